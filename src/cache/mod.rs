@@ -1,0 +1,1 @@
+//! Caching as data: rules, plans and the session that runs them.

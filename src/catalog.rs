@@ -1,0 +1,1 @@
+//! Models as users name them: folders, single files, Hub ids, the bundled one.

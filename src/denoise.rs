@@ -1,0 +1,1 @@
+//! The driver: spans in, latents out.

@@ -1,0 +1,143 @@
+//! The trunk contract: a denoiser is a line of cells, and its forward pass can pause between any two of them.
+//!
+//! `e0 … e(N-1) | mid | d(N-1) … d0` for a UNet (`ek` pushes skip k, `dk` pops it); a plain line of blocks for a DiT. A caching
+//! method is a *cut* of that line plus a schedule (`cache`); no model knows any method.
+
+use std::ops::Range;
+
+use burn::tensor::Tensor;
+
+/// One model call: its position in the run and the training timestep it denoises at.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Evaluation {
+    /// 0-based position among the model calls the run really makes.
+    pub index: usize,
+    /// Training timestep, 0 to 999 (fractional for some solvers).
+    pub timestep: f64,
+}
+
+/// The rows of one evaluation: guidance halves, then items. Row order is step, half (`[uncond; cond]`), item.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rows {
+    /// 2 under classifier-free guidance, else 1.
+    pub halves: usize,
+    /// Pictures made together.
+    pub items: usize,
+}
+
+impl Rows {
+    /// Rows of one evaluation.
+    pub fn total(self) -> usize {
+        self.halves * self.items
+    }
+}
+
+/// What a run is conditioned on, in row order (half, item).
+#[derive(Debug, Clone)]
+pub struct Condition {
+    /// Text states, `[rows, tokens, width]`.
+    pub context: Tensor<3>,
+}
+
+/// A denoiser whose forward pass can pause between any two cells.
+///
+/// Law: for every `c`, `leave(advance(advance(enter(x), 0..c), c..cells()))` equals `leave(advance(enter(x), 0..cells()))`.
+pub trait StagedDenoiser {
+    /// What crosses a cell boundary.
+    type Carry: Carry;
+    /// Made once a run from the conditions: cross-attention keys and values, labels.
+    type Run;
+    /// Made once for an evaluation, or for several of them that are computed together: time embeddings, conditions repeated.
+    type Prepared;
+
+    /// Number of cells.
+    fn cells(&self) -> usize;
+
+    /// What depends on the conditions alone.
+    fn start(&self, condition: &Condition) -> Self::Run;
+
+    /// What depends on the timesteps; rows step-major.
+    fn prepare(&self, run: &Self::Run, evaluations: &[Evaluation]) -> Self::Prepared;
+
+    /// Takes the scaled latents in: `[rows, channels, height, width]`.
+    fn enter(&self, sample: Tensor<4>) -> Self::Carry;
+
+    /// Runs `cells` of the line. `carry` must stand at `cells.start`.
+    fn advance(
+        &self,
+        carry: Self::Carry,
+        cells: Range<usize>,
+        prepared: &Self::Prepared,
+    ) -> Self::Carry;
+
+    /// Gives the prediction, f32, `[rows, channels, height, width]`. `carry` must stand behind the last cell.
+    fn leave(&self, carry: Self::Carry) -> Tensor<4>;
+}
+
+/// What crosses a cell boundary: the hidden tensor and the skips still open. Cheap to clone (tensors are reference counted).
+pub trait Carry: Clone {
+    /// Puts the hidden tensor of `from` in place of this one's, keeping this one's skips: the re-entry of `DeepCache`.
+    fn graft_deep(&mut self, from: &Self);
+
+    /// Drops what only a later cell than the cut would read when skips are recomputed: keeps the hidden tensor alone.
+    fn without_skips(self) -> Self;
+
+    /// The same rows once per step, step-major.
+    fn repeat(&self, steps: usize) -> Self;
+
+    /// Bytes held on the device.
+    fn bytes(&self) -> usize;
+
+    /// Rows, channels and sides of the hidden tensor, for the store's fingerprint.
+    fn shape(&self) -> Vec<usize>;
+}
+
+/// The cost of one cell for one row (one picture, one guidance half).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cell {
+    /// `e0`, `mid`, `d11`, …
+    pub name: String,
+    /// Multiply-accumulates: convolutions, linear layers and both attention products.
+    pub macs: u64,
+    /// Elements of the hidden tensor behind the cell.
+    pub hidden: u64,
+    /// Elements of the skip that the cell pushes, 0 if none.
+    pub pushes: u64,
+    /// Whether the cell pops a skip.
+    pub pops: bool,
+}
+
+/// A trunk's cells, from its configuration and the latents' size alone: what plans and cost forecasts read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Blueprint {
+    /// In execution order.
+    pub cells: Vec<Cell>,
+    /// Multiply-accumulates of `prepare` for one row.
+    pub prepare_macs: u64,
+    /// Multiply-accumulates of `leave` for one row.
+    pub leave_macs: u64,
+}
+
+impl Blueprint {
+    /// Multiply-accumulates of one whole evaluation, one row.
+    pub fn full_macs(&self) -> u64 {
+        self.span_macs(0..self.cells.len()) + self.prepare_macs + self.leave_macs
+    }
+
+    /// Multiply-accumulates of `cells`, one row.
+    pub fn span_macs(&self, cells: Range<usize>) -> u64 {
+        self.cells[cells].iter().map(|cell| cell.macs).sum()
+    }
+
+    /// Number of skips the trunk has; 0 for a DiT.
+    pub fn skips(&self) -> usize {
+        self.cells.iter().filter(|cell| cell.pushes > 0).count()
+    }
+
+    /// Skips still open in front of cell `cut`.
+    pub fn open_skips(&self, cut: usize) -> usize {
+        let (before, _) = self.cells.split_at(cut);
+        let pushed = before.iter().filter(|cell| cell.pushes > 0).count();
+        pushed - before.iter().filter(|cell| cell.pops).count()
+    }
+}

@@ -1,0 +1,1 @@
+//! Devices: names, probing, data types.

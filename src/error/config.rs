@@ -1,0 +1,38 @@
+//! A model folder's JSON.
+
+use std::path::PathBuf;
+
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ConfigError {
+    #[error("`{key}` is `{value}`, which is not supported\nhint: {hint}")]
+    Unsupported {
+        key: String,
+        value: String,
+        hint: String,
+    },
+    #[error("`{key}` is missing from {part}")]
+    Missing {
+        key: &'static str,
+        part: &'static str,
+    },
+    #[error("{part} is not valid JSON: {source}\nfile: {}", path.display())]
+    Json {
+        part: String,
+        path: PathBuf,
+        source: serde_json::Error,
+    },
+}
+
+impl ConfigError {
+    pub(crate) fn unsupported(
+        key: impl Into<String>,
+        value: impl ToString,
+        hint: impl Into<String>,
+    ) -> Self {
+        Self::Unsupported {
+            key: key.into(),
+            value: value.to_string(),
+            hint: hint.into(),
+        }
+    }
+}

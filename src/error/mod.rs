@@ -1,0 +1,120 @@
+//! The one error of the crate.
+//!
+//! Embedders match on the predicates ([`Error::is_weights`] and its siblings); people read the message. The kinds behind it are
+//! private, one file a domain. A message is lower case, names stand in backticks, a hint follows on its own line.
+
+mod config;
+mod device;
+mod file;
+mod plan;
+mod request;
+mod weights;
+
+pub(crate) use config::ConfigError;
+pub(crate) use device::DeviceError;
+pub(crate) use file::FileError;
+pub(crate) use plan::PlanError;
+pub(crate) use request::RequestError;
+pub(crate) use weights::WeightsError;
+
+/// Everything that can go wrong, as one small value.
+#[derive(thiserror::Error)]
+#[error(transparent)]
+pub struct Error(Box<Kind>);
+
+impl std::fmt::Debug for Error {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "{:?}", self.0)
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+enum Kind {
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error(transparent)]
+    Weights(#[from] WeightsError),
+    #[error(transparent)]
+    Request(#[from] RequestError),
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+    #[error(transparent)]
+    Device(#[from] DeviceError),
+    #[error(transparent)]
+    File(#[from] FileError),
+    #[error("cancelled")]
+    Cancelled,
+}
+
+impl Error {
+    /// The run was stopped by its observer.
+    pub fn cancelled() -> Self {
+        Self(Box::new(Kind::Cancelled))
+    }
+
+    /// A model folder's JSON says something unreadable or unsupported.
+    pub fn is_config(&self) -> bool {
+        matches!(*self.0, Kind::Config(_))
+    }
+
+    /// Weight files are missing, malformed or do not fit the model.
+    pub fn is_weights(&self) -> bool {
+        matches!(*self.0, Kind::Weights(_))
+    }
+
+    /// What was asked for makes no sense (steps, size, sampler, model id, …).
+    pub fn is_request(&self) -> bool {
+        matches!(*self.0, Kind::Request(_))
+    }
+
+    /// A cache rule cannot be planned for this run.
+    pub fn is_plan(&self) -> bool {
+        matches!(*self.0, Kind::Plan(_))
+    }
+
+    /// The device is absent, lost or out of memory.
+    pub fn is_device(&self) -> bool {
+        matches!(*self.0, Kind::Device(_))
+    }
+
+    /// A file could not be read or written.
+    pub fn is_file(&self) -> bool {
+        matches!(*self.0, Kind::File(_))
+    }
+
+    /// The observer stopped the run.
+    pub fn is_cancelled(&self) -> bool {
+        matches!(*self.0, Kind::Cancelled)
+    }
+}
+
+macro_rules! from_kinds {
+    ($($kind:ident),*) => {
+        $(impl From<$kind> for Error {
+            fn from(kind: $kind) -> Self {
+                Self(Box::new(kind.into()))
+            }
+        })*
+    };
+}
+
+from_kinds!(
+    ConfigError,
+    WeightsError,
+    RequestError,
+    PlanError,
+    DeviceError,
+    FileError
+);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn predicates_follow_the_kind() {
+        let error = Error::from(RequestError::ZeroSteps);
+        assert!(error.is_request() && !error.is_plan());
+        assert!(Error::cancelled().is_cancelled());
+    }
+}

@@ -1,0 +1,4 @@
+//! Weight files and the tensors in them.
+
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum WeightsError {}

@@ -1,0 +1,39 @@
+//! Afterimage runs diffusion models on any GPU and the CPU, and makes them faster without retraining by reusing what barely
+//! changes between steps.
+//!
+//! The floors of the crate, lowest first; a file uses only floors below its own:
+//!
+//! 0. words and numbers: [`error`](Error), [`rng`], [`noise`]
+//! 1. tensors and layers: `nn`, [`weights`], [`device`]
+//! 2. contracts: [`denoiser`], [`sampler`], [`text`]
+//! 3. three worlds that do not know each other: [`models`], [`samplers`], [`cache`]
+//! 4. where they meet: [`guidance`], [`inject`], [`denoise`], [`pipeline`], [`catalog`], [`image_io`]
+//! 5. the outer edge: the command line
+
+mod error;
+pub mod noise;
+pub mod rng;
+
+pub mod device;
+pub mod nn;
+pub mod weights;
+
+pub mod denoiser;
+pub mod sampler;
+pub mod text;
+
+pub mod cache;
+pub mod models;
+pub mod samplers;
+
+pub mod catalog;
+pub mod denoise;
+pub mod guidance;
+pub mod image_io;
+pub mod inject;
+pub mod pipeline;
+
+#[cfg(feature = "cli")]
+pub mod cli;
+
+pub use error::Error;

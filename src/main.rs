@@ -1,0 +1,3 @@
+//! The `afterimage` program.
+
+fn main() {}

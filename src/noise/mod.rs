@@ -1,0 +1,1 @@
+//! Noise schedules and timestep spacings, as f64 tables.

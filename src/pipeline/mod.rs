@@ -1,0 +1,1 @@
+//! Pipelines: a request in, pictures out.

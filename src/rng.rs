@@ -1,0 +1,1 @@
+//! Seeds that mean the same as in torch.

@@ -1,0 +1,53 @@
+//! The sampler contract: tables made once, and a pure step.
+//!
+//! A sampler never calls the model. The driver asks it which evaluations a run makes, scales the input of each, and hands every
+//! prediction back in order. That is what allows several evaluations to be decoded in one batch.
+
+use burn::tensor::Tensor;
+
+use crate::denoiser::Evaluation;
+
+/// What multistep solvers remember between steps. One value a run; a sampler reads and writes only what it needs.
+#[derive(Debug, Clone, Default)]
+pub struct History {
+    /// Converted predictions of earlier evaluations, newest last.
+    pub outputs: Vec<Tensor<4>>,
+    /// The sample an earlier evaluation of the same solver step started from.
+    pub sample: Option<Tensor<4>>,
+}
+
+/// An update rule over a run's evaluations. Tensors are f32, `[items, channels, height, width]`.
+pub trait Sampler: std::fmt::Debug + Send + Sync {
+    /// The model calls of the run, in order.
+    fn evaluations(&self) -> &[Evaluation];
+
+    /// For each evaluation, which solver step it belongs to (Heun: two evaluations a step).
+    fn solver_step(&self, evaluation: usize) -> usize {
+        evaluation
+    }
+
+    /// Standard deviation of the latents a run starts from.
+    fn initial_noise_scale(&self) -> f64;
+
+    /// Brings a sample to the scale the model was trained on.
+    fn scale_input(&self, sample: Tensor<4>, evaluation: usize) -> Tensor<4>;
+
+    /// Whether `step` wants standard normal noise at this evaluation. It is drawn in step order, one tensor an evaluation.
+    fn draws_noise(&self, _evaluation: usize) -> bool {
+        false
+    }
+
+    /// Moves `sample` on by one evaluation.
+    ///
+    /// # Panics
+    ///
+    /// If `noise` is absent although [`draws_noise`](Self::draws_noise) asked for it.
+    fn step(
+        &self,
+        history: &mut History,
+        prediction: Tensor<4>,
+        evaluation: usize,
+        sample: Tensor<4>,
+        noise: Option<Tensor<4>>,
+    ) -> Tensor<4>;
+}

@@ -1,0 +1,1 @@
+//! Text: tokenizing and the encoder contract.
