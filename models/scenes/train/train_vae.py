@@ -14,7 +14,7 @@ import data
 
 def make_vae():
     return AutoencoderKL(
-        in_channels=3, out_channels=3, latent_channels=4, block_out_channels=(16, 32, 64, 64),
+        in_channels=3, out_channels=3, latent_channels=4, block_out_channels=(16, 32, 48, 48),
         down_block_types=["DownEncoderBlock2D"] * 4, up_block_types=["UpDecoderBlock2D"] * 4,
         layers_per_block=1, norm_num_groups=8, sample_size=128, act_fn="silu")
 
@@ -35,7 +35,6 @@ def main():
     vae = make_vae()
     if a.resume:
         vae = AutoencoderKL.from_pretrained(a.resume)
-    vae = vae.to(memory_format=torch.channels_last)
     print("parameters", sum(q.numel() for q in vae.parameters()), flush=True)
     opt = torch.optim.AdamW(vae.parameters(), lr=a.lr, betas=(0.9, 0.99), weight_decay=1e-4)
     start, step, seen, last, last_save = time.time(), 0, 0, time.time(), time.time()
@@ -52,7 +51,6 @@ def main():
             g["lr"] = lr
         n = a.batch // 4 if whole else a.batch
         x = data.render([data.sample_training(rng) for _ in range(n)], None if whole else 64, rng)
-        x = x.contiguous(memory_format=torch.channels_last)
         with torch.autocast("cpu", torch.bfloat16, enabled=bool(a.bf16)):
             post = vae.encode(x).latent_dist
             z = post.mean.float() + torch.exp(0.5 * post.logvar.float()) * torch.randn(post.mean.shape)
