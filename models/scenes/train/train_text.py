@@ -75,6 +75,7 @@ def main():
     p.add_argument("--batch", type=int, default=128)
     p.add_argument("--lr", type=float, default=1e-3)
     a = p.parse_args()
+    torch.set_num_threads(1)
     torch.manual_seed(3)
     rng, val = random.Random(3), random.Random(4)
     data.write_tokenizer(a.out + "/tokenizer", a.clip, 32)
