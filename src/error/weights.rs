@@ -65,8 +65,11 @@ pub(crate) enum WeightsError {
     PickleCode { callable: String, path: PathBuf },
     #[error(transparent)]
     Misfit(#[from] Misfit),
-    #[error("the parameters of a checkpoint cannot be placed: {}\nhint: is this a Stable Diffusion 1.x or 2.x checkpoint?\nfile: {}", listed(names), path.display())]
-    Unrecognised { names: Vec<String>, path: PathBuf },
+    #[error(
+        "the parameters of a checkpoint cannot be placed: {}\nhint: is this a Stable Diffusion 1.x or 2.x checkpoint?\nfile: {origin}",
+        listed(names)
+    )]
+    Unrecognised { names: Vec<String>, origin: String },
 }
 
 /// Everything that does not fit between a part's weights and its module.
