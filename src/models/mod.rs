@@ -1,1 +1,4 @@
 //! The networks.
+
+pub mod clip;
+pub mod vae;
