@@ -10,6 +10,10 @@ pub(crate) enum RequestError {
         height: usize,
         multiple: usize,
     },
+    #[error(
+        "`clip_skip` is {clip_skip}, the text encoder has {layers} layers\nhint: 1 leaves out the last layer"
+    )]
+    ClipSkip { clip_skip: usize, layers: usize },
 }
 
 /// The multiple of `multiple` nearest to `side`, at least one of it.
