@@ -10,6 +10,14 @@ pub(crate) enum RequestError {
         height: usize,
         multiple: usize,
     },
+    #[error(
+        "`{given}` is not a device\nhint: use auto, cpu, wgpu, vulkan, metal or cuda; a number picks one of several, as in cuda:1"
+    )]
+    UnknownDevice { given: String },
+    #[error("the output `{given}` does not end in .png\nhint: pictures are written as PNG")]
+    OutputName { given: String },
+    #[error("`{given}` is not a data type\nhint: use f32, f16 or bf16")]
+    UnknownDtype { given: String },
 }
 
 /// The multiple of `multiple` nearest to `side`, at least one of it.
