@@ -164,7 +164,7 @@ fn first_result(device: &Device) -> Result<(), String> {
     let one = Tensor::<1>::from_floats([0.0, 0.0], device).exp();
     let numbers = one.try_into_data().map_err(|error| error.to_string())?;
     let numbers = numbers
-        .to_vec::<f32>()
+        .try_into_vec::<f32>()
         .map_err(|error| format!("{error:?}"))?;
     if numbers == [1.0, 1.0] {
         Ok(())

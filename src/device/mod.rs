@@ -257,25 +257,24 @@ pub fn open(choice: DeviceChoice) -> Result<OpenDevice, Error> {
 /// Devices that are present but do not start come as the error that [`open`] would give.
 pub fn list() -> Vec<Result<DeviceInfo, Error>> {
     let processor = cpu::open("listed").map(|open| open.info);
-    let mut devices: Vec<_> = Some(processor)
-        .filter(|_| Backend::Cpu.is_built())
+    let processor = Some(processor).filter(|_| Backend::Cpu.is_built());
+    processor.into_iter().chain(list_gpus()).collect()
+}
+
+#[cfg(any(feature = "cuda", feature = "wgpu"))]
+fn list_gpus() -> Vec<Result<DeviceInfo, Error>> {
+    let gpus = Backend::ALL
         .into_iter()
-        .collect();
-    #[cfg(any(feature = "cuda", feature = "wgpu"))]
-    for backend in [
-        Backend::Cuda,
-        Backend::Wgpu,
-        Backend::Vulkan,
-        Backend::Metal,
-    ] {
-        let adapters = gpu::adapters(backend);
-        devices.extend(
-            adapters
-                .iter()
-                .map(|adapter| Ok(adapter.open("listed")?.info)),
-        );
-    }
-    devices
+        .filter(|backend| *backend != Backend::Cpu);
+    let adapters = gpus.flat_map(gpu::adapters);
+    adapters
+        .map(|adapter| Ok(adapter.open("listed")?.info))
+        .collect()
+}
+
+#[cfg(not(any(feature = "cuda", feature = "wgpu")))]
+fn list_gpus() -> Vec<Result<DeviceInfo, Error>> {
+    Vec::new()
 }
 
 fn open_best() -> Result<OpenDevice, Error> {

@@ -36,7 +36,7 @@ impl Picture {
             DeviceError::execution("reading the picture", &cause.to_string())
         };
         let data = image.try_into_data().map_err(|error| read(&error))?;
-        let values = data.convert::<f32>().into_vec::<f32>();
+        let values = data.convert::<f32>().try_into_vec::<f32>();
         let values = values.map_err(|error| read(&format!("{error:?}")))?;
         Self::from_planes(&values, height, width)
     }

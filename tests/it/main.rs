@@ -1,1 +1,6 @@
 //! The one integration-test binary.
+
+#[cfg(feature = "cli")]
+mod cli;
+mod device;
+mod image_io;
