@@ -53,22 +53,21 @@ pub(super) struct Generate {
     /// Seed of the noise, the same as in diffusers [default: random, printed]
     #[arg(long, value_name = "N")]
     pub(super) seed: Option<u64>,
+    /// Start from the tensor `latents` of a file instead of the seed's noise
+    #[arg(long, value_name = "FILE.safetensors")]
+    pub(super) initial_latents: Option<PathBuf>,
     #[command(flatten)]
     pub(super) cache: Cache,
     #[command(flatten)]
     pub(super) machine: Machine,
     /// File to write; several pictures become FILE-0.png, FILE-1.png, … [default: afterimage-SEED.png]
-    #[arg(long, short, value_name = "FILE.png")]
+    #[arg(long, value_name = "FILE.png", help_heading = OUTPUT)]
     pub(super) output: Option<PathBuf>,
-    /// Start from the tensor `latents` of a file instead of the seed's noise
-    #[arg(long, value_name = "FILE.safetensors")]
-    pub(super) initial_latents: Option<PathBuf>,
     /// Write latents and predictions of every step to a file
-    #[arg(long, value_name = "FILE.safetensors")]
+    #[arg(long, value_name = "FILE.safetensors", help_heading = OUTPUT)]
     pub(super) trace: Option<PathBuf>,
-    /// Print one JSON object instead of text
-    #[arg(long)]
-    pub(super) json: bool,
+    #[command(flatten)]
+    pub(super) form: Form,
 }
 
 #[derive(Debug, Args)]
@@ -79,9 +78,8 @@ pub(super) struct Plan {
     pub(super) course: Course,
     #[command(flatten)]
     pub(super) cache: Cache,
-    /// Print one JSON object instead of a table
-    #[arg(long)]
-    pub(super) json: bool,
+    #[command(flatten)]
+    pub(super) form: Form,
 }
 
 #[derive(Debug, Args)]
@@ -101,9 +99,8 @@ pub(super) struct Bench {
     pub(super) seed: u64,
     #[command(flatten)]
     pub(super) machine: Machine,
-    /// Print one JSON object instead of a table
-    #[arg(long)]
-    pub(super) json: bool,
+    #[command(flatten)]
+    pub(super) form: Form,
 }
 
 #[derive(Debug, Args)]
@@ -116,7 +113,7 @@ pub(super) struct Inspect {
 #[derive(Debug, Args)]
 pub(super) struct Model {
     /// Folder, checkpoint file or Hub id [default: the bundled model]
-    #[arg(long = "model", short, value_name = "DIR|ID")]
+    #[arg(long = "model", value_name = "DIR|ID")]
     pub(super) name: Option<String>,
 }
 
@@ -141,6 +138,7 @@ pub(super) struct Course {
 }
 
 const RULES: &str = "Cache";
+const OUTPUT: &str = "Output";
 
 #[derive(Debug, Args)]
 #[command(next_help_heading = RULES)]
@@ -159,6 +157,14 @@ pub(super) struct Machine {
     /// f32, f16 or bf16 [default: f16 on a GPU that has it, else f32]
     #[arg(long, value_name = "T")]
     pub(super) dtype: Option<DtypeChoice>,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = OUTPUT)]
+pub(super) struct Form {
+    /// Print one JSON object instead of text
+    #[arg(long)]
+    pub(super) json: bool,
 }
 
 /// The prompt of the bare command.

@@ -78,6 +78,14 @@ pub(super) fn table(rows: &[Vec<String>], right: &[usize]) -> String {
     rows.iter().map(line).collect::<Vec<_>>().join("\n")
 }
 
+/// Lines of a name and a value, the values under one another.
+pub(super) fn pairs(lines: &[(&str, String)]) -> String {
+    let rows = lines
+        .iter()
+        .map(|(name, value)| vec![(*name).into(), value.clone()]);
+    table(&rows.collect::<Vec<_>>(), &[])
+}
+
 /// Bytes in the unit that leaves one to four digits: `812 B`, `1.5 GiB`.
 pub(super) fn bytes(count: u64) -> String {
     let mut amount = count as f64;

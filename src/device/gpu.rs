@@ -73,8 +73,9 @@ fn class(_device: &Device) -> DeviceClass {
 impl Adapter {
     /// Starts the device and waits for its first result.
     pub(super) fn open(&self, reason: &str) -> Result<OpenDevice, Error> {
-        let started = start(&self.device)
-            .and_then(|()| guarded(|| first_result(&self.device)).and_then(|result| result))
+        let started = guarded(|| start(&self.device))
+            .flatten()
+            .and_then(|()| guarded(|| first_result(&self.device)).flatten())
             .and_then(|()| guarded(|| self.info()));
         let info = started.map_err(|reason| DeviceError::Start {
             name: self.selector.clone(),
@@ -99,8 +100,10 @@ impl Adapter {
             subgroup_size: None,
             matrix_units: None,
         };
-        if let DispatchDevice::Cube(device) = self.device.as_dispatch() {
-            describe(device, &mut info);
+        match self.device.as_dispatch() {
+            DispatchDevice::Cube(device) => describe(device, &mut info),
+            #[allow(unreachable_patterns, reason = "builds without `cpu` have no other")]
+            _ => {}
         }
         info
     }
