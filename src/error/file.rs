@@ -10,10 +10,16 @@ pub(crate) enum FileError {
         path: PathBuf,
         source: io::Error,
     },
-    #[error("cannot write {what}: {source}\nfile: {}", path.display())]
+    #[error("cannot write {what}: {source}\nhint: name a file in a folder that exists and that you may write to\nfile: {}", path.display())]
     Write {
         what: String,
         path: PathBuf,
         source: io::Error,
+    },
+    #[error("cannot read {what}: {reason}\nhint: PNG and JPEG pictures are read\nfile: {}", path.display())]
+    Picture {
+        what: String,
+        path: PathBuf,
+        reason: String,
     },
 }

@@ -1,5 +1,7 @@
 //! What a caller asked for.
 
+use std::path::PathBuf;
+
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum RequestError {
     #[error("`steps` is 0\nhint: ask for at least one step")]
@@ -14,6 +16,16 @@ pub(crate) enum RequestError {
         "`clip_skip` is {clip_skip}, the text encoder has {layers} layers\nhint: 1 leaves out the last layer"
     )]
     ClipSkip { clip_skip: usize, layers: usize },
+    #[error(
+        "`{given}` is not a device\nhint: use auto, cpu, wgpu, vulkan, metal or cuda; a number picks one of several, as in cuda:1"
+    )]
+    UnknownDevice { given: String },
+    #[error("the output `{given}` does not end in .png\nhint: pictures are written as PNG")]
+    OutputName { given: String },
+    #[error("these initial latents cannot be used: {reason}\nhint: a safetensors file with a tensor `latents` of floating point numbers is needed\nfile: {}", path.display())]
+    InitialLatents { path: PathBuf, reason: String },
+    #[error("`{given}` is not a data type\nhint: use f32, f16 or bf16")]
+    UnknownDtype { given: String },
 }
 
 /// The multiple of `multiple` nearest to `side`, at least one of it.
