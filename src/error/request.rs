@@ -24,6 +24,27 @@ pub(crate) enum RequestError {
     OutputName { given: String },
     #[error("these initial latents cannot be used: {reason}\nhint: a safetensors file with a tensor `latents` of floating point numbers is needed\nfile: {}", path.display())]
     InitialLatents { path: PathBuf, reason: String },
+    #[error("no pictures are asked for\nhint: give at least one prompt, and a batch of at least 1")]
+    NoPictures,
+    #[error(
+        "{negative} negative prompts for {prompts} prompts\nhint: give one for all of them, or one each"
+    )]
+    NegativePrompts { prompts: usize, negative: usize },
+    #[error("{seeds} seeds for {pictures} pictures\nhint: give one for all of them, or one each")]
+    Seeds { seeds: usize, pictures: usize },
+    #[error("`{name}` is {value}, which is out of range\nhint: {range}")]
+    Range {
+        name: &'static str,
+        value: f64,
+        range: &'static str,
+    },
+    #[error(
+        "the initial latents have shape {found:?}, the request asks for {expected:?}\nhint: the shape is [pictures, channels, height / 8, width / 8]"
+    )]
+    LatentShape {
+        found: [usize; 4],
+        expected: [usize; 4],
+    },
     #[error("`{given}` is not a data type\nhint: use f32, f16 or bf16")]
     UnknownDtype { given: String },
 }
