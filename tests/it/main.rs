@@ -1,1 +1,4 @@
 //! The one integration-test binary.
+
+mod rng;
+mod samplers;
