@@ -6,6 +6,15 @@ use std::path::PathBuf;
 pub(crate) enum RequestError {
     #[error("`steps` is 0\nhint: ask for at least one step")]
     ZeroSteps,
+    #[error(
+        "{steps} steps do not fit the {train_timesteps} timesteps the model was trained on\nhint: ask for fewer steps"
+    )]
+    TooManySteps {
+        steps: usize,
+        train_timesteps: usize,
+    },
+    #[error("there is no sampler `{name}`\nhint: choose one of {known}")]
+    UnknownSampler { name: String, known: String },
     #[error("size {width}x{height} is not a multiple of {multiple}\nhint: try {}x{}", nearest(*width, *multiple), nearest(*height, *multiple))]
     Size {
         width: usize,

@@ -5,3 +5,5 @@ mod cli;
 mod device;
 mod image_io;
 mod weights;
+mod rng;
+mod samplers;
