@@ -93,6 +93,9 @@ fn is_square(number: usize) -> bool {
 }
 
 impl KeyList {
+    /// The published list of Stable Diffusion for 50 steps, `50ls`.
+    pub const STABLE_DIFFUSION: Self = Self(&LISTS[0]);
+
     /// The list of that name: `50ls`, `personalised`, `50ls2`, `50ls3`, `50ls4`, `pro`, `100ls`, `75ls`, `75ls2`, `s2` (Stable
     /// Diffusion and IF), `ldm-48`, `ldm-19` (LDM-4-G), `a`, `a-prime`, `b`, `c` (`DiT`).
     pub fn named(name: &str) -> Option<Self> {
@@ -178,6 +181,11 @@ mod tests {
         for (name, size) in sizes {
             assert_eq!(count(name), size, "{name}");
         }
+    }
+
+    #[test]
+    fn the_list_of_stable_diffusion_is_the_one_by_that_name() {
+        assert_eq!(Some(KeyList::STABLE_DIFFUSION), KeyList::named("50ls"));
     }
 
     #[test]
