@@ -59,18 +59,18 @@ static LISTS: [Entry; 16] = [
     entry(
         "100ls",
         100,
-        Where(|step| step < 10 || step > 85 || step.is_multiple_of(5)),
+        Where(|step| !(10..=85).contains(&step) || step.is_multiple_of(5)),
     ),
     entry(
         "75ls",
         75,
-        Where(|step| step < 10 || step > 65 || step.is_multiple_of(5)),
+        Where(|step| !(10..=65).contains(&step) || step.is_multiple_of(5)),
     ),
     entry("75ls2", 75, Listed("0-3 5 10 15 25 35 45 55 65")),
     entry(
         "s2",
         50,
-        Where(|step| step < 20 || step > 40 || step.is_multiple_of(2)),
+        Where(|step| !(20..=40).contains(&step) || step.is_multiple_of(2)),
     ),
     entry("ldm-48", 250, Listed(LDM_48)),
     entry("ldm-19", 250, Listed(LDM_19)),

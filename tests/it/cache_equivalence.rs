@@ -1,4 +1,10 @@
 //! Laws of caching, on toy trunks (METHODS section 8, tests 1 to 15).
+#![allow(
+    clippy::unwrap_used,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "tests fail by panicking, and their numbers are small"
+)]
 
 use std::ops::Range;
 

@@ -1,4 +1,10 @@
 //! Schedules and plans against the tables of the published code (METHODS section 8, tests 4, 5, 7, 16), and every refusal.
+#![allow(
+    clippy::unwrap_used,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "tests fail by panicking, and their numbers are small"
+)]
 
 use afterimage::{
     Error,

@@ -1,4 +1,10 @@
 //! Trunks of a few numbers that log the cells they run, and a driver for them.
+#![allow(
+    clippy::unwrap_used,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "tests fail by panicking, and their numbers are small"
+)]
 
 use std::{cell::RefCell, ops::Range};
 
@@ -17,7 +23,7 @@ pub fn tensor<const R: usize>(values: Vec<f32>, shape: [usize; R]) -> Tensor<R> 
 }
 
 pub fn values<const R: usize>(tensor: &Tensor<R>) -> Vec<f32> {
-    tensor.clone().into_data().to_vec().unwrap()
+    tensor.clone().into_data().try_to_vec().unwrap()
 }
 
 /// Numbers in -1 to 1 that look random.
