@@ -59,18 +59,18 @@ static LISTS: [Entry; 16] = [
     entry(
         "100ls",
         100,
-        Where(|step| step < 10 || step > 85 || step.is_multiple_of(5)),
+        Where(|step| !(10..=85).contains(&step) || step.is_multiple_of(5)),
     ),
     entry(
         "75ls",
         75,
-        Where(|step| step < 10 || step > 65 || step.is_multiple_of(5)),
+        Where(|step| !(10..=65).contains(&step) || step.is_multiple_of(5)),
     ),
     entry("75ls2", 75, Listed("0-3 5 10 15 25 35 45 55 65")),
     entry(
         "s2",
         50,
-        Where(|step| step < 20 || step > 40 || step.is_multiple_of(2)),
+        Where(|step| !(20..=40).contains(&step) || step.is_multiple_of(2)),
     ),
     entry("ldm-48", 250, Listed(LDM_48)),
     entry("ldm-19", 250, Listed(LDM_19)),
@@ -93,6 +93,9 @@ fn is_square(number: usize) -> bool {
 }
 
 impl KeyList {
+    /// The published list of Stable Diffusion for 50 steps, `50ls`.
+    pub const STABLE_DIFFUSION: Self = Self(&LISTS[0]);
+
     /// The list of that name: `50ls`, `personalised`, `50ls2`, `50ls3`, `50ls4`, `pro`, `100ls`, `75ls`, `75ls2`, `s2` (Stable
     /// Diffusion and IF), `ldm-48`, `ldm-19` (LDM-4-G), `a`, `a-prime`, `b`, `c` (`DiT`).
     pub fn named(name: &str) -> Option<Self> {
@@ -178,6 +181,11 @@ mod tests {
         for (name, size) in sizes {
             assert_eq!(count(name), size, "{name}");
         }
+    }
+
+    #[test]
+    fn the_list_of_stable_diffusion_is_the_one_by_that_name() {
+        assert_eq!(Some(KeyList::STABLE_DIFFUSION), KeyList::named("50ls"));
     }
 
     #[test]

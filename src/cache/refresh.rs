@@ -144,6 +144,7 @@ fn quadratic(
 /// parts, truncated toward zero. Upstream gets there by accident, and its published results depend on it.
 #[allow(
     clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
     clippy::cast_sign_loss,
     reason = "truncation toward zero is the definition; the sum with `center` is not negative"
 )]

@@ -104,8 +104,8 @@ impl CacheRule {
 
     /// Encoder propagation with its published list for 50 steps and the prior noise of its Stable Diffusion scripts.
     pub fn faster_diffusion() -> Self {
-        let list = KeyList::named("50ls").map_or(Refresh::every(5), Refresh::Keys);
-        Self::encoder_propagation(list).with_noise(PriorNoise::faster_diffusion())
+        Self::encoder_propagation(KeyList::STABLE_DIFFUSION)
+            .with_noise(PriorNoise::faster_diffusion())
     }
 
     /// Block propagation: cells `0..cut` run at `keys` only. Published for `DiT-XL/2` with `cut` 18 of 28; any trunk and cell works.

@@ -7,3 +7,6 @@ mod image_io;
 mod weights;
 mod rng;
 mod samplers;
+mod cache_equivalence;
+mod cache_plans;
+mod toy_trunk;
