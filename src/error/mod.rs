@@ -15,7 +15,7 @@ pub(crate) use device::DeviceError;
 pub(crate) use file::FileError;
 pub(crate) use plan::PlanError;
 pub(crate) use request::RequestError;
-pub(crate) use weights::WeightsError;
+pub(crate) use weights::{Misfit, WeightsError};
 
 /// Everything that can go wrong, as one small value.
 #[derive(thiserror::Error)]

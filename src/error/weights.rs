@@ -1,4 +1,147 @@
 //! Weight files and the tensors in them.
 
+use std::{fmt, path::PathBuf};
+
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum WeightsError {}
+pub(crate) enum WeightsError {
+    #[error("not a readable safetensors file: {reason}\nfile: {origin}")]
+    Header { reason: String, origin: String },
+    #[error(
+        "tensor `{name}` ends at byte {needed}, the file has {length}\nhint: the file is cut short, fetch it again\nfile: {origin}"
+    )]
+    Truncated {
+        name: String,
+        needed: u64,
+        length: u64,
+        origin: String,
+    },
+    #[error("the file has {length} bytes, its header describes {described}\nfile: {origin}")]
+    Length {
+        length: u64,
+        described: u64,
+        origin: String,
+    },
+    #[error("tensor `{name}` holds {dtype}, which is not supported\nfile: {origin}")]
+    DataType {
+        name: String,
+        dtype: String,
+        origin: String,
+    },
+    #[error("tensor `{name}` cannot be read: {reason}\nfile: {origin}")]
+    Tensor {
+        name: String,
+        reason: String,
+        origin: String,
+    },
+    #[error("there is no tensor `{name}`\nfile: {origin}")]
+    NoTensor { name: String, origin: String },
+    #[error("two tensors are called `{name}`\nfile: {origin}")]
+    Duplicate { name: String, origin: String },
+    #[error("the weight index is not readable: {reason}\nfile: {}", path.display())]
+    Index { reason: String, path: PathBuf },
+    #[error(
+        "shard `{shard}` is missing, it holds `{tensor}` and {} more\nhint: fetch the model again\nfile: {}",
+        tensors - 1,
+        path.display()
+    )]
+    Shard {
+        shard: String,
+        tensor: String,
+        tensors: usize,
+        path: PathBuf,
+    },
+    #[error("tensor `{tensor}` is not in shard `{shard}` where the index puts it\nfile: {}", path.display())]
+    NotInShard {
+        tensor: String,
+        shard: String,
+        path: PathBuf,
+    },
+    #[error("not a readable torch file: {reason}\nfile: {}", path.display())]
+    Pickle { reason: String, path: PathBuf },
+    #[error(
+        "the torch file would run `{callable}`, so it is refused\nhint: use a safetensors file of the same model\nfile: {}",
+        path.display()
+    )]
+    PickleCode { callable: String, path: PathBuf },
+    #[error(transparent)]
+    Misfit(#[from] Misfit),
+    #[error(
+        "the parameters of a checkpoint cannot be placed: {}\nhint: is this a Stable Diffusion 1.x or 2.x checkpoint?\nfile: {origin}",
+        listed(names)
+    )]
+    Unrecognised { names: Vec<String>, origin: String },
+}
+
+/// Everything that does not fit between a part's weights and its module.
+#[derive(Debug, Default)]
+pub(crate) struct Misfit {
+    pub(crate) part: String,
+    pub(crate) origin: String,
+    pub(crate) missing: Vec<String>,
+    pub(crate) unused: Vec<String>,
+    /// Name, shape in the file, shape the module asks for.
+    pub(crate) shapes: Vec<(String, Vec<usize>, Vec<usize>)>,
+}
+
+impl Misfit {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.missing.is_empty() && self.unused.is_empty() && self.shapes.is_empty()
+    }
+}
+
+impl std::error::Error for Misfit {}
+
+impl fmt::Display for Misfit {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { part, origin, .. } = self;
+        write!(formatter, "the weights of `{part}` do not fit its config")?;
+        for (name, found, expected) in self.shapes.iter().take(LISTED) {
+            write!(
+                formatter,
+                "\ntensor `{name}` has shape {found:?}, the config asks for {expected:?}"
+            )?;
+        }
+        if self.shapes.len() > LISTED {
+            write!(
+                formatter,
+                "\nand {} more shapes differ",
+                self.shapes.len() - LISTED
+            )?;
+        }
+        for (what, names) in [("missing", &self.missing), ("unused", &self.unused)] {
+            if !names.is_empty() {
+                write!(formatter, "\n{} {what}: {}", names.len(), listed(names))?;
+            }
+        }
+        write!(formatter, "\nfile: {origin}")
+    }
+}
+
+/// Names that a message lists before it counts the rest.
+const LISTED: usize = 10;
+
+/// The first ten names in backticks and a count of the others.
+fn listed(names: &[String]) -> String {
+    let mut text = names
+        .iter()
+        .take(LISTED)
+        .map(|name| format!("`{name}`"))
+        .collect::<Vec<_>>()
+        .join(", ");
+    if names.len() > LISTED {
+        text.push_str(&format!(" and {} more", names.len() - LISTED));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_ten_names_and_counts_the_rest() {
+        let names: Vec<_> = (0..12).map(|index| format!("t{index}")).collect();
+        let text = listed(&names);
+        assert!(text.starts_with("`t0`, `t1`") && text.ends_with("`t9` and 2 more"));
+    }
+}

@@ -1,1 +1,14 @@
 //! Weight files: reading, naming, strict loading.
+//!
+//! A [`WeightSource`] knows the names, shapes and data types of what a file holds and reads a tensor only when asked;
+//! [`names`] turns the names that files use into those of the diffusers layout, which are the ones our modules have; and
+//! [`load_strict`] fills a module, or says in one error everything that does not fit.
+
+pub mod names;
+pub mod original;
+
+mod load;
+mod source;
+
+pub use load::{load_strict, shapes};
+pub use source::WeightSource;

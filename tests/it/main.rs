@@ -4,3 +4,4 @@
 mod cli;
 mod device;
 mod image_io;
+mod weights;

@@ -1,0 +1,341 @@
+//! Filling a module from a [`WeightSource`], strictly.
+//!
+//! A module's field names are the checkpoint's, so a parameter is found by its path. Three things differ between the two sides and
+//! are handled here, once: burn's `Linear` keeps its weight as `[inputs, outputs]` where torch has `[outputs, inputs]`, burn's
+//! norms call their parameters `gamma` and `beta`, and some fields cannot carry a checkpoint's number ([`names`]). Everything
+//! that is said outward, names and shapes, is the checkpoint's.
+
+use std::collections::{HashMap, HashSet};
+
+use burn::{
+    module::{Module, ModuleMapper, ModuleVisitor, Param},
+    tensor::{Bool, DType, Int, Tensor, TensorData},
+};
+use burn_store::{bridge, burn_pack::Tensor as Packed};
+
+use super::{WeightSource, names};
+use crate::error::{Error, Misfit, WeightsError};
+
+/// Fills `module` with the tensors of `source`, floats as `dtype`. `part` (`unet`, `vae`, …) is what errors call it.
+///
+/// Old names are brought to today's first ([`names::canonical`]). Parameters are read one at a time; a module whose parameters
+/// were never used allocates nothing before.
+///
+/// # Errors
+///
+/// When a parameter has no tensor, a tensor no parameter, or shapes differ: one error that lists all of them, before anything
+/// is read. When a tensor cannot be read.
+pub fn load_strict<M: Module>(
+    module: M,
+    source: &WeightSource,
+    part: &str,
+    dtype: DType,
+) -> Result<M, Error> {
+    let slots = slots(&module);
+    let mut tensors = names::canonical(source, slots.iter().map(|slot| slot.name.as_str()))?;
+    check(&slots, &tensors, part, source.origin())?;
+    let matched = slots
+        .into_iter()
+        .filter_map(|slot| Some((slot.path.clone(), (tensors.remove(&slot.name)?, slot))))
+        .collect();
+    let mut filler = Filler {
+        trail: Trail::default(),
+        matched,
+        dtype,
+        origin: source.origin(),
+        failed: None,
+    };
+    let module = module.map(&mut filler);
+    match filler.failed {
+        Some(error) => Err(error.into()),
+        None => Ok(module),
+    }
+}
+
+/// Names and shapes of a module's parameters as a checkpoint has them, without allocating one.
+pub fn shapes<M: Module>(module: &M) -> Vec<(String, Vec<usize>)> {
+    let pair = |slot: Slot| (slot.name, slot.shape);
+    slots(module).into_iter().map(pair).collect()
+}
+
+/// A parameter of a module.
+struct Slot {
+    /// Path in the module.
+    path: String,
+    /// Name in a checkpoint.
+    name: String,
+    /// Shape in a checkpoint.
+    shape: Vec<usize>,
+    /// Whether the module keeps it transposed.
+    transposed: bool,
+}
+
+fn slots<M: Module>(module: &M) -> Vec<Slot> {
+    let mut collector = Collector::default();
+    module.visit(&mut collector);
+    collector.slots
+}
+
+/// Compares both sides by name and shape.
+fn check(
+    slots: &[Slot],
+    tensors: &HashMap<String, Packed>,
+    part: &str,
+    origin: &str,
+) -> Result<(), Error> {
+    let asked: HashSet<_> = slots.iter().map(|slot| slot.name.as_str()).collect();
+    let mut misfit = Misfit {
+        part: part.to_owned(),
+        origin: origin.to_owned(),
+        ..Misfit::default()
+    };
+    for slot in slots {
+        match tensors.get(&slot.name).map(|tensor| tensor.shape.to_vec()) {
+            None => misfit.missing.push(slot.name.clone()),
+            Some(shape) if shape != slot.shape => {
+                let difference = (slot.name.clone(), shape, slot.shape.clone());
+                misfit.shapes.push(difference);
+            }
+            Some(_) => {}
+        }
+    }
+    let unused = tensors.keys().filter(|name| !asked.contains(name.as_str()));
+    misfit.unused = unused.cloned().collect();
+    misfit.unused.sort();
+    if misfit.is_empty() {
+        return Ok(());
+    }
+    Err(WeightsError::from(misfit).into())
+}
+
+/// Where a traversal of a module stands.
+#[derive(Default)]
+struct Trail {
+    names: Vec<String>,
+    containers: Vec<String>,
+}
+
+impl Trail {
+    fn enter(&mut self, name: &str, container: &str) {
+        self.names.push(name.to_owned());
+        self.containers.push(container.to_owned());
+    }
+
+    fn exit(&mut self) {
+        self.names.pop();
+        self.containers.pop();
+    }
+
+    /// The path without the names of enum variants, which no checkpoint has.
+    fn path(&self) -> String {
+        let named = self.names.iter().zip(&self.containers);
+        let kept: Vec<_> = named
+            .filter(|(_, container)| !container.starts_with("Enum:"))
+            .map(|(name, _)| name.as_str())
+            .collect();
+        kept.join(".")
+    }
+
+    /// The innermost struct that holds the parameter.
+    fn holder(&self) -> &str {
+        let holds = |name: &&String| name.starts_with("Struct:") || name.starts_with("Enum:");
+        self.containers
+            .iter()
+            .rev()
+            .find(holds)
+            .map_or("", |name| name.split_once(':').map_or("", |(_, kind)| kind))
+    }
+}
+
+/// Collects parameters without making them.
+#[derive(Default)]
+struct Collector {
+    trail: Trail,
+    slots: Vec<Slot>,
+}
+
+impl Collector {
+    fn add(&mut self, mut shape: Vec<usize>) {
+        let path = self.trail.path();
+        let holder = self.trail.holder();
+        let transposed = holder == "Linear" && shape.len() == 2;
+        if transposed {
+            shape.reverse();
+        }
+        self.slots.push(Slot {
+            name: names::checkpoint_name(&path, is_norm(holder)),
+            path,
+            shape,
+            transposed,
+        });
+    }
+}
+
+/// Whether a burn layer calls its parameters `gamma` and `beta` where torch has `weight` and `bias`.
+fn is_norm(holder: &str) -> bool {
+    matches!(holder, "GroupNorm" | "LayerNorm" | "BatchNorm" | "RmsNorm")
+}
+
+impl ModuleVisitor for Collector {
+    fn enter_module(&mut self, name: &str, container_type: &str) {
+        self.trail.enter(name, container_type);
+    }
+
+    fn exit_module(&mut self, _name: &str, _container_type: &str) {
+        self.trail.exit();
+    }
+
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        self.add(param.lazy_shape().to_vec());
+    }
+
+    fn visit_int<const D: usize>(&mut self, param: &Param<Tensor<D, Int>>) {
+        self.add(param.lazy_shape().to_vec());
+    }
+
+    fn visit_bool<const D: usize>(&mut self, param: &Param<Tensor<D, Bool>>) {
+        self.add(param.lazy_shape().to_vec());
+    }
+}
+
+/// Puts tensors into parameters. After a failure it leaves the rest alone.
+struct Filler<'source> {
+    trail: Trail,
+    matched: HashMap<String, (Packed, Slot)>,
+    dtype: DType,
+    origin: &'source str,
+    failed: Option<WeightsError>,
+}
+
+impl Filler<'_> {
+    /// What belongs into the parameter at hand, unless it failed or something failed before.
+    fn next(&mut self, fits: fn(DType) -> bool) -> Option<TensorData> {
+        let (tensor, slot) = self.matched.remove(&self.trail.path())?;
+        if self.failed.is_some() {
+            return None;
+        }
+        match self.data(tensor, &slot, fits) {
+            Ok(data) => Some(data),
+            Err(error) => {
+                self.failed = Some(error);
+                None
+            }
+        }
+    }
+
+    /// Reads a tensor in the module's layout and data type.
+    fn data(
+        &self,
+        tensor: Packed,
+        slot: &Slot,
+        fits: fn(DType) -> bool,
+    ) -> Result<TensorData, WeightsError> {
+        if !fits(tensor.dtype) {
+            return Err(WeightsError::DataType {
+                name: slot.name.clone(),
+                dtype: format!("{:?}", tensor.dtype),
+                origin: self.origin.to_owned(),
+            });
+        }
+        let failed = |reason: String| WeightsError::Tensor {
+            name: slot.name.clone(),
+            reason,
+            origin: self.origin.to_owned(),
+        };
+        let data = bridge::into_data(tensor).map_err(|error| failed(error.to_string()))?;
+        let data = if data.dtype().is_float() {
+            data.convert_dtype(self.dtype)
+        } else {
+            data
+        };
+        Ok(if slot.transposed {
+            transposed(&data)
+        } else {
+            data
+        })
+    }
+}
+
+impl ModuleMapper for Filler<'_> {
+    fn enter_module(&mut self, name: &str, container_type: &str) {
+        self.trail.enter(name, container_type);
+    }
+
+    fn exit_module(&mut self, _name: &str, _container_type: &str) {
+        self.trail.exit();
+    }
+
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        match self.next(|dtype| dtype.is_float()) {
+            Some(data) => {
+                let options = (&param.lazy_device(), data.dtype());
+                let (id, tensor) = (param.id, Tensor::from_data(data, options));
+                param.transform_for_load(tensor, id)
+            }
+            None => param,
+        }
+    }
+
+    fn map_int<const D: usize>(&mut self, param: Param<Tensor<D, Int>>) -> Param<Tensor<D, Int>> {
+        match self.next(|dtype| dtype.is_int() || dtype.is_uint()) {
+            Some(data) => {
+                let options = (&param.lazy_device(), data.dtype());
+                let (id, tensor) = (param.id, Tensor::from_data(data, options));
+                param.transform_for_load(tensor, id)
+            }
+            None => param,
+        }
+    }
+}
+
+/// Side of the squares in which a matrix is transposed: both sides of a square of 4-byte elements stay in the first-level cache.
+const TILE: usize = 32;
+
+/// The transpose of a matrix, `[rows, columns]` to `[columns, rows]`.
+fn transposed(data: &TensorData) -> TensorData {
+    let (rows, columns) = (data.shape()[0], data.shape()[1]);
+    let bytes = data.as_bytes();
+    let turned = match data.dtype().size() {
+        2 => transposed_bytes::<2>(bytes, rows, columns),
+        4 => transposed_bytes::<4>(bytes, rows, columns),
+        _ => transposed_bytes::<8>(bytes, rows, columns),
+    };
+    TensorData::from_bytes_vec(turned, vec![columns, rows], data.dtype())
+}
+
+/// Transposes elements of `N` bytes, square by square.
+fn transposed_bytes<const N: usize>(bytes: &[u8], rows: usize, columns: usize) -> Vec<u8> {
+    let (source, _) = bytes.as_chunks::<N>();
+    let mut turned = vec![[0; N]; source.len()];
+    for top in (0..rows).step_by(TILE) {
+        for left in (0..columns).step_by(TILE) {
+            for row in top..rows.min(top + TILE) {
+                for column in left..columns.min(left + TILE) {
+                    turned[column * rows + row] = source[row * columns + column];
+                }
+            }
+        }
+    }
+    turned.into_flattened()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn transposes_beyond_one_tile() {
+        let (rows, columns) = (33, 70);
+        let values: Vec<f32> = (0_u16..33 * 70).map(f32::from).collect();
+        let turned = transposed(&TensorData::new(values.clone(), [rows, columns]));
+        let turned = turned.to_vec::<f32>().unwrap();
+        for row in 0..rows {
+            for column in 0..columns {
+                assert_eq!(
+                    turned[column * rows + row].to_bits(),
+                    values[row * columns + column].to_bits()
+                );
+            }
+        }
+    }
+}

@@ -1,0 +1,199 @@
+//! Names: of our modules, of diffusers folders, of folders from before.
+//!
+//! Data to data: nothing here reads a tensor.
+//!
+//! - Our modules carry the diffusers names but for three fields, since a Rust field cannot be a number ([`checkpoint_name`],
+//!   [`module_name`]).
+//! - VAE and DDPM folders from before diffusers 0.13 call their attention `query`, `key`, `value`, `proj_attn` ([`canonical_name`]).
+//! - CLIP text encoders come with and without the prefix `text_model.` ([`canonical`]).
+
+use std::collections::HashMap;
+
+use burn::tensor::{Shape, TensorData};
+use burn_store::{bridge, burn_pack::Tensor as Packed};
+
+use super::WeightSource;
+use crate::error::{Error, WeightsError};
+
+/// Module path and checkpoint path of the fields that differ.
+const FIELDS: [(&str, &str); 3] = [
+    (".ff.geglu.", ".ff.net.0.proj."),
+    (".ff.out.", ".ff.net.2."),
+    (".to_out.", ".to_out.0."),
+];
+
+/// Old and present names of an attention's layers.
+const ATTENTION: [(&str, &str); 4] = [
+    (".query.", ".to_q."),
+    (".key.", ".to_k."),
+    (".value.", ".to_v."),
+    (".proj_attn.", ".to_out.0."),
+];
+
+/// Prefix of the text encoder, which some files leave out.
+const TEXT_PREFIX: &str = "text_model.";
+
+/// The checkpoint's name of a parameter of our modules; `norm` when a norm layer holds it.
+pub fn checkpoint_name(path: &str, norm: bool) -> String {
+    let name = match path.rsplit_once('.') {
+        Some((layer, "gamma")) if norm => format!(".{layer}.weight"),
+        Some((layer, "beta")) if norm => format!(".{layer}.bias"),
+        None if norm && path == "gamma" => ".weight".to_owned(),
+        None if norm && path == "beta" => ".bias".to_owned(),
+        _ => format!(".{path}"),
+    };
+    let numbered = FIELDS.iter().any(|(_, theirs)| name.contains(theirs));
+    if numbered {
+        return name[1..].to_owned();
+    }
+    replace(name, FIELDS)
+}
+
+/// The path in our modules of a checkpoint's parameter. Norms keep `weight` and `bias`: a name does not say what holds it.
+pub fn module_name(name: &str) -> String {
+    replace(
+        format!(".{name}"),
+        FIELDS.map(|(ours, theirs)| (theirs, ours)),
+    )
+}
+
+/// Today's diffusers name of a tensor of a diffusers folder of any age.
+pub fn canonical_name(name: &str) -> String {
+    if name.contains("attentions.") || name.contains(".attn") {
+        replace(format!(".{name}"), ATTENTION)
+    } else {
+        name.to_owned()
+    }
+}
+
+/// Applies replacements to a name that starts with a dot, and takes the dot off.
+fn replace<const N: usize>(mut name: String, pairs: [(&str, &str); N]) -> String {
+    for (from, to) in pairs {
+        name = name.replace(from, to);
+    }
+    name.split_off(1)
+}
+
+/// Whether a tensor is a buffer that is computed, not learned.
+fn is_buffer(name: &str) -> bool {
+    name.ends_with("position_ids")
+}
+
+/// The tensors of `source` under today's names, for a module that asks for `asked`.
+///
+/// # Errors
+///
+/// When two tensors come to the same name.
+pub(crate) fn canonical<'a>(
+    source: &WeightSource,
+    asked: impl Iterator<Item = &'a str>,
+) -> Result<HashMap<String, Packed>, Error> {
+    let prefixed = prefixed(asked);
+    let mut tensors = HashMap::new();
+    for tensor in source.packed().filter(|one| !is_buffer(&one.name)) {
+        let name = aligned(canonical_name(&tensor.name), prefixed);
+        let tensor = squeezed(tensor.clone(), &name);
+        if tensors.insert(name.clone(), tensor).is_some() {
+            let origin = source.origin().to_owned();
+            return Err(WeightsError::Duplicate { name, origin }.into());
+        }
+    }
+    Ok(tensors)
+}
+
+/// Whether the module is a text encoder, and if so whether its names have the prefix.
+fn prefixed<'a>(mut asked: impl Iterator<Item = &'a str>) -> Option<bool> {
+    let marker = "embeddings.token_embedding.weight";
+    let name = asked.find(|name| name.ends_with(marker))?;
+    Some(name.starts_with(TEXT_PREFIX))
+}
+
+/// Puts the text encoder's prefix on or takes it off, as the module has it.
+fn aligned(name: String, prefixed: Option<bool>) -> String {
+    let inside = ["embeddings.", "encoder.", "final_layer_norm."];
+    match (prefixed, name.strip_prefix(TEXT_PREFIX)) {
+        (Some(false), Some(bare)) => bare.to_owned(),
+        (Some(true), None) if inside.iter().any(|part| name.starts_with(part)) => {
+            format!("{TEXT_PREFIX}{name}")
+        }
+        _ => name,
+    }
+}
+
+/// Makes a linear weight of an attention that is kept as a 1x1 convolution: `[c, c, 1, 1]` to `[c, c]`.
+fn squeezed(tensor: Packed, name: &str) -> Packed {
+    let attention = [
+        "to_q.weight",
+        "to_k.weight",
+        "to_v.weight",
+        "to_out.0.weight",
+    ];
+    let [rows, columns, 1, 1] = tensor.shape.to_vec()[..] else {
+        return tensor;
+    };
+    if attention.iter().any(|layer| name.ends_with(layer)) {
+        reshaped(tensor, vec![rows, columns])
+    } else {
+        tensor
+    }
+}
+
+/// The same elements under another shape.
+pub(crate) fn reshaped(tensor: Packed, shape: Vec<usize>) -> Packed {
+    let (name, dtype) = (tensor.name.clone(), tensor.dtype);
+    let shape = Shape::from(shape);
+    let inner = shape.clone();
+    bridge::map_data(tensor, name, dtype, shape, move |data| {
+        let (bytes, _, dtype) = data.into_parts();
+        TensorData::from_bytes(bytes, inner.clone(), dtype)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PAIRS: [(&str, &str); 5] = [
+        ("a.ff.geglu.weight", "a.ff.net.0.proj.weight"),
+        ("ff.out.bias", "ff.net.2.bias"),
+        ("a.attn1.to_out.weight", "a.attn1.to_out.0.weight"),
+        ("to_out.bias", "to_out.0.bias"),
+        ("a.conv_out.weight", "a.conv_out.weight"),
+    ];
+
+    #[test]
+    fn fields_rename_in_both_directions() {
+        for (ours, theirs) in PAIRS {
+            assert_eq!(checkpoint_name(ours, false), theirs);
+            assert_eq!(module_name(theirs), ours);
+            assert_eq!(checkpoint_name(theirs, false), theirs, "already renamed");
+        }
+    }
+
+    #[test]
+    fn norms_are_called_as_in_torch() {
+        assert_eq!(checkpoint_name("a.norm.gamma", true), "a.norm.weight");
+        assert_eq!(checkpoint_name("beta", true), "bias");
+        assert_eq!(checkpoint_name("a.gamma", false), "a.gamma");
+    }
+
+    #[test]
+    fn old_attention_gets_present_names() {
+        let old = "encoder.mid_block.attentions.0.proj_attn.weight";
+        let new = "encoder.mid_block.attentions.0.to_out.0.weight";
+        assert_eq!(canonical_name(old), new);
+        assert_eq!(canonical_name(new), new);
+        assert_eq!(canonical_name("a.key.weight"), "a.key.weight");
+    }
+
+    #[test]
+    fn text_prefix_follows_the_module() {
+        let name = "text_model.final_layer_norm.bias".to_owned();
+        let bare = "final_layer_norm.bias".to_owned();
+        assert_eq!(aligned(name.clone(), Some(false)), bare);
+        assert_eq!(aligned(bare.clone(), Some(true)), name);
+        assert_eq!(aligned(name.clone(), None), name);
+        let projection = "text_projection.weight".to_owned();
+        assert_eq!(aligned(projection.clone(), Some(true)), projection);
+    }
+}
