@@ -13,6 +13,10 @@ pub(crate) enum RequestError {
         multiple: usize,
     },
     #[error(
+        "`clip_skip` is {clip_skip}, the text encoder has {layers} layers\nhint: 1 leaves out the last layer"
+    )]
+    ClipSkip { clip_skip: usize, layers: usize },
+    #[error(
         "`{given}` is not a device\nhint: use auto, cpu, wgpu, vulkan, metal or cuda; a number picks one of several, as in cuda:1"
     )]
     UnknownDevice { given: String },

@@ -1,7 +1,7 @@
 //! The one integration-test binary.
 
+mod weights;
 #[cfg(feature = "cli")]
 mod cli;
 mod device;
 mod image_io;
-mod weights;
