@@ -1,12 +1,16 @@
 //! The one integration-test binary.
 
+mod cache_equivalence;
+mod cache_plans;
 #[cfg(feature = "cli")]
 mod cli;
 mod device;
+mod fixture;
+mod golden;
 mod image_io;
-mod weights;
+mod layering;
 mod rng;
 mod samplers;
-mod cache_equivalence;
-mod cache_plans;
+mod tolerance;
 mod toy_trunk;
+mod weights;
