@@ -1,3 +1,6 @@
 //! The one integration-test binary.
 
+mod catalog;
+#[cfg(feature = "hub")]
+mod hub;
 mod weights;
