@@ -450,7 +450,7 @@ fn warnings_are_data() {
     let batched = Warning::Batched { evaluations: 4 };
     assert_eq!(
         warnings(fifty.clone().with_parallel(4), 50),
-        [batched.clone()]
+        std::slice::from_ref(&batched)
     );
     assert!(batched.to_string().contains("never on a CPU"));
     let other = warnings(fifty, 100);
@@ -519,7 +519,7 @@ proptest! {
     ) {
         let course = Course::steps(steps).refreshing_at(forced.clone());
         let plan = plan(&rule, &course);
-        let covered: Vec<usize> = plan.spans.iter().flat_map(|span| span.range()).collect();
+        let covered: Vec<usize> = plan.spans.iter().flat_map(afterimage::cache::Span::range).collect();
         prop_assert_eq!(covered, (0..steps).collect::<Vec<_>>());
         prop_assert!(plan.spans[0].refresh);
         prop_assert!(plan.spans.iter().all(|span| span.len <= rule.max_parallel));
