@@ -224,18 +224,29 @@ impl SamplerConfig {
         Ok(prediction)
     }
 
-    pub(super) fn clip(&self) -> Clip {
+    pub(super) fn clip(&self) -> Result<Clip, ConfigError> {
         if self.json.thresholding.unwrap_or(false) {
-            return Clip::Dynamic {
-                quantile: self.json.dynamic_thresholding_ratio.unwrap_or(0.995),
-                limit: self.json.sample_max_value.unwrap_or(1.0),
-            };
+            return self.threshold();
         }
         let pixels = matches!(self.class, Class::Ddim | Class::Ddpm);
         if self.json.clip_sample.unwrap_or(pixels) {
-            return Clip::Range(self.json.clip_sample_range.unwrap_or(1.0));
+            return Ok(Clip::Range(self.json.clip_sample_range.unwrap_or(1.0)));
         }
-        Clip::Off
+        Ok(Clip::Off)
+    }
+
+    fn threshold(&self) -> Result<Clip, ConfigError> {
+        let quantile = self.json.dynamic_thresholding_ratio.unwrap_or(0.995);
+        if !(0.0..=1.0).contains(&quantile) {
+            let hint = "it is a part of all values, between 0 and 1";
+            return Err(ConfigError::unsupported(
+                "dynamic_thresholding_ratio",
+                quantile,
+                hint,
+            ));
+        }
+        let limit = self.json.sample_max_value.unwrap_or(1.0);
+        Ok(Clip::Dynamic { quantile, limit })
     }
 
     /// Whether the last step goes to sigma 0 rather than to the schedule's smallest.

@@ -2,6 +2,14 @@
 //!
 //! The tables lie in `tests/fixtures/tables` (a selection) and, in full, in `../shared/reference` where that exists.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    clippy::float_cmp,
+    reason = "a test may panic, and compares f32 with f64"
+)]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -22,11 +30,11 @@ pub(crate) fn tables(name: &str) -> Vec<Value> {
     let full = root.join("../shared/reference").join(name);
     let committed = root.join("tests/fixtures/tables").join(name);
     let paths = [Some(committed), full.exists().then_some(full)];
-    paths.into_iter().flatten().map(read).collect()
+    paths.iter().flatten().map(read).collect()
 }
 
-fn read(path: PathBuf) -> Value {
-    serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap()
+fn read(path: &PathBuf) -> Value {
+    serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap()
 }
 
 /// A list of numbers; `NaN` and the infinities are strings.
@@ -312,7 +320,7 @@ struct Recording {
 impl Recording {
     fn read(folder: &Path) -> Self {
         Self {
-            cases: read(folder.join("cases.json")),
+            cases: read(&folder.join("cases.json")),
             tensors: fs::read(folder.join("cases.safetensors")).unwrap(),
         }
     }
