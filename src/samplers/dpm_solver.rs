@@ -154,6 +154,9 @@ impl Solver {
         let order = points.len() - 1;
         let (from, to) = (points[order - 1], points[order]);
         let h = to.lambda() - from.lambda();
+        if h == 0.0 {
+            return Update::nothing();
+        }
         let mut taylor = self.taylor(to, h);
         if order == 2 && self.second_order == SecondOrder::Midpoint {
             taylor[1] = taylor[0] / 2.0;

@@ -122,6 +122,9 @@ impl Solver {
     /// The update onto the last of `points`; those before it are where the predictions were made, the newest last.
     fn predictor(&self, points: &[NoiseLevel]) -> Update {
         let stride = Stride::new(self, points);
+        if stride.rate == 0.0 {
+            return Update::nothing();
+        }
         let (mut update, scale) = stride.first_order(self);
         let weights = match stride.ratios.len() {
             0 => Vec::new(),

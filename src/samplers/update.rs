@@ -11,6 +11,14 @@ pub(super) struct Update {
 }
 
 impl Update {
+    /// Leaves the sample as it is: a last step of no length, onto the schedule's smallest sigma from itself.
+    pub(super) fn nothing() -> Self {
+        Self {
+            sample: 1.0,
+            ..Self::default()
+        }
+    }
+
     /// Applies the update to outputs listed newest last.
     ///
     /// # Panics
