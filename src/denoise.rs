@@ -1,1 +1,150 @@
-//! The driver: spans in, latents out.
+//! The driver: the only place that knows both the denoiser's session and the sampler.
+
+use std::ops::ControlFlow;
+
+use burn::tensor::Tensor;
+
+use crate::cache::{CachePlan, Session};
+use crate::denoiser::{Evaluation, StagedDenoiser};
+use crate::error::{DeviceError, Error};
+use crate::guidance::Guidance;
+use crate::inject::{Moment, PriorNoise};
+use crate::sampler::{History, Sampler};
+
+/// Where the normals of stochastic samplers come from.
+pub trait Noise {
+    /// Standard normals of `shape`, `[items, channels, height, width]`, f32, the next of the stream.
+    fn draw(&mut self, shape: [usize; 4]) -> Tensor<4>;
+}
+
+/// What an observer sees behind every evaluation.
+#[derive(Debug)]
+pub struct Progress<'a> {
+    /// The evaluation that was just made.
+    pub evaluation: Evaluation,
+    /// Evaluations of the run.
+    pub total: usize,
+    /// Whether it computed everything.
+    pub refresh: bool,
+    /// The prediction, after guidance, `[items, channels, height, width]`.
+    pub prediction: &'a Tensor<4>,
+    /// The latents behind the step, `[items, channels, height, width]`.
+    pub latents: &'a Tensor<4>,
+}
+
+/// The one door for progress, previews and cancelling. Every method has a default that does nothing.
+pub trait Observer {
+    /// The latents a run starts from, `[items, channels, height, width]`.
+    fn begin(&mut self, _initial_latents: &Tensor<4>) {}
+
+    /// Called behind every evaluation, in order. `Break` cancels the run.
+    fn progress(&mut self, _progress: &Progress<'_>) -> ControlFlow<()> {
+        ControlFlow::Continue(())
+    }
+
+    /// Something the user should know, in one sentence.
+    fn warn(&mut self, _message: &str) {}
+}
+
+/// Watches nothing.
+impl Observer for () {}
+
+/// What a denoising loop is made of.
+#[derive(Debug)]
+pub struct Denoise<'a> {
+    /// The update rule.
+    pub sampler: &'a dyn Sampler,
+    /// Which evaluations compute what.
+    pub plan: &'a CachePlan,
+    /// How strongly the condition guides.
+    pub guidance: Guidance,
+    /// Initial noise added back, if any.
+    pub prior_noise: Option<PriorNoise>,
+}
+
+impl Denoise<'_> {
+    /// Runs the loop from `latents`, `[items, channels, height, width]`, f32, already at the sampler's initial scale.
+    ///
+    /// # Errors
+    ///
+    /// If the observer cancels, or the device fails.
+    pub fn run<D: StagedDenoiser>(
+        &self,
+        session: &mut Session<'_, D>,
+        mut latents: Tensor<4>,
+        noise: &mut dyn Noise,
+        observer: &mut dyn Observer,
+    ) -> Result<Tensor<4>, Error> {
+        let prior = latents.clone();
+        let mut history = History::default();
+        observer.begin(&latents);
+        for span in &self.plan.spans {
+            let evaluations = &self.sampler.evaluations()[span.range()];
+            latents = self.inject(latents, &prior, evaluations[0], true, Moment::BeforeCall);
+            let predictions = session.predict(span, evaluations, || {
+                self.guidance
+                    .expand(self.sampler.scale_input(latents.clone(), span.first))
+            });
+            for (&evaluation, prediction) in evaluations.iter().zip(predictions) {
+                let first = evaluation.index == span.first;
+                let prediction = self.guidance.combine(prediction);
+                latents = self.inject(latents, &prior, evaluation, first, Moment::BeforeStep);
+                latents = self.step(&mut history, prediction.clone(), evaluation, latents, noise);
+                latents = self.inject(latents, &prior, evaluation, first, Moment::AfterStep);
+                finish_on_device(&latents)?;
+                let progress = Progress {
+                    evaluation,
+                    total: self.plan.evaluations(),
+                    refresh: first && span.refresh,
+                    prediction: &prediction,
+                    latents: &latents,
+                };
+                if observer.progress(&progress).is_break() {
+                    return Err(Error::cancelled());
+                }
+            }
+        }
+        Ok(latents)
+    }
+
+    fn step(
+        &self,
+        history: &mut History,
+        prediction: Tensor<4>,
+        evaluation: Evaluation,
+        latents: Tensor<4>,
+        noise: &mut dyn Noise,
+    ) -> Tensor<4> {
+        let index = evaluation.index;
+        let drawn = self
+            .sampler
+            .draws_noise(index)
+            .then(|| noise.draw(latents.dims()));
+        self.sampler
+            .step(history, prediction, index, latents, drawn)
+    }
+
+    fn inject(
+        &self,
+        latents: Tensor<4>,
+        prior: &Tensor<4>,
+        evaluation: Evaluation,
+        first: bool,
+        now: Moment,
+    ) -> Tensor<4> {
+        match self.prior_noise {
+            Some(noise) if noise.moment(evaluation, first) == Some(now) => {
+                latents + prior.clone() * noise.alpha
+            }
+            _ => latents,
+        }
+    }
+}
+
+/// Waits for the device, so that progress, cancelling and errors belong to the step that caused them.
+fn finish_on_device(latents: &Tensor<4>) -> Result<(), Error> {
+    latents
+        .device()
+        .sync()
+        .map_err(|error| DeviceError::execution("denoising", &error).into())
+}

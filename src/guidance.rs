@@ -1,1 +1,117 @@
 //! Classifier-free guidance.
+//!
+//! Source: Ho and Salimans (arXiv 2207.12598, section 3.2); rescaling: Lin et al., "Common Diffusion Noise Schedules and Sample Steps
+//! Are Flawed" (arXiv 2305.08891, section 3.4).
+
+use burn::tensor::Tensor;
+
+use crate::denoiser::Rows;
+
+/// How strongly the condition guides.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Guidance {
+    /// 1 and less is unguided: one row a picture instead of two.
+    pub scale: f64,
+    /// 0 to 1: how far the guided prediction is brought back to the spread of the conditioned one.
+    pub rescale: f64,
+}
+
+impl Guidance {
+    /// Whether the unconditioned half is computed at all.
+    pub fn is_on(self) -> bool {
+        self.scale > 1.0
+    }
+
+    /// The rows of one evaluation of `items` pictures.
+    pub fn rows(self, items: usize) -> Rows {
+        Rows {
+            halves: if self.is_on() { 2 } else { 1 },
+            items,
+        }
+    }
+
+    /// `[items, …]` as the denoiser takes them, `[uncond; cond]` when guided.
+    pub fn expand(self, sample: Tensor<4>) -> Tensor<4> {
+        if self.is_on() {
+            sample.repeat_dim(0, 2)
+        } else {
+            sample
+        }
+    }
+
+    /// One prediction a picture from the denoiser's rows.
+    pub fn combine(self, prediction: Tensor<4>) -> Tensor<4> {
+        if !self.is_on() {
+            return prediction;
+        }
+        let items = prediction.dims()[0] / 2;
+        let unconditioned = prediction.clone().narrow(0, 0, items);
+        let conditioned = prediction.narrow(0, items, items);
+        let guided = unconditioned.clone() + (conditioned.clone() - unconditioned) * self.scale;
+        if self.rescale > 0.0 {
+            self.rescaled(guided, conditioned)
+        } else {
+            guided
+        }
+    }
+
+    fn rescaled(self, guided: Tensor<4>, conditioned: Tensor<4>) -> Tensor<4> {
+        let factor = spread(conditioned) / spread(guided.clone()); // [items, 1, 1, 1]
+        guided.clone() * factor * self.rescale + guided * (1.0 - self.rescale)
+    }
+}
+
+/// Standard deviation of each picture, `[items, 1, 1, 1]`.
+fn spread(prediction: Tensor<4>) -> Tensor<4> {
+    let flat: Tensor<2> = prediction.flatten(1, 3);
+    flat.var(1).sqrt().unsqueeze_dims(&[2, 3])
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::Device;
+
+    use super::*;
+
+    fn tensor(values: [f32; 4]) -> Tensor<4> {
+        Tensor::<1>::from_floats(values, &Device::flex()).reshape([2, 1, 1, 2])
+    }
+
+    fn values(tensor: Tensor<4>) -> Vec<f32> {
+        tensor.into_data().to_vec().unwrap()
+    }
+
+    #[test]
+    fn guidance_extrapolates_from_the_unconditioned_half() {
+        let guidance = Guidance {
+            scale: 3.0,
+            rescale: 0.0,
+        };
+        assert_eq!(
+            values(guidance.combine(tensor([1.0, 2.0, 2.0, 5.0]))),
+            [4.0, 11.0]
+        );
+        assert_eq!(guidance.rows(4).total(), 8);
+    }
+
+    #[test]
+    fn full_rescaling_restores_the_conditioned_spread() {
+        let guidance = Guidance {
+            scale: 3.0,
+            rescale: 1.0,
+        };
+        let rescaled = values(guidance.combine(tensor([1.0, 2.0, 2.0, 5.0])));
+        assert!((rescaled[1] - rescaled[0] - 3.0).abs() < 1e-5);
+    }
+
+    #[test]
+    fn a_scale_of_one_is_unguided() {
+        let guidance = Guidance {
+            scale: 1.0,
+            rescale: 0.7,
+        };
+        let sample = tensor([1.0, 2.0, 3.0, 4.0]);
+        assert_eq!(guidance.expand(sample.clone()).dims(), [2, 1, 1, 2]);
+        assert_eq!(values(guidance.combine(sample)), [1.0, 2.0, 3.0, 4.0]);
+    }
+}

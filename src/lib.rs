@@ -5,9 +5,9 @@
 //!
 //! 0. words and numbers: [`error`](Error), [`rng`], [`noise`]
 //! 1. tensors and layers: `nn`, [`weights`], [`device`]
-//! 2. contracts: [`denoiser`], [`sampler`], [`text`]
+//! 2. contracts: [`denoiser`], [`sampler`], [`text`], [`inject`]
 //! 3. three worlds that do not know each other: [`models`], [`samplers`], [`cache`]
-//! 4. where they meet: [`guidance`], [`inject`], [`denoise`], [`pipeline`], [`catalog`], [`image_io`]
+//! 4. where they meet: [`guidance`], [`denoise`], [`pipeline`], [`catalog`], [`image_io`]
 //! 5. the outer edge: the command line
 
 mod error;
@@ -19,6 +19,7 @@ pub mod nn;
 pub mod weights;
 
 pub mod denoiser;
+pub mod inject;
 pub mod sampler;
 pub mod text;
 
@@ -30,7 +31,6 @@ pub mod catalog;
 pub mod denoise;
 pub mod guidance;
 pub mod image_io;
-pub mod inject;
 pub mod pipeline;
 
 #[cfg(feature = "cli")]

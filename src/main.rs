@@ -1,3 +1,5 @@
 //! The `afterimage` program.
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    afterimage::cli::main()
+}

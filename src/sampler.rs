@@ -6,6 +6,7 @@
 use burn::tensor::Tensor;
 
 use crate::denoiser::Evaluation;
+use crate::noise::NoiseLevel;
 
 /// What multistep solvers remember between steps. One value a run; a sampler reads and writes only what it needs.
 #[derive(Debug, Clone, Default)]
@@ -14,6 +15,15 @@ pub struct History {
     pub outputs: Vec<Tensor<4>>,
     /// The sample an earlier evaluation of the same solver step started from.
     pub sample: Option<Tensor<4>>,
+}
+
+impl History {
+    /// Adds `output` and forgets all but the newest `keep`.
+    pub fn remember(&mut self, output: Tensor<4>, keep: usize) {
+        self.outputs.push(output);
+        let surplus = self.outputs.len().saturating_sub(keep);
+        self.outputs.drain(..surplus);
+    }
 }
 
 /// An update rule over a run's evaluations. Tensors are f32, `[items, channels, height, width]`.
@@ -26,6 +36,10 @@ pub trait Sampler: std::fmt::Debug + Send + Sync {
         evaluation
     }
 
+    /// Signal and noise in the sample that an evaluation starts from: a clean picture `x0` joins the run there as
+    /// `alpha·x0 + sigma·noise`.
+    fn noise_level(&self, evaluation: usize) -> NoiseLevel;
+
     /// Standard deviation of the latents a run starts from.
     fn initial_noise_scale(&self) -> f64;
 
@@ -37,7 +51,8 @@ pub trait Sampler: std::fmt::Debug + Send + Sync {
         false
     }
 
-    /// Moves `sample` on by one evaluation.
+    /// Moves `sample` on by one evaluation. A `prediction` of twice the sample's channels carries a learned variance in its
+    /// second half; samplers that do not use it drop it.
     ///
     /// # Panics
     ///

@@ -1,1 +1,23 @@
 //! Caching as data: rules, plans and the session that runs them.
+//!
+//! A [`CacheRule`] says what is reused and when; [`CacheRule::plan`] turns it into a [`CachePlan`] for one run of one trunk; a
+//! [`Session`] executes that plan on any [`StagedDenoiser`](crate::denoiser::StagedDenoiser). No model and no sampler knows any
+//! method.
+//!
+//! **Source**: `DeepCache` (arXiv 2312.00858, sections 3.2 and 3.3); Faster Diffusion, encoder propagation (arXiv 2312.09608,
+//! sections 3.2 and 3.3) and its `DiT` variant.
+
+mod cost;
+mod keys;
+mod parse;
+mod plan;
+mod refresh;
+mod rule;
+mod session;
+
+pub use cost::Forecast;
+pub use keys::KeyList;
+pub use plan::{CachePlan, Course, Span, Warning};
+pub use refresh::Refresh;
+pub use rule::{CacheRule, Cut, OpenSkips};
+pub use session::{Account, Session};

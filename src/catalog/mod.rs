@@ -19,6 +19,7 @@ pub use self::index::ModelIndex;
 use self::{checkpoint::Checkpoint, files::Files};
 use crate::{
     error::{ConfigError, Error, FileError, RequestError, WeightsError},
+    text::TokenizerFiles,
     weights::WeightSource,
 };
 
@@ -355,6 +356,19 @@ pub struct TokenizerTexts {
     pub config: Option<String>,
     /// `special_tokens_map.json`
     pub special_tokens: Option<String>,
+}
+
+impl TokenizerTexts {
+    /// The same, borrowed, as a tokenizer takes them.
+    pub fn borrowed(&self) -> TokenizerFiles<'_> {
+        TokenizerFiles {
+            vocab: self.vocab.as_deref(),
+            merges: self.merges.as_deref(),
+            tokenizer: self.tokenizer.as_deref(),
+            config: self.config.as_deref(),
+            special_tokens: self.special_tokens.as_deref(),
+        }
+    }
 }
 
 /// A part's weights in numbers.

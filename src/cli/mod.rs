@@ -1,1 +1,67 @@
 //! The command line.
+//!
+//! Data goes to stdout; progress, warnings and errors go to stderr. Exit codes: 0 done, 1 failed, 2 asked for something that makes
+//! no sense, 130 stopped by Ctrl-C.
+
+mod args;
+mod cancel;
+mod console;
+mod devices;
+mod fault;
+mod progress;
+mod tensors;
+
+use std::{panic::catch_unwind, process::ExitCode};
+
+use clap::Parser;
+
+use args::{Arguments, Command};
+
+use crate::error::Error;
+
+const FAILED: u8 = 1;
+const USAGE: u8 = 2;
+/// What shells report for a program that Ctrl-C ended: 128 and the number of the signal.
+const STOPPED: u8 = 130;
+
+/// The whole program: reads the arguments, runs the command, reports what went wrong.
+pub fn main() -> ExitCode {
+    fault::install();
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(answer) => return usage(&answer),
+    };
+    console::start_logging();
+    match catch_unwind(|| run(arguments.command)) {
+        Ok(Ok(())) => ExitCode::SUCCESS,
+        Ok(Err(error)) => report(&error),
+        Err(_) => {
+            fault::report();
+            ExitCode::from(FAILED)
+        }
+    }
+}
+
+fn run(command: Command) -> Result<(), Error> {
+    match command {
+        Command::Devices => devices::run(),
+        _ => Ok(()),
+    }
+}
+
+/// Help, version, and arguments that do not parse.
+fn usage(answer: &clap::Error) -> ExitCode {
+    // Nobody is left to tell if the terminal is gone.
+    let _ = answer.print();
+    ExitCode::from(if answer.use_stderr() { USAGE } else { 0 })
+}
+
+fn report(error: &Error) -> ExitCode {
+    if error.is_cancelled() {
+        console::note("cancelled");
+        return ExitCode::from(STOPPED);
+    }
+    console::error(&error.to_string());
+    let is_usage = error.is_request() || error.is_plan();
+    ExitCode::from(if is_usage { USAGE } else { FAILED })
+}

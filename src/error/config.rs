@@ -21,6 +21,15 @@ pub(crate) enum ConfigError {
         path: PathBuf,
         source: serde_json::Error,
     },
+    #[error("`{file}` is not what it should be: {source}")]
+    Contents {
+        file: &'static str,
+        source: serde_json::Error,
+    },
+    #[error("the tokenizer does not work: {source}")]
+    Tokenizer {
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
 }
 
 impl ConfigError {

@@ -1,4 +1,106 @@
 //! Devices: absent, lost, out of memory.
 
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum DeviceError {}
+pub(crate) enum DeviceError {
+    #[error(
+        "backend `{backend}` is not part of this build\nhint: build with the cargo feature `{feature}` (`--features {feature}`)"
+    )]
+    NotBuilt {
+        backend: &'static str,
+        feature: &'static str,
+    },
+    #[error("there is no device `{name}` on this machine\nhint: {found}")]
+    Absent { name: String, found: String },
+    #[error("device `{name}` does not start: {reason}\nhint: `afterimage devices` shows what does")]
+    Start { name: String, reason: String },
+    #[error(
+        "device `{device}` cannot compute in `{dtype}`\nhint: leave `--dtype` out, or choose one of {supported}"
+    )]
+    Dtype {
+        device: String,
+        dtype: &'static str,
+        supported: String,
+    },
+    #[error(
+        "the device is out of memory while {task}\nhint: make the picture or the batch smaller, or use `--dtype f16`\ncause: {reason}"
+    )]
+    OutOfMemory { task: &'static str, reason: String },
+    #[error(
+        "the picture holds values that are not numbers\nhint: the model overflows in its data type; use `--dtype f32`"
+    )]
+    NotANumber,
+    #[error("the device failed while {task}: {reason}")]
+    Failed { task: &'static str, reason: String },
+}
+
+impl DeviceError {
+    /// What a device reports when its work is waited for (`task` completes "while …").
+    ///
+    /// burn hands the cause down as text that may carry a backtrace; only its first lines are kept.
+    pub(crate) fn execution(task: &'static str, cause: &impl ToString) -> Self {
+        let text = cause.to_string();
+        let lowered = text.to_lowercase();
+        let reason = first_lines(&text);
+        if ["out of device memory", "out of memory", "out-of-memory"]
+            .iter()
+            .any(|words| lowered.contains(words))
+        {
+            Self::OutOfMemory { task, reason }
+        } else {
+            Self::Failed { task, reason }
+        }
+    }
+}
+
+/// The message in front of a backtrace, on one line.
+fn first_lines(text: &str) -> String {
+    let message = text
+        .split("\nBacktrace")
+        .next()
+        .unwrap_or(text)
+        .split("\n   0:")
+        .next()
+        .unwrap_or(text);
+    message.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_exhaustion_is_told_apart_and_backtraces_are_dropped() {
+        let cause = "An error happened during execution\nCaused by:\n  out of device memory allocating 8 bytes\n   0: core::panic\n";
+        let message = DeviceError::execution("decoding the picture", &cause).to_string();
+        assert!(
+            message.starts_with("the device is out of memory while decoding the picture\nhint: ")
+        );
+        assert!(!message.contains("core::panic"), "{message}");
+        let other = DeviceError::execution("decoding the picture", &"poisoned").to_string();
+        assert_eq!(
+            other,
+            "the device failed while decoding the picture: poisoned"
+        );
+    }
+
+    #[test]
+    fn messages_name_the_offender_and_end_with_a_hint() {
+        let not_built = DeviceError::NotBuilt {
+            backend: "cuda",
+            feature: "cuda",
+        };
+        assert_eq!(
+            not_built.to_string(),
+            "backend `cuda` is not part of this build\nhint: build with the cargo feature `cuda` (`--features cuda`)"
+        );
+        let dtype = DeviceError::Dtype {
+            device: "vulkan:0".into(),
+            dtype: "bf16",
+            supported: "f32, f16".into(),
+        };
+        assert_eq!(
+            dtype.to_string(),
+            "device `vulkan:0` cannot compute in `bf16`\nhint: leave `--dtype` out, or choose one of f32, f16"
+        );
+    }
+}

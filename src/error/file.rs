@@ -10,7 +10,7 @@ pub(crate) enum FileError {
         path: PathBuf,
         source: io::Error,
     },
-    #[error("cannot write {what}: {source}\nfile: {}", path.display())]
+    #[error("cannot write {what}: {source}\nhint: name a file in a folder that exists and that you may write to\nfile: {}", path.display())]
     Write {
         what: String,
         path: PathBuf,
@@ -33,4 +33,10 @@ pub(crate) enum FileError {
         "`{file}` is missing from `{id}` on the Hub\nhint: a model there must have the diffusers layout"
     )]
     NotOnHub { id: String, file: String },
+    #[error("cannot read {what}: {reason}\nhint: PNG and JPEG pictures are read\nfile: {}", path.display())]
+    Picture {
+        what: String,
+        path: PathBuf,
+        reason: String,
+    },
 }

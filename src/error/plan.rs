@@ -1,4 +1,110 @@
-//! Cache rules that cannot be planned.
+//! Cache rules that cannot be read, or cannot be planned for a run.
 
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum PlanError {}
+pub(crate) enum PlanError {
+    // Reading.
+    #[error("unknown cache rule `{rule}`\nhint: there are {known}")]
+    UnknownRule { rule: String, known: &'static str },
+    #[error("`{rule}` has no option `{option}`\nhint: it has {known}")]
+    UnknownOption {
+        rule: String,
+        option: String,
+        known: String,
+    },
+    #[error("`{option}` is given twice in `{rule}`")]
+    RepeatedOption { rule: String, option: String },
+    #[error("`{rule}` needs `{option}`\nhint: {hint}")]
+    MissingOption {
+        rule: String,
+        option: &'static str,
+        hint: &'static str,
+    },
+    #[error("`{option}` is `{value}`\nhint: {expected}")]
+    Value {
+        option: String,
+        value: String,
+        expected: String,
+    },
+    #[error("`{first}` and `{second}` exclude each other in `{rule}`")]
+    Exclusive {
+        rule: String,
+        first: &'static str,
+        second: &'static str,
+    },
+    #[error("`{option}` has no effect without `{needed}` in `{rule}`")]
+    Idle {
+        rule: String,
+        option: &'static str,
+        needed: &'static str,
+    },
+    #[error(
+        "cache rules `{first}` and `{second}` both cut the trunk\nhint: give one of them; only rules that work inside cells combine"
+    )]
+    Combination { first: String, second: String },
+
+    // Schedules.
+    #[error("a refresh interval of 0\nhint: 1 refreshes at every step, 2 at every other")]
+    ZeroInterval,
+    #[error(
+        "refresh evaluation {evaluation} lies beyond the last of the run, {}\nhint: the run makes {count} model calls, counted from 0",
+        count - 1
+    )]
+    BeyondEnd { evaluation: usize, count: usize },
+    #[error(
+        "the center {center} of the schedule lies beyond the last step, {}\nhint: about a third of the steps works well",
+        count - 1
+    )]
+    CenterBeyondEnd { center: usize, count: usize },
+    #[error(
+        "a quadratic schedule with power {power}\nhint: it must be above 1 and at most 10; 1.4 works well"
+    )]
+    QuadraticPower { power: f64 },
+    #[error("a power schedule with power {power}\nhint: it must be above 0 and at most 10")]
+    Power { power: f64 },
+    #[error(
+        "no quadratic schedule with interval {interval}, center {center} and power {power} has the wanted number of refreshes in {count} steps\nhint: raise `interval` or `power`"
+    )]
+    NoQuadratic {
+        interval: usize,
+        center: usize,
+        power: f64,
+        count: usize,
+    },
+    #[error(
+        "a guard band of {guard}\nhint: it is the share of the run at either end, from 0 to 0.5"
+    )]
+    Guard { guard: f64 },
+
+    // The run and the trunk.
+    #[error("the run makes no model call, so there is nothing to plan")]
+    NoEvaluations,
+    #[error(
+        "{method} needs skip connections, and this trunk has none\nhint: use `dit-propagation`"
+    )]
+    NoSkips { method: &'static str },
+    #[error("branch {branch} does not exist in this trunk\nhint: its branches are 0 to {last}")]
+    Branch { branch: usize, last: usize },
+    #[error(
+        "a cut in front of cell {cut} of {cells} leaves nothing to reuse or nothing to compute\nhint: cut at 1 to {}",
+        cells - 1
+    )]
+    CutPlace { cut: usize, cells: usize },
+    #[error("`parallel` is 0\nhint: 1 decodes one step at a time")]
+    ZeroParallel,
+    #[error(
+        "`parallel` is {parallel}, but this rule recomputes its skips from the latents of every step\nhint: only rules that hold the skips decode several steps at once: encoder-propagation, dit-propagation"
+    )]
+    ParallelRecompute { parallel: usize },
+    #[error(
+        "`parallel` is {parallel}, but the sampler calls the model {calls} times in step {step}\nhint: use parallel=1, or a sampler with one call a step"
+    )]
+    ParallelSolver {
+        parallel: usize,
+        calls: usize,
+        step: usize,
+    },
+    #[error(
+        "prior noise with alpha {alpha} from {from}\nhint: alpha is a small number, from lies in 0 to 1"
+    )]
+    Noise { alpha: f64, from: f64 },
+}

@@ -1,9 +1,20 @@
 //! What a caller asked for.
 
+use std::path::PathBuf;
+
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum RequestError {
     #[error("`steps` is 0\nhint: ask for at least one step")]
     ZeroSteps,
+    #[error(
+        "{steps} steps do not fit the {train_timesteps} timesteps the model was trained on\nhint: ask for fewer steps"
+    )]
+    TooManySteps {
+        steps: usize,
+        train_timesteps: usize,
+    },
+    #[error("there is no sampler `{name}`\nhint: choose one of {known}")]
+    UnknownSampler { name: String, known: String },
     #[error("size {width}x{height} is not a multiple of {multiple}\nhint: try {}x{}", nearest(*width, *multiple), nearest(*height, *multiple))]
     Size {
         width: usize,
@@ -17,6 +28,41 @@ pub(crate) enum RequestError {
     },
     #[error("this build carries no model\nhint: build with the `bundled` feature, or name a model")]
     NoBundledModel,
+    #[error(
+        "`clip_skip` is {clip_skip}, the text encoder has {layers} layers\nhint: 1 leaves out the last layer"
+    )]
+    ClipSkip { clip_skip: usize, layers: usize },
+    #[error(
+        "`{given}` is not a device\nhint: use auto, cpu, wgpu, vulkan, metal or cuda; a number picks one of several, as in cuda:1"
+    )]
+    UnknownDevice { given: String },
+    #[error("the output `{given}` does not end in .png\nhint: pictures are written as PNG")]
+    OutputName { given: String },
+    #[error("these initial latents cannot be used: {reason}\nhint: a safetensors file with a tensor `latents` of floating point numbers is needed\nfile: {}", path.display())]
+    InitialLatents { path: PathBuf, reason: String },
+    #[error("no pictures are asked for\nhint: give at least one prompt, and a batch of at least 1")]
+    NoPictures,
+    #[error(
+        "{negative} negative prompts for {prompts} prompts\nhint: give one for all of them, or one each"
+    )]
+    NegativePrompts { prompts: usize, negative: usize },
+    #[error("{seeds} seeds for {pictures} pictures\nhint: give one for all of them, or one each")]
+    Seeds { seeds: usize, pictures: usize },
+    #[error("`{name}` is {value}, which is out of range\nhint: {range}")]
+    Range {
+        name: &'static str,
+        value: f64,
+        range: &'static str,
+    },
+    #[error(
+        "the initial latents have shape {found:?}, the request asks for {expected:?}\nhint: the shape is [pictures, channels, height / 8, width / 8]"
+    )]
+    LatentShape {
+        found: [usize; 4],
+        expected: [usize; 4],
+    },
+    #[error("`{given}` is not a data type\nhint: use f32, f16 or bf16")]
+    UnknownDtype { given: String },
 }
 
 /// The multiple of `multiple` nearest to `side`, at least one of it.

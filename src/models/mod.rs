@@ -1,1 +1,6 @@
-//! The networks.
+//! The networks. Each is a burn module whose fields are named as in the checkpoint (diffusers layout), built from the checkpoint's
+//! own JSON.
+
+pub mod clip;
+pub mod unet;
+pub mod vae;

@@ -31,7 +31,7 @@ const LENGTH_BYTES: usize = 8;
 const MAX_HEADER: u64 = 100_000_000;
 /// Python packages that a checkpoint may name beside its tensors: what torch, numpy and the training programs leave in it. None of
 /// it is ever run; anything else is refused.
-const PICKLE_PACKAGES: [&str; 8] = [
+const PICKLE_PACKAGES: [&str; 10] = [
     "torch",
     "collections",
     "numpy",
@@ -39,6 +39,8 @@ const PICKLE_PACKAGES: [&str; 8] = [
     "pytorch_lightning",
     "lightning",
     "lightning_fabric",
+    "omegaconf",
+    "argparse",
     "int",
 ];
 

@@ -1,6 +1,15 @@
 //! The one integration-test binary.
 
+mod cache_equivalence;
+mod cache_plans;
 mod catalog;
+#[cfg(feature = "cli")]
+mod cli;
+mod device;
 #[cfg(feature = "hub")]
 mod hub;
+mod image_io;
+mod rng;
+mod samplers;
+mod toy_trunk;
 mod weights;

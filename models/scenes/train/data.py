@@ -105,6 +105,13 @@ def sample_training(rng):
             return r
 
 
+def truth(rec):
+    """The structured ground truth of a record, as in prompts.jsonl."""
+    objects = [{"shape": SHAPES[rec[f"s{i}"]], "colour": COLOURS[rec[f"c{i}"]], "size": SIZES[rec[f"z{i}"]]}
+               for i in range(1, rec["n"] + 1)]
+    return {"objects": objects, "relation": RELATIONS[rec["rel"]], "background": BACKGROUNDS[rec["bg"]]}
+
+
 # -------------------------------------------------------------------- captions
 
 def noun(rng, rec, i, article="a"):

@@ -1,0 +1,268 @@
+//! What a plan costs: multiply-accumulates and stored bytes, from a trunk's blueprint alone.
+
+use super::{plan::CachePlan, rule::OpenSkips};
+use crate::denoiser::{Blueprint, Rows};
+
+/// The cost of a plan on a trunk. Multiply-accumulates (MACs) are of the denoiser only, for all rows.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Forecast {
+    /// For each cell, for how many evaluations it runs.
+    pub cells: Vec<usize>,
+    /// For how many evaluations embeddings are prepared.
+    pub prepares: usize,
+    /// For each evaluation, its MACs.
+    pub evaluation_macs: Vec<u64>,
+    /// For each cell, its MACs over the whole run.
+    pub cell_macs: Vec<u64>,
+    /// MACs of the run if nothing were reused.
+    pub plain_macs: u64,
+    /// The most bytes that the store holds; 0 if no span reads it.
+    pub store_bytes: u64,
+}
+
+impl Forecast {
+    /// MACs of the run.
+    pub fn total_macs(&self) -> u64 {
+        self.evaluation_macs.iter().sum()
+    }
+
+    /// MACs of the run, as a share of what they would be without reuse.
+    pub fn ratio(&self) -> f64 {
+        self.total_macs() as f64 / self.plain_macs.max(1) as f64
+    }
+
+    /// How much faster the denoising loop can be at best.
+    pub fn speedup(&self) -> f64 {
+        self.plain_macs as f64 / self.total_macs().max(1) as f64
+    }
+
+    /// For each cell, its share of the run's MACs.
+    pub fn cell_shares(&self) -> Vec<f64> {
+        let total = self.total_macs().max(1) as f64;
+        self.cell_macs
+            .iter()
+            .map(|&macs| macs as f64 / total)
+            .collect()
+    }
+}
+
+impl CachePlan {
+    /// Forecasts a run of `rows` rows whose stored elements have `element_bytes` bytes.
+    pub fn forecast(&self, trunk: &Blueprint, rows: Rows, element_bytes: usize) -> Forecast {
+        let count = rows.total() as u64;
+        let cells = self.executions();
+        let executed = cells.iter().zip(&trunk.cells);
+        Forecast {
+            prepares: self.prepares(),
+            evaluation_macs: self
+                .evaluation_macs(trunk)
+                .map(|macs| macs * count)
+                .collect(),
+            cell_macs: executed
+                .map(|(&runs, cell)| runs as u64 * cell.macs * count)
+                .collect(),
+            plain_macs: self.evaluations() as u64 * trunk.full_macs() * count,
+            store_bytes: self.store_elements(trunk) * count * element_bytes as u64,
+            cells,
+        }
+    }
+
+    /// For each cell, for how many evaluations it runs.
+    fn executions(&self) -> Vec<usize> {
+        let mut runs = vec![0; self.cells];
+        for refresh in self.kinds() {
+            for cell in self.runs(refresh).into_iter().flatten() {
+                runs[cell] += 1;
+            }
+        }
+        runs
+    }
+
+    /// For each evaluation, whether it runs every cell.
+    fn kinds(&self) -> impl Iterator<Item = bool> {
+        self.spans
+            .iter()
+            .flat_map(|span| (0..span.len).map(|position| span.refresh && position == 0))
+    }
+
+    /// A refresh that leads a batch is prepared for twice: alone, for the cells in front of the cut, and with its batch.
+    fn prepares(&self) -> usize {
+        let leading = self
+            .spans
+            .iter()
+            .filter(|span| span.refresh && span.len > 1);
+        self.evaluations() + leading.count()
+    }
+
+    /// One row of each evaluation.
+    fn evaluation_macs(&self, trunk: &Blueprint) -> impl Iterator<Item = u64> {
+        self.spans.iter().flat_map(move |span| {
+            (0..span.len).map(move |position| {
+                let refresh = span.refresh && position == 0;
+                let prepares = 1 + u64::from(refresh && span.len > 1);
+                let cells = self.runs(refresh).map(|cells| trunk.span_macs(cells));
+                cells.iter().sum::<u64>() + prepares * trunk.prepare_macs + trunk.leave_macs
+            })
+        })
+    }
+
+    /// Elements that one row keeps in the store.
+    fn store_elements(&self, trunk: &Blueprint) -> u64 {
+        let read = self.spans.iter().any(|span| !span.refresh);
+        let Some(last) = self.cut.checked_sub(1).filter(|_| read) else {
+            return 0;
+        };
+        trunk.cells[last].hidden
+            + match self.skips {
+                OpenSkips::Recompute => 0,
+                OpenSkips::Hold => open_elements(trunk, self.cut),
+            }
+    }
+}
+
+/// Elements of the skips that are open in front of cell `cut`, one row.
+fn open_elements(trunk: &Blueprint, cut: usize) -> u64 {
+    let mut open = Vec::new();
+    for cell in &trunk.cells[..cut] {
+        if cell.pops {
+            open.pop();
+        }
+        if cell.pushes > 0 {
+            open.push(cell.pushes);
+        }
+    }
+    open.iter().sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        cache::{CacheRule, Course, KeyList, Refresh},
+        denoiser::Cell,
+    };
+
+    fn cell(name: &str, macs: u64, hidden: u64, pushes: u64, pops: bool) -> Cell {
+        Cell {
+            name: name.into(),
+            macs,
+            hidden,
+            pushes,
+            pops,
+        }
+    }
+
+    /// Two skips; the costs of one row add up to 1000 as in SD 1.5: encoder and middle 325, decoder 675.
+    fn small_unet() -> Blueprint {
+        Blueprint {
+            cells: vec![
+                cell("e0", 100, 64, 64, false),
+                cell("e1", 125, 16, 16, false),
+                cell("mid", 100, 16, 0, false),
+                cell("d1", 375, 32, 0, true),
+                cell("d0", 300, 64, 0, true),
+            ],
+            prepare_macs: 0,
+            leave_macs: 0,
+        }
+    }
+
+    fn dit() -> Blueprint {
+        Blueprint {
+            cells: vec![cell("block", 10, 100, 0, false); 28],
+            prepare_macs: 0,
+            leave_macs: 0,
+        }
+    }
+
+    const PAIR: Rows = Rows {
+        halves: 2,
+        items: 1,
+    };
+
+    fn forecast(rule: &CacheRule, trunk: &Blueprint, steps: usize) -> Forecast {
+        let plan = rule.plan(&Course::steps(steps), trunk).unwrap();
+        plan.forecast(trunk, PAIR, 4)
+    }
+
+    fn list(name: &str) -> Refresh {
+        KeyList::named(name).unwrap().into()
+    }
+
+    #[allow(
+        clippy::float_cmp,
+        reason = "ratios are rounded to the published digits"
+    )]
+    #[track_caller]
+    fn assert_ratio(rule: &CacheRule, trunk: &Blueprint, steps: usize, expected: f64) {
+        let ratio = forecast(rule, trunk, steps).ratio();
+        assert_eq!((ratio * 1000.0).round() / 1000.0, expected, "{rule:?}");
+    }
+
+    /// METHODS 8.19.
+    #[test]
+    fn ratios_are_the_published_ones() {
+        let unet = small_unet();
+        assert_ratio(
+            &CacheRule::encoder_propagation(list("50ls")),
+            &unet,
+            50,
+            0.734,
+        );
+        assert_ratio(
+            &CacheRule::encoder_propagation(list("50ls")),
+            &unet,
+            20,
+            0.789,
+        );
+        for (name, expected) in [("a", 0.648), ("a-prime", 0.707), ("b", 0.807), ("c", 0.784)] {
+            assert_ratio(
+                &CacheRule::dit_propagation(18, list(name)),
+                &dit(),
+                250,
+                expected,
+            );
+        }
+    }
+
+    #[test]
+    fn the_store_holds_one_tensor_or_all_open_skips() {
+        let unet = small_unet();
+        let deep = forecast(&CacheRule::deepcache(3, 0), &unet, 9);
+        assert_eq!(deep.store_bytes, 32 * 2 * 4);
+        let held = forecast(&CacheRule::encoder_propagation(Refresh::every(3)), &unet, 9);
+        assert_eq!(held.store_bytes, (64 + 16 + 16) * 2 * 4);
+        let inside = forecast(&CacheRule::dit_propagation(4, Refresh::every(3)), &unet, 9);
+        assert_eq!(inside.store_bytes, (32 + 64) * 2 * 4);
+        assert_eq!(
+            forecast(&CacheRule::deepcache(1, 0), &unet, 9).store_bytes,
+            0
+        );
+    }
+
+    #[test]
+    fn macs_add_up() {
+        let unet = small_unet();
+        let forecast = forecast(&CacheRule::deepcache(3, 0), &unet, 7);
+        assert_eq!(forecast.evaluation_macs[..3], [2000, 800, 800]);
+        assert_eq!(forecast.cells, [7, 3, 3, 3, 7]);
+        assert_eq!(
+            forecast.cell_macs.iter().sum::<u64>(),
+            forecast.total_macs()
+        );
+        assert_eq!(forecast.plain_macs, 14_000);
+        assert!((forecast.cell_shares().iter().sum::<f64>() - 1.0).abs() < 1e-12);
+        assert!((forecast.speedup() * forecast.ratio() - 1.0).abs() < 1e-12);
+    }
+
+    #[test]
+    fn the_leader_of_a_batch_is_prepared_for_twice() {
+        let mut unet = small_unet();
+        unet.prepare_macs = 7;
+        let rule = CacheRule::encoder_propagation(Refresh::every(3)).with_parallel(3);
+        let forecast = forecast(&rule, &unet, 6);
+        assert_eq!(forecast.prepares, 8);
+        assert_eq!(forecast.evaluation_macs[..2], [2 * 1014, 2 * 682]);
+        assert_eq!(forecast.store_bytes, 0, "whole groups never read the store");
+    }
+}

@@ -1,0 +1,410 @@
+//! A rule applied to one run of one trunk: which cells run at which evaluation.
+
+use std::{fmt, ops::Range};
+
+use super::{
+    keys::KeyList,
+    refresh::{Refresh, guarded},
+    rule::{CacheRule, Cut, OpenSkips},
+};
+use crate::{
+    denoiser::Blueprint,
+    error::{Error, PlanError},
+};
+
+/// Steps below which neighbouring evaluations differ too much for any reuse to go unnoticed.
+const FEW_STEPS: usize = 10;
+
+/// What a plan must know of a run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Course {
+    /// For each evaluation, the number of its solver step among those executed.
+    solver_steps: Vec<usize>,
+    /// Evaluations at which the store must not be read.
+    must_refresh: Vec<usize>,
+}
+
+impl Course {
+    /// A run of `count` evaluations, one a solver step.
+    pub fn steps(count: usize) -> Self {
+        Self::grouped(0..count)
+    }
+
+    /// A run whose evaluations belong to these solver steps, in any ascending numbering (Heun: 0, 0, 1, 1, …, or 7, 7, 8, 8, …).
+    pub fn grouped(solver_steps: impl IntoIterator<Item = usize>) -> Self {
+        let given: Vec<usize> = solver_steps.into_iter().collect();
+        let mut step = 0;
+        let number = |index: usize| {
+            step += usize::from(index > 0 && given[index] != given[index - 1]);
+            step
+        };
+        Self {
+            solver_steps: (0..given.len()).map(number).collect(),
+            must_refresh: Vec::new(),
+        }
+    }
+
+    /// With evaluations that must refresh: a `ControlNet` switching on or off, a change of stage.
+    #[must_use]
+    pub fn refreshing_at(mut self, evaluations: impl IntoIterator<Item = usize>) -> Self {
+        self.must_refresh.extend(evaluations);
+        self
+    }
+
+    /// Model calls of the run.
+    pub fn evaluations(&self) -> usize {
+        self.solver_steps.len()
+    }
+
+    /// Solver steps of the run.
+    pub fn solver_steps(&self) -> usize {
+        self.solver_steps.last().map_or(0, |last| last + 1)
+    }
+
+    /// The first solver step with more than one evaluation, and how many it has.
+    fn repeated_step(&self) -> Option<(usize, usize)> {
+        let mut groups = self.solver_steps.chunk_by(|a, b| a == b);
+        let group = groups.find(|group| group.len() > 1)?;
+        Some((group[0], group.len()))
+    }
+}
+
+/// Evaluations whose predictions are made together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Span {
+    /// The first evaluation.
+    pub first: usize,
+    /// How many; more than 1 only when skips are held.
+    pub len: usize,
+    /// Whether the first of them computes up to the cut and fills the store.
+    pub refresh: bool,
+}
+
+impl Span {
+    /// Its evaluations.
+    pub fn range(&self) -> Range<usize> {
+        self.first..self.first + self.len
+    }
+}
+
+/// What a user should know before running a plan.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Warning {
+    /// So few steps that neighbouring ones differ much.
+    FewSteps {
+        /// Solver steps of the run.
+        steps: usize,
+    },
+    /// Several evaluations are decoded in one batch.
+    Batched {
+        /// The largest batch, in evaluations.
+        evaluations: usize,
+    },
+    /// A published list was made for another number of steps.
+    ListOfOtherLength {
+        /// The list.
+        list: KeyList,
+        /// Solver steps of the run.
+        steps: usize,
+    },
+    /// Every evaluation refreshes.
+    NothingReused,
+}
+
+impl fmt::Display for Warning {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::FewSteps { steps } => write!(
+                formatter,
+                "{steps} steps are few: expect visible changes; a guard band (`guard=0.1`) or a smaller interval helps"
+            ),
+            Self::Batched { evaluations } => write!(
+                formatter,
+                "up to {evaluations} steps are decoded in one batch: this saves no arithmetic and pays only on a large GPU with one \
+                 picture, never on a CPU"
+            ),
+            Self::ListOfOtherLength { list, steps } => write!(
+                formatter,
+                "key list `{}` was made for {} steps and is not rescaled to {steps}",
+                list.name(),
+                list.made_for()
+            ),
+            Self::NothingReused => write!(formatter, "every step refreshes: nothing is reused"),
+        }
+    }
+}
+
+/// A rule resolved for one run of one trunk.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CachePlan {
+    /// In order, without gaps.
+    pub spans: Vec<Span>,
+    /// The cell in front of which the line is split; the number of cells if nothing is reused.
+    pub cut: usize,
+    /// Cells of the line.
+    pub cells: usize,
+    /// Cells `0..prefix` run again at reuse steps, for their skips.
+    pub prefix: usize,
+    /// What happens to open skips.
+    pub skips: OpenSkips,
+    /// What a user should know.
+    pub warnings: Vec<Warning>,
+}
+
+impl CachePlan {
+    /// A plan that reuses nothing: plain forward passes.
+    pub fn plain(evaluations: usize, cells: usize) -> Self {
+        Self {
+            spans: spans(&vec![true; evaluations], 1),
+            cut: cells,
+            cells,
+            prefix: 0,
+            skips: OpenSkips::Hold,
+            warnings: Vec::new(),
+        }
+    }
+
+    /// Evaluations of the run.
+    pub fn evaluations(&self) -> usize {
+        self.spans.last().map_or(0, |span| span.range().end)
+    }
+
+    /// Evaluations that compute everything.
+    pub fn refreshes(&self) -> impl Iterator<Item = usize> {
+        let refreshing = self.spans.iter().filter(|span| span.refresh);
+        refreshing.map(|span| span.first)
+    }
+
+    /// Whether the span behind this one reads the store.
+    pub fn read_after(&self, span: &Span) -> bool {
+        let next = self
+            .spans
+            .binary_search_by_key(&span.range().end, |next| next.first);
+        next.is_ok_and(|index| !self.spans[index].refresh)
+    }
+
+    /// Whether any evaluation reuses anything.
+    pub fn reuses(&self) -> bool {
+        self.spans.iter().any(|span| !span.refresh || span.len > 1)
+    }
+
+    /// Cells that run for one evaluation: all of them when it refreshes, else those before `prefix` and behind `cut`.
+    pub fn runs(&self, refresh: bool) -> [Range<usize>; 2] {
+        let front = if refresh { self.cut } else { self.prefix };
+        [0..front, self.cut..self.cells]
+    }
+}
+
+impl CacheRule {
+    /// Resolves the rule for a run of a trunk.
+    ///
+    /// # Errors
+    ///
+    /// If a number is out of range, the schedule does not exist for this run, the trunk has no such cut, or the evaluations cannot be
+    /// decoded in batches.
+    pub fn plan(&self, course: &Course, trunk: &Blueprint) -> Result<CachePlan, Error> {
+        self.check_numbers()?;
+        if course.evaluations() == 0 {
+            return Err(PlanError::NoEvaluations.into());
+        }
+        let cells = trunk.cells.len();
+        let Some((prefix, cut)) = self.cut.place(trunk)? else {
+            return Ok(CachePlan::plain(course.evaluations(), cells));
+        };
+        self.check_parallel(course)?;
+        let mut plan = CachePlan {
+            spans: spans(&self.refresh_flags(course)?, self.max_parallel),
+            cut,
+            cells,
+            prefix,
+            skips: self.cut.skips(),
+            warnings: Vec::new(),
+        };
+        plan.warnings = self.warnings(course, &plan);
+        Ok(plan)
+    }
+
+    fn check_numbers(&self) -> Result<(), Error> {
+        if !(0.0..=0.5).contains(&self.guard) {
+            return Err(PlanError::Guard { guard: self.guard }.into());
+        }
+        match self.noise {
+            Some(noise) if !(noise.alpha.is_finite() && (0.0..=1.0).contains(&noise.from)) => {
+                Err(PlanError::Noise {
+                    alpha: noise.alpha,
+                    from: noise.from,
+                }
+                .into())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn check_parallel(&self, course: &Course) -> Result<(), Error> {
+        let parallel = self.max_parallel;
+        if parallel == 0 {
+            return Err(PlanError::ZeroParallel.into());
+        }
+        if parallel == 1 {
+            return Ok(());
+        }
+        if self.cut.skips() == OpenSkips::Recompute {
+            return Err(PlanError::ParallelRecompute { parallel }.into());
+        }
+        match course.repeated_step() {
+            Some((step, calls)) => Err(PlanError::ParallelSolver {
+                parallel,
+                calls,
+                step,
+            }
+            .into()),
+            None => Ok(()),
+        }
+    }
+
+    /// For each evaluation, whether it refreshes. The evaluations of one solver step are of one kind, unless they are listed.
+    fn refresh_flags(&self, course: &Course) -> Result<Vec<bool>, Error> {
+        let count = course.solver_steps();
+        let mut steps: Vec<bool> = (0..count)
+            .map(|step| guarded(step, count, self.guard))
+            .collect();
+        for &evaluation in &course.must_refresh {
+            if let Some(&step) = course.solver_steps.get(evaluation) {
+                steps[step] = true;
+            }
+        }
+        let listed = matches!(self.refresh, Refresh::At(_));
+        if !listed {
+            for step in self.refresh.steps(count)? {
+                steps[step] = true;
+            }
+        }
+        let mut flags: Vec<bool> = course
+            .solver_steps
+            .iter()
+            .map(|&step| steps[step])
+            .collect();
+        if listed {
+            for evaluation in self.refresh.steps(flags.len())? {
+                flags[evaluation] = true;
+            }
+        }
+        Ok(flags)
+    }
+
+    fn warnings(&self, course: &Course, plan: &CachePlan) -> Vec<Warning> {
+        if !plan.reuses() {
+            return vec![Warning::NothingReused];
+        }
+        let steps = course.solver_steps();
+        let largest = plan.spans.iter().map(|span| span.len).max().unwrap_or(1);
+        let list = match self.refresh {
+            Refresh::Keys(list) if list.made_for() != steps => Some(list),
+            _ => None,
+        };
+        let few = (steps <= FEW_STEPS).then_some(Warning::FewSteps { steps });
+        let batched = (largest > 1).then_some(Warning::Batched {
+            evaluations: largest,
+        });
+        let list = list.map(|list| Warning::ListOfOtherLength { list, steps });
+        [few, batched, list].into_iter().flatten().collect()
+    }
+}
+
+impl Cut {
+    /// How many leading cells reuse steps run, and the cell where they re-enter; `None` if nothing is reused.
+    fn place(self, trunk: &Blueprint) -> Result<Option<(usize, usize)>, Error> {
+        let cells = trunk.cells.len();
+        match self {
+            Self::Nowhere => Ok(None),
+            Self::Skip(branch) => skip_place(trunk, branch).map(Some),
+            Self::AfterMiddle => match popping(trunk).next() {
+                Some(cut) => Ok(Some((0, cut))),
+                None => Err(PlanError::NoSkips {
+                    method: "encoder propagation",
+                }
+                .into()),
+            },
+            Self::Cell(cut) if (1..cells).contains(&cut) => Ok(Some((0, cut))),
+            Self::Cell(cut) => Err(PlanError::CutPlace { cut, cells }.into()),
+        }
+    }
+}
+
+/// Skip `branch` is pushed by the last cell of the prefix and popped by the cell at the cut.
+fn skip_place(trunk: &Blueprint, branch: usize) -> Result<(usize, usize), Error> {
+    let Some(last) = trunk.skips().checked_sub(1) else {
+        return Err(PlanError::NoSkips {
+            method: "DeepCache",
+        }
+        .into());
+    };
+    let pushing = trunk.cells.iter().enumerate();
+    let pusher = pushing.filter(|(_, cell)| cell.pushes > 0).nth(branch);
+    let popper = last
+        .checked_sub(branch)
+        .and_then(|order| popping(trunk).nth(order));
+    match (pusher, popper) {
+        (Some((cell, _)), Some(cut)) => Ok((cell + 1, cut)),
+        _ => Err(PlanError::Branch { branch, last }.into()),
+    }
+}
+
+/// Cells that pop a skip.
+fn popping(trunk: &Blueprint) -> impl Iterator<Item = usize> {
+    let cells = trunk.cells.iter().enumerate();
+    cells.filter(|(_, cell)| cell.pops).map(|(index, _)| index)
+}
+
+/// One span for each refresh and the evaluations behind it, in pieces of at most `max_parallel`.
+fn spans(refresh: &[bool], max_parallel: usize) -> Vec<Span> {
+    let mut spans: Vec<Span> = Vec::new();
+    for (first, &refresh) in refresh.iter().enumerate() {
+        match spans.last_mut() {
+            Some(span) if !refresh && span.len < max_parallel => span.len += 1,
+            _ => spans.push(Span {
+                first,
+                len: 1,
+                refresh,
+            }),
+        }
+    }
+    spans
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn solver_steps_are_renumbered() {
+        let course = Course::grouped([7, 7, 9, 9, 12]);
+        assert_eq!(course.solver_steps, [0, 0, 1, 1, 2]);
+        assert_eq!(course.repeated_step(), Some((0, 2)));
+        assert_eq!((course.evaluations(), course.solver_steps()), (5, 3));
+    }
+
+    #[test]
+    fn groups_are_cut_into_pieces() {
+        let flags = [true, false, false, false, true, false];
+        let of = |parallel| -> Vec<(usize, bool)> {
+            let all = spans(&flags, parallel);
+            all.iter().map(|span| (span.len, span.refresh)).collect()
+        };
+        assert_eq!(of(3), [(3, true), (1, false), (2, true)]);
+        assert_eq!(of(9), [(4, true), (2, true)]);
+        assert_eq!(of(1).len(), 6);
+    }
+
+    #[test]
+    fn the_last_reader_of_the_store_is_known() {
+        let mut plan = CachePlan::plain(4, 3);
+        plan.spans = spans(&[true, false, false, true], 1);
+        let read: Vec<bool> = plan
+            .spans
+            .iter()
+            .map(|span| plan.read_after(span))
+            .collect();
+        assert_eq!(read, [true, true, false, false]);
+    }
+}

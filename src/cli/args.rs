@@ -1,0 +1,240 @@
+//! The words of the command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::device::{DeviceChoice, DtypeChoice};
+
+/// Makes pictures with diffusion models on any GPU and on the CPU, and makes them sooner by reusing what barely changes between
+/// steps.
+#[derive(Debug, Parser)]
+#[command(name = "afterimage", version, max_term_width = 100)]
+pub(super) struct Arguments {
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Make pictures from a text
+    Generate(Generate),
+    /// Show what a cache rule would do, from a model's configuration alone
+    Plan(Plan),
+    /// Time cache rules against the plain run
+    Bench(Bench),
+    /// List devices with their memory, data types, subgroups and matrix units
+    Devices,
+    /// Show what a model is made of
+    Inspect(Inspect),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Generate {
+    /// What the picture shows
+    #[arg(default_value = DEFAULT_PROMPT, hide_default_value = true)]
+    pub(super) prompt: String,
+    #[command(flatten)]
+    pub(super) model: Model,
+    /// What the picture avoids
+    #[arg(long, value_name = "TEXT")]
+    pub(super) negative_prompt: Option<String>,
+    #[command(flatten)]
+    pub(super) course: Course,
+    /// How far guided predictions are rescaled to the contrast of unguided ones, 0 to 1
+    #[arg(long, value_name = "R", value_parser = finite)]
+    pub(super) guidance_rescale: Option<f64>,
+    /// Leave out the last N layers of the text encoder
+    #[arg(long, value_name = "N")]
+    pub(super) clip_skip: Option<usize>,
+    /// Noise added by DDIM: 0 none, 1 as much as DDPM
+    #[arg(long, value_name = "E", value_parser = finite)]
+    pub(super) eta: Option<f64>,
+    /// Seed of the noise, the same as in diffusers [default: random, printed]
+    #[arg(long, value_name = "N")]
+    pub(super) seed: Option<u64>,
+    /// Start from the tensor `latents` of a file instead of the seed's noise
+    #[arg(long, value_name = "FILE.safetensors")]
+    pub(super) initial_latents: Option<PathBuf>,
+    #[command(flatten)]
+    pub(super) cache: Cache,
+    #[command(flatten)]
+    pub(super) machine: Machine,
+    /// File to write; several pictures become FILE-0.png, FILE-1.png, … [default: afterimage-SEED.png]
+    #[arg(long, value_name = "FILE.png", help_heading = OUTPUT)]
+    pub(super) output: Option<PathBuf>,
+    /// Write latents and predictions of every step to a file
+    #[arg(long, value_name = "FILE.safetensors", help_heading = OUTPUT)]
+    pub(super) trace: Option<PathBuf>,
+    #[command(flatten)]
+    pub(super) form: Form,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Plan {
+    #[command(flatten)]
+    pub(super) model: Model,
+    #[command(flatten)]
+    pub(super) course: Course,
+    #[command(flatten)]
+    pub(super) cache: Cache,
+    #[command(flatten)]
+    pub(super) form: Form,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Bench {
+    #[command(flatten)]
+    pub(super) model: Model,
+    #[command(flatten)]
+    pub(super) course: Course,
+    /// Rules to time, each against the plain run
+    #[arg(long, value_name = "RULE", required = true, num_args = 1.., help_heading = RULES)]
+    pub(super) cache: Vec<String>,
+    /// Rounds; in each, the plain run and every rule take their turn
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = count)]
+    pub(super) repeat: usize,
+    /// Seed of the noise
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(super) seed: u64,
+    #[command(flatten)]
+    pub(super) machine: Machine,
+    #[command(flatten)]
+    pub(super) form: Form,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Inspect {
+    /// Folder, checkpoint file or Hub id [default: the bundled model]
+    #[arg(value_name = "MODEL")]
+    pub(super) model: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Model {
+    /// Folder, checkpoint file or Hub id [default: the bundled model]
+    #[arg(long = "model", value_name = "DIR|ID")]
+    pub(super) name: Option<String>,
+}
+
+/// What decides which evaluations a run makes, and of what size. What is left out comes from the model.
+#[derive(Debug, Args)]
+pub(super) struct Course {
+    /// Denoising steps
+    #[arg(long, value_name = "N")]
+    pub(super) steps: Option<usize>,
+    /// How strongly the text guides; 1 and less is unguided
+    #[arg(long, value_name = "G", value_parser = finite)]
+    pub(super) guidance_scale: Option<f64>,
+    /// Width and height in pixels
+    #[arg(long, value_name = "WxH", value_parser = size)]
+    pub(super) size: Option<(usize, usize)>,
+    /// Pictures made together
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = count)]
+    pub(super) batch: usize,
+    /// Update rule: ddim, pndm, ddpm, dpmsolver++, dpmsolver++-karras, euler, euler-a, heun, unipc, …
+    #[arg(long, value_name = "NAME")]
+    pub(super) sampler: Option<String>,
+}
+
+const RULES: &str = "Cache";
+const OUTPUT: &str = "Output";
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = RULES)]
+pub(super) struct Cache {
+    /// What to reuse between steps: none, deepcache:interval=3,branch=0, encoder-propagation:keys=50ls, …
+    #[arg(long = "cache", value_name = "RULE")]
+    pub(super) rule: Option<String>,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Machine")]
+pub(super) struct Machine {
+    /// auto, cpu, wgpu, vulkan, metal or cuda; a number picks one of several, as in cuda:1
+    #[arg(long, value_name = "D", default_value = "auto")]
+    pub(super) device: DeviceChoice,
+    /// f32, f16 or bf16 [default: f16 on a GPU that has it, else f32]
+    #[arg(long, value_name = "T")]
+    pub(super) dtype: Option<DtypeChoice>,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = OUTPUT)]
+pub(super) struct Form {
+    /// Print one JSON object instead of text
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+/// The prompt of the bare command.
+const DEFAULT_PROMPT: &str = "a red circle above a blue square";
+
+/// Pixels a side beyond which no model and no machine of today follows.
+const LARGEST_SIDE: usize = 16_384;
+
+fn size(text: &str) -> Result<(usize, usize), String> {
+    let sides = text.split_once(['x', 'X']);
+    let parsed =
+        sides.and_then(|(width, height)| Some((width.parse().ok()?, height.parse().ok()?)));
+    match parsed {
+        Some((width, height))
+            if (1..=LARGEST_SIDE).contains(&width) && (1..=LARGEST_SIDE).contains(&height) =>
+        {
+            Ok((width, height))
+        }
+        Some(_) => Err(format!("a side has 1 to {LARGEST_SIDE} pixels")),
+        None => Err("write width and height as in 512x512".into()),
+    }
+}
+
+/// A number of things that are made, so at least one.
+fn count(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(0) => Err("at least 1 is needed".into()),
+        Ok(number) => Ok(number),
+        Err(_) => Err("a whole number is needed".into()),
+    }
+}
+
+fn finite(text: &str) -> Result<f64, String> {
+    let number = text.parse::<f64>().ok().filter(|number| number.is_finite());
+    number.ok_or_else(|| "a number is needed".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_declaration_is_consistent() {
+        use clap::CommandFactory;
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn sizes_are_read() {
+        assert_eq!(size("512x768"), Ok((512, 768)));
+        for wrong in [
+            "",
+            "512",
+            "512x",
+            "x512",
+            "-8x8",
+            "0x8",
+            "99999999999x8",
+            "8x8x8",
+            "8*8",
+        ] {
+            assert!(size(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn numbers_are_read() {
+        assert_eq!(count("3"), Ok(3));
+        assert!(count("0").is_err() && count("-1").is_err());
+        assert_eq!(finite("7.5"), Ok(7.5));
+        assert!(finite("nan").is_err() && finite("inf").is_err() && finite("x").is_err());
+    }
+}

@@ -1,0 +1,25 @@
+//! Ctrl-C: the first asks the run to stop behind the step it is in, the second ends the program at once.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::{STOPPED, console};
+
+static ASKED: AtomicBool = AtomicBool::new(false);
+
+/// Takes Ctrl-C over from the system. Without it (no handler can be set), Ctrl-C ends the program as usual.
+pub(super) fn listen() {
+    let listening = ctrlc::set_handler(|| {
+        if ASKED.swap(true, Ordering::Relaxed) {
+            std::process::exit(i32::from(STOPPED));
+        }
+        console::note("\nstopping behind this step; Ctrl-C again stops at once");
+    });
+    if let Err(cause) = listening {
+        tracing::debug!("Ctrl-C keeps its usual meaning: {cause}");
+    }
+}
+
+/// Whether Ctrl-C was pressed.
+pub(super) fn asked() -> bool {
+    ASKED.load(Ordering::Relaxed)
+}

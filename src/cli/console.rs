@@ -1,0 +1,137 @@
+//! What the program says: data on stdout, the rest on stderr.
+
+use std::io::{self, IsTerminal, Write};
+
+use serde::Serialize;
+
+/// Writes data to stdout. A reader that has gone away (`| head`) is no error.
+pub(super) fn data(text: &str) {
+    let mut stdout = io::stdout().lock();
+    let _ = writeln!(stdout, "{text}").and_then(|()| stdout.flush());
+}
+
+/// Writes one JSON object to stdout.
+pub(super) fn json(value: &impl Serialize) {
+    match serde_json::to_string_pretty(value) {
+        Ok(text) => data(&text),
+        Err(cause) => error(&format!("cannot write JSON: {cause}")),
+    }
+}
+
+/// Says something on stderr that is neither a warning nor an error.
+pub(super) fn note(text: &str) {
+    let _ = writeln!(io::stderr(), "{text}");
+}
+
+/// A warning on stderr.
+pub(super) fn warning(text: &str) {
+    labelled("warning", YELLOW, text);
+}
+
+/// An error on stderr; its hint lines keep their own label.
+pub(super) fn error(text: &str) {
+    labelled("error", RED, text);
+}
+
+const RED: u8 = 31;
+const YELLOW: u8 = 33;
+
+fn labelled(label: &str, colour: u8, text: &str) {
+    let mut stderr = io::stderr().lock();
+    let _ = if stderr.is_terminal() && std::env::var_os("NO_COLOR").is_none() {
+        writeln!(stderr, "\u{1b}[1;{colour}m{label}:\u{1b}[0m {text}")
+    } else {
+        writeln!(stderr, "{label}: {text}")
+    };
+}
+
+/// The crate's log on stderr, as `RUST_LOG` asks; warnings if it does not ask.
+pub(super) fn start_logging() {
+    use tracing_subscriber::{EnvFilter, filter::LevelFilter, fmt};
+
+    let filter = EnvFilter::builder()
+        .with_default_directive(LevelFilter::WARN.into())
+        .from_env_lossy();
+    let log = fmt().with_env_filter(filter).with_writer(io::stderr);
+    // A program that embeds the command line may have a log of its own.
+    let _ = log.without_time().with_target(false).try_init();
+}
+
+/// Columns with two spaces between them; the first line is the head. Columns named in `right` are aligned to the right.
+pub(super) fn table(rows: &[Vec<String>], right: &[usize]) -> String {
+    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
+    let width = |column: usize| {
+        let cells = rows.iter().filter_map(|row| row.get(column));
+        cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
+    };
+    let widths: Vec<_> = (0..columns).map(width).collect();
+    let line = |row: &Vec<String>| {
+        let cells = row.iter().enumerate().map(|(column, cell)| {
+            let width = widths[column];
+            match right.contains(&column) {
+                true => format!("{cell:>width$}"),
+                false => format!("{cell:<width$}"),
+            }
+        });
+        cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
+    };
+    rows.iter().map(line).collect::<Vec<_>>().join("\n")
+}
+
+/// Lines of a name and a value, the values under one another.
+pub(super) fn pairs(lines: &[(&str, String)]) -> String {
+    let rows = lines
+        .iter()
+        .map(|(name, value)| vec![(*name).into(), value.clone()]);
+    table(&rows.collect::<Vec<_>>(), &[])
+}
+
+/// Bytes in the unit that leaves one to four digits: `812 B`, `1.5 GiB`.
+pub(super) fn bytes(count: u64) -> String {
+    let mut amount = count as f64;
+    let mut unit = "B";
+    for larger in ["KiB", "MiB", "GiB", "TiB"] {
+        if amount < 1024.0 {
+            break;
+        }
+        amount /= 1024.0;
+        unit = larger;
+    }
+    let decimals = usize::from(unit != "B" && amount < 100.0);
+    format!("{amount:.decimals$} {unit}")
+}
+
+/// Thousands, millions and billions by their letters: `860 M`, `3.1 M`, `742`.
+pub(super) fn count(number: u64) -> String {
+    let scales = [(1e9, " G"), (1e6, " M"), (1e3, " k")];
+    let amount = number as f64;
+    let fitting = scales.into_iter().find(|(scale, _)| amount >= *scale);
+    let Some((scale, letter)) = fitting else {
+        return number.to_string();
+    };
+    let decimals = usize::from(amount / scale < 100.0);
+    format!("{:.decimals$}{letter}", amount / scale)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_line_up() {
+        let rows = [["a", "bb", "c"], ["long", "1", ""]].map(|row| row.map(String::from).into());
+        assert_eq!(table(&rows, &[1]), "a     bb  c\nlong   1");
+    }
+
+    #[test]
+    fn amounts_are_short() {
+        assert_eq!(bytes(0), "0 B");
+        assert_eq!(bytes(1023), "1023 B");
+        assert_eq!(bytes(1536), "1.5 KiB");
+        assert_eq!(bytes(3 << 30), "3.0 GiB");
+        assert_eq!(bytes(200 << 20), "200 MiB");
+        assert_eq!(count(999), "999");
+        assert_eq!(count(3_140_000), "3.1 M");
+        assert_eq!(count(859_520_964), "860 M");
+    }
+}

@@ -1,0 +1,67 @@
+//! The progress bar: on stderr, and only when that is a terminal.
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
+
+/// A bar over the evaluations of a run.
+#[derive(Debug)]
+pub(super) struct Bar(ProgressBar);
+
+impl Bar {
+    /// A bar that is not drawn before its first step.
+    pub(super) fn new() -> Self {
+        // `stderr` draws nothing when it is no terminal.
+        let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
+        Self(bar.with_style(style()))
+    }
+
+    /// `done` of `total` evaluations are made; `how` tells what the last one did.
+    pub(super) fn show(&self, done: usize, total: usize, how: &'static str) {
+        self.0.set_length(total as u64);
+        self.0.set_message(how);
+        self.0.set_position(done as u64);
+    }
+
+    /// Says a line above the bar.
+    pub(super) fn say(&self, line: impl FnOnce()) {
+        self.0.suspend(line);
+    }
+
+    /// Removes the bar.
+    pub(super) fn clear(&self) {
+        self.0.finish_and_clear();
+    }
+}
+
+fn style() -> ProgressStyle {
+    let template = "{pos:>4}/{len} [{bar:40}] {speed}, {eta} left  {msg}";
+    ProgressStyle::with_template(template)
+        .unwrap_or_else(|_| ProgressStyle::default_bar())
+        .with_key(
+            "speed",
+            |state: &ProgressState, text: &mut dyn std::fmt::Write| {
+                let _ = text.write_str(&speed(state.per_sec()));
+            },
+        )
+        .progress_chars("=> ")
+}
+
+/// Steps a second, or seconds a step where a step takes longer than one.
+pub(super) fn speed(steps_per_second: f64) -> String {
+    if steps_per_second >= 1.0 || steps_per_second <= 0.0 {
+        format!("{steps_per_second:.1} steps/s")
+    } else {
+        format!("{:.1} s/step", 1.0 / steps_per_second)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slow_steps_are_counted_in_seconds() {
+        assert_eq!(speed(12.34), "12.3 steps/s");
+        assert_eq!(speed(0.25), "4.0 s/step");
+        assert_eq!(speed(0.0), "0.0 steps/s");
+    }
+}

@@ -1,1 +1,0 @@
-//! Devices: names, probing, data types.

@@ -1,0 +1,66 @@
+//! The processor, through burn Flex.
+
+use super::{Backend, OpenDevice};
+use crate::error::Error;
+
+#[cfg(feature = "cpu")]
+pub(super) fn open(reason: &str) -> Result<OpenDevice, Error> {
+    use super::{DeviceClass, DeviceInfo, DtypeChoice};
+    use burn::tensor::Device;
+
+    Backend::Cpu.require()?;
+    let device = Device::flex();
+    let info = DeviceInfo {
+        selector: "cpu".into(),
+        name: name(),
+        class: DeviceClass::Processor,
+        runtime: "flex",
+        memory: memory(),
+        dtypes: DtypeChoice::supported_by(&device),
+        subgroups: Some(false),
+        subgroup_size: None,
+        matrix_units: Some(false),
+    };
+    let reason = reason.into();
+    Ok(OpenDevice {
+        device,
+        info,
+        reason,
+    })
+}
+
+#[cfg(not(feature = "cpu"))]
+pub(super) fn open(_reason: &str) -> Result<OpenDevice, Error> {
+    Backend::Cpu.require()?;
+    unreachable!("`require` refuses a backend that is not built")
+}
+
+/// The processor's name where Linux tells it, else its architecture; with its threads.
+#[cfg(feature = "cpu")]
+fn name() -> String {
+    let part = field("/proc/cpuinfo", "model name");
+    let part = part.unwrap_or_else(|| std::env::consts::ARCH.into());
+    match std::thread::available_parallelism() {
+        Ok(threads) => format!("{part}, {threads} threads"),
+        Err(_) => part,
+    }
+}
+
+/// Bytes of main memory, where Linux tells them.
+#[cfg(feature = "cpu")]
+fn memory() -> Option<u64> {
+    let total = field("/proc/meminfo", "MemTotal")?;
+    let kibibytes: u64 = total.strip_suffix(" kB")?.parse().ok()?;
+    Some(kibibytes * 1024)
+}
+
+/// The first `key: value` line of a kernel table.
+#[cfg(feature = "cpu")]
+fn field(table: &str, key: &str) -> Option<String> {
+    let text = std::fs::read_to_string(table).ok()?;
+    let mut values = text.lines().filter_map(|line| {
+        let (name, value) = line.split_once(':')?;
+        (name.trim() == key).then(|| value.trim().to_owned())
+    });
+    values.next().filter(|value| !value.is_empty())
+}

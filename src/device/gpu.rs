@@ -1,0 +1,186 @@
+//! GPUs through cubecl: CUDA and wgpu.
+//!
+//! Listing asks drivers and starts nothing. Starting goes through wgpu's fallible path where there is one; the rest of burn's
+//! start-up panics on a broken driver, so it runs behind [`guarded`], and a device counts as open once it has computed a number.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use burn::{
+    backend::{CubeDevice, DispatchDevice},
+    cubecl::features::Plane,
+    tensor::{Device, DeviceType, Tensor},
+};
+
+use super::{Backend, DeviceClass, DeviceInfo, DtypeChoice, OpenDevice};
+use crate::error::{DeviceError, Error};
+
+/// A device that a driver lists, not yet started.
+pub(super) struct Adapter {
+    device: Device,
+    selector: String,
+    pub(super) class: DeviceClass,
+}
+
+/// The devices of `backend`, hardware first, in the drivers' order otherwise.
+pub(super) fn adapters(backend: Backend) -> Vec<Adapter> {
+    let mut found = guarded(|| devices(backend)).unwrap_or_default();
+    found.sort_by_key(class);
+    let numbered = found.into_iter().enumerate();
+    numbered
+        .map(|(index, device)| Adapter {
+            class: class(&device),
+            selector: format!("{backend}:{index}"),
+            device,
+        })
+        .collect()
+}
+
+fn devices(backend: Backend) -> Vec<Device> {
+    match backend {
+        #[cfg(feature = "cuda")]
+        Backend::Cuda => Device::enumerate(DeviceType::Cuda).into_vec(),
+        #[cfg(feature = "wgpu")]
+        Backend::Wgpu => Device::enumerate(DeviceType::Wgpu).into_vec(),
+        #[cfg(feature = "wgpu")]
+        Backend::Vulkan => Device::enumerate(DeviceType::Vulkan).into_vec(),
+        #[cfg(feature = "wgpu")]
+        Backend::Metal => Device::enumerate(DeviceType::Metal).into_vec(),
+        _ => Vec::new(),
+    }
+}
+
+#[cfg(feature = "wgpu")]
+fn class(device: &Device) -> DeviceClass {
+    use burn::backend::WgpuDeviceKind;
+
+    let DispatchDevice::Cube(CubeDevice::Wgpu(wgpu)) = device.as_dispatch() else {
+        return DeviceClass::DiscreteGpu;
+    };
+    match wgpu.kind {
+        WgpuDeviceKind::DiscreteGpu(_) => DeviceClass::DiscreteGpu,
+        WgpuDeviceKind::IntegratedGpu(_) => DeviceClass::IntegratedGpu,
+        WgpuDeviceKind::VirtualGpu(_) => DeviceClass::VirtualGpu,
+        WgpuDeviceKind::Cpu => DeviceClass::SoftwareRasteriser,
+        _ => DeviceClass::OtherGpu,
+    }
+}
+
+#[cfg(not(feature = "wgpu"))]
+fn class(_device: &Device) -> DeviceClass {
+    DeviceClass::DiscreteGpu
+}
+
+impl Adapter {
+    /// Starts the device and waits for its first result.
+    pub(super) fn open(&self, reason: &str) -> Result<OpenDevice, Error> {
+        let started = guarded(|| start(&self.device))
+            .flatten()
+            .and_then(|()| guarded(|| first_result(&self.device)).flatten())
+            .and_then(|()| guarded(|| self.info()));
+        let info = started.map_err(|reason| DeviceError::Start {
+            name: self.selector.clone(),
+            reason,
+        })?;
+        Ok(OpenDevice {
+            device: self.device.clone(),
+            info,
+            reason: reason.into(),
+        })
+    }
+
+    fn info(&self) -> DeviceInfo {
+        let mut info = DeviceInfo {
+            selector: self.selector.clone(),
+            name: "unknown".into(),
+            class: self.class,
+            runtime: "unknown",
+            memory: None,
+            dtypes: DtypeChoice::supported_by(&self.device),
+            subgroups: None,
+            subgroup_size: None,
+            matrix_units: None,
+        };
+        match self.device.as_dispatch() {
+            DispatchDevice::Cube(device) => describe(device, &mut info),
+            #[allow(unreachable_patterns, reason = "builds without `cpu` have no other")]
+            _ => {}
+        }
+        info
+    }
+}
+
+/// Fills in what cubecl knows of a started device.
+fn describe(device: &CubeDevice, info: &mut DeviceInfo) {
+    let client = device.client();
+    let properties = client.properties();
+    let features = &properties.features;
+    info.name.clone_from(&properties.identity.name);
+    info.runtime = client.name();
+    info.memory = properties.memory.max_memory();
+    info.subgroups = Some(features.plane.contains(Plane::Ops));
+    info.subgroup_size = Some((
+        properties.hardware.plane_size_min,
+        properties.hardware.plane_size_max,
+    ));
+    info.matrix_units = Some(!features.matmul.cmma.is_empty() || !features.matmul.mma.is_empty());
+}
+
+/// Acquires a wgpu adapter through the path that returns errors. Adapters that selector cannot name, and CUDA, start on first use.
+#[cfg(feature = "wgpu")]
+fn start(device: &Device) -> Result<(), String> {
+    use burn::tensor::wgpu::WgpuInitError;
+
+    let DispatchDevice::Cube(CubeDevice::Wgpu(wgpu)) = device.as_dispatch() else {
+        return Ok(());
+    };
+    let Some(kind) = device_kind(&wgpu.kind) else {
+        return Ok(());
+    };
+    let options = Device::wgpu_options().device_kind(kind);
+    match options.graphics_api(wgpu.backend).init() {
+        // An earlier call of this process started the same adapter.
+        Ok(_) | Err(WgpuInitError::Registration { .. }) => Ok(()),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+#[cfg(not(feature = "wgpu"))]
+fn start(_device: &Device) -> Result<(), String> {
+    Ok(())
+}
+
+#[cfg(feature = "wgpu")]
+fn device_kind(kind: &burn::backend::WgpuDeviceKind) -> Option<burn::tensor::DeviceKind> {
+    use burn::{backend::WgpuDeviceKind, tensor::DeviceKind};
+
+    match *kind {
+        WgpuDeviceKind::DiscreteGpu(index) => Some(DeviceKind::DiscreteGpu(index)),
+        WgpuDeviceKind::IntegratedGpu(index) => Some(DeviceKind::IntegratedGpu(index)),
+        WgpuDeviceKind::VirtualGpu(index) => Some(DeviceKind::VirtualGpu(index)),
+        WgpuDeviceKind::Cpu => Some(DeviceKind::Cpu),
+        _ => None,
+    }
+}
+
+/// Computes one exponential: the smallest kernel that needs the device's whole tool chain (on CUDA, `libdevice.10.bc` too).
+fn first_result(device: &Device) -> Result<(), String> {
+    let one = Tensor::<1>::from_floats([0.0, 0.0], device).exp();
+    let numbers = one.try_into_data().map_err(|error| error.to_string())?;
+    let numbers = numbers
+        .try_into_vec::<f32>()
+        .map_err(|error| format!("{error:?}"))?;
+    if numbers == [1.0, 1.0] {
+        Ok(())
+    } else {
+        Err(format!("exp(0) came out as {numbers:?}"))
+    }
+}
+
+/// Runs driver code that may panic; the panic's message becomes the error.
+fn guarded<T>(work: impl FnOnce() -> T) -> Result<T, String> {
+    catch_unwind(AssertUnwindSafe(work)).map_err(|panic| {
+        let text = panic.downcast_ref::<String>().map(String::as_str);
+        let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+        text.unwrap_or("the driver failed without a message").into()
+    })
+}

@@ -1,0 +1,214 @@
+//! Pictures on disk: PNG with the run's settings in text chunks, written atomically; PNG and JPEG read.
+
+mod atomic;
+mod sheet;
+
+use std::{
+    io::Write,
+    path::{Path, PathBuf},
+};
+
+use burn::tensor::{Device, Tensor, TensorData};
+
+pub use atomic::{check_writable, write_atomically};
+pub use sheet::contact_sheet;
+
+use crate::error::{DeviceError, Error, FileError, RequestError};
+
+/// An RGB picture of 8 bits a channel, rows from the top.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Picture {
+    width: usize,
+    height: usize,
+    /// `[height, width, 3]`
+    pixels: Vec<u8>,
+}
+
+impl Picture {
+    /// Reads a picture tensor, `[3, height, width]` in 0 to 1, back from its device.
+    ///
+    /// # Errors
+    ///
+    /// A device error if the device failed, or if a value is not a number.
+    pub fn from_tensor(image: Tensor<3>) -> Result<Self, Error> {
+        let [_, height, width] = image.dims();
+        let read = |cause: &dyn ToString| {
+            DeviceError::execution("reading the picture", &cause.to_string())
+        };
+        let data = image.try_into_data().map_err(|error| read(&error))?;
+        let values = data.convert::<f32>().try_into_vec::<f32>();
+        let values = values.map_err(|error| read(&format!("{error:?}")))?;
+        Self::from_planes(&values, height, width)
+    }
+
+    /// Rounds three planes of values in 0 to 1 (red, green, blue; values outside are cut) to 8 bits.
+    ///
+    /// # Errors
+    ///
+    /// A device error if a value is not a number.
+    ///
+    /// # Panics
+    ///
+    /// If `planes` does not hold three planes of `height` by `width`.
+    pub fn from_planes(planes: &[f32], height: usize, width: usize) -> Result<Self, Error> {
+        assert_eq!(
+            planes.len(),
+            3 * height * width,
+            "`planes` is [3, height, width]"
+        );
+        if planes.iter().any(|value| value.is_nan()) {
+            return Err(DeviceError::NotANumber.into());
+        }
+        let area = height * width;
+        let channel = |pixel: usize, plane: usize| to_byte(planes[plane * area + pixel]);
+        let pixels = (0..area).flat_map(|pixel| [0, 1, 2].map(|plane| channel(pixel, plane)));
+        Ok(Self {
+            width,
+            height,
+            pixels: pixels.collect(),
+        })
+    }
+
+    /// A picture of one colour.
+    pub fn filled(width: usize, height: usize, colour: [u8; 3]) -> Self {
+        Self {
+            width,
+            height,
+            pixels: colour.repeat(width * height),
+        }
+    }
+
+    /// Pixels across.
+    pub fn width(&self) -> usize {
+        self.width
+    }
+
+    /// Pixels down.
+    pub fn height(&self) -> usize {
+        self.height
+    }
+
+    /// Bytes, `[height, width, 3]`.
+    pub fn pixels(&self) -> &[u8] {
+        &self.pixels
+    }
+
+    /// Encodes as PNG with text chunks (UTF-8, one per key).
+    ///
+    /// # Errors
+    ///
+    /// What `writer` answers, or a key that PNG does not allow.
+    pub fn encode(
+        &self,
+        writer: impl Write,
+        texts: &[(String, String)],
+    ) -> Result<(), png::EncodingError> {
+        let [width, height] =
+            [self.width, self.height].map(|side| u32::try_from(side).unwrap_or(u32::MAX));
+        let mut encoder = png::Encoder::new(writer, width, height);
+        encoder.set_color(png::ColorType::Rgb);
+        encoder.set_depth(png::BitDepth::Eight);
+        for (key, text) in texts {
+            encoder.add_itxt_chunk(key.clone(), text.clone())?;
+        }
+        let mut body = encoder.write_header()?;
+        body.write_image_data(&self.pixels)?;
+        body.finish()
+    }
+
+    /// Writes the picture as PNG: whole, or not at all.
+    ///
+    /// # Errors
+    ///
+    /// A file error if the folder does not take the file.
+    pub fn save(&self, path: &Path, texts: &[(String, String)]) -> Result<(), Error> {
+        write_atomically(path, "the picture", |file| {
+            self.encode(file, texts).map_err(std::io::Error::other)
+        })
+    }
+}
+
+/// One channel value in 0 to 1 as a byte, rounded to nearest as diffusers does.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "the value is clamped to 0..=255 first"
+)]
+fn to_byte(value: f32) -> u8 {
+    (value.clamp(0.0, 1.0) * 255.0).round() as u8
+}
+
+/// Reads a PNG or JPEG file as `[3, height, width]` in 0 to 1; alpha is dropped.
+///
+/// # Errors
+///
+/// A file error if the file cannot be read or is not a picture.
+pub fn read_picture(path: &Path, device: &Device) -> Result<Tensor<3>, Error> {
+    let failed = |error: image::ImageError| FileError::Picture {
+        what: "the picture".into(),
+        path: path.into(),
+        reason: error.to_string(),
+    };
+    let reader = image::ImageReader::open(path).and_then(image::ImageReader::with_guessed_format);
+    let reader = reader.map_err(|error| failed(error.into()))?;
+    let picture = reader.decode().map_err(failed)?.into_rgb32f();
+    let [width, height] = [picture.width(), picture.height()].map(|side| side as usize);
+    let data = TensorData::new(picture.into_raw(), [height, width, 3]);
+    Ok(Tensor::<3>::from_data(data, device).permute([2, 0, 1]))
+}
+
+/// The files of a batch: `name.png` for one picture, `name-0.png`, `name-1.png`, … for several.
+///
+/// # Errors
+///
+/// A request error if `output` does not end in `.png`.
+pub fn batch_paths(output: &Path, pictures: usize) -> Result<Vec<PathBuf>, Error> {
+    let is_png = output
+        .extension()
+        .is_some_and(|extension| extension.eq_ignore_ascii_case("png"));
+    if !is_png {
+        let given = output.display().to_string();
+        return Err(RequestError::OutputName { given }.into());
+    }
+    if pictures == 1 {
+        return Ok(vec![output.into()]);
+    }
+    let numbered = |index: usize| {
+        let mut name = output.file_stem().unwrap_or_default().to_owned();
+        name.push(format!("-{index}.png"));
+        output.with_file_name(name)
+    };
+    Ok((0..pictures).map(numbered).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn planes_become_pixels_rounded_to_nearest() {
+        let planes = [0.0, 1.0, 0.5, 2.0, -1.0, 0.002];
+        let picture = Picture::from_planes(&planes, 1, 2).expect("numbers");
+        assert_eq!(picture.pixels(), [0, 128, 0, 255, 255, 1]);
+    }
+
+    #[test]
+    fn a_value_that_is_not_a_number_is_refused() {
+        let error = Picture::from_planes(&[f32::NAN, 0.0, 0.0], 1, 1).expect_err("not a number");
+        assert!(error.to_string().contains("use `--dtype f32`"));
+    }
+
+    #[test]
+    fn a_batch_is_numbered_and_one_picture_is_not() {
+        let one = batch_paths(Path::new("a/b.png"), 1).expect("a name");
+        assert_eq!(one, [PathBuf::from("a/b.png")]);
+        let two = batch_paths(Path::new("a/b.c.PNG"), 2).expect("names");
+        assert_eq!(two, ["a/b.c-0.png", "a/b.c-1.png"].map(PathBuf::from));
+        assert!(
+            batch_paths(Path::new("a/b.jpg"), 1)
+                .expect_err("no PNG")
+                .is_request()
+        );
+        assert!(batch_paths(Path::new("a/.png"), 1).is_err());
+    }
+}

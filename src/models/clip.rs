@@ -1,0 +1,333 @@
+//! The text half of CLIP, which conditions Stable Diffusion.
+//!
+//! Source: Radford et al., "Learning Transferable Visual Models From Natural Language Supervision" (arXiv 2103.00020, section 2.4):
+//! a causal transformer with a layer norm in front of each branch.
+
+use burn::module::Module;
+use burn::nn::{Embedding, EmbeddingConfig, LayerNorm, LayerNormConfig, Linear, LinearConfig};
+use burn::tensor::activation::{gelu, sigmoid, softmax};
+use burn::tensor::{Device, Int, Tensor, TensorData};
+use serde::Deserialize;
+
+use crate::error::{ConfigError, Error};
+use crate::nn::attention::{merge_heads, split_heads};
+use crate::text::TextEncoder;
+
+/// Added to the scores of later tokens: far below any score, and finite, as GPU compilers may assume no infinity.
+const MASKED: f32 = -1e9;
+
+/// `text_encoder/config.json` as it stands.
+#[derive(Debug, Clone, Deserialize)]
+pub struct ClipTextJson {
+    vocab_size: usize,
+    hidden_size: usize,
+    intermediate_size: usize,
+    num_hidden_layers: usize,
+    num_attention_heads: usize,
+    max_position_embeddings: usize,
+    #[serde(default = "default_activation")]
+    hidden_act: String,
+    #[serde(default = "default_epsilon")]
+    layer_norm_eps: f64,
+}
+
+fn default_activation() -> String {
+    "quick_gelu".to_owned()
+}
+
+fn default_epsilon() -> f64 {
+    1e-5
+}
+
+/// The shape of a CLIP text encoder.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ClipTextConfig {
+    /// Entries of the vocabulary.
+    pub vocabulary: usize,
+    /// Width of the states.
+    pub width: usize,
+    /// Width inside the feed-forward layers.
+    pub inner: usize,
+    /// Number of layers.
+    pub layers: usize,
+    /// Attention heads; divides `width`.
+    pub heads: usize,
+    /// The most tokens it reads.
+    pub positions: usize,
+    /// Whether the feed-forward layers take `x · sigmoid(1.702 x)` (`OpenAI`'s weights) in place of GELU (`OpenCLIP`'s).
+    pub quick_gelu: bool,
+    /// Epsilon of the layer norms.
+    pub epsilon: f64,
+}
+
+impl ClipTextConfig {
+    /// Checks what the checkpoint asks for.
+    ///
+    /// # Errors
+    ///
+    /// If the activation is unknown or the heads do not divide the width.
+    pub fn new(json: &ClipTextJson) -> Result<Self, Error> {
+        let quick_gelu = match json.hidden_act.as_str() {
+            "quick_gelu" => true,
+            "gelu" => false,
+            other => {
+                let hint = "known are `quick_gelu` and `gelu`";
+                return Err(ConfigError::unsupported("hidden_act", other, hint).into());
+            }
+        };
+        let (width, heads) = (json.hidden_size, json.num_attention_heads);
+        if heads == 0 || !width.is_multiple_of(heads) {
+            let hint = format!("it must divide `hidden_size`, {width}");
+            return Err(ConfigError::unsupported("num_attention_heads", heads, hint).into());
+        }
+        Ok(Self {
+            vocabulary: json.vocab_size,
+            width,
+            inner: json.intermediate_size,
+            layers: json.num_hidden_layers,
+            heads,
+            positions: json.max_position_embeddings,
+            quick_gelu,
+            epsilon: json.layer_norm_eps,
+        })
+    }
+
+    fn norm(&self, device: &Device) -> LayerNorm {
+        LayerNormConfig::new(self.width)
+            .with_epsilon(self.epsilon)
+            .init(device)
+    }
+}
+
+#[derive(Module, Debug)]
+struct ClipEmbeddings {
+    token_embedding: Embedding,
+    position_embedding: Embedding,
+}
+
+impl ClipEmbeddings {
+    fn new(config: &ClipTextConfig, device: &Device) -> Self {
+        let embedding = |entries| EmbeddingConfig::new(entries, config.width).init(device);
+        Self {
+            token_embedding: embedding(config.vocabulary),
+            position_embedding: embedding(config.positions),
+        }
+    }
+
+    /// `[rows, tokens]` to `[rows, tokens, width]`.
+    fn forward(&self, ids: Tensor<2, Int>) -> Tensor<3> {
+        let [_, tokens] = ids.dims();
+        let positions = self.position_embedding.weight.val().narrow(0, 0, tokens); // [tokens, width]
+        self.token_embedding.forward(ids) + positions.unsqueeze()
+    }
+}
+
+#[derive(Module, Debug)]
+struct ClipAttention {
+    q_proj: Linear,
+    k_proj: Linear,
+    v_proj: Linear,
+    out_proj: Linear,
+    heads: usize,
+}
+
+impl ClipAttention {
+    fn new(config: &ClipTextConfig, device: &Device) -> Self {
+        let linear = || LinearConfig::new(config.width, config.width).init(device);
+        Self {
+            q_proj: linear(),
+            k_proj: linear(),
+            v_proj: linear(),
+            out_proj: linear(),
+            heads: config.heads,
+        }
+    }
+
+    /// Scores are written out: tensor-core flash kernels would round these f32 states to f16, and 77 tokens are few.
+    fn forward(&self, hidden: Tensor<3>, mask: &Tensor<4>) -> Tensor<3> {
+        let heads =
+            |projection: &Linear, hidden| split_heads(projection.forward(hidden), self.heads);
+        let query = heads(&self.q_proj, hidden.clone()); // [rows, heads, tokens, head_width]
+        let key = heads(&self.k_proj, hidden.clone());
+        let value = heads(&self.v_proj, hidden);
+        let scale = (query.dims()[3] as f64).powf(-0.5);
+        let scores = (query * scale).matmul(key.transpose()) + mask.clone(); // [rows, heads, tokens, tokens]
+        let mixed = softmax(scores, 3).matmul(value);
+        self.out_proj.forward(merge_heads(mixed)) // [rows, tokens, width]
+    }
+}
+
+#[derive(Module, Debug)]
+struct ClipMlp {
+    fc1: Linear,
+    fc2: Linear,
+    quick_gelu: bool,
+}
+
+impl ClipMlp {
+    fn new(config: &ClipTextConfig, device: &Device) -> Self {
+        Self {
+            fc1: LinearConfig::new(config.width, config.inner).init(device),
+            fc2: LinearConfig::new(config.inner, config.width).init(device),
+            quick_gelu: config.quick_gelu,
+        }
+    }
+
+    fn forward(&self, hidden: Tensor<3>) -> Tensor<3> {
+        let inner = self.fc1.forward(hidden); // [rows, tokens, inner]
+        let inner = if self.quick_gelu {
+            inner.clone() * sigmoid(inner * 1.702)
+        } else {
+            gelu(inner)
+        };
+        self.fc2.forward(inner) // [rows, tokens, width]
+    }
+}
+
+#[derive(Module, Debug)]
+struct ClipLayer {
+    self_attn: ClipAttention,
+    layer_norm1: LayerNorm,
+    mlp: ClipMlp,
+    layer_norm2: LayerNorm,
+}
+
+impl ClipLayer {
+    fn new(config: &ClipTextConfig, device: &Device) -> Self {
+        Self {
+            self_attn: ClipAttention::new(config, device),
+            layer_norm1: config.norm(device),
+            mlp: ClipMlp::new(config, device),
+            layer_norm2: config.norm(device),
+        }
+    }
+
+    fn forward(&self, hidden: Tensor<3>, mask: &Tensor<4>) -> Tensor<3> {
+        let normed = self.layer_norm1.forward(hidden.clone());
+        let hidden = hidden + self.self_attn.forward(normed, mask);
+        let normed = self.layer_norm2.forward(hidden.clone());
+        hidden + self.mlp.forward(normed)
+    }
+}
+
+#[derive(Module, Debug)]
+struct ClipLayers {
+    layers: Vec<ClipLayer>,
+}
+
+#[derive(Module, Debug)]
+struct ClipTextTransformer {
+    embeddings: ClipEmbeddings,
+    encoder: ClipLayers,
+    final_layer_norm: LayerNorm,
+}
+
+/// The text encoder. Its weights are loaded as f32, whatever the file holds.
+#[derive(Module, Debug)]
+pub struct ClipTextModel {
+    text_model: ClipTextTransformer,
+}
+
+impl ClipTextModel {
+    /// Builds the encoder; weights stay lazy until loaded.
+    pub fn new(config: &ClipTextConfig, device: &Device) -> Self {
+        let layers = (0..config.layers).map(|_| ClipLayer::new(config, device));
+        let text_model = ClipTextTransformer {
+            embeddings: ClipEmbeddings::new(config, device),
+            encoder: ClipLayers {
+                layers: layers.collect(),
+            },
+            final_layer_norm: config.norm(device),
+        };
+        Self { text_model }
+    }
+
+    /// States after all layers but the last `clip_skip`, through the final layer norm.
+    ///
+    /// # Shapes
+    ///
+    /// - ids: `[rows, tokens]`
+    /// - output: `[rows, tokens, width]`
+    ///
+    /// # Panics
+    ///
+    /// If `clip_skip` is more than the number of layers.
+    pub fn encode(&self, ids: Tensor<2, Int>, clip_skip: usize) -> Tensor<3> {
+        let ClipTextTransformer {
+            embeddings,
+            encoder: ClipLayers { layers },
+            final_layer_norm,
+        } = &self.text_model;
+        assert!(clip_skip <= layers.len(), "`clip_skip` exceeds the layers");
+        let mask = causal_mask(ids.dims()[1], &ids.device());
+        let hidden = layers[..layers.len() - clip_skip]
+            .iter()
+            .fold(embeddings.forward(ids), |hidden, layer| {
+                layer.forward(hidden, &mask)
+            });
+        final_layer_norm.forward(hidden)
+    }
+
+    fn device(&self) -> Device {
+        self.text_model.final_layer_norm.gamma.val().device()
+    }
+}
+
+impl TextEncoder for ClipTextModel {
+    fn max_clip_skip(&self) -> usize {
+        self.text_model.encoder.layers.len()
+    }
+
+    fn states(&self, ids: &[Vec<u32>], clip_skip: usize) -> Tensor<3> {
+        let (rows, tokens) = (ids.len(), ids.first().map_or(0, Vec::len));
+        let flat = ids.iter().flatten().map(|&id| id.cast_signed());
+        let data = TensorData::new(flat.collect::<Vec<i32>>(), [rows, tokens]);
+        self.encode(Tensor::from_data(data, &self.device()), clip_skip)
+    }
+}
+
+/// `[1, 1, tokens, tokens]`: a row's token sees itself and what came before.
+fn causal_mask(tokens: usize, device: &Device) -> Tensor<4> {
+    let seen = |query, key| if key <= query { 0.0 } else { MASKED };
+    let mask = (0..tokens)
+        .flat_map(|query| (0..tokens).map(move |key| seen(query, key)))
+        .collect::<Vec<f32>>();
+    Tensor::from_data(TensorData::new(mask, [1, 1, tokens, tokens]), device)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn json(change: &str, value: serde_json::Value) -> ClipTextJson {
+        let mut json = serde_json::json!({
+            "vocab_size": 10, "hidden_size": 8, "intermediate_size": 16, "num_hidden_layers": 2,
+            "num_attention_heads": 2, "max_position_embeddings": 4, "hidden_act": "gelu",
+        });
+        json[change] = value;
+        serde_json::from_value(json).unwrap()
+    }
+
+    #[test]
+    fn unknown_activations_are_named() {
+        let error = ClipTextConfig::new(&json("hidden_act", "relu".into())).unwrap_err();
+        assert!(error.is_config());
+        assert!(error.to_string().contains("`hidden_act` is `relu`"));
+    }
+
+    #[test]
+    fn heads_must_divide_the_width() {
+        let error = ClipTextConfig::new(&json("num_attention_heads", 3.into())).unwrap_err();
+        assert!(
+            error
+                .to_string()
+                .contains("it must divide `hidden_size`, 8")
+        );
+    }
+
+    #[test]
+    fn activations_are_told_apart() {
+        let quick = |name: &str| ClipTextConfig::new(&json("hidden_act", name.into())).unwrap();
+        assert!(quick("quick_gelu").quick_gelu && !quick("gelu").quick_gelu);
+    }
+}

@@ -1,0 +1,218 @@
+//! The nested blocks, as in the checkpoint.
+
+use burn::module::Module;
+use burn::nn::GroupNorm;
+use burn::nn::conv::Conv2d;
+use burn::tensor::activation::silu;
+use burn::tensor::{Device, Tensor};
+
+use super::config::{Level, UNetConfig};
+use crate::nn::attention::KeyValue;
+use crate::nn::embed::TimestepEmbedding;
+use crate::nn::resnet::{Downsample2d, ResnetBlock2d, ResnetConfig, Upsample2d};
+use crate::nn::transformer::{Transformer2d, TransformerConfig};
+use crate::nn::{conv3x3, group_norm};
+
+/// One level of the encoder half.
+#[derive(Module, Debug)]
+pub struct DownBlock {
+    pub(super) resnets: Vec<ResnetBlock2d>,
+    pub(super) attentions: Option<Vec<Transformer2d>>,
+    pub(super) downsamplers: Option<Vec<Downsample2d>>,
+}
+
+/// The innermost block.
+#[derive(Module, Debug)]
+pub struct MidBlock {
+    pub(super) resnets: Vec<ResnetBlock2d>,
+    pub(super) attentions: Vec<Transformer2d>,
+}
+
+/// One level of the decoder half.
+#[derive(Module, Debug)]
+pub struct UpBlock {
+    pub(super) resnets: Vec<ResnetBlock2d>,
+    pub(super) attentions: Option<Vec<Transformer2d>>,
+    pub(super) upsamplers: Option<Vec<Upsample2d>>,
+}
+
+/// The weights of a conditional UNet, named as in the checkpoint.
+#[derive(Module, Debug)]
+pub struct UNet2DConditionModel {
+    pub(super) conv_in: Conv2d,
+    pub(super) time_embedding: TimestepEmbedding,
+    pub(super) down_blocks: Vec<DownBlock>,
+    pub(super) mid_block: MidBlock,
+    pub(super) up_blocks: Vec<UpBlock>,
+    pub(super) conv_norm_out: GroupNorm,
+    pub(super) conv_out: Conv2d,
+}
+
+impl UNet2DConditionModel {
+    /// Builds the network; weights stay lazy until loaded.
+    pub fn new(config: &UNetConfig, device: &Device) -> Self {
+        let builder = Builder { config, device };
+        let outer = config.levels[0].channels;
+        Self {
+            conv_in: conv3x3(config.in_channels, outer, 1, device),
+            time_embedding: TimestepEmbedding::new(
+                config.sinusoid.width,
+                config.time_width,
+                device,
+            ),
+            down_blocks: (0..config.levels.len())
+                .map(|level| builder.down(level))
+                .collect(),
+            mid_block: builder.mid(),
+            up_blocks: (0..config.levels.len())
+                .rev()
+                .map(|level| builder.up(level))
+                .collect(),
+            conv_norm_out: group_norm(config.groups, outer, config.epsilon, device),
+            conv_out: conv3x3(outer, config.out_channels, 1, device),
+        }
+    }
+
+    /// The prediction from the last hidden tensor, `[rows, channels, height, width]`.
+    pub(super) fn head(&self, hidden: Tensor<4>) -> Tensor<4> {
+        self.conv_out
+            .forward(silu(self.conv_norm_out.forward(hidden)))
+    }
+}
+
+/// A residual block and the transformer behind it, if the level attends.
+pub(super) fn layer(
+    resnet: &ResnetBlock2d,
+    transformer: Option<&Transformer2d>,
+    hidden: Tensor<4>,
+    time: &Tensor<2>,
+    context: &[KeyValue],
+) -> Tensor<4> {
+    let hidden = resnet.forward(hidden, Some(time));
+    match transformer {
+        Some(transformer) => transformer.forward(hidden, context),
+        None => hidden,
+    }
+}
+
+impl MidBlock {
+    pub(super) fn forward(
+        &self,
+        hidden: Tensor<4>,
+        time: &Tensor<2>,
+        context: &[KeyValue],
+    ) -> Tensor<4> {
+        let hidden = self.resnets[0].forward(hidden, Some(time));
+        let hidden = self.attentions[0].forward(hidden, context);
+        self.resnets[1].forward(hidden, Some(time))
+    }
+}
+
+/// Channel arithmetic of the levels.
+struct Builder<'a> {
+    config: &'a UNetConfig,
+    device: &'a Device,
+}
+
+impl Builder<'_> {
+    fn down(&self, index: usize) -> DownBlock {
+        let level = self.config.levels[index];
+        let input = self.config.encoder_input(index);
+        let resnet = |layer| {
+            self.resnet(
+                if layer == 0 { input } else { level.channels },
+                level.channels,
+            )
+        };
+        let inner = index + 1 < self.config.levels.len();
+        DownBlock {
+            resnets: (0..level.layers).map(resnet).collect(),
+            attentions: self.attentions(level, level.encoder_depth, level.layers),
+            downsamplers: inner.then(|| vec![Downsample2d::new(level.channels, self.device)]),
+        }
+    }
+
+    fn mid(&self) -> MidBlock {
+        let level = self.config.levels[self.config.levels.len() - 1];
+        MidBlock {
+            resnets: vec![
+                self.resnet(level.channels, level.channels),
+                self.resnet(level.channels, level.channels),
+            ],
+            attentions: vec![self.transformer(level, self.config.mid_depth)],
+        }
+    }
+
+    fn up(&self, index: usize) -> UpBlock {
+        let level = self.config.levels[index];
+        let resnet = |layer| self.resnet(self.config.decoder_input(index, layer), level.channels);
+        UpBlock {
+            resnets: (0..=level.layers).map(resnet).collect(),
+            attentions: self.attentions(level, level.decoder_depth, level.layers + 1),
+            upsamplers: (index > 0).then(|| vec![Upsample2d::new(level.channels, self.device)]),
+        }
+    }
+
+    fn resnet(&self, input: usize, output: usize) -> ResnetBlock2d {
+        let UNetConfig {
+            groups,
+            epsilon,
+            time_width,
+            ..
+        } = *self.config;
+        let config = ResnetConfig {
+            input,
+            output,
+            time_width: Some(time_width),
+            groups,
+            epsilon,
+        };
+        ResnetBlock2d::new(config, self.device)
+    }
+
+    fn attentions(&self, level: Level, depth: usize, count: usize) -> Option<Vec<Transformer2d>> {
+        (depth > 0).then(|| (0..count).map(|_| self.transformer(level, depth)).collect())
+    }
+
+    fn transformer(&self, level: Level, depth: usize) -> Transformer2d {
+        let config = TransformerConfig {
+            channels: level.channels,
+            heads: level.heads,
+            depth,
+            context_width: self.config.context_width,
+            groups: self.config.groups,
+            upcast: self.config.upcast_attention,
+        };
+        Transformer2d::new(config, self.device)
+    }
+}
+
+impl UNetConfig {
+    /// Channels that enter the first residual block of an encoder level.
+    pub(super) fn encoder_input(&self, level: usize) -> usize {
+        self.levels[level.saturating_sub(1)].channels
+    }
+
+    /// Channels of the skip that decoder layer `layer` of `level` pops: the level's own, or those that entered the level.
+    pub(super) fn skip_channels(&self, level: usize, layer: usize) -> usize {
+        let Level {
+            channels, layers, ..
+        } = self.levels[level];
+        if layer < layers {
+            channels
+        } else {
+            self.encoder_input(level)
+        }
+    }
+
+    /// Channels that enter decoder layer `layer` of `level`, skip included.
+    pub(super) fn decoder_input(&self, level: usize, layer: usize) -> usize {
+        let deeper = self.levels[(level + 1).min(self.levels.len() - 1)].channels;
+        let hidden = if layer == 0 {
+            deeper
+        } else {
+            self.levels[level].channels
+        };
+        hidden + self.skip_channels(level, layer)
+    }
+}

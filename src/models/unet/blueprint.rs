@@ -1,0 +1,215 @@
+//! What the cells cost, from the configuration and the latents' size alone.
+
+use super::config::{Level, UNetConfig};
+use super::line::Site;
+use crate::denoiser::{Blueprint, Cell};
+
+/// Weights of a 3x3 kernel.
+const KERNEL: usize = 9;
+
+/// Size of what a UNet works on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Extent {
+    /// Height of the latents.
+    pub height: usize,
+    /// Width of the latents.
+    pub width: usize,
+    /// Text tokens.
+    pub tokens: usize,
+}
+
+impl UNetConfig {
+    /// Cells, costs and sizes for latents of `extent`, one row.
+    ///
+    /// Multiply-accumulates of convolutions, linear layers and both attention products; cross-attention keys and values are made
+    /// once a run, yet counted here as the published figures do.
+    pub fn blueprint(&self, extent: Extent) -> Blueprint {
+        let counter = Counter {
+            config: self,
+            extent,
+        };
+        let line = self.line();
+        let outer = self.levels[0].channels;
+        Blueprint {
+            cells: line
+                .iter()
+                .zip(names(self.skips()))
+                .map(|(site, name)| counter.cell(*site, name))
+                .collect(),
+            prepare_macs: (self.time_width * (self.sinusoid.width + self.time_width)) as u64,
+            leave_macs: (KERNEL * outer * self.out_channels * counter.area(0)) as u64,
+        }
+    }
+}
+
+/// `e0 … e(N-1)`, `mid`, `d(N-1) … d0`.
+fn names(skips: usize) -> impl Iterator<Item = String> {
+    let encoder = (0..skips).map(|skip| format!("e{skip}"));
+    let decoder = (0..skips).rev().map(|skip| format!("d{skip}"));
+    encoder.chain(["mid".to_owned()]).chain(decoder)
+}
+
+struct Counter<'a> {
+    config: &'a UNetConfig,
+    extent: Extent,
+}
+
+impl Counter<'_> {
+    fn cell(&self, site: Site, name: String) -> Cell {
+        let (macs, level) = match site {
+            Site::ConvIn => (
+                self.conv(self.config.in_channels, self.config.levels[0].channels, 0),
+                0,
+            ),
+            Site::Down { level, layer } => (self.down(level, layer), level),
+            Site::Downsample { level } => {
+                let channels = self.config.levels[level].channels;
+                (self.conv(channels, channels, level + 1), level + 1)
+            }
+            Site::Mid => (self.mid(), self.config.levels.len() - 1),
+            Site::Up { level, layer } => self.up(level, layer),
+        };
+        let channels = match site {
+            Site::Downsample { level } | Site::Down { level, .. } | Site::Up { level, .. } => {
+                self.config.levels[level].channels
+            }
+            Site::ConvIn => self.config.levels[0].channels,
+            Site::Mid => self.config.levels[level].channels,
+        };
+        let hidden = (channels * self.area(level)) as u64;
+        let pops = matches!(site, Site::Up { .. });
+        let pushes = if pops || site == Site::Mid { 0 } else { hidden };
+        Cell {
+            name,
+            macs: macs as u64,
+            hidden,
+            pushes,
+            pops,
+        }
+    }
+
+    fn down(&self, level: usize, layer: usize) -> usize {
+        let Level {
+            channels,
+            encoder_depth,
+            ..
+        } = self.config.levels[level];
+        let input = if layer == 0 {
+            self.config.encoder_input(level)
+        } else {
+            channels
+        };
+        self.resnet(input, channels, level) + self.transformer(level, encoder_depth)
+    }
+
+    fn mid(&self) -> usize {
+        let level = self.config.levels.len() - 1;
+        let channels = self.config.levels[level].channels;
+        2 * self.resnet(channels, channels, level) + self.transformer(level, self.config.mid_depth)
+    }
+
+    /// Cost, and the level whose size the cell leaves behind.
+    fn up(&self, level: usize, layer: usize) -> (usize, usize) {
+        let Level {
+            channels,
+            layers,
+            decoder_depth,
+            ..
+        } = self.config.levels[level];
+        let input = self.config.decoder_input(level, layer);
+        let macs = self.resnet(input, channels, level) + self.transformer(level, decoder_depth);
+        if layer == layers && level > 0 {
+            (macs + self.conv(channels, channels, level - 1), level - 1)
+        } else {
+            (macs, level)
+        }
+    }
+
+    /// Positions at `level`; sides halve rounding up.
+    fn area(&self, level: usize) -> usize {
+        let side = |side: usize| (0..level).fold(side, |side, _| side.div_ceil(2));
+        side(self.extent.height) * side(self.extent.width)
+    }
+
+    fn conv(&self, input: usize, output: usize, level: usize) -> usize {
+        KERNEL * input * output * self.area(level)
+    }
+
+    fn resnet(&self, input: usize, output: usize, level: usize) -> usize {
+        let shortcut = if input == output {
+            0
+        } else {
+            input * output * self.area(level)
+        };
+        let time = self.config.time_width * output;
+        self.conv(input, output, level) + self.conv(output, output, level) + shortcut + time
+    }
+
+    fn transformer(&self, level: usize, depth: usize) -> usize {
+        if depth == 0 {
+            return 0;
+        }
+        let channels = self.config.levels[level].channels;
+        let area = self.area(level);
+        let square = channels * channels * area;
+        let own = 4 * square + 2 * area * area * channels;
+        let text = 2 * self.extent.tokens * self.config.context_width * channels;
+        let cross = 2 * square + text + 2 * area * self.extent.tokens * channels;
+        let feed_forward = 12 * square;
+        2 * square + depth * (own + cross + feed_forward)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// METHODS 1.5, multiply-accumulates of SD 1.5 at 64x64 latents, in G.
+    const FULL: f64 = 401.6;
+    const RETRIEVE: [f64; 12] = [
+        31.6, 90.1, 152.7, 188.7, 226.6, 270.3, 305.2, 340.7, 378.0, 385.7, 390.7, 395.6,
+    ];
+
+    fn sd15() -> UNetConfig {
+        let json = include_str!("../../../models/cards/stable-diffusion-v1-5/unet/config.json");
+        UNetConfig::from_json(json).unwrap()
+    }
+
+    fn close(macs: u64, giga: f64) {
+        let found = macs as f64 / 1e9;
+        assert!(
+            (found / giga - 1.0).abs() < 0.005,
+            "{found} G, published {giga} G"
+        );
+    }
+
+    #[test]
+    fn published_costs_of_sd15() {
+        let blueprint = sd15().blueprint(Extent {
+            height: 64,
+            width: 64,
+            tokens: 77,
+        });
+        close(blueprint.full_macs(), FULL);
+        for (skip, giga) in RETRIEVE.into_iter().enumerate() {
+            let cut = 2 * blueprint.skips() - skip;
+            let cells =
+                blueprint.span_macs(0..skip + 1) + blueprint.span_macs(cut..blueprint.cells.len());
+            close(cells + blueprint.prepare_macs + blueprint.leave_macs, giga);
+        }
+    }
+
+    #[test]
+    fn skips_close_in_reverse_order() {
+        let blueprint = sd15().blueprint(Extent {
+            height: 63,
+            width: 65,
+            tokens: 77,
+        });
+        assert_eq!((blueprint.cells.len(), blueprint.skips()), (25, 12));
+        assert_eq!(blueprint.open_skips(13), 12);
+        assert_eq!(blueprint.open_skips(24), 1);
+        assert_eq!(blueprint.cells[12].name, "mid");
+        assert_eq!(blueprint.cells[24].name, "d0");
+    }
+}

@@ -1,0 +1,374 @@
+//! `unet/config.json`, resolved once into per-level values.
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::error::ConfigError;
+use crate::nn::embed::Sinusoid;
+
+/// One resolution of the UNet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Level {
+    /// Channels of the level's hidden tensor.
+    pub channels: usize,
+    /// Residual blocks in the encoder half; the decoder half has one more.
+    pub layers: usize,
+    /// Attention heads.
+    pub heads: usize,
+    /// Transformer blocks behind each residual block of the encoder half, 0 for none.
+    pub encoder_depth: usize,
+    /// The same for the decoder half.
+    pub decoder_depth: usize,
+}
+
+/// A UNet's shape: every default filled in, every value checked.
+#[derive(Debug, Clone, PartialEq)]
+pub struct UNetConfig {
+    /// Channels of the latents that go in (9 for inpainting checkpoints).
+    pub in_channels: usize,
+    /// Channels of the prediction.
+    pub out_channels: usize,
+    /// Outermost level first.
+    pub levels: Vec<Level>,
+    /// Transformer blocks of the middle, 0 for none.
+    pub mid_depth: usize,
+    /// Width of the text states.
+    pub context_width: usize,
+    /// Groups of every group norm.
+    pub groups: usize,
+    /// Epsilon of the residual blocks' norms.
+    pub epsilon: f64,
+    /// Attention scores in f32 whatever the weights' type.
+    pub upcast_attention: bool,
+    /// How timesteps become vectors.
+    pub sinusoid: Sinusoid,
+    /// Width of the time embedding.
+    pub time_width: usize,
+    /// Side of the latents the model was trained on.
+    pub sample_size: usize,
+}
+
+/// The keys as they stand in the file; nothing decided.
+#[derive(Debug, Deserialize)]
+struct UNetJson {
+    in_channels: Option<usize>,
+    out_channels: Option<usize>,
+    block_out_channels: Option<Vec<usize>>,
+    layers_per_block: Option<PerLevel>,
+    attention_head_dim: Option<PerLevel>,
+    num_attention_heads: Option<PerLevel>,
+    transformer_layers_per_block: Option<PerLevel>,
+    down_block_types: Option<Vec<String>>,
+    up_block_types: Option<Vec<String>>,
+    mid_block_type: Option<String>,
+    cross_attention_dim: Option<PerLevel>,
+    norm_num_groups: Option<usize>,
+    norm_eps: Option<f64>,
+    upcast_attention: Option<bool>,
+    flip_sin_to_cos: Option<bool>,
+    freq_shift: Option<f64>,
+    time_embedding_dim: Option<usize>,
+    sample_size: Option<usize>,
+}
+
+/// A number for all levels, or one for each.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum PerLevel {
+    All(usize),
+    Each(Vec<usize>),
+}
+
+impl PerLevel {
+    fn resolve(&self, key: &str, levels: usize) -> Result<Vec<usize>, ConfigError> {
+        match self {
+            Self::All(value) => Ok(vec![*value; levels]),
+            Self::Each(values) if values.len() == levels => Ok(values.clone()),
+            Self::Each(values) => Err(ConfigError::unsupported(
+                key,
+                format!("{values:?}"),
+                format!("the UNet has {levels} levels; give one value, or one a level"),
+            )),
+        }
+    }
+}
+
+/// Keys that change the network in ways not built here, with the values that leave it as it is.
+const NEUTRAL: &[(&str, &[&str])] = &[
+    ("act_fn", &["\"silu\"", "\"swish\""]),
+    ("addition_embed_type", &["null"]),
+    ("attention_type", &["\"default\""]),
+    ("center_input_sample", &["false"]),
+    ("class_embed_type", &["null"]),
+    ("class_embeddings_concat", &["false"]),
+    ("conv_in_kernel", &["3"]),
+    ("conv_out_kernel", &["3"]),
+    ("cross_attention_norm", &["null"]),
+    ("downsample_padding", &["1"]),
+    ("dual_cross_attention", &["false"]),
+    ("encoder_hid_dim", &["null"]),
+    ("encoder_hid_dim_type", &["null"]),
+    ("mid_block_only_cross_attention", &["null", "false"]),
+    ("mid_block_scale_factor", &["1", "1.0"]),
+    ("num_class_embeds", &["null"]),
+    ("only_cross_attention", &["false"]),
+    ("resnet_out_scale_factor", &["1", "1.0"]),
+    ("resnet_skip_time_act", &["false"]),
+    ("resnet_time_scale_shift", &["\"default\""]),
+    ("reverse_transformer_layers_per_block", &["null"]),
+    ("time_cond_proj_dim", &["null"]),
+    ("time_embedding_act_fn", &["null"]),
+    ("time_embedding_type", &["\"positional\""]),
+    ("timestep_post_act", &["null"]),
+];
+
+impl UNetConfig {
+    /// Reads the text of a `unet/config.json`.
+    ///
+    /// # Errors
+    ///
+    /// If it is not JSON, lacks `block_out_channels`, or asks for something that is not built; the message names the key.
+    pub fn from_json(text: &str) -> Result<Self, crate::Error> {
+        let value: Value = serde_json::from_str(text).map_err(|source| ConfigError::Json {
+            part: "unet".into(),
+            path: "unet/config.json".into(),
+            source,
+        })?;
+        refuse_unsupported(&value)?;
+        let json: UNetJson = serde_json::from_value(value).map_err(|source| ConfigError::Json {
+            part: "unet".into(),
+            path: "unet/config.json".into(),
+            source,
+        })?;
+        Ok(json.resolve()?)
+    }
+
+    /// Number of skips, and of cells in each half.
+    pub fn skips(&self) -> usize {
+        self.levels.iter().map(|level| level.layers + 1).sum()
+    }
+}
+
+fn refuse_unsupported(value: &Value) -> Result<(), ConfigError> {
+    for (key, neutral) in NEUTRAL {
+        let Some(found) = value.get(key) else {
+            continue;
+        };
+        let found = found.to_string();
+        if !found.eq("null") && !neutral.contains(&found.as_str()) {
+            let hint = format!("this UNet is built for `{key}` = {}", neutral[0]);
+            return Err(ConfigError::unsupported(*key, found, hint));
+        }
+    }
+    Ok(())
+}
+
+impl UNetJson {
+    fn resolve(self) -> Result<UNetConfig, ConfigError> {
+        let channels = self
+            .block_out_channels
+            .as_ref()
+            .filter(|channels| !channels.is_empty())
+            .ok_or(ConfigError::Missing {
+                key: "block_out_channels",
+                part: "unet/config.json",
+            })?;
+        let groups = self.norm_num_groups.unwrap_or(32);
+        check_divisible(
+            "block_out_channels",
+            channels,
+            "norm_num_groups",
+            &vec![groups; channels.len()],
+        )?;
+        let levels = self.levels(channels)?;
+        Ok(UNetConfig {
+            in_channels: self.in_channels.unwrap_or(4),
+            out_channels: self.out_channels.unwrap_or(4),
+            mid_depth: self.mid_depth(channels.len())?,
+            levels,
+            context_width: self.context_width()?,
+            groups,
+            epsilon: self.norm_eps.unwrap_or(1e-5),
+            upcast_attention: self.upcast_attention.unwrap_or(false),
+            sinusoid: Sinusoid {
+                width: channels[0],
+                flip_sin_to_cos: self.flip_sin_to_cos.unwrap_or(true),
+                freq_shift: self.freq_shift.unwrap_or(0.0),
+            },
+            time_width: self.time_embedding_dim.unwrap_or(4 * channels[0]),
+            sample_size: self.sample_size.unwrap_or(64),
+        })
+    }
+
+    fn levels(&self, channels: &[usize]) -> Result<Vec<Level>, ConfigError> {
+        let count = channels.len();
+        let layers = self.layers_per_block.as_ref().unwrap_or(&PerLevel::All(2));
+        let layers = layers.resolve("layers_per_block", count)?;
+        let heads = self.heads(count)?;
+        check_divisible("block_out_channels", channels, "attention_head_dim", &heads)?;
+        let depths = self.depths(count)?;
+        let down = self.attends(
+            "down_block_types",
+            self.down_block_types.as_deref(),
+            DOWN,
+            count,
+        )?;
+        let mut up = self.attends("up_block_types", self.up_block_types.as_deref(), UP, count)?;
+        up.reverse();
+        Ok((0..count)
+            .map(|level| Level {
+                channels: channels[level],
+                layers: layers[level],
+                heads: heads[level],
+                encoder_depth: if down[level] { depths[level] } else { 0 },
+                decoder_depth: if up[level] { depths[level] } else { 0 },
+            })
+            .collect())
+    }
+
+    /// What checkpoints call `attention_head_dim` is the number of heads (diffusers kept the wrong name).
+    fn heads(&self, levels: usize) -> Result<Vec<usize>, ConfigError> {
+        let (key, heads) = match (&self.num_attention_heads, &self.attention_head_dim) {
+            (Some(heads), _) => ("num_attention_heads", heads),
+            (None, Some(heads)) => ("attention_head_dim", heads),
+            (None, None) => ("attention_head_dim", &PerLevel::All(8)),
+        };
+        heads.resolve(key, levels)
+    }
+
+    fn depths(&self, levels: usize) -> Result<Vec<usize>, ConfigError> {
+        let depths = self
+            .transformer_layers_per_block
+            .as_ref()
+            .unwrap_or(&PerLevel::All(1));
+        depths.resolve("transformer_layers_per_block", levels)
+    }
+
+    fn attends(
+        &self,
+        key: &str,
+        types: Option<&[String]>,
+        names: BlockNames,
+        levels: usize,
+    ) -> Result<Vec<bool>, ConfigError> {
+        let types = types
+            .ok_or_else(|| ConfigError::unsupported(key, "null", "name one block type a level"))?;
+        if types.len() != levels {
+            let hint = format!("the UNet has {levels} levels; name one block type a level");
+            return Err(ConfigError::unsupported(key, format!("{types:?}"), hint));
+        }
+        let parse = |(index, name): (usize, &String)| match name {
+            name if name == names.attending => Ok(true),
+            name if name == names.plain => Ok(false),
+            name => Err(ConfigError::unsupported(
+                format!("{key}[{index}]"),
+                name,
+                format!("built are `{}` and `{}`", names.attending, names.plain),
+            )),
+        };
+        types.iter().enumerate().map(parse).collect()
+    }
+
+    fn mid_depth(&self, levels: usize) -> Result<usize, ConfigError> {
+        match self
+            .mid_block_type
+            .as_deref()
+            .unwrap_or("UNetMidBlock2DCrossAttn")
+        {
+            "UNetMidBlock2DCrossAttn" => Ok(self.depths(levels)?[levels - 1]),
+            other => Err(ConfigError::unsupported(
+                "mid_block_type",
+                other,
+                "built is `UNetMidBlock2DCrossAttn`",
+            )),
+        }
+    }
+
+    fn context_width(&self) -> Result<usize, ConfigError> {
+        match &self.cross_attention_dim {
+            Some(PerLevel::All(width)) => Ok(*width),
+            None => Ok(1280),
+            Some(PerLevel::Each(widths)) => Err(ConfigError::unsupported(
+                "cross_attention_dim",
+                format!("{widths:?}"),
+                "built is one width for all levels",
+            )),
+        }
+    }
+}
+
+#[derive(Clone, Copy)]
+struct BlockNames {
+    attending: &'static str,
+    plain: &'static str,
+}
+
+const DOWN: BlockNames = BlockNames {
+    attending: "CrossAttnDownBlock2D",
+    plain: "DownBlock2D",
+};
+const UP: BlockNames = BlockNames {
+    attending: "CrossAttnUpBlock2D",
+    plain: "UpBlock2D",
+};
+
+fn check_divisible(
+    key: &str,
+    values: &[usize],
+    divisor_key: &str,
+    divisors: &[usize],
+) -> Result<(), ConfigError> {
+    let uneven = values
+        .iter()
+        .zip(divisors)
+        .find(|(value, divisor)| **divisor == 0 || **value % **divisor != 0);
+    match uneven {
+        None => Ok(()),
+        Some((value, divisor)) => Err(ConfigError::unsupported(
+            key,
+            value,
+            format!("it must be a multiple of `{divisor_key}` = {divisor}"),
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(extra: &str) -> Result<UNetConfig, crate::Error> {
+        UNetConfig::from_json(&format!(
+            r#"{{"block_out_channels":[320,640],"down_block_types":["CrossAttnDownBlock2D","DownBlock2D"],
+            "up_block_types":["UpBlock2D","CrossAttnUpBlock2D"],"cross_attention_dim":768{extra}}}"#
+        ))
+    }
+
+    #[test]
+    fn levels_are_resolved_outermost_first() {
+        let config = config(r#","attention_head_dim":[5,10],"ignored_key":1"#).unwrap();
+        assert_eq!(config.skips(), 6);
+        let outer = config.levels[0];
+        assert_eq!(
+            (outer.heads, outer.encoder_depth, outer.decoder_depth),
+            (5, 1, 1)
+        );
+        assert_eq!(config.levels[1].decoder_depth, 0);
+        assert_eq!(config.time_width, 1280);
+    }
+
+    #[test]
+    fn unsupported_values_name_their_key() {
+        for (extra, key) in [
+            (r#","class_embed_type":"timestep""#, "`class_embed_type`"),
+            (r#","norm_num_groups":33"#, "`norm_num_groups`"),
+            (r#","layers_per_block":[2,2,2]"#, "`layers_per_block`"),
+            (r#","mid_block_type":null,"act_fn":"gelu""#, "`act_fn`"),
+        ] {
+            let error = config(extra).unwrap_err();
+            assert!(
+                error.is_config() && error.to_string().contains(key),
+                "{error}"
+            );
+        }
+    }
+}

@@ -1,0 +1,295 @@
+//! The UNet as a line of cells that can pause between any two.
+
+use std::ops::Range;
+
+use burn::tensor::activation::silu;
+use burn::tensor::{DType, FloatDType, Tensor};
+
+use super::blocks::{UNet2DConditionModel, layer};
+use super::config::UNetConfig;
+use crate::denoiser::{Carry, Condition, Evaluation, StagedDenoiser};
+use crate::nn::attention::KeyValue;
+
+/// Which module a cell runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Site {
+    /// `conv_in`; pushes skip 0.
+    ConvIn,
+    /// A residual block of an encoder level with its transformer; pushes.
+    Down {
+        /// Outermost is 0.
+        level: usize,
+        /// Position in the level.
+        layer: usize,
+    },
+    /// The downsampler behind an encoder level; pushes.
+    Downsample {
+        /// Outermost is 0.
+        level: usize,
+    },
+    /// The middle block.
+    Mid,
+    /// A residual block of a decoder level with its transformer, and the upsampler behind the level's last; pops.
+    Up {
+        /// Outermost is 0.
+        level: usize,
+        /// Position in the level.
+        layer: usize,
+    },
+}
+
+impl UNetConfig {
+    /// The cells in execution order: `e0 … e(N-1) | mid | d(N-1) … d0`.
+    pub fn line(&self) -> Vec<Site> {
+        let last = self.levels.len() - 1;
+        let down = (0..=last).flat_map(|level| {
+            let layers =
+                (0..self.levels[level].layers).map(move |layer| Site::Down { level, layer });
+            layers.chain((level < last).then_some(Site::Downsample { level }))
+        });
+        let up = (0..=last).rev().flat_map(|level| {
+            (0..=self.levels[level].layers).map(move |layer| Site::Up { level, layer })
+        });
+        std::iter::once(Site::ConvIn)
+            .chain(down)
+            .chain([Site::Mid])
+            .chain(up)
+            .collect()
+    }
+}
+
+/// A conditional UNet ready to run.
+#[derive(Debug)]
+pub struct UNet {
+    config: UNetConfig,
+    model: UNet2DConditionModel,
+    line: Vec<Site>,
+    dtype: DType,
+}
+
+/// The hidden tensor and the skips still open, outermost first.
+#[derive(Debug, Clone)]
+pub struct UNetCarry {
+    hidden: Tensor<4>,
+    skips: Vec<Tensor<4>>,
+}
+
+/// Cross-attention keys and values of every cell and block, for the rows of one evaluation.
+#[derive(Debug)]
+pub struct UNetRun {
+    rows: usize,
+    context: Vec<Vec<KeyValue>>,
+}
+
+/// Time embeddings, activated, `[rows, time_width]`, and the run's keys and values, for the rows of a span.
+#[derive(Debug)]
+pub struct UNetPrepared {
+    time: Tensor<2>,
+    context: Vec<Vec<KeyValue>>,
+}
+
+impl UNet {
+    /// Wraps loaded weights.
+    pub fn new(config: UNetConfig, model: UNet2DConditionModel) -> Self {
+        let line = config.line();
+        let dtype = model.conv_in.weight.val().dtype();
+        Self {
+            config,
+            model,
+            line,
+            dtype,
+        }
+    }
+
+    /// The resolved configuration.
+    pub fn config(&self) -> &UNetConfig {
+        &self.config
+    }
+
+    fn run_cell(&self, index: usize, carry: UNetCarry, prepared: &UNetPrepared) -> UNetCarry {
+        let context = &prepared.context[index];
+        let time = &prepared.time;
+        match self.line[index] {
+            Site::ConvIn => carry.push(|hidden| self.model.conv_in.forward(hidden)),
+            Site::Down { level, layer: i } => {
+                let block = &self.model.down_blocks[level];
+                let attention = block.attentions.as_ref().map(|attentions| &attentions[i]);
+                carry.push(|hidden| layer(&block.resnets[i], attention, hidden, time, context))
+            }
+            Site::Downsample { level } => {
+                let downsamplers = self.model.down_blocks[level].downsamplers.as_ref();
+                let downsampler = &downsamplers.expect("`line` names levels that have one")[0];
+                carry.push(|hidden| downsampler.forward(hidden))
+            }
+            Site::Mid => carry.map(|hidden| self.model.mid_block.forward(hidden, time, context)),
+            Site::Up { level, layer: i } => {
+                let block = &self.model.up_blocks[self.model.up_blocks.len() - 1 - level];
+                let attention = block.attentions.as_ref().map(|attentions| &attentions[i]);
+                let carry =
+                    carry.pop(|hidden| layer(&block.resnets[i], attention, hidden, time, context));
+                match &block.upsamplers {
+                    Some(upsamplers) if i + 1 == block.resnets.len() => {
+                        let size = carry.next_size();
+                        carry.map(|hidden| upsamplers[0].forward(hidden, size))
+                    }
+                    _ => carry,
+                }
+            }
+        }
+    }
+
+    fn context_of(&self, site: Site, text: &Tensor<3>) -> Vec<KeyValue> {
+        let transformer = match site {
+            Site::Down { level, layer } => {
+                let attentions = self.model.down_blocks[level].attentions.as_ref();
+                attentions.map(|attentions| &attentions[layer])
+            }
+            Site::Mid => self.model.mid_block.attentions.first(),
+            Site::Up { level, layer } => {
+                let block = &self.model.up_blocks[self.model.up_blocks.len() - 1 - level];
+                block
+                    .attentions
+                    .as_ref()
+                    .map(|attentions| &attentions[layer])
+            }
+            Site::ConvIn | Site::Downsample { .. } => None,
+        };
+        transformer
+            .map(|transformer| transformer.context(text))
+            .unwrap_or_default()
+    }
+}
+
+impl StagedDenoiser for UNet {
+    type Carry = UNetCarry;
+    type Run = UNetRun;
+    type Prepared = UNetPrepared;
+
+    fn cells(&self) -> usize {
+        self.line.len()
+    }
+
+    fn start(&self, condition: &Condition) -> UNetRun {
+        let text = condition.context.clone().cast(self.dtype); // [rows, tokens, width]
+        let context = self
+            .line
+            .iter()
+            .map(|site| self.context_of(*site, &text))
+            .collect();
+        UNetRun {
+            rows: text.dims()[0],
+            context,
+        }
+    }
+
+    fn prepare(&self, run: &UNetRun, evaluations: &[Evaluation]) -> UNetPrepared {
+        let device = self.model.conv_in.weight.val().device();
+        let timesteps = evaluations
+            .iter()
+            .flat_map(|evaluation| std::iter::repeat_n(evaluation.timestep, run.rows))
+            .collect::<Vec<f64>>();
+        let sinusoids = self
+            .config
+            .sinusoid
+            .embed(&timesteps, &device)
+            .cast(self.dtype);
+        let repeat = |context: &KeyValue| match evaluations.len() {
+            1 => context.clone(),
+            steps => context.repeat(steps),
+        };
+        UNetPrepared {
+            time: silu(self.model.time_embedding.forward(sinusoids)), // [steps · rows, time_width]
+            context: run
+                .context
+                .iter()
+                .map(|cell| cell.iter().map(repeat).collect())
+                .collect(),
+        }
+    }
+
+    fn enter(&self, sample: Tensor<4>) -> UNetCarry {
+        UNetCarry {
+            hidden: sample.cast(self.dtype),
+            skips: Vec::new(),
+        }
+    }
+
+    fn advance(&self, carry: UNetCarry, cells: Range<usize>, prepared: &UNetPrepared) -> UNetCarry {
+        cells.fold(carry, |carry, cell| self.run_cell(cell, carry, prepared))
+    }
+
+    fn leave(&self, carry: UNetCarry) -> Tensor<4> {
+        self.model.head(carry.hidden).cast(FloatDType::F32) // [rows, channels, height, width]
+    }
+}
+
+impl UNetCarry {
+    /// The hidden tensor, `[rows, channels, height, width]`.
+    pub fn hidden(&self) -> &Tensor<4> {
+        &self.hidden
+    }
+
+    fn map(mut self, cell: impl FnOnce(Tensor<4>) -> Tensor<4>) -> Self {
+        self.hidden = cell(self.hidden);
+        self
+    }
+
+    /// An encoder cell: its output is also the next skip.
+    fn push(self, cell: impl FnOnce(Tensor<4>) -> Tensor<4>) -> Self {
+        let mut carry = self.map(cell);
+        carry.skips.push(carry.hidden.clone());
+        carry
+    }
+
+    /// A decoder cell: reads the hidden tensor beside the newest skip.
+    fn pop(mut self, cell: impl FnOnce(Tensor<4>) -> Tensor<4>) -> Self {
+        let skip = self
+            .skips
+            .pop()
+            .expect("the encoder half pushed a skip for every decoder cell");
+        self.map(|hidden| cell(Tensor::cat(vec![hidden, skip], 1)))
+    }
+
+    /// Sides of the skip that the next decoder cell pops: what an upsampler must reach.
+    fn next_size(&self) -> [usize; 2] {
+        let skip = self
+            .skips
+            .last()
+            .expect("an upsampler has a level above it");
+        let [_, _, height, width] = skip.dims();
+        [height, width]
+    }
+
+    fn tensors(&self) -> impl Iterator<Item = &Tensor<4>> {
+        std::iter::once(&self.hidden).chain(&self.skips)
+    }
+}
+
+impl Carry for UNetCarry {
+    fn graft_deep(&mut self, from: &Self) {
+        self.hidden = from.hidden.clone();
+    }
+
+    fn without_skips(mut self) -> Self {
+        self.skips.clear();
+        self
+    }
+
+    fn repeat(&self, steps: usize) -> Self {
+        let repeat = |tensor: &Tensor<4>| tensor.clone().repeat_dim(0, steps);
+        Self {
+            hidden: repeat(&self.hidden),
+            skips: self.skips.iter().map(repeat).collect(),
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        self.tensors()
+            .map(|tensor| tensor.dims().iter().product::<usize>() * tensor.dtype().size())
+            .sum()
+    }
+
+    fn shape(&self) -> Vec<usize> {
+        self.hidden.dims().to_vec()
+    }
+}

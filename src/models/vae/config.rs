@@ -1,0 +1,231 @@
+//! What an autoencoder is built from.
+
+use serde::Deserialize;
+
+use crate::error::{ConfigError, Error};
+
+/// `vae/config.json` as it stands.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub struct VaeJson {
+    #[serde(rename = "_class_name")]
+    class_name: Option<String>,
+    act_fn: Option<String>,
+    block_out_channels: Option<Vec<usize>>,
+    down_block_types: Option<Vec<String>>,
+    up_block_types: Option<Vec<String>>,
+    force_upcast: Option<bool>,
+    in_channels: Option<usize>,
+    out_channels: Option<usize>,
+    latent_channels: Option<usize>,
+    latents_mean: Option<Vec<f64>>,
+    latents_std: Option<Vec<f64>>,
+    layers_per_block: Option<usize>,
+    mid_block_add_attention: Option<bool>,
+    norm_num_groups: Option<usize>,
+    sample_size: Option<usize>,
+    scaling_factor: Option<f64>,
+    shift_factor: Option<f64>,
+    use_quant_conv: Option<bool>,
+    use_post_quant_conv: Option<bool>,
+}
+
+/// The shape of an autoencoder and the units of its latents. What a checkpoint leaves out has the default of diffusers'
+/// `AutoencoderKL`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct VaeConfig {
+    /// Channels of the pictures read.
+    pub in_channels: usize,
+    /// Channels of the pictures made.
+    pub out_channels: usize,
+    /// Channels of the latents.
+    pub latent_channels: usize,
+    /// Channels of each level, largest pictures first; each level but the last halves the sides.
+    pub channels: Vec<usize>,
+    /// Residual blocks of an encoder level; the decoder's levels have one more.
+    pub layers: usize,
+    /// Groups of every norm.
+    pub groups: usize,
+    /// Self-attention between the two residual blocks of the middle.
+    pub mid_attention: bool,
+    /// A 1x1 convolution behind the encoder.
+    pub quant_conv: bool,
+    /// A 1x1 convolution in front of the decoder.
+    pub post_quant_conv: bool,
+    /// Denoiser's latents per unit of this autoencoder's (0.18215 for SD 1.x and 2.x).
+    pub scaling_factor: f64,
+    /// Subtracted from this autoencoder's latents before they are scaled.
+    pub shift_factor: f64,
+    /// Side of the pictures it was made for, in pixels; tiles follow it.
+    pub sample_size: usize,
+    /// Overflows f16 and is to be run in f32.
+    pub force_upcast: bool,
+}
+
+impl VaeConfig {
+    /// Fills in defaults and checks what the checkpoint asks for.
+    ///
+    /// # Errors
+    ///
+    /// If it asks for a block, an activation or a normalisation of latents that is not supported.
+    pub fn new(json: VaeJson) -> Result<Self, Error> {
+        let channels = json.block_out_channels.unwrap_or_else(|| vec![64]);
+        let groups = json.norm_num_groups.unwrap_or(32);
+        only("_class_name", json.class_name, &["AutoencoderKL"])?;
+        only("act_fn", json.act_fn, &["silu", "swish"])?;
+        blocks(
+            "down_block_types",
+            json.down_block_types,
+            "DownEncoderBlock2D",
+            &channels,
+        )?;
+        blocks(
+            "up_block_types",
+            json.up_block_types,
+            "UpDecoderBlock2D",
+            &channels,
+        )?;
+        grouped(&channels, groups)?;
+        unscaled("latents_mean", json.latents_mean)?;
+        unscaled("latents_std", json.latents_std)?;
+        Ok(Self {
+            in_channels: json.in_channels.unwrap_or(3),
+            out_channels: json.out_channels.unwrap_or(3),
+            latent_channels: json.latent_channels.unwrap_or(4),
+            channels,
+            layers: json.layers_per_block.unwrap_or(1),
+            groups,
+            mid_attention: json.mid_block_add_attention.unwrap_or(true),
+            quant_conv: json.use_quant_conv.unwrap_or(true),
+            post_quant_conv: json.use_post_quant_conv.unwrap_or(true),
+            scaling_factor: json.scaling_factor.unwrap_or(0.18215),
+            shift_factor: json.shift_factor.unwrap_or(0.0),
+            sample_size: json.sample_size.unwrap_or(32),
+            force_upcast: json.force_upcast.unwrap_or(true),
+        })
+    }
+
+    /// Pixels per latent position, along each side.
+    pub fn factor(&self) -> usize {
+        1 << (self.channels.len() - 1)
+    }
+
+    /// Channels of the middle of both halves.
+    pub(super) fn mid_channels(&self) -> usize {
+        self.channels[self.channels.len() - 1]
+    }
+
+    /// Levels of the encoder, in the order they run.
+    pub(super) fn encoder_levels(&self) -> Vec<Level> {
+        levels(&self.channels, self.channels[0], self.layers)
+    }
+
+    /// Levels of the decoder, in the order they run.
+    pub(super) fn decoder_levels(&self) -> Vec<Level> {
+        let channels = self.channels.iter().rev().copied().collect::<Vec<_>>();
+        levels(&channels, channels[0], self.layers + 1)
+    }
+}
+
+/// One level of a half: residual blocks at one size, then a change of size.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Level {
+    /// Channels of the first block's input.
+    pub(super) input: usize,
+    /// Channels of everything behind it.
+    pub(super) output: usize,
+    /// Residual blocks.
+    pub(super) resnets: usize,
+    /// Whether the sides change behind them.
+    pub(super) resample: bool,
+}
+
+fn levels(channels: &[usize], first: usize, resnets: usize) -> Vec<Level> {
+    let inputs = std::iter::once(first).chain(channels.iter().copied());
+    inputs
+        .zip(channels)
+        .enumerate()
+        .map(|(index, (input, &output))| Level {
+            input,
+            output,
+            resnets,
+            resample: index + 1 < channels.len(),
+        })
+        .collect()
+}
+
+/// Refuses a name that is there and not among `known`.
+fn only(key: &str, name: Option<String>, known: &[&str]) -> Result<(), ConfigError> {
+    match name {
+        Some(name) if !known.contains(&name.as_str()) => {
+            let hint = format!("known: `{}`", known.join("`, `"));
+            Err(ConfigError::unsupported(key, name, hint))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn blocks(
+    key: &str,
+    names: Option<Vec<String>>,
+    known: &str,
+    channels: &[usize],
+) -> Result<(), ConfigError> {
+    let names = names.unwrap_or_else(|| vec![known.to_owned()]);
+    if names.len() != channels.len() || channels.is_empty() {
+        let hint = format!("`block_out_channels` names {} levels", channels.len());
+        return Err(ConfigError::unsupported(key, names.len(), hint));
+    }
+    names
+        .into_iter()
+        .try_for_each(|name| only(key, Some(name), &[known]))
+}
+
+fn grouped(channels: &[usize], groups: usize) -> Result<(), ConfigError> {
+    let divides = |&width: &usize| groups > 0 && width.is_multiple_of(groups);
+    if channels.iter().all(divides) {
+        return Ok(());
+    }
+    let hint = format!("it must divide `block_out_channels`, {channels:?}");
+    Err(ConfigError::unsupported("norm_num_groups", groups, hint))
+}
+
+fn unscaled(key: &str, values: Option<Vec<f64>>) -> Result<(), ConfigError> {
+    match values {
+        Some(values) => {
+            let hint = "only one `scaling_factor` for all channels is supported";
+            Err(ConfigError::unsupported(key, format!("{values:?}"), hint))
+        }
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(text: &str) -> Result<VaeConfig, Error> {
+        VaeConfig::new(serde_json::from_str(text).unwrap())
+    }
+
+    #[test]
+    fn defaults_are_those_of_old_checkpoints() {
+        let config = config("{}").unwrap();
+        assert_eq!(config.scaling_factor, 0.18215);
+        assert!(config.quant_conv && config.post_quant_conv && config.mid_attention);
+        assert_eq!(config.factor(), 1);
+    }
+
+    #[test]
+    fn what_is_not_supported_is_named() {
+        let message = |text| config(text).unwrap_err().to_string();
+        assert!(message(r#"{"_class_name": "VQModel"}"#).starts_with("`_class_name` is `VQModel`"));
+        assert!(message(r#"{"act_fn": "relu"}"#).contains("known: `silu`, `swish`"));
+        assert!(
+            message(r#"{"down_block_types": ["AttnDownEncoderBlock2D"]}"#).contains("`AttnDown")
+        );
+        assert!(message(r#"{"block_out_channels": [64, 64]}"#).contains("names 2 levels"));
+        assert!(message(r#"{"norm_num_groups": 7}"#).contains("must divide"));
+        assert!(message(r#"{"latents_mean": [1.0]}"#).contains("`latents_mean`"));
+    }
+}

@@ -1,0 +1,102 @@
+//! What decoding costs, from the configuration alone.
+
+use super::config::{Level, VaeConfig};
+
+/// Feature maps of a level's widest layer that are alive at once, the convolution's working copies included.
+/// Measured on the CPU with the decoder of SD 1.5.
+const LIVE_MAPS: u64 = 5;
+
+impl VaeConfig {
+    /// Multiply-accumulates of decoding one row of `height` x `width` latents, untiled. Norms and activations are not counted.
+    pub fn decode_macs(&self, height: usize, width: usize) -> u64 {
+        let positions = (height * width) as u64;
+        let (latents, mid) = (self.latent_channels as u64, self.mid_channels() as u64);
+        let quant = u64::from(self.post_quant_conv) * latents * latents;
+        let inward = positions * (quant + conv3x3(latents, mid));
+        let middle = positions * 2 * resnet(mid, mid);
+        let attention = u64::from(self.mid_attention) * attention(mid, positions);
+        let levels = self.at_levels(positions).map(level_macs).sum::<u64>();
+        let pixels = positions * (self.factor() * self.factor()) as u64;
+        let outward = pixels * conv3x3(self.channels[0] as u64, self.out_channels as u64);
+        inward + middle + attention + levels + outward
+    }
+
+    /// Forecast of the most memory in bytes that decoding one row of `height` x `width` latents takes beside the weights,
+    /// untiled, in f32.
+    pub fn decode_bytes(&self, height: usize, width: usize) -> u64 {
+        let positions = (height * width) as u64;
+        let widest = |(level, positions): (Level, u64)| {
+            let grown = positions * if level.resample { 4 } else { 1 };
+            let map = (positions * level.input as u64).max(grown * level.output as u64);
+            map * size_of::<f32>() as u64
+        };
+        LIVE_MAPS * self.at_levels(positions).map(widest).max().unwrap_or(0)
+    }
+
+    /// The decoder's levels with the positions their residual blocks run at.
+    fn at_levels(&self, latents: u64) -> impl Iterator<Item = (Level, u64)> {
+        let levels = self.decoder_levels().into_iter().enumerate();
+        levels.map(move |(index, level)| (level, latents << (2 * index)))
+    }
+}
+
+fn level_macs((level, positions): (Level, u64)) -> u64 {
+    let (input, output) = (level.input as u64, level.output as u64);
+    let first = resnet(input, output);
+    let others = (level.resnets as u64 - 1) * resnet(output, output);
+    let upsampler = u64::from(level.resample) * 4 * conv3x3(output, output);
+    positions * (first + others + upsampler)
+}
+
+/// A position.
+fn conv3x3(input: u64, output: u64) -> u64 {
+    9 * input * output
+}
+
+/// A position.
+fn resnet(input: u64, output: u64) -> u64 {
+    let shortcut = if input == output { 0 } else { input * output };
+    conv3x3(input, output) + conv3x3(output, output) + shortcut
+}
+
+/// A whole map: four projections, scores, and their mix.
+fn attention(channels: u64, positions: u64) -> u64 {
+    4 * channels * channels * positions + 2 * channels * positions * positions
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sd15() -> VaeConfig {
+        let json = serde_json::json!({
+            "block_out_channels": [128, 256, 512, 512], "layers_per_block": 2,
+            "down_block_types": vec!["DownEncoderBlock2D"; 4], "up_block_types": vec!["UpDecoderBlock2D"; 4],
+        });
+        VaeConfig::new(serde_json::from_value(json).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn one_level_is_counted_by_hand() {
+        let json = serde_json::json!({
+            "block_out_channels": [2], "norm_num_groups": 1, "latent_channels": 1, "use_post_quant_conv": false,
+        });
+        let config = VaeConfig::new(serde_json::from_value(json).unwrap()).unwrap();
+        // conv_in 18, two middle blocks and two of the level at 72, attention 4·4 a position and 2·2·36, conv_out 54.
+        assert_eq!(config.decode_macs(2, 3), 6 * (18 + 4 * 72 + 16 + 24 + 54));
+    }
+
+    #[test]
+    fn the_decoder_of_sd15_has_its_known_cost() {
+        assert_eq!(sd15().decode_macs(64, 64) / 1_000_000_000, 1240);
+    }
+
+    #[test]
+    fn memory_grows_with_the_picture() {
+        let config = sd15();
+        assert_eq!(
+            config.decode_bytes(128, 128),
+            4 * config.decode_bytes(64, 64)
+        );
+    }
+}

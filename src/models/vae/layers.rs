@@ -1,0 +1,273 @@
+//! The two halves of the autoencoder and what they share.
+
+use burn::module::Module;
+use burn::nn::conv::Conv2d;
+use burn::nn::{GroupNorm, Linear, LinearConfig};
+use burn::tensor::activation::{silu, softmax};
+use burn::tensor::{DType, Device, Tensor};
+
+use super::config::{Level, VaeConfig};
+use crate::nn::resnet::{Downsample2d, ResnetBlock2d, ResnetConfig, Upsample2d};
+use crate::nn::transformer::{to_map, to_tokens};
+use crate::nn::{conv3x3, group_norm};
+
+/// Epsilon of every norm.
+const NORM_EPSILON: f64 = 1e-6;
+
+/// Attention scores held at a time.
+const SCORE_BYTES: usize = 128 << 20;
+
+fn resnet(input: usize, output: usize, groups: usize, device: &Device) -> ResnetBlock2d {
+    let config = ResnetConfig {
+        input,
+        output,
+        time_width: None,
+        groups,
+        epsilon: NORM_EPSILON,
+    };
+    ResnetBlock2d::new(config, device)
+}
+
+fn level_resnets(level: Level, groups: usize, device: &Device) -> Vec<ResnetBlock2d> {
+    let first = std::iter::once(level.input);
+    let inputs = first.chain(std::iter::repeat(level.output));
+    inputs
+        .take(level.resnets)
+        .map(|input| resnet(input, level.output, groups, device))
+        .collect()
+}
+
+fn run_resnets(resnets: &[ResnetBlock2d], hidden: Tensor<4>) -> Tensor<4> {
+    resnets
+        .iter()
+        .fold(hidden, |hidden, resnet| resnet.forward(hidden, None))
+}
+
+/// Self-attention of one head over the positions of a feature map, added to its input.
+#[derive(Module, Debug)]
+struct MapAttention {
+    group_norm: GroupNorm,
+    to_q: Linear,
+    to_k: Linear,
+    to_v: Linear,
+    to_out: Linear,
+}
+
+impl MapAttention {
+    fn new(channels: usize, groups: usize, device: &Device) -> Self {
+        let linear = || LinearConfig::new(channels, channels).init(device);
+        Self {
+            group_norm: group_norm(groups, channels, NORM_EPSILON, device),
+            to_q: linear(),
+            to_k: linear(),
+            to_v: linear(),
+            to_out: linear(),
+        }
+    }
+
+    /// `[rows, channels, height, width]` to the same.
+    fn forward(&self, hidden: Tensor<4>) -> Tensor<4> {
+        let size = hidden.dims();
+        let tokens = to_tokens(self.group_norm.forward(hidden.clone())); // [rows, height · width, channels]
+        let query = self.to_q.forward(tokens.clone());
+        let key = self.to_k.forward(tokens.clone());
+        let value = self.to_v.forward(tokens);
+        let mixed = chunked_attention(query, key, value, SCORE_BYTES);
+        hidden + to_map(self.to_out.forward(mixed), size)
+    }
+}
+
+/// `softmax(q kᵀ / √width) v`, all `[rows, tokens, width]`, in groups of queries whose scores fit into `bytes`.
+///
+/// Written out, as flash kernels would round a head this wide to f16 or have no room for it.
+fn chunked_attention(
+    query: Tensor<3>,
+    key: Tensor<3>,
+    value: Tensor<3>,
+    bytes: usize,
+) -> Tensor<3> {
+    let [rows, tokens, width] = query.dims();
+    let chunk = (bytes / (rows * tokens * size_of::<f32>())).clamp(1, tokens);
+    let query = query * (width as f64).powf(-0.5);
+    let key = key.swap_dims(1, 2); // [rows, width, tokens]
+    let chunks = (0..tokens).step_by(chunk).map(|start| {
+        let queries = query.clone().narrow(1, start, chunk.min(tokens - start));
+        softmax(queries.matmul(key.clone()), 2).matmul(value.clone()) // [rows, chunk, width]
+    });
+    Tensor::cat(chunks.collect(), 1)
+}
+
+/// The smallest, widest level of both halves.
+#[derive(Module, Debug)]
+struct MidBlock {
+    resnets: Vec<ResnetBlock2d>,
+    attentions: Vec<MapAttention>,
+}
+
+impl MidBlock {
+    fn new(config: &VaeConfig, device: &Device) -> Self {
+        let (channels, groups) = (config.mid_channels(), config.groups);
+        let attention = || MapAttention::new(channels, groups, device);
+        Self {
+            resnets: (0..2)
+                .map(|_| resnet(channels, channels, groups, device))
+                .collect(),
+            attentions: config.mid_attention.then(attention).into_iter().collect(),
+        }
+    }
+
+    fn forward(&self, hidden: Tensor<4>) -> Tensor<4> {
+        let (before, after) = self.resnets.split_at(1);
+        let hidden = run_resnets(before, hidden);
+        let attend = |hidden, attention: &MapAttention| attention.forward(hidden);
+        let hidden = self.attentions.iter().fold(hidden, attend);
+        run_resnets(after, hidden)
+    }
+}
+
+#[derive(Module, Debug)]
+struct DownBlock {
+    resnets: Vec<ResnetBlock2d>,
+    downsamplers: Vec<Downsample2d>,
+}
+
+impl DownBlock {
+    fn new(level: Level, groups: usize, device: &Device) -> Self {
+        let downsampler = || Downsample2d::new_asymmetric(level.output, device);
+        Self {
+            resnets: level_resnets(level, groups, device),
+            downsamplers: level.resample.then(downsampler).into_iter().collect(),
+        }
+    }
+
+    fn forward(&self, hidden: Tensor<4>) -> Tensor<4> {
+        let hidden = run_resnets(&self.resnets, hidden);
+        let shrink = |hidden, layer: &Downsample2d| layer.forward(hidden);
+        self.downsamplers.iter().fold(hidden, shrink)
+    }
+}
+
+#[derive(Module, Debug)]
+struct UpBlock {
+    resnets: Vec<ResnetBlock2d>,
+    upsamplers: Vec<Upsample2d>,
+}
+
+impl UpBlock {
+    fn new(level: Level, groups: usize, device: &Device) -> Self {
+        let upsampler = || Upsample2d::new(level.output, device);
+        Self {
+            resnets: level_resnets(level, groups, device),
+            upsamplers: level.resample.then(upsampler).into_iter().collect(),
+        }
+    }
+
+    fn forward(&self, hidden: Tensor<4>) -> Tensor<4> {
+        let hidden = run_resnets(&self.resnets, hidden);
+        let enlarge = |hidden: Tensor<4>, layer: &Upsample2d| {
+            let [_, _, height, width] = hidden.dims();
+            layer.forward(hidden, [2 * height, 2 * width])
+        };
+        self.upsamplers.iter().fold(hidden, enlarge)
+    }
+}
+
+/// Pixels to moments.
+#[derive(Module, Debug)]
+pub(super) struct Encoder {
+    conv_in: Conv2d,
+    down_blocks: Vec<DownBlock>,
+    mid_block: MidBlock,
+    conv_norm_out: GroupNorm,
+    conv_out: Conv2d,
+}
+
+impl Encoder {
+    pub(super) fn new(config: &VaeConfig, device: &Device) -> Self {
+        let (groups, mid) = (config.groups, config.mid_channels());
+        let levels = config.encoder_levels().into_iter();
+        Self {
+            conv_in: conv3x3(config.in_channels, config.channels[0], 1, device),
+            down_blocks: levels
+                .map(|level| DownBlock::new(level, groups, device))
+                .collect(),
+            mid_block: MidBlock::new(config, device),
+            conv_norm_out: group_norm(groups, mid, NORM_EPSILON, device),
+            conv_out: conv3x3(mid, 2 * config.latent_channels, 1, device),
+        }
+    }
+
+    /// `[rows, in_channels, height, width]` to `[rows, 2 · latent_channels, height / factor, width / factor]`.
+    pub(super) fn forward(&self, pixels: Tensor<4>) -> Tensor<4> {
+        let hidden = self.conv_in.forward(pixels);
+        let down = |hidden, block: &DownBlock| block.forward(hidden);
+        let hidden = self.down_blocks.iter().fold(hidden, down);
+        let hidden = self.mid_block.forward(hidden);
+        self.conv_out
+            .forward(silu(self.conv_norm_out.forward(hidden)))
+    }
+}
+
+/// Latents to pixels.
+#[derive(Module, Debug)]
+pub(super) struct Decoder {
+    conv_in: Conv2d,
+    mid_block: MidBlock,
+    up_blocks: Vec<UpBlock>,
+    conv_norm_out: GroupNorm,
+    conv_out: Conv2d,
+}
+
+impl Decoder {
+    pub(super) fn new(config: &VaeConfig, device: &Device) -> Self {
+        let (groups, last) = (config.groups, config.channels[0]);
+        let levels = config.decoder_levels().into_iter();
+        Self {
+            conv_in: conv3x3(config.latent_channels, config.mid_channels(), 1, device),
+            mid_block: MidBlock::new(config, device),
+            up_blocks: levels
+                .map(|level| UpBlock::new(level, groups, device))
+                .collect(),
+            conv_norm_out: group_norm(groups, last, NORM_EPSILON, device),
+            conv_out: conv3x3(last, config.out_channels, 1, device),
+        }
+    }
+
+    /// The type of the weights, which inputs must have too.
+    pub(super) fn dtype(&self) -> DType {
+        self.conv_in.weight.val().dtype()
+    }
+
+    /// `[rows, latent_channels, height, width]` to `[rows, out_channels, factor · height, factor · width]`.
+    pub(super) fn forward(&self, latents: Tensor<4>) -> Tensor<4> {
+        let hidden = self.mid_block.forward(self.conv_in.forward(latents));
+        let up = |hidden, block: &UpBlock| block.forward(hidden);
+        let hidden = self.up_blocks.iter().fold(hidden, up);
+        self.conv_out
+            .forward(silu(self.conv_norm_out.forward(hidden)))
+    }
+}
+
+#[cfg(all(test, feature = "cpu"))]
+mod tests {
+    use super::*;
+    use burn::tensor::TensorData;
+
+    #[test]
+    fn chunks_of_queries_change_nothing() {
+        let device = Device::flex();
+        let tensor = |shift: f32| {
+            let values = (0..2 * 7 * 4).map(|i| (i as f32 * 0.37 + shift).sin());
+            let data = TensorData::new(values.collect::<Vec<_>>(), [2, 7, 4]);
+            Tensor::<3>::from_data(data, &device)
+        };
+        let run = |bytes| {
+            let mixed = chunked_attention(tensor(0.0), tensor(1.0), tensor(2.0), bytes);
+            mixed.into_data().to_vec::<f32>().unwrap()
+        };
+        let whole = run(1 << 20);
+        for (a, b) in whole.iter().zip(run(2 * 7 * 4 * 3)) {
+            assert!((a - b).abs() < 1e-6);
+        }
+    }
+}

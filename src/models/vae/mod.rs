@@ -1,0 +1,192 @@
+//! The autoencoder between pixels and latents (diffusers' `AutoencoderKL`).
+//!
+//! Source: Rombach et al., "High-Resolution Image Synthesis with Latent Diffusion Models" (arXiv 2112.10752, section 3.1 and
+//! appendix G).
+
+mod config;
+mod cost;
+mod layers;
+mod tiles;
+
+pub use config::{VaeConfig, VaeJson};
+
+use burn::module::Module;
+use burn::nn::conv::Conv2d;
+use burn::tensor::{DType, Device, Tensor};
+
+use crate::nn::conv1x1;
+use layers::{Decoder, Encoder};
+use tiles::Tiles;
+
+/// A forecast above this many bytes has [`Tiling::Automatic`] use tiles.
+const UNTILED_BYTES: u64 = 3 << 30;
+
+/// The largest side of a tile, in pixels; checkpoints made for larger pictures would have larger tiles.
+const MAX_TILE: usize = 512;
+
+/// The log variance's range; outside of it, exponentials are of no use.
+const LOG_VARIANCE: (f64, f64) = (-30.0, 20.0);
+
+/// Whether large pictures are worked on in overlapping tiles, which bounds memory and changes the result a little.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Tiling {
+    /// Where the whole would take more than 3 GiB.
+    #[default]
+    Automatic,
+    /// Wherever the picture is larger than a tile.
+    Always,
+    /// Never, whatever memory it takes.
+    Never,
+}
+
+/// The distribution of latents that a picture is encoded to, in the autoencoder's own units.
+#[derive(Debug, Clone)]
+pub struct Moments {
+    /// `[rows, latent_channels, height, width]`
+    pub mean: Tensor<4>,
+    /// Natural logarithm of the variance, clamped to [-30, 20]; of the mean's shape.
+    pub log_variance: Tensor<4>,
+}
+
+impl Moments {
+    /// A draw, from standard normal `noise` of the mean's shape.
+    pub fn sample(&self, noise: Tensor<4>) -> Tensor<4> {
+        let deviation = (self.log_variance.clone() * 0.5).exp();
+        self.mean.clone() + deviation * noise
+    }
+}
+
+/// The autoencoder. Latents passed in and out are the autoencoder's own; [`to_denoiser`](Self::to_denoiser) and
+/// [`from_denoiser`](Self::from_denoiser) change units.
+#[derive(Module, Debug)]
+pub struct AutoencoderKl {
+    encoder: Encoder,
+    decoder: Decoder,
+    quant_conv: Option<Conv2d>,
+    post_quant_conv: Option<Conv2d>,
+    #[module(skip)]
+    config: VaeConfig,
+}
+
+impl AutoencoderKl {
+    /// Builds the autoencoder; weights stay lazy until loaded.
+    pub fn new(config: VaeConfig, device: &Device) -> Self {
+        let quant = |there: bool, channels| there.then(|| conv1x1(channels, channels, device));
+        Self {
+            encoder: Encoder::new(&config, device),
+            decoder: Decoder::new(&config, device),
+            quant_conv: quant(config.quant_conv, 2 * config.latent_channels),
+            post_quant_conv: quant(config.post_quant_conv, config.latent_channels),
+            config,
+        }
+    }
+
+    /// What it was built from.
+    pub fn config(&self) -> &VaeConfig {
+        &self.config
+    }
+
+    /// The autoencoder's latents in the denoiser's units.
+    pub fn to_denoiser(&self, latents: Tensor<4>) -> Tensor<4> {
+        (latents - self.config.shift_factor) * self.config.scaling_factor
+    }
+
+    /// The denoiser's latents in the autoencoder's units.
+    pub fn from_denoiser(&self, latents: Tensor<4>) -> Tensor<4> {
+        latents / self.config.scaling_factor + self.config.shift_factor
+    }
+
+    /// Moments of `pixels` in [-1, 1], one row at a time.
+    ///
+    /// # Shapes
+    ///
+    /// - pixels: `[rows, in_channels, height, width]`
+    /// - moments: `[rows, latent_channels, height / factor, width / factor]`
+    pub fn encode(&self, pixels: Tensor<4>, tiling: Tiling) -> Moments {
+        let factor = self.config.factor();
+        let side = self.tile();
+        let tiles = Tiles::new(side * factor, side);
+        let moments = each_row(pixels.cast(self.dtype()), |row| {
+            let [_, _, height, width] = row.dims();
+            if self.tiled(&tiles, tiling, [height, width], factor) {
+                tiles.run(&row, |tile| self.encode_whole(tile))
+            } else {
+                self.encode_whole(row)
+            }
+        });
+        let channels = self.config.latent_channels;
+        let (least, most) = LOG_VARIANCE;
+        Moments {
+            mean: moments.clone().narrow(1, 0, channels),
+            log_variance: moments.narrow(1, channels, channels).clamp(least, most),
+        }
+    }
+
+    /// Pixels, in [-1, 1] but not clamped, of `latents`, one row at a time.
+    ///
+    /// # Shapes
+    ///
+    /// - latents: `[rows, latent_channels, height, width]`
+    /// - pixels: `[rows, out_channels, factor · height, factor · width]`
+    pub fn decode(&self, latents: Tensor<4>, tiling: Tiling) -> Tensor<4> {
+        let side = self.tile();
+        let tiles = Tiles::new(side, side * self.config.factor());
+        each_row(latents.cast(self.dtype()), |row| {
+            let [_, _, height, width] = row.dims();
+            if self.tiled(&tiles, tiling, [height, width], 1) {
+                tiles.run(&row, |tile| self.decode_whole(tile))
+            } else {
+                self.decode_whole(row)
+            }
+        })
+    }
+
+    fn encode_whole(&self, pixels: Tensor<4>) -> Tensor<4> {
+        let moments = self.encoder.forward(pixels);
+        match &self.quant_conv {
+            Some(conv) => conv.forward(moments),
+            None => moments,
+        }
+    }
+
+    fn decode_whole(&self, latents: Tensor<4>) -> Tensor<4> {
+        let latents = match &self.post_quant_conv {
+            Some(conv) => conv.forward(latents),
+            None => latents,
+        };
+        self.decoder.forward(latents)
+    }
+
+    /// Whether a map of `size`, `per_latent` positions a latent along each side, is to be split.
+    fn tiled(&self, tiles: &Tiles, tiling: Tiling, size: [usize; 2], per_latent: usize) -> bool {
+        let [height, width] = size;
+        let large = || {
+            let bytes = self
+                .config
+                .decode_bytes(height / per_latent, width / per_latent);
+            bytes > UNTILED_BYTES
+        };
+        let wanted = match tiling {
+            Tiling::Automatic => large(),
+            Tiling::Always => true,
+            Tiling::Never => false,
+        };
+        wanted && tiles.split(height, width)
+    }
+
+    /// Side of a tile, in latents.
+    fn tile(&self) -> usize {
+        (self.config.sample_size.min(MAX_TILE) / self.config.factor()).max(1)
+    }
+
+    fn dtype(&self) -> DType {
+        self.decoder.dtype()
+    }
+}
+
+/// `process` on one row after another: memory does not grow with the batch.
+fn each_row(input: Tensor<4>, process: impl Fn(Tensor<4>) -> Tensor<4>) -> Tensor<4> {
+    let rows = input.dims()[0];
+    let rows = (0..rows).map(|row| process(input.clone().narrow(0, row, 1)));
+    Tensor::cat(rows.collect(), 0)
+}

@@ -1,0 +1,139 @@
+//! Attention with separate projections.
+//!
+//! Source: Vaswani et al. (arXiv 1706.03762, section 3.2).
+
+use burn::module::Module;
+use burn::nn::{Linear, LinearConfig};
+use burn::tensor::module::attention;
+use burn::tensor::ops::AttentionModuleOptions;
+use burn::tensor::{Device, FloatDType, Tensor};
+
+/// Keys and values split into heads, `[rows, heads, tokens, head_width]` each.
+#[derive(Debug, Clone)]
+pub struct KeyValue {
+    key: Tensor<4>,
+    value: Tensor<4>,
+}
+
+impl KeyValue {
+    /// The same rows once per step, step-major.
+    #[must_use]
+    pub fn repeat(&self, steps: usize) -> Self {
+        Self {
+            key: self.key.clone().repeat_dim(0, steps),
+            value: self.value.clone().repeat_dim(0, steps),
+        }
+    }
+}
+
+/// Multi-head attention as UNets store it: `to_q`, `to_k`, `to_v` without bias, `to_out` with one.
+#[derive(Module, Debug)]
+pub struct Attention {
+    to_q: Linear,
+    to_k: Linear,
+    to_v: Linear,
+    to_out: Linear,
+    heads: usize,
+    upcast: bool,
+}
+
+/// What an attention layer is built from.
+#[derive(Debug, Clone, Copy)]
+pub struct AttentionConfig {
+    /// Width of the queries and of the output.
+    pub width: usize,
+    /// Width of what keys and values are made from.
+    pub context_width: usize,
+    /// Number of heads; divides `width`.
+    pub heads: usize,
+    /// Whether the three input projections have a bias.
+    pub bias: bool,
+    /// Whether scores are computed in f32 whatever the weights' type (SD 2.x overflows f16 otherwise).
+    pub upcast: bool,
+}
+
+impl Attention {
+    /// Builds the layer; weights stay lazy until loaded.
+    pub fn new(config: AttentionConfig, device: &Device) -> Self {
+        let AttentionConfig {
+            width,
+            context_width,
+            heads,
+            bias,
+            upcast,
+        } = config;
+        let linear = |input| LinearConfig::new(input, width).with_bias(bias).init(device);
+        Self {
+            to_q: linear(width),
+            to_k: linear(context_width),
+            to_v: linear(context_width),
+            to_out: LinearConfig::new(width, width).init(device),
+            heads,
+            upcast,
+        }
+    }
+
+    /// Keys and values of `context`, `[rows, tokens, context_width]`.
+    pub fn key_value(&self, context: Tensor<3>) -> KeyValue {
+        KeyValue {
+            key: split_heads(self.to_k.forward(context.clone()), self.heads),
+            value: split_heads(self.to_v.forward(context), self.heads),
+        }
+    }
+
+    /// Self-attention: `[rows, tokens, width]` to the same.
+    pub fn attend_self(&self, hidden: Tensor<3>) -> Tensor<3> {
+        let context = self.key_value(hidden.clone());
+        self.attend(hidden, context)
+    }
+
+    /// Attention of `hidden`, `[rows, tokens, width]`, over given keys and values.
+    pub fn attend(&self, hidden: Tensor<3>, context: KeyValue) -> Tensor<3> {
+        let query = split_heads(self.to_q.forward(hidden), self.heads);
+        let mixed = if self.upcast {
+            upcast_scaled_dot_product(query, context)
+        } else {
+            scaled_dot_product(query, context)
+        };
+        self.to_out.forward(merge_heads(mixed)) // [rows, tokens, width]
+    }
+}
+
+/// `softmax(q kᵀ / √head_width) v`, all `[rows, heads, tokens, head_width]`.
+pub fn scaled_dot_product(query: Tensor<4>, context: KeyValue) -> Tensor<4> {
+    let KeyValue { key, value } = context;
+    attention(
+        query,
+        key,
+        value,
+        None,
+        None,
+        AttentionModuleOptions::default(),
+    )
+}
+
+fn upcast_scaled_dot_product(query: Tensor<4>, context: KeyValue) -> Tensor<4> {
+    let dtype = query.dtype();
+    let wide = |tensor: Tensor<4>| tensor.cast(FloatDType::F32);
+    let context = KeyValue {
+        key: wide(context.key),
+        value: wide(context.value),
+    };
+    scaled_dot_product(wide(query), context).cast(dtype)
+}
+
+/// `[rows, tokens, heads · head_width]` as `[rows, heads, tokens, head_width]`.
+pub fn split_heads(tensor: Tensor<3>, heads: usize) -> Tensor<4> {
+    let [rows, tokens, width] = tensor.dims();
+    tensor
+        .reshape([rows, tokens, heads, width / heads])
+        .swap_dims(1, 2)
+}
+
+/// `[rows, heads, tokens, head_width]` as `[rows, tokens, heads · head_width]`.
+pub fn merge_heads(tensor: Tensor<4>) -> Tensor<3> {
+    let [rows, heads, tokens, width] = tensor.dims();
+    tensor
+        .swap_dims(1, 2)
+        .reshape([rows, tokens, heads * width])
+}

@@ -1,0 +1,176 @@
+//! Transformer blocks over the positions of a feature map.
+//!
+//! Source: Rombach et al., "High-Resolution Image Synthesis with Latent Diffusion Models" (arXiv 2112.10752, appendix E.2.1);
+//! GEGLU: Shazeer, "GLU Variants Improve Transformer" (arXiv 2002.05202).
+
+use burn::module::Module;
+use burn::nn::{GroupNorm, LayerNorm, LayerNormConfig, Linear, LinearConfig};
+use burn::tensor::activation::gelu;
+use burn::tensor::{Device, Tensor};
+
+use super::attention::{Attention, AttentionConfig, KeyValue};
+use super::group_norm;
+
+/// Epsilon of the group norm in front of a spatial transformer, whatever the UNet's own.
+const NORM_EPSILON: f64 = 1e-6;
+
+/// Width of the feed-forward layer over that of the block.
+const EXPANSION: usize = 4;
+
+/// What a spatial transformer is built from.
+#[derive(Debug, Clone, Copy)]
+pub struct TransformerConfig {
+    /// Channels of the feature map.
+    pub channels: usize,
+    /// Attention heads.
+    pub heads: usize,
+    /// Blocks in a row.
+    pub depth: usize,
+    /// Width of the text states.
+    pub context_width: usize,
+    /// Groups of the norm in front.
+    pub groups: usize,
+    /// Attention scores in f32.
+    pub upcast: bool,
+}
+
+/// A gated feed-forward layer, `out(a · gelu(b))` with `[a, b] = geglu(x)`.
+#[derive(Module, Debug)]
+pub struct FeedForward {
+    geglu: Linear,
+    out: Linear,
+}
+
+impl FeedForward {
+    /// Builds the layer for tokens of `width`.
+    pub fn new(width: usize, device: &Device) -> Self {
+        let inner = EXPANSION * width;
+        Self {
+            geglu: LinearConfig::new(width, 2 * inner).init(device),
+            out: LinearConfig::new(inner, width).init(device),
+        }
+    }
+
+    /// `[rows, tokens, width]` to the same.
+    pub fn forward(&self, hidden: Tensor<3>) -> Tensor<3> {
+        let projected = self.geglu.forward(hidden); // [rows, tokens, 2 · inner]
+        let inner = projected.dims()[2] / 2;
+        let value = projected.clone().narrow(2, 0, inner);
+        let gate = projected.narrow(2, inner, inner);
+        self.out.forward(value * gelu(gate)) // [rows, tokens, width]
+    }
+}
+
+/// Self-attention, cross-attention, feed-forward, each behind a layer norm and added to its input.
+#[derive(Module, Debug)]
+pub struct BasicTransformerBlock {
+    norm1: LayerNorm,
+    attn1: Attention,
+    norm2: LayerNorm,
+    attn2: Attention,
+    norm3: LayerNorm,
+    ff: FeedForward,
+}
+
+impl BasicTransformerBlock {
+    fn new(config: TransformerConfig, device: &Device) -> Self {
+        let width = config.channels;
+        let norm = || LayerNormConfig::new(width).init(device);
+        let attention = |context_width| {
+            let TransformerConfig { heads, upcast, .. } = config;
+            Attention::new(
+                AttentionConfig {
+                    width,
+                    context_width,
+                    heads,
+                    bias: false,
+                    upcast,
+                },
+                device,
+            )
+        };
+        Self {
+            norm1: norm(),
+            attn1: attention(width),
+            norm2: norm(),
+            attn2: attention(config.context_width),
+            norm3: norm(),
+            ff: FeedForward::new(width, device),
+        }
+    }
+
+    fn forward(&self, hidden: Tensor<3>, context: KeyValue) -> Tensor<3> {
+        let hidden = hidden.clone() + self.attn1.attend_self(self.norm1.forward(hidden));
+        let hidden = hidden.clone() + self.attn2.attend(self.norm2.forward(hidden), context);
+        hidden.clone() + self.ff.forward(self.norm3.forward(hidden))
+    }
+}
+
+/// A spatial transformer: positions become tokens, attend to each other and to the text, and are added back.
+///
+/// `proj_in` and `proj_out` are linear layers; SD 1.x checkpoints store them as 1x1 convolutions of the same meaning, whose two
+/// unit sides the loader drops.
+#[derive(Module, Debug)]
+pub struct Transformer2d {
+    norm: GroupNorm,
+    proj_in: Linear,
+    transformer_blocks: Vec<BasicTransformerBlock>,
+    proj_out: Linear,
+}
+
+impl Transformer2d {
+    /// Builds the transformer; weights stay lazy until loaded.
+    pub fn new(config: TransformerConfig, device: &Device) -> Self {
+        let TransformerConfig {
+            channels,
+            depth,
+            groups,
+            ..
+        } = config;
+        let linear = || LinearConfig::new(channels, channels).init(device);
+        Self {
+            norm: group_norm(groups, channels, NORM_EPSILON, device),
+            proj_in: linear(),
+            transformer_blocks: (0..depth)
+                .map(|_| BasicTransformerBlock::new(config, device))
+                .collect(),
+            proj_out: linear(),
+        }
+    }
+
+    /// Cross-attention keys and values of every block, from text states `[rows, tokens, context_width]`.
+    pub fn context(&self, text: &Tensor<3>) -> Vec<KeyValue> {
+        let blocks = self.transformer_blocks.iter();
+        blocks
+            .map(|block| block.attn2.key_value(text.clone()))
+            .collect()
+    }
+
+    /// `[rows, channels, height, width]` to the same; `context` has one entry a block.
+    pub fn forward(&self, hidden: Tensor<4>, context: &[KeyValue]) -> Tensor<4> {
+        let size = hidden.dims();
+        let tokens = self
+            .proj_in
+            .forward(to_tokens(self.norm.forward(hidden.clone())));
+        let tokens = self
+            .transformer_blocks
+            .iter()
+            .zip(context)
+            .fold(tokens, |tokens, (block, context)| {
+                block.forward(tokens, context.clone())
+            });
+        hidden + to_map(self.proj_out.forward(tokens), size)
+    }
+}
+
+/// `[rows, channels, height, width]` as `[rows, height · width, channels]`.
+pub(crate) fn to_tokens(map: Tensor<4>) -> Tensor<3> {
+    let [rows, channels, height, width] = map.dims();
+    map.reshape([rows, channels, height * width])
+        .swap_dims(1, 2)
+}
+
+/// The inverse of [`to_tokens`], for a map of `size`.
+pub(crate) fn to_map(tokens: Tensor<3>, size: [usize; 4]) -> Tensor<4> {
+    tokens.swap_dims(1, 2).reshape(size)
+}

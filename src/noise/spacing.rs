@@ -1,0 +1,182 @@
+//! Which training timesteps a run visits.
+//!
+//! Source: Lin et al., Common Diffusion Noise Schedules Are Flawed (arXiv 2305.08891, table 2: leading, trailing, linspace);
+//! Karras et al., Elucidating the Design Space (2206.00364, equation 5).
+
+use crate::error::RequestError;
+
+/// How the visited timesteps lie among the trained ones.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Spacing {
+    /// Multiples of a whole stride from 0 up; the noisiest timestep is not reached.
+    Leading,
+    /// Equal strides down from the noisiest timestep; 0 is not reached.
+    Trailing,
+    /// Both ends and equal parts between.
+    Linspace,
+}
+
+/// Places timesteps over training time. Lists run from noisy to clean.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TimestepGrid {
+    /// The rule.
+    pub spacing: Spacing,
+    /// Added under [`Spacing::Leading`], in training timesteps.
+    pub offset: usize,
+    /// Number of training timesteps.
+    pub train_timesteps: usize,
+}
+
+impl TimestepGrid {
+    /// `steps` timesteps that include the cleanest one (DDIM, DDPM, PNDM, Euler, Heun, LMS); fractional under linspace.
+    ///
+    /// # Errors
+    ///
+    /// If there are no steps, or more than the schedule has timesteps.
+    pub fn closed(&self, steps: usize) -> Result<Vec<f64>, crate::Error> {
+        let last = self.train_timesteps;
+        self.check(match self.spacing {
+            Spacing::Leading => self.leading(steps, last),
+            Spacing::Trailing => self.trailing(steps, last),
+            Spacing::Linspace => linspace_down(steps, last),
+        })
+    }
+
+    /// `steps` whole timesteps of a grid that has one more point, the clean end (`DPM-Solver`, `UniPC`). Only timesteps below
+    /// `last` are visited.
+    ///
+    /// # Errors
+    ///
+    /// If there are no steps, or more than the schedule has timesteps.
+    pub fn open(&self, steps: usize, last: usize) -> Result<Vec<f64>, crate::Error> {
+        let mut timesteps = match self.spacing {
+            Spacing::Leading => self.leading(steps + 1, last),
+            Spacing::Trailing => self.trailing(steps, last),
+            Spacing::Linspace => linspace_down(steps + 1, last),
+        };
+        timesteps.truncate(steps);
+        self.check(timesteps.into_iter().map(f64::round_ties_even).collect())
+    }
+
+    fn leading(&self, points: usize, last: usize) -> Vec<f64> {
+        let stride = last / points.max(1);
+        let place = |index| (index * stride + self.offset) as f64;
+        (0..points).rev().map(place).collect()
+    }
+
+    fn trailing(&self, steps: usize, last: usize) -> Vec<f64> {
+        let stride = self.train_timesteps as f64 / steps as f64;
+        let place = |index| (last as f64 - index as f64 * stride).round_ties_even() - 1.0;
+        (0..steps).map(place).collect()
+    }
+
+    fn check(&self, timesteps: Vec<f64>) -> Result<Vec<f64>, crate::Error> {
+        let steps = timesteps.len();
+        if steps == 0 {
+            return Err(RequestError::ZeroSteps.into());
+        }
+        let trained = 0.0..self.train_timesteps as f64;
+        let distinct = timesteps.windows(2).all(|pair| pair[0] > pair[1]);
+        if distinct && timesteps.iter().all(|timestep| trained.contains(timestep)) {
+            return Ok(timesteps);
+        }
+        Err(RequestError::TooManySteps {
+            steps,
+            train_timesteps: self.train_timesteps,
+        }
+        .into())
+    }
+}
+
+/// `points` equal parts from `last - 1` down to 0.
+fn linspace_down(points: usize, last: usize) -> Vec<f64> {
+    let stride = (last as f64 - 1.0) / (points.max(2) - 1) as f64;
+    let place = |index| index as f64 * stride;
+    (0..points).rev().map(place).collect()
+}
+
+/// Karras' sigmas: equal parts of `sigma^(1/7)` from `max` down to `min` (2206.00364, equation 5, rho = 7).
+pub fn karras_sigmas(max: f64, min: f64, steps: usize) -> Vec<f64> {
+    const RHO: f64 = 7.0;
+    let (max, min) = (max.powf(1.0 / RHO), min.powf(1.0 / RHO));
+    let sigma = |part: f64| (max + part * (min - max)).powf(RHO);
+    parts(steps).map(sigma).collect()
+}
+
+/// Sigmas whose logarithms are equal parts from `max` down to `min`.
+pub fn exponential_sigmas(max: f64, min: f64, steps: usize) -> Vec<f64> {
+    let (max, min) = (max.ln(), min.ln());
+    let sigma = |part: f64| (max + part * (min - max)).exp();
+    parts(steps).map(sigma).collect()
+}
+
+fn parts(steps: usize) -> impl Iterator<Item = f64> {
+    (0..steps).map(move |index| index as f64 / (steps.max(2) - 1) as f64)
+}
+
+/// The value of `table` at a fractional index, straight between entries.
+pub(crate) fn interpolate(table: &[f64], index: f64) -> f64 {
+    let low = (index.max(0.0) as usize).min(table.len() - 1);
+    let high = (low + 1).min(table.len() - 1);
+    let part = index - low as f64;
+    table[low] + part * (table[high] - table[low])
+}
+
+/// The fractional timestep at which the rising `sigmas` reach `sigma`, straight between their logarithms.
+pub(crate) fn timestep_of_sigma(sigmas: &[f64], sigma: f64) -> f64 {
+    let above = sigmas.partition_point(|entry| *entry <= sigma);
+    let low = above.saturating_sub(1).min(sigmas.len().saturating_sub(2));
+    let (left, right) = (sigmas[low].ln(), sigmas[low + 1].ln());
+    let part = ((sigma.ln() - left) / (right - left)).clamp(0.0, 1.0);
+    low as f64 + part
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn grid(spacing: Spacing) -> TimestepGrid {
+        TimestepGrid {
+            spacing,
+            offset: 1,
+            train_timesteps: 1000,
+        }
+    }
+
+    #[test]
+    fn four_steps_by_each_rule() {
+        let closed = |spacing| grid(spacing).closed(4).expect("four steps fit");
+        assert_eq!(closed(Spacing::Leading), [751.0, 501.0, 251.0, 1.0]);
+        assert_eq!(closed(Spacing::Trailing), [999.0, 749.0, 499.0, 249.0]);
+        assert_eq!(closed(Spacing::Linspace), [999.0, 666.0, 333.0, 0.0]);
+        let open = |spacing| grid(spacing).open(4, 1000).expect("four steps fit");
+        assert_eq!(open(Spacing::Leading), [801.0, 601.0, 401.0, 201.0]);
+        assert_eq!(open(Spacing::Linspace), [999.0, 749.0, 500.0, 250.0]);
+    }
+
+    #[test]
+    fn no_steps_and_too_many_are_request_errors() {
+        for steps in [0, 1000, 2000] {
+            let error = grid(Spacing::Leading).closed(steps).expect_err("must fail");
+            assert!(error.is_request(), "{steps} steps: {error}");
+        }
+        assert_eq!(
+            grid(Spacing::Leading)
+                .closed(1000)
+                .expect_err("must fail")
+                .to_string(),
+            "1000 steps do not fit the 1000 timesteps the model was trained on\nhint: ask for fewer steps"
+        );
+    }
+
+    #[test]
+    fn a_sigma_of_the_table_is_its_own_timestep() {
+        let sigmas = [0.1, 0.5, 2.0, 9.0];
+        for (index, sigma) in sigmas.iter().enumerate() {
+            assert!((timestep_of_sigma(&sigmas, *sigma) - index as f64).abs() < 1e-12);
+        }
+        assert!((timestep_of_sigma(&sigmas, 1.0) - 1.5).abs() < 1e-12);
+        assert!(timestep_of_sigma(&sigmas, 0.01).abs() < 1e-12);
+        assert!((timestep_of_sigma(&sigmas, 99.0) - 3.0).abs() < 1e-12);
+    }
+}

@@ -1,0 +1,110 @@
+//! What a model folder says of itself, read without its weights.
+
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+use crate::catalog::ModelFolder;
+use crate::error::{ConfigError, Error};
+use crate::models::clip::{ClipTextConfig, ClipTextJson};
+use crate::models::unet::UNetConfig;
+use crate::models::vae::{VaeConfig, VaeJson};
+use crate::samplers::SamplerConfig;
+
+/// What a run uses where the request is silent.
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+pub struct Defaults {
+    /// Solver steps.
+    pub steps: usize,
+    /// Guidance scale.
+    pub guidance_scale: f64,
+}
+
+impl Default for Defaults {
+    /// What diffusers' `StableDiffusionPipeline` uses.
+    fn default() -> Self {
+        Self {
+            steps: 50,
+            guidance_scale: 7.5,
+        }
+    }
+}
+
+/// The configuration of every part.
+#[derive(Debug, Clone)]
+pub struct ModelConfig {
+    /// `unet/config.json`
+    pub unet: UNetConfig,
+    /// `vae/config.json`
+    pub vae: VaeConfig,
+    /// `text_encoder/config.json`
+    pub text_encoder: ClipTextConfig,
+    /// `scheduler/scheduler_config.json`
+    pub sampler: SamplerConfig,
+    /// `afterimage.json`, where the folder has one.
+    pub defaults: Defaults,
+}
+
+impl ModelConfig {
+    /// Reads and checks all of them.
+    ///
+    /// # Errors
+    ///
+    /// If a file is missing or malformed, or asks for something that is not built.
+    pub fn read(folder: &ModelFolder) -> Result<Self, Error> {
+        let scheduler = "scheduler/scheduler_config.json";
+        let config = Self {
+            unet: UNetConfig::from_json(&folder.read_json("unet/config.json")?)?,
+            vae: VaeConfig::new(json::<VaeJson>(folder, "vae", "vae/config.json")?)?,
+            text_encoder: ClipTextConfig::new(&json::<ClipTextJson>(
+                folder,
+                "text_encoder",
+                "text_encoder/config.json",
+            )?)?,
+            sampler: SamplerConfig::from_json(&folder.read_json(scheduler)?, scheduler.as_ref())?,
+            defaults: match folder.has("afterimage.json") {
+                true => json(folder, "afterimage.json", "afterimage.json")?,
+                false => Defaults::default(),
+            },
+        };
+        config.check_widths()?;
+        Ok(config)
+    }
+
+    /// Parts that do not fit each other would fail deep inside the first step.
+    fn check_widths(&self) -> Result<(), Error> {
+        if self.unet.context_width != self.text_encoder.width {
+            let hint = format!(
+                "the text encoder's `hidden_size` is {}",
+                self.text_encoder.width
+            );
+            return Err(ConfigError::unsupported(
+                "cross_attention_dim",
+                self.unet.context_width,
+                hint,
+            )
+            .into());
+        }
+        if self.unet.in_channels != self.vae.latent_channels {
+            let hint = format!(
+                "text to image needs as many as the autoencoder's `latent_channels`, {}; inpainting models have 9",
+                self.vae.latent_channels
+            );
+            return Err(
+                ConfigError::unsupported("in_channels", self.unet.in_channels, hint).into(),
+            );
+        }
+        Ok(())
+    }
+}
+
+fn json<T: DeserializeOwned>(folder: &ModelFolder, part: &str, path: &str) -> Result<T, Error> {
+    let text = folder.read_json(path)?;
+    serde_json::from_str(&text).map_err(|source| {
+        ConfigError::Json {
+            part: part.to_owned(),
+            path: path.into(),
+            source,
+        }
+        .into()
+    })
+}

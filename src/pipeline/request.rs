@@ -1,0 +1,210 @@
+//! What a caller asks for, and what that means for a model.
+
+use burn::tensor::Tensor;
+
+use super::config::ModelConfig;
+use super::noise::Seeds;
+use crate::cache::{CachePlan, CacheRule, Course, Forecast};
+use crate::denoiser::{Blueprint, Rows};
+use crate::error::{Error, RequestError};
+use crate::guidance::Guidance;
+use crate::models::unet::Extent;
+use crate::models::vae::Tiling;
+use crate::sampler::Sampler;
+use crate::samplers::SamplerKind;
+
+/// A request as it is said; `None` takes the model's default.
+#[derive(Debug, Clone)]
+pub struct Request {
+    /// What the pictures show, one entry a prompt. An empty prompt is legal.
+    pub prompts: Vec<String>,
+    /// What they avoid: none, one for all, or one a prompt.
+    pub negative_prompts: Vec<String>,
+    /// Pictures a prompt.
+    pub batch: usize,
+    /// Where the noise starts.
+    pub seeds: Seeds,
+    /// Solver steps.
+    pub steps: Option<usize>,
+    /// Guidance scale; 1 and less is unguided.
+    pub guidance_scale: Option<f64>,
+    /// 0 to 1, see [`Guidance::rescale`].
+    pub guidance_rescale: f64,
+    /// Last layers of the text encoder left out.
+    pub clip_skip: usize,
+    /// Width and height in pixels.
+    pub size: Option<(usize, usize)>,
+    /// The update rule.
+    pub sampler: Option<SamplerKind>,
+    /// Noise added by DDIM: 0 none, 1 as much as DDPM.
+    pub eta: f64,
+    /// What is reused between steps.
+    pub cache: CacheRule,
+    /// Latents to start from in place of the seed's noise, `[items, channels, height, width]`, standard normal.
+    pub initial_latents: Option<Tensor<4>>,
+    /// Whether the autoencoder works in tiles.
+    pub tiling: Tiling,
+}
+
+impl Request {
+    /// One picture of `prompt`, everything else as the model would have it, from seed 0.
+    pub fn new(prompt: impl Into<String>) -> Self {
+        Self {
+            prompts: vec![prompt.into()],
+            negative_prompts: Vec::new(),
+            batch: 1,
+            seeds: Seeds::One(0),
+            steps: None,
+            guidance_scale: None,
+            guidance_rescale: 0.0,
+            clip_skip: 0,
+            size: None,
+            sampler: None,
+            eta: 0.0,
+            cache: CacheRule::none(),
+            initial_latents: None,
+            tiling: Tiling::default(),
+        }
+    }
+
+    /// Pictures in all.
+    pub fn items(&self) -> usize {
+        self.prompts.len() * self.batch
+    }
+
+    /// Checks the request against a model and makes the tables and the plan of the run. Needs no weights.
+    ///
+    /// # Errors
+    ///
+    /// If a number is out of range, the sampler or the rule does not fit, or sizes do not.
+    pub fn resolve(&self, model: &ModelConfig) -> Result<Resolved, Error> {
+        self.check_prompts()?;
+        let steps = self.steps.unwrap_or(model.defaults.steps);
+        if steps == 0 {
+            return Err(RequestError::ZeroSteps.into());
+        }
+        let latent_size = self.latent_size(model)?;
+        let guidance = self.guidance(model)?;
+        let sampler_config = match self.sampler {
+            Some(kind) => model.sampler.clone().with_kind(kind),
+            None => model.sampler.clone(),
+        };
+        let sampler = sampler_config.build(steps, self.eta)?;
+        let blueprint = model.unet.blueprint(Extent {
+            height: latent_size[0],
+            width: latent_size[1],
+            tokens: model.text_encoder.positions,
+        });
+        let plan = self.cache.plan(&course(sampler.as_ref()), &blueprint)?;
+        Ok(Resolved {
+            steps,
+            guidance,
+            rows: guidance.rows(self.items()),
+            latent_shape: [
+                self.items(),
+                model.vae.latent_channels,
+                latent_size[0],
+                latent_size[1],
+            ],
+            sampler,
+            blueprint,
+            plan,
+        })
+    }
+
+    fn check_prompts(&self) -> Result<(), RequestError> {
+        let (prompts, negative) = (self.prompts.len(), self.negative_prompts.len());
+        if self.items() == 0 {
+            return Err(RequestError::NoPictures);
+        }
+        if negative > 1 && negative != prompts {
+            return Err(RequestError::NegativePrompts { prompts, negative });
+        }
+        match &self.seeds {
+            Seeds::Each(seeds) if seeds.len() != self.items() => Err(RequestError::Seeds {
+                seeds: seeds.len(),
+                pictures: self.items(),
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Height and width of the latents.
+    fn latent_size(&self, model: &ModelConfig) -> Result<[usize; 2], RequestError> {
+        let multiple = model.vae.factor();
+        let side = model.unet.sample_size * multiple;
+        let (width, height) = self.size.unwrap_or((side, side));
+        if width == 0 || height == 0 || width % multiple != 0 || height % multiple != 0 {
+            return Err(RequestError::Size {
+                width,
+                height,
+                multiple,
+            });
+        }
+        Ok([height / multiple, width / multiple])
+    }
+
+    fn guidance(&self, model: &ModelConfig) -> Result<Guidance, RequestError> {
+        let scale = self.guidance_scale.unwrap_or(model.defaults.guidance_scale);
+        let rescale = self.guidance_rescale;
+        if !scale.is_finite() {
+            return Err(RequestError::Range {
+                name: "guidance_scale",
+                value: scale,
+                range: "a finite number",
+            });
+        }
+        if !(0.0..=1.0).contains(&rescale) {
+            return Err(RequestError::Range {
+                name: "guidance_rescale",
+                value: rescale,
+                range: "0 to 1",
+            });
+        }
+        Ok(Guidance { scale, rescale })
+    }
+
+    /// The negative prompt of every prompt.
+    pub(super) fn negatives(&self) -> Vec<&str> {
+        let negative = |index: usize| match self.negative_prompts.as_slice() {
+            [] => "",
+            [one] => one,
+            each => &each[index],
+        };
+        (0..self.prompts.len()).map(negative).collect()
+    }
+}
+
+/// What a plan must know of a sampler's run.
+fn course(sampler: &dyn Sampler) -> Course {
+    Course::grouped(
+        (0..sampler.evaluations().len()).map(|evaluation| sampler.solver_step(evaluation)),
+    )
+}
+
+/// A request that fits its model: every value filled in, tables and plan made.
+#[derive(Debug)]
+pub struct Resolved {
+    /// Solver steps.
+    pub steps: usize,
+    /// How strongly the text guides.
+    pub guidance: Guidance,
+    /// Rows of one evaluation.
+    pub rows: Rows,
+    /// `[items, channels, height, width]`
+    pub latent_shape: [usize; 4],
+    /// The update rule's tables.
+    pub sampler: Box<dyn Sampler>,
+    /// The denoiser's cells and what they cost.
+    pub blueprint: Blueprint,
+    /// Which evaluations compute what.
+    pub plan: CachePlan,
+}
+
+impl Resolved {
+    /// What the plan costs when stored elements have `element_bytes` bytes.
+    pub fn forecast(&self, element_bytes: usize) -> Forecast {
+        self.plan
+            .forecast(&self.blueprint, self.rows, element_bytes)
+    }
+}

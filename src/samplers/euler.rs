@@ -1,0 +1,53 @@
+//! Euler's method in sigma.
+//!
+//! Source: Karras et al., Elucidating the Design Space of Diffusion-Based Generative Models (arXiv 2206.00364, algorithm 2
+//! without churn: the derivative of the exploding sample by sigma is the predicted noise).
+
+use burn::tensor::Tensor;
+
+use super::config::SamplerConfig;
+use super::sigmas::{SigmaTable, exploding};
+use super::trajectory::{Input, Rule, Run, Trajectory};
+use super::update::Update;
+use crate::Error;
+use crate::noise::NoiseLevel;
+use crate::sampler::{History, Sampler};
+
+#[derive(Debug)]
+struct Euler {
+    updates: Vec<Update>,
+}
+
+pub(super) fn build(config: &SamplerConfig, steps: usize) -> Result<Box<dyn Sampler>, Error> {
+    let table = exploding(config, steps)?;
+    let updates = table.sigmas.windows(2).map(|pair| Update {
+        sample: 1.0,
+        outputs: vec![pair[1] - pair[0]],
+        noise: 0.0,
+    });
+    let rule = Euler {
+        updates: updates.collect(),
+    };
+    let trajectory = trajectory(config, &table)?;
+    Ok(Box::new(Run { trajectory, rule }))
+}
+
+/// One evaluation for each sigma but the last.
+pub(super) fn trajectory(config: &SamplerConfig, table: &SigmaTable) -> Result<Trajectory, Error> {
+    let sigmas = &table.sigmas[..table.timesteps.len()];
+    let levels = sigmas.iter().copied().map(NoiseLevel::exploding).collect();
+    let trajectory = Trajectory::new(
+        &table.timesteps,
+        levels,
+        config.prediction()?,
+        config.clip(),
+    );
+    Ok(trajectory.starting_from(table.initial))
+}
+
+impl Rule for Euler {
+    fn step(&self, trajectory: &Trajectory, _history: &mut History, input: Input) -> Tensor<4> {
+        let derivative = trajectory.noise(&input);
+        self.updates[input.evaluation].apply(input.sample, &[derivative], None)
+    }
+}

@@ -1,0 +1,51 @@
+//! Euler's method with ancestral noise: every step goes below its sigma and comes back up with fresh noise.
+//!
+//! Source: Karras et al. (arXiv 2206.00364, section 4) for the deterministic part; the split of a step into `down` and `up` is
+//! the posterior of DDPM (2006.11239, equation 7) written in sigmas, known from k-diffusion's `sample_euler_ancestral`.
+
+use burn::tensor::Tensor;
+
+use super::config::SamplerConfig;
+use super::euler::trajectory;
+use super::sigmas::exploding;
+use super::trajectory::{Input, Rule, Run, Trajectory};
+use super::update::Update;
+use crate::Error;
+use crate::sampler::{History, Sampler};
+
+#[derive(Debug)]
+struct EulerAncestral {
+    updates: Vec<Update>,
+}
+
+pub(super) fn build(config: &SamplerConfig, steps: usize) -> Result<Box<dyn Sampler>, Error> {
+    let table = exploding(config, steps)?;
+    let updates = table.sigmas.windows(2).map(|pair| update(pair[0], pair[1]));
+    let rule = EulerAncestral {
+        updates: updates.collect(),
+    };
+    let trajectory = trajectory(config, &table)?;
+    Ok(Box::new(Run { trajectory, rule }))
+}
+
+fn update(from: f64, to: f64) -> Update {
+    let up = to * (from * from - to * to).max(0.0).sqrt() / from;
+    let down = (to * to - up * up).max(0.0).sqrt();
+    Update {
+        sample: 1.0,
+        outputs: vec![down - from],
+        noise: up,
+    }
+}
+
+impl Rule for EulerAncestral {
+    fn draws_noise(&self, _evaluation: usize) -> bool {
+        // The last step has no use for it; the stream goes on as in diffusers.
+        true
+    }
+
+    fn step(&self, trajectory: &Trajectory, _history: &mut History, input: Input) -> Tensor<4> {
+        let derivative = trajectory.noise(&input);
+        self.updates[input.evaluation].apply(input.sample, &[derivative], input.noise)
+    }
+}

@@ -1,0 +1,205 @@
+//! PNDM: pseudo numerical methods, which move along the curve of DDIM instead of a straight line.
+//!
+//! PLMS (`skip_prk_steps`, what latent diffusion uses) is linear multistep; its first step is evaluated twice, at both ends.
+//! Full PNDM warms up with three pseudo Runge-Kutta steps of four evaluations each.
+//!
+//! Source: Liu et al., Pseudo Numerical Methods for Diffusion Models on Manifolds (arXiv 2202.09778, equation 11: the transfer;
+//! equations 12 and 13: the gradients; algorithm 2; appendix A.4 for the second-order start of PLMS).
+
+use burn::tensor::Tensor;
+
+use super::config::SamplerConfig;
+use super::ddim::{previous_alpha_bar, trajectory, whole_timesteps};
+use super::trajectory::{Input, Rule, Run, Trajectory};
+use super::update::Update;
+use crate::Error;
+use crate::error::ConfigError;
+use crate::noise::{NoiseLevel, NoiseSchedule, Prediction};
+use crate::sampler::{History, Sampler};
+
+/// Predictions a multistep gradient looks back on.
+const ORDER: usize = 4;
+/// Runge-Kutta steps of the warm-up.
+const WARM_UP: usize = 3;
+
+/// Gradient weights of linear multistep, newest prediction first, by number of predictions.
+const MULTISTEP: [&[f64]; ORDER] = [
+    &[1.0],
+    &[3.0 / 2.0, -1.0 / 2.0],
+    &[23.0 / 12.0, -16.0 / 12.0, 5.0 / 12.0],
+    &[55.0 / 24.0, -59.0 / 24.0, 37.0 / 24.0, -9.0 / 24.0],
+];
+
+/// Gradient weights of the four Runge-Kutta evaluations, newest prediction first.
+const RUNGE_KUTTA: [&[f64]; 4] = [
+    &[1.0],
+    &[1.0],
+    &[1.0],
+    &[1.0 / 6.0, 1.0 / 3.0, 1.0 / 3.0, 1.0 / 6.0],
+];
+
+#[derive(Debug)]
+struct Pndm {
+    steps: Vec<Step>,
+}
+
+/// One evaluation.
+#[derive(Debug)]
+struct Step {
+    solver_step: usize,
+    timestep: usize,
+    /// Over raw predictions, including their conversion to noise.
+    update: Update,
+    /// Evaluations since the solver step began: later ones start again from its sample.
+    within: usize,
+    /// Predictions to forget afterwards, newest first: only a step's first one is of use to later steps.
+    forget: usize,
+}
+
+pub(super) fn build(config: &SamplerConfig, steps: usize) -> Result<Box<dyn Sampler>, Error> {
+    let schedule = config.schedule()?;
+    let timesteps = whole_timesteps(config, steps)?;
+    let tables = Tables {
+        config,
+        schedule: &schedule,
+        prediction: config.prediction()?,
+        stride: schedule.train_timesteps() / steps,
+        steps,
+    };
+    let steps = if config.json.skip_prk_steps.unwrap_or(false) {
+        tables.multistep(&timesteps)
+    } else {
+        tables.with_warm_up(&timesteps)?
+    };
+    let visited: Vec<usize> = steps.iter().map(|step| step.timestep).collect();
+    let trajectory = trajectory(config, &schedule, &visited)?;
+    let rule = Pndm { steps };
+    Ok(Box::new(Run { trajectory, rule }))
+}
+
+/// What the steps are reckoned from.
+struct Tables<'a> {
+    config: &'a SamplerConfig,
+    schedule: &'a NoiseSchedule,
+    prediction: Prediction,
+    /// Training timesteps from one step to the next.
+    stride: usize,
+    steps: usize,
+}
+
+impl Tables<'_> {
+    /// PLMS: the first step is an Euler step and a second evaluation at its end.
+    fn multistep(&self, timesteps: &[usize]) -> Vec<Step> {
+        let mut steps: Vec<Step> = timesteps
+            .iter()
+            .enumerate()
+            .map(|(index, timestep)| {
+                let to = self.below(*timestep);
+                self.step(
+                    index,
+                    *timestep,
+                    (*timestep, to),
+                    MULTISTEP[index.min(ORDER - 1)],
+                )
+            })
+            .collect();
+        if let Some(&second) = timesteps.get(1) {
+            let from = (second + self.stride).min(self.schedule.train_timesteps() - 1);
+            let to = self.schedule.alpha_bars()[second];
+            let mut again = self.step(0, second, (from, to), &[0.5, 0.5]);
+            (again.within, again.forget) = (1, 1);
+            steps.insert(1, again);
+        }
+        steps
+    }
+
+    /// Full PNDM: three Runge-Kutta steps, then linear multistep of full order.
+    fn with_warm_up(&self, timesteps: &[usize]) -> Result<Vec<Step>, ConfigError> {
+        if timesteps.len() <= WARM_UP {
+            let hint = "ask for at least 4 steps, or set it to true";
+            return Err(ConfigError::unsupported("skip_prk_steps", false, hint));
+        }
+        let warm_up = (0..WARM_UP).flat_map(|index| self.runge_kutta(index, timesteps));
+        let rest = timesteps.iter().enumerate().skip(WARM_UP);
+        let rest = rest.map(|(index, timestep)| {
+            let to = self.below(*timestep);
+            self.step(index, *timestep, (*timestep, to), MULTISTEP[ORDER - 1])
+        });
+        Ok(warm_up.chain(rest).collect())
+    }
+
+    /// The step from `timesteps[index]` to the next one: evaluations at its start, twice halfway, and at its end.
+    fn runge_kutta(&self, index: usize, timesteps: &[usize]) -> Vec<Step> {
+        let (start, end) = (timesteps[index], timesteps[index + 1]);
+        let halfway = end + self.stride / 2;
+        let evaluated = [start, halfway, halfway, end];
+        let targets = [start - self.stride / 2, halfway, end, end];
+        (0..RUNGE_KUTTA.len())
+            .map(|within| {
+                let to = self.schedule.alpha_bars()[targets[within]];
+                let mut step =
+                    self.step(index, evaluated[within], (start, to), RUNGE_KUTTA[within]);
+                step.within = within;
+                step.forget = if within == RUNGE_KUTTA.len() - 1 {
+                    within
+                } else {
+                    0
+                };
+                step
+            })
+            .collect()
+    }
+
+    fn below(&self, timestep: usize) -> f64 {
+        previous_alpha_bar(self.config, self.schedule, timestep, self.steps, false)
+    }
+
+    /// The pseudo transfer of 2202.09778, equation 11, from timestep `from` to `alpha_bar` `to`.
+    fn step(
+        &self,
+        solver_step: usize,
+        timestep: usize,
+        (from, to): (usize, f64),
+        gradient: &[f64],
+    ) -> Step {
+        let bar = self.schedule.alpha_bars()[from];
+        let slope = -(to - bar) / (bar * (1.0 - to).sqrt() + (bar * (1.0 - bar) * to).sqrt());
+        let noise = self.prediction.noise(NoiseLevel::from_alpha_bar(bar));
+        let update = Update {
+            sample: (to / bar).sqrt() + slope * noise.sample,
+            outputs: gradient
+                .iter()
+                .map(|weight| weight * slope * noise.prediction)
+                .collect(),
+            noise: 0.0,
+        };
+        Step {
+            solver_step,
+            timestep,
+            update,
+            within: 0,
+            forget: 0,
+        }
+    }
+}
+
+impl Rule for Pndm {
+    fn solver_step(&self, evaluation: usize) -> usize {
+        self.steps[evaluation].solver_step
+    }
+
+    fn step(&self, _trajectory: &Trajectory, history: &mut History, input: Input) -> Tensor<4> {
+        let step = &self.steps[input.evaluation];
+        // Room for the predictions within a step beside those of earlier steps.
+        history.remember(input.mean(), ORDER + step.within);
+        if step.within == 0 {
+            history.sample = Some(input.sample.clone());
+        }
+        let start = history.sample.clone().unwrap_or(input.sample);
+        let next = step.update.apply(start, &history.outputs, None);
+        history
+            .outputs
+            .truncate(history.outputs.len() - step.forget);
+        next
+    }
+}

@@ -1,0 +1,179 @@
+//! The sigmas of a run, for solvers that integrate over `sigma / alpha`.
+//!
+//! Two families of diffusers schedulers lay them out differently: Euler's visits a grid that includes the cleanest timestep and
+//! keeps fractional timesteps; DPM-Solver's has one point more, rounds to whole timesteps, and takes the range of Karras' sigmas
+//! from the whole schedule.
+
+use super::config::SamplerConfig;
+use crate::Error;
+use crate::error::ConfigError;
+use crate::noise::{
+    NoiseSchedule, Prediction, Spacing, exponential_sigmas, interpolate, karras_sigmas,
+    timestep_of_sigma,
+};
+
+/// Timesteps and sigmas, from noisy to clean; the sigmas have one entry more, where the last step ends.
+#[derive(Debug, Clone)]
+pub(super) struct SigmaTable {
+    pub(super) timesteps: Vec<f64>,
+    pub(super) sigmas: Vec<f64>,
+    /// Standard deviation of the exploding sample a run starts from.
+    pub(super) initial: f64,
+}
+
+/// How sigmas lie between the largest and the smallest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Layout {
+    /// Where the visited timesteps have them.
+    Visited,
+    Karras,
+    Exponential,
+    /// Lu's lambdas with rho = 1, which are equal parts of the logarithm too; only the rounding of timesteps differs.
+    Lu,
+}
+
+impl Layout {
+    fn of(config: &SamplerConfig) -> Result<Self, ConfigError> {
+        let json = &config.json;
+        let refused = [
+            ("use_beta_sigmas", json.use_beta_sigmas),
+            ("use_flow_sigmas", json.use_flow_sigmas),
+        ];
+        for (key, value) in refused {
+            if value.unwrap_or(false) {
+                let hint = "use_karras_sigmas and use_exponential_sigmas are";
+                return Err(ConfigError::unsupported(key, true, hint));
+            }
+        }
+        let layouts = [
+            (json.use_karras_sigmas, Self::Karras),
+            (json.use_lu_lambdas, Self::Lu),
+            (json.use_exponential_sigmas, Self::Exponential),
+        ];
+        let asked = layouts.iter().find(|(flag, _)| flag.unwrap_or(false));
+        Ok(asked.map_or(Self::Visited, |(_, layout)| *layout))
+    }
+
+    /// `steps` sigmas from `max` to `min`; `None` if the visited timesteps decide.
+    fn sigmas(self, max: f64, min: f64, steps: usize) -> Option<Vec<f64>> {
+        match self {
+            Self::Visited => None,
+            Self::Karras => Some(karras_sigmas(max, min, steps)),
+            Self::Exponential | Self::Lu => Some(exponential_sigmas(max, min, steps)),
+        }
+    }
+}
+
+/// The table of Euler, Heun and LMS.
+pub(super) fn exploding(config: &SamplerConfig, steps: usize) -> Result<SigmaTable, Error> {
+    let table = config.schedule()?.with_finite_sigmas().sigmas();
+    let mut timesteps = config.grid()?.closed(steps)?;
+    let mut sigmas: Vec<f64> = timesteps
+        .iter()
+        .map(|timestep| interpolate(&table, *timestep))
+        .collect();
+    let (max, min) = ends(config, sigmas[0], sigmas[steps - 1]);
+    if let Some(laid_out) = Layout::of(config)?.sigmas(max, min, steps) {
+        timesteps = laid_out
+            .iter()
+            .map(|sigma| timestep_of_sigma(&table, *sigma))
+            .collect();
+        sigmas = laid_out;
+    }
+    sigmas.push(if config.ends_at_zero()? {
+        0.0
+    } else {
+        table[0]
+    });
+    if continuous(config)? {
+        timesteps = sigmas[..steps]
+            .iter()
+            .map(|sigma| 0.25 * sigma.ln())
+            .collect();
+    }
+    // Leading grids stop short of pure noise: their first sample is taken to hold signal of unit variance as well.
+    let initial = match config.grid()?.spacing {
+        Spacing::Leading => sigmas[0].hypot(1.0),
+        Spacing::Trailing | Spacing::Linspace => sigmas[0],
+    };
+    Ok(SigmaTable {
+        timesteps,
+        sigmas,
+        initial,
+    })
+}
+
+/// The table of DPM-Solver and `UniPC`. `rounds` says whether timesteps of Karras' sigmas are rounded or cut to whole ones.
+pub(super) fn preserving(
+    config: &SamplerConfig,
+    steps: usize,
+    rounds: bool,
+) -> Result<SigmaTable, Error> {
+    let schedule = config.schedule()?.with_finite_sigmas();
+    let table = schedule.sigmas();
+    let mut timesteps = config.grid()?.open(steps, clipped_end(config, &schedule))?;
+    let (max, min) = ends(config, table[table.len() - 1], table[0]);
+    let layout = Layout::of(config)?;
+    let mut sigmas = match layout.sigmas(max, min, steps) {
+        None => timesteps
+            .iter()
+            .map(|timestep| interpolate(&table, *timestep))
+            .collect(),
+        Some(laid_out) => {
+            let rounds = rounds && layout != Layout::Exponential;
+            let whole = |timestep: f64| {
+                if rounds {
+                    timestep.round_ties_even()
+                } else {
+                    timestep.trunc()
+                }
+            };
+            timesteps = laid_out
+                .iter()
+                .map(|sigma| whole(timestep_of_sigma(&table, *sigma)))
+                .collect();
+            laid_out
+        }
+    };
+    sigmas.push(if config.ends_at_zero()? {
+        0.0
+    } else {
+        table[0]
+    });
+    Ok(SigmaTable {
+        timesteps,
+        sigmas,
+        initial: 1.0,
+    })
+}
+
+/// The range of laid-out sigmas: what the configuration says, else `max` and `min`.
+fn ends(config: &SamplerConfig, max: f64, min: f64) -> (f64, f64) {
+    let json = &config.json;
+    (json.sigma_max.unwrap_or(max), json.sigma_min.unwrap_or(min))
+}
+
+/// Whether the network is called with `ln(sigma) / 4` in place of a timestep (SVD, after Karras et al., table 1).
+fn continuous(config: &SamplerConfig) -> Result<bool, Error> {
+    let json = &config.json;
+    let interpolation = json.interpolation_type.as_deref().unwrap_or("linear");
+    super::config::choose("interpolation_type", interpolation, &[("linear", ())])?;
+    let kind = json.timestep_type.as_deref().unwrap_or("discrete");
+    let choices = [("discrete", false), ("continuous", true)];
+    let continuous = super::config::choose("timestep_type", kind, &choices)?;
+    Ok(continuous && config.prediction()? == Prediction::Velocity)
+}
+
+/// The first timestep that is too noisy for the solver: DPM-Solver stops at `lambda_min_clipped` (cosine schedules).
+fn clipped_end(config: &SamplerConfig, schedule: &NoiseSchedule) -> usize {
+    let clipped = config
+        .json
+        .lambda_min_clipped
+        .map_or(f64::NEG_INFINITY, |value| value.0);
+    let lambda = |sigma: &f64| -sigma.ln();
+    let sigmas = schedule.sigmas();
+    sigmas
+        .iter()
+        .filter(|sigma| lambda(sigma) >= clipped)
+        .count()
+}

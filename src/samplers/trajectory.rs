@@ -1,0 +1,216 @@
+//! A run as its sampler sees it: evaluations, the noise level of each, and what predictions mean there.
+//!
+//! This is the one place where predictions of noise, velocity or data become one another. A file of this folder holds a
+//! [`Rule`]; [`Run`] makes a [`Sampler`] of it.
+
+use burn::tensor::Tensor;
+
+use crate::denoiser::Evaluation;
+use crate::noise::{NoiseLevel, Prediction, Weights};
+use crate::sampler::{History, Sampler};
+
+/// Keeps estimates of the clean sample in its range.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum Clip {
+    /// Leaves them as they are (latents).
+    Off,
+    /// To plus or minus this value (pixels).
+    Range(f64),
+    /// Dynamic thresholding: to the given quantile of the absolute values of each item, between 1 and `limit`, then divided
+    /// by it (Saharia et al., Imagen, arXiv 2205.11487, section 2.3).
+    Dynamic { quantile: f64, limit: f64 },
+}
+
+impl Clip {
+    fn apply(self, data: Tensor<4>) -> Tensor<4> {
+        match self {
+            Self::Off => data,
+            Self::Range(range) => data.clamp(-range, range),
+            Self::Dynamic { quantile, limit } => threshold(data, quantile, limit),
+        }
+    }
+}
+
+fn threshold(data: Tensor<4>, quantile: f64, limit: f64) -> Tensor<4> {
+    let [items, channels, height, width] = data.dims();
+    let count = channels * height * width;
+    let sorted = data.clone().abs().reshape([items, count]).sort(1); // [items, count]
+    let place = quantile * (count - 1) as f64;
+    let (low, part) = (place as usize, place.fract());
+    let high = (low + 1).min(count - 1);
+    let bound = sorted.clone().narrow(1, low, 1).mul_scalar(1.0 - part)
+        + sorted.narrow(1, high, 1).mul_scalar(part); // [items, 1]
+    let bound = bound.clamp(1.0, limit).reshape([items, 1, 1, 1]);
+    data.max_pair(bound.clone().neg()).min_pair(bound.clone()) / bound
+}
+
+/// The evaluations of a run and how to read predictions at each.
+#[derive(Debug)]
+pub(super) struct Trajectory {
+    evaluations: Vec<Evaluation>,
+    levels: Vec<NoiseLevel>,
+    prediction: Prediction,
+    clip: Clip,
+    initial_noise_scale: f64,
+}
+
+impl Trajectory {
+    /// A trajectory that starts from unit noise.
+    pub(super) fn new(
+        timesteps: &[f64],
+        levels: Vec<NoiseLevel>,
+        prediction: Prediction,
+        clip: Clip,
+    ) -> Self {
+        let evaluation = |(index, timestep): (usize, &f64)| Evaluation {
+            index,
+            timestep: *timestep,
+        };
+        Self {
+            evaluations: timesteps.iter().enumerate().map(evaluation).collect(),
+            levels,
+            prediction,
+            clip,
+            initial_noise_scale: 1.0,
+        }
+    }
+
+    pub(super) fn starting_from(mut self, initial_noise_scale: f64) -> Self {
+        self.initial_noise_scale = initial_noise_scale;
+        self
+    }
+
+    pub(super) fn level(&self, evaluation: usize) -> NoiseLevel {
+        self.levels[evaluation]
+    }
+
+    /// The clean sample, clipped as the model wants.
+    pub(super) fn data(&self, input: &Input) -> Tensor<4> {
+        self.clip.apply(self.raw_data(input))
+    }
+
+    /// The noise that goes with the clipped clean sample.
+    pub(super) fn noise(&self, input: &Input) -> Tensor<4> {
+        if self.clip == Clip::Off {
+            return self.raw_noise(input);
+        }
+        let data = self.data(input);
+        let weights = Prediction::Sample.noise(self.level(input.evaluation));
+        mix(weights, input.sample.clone(), data)
+    }
+
+    /// The noise as the model says, whatever clipping does to its clean sample.
+    pub(super) fn raw_noise(&self, input: &Input) -> Tensor<4> {
+        let weights = self.prediction.noise(self.level(input.evaluation));
+        mix(weights, input.sample.clone(), input.mean())
+    }
+
+    fn raw_data(&self, input: &Input) -> Tensor<4> {
+        let weights = self.prediction.data(self.level(input.evaluation));
+        mix(weights, input.sample.clone(), input.mean())
+    }
+}
+
+/// `weights.sample·sample + weights.prediction·prediction`; a weight of 0 takes its tensor out.
+fn mix(weights: Weights, sample: Tensor<4>, prediction: Tensor<4>) -> Tensor<4> {
+    if weights.sample == 0.0 && weights.prediction == 1.0 {
+        return prediction;
+    }
+    sample.mul_scalar(weights.sample) + prediction.mul_scalar(weights.prediction)
+}
+
+/// What a rule is given at an evaluation. Tensors are `[items, channels, height, width]`.
+#[derive(Debug)]
+pub(super) struct Input {
+    pub(super) evaluation: usize,
+    /// As the model gave it; maybe twice the channels of `sample`.
+    pub(super) prediction: Tensor<4>,
+    pub(super) sample: Tensor<4>,
+    pub(super) noise: Option<Tensor<4>>,
+}
+
+impl Input {
+    /// The prediction without a learned variance.
+    pub(super) fn mean(&self) -> Tensor<4> {
+        let channels = self.sample.dims()[1];
+        self.prediction.clone().narrow(1, 0, channels)
+    }
+
+    /// The learned variance, in [-1, 1], if the model has one.
+    pub(super) fn learned_variance(&self) -> Option<Tensor<4>> {
+        let channels = self.sample.dims()[1];
+        let learned = self.prediction.dims()[1] == 2 * channels;
+        learned.then(|| self.prediction.clone().narrow(1, channels, channels))
+    }
+}
+
+/// What is particular to one sampler.
+pub(super) trait Rule: std::fmt::Debug + Send + Sync {
+    /// See [`Sampler::step`].
+    fn step(&self, trajectory: &Trajectory, history: &mut History, input: Input) -> Tensor<4>;
+
+    /// See [`Sampler::draws_noise`].
+    fn draws_noise(&self, _evaluation: usize) -> bool {
+        false
+    }
+
+    /// See [`Sampler::solver_step`].
+    fn solver_step(&self, evaluation: usize) -> usize {
+        evaluation
+    }
+}
+
+/// A rule on its trajectory.
+#[derive(Debug)]
+pub(super) struct Run<R> {
+    pub(super) trajectory: Trajectory,
+    pub(super) rule: R,
+}
+
+impl<R: Rule> Sampler for Run<R> {
+    fn evaluations(&self) -> &[Evaluation] {
+        &self.trajectory.evaluations
+    }
+
+    fn solver_step(&self, evaluation: usize) -> usize {
+        self.rule.solver_step(evaluation)
+    }
+
+    fn noise_level(&self, evaluation: usize) -> NoiseLevel {
+        self.trajectory.level(evaluation)
+    }
+
+    fn initial_noise_scale(&self) -> f64 {
+        self.trajectory.initial_noise_scale
+    }
+
+    fn scale_input(&self, sample: Tensor<4>, evaluation: usize) -> Tensor<4> {
+        let scale = self.trajectory.level(evaluation).unit_scale();
+        // Variance-preserving samples pass bit for bit.
+        if (scale - 1.0).abs() < 1e-9 {
+            return sample;
+        }
+        sample.mul_scalar(scale)
+    }
+
+    fn draws_noise(&self, evaluation: usize) -> bool {
+        self.rule.draws_noise(evaluation)
+    }
+
+    fn step(
+        &self,
+        history: &mut History,
+        prediction: Tensor<4>,
+        evaluation: usize,
+        sample: Tensor<4>,
+        noise: Option<Tensor<4>>,
+    ) -> Tensor<4> {
+        let input = Input {
+            evaluation,
+            prediction,
+            sample,
+            noise,
+        };
+        self.rule.step(&self.trajectory, history, input)
+    }
+}

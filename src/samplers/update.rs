@@ -1,0 +1,79 @@
+//! The linear step: what nearly every solver does once its coefficients are known.
+
+use burn::tensor::Tensor;
+
+/// `sample·x + outputs[0]·m₀ + outputs[1]·m₁ + … + noise·z`, with `m₀` the newest converted prediction.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(super) struct Update {
+    pub(super) sample: f64,
+    pub(super) outputs: Vec<f64>,
+    pub(super) noise: f64,
+}
+
+impl Update {
+    /// Applies the update to outputs listed newest last.
+    ///
+    /// # Panics
+    ///
+    /// If there are fewer outputs than weights, or no noise although its weight is not 0.
+    pub(super) fn apply(
+        &self,
+        sample: Tensor<4>,
+        outputs: &[Tensor<4>],
+        noise: Option<Tensor<4>>,
+    ) -> Tensor<4> {
+        assert!(
+            outputs.len() >= self.outputs.len(),
+            "`history` is too short for the step"
+        );
+        let noise = (self.noise != 0.0)
+            .then(|| noise.expect("`noise` is there because `draws_noise` asked for it"));
+        let newest_first = outputs.iter().rev().cloned();
+        let terms = std::iter::once((sample.clone(), self.sample))
+            .chain(newest_first.zip(self.outputs.iter().copied()))
+            .chain(noise.map(|noise| (noise, self.noise)));
+        terms
+            .filter(|(_, weight)| *weight != 0.0)
+            .map(|(term, weight)| term.mul_scalar(weight))
+            .reduce(|sum, term| sum + term)
+            .unwrap_or_else(|| sample.zeros_like())
+    }
+}
+
+/// Solves a small square system by elimination with row exchange.
+pub(super) fn solve(mut rows: Vec<Vec<f64>>, mut right: Vec<f64>) -> Vec<f64> {
+    let size = right.len();
+    for column in 0..size {
+        let pivot = (column..size)
+            .max_by(|a, b| rows[*a][column].abs().total_cmp(&rows[*b][column].abs()))
+            .unwrap_or(column);
+        rows.swap(column, pivot);
+        right.swap(column, pivot);
+        for row in (0..size).filter(|row| *row != column) {
+            let factor = rows[row][column] / rows[column][column];
+            for index in column..size {
+                rows[row][index] -= factor * rows[column][index];
+            }
+            right[row] -= factor * right[column];
+        }
+    }
+    (0..size).map(|row| right[row] / rows[row][row]).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn solves_a_system_that_needs_a_row_exchange() {
+        let rows = vec![
+            vec![0.0, 2.0, 1.0],
+            vec![1.0, 1.0, 1.0],
+            vec![3.0, 0.0, -1.0],
+        ];
+        let solution = solve(rows, vec![7.0, 6.0, 0.0]);
+        for (value, expected) in solution.iter().zip([1.0, 2.0, 3.0]) {
+            assert!((value - expected).abs() < 1e-12, "{solution:?}");
+        }
+    }
+}

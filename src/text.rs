@@ -1,1 +1,0 @@
-//! Text: tokenizing and the encoder contract.

@@ -1,0 +1,261 @@
+//! CLIP's byte-pair encoding.
+//!
+//! Source: Radford et al., "Learning Transferable Visual Models From Natural Language Supervision" (arXiv 2103.00020, section
+//! 2.4); Sennrich et al. (arXiv 1508.07909) for the merges. Text is composed (NFC), lower-cased and its whitespace collapsed; words
+//! end in `</w>`.
+
+use std::collections::HashMap;
+
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use tokenizers::models::bpe::{BPE, Merges};
+use tokenizers::normalizers::replace::ReplacePattern;
+use tokenizers::normalizers::{Lowercase, NFC, Replace, Sequence as Normalizers};
+use tokenizers::pre_tokenizers::byte_level::ByteLevel;
+use tokenizers::pre_tokenizers::sequence::Sequence as Splitters;
+use tokenizers::pre_tokenizers::split::{Split, SplitPattern};
+use tokenizers::{AddedToken, SplitDelimiterBehavior, Tokenizer};
+
+use crate::error::{ConfigError, Error};
+
+/// What counts as one word: special tokens, English contractions, runs of letters, single digits, runs of anything else.
+const WORDS: &str =
+    r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+";
+
+const BEGIN: &str = "<|startoftext|>";
+const END: &str = "<|endoftext|>";
+
+/// Tokens a CLIP text encoder has positions for, where the tokenizer's configuration names no length.
+const DEFAULT_LENGTH: usize = 77;
+
+/// Above this, `model_max_length` is the writer's way of saying that it did not know (1e30 in real files).
+const NO_LENGTH: f64 = 1e6;
+
+/// The contents of a tokenizer folder: `vocab.json` with `merges.txt`, or `tokenizer.json`.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct TokenizerFiles<'a> {
+    /// `vocab.json`
+    pub vocab: Option<&'a str>,
+    /// `merges.txt`
+    pub merges: Option<&'a str>,
+    /// `tokenizer.json`, read where one of the two is missing
+    pub tokenizer: Option<&'a str>,
+    /// `tokenizer_config.json`
+    pub config: Option<&'a str>,
+    /// `special_tokens_map.json`, which wins over the former
+    pub special_tokens: Option<&'a str>,
+}
+
+/// Token ids of one prompt.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tokens {
+    /// Begin, the prompt, end, padding: always as many as the model reads.
+    pub ids: Vec<u32>,
+    /// The end of the prompt that did not fit, as the user wrote it.
+    pub cut: Option<String>,
+}
+
+/// Turns prompts into ids.
+#[derive(Debug, Clone)]
+pub struct ClipTokenizer {
+    tokenizer: Tokenizer,
+    begin: u32,
+    end: u32,
+    pad: u32,
+    length: usize,
+}
+
+impl ClipTokenizer {
+    /// Builds the tokenizer from a folder's contents.
+    ///
+    /// # Errors
+    ///
+    /// If a file is missing or malformed, or a special token is not in the vocabulary.
+    pub fn from_files(files: TokenizerFiles<'_>) -> Result<Self, Error> {
+        let settings = Settings::read(files)?;
+        let tokenizer = match files {
+            TokenizerFiles {
+                vocab: Some(vocab),
+                merges: Some(merges),
+                ..
+            } => byte_pairs(vocab, merges, &settings)?,
+            TokenizerFiles {
+                tokenizer: Some(tokenizer),
+                ..
+            } => complete(tokenizer)?,
+            _ => {
+                let (key, part) = ("vocab.json", "the tokenizer");
+                return Err(ConfigError::Missing { key, part }.into());
+            }
+        };
+        let id = |key: &str, token: &str| {
+            tokenizer.token_to_id(token).ok_or_else(|| {
+                ConfigError::unsupported(key, token, "name a token of the vocabulary")
+            })
+        };
+        Ok(Self {
+            begin: id("bos_token", &settings.begin)?,
+            end: id("eos_token", &settings.end)?,
+            pad: id("pad_token", &settings.pad)?,
+            length: settings.length,
+            tokenizer,
+        })
+    }
+
+    /// How many ids [`encode`](Self::encode) gives.
+    pub fn length(&self) -> usize {
+        self.length
+    }
+
+    /// Ids of `prompt`, cut or padded to [`length`](Self::length).
+    ///
+    /// # Errors
+    ///
+    /// If the vocabulary lacks a byte of the prompt and has no token for the unknown.
+    pub fn encode(&self, prompt: &str) -> Result<Tokens, Error> {
+        let encoding = self
+            .tokenizer
+            .encode(prompt, false)
+            .map_err(|source| ConfigError::Tokenizer { source })?;
+        let room = self.length - 2;
+        let kept = encoding.get_ids().iter().take(room);
+        let mut ids = Vec::with_capacity(self.length);
+        ids.push(self.begin);
+        ids.extend(kept);
+        ids.push(self.end);
+        ids.resize(self.length, self.pad);
+        let cut = encoding.get_offsets().get(room).map(|&(start, _)| {
+            prompt[prompt.floor_char_boundary(start)..]
+                .trim()
+                .to_owned()
+        });
+        Ok(Tokens { ids, cut })
+    }
+}
+
+/// What the two small files decide.
+struct Settings {
+    begin: String,
+    end: String,
+    pad: String,
+    unknown: String,
+    length: usize,
+}
+
+impl Settings {
+    fn read(files: TokenizerFiles<'_>) -> Result<Self, Error> {
+        let config: SettingsJson = parse("tokenizer_config.json", files.config.unwrap_or("{}"))?;
+        let map: SettingsJson = parse(
+            "special_tokens_map.json",
+            files.special_tokens.unwrap_or("{}"),
+        )?;
+        let end = first(map.eos_token, config.eos_token).unwrap_or_else(|| END.to_owned());
+        Ok(Self {
+            begin: first(map.bos_token, config.bos_token).unwrap_or_else(|| BEGIN.to_owned()),
+            pad: first(map.pad_token, config.pad_token).unwrap_or_else(|| end.clone()),
+            unknown: first(map.unk_token, config.unk_token).unwrap_or_else(|| end.clone()),
+            length: length(config.model_max_length)?,
+            end,
+        })
+    }
+}
+
+/// Both files, as far as they are read.
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct SettingsJson {
+    bos_token: Option<TokenJson>,
+    eos_token: Option<TokenJson>,
+    pad_token: Option<TokenJson>,
+    unk_token: Option<TokenJson>,
+    model_max_length: Option<f64>,
+}
+
+/// A token by its text, or with the flags of its matching.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum TokenJson {
+    Text(String),
+    Flagged { content: String },
+}
+
+fn first(map: Option<TokenJson>, config: Option<TokenJson>) -> Option<String> {
+    map.or(config).map(|token| match token {
+        TokenJson::Text(content) | TokenJson::Flagged { content } => content,
+    })
+}
+
+fn length(named: Option<f64>) -> Result<usize, ConfigError> {
+    match named {
+        None => Ok(DEFAULT_LENGTH),
+        Some(length) if length > NO_LENGTH => Ok(DEFAULT_LENGTH),
+        Some(length) if length >= 2.0 => Ok(length as usize),
+        Some(length) => {
+            let hint = "begin and end alone take two tokens";
+            Err(ConfigError::unsupported("model_max_length", length, hint))
+        }
+    }
+}
+
+fn parse<T: DeserializeOwned>(file: &'static str, contents: &str) -> Result<T, ConfigError> {
+    serde_json::from_str(contents).map_err(|source| ConfigError::Contents { file, source })
+}
+
+fn byte_pairs(vocab: &str, merges: &str, settings: &Settings) -> Result<Tokenizer, ConfigError> {
+    let vocab: HashMap<String, u32> = parse("vocab.json", vocab)?;
+    let build = || {
+        let model = BPE::builder()
+            .vocab_and_merges(
+                vocab
+                    .into_iter()
+                    .collect::<tokenizers::models::bpe::Vocab>(),
+                pairs(merges),
+            )
+            .unk_token(settings.unknown.clone())
+            .end_of_word_suffix("</w>".to_owned())
+            .build()?;
+        let mut tokenizer = Tokenizer::new(model);
+        tokenizer.with_normalizer(Some(normalizer()?))?;
+        tokenizer.with_pre_tokenizer(Some(splitter()?));
+        let special = |text: &str| AddedToken::from(text, true).normalized(true);
+        tokenizer.add_special_tokens([special(&settings.begin), special(&settings.end)])?;
+        Ok(tokenizer)
+    };
+    build().map_err(|source| ConfigError::Tokenizer { source })
+}
+
+/// The merges in order; the first line is a version.
+fn pairs(merges: &str) -> Merges {
+    merges
+        .lines()
+        .filter(|line| !line.starts_with("#version"))
+        .filter_map(|line| line.split_once(' '))
+        .map(|(left, right)| (left.to_owned(), right.to_owned()))
+        .collect()
+}
+
+fn normalizer() -> tokenizers::Result<Normalizers> {
+    let spaces = Replace::new(ReplacePattern::Regex(r"\s+".to_owned()), " ")?;
+    Ok(Normalizers::new(vec![
+        NFC.into(),
+        spaces.into(),
+        Lowercase.into(),
+    ]))
+}
+
+fn splitter() -> tokenizers::Result<Splitters> {
+    let pattern = SplitPattern::Regex(WORDS.to_owned());
+    let words = Split::new(pattern, SplitDelimiterBehavior::Removed, true)?;
+    let bytes = ByteLevel::new(false, true, true);
+    Ok(Splitters::new(vec![words.into(), bytes.into()]))
+}
+
+/// A whole `tokenizer.json`, whose own cutting and padding are switched off.
+fn complete(contents: &str) -> Result<Tokenizer, ConfigError> {
+    let build = || {
+        let mut tokenizer = Tokenizer::from_bytes(contents)?;
+        tokenizer.with_truncation(None)?.with_padding(None);
+        Ok(tokenizer)
+    };
+    build().map_err(|source| ConfigError::Tokenizer { source })
+}

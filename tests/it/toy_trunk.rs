@@ -1,0 +1,397 @@
+//! Trunks of a few numbers that log the cells they run, and a driver for them.
+#![allow(
+    clippy::unwrap_used,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "tests fail by panicking, and their numbers are small"
+)]
+
+use std::{cell::RefCell, ops::Range};
+
+use afterimage::{
+    cache::{Account, CachePlan, CacheRule, Course, Session},
+    denoiser::{Blueprint, Carry, Cell, Condition, Evaluation, Rows, StagedDenoiser},
+};
+use burn::tensor::{Device, Tensor, TensorData};
+
+/// Sides of the toy latents, `[rows, 1, HEIGHT, WIDTH]`.
+pub const HEIGHT: usize = 3;
+pub const WIDTH: usize = 5;
+
+pub fn tensor<const R: usize>(values: Vec<f32>, shape: [usize; R]) -> Tensor<R> {
+    Tensor::from_data(TensorData::new(values, shape), &Device::flex())
+}
+
+pub fn values<const R: usize>(tensor: &Tensor<R>) -> Vec<f32> {
+    tensor.clone().into_data().try_to_vec().unwrap()
+}
+
+/// Numbers in -1 to 1 that look random.
+pub fn wave(count: usize, seed: usize) -> Vec<f32> {
+    let value = |index: usize| ((index * 37 + seed * 101) as f32 * 0.731).sin();
+    (0..count).map(value).collect()
+}
+
+/// What the cells multiply with; different for every cell.
+pub fn gain(cell: usize) -> f32 {
+    0.9 + 0.07 * (cell as f32 * 1.3).sin()
+}
+
+/// What the cells add; it depends on timestep and condition.
+pub fn shift(cell: usize, embedding: f32) -> f32 {
+    embedding * (0.4 + 0.1 * (cell % 3) as f32)
+}
+
+/// Timestep and condition as one number.
+pub fn embedding(timestep: f64, condition: f32) -> f32 {
+    (timestep as f32 / 200.0).cos() + condition
+}
+
+#[derive(Clone)]
+pub struct ToyCarry<const R: usize> {
+    hidden: Tensor<R>,
+    skips: Vec<Tensor<R>>,
+}
+
+impl<const R: usize> Carry for ToyCarry<R> {
+    fn graft_deep(&mut self, from: &Self) {
+        self.hidden = from.hidden.clone();
+    }
+
+    fn without_skips(mut self) -> Self {
+        self.skips.clear();
+        self
+    }
+
+    fn repeat(&self, steps: usize) -> Self {
+        let repeat = |tensor: &Tensor<R>| tensor.clone().repeat_dim(0, steps);
+        Self {
+            hidden: repeat(&self.hidden),
+            skips: self.skips.iter().map(repeat).collect(),
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        let elements = |tensor: &Tensor<R>| tensor.dims().iter().product::<usize>();
+        4 * (elements(&self.hidden) + self.skips.iter().map(elements).sum::<usize>())
+    }
+
+    fn shape(&self) -> Vec<usize> {
+        self.hidden.dims().to_vec()
+    }
+}
+
+/// For each row, timestep and condition as one number.
+#[derive(Clone)]
+pub struct Embeddings(Vec<f32>);
+
+impl Embeddings {
+    /// `[rows, 1, …]`, ready to be added in `cell`.
+    fn shifts<const R: usize>(&self, cell: usize) -> Tensor<R> {
+        let mut shape = [1; R];
+        shape[0] = self.0.len();
+        let shifts = self.0.iter().map(|&value| shift(cell, value)).collect();
+        tensor(shifts, shape)
+    }
+}
+
+fn prepare(conditions: &[f32], evaluations: &[Evaluation]) -> Embeddings {
+    let rows = evaluations.iter().flat_map(|evaluation| {
+        let at = |&condition: &f32| embedding(evaluation.timestep, condition);
+        conditions.iter().map(at)
+    });
+    Embeddings(rows.collect())
+}
+
+fn squash<const R: usize>(input: Tensor<R>) -> Tensor<R> {
+    input.clone() / (input.clone() * input + 1.0)
+}
+
+type Log = RefCell<Vec<usize>>;
+
+/// `e0 … e(N-1) | mid | d(N-1) … d0`. Cell `ek` has k + 1 channels, so that a cut in the wrong place has the wrong shape.
+#[derive(Default)]
+pub struct ToyUnet {
+    pub skips: usize,
+    pub log: Log,
+}
+
+impl ToyUnet {
+    pub fn new(skips: usize) -> Self {
+        Self {
+            skips,
+            ..Self::default()
+        }
+    }
+
+    pub fn blueprint(&self) -> Blueprint {
+        let area = (HEIGHT * WIDTH) as u64;
+        let cell = |name: String, channels: usize, pushes: bool, pops: bool| Cell {
+            name,
+            macs: 3 * channels as u64 + 1,
+            hidden: channels as u64 * area,
+            pushes: if pushes { channels as u64 * area } else { 0 },
+            pops,
+        };
+        let encoder = (0..self.skips).map(|k| cell(format!("e{k}"), k + 1, true, false));
+        let middle = cell("mid".into(), self.skips, false, false);
+        let decoder = (0..self.skips).rev();
+        let decoder = decoder.map(|k| cell(format!("d{k}"), k.max(1), false, true));
+        Blueprint {
+            cells: encoder.chain([middle]).chain(decoder).collect(),
+            prepare_macs: 2,
+            leave_macs: 1,
+        }
+    }
+
+    fn cell(&self, mut carry: ToyCarry<4>, cell: usize, shift: Tensor<4>) -> ToyCarry<4> {
+        let [rows, channels, height, width] = carry.hidden.dims();
+        let scaled = carry.hidden * gain(cell) + shift;
+        carry.hidden = if cell == 0 || cell == self.skips {
+            squash(scaled)
+        } else if cell < self.skips {
+            let first = squash(scaled).slice([0..rows, 0..1]);
+            Tensor::cat(vec![carry.skips[cell - 1].clone(), first], 1)
+        } else {
+            let skip = carry.skips.pop().expect("a skip for every decoder cell");
+            let kept = (channels - 1).max(1);
+            squash(scaled + skip * 0.5).slice([0..rows, 0..kept, 0..height, 0..width])
+        };
+        if cell < self.skips {
+            carry.skips.push(carry.hidden.clone());
+        }
+        carry
+    }
+}
+
+impl StagedDenoiser for ToyUnet {
+    type Carry = ToyCarry<4>;
+    type Run = Vec<f32>;
+    type Prepared = Embeddings;
+
+    fn cells(&self) -> usize {
+        2 * self.skips + 1
+    }
+
+    fn start(&self, condition: &Condition) -> Vec<f32> {
+        values(&condition.context)
+    }
+
+    fn prepare(&self, run: &Vec<f32>, evaluations: &[Evaluation]) -> Embeddings {
+        prepare(run, evaluations)
+    }
+
+    fn enter(&self, sample: Tensor<4>) -> ToyCarry<4> {
+        ToyCarry {
+            hidden: sample,
+            skips: Vec::new(),
+        }
+    }
+
+    fn advance(
+        &self,
+        carry: ToyCarry<4>,
+        cells: Range<usize>,
+        prepared: &Embeddings,
+    ) -> ToyCarry<4> {
+        cells.fold(carry, |carry, cell| {
+            self.log.borrow_mut().push(cell);
+            self.cell(carry, cell, prepared.shifts(cell))
+        })
+    }
+
+    fn leave(&self, carry: ToyCarry<4>) -> Tensor<4> {
+        assert!(carry.skips.is_empty(), "every skip is popped");
+        carry.hidden
+    }
+}
+
+/// A line of blocks on tokens, `[rows, tokens, 1]`.
+#[derive(Default)]
+pub struct ToyDit {
+    pub blocks: usize,
+    pub log: Log,
+}
+
+impl ToyDit {
+    pub fn new(blocks: usize) -> Self {
+        Self {
+            blocks,
+            ..Self::default()
+        }
+    }
+
+    pub fn blueprint(&self) -> Blueprint {
+        let cell = |block| Cell {
+            name: format!("block{block}"),
+            macs: 5,
+            hidden: (HEIGHT * WIDTH) as u64,
+            pushes: 0,
+            pops: false,
+        };
+        Blueprint {
+            cells: (0..self.blocks).map(cell).collect(),
+            prepare_macs: 2,
+            leave_macs: 1,
+        }
+    }
+}
+
+impl StagedDenoiser for ToyDit {
+    type Carry = ToyCarry<3>;
+    type Run = Vec<f32>;
+    type Prepared = Embeddings;
+
+    fn cells(&self) -> usize {
+        self.blocks
+    }
+
+    fn start(&self, condition: &Condition) -> Vec<f32> {
+        values(&condition.context)
+    }
+
+    fn prepare(&self, run: &Vec<f32>, evaluations: &[Evaluation]) -> Embeddings {
+        prepare(run, evaluations)
+    }
+
+    fn enter(&self, sample: Tensor<4>) -> ToyCarry<3> {
+        let [rows, _, height, width] = sample.dims();
+        ToyCarry {
+            hidden: sample.reshape([rows, height * width, 1]),
+            skips: Vec::new(),
+        }
+    }
+
+    fn advance(
+        &self,
+        mut carry: ToyCarry<3>,
+        cells: Range<usize>,
+        prepared: &Embeddings,
+    ) -> ToyCarry<3> {
+        for cell in cells {
+            self.log.borrow_mut().push(cell);
+            carry.hidden = squash(carry.hidden * gain(cell) + prepared.shifts(cell));
+        }
+        carry
+    }
+
+    fn leave(&self, carry: ToyCarry<3>) -> Tensor<4> {
+        let rows = carry.hidden.dims()[0];
+        carry.hidden.reshape([rows, 1, HEIGHT, WIDTH])
+    }
+}
+
+/// What a toy trunk is asked for.
+#[derive(Clone, Debug)]
+pub struct Request {
+    pub rows: Rows,
+    pub timesteps: Vec<f64>,
+    pub seed: usize,
+}
+
+impl Request {
+    pub fn new(steps: usize, halves: usize, items: usize) -> Self {
+        Self {
+            rows: Rows { halves, items },
+            timesteps: (0..steps).rev().map(|step| 40.0 * step as f64).collect(),
+            seed: 7,
+        }
+    }
+
+    pub fn evaluations(&self) -> Vec<Evaluation> {
+        let timesteps = self.timesteps.iter().enumerate();
+        timesteps
+            .map(|(index, &timestep)| Evaluation { index, timestep })
+            .collect()
+    }
+
+    pub fn conditions(&self) -> Vec<f32> {
+        wave(self.rows.total(), self.seed + 1)
+    }
+
+    pub fn latents(&self) -> Vec<f32> {
+        wave(self.rows.items * HEIGHT * WIDTH, self.seed)
+    }
+
+    pub fn course(&self) -> Course {
+        Course::steps(self.timesteps.len())
+    }
+}
+
+/// `[items, …]` for each half.
+pub fn expand(latents: &Tensor<4>, rows: Rows) -> Tensor<4> {
+    latents.clone().repeat_dim(0, rows.halves)
+}
+
+/// The halves of a prediction as one: twice the last half, minus the mean of the others.
+pub fn guide(prediction: &Tensor<4>, rows: Rows) -> Tensor<4> {
+    let mut halves = prediction.clone().chunk(rows.halves, 0);
+    let last = halves.pop().expect("at least one half");
+    let others = halves.len() as f32;
+    let drag = halves.into_iter().reduce(|sum, half| sum + half);
+    match drag {
+        Some(sum) => last * 2.0 - sum / others,
+        None => last,
+    }
+}
+
+pub fn step(latents: Tensor<4>, guided: Tensor<4>, evaluation: &Evaluation) -> Tensor<4> {
+    latents - guided * (0.1 + evaluation.timestep as f32 / 4000.0)
+}
+
+/// What a run gave.
+pub struct Outcome {
+    /// Before guidance, for each evaluation.
+    pub predictions: Vec<Vec<f32>>,
+    pub latents: Vec<f32>,
+    pub account: Account,
+}
+
+pub fn drive<D: StagedDenoiser<Run = Vec<f32>>>(
+    denoiser: &D,
+    plan: &CachePlan,
+    request: &Request,
+) -> Outcome {
+    let rows = request.rows;
+    let conditions = request.conditions();
+    let context = tensor(conditions, [rows.total(), 1, 1]);
+    let run = denoiser.start(&Condition { context });
+    let evaluations = request.evaluations();
+    let mut session = Session::new(denoiser, &run, plan, rows);
+    let mut latents = tensor(request.latents(), [rows.items, 1, HEIGHT, WIDTH]);
+    let mut predictions = Vec::new();
+    for span in &plan.spans {
+        let span_evaluations = &evaluations[span.range()];
+        let made = session.predict(span, span_evaluations, || expand(&latents, rows));
+        for (evaluation, prediction) in span_evaluations.iter().zip(made) {
+            predictions.push(values(&prediction));
+            latents = step(latents, guide(&prediction, rows), evaluation);
+        }
+    }
+    Outcome {
+        predictions,
+        latents: values(&latents),
+        account: session.account().clone(),
+    }
+}
+
+pub fn run_unet(unet: &ToyUnet, rule: &CacheRule, request: &Request) -> Outcome {
+    let plan = rule.plan(&request.course(), &unet.blueprint()).unwrap();
+    drive(unet, &plan, request)
+}
+
+pub fn run_dit(dit: &ToyDit, rule: &CacheRule, request: &Request) -> Outcome {
+    let plan = rule.plan(&request.course(), &dit.blueprint()).unwrap();
+    drive(dit, &plan, request)
+}
+
+/// What a forecast says of the cells.
+pub fn assert_forecast(plan: &CachePlan, trunk: &Blueprint, rows: Rows, account: &Account) {
+    let forecast = plan.forecast(trunk, rows, 4);
+    assert_eq!(account.cells, forecast.cells);
+    assert_eq!(account.prepares, forecast.prepares);
+    assert_eq!(account.store_bytes as u64, forecast.store_bytes);
+    assert_eq!(account.refreshes + account.reuses, plan.evaluations());
+    assert_eq!(account.refreshes, plan.refreshes().count());
+    assert_eq!(account.fallbacks, 0);
+}
