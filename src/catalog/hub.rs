@@ -294,7 +294,7 @@ fn read_parts(index: &ModelIndex) -> impl Iterator<Item = &str> {
 }
 
 fn is_shard_index(file: &str) -> bool {
-    file.ends_with(".json") && file.contains(".index.")
+    file.contains(".index.")
 }
 
 /// The files of a part, as paths in the model, when its folder has `names`. What is required and absent is listed under the name it

@@ -119,9 +119,8 @@ impl ModelFolder {
     }
 
     fn from_files(name: &str, files: Files) -> Result<Self, Error> {
-        let text = match files.text(index::FILE)? {
-            Some(text) => text,
-            None => return Err(not_a_model(name, &files).into()),
+        let Some(text) = files.text(index::FILE)? else {
+            return Err(not_a_model(name, &files).into());
         };
         let index = ModelIndex::parse(&text, name)?;
         Ok(Self {

@@ -1,4 +1,9 @@
 //! Models by name: folders, single files, cards, compiled-in files.
+#![allow(
+    clippy::unwrap_used,
+    clippy::cast_precision_loss,
+    reason = "tests fail by panicking, and their numbers are small"
+)]
 
 use std::{
     collections::BTreeMap,

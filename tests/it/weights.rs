@@ -1,4 +1,9 @@
 //! Reading weight files and filling modules with them.
+#![allow(
+    clippy::unwrap_used,
+    clippy::cast_precision_loss,
+    reason = "tests fail by panicking, and their numbers are small"
+)]
 
 use std::{
     collections::{BTreeMap, BTreeSet},
