@@ -88,10 +88,9 @@ impl ClipTokenizer {
                 return Err(ConfigError::Missing { key, part }.into());
             }
         };
-        let id = |key: &str, token: &str| {
-            tokenizer.token_to_id(token).ok_or_else(|| {
-                ConfigError::unsupported(key, token, "name a token of the vocabulary")
-            })
+        let id = |key, token: &str| {
+            let id = tokenizer.token_to_id(token);
+            id.ok_or_else(|| unknown(key, token))
         };
         Ok(Self {
             begin: id("bos_token", &settings.begin)?,
@@ -203,6 +202,12 @@ fn parse<T: DeserializeOwned>(file: &'static str, contents: &str) -> Result<T, C
 
 fn byte_pairs(vocab: &str, merges: &str, settings: &Settings) -> Result<Tokenizer, ConfigError> {
     let vocab: HashMap<String, u32> = parse("vocab.json", vocab)?;
+    // Declared special below, they would otherwise be given ids that the encoder has no embedding for.
+    for (key, token) in [("bos_token", &settings.begin), ("eos_token", &settings.end)] {
+        if !vocab.contains_key(token) {
+            return Err(unknown(key, token));
+        }
+    }
     let build = || {
         let model = BPE::builder()
             .vocab_and_merges(
@@ -222,6 +227,10 @@ fn byte_pairs(vocab: &str, merges: &str, settings: &Settings) -> Result<Tokenize
         Ok(tokenizer)
     };
     build().map_err(|source| ConfigError::Tokenizer { source })
+}
+
+fn unknown(key: &'static str, token: &str) -> ConfigError {
+    ConfigError::unsupported(key, token, "name a token of the vocabulary")
 }
 
 /// The merges in order; the first line is a version.

@@ -66,7 +66,7 @@ impl Golden {
 }
 
 fn assert_close(name: &str, actual: TensorData, expected: TensorData, tolerance: f64) {
-    assert_eq!(actual.shape, expected.shape, "`{name}`");
+    assert_eq!(actual.shape(), expected.shape(), "`{name}`");
     let values = |data: TensorData| data.iter::<f64>().collect::<Vec<_>>();
     let (actual, expected) = (values(actual), values(expected));
     let limit = tolerance * deviation(&expected);
