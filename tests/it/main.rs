@@ -5,6 +5,7 @@ mod cache_plans;
 mod catalog;
 #[cfg(feature = "cli")]
 mod cli;
+mod clip;
 mod device;
 mod fixture;
 mod golden;
@@ -12,13 +13,11 @@ mod golden;
 mod hub;
 mod image_io;
 mod layering;
+mod param_lists;
 mod rng;
 mod samplers;
+mod text;
 mod tolerance;
-#[cfg(feature = "hub")]
-mod hub;
-mod image_io;
-mod rng;
-mod samplers;
 mod toy_trunk;
+mod vae;
 mod weights;
