@@ -19,5 +19,6 @@ mod samplers;
 mod text;
 mod tolerance;
 mod toy_trunk;
+mod unet;
 mod vae;
 mod weights;

@@ -63,7 +63,7 @@ def main():
     p.add_argument("--text", required=True, help="folder of train_text.py")
     p.add_argument("--out", required=True)
     p.add_argument("--until", required=True, help="end as HH:MM of today (UTC)")
-    p.add_argument("--batch", type=int, default=16, help="per worker in the first half, twice that later")
+    p.add_argument("--batch", type=int, default=8, help="per worker in the first half, twice that later")
     p.add_argument("--lr", type=float, default=2e-3)
     p.add_argument("--text-lr", type=float, default=2e-4)
     p.add_argument("--pool", type=int, default=16000, help="scenes per worker")
@@ -122,7 +122,7 @@ def train(rank, count, a):
         for g in opt.param_groups:
             g["lr"] = g["base"] * rate
         before = len(pool.recs)
-        pool.add(3)
+        pool.add(2)
         recs, z = pool.draw(n, len(pool.recs) - before)
         ids = torch.tensor([empty if rng.random() < a.drop else enc(data.caption(rng, r)) for r in recs])
         # stratified times: one per slice of [0, 1000)
