@@ -6,10 +6,14 @@ mod catalog;
 #[cfg(feature = "cli")]
 mod cli;
 mod device;
+mod fixture;
+mod golden;
 #[cfg(feature = "hub")]
 mod hub;
 mod image_io;
+mod layering;
 mod rng;
 mod samplers;
+mod tolerance;
 mod toy_trunk;
 mod weights;
