@@ -358,8 +358,8 @@ pub struct TokenizerTexts {
 }
 
 impl TokenizerTexts {
-    /// The texts as a tokenizer reads them.
-    pub fn as_files(&self) -> TokenizerFiles<'_> {
+    /// The same, borrowed, as a tokenizer takes them.
+    pub fn borrowed(&self) -> TokenizerFiles<'_> {
         TokenizerFiles {
             vocab: self.vocab.as_deref(),
             merges: self.merges.as_deref(),

@@ -85,7 +85,7 @@ impl TextToImage {
             DType::F32,
         )?;
         let tokenizer = folder.tokenizer_files("tokenizer")?;
-        let tokenizer = ClipTokenizer::from_files(tokenizer.as_files())?;
+        let tokenizer = ClipTokenizer::from_files(tokenizer.borrowed())?;
         Ok(Self {
             unet: UNet::new(config.unet.clone(), unet),
             prompt_encoder: PromptEncoder::new(tokenizer, encoder),
