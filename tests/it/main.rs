@@ -15,10 +15,5 @@ mod layering;
 mod rng;
 mod samplers;
 mod tolerance;
-#[cfg(feature = "hub")]
-mod hub;
-mod image_io;
-mod rng;
-mod samplers;
 mod toy_trunk;
 mod weights;
