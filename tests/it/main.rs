@@ -1,4 +1,9 @@
 //! The one integration-test binary.
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    reason = "tests fail by panicking and report what they measured"
+)]
 
 mod cache_equivalence;
 mod cache_plans;
