@@ -58,7 +58,7 @@ fn check_cells(
     );
     let skips = unet.config().skips();
     let mut carry = unet.enter(golden("sample").on(device));
-    let mut check = |cells: Range<usize>, carry: UNetCarry, expected: &Reference, name: String| {
+    let check = |cells: Range<usize>, carry: UNetCarry, expected: &Reference, name: String| {
         let carry = unet.advance(carry, cells, &prepared);
         expected
             .compare(carry.hidden().clone(), F32_CPU)

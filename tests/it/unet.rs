@@ -1,4 +1,4 @@
-//! The laws of caching on a real UNet (METHODS 8, tests 1 to 3, 6, 8, 10, 12, 15), with the tiny weights of the `sd15` fixture.
+//! The laws of caching on a real `UNet` (METHODS 8, tests 1 to 3, 6, 8, 10, 12, 15), with the tiny weights of the `sd15` fixture.
 
 use afterimage::cache::{CachePlan, CacheRule, Course, Refresh, Session};
 use afterimage::denoise::Noise as _;
