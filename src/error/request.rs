@@ -42,6 +42,15 @@ pub(crate) enum RequestError {
     OutputName { given: String },
     #[error("these initial latents cannot be used: {reason}\nhint: a safetensors file with a tensor `latents` of floating point numbers is needed\nfile: {}", path.display())]
     InitialLatents { path: PathBuf, reason: String },
+    #[error(
+        "{pictures} pictures of {width}x{height} are more than {most} pixels\nhint: make them smaller, or fewer at a time"
+    )]
+    TooLarge {
+        width: usize,
+        height: usize,
+        pictures: usize,
+        most: usize,
+    },
     #[error("no pictures are asked for\nhint: give at least one prompt, and a batch of at least 1")]
     NoPictures,
     #[error(

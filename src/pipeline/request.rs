@@ -13,6 +13,9 @@ use crate::models::vae::Tiling;
 use crate::sampler::Sampler;
 use crate::samplers::SamplerKind;
 
+/// Pixels of one request beyond which no supported model follows: one picture of 8192x8192.
+const MOST_PIXELS: usize = 1 << 26;
+
 /// A request as it is said; `None` takes the model's default.
 #[derive(Debug, Clone)]
 pub struct Request {
@@ -69,7 +72,7 @@ impl Request {
 
     /// Pictures in all.
     pub fn items(&self) -> usize {
-        self.prompts.len() * self.batch
+        self.prompts.len().saturating_mul(self.batch)
     }
 
     /// Checks the request against a model and makes the tables and the plan of the run. Needs no weights.
@@ -139,6 +142,17 @@ impl Request {
                 width,
                 height,
                 multiple,
+            });
+        }
+        let pixels = [width, height]
+            .into_iter()
+            .try_fold(self.items(), usize::checked_mul);
+        if pixels.is_none_or(|pixels| pixels > MOST_PIXELS) {
+            return Err(RequestError::TooLarge {
+                width,
+                height,
+                pictures: self.items(),
+                most: MOST_PIXELS,
             });
         }
         Ok([height / multiple, width / multiple])

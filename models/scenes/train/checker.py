@@ -60,46 +60,52 @@ def components(mask):
     return ids, count
 
 
-def inside(shape, u, v):
+# Stars: inner radius, where the tips end, and the bounding box (half width, top, bottom) that
+# this gives for an outer radius of 1.  The second is a star with worn tips, as a blurred one has.
+STARS = [(0.45, 1.0, 0.951, -1.0, 0.809), (0.52, 0.8, 0.795, -0.8, 0.715)]
+TEMPLATES = [0, 1, 2, 3, 4, 5, 3]      # shapes of the templates; the last is the worn star
+
+
+def star(u, v, profile):
+    q, clip, wide, top, bottom = profile
+    x, y = u * wide, (v + 1) / 2 * (bottom - top) + top
+    nx, ny = q * np.sin(np.deg2rad(36)), 1 - q * np.cos(np.deg2rad(36))
+    best = None
+    for k in range(5):                 # measured at the nearest tip, the one with the greatest `along`
+        a = np.deg2rad(72 * k)
+        tx, ty = np.sin(a), -np.cos(a)
+        along, side = x * tx + y * ty, np.abs(x * ty - y * tx)
+        value = along * nx + side * ny - nx
+        if best is None:
+            best, far = value, along
+        else:
+            better = along > far
+            best, far = np.where(better, value, best), np.where(better, along, far)
+    return (best <= 0) & (x * x + y * y <= clip * clip)
+
+
+def inside(template, u, v):
     """Is (u, v) in the shape that fills [-1, 1] x [-1, 1]?  v points down."""
-    if shape == 0:
+    if template == 0:
         return u * u + v * v <= 1
-    if shape == 1:
+    if template == 1:
         return np.ones(np.broadcast(u, v).shape, bool)
-    if shape == 2:
+    if template == 2:
         return np.abs(u) <= (v + 1) / 2
-    if shape == 3:
-        # back to the circle of radius 1: half width sin 72, from -1 to cos 36
-        x, y = u * np.sin(np.deg2rad(72)), (v + 1) / 2 * (1 + np.cos(np.deg2rad(36))) - 1
-        q = 0.45
-        nx, ny = q * np.sin(np.deg2rad(36)), 1 - q * np.cos(np.deg2rad(36))
-        # with this profile a point is inside where the fold to its nearest tip is below the edge
-        best = None
-        for k in range(5):
-            a = np.deg2rad(72 * k)
-            tx, ty = np.sin(a), -np.cos(a)
-            along, side = x * tx + y * ty, np.abs(x * ty - y * tx)
-            # the nearest tip is the one with the greatest `along`
-            value = along * nx + side * ny - nx
-            if best is None:
-                best, top = value, along
-            else:
-                better = along > top
-                best, top = np.where(better, value, best), np.where(better, along, top)
-        return best <= 0
-    if shape == 4:
+    if template == 3 or template == 6:
+        return star(u, v, STARS[0 if template == 3 else 1])
+    if template == 4:
         r = u * u + v * v
-        return (r <= 1) & (r >= 0.58 ** 2)
+        return (r <= 1) & (r >= 0.58 * 0.58)
     return (np.abs(u) <= 0.36) | (np.abs(v) <= 0.36)
 
 
-def template_iou(mask, shape):
-    """IoU of a silhouette (cut to its bounding box) with a shape drawn into that box."""
+def template_iou(mask, template):
+    """IoU of a silhouette (cut to its bounding box) with a template drawn into that box."""
     h, w = mask.shape
-    inter = total = 0.0
     u = ((np.arange(w * SUB) + 0.5) / (w * SUB) * 2 - 1)[None, :]
     v = ((np.arange(h * SUB) + 0.5) / (h * SUB) * 2 - 1)[:, None]
-    cover = inside(shape, u, v).reshape(h, SUB, w, SUB).sum((1, 3))       # 0 .. SUB * SUB
+    cover = inside(template, u, v).reshape(h, SUB, w, SUB).sum((1, 3))       # 0 .. SUB * SUB
     full = SUB * SUB
     inter = int(cover[mask].sum())
     total = int(mask.sum()) * full + int(cover[~mask].sum())
@@ -168,16 +174,16 @@ def find_shapes(rgb):
         ys, xs = np.nonzero(mask)
         y0, y1, x0, x1 = int(ys.min()), int(ys.max()) + 1, int(xs.min()), int(xs.max()) + 1
         cut = shape_mask[y0:y1, x0:x1]
-        scores = [template_iou(cut, s) for s in range(len(SHAPES))]
+        scores = [template_iou(cut, t) for t in range(len(TEMPLATES))]
         best = int(np.argmax(scores))
         found.append({
-            "shape": SHAPES[best], "colour": PALETTE[c], "iou": scores[best],
+            "shape": SHAPES[TEMPLATES[best]], "colour": PALETTE[c], "iou": scores[best],
             "x": (x0 + x1) / 2, "y": (y0 + y1) / 2, "width": x1 - x0, "height": y1 - y0,
         })
     return found, PALETTE[background]
 
 
-MIN_IOU = 0.6
+MIN_IOU = 0.65
 
 
 def judge(found, background, truth):
@@ -216,6 +222,7 @@ if __name__ == "__main__":
     import torch
 
     import data
+    torch.set_num_threads(1)
     rng = random.Random(11)
     count = int(sys.argv[1])
     recs = [data.sample_record(rng) for _ in range(count)]

@@ -201,12 +201,15 @@ def coverage(shape, x, y, r):
     return (0.5 - d).clamp(0, 1)
 
 
-def render(recs, crop=None, rng=None):
-    """float32 [B, 3, S, S] in [-1, 1]; with `crop`, a window of that many pixels at an object."""
+def render(recs, crop=None, rng=None, origins=None):
+    """float32 [B, 3, S, S] in [-1, 1]; with `crop`, a window of that many pixels at an object
+    or at the given origins [B, 2]."""
     n, s = len(recs), crop or SIZE
     table = torch.tensor(RGB, dtype=torch.float32) / 127.5 - 1
     col = lambda k: torch.tensor([r[k] for r in recs])
-    if crop:
+    if origins is not None:
+        ox, oy = origins[:, 0].float(), origins[:, 1].float()
+    elif crop:
         near = [rng.randrange(r["n"]) + 1 for r in recs]     # windows around one of the objects
         origin = lambda v: float(min(max(round(v - crop / 2 + rng.uniform(-22, 22)), 0), SIZE - crop))
         ox = torch.tensor([origin(r[f"x{i}"]) for r, i in zip(recs, near)])

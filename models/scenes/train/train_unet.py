@@ -63,7 +63,7 @@ def main():
     p.add_argument("--text", required=True, help="folder of train_text.py")
     p.add_argument("--out", required=True)
     p.add_argument("--until", required=True, help="end as HH:MM of today (UTC)")
-    p.add_argument("--batch", type=int, default=8, help="per worker in the first half, twice that later")
+    p.add_argument("--batch", type=int, default=8, help="per worker, twice that in the last fifth")
     p.add_argument("--lr", type=float, default=2e-3)
     p.add_argument("--text-lr", type=float, default=2e-4)
     p.add_argument("--pool", type=int, default=16000, help="scenes per worker")
@@ -117,7 +117,7 @@ def train(rank, count, a):
     part, acc, n_acc, last, last_save = (time.time() - begin) / (end - begin), torch.zeros(4), 0, time.time(), time.time()
     empty = enc("")
     while part < 1:
-        n = a.batch if part < 0.5 else 2 * a.batch
+        n = a.batch if part < 0.8 else 2 * a.batch
         rate = min(1, (step + 1) / 100) * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * part)))
         for g in opt.param_groups:
             g["lr"] = g["base"] * rate
