@@ -68,9 +68,10 @@ pub(super) fn table(rows: &[Vec<String>], right: &[usize]) -> String {
     let line = |row: &Vec<String>| {
         let cells = row.iter().enumerate().map(|(column, cell)| {
             let width = widths[column];
-            match right.contains(&column) {
-                true => format!("{cell:>width$}"),
-                false => format!("{cell:<width$}"),
+            if right.contains(&column) {
+                format!("{cell:>width$}")
+            } else {
+                format!("{cell:<width$}")
             }
         });
         cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()

@@ -4,11 +4,16 @@
 //! no sense, 130 stopped by Ctrl-C.
 
 mod args;
+mod bench;
 mod cancel;
 mod console;
 mod devices;
 mod fault;
+mod generate;
+mod job;
+mod plan;
 mod progress;
+mod statistics;
 mod tensors;
 
 use std::{panic::catch_unwind, process::ExitCode};
@@ -45,6 +50,9 @@ pub fn main() -> ExitCode {
 fn run(command: Command) -> Result<(), Error> {
     match command {
         Command::Devices => devices::run(),
+        Command::Generate(arguments) => generate::run(&arguments),
+        Command::Plan(arguments) => plan::run(&arguments),
+        Command::Bench(arguments) => bench::run(&arguments),
         _ => Ok(()),
     }
 }

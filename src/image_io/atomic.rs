@@ -59,12 +59,9 @@ fn temporary_beside(path: &Path) -> io::Result<NamedTempFile> {
         // The usual permissions of a new file (the process's mask applies), not those of a secret.
         builder.permissions(Permissions::from_mode(0o666));
     }
-    builder.tempfile_in(folder).map_err(without_path)
-}
-
-/// Drops the temporary path that `tempfile` adds: it tells nobody anything.
-fn without_path(error: io::Error) -> io::Error {
-    io::Error::from(error.kind())
+    // Without the temporary path that `tempfile` adds: it tells nobody anything.
+    let created = builder.tempfile_in(folder);
+    created.map_err(|error| io::Error::from(error.kind()))
 }
 
 fn unwritable(path: &Path, what: &str, source: io::Error) -> Error {

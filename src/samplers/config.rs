@@ -248,6 +248,12 @@ impl SamplerConfig {
         self.class.build(self, steps, eta)
     }
 
+    /// The sampler by the word of the command line.
+    pub fn kind(&self) -> SamplerKind {
+        let karras = self.json.use_karras_sigmas == Some(true);
+        SamplerKind::of(self.class, self.json.algorithm_type.as_deref(), karras)
+    }
+
     /// Number of timesteps the model was trained on.
     pub fn train_timesteps(&self) -> usize {
         match &self.json.trained_betas {

@@ -1,12 +1,12 @@
 //! The one integration-test binary.
 
+mod cache_equivalence;
+mod cache_plans;
 #[cfg(feature = "cli")]
 mod cli;
 mod device;
 mod image_io;
-mod weights;
 mod rng;
 mod samplers;
-mod cache_equivalence;
-mod cache_plans;
 mod toy_trunk;
+mod weights;
