@@ -29,7 +29,7 @@ struct Sample {
 
 pub(super) fn run(arguments: &args::Bench) -> Result<(), Error> {
     let rules = rules(&arguments.cache);
-    let model = Model::open(&arguments.model)?;
+    let model = Model::open(arguments.model.name.as_deref())?;
     let mut request = job::request(&arguments.course, CacheRule::none(), arguments.seed);
     request.prompts = vec![args::DEFAULT_PROMPT.into()];
     let plain = request.resolve(&model.config)?;

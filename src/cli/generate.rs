@@ -27,7 +27,7 @@ pub(super) fn run(arguments: &args::Generate) -> Result<(), Error> {
     let seed = arguments.seed.unwrap_or_else(job::random_seed);
     let files = files(arguments, seed)?;
     let mut request = request(arguments, seed)?;
-    let model = Model::open(&arguments.model)?;
+    let model = Model::open(arguments.model.name.as_deref())?;
     let resolved = request.resolve(&model.config)?;
     let machine = Machine::open(&arguments.machine)?;
     machine.check_memory(&resolved)?;
@@ -45,6 +45,7 @@ pub(super) fn run(arguments: &args::Generate) -> Result<(), Error> {
         prompt: &arguments.prompt,
         negative_prompt: arguments.negative_prompt.as_deref(),
         seed,
+        weights: model.folder.weights_hash()?,
         device: machine.device.to_string(),
         dtype: machine.dtype_name(),
         version: env!("CARGO_PKG_VERSION"),
@@ -142,6 +143,7 @@ struct Account<'a> {
     prompt: &'a str,
     negative_prompt: Option<&'a str>,
     seed: u64,
+    weights: String,
     device: String,
     dtype: &'static str,
     version: &'static str,
@@ -157,6 +159,7 @@ impl Account<'_> {
             ("negative prompt", self.negative_prompt.unwrap_or("").into()),
             ("seed", self.seed.to_string()),
             ("model", facts.model.clone()),
+            ("weights", self.weights.clone()),
             ("sampler", facts.sampler.into()),
             ("steps", facts.steps.to_string()),
             ("guidance scale", facts.guidance_scale.to_string()),

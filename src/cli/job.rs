@@ -12,24 +12,29 @@ use crate::{
 };
 use burn::tensor::{DType, FloatDType};
 
-/// The model a command names, opened but not read.
+/// The model that commands take when none is named.
+const BUNDLED: &str = "bundled";
+
+/// The model a command names, its weights unread.
 pub(super) struct Model {
-    pub(super) name: String,
     pub(super) folder: ModelFolder,
     pub(super) config: ModelConfig,
 }
 
 impl Model {
-    pub(super) fn open(asked: &args::Model) -> Result<Self, Error> {
-        let folder = match &asked.name {
-            Some(name) => ModelFolder::open(name)?,
-            None => ModelFolder::bundled()?,
-        };
-        Ok(Self {
-            name: asked.name.clone().unwrap_or_else(|| "bundled".into()),
-            config: ModelConfig::read(&folder)?,
-            folder,
-        })
+    /// A model that will be loaded: what is missing of a Hub id is fetched.
+    pub(super) fn open(name: Option<&str>) -> Result<Self, Error> {
+        Self::read(ModelFolder::open(name.unwrap_or(BUNDLED))?)
+    }
+
+    /// A model of which only configurations will be read.
+    pub(super) fn open_configs(name: Option<&str>) -> Result<Self, Error> {
+        Self::read(ModelFolder::open_configs(name.unwrap_or(BUNDLED))?)
+    }
+
+    fn read(folder: ModelFolder) -> Result<Self, Error> {
+        let config = ModelConfig::read(&folder)?;
+        Ok(Self { folder, config })
     }
 
     pub(super) fn load(&self, machine: &Machine) -> Result<TextToImage, Error> {
@@ -119,7 +124,7 @@ impl Facts {
         let [batch, _, height, width] = resolved.latent_shape;
         let own = || model.config.sampler.kind();
         Self {
-            model: model.name.clone(),
+            model: model.folder.name().to_owned(),
             sampler: request.sampler.unwrap_or_else(own).name(),
             steps: resolved.steps,
             evaluations: resolved.plan.evaluations(),

@@ -10,6 +10,7 @@ mod console;
 mod devices;
 mod fault;
 mod generate;
+mod inspect;
 mod job;
 mod plan;
 mod progress;
@@ -53,7 +54,7 @@ fn run(command: Command) -> Result<(), Error> {
         Command::Generate(arguments) => generate::run(&arguments),
         Command::Plan(arguments) => plan::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
-        _ => Ok(()),
+        Command::Inspect(arguments) => inspect::run(&arguments),
     }
 }
 

@@ -18,7 +18,7 @@ const ELEMENT_BYTES: usize = 2;
 
 pub(super) fn run(arguments: &args::Plan) -> Result<(), Error> {
     let rule = CacheRule::combine(arguments.cache.rules.iter().cloned())?;
-    let model = Model::open(&arguments.model)?;
+    let model = Model::open_configs(arguments.model.name.as_deref())?;
     let request = job::request(&arguments.course, rule, 0);
     let resolved = request.resolve(&model.config)?;
     let facts = Facts::new(&model, &request, &resolved);
