@@ -13,6 +13,8 @@ pub(crate) enum RequestError {
         steps: usize,
         train_timesteps: usize,
     },
+    #[error("`eta` is {eta}, which is not between 0 and 1")]
+    Eta { eta: f64 },
     #[error("there is no sampler `{name}`\nhint: choose one of {known}")]
     UnknownSampler { name: String, known: String },
     #[error("size {width}x{height} is not a multiple of {multiple}\nhint: try {}x{}", nearest(*width, *multiple), nearest(*height, *multiple))]

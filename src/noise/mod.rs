@@ -5,4 +5,4 @@ mod spacing;
 
 pub use schedule::{BetaSchedule, NoiseLevel, NoiseSchedule, Prediction, Weights};
 pub use spacing::{Spacing, TimestepGrid, exponential_sigmas, karras_sigmas};
-pub(crate) use spacing::{interpolate, timestep_of_sigma};
+pub(crate) use spacing::{interpolate, log_sigmas, timestep_of_sigma};

@@ -150,10 +150,13 @@ impl NoiseSchedule {
         &self.alpha_bars
     }
 
-    /// Noise levels `sigma / alpha` by timestep, rising.
+    /// Noise levels `sigma / alpha` by timestep, rising; with f32 values like the tables they come from.
     pub fn sigmas(&self) -> Vec<f64> {
-        let sigma = |bar: &f64| ((1.0 - bar) / bar).sqrt();
-        self.alpha_bars.iter().map(sigma).collect()
+        let sigma = |bar: f32| f64::from(((1.0 - bar) / bar).sqrt());
+        self.alpha_bars
+            .iter()
+            .map(|bar| sigma(*bar as f32))
+            .collect()
     }
 }
 

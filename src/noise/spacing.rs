@@ -122,13 +122,22 @@ pub(crate) fn interpolate(table: &[f64], index: f64) -> f64 {
     table[low] + part * (table[high] - table[low])
 }
 
-/// The fractional timestep at which the rising `sigmas` reach `sigma`, straight between their logarithms.
-pub(crate) fn timestep_of_sigma(sigmas: &[f64], sigma: f64) -> f64 {
-    let above = sigmas.partition_point(|entry| *entry <= sigma);
-    let low = above.saturating_sub(1).min(sigmas.len().saturating_sub(2));
-    let (left, right) = (sigmas[low].ln(), sigmas[low + 1].ln());
-    let part = ((sigma.ln() - left) / (right - left)).clamp(0.0, 1.0);
-    low as f64 + part
+/// Logarithms of a table of sigmas, with f32 values as in diffusers: solvers that cut timesteps to whole ones see the difference
+/// where a sigma is one of the table's own.
+pub(crate) fn log_sigmas(sigmas: &[f64]) -> Vec<f64> {
+    let log = |sigma: &f64| f64::from(sigma.ln() as f32);
+    sigmas.iter().map(log).collect()
+}
+
+/// The fractional timestep at which the rising `log_sigmas` reach `sigma`, straight between entries.
+pub(crate) fn timestep_of_sigma(log_sigmas: &[f64], sigma: f64) -> f64 {
+    let log = sigma.ln();
+    let above = log_sigmas.partition_point(|entry| *entry <= log);
+    let low = above
+        .saturating_sub(1)
+        .min(log_sigmas.len().saturating_sub(2));
+    let (left, right) = (log_sigmas[low], log_sigmas[low + 1]);
+    low as f64 + ((log - left) / (right - left)).clamp(0.0, 1.0)
 }
 
 #[cfg(test)]
@@ -172,11 +181,12 @@ mod tests {
     #[test]
     fn a_sigma_of_the_table_is_its_own_timestep() {
         let sigmas = [0.1, 0.5, 2.0, 9.0];
+        let logs = log_sigmas(&sigmas);
         for (index, sigma) in sigmas.iter().enumerate() {
-            assert!((timestep_of_sigma(&sigmas, *sigma) - index as f64).abs() < 1e-12);
+            assert!((timestep_of_sigma(&logs, *sigma) - index as f64).abs() < 1e-6);
         }
-        assert!((timestep_of_sigma(&sigmas, 1.0) - 1.5).abs() < 1e-12);
-        assert!(timestep_of_sigma(&sigmas, 0.01).abs() < 1e-12);
-        assert!((timestep_of_sigma(&sigmas, 99.0) - 3.0).abs() < 1e-12);
+        assert!((timestep_of_sigma(&logs, 1.0) - 1.5).abs() < 1e-6);
+        assert!(timestep_of_sigma(&logs, 0.01).abs() < 1e-12);
+        assert!((timestep_of_sigma(&logs, 99.0) - 3.0).abs() < 1e-12);
     }
 }

@@ -17,6 +17,7 @@ use crate::error::{DeviceError, Error, RequestError};
 use crate::models::clip::ClipTextModel;
 use crate::models::unet::{UNet, UNet2DConditionModel};
 use crate::models::vae::AutoencoderKl;
+use crate::samplers::SamplerConfig;
 use crate::text::{ClipTokenizer, PromptEncoder};
 use crate::weights::load_strict;
 
@@ -97,6 +98,11 @@ impl TextToImage {
     /// What the model says of itself.
     pub fn config(&self) -> &ModelConfig {
         &self.config
+    }
+
+    /// Puts another update rule in place of the model's own.
+    pub fn set_sampler(&mut self, sampler: SamplerConfig) {
+        self.config.sampler = sampler;
     }
 
     /// The denoiser.

@@ -7,6 +7,7 @@
 //! To add a sampler: its file, its golden rows in `tests/it/samplers.rs`, and its lines in the two tables of `kind`.
 
 mod config;
+mod json;
 mod kind;
 mod sigmas;
 mod trajectory;

@@ -50,7 +50,7 @@ struct Step {
     timestep: usize,
     /// Over raw predictions, including their conversion to noise.
     update: Update,
-    /// Evaluations since the solver step began: later ones start again from its sample.
+    /// Evaluations made before from the same sample; it is held for those that start from it again.
     within: usize,
     /// Predictions to forget afterwards, newest first: only a step's first one is of use to later steps.
     forget: usize,
@@ -109,6 +109,10 @@ impl Tables<'_> {
             let mut again = self.step(0, second, (from, to), &[0.5, 0.5]);
             (again.within, again.forget) = (1, 1);
             steps.insert(1, again);
+        }
+        // Every evaluation counts as a step, the second one too: so do the published caching schedules for PLMS.
+        for (index, step) in steps.iter_mut().enumerate() {
+            step.solver_step = index;
         }
         steps
     }

@@ -8,7 +8,7 @@ use super::config::SamplerConfig;
 use crate::Error;
 use crate::error::ConfigError;
 use crate::noise::{
-    NoiseSchedule, Prediction, Spacing, exponential_sigmas, interpolate, karras_sigmas,
+    Prediction, Spacing, exponential_sigmas, interpolate, karras_sigmas, log_sigmas,
     timestep_of_sigma,
 };
 
@@ -67,32 +67,20 @@ impl Layout {
 /// The table of Euler, Heun and LMS.
 pub(super) fn exploding(config: &SamplerConfig, steps: usize) -> Result<SigmaTable, Error> {
     let table = config.schedule()?.with_finite_sigmas().sigmas();
-    let mut timesteps = config.grid()?.closed(steps)?;
-    let mut sigmas: Vec<f64> = timesteps
-        .iter()
-        .map(|timestep| interpolate(&table, *timestep))
-        .collect();
-    let (max, min) = ends(config, sigmas[0], sigmas[steps - 1]);
-    if let Some(laid_out) = Layout::of(config)?.sigmas(max, min, steps) {
-        timesteps = laid_out
-            .iter()
-            .map(|sigma| timestep_of_sigma(&table, *sigma))
-            .collect();
-        sigmas = laid_out;
-    }
-    sigmas.push(if config.ends_at_zero()? {
-        0.0
-    } else {
-        table[0]
-    });
+    let grid = config.grid()?;
+    let visited = grid.closed(steps)?;
+    let visited_sigmas = at(&table, &visited);
+    let (max, min) = ends(config, visited_sigmas[0], visited_sigmas[steps - 1]);
+    let (mut timesteps, mut sigmas) = match Layout::of(config)?.sigmas(max, min, steps) {
+        None => (visited, visited_sigmas),
+        Some(sigmas) => (timesteps_of(&table, &sigmas), sigmas),
+    };
     if continuous(config)? {
-        timesteps = sigmas[..steps]
-            .iter()
-            .map(|sigma| 0.25 * sigma.ln())
-            .collect();
+        timesteps = sigmas.iter().map(|sigma| 0.25 * sigma.ln()).collect();
     }
+    sigmas.push(final_sigma(config, &table)?);
     // Leading grids stop short of pure noise: their first sample is taken to hold signal of unit variance as well.
-    let initial = match config.grid()?.spacing {
+    let initial = match grid.spacing {
         Spacing::Leading => sigmas[0].hypot(1.0),
         Spacing::Trailing | Spacing::Linspace => sigmas[0],
     };
@@ -103,47 +91,53 @@ pub(super) fn exploding(config: &SamplerConfig, steps: usize) -> Result<SigmaTab
     })
 }
 
-/// The table of DPM-Solver and `UniPC`. `rounds` says whether timesteps of Karras' sigmas are rounded or cut to whole ones.
+/// The table of DPM-Solver and `UniPC`, whose timesteps are whole. `rounds` says whether those of Karras' sigmas are rounded or
+/// cut.
 pub(super) fn preserving(
     config: &SamplerConfig,
     steps: usize,
     rounds: bool,
 ) -> Result<SigmaTable, Error> {
-    let schedule = config.schedule()?.with_finite_sigmas();
-    let table = schedule.sigmas();
-    let mut timesteps = config.grid()?.open(steps, clipped_end(config, &schedule))?;
+    let table = config.schedule()?.with_finite_sigmas().sigmas();
+    let visited = config.grid()?.open(steps, clipped_end(config, &table))?;
     let (max, min) = ends(config, table[table.len() - 1], table[0]);
     let layout = Layout::of(config)?;
-    let mut sigmas = match layout.sigmas(max, min, steps) {
-        None => timesteps
-            .iter()
-            .map(|timestep| interpolate(&table, *timestep))
-            .collect(),
-        Some(laid_out) => {
-            let rounds = rounds && layout != Layout::Exponential;
-            let whole = |timestep: f64| {
-                if rounds {
-                    timestep.round_ties_even()
-                } else {
-                    timestep.trunc()
-                }
+    let (timesteps, mut sigmas) = match layout.sigmas(max, min, steps) {
+        None => (visited.clone(), at(&table, &visited)),
+        Some(sigmas) => {
+            let whole = match layout {
+                Layout::Karras | Layout::Lu if rounds => f64::round_ties_even,
+                _ => f64::trunc,
             };
-            timesteps = laid_out
-                .iter()
-                .map(|sigma| whole(timestep_of_sigma(&table, *sigma)))
-                .collect();
-            laid_out
+            let timesteps = timesteps_of(&table, &sigmas).into_iter().map(whole);
+            (timesteps.collect(), sigmas)
         }
     };
-    sigmas.push(if config.ends_at_zero()? {
-        0.0
-    } else {
-        table[0]
-    });
+    sigmas.push(final_sigma(config, &table)?);
     Ok(SigmaTable {
         timesteps,
         sigmas,
         initial: 1.0,
+    })
+}
+
+fn at(table: &[f64], timesteps: &[f64]) -> Vec<f64> {
+    let sigma = |timestep: &f64| interpolate(table, *timestep);
+    timesteps.iter().map(sigma).collect()
+}
+
+fn timesteps_of(table: &[f64], sigmas: &[f64]) -> Vec<f64> {
+    let logs = log_sigmas(table);
+    let timestep = |sigma: &f64| timestep_of_sigma(&logs, *sigma);
+    sigmas.iter().map(timestep).collect()
+}
+
+/// Where the last step ends.
+fn final_sigma(config: &SamplerConfig, table: &[f64]) -> Result<f64, Error> {
+    Ok(if config.ends_at_zero()? {
+        0.0
+    } else {
+        table[0]
     })
 }
 
@@ -164,16 +158,10 @@ fn continuous(config: &SamplerConfig) -> Result<bool, Error> {
     Ok(continuous && config.prediction()? == Prediction::Velocity)
 }
 
-/// The first timestep that is too noisy for the solver: DPM-Solver stops at `lambda_min_clipped` (cosine schedules).
-fn clipped_end(config: &SamplerConfig, schedule: &NoiseSchedule) -> usize {
-    let clipped = config
-        .json
-        .lambda_min_clipped
-        .map_or(f64::NEG_INFINITY, |value| value.0);
-    let lambda = |sigma: &f64| -sigma.ln();
-    let sigmas = schedule.sigmas();
-    sigmas
-        .iter()
-        .filter(|sigma| lambda(sigma) >= clipped)
-        .count()
+/// The first timestep that is too noisy for the solver: `lambda_min_clipped` (DPM-Solver on cosine schedules).
+fn clipped_end(config: &SamplerConfig, table: &[f64]) -> usize {
+    let clipped = config.json.lambda_min_clipped;
+    let clipped = clipped.map_or(f64::NEG_INFINITY, |value| value.0);
+    // lambda = ln(alpha / sigma)
+    table.iter().filter(|sigma| -sigma.ln() >= clipped).count()
 }

@@ -5,6 +5,7 @@
 
 use burn::tensor::Tensor;
 
+use super::update::combine;
 use crate::denoiser::Evaluation;
 use crate::noise::{NoiseLevel, Prediction, Weights};
 use crate::sampler::{History, Sampler};
@@ -111,12 +112,8 @@ impl Trajectory {
     }
 }
 
-/// `weights.sample·sample + weights.prediction·prediction`; a weight of 0 takes its tensor out.
 fn mix(weights: Weights, sample: Tensor<4>, prediction: Tensor<4>) -> Tensor<4> {
-    if weights.sample == 0.0 && weights.prediction == 1.0 {
-        return prediction;
-    }
-    sample.mul_scalar(weights.sample) + prediction.mul_scalar(weights.prediction)
+    combine((sample, weights.sample), [(prediction, weights.prediction)])
 }
 
 /// What a rule is given at an evaluation. Tensors are `[items, channels, height, width]`.

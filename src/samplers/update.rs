@@ -29,15 +29,29 @@ impl Update {
         let noise = (self.noise != 0.0)
             .then(|| noise.expect("`noise` is there because `draws_noise` asked for it"));
         let newest_first = outputs.iter().rev().cloned();
-        let terms = std::iter::once((sample.clone(), self.sample))
-            .chain(newest_first.zip(self.outputs.iter().copied()))
+        let terms = newest_first
+            .zip(self.outputs.iter().copied())
             .chain(noise.map(|noise| (noise, self.noise)));
-        terms
-            .filter(|(_, weight)| *weight != 0.0)
-            .map(|(term, weight)| term.mul_scalar(weight))
-            .reduce(|sum, term| sum + term)
-            .unwrap_or_else(|| sample.zeros_like())
+        combine((sample, self.sample), terms)
     }
+}
+
+/// The weighted sum of tensors of one shape. A weight of 0 takes its tensor out, whatever it holds.
+pub(super) fn combine(
+    first: (Tensor<4>, f64),
+    others: impl IntoIterator<Item = (Tensor<4>, f64)>,
+) -> Tensor<4> {
+    let nothing = first.0.clone();
+    let scaled = |(tensor, weight): (Tensor<4>, f64)| match weight {
+        0.0 => None,
+        1.0 => Some(tensor),
+        _ => Some(tensor.mul_scalar(weight)),
+    };
+    std::iter::once(first)
+        .chain(others)
+        .filter_map(scaled)
+        .reduce(|sum, term| sum + term)
+        .unwrap_or_else(|| nothing.zeros_like())
 }
 
 /// Solves a small square system by elimination with row exchange.

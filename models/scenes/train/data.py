@@ -75,20 +75,20 @@ def sample_record(rng):
     r["x2"] = r["y2"] = r["r2"] = 0.0
     mid = SIZE / 2
     if r["n"] == 1:
-        r["r1"] = u(33, 41) if r["z1"] else u(18, 22)
+        r["r1"] = u(34, 41) if r["z1"] else u(20, 23)
         r["x1"], r["y1"] = mid + u(-9, 9), mid + u(-9, 9)
         return r
     if r["rel"] == 5:
         r["z1"], r["z2"] = 0, 1
-        r["r2"] = u(46, 52)
-        r["x2"], r["y2"] = mid + u(-6, 6), mid + u(-6, 6)
-        r["r1"] = u(16, 18)
+        r["r2"] = u(49, 53)
+        r["x2"], r["y2"] = mid + u(-5, 5), mid + u(-5, 5)
+        r["r1"] = u(18.5, 20.5)
         drop = 0.2 * r["r2"] if r["s2"] == 2 else 0.0
         r["x1"], r["y1"] = r["x2"] + u(-3, 3), r["y2"] + drop + u(-3, 3)
         return r
-    r["r1"] = u(24, 27) if r["z1"] else u(16, 18)
-    r["r2"] = u(24, 27) if r["z2"] else u(16, 18)
-    a, b = mid - 32 + u(-3, 2), mid + 32 + u(-2, 3)
+    r["r1"] = u(25, 27) if r["z1"] else u(19, 21)
+    r["r2"] = u(25, 27) if r["z2"] else u(19, 21)
+    a, b = mid - 32 + u(-2, 2), mid + 32 + u(-2, 2)
     if r["rel"] in (2, 4):
         a, b = b, a
     if r["rel"] in (1, 2):
@@ -202,13 +202,15 @@ def coverage(shape, x, y, r):
 
 
 def render(recs, crop=None, rng=None):
-    """float32 [B, 3, S, S] in [-1, 1]; with `crop`, a random window of that many pixels."""
+    """float32 [B, 3, S, S] in [-1, 1]; with `crop`, a window of that many pixels at an object."""
     n, s = len(recs), crop or SIZE
     table = torch.tensor(RGB, dtype=torch.float32) / 127.5 - 1
     col = lambda k: torch.tensor([r[k] for r in recs])
     if crop:
-        ox = torch.tensor([rng.randrange(SIZE - crop + 1) for _ in recs]).float()
-        oy = torch.tensor([rng.randrange(SIZE - crop + 1) for _ in recs]).float()
+        near = [rng.randrange(r["n"]) + 1 for r in recs]     # windows around one of the objects
+        origin = lambda v: float(min(max(round(v - crop / 2 + rng.uniform(-22, 22)), 0), SIZE - crop))
+        ox = torch.tensor([origin(r[f"x{i}"]) for r, i in zip(recs, near)])
+        oy = torch.tensor([origin(r[f"y{i}"]) for r, i in zip(recs, near)])
     else:
         ox = oy = torch.zeros(n)
     grid = torch.arange(s, dtype=torch.float32) + 0.5

@@ -63,10 +63,10 @@ def main():
     p.add_argument("--out", required=True)
     p.add_argument("--until", required=True, help="end as HH:MM of today (UTC)")
     p.add_argument("--batch", type=int, default=16, help="per worker in the first half, twice that later")
-    p.add_argument("--lr", type=float, default=1.2e-3)
+    p.add_argument("--lr", type=float, default=1.5e-3)
     p.add_argument("--text-lr", type=float, default=1e-4)
     p.add_argument("--pool", type=int, default=16000, help="scenes per worker")
-    p.add_argument("--first", type=int, default=2000, help="scenes per worker before the first step")
+    p.add_argument("--first", type=int, default=1600, help="scenes per worker before the first step")
     p.add_argument("--drop", type=float, default=0.1)
     p.add_argument("--resume", type=int, default=0)
     a = p.parse_args()
@@ -117,7 +117,7 @@ def train(rank, count, a):
         for g in opt.param_groups:
             g["lr"] = g["base"] * rate
         before = len(pool.recs)
-        pool.add(4)
+        pool.add(2)
         recs, z = pool.draw(n, len(pool.recs) - before)
         ids = torch.tensor([empty if rng.random() < a.drop else enc(data.caption(rng, r)) for r in recs])
         # stratified times: one per slice of [0, 1000)
@@ -142,7 +142,7 @@ def train(rank, count, a):
         part = mean[3].item()
         step += 1
         seen += n * count
-        d = min(0.999, (1 + step) / (20 + step))
+        d = min(0.998, (1 + step) / (20 + step))
         with torch.no_grad():
             for net, avg in ((unet, avg_unet), (text, avg_text)):
                 torch._foreach_lerp_(list(avg.parameters()), list(net.parameters()), 1 - d)

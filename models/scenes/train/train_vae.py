@@ -11,6 +11,8 @@ from diffusers import AutoencoderKL
 import data
 import workers
 
+STD = 2.0                                     # of the latents after finish()
+
 
 def make_vae():
     return AutoencoderKL(
@@ -49,14 +51,18 @@ def train(rank, count, a):
         for g in opt.param_groups:
             g["lr"] = a.lr * min(1, (step + 1) / 100) * (0.02 + 0.49 * (1 + math.cos(part * math.pi)))
         n = a.batch // 4 if whole else a.batch
-        x = data.render([data.sample_training(rng) for _ in range(n)], None if whole else 64, rng)
+        recs = [data.sample_training(rng) for _ in range(n)]
+        x = data.render(recs, None if whole else 64, rng)
         with torch.autocast("cpu", torch.bfloat16):
             post = vae.encode(x).latent_dist
             z = post.mean.float() + torch.exp(0.5 * post.logvar.float()) * torch.randn(post.mean.shape)
             y = vae.decode(z).sample.float()
         diff = y - x
         kl = 0.5 * (post.mean.float() ** 2 + post.logvar.float().exp() - 1 - post.logvar.float()).mean()
-        loss = diff.abs().mean() + 2 * (diff ** 2).mean() + a.kl * kl
+        ground = torch.tensor([data.RGB[r["bg"]] for r in recs]) / 127.5 - 1
+        w = 1 + 3.0 * ((x - ground[:, :, None, None]).abs().amax(1, keepdim=True) > 0.02)
+        w = w / w.mean()                      # the shapes count four times as much as the ground
+        loss = (w * (diff.abs() + 2 * diff ** 2)).mean() + a.kl * kl
         opt.zero_grad(set_to_none=True)
         loss.backward()
         extra = torch.stack([diff.abs().mean(), (diff ** 2).mean(), kl, torch.zeros(())]).detach()
@@ -95,16 +101,23 @@ def save(ema, out):
 
 @torch.no_grad()
 def finish(folder):
-    """Sets scaling_factor from the latents of 256 scenes; returns it."""
+    """Moves the latents to mean 0 and one common std (exactly, in the 1 x 1 convolutions) and
+    sets scaling_factor to the inverse of that std."""
     vae = AutoencoderKL.from_pretrained(folder)
     rng = random.Random(2)
     x = data.render([data.sample_training(rng) for _ in range(256)])
-    z = torch.cat([vae.encode(b).latent_dist.sample() for b in x.split(32)])
-    print("latent mean", z.mean((0, 2, 3)).tolist(), "std", z.std((0, 2, 3)).tolist())
-    s = round(1 / z.std().item(), 5)
-    vae.register_to_config(scaling_factor=s)
+    z = torch.cat([vae.encode(b).latent_dist.mean for b in x.split(16)])
+    mean, gain = z.mean((0, 2, 3)), STD / z.std((0, 2, 3))
+    q, p = vae.quant_conv, vae.post_quant_conv
+    p.bias += p.weight[:, :, 0, 0] @ mean
+    p.weight /= gain[None, :, None, None]
+    q.weight[:4] *= gain[:, None, None, None]
+    q.bias[:4] = (q.bias[:4] - mean) * gain
+    q.bias[4:] += 2 * gain.log()
+    vae.register_to_config(scaling_factor=1 / STD)
     vae.save_pretrained(folder)
-    return s
+    print("latent mean", mean.tolist(), "std", (STD / gain).tolist(), "-> 0 and", STD)
+    return 1 / STD
 
 
 if __name__ == "__main__":

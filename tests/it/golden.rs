@@ -1,0 +1,254 @@
+//! Stable Diffusion 1.x and 2.x against diffusers and the `DeepCache` package: cells, steps and pictures.
+
+use std::ops::Range;
+
+use afterimage::cache::{CacheRule, Refresh};
+use afterimage::catalog::ModelFolder;
+use afterimage::denoiser::{Condition, Evaluation, StagedDenoiser as _};
+use afterimage::inject::{Moment, PriorNoise};
+use afterimage::models::unet::{UNet, UNetCarry};
+use afterimage::pipeline::{Request, Seeds, TextToImage, Trace};
+use afterimage::samplers::SamplerConfig;
+use burn::tensor::{DType, Device, Tensor};
+use serde_json::Value;
+
+use crate::fixture::{Fixture, Golden};
+use crate::tolerance::F32_CPU;
+
+const FIXTURES: [&str; 3] = ["sd15", "sd21", "sd15-fp16"];
+
+/// Computed by torch in f16, on the CPU; ours compute in f32.
+const OTHER_PRECISION: [&str; 1] = ["ddim.float16_compute"];
+
+pub(crate) fn load(fixture: &Fixture, device: &Device) -> TextToImage {
+    let folder = ModelFolder::open(fixture.model().to_str().unwrap()).unwrap();
+    TextToImage::load(&folder, device, DType::F32).unwrap()
+}
+
+#[test]
+fn cells_agree_with_diffusers() {
+    let device = Device::flex();
+    for fixture in ["sd15", "sd21"]
+        .iter()
+        .flat_map(|name| Fixture::editions(name))
+    {
+        let pipeline = load(&fixture, &device);
+        for case in fixture.cases().filter(|case| case["kind"] == "unet_trace") {
+            let unet = pipeline.unet();
+            check_cells(&fixture, case, unet, &device)
+                .unwrap_or_else(|error| panic!("{}: {error}", case["id"]));
+        }
+    }
+}
+
+/// Runs cell by cell; reports the first that diverges.
+fn check_cells(
+    fixture: &Fixture,
+    case: &Value,
+    unet: &UNet,
+    device: &Device,
+) -> Result<(), String> {
+    let golden = |key: &str| fixture.of(case, key).unwrap();
+    let listed =
+        |key: &str, index: usize| fixture.tensor(case["tensors"][key][index].as_str().unwrap());
+    let condition = Condition {
+        context: golden("encoder_hidden_states").on(device),
+    };
+    let timestep = f64::from(golden("timestep").values[0]);
+    let prepared = unet.prepare(
+        &unet.start(&condition),
+        &[Evaluation { index: 0, timestep }],
+    );
+    let skips = unet.config().skips();
+    let mut carry = unet.enter(golden("sample").on(device));
+    let mut check = |cells: Range<usize>, carry: UNetCarry, expected: &Golden, name: String| {
+        let carry = unet.advance(carry, cells, &prepared);
+        expected
+            .compare(carry.hidden().clone(), F32_CPU)
+            .map_err(|error| format!("{name}: {error}"))?;
+        Ok::<_, String>(carry)
+    };
+    for skip in 0..skips {
+        carry = check(
+            skip..skip + 1,
+            carry,
+            &listed("skips", skip),
+            format!("e{skip}"),
+        )?;
+    }
+    carry = check(skips..skips + 1, carry, &golden("mid"), "mid".into())?;
+    for skip in (1..skips).rev() {
+        let cell = 2 * skips - skip;
+        let expected = listed("decoder_input_by_skip", skip - 1);
+        carry = check(cell..cell + 1, carry, &expected, format!("d{skip}"))?;
+    }
+    let carry = unet.advance(carry, 2 * skips..2 * skips + 1, &prepared);
+    golden("output")
+        .compare(unet.leave(carry), F32_CPU)
+        .map_err(|error| format!("output: {error}"))?;
+    Ok(())
+}
+
+#[test]
+fn runs_agree_with_diffusers() {
+    let device = Device::flex();
+    let mut failures = Vec::new();
+    let (mut count, mut worst) = (0, 0.0_f64);
+    for fixture in FIXTURES.iter().flat_map(|name| Fixture::editions(name)) {
+        let mut pipeline = load(&fixture, &device);
+        for case in fixture.cases().filter(|case| case["kind"] == "txt2img") {
+            let id = case["id"].as_str().unwrap();
+            if OTHER_PRECISION.contains(&id) {
+                continue;
+            }
+            match check_run(&fixture, case, &mut pipeline, F32_CPU) {
+                Ok(difference) => worst = worst.max(difference),
+                Err(error) => failures.push(format!("{id}: {error}")),
+            }
+            count += 1;
+        }
+    }
+    eprintln!("{count} runs, the worst is off by {worst:.1e} standard deviations");
+    assert!(
+        failures.is_empty(),
+        "{} of {count} runs\n{}",
+        failures.len(),
+        failures.join("\n")
+    );
+}
+
+/// Runs a case and compares everything it holds; gives the largest difference in standard deviations.
+pub(crate) fn check_run(
+    fixture: &Fixture,
+    case: &Value,
+    pipeline: &mut TextToImage,
+    tolerance: f64,
+) -> Result<f64, String> {
+    let scheduler = fixture.scheduler(case["scheduler"].as_str().unwrap());
+    pipeline.set_sampler(SamplerConfig::from_json(&scheduler, "case".as_ref()).unwrap());
+    let mut trace = Trace::new(Box::leak(Box::new(())));
+    let generated = pipeline
+        .generate(&request(case), &mut trace)
+        .map_err(|error| error.to_string())?;
+    let mut worst = 0.0_f64;
+    let mut check = |name: String, golden: &Golden, found: Tensor<4>| {
+        let difference = golden
+            .compare(found, tolerance)
+            .map_err(|error| format!("{name}: {error}"))?;
+        worst = worst.max(difference);
+        Ok::<_, String>(())
+    };
+    if let Some(golden) = fixture.of(case, "prompt_embeds") {
+        golden
+            .compare(generated.prompt_embeds.clone(), tolerance)
+            .map_err(|error| format!("prompt_embeds: {error}"))?;
+    }
+    for (kept, step) in case["kept_steps"].as_array().unwrap().iter().enumerate() {
+        let step = step.as_u64().unwrap() as usize;
+        if let Some(golden) = fixture.of(case, "noise_pred") {
+            check(
+                format!("prediction.{step}"),
+                &golden.row(kept),
+                trace.predictions[step].clone(),
+            )?;
+        }
+        if let Some(golden) = fixture.of(case, "latents") {
+            check(
+                format!("latents.{step}"),
+                &golden.row(kept),
+                trace.latents[step].clone(),
+            )?;
+        }
+    }
+    check(
+        "final latents".into(),
+        &fixture.of(case, "final_latents").unwrap(),
+        generated.latents,
+    )?;
+    if let Some(golden) = fixture.of(case, "image") {
+        check("image".into(), &golden, generated.images)?;
+    }
+    Ok(worst)
+}
+
+fn request(case: &Value) -> Request {
+    let call = &case["call"];
+    let number = |key: &str| call[key].as_u64().map(|value| value as usize);
+    let real = |key: &str| call[key].as_f64();
+    Request {
+        prompts: strings(&call["prompt"]),
+        negative_prompts: strings(&call["negative_prompt"]),
+        seeds: seeds(&call["seed"]),
+        steps: number("num_inference_steps"),
+        guidance_scale: real("guidance_scale"),
+        guidance_rescale: real("guidance_rescale").unwrap_or(0.0),
+        clip_skip: number("clip_skip").unwrap_or(0),
+        size: number("width").zip(number("height")),
+        eta: real("eta").unwrap_or(0.0),
+        cache: rule(&case["cache"]),
+        ..Request::new("")
+    }
+}
+
+fn strings(value: &Value) -> Vec<String> {
+    match value {
+        Value::String(text) => vec![text.clone()],
+        Value::Array(texts) => texts
+            .iter()
+            .map(|text| text.as_str().unwrap().to_owned())
+            .collect(),
+        _ => Vec::new(),
+    }
+}
+
+fn seeds(value: &Value) -> Seeds {
+    match value.as_array() {
+        Some(seeds) => Seeds::Each(seeds.iter().map(|seed| seed.as_u64().unwrap()).collect()),
+        None => Seeds::One(value.as_u64().unwrap()),
+    }
+}
+
+/// The rule a case was made with. What ran in full is listed, as the package's own look-up is irregular for some samplers.
+fn rule(cache: &Value) -> CacheRule {
+    let list = |key: &str| {
+        let steps = cache[key].as_array().unwrap().iter();
+        Refresh::At(steps.map(|step| step.as_u64().unwrap() as usize).collect())
+    };
+    match cache["method"].as_str() {
+        None => CacheRule::none(),
+        Some("deepcache") => CacheRule::deepcache_skip(
+            cache["skip_index"].as_u64().unwrap() as usize,
+            list("full_steps"),
+        ),
+        Some("encoder_propagation") => {
+            let rule =
+                CacheRule::encoder_propagation(list("key_steps")).with_parallel(parallel(cache));
+            match prior_noise(&cache["prior_noise"]) {
+                Some(noise) => rule.with_noise(noise),
+                None => rule,
+            }
+        }
+        Some(other) => panic!("unknown method `{other}`"),
+    }
+}
+
+fn parallel(cache: &Value) -> usize {
+    let largest = |batches: &Vec<Value>| batches.iter().filter_map(Value::as_u64).max();
+    cache["decoder_batches"]
+        .as_array()
+        .and_then(largest)
+        .unwrap_or(1) as usize
+}
+
+fn prior_noise(value: &Value) -> Option<PriorNoise> {
+    let at = match value["position"].as_str()? {
+        "before model call" => Moment::BeforeCall,
+        "before scheduler step" | "before scheduler.step" => Moment::BeforeStep,
+        other => panic!("unknown position `{other}`"),
+    };
+    Some(PriorNoise {
+        alpha: value["alpha"].as_f64()?,
+        from: value["when_timestep_below"].as_f64()? / 1000.0,
+        at,
+    })
+}
