@@ -22,4 +22,21 @@ pub(crate) enum FileError {
         path: PathBuf,
         reason: String,
     },
+    #[error("`{file}` is missing from the model `{model}`")]
+    Missing { file: String, model: String },
+    #[error("`{name}` is not a model: it has no `model_index.json`\nhint: {hint}")]
+    NotAModel { name: String, hint: &'static str },
+    #[cfg(feature = "hub")]
+    #[error("`{id}` is not complete in the cache and cannot be fetched: {reason}\nhint: {hint}\nwanted: {}", wanted.join(", "))]
+    Fetch {
+        id: String,
+        reason: String,
+        hint: &'static str,
+        wanted: Vec<String>,
+    },
+    #[cfg(feature = "hub")]
+    #[error(
+        "`{file}` is missing from `{id}` on the Hub\nhint: a model there must have the diffusers layout"
+    )]
+    NotOnHub { id: String, file: String },
 }

@@ -63,6 +63,10 @@ pub(crate) enum WeightsError {
         path.display()
     )]
     PickleCode { callable: String, path: PathBuf },
+    #[error(
+        "`{model}` has no weights for `{part}`\nhint: a card has configs only; a folder keeps them as `{part}/*.safetensors` or `{part}/*.bin`"
+    )]
+    NoFile { part: String, model: String },
     #[error(transparent)]
     Misfit(#[from] Misfit),
     #[error(

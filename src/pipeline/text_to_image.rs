@@ -84,7 +84,8 @@ impl TextToImage {
             "text_encoder",
             DType::F32,
         )?;
-        let tokenizer = ClipTokenizer::from_files(folder.tokenizer_files("tokenizer")?.borrowed())?;
+        let tokenizer = folder.tokenizer_files("tokenizer")?;
+        let tokenizer = ClipTokenizer::from_files(tokenizer.as_files())?;
         Ok(Self {
             unet: UNet::new(config.unet.clone(), unet),
             prompt_encoder: PromptEncoder::new(tokenizer, encoder),

@@ -12,3 +12,5 @@ mod source;
 
 pub use load::{load_strict, shapes};
 pub use source::WeightSource;
+#[cfg(feature = "hub")]
+pub(crate) use source::shard_files;

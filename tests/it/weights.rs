@@ -53,7 +53,7 @@ const TOY: [(&str, &[usize]); 8] = [
 ];
 
 /// A safetensors file of f32 tensors that count 0, 1, 2, ….
-fn counting(tensors: &[(&str, &[usize])]) -> Vec<u8> {
+pub(crate) fn counting(tensors: &[(&str, &[usize])]) -> Vec<u8> {
     let data: Vec<Vec<u8>> = tensors
         .iter()
         .map(|(_, shape)| {

@@ -1,1 +1,0 @@
-//! Models as users name them: folders, single files, Hub ids, the bundled one.

@@ -1,0 +1,104 @@
+//! What is compiled in: the cards of the public families, and the bundled model.
+
+type StaticFiles = &'static [(&'static str, &'static [u8])];
+
+/// The configs of a public family: a model folder without weights.
+#[derive(Debug)]
+pub(super) struct Card {
+    pub(super) name: &'static str,
+    pub(super) files: StaticFiles,
+}
+
+/// Files of a folder of `models`, each under its path within the folder.
+#[cfg(any(test, feature = "bundled"))]
+macro_rules! folder {
+    ($folder:literal: $($file:literal),* $(,)?) => {
+        &[$((
+            $file,
+            include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/models/", $folder, "/", $file)),
+        )),*]
+    };
+}
+
+/// One file of a card.
+macro_rules! file {
+    ($card:literal, $file:literal) => {
+        include_bytes!(concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/models/cards/",
+            $card,
+            "/",
+            $file
+        ))
+    };
+}
+
+/// A card; the vocabulary, which all of them share, is compiled in once.
+macro_rules! card {
+    ($name:literal) => {
+        Card {
+            name: $name,
+            files: &[
+                ("model_index.json", file!($name, "model_index.json")),
+                ("unet/config.json", file!($name, "unet/config.json")),
+                ("vae/config.json", file!($name, "vae/config.json")),
+                (
+                    "text_encoder/config.json",
+                    file!($name, "text_encoder/config.json"),
+                ),
+                (
+                    "scheduler/scheduler_config.json",
+                    file!($name, "scheduler/scheduler_config.json"),
+                ),
+                (
+                    "tokenizer/tokenizer_config.json",
+                    file!($name, "tokenizer/tokenizer_config.json"),
+                ),
+                (
+                    "tokenizer/special_tokens_map.json",
+                    file!($name, "tokenizer/special_tokens_map.json"),
+                ),
+                ("tokenizer/vocab.json", VOCABULARY),
+                ("tokenizer/merges.txt", MERGES),
+            ],
+        }
+    };
+}
+
+const VOCABULARY: &[u8] = file!("clip", "vocab.json");
+const MERGES: &[u8] = file!("clip", "merges.txt");
+
+static CARDS: [Card; 5] = [
+    card!("stable-diffusion-v1-5"),
+    card!("stable-diffusion-v1-5-inpainting"),
+    card!("stable-diffusion-2-1-base"),
+    card!("stable-diffusion-2-1"),
+    card!("stable-diffusion-2-inpainting"),
+];
+
+pub(super) fn find(name: &str) -> Option<&'static Card> {
+    CARDS.iter().find(|card| card.name == name)
+}
+
+pub(super) fn names() -> Vec<&'static str> {
+    CARDS.iter().map(|card| card.name).collect()
+}
+
+/// The model of `models/scenes`.
+#[cfg(feature = "bundled")]
+pub(super) const SCENES: StaticFiles = folder!("scenes":);
+/// No model in this build.
+#[cfg(not(feature = "bundled"))]
+pub(super) const SCENES: StaticFiles = &[];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn folders_are_compiled_in_by_path() {
+        let files: StaticFiles = folder!("cards/clip": "merges.txt", "LICENSE");
+        assert_eq!(files[0].0, "merges.txt");
+        assert_eq!(files[0].1, MERGES);
+    }
+}

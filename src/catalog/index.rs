@@ -1,0 +1,111 @@
+//! `model_index.json` and the JSON that Python writes.
+
+use std::{collections::BTreeMap, path::PathBuf};
+
+use serde_json::Value;
+
+use crate::error::{ConfigError, Error};
+
+/// The file that makes a folder a model.
+pub(super) const FILE: &str = "model_index.json";
+
+/// The pipeline of a model and the classes of its parts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ModelIndex {
+    pipeline: String,
+    classes: BTreeMap<String, String>,
+}
+
+impl ModelIndex {
+    pub(super) fn parse(text: &str, model: &str) -> Result<Self, Error> {
+        let entries: BTreeMap<String, Value> =
+            serde_json::from_str(text).map_err(|source| ConfigError::Json {
+                part: FILE.to_owned(),
+                path: PathBuf::from(model).join(FILE),
+                source,
+            })?;
+        let Some(pipeline) = entries.get("_class_name").and_then(Value::as_str) else {
+            let (key, part) = ("_class_name", FILE);
+            return Err(ConfigError::Missing { key, part }.into());
+        };
+        // A part is `[library, class]`; `[null, null]` says that the model goes without it.
+        let class = |value: &Value| Some(value.as_array()?.get(1)?.as_str()?.to_owned());
+        let part = |(name, value): (&String, &Value)| Some((name.clone(), class(value)?));
+        // A part's name becomes a folder's, which must not lead elsewhere.
+        let plain = |name: &&String| name.chars().all(|one| one.is_alphanumeric() || one == '_');
+        let parts = entries.iter().filter(|(name, _)| plain(name));
+        Ok(Self {
+            pipeline: pipeline.to_owned(),
+            classes: parts.filter_map(part).collect(),
+        })
+    }
+
+    /// Class of the pipeline (`StableDiffusionPipeline`).
+    pub fn pipeline(&self) -> &str {
+        &self.pipeline
+    }
+
+    /// Names of the parts, sorted.
+    pub fn parts(&self) -> impl Iterator<Item = &str> {
+        self.classes.keys().map(String::as_str)
+    }
+
+    /// Class of a part (`UNet2DConditionModel`).
+    pub fn class(&self, part: &str) -> Option<&str> {
+        self.classes.get(part).map(String::as_str)
+    }
+}
+
+/// Puts the numbers that Python's JSON has and JSON has not into quotes: `NaN`, `Infinity`, `-Infinity`.
+pub(super) fn with_quoted_numbers(text: &str) -> String {
+    let mut quoted = String::with_capacity(text.len());
+    for (position, piece) in unescaped_quotes(text).enumerate() {
+        let outside = position % 2 == 0;
+        if position > 0 {
+            quoted.push('"');
+        }
+        if outside && (piece.contains("NaN") || piece.contains("Infinity")) {
+            let marked = piece.replace("Infinity", "\"Infinity\"");
+            let marked = marked.replace("-\"Infinity", "\"-Infinity");
+            quoted.push_str(&marked.replace("NaN", "\"NaN\""));
+        } else {
+            quoted.push_str(piece);
+        }
+    }
+    quoted
+}
+
+/// The pieces of a JSON text between its quotes: outside, inside a string, outside, ….
+fn unescaped_quotes(text: &str) -> impl Iterator<Item = &str> {
+    let mut escaped = false;
+    text.split(move |character| {
+        let quote = character == '"' && !escaped;
+        escaped = character == '\\' && !escaped;
+        quote
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bare_numbers_become_strings_and_strings_stay() {
+        let text = r#"{"a": Infinity, "b": [-Infinity, NaN], "NaN \" Infinity": "-Infinity"}"#;
+        let quoted = with_quoted_numbers(text);
+        let expected =
+            r#"{"a": "Infinity", "b": ["-Infinity", "NaN"], "NaN \" Infinity": "-Infinity"}"#;
+        assert_eq!(quoted, expected);
+        assert!(serde_json::from_str::<Value>(&quoted).is_ok());
+    }
+
+    #[test]
+    fn absent_parts_are_no_parts() {
+        let text = r#"{"_class_name": "P", "a": ["x", "A"], "b": [null, null], "c": false, "../d": ["x", "D"]}"#;
+        let index = ModelIndex::parse(text, "m").unwrap();
+        assert_eq!(index.parts().collect::<Vec<_>>(), ["a"]);
+        assert_eq!((index.pipeline(), index.class("a")), ("P", Some("A")));
+        let error = ModelIndex::parse("{}", "m").unwrap_err();
+        assert!(error.is_config(), "{error}");
+    }
+}

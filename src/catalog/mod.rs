@@ -1,0 +1,450 @@
+//! Models as users name them: folders, single files, Hub ids, cards, the bundled one.
+//!
+//! Every kind is opened into the same thing, a [`ModelFolder`]: JSON, tokenizer texts and weights of named parts in the diffusers
+//! layout. A *card* is the JSON of a public family without weights; it gives a single-file checkpoint its configs, and `plan`
+//! all it needs.
+
+mod cards;
+mod checkpoint;
+mod files;
+#[cfg(feature = "hub")]
+pub mod hub;
+mod index;
+
+use std::{collections::BTreeMap, path::Path};
+
+use serde::de::DeserializeOwned;
+
+pub use self::index::ModelIndex;
+use self::{checkpoint::Checkpoint, files::Files};
+use crate::{
+    error::{ConfigError, Error, FileError, RequestError, WeightsError},
+    weights::WeightSource,
+};
+
+/// Parts of a folder that this crate does not use.
+const UNREAD: [&str; 2] = ["safety_checker", "feature_extractor"];
+
+/// Names of the model that is compiled in.
+const BUNDLED: [&str; 2] = ["bundled", "scenes"];
+
+/// Largest tensor, in elements, that the weights' hash reads: norms, biases and the narrow attention layers, some ten megabytes of
+/// a Stable Diffusion model.
+const HASHED_ELEMENTS: usize = 1 << 17;
+
+/// A model: its configs, tokenizer and weights, wherever they are.
+#[derive(Debug)]
+pub struct ModelFolder {
+    name: String,
+    files: Files,
+    index: ModelIndex,
+    checkpoint: Option<Checkpoint>,
+}
+
+impl ModelFolder {
+    /// Opens a model by name: a diffusers folder, a checkpoint file, `bundled`, a card (configs only) or, with the `hub` feature, a
+    /// Hub id `owner/name`, which is fetched if it is not in the cache.
+    ///
+    /// # Errors
+    ///
+    /// When nothing has that name, when it is not a model, when it cannot be fetched.
+    pub fn open(name: &str) -> Result<Self, Error> {
+        Self::open_local(name)?.map_or_else(|| fetch(name, Needs::All), Ok)
+    }
+
+    /// Opens a model of which only JSON will be read: a Hub id that has a card needs no network, another one no weights.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open).
+    pub fn open_configs(name: &str) -> Result<Self, Error> {
+        if let Some(folder) = Self::open_local(name)? {
+            return Ok(folder);
+        }
+        let card = name.rsplit('/').next().and_then(cards::find);
+        card.map_or_else(|| fetch(name, Needs::Configs), Self::from_card)
+    }
+
+    /// Opens a checkpoint file with the configs of a card chosen by the caller; [`card_note`](Self::card_note) tells when that is
+    /// worth asking.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such card, the file is unreadable, or the two do not fit.
+    pub fn open_checkpoint(path: impl AsRef<Path>, card: &str) -> Result<Self, Error> {
+        let card = cards::find(card).ok_or_else(|| unknown(card))?;
+        let source = WeightSource::open(&path)?;
+        Self::from_checkpoint(path.as_ref(), &source, card, None)
+    }
+
+    /// The model that is compiled in.
+    ///
+    /// # Errors
+    ///
+    /// When this build carries none.
+    pub fn bundled() -> Result<Self, Error> {
+        if cards::SCENES.is_empty() {
+            return Err(RequestError::NoBundledModel.into());
+        }
+        Self::from_static("bundled", cards::SCENES)
+    }
+
+    /// A model whose files are compiled into the program, each under its path in the folder.
+    ///
+    /// # Errors
+    ///
+    /// When there is no `model_index.json` among them, or it is malformed.
+    pub fn from_static(
+        name: &str,
+        files: &'static [(&'static str, &'static [u8])],
+    ) -> Result<Self, Error> {
+        Self::from_files(name, Files::Static(files))
+    }
+
+    fn open_local(name: &str) -> Result<Option<Self>, Error> {
+        let path = Path::new(name);
+        if path.is_dir() {
+            return Self::from_files(name, Files::Disk(path.to_owned())).map(Some);
+        }
+        if path.is_file() {
+            let source = WeightSource::open(path)?;
+            let (card, note) = checkpoint::recognise(&source)?;
+            return Self::from_checkpoint(path, &source, card, note).map(Some);
+        }
+        if BUNDLED.contains(&name) {
+            return Self::bundled().map(Some);
+        }
+        cards::find(name).map(Self::from_card).transpose()
+    }
+
+    fn from_files(name: &str, files: Files) -> Result<Self, Error> {
+        let text = match files.text(index::FILE)? {
+            Some(text) => text,
+            None => return Err(not_a_model(name, &files).into()),
+        };
+        let index = ModelIndex::parse(&text, name)?;
+        Ok(Self {
+            name: name.to_owned(),
+            files,
+            index,
+            checkpoint: None,
+        })
+    }
+
+    fn from_card(card: &'static cards::Card) -> Result<Self, Error> {
+        Self::from_static(card.name, card.files)
+    }
+
+    fn from_checkpoint(
+        path: &Path,
+        source: &WeightSource,
+        card: &'static cards::Card,
+        note: Option<&'static str>,
+    ) -> Result<Self, Error> {
+        let mut folder = Self::from_card(card)?;
+        let structure = checkpoint::structure(&folder)?;
+        folder.checkpoint = Some(Checkpoint::new(source, &structure, card.name, note)?);
+        folder.name = path.display().to_string();
+        Ok(folder)
+    }
+
+    /// The name it was opened by.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// `model_index.json`: the pipeline and the classes of the parts.
+    pub fn index(&self) -> &ModelIndex {
+        &self.index
+    }
+
+    /// The parts that a pipeline can read (`unet`, `vae`, `text_encoder`, …), sorted.
+    pub fn parts(&self) -> Vec<&str> {
+        let read = |part: &&str| !UNREAD.contains(part);
+        self.index.parts().filter(read).collect()
+    }
+
+    /// The parts that the folder lists and this crate does not use (`safety_checker`, `feature_extractor`).
+    pub fn unread_parts(&self) -> Vec<&str> {
+        let unread = |part: &&str| UNREAD.contains(part);
+        self.index.parts().filter(unread).collect()
+    }
+
+    /// The card whose configs a single-file checkpoint was opened with.
+    pub fn card(&self) -> Option<&str> {
+        self.checkpoint.as_ref().map(|checkpoint| checkpoint.card)
+    }
+
+    /// What the tensors of a single-file checkpoint could not tell about the card.
+    pub fn card_note(&self) -> Option<&str> {
+        self.checkpoint
+            .as_ref()
+            .and_then(|checkpoint| checkpoint.note)
+    }
+
+    /// Names in a single-file checkpoint that no part takes: averages and tables that training left there.
+    pub fn leftovers(&self) -> &[String] {
+        self.checkpoint.as_ref().map_or(&[], Checkpoint::leftovers)
+    }
+
+    /// Whether the folder has this file, by its path within the folder.
+    pub fn has(&self, relative: &str) -> bool {
+        self.files.has(relative)
+    }
+
+    /// The text of a JSON file, by its path within the folder. Numbers that JSON does not have (`NaN`, `Infinity`, which Python
+    /// writes bare) come as strings.
+    ///
+    /// # Errors
+    ///
+    /// When it is absent or unreadable.
+    pub fn read_json(&self, relative: &str) -> Result<String, Error> {
+        let text = self.files.text(relative)?;
+        let text = text.ok_or_else(|| FileError::Missing {
+            file: relative.to_owned(),
+            model: self.name.clone(),
+        })?;
+        Ok(index::with_quoted_numbers(&text))
+    }
+
+    /// A JSON file as a value. Unknown keys are the type's affair.
+    ///
+    /// # Errors
+    ///
+    /// As [`read_json`](Self::read_json), and when it is malformed.
+    pub fn read_config<T: DeserializeOwned>(&self, relative: &str) -> Result<T, Error> {
+        let text = self.read_json(relative)?;
+        Ok(
+            serde_json::from_str(&text).map_err(|source| ConfigError::Json {
+                part: relative.to_owned(),
+                path: self.files.path(relative),
+                source,
+            })?,
+        )
+    }
+
+    /// The texts of a tokenizer folder (`tokenizer`, `tokenizer_2`).
+    ///
+    /// # Errors
+    ///
+    /// When a file is there and unreadable. A missing one is `None`.
+    pub fn tokenizer_files(&self, part: &str) -> Result<TokenizerTexts, Error> {
+        let text = |file: &str| self.files.text(&format!("{part}/{file}"));
+        Ok(TokenizerTexts {
+            vocab: text("vocab.json")?,
+            merges: text("merges.txt")?,
+            tokenizer: text("tokenizer.json")?,
+            config: text("tokenizer_config.json")?,
+            special_tokens: text("special_tokens_map.json")?,
+        })
+    }
+
+    /// The weights of a part, unread: safetensors before torch files, full precision before `fp16` variants, whole or in shards.
+    ///
+    /// # Errors
+    ///
+    /// When there are none, or the file is malformed.
+    pub fn weights(&self, part: &str) -> Result<WeightSource, Error> {
+        let missing = || WeightsError::NoFile {
+            part: part.to_owned(),
+            model: self.name.clone(),
+        };
+        if let Some(checkpoint) = &self.checkpoint {
+            return Ok(checkpoint.part(part).ok_or_else(missing)?.clone());
+        }
+        self.files.weights(part)?.ok_or_else(|| missing().into())
+    }
+
+    /// Whether a part has weights in this folder.
+    pub fn has_weights(&self, part: &str) -> bool {
+        match &self.checkpoint {
+            Some(checkpoint) => checkpoint.part(part).is_some(),
+            None => self.files.weight_file(part).is_some(),
+        }
+    }
+
+    /// Sixteen digits that differ when the weights do, for a picture's record. Small tensors are read, large ones only named: an
+    /// identity of files, no checksum.
+    ///
+    /// # Errors
+    ///
+    /// When a weight file is unreadable.
+    pub fn weights_hash(&self) -> Result<String, Error> {
+        let mut hash = Fnv::default();
+        for part in self.parts() {
+            if self.has_weights(part) {
+                hash.add(part.as_bytes());
+                hash_weights(&mut hash, &self.weights(part)?)?;
+            }
+        }
+        Ok(format!("{:016x}", hash.0))
+    }
+
+    /// What each part's weights are, for people to read. Parts without weights are left out.
+    ///
+    /// # Errors
+    ///
+    /// When a weight file is unreadable.
+    pub fn inspect(&self) -> Result<Vec<PartSummary>, Error> {
+        let parts = self.parts().into_iter();
+        parts
+            .filter(|part| self.has_weights(part))
+            .map(|part| {
+                Ok(PartSummary::new(
+                    part,
+                    self.index.class(part),
+                    &self.weights(part)?,
+                ))
+            })
+            .collect()
+    }
+}
+
+/// How much of a model a caller needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Needs {
+    /// JSON and tokenizers.
+    Configs,
+    /// Weights as well.
+    All,
+}
+
+#[cfg(feature = "hub")]
+fn fetch(name: &str, needs: Needs) -> Result<ModelFolder, Error> {
+    if !hub::is_id(name) {
+        return Err(unknown(name));
+    }
+    hub::Hub::from_env()?.open(name, needs, &mut ())
+}
+
+#[cfg(not(feature = "hub"))]
+fn fetch(name: &str, _needs: Needs) -> Result<ModelFolder, Error> {
+    Err(unknown(name))
+}
+
+fn unknown(name: &str) -> Error {
+    RequestError::Model {
+        name: name.to_owned(),
+        cards: cards::names(),
+    }
+    .into()
+}
+
+fn not_a_model(name: &str, files: &Files) -> FileError {
+    let part = files.has("config.json");
+    FileError::NotAModel {
+        name: name.to_owned(),
+        hint: if part {
+            "this is one part of a model, name the folder that holds it"
+        } else {
+            "a model folder has the diffusers layout: `model_index.json` and a folder for each part"
+        },
+    }
+}
+
+/// The texts of a tokenizer folder.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TokenizerTexts {
+    /// `vocab.json`
+    pub vocab: Option<String>,
+    /// `merges.txt`
+    pub merges: Option<String>,
+    /// `tokenizer.json`
+    pub tokenizer: Option<String>,
+    /// `tokenizer_config.json`
+    pub config: Option<String>,
+    /// `special_tokens_map.json`
+    pub special_tokens: Option<String>,
+}
+
+impl TokenizerTexts {
+    /// The texts as a tokenizer reads them.
+    pub fn as_files(&self) -> TokenizerFiles<'_> {
+        TokenizerFiles {
+            vocab: self.vocab.as_deref(),
+            merges: self.merges.as_deref(),
+            tokenizer: self.tokenizer.as_deref(),
+            config: self.config.as_deref(),
+            special_tokens: self.special_tokens.as_deref(),
+        }
+    }
+}
+
+/// A part's weights in numbers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PartSummary {
+    /// `unet`, `vae`, …
+    pub part: String,
+    /// Its class in `model_index.json`.
+    pub class: Option<String>,
+    /// Where the weights are.
+    pub origin: String,
+    /// Number of tensors.
+    pub tensors: usize,
+    /// Number of elements.
+    pub parameters: u64,
+    /// Bytes in the file.
+    pub bytes: u64,
+    /// Elements by data type (`F32`, `F16`, …).
+    pub dtypes: BTreeMap<String, u64>,
+}
+
+impl PartSummary {
+    fn new(part: &str, class: Option<&str>, source: &WeightSource) -> Self {
+        let mut dtypes = BTreeMap::new();
+        for tensor in source.packed() {
+            let elements = tensor.shape.iter().product::<usize>() as u64;
+            *dtypes.entry(format!("{:?}", tensor.dtype)).or_default() += elements;
+        }
+        Self {
+            part: part.to_owned(),
+            class: class.map(str::to_owned),
+            origin: source.origin().to_owned(),
+            tensors: source.len(),
+            parameters: source.parameters(),
+            bytes: source.bytes(),
+            dtypes,
+        }
+    }
+}
+
+/// FNV-1a, 64 bits: the same on every platform and in every release.
+struct Fnv(u64);
+
+impl Default for Fnv {
+    fn default() -> Self {
+        Self(0xcbf2_9ce4_8422_2325)
+    }
+}
+
+impl Fnv {
+    fn add(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+    }
+}
+
+fn hash_weights(hash: &mut Fnv, source: &WeightSource) -> Result<(), Error> {
+    for tensor in source.packed() {
+        let shape = tensor.shape.to_vec();
+        let head = format!("{} {:?} {shape:?}", tensor.name, tensor.dtype);
+        hash.add(head.as_bytes());
+        if shape.iter().product::<usize>() <= HASHED_ELEMENTS {
+            hash.add(source.read(&tensor.name)?.as_bytes());
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hash_is_the_published_one() {
+        let mut hash = Fnv::default();
+        hash.add(b"foobar");
+        assert_eq!(hash.0, 0x8594_4171_f739_67e8);
+    }
+}

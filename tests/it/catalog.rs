@@ -1,0 +1,383 @@
+//! Models by name: folders, single files, cards, compiled-in files.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    io::Write as _,
+    path::{Path, PathBuf},
+};
+
+use afterimage::catalog::ModelFolder;
+use serde_json::{Value, json};
+
+use crate::weights::{counting, fixture, folder};
+
+const PARTS: [&str; 5] = ["scheduler", "text_encoder", "tokenizer", "unet", "vae"];
+
+fn written(folder: &Path, relative: &str, bytes: &[u8]) {
+    let path = folder.join(relative);
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(path, bytes).unwrap();
+}
+
+/// Files of a toy model with one tensor a part.
+pub(crate) fn toy_model() -> BTreeMap<&'static str, Vec<u8>> {
+    let index = json!({
+        "_class_name": "StableDiffusionPipeline",
+        "_diffusers_version": "0.6.0",
+        "requires_safety_checker": false,
+        "feature_extractor": [null, null],
+        "safety_checker": ["stable_diffusion", "StableDiffusionSafetyChecker"],
+        "scheduler": ["diffusers", "DDIMScheduler"],
+        "text_encoder": ["transformers", "CLIPTextModel"],
+        "tokenizer": ["transformers", "CLIPTokenizer"],
+        "unet": ["diffusers", "UNet2DConditionModel"],
+        "vae": ["diffusers", "AutoencoderKL"],
+    });
+    BTreeMap::from([
+        ("model_index.json", index.to_string().into_bytes()),
+        (
+            "scheduler/scheduler_config.json",
+            br#"{"last": Infinity}"#.to_vec(),
+        ),
+        ("text_encoder/config.json", b"{}".to_vec()),
+        ("text_encoder/model.safetensors", counting(&[("t", &[2])])),
+        ("tokenizer/merges.txt", b"#version: 0.2\n".to_vec()),
+        ("tokenizer/vocab.json", b"{}".to_vec()),
+        ("unet/config.json", b"{}".to_vec()),
+        (
+            "unet/diffusion_pytorch_model.safetensors",
+            counting(&[("u", &[2, 3])]),
+        ),
+        ("vae/config.json", b"{}".to_vec()),
+        (
+            "vae/diffusion_pytorch_model.safetensors",
+            counting(&[("v", &[4])]),
+        ),
+    ])
+}
+
+fn toy_folder() -> tempfile::TempDir {
+    let folder = folder();
+    for (path, bytes) in toy_model() {
+        written(folder.path(), path, &bytes);
+    }
+    folder
+}
+
+fn open(path: &Path) -> Result<ModelFolder, afterimage::Error> {
+    ModelFolder::open(path.to_str().unwrap())
+}
+
+#[test]
+fn a_folder_tells_its_parts_configs_and_weights() {
+    let folder = toy_folder();
+    let model = open(folder.path()).unwrap();
+    assert_eq!(model.parts(), PARTS);
+    assert_eq!(model.unread_parts(), ["safety_checker"]);
+    assert_eq!(model.index().pipeline(), "StableDiffusionPipeline");
+    assert_eq!(model.index().class("vae"), Some("AutoencoderKL"));
+    let scheduler: Value = model
+        .read_config("scheduler/scheduler_config.json")
+        .unwrap();
+    assert_eq!(scheduler["last"], "Infinity");
+    let texts = model.tokenizer_files("tokenizer").unwrap();
+    assert_eq!(texts.vocab.as_deref(), Some("{}"));
+    assert_eq!(texts.config, None);
+    assert_eq!(model.weights("unet").unwrap().shape("u"), Some(vec![2, 3]));
+}
+
+#[test]
+fn inspection_counts() {
+    let folder = toy_folder();
+    let summaries = open(folder.path()).unwrap().inspect().unwrap();
+    let counts: Vec<_> = summaries
+        .iter()
+        .map(|part| {
+            (
+                part.part.as_str(),
+                part.parameters,
+                part.bytes,
+                part.dtypes["F32"],
+            )
+        })
+        .collect();
+    assert_eq!(
+        counts,
+        [
+            ("text_encoder", 2, 8, 2),
+            ("unet", 6, 24, 6),
+            ("vae", 4, 16, 4)
+        ]
+    );
+}
+
+#[test]
+fn the_hash_follows_the_weights_not_the_place() {
+    let (one, two) = (toy_folder(), toy_folder());
+    let hash = |folder: &tempfile::TempDir| open(folder.path()).unwrap().weights_hash().unwrap();
+    assert_eq!(hash(&one), hash(&two));
+    let before = hash(&one);
+    let path = "vae/diffusion_pytorch_model.safetensors";
+    let mut bytes = fs::read(one.path().join(path)).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    written(one.path(), path, &bytes);
+    assert_ne!(hash(&one), before);
+    assert_eq!(before.len(), 16);
+}
+
+#[test]
+fn half_precision_variants_and_torch_files_are_found() {
+    let folder = toy_folder();
+    let unet = folder.path().join("unet");
+    let half = "diffusion_pytorch_model.fp16.safetensors";
+    fs::rename(
+        unet.join("diffusion_pytorch_model.safetensors"),
+        unet.join(half),
+    )
+    .unwrap();
+    assert!(open(folder.path()).unwrap().weights("unet").is_ok());
+    let torch = unet.join("diffusion_pytorch_model.bin");
+    fs::rename(unet.join(half), unet.join("other.safetensors")).unwrap();
+    fs::copy(fixture("weights/plain.bin"), torch).unwrap();
+    let source = open(folder.path()).unwrap().weights("unet").unwrap();
+    assert_eq!(source.shape("linear.bias"), Some(vec![2]));
+}
+
+#[test]
+fn what_is_missing_is_named() {
+    let folder = toy_folder();
+    let model = open(folder.path()).unwrap();
+    fs::remove_file(
+        folder
+            .path()
+            .join("vae/diffusion_pytorch_model.safetensors"),
+    )
+    .unwrap();
+    fs::remove_file(folder.path().join("vae/config.json")).unwrap();
+    let error = model.weights("vae").unwrap_err();
+    assert!(
+        error.is_weights() && error.to_string().contains("no weights for `vae`"),
+        "{error}"
+    );
+    let error = model.read_json("vae/config.json").unwrap_err();
+    assert!(error.is_file(), "{error}");
+    assert!(
+        error
+            .to_string()
+            .starts_with("`vae/config.json` is missing from the model")
+    );
+    written(folder.path(), "vae/config.json", b"{");
+    let error = model.read_config::<Value>("vae/config.json").unwrap_err();
+    assert!(
+        error.is_config() && error.to_string().contains("is not valid JSON"),
+        "{error}"
+    );
+}
+
+#[test]
+fn what_is_no_model_is_said_to_be_none() {
+    let empty = folder();
+    let error = open(empty.path()).unwrap_err();
+    assert!(
+        error.is_file() && error.to_string().contains("no `model_index.json`"),
+        "{error}"
+    );
+    written(empty.path(), "config.json", b"{}");
+    let text = open(empty.path()).unwrap_err().to_string();
+    assert!(text.contains("one part of a model"), "{text}");
+    written(empty.path(), "model_index.json", b"[]");
+    assert!(open(empty.path()).unwrap_err().is_config());
+    for name in ["", "no-such-model", "./no/such/folder", "a/b/c"] {
+        let error = ModelFolder::open(name).unwrap_err();
+        assert!(error.is_request(), "{name}: {error}");
+        assert!(
+            error.to_string().contains("stable-diffusion-v1-5"),
+            "{error}"
+        );
+    }
+}
+
+#[test]
+fn cards_give_configs_without_weights() {
+    for (name, width, channels) in [
+        ("stable-diffusion-v1-5", 768, 4),
+        ("stable-diffusion-v1-5-inpainting", 768, 9),
+        ("stable-diffusion-2-1-base", 1024, 4),
+        ("stable-diffusion-2-1", 1024, 4),
+        ("stable-diffusion-2-inpainting", 1024, 9),
+    ] {
+        let card = ModelFolder::open(name).unwrap();
+        assert_eq!(card.parts(), PARTS, "{name}");
+        let unet: Value = card.read_config("unet/config.json").unwrap();
+        assert_eq!(unet["cross_attention_dim"], width);
+        assert_eq!(unet["in_channels"], channels);
+        for file in ["vae/config.json", "text_encoder/config.json"] {
+            assert!(card.read_config::<Value>(file).is_ok(), "{name} {file}");
+        }
+        let texts = card.tokenizer_files("tokenizer").unwrap();
+        let vocabulary: BTreeMap<String, u32> =
+            serde_json::from_str(&texts.vocab.unwrap()).unwrap();
+        assert_eq!(vocabulary.len(), 49408);
+        assert!(texts.merges.is_some() && texts.config.is_some());
+        assert!(card.weights("unet").unwrap_err().is_weights());
+    }
+}
+
+#[test]
+fn a_hub_id_with_a_card_needs_no_network_for_its_configs() {
+    let model = ModelFolder::open_configs("stabilityai/stable-diffusion-2-1").unwrap();
+    assert_eq!(model.name(), "stable-diffusion-2-1");
+}
+
+#[test]
+fn compiled_files_are_a_model() {
+    let leaked = toy_model()
+        .into_iter()
+        .map(|(path, bytes)| (path, &*Box::leak(bytes.into_boxed_slice())))
+        .collect::<Vec<_>>();
+    let model = ModelFolder::from_static("toy", Vec::leak(leaked)).unwrap();
+    assert_eq!(model.parts(), PARTS);
+    assert!(model.weights("unet").unwrap().read("u").is_ok());
+    assert!(model.has("unet/config.json") && !model.has("unet"));
+    let folder = toy_folder();
+    let from_disk = open(folder.path()).unwrap();
+    assert_eq!(
+        model.weights_hash().unwrap(),
+        from_disk.weights_hash().unwrap()
+    );
+}
+
+/// A checkpoint of full size that occupies no disk: names and shapes from a list, one byte an element, all of it a hole.
+fn sparse_checkpoint(folder: &Path, tensors: &[(String, Vec<usize>)]) -> PathBuf {
+    let mut end = 0;
+    let mut header = BTreeMap::new();
+    for (name, shape) in tensors {
+        let start = end;
+        end += shape.iter().product::<usize>();
+        let entry = json!({"dtype": "I8", "shape": shape, "data_offsets": [start, end]});
+        header.insert(name, entry);
+    }
+    let header = serde_json::to_vec(&header).unwrap();
+    let path = folder.join("model.safetensors");
+    let mut file = fs::File::create(&path).unwrap();
+    file.write_all(&(header.len() as u64).to_le_bytes())
+        .unwrap();
+    file.write_all(&header).unwrap();
+    file.set_len((8 + header.len() + end) as u64).unwrap();
+    path
+}
+
+fn list(path: &str) -> Vec<(String, Vec<usize>)> {
+    let text = fs::read_to_string(fixture("param-lists").join(path)).unwrap();
+    let entry = |line: &str| {
+        let (name, shape) = line.split_once('\t').unwrap();
+        (name.to_owned(), serde_json::from_str(shape).unwrap())
+    };
+    text.lines().map(entry).collect()
+}
+
+/// An original SD 1.x checkpoint with leftovers of training.
+fn first_checkpoint() -> Vec<(String, Vec<usize>)> {
+    let mut tensors = list("original/sd15.unet.ldm.tsv");
+    tensors.extend(list("original/sd15.vae.ldm.tsv"));
+    let text = list("diffusers/sd15.text_encoder.tsv").into_iter();
+    tensors
+        .extend(text.map(|(name, shape)| (format!("cond_stage_model.transformer.{name}"), shape)));
+    tensors.push(("model_ema.decay".to_owned(), vec![1]));
+    tensors.push(("alphas_cumprod".to_owned(), vec![1000]));
+    tensors
+}
+
+#[test]
+#[cfg(unix)]
+fn a_single_file_gets_its_card_and_its_parts() {
+    let folder = folder();
+    let path = sparse_checkpoint(folder.path(), &first_checkpoint());
+    let model = open(&path).unwrap();
+    assert_eq!(model.card(), Some("stable-diffusion-v1-5"));
+    assert_eq!(model.card_note(), None);
+    assert_eq!(model.leftovers(), ["alphas_cumprod", "model_ema.decay"]);
+    for part in ["unet", "text_encoder"] {
+        let source = model.weights(part).unwrap();
+        let mut expected = list(&format!("diffusers/sd15.{part}.tsv"));
+        expected.sort();
+        let found: Vec<_> = source
+            .names()
+            .map(|name| (name.to_owned(), source.shape(name).unwrap()))
+            .collect();
+        assert_eq!(found, expected, "{part}");
+    }
+    assert_eq!(model.weights("vae").unwrap().len(), 248);
+    assert!(model.tokenizer_files("tokenizer").unwrap().vocab.is_some());
+}
+
+#[test]
+#[cfg(unix)]
+fn the_card_follows_text_width_and_channels() {
+    let input = "model.diffusion_model.input_blocks.0.0.weight";
+    let state = "model.diffusion_model.input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight";
+    for (width, channels, card) in [
+        (768, 9, "stable-diffusion-v1-5-inpainting"),
+        (1024, 4, "stable-diffusion-2-1"),
+        (1024, 9, "stable-diffusion-2-inpainting"),
+    ] {
+        let folder = folder();
+        let tensors = [
+            (input.to_owned(), vec![320, channels, 3, 3]),
+            (state.to_owned(), vec![320, width]),
+        ];
+        let path = sparse_checkpoint(folder.path(), &tensors);
+        let model = open(&path).unwrap();
+        assert_eq!(model.card(), Some(card));
+        assert_eq!(model.card_note().is_some(), card == "stable-diffusion-2-1");
+        let chosen = ModelFolder::open_checkpoint(&path, "stable-diffusion-2-1-base").unwrap();
+        assert_eq!(chosen.card(), Some("stable-diffusion-2-1-base"));
+        assert_eq!(chosen.card_note(), None);
+        assert!(model.weights("vae").unwrap_err().is_weights());
+    }
+}
+
+#[test]
+fn a_single_file_of_another_family_is_refused() {
+    let folder = folder();
+    let bytes = counting(&[("conv_in.weight", &[4, 4, 3, 3])]);
+    written(folder.path(), "part.safetensors", &bytes);
+    let error = open(&folder.path().join("part.safetensors")).unwrap_err();
+    assert!(error.is_config(), "{error}");
+    assert!(
+        error
+            .to_string()
+            .contains("without a UNet in the original layout"),
+        "{error}"
+    );
+}
+
+/// Every folder of the reference opens, and its weights are readable to the last tensor.
+#[test]
+fn reference_folders_open() {
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/reference/fixtures");
+    let Ok(entries) = fs::read_dir(fixtures) else {
+        return;
+    };
+    for entry in entries {
+        let path = entry.unwrap().path().join("model");
+        if !path.join("model_index.json").is_file() {
+            continue;
+        }
+        let model = open(&path).unwrap();
+        for part in model.parts() {
+            if !model.has(&format!("{part}/config.json")) {
+                continue;
+            }
+            let source = model.weights(part).unwrap();
+            for name in source.names() {
+                assert!(
+                    source.read(name).is_ok(),
+                    "{} {part} {name}",
+                    path.display()
+                );
+            }
+        }
+    }
+}
