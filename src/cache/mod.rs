@@ -9,6 +9,7 @@
 
 mod cost;
 mod keys;
+mod options;
 mod parse;
 mod plan;
 mod refresh;

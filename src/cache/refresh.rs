@@ -149,14 +149,19 @@ fn quadratic(
     reason = "truncation toward zero is the definition; the sum with `center` is not negative"
 )]
 fn around(center: usize, count: usize, wanted: usize, power: f64) -> Vec<usize> {
-    let radius = (center as f64).powf(1.0 / power);
-    let (real, imaginary) = (radius * (PI / power).cos(), radius * (PI / power).sin());
-    let end = ((count - center) as f64).powf(1.0 / power);
+    let inverse = 1.0 / power;
+    let radius = (center as f64).powf(inverse);
+    let start = (radius * (PI * inverse).cos(), radius * (PI * inverse).sin());
+    let end = ((count - center) as f64).powf(inverse);
     let value = |position: usize| {
-        let sigma = position as f64 / wanted as f64;
-        let (x, y) = (real + (end - real) * sigma, imaginary * (1.0 - sigma));
-        let angle = power * y.atan2(x);
-        ((x * x + y * y).powf(power / 2.0) * angle.cos()).trunc() as i64
+        let x = along(start.0, end, position, wanted);
+        let y = along(start.1, 0.0, position, wanted);
+        let raised = match center {
+            // Nothing is negative, so upstream stays with real numbers.
+            0 => along(0.0, end, position, wanted).powf(power),
+            _ => raised(x, y, power),
+        };
+        raised.trunc() as i64
     };
     let mut values: Vec<i64> = (0..=wanted).map(value).collect();
     values.sort_unstable();
@@ -165,6 +170,20 @@ fn around(center: usize, count: usize, wanted: usize, power: f64) -> Vec<usize> 
     std::iter::once(0)
         .chain(inner.map(|value| (value + center as i64) as usize))
         .collect()
+}
+
+/// The point number `position` of `count` from `start` to `end`, rounded as numpy's `linspace` does.
+fn along(start: f64, end: f64, position: usize, count: usize) -> f64 {
+    if position == count {
+        return end;
+    }
+    let stride = (end - start) / count as f64;
+    position as f64 * stride + start
+}
+
+/// The real part of `(x + iy)^power`, rounded in numpy's order: values next to an integer decide which steps merge.
+fn raised(x: f64, y: f64, power: f64) -> f64 {
+    (power * x.hypot(y).ln()).exp() * (power * y.atan2(x)).cos()
 }
 
 /// `position^power` at equal distances of `position`; neighbours that fall together are one refresh.

@@ -19,6 +19,7 @@ pub use self::index::ModelIndex;
 use self::{checkpoint::Checkpoint, files::Files};
 use crate::{
     error::{ConfigError, Error, FileError, RequestError, WeightsError},
+    text::TokenizerFiles,
     weights::WeightSource,
 };
 

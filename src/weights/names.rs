@@ -120,18 +120,22 @@ fn aligned(name: String, prefixed: Option<bool>) -> String {
     }
 }
 
-/// Makes a linear weight of an attention that is kept as a 1x1 convolution: `[c, c, 1, 1]` to `[c, c]`.
+/// Layers around attention that our modules have as linear ones, and old checkpoints as 1x1 convolutions of the same meaning.
+const LINEAR: [&str; 6] = [
+    "to_q.weight",
+    "to_k.weight",
+    "to_v.weight",
+    "to_out.0.weight",
+    "proj_in.weight",
+    "proj_out.weight",
+];
+
+/// Makes a linear weight of one that is kept as a 1x1 convolution: `[c, c, 1, 1]` to `[c, c]`.
 fn squeezed(tensor: Packed, name: &str) -> Packed {
-    let attention = [
-        "to_q.weight",
-        "to_k.weight",
-        "to_v.weight",
-        "to_out.0.weight",
-    ];
     let [rows, columns, 1, 1] = tensor.shape.to_vec()[..] else {
         return tensor;
     };
-    if attention.iter().any(|layer| name.ends_with(layer)) {
+    if LINEAR.iter().any(|layer| name.ends_with(layer)) {
         reshaped(tensor, vec![rows, columns])
     } else {
         tensor

@@ -200,7 +200,12 @@ mod published {
     }
 
     /// Latents after the run, without guidance and with one picture.
-    pub fn deepcache(request: &Request, skips: usize, skip: usize, full: &[usize]) -> Vec<f32> {
+    pub(super) fn deepcache(
+        request: &Request,
+        skips: usize,
+        skip: usize,
+        full: &[usize],
+    ) -> Vec<f32> {
         let condition = request.conditions()[0];
         let denoise = |start: f32| {
             let (mut pixel, mut deep) = (start, None::<Vec<f32>>);

@@ -15,40 +15,40 @@ use afterimage::{
 use burn::tensor::{Device, Tensor, TensorData};
 
 /// Sides of the toy latents, `[rows, 1, HEIGHT, WIDTH]`.
-pub const HEIGHT: usize = 3;
-pub const WIDTH: usize = 5;
+pub(crate) const HEIGHT: usize = 3;
+pub(crate) const WIDTH: usize = 5;
 
-pub fn tensor<const R: usize>(values: Vec<f32>, shape: [usize; R]) -> Tensor<R> {
+pub(crate) fn tensor<const R: usize>(values: Vec<f32>, shape: [usize; R]) -> Tensor<R> {
     Tensor::from_data(TensorData::new(values, shape), &Device::flex())
 }
 
-pub fn values<const R: usize>(tensor: &Tensor<R>) -> Vec<f32> {
+pub(crate) fn values<const R: usize>(tensor: &Tensor<R>) -> Vec<f32> {
     tensor.clone().into_data().try_to_vec().unwrap()
 }
 
 /// Numbers in -1 to 1 that look random.
-pub fn wave(count: usize, seed: usize) -> Vec<f32> {
+pub(crate) fn wave(count: usize, seed: usize) -> Vec<f32> {
     let value = |index: usize| ((index * 37 + seed * 101) as f32 * 0.731).sin();
     (0..count).map(value).collect()
 }
 
 /// What the cells multiply with; different for every cell.
-pub fn gain(cell: usize) -> f32 {
+pub(crate) fn gain(cell: usize) -> f32 {
     0.9 + 0.07 * (cell as f32 * 1.3).sin()
 }
 
 /// What the cells add; it depends on timestep and condition.
-pub fn shift(cell: usize, embedding: f32) -> f32 {
+pub(crate) fn shift(cell: usize, embedding: f32) -> f32 {
     embedding * (0.4 + 0.1 * (cell % 3) as f32)
 }
 
 /// Timestep and condition as one number.
-pub fn embedding(timestep: f64, condition: f32) -> f32 {
+pub(crate) fn embedding(timestep: f64, condition: f32) -> f32 {
     (timestep as f32 / 200.0).cos() + condition
 }
 
 #[derive(Clone)]
-pub struct ToyCarry<const R: usize> {
+pub(crate) struct ToyCarry<const R: usize> {
     hidden: Tensor<R>,
     skips: Vec<Tensor<R>>,
 }
@@ -83,7 +83,7 @@ impl<const R: usize> Carry for ToyCarry<R> {
 
 /// For each row, timestep and condition as one number.
 #[derive(Clone)]
-pub struct Embeddings(Vec<f32>);
+pub(crate) struct Embeddings(Vec<f32>);
 
 impl Embeddings {
     /// `[rows, 1, …]`, ready to be added in `cell`.
@@ -111,20 +111,20 @@ type Log = RefCell<Vec<usize>>;
 
 /// `e0 … e(N-1) | mid | d(N-1) … d0`. Cell `ek` has k + 1 channels, so that a cut in the wrong place has the wrong shape.
 #[derive(Default)]
-pub struct ToyUnet {
-    pub skips: usize,
-    pub log: Log,
+pub(crate) struct ToyUnet {
+    pub(crate) skips: usize,
+    pub(crate) log: Log,
 }
 
 impl ToyUnet {
-    pub fn new(skips: usize) -> Self {
+    pub(crate) fn new(skips: usize) -> Self {
         Self {
             skips,
             ..Self::default()
         }
     }
 
-    pub fn blueprint(&self) -> Blueprint {
+    pub(crate) fn blueprint(&self) -> Blueprint {
         let area = (HEIGHT * WIDTH) as u64;
         let cell = |name: String, channels: usize, pushes: bool, pops: bool| Cell {
             name,
@@ -208,20 +208,20 @@ impl StagedDenoiser for ToyUnet {
 
 /// A line of blocks on tokens, `[rows, tokens, 1]`.
 #[derive(Default)]
-pub struct ToyDit {
-    pub blocks: usize,
-    pub log: Log,
+pub(crate) struct ToyDit {
+    pub(crate) blocks: usize,
+    pub(crate) log: Log,
 }
 
 impl ToyDit {
-    pub fn new(blocks: usize) -> Self {
+    pub(crate) fn new(blocks: usize) -> Self {
         Self {
             blocks,
             ..Self::default()
         }
     }
 
-    pub fn blueprint(&self) -> Blueprint {
+    pub(crate) fn blueprint(&self) -> Blueprint {
         let cell = |block| Cell {
             name: format!("block{block}"),
             macs: 5,
@@ -283,14 +283,14 @@ impl StagedDenoiser for ToyDit {
 
 /// What a toy trunk is asked for.
 #[derive(Clone, Debug)]
-pub struct Request {
-    pub rows: Rows,
-    pub timesteps: Vec<f64>,
-    pub seed: usize,
+pub(crate) struct Request {
+    pub(crate) rows: Rows,
+    pub(crate) timesteps: Vec<f64>,
+    pub(crate) seed: usize,
 }
 
 impl Request {
-    pub fn new(steps: usize, halves: usize, items: usize) -> Self {
+    pub(crate) fn new(steps: usize, halves: usize, items: usize) -> Self {
         Self {
             rows: Rows { halves, items },
             timesteps: (0..steps).rev().map(|step| 40.0 * step as f64).collect(),
@@ -298,33 +298,33 @@ impl Request {
         }
     }
 
-    pub fn evaluations(&self) -> Vec<Evaluation> {
+    pub(crate) fn evaluations(&self) -> Vec<Evaluation> {
         let timesteps = self.timesteps.iter().enumerate();
         timesteps
             .map(|(index, &timestep)| Evaluation { index, timestep })
             .collect()
     }
 
-    pub fn conditions(&self) -> Vec<f32> {
+    pub(crate) fn conditions(&self) -> Vec<f32> {
         wave(self.rows.total(), self.seed + 1)
     }
 
-    pub fn latents(&self) -> Vec<f32> {
+    pub(crate) fn latents(&self) -> Vec<f32> {
         wave(self.rows.items * HEIGHT * WIDTH, self.seed)
     }
 
-    pub fn course(&self) -> Course {
+    pub(crate) fn course(&self) -> Course {
         Course::steps(self.timesteps.len())
     }
 }
 
 /// `[items, …]` for each half.
-pub fn expand(latents: &Tensor<4>, rows: Rows) -> Tensor<4> {
+pub(crate) fn expand(latents: &Tensor<4>, rows: Rows) -> Tensor<4> {
     latents.clone().repeat_dim(0, rows.halves)
 }
 
 /// The halves of a prediction as one: twice the last half, minus the mean of the others.
-pub fn guide(prediction: &Tensor<4>, rows: Rows) -> Tensor<4> {
+pub(crate) fn guide(prediction: &Tensor<4>, rows: Rows) -> Tensor<4> {
     let mut halves = prediction.clone().chunk(rows.halves, 0);
     let last = halves.pop().expect("at least one half");
     let others = halves.len() as f32;
@@ -335,19 +335,19 @@ pub fn guide(prediction: &Tensor<4>, rows: Rows) -> Tensor<4> {
     }
 }
 
-pub fn step(latents: Tensor<4>, guided: Tensor<4>, evaluation: &Evaluation) -> Tensor<4> {
+pub(crate) fn step(latents: Tensor<4>, guided: Tensor<4>, evaluation: &Evaluation) -> Tensor<4> {
     latents - guided * (0.1 + evaluation.timestep as f32 / 4000.0)
 }
 
 /// What a run gave.
-pub struct Outcome {
+pub(crate) struct Outcome {
     /// Before guidance, for each evaluation.
-    pub predictions: Vec<Vec<f32>>,
-    pub latents: Vec<f32>,
-    pub account: Account,
+    pub(crate) predictions: Vec<Vec<f32>>,
+    pub(crate) latents: Vec<f32>,
+    pub(crate) account: Account,
 }
 
-pub fn drive<D: StagedDenoiser<Run = Vec<f32>>>(
+pub(crate) fn drive<D: StagedDenoiser<Run = Vec<f32>>>(
     denoiser: &D,
     plan: &CachePlan,
     request: &Request,
@@ -375,18 +375,18 @@ pub fn drive<D: StagedDenoiser<Run = Vec<f32>>>(
     }
 }
 
-pub fn run_unet(unet: &ToyUnet, rule: &CacheRule, request: &Request) -> Outcome {
+pub(crate) fn run_unet(unet: &ToyUnet, rule: &CacheRule, request: &Request) -> Outcome {
     let plan = rule.plan(&request.course(), &unet.blueprint()).unwrap();
     drive(unet, &plan, request)
 }
 
-pub fn run_dit(dit: &ToyDit, rule: &CacheRule, request: &Request) -> Outcome {
+pub(crate) fn run_dit(dit: &ToyDit, rule: &CacheRule, request: &Request) -> Outcome {
     let plan = rule.plan(&request.course(), &dit.blueprint()).unwrap();
     drive(dit, &plan, request)
 }
 
 /// What a forecast says of the cells.
-pub fn assert_forecast(plan: &CachePlan, trunk: &Blueprint, rows: Rows, account: &Account) {
+pub(crate) fn assert_forecast(plan: &CachePlan, trunk: &Blueprint, rows: Rows, account: &Account) {
     let forecast = plan.forecast(trunk, rows, 4);
     assert_eq!(account.cells, forecast.cells);
     assert_eq!(account.prepares, forecast.prepares);
