@@ -72,7 +72,7 @@ fn row(part: &PartSummary) -> Vec<String> {
 }
 
 fn total(parts: &[PartSummary]) -> Vec<String> {
-    let sum = |number: fn(&PartSummary) -> u64| parts.iter().map(number).sum();
+    let sum = |number: fn(&PartSummary) -> u64| parts.iter().map(number).sum::<u64>();
     vec![
         "in all".into(),
         String::new(),
