@@ -175,7 +175,10 @@ pub(super) struct Form {
 pub(super) const DEFAULT_PROMPT: &str = "a red circle above a blue square";
 
 /// Pixels a side beyond which no model and no machine of today follows.
-const LARGEST_SIDE: usize = 16_384;
+const LARGEST_SIDE: usize = 8192;
+
+/// Pictures or rounds beyond which a number is a slip of the hand.
+const LARGEST_COUNT: usize = 10_000;
 
 fn size(text: &str) -> Result<(usize, usize), String> {
     let sides = text.split_once(['x', 'X']);
@@ -196,6 +199,7 @@ fn size(text: &str) -> Result<(usize, usize), String> {
 fn count(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(0) => Err("at least 1 is needed".into()),
+        Ok(number) if number > LARGEST_COUNT => Err(format!("at most {LARGEST_COUNT} are made")),
         Ok(number) => Ok(number),
         Err(_) => Err("a whole number is needed".into()),
     }

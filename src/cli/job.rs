@@ -62,7 +62,7 @@ impl Machine {
 
     /// Refuses a run whose activations alone exceed the device's memory, before anything is loaded.
     pub(super) fn check_memory(&self, resolved: &Resolved) -> Result<(), Error> {
-        let needed = activations(resolved) * DType::from(self.dtype).size() as u64;
+        let needed = activations(resolved, DType::from(self.dtype).size() as u64);
         match self.device.info().memory {
             Some(memory) if needed > memory => Err(DeviceError::TooLarge {
                 needed: console::bytes(needed),
@@ -75,11 +75,16 @@ impl Machine {
     }
 }
 
-/// Elements that the denoiser holds at once, at the least: input, output, their sum and the skip at its widest cell.
-fn activations(resolved: &Resolved) -> u64 {
+/// Bytes that a run holds at once, roughly and rather too few: eight tensors (inputs, outputs, their layouts, skips) of the denoiser's
+/// widest cell, and the pictures a few times over.
+fn activations(resolved: &Resolved, element: u64) -> u64 {
+    const TENSORS: u64 = 8;
+    const BYTES_A_LATENT: u64 = 64 * 3 * 4 * 4; // pixels of 3 channels, f32, in four forms
     let cells = resolved.blueprint.cells.iter();
     let widest = cells.map(|cell| cell.hidden).max().unwrap_or(0);
-    4 * widest * resolved.rows.total() as u64
+    let [items, _, height, width] = resolved.latent_shape.map(|size| size as u64);
+    TENSORS * widest * resolved.rows.total() as u64 * element
+        + items * height * width * BYTES_A_LATENT
 }
 
 /// A seed short enough to be typed again.

@@ -145,7 +145,11 @@ impl Summary {
             ("cells", format!("{cells_run} of {cells_total}")),
             (
                 "GMACs",
-                format!("{:.1} of {:.1}", self.gmacs, self.gmacs_without_cache),
+                format!(
+                    "{} of {}",
+                    digits(self.gmacs),
+                    digits(self.gmacs_without_cache)
+                ),
             ),
             (
                 "predicted",
@@ -189,7 +193,7 @@ fn row(plan: &CachePlan, forecast: &Forecast, stretch: &[Span]) -> Vec<String> {
         inclusive(&evaluations),
         kind.into(),
         cells.join(", "),
-        format!("{each:.2}"),
+        digits(each),
     ]
 }
 
@@ -200,6 +204,16 @@ fn inclusive(range: &Range<usize>) -> String {
     } else {
         format!("{}-{last}", range.start)
     }
+}
+
+/// Enough digits for small models, not too many for large ones.
+fn digits(gmacs: f64) -> String {
+    let decimals = match gmacs {
+        100.0.. => 1,
+        1.0.. => 2,
+        _ => 4,
+    };
+    format!("{gmacs:.decimals$}")
 }
 
 fn giga(macs: u64) -> f64 {
