@@ -1,6 +1,6 @@
 //! The trunk contract: a denoiser is a line of cells, and its forward pass can pause between any two of them.
 //!
-//! `e0 … e(N-1) | mid | d(N-1) … d0` for a UNet (`ek` pushes skip k, `dk` pops it); a plain line of blocks for a DiT. A caching
+//! `e0 … e(N-1) | mid | d(N-1) … d0` for a `UNet` (`ek` pushes skip k, `dk` pops it); a plain line of blocks for a `DiT`. A caching
 //! method is a *cut* of that line plus a schedule (`cache`); no model knows any method.
 
 use std::ops::Range;
@@ -80,16 +80,15 @@ pub trait Carry: Clone {
     fn graft_deep(&mut self, from: &Self);
 
     /// Drops what only a later cell than the cut would read when skips are recomputed: keeps the hidden tensor alone.
+    #[must_use]
     fn without_skips(self) -> Self;
 
     /// The same rows once per step, step-major.
+    #[must_use]
     fn repeat(&self, steps: usize) -> Self;
 
     /// Bytes held on the device.
     fn bytes(&self) -> usize;
-
-    /// Rows, channels and sides of the hidden tensor, for the store's fingerprint.
-    fn shape(&self) -> Vec<usize>;
 }
 
 /// The cost of one cell for one row (one picture, one guidance half).
@@ -129,7 +128,7 @@ impl Blueprint {
         self.cells[cells].iter().map(|cell| cell.macs).sum()
     }
 
-    /// Number of skips the trunk has; 0 for a DiT.
+    /// Number of skips the trunk has; 0 for a `DiT`.
     pub fn skips(&self) -> usize {
         self.cells.iter().filter(|cell| cell.pushes > 0).count()
     }

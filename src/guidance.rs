@@ -78,7 +78,7 @@ mod tests {
     }
 
     fn values(tensor: Tensor<4>) -> Vec<f32> {
-        tensor.into_data().to_vec().unwrap()
+        tensor.into_data().iter::<f32>().collect()
     }
 
     #[test]

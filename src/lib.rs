@@ -10,6 +10,8 @@
 //! 4. where they meet: [`guidance`], [`denoise`], [`pipeline`], [`catalog`], [`image_io`]
 //! 5. the outer edge: the command line
 
+#![cfg_attr(test, allow(clippy::unwrap_used, reason = "tests fail by panicking"))]
+
 mod error;
 pub mod noise;
 pub mod rng;

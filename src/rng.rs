@@ -6,6 +6,11 @@
 //! Source: Matsumoto and Nishimura, "Mersenne Twister" (1998), mt19937; Box and Muller, "A Note on the Generation of Random
 //! Normal Deviates" (1958). The order of draws follows `torch.randn` on torch's CPU generator.
 
+#![allow(
+    clippy::cast_possible_truncation,
+    reason = "torch's numbers are made by cutting words and rounding to f32"
+)]
+
 use std::f32::consts::TAU;
 
 /// Words of state of mt19937.
@@ -48,7 +53,7 @@ impl TorchRng {
         }
         let mut values: Vec<f32> = (0..count).map(|_| self.engine.uniform_f32()).collect();
         values.chunks_exact_mut(BLOCK).for_each(box_muller);
-        if count % BLOCK != 0 {
+        if !count.is_multiple_of(BLOCK) {
             let tail = &mut values[count - BLOCK..];
             tail.fill_with(|| self.engine.uniform_f32());
             box_muller(tail);

@@ -11,9 +11,9 @@ use crate::noise::NoiseLevel;
 /// What multistep solvers remember between steps. One value a run; a sampler reads and writes only what it needs.
 #[derive(Debug, Clone, Default)]
 pub struct History {
-    /// Converted predictions of earlier evaluations, newest last.
+    /// Predictions of earlier evaluations in the form the sampler works with, newest last.
     pub outputs: Vec<Tensor<4>>,
-    /// The sample an earlier evaluation of the same solver step started from.
+    /// The sample an earlier evaluation started from.
     pub sample: Option<Tensor<4>>,
 }
 

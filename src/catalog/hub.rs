@@ -36,6 +36,9 @@ const TOKENIZER: [&str; 5] = [
     "special_tokens_map.json",
 ];
 
+/// What a model says of its use to this program, where it does.
+const DEFAULTS: &str = "afterimage.json";
+
 /// What the guess at a model that is not in the cache calls the files of its parts.
 const REST: &str = "the files of its parts";
 
@@ -245,7 +248,10 @@ impl Download<'_> {
                 .collect();
             part_files(part, index, &names, needs)
         };
-        read_parts(index).flat_map(files).collect()
+        let ours = self.present.get(DEFAULTS).cloned();
+        ours.into_iter()
+            .chain(read_parts(index).flat_map(files))
+            .collect()
     }
 }
 
@@ -288,7 +294,7 @@ fn read_parts(index: &ModelIndex) -> impl Iterator<Item = &str> {
 }
 
 fn is_shard_index(file: &str) -> bool {
-    file.ends_with(".json") && file.contains(".index.")
+    file.contains(".index.")
 }
 
 /// The files of a part, as paths in the model, when its folder has `names`. What is required and absent is listed under the name it

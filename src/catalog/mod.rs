@@ -119,9 +119,8 @@ impl ModelFolder {
     }
 
     fn from_files(name: &str, files: Files) -> Result<Self, Error> {
-        let text = match files.text(index::FILE)? {
-            Some(text) => text,
-            None => return Err(not_a_model(name, &files).into()),
+        let Some(text) = files.text(index::FILE)? else {
+            return Err(not_a_model(name, &files).into());
         };
         let index = ModelIndex::parse(&text, name)?;
         Ok(Self {
@@ -359,8 +358,8 @@ pub struct TokenizerTexts {
 }
 
 impl TokenizerTexts {
-    /// The texts as a tokenizer reads them.
-    pub fn as_files(&self) -> TokenizerFiles<'_> {
+    /// The same, borrowed, as a tokenizer takes them.
+    pub fn borrowed(&self) -> TokenizerFiles<'_> {
         TokenizerFiles {
             vocab: self.vocab.as_deref(),
             merges: self.merges.as_deref(),

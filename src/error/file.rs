@@ -16,12 +16,6 @@ pub(crate) enum FileError {
         path: PathBuf,
         source: io::Error,
     },
-    #[error("cannot read {what}: {reason}\nhint: PNG and JPEG pictures are read\nfile: {}", path.display())]
-    Picture {
-        what: String,
-        path: PathBuf,
-        reason: String,
-    },
     #[error("`{file}` is missing from the model `{model}`")]
     Missing { file: String, model: String },
     #[error("`{name}` is not a model: it has no `model_index.json`\nhint: {hint}")]
@@ -39,4 +33,10 @@ pub(crate) enum FileError {
         "`{file}` is missing from `{id}` on the Hub\nhint: a model there must have the diffusers layout"
     )]
     NotOnHub { id: String, file: String },
+    #[error("cannot read {what}: {reason}\nhint: PNG and JPEG pictures are read\nfile: {}", path.display())]
+    Picture {
+        what: String,
+        path: PathBuf,
+        reason: String,
+    },
 }

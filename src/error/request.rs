@@ -23,6 +23,13 @@ pub(crate) enum RequestError {
         height: usize,
         multiple: usize,
     },
+    #[error("there is no model `{name}`\nhint: name a folder, a checkpoint file, `bundled`, a Hub id `owner/name` or a card ({})", cards.join(", "))]
+    Model {
+        name: String,
+        cards: Vec<&'static str>,
+    },
+    #[error("this build carries no model\nhint: build with the `bundled` feature, or name a model")]
+    NoBundledModel,
     #[error(
         "`clip_skip` is {clip_skip}, the text encoder has {layers} layers\nhint: 1 leaves out the last layer"
     )]
@@ -58,13 +65,6 @@ pub(crate) enum RequestError {
     },
     #[error("`{given}` is not a data type\nhint: use f32, f16 or bf16")]
     UnknownDtype { given: String },
-    #[error("there is no model `{name}`\nhint: name a folder, a checkpoint file, `bundled`, a Hub id `owner/name` or a card ({})", cards.join(", "))]
-    Model {
-        name: String,
-        cards: Vec<&'static str>,
-    },
-    #[error("this build carries no model\nhint: build with the `bundled` feature, or name a model")]
-    NoBundledModel,
 }
 
 /// The multiple of `multiple` nearest to `side`, at least one of it.

@@ -126,16 +126,12 @@ const LISTED: usize = 10;
 
 /// The first ten names in backticks and a count of the others.
 fn listed(names: &[String]) -> String {
-    let mut text = names
-        .iter()
-        .take(LISTED)
-        .map(|name| format!("`{name}`"))
-        .collect::<Vec<_>>()
-        .join(", ");
-    if names.len() > LISTED {
-        text.push_str(&format!(" and {} more", names.len() - LISTED));
+    let quoted = names.iter().take(LISTED).map(|name| format!("`{name}`"));
+    let text = quoted.collect::<Vec<_>>().join(", ");
+    match names.len().saturating_sub(LISTED) {
+        0 => text,
+        more => format!("{text} and {more} more"),
     }
-    text
 }
 
 #[cfg(test)]

@@ -26,7 +26,7 @@ impl KeyValue {
     }
 }
 
-/// Multi-head attention as UNets store it: `to_q`, `to_k`, `to_v` without bias, `to_out` with one.
+/// Multi-head attention as `UNets` store it: `to_q`, `to_k`, `to_v` without bias, `to_out` with one.
 #[derive(Module, Debug)]
 pub struct Attention {
     to_q: Linear,

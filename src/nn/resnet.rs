@@ -91,7 +91,7 @@ pub struct Downsample2d {
 }
 
 impl Downsample2d {
-    /// Pads evenly, as UNets do: odd sides round up.
+    /// Pads evenly, as `UNets` do: odd sides round up.
     pub fn new(channels: usize, device: &Device) -> Self {
         Self {
             conv: conv3x3(channels, channels, 2, device),

@@ -11,7 +11,7 @@ use burn::tensor::{Device, Tensor};
 use super::attention::{Attention, AttentionConfig, KeyValue};
 use super::group_norm;
 
-/// Epsilon of the group norm in front of a spatial transformer, whatever the UNet's own.
+/// Epsilon of the group norm in front of a spatial transformer, whatever the `UNet`'s own.
 const NORM_EPSILON: f64 = 1e-6;
 
 /// Width of the feed-forward layer over that of the block.

@@ -6,6 +6,11 @@
 //! squared cosine); Salimans and Ho, Progressive Distillation (2202.00512, appendix D: velocity); Lin et al., Common Diffusion
 //! Noise Schedules Are Flawed (2305.08891, algorithm 1: zero terminal SNR).
 
+#![allow(
+    clippy::cast_possible_truncation,
+    reason = "the published tables are f32"
+)]
+
 /// How betas grow over training time.
 #[derive(Debug, Clone, PartialEq)]
 pub enum BetaSchedule {

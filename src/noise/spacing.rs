@@ -3,6 +3,12 @@
 //! Source: Lin et al., Common Diffusion Noise Schedules Are Flawed (arXiv 2305.08891, table 2: leading, trailing, linspace);
 //! Karras et al., Elucidating the Design Space (2206.00364, equation 5).
 
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "tables are indexed by timesteps, which are checked to lie in them"
+)]
+
 use crate::error::RequestError;
 
 /// How the visited timesteps lie among the trained ones.

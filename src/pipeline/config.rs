@@ -61,9 +61,10 @@ impl ModelConfig {
                 "text_encoder/config.json",
             )?)?,
             sampler: SamplerConfig::from_json(&folder.read_json(scheduler)?, scheduler.as_ref())?,
-            defaults: match folder.has("afterimage.json") {
-                true => json(folder, "afterimage.json", "afterimage.json")?,
-                false => Defaults::default(),
+            defaults: if folder.has("afterimage.json") {
+                json(folder, "afterimage.json", "afterimage.json")?
+            } else {
+                Defaults::default()
             },
         };
         config.check_widths()?;

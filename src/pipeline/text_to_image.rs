@@ -85,7 +85,7 @@ impl TextToImage {
             DType::F32,
         )?;
         let tokenizer = folder.tokenizer_files("tokenizer")?;
-        let tokenizer = ClipTokenizer::from_files(tokenizer.as_files())?;
+        let tokenizer = ClipTokenizer::from_files(tokenizer.borrowed())?;
         Ok(Self {
             unet: UNet::new(config.unet.clone(), unet),
             prompt_encoder: PromptEncoder::new(tokenizer, encoder),
@@ -156,20 +156,39 @@ impl TextToImage {
         resolved: &Resolved,
         observer: &mut dyn Observer,
     ) -> Result<Tensor<3>, Error> {
-        let mut prompts = if resolved.guidance.is_on() {
-            request.negatives()
+        let prompts = request
+            .prompts
+            .iter()
+            .map(String::as_str)
+            .collect::<Vec<_>>();
+        let conditioned = self.states(&prompts, request.clip_skip, observer)?;
+        let states = if resolved.guidance.is_on() {
+            // As in diffusers, the negative prompt keeps all layers.
+            let unconditioned = self.states(&request.negatives(), 0, observer)?;
+            vec![unconditioned, conditioned]
         } else {
-            Vec::new()
+            vec![conditioned]
         };
-        prompts.extend(request.prompts.iter().map(String::as_str));
-        let context = self.prompt_encoder.encode(&prompts, request.clip_skip)?;
+        let states = states
+            .into_iter()
+            .map(|states| repeat_each(states, request.batch));
+        Ok(Tensor::cat(states.collect(), 0))
+    }
+
+    fn states(
+        &self,
+        prompts: &[&str],
+        clip_skip: usize,
+        observer: &mut dyn Observer,
+    ) -> Result<Tensor<3>, Error> {
+        let context = self.prompt_encoder.encode(prompts, clip_skip)?;
         for cut in context.cut.iter().flatten() {
             let tokens = self.config.text_encoder.positions;
             observer.warn(&format!(
                 "the model reads {tokens} tokens of a prompt; cut off was `{cut}`"
             ));
         }
-        Ok(repeat_each(context.states, request.batch))
+        Ok(context.states)
     }
 
     fn denoise(

@@ -46,7 +46,9 @@ pub struct SamplerConfig {
     pub(super) json: SchedulerJson,
     /// All keys, for another class.
     all: SchedulerJson,
-    class: Class,
+    /// The model's own or the one asked for; none if the model's own is not supported.
+    class: Option<Class>,
+    class_name: String,
 }
 
 impl SamplerConfig {
@@ -54,7 +56,7 @@ impl SamplerConfig {
     ///
     /// # Errors
     ///
-    /// If the file cannot be read, is no JSON, or names an unknown `_class_name`.
+    /// If the file cannot be read, is no JSON, or has no `_class_name`.
     pub fn read(path: &Path) -> Result<Self, Error> {
         let text = std::fs::read_to_string(path).map_err(|source| FileError::Read {
             what: "the scheduler configuration".to_owned(),
@@ -68,7 +70,7 @@ impl SamplerConfig {
     ///
     /// # Errors
     ///
-    /// If the text is no JSON, or `_class_name` is missing or unknown.
+    /// If the text is no JSON or has no `_class_name`.
     pub fn from_json(text: &str, path: &Path) -> Result<Self, Error> {
         const PART: &str = "the scheduler configuration";
         let parsed = serde_json::from_str(&quote_bare_numbers(text));
@@ -77,17 +79,17 @@ impl SamplerConfig {
             path: path.to_owned(),
             source,
         })?;
-        let class_name = json.class_name.as_deref().ok_or(ConfigError::Missing {
+        let class_name = json.class_name.clone().ok_or(ConfigError::Missing {
             key: "_class_name",
             part: PART,
         })?;
-        let class = Class::from_class_name(class_name)?;
-        Ok(Self::new(json, class))
-    }
-
-    fn new(all: SchedulerJson, class: Class) -> Self {
-        let json = all.clone().of_class(class);
-        Self { json, all, class }
+        let class = Class::from_class_name(&class_name).ok();
+        Ok(Self {
+            json: class.map_or_else(|| json.clone(), |class| json.clone().of_class(class)),
+            all: json,
+            class,
+            class_name,
+        })
     }
 
     /// The same model under another sampler: keys that the new one shares keep their values, as with diffusers'
@@ -107,7 +109,12 @@ impl SamplerConfig {
         json.algorithm_type = algorithm.map(str::to_owned).or(json.algorithm_type);
         json.final_sigmas_type = final_sigmas.map(str::to_owned).or(json.final_sigmas_type);
         json.use_karras_sigmas = karras.or(json.use_karras_sigmas);
-        Self::new(json, kind.class())
+        Self {
+            json: json.clone().of_class(kind.class()),
+            all: json,
+            class: Some(kind.class()),
+            class_name: self.class_name,
+        }
     }
 
     /// The sampler of a run.
@@ -116,7 +123,7 @@ impl SamplerConfig {
     ///
     /// # Errors
     ///
-    /// A config error that names the key, if one of the model's values is not supported by this sampler; a request error, if
+    /// A config error that names the key, if the model's own sampler or one of its values is not supported; a request error, if
     /// `steps` is 0 or does not fit the schedule, or `eta` is out of its range.
     pub fn build(&self, steps: usize, eta: f64) -> Result<Box<dyn Sampler>, Error> {
         if steps == 0 {
@@ -125,7 +132,11 @@ impl SamplerConfig {
         if !(0.0..=1.0).contains(&eta) {
             return Err(RequestError::Eta { eta }.into());
         }
-        self.class.build(self, steps, eta)
+        let class = match self.class {
+            Some(class) => class,
+            None => Class::from_class_name(&self.class_name)?,
+        };
+        class.build(self, steps, eta)
     }
 
     /// The sampler by the word of the command line.
@@ -168,7 +179,7 @@ impl SamplerConfig {
         }
         // diffusers' Heun defaults to latent diffusion's ends.
         let (start, end) = match self.class {
-            Class::Heun => (0.000_85, 0.012),
+            Some(Class::Heun) => (0.000_85, 0.012),
             _ => (0.000_1, 0.02),
         };
         let start = self.json.beta_start.unwrap_or(start);
@@ -202,7 +213,7 @@ impl SamplerConfig {
 
     pub(super) fn grid(&self) -> Result<TimestepGrid, Error> {
         let default = match self.class {
-            Class::Ddim | Class::Ddpm | Class::Pndm => "leading",
+            Some(Class::Ddim | Class::Ddpm | Class::Pndm) => "leading",
             _ => "linspace",
         };
         let value = self.json.timestep_spacing.as_deref().unwrap_or(default);
@@ -230,18 +241,29 @@ impl SamplerConfig {
         Ok(prediction)
     }
 
-    pub(super) fn clip(&self) -> Clip {
+    pub(super) fn clip(&self) -> Result<Clip, ConfigError> {
         if self.json.thresholding.unwrap_or(false) {
-            return Clip::Dynamic {
-                quantile: self.json.dynamic_thresholding_ratio.unwrap_or(0.995),
-                limit: self.json.sample_max_value.unwrap_or(1.0),
-            };
+            return self.threshold();
         }
-        let pixels = matches!(self.class, Class::Ddim | Class::Ddpm);
+        let pixels = matches!(self.class, Some(Class::Ddim | Class::Ddpm));
         if self.json.clip_sample.unwrap_or(pixels) {
-            return Clip::Range(self.json.clip_sample_range.unwrap_or(1.0));
+            return Ok(Clip::Range(self.json.clip_sample_range.unwrap_or(1.0)));
         }
-        Clip::Off
+        Ok(Clip::Off)
+    }
+
+    fn threshold(&self) -> Result<Clip, ConfigError> {
+        let quantile = self.json.dynamic_thresholding_ratio.unwrap_or(0.995);
+        if !(0.0..=1.0).contains(&quantile) {
+            let hint = "it is a part of all values, between 0 and 1";
+            return Err(ConfigError::unsupported(
+                "dynamic_thresholding_ratio",
+                quantile,
+                hint,
+            ));
+        }
+        let limit = self.json.sample_max_value.unwrap_or(1.0);
+        Ok(Clip::Dynamic { quantile, limit })
     }
 
     /// Whether the last step goes to sigma 0 rather than to the schedule's smallest.

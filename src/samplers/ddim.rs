@@ -49,13 +49,17 @@ pub(super) fn trajectory(
     let levels: Vec<NoiseLevel> = timesteps.iter().map(level).collect();
     let calls: Vec<f64> = timesteps.iter().map(|timestep| *timestep as f64).collect();
     let prediction = config.prediction_at(&levels)?;
-    Ok(Trajectory::new(&calls, levels, prediction, config.clip()))
+    Ok(Trajectory::new(&calls, levels, prediction, config.clip()?))
 }
 
 /// The timesteps of samplers that look whole ones up in the schedule.
+#[allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a closed grid lies within the schedule"
+)]
 pub(super) fn whole_timesteps(config: &SamplerConfig, steps: usize) -> Result<Vec<usize>, Error> {
     let timesteps = config.grid()?.closed(steps)?.into_iter();
-    // Within the schedule and not negative: `closed` has seen to it.
     Ok(timesteps
         .map(|timestep| timestep.round_ties_even() as usize)
         .collect())

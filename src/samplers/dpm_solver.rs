@@ -29,12 +29,19 @@ struct Algorithm {
     stochastic: bool,
 }
 
+/// How a second-order step weighs its derivative.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum SecondOrder {
+    Midpoint,
+    /// By Taylor's series; diffusers calls it "heun".
+    Taylor,
+}
+
 #[derive(Debug, Clone, Copy)]
 struct Solver {
     algorithm: Algorithm,
     order: usize,
-    /// Second order by the midpoint rule rather than by Taylor's series ("heun").
-    midpoint: bool,
+    second_order: SecondOrder,
     lower_order_final: bool,
     euler_at_final: bool,
     ends_at_zero: bool,
@@ -69,7 +76,7 @@ pub(super) fn build(config: &SamplerConfig, steps: usize) -> Result<Box<dyn Samp
         &table.timesteps,
         levels,
         config.prediction()?,
-        config.clip(),
+        config.clip()?,
     );
     Ok(Box::new(Run { trajectory, rule }))
 }
@@ -96,13 +103,17 @@ impl Solver {
     fn new(config: &SamplerConfig) -> Result<Self, Error> {
         let json = &config.json;
         // Solver types of UniPC and DEIS become midpoint in diffusers.
-        let midpoints = ["midpoint", "logrho", "bh1", "bh2"].map(|name| (name, true));
-        let types: Vec<_> = midpoints.into_iter().chain([("heun", false)]).collect();
+        let midpoints =
+            ["midpoint", "logrho", "bh1", "bh2"].map(|name| (name, SecondOrder::Midpoint));
+        let types: Vec<_> = midpoints
+            .into_iter()
+            .chain([("heun", SecondOrder::Taylor)])
+            .collect();
         let kind = json.solver_type.as_deref().unwrap_or("midpoint");
         let solver = Self {
             algorithm: algorithm(config)?,
             order: json.solver_order.unwrap_or(2),
-            midpoint: choose("solver_type", kind, &types)?,
+            second_order: choose("solver_type", kind, &types)?,
             lower_order_final: json.lower_order_final.unwrap_or(true),
             euler_at_final: json.euler_at_final.unwrap_or(false),
             ends_at_zero: config.ends_at_zero()?,
@@ -143,8 +154,11 @@ impl Solver {
         let order = points.len() - 1;
         let (from, to) = (points[order - 1], points[order]);
         let h = to.lambda() - from.lambda();
+        if h == 0.0 {
+            return Update::nothing();
+        }
         let mut taylor = self.taylor(to, h);
-        if order == 2 && self.midpoint {
+        if order == 2 && self.second_order == SecondOrder::Midpoint {
             taylor[1] = taylor[0] / 2.0;
         }
         let mut outputs = vec![0.0; order];

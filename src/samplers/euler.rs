@@ -40,7 +40,7 @@ pub(super) fn trajectory(config: &SamplerConfig, table: &SigmaTable) -> Result<T
         &table.timesteps,
         levels,
         config.prediction()?,
-        config.clip(),
+        config.clip()?,
     );
     Ok(trajectory.starting_from(table.initial))
 }

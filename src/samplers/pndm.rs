@@ -40,12 +40,12 @@ const RUNGE_KUTTA: [&[f64]; 4] = [
 
 #[derive(Debug)]
 struct Pndm {
-    steps: Vec<Step>,
+    stages: Vec<Stage>,
 }
 
 /// One evaluation.
 #[derive(Debug)]
-struct Step {
+struct Stage {
     solver_step: usize,
     timestep: usize,
     /// Over raw predictions, including their conversion to noise.
@@ -66,14 +66,14 @@ pub(super) fn build(config: &SamplerConfig, steps: usize) -> Result<Box<dyn Samp
         stride: schedule.train_timesteps() / steps,
         steps,
     };
-    let steps = if config.json.skip_prk_steps.unwrap_or(false) {
+    let stages = if config.json.skip_prk_steps.unwrap_or(false) {
         tables.multistep(&timesteps)
     } else {
         tables.with_warm_up(&timesteps)?
     };
-    let visited: Vec<usize> = steps.iter().map(|step| step.timestep).collect();
+    let visited: Vec<usize> = stages.iter().map(|stage| stage.timestep).collect();
     let trajectory = trajectory(config, &schedule, &visited)?;
-    let rule = Pndm { steps };
+    let rule = Pndm { stages };
     Ok(Box::new(Run { trajectory, rule }))
 }
 
@@ -89,13 +89,13 @@ struct Tables<'a> {
 
 impl Tables<'_> {
     /// PLMS: the first step is an Euler step and a second evaluation at its end.
-    fn multistep(&self, timesteps: &[usize]) -> Vec<Step> {
-        let mut steps: Vec<Step> = timesteps
+    fn multistep(&self, timesteps: &[usize]) -> Vec<Stage> {
+        let mut stages: Vec<Stage> = timesteps
             .iter()
             .enumerate()
             .map(|(index, timestep)| {
                 let to = self.below(*timestep);
-                self.step(
+                self.stage(
                     index,
                     *timestep,
                     (*timestep, to),
@@ -106,19 +106,19 @@ impl Tables<'_> {
         if let Some(&second) = timesteps.get(1) {
             let from = (second + self.stride).min(self.schedule.train_timesteps() - 1);
             let to = self.schedule.alpha_bars()[second];
-            let mut again = self.step(0, second, (from, to), &[0.5, 0.5]);
+            let mut again = self.stage(0, second, (from, to), &[0.5, 0.5]);
             (again.within, again.forget) = (1, 1);
-            steps.insert(1, again);
+            stages.insert(1, again);
         }
         // Every evaluation counts as a step, the second one too: so do the published caching schedules for PLMS.
-        for (index, step) in steps.iter_mut().enumerate() {
-            step.solver_step = index;
+        for (index, stage) in stages.iter_mut().enumerate() {
+            stage.solver_step = index;
         }
-        steps
+        stages
     }
 
     /// Full PNDM: three Runge-Kutta steps, then linear multistep of full order.
-    fn with_warm_up(&self, timesteps: &[usize]) -> Result<Vec<Step>, ConfigError> {
+    fn with_warm_up(&self, timesteps: &[usize]) -> Result<Vec<Stage>, ConfigError> {
         if timesteps.len() <= WARM_UP {
             let hint = "ask for at least 4 steps, or set it to true";
             return Err(ConfigError::unsupported("skip_prk_steps", false, hint));
@@ -127,13 +127,13 @@ impl Tables<'_> {
         let rest = timesteps.iter().enumerate().skip(WARM_UP);
         let rest = rest.map(|(index, timestep)| {
             let to = self.below(*timestep);
-            self.step(index, *timestep, (*timestep, to), MULTISTEP[ORDER - 1])
+            self.stage(index, *timestep, (*timestep, to), MULTISTEP[ORDER - 1])
         });
         Ok(warm_up.chain(rest).collect())
     }
 
     /// The step from `timesteps[index]` to the next one: evaluations at its start, twice halfway, and at its end.
-    fn runge_kutta(&self, index: usize, timesteps: &[usize]) -> Vec<Step> {
+    fn runge_kutta(&self, index: usize, timesteps: &[usize]) -> Vec<Stage> {
         let (start, end) = (timesteps[index], timesteps[index + 1]);
         let halfway = end + self.stride / 2;
         let evaluated = [start, halfway, halfway, end];
@@ -141,15 +141,15 @@ impl Tables<'_> {
         (0..RUNGE_KUTTA.len())
             .map(|within| {
                 let to = self.schedule.alpha_bars()[targets[within]];
-                let mut step =
-                    self.step(index, evaluated[within], (start, to), RUNGE_KUTTA[within]);
-                step.within = within;
-                step.forget = if within == RUNGE_KUTTA.len() - 1 {
+                let mut stage =
+                    self.stage(index, evaluated[within], (start, to), RUNGE_KUTTA[within]);
+                stage.within = within;
+                stage.forget = if within == RUNGE_KUTTA.len() - 1 {
                     within
                 } else {
                     0
                 };
-                step
+                stage
             })
             .collect()
     }
@@ -159,13 +159,13 @@ impl Tables<'_> {
     }
 
     /// The pseudo transfer of 2202.09778, equation 11, from timestep `from` to `alpha_bar` `to`.
-    fn step(
+    fn stage(
         &self,
         solver_step: usize,
         timestep: usize,
         (from, to): (usize, f64),
         gradient: &[f64],
-    ) -> Step {
+    ) -> Stage {
         let bar = self.schedule.alpha_bars()[from];
         let slope = -(to - bar) / (bar * (1.0 - to).sqrt() + (bar * (1.0 - bar) * to).sqrt());
         let noise = self.prediction.noise(NoiseLevel::from_alpha_bar(bar));
@@ -177,7 +177,7 @@ impl Tables<'_> {
                 .collect(),
             noise: 0.0,
         };
-        Step {
+        Stage {
             solver_step,
             timestep,
             update,
@@ -189,21 +189,21 @@ impl Tables<'_> {
 
 impl Rule for Pndm {
     fn solver_step(&self, evaluation: usize) -> usize {
-        self.steps[evaluation].solver_step
+        self.stages[evaluation].solver_step
     }
 
     fn step(&self, _trajectory: &Trajectory, history: &mut History, input: Input) -> Tensor<4> {
-        let step = &self.steps[input.evaluation];
+        let stage = &self.stages[input.evaluation];
         // Room for the predictions within a step beside those of earlier steps.
-        history.remember(input.mean(), ORDER + step.within);
-        if step.within == 0 {
+        history.remember(input.mean(), ORDER + stage.within);
+        if stage.within == 0 {
             history.sample = Some(input.sample.clone());
         }
         let start = history.sample.clone().unwrap_or(input.sample);
-        let next = step.update.apply(start, &history.outputs, None);
+        let next = stage.update.apply(start, &history.outputs, None);
         history
             .outputs
-            .truncate(history.outputs.len() - step.forget);
+            .truncate(history.outputs.len() - stage.forget);
         next
     }
 }

@@ -32,6 +32,11 @@ impl Clip {
     }
 }
 
+#[allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "the quantile lies between 0 and 1"
+)]
 fn threshold(data: Tensor<4>, quantile: f64, limit: f64) -> Tensor<4> {
     let [items, channels, height, width] = data.dims();
     let count = channels * height * width;

@@ -63,7 +63,7 @@ pub(super) fn build(config: &SamplerConfig, steps: usize) -> Result<Box<dyn Samp
         &table.timesteps,
         levels,
         config.prediction()?,
-        config.clip(),
+        config.clip()?,
     );
     Ok(Box::new(Run { trajectory, rule }))
 }
@@ -122,6 +122,9 @@ impl Solver {
     /// The update onto the last of `points`; those before it are where the predictions were made, the newest last.
     fn predictor(&self, points: &[NoiseLevel]) -> Update {
         let stride = Stride::new(self, points);
+        if stride.rate == 0.0 {
+            return Update::nothing();
+        }
         let (mut update, scale) = stride.first_order(self);
         let weights = match stride.ratios.len() {
             0 => Vec::new(),
@@ -212,14 +215,13 @@ impl Stride {
         let mut phi = self.rate.exp_m1() / self.rate - 1.0;
         let mut factorial = 1.0;
         let (mut rows, mut right) = (Vec::new(), Vec::new());
+        let mut powers = vec![1.0; self.ratios.len()];
         for power in 0..order {
-            rows.push(
-                self.ratios
-                    .iter()
-                    .map(|ratio| ratio.powi(power as i32))
-                    .collect(),
-            );
+            rows.push(powers.clone());
             right.push(phi * factorial / base);
+            for (power, ratio) in powers.iter_mut().zip(&self.ratios) {
+                *power *= ratio;
+            }
             factorial *= power as f64 + 2.0;
             phi = phi / self.rate - 1.0 / factorial;
         }

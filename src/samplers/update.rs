@@ -11,6 +11,14 @@ pub(super) struct Update {
 }
 
 impl Update {
+    /// Leaves the sample as it is: a last step of no length, onto the schedule's smallest sigma from itself.
+    pub(super) fn nothing() -> Self {
+        Self {
+            sample: 1.0,
+            ..Self::default()
+        }
+    }
+
     /// Applies the update to outputs listed newest last.
     ///
     /// # Panics
@@ -63,12 +71,13 @@ pub(super) fn solve(mut rows: Vec<Vec<f64>>, mut right: Vec<f64>) -> Vec<f64> {
             .unwrap_or(column);
         rows.swap(column, pivot);
         right.swap(column, pivot);
+        let (pivot_row, pivot_right) = (rows[column].clone(), right[column]);
         for row in (0..size).filter(|row| *row != column) {
-            let factor = rows[row][column] / rows[column][column];
-            for index in column..size {
-                rows[row][index] -= factor * rows[column][index];
+            let factor = rows[row][column] / pivot_row[column];
+            for (entry, pivot) in rows[row].iter_mut().zip(&pivot_row) {
+                *entry -= factor * pivot;
             }
-            right[row] -= factor * right[column];
+            right[row] -= factor * pivot_right;
         }
     }
     (0..size).map(|row| right[row] / rows[row][row]).collect()

@@ -88,10 +88,9 @@ impl ClipTokenizer {
                 return Err(ConfigError::Missing { key, part }.into());
             }
         };
-        let id = |key: &str, token: &str| {
-            tokenizer.token_to_id(token).ok_or_else(|| {
-                ConfigError::unsupported(key, token, "name a token of the vocabulary")
-            })
+        let id = |key, token: &Special| {
+            let id = tokenizer.token_to_id(&token.content);
+            id.ok_or_else(|| unknown(key, token))
         };
         Ok(Self {
             begin: id("bos_token", &settings.begin)?,
@@ -135,28 +134,74 @@ impl ClipTokenizer {
 
 /// What the two small files decide.
 struct Settings {
-    begin: String,
-    end: String,
-    pad: String,
-    unknown: String,
+    begin: Special,
+    end: Special,
+    unknown: Special,
+    pad: Special,
     length: usize,
 }
 
 impl Settings {
     fn read(files: TokenizerFiles<'_>) -> Result<Self, Error> {
-        let config: SettingsJson = parse("tokenizer_config.json", files.config.unwrap_or("{}"))?;
-        let map: SettingsJson = parse(
-            "special_tokens_map.json",
-            files.special_tokens.unwrap_or("{}"),
-        )?;
-        let end = first(map.eos_token, config.eos_token).unwrap_or_else(|| END.to_owned());
+        let config = files.config.unwrap_or("{}");
+        let config: SettingsJson = parse("tokenizer_config.json", config)?;
+        let map = files.special_tokens.unwrap_or("{}");
+        let map: SettingsJson = parse("special_tokens_map.json", map)?;
+        let end = map.eos_token.or(config.eos_token);
+        let end = end.map_or_else(|| Special::plain(END), Special::from);
+        let or_end = |token: Option<TokenJson>| token.map_or_else(|| end.clone(), Special::from);
+        let begin = map.bos_token.or(config.bos_token);
         Ok(Self {
-            begin: first(map.bos_token, config.bos_token).unwrap_or_else(|| BEGIN.to_owned()),
-            pad: first(map.pad_token, config.pad_token).unwrap_or_else(|| end.clone()),
-            unknown: first(map.unk_token, config.unk_token).unwrap_or_else(|| end.clone()),
+            begin: begin.map_or_else(|| Special::plain(BEGIN), Special::from),
+            unknown: or_end(map.unk_token.or(config.unk_token)),
+            pad: or_end(map.pad_token.or(config.pad_token)),
             length: length(config.model_max_length)?,
             end,
         })
+    }
+
+    /// In the order they are declared in: of two with the same text, the later decides how it is matched.
+    fn specials(&self) -> [(&'static str, &Special); 4] {
+        [
+            ("bos_token", &self.begin),
+            ("eos_token", &self.end),
+            ("unk_token", &self.unknown),
+            ("pad_token", &self.pad),
+        ]
+    }
+}
+
+/// A token that is matched in prompts before they are split into words.
+#[derive(Clone)]
+struct Special {
+    content: String,
+    /// Matched in the lower-cased text.
+    normalized: bool,
+}
+
+impl Special {
+    fn plain(content: &str) -> Self {
+        let content = content.to_owned();
+        let normalized = false;
+        Self {
+            content,
+            normalized,
+        }
+    }
+}
+
+impl From<TokenJson> for Special {
+    fn from(json: TokenJson) -> Self {
+        match json {
+            TokenJson::Text(content) => Self::plain(&content),
+            TokenJson::Flagged {
+                content,
+                normalized,
+            } => Self {
+                content,
+                normalized,
+            },
+        }
     }
 }
 
@@ -176,13 +221,11 @@ struct SettingsJson {
 #[serde(untagged)]
 enum TokenJson {
     Text(String),
-    Flagged { content: String },
-}
-
-fn first(map: Option<TokenJson>, config: Option<TokenJson>) -> Option<String> {
-    map.or(config).map(|token| match token {
-        TokenJson::Text(content) | TokenJson::Flagged { content } => content,
-    })
+    Flagged {
+        content: String,
+        #[serde(default)]
+        normalized: bool,
+    },
 }
 
 fn length(named: Option<f64>) -> Result<usize, ConfigError> {
@@ -203,6 +246,12 @@ fn parse<T: DeserializeOwned>(file: &'static str, contents: &str) -> Result<T, C
 
 fn byte_pairs(vocab: &str, merges: &str, settings: &Settings) -> Result<Tokenizer, ConfigError> {
     let vocab: HashMap<String, u32> = parse("vocab.json", vocab)?;
+    // Declared special below, they would otherwise be given ids that the encoder has no embedding for.
+    for (key, token) in settings.specials() {
+        if !vocab.contains_key(&token.content) {
+            return Err(unknown(key, token));
+        }
+    }
     let build = || {
         let model = BPE::builder()
             .vocab_and_merges(
@@ -211,17 +260,24 @@ fn byte_pairs(vocab: &str, merges: &str, settings: &Settings) -> Result<Tokenize
                     .collect::<tokenizers::models::bpe::Vocab>(),
                 pairs(merges),
             )
-            .unk_token(settings.unknown.clone())
+            .unk_token(settings.unknown.content.clone())
             .end_of_word_suffix("</w>".to_owned())
             .build()?;
         let mut tokenizer = Tokenizer::new(model);
         tokenizer.with_normalizer(Some(normalizer()?))?;
         tokenizer.with_pre_tokenizer(Some(splitter()?));
-        let special = |text: &str| AddedToken::from(text, true).normalized(true);
-        tokenizer.add_special_tokens([special(&settings.begin), special(&settings.end)])?;
+        // The padding too: SD 2.x pads with `!`, and reads it as padding wherever a prompt has one.
+        let specials = settings.specials().map(|(_, token)| {
+            AddedToken::from(token.content.as_str(), true).normalized(token.normalized)
+        });
+        tokenizer.add_special_tokens(specials)?;
         Ok(tokenizer)
     };
     build().map_err(|source| ConfigError::Tokenizer { source })
+}
+
+fn unknown(key: &'static str, token: &Special) -> ConfigError {
+    ConfigError::unsupported(key, &token.content, "name a token of the vocabulary")
 }
 
 /// The merges in order; the first line is a version.

@@ -49,6 +49,8 @@ impl<E: TextEncoder> PromptEncoder<E> {
 
     /// Encodes one row a prompt; `clip_skip` leaves out as many of the encoder's last layers.
     ///
+    /// Negative prompts are encoded with all layers in diffusers, whatever the positive ones skip.
+    ///
     /// # Errors
     ///
     /// If `clip_skip` is more than the encoder has layers, or a prompt cannot be tokenized.

@@ -79,20 +79,20 @@ fn is_buffer(name: &str) -> bool {
     name.ends_with("position_ids")
 }
 
-/// The tensors of `source` under today's names, for a module that asks for `asked`.
+/// The tensors of `source` under today's names, for a module that asks for `asked` names and shapes.
 ///
 /// # Errors
 ///
 /// When two tensors come to the same name.
-pub(crate) fn canonical<'a>(
+pub(crate) fn canonical(
     source: &WeightSource,
-    asked: impl Iterator<Item = &'a str>,
+    asked: &HashMap<&str, &[usize]>,
 ) -> Result<HashMap<String, Packed>, Error> {
-    let prefixed = prefixed(asked);
+    let prefixed = prefixed(asked.keys().copied());
     let mut tensors = HashMap::new();
     for tensor in source.packed().filter(|one| !is_buffer(&one.name)) {
         let name = aligned(canonical_name(&tensor.name), prefixed);
-        let tensor = squeezed(tensor.clone(), &name);
+        let tensor = squeezed(tensor.clone(), asked.get(name.as_str()).copied());
         if tensors.insert(name.clone(), tensor).is_some() {
             let origin = source.origin().to_owned();
             return Err(WeightsError::Duplicate { name, origin }.into());
@@ -120,25 +120,12 @@ fn aligned(name: String, prefixed: Option<bool>) -> String {
     }
 }
 
-/// Layers around attention that our modules have as linear ones, and old checkpoints as 1x1 convolutions of the same meaning.
-const LINEAR: [&str; 6] = [
-    "to_q.weight",
-    "to_k.weight",
-    "to_v.weight",
-    "to_out.0.weight",
-    "proj_in.weight",
-    "proj_out.weight",
-];
-
-/// Makes a linear weight of one that is kept as a 1x1 convolution: `[c, c, 1, 1]` to `[c, c]`.
-fn squeezed(tensor: Packed, name: &str) -> Packed {
-    let [rows, columns, 1, 1] = tensor.shape.to_vec()[..] else {
-        return tensor;
-    };
-    if LINEAR.iter().any(|layer| name.ends_with(layer)) {
-        reshaped(tensor, vec![rows, columns])
-    } else {
-        tensor
+/// Takes the unit sides off a 1x1 convolution `[outputs, inputs, 1, 1]` where the module has the linear layer that it is: the
+/// projections of SD 1.x transformers and of early autoencoders' attention.
+fn squeezed(tensor: Packed, asked: Option<&[usize]>) -> Packed {
+    match (&tensor.shape.to_vec()[..], asked) {
+        (&[outputs, inputs, 1, 1], Some([_, _])) => reshaped(tensor, vec![outputs, inputs]),
+        _ => tensor,
     }
 }
 

@@ -1,4 +1,4 @@
-//! Original checkpoints: one file with the UNet, the autoencoder and the text encoder of a Stable Diffusion 1.x or 2.x model under the
+//! Original checkpoints: one file with the `UNet`, the autoencoder and the text encoder of a Stable Diffusion 1.x or 2.x model under the
 //! names of the training program.
 //!
 //! **Source.** The layout of CompVis/latent-diffusion and Stability-AI/stablediffusion checkpoints against the diffusers layout:
@@ -16,7 +16,7 @@ use crate::error::{Error, WeightsError};
 /// What the numbering of a checkpoint depends on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Structure {
-    /// Residual blocks in a level of the UNet's encoder (`layers_per_block`).
+    /// Residual blocks in a level of the `UNet`'s encoder (`layers_per_block`).
     pub unet_layers: usize,
     /// Levels of the autoencoder (`block_out_channels`).
     pub vae_levels: usize,
@@ -143,7 +143,7 @@ fn whole(part: &'static str, name: Option<String>, tail: &str) -> Placement {
     Placement::Part(part, vec![Piece { name, cut }])
 }
 
-/// Name and layer of a residual block in the UNet.
+/// Name and layer of a residual block in the `UNet`.
 const RESNET: [(&str, &str); 6] = [
     ("in_layers.0.", "norm1."),
     ("in_layers.2.", "conv1."),
@@ -153,7 +153,7 @@ const RESNET: [(&str, &str); 6] = [
     ("skip_connection.", "conv_shortcut."),
 ];
 
-/// Name and layer of what the UNet has once.
+/// Name and layer of what the `UNet` has once.
 const UNET_ONCE: [(&str, &str); 5] = [
     ("time_embed.0.", "time_embedding.linear_1."),
     ("time_embed.2.", "time_embedding.linear_2."),
@@ -252,7 +252,7 @@ fn vae(tail: &str, levels: usize) -> Option<String> {
                 _ => format!("mid_block.attentions.0.{}", renamed(inner, &VAE_ATTENTION)?),
             }
         }
-        "down" => format!("down_blocks.{}", vae_level(inner, |level| Some(level))?),
+        "down" => format!("down_blocks.{}", vae_level(inner, Some)?),
         // The decoder's levels are numbered from the output.
         "up" => {
             let level = |level| levels.checked_sub(level + 1);

@@ -31,7 +31,7 @@ const LENGTH_BYTES: usize = 8;
 const MAX_HEADER: u64 = 100_000_000;
 /// Python packages that a checkpoint may name beside its tensors: what torch, numpy and the training programs leave in it. None of
 /// it is ever run; anything else is refused.
-const PICKLE_PACKAGES: [&str; 8] = [
+const PICKLE_PACKAGES: [&str; 10] = [
     "torch",
     "collections",
     "numpy",
@@ -39,6 +39,8 @@ const PICKLE_PACKAGES: [&str; 8] = [
     "pytorch_lightning",
     "lightning",
     "lightning_fabric",
+    "omegaconf",
+    "argparse",
     "int",
 ];
 
@@ -73,7 +75,7 @@ impl WeightSource {
     /// When the bytes are not a safetensors file.
     pub fn from_static(bytes: &'static [u8], origin: &str) -> Result<Self, Error> {
         let place = Place::Static(bytes);
-        from_safetensors(place, bytes.len() as u64, origin.to_owned())
+        from_safetensors(&place, bytes.len() as u64, origin.to_owned())
     }
 
     pub(crate) fn from_tensors(origin: String, tensors: Vec<Packed>) -> Result<Self, Error> {
@@ -203,17 +205,17 @@ fn open_safetensors(path: &Path) -> Result<WeightSource, Error> {
     let file = File::open(path).map_err(failed)?;
     let length = file.metadata().map_err(failed)?.len();
     let place = Place::File(Arc::new(Mutex::new(file)));
-    from_safetensors(place, length, path.display().to_string())
+    from_safetensors(&place, length, path.display().to_string())
 }
 
-fn from_safetensors(place: Place, length: u64, origin: String) -> Result<WeightSource, Error> {
-    let (data_start, header) = read_header(&place, length, &origin)?;
+fn from_safetensors(place: &Place, length: u64, origin: String) -> Result<WeightSource, Error> {
+    let (data_start, header) = read_header(place, length, &origin)?;
     check_length(&header, data_start, length, &origin)?;
     let tensors = header
         .offset_keys()
         .into_iter()
         .filter_map(|name| header.info(&name).map(|info| (name, info)))
-        .map(|(name, info)| packed(&place, data_start, name, info, &origin))
+        .map(|(name, info)| packed(place, data_start, name, info, &origin))
         .collect::<Result<_, _>>()?;
     WeightSource::from_tensors(origin, tensors)
 }
@@ -235,8 +237,9 @@ fn read_header(place: &Place, length: u64, origin: &str) -> Result<(u64, Metadat
     if header > room.min(MAX_HEADER) {
         return Err(wrong(format!("a header of {header} bytes in a file of {length}")).into());
     }
+    let header_bytes = usize::try_from(header).map_err(|error| wrong(error.to_string()))?;
     let bytes = place
-        .read(LENGTH_BYTES as u64, header as usize)
+        .read(LENGTH_BYTES as u64, header_bytes)
         .map_err(|error| wrong(error.to_string()))?;
     let metadata = serde_json::from_slice(&bytes).map_err(|error| wrong(error.to_string()))?;
     Ok((LENGTH_BYTES as u64 + header, metadata))

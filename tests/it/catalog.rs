@@ -1,4 +1,9 @@
 //! Models by name: folders, single files, cards, compiled-in files.
+#![allow(
+    clippy::unwrap_used,
+    clippy::cast_precision_loss,
+    reason = "tests fail by panicking, and their numbers are small"
+)]
 
 use std::{
     collections::BTreeMap,
@@ -7,7 +12,13 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use afterimage::catalog::ModelFolder;
+use afterimage::{
+    catalog::ModelFolder,
+    models::{clip::ClipTextModel, unet::UNet2DConditionModel, vae::AutoencoderKl},
+    pipeline::{ModelConfig, TextToImage},
+    weights::{names::canonical_name, shapes},
+};
+use burn::tensor::{DType, Device};
 use serde_json::{Value, json};
 
 use crate::weights::{counting, fixture, folder};
@@ -378,6 +389,60 @@ fn reference_folders_open() {
                     path.display()
                 );
             }
+        }
+    }
+}
+
+/// Names and shapes without the unit sides of 1x1 convolutions, which linear layers do not have.
+fn without_unit_sides(tensors: Vec<(String, Vec<usize>)>) -> BTreeMap<String, Vec<usize>> {
+    let squeezed = |(name, shape): (String, Vec<usize>)| match shape[..] {
+        [rows, columns, 1, 1] => (name, vec![rows, columns]),
+        _ => (name, shape),
+    };
+    tensors.into_iter().map(squeezed).collect()
+}
+
+/// The networks that the cards' configs describe have the parameters of the published files.
+#[test]
+fn cards_build_networks_with_the_published_parameters() {
+    let device = Device::flex();
+    for (card, family) in [
+        ("stable-diffusion-v1-5", "sd15"),
+        ("stable-diffusion-2-1-base", "sd21"),
+        ("stable-diffusion-2-1", "sd21"),
+    ] {
+        let config = ModelConfig::read(&ModelFolder::open(card).unwrap()).unwrap();
+        let unet = shapes(&UNet2DConditionModel::new(&config.unet, &device));
+        let vae = shapes(&AutoencoderKl::new(config.vae.clone(), &device));
+        let text = shapes(&ClipTextModel::new(&config.text_encoder, &device));
+        for (part, found) in [("unet", unet), ("text_encoder", text)] {
+            let expected = list(&format!("diffusers/{family}.{part}.tsv"));
+            assert_eq!(
+                without_unit_sides(found),
+                without_unit_sides(expected),
+                "{card} {part}"
+            );
+        }
+        // Both families have the same autoencoder.
+        let expected = list("diffusers/sd15.vae.tsv").into_iter();
+        let expected = expected.map(|(name, shape)| (canonical_name(&name), shape));
+        assert_eq!(
+            without_unit_sides(vae),
+            without_unit_sides(expected.collect())
+        );
+    }
+}
+
+/// The reference's folders load whole, full and half precision.
+#[test]
+fn reference_models_load() {
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/reference/fixtures");
+    for name in ["sd15", "sd15-fp16", "sd21"] {
+        let path = fixtures.join(name).join("model");
+        if path.is_dir() {
+            let model = open(&path).unwrap();
+            let loaded = TextToImage::load(&model, &Device::flex(), DType::F32);
+            assert!(loaded.is_ok(), "{name}: {:?}", loaded.err());
         }
     }
 }

@@ -1,63 +1,104 @@
 //! Golden data: a model folder, `cases.json` and `cases.safetensors`, in the format of `../shared/reference`.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
+use afterimage::weights::WeightSource;
 use burn::tensor::{Device, Tensor, TensorData};
-use safetensors::{Dtype, SafeTensors};
 use serde_json::Value;
+
+/// A committed fixture.
+pub(crate) fn fixture(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/fixtures")
+        .join(path)
+}
+
+/// A file of the shared reference, where this checkout has one.
+pub(crate) fn shared(path: &str) -> Option<PathBuf> {
+    let root = std::env::var_os("AFTERIMAGE_SHARED").map_or_else(
+        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared"),
+        PathBuf::from,
+    );
+    let path = root.join(path);
+    path.exists().then_some(path)
+}
+
+/// The text of a file.
+pub(crate) fn text(path: impl AsRef<Path>) -> String {
+    let path = path.as_ref();
+    std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// The JSON of a file.
+pub(crate) fn json<T: serde::de::DeserializeOwned>(path: impl AsRef<Path>) -> T {
+    let path = path.as_ref();
+    serde_json::from_str(&text(path)).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// Tensors of a `cases.safetensors`.
+pub(crate) struct Golden(WeightSource);
+
+impl Golden {
+    pub(crate) fn open(path: impl AsRef<Path>) -> Self {
+        Self(WeightSource::open(path).unwrap())
+    }
+
+    pub(crate) fn tensor<const D: usize>(&self, name: &str, device: &Device) -> Tensor<D> {
+        Tensor::from_data(self.0.read(name).unwrap(), device)
+    }
+
+    pub(crate) fn reference(&self, name: &str) -> Reference {
+        let data = self.0.read(name).unwrap();
+        Reference {
+            shape: data.shape().to_vec(),
+            values: data.iter::<f32>().collect(),
+        }
+    }
+
+    /// Compares `actual` with the tensor `name`: same shape, and every element within `tolerance` standard deviations of it.
+    pub(crate) fn assert_close<const D: usize>(
+        &self,
+        name: &str,
+        actual: Tensor<D>,
+        tolerance: f64,
+    ) {
+        let outcome = self.reference(name).compare(actual, tolerance);
+        outcome.unwrap_or_else(|error| panic!("`{name}`: {error}"));
+    }
+}
 
 /// One fixture folder.
 pub(crate) struct Fixture {
     name: String,
     folder: PathBuf,
     cases: Value,
-    tensors: Vec<u8>,
+    golden: Golden,
 }
 
 /// A reference tensor.
-pub(crate) struct Golden {
+pub(crate) struct Reference {
     pub(crate) shape: Vec<usize>,
     pub(crate) values: Vec<f32>,
 }
 
 impl Fixture {
-    /// The committed selection, and the complete fixture where `../shared/reference` exists.
-    pub(crate) fn editions(name: &str) -> Vec<Self> {
-        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-        let committed = root.join("tests/fixtures").join(name);
-        let complete = root.join("../shared/reference/fixtures").join(name);
-        let complete = Some(complete).filter(|folder| folder.exists());
-        [Some(committed), complete]
-            .into_iter()
-            .flatten()
-            .map(|folder| Self::read(name, folder))
-            .collect()
+    /// The complete fixture where this checkout has `../shared/reference`, else the committed selection.
+    pub(crate) fn best(name: &str) -> Self {
+        let complete = shared(&format!("reference/fixtures/{name}"));
+        complete.map_or_else(|| Self::committed(name), |folder| Self::read(name, folder))
     }
 
-    /// The committed selection alone.
+    /// The committed selection alone, which `python tests/fixtures/select.py` makes.
     pub(crate) fn committed(name: &str) -> Self {
-        Self::read(
-            name,
-            Path::new(env!("CARGO_MANIFEST_DIR"))
-                .join("tests/fixtures")
-                .join(name),
-        )
+        Self::read(name, fixture(name))
     }
 
     fn read(name: &str, folder: PathBuf) -> Self {
-        let read = |file: &str| {
-            let path = folder.join(file);
-            let hint = "hint: `python tests/fixtures/select.py` makes the committed selection";
-            fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}\n{hint}", path.display()))
-        };
-        let cases = serde_json::from_slice(&read("cases.json")).unwrap();
-        let tensors = read("cases.safetensors");
         Self {
             name: name.to_owned(),
+            cases: json(folder.join("cases.json")),
+            golden: Golden::open(folder.join("cases.safetensors")),
             folder,
-            cases,
-            tensors,
         }
     }
 
@@ -84,30 +125,17 @@ impl Fixture {
         config.to_string()
     }
 
-    pub(crate) fn tensor(&self, name: &str) -> Golden {
-        let file = SafeTensors::deserialize(&self.tensors).unwrap();
-        let view = file
-            .tensor(name)
-            .unwrap_or_else(|error| panic!("{}: `{name}`: {error}", self.name));
-        let words = view.data().as_chunks::<4>().0.iter();
-        let values = match view.dtype() {
-            Dtype::F32 => words.map(|word| f32::from_le_bytes(*word)).collect(),
-            Dtype::I32 => words.map(|word| i32::from_le_bytes(*word) as f32).collect(),
-            other => panic!("{}: `{name}` has dtype {other:?}", self.name),
-        };
-        Golden {
-            shape: view.shape().to_vec(),
-            values,
-        }
+    pub(crate) fn tensor(&self, name: &str) -> Reference {
+        self.golden.reference(name)
     }
 
     /// The tensor that `case` calls `key`, if it has one.
-    pub(crate) fn of(&self, case: &Value, key: &str) -> Option<Golden> {
+    pub(crate) fn of(&self, case: &Value, key: &str) -> Option<Reference> {
         case["tensors"][key].as_str().map(|name| self.tensor(name))
     }
 }
 
-impl Golden {
+impl Reference {
     pub(crate) fn on<const D: usize>(&self, device: &Device) -> Tensor<D> {
         Tensor::from_data(
             TensorData::new(self.values.clone(), self.shape.clone()),
@@ -146,9 +174,10 @@ impl Golden {
         if shape != self.shape {
             return Err(format!("shape {shape:?}, reference {:?}", self.shape));
         }
-        let found = found.into_data().convert::<f32>().to_vec::<f32>().unwrap();
+        let found: Vec<f32> = found.into_data().iter::<f32>().collect();
         let pairs = found.iter().zip(&self.values).enumerate();
         let differences = pairs.map(|(index, (a, b))| (index, f64::from((a - b).abs())));
+        // In this order a value that is not a number is the worst of all.
         let by_size = |a: &(usize, f64), b: &(usize, f64)| a.1.total_cmp(&b.1);
         let (index, largest) = differences.max_by(by_size).unwrap();
         let relative = largest / self.spread();

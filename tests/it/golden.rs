@@ -12,7 +12,7 @@ use afterimage::samplers::SamplerConfig;
 use burn::tensor::{DType, Device, Tensor};
 use serde_json::Value;
 
-use crate::fixture::{Fixture, Golden};
+use crate::fixture::{Fixture, Reference};
 use crate::tolerance::F32_CPU;
 
 const FIXTURES: [&str; 3] = ["sd15", "sd21", "sd15-fp16"];
@@ -28,10 +28,7 @@ pub(crate) fn load(fixture: &Fixture, device: &Device) -> TextToImage {
 #[test]
 fn cells_agree_with_diffusers() {
     let device = Device::flex();
-    for fixture in ["sd15", "sd21"]
-        .iter()
-        .flat_map(|name| Fixture::editions(name))
-    {
+    for fixture in ["sd15", "sd21"].map(Fixture::best) {
         let pipeline = load(&fixture, &device);
         for case in fixture.cases().filter(|case| case["kind"] == "unet_trace") {
             let unet = pipeline.unet();
@@ -61,7 +58,7 @@ fn check_cells(
     );
     let skips = unet.config().skips();
     let mut carry = unet.enter(golden("sample").on(device));
-    let mut check = |cells: Range<usize>, carry: UNetCarry, expected: &Golden, name: String| {
+    let check = |cells: Range<usize>, carry: UNetCarry, expected: &Reference, name: String| {
         let carry = unet.advance(carry, cells, &prepared);
         expected
             .compare(carry.hidden().clone(), F32_CPU)
@@ -94,7 +91,7 @@ fn runs_agree_with_diffusers() {
     let device = Device::flex();
     let mut failures = Vec::new();
     let (mut count, mut worst) = (0, 0.0_f64);
-    for fixture in FIXTURES.iter().flat_map(|name| Fixture::editions(name)) {
+    for fixture in FIXTURES.map(Fixture::best) {
         let mut pipeline = load(&fixture, &device);
         for case in fixture.cases().filter(|case| case["kind"] == "txt2img") {
             let id = case["id"].as_str().unwrap();
@@ -126,12 +123,13 @@ pub(crate) fn check_run(
 ) -> Result<f64, String> {
     let scheduler = fixture.scheduler(case["scheduler"].as_str().unwrap());
     pipeline.set_sampler(SamplerConfig::from_json(&scheduler, "case".as_ref()).unwrap());
-    let mut trace = Trace::new(Box::leak(Box::new(())));
+    let mut ignored = ();
+    let mut trace = Trace::new(&mut ignored);
     let generated = pipeline
         .generate(&request(case), &mut trace)
         .map_err(|error| error.to_string())?;
     let mut worst = 0.0_f64;
-    let mut check = |name: String, golden: &Golden, found: Tensor<4>| {
+    let mut check = |name: String, golden: &Reference, found: Tensor<4>| {
         let difference = golden
             .compare(found, tolerance)
             .map_err(|error| format!("{name}: {error}"))?;

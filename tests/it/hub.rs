@@ -1,4 +1,9 @@
 //! Fetching models, against a small server on this machine.
+#![allow(
+    clippy::unwrap_used,
+    clippy::cast_precision_loss,
+    reason = "tests fail by panicking, and their numbers are small"
+)]
 
 use std::{
     collections::BTreeMap,

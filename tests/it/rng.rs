@@ -1,5 +1,11 @@
 //! Seeds against `torch.randn`.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::cast_possible_truncation,
+    reason = "a test may panic, and compares f32 with f64"
+)]
+
 use afterimage::rng::TorchRng;
 use serde_json::Value;
 

@@ -75,10 +75,6 @@ impl<const R: usize> Carry for ToyCarry<R> {
         let elements = |tensor: &Tensor<R>| tensor.dims().iter().product::<usize>();
         4 * (elements(&self.hidden) + self.skips.iter().map(elements).sum::<usize>())
     }
-
-    fn shape(&self) -> Vec<usize> {
-        self.hidden.dims().to_vec()
-    }
 }
 
 /// For each row, timestep and condition as one number.

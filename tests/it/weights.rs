@@ -1,4 +1,9 @@
 //! Reading weight files and filling modules with them.
+#![allow(
+    clippy::unwrap_used,
+    clippy::cast_precision_loss,
+    reason = "tests fail by panicking, and their numbers are small"
+)]
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -97,7 +102,7 @@ pub(crate) fn fixture(path: &str) -> PathBuf {
 }
 
 fn floats(tensor: burn::tensor::TensorData) -> Vec<f32> {
-    tensor.convert::<f32>().to_vec().unwrap()
+    tensor.convert::<f32>().try_to_vec().unwrap()
 }
 
 #[test]
@@ -126,6 +131,22 @@ fn casts_floats_at_load() {
         assert_eq!(toy.to_out.weight.val().dtype(), dtype);
         let weight = floats(toy.to_out.weight.val().into_data());
         assert_eq!(weight, [0.0, 3.0, 1.0, 4.0, 2.0, 5.0]);
+    }
+}
+
+/// SD 1.x keeps linear layers as 1x1 convolutions; the reverse, or another size, does not fit.
+#[test]
+fn unit_convolutions_fill_linear_layers() {
+    let mut tensors = TOY.to_vec();
+    tensors[2].1 = &[2, 3, 1, 1];
+    let toy = load(&opened(&tensors), DType::F32).unwrap();
+    let weight = floats(toy.to_out.weight.val().into_data());
+    assert_eq!(weight, [0.0, 3.0, 1.0, 4.0, 2.0, 5.0]);
+    for (at, shape) in [(2, &[2, 3, 3, 3][..]), (2, &[3, 2, 1, 1]), (4, &[4, 2])] {
+        let mut tensors = TOY.to_vec();
+        tensors[at].1 = shape;
+        let error = load(&opened(&tensors), DType::F32).unwrap_err();
+        assert!(error.is_weights(), "{error}");
     }
 }
 

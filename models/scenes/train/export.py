@@ -42,7 +42,7 @@ def main():
     shutil.copytree(a.text + "/tokenizer", temp + "/tokenizer")
     DDIMScheduler(num_train_timesteps=1000, beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear",
                   steps_offset=1, set_alpha_to_one=False, clip_sample=False,
-                  prediction_type="epsilon").save_pretrained(temp + "/scheduler")
+                  prediction_type="v_prediction").save_pretrained(temp + "/scheduler")
     json.dump(INDEX, open(temp + "/model_index.json", "w"), indent=2)
     total = 0
     for root, _, files in os.walk(temp):

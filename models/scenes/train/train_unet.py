@@ -1,6 +1,7 @@
 """Trains the UNet (and, gently, the text encoder) on latents of scenes; schedule by the clock.
 
-Each worker keeps a pool of encoded scenes that grows while it trains; captions are
+The prediction is v: at high noise it is the picture itself, so that the layout that the
+caption asks for is learnt early.  Each worker keeps a pool of encoded scenes that grows while it trains; captions are
 reworded at every use.  Checkpoints hold weights, moving averages and optimizer state.
 """
 
@@ -62,11 +63,11 @@ def main():
     p.add_argument("--text", required=True, help="folder of train_text.py")
     p.add_argument("--out", required=True)
     p.add_argument("--until", required=True, help="end as HH:MM of today (UTC)")
-    p.add_argument("--batch", type=int, default=16, help="per worker in the first half, twice that later")
-    p.add_argument("--lr", type=float, default=1.5e-3)
-    p.add_argument("--text-lr", type=float, default=1e-4)
+    p.add_argument("--batch", type=int, default=8, help="per worker in the first half, twice that later")
+    p.add_argument("--lr", type=float, default=2e-3)
+    p.add_argument("--text-lr", type=float, default=2e-4)
     p.add_argument("--pool", type=int, default=16000, help="scenes per worker")
-    p.add_argument("--first", type=int, default=1600, help="scenes per worker before the first step")
+    p.add_argument("--first", type=int, default=480, help="scenes per worker before the first step")
     p.add_argument("--drop", type=float, default=0.1)
     p.add_argument("--resume", type=int, default=0)
     a = p.parse_args()
@@ -87,7 +88,7 @@ def train(rank, count, a):
     step, seen, spent = 0, 0, 0.0
     up, tp = list(unet.parameters()), [q for q in text.parameters() if q.requires_grad]
     opt = torch.optim.AdamW([{"params": up, "base": a.lr}, {"params": tp, "base": a.text_lr}],
-                            lr=a.lr, betas=(0.9, 0.99), weight_decay=0.01)
+                            lr=a.lr, betas=(0.9, 0.99), weight_decay=0.01, fused=True)
     avg_unet, avg_text = copy.deepcopy(unet), copy.deepcopy(text)
     state_file = a.out + "/state.pt"
     if a.resume and os.path.exists(state_file):
@@ -99,6 +100,10 @@ def train(rank, count, a):
     rng = random.Random(100 + rank + 7 * step)
     torch.manual_seed(200 + rank + 7 * step)
     pool = Pool(vae, rng, a.pool)
+    pool_file = f"{a.out}/pool{rank}.pt"
+    if a.resume and os.path.exists(pool_file):
+        pool.recs, known = torch.load(pool_file, weights_only=False)
+        pool.lat[:len(pool.recs)] = known
     while len(pool.recs) < min(a.first, a.pool):
         pool.add(16)
     if rank == 0:
@@ -107,13 +112,13 @@ def train(rank, count, a):
               f"pool ready after {time.time() - begin - spent:.0f}s", flush=True)
     ac = alphas_cumprod()
     snr = ac / (1 - ac)
-    weight = torch.minimum(snr, torch.tensor(5.0)) / snr
+    weight = (snr + 1).clamp(max=6) / (snr + 1)      # on the error of v; caps the easy, clean times
     params = up + tp
     part, acc, n_acc, last, last_save = (time.time() - begin) / (end - begin), torch.zeros(4), 0, time.time(), time.time()
     empty = enc("")
     while part < 1:
         n = a.batch if part < 0.5 else 2 * a.batch
-        rate = min(1, (step + 1) / 150) * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * part)))
+        rate = min(1, (step + 1) / 100) * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * part)))
         for g in opt.param_groups:
             g["lr"] = g["base"] * rate
         before = len(pool.recs)
@@ -126,7 +131,7 @@ def train(rank, count, a):
         k = ac[t][:, None, None, None]
         noisy = k.sqrt() * z + (1 - k).sqrt() * noise
         out = unet(noisy, t, text(ids).last_hidden_state).sample
-        err = ((out - noise) ** 2).mean((1, 2, 3))
+        err = ((out - (k.sqrt() * noise - (1 - k).sqrt() * z)) ** 2).mean((1, 2, 3))
         loss = (err * weight[t]).mean()
         opt.zero_grad(set_to_none=True)
         loss.backward()
@@ -151,11 +156,15 @@ def train(rank, count, a):
         if rank == 0 and step % 50 == 0:
             x = acc / n_acc
             print(f"unet step {step} seen {seen} t {time.time() - begin:.0f}s part {part:.3f} loss {x[0]:.4f} "
-                  f"high {x[1]:.4f} eps {x[2]:.4f} lr {a.lr * rate:.6f} pool {len(pool.recs)} "
+                  f"high {x[1]:.4f} plain {x[2]:.4f} lr {a.lr * rate:.6f} pool {len(pool.recs)} "
                   f"{n_acc / (time.time() - last):.2f} step/s", flush=True)
             acc, n_acc, last = torch.zeros(4), 0, time.time()
-        if rank == 0 and (time.time() - last_save > 150 or part >= 1):
+        if time.time() - last_save > 150 or part >= 1:
             last_save = time.time()
+            torch.save((pool.recs, pool.lat[:len(pool.recs)].clone()), pool_file + ".new")
+            os.replace(pool_file + ".new", pool_file)
+            if rank:
+                continue
             s = {"unet": unet.state_dict(), "text": text.state_dict(), "opt": opt.state_dict(),
                  "avg_unet": avg_unet.state_dict(), "avg_text": avg_text.state_dict(),
                  "step": step, "seen": seen, "spent": time.time() - begin}

@@ -15,7 +15,7 @@ use crate::nn::{conv3x3, group_norm};
 
 /// One level of the encoder half.
 #[derive(Module, Debug)]
-pub struct DownBlock {
+pub(super) struct DownBlock {
     pub(super) resnets: Vec<ResnetBlock2d>,
     pub(super) attentions: Option<Vec<Transformer2d>>,
     pub(super) downsamplers: Option<Vec<Downsample2d>>,
@@ -23,20 +23,20 @@ pub struct DownBlock {
 
 /// The innermost block.
 #[derive(Module, Debug)]
-pub struct MidBlock {
+pub(super) struct MidBlock {
     pub(super) resnets: Vec<ResnetBlock2d>,
     pub(super) attentions: Vec<Transformer2d>,
 }
 
 /// One level of the decoder half.
 #[derive(Module, Debug)]
-pub struct UpBlock {
+pub(super) struct UpBlock {
     pub(super) resnets: Vec<ResnetBlock2d>,
     pub(super) attentions: Option<Vec<Transformer2d>>,
     pub(super) upsamplers: Option<Vec<Upsample2d>>,
 }
 
-/// The weights of a conditional UNet, named as in the checkpoint.
+/// The weights of a conditional `UNet`, named as in the checkpoint.
 #[derive(Module, Debug)]
 pub struct UNet2DConditionModel {
     pub(super) conv_in: Conv2d,

@@ -7,7 +7,7 @@ use crate::denoiser::{Blueprint, Cell};
 /// Weights of a 3x3 kernel.
 const KERNEL: usize = 9;
 
-/// Size of what a UNet works on.
+/// Size of what a `UNet` works on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Extent {
     /// Height of the latents.

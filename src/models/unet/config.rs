@@ -6,7 +6,7 @@ use serde_json::Value;
 use crate::error::ConfigError;
 use crate::nn::embed::Sinusoid;
 
-/// One resolution of the UNet.
+/// One resolution of the `UNet`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Level {
     /// Channels of the level's hidden tensor.
@@ -21,7 +21,7 @@ pub struct Level {
     pub decoder_depth: usize,
 }
 
-/// A UNet's shape: every default filled in, every value checked.
+/// A `UNet`'s shape: every default filled in, every value checked.
 #[derive(Debug, Clone, PartialEq)]
 pub struct UNetConfig {
     /// Channels of the latents that go in (9 for inpainting checkpoints).
@@ -207,13 +207,13 @@ impl UNetJson {
         let heads = self.heads(count)?;
         check_divisible("block_out_channels", channels, "attention_head_dim", &heads)?;
         let depths = self.depths(count)?;
-        let down = self.attends(
+        let down = attends(
             "down_block_types",
             self.down_block_types.as_deref(),
             DOWN,
             count,
         )?;
-        let mut up = self.attends("up_block_types", self.up_block_types.as_deref(), UP, count)?;
+        let mut up = attends("up_block_types", self.up_block_types.as_deref(), UP, count)?;
         up.reverse();
         Ok((0..count)
             .map(|level| Level {
@@ -242,31 +242,6 @@ impl UNetJson {
             .as_ref()
             .unwrap_or(&PerLevel::All(1));
         depths.resolve("transformer_layers_per_block", levels)
-    }
-
-    fn attends(
-        &self,
-        key: &str,
-        types: Option<&[String]>,
-        names: BlockNames,
-        levels: usize,
-    ) -> Result<Vec<bool>, ConfigError> {
-        let types = types
-            .ok_or_else(|| ConfigError::unsupported(key, "null", "name one block type a level"))?;
-        if types.len() != levels {
-            let hint = format!("the UNet has {levels} levels; name one block type a level");
-            return Err(ConfigError::unsupported(key, format!("{types:?}"), hint));
-        }
-        let parse = |(index, name): (usize, &String)| match name {
-            name if name == names.attending => Ok(true),
-            name if name == names.plain => Ok(false),
-            name => Err(ConfigError::unsupported(
-                format!("{key}[{index}]"),
-                name,
-                format!("built are `{}` and `{}`", names.attending, names.plain),
-            )),
-        };
-        types.iter().enumerate().map(parse).collect()
     }
 
     fn mid_depth(&self, levels: usize) -> Result<usize, ConfigError> {
@@ -311,6 +286,31 @@ const UP: BlockNames = BlockNames {
     attending: "CrossAttnUpBlock2D",
     plain: "UpBlock2D",
 };
+
+/// For each level as listed, whether its blocks attend.
+fn attends(
+    key: &str,
+    types: Option<&[String]>,
+    names: BlockNames,
+    levels: usize,
+) -> Result<Vec<bool>, ConfigError> {
+    let types = types
+        .ok_or_else(|| ConfigError::unsupported(key, "null", "name one block type a level"))?;
+    if types.len() != levels {
+        let hint = format!("the UNet has {levels} levels; name one block type a level");
+        return Err(ConfigError::unsupported(key, format!("{types:?}"), hint));
+    }
+    let parse = |(index, name): (usize, &String)| match name {
+        name if name == names.attending => Ok(true),
+        name if name == names.plain => Ok(false),
+        name => Err(ConfigError::unsupported(
+            format!("{key}[{index}]"),
+            name,
+            format!("built are `{}` and `{}`", names.attending, names.plain),
+        )),
+    };
+    types.iter().enumerate().map(parse).collect()
+}
 
 fn check_divisible(
     key: &str,

@@ -1,4 +1,4 @@
-//! The UNet as a line of cells that can pause between any two.
+//! The `UNet` as a line of cells that can pause between any two.
 
 use std::ops::Range;
 
@@ -58,7 +58,7 @@ impl UNetConfig {
     }
 }
 
-/// A conditional UNet ready to run.
+/// A conditional `UNet` ready to run.
 #[derive(Debug)]
 pub struct UNet {
     config: UNetConfig,
@@ -287,9 +287,5 @@ impl Carry for UNetCarry {
         self.tensors()
             .map(|tensor| tensor.dims().iter().product::<usize>() * tensor.dtype().size())
             .sum()
-    }
-
-    fn shape(&self) -> Vec<usize> {
-        self.hidden.dims().to_vec()
     }
 }

@@ -1,4 +1,4 @@
-//! The conditional UNet of Stable Diffusion 1.x and 2.x.
+//! The conditional `UNet` of Stable Diffusion 1.x and 2.x.
 //!
 //! Stored as nested blocks, as in the checkpoint (`blocks`); executed as a flat line of cells, as in the papers (`line`).
 //!

@@ -3,8 +3,8 @@
 use super::config::{Level, VaeConfig};
 
 /// Feature maps of a level's widest layer that are alive at once, the convolution's working copies included.
-/// Measured on the CPU with the decoder of SD 1.5.
-const LIVE_MAPS: u64 = 5;
+/// Measured on the CPU: 975 MiB for the decoder of SD 1.5 at 64x64 latents, whose widest map has 256 MiB.
+const LIVE_MAPS: u64 = 4;
 
 impl VaeConfig {
     /// Multiply-accumulates of decoding one row of `height` x `width` latents, untiled. Norms and activations are not counted.
@@ -88,7 +88,7 @@ mod tests {
 
     #[test]
     fn the_decoder_of_sd15_has_its_known_cost() {
-        assert_eq!(sd15().decode_macs(64, 64) / 1_000_000_000, 1240);
+        assert_eq!(sd15().decode_macs(64, 64) / 1_000_000_000, 1257);
     }
 
     #[test]

@@ -263,7 +263,7 @@ mod tests {
         };
         let run = |bytes| {
             let mixed = chunked_attention(tensor(0.0), tensor(1.0), tensor(2.0), bytes);
-            mixed.into_data().to_vec::<f32>().unwrap()
+            mixed.into_data().try_to_vec::<f32>().unwrap()
         };
         let whole = run(1 << 20);
         for (a, b) in whole.iter().zip(run(2 * 7 * 4 * 3)) {

@@ -125,7 +125,7 @@ mod tests {
         let output = Tiles::new(4, 4).run(&input, |tile| tile);
         for (a, b) in output
             .into_data()
-            .to_vec::<f32>()
+            .try_to_vec::<f32>()
             .unwrap()
             .iter()
             .zip(&values)

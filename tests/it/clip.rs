@@ -1,0 +1,115 @@
+//! The text encoder, against transformers.
+
+use std::path::Path;
+
+use afterimage::models::clip::{ClipTextConfig, ClipTextJson, ClipTextModel};
+use afterimage::text::{ClipTokenizer, PromptEncoder, TextEncoder as _, TokenizerFiles};
+use afterimage::weights::{WeightSource, load_strict, shapes};
+use burn::tensor::{DType, Device, Tensor};
+use serde_json::Value;
+
+use crate::fixture::{Golden, fixture, json, shared, text};
+use crate::param_lists::assert_same_parameters;
+use crate::tolerance::F32_CPU;
+
+fn config(path: impl AsRef<Path>) -> ClipTextConfig {
+    ClipTextConfig::new(&json::<ClipTextJson>(path)).unwrap()
+}
+
+fn model(folder: &Path, weights: &str) -> ClipTextModel {
+    let model = ClipTextModel::new(&config(folder.join("config.json")), &Device::flex());
+    let source = WeightSource::open(folder.join(weights)).unwrap();
+    load_strict(model, &source, "text_encoder", DType::F32).unwrap()
+}
+
+fn prompt_encoder(folder: &Path, weights: &str) -> PromptEncoder<ClipTextModel> {
+    let file = |name: &str| text(folder.join("tokenizer").join(name));
+    let files = TokenizerFiles {
+        vocab: Some(&file("vocab.json")),
+        merges: Some(&file("merges.txt")),
+        config: Some(&file("tokenizer_config.json")),
+        special_tokens: Some(&file("special_tokens_map.json")),
+        tokenizer: None,
+    };
+    let tokenizer = ClipTokenizer::from_files(files).unwrap();
+    PromptEncoder::new(tokenizer, model(&folder.join("text_encoder"), weights))
+}
+
+#[test]
+fn prompts_become_the_reference_states_from_weights_in_f16() {
+    let folder = fixture("clip");
+    let encoder = prompt_encoder(&folder, "model.fp16.safetensors");
+    let prompts: Value = json(folder.join("cases.json"));
+    let prompts: Vec<String> = serde_json::from_value(prompts["prompts"].clone()).unwrap();
+    let context = encoder.encode(&prompts, 0).unwrap();
+    assert_eq!(context.cut, [None, None]);
+    let golden = Golden::open(folder.join("cases.safetensors"));
+    golden.assert_close("states", context.states, F32_CPU);
+}
+
+#[test]
+fn skipping_more_layers_than_there_are_is_refused() {
+    let encoder = prompt_encoder(&fixture("clip"), "model.fp16.safetensors");
+    assert!(encoder.encode(&["a"], 2).is_ok());
+    let error = encoder.encode(&["a"], 3).unwrap_err();
+    assert!(error.is_request());
+    assert!(error.to_string().contains("the text encoder has 2 layers"));
+}
+
+#[test]
+fn a_token_sees_only_what_came_before() {
+    let folder = fixture("clip/text_encoder");
+    let model = model(&folder, "model.fp16.safetensors");
+    let first = |ids: Vec<u32>| {
+        let states = model.states(&[ids], 0).narrow(1, 0, 2);
+        states.into_data().try_to_vec::<f32>().unwrap()
+    };
+    assert_eq!(first(vec![5, 6, 7]), first(vec![5, 6, 8]));
+    assert_ne!(first(vec![5, 6, 7]), first(vec![5, 9, 7]));
+}
+
+/// Prompts, states, and states without the last layers, of both activations.
+#[test]
+fn the_shared_cases_are_met() {
+    for name in ["sd15", "sd21"] {
+        let Some(folder) = shared(&format!("reference/fixtures/{name}")) else {
+            return;
+        };
+        let encoder = prompt_encoder(&folder.join("model"), "model.safetensors");
+        let golden = Golden::open(folder.join("cases.safetensors"));
+        let cases: Value = json(folder.join("cases.json"));
+        let named = |id: &str| {
+            let mut cases = cases["cases"].as_array().unwrap().iter();
+            cases.find(|case| case["id"] == id).unwrap().clone()
+        };
+        let prompts = named("text_encoder")["call"]["prompts"].clone();
+        let prompts: Vec<String> = serde_json::from_value(prompts).unwrap();
+        let context = encoder.encode(&prompts, 0).unwrap();
+        let cut = context.cut[1].clone().unwrap();
+        assert!(prompts[1].ends_with(&cut) && context.cut[0].is_none());
+        golden.assert_close("text_encoder.last_hidden_state", context.states, F32_CPU);
+        if name == "sd15" {
+            let case = named("clip_skip");
+            let prompt = case["call"]["prompt"].as_str().unwrap();
+            // The reference's negative half skips nothing.
+            let halves = [("", 0), (prompt, 1)];
+            let halves = halves.map(|(prompt, skip)| encoder.encode(&[prompt], skip).unwrap());
+            let states = Tensor::cat(halves.map(|half| half.states).to_vec(), 0);
+            let expected = case["tensors"]["prompt_embeds"].as_str().unwrap();
+            golden.assert_close(expected, states, F32_CPU);
+        }
+    }
+}
+
+#[test]
+fn parameters_are_those_of_the_real_checkpoints() {
+    for (list, config_of) in [
+        ("sd15.text_encoder", "runwayml/stable-diffusion-v1-5"),
+        ("sd21.text_encoder", "stabilityai/stable-diffusion-2-1"),
+    ] {
+        let path = format!("data/configs/{config_of}/text_encoder/config.json");
+        let Some(path) = shared(&path) else { return };
+        let model = ClipTextModel::new(&config(path), &Device::flex());
+        assert_same_parameters(list, shapes(&model));
+    }
+}

@@ -1,0 +1,242 @@
+//! The laws of caching on a real `UNet` (METHODS 8, tests 1 to 3, 6, 8, 10, 12, 15), with the tiny weights of the `sd15` fixture.
+
+use afterimage::cache::{CachePlan, CacheRule, Course, Refresh, Session};
+use afterimage::denoise::Noise as _;
+use afterimage::denoiser::{Carry as _, Condition, Evaluation, Rows, StagedDenoiser};
+use afterimage::models::unet::{Extent, Site, UNet};
+use afterimage::pipeline::{Request, SeededNoise, Seeds, TextToImage};
+use burn::tensor::{Device, Tensor};
+
+use crate::fixture::{Fixture, Reference};
+use crate::golden::load;
+
+/// An odd size: 9x5 latents halve to 5x3, 3x2, 2x1.
+const EXTENT: Extent = Extent {
+    height: 9,
+    width: 5,
+    tokens: 7,
+};
+
+fn pipeline() -> TextToImage {
+    load(&Fixture::committed("sd15"), &Device::flex())
+}
+
+fn normals(shape: [usize; 4], seed: u64) -> Tensor<4> {
+    SeededNoise::new(&Seeds::One(seed), &Device::flex()).draw(shape)
+}
+
+fn latents(rows: usize, seed: u64) -> Tensor<4> {
+    normals([rows, 4, EXTENT.height, EXTENT.width], seed)
+}
+
+fn condition(unet: &UNet, rows: usize) -> Condition {
+    let width = unet.config().context_width;
+    Condition {
+        context: normals([1, rows, EXTENT.tokens, width], 9).squeeze_dim(0),
+    }
+}
+
+fn values(tensor: Tensor<4>) -> Vec<f32> {
+    tensor.into_data().iter::<f32>().collect()
+}
+
+fn evaluation(index: usize, timestep: f64) -> Evaluation {
+    Evaluation { index, timestep }
+}
+
+fn plan(unet: &UNet, rule: &CacheRule, evaluations: usize) -> CachePlan {
+    rule.plan(
+        &Course::steps(evaluations),
+        &unet.config().blueprint(EXTENT),
+    )
+    .unwrap()
+}
+
+#[test]
+fn a_pass_can_pause_at_every_cut() {
+    let pipeline = pipeline();
+    let unet = pipeline.unet();
+    let prepared = unet.prepare(&unet.start(&condition(unet, 2)), &[evaluation(0, 501.0)]);
+    let cells = unet.cells();
+    let whole = unet.leave(unet.advance(unet.enter(latents(2, 1)), 0..cells, &prepared));
+    let whole = values(whole);
+    for cut in 0..=cells {
+        let carry = unet.advance(unet.enter(latents(2, 1)), 0..cut, &prepared);
+        let paused = unet.leave(unet.advance(carry.clone(), cut..cells, &prepared));
+        assert_eq!(values(paused), whole, "cut {cut}");
+        let again = unet.leave(unet.advance(carry, cut..cells, &prepared));
+        assert_eq!(values(again), whole, "cut {cut}, resumed a second time");
+    }
+}
+
+#[test]
+fn reuse_at_the_same_latents_and_time_changes_nothing() {
+    let pipeline = pipeline();
+    let unet = pipeline.unet();
+    let run = unet.start(&condition(unet, 2));
+    let rows = Rows {
+        halves: 2,
+        items: 1,
+    };
+    for skip in 0..unet.config().skips() {
+        let plan = plan(
+            unet,
+            &CacheRule::deepcache_skip(skip, Refresh::At(vec![0])),
+            2,
+        );
+        let mut session = Session::new(unet, &run, &plan, rows);
+        let mut predict = |index: usize| {
+            let span = &plan.spans[index];
+            values(
+                session
+                    .predict(span, &[evaluation(index, 501.0)], || latents(2, 1))
+                    .remove(0),
+            )
+        };
+        assert_eq!(predict(0), predict(1), "skip {skip}");
+        let account = session.account();
+        assert_eq!(
+            (account.refreshes, account.reuses, account.fallbacks),
+            (1, 1, 0),
+            "skip {skip}"
+        );
+        let forecast = plan.forecast(&unet.config().blueprint(EXTENT), rows, size_of::<f32>());
+        assert_eq!(account.cells, forecast.cells, "skip {skip}");
+        assert_eq!(
+            account.store_bytes as u64, forecast.store_bytes,
+            "skip {skip}"
+        );
+    }
+}
+
+#[test]
+fn a_reuse_step_at_skip_0_runs_the_outermost_two_modules() {
+    let pipeline = pipeline();
+    let config = pipeline.unet().config();
+    let line = config.line();
+    let plan = plan(pipeline.unet(), &CacheRule::deepcache(2, 0), 2);
+    let run: Vec<Site> = plan
+        .runs(false)
+        .into_iter()
+        .flat_map(|cells| line[cells].to_vec())
+        .collect();
+    assert_eq!(run, [Site::ConvIn, Site::Up { level: 0, layer: 2 }]);
+}
+
+fn short(rule: CacheRule, guidance_scale: f64) -> Request {
+    let (steps, size) = (Some(3), Some((72, 40)));
+    Request {
+        steps,
+        size,
+        guidance_scale: Some(guidance_scale),
+        cache: rule,
+        ..Request::new("a red fox")
+    }
+}
+
+#[test]
+fn an_interval_of_one_is_the_plain_run_bit_for_bit() {
+    let pipeline = pipeline();
+    let run = |request: &Request| values(pipeline.generate(request, &mut ()).unwrap().latents);
+    for guidance in [1.0, 7.5] {
+        let plain = run(&short(CacheRule::none(), guidance));
+        for branch in 0..pipeline.unet().config().skips() {
+            assert_eq!(
+                run(&short(CacheRule::deepcache(1, branch), guidance)),
+                plain,
+                "branch {branch}"
+            );
+        }
+        let every_key = CacheRule::encoder_propagation(Refresh::EveryStep);
+        assert_eq!(
+            run(&short(every_key, guidance)),
+            plain,
+            "encoder propagation"
+        );
+        for rule in [
+            CacheRule::deepcache(2, 0),
+            CacheRule::encoder_propagation(Refresh::every(2)),
+        ] {
+            assert_ne!(run(&short(rule, guidance)), plain, "the cache is not used");
+        }
+        assert_eq!(
+            run(&short(CacheRule::none(), guidance)),
+            plain,
+            "state leaks between runs"
+        );
+    }
+}
+
+#[test]
+fn two_passes_of_guidance_equal_the_batched_one() {
+    let pipeline = pipeline();
+    let unet = pipeline.unet();
+    let both = condition(unet, 2);
+    let plan = plan(unet, &CacheRule::deepcache(2, 1), 2);
+    let predictions = |context: Tensor<3>, rows: usize| {
+        let run = unet.start(&Condition { context });
+        let mut session = Session::new(
+            unet,
+            &run,
+            &plan,
+            Rows {
+                halves: rows,
+                items: 1,
+            },
+        );
+        let times = [701.0, 501.0];
+        let predict = |index: usize| {
+            let input = || latents(1, index as u64).repeat_dim(0, rows);
+            session
+                .predict(
+                    &plan.spans[index],
+                    &[evaluation(index, times[index])],
+                    input,
+                )
+                .remove(0)
+        };
+        (0..2).map(predict).collect::<Vec<_>>()
+    };
+    let half = |row: usize| predictions(both.context.clone().narrow(0, row, 1), 1);
+    let (unconditioned, conditioned) = (half(0), half(1));
+    for (index, batched) in predictions(both.context.clone(), 2).into_iter().enumerate() {
+        let separate = Tensor::cat(
+            vec![unconditioned[index].clone(), conditioned[index].clone()],
+            0,
+        );
+        let reference = Reference {
+            shape: batched.dims().to_vec(),
+            values: values(batched),
+        };
+        reference
+            .compare(separate, 1e-5)
+            .unwrap_or_else(|error| panic!("evaluation {index}: {error}"));
+    }
+}
+
+#[test]
+fn propagated_steps_do_not_read_the_latents() {
+    let pipeline = pipeline();
+    let unet = pipeline.unet();
+    let run = unet.start(&condition(unet, 1));
+    let plan = plan(
+        unet,
+        &CacheRule::encoder_propagation(Refresh::At(vec![0])),
+        2,
+    );
+    let mut session = Session::new(
+        unet,
+        &run,
+        &plan,
+        Rows {
+            halves: 1,
+            items: 1,
+        },
+    );
+    session.predict(&plan.spans[0], &[evaluation(0, 701.0)], || latents(1, 1));
+    session.predict(&plan.spans[1], &[evaluation(1, 501.0)], || {
+        panic!("the latents were read")
+    });
+    let carry = unet.enter(latents(1, 1));
+    assert_eq!(carry.bytes(), 4 * 4 * EXTENT.height * EXTENT.width);
+}
