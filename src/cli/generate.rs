@@ -160,7 +160,7 @@ impl Account<'_> {
             ("seed", self.seed.to_string()),
             ("model", facts.model.clone()),
             ("weights", self.weights.clone()),
-            ("sampler", facts.sampler.into()),
+            ("sampler", facts.sampler.clone()),
             ("steps", facts.steps.to_string()),
             ("guidance scale", facts.guidance_scale.to_string()),
             ("cache", facts.cache.clone()),

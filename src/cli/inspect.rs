@@ -103,7 +103,7 @@ fn defaults(model: &Model) -> Vec<(&'static str, String)> {
                 vae.factor()
             ),
         ),
-        ("sampler", sampler.kind().to_string()),
+        ("sampler", sampler.name().to_owned()),
         ("steps", defaults.steps.to_string()),
         ("guidance", defaults.guidance_scale.to_string()),
         ("prompt", format!("{} tokens", text_encoder.positions)),

@@ -113,7 +113,7 @@ pub(super) fn request(course: &args::Course, rule: CacheRule, seed: u64) -> Requ
 #[derive(Debug, Clone, Serialize)]
 pub(super) struct Facts {
     pub(super) model: String,
-    pub(super) sampler: &'static str,
+    pub(super) sampler: String,
     pub(super) steps: usize,
     pub(super) evaluations: usize,
     pub(super) guidance_scale: f64,
@@ -127,10 +127,10 @@ impl Facts {
     pub(super) fn new(model: &Model, request: &Request, resolved: &Resolved) -> Self {
         let factor = model.config.vae.factor();
         let [batch, _, height, width] = resolved.latent_shape;
-        let own = || model.config.sampler.kind();
+        let own = model.config.sampler.name();
         Self {
             model: model.folder.name().to_owned(),
-            sampler: request.sampler.unwrap_or_else(own).name(),
+            sampler: request.sampler.map_or(own, |kind| kind.name()).to_owned(),
             steps: resolved.steps,
             evaluations: resolved.plan.evaluations(),
             guidance_scale: resolved.guidance.scale,
