@@ -156,14 +156,14 @@ fn arguments_that_are_not_utf8_are_refused() {
 #[cfg(not(feature = "cuda"))]
 #[test]
 fn a_backend_that_is_not_built_names_its_feature() {
-    let ending = afterimage(["generate", "--device", "cuda:1"]);
-    ending.refused(
-        1,
-        &[
-            "backend `cuda` is not part of this build",
-            "`--features cuda`",
-        ],
-    );
+    let model = model();
+    let model = model.to_str().expect("UTF-8");
+    let ending = afterimage(["generate", "--device", "cuda:1", "--model", model]);
+    let words = [
+        "backend `cuda` is not part of this build",
+        "`--features cuda`",
+    ];
+    ending.refused(1, &words);
 }
 
 #[test]
