@@ -4,7 +4,11 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::device::{DeviceChoice, DtypeChoice};
+use crate::{
+    cache::CacheRule,
+    device::{DeviceChoice, DtypeChoice},
+    samplers::SamplerKind,
+};
 
 /// Makes pictures with diffusion models on any GPU and on the CPU, and makes them sooner by reusing what barely changes between
 /// steps.
@@ -90,7 +94,7 @@ pub(super) struct Bench {
     pub(super) course: Course,
     /// Rules to time, each against the plain run
     #[arg(long, value_name = "RULE", required = true, num_args = 1.., help_heading = RULES)]
-    pub(super) cache: Vec<String>,
+    pub(super) cache: Vec<CacheRule>,
     /// Rounds; in each, the plain run and every rule take their turn
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = count)]
     pub(super) repeat: usize,
@@ -134,7 +138,7 @@ pub(super) struct Course {
     pub(super) batch: usize,
     /// Update rule: ddim, pndm, ddpm, dpmsolver++, dpmsolver++-karras, euler, euler-a, heun, unipc, …
     #[arg(long, value_name = "NAME")]
-    pub(super) sampler: Option<String>,
+    pub(super) sampler: Option<SamplerKind>,
 }
 
 const RULES: &str = "Cache";
@@ -145,7 +149,7 @@ const OUTPUT: &str = "Output";
 pub(super) struct Cache {
     /// What to reuse between steps: none, deepcache:interval=3,branch=0, encoder-propagation:keys=50ls, …
     #[arg(long = "cache", value_name = "RULE")]
-    pub(super) rule: Option<String>,
+    pub(super) rules: Vec<CacheRule>,
 }
 
 #[derive(Debug, Args)]
@@ -168,10 +172,13 @@ pub(super) struct Form {
 }
 
 /// The prompt of the bare command.
-const DEFAULT_PROMPT: &str = "a red circle above a blue square";
+pub(super) const DEFAULT_PROMPT: &str = "a red circle above a blue square";
 
 /// Pixels a side beyond which no model and no machine of today follows.
-const LARGEST_SIDE: usize = 16_384;
+const LARGEST_SIDE: usize = 8192;
+
+/// Pictures or rounds beyond which a number is a slip of the hand.
+const LARGEST_COUNT: usize = 10_000;
 
 fn size(text: &str) -> Result<(usize, usize), String> {
     let sides = text.split_once(['x', 'X']);
@@ -192,6 +199,7 @@ fn size(text: &str) -> Result<(usize, usize), String> {
 fn count(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(0) => Err("at least 1 is needed".into()),
+        Ok(number) if number > LARGEST_COUNT => Err(format!("at most {LARGEST_COUNT} are made")),
         Ok(number) => Ok(number),
         Err(_) => Err("a whole number is needed".into()),
     }

@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::{STOPPED, console};
+use crate::error::Error;
 
 static ASKED: AtomicBool = AtomicBool::new(false);
 
@@ -16,6 +17,15 @@ pub(super) fn listen() {
     });
     if let Err(cause) = listening {
         tracing::debug!("Ctrl-C keeps its usual meaning: {cause}");
+    }
+}
+
+/// Ends a command between two phases if Ctrl-C was pressed.
+pub(super) fn check() -> Result<(), Error> {
+    if asked() {
+        Err(Error::cancelled())
+    } else {
+        Ok(())
     }
 }
 

@@ -4,11 +4,17 @@
 //! no sense, 130 stopped by Ctrl-C.
 
 mod args;
+mod bench;
 mod cancel;
 mod console;
 mod devices;
 mod fault;
+mod generate;
+mod inspect;
+mod job;
+mod plan;
 mod progress;
+mod statistics;
 mod tensors;
 
 use std::{panic::catch_unwind, process::ExitCode};
@@ -45,7 +51,10 @@ pub fn main() -> ExitCode {
 fn run(command: Command) -> Result<(), Error> {
     match command {
         Command::Devices => devices::run(),
-        _ => Ok(()),
+        Command::Generate(arguments) => generate::run(&arguments),
+        Command::Plan(arguments) => plan::run(&arguments),
+        Command::Bench(arguments) => bench::run(&arguments),
+        Command::Inspect(arguments) => inspect::run(&arguments),
     }
 }
 

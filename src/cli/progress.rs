@@ -1,33 +1,88 @@
-//! The progress bar: on stderr, and only when that is a terminal.
+//! What watches a run: the progress bar (on stderr, and only when that is a terminal), warnings and Ctrl-C.
+
+use std::ops::ControlFlow;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
+use super::{cancel, console};
+use crate::denoise::{Observer, Progress};
+
+/// The observer of the command line.
+#[derive(Debug)]
+pub(super) struct Watch {
+    bar: Bar,
+    warns: bool,
+}
+
+impl Watch {
+    /// Shows a bar and warnings.
+    pub(super) fn new() -> Self {
+        Self {
+            bar: Bar::new(),
+            warns: true,
+        }
+    }
+
+    /// Shows a bar alone.
+    pub(super) fn quiet() -> Self {
+        Self {
+            warns: false,
+            ..Self::new()
+        }
+    }
+
+    /// Removes the bar.
+    pub(super) fn finish(&self) {
+        self.bar.clear();
+    }
+}
+
+impl Observer for Watch {
+    fn progress(&mut self, progress: &Progress<'_>) -> ControlFlow<()> {
+        let how = if progress.refresh { "full" } else { "reuse" };
+        let done = progress.evaluation.index + 1;
+        self.bar.show(done, progress.total, how);
+        if cancel::asked() {
+            self.finish();
+            ControlFlow::Break(())
+        } else {
+            ControlFlow::Continue(())
+        }
+    }
+
+    fn warn(&mut self, message: &str) {
+        if self.warns {
+            self.bar.say(|| console::warning(message));
+        }
+    }
+}
+
 /// A bar over the evaluations of a run.
 #[derive(Debug)]
-pub(super) struct Bar(ProgressBar);
+struct Bar(ProgressBar);
 
 impl Bar {
     /// A bar that is not drawn before its first step.
-    pub(super) fn new() -> Self {
+    fn new() -> Self {
         // `stderr` draws nothing when it is no terminal.
         let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
         Self(bar.with_style(style()))
     }
 
     /// `done` of `total` evaluations are made; `how` tells what the last one did.
-    pub(super) fn show(&self, done: usize, total: usize, how: &'static str) {
+    fn show(&self, done: usize, total: usize, how: &'static str) {
         self.0.set_length(total as u64);
         self.0.set_message(how);
         self.0.set_position(done as u64);
     }
 
     /// Says a line above the bar.
-    pub(super) fn say(&self, line: impl FnOnce()) {
+    fn say(&self, line: impl FnOnce()) {
         self.0.suspend(line);
     }
 
     /// Removes the bar.
-    pub(super) fn clear(&self) {
+    fn clear(&self) {
         self.0.finish_and_clear();
     }
 }

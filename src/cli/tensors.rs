@@ -2,20 +2,21 @@
 
 use std::{borrow::Cow, io::Write, path::Path};
 
-use burn::tensor::{DType, TensorData};
+use burn::tensor::{DType, Device, Tensor, TensorData};
 use safetensors::{Dtype, SafeTensors, View};
 
 use crate::{
-    error::{Error, FileError, RequestError},
+    error::{DeviceError, Error, FileError, RequestError},
     image_io::write_atomically,
+    pipeline::{Generated, Trace},
 };
 
-/// Reads the tensor `latents` as f32.
+/// Reads the tensor `latents`, `[items, channels, height, width]`, as f32.
 ///
 /// # Errors
 ///
 /// A file error if the file cannot be read, a request error if it holds no such tensor of floating point numbers.
-pub(super) fn read_latents(path: &Path) -> Result<TensorData, Error> {
+pub(super) fn read_latents(path: &Path, device: &Device) -> Result<Tensor<4>, Error> {
     let bytes = std::fs::read(path).map_err(|source| FileError::Read {
         what: "the initial latents".into(),
         path: path.into(),
@@ -32,8 +33,12 @@ pub(super) fn read_latents(path: &Path) -> Result<TensorData, Error> {
     })?;
     let dtype = float(latents.dtype())
         .ok_or_else(|| unusable(format!("`latents` is {:?}", latents.dtype())))?;
-    let data = TensorData::from_bytes_vec(latents.data().to_vec(), latents.shape(), dtype);
-    Ok(data.convert::<f32>())
+    let shape = latents.shape();
+    if shape.len() != 4 {
+        return Err(unusable(format!("`latents` has the shape {shape:?}")).into());
+    }
+    let data = TensorData::from_bytes_vec(latents.data().to_vec(), shape, dtype);
+    Ok(Tensor::from_data(data.convert::<f32>(), device))
 }
 
 fn float(dtype: Dtype) -> Option<DType> {
@@ -46,19 +51,55 @@ fn float(dtype: Dtype) -> Option<DType> {
     }
 }
 
-/// Writes named tensors as f32.
+/// Writes a run's tensors as f32.
 ///
 /// # Errors
 ///
-/// A file error if the folder does not take the file.
-pub(super) fn write_trace(
+/// A device error if a tensor cannot be read back, a file error if the folder does not take the file.
+pub(super) fn write_trace(path: &Path, trace: &Trace<'_>, made: &Generated) -> Result<(), Error> {
+    let mut tensors = vec![
+        ("timesteps".to_owned(), timesteps(trace)),
+        ("prompt_embeds".to_owned(), read_back(&made.prompt_embeds)?),
+        ("image".to_owned(), read_back(&made.images)?),
+    ];
+    if let Some(initial) = &trace.initial_latents {
+        tensors.push(("initial_latents".to_owned(), read_back(initial)?));
+    }
+    for (name, steps) in [
+        ("prediction", &trace.predictions),
+        ("latents", &trace.latents),
+    ] {
+        for (index, tensor) in steps.iter().enumerate() {
+            tensors.push((format!("{name}.{index}"), read_back(tensor)?));
+        }
+    }
+    write_tensors(path, "the trace", tensors)
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "timesteps are at most 1000"
+)]
+fn timesteps(trace: &Trace<'_>) -> TensorData {
+    let timesteps: Vec<f32> = trace.timesteps.iter().map(|&step| step as f32).collect();
+    let count = timesteps.len();
+    TensorData::new(timesteps, [count])
+}
+
+fn read_back<const D: usize>(tensor: &Tensor<D>) -> Result<TensorData, Error> {
+    let data = tensor.clone().try_into_data();
+    data.map_err(|cause| DeviceError::execution("reading the trace back", &cause).into())
+}
+
+fn write_tensors(
     path: &Path,
+    what: &str,
     tensors: impl IntoIterator<Item = (String, TensorData)>,
 ) -> Result<(), Error> {
     let tensors = tensors.into_iter();
     let views = tensors.map(|(name, data)| (name, Values(data.convert::<f32>())));
     let bytes = safetensors::serialize(views, None);
-    write_atomically(path, "the trace", |file| {
+    write_atomically(path, what, |file| {
         file.write_all(&bytes.map_err(std::io::Error::other)?)
     })
 }
@@ -88,34 +129,46 @@ impl View for Values {
 mod tests {
     use super::*;
 
-    #[test]
-    fn what_is_written_is_read_back() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let path = folder.path().join("trace.safetensors");
-        let data = TensorData::new(vec![1.0f32, -2.0, 3.5, 0.0], [1, 4, 1, 1]);
-        write_trace(&path, [("latents".into(), data.clone())]).expect("a file");
-        assert_eq!(read_latents(&path).expect("latents"), data);
+    fn processor() -> Device {
+        let open = crate::device::open(crate::device::DeviceChoice::Cpu);
+        open.expect("the processor").device().clone()
+    }
+
+    fn written(name: &str, data: TensorData) -> tempfile::TempPath {
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        let path = file.into_temp_path();
+        write_tensors(&path, "the tensors", [(name.into(), data)]).expect("a file");
+        path
     }
 
     #[test]
-    fn a_file_without_latents_is_refused_by_name() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let path = folder.path().join("other.safetensors");
-        let data = TensorData::new(vec![1.0f32], [1]);
-        write_trace(&path, [("noise".into(), data)]).expect("a file");
-        let error = read_latents(&path).expect_err("no latents");
-        assert!(error.is_request());
+    fn what_is_written_is_read_back() {
+        let data = TensorData::new(vec![1.0f32, -2.0, 3.5, 0.0], [1, 4, 1, 1]);
+        let path = written("latents", data.clone());
+        let read = read_latents(&path, &processor()).expect("latents");
+        assert_eq!(read.into_data(), data);
+    }
+
+    #[test]
+    fn files_without_usable_latents_are_refused() {
+        let one = || TensorData::new(vec![1.0f32], [1]);
+        let refused = |path: &Path| read_latents(path, &processor()).expect_err("no latents");
+        let other = refused(&written("noise", one()));
+        assert!(other.is_request());
         assert!(
-            error
+            other
                 .to_string()
                 .contains("no tensor `latents`, only `noise`")
         );
-        std::fs::write(&path, "not safetensors").expect("a file");
-        assert!(read_latents(&path).expect_err("garbage").is_request());
+        let flat = refused(&written("latents", one()));
         assert!(
-            read_latents(&folder.path().join("none"))
-                .expect_err("missing")
-                .is_file()
+            flat.to_string().contains("`latents` has the shape [1]"),
+            "{flat}"
         );
+        let garbage = tempfile::NamedTempFile::new()
+            .expect("a file")
+            .into_temp_path();
+        assert!(refused(&garbage).is_request());
+        assert!(refused(Path::new("/no/such/file")).is_file());
     }
 }

@@ -11,6 +11,7 @@ pub(crate) enum DeviceError {
     },
     #[error("there is no device `{name}` on this machine\nhint: {found}")]
     Absent { name: String, found: String },
+    #[cfg(any(feature = "cuda", feature = "wgpu"))]
     #[error("device `{name}` does not start: {reason}\nhint: `afterimage devices` shows what does")]
     Start { name: String, reason: String },
     #[error(
@@ -29,6 +30,14 @@ pub(crate) enum DeviceError {
         "the picture holds values that are not numbers\nhint: the model overflows in its data type; use `--dtype f32`"
     )]
     NotANumber,
+    #[error(
+        "the run needs {needed} or more, device `{device}` has {memory}\nhint: make the picture or the batch smaller"
+    )]
+    TooLarge {
+        needed: String,
+        device: String,
+        memory: String,
+    },
     #[error("the device failed while {task}: {reason}")]
     Failed { task: &'static str, reason: String },
 }

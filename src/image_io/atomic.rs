@@ -53,18 +53,10 @@ fn temporary_beside(path: &Path) -> io::Result<NamedTempFile> {
         .unwrap_or(Path::new("."));
     let mut builder = tempfile::Builder::new();
     builder.prefix(".afterimage-").suffix(".partial");
-    #[cfg(unix)]
-    {
-        use std::{fs::Permissions, os::unix::fs::PermissionsExt};
-        // The usual permissions of a new file (the process's mask applies), not those of a secret.
-        builder.permissions(Permissions::from_mode(0o666));
-    }
-    builder.tempfile_in(folder).map_err(without_path)
-}
-
-/// Drops the temporary path that `tempfile` adds: it tells nobody anything.
-fn without_path(error: io::Error) -> io::Error {
-    io::Error::from(error.kind())
+    // Opened here, so that it has the usual permissions of a new file, not those of a secret.
+    builder.make_in(folder, |path| {
+        File::options().write(true).create_new(true).open(path)
+    })
 }
 
 fn unwritable(path: &Path, what: &str, source: io::Error) -> Error {

@@ -139,6 +139,15 @@ impl SamplerConfig {
         class.build(self, steps, eta)
     }
 
+    /// The sampler by the word of the command line, or by diffusers' class if it is not supported.
+    pub fn name(&self) -> &str {
+        let Some(class) = self.class else {
+            return &self.class_name;
+        };
+        let karras = self.json.use_karras_sigmas == Some(true);
+        SamplerKind::of(class, self.json.algorithm_type.as_deref(), karras).name()
+    }
+
     /// Number of timesteps the model was trained on.
     pub fn train_timesteps(&self) -> usize {
         match &self.json.trained_betas {

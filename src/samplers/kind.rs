@@ -146,6 +146,23 @@ impl SamplerKind {
         self.entry().0
     }
 
+    /// What a configuration of `class` is called.
+    pub(super) fn of(class: Class, algorithm: Option<&str>, karras: bool) -> Self {
+        match (class, algorithm, karras) {
+            (Class::DpmSolver, Some("dpmsolver"), _) => Self::DpmSolver,
+            (Class::DpmSolver, Some("sde-dpmsolver++"), _) => Self::DpmSolverPlusPlusSde,
+            (Class::DpmSolver, _, true) => Self::DpmSolverPlusPlusKarras,
+            (Class::DpmSolver, _, false) => Self::DpmSolverPlusPlus,
+            (Class::Euler, _, true) => Self::EulerKarras,
+            _ => {
+                let entry = NAMES.into_iter().find(|(.., known)| *known == class);
+                entry
+                    .expect("every class stands in the table, which a test checks")
+                    .1
+            }
+        }
+    }
+
     pub(super) fn class(self) -> Class {
         self.entry().2
     }
@@ -173,5 +190,19 @@ impl FromStr for SamplerKind {
             known,
         };
         Ok(found.ok_or_else(unknown)?.1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_configuration_knows_the_word_it_was_made_from() {
+        let model = r#"{"_class_name": "PNDMScheduler"}"#;
+        for kind in SamplerKind::all() {
+            let model = SamplerConfig::from_json(model, "model".as_ref()).expect("a configuration");
+            assert_eq!(model.with_kind(kind).name(), kind.name());
+        }
     }
 }

@@ -345,10 +345,6 @@ impl Carry for Codes {
     fn bytes(&self) -> usize {
         0
     }
-
-    fn shape(&self) -> Vec<usize> {
-        self.hidden.dims().to_vec()
-    }
 }
 
 impl StagedDenoiser for Coder {

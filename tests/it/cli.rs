@@ -1,10 +1,16 @@
 //! The program as its users meet it: what it prints, and how it ends.
 
 use std::{
+    collections::BTreeMap,
     ffi::OsStr,
-    path::Path,
+    fs::File,
+    io::BufReader,
+    path::{Path, PathBuf},
     process::{Command, Stdio},
+    time::Duration,
 };
+
+use safetensors::SafeTensors;
 
 /// How a run of the program ended.
 struct Ending {
@@ -104,7 +110,22 @@ fn mistakes_in_the_arguments_are_usage_errors_with_a_hint() {
         ),
         (
             &["generate", "--size", "999999x8"],
-            &["a side has 1 to 16384 pixels"],
+            &["a side has 1 to 8192 pixels"],
+        ),
+        (
+            &["generate", "--sampler", "foo"],
+            &["there is no sampler `foo`", "hint: choose one of ddim"],
+        ),
+        (
+            &["generate", "--cache", "deepcache:branches=2"],
+            &["`deepcache` has no option `branches`", "hint: "],
+        ),
+        (
+            &["plan", "--cache", "fast"],
+            &[
+                "unknown cache rule `fast`",
+                "hint: there are none, deepcache",
+            ],
         ),
         (&["generate", "--batch", "0"], &["at least 1 is needed"]),
         (
@@ -135,14 +156,14 @@ fn arguments_that_are_not_utf8_are_refused() {
 #[cfg(not(feature = "cuda"))]
 #[test]
 fn a_backend_that_is_not_built_names_its_feature() {
-    let ending = afterimage(["generate", "--device", "cuda:1"]);
-    ending.refused(
-        1,
-        &[
-            "backend `cuda` is not part of this build",
-            "`--features cuda`",
-        ],
-    );
+    let model = model();
+    let model = model.to_str().expect("UTF-8");
+    let ending = afterimage(["generate", "--device", "cuda:1", "--model", model]);
+    let words = [
+        "backend `cuda` is not part of this build",
+        "`--features cuda`",
+    ];
+    ending.refused(1, &words);
 }
 
 #[test]
@@ -171,4 +192,303 @@ fn a_reader_that_goes_away_is_no_defect() {
     let output = child.wait_with_output().expect("the program ends");
     assert_eq!(output.status.code(), Some(0));
     assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+}
+
+/// The small random model of the golden tests.
+fn model() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/sd15/model")
+}
+
+/// `generate` on the small model: a few steps of DDIM in `folder`.
+fn generate(folder: &Path, arguments: &[&str]) -> Ending {
+    let model = model();
+    let model = model.to_str().expect("UTF-8");
+    let fixed = [
+        "generate",
+        "a cat",
+        "--device",
+        "cpu",
+        "--sampler",
+        "ddim",
+        "--model",
+        model,
+    ];
+    afterimage_in(folder, fixed.iter().chain(arguments))
+}
+
+fn names(folder: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(folder).expect("a folder");
+    let mut names: Vec<_> = entries
+        .map(|entry| entry.expect("an entry").file_name().display().to_string())
+        .collect();
+    names.sort();
+    names
+}
+
+fn texts(picture: &Path) -> BTreeMap<String, String> {
+    let file = BufReader::new(File::open(picture).expect("a picture"));
+    let reader = png::Decoder::new(file).read_info().expect("a PNG");
+    let chunks = reader.info().utf8_text.iter();
+    chunks
+        .map(|chunk| (chunk.keyword.clone(), chunk.get_text().expect("text")))
+        .collect()
+}
+
+#[test]
+fn a_picture_is_written_with_its_account() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let rule = "deepcache:branch=0,interval=2";
+    let ending = generate(
+        folder.path(),
+        &["--steps", "4", "--seed", "9", "--cache", rule],
+    );
+    assert_eq!(ending.code, Some(0), "{}", ending.shown());
+    assert!(
+        ending.stdout.ends_with("afterimage-9.png\n"),
+        "{}",
+        ending.stdout
+    );
+    assert!(
+        ending.stdout.contains("2 of 4 steps in full"),
+        "{}",
+        ending.stdout
+    );
+    assert_eq!(names(folder.path()), ["afterimage-9.png"]);
+    let texts = texts(&folder.path().join("afterimage-9.png"));
+    let expected = [
+        ("prompt", "a cat"),
+        ("seed", "9"),
+        ("sampler", "ddim"),
+        ("steps", "4"),
+        ("cache", rule),
+    ];
+    for (key, text) in expected {
+        assert_eq!(texts.get(key).map(String::as_str), Some(text), "{key}");
+    }
+    assert_eq!(texts["weights"].len(), 16);
+}
+
+#[test]
+fn json_is_one_object_and_the_seed_is_told() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let ending = generate(folder.path(), &["--steps", "1", "--batch", "2", "--json"]);
+    assert_eq!(ending.code, Some(0), "{}", ending.shown());
+    let told: serde_json::Value = serde_json::from_str(&ending.stdout).expect("JSON");
+    let seed = &told["seed"];
+    let files = [0, 1].map(|item| format!("afterimage-{seed}-{item}.png"));
+    assert_eq!(told["files"], serde_json::json!(files));
+    assert_eq!(names(folder.path()), files);
+}
+
+#[test]
+fn a_trace_starts_another_run() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let ending = generate(
+        folder.path(),
+        &[
+            "--steps",
+            "2",
+            "--output",
+            "a.png",
+            "--trace",
+            "a.safetensors",
+        ],
+    );
+    assert_eq!(ending.code, Some(0), "{}", ending.shown());
+    let bytes = std::fs::read(folder.path().join("a.safetensors")).expect("a trace");
+    let trace = SafeTensors::deserialize(&bytes).expect("safetensors");
+    let mut names = trace.names();
+    names.sort_unstable();
+    let expected = [
+        "image",
+        "initial_latents",
+        "latents.0",
+        "latents.1",
+        "prediction.0",
+        "prediction.1",
+        "prompt_embeds",
+        "timesteps",
+    ];
+    assert_eq!(names, expected);
+    assert_eq!(
+        trace.tensor("image").expect("a tensor").shape(),
+        [1, 3, 128, 128]
+    );
+
+    let latents = trace.tensor("initial_latents").expect("a tensor");
+    let again = safetensors::serialize([("latents", latents)], None).expect("bytes");
+    std::fs::write(folder.path().join("start.safetensors"), again).expect("a file");
+    let start = [
+        "--steps",
+        "2",
+        "--output",
+        "b.png",
+        "--initial-latents",
+        "start.safetensors",
+    ];
+    let ending = generate(folder.path(), &start);
+    assert_eq!(ending.code, Some(0), "{}", ending.shown());
+    let pixels = |name: &str| image::open(folder.path().join(name)).expect("a picture");
+    assert_eq!(pixels("a.png"), pixels("b.png"));
+}
+
+#[test]
+fn requests_that_cannot_be_met_write_nothing() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let requests: &[(&[&str], i32, &[&str])] = &[
+        (&["--steps", "0"], 2, &["`steps` is 0", "hint: "]),
+        (
+            &["--size", "100x64"],
+            2,
+            &["size 100x64 is not a multiple of 8", "hint: try 104x64"],
+        ),
+        (
+            &["--batch", "10000", "--size", "2048x2048"],
+            1,
+            &["the run needs", "hint: make the picture"],
+        ),
+        (
+            &["--cache", "deepcache:branch=99"],
+            2,
+            &["branch 99 does not exist", "branches are 0 to 11"],
+        ),
+        (
+            &["--output", "no/such/a.png"],
+            1,
+            &["cannot write the picture", "hint: ", "no/such/a.png"],
+        ),
+        (&["--output", "a.jpg"], 2, &["does not end in .png"]),
+        (&["--trace", "no/such/t"], 1, &["cannot write the trace"]),
+        (
+            &["--initial-latents", "none"],
+            1,
+            &["cannot read the initial latents"],
+        ),
+    ];
+    for (arguments, code, words) in requests {
+        generate(folder.path(), arguments).refused(*code, words);
+        assert!(names(folder.path()).is_empty(), "{arguments:?}");
+    }
+}
+
+#[test]
+fn a_model_that_is_none_is_refused() {
+    let folder = tempfile::tempdir().expect("a folder");
+    for name in ["no-such-model", "."] {
+        let ending = afterimage_in(folder.path(), ["generate", "--model", name]);
+        let code = ending.code;
+        assert!(matches!(code, Some(1 | 2)), "{}", ending.shown());
+        ending.refused(code.unwrap_or(0), &["hint: ", name]);
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn interrupting_leaves_no_file() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_afterimage"));
+    command.args([
+        "generate",
+        "--steps",
+        "999",
+        "--sampler",
+        "ddim",
+        "--device",
+        "cpu",
+        "--model",
+    ]);
+    command.arg(model()).current_dir(folder.path());
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let child = child.spawn().expect("the program starts");
+    std::thread::sleep(Duration::from_secs(2));
+    let signal = Command::new("kill")
+        .args(["-INT", &child.id().to_string()])
+        .status();
+    assert!(signal.expect("kill runs").success());
+    let output = child.wait_with_output().expect("the program ends");
+    assert_eq!(output.status.code(), Some(130));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.ends_with("cancelled\n"), "{said}");
+    assert!(names(folder.path()).is_empty());
+}
+
+#[test]
+fn plans_are_made_from_a_card_alone() {
+    let arguments = [
+        "plan",
+        "--model",
+        "stable-diffusion-v1-5",
+        "--steps",
+        "50",
+        "--json",
+    ];
+    let rule = [
+        "--sampler",
+        "ddim",
+        "--cache",
+        "deepcache:interval=5,branch=0",
+    ];
+    let ending = afterimage(arguments.iter().chain(&rule));
+    assert_eq!(ending.code, Some(0), "{}", ending.shown());
+    let plan: serde_json::Value = serde_json::from_str(&ending.stdout).expect("JSON");
+    assert_eq!(plan["work"]["full_evaluations"], 10);
+    assert_eq!(
+        plan["spans"][1]["cells"],
+        serde_json::json!([[0, 1], [24, 25]])
+    );
+    let gmacs = plan["spans"][0]["gmacs"].as_f64().expect("a number");
+    assert!((gmacs / 2.0 - 401.6).abs() < 0.1, "METHODS 1.5: {gmacs}");
+}
+
+#[test]
+fn bench_runs_what_it_forecasts() {
+    let model = model();
+    let model = model.to_str().expect("UTF-8");
+    let fixed = [
+        "bench",
+        "--model",
+        model,
+        "--steps",
+        "4",
+        "--sampler",
+        "ddim",
+        "--device",
+        "cpu",
+    ];
+    let rule = [
+        "--repeat",
+        "1",
+        "--json",
+        "--cache",
+        "deepcache:interval=2,branch=0",
+    ];
+    let ending = afterimage(fixed.iter().chain(&rule));
+    assert_eq!(ending.code, Some(0), "{}", ending.shown());
+    let bench: serde_json::Value = serde_json::from_str(&ending.stdout).expect("JSON");
+    for (index, cells) in [(0, 100), (1, 54)] {
+        let result = &bench["results"][index];
+        assert_eq!(result["cells_run"], cells);
+        assert_eq!(result["cells_forecast"], cells);
+    }
+}
+
+#[test]
+fn inspect_names_parts_and_defaults() {
+    let ending = afterimage([OsStr::new("inspect"), model().as_os_str()]);
+    assert_eq!(ending.code, Some(0), "{}", ending.shown());
+    for word in [
+        "unet",
+        "vae",
+        "text_encoder",
+        "AutoencoderKL",
+        "f32",
+        "128x128",
+        "pndm",
+    ] {
+        assert!(
+            ending.stdout.contains(word),
+            "no `{word}` in {}",
+            ending.stdout
+        );
+    }
 }

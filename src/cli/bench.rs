@@ -1,0 +1,283 @@
+//! `afterimage bench`: cache rules against the plain run, forecast beside measured.
+//!
+//! Paired and interleaved: in every round the plain run and each rule take their turn, each round begins with another of them, and
+//! speed-ups are ratios within a round, so that a machine that warms up or is busy for a while harms all alike.
+
+use serde::Serialize;
+
+use super::{
+    args, cancel, console,
+    job::{self, Facts, Machine, Model},
+    progress::Watch,
+    statistics::{Spread, of_the_whole},
+};
+use crate::{
+    cache::CacheRule,
+    error::Error,
+    pipeline::{Request, TextToImage},
+};
+
+/// One timed run.
+#[derive(Debug, Clone, Copy)]
+struct Sample {
+    /// Seconds of the denoising loop.
+    denoising: f64,
+    /// Seconds from the prompt to the pixels, loading left out.
+    whole: f64,
+    cells_run: usize,
+}
+
+pub(super) fn run(arguments: &args::Bench) -> Result<(), Error> {
+    let rules = rules(&arguments.cache);
+    let model = Model::open(arguments.model.name.as_deref())?;
+    let mut request = job::request(&arguments.course, CacheRule::none(), arguments.seed);
+    request.prompts = vec![args::DEFAULT_PROMPT.into()];
+    let plain = request.resolve(&model.config)?;
+    let promises: Vec<_> = rules
+        .iter()
+        .map(|rule| promise(&model, &request, rule))
+        .collect::<Result<_, _>>()?;
+    let machine = Machine::open(&arguments.machine)?;
+    machine.check_memory(&plain)?;
+    cancel::listen();
+    let pipeline = model.load(&machine)?;
+    let samples = interleave(rules.len(), arguments.repeat, |rule| {
+        request.cache = rules[rule].clone();
+        measure(&pipeline, &request)
+    })?;
+    let document = Document {
+        run: Facts::new(&model, &request, &plain),
+        device: machine.device.to_string(),
+        dtype: machine.dtype_name(),
+        repeat: arguments.repeat,
+        results: results(&rules, &promises, &samples),
+    };
+    if arguments.form.json {
+        console::json(&document);
+    } else {
+        console::data(&document.text());
+    }
+    Ok(())
+}
+
+/// What the configuration promises for `rule`; its warnings are said here, once.
+fn promise(model: &Model, request: &Request, rule: &CacheRule) -> Result<Promise, Error> {
+    let request = Request {
+        cache: rule.clone(),
+        ..request.clone()
+    };
+    let resolved = request.resolve(&model.config)?;
+    for warning in &resolved.plan.warnings {
+        console::warning(&format!("{rule}: {warning}"));
+    }
+    let forecast = resolved.forecast(1);
+    Ok(Promise {
+        speedup: forecast.speedup(),
+        cells: forecast.cells.iter().sum(),
+    })
+}
+
+fn measure(pipeline: &TextToImage, request: &Request) -> Result<Sample, Error> {
+    cancel::check()?;
+    let mut watch = Watch::quiet();
+    let report = pipeline.generate(request, &mut watch)?.report;
+    watch.finish();
+    let whole = report.text + report.denoising + report.decoding;
+    Ok(Sample {
+        denoising: report.denoising.as_secs_f64(),
+        whole: whole.as_secs_f64(),
+        cells_run: report.account.cells.iter().sum(),
+    })
+}
+
+/// The plain run and behind it the rules, each once.
+fn rules(asked: &[CacheRule]) -> Vec<CacheRule> {
+    let mut rules = vec![CacheRule::none()];
+    for rule in asked {
+        if !rules.contains(rule) {
+            rules.push(rule.clone());
+        }
+    }
+    rules
+}
+
+/// One untimed run of each variant (caches, kernels, page faults), then `rounds` rounds; samples by variant, then round.
+fn interleave(
+    variants: usize,
+    rounds: usize,
+    mut measure: impl FnMut(usize) -> Result<Sample, Error>,
+) -> Result<Vec<Vec<Sample>>, Error> {
+    for variant in 0..variants {
+        measure(variant)?;
+    }
+    let mut samples = vec![Vec::with_capacity(rounds); variants];
+    for round in 0..rounds {
+        for turn in 0..variants {
+            let variant = (turn + round) % variants;
+            samples[variant].push(measure(variant)?);
+        }
+    }
+    Ok(samples)
+}
+
+#[derive(Serialize)]
+struct Document {
+    #[serde(flatten)]
+    run: Facts,
+    device: String,
+    dtype: &'static str,
+    repeat: usize,
+    results: Vec<Outcome>,
+}
+
+impl Document {
+    fn text(&self) -> String {
+        let head = console::pairs(&[
+            ("model", self.run.model.clone()),
+            ("run", self.run.course()),
+            ("device", format!("{} in {}", self.device, self.dtype)),
+            ("rounds", format!("{}, medians and extremes", self.repeat)),
+        ]);
+        format!("{head}\n\n{}", table(&self.results))
+    }
+}
+
+/// What the configuration promises for a rule.
+#[derive(Debug, Clone, Copy)]
+struct Promise {
+    speedup: f64,
+    cells: usize,
+}
+
+#[derive(Debug, Serialize)]
+struct Outcome {
+    rule: String,
+    denoising_seconds: Spread,
+    whole_seconds: Spread,
+    denoising_speedup: Spread,
+    denoising_speedup_forecast: f64,
+    whole_speedup: Spread,
+    whole_speedup_forecast: f64,
+    cells_forecast: usize,
+    cells_run: usize,
+}
+
+fn results(rules: &[CacheRule], promises: &[Promise], samples: &[Vec<Sample>]) -> Vec<Outcome> {
+    let plain = Timings::of(&samples[0]);
+    let parts = rules.iter().zip(promises).zip(samples);
+    parts
+        .map(|((rule, promise), samples)| outcome(rule, *promise, samples, &plain))
+        .collect()
+}
+
+/// The samples of one variant, by what was timed.
+struct Timings {
+    denoising: Vec<f64>,
+    whole: Vec<f64>,
+}
+
+impl Timings {
+    fn of(samples: &[Sample]) -> Self {
+        Self {
+            denoising: samples.iter().map(|sample| sample.denoising).collect(),
+            whole: samples.iter().map(|sample| sample.whole).collect(),
+        }
+    }
+}
+
+fn outcome(rule: &CacheRule, promise: Promise, samples: &[Sample], plain: &Timings) -> Outcome {
+    let timings = Timings::of(samples);
+    let plain_whole = Spread::of(plain.whole.iter().copied()).median;
+    let plain_denoising = Spread::of(plain.denoising.iter().copied()).median;
+    Outcome {
+        rule: rule.to_string(),
+        denoising_speedup: Spread::of_ratios(&plain.denoising, &timings.denoising),
+        denoising_speedup_forecast: promise.speedup,
+        whole_speedup: Spread::of_ratios(&plain.whole, &timings.whole),
+        whole_speedup_forecast: of_the_whole(plain_whole, plain_denoising, promise.speedup),
+        denoising_seconds: Spread::of(timings.denoising),
+        whole_seconds: Spread::of(timings.whole),
+        cells_forecast: promise.cells,
+        cells_run: samples.last().map_or(0, |sample| sample.cells_run),
+    }
+}
+
+fn table(results: &[Outcome]) -> String {
+    let head = [
+        "RULE",
+        "LOOP",
+        "SPEED-UP",
+        "FORECAST",
+        "WHOLE RUN",
+        "SPEED-UP",
+        "FORECAST",
+        "CELLS RUN",
+        "FORECAST",
+    ];
+    let mut rows = vec![head.map(String::from).to_vec()];
+    rows.extend(results.iter().map(row));
+    console::table(&rows, &[1, 2, 3, 4, 5, 6, 7, 8])
+}
+
+fn row(result: &Outcome) -> Vec<String> {
+    vec![
+        result.rule.clone(),
+        format!("{:.2} s", result.denoising_seconds.median),
+        result.denoising_speedup.speedup(),
+        format!("{:.2}x", result.denoising_speedup_forecast),
+        format!("{:.2} s", result.whole_seconds.median),
+        result.whole_speedup.speedup(),
+        format!("{:.2}x", result.whole_speedup_forecast),
+        result.cells_run.to_string(),
+        result.cells_forecast.to_string(),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample(denoising: f64, whole: f64) -> Sample {
+        Sample {
+            denoising,
+            whole,
+            cells_run: 7,
+        }
+    }
+
+    #[test]
+    fn every_round_begins_with_another_variant() {
+        let mut order = Vec::new();
+        let samples = interleave(3, 2, |variant| {
+            order.push(variant);
+            Ok(sample(order.len() as f64, 0.0))
+        });
+        assert_eq!(order, [0, 1, 2, 0, 1, 2, 1, 2, 0]);
+        let first: Vec<_> = samples.expect("samples")[0]
+            .iter()
+            .map(|sample| sample.denoising)
+            .collect();
+        assert_eq!(first, [4.0, 9.0]);
+    }
+
+    #[test]
+    fn the_plain_run_comes_first_and_no_rule_twice() {
+        let rule = CacheRule::deepcache(3, 0);
+        let all = rules(&[CacheRule::none(), rule.clone(), rule.clone()]);
+        assert_eq!(all, [CacheRule::none(), rule]);
+    }
+
+    #[test]
+    fn measured_stands_beside_forecast() {
+        let rules = rules(&[CacheRule::deepcache(2, 0)]);
+        let promises = [1.0, 2.0].map(|speedup| Promise { speedup, cells: 7 });
+        let samples = [vec![sample(8.0, 10.0); 2], vec![sample(5.0, 7.0); 2]];
+        let results = results(&rules, &promises, &samples);
+        assert_eq!(results[1].denoising_speedup.speedup(), "1.60x (1.60-1.60)");
+        assert!((results[1].whole_speedup_forecast - 10.0 / 6.0).abs() < 1e-12);
+        assert_eq!(results[0].whole_speedup.speedup(), "1.00x (1.00-1.00)");
+        let lines = table(&results);
+        let widths: Vec<_> = lines.lines().map(str::len).collect();
+        assert!(widths.iter().all(|width| *width == widths[0]), "{lines}");
+    }
+}

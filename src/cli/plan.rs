@@ -1,0 +1,294 @@
+//! `afterimage plan`: what a rule would do, from configurations alone.
+
+use std::ops::Range;
+
+use serde::Serialize;
+
+use super::{
+    args, console,
+    job::{self, Facts, Model},
+};
+use crate::{
+    cache::{CachePlan, CacheRule, Forecast, Span},
+    error::Error,
+};
+
+/// Bytes of a stored element: the denoiser computes in f16 wherever a cache matters.
+const ELEMENT_BYTES: usize = 2;
+
+pub(super) fn run(arguments: &args::Plan) -> Result<(), Error> {
+    let rule = CacheRule::combine(arguments.cache.rules.iter().cloned())?;
+    let model = Model::open_configs(arguments.model.name.as_deref())?;
+    let request = job::request(&arguments.course, rule, 0);
+    let resolved = request.resolve(&model.config)?;
+    let facts = Facts::new(&model, &request, &resolved);
+    let forecast = resolved.forecast(ELEMENT_BYTES);
+    let summary = Summary::new(&resolved.plan, &forecast);
+    if arguments.form.json {
+        console::json(&Document {
+            run: &facts,
+            spans: spans(&resolved.plan, &forecast),
+            work: summary,
+        });
+    } else {
+        let table = table(&resolved.plan, &forecast);
+        console::data(&format!(
+            "{}\n\n{table}\n\n{}",
+            facts.text(),
+            summary.text()
+        ));
+    }
+    for warning in &resolved.plan.warnings {
+        console::warning(&warning.to_string());
+    }
+    Ok(())
+}
+
+#[derive(Serialize)]
+struct Document<'a> {
+    #[serde(flatten)]
+    run: &'a Facts,
+    spans: Vec<SpanEntry>,
+    work: Summary,
+}
+
+#[derive(Serialize)]
+struct SpanEntry {
+    first: usize,
+    len: usize,
+    refresh: bool,
+    /// Cells that run at the first evaluation, half-open.
+    cells: Vec<[usize; 2]>,
+    gmacs: f64,
+}
+
+fn spans(plan: &CachePlan, forecast: &Forecast) -> Vec<SpanEntry> {
+    let entry = |span: &Span| SpanEntry {
+        first: span.first,
+        len: span.len,
+        refresh: span.refresh,
+        cells: cells_run(plan, span.refresh)
+            .iter()
+            .map(|cells| [cells.start, cells.end])
+            .collect(),
+        gmacs: giga(forecast.evaluation_macs[span.range()].iter().sum()),
+    };
+    plan.spans.iter().map(entry).collect()
+}
+
+/// The ranges of cells that an evaluation runs: adjoining ones joined, empty ones left out.
+fn cells_run(plan: &CachePlan, refresh: bool) -> Vec<Range<usize>> {
+    let [front, back] = plan.runs(refresh);
+    let ranges = if front.end == back.start {
+        [front.start..back.end, 0..0]
+    } else {
+        [front, back]
+    };
+    let mut ranges = ranges.to_vec();
+    ranges.retain(|cells| !cells.is_empty());
+    ranges
+}
+
+/// What a plan saves in all.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(super) struct Summary {
+    pub(super) evaluations: usize,
+    pub(super) full_evaluations: usize,
+    pub(super) cells_run: usize,
+    pub(super) cells_total: usize,
+    pub(super) gmacs: f64,
+    pub(super) gmacs_without_cache: f64,
+    pub(super) predicted_speedup: f64,
+    pub(super) cache_bytes: u64,
+}
+
+impl Summary {
+    pub(super) fn new(plan: &CachePlan, forecast: &Forecast) -> Self {
+        Self {
+            evaluations: plan.evaluations(),
+            full_evaluations: plan.refreshes().count(),
+            cells_run: forecast.cells.iter().sum(),
+            cells_total: plan.cells * plan.evaluations(),
+            gmacs: giga(forecast.total_macs()),
+            gmacs_without_cache: giga(forecast.plain_macs),
+            predicted_speedup: forecast.speedup(),
+            cache_bytes: forecast.store_bytes,
+        }
+    }
+
+    /// `10 of 30 steps in full, 270 of 750 cells; predicted 2.59x for the denoising loop; 2.6 MiB kept`
+    pub(super) fn spared(&self) -> String {
+        format!(
+            "{} of {} steps in full, {} of {} cells; predicted {:.2}x for the denoising loop; {} kept",
+            self.full_evaluations,
+            self.evaluations,
+            self.cells_run,
+            self.cells_total,
+            self.predicted_speedup,
+            console::bytes(self.cache_bytes),
+        )
+    }
+
+    fn text(&self) -> String {
+        let Self {
+            evaluations,
+            full_evaluations,
+            cells_run,
+            cells_total,
+            ..
+        } = self;
+        console::pairs(&[
+            (
+                "in full",
+                format!("{full_evaluations} of {evaluations} evaluations"),
+            ),
+            ("cells", format!("{cells_run} of {cells_total}")),
+            (
+                "GMACs",
+                format!(
+                    "{} of {}",
+                    digits(self.gmacs),
+                    digits(self.gmacs_without_cache)
+                ),
+            ),
+            (
+                "predicted",
+                format!("{:.2}x for the denoising loop", self.predicted_speedup),
+            ),
+            (
+                "cache",
+                format!("{} in f16", console::bytes(self.cache_bytes)),
+            ),
+        ])
+    }
+}
+
+/// One line for every stretch of evaluations that do the same.
+fn table(plan: &CachePlan, forecast: &Forecast) -> String {
+    let head = ["EVALUATIONS", "KIND", "CELLS", "GMACS EACH"].map(String::from);
+    let mut rows = vec![head.to_vec()];
+    for stretch in plan
+        .spans
+        .chunk_by(|a, b| a.len == 1 && b.len == 1 && a.refresh == b.refresh)
+    {
+        rows.push(row(plan, forecast, stretch));
+    }
+    console::table(&rows, &[3])
+}
+
+fn row(plan: &CachePlan, forecast: &Forecast, stretch: &[Span]) -> Vec<String> {
+    let (first, last) = (&stretch[0], &stretch[stretch.len() - 1]);
+    let kind = match (first.refresh, first.len) {
+        (true, 1) => "full",
+        (false, 1) => "reuse",
+        (true, _) => "full and reuse in one batch",
+        (false, _) => "reuse in one batch",
+    };
+    let evaluations = first.first..last.range().end;
+    let macs = &forecast.evaluation_macs[evaluations.clone()];
+    let each = giga(macs.iter().sum::<u64>()) / macs.len() as f64;
+    let cells = cells_run(plan, first.refresh);
+    let cells: Vec<_> = cells.iter().map(inclusive).collect();
+    vec![
+        inclusive(&evaluations),
+        kind.into(),
+        cells.join(", "),
+        digits(each),
+    ]
+}
+
+fn inclusive(range: &Range<usize>) -> String {
+    let last = range.end.saturating_sub(1);
+    if last == range.start {
+        last.to_string()
+    } else {
+        format!("{}-{last}", range.start)
+    }
+}
+
+/// Enough digits for small models, not too many for large ones.
+fn digits(gmacs: f64) -> String {
+    let decimals = match gmacs {
+        100.0.. => 1,
+        1.0.. => 2,
+        _ => 4,
+    };
+    format!("{gmacs:.decimals$}")
+}
+
+fn giga(macs: u64) -> f64 {
+    macs as f64 / 1e9
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        cache::{Course, Refresh},
+        denoiser::{Blueprint, Cell, Rows},
+    };
+
+    /// Two skips; a cell costs as many giga-MACs a row as its name says.
+    fn trunk() -> Blueprint {
+        let cell = |name: &str, gmacs: u64, pushes: u64, pops: bool| Cell {
+            name: name.into(),
+            macs: gmacs * 1_000_000_000,
+            hidden: 1 << 20,
+            pushes,
+            pops,
+        };
+        Blueprint {
+            cells: vec![
+                cell("e0", 1, 1 << 20, false),
+                cell("e1", 2, 1 << 20, false),
+                cell("mid", 3, 0, false),
+                cell("d1", 4, 0, true),
+                cell("d0", 5, 0, true),
+            ],
+            prepare_macs: 0,
+            leave_macs: 0,
+        }
+    }
+
+    fn planned(rule: &CacheRule, steps: usize) -> (CachePlan, Forecast) {
+        let plan = rule.plan(&Course::steps(steps), &trunk()).expect("a plan");
+        let rows = Rows {
+            halves: 2,
+            items: 1,
+        };
+        let forecast = plan.forecast(&trunk(), rows, ELEMENT_BYTES);
+        (plan, forecast)
+    }
+
+    #[test]
+    fn stretches_of_equal_evaluations_share_a_line() {
+        let (plan, forecast) = planned(&CacheRule::deepcache(3, 0), 7);
+        insta::assert_snapshot!(table(&plan, &forecast), @r"
+        EVALUATIONS  KIND   CELLS  GMACS EACH
+        0            full   0-4         30.00
+        1-2          reuse  0, 4        12.00
+        3            full   0-4         30.00
+        4-5          reuse  0, 4        12.00
+        6            full   0-4         30.00
+        ");
+        insta::assert_snapshot!(Summary::new(&plan, &forecast).text(), @r"
+        in full    3 of 7 evaluations
+        cells      23 of 35
+        GMACs      138.0 of 210.0
+        predicted  1.52x for the denoising loop
+        cache      4.0 MiB in f16
+        ");
+    }
+
+    #[test]
+    fn batches_are_lines_of_their_own() {
+        let rule = CacheRule::encoder_propagation(Refresh::every(3)).with_parallel(3);
+        let (plan, forecast) = planned(&rule, 7);
+        insta::assert_snapshot!(table(&plan, &forecast), @r"
+        EVALUATIONS  KIND                         CELLS  GMACS EACH
+        0-2          full and reuse in one batch  0-4         22.00
+        3-5          full and reuse in one batch  0-4         22.00
+        6            full                         0-4         30.00
+        ");
+    }
+}

@@ -1,0 +1,71 @@
+//! Medians and spreads of paired timings.
+
+use serde::Serialize;
+
+/// The middle and the ends of repeated measurements.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub(super) struct Spread {
+    pub(super) median: f64,
+    pub(super) least: f64,
+    pub(super) most: f64,
+}
+
+impl Spread {
+    /// # Panics
+    ///
+    /// If there is no measurement.
+    pub(super) fn of(measurements: impl IntoIterator<Item = f64>) -> Self {
+        let mut sorted: Vec<f64> = measurements.into_iter().collect();
+        assert!(!sorted.is_empty(), "at least one measurement");
+        sorted.sort_by(f64::total_cmp);
+        let middle = sorted.len() / 2;
+        let median = if sorted.len() % 2 == 1 {
+            sorted[middle]
+        } else {
+            f64::midpoint(sorted[middle - 1], sorted[middle])
+        };
+        Self {
+            median,
+            least: sorted[0],
+            most: sorted[sorted.len() - 1],
+        }
+    }
+
+    /// How often `slow` contains `fast`, round by round: both of a round ran under the same conditions.
+    pub(super) fn of_ratios(slow: &[f64], fast: &[f64]) -> Self {
+        Self::of(slow.iter().zip(fast).map(|(slow, fast)| slow / fast))
+    }
+
+    /// `2.41x (2.38-2.44)`
+    pub(super) fn speedup(&self) -> String {
+        format!("{:.2}x ({:.2}-{:.2})", self.median, self.least, self.most)
+    }
+}
+
+/// Speed-up of a whole of which only `part` seconds of `whole` become `speedup` times faster (Amdahl).
+pub(super) fn of_the_whole(whole: f64, part: f64, speedup: f64) -> f64 {
+    whole / (whole - part + part / speedup)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_middle_of_odd_and_even_counts() {
+        assert_eq!(Spread::of([3.0, 1.0, 2.0]).speedup(), "2.00x (1.00-3.00)");
+        assert_eq!(Spread::of([4.0, 1.0]).speedup(), "2.50x (1.00-4.00)");
+    }
+
+    #[test]
+    fn ratios_are_taken_within_a_round() {
+        let spread = Spread::of_ratios(&[2.0, 40.0], &[1.0, 20.0]);
+        assert_eq!(spread.speedup(), "2.00x (2.00-2.00)");
+    }
+
+    #[test]
+    fn what_is_not_the_loop_limits_the_whole() {
+        assert!((of_the_whole(10.0, 8.0, 4.0) - 2.5).abs() < 1e-12);
+        assert!((of_the_whole(10.0, 10.0, 3.0) - 3.0).abs() < 1e-12);
+    }
+}
