@@ -86,7 +86,21 @@ pub(super) fn names() -> Vec<&'static str> {
 
 /// The model of `models/scenes`.
 #[cfg(feature = "bundled")]
-pub(super) const SCENES: StaticFiles = folder!("scenes":);
+pub(super) const SCENES: StaticFiles = folder!("scenes":
+    "model_index.json",
+    "afterimage.json",
+    "scheduler/scheduler_config.json",
+    "text_encoder/config.json",
+    "text_encoder/model.safetensors",
+    "tokenizer/vocab.json",
+    "tokenizer/merges.txt",
+    "tokenizer/tokenizer_config.json",
+    "tokenizer/special_tokens_map.json",
+    "unet/config.json",
+    "unet/diffusion_pytorch_model.safetensors",
+    "vae/config.json",
+    "vae/diffusion_pytorch_model.safetensors",
+);
 /// No model in this build.
 #[cfg(not(feature = "bundled"))]
 pub(super) const SCENES: StaticFiles = &[];

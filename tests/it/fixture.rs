@@ -69,7 +69,6 @@ impl Golden {
 
 /// One fixture folder.
 pub(crate) struct Fixture {
-    name: String,
     folder: PathBuf,
     cases: Value,
     golden: Golden,
@@ -85,20 +84,19 @@ impl Fixture {
     /// The complete fixture where this checkout has `../shared/reference`, else the committed selection.
     pub(crate) fn best(name: &str) -> Self {
         let complete = shared(&format!("reference/fixtures/{name}"));
-        complete.map_or_else(|| Self::committed(name), |folder| Self::read(name, folder))
+        complete.map_or_else(|| Self::committed(name), |folder| Self::read(&folder))
     }
 
     /// The committed selection alone, which `python tests/fixtures/select.py` makes.
     pub(crate) fn committed(name: &str) -> Self {
-        Self::read(name, fixture(name))
+        Self::read(&fixture(name))
     }
 
-    fn read(name: &str, folder: PathBuf) -> Self {
+    fn read(folder: &Path) -> Self {
         Self {
-            name: name.to_owned(),
             cases: json(folder.join("cases.json")),
             golden: Golden::open(folder.join("cases.safetensors")),
-            folder,
+            folder: folder.to_owned(),
         }
     }
 
@@ -108,13 +106,6 @@ impl Fixture {
 
     pub(crate) fn cases(&self) -> impl Iterator<Item = &Value> {
         self.cases["cases"].as_array().unwrap().iter()
-    }
-
-    pub(crate) fn case(&self, id: &str) -> &Value {
-        let mut cases = self.cases();
-        cases
-            .find(|case| case["id"] == id)
-            .unwrap_or_else(|| panic!("{}: no case `{id}`", self.name))
     }
 
     /// A scheduler's configuration in diffusers' own form.

@@ -14,6 +14,7 @@ mod clip;
 mod device;
 mod fixture;
 mod golden;
+mod gpu;
 #[cfg(feature = "hub")]
 mod hub;
 mod image_io;

@@ -1,0 +1,159 @@
+//! Every operation and every cache rule on a GPU, against the CPU.
+//!
+//! The networks are as small as they can be, with as few distinct shapes as possible: software rasterisers tune and compile kernels
+//! for seconds a shape. `AFTERIMAGE_TEST_DEVICES` names the devices (`wgpu` where nothing is named); one that is absent is skipped,
+//! and the skip is counted.
+
+use afterimage::cache::{CacheRule, Course, Session};
+use afterimage::denoise::{Denoise, Noise as _};
+use afterimage::denoiser::{Condition, Rows, StagedDenoiser as _};
+use afterimage::device::{self, OpenDevice};
+use afterimage::guidance::Guidance;
+use afterimage::models::clip::{ClipTextConfig, ClipTextModel};
+use afterimage::models::unet::{Extent, UNet, UNet2DConditionModel, UNetConfig};
+use afterimage::models::vae::{AutoencoderKl, Tiling, VaeConfig};
+use afterimage::pipeline::{SeededNoise, Seeds};
+use afterimage::samplers::SamplerConfig;
+use afterimage::text::TextEncoder as _;
+use burn::module::Module;
+use burn::tensor::{Device, Tensor};
+
+use crate::fixture::Reference;
+use crate::tolerance::F32_GPU;
+
+const SIDE: usize = 4;
+const TOKENS: usize = 4;
+const WIDTH: usize = 8;
+
+const UNET: &str = r#"{"block_out_channels": [8, 8], "layers_per_block": 1, "attention_head_dim": 2, "norm_num_groups": 4,
+    "cross_attention_dim": 8, "sample_size": 4, "use_linear_projection": true,
+    "down_block_types": ["CrossAttnDownBlock2D", "DownBlock2D"], "up_block_types": ["UpBlock2D", "CrossAttnUpBlock2D"]}"#;
+
+const VAE: &str = r#"{"in_channels": 3, "out_channels": 3, "latent_channels": 4, "block_out_channels": [8, 8], "layers_per_block": 1,
+    "norm_num_groups": 4, "sample_size": 8, "scaling_factor": 0.5, "act_fn": "silu",
+    "down_block_types": ["DownEncoderBlock2D", "DownEncoderBlock2D"], "up_block_types": ["UpDecoderBlock2D", "UpDecoderBlock2D"]}"#;
+
+const CLIP: &str = r#"{"vocab_size": 16, "hidden_size": 8, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2,
+    "max_position_embeddings": 4}"#;
+
+const SCHEDULER: &str = r#"{"_class_name": "DDIMScheduler", "beta_start": 0.00085, "beta_end": 0.012,
+    "beta_schedule": "scaled_linear", "clip_sample": false, "set_alpha_to_one": false, "steps_offset": 1}"#;
+
+/// The GPUs to test, opened; how many of the named ones are absent.
+fn gpus() -> (Vec<OpenDevice>, usize) {
+    let default = if cfg!(feature = "wgpu") { "wgpu" } else { "" };
+    let names = std::env::var("AFTERIMAGE_TEST_DEVICES").unwrap_or_else(|_| default.to_owned());
+    let names = names.split(',').filter(|name| !name.is_empty());
+    let (opened, absent): (Vec<_>, Vec<_>) = names
+        .map(|name| device::open(name.parse().unwrap()))
+        .partition(Result::is_ok);
+    for error in absent.iter().filter_map(|absent| absent.as_ref().err()) {
+        eprintln!("skipped: {error}");
+    }
+    (opened.into_iter().flatten().collect(), absent.len())
+}
+
+/// What `work` gives on the CPU and on every GPU, compared.
+fn compare<M: Module, const D: usize>(
+    name: &str,
+    model: &M,
+    work: impl Fn(&M, &Device) -> Tensor<D>,
+) {
+    let cpu = Device::flex();
+    let golden = work(model, &cpu);
+    let reference = Reference {
+        shape: golden.dims().to_vec(),
+        values: golden.into_data().iter::<f32>().collect(),
+    };
+    let (gpus, skipped) = gpus();
+    for gpu in &gpus {
+        let found = work(&model.clone().to_device(gpu.device()), gpu.device());
+        let difference = reference
+            .compare(found, F32_GPU)
+            .unwrap_or_else(|error| panic!("{name} on {gpu}: {error}"));
+        eprintln!("{name} on {gpu}: off by {difference:.1e} standard deviations");
+    }
+    eprintln!("{name}: {} devices, {skipped} skipped", gpus.len());
+}
+
+fn normals(shape: [usize; 4], device: &Device) -> Tensor<4> {
+    SeededNoise::new(&Seeds::One(3), device).draw(shape)
+}
+
+#[test]
+fn cache_rules_agree_with_the_cpu() {
+    let config = UNetConfig::from_json(UNET).unwrap();
+    let model = UNet2DConditionModel::new(&config, &Device::flex());
+    for rule in [
+        "none",
+        "deepcache:interval=2,branch=1",
+        "encoder-propagation:keys=0+2,parallel=2,noise=0.003,noise-from=0.9",
+    ] {
+        compare(rule, &model, |model, device| {
+            denoise(&config, model.clone(), rule.parse().unwrap(), device)
+        });
+    }
+}
+
+/// Four guided steps from seeded noise.
+fn denoise(
+    config: &UNetConfig,
+    model: UNet2DConditionModel,
+    rule: CacheRule,
+    device: &Device,
+) -> Tensor<4> {
+    let unet = UNet::new(config.clone(), model);
+    let context = normals([1, 2, TOKENS, WIDTH], device).squeeze_dim(0);
+    let run = unet.start(&Condition { context });
+    let sampler = SamplerConfig::from_json(SCHEDULER, "test".as_ref())
+        .unwrap()
+        .build(4, 0.0)
+        .unwrap();
+    let blueprint = config.blueprint(Extent {
+        height: SIDE,
+        width: SIDE,
+        tokens: TOKENS,
+    });
+    let plan = rule.plan(&Course::steps(4), &blueprint).unwrap();
+    let mut session = Session::new(
+        &unet,
+        &run,
+        &plan,
+        Rows {
+            halves: 2,
+            items: 1,
+        },
+    );
+    let denoise = Denoise {
+        sampler: sampler.as_ref(),
+        plan: &plan,
+        guidance: Guidance {
+            scale: 4.0,
+            rescale: 0.5,
+        },
+        prior_noise: rule.noise,
+    };
+    let mut noise = SeededNoise::new(&Seeds::One(5), device);
+    let latents = noise.draw([1, 4, SIDE, SIDE]);
+    denoise
+        .run(&mut session, latents, &mut noise, &mut ())
+        .unwrap()
+}
+
+#[test]
+fn decoding_agrees_with_the_cpu() {
+    let config = VaeConfig::new(serde_json::from_str(VAE).unwrap()).unwrap();
+    let vae = AutoencoderKl::new(config, &Device::flex());
+    compare("decode", &vae, |vae, device| {
+        vae.decode(normals([1, 4, SIDE, SIDE], device), Tiling::Never)
+    });
+}
+
+#[test]
+fn text_encoding_agrees_with_the_cpu() {
+    let config = ClipTextConfig::new(&serde_json::from_str(CLIP).unwrap()).unwrap();
+    let encoder = ClipTextModel::new(&config, &Device::flex());
+    compare("text", &encoder, |encoder, _| {
+        encoder.states(&[vec![1, 2, 3, 15]], 0)
+    });
+}
