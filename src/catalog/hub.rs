@@ -18,7 +18,7 @@ use hf_hub::{
     },
 };
 
-use super::{ModelFolder, Needs, UNREAD, files, index, index::ModelIndex};
+use super::{FetchProgress, ModelFolder, Needs, UNREAD, files, index, index::ModelIndex};
 use crate::{
     error::{Error, FileError},
     weights::shard_files,
@@ -41,22 +41,6 @@ const DEFAULTS: &str = "afterimage.json";
 
 /// What the guess at a model that is not in the cache calls the files of its parts.
 const REST: &str = "the files of its parts";
-
-/// Told about downloads.
-pub trait FetchProgress {
-    /// A file begins; `size` in bytes.
-    fn begin(&mut self, file: &str, size: u64);
-    /// More bytes of it are here: new ones, or those of an earlier attempt.
-    fn advance(&mut self, bytes: u64);
-    /// The file is complete.
-    fn end(&mut self);
-}
-
-impl FetchProgress for () {
-    fn begin(&mut self, _file: &str, _size: u64) {}
-    fn advance(&mut self, _bytes: u64) {}
-    fn end(&mut self) {}
-}
 
 /// The Hub, or a mirror of it, and the local cache.
 #[derive(Debug, Clone)]

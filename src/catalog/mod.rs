@@ -10,13 +10,14 @@ mod files;
 #[cfg(feature = "hub")]
 pub mod hub;
 mod index;
+mod progress;
 
 use std::{collections::BTreeMap, path::Path};
 
 use serde::de::DeserializeOwned;
 
-pub use self::index::ModelIndex;
 use self::{checkpoint::Checkpoint, files::Files};
+pub use self::{index::ModelIndex, progress::FetchProgress};
 use crate::{
     error::{ConfigError, Error, FileError, RequestError, WeightsError},
     text::TokenizerFiles,
@@ -50,7 +51,17 @@ impl ModelFolder {
     ///
     /// When nothing has that name, when it is not a model, when it cannot be fetched.
     pub fn open(name: &str) -> Result<Self, Error> {
-        Self::open_local(name)?.map_or_else(|| fetch(name, Needs::All), Ok)
+        Self::open_watched(name, &mut ())
+    }
+
+    /// [`open`](Self::open), with `progress` told about what is fetched.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open).
+    pub fn open_watched(name: &str, progress: &mut dyn FetchProgress) -> Result<Self, Error> {
+        let local = Self::open_local(name)?;
+        local.map_or_else(|| fetch(name, Needs::All, progress), Ok)
     }
 
     /// Opens a model of which only JSON will be read: a Hub id that has a card needs no network, another one no weights.
@@ -63,7 +74,7 @@ impl ModelFolder {
             return Ok(folder);
         }
         let card = name.rsplit('/').next().and_then(cards::find);
-        card.map_or_else(|| fetch(name, Needs::Configs), Self::from_card)
+        card.map_or_else(|| fetch(name, Needs::Configs, &mut ()), Self::from_card)
     }
 
     /// Opens a checkpoint file with the configs of a card chosen by the caller; [`card_note`](Self::card_note) tells when that is
@@ -310,15 +321,19 @@ pub enum Needs {
 }
 
 #[cfg(feature = "hub")]
-fn fetch(name: &str, needs: Needs) -> Result<ModelFolder, Error> {
+fn fetch(name: &str, needs: Needs, progress: &mut dyn FetchProgress) -> Result<ModelFolder, Error> {
     if !hub::is_id(name) {
         return Err(unknown(name));
     }
-    hub::Hub::from_env()?.open(name, needs, &mut ())
+    hub::Hub::from_env()?.open(name, needs, progress)
 }
 
 #[cfg(not(feature = "hub"))]
-fn fetch(name: &str, _needs: Needs) -> Result<ModelFolder, Error> {
+fn fetch(
+    name: &str,
+    _needs: Needs,
+    _progress: &mut dyn FetchProgress,
+) -> Result<ModelFolder, Error> {
     Err(unknown(name))
 }
 

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::{args, console};
+use super::{args, console, progress::Downloads};
 use crate::{
     cache::CacheRule,
     catalog::ModelFolder,
@@ -24,7 +24,11 @@ pub(super) struct Model {
 impl Model {
     /// A model that will be loaded: what is missing of a Hub id is fetched.
     pub(super) fn open(name: Option<&str>) -> Result<Self, Error> {
-        Self::read(ModelFolder::open(name.unwrap_or(BUNDLED))?)
+        let mut downloads = Downloads::new();
+        Self::read(ModelFolder::open_watched(
+            name.unwrap_or(BUNDLED),
+            &mut downloads,
+        )?)
     }
 
     /// A model of which only configurations will be read.

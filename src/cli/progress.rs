@@ -5,6 +5,7 @@ use std::ops::ControlFlow;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
 use super::{cancel, console};
+use crate::catalog::FetchProgress;
 use crate::denoise::{Observer, Progress};
 
 /// The observer of the command line.
@@ -54,6 +55,39 @@ impl Observer for Watch {
         if self.warns {
             self.bar.say(|| console::warning(message));
         }
+    }
+}
+
+/// A bar for every file that is fetched.
+#[derive(Debug)]
+pub(super) struct Downloads(ProgressBar);
+
+impl Downloads {
+    /// Draws nothing before the first file.
+    pub(super) fn new() -> Self {
+        Self(ProgressBar::hidden())
+    }
+}
+
+impl FetchProgress for Downloads {
+    fn begin(&mut self, file: &str, size: u64) {
+        let template = "{msg}  {bytes}/{total_bytes} [{bar:30}] {bytes_per_sec}, {eta} left";
+        let style = ProgressStyle::with_template(template);
+        self.0 = ProgressBar::with_draw_target(Some(size), ProgressDrawTarget::stderr())
+            .with_style(
+                style
+                    .unwrap_or_else(|_| ProgressStyle::default_bar())
+                    .progress_chars("=> "),
+            )
+            .with_message(file.to_owned());
+    }
+
+    fn advance(&mut self, bytes: u64) {
+        self.0.inc(bytes);
+    }
+
+    fn end(&mut self) {
+        self.0.finish();
     }
 }
 

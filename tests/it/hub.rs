@@ -14,10 +14,7 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use afterimage::catalog::{
-    ModelFolder, Needs,
-    hub::{FetchProgress, Hub},
-};
+use afterimage::catalog::{FetchProgress, ModelFolder, Needs, hub::Hub};
 use serde_json::json;
 
 use crate::{
