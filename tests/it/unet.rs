@@ -3,12 +3,13 @@
 use afterimage::cache::{CachePlan, CacheRule, Course, Refresh, Session};
 use afterimage::denoise::Noise as _;
 use afterimage::denoiser::{Carry as _, Condition, Evaluation, Rows, StagedDenoiser};
-use afterimage::models::unet::{Extent, Site, UNet};
+use afterimage::models::unet::{Extent, Site, UNet, UNetConfig};
 use afterimage::pipeline::{Request, SeededNoise, Seeds, TextToImage};
 use burn::tensor::{Device, Tensor};
 
 use crate::fixture::{Fixture, Reference};
 use crate::golden::load;
+use crate::tolerance::F32_CPU;
 
 /// An odd size: 9x5 latents halve to 5x3, 3x2, 2x1.
 const EXTENT: Extent = Extent {
@@ -211,6 +212,72 @@ fn two_passes_of_guidance_equal_the_batched_one() {
         reference
             .compare(separate, 1e-5)
             .unwrap_or_else(|error| panic!("evaluation {index}: {error}"));
+    }
+}
+
+#[test]
+fn batched_propagation_is_the_sequential_one_under_every_kind_of_sampler() {
+    let pipeline = pipeline();
+    for sampler in [
+        "ddim",
+        "dpmsolver++",
+        "pndm",
+        "euler",
+        "ddpm",
+        "euler-a",
+        "unipc",
+    ] {
+        for (batch, guidance) in [(1, 7.5), (2, 1.0), (3, 2.0)] {
+            let run = |parallel: usize| {
+                let rule = CacheRule::encoder_propagation(Refresh::At(vec![0, 1, 4]));
+                let request = Request {
+                    steps: Some(6),
+                    size: Some((72, 40)),
+                    batch,
+                    sampler: Some(sampler.parse().unwrap()),
+                    guidance_scale: Some(guidance),
+                    cache: rule.with_parallel(parallel),
+                    ..Request::new("a red fox")
+                };
+                pipeline.generate(&request, &mut ()).unwrap().latents
+            };
+            let sequential = run(1);
+            let reference = Reference {
+                shape: sequential.dims().to_vec(),
+                values: values(sequential),
+            };
+            for parallel in [2, 3] {
+                let outcome = reference.compare(run(parallel), F32_CPU);
+                outcome.unwrap_or_else(|error| {
+                    panic!("{sampler}, {batch} pictures, parallel {parallel}: {error}")
+                });
+            }
+        }
+    }
+}
+
+/// METHODS 8.19: shares of the plain run's cost, SD 1.5 at 512x512.
+#[test]
+fn forecasts_of_propagation_are_the_published_ones() {
+    let card = include_str!("../../models/cards/stable-diffusion-v1-5/unet/config.json");
+    let config = UNetConfig::from_json(card).unwrap();
+    let blueprint = config.blueprint(Extent {
+        height: 64,
+        width: 64,
+        tokens: 77,
+    });
+    let rows = Rows {
+        halves: 2,
+        items: 1,
+    };
+    for (steps, share) in [(50, 0.734), (20, 0.79)] {
+        let rule: CacheRule = "encoder-propagation:keys=50ls".parse().unwrap();
+        let plan = rule.plan(&Course::steps(steps), &blueprint).unwrap();
+        let ratio = plan.forecast(&blueprint, rows, 2).ratio();
+        assert!(
+            (ratio - share).abs() < 0.005,
+            "{steps} steps: {ratio}, published {share}"
+        );
     }
 }
 
