@@ -40,9 +40,16 @@ fn devices(backend: Backend) -> Vec<Device> {
         #[cfg(feature = "cuda")]
         Backend::Cuda => Device::enumerate(DeviceType::Cuda).into_vec(),
         #[cfg(feature = "wgpu")]
-        Backend::Wgpu => Device::enumerate(DeviceType::Wgpu).into_vec(),
+        Backend::Wgpu => {
+            let found = Device::enumerate(DeviceType::Wgpu).into_vec();
+            found.into_iter().map(runnable).collect()
+        }
         #[cfg(feature = "wgpu")]
-        Backend::Vulkan => Device::enumerate(DeviceType::Vulkan).into_vec(),
+        Backend::Vulkan => {
+            let found = Device::enumerate(DeviceType::Vulkan).into_vec();
+            let hardware = |device: &Device| class(device) != DeviceClass::SoftwareRasteriser;
+            found.into_iter().filter(hardware).collect()
+        }
         #[cfg(feature = "wgpu")]
         Backend::Metal => Device::enumerate(DeviceType::Metal).into_vec(),
         _ => Vec::new(),
@@ -62,6 +69,24 @@ fn class(device: &Device) -> DeviceClass {
         WgpuDeviceKind::VirtualGpu(_) => DeviceClass::VirtualGpu,
         WgpuDeviceKind::Cpu => DeviceClass::SoftwareRasteriser,
         _ => DeviceClass::OtherGpu,
+    }
+}
+
+/// The same adapter through an API that works: software Vulkan drivers crash on cubecl's SPIR-V (Mesa 22.3 while parsing it,
+/// `SwiftShader` while compiling it), whereas Mesa's `OpenGL` gets WGSL.
+#[cfg(feature = "wgpu")]
+fn runnable(device: Device) -> Device {
+    use burn::backend::{WgpuBackend, WgpuDeviceKind};
+
+    match device.as_dispatch() {
+        DispatchDevice::Cube(CubeDevice::Wgpu(wgpu))
+            if cfg!(target_os = "linux") && wgpu.kind == WgpuDeviceKind::Cpu =>
+        {
+            Device::new(DispatchDevice::Cube(CubeDevice::Wgpu(
+                wgpu.clone().on(WgpuBackend::Gl),
+            )))
+        }
+        _ => device,
     }
 }
 
