@@ -38,4 +38,6 @@ pub mod pipeline;
 #[cfg(feature = "cli")]
 pub mod cli;
 
+/// The tensors in this crate's signatures. Embedders name them through this path, so that both sides mean the same release.
+pub use burn;
 pub use error::Error;

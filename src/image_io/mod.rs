@@ -41,6 +41,18 @@ impl Picture {
         Self::from_planes(&values, height, width)
     }
 
+    /// Reads every picture of `[items, 3, height, width]`, in 0 to 1, back from its device.
+    ///
+    /// # Errors
+    ///
+    /// As [`from_tensor`](Self::from_tensor).
+    pub fn from_batch(images: Tensor<4>) -> Result<Vec<Self>, Error> {
+        let images = images.iter_dim(0); // [1, 3, height, width] each
+        images
+            .map(|image| Self::from_tensor(image.squeeze_dim(0)))
+            .collect()
+    }
+
     /// Rounds three planes of values in 0 to 1 (red, green, blue; values outside are cut) to 8 bits.
     ///
     /// # Errors
@@ -76,6 +88,29 @@ impl Picture {
             height,
             pixels: colour.repeat(width * height),
         }
+    }
+
+    /// A picture whose pixel in column `x` of row `y` is `colour(x, y)`.
+    pub fn from_fn(
+        width: usize,
+        height: usize,
+        mut colour: impl FnMut(usize, usize) -> [u8; 3],
+    ) -> Self {
+        let places = (0..height).flat_map(|y| (0..width).map(move |x| (x, y)));
+        Self {
+            width,
+            height,
+            pixels: places.flat_map(|(x, y)| colour(x, y)).collect(),
+        }
+    }
+
+    /// The pixel in column `x` of row `y`; `None` outside of the picture.
+    pub fn pixel(&self, x: usize, y: usize) -> Option<[u8; 3]> {
+        if x >= self.width {
+            return None;
+        }
+        let start = (y * self.width + x) * 3;
+        self.pixels.get(start..)?.first_chunk().copied()
     }
 
     /// Pixels across.
@@ -190,6 +225,14 @@ mod tests {
         let planes = [0.0, 1.0, 0.5, 2.0, -1.0, 0.002];
         let picture = Picture::from_planes(&planes, 1, 2).expect("numbers");
         assert_eq!(picture.pixels(), [0, 128, 0, 255, 255, 1]);
+    }
+
+    #[test]
+    fn pixels_are_found_where_they_were_put() {
+        let picture = Picture::from_fn(3, 2, |x, y| [x as u8, y as u8, 7]);
+        assert_eq!(picture.pixels()[3 * 5..], [2, 1, 7]);
+        assert_eq!(picture.pixel(2, 1), Some([2, 1, 7]));
+        assert_eq!((picture.pixel(3, 0), picture.pixel(0, 2)), (None, None));
     }
 
     #[test]

@@ -14,9 +14,10 @@ use crate::catalog::ModelFolder;
 use crate::denoise::{Denoise, Noise as _, Observer};
 use crate::denoiser::{Condition, StagedDenoiser as _};
 use crate::error::{DeviceError, Error, RequestError};
+use crate::image_io::Picture;
 use crate::models::clip::ClipTextModel;
 use crate::models::unet::{UNet, UNet2DConditionModel};
-use crate::models::vae::AutoencoderKl;
+use crate::models::vae::{AutoencoderKl, Tiling};
 use crate::samplers::SamplerConfig;
 use crate::text::{ClipTokenizer, PromptEncoder};
 use crate::weights::load_strict;
@@ -43,6 +44,17 @@ pub struct Generated {
     pub prompt_embeds: Tensor<3>,
     /// Times and counts.
     pub report: Report,
+}
+
+impl Generated {
+    /// The pictures, read back from the device.
+    ///
+    /// # Errors
+    ///
+    /// A device error if the device failed, or if a value is not a number.
+    pub fn pictures(&self) -> Result<Vec<Picture>, Error> {
+        Picture::from_batch(self.images.clone())
+    }
 }
 
 /// Where the time went and what the cache spared.
@@ -133,7 +145,7 @@ impl TextToImage {
         let mut session = Session::new(&self.unet, &run, &resolved.plan, resolved.rows);
         let (latents, denoising) =
             timed(|| self.denoise(request, &resolved, &mut session, observer))?;
-        let (images, decoding) = timed(|| self.decode(latents.clone(), request))?;
+        let (images, decoding) = timed(|| self.decode(latents.clone(), request.tiling))?;
         let report = Report {
             text,
             denoising,
@@ -147,6 +159,20 @@ impl TextToImage {
             prompt_embeds: condition.context,
             report,
         })
+    }
+
+    /// Pictures, `[items, 3, height, width]` in 0 to 1, from latents in the denoiser's units, `[items, channels, height, width]`: for
+    /// previews of a run that goes on, and for latents that were kept.
+    ///
+    /// # Errors
+    ///
+    /// If the device fails.
+    pub fn decode(&self, latents: Tensor<4>, tiling: Tiling) -> Result<Tensor<4>, Error> {
+        let pixels = self.vae.decode(self.vae.from_denoiser(latents), tiling); // -1 to 1
+        let images = (pixels / 2.0 + 0.5).clamp(0.0, 1.0);
+        let done = self.device.sync();
+        done.map_err(|error| DeviceError::execution("decoding the pictures", &error))?;
+        Ok(images)
     }
 
     /// Text states, `[rows, tokens, width]`: guidance halves, then items.
@@ -219,17 +245,6 @@ impl TextToImage {
             return Err(RequestError::LatentShape { found, expected }.into());
         }
         Ok(given.clone().to_device(&self.device).cast(DType::F32))
-    }
-
-    /// Pictures in 0 to 1 from latents in the denoiser's units.
-    fn decode(&self, latents: Tensor<4>, request: &Request) -> Result<Tensor<4>, Error> {
-        let pixels = self
-            .vae
-            .decode(self.vae.from_denoiser(latents), request.tiling); // -1 to 1
-        let images = (pixels / 2.0 + 0.5).clamp(0.0, 1.0);
-        let done = self.device.sync();
-        done.map_err(|error| DeviceError::execution("decoding the pictures", &error))?;
-        Ok(images)
     }
 }
 
