@@ -66,7 +66,8 @@ impl Observer for Watcher<'_> {
     fn progress(&mut self, progress: &Progress<'_>) -> ControlFlow<()> {
         let done = progress.evaluation.index + 1;
         if done.is_multiple_of(PREVIEW_EVERY) {
-            let _ = self.events.send(Event::Preview(self.preview(progress.latents)));
+            let preview = self.preview(progress.latents);
+            let _ = self.events.send(Event::Preview(preview));
         }
         let heard = self.events.send(Event::Step(done, progress.total));
         heard.map_or(ControlFlow::Break(()), ControlFlow::Continue)
@@ -94,11 +95,10 @@ fn run(arguments: &Arguments) -> Result<(), Box<dyn error::Error>> {
     let device = device::open(arguments.common.device)?;
     let folder = ModelFolder::open(&arguments.common.model)?;
     let model = TextToImage::load(&folder, device.device(), device.dtype(None)?)?;
-    let engine = Engine(Arc::new(model));
-    let (events, worker) = engine.start(arguments.common.request())?;
+    let (events, worker) = Engine(Arc::new(model)).start(arguments.common.request())?;
     for event in events {
         match event {
-            Event::Step(done, _) if arguments.cancel_after == Some(done) => break,
+            Event::Step(done, _) if arguments.cancel_after == Some(done) => break, // drops `events`
             Event::Step(done, total) => println!("step {done} of {total}"),
             Event::Preview(pictures) => show(&pictures?, &arguments.common.output)?,
             Event::Warning(message) => println!("warning: {message}"),
