@@ -66,7 +66,9 @@ impl Observer for Watcher<'_> {
     fn progress(&mut self, progress: &Progress<'_>) -> ControlFlow<()> {
         let done = progress.evaluation.index + 1;
         if done.is_multiple_of(PREVIEW_EVERY) {
-            let _ = self.events.send(Event::Preview(self.preview(progress.latents)));
+            let _ = self
+                .events
+                .send(Event::Preview(self.preview(progress.latents)));
         }
         let heard = self.events.send(Event::Step(done, progress.total));
         heard.map_or(ControlFlow::Break(()), ControlFlow::Continue)
