@@ -2,6 +2,7 @@
 #![allow(
     clippy::unwrap_used,
     clippy::print_stderr,
+    clippy::float_cmp,
     reason = "tests fail by panicking and report what they measured"
 )]
 

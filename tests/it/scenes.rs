@@ -52,7 +52,7 @@ fn found(picture: &Picture, objects: &[Object]) -> usize {
             .position(same)
             .map(|index| shapes.remove(index))
     };
-    objects.iter().filter_map(|object| take(object)).count()
+    objects.iter().filter_map(&mut take).count()
 }
 
 #[test]
