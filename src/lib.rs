@@ -10,7 +10,14 @@
 //! 4. where they meet: [`guidance`], [`denoise`], [`pipeline`], [`catalog`], [`image_io`]
 //! 5. the outer edge: the command line
 
-#![cfg_attr(test, allow(clippy::unwrap_used, reason = "tests fail by panicking"))]
+#![cfg_attr(
+    test,
+    allow(
+        clippy::unwrap_used,
+        clippy::float_cmp,
+        reason = "tests fail by panicking, and compare what must be exact"
+    )
+)]
 
 mod error;
 pub mod noise;

@@ -125,10 +125,12 @@ impl Adapter {
             subgroup_size: None,
             matrix_units: None,
         };
-        match self.device.as_dispatch() {
-            DispatchDevice::Cube(device) => describe(device, &mut info),
-            #[allow(unreachable_patterns, reason = "builds without `cpu` have no other")]
-            _ => {}
+        #[allow(
+            irrefutable_let_patterns,
+            reason = "builds without `cpu` have no other device"
+        )]
+        if let DispatchDevice::Cube(device) = self.device.as_dispatch() {
+            describe(device, &mut info);
         }
         info
     }

@@ -7,6 +7,7 @@
 
 use std::{
     collections::BTreeMap,
+    fmt::Write as _,
     io::{BufRead as _, BufReader, Write as _},
     net::{TcpListener, TcpStream},
     path::Path,
@@ -135,9 +136,9 @@ fn reply(path: &str, range: Option<(&str, &str)>, state: &mut State) -> Vec<u8> 
 fn http(status: &str, headers: &[(&str, String)], body: &[u8]) -> Vec<u8> {
     let mut reply = format!("HTTP/1.1 {status}\r\nConnection: close\r\n");
     for (name, value) in headers {
-        reply += &format!("{name}: {value}\r\n");
+        let _ = write!(reply, "{name}: {value}\r\n");
     }
-    reply += &format!("Content-Length: {}\r\n\r\n", body.len());
+    let _ = write!(reply, "Content-Length: {}\r\n\r\n", body.len());
     [reply.as_bytes(), body].concat()
 }
 

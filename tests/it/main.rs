@@ -2,12 +2,21 @@
 #![allow(
     clippy::unwrap_used,
     clippy::print_stderr,
+    clippy::float_cmp,
     reason = "tests fail by panicking and report what they measured"
 )]
 
 mod cache_equivalence;
 mod cache_plans;
 mod catalog;
+#[path = "../../models/scenes/train/checker.rs"]
+#[allow(
+    dead_code,
+    unreachable_pub,
+    clippy::pedantic,
+    reason = "the model's own checker, kept beside its training script"
+)]
+mod checker;
 #[cfg(feature = "cli")]
 mod cli;
 mod clip;
@@ -22,6 +31,8 @@ mod layering;
 mod param_lists;
 mod rng;
 mod samplers;
+#[cfg(feature = "bundled")]
+mod scenes;
 mod text;
 mod tolerance;
 mod toy_trunk;

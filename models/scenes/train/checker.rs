@@ -28,7 +28,7 @@ pub const PALETTE: [(&str, [i64; 3]); 11] = [
 pub const COLOURS: usize = 8;
 
 /// A shape found with a lower `iou` is no clear shape.
-pub const MIN_IOU: f64 = 0.6;
+pub const MIN_IOU: f64 = 0.65;
 
 const MIN_FLAT: usize = 24;
 const FRAME: usize = 4;
@@ -116,7 +116,11 @@ pub fn find_scene(rgb: &[u8], width: usize, height: usize) -> (Vec<Found>, &'sta
         let mut silhouette = mask.clone();
         for hole in holes {
             let size = hole.iter().filter(|v| **v).count();
-            let same = hole.iter().zip(&label).filter(|(h, l)| **h && Some(**l) == outer).count();
+            let same = hole
+                .iter()
+                .zip(&label)
+                .filter(|(h, l)| **h && Some(**l) == outer)
+                .count();
             if let (Some(colour), true) = (outer, 10 * same >= 3 * size) {
                 seen_through.push((colour, hole));
             } else {
@@ -129,17 +133,18 @@ pub fn find_scene(rgb: &[u8], width: usize, height: usize) -> (Vec<Found>, &'sta
             (x0, x1, y0, y1) = (x0.min(x), x1.max(x + 1), y0.min(y), y1.max(y + 1));
         }
         let (w, h) = (x1 - x0, y1 - y0);
-        let cut: Vec<bool> =
-            (0..w * h).map(|i| silhouette[(y0 + i / w) * width + x0 + i % w]).collect();
+        let cut: Vec<bool> = (0..w * h)
+            .map(|i| silhouette[(y0 + i / w) * width + x0 + i % w])
+            .collect();
         let (mut best, mut iou) = (0, f64::MIN);
-        for shape in 0..SHAPES.len() {
-            let score = template_iou(&cut, w, h, shape);
+        for template in 0..TEMPLATES.len() {
+            let score = template_iou(&cut, w, h, template);
             if score > iou {
-                (best, iou) = (shape, score);
+                (best, iou) = (template, score);
             }
         }
         found.push(Found {
-            shape: SHAPES[best],
+            shape: SHAPES[TEMPLATES[best]],
             colour: PALETTE[*c].0,
             iou,
             x: (x0 + x1) as f64 / 2.0,
@@ -166,7 +171,9 @@ fn nearest(rgb: &[u8], allowed: &[usize]) -> Vec<usize> {
         .map(|p| {
             let mut best = (i64::MAX, 0);
             for &c in allowed {
-                let d: i64 = (0..3).map(|k| (i64::from(p[k]) - PALETTE[c].1[k]).pow(2)).sum();
+                let d: i64 = (0..3)
+                    .map(|k| (i64::from(p[k]) - PALETTE[c].1[k]).pow(2))
+                    .sum();
                 if d < best.0 {
                     best = (d, c);
                 }
@@ -263,43 +270,81 @@ fn around(filled: &[bool], label: &[usize], width: usize, height: usize) -> Opti
     for i in (0..filled.len()).filter(|i| near[*i] && !filled[*i]) {
         counts[label[i]] += 1;
     }
-    if counts.iter().all(|c| *c == 0) { None } else { Some(first_max(&counts)) }
-}
-
-/// Is (u, v) in the shape that fills [-1, 1] x [-1, 1]?  v points down.
-fn inside(shape: usize, u: f64, v: f64) -> bool {
-    match shape {
-        0 => u * u + v * v <= 1.0,
-        1 => true,
-        2 => u.abs() <= (v + 1.0) / 2.0,
-        3 => {
-            // Back to the circle of radius 1: half width sin 72, from -1 to cos 36.
-            let deg = |d: f64| d.to_radians();
-            let x = u * deg(72.0).sin();
-            let y = (v + 1.0) / 2.0 * (1.0 + deg(36.0).cos()) - 1.0;
-            let q = 0.45;
-            let (nx, ny) = (q * deg(36.0).sin(), 1.0 - q * deg(36.0).cos());
-            let (mut best, mut top) = (f64::MAX, f64::MIN);
-            for k in 0..5 {
-                let a = deg(72.0 * f64::from(k));
-                let (tx, ty) = (a.sin(), -a.cos());
-                let (along, side) = (x * tx + y * ty, (x * ty - y * tx).abs());
-                if along > top {
-                    (best, top) = (along * nx + side * ny - nx, along);
-                }
-            }
-            best <= 0.0
-        }
-        4 => {
-            let r = u * u + v * v;
-            r <= 1.0 && r >= 0.58 * 0.58
-        }
-        _ => u.abs() <= 0.36 || v.abs() <= 0.36,
+    if counts.iter().all(|c| *c == 0) {
+        None
+    } else {
+        Some(first_max(&counts))
     }
 }
 
-/// IoU of a silhouette (cut to its bounding box) with a shape drawn into that box.
-fn template_iou(mask: &[bool], width: usize, height: usize, shape: usize) -> f64 {
+/// A star: inner radius, where the tips end, and the bounding box (half width, top, bottom) that
+/// this gives for an outer radius of 1.
+struct Star {
+    inner: f64,
+    clip: f64,
+    wide: f64,
+    top: f64,
+    bottom: f64,
+}
+
+const SHARP: Star = Star {
+    inner: 0.45,
+    clip: 1.0,
+    wide: 0.951,
+    top: -1.0,
+    bottom: 0.809,
+};
+/// With worn tips, as a blurred star has them.
+const WORN: Star = Star {
+    inner: 0.52,
+    clip: 0.8,
+    wide: 0.795,
+    top: -0.8,
+    bottom: 0.715,
+};
+
+/// Shapes of the templates; the last is the worn star.
+const TEMPLATES: [usize; 7] = [0, 1, 2, 3, 4, 5, 3];
+
+fn star(u: f64, v: f64, profile: &Star) -> bool {
+    let deg = |d: f64| d.to_radians();
+    let (x, y) = (
+        u * profile.wide,
+        (v + 1.0) / 2.0 * (profile.bottom - profile.top) + profile.top,
+    );
+    let q = profile.inner;
+    let (nx, ny) = (q * deg(36.0).sin(), 1.0 - q * deg(36.0).cos());
+    // Measured at the nearest tip, the one with the greatest `along`.
+    let (mut best, mut far) = (f64::MAX, f64::MIN);
+    for k in 0..5 {
+        let a = deg(72.0 * f64::from(k));
+        let (tx, ty) = (a.sin(), -a.cos());
+        let (along, side) = (x * tx + y * ty, (x * ty - y * tx).abs());
+        if along > far {
+            (best, far) = (along * nx + side * ny - nx, along);
+        }
+    }
+    best <= 0.0 && x * x + y * y <= profile.clip * profile.clip
+}
+
+/// Is (u, v) in the shape that fills [-1, 1] x [-1, 1]?  v points down.
+fn inside(template: usize, u: f64, v: f64) -> bool {
+    match template {
+        0 => u * u + v * v <= 1.0,
+        1 => true,
+        2 => u.abs() <= (v + 1.0) / 2.0,
+        3 => star(u, v, &SHARP),
+        4 => {
+            let r = u * u + v * v;
+            (0.58 * 0.58..=1.0).contains(&r)
+        }
+        5 => u.abs() <= 0.36 || v.abs() <= 0.36,
+        _ => star(u, v, &WORN),
+    }
+}
+
+/// IoU of a silhouette (cut to its bounding box) with a template drawn into that box.
+fn template_iou(mask: &[bool], width: usize, height: usize, template: usize) -> f64 {
     let at = |i: usize, n: usize| (i as f64 + 0.5) / (n * SUB) as f64 * 2.0 - 1.0;
     let (mut inter, mut total) = (0usize, 0usize);
     for (i, &own) in mask.iter().enumerate() {
@@ -308,7 +353,7 @@ fn template_iou(mask: &[bool], width: usize, height: usize, shape: usize) -> f64
         for sy in 0..SUB {
             for sx in 0..SUB {
                 let (u, v) = (at(x * SUB + sx, width), at(y * SUB + sy, height));
-                cover += usize::from(inside(shape, u, v));
+                cover += usize::from(inside(template, u, v));
             }
         }
         if own {

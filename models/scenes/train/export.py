@@ -49,7 +49,10 @@ def main():
         for name in files:
             path = os.path.join(root, name)
             if name.endswith(".safetensors"):        # same tensors, plain header, half everywhere
-                save_file({k: v.half().contiguous() for k, v in load_file(path).items()}, path, {"format": "pt"})
+                # the text encoder's names as SD 1.x repositories have them
+                pre = "text_model." if os.sep + "text_encoder" in root else ""
+                save_file({pre + k.removeprefix(pre): v.half().contiguous() for k, v in load_file(path).items()},
+                          path, {"format": "pt"})
             elif name == "config.json":              # no traces of folders of the training machine
                 c = {k: v for k, v in json.load(open(path)).items() if k not in ("_name_or_path",)}
                 json.dump(c, open(path, "w"), indent=2, sort_keys=True)

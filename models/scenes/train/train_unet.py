@@ -96,6 +96,7 @@ def train(rank, count, a):
         unet.load_state_dict(s["unet"]), text.load_state_dict(s["text"]), opt.load_state_dict(s["opt"])
         avg_unet.load_state_dict(s["avg_unet"]), avg_text.load_state_dict(s["avg_text"])
         step, seen, spent = s["step"], s["seen"], s["spent"]
+        opt.param_groups[0]["base"], opt.param_groups[1]["base"] = a.lr, a.text_lr
     begin -= spent                                   # the schedule counts from the first start
     rng = random.Random(100 + rank + 7 * step)
     torch.manual_seed(200 + rank + 7 * step)

@@ -32,6 +32,10 @@ pub struct VaeJson {
 
 /// The shape of an autoencoder and the units of its latents. What a checkpoint leaves out has the default of diffusers'
 /// `AutoencoderKL`.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "the checkpoint's own switches"
+)]
 #[derive(Debug, Clone, PartialEq)]
 pub struct VaeConfig {
     /// Channels of the pictures read.
