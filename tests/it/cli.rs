@@ -344,8 +344,11 @@ fn requests_that_cannot_be_met_write_nothing() {
         ),
         (
             &["--batch", "10000", "--size", "2048x2048"],
-            1,
-            &["the run needs", "hint: make the picture"],
+            2,
+            &[
+                "10000 pictures of 2048x2048 are more than",
+                "hint: make them smaller",
+            ],
         ),
         (
             &["--cache", "deepcache:branch=99"],
