@@ -18,7 +18,7 @@ use crate::error::{Error, Misfit, WeightsError};
 
 /// Fills `module` with the tensors of `source`, floats as `dtype`. `part` (`unet`, `vae`, …) is what errors call it.
 ///
-/// Old names are brought to today's first ([`names::canonical`]). Parameters are read one at a time; a module whose parameters
+/// Old names are brought to today's first (see [`names`]). Parameters are read one at a time; a module whose parameters
 /// were never used allocates nothing before.
 ///
 /// # Errors

@@ -5,7 +5,7 @@
 //! - Our modules carry the diffusers names but for three fields, since a Rust field cannot be a number ([`checkpoint_name`],
 //!   [`module_name`]).
 //! - VAE and DDPM folders from before diffusers 0.13 call their attention `query`, `key`, `value`, `proj_attn` ([`canonical_name`]).
-//! - CLIP text encoders come with and without the prefix `text_model.` ([`canonical`]).
+//! - CLIP text encoders come with and without the prefix `text_model.` (`canonical`).
 
 use std::collections::HashMap;
 
