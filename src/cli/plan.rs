@@ -32,8 +32,9 @@ pub(super) fn run(arguments: &args::Plan) -> Result<(), Error> {
         });
     } else {
         let table = table(&resolved.plan, &forecast);
+        let rows = resolved.rows.total();
         console::data(&format!(
-            "{}\n\n{table}\n\n{}",
+            "{}\n\n{table}\n\n{}\n\nGMACs are of the {rows} rows of an evaluation: one a picture, two when guided",
             facts.text(),
             summary.text()
         ));
