@@ -30,6 +30,7 @@ pub(crate) enum DeviceError {
         "the picture holds values that are not numbers\nhint: the model overflows in its data type; use `--dtype f32`"
     )]
     NotANumber,
+    #[cfg(feature = "cli")]
     #[error(
         "the run needs {needed} or more, device `{device}` has {memory}\nhint: make the picture or the batch smaller"
     )]

@@ -1,7 +1,5 @@
 //! What a caller asked for.
 
-use std::path::PathBuf;
-
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum RequestError {
     #[error("`steps` is 0\nhint: ask for at least one step")]
@@ -40,8 +38,12 @@ pub(crate) enum RequestError {
     UnknownDevice { given: String },
     #[error("the output `{given}` does not end in .png\nhint: pictures are written as PNG")]
     OutputName { given: String },
+    #[cfg(feature = "cli")]
     #[error("these initial latents cannot be used: {reason}\nhint: a safetensors file with a tensor `latents` of floating point numbers is needed\nfile: {}", path.display())]
-    InitialLatents { path: PathBuf, reason: String },
+    InitialLatents {
+        path: std::path::PathBuf,
+        reason: String,
+    },
     #[error(
         "{pictures} pictures of {width}x{height} are more than {most} pixels\nhint: make them smaller, or fewer at a time"
     )]

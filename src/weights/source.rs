@@ -10,7 +10,7 @@ use std::{
     collections::{BTreeMap, HashMap, btree_map::Entry},
     fs::File,
     io::{Read as _, Seek as _, SeekFrom},
-    path::{Path, PathBuf},
+    path::Path,
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -447,12 +447,12 @@ fn foreign_code(content: &PickleValue) -> Option<&str> {
 
 /// The file names of a sharded index beside `path`, for those who fetch them.
 #[cfg(feature = "hub")]
-pub(crate) fn shard_files(index: &Path) -> Result<Vec<PathBuf>, Error> {
+pub(crate) fn shard_files(index: &Path) -> Result<Vec<std::path::PathBuf>, Error> {
     let text = std::fs::read_to_string(index).map_err(|source| FileError::Read {
         what: "the weight index".to_owned(),
         path: index.to_owned(),
         source,
     })?;
     let parsed = ShardIndex::parse(&text, index)?;
-    Ok(parsed.shards().into_keys().map(PathBuf::from).collect())
+    Ok(parsed.shards().into_keys().map(Into::into).collect())
 }
