@@ -7,6 +7,8 @@ use std::ops::Range;
 
 use burn::tensor::Tensor;
 
+use crate::recall::Recall;
+
 /// One model call: its position in the run and the training timestep it denoises at.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Evaluation {
@@ -32,19 +34,14 @@ impl Rows {
     }
 }
 
-/// What a run is conditioned on, in row order (half, item).
-#[derive(Debug, Clone)]
-pub struct Condition {
-    /// Text states, `[rows, tokens, width]`.
-    pub context: Tensor<3>,
-}
-
 /// A denoiser whose forward pass can pause between any two cells.
 ///
-/// Law: for every `c`, `leave(advance(advance(enter(x), 0..c), c..cells()))` equals `leave(advance(enter(x), 0..cells()))`.
+/// Law: for every `c`, `leave(advance(advance(enter(x), 0..c), c..cells()))` equals `forward(x)`.
 pub trait StagedDenoiser {
     /// What crosses a cell boundary.
     type Carry: Carry;
+    /// What a run is conditioned on, in row order (half, item): text states, labels.
+    type Condition;
     /// Made once a run from the conditions: cross-attention keys and values, labels.
     type Run;
     /// Made once for an evaluation, or for several of them that are computed together: time embeddings, conditions repeated.
@@ -54,24 +51,33 @@ pub trait StagedDenoiser {
     fn cells(&self) -> usize;
 
     /// What depends on the conditions alone.
-    fn start(&self, condition: &Condition) -> Self::Run;
+    fn start(&self, condition: &Self::Condition) -> Self::Run;
 
     /// What depends on the timesteps; rows step-major.
     fn prepare(&self, run: &Self::Run, evaluations: &[Evaluation]) -> Self::Prepared;
 
     /// Takes the scaled latents in: `[rows, channels, height, width]`.
-    fn enter(&self, sample: Tensor<4>) -> Self::Carry;
+    fn enter(&self, sample: Tensor<4>, prepared: &Self::Prepared) -> Self::Carry;
 
-    /// Runs `cells` of the line. `carry` must stand at `cells.start`.
+    /// Runs `cells` of the line. `carry` must stand at `cells.start`. Every cell tells `recall` its number and asks it for the
+    /// outputs of its branches.
     fn advance(
         &self,
         carry: Self::Carry,
         cells: Range<usize>,
         prepared: &Self::Prepared,
+        recall: &mut Recall<'_>,
     ) -> Self::Carry;
 
     /// Gives the prediction, f32, `[rows, channels, height, width]`. `carry` must stand behind the last cell.
-    fn leave(&self, carry: Self::Carry) -> Tensor<4>;
+    fn leave(&self, carry: Self::Carry, prepared: &Self::Prepared) -> Tensor<4>;
+
+    /// The whole line at once: the prediction for scaled latents, both `[rows, channels, height, width]`.
+    fn forward(&self, sample: Tensor<4>, prepared: &Self::Prepared) -> Tensor<4> {
+        let carry = self.enter(sample, prepared);
+        let carry = self.advance(carry, 0..self.cells(), prepared, &mut Recall::none());
+        self.leave(carry, prepared)
+    }
 }
 
 /// What crosses a cell boundary: the hidden tensor and the skips still open. Cheap to clone (tensors are reference counted).

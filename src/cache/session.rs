@@ -11,6 +11,7 @@ use super::{
     rule::OpenSkips,
 };
 use crate::denoiser::{Carry, Evaluation, Rows, StagedDenoiser};
+use crate::recall::Recall;
 
 /// Executes the spans of one run in order.
 #[derive(Debug)]
@@ -118,7 +119,7 @@ impl<'a, D: StagedDenoiser> Session<'a, D> {
             &at_cut.prepared,
             span.len,
         );
-        split(self.denoiser.leave(carry), span.len)
+        split(self.denoiser.leave(carry, &at_cut.prepared), span.len)
     }
 
     /// Everything up to the cut, for the first evaluation; its embeddings are its own, not those of the span.
@@ -126,7 +127,7 @@ impl<'a, D: StagedDenoiser> Session<'a, D> {
         self.count_refresh(span);
         let signature = signature(&sample);
         let prepared = self.prepare(&evaluations[..1]);
-        let carry = self.denoiser.enter(sample);
+        let carry = self.denoiser.enter(sample, &prepared);
         let carry = self.advance(carry, 0..self.plan.cut, &prepared, 1);
         self.keep(span, &carry, signature);
         match evaluations.len() {
@@ -160,7 +161,7 @@ impl<'a, D: StagedDenoiser> Session<'a, D> {
     ) -> AtCut<D> {
         self.account.reuses += 1;
         let prepared = self.prepare(evaluations);
-        let carry = self.denoiser.enter(sample);
+        let carry = self.denoiser.enter(sample, &prepared);
         let mut carry = self.advance(carry, 0..self.plan.prefix, &prepared, 1);
         carry.graft_deep(stored);
         AtCut { carry, prepared }
@@ -212,7 +213,8 @@ impl<'a, D: StagedDenoiser> Session<'a, D> {
         for runs in &mut self.account.cells[cells.clone()] {
             *runs += evaluations;
         }
-        self.denoiser.advance(carry, cells, prepared)
+        self.denoiser
+            .advance(carry, cells, prepared, &mut Recall::none())
     }
 
     fn count_refresh(&mut self, span: &Span) {

@@ -10,6 +10,7 @@ use burn::tensor::{Device, Tensor};
 
 use super::attention::{Attention, AttentionConfig, KeyValue};
 use super::group_norm;
+use crate::recall::{Branch, Recall};
 
 /// Epsilon of the group norm in front of a spatial transformer, whatever the `UNet`'s own.
 const NORM_EPSILON: f64 = 1e-6;
@@ -99,10 +100,20 @@ impl BasicTransformerBlock {
         }
     }
 
-    fn forward(&self, hidden: Tensor<3>, context: KeyValue) -> Tensor<3> {
-        let hidden = hidden.clone() + self.attn1.attend_self(self.norm1.forward(hidden));
-        let hidden = hidden.clone() + self.attn2.attend(self.norm2.forward(hidden), context);
-        hidden.clone() + self.ff.forward(self.norm3.forward(hidden))
+    fn forward(&self, hidden: Tensor<3>, context: &KeyValue, recall: &mut Recall<'_>) -> Tensor<3> {
+        let attended = recall.branch(Branch::SelfAttention, || {
+            self.attn1.attend_self(self.norm1.forward(hidden.clone()))
+        });
+        let hidden = hidden + attended;
+        let attended = recall.branch(Branch::CrossAttention, || {
+            let normed = self.norm2.forward(hidden.clone());
+            self.attn2.attend(normed, context.clone())
+        });
+        let hidden = hidden + attended;
+        let fed = recall.branch(Branch::FeedForward, || {
+            self.ff.forward(self.norm3.forward(hidden.clone()))
+        });
+        hidden + fed
     }
 }
 
@@ -147,7 +158,12 @@ impl Transformer2d {
     }
 
     /// `[rows, channels, height, width]` to the same; `context` has one entry a block.
-    pub fn forward(&self, hidden: Tensor<4>, context: &[KeyValue]) -> Tensor<4> {
+    pub fn forward(
+        &self,
+        hidden: Tensor<4>,
+        context: &[KeyValue],
+        recall: &mut Recall<'_>,
+    ) -> Tensor<4> {
         let size = hidden.dims();
         let tokens = self
             .proj_in
@@ -157,7 +173,7 @@ impl Transformer2d {
             .iter()
             .zip(context)
             .fold(tokens, |tokens, (block, context)| {
-                block.forward(tokens, context.clone())
+                block.forward(tokens, context, recall)
             });
         hidden + to_map(self.proj_out.forward(tokens), size)
     }

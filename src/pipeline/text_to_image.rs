@@ -12,11 +12,11 @@ use super::request::{Request, Resolved};
 use crate::cache::{Account, Forecast, Session};
 use crate::catalog::ModelFolder;
 use crate::denoise::{Denoise, Noise as _, Observer};
-use crate::denoiser::{Condition, StagedDenoiser as _};
+use crate::denoiser::StagedDenoiser as _;
 use crate::error::{DeviceError, Error, RequestError};
 use crate::image_io::Picture;
 use crate::models::clip::ClipTextModel;
-use crate::models::unet::{UNet, UNet2DConditionModel};
+use crate::models::unet::{UNet, UNet2DConditionModel, UNetCondition};
 use crate::models::vae::{AutoencoderKl, Tiling};
 use crate::samplers::SamplerConfig;
 use crate::text::{ClipTokenizer, PromptEncoder};
@@ -138,7 +138,7 @@ impl TextToImage {
             observer.warn(&warning.to_string());
         }
         let (prompt_embeds, text) = timed(|| self.encode(request, &resolved, observer))?;
-        let condition = Condition {
+        let condition = UNetCondition {
             context: prompt_embeds,
         };
         let run = self.unet.start(&condition);

@@ -10,7 +10,8 @@ use std::ops::Range;
 
 use afterimage::{
     cache::{CachePlan, CacheRule, Course, OpenSkips, Refresh, Session, Span},
-    denoiser::{Blueprint, Carry, Cell, Condition, Evaluation, Rows, StagedDenoiser},
+    denoiser::{Blueprint, Carry, Cell, Evaluation, Rows, StagedDenoiser},
+    recall::Recall,
 };
 use burn::tensor::Tensor;
 use proptest::prelude::*;
@@ -39,10 +40,12 @@ fn the_toys_keep_the_law_of_the_split() {
         }],
     );
     let sample = tensor(wave(2 * HEIGHT * WIDTH, 3), [2, 1, HEIGHT, WIDTH]);
-    let whole = unet.leave(unet.advance(unet.enter(sample.clone()), 0..9, &prepared));
+    let whole = unet.forward(sample.clone(), &prepared);
     for cut in 0..=9 {
-        let carry = unet.advance(unet.enter(sample.clone()), 0..cut, &prepared);
-        let split = unet.leave(unet.advance(carry, cut..9, &prepared));
+        let carry = unet.enter(sample.clone(), &prepared);
+        let carry = unet.advance(carry, 0..cut, &prepared, &mut Recall::none());
+        let carry = unet.advance(carry, cut..9, &prepared, &mut Recall::none());
+        let split = unet.leave(carry, &prepared);
         assert_eq!(values(&split), values(&whole), "cut {cut}");
     }
 }
@@ -79,8 +82,7 @@ fn the_plain_run_is_the_forward_pass() {
     let first = request.evaluations()[0];
     let prepared = unet.prepare(&request.conditions(), &[first]);
     let latents = tensor(request.latents(), [1, 1, HEIGHT, WIDTH]);
-    let carry = unet.enter(expand(&latents, request.rows));
-    let forward = unet.leave(unet.advance(carry, 0..7, &prepared));
+    let forward = unet.forward(expand(&latents, request.rows), &prepared);
     assert_eq!(outcome.predictions[0], values(&forward));
     assert_eq!(outcome.account.cells, [4; 7]);
     assert_eq!(outcome.account.fallbacks, 0);
@@ -349,6 +351,7 @@ impl Carry for Codes {
 
 impl StagedDenoiser for Coder {
     type Carry = Codes;
+    type Condition = Tensor<3>;
     type Run = Vec<f32>;
     type Prepared = Tensor<4>;
 
@@ -356,8 +359,8 @@ impl StagedDenoiser for Coder {
         2
     }
 
-    fn start(&self, condition: &Condition) -> Vec<f32> {
-        values(&condition.context)
+    fn start(&self, condition: &Tensor<3>) -> Vec<f32> {
+        values(condition)
     }
 
     fn prepare(&self, run: &Vec<f32>, evaluations: &[Evaluation]) -> Tensor<4> {
@@ -368,18 +371,24 @@ impl StagedDenoiser for Coder {
         tensor(rows.collect(), [run.len() * evaluations.len(), 2, 1, 1])
     }
 
-    fn enter(&self, sample: Tensor<4>) -> Codes {
+    fn enter(&self, sample: Tensor<4>, _prepared: &Self::Prepared) -> Codes {
         Codes { hidden: sample }
     }
 
-    fn advance(&self, mut carry: Codes, cells: Range<usize>, prepared: &Tensor<4>) -> Codes {
+    fn advance(
+        &self,
+        mut carry: Codes,
+        cells: Range<usize>,
+        prepared: &Tensor<4>,
+        _recall: &mut Recall<'_>,
+    ) -> Codes {
         if cells.contains(&1) {
             carry.hidden = Tensor::cat(vec![carry.hidden, prepared.clone()], 1);
         }
         carry
     }
 
-    fn leave(&self, carry: Codes) -> Tensor<4> {
+    fn leave(&self, carry: Codes, _prepared: &Self::Prepared) -> Tensor<4> {
         carry.hidden
     }
 }

@@ -4,10 +4,11 @@ use std::ops::Range;
 
 use afterimage::cache::{CacheRule, Refresh};
 use afterimage::catalog::ModelFolder;
-use afterimage::denoiser::{Condition, Evaluation, StagedDenoiser as _};
+use afterimage::denoiser::{Evaluation, StagedDenoiser as _};
 use afterimage::inject::{Moment, PriorNoise};
-use afterimage::models::unet::{UNet, UNetCarry};
+use afterimage::models::unet::{UNet, UNetCarry, UNetCondition};
 use afterimage::pipeline::{Request, Seeds, TextToImage, Trace};
+use afterimage::recall::Recall;
 use afterimage::samplers::SamplerConfig;
 use burn::tensor::{DType, Device, Tensor};
 use serde_json::Value;
@@ -48,7 +49,7 @@ fn check_cells(
     let golden = |key: &str| fixture.of(case, key).unwrap();
     let listed =
         |key: &str, index: usize| fixture.tensor(case["tensors"][key][index].as_str().unwrap());
-    let condition = Condition {
+    let condition = UNetCondition {
         context: golden("encoder_hidden_states").on(device),
     };
     let timestep = f64::from(golden("timestep").values[0]);
@@ -57,9 +58,9 @@ fn check_cells(
         &[Evaluation { index: 0, timestep }],
     );
     let skips = unet.config().skips();
-    let mut carry = unet.enter(golden("sample").on(device));
+    let mut carry = unet.enter(golden("sample").on(device), &prepared);
     let check = |cells: Range<usize>, carry: UNetCarry, expected: &Reference, name: String| {
-        let carry = unet.advance(carry, cells, &prepared);
+        let carry = unet.advance(carry, cells, &prepared, &mut Recall::none());
         expected
             .compare(carry.hidden().clone(), F32_CPU)
             .map_err(|error| format!("{name}: {error}"))?;
@@ -79,9 +80,14 @@ fn check_cells(
         let expected = listed("decoder_input_by_skip", skip - 1);
         carry = check(cell..cell + 1, carry, &expected, format!("d{skip}"))?;
     }
-    let carry = unet.advance(carry, 2 * skips..2 * skips + 1, &prepared);
+    let carry = unet.advance(
+        carry,
+        2 * skips..2 * skips + 1,
+        &prepared,
+        &mut Recall::none(),
+    );
     golden("output")
-        .compare(unet.leave(carry), F32_CPU)
+        .compare(unet.leave(carry, &prepared), F32_CPU)
         .map_err(|error| format!("output: {error}"))?;
     Ok(())
 }

@@ -6,11 +6,11 @@
 
 use afterimage::cache::{CacheRule, Course, Session};
 use afterimage::denoise::{Denoise, Noise as _};
-use afterimage::denoiser::{Condition, Rows, StagedDenoiser as _};
+use afterimage::denoiser::{Rows, StagedDenoiser as _};
 use afterimage::device::{self, OpenDevice};
 use afterimage::guidance::Guidance;
 use afterimage::models::clip::{ClipTextConfig, ClipTextModel};
-use afterimage::models::unet::{Extent, UNet, UNet2DConditionModel, UNetConfig};
+use afterimage::models::unet::{Extent, UNet, UNet2DConditionModel, UNetCondition, UNetConfig};
 use afterimage::models::vae::{AutoencoderKl, Tiling, VaeConfig};
 use afterimage::pipeline::{SeededNoise, Seeds};
 use afterimage::samplers::SamplerConfig;
@@ -104,7 +104,7 @@ fn denoise(
 ) -> Tensor<4> {
     let unet = UNet::new(config.clone(), model);
     let context = normals([1, 2, TOKENS, WIDTH], device).squeeze_dim(0);
-    let run = unet.start(&Condition { context });
+    let run = unet.start(&UNetCondition { context });
     let sampler = SamplerConfig::from_json(SCHEDULER, "test".as_ref())
         .unwrap()
         .build(4, 0.0)

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 /// Floor by floor; the modules of one floor may use each other unless the floor is split into worlds.
 const FLOORS: &[&[&str]] = &[
     &["error", "noise", "rng"],
-    &["device", "nn", "weights"],
+    &["device", "nn", "recall", "weights"],
     &["denoiser", "inject", "sampler", "text"],
     &["cache", "models", "samplers"],
     &["catalog", "denoise", "guidance", "image_io", "pipeline"],

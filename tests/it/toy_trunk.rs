@@ -10,7 +10,8 @@ use std::{cell::RefCell, ops::Range};
 
 use afterimage::{
     cache::{Account, CachePlan, CacheRule, Course, Session},
-    denoiser::{Blueprint, Carry, Cell, Condition, Evaluation, Rows, StagedDenoiser},
+    denoiser::{Blueprint, Carry, Cell, Evaluation, Rows, StagedDenoiser},
+    recall::Recall,
 };
 use burn::tensor::{Device, Tensor, TensorData};
 
@@ -162,6 +163,7 @@ impl ToyUnet {
 
 impl StagedDenoiser for ToyUnet {
     type Carry = ToyCarry<4>;
+    type Condition = Tensor<3>;
     type Run = Vec<f32>;
     type Prepared = Embeddings;
 
@@ -169,15 +171,15 @@ impl StagedDenoiser for ToyUnet {
         2 * self.skips + 1
     }
 
-    fn start(&self, condition: &Condition) -> Vec<f32> {
-        values(&condition.context)
+    fn start(&self, condition: &Tensor<3>) -> Vec<f32> {
+        values(condition)
     }
 
     fn prepare(&self, run: &Vec<f32>, evaluations: &[Evaluation]) -> Embeddings {
         prepare(run, evaluations)
     }
 
-    fn enter(&self, sample: Tensor<4>) -> ToyCarry<4> {
+    fn enter(&self, sample: Tensor<4>, _prepared: &Self::Prepared) -> ToyCarry<4> {
         ToyCarry {
             hidden: sample,
             skips: Vec::new(),
@@ -189,6 +191,7 @@ impl StagedDenoiser for ToyUnet {
         carry: ToyCarry<4>,
         cells: Range<usize>,
         prepared: &Embeddings,
+        _recall: &mut Recall<'_>,
     ) -> ToyCarry<4> {
         cells.fold(carry, |carry, cell| {
             self.log.borrow_mut().push(cell);
@@ -196,7 +199,7 @@ impl StagedDenoiser for ToyUnet {
         })
     }
 
-    fn leave(&self, carry: ToyCarry<4>) -> Tensor<4> {
+    fn leave(&self, carry: ToyCarry<4>, _prepared: &Self::Prepared) -> Tensor<4> {
         assert!(carry.skips.is_empty(), "every skip is popped");
         carry.hidden
     }
@@ -235,6 +238,7 @@ impl ToyDit {
 
 impl StagedDenoiser for ToyDit {
     type Carry = ToyCarry<3>;
+    type Condition = Tensor<3>;
     type Run = Vec<f32>;
     type Prepared = Embeddings;
 
@@ -242,15 +246,15 @@ impl StagedDenoiser for ToyDit {
         self.blocks
     }
 
-    fn start(&self, condition: &Condition) -> Vec<f32> {
-        values(&condition.context)
+    fn start(&self, condition: &Tensor<3>) -> Vec<f32> {
+        values(condition)
     }
 
     fn prepare(&self, run: &Vec<f32>, evaluations: &[Evaluation]) -> Embeddings {
         prepare(run, evaluations)
     }
 
-    fn enter(&self, sample: Tensor<4>) -> ToyCarry<3> {
+    fn enter(&self, sample: Tensor<4>, _prepared: &Self::Prepared) -> ToyCarry<3> {
         let [rows, _, height, width] = sample.dims();
         ToyCarry {
             hidden: sample.reshape([rows, height * width, 1]),
@@ -263,6 +267,7 @@ impl StagedDenoiser for ToyDit {
         mut carry: ToyCarry<3>,
         cells: Range<usize>,
         prepared: &Embeddings,
+        _recall: &mut Recall<'_>,
     ) -> ToyCarry<3> {
         for cell in cells {
             self.log.borrow_mut().push(cell);
@@ -271,7 +276,7 @@ impl StagedDenoiser for ToyDit {
         carry
     }
 
-    fn leave(&self, carry: ToyCarry<3>) -> Tensor<4> {
+    fn leave(&self, carry: ToyCarry<3>, _prepared: &Self::Prepared) -> Tensor<4> {
         let rows = carry.hidden.dims()[0];
         carry.hidden.reshape([rows, 1, HEIGHT, WIDTH])
     }
@@ -343,7 +348,7 @@ pub(crate) struct Outcome {
     pub(crate) account: Account,
 }
 
-pub(crate) fn drive<D: StagedDenoiser<Run = Vec<f32>>>(
+pub(crate) fn drive<D: StagedDenoiser<Condition = Tensor<3>, Run = Vec<f32>>>(
     denoiser: &D,
     plan: &CachePlan,
     request: &Request,
@@ -351,7 +356,7 @@ pub(crate) fn drive<D: StagedDenoiser<Run = Vec<f32>>>(
     let rows = request.rows;
     let conditions = request.conditions();
     let context = tensor(conditions, [rows.total(), 1, 1]);
-    let run = denoiser.start(&Condition { context });
+    let run = denoiser.start(&context);
     let evaluations = request.evaluations();
     let mut session = Session::new(denoiser, &run, plan, rows);
     let mut latents = tensor(request.latents(), [rows.items, 1, HEIGHT, WIDTH]);

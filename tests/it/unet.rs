@@ -2,9 +2,10 @@
 
 use afterimage::cache::{CachePlan, CacheRule, Course, Refresh, Session};
 use afterimage::denoise::Noise as _;
-use afterimage::denoiser::{Carry as _, Condition, Evaluation, Rows, StagedDenoiser};
-use afterimage::models::unet::{Extent, Site, UNet, UNetConfig};
+use afterimage::denoiser::{Carry as _, Evaluation, Rows, StagedDenoiser};
+use afterimage::models::unet::{Extent, Site, UNet, UNetCondition, UNetConfig};
 use afterimage::pipeline::{Request, SeededNoise, Seeds, TextToImage};
+use afterimage::recall::Recall;
 use burn::tensor::{Device, Tensor};
 
 use crate::fixture::{Fixture, Reference};
@@ -30,9 +31,9 @@ fn latents(rows: usize, seed: u64) -> Tensor<4> {
     normals([rows, 4, EXTENT.height, EXTENT.width], seed)
 }
 
-fn condition(unet: &UNet, rows: usize) -> Condition {
+fn condition(unet: &UNet, rows: usize) -> UNetCondition {
     let width = unet.config().context_width;
-    Condition {
+    UNetCondition {
         context: normals([1, rows, EXTENT.tokens, width], 9).squeeze_dim(0),
     }
 }
@@ -59,13 +60,18 @@ fn a_pass_can_pause_at_every_cut() {
     let unet = pipeline.unet();
     let prepared = unet.prepare(&unet.start(&condition(unet, 2)), &[evaluation(0, 501.0)]);
     let cells = unet.cells();
-    let whole = unet.leave(unet.advance(unet.enter(latents(2, 1)), 0..cells, &prepared));
+    let whole = unet.forward(latents(2, 1), &prepared);
     let whole = values(whole);
     for cut in 0..=cells {
-        let carry = unet.advance(unet.enter(latents(2, 1)), 0..cut, &prepared);
-        let paused = unet.leave(unet.advance(carry.clone(), cut..cells, &prepared));
+        let carry = unet.enter(latents(2, 1), &prepared);
+        let carry = unet.advance(carry, 0..cut, &prepared, &mut Recall::none());
+        let rest = |carry| {
+            let carry = unet.advance(carry, cut..cells, &prepared, &mut Recall::none());
+            unet.leave(carry, &prepared)
+        };
+        let paused = rest(carry.clone());
         assert_eq!(values(paused), whole, "cut {cut}");
-        let again = unet.leave(unet.advance(carry, cut..cells, &prepared));
+        let again = rest(carry);
         assert_eq!(values(again), whole, "cut {cut}, resumed a second time");
     }
 }
@@ -175,7 +181,7 @@ fn two_passes_of_guidance_equal_the_batched_one() {
     let both = condition(unet, 2);
     let plan = plan(unet, &CacheRule::deepcache(2, 1), 2);
     let predictions = |context: Tensor<3>, rows: usize| {
-        let run = unet.start(&Condition { context });
+        let run = unet.start(&UNetCondition { context });
         let mut session = Session::new(
             unet,
             &run,
@@ -304,6 +310,7 @@ fn propagated_steps_do_not_read_the_latents() {
     session.predict(&plan.spans[1], &[evaluation(1, 501.0)], || {
         panic!("the latents were read")
     });
-    let carry = unet.enter(latents(1, 1));
+    let prepared = unet.prepare(&run, &[evaluation(0, 501.0)]);
+    let carry = unet.enter(latents(1, 1), &prepared);
     assert_eq!(carry.bytes(), 4 * 4 * EXTENT.height * EXTENT.width);
 }

@@ -12,6 +12,7 @@ use crate::nn::embed::TimestepEmbedding;
 use crate::nn::resnet::{Downsample2d, ResnetBlock2d, ResnetConfig, Upsample2d};
 use crate::nn::transformer::{Transformer2d, TransformerConfig};
 use crate::nn::{conv3x3, group_norm};
+use crate::recall::Recall;
 
 /// One level of the encoder half.
 #[derive(Module, Debug)]
@@ -87,10 +88,11 @@ pub(super) fn layer(
     hidden: Tensor<4>,
     time: &Tensor<2>,
     context: &[KeyValue],
+    recall: &mut Recall<'_>,
 ) -> Tensor<4> {
     let hidden = resnet.forward(hidden, Some(time));
     match transformer {
-        Some(transformer) => transformer.forward(hidden, context),
+        Some(transformer) => transformer.forward(hidden, context, recall),
         None => hidden,
     }
 }
@@ -101,9 +103,10 @@ impl MidBlock {
         hidden: Tensor<4>,
         time: &Tensor<2>,
         context: &[KeyValue],
+        recall: &mut Recall<'_>,
     ) -> Tensor<4> {
         let hidden = self.resnets[0].forward(hidden, Some(time));
-        let hidden = self.attentions[0].forward(hidden, context);
+        let hidden = self.attentions[0].forward(hidden, context, recall);
         self.resnets[1].forward(hidden, Some(time))
     }
 }

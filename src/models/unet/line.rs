@@ -7,8 +7,9 @@ use burn::tensor::{DType, FloatDType, Tensor};
 
 use super::blocks::{UNet2DConditionModel, layer};
 use super::config::UNetConfig;
-use crate::denoiser::{Carry, Condition, Evaluation, StagedDenoiser};
+use crate::denoiser::{Carry, Evaluation, StagedDenoiser};
 use crate::nn::attention::KeyValue;
+use crate::recall::Recall;
 
 /// Which module a cell runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,6 +68,13 @@ pub struct UNet {
     dtype: DType,
 }
 
+/// What a run is conditioned on, in row order (half, item).
+#[derive(Debug, Clone)]
+pub struct UNetCondition {
+    /// Text states, `[rows, tokens, width]`.
+    pub context: Tensor<3>,
+}
+
 /// The hidden tensor and the skips still open, outermost first.
 #[derive(Debug, Clone)]
 pub struct UNetCarry {
@@ -106,7 +114,13 @@ impl UNet {
         &self.config
     }
 
-    fn run_cell(&self, index: usize, carry: UNetCarry, prepared: &UNetPrepared) -> UNetCarry {
+    fn run_cell(
+        &self,
+        index: usize,
+        carry: UNetCarry,
+        prepared: &UNetPrepared,
+        recall: &mut Recall<'_>,
+    ) -> UNetCarry {
         let context = &prepared.context[index];
         let time = &prepared.time;
         match self.line[index] {
@@ -114,19 +128,24 @@ impl UNet {
             Site::Down { level, layer: i } => {
                 let block = &self.model.down_blocks[level];
                 let attention = block.attentions.as_ref().map(|attentions| &attentions[i]);
-                carry.push(|hidden| layer(&block.resnets[i], attention, hidden, time, context))
+                carry.push(|hidden| {
+                    layer(&block.resnets[i], attention, hidden, time, context, recall)
+                })
             }
             Site::Downsample { level } => {
                 let downsamplers = self.model.down_blocks[level].downsamplers.as_ref();
                 let downsampler = &downsamplers.expect("`line` names levels that have one")[0];
                 carry.push(|hidden| downsampler.forward(hidden))
             }
-            Site::Mid => carry.map(|hidden| self.model.mid_block.forward(hidden, time, context)),
+            Site::Mid => {
+                carry.map(|hidden| self.model.mid_block.forward(hidden, time, context, recall))
+            }
             Site::Up { level, layer: i } => {
                 let block = &self.model.up_blocks[self.model.up_blocks.len() - 1 - level];
                 let attention = block.attentions.as_ref().map(|attentions| &attentions[i]);
-                let carry =
-                    carry.pop(|hidden| layer(&block.resnets[i], attention, hidden, time, context));
+                let carry = carry.pop(|hidden| {
+                    layer(&block.resnets[i], attention, hidden, time, context, recall)
+                });
                 match &block.upsamplers {
                     Some(upsamplers) if i + 1 == block.resnets.len() => {
                         let size = carry.next_size();
@@ -162,6 +181,7 @@ impl UNet {
 
 impl StagedDenoiser for UNet {
     type Carry = UNetCarry;
+    type Condition = UNetCondition;
     type Run = UNetRun;
     type Prepared = UNetPrepared;
 
@@ -169,7 +189,7 @@ impl StagedDenoiser for UNet {
         self.line.len()
     }
 
-    fn start(&self, condition: &Condition) -> UNetRun {
+    fn start(&self, condition: &UNetCondition) -> UNetRun {
         let text = condition.context.clone().cast(self.dtype); // [rows, tokens, width]
         let context = self
             .line
@@ -207,18 +227,26 @@ impl StagedDenoiser for UNet {
         }
     }
 
-    fn enter(&self, sample: Tensor<4>) -> UNetCarry {
+    fn enter(&self, sample: Tensor<4>, _prepared: &UNetPrepared) -> UNetCarry {
         UNetCarry {
             hidden: sample.cast(self.dtype),
             skips: Vec::new(),
         }
     }
 
-    fn advance(&self, carry: UNetCarry, cells: Range<usize>, prepared: &UNetPrepared) -> UNetCarry {
-        cells.fold(carry, |carry, cell| self.run_cell(cell, carry, prepared))
+    fn advance(
+        &self,
+        carry: UNetCarry,
+        cells: Range<usize>,
+        prepared: &UNetPrepared,
+        recall: &mut Recall<'_>,
+    ) -> UNetCarry {
+        cells.fold(carry, |carry, cell| {
+            self.run_cell(cell, carry, prepared, recall.at_cell(cell))
+        })
     }
 
-    fn leave(&self, carry: UNetCarry) -> Tensor<4> {
+    fn leave(&self, carry: UNetCarry, _prepared: &UNetPrepared) -> Tensor<4> {
         self.model.head(carry.hidden).cast(FloatDType::F32) // [rows, channels, height, width]
     }
 }

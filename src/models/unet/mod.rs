@@ -12,4 +12,4 @@ mod line;
 pub use blocks::UNet2DConditionModel;
 pub use blueprint::Extent;
 pub use config::{Level, UNetConfig};
-pub use line::{Site, UNet, UNetCarry, UNetPrepared, UNetRun};
+pub use line::{Site, UNet, UNetCarry, UNetCondition, UNetPrepared, UNetRun};
