@@ -33,10 +33,21 @@ pub(crate) enum FileError {
         "`{file}` is missing from `{id}` on the Hub\nhint: a model there must have the diffusers layout"
     )]
     NotOnHub { id: String, file: String },
-    #[error("cannot read {what}: {reason}\nhint: PNG and JPEG pictures are read\nfile: {}", path.display())]
+    #[error("cannot read {what}: {reason}\nhint: {hint}\nfile: {}", path.display())]
     Picture {
         what: String,
         path: PathBuf,
         reason: String,
+        hint: &'static str,
     },
+    #[error("the picture has {width}x{height} pixels\nhint: pictures of up to {side} pixels a side and {mebibytes} MiB are read, make it smaller first\nfile: {}", path.display())]
+    PictureTooLarge {
+        width: u32,
+        height: u32,
+        side: u32,
+        mebibytes: u64,
+        path: PathBuf,
+    },
+    #[error("the mask is dark all over, so nothing would be painted\nhint: paint white what is to change\nfile: {}", path.display())]
+    EmptyMask { path: PathBuf },
 }

@@ -74,6 +74,35 @@ pub(crate) enum RequestError {
         found: [usize; 4],
         expected: [usize; 4],
     },
+    #[error("`strength` is {strength}\nhint: it is above 0, where the picture stays as it is, and at most 1, where nothing is kept")]
+    Strength { strength: f64 },
+    #[error(
+        "a strength of {strength} leaves none of the {steps} steps to run\nhint: give a strength of at least {:.2}, or more steps",
+        1.0 / *steps as f64
+    )]
+    StrengthOfNoStep { strength: f64, steps: usize },
+    #[error("{found} {what} for {prompts} prompts\nhint: give one for all of them, or one each")]
+    Pictures {
+        what: &'static str,
+        found: usize,
+        prompts: usize,
+    },
+    #[error("the mask is dark all over, so nothing would be painted\nhint: paint white what is to change")]
+    EmptyMask,
+    #[error(
+        "no light part of the mask is large enough to be painted at {width}x{height}\nhint: the model paints in squares of {multiple} pixels, make the light part larger"
+    )]
+    ThinMask {
+        width: usize,
+        height: usize,
+        multiple: usize,
+    },
+    #[error(
+        "this model fills the masked part of a picture, and the request has no {missing}\nhint: give a picture and a mask (`--init-image`, `--mask`), or use a model that is not for inpainting"
+    )]
+    NothingToFill { missing: &'static str },
+    #[error("this model starts from noise alone and cannot start from a picture\nhint: `--init-image` and `--mask` need a text-to-image model with an autoencoder")]
+    NoPictureStart,
     #[error("`{given}` is not a data type\nhint: use f32, f16 or bf16")]
     UnknownDtype { given: String },
 }

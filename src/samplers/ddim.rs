@@ -5,6 +5,7 @@
 use burn::tensor::Tensor;
 
 use super::config::SamplerConfig;
+use super::steps::Steps;
 use super::trajectory::{Input, Rule, Run, Trajectory};
 use super::update::Update;
 use crate::Error;
@@ -19,22 +20,22 @@ struct Ddim {
 
 pub(super) fn build(
     config: &SamplerConfig,
-    steps: usize,
+    steps: Steps,
     eta: f64,
 ) -> Result<Box<dyn Sampler>, Error> {
     let schedule = config.schedule()?;
-    let timesteps = whole_timesteps(config, steps)?;
+    let timesteps = whole_timesteps(config, steps.total)?;
     let bars = schedule.alpha_bars();
     let updates = timesteps.iter().map(|timestep| {
         let bar = bars[*timestep];
         update(
             bar,
-            previous_alpha_bar(config, &schedule, *timestep, steps, true),
+            previous_alpha_bar(config, &schedule, *timestep, steps.total, true),
             eta,
         )
     });
     let updates = updates.collect();
-    let trajectory = trajectory(config, &schedule, &timesteps)?;
+    let trajectory = trajectory(config, &schedule, &timesteps)?.joined_behind(steps.skipped);
     let rule = Ddim { updates };
     Ok(Box::new(Run { trajectory, rule }))
 }

@@ -49,9 +49,7 @@ fn check_cells(
     let golden = |key: &str| fixture.of(case, key).unwrap();
     let listed =
         |key: &str, index: usize| fixture.tensor(case["tensors"][key][index].as_str().unwrap());
-    let condition = UNetCondition {
-        context: golden("encoder_hidden_states").on(device),
-    };
+    let condition = UNetCondition::new(golden("encoder_hidden_states").on(device));
     let timestep = f64::from(golden("timestep").values[0]);
     let prepared = unet.prepare(
         &unet.start(&condition),

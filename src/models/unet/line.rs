@@ -73,6 +73,19 @@ pub struct UNet {
 pub struct UNetCondition {
     /// Text states, `[rows, tokens, width]`.
     pub context: Tensor<3>,
+    /// Input channels beside the latents, `[rows, channels, height, width]`: the mask and the masked picture's latents of inpainting
+    /// checkpoints.
+    pub channels: Option<Tensor<4>>,
+}
+
+impl UNetCondition {
+    /// A text alone.
+    pub fn new(context: Tensor<3>) -> Self {
+        Self {
+            context,
+            channels: None,
+        }
+    }
 }
 
 /// The hidden tensor and the skips still open, outermost first.
@@ -82,18 +95,21 @@ pub struct UNetCarry {
     skips: Vec<Tensor<4>>,
 }
 
-/// Cross-attention keys and values of every cell and block, for the rows of one evaluation.
+/// Cross-attention keys and values of every cell and block, and further input channels, for the rows of one evaluation.
 #[derive(Debug)]
 pub struct UNetRun {
     rows: usize,
     context: Vec<Vec<KeyValue>>,
+    channels: Option<Tensor<4>>,
 }
 
-/// Time embeddings, activated, `[rows, time_width]`, and the run's keys and values, for the rows of a span.
+/// Time embeddings, activated, `[rows, time_width]`, and the run's keys and values, for the rows of a span; further input channels for
+/// those of one evaluation.
 #[derive(Debug)]
 pub struct UNetPrepared {
     time: Tensor<2>,
     context: Vec<Vec<KeyValue>>,
+    channels: Option<Tensor<4>>,
 }
 
 impl UNet {
@@ -199,6 +215,7 @@ impl StagedDenoiser for UNet {
         UNetRun {
             rows: text.dims()[0],
             context,
+            channels: condition.channels.clone(),
         }
     }
 
@@ -224,12 +241,17 @@ impl StagedDenoiser for UNet {
                 .iter()
                 .map(|cell| cell.iter().map(repeat).collect())
                 .collect(),
+            channels: run.channels.clone(),
         }
     }
 
-    fn enter(&self, sample: Tensor<4>, _prepared: &UNetPrepared) -> UNetCarry {
+    fn enter(&self, sample: Tensor<4>, prepared: &UNetPrepared) -> UNetCarry {
+        let input = match &prepared.channels {
+            Some(channels) => beside(sample, channels),
+            None => sample,
+        }; // [rows, in_channels, height, width]
         UNetCarry {
-            hidden: sample.cast(self.dtype),
+            hidden: input.cast(self.dtype),
             skips: Vec::new(),
         }
     }
@@ -249,6 +271,13 @@ impl StagedDenoiser for UNet {
     fn leave(&self, carry: UNetCarry, _prepared: &UNetPrepared) -> Tensor<4> {
         self.model.head(carry.hidden).cast(FloatDType::F32) // [rows, channels, height, width]
     }
+}
+
+/// `channels` of one evaluation behind those of `sample`, whose rows are those of one or more evaluations.
+fn beside(sample: Tensor<4>, channels: &Tensor<4>) -> Tensor<4> {
+    let evaluations = sample.dims()[0] / channels.dims()[0];
+    let channels = channels.clone().repeat_dim(0, evaluations);
+    Tensor::cat(vec![sample, channels], 1)
 }
 
 impl UNetCarry {
