@@ -37,6 +37,7 @@ pub mod cache;
 pub mod models;
 pub mod samplers;
 
+pub mod blend;
 pub mod catalog;
 pub mod denoise;
 pub mod guidance;

@@ -125,6 +125,11 @@ impl UNet {
         }
     }
 
+    /// Which module the cell of this number runs.
+    pub(in crate::models) fn site(&self, cell: usize) -> Site {
+        self.line[cell]
+    }
+
     /// The resolved configuration.
     pub fn config(&self) -> &UNetConfig {
         &self.config
@@ -139,23 +144,9 @@ impl UNet {
     ) -> UNetCarry {
         let context = &prepared.context[index];
         let time = &prepared.time;
-        match self.line[index] {
-            Site::ConvIn => carry.push(|hidden| self.model.conv_in.forward(hidden)),
-            Site::Down { level, layer: i } => {
-                let block = &self.model.down_blocks[level];
-                let attention = block.attentions.as_ref().map(|attentions| &attentions[i]);
-                carry.push(|hidden| {
-                    layer(&block.resnets[i], attention, hidden, time, context, recall)
-                })
-            }
-            Site::Downsample { level } => {
-                let downsamplers = self.model.down_blocks[level].downsamplers.as_ref();
-                let downsampler = &downsamplers.expect("`line` names levels that have one")[0];
-                carry.push(|hidden| downsampler.forward(hidden))
-            }
-            Site::Mid => {
-                carry.map(|hidden| self.model.mid_block.forward(hidden, time, context, recall))
-            }
+        let encoder = self.model.encoder();
+        let site = self.line[index];
+        match site {
             Site::Up { level, layer: i } => {
                 let block = &self.model.up_blocks[self.model.up_blocks.len() - 1 - level];
                 let attention = block.attentions.as_ref().map(|attentions| &attentions[i]);
@@ -170,24 +161,19 @@ impl UNet {
                     _ => carry,
                 }
             }
+            Site::Mid => carry.map(|hidden| encoder.run(site, hidden, time, context, recall)),
+            _ => carry.push(|hidden| encoder.run(site, hidden, time, context, recall)),
         }
     }
 
     fn context_of(&self, site: Site, text: &Tensor<3>) -> Vec<KeyValue> {
         let transformer = match site {
-            Site::Down { level, layer } => {
-                let attentions = self.model.down_blocks[level].attentions.as_ref();
-                attentions.map(|attentions| &attentions[layer])
-            }
-            Site::Mid => self.model.mid_block.attentions.first(),
             Site::Up { level, layer } => {
                 let block = &self.model.up_blocks[self.model.up_blocks.len() - 1 - level];
-                block
-                    .attentions
-                    .as_ref()
-                    .map(|attentions| &attentions[layer])
+                let attentions = block.attentions.as_ref();
+                attentions.map(|attentions| &attentions[layer])
             }
-            Site::ConvIn | Site::Downsample { .. } => None,
+            _ => self.model.encoder().attention(site),
         };
         transformer
             .map(|transformer| transformer.context(text))
@@ -315,6 +301,17 @@ impl UNetCarry {
             .expect("an upsampler has a level above it");
         let [_, _, height, width] = skip.dims();
         [height, width]
+    }
+
+    /// Adds `residual` to the skip that was pushed last, not to the hidden tensor.
+    pub(in crate::models) fn add_to_skip(&mut self, residual: Tensor<4>) {
+        let skip = self.skips.pop();
+        self.skips.extend(skip.map(|skip| skip + residual));
+    }
+
+    /// Adds `residual` to the hidden tensor.
+    pub(in crate::models) fn add_to_hidden(&mut self, residual: Tensor<4>) {
+        self.hidden = self.hidden.clone() + residual;
     }
 
     fn tensors(&self) -> impl Iterator<Item = &Tensor<4>> {

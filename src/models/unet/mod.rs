@@ -7,9 +7,12 @@
 mod blocks;
 mod blueprint;
 mod config;
+mod encoder;
 mod line;
 
 pub use blocks::UNet2DConditionModel;
+pub(in crate::models) use blocks::{Builder, DownBlock, MidBlock};
 pub use blueprint::Extent;
 pub use config::{Level, UNetConfig};
+pub(in crate::models) use encoder::Encoder;
 pub use line::{Site, UNet, UNetCarry, UNetCondition, UNetPrepared, UNetRun};
