@@ -10,6 +10,7 @@ mod files;
 #[cfg(feature = "hub")]
 pub mod hub;
 mod index;
+mod part;
 mod progress;
 
 use std::{collections::BTreeMap, path::Path};
@@ -17,7 +18,8 @@ use std::{collections::BTreeMap, path::Path};
 use serde::de::DeserializeOwned;
 
 use self::{checkpoint::Checkpoint, files::Files};
-pub use self::{index::ModelIndex, progress::FetchProgress};
+use self::cards::PARTS;
+pub use self::{index::ModelIndex, part::ModelPart, progress::FetchProgress};
 use crate::{
     error::{ConfigError, Error, FileError, RequestError, WeightsError},
     text::TokenizerFiles,

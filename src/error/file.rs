@@ -20,6 +20,8 @@ pub(crate) enum FileError {
     Missing { file: String, model: String },
     #[error("`{name}` is not a model: it has no `model_index.json`\nhint: {hint}")]
     NotAModel { name: String, hint: &'static str },
+    #[error("`{name}` is no part of a model: it has no `config.json`\nhint: {}", if *model { "this is a whole model, name the folder of its part" } else { "a ControlNet is a folder with `config.json` and weights" })]
+    NotAPart { name: String, model: bool },
     #[cfg(feature = "hub")]
     #[error("`{id}` is not complete in the cache and cannot be fetched: {reason}\nhint: {hint}\nwanted: {}", wanted.join(", "))]
     Fetch {

@@ -101,6 +101,22 @@ pub(crate) enum RequestError {
         "this model fills the masked part of a picture, and the request has no {missing}\nhint: give a picture and a mask (`--init-image`, `--mask`), or use a model that is not for inpainting"
     )]
     NothingToFill { missing: &'static str },
+    #[error("this model has no skips that a ControlNet could steer\nhint: ControlNets are for text-to-image models")]
+    NoControl,
+    #[error("control {index} names net {net}, and there are {nets}\nhint: nets are numbered from 0, in the order they were added")]
+    ControlIndex {
+        index: usize,
+        net: usize,
+        nets: usize,
+    },
+    #[error("the control image has {}x{} pixels, the picture is to have {}x{}\nhint: resize the control image, or leave `--size` out\nfile: {name}", found.0, found.1, expected.0, expected.1)]
+    ControlSize {
+        name: String,
+        found: (usize, usize),
+        expected: (usize, usize),
+    },
+    #[error("a control window from {from} to {until}\nhint: both lie between 0, the start of the run, and 1, its end, and the first is the smaller")]
+    ControlWindow { from: f64, until: f64 },
     #[error("this model starts from noise alone and cannot start from a picture\nhint: `--init-image` and `--mask` need a text-to-image model with an autoencoder")]
     NoPictureStart,
     #[error("`{given}` is not a data type\nhint: use f32, f16 or bf16")]

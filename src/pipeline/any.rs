@@ -6,7 +6,7 @@ use super::config::{Family, ModelConfig};
 use super::request::Request;
 use super::run::Generated;
 use super::text_to_image::TextToImage;
-use crate::catalog::ModelFolder;
+use crate::catalog::{ModelFolder, ModelPart};
 use crate::denoise::Observer;
 use crate::error::Error;
 use crate::models::vae::Tiling;
@@ -48,6 +48,17 @@ impl Pipeline {
     pub fn set_sampler(&mut self, sampler: SamplerConfig) {
         match self {
             Self::TextToImage(model) => model.set_sampler(sampler),
+        }
+    }
+
+    /// Puts a `ControlNet` beside the model and gives its number, for [`Control::net`](super::Control::net).
+    ///
+    /// # Errors
+    ///
+    /// If a file is missing or malformed, or the net is for another model family.
+    pub fn add_control(&mut self, part: &ModelPart) -> Result<usize, Error> {
+        match self {
+            Self::TextToImage(model) => model.add_control(part),
         }
     }
 

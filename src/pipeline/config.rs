@@ -5,7 +5,8 @@ use serde::de::DeserializeOwned;
 
 use crate::catalog::ModelFolder;
 use crate::denoiser::Blueprint;
-use crate::error::{ConfigError, Error};
+use crate::error::{ConfigError, Error, RequestError};
+use crate::models::control::ControlNetConfig;
 use crate::models::clip::{ClipTextConfig, ClipTextJson};
 use crate::models::unet::{Extent, UNetConfig};
 use crate::models::vae::{VaeConfig, VaeJson};
@@ -39,6 +40,8 @@ pub struct ModelConfig {
     pub sampler: SamplerConfig,
     /// `afterimage.json`, where the folder has one.
     pub defaults: Defaults,
+    /// The `ControlNets` put beside the model, in the order they were.
+    pub controls: Vec<ControlNetConfig>,
 }
 
 /// What a model makes its pictures from.
@@ -86,7 +89,27 @@ impl ModelConfig {
             } else {
                 Defaults::default()
             },
+            controls: Vec::new(),
         })
+    }
+
+    /// Puts a `ControlNet` beside the model, and gives its number.
+    ///
+    /// # Errors
+    ///
+    /// If it is for another model family.
+    pub fn add_control(&mut self, net: ControlNetConfig) -> Result<usize, Error> {
+        let parts = self.text_to_image().ok_or(RequestError::NoControl)?;
+        net.check_fits(&parts.unet)?;
+        self.controls.push(net);
+        Ok(self.controls.len() - 1)
+    }
+
+    /// The parts of a text-to-image model, if it is one.
+    pub(super) fn text_to_image(&self) -> Option<&TextToImageConfig> {
+        match &self.family {
+            Family::TextToImage(parts) => Some(parts),
+        }
     }
 
     /// What the denoiser works on.
@@ -103,16 +126,26 @@ impl ModelConfig {
     /// The denoiser's cells and what they cost, for latents of this height and width.
     pub fn blueprint(&self, [height, width]: [usize; 2]) -> Blueprint {
         match &self.family {
-            Family::TextToImage(parts) => parts.unet.blueprint(Extent {
-                height,
-                width,
-                tokens: parts.text_encoder.positions,
-            }),
+            Family::TextToImage(parts) => parts.unet.blueprint(parts.extent([height, width])),
         }
     }
 }
 
 impl TextToImageConfig {
+    /// Whether the denoiser takes a mask and a masked picture in beside the latents.
+    pub fn fills_masks(&self) -> bool {
+        self.unet.in_channels == 2 * self.vae.latent_channels + 1
+    }
+
+    /// Size of what the denoiser works on, for latents of this height and width.
+    pub(super) fn extent(&self, [height, width]: [usize; 2]) -> Extent {
+        Extent {
+            height,
+            width,
+            tokens: self.text_encoder.positions,
+        }
+    }
+
     fn read(folder: &ModelFolder) -> Result<Self, Error> {
         let config = Self {
             unet: UNetConfig::from_json(&folder.read_json("unet/config.json")?)?,
@@ -141,7 +174,7 @@ impl TextToImageConfig {
             )
             .into());
         }
-        if self.unet.in_channels != self.vae.latent_channels {
+        if self.unet.in_channels != self.vae.latent_channels && !self.fills_masks() {
             let hint = format!(
                 "text to image needs as many as the autoencoder's `latent_channels`, {}; inpainting models have 9",
                 self.vae.latent_channels

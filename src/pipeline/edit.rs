@@ -3,10 +3,10 @@
 //! Source: Meng et al., `SDEdit` (arXiv 2108.01073, section 3); Rombach et al. (arXiv 2112.10752, section 4.5) for models that fill a
 //! mask; behaviour as diffusers' `StableDiffusionImg2ImgPipeline` and `StableDiffusionInpaintPipeline`.
 
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{Tensor, TensorData};
 
 use super::noise::SeededNoise;
-use super::request::{Request, Resolved};
+use super::run::Run;
 use crate::blend::{Known, noised};
 use crate::denoise::Noise as _;
 use crate::error::{Error, RequestError};
@@ -183,15 +183,24 @@ pub(super) struct Start {
     pub(super) known: Option<Known>,
 }
 
+impl Start {
+    /// From `latents` that are noise alone, at the scale of the sampler's first evaluation.
+    pub(super) fn from_noise(latents: Tensor<4>) -> Self {
+        Self {
+            latents,
+            channels: None,
+            known: None,
+        }
+    }
+}
+
 /// Turns an [`Edit`] into where the run starts. Normals are drawn in the order of diffusers' pipelines.
 pub(super) struct Starter<'a> {
     pub(super) edit: &'a Edit,
-    pub(super) request: &'a Request,
-    pub(super) resolved: &'a Resolved,
+    pub(super) run: &'a Run<'a>,
     pub(super) vae: &'a AutoencoderKl,
     /// Whether the denoiser takes mask and masked picture in.
     pub(super) fills: bool,
-    pub(super) device: &'a Device,
 }
 
 impl Starter<'_> {
@@ -199,19 +208,15 @@ impl Starter<'_> {
         let pixels = self.pixels(); // [pictures, 3, height, width]
         let from_noise = self.edit.starts_from_noise();
         let clean = (!(from_noise && self.fills)).then(|| self.encode(pixels.clone(), noise));
-        let normals = self.request.normals(self.resolved, noise, self.device)?;
-        let sampler = self.resolved.sampler.as_ref();
+        let normals = self.run.normals(noise)?;
+        let sampler = self.run.resolved.sampler.as_ref();
         let latents = match &clean {
             Some(clean) if !from_noise => {
                 noised(clean.clone(), normals.clone(), sampler.noise_level(0))
             }
             _ => normals.clone() * sampler.initial_noise_scale(),
         };
-        let mut start = Start {
-            latents,
-            channels: None,
-            known: None,
-        };
+        let mut start = Start::from_noise(latents);
         if self.edit.inpaints() {
             let masked = pixels * self.kept(); // [pictures or masks, 3, height, width]
             let painted = self.painted(); // [items, 1, latent height, latent width]
@@ -232,7 +237,7 @@ impl Starter<'_> {
 
     /// Height and width in pixels.
     fn size(&self) -> [usize; 2] {
-        let [_, _, height, width] = self.resolved.latent_shape;
+        let [_, _, height, width] = self.run.resolved.latent_shape;
         [height, width].map(|side| side * self.vae.config().factor())
     }
 
@@ -240,7 +245,7 @@ impl Starter<'_> {
     fn pixels(&self) -> Tensor<4> {
         let [height, width] = self.size();
         let pictures = self.edit.pictures.iter();
-        let pictures = pictures.map(|one| one.resized(width, height).to_tensor(self.device));
+        let pictures = pictures.map(|one| one.resized(width, height).to_tensor(self.run.device));
         Tensor::cat(pictures.collect(), 0) * 2.0 - 1.0
     }
 
@@ -252,7 +257,7 @@ impl Starter<'_> {
     /// 1 where latents are painted, `[items, 1, height, width]`.
     fn painted(&self) -> Tensor<4> {
         let factor = self.vae.config().factor();
-        let [_, _, height, width] = self.resolved.latent_shape;
+        let [_, _, height, width] = self.run.resolved.latent_shape;
         self.for_items(self.masks([height, width], |mask| mask.latents(factor)))
     }
 
@@ -260,14 +265,14 @@ impl Starter<'_> {
         let masks = self.edit.masks.iter();
         let values = masks.flat_map(|mask| values(&Painted::new(mask, self.size())));
         let shape = [self.edit.masks.len(), 1, height, width];
-        Tensor::from_data(TensorData::new(values.collect::<Vec<_>>(), shape), self.device)
+        Tensor::from_data(TensorData::new(values.collect::<Vec<_>>(), shape), self.run.device)
     }
 
     /// Latents in the denoiser's units, drawn from the autoencoder's distribution: `[pictures, 3, height, width]` to `[items, channels,
     /// latent height, latent width]`.
     fn encode(&self, pixels: Tensor<4>, noise: &mut SeededNoise) -> Tensor<4> {
         let shape = self.posterior_shape(pixels.dims()[0], noise);
-        let mut moments = self.vae.encode(pixels, self.request.tiling);
+        let mut moments = self.vae.encode(pixels, self.run.request.tiling);
         if shape[0] != moments.mean.dims()[0] {
             moments.mean = self.for_items(moments.mean);
             moments.log_variance = self.for_items(moments.log_variance);
@@ -278,7 +283,7 @@ impl Starter<'_> {
 
     /// One draw a picture from a common stream; with a stream for every item, one an item.
     fn posterior_shape(&self, pictures: usize, noise: &SeededNoise) -> [usize; 4] {
-        let [items, channels, height, width] = self.resolved.latent_shape;
+        let [items, channels, height, width] = self.run.resolved.latent_shape;
         let rows = if noise.streams() > 1 { items } else { pictures };
         [rows, channels, height, width]
     }
@@ -286,7 +291,7 @@ impl Starter<'_> {
     /// Rows for all prompts, or one a prompt, as rows for every item.
     fn for_items(&self, rows: Tensor<4>) -> Tensor<4> {
         let [count, channels, height, width] = rows.dims();
-        let items = self.request.items();
+        let items = self.run.request.items();
         if count == items {
             return rows;
         }

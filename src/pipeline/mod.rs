@@ -6,6 +6,8 @@
 
 mod any;
 mod config;
+mod control;
+mod edit;
 mod noise;
 mod request;
 mod run;
@@ -14,6 +16,8 @@ mod trace;
 
 pub use any::Pipeline;
 pub use config::{Canvas, Defaults, Family, ModelConfig, TextToImageConfig};
+pub use control::Control;
+pub use edit::Edit;
 pub use noise::{SeededNoise, Seeds};
 pub use request::{Request, Resolved};
 pub use run::{Generated, Report};

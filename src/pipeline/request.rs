@@ -1,8 +1,12 @@
 //! What a caller asks for, and what that means for a model.
 
+use std::ops::Range;
+
 use burn::tensor::Tensor;
 
-use super::config::ModelConfig;
+use super::config::{ModelConfig, TextToImageConfig};
+use super::control::{Control, switches};
+use super::edit::Edit;
 use super::noise::Seeds;
 use crate::cache::{CachePlan, CacheRule, Course, Forecast};
 use crate::denoiser::{Blueprint, Rows};
@@ -10,7 +14,7 @@ use crate::error::{Error, RequestError};
 use crate::guidance::Guidance;
 use crate::models::vae::Tiling;
 use crate::sampler::Sampler;
-use crate::samplers::SamplerKind;
+use crate::samplers::{SamplerKind, Steps};
 
 /// Pixels of one request beyond which no supported model follows: one picture of 8192x8192.
 const MOST_PIXELS: usize = 1 << 26;
@@ -44,6 +48,10 @@ pub struct Request {
     pub cache: CacheRule,
     /// Latents to start from in place of the seed's noise, `[items, channels, height, width]`, standard normal.
     pub initial_latents: Option<Tensor<4>>,
+    /// A picture to start from, and which part of it is painted anew.
+    pub edit: Option<Edit>,
+    /// What steers the run beside the prompt.
+    pub controls: Vec<Control>,
     /// Whether the autoencoder works in tiles.
     pub tiling: Tiling,
 }
@@ -65,6 +73,8 @@ impl Request {
             eta: 0.0,
             cache: CacheRule::none(),
             initial_latents: None,
+            edit: None,
+            controls: Vec::new(),
             tiling: Tiling::default(),
         }
     }
@@ -86,18 +96,23 @@ impl Request {
             return Err(RequestError::ZeroSteps.into());
         }
         let latent_size = self.latent_size(model)?;
+        let executed = self.executed(steps, latent_size, model)?;
         let guidance = self.guidance(model)?;
         let sampler_config = match self.sampler {
             Some(kind) => model.sampler.clone().with_kind(kind),
             None => model.sampler.clone(),
         };
-        let sampler = sampler_config.build(steps, self.eta)?;
-        let blueprint = model.blueprint(latent_size);
-        let plan = self.cache.plan(&course(sampler.as_ref()), &blueprint)?;
+        let sampler = sampler_config.build(executed, self.eta)?;
+        let rows = guidance.rows(self.items());
+        let windows = self.windows(model, latent_size, sampler.evaluations().len())?;
+        let blueprint = self.controlled(model, latent_size, rows);
+        let course = course(sampler.as_ref()).refreshing_at(switches(&windows));
+        let plan = self.cache.plan(&course, &blueprint)?;
         Ok(Resolved {
             steps,
             guidance,
-            rows: guidance.rows(self.items()),
+            rows,
+            windows,
             latent_shape: [
                 self.items(),
                 model.canvas().channels,
@@ -127,12 +142,44 @@ impl Request {
         }
     }
 
+    /// Which steps are made: all, or those behind the noise that is put on a picture.
+    fn executed(
+        &self,
+        steps: usize,
+        latent_size: [usize; 2],
+        model: &ModelConfig,
+    ) -> Result<Steps, Error> {
+        let parts = model.text_to_image();
+        let fills = parts.is_some_and(TextToImageConfig::fills_masks);
+        let Some(edit) = &self.edit else {
+            return match fills {
+                true => Err(RequestError::NothingToFill { missing: "picture" }.into()),
+                false => Ok(steps.into()),
+            };
+        };
+        if parts.is_none() {
+            return Err(RequestError::NoPictureStart.into());
+        }
+        if fills && !edit.inpaints() {
+            return Err(RequestError::NothingToFill { missing: "mask" }.into());
+        }
+        edit.check(self.prompts.len(), latent_size, model.canvas().factor)?;
+        Ok(edit.steps(steps)?)
+    }
+
+    /// Width and height of the picture to start from or to follow, rounded down to multiples.
+    fn pictured_size(&self, multiple: usize) -> Option<(usize, usize)> {
+        let edit = self.edit.as_ref().and_then(|edit| edit.size(multiple));
+        edit.or_else(|| self.controls.first()?.size(multiple))
+    }
+
     /// Height and width of the latents.
     fn latent_size(&self, model: &ModelConfig) -> Result<[usize; 2], RequestError> {
         let canvas = model.canvas();
         let multiple = canvas.factor;
         let side = canvas.side * multiple;
-        let (width, height) = self.size.unwrap_or((side, side));
+        let pictured = self.pictured_size(multiple);
+        let (width, height) = self.size.or(pictured).unwrap_or((side, side));
         if width == 0 || height == 0 || width % multiple != 0 || height % multiple != 0 {
             return Err(RequestError::Size {
                 width,
@@ -205,6 +252,8 @@ pub struct Resolved {
     pub latent_shape: [usize; 4],
     /// The update rule's tables.
     pub sampler: Box<dyn Sampler>,
+    /// For each control, the evaluations at which it steers.
+    pub windows: Vec<Range<usize>>,
     /// The denoiser's cells and what they cost.
     pub blueprint: Blueprint,
     /// Which evaluations compute what.

@@ -5,12 +5,18 @@
 use burn::tensor::{DType, Device, Tensor};
 
 use super::config::{Family, ModelConfig};
+use super::edit::{Start, Starter};
+use super::noise::SeededNoise;
 use super::request::{Request, Resolved};
-use super::run::{Generated, Report, Run, finished, timed};
-use crate::catalog::ModelFolder;
+use super::run::{Denoised, Generated, Report, Run, finished, timed};
+use crate::catalog::{ModelFolder, ModelPart};
 use crate::denoise::Observer;
 use crate::error::Error;
 use crate::models::clip::ClipTextModel;
+use crate::models::control::{
+    ControlCondition, ControlNet, ControlNetConfig, ControlNetModel, ControlledCondition,
+    ControlledUNet,
+};
 use crate::models::unet::{UNet, UNet2DConditionModel, UNetCondition};
 use crate::models::vae::{AutoencoderKl, Tiling};
 use crate::samplers::SamplerConfig;
@@ -25,6 +31,10 @@ pub struct TextToImage {
     tokens: usize,
     prompt_encoder: PromptEncoder<ClipTextModel>,
     unet: UNet,
+    /// The `ControlNets` put beside it.
+    nets: Vec<ControlNet>,
+    /// Whether the denoiser takes a mask and a masked picture in.
+    fills: bool,
     vae: AutoencoderKl,
     device: Device,
     dtype: DType,
@@ -60,6 +70,8 @@ impl TextToImage {
         Ok(Self {
             unet: UNet::new(parts.unet.clone(), unet),
             prompt_encoder: PromptEncoder::new(tokenizer, encoder),
+            nets: Vec::new(),
+            fills: parts.fills_masks(),
             vae,
             tokens: parts.text_encoder.positions,
             config,
@@ -98,13 +110,12 @@ impl TextToImage {
             observer.warn(&warning.to_string());
         }
         let (context, text) = timed(|| self.encode(request, &resolved, observer))?;
-        let condition = UNetCondition { context };
         let run = Run {
             request,
             resolved: &resolved,
             device: &self.device,
         };
-        let denoised = run.denoise(&self.unet, &condition, observer)?;
+        let denoised = self.denoise(&run, &context, observer)?;
         let latents = denoised.latents;
         let (images, decoding) = timed(|| self.decode(latents.clone(), request.tiling))?;
         let report = Report {
@@ -117,9 +128,77 @@ impl TextToImage {
         Ok(Generated {
             images,
             latents,
-            prompt_embeds: Some(condition.context),
+            prompt_embeds: Some(context),
             report,
         })
+    }
+
+    /// Puts a `ControlNet` beside the model and gives its number, for [`Control::net`](super::Control::net).
+    ///
+    /// # Errors
+    ///
+    /// If a file is missing or malformed, or the net is for another model family.
+    pub fn add_control(&mut self, part: &ModelPart) -> Result<usize, Error> {
+        let config = ControlNetConfig::from_json(&part.config()?)?;
+        let number = self.config.add_control(config.clone())?;
+        let net = ControlNetModel::new(&config, &self.device);
+        let net = load_strict(net, &part.weights()?, "controlnet", self.dtype)?;
+        self.nets.push(ControlNet::new(config, net));
+        Ok(number)
+    }
+
+    /// Denoises under the text, whatever the run starts from and whatever steers it beside.
+    fn denoise(
+        &self,
+        run: &Run<'_>,
+        context: &Tensor<3>,
+        observer: &mut dyn Observer,
+    ) -> Result<Denoised, Error> {
+        let mut noise = run.noise();
+        let mut start = self.start(run, &mut noise)?;
+        let channels = start.channels.take();
+        let condition = UNetCondition {
+            context: context.clone(),
+            channels: channels.map(|channels| run.resolved.guidance.expand(channels)),
+        };
+        if run.request.controls.is_empty() {
+            return run.denoise_from(start, &self.unet, &condition, &mut noise, observer);
+        }
+        let controls = &run.request.controls;
+        let nets = controls.iter().map(|control| &self.nets[control.net]);
+        let trunk = ControlledUNet::new(&self.unet, nets.collect());
+        let condition = self.steered(run, condition);
+        run.denoise_from(start, &trunk, &condition, &mut noise, observer)
+    }
+
+    fn start(&self, run: &Run<'_>, noise: &mut SeededNoise) -> Result<Start, Error> {
+        let Some(edit) = &run.request.edit else {
+            return run.from_noise(noise);
+        };
+        let starter = Starter {
+            edit,
+            run,
+            vae: &self.vae,
+            fills: self.fills,
+        };
+        starter.start(noise)
+    }
+
+    fn steered(&self, run: &Run<'_>, unet: UNetCondition) -> ControlledCondition {
+        let [_, _, height, width] = run.resolved.latent_shape;
+        let [height, width] = [height, width].map(|side| side * self.vae.config().factor());
+        let controls = run.request.controls.iter().zip(&run.resolved.windows);
+        let controls = controls.map(|(control, window)| ControlCondition {
+            hint: control.picture.resized(width, height).to_tensor(&self.device),
+            scale: control.scale,
+            evaluations: window.clone(),
+            guess: control.guess,
+        });
+        ControlledCondition {
+            unet,
+            rows: run.resolved.rows,
+            controls: controls.collect(),
+        }
     }
 
     /// Pictures, `[items, 3, height, width]` in 0 to 1, from latents in the denoiser's units, `[items, channels, height, width]`: for
