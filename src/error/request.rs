@@ -115,6 +115,16 @@ pub(crate) enum RequestError {
         found: (usize, usize),
         expected: (usize, usize),
     },
+    #[cfg(feature = "cli")]
+    #[error("{images} control images for {nets} ControlNets\nhint: give a `--control-image` with every `--control-model`")]
+    ControlImages { images: usize, nets: usize },
+    #[cfg(feature = "cli")]
+    #[error("`{option}` is given {found} times for {nets} ControlNets\nhint: give it once for all of them, or once for each")]
+    ControlOptions {
+        option: &'static str,
+        found: usize,
+        nets: usize,
+    },
     #[error("a control window from {from} to {until}\nhint: both lie between 0, the start of the run, and 1, its end, and the first is the smaller")]
     ControlWindow { from: f64, until: f64 },
     #[error("this model starts from noise alone and cannot start from a picture\nhint: `--init-image` and `--mask` need a text-to-image model with an autoencoder")]

@@ -105,6 +105,12 @@ impl ModelConfig {
         Ok(self.controls.len() - 1)
     }
 
+    /// Whether the denoiser takes a mask and a masked picture in beside the latents.
+    pub fn fills_masks(&self) -> bool {
+        let parts = self.text_to_image();
+        parts.is_some_and(TextToImageConfig::fills_masks)
+    }
+
     /// The parts of a text-to-image model, if it is one.
     pub(super) fn text_to_image(&self) -> Option<&TextToImageConfig> {
         match &self.family {

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use burn::tensor::Tensor;
 
-use super::config::{ModelConfig, TextToImageConfig};
+use super::config::ModelConfig;
 use super::control::{Control, switches};
 use super::edit::Edit;
 use super::noise::Seeds;
@@ -149,15 +149,14 @@ impl Request {
         latent_size: [usize; 2],
         model: &ModelConfig,
     ) -> Result<Steps, Error> {
-        let parts = model.text_to_image();
-        let fills = parts.is_some_and(TextToImageConfig::fills_masks);
+        let fills = model.fills_masks();
         let Some(edit) = &self.edit else {
             return match fills {
                 true => Err(RequestError::NothingToFill { missing: "picture" }.into()),
                 false => Ok(steps.into()),
             };
         };
-        if parts.is_none() {
+        if model.text_to_image().is_none() {
             return Err(RequestError::NoPictureStart.into());
         }
         if fills && !edit.inpaints() {

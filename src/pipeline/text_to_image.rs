@@ -95,6 +95,11 @@ impl TextToImage {
         &self.unet
     }
 
+    /// The `ControlNets` put beside it, by number.
+    pub fn control_nets(&self) -> &[ControlNet] {
+        &self.nets
+    }
+
     /// Makes the pictures.
     ///
     /// # Errors

@@ -101,7 +101,7 @@ impl Fixture {
     }
 
     pub(crate) fn model(&self) -> PathBuf {
-        self.folder.join("model")
+        self.folder.join(self.cases["model"].as_str().unwrap_or("model"))
     }
 
     pub(crate) fn cases(&self) -> impl Iterator<Item = &Value> {
@@ -132,6 +132,11 @@ impl Reference {
             TensorData::new(self.values.clone(), self.shape.clone()),
             device,
         )
+    }
+
+    /// The parts along the first axis.
+    pub(crate) fn rows(&self) -> impl Iterator<Item = Self> {
+        (0..self.shape[0]).map(|index| self.row(index))
     }
 
     /// Part `index` of a tensor whose first axis counts kept steps.

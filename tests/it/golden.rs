@@ -3,11 +3,12 @@
 use std::ops::Range;
 
 use afterimage::cache::{CacheRule, Refresh};
-use afterimage::catalog::ModelFolder;
+use afterimage::catalog::{ModelFolder, ModelPart};
 use afterimage::denoiser::{Evaluation, StagedDenoiser as _};
+use afterimage::image_io::{Mask, Picture};
 use afterimage::inject::{Moment, PriorNoise};
 use afterimage::models::unet::{UNet, UNetCarry, UNetCondition};
-use afterimage::pipeline::{Request, Seeds, TextToImage, Trace};
+use afterimage::pipeline::{Control, Edit, Request, Seeds, TextToImage, Trace};
 use afterimage::recall::Recall;
 use afterimage::samplers::SamplerConfig;
 use burn::tensor::{DType, Device, Tensor};
@@ -21,15 +22,22 @@ const FIXTURES: [&str; 3] = ["sd15", "sd21", "sd15-fp16"];
 /// Computed by torch in f16, on the CPU; ours compute in f32.
 const OTHER_PRECISION: [&str; 1] = ["ddim.float16_compute"];
 
+/// The model of a fixture, with its `ControlNet` where it has one.
 pub(crate) fn load(fixture: &Fixture, device: &Device) -> TextToImage {
     let folder = ModelFolder::open(fixture.model().to_str().unwrap()).unwrap();
-    TextToImage::load(&folder, device, DType::F32).unwrap()
+    let mut pipeline = TextToImage::load(&folder, device, DType::F32).unwrap();
+    let control = fixture.model().join("controlnet");
+    if control.is_dir() {
+        let part = ModelPart::open(control.to_str().unwrap()).unwrap();
+        assert_eq!(pipeline.add_control(&part).unwrap(), 0);
+    }
+    pipeline
 }
 
 #[test]
 fn cells_agree_with_diffusers() {
     let device = Device::flex();
-    for fixture in ["sd15", "sd21"].map(Fixture::best) {
+    for fixture in ["sd15", "sd21", "sd15-inpaint9"].map(Fixture::best) {
         let pipeline = load(&fixture, &device);
         for case in fixture.cases().filter(|case| case["kind"] == "unet_trace") {
             let unet = pipeline.unet();
@@ -92,12 +100,30 @@ fn check_cells(
 
 #[test]
 fn runs_agree_with_diffusers() {
+    check_runs(&FIXTURES);
+}
+
+#[test]
+fn runs_that_start_from_a_picture_agree_with_diffusers() {
+    check_runs(&["sd15-img2img", "sd15-inpaint4", "sd15-inpaint9"]);
+}
+
+#[test]
+fn runs_that_follow_a_picture_agree_with_diffusers() {
+    check_runs(&["sd15-controlnet"]);
+}
+
+/// What the cases of whole runs are called.
+const RUNS: [&str; 5] = ["txt2img", "img2img", "inpaint4", "inpaint9", "controlnet"];
+
+fn check_runs(fixtures: &[&str]) {
     let device = Device::flex();
     let mut failures = Vec::new();
     let (mut count, mut worst) = (0, 0.0_f64);
-    for fixture in FIXTURES.map(Fixture::best) {
+    for fixture in fixtures.iter().map(|name| Fixture::best(name)) {
         let mut pipeline = load(&fixture, &device);
-        for case in fixture.cases().filter(|case| case["kind"] == "txt2img") {
+        let is_run = |case: &&Value| RUNS.contains(&case["kind"].as_str().unwrap());
+        for case in fixture.cases().filter(is_run) {
             let id = case["id"].as_str().unwrap();
             if OTHER_PRECISION.contains(&id) {
                 continue;
@@ -130,7 +156,7 @@ pub(crate) fn check_run(
     let mut ignored = ();
     let mut trace = Trace::new(&mut ignored);
     let generated = pipeline
-        .generate(&request(case), &mut trace)
+        .generate(&request(fixture, case), &mut trace)
         .map_err(|error| error.to_string())?;
     let mut worst = 0.0_f64;
     let mut check = |name: String, golden: &Reference, found: Tensor<4>| {
@@ -173,7 +199,7 @@ pub(crate) fn check_run(
     Ok(worst)
 }
 
-fn request(case: &Value) -> Request {
+fn request(fixture: &Fixture, case: &Value) -> Request {
     let call = &case["call"];
     let number = |key: &str| call[key].as_u64().map(|value| value as usize);
     let real = |key: &str| call[key].as_f64();
@@ -188,8 +214,56 @@ fn request(case: &Value) -> Request {
         size: number("width").zip(number("height")),
         eta: real("eta").unwrap_or(0.0),
         cache: rule(&case["cache"]),
+        edit: edit(fixture, case),
+        controls: controls(fixture, case),
         ..Request::new("")
     }
+}
+
+fn edit(fixture: &Fixture, case: &Value) -> Option<Edit> {
+    let masks = fixture.of(case, "mask_in");
+    let masks = masks.iter().flat_map(pictures).map(Mask::new);
+    Some(Edit {
+        pictures: pictures(&fixture.of(case, "image_in")?),
+        masks: masks.collect::<Result<_, _>>().unwrap(),
+        strength: case["call"]["strength"].as_f64(),
+    })
+}
+
+fn controls(fixture: &Fixture, case: &Value) -> Vec<Control> {
+    let call = &case["call"];
+    let scale = |index: usize| {
+        let scale = &call["controlnet_conditioning_scale"];
+        scale.as_f64().or_else(|| scale[index].as_f64())
+    };
+    let end = |key: &str| call[key].as_f64();
+    let start = end("control_guidance_start").unwrap_or(0.0);
+    let images = ["control_in", "control_in_2"].iter();
+    let images = images.filter_map(|key| fixture.of(case, key)).enumerate();
+    let control = |(index, image): (usize, Reference)| Control {
+        scale: scale(index).unwrap_or(1.0),
+        window: start..end("control_guidance_end").unwrap_or(1.0),
+        guess: call["guess_mode"] == true,
+        ..Control::new(0, pictures(&image).remove(0))
+    };
+    images.map(control).collect()
+}
+
+/// Pictures of `[rows, 1 or 3, height, width]` in bytes.
+pub(crate) fn pictures(bytes: &Reference) -> Vec<Picture> {
+    let [channels, height, width] = bytes.shape[1..] else {
+        panic!("{:?} is no batch of pictures", bytes.shape);
+    };
+    let picture = |row: Reference| {
+        let value = |channel: usize, place: usize| {
+            let plane = channel.min(channels - 1);
+            row.values[plane * height * width + place] as u8
+        };
+        Picture::from_fn(width, height, |x, y| {
+            [0, 1, 2].map(|channel| value(channel, y * width + x))
+        })
+    };
+    bytes.rows().map(picture).collect()
 }
 
 fn strings(value: &Value) -> Vec<String> {

@@ -132,6 +132,7 @@ fn denoise(
             rescale: 0.5,
         },
         prior_noise: rule.noise,
+        known: None,
     };
     let mut noise = SeededNoise::new(&Seeds::One(5), device);
     let latents = noise.draw([1, 4, SIDE, SIDE]);

@@ -20,7 +20,9 @@ mod checker;
 #[cfg(feature = "cli")]
 mod cli;
 mod clip;
+mod control;
 mod device;
+mod edit;
 mod fixture;
 mod golden;
 mod gpu;

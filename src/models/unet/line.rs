@@ -125,11 +125,6 @@ impl UNet {
         }
     }
 
-    /// Which module the cell of this number runs.
-    pub(in crate::models) fn site(&self, cell: usize) -> Site {
-        self.line[cell]
-    }
-
     /// The resolved configuration.
     pub fn config(&self) -> &UNetConfig {
         &self.config
