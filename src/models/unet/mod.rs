@@ -8,8 +8,9 @@ mod blocks;
 mod blueprint;
 mod config;
 mod line;
+mod parts;
 
 pub use blocks::UNet2DConditionModel;
 pub use blueprint::Extent;
-pub use config::{Level, UNetConfig};
+pub use config::{AttentionKind, Level, Resampling, UNetConfig};
 pub use line::{Site, UNet, UNetCarry, UNetCondition, UNetPrepared, UNetRun};
