@@ -114,6 +114,12 @@ impl UNet {
         &self.config
     }
 
+    /// A run of `rows` rows that nothing conditions.
+    pub(super) fn start_without_context(&self, rows: usize) -> UNetRun {
+        let context = vec![Vec::new(); self.line.len()];
+        UNetRun { rows, context }
+    }
+
     fn run_cell(
         &self,
         index: usize,
