@@ -138,9 +138,7 @@ impl TextToImage {
             observer.warn(&warning.to_string());
         }
         let (prompt_embeds, text) = timed(|| self.encode(request, &resolved, observer))?;
-        let condition = UNetCondition {
-            context: prompt_embeds,
-        };
+        let condition = UNetCondition::text(prompt_embeds);
         let run = self.unet.start(&condition);
         let mut session = Session::new(&self.unet, &run, &resolved.plan, resolved.rows);
         let (latents, denoising) =

@@ -1,4 +1,4 @@
-//! The conditional `UNet` of Stable Diffusion 1.x and 2.x.
+//! The conditional `UNet` of Stable Diffusion 1.x, 2.x and XL.
 //!
 //! Stored as nested blocks, as in the checkpoint (`blocks`); executed as a flat line of cells, as in the papers (`line`).
 //!
@@ -11,5 +11,5 @@ mod line;
 
 pub use blocks::UNet2DConditionModel;
 pub use blueprint::Extent;
-pub use config::{Level, UNetConfig};
-pub use line::{Site, UNet, UNetCarry, UNetCondition, UNetPrepared, UNetRun};
+pub use config::{AddedConfig, Level, UNetConfig};
+pub use line::{AddedCondition, Site, UNet, UNetCarry, UNetCondition, UNetPrepared, UNetRun};
