@@ -78,8 +78,8 @@ pub struct UNetCondition {
 }
 
 impl UNetCondition {
-    /// Text states alone, `[rows, tokens, width]`.
-    pub fn text(context: Tensor<3>) -> Self {
+    /// A text alone: its states, `[rows, tokens, width]`.
+    pub fn new(context: Tensor<3>) -> Self {
         Self {
             context,
             added: None,
