@@ -163,8 +163,8 @@ impl TextToImage {
         let mut start = self.start(run, &mut noise)?;
         let channels = start.channels.take();
         let condition = UNetCondition {
-            context: context.clone(),
             channels: channels.map(|channels| run.resolved.guidance.expand(channels)),
+            ..UNetCondition::new(context.clone())
         };
         if run.request.controls.is_empty() {
             return run.denoise_from(start, &self.unet, &condition, &mut noise, observer);

@@ -164,7 +164,7 @@ fn a_picture_stands_for_every_prompt() {
     reference.compare(twice, F32_CPU).unwrap();
     reference.compare(batch, F32_CPU).unwrap();
     let alone = run(vec![one], 1, 1, Seeds::One(9));
-    reference.rows().nth(1).unwrap().compare::<3>(alone.squeeze_dim(0), F32_CPU).unwrap();
+    reference.parts().nth(1).unwrap().compare::<3>(alone.squeeze_dim(0), F32_CPU).unwrap();
 }
 
 #[test]

@@ -135,7 +135,7 @@ impl Reference {
     }
 
     /// The parts along the first axis.
-    pub(crate) fn rows(&self) -> impl Iterator<Item = Self> {
+    pub(crate) fn parts(&self) -> impl Iterator<Item = Self> {
         (0..self.shape[0]).map(|index| self.row(index))
     }
 
@@ -146,6 +146,13 @@ impl Reference {
             shape: self.shape[1..].to_vec(),
             values: self.values[index * size..(index + 1) * size].to_vec(),
         }
+    }
+
+    /// The parts along the first axis, flat.
+    pub(crate) fn rows(&self) -> Vec<Vec<f64>> {
+        let size = self.values.len() / self.shape[0];
+        let flat = |row: &[f32]| row.iter().copied().map(f64::from).collect();
+        self.values.chunks(size).map(flat).collect()
     }
 
     fn spread(&self) -> f64 {

@@ -7,7 +7,7 @@ use afterimage::catalog::{ModelFolder, ModelPart};
 use afterimage::denoiser::{Evaluation, StagedDenoiser as _};
 use afterimage::image_io::{Mask, Picture};
 use afterimage::inject::{Moment, PriorNoise};
-use afterimage::models::unet::{UNet, UNetCarry, UNetCondition};
+use afterimage::models::unet::{AddedCondition, UNet, UNetCarry, UNetCondition};
 use afterimage::pipeline::{Control, Edit, Request, Seeds, TextToImage, Trace};
 use afterimage::recall::Recall;
 use afterimage::samplers::SamplerConfig;
@@ -57,7 +57,17 @@ fn check_cells(
     let golden = |key: &str| fixture.of(case, key).unwrap();
     let listed =
         |key: &str, index: usize| fixture.tensor(case["tensors"][key][index].as_str().unwrap());
-    let condition = UNetCondition::new(golden("encoder_hidden_states").on(device));
+    let added = fixture
+        .of(case, "added_cond_kwargs.text_embeds")
+        .map(|pooled| AddedCondition {
+            pooled: pooled.on(device),
+            time_ids: golden("added_cond_kwargs.time_ids").rows(),
+        });
+    let condition = UNetCondition {
+        context: golden("encoder_hidden_states").on(device),
+        added,
+        channels: None,
+    };
     let timestep = f64::from(golden("timestep").values[0]);
     let prepared = unet.prepare(
         &unet.start(&condition),
@@ -263,7 +273,7 @@ pub(crate) fn pictures(bytes: &Reference) -> Vec<Picture> {
             [0, 1, 2].map(|channel| value(channel, y * width + x))
         })
     };
-    bytes.rows().map(picture).collect()
+    bytes.parts().map(picture).collect()
 }
 
 fn strings(value: &Value) -> Vec<String> {

@@ -142,10 +142,9 @@ impl ControlNet {
     /// Keys and values of every cell from text states, `[rows, tokens, width]`.
     pub(super) fn context(&self, text: &Tensor<3>) -> Vec<Vec<KeyValue>> {
         let text = text.clone().cast(self.dtype);
-        let attention = |site: &Site| self.model.encoder().attention(*site);
-        let context = |site| attention(site).map(|transformer| transformer.context(&text));
+        let encoder = self.model.encoder();
         let cells = self.line.iter();
-        cells.map(|site| context(site).unwrap_or_default()).collect()
+        cells.map(|site| encoder.context(*site, &text)).collect()
     }
 
     /// The hidden tensor behind cell `cell`. Nothing is recalled inside a net: methods that reuse branches are of the trunk.

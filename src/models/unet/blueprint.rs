@@ -1,8 +1,9 @@
 //! What the cells cost, from the configuration and the latents' size alone.
 
-use super::config::{Level, UNetConfig};
+use super::config::{AttentionKind, Level, Resampling, UNetConfig};
 use super::line::Site;
 use crate::denoiser::{Blueprint, Cell};
+use crate::nn::resnet::TimeShift;
 
 /// Weights of a 3x3 kernel.
 const KERNEL: usize = 9;
@@ -36,7 +37,7 @@ impl UNetConfig {
                 .zip(names(self.skips()))
                 .map(|(site, name)| counter.cell(*site, name))
                 .collect(),
-            prepare_macs: (self.time_width * (self.sinusoid.width + self.time_width)) as u64,
+            prepare_macs: counter.prepare(),
             leave_macs: (KERNEL * outer * self.out_channels * counter.area(0)) as u64,
         }
     }
@@ -55,6 +56,19 @@ struct Counter<'a> {
 }
 
 impl Counter<'_> {
+    /// The networks behind the timestep and behind what is added to it.
+    fn prepare(&self) -> u64 {
+        let UNetConfig {
+            time_width,
+            sinusoid,
+            added,
+            ..
+        } = self.config;
+        let inputs = [Some(sinusoid.width), added.map(|added| added.width)];
+        let macs = |input: usize| time_width * (input + time_width);
+        inputs.into_iter().flatten().map(macs).sum::<usize>() as u64
+    }
+
     fn cell(&self, site: Site, name: String) -> Cell {
         let (macs, level) = match site {
             Site::ConvIn => (
@@ -64,7 +78,7 @@ impl Counter<'_> {
             Site::Down { level, layer } => (self.down(level, layer), level),
             Site::Downsample { level } => {
                 let channels = self.config.levels[level].channels;
-                (self.conv(channels, channels, level + 1), level + 1)
+                (self.resampler(channels, level + 1), level + 1)
             }
             Site::Mid => (self.mid(), self.config.levels.len() - 1),
             Site::Up { level, layer } => self.up(level, layer),
@@ -99,13 +113,13 @@ impl Counter<'_> {
         } else {
             channels
         };
-        self.resnet(input, channels, level) + self.transformer(level, encoder_depth)
+        self.resnet(input, channels, level) + self.attention(level, encoder_depth)
     }
 
     fn mid(&self) -> usize {
         let level = self.config.levels.len() - 1;
         let channels = self.config.levels[level].channels;
-        2 * self.resnet(channels, channels, level) + self.transformer(level, self.config.mid_depth)
+        2 * self.resnet(channels, channels, level) + self.attention(level, self.config.mid_depth)
     }
 
     /// Cost, and the level whose size the cell leaves behind.
@@ -117,17 +131,26 @@ impl Counter<'_> {
             ..
         } = self.config.levels[level];
         let input = self.config.decoder_input(level, layer);
-        let macs = self.resnet(input, channels, level) + self.transformer(level, decoder_depth);
+        let macs = self.resnet(input, channels, level) + self.attention(level, decoder_depth);
         if layer == layers && level > 0 {
-            (macs + self.conv(channels, channels, level - 1), level - 1)
+            (macs + self.resampler(channels, level - 1), level - 1)
         } else {
             (macs, level)
         }
     }
 
-    /// Positions at `level`; sides halve rounding up.
+    /// What leads to `level`, whose size it works at.
+    fn resampler(&self, channels: usize, level: usize) -> usize {
+        match self.config.resampling {
+            Resampling::Even | Resampling::Asymmetric => self.conv(channels, channels, level),
+            Resampling::Resnet => self.resnet(channels, channels, level),
+        }
+    }
+
+    /// Positions at `level`.
     fn area(&self, level: usize) -> usize {
-        let side = |side: usize| (0..level).fold(side, |side, _| side.div_ceil(2));
+        let halved = |side, _| self.config.resampling.halved(side);
+        let side = |side: usize| (0..level).fold(side, halved);
         side(self.extent.height) * side(self.extent.width)
     }
 
@@ -141,18 +164,24 @@ impl Counter<'_> {
         } else {
             input * output * self.area(level)
         };
-        let time = self.config.time_width * output;
+        let features = match self.config.time_shift {
+            TimeShift::Add => output,
+            TimeShift::ScaleShift => 2 * output,
+        };
+        let time = self.config.time_width * features;
         self.conv(input, output, level) + self.conv(output, output, level) + shortcut + time
     }
 
-    fn transformer(&self, level: usize, depth: usize) -> usize {
-        if depth == 0 {
-            return 0;
-        }
+    fn attention(&self, level: usize, depth: usize) -> usize {
         let channels = self.config.levels[level].channels;
         let area = self.area(level);
         let square = channels * channels * area;
         let own = 4 * square + 2 * area * area * channels;
+        match (depth, self.config.attention) {
+            (0, _) => return 0,
+            (_, AttentionKind::Map) => return own,
+            (_, AttentionKind::Transformer) => {}
+        }
         let text = 2 * self.extent.tokens * self.config.context_width * channels;
         let cross = 2 * square + text + 2 * area * self.extent.tokens * channels;
         let feed_forward = 12 * square;
@@ -175,6 +204,32 @@ mod tests {
         UNetConfig::from_json(json).unwrap()
     }
 
+    /// The same of SDXL at 128x128 latents.
+    const FULL_XL: f64 = 3381.0;
+    const RETRIEVE_XL: [f64; 9] = [
+        49.0, 128.0, 224.0, 436.0, 724.0, 1035.0, 1478.0, 2227.0, 2982.0,
+    ];
+
+    const XL: Extent = Extent {
+        height: 128,
+        width: 128,
+        tokens: 77,
+    };
+
+    fn sdxl() -> UNetConfig {
+        let json =
+            include_str!("../../../models/cards/stable-diffusion-xl-base-1.0/unet/config.json");
+        UNetConfig::from_json(json).unwrap()
+    }
+
+    /// Multiply-accumulates of a step that runs what skip `skip` leaves.
+    fn retrieve(blueprint: &Blueprint, skip: usize) -> u64 {
+        let cut = 2 * blueprint.skips() - skip;
+        let cells =
+            blueprint.span_macs(0..skip + 1) + blueprint.span_macs(cut..blueprint.cells.len());
+        cells + blueprint.prepare_macs + blueprint.leave_macs
+    }
+
     fn close(macs: u64, giga: f64) {
         let found = macs as f64 / 1e9;
         assert!(
@@ -192,11 +247,33 @@ mod tests {
         });
         close(blueprint.full_macs(), FULL);
         for (skip, giga) in RETRIEVE.into_iter().enumerate() {
-            let cut = 2 * blueprint.skips() - skip;
-            let cells =
-                blueprint.span_macs(0..skip + 1) + blueprint.span_macs(cut..blueprint.cells.len());
-            close(cells + blueprint.prepare_macs + blueprint.leave_macs, giga);
+            close(retrieve(&blueprint, skip), giga);
         }
+    }
+
+    #[test]
+    fn published_costs_of_sdxl() {
+        let blueprint = sdxl().blueprint(XL);
+        assert_eq!((blueprint.cells.len(), blueprint.skips()), (19, 9));
+        close(blueprint.full_macs(), FULL_XL);
+        for (skip, giga) in RETRIEVE_XL.into_iter().enumerate() {
+            let found = retrieve(&blueprint, skip) as f64 / 1e9;
+            // Printed in whole G.
+            assert!(
+                (found - giga).abs() < 0.5 + 0.005 * giga,
+                "skip {skip}: {found} G"
+            );
+        }
+    }
+
+    #[test]
+    fn published_costs_of_the_refiner() {
+        let json =
+            include_str!("../../../models/cards/stable-diffusion-xl-refiner-1.0/unet/config.json");
+        let blueprint = UNetConfig::from_json(json).unwrap().blueprint(XL);
+        close(blueprint.full_macs(), 3643.0);
+        close(retrieve(&blueprint, 0), 70.5);
+        close(retrieve(&blueprint, 3), 757.0);
     }
 
     #[test]

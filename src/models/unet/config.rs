@@ -5,6 +5,7 @@ use serde_json::Value;
 
 use crate::error::ConfigError;
 use crate::nn::embed::Sinusoid;
+use crate::nn::resnet::TimeShift;
 
 /// One resolution of the `UNet`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -15,10 +16,40 @@ pub struct Level {
     pub layers: usize,
     /// Attention heads.
     pub heads: usize,
-    /// Transformer blocks behind each residual block of the encoder half, 0 for none.
+    /// Attention behind each residual block of the encoder half: 0 for none, else the blocks of a transformer.
     pub encoder_depth: usize,
     /// The same for the decoder half.
     pub decoder_depth: usize,
+}
+
+/// What attends, where anything does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AttentionKind {
+    /// Transformers, which read the context.
+    Transformer,
+    /// Positions attend to each other and to nothing else.
+    Map,
+}
+
+/// How levels are joined.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Resampling {
+    /// Convolutions padded evenly: odd sides round up.
+    Even,
+    /// Convolutions padded below and to the right on the way down: odd sides round down.
+    Asymmetric,
+    /// Residual blocks that average on the way down and repeat on the way up: odd sides round down.
+    Resnet,
+}
+
+impl Resampling {
+    /// The side one level down.
+    pub fn halved(self, side: usize) -> usize {
+        match self {
+            Self::Even => side.div_ceil(2),
+            Self::Asymmetric | Self::Resnet => side / 2,
+        }
+    }
 }
 
 /// A `UNet`'s shape: every default filled in, every value checked.
@@ -30,9 +61,15 @@ pub struct UNetConfig {
     pub out_channels: usize,
     /// Outermost level first.
     pub levels: Vec<Level>,
-    /// Transformer blocks of the middle, 0 for none.
+    /// Attention of the middle, counted as in a [`Level`].
     pub mid_depth: usize,
-    /// Width of the text states.
+    /// What attends where a depth is not 0.
+    pub attention: AttentionKind,
+    /// How levels are joined.
+    pub resampling: Resampling,
+    /// What the time embedding does to residual blocks.
+    pub time_shift: TimeShift,
+    /// Width of the text states; 0 where nothing reads any.
     pub context_width: usize,
     /// Groups of every group norm.
     pub groups: usize,
@@ -44,8 +81,30 @@ pub struct UNetConfig {
     pub sinusoid: Sinusoid,
     /// Width of the time embedding.
     pub time_width: usize,
+    /// What is added to the time embedding besides the timestep, if anything (SDXL).
+    pub added: Option<AddedConfig>,
     /// Side of the latents the model was trained on.
     pub sample_size: usize,
+}
+
+/// Pooled text and a list of numbers (sizes, crops, scores) that are added to the time embedding.
+///
+/// Source: Podell et al., SDXL (arXiv 2307.01952, section 2.2).
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct AddedConfig {
+    /// How each number becomes a vector.
+    pub sinusoid: Sinusoid,
+    /// Width of the pooled text and of all the numbers' vectors together.
+    pub width: usize,
+}
+
+impl AddedConfig {
+    /// How many numbers a row go beside a pooled text of this width; `None` if none do.
+    pub fn numbers(&self, pooled: usize) -> Option<usize> {
+        let rest = self.width.checked_sub(pooled)?;
+        let whole = self.sinusoid.width > 0 && rest.is_multiple_of(self.sinusoid.width);
+        (whole && rest > 0).then(|| rest / self.sinusoid.width)
+    }
 }
 
 /// The keys as they stand in the file; nothing decided.
@@ -68,6 +127,9 @@ struct UNetJson {
     flip_sin_to_cos: Option<bool>,
     freq_shift: Option<f64>,
     time_embedding_dim: Option<usize>,
+    addition_embed_type: Option<String>,
+    addition_time_embed_dim: Option<usize>,
+    projection_class_embeddings_input_dim: Option<usize>,
     sample_size: Option<usize>,
 }
 
@@ -96,7 +158,7 @@ impl PerLevel {
 /// Keys that change the network in ways not built here, with the values that leave it as it is.
 const NEUTRAL: &[(&str, &[&str])] = &[
     ("act_fn", &["\"silu\"", "\"swish\""]),
-    ("addition_embed_type", &["null"]),
+    ("addition_embed_type", &["null", "\"text_time\""]),
     ("attention_type", &["\"default\""]),
     ("center_input_sample", &["false"]),
     ("class_embed_type", &["null"]),
@@ -134,7 +196,7 @@ impl UNetConfig {
             path: "unet/config.json".into(),
             source,
         })?;
-        refuse_unsupported(&value)?;
+        refuse_unsupported(&value, NEUTRAL)?;
         let json: UNetJson = serde_json::from_value(value).map_err(|source| ConfigError::Json {
             part: "unet".into(),
             path: "unet/config.json".into(),
@@ -149,8 +211,12 @@ impl UNetConfig {
     }
 }
 
-fn refuse_unsupported(value: &Value) -> Result<(), ConfigError> {
-    for (key, neutral) in NEUTRAL {
+/// Refuses values of `keys` other than those listed with them.
+pub(super) fn refuse_unsupported(
+    value: &Value,
+    keys: &[(&str, &[&str])],
+) -> Result<(), ConfigError> {
+    for (key, neutral) in keys {
         let Some(found) = value.get(key) else {
             continue;
         };
@@ -181,23 +247,49 @@ impl UNetJson {
             &vec![groups; channels.len()],
         )?;
         let levels = self.levels(channels)?;
+        let sinusoid = self.sinusoid(channels[0]);
         Ok(UNetConfig {
             in_channels: self.in_channels.unwrap_or(4),
             out_channels: self.out_channels.unwrap_or(4),
             mid_depth: self.mid_depth(channels.len())?,
+            attention: AttentionKind::Transformer,
+            resampling: Resampling::Even,
+            time_shift: TimeShift::Add,
             levels,
             context_width: self.context_width()?,
             groups,
             epsilon: self.norm_eps.unwrap_or(1e-5),
             upcast_attention: self.upcast_attention.unwrap_or(false),
-            sinusoid: Sinusoid {
-                width: channels[0],
-                flip_sin_to_cos: self.flip_sin_to_cos.unwrap_or(true),
-                freq_shift: self.freq_shift.unwrap_or(0.0),
-            },
+            sinusoid,
+            added: self.added()?,
             time_width: self.time_embedding_dim.unwrap_or(4 * channels[0]),
             sample_size: self.sample_size.unwrap_or(64),
         })
+    }
+
+    fn sinusoid(&self, width: usize) -> Sinusoid {
+        Sinusoid {
+            width,
+            flip_sin_to_cos: self.flip_sin_to_cos.unwrap_or(true),
+            freq_shift: self.freq_shift.unwrap_or(0.0),
+        }
+    }
+
+    fn added(&self) -> Result<Option<AddedConfig>, ConfigError> {
+        if self.addition_embed_type.is_none() {
+            return Ok(None);
+        }
+        let part = "unet/config.json";
+        let needed = |key, value: Option<usize>| value.ok_or(ConfigError::Missing { key, part });
+        let each = needed("addition_time_embed_dim", self.addition_time_embed_dim)?;
+        let width = needed(
+            "projection_class_embeddings_input_dim",
+            self.projection_class_embeddings_input_dim,
+        )?;
+        Ok(Some(AddedConfig {
+            sinusoid: self.sinusoid(each),
+            width,
+        }))
     }
 
     fn levels(&self, channels: &[usize]) -> Result<Vec<Level>, ConfigError> {
@@ -312,7 +404,7 @@ fn attends(
     types.iter().enumerate().map(parse).collect()
 }
 
-fn check_divisible(
+pub(super) fn check_divisible(
     key: &str,
     values: &[usize],
     divisor_key: &str,

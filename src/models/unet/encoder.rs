@@ -5,8 +5,8 @@ use burn::tensor::Tensor;
 
 use super::blocks::{DownBlock, MidBlock, UNet2DConditionModel, layer};
 use super::line::Site;
+use super::parts::Attention;
 use crate::nn::attention::KeyValue;
-use crate::nn::transformer::Transformer2d;
 use crate::recall::Recall;
 
 /// Borrowed modules of the cells `e0 … e(N-1) | mid`.
@@ -49,15 +49,21 @@ impl<'a> Encoder<'a> {
             }
             Site::Downsample { level } => {
                 let downsamplers = self.down_blocks[level].downsamplers.as_ref();
-                downsamplers.expect("`line` names levels that have one")[0].forward(hidden)
+                downsamplers.expect("`line` names levels that have one")[0].forward(hidden, time)
             }
             Site::Mid => self.mid_block.forward(hidden, time, context, recall),
             Site::Up { .. } => unreachable!("the encoder half has no decoder cells"),
         }
     }
 
-    /// The transformer of the cell at `site`, if it attends.
-    pub(in crate::models) fn attention(self, site: Site) -> Option<&'a Transformer2d> {
+    /// Keys and values of `text`, `[rows, tokens, width]`, for the cell at `site`.
+    pub(in crate::models) fn context(self, site: Site, text: &Tensor<3>) -> Vec<KeyValue> {
+        let attention = self.attention(site);
+        let context = attention.map(|attention| attention.context(text));
+        context.unwrap_or_default()
+    }
+
+    fn attention(self, site: Site) -> Option<&'a Attention> {
         match site {
             Site::Down { level, layer } => {
                 let attentions = self.down_blocks[level].attentions.as_ref();
