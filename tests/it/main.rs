@@ -19,6 +19,8 @@ mod catalog;
 mod checker;
 #[cfg(feature = "cli")]
 mod cli;
+#[cfg(feature = "cli")]
+mod cli_pictures;
 mod clip;
 mod control;
 mod device;

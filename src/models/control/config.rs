@@ -97,6 +97,11 @@ impl ControlNetConfig {
             let found = self.unet.context_width;
             return Err(ConfigError::unsupported("cross_attention_dim", found, hint).into());
         }
+        if self.unet.added.is_some() != trunk.added.is_some() {
+            let hint = "this ControlNet is for another model family: one of it and the model is for SDXL";
+            let found = if self.unet.added.is_some() { "text_time" } else { "null" };
+            return Err(ConfigError::unsupported("addition_embed_type", found, hint).into());
+        }
         Ok(())
     }
 

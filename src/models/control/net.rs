@@ -6,7 +6,7 @@ use burn::tensor::activation::silu;
 use burn::tensor::{DType, Device, Tensor};
 
 use super::config::{ControlNetConfig, HALVINGS};
-use crate::models::unet::{Builder, DownBlock, Encoder, MidBlock, Site};
+use crate::models::unet::{Builder, DownBlock, Encoder, MidBlock, Site, UNetCondition};
 use crate::nn::attention::KeyValue;
 use crate::nn::embed::TimestepEmbedding;
 use crate::nn::{conv1x1, conv3x3};
@@ -50,6 +50,7 @@ impl HintEncoder {
 pub struct ControlNetModel {
     conv_in: Conv2d,
     pub(super) time_embedding: TimestepEmbedding,
+    add_embedding: Option<TimestepEmbedding>,
     controlnet_cond_embedding: HintEncoder,
     down_blocks: Vec<DownBlock>,
     mid_block: MidBlock,
@@ -69,11 +70,13 @@ impl ControlNetModel {
             let channels = unet.channels(*site);
             conv1x1(channels, channels, device)
         };
+        let embedding = |input| TimestepEmbedding::new(input, unet.time_width, device);
         let line = unet.line();
         let (encoder, rest) = line.split_at(unet.skips());
         Self {
             conv_in: conv3x3(unet.in_channels, unet.levels[0].channels, 1, device),
-            time_embedding: TimestepEmbedding::new(unet.sinusoid.width, unet.time_width, device),
+            time_embedding: embedding(unet.sinusoid.width),
+            add_embedding: unet.added.map(|added| embedding(added.width)),
             controlnet_cond_embedding: HintEncoder::new(config, device),
             down_blocks: (0..unet.levels.len()).map(|level| builder.down(level)).collect(),
             mid_block: builder.mid(),
@@ -137,6 +140,19 @@ impl ControlNet {
         let hint = if self.config.blue_first { hint.flip([1]) } else { hint };
         let encoder = &self.model.controlnet_cond_embedding;
         encoder.forward(hint.cast(self.dtype))
+    }
+
+    /// What SDXL's conditions add to the time embedding, `[rows, time_width]`.
+    ///
+    /// # Panics
+    ///
+    /// If the net's configuration asks for them and `condition` has none.
+    pub(super) fn added(&self, condition: &UNetCondition) -> Option<Tensor<2>> {
+        let embedding = self.model.add_embedding.as_ref()?;
+        let config = self.config.unet.added.as_ref()?;
+        let added = condition.added.as_ref();
+        let added = added.expect("a net with added conditions is given them");
+        Some(embedding.forward(added.joined(config).cast(self.dtype)))
     }
 
     /// Keys and values of every cell from text states, `[rows, tokens, width]`.

@@ -60,7 +60,9 @@ pub struct ControlledRun {
 #[derive(Debug)]
 struct ControlRun {
     rows: NetRows,
-    /// Of every cell, for the net's rows of one evaluation.
+    /// Added to the time embedding, `[rows, time_width]`, for the net's rows of one evaluation.
+    added: Option<Tensor<2>>,
+    /// Of every cell, for the same rows.
     context: Vec<Vec<KeyValue>>,
     /// The encoded hint, `[rows, channels, height, width]`, rows as for `context`.
     hint: Tensor<4>,
@@ -115,7 +117,8 @@ impl<'a> ControlledUNet<'a> {
             trunk: condition.rows,
             conditioned: (control.guess || net.config().global_pool) && condition.rows.halves == 2,
         };
-        let text = rows.of_text(&condition.unet.context);
+        let text = rows.of_evaluation(condition.unet.context.clone());
+        let added = net.added(&condition.unet);
         let hint = net.encode_hint(control.hint.clone()); // [1 or items, channels, height, width]
         let copies = rows.total() / hint.dims()[0];
         let cells = net.cells();
@@ -126,6 +129,7 @@ impl<'a> ControlledUNet<'a> {
         };
         ControlRun {
             rows,
+            added: added.map(|added| rows.of_evaluation(added)),
             context: net.context(&text),
             hint: hint.repeat_dim(0, copies),
             scales: (0..cells).map(|cell| control.scale * factor(cell)).collect(),
@@ -250,6 +254,10 @@ impl ControlRun {
         let timesteps = per_row(|evaluation| evaluation.timestep);
         let sinusoids = net.config().unet.sinusoid.embed(&timesteps, &device);
         let time = net.model.time_embedding.forward(sinusoids.cast(net.dtype));
+        let time = match &self.added {
+            Some(added) => time + added.clone().repeat_dim(0, count),
+            None => time,
+        }; // [evaluations · rows, time_width]
         let repeat = |context: &KeyValue| match count {
             1 => context.clone(),
             _ => context.repeat(count),
@@ -300,11 +308,10 @@ impl NetRows {
         }
     }
 
-    /// Of `[rows, tokens, width]` of one evaluation.
-    fn of_text(self, text: &Tensor<3>) -> Tensor<3> {
+    /// Of `[rows, …]` of one evaluation.
+    fn of_evaluation<const D: usize>(self, rows: Tensor<D>) -> Tensor<D> {
         let total = self.total();
-        let first = self.trunk.total() - total;
-        text.clone().narrow(0, first, total)
+        rows.narrow(0, self.trunk.total() - total, total)
     }
 
     /// Of `[evaluations · rows, channels, height, width]`.

@@ -6,7 +6,7 @@ use burn::tensor::activation::silu;
 use burn::tensor::{DType, FloatDType, Tensor};
 
 use super::blocks::{UNet2DConditionModel, layer};
-use super::config::UNetConfig;
+use super::config::{AddedConfig, UNetConfig};
 use crate::denoiser::{Carry, Evaluation, StagedDenoiser};
 use crate::nn::attention::KeyValue;
 use crate::recall::Recall;
@@ -100,6 +100,18 @@ pub struct AddedCondition {
     pub time_ids: Vec<Vec<f64>>,
 }
 
+impl AddedCondition {
+    /// Pooled text and the numbers' sinusoids, `[rows, width]`, f32.
+    pub(in crate::models) fn joined(&self, config: &AddedConfig) -> Tensor<2> {
+        let rows = self.pooled.dims()[0];
+        let numbers = config
+            .sinusoid
+            .embed(&self.time_ids.concat(), &self.pooled.device())
+            .reshape([rows as i32, -1]); // [rows, numbers · width]
+        Tensor::cat(vec![self.pooled.clone(), numbers], 1)
+    }
+}
+
 /// The hidden tensor and the skips still open, outermost first.
 #[derive(Debug, Clone)]
 pub struct UNetCarry {
@@ -159,17 +171,9 @@ impl UNet {
     fn added(&self, condition: &UNetCondition) -> Option<Tensor<2>> {
         let embedding = self.model.add_embedding.as_ref()?;
         let config = self.config.added.as_ref()?;
-        let AddedCondition { pooled, time_ids } = condition
-            .added
-            .as_ref()
-            .expect("a UNet with added conditions is given them");
-        let rows = pooled.dims()[0];
-        let numbers = config
-            .sinusoid
-            .embed(&time_ids.concat(), &pooled.device())
-            .reshape([rows as i32, -1]); // [rows, numbers · width]
-        let joined = Tensor::cat(vec![pooled.clone(), numbers], 1).cast(self.dtype);
-        Some(embedding.forward(joined))
+        let added = condition.added.as_ref();
+        let added = added.expect("a UNet with added conditions is given them");
+        Some(embedding.forward(added.joined(config).cast(self.dtype)))
     }
 
     fn run_cell(
