@@ -59,6 +59,12 @@ pub(crate) enum RequestError {
         "{negative} negative prompts for {prompts} prompts\nhint: give one for all of them, or one each"
     )]
     NegativePrompts { prompts: usize, negative: usize },
+    #[error("{second} second prompts for {prompts} prompts\nhint: give one each, or none")]
+    SecondPrompts { prompts: usize, second: usize },
+    #[error(
+        "this model has one text encoder and reads no second prompt\nhint: SDXL base models have two"
+    )]
+    NoSecondEncoder,
     #[error("{seeds} seeds for {pictures} pictures\nhint: give one for all of them, or one each")]
     Seeds { seeds: usize, pictures: usize },
     #[error("`{name}` is {value}, which is out of range\nhint: {range}")]

@@ -1,29 +1,27 @@
-//! Stable Diffusion 1.x and 2.x: text to pictures.
+//! Stable Diffusion 1.x, 2.x and XL: text to pictures.
 //!
-//! Source: Rombach et al. (arXiv 2112.10752); behaviour as diffusers' `StableDiffusionPipeline`.
+//! Source: Rombach et al. (arXiv 2112.10752), Podell et al. (arXiv 2307.01952); behaviour as diffusers' `StableDiffusionPipeline` and
+//! `StableDiffusionXLPipeline`.
 
 use burn::tensor::{DType, Device, Tensor};
 
 use super::config::{Family, ModelConfig};
-use super::request::{Request, Resolved};
+use super::prompts::Prompts;
+use super::request::Request;
 use super::run::{Generated, Report, Run, finished, timed};
 use crate::catalog::ModelFolder;
 use crate::denoise::Observer;
 use crate::error::Error;
-use crate::models::clip::ClipTextModel;
-use crate::models::unet::{UNet, UNet2DConditionModel, UNetCondition};
+use crate::models::unet::{UNet, UNet2DConditionModel};
 use crate::models::vae::{AutoencoderKl, Tiling};
 use crate::samplers::SamplerConfig;
-use crate::text::{ClipTokenizer, PromptEncoder};
 use crate::weights::load_strict;
 
 /// A loaded model.
 #[derive(Debug)]
 pub struct TextToImage {
     config: ModelConfig,
-    /// What the text encoder reads of a prompt.
-    tokens: usize,
-    prompt_encoder: PromptEncoder<ClipTextModel>,
+    prompts: Prompts,
     unet: UNet,
     vae: AutoencoderKl,
     device: Device,
@@ -31,7 +29,7 @@ pub struct TextToImage {
 }
 
 impl TextToImage {
-    /// Reads a model's weights onto `device`: the denoiser in `dtype`, text encoder and autoencoder in f32.
+    /// Reads a model's weights onto `device`: the denoiser in `dtype`, text encoders and autoencoder in f32.
     ///
     /// # Errors
     ///
@@ -48,20 +46,10 @@ impl TextToImage {
         let unet = load_strict(unet, &folder.weights("unet")?, "unet", dtype)?;
         let vae = AutoencoderKl::new(parts.vae.clone(), device);
         let vae = load_strict(vae, &folder.weights("vae")?, "vae", DType::F32)?;
-        let encoder = ClipTextModel::new(&parts.text_encoder, device);
-        let encoder = load_strict(
-            encoder,
-            &folder.weights("text_encoder")?,
-            "text_encoder",
-            DType::F32,
-        )?;
-        let tokenizer = folder.tokenizer_files("tokenizer")?;
-        let tokenizer = ClipTokenizer::from_files(tokenizer.borrowed())?;
         Ok(Self {
             unet: UNet::new(parts.unet.clone(), unet),
-            prompt_encoder: PromptEncoder::new(tokenizer, encoder),
+            prompts: Prompts::load(folder, &parts.text, device)?,
             vae,
-            tokens: parts.text_encoder.positions,
             config,
             device: device.clone(),
             dtype,
@@ -97,8 +85,10 @@ impl TextToImage {
         for warning in &resolved.plan.warnings {
             observer.warn(&warning.to_string());
         }
-        let (context, text) = timed(|| self.encode(request, &resolved, observer))?;
-        let condition = UNetCondition::new(context);
+        let [_, _, height, width] = resolved.latent_shape;
+        let size = [height, width].map(|side| side * self.vae.config().factor());
+        let (condition, text) =
+            timed(|| self.prompts.condition(request, &resolved, size, observer))?;
         let run = Run {
             request,
             resolved: &resolved,
@@ -118,6 +108,7 @@ impl TextToImage {
             images,
             latents,
             prompt_embeds: Some(condition.context),
+            pooled_prompt_embeds: condition.added.map(|added| added.pooled),
             report,
         })
     }
@@ -131,55 +122,4 @@ impl TextToImage {
     pub fn decode(&self, latents: Tensor<4>, tiling: Tiling) -> Result<Tensor<4>, Error> {
         finished(self.vae.decode(self.vae.from_denoiser(latents), tiling))
     }
-
-    /// Text states, `[rows, tokens, width]`: guidance halves, then items.
-    fn encode(
-        &self,
-        request: &Request,
-        resolved: &Resolved,
-        observer: &mut dyn Observer,
-    ) -> Result<Tensor<3>, Error> {
-        let prompts = request
-            .prompts
-            .iter()
-            .map(String::as_str)
-            .collect::<Vec<_>>();
-        let conditioned = self.states(&prompts, request.clip_skip, observer)?;
-        let states = if resolved.guidance.is_on() {
-            // As in diffusers, the negative prompt keeps all layers.
-            let unconditioned = self.states(&request.negatives(), 0, observer)?;
-            vec![unconditioned, conditioned]
-        } else {
-            vec![conditioned]
-        };
-        let states = states
-            .into_iter()
-            .map(|states| repeat_each(states, request.batch));
-        Ok(Tensor::cat(states.collect(), 0))
-    }
-
-    fn states(
-        &self,
-        prompts: &[&str],
-        clip_skip: usize,
-        observer: &mut dyn Observer,
-    ) -> Result<Tensor<3>, Error> {
-        let context = self.prompt_encoder.encode(prompts, clip_skip)?;
-        for cut in context.cut.iter().flatten() {
-            let tokens = self.tokens;
-            observer.warn(&format!(
-                "the model reads {tokens} tokens of a prompt; cut off was `{cut}`"
-            ));
-        }
-        Ok(context.states)
-    }
-}
-
-/// Every row `count` times in a row: a prompt's pictures stand together.
-fn repeat_each(states: Tensor<3>, count: usize) -> Tensor<3> {
-    let [rows, tokens, width] = states.dims();
-    let states: Tensor<4> = states.unsqueeze_dim(1); // [rows, 1, tokens, width]
-    states
-        .repeat_dim(1, count)
-        .reshape([rows * count, tokens, width])
 }

@@ -415,7 +415,7 @@ fn cards_build_networks_with_the_published_parameters() {
         let Family::TextToImage(parts) = config.family;
         let unet = shapes(&UNet2DConditionModel::new(&parts.unet, &device));
         let vae = shapes(&AutoencoderKl::new(parts.vae.clone(), &device));
-        let text = shapes(&ClipTextModel::new(&parts.text_encoder, &device));
+        let text = shapes(&ClipTextModel::new(&parts.text.encoders[0].clip, &device));
         for (part, found) in [("unet", unet), ("text_encoder", text)] {
             let expected = list(&format!("diffusers/{family}.{part}.tsv"));
             assert_eq!(
