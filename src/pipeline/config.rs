@@ -153,7 +153,11 @@ impl TextToImageConfig {
     }
 }
 
-pub(super) fn json<T: DeserializeOwned>(folder: &ModelFolder, part: &str, path: &str) -> Result<T, Error> {
+pub(super) fn json<T: DeserializeOwned>(
+    folder: &ModelFolder,
+    part: &str,
+    path: &str,
+) -> Result<T, Error> {
     let text = folder.read_json(path)?;
     serde_json::from_str(&text).map_err(|source| {
         ConfigError::Json {

@@ -1,4 +1,4 @@
-//! Stable Diffusion 1.x and 2.x against diffusers and the `DeepCache` package: cells, steps and pictures.
+//! Stable Diffusion 1.x, 2.x and XL against diffusers and the `DeepCache` package: cells, steps and pictures.
 
 use std::ops::Range;
 
@@ -7,7 +7,7 @@ use afterimage::catalog::ModelFolder;
 use afterimage::denoiser::{Evaluation, StagedDenoiser as _};
 use afterimage::inject::{Moment, PriorNoise};
 use afterimage::models::unet::{AddedCondition, UNet, UNetCarry, UNetCondition};
-use afterimage::pipeline::{Request, Seeds, TextToImage, Trace};
+use afterimage::pipeline::{Added, Framing, Request, Seeds, TextToImage, Trace};
 use afterimage::recall::Recall;
 use afterimage::samplers::SamplerConfig;
 use burn::tensor::{DType, Device, Tensor};
@@ -16,7 +16,7 @@ use serde_json::Value;
 use crate::fixture::{Fixture, Reference};
 use crate::tolerance::F32_CPU;
 
-const FIXTURES: [&str; 3] = ["sd15", "sd21", "sd15-fp16"];
+const FIXTURES: [&str; 4] = ["sd15", "sd21", "sd15-fp16", "sdxl"];
 
 /// Computed by torch in f16, on the CPU; ours compute in f32.
 const OTHER_PRECISION: [&str; 1] = ["ddim.float16_compute"];
@@ -29,7 +29,7 @@ pub(crate) fn load(fixture: &Fixture, device: &Device) -> TextToImage {
 #[test]
 fn cells_agree_with_diffusers() {
     let device = Device::flex();
-    for fixture in ["sd15", "sd21"].map(Fixture::best) {
+    for fixture in ["sd15", "sd21", "sdxl", "sdxl-refiner"].map(Fixture::best) {
         let pipeline = load(&fixture, &device);
         for case in fixture.cases().filter(|case| case["kind"] == "unet_trace") {
             let unet = pipeline.unet();
@@ -154,6 +154,11 @@ pub(crate) fn check_run(
             .compare(generated.prompt_embeds.clone().unwrap(), tolerance)
             .map_err(|error| format!("prompt_embeds: {error}"))?;
     }
+    if let Some(golden) = fixture.of(case, "added_text_embeds") {
+        golden
+            .compare(generated.pooled_prompt_embeds.clone().unwrap(), tolerance)
+            .map_err(|error| format!("added_text_embeds: {error}"))?;
+    }
     for (kept, step) in case["kept_steps"].as_array().unwrap().iter().enumerate() {
         let step = step.as_u64().unwrap() as usize;
         if let Some(golden) = fixture.of(case, "noise_pred") {
@@ -189,6 +194,7 @@ fn request(case: &Value) -> Request {
     Request {
         prompts: strings(&call["prompt"]),
         negative_prompts: strings(&call["negative_prompt"]),
+        added: added(call),
         seeds: seeds(&call["seed"]),
         steps: number("num_inference_steps"),
         guidance_scale: real("guidance_scale"),
@@ -199,6 +205,35 @@ fn request(case: &Value) -> Request {
         cache: rule(&case["cache"]),
         ..Request::new("")
     }
+}
+
+fn added(call: &Value) -> Added {
+    let silent = Added::default();
+    let score = |key: &str, silent: f64| call[key].as_f64().unwrap_or(silent);
+    Added {
+        second_prompts: strings(&call["prompt_2"]),
+        second_negative_prompts: strings(&call["negative_prompt_2"]),
+        framing: framing(call, ""),
+        negative_framing: pair(&call["negative_original_size"]).map(|_| framing(call, "negative_")),
+        aesthetic_score: score("aesthetic_score", silent.aesthetic_score),
+        negative_aesthetic_score: score(
+            "negative_aesthetic_score",
+            silent.negative_aesthetic_score,
+        ),
+    }
+}
+
+fn framing(call: &Value, half: &str) -> Framing {
+    let sides = |key: &str| pair(&call[format!("{half}{key}")]);
+    Framing {
+        original: sides("original_size"),
+        crop: sides("crops_coords_top_left").unwrap_or_default(),
+        target: sides("target_size"),
+    }
+}
+
+fn pair(value: &Value) -> Option<[usize; 2]> {
+    serde_json::from_value(value.clone()).ok()
 }
 
 fn strings(value: &Value) -> Vec<String> {
