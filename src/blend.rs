@@ -45,7 +45,8 @@ mod tests {
     #[test]
     fn the_known_part_comes_back_at_its_noise() {
         let device = Device::flex();
-        let row = |values: [f32; 2]| Tensor::<1>::from_floats(values, &device).reshape([1, 1, 1, 2]);
+        let row =
+            |values: [f32; 2]| Tensor::<1>::from_floats(values, &device).reshape([1, 1, 1, 2]);
         let known = Known {
             latents: row([10.0, 10.0]),
             noise: row([1.0, 1.0]),

@@ -95,7 +95,10 @@ static CARDS: [Card; 8] = [
 /// Cards of parts that stand beside a model.
 pub(super) static PARTS: [(&str, StaticFiles); 1] = [(
     "control_v11p_sd15_canny",
-    &[("config.json", file!("control_v11p_sd15_canny", "config.json"))],
+    &[(
+        "config.json",
+        file!("control_v11p_sd15_canny", "config.json"),
+    )],
 )];
 
 pub(super) fn find(name: &str) -> Option<&'static Card> {

@@ -17,8 +17,8 @@ use std::{collections::BTreeMap, path::Path};
 
 use serde::de::DeserializeOwned;
 
-use self::{checkpoint::Checkpoint, files::Files};
 use self::cards::PARTS;
+use self::{checkpoint::Checkpoint, files::Files};
 pub use self::{index::ModelIndex, part::ModelPart, progress::FetchProgress};
 use crate::{
     error::{ConfigError, Error, FileError, RequestError, WeightsError},

@@ -171,9 +171,7 @@ impl Account<'_> {
         ];
         let texts = texts.into_iter().chain(self.sources.texts());
         let texts = texts.map(|(key, text)| (key.to_owned(), text));
-        texts
-            .filter(|(_, text)| !text.is_empty())
-            .collect()
+        texts.filter(|(_, text)| !text.is_empty()).collect()
     }
 }
 

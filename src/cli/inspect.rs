@@ -104,7 +104,7 @@ fn defaults(model: &Model) -> Vec<(&'static str, String)> {
     ];
     match family {
         Family::TextToImage(parts) => {
-            lines.push(("prompt", format!("{} tokens", parts.text_encoder.positions)));
+            lines.push(("prompt", format!("{} tokens", parts.text.tokens())));
             lines.push(("unet", branches(parts.unet.skips())));
         }
     }

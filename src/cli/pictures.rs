@@ -53,7 +53,12 @@ fn spread<T: Clone>(
 
 fn groups<'a>(arguments: &'a args::Nets) -> Result<Vec<Group<'a>>, RequestError> {
     let models = &arguments.control_model;
-    let scales = spread("--control-scale", &arguments.control_scale, models.len(), &1.0)?;
+    let scales = spread(
+        "--control-scale",
+        &arguments.control_scale,
+        models.len(),
+        &1.0,
+    )?;
     let whole = args::Window(0.0..1.0);
     let windows = &arguments.control_window;
     let windows = spread("--control-window", windows, models.len(), &whole)?;
@@ -208,7 +213,10 @@ impl Sources {
         [
             ("init image", self.init_image.clone().unwrap_or_default()),
             ("mask", self.mask.clone().unwrap_or_default()),
-            ("strength", self.strength.map(|one| one.to_string()).unwrap_or_default()),
+            (
+                "strength",
+                self.strength.map(|one| one.to_string()).unwrap_or_default(),
+            ),
             ("control", controls.join("; ")),
         ]
     }
@@ -240,14 +248,20 @@ mod tests {
     fn options_are_for_all_nets_or_one_each() {
         assert_eq!(spread("--x", &[], 2, &1.0).ok(), Some(vec![1.0, 1.0]));
         assert_eq!(spread("--x", &[0.5], 2, &1.0).ok(), Some(vec![0.5, 0.5]));
-        assert_eq!(spread("--x", &[0.5, 0.2], 2, &1.0).ok(), Some(vec![0.5, 0.2]));
+        assert_eq!(
+            spread("--x", &[0.5, 0.2], 2, &1.0).ok(),
+            Some(vec![0.5, 0.2])
+        );
         assert!(spread("--x", &[0.5, 0.2], 3, &1.0).is_err());
     }
 
     #[test]
     fn thresholds_are_read() {
         let (low, high) = (100.0, 200.0);
-        assert_eq!(CannyThresholds::parse("100,200"), Ok(CannyThresholds { low, high }));
+        assert_eq!(
+            CannyThresholds::parse("100,200"),
+            Ok(CannyThresholds { low, high })
+        );
         for wrong in ["", "100", "200,100", "-1,5", "a,b", "nan,3"] {
             assert!(CannyThresholds::parse(wrong).is_err(), "{wrong}");
         }

@@ -5,8 +5,9 @@ use std::ops::Range;
 use serde::Serialize;
 
 use super::{
-    args, console, pictures,
+    args, console,
     job::{self, Facts, Model},
+    pictures,
 };
 use crate::{
     cache::{CachePlan, CacheRule, Forecast, Span},

@@ -59,6 +59,12 @@ pub(crate) enum RequestError {
         "{negative} negative prompts for {prompts} prompts\nhint: give one for all of them, or one each"
     )]
     NegativePrompts { prompts: usize, negative: usize },
+    #[error("{second} second prompts for {prompts} prompts\nhint: give one each, or none")]
+    SecondPrompts { prompts: usize, second: usize },
+    #[error(
+        "this model has one text encoder and reads no second prompt\nhint: SDXL base models have two"
+    )]
+    NoSecondEncoder,
     #[error("{seeds} seeds for {pictures} pictures\nhint: give one for all of them, or one each")]
     Seeds { seeds: usize, pictures: usize },
     #[error("`{name}` is {value}, which is out of range\nhint: {range}")]
@@ -74,7 +80,9 @@ pub(crate) enum RequestError {
         found: [usize; 4],
         expected: [usize; 4],
     },
-    #[error("`strength` is {strength}\nhint: it is above 0, where the picture stays as it is, and at most 1, where nothing is kept")]
+    #[error(
+        "`strength` is {strength}\nhint: it is above 0, where the picture stays as it is, and at most 1, where nothing is kept"
+    )]
     Strength { strength: f64 },
     #[error(
         "a strength of {strength} leaves none of the {steps} steps to run\nhint: give a strength of at least {:.2}, or more steps",
@@ -87,7 +95,9 @@ pub(crate) enum RequestError {
         found: usize,
         prompts: usize,
     },
-    #[error("the mask is dark all over, so nothing would be painted\nhint: paint white what is to change")]
+    #[error(
+        "the mask is dark all over, so nothing would be painted\nhint: paint white what is to change"
+    )]
     EmptyMask,
     #[error(
         "no light part of the mask is large enough to be painted at {width}x{height}\nhint: the model paints in squares of {multiple} pixels, make the light part larger"
@@ -101,9 +111,13 @@ pub(crate) enum RequestError {
         "this model fills the masked part of a picture, and the request has no {missing}\nhint: give a picture and a mask (`--init-image`, `--mask`), or use a model that is not for inpainting"
     )]
     NothingToFill { missing: &'static str },
-    #[error("this model has no skips that a ControlNet could steer\nhint: ControlNets are for text-to-image models")]
+    #[error(
+        "this model has no skips that a ControlNet could steer\nhint: ControlNets are for text-to-image models"
+    )]
     NoControl,
-    #[error("control {index} names net {net}, and there are {nets}\nhint: nets are numbered from 0, in the order they were added")]
+    #[error(
+        "control {index} names net {net}, and there are {nets}\nhint: nets are numbered from 0, in the order they were added"
+    )]
     ControlIndex {
         index: usize,
         net: usize,
@@ -116,18 +130,26 @@ pub(crate) enum RequestError {
         expected: (usize, usize),
     },
     #[cfg(feature = "cli")]
-    #[error("{images} control images for {nets} ControlNets\nhint: give a `--control-image` with every `--control-model`")]
+    #[error(
+        "{images} control images for {nets} ControlNets\nhint: give a `--control-image` with every `--control-model`"
+    )]
     ControlImages { images: usize, nets: usize },
     #[cfg(feature = "cli")]
-    #[error("`{option}` is given {found} times for {nets} ControlNets\nhint: give it once for all of them, or once for each")]
+    #[error(
+        "`{option}` is given {found} times for {nets} ControlNets\nhint: give it once for all of them, or once for each"
+    )]
     ControlOptions {
         option: &'static str,
         found: usize,
         nets: usize,
     },
-    #[error("a control window from {from} to {until}\nhint: both lie between 0, the start of the run, and 1, its end, and the first is the smaller")]
+    #[error(
+        "a control window from {from} to {until}\nhint: both lie between 0, the start of the run, and 1, its end, and the first is the smaller"
+    )]
     ControlWindow { from: f64, until: f64 },
-    #[error("this model starts from noise alone and cannot start from a picture\nhint: `--init-image` and `--mask` need a text-to-image model with an autoencoder")]
+    #[error(
+        "this model starts from noise alone and cannot start from a picture\nhint: `--init-image` and `--mask` need a text-to-image model with an autoencoder"
+    )]
     NoPictureStart,
     #[error("`{given}` is not a data type\nhint: use f32, f16 or bf16")]
     UnknownDtype { given: String },

@@ -89,7 +89,13 @@ mod tests {
     /// `Image.convert("L")` of Pillow.
     #[test]
     fn colours_count_by_their_lightness() {
-        let greys = [[255, 0, 0], [0, 255, 0], [0, 0, 255], [255, 255, 255], [90, 90, 90]];
+        let greys = [
+            [255, 0, 0],
+            [0, 255, 0],
+            [0, 0, 255],
+            [255, 255, 255],
+            [90, 90, 90],
+        ];
         assert_eq!(greys.map(grey), [76, 150, 29, 255, 90]);
     }
 }

@@ -3,11 +3,11 @@
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
+use super::encoders::TextConfig;
 use crate::catalog::ModelFolder;
 use crate::denoiser::Blueprint;
 use crate::error::{ConfigError, Error, RequestError};
 use crate::models::control::ControlNetConfig;
-use crate::models::clip::{ClipTextConfig, ClipTextJson};
 use crate::models::unet::{Extent, UNetConfig};
 use crate::models::vae::{VaeConfig, VaeJson};
 use crate::samplers::SamplerConfig;
@@ -27,6 +27,19 @@ impl Default for Defaults {
         Self {
             steps: 50,
             guidance_scale: 7.5,
+        }
+    }
+}
+
+impl Defaults {
+    /// What diffusers' pipeline of the family uses.
+    fn of(family: &Family) -> Self {
+        match family {
+            Family::TextToImage(parts) if parts.text.added.is_some() => Self {
+                guidance_scale: 5.0,
+                ..Self::default()
+            },
+            Family::TextToImage(_) => Self::default(),
         }
     }
 }
@@ -58,8 +71,8 @@ pub struct TextToImageConfig {
     pub unet: UNetConfig,
     /// `vae/config.json`
     pub vae: VaeConfig,
-    /// `text_encoder/config.json`
-    pub text_encoder: ClipTextConfig,
+    /// The text encoders.
+    pub text: TextConfig,
 }
 
 /// What a denoiser works on.
@@ -81,15 +94,16 @@ impl ModelConfig {
     /// If a file is missing or malformed, or asks for something that is not built.
     pub fn read(folder: &ModelFolder) -> Result<Self, Error> {
         let scheduler = "scheduler/scheduler_config.json";
+        let family = Family::TextToImage(TextToImageConfig::read(folder)?);
         Ok(Self {
-            family: Family::TextToImage(TextToImageConfig::read(folder)?),
             sampler: SamplerConfig::from_json(&folder.read_json(scheduler)?, scheduler.as_ref())?,
             defaults: if folder.has("afterimage.json") {
                 json(folder, "afterimage.json", "afterimage.json")?
             } else {
-                Defaults::default()
+                Defaults::of(&family)
             },
             controls: Vec::new(),
+            family,
         })
     }
 
@@ -148,19 +162,16 @@ impl TextToImageConfig {
         Extent {
             height,
             width,
-            tokens: self.text_encoder.positions,
+            tokens: self.text.tokens(),
         }
     }
 
     fn read(folder: &ModelFolder) -> Result<Self, Error> {
+        let unet = UNetConfig::from_json(&folder.read_json("unet/config.json")?)?;
         let config = Self {
-            unet: UNetConfig::from_json(&folder.read_json("unet/config.json")?)?,
             vae: VaeConfig::new(json::<VaeJson>(folder, "vae", "vae/config.json")?)?,
-            text_encoder: ClipTextConfig::new(&json::<ClipTextJson>(
-                folder,
-                "text_encoder",
-                "text_encoder/config.json",
-            )?)?,
+            text: TextConfig::read(folder, &unet)?,
+            unet,
         };
         config.check_widths()?;
         Ok(config)
@@ -168,18 +179,6 @@ impl TextToImageConfig {
 
     /// Parts that do not fit each other would fail deep inside the first step.
     fn check_widths(&self) -> Result<(), Error> {
-        if self.unet.context_width != self.text_encoder.width {
-            let hint = format!(
-                "the text encoder's `hidden_size` is {}",
-                self.text_encoder.width
-            );
-            return Err(ConfigError::unsupported(
-                "cross_attention_dim",
-                self.unet.context_width,
-                hint,
-            )
-            .into());
-        }
         if self.unet.in_channels != self.vae.latent_channels && !self.fills_masks() {
             let hint = format!(
                 "text to image needs as many as the autoencoder's `latent_channels`, {}; inpainting models have 9",
@@ -193,7 +192,11 @@ impl TextToImageConfig {
     }
 }
 
-fn json<T: DeserializeOwned>(folder: &ModelFolder, part: &str, path: &str) -> Result<T, Error> {
+pub(super) fn json<T: DeserializeOwned>(
+    folder: &ModelFolder,
+    part: &str,
+    path: &str,
+) -> Result<T, Error> {
     let text = folder.read_json(path)?;
     serde_json::from_str(&text).map_err(|source| {
         ConfigError::Json {

@@ -52,7 +52,9 @@ impl Control {
             starts >= self.window.start && ends <= self.window.end
         };
         let first = (0..count).find(inside);
-        first.map_or(0..0, |first| first..first + (first..count).filter(inside).count())
+        first.map_or(0..0, |first| {
+            first..first + (first..count).filter(inside).count()
+        })
     }
 
     fn check(&self, size: (usize, usize), multiple: usize) -> Result<(), RequestError> {

@@ -71,7 +71,11 @@ impl Edit {
     }
 
     fn strength(&self) -> f64 {
-        let silent = if self.inpaints() { 1.0 } else { DEFAULT_STRENGTH };
+        let silent = if self.inpaints() {
+            1.0
+        } else {
+            DEFAULT_STRENGTH
+        };
         self.strength.unwrap_or(silent)
     }
 
@@ -124,7 +128,11 @@ impl Edit {
             }
         }
         let [height, width] = latent_size.map(|side| side * multiple);
-        let paints = |mask| Painted::new(mask, [height, width]).latents(multiple).contains(&1.0);
+        let paints = |mask| {
+            Painted::new(mask, [height, width])
+                .latents(multiple)
+                .contains(&1.0)
+        };
         if self.masks.iter().all(paints) {
             return Ok(());
         }
@@ -261,11 +269,18 @@ impl Starter<'_> {
         self.for_items(self.masks([height, width], |mask| mask.latents(factor)))
     }
 
-    fn masks(&self, [height, width]: [usize; 2], values: impl Fn(&Painted) -> Vec<f32>) -> Tensor<4> {
+    fn masks(
+        &self,
+        [height, width]: [usize; 2],
+        values: impl Fn(&Painted) -> Vec<f32>,
+    ) -> Tensor<4> {
         let masks = self.edit.masks.iter();
         let values = masks.flat_map(|mask| values(&Painted::new(mask, self.size())));
         let shape = [self.edit.masks.len(), 1, height, width];
-        Tensor::from_data(TensorData::new(values.collect::<Vec<_>>(), shape), self.run.device)
+        Tensor::from_data(
+            TensorData::new(values.collect::<Vec<_>>(), shape),
+            self.run.device,
+        )
     }
 
     /// Latents in the denoiser's units, drawn from the autoencoder's distribution: `[pictures, 3, height, width]` to `[items, channels,

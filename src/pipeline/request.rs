@@ -4,7 +4,8 @@ use std::ops::Range;
 
 use burn::tensor::Tensor;
 
-use super::config::ModelConfig;
+use super::added::Added;
+use super::config::{Family, ModelConfig};
 use super::control::{Control, switches};
 use super::edit::Edit;
 use super::noise::Seeds;
@@ -26,6 +27,8 @@ pub struct Request {
     pub prompts: Vec<String>,
     /// What they avoid: none, one for all, or one a prompt.
     pub negative_prompts: Vec<String>,
+    /// What only some models are told besides (SDXL).
+    pub added: Added,
     /// Pictures a prompt.
     pub batch: usize,
     /// Where the noise starts.
@@ -62,6 +65,7 @@ impl Request {
         Self {
             prompts: vec![prompt.into()],
             negative_prompts: Vec::new(),
+            added: Added::default(),
             batch: 1,
             seeds: Seeds::One(0),
             steps: None,
@@ -91,6 +95,7 @@ impl Request {
     /// If a number is out of range, the sampler or the rule does not fit, or sizes do not.
     pub fn resolve(&self, model: &ModelConfig) -> Result<Resolved, Error> {
         self.check_prompts()?;
+        self.check_second_prompts(model)?;
         let steps = self.steps.unwrap_or(model.defaults.steps);
         if steps == 0 {
             return Err(RequestError::ZeroSteps.into());
@@ -172,6 +177,29 @@ impl Request {
         edit.or_else(|| self.controls.first()?.size(multiple))
     }
 
+    fn check_second_prompts(&self, model: &ModelConfig) -> Result<(), RequestError> {
+        let Added {
+            second_prompts: second,
+            second_negative_prompts: negative,
+            ..
+        } = &self.added;
+        let Family::TextToImage(parts) = &model.family;
+        let given = !second.is_empty() || !negative.is_empty();
+        if given && parts.text.encoders.len() < 2 {
+            return Err(RequestError::NoSecondEncoder);
+        }
+        let prompts = self.prompts.len();
+        if !second.is_empty() && second.len() != prompts {
+            let second = second.len();
+            return Err(RequestError::SecondPrompts { prompts, second });
+        }
+        if negative.len() > 1 && negative.len() != prompts {
+            let negative = negative.len();
+            return Err(RequestError::NegativePrompts { prompts, negative });
+        }
+        Ok(())
+    }
+
     /// Height and width of the latents.
     fn latent_size(&self, model: &ModelConfig) -> Result<[usize; 2], RequestError> {
         let canvas = model.canvas();
@@ -220,14 +248,14 @@ impl Request {
         Ok(Guidance { scale, rescale })
     }
 
-    /// The negative prompt of every prompt.
-    pub(super) fn negatives(&self) -> Vec<&str> {
-        let negative = |index: usize| match self.negative_prompts.as_slice() {
+    /// Of `texts`, none, one for all or one a prompt, that of every prompt.
+    pub(super) fn one_each<'a>(&self, texts: &'a [String]) -> Vec<&'a str> {
+        let one = |index: usize| match texts {
             [] => "",
             [one] => one,
             each => &each[index],
         };
-        (0..self.prompts.len()).map(negative).collect()
+        (0..self.prompts.len()).map(one).collect()
     }
 }
 

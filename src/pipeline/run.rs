@@ -22,6 +22,8 @@ pub struct Generated {
     pub latents: Tensor<4>,
     /// Text states, `[rows, tokens, width]`, `[uncond; cond]` when guided; `None` for models that read no text.
     pub prompt_embeds: Option<Tensor<3>>,
+    /// Each whole text as one vector, `[rows, projection]`, for models that read one (SDXL).
+    pub pooled_prompt_embeds: Option<Tensor<2>>,
     /// Times and counts.
     pub report: Report,
 }

@@ -50,8 +50,8 @@ pub(super) fn build(config: &SamplerConfig, steps: Steps) -> Result<Box<dyn Samp
     let bars: Vec<f64> = timesteps.iter().map(bar).collect();
     let previous = bars.iter().skip(1).copied().chain([1.0]);
     let places = timesteps.iter().zip(&bars).zip(previous);
-    let places =
-        places.map(|((timestep, bar), previous)| Step::new(*bar, previous, *timestep > 0, variance));
+    let places = places
+        .map(|((timestep, bar), previous)| Step::new(*bar, previous, *timestep > 0, variance));
     let rule = Ddpm {
         variance,
         steps: places.collect(),

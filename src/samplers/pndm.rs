@@ -85,7 +85,12 @@ pub(super) fn build(config: &SamplerConfig, steps: Steps) -> Result<Box<dyn Samp
 fn twice_second(timesteps: &[usize]) -> Vec<usize> {
     let again = timesteps.get(1).copied();
     let (first, rest) = timesteps.split_at(timesteps.len().min(1));
-    first.iter().copied().chain(again).chain(rest.iter().copied()).collect()
+    first
+        .iter()
+        .copied()
+        .chain(again)
+        .chain(rest.iter().copied())
+        .collect()
 }
 
 /// What the steps are reckoned from.

@@ -50,7 +50,9 @@ pub(super) fn build(config: &SamplerConfig, steps: Steps) -> Result<Box<dyn Samp
     let order = |step: usize| solver.order_at(step, steps);
     let predictor = |step: usize| solver.predictor(&points[step + 1 - order(step)..=step + 1]);
     let corrector = |step: usize| {
-        let before = step.checked_sub(1).filter(|before| *before >= steps.skipped)?;
+        let before = step
+            .checked_sub(1)
+            .filter(|before| *before >= steps.skipped)?;
         let corrects = !solver.uncorrected.contains(&before);
         corrects.then(|| solver.corrector(&points[step - order(before)..=step]))
     };

@@ -50,7 +50,10 @@ pub(crate) fn afterimage<A: AsRef<OsStr>>(arguments: impl IntoIterator<Item = A>
     afterimage_in(Path::new("."), arguments)
 }
 
-pub(crate) fn afterimage_in<A: AsRef<OsStr>>(folder: &Path, arguments: impl IntoIterator<Item = A>) -> Ending {
+pub(crate) fn afterimage_in<A: AsRef<OsStr>>(
+    folder: &Path,
+    arguments: impl IntoIterator<Item = A>,
+) -> Ending {
     let mut command = Command::new(env!("CARGO_BIN_EXE_afterimage"));
     command.args(arguments).current_dir(folder);
     for variable in ["COLUMNS", "RUST_LOG", "NO_COLOR"] {

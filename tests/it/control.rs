@@ -63,7 +63,11 @@ fn parameters_are_those_of_the_published_net() {
     let net = ControlNetModel::new(&card(), &Device::flex());
     let squeezed = |(name, shape): (String, Vec<usize>)| {
         let linear = name.contains(".proj_in.weight") || name.contains(".proj_out.weight");
-        let shape = if linear { [&shape[..], &[1, 1]].concat() } else { shape };
+        let shape = if linear {
+            [&shape[..], &[1, 1]].concat()
+        } else {
+            shape
+        };
         (name, shape)
     };
     let ours = shapes(&net).into_iter().map(squeezed).collect();
@@ -77,7 +81,8 @@ fn cells_agree_with_diffusers() {
     let fixture = Fixture::best("sd15-controlnet");
     let pipeline = load(&fixture, &device);
     let case = |id: &str| fixture.cases().find(|case| case["id"] == id);
-    let (Some(net_case), Some(trunk_case)) = (case("controlnet"), case("unet_with_residuals")) else {
+    let (Some(net_case), Some(trunk_case)) = (case("controlnet"), case("unet_with_residuals"))
+    else {
         return; // the committed selection has no traces
     };
     let golden = |key: &str| fixture.of(net_case, key).unwrap();
@@ -114,7 +119,9 @@ fn cells_agree_with_diffusers() {
         carry = trunk.advance(carry, cell..cell + 1, &prepared, &mut Recall::none());
     }
     let output = fixture.of(trunk_case, "output").unwrap();
-    output.compare(trunk.leave(carry, &prepared), F32_CPU).unwrap();
+    output
+        .compare(trunk.leave(carry, &prepared), F32_CPU)
+        .unwrap();
 }
 
 #[test]
@@ -151,12 +158,21 @@ fn a_pass_can_pause_at_every_cut() {
     for cut in 0..=trunk.cells() {
         let carry = trunk.enter(sample(), &prepared);
         let carry = trunk.advance(carry, 0..cut, &prepared, &mut Recall::none());
-        let carry = trunk.advance(carry.clone(), cut..trunk.cells(), &prepared, &mut Recall::none());
+        let carry = trunk.advance(
+            carry.clone(),
+            cut..trunk.cells(),
+            &prepared,
+            &mut Recall::none(),
+        );
         assert_eq!(values(trunk.leave(carry, &prepared)), whole, "cut {cut}");
     }
     let carry = trunk.enter(sample(), &prepared);
     let carry = trunk.advance(carry, 0..13, &prepared, &mut Recall::none());
-    assert_eq!(carry.bytes(), carry.trunk().bytes(), "nets hold nothing behind the middle");
+    assert_eq!(
+        carry.bytes(),
+        carry.trunk().bytes(),
+        "nets hold nothing behind the middle"
+    );
 }
 
 #[test]
@@ -177,12 +193,18 @@ fn an_interval_of_one_is_the_plain_run_and_controls_steer() {
         scale: 0.0,
         ..Control::new(0, lines(72, 40))
     };
-    assert_eq!(run(&pipeline, &request(3, CacheRule::none(), vec![silent])), free);
+    assert_eq!(
+        run(&pipeline, &request(3, CacheRule::none(), vec![silent])),
+        free
+    );
     let never = Control {
         window: 0.9..0.95,
         ..Control::new(0, lines(72, 40))
     };
-    assert_eq!(run(&pipeline, &request(3, CacheRule::none(), vec![never])), free);
+    assert_eq!(
+        run(&pipeline, &request(3, CacheRule::none(), vec![never])),
+        free
+    );
 }
 
 /// A run whose net is on only at evaluations that refresh anyway or are forced to, sequential and batched.
@@ -291,7 +313,9 @@ fn what_does_not_fit_is_refused() {
         ..Control::new(0, Picture::filled(128, 64, [0; 3]))
     };
     let message = error(other);
-    assert!(message.starts_with("the control image has 128x64 pixels, the picture is to have 64x64"));
+    assert!(
+        message.starts_with("the control image has 128x64 pixels, the picture is to have 64x64")
+    );
     assert!(message.ends_with("file: edges.png"), "{message}");
     let stranger = Control { net: 1, ..blank() };
     assert!(error(stranger).contains("control 0 names net 1, and there are 1"));
@@ -311,7 +335,10 @@ fn what_does_not_fit_is_refused() {
         ("models/scenes", "name the folder of its part"),
     ] {
         let error = ModelPart::open(name).unwrap_err();
-        assert!(error.is_file() && error.to_string().contains(words), "{error}");
+        assert!(
+            error.is_file() && error.to_string().contains(words),
+            "{error}"
+        );
     }
 }
 
@@ -338,7 +365,9 @@ fn no_net_changes_nothing() {
         index: 0,
         timestep: 501.0,
     };
-    let steered = session.predict(&plan.spans[0], &[evaluation], sample).remove(0);
+    let steered = session
+        .predict(&plan.spans[0], &[evaluation], sample)
+        .remove(0);
     let unet = pipeline.unet();
     let condition = UNetCondition::new(Tensor::<3>::ones([1, 7, width], &device));
     let prepared = unet.prepare(&unet.start(&condition), &[evaluation]);

@@ -128,7 +128,11 @@ fn the_kept_part_is_the_picture_and_the_painted_part_is_not() {
     let kept = columns(&generated.latents, 0);
     // Both draw the picture's latents from the start of the same stream, so what stays is nearly where a weak run ends.
     assert_eq!(latents.0.len(), 3);
-    assert_ne!(columns(&latents.0[0], 0), kept, "noise is put back before the last step");
+    assert_ne!(
+        columns(&latents.0[0], 0),
+        kept,
+        "noise is put back before the last step"
+    );
     assert_ne!(columns(&generated.latents, 5), columns(&other.latents, 5));
     let deviation = kept.iter().map(|value| value * value).sum::<f32>() / kept.len() as f32;
     assert!(deviation.sqrt() < 3.0, "{deviation}");
@@ -164,7 +168,12 @@ fn a_picture_stands_for_every_prompt() {
     reference.compare(twice, F32_CPU).unwrap();
     reference.compare(batch, F32_CPU).unwrap();
     let alone = run(vec![one], 1, 1, Seeds::One(9));
-    reference.parts().nth(1).unwrap().compare::<3>(alone.squeeze_dim(0), F32_CPU).unwrap();
+    reference
+        .parts()
+        .nth(1)
+        .unwrap()
+        .compare::<3>(alone.squeeze_dim(0), F32_CPU)
+        .unwrap();
 }
 
 #[test]
@@ -174,7 +183,10 @@ fn the_size_follows_the_picture() {
         edit: Some(Edit::new(picture(131, 70))),
         ..Request::new("")
     };
-    assert_eq!(request.resolve(&config).unwrap().latent_shape, [1, 4, 8, 16]);
+    assert_eq!(
+        request.resolve(&config).unwrap().latent_shape,
+        [1, 4, 8, 16]
+    );
     let sized = Request {
         size: Some((64, 64)),
         ..request
@@ -217,7 +229,11 @@ fn what_cannot_be_run_is_refused_before_any_weight_is_read() {
     refused(Some(three), plain, "3 masks for 1 prompts");
     let line = Picture::from_fn(64, 64, |x, _| [255 * u8::from(x == 13); 3]);
     let thin = start.clone().with_mask(Mask::new(line).unwrap());
-    refused(Some(thin), plain, "no light part of the mask is large enough");
+    refused(
+        Some(thin),
+        plain,
+        "no light part of the mask is large enough",
+    );
     refused(None, filling, "the request has no picture");
     refused(Some(start.clone()), filling, "the request has no mask");
     let filled = Request {
@@ -225,5 +241,8 @@ fn what_cannot_be_run_is_refused_before_any_weight_is_read() {
         edit: Some(start.with_mask(half(64, 64))),
         ..Request::new("")
     };
-    assert_eq!(filled.resolve(&config(filling)).unwrap().plan.evaluations(), 10);
+    assert_eq!(
+        filled.resolve(&config(filling)).unwrap().plan.evaluations(),
+        10
+    );
 }

@@ -1,4 +1,4 @@
-//! Stable Diffusion 1.x and 2.x against diffusers and the `DeepCache` package: cells, steps and pictures.
+//! Stable Diffusion 1.x, 2.x and XL against diffusers and the `DeepCache` package: cells, steps and pictures.
 
 use std::ops::Range;
 
@@ -8,7 +8,7 @@ use afterimage::denoiser::{Evaluation, StagedDenoiser as _};
 use afterimage::image_io::{Mask, Picture};
 use afterimage::inject::{Moment, PriorNoise};
 use afterimage::models::unet::{AddedCondition, UNet, UNetCarry, UNetCondition};
-use afterimage::pipeline::{Control, Edit, Request, Seeds, TextToImage, Trace};
+use afterimage::pipeline::{Added, Control, Edit, Framing, Request, Seeds, TextToImage, Trace};
 use afterimage::recall::Recall;
 use afterimage::samplers::SamplerConfig;
 use burn::tensor::{DType, Device, Tensor};
@@ -17,7 +17,7 @@ use serde_json::Value;
 use crate::fixture::{Fixture, Reference};
 use crate::tolerance::F32_CPU;
 
-const FIXTURES: [&str; 3] = ["sd15", "sd21", "sd15-fp16"];
+const FIXTURES: [&str; 4] = ["sd15", "sd21", "sd15-fp16", "sdxl"];
 
 /// Computed by torch in f16, on the CPU; ours compute in f32.
 const OTHER_PRECISION: [&str; 1] = ["ddim.float16_compute"];
@@ -37,7 +37,7 @@ pub(crate) fn load(fixture: &Fixture, device: &Device) -> TextToImage {
 #[test]
 fn cells_agree_with_diffusers() {
     let device = Device::flex();
-    for fixture in ["sd15", "sd21", "sd15-inpaint9"].map(Fixture::best) {
+    for fixture in ["sd15", "sd21", "sdxl", "sdxl-refiner", "sd15-inpaint9"].map(Fixture::best) {
         let pipeline = load(&fixture, &device);
         for case in fixture.cases().filter(|case| case["kind"] == "unet_trace") {
             let unet = pipeline.unet();
@@ -115,7 +115,12 @@ fn runs_agree_with_diffusers() {
 
 #[test]
 fn runs_that_start_from_a_picture_agree_with_diffusers() {
-    check_runs(&["sd15-img2img", "sd15-inpaint4", "sd15-inpaint9"]);
+    check_runs(&[
+        "sd15-img2img",
+        "sd15-inpaint4",
+        "sd15-inpaint9",
+        "sdxl-inpaint",
+    ]);
 }
 
 #[test]
@@ -130,7 +135,7 @@ fn check_runs(fixtures: &[&str]) {
     let device = Device::flex();
     let mut failures = Vec::new();
     let (mut count, mut worst) = (0, 0.0_f64);
-    for fixture in fixtures.iter().map(|name| Fixture::best(name)) {
+    for fixture in fixtures.iter().filter_map(|name| Fixture::any(name)) {
         let mut pipeline = load(&fixture, &device);
         let is_run = |case: &&Value| RUNS.contains(&case["kind"].as_str().unwrap());
         for case in fixture.cases().filter(is_run) {
@@ -181,6 +186,11 @@ pub(crate) fn check_run(
             .compare(generated.prompt_embeds.clone().unwrap(), tolerance)
             .map_err(|error| format!("prompt_embeds: {error}"))?;
     }
+    if let Some(golden) = fixture.of(case, "added_text_embeds") {
+        golden
+            .compare(generated.pooled_prompt_embeds.clone().unwrap(), tolerance)
+            .map_err(|error| format!("added_text_embeds: {error}"))?;
+    }
     for (kept, step) in case["kept_steps"].as_array().unwrap().iter().enumerate() {
         let step = step.as_u64().unwrap() as usize;
         if let Some(golden) = fixture.of(case, "noise_pred") {
@@ -216,6 +226,7 @@ fn request(fixture: &Fixture, case: &Value) -> Request {
     Request {
         prompts: strings(&call["prompt"]),
         negative_prompts: strings(&call["negative_prompt"]),
+        added: added(call),
         seeds: seeds(&call["seed"]),
         steps: number("num_inference_steps"),
         guidance_scale: real("guidance_scale"),
@@ -274,6 +285,35 @@ pub(crate) fn pictures(bytes: &Reference) -> Vec<Picture> {
         })
     };
     bytes.parts().map(picture).collect()
+}
+
+fn added(call: &Value) -> Added {
+    let silent = Added::default();
+    let score = |key: &str, silent: f64| call[key].as_f64().unwrap_or(silent);
+    Added {
+        second_prompts: strings(&call["prompt_2"]),
+        second_negative_prompts: strings(&call["negative_prompt_2"]),
+        framing: framing(call, ""),
+        negative_framing: pair(&call["negative_original_size"]).map(|_| framing(call, "negative_")),
+        aesthetic_score: score("aesthetic_score", silent.aesthetic_score),
+        negative_aesthetic_score: score(
+            "negative_aesthetic_score",
+            silent.negative_aesthetic_score,
+        ),
+    }
+}
+
+fn framing(call: &Value, half: &str) -> Framing {
+    let sides = |key: &str| pair(&call[format!("{half}{key}")]);
+    Framing {
+        original: sides("original_size"),
+        crop: sides("crops_coords_top_left").unwrap_or_default(),
+        target: sides("target_size"),
+    }
+}
+
+fn pair(value: &Value) -> Option<[usize; 2]> {
+    serde_json::from_value(value.clone()).ok()
 }
 
 fn strings(value: &Value) -> Vec<String> {

@@ -84,9 +84,18 @@ fn what_is_no_picture_is_refused_by_name() {
     let mut cut = Vec::new();
     picture.encode(&mut cut, &[]).expect("a PNG");
     cut.truncate(cut.len() / 2);
-    for content in [&b"not a picture"[..], b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", b"", &cut] {
+    for content in [
+        &b"not a picture"[..],
+        b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR",
+        b"",
+        &cut,
+    ] {
         std::fs::write(&path, content).expect("a file");
-        refused(Picture::read(&path), "cannot read the picture: ", "notes.png");
+        refused(
+            Picture::read(&path),
+            "cannot read the picture: ",
+            "notes.png",
+        );
     }
     refused(
         Picture::read(&folder.path().join("absent.png")),
@@ -147,7 +156,11 @@ fn photographs_are_turned_upright() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("photo.jpg");
     // Red on the left of the file, so red on top when upright.
-    let lying = Picture::from_fn(32, 16, |x, _| if x < 16 { [250, 0, 0] } else { [0, 0, 250] });
+    let lying = Picture::from_fn(
+        32,
+        16,
+        |x, _| if x < 16 { [250, 0, 0] } else { [0, 0, 250] },
+    );
     std::fs::write(&path, turned_jpeg(&lying)).expect("a file");
     let upright = Picture::read(&path).expect("a photograph");
     assert_eq!((upright.width(), upright.height()), (16, 32));
@@ -162,12 +175,20 @@ fn every_format_that_is_named_is_read() {
     let folder = tempfile::tempdir().expect("a folder");
     let picture = image::RgbImage::from_pixel(9, 7, image::Rgb([200, 30, 90]));
     for format in [Bmp, Gif, Jpeg, Png, Pnm, Tga, Tiff, WebP] {
-        let path = folder.path().join(format!("picture.{}", format.extensions_str()[0]));
+        let path = folder
+            .path()
+            .join(format!("picture.{}", format.extensions_str()[0]));
         picture.save_with_format(&path, format).expect("a file");
         let read = Picture::read(&path).unwrap_or_else(|error| panic!("{format:?}: {error}"));
         let pixel = read.pixel(4, 3).expect("a pixel");
-        let near = pixel.iter().zip([200, 30, 90]).all(|(&a, b)| a.abs_diff(b) < 8);
-        assert!(near && (read.width(), read.height()) == (9, 7), "{format:?}: {pixel:?}");
+        let near = pixel
+            .iter()
+            .zip([200, 30, 90])
+            .all(|(&a, b)| a.abs_diff(b) < 8);
+        assert!(
+            near && (read.width(), read.height()) == (9, 7),
+            "{format:?}: {pixel:?}"
+        );
     }
 }
 
@@ -175,11 +196,20 @@ fn every_format_that_is_named_is_read() {
 #[test]
 fn pictures_are_resized_as_by_pillow() {
     let picture = Picture::from_fn(24, 20, |x, y| {
-        [(x * 10) as u8, (y * 12) as u8, if (x / 4 + y / 4) % 2 == 0 { 255 } else { 0 }]
+        [
+            (x * 10) as u8,
+            (y * 12) as u8,
+            if (x / 4 + y / 4) % 2 == 0 { 255 } else { 0 },
+        ]
     });
     for (width, height, expected) in RESIZED {
         let found = picture.resized(width, height);
-        let worst = found.pixels().iter().zip(expected).map(|(a, b)| a.abs_diff(*b)).max();
+        let worst = found
+            .pixels()
+            .iter()
+            .zip(expected)
+            .map(|(a, b)| a.abs_diff(*b))
+            .max();
         assert_eq!(found.pixels().len(), expected.len());
         assert!(worst <= Some(1), "{width}x{height}: {worst:?}");
     }

@@ -98,8 +98,13 @@ impl ControlNetConfig {
             return Err(ConfigError::unsupported("cross_attention_dim", found, hint).into());
         }
         if self.unet.added.is_some() != trunk.added.is_some() {
-            let hint = "this ControlNet is for another model family: one of it and the model is for SDXL";
-            let found = if self.unet.added.is_some() { "text_time" } else { "null" };
+            let hint =
+                "this ControlNet is for another model family: one of it and the model is for SDXL";
+            let found = if self.unet.added.is_some() {
+                "text_time"
+            } else {
+                "null"
+            };
             return Err(ConfigError::unsupported("addition_embed_type", found, hint).into());
         }
         Ok(())
@@ -117,7 +122,11 @@ impl ControlNetConfig {
                 break;
             }
             let channels = self.unet.channels(site) as u64;
-            let hint = if index == 0 { self.hint_macs(extent) } else { 0 };
+            let hint = if index == 0 {
+                self.hint_macs(extent)
+            } else {
+                0
+            };
             let joined = &mut trunk.cells[index];
             joined.macs += of_rows(cell.macs + channels * cell.hidden + hint);
             if index < encoder {
@@ -134,7 +143,8 @@ impl ControlNetConfig {
         let blocks = blocks.map(|(level, pair)| {
             KERNEL * pair[0] * (pair[0] * area(level) + pair[1] * area(level + 1))
         });
-        let last = KERNEL * self.hint_widths[HALVINGS] * self.unet.levels[0].channels * area(HALVINGS);
+        let last =
+            KERNEL * self.hint_widths[HALVINGS] * self.unet.levels[0].channels * area(HALVINGS);
         (first + blocks.sum::<usize>() + last) as u64
     }
 }
@@ -197,25 +207,33 @@ impl HintJson {
 mod tests {
     use super::*;
 
-    const CANNY: &str =
-        include_str!("../../../models/cards/control_v11p_sd15_canny/config.json");
+    const CANNY: &str = include_str!("../../../models/cards/control_v11p_sd15_canny/config.json");
     const SD15: &str = include_str!("../../../models/cards/stable-diffusion-v1-5/unet/config.json");
     const SD21: &str = include_str!("../../../models/cards/stable-diffusion-2-1/unet/config.json");
 
     #[test]
     fn a_net_for_another_family_is_refused() {
         let net = ControlNetConfig::from_json(CANNY).unwrap();
-        net.check_fits(&UNetConfig::from_json(SD15).unwrap()).unwrap();
-        let error = net.check_fits(&UNetConfig::from_json(SD21).unwrap()).unwrap_err();
+        net.check_fits(&UNetConfig::from_json(SD15).unwrap())
+            .unwrap();
+        let error = net
+            .check_fits(&UNetConfig::from_json(SD21).unwrap())
+            .unwrap_err();
         let message = error.to_string();
-        assert!(message.starts_with("`cross_attention_dim` is `768`"), "{message}");
+        assert!(
+            message.starts_with("`cross_attention_dim` is `768`"),
+            "{message}"
+        );
         assert!(message.contains("another model family"), "{message}");
     }
 
     #[test]
     fn what_is_no_control_net_is_refused() {
         let error = ControlNetConfig::from_json(SD15).unwrap_err().to_string();
-        assert!(error.contains("`_class_name` is `UNet2DConditionModel`"), "{error}");
+        assert!(
+            error.contains("`_class_name` is `UNet2DConditionModel`"),
+            "{error}"
+        );
         let other = CANNY.replace("\"rgb\"", "\"grb\"");
         let error = ControlNetConfig::from_json(&other).unwrap_err().to_string();
         assert!(error.contains("known: `rgb`, `bgr`"), "{error}");
@@ -224,7 +242,11 @@ mod tests {
     /// The encoder half of SD 1.5 is 32.5 % of 401.6 G; 1x1 convolutions add 3.6 G, the hint 7.4 G.
     #[test]
     fn a_net_costs_its_encoder_half() {
-        let extent = Extent { height: 64, width: 64, tokens: 77 };
+        let extent = Extent {
+            height: 64,
+            width: 64,
+            tokens: 77,
+        };
         let unet = UNetConfig::from_json(SD15).unwrap();
         let alone = unet.blueprint(extent);
         let mut joined = alone.clone();

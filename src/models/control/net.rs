@@ -78,7 +78,9 @@ impl ControlNetModel {
             time_embedding: embedding(unet.sinusoid.width),
             add_embedding: unet.added.map(|added| embedding(added.width)),
             controlnet_cond_embedding: HintEncoder::new(config, device),
-            down_blocks: (0..unet.levels.len()).map(|level| builder.down(level)).collect(),
+            down_blocks: (0..unet.levels.len())
+                .map(|level| builder.down(level))
+                .collect(),
             mid_block: builder.mid(),
             controlnet_down_blocks: encoder.iter().map(residual).collect(),
             controlnet_mid_block: residual(&rest[0]),
@@ -137,7 +139,11 @@ impl ControlNet {
 
     /// Encodes a hint in 0 to 1, `[rows, hint channels, 8 · height, 8 · width]`, to `[rows, channels, height, width]`.
     pub fn encode_hint(&self, hint: Tensor<4>) -> Tensor<4> {
-        let hint = if self.config.blue_first { hint.flip([1]) } else { hint };
+        let hint = if self.config.blue_first {
+            hint.flip([1])
+        } else {
+            hint
+        };
         let encoder = &self.model.controlnet_cond_embedding;
         encoder.forward(hint.cast(self.dtype))
     }
@@ -172,7 +178,11 @@ impl ControlNet {
         } = *input;
         let encoder = self.model.encoder();
         let hidden = encoder.run(self.line[cell], hidden, time, context, &mut Recall::none());
-        if cell == 0 { hidden + hint.clone() } else { hidden }
+        if cell == 0 {
+            hidden + hint.clone()
+        } else {
+            hidden
+        }
     }
 
     /// What cell `cell` adds to the trunk, from the hidden tensor behind it; unscaled.

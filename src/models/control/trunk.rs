@@ -112,7 +112,11 @@ impl<'a> ControlledUNet<'a> {
         Self { unet, nets }
     }
 
-    fn start_net(net: &ControlNet, condition: &ControlledCondition, control: &ControlCondition) -> ControlRun {
+    fn start_net(
+        net: &ControlNet,
+        condition: &ControlledCondition,
+        control: &ControlCondition,
+    ) -> ControlRun {
         let rows = NetRows {
             trunk: condition.rows,
             conditioned: (control.guess || net.config().global_pool) && condition.rows.halves == 2,
@@ -132,7 +136,9 @@ impl<'a> ControlledUNet<'a> {
             added: added.map(|added| rows.of_evaluation(added)),
             context: net.context(&text),
             hint: hint.repeat_dim(0, copies),
-            scales: (0..cells).map(|cell| control.scale * factor(cell)).collect(),
+            scales: (0..cells)
+                .map(|cell| control.scale * factor(cell))
+                .collect(),
             evaluations: control.evaluations.clone(),
         }
     }
@@ -152,7 +158,9 @@ impl<'a> ControlledUNet<'a> {
         let middle = cell + 1 == self.encoder_cells();
         let mut sum: Option<Tensor<4>> = None;
         let nets = self.nets.iter().zip(self.prepared_nets(prepared));
-        for ((net, inputs), (hidden, run)) in nets.zip(carry.nets.iter_mut().zip(prepared.controls.iter())) {
+        for ((net, inputs), (hidden, run)) in
+            nets.zip(carry.nets.iter_mut().zip(prepared.controls.iter()))
+        {
             let (Some(inputs), Some(entered)) = (inputs, hidden.take()) else {
                 continue;
             };
@@ -225,7 +233,9 @@ impl StagedDenoiser for ControlledUNet<'_> {
         recall: &mut Recall<'_>,
     ) -> ControlledCarry {
         for cell in cells {
-            carry.unet = self.unet.advance(carry.unet, cell..cell + 1, &prepared.unet, recall);
+            carry.unet = self
+                .unet
+                .advance(carry.unet, cell..cell + 1, &prepared.unet, recall);
             if cell < self.encoder_cells() {
                 self.steer(cell, &mut carry, prepared);
             }
@@ -272,7 +282,9 @@ impl ControlRun {
         });
         Some(NetPrepared {
             time: silu(time),
-            context: cells.map(|cell| cell.iter().map(repeat).collect()).collect(),
+            context: cells
+                .map(|cell| cell.iter().map(repeat).collect())
+                .collect(),
             hint: self.hint.clone().repeat_dim(0, count),
             steered,
         })
@@ -335,8 +347,12 @@ impl NetRows {
         let [rows, channels, height, width] = residual.dims();
         let half = self.trunk.items * channels;
         let residual = residual.reshape([rows / self.trunk.items, half, height, width]);
-        Tensor::cat(vec![residual.zeros_like(), residual], 1)
-            .reshape([2 * rows, channels, height, width])
+        Tensor::cat(vec![residual.zeros_like(), residual], 1).reshape([
+            2 * rows,
+            channels,
+            height,
+            width,
+        ])
     }
 }
 

@@ -43,7 +43,10 @@ impl<'a> Encoder<'a> {
     ) -> Tensor<4> {
         match site {
             Site::ConvIn => self.conv_in.forward(hidden),
-            Site::Down { level, layer: index } => {
+            Site::Down {
+                level,
+                layer: index,
+            } => {
                 let resnet = &self.down_blocks[level].resnets[index];
                 layer(resnet, self.attention(site), hidden, time, context, recall)
             }
