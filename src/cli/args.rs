@@ -172,10 +172,10 @@ pub(super) struct Start {
 pub(super) struct Follow {
     #[command(flatten)]
     pub(super) nets: Nets,
-    /// Picture for the ControlNet to follow, one a --control-model
+    /// Picture for the `ControlNet` to follow, one a --control-model
     #[arg(long, value_name = "FILE", requires = "control_model")]
     pub(super) control_image: Vec<PathBuf>,
-    /// Turn the control images into outlines first; thresholds as for OpenCV's Canny [default: 100,200]
+    /// Turn the control images into outlines first; thresholds of Canny's edges, between greys of 0 to 255 [default: 100,200]
     #[arg(long, value_name = "LOW,HIGH", num_args = 0..=1, default_missing_value = "100,200",
           require_equals = true, value_parser = CannyThresholds::parse, requires = "control_model")]
     pub(super) control_canny: Option<CannyThresholds>,
@@ -184,7 +184,7 @@ pub(super) struct Follow {
 #[derive(Debug, Args)]
 #[command(next_help_heading = PICTURES)]
 pub(super) struct Nets {
-    /// Folder of a ControlNet (config.json and weights); repeat it for several
+    /// Folder of a `ControlNet` (config.json and weights); repeat it for several
     #[arg(long, value_name = "DIR")]
     pub(super) control_model: Vec<String>,
     /// How strongly it steers: one for all, or one a --control-model [default: 1]

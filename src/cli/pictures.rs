@@ -215,7 +215,10 @@ impl Sources {
             ("mask", self.mask.clone().unwrap_or_default()),
             (
                 "strength",
-                self.strength.map(|one| one.to_string()).unwrap_or_default(),
+                self.strength
+                    .as_ref()
+                    .map(ToString::to_string)
+                    .unwrap_or_default(),
             ),
             ("control", controls.join("; ")),
         ]

@@ -29,7 +29,7 @@ impl Default for CannyThresholds {
 impl Picture {
     /// The picture's edges, white on black.
     ///
-    /// Deviates from OpenCV, which the published demonstrations call: the picture is blurred first (sigma 1.4), as in Canny's
+    /// Deviates from `OpenCV`, which the published demonstrations call: the picture is blurred first (sigma 1.4), as in Canny's
     /// paper, and a gradient's length is the Euclidean one, so the same thresholds find somewhat fewer edges.
     ///
     /// # Panics

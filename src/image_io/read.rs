@@ -14,7 +14,7 @@ const LONGEST_SIDE: u32 = 1 << 15;
 const MOST_BYTES: u64 = 512 << 20;
 
 /// What is read, for messages.
-const FORMATS: &str = "PNG, JPEG, WebP, GIF, BMP, TIFF, TGA and PNM pictures are read";
+const FORMATS: &str = "PNG, JPEG, `WebP`, GIF, BMP, TIFF, TGA and PNM pictures are read";
 
 impl Picture {
     /// Reads a picture file of any format that is built in, known by its first bytes: PNG, JPEG, WebP, GIF (its first frame), BMP, TIFF,

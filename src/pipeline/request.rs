@@ -156,10 +156,10 @@ impl Request {
     ) -> Result<Steps, Error> {
         let fills = model.fills_masks();
         let Some(edit) = &self.edit else {
-            return match fills {
-                true => Err(RequestError::NothingToFill { missing: "picture" }.into()),
-                false => Ok(steps.into()),
-            };
+            if fills {
+                return Err(RequestError::NothingToFill { missing: "picture" }.into());
+            }
+            return Ok(steps.into());
         };
         if model.text_to_image().is_none() {
             return Err(RequestError::NoPictureStart.into());

@@ -127,9 +127,12 @@ impl<'a> ControlledUNet<'a> {
         let copies = rows.total() / hint.dims()[0];
         let cells = net.cells();
         let graded = control.guess && !net.config().global_pool;
-        let factor = |cell: usize| match graded {
-            true => 10f64.powf(GUESS_RANGE * (1.0 - cell as f64 / (cells - 1) as f64)),
-            false => 1.0,
+        let factor = |cell: usize| {
+            if graded {
+                10f64.powf(GUESS_RANGE * (1.0 - cell as f64 / (cells - 1) as f64))
+            } else {
+                1.0
+            }
         };
         ControlRun {
             rows,
@@ -314,9 +317,10 @@ impl NetPrepared {
 impl NetRows {
     /// Rows of one evaluation.
     fn total(self) -> usize {
-        match self.conditioned {
-            true => self.trunk.items,
-            false => self.trunk.total(),
+        if self.conditioned {
+            self.trunk.items
+        } else {
+            self.trunk.total()
         }
     }
 
