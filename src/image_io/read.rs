@@ -14,10 +14,10 @@ const LONGEST_SIDE: u32 = 1 << 15;
 const MOST_BYTES: u64 = 512 << 20;
 
 /// What is read, for messages.
-const FORMATS: &str = "PNG, JPEG, `WebP`, GIF, BMP, TIFF, TGA and PNM pictures are read";
+const FORMATS: &str = "PNG, JPEG, WebP, GIF, BMP, TIFF, TGA and PNM pictures are read";
 
 impl Picture {
-    /// Reads a picture file of any format that is built in, known by its first bytes: PNG, JPEG, WebP, GIF (its first frame), BMP, TIFF,
+    /// Reads a picture file of any format that is built in, known by its first bytes: PNG, JPEG, `WebP`, GIF (its first frame), BMP, TIFF,
     /// PNM, or TGA by its name. The picture is turned upright as its EXIF orientation says; alpha is dropped; 16 bits become 8.
     ///
     /// # Errors
@@ -29,7 +29,7 @@ impl Picture {
     }
 
     /// The picture at another size, by Lanczos' window of three lobes, widened where the picture shrinks: what Pillow calls `LANCZOS`
-    /// and diffusers resizes with.
+    /// and diffusers resizes with. As there, the widths change first, and what overshoots is cut before the heights do.
     ///
     /// # Panics
     ///
@@ -40,7 +40,9 @@ impl Picture {
             return self.clone();
         }
         let [width, height] = [width, height].map(side);
-        imageops::resize(&self.buffer(), width, height, imageops::Lanczos3).into()
+        let widened =
+            imageops::resize(&self.buffer(), width, side(self.height), imageops::Lanczos3);
+        imageops::resize(&widened, width, height, imageops::Lanczos3).into()
     }
 
     /// The picture as the `image` crate has it.
