@@ -99,6 +99,7 @@ impl Counter<'_> {
             hidden,
             pushes,
             pops,
+            ..Cell::default()
         }
     }
 
