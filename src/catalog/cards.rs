@@ -65,15 +65,34 @@ macro_rules! card {
     };
 }
 
+/// The card of a model without text and autoencoder.
+macro_rules! pixel_card {
+    ($name:literal) => {
+        Card {
+            name: $name,
+            files: &[
+                ("model_index.json", file!($name, "model_index.json")),
+                ("unet/config.json", file!($name, "unet/config.json")),
+                (
+                    "scheduler/scheduler_config.json",
+                    file!($name, "scheduler/scheduler_config.json"),
+                ),
+            ],
+        }
+    };
+}
+
 const VOCABULARY: &[u8] = file!("clip", "vocab.json");
 const MERGES: &[u8] = file!("clip", "merges.txt");
 
-static CARDS: [Card; 5] = [
+static CARDS: [Card; 7] = [
     card!("stable-diffusion-v1-5"),
     card!("stable-diffusion-v1-5-inpainting"),
     card!("stable-diffusion-2-1-base"),
     card!("stable-diffusion-2-1"),
     card!("stable-diffusion-2-inpainting"),
+    pixel_card!("ddpm-cifar10-32"),
+    pixel_card!("ddpm-church-256"),
 ];
 
 pub(super) fn find(name: &str) -> Option<&'static Card> {
