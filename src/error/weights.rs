@@ -70,7 +70,7 @@ pub(crate) enum WeightsError {
     #[error(transparent)]
     Misfit(#[from] Misfit),
     #[error(
-        "the parameters of a checkpoint cannot be placed: {}\nhint: is this a Stable Diffusion 1.x or 2.x checkpoint?\nfile: {origin}",
+        "the parameters of a checkpoint cannot be placed: {}\nhint: is this a Stable Diffusion 1.x, 2.x or XL checkpoint?\nfile: {origin}",
         listed(names)
     )]
     Unrecognised { names: Vec<String>, origin: String },

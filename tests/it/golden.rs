@@ -6,7 +6,7 @@ use afterimage::cache::{CacheRule, Refresh};
 use afterimage::catalog::ModelFolder;
 use afterimage::denoiser::{Evaluation, StagedDenoiser};
 use afterimage::inject::{Moment, PriorNoise};
-use afterimage::models::unet::{UNetCarry, UNetCondition};
+use afterimage::models::unet::{AddedCondition, UNetCarry, UNetCondition};
 use afterimage::pipeline::{Request, Seeds, TextToImage, Trace};
 use afterimage::recall::Recall;
 use afterimage::samplers::SamplerConfig;
@@ -32,13 +32,24 @@ fn cells_agree_with_diffusers() {
     for fixture in ["sd15", "sd21"].map(Fixture::best) {
         let pipeline = load(&fixture, &device);
         for case in fixture.cases().filter(|case| case["kind"] == "unet_trace") {
-            let context = fixture.of(case, "encoder_hidden_states").unwrap();
-            let condition = UNetCondition {
-                context: context.on(&device),
-            };
+            let condition = condition(&fixture, case, &device);
             check_cells(&fixture, case, pipeline.unet(), &condition, &device)
                 .unwrap_or_else(|error| panic!("{}: {error}", case["id"]));
         }
+    }
+}
+
+fn condition(fixture: &Fixture, case: &Value, device: &Device) -> UNetCondition {
+    let golden = |key: &str| fixture.of(case, key).unwrap();
+    let added = fixture
+        .of(case, "added_cond_kwargs.text_embeds")
+        .map(|pooled| AddedCondition {
+            pooled: pooled.on(device),
+            time_ids: golden("added_cond_kwargs.time_ids").rows(),
+        });
+    UNetCondition {
+        context: golden("encoder_hidden_states").on(device),
+        added,
     }
 }
 
