@@ -35,9 +35,8 @@ pub(super) enum Command {
 
 #[derive(Debug, Args)]
 pub(super) struct Generate {
-    /// What the picture shows
-    #[arg(default_value = DEFAULT_PROMPT, hide_default_value = true)]
-    pub(super) prompt: String,
+    /// What the picture shows, for models that read text
+    pub(super) prompt: Option<String>,
     #[command(flatten)]
     pub(super) model: Model,
     /// What the picture avoids

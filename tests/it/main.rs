@@ -20,6 +20,7 @@ mod checker;
 #[cfg(feature = "cli")]
 mod cli;
 mod clip;
+mod ddpm;
 mod device;
 mod fixture;
 mod golden;
@@ -27,6 +28,7 @@ mod gpu;
 #[cfg(feature = "hub")]
 mod hub;
 mod image_io;
+mod laws;
 mod layering;
 mod param_lists;
 mod rng;

@@ -25,9 +25,20 @@ impl UNetConfig {
     /// Multiply-accumulates of convolutions, linear layers and both attention products; cross-attention keys and values are made
     /// once a run, yet counted here as the published figures do.
     pub fn blueprint(&self, extent: Extent) -> Blueprint {
+        self.counted(extent, true)
+    }
+
+    /// [`blueprint`](Self::blueprint) without the products of queries with keys and of scores with values: the count of `DeepCache`'s
+    /// tables (arXiv 2312.00858).
+    pub fn blueprint_without_products(&self, extent: Extent) -> Blueprint {
+        self.counted(extent, false)
+    }
+
+    fn counted(&self, extent: Extent, products: bool) -> Blueprint {
         let counter = Counter {
             config: self,
             extent,
+            products,
         };
         let line = self.line();
         let outer = self.levels[0].channels;
@@ -53,6 +64,8 @@ fn names(skips: usize) -> impl Iterator<Item = String> {
 struct Counter<'a> {
     config: &'a UNetConfig,
     extent: Extent,
+    /// Whether attention's two products count.
+    products: bool,
 }
 
 impl Counter<'_> {
@@ -177,16 +190,23 @@ impl Counter<'_> {
         let channels = self.config.levels[level].channels;
         let area = self.area(level);
         let square = channels * channels * area;
-        let own = 4 * square + 2 * area * area * channels;
+        let own = 4 * square + self.products(area, area, channels);
         match (depth, self.config.attention) {
-            (0, _) => return 0,
-            (_, AttentionKind::Map) => return own,
-            (_, AttentionKind::Transformer) => {}
+            (0, _) => 0,
+            (_, AttentionKind::Map) => own,
+            (_, AttentionKind::Transformer) => {
+                let tokens = self.extent.tokens;
+                let text = 2 * tokens * self.config.context_width * channels;
+                let cross = 2 * square + text + self.products(area, tokens, channels);
+                let feed_forward = 12 * square;
+                2 * square + depth * (own + cross + feed_forward)
+            }
         }
-        let text = 2 * self.extent.tokens * self.config.context_width * channels;
-        let cross = 2 * square + text + 2 * area * self.extent.tokens * channels;
-        let feed_forward = 12 * square;
-        2 * square + depth * (own + cross + feed_forward)
+    }
+
+    /// Queries with keys, and scores with values.
+    fn products(&self, queries: usize, keys: usize, channels: usize) -> usize {
+        2 * usize::from(self.products) * queries * keys * channels
     }
 }
 
