@@ -21,6 +21,7 @@ mod checker;
 mod cli;
 mod clip;
 mod device;
+mod dit;
 mod fixture;
 mod golden;
 mod gpu;
