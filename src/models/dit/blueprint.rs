@@ -51,7 +51,7 @@ mod tests {
         let config = xl();
         let full = config.blueprint(32, 32).full_macs() as f64 / 1e9;
         assert!((full - 118.6).abs() < 0.06, "{full}");
-        let products = (28 * 2 * 256 * 256 * 1152) as f64 / 1e9;
+        let products = f64::from(28 * 2 * 256 * 256) * 1152.0 / 1e9;
         assert!((full - products - 114.4).abs() < 0.06, "{full}");
     }
 
