@@ -14,7 +14,7 @@ use super::{
 use crate::{
     cache::CacheRule,
     error::Error,
-    pipeline::{Request, TextToImage},
+    pipeline::{Pipeline, Request},
 };
 
 /// One timed run.
@@ -77,7 +77,7 @@ fn promise(model: &Model, request: &Request, rule: &CacheRule) -> Result<Promise
     })
 }
 
-fn measure(pipeline: &TextToImage, request: &Request) -> Result<Sample, Error> {
+fn measure(pipeline: &Pipeline, request: &Request) -> Result<Sample, Error> {
     cancel::check()?;
     let mut watch = Watch::quiet();
     let report = pipeline.generate(request, &mut watch)?.report;

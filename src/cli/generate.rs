@@ -5,7 +5,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use burn::tensor::Tensor;
 use serde::Serialize;
 
 use super::{
@@ -18,8 +17,8 @@ use super::{
 use crate::{
     cache::CacheRule,
     error::Error,
-    image_io::{Picture, batch_paths, check_writable},
-    pipeline::{Generated, Report, Request, Resolved, TextToImage, Trace},
+    image_io::{batch_paths, check_writable},
+    pipeline::{Generated, Pipeline, Report, Request, Resolved, Trace},
 };
 
 /// Everything is checked that can be checked without weights before any are read; then the pictures are made and written.
@@ -95,7 +94,7 @@ fn request(arguments: &args::Generate, seed: u64) -> Result<Request, Error> {
 
 /// Makes the pictures under a progress bar, and writes the trace if one is wanted.
 fn generate(
-    pipeline: &TextToImage,
+    pipeline: &Pipeline,
     request: &Request,
     trace: Option<&std::path::Path>,
 ) -> Result<Generated, Error> {
@@ -117,12 +116,9 @@ fn write(
     files: &[PathBuf],
     texts: &[(String, String)],
 ) -> Result<(), Error> {
-    for (item, file) in files.iter().enumerate() {
-        let image = generated.images.clone().narrow(0, item, 1); // [1, 3, height, width]
-        let image: Tensor<3> = image.squeeze_dim(0);
-        Picture::from_tensor(image)?.save(file, texts)?;
-    }
-    Ok(())
+    let pictures = generated.pictures()?;
+    let mut pairs = pictures.iter().zip(files);
+    pairs.try_for_each(|(picture, file)| picture.save(file, texts))
 }
 
 /// What was planned for the run, in the counts of what was really done.

@@ -4,7 +4,7 @@ use super::{args, console, job::Model};
 use crate::{
     catalog::{ModelFolder, PartSummary},
     error::Error,
-    pipeline::ModelConfig,
+    pipeline::{Canvas, Family, ModelConfig},
 };
 
 pub(super) fn run(arguments: &args::Inspect) -> Result<(), Error> {
@@ -86,34 +86,32 @@ fn total(parts: &[PartSummary]) -> Vec<String> {
 /// What a run does where the request is silent.
 fn defaults(model: &Model) -> Vec<(&'static str, String)> {
     let ModelConfig {
-        unet,
-        vae,
-        text_encoder,
+        family,
         sampler,
         defaults,
     } = &model.config;
-    let side = unet.sample_size * vae.factor();
-    let skips = unet.skips();
-    vec![
+    let Canvas { side, factor, .. } = model.config.canvas();
+    let pixels = side * factor;
+    let mut lines = vec![
         (
             "size",
-            format!(
-                "{side}x{side}, latents {0}x{0}, in multiples of {1}",
-                unet.sample_size,
-                vae.factor()
-            ),
+            format!("{pixels}x{pixels}, latents {side}x{side}, in multiples of {factor}"),
         ),
         ("sampler", sampler.name().to_owned()),
         ("steps", defaults.steps.to_string()),
         ("guidance", defaults.guidance_scale.to_string()),
-        ("prompt", format!("{} tokens", text_encoder.positions)),
-        (
-            "unet",
-            format!(
-                "{} cells, branches 0 to {}",
-                2 * skips + 1,
-                skips.saturating_sub(1)
-            ),
-        ),
-    ]
+    ];
+    match family {
+        Family::TextToImage(parts) => {
+            lines.push(("prompt", format!("{} tokens", parts.text_encoder.positions)));
+            lines.push(("unet", branches(parts.unet.skips())));
+        }
+    }
+    lines
+}
+
+/// The cells of a `UNet` and the branches that `deepcache` can keep.
+fn branches(skips: usize) -> String {
+    let last = skips.saturating_sub(1);
+    format!("{} cells, branches 0 to {last}", 2 * skips + 1)
 }

@@ -8,7 +8,7 @@ use crate::{
     catalog::ModelFolder,
     device::{self, OpenDevice},
     error::{DeviceError, Error},
-    pipeline::{ModelConfig, Request, Resolved, Seeds, TextToImage},
+    pipeline::{ModelConfig, Pipeline, Request, Resolved, Seeds},
 };
 use burn::tensor::{DType, FloatDType};
 
@@ -41,8 +41,8 @@ impl Model {
         Ok(Self { folder, config })
     }
 
-    pub(super) fn load(&self, machine: &Machine) -> Result<TextToImage, Error> {
-        TextToImage::load(&self.folder, machine.device.device(), machine.dtype)
+    pub(super) fn load(&self, machine: &Machine) -> Result<Pipeline, Error> {
+        Pipeline::load(&self.folder, machine.device.device(), machine.dtype)
     }
 }
 
@@ -129,7 +129,7 @@ pub(super) struct Facts {
 
 impl Facts {
     pub(super) fn new(model: &Model, request: &Request, resolved: &Resolved) -> Self {
-        let factor = model.config.vae.factor();
+        let factor = model.config.canvas().factor;
         let [batch, _, height, width] = resolved.latent_shape;
         let own = model.config.sampler.name();
         Self {

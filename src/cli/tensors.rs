@@ -59,9 +59,11 @@ fn float(dtype: Dtype) -> Option<DType> {
 pub(super) fn write_trace(path: &Path, trace: &Trace<'_>, made: &Generated) -> Result<(), Error> {
     let mut tensors = vec![
         ("timesteps".to_owned(), timesteps(trace)),
-        ("prompt_embeds".to_owned(), read_back(&made.prompt_embeds)?),
         ("image".to_owned(), read_back(&made.images)?),
     ];
+    if let Some(states) = &made.prompt_embeds {
+        tensors.push(("prompt_embeds".to_owned(), read_back(states)?));
+    }
     if let Some(initial) = &trace.initial_latents {
         tensors.push(("initial_latents".to_owned(), read_back(initial)?));
     }

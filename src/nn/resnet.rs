@@ -6,8 +6,8 @@ use burn::module::Module;
 use burn::nn::conv::{Conv2d, Conv2dConfig};
 use burn::nn::{GroupNorm, Linear, LinearConfig, PaddingConfig2d};
 use burn::tensor::activation::silu;
-use burn::tensor::module::interpolate;
-use burn::tensor::ops::{InterpolateMode, InterpolateOptions};
+use burn::tensor::module::{avg_pool2d, interpolate};
+use burn::tensor::ops::{AvgPoolOptions, InterpolateMode, InterpolateOptions};
 use burn::tensor::{Device, Tensor};
 
 use super::{conv1x1, conv3x3, group_norm};
@@ -27,7 +27,16 @@ pub struct ResnetConfig {
     pub epsilon: f64,
 }
 
-/// `x + conv2(silu(norm2(conv1(silu(norm1(x))) + time)))`.
+/// What the time embedding does to a residual block.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TimeShift {
+    /// It is added in front of the second norm (arXiv 2006.11239).
+    Add,
+    /// It scales and shifts what the second norm gives (arXiv 2105.05233, section 3.1, adaptive group norm).
+    ScaleShift,
+}
+
+/// `x + conv2(silu(norm2(conv1(silu(norm1(x))) + time)))`, or with `norm2(…) · (1 + scale) + shift`.
 #[derive(Module, Debug)]
 pub struct ResnetBlock2d {
     norm1: GroupNorm,
@@ -36,11 +45,17 @@ pub struct ResnetBlock2d {
     norm2: GroupNorm,
     conv2: Conv2d,
     conv_shortcut: Option<Conv2d>,
+    scale_shift: bool,
 }
 
 impl ResnetBlock2d {
-    /// Builds the block; weights stay lazy until loaded.
+    /// Builds the block, its time embedding added; weights stay lazy until loaded.
     pub fn new(config: ResnetConfig, device: &Device) -> Self {
+        Self::with_shift(config, TimeShift::Add, device)
+    }
+
+    /// Builds the block; weights stay lazy until loaded.
+    pub fn with_shift(config: ResnetConfig, shift: TimeShift, device: &Device) -> Self {
         let ResnetConfig {
             input,
             output,
@@ -48,13 +63,16 @@ impl ResnetBlock2d {
             groups,
             epsilon,
         } = config;
+        let scale_shift = shift == TimeShift::ScaleShift;
+        let features = if scale_shift { 2 * output } else { output };
         Self {
             norm1: group_norm(groups, input, epsilon, device),
             conv1: conv3x3(input, output, 1, device),
-            time_emb_proj: time_width.map(|width| LinearConfig::new(width, output).init(device)),
+            time_emb_proj: time_width.map(|width| LinearConfig::new(width, features).init(device)),
             norm2: group_norm(groups, output, epsilon, device),
             conv2: conv3x3(output, output, 1, device),
             conv_shortcut: (input != output).then(|| conv1x1(input, output, device)),
+            scale_shift,
         }
     }
 
@@ -64,19 +82,54 @@ impl ResnetBlock2d {
     /// - time: `[rows, time_width]`, already activated; `None` in autoencoders
     /// - output: `[rows, output, height, width]`
     pub fn forward(&self, hidden: Tensor<4>, time: Option<&Tensor<2>>) -> Tensor<4> {
-        let branch = silu(self.norm1.forward(hidden.clone()));
+        self.resampled(hidden, time, |map| map)
+    }
+
+    /// [`forward`](Self::forward) with both sides of the map changed by `resample`, in front of the first convolution and in the
+    /// shortcut: the resamplers of the ADM family (arXiv 2105.05233, section 3).
+    pub fn resampled(
+        &self,
+        hidden: Tensor<4>,
+        time: Option<&Tensor<2>>,
+        resample: impl Fn(Tensor<4>) -> Tensor<4>,
+    ) -> Tensor<4> {
+        let branch = resample(silu(self.norm1.forward(hidden.clone())));
         let branch = self.conv1.forward(branch); // [rows, output, height, width]
-        let branch = match (&self.time_emb_proj, time) {
-            (Some(project), Some(time)) => branch + per_channel(project.forward(time.clone())),
-            _ => branch,
-        };
-        let branch = self.conv2.forward(silu(self.norm2.forward(branch)));
+        let time = self.time_emb_proj.as_ref().zip(time);
+        let time = time.map(|(project, time)| per_channel(project.forward(time.clone())));
+        let branch = self.conv2.forward(silu(self.shifted(branch, time)));
+        let hidden = resample(hidden);
         let shortcut = match &self.conv_shortcut {
             Some(shortcut) => shortcut.forward(hidden),
             None => hidden,
         };
         shortcut + branch
     }
+
+    /// The second norm with the time embedding, `[rows, features, 1, 1]`, brought in.
+    fn shifted(&self, branch: Tensor<4>, time: Option<Tensor<4>>) -> Tensor<4> {
+        match time {
+            None => self.norm2.forward(branch),
+            Some(time) if self.scale_shift => {
+                let channels = branch.dims()[1];
+                let scale = time.clone().narrow(1, 0, channels);
+                let shift = time.narrow(1, channels, channels);
+                self.norm2.forward(branch) * (scale + 1.0) + shift
+            }
+            Some(time) => self.norm2.forward(branch + time),
+        }
+    }
+}
+
+/// Halves both sides, rounding down, by the mean of every square of four.
+pub fn halved(map: Tensor<4>) -> Tensor<4> {
+    avg_pool2d(map, AvgPoolOptions::new([2, 2]).with_stride([2, 2]))
+}
+
+/// Brings a map to `size` by repeating positions.
+pub fn enlarged(map: Tensor<4>, size: [usize; 2]) -> Tensor<4> {
+    let options = InterpolateOptions::new(InterpolateMode::Nearest).with_output_size(size);
+    interpolate(map, options)
 }
 
 /// `[rows, channels]` as `[rows, channels, 1, 1]`.
@@ -98,7 +151,7 @@ impl Downsample2d {
         }
     }
 
-    /// Pads below and to the right only, as autoencoders do.
+    /// Pads below and to the right only, as autoencoders and DDPM do: odd sides round down.
     pub fn new_asymmetric(channels: usize, device: &Device) -> Self {
         let conv = Conv2dConfig::new([channels, channels], [3, 3])
             .with_stride([2, 2])
@@ -129,7 +182,6 @@ impl Upsample2d {
 
     /// To `[rows, channels, size[0], size[1]]`: twice the sides, or one less where the level above has an odd side.
     pub fn forward(&self, hidden: Tensor<4>, size: [usize; 2]) -> Tensor<4> {
-        let options = InterpolateOptions::new(InterpolateMode::Nearest).with_output_size(size);
-        self.conv.forward(interpolate(hidden, options))
+        self.conv.forward(enlarged(hidden, size))
     }
 }

@@ -1,7 +1,7 @@
 //! Which training timesteps a run visits.
 //!
 //! Source: Lin et al., Common Diffusion Noise Schedules Are Flawed (arXiv 2305.08891, table 2: leading, trailing, linspace);
-//! Karras et al., Elucidating the Design Space (2206.00364, equation 5).
+//! Karras et al., Elucidating the Design Space (2206.00364, equation 5); Song et al., DDIM (2010.02502, appendix D.2: quadratic).
 
 #![allow(
     clippy::cast_possible_truncation,
@@ -20,7 +20,12 @@ pub enum Spacing {
     Trailing,
     /// Both ends and equal parts between.
     Linspace,
+    /// Squares of equal parts, dense where a sample is nearly clean; the noisiest fifth is not reached.
+    Quadratic,
 }
+
+/// How far up [`Spacing::Quadratic`] starts, as a part of training time.
+const QUADRATIC_START: f64 = 0.8;
 
 /// Places timesteps over training time. Lists run from noisy to clean.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,6 +50,7 @@ impl TimestepGrid {
             Spacing::Leading => self.leading(steps, last),
             Spacing::Trailing => self.trailing(steps, last),
             Spacing::Linspace => linspace_down(steps, last),
+            Spacing::Quadratic => quadratic_down(steps, last),
         })
     }
 
@@ -59,6 +65,7 @@ impl TimestepGrid {
             Spacing::Leading => self.leading(steps + 1, last),
             Spacing::Trailing => self.trailing(steps, last),
             Spacing::Linspace => linspace_down(steps + 1, last),
+            Spacing::Quadratic => quadratic_down(steps + 1, last),
         };
         timesteps.truncate(steps);
         self.check(timesteps.into_iter().map(f64::round_ties_even).collect())
@@ -82,8 +89,12 @@ impl TimestepGrid {
             return Err(RequestError::ZeroSteps.into());
         }
         let trained = 0.0..self.train_timesteps as f64;
-        let distinct = timesteps.windows(2).all(|pair| pair[0] > pair[1]);
-        if distinct && timesteps.iter().all(|timestep| trained.contains(timestep)) {
+        // Squares of small parts are cut to the same whole timestep, which is then visited again, as published.
+        let repeats = self.spacing == Spacing::Quadratic && steps <= self.train_timesteps;
+        let falls = |pair: &[f64]| pair[0] > pair[1] || repeats && pair[0] >= pair[1];
+        if timesteps.windows(2).all(falls)
+            && timesteps.iter().all(|timestep| trained.contains(timestep))
+        {
             return Ok(timesteps);
         }
         Err(RequestError::TooManySteps {
@@ -101,6 +112,13 @@ fn linspace_down(points: usize, last: usize) -> Vec<f64> {
     (0..points).rev().map(place).collect()
 }
 
+/// Squares of `points` equal parts from the root of 0.8 `last` down to 0, cut to whole timesteps.
+fn quadratic_down(points: usize, last: usize) -> Vec<f64> {
+    let root = (QUADRATIC_START * last as f64).sqrt();
+    let place = |part: f64| (part * root).powi(2).trunc();
+    parts(points).map(place).rev().collect()
+}
+
 /// Karras' sigmas: equal parts of `sigma^(1/7)` from `max` down to `min` (2206.00364, equation 5, rho = 7).
 pub fn karras_sigmas(max: f64, min: f64, steps: usize) -> Vec<f64> {
     const RHO: f64 = 7.0;
@@ -116,7 +134,7 @@ pub fn exponential_sigmas(max: f64, min: f64, steps: usize) -> Vec<f64> {
     parts(steps).map(sigma).collect()
 }
 
-fn parts(steps: usize) -> impl Iterator<Item = f64> {
+fn parts(steps: usize) -> impl DoubleEndedIterator<Item = f64> {
     (0..steps).map(move |index| index as f64 / (steps.max(2) - 1) as f64)
 }
 
@@ -164,6 +182,7 @@ mod tests {
         assert_eq!(closed(Spacing::Leading), [751.0, 501.0, 251.0, 1.0]);
         assert_eq!(closed(Spacing::Trailing), [999.0, 749.0, 499.0, 249.0]);
         assert_eq!(closed(Spacing::Linspace), [999.0, 666.0, 333.0, 0.0]);
+        assert_eq!(closed(Spacing::Quadratic), [800.0, 355.0, 88.0, 0.0]);
         let open = |spacing| grid(spacing).open(4, 1000).expect("four steps fit");
         assert_eq!(open(Spacing::Leading), [801.0, 601.0, 401.0, 201.0]);
         assert_eq!(open(Spacing::Linspace), [999.0, 749.0, 500.0, 250.0]);

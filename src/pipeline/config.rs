@@ -4,9 +4,10 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use crate::catalog::ModelFolder;
+use crate::denoiser::Blueprint;
 use crate::error::{ConfigError, Error};
 use crate::models::clip::{ClipTextConfig, ClipTextJson};
-use crate::models::unet::UNetConfig;
+use crate::models::unet::{Extent, UNetConfig};
 use crate::models::vae::{VaeConfig, VaeJson};
 use crate::samplers::SamplerConfig;
 
@@ -29,19 +30,44 @@ impl Default for Defaults {
     }
 }
 
-/// The configuration of every part.
+/// The configuration of a model: what all families have, and the family's own parts.
 #[derive(Debug, Clone)]
 pub struct ModelConfig {
+    /// The parts.
+    pub family: Family,
+    /// `scheduler/scheduler_config.json`
+    pub sampler: SamplerConfig,
+    /// `afterimage.json`, where the folder has one.
+    pub defaults: Defaults,
+}
+
+/// What a model makes its pictures from.
+#[derive(Debug, Clone)]
+pub enum Family {
+    /// A text.
+    TextToImage(TextToImageConfig),
+}
+
+/// The parts of a text-to-image model.
+#[derive(Debug, Clone)]
+pub struct TextToImageConfig {
     /// `unet/config.json`
     pub unet: UNetConfig,
     /// `vae/config.json`
     pub vae: VaeConfig,
     /// `text_encoder/config.json`
     pub text_encoder: ClipTextConfig,
-    /// `scheduler/scheduler_config.json`
-    pub sampler: SamplerConfig,
-    /// `afterimage.json`, where the folder has one.
-    pub defaults: Defaults,
+}
+
+/// What a denoiser works on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Canvas {
+    /// Channels of the latents.
+    pub channels: usize,
+    /// Side of the latents where the request is silent.
+    pub side: usize,
+    /// Pixels a side of a latent.
+    pub factor: usize,
 }
 
 impl ModelConfig {
@@ -52,6 +78,42 @@ impl ModelConfig {
     /// If a file is missing or malformed, or asks for something that is not built.
     pub fn read(folder: &ModelFolder) -> Result<Self, Error> {
         let scheduler = "scheduler/scheduler_config.json";
+        Ok(Self {
+            family: Family::TextToImage(TextToImageConfig::read(folder)?),
+            sampler: SamplerConfig::from_json(&folder.read_json(scheduler)?, scheduler.as_ref())?,
+            defaults: if folder.has("afterimage.json") {
+                json(folder, "afterimage.json", "afterimage.json")?
+            } else {
+                Defaults::default()
+            },
+        })
+    }
+
+    /// What the denoiser works on.
+    pub fn canvas(&self) -> Canvas {
+        match &self.family {
+            Family::TextToImage(parts) => Canvas {
+                channels: parts.vae.latent_channels,
+                side: parts.unet.sample_size,
+                factor: parts.vae.factor(),
+            },
+        }
+    }
+
+    /// The denoiser's cells and what they cost, for latents of this height and width.
+    pub fn blueprint(&self, [height, width]: [usize; 2]) -> Blueprint {
+        match &self.family {
+            Family::TextToImage(parts) => parts.unet.blueprint(Extent {
+                height,
+                width,
+                tokens: parts.text_encoder.positions,
+            }),
+        }
+    }
+}
+
+impl TextToImageConfig {
+    fn read(folder: &ModelFolder) -> Result<Self, Error> {
         let config = Self {
             unet: UNetConfig::from_json(&folder.read_json("unet/config.json")?)?,
             vae: VaeConfig::new(json::<VaeJson>(folder, "vae", "vae/config.json")?)?,
@@ -60,12 +122,6 @@ impl ModelConfig {
                 "text_encoder",
                 "text_encoder/config.json",
             )?)?,
-            sampler: SamplerConfig::from_json(&folder.read_json(scheduler)?, scheduler.as_ref())?,
-            defaults: if folder.has("afterimage.json") {
-                json(folder, "afterimage.json", "afterimage.json")?
-            } else {
-                Defaults::default()
-            },
         };
         config.check_widths()?;
         Ok(config)

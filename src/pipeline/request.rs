@@ -8,7 +8,6 @@ use crate::cache::{CachePlan, CacheRule, Course, Forecast};
 use crate::denoiser::{Blueprint, Rows};
 use crate::error::{Error, RequestError};
 use crate::guidance::Guidance;
-use crate::models::unet::Extent;
 use crate::models::vae::Tiling;
 use crate::sampler::Sampler;
 use crate::samplers::SamplerKind;
@@ -19,7 +18,7 @@ const MOST_PIXELS: usize = 1 << 26;
 /// A request as it is said; `None` takes the model's default.
 #[derive(Debug, Clone)]
 pub struct Request {
-    /// What the pictures show, one entry a prompt. An empty prompt is legal.
+    /// What the pictures show, one entry a prompt; for text-to-image models. An empty prompt is legal.
     pub prompts: Vec<String>,
     /// What they avoid: none, one for all, or one a prompt.
     pub negative_prompts: Vec<String>,
@@ -93,11 +92,7 @@ impl Request {
             None => model.sampler.clone(),
         };
         let sampler = sampler_config.build(steps, self.eta)?;
-        let blueprint = model.unet.blueprint(Extent {
-            height: latent_size[0],
-            width: latent_size[1],
-            tokens: model.text_encoder.positions,
-        });
+        let blueprint = model.blueprint(latent_size);
         let plan = self.cache.plan(&course(sampler.as_ref()), &blueprint)?;
         Ok(Resolved {
             steps,
@@ -105,7 +100,7 @@ impl Request {
             rows: guidance.rows(self.items()),
             latent_shape: [
                 self.items(),
-                model.vae.latent_channels,
+                model.canvas().channels,
                 latent_size[0],
                 latent_size[1],
             ],
@@ -134,8 +129,9 @@ impl Request {
 
     /// Height and width of the latents.
     fn latent_size(&self, model: &ModelConfig) -> Result<[usize; 2], RequestError> {
-        let multiple = model.vae.factor();
-        let side = model.unet.sample_size * multiple;
+        let canvas = model.canvas();
+        let multiple = canvas.factor;
+        let side = canvas.side * multiple;
         let (width, height) = self.size.unwrap_or((side, side));
         if width == 0 || height == 0 || width % multiple != 0 || height % multiple != 0 {
             return Err(RequestError::Size {

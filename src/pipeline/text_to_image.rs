@@ -2,19 +2,14 @@
 //!
 //! Source: Rombach et al. (arXiv 2112.10752); behaviour as diffusers' `StableDiffusionPipeline`.
 
-use std::time::{Duration, Instant};
-
 use burn::tensor::{DType, Device, Tensor};
 
-use super::config::ModelConfig;
-use super::noise::SeededNoise;
+use super::config::{Family, ModelConfig};
 use super::request::{Request, Resolved};
-use crate::cache::{Account, Forecast, Session};
+use super::run::{Generated, Report, Run, finished, timed};
 use crate::catalog::ModelFolder;
-use crate::denoise::{Denoise, Noise as _, Observer};
-use crate::denoiser::StagedDenoiser as _;
-use crate::error::{DeviceError, Error, RequestError};
-use crate::image_io::Picture;
+use crate::denoise::Observer;
+use crate::error::Error;
 use crate::models::clip::ClipTextModel;
 use crate::models::unet::{UNet, UNet2DConditionModel, UNetCondition};
 use crate::models::vae::{AutoencoderKl, Tiling};
@@ -26,50 +21,13 @@ use crate::weights::load_strict;
 #[derive(Debug)]
 pub struct TextToImage {
     config: ModelConfig,
+    /// What the text encoder reads of a prompt.
+    tokens: usize,
     prompt_encoder: PromptEncoder<ClipTextModel>,
     unet: UNet,
     vae: AutoencoderKl,
     device: Device,
     dtype: DType,
-}
-
-/// Pictures and how they came about.
-#[derive(Debug)]
-pub struct Generated {
-    /// `[items, 3, height, width]`, 0 to 1.
-    pub images: Tensor<4>,
-    /// What was decoded, `[items, channels, height, width]`, in the denoiser's units.
-    pub latents: Tensor<4>,
-    /// Text states, `[rows, tokens, width]`, `[uncond; cond]` when guided.
-    pub prompt_embeds: Tensor<3>,
-    /// Times and counts.
-    pub report: Report,
-}
-
-impl Generated {
-    /// The pictures, read back from the device.
-    ///
-    /// # Errors
-    ///
-    /// A device error if the device failed, or if a value is not a number.
-    pub fn pictures(&self) -> Result<Vec<Picture>, Error> {
-        Picture::from_batch(self.images.clone())
-    }
-}
-
-/// Where the time went and what the cache spared.
-#[derive(Debug, Clone)]
-pub struct Report {
-    /// Encoding the prompts.
-    pub text: Duration,
-    /// The denoising loop.
-    pub denoising: Duration,
-    /// Decoding the latents.
-    pub decoding: Duration,
-    /// What was really computed.
-    pub account: Account,
-    /// What the plan forecast.
-    pub forecast: Forecast,
 }
 
 impl TextToImage {
@@ -85,11 +43,12 @@ impl TextToImage {
     ) -> Result<Self, Error> {
         let dtype = dtype.into();
         let config = ModelConfig::read(folder)?;
-        let unet = UNet2DConditionModel::new(&config.unet, device);
+        let Family::TextToImage(parts) = &config.family;
+        let unet = UNet2DConditionModel::new(&parts.unet, device);
         let unet = load_strict(unet, &folder.weights("unet")?, "unet", dtype)?;
-        let vae = AutoencoderKl::new(config.vae.clone(), device);
+        let vae = AutoencoderKl::new(parts.vae.clone(), device);
         let vae = load_strict(vae, &folder.weights("vae")?, "vae", DType::F32)?;
-        let encoder = ClipTextModel::new(&config.text_encoder, device);
+        let encoder = ClipTextModel::new(&parts.text_encoder, device);
         let encoder = load_strict(
             encoder,
             &folder.weights("text_encoder")?,
@@ -99,9 +58,10 @@ impl TextToImage {
         let tokenizer = folder.tokenizer_files("tokenizer")?;
         let tokenizer = ClipTokenizer::from_files(tokenizer.borrowed())?;
         Ok(Self {
-            unet: UNet::new(config.unet.clone(), unet),
+            unet: UNet::new(parts.unet.clone(), unet),
             prompt_encoder: PromptEncoder::new(tokenizer, encoder),
             vae,
+            tokens: parts.text_encoder.positions,
             config,
             device: device.clone(),
             dtype,
@@ -137,26 +97,27 @@ impl TextToImage {
         for warning in &resolved.plan.warnings {
             observer.warn(&warning.to_string());
         }
-        let (prompt_embeds, text) = timed(|| self.encode(request, &resolved, observer))?;
-        let condition = UNetCondition {
-            context: prompt_embeds,
+        let (context, text) = timed(|| self.encode(request, &resolved, observer))?;
+        let condition = UNetCondition { context };
+        let run = Run {
+            request,
+            resolved: &resolved,
+            device: &self.device,
         };
-        let run = self.unet.start(&condition);
-        let mut session = Session::new(&self.unet, &run, &resolved.plan, resolved.rows);
-        let (latents, denoising) =
-            timed(|| self.denoise(request, &resolved, &mut session, observer))?;
+        let denoised = run.denoise(&self.unet, &condition, observer)?;
+        let latents = denoised.latents;
         let (images, decoding) = timed(|| self.decode(latents.clone(), request.tiling))?;
         let report = Report {
             text,
-            denoising,
+            denoising: denoised.time,
             decoding,
-            account: session.account().clone(),
+            account: denoised.account,
             forecast: resolved.forecast(self.dtype.size()),
         };
         Ok(Generated {
             images,
             latents,
-            prompt_embeds: condition.context,
+            prompt_embeds: Some(condition.context),
             report,
         })
     }
@@ -168,11 +129,7 @@ impl TextToImage {
     ///
     /// If the device fails.
     pub fn decode(&self, latents: Tensor<4>, tiling: Tiling) -> Result<Tensor<4>, Error> {
-        let pixels = self.vae.decode(self.vae.from_denoiser(latents), tiling); // -1 to 1
-        let images = (pixels / 2.0 + 0.5).clamp(0.0, 1.0);
-        let done = self.device.sync();
-        done.map_err(|error| DeviceError::execution("decoding the pictures", &error))?;
-        Ok(images)
+        finished(self.vae.decode(self.vae.from_denoiser(latents), tiling))
     }
 
     /// Text states, `[rows, tokens, width]`: guidance halves, then items.
@@ -209,42 +166,12 @@ impl TextToImage {
     ) -> Result<Tensor<3>, Error> {
         let context = self.prompt_encoder.encode(prompts, clip_skip)?;
         for cut in context.cut.iter().flatten() {
-            let tokens = self.config.text_encoder.positions;
+            let tokens = self.tokens;
             observer.warn(&format!(
                 "the model reads {tokens} tokens of a prompt; cut off was `{cut}`"
             ));
         }
         Ok(context.states)
-    }
-
-    fn denoise(
-        &self,
-        request: &Request,
-        resolved: &Resolved,
-        session: &mut Session<'_, UNet>,
-        observer: &mut dyn Observer,
-    ) -> Result<Tensor<4>, Error> {
-        let mut noise = SeededNoise::new(&request.seeds, &self.device);
-        let initial = match &request.initial_latents {
-            Some(given) => self.given_latents(given, resolved)?,
-            None => noise.draw(resolved.latent_shape),
-        };
-        let latents = initial * resolved.sampler.initial_noise_scale();
-        let denoise = Denoise {
-            sampler: resolved.sampler.as_ref(),
-            plan: &resolved.plan,
-            guidance: resolved.guidance,
-            prior_noise: request.cache.noise,
-        };
-        denoise.run(session, latents, &mut noise, observer)
-    }
-
-    fn given_latents(&self, given: &Tensor<4>, resolved: &Resolved) -> Result<Tensor<4>, Error> {
-        let (found, expected) = (given.dims(), resolved.latent_shape);
-        if found != expected {
-            return Err(RequestError::LatentShape { found, expected }.into());
-        }
-        Ok(given.clone().to_device(&self.device).cast(DType::F32))
     }
 }
 
@@ -255,10 +182,4 @@ fn repeat_each(states: Tensor<3>, count: usize) -> Tensor<3> {
     states
         .repeat_dim(1, count)
         .reshape([rows * count, tokens, width])
-}
-
-/// A result and how long it took.
-fn timed<T>(work: impl FnOnce() -> Result<T, Error>) -> Result<(T, Duration), Error> {
-    let start = Instant::now();
-    work().map(|result| (result, start.elapsed()))
 }

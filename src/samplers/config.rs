@@ -14,6 +14,9 @@ use crate::error::{ConfigError, FileError, RequestError};
 use crate::noise::{BetaSchedule, NoiseLevel, NoiseSchedule, Prediction, Spacing, TimestepGrid};
 use crate::sampler::Sampler;
 
+/// `timestep_spacing` of the DDIM authors' runs on CIFAR-10; diffusers has no word for it.
+const QUADRATIC: &str = "quad";
+
 /// Finds `value` among `choices`, or says which ones there are.
 pub(super) fn choose<T: Copy>(
     key: &str,
@@ -105,7 +108,9 @@ impl SamplerConfig {
             SamplerKind::EulerKarras => (None, None, Some(true)),
             _ => (None, None, None),
         };
+        let spacing = (kind == SamplerKind::DdimQuadratic).then_some(QUADRATIC);
         let mut json = self.all;
+        json.timestep_spacing = spacing.map(str::to_owned).or(json.timestep_spacing);
         json.algorithm_type = algorithm.map(str::to_owned).or(json.algorithm_type);
         json.final_sigmas_type = final_sigmas.map(str::to_owned).or(json.final_sigmas_type);
         json.use_karras_sigmas = karras.or(json.use_karras_sigmas);
@@ -145,7 +150,14 @@ impl SamplerConfig {
             return &self.class_name;
         };
         let karras = self.json.use_karras_sigmas == Some(true);
-        SamplerKind::of(class, self.json.algorithm_type.as_deref(), karras).name()
+        let quadratic = self.json.timestep_spacing.as_deref() == Some(QUADRATIC);
+        SamplerKind::of(
+            class,
+            self.json.algorithm_type.as_deref(),
+            karras,
+            quadratic,
+        )
+        .name()
     }
 
     /// Number of timesteps the model was trained on.
@@ -224,6 +236,7 @@ impl SamplerConfig {
             ("leading", Spacing::Leading),
             ("trailing", Spacing::Trailing),
             ("linspace", Spacing::Linspace),
+            (QUADRATIC, Spacing::Quadratic),
         ];
         Ok(TimestepGrid {
             spacing: choose("timestep_spacing", value, &choices)?,

@@ -8,7 +8,7 @@ use super::config::SamplerConfig;
 use super::trajectory::{Input, Rule, Run, Trajectory};
 use super::update::Update;
 use crate::Error;
-use crate::noise::{NoiseLevel, NoiseSchedule};
+use crate::noise::{NoiseLevel, NoiseSchedule, Spacing};
 use crate::sampler::{History, Sampler};
 
 #[derive(Debug)]
@@ -25,14 +25,14 @@ pub(super) fn build(
     let schedule = config.schedule()?;
     let timesteps = whole_timesteps(config, steps)?;
     let bars = schedule.alpha_bars();
-    let updates = timesteps.iter().map(|timestep| {
-        let bar = bars[*timestep];
-        update(
-            bar,
-            previous_alpha_bar(config, &schedule, *timestep, steps, true),
-            eta,
-        )
-    });
+    let listed = config.grid()?.spacing == Spacing::Quadratic;
+    let previous = |index: usize| match timesteps.get(index + 1) {
+        Some(next) if listed => bars[*next],
+        // As in diffusers, whatever the next timestep is.
+        _ => previous_alpha_bar(config, &schedule, timesteps[index], steps, true),
+    };
+    let updates = timesteps.iter().enumerate();
+    let updates = updates.map(|(index, timestep)| update(bars[*timestep], previous(index), eta));
     let updates = updates.collect();
     let trajectory = trajectory(config, &schedule, &timesteps)?;
     let rule = Ddim { updates };

@@ -76,6 +76,8 @@ impl Class {
 pub enum SamplerKind {
     /// Denoising diffusion implicit models.
     Ddim,
+    /// DDIM with quadratically spaced timesteps.
+    DdimQuadratic,
     /// Pseudo linear multistep.
     Pndm,
     /// Ancestral sampling of DDPM.
@@ -103,8 +105,9 @@ pub enum SamplerKind {
 }
 
 /// The words of the command line.
-const NAMES: [(&str, SamplerKind, Class); 13] = [
+const NAMES: [(&str, SamplerKind, Class); 14] = [
     ("ddim", SamplerKind::Ddim, Class::Ddim),
+    ("ddim-quad", SamplerKind::DdimQuadratic, Class::Ddim),
     ("pndm", SamplerKind::Pndm, Class::Pndm),
     ("ddpm", SamplerKind::Ddpm, Class::Ddpm),
     ("dpmsolver", SamplerKind::DpmSolver, Class::DpmSolver),
@@ -147,8 +150,9 @@ impl SamplerKind {
     }
 
     /// What a configuration of `class` is called.
-    pub(super) fn of(class: Class, algorithm: Option<&str>, karras: bool) -> Self {
+    pub(super) fn of(class: Class, algorithm: Option<&str>, karras: bool, quadratic: bool) -> Self {
         match (class, algorithm, karras) {
+            (Class::Ddim, ..) if quadratic => Self::DdimQuadratic,
             (Class::DpmSolver, Some("dpmsolver"), _) => Self::DpmSolver,
             (Class::DpmSolver, Some("sde-dpmsolver++"), _) => Self::DpmSolverPlusPlusSde,
             (Class::DpmSolver, _, true) => Self::DpmSolverPlusPlusKarras,

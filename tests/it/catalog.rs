@@ -15,7 +15,7 @@ use std::{
 use afterimage::{
     catalog::ModelFolder,
     models::{clip::ClipTextModel, unet::UNet2DConditionModel, vae::AutoencoderKl},
-    pipeline::{ModelConfig, TextToImage},
+    pipeline::{Family, ModelConfig, TextToImage},
     weights::{names::canonical_name, shapes},
 };
 use burn::tensor::{DType, Device};
@@ -412,9 +412,10 @@ fn cards_build_networks_with_the_published_parameters() {
         ("stable-diffusion-2-1", "sd21"),
     ] {
         let config = ModelConfig::read(&ModelFolder::open(card).unwrap()).unwrap();
-        let unet = shapes(&UNet2DConditionModel::new(&config.unet, &device));
-        let vae = shapes(&AutoencoderKl::new(config.vae.clone(), &device));
-        let text = shapes(&ClipTextModel::new(&config.text_encoder, &device));
+        let Family::TextToImage(parts) = config.family;
+        let unet = shapes(&UNet2DConditionModel::new(&parts.unet, &device));
+        let vae = shapes(&AutoencoderKl::new(parts.vae.clone(), &device));
+        let text = shapes(&ClipTextModel::new(&parts.text_encoder, &device));
         for (part, found) in [("unet", unet), ("text_encoder", text)] {
             let expected = list(&format!("diffusers/{family}.{part}.tsv"));
             assert_eq!(

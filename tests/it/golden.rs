@@ -144,7 +144,7 @@ pub(crate) fn check_run(
     };
     if let Some(golden) = fixture.of(case, "prompt_embeds") {
         golden
-            .compare(generated.prompt_embeds.clone(), tolerance)
+            .compare(generated.prompt_embeds.clone().unwrap(), tolerance)
             .map_err(|error| format!("prompt_embeds: {error}"))?;
     }
     for (kept, step) in case["kept_steps"].as_array().unwrap().iter().enumerate() {

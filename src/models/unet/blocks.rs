@@ -6,9 +6,11 @@ use burn::nn::conv::Conv2d;
 use burn::tensor::activation::silu;
 use burn::tensor::{Device, Tensor};
 
-use super::config::{Level, UNetConfig};
+use super::config::{AttentionKind, Level, Resampling, UNetConfig};
+use super::parts::{Attention, Downsampler, Upsampler};
 use crate::nn::attention::KeyValue;
 use crate::nn::embed::TimestepEmbedding;
+use crate::nn::map_attention::{MapAttention, MapAttentionConfig};
 use crate::nn::resnet::{Downsample2d, ResnetBlock2d, ResnetConfig, Upsample2d};
 use crate::nn::transformer::{Transformer2d, TransformerConfig};
 use crate::nn::{conv3x3, group_norm};
@@ -18,23 +20,23 @@ use crate::recall::Recall;
 #[derive(Module, Debug)]
 pub(super) struct DownBlock {
     pub(super) resnets: Vec<ResnetBlock2d>,
-    pub(super) attentions: Option<Vec<Transformer2d>>,
-    pub(super) downsamplers: Option<Vec<Downsample2d>>,
+    pub(super) attentions: Option<Vec<Attention>>,
+    pub(super) downsamplers: Option<Vec<Downsampler>>,
 }
 
 /// The innermost block.
 #[derive(Module, Debug)]
 pub(super) struct MidBlock {
     pub(super) resnets: Vec<ResnetBlock2d>,
-    pub(super) attentions: Vec<Transformer2d>,
+    pub(super) attentions: Vec<Attention>,
 }
 
 /// One level of the decoder half.
 #[derive(Module, Debug)]
 pub(super) struct UpBlock {
     pub(super) resnets: Vec<ResnetBlock2d>,
-    pub(super) attentions: Option<Vec<Transformer2d>>,
-    pub(super) upsamplers: Option<Vec<Upsample2d>>,
+    pub(super) attentions: Option<Vec<Attention>>,
+    pub(super) upsamplers: Option<Vec<Upsampler>>,
 }
 
 /// The weights of a conditional `UNet`, named as in the checkpoint.
@@ -81,18 +83,18 @@ impl UNet2DConditionModel {
     }
 }
 
-/// A residual block and the transformer behind it, if the level attends.
+/// A residual block and the attention behind it, if the level attends.
 pub(super) fn layer(
     resnet: &ResnetBlock2d,
-    transformer: Option<&Transformer2d>,
+    attention: Option<&Attention>,
     hidden: Tensor<4>,
     time: &Tensor<2>,
     context: &[KeyValue],
     recall: &mut Recall<'_>,
 ) -> Tensor<4> {
     let hidden = resnet.forward(hidden, Some(time));
-    match transformer {
-        Some(transformer) => transformer.forward(hidden, context, recall),
+    match attention {
+        Some(attention) => attention.forward(hidden, context, recall),
         None => hidden,
     }
 }
@@ -105,8 +107,8 @@ impl MidBlock {
         context: &[KeyValue],
         recall: &mut Recall<'_>,
     ) -> Tensor<4> {
-        let hidden = self.resnets[0].forward(hidden, Some(time));
-        let hidden = self.attentions[0].forward(hidden, context, recall);
+        let attention = self.attentions.first();
+        let hidden = layer(&self.resnets[0], attention, hidden, time, context, recall);
         self.resnets[1].forward(hidden, Some(time))
     }
 }
@@ -131,18 +133,19 @@ impl Builder<'_> {
         DownBlock {
             resnets: (0..level.layers).map(resnet).collect(),
             attentions: self.attentions(level, level.encoder_depth, level.layers),
-            downsamplers: inner.then(|| vec![Downsample2d::new(level.channels, self.device)]),
+            downsamplers: inner.then(|| vec![self.downsampler(level.channels)]),
         }
     }
 
     fn mid(&self) -> MidBlock {
         let level = self.config.levels[self.config.levels.len() - 1];
+        let depth = self.config.mid_depth;
         MidBlock {
             resnets: vec![
                 self.resnet(level.channels, level.channels),
                 self.resnet(level.channels, level.channels),
             ],
-            attentions: vec![self.transformer(level, self.config.mid_depth)],
+            attentions: self.attentions(level, depth, 1).unwrap_or_default(),
         }
     }
 
@@ -152,7 +155,7 @@ impl Builder<'_> {
         UpBlock {
             resnets: (0..=level.layers).map(resnet).collect(),
             attentions: self.attentions(level, level.decoder_depth, level.layers + 1),
-            upsamplers: (index > 0).then(|| vec![Upsample2d::new(level.channels, self.device)]),
+            upsamplers: (index > 0).then(|| vec![self.upsampler(level.channels)]),
         }
     }
 
@@ -170,11 +173,44 @@ impl Builder<'_> {
             groups,
             epsilon,
         };
-        ResnetBlock2d::new(config, self.device)
+        ResnetBlock2d::with_shift(config, self.config.time_shift, self.device)
     }
 
-    fn attentions(&self, level: Level, depth: usize, count: usize) -> Option<Vec<Transformer2d>> {
-        (depth > 0).then(|| (0..count).map(|_| self.transformer(level, depth)).collect())
+    fn downsampler(&self, channels: usize) -> Downsampler {
+        match self.config.resampling {
+            Resampling::Even => Downsampler::Conv(Downsample2d::new(channels, self.device)),
+            Resampling::Asymmetric => {
+                Downsampler::Conv(Downsample2d::new_asymmetric(channels, self.device))
+            }
+            Resampling::Resnet => Downsampler::Resnet(self.resnet(channels, channels)),
+        }
+    }
+
+    fn upsampler(&self, channels: usize) -> Upsampler {
+        match self.config.resampling {
+            Resampling::Even | Resampling::Asymmetric => {
+                Upsampler::Conv(Upsample2d::new(channels, self.device))
+            }
+            Resampling::Resnet => Upsampler::Resnet(self.resnet(channels, channels)),
+        }
+    }
+
+    fn attentions(&self, level: Level, depth: usize, count: usize) -> Option<Vec<Attention>> {
+        let attention = |_| match self.config.attention {
+            AttentionKind::Transformer => Attention::Transformer(self.transformer(level, depth)),
+            AttentionKind::Map => Attention::Map(self.map_attention(level)),
+        };
+        (depth > 0).then(|| (0..count).map(attention).collect())
+    }
+
+    fn map_attention(&self, level: Level) -> MapAttention {
+        let config = MapAttentionConfig {
+            channels: level.channels,
+            heads: level.heads,
+            groups: self.config.groups,
+            epsilon: self.config.epsilon,
+        };
+        MapAttention::new(config, self.device)
     }
 
     fn transformer(&self, level: Level, depth: usize) -> Transformer2d {

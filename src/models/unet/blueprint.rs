@@ -1,8 +1,9 @@
 //! What the cells cost, from the configuration and the latents' size alone.
 
-use super::config::{Level, UNetConfig};
+use super::config::{AttentionKind, Level, Resampling, UNetConfig};
 use super::line::Site;
 use crate::denoiser::{Blueprint, Cell};
+use crate::nn::resnet::TimeShift;
 
 /// Weights of a 3x3 kernel.
 const KERNEL: usize = 9;
@@ -64,7 +65,7 @@ impl Counter<'_> {
             Site::Down { level, layer } => (self.down(level, layer), level),
             Site::Downsample { level } => {
                 let channels = self.config.levels[level].channels;
-                (self.conv(channels, channels, level + 1), level + 1)
+                (self.resampler(channels, level + 1), level + 1)
             }
             Site::Mid => (self.mid(), self.config.levels.len() - 1),
             Site::Up { level, layer } => self.up(level, layer),
@@ -99,13 +100,13 @@ impl Counter<'_> {
         } else {
             channels
         };
-        self.resnet(input, channels, level) + self.transformer(level, encoder_depth)
+        self.resnet(input, channels, level) + self.attention(level, encoder_depth)
     }
 
     fn mid(&self) -> usize {
         let level = self.config.levels.len() - 1;
         let channels = self.config.levels[level].channels;
-        2 * self.resnet(channels, channels, level) + self.transformer(level, self.config.mid_depth)
+        2 * self.resnet(channels, channels, level) + self.attention(level, self.config.mid_depth)
     }
 
     /// Cost, and the level whose size the cell leaves behind.
@@ -117,17 +118,26 @@ impl Counter<'_> {
             ..
         } = self.config.levels[level];
         let input = self.config.decoder_input(level, layer);
-        let macs = self.resnet(input, channels, level) + self.transformer(level, decoder_depth);
+        let macs = self.resnet(input, channels, level) + self.attention(level, decoder_depth);
         if layer == layers && level > 0 {
-            (macs + self.conv(channels, channels, level - 1), level - 1)
+            (macs + self.resampler(channels, level - 1), level - 1)
         } else {
             (macs, level)
         }
     }
 
-    /// Positions at `level`; sides halve rounding up.
+    /// What leads to `level`, whose size it works at.
+    fn resampler(&self, channels: usize, level: usize) -> usize {
+        match self.config.resampling {
+            Resampling::Even | Resampling::Asymmetric => self.conv(channels, channels, level),
+            Resampling::Resnet => self.resnet(channels, channels, level),
+        }
+    }
+
+    /// Positions at `level`.
     fn area(&self, level: usize) -> usize {
-        let side = |side: usize| (0..level).fold(side, |side, _| side.div_ceil(2));
+        let halved = |side, _| self.config.resampling.halved(side);
+        let side = |side: usize| (0..level).fold(side, halved);
         side(self.extent.height) * side(self.extent.width)
     }
 
@@ -141,18 +151,24 @@ impl Counter<'_> {
         } else {
             input * output * self.area(level)
         };
-        let time = self.config.time_width * output;
+        let features = match self.config.time_shift {
+            TimeShift::Add => output,
+            TimeShift::ScaleShift => 2 * output,
+        };
+        let time = self.config.time_width * features;
         self.conv(input, output, level) + self.conv(output, output, level) + shortcut + time
     }
 
-    fn transformer(&self, level: usize, depth: usize) -> usize {
-        if depth == 0 {
-            return 0;
-        }
+    fn attention(&self, level: usize, depth: usize) -> usize {
         let channels = self.config.levels[level].channels;
         let area = self.area(level);
         let square = channels * channels * area;
         let own = 4 * square + 2 * area * area * channels;
+        match (depth, self.config.attention) {
+            (0, _) => return 0,
+            (_, AttentionKind::Map) => return own,
+            (_, AttentionKind::Transformer) => {}
+        }
         let text = 2 * self.extent.tokens * self.config.context_width * channels;
         let cross = 2 * square + text + 2 * area * self.extent.tokens * channels;
         let feed_forward = 12 * square;

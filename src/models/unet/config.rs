@@ -5,6 +5,7 @@ use serde::Deserialize;
 use crate::error::ConfigError;
 use crate::models::json::{self, Neutral};
 use crate::nn::embed::Sinusoid;
+use crate::nn::resnet::TimeShift;
 
 /// One resolution of the `UNet`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -15,10 +16,40 @@ pub struct Level {
     pub layers: usize,
     /// Attention heads.
     pub heads: usize,
-    /// Transformer blocks behind each residual block of the encoder half, 0 for none.
+    /// Attention behind each residual block of the encoder half: 0 for none, else the blocks of a transformer.
     pub encoder_depth: usize,
     /// The same for the decoder half.
     pub decoder_depth: usize,
+}
+
+/// What attends, where anything does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AttentionKind {
+    /// Transformers, which read the context.
+    Transformer,
+    /// Positions attend to each other and to nothing else.
+    Map,
+}
+
+/// How levels are joined.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Resampling {
+    /// Convolutions padded evenly: odd sides round up.
+    Even,
+    /// Convolutions padded below and to the right on the way down: odd sides round down.
+    Asymmetric,
+    /// Residual blocks that average on the way down and repeat on the way up: odd sides round down.
+    Resnet,
+}
+
+impl Resampling {
+    /// The side one level down.
+    pub fn halved(self, side: usize) -> usize {
+        match self {
+            Self::Even => side.div_ceil(2),
+            Self::Asymmetric | Self::Resnet => side / 2,
+        }
+    }
 }
 
 /// A `UNet`'s shape: every default filled in, every value checked.
@@ -30,9 +61,15 @@ pub struct UNetConfig {
     pub out_channels: usize,
     /// Outermost level first.
     pub levels: Vec<Level>,
-    /// Transformer blocks of the middle, 0 for none.
+    /// Attention of the middle, counted as in a [`Level`].
     pub mid_depth: usize,
-    /// Width of the text states.
+    /// What attends where a depth is not 0.
+    pub attention: AttentionKind,
+    /// How levels are joined.
+    pub resampling: Resampling,
+    /// What the time embedding does to residual blocks.
+    pub time_shift: TimeShift,
+    /// Width of the text states; 0 where nothing reads any.
     pub context_width: usize,
     /// Groups of every group norm.
     pub groups: usize,
@@ -161,6 +198,9 @@ impl UNetJson {
             in_channels: self.in_channels.unwrap_or(4),
             out_channels: self.out_channels.unwrap_or(4),
             mid_depth: self.mid_depth(channels.len())?,
+            attention: AttentionKind::Transformer,
+            resampling: Resampling::Even,
+            time_shift: TimeShift::Add,
             levels,
             context_width: self.context_width()?,
             groups,
@@ -288,7 +328,7 @@ fn attends(
     types.iter().enumerate().map(parse).collect()
 }
 
-fn check_divisible(
+pub(super) fn check_divisible(
     key: &str,
     values: &[usize],
     divisor_key: &str,

@@ -114,6 +114,12 @@ impl UNet {
         &self.config
     }
 
+    /// A run of `rows` rows that nothing conditions.
+    pub(super) fn start_without_context(&self, rows: usize) -> UNetRun {
+        let context = vec![Vec::new(); self.line.len()];
+        UNetRun { rows, context }
+    }
+
     fn run_cell(
         &self,
         index: usize,
@@ -135,7 +141,7 @@ impl UNet {
             Site::Downsample { level } => {
                 let downsamplers = self.model.down_blocks[level].downsamplers.as_ref();
                 let downsampler = &downsamplers.expect("`line` names levels that have one")[0];
-                carry.push(|hidden| downsampler.forward(hidden))
+                carry.push(|hidden| downsampler.forward(hidden, time))
             }
             Site::Mid => {
                 carry.map(|hidden| self.model.mid_block.forward(hidden, time, context, recall))
@@ -149,7 +155,7 @@ impl UNet {
                 match &block.upsamplers {
                     Some(upsamplers) if i + 1 == block.resnets.len() => {
                         let size = carry.next_size();
-                        carry.map(|hidden| upsamplers[0].forward(hidden, size))
+                        carry.map(|hidden| upsamplers[0].forward(hidden, time, size))
                     }
                     _ => carry,
                 }
@@ -158,7 +164,7 @@ impl UNet {
     }
 
     fn context_of(&self, site: Site, text: &Tensor<3>) -> Vec<KeyValue> {
-        let transformer = match site {
+        let attention = match site {
             Site::Down { level, layer } => {
                 let attentions = self.model.down_blocks[level].attentions.as_ref();
                 attentions.map(|attentions| &attentions[layer])
@@ -173,8 +179,8 @@ impl UNet {
             }
             Site::ConvIn | Site::Downsample { .. } => None,
         };
-        transformer
-            .map(|transformer| transformer.context(text))
+        attention
+            .map(|attention| attention.context(text))
             .unwrap_or_default()
     }
 }

@@ -2,14 +2,21 @@
 //!
 //! Stored as nested blocks, as in the checkpoint (`blocks`); executed as a flat line of cells, as in the papers (`line`).
 //!
-//! Source: Rombach et al. (arXiv 2112.10752, section 3.3 and appendix E); behaviour as diffusers' `UNet2DConditionModel`.
+//! The `UNet` without text of DDPM is the same network with other attention and other resamplers (`plain`).
+//!
+//! Source: Rombach et al. (arXiv 2112.10752, section 3.3 and appendix E); behaviour as diffusers' `UNet2DConditionModel`. Ho et al.
+//! (2006.11239, appendix B); behaviour as `UNet2DModel`.
 
 mod blocks;
 mod blueprint;
 mod config;
 mod line;
+mod parts;
+mod plain;
+mod plain_config;
 
 pub use blocks::UNet2DConditionModel;
 pub use blueprint::Extent;
-pub use config::{Level, UNetConfig};
+pub use config::{AttentionKind, Level, Resampling, UNetConfig};
 pub use line::{Site, UNet, UNetCarry, UNetCondition, UNetPrepared, UNetRun};
+pub use plain::{UNet2d, UNet2dCondition};

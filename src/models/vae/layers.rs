@@ -1,21 +1,19 @@
 //! The two halves of the autoencoder and what they share.
 
 use burn::module::Module;
+use burn::nn::GroupNorm;
 use burn::nn::conv::Conv2d;
-use burn::nn::{GroupNorm, Linear, LinearConfig};
-use burn::tensor::activation::{silu, softmax};
+use burn::tensor::activation::silu;
 use burn::tensor::{DType, Device, Tensor};
 
 use super::config::{Level, VaeConfig};
+use crate::nn::map_attention::{MapAttention, MapAttentionConfig};
 use crate::nn::resnet::{Downsample2d, ResnetBlock2d, ResnetConfig, Upsample2d};
-use crate::nn::transformer::{to_map, to_tokens};
 use crate::nn::{conv3x3, group_norm};
+use crate::recall::Recall;
 
 /// Epsilon of every norm.
 const NORM_EPSILON: f64 = 1e-6;
-
-/// Attention scores held at a time.
-const SCORE_BYTES: usize = 128 << 20;
 
 fn resnet(input: usize, output: usize, groups: usize, device: &Device) -> ResnetBlock2d {
     let config = ResnetConfig {
@@ -43,60 +41,6 @@ fn run_resnets(resnets: &[ResnetBlock2d], hidden: Tensor<4>) -> Tensor<4> {
         .fold(hidden, |hidden, resnet| resnet.forward(hidden, None))
 }
 
-/// Self-attention of one head over the positions of a feature map, added to its input.
-#[derive(Module, Debug)]
-struct MapAttention {
-    group_norm: GroupNorm,
-    to_q: Linear,
-    to_k: Linear,
-    to_v: Linear,
-    to_out: Linear,
-}
-
-impl MapAttention {
-    fn new(channels: usize, groups: usize, device: &Device) -> Self {
-        let linear = || LinearConfig::new(channels, channels).init(device);
-        Self {
-            group_norm: group_norm(groups, channels, NORM_EPSILON, device),
-            to_q: linear(),
-            to_k: linear(),
-            to_v: linear(),
-            to_out: linear(),
-        }
-    }
-
-    /// `[rows, channels, height, width]` to the same.
-    fn forward(&self, hidden: Tensor<4>) -> Tensor<4> {
-        let size = hidden.dims();
-        let tokens = to_tokens(self.group_norm.forward(hidden.clone())); // [rows, height · width, channels]
-        let query = self.to_q.forward(tokens.clone());
-        let key = self.to_k.forward(tokens.clone());
-        let value = self.to_v.forward(tokens);
-        let mixed = chunked_attention(query, key, value, SCORE_BYTES);
-        hidden + to_map(self.to_out.forward(mixed), size)
-    }
-}
-
-/// `softmax(q kᵀ / √width) v`, all `[rows, tokens, width]`, in groups of queries whose scores fit into `bytes`.
-///
-/// Written out, as flash kernels would round a head this wide to f16 or have no room for it.
-fn chunked_attention(
-    query: Tensor<3>,
-    key: Tensor<3>,
-    value: Tensor<3>,
-    bytes: usize,
-) -> Tensor<3> {
-    let [rows, tokens, width] = query.dims();
-    let chunk = (bytes / (rows * tokens * size_of::<f32>())).clamp(1, tokens);
-    let query = query * (width as f64).powf(-0.5);
-    let key = key.swap_dims(1, 2); // [rows, width, tokens]
-    let chunks = (0..tokens).step_by(chunk).map(|start| {
-        let queries = query.clone().narrow(1, start, chunk.min(tokens - start));
-        softmax(queries.matmul(key.clone()), 2).matmul(value.clone()) // [rows, chunk, width]
-    });
-    Tensor::cat(chunks.collect(), 1)
-}
-
 /// The smallest, widest level of both halves.
 #[derive(Module, Debug)]
 struct MidBlock {
@@ -107,7 +51,15 @@ struct MidBlock {
 impl MidBlock {
     fn new(config: &VaeConfig, device: &Device) -> Self {
         let (channels, groups) = (config.mid_channels(), config.groups);
-        let attention = || MapAttention::new(channels, groups, device);
+        let attention = || {
+            let config = MapAttentionConfig {
+                channels,
+                heads: 1,
+                groups,
+                epsilon: NORM_EPSILON,
+            };
+            MapAttention::new(config, device)
+        };
         Self {
             resnets: (0..2)
                 .map(|_| resnet(channels, channels, groups, device))
@@ -119,7 +71,8 @@ impl MidBlock {
     fn forward(&self, hidden: Tensor<4>) -> Tensor<4> {
         let (before, after) = self.resnets.split_at(1);
         let hidden = run_resnets(before, hidden);
-        let attend = |hidden, attention: &MapAttention| attention.forward(hidden);
+        let attend =
+            |hidden, attention: &MapAttention| attention.forward(hidden, &mut Recall::none());
         let hidden = self.attentions.iter().fold(hidden, attend);
         run_resnets(after, hidden)
     }
@@ -245,29 +198,5 @@ impl Decoder {
         let hidden = self.up_blocks.iter().fold(hidden, up);
         self.conv_out
             .forward(silu(self.conv_norm_out.forward(hidden)))
-    }
-}
-
-#[cfg(all(test, feature = "cpu"))]
-mod tests {
-    use super::*;
-    use burn::tensor::TensorData;
-
-    #[test]
-    fn chunks_of_queries_change_nothing() {
-        let device = Device::flex();
-        let tensor = |shift: f32| {
-            let values = (0..2 * 7 * 4).map(|i| (i as f32 * 0.37 + shift).sin());
-            let data = TensorData::new(values.collect::<Vec<_>>(), [2, 7, 4]);
-            Tensor::<3>::from_data(data, &device)
-        };
-        let run = |bytes| {
-            let mixed = chunked_attention(tensor(0.0), tensor(1.0), tensor(2.0), bytes);
-            mixed.into_data().try_to_vec::<f32>().unwrap()
-        };
-        let whole = run(1 << 20);
-        for (a, b) in whole.iter().zip(run(2 * 7 * 4 * 3)) {
-            assert!((a - b).abs() < 1e-6);
-        }
     }
 }

@@ -1,0 +1,125 @@
+//! What every family does between its conditions and its decoder.
+
+use std::time::{Duration, Instant};
+
+use burn::tensor::{DType, Device, Tensor};
+
+use super::noise::SeededNoise;
+use super::request::{Request, Resolved};
+use crate::cache::{Account, Forecast, Session};
+use crate::denoise::{Denoise, Noise as _, Observer};
+use crate::denoiser::StagedDenoiser;
+use crate::error::{DeviceError, Error, RequestError};
+use crate::image_io::Picture;
+
+/// Pictures and how they came about.
+#[derive(Debug)]
+pub struct Generated {
+    /// `[items, 3, height, width]`, 0 to 1.
+    pub images: Tensor<4>,
+    /// What was decoded, `[items, channels, height, width]`, in the denoiser's units.
+    pub latents: Tensor<4>,
+    /// Text states, `[rows, tokens, width]`, `[uncond; cond]` when guided; `None` for models that read no text.
+    pub prompt_embeds: Option<Tensor<3>>,
+    /// Times and counts.
+    pub report: Report,
+}
+
+impl Generated {
+    /// The pictures, read back from the device.
+    ///
+    /// # Errors
+    ///
+    /// A device error if the device failed, or if a value is not a number.
+    pub fn pictures(&self) -> Result<Vec<Picture>, Error> {
+        Picture::from_batch(self.images.clone())
+    }
+}
+
+/// Where the time went and what the cache spared.
+#[derive(Debug, Clone)]
+pub struct Report {
+    /// Encoding the prompts.
+    pub text: Duration,
+    /// The denoising loop.
+    pub denoising: Duration,
+    /// Decoding the latents.
+    pub decoding: Duration,
+    /// What was really computed.
+    pub account: Account,
+    /// What the plan forecast.
+    pub forecast: Forecast,
+}
+
+/// A request on its way through the denoising loop.
+pub(super) struct Run<'a> {
+    pub(super) request: &'a Request,
+    pub(super) resolved: &'a Resolved,
+    pub(super) device: &'a Device,
+}
+
+/// What the loop leaves behind.
+pub(super) struct Denoised {
+    /// `[items, channels, height, width]`, in the denoiser's units.
+    pub(super) latents: Tensor<4>,
+    pub(super) account: Account,
+    pub(super) time: Duration,
+}
+
+impl Run<'_> {
+    /// From the seeds' noise, or the latents given, to clean latents.
+    pub(super) fn denoise<D: StagedDenoiser>(
+        &self,
+        denoiser: &D,
+        condition: &D::Condition,
+        observer: &mut dyn Observer,
+    ) -> Result<Denoised, Error> {
+        let Self {
+            request, resolved, ..
+        } = self;
+        let run = denoiser.start(condition);
+        let mut session = Session::new(denoiser, &run, &resolved.plan, resolved.rows);
+        let denoise = Denoise {
+            sampler: resolved.sampler.as_ref(),
+            plan: &resolved.plan,
+            guidance: resolved.guidance,
+            prior_noise: request.cache.noise,
+        };
+        let (latents, time) = timed(|| {
+            let mut noise = SeededNoise::new(&request.seeds, self.device);
+            let latents = self.initial(&mut noise)? * resolved.sampler.initial_noise_scale();
+            denoise.run(&mut session, latents, &mut noise, observer)
+        })?;
+        Ok(Denoised {
+            latents,
+            account: session.account().clone(),
+            time,
+        })
+    }
+
+    fn initial(&self, noise: &mut SeededNoise) -> Result<Tensor<4>, Error> {
+        let expected = self.resolved.latent_shape;
+        let Some(given) = &self.request.initial_latents else {
+            return Ok(noise.draw(expected));
+        };
+        let found = given.dims();
+        if found != expected {
+            return Err(RequestError::LatentShape { found, expected }.into());
+        }
+        Ok(given.clone().to_device(self.device).cast(DType::F32))
+    }
+}
+
+/// Pictures, 0 to 1, from pixels, -1 to 1, both `[items, 3, height, width]`; waits for the device.
+pub(super) fn finished(pixels: Tensor<4>) -> Result<Tensor<4>, Error> {
+    let images = (pixels / 2.0 + 0.5).clamp(0.0, 1.0);
+    let done = images.device().sync();
+    done.map_err(|error| DeviceError::execution("decoding the pictures", &error))?;
+    Ok(images)
+}
+
+/// A result and how long it took.
+pub(super) fn timed<T>(work: impl FnOnce() -> Result<T, Error>) -> Result<(T, Duration), Error> {
+    let start = Instant::now();
+    work().map(|result| (result, start.elapsed()))
+}
