@@ -33,9 +33,9 @@ macro_rules! file {
     };
 }
 
-/// A card; the vocabulary, which all of them share, is compiled in once.
+/// A card of these files; the vocabulary, which all of them share, is compiled in once.
 macro_rules! card {
-    ($name:literal) => {
+    ($name:literal: $($file:literal),*; $($tokenizer:literal),*) => {
         Card {
             name: $name,
             files: &[
@@ -43,37 +43,53 @@ macro_rules! card {
                 ("unet/config.json", file!($name, "unet/config.json")),
                 ("vae/config.json", file!($name, "vae/config.json")),
                 (
-                    "text_encoder/config.json",
-                    file!($name, "text_encoder/config.json"),
-                ),
-                (
                     "scheduler/scheduler_config.json",
                     file!($name, "scheduler/scheduler_config.json"),
                 ),
-                (
-                    "tokenizer/tokenizer_config.json",
-                    file!($name, "tokenizer/tokenizer_config.json"),
-                ),
-                (
-                    "tokenizer/special_tokens_map.json",
-                    file!($name, "tokenizer/special_tokens_map.json"),
-                ),
-                ("tokenizer/vocab.json", VOCABULARY),
-                ("tokenizer/merges.txt", MERGES),
+                $(($file, file!($name, $file)),)*
+                $(
+                    (concat!($tokenizer, "/vocab.json"), VOCABULARY),
+                    (concat!($tokenizer, "/merges.txt"), MERGES),
+                )*
             ],
         }
+    };
+}
+
+/// A card of Stable Diffusion 1.x or 2.x: one text encoder.
+macro_rules! stable_diffusion {
+    ($name:literal) => {
+        card!($name: "text_encoder/config.json", "tokenizer/tokenizer_config.json", "tokenizer/special_tokens_map.json"; "tokenizer")
+    };
+}
+
+/// A card of SDXL: two text encoders.
+macro_rules! sdxl {
+    ($name:literal) => {
+        card!($name: "text_encoder/config.json", "text_encoder_2/config.json", "tokenizer/tokenizer_config.json",
+            "tokenizer_2/tokenizer_config.json"; "tokenizer", "tokenizer_2")
+    };
+}
+
+/// A card of SDXL's refiner: the second text encoder alone.
+macro_rules! refiner {
+    ($name:literal) => {
+        card!($name: "text_encoder_2/config.json", "tokenizer_2/tokenizer_config.json"; "tokenizer_2")
     };
 }
 
 const VOCABULARY: &[u8] = file!("clip", "vocab.json");
 const MERGES: &[u8] = file!("clip", "merges.txt");
 
-static CARDS: [Card; 5] = [
-    card!("stable-diffusion-v1-5"),
-    card!("stable-diffusion-v1-5-inpainting"),
-    card!("stable-diffusion-2-1-base"),
-    card!("stable-diffusion-2-1"),
-    card!("stable-diffusion-2-inpainting"),
+static CARDS: [Card; 8] = [
+    stable_diffusion!("stable-diffusion-v1-5"),
+    stable_diffusion!("stable-diffusion-v1-5-inpainting"),
+    stable_diffusion!("stable-diffusion-2-1-base"),
+    stable_diffusion!("stable-diffusion-2-1"),
+    stable_diffusion!("stable-diffusion-2-inpainting"),
+    sdxl!("stable-diffusion-xl-base-1.0"),
+    sdxl!("stable-diffusion-xl-1.0-inpainting-0.1"),
+    refiner!("stable-diffusion-xl-refiner-1.0"),
 ];
 
 pub(super) fn find(name: &str) -> Option<&'static Card> {

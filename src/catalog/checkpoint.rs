@@ -47,9 +47,11 @@ impl Checkpoint {
     }
 }
 
-/// A tensor whose shape tells the width of the text states.
+/// A tensor whose shape tells the width of the text states, where the outermost level attends.
 const CROSS_ATTENTION: &str =
     "model.diffusion_model.input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight";
+/// A tensor whose shape tells the width of what is added to the time embedding (SDXL).
+const ADDED: &str = "model.diffusion_model.label_emb.0.0.weight";
 /// A tensor whose shape tells the latents' channels.
 const INPUT: &str = "model.diffusion_model.input_blocks.0.0.weight";
 
@@ -61,29 +63,62 @@ const PREDICTION_NOTE: &str = "the file does not say what its model predicts: ta
 pub(super) fn recognise(
     source: &WeightSource,
 ) -> Result<(&'static cards::Card, Option<&'static str>), Error> {
-    let width = |name| source.shape(name).and_then(|shape| shape.get(1).copied());
-    let (name, note) = match (width(CROSS_ATTENTION), width(INPUT)) {
-        (Some(768), Some(4)) => ("stable-diffusion-v1-5", None),
-        (Some(768), Some(9)) => ("stable-diffusion-v1-5-inpainting", None),
-        (Some(1024), Some(4)) => ("stable-diffusion-2-1", Some(PREDICTION_NOTE)),
-        (Some(1024), Some(9)) => ("stable-diffusion-2-inpainting", None),
-        (text, channels) => return Err(unfamiliar(text, channels, source).into()),
-    };
-    let card = cards::find(name).ok_or_else(|| super::unknown(name))?;
+    let fitting = fitting(source)?;
+    let note = (fitting.len() > 1).then_some(PREDICTION_NOTE);
+    let card = cards::find(fitting[0]).ok_or_else(|| super::unknown(fitting[0]))?;
     Ok((card, note))
 }
 
-fn unfamiliar(text: Option<usize>, channels: Option<usize>, source: &WeightSource) -> ConfigError {
-    let value = match (text, channels) {
-        (Some(text), Some(channels)) => {
+/// The card that a caller names, if the checkpoint is one of its family.
+pub(super) fn chosen(source: &WeightSource, name: &str) -> Result<&'static cards::Card, Error> {
+    let card = cards::find(name).ok_or_else(|| super::unknown(name))?;
+    let fitting = fitting(source)?;
+    if fitting.contains(&name) {
+        return Ok(card);
+    }
+    let hint = format!(
+        "`{}` holds a model of the card `{}`",
+        source.origin(),
+        fitting[0]
+    );
+    Err(ConfigError::unsupported("card", name, hint).into())
+}
+
+/// Names of the cards that fit a checkpoint's shapes, the likeliest first.
+fn fitting(source: &WeightSource) -> Result<&'static [&'static str], ConfigError> {
+    let width = |name| source.shape(name).and_then(|shape| shape.get(1).copied());
+    let (text, added, channels) = (width(CROSS_ATTENTION), width(ADDED), width(INPUT));
+    match (text, added, channels) {
+        (Some(768), None, Some(4)) => Ok(&["stable-diffusion-v1-5"]),
+        (Some(768), None, Some(9)) => Ok(&["stable-diffusion-v1-5-inpainting"]),
+        (Some(1024), None, Some(4)) => Ok(&["stable-diffusion-2-1", "stable-diffusion-2-1-base"]),
+        (Some(1024), None, Some(9)) => Ok(&["stable-diffusion-2-inpainting"]),
+        (None, Some(2816), Some(4)) => Ok(&["stable-diffusion-xl-base-1.0"]),
+        (None, Some(2816), Some(9)) => Ok(&["stable-diffusion-xl-1.0-inpainting-0.1"]),
+        (None, Some(2560), Some(4)) => Ok(&["stable-diffusion-xl-refiner-1.0"]),
+        _ => Err(unfamiliar(text, added, channels, source)),
+    }
+}
+
+fn unfamiliar(
+    text: Option<usize>,
+    added: Option<usize>,
+    channels: Option<usize>,
+    source: &WeightSource,
+) -> ConfigError {
+    let value = match (text, added, channels) {
+        (Some(text), None, Some(channels)) => {
             format!("text width {text}, {channels} latent channels")
+        }
+        (_, Some(added), Some(channels)) => {
+            format!("added conditions of width {added}, {channels} latent channels")
         }
         _ => format!(
             "`{}` without a UNet in the original layout",
             source.origin()
         ),
     };
-    let hint = "single files of Stable Diffusion 1.x and 2.x are read; convert others to a diffusers folder";
+    let hint = "single files of Stable Diffusion 1.x, 2.x and XL are read; convert others to a diffusers folder";
     ConfigError::unsupported("checkpoint", value, hint)
 }
 
@@ -103,7 +138,13 @@ pub(super) fn structure(folder: &ModelFolder) -> Result<Structure, Error> {
     }
     let unet: UNet = folder.read_config("unet/config.json")?;
     let vae: Vae = folder.read_config("vae/config.json")?;
-    let text: Text = folder.read_config("text_encoder/config.json")?;
+    let second = "text_encoder_2/config.json";
+    let text = if folder.has(second) {
+        second
+    } else {
+        "text_encoder/config.json"
+    };
+    let text: Text = folder.read_config(text)?;
     Ok(Structure {
         unet_layers: unet.layers_per_block,
         vae_levels: vae.block_out_channels.len(),

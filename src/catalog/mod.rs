@@ -84,8 +84,8 @@ impl ModelFolder {
     ///
     /// When there is no such card, the file is unreadable, or the two do not fit.
     pub fn open_checkpoint(path: impl AsRef<Path>, card: &str) -> Result<Self, Error> {
-        let card = cards::find(card).ok_or_else(|| unknown(card))?;
         let source = WeightSource::open(&path)?;
+        let card = checkpoint::chosen(&source, card)?;
         Self::from_checkpoint(path.as_ref(), &source, card, None)
     }
 

@@ -3,6 +3,8 @@
 //! Source: Radford et al., "Learning Transferable Visual Models From Natural Language Supervision" (arXiv 2103.00020, section 2.4):
 //! a causal transformer with a layer norm in front of each branch.
 
+use std::ops::Range;
+
 use burn::module::Module;
 use burn::nn::{Embedding, EmbeddingConfig, LayerNorm, LayerNormConfig, Linear, LinearConfig};
 use burn::tensor::activation::{gelu, sigmoid, softmax};
@@ -11,7 +13,7 @@ use serde::Deserialize;
 
 use crate::error::{ConfigError, Error};
 use crate::nn::attention::{merge_heads, split_heads};
-use crate::text::TextEncoder;
+use crate::text::{PooledTextEncoder, Summary, TextEncoder};
 
 /// Added to the scores of later tokens: far below any score, and finite, as GPU compilers may assume no infinity.
 const MASKED: f32 = -1e9;
@@ -29,11 +31,20 @@ pub struct ClipTextJson {
     hidden_act: String,
     #[serde(default = "default_epsilon")]
     layer_norm_eps: f64,
+    projection_dim: Option<usize>,
+    #[serde(default)]
+    architectures: Vec<String>,
 }
+
+/// The class whose files hold the projection of a whole text.
+const WITH_PROJECTION: &str = "CLIPTextModelWithProjection";
 
 fn default_activation() -> String {
     "quick_gelu".to_owned()
 }
+
+/// What transformers takes where `projection_dim` is silent.
+const DEFAULT_PROJECTION: usize = 512;
 
 fn default_epsilon() -> f64 {
     1e-5
@@ -58,6 +69,8 @@ pub struct ClipTextConfig {
     pub quick_gelu: bool,
     /// Epsilon of the layer norms.
     pub epsilon: f64,
+    /// Width of the whole text as one vector, for encoders that make one.
+    pub projection: Option<usize>,
 }
 
 impl ClipTextConfig {
@@ -80,6 +93,10 @@ impl ClipTextConfig {
             let hint = format!("it must divide `hidden_size`, {width}");
             return Err(ConfigError::unsupported("num_attention_heads", heads, hint).into());
         }
+        let projected = json
+            .architectures
+            .iter()
+            .any(|name| name == WITH_PROJECTION);
         Ok(Self {
             vocabulary: json.vocab_size,
             width,
@@ -89,6 +106,7 @@ impl ClipTextConfig {
             positions: json.max_position_embeddings,
             quick_gelu,
             epsilon: json.layer_norm_eps,
+            projection: projected.then(|| json.projection_dim.unwrap_or(DEFAULT_PROJECTION)),
         })
     }
 
@@ -226,6 +244,7 @@ struct ClipTextTransformer {
 #[derive(Module, Debug)]
 pub struct ClipTextModel {
     text_model: ClipTextTransformer,
+    text_projection: Option<Linear>,
 }
 
 impl ClipTextModel {
@@ -239,7 +258,13 @@ impl ClipTextModel {
             },
             final_layer_norm: config.norm(device),
         };
-        Self { text_model }
+        let projection = |width| LinearConfig::new(config.width, width).with_bias(false);
+        Self {
+            text_model,
+            text_projection: config
+                .projection
+                .map(|width| projection(width).init(device)),
+        }
     }
 
     /// States after all layers but the last `clip_skip`, through the final layer norm.
@@ -253,19 +278,56 @@ impl ClipTextModel {
     ///
     /// If `clip_skip` is more than the number of layers.
     pub fn encode(&self, ids: Tensor<2, Int>, clip_skip: usize) -> Tensor<3> {
-        let ClipTextTransformer {
-            embeddings,
-            encoder: ClipLayers { layers },
-            final_layer_norm,
-        } = &self.text_model;
-        assert!(clip_skip <= layers.len(), "`clip_skip` exceeds the layers");
+        let layers = self.layers();
+        assert!(clip_skip <= layers, "`clip_skip` exceeds the layers");
         let mask = causal_mask(ids.dims()[1], &ids.device());
-        let hidden = layers[..layers.len() - clip_skip]
-            .iter()
-            .fold(embeddings.forward(ids), |hidden, layer| {
-                layer.forward(hidden, &mask)
-            });
-        final_layer_norm.forward(hidden)
+        let hidden = self.text_model.embeddings.forward(ids);
+        let hidden = self.through(0..layers - clip_skip, hidden, &mask);
+        self.text_model.final_layer_norm.forward(hidden)
+    }
+
+    /// States after all layers but the last `1 + clip_skip`, without the final norm; and each whole text as one vector: the state of
+    /// its end, at the place that `ends` names, behind all layers, the norm and the projection.
+    ///
+    /// # Shapes
+    ///
+    /// - ids: `[rows, tokens]`
+    /// - states: `[rows, tokens, width]`
+    /// - pooled: `[rows, projection]`
+    ///
+    /// # Panics
+    ///
+    /// If `clip_skip` is not less than the number of layers.
+    pub fn summarise(&self, ids: Tensor<2, Int>, ends: &[usize], clip_skip: usize) -> Summary {
+        let layers = self.layers();
+        assert!(clip_skip < layers, "`clip_skip` exceeds the layers");
+        let mask = causal_mask(ids.dims()[1], &ids.device());
+        let depth = layers - 1 - clip_skip;
+        let hidden = self.text_model.embeddings.forward(ids);
+        let states = self.through(0..depth, hidden, &mask);
+        let pooled = self.text_projection.as_ref().map(|projection| {
+            let last = self.through(depth..layers, states.clone(), &mask);
+            let last = self.text_model.final_layer_norm.forward(last);
+            projection.forward(at_ends(&last, ends)) // [rows, projection]
+        });
+        Summary { states, pooled }
+    }
+
+    fn layers(&self) -> usize {
+        self.text_model.encoder.layers.len()
+    }
+
+    fn through(&self, layers: Range<usize>, hidden: Tensor<3>, mask: &Tensor<4>) -> Tensor<3> {
+        let layers = self.text_model.encoder.layers[layers].iter();
+        layers.fold(hidden, |hidden, layer| layer.forward(hidden, mask))
+    }
+
+    /// `[rows, tokens]`
+    fn ids(&self, ids: &[Vec<u32>]) -> Tensor<2, Int> {
+        let (rows, tokens) = (ids.len(), ids.first().map_or(0, Vec::len));
+        let flat = ids.iter().flatten().map(|&id| id.cast_signed());
+        let data = TensorData::new(flat.collect::<Vec<i32>>(), [rows, tokens]);
+        Tensor::from_data(data, &self.device())
     }
 
     fn device(&self) -> Device {
@@ -275,15 +337,27 @@ impl ClipTextModel {
 
 impl TextEncoder for ClipTextModel {
     fn max_clip_skip(&self) -> usize {
-        self.text_model.encoder.layers.len()
+        self.layers()
     }
 
     fn states(&self, ids: &[Vec<u32>], clip_skip: usize) -> Tensor<3> {
-        let (rows, tokens) = (ids.len(), ids.first().map_or(0, Vec::len));
-        let flat = ids.iter().flatten().map(|&id| id.cast_signed());
-        let data = TensorData::new(flat.collect::<Vec<i32>>(), [rows, tokens]);
-        self.encode(Tensor::from_data(data, &self.device()), clip_skip)
+        self.encode(self.ids(ids), clip_skip)
     }
+}
+
+impl PooledTextEncoder for ClipTextModel {
+    fn summary(&self, ids: &[Vec<u32>], ends: &[usize], clip_skip: usize) -> Summary {
+        self.summarise(self.ids(ids), ends, clip_skip)
+    }
+}
+
+/// Each row's state at its end: `[rows, tokens, width]` to `[rows, width]`.
+fn at_ends(states: &Tensor<3>, ends: &[usize]) -> Tensor<2> {
+    let row = |(row, &end): (usize, &usize)| {
+        let state = states.clone().narrow(0, row, 1).narrow(1, end, 1); // [1, 1, width]
+        state.squeeze_dim(1)
+    };
+    Tensor::cat(ends.iter().enumerate().map(row).collect(), 0)
 }
 
 /// `[1, 1, tokens, tokens]`: a row's token sees itself and what came before.

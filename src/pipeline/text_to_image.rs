@@ -98,7 +98,7 @@ impl TextToImage {
             observer.warn(&warning.to_string());
         }
         let (context, text) = timed(|| self.encode(request, &resolved, observer))?;
-        let condition = UNetCondition { context };
+        let condition = UNetCondition::new(context);
         let run = Run {
             request,
             resolved: &resolved,

@@ -82,7 +82,7 @@ pub(super) fn exploding(config: &SamplerConfig, steps: usize) -> Result<SigmaTab
     // Leading grids stop short of pure noise: their first sample is taken to hold signal of unit variance as well.
     let initial = match grid.spacing {
         Spacing::Leading => sigmas[0].hypot(1.0),
-        Spacing::Trailing | Spacing::Linspace => sigmas[0],
+        Spacing::Trailing | Spacing::Linspace | Spacing::Quadratic => sigmas[0],
     };
     Ok(SigmaTable {
         timesteps,

@@ -51,6 +51,8 @@ pub struct TokenizerFiles<'a> {
 pub struct Tokens {
     /// Begin, the prompt, end, padding: always as many as the model reads.
     pub ids: Vec<u32>,
+    /// Place of the first end.
+    pub end: usize,
     /// The end of the prompt that did not fit, as the user wrote it.
     pub cut: Option<String>,
 }
@@ -128,7 +130,12 @@ impl ClipTokenizer {
                 .trim()
                 .to_owned()
         });
-        Ok(Tokens { ids, cut })
+        let end = ids.iter().position(|&id| id == self.end);
+        Ok(Tokens {
+            end: end.unwrap_or(self.length - 1),
+            ids,
+            cut,
+        })
     }
 }
 

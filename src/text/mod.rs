@@ -25,11 +25,33 @@ pub trait TextEncoder {
     fn states(&self, ids: &[Vec<u32>], clip_skip: usize) -> Tensor<3>;
 }
 
+/// What [`PooledTextEncoder`] gives.
+#[derive(Debug, Clone)]
+pub struct Summary {
+    /// `[rows, tokens, width]`, f32, before the encoder's final norm.
+    pub states: Tensor<3>,
+    /// Each whole text as one vector, `[rows, projection]`; `None` from encoders that make none.
+    pub pooled: Option<Tensor<2>>,
+}
+
+/// A transformer that also makes one vector of a whole text, and whose states are read before its last layer (SDXL).
+pub trait PooledTextEncoder: TextEncoder {
+    /// States without the last `1 + clip_skip` layers and the final norm, and the whole text from its token at `ends`, all layers
+    /// passed.
+    ///
+    /// # Panics
+    ///
+    /// If `clip_skip` is not less than [`max_clip_skip`](TextEncoder::max_clip_skip), or rows differ in length.
+    fn summary(&self, ids: &[Vec<u32>], ends: &[usize], clip_skip: usize) -> Summary;
+}
+
 /// Prompts as a denoiser takes them.
 #[derive(Debug, Clone)]
 pub struct Context {
     /// Text states, `[rows, tokens, width]`, f32.
     pub states: Tensor<3>,
+    /// Each whole prompt as one vector, `[rows, projection]`, where it was asked for and the encoder makes one.
+    pub pooled: Option<Tensor<2>>,
     /// What each prompt lost because it was longer than the model reads; callers tell the user.
     pub cut: Vec<Option<String>>,
 }
@@ -55,19 +77,64 @@ impl<E: TextEncoder> PromptEncoder<E> {
     ///
     /// If `clip_skip` is more than the encoder has layers, or a prompt cannot be tokenized.
     pub fn encode<S: AsRef<str>>(&self, prompts: &[S], clip_skip: usize) -> Result<Context, Error> {
-        let layers = self.encoder.max_clip_skip();
-        if clip_skip > layers {
-            return Err(RequestError::ClipSkip { clip_skip, layers }.into());
-        }
-        let tokens = prompts
-            .iter()
-            .map(|prompt| self.tokenizer.encode(prompt.as_ref()))
-            .collect::<Result<Vec<_>, _>>()?;
-        let (ids, cut): (Vec<_>, Vec<_>) = tokens
-            .into_iter()
-            .map(|tokens| (tokens.ids, tokens.cut))
-            .unzip();
-        let states = self.encoder.states(&ids, clip_skip); // [prompts, tokens, width]
-        Ok(Context { states, cut })
+        self.check_clip_skip(clip_skip, self.encoder.max_clip_skip())?;
+        let rows = self.rows(prompts)?;
+        let states = self.encoder.states(&rows.ids, clip_skip); // [prompts, tokens, width]
+        Ok(Context {
+            states,
+            pooled: None,
+            cut: rows.cut,
+        })
     }
+
+    fn check_clip_skip(&self, clip_skip: usize, most: usize) -> Result<(), RequestError> {
+        let layers = self.encoder.max_clip_skip();
+        if clip_skip > most {
+            return Err(RequestError::ClipSkip { clip_skip, layers });
+        }
+        Ok(())
+    }
+
+    fn rows<S: AsRef<str>>(&self, prompts: &[S]) -> Result<Rows, Error> {
+        let mut rows = Rows::default();
+        for prompt in prompts {
+            let tokens = self.tokenizer.encode(prompt.as_ref())?;
+            rows.ends.push(tokens.end);
+            rows.ids.push(tokens.ids);
+            rows.cut.push(tokens.cut);
+        }
+        Ok(rows)
+    }
+}
+
+impl<E: PooledTextEncoder> PromptEncoder<E> {
+    /// Encodes one row a prompt as SDXL reads them: the states before the last layer (`clip_skip` leaves out as many more), and the
+    /// whole prompt as one vector if the encoder makes one.
+    ///
+    /// # Errors
+    ///
+    /// If `clip_skip` leaves no layer, or a prompt cannot be tokenized.
+    pub fn encode_pooled<S: AsRef<str>>(
+        &self,
+        prompts: &[S],
+        clip_skip: usize,
+    ) -> Result<Context, Error> {
+        let most = self.encoder.max_clip_skip().saturating_sub(1);
+        self.check_clip_skip(clip_skip, most)?;
+        let rows = self.rows(prompts)?;
+        let Summary { states, pooled } = self.encoder.summary(&rows.ids, &rows.ends, clip_skip);
+        Ok(Context {
+            states,
+            pooled,
+            cut: rows.cut,
+        })
+    }
+}
+
+/// Tokenized prompts.
+#[derive(Default)]
+struct Rows {
+    ids: Vec<Vec<u32>>,
+    ends: Vec<usize>,
+    cut: Vec<Option<String>>,
 }

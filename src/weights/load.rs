@@ -300,7 +300,7 @@ impl ModuleMapper for Filler<'_> {
 const TILE: usize = 32;
 
 /// The transpose of a matrix, `[rows, columns]` to `[columns, rows]`.
-fn transposed(data: &TensorData) -> TensorData {
+pub(super) fn transposed(data: &TensorData) -> TensorData {
     let (rows, columns) = (data.shape()[0], data.shape()[1]);
     let bytes = data.as_bytes();
     let turned = match data.dtype().size() {

@@ -1,7 +1,8 @@
-//! Original checkpoints: one file with the `UNet`, the autoencoder and the text encoder of a Stable Diffusion 1.x or 2.x model under the
-//! names of the training program.
+//! Original checkpoints: one file with the `UNet`, the autoencoder and the text encoders of a Stable Diffusion model (1.x, 2.x, XL)
+//! under the names of the training program.
 //!
-//! **Source.** The layout of CompVis/latent-diffusion and Stability-AI/stablediffusion checkpoints against the diffusers layout:
+//! **Source.** The layout of CompVis/latent-diffusion, Stability-AI/stablediffusion and Stability-AI/generative-models checkpoints
+//! against the diffusers layout:
 //! blocks are numbered through (`input_blocks.n` = levels of some residual blocks and one downsampling each) where diffusers
 //! nests them. Data to data: [`place`] says where a name belongs; [`split`] cuts a source into parts.
 
@@ -10,7 +11,7 @@ use std::collections::BTreeMap;
 use burn::tensor::{Bytes, Shape, TensorData};
 use burn_store::{bridge, burn_pack::Tensor as Packed};
 
-use super::{WeightSource, names::reshaped};
+use super::{WeightSource, load::transposed, names::reshaped};
 use crate::error::{Error, WeightsError};
 
 /// What the numbering of a checkpoint depends on.
@@ -20,14 +21,14 @@ pub struct Structure {
     pub unet_layers: usize,
     /// Levels of the autoencoder (`block_out_channels`).
     pub vae_levels: usize,
-    /// Layers of the text encoder that the config has (`num_hidden_layers`); the file may hold more.
+    /// Layers of the `OpenCLIP` text encoder that the config has (`num_hidden_layers`); the file may hold more.
     pub text_layers: usize,
 }
 
 /// Where a tensor of a checkpoint belongs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Placement {
-    /// In this part (`unet`, `vae`, `text_encoder`), as these tensors.
+    /// In this part (`unet`, `vae`, `text_encoder`, `text_encoder_2`), as these tensors.
     Part(&'static str, Vec<Piece>),
     /// Nowhere: averages and tables that training leaves in a file, layers that the config does not have.
     Leftover,
@@ -53,6 +54,8 @@ pub enum Cut {
     Linear,
     /// The first, second or last third of the rows: query, key and value are kept in one tensor.
     Third(usize),
+    /// All, a matrix that is multiplied from the right as the linear layer that it is.
+    Transposed,
 }
 
 impl Cut {
@@ -61,6 +64,7 @@ impl Cut {
         match (self, shape) {
             (Self::Linear, [rows, columns, 1, 1]) => vec![*rows, *columns],
             (Self::Third(_), [rows, rest @ ..]) => [&[rows / 3], rest].concat(),
+            (Self::Transposed, [rows, columns]) => vec![*columns, *rows],
             _ => shape.to_vec(),
         }
     }
@@ -71,6 +75,7 @@ impl Cut {
             Self::Whole => tensor,
             Self::Linear => reshaped(tensor, shape),
             Self::Third(third) => rows(tensor, shape, third),
+            Self::Transposed => turned(tensor, shape),
         }
     }
 }
@@ -86,23 +91,38 @@ fn rows(tensor: Packed, shape: Vec<usize>, third: usize) -> Packed {
     })
 }
 
+/// The transpose of a matrix, still unread.
+fn turned(tensor: Packed, shape: Vec<usize>) -> Packed {
+    let (name, dtype) = (tensor.name.clone(), tensor.dtype);
+    bridge::map_data(tensor, name, dtype, Shape::from(shape), |data| {
+        transposed(&data)
+    })
+}
+
 const UNET: &str = "model.diffusion_model.";
 const VAE: &str = "first_stage_model.";
-const CLIP: &str = "cond_stage_model.transformer.";
-const OPEN_CLIP: &str = "cond_stage_model.model.";
+
+/// Text encoders of the transformers library: prefix and part.
+const CLIP: [(&str, &str); 2] = [
+    ("cond_stage_model.transformer.", "text_encoder"),
+    ("conditioner.embedders.0.transformer.", "text_encoder"),
+];
+
+/// Text encoders of `OpenCLIP`: prefix, part, and whether the part projects the whole text. The refiner's only one is SDXL's second.
+const OPEN_CLIP: [(&str, &str, bool); 3] = [
+    ("cond_stage_model.model.", "text_encoder", false),
+    ("conditioner.embedders.0.model.", "text_encoder_2", true),
+    ("conditioner.embedders.1.model.", "text_encoder_2", true),
+];
 
 /// Beginnings of names that training leaves in a file.
-const LEFTOVERS: [&str; 20] = [
+const LEFTOVERS: [&str; 16] = [
     "model_ema.",
     "first_stage_model.loss.",
     "first_stage_model.model_ema.",
     "cond_stage_model.logit_scale",
     "cond_stage_model.transformer.vision_model.",
     "cond_stage_model.transformer.text_projection.",
-    "cond_stage_model.model.visual.",
-    "cond_stage_model.model.logit_scale",
-    "cond_stage_model.model.text_projection",
-    "cond_stage_model.model.attn_mask",
     "alphas_cumprod",
     "betas",
     "sqrt_",
@@ -127,13 +147,20 @@ pub fn place(name: &str, structure: &Structure) -> Placement {
     if let Some(tail) = name.strip_prefix(VAE) {
         return autoencoder(tail, structure.vae_levels);
     }
-    if let Some(tail) = name.strip_prefix(CLIP) {
-        return whole("text_encoder", Some(clip(tail)), tail);
-    }
-    match name.strip_prefix(OPEN_CLIP) {
-        Some(tail) => open_clip(tail, structure.text_layers),
-        None => Placement::Unknown,
-    }
+    text(name, structure.text_layers).unwrap_or(Placement::Unknown)
+}
+
+fn text(name: &str, layers: usize) -> Option<Placement> {
+    let clips = CLIP.iter().find_map(|(prefix, part)| {
+        let tail = name.strip_prefix(prefix)?;
+        Some(whole(part, Some(clip(tail)), tail))
+    });
+    clips.or_else(|| {
+        OPEN_CLIP.iter().find_map(|&(prefix, part, projects)| {
+            let tail = name.strip_prefix(prefix)?;
+            Some(open_clip(part, tail, layers, projects))
+        })
+    })
 }
 
 /// A tensor taken as it is. A name that the layout does not have keeps its own, so that loading names it as unused.
@@ -154,9 +181,11 @@ const RESNET: [(&str, &str); 6] = [
 ];
 
 /// Name and layer of what the `UNet` has once.
-const UNET_ONCE: [(&str, &str); 5] = [
+const UNET_ONCE: [(&str, &str); 7] = [
     ("time_embed.0.", "time_embedding.linear_1."),
     ("time_embed.2.", "time_embedding.linear_2."),
+    ("label_emb.0.0.", "add_embedding.linear_1."),
+    ("label_emb.0.2.", "add_embedding.linear_2."),
     ("out.0.", "conv_norm_out."),
     ("out.2.", "conv_out."),
     ("input_blocks.0.0.", "conv_in."),
@@ -303,10 +332,19 @@ const OPEN_CLIP_ONCE: [(&str, &str); 3] = [
     ("ln_final.", "text_model.final_layer_norm."),
 ];
 
-fn open_clip(tail: &str, layers: usize) -> Placement {
+/// What `OpenCLIP`'s whole model has beside the text's states.
+const OPEN_CLIP_LEFTOVERS: [&str; 3] = ["visual.", "logit_scale", "attn_mask"];
+
+fn open_clip(part: &'static str, tail: &str, layers: usize, projects: bool) -> Placement {
+    if tail == "text_projection" {
+        return projection(part, projects);
+    }
+    if OPEN_CLIP_LEFTOVERS.iter().any(|one| tail.starts_with(one)) {
+        return Placement::Leftover;
+    }
     let blocks = tail.strip_prefix("transformer.resblocks.");
     let Some((layer, rest)) = blocks.and_then(number) else {
-        return whole("text_encoder", renamed(tail, &OPEN_CLIP_ONCE), tail);
+        return whole(part, renamed(tail, &OPEN_CLIP_ONCE), tail);
     };
     if layer >= layers {
         return Placement::Leftover;
@@ -314,14 +352,23 @@ fn open_clip(tail: &str, layers: usize) -> Placement {
     let prefix = format!("text_model.encoder.layers.{layer}.");
     let Some(kind) = rest.strip_prefix("attn.in_proj_") else {
         let name = renamed(rest, &OPEN_CLIP_LAYER).map(|name| format!("{prefix}{name}"));
-        return whole("text_encoder", name, tail);
+        return whole(part, name, tail);
     };
     let third = |(third, letter)| Piece {
         name: format!("{prefix}self_attn.{letter}_proj.{kind}"),
         cut: Cut::Third(third),
     };
     let pieces = ["q", "k", "v"].into_iter().enumerate().map(third);
-    Placement::Part("text_encoder", pieces.collect())
+    Placement::Part(part, pieces.collect())
+}
+
+fn projection(part: &'static str, projects: bool) -> Placement {
+    if !projects {
+        return Placement::Leftover;
+    }
+    let name = "text_projection.weight".to_owned();
+    let cut = Cut::Transposed;
+    Placement::Part(part, vec![Piece { name, cut }])
 }
 
 /// A checkpoint cut into parts.
@@ -339,7 +386,7 @@ pub struct Parts {
 ///
 /// When a tensor is neither in the layout nor a known leftover, or two come to one name.
 pub fn split(source: &WeightSource, structure: &Structure) -> Result<Parts, Error> {
-    split_by(source, "a Stable Diffusion 1.x or 2.x", |name| {
+    split_by(source, "a Stable Diffusion 1.x, 2.x or XL", |name| {
         place(name, structure)
     })
 }

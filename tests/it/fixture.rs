@@ -156,6 +156,13 @@ impl Reference {
         Self { shape, values }
     }
 
+    /// The parts along the first axis, flat.
+    pub(crate) fn rows(&self) -> Vec<Vec<f64>> {
+        let size = self.values.len() / self.shape[0];
+        let flat = |row: &[f32]| row.iter().copied().map(f64::from).collect();
+        self.values.chunks(size).map(flat).collect()
+    }
+
     fn spread(&self) -> f64 {
         let count = self.values.len() as f64;
         let mean = self

@@ -6,7 +6,7 @@ use afterimage::cache::{CacheRule, Refresh};
 use afterimage::catalog::ModelFolder;
 use afterimage::denoiser::{Evaluation, StagedDenoiser as _};
 use afterimage::inject::{Moment, PriorNoise};
-use afterimage::models::unet::{UNet, UNetCarry, UNetCondition};
+use afterimage::models::unet::{AddedCondition, UNet, UNetCarry, UNetCondition};
 use afterimage::pipeline::{Request, Seeds, TextToImage, Trace};
 use afterimage::recall::Recall;
 use afterimage::samplers::SamplerConfig;
@@ -49,8 +49,15 @@ fn check_cells(
     let golden = |key: &str| fixture.of(case, key).unwrap();
     let listed =
         |key: &str, index: usize| fixture.tensor(case["tensors"][key][index].as_str().unwrap());
+    let added = fixture
+        .of(case, "added_cond_kwargs.text_embeds")
+        .map(|pooled| AddedCondition {
+            pooled: pooled.on(device),
+            time_ids: golden("added_cond_kwargs.time_ids").rows(),
+        });
     let condition = UNetCondition {
         context: golden("encoder_hidden_states").on(device),
+        added,
     };
     let timestep = f64::from(golden("timestep").values[0]);
     let prepared = unet.prepare(

@@ -104,7 +104,7 @@ fn denoise(
 ) -> Tensor<4> {
     let unet = UNet::new(config.clone(), model);
     let context = normals([1, 2, TOKENS, WIDTH], device).squeeze_dim(0);
-    let run = unet.start(&UNetCondition { context });
+    let run = unet.start(&UNetCondition::new(context));
     let sampler = SamplerConfig::from_json(SCHEDULER, "test".as_ref())
         .unwrap()
         .build(4, 0.0)

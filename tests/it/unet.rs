@@ -33,9 +33,7 @@ fn latents(rows: usize, seed: u64) -> Tensor<4> {
 
 fn condition(unet: &UNet, rows: usize) -> UNetCondition {
     let width = unet.config().context_width;
-    UNetCondition {
-        context: normals([1, rows, EXTENT.tokens, width], 9).squeeze_dim(0),
-    }
+    UNetCondition::new(normals([1, rows, EXTENT.tokens, width], 9).squeeze_dim(0))
 }
 
 fn values(tensor: Tensor<4>) -> Vec<f32> {
@@ -181,7 +179,7 @@ fn two_passes_of_guidance_equal_the_batched_one() {
     let both = condition(unet, 2);
     let plan = plan(unet, &CacheRule::deepcache(2, 1), 2);
     let predictions = |context: Tensor<3>, rows: usize| {
-        let run = unet.start(&UNetCondition { context });
+        let run = unet.start(&UNetCondition::new(context));
         let mut session = Session::new(
             unet,
             &run,

@@ -44,6 +44,7 @@ pub(super) struct UpBlock {
 pub struct UNet2DConditionModel {
     pub(super) conv_in: Conv2d,
     pub(super) time_embedding: TimestepEmbedding,
+    pub(super) add_embedding: Option<TimestepEmbedding>,
     pub(super) down_blocks: Vec<DownBlock>,
     pub(super) mid_block: MidBlock,
     pub(super) up_blocks: Vec<UpBlock>,
@@ -56,13 +57,11 @@ impl UNet2DConditionModel {
     pub fn new(config: &UNetConfig, device: &Device) -> Self {
         let builder = Builder { config, device };
         let outer = config.levels[0].channels;
+        let embedding = |input| TimestepEmbedding::new(input, config.time_width, device);
         Self {
             conv_in: conv3x3(config.in_channels, outer, 1, device),
-            time_embedding: TimestepEmbedding::new(
-                config.sinusoid.width,
-                config.time_width,
-                device,
-            ),
+            time_embedding: embedding(config.sinusoid.width),
+            add_embedding: config.added.map(|added| embedding(added.width)),
             down_blocks: (0..config.levels.len())
                 .map(|level| builder.down(level))
                 .collect(),

@@ -37,7 +37,7 @@ impl UNetConfig {
                 .zip(names(self.skips()))
                 .map(|(site, name)| counter.cell(*site, name))
                 .collect(),
-            prepare_macs: (self.time_width * (self.sinusoid.width + self.time_width)) as u64,
+            prepare_macs: counter.prepare(),
             leave_macs: (KERNEL * outer * self.out_channels * counter.area(0)) as u64,
         }
     }
@@ -56,6 +56,19 @@ struct Counter<'a> {
 }
 
 impl Counter<'_> {
+    /// The networks behind the timestep and behind what is added to it.
+    fn prepare(&self) -> u64 {
+        let UNetConfig {
+            time_width,
+            sinusoid,
+            added,
+            ..
+        } = self.config;
+        let inputs = [Some(sinusoid.width), added.map(|added| added.width)];
+        let macs = |input: usize| time_width * (input + time_width);
+        inputs.into_iter().flatten().map(macs).sum::<usize>() as u64
+    }
+
     fn cell(&self, site: Site, name: String) -> Cell {
         let (macs, level) = match site {
             Site::ConvIn => (
@@ -191,6 +204,32 @@ mod tests {
         UNetConfig::from_json(json).unwrap()
     }
 
+    /// The same of SDXL at 128x128 latents.
+    const FULL_XL: f64 = 3381.0;
+    const RETRIEVE_XL: [f64; 9] = [
+        49.0, 128.0, 224.0, 436.0, 724.0, 1035.0, 1478.0, 2227.0, 2982.0,
+    ];
+
+    const XL: Extent = Extent {
+        height: 128,
+        width: 128,
+        tokens: 77,
+    };
+
+    fn sdxl() -> UNetConfig {
+        let json =
+            include_str!("../../../models/cards/stable-diffusion-xl-base-1.0/unet/config.json");
+        UNetConfig::from_json(json).unwrap()
+    }
+
+    /// Multiply-accumulates of a step that runs what skip `skip` leaves.
+    fn retrieve(blueprint: &Blueprint, skip: usize) -> u64 {
+        let cut = 2 * blueprint.skips() - skip;
+        let cells =
+            blueprint.span_macs(0..skip + 1) + blueprint.span_macs(cut..blueprint.cells.len());
+        cells + blueprint.prepare_macs + blueprint.leave_macs
+    }
+
     fn close(macs: u64, giga: f64) {
         let found = macs as f64 / 1e9;
         assert!(
@@ -208,11 +247,33 @@ mod tests {
         });
         close(blueprint.full_macs(), FULL);
         for (skip, giga) in RETRIEVE.into_iter().enumerate() {
-            let cut = 2 * blueprint.skips() - skip;
-            let cells =
-                blueprint.span_macs(0..skip + 1) + blueprint.span_macs(cut..blueprint.cells.len());
-            close(cells + blueprint.prepare_macs + blueprint.leave_macs, giga);
+            close(retrieve(&blueprint, skip), giga);
         }
+    }
+
+    #[test]
+    fn published_costs_of_sdxl() {
+        let blueprint = sdxl().blueprint(XL);
+        assert_eq!((blueprint.cells.len(), blueprint.skips()), (19, 9));
+        close(blueprint.full_macs(), FULL_XL);
+        for (skip, giga) in RETRIEVE_XL.into_iter().enumerate() {
+            let found = retrieve(&blueprint, skip) as f64 / 1e9;
+            // Printed in whole G.
+            assert!(
+                (found - giga).abs() < 0.5 + 0.005 * giga,
+                "skip {skip}: {found} G"
+            );
+        }
+    }
+
+    #[test]
+    fn published_costs_of_the_refiner() {
+        let json =
+            include_str!("../../../models/cards/stable-diffusion-xl-refiner-1.0/unet/config.json");
+        let blueprint = UNetConfig::from_json(json).unwrap().blueprint(XL);
+        close(blueprint.full_macs(), 3643.0);
+        close(retrieve(&blueprint, 0), 70.5);
+        close(retrieve(&blueprint, 3), 757.0);
     }
 
     #[test]

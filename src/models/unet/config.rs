@@ -81,8 +81,30 @@ pub struct UNetConfig {
     pub sinusoid: Sinusoid,
     /// Width of the time embedding.
     pub time_width: usize,
+    /// What is added to the time embedding besides the timestep, if anything (SDXL).
+    pub added: Option<AddedConfig>,
     /// Side of the latents the model was trained on.
     pub sample_size: usize,
+}
+
+/// Pooled text and a list of numbers (sizes, crops, scores) that are added to the time embedding.
+///
+/// Source: Podell et al., SDXL (arXiv 2307.01952, section 2.2).
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct AddedConfig {
+    /// How each number becomes a vector.
+    pub sinusoid: Sinusoid,
+    /// Width of the pooled text and of all the numbers' vectors together.
+    pub width: usize,
+}
+
+impl AddedConfig {
+    /// How many numbers a row go beside a pooled text of this width; `None` if none do.
+    pub fn numbers(&self, pooled: usize) -> Option<usize> {
+        let rest = self.width.checked_sub(pooled)?;
+        let whole = self.sinusoid.width > 0 && rest.is_multiple_of(self.sinusoid.width);
+        (whole && rest > 0).then(|| rest / self.sinusoid.width)
+    }
 }
 
 /// The keys as they stand in the file; nothing decided.
@@ -105,6 +127,9 @@ struct UNetJson {
     flip_sin_to_cos: Option<bool>,
     freq_shift: Option<f64>,
     time_embedding_dim: Option<usize>,
+    addition_embed_type: Option<String>,
+    addition_time_embed_dim: Option<usize>,
+    projection_class_embeddings_input_dim: Option<usize>,
     sample_size: Option<usize>,
 }
 
@@ -133,7 +158,7 @@ impl PerLevel {
 /// Keys that change the network in ways not built here, with the values that leave it as it is.
 const NEUTRAL: &[Neutral] = &[
     ("act_fn", &["\"silu\"", "\"swish\""]),
-    ("addition_embed_type", &["null"]),
+    ("addition_embed_type", &["null", "\"text_time\""]),
     ("attention_type", &["\"default\""]),
     ("center_input_sample", &["false"]),
     ("class_embed_type", &["null"]),
@@ -194,6 +219,7 @@ impl UNetJson {
             &vec![groups; channels.len()],
         )?;
         let levels = self.levels(channels)?;
+        let sinusoid = self.sinusoid(channels[0]);
         Ok(UNetConfig {
             in_channels: self.in_channels.unwrap_or(4),
             out_channels: self.out_channels.unwrap_or(4),
@@ -206,14 +232,36 @@ impl UNetJson {
             groups,
             epsilon: self.norm_eps.unwrap_or(1e-5),
             upcast_attention: self.upcast_attention.unwrap_or(false),
-            sinusoid: Sinusoid {
-                width: channels[0],
-                flip_sin_to_cos: self.flip_sin_to_cos.unwrap_or(true),
-                freq_shift: self.freq_shift.unwrap_or(0.0),
-            },
+            sinusoid,
+            added: self.added()?,
             time_width: self.time_embedding_dim.unwrap_or(4 * channels[0]),
             sample_size: self.sample_size.unwrap_or(64),
         })
+    }
+
+    fn sinusoid(&self, width: usize) -> Sinusoid {
+        Sinusoid {
+            width,
+            flip_sin_to_cos: self.flip_sin_to_cos.unwrap_or(true),
+            freq_shift: self.freq_shift.unwrap_or(0.0),
+        }
+    }
+
+    fn added(&self) -> Result<Option<AddedConfig>, ConfigError> {
+        if self.addition_embed_type.is_none() {
+            return Ok(None);
+        }
+        let part = "unet/config.json";
+        let needed = |key, value: Option<usize>| value.ok_or(ConfigError::Missing { key, part });
+        let each = needed("addition_time_embed_dim", self.addition_time_embed_dim)?;
+        let width = needed(
+            "projection_class_embeddings_input_dim",
+            self.projection_class_embeddings_input_dim,
+        )?;
+        Ok(Some(AddedConfig {
+            sinusoid: self.sinusoid(each),
+            width,
+        }))
     }
 
     fn levels(&self, channels: &[usize]) -> Result<Vec<Level>, ConfigError> {

@@ -73,6 +73,27 @@ pub struct UNet {
 pub struct UNetCondition {
     /// Text states, `[rows, tokens, width]`.
     pub context: Tensor<3>,
+    /// What is added to the time embedding, for a `UNet` whose configuration asks for it.
+    pub added: Option<AddedCondition>,
+}
+
+impl UNetCondition {
+    /// A text alone: its states, `[rows, tokens, width]`.
+    pub fn new(context: Tensor<3>) -> Self {
+        Self {
+            context,
+            added: None,
+        }
+    }
+}
+
+/// What SDXL knows of a picture besides its text (arXiv 2307.01952, section 2.2), in row order (half, item).
+#[derive(Debug, Clone)]
+pub struct AddedCondition {
+    /// The whole text as one vector, `[rows, width]`.
+    pub pooled: Tensor<2>,
+    /// Each row's numbers: sizes and crops in pixels, height first; scores.
+    pub time_ids: Vec<Vec<f64>>,
 }
 
 /// The hidden tensor and the skips still open, outermost first.
@@ -86,6 +107,8 @@ pub struct UNetCarry {
 #[derive(Debug)]
 pub struct UNetRun {
     rows: usize,
+    /// Added to the time embedding, `[rows, time_width]`.
+    added: Option<Tensor<2>>,
     context: Vec<Vec<KeyValue>>,
 }
 
@@ -117,7 +140,28 @@ impl UNet {
     /// A run of `rows` rows that nothing conditions.
     pub(super) fn start_without_context(&self, rows: usize) -> UNetRun {
         let context = vec![Vec::new(); self.line.len()];
-        UNetRun { rows, context }
+        UNetRun {
+            rows,
+            context,
+            added: None,
+        }
+    }
+
+    /// What the conditions add to the time embedding, `[rows, time_width]`.
+    fn added(&self, condition: &UNetCondition) -> Option<Tensor<2>> {
+        let embedding = self.model.add_embedding.as_ref()?;
+        let config = self.config.added.as_ref()?;
+        let AddedCondition { pooled, time_ids } = condition
+            .added
+            .as_ref()
+            .expect("a UNet with added conditions is given them");
+        let rows = pooled.dims()[0];
+        let numbers = config
+            .sinusoid
+            .embed(&time_ids.concat(), &pooled.device())
+            .reshape([rows as i32, -1]); // [rows, numbers · width]
+        let joined = Tensor::cat(vec![pooled.clone(), numbers], 1).cast(self.dtype);
+        Some(embedding.forward(joined))
     }
 
     fn run_cell(
@@ -204,6 +248,7 @@ impl StagedDenoiser for UNet {
             .collect();
         UNetRun {
             rows: text.dims()[0],
+            added: self.added(condition),
             context,
         }
     }
@@ -219,12 +264,17 @@ impl StagedDenoiser for UNet {
             .sinusoid
             .embed(&timesteps, &device)
             .cast(self.dtype);
+        let time = self.model.time_embedding.forward(sinusoids); // [steps · rows, time_width]
+        let time = match &run.added {
+            Some(added) => time + added.clone().repeat_dim(0, evaluations.len()),
+            None => time,
+        };
         let repeat = |context: &KeyValue| match evaluations.len() {
             1 => context.clone(),
             steps => context.repeat(steps),
         };
         UNetPrepared {
-            time: silu(self.model.time_embedding.forward(sinusoids)), // [steps · rows, time_width]
+            time: silu(time),
             context: run
                 .context
                 .iter()

@@ -1,4 +1,4 @@
-//! The conditional `UNet` of Stable Diffusion 1.x and 2.x.
+//! The conditional `UNet` of Stable Diffusion 1.x, 2.x and XL.
 //!
 //! Stored as nested blocks, as in the checkpoint (`blocks`); executed as a flat line of cells, as in the papers (`line`).
 //!
@@ -17,6 +17,6 @@ mod plain_config;
 
 pub use blocks::UNet2DConditionModel;
 pub use blueprint::Extent;
-pub use config::{AttentionKind, Level, Resampling, UNetConfig};
-pub use line::{Site, UNet, UNetCarry, UNetCondition, UNetPrepared, UNetRun};
+pub use config::{AddedConfig, AttentionKind, Level, Resampling, UNetConfig};
+pub use line::{AddedCondition, Site, UNet, UNetCarry, UNetCondition, UNetPrepared, UNetRun};
 pub use plain::{UNet2d, UNet2dCondition};

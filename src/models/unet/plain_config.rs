@@ -136,6 +136,7 @@ impl UNet2dJson {
                 freq_shift: self.freq_shift.unwrap_or(0.0),
             },
             time_width: self.time_embedding_dim.unwrap_or(4 * channels[0]),
+            added: None,
             sample_size: self.sample_size.unwrap_or(32),
         })
     }
