@@ -43,7 +43,8 @@ const PROPAGATION: Words = Words {
     list: "keys",
 };
 
-/// Reads a rule: `none`, `deepcache:interval=3,branch=0`, `encoder-propagation:keys=50ls,parallel=4`, `dit-propagation:cut=18,keys=a`.
+/// Reads a rule: `none`, `deepcache:interval=3,branch=0`, `encoder-propagation:keys=50ls,parallel=4`, `dit-propagation:cut=18,keys=a`
+/// (without `cut`: 18 of 28 cells, and the same share of other lines).
 impl FromStr for CacheRule {
     type Err = Error;
 
@@ -126,13 +127,15 @@ fn faster_diffusion(options: &mut Options) -> Result<CacheRule, Error> {
 }
 
 fn dit_propagation(options: &mut Options) -> Result<CacheRule, Error> {
-    let Some(cut) = options.count("cut")? else {
-        return Err(options.missing("cut", "`cut=18` is the published one for 28 blocks"));
-    };
+    let cut = options.count("cut")?;
     let Some(refresh) = schedule(options, &PROPAGATION)? else {
         return Err(options.missing("keys", "`keys=a` is a published list for 250 steps"));
     };
-    held(options, CacheRule::dit_propagation(cut, refresh))
+    let rule = match cut {
+        Some(cut) => CacheRule::dit_propagation(cut, refresh),
+        None => CacheRule::dit_propagation_proportional(refresh),
+    };
+    held(options, rule)
 }
 
 fn tgate(options: &mut Options) -> Result<CacheRule, Error> {
@@ -266,13 +269,14 @@ impl fmt::Display for CacheRule {
                 };
             }
             Cut::Skip(_) => DEEPCACHE,
-            Cut::AfterMiddle | Cut::Cell(_) => PROPAGATION,
+            Cut::AfterMiddle | Cut::Cell(_) | Cut::Proportional => PROPAGATION,
         };
         match self.cut {
             Cut::Nowhere => {}
             Cut::Skip(skip) => write!(formatter, "deepcache:branch={skip},")?,
             Cut::AfterMiddle => write!(formatter, "encoder-propagation:")?,
             Cut::Cell(cut) => write!(formatter, "dit-propagation:cut={cut},")?,
+            Cut::Proportional => write!(formatter, "dit-propagation:")?,
         }
         write_schedule(formatter, &self.refresh, &words)?;
         self.write_extras(formatter)?;
@@ -382,7 +386,8 @@ mod tests {
             encoder.noise = noise;
             prop_oneof![
                 Just(encoder),
-                Just(CacheRule::dit_propagation(cut, refresh).with_parallel(parallel)),
+                Just(CacheRule::dit_propagation(cut, refresh.clone()).with_parallel(parallel)),
+                Just(CacheRule::dit_propagation_proportional(refresh)),
             ]
         });
         let deep = (0..12_usize, refreshes())
@@ -463,6 +468,14 @@ mod tests {
                 "dit-propagation:cut=18,keys=a-prime,parallel=1",
                 CacheRule::dit_propagation(18, KeyList::named("a-prime").unwrap()),
             ),
+            (
+                "dit-propagation:keys=A'",
+                CacheRule::dit_propagation_proportional(KeyList::named("a-prime").unwrap()),
+            ),
+            (
+                "dit-propagation:keys=C",
+                CacheRule::dit_propagation_proportional(KeyList::named("c").unwrap()),
+            ),
         ];
         for (text, rule) in cases {
             assert_eq!(read(text), rule, "{text}");
@@ -537,8 +550,8 @@ mod tests {
                 "`noise-at` is `noon`\nhint: one of before-call, before-step, after-step",
             ),
             (
-                "dit-propagation:keys=a",
-                "`dit-propagation` needs `cut`\nhint: `cut=18` is",
+                "dit-propagation:cut=18",
+                "`dit-propagation` needs `keys`\nhint: `keys=a` is",
             ),
         ];
         for (text, message) in cases {

@@ -382,8 +382,14 @@ impl Cut {
             },
             Self::Cell(cut) if (1..cells).contains(&cut) => Ok(Some((0, cut))),
             Self::Cell(cut) => Err(PlanError::CutPlace { cut, cells }.into()),
+            Self::Proportional => Self::Cell(published_share(cells)).place(trunk),
         }
     }
+}
+
+/// 18 of 28, the cut of `DiT-XL/2`, in a line of `cells`.
+fn published_share(cells: usize) -> usize {
+    (cells * 18 + 14) / 28
 }
 
 /// Skip `branch` is pushed by the last cell of the prefix and popped by the cell at the cut.
@@ -437,6 +443,11 @@ mod tests {
         assert_eq!(course.solver_steps, [0, 0, 1, 1, 2]);
         assert_eq!(course.repeated_step(), Some((0, 2)));
         assert_eq!((course.evaluations(), course.solver_steps()), (5, 3));
+    }
+
+    #[test]
+    fn the_published_cut_keeps_its_share() {
+        assert_eq!([28, 24, 12, 6].map(published_share), [18, 15, 8, 4]);
     }
 
     #[test]

@@ -14,6 +14,8 @@ pub enum Cut {
     AfterMiddle,
     /// In front of the cell of this number (`DiT` propagation).
     Cell(usize),
+    /// Where the published cut of `DiT-XL/2` stands, in front of cell 18 of 28, or at the same share of another line.
+    Proportional,
 }
 
 /// What happens, at a reuse step, to the skips that are open at the cut.
@@ -30,7 +32,9 @@ impl Cut {
     pub fn skips(self) -> OpenSkips {
         match self {
             Self::Skip(_) => OpenSkips::Recompute,
-            Self::Nowhere | Self::AfterMiddle | Self::Cell(_) => OpenSkips::Hold,
+            Self::Nowhere | Self::AfterMiddle | Self::Cell(_) | Self::Proportional => {
+                OpenSkips::Hold
+            }
         }
     }
 }
@@ -131,6 +135,12 @@ impl CacheRule {
     pub fn with_branches(mut self, branches: BranchRule) -> Self {
         self.branches = Some(branches);
         self
+    }
+
+    /// Block propagation with the published cut: in front of cell 18 of 28, and at the same share of lines of other lengths, rounded to
+    /// the nearest cell (4 of 6, 8 of 12, 15 of 24).
+    pub fn dit_propagation_proportional(keys: impl Into<Refresh>) -> Self {
+        Self::new(Cut::Proportional, keys.into())
     }
 
     /// With a guard band: this share of the run is computed in full at either end.

@@ -22,6 +22,7 @@ mod cli;
 mod clip;
 mod ddpm;
 mod device;
+mod dit;
 mod fixture;
 mod golden;
 mod gpu;
