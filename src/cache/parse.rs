@@ -568,6 +568,6 @@ mod tests {
         let one = CacheRule::combine([CacheRule::none(), deep.clone()]).unwrap();
         assert_eq!(one, deep);
         let two = CacheRule::combine([deep, CacheRule::faster_diffusion()]);
-        assert!(two.unwrap_err().to_string().contains("both cut the trunk"));
+        assert!(two.unwrap_err().to_string().contains("do not go together"));
     }
 }
