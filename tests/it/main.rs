@@ -6,6 +6,7 @@
     reason = "tests fail by panicking and report what they measured"
 )]
 
+mod adm;
 mod cache_equivalence;
 mod cache_plans;
 mod catalog;
