@@ -216,6 +216,11 @@ impl UnconditionalConfig {
                 format!("as many as `in_channels`, {in_channels}, or twice that with variances");
             return Err(ConfigError::unsupported("out_channels", out_channels, hint).into());
         }
+        if let Some(width) = unet.label_width {
+            let hint = "this pipeline has no word for labels";
+            let key = "projection_class_embeddings_input_dim";
+            return Err(ConfigError::unsupported(key, width, hint).into());
+        }
         Ok(Self { unet })
     }
 }

@@ -83,7 +83,7 @@ impl Unconditional {
             resolved: &resolved,
             device: &self.device,
         };
-        let denoised = run.denoise(&self.unet, &UNet2dCondition { rows }, observer)?;
+        let denoised = run.denoise(&self.unet, &UNet2dCondition::none(rows), observer)?;
         let latents = denoised.latents;
         let (images, decoding) = timed(|| Self::decode(latents.clone()))?;
         let report = Report {

@@ -5,6 +5,7 @@
 //! [`load_strict`] fills a module, or says in one error everything that does not fit.
 
 pub mod dit;
+pub mod adm;
 pub mod names;
 pub mod original;
 

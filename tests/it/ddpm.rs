@@ -39,7 +39,7 @@ fn cells_agree_with_diffusers() {
     let fixture = Fixture::best("ddpm");
     let model = load(&fixture);
     for case in fixture.cases().filter(|case| case["kind"] == "unet_trace") {
-        let condition = UNet2dCondition { rows: 2 };
+        let condition = UNet2dCondition::none(2);
         check_cells(&fixture, case, model.unet(), &condition, &Device::flex())
             .unwrap_or_else(|error| panic!("{}: {error}", case["id"]));
     }
@@ -147,7 +147,7 @@ fn laws_hold_at_odd_sizes() {
     let blueprint = model.unet().unet().config().blueprint(extent);
     let subject = Subject {
         trunk: model.unet(),
-        condition: &UNet2dCondition { rows: 2 },
+        condition: &UNet2dCondition::none(2),
         rows: Rows {
             halves: 1,
             items: 2,

@@ -7,6 +7,7 @@
 )]
 
 mod branches;
+mod adm;
 mod cache_equivalence;
 mod cache_plans;
 mod catalog;

@@ -76,9 +76,11 @@ impl Counter<'_> {
             time_width,
             sinusoid,
             added,
+            label_width,
             ..
         } = self.config;
-        let inputs = [Some(sinusoid.width), added.map(|added| added.width)];
+        let added = added.map(|added| added.width);
+        let inputs = [Some(sinusoid.width), added, *label_width];
         let macs = |input: usize| time_width * (input + time_width);
         inputs.into_iter().flatten().map(macs).sum::<usize>() as u64
     }

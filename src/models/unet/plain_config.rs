@@ -18,7 +18,6 @@ const HEAD_WIDTH: usize = 8;
 const NEUTRAL: &[Neutral] = &[
     ("act_fn", &["\"silu\"", "\"swish\""]),
     ("center_input_sample", &["false"]),
-    ("class_embed_type", &["null"]),
     ("mid_block_scale_factor", &["1", "1.0"]),
     ("mid_block_type", &["\"UNetMidBlock2D\""]),
     ("num_class_embeds", &["null"]),
@@ -49,6 +48,8 @@ struct UNet2dJson {
     flip_sin_to_cos: Option<bool>,
     freq_shift: Option<f64>,
     time_embedding_dim: Option<usize>,
+    class_embed_type: Option<String>,
+    projection_class_embeddings_input_dim: Option<usize>,
 }
 
 /// Tells a null from an absent key.
@@ -137,6 +138,7 @@ impl UNet2dJson {
             },
             time_width: self.time_embedding_dim.unwrap_or(4 * channels[0]),
             added: None,
+            label_width: self.label_width()?,
             sample_size: self.sample_size.unwrap_or(32),
         })
     }
@@ -253,6 +255,24 @@ impl UNet2dJson {
             other => {
                 let hint = "built are 0 and 1";
                 Err(ConfigError::unsupported("downsample_padding", other, hint))
+            }
+        }
+    }
+
+    fn label_width(&self) -> Result<Option<usize>, ConfigError> {
+        match self.class_embed_type.as_deref() {
+            None => Ok(None),
+            Some("projection") => {
+                let missing = ConfigError::Missing {
+                    key: "projection_class_embeddings_input_dim",
+                    part: FILE,
+                };
+                let width = self.projection_class_embeddings_input_dim;
+                width.map(Some).ok_or(missing)
+            }
+            Some(other) => {
+                let hint = "built are null and `projection`";
+                Err(ConfigError::unsupported("class_embed_type", other, hint))
             }
         }
     }
