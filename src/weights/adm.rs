@@ -39,7 +39,13 @@ pub fn renamed_unet(source: &WeightSource, layers: usize) -> Result<WeightSource
         return WeightSource::from_tensors(origin, tensors);
     }
     let names = unknown;
-    Err(WeightsError::Unrecognised { names, origin }.into())
+    let family = "ADM";
+    Err(WeightsError::Unrecognised {
+        names,
+        family,
+        origin,
+    }
+    .into())
 }
 
 /// What a tensor becomes.
