@@ -272,6 +272,7 @@ mod tests {
             hidden: 1 << 20,
             pushes,
             pops,
+            ..Cell::default()
         };
         Blueprint {
             cells: vec![

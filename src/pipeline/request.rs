@@ -192,7 +192,11 @@ impl Request {
                 range: "0 to 1",
             });
         }
-        Ok(Guidance { scale, rescale })
+        Ok(Guidance {
+            scale,
+            rescale,
+            ..Guidance::default()
+        })
     }
 
     /// The negative prompt of every prompt.

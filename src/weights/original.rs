@@ -249,7 +249,7 @@ fn decoder_block(index: usize, rest: &str, layers: usize) -> Option<String> {
 }
 
 /// Splits `3.rest` into 3 and `rest`.
-fn number(text: &str) -> Option<(usize, &str)> {
+pub(super) fn number(text: &str) -> Option<(usize, &str)> {
     let (digits, rest) = text.split_once('.')?;
     Some((digits.parse().ok()?, rest))
 }
@@ -393,10 +393,21 @@ pub struct Parts {
 ///
 /// When a tensor is neither in the layout nor a known leftover, or two come to one name.
 pub fn split(source: &WeightSource, structure: &Structure) -> Result<Parts, Error> {
+    split_by(source, "a Stable Diffusion 1.x, 2.x or XL", |name| {
+        place(name, structure)
+    })
+}
+
+/// Cuts a checkpoint of the layout that `place` knows, `family`'s.
+pub(super) fn split_by(
+    source: &WeightSource,
+    family: &'static str,
+    place: impl Fn(&str) -> Placement,
+) -> Result<Parts, Error> {
     let mut parts: BTreeMap<&'static str, Vec<Packed>> = BTreeMap::new();
     let (mut leftovers, mut unknown) = (Vec::new(), Vec::new());
     for tensor in source.packed() {
-        match place(&tensor.name, structure) {
+        match place(&tensor.name) {
             Placement::Part(part, pieces) => {
                 let cut = pieces.into_iter().map(|piece| cut(tensor, piece));
                 parts.entry(part).or_default().extend(cut);
@@ -408,7 +419,12 @@ pub fn split(source: &WeightSource, structure: &Structure) -> Result<Parts, Erro
     let origin = source.origin().to_owned();
     if !unknown.is_empty() {
         let names = unknown;
-        return Err(WeightsError::Unrecognised { names, origin }.into());
+        return Err(WeightsError::Unrecognised {
+            names,
+            family,
+            origin,
+        }
+        .into());
     }
     let named = |(part, tensors)| Ok((part, WeightSource::from_tensors(origin.clone(), tensors)?));
     let parts = parts.into_iter().map(named).collect::<Result<_, Error>>()?;

@@ -6,6 +6,7 @@
     reason = "tests fail by panicking and report what they measured"
 )]
 
+mod branches;
 mod adm;
 mod cache_equivalence;
 mod cache_plans;
@@ -23,6 +24,7 @@ mod cli;
 mod clip;
 mod ddpm;
 mod device;
+mod dit;
 mod fixture;
 mod golden;
 mod gpu;

@@ -2,8 +2,9 @@
 
 use super::config::{AttentionKind, Level, Resampling, UNetConfig};
 use super::line::Site;
-use crate::denoiser::{Blueprint, Cell};
+use crate::denoiser::{Blueprint, BranchCost, Cell};
 use crate::nn::resnet::TimeShift;
+use crate::recall::Branch;
 
 /// Weights of a 3x3 kernel.
 const KERNEL: usize = 9;
@@ -114,7 +115,20 @@ impl Counter<'_> {
             hidden,
             pushes,
             pops,
+            branches: self.branches(site),
         }
+    }
+
+    /// The branches of a cell's attention.
+    fn branches(&self, site: Site) -> Vec<BranchCost> {
+        let (level, depth) = match site {
+            Site::Down { level, .. } => (level, self.config.levels[level].encoder_depth),
+            Site::Up { level, .. } => (level, self.config.levels[level].decoder_depth),
+            Site::Mid => (self.config.levels.len() - 1, self.config.mid_depth),
+            Site::ConvIn | Site::Downsample { .. } => return Vec::new(),
+        };
+        let blocks = std::iter::repeat_n(self.block(level), depth);
+        blocks.flatten().collect()
     }
 
     fn down(&self, level: usize, layer: usize) -> usize {
@@ -189,18 +203,34 @@ impl Counter<'_> {
 
     fn attention(&self, level: usize, depth: usize) -> usize {
         let channels = self.config.levels[level].channels;
+        let projections = match (depth, self.config.attention) {
+            (0, _) | (_, AttentionKind::Map) => 0,
+            (_, AttentionKind::Transformer) => 2 * channels * channels * self.area(level),
+        };
+        let block: u64 = self.block(level).iter().map(|branch| branch.macs).sum();
+        projections + depth * block as usize
+    }
+
+    /// The branches of one block.
+    fn block(&self, level: usize) -> Vec<BranchCost> {
+        let channels = self.config.levels[level].channels;
         let area = self.area(level);
         let square = channels * channels * area;
+        let cost = |branch, macs: usize| BranchCost {
+            branch,
+            macs: macs as u64,
+            elements: (channels * area) as u64,
+        };
         let own = 4 * square + self.products(area, area, channels);
-        match (depth, self.config.attention) {
-            (0, _) => 0,
-            (_, AttentionKind::Map) => own,
-            (_, AttentionKind::Transformer) => {
+        let own = cost(Branch::SelfAttention, own);
+        match self.config.attention {
+            AttentionKind::Map => vec![own],
+            AttentionKind::Transformer => {
                 let tokens = self.extent.tokens;
                 let text = 2 * tokens * self.config.context_width * channels;
                 let cross = 2 * square + text + self.products(area, tokens, channels);
-                let feed_forward = 12 * square;
-                2 * square + depth * (own + cross + feed_forward)
+                let cross = cost(Branch::CrossAttention, cross);
+                vec![own, cross, cost(Branch::FeedForward, 12 * square)]
             }
         }
     }

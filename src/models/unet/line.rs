@@ -290,6 +290,19 @@ impl StagedDenoiser for UNet {
         }
     }
 
+    fn select(&self, run: &UNetRun, rows: Range<usize>) -> UNetRun {
+        let cell = |context: &Vec<KeyValue>| {
+            let blocks = context.iter();
+            blocks.map(|block| block.select(rows.clone())).collect()
+        };
+        let added = run.added.as_ref();
+        UNetRun {
+            rows: rows.len(),
+            added: added.map(|added| added.clone().narrow(0, rows.start, rows.len())),
+            context: run.context.iter().map(cell).collect(),
+        }
+    }
+
     fn enter(&self, sample: Tensor<4>, _prepared: &UNetPrepared) -> UNetCarry {
         UNetCarry {
             hidden: sample.cast(self.dtype),

@@ -59,6 +59,10 @@ impl StagedDenoiser for UNet2d {
         self.0.prepare(run, evaluations)
     }
 
+    fn select(&self, run: &UNetRun, rows: Range<usize>) -> UNetRun {
+        self.0.select(run, rows)
+    }
+
     fn enter(&self, sample: Tensor<4>, prepared: &UNetPrepared) -> UNetCarry {
         self.0.enter(sample, prepared)
     }

@@ -1,12 +1,10 @@
 //! `unet/config.json` of a `UNet2DModel`, resolved into the same values as that of a conditional `UNet`.
 
 use serde::Deserialize;
-use serde_json::Value;
 
-use super::config::{
-    AttentionKind, Level, Resampling, UNetConfig, check_divisible, refuse_unsupported,
-};
+use super::config::{AttentionKind, Level, Resampling, UNetConfig, check_divisible};
 use crate::error::ConfigError;
+use crate::models::json::{self, Neutral};
 use crate::nn::embed::Sinusoid;
 use crate::nn::resnet::TimeShift;
 
@@ -17,7 +15,7 @@ const FILE: &str = "unet/config.json";
 const HEAD_WIDTH: usize = 8;
 
 /// Keys that change the network in ways not built here, with the values that leave it as it is.
-const NEUTRAL: &[(&str, &[&str])] = &[
+const NEUTRAL: &[Neutral] = &[
     ("act_fn", &["\"silu\"", "\"swish\""]),
     ("center_input_sample", &["false"]),
     ("mid_block_scale_factor", &["1", "1.0"]),
@@ -108,14 +106,7 @@ impl UNetConfig {
     ///
     /// As [`from_json`](Self::from_json).
     pub fn from_json_2d(text: &str) -> Result<Self, crate::Error> {
-        let malformed = |source| ConfigError::Json {
-            part: "unet".into(),
-            path: FILE.into(),
-            source,
-        };
-        let value: Value = serde_json::from_str(text).map_err(malformed)?;
-        refuse_unsupported(&value, NEUTRAL)?;
-        let json: UNet2dJson = serde_json::from_value(value).map_err(malformed)?;
+        let json: UNet2dJson = json::parse(text, "unet", "UNet", NEUTRAL)?;
         Ok(json.resolve()?)
     }
 }
