@@ -1,6 +1,6 @@
 //! Models without text against diffusers: cells, runs, pictures, costs.
 
-use afterimage::cache::{CacheRule, Course, Forecast, Refresh};
+use afterimage::cache::{CacheRule, Course, Forecast, Refresh, Router};
 use afterimage::catalog::ModelFolder;
 use afterimage::denoise::Noise as _;
 use afterimage::denoiser::Rows;
@@ -187,6 +187,34 @@ fn an_interval_of_one_is_the_plain_run_bit_for_bit() {
         plain
     );
     assert_ne!(run(CacheRule::deepcache(2, 0)), plain);
+}
+
+/// METHODS 8, test 23: a router that computes everything is the plain run, one that computes nothing spares every other step.
+#[test]
+fn routers_keep_their_two_limits() {
+    const STEPS: usize = 4;
+    const BRANCHES: usize = 6;
+    let model = load(&Fixture::committed("ddpm"));
+    let run = |cache: CacheRule| {
+        let request = Request {
+            steps: Some(STEPS),
+            cache,
+            ..Request::new("")
+        };
+        model.generate(&request, &mut ()).unwrap()
+    };
+    let routed = |score: f32| {
+        let router = Router::new("test", vec![vec![score; BRANCHES]; STEPS], 0.5);
+        run(CacheRule::learning_to_cache(router))
+    };
+    let plain = run(CacheRule::none()).latents;
+    let (everything, nothing) = (routed(9.0), routed(-9.0));
+    let values = crate::laws::values;
+    assert_eq!(values(everything.latents), values(plain.clone()));
+    assert_ne!(values(nothing.latents), values(plain));
+    assert_eq!(everything.report.account.branches_reused, 0);
+    let reused = nothing.report.account.branches_reused;
+    assert_eq!(reused, STEPS / 2 * BRANCHES);
 }
 
 /// google/ddpm-cifar10-32 and its like have one folder for everything.
