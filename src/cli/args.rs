@@ -35,7 +35,7 @@ pub(super) enum Command {
 
 #[derive(Debug, Args)]
 pub(super) struct Generate {
-    /// What the picture shows, for models that read text
+    /// What the picture shows
     pub(super) prompt: Option<String>,
     #[command(flatten)]
     pub(super) model: Model,

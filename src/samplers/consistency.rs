@@ -53,7 +53,7 @@ pub(super) fn build(config: &SamplerConfig, steps: usize) -> Result<Box<dyn Samp
     let training = Training {
         sigma_min: json.sigma_min.unwrap_or(0.002),
         sigma_max: json.sigma_max.unwrap_or(80.0),
-        sigma_data: json.sigma_data.unwrap_or(0.5),
+        sigma_data: json.sigma_data.map_or(0.5, |data| data.0),
     };
     let sigmas = sigmas(config, training, steps)?;
     let next = sigmas.iter().skip(1).copied().chain([training.sigma_min]);

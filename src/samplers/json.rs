@@ -47,7 +47,7 @@ pub(super) struct SchedulerJson {
     pub(super) sigma_max: Option<f64>,
     /// Noise levels of multistep consistency sampling, noisy to clean; diffusers has no word for them.
     pub(super) sigmas: Option<Vec<f64>>,
-    pub(super) sigma_data: Option<f64>,
+    pub(super) sigma_data: Option<AnyFloat>,
     pub(super) s_noise: Option<f64>,
     pub(super) rho: Option<f64>,
     pub(super) clip_denoised: Option<bool>,

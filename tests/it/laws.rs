@@ -134,6 +134,8 @@ impl<D: StagedDenoiser> Subject<'_, D> {
             assert_eq!(values(trunk.leave(carry, &prepared)), plain);
         }
         assert_eq!(kept.recalled, kept.outputs.len());
+        let sites: Vec<Site> = kept.outputs.keys().copied().collect();
+        assert_eq!(sites, self.blueprint.sites().collect::<Vec<_>>());
         kept.recalled
     }
 }

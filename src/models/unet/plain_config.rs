@@ -158,14 +158,19 @@ impl UNet2dJson {
         let groups = self.norm_num_groups.unwrap_or(32);
         let each = vec![groups; channels.len()];
         check_divisible("block_out_channels", channels, "norm_num_groups", &each)?;
-        match self.attn_norm_num_groups {
-            Some(other) if other != groups => Err(ConfigError::unsupported(
-                "attn_norm_num_groups",
-                other,
-                format!("built is `norm_num_groups` = {groups} everywhere"),
-            )),
-            _ => Ok(groups),
+        // As in diffusers: under scale and shift, null means that the middle's attention goes without a norm.
+        let shifts = self.resnet_time_scale_shift.as_deref() == Some("scale_shift");
+        let attention = self.attn_norm_num_groups.or((!shifts).then_some(groups));
+        if attention == Some(groups) {
+            return Ok(groups);
         }
+        let found = attention.map_or("null".to_owned(), |other| other.to_string());
+        let hint = format!("built is `norm_num_groups` = {groups} everywhere");
+        Err(ConfigError::unsupported(
+            "attn_norm_num_groups",
+            found,
+            hint,
+        ))
     }
 
     /// The blocks of one half, as listed.
@@ -340,6 +345,10 @@ mod tests {
             (r#","num_class_embeds":10"#, "`num_class_embeds`"),
             (r#","attention_head_dim":48"#, "`block_out_channels`"),
             (r#","attn_norm_num_groups":16"#, "`attn_norm_num_groups`"),
+            (
+                r#","resnet_time_scale_shift":"scale_shift""#,
+                "`attn_norm_num_groups`",
+            ),
             (
                 r#","time_embedding_type":"fourier""#,
                 "`time_embedding_type`",
