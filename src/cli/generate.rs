@@ -30,6 +30,8 @@ pub(super) fn run(arguments: &args::Generate) -> Result<(), Error> {
     request.edit = pictures::edit(&arguments.start)?;
     let mut model = Model::open(arguments.model.name.as_deref())?;
     request.controls = pictures::followed(&arguments.follow, &mut model)?;
+    let prompt = job::prompt(arguments.prompt.as_deref(), &model.config);
+    request.prompts = vec![prompt.clone()];
     let resolved = request.resolve(&model.config)?;
     let machine = Machine::open(&arguments.machine)?;
     machine.check_memory(&resolved)?;
@@ -45,7 +47,7 @@ pub(super) fn run(arguments: &args::Generate) -> Result<(), Error> {
     let account = Account {
         facts: Facts::new(&model, &request, &resolved),
         sources: Sources::new(arguments, &request.controls),
-        prompt: &arguments.prompt,
+        prompt: &prompt,
         negative_prompt: arguments.negative_prompt.as_deref(),
         seed,
         weights: model.folder.weights_hash()?,
@@ -88,7 +90,6 @@ fn files(arguments: &args::Generate, seed: u64) -> Result<Vec<PathBuf>, Error> {
 fn request(arguments: &args::Generate, seed: u64) -> Result<Request, Error> {
     let rule = CacheRule::combine(arguments.cache.rules.iter().cloned())?;
     let mut request = job::request(&arguments.course, rule, seed);
-    request.prompts = vec![arguments.prompt.clone()];
     request.negative_prompts = arguments.negative_prompt.iter().cloned().collect();
     request.guidance_rescale = arguments.guidance_rescale.unwrap_or(0.0);
     request.clip_skip = arguments.clip_skip.unwrap_or(0);
@@ -217,8 +218,10 @@ struct Outcome<'a> {
 impl Outcome<'_> {
     fn text(&self) -> String {
         let facts = &self.account.facts;
-        let mut lines = vec![
-            ("prompt", self.account.prompt.to_owned()),
+        let prompt = self.account.prompt;
+        let mut lines = Vec::new();
+        lines.extend((!prompt.is_empty()).then(|| ("prompt", prompt.to_owned())));
+        lines.extend([
             ("seed", self.account.seed.to_string()),
             ("run", facts.course()),
             (
@@ -226,8 +229,8 @@ impl Outcome<'_> {
                 format!("{} in {}", self.account.device, self.account.dtype),
             ),
             ("time", self.seconds.text(facts.evaluations)),
-        ];
-        lines.splice(1..1, self.account.sources.lines());
+        ]);
+        lines.splice(0..0, self.account.sources.lines());
         if facts.cache != "none" {
             lines.push(("cache", format!("{}: {}", facts.cache, self.work.spared())));
         }

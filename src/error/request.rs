@@ -151,6 +151,10 @@ pub(crate) enum RequestError {
         "this model starts from noise alone and cannot start from a picture\nhint: `--init-image` and `--mask` need a text-to-image model with an autoencoder"
     )]
     NoPictureStart,
+    #[error(
+        "`{condition}` is given, and this model makes its pictures from noise alone\nhint: leave it out"
+    )]
+    Unconditional { condition: &'static str },
     #[error("`{given}` is not a data type\nhint: use f32, f16 or bf16")]
     UnknownDtype { given: String },
 }

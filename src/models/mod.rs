@@ -3,5 +3,8 @@
 
 pub mod clip;
 pub mod control;
+pub mod dit;
 pub mod unet;
 pub mod vae;
+
+mod json;

@@ -6,9 +6,10 @@ use super::config::{Family, ModelConfig};
 use super::request::Request;
 use super::run::Generated;
 use super::text_to_image::TextToImage;
+use super::unconditional::Unconditional;
 use crate::catalog::{ModelFolder, ModelPart};
 use crate::denoise::Observer;
-use crate::error::Error;
+use crate::error::{Error, RequestError};
 use crate::models::vae::Tiling;
 use crate::samplers::SamplerConfig;
 
@@ -17,6 +18,8 @@ use crate::samplers::SamplerConfig;
 pub enum Pipeline {
     /// A text.
     TextToImage(Box<TextToImage>),
+    /// Nothing but noise.
+    Unconditional(Box<Unconditional>),
 }
 
 impl Pipeline {
@@ -30,10 +33,17 @@ impl Pipeline {
         device: &Device,
         dtype: impl Into<DType>,
     ) -> Result<Self, Error> {
-        match ModelConfig::read(folder)?.family {
+        let config = ModelConfig::read(folder)?;
+        match &config.family {
             Family::TextToImage(_) => TextToImage::load(folder, device, dtype)
                 .map(Box::new)
                 .map(Self::TextToImage),
+            Family::Unconditional(parts) => {
+                let parts = parts.clone();
+                Unconditional::load(folder, config, &parts, device, dtype.into())
+                    .map(Box::new)
+                    .map(Self::Unconditional)
+            }
         }
     }
 
@@ -41,6 +51,7 @@ impl Pipeline {
     pub fn config(&self) -> &ModelConfig {
         match self {
             Self::TextToImage(model) => model.config(),
+            Self::Unconditional(model) => model.config(),
         }
     }
 
@@ -48,6 +59,7 @@ impl Pipeline {
     pub fn set_sampler(&mut self, sampler: SamplerConfig) {
         match self {
             Self::TextToImage(model) => model.set_sampler(sampler),
+            Self::Unconditional(model) => model.set_sampler(sampler),
         }
     }
 
@@ -59,6 +71,7 @@ impl Pipeline {
     pub fn add_control(&mut self, part: &ModelPart) -> Result<usize, Error> {
         match self {
             Self::TextToImage(model) => model.add_control(part),
+            Self::Unconditional(_) => Err(RequestError::NoControl.into()),
         }
     }
 
@@ -74,6 +87,7 @@ impl Pipeline {
     ) -> Result<Generated, Error> {
         match self {
             Self::TextToImage(model) => model.generate(request, observer),
+            Self::Unconditional(model) => model.generate(request, observer),
         }
     }
 
@@ -85,6 +99,7 @@ impl Pipeline {
     pub fn decode(&self, latents: Tensor<4>, tiling: Tiling) -> Result<Tensor<4>, Error> {
         match self {
             Self::TextToImage(model) => model.decode(latents, tiling),
+            Self::Unconditional(_) => Unconditional::decode(latents),
         }
     }
 }

@@ -10,7 +10,7 @@ use crate::error::{ConfigError, Error, RequestError};
 use crate::models::control::ControlNetConfig;
 use crate::models::unet::{Extent, UNetConfig};
 use crate::models::vae::{VaeConfig, VaeJson};
-use crate::samplers::SamplerConfig;
+use crate::samplers::{SamplerConfig, SamplerKind};
 
 /// What a run uses where the request is silent.
 #[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
@@ -19,6 +19,16 @@ pub struct Defaults {
     pub steps: usize,
     /// Guidance scale.
     pub guidance_scale: f64,
+}
+
+impl Defaults {
+    /// What diffusers' pipelines without text use.
+    fn unconditional(kind: Option<SamplerKind>) -> Self {
+        Self {
+            steps: if kind.is_some() { 50 } else { 1000 },
+            guidance_scale: 1.0,
+        }
+    }
 }
 
 impl Default for Defaults {
@@ -32,14 +42,13 @@ impl Default for Defaults {
 }
 
 impl Defaults {
-    /// What diffusers' pipeline of the family uses.
-    fn of(family: &Family) -> Self {
-        match family {
-            Family::TextToImage(parts) if parts.text.added.is_some() => Self {
-                guidance_scale: 5.0,
-                ..Self::default()
-            },
-            Family::TextToImage(_) => Self::default(),
+    /// What diffusers' `StableDiffusionPipeline` or `StableDiffusionXLPipeline` uses.
+    fn texts(parts: &TextToImageConfig) -> Self {
+        let silent = Self::default();
+        let xl = parts.text.added.is_some();
+        Self {
+            guidance_scale: if xl { 5.0 } else { silent.guidance_scale },
+            ..silent
         }
     }
 }
@@ -62,6 +71,15 @@ pub struct ModelConfig {
 pub enum Family {
     /// A text.
     TextToImage(TextToImageConfig),
+    /// Nothing but noise.
+    Unconditional(UnconditionalConfig),
+}
+
+/// The parts of a model that makes pictures out of noise alone.
+#[derive(Debug, Clone)]
+pub struct UnconditionalConfig {
+    /// `unet/config.json`
+    pub unet: UNetConfig,
 }
 
 /// The parts of a text-to-image model.
@@ -94,16 +112,42 @@ impl ModelConfig {
     /// If a file is missing or malformed, or asks for something that is not built.
     pub fn read(folder: &ModelFolder) -> Result<Self, Error> {
         let scheduler = "scheduler/scheduler_config.json";
-        let family = Family::TextToImage(TextToImageConfig::read(folder)?);
+        let sampler = SamplerConfig::from_json(&folder.read_json(scheduler)?, scheduler.as_ref())?;
+        let mut config = match folder.index().pipeline() {
+            "DDPMPipeline" => Self::unconditional(folder, sampler, None)?,
+            "DDIMPipeline" => Self::unconditional(folder, sampler, Some(SamplerKind::Ddim))?,
+            _ => Self::texts(folder, sampler)?,
+        };
+        if folder.has("afterimage.json") {
+            config.defaults = json(folder, "afterimage.json", "afterimage.json")?;
+        }
+        Ok(config)
+    }
+
+    fn texts(folder: &ModelFolder, sampler: SamplerConfig) -> Result<Self, Error> {
+        let parts = TextToImageConfig::read(folder)?;
         Ok(Self {
-            sampler: SamplerConfig::from_json(&folder.read_json(scheduler)?, scheduler.as_ref())?,
-            defaults: if folder.has("afterimage.json") {
-                json(folder, "afterimage.json", "afterimage.json")?
-            } else {
-                Defaults::of(&family)
-            },
+            sampler,
+            defaults: Defaults::texts(&parts),
             controls: Vec::new(),
-            family,
+            family: Family::TextToImage(parts),
+        })
+    }
+
+    /// A model without text, under the sampler that its pipeline insists on.
+    fn unconditional(
+        folder: &ModelFolder,
+        sampler: SamplerConfig,
+        kind: Option<SamplerKind>,
+    ) -> Result<Self, Error> {
+        Ok(Self {
+            family: Family::Unconditional(UnconditionalConfig::read(folder)?),
+            sampler: match kind {
+                Some(kind) => sampler.with_kind(kind),
+                None => sampler,
+            },
+            defaults: Defaults::unconditional(kind),
+            controls: Vec::new(),
         })
     }
 
@@ -113,7 +157,7 @@ impl ModelConfig {
     ///
     /// If it is for another model family.
     pub fn add_control(&mut self, net: ControlNetConfig) -> Result<usize, Error> {
-        let parts = self.text_to_image().ok_or(RequestError::NoControl)?;
+        let parts = self.text_to_image().map_err(|_| RequestError::NoControl)?;
         net.check_fits(&parts.unet)?;
         self.controls.push(net);
         Ok(self.controls.len() - 1)
@@ -122,13 +166,35 @@ impl ModelConfig {
     /// Whether the denoiser takes a mask and a masked picture in beside the latents.
     pub fn fills_masks(&self) -> bool {
         let parts = self.text_to_image();
-        parts.is_some_and(TextToImageConfig::fills_masks)
+        parts.is_ok_and(TextToImageConfig::fills_masks)
     }
 
-    /// The parts of a text-to-image model, if it is one.
-    pub(super) fn text_to_image(&self) -> Option<&TextToImageConfig> {
+    /// The parts of a text-to-image model.
+    ///
+    /// # Errors
+    ///
+    /// If it makes its pictures from something else.
+    pub(super) fn text_to_image(&self) -> Result<&TextToImageConfig, ConfigError> {
         match &self.family {
-            Family::TextToImage(parts) => Some(parts),
+            Family::TextToImage(parts) => Ok(parts),
+            Family::Unconditional(_) => Err(ConfigError::unsupported(
+                "_class_name",
+                "a pipeline without text",
+                "load it as a `Pipeline`",
+            )),
+        }
+    }
+
+    /// Whether a prompt says what the pictures show.
+    pub fn reads_text(&self) -> bool {
+        matches!(self.family, Family::TextToImage(_))
+    }
+
+    /// What a picture's sides in pixels are multiples of.
+    pub fn multiple(&self) -> usize {
+        match &self.family {
+            Family::TextToImage(_) => self.canvas().factor,
+            Family::Unconditional(parts) => 1 << (parts.unet.levels.len() - 1),
         }
     }
 
@@ -140,14 +206,62 @@ impl ModelConfig {
                 side: parts.unet.sample_size,
                 factor: parts.vae.factor(),
             },
+            Family::Unconditional(parts) => Canvas {
+                channels: parts.unet.in_channels,
+                side: parts.unet.sample_size,
+                factor: 1,
+            },
         }
     }
 
     /// The denoiser's cells and what they cost, for latents of this height and width.
-    pub fn blueprint(&self, [height, width]: [usize; 2]) -> Blueprint {
+    pub fn blueprint(&self, size: [usize; 2]) -> Blueprint {
+        let (unet, extent) = self.unet(size);
+        unet.blueprint(extent)
+    }
+
+    /// [`blueprint`](Self::blueprint) without attention's two products, as `DeepCache` counts.
+    pub fn blueprint_without_products(&self, size: [usize; 2]) -> Blueprint {
+        let (unet, extent) = self.unet(size);
+        unet.blueprint_without_products(extent)
+    }
+
+    fn unet(&self, [height, width]: [usize; 2]) -> (&UNetConfig, Extent) {
+        let extent = |tokens| Extent {
+            height,
+            width,
+            tokens,
+        };
         match &self.family {
-            Family::TextToImage(parts) => parts.unet.blueprint(parts.extent([height, width])),
+            Family::TextToImage(parts) => (&parts.unet, extent(parts.text.tokens())),
+            Family::Unconditional(parts) => (&parts.unet, extent(0)),
         }
+    }
+}
+
+impl UnconditionalConfig {
+    fn read(folder: &ModelFolder) -> Result<Self, Error> {
+        let unet = UNetConfig::from_json_2d(&folder.read_json("unet/config.json")?)?;
+        let UNetConfig {
+            in_channels,
+            out_channels,
+            ..
+        } = unet;
+        if ![1, 3].contains(&in_channels) {
+            let hint = "pictures have 1 channel or 3";
+            return Err(ConfigError::unsupported("in_channels", in_channels, hint).into());
+        }
+        if ![in_channels, 2 * in_channels].contains(&out_channels) {
+            let hint =
+                format!("as many as `in_channels`, {in_channels}, or twice that with variances");
+            return Err(ConfigError::unsupported("out_channels", out_channels, hint).into());
+        }
+        if let Some(width) = unet.label_width {
+            let hint = "this pipeline has no word for labels";
+            let key = "projection_class_embeddings_input_dim";
+            return Err(ConfigError::unsupported(key, width, hint).into());
+        }
+        Ok(Self { unet })
     }
 }
 

@@ -114,7 +114,10 @@ impl Request {
         rows: Rows,
     ) -> Blueprint {
         let mut blueprint = model.blueprint(latent_size);
-        let extent = model.text_to_image().map(|parts| parts.extent(latent_size));
+        let extent = model
+            .text_to_image()
+            .ok()
+            .map(|parts| parts.extent(latent_size));
         for control in &self.controls {
             if let (Some(net), Some(extent)) = (model.controls.get(control.net), extent) {
                 let half = control.guess || net.global_pool;

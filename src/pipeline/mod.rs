@@ -2,7 +2,7 @@
 //!
 //! A [`Request`] is what a caller says; [`ModelConfig`] is what a model folder says; [`Request::resolve`] brings both together and
 //! checks everything before any weight is read; a [`Pipeline`] runs the outcome, whatever the model makes its pictures from. Who
-//! knows the family names it: [`TextToImage`].
+//! knows the family names it: [`TextToImage`], [`Unconditional`].
 
 mod added;
 mod any;
@@ -16,10 +16,11 @@ mod request;
 mod run;
 mod text_to_image;
 mod trace;
+mod unconditional;
 
 pub use added::{Added, Framing};
 pub use any::Pipeline;
-pub use config::{Canvas, Defaults, Family, ModelConfig, TextToImageConfig};
+pub use config::{Canvas, Defaults, Family, ModelConfig, TextToImageConfig, UnconditionalConfig};
 pub use control::Control;
 pub use edit::Edit;
 pub use encoders::{AddedInputs, EncoderConfig, Numbers, TextConfig};
@@ -28,3 +29,4 @@ pub use request::{Request, Resolved};
 pub use run::{Generated, Report};
 pub use text_to_image::TextToImage;
 pub use trace::Trace;
+pub use unconditional::Unconditional;

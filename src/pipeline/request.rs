@@ -5,7 +5,7 @@ use std::ops::Range;
 use burn::tensor::Tensor;
 
 use super::added::Added;
-use super::config::{Family, ModelConfig};
+use super::config::ModelConfig;
 use super::control::{Control, switches};
 use super::edit::Edit;
 use super::noise::Seeds;
@@ -95,6 +95,7 @@ impl Request {
     /// If a number is out of range, the sampler or the rule does not fit, or sizes do not.
     pub fn resolve(&self, model: &ModelConfig) -> Result<Resolved, Error> {
         self.check_prompts()?;
+        self.check_unconditional(model)?;
         self.check_second_prompts(model)?;
         let steps = self.steps.unwrap_or(model.defaults.steps);
         if steps == 0 {
@@ -161,7 +162,7 @@ impl Request {
             }
             return Ok(steps.into());
         };
-        if model.text_to_image().is_none() {
+        if model.text_to_image().is_err() {
             return Err(RequestError::NoPictureStart.into());
         }
         if fills && !edit.inpaints() {
@@ -183,9 +184,11 @@ impl Request {
             second_negative_prompts: negative,
             ..
         } = &self.added;
-        let Family::TextToImage(parts) = &model.family;
         let given = !second.is_empty() || !negative.is_empty();
-        if given && parts.text.encoders.len() < 2 {
+        let encoders = model
+            .text_to_image()
+            .map_or(0, |parts| parts.text.encoders.len());
+        if given && encoders < 2 {
             return Err(RequestError::NoSecondEncoder);
         }
         let prompts = self.prompts.len();
@@ -200,11 +203,31 @@ impl Request {
         Ok(())
     }
 
+    /// A model that reads no text is not silently given one.
+    fn check_unconditional(&self, model: &ModelConfig) -> Result<(), RequestError> {
+        let said = |texts: &[String]| texts.iter().any(|text| !text.is_empty());
+        let conditions = [
+            ("prompt", said(&self.prompts)),
+            ("negative_prompt", said(&self.negative_prompts)),
+            (
+                "guidance_scale",
+                self.guidance_scale.is_some_and(|scale| scale > 1.0),
+            ),
+        ];
+        let given = conditions.into_iter().find(|(_, given)| *given);
+        match given {
+            Some((condition, _)) if !model.reads_text() => {
+                Err(RequestError::Unconditional { condition })
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Height and width of the latents.
     fn latent_size(&self, model: &ModelConfig) -> Result<[usize; 2], RequestError> {
         let canvas = model.canvas();
-        let multiple = canvas.factor;
-        let side = canvas.side * multiple;
+        let multiple = model.multiple();
+        let side = canvas.side * canvas.factor;
         let pictured = self.pictured_size(multiple);
         let (width, height) = self.size.or(pictured).unwrap_or((side, side));
         if width == 0 || height == 0 || width % multiple != 0 || height % multiple != 0 {
@@ -225,7 +248,7 @@ impl Request {
                 most: MOST_PIXELS,
             });
         }
-        Ok([height / multiple, width / multiple])
+        Ok([height / canvas.factor, width / canvas.factor])
     }
 
     fn guidance(&self, model: &ModelConfig) -> Result<Guidance, RequestError> {
@@ -245,7 +268,11 @@ impl Request {
                 range: "0 to 1",
             });
         }
-        Ok(Guidance { scale, rescale })
+        Ok(Guidance {
+            scale,
+            rescale,
+            ..Guidance::default()
+        })
     }
 
     /// Of `texts`, none, one for all or one a prompt, that of every prompt.

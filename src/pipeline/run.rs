@@ -118,7 +118,7 @@ impl Run<'_> {
             timed(|| denoise.run(&mut session, start.latents.clone(), noise, observer))?;
         Ok(Denoised {
             latents,
-            account: session.account().clone(),
+            account: session.account(),
             time,
         })
     }

@@ -6,6 +6,8 @@
     reason = "tests fail by panicking and report what they measured"
 )]
 
+mod adm;
+mod branches;
 mod cache_equivalence;
 mod cache_plans;
 mod catalog;
@@ -23,7 +25,10 @@ mod cli;
 mod cli_pictures;
 mod clip;
 mod control;
+mod ddpm;
 mod device;
+mod device;
+mod dit;
 mod edit;
 mod fixture;
 mod golden;
@@ -31,6 +36,7 @@ mod gpu;
 #[cfg(feature = "hub")]
 mod hub;
 mod image_io;
+mod laws;
 mod layering;
 mod param_lists;
 mod rng;

@@ -216,6 +216,14 @@ impl StagedDenoiser for ControlledUNet<'_> {
         }
     }
 
+    fn select(&self, run: &ControlledRun, rows: Range<usize>) -> ControlledRun {
+        let controls = run.controls.iter();
+        ControlledRun {
+            unet: self.unet.select(&run.unet, rows.clone()),
+            controls: Arc::new(controls.map(|control| control.select(&rows)).collect()),
+        }
+    }
+
     fn enter(&self, sample: Tensor<4>, prepared: &ControlledPrepared) -> ControlledCarry {
         let runs = prepared.controls.iter().zip(self.prepared_nets(prepared));
         let nets = self.nets.iter().zip(runs).map(|(net, (run, inputs))| {
@@ -252,6 +260,33 @@ impl StagedDenoiser for ControlledUNet<'_> {
 }
 
 impl ControlRun {
+    /// The run of some of the trunk's rows alone: of whole guidance halves, the net's own among them.
+    fn select(&self, rows: &Range<usize>) -> Self {
+        let first = self.rows.trunk.total() - self.rows.total();
+        let own = rows.start.saturating_sub(first)..rows.end.saturating_sub(first);
+        let (start, count) = (own.start, own.len());
+        let cell = |context: &Vec<KeyValue>| {
+            let blocks = context.iter();
+            blocks.map(|block| block.select(own.clone())).collect()
+        };
+        let added = self.added.as_ref();
+        let items = self.rows.trunk.items;
+        Self {
+            rows: NetRows {
+                trunk: Rows {
+                    halves: rows.len() / items,
+                    items,
+                },
+                conditioned: false,
+            },
+            added: added.map(|added| added.clone().narrow(0, start, count)),
+            context: self.context.iter().map(cell).collect(),
+            hint: self.hint.clone().narrow(0, start, count),
+            scales: self.scales.clone(),
+            evaluations: self.evaluations.clone(),
+        }
+    }
+
     /// `None` if the net steers at none of `evaluations`.
     fn prepare(&self, net: &ControlNet, evaluations: &[Evaluation]) -> Option<NetPrepared> {
         let steers = |evaluation: &Evaluation| self.evaluations.contains(&evaluation.index);
