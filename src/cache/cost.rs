@@ -149,6 +149,7 @@ mod tests {
             hidden,
             pushes,
             pops,
+            ..Cell::default()
         }
     }
 

@@ -78,10 +78,17 @@ macro_rules! refiner {
     };
 }
 
+/// A card of class-conditional latent diffusion: a class embedder, and defaults of its own.
+macro_rules! latent_diffusion {
+    ($name:literal) => {
+        card!($name: "class_embedder/config.json", "afterimage.json";)
+    };
+}
+
 const VOCABULARY: &[u8] = file!("clip", "vocab.json");
 const MERGES: &[u8] = file!("clip", "merges.txt");
 
-static CARDS: [Card; 8] = [
+static CARDS: [Card; 9] = [
     stable_diffusion!("stable-diffusion-v1-5"),
     stable_diffusion!("stable-diffusion-v1-5-inpainting"),
     stable_diffusion!("stable-diffusion-2-1-base"),
@@ -90,6 +97,7 @@ static CARDS: [Card; 8] = [
     sdxl!("stable-diffusion-xl-base-1.0"),
     sdxl!("stable-diffusion-xl-1.0-inpainting-0.1"),
     refiner!("stable-diffusion-xl-refiner-1.0"),
+    latent_diffusion!("ldm-4-g"),
 ];
 
 pub(super) fn find(name: &str) -> Option<&'static Card> {

@@ -40,7 +40,7 @@ fn cells_agree_with_diffusers() {
 }
 
 /// Runs cell by cell; reports the first that diverges.
-fn check_cells(
+pub(crate) fn check_cells(
     fixture: &Fixture,
     case: &Value,
     unet: &UNet,

@@ -29,6 +29,7 @@ mod gpu;
 mod hub;
 mod image_io;
 mod layering;
+mod ldm;
 mod param_lists;
 mod rng;
 mod samplers;
