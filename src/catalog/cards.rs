@@ -88,7 +88,29 @@ macro_rules! latent_diffusion {
 const VOCABULARY: &[u8] = file!("clip", "vocab.json");
 const MERGES: &[u8] = file!("clip", "merges.txt");
 
-static CARDS: [Card; 9] = [
+/// A card of a `DiT`: no text.
+macro_rules! dit {
+    ($name:literal) => {
+        Card {
+            name: $name,
+            files: &[
+                ("model_index.json", file!($name, "model_index.json")),
+                (
+                    "transformer/config.json",
+                    file!($name, "transformer/config.json"),
+                ),
+                ("vae/config.json", file!($name, "vae/config.json")),
+                (
+                    "scheduler/scheduler_config.json",
+                    file!($name, "scheduler/scheduler_config.json"),
+                ),
+                ("afterimage.json", file!($name, "afterimage.json")),
+            ],
+        }
+    };
+}
+
+static CARDS: [Card; 13] = [
     stable_diffusion!("stable-diffusion-v1-5"),
     stable_diffusion!("stable-diffusion-v1-5-inpainting"),
     stable_diffusion!("stable-diffusion-2-1-base"),
@@ -98,6 +120,10 @@ static CARDS: [Card; 9] = [
     sdxl!("stable-diffusion-xl-1.0-inpainting-0.1"),
     refiner!("stable-diffusion-xl-refiner-1.0"),
     latent_diffusion!("ldm-4-g"),
+    dit!("DiT-XL-2-256"),
+    dit!("DiT-XL-2-512"),
+    dit!("DiT-XL-2-256x256"),
+    dit!("DiT-XL-2-512x512"),
 ];
 
 pub(super) fn find(name: &str) -> Option<&'static Card> {

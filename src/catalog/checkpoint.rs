@@ -8,8 +8,8 @@ use super::{ModelFolder, cards};
 use crate::{
     error::{ConfigError, Error},
     weights::{
-        WeightSource,
-        original::{Structure, split},
+        WeightSource, dit,
+        original::{Parts, Structure, split},
     },
 };
 
@@ -23,16 +23,21 @@ pub(super) struct Checkpoint {
 }
 
 impl Checkpoint {
+    /// Cuts `source` into the parts of the model that `folder`, opened from the card, describes.
     pub(super) fn new(
         source: &WeightSource,
-        structure: &Structure,
+        folder: &ModelFolder,
         card: &'static str,
         note: Option<&'static str>,
     ) -> Result<Self, Error> {
-        let split = split(source, structure)?;
+        let Parts { parts, leftovers } = if dit::is_original(source) {
+            dit::split(source)?
+        } else {
+            split(source, &structure(folder)?)?
+        };
         Ok(Self {
-            parts: split.parts,
-            leftovers: split.leftovers,
+            parts,
+            leftovers,
             card,
             note,
         })
@@ -89,6 +94,9 @@ pub(super) fn chosen(source: &WeightSource, name: &str) -> Result<&'static cards
 /// Names of the cards that fit a checkpoint's shapes, the likeliest first.
 fn fitting(source: &WeightSource) -> Result<&'static [&'static str], ConfigError> {
     let width = |name| source.shape(name).and_then(|shape| shape.get(1).copied());
+    if dit::is_original(source) {
+        return transformer(source);
+    }
     let (text, added, channels) = (width(CROSS_ATTENTION), width(ADDED), width(INPUT));
     if let Some(classes) = source.shape(CLASSES) {
         return match (&classes[..], channels) {
@@ -117,6 +125,23 @@ fn unfamiliar_classes(classes: &[usize], channels: Option<usize>) -> ConfigError
     ConfigError::unsupported("checkpoint", value, hint)
 }
 
+/// The card of a `DiT`: what the file does not say is in its number of patches.
+fn transformer(source: &WeightSource) -> Result<&'static [&'static str], ConfigError> {
+    let positions = source.shape(dit::POSITIONS).unwrap_or_default();
+    match positions.as_slice() {
+        [_, 256, 1152] => Ok(&["DiT-XL-2-256x256"]),
+        [_, 1024, 1152] => Ok(&["DiT-XL-2-512x512"]),
+        other => {
+            let hint = "single files of DiT-XL/2 at 256x256 and 512x512 are read; put others into a diffusers folder";
+            Err(ConfigError::unsupported(
+                "checkpoint",
+                format!("a DiT with positions {other:?}"),
+                hint,
+            ))
+        }
+    }
+}
+
 fn unfamiliar(
     text: Option<usize>,
     added: Option<usize>,
@@ -140,7 +165,7 @@ fn unfamiliar(
 }
 
 /// The numbers of a card's configs that a checkpoint's names depend on.
-pub(super) fn structure(folder: &ModelFolder) -> Result<Structure, Error> {
+fn structure(folder: &ModelFolder) -> Result<Structure, Error> {
     #[derive(Deserialize)]
     struct UNet {
         layers_per_block: usize,

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::{
     args, console,
-    job::{self, Facts, Model},
+    job::{self, Facts, Model, Subject},
 };
 use crate::{
     cache::{CachePlan, CacheRule, Forecast, Span},
@@ -21,7 +21,8 @@ const ELEMENT_BYTES: usize = 2;
 pub(super) fn run(arguments: &args::Plan) -> Result<(), Error> {
     let rule = CacheRule::combine(arguments.cache.rules.iter().cloned())?;
     let model = Model::open_configs(arguments.model.name.as_deref())?;
-    let request = job::request(&arguments.course, rule, 0);
+    let subject = Subject::any(&arguments.course.class_label, &model);
+    let request = job::request(&arguments.course, &subject, rule, 0);
     let resolved = request.resolve(&model.config)?;
     let facts = Facts::new(&model, &request, &resolved);
     let forecast = resolved.forecast(ELEMENT_BYTES);

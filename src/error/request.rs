@@ -74,6 +74,20 @@ pub(crate) enum RequestError {
         found: [usize; 4],
         expected: [usize; 4],
     },
+    #[error(
+        "`{model}` does not make its pictures from text: it is a `{pipeline}`\nhint: load it as a `Pipeline`"
+    )]
+    OtherFamily { model: String, pipeline: String },
+    #[error("no class is named\nhint: this model makes pictures of classes: `--class-label N`, 0 to {}", classes - 1)]
+    NoClass { classes: usize },
+    #[error("there is no class {label}\nhint: the model knows {classes}, 0 to {}", classes - 1)]
+    Class { label: usize, classes: usize },
+    #[error("this model makes pictures of classes and reads no text\nhint: name a class with `--class-label N`, 0 to {}", classes - 1)]
+    NoText { classes: usize },
+    #[error(
+        "this model makes pictures from text and knows no classes\nhint: leave out the class label"
+    )]
+    NoClasses,
     #[error("`{given}` is not a data type\nhint: use f32, f16 or bf16")]
     UnknownDtype { given: String },
 }

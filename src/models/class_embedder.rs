@@ -58,7 +58,7 @@ impl ClassEmbedderConfig {
     }
 
     /// The label that stands for no class.
-    pub fn null(self) -> usize {
+    pub fn null_label(self) -> usize {
         self.tokens - 1
     }
 }
@@ -105,7 +105,7 @@ mod tests {
     fn the_last_token_is_no_class() {
         let config = ClassEmbedderConfig::from_json(r#"{"num_classes":1001,"embedding_dim":512}"#);
         let config = config.unwrap();
-        assert_eq!((config.classes(), config.null()), (1000, 1000));
+        assert_eq!((config.classes(), config.null_label()), (1000, 1000));
         assert_eq!((config.tokens, config.width), (1001, 512));
     }
 

@@ -2,6 +2,7 @@
 
 use burn::tensor::{DType, Device, Tensor};
 
+use super::class_to_image::ClassToImage;
 use super::config::{Family, ModelConfig};
 use super::request::Request;
 use super::run::Generated;
@@ -17,6 +18,8 @@ use crate::samplers::SamplerConfig;
 pub enum Pipeline {
     /// A text.
     TextToImage(Box<TextToImage>),
+    /// A class.
+    ClassToImage(Box<ClassToImage>),
 }
 
 impl Pipeline {
@@ -30,7 +33,13 @@ impl Pipeline {
         device: &Device,
         dtype: impl Into<DType>,
     ) -> Result<Self, Error> {
-        match ModelConfig::read(folder)?.family {
+        let config = ModelConfig::read(folder)?;
+        match config.family.clone() {
+            Family::ClassToImage(parts) => {
+                ClassToImage::load(folder, config, &parts, device, dtype.into())
+                    .map(Box::new)
+                    .map(Self::ClassToImage)
+            }
             Family::TextToImage(_) => TextToImage::load(folder, device, dtype)
                 .map(Box::new)
                 .map(Self::TextToImage),
@@ -41,6 +50,7 @@ impl Pipeline {
     pub fn config(&self) -> &ModelConfig {
         match self {
             Self::TextToImage(model) => model.config(),
+            Self::ClassToImage(model) => model.config(),
         }
     }
 
@@ -48,6 +58,7 @@ impl Pipeline {
     pub fn set_sampler(&mut self, sampler: SamplerConfig) {
         match self {
             Self::TextToImage(model) => model.set_sampler(sampler),
+            Self::ClassToImage(model) => model.set_sampler(sampler),
         }
     }
 
@@ -63,6 +74,7 @@ impl Pipeline {
     ) -> Result<Generated, Error> {
         match self {
             Self::TextToImage(model) => model.generate(request, observer),
+            Self::ClassToImage(model) => model.generate(request, observer),
         }
     }
 
@@ -74,6 +86,7 @@ impl Pipeline {
     pub fn decode(&self, latents: Tensor<4>, tiling: Tiling) -> Result<Tensor<4>, Error> {
         match self {
             Self::TextToImage(model) => model.decode(latents, tiling),
+            Self::ClassToImage(model) => model.decode(latents, tiling),
         }
     }
 }

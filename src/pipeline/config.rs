@@ -3,6 +3,7 @@
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
+use super::class_config::ClassToImageConfig;
 use crate::catalog::ModelFolder;
 use crate::denoiser::Blueprint;
 use crate::error::{ConfigError, Error};
@@ -18,6 +19,9 @@ pub struct Defaults {
     pub steps: usize,
     /// Guidance scale.
     pub guidance_scale: f64,
+    /// Channels of the prediction that are guided, from the first; the family's own number where this is silent.
+    #[serde(default)]
+    pub guidance_channels: Option<usize>,
 }
 
 impl Default for Defaults {
@@ -26,6 +30,7 @@ impl Default for Defaults {
         Self {
             steps: 50,
             guidance_scale: 7.5,
+            guidance_channels: None,
         }
     }
 }
@@ -46,6 +51,8 @@ pub struct ModelConfig {
 pub enum Family {
     /// A text.
     TextToImage(TextToImageConfig),
+    /// A class.
+    ClassToImage(ClassToImageConfig),
 }
 
 /// The parts of a text-to-image model.
@@ -68,6 +75,8 @@ pub struct Canvas {
     pub side: usize,
     /// Pixels a side of a latent.
     pub factor: usize,
+    /// Sides of the latents are multiples of this.
+    pub patch: usize,
 }
 
 impl ModelConfig {
@@ -78,9 +87,11 @@ impl ModelConfig {
     /// If a file is missing or malformed, or asks for something that is not built.
     pub fn read(folder: &ModelFolder) -> Result<Self, Error> {
         let scheduler = "scheduler/scheduler_config.json";
+        let family = Family::read(folder)?;
+        let sampler = SamplerConfig::from_json(&folder.read_json(scheduler)?, scheduler.as_ref())?;
         Ok(Self {
-            family: Family::TextToImage(TextToImageConfig::read(folder)?),
-            sampler: SamplerConfig::from_json(&folder.read_json(scheduler)?, scheduler.as_ref())?,
+            sampler: family.sampler(sampler),
+            family,
             defaults: if folder.has("afterimage.json") {
                 json(folder, "afterimage.json", "afterimage.json")?
             } else {
@@ -96,18 +107,41 @@ impl ModelConfig {
                 channels: parts.vae.latent_channels,
                 side: parts.unet.sample_size,
                 factor: parts.vae.factor(),
+                patch: 1,
             },
+            Family::ClassToImage(parts) => parts.canvas(),
         }
     }
 
     /// The denoiser's cells and what they cost, for latents of this height and width.
-    pub fn blueprint(&self, [height, width]: [usize; 2]) -> Blueprint {
+    pub fn blueprint(&self, size: [usize; 2]) -> Blueprint {
+        let [height, width] = size;
         match &self.family {
+            Family::ClassToImage(parts) => parts.blueprint(size),
             Family::TextToImage(parts) => parts.unet.blueprint(Extent {
                 height,
                 width,
                 tokens: parts.text_encoder.positions,
             }),
+        }
+    }
+}
+
+impl Family {
+    fn read(folder: &ModelFolder) -> Result<Self, Error> {
+        match folder.index().pipeline() {
+            "DiTPipeline" | "LDMClassToImagePipeline" => {
+                ClassToImageConfig::read(folder).map(Self::ClassToImage)
+            }
+            _ => TextToImageConfig::read(folder).map(Self::TextToImage),
+        }
+    }
+
+    /// The sampler's configuration with what only the denoiser knows.
+    fn sampler(&self, sampler: SamplerConfig) -> SamplerConfig {
+        match self {
+            Self::ClassToImage(parts) if parts.learns_variance() => sampler.with_learned_variance(),
+            Self::TextToImage(_) | Self::ClassToImage(_) => sampler,
         }
     }
 }
@@ -154,7 +188,11 @@ impl TextToImageConfig {
     }
 }
 
-fn json<T: DeserializeOwned>(folder: &ModelFolder, part: &str, path: &str) -> Result<T, Error> {
+pub(super) fn json<T: DeserializeOwned>(
+    folder: &ModelFolder,
+    part: &str,
+    path: &str,
+) -> Result<T, Error> {
     let text = folder.read_json(path)?;
     serde_json::from_str(&text).map_err(|source| {
         ConfigError::Json {

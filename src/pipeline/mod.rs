@@ -2,9 +2,11 @@
 //!
 //! A [`Request`] is what a caller says; [`ModelConfig`] is what a model folder says; [`Request::resolve`] brings both together and
 //! checks everything before any weight is read; a [`Pipeline`] runs the outcome, whatever the model makes its pictures from. Who
-//! knows the family names it: [`TextToImage`].
+//! knows the family names it: [`TextToImage`], [`ClassToImage`].
 
 mod any;
+mod class_config;
+mod class_to_image;
 mod config;
 mod noise;
 mod request;
@@ -13,6 +15,8 @@ mod text_to_image;
 mod trace;
 
 pub use any::Pipeline;
+pub use class_config::{ClassDenoiserConfig, ClassToImageConfig, ClassUNetConfig};
+pub use class_to_image::{ClassDenoiser, ClassToImage, ClassUNet};
 pub use config::{Canvas, Defaults, Family, ModelConfig, TextToImageConfig};
 pub use noise::{SeededNoise, Seeds};
 pub use request::{Request, Resolved};

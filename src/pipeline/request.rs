@@ -2,7 +2,7 @@
 
 use burn::tensor::Tensor;
 
-use super::config::ModelConfig;
+use super::config::{Family, ModelConfig};
 use super::noise::Seeds;
 use crate::cache::{CachePlan, CacheRule, Course, Forecast};
 use crate::denoiser::{Blueprint, Rows};
@@ -22,7 +22,9 @@ pub struct Request {
     pub prompts: Vec<String>,
     /// What they avoid: none, one for all, or one a prompt.
     pub negative_prompts: Vec<String>,
-    /// Pictures a prompt.
+    /// What the pictures show, one entry a class; for class-to-image models.
+    pub class_labels: Vec<usize>,
+    /// Pictures a prompt or class.
     pub batch: usize,
     /// Where the noise starts.
     pub seeds: Seeds,
@@ -32,6 +34,8 @@ pub struct Request {
     pub guidance_scale: Option<f64>,
     /// 0 to 1, see [`Guidance::rescale`].
     pub guidance_rescale: f64,
+    /// Channels that are guided, see [`Guidance::channels`].
+    pub guidance_channels: Option<usize>,
     /// Last layers of the text encoder left out.
     pub clip_skip: usize,
     /// Width and height in pixels.
@@ -54,11 +58,13 @@ impl Request {
         Self {
             prompts: vec![prompt.into()],
             negative_prompts: Vec::new(),
+            class_labels: Vec::new(),
             batch: 1,
             seeds: Seeds::One(0),
             steps: None,
             guidance_scale: None,
             guidance_rescale: 0.0,
+            guidance_channels: None,
             clip_skip: 0,
             size: None,
             sampler: None,
@@ -69,9 +75,22 @@ impl Request {
         }
     }
 
+    /// One picture of each class, everything else as the model would have it, from seed 0.
+    pub fn of_classes(labels: impl Into<Vec<usize>>) -> Self {
+        Self {
+            prompts: Vec::new(),
+            class_labels: labels.into(),
+            ..Self::new("")
+        }
+    }
+
     /// Pictures in all.
     pub fn items(&self) -> usize {
-        self.prompts.len().saturating_mul(self.batch)
+        let subjects = match self.class_labels.len() {
+            0 => self.prompts.len(),
+            classes => classes,
+        };
+        subjects.saturating_mul(self.batch)
     }
 
     /// Checks the request against a model and makes the tables and the plan of the run. Needs no weights.
@@ -80,6 +99,7 @@ impl Request {
     ///
     /// If a number is out of range, the sampler or the rule does not fit, or sizes do not.
     pub fn resolve(&self, model: &ModelConfig) -> Result<Resolved, Error> {
+        self.check_subjects(model)?;
         self.check_prompts()?;
         let steps = self.steps.unwrap_or(model.defaults.steps);
         if steps == 0 {
@@ -110,6 +130,22 @@ impl Request {
         })
     }
 
+    /// Holds prompts and classes to what the model makes its pictures from.
+    fn check_subjects(&self, model: &ModelConfig) -> Result<(), RequestError> {
+        match &model.family {
+            Family::TextToImage(_) if self.class_labels.is_empty() => Ok(()),
+            Family::TextToImage(_) => Err(RequestError::NoClasses),
+            Family::ClassToImage(parts) => {
+                let texts = self.prompts.iter().chain(&self.negative_prompts);
+                if texts.into_iter().any(|text| !text.is_empty()) {
+                    let classes = parts.classes();
+                    return Err(RequestError::NoText { classes });
+                }
+                parts.check_labels(&self.class_labels)
+            }
+        }
+    }
+
     fn check_prompts(&self) -> Result<(), RequestError> {
         let (prompts, negative) = (self.prompts.len(), self.negative_prompts.len());
         if self.items() == 0 {
@@ -130,8 +166,8 @@ impl Request {
     /// Height and width of the latents.
     fn latent_size(&self, model: &ModelConfig) -> Result<[usize; 2], RequestError> {
         let canvas = model.canvas();
-        let multiple = canvas.factor;
-        let side = canvas.side * multiple;
+        let multiple = canvas.factor * canvas.patch;
+        let side = canvas.side * canvas.factor;
         let (width, height) = self.size.unwrap_or((side, side));
         if width == 0 || height == 0 || width % multiple != 0 || height % multiple != 0 {
             return Err(RequestError::Size {
@@ -151,7 +187,7 @@ impl Request {
                 most: MOST_PIXELS,
             });
         }
-        Ok([height / multiple, width / multiple])
+        Ok([height / canvas.factor, width / canvas.factor])
     }
 
     fn guidance(&self, model: &ModelConfig) -> Result<Guidance, RequestError> {
@@ -171,11 +207,31 @@ impl Request {
                 range: "0 to 1",
             });
         }
-        Ok(Guidance {
+        let guidance = Guidance {
             scale,
             rescale,
             ..Guidance::default()
-        })
+        };
+        match &model.family {
+            Family::TextToImage(_) => Ok(guidance),
+            Family::ClassToImage(parts) => {
+                let own = model.defaults.guidance_channels;
+                let own = own.unwrap_or(parts.guidance_channels());
+                let channels = self.guidance_channels.unwrap_or(own);
+                if channels == 0 {
+                    return Err(RequestError::Range {
+                        name: "guidance_channels",
+                        value: 0.0,
+                        range: "at least 1",
+                    });
+                }
+                Ok(Guidance {
+                    conditioned: parts.conditioned(),
+                    channels: Some(channels),
+                    ..guidance
+                })
+            }
+        }
     }
 
     /// The negative prompt of every prompt.

@@ -148,7 +148,7 @@ impl<'a> Setting<'a> {
             scale: self.call["guidance_scale"].as_f64().unwrap(),
             ..Guidance::default()
         };
-        let null = vec![model.classes.null(); labels.len()];
+        let null = vec![model.classes.null_label(); labels.len()];
         let rows = guidance.rows(labels.len());
         let mut noise = SeededNoise::new(&Seeds::One(self.number("seed") as u64), &device);
         let latents = noise.draw([labels.len(), 3, height, width]);

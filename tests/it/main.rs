@@ -17,6 +17,7 @@ mod catalog;
     reason = "the model's own checker, kept beside its training script"
 )]
 mod checker;
+mod class_to_image;
 #[cfg(feature = "cli")]
 mod cli;
 mod clip;
