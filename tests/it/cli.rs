@@ -584,3 +584,50 @@ fn class_models_are_planned_timed_and_inspected() {
         );
     }
 }
+
+/// LDM-4-G: the card alone plans what `DeepCache`'s table reports (METHODS 2.10); a small model is made, timed and inspected.
+#[test]
+fn class_conditional_latent_diffusion_is_planned_and_run() {
+    let rule = "deepcache:interval=5";
+    let ending = afterimage(["plan", "--model", "ldm-4-g", "--cache", rule, "--json"]);
+    assert_eq!(ending.code, Some(0), "{}", ending.shown());
+    let plan: serde_json::Value = serde_json::from_str(&ending.stdout).expect("JSON");
+    assert_eq!(plan["work"]["full_evaluations"], 50);
+    for (key, published) in [("gmacs", 23.50), ("gmacs_without_cache", 99.82)] {
+        let found = plan["as_published"][key].as_f64().expect("a number");
+        assert!(
+            (found / published - 1.0).abs() < 0.01,
+            "{found}, published {published}"
+        );
+    }
+    let (model, folder) = (
+        crate::ldm::assembled(),
+        tempfile::tempdir().expect("a folder"),
+    );
+    let model = model.path().to_str().expect("UTF-8");
+    let rule = "faster-diffusion-ldm:keys=0+1+2+5";
+    let fixed = ["--model", model, "--steps", "8", "--device", "cpu"];
+    let of = |words: &[&'static str]| -> Vec<&str> {
+        words
+            .iter()
+            .copied()
+            .chain(fixed)
+            .chain(["--cache", rule])
+            .collect()
+    };
+    let ending = afterimage_in(
+        folder.path(),
+        of(&["generate", "--class-label", "3,7", "--seed", "1"]),
+    );
+    assert_eq!(ending.code, Some(0), "{}", ending.shown());
+    assert_eq!(
+        names(folder.path()),
+        ["afterimage-1-0.png", "afterimage-1-1.png"]
+    );
+    let ending = afterimage(of(&["bench", "--repeat", "1"]));
+    assert_eq!(ending.code, Some(0), "{}", ending.shown());
+    let ending = afterimage(["inspect", model]);
+    for words in ["class_embedder", "10, labels 0 to 9", "64x64"] {
+        assert!(ending.stdout.contains(words), "{}", ending.shown());
+    }
+}

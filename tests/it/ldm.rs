@@ -1,19 +1,23 @@
 //! Class-conditional latent diffusion (LDM-4-G) against a reference in its published layout: `tests/fixtures/ldm/make.py`.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::Path;
 
 use afterimage::cache::{CachePlan, CacheRule, Course, Session};
+use afterimage::catalog::ModelFolder;
 use afterimage::denoise::{Denoise, Noise as _};
 use afterimage::denoiser::{Rows, StagedDenoiser as _};
 use afterimage::guidance::Guidance;
 use afterimage::models::class_embedder::{ClassEmbedder, ClassEmbedderConfig};
 use afterimage::models::unet::{Extent, UNet, UNet2DConditionModel, UNetCondition, UNetConfig};
 use afterimage::models::vae::{Autoencoder, Tiling, VaeConfig, VaeJson};
-use afterimage::pipeline::{SeededNoise, Seeds, Trace};
+use afterimage::pipeline::{ModelConfig, Pipeline, Request, SeededNoise, Seeds, Trace};
 use afterimage::samplers::SamplerConfig;
 use afterimage::weights::original::{Structure, split};
 use afterimage::weights::{WeightSource, load_strict, shapes};
 use burn::tensor::{DType, Device, Tensor};
+use safetensors::tensor::{Dtype, TensorView};
 use serde_json::Value;
 
 use crate::catalog::{list, sparse_checkpoint};
@@ -319,7 +323,7 @@ fn the_published_checkpoint_has_its_card_and_its_parts() {
     ]);
     let temporary = folder();
     let path = sparse_checkpoint(temporary.path(), &tensors);
-    let model = afterimage::catalog::ModelFolder::open(path.to_str().unwrap()).unwrap();
+    let model = ModelFolder::open(path.to_str().unwrap()).unwrap();
     assert_eq!(model.card(), Some("ldm-4-g"));
     assert_eq!(model.leftovers(), ["first_stage_model.loss.logvar"]);
     let device = Device::flex();
@@ -360,8 +364,92 @@ fn other_class_conditional_checkpoints_are_refused() {
             (input.clone(), vec![192, channels, 3, 3]),
         ];
         let path = sparse_checkpoint(temporary.path(), &tensors);
-        let error = afterimage::catalog::ModelFolder::open(path.to_str().unwrap()).unwrap_err();
+        let error = ModelFolder::open(path.to_str().unwrap()).unwrap_err();
         let text = error.to_string();
         assert!(error.is_config() && text.contains("class tokens"), "{text}");
     }
+}
+
+/// The small model as a folder in diffusers layout, from its original file.
+pub(crate) fn assembled() -> tempfile::TempDir {
+    let folder = folder();
+    let source = WeightSource::open(fixture("ldm/original.safetensors")).unwrap();
+    for (part, source) in split(&source, &STRUCTURE).unwrap().parts {
+        copied(&folder, &format!("{part}/config.json"));
+        let path = folder.path().join(part).join("model.safetensors");
+        save(&source, &path);
+    }
+    for file in [
+        "model_index.json",
+        "afterimage.json",
+        "scheduler/scheduler_config.json",
+    ] {
+        copied(&folder, file);
+    }
+    folder
+}
+
+fn copied(folder: &tempfile::TempDir, file: &str) {
+    let target = folder.path().join(file);
+    fs::create_dir_all(target.parent().unwrap()).unwrap();
+    fs::copy(fixture("ldm/model").join(file), target).unwrap();
+}
+
+/// Writes a part as f32.
+fn save(source: &WeightSource, path: &Path) {
+    let read = |name: &str| {
+        let data = source.read(name).unwrap().convert::<f32>();
+        (name.to_owned(), data)
+    };
+    let tensors = source.names().map(read).collect::<Vec<_>>();
+    let views = tensors.iter().map(|(name, data)| {
+        let view = TensorView::new(Dtype::F32, data.shape().to_vec(), data.as_bytes());
+        (name, view.unwrap())
+    });
+    fs::write(path, safetensors::serialize(views, None).unwrap()).unwrap();
+}
+
+/// A folder through the pipeline makes the pictures of the reference, with the defaults that it names: 250 steps, scale 1.5.
+#[test]
+fn the_pipeline_makes_the_pictures_of_the_reference() {
+    let (fixture, folder, device) = (golden(), assembled(), Device::flex());
+    let folder = ModelFolder::open(folder.path().to_str().unwrap()).unwrap();
+    let pipeline = Pipeline::load(&folder, &device, DType::F32).unwrap();
+    for id in [
+        "ddim",
+        "ddim.deepcache_power_n20",
+        "ddim.fd_48_noise.parallel4",
+    ] {
+        let case = fixture.case(id);
+        let rule = case["cache"]["rule"].as_str().unwrap_or("none");
+        let request = Request {
+            seeds: Seeds::One(case["call"]["seed"].as_u64().unwrap()),
+            cache: rule.parse().unwrap(),
+            ..Request::of_classes(labels(&case["call"]["class_labels"]))
+        };
+        let made = pipeline.generate(&request, &mut ()).unwrap();
+        let latents = fixture.of(case, "final_latents").unwrap();
+        let outcome = latents.compare(made.latents, F32_CPU);
+        outcome.unwrap_or_else(|error| panic!("{id}: {error}"));
+        if let Some(image) = fixture.of(case, "image") {
+            let outcome = image.compare(made.images, F32_CPU);
+            outcome.unwrap_or_else(|error| panic!("{id}, image: {error}"));
+        }
+    }
+    let beyond = Request::of_classes([10]);
+    let error = pipeline.generate(&beyond, &mut ()).unwrap_err();
+    let text = error.to_string();
+    assert!(text.starts_with("there is no class 10\n"), "{text}");
+}
+
+/// Parts that do not fit each other are refused before any weight is read.
+#[test]
+fn a_context_of_another_width_is_refused() {
+    let folder = assembled();
+    let config = r#"{"num_classes":11,"embedding_dim":9}"#;
+    fs::write(folder.path().join("class_embedder/config.json"), config).unwrap();
+    let model = ModelFolder::open(folder.path().to_str().unwrap()).unwrap();
+    let text = ModelConfig::read(&model).unwrap_err().to_string();
+    assert!(text.starts_with("`cross_attention_dim` is `8`"), "{text}");
+    assert!(text.contains("`embedding_dim` is 9"), "{text}");
 }
