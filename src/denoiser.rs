@@ -98,14 +98,12 @@ pub trait Carry: Clone {
 }
 
 /// The cost of one cell for one row (one picture, one guidance half).
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cell {
     /// `e0`, `mid`, `d11`, …
     pub name: String,
     /// Multiply-accumulates: convolutions, linear layers and both attention products.
     pub macs: u64,
-    /// Of these, the two products of attention, which published figures often leave out.
-    pub attention_macs: u64,
     /// Elements of the hidden tensor behind the cell.
     pub hidden: u64,
     /// Elements of the skip that the cell pushes, 0 if none.
@@ -134,16 +132,6 @@ impl Blueprint {
     /// Multiply-accumulates of `cells`, one row.
     pub fn span_macs(&self, cells: Range<usize>) -> u64 {
         self.cells[cells].iter().map(|cell| cell.macs).sum()
-    }
-
-    /// The same trunk with the two products of attention left out of the count, as many papers count.
-    #[must_use]
-    pub fn without_attention_products(&self) -> Self {
-        let mut lean = self.clone();
-        for cell in &mut lean.cells {
-            cell.macs -= std::mem::take(&mut cell.attention_macs);
-        }
-        lean
     }
 
     /// Number of skips the trunk has; 0 for a `DiT`.

@@ -149,7 +149,6 @@ mod tests {
             hidden,
             pushes,
             pops,
-            ..Cell::default()
         }
     }
 

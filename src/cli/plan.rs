@@ -10,9 +10,7 @@ use super::{
 };
 use crate::{
     cache::{CachePlan, CacheRule, Forecast, Span},
-    denoiser::Rows,
     error::Error,
-    pipeline::Resolved,
 };
 
 /// Bytes of a stored element: the denoiser computes in f16 wherever a cache matters.
@@ -27,22 +25,19 @@ pub(super) fn run(arguments: &args::Plan) -> Result<(), Error> {
     let facts = Facts::new(&model, &request, &resolved);
     let forecast = resolved.forecast(ELEMENT_BYTES);
     let summary = Summary::new(&resolved.plan, &forecast);
-    let published = AsPublished::new(&resolved);
     if arguments.form.json {
         console::json(&Document {
             run: &facts,
             spans: spans(&resolved.plan, &forecast),
             work: summary,
-            as_published: published,
         });
     } else {
         let table = table(&resolved.plan, &forecast);
         let rows = resolved.rows.total();
         console::data(&format!(
-            "{}\n\n{table}\n\n{}\n\nGMACs are of the {rows} rows of an evaluation: one a picture, two when guided\n{}",
+            "{}\n\n{table}\n\n{}\n\nGMACs are of the {rows} rows of an evaluation: one a picture, two when guided",
             facts.text(),
-            summary.text(),
-            published.text(),
+            summary.text()
         ));
     }
     for warning in &resolved.plan.warnings {
@@ -57,37 +52,6 @@ struct Document<'a> {
     run: &'a Facts,
     spans: Vec<SpanEntry>,
     work: Summary,
-    as_published: AsPublished,
-}
-
-/// What `DeepCache`'s tables report: one row of a mean evaluation, the products of attention left out.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-struct AsPublished {
-    gmacs: f64,
-    gmacs_without_cache: f64,
-}
-
-impl AsPublished {
-    fn new(resolved: &Resolved) -> Self {
-        let trunk = resolved.blueprint.without_attention_products();
-        let row = Rows {
-            halves: 1,
-            items: 1,
-        };
-        let forecast = resolved.plan.forecast(&trunk, row, ELEMENT_BYTES);
-        Self {
-            gmacs: giga(forecast.total_macs()) / resolved.plan.evaluations() as f64,
-            gmacs_without_cache: giga(trunk.full_macs()),
-        }
-    }
-
-    fn text(&self) -> String {
-        format!(
-            "as papers count them (one row, mean of all evaluations, products of attention left out): {} of {}",
-            digits(self.gmacs),
-            digits(self.gmacs_without_cache)
-        )
-    }
 }
 
 #[derive(Serialize)]
@@ -263,7 +227,7 @@ mod tests {
     use super::*;
     use crate::{
         cache::{Course, Refresh},
-        denoiser::{Blueprint, Cell},
+        denoiser::{Blueprint, Cell, Rows},
     };
 
     /// Two skips; a cell costs as many giga-MACs a row as its name says.
@@ -274,7 +238,6 @@ mod tests {
             hidden: 1 << 20,
             pushes,
             pops,
-            ..Cell::default()
         };
         Blueprint {
             cells: vec![

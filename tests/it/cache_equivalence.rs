@@ -400,7 +400,6 @@ fn coder_plan(steps: usize, interval: usize, cap: usize) -> CachePlan {
         hidden: 2,
         pushes: 0,
         pops: false,
-        ..Cell::default()
     };
     let trunk = Blueprint {
         cells: vec![cell.clone(), cell],

@@ -129,7 +129,6 @@ impl ToyUnet {
             hidden: channels as u64 * area,
             pushes: if pushes { channels as u64 * area } else { 0 },
             pops,
-            ..Cell::default()
         };
         let encoder = (0..self.skips).map(|k| cell(format!("e{k}"), k + 1, true, false));
         let middle = cell("mid".into(), self.skips, false, false);
@@ -228,7 +227,6 @@ impl ToyDit {
             hidden: (HEIGHT * WIDTH) as u64,
             pushes: 0,
             pops: false,
-            ..Cell::default()
         };
         Blueprint {
             cells: (0..self.blocks).map(cell).collect(),

@@ -96,7 +96,6 @@ impl Counter<'_> {
         Cell {
             name,
             macs: macs as u64,
-            attention_macs: self.attention_products(site) as u64,
             hidden,
             pushes,
             pops,
@@ -177,39 +176,16 @@ impl Counter<'_> {
         let channels = self.config.levels[level].channels;
         let area = self.area(level);
         let square = channels * channels * area;
-        let own = 4 * square;
-        let products = self.products(level, depth);
+        let own = 4 * square + 2 * area * area * channels;
         match (depth, self.config.attention) {
             (0, _) => return 0,
-            (_, AttentionKind::Map) => return own + products,
+            (_, AttentionKind::Map) => return own,
             (_, AttentionKind::Transformer) => {}
         }
         let text = 2 * self.extent.tokens * self.config.context_width * channels;
-        let cross = 2 * square + text;
+        let cross = 2 * square + text + 2 * area * self.extent.tokens * channels;
         let feed_forward = 12 * square;
-        2 * square + depth * (own + cross + feed_forward) + products
-    }
-
-    /// Both products of every attention in a cell.
-    fn attention_products(&self, site: Site) -> usize {
-        match site {
-            Site::ConvIn | Site::Downsample { .. } => 0,
-            Site::Down { level, .. } => {
-                self.products(level, self.config.levels[level].encoder_depth)
-            }
-            Site::Mid => self.products(self.config.levels.len() - 1, self.config.mid_depth),
-            Site::Up { level, .. } => self.products(level, self.config.levels[level].decoder_depth),
-        }
-    }
-
-    /// Of queries with keys, and of their scores with values.
-    fn products(&self, level: usize, depth: usize) -> usize {
-        let (area, channels) = (self.area(level), self.config.levels[level].channels);
-        let attended = match self.config.attention {
-            AttentionKind::Map => area,
-            AttentionKind::Transformer => area + self.extent.tokens,
-        };
-        2 * depth * area * attended * channels
+        2 * square + depth * (own + cross + feed_forward)
     }
 }
 
@@ -270,7 +246,6 @@ mod tests {
             tokens: 77,
         });
         close(blueprint.full_macs(), FULL);
-        close(blueprint.without_attention_products().full_macs(), 338.6);
         for (skip, giga) in RETRIEVE.into_iter().enumerate() {
             close(retrieve(&blueprint, skip), giga);
         }
@@ -299,24 +274,6 @@ mod tests {
         close(blueprint.full_macs(), 3643.0);
         close(retrieve(&blueprint, 0), 70.5);
         close(retrieve(&blueprint, 3), 757.0);
-    }
-
-    /// METHODS 1.5: LDM-4-G with and without the products of attention, and its reuse step at skip 0.
-    #[test]
-    fn published_costs_of_ldm_4_g() {
-        let json = include_str!("../../../models/cards/ldm-4-g/unet/config.json");
-        let blueprint = UNetConfig::from_json(json).unwrap().blueprint(Extent {
-            height: 64,
-            width: 64,
-            tokens: 1,
-        });
-        close(blueprint.full_macs(), 104.2);
-        let lean = blueprint.without_attention_products();
-        close(lean.full_macs(), 99.82);
-        for trunk in [&blueprint, &lean] {
-            let cells = trunk.span_macs(0..1) + trunk.span_macs(24..25);
-            close(cells + trunk.prepare_macs + trunk.leave_macs, 4.42);
-        }
     }
 
     #[test]
