@@ -2,7 +2,6 @@
 
 use super::config::{Canvas, json};
 use crate::catalog::ModelFolder;
-use crate::denoiser::Blueprint;
 use crate::error::{ConfigError, Error, RequestError};
 use crate::models::dit::DiTConfig;
 use crate::models::vae::{VaeConfig, VaeJson};
@@ -85,12 +84,6 @@ impl ClassToImageConfig {
             side,
             factor: self.vae.factor(),
             patch,
-        }
-    }
-
-    pub(super) fn blueprint(&self, [height, width]: [usize; 2]) -> Blueprint {
-        match &self.denoiser {
-            ClassDenoiserConfig::DiT(dit) => dit.blueprint(height, width),
         }
     }
 
