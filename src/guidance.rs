@@ -3,6 +3,8 @@
 //! Source: Ho and Salimans (arXiv 2207.12598, section 3.2); rescaling: Lin et al., "Common Diffusion Noise Schedules and Sample Steps
 //! Are Flawed" (arXiv 2305.08891, section 3.4).
 
+use std::ops::Range;
+
 use burn::tensor::Tensor;
 
 use crate::denoiser::Rows;
@@ -47,6 +49,20 @@ impl Guidance {
     /// Whether the unconditioned half is computed at all.
     pub fn is_on(self) -> bool {
         self.scale > 1.0
+    }
+
+    /// The same, switched off.
+    #[must_use]
+    pub fn off(self) -> Self {
+        Self { scale: 1.0, ..self }
+    }
+
+    /// The rows of the conditioned half of an evaluation of `items` pictures.
+    pub fn conditioned_rows(self, items: usize) -> Range<usize> {
+        match self.conditioned {
+            Conditioned::First => 0..items,
+            Conditioned::Second => items..2 * items,
+        }
     }
 
     /// The rows of one evaluation of `items` pictures.

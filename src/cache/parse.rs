@@ -3,9 +3,11 @@
 use std::{fmt, str::FromStr};
 
 use super::{
+    branches::BranchRule,
     keys::KeyList,
     options::{Options, wrong},
     refresh::Refresh,
+    router::{self, Router},
     rule::{CacheRule, Cut},
 };
 use crate::{
@@ -13,8 +15,10 @@ use crate::{
     inject::{Moment, PriorNoise},
 };
 
-const KNOWN_RULES: &str =
-    "none, deepcache, encoder-propagation, faster-diffusion, faster-diffusion-ldm, dit-propagation";
+const KNOWN_RULES: &str = "none, deepcache, encoder-propagation, faster-diffusion, faster-diffusion-ldm, dit-propagation, tgate, l2c";
+
+/// Between rules that go together.
+const JOINT: &str = ";";
 
 const MOMENTS: [(&str, Moment); 3] = [
     ("before-call", Moment::BeforeCall),
@@ -44,6 +48,10 @@ impl FromStr for CacheRule {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self, Error> {
+        if text.contains(JOINT) {
+            let rules: Result<Vec<Self>, Error> = text.split(JOINT).map(str::parse).collect();
+            return Self::combine(rules?);
+        }
         let (name, options) = text.split_once(':').unwrap_or((text, ""));
         let mut options = Options::read(name, options)?;
         let rule = match name {
@@ -53,6 +61,8 @@ impl FromStr for CacheRule {
             "faster-diffusion" => preset(&mut options, CacheRule::faster_diffusion())?,
             "faster-diffusion-ldm" => preset(&mut options, CacheRule::faster_diffusion_ldm())?,
             "dit-propagation" => dit_propagation(&mut options)?,
+            "tgate" => tgate(&mut options)?,
+            "l2c" => learning_to_cache(&mut options)?,
             _ => {
                 return Err(PlanError::UnknownRule {
                     rule: name.into(),
@@ -67,25 +77,27 @@ impl FromStr for CacheRule {
 }
 
 impl CacheRule {
-    /// One rule from several. `none` adds nothing.
+    /// One rule from several: one that cuts the trunk at most, and one that works inside cells at most. `none` adds nothing.
     ///
     /// # Errors
     ///
-    /// If two of them cut the trunk.
+    /// If two of them do the same.
     pub fn combine(rules: impl IntoIterator<Item = Self>) -> Result<Self, Error> {
         let mut combined = Self::none();
         for rule in rules {
-            if rule.cut == Cut::Nowhere {
-                continue;
-            }
-            if combined.cut != Cut::Nowhere {
+            let cuts = rule.cut != Cut::Nowhere && combined.cut != Cut::Nowhere;
+            if cuts || (rule.branches.is_some() && combined.branches.is_some()) {
                 return Err(PlanError::Combination {
                     first: combined.to_string(),
                     second: rule.to_string(),
                 }
                 .into());
             }
-            combined = rule;
+            let branches = rule.branches.clone().or(combined.branches.take());
+            if rule.cut != Cut::Nowhere {
+                combined = rule;
+            }
+            combined.branches = branches;
         }
         Ok(combined)
     }
@@ -124,6 +136,24 @@ fn dit_propagation(options: &mut Options) -> Result<CacheRule, Error> {
         None => CacheRule::dit_propagation_proportional(refresh),
     };
     held(options, rule)
+}
+
+fn tgate(options: &mut Options) -> Result<CacheRule, Error> {
+    let Some(gate) = options.count("gate")? else {
+        return Err(options.missing("gate", "`gate=10` works well for 25 and more steps"));
+    };
+    Ok(CacheRule::tgate(gate))
+}
+
+fn learning_to_cache(options: &mut Options) -> Result<CacheRule, Error> {
+    let Some(file) = options.take("router") else {
+        return Err(options.missing(
+            "router",
+            "name the file of a router trained for this model and number of steps",
+        ));
+    };
+    let threshold = options.number("threshold")?.unwrap_or(router::THRESHOLD);
+    Ok(CacheRule::learning_to_cache(Router::read(file, threshold)?))
 }
 
 /// The options of rules that hold their skips.
@@ -232,7 +262,12 @@ fn moment(text: &str) -> Result<Moment, Error> {
 impl fmt::Display for CacheRule {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let words = match self.cut {
-            Cut::Nowhere => return write!(formatter, "none"),
+            Cut::Nowhere => {
+                return match &self.branches {
+                    Some(branches) => branches.fmt(formatter),
+                    None => write!(formatter, "none"),
+                };
+            }
             Cut::Skip(_) => DEEPCACHE,
             Cut::AfterMiddle | Cut::Cell(_) | Cut::Proportional => PROPAGATION,
         };
@@ -244,7 +279,27 @@ impl fmt::Display for CacheRule {
             Cut::Proportional => write!(formatter, "dit-propagation:")?,
         }
         write_schedule(formatter, &self.refresh, &words)?;
-        self.write_extras(formatter)
+        self.write_extras(formatter)?;
+        match &self.branches {
+            Some(branches) => write!(formatter, "{JOINT}{branches}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl fmt::Display for BranchRule {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Gate { gate } => write!(formatter, "tgate:gate={gate}"),
+            Self::Routed(router) => {
+                write!(
+                    formatter,
+                    "l2c:router={},threshold={}",
+                    router.name(),
+                    router.threshold()
+                )
+            }
+        }
     }
 }
 
@@ -521,6 +576,6 @@ mod tests {
         let one = CacheRule::combine([CacheRule::none(), deep.clone()]).unwrap();
         assert_eq!(one, deep);
         let two = CacheRule::combine([deep, CacheRule::faster_diffusion()]);
-        assert!(two.unwrap_err().to_string().contains("both cut the trunk"));
+        assert!(two.unwrap_err().to_string().contains("do not go together"));
     }
 }

@@ -41,7 +41,6 @@ macro_rules! card {
             files: &[
                 ("model_index.json", file!($name, "model_index.json")),
                 ("unet/config.json", file!($name, "unet/config.json")),
-                ("vae/config.json", file!($name, "vae/config.json")),
                 (
                     "scheduler/scheduler_config.json",
                     file!($name, "scheduler/scheduler_config.json"),
@@ -59,14 +58,14 @@ macro_rules! card {
 /// A card of Stable Diffusion 1.x or 2.x: one text encoder.
 macro_rules! stable_diffusion {
     ($name:literal) => {
-        card!($name: "text_encoder/config.json", "tokenizer/tokenizer_config.json", "tokenizer/special_tokens_map.json"; "tokenizer")
+        card!($name: "vae/config.json", "text_encoder/config.json", "tokenizer/tokenizer_config.json", "tokenizer/special_tokens_map.json"; "tokenizer")
     };
 }
 
 /// A card of SDXL: two text encoders.
 macro_rules! sdxl {
     ($name:literal) => {
-        card!($name: "text_encoder/config.json", "text_encoder_2/config.json", "tokenizer/tokenizer_config.json",
+        card!($name: "vae/config.json", "text_encoder/config.json", "text_encoder_2/config.json", "tokenizer/tokenizer_config.json",
             "tokenizer_2/tokenizer_config.json"; "tokenizer", "tokenizer_2")
     };
 }
@@ -74,7 +73,14 @@ macro_rules! sdxl {
 /// A card of SDXL's refiner: the second text encoder alone.
 macro_rules! refiner {
     ($name:literal) => {
-        card!($name: "text_encoder_2/config.json", "tokenizer_2/tokenizer_config.json"; "tokenizer_2")
+        card!($name: "vae/config.json", "text_encoder_2/config.json", "tokenizer_2/tokenizer_config.json"; "tokenizer_2")
+    };
+}
+
+/// A card of a model without text and autoencoder.
+macro_rules! pixels {
+    ($name:literal) => {
+        card!($name: ;)
     };
 }
 
@@ -110,7 +116,7 @@ macro_rules! dit {
     };
 }
 
-static CARDS: [Card; 13] = [
+static CARDS: [Card; 15] = [
     stable_diffusion!("stable-diffusion-v1-5"),
     stable_diffusion!("stable-diffusion-v1-5-inpainting"),
     stable_diffusion!("stable-diffusion-2-1-base"),
@@ -124,6 +130,8 @@ static CARDS: [Card; 13] = [
     dit!("DiT-XL-2-512"),
     dit!("DiT-XL-2-256x256"),
     dit!("DiT-XL-2-512x512"),
+    pixels!("ddpm-cifar10-32"),
+    pixels!("ddpm-church-256"),
 ];
 
 pub(super) fn find(name: &str) -> Option<&'static Card> {

@@ -27,6 +27,8 @@ pub(super) enum Command {
     Plan(Plan),
     /// Time cache rules against the plain run
     Bench(Bench),
+    /// Make a router for Learning-to-Cache: see which branches change little from step to step
+    Calibrate(Calibrate),
     /// List devices with their memory, data types, subgroups and matrix units
     Devices,
     /// Show what a model is made of
@@ -107,6 +109,27 @@ pub(super) struct Bench {
     pub(super) machine: Machine,
     #[command(flatten)]
     pub(super) form: Form,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Calibrate {
+    #[command(flatten)]
+    pub(super) model: Model,
+    #[command(flatten)]
+    pub(super) course: Course,
+    /// Seeds of the runs that are watched
+    #[arg(
+        long,
+        value_name = "N[,N…]",
+        value_delimiter = ',',
+        default_value = "0,1,2,3"
+    )]
+    pub(super) seeds: Vec<u64>,
+    #[command(flatten)]
+    pub(super) machine: Machine,
+    /// File to write, for `--cache l2c:router=FILE,threshold=T`: T is the share of the branches' work at every other step that is spared
+    #[arg(long, value_name = "FILE.safetensors", help_heading = OUTPUT)]
+    pub(super) output: PathBuf,
 }
 
 #[derive(Debug, Args)]

@@ -45,7 +45,7 @@ pub(super) fn run(arguments: &args::Generate) -> Result<(), Error> {
     let generated = generate(&pipeline, &request, arguments.trace.as_deref())?;
     let account = Account {
         facts: Facts::new(&model, &request, &resolved),
-        prompt: subject.prompt,
+        prompt: subject.prompt.unwrap_or(""),
         classes: Class::of(classes, &model.folder),
         negative_prompt: arguments.negative_prompt.as_deref(),
         seed,
@@ -172,8 +172,7 @@ impl Class {
 struct Account<'a> {
     #[serde(flatten)]
     facts: Facts,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    prompt: Option<&'a str>,
+    prompt: &'a str,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     classes: Vec<Class>,
     negative_prompt: Option<&'a str>,
@@ -195,7 +194,7 @@ impl Account<'_> {
         let facts = &self.facts;
         let texts = [
             ("Software", format!("afterimage {}", self.version)),
-            ("prompt", self.prompt.unwrap_or("").into()),
+            ("prompt", self.prompt.into()),
             ("class", self.classes()),
             ("negative prompt", self.negative_prompt.unwrap_or("").into()),
             ("seed", self.seed.to_string()),
@@ -258,12 +257,11 @@ struct Outcome<'a> {
 impl Outcome<'_> {
     fn text(&self) -> String {
         let facts = &self.account.facts;
-        let subject = match self.account.prompt {
-            Some(prompt) => ("prompt", prompt.to_owned()),
-            None => ("class", self.account.classes()),
-        };
-        let mut lines = vec![
-            subject,
+        let (prompt, classes) = (self.account.prompt, self.account.classes());
+        let mut lines = Vec::new();
+        lines.extend((!prompt.is_empty()).then(|| ("prompt", prompt.to_owned())));
+        lines.extend((!classes.is_empty()).then_some(("class", classes)));
+        lines.extend([
             ("seed", self.account.seed.to_string()),
             ("run", facts.course()),
             (
@@ -271,7 +269,7 @@ impl Outcome<'_> {
                 format!("{} in {}", self.account.device, self.account.dtype),
             ),
             ("time", self.seconds.text(facts.evaluations)),
-        ];
+        ]);
         if facts.cache != "none" {
             lines.push(("cache", format!("{}: {}", facts.cache, self.work.spared())));
         }

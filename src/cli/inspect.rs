@@ -90,14 +90,8 @@ fn defaults(model: &Model) -> Vec<(&'static str, String)> {
         sampler,
         defaults,
     } = &model.config;
-    let Canvas {
-        side,
-        factor,
-        patch,
-        ..
-    } = model.config.canvas();
-    let multiple = factor * patch;
-    let pixels = side * factor;
+    let Canvas { side, factor, .. } = model.config.canvas();
+    let (pixels, multiple) = (side * factor, model.config.multiple());
     let mut lines = vec![
         (
             "size",
@@ -113,6 +107,7 @@ fn defaults(model: &Model) -> Vec<(&'static str, String)> {
             lines.push(("prompt", format!("{} tokens", parts.text_encoder.positions)));
             lines.push(("unet", branches(parts.unet.skips())));
         }
+        Family::Unconditional(parts) => lines.push(("unet", branches(parts.unet.skips()))),
     }
     lines
 }

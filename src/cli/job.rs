@@ -110,9 +110,13 @@ pub(super) struct Subject<'a> {
 impl<'a> Subject<'a> {
     /// The prompt or classes given; where nothing is and something must be, a text-to-image model gets `prompt`.
     pub(super) fn given(prompt: Option<&'a str>, classes: &'a [usize], model: &Model) -> Self {
-        let reads_text = matches!(model.config.family, Family::TextToImage(_));
+        let default = match model.config.family {
+            Family::TextToImage(_) => Some(args::DEFAULT_PROMPT),
+            Family::Unconditional(_) => Some(""),
+            Family::ClassToImage(_) => None,
+        };
         Self {
-            prompt: prompt.or(reads_text.then_some(args::DEFAULT_PROMPT)),
+            prompt: prompt.or(default),
             classes,
         }
     }

@@ -11,6 +11,7 @@ use super::{
 use crate::{
     cache::{CachePlan, CacheRule, Forecast, Span},
     error::Error,
+    pipeline::Resolved,
 };
 
 /// Bytes of a stored element: the denoiser computes in f16 wherever a cache matters.
@@ -25,19 +26,22 @@ pub(super) fn run(arguments: &args::Plan) -> Result<(), Error> {
     let facts = Facts::new(&model, &request, &resolved);
     let forecast = resolved.forecast(ELEMENT_BYTES);
     let summary = Summary::new(&resolved.plan, &forecast);
+    let published = Published::new(&model, &resolved);
     if arguments.form.json {
         console::json(&Document {
             run: &facts,
             spans: spans(&resolved.plan, &forecast),
             work: summary,
+            published,
         });
     } else {
         let table = table(&resolved.plan, &forecast);
         let rows = resolved.rows.total();
         console::data(&format!(
-            "{}\n\n{table}\n\n{}\n\nGMACs are of the {rows} rows of an evaluation: one a picture, two when guided",
+            "{}\n\n{table}\n\n{}\n{}\n\nGMACs are of the {rows} rows of an evaluation: one a picture, two when guided",
             facts.text(),
-            summary.text()
+            summary.text(),
+            published.text()
         ));
     }
     for warning in &resolved.plan.warnings {
@@ -52,6 +56,37 @@ struct Document<'a> {
     run: &'a Facts,
     spans: Vec<SpanEntry>,
     work: Summary,
+    published: Published,
+}
+
+/// The count of `DeepCache`'s tables: one row of one evaluation, on average, attention's two products left out.
+#[derive(Debug, Clone, Copy, Serialize)]
+struct Published {
+    gmacs: f64,
+    gmacs_without_cache: f64,
+}
+
+impl Published {
+    fn new(model: &Model, resolved: &Resolved) -> Self {
+        let [_, _, height, width] = resolved.latent_shape;
+        let trunk = model.config.blueprint_without_products([height, width]);
+        let forecast = resolved.plan.forecast(&trunk, resolved.rows, ELEMENT_BYTES);
+        let count = (resolved.plan.evaluations() * resolved.rows.total()) as f64;
+        Self {
+            gmacs: giga(forecast.total_macs()) / count,
+            gmacs_without_cache: giga(forecast.plain_macs) / count,
+        }
+    }
+
+    fn text(self) -> String {
+        let (gmacs, plain) = (digits(self.gmacs), digits(self.gmacs_without_cache));
+        console::pairs(&[(
+            "published",
+            format!(
+                "{gmacs} of {plain} GMACs a row and evaluation, as papers count: without attention's products"
+            ),
+        )])
+    }
 }
 
 #[derive(Serialize)]
@@ -171,11 +206,17 @@ fn table(plan: &CachePlan, forecast: &Forecast) -> String {
     let mut rows = vec![head.to_vec()];
     for stretch in plan
         .spans
-        .chunk_by(|a, b| a.len == 1 && b.len == 1 && a.refresh == b.refresh)
+        .chunk_by(|a, b| a.len == 1 && b.len == 1 && alike(plan, a, b))
     {
         rows.push(row(plan, forecast, stretch));
     }
     console::table(&rows, &[3])
+}
+
+/// Whether two spans run the same cells and reuse as many branches in them.
+fn alike(plan: &CachePlan, a: &Span, b: &Span) -> bool {
+    let branches = |span: &Span| plan.branches.reused(span.first).count();
+    a.refresh == b.refresh && branches(a) == branches(b)
 }
 
 fn row(plan: &CachePlan, forecast: &Forecast, stretch: &[Span]) -> Vec<String> {
@@ -186,6 +227,10 @@ fn row(plan: &CachePlan, forecast: &Forecast, stretch: &[Span]) -> Vec<String> {
         (true, _) => "full and reuse in one batch",
         (false, _) => "reuse in one batch",
     };
+    let kind = match plan.branches.reused(first.first).count() {
+        0 => kind.to_owned(),
+        branches => format!("{kind}, {branches} branches reused"),
+    };
     let evaluations = first.first..last.range().end;
     let macs = &forecast.evaluation_macs[evaluations.clone()];
     let each = giga(macs.iter().sum::<u64>()) / macs.len() as f64;
@@ -193,7 +238,7 @@ fn row(plan: &CachePlan, forecast: &Forecast, stretch: &[Span]) -> Vec<String> {
     let cells: Vec<_> = cells.iter().map(inclusive).collect();
     vec![
         inclusive(&evaluations),
-        kind.into(),
+        kind,
         cells.join(", "),
         digits(each),
     ]
@@ -238,6 +283,7 @@ mod tests {
             hidden: 1 << 20,
             pushes,
             pops,
+            ..Cell::default()
         };
         Blueprint {
             cells: vec![

@@ -75,19 +75,21 @@ pub(crate) enum RequestError {
         expected: [usize; 4],
     },
     #[error(
-        "`{model}` does not make its pictures from text: it is a `{pipeline}`\nhint: load it as a `Pipeline`"
+        "routers are calibrated for class-to-image models\nhint: `deepcache` and `tgate` need none"
     )]
-    OtherFamily { model: String, pipeline: String },
+    NoRouter,
     #[error("no class is named\nhint: this model makes pictures of classes: `--class-label N`, 0 to {}", classes - 1)]
     NoClass { classes: usize },
     #[error("there is no class {label}\nhint: the model knows {classes}, 0 to {}", classes - 1)]
     Class { label: usize, classes: usize },
     #[error("this model makes pictures of classes and reads no text\nhint: name a class with `--class-label N`, 0 to {}", classes - 1)]
     NoText { classes: usize },
-    #[error(
-        "this model makes pictures from text and knows no classes\nhint: leave out the class label"
-    )]
+    #[error("this model knows no classes\nhint: leave out the class label")]
     NoClasses,
+    #[error(
+        "`{condition}` is given, and this model makes its pictures from noise alone\nhint: leave it out"
+    )]
+    Unconditional { condition: &'static str },
     #[error("`{given}` is not a data type\nhint: use f32, f16 or bf16")]
     UnknownDtype { given: String },
 }

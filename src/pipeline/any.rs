@@ -7,9 +7,11 @@ use super::config::{Family, ModelConfig};
 use super::request::Request;
 use super::run::Generated;
 use super::text_to_image::TextToImage;
+use super::unconditional::Unconditional;
+use crate::cache::Router;
 use crate::catalog::ModelFolder;
 use crate::denoise::Observer;
-use crate::error::Error;
+use crate::error::{Error, RequestError};
 use crate::models::vae::Tiling;
 use crate::samplers::SamplerConfig;
 
@@ -20,6 +22,8 @@ pub enum Pipeline {
     TextToImage(Box<TextToImage>),
     /// A class.
     ClassToImage(Box<ClassToImage>),
+    /// Nothing but noise.
+    Unconditional(Box<Unconditional>),
 }
 
 impl Pipeline {
@@ -43,6 +47,12 @@ impl Pipeline {
             Family::TextToImage(_) => TextToImage::load(folder, device, dtype)
                 .map(Box::new)
                 .map(Self::TextToImage),
+            Family::Unconditional(parts) => {
+                let parts = parts.clone();
+                Unconditional::load(folder, config, &parts, device, dtype.into())
+                    .map(Box::new)
+                    .map(Self::Unconditional)
+            }
         }
     }
 
@@ -51,6 +61,7 @@ impl Pipeline {
         match self {
             Self::TextToImage(model) => model.config(),
             Self::ClassToImage(model) => model.config(),
+            Self::Unconditional(model) => model.config(),
         }
     }
 
@@ -59,6 +70,7 @@ impl Pipeline {
         match self {
             Self::TextToImage(model) => model.set_sampler(sampler),
             Self::ClassToImage(model) => model.set_sampler(sampler),
+            Self::Unconditional(model) => model.set_sampler(sampler),
         }
     }
 
@@ -75,6 +87,24 @@ impl Pipeline {
         match self {
             Self::TextToImage(model) => model.generate(request, observer),
             Self::ClassToImage(model) => model.generate(request, observer),
+            Self::Unconditional(model) => model.generate(request, observer),
+        }
+    }
+
+    /// A router of Learning-to-Cache, see [`ClassToImage::calibrate`].
+    ///
+    /// # Errors
+    ///
+    /// As there, and for models of other families.
+    pub fn calibrate(
+        &self,
+        request: &Request,
+        seeds: &[u64],
+        observer: &mut dyn Observer,
+    ) -> Result<Router, Error> {
+        match self {
+            Self::ClassToImage(model) => model.calibrate(request, seeds, observer),
+            Self::TextToImage(_) | Self::Unconditional(_) => Err(RequestError::NoRouter.into()),
         }
     }
 
@@ -87,6 +117,7 @@ impl Pipeline {
         match self {
             Self::TextToImage(model) => model.decode(latents, tiling),
             Self::ClassToImage(model) => model.decode(latents, tiling),
+            Self::Unconditional(_) => Unconditional::decode(latents),
         }
     }
 }

@@ -2,12 +2,11 @@
 
 use super::config::{Canvas, json};
 use crate::catalog::ModelFolder;
-use crate::denoiser::Blueprint;
 use crate::error::{ConfigError, Error, RequestError};
 use crate::guidance::Conditioned;
 use crate::models::class_embedder::ClassEmbedderConfig;
 use crate::models::dit::DiTConfig;
-use crate::models::unet::{Extent, UNetConfig};
+use crate::models::unet::UNetConfig;
 use crate::models::vae::{VaeConfig, VaeJson};
 
 /// The parts of a class-to-image model.
@@ -148,17 +147,6 @@ impl ClassToImageConfig {
             side,
             factor: self.vae.factor(),
             patch,
-        }
-    }
-
-    pub(super) fn blueprint(&self, [height, width]: [usize; 2]) -> Blueprint {
-        match &self.denoiser {
-            ClassDenoiserConfig::DiT(dit) => dit.blueprint(height, width),
-            ClassDenoiserConfig::UNet(config) => config.unet.blueprint(Extent {
-                height,
-                width,
-                tokens: 1,
-            }),
         }
     }
 

@@ -9,12 +9,16 @@ use std::time::Duration;
 
 use burn::tensor::{DType, Device, Tensor};
 
+use super::calibrate::{Changes, Observed};
 use super::class_config::{ClassDenoiserConfig, ClassToImageConfig, ClassUNetConfig};
 use super::config::ModelConfig;
-use super::request::{Request, Resolved};
+use super::noise::Seeds;
+use super::request::{Request, Resolved, course};
 use super::run::{Denoised, Generated, Report, Run, finished, timed};
+use crate::cache::{CacheRule, Router};
 use crate::catalog::ModelFolder;
 use crate::denoise::Observer;
+use crate::denoiser::StagedDenoiser;
 use crate::error::Error;
 use crate::models::class_embedder::ClassEmbedder;
 use crate::models::dit::{DiT, DiTCondition, DiTTransformer2DModel};
@@ -114,6 +118,40 @@ impl ClassDenoiser {
     }
 }
 
+impl ClassDenoiser {
+    /// The same, with an eye on the branches.
+    fn observe(
+        &self,
+        run: &Run<'_>,
+        labels: Vec<usize>,
+        changes: Changes,
+        observer: &mut dyn Observer,
+    ) -> Result<Changes, Error> {
+        match self {
+            Self::DiT(dit) => {
+                let condition = DiTCondition { labels };
+                observed(dit.as_ref(), &condition, run, changes, observer)
+            }
+            Self::UNet(model) => {
+                let condition = model.condition(&labels);
+                observed(&model.unet, &condition, run, changes, observer)
+            }
+        }
+    }
+}
+
+fn observed<D: StagedDenoiser>(
+    denoiser: &D,
+    condition: &D::Condition,
+    run: &Run<'_>,
+    changes: Changes,
+    observer: &mut dyn Observer,
+) -> Result<Changes, Error> {
+    let observed = Observed::new(denoiser, changes);
+    run.denoise(&observed, condition, observer)?;
+    Ok(observed.into_changes())
+}
+
 impl ClassToImage {
     /// Reads the weights of a model whose configuration is `config` and whose parts are `parts`: the denoiser in `dtype`, the
     /// autoencoder in f32.
@@ -192,6 +230,43 @@ impl ClassToImage {
             prompt_embeds: None,
             report,
         })
+    }
+
+    /// A router of Learning-to-Cache for runs such as `request` describes, from one run of it under each of `seeds`; what `request`
+    /// caches is left out.
+    ///
+    /// A branch's score says how early a greedy choice takes it: the threshold of a rule is the share of the multiply-accumulates of
+    /// branches, at steps that may reuse, that the rule spares.
+    ///
+    /// # Errors
+    ///
+    /// If the request does not fit the model, the observer cancels, or the device fails.
+    pub fn calibrate(
+        &self,
+        request: &Request,
+        seeds: &[u64],
+        observer: &mut dyn Observer,
+    ) -> Result<Router, Error> {
+        let mut request = Request {
+            cache: CacheRule::none(),
+            ..request.clone()
+        };
+        let resolved = request.resolve(&self.config)?;
+        let mut changes = Changes::new(resolved.plan.evaluations());
+        for &seed in seeds {
+            request.seeds = Seeds::One(seed);
+            let run = Run {
+                request: &request,
+                resolved: &resolved,
+                device: &self.device,
+            };
+            let labels = self.labels(&request, &resolved);
+            changes = self.denoiser.observe(&run, labels, changes, observer)?;
+        }
+        let router = changes.router(&resolved.blueprint);
+        let rule = CacheRule::learning_to_cache(router.clone());
+        rule.plan(&course(resolved.sampler.as_ref()), &resolved.blueprint)?;
+        Ok(router)
     }
 
     /// Pictures, `[items, 3, height, width]` in 0 to 1, from latents in the denoiser's units, `[items, channels, height, width]`.

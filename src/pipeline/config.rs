@@ -3,14 +3,15 @@
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-use super::class_config::ClassToImageConfig;
+use super::class_config::{ClassDenoiserConfig, ClassToImageConfig};
 use crate::catalog::ModelFolder;
 use crate::denoiser::Blueprint;
 use crate::error::{ConfigError, Error};
 use crate::models::clip::{ClipTextConfig, ClipTextJson};
+use crate::models::dit::DiTConfig;
 use crate::models::unet::{Extent, UNetConfig};
 use crate::models::vae::{VaeConfig, VaeJson};
-use crate::samplers::SamplerConfig;
+use crate::samplers::{SamplerConfig, SamplerKind};
 
 /// What a run uses where the request is silent.
 #[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
@@ -22,6 +23,25 @@ pub struct Defaults {
     /// Channels of the prediction that are guided, from the first; the family's own number where this is silent.
     #[serde(default)]
     pub guidance_channels: Option<usize>,
+}
+
+impl Defaults {
+    /// What diffusers' pipelines without text use.
+    fn unconditional(kind: Option<SamplerKind>) -> Self {
+        Self {
+            steps: if kind.is_some() { 50 } else { 1000 },
+            guidance_scale: 1.0,
+            guidance_channels: None,
+        }
+    }
+
+    /// What diffusers' `DiTPipeline` uses.
+    fn class_to_image() -> Self {
+        Self {
+            guidance_scale: 4.0,
+            ..Self::default()
+        }
+    }
 }
 
 impl Default for Defaults {
@@ -53,6 +73,15 @@ pub enum Family {
     TextToImage(TextToImageConfig),
     /// A class.
     ClassToImage(ClassToImageConfig),
+    /// Nothing but noise.
+    Unconditional(UnconditionalConfig),
+}
+
+/// The parts of a model that makes pictures out of noise alone.
+#[derive(Debug, Clone)]
+pub struct UnconditionalConfig {
+    /// `unet/config.json`
+    pub unet: UNetConfig,
 }
 
 /// The parts of a text-to-image model.
@@ -87,17 +116,78 @@ impl ModelConfig {
     /// If a file is missing or malformed, or asks for something that is not built.
     pub fn read(folder: &ModelFolder) -> Result<Self, Error> {
         let scheduler = "scheduler/scheduler_config.json";
-        let family = Family::read(folder)?;
         let sampler = SamplerConfig::from_json(&folder.read_json(scheduler)?, scheduler.as_ref())?;
-        Ok(Self {
-            sampler: family.sampler(sampler),
-            family,
-            defaults: if folder.has("afterimage.json") {
-                json(folder, "afterimage.json", "afterimage.json")?
-            } else {
-                Defaults::default()
+        let mut config = match folder.index().pipeline() {
+            "DDPMPipeline" => Self::unconditional(folder, sampler, None)?,
+            "DDIMPipeline" => Self::unconditional(folder, sampler, Some(SamplerKind::Ddim))?,
+            "DiTPipeline" | "LDMClassToImagePipeline" => Self::class_to_image(folder, sampler)?,
+            _ => Self {
+                family: Family::TextToImage(TextToImageConfig::read(folder)?),
+                sampler,
+                defaults: Defaults::default(),
             },
+        };
+        if folder.has("afterimage.json") {
+            config.defaults = json(folder, "afterimage.json", "afterimage.json")?;
+        }
+        Ok(config)
+    }
+
+    /// A model without text, under the sampler that its pipeline insists on.
+    fn unconditional(
+        folder: &ModelFolder,
+        sampler: SamplerConfig,
+        kind: Option<SamplerKind>,
+    ) -> Result<Self, Error> {
+        Ok(Self {
+            family: Family::Unconditional(UnconditionalConfig::read(folder)?),
+            sampler: match kind {
+                Some(kind) => sampler.with_kind(kind),
+                None => sampler,
+            },
+            defaults: Defaults::unconditional(kind),
         })
+    }
+
+    /// A class-conditional model; its sampler is told of a variance that only the denoiser knows of.
+    fn class_to_image(folder: &ModelFolder, sampler: SamplerConfig) -> Result<Self, Error> {
+        let parts = ClassToImageConfig::read(folder)?;
+        Ok(Self {
+            sampler: if parts.learns_variance() {
+                sampler.with_learned_variance()
+            } else {
+                sampler
+            },
+            family: Family::ClassToImage(parts),
+            defaults: Defaults::class_to_image(),
+        })
+    }
+
+    /// The parts of a text-to-image model.
+    ///
+    /// # Errors
+    ///
+    /// If it makes its pictures from something else.
+    pub(super) fn text_to_image(&self) -> Result<&TextToImageConfig, ConfigError> {
+        match &self.family {
+            Family::TextToImage(parts) => Ok(parts),
+            Family::ClassToImage(_) | Family::Unconditional(_) => Err(ConfigError::unsupported(
+                "_class_name",
+                "a pipeline without text",
+                "load it as a `Pipeline`",
+            )),
+        }
+    }
+
+    /// Whether a prompt says what the pictures show.
+    pub fn reads_text(&self) -> bool {
+        matches!(self.family, Family::TextToImage(_))
+    }
+
+    /// What a picture's sides in pixels are multiples of.
+    pub fn multiple(&self) -> usize {
+        let Canvas { factor, patch, .. } = self.canvas();
+        factor * patch
     }
 
     /// What the denoiser works on.
@@ -110,39 +200,79 @@ impl ModelConfig {
                 patch: 1,
             },
             Family::ClassToImage(parts) => parts.canvas(),
+            Family::Unconditional(parts) => Canvas {
+                channels: parts.unet.in_channels,
+                side: parts.unet.sample_size,
+                factor: 1,
+                patch: 1 << (parts.unet.levels.len() - 1),
+            },
         }
     }
 
     /// The denoiser's cells and what they cost, for latents of this height and width.
     pub fn blueprint(&self, size: [usize; 2]) -> Blueprint {
-        let [height, width] = size;
+        match self.trunk(size) {
+            Trunk::UNet(unet, extent) => unet.blueprint(extent),
+            Trunk::DiT(dit) => dit.blueprint(size[0], size[1]),
+        }
+    }
+
+    /// [`blueprint`](Self::blueprint) without attention's two products, as `DeepCache` counts.
+    pub fn blueprint_without_products(&self, size: [usize; 2]) -> Blueprint {
+        match self.trunk(size) {
+            Trunk::UNet(unet, extent) => unet.blueprint_without_products(extent),
+            Trunk::DiT(dit) => dit.blueprint_without_products(size[0], size[1]),
+        }
+    }
+
+    fn trunk(&self, [height, width]: [usize; 2]) -> Trunk<'_> {
+        let extent = |tokens| Extent {
+            height,
+            width,
+            tokens,
+        };
         match &self.family {
-            Family::ClassToImage(parts) => parts.blueprint(size),
-            Family::TextToImage(parts) => parts.unet.blueprint(Extent {
-                height,
-                width,
-                tokens: parts.text_encoder.positions,
-            }),
+            Family::TextToImage(parts) => {
+                Trunk::UNet(&parts.unet, extent(parts.text_encoder.positions))
+            }
+            Family::Unconditional(parts) => Trunk::UNet(&parts.unet, extent(0)),
+            Family::ClassToImage(parts) => match &parts.denoiser {
+                ClassDenoiserConfig::DiT(dit) => Trunk::DiT(dit),
+                ClassDenoiserConfig::UNet(config) => Trunk::UNet(&config.unet, extent(1)),
+            },
         }
     }
 }
 
-impl Family {
-    fn read(folder: &ModelFolder) -> Result<Self, Error> {
-        match folder.index().pipeline() {
-            "DiTPipeline" | "LDMClassToImagePipeline" => {
-                ClassToImageConfig::read(folder).map(Self::ClassToImage)
-            }
-            _ => TextToImageConfig::read(folder).map(Self::TextToImage),
-        }
-    }
+/// The denoiser's configuration, with what it works on.
+enum Trunk<'a> {
+    UNet(&'a UNetConfig, Extent),
+    DiT(&'a DiTConfig),
+}
 
-    /// The sampler's configuration with what only the denoiser knows.
-    fn sampler(&self, sampler: SamplerConfig) -> SamplerConfig {
-        match self {
-            Self::ClassToImage(parts) if parts.learns_variance() => sampler.with_learned_variance(),
-            Self::TextToImage(_) | Self::ClassToImage(_) => sampler,
+impl UnconditionalConfig {
+    fn read(folder: &ModelFolder) -> Result<Self, Error> {
+        let unet = UNetConfig::from_json_2d(&folder.read_json("unet/config.json")?)?;
+        let UNetConfig {
+            in_channels,
+            out_channels,
+            ..
+        } = unet;
+        if ![1, 3].contains(&in_channels) {
+            let hint = "pictures have 1 channel or 3";
+            return Err(ConfigError::unsupported("in_channels", in_channels, hint).into());
         }
+        if ![in_channels, 2 * in_channels].contains(&out_channels) {
+            let hint =
+                format!("as many as `in_channels`, {in_channels}, or twice that with variances");
+            return Err(ConfigError::unsupported("out_channels", out_channels, hint).into());
+        }
+        if let Some(width) = unet.label_width {
+            let hint = "this pipeline has no word for labels";
+            let key = "projection_class_embeddings_input_dim";
+            return Err(ConfigError::unsupported(key, width, hint).into());
+        }
+        Ok(Self { unet })
     }
 }
 

@@ -101,6 +101,7 @@ impl Request {
     pub fn resolve(&self, model: &ModelConfig) -> Result<Resolved, Error> {
         self.check_subjects(model)?;
         self.check_prompts()?;
+        self.check_unconditional(model)?;
         let steps = self.steps.unwrap_or(model.defaults.steps);
         if steps == 0 {
             return Err(RequestError::ZeroSteps.into());
@@ -133,8 +134,11 @@ impl Request {
     /// Holds prompts and classes to what the model makes its pictures from.
     fn check_subjects(&self, model: &ModelConfig) -> Result<(), RequestError> {
         match &model.family {
-            Family::TextToImage(_) if self.class_labels.is_empty() => Ok(()),
-            Family::TextToImage(_) => Err(RequestError::NoClasses),
+            Family::TextToImage(_) | Family::Unconditional(_) => match self.class_labels.is_empty()
+            {
+                true => Ok(()),
+                false => Err(RequestError::NoClasses),
+            },
             Family::ClassToImage(parts) => {
                 let texts = self.prompts.iter().chain(&self.negative_prompts);
                 if texts.into_iter().any(|text| !text.is_empty()) {
@@ -163,10 +167,30 @@ impl Request {
         }
     }
 
+    /// A model that reads no text is not silently given one.
+    fn check_unconditional(&self, model: &ModelConfig) -> Result<(), RequestError> {
+        let said = |texts: &[String]| texts.iter().any(|text| !text.is_empty());
+        let conditions = [
+            ("prompt", said(&self.prompts)),
+            ("negative_prompt", said(&self.negative_prompts)),
+            (
+                "guidance_scale",
+                self.guidance_scale.is_some_and(|scale| scale > 1.0),
+            ),
+        ];
+        let given = conditions.into_iter().find(|(_, given)| *given);
+        match given {
+            Some((condition, _)) if matches!(model.family, Family::Unconditional(_)) => {
+                Err(RequestError::Unconditional { condition })
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Height and width of the latents.
     fn latent_size(&self, model: &ModelConfig) -> Result<[usize; 2], RequestError> {
         let canvas = model.canvas();
-        let multiple = canvas.factor * canvas.patch;
+        let multiple = model.multiple();
         let side = canvas.side * canvas.factor;
         let (width, height) = self.size.unwrap_or((side, side));
         if width == 0 || height == 0 || width % multiple != 0 || height % multiple != 0 {
@@ -213,7 +237,7 @@ impl Request {
             ..Guidance::default()
         };
         match &model.family {
-            Family::TextToImage(_) => Ok(guidance),
+            Family::TextToImage(_) | Family::Unconditional(_) => Ok(guidance),
             Family::ClassToImage(parts) => {
                 let own = model.defaults.guidance_channels;
                 let own = own.unwrap_or(parts.guidance_channels());
@@ -246,7 +270,7 @@ impl Request {
 }
 
 /// What a plan must know of a sampler's run.
-fn course(sampler: &dyn Sampler) -> Course {
+pub(super) fn course(sampler: &dyn Sampler) -> Course {
     Course::grouped(
         (0..sampler.evaluations().len()).map(|evaluation| sampler.solver_step(evaluation)),
     )

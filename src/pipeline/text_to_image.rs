@@ -4,12 +4,12 @@
 
 use burn::tensor::{DType, Device, Tensor};
 
-use super::config::{Family, ModelConfig};
+use super::config::ModelConfig;
 use super::request::{Request, Resolved};
 use super::run::{Generated, Report, Run, finished, timed};
 use crate::catalog::ModelFolder;
 use crate::denoise::Observer;
-use crate::error::{Error, RequestError};
+use crate::error::Error;
 use crate::models::clip::ClipTextModel;
 use crate::models::unet::{UNet, UNet2DConditionModel, UNetCondition};
 use crate::models::vae::{AutoencoderKl, Tiling};
@@ -43,13 +43,7 @@ impl TextToImage {
     ) -> Result<Self, Error> {
         let dtype = dtype.into();
         let config = ModelConfig::read(folder)?;
-        let Family::TextToImage(parts) = &config.family else {
-            return Err(RequestError::OtherFamily {
-                model: folder.name().to_owned(),
-                pipeline: folder.index().pipeline().to_owned(),
-            }
-            .into());
-        };
+        let parts = config.text_to_image()?;
         let unet = UNet2DConditionModel::new(&parts.unet, device);
         let unet = load_strict(unet, &folder.weights("unet")?, "unet", dtype)?;
         let vae = AutoencoderKl::new(parts.vae.clone(), device);

@@ -187,11 +187,13 @@ const RESNET: [(&str, &str); 6] = [
 ];
 
 /// Name and layer of what the `UNet` has once.
-const UNET_ONCE: [(&str, &str); 7] = [
+const UNET_ONCE: [(&str, &str); 9] = [
     ("time_embed.0.", "time_embedding.linear_1."),
     ("time_embed.2.", "time_embedding.linear_2."),
     ("label_emb.0.0.", "add_embedding.linear_1."),
     ("label_emb.0.2.", "add_embedding.linear_2."),
+    ("label_emb.0.", "class_embedding.linear_1."),
+    ("label_emb.2.", "class_embedding.linear_2."),
     ("out.0.", "conv_norm_out."),
     ("out.2.", "conv_out."),
     ("input_blocks.0.0.", "conv_in."),
@@ -204,7 +206,8 @@ pub(super) fn renamed(name: &str, table: &[(&str, &str)]) -> Option<String> {
         .find_map(|(from, to)| Some(format!("{to}{}", name.strip_prefix(from)?)))
 }
 
-fn unet(tail: &str, layers: usize) -> Option<String> {
+/// The diffusers name of a tensor of a `UNet` whose levels have this many residual blocks in the encoder.
+pub(super) fn unet(tail: &str, layers: usize) -> Option<String> {
     if let Some(name) = renamed(tail, &UNET_ONCE) {
         return Some(name);
     }
@@ -228,6 +231,7 @@ fn encoder_block(index: usize, rest: &str, layers: usize) -> Option<String> {
     let (layer, rest) = number(rest)?;
     let inner = match (layer, rest.strip_prefix("op.")) {
         (0, Some(end)) => format!("downsamplers.0.conv.{end}"),
+        (0, None) if block == layers => format!("downsamplers.0.{}", renamed(rest, &RESNET)?),
         (0, None) => format!("resnets.{block}.{}", renamed(rest, &RESNET)?),
         (1, None) => format!("attentions.{block}.{rest}"),
         _ => return None,
@@ -241,6 +245,9 @@ fn decoder_block(index: usize, rest: &str, layers: usize) -> Option<String> {
     let inner = match (layer, rest.strip_prefix("conv.")) {
         (0, _) => format!("resnets.{block}.{}", renamed(rest, &RESNET)?),
         (1 | 2, Some(end)) => format!("upsamplers.0.conv.{end}"),
+        (1 | 2, None) if renamed(rest, &RESNET).is_some() => {
+            format!("upsamplers.0.{}", renamed(rest, &RESNET)?)
+        }
         (1, None) => format!("attentions.{block}.{rest}"),
         _ => return None,
     };
@@ -430,7 +437,7 @@ pub(super) fn split_by(
     Ok(Parts { parts, leftovers })
 }
 
-fn cut(tensor: &Packed, piece: Piece) -> Packed {
+pub(super) fn cut(tensor: &Packed, piece: Piece) -> Packed {
     let mut tensor = piece.cut.apply(tensor.clone());
     tensor.name = piece.name;
     tensor

@@ -31,10 +31,7 @@ fn runs_agree_with_diffusers() {
     let fixture = Fixture::best("dit");
     let mut pipeline = load(&fixture.model());
     let mut count = 0;
-    let ours = |case: &&Value| {
-        let later = case["cache"]["method"] == "learning_to_cache";
-        case["kind"] == "class2img" && case["tensors"]["draws"].is_null() && !later
-    };
+    let ours = |case: &&Value| case["kind"] == "class2img" && case["tensors"]["draws"].is_null();
     for case in fixture.cases().filter(ours) {
         check_run(&fixture, case, &mut pipeline)
             .unwrap_or_else(|error| panic!("{}: {error}", case["id"]));
@@ -57,7 +54,7 @@ fn check_run(fixture: &Fixture, case: &Value, pipeline: &mut Pipeline) -> Result
         guidance_scale: call["guidance_scale"].as_f64(),
         // diffusers guides all channels of the mean.
         guidance_channels: Some(4),
-        cache: rule(&case["cache"]),
+        cache: rule(&case["cache"], case["timesteps"].as_array().unwrap().len()),
         ..Request::of_classes(labels)
     };
     let mut ignored = ();

@@ -71,7 +71,14 @@ fn afterimage_in<A: AsRef<OsStr>>(folder: &Path, arguments: impl IntoIterator<It
 #[test]
 fn help_is_worth_reading() {
     insta::assert_snapshot!("help", afterimage(["--help"]).shown());
-    for command in ["generate", "plan", "bench", "devices", "inspect"] {
+    for command in [
+        "generate",
+        "plan",
+        "bench",
+        "calibrate",
+        "devices",
+        "inspect",
+    ] {
         let name = format!("help_{command}");
         insta::assert_snapshot!(name, afterimage([command, "--help"]).shown());
     }
@@ -533,6 +540,37 @@ fn pictures_of_classes_are_written_with_their_account() {
 }
 
 #[test]
+fn a_router_is_calibrated_and_used() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/dit/model");
+    let model = model.to_str().expect("UTF-8");
+    let fixed = [
+        "calibrate",
+        "--device",
+        "cpu",
+        "--steps",
+        "4",
+        "--model",
+        model,
+    ];
+    let rest = [
+        "--class-label",
+        "3",
+        "--seeds",
+        "1,2",
+        "--output",
+        "router.safetensors",
+    ];
+    let ending = afterimage_in(folder.path(), fixed.iter().chain(&rest));
+    assert_eq!(ending.code, Some(0), "{}", ending.shown());
+    assert_eq!(ending.stdout, "router.safetensors: 12 branches, 4 steps\n");
+    let rule = "l2c:router=router.safetensors,threshold=0.5";
+    let ending = generate_class(folder.path(), &["--class-label", "3", "--cache", rule]);
+    assert_eq!(ending.code, Some(0), "{}", ending.shown());
+    assert!(ending.stdout.contains("branches"), "{}", ending.stdout);
+}
+
+#[test]
 fn class_models_are_planned_timed_and_inspected() {
     let plan = [
         "plan",
@@ -594,7 +632,7 @@ fn class_conditional_latent_diffusion_is_planned_and_run() {
     let plan: serde_json::Value = serde_json::from_str(&ending.stdout).expect("JSON");
     assert_eq!(plan["work"]["full_evaluations"], 50);
     for (key, published) in [("gmacs", 23.50), ("gmacs_without_cache", 99.82)] {
-        let found = plan["as_published"][key].as_f64().expect("a number");
+        let found = plan["published"][key].as_f64().expect("a number");
         assert!(
             (found / published - 1.0).abs() < 0.01,
             "{found}, published {published}"
@@ -630,4 +668,59 @@ fn class_conditional_latent_diffusion_is_planned_and_run() {
     for words in ["class_embedder", "10, labels 0 to 9", "64x64"] {
         assert!(ending.stdout.contains(words), "{}", ending.shown());
     }
+}
+
+/// A model without text, in every command.
+#[test]
+fn pictures_out_of_noise_alone() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let model = crate::fixture::fixture("ddpm/model").display().to_string();
+    let on = |command: &str, rest: &[&str]| {
+        let start = [command, "--model", &model, "--steps", "2"];
+        afterimage_in(folder.path(), start.iter().chain(rest))
+    };
+    let rest = ["--batch", "2", "--seed", "3", "--device", "cpu", "--json"];
+    let ending = on("generate", &rest);
+    assert_eq!(ending.code, Some(0), "{}", ending.shown());
+    let told: serde_json::Value = serde_json::from_str(&ending.stdout).expect("JSON");
+    assert_eq!((&told["prompt"], &told["width"]), (&"".into(), &16.into()));
+    assert_eq!(
+        names(folder.path()),
+        ["afterimage-3-0.png", "afterimage-3-1.png"]
+    );
+    let cached = [
+        "--cache",
+        "deepcache:interval=2,branch=1",
+        "--device",
+        "cpu",
+    ];
+    let ending = on("bench", &[&cached[..], &["--repeat", "1"]].concat());
+    assert_eq!(ending.code, Some(0), "{}", ending.shown());
+    on("generate", &["a red fox"]).refused(1, &["`prompt` is given", "hint: leave it out"]);
+    let ending = afterimage(["inspect", &model]);
+    assert!(ending.stdout.contains("DDPMPipeline"), "{}", ending.shown());
+    assert!(ending.stdout.contains("25 cells"), "{}", ending.shown());
+}
+
+/// `DeepCache`'s table of CIFAR-10 (arXiv 2312.00858): 4.15 G at interval 2.
+#[test]
+fn plan_counts_as_the_papers_do() {
+    let rule = "deepcache:interval=2,branch=2";
+    let start = [
+        "plan",
+        "--model",
+        "google/ddpm-cifar10-32",
+        "--steps",
+        "100",
+    ];
+    let rest = ["--sampler", "ddim-quad", "--cache", rule, "--json"];
+    let ending = afterimage(start.iter().chain(&rest));
+    assert_eq!(ending.code, Some(0), "{}", ending.shown());
+    let told: serde_json::Value = serde_json::from_str(&ending.stdout).expect("JSON");
+    let published = |key: &str| told["published"][key].as_f64().expect("a number");
+    assert!((published("gmacs") / 4.15 - 1.0).abs() < 0.01, "{told}");
+    assert!(
+        (published("gmacs_without_cache") / 6.1 - 1.0).abs() < 0.01,
+        "{told}"
+    );
 }

@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
-use afterimage::cache::{CachePlan, CacheRule, Course, Session};
+use afterimage::cache::{CachePlan, CacheRule, Course, Forecast, Session};
 use afterimage::catalog::ModelFolder;
 use afterimage::denoise::{Denoise, Noise as _};
-use afterimage::denoiser::{Rows, StagedDenoiser as _};
+use afterimage::denoiser::{Blueprint, Rows, StagedDenoiser as _};
 use afterimage::guidance::Guidance;
 use afterimage::models::class_embedder::{ClassEmbedder, ClassEmbedderConfig};
 use afterimage::models::unet::{Extent, UNet, UNet2DConditionModel, UNetCondition, UNetConfig};
@@ -88,7 +88,8 @@ fn cells_agree_with_the_reference() {
         let context = fixture.of(case, "encoder_hidden_states").unwrap();
         let outcome = context.compare(model.embedder.forward(&labels), 0.0);
         outcome.unwrap_or_else(|error| panic!("context: {error}"));
-        check_cells(&fixture, case, &model.unet, &device)
+        let condition = UNetCondition::new(context.on(&device));
+        check_cells(&fixture, case, &model.unet, &condition, &device)
             .unwrap_or_else(|error| panic!("{}: {error}", case["id"]));
     }
 }
@@ -251,25 +252,42 @@ fn published() -> UNetConfig {
     UNetConfig::from_json(card).unwrap()
 }
 
-fn planned(rule: &str) -> (CachePlan, afterimage::denoiser::Blueprint) {
-    let blueprint = published().blueprint(Extent {
-        height: 64,
-        width: 64,
-        tokens: 1,
-    });
-    let rule: CacheRule = rule.parse().unwrap();
-    let plan = rule.plan(&Course::steps(250), &blueprint).unwrap();
-    (plan, blueprint)
-}
+const EXTENT: Extent = Extent {
+    height: 64,
+    width: 64,
+    tokens: 1,
+};
 
 const ROW: Rows = Rows {
     halves: 1,
     items: 1,
 };
 
+/// A run of 250 steps of `trunk` under `rule`, one row.
+fn forecast(rule: &str, trunk: &Blueprint) -> Forecast {
+    let rule: CacheRule = rule.parse().unwrap();
+    let plan = rule.plan(&Course::steps(250), trunk).unwrap();
+    plan.forecast(trunk, ROW, 2)
+}
+
+/// METHODS 1.5: all cells with attention's products and without, and a reuse step at skip 0.
+#[test]
+fn costs_are_the_published_ones() {
+    let whole = published().blueprint(EXTENT);
+    let lean = published().blueprint_without_products(EXTENT);
+    let giga = |macs: u64| macs as f64 / 1e9;
+    assert!((giga(whole.full_macs()) / 104.2 - 1.0).abs() < 0.005);
+    assert!((giga(lean.full_macs()) / 99.82 - 1.0).abs() < 0.005);
+    for trunk in [whole, lean] {
+        let reuse = forecast("deepcache:interval=2", &trunk).evaluation_macs[1];
+        assert!((giga(reuse) / 4.42 - 1.0).abs() < 0.005, "{reuse}");
+    }
+}
+
 /// METHODS 2.10, the column of multiply-accumulates: a mean step of one sample, products of attention not counted.
 #[test]
 fn forecasts_of_deepcache_are_the_published_ones() {
+    let lean = published().blueprint_without_products(EXTENT);
     for (interval, giga) in [
         (1, 99.82),
         (2, 52.12),
@@ -278,9 +296,8 @@ fn forecasts_of_deepcache_are_the_published_ones() {
         (10, 13.97),
         (20, 9.39),
     ] {
-        let (plan, blueprint) = planned(&format!("deepcache:interval={interval}"));
-        let lean = blueprint.without_attention_products();
-        let found = plan.forecast(&lean, ROW, 2).total_macs() as f64 / 250e9;
+        let rule = format!("deepcache:interval={interval}");
+        let found = forecast(&rule, &lean).total_macs() as f64 / 250e9;
         assert!(
             (found / giga - 1.0).abs() < 0.01,
             "{interval}: {found}, published {giga}"
@@ -291,9 +308,10 @@ fn forecasts_of_deepcache_are_the_published_ones() {
 /// METHODS 3.10: at best 1.34 times as fast with the list of 48 keys, 1.41 times with that of 19.
 #[test]
 fn forecasts_of_propagation_are_the_published_ones() {
+    let whole = published().blueprint(EXTENT);
     for (list, speedup) in [("ldm-48", 1.34), ("ldm-19", 1.41)] {
-        let (plan, blueprint) = planned(&format!("encoder-propagation:keys={list}"));
-        let found = plan.forecast(&blueprint, ROW, 2).speedup();
+        let rule = format!("encoder-propagation:keys={list}");
+        let found = forecast(&rule, &whole).speedup();
         assert!(
             (found - speedup).abs() < 0.01,
             "{list}: {found}, published {speedup}"

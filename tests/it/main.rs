@@ -6,6 +6,8 @@
     reason = "tests fail by panicking and report what they measured"
 )]
 
+mod adm;
+mod branches;
 mod cache_equivalence;
 mod cache_plans;
 mod catalog;
@@ -21,6 +23,7 @@ mod class_to_image;
 #[cfg(feature = "cli")]
 mod cli;
 mod clip;
+mod ddpm;
 mod device;
 mod dit;
 mod fixture;
@@ -29,6 +32,7 @@ mod gpu;
 #[cfg(feature = "hub")]
 mod hub;
 mod image_io;
+mod laws;
 mod layering;
 mod ldm;
 mod param_lists;

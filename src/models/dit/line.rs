@@ -120,6 +120,12 @@ impl StagedDenoiser for DiT {
         }
     }
 
+    fn select(&self, run: &DiTRun, rows: Range<usize>) -> DiTRun {
+        DiTRun {
+            labels: run.labels.clone().narrow(0, rows.start, rows.len()),
+        }
+    }
+
     /// # Panics
     ///
     /// If a side of the latents is not a whole number of patches.

@@ -83,6 +83,8 @@ pub struct UNetConfig {
     pub time_width: usize,
     /// What is added to the time embedding besides the timestep, if anything (SDXL).
     pub added: Option<AddedConfig>,
+    /// Width of the vector that says what a row shows, and is added to the time embedding through a network of its own; if any.
+    pub label_width: Option<usize>,
     /// Side of the latents the model was trained on.
     pub sample_size: usize,
 }
@@ -234,6 +236,7 @@ impl UNetJson {
             upcast_attention: self.upcast_attention.unwrap_or(false),
             sinusoid,
             added: self.added()?,
+            label_width: None,
             time_width: self.time_embedding_dim.unwrap_or(4 * channels[0]),
             sample_size: self.sample_size.unwrap_or(64),
         })

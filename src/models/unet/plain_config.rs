@@ -18,7 +18,6 @@ const HEAD_WIDTH: usize = 8;
 const NEUTRAL: &[Neutral] = &[
     ("act_fn", &["\"silu\"", "\"swish\""]),
     ("center_input_sample", &["false"]),
-    ("class_embed_type", &["null"]),
     ("mid_block_scale_factor", &["1", "1.0"]),
     ("mid_block_type", &["\"UNetMidBlock2D\""]),
     ("num_class_embeds", &["null"]),
@@ -49,6 +48,8 @@ struct UNet2dJson {
     flip_sin_to_cos: Option<bool>,
     freq_shift: Option<f64>,
     time_embedding_dim: Option<usize>,
+    class_embed_type: Option<String>,
+    projection_class_embeddings_input_dim: Option<usize>,
 }
 
 /// Tells a null from an absent key.
@@ -137,6 +138,7 @@ impl UNet2dJson {
             },
             time_width: self.time_embedding_dim.unwrap_or(4 * channels[0]),
             added: None,
+            label_width: self.label_width()?,
             sample_size: self.sample_size.unwrap_or(32),
         })
     }
@@ -156,14 +158,19 @@ impl UNet2dJson {
         let groups = self.norm_num_groups.unwrap_or(32);
         let each = vec![groups; channels.len()];
         check_divisible("block_out_channels", channels, "norm_num_groups", &each)?;
-        match self.attn_norm_num_groups {
-            Some(other) if other != groups => Err(ConfigError::unsupported(
-                "attn_norm_num_groups",
-                other,
-                format!("built is `norm_num_groups` = {groups} everywhere"),
-            )),
-            _ => Ok(groups),
+        // As in diffusers: under scale and shift, null means that the middle's attention goes without a norm.
+        let shifts = self.resnet_time_scale_shift.as_deref() == Some("scale_shift");
+        let attention = self.attn_norm_num_groups.or((!shifts).then_some(groups));
+        if attention == Some(groups) {
+            return Ok(groups);
         }
+        let found = attention.map_or("null".to_owned(), |other| other.to_string());
+        let hint = format!("built is `norm_num_groups` = {groups} everywhere");
+        Err(ConfigError::unsupported(
+            "attn_norm_num_groups",
+            found,
+            hint,
+        ))
     }
 
     /// The blocks of one half, as listed.
@@ -257,6 +264,24 @@ impl UNet2dJson {
         }
     }
 
+    fn label_width(&self) -> Result<Option<usize>, ConfigError> {
+        match self.class_embed_type.as_deref() {
+            None => Ok(None),
+            Some("projection") => {
+                let missing = ConfigError::Missing {
+                    key: "projection_class_embeddings_input_dim",
+                    part: FILE,
+                };
+                let width = self.projection_class_embeddings_input_dim;
+                width.map(Some).ok_or(missing)
+            }
+            Some(other) => {
+                let hint = "built are null and `projection`";
+                Err(ConfigError::unsupported("class_embed_type", other, hint))
+            }
+        }
+    }
+
     fn time_shift(&self) -> Result<TimeShift, ConfigError> {
         let key = "resnet_time_scale_shift";
         match self.resnet_time_scale_shift.as_deref().unwrap_or("default") {
@@ -320,6 +345,10 @@ mod tests {
             (r#","num_class_embeds":10"#, "`num_class_embeds`"),
             (r#","attention_head_dim":48"#, "`block_out_channels`"),
             (r#","attn_norm_num_groups":16"#, "`attn_norm_num_groups`"),
+            (
+                r#","resnet_time_scale_shift":"scale_shift""#,
+                "`attn_norm_num_groups`",
+            ),
             (
                 r#","time_embedding_type":"fourier""#,
                 "`time_embedding_type`",
