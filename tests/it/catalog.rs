@@ -283,7 +283,7 @@ fn compiled_files_are_a_model() {
 }
 
 /// A checkpoint of full size that occupies no disk: names and shapes from a list, one byte an element, all of it a hole.
-fn sparse_checkpoint(folder: &Path, tensors: &[(String, Vec<usize>)]) -> PathBuf {
+pub(crate) fn sparse_checkpoint(folder: &Path, tensors: &[(String, Vec<usize>)]) -> PathBuf {
     let mut end = 0;
     let mut header = BTreeMap::new();
     for (name, shape) in tensors {
@@ -302,7 +302,7 @@ fn sparse_checkpoint(folder: &Path, tensors: &[(String, Vec<usize>)]) -> PathBuf
     path
 }
 
-fn list(path: &str) -> Vec<(String, Vec<usize>)> {
+pub(crate) fn list(path: &str) -> Vec<(String, Vec<usize>)> {
     parse_list(&fs::read_to_string(fixture("param-lists").join(path)).unwrap())
 }
 
@@ -435,7 +435,9 @@ fn single_files_of_sdxl_fill_networks_of_full_size() {
         let folder = folder();
         let model = open(&sparse_checkpoint(folder.path(), &tensors)).unwrap();
         assert_eq!(model.card(), Some(card));
-        let Family::TextToImage(parts) = ModelConfig::read(&model).unwrap().family;
+        let Family::TextToImage(parts) = ModelConfig::read(&model).unwrap().family else {
+            panic!("the model reads text");
+        };
         let device = Device::flex();
         let mut built = vec![
             (
