@@ -27,7 +27,6 @@ mod clip;
 mod control;
 mod ddpm;
 mod device;
-mod device;
 mod dit;
 mod edit;
 mod fixture;
