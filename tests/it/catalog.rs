@@ -436,7 +436,7 @@ fn single_files_of_sdxl_fill_networks_of_full_size() {
         let model = open(&sparse_checkpoint(folder.path(), &tensors)).unwrap();
         assert_eq!(model.card(), Some(card));
         let Family::TextToImage(parts) = ModelConfig::read(&model).unwrap().family else {
-            panic!("the model reads text");
+            panic!("a model without text");
         };
         let device = Device::flex();
         let mut built = vec![

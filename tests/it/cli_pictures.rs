@@ -162,12 +162,12 @@ fn mistakes_with_pictures_name_the_file_and_the_reason() {
         (&["--control-window", "0.8-0.2"], 2, &["as in 0.2-0.8"]),
         (
             &["--init-image", "photo.png", "--strength", "0"],
-            1,
+            2,
             &["`strength` is 0"],
         ),
         (
             &["--init-image", "photo.png", "--strength", "1.5"],
-            1,
+            2,
             &["`strength` is 1.5", "at most 1"],
         ),
         (
@@ -187,10 +187,10 @@ fn mistakes_with_pictures_name_the_file_and_the_reason() {
         ),
         (
             &[&steer[..], &["wide.png", "--size", "64x64"]].concat(),
-            1,
+            2,
             &["the control image has 128x64 pixels", "file: wide.png"],
         ),
-        (&steer[..2], 1, &["0 control images for 1 ControlNets"]),
+        (&steer[..2], 2, &["0 control images for 1 ControlNets"]),
         (
             &["--control-model", "nowhere", "--control-image", "photo.png"],
             1,

@@ -5,7 +5,8 @@ use afterimage::catalog::{ModelFolder, ModelPart};
 use afterimage::denoiser::{Carry as _, Evaluation, Rows, StagedDenoiser as _};
 use afterimage::image_io::Picture;
 use afterimage::models::control::{
-    ControlCondition, ControlNetConfig, ControlNetModel, ControlledCondition, ControlledUNet,
+    ControlCondition, ControlNetConfig, ControlNetModel, ControlledCondition, ControlledRun,
+    ControlledUNet,
 };
 use afterimage::models::unet::UNetCondition;
 use afterimage::pipeline::{Control, ModelConfig, Request, TextToImage};
@@ -173,6 +174,44 @@ fn a_pass_can_pause_at_every_cut() {
         carry.trunk().bytes(),
         "nets hold nothing behind the middle"
     );
+}
+
+/// What goes on when guidance ends is the run of the conditioned half.
+#[test]
+fn the_conditioned_half_goes_on_alone() {
+    let pipeline = pipeline();
+    let device = Device::flex();
+    let trunk = ControlledUNet::new(pipeline.unet(), vec![&pipeline.control_nets()[0]]);
+    let width = pipeline.unet().config().context_width;
+    let context = |row: f64| Tensor::<3>::ones([1, 7, width], &device) * row;
+    let start = |context: Tensor<3>, halves: usize, guess: bool| {
+        trunk.start(&ControlledCondition {
+            unet: UNetCondition::new(context),
+            rows: Rows { halves, items: 1 },
+            controls: vec![ControlCondition {
+                hint: lines(72, 40).to_tensor(&device),
+                scale: 0.8,
+                evaluations: 0..9,
+                guess,
+            }],
+        })
+    };
+    let sample = Tensor::<4>::ones([1, 4, 5, 9], &device) * 0.5;
+    let evaluation = Evaluation {
+        index: 0,
+        timestep: 501.0,
+    };
+    for guess in [false, true] {
+        let both = start(Tensor::cat(vec![context(0.1), context(0.7)], 0), 2, guess);
+        let predict = |run: ControlledRun| {
+            let prepared = trunk.prepare(&run, &[evaluation]);
+            let prediction = trunk.forward(sample.clone(), &prepared);
+            prediction.into_data().iter::<f32>().collect::<Vec<_>>()
+        };
+        let selected = predict(trunk.select(&both, 1..2));
+        let alone = predict(start(context(0.7), 1, guess));
+        assert_eq!(selected, alone, "guess {guess}");
+    }
 }
 
 #[test]
