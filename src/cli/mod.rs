@@ -8,13 +8,13 @@ mod bench;
 mod cancel;
 mod console;
 mod devices;
+mod eval;
 mod fault;
 mod generate;
 mod inspect;
 mod job;
 mod plan;
 mod progress;
-mod statistics;
 mod tensors;
 
 use std::{panic::catch_unwind, process::ExitCode};
@@ -54,6 +54,7 @@ fn run(command: Command) -> Result<(), Error> {
         Command::Generate(arguments) => generate::run(&arguments),
         Command::Plan(arguments) => plan::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
+        Command::Eval(arguments) => eval::run(&arguments),
         Command::Inspect(arguments) => inspect::run(&arguments),
     }
 }

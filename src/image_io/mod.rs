@@ -81,6 +81,35 @@ impl Picture {
         })
     }
 
+    /// Reads a PNG or JPEG file; alpha is dropped.
+    ///
+    /// # Errors
+    ///
+    /// A file error if the file cannot be read or is not a picture.
+    pub fn open(path: &Path) -> Result<Self, Error> {
+        let picture = decode(path)?.into_rgb8();
+        let [width, height] = [picture.width(), picture.height()].map(|side| side as usize);
+        Ok(Self::from_pixels(width, height, picture.into_raw()))
+    }
+
+    /// A picture of these bytes, `[height, width, 3]`.
+    ///
+    /// # Panics
+    ///
+    /// If there are more or fewer.
+    pub fn from_pixels(width: usize, height: usize, pixels: Vec<u8>) -> Self {
+        assert_eq!(
+            pixels.len(),
+            height * width * 3,
+            "`pixels` is [height, width, 3]"
+        );
+        Self {
+            width,
+            height,
+            pixels,
+        }
+    }
+
     /// A picture of one colour.
     pub fn filled(width: usize, height: usize, colour: [u8; 3]) -> Self {
         Self {
@@ -179,6 +208,13 @@ fn to_byte(value: f32) -> u8 {
 ///
 /// A file error if the file cannot be read or is not a picture.
 pub fn read_picture(path: &Path, device: &Device) -> Result<Tensor<3>, Error> {
+    let picture = decode(path)?.into_rgb32f();
+    let [width, height] = [picture.width(), picture.height()].map(|side| side as usize);
+    let data = TensorData::new(picture.into_raw(), [height, width, 3]);
+    Ok(Tensor::<3>::from_data(data, device).permute([2, 0, 1]))
+}
+
+fn decode(path: &Path) -> Result<image::DynamicImage, Error> {
     let failed = |error: image::ImageError| FileError::Picture {
         what: "the picture".into(),
         path: path.into(),
@@ -186,10 +222,7 @@ pub fn read_picture(path: &Path, device: &Device) -> Result<Tensor<3>, Error> {
     };
     let reader = image::ImageReader::open(path).and_then(image::ImageReader::with_guessed_format);
     let reader = reader.map_err(|error| failed(error.into()))?;
-    let picture = reader.decode().map_err(failed)?.into_rgb32f();
-    let [width, height] = [picture.width(), picture.height()].map(|side| side as usize);
-    let data = TensorData::new(picture.into_raw(), [height, width, 3]);
-    Ok(Tensor::<3>::from_data(data, device).permute([2, 0, 1]))
+    Ok(reader.decode().map_err(failed)?)
 }
 
 /// The files of a batch: `name.png` for one picture, `name-0.png`, `name-1.png`, … for several.

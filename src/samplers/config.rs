@@ -151,7 +151,13 @@ impl SamplerConfig {
         };
         let karras = self.json.use_karras_sigmas == Some(true);
         let quadratic = self.json.timestep_spacing.as_deref() == Some(QUADRATIC);
-        SamplerKind::of(class, self.json.algorithm_type.as_deref(), karras, quadratic).name()
+        SamplerKind::of(
+            class,
+            self.json.algorithm_type.as_deref(),
+            karras,
+            quadratic,
+        )
+        .name()
     }
 
     /// Number of timesteps the model was trained on.

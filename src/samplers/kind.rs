@@ -150,12 +150,7 @@ impl SamplerKind {
     }
 
     /// What a configuration of `class` is called.
-    pub(super) fn of(
-        class: Class,
-        algorithm: Option<&str>,
-        karras: bool,
-        quadratic: bool,
-    ) -> Self {
+    pub(super) fn of(class: Class, algorithm: Option<&str>, karras: bool, quadratic: bool) -> Self {
         match (class, algorithm, karras) {
             (Class::Ddim, ..) if quadratic => Self::DdimQuadratic,
             (Class::DpmSolver, Some("dpmsolver"), _) => Self::DpmSolver,

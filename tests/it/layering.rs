@@ -9,7 +9,10 @@ const FLOORS: &[&[&str]] = &[
     &["device", "nn", "recall", "weights"],
     &["denoiser", "inject", "sampler", "text"],
     &["cache", "models", "samplers"],
-    &["catalog", "denoise", "guidance", "image_io", "pipeline"],
+    &[
+        "catalog", "denoise", "guidance", "image_io", "metrics", "pipeline",
+    ],
+    &["evaluation"],
     &["cli"],
 ];
 

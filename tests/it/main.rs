@@ -9,18 +9,12 @@
 mod cache_equivalence;
 mod cache_plans;
 mod catalog;
-#[path = "../../models/scenes/train/checker.rs"]
-#[allow(
-    dead_code,
-    unreachable_pub,
-    clippy::pedantic,
-    reason = "the model's own checker, kept beside its training script"
-)]
-mod checker;
 #[cfg(feature = "cli")]
 mod cli;
 mod clip;
 mod device;
+#[cfg(feature = "eval")]
+mod evaluation;
 mod fixture;
 mod golden;
 mod gpu;
@@ -28,10 +22,12 @@ mod gpu;
 mod hub;
 mod image_io;
 mod layering;
+#[cfg(feature = "eval")]
+mod metrics;
 mod param_lists;
 mod rng;
 mod samplers;
-#[cfg(feature = "bundled")]
+#[cfg(all(feature = "bundled", feature = "eval"))]
 mod scenes;
 mod text;
 mod tolerance;
