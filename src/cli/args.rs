@@ -173,6 +173,9 @@ pub(super) struct Measures {
     /// Count what was asked for and is there
     #[arg(long, value_name = "NAME")]
     pub(super) judge: Option<JudgeChoice>,
+    /// CLIP model in transformers' layout, for CLIP scores with the prompts
+    #[arg(long, value_name = "DIR")]
+    pub(super) clip: Option<PathBuf>,
     /// Write every method's pictures as a .npz file for the ADM evaluator into this folder
     #[arg(long, value_name = "DIR", help_heading = OUTPUT)]
     pub(super) npz: Option<PathBuf>,

@@ -23,7 +23,7 @@ use crate::{
         read_prompts, write_archive,
     },
     image_io::{check_writable, write_atomically},
-    metrics::{FeatureStatistics, Judge, Lpips, ShapeJudge},
+    metrics::{ClipScore, FeatureStatistics, Judge, LEAST_SIDE, Lpips, ShapeJudge},
     pipeline::{Family, Request, Resolved},
 };
 
@@ -241,18 +241,25 @@ fn instruments(asked: &args::Measures, machine: &Machine) -> Result<Instruments,
             JudgeChoice::Shapes => Box::new(ShapeJudge),
         }
     });
-    Ok(Instruments { lpips, data, judge })
+    let clip = asked.clip.as_deref();
+    let clip = clip.map(|folder| ClipScore::load(folder, machine.device.device()));
+    Ok(Instruments {
+        lpips,
+        data,
+        judge,
+        clip: clip.transpose()?,
+    })
 }
 
 fn features(path: &Path, lpips: &Lpips) -> Result<FeatureStatistics, Error> {
     let mut set = FeatureStatistics::new(Lpips::FEATURES);
     for_each_picture(path, &mut |picture| {
         cancel::check()?;
-        if picture.width().min(picture.height()) < crate::metrics::LEAST_SIDE {
+        if picture.width().min(picture.height()) < LEAST_SIDE {
             return Err(EvaluationError::TooSmall {
                 width: picture.width(),
                 height: picture.height(),
-                least: crate::metrics::LEAST_SIDE,
+                least: LEAST_SIDE,
             }
             .into());
         }
@@ -389,9 +396,9 @@ fn comparisons(results: &Results) -> String {
     console::table(&rows.collect::<Vec<_>>(), &[1, 2, 3])
 }
 
-const HEAD: [&str; 10] = [
+const HEAD: [&str; 11] = [
     "METHOD", "STEPS", "SPEED-UP", "FORECAST", "PSNR", "SSIM", "LPIPS", "FRECHET", "TO DATA",
-    "JUDGE",
+    "JUDGE", "CLIP",
 ];
 
 /// One line a method; columns of what was not measured are left out.
@@ -411,7 +418,7 @@ fn table(results: &Results) -> String {
     console::table(&lines, &(1..kept.len()).collect::<Vec<_>>())
 }
 
-fn cells(outcome: &Outcome) -> [String; 10] {
+fn cells(outcome: &Outcome) -> [String; 11] {
     let mean = |estimate: Option<Estimate>| {
         estimate.map_or_else(String::new, |it| format!("{:.4}", it.mean))
     };
@@ -431,6 +438,7 @@ fn cells(outcome: &Outcome) -> [String; 10] {
         distance(outcome.frechet_to_plain),
         distance(outcome.frechet_to_data),
         share.map_or_else(String::new, |share| format!("{:.1} %", 100.0 * share.mean)),
+        mean(outcome.clip),
     ]
 }
 

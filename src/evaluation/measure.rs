@@ -7,7 +7,8 @@ use super::study::{Sample, Study};
 use super::timing::Spread;
 use crate::error::{Error, EvaluationError};
 use crate::metrics::{
-    Asked, FeatureStatistics, Judge, LEAST_SIDE, Lpips, frechet_distance, mean_squared_error, ssim,
+    Asked, ClipScore, FeatureStatistics, Judge, LEAST_SIDE, Lpips, frechet_distance,
+    mean_squared_error, ssim,
 };
 
 /// What pictures are measured with, beside their pixels.
@@ -19,6 +20,8 @@ pub struct Instruments {
     pub data: Option<(String, FeatureStatistics)>,
     /// Counts what was asked for and is there.
     pub judge: Option<Box<dyn Judge>>,
+    /// Says how well pictures fit their prompts; idle where there are none.
+    pub clip: Option<ClipScore>,
 }
 
 impl Instruments {
@@ -74,6 +77,7 @@ pub fn measure(
             .data
             .as_ref()
             .map(|(name, set)| (name.clone(), set.count())),
+        clip_model: instruments.clip.as_ref().map(|clip| clip.name().into()),
         judge: instruments.judge.as_ref().map(|judge| judge.name().into()),
         comparisons: Results::compare(&outcomes),
         outcomes,
@@ -88,6 +92,7 @@ struct Column {
     lpips: Vec<f64>,
     features: Option<FeatureStatistics>,
     judged: Option<Judged>,
+    clip: Vec<f64>,
 }
 
 impl Column {
@@ -113,16 +118,28 @@ impl Column {
                 .iter()
                 .for_each(|features| set.add(features));
         }
+        let asked: Vec<Asked<'_>> = samples.iter().map(|sample| sample.asked).collect();
         if let Some(judge) = &instruments.judge {
-            let asked: Vec<Asked<'_>> = samples.iter().map(|sample| sample.asked).collect();
             let sum = self.judged.get_or_insert(Judged { right: 0, asked: 0 });
             for verdict in judge.judge(own, &asked)? {
                 sum.right += verdict.right;
                 sum.asked += verdict.asked;
             }
         }
+        if let (Some(clip), Some(texts)) = (&instruments.clip, texts(&asked)) {
+            self.clip.extend(clip.scores(own, &texts)?);
+        }
         Ok(())
     }
+}
+
+/// The prompts, if all of them are.
+fn texts<'a>(asked: &[Asked<'a>]) -> Option<Vec<&'a str>> {
+    let text = |asked: &Asked<'a>| match *asked {
+        Asked::Text(text) => Some(text),
+        Asked::Class(..) | Asked::Nothing => None,
+    };
+    asked.iter().map(text).collect()
 }
 
 /// What every batch took.
@@ -189,6 +206,7 @@ fn outcomes(
             frechet_to_plain: distance(column, plain),
             frechet_to_data: distance(column, data),
             judged: column.judged,
+            clip: Estimate::of(&column.clip),
         })
         .collect()
 }

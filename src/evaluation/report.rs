@@ -155,6 +155,10 @@ fn columns(results: &Results) -> Vec<Column> {
             })
         }));
     }
+    if let Some(model) = &results.clip_model {
+        let head = format!("CLIP score ({model})");
+        columns.push(column(&head, |outcome| number(outcome.clip)));
+    }
     columns
 }
 

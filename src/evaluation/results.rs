@@ -76,6 +76,8 @@ pub struct Outcome {
     pub frechet_to_data: Option<f64>,
     /// What the judge found.
     pub judged: Option<Judged>,
+    /// CLIP score with the prompts.
+    pub clip: Option<Estimate>,
 }
 
 impl Outcome {
@@ -130,6 +132,8 @@ pub struct Results {
     pub data: Option<(String, usize)>,
     /// What the judge counts.
     pub judge: Option<String>,
+    /// The CLIP model of the scores.
+    pub clip_model: Option<String>,
     /// By method, the plain run first.
     pub outcomes: Vec<Outcome>,
     /// Rule by rule.
@@ -241,6 +245,7 @@ mod tests {
             frechet_to_plain: None,
             frechet_to_data: None,
             judged: None,
+            clip: None,
         }
     }
 

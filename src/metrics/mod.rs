@@ -3,8 +3,10 @@
 //! - [`psnr`] and [`ssim`] compare pixels, [`Lpips`] compares what a network sees;
 //! - [`frechet_distance`] compares two sets of pictures in a feature space; its number means nothing without the name of the space,
 //!   and it is called FID in Inception's alone;
+//! - [`ClipScore`] says how well pictures fit their texts;
 //! - a [`Judge`] counts the things that were asked for and are there.
 
+mod clip_score;
 mod frechet;
 mod judge;
 mod lpips;
@@ -13,6 +15,7 @@ pub mod shapes;
 
 use burn::tensor::{Device, Tensor, TensorData};
 
+pub use clip_score::ClipScore;
 pub use frechet::{FeatureStatistics, frechet_distance};
 pub use judge::{Asked, Judge, ShapeJudge, Verdict};
 pub use lpips::{LEAST_SIDE, Lpips};

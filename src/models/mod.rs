@@ -2,5 +2,6 @@
 //! own JSON.
 
 pub mod clip;
+pub mod clip_vision;
 pub mod unet;
 pub mod vae;

@@ -4,12 +4,15 @@ use std::path::Path;
 
 use afterimage::image_io::Picture;
 use afterimage::metrics::{
-    FeatureStatistics, Lpips, frechet_distance, mean_squared_error, psnr, ssim,
+    ClipScore, FeatureStatistics, Lpips, frechet_distance, mean_squared_error, psnr, ssim,
 };
-use burn::tensor::Device;
+use afterimage::models::clip_vision::{ClipVisionConfig, ClipVisionJson, ClipVisionModel};
+use afterimage::weights::{WeightSource, load_strict};
+use burn::tensor::{DType, Device};
 use serde_json::Value;
 
-use crate::fixture::{fixture, json, shared};
+use crate::fixture::{Golden, fixture, json, shared};
+use crate::tolerance::F32_CPU;
 
 /// Numbers of f64 on both sides.
 const EXACT: f64 = 1e-9;
@@ -127,6 +130,57 @@ fn equal_pictures_have_no_distance_and_other_weights_are_refused() {
     let error = Lpips::load(&other, &Device::flex()).unwrap_err();
     assert!(
         error.is_weights() && error.to_string().contains("AlexNet_0.Conv_0.weight"),
+        "{error}"
+    );
+}
+
+/// Pixels are resampled by another library than the reference's (64 to 32 pixels, bicubic), hence a looser tolerance for scores.
+const RESAMPLED: f64 = 5e-3;
+
+#[test]
+fn clip_scores_agree_with_transformers() {
+    let folder = fixture("clip_score");
+    let clip = ClipScore::load(&folder.join("model"), &Device::flex()).unwrap();
+    let cases: Value = json(folder.join("cases.json"));
+    let prompts: Vec<String> = serde_json::from_value(cases["prompts"].clone()).unwrap();
+    let texts: Vec<&str> = prompts.iter().map(String::as_str).collect();
+    let scores = clip
+        .scores(&[example("ref"), example("p0")], &texts)
+        .unwrap();
+    for (found, expected) in scores.iter().zip(cases["scores"].as_array().unwrap()) {
+        let expected = expected.as_f64().unwrap();
+        assert!(
+            (found - expected).abs() < RESAMPLED * 100.0,
+            "{found} for {expected}"
+        );
+    }
+}
+
+#[test]
+fn the_picture_half_of_clip_agrees_with_transformers() {
+    let folder = fixture("clip_score");
+    let json: Value = json(folder.join("model/config.json"));
+    let vision: ClipVisionJson = serde_json::from_value(json["vision_config"].clone()).unwrap();
+    let config = ClipVisionConfig::new(&vision, 12).unwrap();
+    let source = WeightSource::open(folder.join("model/model.safetensors")).unwrap();
+    let model = load_strict(
+        ClipVisionModel::new(&config, &Device::flex()),
+        &source.starting_with(&["vision_model.", "visual_projection."]),
+        "vision_model",
+        DType::F32,
+    )
+    .unwrap();
+    let golden = Golden::open(folder.join("cases.safetensors"));
+    let pictures = model.encode(golden.tensor("pixels", &Device::flex()));
+    let length = pictures.clone().powi_scalar(2).sum_dim(1).sqrt();
+    golden.assert_close("pictures", pictures / length, F32_CPU);
+}
+
+#[test]
+fn a_folder_that_is_no_clip_model_is_named() {
+    let error = ClipScore::load(&fixture("clip"), &Device::flex()).unwrap_err();
+    assert!(
+        error.is_file() && error.to_string().contains("`config.json` is missing"),
         "{error}"
     );
 }
