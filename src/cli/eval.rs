@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     cache::CacheRule,
-    error::{Error, EvaluationError, FileError},
+    error::{Error, EvaluationError, FileError, RequestError},
     evaluation::{
         self, Estimate, Instruments, Joined, Judged, Method, Outcome, PipelineMaker, Results,
         Shard, Standing, Store, Study, Subjects, Tally, fill, for_each_picture, measure,
@@ -117,6 +117,11 @@ fn subjects(arguments: &args::Sampling, family: &Family) -> Result<Subjects, Err
     match (family, &arguments.prompts) {
         (Family::TextToImage(_), Some(path)) => read_prompts(path).map(Subjects::Prompts),
         (Family::TextToImage(_), None) => Ok(Subjects::Prompts(vec![args::DEFAULT_PROMPT.into()])),
+        (Family::Unconditional(_), None) => Ok(Subjects::Nothing),
+        (Family::Unconditional(_), Some(_)) => Err(RequestError::Unconditional {
+            condition: "prompts",
+        }
+        .into()),
     }
 }
 

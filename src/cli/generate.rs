@@ -27,6 +27,8 @@ pub(super) fn run(arguments: &args::Generate) -> Result<(), Error> {
     let files = files(arguments, seed)?;
     let mut request = request(arguments, seed)?;
     let model = Model::open(arguments.model.name.as_deref())?;
+    let prompt = job::prompt(arguments.prompt.as_deref(), &model.config);
+    request.prompts = vec![prompt.clone()];
     let resolved = request.resolve(&model.config)?;
     let machine = Machine::open(&arguments.machine)?;
     machine.check_memory(&resolved)?;
@@ -41,7 +43,7 @@ pub(super) fn run(arguments: &args::Generate) -> Result<(), Error> {
     let generated = generate(&pipeline, &request, arguments.trace.as_deref())?;
     let account = Account {
         facts: Facts::new(&model, &request, &resolved),
-        prompt: &arguments.prompt,
+        prompt: &prompt,
         negative_prompt: arguments.negative_prompt.as_deref(),
         seed,
         weights: model.folder.weights_hash()?,
@@ -84,7 +86,6 @@ fn files(arguments: &args::Generate, seed: u64) -> Result<Vec<PathBuf>, Error> {
 fn request(arguments: &args::Generate, seed: u64) -> Result<Request, Error> {
     let rule = CacheRule::combine(arguments.cache.rules.iter().cloned())?;
     let mut request = job::request(&arguments.course, rule, seed);
-    request.prompts = vec![arguments.prompt.clone()];
     request.negative_prompts = arguments.negative_prompt.iter().cloned().collect();
     request.guidance_rescale = arguments.guidance_rescale.unwrap_or(0.0);
     request.clip_skip = arguments.clip_skip.unwrap_or(0);
@@ -213,8 +214,10 @@ struct Outcome<'a> {
 impl Outcome<'_> {
     fn text(&self) -> String {
         let facts = &self.account.facts;
-        let mut lines = vec![
-            ("prompt", self.account.prompt.to_owned()),
+        let prompt = self.account.prompt;
+        let mut lines = Vec::new();
+        lines.extend((!prompt.is_empty()).then(|| ("prompt", prompt.to_owned())));
+        lines.extend([
             ("seed", self.account.seed.to_string()),
             ("run", facts.course()),
             (
@@ -222,7 +225,7 @@ impl Outcome<'_> {
                 format!("{} in {}", self.account.device, self.account.dtype),
             ),
             ("time", self.seconds.text(facts.evaluations)),
-        ];
+        ]);
         if facts.cache != "none" {
             lines.push(("cache", format!("{}: {}", facts.cache, self.work.spared())));
         }

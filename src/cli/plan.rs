@@ -11,6 +11,7 @@ use super::{
 use crate::{
     cache::{CachePlan, CacheRule, Forecast, Span},
     error::Error,
+    pipeline::Resolved,
 };
 
 /// Bytes of a stored element: the denoiser computes in f16 wherever a cache matters.
@@ -24,19 +25,22 @@ pub(super) fn run(arguments: &args::Plan) -> Result<(), Error> {
     let facts = Facts::new(&model, &request, &resolved);
     let forecast = resolved.forecast(ELEMENT_BYTES);
     let summary = Summary::new(&resolved.plan, &forecast);
+    let published = Published::new(&model, &resolved);
     if arguments.form.json {
         console::json(&Document {
             run: &facts,
             spans: spans(&resolved.plan, &forecast),
             work: summary,
+            published,
         });
     } else {
         let table = table(&resolved.plan, &forecast);
         let rows = resolved.rows.total();
         console::data(&format!(
-            "{}\n\n{table}\n\n{}\n\nGMACs are of the {rows} rows of an evaluation: one a picture, two when guided",
+            "{}\n\n{table}\n\n{}\n{}\n\nGMACs are of the {rows} rows of an evaluation: one a picture, two when guided",
             facts.text(),
-            summary.text()
+            summary.text(),
+            published.text()
         ));
     }
     for warning in &resolved.plan.warnings {
@@ -51,6 +55,37 @@ struct Document<'a> {
     run: &'a Facts,
     spans: Vec<SpanEntry>,
     work: Summary,
+    published: Published,
+}
+
+/// The count of `DeepCache`'s tables: one row of one evaluation, on average, attention's two products left out.
+#[derive(Debug, Clone, Copy, Serialize)]
+struct Published {
+    gmacs: f64,
+    gmacs_without_cache: f64,
+}
+
+impl Published {
+    fn new(model: &Model, resolved: &Resolved) -> Self {
+        let [_, _, height, width] = resolved.latent_shape;
+        let trunk = model.config.blueprint_without_products([height, width]);
+        let forecast = resolved.plan.forecast(&trunk, resolved.rows, ELEMENT_BYTES);
+        let count = (resolved.plan.evaluations() * resolved.rows.total()) as f64;
+        Self {
+            gmacs: giga(forecast.total_macs()) / count,
+            gmacs_without_cache: giga(forecast.plain_macs) / count,
+        }
+    }
+
+    fn text(self) -> String {
+        let (gmacs, plain) = (digits(self.gmacs), digits(self.gmacs_without_cache));
+        console::pairs(&[(
+            "published",
+            format!(
+                "{gmacs} of {plain} GMACs a row and evaluation, as papers count: without attention's products"
+            ),
+        )])
+    }
 }
 
 #[derive(Serialize)]
@@ -237,6 +272,7 @@ mod tests {
             hidden: 1 << 20,
             pushes,
             pops,
+            ..Cell::default()
         };
         Blueprint {
             cells: vec![

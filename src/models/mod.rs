@@ -3,5 +3,8 @@
 
 pub mod clip;
 pub mod clip_vision;
+pub mod dit;
 pub mod unet;
 pub mod vae;
+
+mod json;

@@ -6,6 +6,7 @@ use super::config::{Family, ModelConfig};
 use super::request::Request;
 use super::run::Generated;
 use super::text_to_image::TextToImage;
+use super::unconditional::Unconditional;
 use crate::catalog::ModelFolder;
 use crate::denoise::Observer;
 use crate::error::Error;
@@ -17,6 +18,8 @@ use crate::samplers::SamplerConfig;
 pub enum Pipeline {
     /// A text.
     TextToImage(Box<TextToImage>),
+    /// Nothing but noise.
+    Unconditional(Box<Unconditional>),
 }
 
 impl Pipeline {
@@ -30,10 +33,17 @@ impl Pipeline {
         device: &Device,
         dtype: impl Into<DType>,
     ) -> Result<Self, Error> {
-        match ModelConfig::read(folder)?.family {
+        let config = ModelConfig::read(folder)?;
+        match &config.family {
             Family::TextToImage(_) => TextToImage::load(folder, device, dtype)
                 .map(Box::new)
                 .map(Self::TextToImage),
+            Family::Unconditional(parts) => {
+                let parts = parts.clone();
+                Unconditional::load(folder, config, &parts, device, dtype.into())
+                    .map(Box::new)
+                    .map(Self::Unconditional)
+            }
         }
     }
 
@@ -41,6 +51,7 @@ impl Pipeline {
     pub fn config(&self) -> &ModelConfig {
         match self {
             Self::TextToImage(model) => model.config(),
+            Self::Unconditional(model) => model.config(),
         }
     }
 
@@ -48,6 +59,7 @@ impl Pipeline {
     pub fn set_sampler(&mut self, sampler: SamplerConfig) {
         match self {
             Self::TextToImage(model) => model.set_sampler(sampler),
+            Self::Unconditional(model) => model.set_sampler(sampler),
         }
     }
 
@@ -63,6 +75,7 @@ impl Pipeline {
     ) -> Result<Generated, Error> {
         match self {
             Self::TextToImage(model) => model.generate(request, observer),
+            Self::Unconditional(model) => model.generate(request, observer),
         }
     }
 
@@ -74,6 +87,7 @@ impl Pipeline {
     pub fn decode(&self, latents: Tensor<4>, tiling: Tiling) -> Result<Tensor<4>, Error> {
         match self {
             Self::TextToImage(model) => model.decode(latents, tiling),
+            Self::Unconditional(_) => Unconditional::decode(latents),
         }
     }
 }

@@ -81,6 +81,7 @@ impl Request {
     /// If a number is out of range, the sampler or the rule does not fit, or sizes do not.
     pub fn resolve(&self, model: &ModelConfig) -> Result<Resolved, Error> {
         self.check_prompts()?;
+        self.check_unconditional(model)?;
         let steps = self.steps.unwrap_or(model.defaults.steps);
         if steps == 0 {
             return Err(RequestError::ZeroSteps.into());
@@ -127,11 +128,31 @@ impl Request {
         }
     }
 
+    /// A model that reads no text is not silently given one.
+    fn check_unconditional(&self, model: &ModelConfig) -> Result<(), RequestError> {
+        let said = |texts: &[String]| texts.iter().any(|text| !text.is_empty());
+        let conditions = [
+            ("prompt", said(&self.prompts)),
+            ("negative_prompt", said(&self.negative_prompts)),
+            (
+                "guidance_scale",
+                self.guidance_scale.is_some_and(|scale| scale > 1.0),
+            ),
+        ];
+        let given = conditions.into_iter().find(|(_, given)| *given);
+        match given {
+            Some((condition, _)) if !model.reads_text() => {
+                Err(RequestError::Unconditional { condition })
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Height and width of the latents.
     fn latent_size(&self, model: &ModelConfig) -> Result<[usize; 2], RequestError> {
         let canvas = model.canvas();
-        let multiple = canvas.factor;
-        let side = canvas.side * multiple;
+        let multiple = model.multiple();
+        let side = canvas.side * canvas.factor;
         let (width, height) = self.size.unwrap_or((side, side));
         if width == 0 || height == 0 || width % multiple != 0 || height % multiple != 0 {
             return Err(RequestError::Size {
@@ -151,7 +172,7 @@ impl Request {
                 most: MOST_PIXELS,
             });
         }
-        Ok([height / multiple, width / multiple])
+        Ok([height / canvas.factor, width / canvas.factor])
     }
 
     fn guidance(&self, model: &ModelConfig) -> Result<Guidance, RequestError> {
@@ -171,7 +192,11 @@ impl Request {
                 range: "0 to 1",
             });
         }
-        Ok(Guidance { scale, rescale })
+        Ok(Guidance {
+            scale,
+            rescale,
+            ..Guidance::default()
+        })
     }
 
     /// The negative prompt of every prompt.

@@ -4,7 +4,7 @@
 
 use burn::tensor::{DType, Device, Tensor};
 
-use super::config::{Family, ModelConfig};
+use super::config::ModelConfig;
 use super::request::{Request, Resolved};
 use super::run::{Generated, Report, Run, finished, timed};
 use crate::catalog::ModelFolder;
@@ -43,7 +43,7 @@ impl TextToImage {
     ) -> Result<Self, Error> {
         let dtype = dtype.into();
         let config = ModelConfig::read(folder)?;
-        let Family::TextToImage(parts) = &config.family;
+        let parts = config.text_to_image()?;
         let unet = UNet2DConditionModel::new(&parts.unet, device);
         let unet = load_strict(unet, &folder.weights("unet")?, "unet", dtype)?;
         let vae = AutoencoderKl::new(parts.vae.clone(), device);

@@ -13,6 +13,7 @@ mod sigmas;
 mod trajectory;
 mod update;
 
+mod consistency;
 mod ddim;
 mod ddpm;
 mod dpm_solver;
