@@ -29,7 +29,7 @@ impl Method {
         Ok(Self {
             rule: request.cache.to_string(),
             steps: resolved.steps,
-            speedup_forecast: plain_macs as f64 / forecast.total_macs().max(1) as f64,
+            speedup_forecast: short(plain_macs as f64 / forecast.total_macs().max(1) as f64),
             cells_forecast: forecast.cells.iter().sum(),
         })
     }
@@ -91,6 +91,11 @@ impl Method {
         }
         Ok(without_repetitions(methods))
     }
+}
+
+/// Six decimals: long numbers do not come back from JSON to the last bit, and manifests are compared.
+fn short(number: f64) -> f64 {
+    (number * 1e6).round() / 1e6
 }
 
 fn without_repetitions(methods: Vec<Method>) -> Vec<Method> {
