@@ -50,6 +50,7 @@ fn sample(arguments: &args::Sampling) -> Result<(), Error> {
     machine.check_memory(&resolved)?;
     let study = study(arguments, &model, &machine, &request, &resolved)?;
     let shard = arguments.shard.unwrap_or(Shard::ALL);
+    make_folder(&arguments.output)?;
     check_outputs(&arguments.measures)?;
     let instruments = instruments(&arguments.measures, &machine)?;
     let store = Store::begin(&arguments.output, &study)?;
@@ -180,13 +181,13 @@ fn say_partial(shard: Shard, tally: Tally, output: &Path, form: &args::Form) {
 }
 
 fn merge(arguments: &args::Merge) -> Result<(), Error> {
-    check_outputs(&arguments.measures)?;
     let joined = Joined::open(&arguments.folders)?;
-    let machine = Machine::open(&arguments.machine)?;
-    let instruments = instruments(&arguments.measures, &machine)?;
     let output = arguments.output.as_deref();
     let output = output.unwrap_or_else(|| arguments.folders[0].as_path());
     make_folder(output)?;
+    check_outputs(&arguments.measures)?;
+    let machine = Machine::open(&arguments.machine)?;
+    let instruments = instruments(&arguments.measures, &machine)?;
     conclude(
         &joined,
         &instruments,

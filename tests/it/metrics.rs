@@ -18,8 +18,8 @@ use crate::tolerance::F32_CPU;
 const EXACT: f64 = 1e-9;
 /// LPIPS in f32 against f64, relative.
 const F32: f64 = 1e-4;
-/// LPIPS with the weights that ship, in f16, relative; measured: 4e-4.
-const F16_WEIGHTS: f64 = 2e-3;
+/// LPIPS with the weights that ship, in f16, relative; measured: 6e-5 for distances, 3.2e-4 for features.
+const F16_WEIGHTS: f64 = 1e-3;
 
 fn cases() -> Value {
     json(fixture("metrics/cases.json"))
