@@ -8,10 +8,11 @@
 mod caption;
 mod common;
 
-use std::{iter::zip, process::ExitCode};
+use std::process::ExitCode;
 
 use afterimage::cache::{CacheRule, KeyList};
 use afterimage::image_io::{Picture, contact_sheet};
+use afterimage::metrics::{mean_squared_error, psnr};
 use afterimage::pipeline::{ModelConfig, Report, Request, TextToImage};
 use afterimage::{Error, catalog::ModelFolder, device};
 use caption::captioned;
@@ -80,8 +81,7 @@ fn variants(plain: &Request, model: &ModelConfig) -> Result<Vec<Request>, Error>
         CacheRule::encoder_propagation(keys.unwrap_or(KeyList::STABLE_DIFFUSION)),
     ];
     let mut variants = rules.map(|rule| with(steps, rule)).to_vec();
-    let share = variants[2].resolve(model)?.forecast(4).ratio();
-    let fewer = (steps as f64 * share).round().max(1.0) as usize;
+    let fewer = variants[2].resolve(model)?.forecast(4).plain_steps(steps);
     variants.push(with(fewer, CacheRule::none()));
     Ok(variants)
 }
@@ -92,7 +92,7 @@ fn caption(run: &Run, plain: &Run) -> [String; 3] {
     let seconds = |run: &Run| run.report.denoising.as_secs_f64();
     let macs = |run: &Run| run.report.forecast.total_macs() as f64;
     let (predicted, measured) = (macs(plain) / macs(run), seconds(plain) / seconds(run));
-    let distance = match psnr(&run.picture, &plain.picture) {
+    let distance = match psnr(mean_squared_error(&run.picture, &plain.picture)) {
         Some(decibels) => format!("{decibels:.1} dB"),
         None => "the same".into(),
     };
@@ -101,11 +101,4 @@ fn caption(run: &Run, plain: &Run) -> [String; 3] {
         format!("{steps} steps, {:.2} s, {distance}", seconds(run)),
         format!("{predicted:.2}x predicted, {measured:.2}x measured"),
     ]
-}
-
-/// Peak signal-to-noise ratio in dB, of all channels together; `None` if nothing differs.
-fn psnr(a: &Picture, b: &Picture) -> Option<f64> {
-    let squares = zip(a.pixels(), b.pixels()).map(|(a, b)| f64::from(a.abs_diff(*b)).powi(2));
-    let mean = squares.sum::<f64>() / a.pixels().len() as f64;
-    (mean > 0.0).then(|| 10.0 * (255.0 * 255.0 / mean).log10())
 }

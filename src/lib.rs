@@ -7,8 +7,11 @@
 //! 1. tensors and layers: `nn`, [`recall`], [`weights`], [`device`]
 //! 2. contracts: [`denoiser`], [`sampler`], [`text`], [`inject`]
 //! 3. three worlds that do not know each other: [`models`], [`samplers`], [`cache`]
-//! 4. where they meet: [`guidance`], [`blend`], [`denoise`], [`pipeline`], [`catalog`], [`image_io`]
-//! 5. the outer edge: the command line
+//! 4. where they meet: [`guidance`], [`blend`], [`denoise`], [`pipeline`], [`catalog`], [`image_io`], `metrics`
+//! 5. experiments on pipelines: `evaluation`
+//! 6. the outer edge: the command line
+//!
+//! `metrics` and `evaluation` are there with the feature `eval`.
 
 #![cfg_attr(
     test,
@@ -42,7 +45,12 @@ pub mod catalog;
 pub mod denoise;
 pub mod guidance;
 pub mod image_io;
+#[cfg(feature = "eval")]
+pub mod metrics;
 pub mod pipeline;
+
+#[cfg(feature = "eval")]
+pub mod evaluation;
 
 #[cfg(feature = "cli")]
 pub mod cli;

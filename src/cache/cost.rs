@@ -36,6 +36,11 @@ impl Forecast {
         self.plain_macs as f64 / self.total_macs().max(1) as f64
     }
 
+    /// How many of `steps` plain steps cost as much as this run: what a method must be compared with.
+    pub fn plain_steps(&self, steps: usize) -> usize {
+        ((steps as f64 * self.ratio()).round() as usize).max(1)
+    }
+
     /// For each cell, its share of the run's MACs.
     pub fn cell_shares(&self) -> Vec<f64> {
         let total = self.total_macs().max(1) as f64;
@@ -283,6 +288,13 @@ mod tests {
         assert_eq!(forecast.plain_macs, 14_000);
         assert!((forecast.cell_shares().iter().sum::<f64>() - 1.0).abs() < 1e-12);
         assert!((forecast.speedup() * forecast.ratio() - 1.0).abs() < 1e-12);
+    }
+
+    #[test]
+    fn plain_steps_cost_the_same() {
+        let forecast = forecast(&CacheRule::deepcache(3, 0), &small_unet(), 9);
+        assert_eq!(forecast.plain_steps(9), 5); // (3 · 1000 + 6 · 400) / 1000 = 5.4
+        assert_eq!(forecast.plain_steps(1), 1);
     }
 
     #[test]

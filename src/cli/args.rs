@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::{
     cache::CacheRule,
     device::{DeviceChoice, DtypeChoice},
+    evaluation::Shard,
     image_io::CannyThresholds,
     samplers::SamplerKind,
 };
@@ -32,6 +33,8 @@ pub(super) enum Command {
     Calibrate(Calibrate),
     /// List devices with their memory, data types, subgroups and matrix units
     Devices,
+    /// Measure what cache rules cost in quality, over many pictures
+    Eval(Eval),
     /// Show what a model is made of
     Inspect(Inspect),
 }
@@ -143,6 +146,113 @@ pub(super) struct Calibrate {
 }
 
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub(super) struct Eval {
+    #[command(subcommand)]
+    pub(super) command: Option<EvalCommand>,
+    #[command(flatten)]
+    pub(super) sampling: Sampling,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum EvalCommand {
+    /// Join the folders of all shards and measure them as one
+    Merge(Merge),
+    /// Write a page about one or several evaluations that are complete
+    Report(Report),
+}
+
+/// Which pictures an evaluation makes, and how they are measured.
+#[derive(Debug, Args)]
+pub(super) struct Sampling {
+    #[command(flatten)]
+    pub(super) model: Model,
+    #[command(flatten)]
+    pub(super) course: Course,
+    /// Rules to measure, each against the plain run and against fewer steps of equal cost
+    #[arg(long, value_name = "RULE", num_args = 1.., help_heading = RULES)]
+    pub(super) cache: Vec<CacheRule>,
+    /// Samples; every method makes a picture of each
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = samples, help_heading = SAMPLES)]
+    pub(super) samples: usize,
+    /// What the pictures show: a prompt a line, or JSON objects with `prompt`; samples go round them
+    #[arg(long, value_name = "FILE", help_heading = SAMPLES)]
+    pub(super) prompts: Option<PathBuf>,
+    /// Seed of the first sample; each next sample has the next seed
+    #[arg(long, value_name = "N", default_value_t = 0, help_heading = SAMPLES)]
+    pub(super) seed: u64,
+    /// Make one of several parts, for jobs side by side: 1/4 to 4/4
+    #[arg(long, value_name = "I/N", help_heading = SAMPLES)]
+    pub(super) shard: Option<Shard>,
+    /// Folder of the pictures; a run that was stopped goes on where it was
+    #[arg(long, value_name = "DIR", default_value = "evaluation", help_heading = OUTPUT)]
+    pub(super) output: PathBuf,
+    #[command(flatten)]
+    pub(super) measures: Measures,
+    #[command(flatten)]
+    pub(super) machine: Machine,
+    #[command(flatten)]
+    pub(super) form: Form,
+}
+
+/// What pictures are measured with.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Measures")]
+pub(super) struct Measures {
+    /// LPIPS weights, for LPIPS and for Fréchet distances in `AlexNet`'s feature space
+    #[arg(long, value_name = "FILE")]
+    pub(super) lpips: Option<PathBuf>,
+    /// Pictures that the sets are compared with: a folder, or a .npz file with `arr_0`
+    #[arg(long, value_name = "DIR|FILE.npz", requires = "lpips")]
+    pub(super) data: Option<PathBuf>,
+    /// Count what was asked for and is there
+    #[arg(long, value_name = "NAME")]
+    pub(super) judge: Option<JudgeChoice>,
+    /// CLIP model in transformers' layout, for CLIP scores with the prompts
+    #[arg(long, value_name = "DIR")]
+    pub(super) clip: Option<PathBuf>,
+    /// Write every method's pictures as a .npz file for the ADM evaluator into this folder
+    #[arg(long, value_name = "DIR", help_heading = OUTPUT)]
+    pub(super) npz: Option<PathBuf>,
+    /// Draw quality against speed
+    #[arg(long, value_name = "FILE.svg", help_heading = OUTPUT)]
+    pub(super) plot: Option<PathBuf>,
+}
+
+/// The judges there are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(super) enum JudgeChoice {
+    /// Looks for the coloured shapes that a text names
+    Shapes,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Merge {
+    /// Folders of the shards; together they hold every batch once
+    #[arg(value_name = "DIR", required = true)]
+    pub(super) folders: Vec<PathBuf>,
+    /// Folder for `results.json` [default: the first of the folders]
+    #[arg(long, value_name = "DIR", help_heading = OUTPUT)]
+    pub(super) output: Option<PathBuf>,
+    #[command(flatten)]
+    pub(super) measures: Measures,
+    #[command(flatten)]
+    pub(super) machine: Machine,
+    #[command(flatten)]
+    pub(super) form: Form,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Report {
+    /// Folders of evaluations, each with `results.json`
+    #[arg(value_name = "DIR", required = true)]
+    pub(super) folders: Vec<PathBuf>,
+    /// Page to write; plots go beside it
+    #[arg(long, value_name = "FILE.md", required = true, help_heading = OUTPUT)]
+    pub(super) output: PathBuf,
+}
+
+#[derive(Debug, Args)]
 pub(super) struct Inspect {
     /// Folder, checkpoint file or Hub id [default: the bundled model]
     #[arg(value_name = "MODEL")]
@@ -243,6 +353,7 @@ fn window(text: &str) -> Result<Window, String> {
 
 const RULES: &str = "Cache";
 const OUTPUT: &str = "Output";
+const SAMPLES: &str = "Samples";
 
 #[derive(Debug, Args)]
 #[command(next_help_heading = RULES)]
@@ -280,6 +391,9 @@ const LARGEST_SIDE: usize = 8192;
 /// Pictures or rounds beyond which a number is a slip of the hand.
 const LARGEST_COUNT: usize = 10_000;
 
+/// The same of samples of an evaluation.
+const LARGEST_STUDY: usize = 10_000_000;
+
 fn size(text: &str) -> Result<(usize, usize), String> {
     let sides = text.split_once(['x', 'X']);
     let parsed =
@@ -297,9 +411,18 @@ fn size(text: &str) -> Result<(usize, usize), String> {
 
 /// A number of things that are made, so at least one.
 fn count(text: &str) -> Result<usize, String> {
+    count_to(text, LARGEST_COUNT)
+}
+
+/// Samples of an evaluation.
+fn samples(text: &str) -> Result<usize, String> {
+    count_to(text, LARGEST_STUDY)
+}
+
+fn count_to(text: &str, most: usize) -> Result<usize, String> {
     match text.parse() {
         Ok(0) => Err("at least 1 is needed".into()),
-        Ok(number) if number > LARGEST_COUNT => Err(format!("at most {LARGEST_COUNT} are made")),
+        Ok(number) if number > most => Err(format!("at most {most} are made")),
         Ok(number) => Ok(number),
         Err(_) => Err("a whole number is needed".into()),
     }

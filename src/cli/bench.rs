@@ -9,11 +9,11 @@ use super::{
     args, cancel, console,
     job::{self, Facts, Machine, Model, Subject},
     progress::Watch,
-    statistics::{Spread, of_the_whole},
 };
 use crate::{
     cache::CacheRule,
     error::Error,
+    evaluation::{Spread, of_the_whole, turns},
     pipeline::{Pipeline, Request},
 };
 
@@ -117,8 +117,7 @@ fn interleave(
     }
     let mut samples = vec![Vec::with_capacity(rounds); variants];
     for round in 0..rounds {
-        for turn in 0..variants {
-            let variant = (turn + round) % variants;
+        for variant in turns(variants, round) {
             samples[variant].push(measure(variant)?);
         }
     }

@@ -9,6 +9,7 @@ mod calibrate;
 mod cancel;
 mod console;
 mod devices;
+mod eval;
 mod fault;
 mod generate;
 mod inspect;
@@ -16,7 +17,6 @@ mod job;
 mod pictures;
 mod plan;
 mod progress;
-mod statistics;
 mod tensors;
 
 use std::{panic::catch_unwind, process::ExitCode};
@@ -57,6 +57,7 @@ fn run(command: Command) -> Result<(), Error> {
         Command::Plan(arguments) => plan::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
         Command::Calibrate(arguments) => calibrate::run(&arguments),
+        Command::Eval(arguments) => eval::run(&arguments),
         Command::Inspect(arguments) => inspect::run(&arguments),
     }
 }

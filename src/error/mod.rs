@@ -5,6 +5,8 @@
 
 mod config;
 mod device;
+#[cfg(feature = "eval")]
+mod evaluation;
 mod file;
 mod plan;
 mod request;
@@ -12,6 +14,8 @@ mod weights;
 
 pub(crate) use config::ConfigError;
 pub(crate) use device::DeviceError;
+#[cfg(feature = "eval")]
+pub(crate) use evaluation::EvaluationError;
 pub(crate) use file::FileError;
 pub(crate) use plan::PlanError;
 pub(crate) use request::RequestError;
@@ -42,6 +46,9 @@ enum Kind {
     Device(#[from] DeviceError),
     #[error(transparent)]
     File(#[from] FileError),
+    #[cfg(feature = "eval")]
+    #[error(transparent)]
+    Evaluation(#[from] EvaluationError),
     #[error("cancelled")]
     Cancelled,
 }
@@ -82,6 +89,12 @@ impl Error {
         matches!(*self.0, Kind::File(_))
     }
 
+    /// Parts of an evaluation do not belong together, are missing or damaged.
+    #[cfg(feature = "eval")]
+    pub fn is_evaluation(&self) -> bool {
+        matches!(*self.0, Kind::Evaluation(_))
+    }
+
     /// The observer stopped the run.
     pub fn is_cancelled(&self) -> bool {
         matches!(*self.0, Kind::Cancelled)
@@ -106,6 +119,8 @@ from_kinds!(
     DeviceError,
     FileError
 );
+#[cfg(feature = "eval")]
+from_kinds!(EvaluationError);
 
 #[cfg(test)]
 mod tests {

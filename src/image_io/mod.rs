@@ -93,6 +93,24 @@ impl Picture {
         Tensor::<4>::from_data(data, device).permute([0, 3, 1, 2])
     }
 
+    /// A picture of these bytes, `[height, width, 3]`.
+    ///
+    /// # Panics
+    ///
+    /// If there are more or fewer.
+    pub fn from_pixels(width: usize, height: usize, pixels: Vec<u8>) -> Self {
+        assert_eq!(
+            pixels.len(),
+            height * width * 3,
+            "`pixels` is [height, width, 3]"
+        );
+        Self {
+            width,
+            height,
+            pixels,
+        }
+    }
+
     /// A picture of one colour.
     pub fn filled(width: usize, height: usize, colour: [u8; 3]) -> Self {
         Self {

@@ -80,19 +80,9 @@ impl ClipTextConfig {
     ///
     /// If the activation is unknown or the heads do not divide the width.
     pub fn new(json: &ClipTextJson) -> Result<Self, Error> {
-        let quick_gelu = match json.hidden_act.as_str() {
-            "quick_gelu" => true,
-            "gelu" => false,
-            other => {
-                let hint = "known are `quick_gelu` and `gelu`";
-                return Err(ConfigError::unsupported("hidden_act", other, hint).into());
-            }
-        };
+        let quick_gelu = is_quick_gelu(&json.hidden_act)?;
         let (width, heads) = (json.hidden_size, json.num_attention_heads);
-        if heads == 0 || !width.is_multiple_of(heads) {
-            let hint = format!("it must divide `hidden_size`, {width}");
-            return Err(ConfigError::unsupported("num_attention_heads", heads, hint).into());
-        }
+        check_heads(heads, width)?;
         let projected = json
             .architectures
             .iter()
@@ -110,11 +100,56 @@ impl ClipTextConfig {
         })
     }
 
-    fn norm(&self, device: &Device) -> LayerNorm {
+    fn tower(&self) -> Tower {
+        Tower {
+            width: self.width,
+            inner: self.inner,
+            layers: self.layers,
+            heads: self.heads,
+            quick_gelu: self.quick_gelu,
+            epsilon: self.epsilon,
+        }
+    }
+}
+
+/// What the layers of either half of CLIP are built from.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Tower {
+    pub(super) width: usize,
+    pub(super) inner: usize,
+    pub(super) layers: usize,
+    pub(super) heads: usize,
+    pub(super) quick_gelu: bool,
+    pub(super) epsilon: f64,
+}
+
+impl Tower {
+    pub(super) fn norm(&self, device: &Device) -> LayerNorm {
         LayerNormConfig::new(self.width)
             .with_epsilon(self.epsilon)
             .init(device)
     }
+}
+
+/// Whether the feed-forward layers take `x · sigmoid(1.702 x)` in place of GELU.
+pub(super) fn is_quick_gelu(activation: &str) -> Result<bool, ConfigError> {
+    match activation {
+        "quick_gelu" => Ok(true),
+        "gelu" => Ok(false),
+        other => {
+            let hint = "known are `quick_gelu` and `gelu`";
+            Err(ConfigError::unsupported("hidden_act", other, hint))
+        }
+    }
+}
+
+/// Heads must divide the width.
+pub(super) fn check_heads(heads: usize, width: usize) -> Result<(), ConfigError> {
+    if heads > 0 && width.is_multiple_of(heads) {
+        return Ok(());
+    }
+    let hint = format!("it must divide `hidden_size`, {width}");
+    Err(ConfigError::unsupported("num_attention_heads", heads, hint))
 }
 
 #[derive(Module, Debug)]
@@ -150,7 +185,7 @@ struct ClipAttention {
 }
 
 impl ClipAttention {
-    fn new(config: &ClipTextConfig, device: &Device) -> Self {
+    fn new(config: &Tower, device: &Device) -> Self {
         let linear = || LinearConfig::new(config.width, config.width).init(device);
         Self {
             q_proj: linear(),
@@ -162,14 +197,18 @@ impl ClipAttention {
     }
 
     /// Scores are written out: tensor-core flash kernels would round these f32 states to f16, and 77 tokens are few.
-    fn forward(&self, hidden: Tensor<3>, mask: &Tensor<4>) -> Tensor<3> {
+    fn forward(&self, hidden: Tensor<3>, mask: Option<&Tensor<4>>) -> Tensor<3> {
         let heads =
             |projection: &Linear, hidden| split_heads(projection.forward(hidden), self.heads);
         let query = heads(&self.q_proj, hidden.clone()); // [rows, heads, tokens, head_width]
         let key = heads(&self.k_proj, hidden.clone());
         let value = heads(&self.v_proj, hidden);
         let scale = (query.dims()[3] as f64).powf(-0.5);
-        let scores = (query * scale).matmul(key.transpose()) + mask.clone(); // [rows, heads, tokens, tokens]
+        let scores = (query * scale).matmul(key.transpose()); // [rows, heads, tokens, tokens]
+        let scores = match mask {
+            Some(mask) => scores + mask.clone(),
+            None => scores,
+        };
         let mixed = softmax(scores, 3).matmul(value);
         self.out_proj.forward(merge_heads(mixed)) // [rows, tokens, width]
     }
@@ -183,7 +222,7 @@ struct ClipMlp {
 }
 
 impl ClipMlp {
-    fn new(config: &ClipTextConfig, device: &Device) -> Self {
+    fn new(config: &Tower, device: &Device) -> Self {
         Self {
             fc1: LinearConfig::new(config.width, config.inner).init(device),
             fc2: LinearConfig::new(config.inner, config.width).init(device),
@@ -211,7 +250,7 @@ struct ClipLayer {
 }
 
 impl ClipLayer {
-    fn new(config: &ClipTextConfig, device: &Device) -> Self {
+    fn new(config: &Tower, device: &Device) -> Self {
         Self {
             self_attn: ClipAttention::new(config, device),
             layer_norm1: config.norm(device),
@@ -220,7 +259,7 @@ impl ClipLayer {
         }
     }
 
-    fn forward(&self, hidden: Tensor<3>, mask: &Tensor<4>) -> Tensor<3> {
+    fn forward(&self, hidden: Tensor<3>, mask: Option<&Tensor<4>>) -> Tensor<3> {
         let normed = self.layer_norm1.forward(hidden.clone());
         let hidden = hidden + self.self_attn.forward(normed, mask);
         let normed = self.layer_norm2.forward(hidden.clone());
@@ -228,9 +267,35 @@ impl ClipLayer {
     }
 }
 
+/// The layers of either half.
 #[derive(Module, Debug)]
-struct ClipLayers {
+pub(super) struct ClipLayers {
     layers: Vec<ClipLayer>,
+}
+
+impl ClipLayers {
+    pub(super) fn new(tower: &Tower, device: &Device) -> Self {
+        Self {
+            layers: (0..tower.layers)
+                .map(|_| ClipLayer::new(tower, device))
+                .collect(),
+        }
+    }
+
+    /// Some of the layers, `[rows, tokens, width]` to the same; `mask` is added to the scores.
+    pub(super) fn through(
+        &self,
+        layers: Range<usize>,
+        hidden: Tensor<3>,
+        mask: Option<&Tensor<4>>,
+    ) -> Tensor<3> {
+        let layers = self.layers[layers].iter();
+        layers.fold(hidden, |hidden, layer| layer.forward(hidden, mask))
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.layers.len()
+    }
 }
 
 #[derive(Module, Debug)]
@@ -250,13 +315,11 @@ pub struct ClipTextModel {
 impl ClipTextModel {
     /// Builds the encoder; weights stay lazy until loaded.
     pub fn new(config: &ClipTextConfig, device: &Device) -> Self {
-        let layers = (0..config.layers).map(|_| ClipLayer::new(config, device));
+        let tower = config.tower();
         let text_model = ClipTextTransformer {
             embeddings: ClipEmbeddings::new(config, device),
-            encoder: ClipLayers {
-                layers: layers.collect(),
-            },
-            final_layer_norm: config.norm(device),
+            encoder: ClipLayers::new(&tower, device),
+            final_layer_norm: tower.norm(device),
         };
         let projection = |width| LinearConfig::new(config.width, width).with_bias(false);
         Self {
@@ -314,12 +377,11 @@ impl ClipTextModel {
     }
 
     fn layers(&self) -> usize {
-        self.text_model.encoder.layers.len()
+        self.text_model.encoder.len()
     }
 
     fn through(&self, layers: Range<usize>, hidden: Tensor<3>, mask: &Tensor<4>) -> Tensor<3> {
-        let layers = self.text_model.encoder.layers[layers].iter();
-        layers.fold(hidden, |hidden, layer| layer.forward(hidden, mask))
+        self.text_model.encoder.through(layers, hidden, Some(mask))
     }
 
     /// `[rows, tokens]`

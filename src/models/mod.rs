@@ -3,6 +3,7 @@
 
 pub mod class_embedder;
 pub mod clip;
+pub mod clip_vision;
 pub mod control;
 pub mod dit;
 pub mod unet;

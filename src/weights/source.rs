@@ -160,6 +160,19 @@ impl WeightSource {
     }
 
     /// The unread tensors.
+    /// The tensors whose names begin with one of `prefixes`: a part of a file that holds several.
+    #[must_use]
+    pub fn starting_with(&self, prefixes: &[&str]) -> Self {
+        let begins = |name: &str| prefixes.iter().any(|prefix| name.starts_with(prefix));
+        let kept = self.tensors.iter().filter(|(name, _)| begins(name));
+        Self {
+            origin: self.origin.clone(),
+            tensors: kept
+                .map(|(name, tensor)| (name.clone(), tensor.clone()))
+                .collect(),
+        }
+    }
+
     pub(crate) fn packed(&self) -> impl Iterator<Item = &Packed> {
         self.tensors.values()
     }

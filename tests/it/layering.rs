@@ -10,8 +10,9 @@ const FLOORS: &[&[&str]] = &[
     &["denoiser", "inject", "sampler", "text"],
     &["cache", "models", "samplers"],
     &[
-        "blend", "catalog", "denoise", "guidance", "image_io", "pipeline",
+        "blend", "catalog", "denoise", "guidance", "image_io", "metrics", "pipeline",
     ],
+    &["evaluation"],
     &["cli"],
 ];
 

@@ -11,14 +11,6 @@ mod branches;
 mod cache_equivalence;
 mod cache_plans;
 mod catalog;
-#[path = "../../models/scenes/train/checker.rs"]
-#[allow(
-    dead_code,
-    unreachable_pub,
-    clippy::pedantic,
-    reason = "the model's own checker, kept beside its training script"
-)]
-mod checker;
 mod class_to_image;
 #[cfg(feature = "cli")]
 mod cli;
@@ -30,6 +22,8 @@ mod ddpm;
 mod device;
 mod dit;
 mod edit;
+#[cfg(feature = "eval")]
+mod evaluation;
 mod fixture;
 mod golden;
 mod gpu;
@@ -39,10 +33,12 @@ mod image_io;
 mod laws;
 mod layering;
 mod ldm;
+#[cfg(feature = "eval")]
+mod metrics;
 mod param_lists;
 mod rng;
 mod samplers;
-#[cfg(feature = "bundled")]
+#[cfg(all(feature = "bundled", feature = "eval"))]
 mod scenes;
 mod text;
 mod tolerance;

@@ -1,20 +1,25 @@
 //! Medians and spreads of paired timings.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// The middle and the ends of repeated measurements.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-pub(super) struct Spread {
-    pub(super) median: f64,
-    pub(super) least: f64,
-    pub(super) most: f64,
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Spread {
+    /// The middle one, or the mean of the two in the middle.
+    pub median: f64,
+    /// The smallest.
+    pub least: f64,
+    /// The largest.
+    pub most: f64,
 }
 
 impl Spread {
+    /// Of measurements in any order.
+    ///
     /// # Panics
     ///
     /// If there is no measurement.
-    pub(super) fn of(measurements: impl IntoIterator<Item = f64>) -> Self {
+    pub fn of(measurements: impl IntoIterator<Item = f64>) -> Self {
         let mut sorted: Vec<f64> = measurements.into_iter().collect();
         assert!(!sorted.is_empty(), "at least one measurement");
         sorted.sort_by(f64::total_cmp);
@@ -32,19 +37,25 @@ impl Spread {
     }
 
     /// How often `slow` contains `fast`, round by round: both of a round ran under the same conditions.
-    pub(super) fn of_ratios(slow: &[f64], fast: &[f64]) -> Self {
+    pub fn of_ratios(slow: &[f64], fast: &[f64]) -> Self {
         Self::of(slow.iter().zip(fast).map(|(slow, fast)| slow / fast))
     }
 
     /// `2.41x (2.38-2.44)`
-    pub(super) fn speedup(&self) -> String {
+    pub fn speedup(&self) -> String {
         format!("{:.2}x ({:.2}-{:.2})", self.median, self.least, self.most)
     }
 }
 
 /// Speed-up of a whole of which only `part` seconds of `whole` become `speedup` times faster (Amdahl).
-pub(super) fn of_the_whole(whole: f64, part: f64, speedup: f64) -> f64 {
+pub fn of_the_whole(whole: f64, part: f64, speedup: f64) -> f64 {
     whole / (whole - part + part / speedup)
+}
+
+/// The order in which `variants` take their turn in a round: each round begins with another, so that a machine that warms up or is
+/// busy for a while harms all alike.
+pub fn turns(variants: usize, round: usize) -> impl Iterator<Item = usize> {
+    (0..variants).map(move |turn| (turn + round) % variants)
 }
 
 #[cfg(test)]
@@ -61,6 +72,12 @@ mod tests {
     fn ratios_are_taken_within_a_round() {
         let spread = Spread::of_ratios(&[2.0, 40.0], &[1.0, 20.0]);
         assert_eq!(spread.speedup(), "2.00x (2.00-2.00)");
+    }
+
+    #[test]
+    fn every_round_begins_with_another_variant() {
+        let order: Vec<_> = (0..2).flat_map(|round| turns(3, round)).collect();
+        assert_eq!(order, [0, 1, 2, 1, 2, 0]);
     }
 
     #[test]

@@ -1,0 +1,21 @@
+"""Draws scenes of the training distribution as the `.npz` file that `afterimage eval --data` reads.
+
+    python real.py 1024 real.npz
+"""
+
+import random
+import sys
+
+import numpy as np
+
+import data
+
+
+def main():
+    count, path = int(sys.argv[1]), sys.argv[2]
+    rng = random.Random(2024)
+    pictures = [data.to_u8(data.render([data.sample_training(rng)])) for _ in range(count)]
+    np.savez(path, np.concatenate(pictures).astype(np.uint8))
+
+
+main()

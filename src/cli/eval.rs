@@ -1,0 +1,504 @@
+//! `afterimage eval`: what cache rules cost in quality, over many pictures.
+
+use std::{
+    fs,
+    io::Write as _,
+    path::{Path, PathBuf},
+};
+
+use serde::Serialize;
+
+use super::{
+    args::{self, EvalCommand, JudgeChoice},
+    cancel, console,
+    job::{self, Machine, Model, Subject},
+    progress::Watch,
+};
+use crate::{
+    cache::CacheRule,
+    error::{Error, EvaluationError, FileError, RequestError},
+    evaluation::{
+        self, Estimate, Instruments, Joined, Judged, Method, Outcome, PipelineMaker, Results,
+        Shard, Standing, Store, Study, Subjects, Tally, fill, for_each_picture, measure,
+        read_prompts, write_archive,
+    },
+    image_io::{check_writable, write_atomically},
+    metrics::{ClipScore, FeatureStatistics, Judge, LEAST_SIDE, Lpips, ShapeJudge},
+    pipeline::{Family, Request, Resolved},
+};
+
+/// What an evaluation leaves beside its pictures.
+const RESULTS: &str = "results.json";
+
+pub(super) fn run(arguments: &args::Eval) -> Result<(), Error> {
+    match &arguments.command {
+        None => sample(&arguments.sampling),
+        Some(EvalCommand::Merge(arguments)) => merge(arguments),
+        Some(EvalCommand::Report(arguments)) => report(arguments),
+    }
+}
+
+/// Makes the pictures of a shard, and measures them if that completes the evaluation.
+fn sample(arguments: &args::Sampling) -> Result<(), Error> {
+    let model = Model::open(arguments.model.name.as_deref())?;
+    let subject = Subject::any(&arguments.course.class_label, &model);
+    let rule = CacheRule::none();
+    let mut request = job::request(&arguments.course, &subject, rule, arguments.seed);
+    let batch = std::mem::replace(&mut request.batch, 1).min(arguments.samples);
+    match request.class_labels.first() {
+        Some(&label) => request.class_labels = vec![label; batch],
+        None => request.prompts = vec![String::new(); batch],
+    }
+    let resolved = request.resolve(&model.config)?;
+    warn(&model, &request, &arguments.cache)?;
+    let machine = Machine::open(&arguments.machine)?;
+    machine.check_memory(&resolved)?;
+    let study = study(arguments, &model, &machine, &request, &resolved)?;
+    let shard = arguments.shard.unwrap_or(Shard::ALL);
+    make_folder(&arguments.output)?;
+    check_outputs(&arguments.measures)?;
+    let instruments = instruments(&arguments.measures, &machine)?;
+    let store = Store::begin(&arguments.output, &study)?;
+    cancel::listen();
+    let tally = make(&store, shard, &model, &machine, request)?;
+    if (0..study.batches()).all(|batch| store.has(batch)) {
+        let joined = Joined::open(std::slice::from_ref(&arguments.output))?;
+        return conclude(
+            &joined,
+            &instruments,
+            &arguments.output,
+            &arguments.measures,
+            &arguments.form,
+        );
+    }
+    say_partial(shard, tally, &arguments.output, &arguments.form);
+    Ok(())
+}
+
+/// Says what each rule's plan warns of, once.
+fn warn(model: &Model, request: &Request, rules: &[CacheRule]) -> Result<(), Error> {
+    for rule in rules {
+        let request = Request {
+            cache: rule.clone(),
+            ..request.clone()
+        };
+        for warning in request.resolve(&model.config)?.plan.warnings {
+            console::warning(&format!("{rule}: {warning}"));
+        }
+    }
+    Ok(())
+}
+
+fn study(
+    arguments: &args::Sampling,
+    model: &Model,
+    machine: &Machine,
+    request: &Request,
+    resolved: &Resolved,
+) -> Result<Study, Error> {
+    let factor = model.config.canvas().factor;
+    let [batch, _, height, width] = resolved.latent_shape;
+    let sampler = request
+        .sampler
+        .map_or(model.config.sampler.name(), |kind| kind.name());
+    Ok(Study {
+        version: env!("CARGO_PKG_VERSION").into(),
+        model: model.folder.name().into(),
+        weights: model.folder.weights_hash()?,
+        dtype: machine.dtype_name().into(),
+        sampler: sampler.into(),
+        guidance_scale: resolved.guidance.scale,
+        width: width * factor,
+        height: height * factor,
+        samples: arguments.samples,
+        batch,
+        seed: arguments.seed,
+        methods: Method::all(request, &arguments.cache, &model.config)?,
+        subjects: subjects(arguments, model)?,
+    })
+}
+
+/// What the samples show, which is the family's affair.
+fn subjects(arguments: &args::Sampling, model: &Model) -> Result<Subjects, Error> {
+    match (&model.config.family, &arguments.prompts) {
+        (Family::ClassToImage(parts), None) => Ok(classes(arguments, parts.classes(), model)),
+        (Family::ClassToImage(parts), Some(_)) => Err(RequestError::NoText {
+            classes: parts.classes(),
+        }
+        .into()),
+        (Family::TextToImage(_), Some(path)) => read_prompts(path).map(Subjects::Prompts),
+        (Family::TextToImage(_), None) => Ok(Subjects::Prompts(vec![args::DEFAULT_PROMPT.into()])),
+        (Family::Unconditional(_), None) => Ok(Subjects::Nothing),
+        (Family::Unconditional(_), Some(_)) => Err(RequestError::Unconditional {
+            condition: "prompts",
+        }
+        .into()),
+    }
+}
+
+/// The classes named, or all there are, with their names.
+fn classes(arguments: &args::Sampling, count: usize, model: &Model) -> Subjects {
+    let named = &arguments.course.class_label;
+    let labels = if named.is_empty() {
+        (0..count).collect()
+    } else {
+        named.clone()
+    };
+    let name = |label| model.folder.index().label(label).unwrap_or_default();
+    let labels = labels.into_iter();
+    Subjects::Classes(
+        labels
+            .map(|label| (label, name(label).to_owned()))
+            .collect(),
+    )
+}
+
+fn make(
+    store: &Store,
+    shard: Shard,
+    model: &Model,
+    machine: &Machine,
+    request: Request,
+) -> Result<Tally, Error> {
+    let total = store.study().batches();
+    let missing = shard.batches(total).any(|batch| !store.has(batch));
+    if !missing {
+        let total = shard.batches(total).count();
+        return Ok(Tally { done: total, total });
+    }
+    let pipeline = model.load(machine)?;
+    let mut maker = PipelineMaker {
+        pipeline: &pipeline,
+        request,
+        device: machine.device.to_string(),
+        observer: Watch::quiet(),
+    };
+    let tally = fill(store, shard, &mut maker, |tally| {
+        console::note(&format!("{} of {} batches made", tally.done, tally.total));
+    });
+    maker.observer.finish();
+    tally
+}
+
+/// A shard that is not the whole.
+#[derive(Serialize)]
+struct Partial<'a> {
+    output: &'a Path,
+    shard: String,
+    batches_made: usize,
+    batches_of_shard: usize,
+}
+
+fn say_partial(shard: Shard, tally: Tally, output: &Path, form: &args::Form) {
+    let Shard { number, of } = shard;
+    if form.json {
+        console::json(&Partial {
+            output,
+            shard: format!("{number}/{of}"),
+            batches_made: tally.done,
+            batches_of_shard: tally.total,
+        });
+    } else {
+        console::data(&format!(
+            "shard {number} of {of} is complete: {} batches in {}\njoin all shards with `afterimage eval merge DIR…`",
+            tally.done,
+            output.display()
+        ));
+    }
+}
+
+fn merge(arguments: &args::Merge) -> Result<(), Error> {
+    let joined = Joined::open(&arguments.folders)?;
+    let output = arguments.output.as_deref();
+    let output = output.unwrap_or_else(|| arguments.folders[0].as_path());
+    make_folder(output)?;
+    check_outputs(&arguments.measures)?;
+    let machine = Machine::open(&arguments.machine)?;
+    let instruments = instruments(&arguments.measures, &machine)?;
+    conclude(
+        &joined,
+        &instruments,
+        output,
+        &arguments.measures,
+        &arguments.form,
+    )
+}
+
+fn report(arguments: &args::Report) -> Result<(), Error> {
+    check_writable(&arguments.output, "the report")?;
+    let mut sections = Vec::new();
+    for (index, folder) in arguments.folders.iter().enumerate() {
+        let results = read_results(folder)?;
+        let plot = plot_beside(&arguments.output, index);
+        write_text(&plot, "the plot", &evaluation::plot(&results)?)?;
+        let address = plot.file_name().unwrap_or_default().display().to_string();
+        sections.push((results, address));
+    }
+    write_text(
+        &arguments.output,
+        "the report",
+        &evaluation::report(&sections),
+    )?;
+    console::data(&arguments.output.display().to_string());
+    Ok(())
+}
+
+/// `quality-0.svg` for `quality.md`.
+fn plot_beside(report: &Path, index: usize) -> PathBuf {
+    let mut name = report.file_stem().unwrap_or_default().to_owned();
+    name.push(format!("-{index}.svg"));
+    report.with_file_name(name)
+}
+
+fn read_results(folder: &Path) -> Result<Results, Error> {
+    let path = folder.join(RESULTS);
+    let read = fs::read(&path).and_then(|bytes| serde_json::from_slice(&bytes).map_err(Into::into));
+    let failed = |source| FileError::Read {
+        what: "the results".into(),
+        path,
+        source,
+    };
+    read.map_err(|source| failed(source).into())
+}
+
+/// Loads what was asked for; the data are read at once, so that a mistake shows before hours of sampling.
+fn instruments(asked: &args::Measures, machine: &Machine) -> Result<Instruments, Error> {
+    let load = |path: &PathBuf| Lpips::load(path, machine.device.device());
+    let lpips = asked.lpips.as_ref().map(load).transpose()?;
+    let data = match (&asked.data, &lpips) {
+        (Some(path), Some(lpips)) => Some((path.display().to_string(), features(path, lpips)?)),
+        _ => None,
+    };
+    let judge = asked.judge.map(|choice| -> Box<dyn Judge> {
+        match choice {
+            JudgeChoice::Shapes => Box::new(ShapeJudge),
+        }
+    });
+    let clip = asked.clip.as_deref();
+    let clip = clip.map(|folder| ClipScore::load(folder, machine.device.device()));
+    Ok(Instruments {
+        lpips,
+        data,
+        judge,
+        clip: clip.transpose()?,
+    })
+}
+
+fn features(path: &Path, lpips: &Lpips) -> Result<FeatureStatistics, Error> {
+    let mut set = FeatureStatistics::new(Lpips::FEATURES);
+    for_each_picture(path, &mut |picture| {
+        cancel::check()?;
+        if picture.width().min(picture.height()) < LEAST_SIDE {
+            return Err(EvaluationError::TooSmall {
+                width: picture.width(),
+                height: picture.height(),
+                least: LEAST_SIDE,
+            }
+            .into());
+        }
+        let features = lpips.features(&[picture])?;
+        features.iter().for_each(|features| set.add(features));
+        Ok(())
+    })?;
+    Ok(set)
+}
+
+/// Nothing starts that could not be written in the end.
+fn check_outputs(asked: &args::Measures) -> Result<(), Error> {
+    if let Some(plot) = &asked.plot {
+        check_writable(plot, "the plot")?;
+    }
+    if let Some(folder) = &asked.npz {
+        make_folder(folder)?;
+        check_writable(&folder.join("plain.npz"), "the pictures")?;
+    }
+    Ok(())
+}
+
+fn make_folder(folder: &Path) -> Result<(), Error> {
+    fs::create_dir_all(folder).map_err(|source| {
+        FileError::Write {
+            what: "the evaluation".into(),
+            path: folder.into(),
+            source,
+        }
+        .into()
+    })
+}
+
+/// Measures a complete evaluation and writes all that was asked for.
+fn conclude(
+    joined: &Joined,
+    instruments: &Instruments,
+    output: &Path,
+    asked: &args::Measures,
+    form: &args::Form,
+) -> Result<(), Error> {
+    let results = measure(joined, instruments, |_, _| {})?;
+    let json = serde_json::to_string_pretty(&results).unwrap_or_default();
+    write_text(&output.join(RESULTS), "the results", &json)?;
+    if let Some(path) = &asked.plot {
+        write_text(path, "the plot", &evaluation::plot(&results)?)?;
+    }
+    if let Some(folder) = &asked.npz {
+        for (index, method) in joined.study().methods.iter().enumerate() {
+            cancel::check()?;
+            write_archive(&folder.join(archive_name(method)), joined, index)?;
+        }
+    }
+    if form.json {
+        console::json(&results);
+    } else {
+        console::data(&text(&results));
+    }
+    Ok(())
+}
+
+/// `deepcache-interval-3-branch-0.npz`
+fn archive_name(method: &Method) -> String {
+    let name = method.name();
+    let words = name.split(|letter: char| !letter.is_ascii_alphanumeric() && letter != '.');
+    let words: Vec<_> = words.filter(|word| !word.is_empty()).collect();
+    format!("{}.npz", words.join("-"))
+}
+
+fn write_text(path: &Path, what: &str, text: &str) -> Result<(), Error> {
+    write_atomically(path, what, |file| writeln!(file, "{}", text.trim_end()))
+}
+
+fn text(results: &Results) -> String {
+    let study = &results.study;
+    let mut facts = vec![
+        ("model", study.model.clone()),
+        (
+            "run",
+            format!(
+                "{} steps of {}, guidance {}, {}x{}",
+                study.methods[0].steps,
+                study.sampler,
+                study.guidance_scale,
+                study.width,
+                study.height
+            ),
+        ),
+        (
+            "pictures",
+            format!("{} a method, seeds from {}", study.samples, study.seed),
+        ),
+        (
+            "device",
+            format!("{} in {}", results.devices.join(", "), study.dtype),
+        ),
+        ("rounds", format!("{}, medians", results.rounds)),
+    ];
+    if let Some(space) = &results.feature_space {
+        facts.push(("FRECHET", format!("feature space: {space}; not FID")));
+    }
+    if let Some((name, pictures)) = &results.data {
+        facts.push(("TO DATA", format!("{pictures} pictures of {name}")));
+    }
+    let mut text = format!("{}\n\n{}", console::pairs(&facts), table(results));
+    if !results.comparisons.is_empty() {
+        text.push_str("\n\nagainst fewer steps at the rule's own speed, by LPIPS:\n");
+        text.push_str(&comparisons(results));
+    }
+    text
+}
+
+fn comparisons(results: &Results) -> String {
+    let rows = results.comparisons.iter().map(|comparison| {
+        let standing = match comparison.standing {
+            Standing::Better => "better",
+            Standing::Worse => "loses",
+            Standing::Alike => "no clear difference",
+        };
+        let beyond = if comparison.beyond {
+            "beyond the fewest steps tried"
+        } else {
+            ""
+        };
+        vec![
+            comparison.rule.clone(),
+            format!("{:.2}x", comparison.speedup),
+            format!("{:.4}", comparison.lpips.mean),
+            format!("{:.4}", comparison.fewer_steps_lpips.mean),
+            standing.to_owned(),
+            beyond.to_owned(),
+        ]
+    });
+    console::table(&rows.collect::<Vec<_>>(), &[1, 2, 3])
+}
+
+const HEAD: [&str; 11] = [
+    "METHOD", "STEPS", "SPEED-UP", "FORECAST", "PSNR", "SSIM", "LPIPS", "FRECHET", "TO DATA",
+    "JUDGE", "CLIP",
+];
+
+/// One line a method; columns of what was not measured are left out.
+fn table(results: &Results) -> String {
+    let rows: Vec<_> = results.outcomes.iter().map(cells).collect();
+    let kept: Vec<usize> = (0..HEAD.len())
+        .filter(|&column| rows.iter().any(|row| !row[column].is_empty()))
+        .collect();
+    let pick = |row: &[String]| {
+        kept.iter()
+            .map(|&column| row[column].clone())
+            .collect::<Vec<_>>()
+    };
+    let head = HEAD.map(String::from);
+    let mut lines = vec![pick(&head)];
+    lines.extend(rows.iter().map(|row| pick(row)));
+    console::table(&lines, &(1..kept.len()).collect::<Vec<_>>())
+}
+
+fn cells(outcome: &Outcome) -> [String; 11] {
+    let mean = |estimate: Option<Estimate>| {
+        estimate.map_or_else(String::new, |it| format!("{:.4}", it.mean))
+    };
+    let distance =
+        |value: Option<f64>| value.map_or_else(String::new, |value| format!("{value:.3}"));
+    let share = outcome.judged.and_then(Judged::share);
+    [
+        outcome.method.rule.clone(),
+        outcome.method.steps.to_string(),
+        outcome.speedup.speedup(),
+        format!("{:.2}x", outcome.method.speedup_forecast),
+        outcome
+            .psnr()
+            .map_or_else(|| "same".into(), |psnr| format!("{psnr:.1}")),
+        mean(outcome.ssim),
+        mean(outcome.lpips),
+        distance(outcome.frechet_to_plain),
+        distance(outcome.frechet_to_data),
+        share.map_or_else(String::new, |share| format!("{:.1} %", 100.0 * share.mean)),
+        mean(outcome.clip),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn archives_are_named_by_their_method() {
+        let method = |rule: &str| Method {
+            rule: rule.into(),
+            steps: 12,
+            speedup_forecast: 1.0,
+            cells_forecast: 1,
+        };
+        assert_eq!(
+            archive_name(&method("deepcache:interval=3,branch=0,guard=0.05")),
+            "deepcache-interval-3-branch-0-guard-0.05.npz"
+        );
+        assert_eq!(archive_name(&method("none")), "12-steps.npz");
+    }
+
+    #[test]
+    fn plots_lie_beside_their_report() {
+        assert_eq!(
+            plot_beside(Path::new("docs/quality.md"), 1),
+            Path::new("docs/quality-1.svg")
+        );
+    }
+}

@@ -1,0 +1,83 @@
+//! Evaluations: folders that do not belong together, holes, damaged files.
+
+use std::path::PathBuf;
+
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum EvaluationError {
+    #[error(
+        "`{given}` is not a shard\nhint: write its number and how many there are, as in 1/4 to 4/4"
+    )]
+    Shard { given: String },
+    #[error("this folder holds another evaluation: `{field}` is {found} there and {wanted} here\nhint: name another folder, or give the arguments it was begun with (its `manifest.json` has them)\nfile: {}", path.display())]
+    OtherStudy {
+        field: String,
+        found: String,
+        wanted: String,
+        path: PathBuf,
+    },
+    #[error("shards of different evaluations: `{field}` is {first} in {} and {second} in {}\nhint: join what one version made with the same arguments", first_path.display(), second_path.display())]
+    Mixed {
+        field: String,
+        first: String,
+        first_path: PathBuf,
+        second: String,
+        second_path: PathBuf,
+    },
+    #[error("batch {batch} is there twice, in {} and in {}\nhint: name every folder once, and give every shard another `--shard`", first.display(), second.display())]
+    Twice {
+        batch: usize,
+        first: PathBuf,
+        second: PathBuf,
+    },
+    #[error("{} of {total} batches are missing: {}\nhint: run their shards again with the same arguments; what is there is kept", missing.len(), listed(missing))]
+    Holes { missing: Vec<usize>, total: usize },
+    #[error("there is no evaluation in this folder\nhint: name folders that `afterimage eval --output` wrote\nfile: {}", path.display())]
+    NoStudy { path: PathBuf },
+    #[error("a batch cannot be read: {reason}\nhint: delete the file and run its shard again; its pictures alone are made anew\nfile: {}", path.display())]
+    Damaged { path: PathBuf, reason: String },
+    #[error("the data cannot be used: {reason}\nhint: a folder of PNG or JPEG pictures is needed, or a .npz file whose `arr_0` is u8 [pictures, height, width, 1 or 3]\nfile: {}", path.display())]
+    Data { path: PathBuf, reason: String },
+    #[error("the prompts cannot be used: {reason}\nhint: a .txt file has a prompt a line, a .jsonl file an object with `prompt` a line\nfile: {}", path.display())]
+    Prompts { path: PathBuf, reason: String },
+    #[error(
+        "pictures of {width}x{height} are too small for LPIPS\nhint: it needs {least} pixels a side; leave `--lpips` out"
+    )]
+    TooSmall {
+        width: usize,
+        height: usize,
+        least: usize,
+    },
+    #[error("the plot cannot be drawn: {reason}")]
+    Plot { reason: String },
+}
+
+/// Numbers that a message lists before it counts the rest.
+const LISTED: usize = 10;
+
+fn listed(numbers: &[usize]) -> String {
+    let first = numbers.iter().take(LISTED).map(ToString::to_string);
+    let text = first.collect::<Vec<_>>().join(", ");
+    match numbers.len().saturating_sub(LISTED) {
+        0 => text,
+        more => format!("{text} and {more} more"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn many_holes_are_counted() {
+        let error = EvaluationError::Holes {
+            missing: (0..12).collect(),
+            total: 16,
+        };
+        let text = error.to_string();
+        assert!(
+            text.starts_with("12 of 16 batches are missing: 0, 1,"),
+            "{text}"
+        );
+        assert!(text.contains("9 and 2 more\nhint: "), "{text}");
+    }
+}

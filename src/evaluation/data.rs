@@ -1,0 +1,189 @@
+//! What an evaluation reads beside a model: prompts, and pictures to compare with.
+
+use std::{
+    fs::{self, File},
+    io::{BufReader, Read},
+    path::{Path, PathBuf},
+};
+
+use serde::Deserialize;
+use zip::ZipArchive;
+
+use super::archive::Header;
+use crate::error::{Error, EvaluationError, FileError};
+use crate::image_io::Picture;
+
+/// A line of a `.jsonl` file; other keys are somebody else's.
+#[derive(Deserialize)]
+struct Line {
+    prompt: String,
+}
+
+/// Reads prompts: a `.jsonl` file has an object with `prompt` a line, any other a prompt a line. Empty lines are left out.
+///
+/// # Errors
+///
+/// If the file is unreadable, a line is malformed, or there is no prompt.
+pub fn read_prompts(path: &Path) -> Result<Vec<String>, Error> {
+    let text = fs::read_to_string(path).map_err(|source| FileError::Read {
+        what: "the prompts".into(),
+        path: path.into(),
+        source,
+    })?;
+    let unusable = |reason: String| EvaluationError::Prompts {
+        path: path.into(),
+        reason,
+    };
+    let is_json = path
+        .extension()
+        .is_some_and(|extension| extension == "jsonl");
+    let lines = text
+        .lines()
+        .enumerate()
+        .filter(|(_, line)| !line.trim().is_empty());
+    let read = |(number, line): (usize, &str)| {
+        if !is_json {
+            return Ok(line.trim().to_owned());
+        }
+        let parsed = serde_json::from_str::<Line>(line);
+        parsed
+            .map(|line| line.prompt)
+            .map_err(|error| unusable(format!("line {}: {error}", number + 1)))
+    };
+    let prompts = lines.map(read).collect::<Result<Vec<_>, _>>()?;
+    if prompts.is_empty() {
+        return Err(unusable("there is none".into()).into());
+    }
+    Ok(prompts)
+}
+
+/// Calls `take` with every picture of a folder (PNG and JPEG, by name) or of a `.npz` file (`arr_0`, u8
+/// `[pictures, height, width, 1 or 3]`), one at a time.
+///
+/// # Errors
+///
+/// If the place is unreadable or holds something else, or `take` fails.
+pub fn for_each_picture(
+    path: &Path,
+    take: &mut dyn FnMut(Picture) -> Result<(), Error>,
+) -> Result<(), Error> {
+    if path.is_dir() {
+        from_folder(path, take)
+    } else {
+        from_archive(path, take)
+    }
+}
+
+fn from_folder(
+    path: &Path,
+    take: &mut dyn FnMut(Picture) -> Result<(), Error>,
+) -> Result<(), Error> {
+    let unreadable = |source| FileError::Read {
+        what: "the data".into(),
+        path: path.into(),
+        source,
+    };
+    let entries = fs::read_dir(path).map_err(unreadable)?;
+    let paths = entries.map(|entry| entry.map(|entry| entry.path()));
+    let mut files = paths
+        .collect::<Result<Vec<PathBuf>, _>>()
+        .map_err(unreadable)?;
+    files.retain(|file| is_picture(file));
+    files.sort();
+    if files.is_empty() {
+        return Err(unusable(path, "there is no picture").into());
+    }
+    for file in files {
+        take(Picture::read(&file)?)?;
+    }
+    Ok(())
+}
+
+fn is_picture(path: &Path) -> bool {
+    let extension = path.extension().and_then(|extension| extension.to_str());
+    extension.is_some_and(|extension| {
+        ["png", "jpg", "jpeg"].contains(&extension.to_lowercase().as_str())
+    })
+}
+
+fn from_archive(
+    path: &Path,
+    take: &mut dyn FnMut(Picture) -> Result<(), Error>,
+) -> Result<(), Error> {
+    let failed = |reason: &dyn ToString| unusable(path, &reason.to_string());
+    let file = File::open(path).map_err(|error| failed(&error))?;
+    let mut archive = ZipArchive::new(BufReader::new(file)).map_err(|error| failed(&error))?;
+    let mut array = archive
+        .by_name("arr_0.npy")
+        .map_err(|error| failed(&error))?;
+    let header = Header::read(&mut array).map_err(|reason| failed(&reason))?;
+    let (&[pictures, height, width, channels @ (1 | 3)], "|u1") =
+        (&header.shape[..], header.dtype.as_str())
+    else {
+        return Err(failed(&format!("`arr_0` is {} {:?}", header.dtype, header.shape)).into());
+    };
+    let mut bytes = vec![0; height * width * channels];
+    for _ in 0..pictures {
+        array
+            .read_exact(&mut bytes)
+            .map_err(|error| failed(&error))?;
+        take(picture(width, height, &bytes))?;
+    }
+    Ok(())
+}
+
+/// A picture of three channels or of one.
+fn picture(width: usize, height: usize, bytes: &[u8]) -> Picture {
+    let pixels = if bytes.len() == width * height {
+        bytes.iter().flat_map(|&grey| [grey; 3]).collect()
+    } else {
+        bytes.to_vec()
+    };
+    Picture::from_pixels(width, height, pixels)
+}
+
+fn unusable(path: &Path, reason: &str) -> EvaluationError {
+    EvaluationError::Data {
+        path: path.into(),
+        reason: reason.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn prompts_are_lines_or_objects() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = |name: &str, text: &str| {
+            let path = folder.path().join(name);
+            fs::write(&path, text).unwrap();
+            path
+        };
+        let plain = file("a.txt", "a red circle\n\n  a {blue} square \n");
+        assert_eq!(
+            read_prompts(&plain).unwrap(),
+            ["a red circle", "a {blue} square"]
+        );
+        let objects = file(
+            "a.jsonl",
+            "{\"prompt\": \"x\", \"n\": 1}\n{\"prompt\": \"y\"}\n",
+        );
+        assert_eq!(read_prompts(&objects).unwrap(), ["x", "y"]);
+        let broken =
+            read_prompts(&file("b.jsonl", "{\"prompt\": \"x\"}\n{\"text\": 1}\n")).unwrap_err();
+        assert!(
+            broken
+                .to_string()
+                .contains("line 2: missing field `prompt`"),
+            "{broken}"
+        );
+        assert!(
+            read_prompts(&file("c.txt", "\n"))
+                .unwrap_err()
+                .to_string()
+                .contains("there is none")
+        );
+    }
+}

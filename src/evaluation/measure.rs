@@ -1,0 +1,212 @@
+//! Pictures into numbers.
+
+use super::joined::Joined;
+use super::results::{Estimate, Judged, Outcome, Results};
+use super::store::{Batch, Cost};
+use super::study::{Sample, Study};
+use super::timing::Spread;
+use crate::error::{Error, EvaluationError};
+use crate::metrics::{
+    Asked, ClipScore, FeatureStatistics, Judge, LEAST_SIDE, Lpips, frechet_distance,
+    mean_squared_error, ssim,
+};
+
+/// What pictures are measured with, beside their pixels.
+#[derive(Debug, Default)]
+pub struct Instruments {
+    /// LPIPS, and Fréchet distances in the space of its features.
+    pub lpips: Option<Lpips>,
+    /// Data that the sets are compared with: a name, and features of [`lpips`](Self::lpips).
+    pub data: Option<(String, FeatureStatistics)>,
+    /// Counts what was asked for and is there.
+    pub judge: Option<Box<dyn Judge>>,
+    /// Says how well pictures fit their prompts; idle where there are none.
+    pub clip: Option<ClipScore>,
+}
+
+impl Instruments {
+    /// # Errors
+    ///
+    /// If the study's pictures are too small for an instrument.
+    fn check(&self, study: &Study) -> Result<(), EvaluationError> {
+        let Study { width, height, .. } = *study;
+        if self.lpips.is_some() && width.min(height) < LEAST_SIDE {
+            return Err(EvaluationError::TooSmall {
+                width,
+                height,
+                least: LEAST_SIDE,
+            });
+        }
+        Ok(())
+    }
+}
+
+/// Measures a complete evaluation, batch by batch, and tells `progress` how many are done.
+///
+/// # Errors
+///
+/// If a batch is damaged, pictures do not fit an instrument, or the device fails.
+pub fn measure(
+    joined: &Joined,
+    instruments: &Instruments,
+    mut progress: impl FnMut(usize, usize),
+) -> Result<Results, Error> {
+    let study = joined.study();
+    instruments.check(study)?;
+    let mut columns: Vec<Column> = study.methods.iter().map(|_| Column::default()).collect();
+    let mut rounds = Rounds::default();
+    for (index, batch) in joined.batches().enumerate() {
+        let batch = batch?;
+        let samples = study.samples_of(index);
+        for (method, column) in columns.iter_mut().enumerate() {
+            column.take(&batch, method, &samples, instruments)?;
+        }
+        rounds.take(&batch);
+        progress(index + 1, study.batches());
+    }
+    let outcomes = outcomes(study, &columns, &rounds, instruments);
+    Ok(Results {
+        study: study.clone(),
+        rounds: rounds.counting().count(),
+        devices: rounds.devices,
+        feature_space: instruments
+            .lpips
+            .as_ref()
+            .map(|_| Lpips::FEATURE_SPACE.into()),
+        data: instruments
+            .data
+            .as_ref()
+            .map(|(name, set)| (name.clone(), set.count())),
+        clip_model: instruments.clip.as_ref().map(|clip| clip.name().into()),
+        judge: instruments.judge.as_ref().map(|judge| judge.name().into()),
+        comparisons: Results::compare(&outcomes),
+        outcomes,
+    })
+}
+
+/// What is known of one method's pictures.
+#[derive(Debug, Default)]
+struct Column {
+    squared_errors: Vec<f64>,
+    ssim: Vec<f64>,
+    lpips: Vec<f64>,
+    features: Option<FeatureStatistics>,
+    judged: Option<Judged>,
+    clip: Vec<f64>,
+}
+
+impl Column {
+    fn take(
+        &mut self,
+        batch: &Batch,
+        method: usize,
+        samples: &[Sample<'_>],
+        instruments: &Instruments,
+    ) -> Result<(), Error> {
+        let (plain, own) = (batch.pictures(0), batch.pictures(method));
+        for (a, b) in plain.iter().zip(own) {
+            self.squared_errors.push(mean_squared_error(a, b));
+            self.ssim.extend(ssim(a, b));
+        }
+        if let Some(lpips) = &instruments.lpips {
+            self.lpips.extend(lpips.distances(plain, own)?);
+            let set = self
+                .features
+                .get_or_insert_with(|| FeatureStatistics::new(Lpips::FEATURES));
+            lpips
+                .features(own)?
+                .iter()
+                .for_each(|features| set.add(features));
+        }
+        let asked: Vec<Asked<'_>> = samples.iter().map(|sample| sample.asked).collect();
+        if let Some(judge) = &instruments.judge {
+            let sum = self.judged.get_or_insert(Judged { right: 0, asked: 0 });
+            for verdict in judge.judge(own, &asked)? {
+                sum.right += verdict.right;
+                sum.asked += verdict.asked;
+            }
+        }
+        if let (Some(clip), Some(texts)) = (&instruments.clip, texts(&asked)) {
+            self.clip.extend(clip.scores(own, &texts)?);
+        }
+        Ok(())
+    }
+}
+
+/// The prompts, if all of them are.
+fn texts<'a>(asked: &[Asked<'a>]) -> Option<Vec<&'a str>> {
+    let text = |asked: &Asked<'a>| match *asked {
+        Asked::Text(text) => Some(text),
+        Asked::Class(..) | Asked::Nothing => None,
+    };
+    asked.iter().map(text).collect()
+}
+
+/// What every batch took.
+#[derive(Debug, Default)]
+struct Rounds {
+    devices: Vec<String>,
+    /// By batch: whether it was made by a warm process, and costs by method.
+    costs: Vec<(bool, Vec<Cost>)>,
+}
+
+impl Rounds {
+    fn take(&mut self, batch: &Batch) {
+        let record = &batch.record;
+        if !self.devices.contains(&record.device) {
+            self.devices.push(record.device.clone());
+        }
+        self.costs.push((record.warm, record.costs.clone()));
+    }
+
+    /// The batches whose timing counts: those of warm processes, and all of them where there is no other.
+    fn counting(&self) -> impl Iterator<Item = &[Cost]> {
+        let any_warm = self.costs.iter().any(|(warm, _)| *warm);
+        let counts = move |(warm, _): &&(bool, _)| *warm || !any_warm;
+        self.costs
+            .iter()
+            .filter(counts)
+            .map(|(_, costs)| costs.as_slice())
+    }
+
+    fn ratios(&self, method: usize, of: fn(&Cost) -> f64) -> Spread {
+        Spread::of(
+            self.counting()
+                .map(|costs| of(&costs[0]) / of(&costs[method])),
+        )
+    }
+}
+
+fn outcomes(
+    study: &Study,
+    columns: &[Column],
+    rounds: &Rounds,
+    instruments: &Instruments,
+) -> Vec<Outcome> {
+    let distance = |column: &Column, other: Option<&FeatureStatistics>| {
+        frechet_distance(column.features.as_ref()?, other?)
+    };
+    let plain = columns.first().and_then(|column| column.features.as_ref());
+    let data = instruments.data.as_ref().map(|(_, set)| set);
+    let methods = study.methods.iter().zip(columns).enumerate();
+    methods
+        .map(|(index, (method, column))| Outcome {
+            method: method.clone(),
+            speedup: rounds.ratios(index, |cost| cost.denoising),
+            whole_speedup: rounds.ratios(index, |cost| cost.whole),
+            denoising_seconds: Spread::of(rounds.counting().map(|costs| costs[index].denoising)),
+            cells_run: rounds
+                .costs
+                .first()
+                .map_or(0, |(_, costs)| costs[index].cells),
+            mean_squared_error: Estimate::of(&column.squared_errors)
+                .map_or(0.0, |estimate| estimate.mean),
+            ssim: Estimate::of(&column.ssim),
+            lpips: Estimate::of(&column.lpips),
+            frechet_to_plain: distance(column, plain),
+            frechet_to_data: distance(column, data),
+            judged: column.judged,
+            clip: Estimate::of(&column.clip),
+        })
+        .collect()
+}

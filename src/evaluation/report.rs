@@ -1,0 +1,233 @@
+//! Results as a page for people.
+
+use std::fmt::Write as _;
+
+use super::results::{Comparison, Estimate, Outcome, Results, Standing};
+
+const INTRODUCTION: &str = "\
+Written by `afterimage eval report`; do not edit by hand.
+
+Every picture is made by the plain run, by each cache rule, and by plain runs of as few steps as cost the same as the rules, from the
+same seed. Speed-ups are medians of paired measurements (batch by batch, the methods in turn), of the denoising loop; the forecast
+counts multiply-accumulates. PSNR, SSIM and LPIPS compare with the plain run's pictures: they say how much a method *changes* the
+pictures, not how good they are. The Fréchet distance compares sets of pictures in the named feature space; it is not FID, and it
+depends on the number of pictures. `±` is a standard error.
+";
+
+/// A Markdown page of several models' results, each with the address of its plot.
+pub fn report(models: &[(Results, String)]) -> String {
+    let mut page = format!("# Quality\n\n{INTRODUCTION}");
+    for (results, plot) in models {
+        // Writing to a string cannot fail.
+        let _ = write!(page, "\n{}", section(results, plot));
+    }
+    page
+}
+
+fn section(results: &Results, plot: &str) -> String {
+    let name = title(&results.study.model);
+    let mut lines = vec![
+        format!("## {name}"),
+        String::new(),
+        facts(results),
+        String::new(),
+        table(results),
+        String::new(),
+        format!("![{name}: distance from the plain pictures against speed]({plot})"),
+        String::new(),
+    ];
+    if !results.comparisons.is_empty() {
+        lines.push("Against fewer steps at the rule's own measured speed:".into());
+        lines.push(String::new());
+        lines.extend(results.comparisons.iter().map(sentence));
+        lines.push(String::new());
+    }
+    lines.join("\n")
+}
+
+/// A model's name without its folders.
+fn title(model: &str) -> &str {
+    match model.trim_end_matches('/').rsplit('/').next() {
+        Some("bundled") | None => "scenes",
+        Some(name) => name,
+    }
+}
+
+fn facts(results: &Results) -> String {
+    let study = &results.study;
+    let mut text = format!(
+        "{} pictures of {}x{} a method, {} steps of {}",
+        study.samples, study.width, study.height, study.methods[0].steps, study.sampler
+    );
+    let mut add = |part: String| {
+        text.push_str("; ");
+        text.push_str(&part);
+    };
+    if study.guidance_scale > 1.0 {
+        add(format!("guidance {}", study.guidance_scale));
+    }
+    add(format!(
+        "seeds from {}, batches of {}",
+        study.seed, study.batch
+    ));
+    add(format!("weights `{}` in {}", study.weights, study.dtype));
+    add(format!(
+        "timed on {} ({} rounds)",
+        results.devices.join(" and "),
+        results.rounds
+    ));
+    add(format!("afterimage {}", study.version));
+    if let Some(space) = &results.feature_space {
+        add(format!("feature space of the Fréchet distance: {space}"));
+    }
+    if let Some((name, pictures)) = &results.data {
+        add(format!("data: {pictures} pictures of `{name}`"));
+    }
+    text.push('.');
+    text
+}
+
+fn table(results: &Results) -> String {
+    let columns = columns(results);
+    let row = |cells: Vec<String>| format!("| {} |", cells.join(" | "));
+    let mut lines = vec![
+        row(columns.iter().map(|column| column.head.clone()).collect()),
+        row(columns.iter().map(|column| column.rule.into()).collect()),
+    ];
+    for outcome in &results.outcomes {
+        lines.push(row(columns
+            .iter()
+            .map(|column| (column.cell)(outcome))
+            .collect()));
+    }
+    lines.join("\n")
+}
+
+struct Column {
+    head: String,
+    rule: &'static str,
+    cell: fn(&Outcome) -> String,
+}
+
+/// The columns of a table; what was not measured has none.
+fn columns(results: &Results) -> Vec<Column> {
+    let column = |head: &str, cell| Column {
+        head: head.into(),
+        rule: "---:",
+        cell,
+    };
+    let measured = |of: fn(&Outcome) -> bool| results.outcomes.iter().any(of);
+    let mut columns = vec![
+        Column {
+            rule: "---",
+            ..column("method", |outcome| format!("`{}`", outcome.method.name()))
+        },
+        column("speed-up", |outcome| {
+            format!("{:.2}x", outcome.speedup.median)
+        }),
+        column("forecast", |outcome| {
+            format!("{:.2}x", outcome.method.speedup_forecast)
+        }),
+        column("PSNR", |outcome| decibels(outcome.psnr())),
+    ];
+    if measured(|outcome| outcome.ssim.is_some()) {
+        columns.push(column("SSIM", |outcome| number(outcome.ssim)));
+    }
+    if measured(|outcome| outcome.lpips.is_some()) {
+        columns.push(column("LPIPS", |outcome| number(outcome.lpips)));
+    }
+    if measured(|outcome| outcome.frechet_to_plain.is_some()) {
+        columns.push(column("Fréchet to plain", |outcome| {
+            distance(outcome.frechet_to_plain)
+        }));
+    }
+    if measured(|outcome| outcome.frechet_to_data.is_some()) {
+        columns.push(column("Fréchet to data", |outcome| {
+            distance(outcome.frechet_to_data)
+        }));
+    }
+    if let Some(judge) = &results.judge {
+        let head = format!("{judge} right");
+        columns.push(column(&head, |outcome| {
+            let share = outcome.judged.and_then(super::Judged::share);
+            share.map_or_else(String::new, |share| {
+                format!("{:.1} % ± {:.1}", 100.0 * share.mean, 100.0 * share.error)
+            })
+        }));
+    }
+    if let Some(model) = &results.clip_model {
+        let head = format!("CLIP score ({model})");
+        columns.push(column(&head, |outcome| number(outcome.clip)));
+    }
+    columns
+}
+
+fn number(estimate: Option<Estimate>) -> String {
+    estimate.map_or_else(String::new, |Estimate { mean, error }| {
+        format!("{mean:.4} ± {error:.4}")
+    })
+}
+
+fn decibels(psnr: Option<f64>) -> String {
+    psnr.map_or_else(|| "the same".into(), |psnr| format!("{psnr:.1} dB"))
+}
+
+fn distance(distance: Option<f64>) -> String {
+    distance.map_or_else(String::new, |distance| format!("{distance:.3}"))
+}
+
+fn sentence(comparison: &Comparison) -> String {
+    let Comparison {
+        rule,
+        speedup,
+        lpips,
+        fewer_steps_lpips,
+        ..
+    } = comparison;
+    let verdict = match comparison.standing {
+        Standing::Better => "**better** than fewer steps",
+        Standing::Worse => "**loses** to fewer steps",
+        Standing::Alike => "no clear difference from fewer steps",
+    };
+    let line = if comparison.beyond {
+        "at the fewest steps tried, which are slower"
+    } else {
+        "for fewer steps"
+    };
+    format!(
+        "- `{rule}` ({speedup:.2}x): {verdict}; LPIPS {:.4} ± {:.4}, {:.4} ± {:.4} {line}",
+        lpips.mean, lpips.error, fewer_steps_lpips.mean, fewer_steps_lpips.error
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn models_are_called_by_their_folder() {
+        assert_eq!(title("models/scenes-dit/"), "scenes-dit");
+        assert_eq!(title("bundled"), "scenes");
+        assert_eq!(title("owner/name"), "name");
+    }
+
+    #[test]
+    fn a_method_that_loses_is_said_to() {
+        let estimate = |mean| Estimate { mean, error: 0.001 };
+        let mut comparison = Comparison {
+            rule: "deepcache:interval=5,branch=0".into(),
+            speedup: 2.5,
+            lpips: estimate(0.2),
+            fewer_steps_lpips: estimate(0.1),
+            beyond: false,
+            standing: Standing::Worse,
+        };
+        let text = sentence(&comparison);
+        assert_eq!(
+            text,
+            "- `deepcache:interval=5,branch=0` (2.50x): **loses** to fewer steps; LPIPS 0.2000 ± 0.0010, 0.1000 ± 0.0010 for fewer steps"
+        );
+        comparison.beyond = true;
+        assert!(sentence(&comparison).ends_with("which are slower"));
+    }
+}

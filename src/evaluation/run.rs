@@ -1,0 +1,154 @@
+//! Making the pictures.
+
+use std::time::Duration;
+
+use super::store::{Batch, Cost, Record, Store, fingerprint};
+use super::study::{Method, Sample, Shard};
+use super::timing::turns;
+use crate::denoise::Observer;
+use crate::error::Error;
+use crate::image_io::Picture;
+use crate::metrics::Asked;
+use crate::pipeline::{Pipeline, Request, Seeds};
+
+/// Pictures of a batch and what they took.
+#[derive(Debug)]
+pub struct Made {
+    /// One a sample.
+    pub pictures: Vec<Picture>,
+    /// The denoising loop.
+    pub denoising: Duration,
+    /// From what is asked for to the pixels.
+    pub whole: Duration,
+    /// Cells that ran, over all evaluations.
+    pub cells: usize,
+}
+
+/// What makes pictures.
+pub trait Maker {
+    /// Makes a picture of each sample.
+    ///
+    /// # Errors
+    ///
+    /// If the method does not fit the model, the run is cancelled, or the device fails.
+    fn make(&mut self, method: &Method, samples: &[Sample<'_>]) -> Result<Made, Error>;
+
+    /// Where the pictures are made.
+    fn device(&self) -> String;
+}
+
+/// How far a shard is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Tally {
+    /// Batches that are there.
+    pub done: usize,
+    /// Batches of the shard.
+    pub total: usize,
+}
+
+/// Makes the batches of a shard that are not there yet, and tells `progress` about each.
+///
+/// # Errors
+///
+/// As [`Maker::make`], and if a batch cannot be written. What was made before stays.
+pub fn fill(
+    store: &Store,
+    shard: Shard,
+    maker: &mut dyn Maker,
+    mut progress: impl FnMut(Tally),
+) -> Result<Tally, Error> {
+    let batches: Vec<_> = shard.batches(store.study().batches()).collect();
+    let missing: Vec<_> = batches
+        .iter()
+        .copied()
+        .filter(|&batch| !store.has(batch))
+        .collect();
+    let mut tally = Tally {
+        done: batches.len() - missing.len(),
+        total: batches.len(),
+    };
+    progress(tally);
+    for (round, batch) in missing.into_iter().enumerate() {
+        let made = make(store, batch, round > 0, maker)?;
+        store.write(&made)?;
+        tally.done += 1;
+        progress(tally);
+    }
+    Ok(tally)
+}
+
+/// One batch by every method, each batch beginning with another of them.
+fn make(store: &Store, batch: usize, warm: bool, maker: &mut dyn Maker) -> Result<Batch, Error> {
+    let study = store.study();
+    let samples = study.samples_of(batch);
+    let mut made: Vec<Option<Made>> = study.methods.iter().map(|_| None).collect();
+    for method in turns(study.methods.len(), batch) {
+        made[method] = Some(maker.make(&study.methods[method], &samples)?);
+    }
+    let made: Vec<Made> = made.into_iter().flatten().collect();
+    let cost = |made: &Made| Cost {
+        denoising: made.denoising.as_secs_f64(),
+        whole: made.whole.as_secs_f64(),
+        cells: made.cells,
+    };
+    Ok(Batch {
+        record: Record {
+            batch,
+            study: fingerprint(study),
+            device: maker.device(),
+            warm,
+            costs: made.iter().map(cost).collect(),
+        },
+        pictures: made.into_iter().map(|made| made.pictures).collect(),
+    })
+}
+
+/// A loaded model as the maker of an evaluation.
+#[derive(Debug)]
+pub struct PipelineMaker<'a, O> {
+    /// The model.
+    pub pipeline: &'a Pipeline,
+    /// The run, but for steps, rule, seeds and subjects.
+    pub request: Request,
+    /// What devices are called.
+    pub device: String,
+    /// Watches every run, and can stop it.
+    pub observer: O,
+}
+
+impl<O: Observer> Maker for PipelineMaker<'_, O> {
+    fn make(&mut self, method: &Method, samples: &[Sample<'_>]) -> Result<Made, Error> {
+        let mut request = Request {
+            steps: Some(method.steps),
+            cache: method.rule.parse()?,
+            seeds: Seeds::Each(samples.iter().map(|sample| sample.seed).collect()),
+            ..self.request.clone()
+        };
+        ask(&mut request, samples);
+        let generated = self.pipeline.generate(&request, &mut self.observer)?;
+        let report = &generated.report;
+        Ok(Made {
+            denoising: report.denoising,
+            whole: report.text + report.denoising + report.decoding,
+            cells: report.account.cells.iter().sum(),
+            pictures: generated.pictures()?,
+        })
+    }
+
+    fn device(&self) -> String {
+        self.device.clone()
+    }
+}
+
+/// Puts what the samples show into a request.
+fn ask(request: &mut Request, samples: &[Sample<'_>]) {
+    request.batch = 1;
+    (request.prompts, request.class_labels) = (Vec::new(), Vec::new());
+    for sample in samples {
+        match sample.asked {
+            Asked::Text(prompt) => request.prompts.push(prompt.to_owned()),
+            Asked::Class(label, _) => request.class_labels.push(label),
+            Asked::Nothing => request.prompts.push(String::new()),
+        }
+    }
+}

@@ -1,0 +1,277 @@
+//! A folder of batches.
+//!
+//! `manifest.json` is the [`Study`]; `batch-000012.safetensors` holds the pictures of one batch by every method (`pictures.0`, … ,
+//! u8 `[items, height, width, 3]`) and in its metadata what they took. Both appear whole or not at all, so that a run that is
+//! killed at any moment leaves a folder that another can complete.
+
+use std::{
+    borrow::Cow,
+    collections::HashMap,
+    fs,
+    io::{self, Write as _},
+    path::{Path, PathBuf},
+};
+
+use safetensors::{Dtype, SafeTensors, View};
+use serde::{Deserialize, Serialize};
+
+use super::study::Study;
+use crate::error::{Error, EvaluationError, FileError};
+use crate::image_io::{Picture, write_atomically};
+
+const MANIFEST: &str = "manifest.json";
+
+/// The key of a batch's metadata.
+const RECORD: &str = "record";
+
+/// What one method took for one batch.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Cost {
+    /// Seconds of the denoising loop.
+    pub denoising: f64,
+    /// Seconds from what is asked for to the pixels, loading left out.
+    pub whole: f64,
+    /// Cells that ran, over all evaluations.
+    pub cells: usize,
+}
+
+/// How a batch came about.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct Record {
+    pub(super) batch: usize,
+    /// [`fingerprint`] of the study.
+    pub(super) study: String,
+    pub(super) device: String,
+    /// Whether the process had made pictures before: kernels are compiled and tuned by the first.
+    pub(super) warm: bool,
+    /// By method.
+    pub(super) costs: Vec<Cost>,
+}
+
+/// One batch, by method.
+#[derive(Debug)]
+pub struct Batch {
+    pub(super) record: Record,
+    pub(super) pictures: Vec<Vec<Picture>>,
+}
+
+impl Batch {
+    /// The pictures of a method.
+    pub fn pictures(&self, method: usize) -> &[Picture] {
+        &self.pictures[method]
+    }
+
+    /// What each method took.
+    pub fn costs(&self) -> &[Cost] {
+        &self.record.costs
+    }
+}
+
+/// The folder of an evaluation or of some of its shards.
+#[derive(Debug)]
+pub struct Store {
+    folder: PathBuf,
+    study: Study,
+}
+
+impl Store {
+    /// Begins an evaluation in `folder`, or goes on with it.
+    ///
+    /// # Errors
+    ///
+    /// If the folder holds another evaluation, or cannot be written.
+    pub fn begin(folder: &Path, study: &Study) -> Result<Self, Error> {
+        fs::create_dir_all(folder).map_err(|source| FileError::Write {
+            what: "the evaluation".into(),
+            path: folder.into(),
+            source,
+        })?;
+        let manifest = folder.join(MANIFEST);
+        if !manifest.exists() {
+            write_atomically(&manifest, "the manifest", |file| {
+                serde_json::to_writer_pretty(&mut *file, study)?;
+                writeln!(file)
+            })?;
+        }
+        // Read back even if just written: several shards may begin in one folder at the same moment.
+        let store = Self::open(folder)?;
+        match store.study.difference(study) {
+            None => Ok(store),
+            Some((field, found, wanted)) => Err(EvaluationError::OtherStudy {
+                field,
+                found,
+                wanted,
+                path: manifest,
+            }
+            .into()),
+        }
+    }
+
+    /// Opens what an evaluation left.
+    ///
+    /// # Errors
+    ///
+    /// If there is none, or its manifest is unreadable.
+    pub fn open(folder: &Path) -> Result<Self, Error> {
+        let path = folder.join(MANIFEST);
+        let text = fs::read_to_string(&path).map_err(|source| match source.kind() {
+            io::ErrorKind::NotFound => Error::from(EvaluationError::NoStudy {
+                path: folder.into(),
+            }),
+            _ => unreadable(&path, source).into(),
+        })?;
+        let study = serde_json::from_str(&text).map_err(|source| {
+            unreadable(&path, io::Error::new(io::ErrorKind::InvalidData, source))
+        })?;
+        Ok(Self {
+            folder: folder.into(),
+            study,
+        })
+    }
+
+    /// What is evaluated.
+    pub fn study(&self) -> &Study {
+        &self.study
+    }
+
+    /// Where it lies.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Whether a batch is there.
+    pub fn has(&self, batch: usize) -> bool {
+        self.path(batch).is_file()
+    }
+
+    fn path(&self, batch: usize) -> PathBuf {
+        self.folder.join(format!("batch-{batch:06}.safetensors"))
+    }
+
+    /// Writes a batch.
+    pub(super) fn write(&self, batch: &Batch) -> Result<(), Error> {
+        let named = |(method, pictures): (usize, &Vec<Picture>)| {
+            (tensor_name(method), Pixels::new(pictures))
+        };
+        let views = batch.pictures.iter().enumerate().map(named);
+        let record = serde_json::to_string(&batch.record).map(|text| (RECORD.to_owned(), text));
+        write_atomically(&self.path(batch.record.batch), "a batch", |file| {
+            let metadata = HashMap::from([record?]);
+            let bytes = safetensors::serialize(views, Some(metadata)).map_err(io::Error::other)?;
+            file.write_all(&bytes)
+        })
+    }
+
+    /// Reads a batch.
+    ///
+    /// # Errors
+    ///
+    /// If it is damaged, or belongs to another study.
+    pub fn read(&self, batch: usize) -> Result<Batch, Error> {
+        let path = self.path(batch);
+        let bytes = fs::read(&path).map_err(|source| unreadable(&path, source))?;
+        let damaged = |reason: String| {
+            Error::from(EvaluationError::Damaged {
+                path: path.clone(),
+                reason,
+            })
+        };
+        let (record, pictures) = decode(&bytes, self.study.methods.len()).map_err(damaged)?;
+        let samples = self.study.samples_of(batch).len();
+        if record.study != fingerprint(&self.study) || record.batch != batch {
+            return Err(damaged("it belongs to another evaluation".into()));
+        }
+        if record.costs.len() != pictures.len() || pictures.iter().any(|made| made.len() != samples)
+        {
+            return Err(damaged(format!(
+                "it should hold {samples} pictures of each method"
+            )));
+        }
+        Ok(Batch { record, pictures })
+    }
+}
+
+fn unreadable(path: &Path, source: io::Error) -> FileError {
+    FileError::Read {
+        what: "the evaluation".into(),
+        path: path.into(),
+        source,
+    }
+}
+
+fn tensor_name(method: usize) -> String {
+    format!("pictures.{method}")
+}
+
+fn decode(bytes: &[u8], methods: usize) -> Result<(Record, Vec<Vec<Picture>>), String> {
+    let (_, header) = SafeTensors::read_metadata(bytes).map_err(|error| error.to_string())?;
+    let metadata = header.metadata().as_ref();
+    let record = metadata.and_then(|metadata| metadata.get(RECORD));
+    let record = record.ok_or("its metadata are missing")?;
+    let record = serde_json::from_str(record).map_err(|error| error.to_string())?;
+    let tensors = SafeTensors::deserialize(bytes).map_err(|error| error.to_string())?;
+    let pictures = (0..methods).map(|method| {
+        let tensor = tensors
+            .tensor(&tensor_name(method))
+            .map_err(|error| error.to_string())?;
+        let &[_, height, width, 3] = tensor.shape() else {
+            return Err(format!(
+                "`{}` has the shape {:?}",
+                tensor_name(method),
+                tensor.shape()
+            ));
+        };
+        let pictures = tensor.data().chunks_exact((height * width * 3).max(1));
+        Ok(pictures
+            .map(|pixels| Picture::from_pixels(width, height, pixels.to_vec()))
+            .collect())
+    });
+    Ok((record, pictures.collect::<Result<_, _>>()?))
+}
+
+/// Sixteen digits that differ when studies do; where the model lies does not count.
+pub(super) fn fingerprint(study: &Study) -> String {
+    let mut study = study.clone();
+    study.model.clear();
+    let text = serde_json::to_string(&study).unwrap_or_default();
+    let hash = text.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3) // FNV-1a
+    });
+    format!("{hash:016x}")
+}
+
+/// Pictures of one size as safetensors wants to see them.
+struct Pixels {
+    shape: [usize; 4],
+    bytes: Vec<u8>,
+}
+
+impl Pixels {
+    fn new(pictures: &[Picture]) -> Self {
+        let (width, height) = pictures
+            .first()
+            .map_or((0, 0), |first| (first.width(), first.height()));
+        Self {
+            shape: [pictures.len(), height, width, 3],
+            bytes: pictures.iter().flat_map(Picture::pixels).copied().collect(),
+        }
+    }
+}
+
+impl View for Pixels {
+    fn dtype(&self) -> Dtype {
+        Dtype::U8
+    }
+
+    fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    fn data(&self) -> Cow<'_, [u8]> {
+        self.bytes.as_slice().into()
+    }
+
+    fn data_len(&self) -> usize {
+        self.bytes.len()
+    }
+}

@@ -1,0 +1,131 @@
+//! Pictures against what was asked for.
+
+use std::fmt::Debug;
+
+use super::shapes::{COLOURS, PALETTE, SHAPES, find_shapes};
+use crate::error::Error;
+use crate::image_io::Picture;
+
+/// What a picture was to show.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Asked<'a> {
+    /// A text.
+    Text(&'a str),
+    /// A class and its name, which may be empty.
+    Class(usize, &'a str),
+    /// Nothing in particular.
+    Nothing,
+}
+
+/// How many of the things asked for are there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Verdict {
+    /// Things found.
+    pub right: usize,
+    /// Things asked for; 0 where the judge has nothing to say.
+    pub asked: usize,
+}
+
+/// Tells whether pictures show what was asked for: a checker, or a classifier.
+pub trait Judge: Debug {
+    /// What it counts, in a few words for the head of a table: `shapes`, `classes`.
+    fn name(&self) -> &str;
+
+    /// One verdict a picture.
+    ///
+    /// # Errors
+    ///
+    /// If the device fails.
+    fn judge(&self, pictures: &[Picture], asked: &[Asked<'_>]) -> Result<Vec<Verdict>, Error>;
+}
+
+/// Looks for the coloured shapes that a text names: the judge of the bundled `scenes` models.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct ShapeJudge;
+
+impl Judge for ShapeJudge {
+    fn name(&self) -> &'static str {
+        "shapes"
+    }
+
+    fn judge(&self, pictures: &[Picture], asked: &[Asked<'_>]) -> Result<Vec<Verdict>, Error> {
+        let pairs = pictures.iter().zip(asked);
+        Ok(pairs
+            .map(|(picture, asked)| match asked {
+                Asked::Text(text) | Asked::Class(_, text) => Self::compare(picture, text),
+                Asked::Nothing => Verdict { right: 0, asked: 0 },
+            })
+            .collect())
+    }
+}
+
+impl ShapeJudge {
+    fn compare(picture: &Picture, text: &str) -> Verdict {
+        let mut found = find_shapes(picture);
+        let objects = objects(text);
+        let asked = objects.len();
+        let shown = objects.into_iter().filter(|&(colour, shape)| {
+            let same = found
+                .iter()
+                .position(|found| (found.colour, found.shape) == (colour, shape));
+            same.map(|index| found.swap_remove(index)).is_some()
+        });
+        Verdict {
+            right: shown.count(),
+            asked,
+        }
+    }
+}
+
+/// Colour and shape of everything a text names: a shape's word right behind a colour's.
+fn objects(text: &str) -> Vec<(&'static str, &'static str)> {
+    let words: Vec<&str> = text
+        .split(|letter: char| !letter.is_alphanumeric())
+        .filter(|word| !word.is_empty())
+        .collect();
+    let object = |pair: &[&str]| {
+        let colours = PALETTE[..COLOURS].iter().map(|colour| colour.0);
+        Some((known(colours, pair[0])?, known(SHAPES, pair[1])?))
+    };
+    words.windows(2).filter_map(object).collect()
+}
+
+fn known(names: impl IntoIterator<Item = &'static str>, word: &str) -> Option<&'static str> {
+    names
+        .into_iter()
+        .find(|name| name.eq_ignore_ascii_case(word))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn objects_are_read_from_prompts_and_class_names() {
+        let text = "a big orange circle around a yellow ring, dark grey background";
+        assert_eq!(objects(text), [("orange", "circle"), ("yellow", "ring")]);
+        assert_eq!(objects("Red_Square"), [("red", "square")]);
+        assert_eq!(objects("a grey circle"), []);
+    }
+
+    #[test]
+    fn a_shape_counts_once() {
+        let picture = Picture::from_fn(40, 40, |x, y| {
+            let inside = (8..32).contains(&x) && (8..32).contains(&y);
+            if inside { [225, 35, 35] } else { [200; 3] }
+        });
+        let asked = [
+            "a red square",
+            "a red square above a red square",
+            "a blue ring",
+        ]
+        .map(Asked::Text);
+        let pictures = vec![picture; 3];
+        let verdicts = ShapeJudge.judge(&pictures, &asked).unwrap();
+        let pairs: Vec<_> = verdicts
+            .iter()
+            .map(|verdict| (verdict.right, verdict.asked))
+            .collect();
+        assert_eq!(pairs, [(1, 1), (1, 2), (0, 1)]);
+    }
+}

@@ -1,0 +1,206 @@
+//! Quality metrics against scikit-image, torch and scipy (`tests/fixtures/metrics/generate.py`).
+
+use std::path::Path;
+
+use afterimage::image_io::Picture;
+use afterimage::metrics::{
+    ClipScore, FeatureStatistics, Lpips, frechet_distance, mean_squared_error, psnr, ssim,
+};
+use afterimage::models::clip_vision::{ClipVisionConfig, ClipVisionJson, ClipVisionModel};
+use afterimage::weights::{WeightSource, load_strict};
+use burn::tensor::{DType, Device};
+use serde_json::Value;
+
+use crate::fixture::{Golden, fixture, json, shared};
+use crate::tolerance::F32_CPU;
+
+/// Numbers of f64 on both sides.
+const EXACT: f64 = 1e-9;
+/// LPIPS in f32 against f64, relative.
+const F32: f64 = 1e-4;
+/// LPIPS with the weights that ship, in f16, relative; measured: 6e-5 for distances, 3.2e-4 for features.
+const F16_WEIGHTS: f64 = 1e-3;
+
+fn cases() -> Value {
+    json(fixture("metrics/cases.json"))
+}
+
+fn example(name: &str) -> Picture {
+    let path = fixture(&format!("metrics/ex_{name}.png"));
+    Picture::read(&path).unwrap()
+}
+
+/// The two pictures of a case: the reference and the one it is compared with.
+fn pair(cases: &Value, case: &Value) -> [Picture; 2] {
+    let name = case["name"].as_str().unwrap();
+    let (picture, is_cropped) = match name.strip_suffix(" cropped") {
+        Some(picture) => (picture, true),
+        None => (name, false),
+    };
+    ["ref", picture].map(|name| {
+        let whole = example(name);
+        if is_cropped {
+            crop(&whole, cases)
+        } else {
+            whole
+        }
+    })
+}
+
+fn crop(picture: &Picture, cases: &Value) -> Picture {
+    let [top, bottom, left, right] =
+        [0, 1, 2, 3].map(|side| cases["crop"][side].as_u64().unwrap() as usize);
+    Picture::from_fn(right - left, bottom - top, |x, y| {
+        picture.pixel(left + x, top + y).unwrap()
+    })
+}
+
+#[track_caller]
+fn assert_near(found: f64, case: &Value, key: &str, tolerance: f64) {
+    let expected = case[key].as_f64().unwrap();
+    let off = (found - expected).abs() / expected.abs();
+    assert!(
+        off <= tolerance,
+        "`{key}` of {}: {found} for {expected}, off by {off:e}",
+        case["name"]
+    );
+}
+
+#[test]
+fn pixels_agree_with_scikit_image() {
+    let cases = cases();
+    for case in cases["pairs"].as_array().unwrap() {
+        let [a, b] = pair(&cases, case);
+        assert_near(
+            psnr(mean_squared_error(&a, &b)).unwrap(),
+            case,
+            "psnr",
+            EXACT,
+        );
+        assert_near(ssim(&a, &b).unwrap(), case, "ssim", EXACT);
+    }
+}
+
+fn check_lpips(weights: &Path, tolerance: f64) {
+    let cases = cases();
+    let lpips = Lpips::load(weights, &Device::flex()).unwrap();
+    for case in cases["pairs"].as_array().unwrap() {
+        let [a, b] = pair(&cases, case);
+        let distances = lpips.distances(&[a.clone(), b.clone()], &[b, a]).unwrap();
+        assert_near(distances[0], case, "lpips", tolerance);
+        assert!((distances[0] - distances[1]).abs() < 1e-5, "{distances:?}");
+    }
+    let features = &lpips.features(&[example("ref")]).unwrap()[0];
+    let expected: Vec<f64> = serde_json::from_value(cases["features"].clone()).unwrap();
+    let scale = expected.iter().copied().fold(0.0, f64::max);
+    assert_eq!(features.len(), expected.len());
+    for (found, expected) in features.iter().zip(&expected) {
+        assert!(
+            (found - expected).abs() <= tolerance * scale,
+            "{found} for {expected}"
+        );
+    }
+}
+
+#[test]
+fn lpips_agrees_with_torch() {
+    check_lpips(
+        Path::new(concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/models/lpips-alexnet/lpips-alexnet.safetensors"
+        )),
+        F16_WEIGHTS,
+    );
+    if let Some(weights) = shared("data/metrics/lpips-alexnet.safetensors") {
+        check_lpips(&weights, F32);
+    }
+}
+
+#[test]
+fn equal_pictures_have_no_distance_and_other_weights_are_refused() {
+    let weights = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("models/lpips-alexnet/lpips-alexnet.safetensors");
+    let lpips = Lpips::load(&weights, &Device::flex()).unwrap();
+    assert_eq!(
+        lpips.distances(&[example("p0")], &[example("p0")]).unwrap(),
+        [0.0]
+    );
+    let other = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("models/scenes/vae/diffusion_pytorch_model.safetensors");
+    let error = Lpips::load(&other, &Device::flex()).unwrap_err();
+    assert!(
+        error.is_weights() && error.to_string().contains("AlexNet_0.Conv_0.weight"),
+        "{error}"
+    );
+}
+
+/// Pixels are resampled by another library than the reference's (64 to 32 pixels, bicubic), hence a looser tolerance for scores.
+const RESAMPLED: f64 = 5e-3;
+
+#[test]
+fn clip_scores_agree_with_transformers() {
+    let folder = fixture("clip_score");
+    let clip = ClipScore::load(&folder.join("model"), &Device::flex()).unwrap();
+    let cases: Value = json(folder.join("cases.json"));
+    let prompts: Vec<String> = serde_json::from_value(cases["prompts"].clone()).unwrap();
+    let texts: Vec<&str> = prompts.iter().map(String::as_str).collect();
+    let scores = clip
+        .scores(&[example("ref"), example("p0")], &texts)
+        .unwrap();
+    for (found, expected) in scores.iter().zip(cases["scores"].as_array().unwrap()) {
+        let expected = expected.as_f64().unwrap();
+        assert!(
+            (found - expected).abs() < RESAMPLED * 100.0,
+            "{found} for {expected}"
+        );
+    }
+}
+
+#[test]
+fn the_picture_half_of_clip_agrees_with_transformers() {
+    let folder = fixture("clip_score");
+    let json: Value = json(folder.join("model/config.json"));
+    let vision: ClipVisionJson = serde_json::from_value(json["vision_config"].clone()).unwrap();
+    let config = ClipVisionConfig::new(&vision, 12).unwrap();
+    let source = WeightSource::open(folder.join("model/model.safetensors")).unwrap();
+    let model = load_strict(
+        ClipVisionModel::new(&config, &Device::flex()),
+        &source.starting_with(&["vision_model.", "visual_projection."]),
+        "vision_model",
+        DType::F32,
+    )
+    .unwrap();
+    let golden = Golden::open(folder.join("cases.safetensors"));
+    let pictures = model.encode(golden.tensor("pixels", &Device::flex()));
+    let length = pictures.clone().powi_scalar(2).sum_dim(1).sqrt();
+    golden.assert_close("pictures", pictures / length, F32_CPU);
+}
+
+#[test]
+fn a_folder_that_is_no_clip_model_is_named() {
+    let error = ClipScore::load(&fixture("clip"), &Device::flex()).unwrap_err();
+    assert!(
+        error.is_file() && error.to_string().contains("`config.json` is missing"),
+        "{error}"
+    );
+}
+
+/// The root of a singular product is where scipy's own result is least exact, so the second set has a wider tolerance.
+#[test]
+fn frechet_distances_agree_with_scipy() {
+    let cases = cases();
+    for (case, tolerance) in cases["sets"].as_array().unwrap().iter().zip([EXACT, 1e-5]) {
+        let set = |key: &str| -> FeatureStatistics {
+            let rows: Vec<Vec<f64>> = serde_json::from_value(case[key].clone()).unwrap();
+            let mut statistics = FeatureStatistics::new(rows[0].len());
+            rows.iter().for_each(|row| statistics.add(row));
+            statistics
+        };
+        assert_near(
+            frechet_distance(&set("a"), &set("b")).unwrap(),
+            case,
+            "distance",
+            tolerance,
+        );
+    }
+}
