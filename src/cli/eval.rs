@@ -50,7 +50,6 @@ fn sample(arguments: &args::Sampling) -> Result<(), Error> {
         None => request.prompts = vec![String::new(); batch],
     }
     let resolved = request.resolve(&model.config)?;
-    warn(&model, &request, &arguments.cache)?;
     let machine = Machine::open(&arguments.machine)?;
     machine.check_memory(&resolved)?;
     let study = study(arguments, &model, &machine, &request, &resolved)?;
@@ -59,6 +58,7 @@ fn sample(arguments: &args::Sampling) -> Result<(), Error> {
     check_outputs(&arguments.measures)?;
     let instruments = instruments(&arguments.measures, &machine)?;
     let store = Store::begin(&arguments.output, &study)?;
+    warn(&model, &request, &arguments.cache)?;
     cancel::listen();
     let tally = make(&store, shard, &model, &machine, request)?;
     if (0..study.batches()).all(|batch| store.has(batch)) {

@@ -10,6 +10,9 @@ use crate::error::{Error, EvaluationError};
 
 const SIZE: (u32, u32) = (760, 460);
 
+/// Family and size of all letters.
+const FONT: (&str, u32) = ("sans-serif", 18);
+
 /// Colours that are told apart by people who see red and green alike (Okabe and Ito, 2008); the first is that of fewer steps.
 const COLOURS: [RGBColor; 6] = [
     RGBColor(90, 90, 90),
@@ -91,6 +94,8 @@ fn draw(area: &DrawingArea<SVGBackend<'_>, Shift>, results: &Results) -> Result<
         .x_desc("measured speed-up of the denoising loop")
         .y_desc(quality.label)
         .light_line_style(WHITE)
+        .label_style(FONT)
+        .axis_desc_style(FONT)
         .draw()
         .map_err(|error| failed(&error))?;
     for (index, (name, points)) in lines.iter().enumerate() {
@@ -106,6 +111,7 @@ fn draw(area: &DrawingArea<SVGBackend<'_>, Shift>, results: &Results) -> Result<
         .position(SeriesLabelPosition::UpperLeft)
         .background_style(WHITE.mix(0.85))
         .border_style(BLACK.mix(0.3))
+        .label_font(FONT)
         .draw()
         .map_err(|error| failed(&error))?;
     area.present().map_err(|error| failed(&error))
