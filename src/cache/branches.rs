@@ -36,7 +36,10 @@ impl BranchRule {
         let sites: Vec<Site> = trunk.sites().collect();
         match self {
             Self::Gate { gate } => gated(*gate, course, &sites),
-            Self::Routed(router) => router.wanted(course.evaluations(), &sites),
+            Self::Routed(router) => match course.repeated_step() {
+                Some((step, calls)) => Err(PlanError::RouterSolver { calls, step }.into()),
+                None => router.wanted(course.evaluations(), &sites),
+            },
         }
     }
 

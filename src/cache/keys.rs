@@ -105,6 +105,9 @@ impl KeyList {
     /// The published list of Stable Diffusion for 50 steps, `50ls`.
     pub const STABLE_DIFFUSION: Self = Self(&LISTS[0]);
 
+    /// The quality list of LDM-4-G for 250 steps, `ldm-48`.
+    pub const LATENT_DIFFUSION: Self = Self(&LISTS[10]);
+
     /// The list of that name: `50ls`, `personalised`, `50ls2`, `50ls3`, `50ls4`, `pro`, `100ls`, `75ls`, `75ls2`, `s2` (Stable
     /// Diffusion and IF), `ldm-48`, `ldm-19` (LDM-4-G), `a`, `a-prime`, `b`, `c` (`DiT`; also `A`, `A'`, `B`, `C`).
     pub fn named(name: &str) -> Option<Self> {
@@ -197,8 +200,9 @@ mod tests {
     }
 
     #[test]
-    fn the_list_of_stable_diffusion_is_the_one_by_that_name() {
+    fn named_constants_are_the_lists_by_those_names() {
         assert_eq!(Some(KeyList::STABLE_DIFFUSION), KeyList::named("50ls"));
+        assert_eq!(Some(KeyList::LATENT_DIFFUSION), KeyList::named("ldm-48"));
     }
 
     #[test]

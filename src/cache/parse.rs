@@ -15,8 +15,7 @@ use crate::{
     inject::{Moment, PriorNoise},
 };
 
-const KNOWN_RULES: &str =
-    "none, deepcache, encoder-propagation, faster-diffusion, dit-propagation, tgate, l2c";
+const KNOWN_RULES: &str = "none, deepcache, encoder-propagation, faster-diffusion, faster-diffusion-ldm, dit-propagation, tgate, l2c";
 
 /// Between rules that go together.
 const JOINT: &str = ";";
@@ -59,7 +58,8 @@ impl FromStr for CacheRule {
             "none" => Self::none(),
             "deepcache" => deepcache(&mut options)?,
             "encoder-propagation" => encoder_propagation(&mut options)?,
-            "faster-diffusion" => faster_diffusion(&mut options)?,
+            "faster-diffusion" => preset(&mut options, CacheRule::faster_diffusion())?,
+            "faster-diffusion-ldm" => preset(&mut options, CacheRule::faster_diffusion_ldm())?,
             "dit-propagation" => dit_propagation(&mut options)?,
             "tgate" => tgate(&mut options)?,
             "l2c" => learning_to_cache(&mut options)?,
@@ -118,8 +118,8 @@ fn encoder_propagation(options: &mut Options) -> Result<CacheRule, Error> {
     held(options, CacheRule::encoder_propagation(refresh))
 }
 
-fn faster_diffusion(options: &mut Options) -> Result<CacheRule, Error> {
-    let mut rule = CacheRule::faster_diffusion();
+/// A published rule, changed where options say so.
+fn preset(options: &mut Options, mut rule: CacheRule) -> Result<CacheRule, Error> {
     if let Some(refresh) = schedule(options, &PROPAGATION)? {
         rule.refresh = refresh;
     }
@@ -464,6 +464,14 @@ mod tests {
                 CacheRule::encoder_propagation(vec![0, 1, 5]).with_noise(noise),
             ),
             ("faster-diffusion", CacheRule::faster_diffusion()),
+            (
+                "faster-diffusion-ldm:parallel=4",
+                CacheRule::faster_diffusion_ldm().with_parallel(4),
+            ),
+            (
+                "encoder-propagation:keys=ldm-48,noise=0.003,noise-from=0.15,noise-at=after-step",
+                CacheRule::faster_diffusion_ldm(),
+            ),
             (
                 "dit-propagation:cut=18,keys=a-prime,parallel=1",
                 CacheRule::dit_propagation(18, KeyList::named("a-prime").unwrap()),

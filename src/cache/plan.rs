@@ -79,7 +79,7 @@ impl Course {
     }
 
     /// The first solver step with more than one evaluation, and how many it has.
-    fn repeated_step(&self) -> Option<(usize, usize)> {
+    pub(super) fn repeated_step(&self) -> Option<(usize, usize)> {
         let mut groups = self.solver_steps.chunk_by(|a, b| a == b);
         let group = groups.find(|group| group.len() > 1)?;
         Some((group[0], group.len()))

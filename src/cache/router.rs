@@ -8,8 +8,10 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use safetensors::tensor::{Dtype, TensorView};
+
 use crate::{
-    error::{Error, PlanError},
+    error::{Error, FileError, PlanError},
     recall::Site,
     weights::WeightSource,
 };
@@ -57,6 +59,46 @@ impl Router {
             return Err(PlanError::NoRouter { file: name }.into());
         }
         Ok(Self::new(name, scores, threshold))
+    }
+
+    /// Writes a safetensors file that [`read`](Self::read) reads; the threshold is not in it.
+    ///
+    /// # Errors
+    ///
+    /// If the file cannot be written.
+    pub fn save(&self, path: impl AsRef<Path>) -> Result<(), Error> {
+        let path = path.as_ref();
+        let failed = |source: std::io::Error| FileError::Write {
+            what: "the router".to_owned(),
+            path: path.to_owned(),
+            source,
+        };
+        let file = self.serialised();
+        let file = file.map_err(|error| failed(std::io::Error::other(error)))?;
+        Ok(std::fs::write(path, file).map_err(failed)?)
+    }
+
+    fn serialised(&self) -> Result<Vec<u8>, safetensors::SafeTensorError> {
+        let bytes = |row: &Vec<f32>| -> Vec<u8> {
+            let bytes = row.iter().flat_map(|score| score.to_le_bytes());
+            bytes.collect()
+        };
+        let rows: Vec<Vec<u8>> = self.scores.iter().map(bytes).collect();
+        let views = rows.iter().enumerate().map(|(index, bytes)| {
+            let view = TensorView::new(Dtype::F32, vec![bytes.len() / size_of::<f32>()], bytes)?;
+            Ok((format!("{index}.prob"), view))
+        });
+        safetensors::serialize(
+            views.collect::<Result<Vec<_>, safetensors::SafeTensorError>>()?,
+            None,
+        )
+    }
+
+    /// The same scores held against another threshold.
+    #[must_use]
+    pub fn with_threshold(mut self, threshold: f64) -> Self {
+        self.threshold = threshold;
+        self
     }
 
     /// Where it was read from.

@@ -84,10 +84,39 @@ macro_rules! pixels {
     };
 }
 
+/// A card of class-conditional latent diffusion: a class embedder, and defaults of its own.
+macro_rules! latent_diffusion {
+    ($name:literal) => {
+        card!($name: "class_embedder/config.json", "afterimage.json";)
+    };
+}
+
 const VOCABULARY: &[u8] = file!("clip", "vocab.json");
 const MERGES: &[u8] = file!("clip", "merges.txt");
 
-static CARDS: [Card; 10] = [
+/// A card of a `DiT`: no text.
+macro_rules! dit {
+    ($name:literal) => {
+        Card {
+            name: $name,
+            files: &[
+                ("model_index.json", file!($name, "model_index.json")),
+                (
+                    "transformer/config.json",
+                    file!($name, "transformer/config.json"),
+                ),
+                ("vae/config.json", file!($name, "vae/config.json")),
+                (
+                    "scheduler/scheduler_config.json",
+                    file!($name, "scheduler/scheduler_config.json"),
+                ),
+                ("afterimage.json", file!($name, "afterimage.json")),
+            ],
+        }
+    };
+}
+
+static CARDS: [Card; 15] = [
     stable_diffusion!("stable-diffusion-v1-5"),
     stable_diffusion!("stable-diffusion-v1-5-inpainting"),
     stable_diffusion!("stable-diffusion-2-1-base"),
@@ -96,6 +125,11 @@ static CARDS: [Card; 10] = [
     sdxl!("stable-diffusion-xl-base-1.0"),
     sdxl!("stable-diffusion-xl-1.0-inpainting-0.1"),
     refiner!("stable-diffusion-xl-refiner-1.0"),
+    latent_diffusion!("ldm-4-g"),
+    dit!("DiT-XL-2-256"),
+    dit!("DiT-XL-2-512"),
+    dit!("DiT-XL-2-256x256"),
+    dit!("DiT-XL-2-512x512"),
     pixels!("ddpm-cifar10-32"),
     pixels!("ddpm-church-256"),
 ];

@@ -15,6 +15,7 @@ pub struct ModelIndex {
     pipeline: String,
     classes: BTreeMap<String, String>,
     flags: BTreeMap<String, bool>,
+    labels: BTreeMap<usize, String>,
 }
 
 impl ModelIndex {
@@ -40,12 +41,18 @@ impl ModelIndex {
             pipeline: pipeline.to_owned(),
             classes: parts.filter_map(part).collect(),
             flags: entries.iter().filter_map(flag).collect(),
+            labels: entries.get("id2label").map(labels).unwrap_or_default(),
         })
     }
 
     /// Class of the pipeline (`StableDiffusionPipeline`).
     pub fn pipeline(&self) -> &str {
         &self.pipeline
+    }
+
+    /// What a class-conditional model calls the class of this number (`id2label`).
+    pub fn label(&self, class: usize) -> Option<&str> {
+        self.labels.get(&class).map(String::as_str)
     }
 
     /// Names of the parts, sorted.
@@ -62,6 +69,14 @@ impl ModelIndex {
     pub fn class(&self, part: &str) -> Option<&str> {
         self.classes.get(part).map(String::as_str)
     }
+}
+
+/// The entries `"207": "golden retriever"`.
+fn labels(entries: &Value) -> BTreeMap<usize, String> {
+    let entries = entries.as_object().into_iter().flatten();
+    let label =
+        |(number, name): (&String, &Value)| Some((number.parse().ok()?, name.as_str()?.to_owned()));
+    entries.filter_map(label).collect()
 }
 
 /// Puts the numbers that Python's JSON has and JSON has not into quotes: `NaN`, `Infinity`, `-Infinity`.
@@ -105,6 +120,16 @@ mod tests {
             r#"{"a": "Infinity", "b": ["-Infinity", "NaN"], "NaN \" Infinity": "-Infinity"}"#;
         assert_eq!(quoted, expected);
         assert!(serde_json::from_str::<Value>(&quoted).is_ok());
+    }
+
+    #[test]
+    fn classes_have_names() {
+        let text = r#"{"_class_name": "DiTPipeline", "id2label": {"207": "golden retriever", "x": "y", "3": 4}}"#;
+        let index = ModelIndex::parse(text, "m").unwrap();
+        assert_eq!(
+            (index.label(207), index.label(3)),
+            (Some("golden retriever"), None)
+        );
     }
 
     #[test]

@@ -43,6 +43,8 @@ pub struct ModelFolder {
     files: Files,
     index: ModelIndex,
     checkpoint: Option<Checkpoint>,
+    /// The folder that a checkpoint lies in.
+    beside: Option<Files>,
 }
 
 impl ModelFolder {
@@ -141,6 +143,7 @@ impl ModelFolder {
             files,
             index,
             checkpoint: None,
+            beside: None,
         })
     }
 
@@ -155,8 +158,8 @@ impl ModelFolder {
         note: Option<&'static str>,
     ) -> Result<Self, Error> {
         let mut folder = Self::from_card(card)?;
-        let structure = checkpoint::structure(&folder)?;
-        folder.checkpoint = Some(Checkpoint::new(source, &structure, card.name, note)?);
+        folder.checkpoint = Some(Checkpoint::new(source, &folder, card.name, note)?);
+        folder.beside = path.parent().map(|parent| Files::Disk(parent.to_owned()));
         folder.name = path.display().to_string();
         Ok(folder)
     }
@@ -252,7 +255,8 @@ impl ModelFolder {
         })
     }
 
-    /// The weights of a part, unread: safetensors before torch files, full precision before `fp16` variants, whole or in shards.
+    /// The weights of a part, unread: safetensors before torch files, full precision before `fp16` variants, whole or in shards. A part
+    /// that a single-file checkpoint leaves out is looked for in a folder of the part's name beside the file.
     ///
     /// # Errors
     ///
@@ -262,18 +266,18 @@ impl ModelFolder {
             part: part.to_owned(),
             model: self.name.clone(),
         };
-        if let Some(checkpoint) = &self.checkpoint {
-            return Ok(checkpoint.part(part).ok_or_else(missing)?.clone());
+        if let Some(source) = self.checkpoint.as_ref().and_then(|one| one.part(part)) {
+            return Ok(source.clone());
         }
-        self.files.weights(part)?.ok_or_else(|| missing().into())
+        let files = self.beside.as_ref().unwrap_or(&self.files);
+        files.weights(part)?.ok_or_else(|| missing().into())
     }
 
     /// Whether a part has weights in this folder.
     pub fn has_weights(&self, part: &str) -> bool {
-        match &self.checkpoint {
-            Some(checkpoint) => checkpoint.part(part).is_some(),
-            None => self.files.weight_file(part).is_some(),
-        }
+        let inside = self.checkpoint.as_ref().and_then(|one| one.part(part));
+        let files = self.beside.as_ref().unwrap_or(&self.files);
+        inside.is_some() || files.weight_file(part).is_some()
     }
 
     /// Sixteen digits that differ when the weights do, for a picture's record. Small tensors are read, large ones only named: an

@@ -22,12 +22,14 @@ pub(super) struct Arguments {
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
-    /// Make pictures from a text
+    /// Make pictures from a text or of a class
     Generate(Generate),
     /// Show what a cache rule would do, from a model's configuration alone
     Plan(Plan),
     /// Time cache rules against the plain run
     Bench(Bench),
+    /// Make a router for Learning-to-Cache: see which branches change little from step to step
+    Calibrate(Calibrate),
     /// List devices with their memory, data types, subgroups and matrix units
     Devices,
     /// Show what a model is made of
@@ -48,6 +50,9 @@ pub(super) struct Generate {
     /// How far guided predictions are rescaled to the contrast of unguided ones, 0 to 1
     #[arg(long, value_name = "R", value_parser = finite)]
     pub(super) guidance_rescale: Option<f64>,
+    /// How many channels of the latents are guided, from the first [default: all under a text, 3 under a class]
+    #[arg(long, value_name = "N", value_parser = count)]
+    pub(super) guidance_channels: Option<usize>,
     /// Leave out the last N layers of the text encoder
     #[arg(long, value_name = "N")]
     pub(super) clip_skip: Option<usize>,
@@ -117,6 +122,27 @@ pub(super) struct Bench {
 }
 
 #[derive(Debug, Args)]
+pub(super) struct Calibrate {
+    #[command(flatten)]
+    pub(super) model: Model,
+    #[command(flatten)]
+    pub(super) course: Course,
+    /// Seeds of the runs that are watched
+    #[arg(
+        long,
+        value_name = "N[,N…]",
+        value_delimiter = ',',
+        default_value = "0,1,2,3"
+    )]
+    pub(super) seeds: Vec<u64>,
+    #[command(flatten)]
+    pub(super) machine: Machine,
+    /// File to write, for `--cache l2c:router=FILE,threshold=T`: T is the share of the branches' work at every other step that is spared
+    #[arg(long, value_name = "FILE.safetensors", help_heading = OUTPUT)]
+    pub(super) output: PathBuf,
+}
+
+#[derive(Debug, Args)]
 pub(super) struct Inspect {
     /// Folder, checkpoint file or Hub id [default: the bundled model]
     #[arg(value_name = "MODEL")]
@@ -133,16 +159,19 @@ pub(super) struct Model {
 /// What decides which evaluations a run makes, and of what size. What is left out comes from the model.
 #[derive(Debug, Args)]
 pub(super) struct Course {
+    /// Classes to show, for models that make pictures of classes
+    #[arg(long, value_name = "N[,N…]", value_delimiter = ',')]
+    pub(super) class_label: Vec<usize>,
     /// Denoising steps
     #[arg(long, value_name = "N")]
     pub(super) steps: Option<usize>,
-    /// How strongly the text guides; 1 and less is unguided
+    /// How strongly text or class guides; 1 and less is unguided
     #[arg(long, value_name = "G", value_parser = finite)]
     pub(super) guidance_scale: Option<f64>,
     /// Width and height in pixels
     #[arg(long, value_name = "WxH", value_parser = size)]
     pub(super) size: Option<(usize, usize)>,
-    /// Pictures made together
+    /// Pictures made together, of each class where classes are named
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = count)]
     pub(super) batch: usize,
     /// Update rule: ddim, pndm, ddpm, dpmsolver++, dpmsolver++-karras, euler, euler-a, heun, unipc, …

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::{
     args, cancel, console,
-    job::{self, Facts, Machine, Model},
+    job::{self, Facts, Machine, Model, Subject},
     progress::Watch,
     statistics::{Spread, of_the_whole},
 };
@@ -30,8 +30,13 @@ struct Sample {
 pub(super) fn run(arguments: &args::Bench) -> Result<(), Error> {
     let rules = rules(&arguments.cache);
     let model = Model::open(arguments.model.name.as_deref())?;
-    let mut request = job::request(&arguments.course, CacheRule::none(), arguments.seed);
-    request.prompts = vec![job::prompt(None, &model.config)];
+    let subject = Subject::any(&arguments.course.class_label, &model);
+    let mut request = job::request(
+        &arguments.course,
+        &subject,
+        CacheRule::none(),
+        arguments.seed,
+    );
     let plain = request.resolve(&model.config)?;
     let promises: Vec<_> = rules
         .iter()

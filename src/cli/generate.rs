@@ -1,4 +1,4 @@
-//! `afterimage generate`: a text in, pictures out.
+//! `afterimage generate`: a text or classes in, pictures out.
 
 use std::{
     path::PathBuf,
@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::{
     args, cancel, console,
-    job::{self, Facts, Machine, Model},
+    job::{self, Facts, Machine, Model, Subject},
     pictures::{self, Sources},
     plan::Summary,
     progress::{Watch, speed},
@@ -17,6 +17,7 @@ use super::{
 };
 use crate::{
     cache::CacheRule,
+    catalog::ModelFolder,
     error::Error,
     image_io::{batch_paths, check_writable},
     pipeline::{Generated, Pipeline, Report, Request, Resolved, Trace},
@@ -26,12 +27,14 @@ use crate::{
 pub(super) fn run(arguments: &args::Generate) -> Result<(), Error> {
     let seed = arguments.seed.unwrap_or_else(job::random_seed);
     let files = files(arguments, seed)?;
-    let mut request = request(arguments, seed)?;
-    request.edit = pictures::edit(&arguments.start)?;
+    let rule = CacheRule::combine(arguments.cache.rules.iter().cloned())?;
+    let edit = pictures::edit(&arguments.start)?;
     let mut model = Model::open(arguments.model.name.as_deref())?;
-    request.controls = pictures::followed(&arguments.follow, &mut model)?;
-    let prompt = job::prompt(arguments.prompt.as_deref(), &model.config);
-    request.prompts = vec![prompt.clone()];
+    let controls = pictures::followed(&arguments.follow, &mut model)?;
+    let classes = &arguments.course.class_label;
+    let subject = Subject::given(arguments.prompt.as_deref(), classes, &model);
+    let mut request = request(arguments, &subject, rule, seed);
+    (request.edit, request.controls) = (edit, controls);
     let resolved = request.resolve(&model.config)?;
     let machine = Machine::open(&arguments.machine)?;
     machine.check_memory(&resolved)?;
@@ -47,7 +50,8 @@ pub(super) fn run(arguments: &args::Generate) -> Result<(), Error> {
     let account = Account {
         facts: Facts::new(&model, &request, &resolved),
         sources: Sources::new(arguments, &request.controls),
-        prompt: &prompt,
+        prompt: subject.prompt.unwrap_or(""),
+        classes: Class::of(classes, &model.folder),
         negative_prompt: arguments.negative_prompt.as_deref(),
         seed,
         weights: model.folder.weights_hash()?,
@@ -77,7 +81,8 @@ pub(super) fn run(arguments: &args::Generate) -> Result<(), Error> {
 fn files(arguments: &args::Generate, seed: u64) -> Result<Vec<PathBuf>, Error> {
     let output = arguments.output.clone();
     let output = output.unwrap_or_else(|| format!("afterimage-{seed}.png").into());
-    let files = batch_paths(&output, arguments.course.batch)?;
+    let subjects = arguments.course.class_label.len().max(1);
+    let files = batch_paths(&output, subjects * arguments.course.batch)?;
     for file in &files {
         check_writable(file, "the picture")?;
     }
@@ -87,14 +92,19 @@ fn files(arguments: &args::Generate, seed: u64) -> Result<Vec<PathBuf>, Error> {
     Ok(files)
 }
 
-fn request(arguments: &args::Generate, seed: u64) -> Result<Request, Error> {
-    let rule = CacheRule::combine(arguments.cache.rules.iter().cloned())?;
-    let mut request = job::request(&arguments.course, rule, seed);
+fn request(
+    arguments: &args::Generate,
+    subject: &Subject<'_>,
+    rule: CacheRule,
+    seed: u64,
+) -> Request {
+    let mut request = job::request(&arguments.course, subject, rule, seed);
     request.negative_prompts = arguments.negative_prompt.iter().cloned().collect();
     request.guidance_rescale = arguments.guidance_rescale.unwrap_or(0.0);
+    request.guidance_channels = arguments.guidance_channels;
     request.clip_skip = arguments.clip_skip.unwrap_or(0);
     request.eta = arguments.eta.unwrap_or(0.0);
-    Ok(request)
+    request
 }
 
 /// Makes the pictures under a progress bar, and writes the trace if one is wanted.
@@ -136,6 +146,32 @@ fn work(resolved: &Resolved, report: &Report) -> Summary {
     }
 }
 
+/// A class by number and, where the model has one, name.
+#[derive(Serialize)]
+struct Class {
+    label: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<String>,
+}
+
+impl Class {
+    fn of(labels: &[usize], folder: &ModelFolder) -> Vec<Self> {
+        let class = |&label: &usize| Self {
+            label,
+            name: folder.index().label(label).map(str::to_owned),
+        };
+        labels.iter().map(class).collect()
+    }
+
+    /// `207 (golden retriever)`
+    fn text(&self) -> String {
+        match &self.name {
+            Some(name) => format!("{} ({name})", self.label),
+            None => self.label.to_string(),
+        }
+    }
+}
+
 /// How a run could be made again.
 #[derive(Serialize)]
 struct Account<'a> {
@@ -144,6 +180,8 @@ struct Account<'a> {
     #[serde(flatten)]
     sources: Sources,
     prompt: &'a str,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    classes: Vec<Class>,
     negative_prompt: Option<&'a str>,
     seed: u64,
     weights: String,
@@ -153,12 +191,18 @@ struct Account<'a> {
 }
 
 impl Account<'_> {
+    fn classes(&self) -> String {
+        let classes: Vec<_> = self.classes.iter().map(Class::text).collect();
+        classes.join(", ")
+    }
+
     /// The text chunks of the PNG.
     fn texts(&self) -> Vec<(String, String)> {
         let facts = &self.facts;
         let texts = [
             ("Software", format!("afterimage {}", self.version)),
             ("prompt", self.prompt.into()),
+            ("class", self.classes()),
             ("negative prompt", self.negative_prompt.unwrap_or("").into()),
             ("seed", self.seed.to_string()),
             ("model", facts.model.clone()),
@@ -218,9 +262,10 @@ struct Outcome<'a> {
 impl Outcome<'_> {
     fn text(&self) -> String {
         let facts = &self.account.facts;
-        let prompt = self.account.prompt;
+        let (prompt, classes) = (self.account.prompt, self.account.classes());
         let mut lines = Vec::new();
         lines.extend((!prompt.is_empty()).then(|| ("prompt", prompt.to_owned())));
+        lines.extend((!classes.is_empty()).then_some(("class", classes)));
         lines.extend([
             ("seed", self.account.seed.to_string()),
             ("run", facts.course()),

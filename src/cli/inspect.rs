@@ -4,7 +4,7 @@ use super::{args, console, job::Model};
 use crate::{
     catalog::{ModelFolder, PartSummary},
     error::Error,
-    pipeline::{Canvas, Family, ModelConfig},
+    pipeline::{Canvas, ClassDenoiserConfig, ClassToImageConfig, Family, ModelConfig},
 };
 
 pub(super) fn run(arguments: &args::Inspect) -> Result<(), Error> {
@@ -103,6 +103,7 @@ fn defaults(model: &Model) -> Vec<(&'static str, String)> {
         ("guidance", defaults.guidance_scale.to_string()),
     ];
     match family {
+        Family::ClassToImage(parts) => lines.extend(classes(parts)),
         Family::TextToImage(parts) => {
             lines.push(("prompt", format!("{} tokens", parts.text.tokens())));
             lines.push(("unet", branches(parts.unet.skips())));
@@ -110,6 +111,20 @@ fn defaults(model: &Model) -> Vec<(&'static str, String)> {
         Family::Unconditional(parts) => lines.push(("unet", branches(parts.unet.skips()))),
     }
     lines
+}
+
+/// What a class-conditional model knows, and its line of cells.
+fn classes(parts: &ClassToImageConfig) -> Vec<(&'static str, String)> {
+    let classes = parts.classes();
+    let denoiser = match &parts.denoiser {
+        ClassDenoiserConfig::DiT(dit) => {
+            let last = dit.layers - 1;
+            ("dit", format!("{} cells, cut at 1 to {last}", dit.layers))
+        }
+        ClassDenoiserConfig::UNet(config) => ("unet", branches(config.unet.skips())),
+    };
+    let labels = format!("{classes}, labels 0 to {}", classes - 1);
+    vec![("classes", labels), denoiser]
 }
 
 /// The cells of a `UNet` and the branches that `deepcache` can keep.

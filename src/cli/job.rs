@@ -9,7 +9,7 @@ use crate::{
     device::{self, OpenDevice},
     error::{DeviceError, Error},
     models::control::ControlNetConfig,
-    pipeline::{ModelConfig, Pipeline, Request, Resolved, Seeds},
+    pipeline::{Family, ModelConfig, Pipeline, Request, Resolved, Seeds},
 };
 use burn::tensor::{DType, FloatDType};
 
@@ -119,19 +119,47 @@ pub(super) fn random_seed() -> u64 {
     u64::from(getrandom::u32().unwrap_or_else(|_| from_clock()))
 }
 
-/// The prompt, or the bundled one where a model reads text and none is given.
-pub(super) fn prompt(given: Option<&str>, model: &ModelConfig) -> String {
-    let default = if model.reads_text() {
-        args::DEFAULT_PROMPT
-    } else {
-        ""
-    };
-    given.unwrap_or(default).to_owned()
+/// What a request shows.
+pub(super) struct Subject<'a> {
+    /// `None` where the command line is silent.
+    pub(super) prompt: Option<&'a str>,
+    pub(super) classes: &'a [usize],
+}
+
+impl<'a> Subject<'a> {
+    /// The prompt or classes given; where nothing is and something must be, a text-to-image model gets `prompt`.
+    pub(super) fn given(prompt: Option<&'a str>, classes: &'a [usize], model: &Model) -> Self {
+        let default = match model.config.family {
+            Family::TextToImage(_) => Some(args::DEFAULT_PROMPT),
+            Family::Unconditional(_) => Some(""),
+            Family::ClassToImage(_) => None,
+        };
+        Self {
+            prompt: prompt.or(default),
+            classes,
+        }
+    }
+
+    /// Any subject that the model accepts, for commands to which it does not matter.
+    pub(super) fn any(classes: &'a [usize], model: &Model) -> Self {
+        let takes_classes = matches!(model.config.family, Family::ClassToImage(_));
+        let classes = match classes {
+            [] if takes_classes => &[0],
+            given => given,
+        };
+        Self::given(None, classes, model)
+    }
 }
 
 /// The request that `course` describes; the rest as the model would have it.
-pub(super) fn request(course: &args::Course, rule: CacheRule, seed: u64) -> Request {
-    let mut request = Request::new("");
+pub(super) fn request(
+    course: &args::Course,
+    subject: &Subject<'_>,
+    rule: CacheRule,
+    seed: u64,
+) -> Request {
+    let mut request = Request::of_classes(subject.classes);
+    request.prompts = subject.prompt.into_iter().map(str::to_owned).collect();
     request.batch = course.batch;
     request.seeds = Seeds::One(seed);
     request.steps = course.steps;

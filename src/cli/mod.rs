@@ -5,6 +5,7 @@
 
 mod args;
 mod bench;
+mod calibrate;
 mod cancel;
 mod console;
 mod devices;
@@ -55,6 +56,7 @@ fn run(command: Command) -> Result<(), Error> {
         Command::Generate(arguments) => generate::run(&arguments),
         Command::Plan(arguments) => plan::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
+        Command::Calibrate(arguments) => calibrate::run(&arguments),
         Command::Inspect(arguments) => inspect::run(&arguments),
     }
 }

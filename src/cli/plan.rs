@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::{
     args, console,
-    job::{self, Facts, Model},
+    job::{self, Facts, Model, Subject},
     pictures,
 };
 use crate::{
@@ -21,9 +21,11 @@ const ELEMENT_BYTES: usize = 2;
 pub(super) fn run(arguments: &args::Plan) -> Result<(), Error> {
     let rule = CacheRule::combine(arguments.cache.rules.iter().cloned())?;
     let mut model = Model::open_configs(arguments.model.name.as_deref())?;
-    let mut request = job::request(&arguments.course, rule, 0);
-    request.edit = pictures::planned_edit(arguments.strength, &model, request.size)?;
-    request.controls = pictures::planned(&arguments.nets, &mut model, request.size)?;
+    let edit = pictures::planned_edit(arguments.strength, &model, arguments.course.size)?;
+    let controls = pictures::planned(&arguments.nets, &mut model, arguments.course.size)?;
+    let subject = Subject::any(&arguments.course.class_label, &model);
+    let mut request = job::request(&arguments.course, &subject, rule, 0);
+    (request.edit, request.controls) = (edit, controls);
     let resolved = request.resolve(&model.config)?;
     let facts = Facts::new(&model, &request, &resolved);
     let forecast = resolved.forecast(ELEMENT_BYTES);
@@ -209,11 +211,17 @@ fn table(plan: &CachePlan, forecast: &Forecast) -> String {
     let mut rows = vec![head.to_vec()];
     for stretch in plan
         .spans
-        .chunk_by(|a, b| a.len == 1 && b.len == 1 && a.refresh == b.refresh)
+        .chunk_by(|a, b| a.len == 1 && b.len == 1 && alike(plan, a, b))
     {
         rows.push(row(plan, forecast, stretch));
     }
     console::table(&rows, &[3])
+}
+
+/// Whether two spans run the same cells and reuse as many branches in them.
+fn alike(plan: &CachePlan, a: &Span, b: &Span) -> bool {
+    let branches = |span: &Span| plan.branches.reused(span.first).count();
+    a.refresh == b.refresh && branches(a) == branches(b)
 }
 
 fn row(plan: &CachePlan, forecast: &Forecast, stretch: &[Span]) -> Vec<String> {
@@ -224,6 +232,10 @@ fn row(plan: &CachePlan, forecast: &Forecast, stretch: &[Span]) -> Vec<String> {
         (true, _) => "full and reuse in one batch",
         (false, _) => "reuse in one batch",
     };
+    let kind = match plan.branches.reused(first.first).count() {
+        0 => kind.to_owned(),
+        branches => format!("{kind}, {branches} branches reused"),
+    };
     let evaluations = first.first..last.range().end;
     let macs = &forecast.evaluation_macs[evaluations.clone()];
     let each = giga(macs.iter().sum::<u64>()) / macs.len() as f64;
@@ -231,7 +243,7 @@ fn row(plan: &CachePlan, forecast: &Forecast, stretch: &[Span]) -> Vec<String> {
     let cells: Vec<_> = cells.iter().map(inclusive).collect();
     vec![
         inclusive(&evaluations),
-        kind.into(),
+        kind,
         cells.join(", "),
         digits(each),
     ]

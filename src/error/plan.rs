@@ -139,4 +139,8 @@ pub(crate) enum PlanError {
         "prior noise with alpha {alpha} from {from}\nhint: alpha is a small number, from lies in 0 to 1"
     )]
     Noise { alpha: f64, from: f64 },
+    #[error(
+        "the sampler calls the model {calls} times in step {step}, and a router would make one of the calls stale\nhint: use a sampler with one call a step"
+    )]
+    RouterSolver { calls: usize, step: usize },
 }

@@ -152,6 +152,18 @@ pub(crate) enum RequestError {
     )]
     NoPictureStart,
     #[error(
+        "routers are calibrated for class-to-image models\nhint: `deepcache` and `tgate` need none"
+    )]
+    NoRouter,
+    #[error("no class is named\nhint: this model makes pictures of classes: `--class-label N`, 0 to {}", classes - 1)]
+    NoClass { classes: usize },
+    #[error("there is no class {label}\nhint: the model knows {classes}, 0 to {}", classes - 1)]
+    Class { label: usize, classes: usize },
+    #[error("this model makes pictures of classes and reads no text\nhint: name a class with `--class-label N`, 0 to {}", classes - 1)]
+    NoText { classes: usize },
+    #[error("this model knows no classes\nhint: leave out the class label")]
+    NoClasses,
+    #[error(
         "`{condition}` is given, and this model makes its pictures from noise alone\nhint: leave it out"
     )]
     Unconditional { condition: &'static str },

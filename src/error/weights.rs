@@ -64,7 +64,7 @@ pub(crate) enum WeightsError {
     )]
     PickleCode { callable: String, path: PathBuf },
     #[error(
-        "`{model}` has no weights for `{part}`\nhint: a card has configs only; a folder keeps them as `{part}/*.safetensors` or `{part}/*.bin`"
+        "`{model}` has no weights for `{part}`\nhint: a card has configs only; a folder keeps them as `{part}/*.safetensors` or `{part}/*.bin`, a checkpoint may have that folder beside it"
     )]
     NoFile { part: String, model: String },
     #[error(

@@ -1,6 +1,7 @@
 //! The networks. Each is a burn module whose fields are named as in the checkpoint (diffusers layout), built from the checkpoint's
 //! own JSON.
 
+pub mod class_embedder;
 pub mod clip;
 pub mod control;
 pub mod dit;

@@ -2,11 +2,13 @@
 
 use burn::tensor::{DType, Device, Tensor};
 
+use super::class_to_image::ClassToImage;
 use super::config::{Family, ModelConfig};
 use super::request::Request;
 use super::run::Generated;
 use super::text_to_image::TextToImage;
 use super::unconditional::Unconditional;
+use crate::cache::Router;
 use crate::catalog::{ModelFolder, ModelPart};
 use crate::denoise::Observer;
 use crate::error::{Error, RequestError};
@@ -18,6 +20,8 @@ use crate::samplers::SamplerConfig;
 pub enum Pipeline {
     /// A text.
     TextToImage(Box<TextToImage>),
+    /// A class.
+    ClassToImage(Box<ClassToImage>),
     /// Nothing but noise.
     Unconditional(Box<Unconditional>),
 }
@@ -34,7 +38,12 @@ impl Pipeline {
         dtype: impl Into<DType>,
     ) -> Result<Self, Error> {
         let config = ModelConfig::read(folder)?;
-        match &config.family {
+        match config.family.clone() {
+            Family::ClassToImage(parts) => {
+                ClassToImage::load(folder, config, &parts, device, dtype.into())
+                    .map(Box::new)
+                    .map(Self::ClassToImage)
+            }
             Family::TextToImage(_) => TextToImage::load(folder, device, dtype)
                 .map(Box::new)
                 .map(Self::TextToImage),
@@ -51,6 +60,7 @@ impl Pipeline {
     pub fn config(&self) -> &ModelConfig {
         match self {
             Self::TextToImage(model) => model.config(),
+            Self::ClassToImage(model) => model.config(),
             Self::Unconditional(model) => model.config(),
         }
     }
@@ -59,6 +69,7 @@ impl Pipeline {
     pub fn set_sampler(&mut self, sampler: SamplerConfig) {
         match self {
             Self::TextToImage(model) => model.set_sampler(sampler),
+            Self::ClassToImage(model) => model.set_sampler(sampler),
             Self::Unconditional(model) => model.set_sampler(sampler),
         }
     }
@@ -71,7 +82,7 @@ impl Pipeline {
     pub fn add_control(&mut self, part: &ModelPart) -> Result<usize, Error> {
         match self {
             Self::TextToImage(model) => model.add_control(part),
-            Self::Unconditional(_) => Err(RequestError::NoControl.into()),
+            Self::ClassToImage(_) | Self::Unconditional(_) => Err(RequestError::NoControl.into()),
         }
     }
 
@@ -87,7 +98,25 @@ impl Pipeline {
     ) -> Result<Generated, Error> {
         match self {
             Self::TextToImage(model) => model.generate(request, observer),
+            Self::ClassToImage(model) => model.generate(request, observer),
             Self::Unconditional(model) => model.generate(request, observer),
+        }
+    }
+
+    /// A router of Learning-to-Cache, see [`ClassToImage::calibrate`].
+    ///
+    /// # Errors
+    ///
+    /// As there, and for models of other families.
+    pub fn calibrate(
+        &self,
+        request: &Request,
+        seeds: &[u64],
+        observer: &mut dyn Observer,
+    ) -> Result<Router, Error> {
+        match self {
+            Self::ClassToImage(model) => model.calibrate(request, seeds, observer),
+            Self::TextToImage(_) | Self::Unconditional(_) => Err(RequestError::NoRouter.into()),
         }
     }
 
@@ -99,6 +128,7 @@ impl Pipeline {
     pub fn decode(&self, latents: Tensor<4>, tiling: Tiling) -> Result<Tensor<4>, Error> {
         match self {
             Self::TextToImage(model) => model.decode(latents, tiling),
+            Self::ClassToImage(model) => model.decode(latents, tiling),
             Self::Unconditional(_) => Unconditional::decode(latents),
         }
     }

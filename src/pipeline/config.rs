@@ -3,11 +3,13 @@
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
+use super::class_config::{ClassDenoiserConfig, ClassToImageConfig};
 use super::encoders::TextConfig;
 use crate::catalog::ModelFolder;
 use crate::denoiser::Blueprint;
 use crate::error::{ConfigError, Error, RequestError};
 use crate::models::control::ControlNetConfig;
+use crate::models::dit::DiTConfig;
 use crate::models::unet::{Extent, UNetConfig};
 use crate::models::vae::{VaeConfig, VaeJson};
 use crate::samplers::{SamplerConfig, SamplerKind};
@@ -19,6 +21,9 @@ pub struct Defaults {
     pub steps: usize,
     /// Guidance scale.
     pub guidance_scale: f64,
+    /// Channels of the prediction that are guided, from the first; the family's own number where this is silent.
+    #[serde(default)]
+    pub guidance_channels: Option<usize>,
 }
 
 impl Defaults {
@@ -27,6 +32,15 @@ impl Defaults {
         Self {
             steps: if kind.is_some() { 50 } else { 1000 },
             guidance_scale: 1.0,
+            guidance_channels: None,
+        }
+    }
+
+    /// What diffusers' `DiTPipeline` uses.
+    fn class_to_image() -> Self {
+        Self {
+            guidance_scale: 4.0,
+            ..Self::default()
         }
     }
 }
@@ -37,6 +51,7 @@ impl Default for Defaults {
         Self {
             steps: 50,
             guidance_scale: 7.5,
+            guidance_channels: None,
         }
     }
 }
@@ -71,6 +86,8 @@ pub struct ModelConfig {
 pub enum Family {
     /// A text.
     TextToImage(TextToImageConfig),
+    /// A class.
+    ClassToImage(ClassToImageConfig),
     /// Nothing but noise.
     Unconditional(UnconditionalConfig),
 }
@@ -102,6 +119,8 @@ pub struct Canvas {
     pub side: usize,
     /// Pixels a side of a latent.
     pub factor: usize,
+    /// Sides of the latents are multiples of this.
+    pub patch: usize,
 }
 
 impl ModelConfig {
@@ -116,6 +135,7 @@ impl ModelConfig {
         let mut config = match folder.index().pipeline() {
             "DDPMPipeline" => Self::unconditional(folder, sampler, None)?,
             "DDIMPipeline" => Self::unconditional(folder, sampler, Some(SamplerKind::Ddim))?,
+            "DiTPipeline" | "LDMClassToImagePipeline" => Self::class_to_image(folder, sampler)?,
             _ => Self::texts(folder, sampler)?,
         };
         if folder.has("afterimage.json") {
@@ -169,6 +189,21 @@ impl ModelConfig {
         parts.is_ok_and(TextToImageConfig::fills_masks)
     }
 
+    /// A class-conditional model; its sampler is told of a variance that only the denoiser knows of.
+    fn class_to_image(folder: &ModelFolder, sampler: SamplerConfig) -> Result<Self, Error> {
+        let parts = ClassToImageConfig::read(folder)?;
+        Ok(Self {
+            sampler: if parts.learns_variance() {
+                sampler.with_learned_variance()
+            } else {
+                sampler
+            },
+            family: Family::ClassToImage(parts),
+            defaults: Defaults::class_to_image(),
+            controls: Vec::new(),
+        })
+    }
+
     /// The parts of a text-to-image model.
     ///
     /// # Errors
@@ -177,7 +212,7 @@ impl ModelConfig {
     pub(super) fn text_to_image(&self) -> Result<&TextToImageConfig, ConfigError> {
         match &self.family {
             Family::TextToImage(parts) => Ok(parts),
-            Family::Unconditional(_) => Err(ConfigError::unsupported(
+            Family::ClassToImage(_) | Family::Unconditional(_) => Err(ConfigError::unsupported(
                 "_class_name",
                 "a pipeline without text",
                 "load it as a `Pipeline`",
@@ -192,10 +227,8 @@ impl ModelConfig {
 
     /// What a picture's sides in pixels are multiples of.
     pub fn multiple(&self) -> usize {
-        match &self.family {
-            Family::TextToImage(_) => self.canvas().factor,
-            Family::Unconditional(parts) => 1 << (parts.unet.levels.len() - 1),
-        }
+        let Canvas { factor, patch, .. } = self.canvas();
+        factor * patch
     }
 
     /// What the denoiser works on.
@@ -205,38 +238,55 @@ impl ModelConfig {
                 channels: parts.vae.latent_channels,
                 side: parts.unet.sample_size,
                 factor: parts.vae.factor(),
+                patch: 1,
             },
+            Family::ClassToImage(parts) => parts.canvas(),
             Family::Unconditional(parts) => Canvas {
                 channels: parts.unet.in_channels,
                 side: parts.unet.sample_size,
                 factor: 1,
+                patch: 1 << (parts.unet.levels.len() - 1),
             },
         }
     }
 
     /// The denoiser's cells and what they cost, for latents of this height and width.
     pub fn blueprint(&self, size: [usize; 2]) -> Blueprint {
-        let (unet, extent) = self.unet(size);
-        unet.blueprint(extent)
+        match self.trunk(size) {
+            Trunk::UNet(unet, extent) => unet.blueprint(extent),
+            Trunk::DiT(dit) => dit.blueprint(size[0], size[1]),
+        }
     }
 
     /// [`blueprint`](Self::blueprint) without attention's two products, as `DeepCache` counts.
     pub fn blueprint_without_products(&self, size: [usize; 2]) -> Blueprint {
-        let (unet, extent) = self.unet(size);
-        unet.blueprint_without_products(extent)
+        match self.trunk(size) {
+            Trunk::UNet(unet, extent) => unet.blueprint_without_products(extent),
+            Trunk::DiT(dit) => dit.blueprint_without_products(size[0], size[1]),
+        }
     }
 
-    fn unet(&self, [height, width]: [usize; 2]) -> (&UNetConfig, Extent) {
+    fn trunk(&self, [height, width]: [usize; 2]) -> Trunk<'_> {
         let extent = |tokens| Extent {
             height,
             width,
             tokens,
         };
         match &self.family {
-            Family::TextToImage(parts) => (&parts.unet, extent(parts.text.tokens())),
-            Family::Unconditional(parts) => (&parts.unet, extent(0)),
+            Family::TextToImage(parts) => Trunk::UNet(&parts.unet, extent(parts.text.tokens())),
+            Family::Unconditional(parts) => Trunk::UNet(&parts.unet, extent(0)),
+            Family::ClassToImage(parts) => match &parts.denoiser {
+                ClassDenoiserConfig::DiT(dit) => Trunk::DiT(dit),
+                ClassDenoiserConfig::UNet(config) => Trunk::UNet(&config.unet, extent(1)),
+            },
         }
     }
+}
+
+/// The denoiser's configuration, with what it works on.
+enum Trunk<'a> {
+    UNet(&'a UNetConfig, Extent),
+    DiT(&'a DiTConfig),
 }
 
 impl UnconditionalConfig {

@@ -2,10 +2,13 @@
 //!
 //! A [`Request`] is what a caller says; [`ModelConfig`] is what a model folder says; [`Request::resolve`] brings both together and
 //! checks everything before any weight is read; a [`Pipeline`] runs the outcome, whatever the model makes its pictures from. Who
-//! knows the family names it: [`TextToImage`], [`Unconditional`].
+//! knows the family names it: [`TextToImage`], [`ClassToImage`], [`Unconditional`].
 
 mod added;
 mod any;
+mod calibrate;
+mod class_config;
+mod class_to_image;
 mod config;
 mod control;
 mod edit;
@@ -20,6 +23,8 @@ mod unconditional;
 
 pub use added::{Added, Framing};
 pub use any::Pipeline;
+pub use class_config::{ClassDenoiserConfig, ClassToImageConfig, ClassUNetConfig};
+pub use class_to_image::{ClassDenoiser, ClassToImage, ClassUNet};
 pub use config::{Canvas, Defaults, Family, ModelConfig, TextToImageConfig, UnconditionalConfig};
 pub use control::Control;
 pub use edit::Edit;

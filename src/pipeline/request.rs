@@ -5,7 +5,7 @@ use std::ops::Range;
 use burn::tensor::Tensor;
 
 use super::added::Added;
-use super::config::ModelConfig;
+use super::config::{Family, ModelConfig};
 use super::control::{Control, switches};
 use super::edit::Edit;
 use super::noise::Seeds;
@@ -27,9 +27,11 @@ pub struct Request {
     pub prompts: Vec<String>,
     /// What they avoid: none, one for all, or one a prompt.
     pub negative_prompts: Vec<String>,
+    /// What the pictures show, one entry a class; for class-to-image models.
+    pub class_labels: Vec<usize>,
     /// What only some models are told besides (SDXL).
     pub added: Added,
-    /// Pictures a prompt.
+    /// Pictures a prompt or class.
     pub batch: usize,
     /// Where the noise starts.
     pub seeds: Seeds,
@@ -39,6 +41,8 @@ pub struct Request {
     pub guidance_scale: Option<f64>,
     /// 0 to 1, see [`Guidance::rescale`].
     pub guidance_rescale: f64,
+    /// Channels that are guided, see [`Guidance::channels`].
+    pub guidance_channels: Option<usize>,
     /// Last layers of the text encoder left out.
     pub clip_skip: usize,
     /// Width and height in pixels.
@@ -66,11 +70,13 @@ impl Request {
             prompts: vec![prompt.into()],
             negative_prompts: Vec::new(),
             added: Added::default(),
+            class_labels: Vec::new(),
             batch: 1,
             seeds: Seeds::One(0),
             steps: None,
             guidance_scale: None,
             guidance_rescale: 0.0,
+            guidance_channels: None,
             clip_skip: 0,
             size: None,
             sampler: None,
@@ -83,9 +89,22 @@ impl Request {
         }
     }
 
+    /// One picture of each class, everything else as the model would have it, from seed 0.
+    pub fn of_classes(labels: impl Into<Vec<usize>>) -> Self {
+        Self {
+            prompts: Vec::new(),
+            class_labels: labels.into(),
+            ..Self::new("")
+        }
+    }
+
     /// Pictures in all.
     pub fn items(&self) -> usize {
-        self.prompts.len().saturating_mul(self.batch)
+        let subjects = match self.class_labels.len() {
+            0 => self.prompts.len(),
+            classes => classes,
+        };
+        subjects.saturating_mul(self.batch)
     }
 
     /// Checks the request against a model and makes the tables and the plan of the run. Needs no weights.
@@ -94,6 +113,7 @@ impl Request {
     ///
     /// If a number is out of range, the sampler or the rule does not fit, or sizes do not.
     pub fn resolve(&self, model: &ModelConfig) -> Result<Resolved, Error> {
+        self.check_subjects(model)?;
         self.check_prompts()?;
         self.check_unconditional(model)?;
         self.check_second_prompts(model)?;
@@ -129,6 +149,25 @@ impl Request {
             blueprint,
             plan,
         })
+    }
+
+    /// Holds prompts and classes to what the model makes its pictures from.
+    fn check_subjects(&self, model: &ModelConfig) -> Result<(), RequestError> {
+        match &model.family {
+            Family::TextToImage(_) | Family::Unconditional(_) => match self.class_labels.is_empty()
+            {
+                true => Ok(()),
+                false => Err(RequestError::NoClasses),
+            },
+            Family::ClassToImage(parts) => {
+                let texts = self.prompts.iter().chain(&self.negative_prompts);
+                if texts.into_iter().any(|text| !text.is_empty()) {
+                    let classes = parts.classes();
+                    return Err(RequestError::NoText { classes });
+                }
+                parts.check_labels(&self.class_labels)
+            }
+        }
     }
 
     fn check_prompts(&self) -> Result<(), RequestError> {
@@ -216,7 +255,7 @@ impl Request {
         ];
         let given = conditions.into_iter().find(|(_, given)| *given);
         match given {
-            Some((condition, _)) if !model.reads_text() => {
+            Some((condition, _)) if matches!(model.family, Family::Unconditional(_)) => {
                 Err(RequestError::Unconditional { condition })
             }
             _ => Ok(()),
@@ -268,11 +307,31 @@ impl Request {
                 range: "0 to 1",
             });
         }
-        Ok(Guidance {
+        let guidance = Guidance {
             scale,
             rescale,
             ..Guidance::default()
-        })
+        };
+        match &model.family {
+            Family::TextToImage(_) | Family::Unconditional(_) => Ok(guidance),
+            Family::ClassToImage(parts) => {
+                let own = model.defaults.guidance_channels;
+                let own = own.unwrap_or(parts.guidance_channels());
+                let channels = self.guidance_channels.unwrap_or(own);
+                if channels == 0 {
+                    return Err(RequestError::Range {
+                        name: "guidance_channels",
+                        value: 0.0,
+                        range: "at least 1",
+                    });
+                }
+                Ok(Guidance {
+                    conditioned: parts.conditioned(),
+                    channels: Some(channels),
+                    ..guidance
+                })
+            }
+        }
     }
 
     /// Of `texts`, none, one for all or one a prompt, that of every prompt.
@@ -287,7 +346,7 @@ impl Request {
 }
 
 /// What a plan must know of a sampler's run.
-fn course(sampler: &dyn Sampler) -> Course {
+pub(super) fn course(sampler: &dyn Sampler) -> Course {
     Course::grouped(
         (0..sampler.evaluations().len()).map(|evaluation| sampler.solver_step(evaluation)),
     )

@@ -123,6 +123,15 @@ impl SamplerConfig {
         }
     }
 
+    /// For a model that predicts a variance beside the mean: DDPM takes it, unless the configuration says otherwise.
+    #[must_use]
+    pub fn with_learned_variance(mut self) -> Self {
+        for json in [&mut self.json, &mut self.all] {
+            json.variance_type.get_or_insert("learned_range".to_owned());
+        }
+        self
+    }
+
     /// The sampler of a run.
     ///
     /// `steps` are a number of solver steps, or [`Steps`] of which the first are left out.

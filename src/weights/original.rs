@@ -1,5 +1,5 @@
-//! Original checkpoints: one file with the `UNet`, the autoencoder and the text encoders of a Stable Diffusion model (1.x, 2.x, XL)
-//! under the names of the training program.
+//! Original checkpoints: one file with the `UNet`, the autoencoder and the text encoders of a Stable Diffusion model (1.x, 2.x, XL), or
+//! the class embedder of a class-conditional one (LDM-4-G), under the names of the training program.
 //!
 //! **Source.** The layout of CompVis/latent-diffusion, Stability-AI/stablediffusion and Stability-AI/generative-models checkpoints
 //! against the diffusers layout:
@@ -28,7 +28,7 @@ pub struct Structure {
 /// Where a tensor of a checkpoint belongs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Placement {
-    /// In this part (`unet`, `vae`, `text_encoder`, `text_encoder_2`), as these tensors.
+    /// In this part (`unet`, `vae`, `text_encoder`, `text_encoder_2`, `class_embedder`), as these tensors.
     Part(&'static str, Vec<Piece>),
     /// Nowhere: averages and tables that training leaves in a file, layers that the config does not have.
     Leftover,
@@ -115,6 +115,9 @@ const OPEN_CLIP: [(&str, &str, bool); 3] = [
     ("conditioner.embedders.1.model.", "text_encoder_2", true),
 ];
 
+/// The class embedder of class-conditional latent diffusion.
+const CLASSES: (&str, &str) = ("cond_stage_model.embedding.weight", "class_embedder");
+
 /// Beginnings of names that training leaves in a file.
 const LEFTOVERS: [&str; 16] = [
     "model_ema.",
@@ -143,6 +146,9 @@ pub fn place(name: &str, structure: &Structure) -> Placement {
     }
     if let Some(tail) = name.strip_prefix(UNET) {
         return whole("unet", unet(tail, structure.unet_layers), tail);
+    }
+    if name == CLASSES.0 {
+        return whole(CLASSES.1, Some("embedding.weight".to_owned()), name);
     }
     if let Some(tail) = name.strip_prefix(VAE) {
         return autoencoder(tail, structure.vae_levels);

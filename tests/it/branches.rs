@@ -120,3 +120,44 @@ fn published_routers_compute_as_many_branches_as_published() {
         assert!(error.to_string().contains("is for"), "{error}");
     }
 }
+
+/// The threshold of a calibrated router is the share of the branches' work that is spared where it may be.
+#[test]
+fn calibrated_routers_spare_what_their_threshold_says() {
+    use afterimage::cache::{Course, Router};
+    use afterimage::catalog::ModelFolder;
+    use afterimage::denoiser::Rows;
+    use afterimage::pipeline::Pipeline;
+    use burn::tensor::DType;
+
+    let model = Fixture::committed("dit").model();
+    let folder = ModelFolder::open(model.to_str().unwrap()).unwrap();
+    let pipeline = Pipeline::load(&folder, &Device::flex(), DType::F32).unwrap();
+    let mut request = Request::of_classes([207]);
+    request.steps = Some(5);
+    let router = pipeline.calibrate(&request, &[1, 2], &mut ()).unwrap();
+    let blueprint = pipeline.config().blueprint([16, 16]);
+    let branches = blueprint.cells.iter().flat_map(|cell| &cell.branches);
+    let all = 2 * branches.map(|branch| branch.macs).sum::<u64>();
+    let rows = Rows {
+        halves: 1,
+        items: 1,
+    };
+    for threshold in [0.25, 0.5, 1.0] {
+        let rule = CacheRule::learning_to_cache(router.clone().with_threshold(threshold));
+        let plan = rule.plan(&Course::steps(5), &blueprint).unwrap();
+        let forecast = plan.forecast(&blueprint, rows, 4);
+        let spared = (forecast.plain_macs - forecast.total_macs()) as f64 / all as f64;
+        assert!(
+            spared <= threshold && spared > threshold - 0.1,
+            "{threshold}: {spared}"
+        );
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("router.safetensors");
+    router.save(&path).unwrap();
+    assert_eq!(Router::read(&path, 0.5).unwrap().scores(), router.scores());
+    request.sampler = Some("heun".parse().unwrap());
+    let error = pipeline.calibrate(&request, &[1], &mut ()).unwrap_err();
+    assert!(error.is_plan(), "{error}");
+}

@@ -283,7 +283,7 @@ fn compiled_files_are_a_model() {
 }
 
 /// A checkpoint of full size that occupies no disk: names and shapes from a list, one byte an element, all of it a hole.
-fn sparse_checkpoint(folder: &Path, tensors: &[(String, Vec<usize>)]) -> PathBuf {
+pub(crate) fn sparse_checkpoint(folder: &Path, tensors: &[(String, Vec<usize>)]) -> PathBuf {
     let mut end = 0;
     let mut header = BTreeMap::new();
     for (name, shape) in tensors {
@@ -302,7 +302,7 @@ fn sparse_checkpoint(folder: &Path, tensors: &[(String, Vec<usize>)]) -> PathBuf
     path
 }
 
-fn list(path: &str) -> Vec<(String, Vec<usize>)> {
+pub(crate) fn list(path: &str) -> Vec<(String, Vec<usize>)> {
     parse_list(&fs::read_to_string(fixture("param-lists").join(path)).unwrap())
 }
 

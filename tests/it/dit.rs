@@ -118,7 +118,7 @@ fn setting(fixture: &Fixture, case: &Value) -> Setting {
 const PUBLISHED_SAMPLER: &str = r#"{"_class_name": "DDPMScheduler", "beta_schedule": "linear", "beta_start": 0.0001,
     "beta_end": 0.02, "variance_type": "learned_range", "clip_sample": false, "timestep_spacing": "linspace"}"#;
 
-fn rule(cache: &Value, steps: usize) -> CacheRule {
+pub(crate) fn rule(cache: &Value, steps: usize) -> CacheRule {
     let keys = || {
         let steps = cache["key_steps"].as_array().unwrap().iter();
         Refresh::At(steps.map(|step| step.as_u64().unwrap() as usize).collect())

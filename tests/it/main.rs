@@ -19,6 +19,7 @@ mod catalog;
     reason = "the model's own checker, kept beside its training script"
 )]
 mod checker;
+mod class_to_image;
 #[cfg(feature = "cli")]
 mod cli;
 #[cfg(feature = "cli")]
@@ -37,6 +38,7 @@ mod hub;
 mod image_io;
 mod laws;
 mod layering;
+mod ldm;
 mod param_lists;
 mod rng;
 mod samplers;

@@ -320,7 +320,11 @@ mod tests {
 
     /// The products of queries with keys and of scores with values, over all levels.
     fn attention_products(config: &UNetConfig, extent: Extent) -> usize {
-        let counter = Counter { config, extent };
+        let counter = Counter {
+            config,
+            extent,
+            products: true,
+        };
         let last = config.levels.len() - 1;
         let of = |level: usize, blocks: usize| {
             let area = counter.area(level);

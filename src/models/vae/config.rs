@@ -28,10 +28,17 @@ pub struct VaeJson {
     shift_factor: Option<f64>,
     use_quant_conv: Option<bool>,
     use_post_quant_conv: Option<bool>,
+    num_vq_embeddings: Option<usize>,
+    vq_embed_dim: Option<usize>,
+    norm_type: Option<String>,
+    lookup_from_codebook: Option<bool>,
 }
 
+/// Class of the autoencoders that quantise their latents.
+const QUANTISING: &str = "VQModel";
+
 /// The shape of an autoencoder and the units of its latents. What a checkpoint leaves out has the default of diffusers'
-/// `AutoencoderKL`.
+/// `AutoencoderKL` or, for one with a codebook, `VQModel`.
 #[expect(
     clippy::struct_excessive_bools,
     reason = "the checkpoint's own switches"
@@ -56,6 +63,8 @@ pub struct VaeConfig {
     pub quant_conv: bool,
     /// A 1x1 convolution in front of the decoder.
     pub post_quant_conv: bool,
+    /// Codes that latents are rounded to in front of the decoder; `None` for an autoencoder of moments.
+    pub codes: Option<usize>,
     /// Denoiser's latents per unit of this autoencoder's (0.18215 for SD 1.x and 2.x).
     pub scaling_factor: f64,
     /// Subtracted from this autoencoder's latents before they are scaled.
@@ -75,7 +84,18 @@ impl VaeConfig {
     pub fn new(json: VaeJson) -> Result<Self, Error> {
         let channels = json.block_out_channels.unwrap_or_else(|| vec![64]);
         let groups = json.norm_num_groups.unwrap_or(32);
-        only("_class_name", json.class_name, &["AutoencoderKL"])?;
+        let quantises = json.class_name.as_deref() == Some(QUANTISING);
+        let latent_channels = json
+            .latent_channels
+            .unwrap_or(if quantises { 3 } else { 4 });
+        only(
+            "_class_name",
+            json.class_name,
+            &["AutoencoderKL", QUANTISING],
+        )?;
+        only("norm_type", json.norm_type, &["group"])?;
+        whole_latents(json.vq_embed_dim, latent_channels)?;
+        decoded(json.lookup_from_codebook)?;
         only("act_fn", json.act_fn, &["silu", "swish"])?;
         blocks(
             "down_block_types",
@@ -95,23 +115,32 @@ impl VaeConfig {
         Ok(Self {
             in_channels: json.in_channels.unwrap_or(3),
             out_channels: json.out_channels.unwrap_or(3),
-            latent_channels: json.latent_channels.unwrap_or(4),
+            latent_channels,
             channels,
             layers: json.layers_per_block.unwrap_or(1),
             groups,
             mid_attention: json.mid_block_add_attention.unwrap_or(true),
             quant_conv: json.use_quant_conv.unwrap_or(true),
             post_quant_conv: json.use_post_quant_conv.unwrap_or(true),
+            codes: quantises.then(|| json.num_vq_embeddings.unwrap_or(256)),
             scaling_factor: json.scaling_factor.unwrap_or(0.18215),
             shift_factor: json.shift_factor.unwrap_or(0.0),
             sample_size: json.sample_size.unwrap_or(32),
-            force_upcast: json.force_upcast.unwrap_or(true),
+            force_upcast: json.force_upcast.unwrap_or(!quantises),
         })
     }
 
     /// Pixels per latent position, along each side.
     pub fn factor(&self) -> usize {
         1 << (self.channels.len() - 1)
+    }
+
+    /// Channels behind the encoder: the latents, or their moments.
+    pub(super) fn encoded_channels(&self) -> usize {
+        match self.codes {
+            Some(_) => self.latent_channels,
+            None => 2 * self.latent_channels,
+        }
     }
 
     /// Channels of the middle of both halves.
@@ -194,6 +223,27 @@ fn grouped(channels: &[usize], groups: usize) -> Result<(), ConfigError> {
     Err(ConfigError::unsupported("norm_num_groups", groups, hint))
 }
 
+/// Codes have the latents' own channels.
+fn whole_latents(codes: Option<usize>, latents: usize) -> Result<(), ConfigError> {
+    match codes {
+        Some(width) if width != latents => {
+            let hint = format!("built is the width of the latents, `latent_channels` = {latents}");
+            Err(ConfigError::unsupported("vq_embed_dim", width, hint))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn decoded(lookup: Option<bool>) -> Result<(), ConfigError> {
+    match lookup {
+        Some(true) => {
+            let hint = "latents that are code numbers are not supported";
+            Err(ConfigError::unsupported("lookup_from_codebook", true, hint))
+        }
+        _ => Ok(()),
+    }
+}
+
 fn unscaled(key: &str, values: Option<Vec<f64>>) -> Result<(), ConfigError> {
     match values {
         Some(values) => {
@@ -221,9 +271,21 @@ mod tests {
     }
 
     #[test]
+    fn a_codebook_leaves_no_moments() {
+        let config = config(r#"{"_class_name": "VQModel", "num_vq_embeddings": 8192}"#).unwrap();
+        assert_eq!((config.codes, config.latent_channels), (Some(8192), 3));
+        assert_eq!(config.encoded_channels(), 3);
+        assert!(!config.force_upcast);
+    }
+
+    #[test]
     fn what_is_not_supported_is_named() {
         let message = |text| config(text).unwrap_err().to_string();
-        assert!(message(r#"{"_class_name": "VQModel"}"#).starts_with("`_class_name` is `VQModel`"));
+        let tiny = message(r#"{"_class_name": "AutoencoderTiny"}"#);
+        assert!(tiny.starts_with("`_class_name` is `AutoencoderTiny`"));
+        let wide = message(r#"{"_class_name": "VQModel", "vq_embed_dim": 4}"#);
+        assert!(wide.contains("`latent_channels` = 3"), "{wide}");
+        assert!(message(r#"{"lookup_from_codebook": true}"#).contains("code numbers"));
         assert!(message(r#"{"act_fn": "relu"}"#).contains("known: `silu`, `swish`"));
         assert!(
             message(r#"{"down_block_types": ["AttnDownEncoderBlock2D"]}"#).contains("`AttnDown")

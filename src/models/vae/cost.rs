@@ -18,7 +18,8 @@ impl VaeConfig {
         let levels = self.at_levels(positions).map(level_macs).sum::<u64>();
         let pixels = positions * (self.factor() * self.factor()) as u64;
         let outward = pixels * conv3x3(self.channels[0] as u64, self.out_channels as u64);
-        inward + middle + attention + levels + outward
+        let search = positions * self.codes.unwrap_or(0) as u64 * latents;
+        search + inward + middle + attention + levels + outward
     }
 
     /// Forecast of the most memory in bytes that decoding one row of `height` x `width` latents takes beside the weights,

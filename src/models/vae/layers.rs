@@ -125,7 +125,7 @@ impl UpBlock {
     }
 }
 
-/// Pixels to moments.
+/// Pixels to moments, or to latents where there is a codebook.
 #[derive(Module, Debug)]
 pub(super) struct Encoder {
     conv_in: Conv2d,
@@ -146,11 +146,11 @@ impl Encoder {
                 .collect(),
             mid_block: MidBlock::new(config, device),
             conv_norm_out: group_norm(groups, mid, NORM_EPSILON, device),
-            conv_out: conv3x3(mid, 2 * config.latent_channels, 1, device),
+            conv_out: conv3x3(mid, config.encoded_channels(), 1, device),
         }
     }
 
-    /// `[rows, in_channels, height, width]` to `[rows, 2 · latent_channels, height / factor, width / factor]`.
+    /// `[rows, in_channels, height, width]` to `[rows, encoded_channels, height / factor, width / factor]`.
     pub(super) fn forward(&self, pixels: Tensor<4>) -> Tensor<4> {
         let hidden = self.conv_in.forward(pixels);
         let down = |hidden, block: &DownBlock| block.forward(hidden);

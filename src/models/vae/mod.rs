@@ -1,8 +1,10 @@
-//! The autoencoder between pixels and latents (diffusers' `AutoencoderKL`).
+//! The autoencoder between pixels and latents: of moments (diffusers' `AutoencoderKL`), or with a codebook in front of its decoder
+//! (`VQModel`).
 //!
 //! Source: Rombach et al., "High-Resolution Image Synthesis with Latent Diffusion Models" (arXiv 2112.10752, section 3.1 and
 //! appendix G).
 
+mod codebook;
 mod config;
 mod cost;
 mod layers;
@@ -15,6 +17,7 @@ use burn::nn::conv::Conv2d;
 use burn::tensor::{DType, Device, Tensor};
 
 use crate::nn::conv1x1;
+use codebook::Codebook;
 use layers::{Decoder, Encoder};
 use tiles::Tiles;
 
@@ -44,7 +47,8 @@ pub enum Tiling {
 pub struct Moments {
     /// `[rows, latent_channels, height, width]`
     pub mean: Tensor<4>,
-    /// Natural logarithm of the variance, clamped to [-30, 20]; of the mean's shape.
+    /// Natural logarithm of the variance, clamped to [-30, 20]; of the mean's shape. Where there is a codebook, the encoder is certain:
+    /// -30, which no draw in f32 tells from 0.
     pub log_variance: Tensor<4>,
 }
 
@@ -56,26 +60,33 @@ impl Moments {
     }
 }
 
+/// The autoencoder by the name that most checkpoints have for it.
+pub type AutoencoderKl = Autoencoder;
+
 /// The autoencoder. Latents passed in and out are the autoencoder's own; [`to_denoiser`](Self::to_denoiser) and
 /// [`from_denoiser`](Self::from_denoiser) change units.
 #[derive(Module, Debug)]
-pub struct AutoencoderKl {
+pub struct Autoencoder {
     encoder: Encoder,
     decoder: Decoder,
     quant_conv: Option<Conv2d>,
+    quantize: Option<Codebook>,
     post_quant_conv: Option<Conv2d>,
     #[module(skip)]
     config: VaeConfig,
 }
 
-impl AutoencoderKl {
+impl Autoencoder {
     /// Builds the autoencoder; weights stay lazy until loaded.
     pub fn new(config: VaeConfig, device: &Device) -> Self {
         let quant = |there: bool, channels| there.then(|| conv1x1(channels, channels, device));
         Self {
             encoder: Encoder::new(&config, device),
             decoder: Decoder::new(&config, device),
-            quant_conv: quant(config.quant_conv, 2 * config.latent_channels),
+            quant_conv: quant(config.quant_conv, config.encoded_channels()),
+            quantize: config
+                .codes
+                .map(|codes| Codebook::new(codes, config.latent_channels, device)),
             post_quant_conv: quant(config.post_quant_conv, config.latent_channels),
             config,
         }
@@ -116,9 +127,20 @@ impl AutoencoderKl {
         });
         let channels = self.config.latent_channels;
         let (least, most) = LOG_VARIANCE;
-        Moments {
-            mean: moments.clone().narrow(1, 0, channels),
-            log_variance: moments.narrow(1, channels, channels).clamp(least, most),
+        let mean = moments.clone().narrow(1, 0, channels);
+        let log_variance = match self.quantize {
+            Some(_) => mean.full_like(least),
+            None => moments.narrow(1, channels, channels).clamp(least, most),
+        };
+        Moments { mean, log_variance }
+    }
+
+    /// The nearest code in place of every position of `latents`, `[rows, latent_channels, height, width]`, or the same latents where
+    /// there is no codebook. [`decode`](Self::decode) does it by itself.
+    pub fn quantise(&self, latents: Tensor<4>) -> Tensor<4> {
+        match &self.quantize {
+            Some(codebook) => codebook.forward(latents),
+            None => latents,
         }
     }
 
@@ -150,6 +172,7 @@ impl AutoencoderKl {
     }
 
     fn decode_whole(&self, latents: Tensor<4>) -> Tensor<4> {
+        let latents = self.quantise(latents);
         let latents = match &self.post_quant_conv {
             Some(conv) => conv.forward(latents),
             None => latents,

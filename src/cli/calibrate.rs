@@ -1,0 +1,31 @@
+//! `afterimage calibrate`: a router for Learning-to-Cache from a few runs.
+
+use super::{
+    args, cancel, console,
+    job::{self, Machine, Model, Subject},
+    progress::Watch,
+};
+use crate::{cache::CacheRule, error::Error, image_io::check_writable};
+
+pub(super) fn run(arguments: &args::Calibrate) -> Result<(), Error> {
+    check_writable(&arguments.output, "the router")?;
+    let model = Model::open(arguments.model.name.as_deref())?;
+    let subject = Subject::given(None, &arguments.course.class_label, &model);
+    let request = job::request(&arguments.course, &subject, CacheRule::none(), 0);
+    let resolved = request.resolve(&model.config)?;
+    let machine = Machine::open(&arguments.machine)?;
+    machine.check_memory(&resolved)?;
+    cancel::listen();
+    let pipeline = model.load(&machine)?;
+    let mut watch = Watch::new();
+    let router = pipeline.calibrate(&request, &arguments.seeds, &mut watch)?;
+    watch.finish();
+    router.save(&arguments.output)?;
+    console::data(&format!(
+        "{}: {} branches, {} steps",
+        arguments.output.display(),
+        router.scores()[0].len(),
+        router.scores().len()
+    ));
+    Ok(())
+}
