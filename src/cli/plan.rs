@@ -12,7 +12,7 @@ use super::{
 use crate::{
     cache::{CachePlan, CacheRule, Forecast, Span},
     error::Error,
-    pipeline::Resolved,
+    pipeline::{Request, Resolved},
 };
 
 /// Bytes of a stored element: the denoiser computes in f16 wherever a cache matters.
@@ -30,7 +30,7 @@ pub(super) fn run(arguments: &args::Plan) -> Result<(), Error> {
     let facts = Facts::new(&model, &request, &resolved);
     let forecast = resolved.forecast(ELEMENT_BYTES);
     let summary = Summary::new(&resolved.plan, &forecast);
-    let published = Published::new(&model, &resolved);
+    let published = Published::new(&model, &request, &resolved);
     if arguments.form.json {
         console::json(&Document {
             run: &facts,
@@ -71,9 +71,10 @@ struct Published {
 }
 
 impl Published {
-    fn new(model: &Model, resolved: &Resolved) -> Self {
+    fn new(model: &Model, request: &Request, resolved: &Resolved) -> Self {
         let [_, _, height, width] = resolved.latent_shape;
-        let trunk = model.config.blueprint_without_products([height, width]);
+        let (size, rows) = ([height, width], resolved.rows);
+        let trunk = request.trunk_without_products(&model.config, size, rows);
         let forecast = resolved.plan.forecast(&trunk, resolved.rows, ELEMENT_BYTES);
         let count = (resolved.plan.evaluations() * resolved.rows.total()) as f64;
         Self {

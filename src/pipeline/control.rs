@@ -7,6 +7,7 @@ use super::request::Request;
 use crate::denoiser::{Blueprint, Rows};
 use crate::error::{Error, RequestError};
 use crate::image_io::Picture;
+use crate::models::unet::{Extent, UNetConfig};
 
 /// A picture that a `ControlNet` follows.
 #[derive(Debug, Clone)]
@@ -107,25 +108,49 @@ impl Request {
     }
 
     /// The denoiser's cells and what they cost together with the nets that ride along.
-    pub(super) fn controlled(
+    pub(super) fn trunk(&self, model: &ModelConfig, size: [usize; 2], rows: Rows) -> Blueprint {
+        self.join_nets(
+            model,
+            size,
+            rows,
+            model.blueprint(size),
+            UNetConfig::blueprint,
+        )
+    }
+
+    /// The trunk of a run without attention's two products, as `DeepCache` counts: cells for latents of height and width `size`, the nets
+    /// that ride along included.
+    pub fn trunk_without_products(
         &self,
         model: &ModelConfig,
-        latent_size: [usize; 2],
+        size: [usize; 2],
         rows: Rows,
     ) -> Blueprint {
-        let mut blueprint = model.blueprint(latent_size);
-        let extent = model
-            .text_to_image()
-            .ok()
-            .map(|parts| parts.extent(latent_size));
-        for control in &self.controls {
-            if let (Some(net), Some(extent)) = (model.controls.get(control.net), extent) {
-                let half = control.guess || net.global_pool;
-                let halves = if half { 1 } else { rows.halves };
-                net.add_to(&mut blueprint, extent, (halves, rows.halves));
-            }
+        let alone = model.blueprint_without_products(size);
+        let count = UNetConfig::blueprint_without_products;
+        self.join_nets(model, size, rows, alone, count)
+    }
+
+    fn join_nets(
+        &self,
+        model: &ModelConfig,
+        size: [usize; 2],
+        rows: Rows,
+        mut trunk: Blueprint,
+        count: fn(&UNetConfig, Extent) -> Blueprint,
+    ) -> Blueprint {
+        let Ok(parts) = model.text_to_image() else {
+            return trunk;
+        };
+        let extent = parts.extent(size);
+        let nets = self.controls.iter();
+        for (control, net) in nets.filter_map(|one| Some((one, model.controls.get(one.net)?))) {
+            let half = control.guess || net.global_pool;
+            let halves = if half { 1 } else { rows.halves };
+            let own = count(&net.unet, extent);
+            net.add_to(&mut trunk, &own, extent, (halves, rows.halves));
         }
-        blueprint
+        trunk
     }
 }
 

@@ -131,7 +131,7 @@ impl Request {
         let sampler = sampler_config.build(executed, self.eta)?;
         let rows = guidance.rows(self.items());
         let windows = self.windows(model, latent_size, sampler.evaluations().len())?;
-        let blueprint = self.controlled(model, latent_size, rows);
+        let blueprint = self.trunk(model, latent_size, rows);
         let course = course(sampler.as_ref()).refreshing_at(switches(&windows));
         let plan = self.cache.plan(&course, &blueprint)?;
         Ok(Resolved {

@@ -110,11 +110,17 @@ impl ControlNetConfig {
         Ok(())
     }
 
-    /// Adds what the net costs to the cells of the trunk it rides along with; `share` is the number of rows it runs on, of how many.
+    /// Adds what the net costs to the cells of the trunk it rides along with. `own` is the blueprint of its [`unet`](Self::unet), counted
+    /// as the trunk's; `share` is the number of rows it runs on, of how many.
     ///
     /// The hint is encoded once a run, yet counted here at every evaluation that runs the first cell, as the published figures do.
-    pub fn add_to(&self, trunk: &mut Blueprint, extent: Extent, share: (usize, usize)) {
-        let own = self.unet.blueprint(extent);
+    pub fn add_to(
+        &self,
+        trunk: &mut Blueprint,
+        own: &Blueprint,
+        extent: Extent,
+        share: (usize, usize),
+    ) {
         let of_rows = |amount: u64| amount * share.0 as u64 / share.1 as u64;
         let encoder = self.unet.skips();
         for (index, (site, cell)) in self.unet.line().into_iter().zip(&own.cells).enumerate() {
@@ -251,7 +257,7 @@ mod tests {
         let alone = unet.blueprint(extent);
         let mut joined = alone.clone();
         let net = ControlNetConfig::from_json(CANNY).unwrap();
-        net.add_to(&mut joined, extent, (1, 1));
+        net.add_to(&mut joined, &net.unet.blueprint(extent), extent, (1, 1));
         let added = (joined.full_macs() - alone.full_macs()) as f64 / 1e9;
         assert!((added - 141.5).abs() < 0.5, "{added} G");
         assert_eq!(joined.span_macs(13..25), alone.span_macs(13..25));

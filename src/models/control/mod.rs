@@ -8,6 +8,7 @@
 
 mod config;
 mod net;
+mod rows;
 mod trunk;
 
 pub use config::ControlNetConfig;

@@ -11,6 +11,7 @@ use burn::tensor::activation::silu;
 use burn::tensor::{Tensor, TensorData};
 
 use super::net::{CellInput, ControlNet};
+use super::rows::NetRows;
 use crate::denoiser::{Carry, Evaluation, Rows, StagedDenoiser};
 use crate::models::unet::{UNet, UNetCarry, UNetCondition, UNetPrepared, UNetRun};
 use crate::nn::attention::KeyValue;
@@ -96,14 +97,6 @@ struct NetPrepared {
 pub struct ControlledCarry {
     unet: UNetCarry,
     nets: Vec<Option<Tensor<4>>>,
-}
-
-/// Which of the trunk's rows a net runs on.
-#[derive(Debug, Clone, Copy)]
-struct NetRows {
-    trunk: Rows,
-    /// The conditioned half alone.
-    conditioned: bool,
 }
 
 impl<'a> ControlledUNet<'a> {
@@ -346,52 +339,6 @@ impl NetPrepared {
             context: &self.context[cell],
             hint: &self.hint,
         }
-    }
-}
-
-impl NetRows {
-    /// Rows of one evaluation.
-    fn total(self) -> usize {
-        if self.conditioned {
-            self.trunk.items
-        } else {
-            self.trunk.total()
-        }
-    }
-
-    /// Of `[rows, …]` of one evaluation.
-    fn of_evaluation<const D: usize>(self, rows: Tensor<D>) -> Tensor<D> {
-        let total = self.total();
-        rows.narrow(0, self.trunk.total() - total, total)
-    }
-
-    /// Of `[evaluations · rows, channels, height, width]`.
-    fn of_sample(self, sample: Tensor<4>) -> Tensor<4> {
-        if !self.conditioned {
-            return sample;
-        }
-        let [rows, channels, height, width] = sample.dims();
-        let half = self.trunk.items * channels;
-        sample
-            .reshape([rows / self.trunk.total(), 2 * half, height, width]) // an evaluation a row
-            .narrow(1, half, half)
-            .reshape([rows / 2, channels, height, width])
-    }
-
-    /// The net's rows with zeros for the unconditioned half.
-    fn to_trunk(self, residual: Tensor<4>) -> Tensor<4> {
-        if !self.conditioned {
-            return residual;
-        }
-        let [rows, channels, height, width] = residual.dims();
-        let half = self.trunk.items * channels;
-        let residual = residual.reshape([rows / self.trunk.items, half, height, width]);
-        Tensor::cat(vec![residual.zeros_like(), residual], 1).reshape([
-            2 * rows,
-            channels,
-            height,
-            width,
-        ])
     }
 }
 
