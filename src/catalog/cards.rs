@@ -87,7 +87,7 @@ macro_rules! pixels {
 /// A card of class-conditional latent diffusion: a class embedder, and defaults of its own.
 macro_rules! latent_diffusion {
     ($name:literal) => {
-        card!($name: "class_embedder/config.json", "afterimage.json";)
+        card!($name: "vae/config.json", "class_embedder/config.json", "afterimage.json";)
     };
 }
 
