@@ -92,7 +92,9 @@ impl TimestepGrid {
         // Squares of small parts are cut to the same whole timestep, which is then visited again, as published.
         let repeats = self.spacing == Spacing::Quadratic && steps <= self.train_timesteps;
         let falls = |pair: &[f64]| pair[0] > pair[1] || repeats && pair[0] >= pair[1];
-        if timesteps.windows(2).all(falls) && timesteps.iter().all(|timestep| trained.contains(timestep)) {
+        if timesteps.windows(2).all(falls)
+            && timesteps.iter().all(|timestep| trained.contains(timestep))
+        {
             return Ok(timesteps);
         }
         Err(RequestError::TooManySteps {

@@ -5,6 +5,7 @@ use burn::tensor::{DType, Device, Tensor};
 use super::config::{Family, ModelConfig};
 use super::request::Request;
 use super::run::Generated;
+use super::stage::Begun;
 use super::text_to_image::TextToImage;
 use crate::catalog::ModelFolder;
 use crate::denoise::Observer;
@@ -63,6 +64,17 @@ impl Pipeline {
     ) -> Result<Generated, Error> {
         match self {
             Self::TextToImage(model) => model.generate(request, observer),
+        }
+    }
+
+    /// Makes the first part of the pictures, which another model finishes.
+    ///
+    /// # Errors
+    ///
+    /// As [`generate`](Self::generate).
+    pub fn begin(&self, request: &Request, observer: &mut dyn Observer) -> Result<Begun, Error> {
+        match self {
+            Self::TextToImage(model) => model.begin(request, observer),
         }
     }
 

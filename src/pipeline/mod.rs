@@ -12,6 +12,7 @@ mod noise;
 mod prompts;
 mod request;
 mod run;
+mod stage;
 mod text_to_image;
 mod trace;
 
@@ -22,5 +23,6 @@ pub use encoders::{AddedInputs, EncoderConfig, Numbers, TextConfig};
 pub use noise::{SeededNoise, Seeds};
 pub use request::{Request, Resolved};
 pub use run::{Generated, Report};
+pub use stage::{Begun, Stage, check_refiner};
 pub use text_to_image::TextToImage;
 pub use trace::Trace;

@@ -5,6 +5,7 @@ use burn::tensor::Tensor;
 use super::added::Added;
 use super::config::{Family, ModelConfig};
 use super::noise::Seeds;
+use super::stage::Stage;
 use crate::cache::{CachePlan, CacheRule, Course, Forecast};
 use crate::denoiser::{Blueprint, Rows};
 use crate::error::{Error, RequestError};
@@ -45,7 +46,10 @@ pub struct Request {
     pub eta: f64,
     /// What is reused between steps.
     pub cache: CacheRule,
-    /// Latents to start from in place of the seed's noise, `[items, channels, height, width]`, standard normal.
+    /// Which part of the noise this model takes away.
+    pub stage: Stage,
+    /// Latents to start from in place of the seed's noise, `[items, channels, height, width]`: standard normal, or what another model
+    /// has left ([`Stage::Finish`]).
     pub initial_latents: Option<Tensor<4>>,
     /// Whether the autoencoder works in tiles.
     pub tiling: Tiling,
@@ -68,6 +72,7 @@ impl Request {
             sampler: None,
             eta: 0.0,
             cache: CacheRule::none(),
+            stage: Stage::Whole,
             initial_latents: None,
             tiling: Tiling::default(),
         }
@@ -86,6 +91,7 @@ impl Request {
     pub fn resolve(&self, model: &ModelConfig) -> Result<Resolved, Error> {
         self.check_prompts()?;
         self.check_second_prompts(model)?;
+        self.check_stage(model)?;
         let steps = self.steps.unwrap_or(model.defaults.steps);
         if steps == 0 {
             return Err(RequestError::ZeroSteps.into());
@@ -96,9 +102,10 @@ impl Request {
             Some(kind) => model.sampler.clone().with_kind(kind),
             None => model.sampler.clone(),
         };
-        let sampler = sampler_config.build(steps, self.eta)?;
+        let (sampler, evaluations) = self.stage.sampler(&sampler_config, steps, self.eta)?;
         let blueprint = model.blueprint(latent_size);
-        let plan = self.cache.plan(&course(sampler.as_ref()), &blueprint)?;
+        let course = course(sampler.as_ref(), evaluations);
+        let plan = self.cache.plan(&course, &blueprint)?;
         Ok(Resolved {
             steps,
             guidance,
@@ -128,6 +135,16 @@ impl Request {
                 seeds: seeds.len(),
                 pictures: self.items(),
             }),
+            _ => Ok(()),
+        }
+    }
+
+    fn check_stage(&self, model: &ModelConfig) -> Result<(), RequestError> {
+        let Family::TextToImage(parts) = &model.family;
+        match self.stage {
+            Stage::Whole | Stage::Begin { .. } if parts.text.refines() => {
+                Err(RequestError::RefinerAlone)
+            }
             _ => Ok(()),
         }
     }
@@ -213,11 +230,9 @@ impl Request {
     }
 }
 
-/// What a plan must know of a sampler's run.
-fn course(sampler: &dyn Sampler) -> Course {
-    Course::grouped(
-        (0..sampler.evaluations().len()).map(|evaluation| sampler.solver_step(evaluation)),
-    )
+/// What a plan must know of a sampler's run, of which the first `evaluations` are made.
+fn course(sampler: &dyn Sampler, evaluations: usize) -> Course {
+    Course::grouped((0..evaluations).map(|evaluation| sampler.solver_step(evaluation)))
 }
 
 /// A request that fits its model: every value filled in, tables and plan made.

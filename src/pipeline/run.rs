@@ -6,6 +6,7 @@ use burn::tensor::{DType, Device, Tensor};
 
 use super::noise::SeededNoise;
 use super::request::{Request, Resolved};
+use super::stage::Stage;
 use crate::cache::{Account, Forecast, Session};
 use crate::denoise::{Denoise, Noise as _, Observer};
 use crate::denoiser::StagedDenoiser;
@@ -89,7 +90,7 @@ impl Run<'_> {
         };
         let (latents, time) = timed(|| {
             let mut noise = SeededNoise::new(&request.seeds, self.device);
-            let latents = self.initial(&mut noise)? * resolved.sampler.initial_noise_scale();
+            let latents = self.initial(&mut noise)?;
             denoise.run(&mut session, latents, &mut noise, observer)
         })?;
         Ok(Denoised {
@@ -99,16 +100,29 @@ impl Run<'_> {
         })
     }
 
+    /// Where the run starts, at the sampler's scale.
     fn initial(&self, noise: &mut SeededNoise) -> Result<Tensor<4>, Error> {
+        let scale = self.resolved.sampler.initial_noise_scale();
+        let finishes = matches!(self.request.stage, Stage::Finish { .. });
+        match self.given()? {
+            Some(left) if finishes => Ok(left),
+            None if finishes => Err(RequestError::NothingToFinish.into()),
+            Some(given) => Ok(given * scale),
+            None => Ok(noise.draw(self.resolved.latent_shape) * scale),
+        }
+    }
+
+    /// The latents that came with the request.
+    fn given(&self) -> Result<Option<Tensor<4>>, Error> {
         let expected = self.resolved.latent_shape;
         let Some(given) = &self.request.initial_latents else {
-            return Ok(noise.draw(expected));
+            return Ok(None);
         };
         let found = given.dims();
         if found != expected {
             return Err(RequestError::LatentShape { found, expected }.into());
         }
-        Ok(given.clone().to_device(self.device).cast(DType::F32))
+        Ok(Some(given.clone().to_device(self.device).cast(DType::F32)))
     }
 }
 

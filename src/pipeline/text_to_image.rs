@@ -3,16 +3,19 @@
 //! Source: Rombach et al. (arXiv 2112.10752), Podell et al. (arXiv 2307.01952); behaviour as diffusers' `StableDiffusionPipeline` and
 //! `StableDiffusionXLPipeline`.
 
+use std::time::Duration;
+
 use burn::tensor::{DType, Device, Tensor};
 
 use super::config::{Family, ModelConfig};
 use super::prompts::Prompts;
 use super::request::Request;
 use super::run::{Generated, Report, Run, finished, timed};
+use super::stage::Begun;
 use crate::catalog::ModelFolder;
 use crate::denoise::Observer;
 use crate::error::Error;
-use crate::models::unet::{UNet, UNet2DConditionModel};
+use crate::models::unet::{UNet, UNet2DConditionModel, UNetCondition};
 use crate::models::vae::{AutoencoderKl, Tiling};
 use crate::samplers::SamplerConfig;
 use crate::weights::load_strict;
@@ -81,6 +84,37 @@ impl TextToImage {
         request: &Request,
         observer: &mut dyn Observer,
     ) -> Result<Generated, Error> {
+        let (condition, begun) = self.denoise(request, observer)?;
+        let Begun {
+            latents,
+            mut report,
+        } = begun;
+        let (images, decoding) = timed(|| self.decode(latents.clone(), request.tiling))?;
+        report.decoding = decoding;
+        Ok(Generated {
+            images,
+            latents,
+            prompt_embeds: Some(condition.context),
+            pooled_prompt_embeds: condition.added.map(|added| added.pooled),
+            report,
+        })
+    }
+
+    /// Makes the first part of the pictures ([`Stage::Begin`](super::Stage::Begin)), which another model finishes.
+    ///
+    /// # Errors
+    ///
+    /// As [`generate`](Self::generate).
+    pub fn begin(&self, request: &Request, observer: &mut dyn Observer) -> Result<Begun, Error> {
+        self.denoise(request, observer).map(|(_, begun)| begun)
+    }
+
+    /// Everything but the decoding.
+    fn denoise(
+        &self,
+        request: &Request,
+        observer: &mut dyn Observer,
+    ) -> Result<(UNetCondition, Begun), Error> {
         let resolved = request.resolve(&self.config)?;
         for warning in &resolved.plan.warnings {
             observer.warn(&warning.to_string());
@@ -95,22 +129,17 @@ impl TextToImage {
             device: &self.device,
         };
         let denoised = run.denoise(&self.unet, &condition, observer)?;
-        let latents = denoised.latents;
-        let (images, decoding) = timed(|| self.decode(latents.clone(), request.tiling))?;
-        let report = Report {
-            text,
-            denoising: denoised.time,
-            decoding,
-            account: denoised.account,
-            forecast: resolved.forecast(self.dtype.size()),
+        let begun = Begun {
+            latents: denoised.latents,
+            report: Report {
+                text,
+                denoising: denoised.time,
+                decoding: Duration::ZERO,
+                account: denoised.account,
+                forecast: resolved.forecast(self.dtype.size()),
+            },
         };
-        Ok(Generated {
-            images,
-            latents,
-            prompt_embeds: Some(condition.context),
-            pooled_prompt_embeds: condition.added.map(|added| added.pooled),
-            report,
-        })
+        Ok((condition, begun))
     }
 
     /// Pictures, `[items, 3, height, width]` in 0 to 1, from latents in the denoiser's units, `[items, channels, height, width]`: for

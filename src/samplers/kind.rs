@@ -4,6 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use super::config::SamplerConfig;
+use super::steps::Steps;
 use super::{ddim, ddpm, dpm_solver, euler, euler_ancestral, heun, lms, pndm, unipc};
 use crate::Error;
 use crate::error::{ConfigError, RequestError};
@@ -44,7 +45,7 @@ impl Class {
     pub(super) fn build(
         self,
         config: &SamplerConfig,
-        steps: usize,
+        steps: Steps,
         eta: f64,
     ) -> Result<Box<dyn Sampler>, Error> {
         match self {
@@ -150,12 +151,7 @@ impl SamplerKind {
     }
 
     /// What a configuration of `class` is called.
-    pub(super) fn of(
-        class: Class,
-        algorithm: Option<&str>,
-        karras: bool,
-        quadratic: bool,
-    ) -> Self {
+    pub(super) fn of(class: Class, algorithm: Option<&str>, karras: bool, quadratic: bool) -> Self {
         match (class, algorithm, karras) {
             (Class::Ddim, ..) if quadratic => Self::DdimQuadratic,
             (Class::DpmSolver, Some("dpmsolver"), _) => Self::DpmSolver,
