@@ -14,6 +14,7 @@ mod inspect;
 mod job;
 mod plan;
 mod progress;
+mod stages;
 mod statistics;
 mod tensors;
 

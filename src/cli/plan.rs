@@ -7,6 +7,7 @@ use serde::Serialize;
 use super::{
     args, console,
     job::{self, Facts, Model},
+    stages::{Stage, Stages},
 };
 use crate::{
     cache::{CachePlan, CacheRule, Forecast, Span},
@@ -20,29 +21,56 @@ pub(super) fn run(arguments: &args::Plan) -> Result<(), Error> {
     let rule = CacheRule::combine(arguments.cache.rules.iter().cloned())?;
     let model = Model::open_configs(arguments.model.name.as_deref())?;
     let request = job::request(&arguments.course, rule, 0);
-    let resolved = request.resolve(&model.config)?;
-    let facts = Facts::new(&model, &request, &resolved);
-    let forecast = resolved.forecast(ELEMENT_BYTES);
-    let summary = Summary::new(&resolved.plan, &forecast);
+    let stages = Stages::new(model, request, &arguments.refiner, Model::open_configs)?;
+    let facts = stages.facts();
+    let parts: Vec<_> = stages.iter().map(Part::new).collect();
     if arguments.form.json {
-        console::json(&Document {
-            run: &facts,
-            spans: spans(&resolved.plan, &forecast),
-            work: summary,
-        });
+        console::json(&Document::new(&facts, &parts));
     } else {
-        let table = table(&resolved.plan, &forecast);
-        let rows = resolved.rows.total();
-        console::data(&format!(
-            "{}\n\n{table}\n\n{}\n\nGMACs are of the {rows} rows of an evaluation: one a picture, two when guided",
-            facts.text(),
-            summary.text()
-        ));
+        console::data(&text(&facts, &parts));
     }
-    for warning in &resolved.plan.warnings {
-        console::warning(&warning.to_string());
+    for part in &parts {
+        for warning in &part.plan.warnings {
+            console::warning(&warning.to_string());
+        }
     }
     Ok(())
+}
+
+/// One model's plan.
+struct Part<'a> {
+    plan: &'a CachePlan,
+    forecast: Forecast,
+    rows: usize,
+}
+
+impl<'a> Part<'a> {
+    fn new(stage: &'a Stage) -> Self {
+        Self {
+            plan: &stage.resolved.plan,
+            forecast: stage.resolved.forecast(ELEMENT_BYTES),
+            rows: stage.resolved.rows.total(),
+        }
+    }
+
+    fn table(&self) -> String {
+        table(self.plan, &self.forecast)
+    }
+
+    fn summary(&self) -> Summary {
+        Summary::new(self.plan, &self.forecast)
+    }
+}
+
+fn text(facts: &Facts, parts: &[Part<'_>]) -> String {
+    let mut sections = vec![facts.text()];
+    sections.extend(parts.iter().map(Part::table));
+    sections.push(Summary::joined(parts.iter().map(Part::summary)).text());
+    sections.extend(parts.first().map(|part| {
+        let rows = part.rows;
+        format!("GMACs are of the {rows} rows of an evaluation: one a picture, two when guided")
+    }));
+    sections.join("\n\n")
 }
 
 #[derive(Serialize)]
@@ -50,7 +78,22 @@ struct Document<'a> {
     #[serde(flatten)]
     run: &'a Facts,
     spans: Vec<SpanEntry>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    refiner_spans: Vec<SpanEntry>,
+    /// Of all models together.
     work: Summary,
+}
+
+impl<'a> Document<'a> {
+    fn new(run: &'a Facts, parts: &[Part<'_>]) -> Self {
+        let spans = |part: &Part<'_>| spans(part.plan, &part.forecast);
+        Self {
+            run,
+            spans: parts.first().map(spans).unwrap_or_default(),
+            refiner_spans: parts.get(1).map(spans).unwrap_or_default(),
+            work: Summary::joined(parts.iter().map(Part::summary)),
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -115,6 +158,28 @@ impl Summary {
             predicted_speedup: forecast.speedup(),
             cache_bytes: forecast.store_bytes,
         }
+    }
+
+    /// What several models, one after the other, save together; each has a store of its own, and one at a time.
+    pub(super) fn joined(parts: impl IntoIterator<Item = Self>) -> Self {
+        let join = |one: Self, other: Self| {
+            let gmacs = one.gmacs + other.gmacs;
+            let gmacs_without_cache = one.gmacs_without_cache + other.gmacs_without_cache;
+            Self {
+                evaluations: one.evaluations + other.evaluations,
+                full_evaluations: one.full_evaluations + other.full_evaluations,
+                cells_run: one.cells_run + other.cells_run,
+                cells_total: one.cells_total + other.cells_total,
+                gmacs,
+                gmacs_without_cache,
+                predicted_speedup: gmacs_without_cache / gmacs,
+                cache_bytes: one.cache_bytes.max(other.cache_bytes),
+            }
+        };
+        parts
+            .into_iter()
+            .reduce(join)
+            .expect("a run has at least one model")
     }
 
     /// `10 of 30 steps in full, 270 of 750 cells; predicted 2.59x for the denoising loop; 2.6 MiB kept`
