@@ -7,7 +7,7 @@ use afterimage::catalog::ModelFolder;
 use afterimage::denoiser::{Evaluation, StagedDenoiser as _};
 use afterimage::inject::{Moment, PriorNoise};
 use afterimage::models::unet::{AddedCondition, UNet, UNetCarry, UNetCondition};
-use afterimage::pipeline::{Added, Framing, Request, Seeds, TextToImage, Trace};
+use afterimage::pipeline::{Added, Framing, Request, Seeds, Stage, TextToImage, Trace};
 use afterimage::recall::Recall;
 use afterimage::samplers::SamplerConfig;
 use burn::tensor::{DType, Device, Tensor};
@@ -138,8 +138,12 @@ pub(crate) fn check_run(
     pipeline.set_sampler(SamplerConfig::from_json(&scheduler, "case".as_ref()).unwrap());
     let mut ignored = ();
     let mut trace = Trace::new(&mut ignored);
+    let mut request = request(case);
+    if let Some(first) = case["image_in_from"].as_str() {
+        request.initial_latents = Some(fixture.final_latents(first));
+    }
     let generated = pipeline
-        .generate(&request(case), &mut trace)
+        .generate(&request, &mut trace)
         .map_err(|error| error.to_string())?;
     let mut worst = 0.0_f64;
     let mut check = |name: String, golden: &Reference, found: Tensor<4>| {
@@ -202,8 +206,18 @@ fn request(case: &Value) -> Request {
         clip_skip: number("clip_skip").unwrap_or(0),
         size: number("width").zip(number("height")),
         eta: real("eta").unwrap_or(0.0),
+        stage: stage(call),
         cache: rule(&case["cache"]),
         ..Request::new("")
+    }
+}
+
+fn stage(call: &Value) -> Stage {
+    let share = |key: &str| call[key].as_f64();
+    match (share("denoising_end"), share("denoising_start")) {
+        (Some(until), _) => Stage::Begin { until },
+        (_, Some(from)) => Stage::Finish { from },
+        _ => Stage::Whole,
     }
 }
 

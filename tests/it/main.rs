@@ -33,6 +33,7 @@ mod rng;
 mod samplers;
 #[cfg(feature = "bundled")]
 mod scenes;
+mod sdxl;
 mod text;
 mod tolerance;
 mod toy_trunk;
