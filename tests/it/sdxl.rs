@@ -172,10 +172,7 @@ fn plans_of_the_cards_count_the_published_costs() {
     let [begin, finish] = request.handed_over(0.8, &base).unwrap();
     let evaluations = |request: &Request, model: &ModelConfig| {
         let resolved = request.resolve(model).unwrap();
-        (
-            resolved.plan.evaluations(),
-            giga(&resolved.blueprint),
-        )
+        (resolved.plan.evaluations(), giga(&resolved.blueprint))
     };
     assert_eq!(evaluations(&begin, &base), (40, 3381));
     assert_eq!(evaluations(&finish, &card(REFINER)), (10, 3643));
