@@ -81,13 +81,16 @@ impl Denoise<'_> {
         for span in &self.plan.spans {
             let evaluations = &self.sampler.evaluations()[span.range()];
             latents = self.inject(latents, &prior, evaluations[0], true, Moment::BeforeCall);
+            let guidance = self.guidance_at(span.first);
+            if guidance != self.guidance {
+                session.end_guidance(self.guidance.conditioned_rows(latents.dims()[0]));
+            }
             let predictions = session.predict(span, evaluations, || {
-                self.guidance
-                    .expand(self.sampler.scale_input(latents.clone(), span.first))
+                guidance.expand(self.sampler.scale_input(latents.clone(), span.first))
             });
             for (&evaluation, prediction) in evaluations.iter().zip(predictions) {
                 let first = evaluation.index == span.first;
-                let prediction = self.guidance.combine(prediction);
+                let prediction = guidance.combine(prediction);
                 latents = self.inject(latents, &prior, evaluation, first, Moment::BeforeStep);
                 latents = self.step(&mut history, prediction.clone(), evaluation, latents, noise);
                 latents = self.inject(latents, &prior, evaluation, first, Moment::AfterStep);
@@ -105,6 +108,14 @@ impl Denoise<'_> {
             }
         }
         Ok(latents)
+    }
+
+    /// Guidance is off from where the plan ends it.
+    fn guidance_at(&self, evaluation: usize) -> Guidance {
+        match self.plan.guidance_end {
+            Some(end) if evaluation >= end => self.guidance.off(),
+            _ => self.guidance,
+        }
     }
 
     fn step(

@@ -7,7 +7,7 @@ use std::ops::Range;
 
 use burn::tensor::Tensor;
 
-use crate::recall::Recall;
+use crate::recall::{Branch, Recall, Site};
 
 /// One model call: its position in the run and the training timestep it denoises at.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -56,6 +56,9 @@ pub trait StagedDenoiser {
     /// What depends on the timesteps; rows step-major.
     fn prepare(&self, run: &Self::Run, evaluations: &[Evaluation]) -> Self::Prepared;
 
+    /// The run of some of its rows alone: what goes on when guidance ends.
+    fn select(&self, run: &Self::Run, rows: Range<usize>) -> Self::Run;
+
     /// Takes the scaled latents in: `[rows, channels, height, width]`.
     fn enter(&self, sample: Tensor<4>, prepared: &Self::Prepared) -> Self::Carry;
 
@@ -97,8 +100,19 @@ pub trait Carry: Clone {
     fn bytes(&self) -> usize;
 }
 
+/// A branch inside a cell that can answer from an earlier evaluation, for one row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BranchCost {
+    /// What it does.
+    pub branch: Branch,
+    /// Multiply-accumulates; part of its cell's.
+    pub macs: u64,
+    /// Elements of its output.
+    pub elements: u64,
+}
+
 /// The cost of one cell for one row (one picture, one guidance half).
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Cell {
     /// `e0`, `mid`, `d11`, …
     pub name: String,
@@ -110,6 +124,8 @@ pub struct Cell {
     pub pushes: u64,
     /// Whether the cell pops a skip.
     pub pops: bool,
+    /// Its branches in execution order.
+    pub branches: Vec<BranchCost>,
 }
 
 /// A trunk's cells, from its configuration and the latents' size alone: what plans and cost forecasts read.
@@ -132,6 +148,28 @@ impl Blueprint {
     /// Multiply-accumulates of `cells`, one row.
     pub fn span_macs(&self, cells: Range<usize>) -> u64 {
         self.cells[cells].iter().map(|cell| cell.macs).sum()
+    }
+
+    /// Every branch of the line, in execution order.
+    pub fn sites(&self) -> impl Iterator<Item = Site> {
+        let cells = self.cells.iter().enumerate();
+        cells.flat_map(|(cell, costs)| {
+            let branches = costs.branches.iter().enumerate();
+            branches.map(move |(ordinal, cost)| Site {
+                cell,
+                ordinal,
+                branch: cost.branch,
+            })
+        })
+    }
+
+    /// What a branch costs.
+    ///
+    /// # Panics
+    ///
+    /// If the trunk has no such branch.
+    pub fn branch(&self, site: Site) -> BranchCost {
+        self.cells[site.cell].branches[site.ordinal]
     }
 
     /// Number of skips the trunk has; 0 for a `DiT`.

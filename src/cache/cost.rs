@@ -50,21 +50,46 @@ impl CachePlan {
     /// Forecasts a run of `rows` rows whose stored elements have `element_bytes` bytes.
     pub fn forecast(&self, trunk: &Blueprint, rows: Rows, element_bytes: usize) -> Forecast {
         let count = rows.total() as u64;
-        let cells = self.executions();
-        let executed = cells.iter().zip(&trunk.cells);
+        let rows = self.rows(rows);
+        let each = self.evaluation_macs(trunk).zip(&rows);
+        let kept = self.store_elements(trunk) + self.branches.kept_elements(trunk);
         Forecast {
+            cells: self.executions(),
             prepares: self.prepares(),
-            evaluation_macs: self
-                .evaluation_macs(trunk)
-                .map(|macs| macs * count)
-                .collect(),
-            cell_macs: executed
-                .map(|(&runs, cell)| runs as u64 * cell.macs * count)
-                .collect(),
+            evaluation_macs: each.map(|(macs, rows)| macs * rows).collect(),
+            cell_macs: self.cell_macs(trunk, &rows),
             plain_macs: self.evaluations() as u64 * trunk.full_macs() * count,
-            store_bytes: self.store_elements(trunk) * count * element_bytes as u64,
-            cells,
+            store_bytes: kept * count * element_bytes as u64,
         }
+    }
+
+    /// For each evaluation, its rows: those of one half from where guidance ends.
+    fn rows(&self, rows: Rows) -> Vec<u64> {
+        let end = self.guidance_end.unwrap_or(usize::MAX);
+        let of = |evaluation| {
+            if evaluation < end {
+                rows.total()
+            } else {
+                rows.items
+            }
+        };
+        (0..self.evaluations())
+            .map(|evaluation| of(evaluation) as u64)
+            .collect()
+    }
+
+    /// For each cell, its MACs over the whole run.
+    fn cell_macs(&self, trunk: &Blueprint, rows: &[u64]) -> Vec<u64> {
+        let mut macs = vec![0; self.cells];
+        for ((evaluation, refresh), rows) in self.kinds().enumerate().zip(rows) {
+            for cell in self.runs(refresh).into_iter().flatten() {
+                macs[cell] += rows * trunk.cells[cell].macs;
+            }
+            for site in self.branches.reused(evaluation) {
+                macs[site.cell] -= rows * trunk.branch(site).macs;
+            }
+        }
+        macs
     }
 
     /// For each cell, for how many evaluations it runs.
@@ -101,7 +126,11 @@ impl CachePlan {
                 let refresh = span.refresh && position == 0;
                 let prepares = 1 + u64::from(refresh && span.len > 1);
                 let cells = self.runs(refresh).map(|cells| trunk.span_macs(cells));
-                cells.iter().sum::<u64>() + prepares * trunk.prepare_macs + trunk.leave_macs
+                let reused = self.branches.reused(span.first + position);
+                let spared: u64 = reused.map(|site| trunk.branch(site).macs).sum();
+                cells.iter().sum::<u64>() - spared
+                    + prepares * trunk.prepare_macs
+                    + trunk.leave_macs
             })
         })
     }
@@ -149,6 +178,7 @@ mod tests {
             hidden,
             pushes,
             pops,
+            ..Cell::default()
         }
     }
 

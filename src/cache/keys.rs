@@ -88,6 +88,15 @@ static LISTS: [Entry; 16] = [
     entry("c", 250, Listed(DIT_C)),
 ];
 
+/// How the lists of `DiT` are called in writing.
+const ALIASES: [(&str, &str); 5] = [
+    ("A", "a"),
+    ("A'", "a-prime"),
+    ("a'", "a-prime"),
+    ("B", "b"),
+    ("C", "c"),
+];
+
 fn is_square(number: usize) -> bool {
     number.isqrt().pow(2) == number
 }
@@ -97,8 +106,12 @@ impl KeyList {
     pub const STABLE_DIFFUSION: Self = Self(&LISTS[0]);
 
     /// The list of that name: `50ls`, `personalised`, `50ls2`, `50ls3`, `50ls4`, `pro`, `100ls`, `75ls`, `75ls2`, `s2` (Stable
-    /// Diffusion and IF), `ldm-48`, `ldm-19` (LDM-4-G), `a`, `a-prime`, `b`, `c` (`DiT`).
+    /// Diffusion and IF), `ldm-48`, `ldm-19` (LDM-4-G), `a`, `a-prime`, `b`, `c` (`DiT`; also `A`, `A'`, `B`, `C`).
     pub fn named(name: &str) -> Option<Self> {
+        let name = ALIASES
+            .iter()
+            .find_map(|(alias, list)| (*alias == name).then_some(*list))
+            .unwrap_or(name);
         LISTS.iter().find(|list| list.name == name).map(Self)
     }
 

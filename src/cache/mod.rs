@@ -5,20 +5,25 @@
 //! method.
 //!
 //! **Source**: `DeepCache` (arXiv 2312.00858, sections 3.2 and 3.3); Faster Diffusion, encoder propagation (arXiv 2312.09608,
-//! sections 3.2 and 3.3) and its `DiT` variant.
+//! sections 3.2 and 3.3) and its `DiT` variant; inside cells, Learning-to-Cache (arXiv 2406.01733, section 3) and T-GATE (arXiv
+//! 2404.02747, section 4).
 
+mod branches;
 mod cost;
 mod keys;
 mod options;
 mod parse;
 mod plan;
 mod refresh;
+mod router;
 mod rule;
 mod session;
 
+pub use branches::{BranchPlan, BranchRule};
 pub use cost::Forecast;
 pub use keys::KeyList;
 pub use plan::{CachePlan, Course, Span, Warning};
 pub use refresh::Refresh;
+pub use router::Router;
 pub use rule::{CacheRule, Cut, OpenSkips};
 pub use session::{Account, Session};

@@ -3,9 +3,11 @@
 use std::{fmt, str::FromStr};
 
 use super::{
+    branches::BranchRule,
     keys::KeyList,
     options::{Options, wrong},
     refresh::Refresh,
+    router::{self, Router},
     rule::{CacheRule, Cut},
 };
 use crate::{
@@ -13,7 +15,11 @@ use crate::{
     inject::{Moment, PriorNoise},
 };
 
-const KNOWN_RULES: &str = "none, deepcache, encoder-propagation, faster-diffusion, dit-propagation";
+const KNOWN_RULES: &str =
+    "none, deepcache, encoder-propagation, faster-diffusion, dit-propagation, tgate, l2c";
+
+/// Between rules that go together.
+const JOINT: &str = ";";
 
 const MOMENTS: [(&str, Moment); 3] = [
     ("before-call", Moment::BeforeCall),
@@ -37,11 +43,16 @@ const PROPAGATION: Words = Words {
     list: "keys",
 };
 
-/// Reads a rule: `none`, `deepcache:interval=3,branch=0`, `encoder-propagation:keys=50ls,parallel=4`, `dit-propagation:cut=18,keys=a`.
+/// Reads a rule: `none`, `deepcache:interval=3,branch=0`, `encoder-propagation:keys=50ls,parallel=4`, `dit-propagation:cut=18,keys=a`
+/// (without `cut`: 18 of 28 cells, and the same share of other lines).
 impl FromStr for CacheRule {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self, Error> {
+        if text.contains(JOINT) {
+            let rules: Result<Vec<Self>, Error> = text.split(JOINT).map(str::parse).collect();
+            return Self::combine(rules?);
+        }
         let (name, options) = text.split_once(':').unwrap_or((text, ""));
         let mut options = Options::read(name, options)?;
         let rule = match name {
@@ -50,6 +61,8 @@ impl FromStr for CacheRule {
             "encoder-propagation" => encoder_propagation(&mut options)?,
             "faster-diffusion" => faster_diffusion(&mut options)?,
             "dit-propagation" => dit_propagation(&mut options)?,
+            "tgate" => tgate(&mut options)?,
+            "l2c" => learning_to_cache(&mut options)?,
             _ => {
                 return Err(PlanError::UnknownRule {
                     rule: name.into(),
@@ -64,25 +77,27 @@ impl FromStr for CacheRule {
 }
 
 impl CacheRule {
-    /// One rule from several. `none` adds nothing.
+    /// One rule from several: one that cuts the trunk at most, and one that works inside cells at most. `none` adds nothing.
     ///
     /// # Errors
     ///
-    /// If two of them cut the trunk.
+    /// If two of them do the same.
     pub fn combine(rules: impl IntoIterator<Item = Self>) -> Result<Self, Error> {
         let mut combined = Self::none();
         for rule in rules {
-            if rule.cut == Cut::Nowhere {
-                continue;
-            }
-            if combined.cut != Cut::Nowhere {
+            let cuts = rule.cut != Cut::Nowhere && combined.cut != Cut::Nowhere;
+            if cuts || (rule.branches.is_some() && combined.branches.is_some()) {
                 return Err(PlanError::Combination {
                     first: combined.to_string(),
                     second: rule.to_string(),
                 }
                 .into());
             }
-            combined = rule;
+            let branches = rule.branches.clone().or(combined.branches.take());
+            if rule.cut != Cut::Nowhere {
+                combined = rule;
+            }
+            combined.branches = branches;
         }
         Ok(combined)
     }
@@ -112,13 +127,33 @@ fn faster_diffusion(options: &mut Options) -> Result<CacheRule, Error> {
 }
 
 fn dit_propagation(options: &mut Options) -> Result<CacheRule, Error> {
-    let Some(cut) = options.count("cut")? else {
-        return Err(options.missing("cut", "`cut=18` is the published one for 28 blocks"));
-    };
+    let cut = options.count("cut")?;
     let Some(refresh) = schedule(options, &PROPAGATION)? else {
         return Err(options.missing("keys", "`keys=a` is a published list for 250 steps"));
     };
-    held(options, CacheRule::dit_propagation(cut, refresh))
+    let rule = match cut {
+        Some(cut) => CacheRule::dit_propagation(cut, refresh),
+        None => CacheRule::dit_propagation_proportional(refresh),
+    };
+    held(options, rule)
+}
+
+fn tgate(options: &mut Options) -> Result<CacheRule, Error> {
+    let Some(gate) = options.count("gate")? else {
+        return Err(options.missing("gate", "`gate=10` works well for 25 and more steps"));
+    };
+    Ok(CacheRule::tgate(gate))
+}
+
+fn learning_to_cache(options: &mut Options) -> Result<CacheRule, Error> {
+    let Some(file) = options.take("router") else {
+        return Err(options.missing(
+            "router",
+            "name the file of a router trained for this model and number of steps",
+        ));
+    };
+    let threshold = options.number("threshold")?.unwrap_or(router::THRESHOLD);
+    Ok(CacheRule::learning_to_cache(Router::read(file, threshold)?))
 }
 
 /// The options of rules that hold their skips.
@@ -227,18 +262,44 @@ fn moment(text: &str) -> Result<Moment, Error> {
 impl fmt::Display for CacheRule {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let words = match self.cut {
-            Cut::Nowhere => return write!(formatter, "none"),
+            Cut::Nowhere => {
+                return match &self.branches {
+                    Some(branches) => branches.fmt(formatter),
+                    None => write!(formatter, "none"),
+                };
+            }
             Cut::Skip(_) => DEEPCACHE,
-            Cut::AfterMiddle | Cut::Cell(_) => PROPAGATION,
+            Cut::AfterMiddle | Cut::Cell(_) | Cut::Proportional => PROPAGATION,
         };
         match self.cut {
             Cut::Nowhere => {}
             Cut::Skip(skip) => write!(formatter, "deepcache:branch={skip},")?,
             Cut::AfterMiddle => write!(formatter, "encoder-propagation:")?,
             Cut::Cell(cut) => write!(formatter, "dit-propagation:cut={cut},")?,
+            Cut::Proportional => write!(formatter, "dit-propagation:")?,
         }
         write_schedule(formatter, &self.refresh, &words)?;
-        self.write_extras(formatter)
+        self.write_extras(formatter)?;
+        match &self.branches {
+            Some(branches) => write!(formatter, "{JOINT}{branches}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl fmt::Display for BranchRule {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Gate { gate } => write!(formatter, "tgate:gate={gate}"),
+            Self::Routed(router) => {
+                write!(
+                    formatter,
+                    "l2c:router={},threshold={}",
+                    router.name(),
+                    router.threshold()
+                )
+            }
+        }
     }
 }
 
@@ -325,7 +386,8 @@ mod tests {
             encoder.noise = noise;
             prop_oneof![
                 Just(encoder),
-                Just(CacheRule::dit_propagation(cut, refresh).with_parallel(parallel)),
+                Just(CacheRule::dit_propagation(cut, refresh.clone()).with_parallel(parallel)),
+                Just(CacheRule::dit_propagation_proportional(refresh)),
             ]
         });
         let deep = (0..12_usize, refreshes())
@@ -406,6 +468,14 @@ mod tests {
                 "dit-propagation:cut=18,keys=a-prime,parallel=1",
                 CacheRule::dit_propagation(18, KeyList::named("a-prime").unwrap()),
             ),
+            (
+                "dit-propagation:keys=A'",
+                CacheRule::dit_propagation_proportional(KeyList::named("a-prime").unwrap()),
+            ),
+            (
+                "dit-propagation:keys=C",
+                CacheRule::dit_propagation_proportional(KeyList::named("c").unwrap()),
+            ),
         ];
         for (text, rule) in cases {
             assert_eq!(read(text), rule, "{text}");
@@ -480,8 +550,8 @@ mod tests {
                 "`noise-at` is `noon`\nhint: one of before-call, before-step, after-step",
             ),
             (
-                "dit-propagation:keys=a",
-                "`dit-propagation` needs `cut`\nhint: `cut=18` is",
+                "dit-propagation:cut=18",
+                "`dit-propagation` needs `keys`\nhint: `keys=a` is",
             ),
         ];
         for (text, message) in cases {
@@ -498,6 +568,6 @@ mod tests {
         let one = CacheRule::combine([CacheRule::none(), deep.clone()]).unwrap();
         assert_eq!(one, deep);
         let two = CacheRule::combine([deep, CacheRule::faster_diffusion()]);
-        assert!(two.unwrap_err().to_string().contains("both cut the trunk"));
+        assert!(two.unwrap_err().to_string().contains("do not go together"));
     }
 }

@@ -3,6 +3,7 @@
 use std::{fmt, ops::Range};
 
 use super::{
+    branches::BranchPlan,
     keys::KeyList,
     refresh::{Refresh, guarded},
     rule::{CacheRule, Cut, OpenSkips},
@@ -22,6 +23,8 @@ pub struct Course {
     solver_steps: Vec<usize>,
     /// Evaluations at which the store must not be read.
     must_refresh: Vec<usize>,
+    /// The evaluation from which on guidance is off.
+    guidance_end: Option<usize>,
 }
 
 impl Course {
@@ -41,6 +44,7 @@ impl Course {
         Self {
             solver_steps: (0..given.len()).map(number).collect(),
             must_refresh: Vec::new(),
+            guidance_end: None,
         }
     }
 
@@ -49,6 +53,19 @@ impl Course {
     pub fn refreshing_at(mut self, evaluations: impl IntoIterator<Item = usize>) -> Self {
         self.must_refresh.extend(evaluations);
         self
+    }
+
+    /// With guidance that is off from an evaluation on; the store, made for both halves, is not read there.
+    #[must_use]
+    pub fn unguided_from(mut self, evaluation: Option<usize>) -> Self {
+        let ends = [self.guidance_end, evaluation];
+        self.guidance_end = ends.into_iter().flatten().min();
+        self.refreshing_at(evaluation)
+    }
+
+    /// The first evaluation of a solver step, if the run has that step.
+    pub(super) fn first_evaluation(&self, step: usize) -> Option<usize> {
+        self.solver_steps.iter().position(|&found| found == step)
     }
 
     /// Model calls of the run.
@@ -147,6 +164,10 @@ pub struct CachePlan {
     pub prefix: usize,
     /// What happens to open skips.
     pub skips: OpenSkips,
+    /// What is reused inside cells.
+    pub branches: BranchPlan,
+    /// The evaluation from which on guidance is off.
+    pub guidance_end: Option<usize>,
     /// What a user should know.
     pub warnings: Vec<Warning>,
 }
@@ -160,6 +181,8 @@ impl CachePlan {
             cells,
             prefix: 0,
             skips: OpenSkips::Hold,
+            branches: BranchPlan::default(),
+            guidance_end: None,
             warnings: Vec::new(),
         }
     }
@@ -175,6 +198,14 @@ impl CachePlan {
         refreshing.map(|span| span.first)
     }
 
+    /// Whether an evaluation computes everything up to the cut.
+    fn refreshes_at(&self, evaluation: usize) -> bool {
+        let span = self
+            .spans
+            .binary_search_by_key(&evaluation, |span| span.first);
+        span.is_ok_and(|index| self.spans[index].refresh)
+    }
+
     /// Whether the span behind this one reads the store.
     pub fn read_after(&self, span: &Span) -> bool {
         let next = self
@@ -185,7 +216,7 @@ impl CachePlan {
 
     /// Whether any evaluation reuses anything.
     pub fn reuses(&self) -> bool {
-        self.spans.iter().any(|span| !span.refresh || span.len > 1)
+        self.branches.reuses() || self.spans.iter().any(|span| !span.refresh || span.len > 1)
     }
 
     /// Cells that run for one evaluation: all of them when it refreshes, else those before `prefix` and behind `cut`.
@@ -207,21 +238,41 @@ impl CacheRule {
         if course.evaluations() == 0 {
             return Err(PlanError::NoEvaluations.into());
         }
-        let cells = trunk.cells.len();
+        let course = self.course(course);
+        let mut plan = self.line(&course, trunk)?;
+        plan.guidance_end = course.guidance_end;
+        if let Some(branches) = &self.branches {
+            let wanted = branches.wanted(&course, trunk)?;
+            let runs = |evaluation| plan.runs(plan.refreshes_at(evaluation));
+            plan.branches = BranchPlan::new(wanted, trunk, runs);
+        }
+        if self.cut != Cut::Nowhere || self.branches.is_some() {
+            plan.warnings = self.warnings(&course, &plan);
+        }
+        Ok(plan)
+    }
+
+    /// The run as the rule makes it.
+    fn course(&self, course: &Course) -> Course {
+        let branches = self.branches.as_ref();
+        let end = branches.and_then(|branches| branches.guidance_end(course));
+        course.clone().unguided_from(end)
+    }
+
+    /// What is reused of the line.
+    fn line(&self, course: &Course, trunk: &Blueprint) -> Result<CachePlan, Error> {
+        let plain = CachePlan::plain(course.evaluations(), trunk.cells.len());
         let Some((prefix, cut)) = self.cut.place(trunk)? else {
-            return Ok(CachePlan::plain(course.evaluations(), cells));
+            return Ok(plain);
         };
         self.check_parallel(course)?;
-        let mut plan = CachePlan {
+        Ok(CachePlan {
             spans: spans(&self.refresh_flags(course)?, self.max_parallel),
             cut,
-            cells,
             prefix,
             skips: self.cut.skips(),
-            warnings: Vec::new(),
-        };
-        plan.warnings = self.warnings(course, &plan);
-        Ok(plan)
+            ..plain
+        })
     }
 
     fn check_numbers(&self) -> Result<(), Error> {
@@ -250,6 +301,10 @@ impl CacheRule {
         }
         if self.cut.skips() == OpenSkips::Recompute {
             return Err(PlanError::ParallelRecompute { parallel }.into());
+        }
+        if self.branches.is_some() {
+            let rule = self.to_string();
+            return Err(PlanError::ParallelBranches { rule, parallel }.into());
         }
         match course.repeated_step() {
             Some((step, calls)) => Err(PlanError::ParallelSolver {
@@ -327,8 +382,14 @@ impl Cut {
             },
             Self::Cell(cut) if (1..cells).contains(&cut) => Ok(Some((0, cut))),
             Self::Cell(cut) => Err(PlanError::CutPlace { cut, cells }.into()),
+            Self::Proportional => Self::Cell(published_share(cells)).place(trunk),
         }
     }
+}
+
+/// 18 of 28, the cut of `DiT-XL/2`, in a line of `cells`.
+fn published_share(cells: usize) -> usize {
+    (cells * 18 + 14) / 28
 }
 
 /// Skip `branch` is pushed by the last cell of the prefix and popped by the cell at the cut.
@@ -382,6 +443,11 @@ mod tests {
         assert_eq!(course.solver_steps, [0, 0, 1, 1, 2]);
         assert_eq!(course.repeated_step(), Some((0, 2)));
         assert_eq!((course.evaluations(), course.solver_steps()), (5, 3));
+    }
+
+    #[test]
+    fn the_published_cut_keeps_its_share() {
+        assert_eq!([28, 24, 12, 6].map(published_share), [18, 15, 8, 4]);
     }
 
     #[test]

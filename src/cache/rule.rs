@@ -1,6 +1,6 @@
 //! What is reused, and when: one small value for every method.
 
-use super::{keys::KeyList, refresh::Refresh};
+use super::{branches::BranchRule, keys::KeyList, refresh::Refresh, router::Router};
 use crate::inject::PriorNoise;
 
 /// Where the line of cells is split: what lies before is reused, what lies behind is computed at every step.
@@ -14,6 +14,8 @@ pub enum Cut {
     AfterMiddle,
     /// In front of the cell of this number (`DiT` propagation).
     Cell(usize),
+    /// Where the published cut of `DiT-XL/2` stands, in front of cell 18 of 28, or at the same share of another line.
+    Proportional,
 }
 
 /// What happens, at a reuse step, to the skips that are open at the cut.
@@ -30,7 +32,9 @@ impl Cut {
     pub fn skips(self) -> OpenSkips {
         match self {
             Self::Skip(_) => OpenSkips::Recompute,
-            Self::Nowhere | Self::AfterMiddle | Self::Cell(_) => OpenSkips::Hold,
+            Self::Nowhere | Self::AfterMiddle | Self::Cell(_) | Self::Proportional => {
+                OpenSkips::Hold
+            }
         }
     }
 }
@@ -48,6 +52,8 @@ pub struct CacheRule {
     pub max_parallel: usize,
     /// Prior noise that goes with the method.
     pub noise: Option<PriorNoise>,
+    /// What is reused inside the cells that run.
+    pub branches: Option<BranchRule>,
 }
 
 impl CacheRule {
@@ -58,6 +64,7 @@ impl CacheRule {
             guard: 0.0,
             max_parallel: 1,
             noise: None,
+            branches: None,
         }
     }
 
@@ -111,6 +118,29 @@ impl CacheRule {
     /// Block propagation: cells `0..cut` run at `keys` only. Published for `DiT-XL/2` with `cut` 18 of 28; any trunk and cell works.
     pub fn dit_propagation(cut: usize, keys: impl Into<Refresh>) -> Self {
         Self::new(Cut::Cell(cut), keys.into())
+    }
+
+    /// T-GATE: from solver step `gate` on, cross-attention is frozen and guidance off.
+    pub fn tgate(gate: usize) -> Self {
+        Self::none().with_branches(BranchRule::Gate { gate })
+    }
+
+    /// Learning-to-Cache: at every other evaluation, `router` names the branches that are those of the evaluation before.
+    pub fn learning_to_cache(router: Router) -> Self {
+        Self::none().with_branches(BranchRule::Routed(router))
+    }
+
+    /// With a method that works inside cells.
+    #[must_use]
+    pub fn with_branches(mut self, branches: BranchRule) -> Self {
+        self.branches = Some(branches);
+        self
+    }
+
+    /// Block propagation with the published cut: in front of cell 18 of 28, and at the same share of lines of other lengths, rounded to
+    /// the nearest cell (4 of 6, 8 of 12, 15 of 24).
+    pub fn dit_propagation_proportional(keys: impl Into<Refresh>) -> Self {
+        Self::new(Cut::Proportional, keys.into())
     }
 
     /// With a guard band: this share of the run is computed in full at either end.

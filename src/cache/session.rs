@@ -7,6 +7,7 @@ use std::ops::Range;
 use burn::tensor::{DType, Tensor};
 
 use super::{
+    branches::BranchStore,
     plan::{CachePlan, Span},
     rule::OpenSkips,
 };
@@ -18,10 +19,13 @@ use crate::recall::Recall;
 pub struct Session<'a, D: StagedDenoiser> {
     denoiser: &'a D,
     run: &'a D::Run,
+    /// What goes on in place of `run` when guidance has ended.
+    unguided: Option<D::Run>,
     plan: &'a CachePlan,
     rows: Rows,
     conditioning: usize,
     store: Option<Store<D::Carry>>,
+    branches: BranchStore,
     account: Account,
 }
 
@@ -38,7 +42,9 @@ pub struct Account {
     pub reuses: usize,
     /// Refreshes that the plan did not foresee, because the store was empty or did not fit.
     pub fallbacks: usize,
-    /// The most bytes the store held.
+    /// Branches inside cells that were not computed.
+    pub branches_reused: usize,
+    /// The most bytes the store held, outputs of branches included.
     pub store_bytes: usize,
 }
 
@@ -67,23 +73,39 @@ impl<'a, D: StagedDenoiser> Session<'a, D> {
         Self {
             denoiser,
             run,
+            unguided: None,
             plan,
             rows,
             conditioning: 0,
             store: None,
+            branches: BranchStore::default(),
             account,
         }
     }
 
-    /// Goes on under other conditions, such as without guidance. What is stored no longer fits, so the next span refreshes.
-    pub fn switch(&mut self, run: &'a D::Run, rows: Rows) {
-        (self.run, self.rows) = (run, rows);
+    /// Goes on with the rows of one guidance half, `conditioned`. What is stored of the line no longer fits, so the next span
+    /// refreshes; kept outputs of branches become the mean of both halves.
+    pub fn end_guidance(&mut self, conditioned: Range<usize>) {
+        if self.rows.halves == 1 {
+            return;
+        }
+        self.unguided = Some(self.denoiser.select(self.run(), conditioned));
+        self.rows.halves = 1;
         self.conditioning += 1;
+        self.branches.merge_halves();
+    }
+
+    fn run(&self) -> &D::Run {
+        self.unguided.as_ref().unwrap_or(self.run)
     }
 
     /// What was computed so far.
-    pub fn account(&self) -> &Account {
-        &self.account
+    pub fn account(&self) -> Account {
+        Account {
+            branches_reused: self.branches.reused,
+            store_bytes: self.account.store_bytes + self.branches.bytes,
+            ..self.account.clone()
+        }
     }
 
     /// The predictions of one span, `[rows, channels, height, width]` for each of its evaluations.
@@ -113,12 +135,8 @@ impl<'a, D: StagedDenoiser> Session<'a, D> {
                 }
             }
         };
-        let carry = self.advance(
-            at_cut.carry,
-            self.plan.cut..self.plan.cells,
-            &at_cut.prepared,
-            span.len,
-        );
+        let rest = self.plan.cut..self.plan.cells;
+        let carry = self.advance(at_cut.carry, rest, &at_cut.prepared, evaluations);
         split(self.denoiser.leave(carry, &at_cut.prepared), span.len)
     }
 
@@ -128,7 +146,7 @@ impl<'a, D: StagedDenoiser> Session<'a, D> {
         let signature = signature(&sample);
         let prepared = self.prepare(&evaluations[..1]);
         let carry = self.denoiser.enter(sample, &prepared);
-        let carry = self.advance(carry, 0..self.plan.cut, &prepared, 1);
+        let carry = self.advance(carry, 0..self.plan.cut, &prepared, &evaluations[..1]);
         self.keep(span, &carry, signature);
         match evaluations.len() {
             1 => AtCut { carry, prepared },
@@ -162,7 +180,7 @@ impl<'a, D: StagedDenoiser> Session<'a, D> {
         self.account.reuses += 1;
         let prepared = self.prepare(evaluations);
         let carry = self.denoiser.enter(sample, &prepared);
-        let mut carry = self.advance(carry, 0..self.plan.prefix, &prepared, 1);
+        let mut carry = self.advance(carry, 0..self.plan.prefix, &prepared, evaluations);
         carry.graft_deep(stored);
         AtCut { carry, prepared }
     }
@@ -197,7 +215,7 @@ impl<'a, D: StagedDenoiser> Session<'a, D> {
 
     fn prepare(&mut self, evaluations: &[Evaluation]) -> D::Prepared {
         self.account.prepares += evaluations.len();
-        self.denoiser.prepare(self.run, evaluations)
+        self.denoiser.prepare(self.run(), evaluations)
     }
 
     fn advance(
@@ -205,16 +223,17 @@ impl<'a, D: StagedDenoiser> Session<'a, D> {
         carry: D::Carry,
         cells: Range<usize>,
         prepared: &D::Prepared,
-        evaluations: usize,
+        evaluations: &[Evaluation],
     ) -> D::Carry {
         if cells.is_empty() {
             return carry;
         }
         for runs in &mut self.account.cells[cells.clone()] {
-            *runs += evaluations;
+            *runs += evaluations.len();
         }
-        self.denoiser
-            .advance(carry, cells, prepared, &mut Recall::none())
+        let mut memory = self.branches.at(&self.plan.branches, evaluations[0].index);
+        let mut recall = Recall::with(&mut memory);
+        self.denoiser.advance(carry, cells, prepared, &mut recall)
     }
 
     fn count_refresh(&mut self, span: &Span) {

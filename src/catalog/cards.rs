@@ -41,7 +41,6 @@ macro_rules! card {
             files: &[
                 ("model_index.json", file!($name, "model_index.json")),
                 ("unet/config.json", file!($name, "unet/config.json")),
-                ("vae/config.json", file!($name, "vae/config.json")),
                 (
                     "scheduler/scheduler_config.json",
                     file!($name, "scheduler/scheduler_config.json"),
@@ -59,14 +58,14 @@ macro_rules! card {
 /// A card of Stable Diffusion 1.x or 2.x: one text encoder.
 macro_rules! stable_diffusion {
     ($name:literal) => {
-        card!($name: "text_encoder/config.json", "tokenizer/tokenizer_config.json", "tokenizer/special_tokens_map.json"; "tokenizer")
+        card!($name: "vae/config.json", "text_encoder/config.json", "tokenizer/tokenizer_config.json", "tokenizer/special_tokens_map.json"; "tokenizer")
     };
 }
 
 /// A card of SDXL: two text encoders.
 macro_rules! sdxl {
     ($name:literal) => {
-        card!($name: "text_encoder/config.json", "text_encoder_2/config.json", "tokenizer/tokenizer_config.json",
+        card!($name: "vae/config.json", "text_encoder/config.json", "text_encoder_2/config.json", "tokenizer/tokenizer_config.json",
             "tokenizer_2/tokenizer_config.json"; "tokenizer", "tokenizer_2")
     };
 }
@@ -74,14 +73,21 @@ macro_rules! sdxl {
 /// A card of SDXL's refiner: the second text encoder alone.
 macro_rules! refiner {
     ($name:literal) => {
-        card!($name: "text_encoder_2/config.json", "tokenizer_2/tokenizer_config.json"; "tokenizer_2")
+        card!($name: "vae/config.json", "text_encoder_2/config.json", "tokenizer_2/tokenizer_config.json"; "tokenizer_2")
+    };
+}
+
+/// A card of a model without text and autoencoder.
+macro_rules! pixels {
+    ($name:literal) => {
+        card!($name: ;)
     };
 }
 
 const VOCABULARY: &[u8] = file!("clip", "vocab.json");
 const MERGES: &[u8] = file!("clip", "merges.txt");
 
-static CARDS: [Card; 8] = [
+static CARDS: [Card; 10] = [
     stable_diffusion!("stable-diffusion-v1-5"),
     stable_diffusion!("stable-diffusion-v1-5-inpainting"),
     stable_diffusion!("stable-diffusion-2-1-base"),
@@ -90,6 +96,8 @@ static CARDS: [Card; 8] = [
     sdxl!("stable-diffusion-xl-base-1.0"),
     sdxl!("stable-diffusion-xl-1.0-inpainting-0.1"),
     refiner!("stable-diffusion-xl-refiner-1.0"),
+    pixels!("ddpm-cifar10-32"),
+    pixels!("ddpm-church-256"),
 ];
 
 pub(super) fn find(name: &str) -> Option<&'static Card> {

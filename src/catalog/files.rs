@@ -12,6 +12,13 @@ use crate::{
     weights::WeightSource,
 };
 
+/// Parts whose files may lie beside the index instead of in a folder of their own, and the file that tells: early models of one
+/// network (google/ddpm-cifar10-32).
+pub(super) const LOOSE: [(&str, &str); 2] = [
+    ("unet", "config.json"),
+    ("scheduler", "scheduler_config.json"),
+];
+
 /// Files of a model by their path within its folder.
 pub(super) enum Files {
     Disk(PathBuf),
@@ -31,14 +38,14 @@ impl Files {
     /// The path that errors name.
     pub(super) fn path(&self, relative: &str) -> PathBuf {
         match self {
-            Self::Disk(folder) => folder.join(relative),
+            Self::Disk(folder) => located(folder, relative),
             Self::Static(_) => PathBuf::from(relative),
         }
     }
 
     pub(super) fn has(&self, relative: &str) -> bool {
         match self {
-            Self::Disk(folder) => folder.join(relative).is_file(),
+            Self::Disk(folder) => located(folder, relative).is_file(),
             Self::Static(_) => self.compiled(relative).is_some(),
         }
     }
@@ -60,7 +67,7 @@ impl Files {
             source,
         };
         let bytes: Cow<'static, [u8]> = match self {
-            Self::Disk(folder) => match std::fs::read(folder.join(relative)) {
+            Self::Disk(folder) => match std::fs::read(located(folder, relative)) {
                 Ok(bytes) => bytes.into(),
                 Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
                 Err(error) => return Err(failed(error).into()),
@@ -78,6 +85,7 @@ impl Files {
     /// The file that holds a part's weights, by its name within the part.
     pub(super) fn weight_file(&self, part: &str) -> Option<String> {
         let names = match self {
+            Self::Disk(folder) if is_loose(folder, part) => names(folder),
             Self::Disk(folder) => names(&folder.join(part)),
             Self::Static(files) => files
                 .iter()
@@ -98,6 +106,20 @@ impl Files {
             None => WeightSource::open(self.path(&relative)).map(Some),
         }
     }
+}
+
+/// Where a file of a model is.
+fn located(folder: &Path, relative: &str) -> PathBuf {
+    match relative.split_once('/') {
+        Some((part, file)) if is_loose(folder, part) => folder.join(file),
+        _ => folder.join(relative),
+    }
+}
+
+/// Whether a part's files lie beside the index.
+fn is_loose(folder: &Path, part: &str) -> bool {
+    let tells = LOOSE.iter().find(|(loose, _)| *loose == part);
+    tells.is_some_and(|(_, file)| !folder.join(part).is_dir() && folder.join(file).is_file())
 }
 
 /// Names of the files in a folder, none if there is no such folder.

@@ -215,9 +215,9 @@ impl Download<'_> {
 
     /// The shards that an index lists.
     fn shards(&mut self, file: &str, path: &Path) -> Result<(), Error> {
-        let part = file.split('/').next().unwrap_or_default();
         for shard in shard_files(path)? {
-            self.file(&format!("{part}/{}", shard.display()))?;
+            let beside = Path::new(file).with_file_name(shard);
+            self.file(&beside.display().to_string())?;
         }
         Ok(())
     }
@@ -225,12 +225,8 @@ impl Download<'_> {
     /// The files to have, besides shards, of what the Hub has.
     fn wanted(&self, index: &ModelIndex, needs: Needs) -> Vec<String> {
         let files = |part: &str| {
-            let prefix = format!("{part}/");
-            let names = self.present.iter().map(String::as_str);
-            let names: Vec<_> = names
-                .filter_map(|file| file.strip_prefix(&prefix))
-                .collect();
-            part_files(part, index, &names, needs)
+            let present: Vec<_> = self.present.iter().map(String::as_str).collect();
+            part_files(part, index, &present, needs)
         };
         let ours = self.present.get(DEFAULTS).cloned();
         ours.into_iter()
@@ -281,10 +277,24 @@ fn is_shard_index(file: &str) -> bool {
     file.contains(".index.")
 }
 
-/// The files of a part, as paths in the model, when its folder has `names`. What is required and absent is listed under the name it
-/// usually has.
-fn part_files(part: &str, index: &ModelIndex, names: &[&str], needs: Needs) -> Vec<String> {
+/// The beginning of a part's paths in a model that has the files `present`, and the names behind it.
+fn home<'a>(part: &str, present: &[&'a str]) -> (String, Vec<&'a str>) {
+    let prefix = format!("{part}/");
+    let inside = present.iter().filter_map(|file| file.strip_prefix(&prefix));
+    let inside: Vec<_> = inside.collect();
+    let loose = |(loose, tells): &(&str, &str)| *loose == part && present.contains(tells);
+    if inside.is_empty() && files::LOOSE.iter().any(loose) {
+        let beside = present.iter().copied().filter(|file| !file.contains('/'));
+        return (String::new(), beside.collect());
+    }
+    (prefix, inside)
+}
+
+/// The files of a part, as paths in the model, when the model has the files `present`. What is required and absent is listed under
+/// the name it usually has.
+fn part_files(part: &str, index: &ModelIndex, present: &[&str], needs: Needs) -> Vec<String> {
     let class = index.class(part).unwrap_or_default();
+    let (prefix, names) = home(part, present);
     let mut wanted = Vec::new();
     if class.contains("Tokenizer") {
         wanted.extend(TOKENIZER.into_iter().filter(|file| names.contains(file)));
@@ -296,12 +306,12 @@ fn part_files(part: &str, index: &ModelIndex, names: &[&str], needs: Needs) -> V
     } else {
         wanted.push("config.json");
         if needs == Needs::All {
-            wanted.push(files::choose(names).unwrap_or_else(|| usual_weights(part)));
+            wanted.push(files::choose(&names).unwrap_or_else(|| usual_weights(part)));
         }
     }
     wanted
         .into_iter()
-        .map(|file| format!("{part}/{file}"))
+        .map(|file| format!("{prefix}{file}"))
         .collect()
 }
 
@@ -318,16 +328,19 @@ fn lacking(folder: &Path, needs: Needs) -> Result<Vec<String>, Error> {
     let index = read_index(&folder.join(index::FILE))?;
     let mut lacking = Vec::new();
     for part in read_parts(&index) {
-        let names = files::names(&folder.join(part));
-        let names: Vec<_> = names.iter().map(String::as_str).collect();
-        for file in part_files(part, &index, &names, needs) {
+        let inside = files::names(&folder.join(part)).into_iter();
+        let inside = inside.map(|file| format!("{part}/{file}"));
+        let present: Vec<_> = files::names(folder).into_iter().chain(inside).collect();
+        let present: Vec<_> = present.iter().map(String::as_str).collect();
+        for file in part_files(part, &index, &present, needs) {
             let path = folder.join(&file);
             if !path.is_file() {
                 lacking.push(file);
             } else if is_shard_index(&file) {
                 let shards = shard_files(&path)?.into_iter();
                 let absent = shards.filter(|shard| !path.with_file_name(shard).is_file());
-                lacking.extend(absent.map(|shard| format!("{part}/{}", shard.display())));
+                let beside = |shard: &Path| Path::new(&file).with_file_name(shard);
+                lacking.extend(absent.map(|shard| beside(&shard).display().to_string()));
             }
         }
     }

@@ -36,8 +36,7 @@ pub(super) enum Command {
 #[derive(Debug, Args)]
 pub(super) struct Generate {
     /// What the picture shows
-    #[arg(default_value = DEFAULT_PROMPT, hide_default_value = true)]
-    pub(super) prompt: String,
+    pub(super) prompt: Option<String>,
     #[command(flatten)]
     pub(super) model: Model,
     #[command(flatten)]

@@ -31,7 +31,7 @@ pub(super) fn run(arguments: &args::Bench) -> Result<(), Error> {
     let rules = rules(&arguments.cache);
     let model = Model::open(arguments.model.name.as_deref())?;
     let mut request = job::request(&arguments.course, CacheRule::none(), arguments.seed);
-    request.prompts = vec![args::DEFAULT_PROMPT.into()];
+    request.prompts = vec![job::prompt(None, &model.config)];
     let plain = request.resolve(&model.config)?;
     let promises: Vec<_> = rules
         .iter()

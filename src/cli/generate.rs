@@ -23,8 +23,10 @@ use crate::{
 pub(super) fn run(arguments: &args::Generate) -> Result<(), Error> {
     let seed = arguments.seed.unwrap_or_else(job::random_seed);
     let files = files(arguments, seed)?;
-    let request = request(arguments, seed)?;
+    let mut request = request(arguments, seed)?;
     let model = Model::open(arguments.model.name.as_deref())?;
+    let prompt = job::prompt(arguments.prompt.as_deref(), &model.config);
+    request.prompts = vec![prompt.clone()];
     let mut stages = Stages::new(model, request, &arguments.refiner, Model::open)?;
     let machine = Machine::open(&arguments.machine)?;
     for stage in stages.iter() {
@@ -40,7 +42,7 @@ pub(super) fn run(arguments: &args::Generate) -> Result<(), Error> {
     let mut weights = weights.collect::<Result<Vec<_>, _>>()?.into_iter();
     let account = Account {
         facts: stages.facts(),
-        prompt: &arguments.prompt,
+        prompt: &prompt,
         negative_prompt: arguments.negative_prompt.as_deref(),
         seed,
         weights: weights.next().unwrap_or_default(),
@@ -84,7 +86,6 @@ fn files(arguments: &args::Generate, seed: u64) -> Result<Vec<PathBuf>, Error> {
 fn request(arguments: &args::Generate, seed: u64) -> Result<Request, Error> {
     let rule = CacheRule::combine(arguments.cache.rules.iter().cloned())?;
     let mut request = job::request(&arguments.course, rule, seed);
-    request.prompts = vec![arguments.prompt.clone()];
     request.negative_prompts = arguments.negative_prompt.iter().cloned().collect();
     request.guidance_rescale = arguments.guidance_rescale.unwrap_or(0.0);
     request.clip_skip = arguments.clip_skip.unwrap_or(0);
@@ -225,8 +226,10 @@ struct Outcome<'a> {
 impl Outcome<'_> {
     fn text(&self) -> String {
         let facts = &self.account.facts;
-        let mut lines = vec![
-            ("prompt", self.account.prompt.to_owned()),
+        let prompt = self.account.prompt;
+        let mut lines = Vec::new();
+        lines.extend((!prompt.is_empty()).then(|| ("prompt", prompt.to_owned())));
+        lines.extend([
             ("seed", self.account.seed.to_string()),
             ("run", facts.course()),
             (
@@ -234,7 +237,7 @@ impl Outcome<'_> {
                 format!("{} in {}", self.account.device, self.account.dtype),
             ),
             ("time", self.seconds.text(facts.evaluations)),
-        ];
+        ]);
         lines.extend(facts.refinement().map(|text| ("refiner", text)));
         if facts.cache != "none" {
             lines.push(("cache", format!("{}: {}", facts.cache, self.work.spared())));

@@ -91,11 +91,11 @@ fn defaults(model: &Model) -> Vec<(&'static str, String)> {
         defaults,
     } = &model.config;
     let Canvas { side, factor, .. } = model.config.canvas();
-    let pixels = side * factor;
+    let (pixels, multiple) = (side * factor, model.config.multiple());
     let mut lines = vec![
         (
             "size",
-            format!("{pixels}x{pixels}, latents {side}x{side}, in multiples of {factor}"),
+            format!("{pixels}x{pixels}, latents {side}x{side}, in multiples of {multiple}"),
         ),
         ("sampler", sampler.name().to_owned()),
         ("steps", defaults.steps.to_string()),
@@ -106,6 +106,7 @@ fn defaults(model: &Model) -> Vec<(&'static str, String)> {
             lines.push(("prompt", format!("{} tokens", parts.text.tokens())));
             lines.push(("unet", branches(parts.unet.skips())));
         }
+        Family::Unconditional(parts) => lines.push(("unet", branches(parts.unet.skips()))),
     }
     lines
 }

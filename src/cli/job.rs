@@ -102,6 +102,16 @@ pub(super) fn random_seed() -> u64 {
     u64::from(getrandom::u32().unwrap_or_else(|_| from_clock()))
 }
 
+/// The prompt, or the bundled one where a model reads text and none is given.
+pub(super) fn prompt(given: Option<&str>, model: &ModelConfig) -> String {
+    let default = if model.reads_text() {
+        args::DEFAULT_PROMPT
+    } else {
+        ""
+    };
+    given.unwrap_or(default).to_owned()
+}
+
 /// The request that `course` describes; the rest as the model would have it.
 pub(super) fn request(course: &args::Course, rule: CacheRule, seed: u64) -> Request {
     let mut request = Request::new("");

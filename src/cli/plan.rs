@@ -12,6 +12,7 @@ use super::{
 use crate::{
     cache::{CachePlan, CacheRule, Forecast, Span},
     error::Error,
+    pipeline::Resolved,
 };
 
 /// Bytes of a stored element: the denoiser computes in f16 wherever a cache matters.
@@ -41,15 +42,28 @@ pub(super) fn run(arguments: &args::Plan) -> Result<(), Error> {
 struct Part<'a> {
     plan: &'a CachePlan,
     forecast: Forecast,
+    /// The forecast without attention's products.
+    published: Forecast,
     rows: usize,
 }
 
 impl<'a> Part<'a> {
     fn new(stage: &'a Stage) -> Self {
+        let Resolved {
+            plan,
+            rows,
+            latent_shape: [_, _, height, width],
+            ..
+        } = &stage.resolved;
+        let trunk = stage
+            .model
+            .config
+            .blueprint_without_products([*height, *width]);
         Self {
-            plan: &stage.resolved.plan,
+            plan,
             forecast: stage.resolved.forecast(ELEMENT_BYTES),
-            rows: stage.resolved.rows.total(),
+            published: plan.forecast(&trunk, *rows, ELEMENT_BYTES),
+            rows: rows.total(),
         }
     }
 
@@ -65,7 +79,9 @@ impl<'a> Part<'a> {
 fn text(facts: &Facts, parts: &[Part<'_>]) -> String {
     let mut sections = vec![facts.text()];
     sections.extend(parts.iter().map(Part::table));
-    sections.push(Summary::joined(parts.iter().map(Part::summary)).text());
+    let summary = Summary::joined(parts.iter().map(Part::summary));
+    let published = Published::new(parts);
+    sections.push(format!("{}\n{}", summary.text(), published.text()));
     sections.extend(parts.first().map(|part| {
         let rows = part.rows;
         format!("GMACs are of the {rows} rows of an evaluation: one a picture, two when guided")
@@ -82,6 +98,39 @@ struct Document<'a> {
     refiner_spans: Vec<SpanEntry>,
     /// Of all models together.
     work: Summary,
+    published: Published,
+}
+
+/// The count of `DeepCache`'s tables: one row of one evaluation, on average, attention's two products left out.
+#[derive(Debug, Clone, Copy, Serialize)]
+struct Published {
+    gmacs: f64,
+    gmacs_without_cache: f64,
+}
+
+impl Published {
+    fn new(parts: &[Part<'_>]) -> Self {
+        let rows = |part: &Part<'_>| (part.plan.evaluations() * part.rows) as f64;
+        let count: f64 = parts.iter().map(rows).sum();
+        let mean = |macs: fn(&Forecast) -> u64| {
+            let total: u64 = parts.iter().map(|part| macs(&part.published)).sum();
+            giga(total) / count
+        };
+        Self {
+            gmacs: mean(Forecast::total_macs),
+            gmacs_without_cache: mean(|forecast| forecast.plain_macs),
+        }
+    }
+
+    fn text(self) -> String {
+        let (gmacs, plain) = (digits(self.gmacs), digits(self.gmacs_without_cache));
+        console::pairs(&[(
+            "published",
+            format!(
+                "{gmacs} of {plain} GMACs a row and evaluation, as papers count: without attention's products"
+            ),
+        )])
+    }
 }
 
 impl<'a> Document<'a> {
@@ -92,6 +141,7 @@ impl<'a> Document<'a> {
             spans: parts.first().map(spans).unwrap_or_default(),
             refiner_spans: parts.get(1).map(spans).unwrap_or_default(),
             work: Summary::joined(parts.iter().map(Part::summary)),
+            published: Published::new(parts),
         }
     }
 }
@@ -302,6 +352,7 @@ mod tests {
             hidden: 1 << 20,
             pushes,
             pops,
+            ..Cell::default()
         };
         Blueprint {
             cells: vec![

@@ -38,7 +38,7 @@ pub(crate) enum PlanError {
         needed: &'static str,
     },
     #[error(
-        "cache rules `{first}` and `{second}` both cut the trunk\nhint: give one of them; only rules that work inside cells combine"
+        "cache rules `{first}` and `{second}` do not go together\nhint: one rule that cuts the trunk and one that works inside cells (tgate, l2c) do"
     )]
     Combination { first: String, second: String },
 
@@ -76,6 +76,38 @@ pub(crate) enum PlanError {
     Guard { guard: f64 },
 
     // The run and the trunk.
+    #[error("a gate at step 0 would never attend to the text\nhint: 10 of 50 works well")]
+    ZeroGate,
+    #[error("`tgate` freezes cross-attention, and this trunk has none")]
+    NoCrossAttention,
+    #[error(
+        "`{file}` holds no router\nhint: a router has a vector `0.prob`, `1.prob`, … for each step"
+    )]
+    NoRouter { file: String },
+    #[error(
+        "a router threshold of {threshold}\nhint: it lies in 0 to 1; 0.1 is the published one for 256x256, 0.9 for 512x512"
+    )]
+    RouterThreshold { threshold: f64 },
+    #[error(
+        "router `{router}` is for {found} steps, the run has {expected}\nhint: use steps={found}"
+    )]
+    RouterSteps {
+        router: String,
+        found: usize,
+        expected: usize,
+    },
+    #[error(
+        "router `{router}` scores {found} branches a step, the trunk has {expected}\nhint: a router fits one depth only"
+    )]
+    RouterBranches {
+        router: String,
+        found: usize,
+        expected: usize,
+    },
+    #[error(
+        "`{rule}` works at every single step, and `parallel` is {parallel}\nhint: use parallel=1"
+    )]
+    ParallelBranches { rule: String, parallel: usize },
     #[error("the run makes no model call, so there is nothing to plan")]
     NoEvaluations,
     #[error(

@@ -100,6 +100,10 @@ pub(crate) enum RequestError {
         found: [usize; 4],
         expected: [usize; 4],
     },
+    #[error(
+        "`{condition}` is given, and this model makes its pictures from noise alone\nhint: leave it out"
+    )]
+    Unconditional { condition: &'static str },
     #[error("`{given}` is not a data type\nhint: use f32, f16 or bf16")]
     UnknownDtype { given: String },
 }

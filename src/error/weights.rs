@@ -70,10 +70,22 @@ pub(crate) enum WeightsError {
     #[error(transparent)]
     Misfit(#[from] Misfit),
     #[error(
-        "the parameters of a checkpoint cannot be placed: {}\nhint: is this a Stable Diffusion 1.x, 2.x or XL checkpoint?\nfile: {origin}",
+        "the parameters of a checkpoint cannot be placed: {}\nhint: is this {family} checkpoint?\nfile: {origin}",
         listed(names)
     )]
-    Unrecognised { names: Vec<String>, origin: String },
+    Unrecognised {
+        names: Vec<String>,
+        family: &'static str,
+        origin: String,
+    },
+    #[error(
+        "tensors `{first}` and `{second}` differ\nhint: a DiT has one embedder of timestep and class, which diffusers repeats in every block\nfile: {origin}"
+    )]
+    Unequal {
+        first: String,
+        second: String,
+        origin: String,
+    },
 }
 
 /// Everything that does not fit between a part's weights and its module.

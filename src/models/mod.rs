@@ -2,5 +2,8 @@
 //! own JSON.
 
 pub mod clip;
+pub mod dit;
 pub mod unet;
 pub mod vae;
+
+mod json;

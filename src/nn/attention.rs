@@ -2,6 +2,8 @@
 //!
 //! Source: Vaswani et al. (arXiv 1706.03762, section 3.2).
 
+use std::ops::Range;
+
 use burn::module::Module;
 use burn::nn::{Linear, LinearConfig};
 use burn::tensor::module::attention;
@@ -16,6 +18,16 @@ pub struct KeyValue {
 }
 
 impl KeyValue {
+    /// Some of the rows.
+    #[must_use]
+    pub fn select(&self, rows: Range<usize>) -> Self {
+        let select = |tensor: &Tensor<4>| tensor.clone().narrow(0, rows.start, rows.len());
+        Self {
+            key: select(&self.key),
+            value: select(&self.value),
+        }
+    }
+
     /// The same rows once per step, step-major.
     #[must_use]
     pub fn repeat(&self, steps: usize) -> Self {

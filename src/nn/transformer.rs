@@ -35,10 +35,10 @@ pub struct TransformerConfig {
     pub upcast: bool,
 }
 
-/// A gated feed-forward layer, `out(a · gelu(b))` with `[a, b] = geglu(x)`.
+/// A gated feed-forward layer, `out(a · gelu(b))` with `[a, b] = proj(x)`.
 #[derive(Module, Debug)]
 pub struct FeedForward {
-    geglu: Linear,
+    proj: Linear,
     out: Linear,
 }
 
@@ -47,14 +47,14 @@ impl FeedForward {
     pub fn new(width: usize, device: &Device) -> Self {
         let inner = EXPANSION * width;
         Self {
-            geglu: LinearConfig::new(width, 2 * inner).init(device),
+            proj: LinearConfig::new(width, 2 * inner).init(device),
             out: LinearConfig::new(inner, width).init(device),
         }
     }
 
     /// `[rows, tokens, width]` to the same.
     pub fn forward(&self, hidden: Tensor<3>) -> Tensor<3> {
-        let projected = self.geglu.forward(hidden); // [rows, tokens, 2 · inner]
+        let projected = self.proj.forward(hidden); // [rows, tokens, 2 · inner]
         let inner = projected.dims()[2] / 2;
         let value = projected.clone().narrow(2, 0, inner);
         let gate = projected.narrow(2, inner, inner);

@@ -7,9 +7,10 @@ use super::request::Request;
 use super::run::Generated;
 use super::stage::Begun;
 use super::text_to_image::TextToImage;
+use super::unconditional::Unconditional;
 use crate::catalog::ModelFolder;
 use crate::denoise::Observer;
-use crate::error::Error;
+use crate::error::{Error, RequestError};
 use crate::models::vae::Tiling;
 use crate::samplers::SamplerConfig;
 
@@ -18,6 +19,8 @@ use crate::samplers::SamplerConfig;
 pub enum Pipeline {
     /// A text.
     TextToImage(Box<TextToImage>),
+    /// Nothing but noise.
+    Unconditional(Box<Unconditional>),
 }
 
 impl Pipeline {
@@ -31,10 +34,17 @@ impl Pipeline {
         device: &Device,
         dtype: impl Into<DType>,
     ) -> Result<Self, Error> {
-        match ModelConfig::read(folder)?.family {
+        let config = ModelConfig::read(folder)?;
+        match &config.family {
             Family::TextToImage(_) => TextToImage::load(folder, device, dtype)
                 .map(Box::new)
                 .map(Self::TextToImage),
+            Family::Unconditional(parts) => {
+                let parts = parts.clone();
+                Unconditional::load(folder, config, &parts, device, dtype.into())
+                    .map(Box::new)
+                    .map(Self::Unconditional)
+            }
         }
     }
 
@@ -42,6 +52,7 @@ impl Pipeline {
     pub fn config(&self) -> &ModelConfig {
         match self {
             Self::TextToImage(model) => model.config(),
+            Self::Unconditional(model) => model.config(),
         }
     }
 
@@ -49,6 +60,7 @@ impl Pipeline {
     pub fn set_sampler(&mut self, sampler: SamplerConfig) {
         match self {
             Self::TextToImage(model) => model.set_sampler(sampler),
+            Self::Unconditional(model) => model.set_sampler(sampler),
         }
     }
 
@@ -64,6 +76,7 @@ impl Pipeline {
     ) -> Result<Generated, Error> {
         match self {
             Self::TextToImage(model) => model.generate(request, observer),
+            Self::Unconditional(model) => model.generate(request, observer),
         }
     }
 
@@ -75,6 +88,7 @@ impl Pipeline {
     pub fn begin(&self, request: &Request, observer: &mut dyn Observer) -> Result<Begun, Error> {
         match self {
             Self::TextToImage(model) => model.begin(request, observer),
+            Self::Unconditional(_) => Err(RequestError::NotSdxl { role: "model" }.into()),
         }
     }
 
@@ -86,6 +100,7 @@ impl Pipeline {
     pub fn decode(&self, latents: Tensor<4>, tiling: Tiling) -> Result<Tensor<4>, Error> {
         match self {
             Self::TextToImage(model) => model.decode(latents, tiling),
+            Self::Unconditional(_) => Unconditional::decode(latents),
         }
     }
 }

@@ -9,7 +9,7 @@ use crate::denoiser::Blueprint;
 use crate::error::{ConfigError, Error};
 use crate::models::unet::{Extent, UNetConfig};
 use crate::models::vae::{VaeConfig, VaeJson};
-use crate::samplers::SamplerConfig;
+use crate::samplers::{SamplerConfig, SamplerKind};
 
 /// What a run uses where the request is silent.
 #[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
@@ -20,25 +20,33 @@ pub struct Defaults {
     pub guidance_scale: f64,
 }
 
+impl Defaults {
+    /// What diffusers' `StableDiffusionPipeline` and `StableDiffusionXLPipeline` use.
+    fn text_to_image(parts: &TextToImageConfig) -> Self {
+        match parts.text.added {
+            Some(_) => Self {
+                guidance_scale: 5.0,
+                ..Self::default()
+            },
+            None => Self::default(),
+        }
+    }
+
+    /// What diffusers' pipelines without text use.
+    fn unconditional(kind: Option<SamplerKind>) -> Self {
+        Self {
+            steps: if kind.is_some() { 50 } else { 1000 },
+            guidance_scale: 1.0,
+        }
+    }
+}
+
 impl Default for Defaults {
     /// What diffusers' `StableDiffusionPipeline` uses.
     fn default() -> Self {
         Self {
             steps: 50,
             guidance_scale: 7.5,
-        }
-    }
-}
-
-impl Defaults {
-    /// What diffusers' pipeline of the family uses.
-    fn of(family: &Family) -> Self {
-        match family {
-            Family::TextToImage(parts) if parts.text.added.is_some() => Self {
-                guidance_scale: 5.0,
-                ..Self::default()
-            },
-            Family::TextToImage(_) => Self::default(),
         }
     }
 }
@@ -59,6 +67,15 @@ pub struct ModelConfig {
 pub enum Family {
     /// A text.
     TextToImage(TextToImageConfig),
+    /// Nothing but noise.
+    Unconditional(UnconditionalConfig),
+}
+
+/// The parts of a model that makes pictures out of noise alone.
+#[derive(Debug, Clone)]
+pub struct UnconditionalConfig {
+    /// `unet/config.json`
+    pub unet: UNetConfig,
 }
 
 /// The parts of a text-to-image model.
@@ -91,16 +108,70 @@ impl ModelConfig {
     /// If a file is missing or malformed, or asks for something that is not built.
     pub fn read(folder: &ModelFolder) -> Result<Self, Error> {
         let scheduler = "scheduler/scheduler_config.json";
-        let family = Family::TextToImage(TextToImageConfig::read(folder)?);
+        let sampler = SamplerConfig::from_json(&folder.read_json(scheduler)?, scheduler.as_ref())?;
+        let mut config = match folder.index().pipeline() {
+            "DDPMPipeline" => Self::unconditional(folder, sampler, None)?,
+            "DDIMPipeline" => Self::unconditional(folder, sampler, Some(SamplerKind::Ddim))?,
+            _ => Self::text_to_image_from(folder, sampler)?,
+        };
+        if folder.has("afterimage.json") {
+            config.defaults = json(folder, "afterimage.json", "afterimage.json")?;
+        }
+        Ok(config)
+    }
+
+    fn text_to_image_from(folder: &ModelFolder, sampler: SamplerConfig) -> Result<Self, Error> {
+        let parts = TextToImageConfig::read(folder)?;
         Ok(Self {
-            sampler: SamplerConfig::from_json(&folder.read_json(scheduler)?, scheduler.as_ref())?,
-            defaults: if folder.has("afterimage.json") {
-                json(folder, "afterimage.json", "afterimage.json")?
-            } else {
-                Defaults::of(&family)
-            },
-            family,
+            defaults: Defaults::text_to_image(&parts),
+            family: Family::TextToImage(parts),
+            sampler,
         })
+    }
+
+    /// A model without text, under the sampler that its pipeline insists on.
+    fn unconditional(
+        folder: &ModelFolder,
+        sampler: SamplerConfig,
+        kind: Option<SamplerKind>,
+    ) -> Result<Self, Error> {
+        Ok(Self {
+            family: Family::Unconditional(UnconditionalConfig::read(folder)?),
+            sampler: match kind {
+                Some(kind) => sampler.with_kind(kind),
+                None => sampler,
+            },
+            defaults: Defaults::unconditional(kind),
+        })
+    }
+
+    /// The parts of a text-to-image model.
+    ///
+    /// # Errors
+    ///
+    /// If it makes its pictures from something else.
+    pub(super) fn text_to_image(&self) -> Result<&TextToImageConfig, ConfigError> {
+        match &self.family {
+            Family::TextToImage(parts) => Ok(parts),
+            Family::Unconditional(_) => Err(ConfigError::unsupported(
+                "_class_name",
+                "a pipeline without text",
+                "load it as a `Pipeline`",
+            )),
+        }
+    }
+
+    /// Whether a prompt says what the pictures show.
+    pub fn reads_text(&self) -> bool {
+        matches!(self.family, Family::TextToImage(_))
+    }
+
+    /// What a picture's sides in pixels are multiples of.
+    pub fn multiple(&self) -> usize {
+        match &self.family {
+            Family::TextToImage(_) => self.canvas().factor,
+            Family::Unconditional(parts) => 1 << (parts.unet.levels.len() - 1),
+        }
     }
 
     /// What the denoiser works on.
@@ -111,18 +182,62 @@ impl ModelConfig {
                 side: parts.unet.sample_size,
                 factor: parts.vae.factor(),
             },
+            Family::Unconditional(parts) => Canvas {
+                channels: parts.unet.in_channels,
+                side: parts.unet.sample_size,
+                factor: 1,
+            },
         }
     }
 
     /// The denoiser's cells and what they cost, for latents of this height and width.
-    pub fn blueprint(&self, [height, width]: [usize; 2]) -> Blueprint {
+    pub fn blueprint(&self, size: [usize; 2]) -> Blueprint {
+        let (unet, extent) = self.unet(size);
+        unet.blueprint(extent)
+    }
+
+    /// [`blueprint`](Self::blueprint) without attention's two products, as `DeepCache` counts.
+    pub fn blueprint_without_products(&self, size: [usize; 2]) -> Blueprint {
+        let (unet, extent) = self.unet(size);
+        unet.blueprint_without_products(extent)
+    }
+
+    fn unet(&self, [height, width]: [usize; 2]) -> (&UNetConfig, Extent) {
+        let extent = |tokens| Extent {
+            height,
+            width,
+            tokens,
+        };
         match &self.family {
-            Family::TextToImage(parts) => parts.unet.blueprint(Extent {
-                height,
-                width,
-                tokens: parts.text.tokens(),
-            }),
+            Family::TextToImage(parts) => (&parts.unet, extent(parts.text.tokens())),
+            Family::Unconditional(parts) => (&parts.unet, extent(0)),
         }
+    }
+}
+
+impl UnconditionalConfig {
+    fn read(folder: &ModelFolder) -> Result<Self, Error> {
+        let unet = UNetConfig::from_json_2d(&folder.read_json("unet/config.json")?)?;
+        let UNetConfig {
+            in_channels,
+            out_channels,
+            ..
+        } = unet;
+        if ![1, 3].contains(&in_channels) {
+            let hint = "pictures have 1 channel or 3";
+            return Err(ConfigError::unsupported("in_channels", in_channels, hint).into());
+        }
+        if ![in_channels, 2 * in_channels].contains(&out_channels) {
+            let hint =
+                format!("as many as `in_channels`, {in_channels}, or twice that with variances");
+            return Err(ConfigError::unsupported("out_channels", out_channels, hint).into());
+        }
+        if let Some(width) = unet.label_width {
+            let hint = "this pipeline has no word for labels";
+            let key = "projection_class_embeddings_input_dim";
+            return Err(ConfigError::unsupported(key, width, hint).into());
+        }
+        Ok(Self { unet })
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! A [`Request`] is what a caller says; [`ModelConfig`] is what a model folder says; [`Request::resolve`] brings both together and
 //! checks everything before any weight is read; a [`Pipeline`] runs the outcome, whatever the model makes its pictures from. Who
-//! knows the family names it: [`TextToImage`].
+//! knows the family names it: [`TextToImage`], [`Unconditional`].
 
 mod added;
 mod any;
@@ -15,10 +15,11 @@ mod run;
 mod stage;
 mod text_to_image;
 mod trace;
+mod unconditional;
 
 pub use added::{Added, Framing};
 pub use any::Pipeline;
-pub use config::{Canvas, Defaults, Family, ModelConfig, TextToImageConfig};
+pub use config::{Canvas, Defaults, Family, ModelConfig, TextToImageConfig, UnconditionalConfig};
 pub use encoders::{AddedInputs, EncoderConfig, Numbers, TextConfig};
 pub use noise::{SeededNoise, Seeds};
 pub use request::{Request, Resolved};
@@ -26,3 +27,4 @@ pub use run::{Generated, Report};
 pub use stage::{Begun, Stage, check_refiner};
 pub use text_to_image::TextToImage;
 pub use trace::Trace;
+pub use unconditional::Unconditional;

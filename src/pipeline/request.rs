@@ -3,7 +3,7 @@
 use burn::tensor::Tensor;
 
 use super::added::Added;
-use super::config::{Family, ModelConfig};
+use super::config::{ModelConfig, TextToImageConfig};
 use super::noise::Seeds;
 use super::stage::Stage;
 use crate::cache::{CachePlan, CacheRule, Course, Forecast};
@@ -92,6 +92,7 @@ impl Request {
         self.check_prompts()?;
         self.check_second_prompts(model)?;
         self.check_stage(model)?;
+        self.check_unconditional(model)?;
         let steps = self.steps.unwrap_or(model.defaults.steps);
         if steps == 0 {
             return Err(RequestError::ZeroSteps.into());
@@ -140,10 +141,34 @@ impl Request {
     }
 
     fn check_stage(&self, model: &ModelConfig) -> Result<(), RequestError> {
-        let Family::TextToImage(parts) = &model.family;
+        let refines = |parts: &TextToImageConfig| parts.text.refines();
+        let parts = model.text_to_image().ok();
         match self.stage {
-            Stage::Whole | Stage::Begin { .. } if parts.text.refines() => {
+            Stage::Begin { .. } | Stage::Finish { .. } if parts.is_none() => {
+                Err(RequestError::NotSdxl { role: "model" })
+            }
+            Stage::Whole | Stage::Begin { .. } if parts.is_some_and(refines) => {
                 Err(RequestError::RefinerAlone)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// A model that reads no text is not silently given one.
+    fn check_unconditional(&self, model: &ModelConfig) -> Result<(), RequestError> {
+        let said = |texts: &[String]| texts.iter().any(|text| !text.is_empty());
+        let conditions = [
+            ("prompt", said(&self.prompts)),
+            ("negative_prompt", said(&self.negative_prompts)),
+            (
+                "guidance_scale",
+                self.guidance_scale.is_some_and(|scale| scale > 1.0),
+            ),
+        ];
+        let given = conditions.into_iter().find(|(_, given)| *given);
+        match given {
+            Some((condition, _)) if !model.reads_text() => {
+                Err(RequestError::Unconditional { condition })
             }
             _ => Ok(()),
         }
@@ -155,9 +180,11 @@ impl Request {
             second_negative_prompts: negative,
             ..
         } = &self.added;
-        let Family::TextToImage(parts) = &model.family;
+        let encoders = model
+            .text_to_image()
+            .map_or(0, |parts| parts.text.encoders.len());
         let given = !second.is_empty() || !negative.is_empty();
-        if given && parts.text.encoders.len() < 2 {
+        if given && encoders < 2 {
             return Err(RequestError::NoSecondEncoder);
         }
         let prompts = self.prompts.len();
@@ -175,8 +202,8 @@ impl Request {
     /// Height and width of the latents.
     fn latent_size(&self, model: &ModelConfig) -> Result<[usize; 2], RequestError> {
         let canvas = model.canvas();
-        let multiple = canvas.factor;
-        let side = canvas.side * multiple;
+        let multiple = model.multiple();
+        let side = canvas.side * canvas.factor;
         let (width, height) = self.size.unwrap_or((side, side));
         if width == 0 || height == 0 || width % multiple != 0 || height % multiple != 0 {
             return Err(RequestError::Size {
@@ -196,7 +223,7 @@ impl Request {
                 most: MOST_PIXELS,
             });
         }
-        Ok([height / multiple, width / multiple])
+        Ok([height / canvas.factor, width / canvas.factor])
     }
 
     fn guidance(&self, model: &ModelConfig) -> Result<Guidance, RequestError> {
@@ -216,7 +243,11 @@ impl Request {
                 range: "0 to 1",
             });
         }
-        Ok(Guidance { scale, rescale })
+        Ok(Guidance {
+            scale,
+            rescale,
+            ..Guidance::default()
+        })
     }
 
     /// Of `texts`, none, one for all or one a prompt, that of every prompt.

@@ -95,7 +95,7 @@ impl Run<'_> {
         })?;
         Ok(Denoised {
             latents,
-            account: session.account().clone(),
+            account: session.account(),
             time,
         })
     }

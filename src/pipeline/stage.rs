@@ -5,7 +5,7 @@
 
 use burn::tensor::Tensor;
 
-use super::config::{Family, ModelConfig, TextToImageConfig};
+use super::config::{ModelConfig, TextToImageConfig};
 use super::request::Request;
 use super::run::Report;
 use crate::error::{ConfigError, Error, RequestError};
@@ -170,12 +170,8 @@ impl Request {
 ///
 /// If not; the message says why.
 pub fn check_refiner(base: &ModelConfig, refiner: &ModelConfig) -> Result<(), Error> {
-    let (base, refiner) = (parts(base), parts(refiner));
-    for (part, role) in [(base, "base model"), (refiner, "refiner")] {
-        if part.text.added.is_none() {
-            return Err(RequestError::NotSdxl { role }.into());
-        }
-    }
+    let base = sdxl(base, "base model")?;
+    let refiner = sdxl(refiner, "refiner")?;
     let (theirs, ours) = (&refiner.vae, &base.vae);
     if (theirs.scaling_factor - ours.scaling_factor).abs() > f64::EPSILON {
         let hint = format!("the base model's is {}", ours.scaling_factor);
@@ -189,9 +185,13 @@ pub fn check_refiner(base: &ModelConfig, refiner: &ModelConfig) -> Result<(), Er
     Ok(())
 }
 
-fn parts(model: &ModelConfig) -> &TextToImageConfig {
-    let Family::TextToImage(parts) = &model.family;
-    parts
+fn sdxl<'a>(
+    model: &'a ModelConfig,
+    role: &'static str,
+) -> Result<&'a TextToImageConfig, RequestError> {
+    let parts = model.text_to_image().ok();
+    let parts = parts.filter(|parts| parts.text.added.is_some());
+    parts.ok_or(RequestError::NotSdxl { role })
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use burn::tensor::{DType, Device, Tensor};
 
-use super::config::{Family, ModelConfig};
+use super::config::ModelConfig;
 use super::prompts::Prompts;
 use super::request::Request;
 use super::run::{Generated, Report, Run, finished, timed};
@@ -44,7 +44,7 @@ impl TextToImage {
     ) -> Result<Self, Error> {
         let dtype = dtype.into();
         let config = ModelConfig::read(folder)?;
-        let Family::TextToImage(parts) = &config.family;
+        let parts = config.text_to_image()?;
         let unet = UNet2DConditionModel::new(&parts.unet, device);
         let unet = load_strict(unet, &folder.weights("unet")?, "unet", dtype)?;
         let vae = AutoencoderKl::new(parts.vae.clone(), device);

@@ -45,6 +45,12 @@ pub(super) struct SchedulerJson {
     pub(super) use_flow_sigmas: Option<bool>,
     pub(super) sigma_min: Option<f64>,
     pub(super) sigma_max: Option<f64>,
+    /// Noise levels of multistep consistency sampling, noisy to clean; diffusers has no word for them.
+    pub(super) sigmas: Option<Vec<f64>>,
+    pub(super) sigma_data: Option<AnyFloat>,
+    pub(super) s_noise: Option<f64>,
+    pub(super) rho: Option<f64>,
+    pub(super) clip_denoised: Option<bool>,
     pub(super) timestep_type: Option<String>,
     pub(super) interpolation_type: Option<String>,
 }

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use super::config::SamplerConfig;
 use super::steps::Steps;
-use super::{ddim, ddpm, dpm_solver, euler, euler_ancestral, heun, lms, pndm, unipc};
+use super::{consistency, ddim, ddpm, dpm_solver, euler, euler_ancestral, heun, lms, pndm, unipc};
 use crate::Error;
 use crate::error::{ConfigError, RequestError};
 use crate::sampler::Sampler;
@@ -22,10 +22,11 @@ pub(super) enum Class {
     Heun,
     UniPc,
     Lms,
+    Consistency,
 }
 
 /// diffusers' `_class_name` of each.
-const CLASSES: [(&str, Class); 9] = [
+const CLASSES: [(&str, Class); 10] = [
     ("DDIMScheduler", Class::Ddim),
     ("DDPMScheduler", Class::Ddpm),
     ("PNDMScheduler", Class::Pndm),
@@ -35,6 +36,7 @@ const CLASSES: [(&str, Class); 9] = [
     ("HeunDiscreteScheduler", Class::Heun),
     ("UniPCMultistepScheduler", Class::UniPc),
     ("LMSDiscreteScheduler", Class::Lms),
+    ("CMStochasticIterativeScheduler", Class::Consistency),
 ];
 
 impl Class {
@@ -58,6 +60,7 @@ impl Class {
             Self::Heun => heun::build(config, steps),
             Self::UniPc => unipc::build(config, steps),
             Self::Lms => lms::build(config, steps),
+            Self::Consistency => consistency::build(config, steps),
         }
     }
 }
@@ -103,10 +106,12 @@ pub enum SamplerKind {
     UniPc,
     /// Linear multistep (Adams-Bashforth in sigma).
     Lms,
+    /// Jumps of a consistency model.
+    Consistency,
 }
 
 /// The words of the command line.
-const NAMES: [(&str, SamplerKind, Class); 14] = [
+const NAMES: [(&str, SamplerKind, Class); 15] = [
     ("ddim", SamplerKind::Ddim, Class::Ddim),
     ("ddim-quad", SamplerKind::DdimQuadratic, Class::Ddim),
     ("pndm", SamplerKind::Pndm, Class::Pndm),
@@ -137,6 +142,7 @@ const NAMES: [(&str, SamplerKind, Class); 14] = [
     ("heun", SamplerKind::Heun, Class::Heun),
     ("unipc", SamplerKind::UniPc, Class::UniPc),
     ("lms", SamplerKind::Lms, Class::Lms),
+    ("consistency", SamplerKind::Consistency, Class::Consistency),
 ];
 
 impl SamplerKind {

@@ -14,6 +14,7 @@ mod steps;
 mod trajectory;
 mod update;
 
+mod consistency;
 mod ddim;
 mod ddpm;
 mod dpm_solver;

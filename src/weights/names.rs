@@ -17,7 +17,7 @@ use crate::error::{Error, WeightsError};
 
 /// Module path and checkpoint path of the fields that differ.
 const FIELDS: [(&str, &str); 3] = [
-    (".ff.geglu.", ".ff.net.0.proj."),
+    (".ff.proj.", ".ff.net.0.proj."),
     (".ff.out.", ".ff.net.2."),
     (".to_out.", ".to_out.0."),
 ];
@@ -145,7 +145,7 @@ mod tests {
     use super::*;
 
     const PAIRS: [(&str, &str); 5] = [
-        ("a.ff.geglu.weight", "a.ff.net.0.proj.weight"),
+        ("a.ff.proj.weight", "a.ff.net.0.proj.weight"),
         ("ff.out.bias", "ff.net.2.bias"),
         ("a.attn1.to_out.weight", "a.attn1.to_out.0.weight"),
         ("to_out.bias", "to_out.0.bias"),

@@ -181,24 +181,27 @@ const RESNET: [(&str, &str); 6] = [
 ];
 
 /// Name and layer of what the `UNet` has once.
-const UNET_ONCE: [(&str, &str); 7] = [
+const UNET_ONCE: [(&str, &str); 9] = [
     ("time_embed.0.", "time_embedding.linear_1."),
     ("time_embed.2.", "time_embedding.linear_2."),
     ("label_emb.0.0.", "add_embedding.linear_1."),
     ("label_emb.0.2.", "add_embedding.linear_2."),
+    ("label_emb.0.", "class_embedding.linear_1."),
+    ("label_emb.2.", "class_embedding.linear_2."),
     ("out.0.", "conv_norm_out."),
     ("out.2.", "conv_out."),
     ("input_blocks.0.0.", "conv_in."),
 ];
 
 /// Replaces the first beginning that fits.
-fn renamed(name: &str, table: &[(&str, &str)]) -> Option<String> {
+pub(super) fn renamed(name: &str, table: &[(&str, &str)]) -> Option<String> {
     table
         .iter()
         .find_map(|(from, to)| Some(format!("{to}{}", name.strip_prefix(from)?)))
 }
 
-fn unet(tail: &str, layers: usize) -> Option<String> {
+/// The diffusers name of a tensor of a `UNet` whose levels have this many residual blocks in the encoder.
+pub(super) fn unet(tail: &str, layers: usize) -> Option<String> {
     if let Some(name) = renamed(tail, &UNET_ONCE) {
         return Some(name);
     }
@@ -222,6 +225,7 @@ fn encoder_block(index: usize, rest: &str, layers: usize) -> Option<String> {
     let (layer, rest) = number(rest)?;
     let inner = match (layer, rest.strip_prefix("op.")) {
         (0, Some(end)) => format!("downsamplers.0.conv.{end}"),
+        (0, None) if block == layers => format!("downsamplers.0.{}", renamed(rest, &RESNET)?),
         (0, None) => format!("resnets.{block}.{}", renamed(rest, &RESNET)?),
         (1, None) => format!("attentions.{block}.{rest}"),
         _ => return None,
@@ -235,6 +239,9 @@ fn decoder_block(index: usize, rest: &str, layers: usize) -> Option<String> {
     let inner = match (layer, rest.strip_prefix("conv.")) {
         (0, _) => format!("resnets.{block}.{}", renamed(rest, &RESNET)?),
         (1 | 2, Some(end)) => format!("upsamplers.0.conv.{end}"),
+        (1 | 2, None) if renamed(rest, &RESNET).is_some() => {
+            format!("upsamplers.0.{}", renamed(rest, &RESNET)?)
+        }
         (1, None) => format!("attentions.{block}.{rest}"),
         _ => return None,
     };
@@ -242,7 +249,7 @@ fn decoder_block(index: usize, rest: &str, layers: usize) -> Option<String> {
 }
 
 /// Splits `3.rest` into 3 and `rest`.
-fn number(text: &str) -> Option<(usize, &str)> {
+pub(super) fn number(text: &str) -> Option<(usize, &str)> {
     let (digits, rest) = text.split_once('.')?;
     Some((digits.parse().ok()?, rest))
 }
@@ -386,10 +393,21 @@ pub struct Parts {
 ///
 /// When a tensor is neither in the layout nor a known leftover, or two come to one name.
 pub fn split(source: &WeightSource, structure: &Structure) -> Result<Parts, Error> {
+    split_by(source, "a Stable Diffusion 1.x, 2.x or XL", |name| {
+        place(name, structure)
+    })
+}
+
+/// Cuts a checkpoint of the layout that `place` knows, `family`'s.
+pub(super) fn split_by(
+    source: &WeightSource,
+    family: &'static str,
+    place: impl Fn(&str) -> Placement,
+) -> Result<Parts, Error> {
     let mut parts: BTreeMap<&'static str, Vec<Packed>> = BTreeMap::new();
     let (mut leftovers, mut unknown) = (Vec::new(), Vec::new());
     for tensor in source.packed() {
-        match place(&tensor.name, structure) {
+        match place(&tensor.name) {
             Placement::Part(part, pieces) => {
                 let cut = pieces.into_iter().map(|piece| cut(tensor, piece));
                 parts.entry(part).or_default().extend(cut);
@@ -401,14 +419,19 @@ pub fn split(source: &WeightSource, structure: &Structure) -> Result<Parts, Erro
     let origin = source.origin().to_owned();
     if !unknown.is_empty() {
         let names = unknown;
-        return Err(WeightsError::Unrecognised { names, origin }.into());
+        return Err(WeightsError::Unrecognised {
+            names,
+            family,
+            origin,
+        }
+        .into());
     }
     let named = |(part, tensors)| Ok((part, WeightSource::from_tensors(origin.clone(), tensors)?));
     let parts = parts.into_iter().map(named).collect::<Result<_, Error>>()?;
     Ok(Parts { parts, leftovers })
 }
 
-fn cut(tensor: &Packed, piece: Piece) -> Packed {
+pub(super) fn cut(tensor: &Packed, piece: Piece) -> Packed {
     let mut tensor = piece.cut.apply(tensor.clone());
     tensor.name = piece.name;
     tensor

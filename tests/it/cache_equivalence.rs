@@ -371,6 +371,10 @@ impl StagedDenoiser for Coder {
         tensor(rows.collect(), [run.len() * evaluations.len(), 2, 1, 1])
     }
 
+    fn select(&self, run: &Vec<f32>, rows: Range<usize>) -> Vec<f32> {
+        run[rows].to_vec()
+    }
+
     fn enter(&self, sample: Tensor<4>, _prepared: &Self::Prepared) -> Codes {
         Codes { hidden: sample }
     }
@@ -400,6 +404,7 @@ fn coder_plan(steps: usize, interval: usize, cap: usize) -> CachePlan {
         hidden: 2,
         pushes: 0,
         pops: false,
+        ..Cell::default()
     };
     let trunk = Blueprint {
         cells: vec![cell.clone(), cell],
@@ -512,15 +517,11 @@ fn two_pass_guidance_is_batched_guidance() {
 fn switching_guidance_off_refreshes() {
     let unet = ToyUnet::new(3);
     let both = wave(2, 4);
-    let last = both[1..].to_vec();
     let pair = Rows {
         halves: 2,
         items: 1,
     };
-    let single = Rows {
-        halves: 1,
-        items: 1,
-    };
+    let single = Rows { halves: 1, ..pair };
     let evaluations = Request::new(6, 1, 1).evaluations();
     let sample = tensor(wave(HEIGHT * WIDTH, 2), [1, 1, HEIGHT, WIDTH]);
     for rule in rules(&unet, &Refresh::every(6)) {
@@ -529,7 +530,7 @@ fn switching_guidance_off_refreshes() {
         for span in &plan.spans {
             let now = &evaluations[span.range()];
             if span.first == 3 {
-                session.switch(&last, single);
+                session.end_guidance(1..2);
             }
             let rows = if span.first < 3 { pair } else { single };
             let made = session.predict(span, now, || expand(&sample, rows));

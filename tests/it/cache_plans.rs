@@ -469,6 +469,7 @@ fn cuts_follow_pushes_and_pops() {
         hidden: 1,
         pushes,
         pops,
+        ..Cell::default()
     };
     let trunk = Blueprint {
         cells: vec![

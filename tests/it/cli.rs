@@ -495,3 +495,58 @@ fn inspect_names_parts_and_defaults() {
         );
     }
 }
+
+/// A model without text, in every command.
+#[test]
+fn pictures_out_of_noise_alone() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let model = crate::fixture::fixture("ddpm/model").display().to_string();
+    let on = |command: &str, rest: &[&str]| {
+        let start = [command, "--model", &model, "--steps", "2"];
+        afterimage_in(folder.path(), start.iter().chain(rest))
+    };
+    let rest = ["--batch", "2", "--seed", "3", "--device", "cpu", "--json"];
+    let ending = on("generate", &rest);
+    assert_eq!(ending.code, Some(0), "{}", ending.shown());
+    let told: serde_json::Value = serde_json::from_str(&ending.stdout).expect("JSON");
+    assert_eq!((&told["prompt"], &told["width"]), (&"".into(), &16.into()));
+    assert_eq!(
+        names(folder.path()),
+        ["afterimage-3-0.png", "afterimage-3-1.png"]
+    );
+    let cached = [
+        "--cache",
+        "deepcache:interval=2,branch=1",
+        "--device",
+        "cpu",
+    ];
+    let ending = on("bench", &[&cached[..], &["--repeat", "1"]].concat());
+    assert_eq!(ending.code, Some(0), "{}", ending.shown());
+    on("generate", &["a red fox"]).refused(1, &["`prompt` is given", "hint: leave it out"]);
+    let ending = afterimage(["inspect", &model]);
+    assert!(ending.stdout.contains("DDPMPipeline"), "{}", ending.shown());
+    assert!(ending.stdout.contains("25 cells"), "{}", ending.shown());
+}
+
+/// `DeepCache`'s table of CIFAR-10 (arXiv 2312.00858): 4.15 G at interval 2.
+#[test]
+fn plan_counts_as_the_papers_do() {
+    let rule = "deepcache:interval=2,branch=2";
+    let start = [
+        "plan",
+        "--model",
+        "google/ddpm-cifar10-32",
+        "--steps",
+        "100",
+    ];
+    let rest = ["--sampler", "ddim-quad", "--cache", rule, "--json"];
+    let ending = afterimage(start.iter().chain(&rest));
+    assert_eq!(ending.code, Some(0), "{}", ending.shown());
+    let told: serde_json::Value = serde_json::from_str(&ending.stdout).expect("JSON");
+    let published = |key: &str| told["published"][key].as_f64().expect("a number");
+    assert!((published("gmacs") / 4.15 - 1.0).abs() < 0.01, "{told}");
+    assert!(
+        (published("gmacs_without_cache") / 6.1 - 1.0).abs() < 0.01,
+        "{told}"
+    );
+}

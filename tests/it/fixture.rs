@@ -108,6 +108,11 @@ impl Fixture {
         self.cases["cases"].as_array().unwrap().iter()
     }
 
+    /// The case of that id.
+    pub(crate) fn case(&self, id: &str) -> &Value {
+        self.cases().find(|case| case["id"] == id).unwrap()
+    }
+
     /// A scheduler's configuration in diffusers' own form.
     pub(crate) fn scheduler(&self, name: &str) -> String {
         let entry = &self.cases["schedulers"][name];
@@ -147,6 +152,14 @@ impl Reference {
             shape: self.shape[1..].to_vec(),
             values: self.values[index * size..(index + 1) * size].to_vec(),
         }
+    }
+
+    /// The first `count` entries of the first axis.
+    pub(crate) fn first(&self, count: usize) -> Self {
+        let size = self.values.len() / self.shape[0];
+        let shape = [&[count], &self.shape[1..]].concat();
+        let values = self.values[..count * size].to_vec();
+        Self { shape, values }
     }
 
     /// The parts along the first axis, flat.

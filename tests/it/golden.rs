@@ -4,9 +4,9 @@ use std::ops::Range;
 
 use afterimage::cache::{CacheRule, Refresh};
 use afterimage::catalog::ModelFolder;
-use afterimage::denoiser::{Evaluation, StagedDenoiser as _};
+use afterimage::denoiser::{Evaluation, StagedDenoiser};
 use afterimage::inject::{Moment, PriorNoise};
-use afterimage::models::unet::{AddedCondition, UNet, UNetCarry, UNetCondition};
+use afterimage::models::unet::{AddedCondition, UNetCarry, UNetCondition};
 use afterimage::pipeline::{Added, Framing, Request, Seeds, Stage, TextToImage, Trace};
 use afterimage::recall::Recall;
 use afterimage::samplers::SamplerConfig;
@@ -32,39 +32,41 @@ fn cells_agree_with_diffusers() {
     for fixture in ["sd15", "sd21", "sdxl", "sdxl-refiner"].map(Fixture::best) {
         let pipeline = load(&fixture, &device);
         for case in fixture.cases().filter(|case| case["kind"] == "unet_trace") {
-            let unet = pipeline.unet();
-            check_cells(&fixture, case, unet, &device)
+            let condition = condition(&fixture, case, &device);
+            check_cells(&fixture, case, pipeline.unet(), &condition, &device)
                 .unwrap_or_else(|error| panic!("{}: {error}", case["id"]));
         }
     }
 }
 
-/// Runs cell by cell; reports the first that diverges.
-fn check_cells(
-    fixture: &Fixture,
-    case: &Value,
-    unet: &UNet,
-    device: &Device,
-) -> Result<(), String> {
+fn condition(fixture: &Fixture, case: &Value, device: &Device) -> UNetCondition {
     let golden = |key: &str| fixture.of(case, key).unwrap();
-    let listed =
-        |key: &str, index: usize| fixture.tensor(case["tensors"][key][index].as_str().unwrap());
     let added = fixture
         .of(case, "added_cond_kwargs.text_embeds")
         .map(|pooled| AddedCondition {
             pooled: pooled.on(device),
             time_ids: golden("added_cond_kwargs.time_ids").rows(),
         });
-    let condition = UNetCondition {
+    UNetCondition {
         context: golden("encoder_hidden_states").on(device),
         added,
-    };
+    }
+}
+
+/// Runs cell by cell; reports the first that diverges.
+pub(crate) fn check_cells<D: StagedDenoiser<Carry = UNetCarry>>(
+    fixture: &Fixture,
+    case: &Value,
+    unet: &D,
+    condition: &D::Condition,
+    device: &Device,
+) -> Result<(), String> {
+    let golden = |key: &str| fixture.of(case, key).unwrap();
+    let listed =
+        |key: &str, index: usize| fixture.tensor(case["tensors"][key][index].as_str().unwrap());
     let timestep = f64::from(golden("timestep").values[0]);
-    let prepared = unet.prepare(
-        &unet.start(&condition),
-        &[Evaluation { index: 0, timestep }],
-    );
-    let skips = unet.config().skips();
+    let prepared = unet.prepare(&unet.start(condition), &[Evaluation { index: 0, timestep }]);
+    let skips = unet.cells() / 2;
     let mut carry = unet.enter(golden("sample").on(device), &prepared);
     let check = |cells: Range<usize>, carry: UNetCarry, expected: &Reference, name: String| {
         let carry = unet.advance(carry, cells, &prepared, &mut Recall::none());
@@ -269,7 +271,7 @@ fn seeds(value: &Value) -> Seeds {
 }
 
 /// The rule a case was made with. What ran in full is listed, as the package's own look-up is irregular for some samplers.
-fn rule(cache: &Value) -> CacheRule {
+pub(crate) fn rule(cache: &Value) -> CacheRule {
     let list = |key: &str| {
         let steps = cache[key].as_array().unwrap().iter();
         Refresh::At(steps.map(|step| step.as_u64().unwrap() as usize).collect())

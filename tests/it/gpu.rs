@@ -130,6 +130,7 @@ fn denoise(
         guidance: Guidance {
             scale: 4.0,
             rescale: 0.5,
+            ..Guidance::default()
         },
         prior_noise: rule.noise,
     };

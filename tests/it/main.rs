@@ -6,6 +6,8 @@
     reason = "tests fail by panicking and report what they measured"
 )]
 
+mod adm;
+mod branches;
 mod cache_equivalence;
 mod cache_plans;
 mod catalog;
@@ -20,13 +22,16 @@ mod checker;
 #[cfg(feature = "cli")]
 mod cli;
 mod clip;
+mod ddpm;
 mod device;
+mod dit;
 mod fixture;
 mod golden;
 mod gpu;
 #[cfg(feature = "hub")]
 mod hub;
 mod image_io;
+mod laws;
 mod layering;
 mod param_lists;
 mod rng;

@@ -637,8 +637,8 @@ fn errors_name_the_key_and_the_choices() {
         .to_string();
     assert_eq!(
         unknown,
-        "there is no sampler `dpm`\nhint: choose one of ddim, pndm, ddpm, dpmsolver, dpmsolver++, dpmsolver++-karras, \
-         dpmsolver++-sde, euler, euler-karras, euler-a, heun, unipc, lms"
+        "there is no sampler `dpm`\nhint: choose one of ddim, ddim-quad, pndm, ddpm, dpmsolver, dpmsolver++, dpmsolver++-karras, \
+         dpmsolver++-sde, euler, euler-karras, euler-a, heun, unipc, lms, consistency"
     );
     let other = config("LCMScheduler", &serde_json::json!({}));
     let refused = other.build(4, 0.0).expect_err("must fail").to_string();

@@ -185,7 +185,9 @@ fn the_numbers_follow_the_widths() {
         (BASE, Numbers::Sizes, true),
         (REFINER, Numbers::Score, false),
     ] {
-        let Family::TextToImage(parts) = card(name).family;
+        let Family::TextToImage(parts) = card(name).family else {
+            panic!("{name} reads text");
+        };
         let added = parts.text.added.unwrap();
         assert_eq!(
             (added.numbers, added.zeros_for_no_negative),

@@ -129,6 +129,7 @@ impl ToyUnet {
             hidden: channels as u64 * area,
             pushes: if pushes { channels as u64 * area } else { 0 },
             pops,
+            ..Cell::default()
         };
         let encoder = (0..self.skips).map(|k| cell(format!("e{k}"), k + 1, true, false));
         let middle = cell("mid".into(), self.skips, false, false);
@@ -179,6 +180,10 @@ impl StagedDenoiser for ToyUnet {
         prepare(run, evaluations)
     }
 
+    fn select(&self, run: &Vec<f32>, rows: Range<usize>) -> Vec<f32> {
+        run[rows].to_vec()
+    }
+
     fn enter(&self, sample: Tensor<4>, _prepared: &Self::Prepared) -> ToyCarry<4> {
         ToyCarry {
             hidden: sample,
@@ -227,6 +232,7 @@ impl ToyDit {
             hidden: (HEIGHT * WIDTH) as u64,
             pushes: 0,
             pops: false,
+            ..Cell::default()
         };
         Blueprint {
             cells: (0..self.blocks).map(cell).collect(),
@@ -252,6 +258,10 @@ impl StagedDenoiser for ToyDit {
 
     fn prepare(&self, run: &Vec<f32>, evaluations: &[Evaluation]) -> Embeddings {
         prepare(run, evaluations)
+    }
+
+    fn select(&self, run: &Vec<f32>, rows: Range<usize>) -> Vec<f32> {
+        run[rows].to_vec()
     }
 
     fn enter(&self, sample: Tensor<4>, _prepared: &Self::Prepared) -> ToyCarry<3> {

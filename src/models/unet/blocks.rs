@@ -45,6 +45,7 @@ pub struct UNet2DConditionModel {
     pub(super) conv_in: Conv2d,
     pub(super) time_embedding: TimestepEmbedding,
     pub(super) add_embedding: Option<TimestepEmbedding>,
+    pub(super) class_embedding: Option<TimestepEmbedding>,
     pub(super) down_blocks: Vec<DownBlock>,
     pub(super) mid_block: MidBlock,
     pub(super) up_blocks: Vec<UpBlock>,
@@ -62,6 +63,7 @@ impl UNet2DConditionModel {
             conv_in: conv3x3(config.in_channels, outer, 1, device),
             time_embedding: embedding(config.sinusoid.width),
             add_embedding: config.added.map(|added| embedding(added.width)),
+            class_embedding: config.label_width.map(embedding),
             down_blocks: (0..config.levels.len())
                 .map(|level| builder.down(level))
                 .collect(),

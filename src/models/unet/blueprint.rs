@@ -2,8 +2,9 @@
 
 use super::config::{AttentionKind, Level, Resampling, UNetConfig};
 use super::line::Site;
-use crate::denoiser::{Blueprint, Cell};
+use crate::denoiser::{Blueprint, BranchCost, Cell};
 use crate::nn::resnet::TimeShift;
+use crate::recall::Branch;
 
 /// Weights of a 3x3 kernel.
 const KERNEL: usize = 9;
@@ -25,9 +26,20 @@ impl UNetConfig {
     /// Multiply-accumulates of convolutions, linear layers and both attention products; cross-attention keys and values are made
     /// once a run, yet counted here as the published figures do.
     pub fn blueprint(&self, extent: Extent) -> Blueprint {
+        self.counted(extent, true)
+    }
+
+    /// [`blueprint`](Self::blueprint) without the products of queries with keys and of scores with values: the count of `DeepCache`'s
+    /// tables (arXiv 2312.00858).
+    pub fn blueprint_without_products(&self, extent: Extent) -> Blueprint {
+        self.counted(extent, false)
+    }
+
+    fn counted(&self, extent: Extent, products: bool) -> Blueprint {
         let counter = Counter {
             config: self,
             extent,
+            products,
         };
         let line = self.line();
         let outer = self.levels[0].channels;
@@ -53,6 +65,8 @@ fn names(skips: usize) -> impl Iterator<Item = String> {
 struct Counter<'a> {
     config: &'a UNetConfig,
     extent: Extent,
+    /// Whether attention's two products count.
+    products: bool,
 }
 
 impl Counter<'_> {
@@ -62,9 +76,11 @@ impl Counter<'_> {
             time_width,
             sinusoid,
             added,
+            label_width,
             ..
         } = self.config;
-        let inputs = [Some(sinusoid.width), added.map(|added| added.width)];
+        let added = added.map(|added| added.width);
+        let inputs = [Some(sinusoid.width), added, *label_width];
         let macs = |input: usize| time_width * (input + time_width);
         inputs.into_iter().flatten().map(macs).sum::<usize>() as u64
     }
@@ -99,7 +115,20 @@ impl Counter<'_> {
             hidden,
             pushes,
             pops,
+            branches: self.branches(site),
         }
+    }
+
+    /// The branches of a cell's attention.
+    fn branches(&self, site: Site) -> Vec<BranchCost> {
+        let (level, depth) = match site {
+            Site::Down { level, .. } => (level, self.config.levels[level].encoder_depth),
+            Site::Up { level, .. } => (level, self.config.levels[level].decoder_depth),
+            Site::Mid => (self.config.levels.len() - 1, self.config.mid_depth),
+            Site::ConvIn | Site::Downsample { .. } => return Vec::new(),
+        };
+        let blocks = std::iter::repeat_n(self.block(level), depth);
+        blocks.flatten().collect()
     }
 
     fn down(&self, level: usize, layer: usize) -> usize {
@@ -174,18 +203,41 @@ impl Counter<'_> {
 
     fn attention(&self, level: usize, depth: usize) -> usize {
         let channels = self.config.levels[level].channels;
+        let projections = match (depth, self.config.attention) {
+            (0, _) | (_, AttentionKind::Map) => 0,
+            (_, AttentionKind::Transformer) => 2 * channels * channels * self.area(level),
+        };
+        let block: u64 = self.block(level).iter().map(|branch| branch.macs).sum();
+        projections + depth * block as usize
+    }
+
+    /// The branches of one block.
+    fn block(&self, level: usize) -> Vec<BranchCost> {
+        let channels = self.config.levels[level].channels;
         let area = self.area(level);
         let square = channels * channels * area;
-        let own = 4 * square + 2 * area * area * channels;
-        match (depth, self.config.attention) {
-            (0, _) => return 0,
-            (_, AttentionKind::Map) => return own,
-            (_, AttentionKind::Transformer) => {}
+        let cost = |branch, macs: usize| BranchCost {
+            branch,
+            macs: macs as u64,
+            elements: (channels * area) as u64,
+        };
+        let own = 4 * square + self.products(area, area, channels);
+        let own = cost(Branch::SelfAttention, own);
+        match self.config.attention {
+            AttentionKind::Map => vec![own],
+            AttentionKind::Transformer => {
+                let tokens = self.extent.tokens;
+                let text = 2 * tokens * self.config.context_width * channels;
+                let cross = 2 * square + text + self.products(area, tokens, channels);
+                let cross = cost(Branch::CrossAttention, cross);
+                vec![own, cross, cost(Branch::FeedForward, 12 * square)]
+            }
         }
-        let text = 2 * self.extent.tokens * self.config.context_width * channels;
-        let cross = 2 * square + text + 2 * area * self.extent.tokens * channels;
-        let feed_forward = 12 * square;
-        2 * square + depth * (own + cross + feed_forward)
+    }
+
+    /// Queries with keys, and scores with values.
+    fn products(&self, queries: usize, keys: usize, channels: usize) -> usize {
+        2 * usize::from(self.products) * queries * keys * channels
     }
 }
 
@@ -266,27 +318,9 @@ mod tests {
         }
     }
 
-    /// The products of queries with keys and of scores with values, over all levels.
-    fn attention_products(config: &UNetConfig, extent: Extent) -> usize {
-        let counter = Counter { config, extent };
-        let last = config.levels.len() - 1;
-        let of = |level: usize, blocks: usize| {
-            let area = counter.area(level);
-            2 * blocks * area * (area + extent.tokens) * config.levels[level].channels
-        };
-        let levels = config.levels.iter().enumerate().map(|(index, level)| {
-            let blocks =
-                level.layers * level.encoder_depth + (level.layers + 1) * level.decoder_depth;
-            of(index, blocks)
-        });
-        levels.sum::<usize>() + of(last, config.mid_depth)
-    }
-
     #[test]
     fn published_costs_of_sdxl_without_attention() {
-        let config = sdxl();
-        let products = attention_products(&config, XL) as u64;
-        close(config.blueprint(XL).full_macs() - products, 2989.0);
+        close(sdxl().blueprint_without_products(XL).full_macs(), 2989.0);
     }
 
     #[test]

@@ -1,9 +1,9 @@
 //! `unet/config.json`, resolved once into per-level values.
 
 use serde::Deserialize;
-use serde_json::Value;
 
 use crate::error::ConfigError;
+use crate::models::json::{self, Neutral};
 use crate::nn::embed::Sinusoid;
 use crate::nn::resnet::TimeShift;
 
@@ -83,6 +83,8 @@ pub struct UNetConfig {
     pub time_width: usize,
     /// What is added to the time embedding besides the timestep, if anything (SDXL).
     pub added: Option<AddedConfig>,
+    /// Width of the vector that says what a row shows, and is added to the time embedding through a network of its own; if any.
+    pub label_width: Option<usize>,
     /// Side of the latents the model was trained on.
     pub sample_size: usize,
 }
@@ -156,7 +158,7 @@ impl PerLevel {
 }
 
 /// Keys that change the network in ways not built here, with the values that leave it as it is.
-const NEUTRAL: &[(&str, &[&str])] = &[
+const NEUTRAL: &[Neutral] = &[
     ("act_fn", &["\"silu\"", "\"swish\""]),
     ("addition_embed_type", &["null", "\"text_time\""]),
     ("attention_type", &["\"default\""]),
@@ -191,17 +193,7 @@ impl UNetConfig {
     ///
     /// If it is not JSON, lacks `block_out_channels`, or asks for something that is not built; the message names the key.
     pub fn from_json(text: &str) -> Result<Self, crate::Error> {
-        let value: Value = serde_json::from_str(text).map_err(|source| ConfigError::Json {
-            part: "unet".into(),
-            path: "unet/config.json".into(),
-            source,
-        })?;
-        refuse_unsupported(&value, NEUTRAL)?;
-        let json: UNetJson = serde_json::from_value(value).map_err(|source| ConfigError::Json {
-            part: "unet".into(),
-            path: "unet/config.json".into(),
-            source,
-        })?;
+        let json: UNetJson = json::parse(text, "unet", "UNet", NEUTRAL)?;
         Ok(json.resolve()?)
     }
 
@@ -209,24 +201,6 @@ impl UNetConfig {
     pub fn skips(&self) -> usize {
         self.levels.iter().map(|level| level.layers + 1).sum()
     }
-}
-
-/// Refuses values of `keys` other than those listed with them.
-pub(super) fn refuse_unsupported(
-    value: &Value,
-    keys: &[(&str, &[&str])],
-) -> Result<(), ConfigError> {
-    for (key, neutral) in keys {
-        let Some(found) = value.get(key) else {
-            continue;
-        };
-        let found = found.to_string();
-        if !found.eq("null") && !neutral.contains(&found.as_str()) {
-            let hint = format!("this UNet is built for `{key}` = {}", neutral[0]);
-            return Err(ConfigError::unsupported(*key, found, hint));
-        }
-    }
-    Ok(())
 }
 
 impl UNetJson {
@@ -262,6 +236,7 @@ impl UNetJson {
             upcast_attention: self.upcast_attention.unwrap_or(false),
             sinusoid,
             added: self.added()?,
+            label_width: None,
             time_width: self.time_embedding_dim.unwrap_or(4 * channels[0]),
             sample_size: self.sample_size.unwrap_or(64),
         })

@@ -137,14 +137,21 @@ impl UNet {
         &self.config
     }
 
-    /// A run of `rows` rows that nothing conditions.
-    pub(super) fn start_without_context(&self, rows: usize) -> UNetRun {
+    /// A run of `rows` rows without context; `label` is `[rows, label_width]`.
+    pub(super) fn start_without_context(&self, rows: usize, label: Option<&Tensor<2>>) -> UNetRun {
         let context = vec![Vec::new(); self.line.len()];
         UNetRun {
             rows,
             context,
-            added: None,
+            added: self.embedded(label),
         }
+    }
+
+    /// What labels add to the time embedding, `[rows, time_width]`.
+    fn embedded(&self, label: Option<&Tensor<2>>) -> Option<Tensor<2>> {
+        let embedding = self.model.class_embedding.as_ref()?;
+        let label = label.expect("a UNet with labels is given them").clone();
+        Some(embedding.forward(label.cast(self.dtype)))
     }
 
     /// What the conditions add to the time embedding, `[rows, time_width]`.
@@ -280,6 +287,19 @@ impl StagedDenoiser for UNet {
                 .iter()
                 .map(|cell| cell.iter().map(repeat).collect())
                 .collect(),
+        }
+    }
+
+    fn select(&self, run: &UNetRun, rows: Range<usize>) -> UNetRun {
+        let cell = |context: &Vec<KeyValue>| {
+            let blocks = context.iter();
+            blocks.map(|block| block.select(rows.clone())).collect()
+        };
+        let added = run.added.as_ref();
+        UNetRun {
+            rows: rows.len(),
+            added: added.map(|added| added.clone().narrow(0, rows.start, rows.len())),
+            context: run.context.iter().map(cell).collect(),
         }
     }
 

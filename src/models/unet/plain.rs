@@ -17,6 +17,15 @@ pub struct UNet2d(UNet);
 pub struct UNet2dCondition {
     /// Rows of one evaluation.
     pub rows: usize,
+    /// What each row shows, `[rows, label_width]`, for a network that has labels.
+    pub label: Option<Tensor<2>>,
+}
+
+impl UNet2dCondition {
+    /// Nothing but noise.
+    pub fn none(rows: usize) -> Self {
+        Self { rows, label: None }
+    }
 }
 
 impl UNet2d {
@@ -42,11 +51,16 @@ impl StagedDenoiser for UNet2d {
     }
 
     fn start(&self, condition: &UNet2dCondition) -> UNetRun {
-        self.0.start_without_context(condition.rows)
+        let label = condition.label.as_ref();
+        self.0.start_without_context(condition.rows, label)
     }
 
     fn prepare(&self, run: &UNetRun, evaluations: &[Evaluation]) -> UNetPrepared {
         self.0.prepare(run, evaluations)
+    }
+
+    fn select(&self, run: &UNetRun, rows: Range<usize>) -> UNetRun {
+        self.0.select(run, rows)
     }
 
     fn enter(&self, sample: Tensor<4>, prepared: &UNetPrepared) -> UNetCarry {

@@ -1,12 +1,10 @@
 //! `unet/config.json` of a `UNet2DModel`, resolved into the same values as that of a conditional `UNet`.
 
 use serde::Deserialize;
-use serde_json::Value;
 
-use super::config::{
-    AttentionKind, Level, Resampling, UNetConfig, check_divisible, refuse_unsupported,
-};
+use super::config::{AttentionKind, Level, Resampling, UNetConfig, check_divisible};
 use crate::error::ConfigError;
+use crate::models::json::{self, Neutral};
 use crate::nn::embed::Sinusoid;
 use crate::nn::resnet::TimeShift;
 
@@ -17,10 +15,9 @@ const FILE: &str = "unet/config.json";
 const HEAD_WIDTH: usize = 8;
 
 /// Keys that change the network in ways not built here, with the values that leave it as it is.
-const NEUTRAL: &[(&str, &[&str])] = &[
+const NEUTRAL: &[Neutral] = &[
     ("act_fn", &["\"silu\"", "\"swish\""]),
     ("center_input_sample", &["false"]),
-    ("class_embed_type", &["null"]),
     ("mid_block_scale_factor", &["1", "1.0"]),
     ("mid_block_type", &["\"UNetMidBlock2D\""]),
     ("num_class_embeds", &["null"]),
@@ -51,6 +48,8 @@ struct UNet2dJson {
     flip_sin_to_cos: Option<bool>,
     freq_shift: Option<f64>,
     time_embedding_dim: Option<usize>,
+    class_embed_type: Option<String>,
+    projection_class_embeddings_input_dim: Option<usize>,
 }
 
 /// Tells a null from an absent key.
@@ -107,14 +106,7 @@ impl UNetConfig {
     ///
     /// As [`from_json`](Self::from_json).
     pub fn from_json_2d(text: &str) -> Result<Self, crate::Error> {
-        let malformed = |source| ConfigError::Json {
-            part: "unet".into(),
-            path: FILE.into(),
-            source,
-        };
-        let value: Value = serde_json::from_str(text).map_err(malformed)?;
-        refuse_unsupported(&value, NEUTRAL)?;
-        let json: UNet2dJson = serde_json::from_value(value).map_err(malformed)?;
+        let json: UNet2dJson = json::parse(text, "unet", "UNet", NEUTRAL)?;
         Ok(json.resolve()?)
     }
 }
@@ -146,6 +138,7 @@ impl UNet2dJson {
             },
             time_width: self.time_embedding_dim.unwrap_or(4 * channels[0]),
             added: None,
+            label_width: self.label_width()?,
             sample_size: self.sample_size.unwrap_or(32),
         })
     }
@@ -165,14 +158,19 @@ impl UNet2dJson {
         let groups = self.norm_num_groups.unwrap_or(32);
         let each = vec![groups; channels.len()];
         check_divisible("block_out_channels", channels, "norm_num_groups", &each)?;
-        match self.attn_norm_num_groups {
-            Some(other) if other != groups => Err(ConfigError::unsupported(
-                "attn_norm_num_groups",
-                other,
-                format!("built is `norm_num_groups` = {groups} everywhere"),
-            )),
-            _ => Ok(groups),
+        // As in diffusers: under scale and shift, null means that the middle's attention goes without a norm.
+        let shifts = self.resnet_time_scale_shift.as_deref() == Some("scale_shift");
+        let attention = self.attn_norm_num_groups.or((!shifts).then_some(groups));
+        if attention == Some(groups) {
+            return Ok(groups);
         }
+        let found = attention.map_or("null".to_owned(), |other| other.to_string());
+        let hint = format!("built is `norm_num_groups` = {groups} everywhere");
+        Err(ConfigError::unsupported(
+            "attn_norm_num_groups",
+            found,
+            hint,
+        ))
     }
 
     /// The blocks of one half, as listed.
@@ -266,6 +264,24 @@ impl UNet2dJson {
         }
     }
 
+    fn label_width(&self) -> Result<Option<usize>, ConfigError> {
+        match self.class_embed_type.as_deref() {
+            None => Ok(None),
+            Some("projection") => {
+                let missing = ConfigError::Missing {
+                    key: "projection_class_embeddings_input_dim",
+                    part: FILE,
+                };
+                let width = self.projection_class_embeddings_input_dim;
+                width.map(Some).ok_or(missing)
+            }
+            Some(other) => {
+                let hint = "built are null and `projection`";
+                Err(ConfigError::unsupported("class_embed_type", other, hint))
+            }
+        }
+    }
+
     fn time_shift(&self) -> Result<TimeShift, ConfigError> {
         let key = "resnet_time_scale_shift";
         match self.resnet_time_scale_shift.as_deref().unwrap_or("default") {
@@ -329,6 +345,10 @@ mod tests {
             (r#","num_class_embeds":10"#, "`num_class_embeds`"),
             (r#","attention_head_dim":48"#, "`block_out_channels`"),
             (r#","attn_norm_num_groups":16"#, "`attn_norm_num_groups`"),
+            (
+                r#","resnet_time_scale_shift":"scale_shift""#,
+                "`attn_norm_num_groups`",
+            ),
             (
                 r#","time_embedding_type":"fourier""#,
                 "`time_embedding_type`",

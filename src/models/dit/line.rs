@@ -1,0 +1,204 @@
+//! The `DiT` as a line of cells that can pause between any two.
+
+use std::ops::Range;
+
+use burn::tensor::activation::silu;
+use burn::tensor::{DType, Device, FloatDType, Int, Tensor, TensorData};
+
+use super::blocks::DiTTransformer2DModel;
+use super::config::DiTConfig;
+use super::positions;
+use crate::denoiser::{Carry, Evaluation, StagedDenoiser};
+use crate::recall::Recall;
+
+/// A diffusion transformer ready to run. One cell a block.
+#[derive(Debug)]
+pub struct DiT {
+    config: DiTConfig,
+    model: DiTTransformer2DModel,
+    /// Positions at the trained size, `[1, patches, width]`.
+    positions: Tensor<3>,
+    dtype: DType,
+}
+
+/// What a run is conditioned on: one label a row, in row order (half, item). The label after the last class stands for none.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DiTCondition {
+    /// 0 to [`DiTConfig::null_label`].
+    pub labels: Vec<usize>,
+}
+
+/// Tokens, and how many patches the latents have along each side.
+#[derive(Debug, Clone)]
+pub struct DiTCarry {
+    hidden: Tensor<3>,
+    grid: [usize; 2],
+}
+
+/// Embedded labels, `[rows, width]`, for the rows of one evaluation.
+#[derive(Debug)]
+pub struct DiTRun {
+    labels: Tensor<2>,
+}
+
+/// Timestep and class as one activated vector a row, `[rows, width]`, for the rows of a span.
+#[derive(Debug)]
+pub struct DiTPrepared {
+    conditioning: Tensor<2>,
+}
+
+impl DiT {
+    /// Wraps loaded weights.
+    pub fn new(config: DiTConfig, model: DiTTransformer2DModel) -> Self {
+        let weight = model.pos_embed.proj.weight.val();
+        let (dtype, device) = (weight.dtype(), weight.device());
+        let positions = trained_positions(&config, &device).cast(dtype);
+        Self {
+            config,
+            model,
+            positions,
+            dtype,
+        }
+    }
+
+    /// The resolved configuration.
+    pub fn config(&self) -> &DiTConfig {
+        &self.config
+    }
+
+    fn device(&self) -> Device {
+        self.positions.device()
+    }
+
+    /// Position embeddings of a grid of patches, `[1, patches, width]`.
+    fn positions(&self, grid: [usize; 2]) -> Tensor<3> {
+        let base = self.config.patches(self.config.sample_size);
+        if grid == [base, base] {
+            return self.positions.clone();
+        }
+        positions::table(grid, base, self.config.width, &self.device()).cast(self.dtype)
+    }
+}
+
+fn trained_positions(config: &DiTConfig, device: &Device) -> Tensor<3> {
+    let base = config.patches(config.sample_size);
+    positions::table([base, base], base, config.width, device)
+}
+
+impl StagedDenoiser for DiT {
+    type Carry = DiTCarry;
+    type Condition = DiTCondition;
+    type Run = DiTRun;
+    type Prepared = DiTPrepared;
+
+    fn cells(&self) -> usize {
+        self.config.layers
+    }
+
+    fn start(&self, condition: &DiTCondition) -> DiTRun {
+        let labels = condition.labels.iter().map(|&label| label as i64);
+        let data = TensorData::from(labels.collect::<Vec<i64>>().as_slice());
+        let labels: Tensor<1, Int> = Tensor::from_data(data, &self.device());
+        let table = &self.model.embedders().class_embedder.embedding_table;
+        DiTRun {
+            labels: table.weight.val().select(0, labels), // [rows, width]
+        }
+    }
+
+    fn prepare(&self, run: &DiTRun, evaluations: &[Evaluation]) -> DiTPrepared {
+        let rows = run.labels.dims()[0];
+        let timesteps = evaluations
+            .iter()
+            .flat_map(|evaluation| std::iter::repeat_n(evaluation.timestep, rows))
+            .collect::<Vec<f64>>();
+        let sinusoids = self.config.sinusoid.embed(&timesteps, &self.device());
+        let embedder = &self.model.embedders().timestep_embedder;
+        let time = embedder.forward(sinusoids.cast(self.dtype)); // [steps · rows, width]
+        let labels = run.labels.clone().repeat_dim(0, evaluations.len());
+        DiTPrepared {
+            conditioning: silu(time + labels),
+        }
+    }
+
+    fn select(&self, run: &DiTRun, rows: Range<usize>) -> DiTRun {
+        DiTRun {
+            labels: run.labels.clone().narrow(0, rows.start, rows.len()),
+        }
+    }
+
+    /// # Panics
+    ///
+    /// If a side of the latents is not a whole number of patches.
+    fn enter(&self, sample: Tensor<4>, _prepared: &DiTPrepared) -> DiTCarry {
+        let [_, _, height, width] = sample.dims();
+        let patch = self.config.patch;
+        assert!(
+            height.is_multiple_of(patch) && width.is_multiple_of(patch),
+            "`sample` has sides {height}x{width}, which are no whole patches of {patch}"
+        );
+        let grid = [self.config.patches(height), self.config.patches(width)];
+        let tokens = self.model.pos_embed.forward(sample.cast(self.dtype)); // [rows, patches, width]
+        DiTCarry {
+            hidden: tokens + self.positions(grid),
+            grid,
+        }
+    }
+
+    fn advance(
+        &self,
+        carry: DiTCarry,
+        cells: Range<usize>,
+        prepared: &DiTPrepared,
+        recall: &mut Recall<'_>,
+    ) -> DiTCarry {
+        let DiTCarry { hidden, grid } = carry;
+        let hidden = cells.fold(hidden, |hidden, cell| {
+            let block = &self.model.transformer_blocks[cell];
+            block.forward(hidden, &prepared.conditioning, recall.at_cell(cell))
+        });
+        DiTCarry { hidden, grid }
+    }
+
+    fn leave(&self, carry: DiTCarry, prepared: &DiTPrepared) -> Tensor<4> {
+        let patches = self.model.head(carry.hidden, &prepared.conditioning);
+        unpatched(patches, carry.grid, self.config.patch).cast(FloatDType::F32)
+    }
+}
+
+/// Patches, `[rows, patches, patch · patch · channels]`, put together: `[rows, channels, height, width]`.
+fn unpatched(patches: Tensor<3>, grid: [usize; 2], patch: usize) -> Tensor<4> {
+    let [rows, _, values] = patches.dims();
+    let channels = values / (patch * patch);
+    patches
+        .reshape([rows, grid[0], grid[1], patch, patch, channels])
+        .permute([0, 5, 1, 3, 2, 4]) // [rows, channels, grid rows, patch, grid columns, patch]
+        .reshape([rows, channels, grid[0] * patch, grid[1] * patch])
+}
+
+impl DiTCarry {
+    /// Tokens, `[rows, patches, width]`.
+    pub fn hidden(&self) -> &Tensor<3> {
+        &self.hidden
+    }
+}
+
+impl Carry for DiTCarry {
+    fn graft_deep(&mut self, from: &Self) {
+        self.hidden = from.hidden.clone();
+    }
+
+    fn without_skips(self) -> Self {
+        self
+    }
+
+    fn repeat(&self, steps: usize) -> Self {
+        Self {
+            hidden: self.hidden.clone().repeat_dim(0, steps),
+            grid: self.grid,
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        self.hidden.dims().iter().product::<usize>() * self.hidden.dtype().size()
+    }
+}

@@ -1,0 +1,115 @@
+//! DDPM and its kin: pictures out of noise alone.
+//!
+//! Source: Ho et al. (arXiv 2006.11239); behaviour as diffusers' `DDPMPipeline` and `DDIMPipeline`.
+
+use std::time::Duration;
+
+use burn::tensor::{DType, Device, Tensor};
+
+use super::config::{ModelConfig, UnconditionalConfig};
+use super::request::Request;
+use super::run::{Generated, Report, Run, finished, timed};
+use crate::catalog::ModelFolder;
+use crate::denoise::Observer;
+use crate::error::Error;
+use crate::models::unet::{UNet, UNet2DConditionModel, UNet2d, UNet2dCondition};
+use crate::samplers::SamplerConfig;
+use crate::weights::load_strict;
+
+/// A loaded model. What it denoises are pictures themselves, -1 to 1, in grey or colour.
+#[derive(Debug)]
+pub struct Unconditional {
+    config: ModelConfig,
+    unet: UNet2d,
+    device: Device,
+    dtype: DType,
+}
+
+impl Unconditional {
+    /// Reads the weights of a model with `parts` onto `device`, in `dtype`.
+    ///
+    /// # Errors
+    ///
+    /// If a file is missing or malformed, or the weights do not fit the configuration.
+    pub(super) fn load(
+        folder: &ModelFolder,
+        config: ModelConfig,
+        parts: &UnconditionalConfig,
+        device: &Device,
+        dtype: DType,
+    ) -> Result<Self, Error> {
+        let unet = UNet2DConditionModel::new(&parts.unet, device);
+        let unet = load_strict(unet, &folder.weights("unet")?, "unet", dtype)?;
+        Ok(Self {
+            unet: UNet2d::new(UNet::new(parts.unet.clone(), unet)),
+            config,
+            device: device.clone(),
+            dtype,
+        })
+    }
+
+    /// What the model says of itself.
+    pub fn config(&self) -> &ModelConfig {
+        &self.config
+    }
+
+    /// Puts another update rule in place of the model's own.
+    pub fn set_sampler(&mut self, sampler: SamplerConfig) {
+        self.config.sampler = sampler;
+    }
+
+    /// The denoiser.
+    pub fn unet(&self) -> &UNet2d {
+        &self.unet
+    }
+
+    /// Makes the pictures.
+    ///
+    /// # Errors
+    ///
+    /// If the request does not fit the model, the observer cancels, or the device fails.
+    pub fn generate(
+        &self,
+        request: &Request,
+        observer: &mut dyn Observer,
+    ) -> Result<Generated, Error> {
+        let resolved = request.resolve(&self.config)?;
+        for warning in &resolved.plan.warnings {
+            observer.warn(&warning.to_string());
+        }
+        let rows = resolved.rows.total();
+        let run = Run {
+            request,
+            resolved: &resolved,
+            device: &self.device,
+        };
+        let denoised = run.denoise(&self.unet, &UNet2dCondition::none(rows), observer)?;
+        let latents = denoised.latents;
+        let (images, decoding) = timed(|| Self::decode(latents.clone()))?;
+        let report = Report {
+            text: Duration::ZERO,
+            denoising: denoised.time,
+            decoding,
+            account: denoised.account,
+            forecast: resolved.forecast(self.dtype.size()),
+        };
+        Ok(Generated {
+            images,
+            latents,
+            prompt_embeds: None,
+            pooled_prompt_embeds: None,
+            report,
+        })
+    }
+
+    /// Pictures, `[items, 3, height, width]` in 0 to 1, from samples, `[items, channels, height, width]` in -1 to 1; grey ones get three
+    /// equal channels.
+    ///
+    /// # Errors
+    ///
+    /// If the device fails.
+    pub fn decode(samples: Tensor<4>) -> Result<Tensor<4>, Error> {
+        let copies = 3 / samples.dims()[1];
+        finished(samples.repeat_dim(1, copies))
+    }
+}

@@ -1,0 +1,174 @@
+//! Multistep sampling of consistency models: a jump to the clean sample, noise up to the next level, another jump.
+//!
+//! Source: Song et al., Consistency Models (arXiv 2303.01469, algorithm 1; appendix C: the boundary condition); behaviour as diffusers'
+//! `CMStochasticIterativeScheduler`.
+
+use burn::tensor::Tensor;
+
+use super::config::SamplerConfig;
+use super::steps::Steps;
+use super::update::combine;
+use crate::Error;
+use crate::denoiser::Evaluation;
+use crate::error::{ConfigError, RequestError};
+use crate::noise::{NoiseLevel, karras_sigmas};
+use crate::sampler::{History, Sampler};
+
+/// Timesteps of the network for one unit of the logarithm of sigma.
+const TIMESTEPS_A_LOG: f64 = 250.0;
+
+/// The rho that Karras' sigmas are built with.
+const RHO: f64 = 7.0;
+
+#[derive(Debug)]
+struct Consistency {
+    evaluations: Vec<Evaluation>,
+    jumps: Vec<Jump>,
+    clips: bool,
+}
+
+/// One evaluation at `sigma`.
+#[derive(Debug, Clone, Copy)]
+struct Jump {
+    sigma: f64,
+    /// Brings the sample to unit variance.
+    scale: f64,
+    /// Weights of the sample and of the network's output in the clean sample.
+    skip: f64,
+    output: f64,
+    /// Weight of the noise behind it.
+    noise: f64,
+}
+
+/// What the network was trained on.
+#[derive(Debug, Clone, Copy)]
+struct Training {
+    sigma_min: f64,
+    sigma_max: f64,
+    /// Standard deviation of the data.
+    sigma_data: f64,
+}
+
+pub(super) fn build(config: &SamplerConfig, steps: Steps) -> Result<Box<dyn Sampler>, Error> {
+    let json = &config.json;
+    let training = Training {
+        sigma_min: json.sigma_min.unwrap_or(0.002),
+        sigma_max: json.sigma_max.unwrap_or(80.0),
+        sigma_data: json.sigma_data.map_or(0.5, |data| data.0),
+    };
+    let sigmas = sigmas(config, training, steps.total)?;
+    let next = sigmas.iter().skip(1).copied().chain([training.sigma_min]);
+    let strength = json.s_noise.unwrap_or(1.0);
+    let jump = |(sigma, next): (&f64, f64)| training.jump(*sigma, next, strength);
+    let evaluation = |(index, sigma): (usize, &f64)| Evaluation {
+        index,
+        timestep: TIMESTEPS_A_LOG * sigma.ln(),
+    };
+    let made = sigmas.iter().skip(steps.skipped).enumerate();
+    let jumps = sigmas.iter().zip(next).map(jump);
+    Ok(Box::new(Consistency {
+        evaluations: made.map(evaluation).collect(),
+        jumps: jumps.skip(steps.skipped).collect(),
+        clips: json.clip_denoised.unwrap_or(true),
+    }))
+}
+
+/// The levels that are visited, noisy to clean: the first of those listed, or every so many of Karras'.
+fn sigmas(config: &SamplerConfig, training: Training, steps: usize) -> Result<Vec<f64>, Error> {
+    let json = &config.json;
+    if let Some(rho) = json.rho.filter(|rho| *rho != RHO) {
+        return Err(ConfigError::unsupported("rho", rho, "built is 7").into());
+    }
+    let levels = match &json.sigmas {
+        Some(listed) => checked(listed, training)?.to_vec(),
+        None => {
+            let count = json.num_train_timesteps.unwrap_or(40);
+            let table = karras_sigmas(training.sigma_max, training.sigma_min, count);
+            let stride = (count / steps).max(1);
+            table.into_iter().step_by(stride).collect()
+        }
+    };
+    if steps > levels.len() {
+        let train_timesteps = levels.len();
+        return Err(RequestError::TooManySteps {
+            steps,
+            train_timesteps,
+        }
+        .into());
+    }
+    Ok(levels[..steps].to_vec())
+}
+
+fn checked(listed: &[f64], training: Training) -> Result<&[f64], ConfigError> {
+    let falls = listed.windows(2).all(|pair| pair[0] > pair[1]);
+    if falls && listed.iter().all(|sigma| *sigma >= training.sigma_min) {
+        return Ok(listed);
+    }
+    let hint = "they fall, and none is below `sigma_min`";
+    Err(ConfigError::unsupported(
+        "sigmas",
+        format!("{listed:?}"),
+        hint,
+    ))
+}
+
+impl Training {
+    /// 2303.01469, appendix C, equations 25 and 26.
+    fn jump(self, sigma: f64, next: f64, strength: f64) -> Jump {
+        let Self {
+            sigma_min,
+            sigma_max,
+            sigma_data,
+        } = self;
+        let above = sigma - sigma_min;
+        let next = next.clamp(sigma_min, sigma_max);
+        Jump {
+            sigma,
+            scale: 1.0 / sigma.hypot(sigma_data),
+            skip: sigma_data.powi(2) / (above.powi(2) + sigma_data.powi(2)),
+            output: above * sigma_data / sigma.hypot(sigma_data),
+            noise: strength * (next.powi(2) - sigma_min.powi(2)).sqrt(),
+        }
+    }
+}
+
+impl Sampler for Consistency {
+    fn evaluations(&self) -> &[Evaluation] {
+        &self.evaluations
+    }
+
+    fn noise_level(&self, evaluation: usize) -> NoiseLevel {
+        NoiseLevel::exploding(self.jumps[evaluation].sigma)
+    }
+
+    fn initial_noise_scale(&self) -> f64 {
+        self.jumps.first().map_or(1.0, |jump| jump.sigma)
+    }
+
+    fn scale_input(&self, sample: Tensor<4>, evaluation: usize) -> Tensor<4> {
+        sample.mul_scalar(self.jumps[evaluation].scale)
+    }
+
+    fn draws_noise(&self, _evaluation: usize) -> bool {
+        // Behind the last jump too, where its weight is 0: the stream goes on as in diffusers.
+        self.jumps.len() > 1
+    }
+
+    fn step(
+        &self,
+        _history: &mut History,
+        prediction: Tensor<4>,
+        evaluation: usize,
+        sample: Tensor<4>,
+        noise: Option<Tensor<4>>,
+    ) -> Tensor<4> {
+        let jump = self.jumps[evaluation];
+        let clean = combine((sample, jump.skip), [(prediction, jump.output)]);
+        let clean = if self.clips {
+            clean.clamp(-1.0, 1.0)
+        } else {
+            clean
+        };
+        combine((clean, 1.0), noise.map(|noise| (noise, jump.noise)))
+    }
+}

@@ -1,0 +1,166 @@
+//! `DiT` checkpoints in either layout, as one.
+//!
+//! **Source.** The parameters of facebookresearch/DiT checkpoints (`DiT-XL-2-256x256.pt`) against those of diffusers'
+//! `DiTTransformer2DModel`. The original file keeps query, key and value in one tensor and stores the position table, which is
+//! computed here; the diffusers folder repeats the embedders of timestep and class in every block, as equal copies.
+
+use burn_store::burn_pack::Tensor as Packed;
+
+use super::WeightSource;
+use super::original::{Cut, Parts, Piece, Placement, number, renamed, split_by};
+use crate::error::{Error, WeightsError};
+
+/// The part of a model folder that the denoiser is.
+const PART: &str = "transformer";
+
+/// A tensor that only the original layout has; its shape tells the number of patches.
+pub const POSITIONS: &str = "pos_embed";
+
+/// Prefix, within a block, of the embedders that diffusers repeats.
+const EMBEDDERS: &str = "norm1.emb.";
+
+/// Name and place of what a checkpoint has once.
+const ONCE: [(&str, &str); 6] = [
+    ("x_embedder.", "pos_embed."),
+    (
+        "t_embedder.mlp.0.",
+        "transformer_blocks.0.norm1.emb.timestep_embedder.linear_1.",
+    ),
+    (
+        "t_embedder.mlp.2.",
+        "transformer_blocks.0.norm1.emb.timestep_embedder.linear_2.",
+    ),
+    (
+        "y_embedder.",
+        "transformer_blocks.0.norm1.emb.class_embedder.",
+    ),
+    ("final_layer.adaLN_modulation.1.", "proj_out_1."),
+    ("final_layer.linear.", "proj_out_2."),
+];
+
+/// Name and layer of a block where a tensor stays whole.
+const BLOCK: [(&str, &str); 4] = [
+    ("adaLN_modulation.1.", "norm1.linear."),
+    ("attn.proj.", "attn1.to_out.0."),
+    ("mlp.fc1.", "ff.net.0.proj."),
+    ("mlp.fc2.", "ff.net.2."),
+];
+
+/// Whether a source is a `DiT` in the original layout.
+pub fn is_original(source: &WeightSource) -> bool {
+    source.shape(POSITIONS).is_some() && source.shape("x_embedder.proj.weight").is_some()
+}
+
+/// Where a tensor of the original layout belongs.
+pub fn place(name: &str) -> Placement {
+    if name == POSITIONS {
+        return Placement::Leftover;
+    }
+    let pieces = match name.strip_prefix("blocks.").and_then(number) {
+        Some((block, rest)) => block_pieces(block, rest),
+        None => renamed(name, &ONCE).map(|name| vec![whole(name)]),
+    };
+    pieces.map_or(Placement::Unknown, |pieces| Placement::Part(PART, pieces))
+}
+
+fn block_pieces(block: usize, rest: &str) -> Option<Vec<Piece>> {
+    let prefix = format!("transformer_blocks.{block}.");
+    let Some(kind) = rest.strip_prefix("attn.qkv.") else {
+        let name = renamed(rest, &BLOCK)?;
+        return Some(vec![whole(format!("{prefix}{name}"))]);
+    };
+    let third = |(third, letter)| Piece {
+        name: format!("{prefix}attn1.to_{letter}.{kind}"),
+        cut: Cut::Third(third),
+    };
+    Some(["q", "k", "v"].into_iter().enumerate().map(third).collect())
+}
+
+fn whole(name: String) -> Piece {
+    Piece {
+        name,
+        cut: Cut::Whole,
+    }
+}
+
+/// Cuts an original checkpoint into its one part. Nothing is read.
+///
+/// # Errors
+///
+/// When a tensor is not in the layout, or two come to one name.
+pub fn split(source: &WeightSource) -> Result<Parts, Error> {
+    split_by(source, "a DiT", place)
+}
+
+/// The tensors of a `DiT` of either layout under diffusers' names, the embedders once.
+///
+/// # Errors
+///
+/// When a tensor of the original layout cannot be placed; when the embedders of two blocks differ.
+pub fn canonical(source: &WeightSource) -> Result<WeightSource, Error> {
+    if is_original(source) {
+        let mut parts = split(source)?.parts;
+        let part = parts.remove(PART);
+        return Ok(part.expect("`is_original` saw a tensor of the part"));
+    }
+    let mut kept = Vec::new();
+    for tensor in source.packed() {
+        match first_of(&tensor.name) {
+            Some(first) => check_equal(source, &first, tensor)?,
+            None => kept.push(tensor.clone()),
+        }
+    }
+    WeightSource::from_tensors(source.origin().to_owned(), kept)
+}
+
+/// For an embedder's tensor in a block behind the first: its name in the first block.
+pub fn first_of(name: &str) -> Option<String> {
+    let (block, rest) = name.strip_prefix("transformer_blocks.").and_then(number)?;
+    let repeated = block > 0 && rest.starts_with(EMBEDDERS);
+    repeated.then(|| format!("transformer_blocks.0.{rest}"))
+}
+
+fn check_equal(source: &WeightSource, first: &str, repeated: &Packed) -> Result<(), Error> {
+    if source.read(first)? == source.read(&repeated.name)? {
+        return Ok(());
+    }
+    Err(WeightsError::Unequal {
+        first: first.to_owned(),
+        second: repeated.name.clone(),
+        origin: source.origin().to_owned(),
+    }
+    .into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(name: &str) -> Vec<String> {
+        match place(name) {
+            Placement::Part(_, pieces) => pieces.into_iter().map(|piece| piece.name).collect(),
+            _ => Vec::new(),
+        }
+    }
+
+    #[test]
+    fn blocks_are_renamed_and_their_projections_cut() {
+        let expected =
+            ["q", "k", "v"].map(|letter| format!("transformer_blocks.7.attn1.to_{letter}.bias"));
+        assert_eq!(names("blocks.7.attn.qkv.bias"), expected);
+        assert_eq!(
+            names("blocks.0.mlp.fc2.weight"),
+            ["transformer_blocks.0.ff.net.2.weight"]
+        );
+        assert_eq!(place(POSITIONS), Placement::Leftover);
+        assert_eq!(place("blocks.0.mlp.fc3.weight"), Placement::Unknown);
+    }
+
+    #[test]
+    fn embedders_behind_the_first_block_are_repetitions() {
+        let name = |block| format!("transformer_blocks.{block}.norm1.emb.x.weight");
+        assert_eq!(first_of(&name(12)), Some(name(0)));
+        assert_eq!(first_of(&name(0)), None);
+        assert_eq!(first_of("transformer_blocks.3.norm1.linear.bias"), None);
+    }
+}

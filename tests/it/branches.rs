@@ -1,0 +1,122 @@
+//! The laws of reuse inside cells, on a real `UNet`: T-GATE, alone and beside rules that cut the trunk.
+
+use afterimage::cache::CacheRule;
+use afterimage::pipeline::{Generated, Request, TextToImage};
+use burn::tensor::Device;
+
+use crate::fixture::{Fixture, shared};
+use crate::golden::load;
+
+const STEPS: usize = 6;
+
+fn pipeline() -> TextToImage {
+    load(&Fixture::committed("sd15"), &Device::flex())
+}
+
+fn made(pipeline: &TextToImage, rule: &str) -> Generated {
+    let mut request = Request::new("a red circle");
+    request.steps = Some(STEPS);
+    request.guidance_scale = Some(5.0);
+    request.cache = rule.parse().unwrap();
+    pipeline.generate(&request, &mut ()).unwrap()
+}
+
+fn latents(generated: &Generated) -> Vec<f32> {
+    generated.latents.to_data().iter::<f32>().collect()
+}
+
+#[test]
+fn a_gate_behind_the_last_step_is_the_plain_run() {
+    let pipeline = pipeline();
+    let plain = latents(&made(&pipeline, "none"));
+    let gated = latents(&made(&pipeline, "tgate:gate=60"));
+    assert!(gated == plain);
+}
+
+#[test]
+fn a_gate_freezes_cross_attention_and_ends_guidance() {
+    let pipeline = pipeline();
+    let plain = made(&pipeline, "none");
+    let gated = made(&pipeline, "tgate:gate=2");
+    assert!(latents(&gated) != latents(&plain));
+    let again = made(&pipeline, "tgate:gate=2");
+    assert!(
+        latents(&again) == latents(&gated),
+        "no state outlives a run"
+    );
+    let crosses = pipeline.unet().config().line().len(); // cells at most
+    let reused = gated.report.account.branches_reused;
+    assert!(
+        reused > 0 && reused % (STEPS - 2) == 0 && reused <= (STEPS - 2) * crosses,
+        "{reused}"
+    );
+    assert_eq!(gated.report.account.fallbacks, 0);
+    // Half of the rows for four of six steps, and no attention to the text there.
+    let ratio = gated.report.forecast.ratio();
+    assert!(ratio < (2.0 + 4.0 * 0.5) / 6.0, "{ratio}");
+}
+
+#[test]
+fn a_gate_goes_with_rules_that_cut() {
+    let pipeline = pipeline();
+    for cut in [
+        "deepcache:interval=3,branch=1",
+        "encoder-propagation:keys=0+1+4",
+    ] {
+        let rule = format!("{cut};tgate:gate=3");
+        let both = made(&pipeline, &rule);
+        assert!(latents(&both) != latents(&made(&pipeline, cut)), "{rule}");
+        let report = &both.report;
+        assert_eq!(report.account.fallbacks, 0, "{rule}");
+        assert_eq!(report.account.cells, report.forecast.cells, "{rule}");
+        assert!(report.account.branches_reused > 0, "{rule}");
+    }
+}
+
+#[test]
+fn rules_that_do_the_same_are_refused() {
+    for rule in [
+        "tgate:gate=2;tgate:gate=3",
+        "deepcache:interval=2;encoder-propagation:every=2",
+    ] {
+        let error = rule.parse::<CacheRule>().unwrap_err().to_string();
+        assert!(error.contains("do not go together"), "{error}");
+    }
+    let pipeline = pipeline();
+    for (rule, reason) in [
+        ("tgate:gate=0", "gate at step 0"),
+        (
+            "encoder-propagation:every=3,parallel=3;tgate:gate=3",
+            "parallel",
+        ),
+    ] {
+        let mut request = Request::new("");
+        request.cache = rule.parse().unwrap();
+        let error = request.resolve(pipeline.config()).unwrap_err().to_string();
+        assert!(error.contains(reason), "{rule}: {error}");
+    }
+}
+
+/// METHODS 5.3: what the published routers for DiT-XL/2 compute at their reuse steps.
+#[test]
+fn published_routers_compute_as_many_branches_as_published() {
+    use afterimage::cache::{Course, Router};
+    use afterimage::models::dit::DiTConfig;
+
+    let Some(routers) = shared("data/routers") else {
+        return;
+    };
+    let config = DiTConfig::from_json(r#"{"out_channels":8}"#).unwrap();
+    let trunk = config.blueprint(32, 32);
+    for (file, steps, computed) in [("DDIM20_router.pt", 20, 312), ("DDIM50_router.pt", 50, 736)] {
+        let router = Router::read(routers.join(file), 0.1).unwrap();
+        let rule = CacheRule::learning_to_cache(router);
+        let plan = rule.plan(&Course::steps(steps), &trunk).unwrap();
+        let spared: usize = (0..steps)
+            .map(|step| plan.branches.reused(step).count())
+            .sum();
+        assert_eq!(56 * steps / 2 - spared, computed, "{file}");
+        let error = rule.plan(&Course::steps(steps + 1), &trunk).unwrap_err();
+        assert!(error.to_string().contains("is for"), "{error}");
+    }
+}

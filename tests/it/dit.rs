@@ -1,0 +1,464 @@
+//! `DiT` against diffusers and against block-by-block references: cells, runs, propagation; and its laws (METHODS 8, tests 1, 2, 12 to
+//! 16, 19).
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use afterimage::cache::{CacheRule, Course, KeyList, Refresh, Router, Session};
+use afterimage::denoise::{Denoise, Noise};
+use afterimage::denoiser::{Carry as _, Evaluation, Rows, StagedDenoiser};
+use afterimage::guidance::{Conditioned, Guidance};
+use afterimage::models::dit::{DiT, DiTCondition, DiTConfig, DiTTransformer2DModel};
+use afterimage::pipeline::{SeededNoise, Seeds, Trace};
+use afterimage::recall::Recall;
+use afterimage::samplers::SamplerConfig;
+use afterimage::weights::dit::{canonical, first_of, place};
+use afterimage::weights::original::Placement;
+use afterimage::weights::{WeightSource, load_strict, shapes};
+use burn::tensor::{DType, Device, Tensor, TensorData};
+use serde_json::Value;
+
+use crate::fixture::{Fixture, Reference, shared, text};
+use crate::tolerance::F32_CPU;
+
+fn load(fixture: &Fixture) -> DiT {
+    let folder = fixture.model().join("transformer");
+    let config = DiTConfig::from_json(&text(folder.join("config.json"))).unwrap();
+    let source = WeightSource::open(folder.join("diffusion_pytorch_model.safetensors")).unwrap();
+    let model = DiTTransformer2DModel::new(&config, &Device::flex());
+    let source = canonical(&source).unwrap();
+    let model = load_strict(model, &source, "transformer", DType::F32).unwrap();
+    DiT::new(config, model)
+}
+
+fn labels(reference: &Reference) -> Vec<usize> {
+    reference
+        .values
+        .iter()
+        .map(|&label| label as usize)
+        .collect()
+}
+
+#[test]
+fn cells_agree_with_diffusers() {
+    let fixture = Fixture::best("dit");
+    let dit = load(&fixture);
+    let device = Device::flex();
+    let case = fixture.case("dit");
+    let golden = |key: &str| fixture.of(case, key).unwrap();
+    // The trace has another timestep in each row; rows do not see each other.
+    let (times, labels) = (golden("timestep").values, labels(&golden("class_labels")));
+    for (row, (time, label)) in times.iter().zip(labels).enumerate() {
+        let timestep = f64::from(*time);
+        let run = dit.start(&DiTCondition {
+            labels: vec![label],
+        });
+        let prepared = dit.prepare(&run, &[Evaluation { index: 0, timestep }]);
+        let sample: Tensor<4> = golden("sample").on(&device);
+        let mut carry = dit.enter(sample.narrow(0, row, 1), &prepared);
+        for cell in 0..=dit.cells() {
+            if cell > 0 {
+                carry = dit.advance(carry, cell - 1..cell, &prepared, &mut Recall::none());
+            }
+            let name = case["tensors"]["tokens"][cell].as_str().unwrap();
+            let tokens: Tensor<2> = carry.hidden().clone().squeeze_dim(0);
+            let outcome = fixture.tensor(name).row(row).compare(tokens, F32_CPU);
+            outcome.unwrap_or_else(|error| panic!("row {row}, before cell {cell}: {error}"));
+        }
+        let output: Tensor<3> = dit.leave(carry, &prepared).squeeze_dim(0);
+        let outcome = golden("output").row(row).compare(output, F32_CPU);
+        outcome.unwrap_or_else(|error| panic!("row {row}, output: {error}"));
+    }
+}
+
+/// Draws that the reference recorded.
+struct Recorded(VecDeque<Tensor<4>>);
+
+impl Noise for Recorded {
+    fn draw(&mut self, shape: [usize; 4]) -> Tensor<4> {
+        let drawn = self.0.pop_front().unwrap();
+        drawn.narrow(0, 0, shape[0])
+    }
+}
+
+/// How one case is run.
+struct Setting {
+    sampler: String,
+    steps: usize,
+    guidance: Guidance,
+    labels: Vec<usize>,
+    rule: CacheRule,
+}
+
+fn setting(fixture: &Fixture, case: &Value) -> Setting {
+    let call = &case["call"];
+    let ancestral = case["kind"] == "dit_ancestral";
+    let guided = call["guided_channels"].as_u64().unwrap_or(4) as usize;
+    let labels = call["class_labels"].as_array().unwrap().iter();
+    Setting {
+        sampler: if ancestral {
+            PUBLISHED_SAMPLER.to_owned()
+        } else {
+            fixture.scheduler(case["scheduler"].as_str().unwrap())
+        },
+        steps: case["timesteps"].as_array().unwrap().len(),
+        guidance: Guidance {
+            scale: call["guidance_scale"].as_f64().unwrap(),
+            conditioned: Conditioned::First,
+            channels: Some(guided),
+            ..Guidance::default()
+        },
+        labels: labels
+            .map(|label| label.as_u64().unwrap() as usize)
+            .collect(),
+        rule: rule(&case["cache"], case["timesteps"].as_array().unwrap().len()),
+    }
+}
+
+/// Respaced ancestral sampling with the learned variance (METHODS 4.2).
+const PUBLISHED_SAMPLER: &str = r#"{"_class_name": "DDPMScheduler", "beta_schedule": "linear", "beta_start": 0.0001,
+    "beta_end": 0.02, "variance_type": "learned_range", "clip_sample": false, "timestep_spacing": "linspace"}"#;
+
+fn rule(cache: &Value, steps: usize) -> CacheRule {
+    let keys = || {
+        let steps = cache["key_steps"].as_array().unwrap().iter();
+        Refresh::At(steps.map(|step| step.as_u64().unwrap() as usize).collect())
+    };
+    match cache["method"].as_str() {
+        None => CacheRule::none(),
+        Some("block_propagation") => {
+            CacheRule::dit_propagation(cache["cut"].as_u64().unwrap() as usize, keys())
+        }
+        Some("learning_to_cache") => CacheRule::learning_to_cache(Router::new(
+            "case",
+            scores(&cache["router"], steps),
+            cache["threshold"].as_f64().unwrap(),
+        )),
+        Some(other) => panic!("unknown method `{other}`"),
+    }
+}
+
+/// A router's scores of the two branches of six blocks, by step counted from the last.
+fn scores(router: &Value, steps: usize) -> Vec<Vec<f32>> {
+    match router.as_str() {
+        Some("all_computed") => vec![vec![9.0; 12]; steps],
+        Some("all_reused") => vec![vec![-9.0; 12]; steps],
+        Some(other) => panic!("unknown router `{other}`"),
+        None => (0..steps)
+            .map(|row| serde_json::from_value(router[row.to_string()].clone()).unwrap())
+            .collect(),
+    }
+}
+
+fn run(dit: &DiT, setting: &Setting, noise: &mut dyn Noise, trace: &mut Trace<'_>) -> Tensor<4> {
+    let Setting {
+        steps,
+        guidance,
+        labels,
+        rule,
+        ..
+    } = setting;
+    let config = SamplerConfig::from_json(&setting.sampler, "case".as_ref()).unwrap();
+    let sampler = config.build(*steps, 0.0).unwrap();
+    let side = dit.config().sample_size;
+    let blueprint = dit.config().blueprint(side, side);
+    let plan = rule.plan(&Course::steps(*steps), &blueprint).unwrap();
+    let null = vec![dit.config().null_label(); labels.len()];
+    let run = dit.start(&DiTCondition {
+        labels: guidance.pair(labels.clone(), null),
+    });
+    let rows = guidance.rows(labels.len());
+    let mut session = Session::new(dit, &run, &plan, rows);
+    let latents = noise.draw([labels.len(), dit.config().in_channels, side, side]);
+    let denoise = Denoise {
+        sampler: sampler.as_ref(),
+        plan: &plan,
+        guidance: *guidance,
+        prior_noise: None,
+    };
+    let latents = denoise.run(&mut session, latents, noise, trace).unwrap();
+    assert_eq!(session.account().fallbacks, 0);
+    let forecast = plan.forecast(&blueprint, rows, 4);
+    assert_eq!(session.account().cells, forecast.cells);
+    let spared = (0..*steps).map(|step| plan.branches.reused(step).count());
+    assert_eq!(session.account().branches_reused, spared.sum::<usize>());
+    latents
+}
+
+#[test]
+fn runs_agree_with_the_references() {
+    let fixture = Fixture::best("dit");
+    let dit = load(&fixture);
+    let mut failures = Vec::new();
+    let (mut count, mut worst) = (0, 0.0_f64);
+    for case in fixture.cases().filter(|case| case["kind"] != "dit_trace") {
+        let id = case["id"].as_str().unwrap();
+        match check_run(&fixture, case, &dit) {
+            Ok(difference) => worst = worst.max(difference),
+            Err(error) => failures.push(format!("{id}: {error}")),
+        }
+        count += 1;
+    }
+    eprintln!("{count} runs, the worst is off by {worst:.1e} standard deviations");
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
+}
+
+fn check_run(fixture: &Fixture, case: &Value, dit: &DiT) -> Result<f64, String> {
+    let setting = setting(fixture, case);
+    let mut ignored = ();
+    let mut trace = Trace::new(&mut ignored);
+    let latents = run(dit, &setting, noise(fixture, case).as_mut(), &mut trace);
+    let times: Vec<f64> = serde_json::from_value(case["timesteps"].clone()).unwrap();
+    assert_eq!(trace.timesteps, times);
+    let items = setting.labels.len();
+    let mut worst = 0.0_f64;
+    let mut check = |name: &str, golden: &Reference, found: Tensor<4>| {
+        let channels = golden.shape[1].min(found.dims()[1]);
+        let found = found.narrow(1, 0, channels);
+        // The reference keeps both halves.
+        let difference = golden.first(items).compare(found, F32_CPU);
+        worst = worst.max(difference.map_err(|error| format!("{name}: {error}"))?);
+        Ok::<_, String>(())
+    };
+    for (kept, step) in case["kept_steps"].as_array().unwrap().iter().enumerate() {
+        let step = step.as_u64().unwrap() as usize;
+        for (key, found) in [
+            ("noise_pred", &trace.predictions),
+            ("model_output", &trace.predictions),
+            ("latents", &trace.latents),
+        ] {
+            if let Some(golden) = fixture.of(case, key) {
+                let name = format!("{key}.{step}");
+                check(&name, &golden.row(kept), found[step].clone())?;
+            }
+        }
+    }
+    check(
+        "final",
+        &fixture.of(case, "final_latents").unwrap(),
+        latents,
+    )?;
+    Ok(worst)
+}
+
+/// The recorded draws where there are any, else those of the seed.
+fn noise(fixture: &Fixture, case: &Value) -> Box<dyn Noise> {
+    let device = Device::flex();
+    match case["tensors"]["draws"].as_array() {
+        Some(names) => {
+            let draws = names.iter().map(|name| name.as_str().unwrap());
+            Box::new(Recorded(
+                draws.map(|name| fixture.tensor(name).on(&device)).collect(),
+            ))
+        }
+        None => {
+            let seed = case["call"]["seed"].as_u64().unwrap();
+            Box::new(SeededNoise::new(&Seeds::One(seed), &device))
+        }
+    }
+}
+
+fn committed() -> DiT {
+    load(&Fixture::committed("dit"))
+}
+
+fn values(tensor: Tensor<4>) -> Vec<f32> {
+    tensor.into_data().iter::<f32>().collect()
+}
+
+fn normals(shape: [usize; 4], seed: u64) -> Tensor<4> {
+    SeededNoise::new(&Seeds::One(seed), &Device::flex()).draw(shape)
+}
+
+fn evaluation(index: usize, timestep: f64) -> Evaluation {
+    Evaluation { index, timestep }
+}
+
+#[test]
+fn a_pass_can_pause_at_every_cut_and_at_any_size() {
+    let dit = committed();
+    let run = dit.start(&DiTCondition {
+        labels: vec![207, 1000],
+    });
+    let prepared = dit.prepare(&run, &[evaluation(0, 501.0)]);
+    for (height, width) in [(16, 16), (6, 10)] {
+        let latents = || normals([2, 4, height, width], 1);
+        let whole = dit.forward(latents(), &prepared);
+        assert_eq!(whole.dims(), [2, 8, height, width]);
+        let whole = values(whole);
+        for cut in 0..=dit.cells() {
+            let carry = dit.enter(latents(), &prepared);
+            let carry = dit.advance(carry, 0..cut, &prepared, &mut Recall::none());
+            let elements = height * width / 4 * dit.config().width;
+            assert_eq!(carry.bytes(), 2 * elements * size_of::<f32>());
+            let carry = dit.advance(carry, cut..dit.cells(), &prepared, &mut Recall::none());
+            assert_eq!(values(dit.leave(carry, &prepared)), whole, "cut {cut}");
+        }
+    }
+}
+
+fn short(rule: CacheRule, sampler: &str, pictures: usize, scale: f64) -> Setting {
+    Setting {
+        sampler: sampler.to_owned(),
+        steps: 7,
+        guidance: Guidance {
+            scale,
+            conditioned: Conditioned::First,
+            channels: Some(3),
+            ..Guidance::default()
+        },
+        labels: [207, 360, 3][..pictures].to_vec(),
+        rule,
+    }
+}
+
+fn latents_of(dit: &DiT, setting: &Setting) -> Vec<f32> {
+    let mut noise = SeededNoise::new(&Seeds::One(3), &Device::flex());
+    let mut ignored = ();
+    values(run(dit, setting, &mut noise, &mut Trace::new(&mut ignored)))
+}
+
+#[test]
+fn all_keys_are_the_plain_run_bit_for_bit() {
+    let dit = committed();
+    for scale in [1.0, 4.0] {
+        let of = |rule| latents_of(&dit, &short(rule, PUBLISHED_SAMPLER, 2, scale));
+        let plain = of(CacheRule::none());
+        for cut in 1..dit.cells() {
+            let rule = CacheRule::dit_propagation(cut, Refresh::EveryStep);
+            assert_eq!(of(rule), plain, "cut {cut}");
+        }
+        let reusing = CacheRule::dit_propagation_proportional(Refresh::every(2));
+        assert_ne!(of(reusing), plain, "the cache is not used");
+    }
+}
+
+/// METHODS 8.13 and 8.14: if labels or timesteps stood in another order than the tokens, these would differ.
+#[test]
+fn batched_propagation_is_the_sequential_one() {
+    let dit = committed();
+    let solver = r#"{"_class_name": "DPMSolverMultistepScheduler", "beta_schedule": "linear"}"#;
+    let implicit =
+        r#"{"_class_name": "DDIMScheduler", "beta_schedule": "linear", "clip_sample": false}"#;
+    for sampler in [PUBLISHED_SAMPLER, implicit, solver] {
+        for (pictures, scale) in [(1, 4.0), (2, 1.0), (3, 2.0)] {
+            let of = |parallel| {
+                let rule = CacheRule::dit_propagation_proportional(Refresh::At(vec![0, 1, 4]));
+                let rule = rule.with_parallel(parallel);
+                latents_of(&dit, &short(rule, sampler, pictures, scale))
+            };
+            let sequential = of(1);
+            let reference = Reference {
+                shape: vec![pictures, 4, 16, 16],
+                values: sequential,
+            };
+            for parallel in [2, 3, 5] {
+                let data = TensorData::new(of(parallel), [pictures, 4, 16, 16]);
+                let found = Tensor::<4>::from_data(data, &Device::flex());
+                let outcome = reference.compare(found, F32_CPU);
+                outcome.unwrap_or_else(|error| {
+                    panic!("{pictures} pictures, parallel {parallel}: {error}\n{sampler}")
+                });
+            }
+        }
+    }
+}
+
+#[test]
+fn propagated_steps_neither_read_latents_nor_embed_patches() {
+    let dit = committed();
+    let run = dit.start(&DiTCondition { labels: vec![1] });
+    let blueprint = dit.config().blueprint(16, 16);
+    let rule = CacheRule::dit_propagation_proportional(Refresh::At(vec![0]));
+    let plan = rule.plan(&Course::steps(2), &blueprint).unwrap();
+    assert_eq!((plan.cut, plan.prefix), (4, 0));
+    let rows = Rows {
+        halves: 1,
+        items: 1,
+    };
+    let mut session = Session::new(&dit, &run, &plan, rows);
+    session.predict(&plan.spans[0], &[evaluation(0, 701.0)], || {
+        normals([1, 4, 16, 16], 1)
+    });
+    session.predict(&plan.spans[1], &[evaluation(1, 501.0)], || {
+        panic!("the latents were read")
+    });
+}
+
+/// METHODS 8.19, on the real blueprint of `DiT-XL/2` at 256x256.
+#[test]
+fn forecasts_of_propagation_are_the_published_ones() {
+    let config = DiTConfig::from_json(r#"{"out_channels":8}"#).unwrap();
+    let blueprint = config.blueprint(32, 32);
+    let rows = Rows {
+        halves: 2,
+        items: 1,
+    };
+    for (list, share) in [("A", 0.648), ("A'", 0.707), ("B", 0.807), ("C", 0.784)] {
+        let rule = CacheRule::dit_propagation_proportional(KeyList::named(list).unwrap());
+        let plan = rule.plan(&Course::steps(250), &blueprint).unwrap();
+        let ratio = plan.forecast(&blueprint, rows, 2).ratio();
+        assert!((ratio - share).abs() < 0.001, "{list}: {ratio}");
+    }
+}
+
+/// Names and shapes of a real checkpoint.
+fn listed(list: &str) -> Option<BTreeMap<String, Vec<usize>>> {
+    let path = shared(&format!("data/param-lists/{list}.tsv"))?;
+    let parsed = text(path)
+        .lines()
+        .map(|line| {
+            let (name, shape) = line.split_once('\t').unwrap();
+            (name.to_owned(), serde_json::from_str(shape).unwrap())
+        })
+        .collect();
+    Some(parsed)
+}
+
+fn parameters_of_xl() -> BTreeMap<String, Vec<usize>> {
+    let config = DiTConfig::from_json(r#"{"out_channels":8}"#).unwrap();
+    let model = DiTTransformer2DModel::new(&config, &Device::flex());
+    shapes(&model).into_iter().collect()
+}
+
+#[test]
+fn every_parameter_of_xl_2_in_diffusers_layout_has_its_place() {
+    let Some(mut listed) = listed("diffusers/dit-xl-2-256.transformer") else {
+        return;
+    };
+    let repeated: BTreeSet<String> = listed
+        .keys()
+        .filter(|name| first_of(name).is_some())
+        .cloned()
+        .collect();
+    assert_eq!(repeated.len(), 27 * 5);
+    for name in repeated {
+        let first = &listed[&first_of(&name).unwrap()];
+        assert_eq!(&listed[&name], first, "{name}");
+        listed.remove(&name);
+    }
+    assert_eq!(listed, parameters_of_xl());
+}
+
+#[test]
+fn every_parameter_of_xl_2_in_the_original_layout_has_its_place() {
+    for size in ["256", "512"] {
+        let Some(listed) = listed(&format!("original/dit-xl-2-{size}.orig")) else {
+            return;
+        };
+        let mut placed = BTreeMap::new();
+        for (name, shape) in &listed {
+            match place(name) {
+                Placement::Part("transformer", pieces) => {
+                    placed.extend(
+                        pieces
+                            .into_iter()
+                            .map(|piece| (piece.name, piece.cut.shape(shape))),
+                    );
+                }
+                Placement::Leftover => assert_eq!(name, "pos_embed"),
+                other => panic!("{name}: {other:?}"),
+            }
+        }
+        assert_eq!(placed, parameters_of_xl());
+    }
+}

@@ -1,0 +1,161 @@
+//! Laws that every trunk keeps, whatever it denoises (METHODS 8, tests 1 to 3, 10, 12, 13, 15).
+
+use afterimage::cache::{CachePlan, CacheRule, Course, Refresh, Session};
+use afterimage::denoiser::{Blueprint, Evaluation, Rows, StagedDenoiser};
+use afterimage::recall::{Memory, Recall, Site};
+use burn::tensor::Tensor;
+
+use crate::fixture::Reference;
+
+/// A trunk, what it is given, and what its configuration says of that.
+pub(crate) struct Subject<'a, D: StagedDenoiser> {
+    pub(crate) trunk: &'a D,
+    pub(crate) condition: &'a D::Condition,
+    pub(crate) rows: Rows,
+    pub(crate) sample: &'a dyn Fn(u64) -> Tensor<4>,
+    pub(crate) blueprint: &'a Blueprint,
+}
+
+pub(crate) fn values(tensor: Tensor<4>) -> Vec<f32> {
+    tensor.into_data().iter::<f32>().collect()
+}
+
+fn reference(tensor: Tensor<4>) -> Reference {
+    Reference {
+        shape: tensor.dims().to_vec(),
+        values: values(tensor),
+    }
+}
+
+fn evaluation(index: usize, timestep: f64) -> Evaluation {
+    Evaluation { index, timestep }
+}
+
+impl<D: StagedDenoiser> Subject<'_, D> {
+    fn plan(&self, rule: &CacheRule, evaluations: usize) -> CachePlan {
+        rule.plan(&Course::steps(evaluations), self.blueprint)
+            .unwrap()
+    }
+
+    pub(crate) fn a_pass_can_pause_at_every_cut(&self) {
+        let trunk = self.trunk;
+        let prepared = trunk.prepare(&trunk.start(self.condition), &[evaluation(0, 501.0)]);
+        let cells = trunk.cells();
+        assert_eq!(cells, self.blueprint.cells.len());
+        let whole = values(trunk.forward((self.sample)(1), &prepared));
+        assert!(whole.iter().all(|value| value.is_finite()));
+        for cut in 0..=cells {
+            let carry = trunk.enter((self.sample)(1), &prepared);
+            let carry = trunk.advance(carry, 0..cut, &prepared, &mut Recall::none());
+            let rest = |carry| {
+                let carry = trunk.advance(carry, cut..cells, &prepared, &mut Recall::none());
+                values(trunk.leave(carry, &prepared))
+            };
+            assert_eq!(rest(carry.clone()), whole, "cut {cut}");
+            assert_eq!(rest(carry), whole, "cut {cut}, resumed a second time");
+        }
+    }
+
+    pub(crate) fn reuse_at_the_same_sample_and_time_changes_nothing(&self) {
+        let run = self.trunk.start(self.condition);
+        for skip in 0..self.blueprint.skips() {
+            let rule = CacheRule::deepcache_skip(skip, Refresh::At(vec![0]));
+            let plan = self.plan(&rule, 3);
+            let mut session = Session::new(self.trunk, &run, &plan, self.rows);
+            let mut predict = |index: usize, seed: u64| {
+                let evaluations = [evaluation(index, 501.0)];
+                let sample = || (self.sample)(seed);
+                values(
+                    session
+                        .predict(&plan.spans[index], &evaluations, sample)
+                        .remove(0),
+                )
+            };
+            let full = predict(0, 1);
+            assert_eq!(full, predict(1, 1), "skip {skip}");
+            assert_ne!(full, predict(2, 2), "skip {skip}: the sample is not read");
+            let account = session.account();
+            assert_eq!(
+                (account.refreshes, account.reuses, account.fallbacks),
+                (1, 2, 0),
+                "skip {skip}"
+            );
+            let forecast = plan.forecast(self.blueprint, self.rows, size_of::<f32>());
+            assert_eq!(account.cells, forecast.cells, "skip {skip}");
+            assert_eq!(
+                account.store_bytes as u64, forecast.store_bytes,
+                "skip {skip}"
+            );
+        }
+    }
+
+    pub(crate) fn batched_propagation_is_the_sequential_one(&self, tolerance: f64) {
+        let run = self.trunk.start(self.condition);
+        let predictions = |parallel: usize| {
+            let rule = CacheRule::encoder_propagation(Refresh::At(vec![0, 1]));
+            let plan = self.plan(&rule.with_parallel(parallel), 6);
+            let mut session = Session::new(self.trunk, &run, &plan, self.rows);
+            let span = |span: &afterimage::cache::Span| {
+                let evaluations = span
+                    .range()
+                    .map(|index| evaluation(index, 901.0 - 150.0 * index as f64));
+                let evaluations: Vec<_> = evaluations.collect();
+                let seed = span.first as u64;
+                session.predict(span, &evaluations, || {
+                    assert!(span.refresh, "a reuse step reads the sample");
+                    (self.sample)(seed)
+                })
+            };
+            plan.spans.iter().flat_map(span).collect::<Vec<_>>()
+        };
+        let sequential = predictions(1);
+        for parallel in 2..=5 {
+            for (index, (one, batched)) in sequential.iter().zip(predictions(parallel)).enumerate()
+            {
+                reference(one.clone())
+                    .compare(batched, tolerance)
+                    .unwrap_or_else(|error| {
+                        panic!("evaluation {index}, parallel {parallel}: {error}")
+                    });
+            }
+        }
+    }
+
+    /// Every branch computed or every branch recalled, the outcome is the same; gives the number of branches.
+    pub(crate) fn branches_recalled_change_nothing(&self) -> usize {
+        let trunk = self.trunk;
+        let prepared = trunk.prepare(&trunk.start(self.condition), &[evaluation(0, 501.0)]);
+        let mut kept = Kept::default();
+        let plain = values(trunk.forward((self.sample)(1), &prepared));
+        for _ in 0..2 {
+            let carry = trunk.enter((self.sample)(1), &prepared);
+            let mut recall = Recall::with(&mut kept);
+            let carry = trunk.advance(carry, 0..trunk.cells(), &prepared, &mut recall);
+            assert_eq!(values(trunk.leave(carry, &prepared)), plain);
+        }
+        assert_eq!(kept.recalled, kept.outputs.len());
+        let sites: Vec<Site> = kept.outputs.keys().copied().collect();
+        assert_eq!(sites, self.blueprint.sites().collect::<Vec<_>>());
+        kept.recalled
+    }
+}
+
+/// Keeps everything it sees, and recalls everything it has.
+#[derive(Default)]
+struct Kept {
+    outputs: std::collections::BTreeMap<Site, Tensor<3>>,
+    recalled: usize,
+}
+
+impl Memory for Kept {
+    fn recall(&mut self, site: Site) -> Option<Tensor<3>> {
+        let output = self.outputs.get(&site).cloned();
+        self.recalled += usize::from(output.is_some());
+        output
+    }
+
+    fn keep(&mut self, site: Site, output: &Tensor<3>) {
+        let before = self.outputs.insert(site, output.clone());
+        assert!(before.is_none(), "{site:?} is asked for twice");
+    }
+}
