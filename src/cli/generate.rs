@@ -7,6 +7,7 @@ use serde::Serialize;
 use super::{
     args, cancel, console,
     job::{self, Facts, Machine, Model},
+    pictures::{self, Sources},
     plan::Summary,
     progress::{Watch, speed},
     stages::{Made, Stage, Stages},
@@ -24,9 +25,12 @@ pub(super) fn run(arguments: &args::Generate) -> Result<(), Error> {
     let seed = arguments.seed.unwrap_or_else(job::random_seed);
     let files = files(arguments, seed)?;
     let mut request = request(arguments, seed)?;
-    let model = Model::open(arguments.model.name.as_deref())?;
+    request.edit = pictures::edit(&arguments.start)?;
+    let mut model = Model::open(arguments.model.name.as_deref())?;
+    request.controls = pictures::followed(&arguments.follow, &mut model)?;
     let prompt = job::prompt(arguments.prompt.as_deref(), &model.config);
     request.prompts = vec![prompt.clone()];
+    let sources = Sources::new(arguments, &request.controls);
     let mut stages = Stages::new(model, request, &arguments.refiner, Model::open)?;
     let machine = Machine::open(&arguments.machine)?;
     for stage in stages.iter() {
@@ -41,6 +45,7 @@ pub(super) fn run(arguments: &args::Generate) -> Result<(), Error> {
     let weights = stages.iter().map(|stage| stage.model.folder.weights_hash());
     let mut weights = weights.collect::<Result<Vec<_>, _>>()?.into_iter();
     let account = Account {
+        sources,
         facts: stages.facts(),
         prompt: &prompt,
         negative_prompt: arguments.negative_prompt.as_deref(),
@@ -138,6 +143,8 @@ fn work(stages: &Stages, reports: &[Report]) -> Summary {
 struct Account<'a> {
     #[serde(flatten)]
     facts: Facts,
+    #[serde(flatten)]
+    sources: Sources,
     prompt: &'a str,
     negative_prompt: Option<&'a str>,
     seed: u64,
@@ -172,11 +179,9 @@ impl Account<'_> {
             ("device", self.device.clone()),
             ("dtype", self.dtype.into()),
         ];
+        let texts = texts.into_iter().chain(self.sources.texts());
         let texts = texts.map(|(key, text)| (key.to_owned(), text));
-        texts
-            .into_iter()
-            .filter(|(_, text)| !text.is_empty())
-            .collect()
+        texts.filter(|(_, text)| !text.is_empty()).collect()
     }
 }
 
@@ -239,6 +244,7 @@ impl Outcome<'_> {
             ("time", self.seconds.text(facts.evaluations)),
         ]);
         lines.extend(facts.refinement().map(|text| ("refiner", text)));
+        lines.splice(0..0, self.account.sources.lines());
         if facts.cache != "none" {
             lines.push(("cache", format!("{}: {}", facts.cache, self.work.spared())));
         }

@@ -89,6 +89,7 @@ fn defaults(model: &Model) -> Vec<(&'static str, String)> {
         family,
         sampler,
         defaults,
+        ..
     } = &model.config;
     let Canvas { side, factor, .. } = model.config.canvas();
     let (pixels, multiple) = (side * factor, model.config.multiple());

@@ -7,6 +7,7 @@ use serde::Serialize;
 use super::{
     args, console,
     job::{self, Facts, Model},
+    pictures,
     stages::{Stage, Stages},
 };
 use crate::{
@@ -20,8 +21,10 @@ const ELEMENT_BYTES: usize = 2;
 
 pub(super) fn run(arguments: &args::Plan) -> Result<(), Error> {
     let rule = CacheRule::combine(arguments.cache.rules.iter().cloned())?;
-    let model = Model::open_configs(arguments.model.name.as_deref())?;
-    let request = job::request(&arguments.course, rule, 0);
+    let mut model = Model::open_configs(arguments.model.name.as_deref())?;
+    let mut request = job::request(&arguments.course, rule, 0);
+    request.edit = pictures::planned_edit(arguments.strength, &model, request.size)?;
+    request.controls = pictures::planned(&arguments.nets, &mut model, request.size)?;
     let stages = Stages::new(model, request, &arguments.refiner, Model::open_configs)?;
     let facts = stages.facts();
     let parts: Vec<_> = stages.iter().map(Part::new).collect();

@@ -6,7 +6,8 @@ use serde::de::DeserializeOwned;
 use super::encoders::TextConfig;
 use crate::catalog::ModelFolder;
 use crate::denoiser::Blueprint;
-use crate::error::{ConfigError, Error};
+use crate::error::{ConfigError, Error, RequestError};
+use crate::models::control::ControlNetConfig;
 use crate::models::unet::{Extent, UNetConfig};
 use crate::models::vae::{VaeConfig, VaeJson};
 use crate::samplers::{SamplerConfig, SamplerKind};
@@ -22,13 +23,12 @@ pub struct Defaults {
 
 impl Defaults {
     /// What diffusers' `StableDiffusionPipeline` and `StableDiffusionXLPipeline` use.
-    fn text_to_image(parts: &TextToImageConfig) -> Self {
-        match parts.text.added {
-            Some(_) => Self {
-                guidance_scale: 5.0,
-                ..Self::default()
-            },
-            None => Self::default(),
+    fn texts(parts: &TextToImageConfig) -> Self {
+        let silent = Self::default();
+        let xl = parts.text.added.is_some();
+        Self {
+            guidance_scale: if xl { 5.0 } else { silent.guidance_scale },
+            ..silent
         }
     }
 
@@ -60,6 +60,8 @@ pub struct ModelConfig {
     pub sampler: SamplerConfig,
     /// `afterimage.json`, where the folder has one.
     pub defaults: Defaults,
+    /// The `ControlNets` put beside the model, in the order they were.
+    pub controls: Vec<ControlNetConfig>,
 }
 
 /// What a model makes its pictures from.
@@ -112,7 +114,7 @@ impl ModelConfig {
         let mut config = match folder.index().pipeline() {
             "DDPMPipeline" => Self::unconditional(folder, sampler, None)?,
             "DDIMPipeline" => Self::unconditional(folder, sampler, Some(SamplerKind::Ddim))?,
-            _ => Self::text_to_image_from(folder, sampler)?,
+            _ => Self::texts(folder, sampler)?,
         };
         if folder.has("afterimage.json") {
             config.defaults = json(folder, "afterimage.json", "afterimage.json")?;
@@ -120,12 +122,13 @@ impl ModelConfig {
         Ok(config)
     }
 
-    fn text_to_image_from(folder: &ModelFolder, sampler: SamplerConfig) -> Result<Self, Error> {
+    fn texts(folder: &ModelFolder, sampler: SamplerConfig) -> Result<Self, Error> {
         let parts = TextToImageConfig::read(folder)?;
         Ok(Self {
-            defaults: Defaults::text_to_image(&parts),
-            family: Family::TextToImage(parts),
             sampler,
+            defaults: Defaults::texts(&parts),
+            controls: Vec::new(),
+            family: Family::TextToImage(parts),
         })
     }
 
@@ -142,7 +145,26 @@ impl ModelConfig {
                 None => sampler,
             },
             defaults: Defaults::unconditional(kind),
+            controls: Vec::new(),
         })
+    }
+
+    /// Puts a `ControlNet` beside the model, and gives its number.
+    ///
+    /// # Errors
+    ///
+    /// If it is for another model family.
+    pub fn add_control(&mut self, net: ControlNetConfig) -> Result<usize, Error> {
+        let parts = self.text_to_image().map_err(|_| RequestError::NoControl)?;
+        net.check_fits(&parts.unet)?;
+        self.controls.push(net);
+        Ok(self.controls.len() - 1)
+    }
+
+    /// Whether the denoiser takes a mask and a masked picture in beside the latents.
+    pub fn fills_masks(&self) -> bool {
+        let parts = self.text_to_image();
+        parts.is_ok_and(TextToImageConfig::fills_masks)
     }
 
     /// The parts of a text-to-image model.
@@ -242,6 +264,20 @@ impl UnconditionalConfig {
 }
 
 impl TextToImageConfig {
+    /// Whether the denoiser takes a mask and a masked picture in beside the latents.
+    pub fn fills_masks(&self) -> bool {
+        self.unet.in_channels == 2 * self.vae.latent_channels + 1
+    }
+
+    /// Size of what the denoiser works on, for latents of this height and width.
+    pub(super) fn extent(&self, [height, width]: [usize; 2]) -> Extent {
+        Extent {
+            height,
+            width,
+            tokens: self.text.tokens(),
+        }
+    }
+
     fn read(folder: &ModelFolder) -> Result<Self, Error> {
         let unet = UNetConfig::from_json(&folder.read_json("unet/config.json")?)?;
         let config = Self {
@@ -255,7 +291,7 @@ impl TextToImageConfig {
 
     /// Parts that do not fit each other would fail deep inside the first step.
     fn check_widths(&self) -> Result<(), Error> {
-        if self.unet.in_channels != self.vae.latent_channels {
+        if self.unet.in_channels != self.vae.latent_channels && !self.fills_masks() {
             let hint = format!(
                 "text to image needs as many as the autoencoder's `latent_channels`, {}; inpainting models have 9",
                 self.vae.latent_channels

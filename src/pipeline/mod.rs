@@ -7,6 +7,8 @@
 mod added;
 mod any;
 mod config;
+mod control;
+mod edit;
 mod encoders;
 mod noise;
 mod prompts;
@@ -20,6 +22,8 @@ mod unconditional;
 pub use added::{Added, Framing};
 pub use any::Pipeline;
 pub use config::{Canvas, Defaults, Family, ModelConfig, TextToImageConfig, UnconditionalConfig};
+pub use control::Control;
+pub use edit::Edit;
 pub use encoders::{AddedInputs, EncoderConfig, Numbers, TextConfig};
 pub use noise::{SeededNoise, Seeds};
 pub use request::{Request, Resolved};

@@ -75,6 +75,7 @@ impl Prompts {
         Ok(UNetCondition {
             context: Tensor::cat(states.collect(), 0),
             added,
+            channels: None,
         })
     }
 

@@ -1,9 +1,13 @@
 //! What a caller asks for, and what that means for a model.
 
+use std::ops::Range;
+
 use burn::tensor::Tensor;
 
 use super::added::Added;
 use super::config::{ModelConfig, TextToImageConfig};
+use super::control::{Control, switches};
+use super::edit::Edit;
 use super::noise::Seeds;
 use super::stage::Stage;
 use crate::cache::{CachePlan, CacheRule, Course, Forecast};
@@ -12,7 +16,7 @@ use crate::error::{Error, RequestError};
 use crate::guidance::Guidance;
 use crate::models::vae::Tiling;
 use crate::sampler::Sampler;
-use crate::samplers::SamplerKind;
+use crate::samplers::{SamplerKind, Steps};
 
 /// Pixels of one request beyond which no supported model follows: one picture of 8192x8192.
 const MOST_PIXELS: usize = 1 << 26;
@@ -51,6 +55,10 @@ pub struct Request {
     /// Latents to start from in place of the seed's noise, `[items, channels, height, width]`: standard normal, or what another model
     /// has left ([`Stage::Finish`]).
     pub initial_latents: Option<Tensor<4>>,
+    /// A picture to start from, and which part of it is painted anew.
+    pub edit: Option<Edit>,
+    /// What steers the run beside the prompt.
+    pub controls: Vec<Control>,
     /// Whether the autoencoder works in tiles.
     pub tiling: Tiling,
 }
@@ -74,6 +82,8 @@ impl Request {
             cache: CacheRule::none(),
             stage: Stage::Whole,
             initial_latents: None,
+            edit: None,
+            controls: Vec::new(),
             tiling: Tiling::default(),
         }
     }
@@ -98,19 +108,23 @@ impl Request {
             return Err(RequestError::ZeroSteps.into());
         }
         let latent_size = self.latent_size(model)?;
+        let executed = self.executed(steps, latent_size, model)?;
         let guidance = self.guidance(model)?;
         let sampler_config = match self.sampler {
             Some(kind) => model.sampler.clone().with_kind(kind),
             None => model.sampler.clone(),
         };
-        let (sampler, evaluations) = self.stage.sampler(&sampler_config, steps, self.eta)?;
-        let blueprint = model.blueprint(latent_size);
-        let course = course(sampler.as_ref(), evaluations);
+        let (sampler, evaluations) = self.stage.sampler(&sampler_config, executed, self.eta)?;
+        let rows = guidance.rows(self.items());
+        let windows = self.windows(model, latent_size, evaluations)?;
+        let blueprint = self.controlled(model, latent_size, rows);
+        let course = course(sampler.as_ref(), evaluations).refreshing_at(switches(&windows));
         let plan = self.cache.plan(&course, &blueprint)?;
         Ok(Resolved {
             steps,
             guidance,
-            rows: guidance.rows(self.items()),
+            rows,
+            windows,
             latent_shape: [
                 self.items(),
                 model.canvas().channels,
@@ -147,11 +161,68 @@ impl Request {
             Stage::Begin { .. } | Stage::Finish { .. } if parts.is_none() => {
                 Err(RequestError::NotSdxl { role: "model" })
             }
+            // A refiner can also improve a picture that is there.
+            Stage::Whole if self.edit.is_some() => Ok(()),
             Stage::Whole | Stage::Begin { .. } if parts.is_some_and(refines) => {
                 Err(RequestError::RefinerAlone)
             }
             _ => Ok(()),
         }
+    }
+
+    /// Which steps are made: all, or those behind the noise that is put on a picture.
+    fn executed(
+        &self,
+        steps: usize,
+        latent_size: [usize; 2],
+        model: &ModelConfig,
+    ) -> Result<Steps, Error> {
+        let fills = model.fills_masks();
+        let Some(edit) = &self.edit else {
+            if fills {
+                return Err(RequestError::NothingToFill { missing: "picture" }.into());
+            }
+            return Ok(steps.into());
+        };
+        if model.text_to_image().is_err() {
+            return Err(RequestError::NoPictureStart.into());
+        }
+        if fills && !edit.inpaints() {
+            return Err(RequestError::NothingToFill { missing: "mask" }.into());
+        }
+        edit.check(self.prompts.len(), latent_size, model.canvas().factor)?;
+        Ok(edit.steps(steps)?)
+    }
+
+    /// Width and height of the picture to start from or to follow, rounded down to multiples.
+    fn pictured_size(&self, multiple: usize) -> Option<(usize, usize)> {
+        let edit = self.edit.as_ref().and_then(|edit| edit.size(multiple));
+        edit.or_else(|| self.controls.first()?.size(multiple))
+    }
+
+    fn check_second_prompts(&self, model: &ModelConfig) -> Result<(), RequestError> {
+        let Added {
+            second_prompts: second,
+            second_negative_prompts: negative,
+            ..
+        } = &self.added;
+        let given = !second.is_empty() || !negative.is_empty();
+        let encoders = model
+            .text_to_image()
+            .map_or(0, |parts| parts.text.encoders.len());
+        if given && encoders < 2 {
+            return Err(RequestError::NoSecondEncoder);
+        }
+        let prompts = self.prompts.len();
+        if !second.is_empty() && second.len() != prompts {
+            let second = second.len();
+            return Err(RequestError::SecondPrompts { prompts, second });
+        }
+        if negative.len() > 1 && negative.len() != prompts {
+            let negative = negative.len();
+            return Err(RequestError::NegativePrompts { prompts, negative });
+        }
+        Ok(())
     }
 
     /// A model that reads no text is not silently given one.
@@ -174,37 +245,13 @@ impl Request {
         }
     }
 
-    fn check_second_prompts(&self, model: &ModelConfig) -> Result<(), RequestError> {
-        let Added {
-            second_prompts: second,
-            second_negative_prompts: negative,
-            ..
-        } = &self.added;
-        let encoders = model
-            .text_to_image()
-            .map_or(0, |parts| parts.text.encoders.len());
-        let given = !second.is_empty() || !negative.is_empty();
-        if given && encoders < 2 {
-            return Err(RequestError::NoSecondEncoder);
-        }
-        let prompts = self.prompts.len();
-        if !second.is_empty() && second.len() != prompts {
-            let second = second.len();
-            return Err(RequestError::SecondPrompts { prompts, second });
-        }
-        if negative.len() > 1 && negative.len() != prompts {
-            let negative = negative.len();
-            return Err(RequestError::NegativePrompts { prompts, negative });
-        }
-        Ok(())
-    }
-
     /// Height and width of the latents.
     fn latent_size(&self, model: &ModelConfig) -> Result<[usize; 2], RequestError> {
         let canvas = model.canvas();
         let multiple = model.multiple();
         let side = canvas.side * canvas.factor;
-        let (width, height) = self.size.unwrap_or((side, side));
+        let pictured = self.pictured_size(multiple);
+        let (width, height) = self.size.or(pictured).unwrap_or((side, side));
         if width == 0 || height == 0 || width % multiple != 0 || height % multiple != 0 {
             return Err(RequestError::Size {
                 width,
@@ -279,6 +326,8 @@ pub struct Resolved {
     pub latent_shape: [usize; 4],
     /// The update rule's tables.
     pub sampler: Box<dyn Sampler>,
+    /// For each control, the evaluations at which it steers.
+    pub windows: Vec<Range<usize>>,
     /// The denoiser's cells and what they cost.
     pub blueprint: Blueprint,
     /// Which evaluations compute what.

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use burn::tensor::{DType, Device, Tensor};
 
+use super::edit::Start;
 use super::noise::SeededNoise;
 use super::request::{Request, Resolved};
 use super::stage::Stage;
@@ -70,11 +71,40 @@ pub(super) struct Denoised {
 }
 
 impl Run<'_> {
+    /// The seeds' noise, from its beginning.
+    pub(super) fn noise(&self) -> SeededNoise {
+        SeededNoise::new(&self.request.seeds, self.device)
+    }
+
     /// From the seeds' noise, or the latents given, to clean latents.
     pub(super) fn denoise<D: StagedDenoiser>(
         &self,
         denoiser: &D,
         condition: &D::Condition,
+        observer: &mut dyn Observer,
+    ) -> Result<Denoised, Error> {
+        let mut noise = self.noise();
+        let start = self.from_noise(&mut noise)?;
+        self.denoise_from(start, denoiser, condition, &mut noise, observer)
+    }
+
+    /// A start from noise alone, or from what another model has left.
+    pub(super) fn from_noise(&self, noise: &mut SeededNoise) -> Result<Start, Error> {
+        if matches!(self.request.stage, Stage::Finish { .. }) {
+            let left = self.given()?.ok_or(RequestError::NothingToFinish)?;
+            return Ok(Start::from_noise(left));
+        }
+        let scale = self.resolved.sampler.initial_noise_scale();
+        Ok(Start::from_noise(self.normals(noise)? * scale))
+    }
+
+    /// From `start` to clean latents; `noise` goes on where the start has left it.
+    pub(super) fn denoise_from<D: StagedDenoiser>(
+        &self,
+        start: Start,
+        denoiser: &D,
+        condition: &D::Condition,
+        noise: &mut SeededNoise,
         observer: &mut dyn Observer,
     ) -> Result<Denoised, Error> {
         let Self {
@@ -87,12 +117,10 @@ impl Run<'_> {
             plan: &resolved.plan,
             guidance: resolved.guidance,
             prior_noise: request.cache.noise,
+            known: start.known.as_ref(),
         };
-        let (latents, time) = timed(|| {
-            let mut noise = SeededNoise::new(&request.seeds, self.device);
-            let latents = self.initial(&mut noise)?;
-            denoise.run(&mut session, latents, &mut noise, observer)
-        })?;
+        let (latents, time) =
+            timed(|| denoise.run(&mut session, start.latents.clone(), noise, observer))?;
         Ok(Denoised {
             latents,
             account: session.account(),
@@ -100,16 +128,10 @@ impl Run<'_> {
         })
     }
 
-    /// Where the run starts, at the sampler's scale.
-    fn initial(&self, noise: &mut SeededNoise) -> Result<Tensor<4>, Error> {
-        let scale = self.resolved.sampler.initial_noise_scale();
-        let finishes = matches!(self.request.stage, Stage::Finish { .. });
-        match self.given()? {
-            Some(left) if finishes => Ok(left),
-            None if finishes => Err(RequestError::NothingToFinish.into()),
-            Some(given) => Ok(given * scale),
-            None => Ok(noise.draw(self.resolved.latent_shape) * scale),
-        }
+    /// Standard normals to start from, `[items, channels, height, width]`: the latents given, or the next of the noise.
+    pub(super) fn normals(&self, noise: &mut SeededNoise) -> Result<Tensor<4>, Error> {
+        let given = self.given()?;
+        Ok(given.unwrap_or_else(|| noise.draw(self.resolved.latent_shape)))
     }
 
     /// The latents that came with the request.

@@ -44,7 +44,7 @@ impl Stage {
     pub(super) fn sampler(
         self,
         config: &SamplerConfig,
-        steps: usize,
+        steps: Steps,
         eta: f64,
     ) -> Result<(Box<dyn Sampler>, usize), Error> {
         let whole = config.build(steps, eta)?;
@@ -61,14 +61,14 @@ impl Stage {
             first.evaluations == 0
         };
         if empty {
-            return Err(self.leaves_nothing(share, steps).into());
+            return Err(self.leaves_nothing(share, steps.total).into());
         }
         if !finishes {
             return Ok((whole, first.evaluations));
         }
         let rest = Steps {
-            total: steps,
-            skipped: first.steps,
+            skipped: steps.skipped + first.steps,
+            ..steps
         };
         let rest = config.build(rest, eta)?;
         let made = rest.evaluations().len();
@@ -155,6 +155,8 @@ impl Request {
             guidance_scale: Some(resolved.guidance.scale),
             size: Some((width * factor, height * factor)),
             initial_latents: None,
+            edit: None,
+            controls: Vec::new(),
             ..self.clone()
         };
         // A refiner has no second encoder.
@@ -207,7 +209,7 @@ mod tests {
     }
 
     fn timesteps(stage: Stage, name: &str, steps: usize) -> Vec<f64> {
-        let (sampler, made) = stage.sampler(&config(name), steps, 0.0).unwrap();
+        let (sampler, made) = stage.sampler(&config(name), steps.into(), 0.0).unwrap();
         let evaluations = &sampler.evaluations()[..made];
         evaluations.iter().map(|one| one.timestep).collect()
     }
@@ -237,7 +239,7 @@ mod tests {
     #[test]
     fn shares_that_leave_nothing_are_refused() {
         let refused = |stage: Stage| {
-            let outcome = stage.sampler(&config("DDIMScheduler"), 10, 0.0);
+            let outcome = stage.sampler(&config("DDIMScheduler"), 10.into(), 0.0);
             outcome.map(|_| ()).unwrap_err().to_string()
         };
         for share in [0.0, 1.0, 1.5, -0.1, f64::NAN] {

@@ -8,13 +8,19 @@ use std::time::Duration;
 use burn::tensor::{DType, Device, Tensor};
 
 use super::config::ModelConfig;
+use super::edit::{Start, Starter};
+use super::noise::SeededNoise;
 use super::prompts::Prompts;
 use super::request::Request;
-use super::run::{Generated, Report, Run, finished, timed};
+use super::run::{Denoised, Generated, Report, Run, finished, timed};
 use super::stage::Begun;
-use crate::catalog::ModelFolder;
+use crate::catalog::{ModelFolder, ModelPart};
 use crate::denoise::Observer;
 use crate::error::Error;
+use crate::models::control::{
+    ControlCondition, ControlNet, ControlNetConfig, ControlNetModel, ControlledCondition,
+    ControlledUNet,
+};
 use crate::models::unet::{UNet, UNet2DConditionModel, UNetCondition};
 use crate::models::vae::{AutoencoderKl, Tiling};
 use crate::samplers::SamplerConfig;
@@ -26,6 +32,10 @@ pub struct TextToImage {
     config: ModelConfig,
     prompts: Prompts,
     unet: UNet,
+    /// The `ControlNets` put beside it.
+    nets: Vec<ControlNet>,
+    /// Whether the denoiser takes a mask and a masked picture in.
+    fills: bool,
     vae: AutoencoderKl,
     device: Device,
     dtype: DType,
@@ -52,6 +62,8 @@ impl TextToImage {
         Ok(Self {
             unet: UNet::new(parts.unet.clone(), unet),
             prompts: Prompts::load(folder, &parts.text, device)?,
+            nets: Vec::new(),
+            fills: parts.fills_masks(),
             vae,
             config,
             device: device.clone(),
@@ -74,6 +86,11 @@ impl TextToImage {
         &self.unet
     }
 
+    /// The `ControlNets` put beside it, by number.
+    pub fn control_nets(&self) -> &[ControlNet] {
+        &self.nets
+    }
+
     /// Makes the pictures.
     ///
     /// # Errors
@@ -84,7 +101,7 @@ impl TextToImage {
         request: &Request,
         observer: &mut dyn Observer,
     ) -> Result<Generated, Error> {
-        let (condition, begun) = self.denoise(request, observer)?;
+        let (condition, begun) = self.latents(request, observer)?;
         let Begun {
             latents,
             mut report,
@@ -106,11 +123,11 @@ impl TextToImage {
     ///
     /// As [`generate`](Self::generate).
     pub fn begin(&self, request: &Request, observer: &mut dyn Observer) -> Result<Begun, Error> {
-        self.denoise(request, observer).map(|(_, begun)| begun)
+        self.latents(request, observer).map(|(_, begun)| begun)
     }
 
     /// Everything but the decoding.
-    fn denoise(
+    fn latents(
         &self,
         request: &Request,
         observer: &mut dyn Observer,
@@ -128,7 +145,7 @@ impl TextToImage {
             resolved: &resolved,
             device: &self.device,
         };
-        let denoised = run.denoise(&self.unet, &condition, observer)?;
+        let denoised = self.denoise(&run, &condition, observer)?;
         let begun = Begun {
             latents: denoised.latents,
             report: Report {
@@ -140,6 +157,77 @@ impl TextToImage {
             },
         };
         Ok((condition, begun))
+    }
+
+    /// Puts a `ControlNet` beside the model and gives its number, for [`Control::net`](super::Control::net).
+    ///
+    /// # Errors
+    ///
+    /// If a file is missing or malformed, or the net is for another model family.
+    pub fn add_control(&mut self, part: &ModelPart) -> Result<usize, Error> {
+        let config = ControlNetConfig::from_json(&part.config()?)?;
+        let number = self.config.add_control(config.clone())?;
+        let net = ControlNetModel::new(&config, &self.device);
+        let net = load_strict(net, &part.weights()?, "controlnet", self.dtype)?;
+        self.nets.push(ControlNet::new(config, net));
+        Ok(number)
+    }
+
+    /// Denoises under the text, whatever the run starts from and whatever steers it beside.
+    fn denoise(
+        &self,
+        run: &Run<'_>,
+        text: &UNetCondition,
+        observer: &mut dyn Observer,
+    ) -> Result<Denoised, Error> {
+        let mut noise = run.noise();
+        let mut start = self.start(run, &mut noise)?;
+        let channels = start.channels.take();
+        let condition = UNetCondition {
+            channels: channels.map(|channels| run.resolved.guidance.expand(channels)),
+            ..text.clone()
+        };
+        if run.request.controls.is_empty() {
+            return run.denoise_from(start, &self.unet, &condition, &mut noise, observer);
+        }
+        let controls = &run.request.controls;
+        let nets = controls.iter().map(|control| &self.nets[control.net]);
+        let trunk = ControlledUNet::new(&self.unet, nets.collect());
+        let condition = self.steered(run, condition);
+        run.denoise_from(start, &trunk, &condition, &mut noise, observer)
+    }
+
+    fn start(&self, run: &Run<'_>, noise: &mut SeededNoise) -> Result<Start, Error> {
+        let Some(edit) = &run.request.edit else {
+            return run.from_noise(noise);
+        };
+        let starter = Starter {
+            edit,
+            run,
+            vae: &self.vae,
+            fills: self.fills,
+        };
+        starter.start(noise)
+    }
+
+    fn steered(&self, run: &Run<'_>, unet: UNetCondition) -> ControlledCondition {
+        let [_, _, height, width] = run.resolved.latent_shape;
+        let [height, width] = [height, width].map(|side| side * self.vae.config().factor());
+        let controls = run.request.controls.iter().zip(&run.resolved.windows);
+        let controls = controls.map(|(control, window)| ControlCondition {
+            hint: control
+                .picture
+                .resized(width, height)
+                .to_tensor(&self.device),
+            scale: control.scale,
+            evaluations: window.clone(),
+            guess: control.guess,
+        });
+        ControlledCondition {
+            unet,
+            rows: run.resolved.rows,
+            controls: controls.collect(),
+        }
     }
 
     /// Pictures, `[items, 3, height, width]` in 0 to 1, from latents in the denoiser's units, `[items, channels, height, width]`: for

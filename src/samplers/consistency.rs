@@ -56,7 +56,8 @@ pub(super) fn build(config: &SamplerConfig, steps: Steps) -> Result<Box<dyn Samp
         sigma_max: json.sigma_max.unwrap_or(80.0),
         sigma_data: json.sigma_data.map_or(0.5, |data| data.0),
     };
-    let sigmas = sigmas(config, training, steps.total)?;
+    let mut sigmas = sigmas(config, training, steps.total)?;
+    sigmas.drain(..steps.skipped.min(sigmas.len()));
     let next = sigmas.iter().skip(1).copied().chain([training.sigma_min]);
     let strength = json.s_noise.unwrap_or(1.0);
     let jump = |(sigma, next): (&f64, f64)| training.jump(*sigma, next, strength);
@@ -64,11 +65,9 @@ pub(super) fn build(config: &SamplerConfig, steps: Steps) -> Result<Box<dyn Samp
         index,
         timestep: TIMESTEPS_A_LOG * sigma.ln(),
     };
-    let made = sigmas.iter().skip(steps.skipped).enumerate();
-    let jumps = sigmas.iter().zip(next).map(jump);
     Ok(Box::new(Consistency {
-        evaluations: made.map(evaluation).collect(),
-        jumps: jumps.skip(steps.skipped).collect(),
+        evaluations: sigmas.iter().enumerate().map(evaluation).collect(),
+        jumps: sigmas.iter().zip(next).map(jump).collect(),
         clips: json.clip_denoised.unwrap_or(true),
     }))
 }

@@ -21,10 +21,14 @@ mod catalog;
 mod checker;
 #[cfg(feature = "cli")]
 mod cli;
+#[cfg(feature = "cli")]
+mod cli_pictures;
 mod clip;
+mod control;
 mod ddpm;
 mod device;
 mod dit;
+mod edit;
 mod fixture;
 mod golden;
 mod gpu;
