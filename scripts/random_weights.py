@@ -1,7 +1,8 @@
 """Makes a full-size Stable Diffusion model with random fp16 weights, for measuring speed and memory without a download.
 
-    pip install numpy safetensors
+    pip install numpy
     python scripts/random_weights.py sd15 DIR        (2.1 GB; needs the parameter lists of tests/fixtures/param-lists)
+    python scripts/random_weights.py sdxl DIR        (6.9 GB)
 
 Weights are normal with a spread of 1/sqrt(inputs), norms are 1 and 0, so that activations stay finite.
 """
@@ -13,41 +14,74 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from safetensors.numpy import save_file
 
 ROOT = Path(__file__).parent.parent
 LISTS = ROOT / "tests/fixtures/param-lists/diffusers"
-CARDS = {"sd15": "stable-diffusion-v1-5", "sd21": "stable-diffusion-2-1"}
-PARTS = {
-    "unet": "diffusion_pytorch_model.safetensors",
-    "vae": "diffusion_pytorch_model.safetensors",
-    "text_encoder": "model.safetensors",
+UNET = "unet/diffusion_pytorch_model.safetensors"
+VAE = "vae/diffusion_pytorch_model.safetensors"
+TEXT = "text_encoder/model.safetensors"
+
+# Card, folders of tokenizers, and the parameter list of every weight file.
+MODELS = {
+    "sd15": ("stable-diffusion-v1-5", ["tokenizer"], {UNET: "sd15.unet", VAE: "sd15.vae", TEXT: "sd15.text_encoder"}),
+    "sd21": ("stable-diffusion-2-1", ["tokenizer"], {UNET: "sd21.unet", VAE: "sd15.vae", TEXT: "sd21.text_encoder"}),
+    "sdxl": (
+        "stable-diffusion-xl-base-1.0",
+        ["tokenizer", "tokenizer_2"],
+        {
+            UNET: "sdxl-base.unet",
+            VAE: "sdxl.vae",
+            TEXT: "sd15.text_encoder",
+            "text_encoder_2/model.safetensors": "sdxl.text_encoder_2",
+        },
+    ),
 }
 
 
-def values(rng, name, shape):
+class Normals:
+    """Normals from a bank that is read from a random place: no model needs a billion of them."""
+
+    def __init__(self):
+        self.rng = np.random.default_rng(0)
+        self.bank = self.rng.standard_normal(1 << 24, dtype=np.float32)
+
+    def draw(self, count):
+        start = self.rng.integers(len(self.bank))
+        return np.resize(np.roll(self.bank, -start), count)
+
+
+def values(normals, name, shape):
     if len(shape) == 1:
         norm = "norm" in name and name.endswith("weight")
         return np.full(shape, 1.0 if norm else 0.0, np.float16)
     spread = 1 / math.sqrt(np.prod(shape[1:]))
-    return (rng.standard_normal(shape, dtype=np.float32) * np.float32(spread)).astype(np.float16)
+    return (normals.draw(math.prod(shape)) * np.float32(spread)).astype(np.float16)
 
 
-def part(rng, listing, target):
+def write(normals, listing, target):
+    """One tensor in memory at a time, as a safetensors file."""
     rows = (line.split("\t") for line in listing.read_text().splitlines())
-    tensors = {name: values(rng, name, json.loads(shape)) for name, shape in rows if "position_ids" not in name}
-    save_file(tensors, target)
+    shapes = {name: json.loads(shape) for name, shape in rows if "position_ids" not in name}
+    header, end = {}, 0
+    for name, shape in shapes.items():
+        start, end = end, end + 2 * math.prod(shape)
+        header[name] = {"dtype": "F16", "shape": shape, "data_offsets": [start, end]}
+    header = json.dumps(header).encode()
+    with target.open("wb") as file:
+        file.write(len(header).to_bytes(8, "little") + header)
+        for name, shape in shapes.items():
+            values(normals, name, shape).tofile(file)
 
 
 def main(model, folder):
-    rng = np.random.default_rng(0)
-    card = ROOT / "models/cards" / CARDS[model]
-    shutil.copytree(card, folder, dirs_exist_ok=True)
-    tokenizer = ROOT / "models/cards/clip"
-    shutil.copytree(tokenizer, folder / "tokenizer", dirs_exist_ok=True)
-    for name, file in PARTS.items():
-        (folder / name).mkdir(parents=True, exist_ok=True)
-        part(rng, LISTS / f"{model}.{name}.tsv", folder / name / file)
+    card, tokenizers, parts = MODELS[model]
+    shutil.copytree(ROOT / "models/cards" / card, folder, dirs_exist_ok=True)
+    for tokenizer in tokenizers:
+        shutil.copytree(ROOT / "models/cards/clip", folder / tokenizer, dirs_exist_ok=True)
+    normals = Normals()
+    for file, listing in parts.items():
+        (folder / file).parent.mkdir(parents=True, exist_ok=True)
+        write(normals, LISTS / f"{listing}.tsv", folder / file)
 
 
 if __name__ == "__main__":

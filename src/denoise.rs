@@ -145,7 +145,8 @@ impl Denoise<'_> {
             return latents;
         };
         let next = evaluation + 1;
-        let goes_on = next < self.plan.evaluations();
+        // Another model may go on where this plan ends.
+        let goes_on = next < self.sampler.evaluations().len();
         known.restore(latents, goes_on.then(|| self.sampler.noise_level(next)))
     }
 

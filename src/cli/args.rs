@@ -45,6 +45,8 @@ pub(super) struct Generate {
     pub(super) prompt: Option<String>,
     #[command(flatten)]
     pub(super) model: Model,
+    #[command(flatten)]
+    pub(super) refiner: Refiner,
     /// What the picture avoids
     #[arg(long, value_name = "TEXT")]
     pub(super) negative_prompt: Option<String>,
@@ -90,6 +92,8 @@ pub(super) struct Generate {
 pub(super) struct Plan {
     #[command(flatten)]
     pub(super) model: Model,
+    #[command(flatten)]
+    pub(super) refiner: Refiner,
     #[command(flatten)]
     pub(super) course: Course,
     /// Plan a run that starts from a picture under this much noise, above 0 and up to 1
@@ -264,6 +268,16 @@ pub(super) struct Model {
     /// Folder, checkpoint file or Hub id [default: the bundled model]
     #[arg(long = "model", value_name = "DIR|ID")]
     pub(super) name: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Refiner {
+    /// SDXL refiner that finishes what the model begins: folder, checkpoint file or Hub id
+    #[arg(long, value_name = "DIR|ID")]
+    pub(super) refiner: Option<String>,
+    /// Share of the noise that the model takes away before the refiner [default: 0.8]
+    #[arg(long, value_name = "F", value_parser = finite, requires = "refiner")]
+    pub(super) refiner_from: Option<f64>,
 }
 
 /// What decides which evaluations a run makes, and of what size. What is left out comes from the model.

@@ -1,9 +1,6 @@
 //! `afterimage generate`: a text or classes in, pictures out.
 
-use std::{
-    path::PathBuf,
-    time::{Duration, Instant},
-};
+use std::{path::PathBuf, time::Duration};
 
 use serde::Serialize;
 
@@ -13,6 +10,7 @@ use super::{
     pictures::{self, Sources},
     plan::Summary,
     progress::{Watch, speed},
+    stages::{Made, Stage, Stages},
     tensors,
 };
 use crate::{
@@ -20,7 +18,7 @@ use crate::{
     catalog::ModelFolder,
     error::Error,
     image_io::{batch_paths, check_writable},
-    pipeline::{Generated, Pipeline, Report, Request, Resolved, Trace},
+    pipeline::{Generated, Report, Request, Trace},
 };
 
 /// Everything is checked that can be checked without weights before any are read; then the pictures are made and written.
@@ -33,41 +31,46 @@ pub(super) fn run(arguments: &args::Generate) -> Result<(), Error> {
     let controls = pictures::followed(&arguments.follow, &mut model)?;
     let classes = &arguments.course.class_label;
     let subject = Subject::given(arguments.prompt.as_deref(), classes, &model);
+    let prompt = subject.prompt.unwrap_or("").to_owned();
+    let named = Class::of(classes, &model.folder);
     let mut request = request(arguments, &subject, rule, seed);
     (request.edit, request.controls) = (edit, controls);
-    let resolved = request.resolve(&model.config)?;
+    let sources = Sources::new(arguments, &request.controls);
+    let mut stages = Stages::new(model, request, &arguments.refiner, Model::open)?;
     let machine = Machine::open(&arguments.machine)?;
-    machine.check_memory(&resolved)?;
+    for stage in stages.iter() {
+        machine.check_memory(&stage.resolved)?;
+    }
     if let Some(path) = &arguments.initial_latents {
-        request.initial_latents = Some(tensors::read_latents(path, machine.device.device())?);
+        let latents = tensors::read_latents(path, machine.device.device())?;
+        stages.first_mut().request.initial_latents = Some(latents);
     }
     cancel::listen();
-    let loading = Instant::now();
-    let pipeline = model.load(&machine)?;
-    let loading = loading.elapsed();
-    cancel::check()?;
-    let generated = generate(&pipeline, &request, arguments.trace.as_deref())?;
+    let made = generate(&mut stages, &machine, arguments.trace.as_deref())?;
+    let weights = stages.iter().map(|stage| stage.model.folder.weights_hash());
+    let mut weights = weights.collect::<Result<Vec<_>, _>>()?.into_iter();
     let account = Account {
-        facts: Facts::new(&model, &request, &resolved),
-        sources: Sources::new(arguments, &request.controls),
-        prompt: subject.prompt.unwrap_or(""),
-        classes: Class::of(classes, &model.folder),
+        sources,
+        facts: stages.facts(),
+        prompt: &prompt,
+        classes: named,
         negative_prompt: arguments.negative_prompt.as_deref(),
         seed,
-        weights: model.folder.weights_hash()?,
+        weights: weights.next().unwrap_or_default(),
+        refiner_weights: weights.next(),
         device: machine.device.to_string(),
         dtype: machine.dtype_name(),
         version: env!("CARGO_PKG_VERSION"),
     };
-    write(&generated, &files, &account.texts())?;
+    write(&made.generated, &files, &account.texts())?;
     let outcome = Outcome {
         files: files
             .iter()
             .map(|file| file.display().to_string())
             .collect(),
         account,
-        work: work(&resolved, &generated.report),
-        seconds: Seconds::new(loading, &generated.report),
+        work: work(&stages, &made.reports),
+        seconds: Seconds::new(&made),
     };
     if arguments.form.json {
         console::json(&outcome);
@@ -109,21 +112,21 @@ fn request(
 
 /// Makes the pictures under a progress bar, and writes the trace if one is wanted.
 fn generate(
-    pipeline: &Pipeline,
-    request: &Request,
+    stages: &mut Stages,
+    machine: &Machine,
     trace: Option<&std::path::Path>,
-) -> Result<Generated, Error> {
+) -> Result<Made, Error> {
     let mut watch = Watch::new();
     let Some(path) = trace else {
-        let generated = pipeline.generate(request, &mut watch);
+        let made = stages.generate(machine, &mut watch);
         watch.finish();
-        return generated;
+        return made;
     };
     let mut trace = Trace::new(&mut watch);
-    let generated = pipeline.generate(request, &mut trace)?;
-    tensors::write_trace(path, &trace, &generated)?;
+    let made = stages.generate(machine, &mut trace)?;
+    tensors::write_trace(path, &trace, &made.generated)?;
     watch.finish();
-    Ok(generated)
+    Ok(made)
 }
 
 fn write(
@@ -137,13 +140,14 @@ fn write(
 }
 
 /// What was planned for the run, in the counts of what was really done.
-fn work(resolved: &Resolved, report: &Report) -> Summary {
-    Summary {
+fn work(stages: &Stages, reports: &[Report]) -> Summary {
+    let done = |(stage, report): (&Stage, &Report)| Summary {
         full_evaluations: report.account.refreshes,
         cells_run: report.account.cells.iter().sum(),
         cache_bytes: report.account.store_bytes as u64,
-        ..Summary::new(&resolved.plan, &report.forecast)
-    }
+        ..Summary::new(&stage.resolved.plan, &report.forecast)
+    };
+    Summary::joined(stages.iter().zip(reports).map(done))
 }
 
 /// A class by number and, where the model has one, name.
@@ -185,6 +189,8 @@ struct Account<'a> {
     negative_prompt: Option<&'a str>,
     seed: u64,
     weights: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    refiner_weights: Option<String>,
     device: String,
     dtype: &'static str,
     version: &'static str,
@@ -207,6 +213,11 @@ impl Account<'_> {
             ("seed", self.seed.to_string()),
             ("model", facts.model.clone()),
             ("weights", self.weights.clone()),
+            ("refiner", facts.refinement().unwrap_or_default()),
+            (
+                "refiner weights",
+                self.refiner_weights.clone().unwrap_or_default(),
+            ),
             ("sampler", facts.sampler.clone()),
             ("steps", facts.steps.to_string()),
             ("guidance scale", facts.guidance_scale.to_string()),
@@ -229,12 +240,16 @@ struct Seconds {
 }
 
 impl Seconds {
-    fn new(loading: Duration, report: &Report) -> Self {
+    fn new(made: &Made) -> Self {
+        let sum = |time: fn(&Report) -> Duration| {
+            let times = made.reports.iter().map(time);
+            times.sum::<Duration>().as_secs_f64()
+        };
         Self {
-            loading: loading.as_secs_f64(),
-            text: report.text.as_secs_f64(),
-            denoising: report.denoising.as_secs_f64(),
-            decoding: report.decoding.as_secs_f64(),
+            loading: made.loading.as_secs_f64(),
+            text: sum(|report| report.text),
+            denoising: sum(|report| report.denoising),
+            decoding: sum(|report| report.decoding),
         }
     }
 
@@ -275,6 +290,7 @@ impl Outcome<'_> {
             ),
             ("time", self.seconds.text(facts.evaluations)),
         ]);
+        lines.extend(facts.refinement().map(|text| ("refiner", text)));
         lines.splice(0..0, self.account.sources.lines());
         if facts.cache != "none" {
             lines.push(("cache", format!("{}: {}", facts.cache, self.work.spared())));

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::{args, console, progress::Downloads};
+use super::{args, console, progress::Downloads, stages::Stage};
 use crate::{
     cache::CacheRule,
     catalog::{ModelFolder, ModelPart},
@@ -58,6 +58,7 @@ impl Model {
 
     pub(super) fn load(&self, machine: &Machine) -> Result<Pipeline, Error> {
         let mut pipeline = Pipeline::load(&self.folder, machine.device.device(), machine.dtype)?;
+        pipeline.set_sampler(self.config.sampler.clone());
         for part in &self.controls {
             pipeline.add_control(part)?;
         }
@@ -182,6 +183,10 @@ pub(super) struct Facts {
     pub(super) height: usize,
     pub(super) batch: usize,
     pub(super) cache: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) refiner: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) refiner_from: Option<f64>,
 }
 
 impl Facts {
@@ -199,7 +204,23 @@ impl Facts {
             height: height * factor,
             batch,
             cache: request.cache.to_string(),
+            refiner: None,
+            refiner_from: None,
         }
+    }
+
+    /// The same run, finished by a refiner from the share `from` of the noise on.
+    pub(super) fn refined(mut self, refiner: &Stage, from: f64) -> Self {
+        self.evaluations += refiner.resolved.plan.evaluations();
+        self.refiner = Some(refiner.model.folder.name().to_owned());
+        self.refiner_from = Some(from);
+        self
+    }
+
+    /// `stable-diffusion-xl-refiner-1.0 from 0.8`
+    pub(super) fn refinement(&self) -> Option<String> {
+        let (refiner, from) = (self.refiner.as_ref()?, self.refiner_from?);
+        Some(format!("{refiner} from {from}"))
     }
 
     /// `30 steps of ddim, guidance 4, 128x128`
@@ -221,10 +242,10 @@ impl Facts {
     }
 
     pub(super) fn text(&self) -> String {
-        console::pairs(&[
-            ("model", self.model.clone()),
-            ("run", self.course()),
-            ("cache", self.cache.clone()),
-        ])
+        let mut lines = vec![("model", self.model.clone())];
+        lines.extend(self.refinement().map(|text| ("refiner", text)));
+        lines.push(("run", self.course()));
+        lines.push(("cache", self.cache.clone()));
+        console::pairs(&lines)
     }
 }

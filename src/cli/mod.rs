@@ -17,6 +17,7 @@ mod job;
 mod pictures;
 mod plan;
 mod progress;
+mod stages;
 mod tensors;
 
 use std::{panic::catch_unwind, process::ExitCode};

@@ -8,11 +8,12 @@ use super::{
     args, console,
     job::{self, Facts, Model, Subject},
     pictures,
+    stages::{Stage, Stages},
 };
 use crate::{
     cache::{CachePlan, CacheRule, Forecast, Span},
     error::Error,
-    pipeline::{Request, Resolved},
+    pipeline::Resolved,
 };
 
 /// Bytes of a stored element: the denoiser computes in f16 wherever a cache matters.
@@ -26,32 +27,69 @@ pub(super) fn run(arguments: &args::Plan) -> Result<(), Error> {
     let subject = Subject::any(&arguments.course.class_label, &model);
     let mut request = job::request(&arguments.course, &subject, rule, 0);
     (request.edit, request.controls) = (edit, controls);
-    let resolved = request.resolve(&model.config)?;
-    let facts = Facts::new(&model, &request, &resolved);
-    let forecast = resolved.forecast(ELEMENT_BYTES);
-    let summary = Summary::new(&resolved.plan, &forecast);
-    let published = Published::new(&model, &request, &resolved);
+    let stages = Stages::new(model, request, &arguments.refiner, Model::open_configs)?;
+    let facts = stages.facts();
+    let parts: Vec<_> = stages.iter().map(Part::new).collect();
     if arguments.form.json {
-        console::json(&Document {
-            run: &facts,
-            spans: spans(&resolved.plan, &forecast),
-            work: summary,
-            published,
-        });
+        console::json(&Document::new(&facts, &parts));
     } else {
-        let table = table(&resolved.plan, &forecast);
-        let rows = resolved.rows.total();
-        console::data(&format!(
-            "{}\n\n{table}\n\n{}\n{}\n\nGMACs are of the {rows} rows of an evaluation: one a picture, two when guided",
-            facts.text(),
-            summary.text(),
-            published.text()
-        ));
+        console::data(&text(&facts, &parts));
     }
-    for warning in &resolved.plan.warnings {
-        console::warning(&warning.to_string());
+    for part in &parts {
+        for warning in &part.plan.warnings {
+            console::warning(&warning.to_string());
+        }
     }
     Ok(())
+}
+
+/// One model's plan.
+struct Part<'a> {
+    plan: &'a CachePlan,
+    forecast: Forecast,
+    /// The forecast without attention's products.
+    published: Forecast,
+    rows: usize,
+}
+
+impl<'a> Part<'a> {
+    fn new(stage: &'a Stage) -> Self {
+        let Resolved {
+            plan,
+            rows,
+            latent_shape: [_, _, height, width],
+            ..
+        } = &stage.resolved;
+        let (model, size) = (&stage.model.config, [*height, *width]);
+        let trunk = stage.request.trunk_without_products(model, size, *rows);
+        Self {
+            plan,
+            forecast: stage.resolved.forecast(ELEMENT_BYTES),
+            published: plan.forecast(&trunk, *rows, ELEMENT_BYTES),
+            rows: rows.total(),
+        }
+    }
+
+    fn table(&self) -> String {
+        table(self.plan, &self.forecast)
+    }
+
+    fn summary(&self) -> Summary {
+        Summary::new(self.plan, &self.forecast)
+    }
+}
+
+fn text(facts: &Facts, parts: &[Part<'_>]) -> String {
+    let mut sections = vec![facts.text()];
+    sections.extend(parts.iter().map(Part::table));
+    let summary = Summary::joined(parts.iter().map(Part::summary));
+    let published = Published::new(parts);
+    sections.push(format!("{}\n{}", summary.text(), published.text()));
+    sections.extend(parts.first().map(|part| {
+        let rows = part.rows;
+        format!("GMACs are of the {rows} rows of an evaluation: one a picture, two when guided")
+    }));
+    sections.join("\n\n")
 }
 
 #[derive(Serialize)]
@@ -59,6 +97,9 @@ struct Document<'a> {
     #[serde(flatten)]
     run: &'a Facts,
     spans: Vec<SpanEntry>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    refiner_spans: Vec<SpanEntry>,
+    /// Of all models together.
     work: Summary,
     published: Published,
 }
@@ -71,15 +112,16 @@ struct Published {
 }
 
 impl Published {
-    fn new(model: &Model, request: &Request, resolved: &Resolved) -> Self {
-        let [_, _, height, width] = resolved.latent_shape;
-        let (size, rows) = ([height, width], resolved.rows);
-        let trunk = request.trunk_without_products(&model.config, size, rows);
-        let forecast = resolved.plan.forecast(&trunk, resolved.rows, ELEMENT_BYTES);
-        let count = (resolved.plan.evaluations() * resolved.rows.total()) as f64;
+    fn new(parts: &[Part<'_>]) -> Self {
+        let rows = |part: &Part<'_>| (part.plan.evaluations() * part.rows) as f64;
+        let count: f64 = parts.iter().map(rows).sum();
+        let mean = |macs: fn(&Forecast) -> u64| {
+            let total: u64 = parts.iter().map(|part| macs(&part.published)).sum();
+            giga(total) / count
+        };
         Self {
-            gmacs: giga(forecast.total_macs()) / count,
-            gmacs_without_cache: giga(forecast.plain_macs) / count,
+            gmacs: mean(Forecast::total_macs),
+            gmacs_without_cache: mean(|forecast| forecast.plain_macs),
         }
     }
 
@@ -91,6 +133,19 @@ impl Published {
                 "{gmacs} of {plain} GMACs a row and evaluation, as papers count: without attention's products"
             ),
         )])
+    }
+}
+
+impl<'a> Document<'a> {
+    fn new(run: &'a Facts, parts: &[Part<'_>]) -> Self {
+        let spans = |part: &Part<'_>| spans(part.plan, &part.forecast);
+        Self {
+            run,
+            spans: parts.first().map(spans).unwrap_or_default(),
+            refiner_spans: parts.get(1).map(spans).unwrap_or_default(),
+            work: Summary::joined(parts.iter().map(Part::summary)),
+            published: Published::new(parts),
+        }
     }
 }
 
@@ -156,6 +211,28 @@ impl Summary {
             predicted_speedup: forecast.speedup(),
             cache_bytes: forecast.store_bytes,
         }
+    }
+
+    /// What several models, one after the other, save together; each has a store of its own, and one at a time.
+    pub(super) fn joined(parts: impl IntoIterator<Item = Self>) -> Self {
+        let join = |one: Self, other: Self| {
+            let gmacs = one.gmacs + other.gmacs;
+            let gmacs_without_cache = one.gmacs_without_cache + other.gmacs_without_cache;
+            Self {
+                evaluations: one.evaluations + other.evaluations,
+                full_evaluations: one.full_evaluations + other.full_evaluations,
+                cells_run: one.cells_run + other.cells_run,
+                cells_total: one.cells_total + other.cells_total,
+                gmacs,
+                gmacs_without_cache,
+                predicted_speedup: gmacs_without_cache / gmacs,
+                cache_bytes: one.cache_bytes.max(other.cache_bytes),
+            }
+        };
+        parts
+            .into_iter()
+            .reduce(join)
+            .expect("a run has at least one model")
     }
 
     /// `10 of 30 steps in full, 270 of 750 cells; predicted 2.59x for the denoising loop; 2.6 MiB kept`

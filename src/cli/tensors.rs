@@ -64,6 +64,9 @@ pub(super) fn write_trace(path: &Path, trace: &Trace<'_>, made: &Generated) -> R
     if let Some(states) = &made.prompt_embeds {
         tensors.push(("prompt_embeds".to_owned(), read_back(states)?));
     }
+    if let Some(pooled) = &made.pooled_prompt_embeds {
+        tensors.push(("pooled_prompt_embeds".to_owned(), read_back(pooled)?));
+    }
     if let Some(initial) = &trace.initial_latents {
         tensors.push(("initial_latents".to_owned(), read_back(initial)?));
     }

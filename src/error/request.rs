@@ -65,6 +65,26 @@ pub(crate) enum RequestError {
         "this model has one text encoder and reads no second prompt\nhint: SDXL base models have two"
     )]
     NoSecondEncoder,
+    #[error(
+        "this model is a refiner: it finishes what a base model has begun\nhint: name a base model as `--model`, and this one as `--refiner`"
+    )]
+    RefinerAlone,
+    #[error(
+        "the {role} is no SDXL model\nhint: SDXL's base models and its refiner share their latents"
+    )]
+    NotSdxl { role: &'static str },
+    #[error(
+        "handing over at {share} leaves the {model} none of the {steps} steps\nhint: ask for more steps, or hand over elsewhere"
+    )]
+    HandOver {
+        share: f64,
+        steps: usize,
+        model: &'static str,
+    },
+    #[error(
+        "a refiner goes on from another model's latents, and the request has none\nhint: set `initial_latents` to what the base model left"
+    )]
+    NothingToFinish,
     #[error("{seeds} seeds for {pictures} pictures\nhint: give one for all of them, or one each")]
     Seeds { seeds: usize, pictures: usize },
     #[error("`{name}` is {value}, which is out of range\nhint: {range}")]

@@ -6,6 +6,7 @@ use super::class_to_image::ClassToImage;
 use super::config::{Family, ModelConfig};
 use super::request::Request;
 use super::run::Generated;
+use super::stage::Begun;
 use super::text_to_image::TextToImage;
 use super::unconditional::Unconditional;
 use crate::cache::Router;
@@ -117,6 +118,20 @@ impl Pipeline {
         match self {
             Self::ClassToImage(model) => model.calibrate(request, seeds, observer),
             Self::TextToImage(_) | Self::Unconditional(_) => Err(RequestError::NoRouter.into()),
+        }
+    }
+
+    /// Makes the first part of the pictures, which another model finishes.
+    ///
+    /// # Errors
+    ///
+    /// As [`generate`](Self::generate).
+    pub fn begin(&self, request: &Request, observer: &mut dyn Observer) -> Result<Begun, Error> {
+        match self {
+            Self::TextToImage(model) => model.begin(request, observer),
+            Self::ClassToImage(_) | Self::Unconditional(_) => {
+                Err(RequestError::NotSdxl { role: "model" }.into())
+            }
         }
     }
 

@@ -266,7 +266,9 @@ impl ClassToImage {
         }
         let router = changes.router(&resolved.blueprint);
         let rule = CacheRule::learning_to_cache(router.clone());
-        rule.plan(&course(resolved.sampler.as_ref()), &resolved.blueprint)?;
+        let sampler = resolved.sampler.as_ref();
+        let course = course(sampler, sampler.evaluations().len());
+        rule.plan(&course, &resolved.blueprint)?;
         Ok(router)
     }
 

@@ -27,6 +27,16 @@ pub struct Defaults {
 }
 
 impl Defaults {
+    /// What diffusers' `StableDiffusionPipeline` and `StableDiffusionXLPipeline` use.
+    fn texts(parts: &TextToImageConfig) -> Self {
+        let silent = Self::default();
+        let xl = parts.text.added.is_some();
+        Self {
+            guidance_scale: if xl { 5.0 } else { silent.guidance_scale },
+            ..silent
+        }
+    }
+
     /// What diffusers' pipelines without text use.
     fn unconditional(kind: Option<SamplerKind>) -> Self {
         Self {
@@ -52,18 +62,6 @@ impl Default for Defaults {
             steps: 50,
             guidance_scale: 7.5,
             guidance_channels: None,
-        }
-    }
-}
-
-impl Defaults {
-    /// What diffusers' `StableDiffusionPipeline` or `StableDiffusionXLPipeline` uses.
-    fn texts(parts: &TextToImageConfig) -> Self {
-        let silent = Self::default();
-        let xl = parts.text.added.is_some();
-        Self {
-            guidance_scale: if xl { 5.0 } else { silent.guidance_scale },
-            ..silent
         }
     }
 }

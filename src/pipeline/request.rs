@@ -5,10 +5,11 @@ use std::ops::Range;
 use burn::tensor::Tensor;
 
 use super::added::Added;
-use super::config::{Family, ModelConfig};
+use super::config::{Family, ModelConfig, TextToImageConfig};
 use super::control::{Control, switches};
 use super::edit::Edit;
 use super::noise::Seeds;
+use super::stage::Stage;
 use crate::cache::{CachePlan, CacheRule, Course, Forecast};
 use crate::denoiser::{Blueprint, Rows};
 use crate::error::{Error, RequestError};
@@ -53,7 +54,10 @@ pub struct Request {
     pub eta: f64,
     /// What is reused between steps.
     pub cache: CacheRule,
-    /// Latents to start from in place of the seed's noise, `[items, channels, height, width]`, standard normal.
+    /// Which part of the noise this model takes away.
+    pub stage: Stage,
+    /// Latents to start from in place of the seed's noise, `[items, channels, height, width]`: standard normal, or what another model
+    /// has left ([`Stage::Finish`]).
     pub initial_latents: Option<Tensor<4>>,
     /// A picture to start from, and which part of it is painted anew.
     pub edit: Option<Edit>,
@@ -82,6 +86,7 @@ impl Request {
             sampler: None,
             eta: 0.0,
             cache: CacheRule::none(),
+            stage: Stage::Whole,
             initial_latents: None,
             edit: None,
             controls: Vec::new(),
@@ -115,8 +120,9 @@ impl Request {
     pub fn resolve(&self, model: &ModelConfig) -> Result<Resolved, Error> {
         self.check_subjects(model)?;
         self.check_prompts()?;
-        self.check_unconditional(model)?;
         self.check_second_prompts(model)?;
+        self.check_stage(model)?;
+        self.check_unconditional(model)?;
         let steps = self.steps.unwrap_or(model.defaults.steps);
         if steps == 0 {
             return Err(RequestError::ZeroSteps.into());
@@ -128,11 +134,11 @@ impl Request {
             Some(kind) => model.sampler.clone().with_kind(kind),
             None => model.sampler.clone(),
         };
-        let sampler = sampler_config.build(executed, self.eta)?;
+        let (sampler, evaluations) = self.stage.sampler(&sampler_config, executed, self.eta)?;
         let rows = guidance.rows(self.items());
-        let windows = self.windows(model, latent_size, sampler.evaluations().len())?;
+        let windows = self.windows(model, latent_size, evaluations)?;
         let blueprint = self.trunk(model, latent_size, rows);
-        let course = course(sampler.as_ref()).refreshing_at(switches(&windows));
+        let course = course(sampler.as_ref(), evaluations).refreshing_at(switches(&windows));
         let plan = self.cache.plan(&course, &blueprint)?;
         Ok(Resolved {
             steps,
@@ -183,6 +189,22 @@ impl Request {
                 seeds: seeds.len(),
                 pictures: self.items(),
             }),
+            _ => Ok(()),
+        }
+    }
+
+    fn check_stage(&self, model: &ModelConfig) -> Result<(), RequestError> {
+        let refines = |parts: &TextToImageConfig| parts.text.refines();
+        let parts = model.text_to_image().ok();
+        match self.stage {
+            Stage::Begin { .. } | Stage::Finish { .. } if parts.is_none() => {
+                Err(RequestError::NotSdxl { role: "model" })
+            }
+            // A refiner can also improve a picture that is there.
+            Stage::Whole if self.edit.is_some() => Ok(()),
+            Stage::Whole | Stage::Begin { .. } if parts.is_some_and(refines) => {
+                Err(RequestError::RefinerAlone)
+            }
             _ => Ok(()),
         }
     }
@@ -345,11 +367,9 @@ impl Request {
     }
 }
 
-/// What a plan must know of a sampler's run.
-pub(super) fn course(sampler: &dyn Sampler) -> Course {
-    Course::grouped(
-        (0..sampler.evaluations().len()).map(|evaluation| sampler.solver_step(evaluation)),
-    )
+/// What a plan must know of a sampler's run, of which the first `evaluations` are made.
+pub(super) fn course(sampler: &dyn Sampler, evaluations: usize) -> Course {
+    Course::grouped((0..evaluations).map(|evaluation| sampler.solver_step(evaluation)))
 }
 
 /// A request that fits its model: every value filled in, tables and plan made.

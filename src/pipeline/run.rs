@@ -7,6 +7,7 @@ use burn::tensor::{DType, Device, Tensor};
 use super::edit::Start;
 use super::noise::SeededNoise;
 use super::request::{Request, Resolved};
+use super::stage::Stage;
 use crate::cache::{Account, Forecast, Session};
 use crate::denoise::{Denoise, Noise as _, Observer};
 use crate::denoiser::StagedDenoiser;
@@ -87,8 +88,12 @@ impl Run<'_> {
         self.denoise_from(start, denoiser, condition, &mut noise, observer)
     }
 
-    /// A start from noise alone.
+    /// A start from noise alone, or from what another model has left.
     pub(super) fn from_noise(&self, noise: &mut SeededNoise) -> Result<Start, Error> {
+        if matches!(self.request.stage, Stage::Finish { .. }) {
+            let left = self.given()?.ok_or(RequestError::NothingToFinish)?;
+            return Ok(Start::from_noise(left));
+        }
         let scale = self.resolved.sampler.initial_noise_scale();
         Ok(Start::from_noise(self.normals(noise)? * scale))
     }
@@ -125,15 +130,21 @@ impl Run<'_> {
 
     /// Standard normals to start from, `[items, channels, height, width]`: the latents given, or the next of the noise.
     pub(super) fn normals(&self, noise: &mut SeededNoise) -> Result<Tensor<4>, Error> {
+        let given = self.given()?;
+        Ok(given.unwrap_or_else(|| noise.draw(self.resolved.latent_shape)))
+    }
+
+    /// The latents that came with the request.
+    fn given(&self) -> Result<Option<Tensor<4>>, Error> {
         let expected = self.resolved.latent_shape;
         let Some(given) = &self.request.initial_latents else {
-            return Ok(noise.draw(expected));
+            return Ok(None);
         };
         let found = given.dims();
         if found != expected {
             return Err(RequestError::LatentShape { found, expected }.into());
         }
-        Ok(given.clone().to_device(self.device).cast(DType::F32))
+        Ok(Some(given.clone().to_device(self.device).cast(DType::F32)))
     }
 }
 

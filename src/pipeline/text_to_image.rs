@@ -3,6 +3,8 @@
 //! Source: Rombach et al. (arXiv 2112.10752), Podell et al. (arXiv 2307.01952); behaviour as diffusers' `StableDiffusionPipeline` and
 //! `StableDiffusionXLPipeline`.
 
+use std::time::Duration;
+
 use burn::tensor::{DType, Device, Tensor};
 
 use super::config::ModelConfig;
@@ -11,6 +13,7 @@ use super::noise::SeededNoise;
 use super::prompts::Prompts;
 use super::request::Request;
 use super::run::{Denoised, Generated, Report, Run, finished, timed};
+use super::stage::Begun;
 use crate::catalog::{ModelFolder, ModelPart};
 use crate::denoise::Observer;
 use crate::error::Error;
@@ -98,6 +101,37 @@ impl TextToImage {
         request: &Request,
         observer: &mut dyn Observer,
     ) -> Result<Generated, Error> {
+        let (condition, begun) = self.latents(request, observer)?;
+        let Begun {
+            latents,
+            mut report,
+        } = begun;
+        let (images, decoding) = timed(|| self.decode(latents.clone(), request.tiling))?;
+        report.decoding = decoding;
+        Ok(Generated {
+            images,
+            latents,
+            prompt_embeds: Some(condition.context),
+            pooled_prompt_embeds: condition.added.map(|added| added.pooled),
+            report,
+        })
+    }
+
+    /// Makes the first part of the pictures ([`Stage::Begin`](super::Stage::Begin)), which another model finishes.
+    ///
+    /// # Errors
+    ///
+    /// As [`generate`](Self::generate).
+    pub fn begin(&self, request: &Request, observer: &mut dyn Observer) -> Result<Begun, Error> {
+        self.latents(request, observer).map(|(_, begun)| begun)
+    }
+
+    /// Everything but the decoding.
+    fn latents(
+        &self,
+        request: &Request,
+        observer: &mut dyn Observer,
+    ) -> Result<(UNetCondition, Begun), Error> {
         let resolved = request.resolve(&self.config)?;
         for warning in &resolved.plan.warnings {
             observer.warn(&warning.to_string());
@@ -112,22 +146,17 @@ impl TextToImage {
             device: &self.device,
         };
         let denoised = self.denoise(&run, &condition, observer)?;
-        let latents = denoised.latents;
-        let (images, decoding) = timed(|| self.decode(latents.clone(), request.tiling))?;
-        let report = Report {
-            text,
-            denoising: denoised.time,
-            decoding,
-            account: denoised.account,
-            forecast: resolved.forecast(self.dtype.size()),
+        let begun = Begun {
+            latents: denoised.latents,
+            report: Report {
+                text,
+                denoising: denoised.time,
+                decoding: Duration::ZERO,
+                account: denoised.account,
+                forecast: resolved.forecast(self.dtype.size()),
+            },
         };
-        Ok(Generated {
-            images,
-            latents,
-            prompt_embeds: Some(condition.context),
-            pooled_prompt_embeds: condition.added.map(|added| added.pooled),
-            report,
-        })
+        Ok((condition, begun))
     }
 
     /// Puts a `ControlNet` beside the model and gives its number, for [`Control::net`](super::Control::net).

@@ -43,7 +43,8 @@ impl<'a> Trace<'a> {
 
 impl Observer for Trace<'_> {
     fn begin(&mut self, initial_latents: &Tensor<4>) {
-        self.initial_latents = Some(initial_latents.clone());
+        // A refiner begins where the base model stopped.
+        self.initial_latents.get_or_insert(initial_latents.clone());
         self.inner.begin(initial_latents);
     }
 

@@ -133,6 +133,12 @@ impl Fixture {
         self.golden.reference(name)
     }
 
+    /// What the case `id` leaves, on the processor.
+    pub(crate) fn final_latents(&self, id: &str) -> Tensor<4> {
+        let case = self.cases().find(|case| case["id"] == id).unwrap();
+        self.of(case, "final_latents").unwrap().on(&Device::flex())
+    }
+
     /// The tensor that `case` calls `key`, if it has one.
     pub(crate) fn of(&self, case: &Value, key: &str) -> Option<Reference> {
         case["tensors"][key].as_str().map(|name| self.tensor(name))

@@ -8,7 +8,9 @@ use afterimage::denoiser::{Evaluation, StagedDenoiser};
 use afterimage::image_io::{Mask, Picture};
 use afterimage::inject::{Moment, PriorNoise};
 use afterimage::models::unet::{AddedCondition, UNetCarry, UNetCondition};
-use afterimage::pipeline::{Added, Control, Edit, Framing, Request, Seeds, TextToImage, Trace};
+use afterimage::pipeline::{
+    Added, Control, Edit, Framing, Request, Seeds, Stage, TextToImage, Trace,
+};
 use afterimage::recall::Recall;
 use afterimage::samplers::SamplerConfig;
 use burn::tensor::{Bool, DType, Device, Tensor, TensorData};
@@ -182,8 +184,12 @@ pub(crate) fn check_run(
     pipeline.set_sampler(SamplerConfig::from_json(&scheduler, "case".as_ref()).unwrap());
     let mut ignored = ();
     let mut trace = Trace::new(&mut ignored);
+    let mut request = request(fixture, case);
+    if let Some(first) = case["image_in_from"].as_str() {
+        request.initial_latents = Some(fixture.final_latents(first));
+    }
     let generated = pipeline
-        .generate(&request(fixture, case), &mut trace)
+        .generate(&request, &mut trace)
         .map_err(|error| error.to_string())?;
     let mut worst = 0.0_f64;
     let kept = kept(fixture, case);
@@ -277,10 +283,20 @@ fn request(fixture: &Fixture, case: &Value) -> Request {
         clip_skip: number("clip_skip").unwrap_or(0),
         size: number("width").zip(number("height")),
         eta: real("eta").unwrap_or(0.0),
+        stage: stage(call),
         cache: rule(&case["cache"]),
         edit: edit(fixture, case),
         controls: controls(fixture, case),
         ..Request::new("")
+    }
+}
+
+fn stage(call: &Value) -> Stage {
+    let share = |key: &str| call[key].as_f64();
+    match (share("denoising_end"), share("denoising_start")) {
+        (Some(until), _) => Stage::Begin { until },
+        (_, Some(from)) => Stage::Finish { from },
+        _ => Stage::Whole,
     }
 }
 

@@ -40,6 +40,7 @@ mod rng;
 mod samplers;
 #[cfg(all(feature = "bundled", feature = "eval"))]
 mod scenes;
+mod sdxl;
 mod text;
 mod tolerance;
 mod toy_trunk;

@@ -532,6 +532,7 @@ fn text_encoders_of_sdxl_map_to_the_diffusers_list() {
     assert_eq!(pieces[0].name, "text_model.final_layer_norm.bias");
 }
 
+/// `OpenCLIP` multiplies by its projection from the right.
 #[test]
 fn a_projection_from_the_right_is_turned() {
     let tensors: [(&str, &[usize]); 2] = [

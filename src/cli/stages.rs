@@ -1,0 +1,140 @@
+//! The models of a run in their order: one, or a base model and its refiner.
+
+use std::time::{Duration, Instant};
+
+use super::{
+    args, cancel,
+    job::{Facts, Machine, Model},
+};
+use crate::{
+    denoise::Observer,
+    error::Error,
+    pipeline::{Generated, Report, Request, Resolved, check_refiner},
+};
+
+/// Share of the noise that a base model takes away where the user is silent: what SDXL's authors use.
+const REFINER_FROM: f64 = 0.8;
+
+/// A model with its part of the request.
+pub(super) struct Stage {
+    pub(super) model: Model,
+    pub(super) request: Request,
+    pub(super) resolved: Resolved,
+}
+
+impl Stage {
+    fn new(model: Model, request: Request) -> Result<Self, Error> {
+        let resolved = request.resolve(&model.config)?;
+        Ok(Self {
+            model,
+            request,
+            resolved,
+        })
+    }
+}
+
+/// All models of a run, never none.
+pub(super) struct Stages {
+    first: Stage,
+    refiner: Option<Stage>,
+    from: f64,
+}
+
+impl Stages {
+    /// Opens the refiner with `open`, if one is named, and checks everything that needs no weights.
+    pub(super) fn new(
+        model: Model,
+        request: Request,
+        asked: &args::Refiner,
+        open: fn(Option<&str>) -> Result<Model, Error>,
+    ) -> Result<Self, Error> {
+        let from = asked.refiner_from.unwrap_or(REFINER_FROM);
+        let Some(name) = &asked.refiner else {
+            let (first, refiner) = (Stage::new(model, request)?, None);
+            return Ok(Self {
+                first,
+                refiner,
+                from,
+            });
+        };
+        let [begin, finish] = request.handed_over(from, &model.config)?;
+        let mut refiner = open(Some(name))?;
+        check_refiner(&model.config, &refiner.config)?;
+        refiner.config.sampler = model.config.sampler.clone();
+        Ok(Self {
+            first: Stage::new(model, begin)?,
+            refiner: Some(Stage::new(refiner, finish)?),
+            from,
+        })
+    }
+
+    /// The model that begins, its request open to changes.
+    pub(super) fn first_mut(&mut self) -> &mut Stage {
+        &mut self.first
+    }
+
+    /// In the order they run.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Stage> {
+        std::iter::once(&self.first).chain(&self.refiner)
+    }
+
+    /// What the run is called by.
+    pub(super) fn facts(&self) -> Facts {
+        let Stage {
+            model,
+            request,
+            resolved,
+        } = &self.first;
+        let facts = Facts::new(model, request, resolved);
+        match &self.refiner {
+            Some(refiner) => facts.refined(refiner, self.from),
+            None => facts,
+        }
+    }
+
+    /// Loads and runs one model after the other; a model is dropped before the next is read.
+    pub(super) fn generate(
+        &mut self,
+        machine: &Machine,
+        observer: &mut dyn Observer,
+    ) -> Result<Made, Error> {
+        let mut loading = Duration::ZERO;
+        let mut reports = Vec::new();
+        let last = match &mut self.refiner {
+            Some(refiner) => {
+                let pipeline = timed(&mut loading, || self.first.model.load(machine))?;
+                let begun = pipeline.begin(&self.first.request, observer)?;
+                reports.push(begun.report);
+                refiner.request.initial_latents = Some(begun.latents);
+                refiner
+            }
+            None => &mut self.first,
+        };
+        let pipeline = timed(&mut loading, || last.model.load(machine))?;
+        let generated = pipeline.generate(&last.request, observer)?;
+        reports.push(generated.report.clone());
+        Ok(Made {
+            generated,
+            reports,
+            loading,
+        })
+    }
+}
+
+/// Pictures, and how each model came to its part.
+pub(super) struct Made {
+    pub(super) generated: Generated,
+    /// One a model.
+    pub(super) reports: Vec<Report>,
+    /// Reading all weights.
+    pub(super) loading: Duration,
+}
+
+/// Adds to `total` what `load` takes.
+fn timed<T>(total: &mut Duration, load: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
+    let start = Instant::now();
+    let loaded = load()?;
+    *total += start.elapsed();
+    cancel::check()?;
+    Ok(loaded)
+}
