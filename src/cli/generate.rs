@@ -10,6 +10,7 @@ use serde::Serialize;
 use super::{
     args, cancel, console,
     job::{self, Facts, Machine, Model, Subject},
+    pictures::{self, Sources},
     plan::Summary,
     progress::{Watch, speed},
     tensors,
@@ -27,10 +28,13 @@ pub(super) fn run(arguments: &args::Generate) -> Result<(), Error> {
     let seed = arguments.seed.unwrap_or_else(job::random_seed);
     let files = files(arguments, seed)?;
     let rule = CacheRule::combine(arguments.cache.rules.iter().cloned())?;
-    let model = Model::open(arguments.model.name.as_deref())?;
+    let edit = pictures::edit(&arguments.start)?;
+    let mut model = Model::open(arguments.model.name.as_deref())?;
+    let controls = pictures::followed(&arguments.follow, &mut model)?;
     let classes = &arguments.course.class_label;
     let subject = Subject::given(arguments.prompt.as_deref(), classes, &model);
     let mut request = request(arguments, &subject, rule, seed);
+    (request.edit, request.controls) = (edit, controls);
     let resolved = request.resolve(&model.config)?;
     let machine = Machine::open(&arguments.machine)?;
     machine.check_memory(&resolved)?;
@@ -45,6 +49,7 @@ pub(super) fn run(arguments: &args::Generate) -> Result<(), Error> {
     let generated = generate(&pipeline, &request, arguments.trace.as_deref())?;
     let account = Account {
         facts: Facts::new(&model, &request, &resolved),
+        sources: Sources::new(arguments, &request.controls),
         prompt: subject.prompt.unwrap_or(""),
         classes: Class::of(classes, &model.folder),
         negative_prompt: arguments.negative_prompt.as_deref(),
@@ -173,6 +178,8 @@ impl Class {
 struct Account<'a> {
     #[serde(flatten)]
     facts: Facts,
+    #[serde(flatten)]
+    sources: Sources,
     prompt: &'a str,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     classes: Vec<Class>,
@@ -208,11 +215,9 @@ impl Account<'_> {
             ("device", self.device.clone()),
             ("dtype", self.dtype.into()),
         ];
+        let texts = texts.into_iter().chain(self.sources.texts());
         let texts = texts.map(|(key, text)| (key.to_owned(), text));
-        texts
-            .into_iter()
-            .filter(|(_, text)| !text.is_empty())
-            .collect()
+        texts.filter(|(_, text)| !text.is_empty()).collect()
     }
 }
 
@@ -271,6 +276,7 @@ impl Outcome<'_> {
             ),
             ("time", self.seconds.text(facts.evaluations)),
         ]);
+        lines.splice(0..0, self.account.sources.lines());
         if facts.cache != "none" {
             lines.push(("cache", format!("{}: {}", facts.cache, self.work.spared())));
         }

@@ -89,6 +89,7 @@ fn defaults(model: &Model) -> Vec<(&'static str, String)> {
         family,
         sampler,
         defaults,
+        ..
     } = &model.config;
     let Canvas { side, factor, .. } = model.config.canvas();
     let (pixels, multiple) = (side * factor, model.config.multiple());
@@ -104,7 +105,7 @@ fn defaults(model: &Model) -> Vec<(&'static str, String)> {
     match family {
         Family::ClassToImage(parts) => lines.extend(classes(parts)),
         Family::TextToImage(parts) => {
-            lines.push(("prompt", format!("{} tokens", parts.text_encoder.positions)));
+            lines.push(("prompt", format!("{} tokens", parts.text.tokens())));
             lines.push(("unet", branches(parts.unet.skips())));
         }
         Family::Unconditional(parts) => lines.push(("unet", branches(parts.unet.skips()))),

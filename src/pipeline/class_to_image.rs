@@ -166,6 +166,7 @@ impl ClassToImage {
             images,
             latents,
             prompt_embeds: None,
+            pooled_prompt_embeds: None,
             report,
         })
     }

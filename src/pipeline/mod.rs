@@ -4,22 +4,31 @@
 //! checks everything before any weight is read; a [`Pipeline`] runs the outcome, whatever the model makes its pictures from. Who
 //! knows the family names it: [`TextToImage`], [`ClassToImage`], [`Unconditional`].
 
+mod added;
 mod any;
 mod calibrate;
 mod class_config;
 mod class_to_image;
 mod config;
+mod control;
+mod edit;
+mod encoders;
 mod noise;
+mod prompts;
 mod request;
 mod run;
 mod text_to_image;
 mod trace;
 mod unconditional;
 
+pub use added::{Added, Framing};
 pub use any::Pipeline;
 pub use class_config::{ClassDenoiserConfig, ClassToImageConfig};
 pub use class_to_image::{ClassDenoiser, ClassToImage};
 pub use config::{Canvas, Defaults, Family, ModelConfig, TextToImageConfig, UnconditionalConfig};
+pub use control::Control;
+pub use edit::Edit;
+pub use encoders::{AddedInputs, EncoderConfig, Numbers, TextConfig};
 pub use noise::{SeededNoise, Seeds};
 pub use request::{Request, Resolved};
 pub use run::{Generated, Report};

@@ -72,6 +72,7 @@ fn sample(
         plan: &plan,
         guidance: Guidance::default(),
         prior_noise: None,
+        known: None,
     };
     let initial = noise.draw(shape) * sampler.initial_noise_scale();
     denoise.run(&mut session, initial, noise, &mut ()).unwrap()

@@ -174,6 +174,7 @@ fn run(dit: &DiT, setting: &Setting, noise: &mut dyn Noise, trace: &mut Trace<'_
         plan: &plan,
         guidance: *guidance,
         prior_noise: None,
+        known: None,
     };
     let latents = denoise.run(&mut session, latents, noise, trace).unwrap();
     assert_eq!(session.account().fallbacks, 0);

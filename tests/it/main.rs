@@ -22,10 +22,14 @@ mod checker;
 mod class_to_image;
 #[cfg(feature = "cli")]
 mod cli;
+#[cfg(feature = "cli")]
+mod cli_pictures;
 mod clip;
+mod control;
 mod ddpm;
 mod device;
 mod dit;
+mod edit;
 mod fixture;
 mod golden;
 mod gpu;
