@@ -142,6 +142,7 @@ fn write(
 /// What was planned for the run, in the counts of what was really done.
 fn work(stages: &Stages, reports: &[Report]) -> Summary {
     let done = |(stage, report): (&Stage, &Report)| Summary {
+        branches_reused: report.account.branches_reused,
         full_evaluations: report.account.refreshes,
         cells_run: report.account.cells.iter().sum(),
         cache_bytes: report.account.store_bytes as u64,

@@ -193,6 +193,8 @@ pub(super) struct Summary {
     pub(super) full_evaluations: usize,
     pub(super) cells_run: usize,
     pub(super) cells_total: usize,
+    /// Outputs inside cells that are used again.
+    pub(super) branches_reused: usize,
     pub(super) gmacs: f64,
     pub(super) gmacs_without_cache: f64,
     pub(super) predicted_speedup: f64,
@@ -206,6 +208,9 @@ impl Summary {
             full_evaluations: plan.refreshes().count(),
             cells_run: forecast.cells.iter().sum(),
             cells_total: plan.cells * plan.evaluations(),
+            branches_reused: (0..plan.evaluations())
+                .map(|evaluation| plan.branches.reused(evaluation).count())
+                .sum(),
             gmacs: giga(forecast.total_macs()),
             gmacs_without_cache: giga(forecast.plain_macs),
             predicted_speedup: forecast.speedup(),
@@ -221,6 +226,7 @@ impl Summary {
             Self {
                 evaluations: one.evaluations + other.evaluations,
                 full_evaluations: one.full_evaluations + other.full_evaluations,
+                branches_reused: one.branches_reused + other.branches_reused,
                 cells_run: one.cells_run + other.cells_run,
                 cells_total: one.cells_total + other.cells_total,
                 gmacs,
@@ -238,14 +244,23 @@ impl Summary {
     /// `10 of 30 steps in full, 270 of 750 cells; predicted 2.59x for the denoising loop; 2.6 MiB kept`
     pub(super) fn spared(&self) -> String {
         format!(
-            "{} of {} steps in full, {} of {} cells; predicted {:.2}x for the denoising loop; {} kept",
+            "{} of {} steps in full, {} of {} cells{}; predicted {:.2}x for the denoising loop; {} kept",
             self.full_evaluations,
             self.evaluations,
             self.cells_run,
             self.cells_total,
+            self.branches(),
             self.predicted_speedup,
             console::bytes(self.cache_bytes),
         )
+    }
+
+    /// `, 248 branches in them reused`
+    fn branches(&self) -> String {
+        match self.branches_reused {
+            0 => String::new(),
+            reused => format!(", {reused} branches in them reused"),
+        }
     }
 
     fn text(&self) -> String {
@@ -261,7 +276,10 @@ impl Summary {
                 "in full",
                 format!("{full_evaluations} of {evaluations} evaluations"),
             ),
-            ("cells", format!("{cells_run} of {cells_total}")),
+            (
+                "cells",
+                format!("{cells_run} of {cells_total}{}", self.branches()),
+            ),
             (
                 "GMACs",
                 format!(
