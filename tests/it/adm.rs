@@ -72,7 +72,7 @@ fn sample(
         plan: &plan,
         guidance: Guidance {
             scale: 1.0,
-            rescale: 0.0,
+            ..Guidance::default()
         },
         prior_noise: None,
     };
