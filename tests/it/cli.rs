@@ -522,7 +522,7 @@ fn pictures_out_of_noise_alone() {
     ];
     let ending = on("bench", &[&cached[..], &["--repeat", "1"]].concat());
     assert_eq!(ending.code, Some(0), "{}", ending.shown());
-    on("generate", &["a red fox"]).refused(1, &["`prompt` is given", "hint: leave it out"]);
+    on("generate", &["a red fox"]).refused(2, &["`prompt` is given", "hint: leave it out"]);
     let ending = afterimage(["inspect", &model]);
     assert!(ending.stdout.contains("DDPMPipeline"), "{}", ending.shown());
     assert!(ending.stdout.contains("25 cells"), "{}", ending.shown());
