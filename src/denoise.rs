@@ -4,6 +4,7 @@ use std::ops::ControlFlow;
 
 use burn::tensor::Tensor;
 
+use crate::blend::Known;
 use crate::cache::{CachePlan, Session};
 use crate::denoiser::{Evaluation, StagedDenoiser};
 use crate::error::{DeviceError, Error};
@@ -60,6 +61,8 @@ pub struct Denoise<'a> {
     pub guidance: Guidance,
     /// Initial noise added back, if any.
     pub prior_noise: Option<PriorNoise>,
+    /// What of the picture is put back behind every step, if any.
+    pub known: Option<&'a Known>,
 }
 
 impl Denoise<'_> {
@@ -93,6 +96,7 @@ impl Denoise<'_> {
                 let prediction = guidance.combine(prediction);
                 latents = self.inject(latents, &prior, evaluation, first, Moment::BeforeStep);
                 latents = self.step(&mut history, prediction.clone(), evaluation, latents, noise);
+                latents = self.restore(latents, evaluation.index);
                 latents = self.inject(latents, &prior, evaluation, first, Moment::AfterStep);
                 finish_on_device(&latents)?;
                 let progress = Progress {
@@ -133,6 +137,16 @@ impl Denoise<'_> {
             .then(|| noise.draw(latents.dims()));
         self.sampler
             .step(history, prediction, index, latents, drawn)
+    }
+
+    /// Puts back what is known, at the noise of the next evaluation.
+    fn restore(&self, latents: Tensor<4>, evaluation: usize) -> Tensor<4> {
+        let Some(known) = self.known else {
+            return latents;
+        };
+        let next = evaluation + 1;
+        let goes_on = next < self.plan.evaluations();
+        known.restore(latents, goes_on.then(|| self.sampler.noise_level(next)))
     }
 
     fn inject(

@@ -7,7 +7,7 @@
 //! 1. tensors and layers: `nn`, [`recall`], [`weights`], [`device`]
 //! 2. contracts: [`denoiser`], [`sampler`], [`text`], [`inject`]
 //! 3. three worlds that do not know each other: [`models`], [`samplers`], [`cache`]
-//! 4. where they meet: [`guidance`], [`denoise`], [`pipeline`], [`catalog`], [`image_io`]
+//! 4. where they meet: [`guidance`], [`blend`], [`denoise`], [`pipeline`], [`catalog`], [`image_io`]
 //! 5. the outer edge: the command line
 
 #![cfg_attr(
@@ -37,6 +37,7 @@ pub mod cache;
 pub mod models;
 pub mod samplers;
 
+pub mod blend;
 pub mod catalog;
 pub mod denoise;
 pub mod guidance;

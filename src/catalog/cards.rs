@@ -100,6 +100,15 @@ static CARDS: [Card; 10] = [
     pixels!("ddpm-church-256"),
 ];
 
+/// Cards of parts that stand beside a model.
+pub(super) static PARTS: [(&str, StaticFiles); 1] = [(
+    "control_v11p_sd15_canny",
+    &[(
+        "config.json",
+        file!("control_v11p_sd15_canny", "config.json"),
+    )],
+)];
+
 pub(super) fn find(name: &str) -> Option<&'static Card> {
     CARDS.iter().find(|card| card.name == name)
 }

@@ -14,6 +14,7 @@ pub(super) const FILE: &str = "model_index.json";
 pub struct ModelIndex {
     pipeline: String,
     classes: BTreeMap<String, String>,
+    flags: BTreeMap<String, bool>,
 }
 
 impl ModelIndex {
@@ -31,12 +32,14 @@ impl ModelIndex {
         // A part is `[library, class]`; `[null, null]` says that the model goes without it.
         let class = |value: &Value| Some(value.as_array()?.get(1)?.as_str()?.to_owned());
         let part = |(name, value): (&String, &Value)| Some((name.clone(), class(value)?));
+        let flag = |(name, value): (&String, &Value)| Some((name.clone(), value.as_bool()?));
         // A part's name becomes a folder's, which must not lead elsewhere.
         let plain = |name: &&String| name.chars().all(|one| one.is_alphanumeric() || one == '_');
         let parts = entries.iter().filter(|(name, _)| plain(name));
         Ok(Self {
             pipeline: pipeline.to_owned(),
             classes: parts.filter_map(part).collect(),
+            flags: entries.iter().filter_map(flag).collect(),
         })
     }
 
@@ -48,6 +51,11 @@ impl ModelIndex {
     /// Names of the parts, sorted.
     pub fn parts(&self) -> impl Iterator<Item = &str> {
         self.classes.keys().map(String::as_str)
+    }
+
+    /// A switch of the pipeline (`force_zeros_for_empty_prompt`).
+    pub fn flag(&self, name: &str) -> Option<bool> {
+        self.flags.get(name).copied()
     }
 
     /// Class of a part (`UNet2DConditionModel`).
@@ -105,6 +113,7 @@ mod tests {
         let index = ModelIndex::parse(text, "m").unwrap();
         assert_eq!(index.parts().collect::<Vec<_>>(), ["a"]);
         assert_eq!((index.pipeline(), index.class("a")), ("P", Some("A")));
+        assert_eq!((index.flag("c"), index.flag("a")), (Some(false), None));
         let error = ModelIndex::parse("{}", "m").unwrap_err();
         assert!(error.is_config(), "{error}");
     }

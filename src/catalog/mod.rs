@@ -10,14 +10,16 @@ mod files;
 #[cfg(feature = "hub")]
 pub mod hub;
 mod index;
+mod part;
 mod progress;
 
 use std::{collections::BTreeMap, path::Path};
 
 use serde::de::DeserializeOwned;
 
+use self::cards::PARTS;
 use self::{checkpoint::Checkpoint, files::Files};
-pub use self::{index::ModelIndex, progress::FetchProgress};
+pub use self::{index::ModelIndex, part::ModelPart, progress::FetchProgress};
 use crate::{
     error::{ConfigError, Error, FileError, RequestError, WeightsError},
     text::TokenizerFiles,

@@ -1,12 +1,13 @@
 //! The words of the command line.
 
-use std::path::PathBuf;
+use std::{ops::Range, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand};
 
 use crate::{
     cache::CacheRule,
     device::{DeviceChoice, DtypeChoice},
+    image_io::CannyThresholds,
     samplers::SamplerKind,
 };
 
@@ -60,6 +61,10 @@ pub(super) struct Generate {
     #[arg(long, value_name = "FILE.safetensors")]
     pub(super) initial_latents: Option<PathBuf>,
     #[command(flatten)]
+    pub(super) start: Start,
+    #[command(flatten)]
+    pub(super) follow: Follow,
+    #[command(flatten)]
     pub(super) cache: Cache,
     #[command(flatten)]
     pub(super) machine: Machine,
@@ -79,6 +84,11 @@ pub(super) struct Plan {
     pub(super) model: Model,
     #[command(flatten)]
     pub(super) course: Course,
+    /// Plan a run that starts from a picture under this much noise, above 0 and up to 1
+    #[arg(long, value_name = "S", value_parser = finite)]
+    pub(super) strength: Option<f64>,
+    #[command(flatten)]
+    pub(super) nets: Nets,
     #[command(flatten)]
     pub(super) cache: Cache,
     #[command(flatten)]
@@ -138,6 +148,68 @@ pub(super) struct Course {
     /// Update rule: ddim, pndm, ddpm, dpmsolver++, dpmsolver++-karras, euler, euler-a, heun, unipc, …
     #[arg(long, value_name = "NAME")]
     pub(super) sampler: Option<SamplerKind>,
+}
+
+const PICTURES: &str = "Pictures";
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = PICTURES)]
+pub(super) struct Start {
+    /// Start from this picture; it also sets the size unless --size does
+    #[arg(long, value_name = "FILE")]
+    pub(super) init_image: Option<PathBuf>,
+    /// How much of the picture gives way to noise, above 0 and up to 1 [default: 0.8, with a mask 1]
+    #[arg(long, value_name = "S", value_parser = finite, requires = "init_image")]
+    pub(super) strength: Option<f64>,
+    /// Paint only the light part of this picture anew
+    #[arg(long, value_name = "FILE", requires = "init_image")]
+    pub(super) mask: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = PICTURES)]
+pub(super) struct Follow {
+    #[command(flatten)]
+    pub(super) nets: Nets,
+    /// Picture for the `ControlNet` to follow, one a --control-model
+    #[arg(long, value_name = "FILE", requires = "control_model")]
+    pub(super) control_image: Vec<PathBuf>,
+    /// Turn the control images into outlines first; thresholds of Canny's edges, between greys of 0 to 255 [default: 100,200]
+    #[arg(long, value_name = "LOW,HIGH", num_args = 0..=1, default_missing_value = "100,200",
+          require_equals = true, value_parser = CannyThresholds::parse, requires = "control_model")]
+    pub(super) control_canny: Option<CannyThresholds>,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = PICTURES)]
+pub(super) struct Nets {
+    /// Folder of a `ControlNet` (config.json and weights); repeat it for several
+    #[arg(long, value_name = "DIR")]
+    pub(super) control_model: Vec<String>,
+    /// How strongly it steers: one for all, or one a --control-model [default: 1]
+    #[arg(long, value_name = "S", value_parser = finite, requires = "control_model")]
+    pub(super) control_scale: Vec<f64>,
+    /// Part of the run it steers, as in 0-0.5: one for all, or one a --control-model [default: 0-1]
+    #[arg(long, value_name = "A-B", value_parser = window, requires = "control_model")]
+    pub(super) control_window: Vec<Window>,
+    /// Steer only the prompt's half of guidance, the inner cells more than the outer: for empty prompts
+    #[arg(long, requires = "control_model")]
+    pub(super) control_guess: bool,
+}
+
+/// A part of the run, 0 to 1.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Window(pub(super) Range<f64>);
+
+fn window(text: &str) -> Result<Window, String> {
+    let ends = text.split_once('-');
+    let read = |text: &str| finite(text).ok();
+    match ends.and_then(|(from, until)| read(from).zip(read(until))) {
+        Some((from, until)) if 0.0 <= from && from < until && until <= 1.0 => {
+            Ok(Window(from..until))
+        }
+        _ => Err("write start and end of the run's part, 0 to 1, as in 0.2-0.8".into()),
+    }
 }
 
 const RULES: &str = "Cache";
@@ -234,6 +306,15 @@ mod tests {
             "8*8",
         ] {
             assert!(size(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn windows_are_read() {
+        assert_eq!(window("0.2-0.8"), Ok(Window(0.2..0.8)));
+        assert_eq!(window("0-1"), Ok(Window(0.0..1.0)));
+        for wrong in ["", "0.5", "0.8-0.2", "0-2", "-0.1-0.5", "nan-1", "a-b"] {
+            assert!(window(wrong).is_err(), "{wrong}");
         }
     }
 

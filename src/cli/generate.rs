@@ -10,6 +10,7 @@ use serde::Serialize;
 use super::{
     args, cancel, console,
     job::{self, Facts, Machine, Model},
+    pictures::{self, Sources},
     plan::Summary,
     progress::{Watch, speed},
     tensors,
@@ -26,7 +27,9 @@ pub(super) fn run(arguments: &args::Generate) -> Result<(), Error> {
     let seed = arguments.seed.unwrap_or_else(job::random_seed);
     let files = files(arguments, seed)?;
     let mut request = request(arguments, seed)?;
-    let model = Model::open(arguments.model.name.as_deref())?;
+    request.edit = pictures::edit(&arguments.start)?;
+    let mut model = Model::open(arguments.model.name.as_deref())?;
+    request.controls = pictures::followed(&arguments.follow, &mut model)?;
     let prompt = job::prompt(arguments.prompt.as_deref(), &model.config);
     request.prompts = vec![prompt.clone()];
     let resolved = request.resolve(&model.config)?;
@@ -43,6 +46,7 @@ pub(super) fn run(arguments: &args::Generate) -> Result<(), Error> {
     let generated = generate(&pipeline, &request, arguments.trace.as_deref())?;
     let account = Account {
         facts: Facts::new(&model, &request, &resolved),
+        sources: Sources::new(arguments, &request.controls),
         prompt: &prompt,
         negative_prompt: arguments.negative_prompt.as_deref(),
         seed,
@@ -137,6 +141,8 @@ fn work(resolved: &Resolved, report: &Report) -> Summary {
 struct Account<'a> {
     #[serde(flatten)]
     facts: Facts,
+    #[serde(flatten)]
+    sources: Sources,
     prompt: &'a str,
     negative_prompt: Option<&'a str>,
     seed: u64,
@@ -164,11 +170,9 @@ impl Account<'_> {
             ("device", self.device.clone()),
             ("dtype", self.dtype.into()),
         ];
+        let texts = texts.into_iter().chain(self.sources.texts());
         let texts = texts.map(|(key, text)| (key.to_owned(), text));
-        texts
-            .into_iter()
-            .filter(|(_, text)| !text.is_empty())
-            .collect()
+        texts.filter(|(_, text)| !text.is_empty()).collect()
     }
 }
 
@@ -226,6 +230,7 @@ impl Outcome<'_> {
             ),
             ("time", self.seconds.text(facts.evaluations)),
         ]);
+        lines.splice(0..0, self.account.sources.lines());
         if facts.cache != "none" {
             lines.push(("cache", format!("{}: {}", facts.cache, self.work.spared())));
         }

@@ -89,6 +89,7 @@ fn defaults(model: &Model) -> Vec<(&'static str, String)> {
         family,
         sampler,
         defaults,
+        ..
     } = &model.config;
     let Canvas { side, factor, .. } = model.config.canvas();
     let (pixels, multiple) = (side * factor, model.config.multiple());
@@ -103,7 +104,7 @@ fn defaults(model: &Model) -> Vec<(&'static str, String)> {
     ];
     match family {
         Family::TextToImage(parts) => {
-            lines.push(("prompt", format!("{} tokens", parts.text_encoder.positions)));
+            lines.push(("prompt", format!("{} tokens", parts.text.tokens())));
             lines.push(("unet", branches(parts.unet.skips())));
         }
         Family::Unconditional(parts) => lines.push(("unet", branches(parts.unet.skips()))),

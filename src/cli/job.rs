@@ -5,9 +5,10 @@ use serde::Serialize;
 use super::{args, console, progress::Downloads};
 use crate::{
     cache::CacheRule,
-    catalog::ModelFolder,
+    catalog::{ModelFolder, ModelPart},
     device::{self, OpenDevice},
     error::{DeviceError, Error},
+    models::control::ControlNetConfig,
     pipeline::{ModelConfig, Pipeline, Request, Resolved, Seeds},
 };
 use burn::tensor::{DType, FloatDType};
@@ -19,6 +20,8 @@ const BUNDLED: &str = "bundled";
 pub(super) struct Model {
     pub(super) folder: ModelFolder,
     pub(super) config: ModelConfig,
+    /// `ControlNets` to put beside it.
+    controls: Vec<ModelPart>,
 }
 
 impl Model {
@@ -38,11 +41,27 @@ impl Model {
 
     fn read(folder: ModelFolder) -> Result<Self, Error> {
         let config = ModelConfig::read(&folder)?;
-        Ok(Self { folder, config })
+        Ok(Self {
+            folder,
+            config,
+            controls: Vec::new(),
+        })
+    }
+
+    /// Has `part`, a `ControlNet`, loaded beside the model; gives its number.
+    pub(super) fn add_control(&mut self, part: ModelPart) -> Result<usize, Error> {
+        let net = ControlNetConfig::from_json(&part.config()?)?;
+        let number = self.config.add_control(net)?;
+        self.controls.push(part);
+        Ok(number)
     }
 
     pub(super) fn load(&self, machine: &Machine) -> Result<Pipeline, Error> {
-        Pipeline::load(&self.folder, machine.device.device(), machine.dtype)
+        let mut pipeline = Pipeline::load(&self.folder, machine.device.device(), machine.dtype)?;
+        for part in &self.controls {
+            pipeline.add_control(part)?;
+        }
+        Ok(pipeline)
     }
 }
 

@@ -12,6 +12,7 @@ mod fault;
 mod generate;
 mod inspect;
 mod job;
+mod pictures;
 mod plan;
 mod progress;
 mod statistics;

@@ -7,6 +7,7 @@ use serde::Serialize;
 use super::{
     args, console,
     job::{self, Facts, Model},
+    pictures,
 };
 use crate::{
     cache::{CachePlan, CacheRule, Forecast, Span},
@@ -19,8 +20,10 @@ const ELEMENT_BYTES: usize = 2;
 
 pub(super) fn run(arguments: &args::Plan) -> Result<(), Error> {
     let rule = CacheRule::combine(arguments.cache.rules.iter().cloned())?;
-    let model = Model::open_configs(arguments.model.name.as_deref())?;
-    let request = job::request(&arguments.course, rule, 0);
+    let mut model = Model::open_configs(arguments.model.name.as_deref())?;
+    let mut request = job::request(&arguments.course, rule, 0);
+    request.edit = pictures::planned_edit(arguments.strength, &model, request.size)?;
+    request.controls = pictures::planned(&arguments.nets, &mut model, request.size)?;
     let resolved = request.resolve(&model.config)?;
     let facts = Facts::new(&model, &request, &resolved);
     let forecast = resolved.forecast(ELEMENT_BYTES);

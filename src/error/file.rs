@@ -20,6 +20,8 @@ pub(crate) enum FileError {
     Missing { file: String, model: String },
     #[error("`{name}` is not a model: it has no `model_index.json`\nhint: {hint}")]
     NotAModel { name: String, hint: &'static str },
+    #[error("`{name}` is no part of a model: it has no `config.json`\nhint: {}", if *model { "this is a whole model, name the folder of its part" } else { "a ControlNet is a folder with `config.json` and weights" })]
+    NotAPart { name: String, model: bool },
     #[cfg(feature = "hub")]
     #[error("`{id}` is not complete in the cache and cannot be fetched: {reason}\nhint: {hint}\nwanted: {}", wanted.join(", "))]
     Fetch {
@@ -33,10 +35,21 @@ pub(crate) enum FileError {
         "`{file}` is missing from `{id}` on the Hub\nhint: a model there must have the diffusers layout"
     )]
     NotOnHub { id: String, file: String },
-    #[error("cannot read {what}: {reason}\nhint: PNG and JPEG pictures are read\nfile: {}", path.display())]
+    #[error("cannot read {what}: {reason}\nhint: {hint}\nfile: {}", path.display())]
     Picture {
         what: String,
         path: PathBuf,
         reason: String,
+        hint: &'static str,
     },
+    #[error("the picture has {width}x{height} pixels\nhint: pictures of up to {side} pixels a side and {mebibytes} MiB are read, make it smaller first\nfile: {}", path.display())]
+    PictureTooLarge {
+        width: u32,
+        height: u32,
+        side: u32,
+        mebibytes: u64,
+        path: PathBuf,
+    },
+    #[error("the mask is dark all over, so nothing would be painted\nhint: paint white what is to change\nfile: {}", path.display())]
+    EmptyMask { path: PathBuf },
 }

@@ -59,6 +59,12 @@ pub(crate) enum RequestError {
         "{negative} negative prompts for {prompts} prompts\nhint: give one for all of them, or one each"
     )]
     NegativePrompts { prompts: usize, negative: usize },
+    #[error("{second} second prompts for {prompts} prompts\nhint: give one each, or none")]
+    SecondPrompts { prompts: usize, second: usize },
+    #[error(
+        "this model has one text encoder and reads no second prompt\nhint: SDXL base models have two"
+    )]
+    NoSecondEncoder,
     #[error("{seeds} seeds for {pictures} pictures\nhint: give one for all of them, or one each")]
     Seeds { seeds: usize, pictures: usize },
     #[error("`{name}` is {value}, which is out of range\nhint: {range}")]
@@ -74,6 +80,77 @@ pub(crate) enum RequestError {
         found: [usize; 4],
         expected: [usize; 4],
     },
+    #[error(
+        "`strength` is {strength}\nhint: it is above 0, where the picture stays as it is, and at most 1, where nothing is kept"
+    )]
+    Strength { strength: f64 },
+    #[error(
+        "a strength of {strength} leaves none of the {steps} steps to run\nhint: give a strength of at least {:.2}, or more steps",
+        1.0 / *steps as f64
+    )]
+    StrengthOfNoStep { strength: f64, steps: usize },
+    #[error("{found} {what} for {prompts} prompts\nhint: give one for all of them, or one each")]
+    Pictures {
+        what: &'static str,
+        found: usize,
+        prompts: usize,
+    },
+    #[error(
+        "the mask is dark all over, so nothing would be painted\nhint: paint white what is to change"
+    )]
+    EmptyMask,
+    #[error(
+        "no light part of the mask is large enough to be painted at {width}x{height}\nhint: the model paints in squares of {multiple} pixels, make the light part larger"
+    )]
+    ThinMask {
+        width: usize,
+        height: usize,
+        multiple: usize,
+    },
+    #[error(
+        "this model fills the masked part of a picture, and the request has no {missing}\nhint: give a picture and a mask (`--init-image`, `--mask`), or use a model that is not for inpainting"
+    )]
+    NothingToFill { missing: &'static str },
+    #[error(
+        "this model has no skips that a ControlNet could steer\nhint: ControlNets are for text-to-image models"
+    )]
+    NoControl,
+    #[error(
+        "control {index} names net {net}, and there are {nets}\nhint: nets are numbered from 0, in the order they were added"
+    )]
+    ControlIndex {
+        index: usize,
+        net: usize,
+        nets: usize,
+    },
+    #[error("the control image has {}x{} pixels, the picture is to have {}x{}\nhint: resize the control image, or leave `--size` out\nfile: {name}", found.0, found.1, expected.0, expected.1)]
+    ControlSize {
+        name: String,
+        found: (usize, usize),
+        expected: (usize, usize),
+    },
+    #[cfg(feature = "cli")]
+    #[error(
+        "{images} control images for {nets} ControlNets\nhint: give a `--control-image` with every `--control-model`"
+    )]
+    ControlImages { images: usize, nets: usize },
+    #[cfg(feature = "cli")]
+    #[error(
+        "`{option}` is given {found} times for {nets} ControlNets\nhint: give it once for all of them, or once for each"
+    )]
+    ControlOptions {
+        option: &'static str,
+        found: usize,
+        nets: usize,
+    },
+    #[error(
+        "a control window from {from} to {until}\nhint: both lie between 0, the start of the run, and 1, its end, and the first is the smaller"
+    )]
+    ControlWindow { from: f64, until: f64 },
+    #[error(
+        "this model starts from noise alone and cannot start from a picture\nhint: `--init-image` and `--mask` need a text-to-image model with an autoencoder"
+    )]
+    NoPictureStart,
     #[error(
         "`{condition}` is given, and this model makes its pictures from noise alone\nhint: leave it out"
     )]

@@ -67,6 +67,10 @@ pub(crate) enum WeightsError {
         "`{model}` has no weights for `{part}`\nhint: a card has configs only; a folder keeps them as `{part}/*.safetensors` or `{part}/*.bin`"
     )]
     NoFile { part: String, model: String },
+    #[error(
+        "`{model}` has no weights\nhint: a card has a config only; a folder keeps them as `*.safetensors` or `*.bin`"
+    )]
+    NoPartFile { model: String },
     #[error(transparent)]
     Misfit(#[from] Misfit),
     #[error(

@@ -1,6 +1,9 @@
-//! Pictures on disk: PNG with the run's settings in text chunks, written atomically; PNG and JPEG read.
+//! Pictures: PNG with the run's settings in text chunks, written atomically; files of many formats read; masks and outlines.
 
 mod atomic;
+mod canny;
+mod mask;
+mod read;
 mod sheet;
 
 use std::{
@@ -11,9 +14,11 @@ use std::{
 use burn::tensor::{Device, Tensor, TensorData};
 
 pub use atomic::{check_writable, write_atomically};
+pub use canny::CannyThresholds;
+pub use mask::Mask;
 pub use sheet::contact_sheet;
 
-use crate::error::{DeviceError, Error, FileError, RequestError};
+use crate::error::{DeviceError, Error, RequestError};
 
 /// An RGB picture of 8 bits a channel, rows from the top.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -79,6 +84,13 @@ impl Picture {
             height,
             pixels: pixels.collect(),
         })
+    }
+
+    /// The picture on a device, `[1, 3, height, width]` in 0 to 1.
+    pub fn to_tensor(&self, device: &Device) -> Tensor<4> {
+        let values = self.pixels.iter().map(|&byte| f32::from(byte) / 255.0);
+        let data = TensorData::new(values.collect(), [1, self.height, self.width, 3]);
+        Tensor::<4>::from_data(data, device).permute([0, 3, 1, 2])
     }
 
     /// A picture of one colour.
@@ -171,25 +183,6 @@ impl Picture {
 )]
 fn to_byte(value: f32) -> u8 {
     (value.clamp(0.0, 1.0) * 255.0).round() as u8
-}
-
-/// Reads a PNG or JPEG file as `[3, height, width]` in 0 to 1; alpha is dropped.
-///
-/// # Errors
-///
-/// A file error if the file cannot be read or is not a picture.
-pub fn read_picture(path: &Path, device: &Device) -> Result<Tensor<3>, Error> {
-    let failed = |error: image::ImageError| FileError::Picture {
-        what: "the picture".into(),
-        path: path.into(),
-        reason: error.to_string(),
-    };
-    let reader = image::ImageReader::open(path).and_then(image::ImageReader::with_guessed_format);
-    let reader = reader.map_err(|error| failed(error.into()))?;
-    let picture = reader.decode().map_err(failed)?.into_rgb32f();
-    let [width, height] = [picture.width(), picture.height()].map(|side| side as usize);
-    let data = TensorData::new(picture.into_raw(), [height, width, 3]);
-    Ok(Tensor::<3>::from_data(data, device).permute([2, 0, 1]))
 }
 
 /// The files of a batch: `name.png` for one picture, `name-0.png`, `name-1.png`, … for several.

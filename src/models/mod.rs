@@ -2,6 +2,7 @@
 //! own JSON.
 
 pub mod clip;
+pub mod control;
 pub mod dit;
 pub mod unet;
 pub mod vae;

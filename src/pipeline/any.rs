@@ -7,9 +7,9 @@ use super::request::Request;
 use super::run::Generated;
 use super::text_to_image::TextToImage;
 use super::unconditional::Unconditional;
-use crate::catalog::ModelFolder;
+use crate::catalog::{ModelFolder, ModelPart};
 use crate::denoise::Observer;
-use crate::error::Error;
+use crate::error::{Error, RequestError};
 use crate::models::vae::Tiling;
 use crate::samplers::SamplerConfig;
 
@@ -60,6 +60,18 @@ impl Pipeline {
         match self {
             Self::TextToImage(model) => model.set_sampler(sampler),
             Self::Unconditional(model) => model.set_sampler(sampler),
+        }
+    }
+
+    /// Puts a `ControlNet` beside the model and gives its number, for [`Control::net`](super::Control::net).
+    ///
+    /// # Errors
+    ///
+    /// If a file is missing or malformed, or the net is for another model family.
+    pub fn add_control(&mut self, part: &ModelPart) -> Result<usize, Error> {
+        match self {
+            Self::TextToImage(model) => model.add_control(part),
+            Self::Unconditional(_) => Err(RequestError::NoControl.into()),
         }
     }
 

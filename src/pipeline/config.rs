@@ -3,10 +3,11 @@
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
+use super::encoders::TextConfig;
 use crate::catalog::ModelFolder;
 use crate::denoiser::Blueprint;
-use crate::error::{ConfigError, Error};
-use crate::models::clip::{ClipTextConfig, ClipTextJson};
+use crate::error::{ConfigError, Error, RequestError};
+use crate::models::control::ControlNetConfig;
 use crate::models::unet::{Extent, UNetConfig};
 use crate::models::vae::{VaeConfig, VaeJson};
 use crate::samplers::{SamplerConfig, SamplerKind};
@@ -40,6 +41,18 @@ impl Default for Defaults {
     }
 }
 
+impl Defaults {
+    /// What diffusers' `StableDiffusionPipeline` or `StableDiffusionXLPipeline` uses.
+    fn texts(parts: &TextToImageConfig) -> Self {
+        let silent = Self::default();
+        let xl = parts.text.added.is_some();
+        Self {
+            guidance_scale: if xl { 5.0 } else { silent.guidance_scale },
+            ..silent
+        }
+    }
+}
+
 /// The configuration of a model: what all families have, and the family's own parts.
 #[derive(Debug, Clone)]
 pub struct ModelConfig {
@@ -49,6 +62,8 @@ pub struct ModelConfig {
     pub sampler: SamplerConfig,
     /// `afterimage.json`, where the folder has one.
     pub defaults: Defaults,
+    /// The `ControlNets` put beside the model, in the order they were.
+    pub controls: Vec<ControlNetConfig>,
 }
 
 /// What a model makes its pictures from.
@@ -74,8 +89,8 @@ pub struct TextToImageConfig {
     pub unet: UNetConfig,
     /// `vae/config.json`
     pub vae: VaeConfig,
-    /// `text_encoder/config.json`
-    pub text_encoder: ClipTextConfig,
+    /// The text encoders.
+    pub text: TextConfig,
 }
 
 /// What a denoiser works on.
@@ -101,16 +116,22 @@ impl ModelConfig {
         let mut config = match folder.index().pipeline() {
             "DDPMPipeline" => Self::unconditional(folder, sampler, None)?,
             "DDIMPipeline" => Self::unconditional(folder, sampler, Some(SamplerKind::Ddim))?,
-            _ => Self {
-                family: Family::TextToImage(TextToImageConfig::read(folder)?),
-                sampler,
-                defaults: Defaults::default(),
-            },
+            _ => Self::texts(folder, sampler)?,
         };
         if folder.has("afterimage.json") {
             config.defaults = json(folder, "afterimage.json", "afterimage.json")?;
         }
         Ok(config)
+    }
+
+    fn texts(folder: &ModelFolder, sampler: SamplerConfig) -> Result<Self, Error> {
+        let parts = TextToImageConfig::read(folder)?;
+        Ok(Self {
+            sampler,
+            defaults: Defaults::texts(&parts),
+            controls: Vec::new(),
+            family: Family::TextToImage(parts),
+        })
     }
 
     /// A model without text, under the sampler that its pipeline insists on.
@@ -126,7 +147,26 @@ impl ModelConfig {
                 None => sampler,
             },
             defaults: Defaults::unconditional(kind),
+            controls: Vec::new(),
         })
+    }
+
+    /// Puts a `ControlNet` beside the model, and gives its number.
+    ///
+    /// # Errors
+    ///
+    /// If it is for another model family.
+    pub fn add_control(&mut self, net: ControlNetConfig) -> Result<usize, Error> {
+        let parts = self.text_to_image().map_err(|_| RequestError::NoControl)?;
+        net.check_fits(&parts.unet)?;
+        self.controls.push(net);
+        Ok(self.controls.len() - 1)
+    }
+
+    /// Whether the denoiser takes a mask and a masked picture in beside the latents.
+    pub fn fills_masks(&self) -> bool {
+        let parts = self.text_to_image();
+        parts.is_ok_and(TextToImageConfig::fills_masks)
     }
 
     /// The parts of a text-to-image model.
@@ -193,7 +233,7 @@ impl ModelConfig {
             tokens,
         };
         match &self.family {
-            Family::TextToImage(parts) => (&parts.unet, extent(parts.text_encoder.positions)),
+            Family::TextToImage(parts) => (&parts.unet, extent(parts.text.tokens())),
             Family::Unconditional(parts) => (&parts.unet, extent(0)),
         }
     }
@@ -226,15 +266,26 @@ impl UnconditionalConfig {
 }
 
 impl TextToImageConfig {
+    /// Whether the denoiser takes a mask and a masked picture in beside the latents.
+    pub fn fills_masks(&self) -> bool {
+        self.unet.in_channels == 2 * self.vae.latent_channels + 1
+    }
+
+    /// Size of what the denoiser works on, for latents of this height and width.
+    pub(super) fn extent(&self, [height, width]: [usize; 2]) -> Extent {
+        Extent {
+            height,
+            width,
+            tokens: self.text.tokens(),
+        }
+    }
+
     fn read(folder: &ModelFolder) -> Result<Self, Error> {
+        let unet = UNetConfig::from_json(&folder.read_json("unet/config.json")?)?;
         let config = Self {
-            unet: UNetConfig::from_json(&folder.read_json("unet/config.json")?)?,
             vae: VaeConfig::new(json::<VaeJson>(folder, "vae", "vae/config.json")?)?,
-            text_encoder: ClipTextConfig::new(&json::<ClipTextJson>(
-                folder,
-                "text_encoder",
-                "text_encoder/config.json",
-            )?)?,
+            text: TextConfig::read(folder, &unet)?,
+            unet,
         };
         config.check_widths()?;
         Ok(config)
@@ -242,19 +293,7 @@ impl TextToImageConfig {
 
     /// Parts that do not fit each other would fail deep inside the first step.
     fn check_widths(&self) -> Result<(), Error> {
-        if self.unet.context_width != self.text_encoder.width {
-            let hint = format!(
-                "the text encoder's `hidden_size` is {}",
-                self.text_encoder.width
-            );
-            return Err(ConfigError::unsupported(
-                "cross_attention_dim",
-                self.unet.context_width,
-                hint,
-            )
-            .into());
-        }
-        if self.unet.in_channels != self.vae.latent_channels {
+        if self.unet.in_channels != self.vae.latent_channels && !self.fills_masks() {
             let hint = format!(
                 "text to image needs as many as the autoencoder's `latent_channels`, {}; inpainting models have 9",
                 self.vae.latent_channels
@@ -267,7 +306,11 @@ impl TextToImageConfig {
     }
 }
 
-fn json<T: DeserializeOwned>(folder: &ModelFolder, part: &str, path: &str) -> Result<T, Error> {
+pub(super) fn json<T: DeserializeOwned>(
+    folder: &ModelFolder,
+    part: &str,
+    path: &str,
+) -> Result<T, Error> {
     let text = folder.read_json(path)?;
     serde_json::from_str(&text).map_err(|source| {
         ConfigError::Json {

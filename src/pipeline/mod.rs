@@ -4,17 +4,26 @@
 //! checks everything before any weight is read; a [`Pipeline`] runs the outcome, whatever the model makes its pictures from. Who
 //! knows the family names it: [`TextToImage`], [`Unconditional`].
 
+mod added;
 mod any;
 mod config;
+mod control;
+mod edit;
+mod encoders;
 mod noise;
+mod prompts;
 mod request;
 mod run;
 mod text_to_image;
 mod trace;
 mod unconditional;
 
+pub use added::{Added, Framing};
 pub use any::Pipeline;
 pub use config::{Canvas, Defaults, Family, ModelConfig, TextToImageConfig, UnconditionalConfig};
+pub use control::Control;
+pub use edit::Edit;
+pub use encoders::{AddedInputs, EncoderConfig, Numbers, TextConfig};
 pub use noise::{SeededNoise, Seeds};
 pub use request::{Request, Resolved};
 pub use run::{Generated, Report};

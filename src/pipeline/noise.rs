@@ -35,6 +35,13 @@ impl SeededNoise {
     }
 }
 
+impl SeededNoise {
+    /// Streams that rows are drawn from, in equal shares.
+    pub(super) fn streams(&self) -> usize {
+        self.streams.len()
+    }
+}
+
 impl Noise for SeededNoise {
     fn draw(&mut self, shape: [usize; 4]) -> Tensor<4> {
         let each = shape.iter().product::<usize>() / self.streams.len();

@@ -1,8 +1,13 @@
 //! What a caller asks for, and what that means for a model.
 
+use std::ops::Range;
+
 use burn::tensor::Tensor;
 
+use super::added::Added;
 use super::config::ModelConfig;
+use super::control::{Control, switches};
+use super::edit::Edit;
 use super::noise::Seeds;
 use crate::cache::{CachePlan, CacheRule, Course, Forecast};
 use crate::denoiser::{Blueprint, Rows};
@@ -10,7 +15,7 @@ use crate::error::{Error, RequestError};
 use crate::guidance::Guidance;
 use crate::models::vae::Tiling;
 use crate::sampler::Sampler;
-use crate::samplers::SamplerKind;
+use crate::samplers::{SamplerKind, Steps};
 
 /// Pixels of one request beyond which no supported model follows: one picture of 8192x8192.
 const MOST_PIXELS: usize = 1 << 26;
@@ -22,6 +27,8 @@ pub struct Request {
     pub prompts: Vec<String>,
     /// What they avoid: none, one for all, or one a prompt.
     pub negative_prompts: Vec<String>,
+    /// What only some models are told besides (SDXL).
+    pub added: Added,
     /// Pictures a prompt.
     pub batch: usize,
     /// Where the noise starts.
@@ -44,6 +51,10 @@ pub struct Request {
     pub cache: CacheRule,
     /// Latents to start from in place of the seed's noise, `[items, channels, height, width]`, standard normal.
     pub initial_latents: Option<Tensor<4>>,
+    /// A picture to start from, and which part of it is painted anew.
+    pub edit: Option<Edit>,
+    /// What steers the run beside the prompt.
+    pub controls: Vec<Control>,
     /// Whether the autoencoder works in tiles.
     pub tiling: Tiling,
 }
@@ -54,6 +65,7 @@ impl Request {
         Self {
             prompts: vec![prompt.into()],
             negative_prompts: Vec::new(),
+            added: Added::default(),
             batch: 1,
             seeds: Seeds::One(0),
             steps: None,
@@ -65,6 +77,8 @@ impl Request {
             eta: 0.0,
             cache: CacheRule::none(),
             initial_latents: None,
+            edit: None,
+            controls: Vec::new(),
             tiling: Tiling::default(),
         }
     }
@@ -82,23 +96,29 @@ impl Request {
     pub fn resolve(&self, model: &ModelConfig) -> Result<Resolved, Error> {
         self.check_prompts()?;
         self.check_unconditional(model)?;
+        self.check_second_prompts(model)?;
         let steps = self.steps.unwrap_or(model.defaults.steps);
         if steps == 0 {
             return Err(RequestError::ZeroSteps.into());
         }
         let latent_size = self.latent_size(model)?;
+        let executed = self.executed(steps, latent_size, model)?;
         let guidance = self.guidance(model)?;
         let sampler_config = match self.sampler {
             Some(kind) => model.sampler.clone().with_kind(kind),
             None => model.sampler.clone(),
         };
-        let sampler = sampler_config.build(steps, self.eta)?;
-        let blueprint = model.blueprint(latent_size);
-        let plan = self.cache.plan(&course(sampler.as_ref()), &blueprint)?;
+        let sampler = sampler_config.build(executed, self.eta)?;
+        let rows = guidance.rows(self.items());
+        let windows = self.windows(model, latent_size, sampler.evaluations().len())?;
+        let blueprint = self.controlled(model, latent_size, rows);
+        let course = course(sampler.as_ref()).refreshing_at(switches(&windows));
+        let plan = self.cache.plan(&course, &blueprint)?;
         Ok(Resolved {
             steps,
             guidance,
-            rows: guidance.rows(self.items()),
+            rows,
+            windows,
             latent_shape: [
                 self.items(),
                 model.canvas().channels,
@@ -128,6 +148,61 @@ impl Request {
         }
     }
 
+    /// Which steps are made: all, or those behind the noise that is put on a picture.
+    fn executed(
+        &self,
+        steps: usize,
+        latent_size: [usize; 2],
+        model: &ModelConfig,
+    ) -> Result<Steps, Error> {
+        let fills = model.fills_masks();
+        let Some(edit) = &self.edit else {
+            if fills {
+                return Err(RequestError::NothingToFill { missing: "picture" }.into());
+            }
+            return Ok(steps.into());
+        };
+        if model.text_to_image().is_err() {
+            return Err(RequestError::NoPictureStart.into());
+        }
+        if fills && !edit.inpaints() {
+            return Err(RequestError::NothingToFill { missing: "mask" }.into());
+        }
+        edit.check(self.prompts.len(), latent_size, model.canvas().factor)?;
+        Ok(edit.steps(steps)?)
+    }
+
+    /// Width and height of the picture to start from or to follow, rounded down to multiples.
+    fn pictured_size(&self, multiple: usize) -> Option<(usize, usize)> {
+        let edit = self.edit.as_ref().and_then(|edit| edit.size(multiple));
+        edit.or_else(|| self.controls.first()?.size(multiple))
+    }
+
+    fn check_second_prompts(&self, model: &ModelConfig) -> Result<(), RequestError> {
+        let Added {
+            second_prompts: second,
+            second_negative_prompts: negative,
+            ..
+        } = &self.added;
+        let given = !second.is_empty() || !negative.is_empty();
+        let encoders = model
+            .text_to_image()
+            .map_or(0, |parts| parts.text.encoders.len());
+        if given && encoders < 2 {
+            return Err(RequestError::NoSecondEncoder);
+        }
+        let prompts = self.prompts.len();
+        if !second.is_empty() && second.len() != prompts {
+            let second = second.len();
+            return Err(RequestError::SecondPrompts { prompts, second });
+        }
+        if negative.len() > 1 && negative.len() != prompts {
+            let negative = negative.len();
+            return Err(RequestError::NegativePrompts { prompts, negative });
+        }
+        Ok(())
+    }
+
     /// A model that reads no text is not silently given one.
     fn check_unconditional(&self, model: &ModelConfig) -> Result<(), RequestError> {
         let said = |texts: &[String]| texts.iter().any(|text| !text.is_empty());
@@ -153,7 +228,8 @@ impl Request {
         let canvas = model.canvas();
         let multiple = model.multiple();
         let side = canvas.side * canvas.factor;
-        let (width, height) = self.size.unwrap_or((side, side));
+        let pictured = self.pictured_size(multiple);
+        let (width, height) = self.size.or(pictured).unwrap_or((side, side));
         if width == 0 || height == 0 || width % multiple != 0 || height % multiple != 0 {
             return Err(RequestError::Size {
                 width,
@@ -199,14 +275,14 @@ impl Request {
         })
     }
 
-    /// The negative prompt of every prompt.
-    pub(super) fn negatives(&self) -> Vec<&str> {
-        let negative = |index: usize| match self.negative_prompts.as_slice() {
+    /// Of `texts`, none, one for all or one a prompt, that of every prompt.
+    pub(super) fn one_each<'a>(&self, texts: &'a [String]) -> Vec<&'a str> {
+        let one = |index: usize| match texts {
             [] => "",
             [one] => one,
             each => &each[index],
         };
-        (0..self.prompts.len()).map(negative).collect()
+        (0..self.prompts.len()).map(one).collect()
     }
 }
 
@@ -230,6 +306,8 @@ pub struct Resolved {
     pub latent_shape: [usize; 4],
     /// The update rule's tables.
     pub sampler: Box<dyn Sampler>,
+    /// For each control, the evaluations at which it steers.
+    pub windows: Vec<Range<usize>>,
     /// The denoiser's cells and what they cost.
     pub blueprint: Blueprint,
     /// Which evaluations compute what.

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use burn::tensor::{DType, Device, Tensor};
 
+use super::edit::Start;
 use super::noise::SeededNoise;
 use super::request::{Request, Resolved};
 use crate::cache::{Account, Forecast, Session};
@@ -21,6 +22,8 @@ pub struct Generated {
     pub latents: Tensor<4>,
     /// Text states, `[rows, tokens, width]`, `[uncond; cond]` when guided; `None` for models that read no text.
     pub prompt_embeds: Option<Tensor<3>>,
+    /// Each whole text as one vector, `[rows, projection]`, for models that read one (SDXL).
+    pub pooled_prompt_embeds: Option<Tensor<2>>,
     /// Times and counts.
     pub report: Report,
 }
@@ -67,11 +70,36 @@ pub(super) struct Denoised {
 }
 
 impl Run<'_> {
+    /// The seeds' noise, from its beginning.
+    pub(super) fn noise(&self) -> SeededNoise {
+        SeededNoise::new(&self.request.seeds, self.device)
+    }
+
     /// From the seeds' noise, or the latents given, to clean latents.
     pub(super) fn denoise<D: StagedDenoiser>(
         &self,
         denoiser: &D,
         condition: &D::Condition,
+        observer: &mut dyn Observer,
+    ) -> Result<Denoised, Error> {
+        let mut noise = self.noise();
+        let start = self.from_noise(&mut noise)?;
+        self.denoise_from(start, denoiser, condition, &mut noise, observer)
+    }
+
+    /// A start from noise alone.
+    pub(super) fn from_noise(&self, noise: &mut SeededNoise) -> Result<Start, Error> {
+        let scale = self.resolved.sampler.initial_noise_scale();
+        Ok(Start::from_noise(self.normals(noise)? * scale))
+    }
+
+    /// From `start` to clean latents; `noise` goes on where the start has left it.
+    pub(super) fn denoise_from<D: StagedDenoiser>(
+        &self,
+        start: Start,
+        denoiser: &D,
+        condition: &D::Condition,
+        noise: &mut SeededNoise,
         observer: &mut dyn Observer,
     ) -> Result<Denoised, Error> {
         let Self {
@@ -84,12 +112,10 @@ impl Run<'_> {
             plan: &resolved.plan,
             guidance: resolved.guidance,
             prior_noise: request.cache.noise,
+            known: start.known.as_ref(),
         };
-        let (latents, time) = timed(|| {
-            let mut noise = SeededNoise::new(&request.seeds, self.device);
-            let latents = self.initial(&mut noise)? * resolved.sampler.initial_noise_scale();
-            denoise.run(&mut session, latents, &mut noise, observer)
-        })?;
+        let (latents, time) =
+            timed(|| denoise.run(&mut session, start.latents.clone(), noise, observer))?;
         Ok(Denoised {
             latents,
             account: session.account(),
@@ -97,7 +123,8 @@ impl Run<'_> {
         })
     }
 
-    fn initial(&self, noise: &mut SeededNoise) -> Result<Tensor<4>, Error> {
+    /// Standard normals to start from, `[items, channels, height, width]`: the latents given, or the next of the noise.
+    pub(super) fn normals(&self, noise: &mut SeededNoise) -> Result<Tensor<4>, Error> {
         let expected = self.resolved.latent_shape;
         let Some(given) = &self.request.initial_latents else {
             return Ok(noise.draw(expected));

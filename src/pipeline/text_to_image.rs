@@ -1,37 +1,45 @@
-//! Stable Diffusion 1.x and 2.x: text to pictures.
+//! Stable Diffusion 1.x, 2.x and XL: text to pictures.
 //!
-//! Source: Rombach et al. (arXiv 2112.10752); behaviour as diffusers' `StableDiffusionPipeline`.
+//! Source: Rombach et al. (arXiv 2112.10752), Podell et al. (arXiv 2307.01952); behaviour as diffusers' `StableDiffusionPipeline` and
+//! `StableDiffusionXLPipeline`.
 
 use burn::tensor::{DType, Device, Tensor};
 
 use super::config::ModelConfig;
-use super::request::{Request, Resolved};
-use super::run::{Generated, Report, Run, finished, timed};
-use crate::catalog::ModelFolder;
+use super::edit::{Start, Starter};
+use super::noise::SeededNoise;
+use super::prompts::Prompts;
+use super::request::Request;
+use super::run::{Denoised, Generated, Report, Run, finished, timed};
+use crate::catalog::{ModelFolder, ModelPart};
 use crate::denoise::Observer;
 use crate::error::Error;
-use crate::models::clip::ClipTextModel;
+use crate::models::control::{
+    ControlCondition, ControlNet, ControlNetConfig, ControlNetModel, ControlledCondition,
+    ControlledUNet,
+};
 use crate::models::unet::{UNet, UNet2DConditionModel, UNetCondition};
 use crate::models::vae::{AutoencoderKl, Tiling};
 use crate::samplers::SamplerConfig;
-use crate::text::{ClipTokenizer, PromptEncoder};
 use crate::weights::load_strict;
 
 /// A loaded model.
 #[derive(Debug)]
 pub struct TextToImage {
     config: ModelConfig,
-    /// What the text encoder reads of a prompt.
-    tokens: usize,
-    prompt_encoder: PromptEncoder<ClipTextModel>,
+    prompts: Prompts,
     unet: UNet,
+    /// The `ControlNets` put beside it.
+    nets: Vec<ControlNet>,
+    /// Whether the denoiser takes a mask and a masked picture in.
+    fills: bool,
     vae: AutoencoderKl,
     device: Device,
     dtype: DType,
 }
 
 impl TextToImage {
-    /// Reads a model's weights onto `device`: the denoiser in `dtype`, text encoder and autoencoder in f32.
+    /// Reads a model's weights onto `device`: the denoiser in `dtype`, text encoders and autoencoder in f32.
     ///
     /// # Errors
     ///
@@ -48,20 +56,12 @@ impl TextToImage {
         let unet = load_strict(unet, &folder.weights("unet")?, "unet", dtype)?;
         let vae = AutoencoderKl::new(parts.vae.clone(), device);
         let vae = load_strict(vae, &folder.weights("vae")?, "vae", DType::F32)?;
-        let encoder = ClipTextModel::new(&parts.text_encoder, device);
-        let encoder = load_strict(
-            encoder,
-            &folder.weights("text_encoder")?,
-            "text_encoder",
-            DType::F32,
-        )?;
-        let tokenizer = folder.tokenizer_files("tokenizer")?;
-        let tokenizer = ClipTokenizer::from_files(tokenizer.borrowed())?;
         Ok(Self {
             unet: UNet::new(parts.unet.clone(), unet),
-            prompt_encoder: PromptEncoder::new(tokenizer, encoder),
+            prompts: Prompts::load(folder, &parts.text, device)?,
+            nets: Vec::new(),
+            fills: parts.fills_masks(),
             vae,
-            tokens: parts.text_encoder.positions,
             config,
             device: device.clone(),
             dtype,
@@ -83,6 +83,11 @@ impl TextToImage {
         &self.unet
     }
 
+    /// The `ControlNets` put beside it, by number.
+    pub fn control_nets(&self) -> &[ControlNet] {
+        &self.nets
+    }
+
     /// Makes the pictures.
     ///
     /// # Errors
@@ -97,14 +102,16 @@ impl TextToImage {
         for warning in &resolved.plan.warnings {
             observer.warn(&warning.to_string());
         }
-        let (context, text) = timed(|| self.encode(request, &resolved, observer))?;
-        let condition = UNetCondition::new(context);
+        let [_, _, height, width] = resolved.latent_shape;
+        let size = [height, width].map(|side| side * self.vae.config().factor());
+        let (condition, text) =
+            timed(|| self.prompts.condition(request, &resolved, size, observer))?;
         let run = Run {
             request,
             resolved: &resolved,
             device: &self.device,
         };
-        let denoised = run.denoise(&self.unet, &condition, observer)?;
+        let denoised = self.denoise(&run, &condition, observer)?;
         let latents = denoised.latents;
         let (images, decoding) = timed(|| self.decode(latents.clone(), request.tiling))?;
         let report = Report {
@@ -118,8 +125,80 @@ impl TextToImage {
             images,
             latents,
             prompt_embeds: Some(condition.context),
+            pooled_prompt_embeds: condition.added.map(|added| added.pooled),
             report,
         })
+    }
+
+    /// Puts a `ControlNet` beside the model and gives its number, for [`Control::net`](super::Control::net).
+    ///
+    /// # Errors
+    ///
+    /// If a file is missing or malformed, or the net is for another model family.
+    pub fn add_control(&mut self, part: &ModelPart) -> Result<usize, Error> {
+        let config = ControlNetConfig::from_json(&part.config()?)?;
+        let number = self.config.add_control(config.clone())?;
+        let net = ControlNetModel::new(&config, &self.device);
+        let net = load_strict(net, &part.weights()?, "controlnet", self.dtype)?;
+        self.nets.push(ControlNet::new(config, net));
+        Ok(number)
+    }
+
+    /// Denoises under the text, whatever the run starts from and whatever steers it beside.
+    fn denoise(
+        &self,
+        run: &Run<'_>,
+        text: &UNetCondition,
+        observer: &mut dyn Observer,
+    ) -> Result<Denoised, Error> {
+        let mut noise = run.noise();
+        let mut start = self.start(run, &mut noise)?;
+        let channels = start.channels.take();
+        let condition = UNetCondition {
+            channels: channels.map(|channels| run.resolved.guidance.expand(channels)),
+            ..text.clone()
+        };
+        if run.request.controls.is_empty() {
+            return run.denoise_from(start, &self.unet, &condition, &mut noise, observer);
+        }
+        let controls = &run.request.controls;
+        let nets = controls.iter().map(|control| &self.nets[control.net]);
+        let trunk = ControlledUNet::new(&self.unet, nets.collect());
+        let condition = self.steered(run, condition);
+        run.denoise_from(start, &trunk, &condition, &mut noise, observer)
+    }
+
+    fn start(&self, run: &Run<'_>, noise: &mut SeededNoise) -> Result<Start, Error> {
+        let Some(edit) = &run.request.edit else {
+            return run.from_noise(noise);
+        };
+        let starter = Starter {
+            edit,
+            run,
+            vae: &self.vae,
+            fills: self.fills,
+        };
+        starter.start(noise)
+    }
+
+    fn steered(&self, run: &Run<'_>, unet: UNetCondition) -> ControlledCondition {
+        let [_, _, height, width] = run.resolved.latent_shape;
+        let [height, width] = [height, width].map(|side| side * self.vae.config().factor());
+        let controls = run.request.controls.iter().zip(&run.resolved.windows);
+        let controls = controls.map(|(control, window)| ControlCondition {
+            hint: control
+                .picture
+                .resized(width, height)
+                .to_tensor(&self.device),
+            scale: control.scale,
+            evaluations: window.clone(),
+            guess: control.guess,
+        });
+        ControlledCondition {
+            unet,
+            rows: run.resolved.rows,
+            controls: controls.collect(),
+        }
     }
 
     /// Pictures, `[items, 3, height, width]` in 0 to 1, from latents in the denoiser's units, `[items, channels, height, width]`: for
@@ -131,55 +210,4 @@ impl TextToImage {
     pub fn decode(&self, latents: Tensor<4>, tiling: Tiling) -> Result<Tensor<4>, Error> {
         finished(self.vae.decode(self.vae.from_denoiser(latents), tiling))
     }
-
-    /// Text states, `[rows, tokens, width]`: guidance halves, then items.
-    fn encode(
-        &self,
-        request: &Request,
-        resolved: &Resolved,
-        observer: &mut dyn Observer,
-    ) -> Result<Tensor<3>, Error> {
-        let prompts = request
-            .prompts
-            .iter()
-            .map(String::as_str)
-            .collect::<Vec<_>>();
-        let conditioned = self.states(&prompts, request.clip_skip, observer)?;
-        let states = if resolved.guidance.is_on() {
-            // As in diffusers, the negative prompt keeps all layers.
-            let unconditioned = self.states(&request.negatives(), 0, observer)?;
-            vec![unconditioned, conditioned]
-        } else {
-            vec![conditioned]
-        };
-        let states = states
-            .into_iter()
-            .map(|states| repeat_each(states, request.batch));
-        Ok(Tensor::cat(states.collect(), 0))
-    }
-
-    fn states(
-        &self,
-        prompts: &[&str],
-        clip_skip: usize,
-        observer: &mut dyn Observer,
-    ) -> Result<Tensor<3>, Error> {
-        let context = self.prompt_encoder.encode(prompts, clip_skip)?;
-        for cut in context.cut.iter().flatten() {
-            let tokens = self.tokens;
-            observer.warn(&format!(
-                "the model reads {tokens} tokens of a prompt; cut off was `{cut}`"
-            ));
-        }
-        Ok(context.states)
-    }
-}
-
-/// Every row `count` times in a row: a prompt's pictures stand together.
-fn repeat_each(states: Tensor<3>, count: usize) -> Tensor<3> {
-    let [rows, tokens, width] = states.dims();
-    let states: Tensor<4> = states.unsqueeze_dim(1); // [rows, 1, tokens, width]
-    states
-        .repeat_dim(1, count)
-        .reshape([rows * count, tokens, width])
 }

@@ -97,6 +97,7 @@ impl Unconditional {
             images,
             latents,
             prompt_embeds: None,
+            pooled_prompt_embeds: None,
             report,
         })
     }

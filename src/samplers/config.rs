@@ -8,6 +8,7 @@ use std::path::Path;
 
 use super::json::{SchedulerJson, quote_bare_numbers};
 use super::kind::{Class, SamplerKind};
+use super::steps::Steps;
 use super::trajectory::Clip;
 use crate::Error;
 use crate::error::{ConfigError, FileError, RequestError};
@@ -124,14 +125,17 @@ impl SamplerConfig {
 
     /// The sampler of a run.
     ///
+    /// `steps` are a number of solver steps, or [`Steps`] of which the first are left out.
+    ///
     /// `eta` is the weight of fresh noise in DDIM, 0 to 1; other samplers take no notice of it.
     ///
     /// # Errors
     ///
     /// A config error that names the key, if the model's own sampler or one of its values is not supported; a request error, if
-    /// `steps` is 0 or does not fit the schedule, or `eta` is out of its range.
-    pub fn build(&self, steps: usize, eta: f64) -> Result<Box<dyn Sampler>, Error> {
-        if steps == 0 {
+    /// no step is left or they do not fit the schedule, or `eta` is out of its range.
+    pub fn build(&self, steps: impl Into<Steps>, eta: f64) -> Result<Box<dyn Sampler>, Error> {
+        let steps = steps.into();
+        if steps.executed() == 0 {
             return Err(RequestError::ZeroSteps.into());
         }
         if !(0.0..=1.0).contains(&eta) {

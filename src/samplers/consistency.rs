@@ -6,6 +6,7 @@
 use burn::tensor::Tensor;
 
 use super::config::SamplerConfig;
+use super::steps::Steps;
 use super::update::combine;
 use crate::Error;
 use crate::denoiser::Evaluation;
@@ -48,14 +49,15 @@ struct Training {
     sigma_data: f64,
 }
 
-pub(super) fn build(config: &SamplerConfig, steps: usize) -> Result<Box<dyn Sampler>, Error> {
+pub(super) fn build(config: &SamplerConfig, steps: Steps) -> Result<Box<dyn Sampler>, Error> {
     let json = &config.json;
     let training = Training {
         sigma_min: json.sigma_min.unwrap_or(0.002),
         sigma_max: json.sigma_max.unwrap_or(80.0),
         sigma_data: json.sigma_data.map_or(0.5, |data| data.0),
     };
-    let sigmas = sigmas(config, training, steps)?;
+    let mut sigmas = sigmas(config, training, steps.total)?;
+    sigmas.drain(..steps.skipped.min(sigmas.len()));
     let next = sigmas.iter().skip(1).copied().chain([training.sigma_min]);
     let strength = json.s_noise.unwrap_or(1.0);
     let jump = |(sigma, next): (&f64, f64)| training.jump(*sigma, next, strength);

@@ -5,6 +5,7 @@
 use burn::tensor::Tensor;
 
 use super::config::SamplerConfig;
+use super::steps::Steps;
 use super::trajectory::{Input, Rule, Run, Trajectory};
 use super::update::Update;
 use crate::Error;
@@ -19,22 +20,22 @@ struct Ddim {
 
 pub(super) fn build(
     config: &SamplerConfig,
-    steps: usize,
+    steps: Steps,
     eta: f64,
 ) -> Result<Box<dyn Sampler>, Error> {
     let schedule = config.schedule()?;
-    let timesteps = whole_timesteps(config, steps)?;
+    let timesteps = whole_timesteps(config, steps.total)?;
     let bars = schedule.alpha_bars();
     let listed = config.grid()?.spacing == Spacing::Quadratic;
     let previous = |index: usize| match timesteps.get(index + 1) {
         Some(next) if listed => bars[*next],
         // As in diffusers, whatever the next timestep is.
-        _ => previous_alpha_bar(config, &schedule, timesteps[index], steps, true),
+        _ => previous_alpha_bar(config, &schedule, timesteps[index], steps.total, true),
     };
     let updates = timesteps.iter().enumerate();
     let updates = updates.map(|(index, timestep)| update(bars[*timestep], previous(index), eta));
     let updates = updates.collect();
-    let trajectory = trajectory(config, &schedule, &timesteps)?;
+    let trajectory = trajectory(config, &schedule, &timesteps)?.joined_behind(steps.skipped);
     let rule = Ddim { updates };
     Ok(Box::new(Run { trajectory, rule }))
 }

@@ -7,6 +7,7 @@ use burn::tensor::Tensor;
 
 use super::config::{SamplerConfig, choose};
 use super::ddim::{trajectory, whole_timesteps};
+use super::steps::Steps;
 use super::trajectory::{Input, Rule, Run, Trajectory};
 use super::update::Update;
 use crate::Error;
@@ -41,21 +42,21 @@ struct Step {
     log_range: (f64, f64),
 }
 
-pub(super) fn build(config: &SamplerConfig, steps: usize) -> Result<Box<dyn Sampler>, Error> {
+pub(super) fn build(config: &SamplerConfig, steps: Steps) -> Result<Box<dyn Sampler>, Error> {
     let schedule = config.schedule()?;
     let variance = variance(config)?;
-    let timesteps = whole_timesteps(config, steps)?;
+    let timesteps = whole_timesteps(config, steps.total)?;
     let bar = |timestep: &usize| schedule.alpha_bars()[*timestep];
     let bars: Vec<f64> = timesteps.iter().map(bar).collect();
     let previous = bars.iter().skip(1).copied().chain([1.0]);
-    let steps = timesteps.iter().zip(&bars).zip(previous);
-    let steps =
-        steps.map(|((timestep, bar), previous)| Step::new(*bar, previous, *timestep > 0, variance));
+    let places = timesteps.iter().zip(&bars).zip(previous);
+    let places = places
+        .map(|((timestep, bar), previous)| Step::new(*bar, previous, *timestep > 0, variance));
     let rule = Ddpm {
         variance,
-        steps: steps.collect(),
+        steps: places.collect(),
     };
-    let trajectory = trajectory(config, &schedule, &timesteps)?;
+    let trajectory = trajectory(config, &schedule, &timesteps)?.joined_behind(steps.skipped);
     Ok(Box::new(Run { trajectory, rule }))
 }
 

@@ -10,6 +10,7 @@ use burn::tensor::Tensor;
 
 use super::config::{SamplerConfig, choose};
 use super::sigmas::preserving;
+use super::steps::Steps;
 use super::trajectory::{Input, Rule, Run, Trajectory};
 use super::update::Update;
 use crate::Error;
@@ -53,10 +54,10 @@ struct DpmSolver {
     updates: Vec<Update>,
 }
 
-pub(super) fn build(config: &SamplerConfig, steps: usize) -> Result<Box<dyn Sampler>, Error> {
+pub(super) fn build(config: &SamplerConfig, steps: Steps) -> Result<Box<dyn Sampler>, Error> {
     let solver = Solver::new(config)?;
     let rounds = config.json.beta_schedule.as_deref() != Some("squaredcos_cap_v2");
-    let table = preserving(config, steps, rounds)?;
+    let table = preserving(config, steps.total, rounds)?;
     let points: Vec<NoiseLevel> = table
         .sigmas
         .iter()
@@ -69,15 +70,16 @@ pub(super) fn build(config: &SamplerConfig, steps: usize) -> Result<Box<dyn Samp
     };
     let rule = DpmSolver {
         solver,
-        updates: (0..steps).map(update).collect(),
+        updates: (0..steps.total).map(update).collect(),
     };
-    let levels = points[..steps].to_vec();
+    let levels = points[..steps.total].to_vec();
     let trajectory = Trajectory::new(
         &table.timesteps,
         levels,
         config.prediction()?,
         config.clip()?,
-    );
+    )
+    .joined_behind(steps.skipped);
     Ok(Box::new(Run { trajectory, rule }))
 }
 
@@ -139,14 +141,14 @@ impl Solver {
     }
 
     /// Multistep warm-up, and lower orders at the clean end.
-    fn order_at(&self, step: usize, steps: usize) -> usize {
-        let few = self.lower_order_final && steps < FEW_STEPS;
-        let cap = match steps - 1 - step {
+    fn order_at(&self, step: usize, steps: Steps) -> usize {
+        let few = self.lower_order_final && steps.total < FEW_STEPS;
+        let cap = match steps.total - 1 - step {
             0 if self.euler_at_final || few || self.ends_at_zero => 1,
             1 if few => 2,
             _ => self.order,
         };
-        cap.min(self.order).min(step + 1)
+        cap.min(self.order).min(steps.depth(step))
     }
 
     /// The update onto the last of `points`; those before it are where the predictions were made, the newest last.

@@ -7,6 +7,7 @@ use burn::tensor::Tensor;
 
 use super::config::SamplerConfig;
 use super::sigmas::{SigmaTable, exploding};
+use super::steps::Steps;
 use super::trajectory::{Input, Rule, Run, Trajectory};
 use super::update::Update;
 use crate::Error;
@@ -18,8 +19,8 @@ struct Euler {
     updates: Vec<Update>,
 }
 
-pub(super) fn build(config: &SamplerConfig, steps: usize) -> Result<Box<dyn Sampler>, Error> {
-    let table = exploding(config, steps)?;
+pub(super) fn build(config: &SamplerConfig, steps: Steps) -> Result<Box<dyn Sampler>, Error> {
+    let table = exploding(config, steps.total)?;
     let updates = table.sigmas.windows(2).map(|pair| Update {
         sample: 1.0,
         outputs: vec![pair[1] - pair[0]],
@@ -28,7 +29,7 @@ pub(super) fn build(config: &SamplerConfig, steps: usize) -> Result<Box<dyn Samp
     let rule = Euler {
         updates: updates.collect(),
     };
-    let trajectory = trajectory(config, &table)?;
+    let trajectory = trajectory(config, &table)?.joined_behind(steps.skipped);
     Ok(Box::new(Run { trajectory, rule }))
 }
 

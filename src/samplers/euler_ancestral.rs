@@ -8,6 +8,7 @@ use burn::tensor::Tensor;
 use super::config::SamplerConfig;
 use super::euler::trajectory;
 use super::sigmas::exploding;
+use super::steps::Steps;
 use super::trajectory::{Input, Rule, Run, Trajectory};
 use super::update::Update;
 use crate::Error;
@@ -18,13 +19,13 @@ struct EulerAncestral {
     updates: Vec<Update>,
 }
 
-pub(super) fn build(config: &SamplerConfig, steps: usize) -> Result<Box<dyn Sampler>, Error> {
-    let table = exploding(config, steps)?;
+pub(super) fn build(config: &SamplerConfig, steps: Steps) -> Result<Box<dyn Sampler>, Error> {
+    let table = exploding(config, steps.total)?;
     let updates = table.sigmas.windows(2).map(|pair| update(pair[0], pair[1]));
     let rule = EulerAncestral {
         updates: updates.collect(),
     };
-    let trajectory = trajectory(config, &table)?;
+    let trajectory = trajectory(config, &table)?.joined_behind(steps.skipped);
     Ok(Box::new(Run { trajectory, rule }))
 }
 

@@ -7,6 +7,7 @@ use burn::tensor::Tensor;
 use super::config::SamplerConfig;
 use super::euler::trajectory;
 use super::sigmas::{SigmaTable, exploding};
+use super::steps::Steps;
 use super::trajectory::{Input, Rule, Run, Trajectory};
 use super::update::Update;
 use crate::Error;
@@ -19,9 +20,9 @@ struct Heun {
     updates: Vec<Update>,
 }
 
-pub(super) fn build(config: &SamplerConfig, steps: usize) -> Result<Box<dyn Sampler>, Error> {
-    let table = exploding(config, steps)?;
-    let evaluations = 2 * steps - 1;
+pub(super) fn build(config: &SamplerConfig, steps: Steps) -> Result<Box<dyn Sampler>, Error> {
+    let table = exploding(config, steps.total)?;
+    let evaluations = 2 * steps.total - 1;
     let update = |evaluation: usize| {
         let step = evaluation / 2;
         let stride = table.sigmas[step + 1] - table.sigmas[step];
@@ -38,7 +39,7 @@ pub(super) fn build(config: &SamplerConfig, steps: usize) -> Result<Box<dyn Samp
     let rule = Heun {
         updates: (0..evaluations).map(update).collect(),
     };
-    let trajectory = trajectory(config, &doubled(&table))?;
+    let trajectory = trajectory(config, &doubled(&table))?.joined_behind(2 * steps.skipped);
     Ok(Box::new(Run { trajectory, rule }))
 }
 

@@ -4,6 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use super::config::SamplerConfig;
+use super::steps::Steps;
 use super::{consistency, ddim, ddpm, dpm_solver, euler, euler_ancestral, heun, lms, pndm, unipc};
 use crate::Error;
 use crate::error::{ConfigError, RequestError};
@@ -46,7 +47,7 @@ impl Class {
     pub(super) fn build(
         self,
         config: &SamplerConfig,
-        steps: usize,
+        steps: Steps,
         eta: f64,
     ) -> Result<Box<dyn Sampler>, Error> {
         match self {

@@ -8,6 +8,7 @@ use burn::tensor::Tensor;
 use super::config::SamplerConfig;
 use super::euler::trajectory;
 use super::sigmas::exploding;
+use super::steps::Steps;
 use super::trajectory::{Input, Rule, Run, Trajectory};
 use super::update::Update;
 use crate::Error;
@@ -21,23 +22,22 @@ struct Lms {
     updates: Vec<Update>,
 }
 
-pub(super) fn build(config: &SamplerConfig, steps: usize) -> Result<Box<dyn Sampler>, Error> {
-    let table = exploding(config, steps)?;
+pub(super) fn build(config: &SamplerConfig, steps: Steps) -> Result<Box<dyn Sampler>, Error> {
+    let table = exploding(config, steps.total)?;
     let update = |step: usize| Update {
         sample: 1.0,
-        outputs: adams_bashforth(&table.sigmas, step),
+        outputs: adams_bashforth(&table.sigmas, step, ORDER.min(steps.depth(step))),
         noise: 0.0,
     };
     let rule = Lms {
-        updates: (0..steps).map(update).collect(),
+        updates: (0..steps.total).map(update).collect(),
     };
-    let trajectory = trajectory(config, &table)?;
+    let trajectory = trajectory(config, &table)?.joined_behind(steps.skipped);
     Ok(Box::new(Run { trajectory, rule }))
 }
 
-/// Weights of the newest derivatives, newest first: integrals over the step of their Lagrange polynomials.
-fn adams_bashforth(sigmas: &[f64], step: usize) -> Vec<f64> {
-    let order = ORDER.min(step + 1);
+/// Weights of the newest `order` derivatives, newest first: integrals over the step of their Lagrange polynomials.
+fn adams_bashforth(sigmas: &[f64], step: usize, order: usize) -> Vec<f64> {
     let node = |back: usize| sigmas[step - back];
     let lagrange = |back: usize, at: f64| -> f64 {
         let others = (0..order).filter(|other| *other != back);
@@ -70,7 +70,7 @@ mod tests {
 
     #[test]
     fn equal_strides_give_the_textbook_weights() {
-        let weights = adams_bashforth(&[5.0, 4.0, 3.0, 2.0, 1.0], 3);
+        let weights = adams_bashforth(&[5.0, 4.0, 3.0, 2.0, 1.0], 3, 4);
         for (weight, expected) in weights.iter().zip([55.0, -59.0, 37.0, -9.0]) {
             assert!((weight + expected / 24.0).abs() < 1e-12, "{weights:?}");
         }

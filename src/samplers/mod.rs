@@ -10,6 +10,7 @@ mod config;
 mod json;
 mod kind;
 mod sigmas;
+mod steps;
 mod trajectory;
 mod update;
 
@@ -26,3 +27,4 @@ mod unipc;
 
 pub use config::SamplerConfig;
 pub use kind::SamplerKind;
+pub use steps::Steps;

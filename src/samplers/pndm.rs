@@ -10,6 +10,7 @@ use burn::tensor::Tensor;
 
 use super::config::SamplerConfig;
 use super::ddim::{previous_alpha_bar, trajectory, whole_timesteps};
+use super::steps::Steps;
 use super::trajectory::{Input, Rule, Run, Trajectory};
 use super::update::Update;
 use crate::Error;
@@ -56,18 +57,21 @@ struct Stage {
     forget: usize,
 }
 
-pub(super) fn build(config: &SamplerConfig, steps: usize) -> Result<Box<dyn Sampler>, Error> {
+pub(super) fn build(config: &SamplerConfig, steps: Steps) -> Result<Box<dyn Sampler>, Error> {
     let schedule = config.schedule()?;
-    let timesteps = whole_timesteps(config, steps)?;
+    let timesteps = whole_timesteps(config, steps.total)?;
     let tables = Tables {
         config,
         schedule: &schedule,
         prediction: config.prediction()?,
-        stride: schedule.train_timesteps() / steps,
-        steps,
+        stride: schedule.train_timesteps() / steps.total,
+        steps: steps.total,
     };
     let stages = if config.json.skip_prk_steps.unwrap_or(false) {
-        tables.multistep(&timesteps)
+        tables.multistep(&twice_second(&timesteps)[steps.skipped..])
+    } else if steps.skipped > 0 {
+        let hint = "a run that starts from a picture needs it to be true";
+        return Err(ConfigError::unsupported("skip_prk_steps", false, hint).into());
     } else {
         tables.with_warm_up(&timesteps)?
     };
@@ -75,6 +79,18 @@ pub(super) fn build(config: &SamplerConfig, steps: usize) -> Result<Box<dyn Samp
     let trajectory = trajectory(config, &schedule, &visited)?;
     let rule = Pndm { stages };
     Ok(Box::new(Run { trajectory, rule }))
+}
+
+/// The timesteps that PLMS visits: the second one twice.
+fn twice_second(timesteps: &[usize]) -> Vec<usize> {
+    let again = timesteps.get(1).copied();
+    let (first, rest) = timesteps.split_at(timesteps.len().min(1));
+    first
+        .iter()
+        .copied()
+        .chain(again)
+        .chain(rest.iter().copied())
+        .collect()
 }
 
 /// What the steps are reckoned from.
@@ -88,33 +104,32 @@ struct Tables<'a> {
 }
 
 impl Tables<'_> {
-    /// PLMS: the first step is an Euler step and a second evaluation at its end.
-    fn multistep(&self, timesteps: &[usize]) -> Vec<Stage> {
-        let mut stages: Vec<Stage> = timesteps
-            .iter()
-            .enumerate()
-            .map(|(index, timestep)| {
-                let to = self.below(*timestep);
-                self.stage(
-                    index,
-                    *timestep,
-                    (*timestep, to),
-                    MULTISTEP[index.min(ORDER - 1)],
-                )
-            })
-            .collect();
-        if let Some(&second) = timesteps.get(1) {
-            let from = (second + self.stride).min(self.schedule.train_timesteps() - 1);
-            let to = self.schedule.alpha_bars()[second];
-            let mut again = self.stage(0, second, (from, to), &[0.5, 0.5]);
-            (again.within, again.forget) = (1, 1);
-            stages.insert(1, again);
+    /// PLMS over the timesteps visited: the first step is an Euler step and a second evaluation at its end.
+    ///
+    /// A run that joins the schedule late does not visit the end of its first step twice, but goes on with the timestep behind
+    /// it, from the sample it has; so does diffusers.
+    fn multistep(&self, visited: &[usize]) -> Vec<Stage> {
+        let stage = |(position, &timestep): (usize, &usize)| {
+            if position == 1 {
+                return self.second_evaluation(timestep);
+            }
+            let known = position.saturating_sub(1).min(ORDER - 1);
+            let to = self.below(timestep);
+            // Every evaluation counts as a step, the second one too: so do the published caching schedules for PLMS.
+            self.stage(position, timestep, (timestep, to), MULTISTEP[known])
+        };
+        visited.iter().enumerate().map(stage).collect()
+    }
+
+    /// The first step again, from where it started, with the mean of the predictions at both of its ends.
+    fn second_evaluation(&self, timestep: usize) -> Stage {
+        let from = (timestep + self.stride).min(self.schedule.train_timesteps() - 1);
+        let to = self.schedule.alpha_bars()[timestep];
+        Stage {
+            within: 1,
+            forget: 1,
+            ..self.stage(1, timestep, (from, to), &[0.5, 0.5])
         }
-        // Every evaluation counts as a step, the second one too: so do the published caching schedules for PLMS.
-        for (index, stage) in stages.iter_mut().enumerate() {
-            stage.solver_step = index;
-        }
-        stages
     }
 
     /// Full PNDM: three Runge-Kutta steps, then linear multistep of full order.

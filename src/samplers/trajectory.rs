@@ -58,6 +58,8 @@ pub(super) struct Trajectory {
     prediction: Prediction,
     clip: Clip,
     initial_noise_scale: f64,
+    /// Evaluations of the whole schedule in front of the first that is made.
+    skipped: usize,
 }
 
 impl Trajectory {
@@ -78,11 +80,22 @@ impl Trajectory {
             prediction,
             clip,
             initial_noise_scale: 1.0,
+            skipped: 0,
         }
     }
 
     pub(super) fn starting_from(mut self, initial_noise_scale: f64) -> Self {
         self.initial_noise_scale = initial_noise_scale;
+        self
+    }
+
+    /// The same schedule, joined behind its first `skipped` evaluations.
+    pub(super) fn joined_behind(mut self, skipped: usize) -> Self {
+        self.evaluations.drain(..skipped);
+        for (index, evaluation) in self.evaluations.iter_mut().enumerate() {
+            evaluation.index = index;
+        }
+        self.skipped = skipped;
         self
     }
 
@@ -121,7 +134,7 @@ fn mix(weights: Weights, sample: Tensor<4>, prediction: Tensor<4>) -> Tensor<4> 
     combine((sample, weights.sample), [(prediction, weights.prediction)])
 }
 
-/// What a rule is given at an evaluation. Tensors are `[items, channels, height, width]`.
+/// What a rule is given at an evaluation, which is counted from the start of the whole schedule. Tensors are `[items, channels, height, width]`.
 #[derive(Debug)]
 pub(super) struct Input {
     pub(super) evaluation: usize,
@@ -146,7 +159,7 @@ impl Input {
     }
 }
 
-/// What is particular to one sampler.
+/// What is particular to one sampler. Evaluations are counted from the start of the whole schedule.
 pub(super) trait Rule: std::fmt::Debug + Send + Sync {
     /// See [`Sampler::step`].
     fn step(&self, trajectory: &Trajectory, history: &mut History, input: Input) -> Tensor<4>;
@@ -169,17 +182,24 @@ pub(super) struct Run<R> {
     pub(super) rule: R,
 }
 
+impl<R> Run<R> {
+    /// The number in the whole schedule of an evaluation of the run.
+    fn whole(&self, evaluation: usize) -> usize {
+        self.trajectory.skipped + evaluation
+    }
+}
+
 impl<R: Rule> Sampler for Run<R> {
     fn evaluations(&self) -> &[Evaluation] {
         &self.trajectory.evaluations
     }
 
     fn solver_step(&self, evaluation: usize) -> usize {
-        self.rule.solver_step(evaluation)
+        self.rule.solver_step(self.whole(evaluation))
     }
 
     fn noise_level(&self, evaluation: usize) -> NoiseLevel {
-        self.trajectory.level(evaluation)
+        self.trajectory.level(self.whole(evaluation))
     }
 
     fn initial_noise_scale(&self) -> f64 {
@@ -187,7 +207,7 @@ impl<R: Rule> Sampler for Run<R> {
     }
 
     fn scale_input(&self, sample: Tensor<4>, evaluation: usize) -> Tensor<4> {
-        let scale = self.trajectory.level(evaluation).unit_scale();
+        let scale = self.trajectory.level(self.whole(evaluation)).unit_scale();
         // Variance-preserving samples pass bit for bit.
         if (scale - 1.0).abs() < 1e-9 {
             return sample;
@@ -196,7 +216,7 @@ impl<R: Rule> Sampler for Run<R> {
     }
 
     fn draws_noise(&self, evaluation: usize) -> bool {
-        self.rule.draws_noise(evaluation)
+        self.rule.draws_noise(self.whole(evaluation))
     }
 
     fn step(
@@ -208,7 +228,7 @@ impl<R: Rule> Sampler for Run<R> {
         noise: Option<Tensor<4>>,
     ) -> Tensor<4> {
         let input = Input {
-            evaluation,
+            evaluation: self.whole(evaluation),
             prediction,
             sample,
             noise,

@@ -10,6 +10,7 @@ use burn::tensor::Tensor;
 
 use super::config::{SamplerConfig, choose};
 use super::sigmas::preserving;
+use super::steps::Steps;
 use super::trajectory::{Input, Rule, Run, Trajectory};
 use super::update::{Update, solve};
 use crate::Error;
@@ -37,9 +38,9 @@ struct UniPc {
     correctors: Vec<Option<Update>>,
 }
 
-pub(super) fn build(config: &SamplerConfig, steps: usize) -> Result<Box<dyn Sampler>, Error> {
+pub(super) fn build(config: &SamplerConfig, steps: Steps) -> Result<Box<dyn Sampler>, Error> {
     let solver = Solver::new(config)?;
-    let table = preserving(config, steps, true)?;
+    let table = preserving(config, steps.total, true)?;
     let points: Vec<NoiseLevel> = table
         .sigmas
         .iter()
@@ -49,22 +50,25 @@ pub(super) fn build(config: &SamplerConfig, steps: usize) -> Result<Box<dyn Samp
     let order = |step: usize| solver.order_at(step, steps);
     let predictor = |step: usize| solver.predictor(&points[step + 1 - order(step)..=step + 1]);
     let corrector = |step: usize| {
-        let before = step.checked_sub(1)?;
+        let before = step
+            .checked_sub(1)
+            .filter(|before| *before >= steps.skipped)?;
         let corrects = !solver.uncorrected.contains(&before);
         corrects.then(|| solver.corrector(&points[step - order(before)..=step]))
     };
     let rule = UniPc {
-        predictors: (0..steps).map(predictor).collect(),
-        correctors: (0..steps).map(corrector).collect(),
+        predictors: (0..steps.total).map(predictor).collect(),
+        correctors: (0..steps.total).map(corrector).collect(),
         solver: solver.clone(),
     };
-    let levels = points[..steps].to_vec();
+    let levels = points[..steps.total].to_vec();
     let trajectory = Trajectory::new(
         &table.timesteps,
         levels,
         config.prediction()?,
         config.clip()?,
-    );
+    )
+    .joined_behind(steps.skipped);
     Ok(Box::new(Run { trajectory, rule }))
 }
 
@@ -110,13 +114,13 @@ impl Solver {
     }
 
     /// Multistep warm-up, and lower orders at the clean end.
-    fn order_at(&self, step: usize, steps: usize) -> usize {
+    fn order_at(&self, step: usize, steps: Steps) -> usize {
         let cap = if self.lower_order_final {
-            steps - step
+            steps.total - step
         } else {
             self.order
         };
-        cap.min(self.order).min(step + 1)
+        cap.min(self.order).min(steps.depth(step))
     }
 
     /// The update onto the last of `points`; those before it are where the predictions were made, the newest last.

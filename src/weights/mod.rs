@@ -4,8 +4,8 @@
 //! [`names`] turns the names that files use into those of the diffusers layout, which are the ones our modules have; and
 //! [`load_strict`] fills a module, or says in one error everything that does not fit.
 
-pub mod dit;
 pub mod adm;
+pub mod dit;
 pub mod names;
 pub mod original;
 

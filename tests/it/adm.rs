@@ -70,10 +70,7 @@ fn sample(
     let denoise = Denoise {
         sampler,
         plan: &plan,
-        guidance: Guidance {
-            scale: 1.0,
-            ..Guidance::default()
-        },
+        guidance: Guidance::default(),
         prior_noise: None,
     };
     let initial = noise.draw(shape) * sampler.initial_noise_scale();

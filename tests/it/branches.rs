@@ -40,7 +40,10 @@ fn a_gate_freezes_cross_attention_and_ends_guidance() {
     let gated = made(&pipeline, "tgate:gate=2");
     assert!(latents(&gated) != latents(&plain));
     let again = made(&pipeline, "tgate:gate=2");
-    assert!(latents(&again) == latents(&gated), "no state outlives a run");
+    assert!(
+        latents(&again) == latents(&gated),
+        "no state outlives a run"
+    );
     let crosses = pipeline.unet().config().line().len(); // cells at most
     let reused = gated.report.account.branches_reused;
     assert!(

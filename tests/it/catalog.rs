@@ -14,14 +14,18 @@ use std::{
 
 use afterimage::{
     catalog::ModelFolder,
-    models::{clip::ClipTextModel, unet::UNet2DConditionModel, vae::AutoencoderKl},
+    models::{
+        clip::{ClipTextConfig, ClipTextModel},
+        unet::{UNet2DConditionModel, UNetConfig},
+        vae::{AutoencoderKl, VaeConfig},
+    },
     pipeline::{Family, ModelConfig, TextToImage},
     weights::{names::canonical_name, shapes},
 };
 use burn::tensor::{DType, Device};
 use serde_json::{Value, json};
 
-use crate::weights::{counting, fixture, folder};
+use crate::weights::{counting, fixture, folder, open_clip_list};
 
 const PARTS: [&str; 5] = ["scheduler", "text_encoder", "tokenizer", "unet", "vae"];
 
@@ -211,26 +215,45 @@ fn what_is_no_model_is_said_to_be_none() {
 
 #[test]
 fn cards_give_configs_without_weights() {
-    for (name, width, channels) in [
-        ("stable-diffusion-v1-5", 768, 4),
-        ("stable-diffusion-v1-5-inpainting", 768, 9),
-        ("stable-diffusion-2-1-base", 1024, 4),
-        ("stable-diffusion-2-1", 1024, 4),
-        ("stable-diffusion-2-inpainting", 1024, 9),
+    let xl = [
+        "scheduler",
+        "text_encoder",
+        "text_encoder_2",
+        "tokenizer",
+        "tokenizer_2",
+        "unet",
+        "vae",
+    ];
+    let refiner = ["scheduler", "text_encoder_2", "tokenizer_2", "unet", "vae"];
+    for (name, parts, width, channels) in [
+        ("stable-diffusion-v1-5", &PARTS[..], 768, 4),
+        ("stable-diffusion-v1-5-inpainting", &PARTS, 768, 9),
+        ("stable-diffusion-2-1-base", &PARTS, 1024, 4),
+        ("stable-diffusion-2-1", &PARTS, 1024, 4),
+        ("stable-diffusion-2-inpainting", &PARTS, 1024, 9),
+        ("stable-diffusion-xl-base-1.0", &xl, 2048, 4),
+        ("stable-diffusion-xl-1.0-inpainting-0.1", &xl, 2048, 9),
+        ("stable-diffusion-xl-refiner-1.0", &refiner, 1280, 4),
     ] {
         let card = ModelFolder::open(name).unwrap();
-        assert_eq!(card.parts(), PARTS, "{name}");
+        assert_eq!(card.parts(), parts, "{name}");
         let unet: Value = card.read_config("unet/config.json").unwrap();
         assert_eq!(unet["cross_attention_dim"], width);
         assert_eq!(unet["in_channels"], channels);
-        for file in ["vae/config.json", "text_encoder/config.json"] {
-            assert!(card.read_config::<Value>(file).is_ok(), "{name} {file}");
+        for part in parts
+            .iter()
+            .filter(|part| part.contains("text") || **part == "vae")
+        {
+            let file = format!("{part}/config.json");
+            assert!(card.read_config::<Value>(&file).is_ok(), "{name} {file}");
         }
-        let texts = card.tokenizer_files("tokenizer").unwrap();
-        let vocabulary: BTreeMap<String, u32> =
-            serde_json::from_str(&texts.vocab.unwrap()).unwrap();
-        assert_eq!(vocabulary.len(), 49408);
-        assert!(texts.merges.is_some() && texts.config.is_some());
+        for part in parts.iter().filter(|part| part.contains("tokenizer")) {
+            let texts = card.tokenizer_files(part).unwrap();
+            let vocabulary: BTreeMap<String, u32> =
+                serde_json::from_str(&texts.vocab.unwrap()).unwrap();
+            assert_eq!(vocabulary.len(), 49408);
+            assert!(texts.merges.is_some() && texts.config.is_some());
+        }
         assert!(card.weights("unet").unwrap_err().is_weights());
     }
 }
@@ -280,7 +303,10 @@ fn sparse_checkpoint(folder: &Path, tensors: &[(String, Vec<usize>)]) -> PathBuf
 }
 
 fn list(path: &str) -> Vec<(String, Vec<usize>)> {
-    let text = fs::read_to_string(fixture("param-lists").join(path)).unwrap();
+    parse_list(&fs::read_to_string(fixture("param-lists").join(path)).unwrap())
+}
+
+fn parse_list(text: &str) -> Vec<(String, Vec<usize>)> {
     let entry = |line: &str| {
         let (name, shape) = line.split_once('\t').unwrap();
         (name.to_owned(), serde_json::from_str(shape).unwrap())
@@ -323,29 +349,127 @@ fn a_single_file_gets_its_card_and_its_parts() {
     assert!(model.tokenizer_files("tokenizer").unwrap().vocab.is_some());
 }
 
+const INPUT: &str = "model.diffusion_model.input_blocks.0.0.weight";
+const STATES: &str =
+    "model.diffusion_model.input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight";
+const ADDED: &str = "model.diffusion_model.label_emb.0.0.weight";
+
 #[test]
 #[cfg(unix)]
-fn the_card_follows_text_width_and_channels() {
-    let input = "model.diffusion_model.input_blocks.0.0.weight";
-    let state = "model.diffusion_model.input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight";
-    for (width, channels, card) in [
-        (768, 9, "stable-diffusion-v1-5-inpainting"),
-        (1024, 4, "stable-diffusion-2-1"),
-        (1024, 9, "stable-diffusion-2-inpainting"),
+fn the_card_follows_widths_and_channels() {
+    for (tensor, width, channels, card) in [
+        (STATES, 768, 9, "stable-diffusion-v1-5-inpainting"),
+        (STATES, 1024, 4, "stable-diffusion-2-1"),
+        (STATES, 1024, 9, "stable-diffusion-2-inpainting"),
+        (ADDED, 2816, 4, "stable-diffusion-xl-base-1.0"),
+        (ADDED, 2816, 9, "stable-diffusion-xl-1.0-inpainting-0.1"),
+        (ADDED, 2560, 4, "stable-diffusion-xl-refiner-1.0"),
     ] {
         let folder = folder();
         let tensors = [
-            (input.to_owned(), vec![320, channels, 3, 3]),
-            (state.to_owned(), vec![320, width]),
+            (INPUT.to_owned(), vec![320, channels, 3, 3]),
+            (tensor.to_owned(), vec![320, width]),
         ];
         let path = sparse_checkpoint(folder.path(), &tensors);
         let model = open(&path).unwrap();
         assert_eq!(model.card(), Some(card));
         assert_eq!(model.card_note().is_some(), card == "stable-diffusion-2-1");
-        let chosen = ModelFolder::open_checkpoint(&path, "stable-diffusion-2-1-base").unwrap();
-        assert_eq!(chosen.card(), Some("stable-diffusion-2-1-base"));
-        assert_eq!(chosen.card_note(), None);
         assert!(model.weights("vae").unwrap_err().is_weights());
+        let chosen = ModelFolder::open_checkpoint(&path, "stable-diffusion-2-1-base");
+        if card == "stable-diffusion-2-1" {
+            let chosen = chosen.unwrap();
+            assert_eq!(chosen.card(), Some("stable-diffusion-2-1-base"));
+            assert_eq!(chosen.card_note(), None);
+        } else {
+            let text = chosen.unwrap_err().to_string();
+            assert!(
+                text.contains("`card` is `stable-diffusion-2-1-base`"),
+                "{text}"
+            );
+            assert!(
+                text.ends_with(&format!("holds a model of the card `{card}`")),
+                "{text}"
+            );
+        }
+    }
+}
+
+/// Name and shape of every tensor of an SDXL file; `None` without the shared data.
+fn sdxl_checkpoint(unet: &str, text: &[(String, Vec<usize>)]) -> Option<Vec<(String, Vec<usize>)>> {
+    let mut tensors = shared_list(&format!("original/{unet}.tsv"))?;
+    tensors.extend(list("original/sd15.vae.ldm.tsv"));
+    tensors.extend(text.iter().cloned());
+    tensors.push(("denoiser.sigmas".to_owned(), vec![1000]));
+    Some(tensors)
+}
+
+fn shared_list(path: &str) -> Option<Vec<(String, Vec<usize>)>> {
+    let path = crate::fixture::shared(&format!("data/param-lists/{path}"))?;
+    Some(parse_list(&fs::read_to_string(path).unwrap()))
+}
+
+#[test]
+#[cfg(unix)]
+fn single_files_of_sdxl_fill_networks_of_full_size() {
+    let first = list("diffusers/sd15.text_encoder.tsv").into_iter();
+    let first =
+        first.map(|(name, shape)| (format!("conditioner.embedders.0.transformer.{name}"), shape));
+    let second: Vec<_> = open_clip_list("conditioner.embedders.1.model.", 32, 1280)
+        .into_iter()
+        .collect();
+    let base: Vec<_> = first.chain(second).collect();
+    let refiner: Vec<_> = open_clip_list("conditioner.embedders.0.model.", 32, 1280)
+        .into_iter()
+        .collect();
+    for (unet, text, card) in [
+        ("sdxl-base.unet.sgm", base, "stable-diffusion-xl-base-1.0"),
+        (
+            "sdxl-refiner.unet.sgm",
+            refiner,
+            "stable-diffusion-xl-refiner-1.0",
+        ),
+    ] {
+        let Some(tensors) = sdxl_checkpoint(unet, &text) else {
+            return;
+        };
+        let folder = folder();
+        let model = open(&sparse_checkpoint(folder.path(), &tensors)).unwrap();
+        assert_eq!(model.card(), Some(card));
+        let Family::TextToImage(parts) = ModelConfig::read(&model).unwrap().family;
+        let device = Device::flex();
+        let mut built = vec![
+            (
+                "unet",
+                shapes(&UNet2DConditionModel::new(&parts.unet, &device)),
+            ),
+            (
+                "vae",
+                shapes(&AutoencoderKl::new(parts.vae.clone(), &device)),
+            ),
+        ];
+        for encoder in &parts.text.encoders {
+            built.push((
+                encoder.part,
+                shapes(&ClipTextModel::new(&encoder.clip, &device)),
+            ));
+        }
+        for (part, built) in built {
+            let source = model.weights(part).unwrap();
+            let found = source
+                .names()
+                .map(|name| (name.to_owned(), source.shape(name).unwrap()));
+            assert_eq!(
+                without_unit_sides(built),
+                without_unit_sides(found.collect()),
+                "{card} {part}"
+            );
+        }
+        assert!(
+            model
+                .leftovers()
+                .iter()
+                .all(|name| name.ends_with("logit_scale") || name == "denoiser.sigmas")
+        );
     }
 }
 
@@ -417,7 +541,7 @@ fn cards_build_networks_with_the_published_parameters() {
         };
         let unet = shapes(&UNet2DConditionModel::new(&parts.unet, &device));
         let vae = shapes(&AutoencoderKl::new(parts.vae.clone(), &device));
-        let text = shapes(&ClipTextModel::new(&parts.text_encoder, &device));
+        let text = shapes(&ClipTextModel::new(&parts.text.encoders[0].clip, &device));
         for (part, found) in [("unet", unet), ("text_encoder", text)] {
             let expected = list(&format!("diffusers/{family}.{part}.tsv"));
             assert_eq!(
@@ -436,11 +560,48 @@ fn cards_build_networks_with_the_published_parameters() {
     }
 }
 
+/// The same for SDXL, base, inpainting and refiner, whose lists are in the shared data.
+#[test]
+fn cards_of_sdxl_build_networks_with_the_published_parameters() {
+    let device = Device::flex();
+    for (card, unet) in [
+        ("stable-diffusion-xl-base-1.0", "sdxl-base.unet"),
+        ("stable-diffusion-xl-refiner-1.0", "sdxl-refiner.unet"),
+        (
+            "stable-diffusion-xl-1.0-inpainting-0.1",
+            "sdxl-inpaint.unet",
+        ),
+    ] {
+        let folder = ModelFolder::open(card).unwrap();
+        let config = UNetConfig::from_json(&folder.read_json("unet/config.json").unwrap()).unwrap();
+        let vae = VaeConfig::new(folder.read_config("vae/config.json").unwrap()).unwrap();
+        let text = ClipTextConfig::new(&folder.read_config("text_encoder_2/config.json").unwrap())
+            .unwrap();
+        for (list, found) in [
+            (unet, shapes(&UNet2DConditionModel::new(&config, &device))),
+            ("sdxl.vae", shapes(&AutoencoderKl::new(vae, &device))),
+            (
+                "sdxl.text_encoder_2",
+                shapes(&ClipTextModel::new(&text, &device)),
+            ),
+        ] {
+            let Some(expected) = shared_list(&format!("diffusers/{list}.tsv")) else {
+                return;
+            };
+            assert_eq!(
+                without_unit_sides(found),
+                without_unit_sides(expected),
+                "{card} {list}"
+            );
+        }
+    }
+}
+
 /// The reference's folders load whole, full and half precision.
 #[test]
 fn reference_models_load() {
     let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/reference/fixtures");
-    for name in ["sd15", "sd15-fp16", "sd21"] {
+    for name in ["sd15", "sd15-fp16", "sd21", "sdxl", "sdxl-refiner"] {
         let path = fixtures.join(name).join("model");
         if path.is_dir() {
             let model = open(&path).unwrap();

@@ -13,15 +13,15 @@ use std::{
 use safetensors::SafeTensors;
 
 /// How a run of the program ended.
-struct Ending {
-    code: Option<i32>,
-    stdout: String,
-    stderr: String,
+pub(crate) struct Ending {
+    pub(crate) code: Option<i32>,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
 }
 
 impl Ending {
     /// All of it in one text, for snapshots.
-    fn shown(&self) -> String {
+    pub(crate) fn shown(&self) -> String {
         let Self {
             code,
             stdout,
@@ -33,7 +33,7 @@ impl Ending {
 
     /// Refused: said why on stderr in a few lines, without a backtrace, and wrote no data.
     #[track_caller]
-    fn refused(&self, code: i32, words: &[&str]) {
+    pub(crate) fn refused(&self, code: i32, words: &[&str]) {
         assert_eq!(self.code, Some(code), "{}", self.shown());
         assert_eq!(self.stdout, "");
         assert!(self.stderr.starts_with("error: "), "{}", self.stderr);
@@ -46,11 +46,14 @@ impl Ending {
     }
 }
 
-fn afterimage<A: AsRef<OsStr>>(arguments: impl IntoIterator<Item = A>) -> Ending {
+pub(crate) fn afterimage<A: AsRef<OsStr>>(arguments: impl IntoIterator<Item = A>) -> Ending {
     afterimage_in(Path::new("."), arguments)
 }
 
-fn afterimage_in<A: AsRef<OsStr>>(folder: &Path, arguments: impl IntoIterator<Item = A>) -> Ending {
+pub(crate) fn afterimage_in<A: AsRef<OsStr>>(
+    folder: &Path,
+    arguments: impl IntoIterator<Item = A>,
+) -> Ending {
     let mut command = Command::new(env!("CARGO_BIN_EXE_afterimage"));
     command.args(arguments).current_dir(folder);
     for variable in ["COLUMNS", "RUST_LOG", "NO_COLOR"] {
@@ -200,7 +203,7 @@ fn model() -> PathBuf {
 }
 
 /// `generate` on the small model: a few steps of DDIM in `folder`.
-fn generate(folder: &Path, arguments: &[&str]) -> Ending {
+pub(crate) fn generate(folder: &Path, arguments: &[&str]) -> Ending {
     let model = model();
     let model = model.to_str().expect("UTF-8");
     let fixed = [
@@ -216,7 +219,7 @@ fn generate(folder: &Path, arguments: &[&str]) -> Ending {
     afterimage_in(folder, fixed.iter().chain(arguments))
 }
 
-fn names(folder: &Path) -> Vec<String> {
+pub(crate) fn names(folder: &Path) -> Vec<String> {
     let entries = std::fs::read_dir(folder).expect("a folder");
     let mut names: Vec<_> = entries
         .map(|entry| entry.expect("an entry").file_name().display().to_string())
@@ -225,7 +228,7 @@ fn names(folder: &Path) -> Vec<String> {
     names
 }
 
-fn texts(picture: &Path) -> BTreeMap<String, String> {
+pub(crate) fn texts(picture: &Path) -> BTreeMap<String, String> {
     let file = BufReader::new(File::open(picture).expect("a picture"));
     let reader = png::Decoder::new(file).read_info().expect("a PNG");
     let chunks = reader.info().utf8_text.iter();

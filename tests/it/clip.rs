@@ -23,7 +23,12 @@ fn model(folder: &Path, weights: &str) -> ClipTextModel {
 }
 
 fn prompt_encoder(folder: &Path, weights: &str) -> PromptEncoder<ClipTextModel> {
-    let file = |name: &str| text(folder.join("tokenizer").join(name));
+    encoder_of(folder, "text_encoder", weights)
+}
+
+fn encoder_of(folder: &Path, part: &str, weights: &str) -> PromptEncoder<ClipTextModel> {
+    let tokenizer = part.replace("text_encoder", "tokenizer");
+    let file = |name: &str| text(folder.join(&tokenizer).join(name));
     let files = TokenizerFiles {
         vocab: Some(&file("vocab.json")),
         merges: Some(&file("merges.txt")),
@@ -32,7 +37,7 @@ fn prompt_encoder(folder: &Path, weights: &str) -> PromptEncoder<ClipTextModel> 
         tokenizer: None,
     };
     let tokenizer = ClipTokenizer::from_files(files).unwrap();
-    PromptEncoder::new(tokenizer, model(&folder.join("text_encoder"), weights))
+    PromptEncoder::new(tokenizer, model(&folder.join(part), weights))
 }
 
 #[test]
@@ -101,13 +106,51 @@ fn the_shared_cases_are_met() {
     }
 }
 
+/// What SDXL reads: the states before the last layer, and the whole text as one vector.
+#[test]
+fn the_shared_pooled_cases_are_met() {
+    let Some(folder) = shared("reference/fixtures/sdxl") else {
+        return;
+    };
+    let golden = Golden::open(folder.join("cases.safetensors"));
+    let cases: Value = json(folder.join("cases.json"));
+    for part in ["text_encoder", "text_encoder_2"] {
+        let encoder = encoder_of(&folder.join("model"), part, "model.safetensors");
+        let mut cases = cases["cases"].as_array().unwrap().iter();
+        let case = cases.find(|case| case["id"] == part).unwrap();
+        let prompts: Vec<String> = serde_json::from_value(case["call"]["prompts"].clone()).unwrap();
+        for clip_skip in [0, 1] {
+            let context = encoder.encode_pooled(&prompts, clip_skip).unwrap();
+            // The last of them is the last layer's.
+            let name = format!("{part}.hidden_states_last_3.{}", 1 - clip_skip);
+            golden.assert_close(&name, context.states, F32_CPU);
+            assert_eq!(context.pooled.is_some(), part == "text_encoder_2");
+            if let Some(pooled) = context.pooled {
+                golden.assert_close("text_encoder_2.text_embeds", pooled, F32_CPU);
+            }
+        }
+        let error = encoder.encode_pooled(&["a"], 3).unwrap_err();
+        assert!(error.to_string().contains("has 3 layers"), "{error}");
+    }
+}
+
 #[test]
 fn parameters_are_those_of_the_real_checkpoints() {
     for (list, config_of) in [
         ("sd15.text_encoder", "runwayml/stable-diffusion-v1-5"),
         ("sd21.text_encoder", "stabilityai/stable-diffusion-2-1"),
+        // SDXL's first is that of SD 1.5.
+        (
+            "sd15.text_encoder",
+            "stabilityai/stable-diffusion-xl-base-1.0",
+        ),
+        (
+            "sdxl.text_encoder_2",
+            "stabilityai/stable-diffusion-xl-base-1.0",
+        ),
     ] {
-        let path = format!("data/configs/{config_of}/text_encoder/config.json");
+        let part = list.split_once('.').unwrap().1;
+        let path = format!("data/configs/{config_of}/{part}/config.json");
         let Some(path) = shared(&path) else { return };
         let model = ClipTextModel::new(&config(path), &Device::flex());
         assert_same_parameters(list, shapes(&model));

@@ -87,6 +87,13 @@ impl Fixture {
         complete.map_or_else(|| Self::committed(name), |folder| Self::read(&folder))
     }
 
+    /// The complete fixture or the committed selection, whichever there is.
+    pub(crate) fn any(name: &str) -> Option<Self> {
+        let complete = shared(&format!("reference/fixtures/{name}"));
+        let there = complete.is_some() || fixture(name).is_dir();
+        there.then(|| Self::best(name))
+    }
+
     /// The committed selection alone, which `python tests/fixtures/select.py` makes.
     pub(crate) fn committed(name: &str) -> Self {
         Self::read(&fixture(name))
@@ -101,7 +108,8 @@ impl Fixture {
     }
 
     pub(crate) fn model(&self) -> PathBuf {
-        self.folder.join("model")
+        self.folder
+            .join(self.cases["model"].as_str().unwrap_or("model"))
     }
 
     pub(crate) fn cases(&self) -> impl Iterator<Item = &Value> {
@@ -137,6 +145,11 @@ impl Reference {
             TensorData::new(self.values.clone(), self.shape.clone()),
             device,
         )
+    }
+
+    /// The parts along the first axis.
+    pub(crate) fn parts(&self) -> impl Iterator<Item = Self> {
+        (0..self.shape[0]).map(|index| self.row(index))
     }
 
     /// Part `index` of a tensor whose first axis counts kept steps.

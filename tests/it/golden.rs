@@ -1,35 +1,43 @@
-//! Stable Diffusion 1.x and 2.x against diffusers and the `DeepCache` package: cells, steps and pictures.
+//! Stable Diffusion 1.x, 2.x and XL against diffusers and the `DeepCache` package: cells, steps and pictures.
 
 use std::ops::Range;
 
 use afterimage::cache::{CacheRule, Refresh};
-use afterimage::catalog::ModelFolder;
+use afterimage::catalog::{ModelFolder, ModelPart};
 use afterimage::denoiser::{Evaluation, StagedDenoiser};
+use afterimage::image_io::{Mask, Picture};
 use afterimage::inject::{Moment, PriorNoise};
 use afterimage::models::unet::{AddedCondition, UNetCarry, UNetCondition};
-use afterimage::pipeline::{Request, Seeds, TextToImage, Trace};
+use afterimage::pipeline::{Added, Control, Edit, Framing, Request, Seeds, TextToImage, Trace};
 use afterimage::recall::Recall;
 use afterimage::samplers::SamplerConfig;
-use burn::tensor::{DType, Device, Tensor};
+use burn::tensor::{Bool, DType, Device, Tensor, TensorData};
 use serde_json::Value;
 
 use crate::fixture::{Fixture, Reference};
-use crate::tolerance::F32_CPU;
+use crate::tolerance::{F32_CPU, FILLED};
 
-const FIXTURES: [&str; 3] = ["sd15", "sd21", "sd15-fp16"];
+const FIXTURES: [&str; 4] = ["sd15", "sd21", "sd15-fp16", "sdxl"];
 
 /// Computed by torch in f16, on the CPU; ours compute in f32.
 const OTHER_PRECISION: [&str; 1] = ["ddim.float16_compute"];
 
+/// The model of a fixture, with its `ControlNet` where it has one.
 pub(crate) fn load(fixture: &Fixture, device: &Device) -> TextToImage {
     let folder = ModelFolder::open(fixture.model().to_str().unwrap()).unwrap();
-    TextToImage::load(&folder, device, DType::F32).unwrap()
+    let mut pipeline = TextToImage::load(&folder, device, DType::F32).unwrap();
+    let control = fixture.model().join("controlnet");
+    if control.is_dir() {
+        let part = ModelPart::open(control.to_str().unwrap()).unwrap();
+        assert_eq!(pipeline.add_control(&part).unwrap(), 0);
+    }
+    pipeline
 }
 
 #[test]
 fn cells_agree_with_diffusers() {
     let device = Device::flex();
-    for fixture in ["sd15", "sd21"].map(Fixture::best) {
+    for fixture in ["sd15", "sd21", "sdxl", "sdxl-refiner", "sd15-inpaint9"].map(Fixture::best) {
         let pipeline = load(&fixture, &device);
         for case in fixture.cases().filter(|case| case["kind"] == "unet_trace") {
             let condition = condition(&fixture, case, &device);
@@ -50,6 +58,7 @@ fn condition(fixture: &Fixture, case: &Value, device: &Device) -> UNetCondition 
     UNetCondition {
         context: golden("encoder_hidden_states").on(device),
         added,
+        channels: None,
     }
 }
 
@@ -103,17 +112,45 @@ pub(crate) fn check_cells<D: StagedDenoiser<Carry = UNetCarry>>(
 
 #[test]
 fn runs_agree_with_diffusers() {
+    check_runs(&FIXTURES);
+}
+
+#[test]
+fn runs_that_start_from_a_picture_agree_with_diffusers() {
+    check_runs(&[
+        "sd15-img2img",
+        "sd15-inpaint4",
+        "sd15-inpaint9",
+        "sdxl-inpaint",
+    ]);
+}
+
+#[test]
+fn runs_that_follow_a_picture_agree_with_diffusers() {
+    check_runs(&["sd15-controlnet"]);
+}
+
+/// What the cases of whole runs are called.
+const RUNS: [&str; 5] = ["txt2img", "img2img", "inpaint4", "inpaint9", "controlnet"];
+
+fn check_runs(fixtures: &[&str]) {
     let device = Device::flex();
     let mut failures = Vec::new();
     let (mut count, mut worst) = (0, 0.0_f64);
-    for fixture in FIXTURES.map(Fixture::best) {
+    for fixture in fixtures.iter().filter_map(|name| Fixture::any(name)) {
         let mut pipeline = load(&fixture, &device);
-        for case in fixture.cases().filter(|case| case["kind"] == "txt2img") {
+        let is_run = |case: &&Value| RUNS.contains(&case["kind"].as_str().unwrap());
+        for case in fixture.cases().filter(is_run) {
             let id = case["id"].as_str().unwrap();
             if OTHER_PRECISION.contains(&id) {
                 continue;
             }
-            match check_run(&fixture, case, &mut pipeline, F32_CPU) {
+            let tolerance = if case["kind"] == "inpaint9" {
+                FILLED
+            } else {
+                F32_CPU
+            };
+            match check_run(&fixture, case, &mut pipeline, tolerance) {
                 Ok(difference) => worst = worst.max(difference),
                 Err(error) => failures.push(format!("{id}: {error}")),
             }
@@ -141,10 +178,17 @@ pub(crate) fn check_run(
     let mut ignored = ();
     let mut trace = Trace::new(&mut ignored);
     let generated = pipeline
-        .generate(&request(case), &mut trace)
+        .generate(&request(fixture, case), &mut trace)
         .map_err(|error| error.to_string())?;
     let mut worst = 0.0_f64;
+    let kept = kept(fixture, case);
     let mut check = |name: String, golden: &Reference, found: Tensor<4>| {
+        let found = match &kept {
+            Some(kept) if name.contains("latents") => golden
+                .on(&found.device())
+                .mask_where(kept.clone().bool_not(), found),
+            _ => found,
+        };
         let difference = golden
             .compare(found, tolerance)
             .map_err(|error| format!("{name}: {error}"))?;
@@ -155,6 +199,11 @@ pub(crate) fn check_run(
         golden
             .compare(generated.prompt_embeds.clone().unwrap(), tolerance)
             .map_err(|error| format!("prompt_embeds: {error}"))?;
+    }
+    if let Some(golden) = fixture.of(case, "added_text_embeds") {
+        golden
+            .compare(generated.pooled_prompt_embeds.clone().unwrap(), tolerance)
+            .map_err(|error| format!("added_text_embeds: {error}"))?;
     }
     for (kept, step) in case["kept_steps"].as_array().unwrap().iter().enumerate() {
         let step = step.as_u64().unwrap() as usize;
@@ -184,13 +233,38 @@ pub(crate) fn check_run(
     Ok(worst)
 }
 
-fn request(case: &Value) -> Request {
+/// Where the latents of a case are put back behind every step, `[1, channels, height, width]`. The reference has them in front of that:
+/// there, only the predictions and the pictures show what was put back.
+fn kept(fixture: &Fixture, case: &Value) -> Option<Tensor<4, Bool>> {
+    let mask = (case["kind"] == "inpaint4").then(|| fixture.of(case, "mask_in"))??;
+    let latents = fixture.of(case, "final_latents")?;
+    let device = Device::flex();
+    let factor = mask.shape[3] / latents.shape[3];
+    let [_, _, height, width] = mask.shape[..] else {
+        panic!("{:?} is no batch of masks", mask.shape);
+    };
+    let corners = (0..height).step_by(factor).flat_map(|y| {
+        let row = (0..width).step_by(factor);
+        row.map(move |x| y * width + x)
+    });
+    let dark = corners
+        .map(|place| mask.values[place] < 128.0)
+        .collect::<Vec<_>>();
+    let [_, channels, height, width] = latents.shape[..] else {
+        panic!("{:?} are no latents", latents.shape);
+    };
+    let dark = Tensor::<4, Bool>::from_data(TensorData::new(dark, [1, 1, height, width]), &device);
+    Some(dark.repeat_dim(1, channels))
+}
+
+fn request(fixture: &Fixture, case: &Value) -> Request {
     let call = &case["call"];
     let number = |key: &str| call[key].as_u64().map(|value| value as usize);
     let real = |key: &str| call[key].as_f64();
     Request {
         prompts: strings(&call["prompt"]),
         negative_prompts: strings(&call["negative_prompt"]),
+        added: added(call),
         seeds: seeds(&call["seed"]),
         steps: number("num_inference_steps"),
         guidance_scale: real("guidance_scale"),
@@ -199,8 +273,85 @@ fn request(case: &Value) -> Request {
         size: number("width").zip(number("height")),
         eta: real("eta").unwrap_or(0.0),
         cache: rule(&case["cache"]),
+        edit: edit(fixture, case),
+        controls: controls(fixture, case),
         ..Request::new("")
     }
+}
+
+fn edit(fixture: &Fixture, case: &Value) -> Option<Edit> {
+    let masks = fixture.of(case, "mask_in");
+    let masks = masks.iter().flat_map(pictures).map(Mask::new);
+    Some(Edit {
+        pictures: pictures(&fixture.of(case, "image_in")?),
+        masks: masks.collect::<Result<_, _>>().unwrap(),
+        strength: case["call"]["strength"].as_f64(),
+    })
+}
+
+fn controls(fixture: &Fixture, case: &Value) -> Vec<Control> {
+    let call = &case["call"];
+    let scale = |index: usize| {
+        let scale = &call["controlnet_conditioning_scale"];
+        scale.as_f64().or_else(|| scale[index].as_f64())
+    };
+    let end = |key: &str| call[key].as_f64();
+    let start = end("control_guidance_start").unwrap_or(0.0);
+    let images = ["control_in", "control_in_2"].iter();
+    let images = images.filter_map(|key| fixture.of(case, key)).enumerate();
+    let control = |(index, image): (usize, Reference)| Control {
+        scale: scale(index).unwrap_or(1.0),
+        window: start..end("control_guidance_end").unwrap_or(1.0),
+        guess: call["guess_mode"] == true,
+        ..Control::new(0, pictures(&image).remove(0))
+    };
+    images.map(control).collect()
+}
+
+/// Pictures of `[rows, 1 or 3, height, width]` in bytes.
+pub(crate) fn pictures(bytes: &Reference) -> Vec<Picture> {
+    let [channels, height, width] = bytes.shape[1..] else {
+        panic!("{:?} is no batch of pictures", bytes.shape);
+    };
+    let picture = |row: Reference| {
+        let value = |channel: usize, place: usize| {
+            let plane = channel.min(channels - 1);
+            row.values[plane * height * width + place] as u8
+        };
+        Picture::from_fn(width, height, |x, y| {
+            [0, 1, 2].map(|channel| value(channel, y * width + x))
+        })
+    };
+    bytes.parts().map(picture).collect()
+}
+
+fn added(call: &Value) -> Added {
+    let silent = Added::default();
+    let score = |key: &str, silent: f64| call[key].as_f64().unwrap_or(silent);
+    Added {
+        second_prompts: strings(&call["prompt_2"]),
+        second_negative_prompts: strings(&call["negative_prompt_2"]),
+        framing: framing(call, ""),
+        negative_framing: pair(&call["negative_original_size"]).map(|_| framing(call, "negative_")),
+        aesthetic_score: score("aesthetic_score", silent.aesthetic_score),
+        negative_aesthetic_score: score(
+            "negative_aesthetic_score",
+            silent.negative_aesthetic_score,
+        ),
+    }
+}
+
+fn framing(call: &Value, half: &str) -> Framing {
+    let sides = |key: &str| pair(&call[format!("{half}{key}")]);
+    Framing {
+        original: sides("original_size"),
+        crop: sides("crops_coords_top_left").unwrap_or_default(),
+        target: sides("target_size"),
+    }
+}
+
+fn pair(value: &Value) -> Option<[usize; 2]> {
+    serde_json::from_value(value.clone()).ok()
 }
 
 fn strings(value: &Value) -> Vec<String> {

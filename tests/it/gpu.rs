@@ -133,6 +133,7 @@ fn denoise(
             ..Guidance::default()
         },
         prior_noise: rule.noise,
+        known: None,
     };
     let mut noise = SeededNoise::new(&Seeds::One(5), device);
     let latents = noise.draw([1, 4, SIDE, SIDE]);

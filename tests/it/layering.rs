@@ -9,7 +9,9 @@ const FLOORS: &[&[&str]] = &[
     &["device", "nn", "recall", "weights"],
     &["denoiser", "inject", "sampler", "text"],
     &["cache", "models", "samplers"],
-    &["catalog", "denoise", "guidance", "image_io", "pipeline"],
+    &[
+        "blend", "catalog", "denoise", "guidance", "image_io", "pipeline",
+    ],
     &["cli"],
 ];
 

@@ -6,8 +6,8 @@
     reason = "tests fail by panicking and report what they measured"
 )]
 
-mod branches;
 mod adm;
+mod branches;
 mod cache_equivalence;
 mod cache_plans;
 mod catalog;
@@ -21,10 +21,15 @@ mod catalog;
 mod checker;
 #[cfg(feature = "cli")]
 mod cli;
+#[cfg(feature = "cli")]
+mod cli_pictures;
 mod clip;
+mod control;
 mod ddpm;
 mod device;
+mod device;
 mod dit;
+mod edit;
 mod fixture;
 mod golden;
 mod gpu;

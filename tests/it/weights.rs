@@ -350,7 +350,7 @@ proptest! {
 }
 
 /// Name and shape of every tensor of a full-size model.
-type ParameterList = BTreeSet<(String, Vec<usize>)>;
+pub(crate) type ParameterList = BTreeSet<(String, Vec<usize>)>;
 
 /// Where the lists are: the committed ones, or all where the shared data is at hand.
 fn parameter_list(layout: &str, name: &str) -> Option<ParameterList> {
@@ -400,6 +400,8 @@ fn original_lists_map_to_the_diffusers_lists() {
         ("sd15.vae.ldm", "sd15.vae", "vae"),
         ("sd21.vae.ldm", "sd15.vae", "vae"),
         ("sd2-inpaint.vae.ldm", "sd15.vae", "vae"),
+        ("sdxl-base.unet.sgm", "sdxl-base.unet", "unet"),
+        ("sdxl-refiner.unet.sgm", "sdxl-refiner.unet", "unet"),
     ] {
         let lists = (
             parameter_list("original", original),
@@ -458,35 +460,35 @@ fn first_text_encoder_maps_with_and_without_its_prefix() {
     }
 }
 
-/// `OpenCLIP` ViT-H/14's text tower as SD 2.x files hold it: 24 layers of width 1024, of which the config has 23.
-fn open_clip_list() -> ParameterList {
+/// `OpenCLIP`'s text tower as original files hold it under `prefix`.
+pub(crate) fn open_clip_list(prefix: &str, layers: usize, width: usize) -> ParameterList {
     let mut list = ParameterList::new();
     let mut add = |name: &str, shape: &[usize]| {
-        list.insert((format!("cond_stage_model.model.{name}"), shape.to_vec()));
+        list.insert((format!("{prefix}{name}"), shape.to_vec()));
     };
-    for layer in 0..24 {
+    for layer in 0..layers {
         for (name, shape) in [
-            ("ln_1.weight", &[1024][..]),
-            ("ln_1.bias", &[1024]),
-            ("ln_2.weight", &[1024]),
-            ("ln_2.bias", &[1024]),
-            ("attn.in_proj_weight", &[3072, 1024]),
-            ("attn.in_proj_bias", &[3072]),
-            ("attn.out_proj.weight", &[1024, 1024]),
-            ("attn.out_proj.bias", &[1024]),
-            ("mlp.c_fc.weight", &[4096, 1024]),
-            ("mlp.c_fc.bias", &[4096]),
-            ("mlp.c_proj.weight", &[1024, 4096]),
-            ("mlp.c_proj.bias", &[1024]),
+            ("ln_1.weight", &[width][..]),
+            ("ln_1.bias", &[width]),
+            ("ln_2.weight", &[width]),
+            ("ln_2.bias", &[width]),
+            ("attn.in_proj_weight", &[3 * width, width]),
+            ("attn.in_proj_bias", &[3 * width]),
+            ("attn.out_proj.weight", &[width, width]),
+            ("attn.out_proj.bias", &[width]),
+            ("mlp.c_fc.weight", &[4 * width, width]),
+            ("mlp.c_fc.bias", &[4 * width]),
+            ("mlp.c_proj.weight", &[width, 4 * width]),
+            ("mlp.c_proj.bias", &[width]),
         ] {
             add(&format!("transformer.resblocks.{layer}.{name}"), shape);
         }
     }
-    add("token_embedding.weight", &[49408, 1024]);
-    add("positional_embedding", &[77, 1024]);
-    add("ln_final.weight", &[1024]);
-    add("ln_final.bias", &[1024]);
-    add("text_projection", &[1024, 1024]);
+    add("token_embedding.weight", &[49408, width]);
+    add("positional_embedding", &[77, width]);
+    add("ln_final.weight", &[width]);
+    add("ln_final.bias", &[width]);
+    add("text_projection", &[width, width]);
     add("logit_scale", &[]);
     list
 }
@@ -498,10 +500,47 @@ fn second_text_encoder_maps_to_the_diffusers_list() {
         ..STABLE_DIFFUSION
     };
     let expected = parameter_list("diffusers", "sd21.text_encoder").unwrap();
-    assert_eq!(
-        mapped(&open_clip_list(), "text_encoder", &structure),
-        expected
+    // ViT-H/14 has 24 layers, of which the config has 23.
+    let original = open_clip_list("cond_stage_model.model.", 24, 1024);
+    assert_eq!(mapped(&original, "text_encoder", &structure), expected);
+}
+
+/// `OpenCLIP` ViT-bigG/14 in SDXL base and refiner files, its projection of the whole text included.
+#[test]
+fn text_encoders_of_sdxl_map_to_the_diffusers_list() {
+    let structure = Structure {
+        text_layers: 32,
+        ..STABLE_DIFFUSION
+    };
+    let Some(expected) = parameter_list("diffusers", "sdxl.text_encoder_2") else {
+        return;
+    };
+    for prefix in [
+        "conditioner.embedders.0.model.",
+        "conditioner.embedders.1.model.",
+    ] {
+        let original = open_clip_list(prefix, 32, 1280);
+        assert_eq!(mapped(&original, "text_encoder_2", &structure), expected);
+    }
+    let first = place(
+        "conditioner.embedders.0.transformer.text_model.final_layer_norm.bias",
+        &structure,
     );
+    let Placement::Part("text_encoder", pieces) = first else {
+        panic!("{first:?}");
+    };
+    assert_eq!(pieces[0].name, "text_model.final_layer_norm.bias");
+}
+
+#[test]
+fn a_projection_from_the_right_is_turned() {
+    let tensors: [(&str, &[usize]); 2] = [
+        ("conditioner.embedders.1.model.text_projection", &[2, 3]),
+        ("conditioner.embedders.1.model.logit_scale", &[1]),
+    ];
+    let parts = split(&opened(&tensors), &STABLE_DIFFUSION).unwrap();
+    let projection = parts.parts["text_encoder_2"].read("text_projection.weight");
+    assert_eq!(floats(projection.unwrap()), [0.0, 3.0, 1.0, 4.0, 2.0, 5.0]);
 }
 
 #[test]

@@ -18,7 +18,7 @@ use crate::recall::Recall;
 
 /// One level of the encoder half.
 #[derive(Module, Debug)]
-pub(super) struct DownBlock {
+pub(in crate::models) struct DownBlock {
     pub(super) resnets: Vec<ResnetBlock2d>,
     pub(super) attentions: Option<Vec<Attention>>,
     pub(super) downsamplers: Option<Vec<Downsampler>>,
@@ -26,7 +26,7 @@ pub(super) struct DownBlock {
 
 /// The innermost block.
 #[derive(Module, Debug)]
-pub(super) struct MidBlock {
+pub(in crate::models) struct MidBlock {
     pub(super) resnets: Vec<ResnetBlock2d>,
     pub(super) attentions: Vec<Attention>,
 }
@@ -115,13 +115,14 @@ impl MidBlock {
 }
 
 /// Channel arithmetic of the levels.
-struct Builder<'a> {
-    config: &'a UNetConfig,
-    device: &'a Device,
+#[derive(Debug)]
+pub(in crate::models) struct Builder<'a> {
+    pub(in crate::models) config: &'a UNetConfig,
+    pub(in crate::models) device: &'a Device,
 }
 
 impl Builder<'_> {
-    fn down(&self, index: usize) -> DownBlock {
+    pub(in crate::models) fn down(&self, index: usize) -> DownBlock {
         let level = self.config.levels[index];
         let input = self.config.encoder_input(index);
         let resnet = |layer| {
@@ -138,7 +139,7 @@ impl Builder<'_> {
         }
     }
 
-    fn mid(&self) -> MidBlock {
+    pub(in crate::models) fn mid(&self) -> MidBlock {
         let level = self.config.levels[self.config.levels.len() - 1];
         let depth = self.config.mid_depth;
         MidBlock {

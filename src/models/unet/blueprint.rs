@@ -318,6 +318,29 @@ mod tests {
         }
     }
 
+    /// The products of queries with keys and of scores with values, over all levels.
+    fn attention_products(config: &UNetConfig, extent: Extent) -> usize {
+        let counter = Counter { config, extent };
+        let last = config.levels.len() - 1;
+        let of = |level: usize, blocks: usize| {
+            let area = counter.area(level);
+            2 * blocks * area * (area + extent.tokens) * config.levels[level].channels
+        };
+        let levels = config.levels.iter().enumerate().map(|(index, level)| {
+            let blocks =
+                level.layers * level.encoder_depth + (level.layers + 1) * level.decoder_depth;
+            of(index, blocks)
+        });
+        levels.sum::<usize>() + of(last, config.mid_depth)
+    }
+
+    #[test]
+    fn published_costs_of_sdxl_without_attention() {
+        let config = sdxl();
+        let products = attention_products(&config, XL) as u64;
+        close(config.blueprint(XL).full_macs() - products, 2989.0);
+    }
+
     #[test]
     fn published_costs_of_the_refiner() {
         let json =

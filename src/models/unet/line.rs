@@ -6,7 +6,7 @@ use burn::tensor::activation::silu;
 use burn::tensor::{DType, FloatDType, Tensor};
 
 use super::blocks::{UNet2DConditionModel, layer};
-use super::config::UNetConfig;
+use super::config::{AddedConfig, UNetConfig};
 use crate::denoiser::{Carry, Evaluation, StagedDenoiser};
 use crate::nn::attention::KeyValue;
 use crate::recall::Recall;
@@ -75,6 +75,9 @@ pub struct UNetCondition {
     pub context: Tensor<3>,
     /// What is added to the time embedding, for a `UNet` whose configuration asks for it.
     pub added: Option<AddedCondition>,
+    /// Input channels beside the latents, `[rows, channels, height, width]`: the mask and the masked picture's latents of inpainting
+    /// checkpoints.
+    pub channels: Option<Tensor<4>>,
 }
 
 impl UNetCondition {
@@ -83,6 +86,7 @@ impl UNetCondition {
         Self {
             context,
             added: None,
+            channels: None,
         }
     }
 }
@@ -96,6 +100,18 @@ pub struct AddedCondition {
     pub time_ids: Vec<Vec<f64>>,
 }
 
+impl AddedCondition {
+    /// Pooled text and the numbers' sinusoids, `[rows, width]`, f32.
+    pub(in crate::models) fn joined(&self, config: &AddedConfig) -> Tensor<2> {
+        let rows = self.pooled.dims()[0];
+        let numbers = config
+            .sinusoid
+            .embed(&self.time_ids.concat(), &self.pooled.device())
+            .reshape([rows as i32, -1]); // [rows, numbers · width]
+        Tensor::cat(vec![self.pooled.clone(), numbers], 1)
+    }
+}
+
 /// The hidden tensor and the skips still open, outermost first.
 #[derive(Debug, Clone)]
 pub struct UNetCarry {
@@ -103,20 +119,23 @@ pub struct UNetCarry {
     skips: Vec<Tensor<4>>,
 }
 
-/// Cross-attention keys and values of every cell and block, for the rows of one evaluation.
+/// Cross-attention keys and values of every cell and block, and further input channels, for the rows of one evaluation.
 #[derive(Debug)]
 pub struct UNetRun {
     rows: usize,
     /// Added to the time embedding, `[rows, time_width]`.
     added: Option<Tensor<2>>,
     context: Vec<Vec<KeyValue>>,
+    channels: Option<Tensor<4>>,
 }
 
-/// Time embeddings, activated, `[rows, time_width]`, and the run's keys and values, for the rows of a span.
+/// Time embeddings, activated, `[rows, time_width]`, and the run's keys and values, for the rows of a span; further input channels for
+/// those of one evaluation.
 #[derive(Debug)]
 pub struct UNetPrepared {
     time: Tensor<2>,
     context: Vec<Vec<KeyValue>>,
+    channels: Option<Tensor<4>>,
 }
 
 impl UNet {
@@ -144,6 +163,7 @@ impl UNet {
             rows,
             context,
             added: self.embedded(label),
+            channels: None,
         }
     }
 
@@ -158,17 +178,9 @@ impl UNet {
     fn added(&self, condition: &UNetCondition) -> Option<Tensor<2>> {
         let embedding = self.model.add_embedding.as_ref()?;
         let config = self.config.added.as_ref()?;
-        let AddedCondition { pooled, time_ids } = condition
-            .added
-            .as_ref()
-            .expect("a UNet with added conditions is given them");
-        let rows = pooled.dims()[0];
-        let numbers = config
-            .sinusoid
-            .embed(&time_ids.concat(), &pooled.device())
-            .reshape([rows as i32, -1]); // [rows, numbers · width]
-        let joined = Tensor::cat(vec![pooled.clone(), numbers], 1).cast(self.dtype);
-        Some(embedding.forward(joined))
+        let added = condition.added.as_ref();
+        let added = added.expect("a UNet with added conditions is given them");
+        Some(embedding.forward(added.joined(config).cast(self.dtype)))
     }
 
     fn run_cell(
@@ -180,23 +192,9 @@ impl UNet {
     ) -> UNetCarry {
         let context = &prepared.context[index];
         let time = &prepared.time;
-        match self.line[index] {
-            Site::ConvIn => carry.push(|hidden| self.model.conv_in.forward(hidden)),
-            Site::Down { level, layer: i } => {
-                let block = &self.model.down_blocks[level];
-                let attention = block.attentions.as_ref().map(|attentions| &attentions[i]);
-                carry.push(|hidden| {
-                    layer(&block.resnets[i], attention, hidden, time, context, recall)
-                })
-            }
-            Site::Downsample { level } => {
-                let downsamplers = self.model.down_blocks[level].downsamplers.as_ref();
-                let downsampler = &downsamplers.expect("`line` names levels that have one")[0];
-                carry.push(|hidden| downsampler.forward(hidden, time))
-            }
-            Site::Mid => {
-                carry.map(|hidden| self.model.mid_block.forward(hidden, time, context, recall))
-            }
+        let encoder = self.model.encoder();
+        let site = self.line[index];
+        match site {
             Site::Up { level, layer: i } => {
                 let block = &self.model.up_blocks[self.model.up_blocks.len() - 1 - level];
                 let attention = block.attentions.as_ref().map(|attentions| &attentions[i]);
@@ -211,24 +209,19 @@ impl UNet {
                     _ => carry,
                 }
             }
+            Site::Mid => carry.map(|hidden| encoder.run(site, hidden, time, context, recall)),
+            _ => carry.push(|hidden| encoder.run(site, hidden, time, context, recall)),
         }
     }
 
     fn context_of(&self, site: Site, text: &Tensor<3>) -> Vec<KeyValue> {
         let attention = match site {
-            Site::Down { level, layer } => {
-                let attentions = self.model.down_blocks[level].attentions.as_ref();
-                attentions.map(|attentions| &attentions[layer])
-            }
-            Site::Mid => self.model.mid_block.attentions.first(),
             Site::Up { level, layer } => {
                 let block = &self.model.up_blocks[self.model.up_blocks.len() - 1 - level];
-                block
-                    .attentions
-                    .as_ref()
-                    .map(|attentions| &attentions[layer])
+                let attentions = block.attentions.as_ref();
+                attentions.map(|attentions| &attentions[layer])
             }
-            Site::ConvIn | Site::Downsample { .. } => None,
+            _ => return self.model.encoder().context(site, text),
         };
         attention
             .map(|attention| attention.context(text))
@@ -257,6 +250,7 @@ impl StagedDenoiser for UNet {
             rows: text.dims()[0],
             added: self.added(condition),
             context,
+            channels: condition.channels.clone(),
         }
     }
 
@@ -287,6 +281,7 @@ impl StagedDenoiser for UNet {
                 .iter()
                 .map(|cell| cell.iter().map(repeat).collect())
                 .collect(),
+            channels: run.channels.clone(),
         }
     }
 
@@ -296,16 +291,22 @@ impl StagedDenoiser for UNet {
             blocks.map(|block| block.select(rows.clone())).collect()
         };
         let added = run.added.as_ref();
+        let channels = run.channels.as_ref();
         UNetRun {
             rows: rows.len(),
             added: added.map(|added| added.clone().narrow(0, rows.start, rows.len())),
             context: run.context.iter().map(cell).collect(),
+            channels: channels.map(|channels| channels.clone().narrow(0, rows.start, rows.len())),
         }
     }
 
-    fn enter(&self, sample: Tensor<4>, _prepared: &UNetPrepared) -> UNetCarry {
+    fn enter(&self, sample: Tensor<4>, prepared: &UNetPrepared) -> UNetCarry {
+        let input = match &prepared.channels {
+            Some(channels) => beside(sample, channels),
+            None => sample,
+        }; // [rows, in_channels, height, width]
         UNetCarry {
-            hidden: sample.cast(self.dtype),
+            hidden: input.cast(self.dtype),
             skips: Vec::new(),
         }
     }
@@ -325,6 +326,13 @@ impl StagedDenoiser for UNet {
     fn leave(&self, carry: UNetCarry, _prepared: &UNetPrepared) -> Tensor<4> {
         self.model.head(carry.hidden).cast(FloatDType::F32) // [rows, channels, height, width]
     }
+}
+
+/// `channels` of one evaluation behind those of `sample`, whose rows are those of one or more evaluations.
+fn beside(sample: Tensor<4>, channels: &Tensor<4>) -> Tensor<4> {
+    let evaluations = sample.dims()[0] / channels.dims()[0];
+    let channels = channels.clone().repeat_dim(0, evaluations);
+    Tensor::cat(vec![sample, channels], 1)
 }
 
 impl UNetCarry {
@@ -362,6 +370,17 @@ impl UNetCarry {
             .expect("an upsampler has a level above it");
         let [_, _, height, width] = skip.dims();
         [height, width]
+    }
+
+    /// Adds `residual` to the skip that was pushed last, not to the hidden tensor.
+    pub(in crate::models) fn add_to_skip(&mut self, residual: Tensor<4>) {
+        let skip = self.skips.pop();
+        self.skips.extend(skip.map(|skip| skip + residual));
+    }
+
+    /// Adds `residual` to the hidden tensor.
+    pub(in crate::models) fn add_to_hidden(&mut self, residual: Tensor<4>) {
+        self.hidden = self.hidden.clone() + residual;
     }
 
     fn tensors(&self) -> impl Iterator<Item = &Tensor<4>> {

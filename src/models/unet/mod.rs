@@ -10,13 +10,16 @@
 mod blocks;
 mod blueprint;
 mod config;
+mod encoder;
 mod line;
 mod parts;
 mod plain;
 mod plain_config;
 
 pub use blocks::UNet2DConditionModel;
+pub(in crate::models) use blocks::{Builder, DownBlock, MidBlock};
 pub use blueprint::Extent;
 pub use config::{AddedConfig, AttentionKind, Level, Resampling, UNetConfig};
+pub(in crate::models) use encoder::Encoder;
 pub use line::{AddedCondition, Site, UNet, UNetCarry, UNetCondition, UNetPrepared, UNetRun};
 pub use plain::{UNet2d, UNet2dCondition};

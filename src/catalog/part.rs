@@ -1,0 +1,71 @@
+//! One part of a model in a folder of its own: how `ControlNets` come.
+
+use super::files::Files;
+use super::{PARTS, index};
+use crate::{
+    error::{Error, FileError, WeightsError},
+    weights::WeightSource,
+};
+use std::path::Path;
+
+/// The one file every part has.
+const CONFIG: &str = "config.json";
+
+/// A part: its `config.json` and its weights.
+#[derive(Debug)]
+pub struct ModelPart {
+    name: String,
+    files: Files,
+}
+
+impl ModelPart {
+    /// Opens a folder that holds a part, or a card of one (configuration only).
+    ///
+    /// # Errors
+    ///
+    /// When there is no such folder or card, or it has no `config.json`.
+    pub fn open(name: &str) -> Result<Self, Error> {
+        let card = PARTS.iter().find(|(card, _)| *card == name);
+        let files = match card {
+            Some((_, files)) if !Path::new(name).is_dir() => Files::Static(files),
+            _ => Files::Disk(name.into()),
+        };
+        if !files.has(CONFIG) {
+            let (name, model) = (name.to_owned(), files.has(index::FILE));
+            return Err(FileError::NotAPart { name, model }.into());
+        }
+        Ok(Self {
+            name: name.to_owned(),
+            files,
+        })
+    }
+
+    /// The name it was opened by.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The text of its `config.json`.
+    ///
+    /// # Errors
+    ///
+    /// When it is unreadable.
+    pub fn config(&self) -> Result<String, Error> {
+        let text = self.files.text(CONFIG)?.ok_or_else(|| FileError::Missing {
+            file: CONFIG.to_owned(),
+            model: self.name.clone(),
+        })?;
+        Ok(index::with_quoted_numbers(&text))
+    }
+
+    /// Its weights, unread: safetensors before torch files, full precision before `fp16` variants.
+    ///
+    /// # Errors
+    ///
+    /// When there are none, or the file is malformed.
+    pub fn weights(&self) -> Result<WeightSource, Error> {
+        let weights = self.files.weights(".")?;
+        let model = self.name.clone();
+        weights.ok_or_else(|| WeightsError::NoPartFile { model }.into())
+    }
+}

@@ -1,0 +1,272 @@
+//! Pictures that a run starts from or follows, from the words of the command line.
+
+use std::{ops::Range, path::Path};
+
+use serde::Serialize;
+
+use super::{args, job::Model};
+use crate::{
+    catalog::ModelPart,
+    error::{Error, RequestError},
+    image_io::{CannyThresholds, Mask, Picture},
+    pipeline::{Control, Edit},
+};
+
+/// What a run starts from, read from the files that are named.
+pub(super) fn edit(arguments: &args::Start) -> Result<Option<Edit>, Error> {
+    let Some(path) = &arguments.init_image else {
+        return Ok(None);
+    };
+    let mut edit = Edit::new(Picture::read(path)?);
+    edit.strength = arguments.strength;
+    if let Some(mask) = &arguments.mask {
+        edit = edit.with_mask(Mask::read(mask)?);
+    }
+    Ok(Some(edit))
+}
+
+/// One `ControlNet` of the command line.
+struct Group<'a> {
+    model: &'a str,
+    scale: f64,
+    window: Range<f64>,
+}
+
+/// Options for each net: none, one for all, or one each.
+fn spread<T: Clone>(
+    option: &'static str,
+    given: &[T],
+    nets: usize,
+    silent: &T,
+) -> Result<Vec<T>, RequestError> {
+    match given.len() {
+        0 => Ok(vec![silent.clone(); nets]),
+        1 => Ok(vec![given[0].clone(); nets]),
+        found if found == nets => Ok(given.to_vec()),
+        found => Err(RequestError::ControlOptions {
+            option,
+            found,
+            nets,
+        }),
+    }
+}
+
+fn groups<'a>(arguments: &'a args::Nets) -> Result<Vec<Group<'a>>, RequestError> {
+    let models = &arguments.control_model;
+    let scales = spread(
+        "--control-scale",
+        &arguments.control_scale,
+        models.len(),
+        &1.0,
+    )?;
+    let whole = args::Window(0.0..1.0);
+    let windows = &arguments.control_window;
+    let windows = spread("--control-window", windows, models.len(), &whole)?;
+    let options = scales.into_iter().zip(windows);
+    let group = |(model, (scale, window)): (&'a String, (f64, args::Window))| Group {
+        model,
+        scale,
+        window: window.0,
+    };
+    Ok(models.iter().zip(options).map(group).collect())
+}
+
+/// Puts the nets that are named beside `model`, and makes a control of each, with `picture(number)`; a net that is named twice is
+/// loaded once.
+fn controls(
+    arguments: &args::Nets,
+    model: &mut Model,
+    picture: impl Fn(usize) -> Result<(Picture, String), Error>,
+) -> Result<Vec<Control>, Error> {
+    let mut names: Vec<&str> = Vec::new();
+    let mut controls = Vec::new();
+    for (number, group) in groups(arguments)?.into_iter().enumerate() {
+        let known = names.iter().position(|name| *name == group.model);
+        let net = match known {
+            Some(net) => net,
+            None => model.add_control(ModelPart::open(group.model)?)?,
+        };
+        if known.is_none() {
+            names.push(group.model);
+        }
+        let (picture, name) = picture(number)?;
+        controls.push(Control {
+            name,
+            scale: group.scale,
+            window: group.window,
+            guess: arguments.control_guess,
+            ..Control::new(net, picture)
+        });
+    }
+    Ok(controls)
+}
+
+/// The controls of a run.
+pub(super) fn followed(arguments: &args::Follow, model: &mut Model) -> Result<Vec<Control>, Error> {
+    let (nets, images) = (arguments.nets.control_model.len(), &arguments.control_image);
+    if images.len() != nets {
+        return Err(RequestError::ControlImages {
+            images: images.len(),
+            nets,
+        }
+        .into());
+    }
+    controls(&arguments.nets, model, |number| {
+        let path = &images[number];
+        let picture = Picture::read(path)?;
+        let picture = match arguments.control_canny {
+            Some(thresholds) => picture.canny(thresholds),
+            None => picture,
+        };
+        Ok((picture, path.display().to_string()))
+    })
+}
+
+/// The controls of a plan, which needs no pictures: blank ones of the run's size.
+pub(super) fn planned(
+    arguments: &args::Nets,
+    model: &mut Model,
+    size: Option<(usize, usize)>,
+) -> Result<Vec<Control>, Error> {
+    let blank = blank(model, size);
+    controls(arguments, model, |_| Ok((blank.clone(), "a plan".into())))
+}
+
+/// What a plan starts from: a blank picture under a strength, with a mask for models that fill one.
+pub(super) fn planned_edit(
+    strength: Option<f64>,
+    model: &Model,
+    size: Option<(usize, usize)>,
+) -> Result<Option<Edit>, Error> {
+    let fills = model.config.fills_masks();
+    if strength.is_none() && !fills {
+        return Ok(None);
+    }
+    let mut edit = Edit::new(blank(model, size));
+    edit.strength = strength;
+    if fills {
+        edit = edit.with_mask(Mask::new(blank(model, size))?);
+    }
+    Ok(Some(edit))
+}
+
+/// White, of the run's size.
+fn blank(model: &Model, size: Option<(usize, usize)>) -> Picture {
+    let canvas = model.config.canvas();
+    let side = canvas.side * canvas.factor;
+    let (width, height) = size.unwrap_or((side, side));
+    Picture::filled(width, height, [255; 3])
+}
+
+/// What the pictures of a run were, for its record.
+#[derive(Debug, Clone, Default, Serialize)]
+pub(super) struct Sources {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    init_image: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    strength: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mask: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    controls: Vec<Source>,
+}
+
+#[derive(Debug, Clone, Serialize)]
+struct Source {
+    model: String,
+    image: String,
+    scale: f64,
+    window: [f64; 2],
+}
+
+impl Sources {
+    pub(super) fn new(arguments: &args::Generate, controls: &[Control]) -> Self {
+        let shown = |path: &std::path::PathBuf| Path::display(path).to_string();
+        let start = &arguments.start;
+        let models = &arguments.follow.nets.control_model;
+        let source = |(control, model): (&Control, &String)| Source {
+            model: model.clone(),
+            image: control.name.clone(),
+            scale: control.scale,
+            window: [control.window.start, control.window.end],
+        };
+        Self {
+            init_image: start.init_image.as_ref().map(shown),
+            strength: start.strength,
+            mask: start.mask.as_ref().map(shown),
+            controls: controls.iter().zip(models).map(source).collect(),
+        }
+    }
+
+    /// For the text chunks of the PNG; empty texts are left out there.
+    pub(super) fn texts(&self) -> [(&'static str, String); 4] {
+        let control = |source: &Source| {
+            let Source {
+                model,
+                image,
+                scale,
+                window: [from, until],
+            } = source;
+            format!("{model} on {image}, scale {scale}, from {from} to {until}")
+        };
+        let controls = self.controls.iter().map(control).collect::<Vec<_>>();
+        [
+            ("init image", self.init_image.clone().unwrap_or_default()),
+            ("mask", self.mask.clone().unwrap_or_default()),
+            (
+                "strength",
+                self.strength
+                    .as_ref()
+                    .map(ToString::to_string)
+                    .unwrap_or_default(),
+            ),
+            ("control", controls.join("; ")),
+        ]
+    }
+
+    /// Lines of the report.
+    pub(super) fn lines(&self) -> Vec<(&'static str, String)> {
+        let texts = self.texts().into_iter();
+        texts.filter(|(_, text)| !text.is_empty()).collect()
+    }
+}
+
+impl CannyThresholds {
+    /// Reads `100,200`.
+    pub(super) fn parse(text: &str) -> Result<Self, String> {
+        let pair = text.split_once(',');
+        let read = |text: &str| text.trim().parse::<f32>().ok().filter(|one| *one >= 0.0);
+        match pair.and_then(|(low, high)| read(low).zip(read(high))) {
+            Some((low, high)) if low <= high => Ok(Self { low, high }),
+            _ => Err("write the lower and the upper threshold as in 100,200".into()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_are_for_all_nets_or_one_each() {
+        assert_eq!(spread("--x", &[], 2, &1.0).ok(), Some(vec![1.0, 1.0]));
+        assert_eq!(spread("--x", &[0.5], 2, &1.0).ok(), Some(vec![0.5, 0.5]));
+        assert_eq!(
+            spread("--x", &[0.5, 0.2], 2, &1.0).ok(),
+            Some(vec![0.5, 0.2])
+        );
+        assert!(spread("--x", &[0.5, 0.2], 3, &1.0).is_err());
+    }
+
+    #[test]
+    fn thresholds_are_read() {
+        let (low, high) = (100.0, 200.0);
+        assert_eq!(
+            CannyThresholds::parse("100,200"),
+            Ok(CannyThresholds { low, high })
+        );
+        for wrong in ["", "100", "200,100", "-1,5", "a,b", "nan,3"] {
+            assert!(CannyThresholds::parse(wrong).is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! Masks: which part of a picture is painted anew.
+
+use std::path::Path;
+
+use super::Picture;
+use crate::error::{Error, FileError, RequestError};
+
+/// Grey from which a pixel is painted anew; half of white, as in diffusers.
+const THRESHOLD: u8 = 128;
+
+/// A picture whose light part is painted anew and whose dark part stays. It has a light part.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mask(Picture);
+
+impl Mask {
+    /// Reads a mask as [`Picture::read`] reads a picture; colours count by their lightness.
+    ///
+    /// # Errors
+    ///
+    /// As [`Picture::read`], and if the mask is dark all over.
+    pub fn read(path: &Path) -> Result<Self, Error> {
+        let mask = Self(Picture::read(path)?);
+        if mask.is_dark() {
+            return Err(FileError::EmptyMask { path: path.into() }.into());
+        }
+        Ok(mask)
+    }
+
+    /// Takes a picture as a mask.
+    ///
+    /// # Errors
+    ///
+    /// A request error if it is dark all over.
+    pub fn new(picture: Picture) -> Result<Self, Error> {
+        let mask = Self(picture);
+        if mask.is_dark() {
+            return Err(RequestError::EmptyMask.into());
+        }
+        Ok(mask)
+    }
+
+    /// For each pixel of the mask at `width` by `height`, row by row, whether it is painted anew.
+    pub fn painted(&self, width: usize, height: usize) -> Vec<bool> {
+        flags(&self.0.resized(width, height)).collect()
+    }
+
+    fn is_dark(&self) -> bool {
+        !flags(&self.0).any(|painted| painted)
+    }
+}
+
+fn flags(picture: &Picture) -> impl Iterator<Item = bool> {
+    let pixels = picture.pixels().chunks_exact(3);
+    pixels.map(|pixel| grey([pixel[0], pixel[1], pixel[2]]) >= THRESHOLD)
+}
+
+/// Lightness by ITU-R BT.601, in the fixed-point numbers of Pillow.
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "the weights add up to 2^16, so the sum shifted by 16 is a byte"
+)]
+pub(super) fn grey(pixel: [u8; 3]) -> u8 {
+    const WEIGHTS: [u32; 3] = [19_595, 38_470, 7_471];
+    const HALF: u32 = 1 << 15;
+    let weighted = pixel.iter().zip(WEIGHTS);
+    let sum: u32 = weighted
+        .map(|(&value, weight)| u32::from(value) * weight)
+        .sum();
+    ((sum + HALF) >> 16) as u8
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn half_of_white_is_painted() {
+        let picture = Picture::from_fn(2, 1, |x, _| [127 + x as u8; 3]);
+        let mask = Mask::new(picture).expect("a light pixel");
+        assert_eq!(mask.painted(2, 1), [false, true]);
+    }
+
+    #[test]
+    fn a_dark_mask_paints_nothing_and_is_refused() {
+        let error = Mask::new(Picture::filled(4, 4, [127; 3])).expect_err("dark");
+        assert!(error.is_request() && error.to_string().contains("white"));
+    }
+
+    /// `Image.convert("L")` of Pillow.
+    #[test]
+    fn colours_count_by_their_lightness() {
+        let greys = [
+            [255, 0, 0],
+            [0, 255, 0],
+            [0, 0, 255],
+            [255, 255, 255],
+            [90, 90, 90],
+        ];
+        assert_eq!(greys.map(grey), [76, 150, 29, 255, 90]);
+    }
+}

@@ -1,0 +1,259 @@
+//! A `ControlNet`'s `config.json`: that of the `UNet` it was copied from, without the decoder, and the hint's own keys.
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::denoiser::Blueprint;
+use crate::error::ConfigError;
+use crate::models::unet::{Extent, Site, UNetConfig};
+
+/// Weights of a 3x3 kernel.
+const KERNEL: usize = 9;
+
+/// Pixels a latent, along each side: the hint's blocks halve its sides three times.
+pub(super) const HALVINGS: usize = 3;
+
+/// A `ControlNet`'s shape: every default filled in, every value checked.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ControlNetConfig {
+    /// The encoder half and the middle; the decoder half is not there.
+    pub unet: UNetConfig,
+    /// Channels of the hint.
+    pub hint_channels: usize,
+    /// Channels of the hint's convolutions, at full size first.
+    pub hint_widths: Vec<usize>,
+    /// The hint's colours come blue first.
+    pub blue_first: bool,
+    /// Only the mean of each residual over the picture is added (nets that were trained on shuffled pictures).
+    pub global_pool: bool,
+}
+
+/// The hint's keys as they stand in the file.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct HintJson {
+    #[serde(rename = "_class_name")]
+    class_name: Option<String>,
+    conditioning_channels: Option<usize>,
+    conditioning_embedding_out_channels: Option<Vec<usize>>,
+    controlnet_conditioning_channel_order: Option<String>,
+    global_pool_conditions: Option<bool>,
+    down_block_types: Option<Vec<String>>,
+}
+
+impl ControlNetConfig {
+    /// Reads the text of a `config.json`.
+    ///
+    /// # Errors
+    ///
+    /// If it is not JSON, is not that of a `ControlNet`, or asks for something that is not built; the message names the key.
+    pub fn from_json(text: &str) -> Result<Self, crate::Error> {
+        let malformed = |source| ConfigError::Json {
+            part: "controlnet".into(),
+            path: "config.json".into(),
+            source,
+        };
+        let mut value: Value = serde_json::from_str(text).map_err(malformed)?;
+        let hint: HintJson = serde_json::from_value(value.clone()).map_err(malformed)?;
+        hint.check()?;
+        value["up_block_types"] = hint.mirrored_blocks().into();
+        let unet = UNetConfig::from_json(&value.to_string())?;
+        Ok(Self {
+            blue_first: hint.blue_first()?,
+            hint_channels: hint.conditioning_channels.unwrap_or(3),
+            hint_widths: hint.widths()?,
+            global_pool: hint.global_pool_conditions.unwrap_or(false),
+            unet,
+        })
+    }
+
+    /// Whether the residuals fit the skips of `trunk`, and both read the same text states.
+    ///
+    /// # Errors
+    ///
+    /// A config error that names what differs.
+    pub fn check_fits(&self, trunk: &UNetConfig) -> Result<(), crate::Error> {
+        let shape = |config: &UNetConfig| -> Vec<(usize, usize)> {
+            let levels = config.levels.iter();
+            levels.map(|level| (level.channels, level.layers)).collect()
+        };
+        let (ours, theirs) = (shape(&self.unet), shape(trunk));
+        if ours != theirs {
+            let channels = |shape: &[(usize, usize)]| -> Vec<usize> {
+                shape.iter().map(|(channels, _)| *channels).collect()
+            };
+            let hint = format!(
+                "this ControlNet is for another model family: the model has levels of {:?} channels",
+                channels(&theirs)
+            );
+            let found = format!("{:?}", channels(&ours));
+            return Err(ConfigError::unsupported("block_out_channels", found, hint).into());
+        }
+        if self.unet.context_width != trunk.context_width {
+            let hint = format!(
+                "this ControlNet is for another model family: the model's text states have width {}",
+                trunk.context_width
+            );
+            let found = self.unet.context_width;
+            return Err(ConfigError::unsupported("cross_attention_dim", found, hint).into());
+        }
+        if self.unet.added.is_some() != trunk.added.is_some() {
+            let hint =
+                "this ControlNet is for another model family: one of it and the model is for SDXL";
+            let found = if self.unet.added.is_some() {
+                "text_time"
+            } else {
+                "null"
+            };
+            return Err(ConfigError::unsupported("addition_embed_type", found, hint).into());
+        }
+        Ok(())
+    }
+
+    /// Adds what the net costs to the cells of the trunk it rides along with; `share` is the number of rows it runs on, of how many.
+    ///
+    /// The hint is encoded once a run, yet counted here at every evaluation that runs the first cell, as the published figures do.
+    pub fn add_to(&self, trunk: &mut Blueprint, extent: Extent, share: (usize, usize)) {
+        let own = self.unet.blueprint(extent);
+        let of_rows = |amount: u64| amount * share.0 as u64 / share.1 as u64;
+        let encoder = self.unet.skips();
+        for (index, (site, cell)) in self.unet.line().into_iter().zip(&own.cells).enumerate() {
+            if index > encoder {
+                break;
+            }
+            let channels = self.unet.channels(site) as u64;
+            let hint = if index == 0 {
+                self.hint_macs(extent)
+            } else {
+                0
+            };
+            let joined = &mut trunk.cells[index];
+            joined.macs += of_rows(cell.macs + channels * cell.hidden + hint);
+            if index < encoder {
+                joined.hidden += of_rows(cell.hidden);
+            }
+        }
+        trunk.prepare_macs += of_rows(own.prepare_macs);
+    }
+
+    fn hint_macs(&self, extent: Extent) -> u64 {
+        let area = |halvings: usize| (extent.height * extent.width) << (2 * (HALVINGS - halvings));
+        let first = KERNEL * self.hint_channels * self.hint_widths[0] * area(0);
+        let blocks = self.hint_widths.windows(2).enumerate();
+        let blocks = blocks.map(|(level, pair)| {
+            KERNEL * pair[0] * (pair[0] * area(level) + pair[1] * area(level + 1))
+        });
+        let last =
+            KERNEL * self.hint_widths[HALVINGS] * self.unet.levels[0].channels * area(HALVINGS);
+        (first + blocks.sum::<usize>() + last) as u64
+    }
+}
+
+impl UNetConfig {
+    /// Channels of the hidden tensor behind a cell.
+    pub(super) fn channels(&self, site: Site) -> usize {
+        let level = match site {
+            Site::ConvIn => 0,
+            Site::Down { level, .. } | Site::Downsample { level } | Site::Up { level, .. } => level,
+            Site::Mid => self.levels.len() - 1,
+        };
+        self.levels[level].channels
+    }
+}
+
+impl HintJson {
+    fn check(&self) -> Result<(), ConfigError> {
+        match self.class_name.as_deref() {
+            None | Some("ControlNetModel") => Ok(()),
+            Some(other) => Err(ConfigError::unsupported(
+                "_class_name",
+                other,
+                "a ControlNet's is `ControlNetModel`",
+            )),
+        }
+    }
+
+    /// The decoder's block types, which the file leaves out and nobody builds.
+    fn mirrored_blocks(&self) -> Vec<String> {
+        let down = self.down_block_types.as_deref().unwrap_or_default();
+        let up = |name: &String| name.replace("Down", "Up");
+        down.iter().rev().map(up).collect()
+    }
+
+    fn blue_first(&self) -> Result<bool, ConfigError> {
+        let key = "controlnet_conditioning_channel_order";
+        match self.controlnet_conditioning_channel_order.as_deref() {
+            None | Some("rgb") => Ok(false),
+            Some("bgr") => Ok(true),
+            Some(other) => Err(ConfigError::unsupported(key, other, "known: `rgb`, `bgr`")),
+        }
+    }
+
+    fn widths(&self) -> Result<Vec<usize>, ConfigError> {
+        let widths = self.conditioning_embedding_out_channels.clone();
+        let widths = widths.unwrap_or_else(|| vec![16, 32, 96, 256]);
+        if widths.len() == HALVINGS + 1 {
+            return Ok(widths);
+        }
+        Err(ConfigError::unsupported(
+            "conditioning_embedding_out_channels",
+            format!("{widths:?}"),
+            "built are four widths, as latents are an eighth of the picture",
+        ))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CANNY: &str = include_str!("../../../models/cards/control_v11p_sd15_canny/config.json");
+    const SD15: &str = include_str!("../../../models/cards/stable-diffusion-v1-5/unet/config.json");
+    const SD21: &str = include_str!("../../../models/cards/stable-diffusion-2-1/unet/config.json");
+
+    #[test]
+    fn a_net_for_another_family_is_refused() {
+        let net = ControlNetConfig::from_json(CANNY).unwrap();
+        net.check_fits(&UNetConfig::from_json(SD15).unwrap())
+            .unwrap();
+        let error = net
+            .check_fits(&UNetConfig::from_json(SD21).unwrap())
+            .unwrap_err();
+        let message = error.to_string();
+        assert!(
+            message.starts_with("`cross_attention_dim` is `768`"),
+            "{message}"
+        );
+        assert!(message.contains("another model family"), "{message}");
+    }
+
+    #[test]
+    fn what_is_no_control_net_is_refused() {
+        let error = ControlNetConfig::from_json(SD15).unwrap_err().to_string();
+        assert!(
+            error.contains("`_class_name` is `UNet2DConditionModel`"),
+            "{error}"
+        );
+        let other = CANNY.replace("\"rgb\"", "\"grb\"");
+        let error = ControlNetConfig::from_json(&other).unwrap_err().to_string();
+        assert!(error.contains("known: `rgb`, `bgr`"), "{error}");
+    }
+
+    /// The encoder half of SD 1.5 is 32.5 % of 401.6 G; 1x1 convolutions add 3.6 G, the hint 7.4 G.
+    #[test]
+    fn a_net_costs_its_encoder_half() {
+        let extent = Extent {
+            height: 64,
+            width: 64,
+            tokens: 77,
+        };
+        let unet = UNetConfig::from_json(SD15).unwrap();
+        let alone = unet.blueprint(extent);
+        let mut joined = alone.clone();
+        let net = ControlNetConfig::from_json(CANNY).unwrap();
+        net.add_to(&mut joined, extent, (1, 1));
+        let added = (joined.full_macs() - alone.full_macs()) as f64 / 1e9;
+        assert!((added - 141.5).abs() < 0.5, "{added} G");
+        assert_eq!(joined.span_macs(13..25), alone.span_macs(13..25));
+    }
+}

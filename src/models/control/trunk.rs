@@ -1,0 +1,432 @@
+//! A `UNet` and its `ControlNets` as one line of cells, in lock-step.
+//!
+//! Every cell of the encoder half runs the `UNet`'s module and the module of each net, and adds what the nets say to the *skip* that
+//! was pushed, never to the running hidden tensor; the middle cell adds it to the hidden tensor. Decoder cells are the `UNet`'s own.
+
+use std::cell::OnceCell;
+use std::ops::Range;
+use std::sync::Arc;
+
+use burn::tensor::activation::silu;
+use burn::tensor::{Tensor, TensorData};
+
+use super::net::{CellInput, ControlNet};
+use crate::denoiser::{Carry, Evaluation, Rows, StagedDenoiser};
+use crate::models::unet::{UNet, UNetCarry, UNetCondition, UNetPrepared, UNetRun};
+use crate::nn::attention::KeyValue;
+use crate::recall::Recall;
+
+/// Exponent of ten by which the outermost residual is weaker than the innermost in guess mode.
+const GUESS_RANGE: f64 = -1.0;
+
+/// A `UNet` that is steered by `ControlNets`. The same net may stand in several places, with a picture each.
+#[derive(Debug)]
+pub struct ControlledUNet<'a> {
+    unet: &'a UNet,
+    nets: Vec<&'a ControlNet>,
+}
+
+/// What a run is conditioned on.
+#[derive(Debug, Clone)]
+pub struct ControlledCondition {
+    /// The trunk's own condition.
+    pub unet: UNetCondition,
+    /// Rows of one evaluation.
+    pub rows: Rows,
+    /// One a net.
+    pub controls: Vec<ControlCondition>,
+}
+
+/// What one net is conditioned on.
+#[derive(Debug, Clone)]
+pub struct ControlCondition {
+    /// The picture it follows, 0 to 1, `[1 or items, hint channels, 8 · height, 8 · width]`.
+    pub hint: Tensor<4>,
+    /// How strongly.
+    pub scale: f64,
+    /// The evaluations at which it steers; at others it does not run.
+    pub evaluations: Range<usize>,
+    /// Steers only the conditioned half of guidance, and the inner skips more than the outer ones.
+    pub guess: bool,
+}
+
+/// What depends on the conditions alone.
+#[derive(Debug)]
+pub struct ControlledRun {
+    unet: UNetRun,
+    controls: Arc<Vec<ControlRun>>,
+}
+
+#[derive(Debug)]
+struct ControlRun {
+    rows: NetRows,
+    /// Added to the time embedding, `[rows, time_width]`, for the net's rows of one evaluation.
+    added: Option<Tensor<2>>,
+    /// Of every cell, for the same rows.
+    context: Vec<Vec<KeyValue>>,
+    /// The encoded hint, `[rows, channels, height, width]`, rows as for `context`.
+    hint: Tensor<4>,
+    /// For each cell, the factor of its residual.
+    scales: Vec<f64>,
+    evaluations: Range<usize>,
+}
+
+/// What depends on the timesteps. The nets' part is made when a cell of the encoder half first asks for it: reuse steps of methods that
+/// hold the skips do not.
+#[derive(Debug)]
+pub struct ControlledPrepared {
+    unet: UNetPrepared,
+    evaluations: Vec<Evaluation>,
+    controls: Arc<Vec<ControlRun>>,
+    nets: OnceCell<Vec<Option<NetPrepared>>>,
+}
+
+#[derive(Debug)]
+struct NetPrepared {
+    /// Activated, `[evaluations · rows, time_width]`.
+    time: Tensor<2>,
+    context: Vec<Vec<KeyValue>>,
+    hint: Tensor<4>,
+    /// 1 for rows of evaluations at which the net steers, else 0, `[evaluations · rows, 1, 1, 1]`; `None` if it steers at all.
+    steered: Option<Tensor<4>>,
+}
+
+/// The trunk's carry, and the hidden tensor of each net that runs, until the middle.
+#[derive(Debug, Clone)]
+pub struct ControlledCarry {
+    unet: UNetCarry,
+    nets: Vec<Option<Tensor<4>>>,
+}
+
+/// Which of the trunk's rows a net runs on.
+#[derive(Debug, Clone, Copy)]
+struct NetRows {
+    trunk: Rows,
+    /// The conditioned half alone.
+    conditioned: bool,
+}
+
+impl<'a> ControlledUNet<'a> {
+    /// Puts `nets` beside `unet`; [`ControlNetConfig::check_fits`](super::ControlNetConfig::check_fits) says whether they fit.
+    pub fn new(unet: &'a UNet, nets: Vec<&'a ControlNet>) -> Self {
+        Self { unet, nets }
+    }
+
+    fn start_net(
+        net: &ControlNet,
+        condition: &ControlledCondition,
+        control: &ControlCondition,
+    ) -> ControlRun {
+        let rows = NetRows {
+            trunk: condition.rows,
+            conditioned: (control.guess || net.config().global_pool) && condition.rows.halves == 2,
+        };
+        let text = rows.of_evaluation(condition.unet.context.clone());
+        let added = net.added(&condition.unet);
+        let hint = net.encode_hint(control.hint.clone()); // [1 or items, channels, height, width]
+        let copies = rows.total() / hint.dims()[0];
+        let cells = net.cells();
+        let graded = control.guess && !net.config().global_pool;
+        let factor = |cell: usize| {
+            if graded {
+                10f64.powf(GUESS_RANGE * (1.0 - cell as f64 / (cells - 1) as f64))
+            } else {
+                1.0
+            }
+        };
+        ControlRun {
+            rows,
+            added: added.map(|added| rows.of_evaluation(added)),
+            context: net.context(&text),
+            hint: hint.repeat_dim(0, copies),
+            scales: (0..cells)
+                .map(|cell| control.scale * factor(cell))
+                .collect(),
+            evaluations: control.evaluations.clone(),
+        }
+    }
+
+    fn prepared_nets<'p>(&self, prepared: &'p ControlledPrepared) -> &'p [Option<NetPrepared>] {
+        let prepare = || {
+            let pairs = self.nets.iter().zip(prepared.controls.iter());
+            pairs
+                .map(|(net, run)| run.prepare(net, &prepared.evaluations))
+                .collect()
+        };
+        prepared.nets.get_or_init(prepare)
+    }
+
+    /// Runs cell `cell` of every net and adds what they say to the trunk's.
+    fn steer(&self, cell: usize, carry: &mut ControlledCarry, prepared: &ControlledPrepared) {
+        let middle = cell + 1 == self.encoder_cells();
+        let mut sum: Option<Tensor<4>> = None;
+        let nets = self.nets.iter().zip(self.prepared_nets(prepared));
+        for ((net, inputs), (hidden, run)) in
+            nets.zip(carry.nets.iter_mut().zip(prepared.controls.iter()))
+        {
+            let (Some(inputs), Some(entered)) = (inputs, hidden.take()) else {
+                continue;
+            };
+            let behind = net.run(cell, entered, &inputs.cell(cell));
+            let residual = run.scaled(net.residual(cell, behind.clone()), cell, inputs);
+            *hidden = (!middle).then_some(behind);
+            sum = Some(match sum {
+                Some(sum) => sum + residual,
+                None => residual,
+            });
+        }
+        match sum {
+            Some(sum) if middle => carry.unet.add_to_hidden(sum),
+            Some(sum) => carry.unet.add_to_skip(sum),
+            None => {}
+        }
+    }
+
+    /// Cells in which nets run.
+    fn encoder_cells(&self) -> usize {
+        self.unet.config().skips() + 1
+    }
+}
+
+impl StagedDenoiser for ControlledUNet<'_> {
+    type Carry = ControlledCarry;
+    type Condition = ControlledCondition;
+    type Run = ControlledRun;
+    type Prepared = ControlledPrepared;
+
+    fn cells(&self) -> usize {
+        self.unet.cells()
+    }
+
+    fn start(&self, condition: &ControlledCondition) -> ControlledRun {
+        let pairs = self.nets.iter().zip(&condition.controls);
+        let controls = pairs.map(|(net, control)| Self::start_net(net, condition, control));
+        ControlledRun {
+            unet: self.unet.start(&condition.unet),
+            controls: Arc::new(controls.collect()),
+        }
+    }
+
+    fn prepare(&self, run: &ControlledRun, evaluations: &[Evaluation]) -> ControlledPrepared {
+        ControlledPrepared {
+            unet: self.unet.prepare(&run.unet, evaluations),
+            evaluations: evaluations.to_vec(),
+            controls: run.controls.clone(),
+            nets: OnceCell::new(),
+        }
+    }
+
+    fn select(&self, run: &ControlledRun, rows: Range<usize>) -> ControlledRun {
+        let controls = run.controls.iter();
+        ControlledRun {
+            unet: self.unet.select(&run.unet, rows.clone()),
+            controls: Arc::new(controls.map(|control| control.select(&rows)).collect()),
+        }
+    }
+
+    fn enter(&self, sample: Tensor<4>, prepared: &ControlledPrepared) -> ControlledCarry {
+        let runs = prepared.controls.iter().zip(self.prepared_nets(prepared));
+        let nets = self.nets.iter().zip(runs).map(|(net, (run, inputs))| {
+            let steers = inputs.is_some();
+            steers.then(|| run.rows.of_sample(sample.clone()).cast(net.dtype))
+        });
+        ControlledCarry {
+            nets: nets.collect(),
+            unet: self.unet.enter(sample, &prepared.unet),
+        }
+    }
+
+    fn advance(
+        &self,
+        mut carry: ControlledCarry,
+        cells: Range<usize>,
+        prepared: &ControlledPrepared,
+        recall: &mut Recall<'_>,
+    ) -> ControlledCarry {
+        for cell in cells {
+            carry.unet = self
+                .unet
+                .advance(carry.unet, cell..cell + 1, &prepared.unet, recall);
+            if cell < self.encoder_cells() {
+                self.steer(cell, &mut carry, prepared);
+            }
+        }
+        carry
+    }
+
+    fn leave(&self, carry: ControlledCarry, prepared: &ControlledPrepared) -> Tensor<4> {
+        self.unet.leave(carry.unet, &prepared.unet)
+    }
+}
+
+impl ControlRun {
+    /// The run of some of the trunk's rows alone: of whole guidance halves, the net's own among them.
+    fn select(&self, rows: &Range<usize>) -> Self {
+        let first = self.rows.trunk.total() - self.rows.total();
+        let own = rows.start.saturating_sub(first)..rows.end.saturating_sub(first);
+        let (start, count) = (own.start, own.len());
+        let cell = |context: &Vec<KeyValue>| {
+            let blocks = context.iter();
+            blocks.map(|block| block.select(own.clone())).collect()
+        };
+        let added = self.added.as_ref();
+        let items = self.rows.trunk.items;
+        Self {
+            rows: NetRows {
+                trunk: Rows {
+                    halves: rows.len() / items,
+                    items,
+                },
+                conditioned: false,
+            },
+            added: added.map(|added| added.clone().narrow(0, start, count)),
+            context: self.context.iter().map(cell).collect(),
+            hint: self.hint.clone().narrow(0, start, count),
+            scales: self.scales.clone(),
+            evaluations: self.evaluations.clone(),
+        }
+    }
+
+    /// `None` if the net steers at none of `evaluations`.
+    fn prepare(&self, net: &ControlNet, evaluations: &[Evaluation]) -> Option<NetPrepared> {
+        let steers = |evaluation: &Evaluation| self.evaluations.contains(&evaluation.index);
+        if !evaluations.iter().any(steers) {
+            return None;
+        }
+        let (rows, count) = (self.rows.total(), evaluations.len());
+        let device = self.hint.device();
+        let per_row = |value: fn(&Evaluation) -> f64| -> Vec<f64> {
+            let repeated = |one| std::iter::repeat_n(value(one), rows);
+            evaluations.iter().flat_map(repeated).collect()
+        };
+        let timesteps = per_row(|evaluation| evaluation.timestep);
+        let sinusoids = net.config().unet.sinusoid.embed(&timesteps, &device);
+        let time = net.model.time_embedding.forward(sinusoids.cast(net.dtype));
+        let time = match &self.added {
+            Some(added) => time + added.clone().repeat_dim(0, count),
+            None => time,
+        }; // [evaluations · rows, time_width]
+        let repeat = |context: &KeyValue| match count {
+            1 => context.clone(),
+            _ => context.repeat(count),
+        };
+        let cells = self.context.iter();
+        let steered = (!evaluations.iter().all(steers)).then(|| {
+            let flags = evaluations.iter().flat_map(|evaluation| {
+                std::iter::repeat_n(f32::from(u8::from(steers(evaluation))), rows)
+            });
+            let data = TensorData::new(flags.collect::<Vec<_>>(), [rows * count, 1, 1, 1]);
+            Tensor::<4>::from_data(data, &device).cast(net.dtype)
+        });
+        Some(NetPrepared {
+            time: silu(time),
+            context: cells
+                .map(|cell| cell.iter().map(repeat).collect())
+                .collect(),
+            hint: self.hint.clone().repeat_dim(0, count),
+            steered,
+        })
+    }
+
+    /// A residual as it is added to all rows of the trunk.
+    fn scaled(&self, residual: Tensor<4>, cell: usize, inputs: &NetPrepared) -> Tensor<4> {
+        let residual = residual * self.scales[cell];
+        let residual = match &inputs.steered {
+            Some(steered) => residual * steered.clone(),
+            None => residual,
+        };
+        self.rows.to_trunk(residual)
+    }
+}
+
+impl NetPrepared {
+    fn cell(&self, cell: usize) -> CellInput<'_> {
+        CellInput {
+            time: &self.time,
+            context: &self.context[cell],
+            hint: &self.hint,
+        }
+    }
+}
+
+impl NetRows {
+    /// Rows of one evaluation.
+    fn total(self) -> usize {
+        if self.conditioned {
+            self.trunk.items
+        } else {
+            self.trunk.total()
+        }
+    }
+
+    /// Of `[rows, …]` of one evaluation.
+    fn of_evaluation<const D: usize>(self, rows: Tensor<D>) -> Tensor<D> {
+        let total = self.total();
+        rows.narrow(0, self.trunk.total() - total, total)
+    }
+
+    /// Of `[evaluations · rows, channels, height, width]`.
+    fn of_sample(self, sample: Tensor<4>) -> Tensor<4> {
+        if !self.conditioned {
+            return sample;
+        }
+        let [rows, channels, height, width] = sample.dims();
+        let half = self.trunk.items * channels;
+        sample
+            .reshape([rows / self.trunk.total(), 2 * half, height, width]) // an evaluation a row
+            .narrow(1, half, half)
+            .reshape([rows / 2, channels, height, width])
+    }
+
+    /// The net's rows with zeros for the unconditioned half.
+    fn to_trunk(self, residual: Tensor<4>) -> Tensor<4> {
+        if !self.conditioned {
+            return residual;
+        }
+        let [rows, channels, height, width] = residual.dims();
+        let half = self.trunk.items * channels;
+        let residual = residual.reshape([rows / self.trunk.items, half, height, width]);
+        Tensor::cat(vec![residual.zeros_like(), residual], 1).reshape([
+            2 * rows,
+            channels,
+            height,
+            width,
+        ])
+    }
+}
+
+impl Carry for ControlledCarry {
+    /// The trunk's hidden tensor only; what the nets have computed is in the skips.
+    fn graft_deep(&mut self, from: &Self) {
+        self.unet.graft_deep(&from.unet);
+        self.nets.clear();
+    }
+
+    fn without_skips(self) -> Self {
+        Self {
+            unet: self.unet.without_skips(),
+            nets: Vec::new(),
+        }
+    }
+
+    fn repeat(&self, steps: usize) -> Self {
+        let repeat = |net: &Tensor<4>| net.clone().repeat_dim(0, steps);
+        let nets = self.nets.iter().map(|net| net.as_ref().map(repeat));
+        Self {
+            unet: self.unet.repeat(steps),
+            nets: nets.collect(),
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        let bytes = |net: &Tensor<4>| net.dims().iter().product::<usize>() * net.dtype().size();
+        self.unet.bytes() + self.nets.iter().flatten().map(bytes).sum::<usize>()
+    }
+}
+
+impl ControlledCarry {
+    /// The trunk's carry.
+    pub fn trunk(&self) -> &UNetCarry {
+        &self.unet
+    }
+}

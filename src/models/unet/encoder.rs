@@ -1,0 +1,79 @@
+//! The encoder half and the middle, wherever they are stored: a `UNet`'s own, or a `ControlNet`'s copy of them.
+
+use burn::nn::conv::Conv2d;
+use burn::tensor::Tensor;
+
+use super::blocks::{DownBlock, MidBlock, UNet2DConditionModel, layer};
+use super::line::Site;
+use super::parts::Attention;
+use crate::nn::attention::KeyValue;
+use crate::recall::Recall;
+
+/// Borrowed modules of the cells `e0 … e(N-1) | mid`.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::models) struct Encoder<'a> {
+    pub(in crate::models) conv_in: &'a Conv2d,
+    pub(in crate::models) down_blocks: &'a [DownBlock],
+    pub(in crate::models) mid_block: &'a MidBlock,
+}
+
+impl UNet2DConditionModel {
+    pub(super) fn encoder(&self) -> Encoder<'_> {
+        Encoder {
+            conv_in: &self.conv_in,
+            down_blocks: &self.down_blocks,
+            mid_block: &self.mid_block,
+        }
+    }
+}
+
+impl<'a> Encoder<'a> {
+    /// The hidden tensor behind the cell at `site`. `time` is activated, `context` the cell's keys and values.
+    ///
+    /// # Panics
+    ///
+    /// If the cell is of the decoder half.
+    pub(in crate::models) fn run(
+        self,
+        site: Site,
+        hidden: Tensor<4>,
+        time: &Tensor<2>,
+        context: &[KeyValue],
+        recall: &mut Recall<'_>,
+    ) -> Tensor<4> {
+        match site {
+            Site::ConvIn => self.conv_in.forward(hidden),
+            Site::Down {
+                level,
+                layer: index,
+            } => {
+                let resnet = &self.down_blocks[level].resnets[index];
+                layer(resnet, self.attention(site), hidden, time, context, recall)
+            }
+            Site::Downsample { level } => {
+                let downsamplers = self.down_blocks[level].downsamplers.as_ref();
+                downsamplers.expect("`line` names levels that have one")[0].forward(hidden, time)
+            }
+            Site::Mid => self.mid_block.forward(hidden, time, context, recall),
+            Site::Up { .. } => unreachable!("the encoder half has no decoder cells"),
+        }
+    }
+
+    /// Keys and values of `text`, `[rows, tokens, width]`, for the cell at `site`.
+    pub(in crate::models) fn context(self, site: Site, text: &Tensor<3>) -> Vec<KeyValue> {
+        let attention = self.attention(site);
+        let context = attention.map(|attention| attention.context(text));
+        context.unwrap_or_default()
+    }
+
+    fn attention(self, site: Site) -> Option<&'a Attention> {
+        match site {
+            Site::Down { level, layer } => {
+                let attentions = self.down_blocks[level].attentions.as_ref();
+                attentions.map(|attentions| &attentions[layer])
+            }
+            Site::Mid => self.mid_block.attentions.first(),
+            Site::ConvIn | Site::Downsample { .. } | Site::Up { .. } => None,
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! What only some models are told besides a prompt: sizes, crops, scores, a prompt for the second text encoder.
+//!
+//! Source: Podell et al., SDXL (arXiv 2307.01952, sections 2.2 and 2.5); behaviour as diffusers' `StableDiffusionXLPipeline`.
+
+use super::encoders::Numbers;
+
+/// The size of the picture a prompt is imagined to come from, and the part of it that is shown. In pixels, height first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Framing {
+    /// Height and width before anything was cut off; the picture's own where it is silent. Small ones ask for a blurred picture.
+    pub original: Option<[usize; 2]>,
+    /// Rows and columns cut off above and on the left. None asks for a centred subject.
+    pub crop: [usize; 2],
+    /// Height and width that the picture is to have; its own where it is silent.
+    pub target: Option<[usize; 2]>,
+}
+
+/// What models that ask for it (SDXL) are told besides the prompts; others take no notice of the framing and the scores.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Added {
+    /// What the second text encoder reads, one entry a prompt; none for what the first reads.
+    pub second_prompts: Vec<String>,
+    /// The same for the negative prompts: none, one for all, or one a prompt.
+    pub second_negative_prompts: Vec<String>,
+    /// Sizes and crop.
+    pub framing: Framing,
+    /// Sizes and crop of the unconditioned half; those of the other where it is silent.
+    pub negative_framing: Option<Framing>,
+    /// How good the picture is to look, 1 to 10, for refiners.
+    pub aesthetic_score: f64,
+    /// How good the unconditioned half looks.
+    pub negative_aesthetic_score: f64,
+}
+
+impl Default for Added {
+    /// As in diffusers.
+    fn default() -> Self {
+        Self {
+            second_prompts: Vec::new(),
+            second_negative_prompts: Vec::new(),
+            framing: Framing::default(),
+            negative_framing: None,
+            aesthetic_score: 6.0,
+            negative_aesthetic_score: 2.5,
+        }
+    }
+}
+
+impl Added {
+    /// The numbers of the unconditioned and of the conditioned half, for a picture of `size`, height and width.
+    pub(super) fn halves(&self, numbers: Numbers, size: [usize; 2]) -> [Vec<f64>; 2] {
+        let negative = self.negative_framing.unwrap_or(self.framing);
+        [
+            (negative, self.negative_aesthetic_score),
+            (self.framing, self.aesthetic_score),
+        ]
+        .map(|(framing, score)| row(framing, score, numbers, size))
+    }
+}
+
+fn row(framing: Framing, score: f64, numbers: Numbers, size: [usize; 2]) -> Vec<f64> {
+    let pixels = |pair: [usize; 2]| pair.map(|side| side as f64);
+    let mut row = pixels(framing.original.unwrap_or(size)).to_vec();
+    row.extend(pixels(framing.crop));
+    match numbers {
+        Numbers::Sizes => row.extend(pixels(framing.target.unwrap_or(size))),
+        Numbers::Score => row.push(score),
+    }
+    row
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn silent_sizes_are_the_pictures_own() {
+        let [negative, positive] = Added::default().halves(Numbers::Sizes, [136, 104]);
+        assert_eq!(positive, [136.0, 104.0, 0.0, 0.0, 136.0, 104.0]);
+        assert_eq!(negative, positive);
+    }
+
+    #[test]
+    fn a_refiner_is_told_scores() {
+        let [negative, positive] = Added::default().halves(Numbers::Score, [8, 16]);
+        assert_eq!(positive, [8.0, 16.0, 0.0, 0.0, 6.0]);
+        assert_eq!(negative, [8.0, 16.0, 0.0, 0.0, 2.5]);
+    }
+}

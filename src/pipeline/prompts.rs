@@ -1,0 +1,198 @@
+//! The prompt side of text-to-image models: prompts in, the denoiser's condition out.
+//!
+//! Source: Radford et al. (arXiv 2103.00020); Podell et al., SDXL (arXiv 2307.01952, section 2.1) for two encoders; behaviour as
+//! diffusers' `StableDiffusionPipeline` and `StableDiffusionXLPipeline`.
+
+use burn::tensor::{DType, Device, Int, Tensor};
+
+use super::encoders::{AddedInputs, EncoderConfig, TextConfig};
+use super::request::{Request, Resolved};
+use crate::catalog::ModelFolder;
+use crate::denoise::Observer;
+use crate::error::Error;
+use crate::models::clip::ClipTextModel;
+use crate::models::unet::{AddedCondition, UNetCondition};
+use crate::text::{ClipTokenizer, PromptEncoder};
+use crate::weights::load_strict;
+
+/// The loaded text encoders of a model.
+#[derive(Debug)]
+pub(super) struct Prompts {
+    config: TextConfig,
+    encoders: Vec<PromptEncoder<ClipTextModel>>,
+}
+
+/// One half of a guided condition, one row a prompt.
+struct Half {
+    /// `[prompts, tokens, width]`
+    states: Tensor<3>,
+    /// `[prompts, projection]`
+    pooled: Option<Tensor<2>>,
+}
+
+impl Prompts {
+    /// Reads the encoders' weights onto `device`, in f32.
+    pub(super) fn load(
+        folder: &ModelFolder,
+        config: &TextConfig,
+        device: &Device,
+    ) -> Result<Self, Error> {
+        let encoders = config.encoders.iter();
+        let encoders = encoders.map(|encoder| prompt_encoder(folder, encoder, device));
+        Ok(Self {
+            encoders: encoders.collect::<Result<_, _>>()?,
+            config: config.clone(),
+        })
+    }
+
+    /// What the denoiser is conditioned on, rows in the order of guidance halves, then items. `size` is the pictures' height and
+    /// width in pixels.
+    pub(super) fn condition(
+        &self,
+        request: &Request,
+        resolved: &Resolved,
+        size: [usize; 2],
+        observer: &mut dyn Observer,
+    ) -> Result<UNetCondition, Error> {
+        let texts = [
+            strings(&request.prompts),
+            strings(&request.added.second_prompts),
+        ];
+        let conditioned = self.half(&texts, request.clip_skip, observer)?;
+        let halves = if resolved.guidance.is_on() {
+            vec![
+                self.unconditioned(request, &conditioned, observer)?,
+                conditioned,
+            ]
+        } else {
+            vec![conditioned]
+        };
+        let added = self.config.added;
+        let added = added.and_then(|inputs| added_condition(&halves, request, inputs, size));
+        let states = halves
+            .into_iter()
+            .map(|half| repeat_each(half.states, request.batch));
+        Ok(UNetCondition {
+            context: Tensor::cat(states.collect(), 0),
+            added,
+            channels: None,
+        })
+    }
+
+    /// The half that guidance leads away from. As in diffusers, the negative prompt keeps all layers.
+    fn unconditioned(
+        &self,
+        request: &Request,
+        conditioned: &Half,
+        observer: &mut dyn Observer,
+    ) -> Result<Half, Error> {
+        let zeros = self
+            .config
+            .added
+            .is_some_and(|added| added.zeros_for_no_negative);
+        let second = &request.added.second_negative_prompts;
+        if zeros && request.negative_prompts.is_empty() && second.is_empty() {
+            return Ok(Half {
+                states: conditioned.states.zeros_like(),
+                pooled: conditioned.pooled.as_ref().map(Tensor::zeros_like),
+            });
+        }
+        let texts = [
+            request.one_each(&request.negative_prompts),
+            if second.is_empty() {
+                Vec::new()
+            } else {
+                request.one_each(second)
+            },
+        ];
+        self.half(&texts, 0, observer)
+    }
+
+    /// States of all encoders side by side, and the last one's pooled text. An encoder without texts of its own reads the first's.
+    fn half(
+        &self,
+        texts: &[Vec<&str>; 2],
+        clip_skip: usize,
+        observer: &mut dyn Observer,
+    ) -> Result<Half, Error> {
+        let mut states = Vec::new();
+        let mut pooled = None;
+        for (encoder, own) in self.encoders.iter().zip(texts) {
+            let own = if own.is_empty() { &texts[0] } else { own };
+            let context = match self.config.added {
+                Some(_) => encoder.encode_pooled(own, clip_skip)?,
+                None => encoder.encode(own, clip_skip)?,
+            };
+            self.report(&context.cut, observer);
+            states.push(context.states);
+            pooled = context.pooled;
+        }
+        Ok(Half {
+            states: Tensor::cat(states, 2),
+            pooled,
+        })
+    }
+
+    fn report(&self, cut: &[Option<String>], observer: &mut dyn Observer) {
+        let tokens = self.config.tokens();
+        for cut in cut.iter().flatten() {
+            observer.warn(&format!(
+                "the model reads {tokens} tokens of a prompt; cut off was `{cut}`"
+            ));
+        }
+    }
+}
+
+fn prompt_encoder(
+    folder: &ModelFolder,
+    config: &EncoderConfig,
+    device: &Device,
+) -> Result<PromptEncoder<ClipTextModel>, Error> {
+    let EncoderConfig {
+        part,
+        tokenizer,
+        clip,
+    } = config;
+    let encoder = ClipTextModel::new(clip, device);
+    let encoder = load_strict(encoder, &folder.weights(part)?, part, DType::F32)?;
+    let tokenizer = folder.tokenizer_files(tokenizer)?;
+    let tokenizer = ClipTokenizer::from_files(tokenizer.borrowed())?;
+    Ok(PromptEncoder::new(tokenizer, encoder))
+}
+
+/// Pooled texts and numbers of `halves`, rows in the order of halves, then items.
+fn added_condition(
+    halves: &[Half],
+    request: &Request,
+    inputs: AddedInputs,
+    size: [usize; 2],
+) -> Option<AddedCondition> {
+    let pooled = halves
+        .iter()
+        .map(|half| Some(repeat_each(half.pooled.clone()?, request.batch)));
+    let pooled = Tensor::cat(pooled.collect::<Option<Vec<_>>>()?, 0); // [rows, projection]
+    let numbers = request.added.halves(inputs.numbers, size);
+    let (_, kept) = numbers.split_at(numbers.len() - halves.len());
+    let rows = kept
+        .iter()
+        .flat_map(|row| std::iter::repeat_n(row.clone(), request.items()));
+    Some(AddedCondition {
+        pooled,
+        time_ids: rows.collect(),
+    })
+}
+
+fn strings(texts: &[String]) -> Vec<&str> {
+    texts.iter().map(String::as_str).collect()
+}
+
+/// Every row `count` times in a row: a prompt's pictures stand together.
+fn repeat_each<const D: usize>(rows: Tensor<D>, count: usize) -> Tensor<D> {
+    if count == 1 {
+        return rows;
+    }
+    let sources = (0..rows.dims()[0]).flat_map(|row| std::iter::repeat_n(row as i32, count));
+    let sources = sources.collect::<Vec<i32>>();
+    let sources = Tensor::<1, Int>::from_ints(sources.as_slice(), &rows.device());
+    rows.select(0, sources)
+}

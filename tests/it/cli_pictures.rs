@@ -1,0 +1,208 @@
+//! Pictures on the command line: what a run starts from, and what it follows.
+
+use std::path::Path;
+
+use afterimage::image_io::Picture;
+use serde_json::{Value, json};
+
+use crate::cli::{Ending, afterimage, afterimage_in, generate, names, texts};
+
+const NET: &str = concat!(
+    env!("CARGO_MANIFEST_DIR"),
+    "/tests/fixtures/sd15-controlnet/model"
+);
+
+/// A photograph of sorts, a mask of another size, a dark mask, and half a file.
+fn folder() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().expect("a folder");
+    let save = |name: &str, picture: Picture| {
+        picture
+            .save(&folder.path().join(name), &[])
+            .expect("a file");
+    };
+    let square = |x: usize, y: usize| (20..44).contains(&x) && (16..50).contains(&y);
+    save(
+        "photo.png",
+        Picture::from_fn(70, 64, |x, y| [255 * u8::from(square(x, y)), x as u8, 9]),
+    );
+    save(
+        "mask.png",
+        Picture::from_fn(33, 40, |x, _| [255 * u8::from(x > 16); 3]),
+    );
+    save("dark.png", Picture::filled(64, 64, [20; 3]));
+    save("wide.png", Picture::filled(128, 64, [0; 3]));
+    let whole = std::fs::read(folder.path().join("photo.png")).expect("a file");
+    std::fs::write(folder.path().join("torn.png"), &whole[..whole.len() / 2]).expect("a file");
+    folder
+}
+
+fn told(ending: &Ending) -> Value {
+    assert_eq!(ending.code, Some(0), "{}", ending.shown());
+    serde_json::from_str(&ending.stdout).expect("JSON")
+}
+
+#[test]
+fn a_picture_is_changed_and_its_account_names_it() {
+    let folder = folder();
+    let start = [
+        "--init-image",
+        "photo.png",
+        "--strength",
+        "0.5",
+        "--seed",
+        "3",
+        "--json",
+    ];
+    let ending = generate(folder.path(), &[&start[..], &["--steps", "4"]].concat());
+    let told = told(&ending);
+    assert_eq!((&told["width"], &told["height"]), (&json!(64), &json!(64)));
+    assert_eq!(
+        (&told["steps"], &told["evaluations"]),
+        (&json!(4), &json!(2))
+    );
+    assert_eq!(told["init_image"], "photo.png");
+    let texts = texts(&folder.path().join("afterimage-3.png"));
+    assert_eq!(texts["init image"], "photo.png");
+    assert_eq!(texts["strength"], "0.5");
+}
+
+#[test]
+fn a_mask_of_any_size_keeps_the_rest() {
+    let folder = folder();
+    let edit = [
+        "--init-image",
+        "photo.png",
+        "--mask",
+        "mask.png",
+        "--size",
+        "64x64",
+    ];
+    let ending = generate(
+        folder.path(),
+        &[&edit[..], &["--steps", "2", "--seed", "3"]].concat(),
+    );
+    assert_eq!(ending.code, Some(0), "{}", ending.shown());
+    assert_eq!(
+        texts(&folder.path().join("afterimage-3.png"))["mask"],
+        "mask.png"
+    );
+}
+
+/// The published demonstration, on the small model: Canny's outlines at 100 and 200, 50 steps of DDIM, nine keys.
+#[test]
+fn the_published_control_demo_runs() {
+    let folder = folder();
+    let net = format!("{NET}/controlnet");
+    let demo = [
+        "generate",
+        "a cat",
+        "--model",
+        NET,
+        "--control-model",
+        &net,
+        "--control-image",
+        "photo.png",
+        "--control-canny",
+        "--sampler",
+        "ddim",
+        "--steps",
+        "50",
+        "--seed",
+        "8888",
+        "--device",
+        "cpu",
+        "--size",
+        "64x64",
+        "--cache",
+        "faster-diffusion",
+        "--json",
+    ];
+    // The picture is 70 pixels wide; without a size it is rounded down, with one it is refused unless it fits.
+    let told = told(&afterimage_in(folder.path(), demo));
+    assert_eq!(told["work"]["full_evaluations"], 9);
+    assert_eq!(told["controls"][0]["image"], "photo.png");
+    assert_eq!(told["controls"][0]["window"], json!([0.0, 1.0]));
+}
+
+#[test]
+fn plans_count_nets_and_strength() {
+    let plan = |more: &[&str]| {
+        let fixed = ["plan", "--steps", "50", "--sampler", "ddim", "--json"];
+        told(&afterimage(fixed.iter().chain(more)))
+    };
+    let rule = ["--cache", "encoder-propagation:keys=50ls"];
+    let net = [
+        "--model",
+        "stable-diffusion-v1-5",
+        "--control-model",
+        "control_v11p_sd15_canny",
+    ];
+    let controlled = plan(&[&net[..], &rule].concat());
+    let speedup = controlled["work"]["predicted_speedup"]
+        .as_f64()
+        .expect("a number");
+    assert!((speedup - 1.70).abs() < 0.005, "{speedup}");
+    let filling = [
+        "--model",
+        "stable-diffusion-v1-5-inpainting",
+        "--strength",
+        "0.3",
+    ];
+    assert_eq!(plan(&filling)["evaluations"], 15);
+}
+
+/// One row a mistake: the arguments, the code, and the words that the message must hold.
+#[test]
+fn mistakes_with_pictures_name_the_file_and_the_reason() {
+    let net = format!("{NET}/controlnet");
+    let steer = ["--control-model", &net, "--control-image"];
+    let mistakes: &[(&[&str], i32, &[&str])] = &[
+        (&["--strength", "0.5"], 2, &["--init-image <FILE>"]),
+        (&["--mask", "mask.png"], 2, &["--init-image <FILE>"]),
+        (&["--control-window", "0.8-0.2"], 2, &["as in 0.2-0.8"]),
+        (
+            &["--init-image", "photo.png", "--strength", "0"],
+            1,
+            &["`strength` is 0"],
+        ),
+        (
+            &["--init-image", "photo.png", "--strength", "1.5"],
+            1,
+            &["`strength` is 1.5", "at most 1"],
+        ),
+        (
+            &["--init-image", "torn.png"],
+            1,
+            &["cannot read the picture", "file: torn.png"],
+        ),
+        (
+            &["--init-image", "none.png"],
+            1,
+            &["cannot read the picture", "file: none.png"],
+        ),
+        (
+            &["--init-image", "photo.png", "--mask", "dark.png"],
+            1,
+            &["the mask is dark all over", "file: dark.png"],
+        ),
+        (
+            &[&steer[..], &["wide.png", "--size", "64x64"]].concat(),
+            1,
+            &["the control image has 128x64 pixels", "file: wide.png"],
+        ),
+        (&steer[..2], 1, &["0 control images for 1 ControlNets"]),
+        (
+            &["--control-model", "nowhere", "--control-image", "photo.png"],
+            1,
+            &["`nowhere` is no part of a model"],
+        ),
+    ];
+    let folder = folder();
+    let before = names(folder.path());
+    for (arguments, code, words) in mistakes {
+        let ending = generate(folder.path(), &[&["--steps", "2"], *arguments].concat());
+        ending.refused(*code, words);
+    }
+    assert_eq!(names(folder.path()), before, "something was written");
+    assert!(Path::new(&net).is_dir());
+}
