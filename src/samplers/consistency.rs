@@ -43,22 +43,23 @@ struct Jump {
 /// What the network was trained on.
 #[derive(Debug, Clone, Copy)]
 struct Training {
-    sigma_min: f64,
-    sigma_max: f64,
+    /// The least and the most noise.
+    min: f64,
+    max: f64,
     /// Standard deviation of the data.
-    sigma_data: f64,
+    data: f64,
 }
 
 pub(super) fn build(config: &SamplerConfig, steps: Steps) -> Result<Box<dyn Sampler>, Error> {
     let json = &config.json;
     let training = Training {
-        sigma_min: json.sigma_min.unwrap_or(0.002),
-        sigma_max: json.sigma_max.unwrap_or(80.0),
-        sigma_data: json.sigma_data.map_or(0.5, |data| data.0),
+        min: json.sigma_min.unwrap_or(0.002),
+        max: json.sigma_max.unwrap_or(80.0),
+        data: json.sigma_data.map_or(0.5, |data| data.0),
     };
     let mut sigmas = sigmas(config, training, steps.total)?;
     sigmas.drain(..steps.skipped.min(sigmas.len()));
-    let next = sigmas.iter().skip(1).copied().chain([training.sigma_min]);
+    let next = sigmas.iter().skip(1).copied().chain([training.min]);
     let strength = json.s_noise.unwrap_or(1.0);
     let jump = |(sigma, next): (&f64, f64)| training.jump(*sigma, next, strength);
     let evaluation = |(index, sigma): (usize, &f64)| Evaluation {
@@ -75,17 +76,16 @@ pub(super) fn build(config: &SamplerConfig, steps: Steps) -> Result<Box<dyn Samp
 /// The levels that are visited, noisy to clean: the first of those listed, or every so many of Karras'.
 fn sigmas(config: &SamplerConfig, training: Training, steps: usize) -> Result<Vec<f64>, Error> {
     let json = &config.json;
-    if let Some(rho) = json.rho.filter(|rho| *rho != RHO) {
+    if let Some(rho) = json.rho.filter(|rho| (rho - RHO).abs() > f64::EPSILON) {
         return Err(ConfigError::unsupported("rho", rho, "built is 7").into());
     }
-    let levels = match &json.sigmas {
-        Some(listed) => checked(listed, training)?.to_vec(),
-        None => {
-            let count = json.num_train_timesteps.unwrap_or(40);
-            let table = karras_sigmas(training.sigma_max, training.sigma_min, count);
-            let stride = (count / steps).max(1);
-            table.into_iter().step_by(stride).collect()
-        }
+    let levels = if let Some(listed) = &json.sigmas {
+        checked(listed, training)?.to_vec()
+    } else {
+        let count = json.num_train_timesteps.unwrap_or(40);
+        let table = karras_sigmas(training.max, training.min, count);
+        let stride = (count / steps).max(1);
+        table.into_iter().step_by(stride).collect()
     };
     if steps > levels.len() {
         let train_timesteps = levels.len();
@@ -100,7 +100,7 @@ fn sigmas(config: &SamplerConfig, training: Training, steps: usize) -> Result<Ve
 
 fn checked(listed: &[f64], training: Training) -> Result<&[f64], ConfigError> {
     let falls = listed.windows(2).all(|pair| pair[0] > pair[1]);
-    if falls && listed.iter().all(|sigma| *sigma >= training.sigma_min) {
+    if falls && listed.iter().all(|sigma| *sigma >= training.min) {
         return Ok(listed);
     }
     let hint = "they fall, and none is below `sigma_min`";
@@ -114,19 +114,15 @@ fn checked(listed: &[f64], training: Training) -> Result<&[f64], ConfigError> {
 impl Training {
     /// 2303.01469, appendix C, equations 25 and 26.
     fn jump(self, sigma: f64, next: f64, strength: f64) -> Jump {
-        let Self {
-            sigma_min,
-            sigma_max,
-            sigma_data,
-        } = self;
-        let above = sigma - sigma_min;
-        let next = next.clamp(sigma_min, sigma_max);
+        let Self { min, max, data } = self;
+        let above = sigma - min;
+        let next = next.clamp(min, max);
         Jump {
             sigma,
-            scale: 1.0 / sigma.hypot(sigma_data),
-            skip: sigma_data.powi(2) / (above.powi(2) + sigma_data.powi(2)),
-            output: above * sigma_data / sigma.hypot(sigma_data),
-            noise: strength * (next.powi(2) - sigma_min.powi(2)).sqrt(),
+            scale: 1.0 / sigma.hypot(data),
+            skip: data.powi(2) / (above.powi(2) + data.powi(2)),
+            output: above * data / sigma.hypot(data),
+            noise: strength * (next.powi(2) - min.powi(2)).sqrt(),
         }
     }
 }

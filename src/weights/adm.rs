@@ -1,6 +1,6 @@
 //! `UNets` of the ADM family under the names of guided-diffusion: the file is the network, without a prefix.
 //!
-//! **Source.** The layout of openai/guided-diffusion and openai/consistency_models checkpoints against that of diffusers'
+//! **Source.** The layout of `openai/guided-diffusion` and `openai/consistency_models` checkpoints against that of diffusers'
 //! `UNet2DModel`. Residual blocks and numbering are those of [`original`](super::original) checkpoints, which descend from it;
 //! attention keeps query, key and value in one convolution, one below the other (`use_new_attention_order`), and residual blocks
 //! may stand for the resamplers.

@@ -28,10 +28,11 @@ fn fixtures() -> Vec<Fixture> {
 
 fn load(fixture: &Fixture) -> Box<Unconditional> {
     let folder = ModelFolder::open(fixture.model().to_str().unwrap()).unwrap();
-    match Pipeline::load(&folder, &Device::flex(), DType::F32).unwrap() {
-        Pipeline::Unconditional(model) => model,
-        other => panic!("{other:?}"),
-    }
+    let loaded = Pipeline::load(&folder, &Device::flex(), DType::F32).unwrap();
+    let Pipeline::Unconditional(model) = loaded else {
+        panic!("{loaded:?} reads something");
+    };
+    model
 }
 
 #[test]

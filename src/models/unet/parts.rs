@@ -1,5 +1,10 @@
 //! The layers that `UNets` of different families have in the same place.
 
+#![allow(
+    clippy::large_enum_variant,
+    reason = "a network's layers are all of one variant"
+)]
+
 use burn::module::Module;
 use burn::tensor::Tensor;
 

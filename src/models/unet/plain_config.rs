@@ -1,5 +1,10 @@
 //! `unet/config.json` of a `UNet2DModel`, resolved into the same values as that of a conditional `UNet`.
 
+#![allow(
+    clippy::option_option,
+    reason = "an absent key and a null mean different things"
+)]
+
 use serde::Deserialize;
 
 use super::config::{AttentionKind, Level, Resampling, UNetConfig, check_divisible};
