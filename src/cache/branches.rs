@@ -63,9 +63,12 @@ fn gated(gate: usize, course: &Course, sites: &[Site]) -> Result<Vec<BTreeSet<Si
     }
     let begin = course.first_evaluation(gate);
     let begin = begin.unwrap_or(course.evaluations());
-    let of = |evaluation| match evaluation < begin {
-        true => BTreeSet::new(),
-        false => frozen.clone(),
+    let of = |evaluation| {
+        if evaluation < begin {
+            BTreeSet::new()
+        } else {
+            frozen.clone()
+        }
     };
     Ok((0..course.evaluations()).map(of).collect())
 }

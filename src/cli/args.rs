@@ -335,6 +335,7 @@ pub(super) struct Follow {
 
 #[derive(Debug, Args)]
 #[command(next_help_heading = PICTURES)]
+#[allow(clippy::struct_field_names, reason = "fields have the options' names")]
 pub(super) struct Nets {
     /// Folder of a `ControlNet` (config.json and weights); repeat it for several
     #[arg(long, value_name = "DIR")]

@@ -297,7 +297,9 @@ fn features(path: &Path, lpips: &Lpips) -> Result<FeatureStatistics, Error> {
             .into());
         }
         let features = lpips.features(&[picture])?;
-        features.iter().for_each(|features| set.add(features));
+        for features in &features {
+            set.add(features);
+        }
         Ok(())
     })?;
     Ok(set)

@@ -6,7 +6,7 @@
 //! The format of an array (magic, version 1.0, a Python dictionary as header, data) is written and read here: a header of three known
 //! keys is twenty lines, and the crates for it bring a parser generator along.
 //!
-//! Source: NumPy Enhancement Proposal 1, "A Simple File Format for NumPy Arrays".
+//! Source: `NumPy` Enhancement Proposal 1, "A Simple File Format for `NumPy` Arrays".
 
 use std::{
     io::{self, Read, Write},
@@ -42,11 +42,11 @@ impl Header {
     }
 
     fn write(&self, writer: &mut impl Write) -> io::Result<()> {
-        let sides: String = self.shape.iter().map(|side| format!("{side}, ")).collect();
+        let sides: Vec<String> = self.shape.iter().map(|side| format!("{side},")).collect();
         let text = format!(
             "{{'descr': '{}', 'fortran_order': False, 'shape': ({}), }}",
             self.dtype,
-            sides.trim_end()
+            sides.join(" ")
         );
         let prefix = MAGIC.len() + 2;
         let length = (prefix + text.len() + 1).next_multiple_of(ALIGNMENT) - prefix;

@@ -1,6 +1,6 @@
 //! How well pictures fit their texts, by CLIP.
 //!
-//! Source: Hessel et al., "CLIPScore: A Reference-free Evaluation Metric for Image Captioning" (arXiv 2104.08718, section 3), without
+//! Source: Hessel et al., "`CLIPScore`: A Reference-free Evaluation Metric for Image Captioning" (arXiv 2104.08718, section 3), without
 //! its factor: `max(0, 100 · cos)`, as in the evaluation of `DeepCache`.
 
 use std::path::Path;
@@ -20,7 +20,7 @@ use crate::weights::{WeightSource, load_strict};
 
 /// Mean and spread of the pixels that CLIP was trained on, for pixels in 0 to 1.
 const MEAN: [f32; 3] = [0.481_454_66, 0.457_827_5, 0.408_210_73];
-const SPREAD: [f32; 3] = [0.268_629_54, 0.261_302_58, 0.275_777_11];
+const SPREAD: [f32; 3] = [0.268_629_54, 0.261_302_6, 0.275_777_1];
 
 /// `config.json` of a whole CLIP model.
 #[derive(Deserialize)]

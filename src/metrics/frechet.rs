@@ -95,7 +95,9 @@ mod tests {
 
     fn of(rows: &[[f64; 2]]) -> FeatureStatistics {
         let mut statistics = FeatureStatistics::new(2);
-        rows.iter().for_each(|row| statistics.add(row));
+        for row in rows {
+            statistics.add(row);
+        }
         statistics
     }
 

@@ -30,7 +30,11 @@ const EPSILON: f64 = 1e-10;
 /// Features of a picture: channels of the last layer.
 const FEATURES: usize = 256;
 
-#[allow(non_snake_case, reason = "fields have the checkpoint's names")]
+#[allow(
+    non_snake_case,
+    clippy::struct_field_names,
+    reason = "fields have the checkpoint's names"
+)]
 mod layers {
     use super::{Conv2d, Module};
 

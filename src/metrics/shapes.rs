@@ -395,11 +395,15 @@ const WORN: Star = Star {
 /// Shapes of the templates; the last is the worn star.
 const TEMPLATES: [usize; 7] = [0, 1, 2, 3, 4, 5, 3];
 
+#[allow(
+    clippy::many_single_char_names,
+    reason = "coordinates in the plane and in the template"
+)]
 fn star(u: f64, v: f64, profile: &Star) -> bool {
     let deg = |d: f64| d.to_radians();
     let (x, y) = (
         u * profile.wide,
-        (v + 1.0) / 2.0 * (profile.bottom - profile.top) + profile.top,
+        f64::midpoint(v, 1.0) * (profile.bottom - profile.top) + profile.top,
     );
     let q = profile.inner;
     let (nx, ny) = (q * deg(36.0).sin(), 1.0 - q * deg(36.0).cos());
@@ -421,7 +425,7 @@ fn inside(template: usize, u: f64, v: f64) -> bool {
     match template {
         0 => u * u + v * v <= 1.0,
         1 => true,
-        2 => u.abs() <= (v + 1.0) / 2.0,
+        2 => u.abs() <= f64::midpoint(v, 1.0),
         3 => star(u, v, &SHARP),
         4 => {
             let r = u * u + v * v;
@@ -432,7 +436,7 @@ fn inside(template: usize, u: f64, v: f64) -> bool {
     }
 }
 
-/// IoU of a silhouette (cut to its bounding box) with a template drawn into that box.
+/// Intersection over union of a silhouette (cut to its bounding box) with a template drawn into that box.
 fn template_iou(mask: &[bool], width: usize, height: usize, template: usize) -> f64 {
     let at = |i: usize, n: usize| (i as f64 + 0.5) / (n * SUB) as f64 * 2.0 - 1.0;
     let (mut inter, mut total) = (0usize, 0usize);

@@ -89,7 +89,10 @@ impl ClassEmbedder {
             labels.iter().all(|&label| label < tokens),
             "labels {labels:?} of {tokens} tokens"
         );
-        let labels = labels.iter().map(|&label| label as i32).collect::<Vec<_>>();
+        let labels = labels
+            .iter()
+            .map(|&label| i64::from(label as u32))
+            .collect::<Vec<_>>();
         let count = labels.len();
         let data = TensorData::new(labels, [count]);
         let rows: Tensor<1, Int> = Tensor::from_data(data, &table.device());

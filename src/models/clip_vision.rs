@@ -83,6 +83,10 @@ impl ClipVisionConfig {
 }
 
 #[derive(Module, Debug)]
+#[allow(
+    clippy::struct_field_names,
+    reason = "fields have the checkpoint's names"
+)]
 struct ClipVisionEmbeddings {
     class_embedding: Param<Tensor<1>>,
     patch_embedding: Conv2d,

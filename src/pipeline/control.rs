@@ -40,9 +40,9 @@ impl Control {
     }
 
     /// Width and height of the picture, rounded down to multiples.
-    pub(super) fn size(&self, multiple: usize) -> Option<(usize, usize)> {
+    pub(super) fn size(&self, multiple: usize) -> (usize, usize) {
         let down = |side: usize| side / multiple * multiple;
-        Some((down(self.picture.width()), down(self.picture.height())))
+        (down(self.picture.width()), down(self.picture.height()))
     }
 
     /// The evaluations, of `count`, that lie inside the window with their whole length, as in diffusers.
@@ -73,7 +73,7 @@ impl Control {
                 range: "a finite number",
             });
         }
-        if self.size(multiple) != Some(size) {
+        if self.size(multiple) != size {
             return Err(RequestError::ControlSize {
                 name: self.name.clone(),
                 found: (self.picture.width(), self.picture.height()),

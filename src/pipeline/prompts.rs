@@ -191,7 +191,8 @@ fn repeat_each<const D: usize>(rows: Tensor<D>, count: usize) -> Tensor<D> {
     if count == 1 {
         return rows;
     }
-    let sources = (0..rows.dims()[0]).flat_map(|row| std::iter::repeat_n(row as i32, count));
+    let last = i32::try_from(rows.dims()[0]).expect("rows of one batch");
+    let sources = (0..last).flat_map(|row| std::iter::repeat_n(row, count));
     let sources = sources.collect::<Vec<i32>>();
     let sources = Tensor::<1, Int>::from_ints(sources.as_slice(), &rows.device());
     rows.select(0, sources)

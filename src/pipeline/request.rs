@@ -160,11 +160,13 @@ impl Request {
     /// Holds prompts and classes to what the model makes its pictures from.
     fn check_subjects(&self, model: &ModelConfig) -> Result<(), RequestError> {
         match &model.family {
-            Family::TextToImage(_) | Family::Unconditional(_) => match self.class_labels.is_empty()
-            {
-                true => Ok(()),
-                false => Err(RequestError::NoClasses),
-            },
+            Family::TextToImage(_) | Family::Unconditional(_) => {
+                if self.class_labels.is_empty() {
+                    Ok(())
+                } else {
+                    Err(RequestError::NoClasses)
+                }
+            }
             Family::ClassToImage(parts) => {
                 let texts = self.prompts.iter().chain(&self.negative_prompts);
                 if texts.into_iter().any(|text| !text.is_empty()) {
@@ -236,7 +238,7 @@ impl Request {
     /// Width and height of the picture to start from or to follow, rounded down to multiples.
     fn pictured_size(&self, multiple: usize) -> Option<(usize, usize)> {
         let edit = self.edit.as_ref().and_then(|edit| edit.size(multiple));
-        edit.or_else(|| self.controls.first()?.size(multiple))
+        edit.or_else(|| Some(self.controls.first()?.size(multiple)))
     }
 
     fn check_second_prompts(&self, model: &ModelConfig) -> Result<(), RequestError> {

@@ -84,12 +84,12 @@ impl Run<'_> {
         observer: &mut dyn Observer,
     ) -> Result<Denoised, Error> {
         let mut noise = self.noise();
-        let start = self.from_noise(&mut noise)?;
+        let start = self.start_from_noise(&mut noise)?;
         self.denoise_from(start, denoiser, condition, &mut noise, observer)
     }
 
     /// A start from noise alone, or from what another model has left.
-    pub(super) fn from_noise(&self, noise: &mut SeededNoise) -> Result<Start, Error> {
+    pub(super) fn start_from_noise(&self, noise: &mut SeededNoise) -> Result<Start, Error> {
         if matches!(self.request.stage, Stage::Finish { .. }) {
             let left = self.given()?.ok_or(RequestError::NothingToFinish)?;
             return Ok(Start::from_noise(left));

@@ -199,7 +199,7 @@ impl TextToImage {
 
     fn start(&self, run: &Run<'_>, noise: &mut SeededNoise) -> Result<Start, Error> {
         let Some(edit) = &run.request.edit else {
-            return run.from_noise(noise);
+            return run.start_from_noise(noise);
         };
         let starter = Starter {
             edit,

@@ -99,9 +99,9 @@ pub fn split(source: &WeightSource) -> Result<Parts, Error> {
 /// When a tensor of the original layout cannot be placed; when the embedders of two blocks differ.
 pub fn canonical(source: &WeightSource) -> Result<WeightSource, Error> {
     if is_original(source) {
-        let mut parts = split(source)?.parts;
-        let part = parts.remove(PART);
-        return Ok(part.expect("`is_original` saw a tensor of the part"));
+        let part = split(source)?.parts.remove(PART);
+        let none = || WeightSource::from_tensors(source.origin().to_owned(), Vec::new());
+        return part.map_or_else(none, Ok);
     }
     let mut kept = Vec::new();
     for tensor in source.packed() {

@@ -47,7 +47,7 @@ fn a_gate_freezes_cross_attention_and_ends_guidance() {
     let crosses = pipeline.unet().config().line().len(); // cells at most
     let reused = gated.report.account.branches_reused;
     assert!(
-        reused > 0 && reused % (STEPS - 2) == 0 && reused <= (STEPS - 2) * crosses,
+        reused > 0 && reused.is_multiple_of(STEPS - 2) && reused <= (STEPS - 2) * crosses,
         "{reused}"
     );
     assert_eq!(gated.report.account.fallbacks, 0);

@@ -244,18 +244,13 @@ fn check_run(fixture: &Fixture, case: &Value, dit: &DiT) -> Result<f64, String> 
 /// The recorded draws where there are any, else those of the seed.
 fn noise(fixture: &Fixture, case: &Value) -> Box<dyn Noise> {
     let device = Device::flex();
-    match case["tensors"]["draws"].as_array() {
-        Some(names) => {
-            let draws = names.iter().map(|name| name.as_str().unwrap());
-            Box::new(Recorded(
-                draws.map(|name| fixture.tensor(name).on(&device)).collect(),
-            ))
-        }
-        None => {
-            let seed = case["call"]["seed"].as_u64().unwrap();
-            Box::new(SeededNoise::new(&Seeds::One(seed), &device))
-        }
+    if let Some(names) = case["tensors"]["draws"].as_array() {
+        let draws = names.iter().map(|name| name.as_str().unwrap());
+        let draws = draws.map(|name| fixture.tensor(name).on(&device));
+        return Box::new(Recorded(draws.collect()));
     }
+    let seed = case["call"]["seed"].as_u64().unwrap();
+    Box::new(SeededNoise::new(&Seeds::One(seed), &device))
 }
 
 fn committed() -> DiT {

@@ -193,7 +193,9 @@ fn frechet_distances_agree_with_scipy() {
         let set = |key: &str| -> FeatureStatistics {
             let rows: Vec<Vec<f64>> = serde_json::from_value(case[key].clone()).unwrap();
             let mut statistics = FeatureStatistics::new(rows[0].len());
-            rows.iter().for_each(|row| statistics.add(row));
+            for row in &rows {
+                statistics.add(row);
+            }
             statistics
         };
         assert_near(

@@ -96,7 +96,10 @@ impl StagedDenoiser for DiT {
     }
 
     fn start(&self, condition: &DiTCondition) -> DiTRun {
-        let labels = condition.labels.iter().map(|&label| label as i64);
+        let labels = condition
+            .labels
+            .iter()
+            .map(|&label| i64::from(label as u32));
         let data = TensorData::from(labels.collect::<Vec<i64>>().as_slice());
         let labels: Tensor<1, Int> = Tensor::from_data(data, &self.device());
         let table = &self.model.embedders().class_embedder.embedding_table;

@@ -106,9 +106,9 @@ impl AddedCondition {
         let rows = self.pooled.dims()[0];
         let numbers = config
             .sinusoid
-            .embed(&self.time_ids.concat(), &self.pooled.device())
-            .reshape([rows as i32, -1]); // [rows, numbers · width]
-        Tensor::cat(vec![self.pooled.clone(), numbers], 1)
+            .embed(&self.time_ids.concat(), &self.pooled.device()); // [rows · numbers, width]
+        let width = numbers.shape().num_elements() / rows;
+        Tensor::cat(vec![self.pooled.clone(), numbers.reshape([rows, width])], 1)
     }
 }
 
