@@ -35,7 +35,6 @@ def main():
     unet = make_unet()
     unet.load_state_dict(s["avg_unet"])
     text = CLIPTextModel.from_pretrained(a.text + "/text_encoder")
-    text.load_state_dict(s["avg_text"])
     unet.half().save_pretrained(temp + "/unet")
     text.half().save_pretrained(temp + "/text_encoder")
     AutoencoderKL.from_pretrained(a.vae).half().save_pretrained(temp + "/vae")

@@ -1,8 +1,9 @@
-"""Trains the UNet (and, gently, the text encoder) on latents of scenes; schedule by the clock.
+"""Trains the UNet on latents of scenes, under the frozen text encoder; schedule by the clock.
 
 The prediction is v: at high noise it is the picture itself, so that the layout that the
 caption asks for is learnt early.  Each worker keeps a pool of encoded scenes that grows while it trains; captions are
-reworded at every use.  Checkpoints hold weights, moving averages and optimizer state.
+reworded at every use.  Checkpoints hold weights, moving averages and optimizer state; a resumed run starts a new
+schedule of its own.
 """
 
 import argparse
@@ -50,10 +51,12 @@ class Pool:
         self.lat[len(self.recs):len(self.recs) + n] = z.half()
         self.recs += new
 
-    def draw(self, n, fresh):
+    def draw(self, n, fresh, inside):
         have = len(self.recs)
+        nested = [i for i, rec in enumerate(self.recs) if rec["rel"] == 5]
         idx = [have - 1 - i for i in range(min(fresh, n))]
-        idx += [self.rng.randrange(have) for _ in range(n - len(idx))]
+        while len(idx) < n:
+            idx.append(self.rng.choice(nested) if self.rng.random() < inside else self.rng.randrange(have))
         return [self.recs[i] for i in idx], self.lat[idx].float()
 
 
@@ -63,12 +66,12 @@ def main():
     p.add_argument("--text", required=True, help="folder of train_text.py")
     p.add_argument("--out", required=True)
     p.add_argument("--until", required=True, help="end as HH:MM of today (UTC)")
-    p.add_argument("--batch", type=int, default=8, help="per worker, twice that in the last fifth")
+    p.add_argument("--batch", type=int, default=8, help="per worker, twice that in the last half")
     p.add_argument("--lr", type=float, default=2e-3)
-    p.add_argument("--text-lr", type=float, default=2e-4)
     p.add_argument("--pool", type=int, default=16000, help="scenes per worker")
     p.add_argument("--first", type=int, default=480, help="scenes per worker before the first step")
     p.add_argument("--drop", type=float, default=0.1)
+    p.add_argument("--inside", type=float, default=0.0, help="share of scenes drawn again from those with one shape in another")
     p.add_argument("--resume", type=int, default=0)
     a = p.parse_args()
     os.makedirs(a.out, exist_ok=True)
@@ -81,23 +84,20 @@ def train(rank, count, a):
     begin = time.time()
     end = begin + (h - now.tm_hour) * 3600 + (m - now.tm_min) * 60 - now.tm_sec
     torch.manual_seed(5)
-    unet = make_unet()
-    text = CLIPTextModel.from_pretrained(a.text + "/text_encoder")
+    unet = make_unet().to(memory_format=torch.channels_last)
+    text = CLIPTextModel.from_pretrained(a.text + "/text_encoder").eval().requires_grad_(False)
     enc = data.Encoder(a.text + "/tokenizer")
     vae = AutoencoderKL.from_pretrained(a.vae).eval()
     step, seen, spent = 0, 0, 0.0
-    up, tp = list(unet.parameters()), [q for q in text.parameters() if q.requires_grad]
-    opt = torch.optim.AdamW([{"params": up, "base": a.lr}, {"params": tp, "base": a.text_lr}],
-                            lr=a.lr, betas=(0.9, 0.99), weight_decay=0.01, fused=True)
-    avg_unet, avg_text = copy.deepcopy(unet), copy.deepcopy(text)
+    params = list(unet.parameters())
+    opt = torch.optim.AdamW(params, lr=a.lr, betas=(0.9, 0.99), weight_decay=0.01, fused=True)
+    average = copy.deepcopy(unet)
     state_file = a.out + "/state.pt"
     if a.resume and os.path.exists(state_file):
         s = torch.load(state_file, weights_only=False)
-        unet.load_state_dict(s["unet"]), text.load_state_dict(s["text"]), opt.load_state_dict(s["opt"])
-        avg_unet.load_state_dict(s["avg_unet"]), avg_text.load_state_dict(s["avg_text"])
+        unet.load_state_dict(s["unet"]), average.load_state_dict(s["avg_unet"]), opt.load_state_dict(s["opt"])
         step, seen, spent = s["step"], s["seen"], s["spent"]
-        opt.param_groups[0]["base"], opt.param_groups[1]["base"] = a.lr, a.text_lr
-    begin -= spent                                   # the schedule counts from the first start
+    first_step = step
     rng = random.Random(100 + rank + 7 * step)
     torch.manual_seed(200 + rank + 7 * step)
     pool = Pool(vae, rng, a.pool)
@@ -108,30 +108,31 @@ def train(rank, count, a):
     while len(pool.recs) < min(a.first, a.pool):
         pool.add(16)
     if rank == 0:
-        print(f"unet parameters {sum(q.numel() for q in up)} text {sum(q.numel() for q in tp)} "
+        print(f"unet parameters {sum(q.numel() for q in params)} "
               f"scale {vae.config.scaling_factor} latent std {pool.lat[:len(pool.recs)].float().std():.3f} "
-              f"pool ready after {time.time() - begin - spent:.0f}s", flush=True)
+              f"pool ready after {time.time() - begin:.0f}s", flush=True)
     ac = alphas_cumprod()
     snr = ac / (1 - ac)
     weight = (snr + 1).clamp(max=6) / (snr + 1)      # on the error of v; caps the easy, clean times
-    params = up + tp
     part, acc, n_acc, last, last_save = (time.time() - begin) / (end - begin), torch.zeros(4), 0, time.time(), time.time()
     empty = enc("")
     while part < 1:
-        n = a.batch if part < 0.8 else 2 * a.batch
-        rate = min(1, (step + 1) / 100) * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * part)))
+        n = a.batch if part < 0.5 else 2 * a.batch
+        rate = min(1, (step - first_step + 1) / 100) * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * part)))
         for g in opt.param_groups:
-            g["lr"] = g["base"] * rate
+            g["lr"] = a.lr * rate
         before = len(pool.recs)
         pool.add(2)
-        recs, z = pool.draw(n, len(pool.recs) - before)
+        recs, z = pool.draw(n, len(pool.recs) - before, a.inside)
         ids = torch.tensor([empty if rng.random() < a.drop else enc(data.caption(rng, r)) for r in recs])
         # stratified times: one per slice of [0, 1000)
         t = ((torch.arange(n) + torch.rand(n)) / n * 1000).long().clamp(0, 999)[torch.randperm(n)]
         noise = torch.randn_like(z)
         k = ac[t][:, None, None, None]
-        noisy = k.sqrt() * z + (1 - k).sqrt() * noise
-        out = unet(noisy, t, text(ids).last_hidden_state).sample
+        noisy = (k.sqrt() * z + (1 - k).sqrt() * noise).contiguous(memory_format=torch.channels_last)
+        with torch.no_grad():
+            states = text(ids).last_hidden_state
+        out = unet(noisy, t, states).sample
         err = ((out - (k.sqrt() * noise - (1 - k).sqrt() * z)) ** 2).mean((1, 2, 3))
         loss = (err * weight[t]).mean()
         opt.zero_grad(set_to_none=True)
@@ -150,13 +151,12 @@ def train(rank, count, a):
         seen += n * count
         d = min(0.998, (1 + step) / (20 + step))
         with torch.no_grad():
-            for net, avg in ((unet, avg_unet), (text, avg_text)):
-                torch._foreach_lerp_(list(avg.parameters()), list(net.parameters()), 1 - d)
+            torch._foreach_lerp_(list(average.parameters()), params, 1 - d)
         acc += mean
         n_acc += 1
         if rank == 0 and step % 50 == 0:
             x = acc / n_acc
-            print(f"unet step {step} seen {seen} t {time.time() - begin:.0f}s part {part:.3f} loss {x[0]:.4f} "
+            print(f"unet step {step} seen {seen} t {spent + time.time() - begin:.0f}s part {part:.3f} loss {x[0]:.4f} "
                   f"high {x[1]:.4f} plain {x[2]:.4f} lr {a.lr * rate:.6f} pool {len(pool.recs)} "
                   f"{n_acc / (time.time() - last):.2f} step/s", flush=True)
             acc, n_acc, last = torch.zeros(4), 0, time.time()
@@ -166,9 +166,8 @@ def train(rank, count, a):
             os.replace(pool_file + ".new", pool_file)
             if rank:
                 continue
-            s = {"unet": unet.state_dict(), "text": text.state_dict(), "opt": opt.state_dict(),
-                 "avg_unet": avg_unet.state_dict(), "avg_text": avg_text.state_dict(),
-                 "step": step, "seen": seen, "spent": time.time() - begin}
+            s = {"unet": unet.state_dict(), "avg_unet": average.state_dict(), "opt": opt.state_dict(),
+                 "step": step, "seen": seen, "spent": spent + time.time() - begin}
             torch.save(s, state_file + ".new")
             os.replace(state_file + ".new", state_file)
 
