@@ -8,9 +8,9 @@ import tempfile
 
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler
-from safetensors.torch import load_file, save_file
 from transformers import CLIPTextModel
 
+from folder import publish
 from train_unet import make_unet
 
 INDEX = {
@@ -43,24 +43,8 @@ def main():
                   steps_offset=1, set_alpha_to_one=False, clip_sample=False,
                   prediction_type="v_prediction").save_pretrained(temp + "/scheduler")
     json.dump(INDEX, open(temp + "/model_index.json", "w"), indent=2)
-    total = 0
-    for root, _, files in os.walk(temp):
-        for name in files:
-            path = os.path.join(root, name)
-            if name.endswith(".safetensors"):        # same tensors, plain header, half everywhere
-                # the text encoder's names as SD 1.x repositories have them
-                pre = "text_model." if os.sep + "text_encoder" in root else ""
-                save_file({pre + k.removeprefix(pre): v.half().contiguous() for k, v in load_file(path).items()},
-                          path, {"format": "pt"})
-            elif name == "config.json":              # no traces of folders of the training machine
-                c = {k: v for k, v in json.load(open(path)).items() if k not in ("_name_or_path",)}
-                json.dump(c, open(path, "w"), indent=2, sort_keys=True)
-            target = os.path.join(a.out, os.path.relpath(path, temp))
-            os.makedirs(os.path.dirname(target), exist_ok=True)
-            os.chmod(path, 0o644)
-            total += os.path.getsize(path)
-            os.replace(path, target)
-    shutil.rmtree(temp)
+    # the text encoder's names as SD 1.x repositories have them
+    total = publish(temp, a.out, lambda path: "text_model." if os.sep + "text_encoder" in path else "")
     print(f"exported step {s['step']} (samples {s['seen']}): {total} bytes")
 
 
