@@ -55,6 +55,9 @@ pub(super) struct Generate {
     /// How far guided predictions are rescaled to the contrast of unguided ones, 0 to 1
     #[arg(long, value_name = "R", value_parser = finite)]
     pub(super) guidance_rescale: Option<f64>,
+    /// Guide only this share of the run, 0 to 1; what follows computes one row a picture instead of two
+    #[arg(long, value_name = "F", value_parser = finite)]
+    pub(super) guidance_until: Option<f64>,
     /// How many channels of the latents are guided, from the first [default: all under a text, 3 under a class]
     #[arg(long, value_name = "N", value_parser = count)]
     pub(super) guidance_channels: Option<usize>,

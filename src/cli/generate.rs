@@ -104,6 +104,7 @@ fn request(
     let mut request = job::request(&arguments.course, subject, rule, seed);
     request.negative_prompts = arguments.negative_prompt.iter().cloned().collect();
     request.guidance_rescale = arguments.guidance_rescale.unwrap_or(0.0);
+    request.guidance_until = arguments.guidance_until;
     request.guidance_channels = arguments.guidance_channels;
     request.clip_skip = arguments.clip_skip.unwrap_or(0);
     request.eta = arguments.eta.unwrap_or(0.0);

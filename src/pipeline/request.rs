@@ -42,6 +42,8 @@ pub struct Request {
     pub guidance_scale: Option<f64>,
     /// 0 to 1, see [`Guidance::rescale`].
     pub guidance_rescale: f64,
+    /// Share of the run, 0 to 1, behind which guidance is off and one row a picture is computed; `None` guides to the end.
+    pub guidance_until: Option<f64>,
     /// Channels that are guided, see [`Guidance::channels`].
     pub guidance_channels: Option<usize>,
     /// Last layers of the text encoder left out.
@@ -80,6 +82,7 @@ impl Request {
             steps: None,
             guidance_scale: None,
             guidance_rescale: 0.0,
+            guidance_until: None,
             guidance_channels: None,
             clip_skip: 0,
             size: None,
@@ -138,7 +141,9 @@ impl Request {
         let rows = guidance.rows(self.items());
         let windows = self.windows(model, latent_size, evaluations)?;
         let blueprint = self.trunk(model, latent_size, rows);
-        let course = course(sampler.as_ref(), evaluations).refreshing_at(switches(&windows));
+        let course = course(sampler.as_ref(), evaluations)
+            .refreshing_at(switches(&windows))
+            .unguided_from(self.guidance_end(guidance, sampler.as_ref(), evaluations)?);
         let plan = self.cache.plan(&course, &blueprint)?;
         Ok(Resolved {
             steps,
@@ -312,6 +317,31 @@ impl Request {
             });
         }
         Ok([height / canvas.factor, width / canvas.factor])
+    }
+
+    /// The evaluation from which on guidance is off: the first of a solver step.
+    fn guidance_end(
+        &self,
+        guidance: Guidance,
+        sampler: &dyn Sampler,
+        evaluations: usize,
+    ) -> Result<Option<usize>, RequestError> {
+        let Some(until) = self.guidance_until else {
+            return Ok(None);
+        };
+        if !(0.0..=1.0).contains(&until) {
+            return Err(RequestError::Range {
+                name: "guidance_until",
+                value: until,
+                range: "0 to 1",
+            });
+        }
+        let first = (until * evaluations as f64).ceil() as usize;
+        let begins = |&index: &usize| {
+            index == 0 || sampler.solver_step(index) != sampler.solver_step(index - 1)
+        };
+        let end = (first..evaluations).find(begins);
+        Ok(end.filter(|_| guidance.is_on()))
     }
 
     fn guidance(&self, model: &ModelConfig) -> Result<Guidance, RequestError> {

@@ -74,6 +74,33 @@ fn a_gate_goes_with_rules_that_cut() {
 }
 
 #[test]
+fn guidance_that_ends_early_saves_a_row() {
+    let pipeline = pipeline();
+    let made = |until: f64, rule: &str| {
+        let mut request = Request::new("a red circle");
+        request.steps = Some(STEPS);
+        request.guidance_scale = Some(5.0);
+        request.guidance_until = Some(until);
+        request.cache = rule.parse().unwrap();
+        pipeline.generate(&request, &mut ())
+    };
+    let plain = latents(&self::made(&pipeline, "none"));
+    assert!(latents(&made(1.0, "none").unwrap()) == plain);
+    let early = made(0.5, "none").unwrap();
+    assert!(latents(&early) != plain);
+    // PNDM calls the model 7 times in 6 steps; the last 3 have one row instead of two.
+    let ratio = early.report.forecast.ratio();
+    assert!((ratio - 11.0 / 14.0).abs() < 1e-12, "{ratio}");
+    let cached = made(0.5, "deepcache:interval=5").unwrap().report.account;
+    assert_eq!((cached.refreshes, cached.fallbacks), (3, 0));
+    let error = made(1.5, "none").unwrap_err().to_string();
+    assert!(
+        error.contains("`guidance_until`") && error.contains("0 to 1"),
+        "{error}"
+    );
+}
+
+#[test]
 fn rules_that_do_the_same_are_refused() {
     for rule in [
         "tgate:gate=2;tgate:gate=3",
