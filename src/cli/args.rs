@@ -4,6 +4,8 @@ use std::{ops::Range, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand};
 
+use super::adapters::{EmbeddingFile, LoraFile};
+
 use crate::{
     cache::CacheRule,
     device::{DeviceChoice, DtypeChoice},
@@ -35,7 +37,7 @@ pub(super) enum Command {
     Devices,
     /// Measure what cache rules cost in quality, over many pictures
     Eval(Eval),
-    /// Show what a model is made of
+    /// Show what a model is made of, or what a LoRA or an embedding is
     Inspect(Inspect),
 }
 
@@ -52,6 +54,8 @@ pub(super) struct Generate {
     pub(super) negative_prompt: Option<String>,
     #[command(flatten)]
     pub(super) course: Course,
+    #[command(flatten)]
+    pub(super) adapt: Adapt,
     /// How far guided predictions are rescaled to the contrast of unguided ones, 0 to 1
     #[arg(long, value_name = "R", value_parser = finite)]
     pub(super) guidance_rescale: Option<f64>,
@@ -116,6 +120,8 @@ pub(super) struct Bench {
     pub(super) model: Model,
     #[command(flatten)]
     pub(super) course: Course,
+    #[command(flatten)]
+    pub(super) adapt: Adapt,
     /// Rules to time, each against the plain run
     #[arg(long, value_name = "RULE", required = true, num_args = 1.., help_heading = RULES)]
     pub(super) cache: Vec<CacheRule>,
@@ -176,6 +182,8 @@ pub(super) struct Sampling {
     pub(super) model: Model,
     #[command(flatten)]
     pub(super) course: Course,
+    #[command(flatten)]
+    pub(super) adapt: Adapt,
     /// Rules to measure, each against the plain run and against fewer steps of equal cost
     #[arg(long, value_name = "RULE", num_args = 1.., help_heading = RULES)]
     pub(super) cache: Vec<CacheRule>,
@@ -261,7 +269,7 @@ pub(super) struct Report {
 
 #[derive(Debug, Args)]
 pub(super) struct Inspect {
-    /// Folder, checkpoint file or Hub id [default: the bundled model]
+    /// Folder, checkpoint file or Hub id, or the file of a LoRA or an embedding [default: the bundled model]
     #[arg(value_name = "MODEL")]
     pub(super) model: Option<String>,
 }
@@ -304,6 +312,21 @@ pub(super) struct Course {
     /// Update rule: ddim, pndm, ddpm, dpmsolver++, dpmsolver++-karras, euler, euler-a, heun, unipc, …
     #[arg(long, value_name = "NAME")]
     pub(super) sampler: Option<SamplerKind>,
+}
+
+/// Files that change the model.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Adapters")]
+pub(super) struct Adapt {
+    /// LoRA, LoCon or LoHa, and how much of it [default: 1]; repeat it for several
+    #[arg(long, value_name = "FILE[=SCALE]", value_parser = LoraFile::parse)]
+    pub(super) lora: Vec<LoraFile>,
+    /// Textual inversion, and its word in prompts [default: the file's own]; repeat it for several
+    #[arg(long, value_name = "[TOKEN=]FILE", value_parser = EmbeddingFile::parse)]
+    pub(super) embedding: Vec<EmbeddingFile>,
+    /// Custom Diffusion weights; the words they were trained with are given as --embedding
+    #[arg(long, value_name = "FILE")]
+    pub(super) custom_diffusion: Vec<PathBuf>,
 }
 
 const PICTURES: &str = "Pictures";

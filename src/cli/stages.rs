@@ -61,6 +61,8 @@ impl Stages {
         let mut refiner = open(Some(name))?;
         check_refiner(&model.config, &refiner.config)?;
         refiner.config.sampler = model.config.sampler.clone();
+        // Learned words are in the prompt of both; weights of the base model fit no refiner.
+        refiner.adapters.embeddings = model.adapters.embeddings.clone();
         Ok(Self {
             first: Stage::new(model, begin)?,
             refiner: Some(Stage::new(refiner, finish)?),

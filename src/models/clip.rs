@@ -376,6 +376,26 @@ impl ClipTextModel {
         Summary { states, pooled }
     }
 
+    /// The table of tokens cut to the `vocabulary` of the configuration, with `rows` of learned words, row-major, behind it.
+    #[must_use]
+    pub fn with_learned(mut self, vocabulary: usize, rows: &[f32]) -> Self {
+        let table = &mut self.text_model.embeddings.token_embedding;
+        table.weight = table.weight.clone().map(|table| {
+            let ([entries, width], device) = (table.dims(), table.device());
+            let table = if entries == vocabulary {
+                table
+            } else {
+                table.narrow(0, 0, vocabulary) // [vocabulary, width]
+            };
+            if rows.is_empty() {
+                return table;
+            }
+            let data = TensorData::new(rows.to_vec(), [rows.len() / width, width]);
+            Tensor::cat(vec![table, Tensor::from_data(data, &device)], 0)
+        });
+        self
+    }
+
     fn layers(&self) -> usize {
         self.text_model.encoder.len()
     }

@@ -156,6 +156,11 @@ impl UNet {
         &self.config
     }
 
+    /// The network itself.
+    pub fn model(&self) -> &UNet2DConditionModel {
+        &self.model
+    }
+
     /// A run of `rows` rows without context; `label` is `[rows, label_width]`.
     pub(super) fn start_without_context(&self, rows: usize, label: Option<&Tensor<2>>) -> UNetRun {
         let context = vec![Vec::new(); self.line.len()];
