@@ -112,6 +112,16 @@ impl Fixture {
             .join(self.cases["model"].as_str().unwrap_or("model"))
     }
 
+    /// A file beside the cases.
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
+        self.folder.join(name)
+    }
+
+    /// What `cases.json` says under `key`.
+    pub(crate) fn said(&self, key: &str) -> &Value {
+        &self.cases[key]
+    }
+
     pub(crate) fn cases(&self) -> impl Iterator<Item = &Value> {
         self.cases["cases"].as_array().unwrap().iter()
     }

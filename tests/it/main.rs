@@ -6,6 +6,7 @@
     reason = "tests fail by panicking and report what they measured"
 )]
 
+mod adapters;
 mod adm;
 mod branches;
 mod cache_equivalence;

@@ -12,6 +12,7 @@ use super::factors::{Change, read};
 use super::names::{Parameters, Target};
 use super::{CustomDiffusion, Lora};
 use crate::error::{AdapterError, Error};
+use crate::weights::WeightSource;
 
 /// The changes that adapters make to the parts of a model.
 #[derive(Debug, Clone, Default)]
@@ -248,6 +249,20 @@ impl Patches {
     /// Names of the parameters that are changed.
     pub fn names(&self) -> BTreeSet<&str> {
         self.0.keys().map(String::as_str).collect()
+    }
+
+    /// Reads the tensor `name` of `source`, a checkpoint of the part, as it becomes: in f32 where it is changed.
+    ///
+    /// # Errors
+    ///
+    /// As [`WeightSource::read`].
+    pub fn read(&self, name: &str, source: &WeightSource) -> Result<TensorData, Error> {
+        let Some(base) = source.tensor(name).filter(|_| self.0.contains_key(name)) else {
+            return source.read(name);
+        };
+        let merged = self.applied(name, base.clone());
+        let merged = WeightSource::from_tensors(source.origin().to_owned(), vec![merged])?;
+        merged.read(name)
     }
 
     /// The parameter `name` as it becomes, `base` as the model has it; still unread.
