@@ -33,6 +33,7 @@ mod image_io;
 mod laws;
 mod layering;
 mod ldm;
+mod matrix;
 #[cfg(feature = "eval")]
 mod metrics;
 mod param_lists;
