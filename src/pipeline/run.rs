@@ -110,7 +110,7 @@ impl Run<'_> {
         let Self {
             request, resolved, ..
         } = self;
-        let run = denoiser.start(condition);
+        let run = denoiser.start(condition, resolved.sampler.evaluations());
         let mut session = Session::new(denoiser, &run, &resolved.plan, resolved.rows);
         let denoise = Denoise {
             sampler: resolved.sampler.as_ref(),
