@@ -17,7 +17,7 @@ use afterimage::weights::{WeightSource, load_strict, shapes};
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use serde_json::Value;
 
-use crate::fixture::{Fixture, Reference, shared, text};
+use crate::fixture::{Fixture, Reference, shared, text, values};
 use crate::tolerance::F32_CPU;
 
 fn load(fixture: &Fixture) -> DiT {
@@ -258,10 +258,6 @@ fn noise(fixture: &Fixture, case: &Value) -> Box<dyn Noise> {
 
 fn committed() -> DiT {
     load(&Fixture::committed("dit"))
-}
-
-fn values(tensor: Tensor<4>) -> Vec<f32> {
-    tensor.into_data().iter::<f32>().collect()
 }
 
 fn normals(shape: [usize; 4], seed: u64) -> Tensor<4> {

@@ -5,7 +5,7 @@ use afterimage::denoiser::{Blueprint, Evaluation, Rows, StagedDenoiser};
 use afterimage::recall::{Memory, Recall, Site};
 use burn::tensor::Tensor;
 
-use crate::fixture::Reference;
+use crate::fixture::{Reference, values};
 use crate::tolerance::F32_CPU;
 
 /// A trunk, what it is given, and what its configuration says of that.
@@ -15,17 +15,6 @@ pub(crate) struct Subject<'a, D: StagedDenoiser> {
     pub(crate) rows: Rows,
     pub(crate) sample: &'a dyn Fn(u64) -> Tensor<4>,
     pub(crate) blueprint: &'a Blueprint,
-}
-
-pub(crate) fn values(tensor: Tensor<4>) -> Vec<f32> {
-    tensor.into_data().iter::<f32>().collect()
-}
-
-fn reference(tensor: Tensor<4>) -> Reference {
-    Reference {
-        shape: tensor.dims().to_vec(),
-        values: values(tensor),
-    }
 }
 
 fn evaluation(index: usize, timestep: f64) -> Evaluation {
@@ -114,7 +103,7 @@ impl<D: StagedDenoiser> Subject<'_, D> {
         for parallel in 2..=5 {
             for (index, (one, batched)) in sequential.iter().zip(predictions(parallel)).enumerate()
             {
-                reference(one.clone())
+                Reference::from(one.clone())
                     .compare(batched, tolerance)
                     .unwrap_or_else(|error| {
                         panic!("evaluation {index}, parallel {parallel}: {error}")
@@ -180,7 +169,7 @@ pub(crate) fn made_once_is_made_at_every_step<D: StagedDenoiser>(
     for (index, &timestep) in times.iter().enumerate() {
         let alone = [evaluation(0, timestep)];
         let every = trunk.prepare(&trunk.start(condition, &alone), &alone);
-        let every = reference(trunk.forward(sample.clone(), &every));
+        let every = Reference::from(trunk.forward(sample.clone(), &every));
         let once = trunk.prepare(&whole, &evaluations[index..=index]);
         let once = trunk.forward(sample.clone(), &once);
         let difference = every.compare(once, F32_CPU);

@@ -8,7 +8,7 @@ use afterimage::pipeline::{Request, SeededNoise, Seeds, TextToImage};
 use afterimage::recall::Recall;
 use burn::tensor::{Device, Tensor};
 
-use crate::fixture::{Fixture, Reference};
+use crate::fixture::{Fixture, Reference, values};
 use crate::golden::load;
 use crate::tolerance::F32_CPU;
 
@@ -34,10 +34,6 @@ fn latents(rows: usize, seed: u64) -> Tensor<4> {
 fn condition(unet: &UNet, rows: usize) -> UNetCondition {
     let width = unet.config().context_width;
     UNetCondition::new(normals([1, rows, EXTENT.tokens, width], 9).squeeze_dim(0))
-}
-
-fn values(tensor: Tensor<4>) -> Vec<f32> {
-    tensor.into_data().iter::<f32>().collect()
 }
 
 fn evaluation(index: usize, timestep: f64) -> Evaluation {
@@ -208,10 +204,7 @@ fn two_passes_of_guidance_equal_the_batched_one() {
             vec![unconditioned[index].clone(), conditioned[index].clone()],
             0,
         );
-        let reference = Reference {
-            shape: batched.dims().to_vec(),
-            values: values(batched),
-        };
+        let reference = Reference::from(batched);
         reference
             .compare(separate, 1e-5)
             .unwrap_or_else(|error| panic!("evaluation {index}: {error}"));
@@ -245,10 +238,7 @@ fn batched_propagation_is_the_sequential_one_under_every_kind_of_sampler() {
                 pipeline.generate(&request, &mut ()).unwrap().latents
             };
             let sequential = run(1);
-            let reference = Reference {
-                shape: sequential.dims().to_vec(),
-                values: values(sequential),
-            };
+            let reference = Reference::from(sequential);
             for parallel in [2, 3] {
                 let outcome = reference.compare(run(parallel), F32_CPU);
                 outcome.unwrap_or_else(|error| {

@@ -7,8 +7,7 @@ use afterimage::catalog::{ModelFolder, ModelPart};
 use afterimage::pipeline::{Generated, Pipeline, Report, Request};
 use burn::tensor::{DType, Device, Tensor};
 
-use crate::fixture::{Reference, fixture};
-use crate::laws::values;
+use crate::fixture::{Reference, fixture, values};
 
 /// A model of the list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -117,10 +116,7 @@ impl Made {
     fn new(generated: Generated, begun: Option<Report>) -> Self {
         let reports = begun.into_iter().chain([generated.report]);
         Self {
-            latents: Reference {
-                shape: generated.latents.dims().to_vec(),
-                values: values(generated.latents),
-            },
+            latents: generated.latents.into(),
             images: values(generated.images),
             reports: reports.collect(),
         }
@@ -138,14 +134,8 @@ impl Made {
 
     /// Whether the latents are those of `other` but for rounding.
     pub(super) fn compare(&self, other: &Self, tolerance: f64) -> Result<(), String> {
-        let [a, b, c, d] = other.latents.shape[..] else {
-            return Err("latents have four axes".into());
-        };
         let latents: Tensor<4> = other.latents.on(&Device::flex());
-        let compared = self
-            .latents
-            .compare(latents.reshape([a, b, c, d]), tolerance);
-        compared.map(|_| ())
+        self.latents.compare(latents, tolerance).map(|_| ())
     }
 
     /// Whether every cell ran as often as the plan said, and nothing fell back.
