@@ -36,7 +36,10 @@ impl LoraFile {
         let (path, scale) = match parts {
             Some((path, scale)) if !Path::new(text).is_file() => {
                 let number = scale.parse::<f64>().ok().filter(|scale| scale.is_finite());
-                (path, number.ok_or_else(|| format!("the scale `{scale}` is not a number"))?)
+                (
+                    path,
+                    number.ok_or_else(|| format!("the scale `{scale}` is not a number"))?,
+                )
             }
             _ => (text, 1.0),
         };
@@ -65,13 +68,18 @@ impl EmbeddingFile {
 /// Opens the files that are named.
 pub(super) fn open(named: &args::Adapt) -> Result<Adapters, Error> {
     let lora = |file: &LoraFile| Ok(Lora::open(&file.path)?.with_scale(file.scale));
-    let embedding =
-        |file: &EmbeddingFile| Embedding::open(&file.path, file.token.as_deref());
+    let embedding = |file: &EmbeddingFile| Embedding::open(&file.path, file.token.as_deref());
     let customs = named.custom_diffusion.iter();
     Ok(Adapters {
         loras: named.lora.iter().map(lora).collect::<Result<_, Error>>()?,
-        embeddings: named.embedding.iter().map(embedding).collect::<Result<_, _>>()?,
-        custom_diffusions: customs.map(CustomDiffusion::open).collect::<Result<_, _>>()?,
+        embeddings: named
+            .embedding
+            .iter()
+            .map(embedding)
+            .collect::<Result<_, _>>()?,
+        custom_diffusions: customs
+            .map(CustomDiffusion::open)
+            .collect::<Result<_, _>>()?,
     })
 }
 
@@ -133,8 +141,13 @@ pub(super) fn described(name: &str) -> Result<Option<String>, Error> {
 
 fn lora(summary: &LoraSummary) -> Vec<(&'static str, String)> {
     let kinds = summary.kinds.iter();
-    let kinds: Vec<_> = kinds.map(|(kind, count)| format!("{kind} ({count} layers)")).collect();
-    let (first, last) = (summary.ranks.first_key_value(), summary.ranks.last_key_value());
+    let kinds: Vec<_> = kinds
+        .map(|(kind, count)| format!("{kind} ({count} layers)"))
+        .collect();
+    let (first, last) = (
+        summary.ranks.first_key_value(),
+        summary.ranks.last_key_value(),
+    );
     let rank = match (first, last) {
         (Some((first, _)), Some((last, _))) if first != last => format!("{first} to {last}"),
         (Some((rank, _)), _) => rank.to_string(),
@@ -143,15 +156,18 @@ fn lora(summary: &LoraSummary) -> Vec<(&'static str, String)> {
     let mut lines = vec![("kind", kinds.join(", ")), ("rank", rank)];
     let parts = summary.parts.iter();
     lines.extend(parts.map(|(part, count)| (*part, format!("{count} layers"))));
-    let width = summary.text_width.map(|width| ("text", format!("of width {width}")));
+    let width = summary
+        .text_width
+        .map(|width| ("text", format!("of width {width}")));
     lines.extend(width);
     lines
 }
 
 fn embedding(embedding: &Embedding) -> Vec<(&'static str, String)> {
     let vectors = embedding.vectors().into_iter();
-    let vectors: Vec<_> =
-        vectors.map(|(count, width)| format!("{count} of width {width}")).collect();
+    let vectors: Vec<_> = vectors
+        .map(|(count, width)| format!("{count} of width {width}"))
+        .collect();
     vec![
         ("kind", "embedding".into()),
         ("token", embedding.token().to_owned()),
@@ -167,7 +183,10 @@ mod tests {
     fn scales_stand_behind_the_last_sign() {
         let parse = |text: &str| LoraFile::parse(text).map(|file| (file.path, file.scale));
         assert_eq!(parse("a.safetensors"), Ok(("a.safetensors".into(), 1.0)));
-        assert_eq!(parse("a.safetensors=0.6"), Ok(("a.safetensors".into(), 0.6)));
+        assert_eq!(
+            parse("a.safetensors=0.6"),
+            Ok(("a.safetensors".into(), 0.6))
+        );
         assert_eq!(parse("a=b.pt=-1"), Ok(("a=b.pt".into(), -1.0)));
         for wrong in ["a=x", "a=", "a=nan", "a=inf"] {
             assert!(parse(wrong).is_err(), "{wrong}");

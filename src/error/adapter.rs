@@ -85,9 +85,7 @@ pub(crate) enum AdapterError {
         expected: Vec<usize>,
         origin: String,
     },
-    #[error(
-        "two tensors change `{target}` in one file: `{first}` and `{second}`\nfile: {origin}"
-    )]
+    #[error("two tensors change `{target}` in one file: `{first}` and `{second}`\nfile: {origin}")]
     Repeated {
         target: String,
         first: String,

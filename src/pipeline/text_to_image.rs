@@ -107,7 +107,9 @@ impl TextToImage {
         let parts = self.config.text_to_image()?;
         let merge = adapters.merge(&parameters(parts, &self.device))?;
         let merges = [&self.merge, &merge];
-        let prompts = self.prompts.exchanged(folder, merges, &adapters.embeddings)?;
+        let prompts = self
+            .prompts
+            .exchanged(folder, merges, &adapters.embeddings)?;
         let exchange = Exchange::of("unet", &self.merge, &merge);
         let (source, names) = (folder.weights("unet")?, exchange.names());
         let unet = self.unet.model().clone();

@@ -117,7 +117,9 @@ impl ClipTokenizer {
         let token = embedding.token();
         let lower = token.to_lowercase();
         let known = [token, &lower, &format!("{lower}</w>")];
-        let known = known.iter().any(|word| self.tokenizer.token_to_id(word).is_some());
+        let known = known
+            .iter()
+            .any(|word| self.tokenizer.token_to_id(word).is_some());
         let mut added = || {
             let word = AddedToken::from(token, false);
             self.tokenizer.add_tokens([word])?;

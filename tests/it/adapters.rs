@@ -86,7 +86,9 @@ fn latents(pipeline: &TextToImage, prompt: &str, rule: CacheRule) -> Vec<f32> {
 fn adapters(fixture: &Fixture, case: &Value) -> Adapters {
     let texts = |value: &Value| -> Vec<String> {
         let texts = value.as_array().into_iter().flatten();
-        texts.map(|text| text.as_str().unwrap().to_owned()).collect()
+        texts
+            .map(|text| text.as_str().unwrap().to_owned())
+            .collect()
     };
     let scales = case["lora"]["scales"].as_array().into_iter().flatten();
     let files = texts(&case["lora"]["files"]);
@@ -140,12 +142,22 @@ fn check_merged(fixture: &Fixture, case: &Value) -> usize {
     let probes: Vec<_> = probes.collect();
     for (part, name, golden) in &probes {
         let golden = fixture.tensor(golden);
-        let data = merge.of(part).read(name, &folder.weights(part).unwrap()).unwrap();
+        let data = merge
+            .of(part)
+            .read(name, &folder.weights(part).unwrap())
+            .unwrap();
         let values: Vec<f32> = data.iter().collect();
         assert_eq!(values.len(), golden.values.len(), "{name}");
-        let spread = golden.values.iter().map(|value| value.abs()).fold(0.0, f32::max);
+        let spread = golden
+            .values
+            .iter()
+            .map(|value| value.abs())
+            .fold(0.0, f32::max);
         for (value, expected) in values.iter().zip(&golden.values) {
-            assert!((value - expected).abs() <= 1e-6 * spread, "{name}: {value} for {expected}");
+            assert!(
+                (value - expected).abs() <= 1e-6 * spread,
+                "{name}: {value} for {expected}"
+            );
         }
     }
     probes.len()
@@ -193,12 +205,19 @@ fn torch_files_hold_the_same() {
     let fixture = Fixture::best("sd15-textual-inversion");
     let run = |file: &str| {
         let embedding = Embedding::open(fixture.file(file), None).unwrap();
-        assert_eq!((embedding.token(), embedding.vectors()), ("ti_webui", vec![(3, 32)]));
+        assert_eq!(
+            (embedding.token(), embedding.vectors()),
+            ("ti_webui", vec![(3, 32)])
+        );
         let adapters = Adapters {
             embeddings: vec![embedding],
             ..Adapters::default()
         };
-        latents(&load(&sd15(), &adapters), "a TI_webui fox", CacheRule::none())
+        latents(
+            &load(&sd15(), &adapters),
+            "a TI_webui fox",
+            CacheRule::none(),
+        )
     };
     assert_eq!(run("ti_webui.pt"), run("ti_webui.safetensors"));
     let Some(complete) = shared("reference/fixtures/sd15-custom-diffusion") else {
@@ -246,18 +265,30 @@ fn adapters_come_off_without_a_trace() {
     pipeline.set_adapters(&folder, &everything()).unwrap();
     let with = run(&pipeline);
     assert_ne!(before, with);
-    assert_eq!(with, run(&load(&folder, &everything())), "put on later is put on at once");
+    assert_eq!(
+        with,
+        run(&load(&folder, &everything())),
+        "put on later is put on at once"
+    );
     let mut other = everything();
     other.loras.remove(0);
     pipeline.set_adapters(&folder, &other).unwrap();
-    assert_eq!(run(&pipeline), run(&load(&folder, &other)), "one of two is taken off");
+    assert_eq!(
+        run(&pipeline),
+        run(&load(&folder, &other)),
+        "one of two is taken off"
+    );
     let foreign = pair("lora_unet_nowhere", &[2, 4], &[4, 2]);
     let foreign = Adapters {
         loras: vec![Lora::from_source(&source(&foreign, None)).unwrap()],
         ..Adapters::default()
     };
     assert!(pipeline.set_adapters(&folder, &foreign).is_err());
-    assert_eq!(run(&pipeline), run(&load(&folder, &other)), "what fails changes nothing");
+    assert_eq!(
+        run(&pipeline),
+        run(&load(&folder, &other)),
+        "what fails changes nothing"
+    );
     pipeline.set_adapters(&folder, &plain).unwrap();
     assert_eq!(run(&pipeline), before);
 }
@@ -265,7 +296,13 @@ fn adapters_come_off_without_a_trace() {
 #[test]
 fn each_adapter_changes_the_picture_and_a_scale_of_zero_does_not() {
     let folder = sd15();
-    let run = |adapters: &Adapters| latents(&load(&folder, adapters), "a <two-part> fox", CacheRule::none());
+    let run = |adapters: &Adapters| {
+        latents(
+            &load(&folder, adapters),
+            "a <two-part> fox",
+            CacheRule::none(),
+        )
+    };
     let plain = run(&Adapters::default());
     let all = everything();
     let only = |change: fn(&mut Adapters, Adapters)| {
@@ -275,9 +312,16 @@ fn each_adapter_changes_the_picture_and_a_scale_of_zero_does_not() {
     };
     assert_ne!(plain, only(|ours, all| ours.loras = all.loras));
     assert_ne!(plain, only(|ours, all| ours.embeddings = all.embeddings));
-    assert_ne!(plain, only(|ours, all| ours.custom_diffusions = all.custom_diffusions));
+    assert_ne!(
+        plain,
+        only(|ours, all| ours.custom_diffusions = all.custom_diffusions)
+    );
     let none = only(|ours, all| {
-        ours.loras = all.loras.into_iter().map(|lora| lora.with_scale(0.0)).collect();
+        ours.loras = all
+            .loras
+            .into_iter()
+            .map(|lora| lora.with_scale(0.0))
+            .collect();
     });
     assert_eq!(plain, none);
 }
@@ -305,11 +349,15 @@ fn words_of_sdxl_are_learned_by_both_encoders() {
     };
     let copied = |name: &str, part: &str, tokenizer: &str| {
         let table = folder.weights(part).unwrap();
-        let data = table.read("text_model.embeddings.token_embedding.weight").unwrap();
+        let data = table
+            .read("text_model.embeddings.token_embedding.weight")
+            .unwrap();
         let width = data.shape()[1];
         let values: Vec<f32> = data.iter().collect();
         let ids = ids(tokenizer);
-        let rows = ids.iter().flat_map(|&id| &values[id as usize * width..][..width]);
+        let rows = ids
+            .iter()
+            .flat_map(|&id| &values[id as usize * width..][..width]);
         let rows: Vec<f32> = rows.copied().collect();
         made(name, &[ids.len(), width], |index| rows[index])
     };
@@ -356,7 +404,10 @@ fn all_layers_of_full_size_models_are_found() {
         }
         let listed = list(&format!("original/{original}.tsv")).into_iter();
         let listed = listed.filter_map(|(name, shape)| {
-            Some((name.strip_prefix("model.diffusion_model.")?.to_owned(), shape))
+            Some((
+                name.strip_prefix("model.diffusion_model.")?.to_owned(),
+                shape,
+            ))
         });
         let found = resolve_all(&parameters, &listed.collect::<Vec<_>>(), flat);
         assert_eq!(found, expected, "{card}");
@@ -392,9 +443,8 @@ fn values(count: usize) -> impl Strategy<Value = Vec<f32>> {
 fn dense(left: &[f32], right: &[f32], inner: usize) -> Vec<f64> {
     let (rows, columns) = (left.len() / inner, right.len() / inner);
     let entry = |row: usize, column: usize| {
-        let terms = (0..inner).map(|k| {
-            f64::from(left[row * inner + k]) * f64::from(right[k * columns + column])
-        });
+        let terms = (0..inner)
+            .map(|k| f64::from(left[row * inner + k]) * f64::from(right[k * columns + column]));
         terms.sum::<f64>()
     };
     let places = (0..rows).flat_map(|row| (0..columns).map(move |column| (row, column)));
@@ -406,7 +456,11 @@ fn dense_core(left: &[f32], core: &[f32], right: &[f32], rank: usize, points: us
     let (outputs, inputs) = (left.len() / rank, right.len() / rank);
     let mut out = vec![0.0; outputs * inputs * points];
     for (place, value) in out.iter_mut().enumerate() {
-        let (o, i, p) = (place / points / inputs, place / points % inputs, place % points);
+        let (o, i, p) = (
+            place / points / inputs,
+            place / points % inputs,
+            place % points,
+        );
         for m in 0..rank {
             for n in 0..rank {
                 *value += f64::from(left[o * rank + m])
@@ -421,16 +475,27 @@ fn dense_core(left: &[f32], core: &[f32], right: &[f32], rank: usize, points: us
 /// Merges `tensors` at `scale` into `layer.weight` of this shape and compares with `base + expected`.
 fn check_dense(shape: &[usize], tensors: &[(Vec<Made>, f64)], expected: &[f64]) -> LoraKind {
     let base = made("layer.weight", shape, |index| (index % 5) as f32 - 2.0);
-    let parameters = [Parameters::new("unet", vec![("layer.weight".into(), shape.to_vec())])];
+    let parameters = [Parameters::new(
+        "unet",
+        vec![("layer.weight".into(), shape.to_vec())],
+    )];
     let lora = |(tensors, scale): &(Vec<Made>, f64)| {
-        Lora::from_source(&source(tensors, None)).unwrap().with_scale(*scale)
+        Lora::from_source(&source(tensors, None))
+            .unwrap()
+            .with_scale(*scale)
     };
     let loras: Vec<_> = tensors.iter().map(lora).collect();
     let merge = Merge::resolve(&parameters, &loras, &[]).unwrap();
-    let data = merge.of("unet").read("layer.weight", &source(&[base.clone()], None)).unwrap();
+    let data = merge
+        .of("unet")
+        .read("layer.weight", &source(&[base.clone()], None))
+        .unwrap();
     for ((found, base), change) in data.iter::<f32>().zip(&base.2).zip(expected) {
         let expected = f64::from(*base) + change;
-        assert!((f64::from(found) - expected).abs() < 2e-5, "{found} for {expected}");
+        assert!(
+            (f64::from(found) - expected).abs() < 2e-5,
+            "{found} for {expected}"
+        );
     }
     assert_eq!(data.shape().to_vec(), shape);
     *loras[0].summary().kinds.first_key_value().unwrap().0
@@ -441,7 +506,11 @@ fn alpha(value: f32) -> Made {
 }
 
 fn tensor(ending: &str, shape: &[usize], values: &[f32]) -> Made {
-    (format!("lora_unet_layer.{ending}"), shape.to_vec(), values.to_vec())
+    (
+        format!("lora_unet_layer.{ending}"),
+        shape.to_vec(),
+        values.to_vec(),
+    )
 }
 
 const OUT: usize = 7;
@@ -540,12 +609,18 @@ fn peft_says_alphas_in_its_configuration() {
         made("unet.layer.lora_A.weight", &[2, 3], |_| 1.0),
         made("unet.layer.lora_B.weight", &[3, 2], |_| 1.0),
     ];
-    let parameters = [Parameters::new("unet", vec![("layer.weight".into(), vec![3, 3])])];
+    let parameters = [Parameters::new(
+        "unet",
+        vec![("layer.weight".into(), vec![3, 3])],
+    )];
     let base = [made("layer.weight", &[3, 3], |_| 0.0)];
     let merged = |metadata: Option<&str>| {
         let lora = Lora::from_source(&source(&tensors, metadata)).unwrap();
         let merge = Merge::resolve(&parameters, &[lora], &[]).unwrap();
-        let data = merge.of("unet").read("layer.weight", &source(&base, None)).unwrap();
+        let data = merge
+            .of("unet")
+            .read("layer.weight", &source(&base, None))
+            .unwrap();
         data.iter::<f32>().next().unwrap()
     };
     assert_eq!(merged(None), 2.0);
@@ -596,19 +671,92 @@ fn files_that_do_not_fit_are_refused_by_name() {
     };
     let whole = || pair(attention, down, up);
     let cases: Vec<(&Path, Vec<Made>, &[&str])> = vec![
-        (&sd15, pair(sgm, &[4, 2048], &[640, 4]), &["another model family", "input_blocks_4_1", "width 2048 (SDXL)", "width 32"]),
-        (&sdxl, pair(attention, &[4, 768], &[1280, 4]), &["another model family", "768 (Stable Diffusion 1.x)"]),
-        (&sd15, pair("lora_te2_text_model_encoder_layers_0_mlp_fc1", &[2, 32], &[64, 2]), &["another model family", "`text_encoder_2`"]),
-        (&sd15, pair("lora_unet_nowhere", &[2, 4], &[4, 2]), &["1 of 1 layers", "`lora_unet_nowhere`"]),
-        (&sd15, pair(attention, down, &[25, 2]), &["[25, 32]", "`mid_block.attentions.0.transformer_blocks.0.attn2.to_k.weight`", "[24, 32]"]),
-        (&sd15, pair(attention, down, &[24, 3]), &["no rank in common", "lora_up.weight` of shape [24, 3]", "[2, 32]"]),
-        (&sd15, whole()[..1].to_vec(), &["lora_up.weight` is missing beside", "lora_down.weight`"]),
-        (&sd15, with(whole(), "dora_scale", 1.0), &["DoRA", "dora_scale`"]),
+        (
+            &sd15,
+            pair(sgm, &[4, 2048], &[640, 4]),
+            &[
+                "another model family",
+                "input_blocks_4_1",
+                "width 2048 (SDXL)",
+                "width 32",
+            ],
+        ),
+        (
+            &sdxl,
+            pair(attention, &[4, 768], &[1280, 4]),
+            &["another model family", "768 (Stable Diffusion 1.x)"],
+        ),
+        (
+            &sd15,
+            pair(
+                "lora_te2_text_model_encoder_layers_0_mlp_fc1",
+                &[2, 32],
+                &[64, 2],
+            ),
+            &["another model family", "`text_encoder_2`"],
+        ),
+        (
+            &sd15,
+            pair("lora_unet_nowhere", &[2, 4], &[4, 2]),
+            &["1 of 1 layers", "`lora_unet_nowhere`"],
+        ),
+        (
+            &sd15,
+            pair(attention, down, &[25, 2]),
+            &[
+                "[25, 32]",
+                "`mid_block.attentions.0.transformer_blocks.0.attn2.to_k.weight`",
+                "[24, 32]",
+            ],
+        ),
+        (
+            &sd15,
+            pair(attention, down, &[24, 3]),
+            &[
+                "no rank in common",
+                "lora_up.weight` of shape [24, 3]",
+                "[2, 32]",
+            ],
+        ),
+        (
+            &sd15,
+            whole()[..1].to_vec(),
+            &["lora_up.weight` is missing beside", "lora_down.weight`"],
+        ),
+        (
+            &sd15,
+            with(whole(), "dora_scale", 1.0),
+            &["DoRA", "dora_scale`"],
+        ),
         (&sd15, with(whole(), "lokr_w1", 1.0), &["LoKr"]),
-        (&sd15, with(whole(), "strange", 1.0), &["no LoRA", "strange`"]),
-        (&sd15, with(whole(), "alpha", f32::NAN), &["alpha` is NaN", "finite"]),
-        (&sd15, [whole(), pair("unet.mid_block.attentions.0.transformer_blocks.0.attn2.to_k", down, up)].concat(), &["two tensors change `mid_block"]),
-        (&sd15, vec![made("conv_in.weight", &[4, 4], |_| 0.0)], &["no LoRA", "`conv_in.weight`"]),
+        (
+            &sd15,
+            with(whole(), "strange", 1.0),
+            &["no LoRA", "strange`"],
+        ),
+        (
+            &sd15,
+            with(whole(), "alpha", f32::NAN),
+            &["alpha` is NaN", "finite"],
+        ),
+        (
+            &sd15,
+            [
+                whole(),
+                pair(
+                    "unet.mid_block.attentions.0.transformer_blocks.0.attn2.to_k",
+                    down,
+                    up,
+                ),
+            ]
+            .concat(),
+            &["two tensors change `mid_block"],
+        ),
+        (
+            &sd15,
+            vec![made("conv_in.weight", &[4, 4], |_| 0.0)],
+            &["no LoRA", "`conv_in.weight`"],
+        ),
     ];
     for (model, tensors, words) in cases {
         let text = refusal(model, "bad.safetensors", &tensors);
@@ -624,7 +772,10 @@ fn files_that_do_not_fit_are_refused_by_name() {
 
 #[test]
 fn corrupt_files_are_refused_by_name() {
-    let (_kept, path) = file("cut.safetensors", &pair("lora_unet_conv_in", &[2, 4], &[16, 2]));
+    let (_kept, path) = file(
+        "cut.safetensors",
+        &pair("lora_unet_conv_in", &[2, 4], &[16, 2]),
+    );
     let whole = std::fs::read(&path).unwrap();
     for length in [0, 7, 40, whole.len() - 5] {
         std::fs::write(&path, &whole[..length]).unwrap();
@@ -660,13 +811,38 @@ fn embeddings_that_do_not_fit_are_refused_by_name() {
         made("clip_g", &[2, 32], |_| 0.5),
     ];
     let cases: [(&str, Option<&str>, Vec<Made>, &[&str]); 7] = [
-        ("sd15/model", None, one(33), &["`<x>`", "width 33", "`text_encoder`", "width 32"]),
-        ("sd15/model", Some("Fox"), one(32), &["`Fox` exists already", "--embedding TOKEN=FILE"]),
-        ("sd15/model", Some("<|endoftext|>"), one(32), &["exists already"]),
+        (
+            "sd15/model",
+            None,
+            one(33),
+            &["`<x>`", "width 33", "`text_encoder`", "width 32"],
+        ),
+        (
+            "sd15/model",
+            Some("Fox"),
+            one(32),
+            &["`Fox` exists already", "--embedding TOKEN=FILE"],
+        ),
+        (
+            "sd15/model",
+            Some("<|endoftext|>"),
+            one(32),
+            &["exists already"],
+        ),
         ("sd15/model", None, each, &["SDXL", "the model has one"]),
-        ("sdxl/model", None, one(32), &["for one text encoder", "the model has two"]),
+        (
+            "sdxl/model",
+            None,
+            one(32),
+            &["for one text encoder", "the model has two"],
+        ),
         ("sd15/model", Some(" "), one(32), &["is empty"]),
-        ("sd15/model", None, vec![made("a", &[2, 2, 2], |_| 0.0)], &["no embedding", "`a [2, 2, 2]`"]),
+        (
+            "sd15/model",
+            None,
+            vec![made("a", &[2, 2, 2], |_| 0.0)],
+            &["no embedding", "`a [2, 2, 2]`"],
+        ),
     ];
     for (model, token, tensors, words) in cases {
         let text = embedding_refusal(model, token, &tensors);
@@ -688,7 +864,11 @@ fn embeddings_that_do_not_fit_are_refused_by_name() {
 fn custom_diffusions_that_do_not_fit_are_refused_by_name() {
     let layer = "mid_block.attentions.0.transformer_blocks.0.attn2.processor";
     let custom = |shape: &[usize]| {
-        let tensor = made(format!("{layer}.to_v_custom_diffusion.weight"), shape, |_| 0.5);
+        let tensor = made(
+            format!("{layer}.to_v_custom_diffusion.weight"),
+            shape,
+            |_| 0.5,
+        );
         CustomDiffusion::from_source(&source(&[tensor], None)).unwrap()
     };
     let parameters = parameters(&ModelConfig::read(&sd15()).unwrap());
@@ -697,9 +877,15 @@ fn custom_diffusions_that_do_not_fit_are_refused_by_name() {
         error.to_string()
     };
     let text = resolve(&[custom(&[24, 768])]);
-    assert!(text.contains("another model family") && text.contains("made.safetensors"), "{text}");
+    assert!(
+        text.contains("another model family") && text.contains("made.safetensors"),
+        "{text}"
+    );
     let text = resolve(&[custom(&[25, 32])]);
-    assert!(text.contains("[25, 32]") && text.contains("[24, 32]"), "{text}");
+    assert!(
+        text.contains("[25, 32]") && text.contains("[24, 32]"),
+        "{text}"
+    );
     let text = resolve(&[custom(&[24, 32]), custom(&[24, 32])]);
     assert!(text.contains("two files replace"), "{text}");
     let lora = source(&pair("lora_unet_conv_in", &[2, 4], &[16, 2]), None);
@@ -712,7 +898,10 @@ fn models_without_text_take_no_adapters() {
     let folder = ModelFolder::open(fixture("ddpm/model").to_str().unwrap()).unwrap();
     let loaded = Pipeline::load_with(&folder, &Device::flex(), DType::F32, &everything());
     let error = loaded.unwrap_err();
-    assert!(error.is_request() && error.to_string().contains("takes no adapters"), "{error}");
+    assert!(
+        error.is_request() && error.to_string().contains("takes no adapters"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -727,10 +916,16 @@ fn merged_weights_keep_the_precision_of_their_sum() {
         tensor("lora_down.weight", &[1, 1], &[1.0]),
     ];
     let lora = Lora::from_source(&source(&tensors, None)).unwrap();
-    let parameters = [Parameters::new("unet", vec![("layer.weight".into(), base.shape.clone())])];
+    let parameters = [Parameters::new(
+        "unet",
+        vec![("layer.weight".into(), base.shape.clone())],
+    )];
     let merge = Merge::resolve(&parameters, &[lora.clone(), lora], &[]).unwrap();
     let weights = [made("layer.weight", &base.shape, |_| base.values[0])];
-    let data = merge.of("unet").read("layer.weight", &source(&weights, None)).unwrap();
+    let data = merge
+        .of("unet")
+        .read("layer.weight", &source(&weights, None))
+        .unwrap();
     assert_eq!(data.iter::<f32>().collect::<Vec<_>>(), [2049.0]);
 }
 
@@ -743,8 +938,17 @@ mod program {
         let (model, folder) = (fixture("sd15/model"), folder());
         let output = folder.path().join("out.png");
         let (model, output) = (model.to_str().unwrap(), output.to_str().unwrap());
-        let fixed = ["generate", "a <two-part> fox", "--device", "cpu", "--steps", "2"];
-        let named = ["--seed", "1", "--json", "--model", model, "--output", output];
+        let fixed = [
+            "generate",
+            "a <two-part> fox",
+            "--device",
+            "cpu",
+            "--steps",
+            "2",
+        ];
+        let named = [
+            "--seed", "1", "--json", "--model", model, "--output", output,
+        ];
         afterimage(fixed.iter().chain(&named).chain(extra))
     }
 

@@ -47,8 +47,7 @@ impl Factors {
         };
         let floats = [Some(&self.left), Some(&self.right), self.core.as_ref()];
         let floats = floats.into_iter().flatten().all(|one| one.dtype.is_float());
-        (units && fits && rank > 0 && floats)
-            .then(|| ([&[outputs, inputs], kernel].concat(), rank))
+        (units && fits && rank > 0 && floats).then(|| ([&[outputs, inputs], kernel].concat(), rank))
     }
 
     /// Adds `scale` times the product to `weights`, row-major with the outputs first.

@@ -142,7 +142,8 @@ impl Parameters {
 
 /// A text encoder's attention as early diffusers files spell it.
 fn early_text(flat: &str) -> Option<String> {
-    let renamed = |(theirs, ours): &(&str, &str)| Some(flat.strip_suffix(theirs)?.to_owned() + ours);
+    let renamed =
+        |(theirs, ours): &(&str, &str)| Some(flat.strip_suffix(theirs)?.to_owned() + ours);
     TEXT_ATTENTION.iter().find_map(renamed)
 }
 
@@ -195,16 +196,40 @@ mod tests {
     fn all_spellings_find_the_layer() {
         let block = "down_blocks.1.attentions.0.transformer_blocks";
         let cases = [
-            ("lora_unet_down_blocks_0_resnets_0_conv1", "down_blocks.0.resnets.0.conv1"),
+            (
+                "lora_unet_down_blocks_0_resnets_0_conv1",
+                "down_blocks.0.resnets.0.conv1",
+            ),
             ("lora_unet_conv_in", "conv_in"),
             ("lora_unet_input_blocks_0_0", "conv_in"),
-            ("lora_unet_input_blocks_1_0_in_layers_2", "down_blocks.0.resnets.0.conv1"),
-            ("lora_unet_input_blocks_2_0_emb_layers_1", "down_blocks.0.resnets.1.time_emb_proj"),
-            ("lora_unet_input_blocks_3_0_op", "down_blocks.0.downsamplers.0.conv"),
-            ("lora_unet_input_blocks_4_1_proj_in", "down_blocks.1.attentions.0.proj_in"),
-            ("lora_unet_middle_block_2_out_layers_3", "mid_block.resnets.1.conv2"),
-            ("lora_unet_output_blocks_2_2_conv", "up_blocks.0.upsamplers.0.conv"),
-            ("lora_unet_output_blocks_2_0_skip_connection", "up_blocks.0.resnets.2.conv_shortcut"),
+            (
+                "lora_unet_input_blocks_1_0_in_layers_2",
+                "down_blocks.0.resnets.0.conv1",
+            ),
+            (
+                "lora_unet_input_blocks_2_0_emb_layers_1",
+                "down_blocks.0.resnets.1.time_emb_proj",
+            ),
+            (
+                "lora_unet_input_blocks_3_0_op",
+                "down_blocks.0.downsamplers.0.conv",
+            ),
+            (
+                "lora_unet_input_blocks_4_1_proj_in",
+                "down_blocks.1.attentions.0.proj_in",
+            ),
+            (
+                "lora_unet_middle_block_2_out_layers_3",
+                "mid_block.resnets.1.conv2",
+            ),
+            (
+                "lora_unet_output_blocks_2_2_conv",
+                "up_blocks.0.upsamplers.0.conv",
+            ),
+            (
+                "lora_unet_output_blocks_2_0_skip_connection",
+                "up_blocks.0.resnets.2.conv_shortcut",
+            ),
             ("lora_unet_time_embed_0", "time_embedding.linear_1"),
             ("lora_unet_label_emb_0_2", "add_embedding.linear_2"),
             ("unet.conv_in", "conv_in"),
@@ -217,12 +242,30 @@ mod tests {
             assert_eq!(found(name).as_deref(), Some(layer), "{name}");
         }
         let inner = [
-            ("lora_unet_down_blocks_1_attentions_0_transformer_blocks_1_attn2_to_k", "1.attn2.to_k"),
-            ("lora_unet_input_blocks_4_1_transformer_blocks_1_attn2_to_k", "1.attn2.to_k"),
-            ("lora_unet_input_blocks_4_1_transformer_blocks_0_ff_net_0_proj", "0.ff.net.0.proj"),
-            ("lora_unet_input_blocks_4_1_transformer_blocks_1_attn1_to_out_0", "1.attn1.to_out.0"),
-            ("down_blocks.1.attentions.0.transformer_blocks.1.attn1.processor.to_out", "1.attn1.to_out.0"),
-            ("unet.down_blocks.1.attentions.0.transformer_blocks.1.attn2.processor.to_k", "1.attn2.to_k"),
+            (
+                "lora_unet_down_blocks_1_attentions_0_transformer_blocks_1_attn2_to_k",
+                "1.attn2.to_k",
+            ),
+            (
+                "lora_unet_input_blocks_4_1_transformer_blocks_1_attn2_to_k",
+                "1.attn2.to_k",
+            ),
+            (
+                "lora_unet_input_blocks_4_1_transformer_blocks_0_ff_net_0_proj",
+                "0.ff.net.0.proj",
+            ),
+            (
+                "lora_unet_input_blocks_4_1_transformer_blocks_1_attn1_to_out_0",
+                "1.attn1.to_out.0",
+            ),
+            (
+                "down_blocks.1.attentions.0.transformer_blocks.1.attn1.processor.to_out",
+                "1.attn1.to_out.0",
+            ),
+            (
+                "unet.down_blocks.1.attentions.0.transformer_blocks.1.attn2.processor.to_k",
+                "1.attn2.to_k",
+            ),
         ];
         for (name, layer) in inner {
             assert_eq!(found(name), Some(format!("{block}.{layer}")), "{name}");
@@ -235,13 +278,34 @@ mod tests {
     fn text_encoders_are_found_with_and_without_their_prefix() {
         let layer = "encoder.layers.0.self_attn.q_proj";
         let names = [
-            ("lora_te_text_model_encoder_layers_0_self_attn_q_proj", "text_encoder"),
-            ("lora_te1_text_model_encoder_layers_0_self_attn_q_proj", "text_encoder"),
-            ("lora_te2_text_model_encoder_layers_0_self_attn_q_proj", "text_encoder_2"),
-            ("text_encoder.text_model.encoder.layers.0.self_attn.q_proj", "text_encoder"),
-            ("text_encoder_2.encoder.layers.0.self_attn.q_proj", "text_encoder_2"),
-            ("text_encoder.text_model.encoder.layers.0.self_attn.to_q", "text_encoder"),
-            ("base_model.model.text_model.encoder.layers.0.self_attn.q_proj", "text_encoder"),
+            (
+                "lora_te_text_model_encoder_layers_0_self_attn_q_proj",
+                "text_encoder",
+            ),
+            (
+                "lora_te1_text_model_encoder_layers_0_self_attn_q_proj",
+                "text_encoder",
+            ),
+            (
+                "lora_te2_text_model_encoder_layers_0_self_attn_q_proj",
+                "text_encoder_2",
+            ),
+            (
+                "text_encoder.text_model.encoder.layers.0.self_attn.q_proj",
+                "text_encoder",
+            ),
+            (
+                "text_encoder_2.encoder.layers.0.self_attn.q_proj",
+                "text_encoder_2",
+            ),
+            (
+                "text_encoder.text_model.encoder.layers.0.self_attn.to_q",
+                "text_encoder",
+            ),
+            (
+                "base_model.model.text_model.encoder.layers.0.self_attn.q_proj",
+                "text_encoder",
+            ),
         ];
         for prefix in ["", "text_model."] {
             let name = format!("{prefix}{layer}.weight");
