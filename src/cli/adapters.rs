@@ -116,6 +116,24 @@ impl Adapted {
     }
 }
 
+/// What an evaluation knows the weights by: the model's `hash`, and the adapters by file name, as their folders may lie elsewhere.
+pub(super) fn identity(hash: String, adapters: &Adapters) -> String {
+    let file = |path: &str| {
+        let name = Path::new(path).file_name();
+        name.map_or_else(String::new, |name| name.to_string_lossy().into_owned())
+    };
+    let loras = adapters.loras.iter();
+    let loras = loras.map(|lora| format!("{}={}", file(lora.origin()), lora.scale()));
+    let words = adapters.embeddings.iter();
+    let words = words.map(|word| format!("{}={}", word.token(), file(word.origin())));
+    let customs = adapters
+        .custom_diffusions
+        .iter()
+        .map(|custom| file(custom.origin()));
+    let adapters = loras.chain(words).chain(customs);
+    adapters.fold(hash, |text, adapter| format!("{text} + {adapter}"))
+}
+
 /// What a file of an adapter is, in lines; `None` for files of anything else.
 pub(super) fn described(name: &str) -> Result<Option<String>, Error> {
     let path = Path::new(name);

@@ -10,6 +10,7 @@ use std::{
 use serde::Serialize;
 
 use super::{
+    adapters,
     args::{self, EvalCommand, JudgeChoice},
     cancel, console,
     job::{self, Machine, Model, Subject},
@@ -106,7 +107,7 @@ fn study(
     Ok(Study {
         version: env!("CARGO_PKG_VERSION").into(),
         model: model.folder.name().into(),
-        weights: model.folder.weights_hash()?,
+        weights: adapters::identity(model.folder.weights_hash()?, &model.adapters),
         dtype: machine.dtype_name().into(),
         sampler: sampler.into(),
         guidance_scale: resolved.guidance.scale,

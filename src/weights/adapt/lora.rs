@@ -50,7 +50,7 @@ const ROLES: [(&str, Role); 20] = [
 ];
 
 /// Parts of names and the methods they belong to, which are not merged.
-const OTHERS: [(&str, &str); 9] = [
+const OTHERS: [(&str, &str); 7] = [
     (".dora_scale", "DoRA"),
     (".lora_magnitude_vector", "DoRA"),
     (".lokr_", "LoKr"),
@@ -58,9 +58,10 @@ const OTHERS: [(&str, &str); 9] = [
     (".boft_", "BOFT"),
     (".on_input", "IA3"),
     (".lora_B.bias", "LoRA with biases"),
-    (".diff", "full differences"),
-    (".bias_", "sparse biases"),
 ];
+
+/// Endings of names that belong to whole, unfactored changes.
+const DIFFERENCES: [&str; 2] = [".diff", ".diff_b"];
 
 /// What a file without a LoRA is told.
 const HINT: &str = "its tensors come in pairs: `lora_down` and `lora_up`, `lora_A` and `lora_B`, `hada_w1_a` and `hada_w1_b`";
@@ -142,11 +143,12 @@ impl Lora {
         })
     }
 
-    /// Whether a source looks like one: some of its tensors are called as a LoRA's are.
+    /// Whether a source looks like one, or like a kin that is not merged, by the names of its tensors.
     pub fn is_one(source: &WeightSource) -> bool {
+        let of_lora = |name| role(name).is_some_and(|(_, role)| role != Role::Alpha);
         source
             .names()
-            .any(|name| role(name).is_some_and(|(_, role)| role != Role::Alpha))
+            .any(|name| of_lora(name) || other_method(name).is_some())
     }
 
     /// The same, merged at `scale`: 1 as trained, 0 not at all, negative the other way.
@@ -200,6 +202,15 @@ fn role(name: &str) -> Option<(&str, Role)> {
     ROLES.iter().find_map(stem)
 }
 
+/// The method that a tensor belongs to, if it is a known one that is not merged.
+fn other_method(name: &str) -> Option<&'static str> {
+    if DIFFERENCES.iter().any(|ending| name.ends_with(ending)) {
+        return Some("full differences");
+    }
+    let known = OTHERS.iter().find(|(part, _)| name.contains(part));
+    known.map(|(_, method)| *method)
+}
+
 type Roles = BTreeMap<Role, Packed>;
 
 /// The tensors of each layer.
@@ -209,8 +220,7 @@ fn grouped(source: &WeightSource) -> Result<BTreeMap<String, Roles>, AdapterErro
     let origin = || source.origin().to_owned();
     for tensor in source.packed() {
         let Some((layer, role)) = role(&tensor.name) else {
-            let known = OTHERS.iter().find(|(part, _)| tensor.name.contains(part));
-            if let Some((_, method)) = known {
+            if let Some(method) = other_method(&tensor.name) {
                 let name = tensor.name.clone();
                 return Err(AdapterError::Method {
                     name,
