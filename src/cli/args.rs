@@ -37,7 +37,7 @@ pub(super) enum Command {
     Devices,
     /// Measure what cache rules cost in quality, over many pictures
     Eval(Eval),
-    /// Show what a model is made of, or what a LoRA or an embedding is
+    /// Show what a model is made of, or what a `LoRA` or an embedding is
     Inspect(Inspect),
 }
 
@@ -54,8 +54,6 @@ pub(super) struct Generate {
     pub(super) negative_prompt: Option<String>,
     #[command(flatten)]
     pub(super) course: Course,
-    #[command(flatten)]
-    pub(super) adapt: Adapt,
     /// How far guided predictions are rescaled to the contrast of unguided ones, 0 to 1
     #[arg(long, value_name = "R", value_parser = finite)]
     pub(super) guidance_rescale: Option<f64>,
@@ -77,6 +75,8 @@ pub(super) struct Generate {
     /// Start from the tensor `latents` of a file instead of the seed's noise
     #[arg(long, value_name = "FILE.safetensors")]
     pub(super) initial_latents: Option<PathBuf>,
+    #[command(flatten)]
+    pub(super) adapt: Adapt,
     #[command(flatten)]
     pub(super) start: Start,
     #[command(flatten)]
@@ -120,8 +120,6 @@ pub(super) struct Bench {
     pub(super) model: Model,
     #[command(flatten)]
     pub(super) course: Course,
-    #[command(flatten)]
-    pub(super) adapt: Adapt,
     /// Rules to time, each against the plain run
     #[arg(long, value_name = "RULE", required = true, num_args = 1.., help_heading = RULES)]
     pub(super) cache: Vec<CacheRule>,
@@ -131,6 +129,8 @@ pub(super) struct Bench {
     /// Seed of the noise
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub(super) seed: u64,
+    #[command(flatten)]
+    pub(super) adapt: Adapt,
     #[command(flatten)]
     pub(super) machine: Machine,
     #[command(flatten)]
@@ -182,8 +182,6 @@ pub(super) struct Sampling {
     pub(super) model: Model,
     #[command(flatten)]
     pub(super) course: Course,
-    #[command(flatten)]
-    pub(super) adapt: Adapt,
     /// Rules to measure, each against the plain run and against fewer steps of equal cost
     #[arg(long, value_name = "RULE", num_args = 1.., help_heading = RULES)]
     pub(super) cache: Vec<CacheRule>,
@@ -202,6 +200,8 @@ pub(super) struct Sampling {
     /// Folder of the pictures; a run that was stopped goes on where it was
     #[arg(long, value_name = "DIR", default_value = "evaluation", help_heading = OUTPUT)]
     pub(super) output: PathBuf,
+    #[command(flatten)]
+    pub(super) adapt: Adapt,
     #[command(flatten)]
     pub(super) measures: Measures,
     #[command(flatten)]
@@ -273,7 +273,7 @@ pub(super) struct Report {
 
 #[derive(Debug, Args)]
 pub(super) struct Inspect {
-    /// Folder, checkpoint file or Hub id, or the file of a LoRA or an embedding [default: the bundled model]
+    /// Folder, checkpoint file or Hub id, or the file of a `LoRA` or an embedding [default: the bundled model]
     #[arg(value_name = "MODEL")]
     pub(super) model: Option<String>,
 }
@@ -322,7 +322,7 @@ pub(super) struct Course {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Adapters")]
 pub(super) struct Adapt {
-    /// LoRA, LoCon or LoHa, and how much of it [default: 1]; repeat it for several
+    /// `LoRA`, `LoCon` or `LoHa`, and how much of it [default: 1]; repeat it for several
     #[arg(long, value_name = "FILE[=SCALE]", value_parser = LoraFile::parse)]
     pub(super) lora: Vec<LoraFile>,
     /// Textual inversion, and its word in prompts [default: the file's own]; repeat it for several

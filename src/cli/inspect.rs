@@ -8,11 +8,11 @@ use crate::{
 };
 
 pub(super) fn run(arguments: &args::Inspect) -> Result<(), Error> {
-    if let Some(text) = arguments.model.as_deref().map(adapters::described) {
-        if let Some(text) = text? {
-            console::data(&text);
-            return Ok(());
-        }
+    if let Some(name) = arguments.model.as_deref()
+        && let Some(text) = adapters::described(name)?
+    {
+        console::data(&text);
+        return Ok(());
     }
     let model = Model::open_configs(arguments.model.as_deref())?;
     let parts = model.folder.inspect()?;

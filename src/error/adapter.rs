@@ -1,4 +1,4 @@
-//! Files that change a model: LoRA, embeddings, Custom Diffusion.
+//! Files that change a model: `LoRA`, embeddings, Custom Diffusion.
 
 use super::weights::listed;
 

@@ -105,7 +105,7 @@ impl Error {
 
 impl From<AdapterError> for Error {
     fn from(kind: AdapterError) -> Self {
-        WeightsError::from(kind).into()
+        WeightsError::Adapter(Box::new(kind)).into()
     }
 }
 

@@ -74,7 +74,7 @@ pub(crate) enum WeightsError {
     )]
     NoPartFile { model: String },
     #[error(transparent)]
-    Adapter(#[from] AdapterError),
+    Adapter(Box<AdapterError>),
     #[error(transparent)]
     Misfit(#[from] Misfit),
     #[error(

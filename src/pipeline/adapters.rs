@@ -1,4 +1,4 @@
-//! LoRAs, embeddings and Custom Diffusion, put on a text-to-image model.
+//! `LoRA`s, embeddings and Custom Diffusion, put on a text-to-image model.
 
 use std::collections::BTreeSet;
 
@@ -21,11 +21,11 @@ use crate::weights::adapt::{CustomDiffusion, Lora, Merge, Parameters, Patches};
 /// ```
 #[derive(Debug, Clone, Default)]
 pub struct Adapters {
-    /// LoRA, LoCon and LoHa: their changes are added up.
+    /// `LoRA`, `LoCon` and `LoHa`: their changes are added up.
     pub loras: Vec<Lora>,
     /// Words that are added to the vocabulary.
     pub embeddings: Vec<Embedding>,
-    /// Weights that are replaced before LoRAs are added.
+    /// Weights that are replaced before `LoRA`s are added.
     pub custom_diffusions: Vec<CustomDiffusion>,
 }
 
@@ -37,10 +37,10 @@ impl Adapters {
 
     /// Refuses any, for models that take none.
     pub(super) fn check_none(&self) -> Result<(), RequestError> {
-        match self.is_empty() {
-            true => Ok(()),
-            false => Err(RequestError::NoAdapters),
+        if self.is_empty() {
+            return Ok(());
         }
+        Err(RequestError::NoAdapters)
     }
 
     /// The changes to the parts of a model.

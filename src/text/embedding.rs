@@ -168,9 +168,9 @@ fn part(name: &str) -> Option<&'static str> {
 /// Count and width of a tensor of vectors: `[count, width]` or one vector, `[width]`.
 fn shape(source: &WeightSource, name: &str) -> Option<[usize; 2]> {
     let float = source.dtype(name).is_some_and(|dtype| dtype.is_float());
-    match source.shape(name)?.as_slice() {
-        &[width] if float && width > 0 => Some([1, width]),
-        &[count, width] if float && count * width > 0 => Some([count, width]),
+    match *source.shape(name)?.as_slice() {
+        [width] if float && width > 0 => Some([1, width]),
+        [count, width] if float && count * width > 0 => Some([count, width]),
         _ => None,
     }
 }

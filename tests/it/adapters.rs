@@ -1,4 +1,4 @@
-//! LoRA and its kin, embeddings, Custom Diffusion: against diffusers, against dense products, and what does not fit.
+//! `LoRA` and its kin, embeddings, Custom Diffusion: against diffusers, against dense products, and what does not fit.
 
 use std::path::{Path, PathBuf};
 
@@ -234,7 +234,7 @@ fn torch_files_hold_the_same() {
     assert_eq!(run("bin"), run("safetensors"));
 }
 
-/// A LoRA, an embedding and replaced keys for the small model.
+/// A `LoRA`, an embedding and replaced keys for the small model.
 fn everything() -> Adapters {
     let fixtures = [
         Fixture::committed("sd15-lora").file("lora_diffusers.safetensors"),
@@ -412,7 +412,7 @@ fn all_layers_of_full_size_models_are_found() {
     }
 }
 
-/// Resolves a LoRA of rank 1 over all weights; gives the number of parameters it changes.
+/// Resolves a `LoRA` of rank 1 over all weights; gives the number of parameters it changes.
 fn resolve_all(
     parameters: &[Parameters],
     weights: &[(String, Vec<usize>)],
@@ -486,7 +486,7 @@ fn check_dense(shape: &[usize], tensors: &[(Vec<Made>, f64)], expected: &[f64]) 
     let merge = Merge::resolve(&parameters, &loras, &[]).unwrap();
     let data = merge
         .of("unet")
-        .read("layer.weight", &source(&[base.clone()], None))
+        .read("layer.weight", &source(std::slice::from_ref(&base), None))
         .unwrap();
     for ((found, base), change) in data.iter::<f32>().zip(&base.2).zip(expected) {
         let expected = f64::from(*base) + change;
@@ -518,7 +518,7 @@ const POINTS: usize = 9;
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(12))]
 
-    /// Two LoRAs of unequal rank on one layer: the changes are added up.
+    /// Two `LoRA`s of unequal rank on one layer: the changes are added up.
     #[test]
     fn loras_are_dense_products(
         (up, down) in (values(OUT * 3), values(3 * IN)),
@@ -808,7 +808,8 @@ fn embeddings_that_do_not_fit_are_refused_by_name() {
         made("clip_l", &[2, 32], |_| 0.5),
         made("clip_g", &[2, 32], |_| 0.5),
     ];
-    let cases: [(&str, Option<&str>, Vec<Made>, &[&str]); 7] = [
+    type Case<'a> = (&'a str, Option<&'a str>, Vec<Made>, &'a [&'a str]);
+    let cases: [Case<'_>; 7] = [
         (
             "sd15/model",
             None,

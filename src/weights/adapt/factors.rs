@@ -17,7 +17,7 @@ pub(super) struct Factors {
     pub(super) right: Packed,
     /// `[rank of left, rank of right, height, width]`
     pub(super) core: Option<Packed>,
-    /// Whether `left` is kept transposed, as LoHa does beside a core.
+    /// Whether `left` is kept transposed, as `LoHa` does beside a core.
     pub(super) turned: bool,
 }
 
@@ -93,7 +93,7 @@ impl Factors {
     }
 }
 
-/// A change of one weight: one product (LoRA, LoCon), or two multiplied element by element (LoHa).
+/// A change of one weight: one product (`LoRA`, `LoCon`), or two multiplied element by element (`LoHa`).
 #[derive(Debug, Clone)]
 pub(super) struct Change {
     pub(super) first: Factors,

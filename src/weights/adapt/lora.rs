@@ -1,4 +1,4 @@
-//! LoRA, LoCon and LoHa files.
+//! `LoRA`, `LoCon` and `LoHa` files.
 
 use std::{collections::BTreeMap, fmt, path::Path};
 
@@ -25,7 +25,7 @@ enum Role {
     SecondCore,
 }
 
-/// Endings of names and what they say. Of kohya's programs and LyCORIS, peft, diffusers in three ages.
+/// Endings of names and what they say. Of kohya's programs and `LyCORIS`, peft, diffusers in three ages.
 const ROLES: [(&str, Role); 20] = [
     (".lora_down.weight", Role::Down),
     (".lora_up.weight", Role::Up),
@@ -63,7 +63,7 @@ const OTHERS: [(&str, &str); 7] = [
 /// Endings of names that belong to whole, unfactored changes.
 const DIFFERENCES: [&str; 2] = [".diff", ".diff_b"];
 
-/// What a file without a LoRA is told.
+/// What a file without a `LoRA` is told.
 const HINT: &str = "its tensors come in pairs: `lora_down` and `lora_up`, `lora_A` and `lora_B`, `hada_w1_a` and `hada_w1_b`";
 
 /// How a layer's change is composed.
@@ -87,7 +87,7 @@ impl fmt::Display for LoraKind {
     }
 }
 
-/// A LoRA, LoCon or LoHa file, its matrices unread.
+/// A `LoRA`, `LoCon` or `LoHa` file, its matrices unread.
 ///
 /// The weight of a layer becomes `W + scale · alpha / rank · change`; files without `alpha` mean `alpha = rank`.
 #[derive(Debug, Clone)]
@@ -124,7 +124,7 @@ impl Lora {
     ///
     /// # Errors
     ///
-    /// When it holds something else than complete layers of LoRA, LoCon and LoHa.
+    /// When it holds something else than complete layers of `LoRA`, `LoCon` and `LoHa`.
     pub fn from_source(source: &WeightSource) -> Result<Self, Error> {
         let config = PeftConfig::of(source)?;
         let layers = grouped(source)?.into_iter();
@@ -183,7 +183,7 @@ impl Lora {
     }
 }
 
-/// A LoRA in numbers.
+/// A `LoRA` in numbers.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct LoraSummary {
     /// Layers of each part (`unet`, `text_encoder`, …).

@@ -222,7 +222,7 @@ fn check_family(
     }
 }
 
-/// A change has the weight's shape, but for unit sides; or it is the matrix `[outputs, all else]` of a convolution, as LoHa's are.
+/// A change has the weight's shape, but for unit sides; or it is the matrix `[outputs, all else]` of a convolution, as `LoHa`'s are.
 fn check_shape(layer: &Named<'_>, found: &Found<'_>, origin: &str) -> Result<(), AdapterError> {
     let bare = |shape: &[usize]| match shape {
         [outputs, inputs, 1, 1] => vec![*outputs, *inputs],
