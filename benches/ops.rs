@@ -1,7 +1,7 @@
 //! Times the operations of `afterimage::ops` against their versions composed of burn's own, over the shapes of SD 1.5 at 512x512.
 //!
-//! `cargo bench --bench ops -- [FILTER] [ours|burn]` prints one JSON object: `{"threads": 2, "cases": {"name": [seconds, …]}}`, the
-//! samples of every case in the order they were taken. `benches/peers/compare.py` runs it and PyTorch in turn.
+//! `cargo bench --bench ops -- [FILTER] [ours|burn]` prints one JSON object: `{"threads": 2, "cases": {"name": [[wall, processor], …]}}`, the
+//! seconds of every repetition by the clock and on the processor. The latter is what a shared machine leaves comparable, with one thread. `benches/peers/compare.py` runs it and PyTorch in turn.
 #![allow(
     clippy::print_stdout,
     clippy::unwrap_used,
@@ -111,14 +111,26 @@ fn layer_norms(device: &Device, ours: bool) -> Vec<Case> {
     LAYER_NORMS.map(case).into()
 }
 
-fn seconds(run: &dyn Fn()) -> Vec<f64> {
+/// Seconds that the threads of this process have run, where the system says (Linux).
+fn processor() -> f64 {
+    let Ok(threads) = std::fs::read_dir("/proc/self/task") else {
+        return f64::NAN;
+    };
+    let nanoseconds = threads.filter_map(|thread| {
+        let times = std::fs::read_to_string(thread.ok()?.path().join("schedstat")).ok()?;
+        times.split(' ').next()?.parse::<f64>().ok()
+    });
+    nanoseconds.sum::<f64>() * 1e-9
+}
+
+fn samples(run: &dyn Fn()) -> Vec<[f64; 2]> {
     run();
     let start = Instant::now();
     let mut samples = Vec::new();
     while samples.len() < REPEATS || start.elapsed() < TIME {
-        let start = Instant::now();
+        let (clock, before) = (Instant::now(), processor());
         run();
-        samples.push(start.elapsed().as_secs_f64());
+        samples.push([clock.elapsed().as_secs_f64(), processor() - before]);
     }
     samples
 }
@@ -138,7 +150,7 @@ fn main() {
     let wanted = |(name, _): &Case| filters.iter().all(|filter| name.contains(filter.as_str()));
     let cases = cases
         .filter(wanted)
-        .map(|(name, run)| (name, seconds(&*run)))
+        .map(|(name, run)| (name, samples(&*run)))
         .collect::<BTreeMap<_, _>>();
     let threads = std::env::var("RAYON_NUM_THREADS")
         .ok()

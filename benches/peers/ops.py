@@ -43,13 +43,13 @@ def layer_norm(rows, tokens, width):
     return lambda: F.layer_norm(hidden, (width,), scale, shift)
 
 
-def seconds(run):
+def measured(run):
     run()
     start, samples = time.perf_counter(), []
     while len(samples) < REPEATS or time.perf_counter() - start < TIME:
-        before = time.perf_counter()
+        clock, processor = time.perf_counter(), time.process_time()
         run()
-        samples.append(time.perf_counter() - before)
+        samples.append([time.perf_counter() - clock, time.process_time() - processor])
     return samples
 
 
@@ -63,7 +63,7 @@ def main():
             for shape in shapes:
                 name = f"{operation.__name__}/{'x'.join(map(str, shape))}"
                 if all(word in name for word in sys.argv[1:]):
-                    cases[name] = seconds(operation(*shape))
+                    cases[name] = measured(operation(*shape))
     print(json.dumps({"threads": threads, "cases": cases}))
 
 

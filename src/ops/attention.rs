@@ -54,7 +54,7 @@ impl Packed {
         pack: impl Fn(Heads<'_>, usize, usize, &mut [f32]) + Sync,
     ) -> Self {
         let mut values = vec![0.0; heads.dims[0] * heads.dims[1] * head];
-        let parts = values.par_chunks_mut(head).enumerate();
+        let parts = values.par_chunks_mut(head.max(1)).enumerate();
         parts.for_each(|(i, part)| pack(heads, i / heads.dims[1], i % heads.dims[1], part));
         Self { values, head }
     }

@@ -76,6 +76,9 @@ pub(super) fn group_norm(
     epsilon: f64,
     activate: bool,
 ) {
+    if input.is_empty() {
+        return;
+    }
     let channels = affine.scale.len() / groups;
     let group = channels * positions;
     let parts = output.par_chunks_mut(group).zip(input.par_chunks(group));
