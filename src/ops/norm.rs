@@ -1,7 +1,7 @@
 //! Group and layer normalisation in two passes over memory: moments, then everything else at once.
 //!
 //! Source: Chan, Golub and LeVeque, "Updating formulae and a pairwise algorithm for computing sample variances" (1979): every block's
-//! squares are taken around its own mean, so that a large mean cancels nothing.
+//! squares are taken around the mean of those before it, so that a large mean cancels nothing.
 
 #![allow(
     unsafe_code,
@@ -13,7 +13,7 @@ use rayon::prelude::*;
 
 use super::simd::{load, silu, splat, store};
 
-/// Values whose squares are taken around one mean; they stay in the first-level cache in between.
+/// Values whose squares are taken around one mean, and summed in f32.
 const BLOCK: usize = 4096;
 
 /// Vectors summed side by side, to keep the adders busy.
@@ -59,6 +59,12 @@ impl Moments {
 
     pub(super) fn variance(self) -> f64 {
         self.squares / self.count
+    }
+
+    /// The mean in f32, and what that rounding left over.
+    fn split_mean(self) -> [f32; 2] {
+        let mean = self.mean as f32;
+        [mean, (self.mean - f64::from(mean)) as f32]
     }
 
     fn scale(self, epsilon: f64) -> f32 {
@@ -112,12 +118,13 @@ pub(super) fn normalise_group<S: Simd>(
     activate: bool,
 ) {
     let moments = moments::<S>(input);
-    let (mean, inverse) = (moments.mean as f32, moments.scale(epsilon));
+    let ([mean, rest], inverse) = (moments.split_mean(), moments.scale(epsilon));
     let positions = input.len() / scale.len();
     for channel in 0..scale.len() {
         let input = &input[channel * positions..][..positions];
         let output = &mut output[channel * positions..][..positions];
-        let (scale, shift) = (scale[channel] * inverse, shift[channel]);
+        let scale = scale[channel] * inverse;
+        let shift = shift[channel] - rest * scale;
         if activate {
             shifted::<S, true>(input, output, mean, scale, shift);
         } else {
@@ -140,19 +147,19 @@ pub(super) fn normalise_tokens<S: Simd>(
         .zip(input.chunks_exact(width));
     for (output, input) in tokens {
         let moments = moments::<S>(input);
-        let (mean, inverse) = (moments.mean as f32, moments.scale(epsilon));
+        let ([mean, rest], inverse) = (moments.split_mean(), moments.scale(epsilon));
         let whole = width - width % S::lanes32();
         for i in (0..whole).step_by(S::lanes32()) {
             // SAFETY: a vector from `i` ends within `whole`, and all four slices are `width` long.
             unsafe {
-                let centred = load::<S>(input.as_ptr().add(i)) - splat(mean);
+                let centred = load::<S>(input.as_ptr().add(i)) - splat(mean) - splat(rest);
                 let scale = load::<S>(scale.as_ptr().add(i)) * splat(inverse);
                 let shift = load::<S>(shift.as_ptr().add(i));
                 store(output.as_mut_ptr().add(i), centred.mul_add(scale, shift));
             }
         }
         for i in whole..width {
-            output[i] = (input[i] - mean) * (scale[i] * inverse) + shift[i];
+            output[i] = (input[i] - mean - rest) * (scale[i] * inverse) + shift[i];
         }
     }
 }
@@ -187,56 +194,56 @@ fn shifted<S: Simd, const ACTIVATE: bool>(
     }
 }
 
-/// Block by block in f32, merged in f64.
+/// Block by block in f32 around the mean so far, merged in f64.
 #[inline(always)]
 pub(super) fn moments<S: Simd>(values: &[f32]) -> Moments {
+    let first = &values[..BLOCK.min(values.len())];
+    let [sum, _] = deviations::<S>(first, 0.0);
+    let start = f64::from(sum) / first.len() as f64;
     let mut all = Moments::NONE;
     for block in values.chunks(BLOCK) {
+        let around = if all.count > 0.0 { all.mean } else { start } as f32;
         let count = block.len() as f64;
-        let mean = f64::from(total::<S, false>(block, 0.0)) / count;
-        // The squares are around the rounded mean; what it misses is taken off again.
-        let around = mean as f32;
-        let rest = mean - f64::from(around);
-        let squares = f64::from(total::<S, true>(block, around)) - rest * rest * count;
+        let [sum, squares] = deviations::<S>(block, around).map(f64::from);
         all = all.merged(Moments {
             count,
-            mean,
-            squares: squares.max(0.0),
+            mean: f64::from(around) + sum / count,
+            squares: (squares - sum * sum / count).max(0.0),
         });
     }
     all
 }
 
-/// Sum of `values - around`, or of its square.
+/// Sums of `values - around` and of its square.
 #[inline(always)]
-fn total<S: Simd, const SQUARE: bool>(values: &[f32], around: f32) -> f32 {
+fn deviations<S: Simd>(values: &[f32], around: f32) -> [f32; 2] {
     let lanes = S::lanes32();
     let step = SUMS * lanes;
     let whole = values.len() - values.len() % step;
     let mut sums = [splat::<S>(0.0); SUMS];
+    let mut squares = [splat::<S>(0.0); SUMS];
     for i in (0..whole).step_by(step) {
-        for (n, sum) in sums.iter_mut().enumerate() {
+        for n in 0..SUMS {
             // SAFETY: SUMS vectors from `i` end within `whole`.
             let value = unsafe { load::<S>(values.as_ptr().add(i + n * lanes)) };
             let value = value - splat(around);
-            *sum = if SQUARE {
-                value.mul_add(value, *sum)
-            } else {
-                *sum + value
-            };
+            sums[n] += value;
+            squares[n] = value.mul_add(value, squares[n]);
         }
     }
-    let [a, b, c, d] = sums;
-    let mut total = ((a + b) + (c + d)).reduce_add();
-    for value in &values[whole..] {
-        let value = value - around;
-        total += if SQUARE { value * value } else { value };
+    let rest = values[whole..].iter().map(|value| value - around);
+    let [mut sum, mut square] =
+        [sums, squares].map(|[a, b, c, d]| ((a + b) + (c + d)).reduce_add());
+    for value in rest {
+        sum += value;
+        square += value * value;
     }
-    total
+    [sum, square]
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::simd::kinds;
     use super::*;
     use macerator::{Arch, WithSimd};
 
@@ -261,8 +268,8 @@ mod tests {
             .iter()
             .map(|value| (f64::from(*value) - mean).powi(2));
         let variance = squares.sum::<f64>() / count;
-        for arch in [Arch::Scalar, Arch::detect()] {
-            // SAFETY: the fallback needs nothing, and the other was detected.
+        for arch in kinds() {
+            // SAFETY: the processor has every one of them.
             let moments = unsafe { arch.dispatch(Measured(&values)) };
             assert!((moments.mean - mean).abs() < 1e-3, "{arch:?}");
             assert!(
@@ -290,11 +297,13 @@ mod tests {
             let values = (0..2 * positions).map(|i| (i as f32 * 0.37).sin() * 9.0);
             let values = values.collect::<Vec<_>>();
             for activate in [false, true] {
-                // SAFETY: the fallback needs nothing, and the other was detected.
-                let [scalar, vector] = [Arch::Scalar, Arch::detect()]
-                    .map(|arch| unsafe { arch.dispatch(Grouped(&values, activate)) });
-                for (a, b) in scalar.iter().zip(vector) {
-                    assert!((a - b).abs() < 1e-5, "{positions}: {a} {b}");
+                // SAFETY: the fallback needs nothing; the processor has every other one.
+                let scalar = unsafe { Arch::Scalar.dispatch(Grouped(&values, activate)) };
+                for arch in kinds() {
+                    let vector = unsafe { arch.dispatch(Grouped(&values, activate)) };
+                    for (a, b) in scalar.iter().zip(vector) {
+                        assert!((a - b).abs() < 1e-5, "{arch:?} {positions}: {a} {b}");
+                    }
                 }
             }
         }

@@ -71,10 +71,22 @@ pub(super) fn silu<S: Simd>(x: Floats<S>) -> Floats<S> {
     x / (exp2(splat::<S>(127.0).min(power)) + splat(1.0))
 }
 
+/// The fallback, and every kind of vectors that this processor has.
+#[cfg(test)]
+pub(super) fn kinds() -> Vec<macerator::Arch> {
+    use macerator::Arch;
+    let mut kinds = vec![Arch::Scalar, Arch::detect()];
+    #[cfg(target_arch = "x86_64")]
+    if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+        kinds.extend([Arch::V2, Arch::V3]);
+    }
+    kinds
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use macerator::{Arch, WithSimd};
+    use macerator::WithSimd;
 
     /// A function of one vector, value by value.
     struct Each(fn(f32) -> f32, Function);
@@ -110,8 +122,8 @@ mod tests {
 
     #[test]
     fn functions_are_good_to_a_few_units_in_the_last_place() {
-        for arch in [Arch::Scalar, Arch::detect()] {
-            // SAFETY: the fallback needs nothing, and the other was detected.
+        for arch in kinds() {
+            // SAFETY: the processor has every one of them.
             let [power, gate] = unsafe {
                 [
                     arch.dispatch(Each(f32::exp2, Function::Exp2)),

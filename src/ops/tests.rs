@@ -67,7 +67,8 @@ fn attention_is_the_composed_one() {
         for precision in [Precision::Fused, Precision::Operands] {
             let found = attention(query.clone(), key.clone(), value.clone(), precision);
             let expected = composed(query.clone(), key.clone(), value.clone(), 1 << 20);
-            assert_close(found, expected, 1e-5, &case);
+            // Scores of 512 products reach tens, and the rounding of one moves its weight by as much.
+            assert_close(found, expected, 3e-5, &case);
         }
     }
 }
