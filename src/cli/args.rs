@@ -2,7 +2,7 @@
 
 use std::{ops::Range, path::PathBuf};
 
-use clap::{Args, Parser, Subcommand};
+use clap::{ArgGroup, Args, Parser, Subcommand};
 
 use crate::{
     cache::CacheRule,
@@ -205,12 +205,16 @@ pub(super) struct Sampling {
 /// What pictures are measured with.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Measures")]
+#[command(group = ArgGroup::new("spaces").args(["lpips", "classifier"]).multiple(true))]
 pub(super) struct Measures {
     /// LPIPS weights, for LPIPS and for Fréchet distances in `AlexNet`'s feature space
     #[arg(long, value_name = "FILE")]
     pub(super) lpips: Option<PathBuf>,
+    /// Classifier that counts what it recognises, and whose features Fréchet distances are taken in
+    #[arg(long, value_name = "DIR", conflicts_with = "judge")]
+    pub(super) classifier: Option<PathBuf>,
     /// Pictures that the sets are compared with: a folder, or a .npz file with `arr_0`
-    #[arg(long, value_name = "DIR|FILE.npz", requires = "lpips")]
+    #[arg(long, value_name = "DIR|FILE.npz", requires = "spaces")]
     pub(super) data: Option<PathBuf>,
     /// Count what was asked for and is there
     #[arg(long, value_name = "NAME")]

@@ -4,6 +4,7 @@ use std::{
     fs,
     io::Write as _,
     path::{Path, PathBuf},
+    rc::Rc,
 };
 
 use serde::Serialize;
@@ -16,14 +17,14 @@ use super::{
 };
 use crate::{
     cache::CacheRule,
-    error::{Error, EvaluationError, FileError, RequestError},
+    error::{Error, FileError, RequestError},
     evaluation::{
         self, Estimate, Instruments, Joined, Judged, Method, Outcome, PipelineMaker, Results,
         Shard, Standing, Store, Study, Subjects, Tally, fill, for_each_picture, measure,
         read_prompts, write_archive,
     },
     image_io::{check_writable, write_atomically},
-    metrics::{ClipScore, FeatureStatistics, Judge, LEAST_SIDE, Lpips, ShapeJudge},
+    metrics::{Classifier, ClipScore, FeatureSpace, FeatureStatistics, Judge, Lpips, ShapeJudge},
     pipeline::{Family, Request, Resolved},
 };
 
@@ -263,40 +264,39 @@ fn read_results(folder: &Path) -> Result<Results, Error> {
 
 /// Loads what was asked for; the data are read at once, so that a mistake shows before hours of sampling.
 fn instruments(asked: &args::Measures, machine: &Machine) -> Result<Instruments, Error> {
-    let load = |path: &PathBuf| Lpips::load(path, machine.device.device());
+    let device = machine.device.device();
+    let load = |path: &PathBuf| Lpips::load(path, device);
     let lpips = asked.lpips.as_ref().map(load).transpose()?;
-    let data = match (&asked.data, &lpips) {
-        (Some(path), Some(lpips)) => Some((path.display().to_string(), features(path, lpips)?)),
+    let load = |folder: &PathBuf| Classifier::load(folder, device).map(Rc::new);
+    let classifier = asked.classifier.as_ref().map(load).transpose()?;
+    let space = classifier.clone().map(|it| it as Rc<dyn FeatureSpace>);
+    let space = space.or_else(|| Some(Rc::new(lpips.clone()?)));
+    let data = match (&asked.data, &space) {
+        (Some(path), Some(space)) => Some((path.display().to_string(), features(path, &**space)?)),
         _ => None,
     };
-    let judge = asked.judge.map(|choice| -> Box<dyn Judge> {
+    let judge = asked.judge.map(|choice| -> Rc<dyn Judge> {
         match choice {
-            JudgeChoice::Shapes => Box::new(ShapeJudge),
+            JudgeChoice::Shapes => Rc::new(ShapeJudge),
         }
     });
     let clip = asked.clip.as_deref();
-    let clip = clip.map(|folder| ClipScore::load(folder, machine.device.device()));
+    let clip = clip.map(|folder| ClipScore::load(folder, device));
     Ok(Instruments {
         lpips,
+        space,
         data,
-        judge,
+        judge: judge.or_else(|| Some(classifier?)),
         clip: clip.transpose()?,
     })
 }
 
-fn features(path: &Path, lpips: &Lpips) -> Result<FeatureStatistics, Error> {
-    let mut set = FeatureStatistics::new(Lpips::FEATURES);
+fn features(path: &Path, space: &dyn FeatureSpace) -> Result<FeatureStatistics, Error> {
+    let mut set = FeatureStatistics::new(space.width());
     for_each_picture(path, &mut |picture| {
         cancel::check()?;
-        if picture.width().min(picture.height()) < LEAST_SIDE {
-            return Err(EvaluationError::TooSmall {
-                width: picture.width(),
-                height: picture.height(),
-                least: LEAST_SIDE,
-            }
-            .into());
-        }
-        let features = lpips.features(&[picture])?;
+        space.check_size(picture.width(), picture.height())?;
+        let features = space.features(&[picture])?;
         for features in &features {
             set.add(features);
         }

@@ -47,6 +47,15 @@ pub(crate) enum EvaluationError {
         height: usize,
         least: usize,
     },
+    #[error(
+        "`{classifier}` cannot judge pictures of {width}x{height}\nhint: it was trained on {side}x{side}; leave `--classifier` out"
+    )]
+    OtherSize {
+        width: usize,
+        height: usize,
+        classifier: String,
+        side: usize,
+    },
     #[error("the plot cannot be drawn: {reason}")]
     Plot { reason: String },
 }

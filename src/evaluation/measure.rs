@@ -1,25 +1,29 @@
 //! Pictures into numbers.
 
+use std::rc::Rc;
+
 use super::joined::Joined;
 use super::results::{Estimate, Judged, Outcome, Results};
 use super::store::{Batch, Cost};
 use super::study::{Sample, Study};
 use super::timing::Spread;
-use crate::error::{Error, EvaluationError};
+use crate::error::Error;
 use crate::metrics::{
-    Asked, ClipScore, FeatureStatistics, Judge, LEAST_SIDE, Lpips, frechet_distance,
+    Asked, ClipScore, FeatureSpace, FeatureStatistics, Judge, Lpips, frechet_distance,
     mean_squared_error, ssim,
 };
 
 /// What pictures are measured with, beside their pixels.
 #[derive(Debug, Default)]
 pub struct Instruments {
-    /// LPIPS, and Fréchet distances in the space of its features.
+    /// Pictures against the plain run's.
     pub lpips: Option<Lpips>,
-    /// Data that the sets are compared with: a name, and features of [`lpips`](Self::lpips).
+    /// Where sets of pictures are compared by Fréchet distances.
+    pub space: Option<Rc<dyn FeatureSpace>>,
+    /// Data that the sets are compared with: a name, and features in [`space`](Self::space).
     pub data: Option<(String, FeatureStatistics)>,
     /// Counts what was asked for and is there.
-    pub judge: Option<Box<dyn Judge>>,
+    pub judge: Option<Rc<dyn Judge>>,
     /// Says how well pictures fit their prompts; idle where there are none.
     pub clip: Option<ClipScore>,
 }
@@ -28,16 +32,10 @@ impl Instruments {
     /// # Errors
     ///
     /// If the study's pictures are too small for an instrument.
-    fn check(&self, study: &Study) -> Result<(), EvaluationError> {
-        let Study { width, height, .. } = *study;
-        if self.lpips.is_some() && width.min(height) < LEAST_SIDE {
-            return Err(EvaluationError::TooSmall {
-                width,
-                height,
-                least: LEAST_SIDE,
-            });
-        }
-        Ok(())
+    fn check(&self, study: &Study) -> Result<(), Error> {
+        let lpips = self.lpips.as_ref().map(|lpips| lpips as &dyn FeatureSpace);
+        let mut networks = lpips.into_iter().chain(self.space.as_deref());
+        networks.try_for_each(|network| network.check_size(study.width, study.height))
     }
 }
 
@@ -69,10 +67,7 @@ pub fn measure(
         study: study.clone(),
         rounds: rounds.counting().count(),
         devices: rounds.devices,
-        feature_space: instruments
-            .lpips
-            .as_ref()
-            .map(|_| Lpips::FEATURE_SPACE.into()),
+        feature_space: instruments.space.as_ref().map(|space| space.name().into()),
         data: instruments
             .data
             .as_ref()
@@ -110,10 +105,12 @@ impl Column {
         }
         if let Some(lpips) = &instruments.lpips {
             self.lpips.extend(lpips.distances(plain, own)?);
+        }
+        if let Some(space) = &instruments.space {
             let set = self
                 .features
-                .get_or_insert_with(|| FeatureStatistics::new(Lpips::FEATURES));
-            lpips
+                .get_or_insert_with(|| FeatureStatistics::new(space.width()));
+            space
                 .features(own)?
                 .iter()
                 .for_each(|features| set.add(features));

@@ -10,8 +10,8 @@ use image::RgbImage;
 use image::imageops::{FilterType, crop_imm, resize};
 use serde::Deserialize;
 
-use super::to_batch;
-use crate::error::{ConfigError, DeviceError, Error, FileError};
+use super::{read_back, to_batch};
+use crate::error::{ConfigError, Error, FileError};
 use crate::image_io::Picture;
 use crate::models::clip::{ClipTextConfig, ClipTextJson, ClipTextModel};
 use crate::models::clip_vision::{ClipVisionConfig, ClipVisionJson, ClipVisionModel};
@@ -98,14 +98,8 @@ impl ClipScore {
         let texts = texts.expect("the text encoder was built with a projection"); // [rows, projection]
         let pictures = self.pictures.encode(self.pixels(pictures)); // [rows, projection]
         let cosines = (unit(texts) * unit(pictures)).sum_dim(1); // [rows, 1]
-        let data = cosines.try_into_data();
-        let data = data.map_err(|cause| DeviceError::execution("comparing pictures", &cause))?;
-        let scores = data
-            .convert::<f64>()
-            .iter::<f64>()
-            .map(|cosine| (100.0 * cosine).max(0.0))
-            .collect();
-        Ok(scores)
+        let cosines = read_back(cosines)?.into_iter();
+        Ok(cosines.map(|cosine| (100.0 * cosine).max(0.0)).collect())
     }
 
     /// Normalised pixels as the model reads them, `[rows, 3, side, side]`.

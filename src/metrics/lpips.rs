@@ -12,13 +12,13 @@ use burn::nn::pool::MaxPool2dConfig;
 use burn::tensor::activation::relu;
 use burn::tensor::{DType, Device, Tensor, TensorData};
 
-use super::to_batch;
-use crate::error::{DeviceError, Error};
+use super::{FeatureSpace, read_back, to_batch};
+use crate::error::{Error, EvaluationError};
 use crate::image_io::Picture;
 use crate::weights::{WeightSource, load_strict};
 
 /// Pixels that a picture's shorter side has at least: less leaves nothing behind the second pooling.
-pub const LEAST_SIDE: usize = 31;
+const LEAST_SIDE: usize = 31;
 
 /// Mean and spread of the channels that the network was trained on, for pixels in -1 to 1.
 const SHIFT: [f32; 3] = [-0.030, -0.088, -0.188];
@@ -122,19 +122,13 @@ impl AlexNet {
 }
 
 /// The metric, loaded.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Lpips {
     network: Network,
     device: Device,
 }
 
 impl Lpips {
-    /// The feature space of [`features`](Self::features), by name.
-    pub const FEATURE_SPACE: &str = "AlexNet relu5, mean over positions";
-
-    /// Numbers a picture in that space.
-    pub const FEATURES: usize = FEATURES;
-
     /// Reads the weights, a safetensors file with the tensors `AlexNet_0.Conv_0.weight` to `NetLinLayer_4.Conv_0.weight`.
     ///
     /// # Errors
@@ -170,24 +164,6 @@ impl Lpips {
         read_back(sum.expect("there are five layers"))
     }
 
-    /// The features of each picture: the mean of the last layer over its positions.
-    ///
-    /// # Errors
-    ///
-    /// If the device fails.
-    ///
-    /// # Panics
-    ///
-    /// As [`distances`](Self::distances).
-    pub fn features(&self, pictures: &[Picture]) -> Result<Vec<Vec<f64>>, Error> {
-        let [.., last] = self.layers(pictures);
-        let features = read_back(last.mean_dims(&[2, 3]))?; // [items, features, 1, 1]
-        Ok(features
-            .chunks_exact(FEATURES)
-            .map(<[f64]>::to_vec)
-            .collect())
-    }
-
     fn layers(&self, pictures: &[Picture]) -> [Tensor<4>; 5] {
         let channels = |values: [f32; 3]| {
             Tensor::<4>::from_data(TensorData::new(values.to_vec(), [1, 3, 1, 1]), &self.device)
@@ -199,14 +175,40 @@ impl Lpips {
     }
 }
 
+/// The last layer, its mean over positions.
+impl FeatureSpace for Lpips {
+    fn name(&self) -> &'static str {
+        "AlexNet relu5, mean over positions"
+    }
+
+    fn width(&self) -> usize {
+        FEATURES
+    }
+
+    fn check_size(&self, width: usize, height: usize) -> Result<(), Error> {
+        if width.min(height) >= LEAST_SIDE {
+            return Ok(());
+        }
+        Err(EvaluationError::TooSmall {
+            width,
+            height,
+            least: LEAST_SIDE,
+        }
+        .into())
+    }
+
+    fn features(&self, pictures: &[Picture]) -> Result<Vec<Vec<f64>>, Error> {
+        let [.., last] = self.layers(pictures);
+        let features = read_back(last.mean_dims(&[2, 3]))?; // [items, features, 1, 1]
+        Ok(features
+            .chunks_exact(FEATURES)
+            .map(<[f64]>::to_vec)
+            .collect())
+    }
+}
+
 /// Every position's channels scaled to length 1.
 fn unit(map: Tensor<4>) -> Tensor<4> {
     let length = map.clone().powi_scalar(2).sum_dim(1).sqrt();
     map / (length + EPSILON)
-}
-
-fn read_back(tensor: Tensor<4>) -> Result<Vec<f64>, Error> {
-    let data = tensor.try_into_data();
-    let data = data.map_err(|cause| DeviceError::execution("comparing pictures", &cause))?;
-    Ok(data.convert::<f64>().iter::<f64>().collect())
 }

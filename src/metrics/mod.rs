@@ -4,8 +4,10 @@
 //! - [`frechet_distance`] compares two sets of pictures in a feature space; its number means nothing without the name of the space,
 //!   and it is called FID in Inception's alone;
 //! - [`ClipScore`] says how well pictures fit their texts;
-//! - a [`Judge`] counts the things that were asked for and are there.
+//! - a [`Judge`] counts the things that were asked for and are there;
+//! - a [`Classifier`] is both a judge and a feature space.
 
+mod classifier;
 mod clip_score;
 mod frechet;
 mod judge;
@@ -15,13 +17,42 @@ pub mod shapes;
 
 use burn::tensor::{Device, Tensor, TensorData};
 
+pub use classifier::Classifier;
 pub use clip_score::ClipScore;
 pub use frechet::{FeatureStatistics, frechet_distance};
 pub use judge::{Asked, Judge, ShapeJudge, Verdict};
-pub use lpips::{LEAST_SIDE, Lpips};
+pub use lpips::Lpips;
 pub use pixels::{mean_squared_error, psnr, ssim};
 
+use crate::error::{DeviceError, Error};
 use crate::image_io::Picture;
+
+/// A network whose features sets of pictures are compared in.
+pub trait FeatureSpace: std::fmt::Debug {
+    /// Its name, which every Fréchet distance goes with.
+    fn name(&self) -> &str;
+
+    /// Features a picture.
+    fn width(&self) -> usize;
+
+    /// Whether the network takes pictures of that size.
+    ///
+    /// # Errors
+    ///
+    /// If it does not.
+    fn check_size(&self, width: usize, height: usize) -> Result<(), Error>;
+
+    /// The features of each picture; all are of one size, which [`check_size`](Self::check_size) takes.
+    ///
+    /// # Errors
+    ///
+    /// If the device fails.
+    ///
+    /// # Panics
+    ///
+    /// If there is no picture, or sizes differ.
+    fn features(&self, pictures: &[Picture]) -> Result<Vec<Vec<f64>>, Error>;
+}
 
 /// Pictures of one size as `[items, 3, height, width]` in 0 to 1.
 ///
@@ -36,4 +67,11 @@ fn to_batch(pictures: &[Picture], device: &Device) -> Tensor<4> {
     let values: Vec<f32> = bytes.map(|&byte| f32::from(byte) / 255.0).collect();
     let data = TensorData::new(values, [pictures.len(), height, width, 3]);
     Tensor::<4>::from_data(data, device).permute([0, 3, 1, 2])
+}
+
+/// A tensor's values in row-major order.
+fn read_back<const D: usize>(tensor: Tensor<D>) -> Result<Vec<f64>, Error> {
+    let data = tensor.try_into_data();
+    let data = data.map_err(|cause| DeviceError::execution("comparing pictures", &cause))?;
+    Ok(data.convert::<f64>().iter::<f64>().collect())
 }

@@ -3,8 +3,6 @@
 //! Source: Rombach et al. (arXiv 2112.10752), Podell et al. (arXiv 2307.01952); behaviour as diffusers' `StableDiffusionPipeline` and
 //! `StableDiffusionXLPipeline`.
 
-use std::time::Duration;
-
 use burn::tensor::{DType, Device, Tensor};
 
 use super::config::ModelConfig;
@@ -12,7 +10,7 @@ use super::edit::{Start, Starter};
 use super::noise::SeededNoise;
 use super::prompts::Prompts;
 use super::request::Request;
-use super::run::{Denoised, Generated, Report, Run, finished, timed};
+use super::run::{Generated, Run, finished, timed};
 use super::stage::Begun;
 use crate::catalog::{ModelFolder, ModelPart};
 use crate::denoise::Observer;
@@ -102,18 +100,11 @@ impl TextToImage {
         observer: &mut dyn Observer,
     ) -> Result<Generated, Error> {
         let (condition, begun) = self.latents(request, observer)?;
-        let Begun {
-            latents,
-            mut report,
-        } = begun;
-        let (images, decoding) = timed(|| self.decode(latents.clone(), request.tiling))?;
-        report.decoding = decoding;
+        let generated = begun.decoded(|latents| self.decode(latents, request.tiling))?;
         Ok(Generated {
-            images,
-            latents,
             prompt_embeds: Some(condition.context),
             pooled_prompt_embeds: condition.added.map(|added| added.pooled),
-            report,
+            ..generated
         })
     }
 
@@ -133,9 +124,6 @@ impl TextToImage {
         observer: &mut dyn Observer,
     ) -> Result<(UNetCondition, Begun), Error> {
         let resolved = request.resolve(&self.config)?;
-        for warning in &resolved.plan.warnings {
-            observer.warn(&warning.to_string());
-        }
         let [_, _, height, width] = resolved.latent_shape;
         let size = [height, width].map(|side| side * self.vae.config().factor());
         let (condition, text) =
@@ -144,18 +132,10 @@ impl TextToImage {
             request,
             resolved: &resolved,
             device: &self.device,
+            dtype: self.dtype,
         };
-        let denoised = self.denoise(&run, &condition, observer)?;
-        let begun = Begun {
-            latents: denoised.latents,
-            report: Report {
-                text,
-                denoising: denoised.time,
-                decoding: Duration::ZERO,
-                account: denoised.account,
-                forecast: resolved.forecast(self.dtype.size()),
-            },
-        };
+        let mut begun = self.denoise(&run, &condition, observer)?;
+        begun.report.text = text;
         Ok((condition, begun))
     }
 
@@ -179,7 +159,7 @@ impl TextToImage {
         run: &Run<'_>,
         text: &UNetCondition,
         observer: &mut dyn Observer,
-    ) -> Result<Denoised, Error> {
+    ) -> Result<Begun, Error> {
         let mut noise = run.noise();
         let mut start = self.start(run, &mut noise)?;
         let channels = start.channels.take();

@@ -25,6 +25,8 @@ use afterimage::{
 use burn::tensor::{DType, Device};
 use serde_json::{Value, json};
 
+use crate::fixture::Fixture;
+
 use crate::weights::{counting, fixture, folder, open_clip_list};
 
 const PARTS: [&str; 5] = ["scheduler", "text_encoder", "tokenizer", "unet", "vae"];
@@ -602,13 +604,10 @@ fn cards_of_sdxl_build_networks_with_the_published_parameters() {
 /// The reference's folders load whole, full and half precision.
 #[test]
 fn reference_models_load() {
-    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/reference/fixtures");
-    for name in ["sd15", "sd15-fp16", "sd21", "sdxl", "sdxl-refiner"] {
-        let path = fixtures.join(name).join("model");
-        if path.is_dir() {
-            let model = open(&path).unwrap();
-            let loaded = TextToImage::load(&model, &Device::flex(), DType::F32);
-            assert!(loaded.is_ok(), "{name}: {:?}", loaded.err());
-        }
+    let names = ["sd15", "sd15-fp16", "sd21", "sdxl", "sdxl-refiner"];
+    for fixture in names.into_iter().filter_map(Fixture::any) {
+        let path = fixture.model();
+        let loaded = TextToImage::load(&open(&path).unwrap(), &Device::flex(), DType::F32);
+        assert!(loaded.is_ok(), "{}: {:?}", path.display(), loaded.err());
     }
 }

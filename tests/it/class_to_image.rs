@@ -185,7 +185,7 @@ struct Bytes {
 }
 
 fn bytes(source: &WeightSource, name: &str) -> Bytes {
-    let data = source.read(name).unwrap();
+    let data = source.read(name).unwrap().convert::<f32>();
     Bytes {
         shape: data.shape().to_vec(),
         bytes: data.as_bytes().to_vec(),

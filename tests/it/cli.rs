@@ -495,7 +495,7 @@ fn inspect_names_parts_and_defaults() {
         "vae",
         "text_encoder",
         "AutoencoderKL",
-        "f32",
+        "f16",
         "128x128",
         "pndm",
     ] {

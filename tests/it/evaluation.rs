@@ -3,6 +3,7 @@
 use std::{
     fs,
     path::{Path, PathBuf},
+    rc::Rc,
     time::Duration,
 };
 
@@ -97,7 +98,7 @@ fn made(folder: &Path, shard: Shard) -> Store {
 
 fn results(folders: &[PathBuf]) -> Results {
     let instruments = Instruments {
-        judge: Some(Box::new(ShapeJudge)),
+        judge: Some(Rc::new(ShapeJudge)),
         ..Instruments::default()
     };
     measure(&Joined::open(folders).unwrap(), &instruments, |_, _| {}).unwrap()

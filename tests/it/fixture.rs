@@ -67,6 +67,11 @@ impl Golden {
     }
 }
 
+/// All elements, in order.
+pub(crate) fn values<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
+    tensor.into_data().iter::<f32>().collect()
+}
+
 /// One fixture folder.
 pub(crate) struct Fixture {
     folder: PathBuf,
@@ -142,6 +147,15 @@ impl Fixture {
     /// The tensor that `case` calls `key`, if it has one.
     pub(crate) fn of(&self, case: &Value, key: &str) -> Option<Reference> {
         case["tensors"][key].as_str().map(|name| self.tensor(name))
+    }
+}
+
+impl<const D: usize> From<Tensor<D>> for Reference {
+    fn from(tensor: Tensor<D>) -> Self {
+        Self {
+            shape: tensor.dims().to_vec(),
+            values: values(tensor),
+        }
     }
 }
 

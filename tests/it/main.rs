@@ -33,6 +33,8 @@ mod image_io;
 mod laws;
 mod layering;
 mod ldm;
+mod made_once;
+mod matrix;
 #[cfg(feature = "eval")]
 mod metrics;
 mod param_lists;

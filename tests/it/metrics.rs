@@ -4,7 +4,8 @@ use std::path::Path;
 
 use afterimage::image_io::Picture;
 use afterimage::metrics::{
-    ClipScore, FeatureStatistics, Lpips, frechet_distance, mean_squared_error, psnr, ssim,
+    Asked, Classifier, ClipScore, FeatureSpace, FeatureStatistics, Judge, Lpips, frechet_distance,
+    mean_squared_error, psnr, ssim,
 };
 use afterimage::models::clip_vision::{ClipVisionConfig, ClipVisionJson, ClipVisionModel};
 use afterimage::weights::{WeightSource, load_strict};
@@ -205,4 +206,48 @@ fn frechet_distances_agree_with_scipy() {
             tolerance,
         );
     }
+}
+
+fn classifier() -> Classifier {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/fashion-ddpm/classifier");
+    Classifier::load(&folder, &Device::flex()).unwrap()
+}
+
+#[test]
+fn the_classifier_agrees_with_torch() {
+    let cases: Value = json(fixture("metrics/classifier.json"));
+    let corners: Vec<[usize; 2]> = serde_json::from_value(cases["corners"].clone()).unwrap();
+    let whole = example("ref");
+    let cut = |[left, top]: [usize; 2]| {
+        Picture::from_fn(32, 32, |x, y| whole.pixel(left + x, top + y).unwrap())
+    };
+    let pictures: Vec<_> = corners.into_iter().map(cut).collect();
+    let classifier = classifier();
+    for (name, found) in [
+        ("features", classifier.features(&pictures).unwrap()),
+        (
+            "probabilities",
+            classifier.probabilities(&pictures).unwrap(),
+        ),
+    ] {
+        let expected: Vec<Vec<f64>> = serde_json::from_value(cases[name].clone()).unwrap();
+        let pairs = found.iter().flatten().zip(expected.iter().flatten());
+        let worst = pairs.map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+        assert!(worst < F32, "`{name}` is off by {worst:e}");
+        assert_eq!(found.len(), expected.len());
+    }
+}
+
+#[test]
+fn the_classifier_judges_pictures_of_its_size_alone() {
+    let black = Picture::filled(32, 32, [0; 3]);
+    let classifier = classifier();
+    let verdicts = classifier.judge(&[black], &[Asked::Nothing]).unwrap();
+    assert_eq!(verdicts[0].asked, 1);
+    let error = classifier.features(&[example("ref")]).unwrap_err();
+    let text = error.to_string();
+    assert!(
+        text.starts_with("`fashion-cnn` cannot judge pictures of 64x64"),
+        "{text}"
+    );
 }

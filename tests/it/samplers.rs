@@ -19,6 +19,8 @@ use afterimage::samplers::{SamplerConfig, SamplerKind};
 use burn::tensor::{Device, Tensor, TensorData};
 use serde_json::Value;
 
+use crate::fixture::{fixture, shared};
+
 /// diffusers makes betas, cumulative products and sigmas in f32: a few units in the last place, relative.
 const TABLE: f64 = 1e-6;
 /// Trajectories in f32, relative to the standard deviation of the samples; the furthest measured is 2.5e-5 (SVD's sigma of 700).
@@ -286,12 +288,8 @@ fn trajectories_are_those_of_diffusers() {
 /// Steps recorded from whole pipelines: the predictions of real networks, guided, with the draws of stochastic samplers.
 #[test]
 fn recorded_steps_are_those_of_diffusers() {
-    let reference = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/reference/fixtures");
-    if !reference.exists() {
-        return;
-    }
     let mut checked = 0;
-    for fixture in [
+    for name in [
         "sd15",
         "sd15-fp16",
         "sd21",
@@ -301,14 +299,19 @@ fn recorded_steps_are_those_of_diffusers() {
         "if-stage1",
         "dit",
     ] {
-        let recording = Recording::read(&reference.join(fixture));
+        let complete = shared(&format!("reference/fixtures/{name}"));
+        let folder = complete.unwrap_or_else(|| fixture(name));
+        if !folder.exists() {
+            continue; // not in the committed selection
+        }
+        let recording = Recording::read(&folder);
         let cases = recording.cases["cases"].as_array().unwrap().iter();
         let plain = cases.filter(|case| {
             case.get("cache").is_none() && case["tensors"].get("noise_pred").is_some()
         });
         checked += plain.map(|case| recording.check(case)).sum::<usize>();
     }
-    assert!(checked >= 80, "only {checked} steps checked");
+    assert!(checked >= 30, "only {checked} steps checked");
 }
 
 /// A fixture's cases and tensors.

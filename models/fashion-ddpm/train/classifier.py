@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 
 import data
 
-CONFIG = {"class": "FashionCnn", "sample_size": 32, "channels": [16, 32, 64], "features": 128,
+CONFIG = {"class": "FashionCnn", "name": "fashion-cnn", "sample_size": 32, "channels": [16, 32, 64], "features": 128,
           "labels": data.CLASSES}
 
 
