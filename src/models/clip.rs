@@ -6,13 +6,14 @@
 use std::ops::Range;
 
 use burn::module::Module;
-use burn::nn::{Embedding, EmbeddingConfig, LayerNorm, LayerNormConfig, Linear, LinearConfig};
+use burn::nn::{Embedding, EmbeddingConfig, Linear, LinearConfig};
 use burn::tensor::activation::{gelu, sigmoid, softmax};
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use serde::Deserialize;
 
 use crate::error::{ConfigError, Error};
 use crate::nn::attention::{merge_heads, split_heads};
+use crate::nn::layer_norm::LayerNorm;
 use crate::text::{PooledTextEncoder, Summary, TextEncoder};
 
 /// Added to the scores of later tokens: far below any score, and finite, as GPU compilers may assume no infinity.
@@ -125,9 +126,7 @@ pub(super) struct Tower {
 
 impl Tower {
     pub(super) fn norm(&self, device: &Device) -> LayerNorm {
-        LayerNormConfig::new(self.width)
-            .with_epsilon(self.epsilon)
-            .init(device)
+        LayerNorm::new(self.width, self.epsilon, device)
     }
 }
 
