@@ -4,7 +4,8 @@ use std::path::Path;
 
 use afterimage::Error;
 use afterimage::catalog::{ModelFolder, ModelPart};
-use afterimage::pipeline::{Generated, Pipeline, Report, Request};
+use afterimage::pipeline::{Adapters, Generated, Pipeline, Report, Request};
+use afterimage::weights::adapt::Lora;
 use burn::tensor::{DType, Device, Tensor};
 
 use crate::fixture::{Reference, fixture, values};
@@ -19,6 +20,8 @@ pub(super) enum Model {
     Inpainting,
     /// With a `ControlNet`.
     Controlled,
+    /// With a LoRA on the denoiser and the text encoder.
+    Adapted,
     Xl,
     XlAndRefiner,
     DiT,
@@ -46,6 +49,7 @@ impl Model {
                 Self::StableDiffusion => model("sd15"),
                 Self::Inpainting => model("sd15-inpaint9"),
                 Self::Controlled => controlled(),
+                Self::Adapted => adapted(),
                 Self::Xl | Self::XlAndRefiner => model("sdxl"),
                 Self::DiT => model("dit"),
                 Self::Ddpm => model("ddpm"),
@@ -87,6 +91,16 @@ fn controlled() -> Pipeline {
     let part = ModelPart::open(net.to_str().unwrap()).unwrap();
     pipeline.add_control(&part).unwrap();
     pipeline
+}
+
+fn adapted() -> Pipeline {
+    let lora = Lora::open(fixture("sd15-lora/lora_diffusers.safetensors")).unwrap();
+    let adapters = Adapters {
+        loras: vec![lora.with_scale(0.8)],
+        ..Adapters::default()
+    };
+    let folder = ModelFolder::open(fixture("sd15/model").to_str().unwrap()).unwrap();
+    Pipeline::load_with(&folder, &Device::flex(), DType::F32, &adapters).unwrap()
 }
 
 impl Subject {

@@ -70,6 +70,11 @@ pub(super) const ROWS: &[Row] = &[
         ..PLAIN
     },
     Row {
+        name: "a LoRA",
+        model: Model::Adapted,
+        ..PLAIN
+    },
+    Row {
         name: "SDXL",
         model: Model::Xl,
         ..PLAIN
