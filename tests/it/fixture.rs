@@ -13,6 +13,13 @@ pub(crate) fn fixture(path: &str) -> PathBuf {
         .join(path)
 }
 
+/// A model that the repository ships.
+pub(crate) fn shipped(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("models")
+        .join(name)
+}
+
 /// A file of the shared reference, where this checkout has one.
 pub(crate) fn shared(path: &str) -> Option<PathBuf> {
     let root = std::env::var_os("AFTERIMAGE_SHARED").map_or_else(

@@ -44,6 +44,7 @@ mod samplers;
 #[cfg(all(feature = "bundled", feature = "eval"))]
 mod scenes;
 mod sdxl;
+mod shipped;
 mod text;
 mod tolerance;
 mod toy_trunk;
