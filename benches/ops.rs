@@ -1,7 +1,7 @@
 //! Times the operations of `afterimage::ops` against their versions composed of burn's own, over the shapes of SD 1.5 at 512x512.
 //!
 //! `cargo bench --bench ops -- [FILTER] [ours|burn]` prints one JSON object: `{"threads": 2, "cases": {"name": [[wall, processor], …]}}`, the
-//! seconds of every repetition by the clock and on the processor. The latter is what a shared machine leaves comparable, with one thread. `benches/peers/compare.py` runs it and PyTorch in turn.
+//! seconds of every repetition by the clock and on the processor. The latter is what a shared machine leaves comparable, with one thread. `benches/peers/compare.py` runs it and `PyTorch` in turn.
 #![allow(
     clippy::print_stdout,
     clippy::unwrap_used,

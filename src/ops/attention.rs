@@ -5,8 +5,10 @@
 //! the values are columns of one lane each, so that the softmax never reduces across lanes.
 
 #![allow(
+    clippy::inline_always,
+    clippy::needless_range_loop,
     unsafe_code,
-    reason = "the inner loops read packed panels through pointers; their lengths are asserted once a block"
+    reason = "the inner loops are whole only where they are inlined, index registers, and read packed panels through pointers whose lengths are asserted once a block"
 )]
 
 use rayon::prelude::*;
@@ -162,6 +164,7 @@ fn block_vectors(queries: usize, lanes: usize) -> usize {
 
 /// The queries from `first` that `output`, `[queries, heads, width]`, has room for, in every head.
 #[macerator::with_simd]
+#[allow(clippy::elidable_lifetime_names, reason = "the macro needs it named")]
 fn attend_block<'a, S: Simd>(
     job: &Job<'a>,
     row: usize,
@@ -272,7 +275,7 @@ fn stream<S: Simd, const R: usize, const N: usize>(panels: Panels<'_>, scratch: 
             let mut rescale = [splat::<S>(0.0); N];
             for n in 0..N {
                 rescale[n] = exp2(highest[n] - higher[n]);
-                sums[n] = sums[n] * rescale[n];
+                sums[n] *= rescale[n];
             }
             highest = higher;
             weights::<S, N>(count, scratch, highest, &mut sums);
@@ -343,13 +346,13 @@ unsafe fn weights<S: Simd, const N: usize>(
             unsafe {
                 let at = scratch.scores.as_mut_ptr().add((row * N + n) * lanes);
                 let weight = exp2(load::<S>(at) - highest[n]);
-                added[n] = added[n] + weight;
+                added[n] += weight;
                 store(at, weight);
             }
         }
     }
     for n in 0..N {
-        sums[n] = sums[n] + added[n];
+        sums[n] += added[n];
     }
 }
 

@@ -1,6 +1,6 @@
 //! Operations with a kernel of their own on the CPU; elsewhere the composed version of burn's operations runs.
 //!
-//! One trait, [`Operations`], dispatches on the device at run time. Its default bodies are the composed versions ([`mod@reference`]),
+//! One trait, [`Operations`], dispatches on the device at run time. Its default bodies are the composed versions (`reference`),
 //! which every test compares the kernels with; wgpu and CUDA devices, with or without fusion, inherit them.
 
 mod reference;

@@ -1,11 +1,12 @@
 //! Group and layer normalisation in two passes over memory: moments, then everything else at once.
 //!
-//! Source: Chan, Golub and LeVeque, "Updating formulae and a pairwise algorithm for computing sample variances" (1979): every block's
+//! Source: Chan, Golub and `LeVeque`, "Updating formulae and a pairwise algorithm for computing sample variances" (1979): every block's
 //! squares are taken around the mean of those before it, so that a large mean cancels nothing.
 
 #![allow(
+    clippy::inline_always,
     unsafe_code,
-    reason = "vectors are read and written through pointers; their room is a whole number of vectors of the slice"
+    reason = "one instruction set runs through all of a kernel; vectors are read and written through pointers; their room is a whole number of vectors of the slice"
 )]
 
 use macerator::Simd;

@@ -1,8 +1,9 @@
 //! What the kernels share: loads, stores and functions over one vector of f32.
 
 #![allow(
+    clippy::inline_always,
     unsafe_code,
-    reason = "vector loads and stores take pointers; every caller passes the room it checked"
+    reason = "one instruction set runs through all of a kernel; vector loads and stores take pointers; every caller passes the room it checked"
 )]
 
 use macerator::{Scalar, Simd, Vector, vload_unaligned, vstore_unaligned};

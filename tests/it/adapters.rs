@@ -801,6 +801,8 @@ fn embedding_refusal(model: &str, token: Option<&str>, tensors: &[Made]) -> Stri
     told(&loaded.unwrap_err(), &path)
 }
 
+type Case<'a> = (&'a str, Option<&'a str>, Vec<Made>, &'a [&'a str]);
+
 #[test]
 fn embeddings_that_do_not_fit_are_refused_by_name() {
     let one = |width| vec![made("<x>", &[2, width], |_| 0.5)];
@@ -808,7 +810,6 @@ fn embeddings_that_do_not_fit_are_refused_by_name() {
         made("clip_l", &[2, 32], |_| 0.5),
         made("clip_g", &[2, 32], |_| 0.5),
     ];
-    type Case<'a> = (&'a str, Option<&'a str>, Vec<Made>, &'a [&'a str]);
     let cases: [Case<'_>; 7] = [
         (
             "sd15/model",

@@ -20,7 +20,7 @@ pub(super) enum Model {
     Inpainting,
     /// With a `ControlNet`.
     Controlled,
-    /// With a LoRA on the denoiser and the text encoder.
+    /// With a `LoRA` on the denoiser and the text encoder.
     Adapted,
     Xl,
     XlAndRefiner,
