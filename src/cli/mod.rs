@@ -11,6 +11,7 @@ mod cancel;
 mod console;
 mod devices;
 mod eval;
+mod eval_text;
 mod fault;
 mod generate;
 mod inspect;
