@@ -18,6 +18,20 @@ pub struct Evaluation {
     pub timestep: f64,
 }
 
+impl Evaluation {
+    /// The positions of `evaluations`, which follow each other.
+    pub fn positions(evaluations: &[Self]) -> Range<usize> {
+        let first = evaluations.first().map_or(0, |first| first.index);
+        first..first + evaluations.len()
+    }
+
+    /// The training timesteps of `evaluations`.
+    pub fn timesteps(evaluations: &[Self]) -> Vec<f64> {
+        let timesteps = evaluations.iter().map(|one| one.timestep);
+        timesteps.collect()
+    }
+}
+
 /// The rows of one evaluation: guidance halves, then items. Row order is step, half (`[uncond; cond]`), item.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rows {
@@ -42,18 +56,18 @@ pub trait StagedDenoiser {
     type Carry: Carry;
     /// What a run is conditioned on, in row order (half, item): text states, labels.
     type Condition;
-    /// Made once a run from the conditions: cross-attention keys and values, labels.
+    /// Made once a run from the conditions and the timesteps: cross-attention keys and values, time embeddings, labels, encoded hints.
     type Run;
-    /// Made once for an evaluation, or for several of them that are computed together: time embeddings, conditions repeated.
+    /// The part of it that one evaluation reads, or several of them that are computed together.
     type Prepared;
 
     /// Number of cells.
     fn cells(&self) -> usize;
 
-    /// What depends on the conditions alone.
-    fn start(&self, condition: &Self::Condition) -> Self::Run;
+    /// What depends on the conditions and on the timesteps of all `evaluations` of the run, but not on the latents.
+    fn start(&self, condition: &Self::Condition, evaluations: &[Evaluation]) -> Self::Run;
 
-    /// What depends on the timesteps; rows step-major.
+    /// What some evaluations of the run, which follow each other, read of it; rows step-major.
     fn prepare(&self, run: &Self::Run, evaluations: &[Evaluation]) -> Self::Prepared;
 
     /// The run of some of its rows alone: what goes on when guidance ends.
@@ -133,7 +147,8 @@ pub struct Cell {
 pub struct Blueprint {
     /// In execution order.
     pub cells: Vec<Cell>,
-    /// Multiply-accumulates of `prepare` for one row.
+    /// Multiply-accumulates of the embeddings of one evaluation for one row: made before the loop, yet counted at each, as the published
+    /// figures do.
     pub prepare_macs: u64,
     /// Multiply-accumulates of `leave` for one row.
     pub leave_macs: u64,

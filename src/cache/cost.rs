@@ -8,8 +8,6 @@ use crate::denoiser::{Blueprint, Rows};
 pub struct Forecast {
     /// For each cell, for how many evaluations it runs.
     pub cells: Vec<usize>,
-    /// For how many evaluations embeddings are prepared.
-    pub prepares: usize,
     /// For each evaluation, its MACs.
     pub evaluation_macs: Vec<u64>,
     /// For each cell, its MACs over the whole run.
@@ -60,7 +58,6 @@ impl CachePlan {
         let kept = self.store_elements(trunk) + self.branches.kept_elements(trunk);
         Forecast {
             cells: self.executions(),
-            prepares: self.prepares(),
             evaluation_macs: each.map(|(macs, rows)| macs * rows).collect(),
             cell_macs: self.cell_macs(trunk, &rows),
             plain_macs: self.evaluations() as u64 * trunk.full_macs() * count,
@@ -115,27 +112,15 @@ impl CachePlan {
             .flat_map(|span| (0..span.len).map(|position| span.refresh && position == 0))
     }
 
-    /// A refresh that leads a batch is prepared for twice: alone, for the cells in front of the cut, and with its batch.
-    fn prepares(&self) -> usize {
-        let leading = self
-            .spans
-            .iter()
-            .filter(|span| span.refresh && span.len > 1);
-        self.evaluations() + leading.count()
-    }
-
     /// One row of each evaluation.
     fn evaluation_macs(&self, trunk: &Blueprint) -> impl Iterator<Item = u64> {
         self.spans.iter().flat_map(move |span| {
             (0..span.len).map(move |position| {
                 let refresh = span.refresh && position == 0;
-                let prepares = 1 + u64::from(refresh && span.len > 1);
                 let cells = self.runs(refresh).map(|cells| trunk.span_macs(cells));
                 let reused = self.branches.reused(span.first + position);
                 let spared: u64 = reused.map(|site| trunk.branch(site).macs).sum();
-                cells.iter().sum::<u64>() - spared
-                    + prepares * trunk.prepare_macs
-                    + trunk.leave_macs
+                cells.iter().sum::<u64>() - spared + trunk.prepare_macs + trunk.leave_macs
             })
         })
     }
@@ -298,13 +283,12 @@ mod tests {
     }
 
     #[test]
-    fn the_leader_of_a_batch_is_prepared_for_twice() {
+    fn embeddings_count_once_an_evaluation() {
         let mut unet = small_unet();
         unet.prepare_macs = 7;
         let rule = CacheRule::encoder_propagation(Refresh::every(3)).with_parallel(3);
         let forecast = forecast(&rule, &unet, 6);
-        assert_eq!(forecast.prepares, 8);
-        assert_eq!(forecast.evaluation_macs[..2], [2 * 1014, 2 * 682]);
+        assert_eq!(forecast.evaluation_macs[..2], [2 * 1007, 2 * 682]);
         assert_eq!(forecast.store_bytes, 0, "whole groups never read the store");
     }
 }

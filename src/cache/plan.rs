@@ -63,6 +63,21 @@ impl Course {
         self.refreshing_at(evaluation)
     }
 
+    /// With guidance for this share of the run, 0 to 1; it goes off at the beginning of a solver step.
+    #[must_use]
+    pub fn guided_until(self, share: Option<f64>) -> Self {
+        let first = |share: f64| (share * self.evaluations() as f64).ceil() as usize;
+        let end = share.and_then(|share| self.next_step(first(share)));
+        self.unguided_from(end)
+    }
+
+    /// The first evaluation, from `evaluation` on, that begins a solver step.
+    fn next_step(&self, evaluation: usize) -> Option<usize> {
+        let begins =
+            |&index: &usize| index == 0 || self.solver_steps[index] != self.solver_steps[index - 1];
+        (evaluation..self.evaluations()).find(begins)
+    }
+
     /// The first evaluation of a solver step, if the run has that step.
     pub(super) fn first_evaluation(&self, step: usize) -> Option<usize> {
         self.solver_steps.iter().position(|&found| found == step)
@@ -443,6 +458,19 @@ mod tests {
         assert_eq!(course.solver_steps, [0, 0, 1, 1, 2]);
         assert_eq!(course.repeated_step(), Some((0, 2)));
         assert_eq!((course.evaluations(), course.solver_steps()), (5, 3));
+    }
+
+    /// Half of five evaluations ends inside the second step.
+    #[test]
+    fn guidance_ends_between_solver_steps() {
+        let end = |share: f64| {
+            let course = Course::grouped([0, 0, 1, 1, 2]);
+            course.guided_until(Some(share)).guidance_end
+        };
+        assert_eq!(
+            [0.0, 0.4, 0.5, 0.9, 1.0].map(end),
+            [Some(0), Some(2), Some(4), None, None]
+        );
     }
 
     #[test]

@@ -34,8 +34,6 @@ pub struct Session<'a, D: StagedDenoiser> {
 pub struct Account {
     /// For each cell, for how many evaluations it ran.
     pub cells: Vec<usize>,
-    /// For how many evaluations embeddings were prepared.
-    pub prepares: usize,
     /// Evaluations that ran every cell.
     pub refreshes: usize,
     /// Evaluations that read the store, or shared the refresh of their span.
@@ -213,8 +211,7 @@ impl<'a, D: StagedDenoiser> Session<'a, D> {
         self.account.store_bytes = self.account.store_bytes.max(bytes);
     }
 
-    fn prepare(&mut self, evaluations: &[Evaluation]) -> D::Prepared {
-        self.account.prepares += evaluations.len();
+    fn prepare(&self, evaluations: &[Evaluation]) -> D::Prepared {
         self.denoiser.prepare(self.run(), evaluations)
     }
 

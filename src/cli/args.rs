@@ -4,6 +4,8 @@ use std::{ops::Range, path::PathBuf};
 
 use clap::{ArgGroup, Args, Parser, Subcommand};
 
+use super::adapters::{EmbeddingFile, LoraFile};
+
 use crate::{
     cache::CacheRule,
     device::{DeviceChoice, DtypeChoice},
@@ -35,7 +37,7 @@ pub(super) enum Command {
     Devices,
     /// Measure what cache rules cost in quality, over many pictures
     Eval(Eval),
-    /// Show what a model is made of
+    /// Show what a model is made of, or what a `LoRA` or an embedding is
     Inspect(Inspect),
 }
 
@@ -73,6 +75,8 @@ pub(super) struct Generate {
     /// Start from the tensor `latents` of a file instead of the seed's noise
     #[arg(long, value_name = "FILE.safetensors")]
     pub(super) initial_latents: Option<PathBuf>,
+    #[command(flatten)]
+    pub(super) adapt: Adapt,
     #[command(flatten)]
     pub(super) start: Start,
     #[command(flatten)]
@@ -125,6 +129,8 @@ pub(super) struct Bench {
     /// Seed of the noise
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub(super) seed: u64,
+    #[command(flatten)]
+    pub(super) adapt: Adapt,
     #[command(flatten)]
     pub(super) machine: Machine,
     #[command(flatten)]
@@ -194,6 +200,8 @@ pub(super) struct Sampling {
     /// Folder of the pictures; a run that was stopped goes on where it was
     #[arg(long, value_name = "DIR", default_value = "evaluation", help_heading = OUTPUT)]
     pub(super) output: PathBuf,
+    #[command(flatten)]
+    pub(super) adapt: Adapt,
     #[command(flatten)]
     pub(super) measures: Measures,
     #[command(flatten)]
@@ -265,7 +273,7 @@ pub(super) struct Report {
 
 #[derive(Debug, Args)]
 pub(super) struct Inspect {
-    /// Folder, checkpoint file or Hub id [default: the bundled model]
+    /// Folder, checkpoint file or Hub id, or the file of a `LoRA` or an embedding [default: the bundled model]
     #[arg(value_name = "MODEL")]
     pub(super) model: Option<String>,
 }
@@ -308,6 +316,21 @@ pub(super) struct Course {
     /// Update rule: ddim, pndm, ddpm, dpmsolver++, dpmsolver++-karras, euler, euler-a, heun, unipc, …
     #[arg(long, value_name = "NAME")]
     pub(super) sampler: Option<SamplerKind>,
+}
+
+/// Files that change the model.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Adapters")]
+pub(super) struct Adapt {
+    /// `LoRA`, `LoCon` or `LoHa`, and how much of it [default: 1]; repeat it for several
+    #[arg(long, value_name = "FILE[=SCALE]", value_parser = LoraFile::parse)]
+    pub(super) lora: Vec<LoraFile>,
+    /// Textual inversion, and its word in prompts [default: the file's own]; repeat it for several
+    #[arg(long, value_name = "[TOKEN=]FILE", value_parser = EmbeddingFile::parse)]
+    pub(super) embedding: Vec<EmbeddingFile>,
+    /// Custom Diffusion weights; the words they were trained with are given as --embedding
+    #[arg(long, value_name = "FILE")]
+    pub(super) custom_diffusion: Vec<PathBuf>,
 }
 
 const PICTURES: &str = "Pictures";

@@ -29,7 +29,8 @@ struct Sample {
 
 pub(super) fn run(arguments: &args::Bench) -> Result<(), Error> {
     let rules = rules(&arguments.cache);
-    let model = Model::open(arguments.model.name.as_deref())?;
+    let mut model = Model::open(arguments.model.name.as_deref())?;
+    model.adapt(&arguments.adapt)?;
     let subject = Subject::any(&arguments.course.class_label, &model);
     let mut request = job::request(
         &arguments.course,

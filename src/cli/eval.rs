@@ -10,8 +10,9 @@ use std::{
 use serde::Serialize;
 
 use super::{
+    adapters,
     args::{self, EvalCommand, JudgeChoice},
-    cancel, console,
+    cancel, console, eval_text,
     job::{self, Machine, Model, Subject},
     progress::Watch,
 };
@@ -19,9 +20,8 @@ use crate::{
     cache::CacheRule,
     error::{Error, FileError, RequestError},
     evaluation::{
-        self, Estimate, Instruments, Joined, Judged, Method, Outcome, PipelineMaker, Results,
-        Shard, Standing, Store, Study, Subjects, Tally, fill, for_each_picture, measure,
-        read_prompts, write_archive,
+        self, Instruments, Joined, Method, PipelineMaker, Results, Shard, Store, Study, Subjects,
+        Tally, fill, for_each_picture, measure, read_prompts, write_archive,
     },
     image_io::{check_writable, write_atomically},
     metrics::{Classifier, ClipScore, FeatureSpace, FeatureStatistics, Judge, Lpips, ShapeJudge},
@@ -41,7 +41,8 @@ pub(super) fn run(arguments: &args::Eval) -> Result<(), Error> {
 
 /// Makes the pictures of a shard, and measures them if that completes the evaluation.
 fn sample(arguments: &args::Sampling) -> Result<(), Error> {
-    let model = Model::open(arguments.model.name.as_deref())?;
+    let mut model = Model::open(arguments.model.name.as_deref())?;
+    model.adapt(&arguments.adapt)?;
     let subject = Subject::any(&arguments.course.class_label, &model);
     let rule = CacheRule::none();
     let mut request = job::request(&arguments.course, &subject, rule, arguments.seed);
@@ -105,7 +106,7 @@ fn study(
     Ok(Study {
         version: env!("CARGO_PKG_VERSION").into(),
         model: model.folder.name().into(),
-        weights: model.folder.weights_hash()?,
+        weights: adapters::identity(model.folder.weights_hash()?, &model.adapters),
         dtype: machine.dtype_name().into(),
         sampler: sampler.into(),
         guidance_scale: resolved.guidance.scale,
@@ -351,7 +352,7 @@ fn conclude(
     if form.json {
         console::json(&results);
     } else {
-        console::data(&text(&results));
+        console::data(&eval_text::text(&results));
     }
     Ok(())
 }
@@ -366,115 +367,6 @@ fn archive_name(method: &Method) -> String {
 
 fn write_text(path: &Path, what: &str, text: &str) -> Result<(), Error> {
     write_atomically(path, what, |file| writeln!(file, "{}", text.trim_end()))
-}
-
-fn text(results: &Results) -> String {
-    let study = &results.study;
-    let mut facts = vec![
-        ("model", study.model.clone()),
-        (
-            "run",
-            format!(
-                "{} steps of {}, guidance {}, {}x{}",
-                study.methods[0].steps,
-                study.sampler,
-                study.guidance_scale,
-                study.width,
-                study.height
-            ),
-        ),
-        (
-            "pictures",
-            format!("{} a method, seeds from {}", study.samples, study.seed),
-        ),
-        (
-            "device",
-            format!("{} in {}", results.devices.join(", "), study.dtype),
-        ),
-        ("rounds", format!("{}, medians", results.rounds)),
-    ];
-    if let Some(space) = &results.feature_space {
-        facts.push(("FRECHET", format!("feature space: {space}; not FID")));
-    }
-    if let Some((name, pictures)) = &results.data {
-        facts.push(("TO DATA", format!("{pictures} pictures of {name}")));
-    }
-    let mut text = format!("{}\n\n{}", console::pairs(&facts), table(results));
-    if !results.comparisons.is_empty() {
-        text.push_str("\n\nagainst fewer steps at the rule's own speed, by LPIPS:\n");
-        text.push_str(&comparisons(results));
-    }
-    text
-}
-
-fn comparisons(results: &Results) -> String {
-    let rows = results.comparisons.iter().map(|comparison| {
-        let standing = match comparison.standing {
-            Standing::Better => "better",
-            Standing::Worse => "loses",
-            Standing::Alike => "no clear difference",
-        };
-        let beyond = if comparison.beyond {
-            "beyond the fewest steps tried"
-        } else {
-            ""
-        };
-        vec![
-            comparison.rule.clone(),
-            format!("{:.2}x", comparison.speedup),
-            format!("{:.4}", comparison.lpips.mean),
-            format!("{:.4}", comparison.fewer_steps_lpips.mean),
-            standing.to_owned(),
-            beyond.to_owned(),
-        ]
-    });
-    console::table(&rows.collect::<Vec<_>>(), &[1, 2, 3])
-}
-
-const HEAD: [&str; 11] = [
-    "METHOD", "STEPS", "SPEED-UP", "FORECAST", "PSNR", "SSIM", "LPIPS", "FRECHET", "TO DATA",
-    "JUDGE", "CLIP",
-];
-
-/// One line a method; columns of what was not measured are left out.
-fn table(results: &Results) -> String {
-    let rows: Vec<_> = results.outcomes.iter().map(cells).collect();
-    let kept: Vec<usize> = (0..HEAD.len())
-        .filter(|&column| rows.iter().any(|row| !row[column].is_empty()))
-        .collect();
-    let pick = |row: &[String]| {
-        kept.iter()
-            .map(|&column| row[column].clone())
-            .collect::<Vec<_>>()
-    };
-    let head = HEAD.map(String::from);
-    let mut lines = vec![pick(&head)];
-    lines.extend(rows.iter().map(|row| pick(row)));
-    console::table(&lines, &(1..kept.len()).collect::<Vec<_>>())
-}
-
-fn cells(outcome: &Outcome) -> [String; 11] {
-    let mean = |estimate: Option<Estimate>| {
-        estimate.map_or_else(String::new, |it| format!("{:.4}", it.mean))
-    };
-    let distance =
-        |value: Option<f64>| value.map_or_else(String::new, |value| format!("{value:.3}"));
-    let share = outcome.judged.and_then(Judged::share);
-    [
-        outcome.method.rule.clone(),
-        outcome.method.steps.to_string(),
-        outcome.speedup.speedup(),
-        format!("{:.2}x", outcome.method.speedup_forecast),
-        outcome
-            .psnr()
-            .map_or_else(|| "same".into(), |psnr| format!("{psnr:.1}")),
-        mean(outcome.ssim),
-        mean(outcome.lpips),
-        distance(outcome.frechet_to_plain),
-        distance(outcome.frechet_to_data),
-        share.map_or_else(String::new, |share| format!("{:.1} %", 100.0 * share.mean)),
-        mean(outcome.clip),
-    ]
 }
 
 #[cfg(test)]

@@ -28,6 +28,7 @@ pub(super) fn run(arguments: &args::Generate) -> Result<(), Error> {
     let rule = CacheRule::combine(arguments.cache.rules.iter().cloned())?;
     let edit = pictures::edit(&arguments.start)?;
     let mut model = Model::open(arguments.model.name.as_deref())?;
+    model.adapt(&arguments.adapt)?;
     let controls = pictures::followed(&arguments.follow, &mut model)?;
     let classes = &arguments.course.class_label;
     let subject = Subject::given(arguments.prompt.as_deref(), classes, &model);
@@ -35,7 +36,7 @@ pub(super) fn run(arguments: &args::Generate) -> Result<(), Error> {
     let named = Class::of(classes, &model.folder);
     let mut request = request(arguments, &subject, rule, seed);
     (request.edit, request.controls) = (edit, controls);
-    let sources = Sources::new(arguments, &request.controls);
+    let sources = Sources::new(arguments, &request.controls, &model.adapters);
     let mut stages = Stages::new(model, request, &arguments.refiner, Model::open)?;
     let machine = Machine::open(&arguments.machine)?;
     for stage in stages.iter() {

@@ -1,6 +1,6 @@
-//! `afterimage inspect`: what a model is made of.
+//! `afterimage inspect`: what a model is made of, what an adapter is.
 
-use super::{args, console, job::Model};
+use super::{adapters, args, console, job::Model};
 use crate::{
     catalog::{ModelFolder, PartSummary},
     error::Error,
@@ -8,6 +8,12 @@ use crate::{
 };
 
 pub(super) fn run(arguments: &args::Inspect) -> Result<(), Error> {
+    if let Some(name) = arguments.model.as_deref()
+        && let Some(text) = adapters::described(name)?
+    {
+        console::data(&text);
+        return Ok(());
+    }
     let model = Model::open_configs(arguments.model.as_deref())?;
     let parts = model.folder.inspect()?;
     let mut sections = vec![console::pairs(&heading(&model))];

@@ -2,14 +2,14 @@
 
 use serde::Serialize;
 
-use super::{args, console, progress::Downloads, stages::Stage};
+use super::{adapters, args, console, progress::Downloads, stages::Stage};
 use crate::{
     cache::CacheRule,
     catalog::{ModelFolder, ModelPart},
     device::{self, OpenDevice},
     error::{DeviceError, Error},
     models::control::ControlNetConfig,
-    pipeline::{Family, ModelConfig, Pipeline, Request, Resolved, Seeds},
+    pipeline::{Adapters, Family, ModelConfig, Pipeline, Request, Resolved, Seeds},
 };
 use burn::tensor::{DType, FloatDType};
 
@@ -22,6 +22,8 @@ pub(super) struct Model {
     pub(super) config: ModelConfig,
     /// `ControlNets` to put beside it.
     controls: Vec<ModelPart>,
+    /// What is merged into its weights.
+    pub(super) adapters: Adapters,
 }
 
 impl Model {
@@ -45,7 +47,14 @@ impl Model {
             folder,
             config,
             controls: Vec::new(),
+            adapters: Adapters::default(),
         })
+    }
+
+    /// Has the adapters that are named merged into the model.
+    pub(super) fn adapt(&mut self, named: &args::Adapt) -> Result<(), Error> {
+        self.adapters = adapters::open(named)?;
+        Ok(())
     }
 
     /// Has `part`, a `ControlNet`, loaded beside the model; gives its number.
@@ -57,7 +66,8 @@ impl Model {
     }
 
     pub(super) fn load(&self, machine: &Machine) -> Result<Pipeline, Error> {
-        let mut pipeline = Pipeline::load(&self.folder, machine.device.device(), machine.dtype)?;
+        let (device, adapters) = (machine.device.device(), &self.adapters);
+        let mut pipeline = Pipeline::load_with(&self.folder, device, machine.dtype, adapters)?;
         pipeline.set_sampler(self.config.sampler.clone());
         for part in &self.controls {
             pipeline.add_control(part)?;

@@ -3,6 +3,7 @@
 //! Data goes to stdout; progress, warnings and errors go to stderr. Exit codes: 0 done, 1 failed, 2 asked for something that makes
 //! no sense, 130 stopped by Ctrl-C.
 
+mod adapters;
 mod args;
 mod bench;
 mod calibrate;
@@ -10,6 +11,7 @@ mod cancel;
 mod console;
 mod devices;
 mod eval;
+mod eval_text;
 mod fault;
 mod generate;
 mod inspect;

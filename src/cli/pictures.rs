@@ -4,12 +4,12 @@ use std::{ops::Range, path::Path};
 
 use serde::Serialize;
 
-use super::{args, job::Model};
+use super::{adapters::Adapted, args, job::Model};
 use crate::{
     catalog::ModelPart,
     error::{Error, RequestError},
     image_io::{CannyThresholds, Mask, Picture},
-    pipeline::{Control, Edit},
+    pipeline::{Adapters, Control, Edit},
 };
 
 /// What a run starts from, read from the files that are named.
@@ -158,7 +158,7 @@ fn blank(model: &Model, size: Option<(usize, usize)>) -> Picture {
     Picture::filled(width, height, [255; 3])
 }
 
-/// What the pictures of a run were, for its record.
+/// What the pictures and adapters of a run were, for its record.
 #[derive(Debug, Clone, Default, Serialize)]
 pub(super) struct Sources {
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -169,6 +169,8 @@ pub(super) struct Sources {
     mask: Option<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     controls: Vec<Source>,
+    #[serde(flatten)]
+    adapted: Adapted,
 }
 
 #[derive(Debug, Clone, Serialize)]
@@ -180,7 +182,11 @@ struct Source {
 }
 
 impl Sources {
-    pub(super) fn new(arguments: &args::Generate, controls: &[Control]) -> Self {
+    pub(super) fn new(
+        arguments: &args::Generate,
+        controls: &[Control],
+        adapters: &Adapters,
+    ) -> Self {
         let shown = |path: &std::path::PathBuf| Path::display(path).to_string();
         let start = &arguments.start;
         let models = &arguments.follow.nets.control_model;
@@ -195,11 +201,12 @@ impl Sources {
             strength: start.strength,
             mask: start.mask.as_ref().map(shown),
             controls: controls.iter().zip(models).map(source).collect(),
+            adapted: Adapted::new(adapters),
         }
     }
 
     /// For the text chunks of the PNG; empty texts are left out there.
-    pub(super) fn texts(&self) -> [(&'static str, String); 4] {
+    pub(super) fn texts(&self) -> impl Iterator<Item = (&'static str, String)> {
         let control = |source: &Source| {
             let Source {
                 model,
@@ -210,7 +217,7 @@ impl Sources {
             format!("{model} on {image}, scale {scale}, from {from} to {until}")
         };
         let controls = self.controls.iter().map(control).collect::<Vec<_>>();
-        [
+        let pictures = [
             ("init image", self.init_image.clone().unwrap_or_default()),
             ("mask", self.mask.clone().unwrap_or_default()),
             (
@@ -221,13 +228,13 @@ impl Sources {
                     .unwrap_or_default(),
             ),
             ("control", controls.join("; ")),
-        ]
+        ];
+        pictures.into_iter().chain(self.adapted.texts())
     }
 
     /// Lines of the report.
     pub(super) fn lines(&self) -> Vec<(&'static str, String)> {
-        let texts = self.texts().into_iter();
-        texts.filter(|(_, text)| !text.is_empty()).collect()
+        self.texts().filter(|(_, text)| !text.is_empty()).collect()
     }
 }
 

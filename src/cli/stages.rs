@@ -61,6 +61,9 @@ impl Stages {
         let mut refiner = open(Some(name))?;
         check_refiner(&model.config, &refiner.config)?;
         refiner.config.sampler = model.config.sampler.clone();
+        // Learned words are in the prompt of both; weights of the base model fit no refiner.
+        let words = &model.adapters.embeddings;
+        refiner.adapters.embeddings.clone_from(words);
         Ok(Self {
             first: Stage::new(model, begin)?,
             refiner: Some(Stage::new(refiner, finish)?),

@@ -3,6 +3,7 @@
 //! Embedders match on the predicates ([`Error::is_weights`] and its siblings); people read the message. The kinds behind it are
 //! private, one file a domain. A message is lower case, names stand in backticks, a hint follows on its own line.
 
+mod adapter;
 mod config;
 mod device;
 #[cfg(feature = "eval")]
@@ -12,6 +13,7 @@ mod plan;
 mod request;
 mod weights;
 
+pub(crate) use adapter::AdapterError;
 pub(crate) use config::ConfigError;
 pub(crate) use device::DeviceError;
 #[cfg(feature = "eval")]
@@ -98,6 +100,12 @@ impl Error {
     /// The observer stopped the run.
     pub fn is_cancelled(&self) -> bool {
         matches!(*self.0, Kind::Cancelled)
+    }
+}
+
+impl From<AdapterError> for Error {
+    fn from(kind: AdapterError) -> Self {
+        WeightsError::Adapter(Box::new(kind)).into()
     }
 }
 

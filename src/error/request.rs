@@ -175,6 +175,10 @@ pub(crate) enum RequestError {
         "routers are calibrated for class-to-image models\nhint: `deepcache` and `tgate` need none"
     )]
     NoRouter,
+    #[error(
+        "this model takes no adapters\nhint: `--lora`, `--embedding` and `--custom-diffusion` are for text-to-image models"
+    )]
+    NoAdapters,
     #[error("no class is named\nhint: this model makes pictures of classes: `--class-label N`, 0 to {}", classes - 1)]
     NoClass { classes: usize },
     #[error("there is no class {label}\nhint: the model knows {classes}, 0 to {}", classes - 1)]

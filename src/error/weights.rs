@@ -2,6 +2,8 @@
 
 use std::{fmt, path::PathBuf};
 
+use super::AdapterError;
+
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum WeightsError {
     #[error("not a readable safetensors file: {reason}\nfile: {origin}")]
@@ -72,6 +74,8 @@ pub(crate) enum WeightsError {
     )]
     NoPartFile { model: String },
     #[error(transparent)]
+    Adapter(Box<AdapterError>),
+    #[error(transparent)]
     Misfit(#[from] Misfit),
     #[error(
         "the parameters of a checkpoint cannot be placed: {}\nhint: is this {family} checkpoint?\nfile: {origin}",
@@ -141,7 +145,7 @@ impl fmt::Display for Misfit {
 const LISTED: usize = 10;
 
 /// The first ten names in backticks and a count of the others.
-fn listed(names: &[String]) -> String {
+pub(super) fn listed(names: &[String]) -> String {
     let quoted = names.iter().take(LISTED).map(|name| format!("`{name}`"));
     let text = quoted.collect::<Vec<_>>().join(", ");
     match names.len().saturating_sub(LISTED) {

@@ -151,7 +151,7 @@ impl Lpips {
     ///
     /// # Panics
     ///
-    /// If there is no picture, counts or sizes differ, or a side is shorter than [`LEAST_SIDE`].
+    /// If there is no picture, counts or sizes differ, or a side is shorter than 31 pixels.
     pub fn distances(&self, a: &[Picture], b: &[Picture]) -> Result<Vec<f64>, Error> {
         assert_eq!(a.len(), b.len(), "pairs of pictures");
         let (a, b) = (self.layers(a), self.layers(b));

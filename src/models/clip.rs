@@ -6,13 +6,14 @@
 use std::ops::Range;
 
 use burn::module::Module;
-use burn::nn::{Embedding, EmbeddingConfig, LayerNorm, LayerNormConfig, Linear, LinearConfig};
+use burn::nn::{Embedding, EmbeddingConfig, Linear, LinearConfig};
 use burn::tensor::activation::{gelu, sigmoid, softmax};
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use serde::Deserialize;
 
 use crate::error::{ConfigError, Error};
 use crate::nn::attention::{merge_heads, split_heads};
+use crate::nn::layer_norm::LayerNorm;
 use crate::text::{PooledTextEncoder, Summary, TextEncoder};
 
 /// Added to the scores of later tokens: far below any score, and finite, as GPU compilers may assume no infinity.
@@ -125,9 +126,7 @@ pub(super) struct Tower {
 
 impl Tower {
     pub(super) fn norm(&self, device: &Device) -> LayerNorm {
-        LayerNormConfig::new(self.width)
-            .with_epsilon(self.epsilon)
-            .init(device)
+        LayerNorm::new(self.width, self.epsilon, device)
     }
 }
 
@@ -374,6 +373,26 @@ impl ClipTextModel {
             projection.forward(at_ends(&last, ends)) // [rows, projection]
         });
         Summary { states, pooled }
+    }
+
+    /// The table of tokens cut to the `vocabulary` of the configuration, with `rows` of learned words, row-major, behind it.
+    #[must_use]
+    pub fn with_learned(mut self, vocabulary: usize, rows: &[f32]) -> Self {
+        let table = &mut self.text_model.embeddings.token_embedding;
+        table.weight = table.weight.clone().map(|table| {
+            let ([entries, width], device) = (table.dims(), table.device());
+            let table = if entries == vocabulary {
+                table
+            } else {
+                table.narrow(0, 0, vocabulary) // [vocabulary, width]
+            };
+            if rows.is_empty() {
+                return table;
+            }
+            let data = TensorData::new(rows.to_vec(), [rows.len() / width, width]);
+            Tensor::cat(vec![table, Tensor::from_data(data, &device)], 0)
+        });
+        self
     }
 
     fn layers(&self) -> usize {

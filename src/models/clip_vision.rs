@@ -5,12 +5,13 @@
 
 use burn::module::{Module, Param};
 use burn::nn::conv::{Conv2d, Conv2dConfig};
-use burn::nn::{Embedding, EmbeddingConfig, Initializer, LayerNorm, Linear, LinearConfig};
+use burn::nn::{Embedding, EmbeddingConfig, Initializer, Linear, LinearConfig};
 use burn::tensor::{Device, Tensor};
 use serde::Deserialize;
 
 use super::clip::{ClipLayers, Tower, check_heads, is_quick_gelu};
 use crate::error::{ConfigError, Error};
+use crate::nn::layer_norm::LayerNorm;
 
 /// `vision_config` of a CLIP model's `config.json` as it stands.
 #[derive(Debug, Clone, Deserialize)]

@@ -6,17 +6,9 @@ use std::ops::Range;
 
 use burn::module::Module;
 use burn::nn::{Linear, LinearConfig};
-use burn::tensor::activation::softmax;
-use burn::tensor::module::attention;
-use burn::tensor::ops::AttentionModuleOptions;
 use burn::tensor::{Device, FloatDType, Tensor};
 
-/// Attention scores held at a time where attention is written out.
-pub(super) const SCORE_BYTES: usize = 128 << 20;
-
-/// The widest head that fused kernels get (SD 1.x: 160): they would round one as wide as a level of LDM-4-G (384 to 960) to f16, or have
-/// no room for it.
-const FUSED_WIDTH: usize = 256;
+use crate::ops::{Precision, attention};
 
 /// Keys and values split into heads, `[rows, heads, tokens, head_width]` each.
 #[derive(Debug, Clone)]
@@ -113,41 +105,15 @@ impl Attention {
         let mixed = if self.upcast {
             upcast_scaled_dot_product(query, context)
         } else {
-            scaled_dot_product(query, context)
+            scaled_dot_product(query, context, Precision::Fused)
         };
         self.to_out.forward(merge_heads(mixed)) // [rows, tokens, width]
     }
 }
 
 /// `softmax(q kᵀ / √head_width) v`, all `[rows, heads, tokens, head_width]`.
-pub fn scaled_dot_product(query: Tensor<4>, context: KeyValue) -> Tensor<4> {
-    if query.dims()[3] > FUSED_WIDTH {
-        return written_out(query, context, SCORE_BYTES);
-    }
-    let KeyValue { key, value } = context;
-    attention(
-        query,
-        key,
-        value,
-        None,
-        None,
-        AttentionModuleOptions::default(),
-    )
-}
-
-/// [`scaled_dot_product`] in plain operations, in groups of queries whose scores fit into `bytes`.
-pub(super) fn written_out(query: Tensor<4>, context: KeyValue, bytes: usize) -> Tensor<4> {
-    let KeyValue { key, value } = context;
-    let [rows, heads, queries, width] = query.dims();
-    let row = rows * heads * key.dims()[2] * size_of::<f32>();
-    let chunk = (bytes / row).clamp(1, queries);
-    let query = query * (width as f64).powf(-0.5);
-    let key = key.swap_dims(2, 3); // [rows, heads, head_width, tokens]
-    let chunks = (0..queries).step_by(chunk).map(|start| {
-        let some = query.clone().narrow(2, start, chunk.min(queries - start));
-        softmax(some.matmul(key.clone()), 3).matmul(value.clone()) // [rows, heads, chunk, head_width]
-    });
-    Tensor::cat(chunks.collect(), 2)
+pub fn scaled_dot_product(query: Tensor<4>, context: KeyValue, precision: Precision) -> Tensor<4> {
+    attention(query, context.key, context.value, precision)
 }
 
 fn upcast_scaled_dot_product(query: Tensor<4>, context: KeyValue) -> Tensor<4> {
@@ -157,7 +123,7 @@ fn upcast_scaled_dot_product(query: Tensor<4>, context: KeyValue) -> Tensor<4> {
         key: wide(context.key),
         value: wide(context.value),
     };
-    scaled_dot_product(wide(query), context).cast(dtype)
+    scaled_dot_product(wide(query), context, Precision::Fused).cast(dtype)
 }
 
 /// `[rows, tokens, heads · head_width]` as `[rows, heads, tokens, head_width]`.
@@ -174,41 +140,4 @@ pub fn merge_heads(tensor: Tensor<4>) -> Tensor<3> {
     tensor
         .swap_dims(1, 2)
         .reshape([rows, tokens, heads * width])
-}
-
-#[cfg(all(test, feature = "cpu"))]
-mod tests {
-    use super::*;
-    use burn::tensor::TensorData;
-
-    fn tensor(tokens: usize, shift: f32) -> Tensor<4> {
-        let values = (0..2 * 2 * tokens * 4).map(|i| (i as f32 * 0.37 + shift).sin());
-        let data = TensorData::new(values.collect::<Vec<_>>(), [2, 2, tokens, 4]);
-        Tensor::from_data(data, &Device::flex())
-    }
-
-    fn context(tokens: usize) -> KeyValue {
-        KeyValue {
-            key: tensor(tokens, 1.0),
-            value: tensor(tokens, 2.0),
-        }
-    }
-
-    fn values(tensor: Tensor<4>) -> Vec<f32> {
-        tensor.into_data().try_to_vec::<f32>().unwrap()
-    }
-
-    /// In one chunk or several, over the queries' own tokens, over fewer, over a single one.
-    #[test]
-    fn attention_written_out_is_the_fused_one() {
-        for tokens in [7, 3, 1] {
-            let fused = values(scaled_dot_product(tensor(7, 0.0), context(tokens)));
-            for bytes in [1 << 20, 2 * 2 * tokens * 4 * 3] {
-                let found = values(written_out(tensor(7, 0.0), context(tokens), bytes));
-                for (a, b) in fused.iter().zip(found) {
-                    assert!((a - b).abs() < 1e-6, "{tokens} tokens");
-                }
-            }
-        }
-    }
 }

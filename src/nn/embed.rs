@@ -3,6 +3,8 @@
 //! Source: Vaswani et al., "Attention Is All You Need" (arXiv 1706.03762, section 3.5) as Ho et al., "Denoising Diffusion
 //! Probabilistic Models" (arXiv 2006.11239, appendix B) use it for timesteps.
 
+use std::ops::Range;
+
 use burn::module::Module;
 use burn::nn::{Linear, LinearConfig};
 use burn::tensor::activation::silu;
@@ -68,6 +70,13 @@ impl TimestepEmbedding {
         }
     }
 
+    /// Embeddings of all `timesteps` at once, `[timesteps, width]`.
+    pub fn embed(&self, timesteps: &[f64], sinusoid: Sinusoid) -> Tensor<2> {
+        let weight = self.linear_1.weight.val();
+        let sinusoids = sinusoid.embed(timesteps, &weight.device());
+        self.forward(sinusoids.cast(weight.dtype()))
+    }
+
     /// # Shapes
     ///
     /// - input: `[rows, input]`
@@ -78,9 +87,77 @@ impl TimestepEmbedding {
     }
 }
 
+/// What tells the blocks of a network their time, and what else the conditions add to it: made for all evaluations of a run at once.
+#[derive(Debug, Clone)]
+pub struct TimeTable {
+    /// Activated, `[evaluations, rows, width]`; one row where they are all the same.
+    activated: Tensor<3>,
+    rows: usize,
+}
+
+impl TimeTable {
+    /// For `rows` rows an evaluation, from time embeddings, `[evaluations, width]`, and what is added to them, `[rows, width]`.
+    pub fn new(times: Tensor<2>, added: Option<Tensor<2>>, rows: usize) -> Self {
+        let times: Tensor<3> = times.unsqueeze_dim(1); // [evaluations, 1, width]
+        let sums = match added {
+            Some(added) => times + added.unsqueeze_dim(0), // [evaluations, rows, width]
+            None => times,
+        };
+        Self {
+            activated: silu(sums),
+            rows,
+        }
+    }
+
+    /// Those of `evaluations`, step-major: `[evaluations · rows, width]`.
+    pub fn of(&self, evaluations: Range<usize>) -> Tensor<2> {
+        let (count, width) = (evaluations.len(), self.activated.dims()[2]);
+        let some = self.activated.clone().narrow(0, evaluations.start, count);
+        some.expand([count, self.rows, width])
+            .reshape([count * self.rows, width])
+    }
+
+    /// Some rows of every evaluation.
+    #[must_use]
+    pub fn select(&self, rows: Range<usize>) -> Self {
+        let activated = self.activated.clone();
+        let shared = activated.dims()[1] == 1;
+        Self {
+            rows: rows.len(),
+            activated: if shared {
+                activated
+            } else {
+                activated.narrow(1, rows.start, rows.len())
+            },
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Three evaluations of two rows; the second row is told something besides.
+    #[test]
+    fn a_time_table_is_step_major() {
+        let device = Device::flex();
+        let times = Tensor::<2>::from_floats([[1.0], [2.0], [3.0]], &device);
+        let added = Tensor::<2>::from_floats([[0.0], [10.0]], &device);
+        let values = |table: &TimeTable, evaluations| -> Vec<f32> {
+            table.of(evaluations).into_data().iter::<f32>().collect()
+        };
+        let silu = |times: &[f32]| -> Vec<f32> {
+            let device = Device::flex();
+            let times = Tensor::<1>::from_floats(times, &device);
+            super::silu(times).into_data().iter::<f32>().collect()
+        };
+        let table = TimeTable::new(times.clone(), Some(added), 2);
+        assert_eq!(values(&table, 1..3), silu(&[2.0, 12.0, 3.0, 13.0]));
+        assert_eq!(values(&table.select(1..2), 0..2), silu(&[11.0, 12.0]));
+        let shared = TimeTable::new(times, None, 2);
+        assert_eq!(values(&shared, 2..3), silu(&[3.0, 3.0]));
+        assert_eq!(values(&shared.select(0..1), 1..3), silu(&[2.0, 3.0]));
+    }
 
     #[test]
     fn sinusoids_follow_the_checkpoint_conventions() {

@@ -7,9 +7,10 @@ use burn::module::Module;
 use burn::nn::{GroupNorm, Linear, LinearConfig};
 use burn::tensor::{Device, Tensor};
 
-use super::attention::{KeyValue, SCORE_BYTES, merge_heads, split_heads, written_out};
+use super::attention::{KeyValue, merge_heads, scaled_dot_product, split_heads};
 use super::group_norm;
 use super::transformer::{to_map, to_tokens};
+use crate::ops::{self, Precision};
 use crate::recall::{Branch, Recall};
 
 /// What the layer is built from.
@@ -65,13 +66,13 @@ impl MapAttention {
 
     /// What is added to a map, as tokens: `[rows, height · width, channels]`.
     fn attend(&self, hidden: Tensor<4>) -> Tensor<3> {
-        let tokens = to_tokens(self.group_norm.forward(hidden)); // [rows, height · width, channels]
+        let tokens = to_tokens(ops::group_norm(&self.group_norm, hidden)); // [rows, height · width, channels]
         let heads = |layer: &Linear| split_heads(layer.forward(tokens.clone()), self.heads);
         let context = KeyValue {
             key: heads(&self.to_k),
             value: heads(&self.to_v),
         };
-        let mixed = written_out(heads(&self.to_q), context, SCORE_BYTES);
+        let mixed = scaled_dot_product(heads(&self.to_q), context, Precision::Operands);
         self.to_out.forward(merge_heads(mixed))
     }
 }

@@ -2,6 +2,7 @@
 
 pub mod attention;
 pub mod embed;
+pub mod layer_norm;
 pub mod map_attention;
 pub mod resnet;
 pub mod transformer;

@@ -11,6 +11,7 @@ use burn::tensor::ops::{AvgPoolOptions, InterpolateMode, InterpolateOptions};
 use burn::tensor::{Device, Tensor};
 
 use super::{conv1x1, conv3x3, group_norm};
+use crate::ops::{self, group_norm_silu};
 
 /// What a residual block is built from.
 #[derive(Debug, Clone, Copy)]
@@ -93,11 +94,11 @@ impl ResnetBlock2d {
         time: Option<&Tensor<2>>,
         resample: impl Fn(Tensor<4>) -> Tensor<4>,
     ) -> Tensor<4> {
-        let branch = resample(silu(self.norm1.forward(hidden.clone())));
+        let branch = resample(group_norm_silu(&self.norm1, hidden.clone()));
         let branch = self.conv1.forward(branch); // [rows, output, height, width]
         let time = self.time_emb_proj.as_ref().zip(time);
         let time = time.map(|(project, time)| per_channel(project.forward(time.clone())));
-        let branch = self.conv2.forward(silu(self.shifted(branch, time)));
+        let branch = self.conv2.forward(self.shifted(branch, time));
         let hidden = resample(hidden);
         let shortcut = match &self.conv_shortcut {
             Some(shortcut) => shortcut.forward(hidden),
@@ -106,17 +107,17 @@ impl ResnetBlock2d {
         shortcut + branch
     }
 
-    /// The second norm with the time embedding, `[rows, features, 1, 1]`, brought in.
+    /// The second norm with the time embedding, `[rows, features, 1, 1]`, brought in, and `SiLU`.
     fn shifted(&self, branch: Tensor<4>, time: Option<Tensor<4>>) -> Tensor<4> {
         match time {
-            None => self.norm2.forward(branch),
+            None => group_norm_silu(&self.norm2, branch),
             Some(time) if self.scale_shift => {
                 let channels = branch.dims()[1];
                 let scale = time.clone().narrow(1, 0, channels);
                 let shift = time.narrow(1, channels, channels);
-                self.norm2.forward(branch) * (scale + 1.0) + shift
+                silu(ops::group_norm(&self.norm2, branch) * (scale + 1.0) + shift)
             }
-            Some(time) => self.norm2.forward(branch + time),
+            Some(time) => group_norm_silu(&self.norm2, branch + time),
         }
     }
 }

@@ -4,16 +4,21 @@
 //! GEGLU: Shazeer, "GLU Variants Improve Transformer" (arXiv 2002.05202).
 
 use burn::module::Module;
-use burn::nn::{GroupNorm, LayerNorm, LayerNormConfig, Linear, LinearConfig};
+use burn::nn::{GroupNorm, Linear, LinearConfig};
 use burn::tensor::activation::gelu;
 use burn::tensor::{Device, Tensor};
 
 use super::attention::{Attention, AttentionConfig, KeyValue};
 use super::group_norm;
+use super::layer_norm::LayerNorm;
+use crate::ops;
 use crate::recall::{Branch, Recall};
 
 /// Epsilon of the group norm in front of a spatial transformer, whatever the `UNet`'s own.
 const NORM_EPSILON: f64 = 1e-6;
+
+/// Epsilon of the layer norms inside a block.
+const TOKEN_EPSILON: f64 = 1e-5;
 
 /// Width of the feed-forward layer over that of the block.
 const EXPANSION: usize = 4;
@@ -76,7 +81,7 @@ pub struct BasicTransformerBlock {
 impl BasicTransformerBlock {
     fn new(config: TransformerConfig, device: &Device) -> Self {
         let width = config.channels;
-        let norm = || LayerNormConfig::new(width).init(device);
+        let norm = || LayerNorm::new(width, TOKEN_EPSILON, device);
         let attention = |context_width| {
             let TransformerConfig { heads, upcast, .. } = config;
             Attention::new(
@@ -167,7 +172,7 @@ impl Transformer2d {
         let size = hidden.dims();
         let tokens = self
             .proj_in
-            .forward(to_tokens(self.norm.forward(hidden.clone())));
+            .forward(to_tokens(ops::group_norm(&self.norm, hidden.clone())));
         let tokens = self
             .transformer_blocks
             .iter()

@@ -2,6 +2,7 @@
 
 use burn::tensor::{DType, Device, Tensor};
 
+use super::adapters::Adapters;
 use super::class_to_image::ClassToImage;
 use super::config::{Family, ModelConfig};
 use super::request::Request;
@@ -38,14 +39,31 @@ impl Pipeline {
         device: &Device,
         dtype: impl Into<DType>,
     ) -> Result<Self, Error> {
+        Self::load_with(folder, device, dtype, &Adapters::default())
+    }
+
+    /// [`load`](Self::load), with `adapters` merged into the weights, see [`TextToImage::load_with`].
+    ///
+    /// # Errors
+    ///
+    /// As there, and if there are adapters and the model is of another family.
+    pub fn load_with(
+        folder: &ModelFolder,
+        device: &Device,
+        dtype: impl Into<DType>,
+        adapters: &Adapters,
+    ) -> Result<Self, Error> {
         let config = ModelConfig::read(folder)?;
+        if !config.reads_text() {
+            adapters.check_none()?;
+        }
         match config.family.clone() {
             Family::ClassToImage(parts) => {
                 ClassToImage::load(folder, config, &parts, device, dtype.into())
                     .map(Box::new)
                     .map(Self::ClassToImage)
             }
-            Family::TextToImage(_) => TextToImage::load(folder, device, dtype)
+            Family::TextToImage(_) => TextToImage::load_with(folder, device, dtype, adapters)
                 .map(Box::new)
                 .map(Self::TextToImage),
             Family::Unconditional(parts) => {
@@ -72,6 +90,18 @@ impl Pipeline {
             Self::TextToImage(model) => model.set_sampler(sampler),
             Self::ClassToImage(model) => model.set_sampler(sampler),
             Self::Unconditional(model) => model.set_sampler(sampler),
+        }
+    }
+
+    /// Puts `adapters` in place of the present ones, see [`TextToImage::set_adapters`].
+    ///
+    /// # Errors
+    ///
+    /// As there, and if there are adapters and the model is of another family.
+    pub fn set_adapters(&mut self, folder: &ModelFolder, adapters: &Adapters) -> Result<(), Error> {
+        match self {
+            Self::TextToImage(model) => model.set_adapters(folder, adapters),
+            Self::ClassToImage(_) | Self::Unconditional(_) => Ok(adapters.check_none()?),
         }
     }
 

@@ -47,8 +47,8 @@ impl<D: StagedDenoiser> StagedDenoiser for Observed<'_, D> {
         self.inner.cells()
     }
 
-    fn start(&self, condition: &D::Condition) -> D::Run {
-        self.inner.start(condition)
+    fn start(&self, condition: &D::Condition, evaluations: &[Evaluation]) -> D::Run {
+        self.inner.start(condition, evaluations)
     }
 
     fn prepare(&self, run: &D::Run, evaluations: &[Evaluation]) -> Self::Prepared {

@@ -5,7 +5,6 @@
 //! 2112.10752, section 4.3).
 
 use std::iter::repeat_n;
-use std::time::Duration;
 
 use burn::tensor::{DType, Device, Tensor};
 
@@ -14,7 +13,8 @@ use super::class_config::{ClassDenoiserConfig, ClassToImageConfig, ClassUNetConf
 use super::config::ModelConfig;
 use super::noise::Seeds;
 use super::request::{Request, Resolved, course};
-use super::run::{Denoised, Generated, Report, Run, finished, timed};
+use super::run::{Generated, Run, finished};
+use super::stage::Begun;
 use crate::cache::{CacheRule, Router};
 use crate::catalog::ModelFolder;
 use crate::denoise::Observer;
@@ -110,7 +110,7 @@ impl ClassDenoiser {
         run: &Run<'_>,
         labels: Vec<usize>,
         observer: &mut dyn Observer,
-    ) -> Result<Denoised, Error> {
+    ) -> Result<Begun, Error> {
         match self {
             Self::DiT(dit) => run.denoise(dit.as_ref(), &DiTCondition { labels }, observer),
             Self::UNet(model) => run.denoise(&model.unet, &model.condition(&labels), observer),
@@ -205,32 +205,19 @@ impl ClassToImage {
         observer: &mut dyn Observer,
     ) -> Result<Generated, Error> {
         let resolved = request.resolve(&self.config)?;
-        for warning in &resolved.plan.warnings {
-            observer.warn(&warning.to_string());
-        }
-        let run = Run {
-            request,
-            resolved: &resolved,
-            device: &self.device,
-        };
         let labels = self.labels(request, &resolved);
+        let run = self.run(request, &resolved);
         let denoised = self.denoiser.denoise(&run, labels, observer)?;
-        let latents = denoised.latents;
-        let (images, decoding) = timed(|| self.decode(latents.clone(), request.tiling))?;
-        let report = Report {
-            text: Duration::ZERO,
-            denoising: denoised.time,
-            decoding,
-            account: denoised.account,
-            forecast: resolved.forecast(self.dtype.size()),
-        };
-        Ok(Generated {
-            images,
-            latents,
-            prompt_embeds: None,
-            pooled_prompt_embeds: None,
-            report,
-        })
+        denoised.decoded(|latents| self.decode(latents, request.tiling))
+    }
+
+    fn run<'a>(&'a self, request: &'a Request, resolved: &'a Resolved) -> Run<'a> {
+        Run {
+            request,
+            resolved,
+            device: &self.device,
+            dtype: self.dtype,
+        }
     }
 
     /// A router of Learning-to-Cache for runs such as `request` describes, from one run of it under each of `seeds`; what `request`
@@ -256,12 +243,8 @@ impl ClassToImage {
         let mut changes = Changes::new(resolved.plan.evaluations());
         for &seed in seeds {
             request.seeds = Seeds::One(seed);
-            let run = Run {
-                request: &request,
-                resolved: &resolved,
-                device: &self.device,
-            };
             let labels = self.labels(&request, &resolved);
+            let run = self.run(&request, &resolved);
             changes = self.denoiser.observe(&run, labels, changes, observer)?;
         }
         let router = changes.router(&resolved.blueprint);

@@ -4,6 +4,7 @@
 //! checks everything before any weight is read; a [`Pipeline`] runs the outcome, whatever the model makes its pictures from. Who
 //! knows the family names it: [`TextToImage`], [`ClassToImage`], [`Unconditional`].
 
+mod adapters;
 mod added;
 mod any;
 mod calibrate;
@@ -22,6 +23,7 @@ mod text_to_image;
 mod trace;
 mod unconditional;
 
+pub use adapters::Adapters;
 pub use added::{Added, Framing};
 pub use any::Pipeline;
 pub use class_config::{ClassDenoiserConfig, ClassToImageConfig, ClassUNetConfig};

@@ -5,6 +5,7 @@
 
 use burn::tensor::{DType, Device, Int, Tensor};
 
+use super::adapters::Exchange;
 use super::encoders::{AddedInputs, EncoderConfig, TextConfig};
 use super::request::{Request, Resolved};
 use crate::catalog::ModelFolder;
@@ -12,8 +13,9 @@ use crate::denoise::Observer;
 use crate::error::Error;
 use crate::models::clip::ClipTextModel;
 use crate::models::unet::{AddedCondition, UNetCondition};
-use crate::text::{ClipTokenizer, PromptEncoder};
-use crate::weights::load_strict;
+use crate::text::{ClipTokenizer, Embedding, PromptEncoder};
+use crate::weights::adapt::Merge;
+use crate::weights::{load_merged, reload};
 
 /// The loaded text encoders of a model.
 #[derive(Debug)]
@@ -31,17 +33,49 @@ struct Half {
 }
 
 impl Prompts {
-    /// Reads the encoders' weights onto `device`, in f32.
+    /// Reads the encoders' weights onto `device`, in f32, and their words.
     pub(super) fn load(
         folder: &ModelFolder,
         config: &TextConfig,
         device: &Device,
+        merge: &Merge,
+        embeddings: &[Embedding],
     ) -> Result<Self, Error> {
-        let encoders = config.encoders.iter();
-        let encoders = encoders.map(|encoder| prompt_encoder(folder, encoder, device));
+        let words = words(folder, config, embeddings)?;
+        let encoders = config.encoders.iter().zip(words).map(|(encoder, words)| {
+            let EncoderConfig { part, clip, .. } = encoder;
+            let model = ClipTextModel::new(clip, device);
+            let (source, patches) = (folder.weights(part)?, merge.of(part));
+            let model = load_merged(model, &source, part, DType::F32, &patches)?;
+            Ok(words.joined(model, clip.vocabulary))
+        });
         Ok(Self {
-            encoders: encoders.collect::<Result<_, _>>()?,
+            encoders: encoders.collect::<Result<_, Error>>()?,
             config: config.clone(),
+        })
+    }
+
+    /// The same with other adapters: what the old or the new ones touch is read anew.
+    pub(super) fn exchanged(
+        &self,
+        folder: &ModelFolder,
+        merges: [&Merge; 2],
+        embeddings: &[Embedding],
+    ) -> Result<Self, Error> {
+        let words = words(folder, &self.config, embeddings)?;
+        let encoders = self.config.encoders.iter().zip(&self.encoders).zip(words);
+        let encoders = encoders.map(|((encoder, loaded), words)| {
+            let EncoderConfig { part, clip, .. } = encoder;
+            let exchange = Exchange::of(part, merges[0], merges[1]);
+            let model = loaded.encoder().clone().with_learned(clip.vocabulary, &[]);
+            let source = folder.weights(part)?;
+            let (new, names) = (&exchange.new, exchange.names());
+            let model = reload(model, &source, part, DType::F32, new, &names)?;
+            Ok(words.joined(model, clip.vocabulary))
+        });
+        Ok(Self {
+            encoders: encoders.collect::<Result<_, Error>>()?,
+            config: self.config.clone(),
         })
     }
 
@@ -143,21 +177,43 @@ impl Prompts {
     }
 }
 
-fn prompt_encoder(
+/// The words of one text encoder: a tokenizer, and the vectors of what was learned.
+struct Words {
+    tokenizer: ClipTokenizer,
+    rows: Vec<f32>,
+}
+
+impl Words {
+    fn joined(self, model: ClipTextModel, vocabulary: usize) -> PromptEncoder<ClipTextModel> {
+        PromptEncoder::new(self.tokenizer, model.with_learned(vocabulary, &self.rows))
+    }
+}
+
+/// The words of all encoders, in their order.
+fn words(
     folder: &ModelFolder,
-    config: &EncoderConfig,
-    device: &Device,
-) -> Result<PromptEncoder<ClipTextModel>, Error> {
-    let EncoderConfig {
-        part,
-        tokenizer,
-        clip,
-    } = config;
-    let encoder = ClipTextModel::new(clip, device);
-    let encoder = load_strict(encoder, &folder.weights(part)?, part, DType::F32)?;
-    let tokenizer = folder.tokenizer_files(tokenizer)?;
-    let tokenizer = ClipTokenizer::from_files(tokenizer.borrowed())?;
-    Ok(PromptEncoder::new(tokenizer, encoder))
+    config: &TextConfig,
+    embeddings: &[Embedding],
+) -> Result<Vec<Words>, Error> {
+    let encoders = config.encoders.iter();
+    let words = encoders.map(|encoder| {
+        let files = folder.tokenizer_files(encoder.tokenizer)?;
+        let mut words = Words {
+            tokenizer: ClipTokenizer::from_files(files.borrowed())?,
+            rows: Vec::new(),
+        };
+        let mut next = u32::try_from(encoder.clip.vocabulary).unwrap_or(u32::MAX);
+        for embedding in embeddings {
+            let count = config.encoders.len();
+            let rows = embedding.rows(encoder.part, count, encoder.clip.width)?;
+            let first = next;
+            next += rows.count() as u32;
+            words.tokenizer.learn(embedding, first..next)?;
+            words.rows.extend(&rows.values);
+        }
+        Ok(words)
+    });
+    words.collect()
 }
 
 /// Pooled texts and numbers of `halves`, rows in the order of halves, then items.

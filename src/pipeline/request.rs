@@ -121,11 +121,10 @@ impl Request {
     ///
     /// If a number is out of range, the sampler or the rule does not fit, or sizes do not.
     pub fn resolve(&self, model: &ModelConfig) -> Result<Resolved, Error> {
-        self.check_subjects(model)?;
+        model.family.accepts(self)?;
         self.check_prompts()?;
         self.check_second_prompts(model)?;
         self.check_stage(model)?;
-        self.check_unconditional(model)?;
         let steps = self.steps.unwrap_or(model.defaults.steps);
         if steps == 0 {
             return Err(RequestError::ZeroSteps.into());
@@ -143,7 +142,7 @@ impl Request {
         let blueprint = self.trunk(model, latent_size, rows);
         let course = course(sampler.as_ref(), evaluations)
             .refreshing_at(switches(&windows))
-            .unguided_from(self.guidance_end(guidance, sampler.as_ref(), evaluations)?);
+            .guided_until(self.guided_share(guidance)?);
         let plan = self.cache.plan(&course, &blueprint)?;
         Ok(Resolved {
             steps,
@@ -160,27 +159,6 @@ impl Request {
             blueprint,
             plan,
         })
-    }
-
-    /// Holds prompts and classes to what the model makes its pictures from.
-    fn check_subjects(&self, model: &ModelConfig) -> Result<(), RequestError> {
-        match &model.family {
-            Family::TextToImage(_) | Family::Unconditional(_) => {
-                if self.class_labels.is_empty() {
-                    Ok(())
-                } else {
-                    Err(RequestError::NoClasses)
-                }
-            }
-            Family::ClassToImage(parts) => {
-                let texts = self.prompts.iter().chain(&self.negative_prompts);
-                if texts.into_iter().any(|text| !text.is_empty()) {
-                    let classes = parts.classes();
-                    return Err(RequestError::NoText { classes });
-                }
-                parts.check_labels(&self.class_labels)
-            }
-        }
     }
 
     fn check_prompts(&self) -> Result<(), RequestError> {
@@ -271,26 +249,6 @@ impl Request {
         Ok(())
     }
 
-    /// A model that reads no text is not silently given one.
-    fn check_unconditional(&self, model: &ModelConfig) -> Result<(), RequestError> {
-        let said = |texts: &[String]| texts.iter().any(|text| !text.is_empty());
-        let conditions = [
-            ("prompt", said(&self.prompts)),
-            ("negative_prompt", said(&self.negative_prompts)),
-            (
-                "guidance_scale",
-                self.guidance_scale.is_some_and(|scale| scale > 1.0),
-            ),
-        ];
-        let given = conditions.into_iter().find(|(_, given)| *given);
-        match given {
-            Some((condition, _)) if matches!(model.family, Family::Unconditional(_)) => {
-                Err(RequestError::Unconditional { condition })
-            }
-            _ => Ok(()),
-        }
-    }
-
     /// Height and width of the latents.
     fn latent_size(&self, model: &ModelConfig) -> Result<[usize; 2], RequestError> {
         let canvas = model.canvas();
@@ -319,29 +277,16 @@ impl Request {
         Ok([height / canvas.factor, width / canvas.factor])
     }
 
-    /// The evaluation from which on guidance is off: the first of a solver step.
-    fn guidance_end(
-        &self,
-        guidance: Guidance,
-        sampler: &dyn Sampler,
-        evaluations: usize,
-    ) -> Result<Option<usize>, RequestError> {
-        let Some(until) = self.guidance_until else {
-            return Ok(None);
-        };
-        if !(0.0..=1.0).contains(&until) {
-            return Err(RequestError::Range {
+    /// The share of the run behind which guidance that is on goes off.
+    fn guided_share(&self, guidance: Guidance) -> Result<Option<f64>, RequestError> {
+        match self.guidance_until {
+            Some(share) if !(0.0..=1.0).contains(&share) => Err(RequestError::Range {
                 name: "guidance_until",
-                value: until,
+                value: share,
                 range: "0 to 1",
-            });
+            }),
+            share => Ok(share.filter(|_| guidance.is_on())),
         }
-        let first = (until * evaluations as f64).ceil() as usize;
-        let begins = |&index: &usize| {
-            index == 0 || sampler.solver_step(index) != sampler.solver_step(index - 1)
-        };
-        let end = (first..evaluations).find(begins);
-        Ok(end.filter(|_| guidance.is_on()))
     }
 
     fn guidance(&self, model: &ModelConfig) -> Result<Guidance, RequestError> {
@@ -396,6 +341,34 @@ impl Request {
             each => &each[index],
         };
         (0..self.prompts.len()).map(one).collect()
+    }
+}
+
+impl Family {
+    /// Whether it makes its pictures from what the request says: nothing is silently left out.
+    fn accepts(&self, request: &Request) -> Result<(), RequestError> {
+        let texts = [
+            ("prompt", &request.prompts),
+            ("negative_prompt", &request.negative_prompts),
+        ];
+        let said = |texts: &[String]| texts.iter().any(|text| !text.is_empty());
+        let text = texts.into_iter().find(|(_, texts)| said(texts));
+        let text = text.map(|(name, _)| name);
+        match self {
+            Self::ClassToImage(parts) if text.is_some() => Err(RequestError::NoText {
+                classes: parts.classes(),
+            }),
+            Self::ClassToImage(parts) => parts.check_labels(&request.class_labels),
+            _ if !request.class_labels.is_empty() => Err(RequestError::NoClasses),
+            Self::TextToImage(_) => Ok(()),
+            Self::Unconditional(_) => {
+                let guides = request.guidance_scale.is_some_and(|scale| scale > 1.0);
+                match text.or(guides.then_some("guidance_scale")) {
+                    Some(condition) => Err(RequestError::Unconditional { condition }),
+                    None => Ok(()),
+                }
+            }
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use burn::tensor::{DType, Device, Tensor};
 use super::edit::Start;
 use super::noise::SeededNoise;
 use super::request::{Request, Resolved};
-use super::stage::Stage;
+use super::stage::{Begun, Stage};
 use crate::cache::{Account, Forecast, Session};
 use crate::denoise::{Denoise, Noise as _, Observer};
 use crate::denoiser::StagedDenoiser;
@@ -60,14 +60,8 @@ pub(super) struct Run<'a> {
     pub(super) request: &'a Request,
     pub(super) resolved: &'a Resolved,
     pub(super) device: &'a Device,
-}
-
-/// What the loop leaves behind.
-pub(super) struct Denoised {
-    /// `[items, channels, height, width]`, in the denoiser's units.
-    pub(super) latents: Tensor<4>,
-    pub(super) account: Account,
-    pub(super) time: Duration,
+    /// Of the denoiser.
+    pub(super) dtype: DType,
 }
 
 impl Run<'_> {
@@ -82,7 +76,7 @@ impl Run<'_> {
         denoiser: &D,
         condition: &D::Condition,
         observer: &mut dyn Observer,
-    ) -> Result<Denoised, Error> {
+    ) -> Result<Begun, Error> {
         let mut noise = self.noise();
         let start = self.start_from_noise(&mut noise)?;
         self.denoise_from(start, denoiser, condition, &mut noise, observer)
@@ -106,11 +100,14 @@ impl Run<'_> {
         condition: &D::Condition,
         noise: &mut SeededNoise,
         observer: &mut dyn Observer,
-    ) -> Result<Denoised, Error> {
+    ) -> Result<Begun, Error> {
         let Self {
             request, resolved, ..
         } = self;
-        let run = denoiser.start(condition);
+        for warning in &resolved.plan.warnings {
+            observer.warn(&warning.to_string());
+        }
+        let run = denoiser.start(condition, resolved.sampler.evaluations());
         let mut session = Session::new(denoiser, &run, &resolved.plan, resolved.rows);
         let denoise = Denoise {
             sampler: resolved.sampler.as_ref(),
@@ -121,10 +118,15 @@ impl Run<'_> {
         };
         let (latents, time) =
             timed(|| denoise.run(&mut session, start.latents.clone(), noise, observer))?;
-        Ok(Denoised {
+        Ok(Begun {
             latents,
-            account: session.account(),
-            time,
+            report: Report {
+                text: Duration::ZERO,
+                denoising: time,
+                decoding: Duration::ZERO,
+                account: session.account(),
+                forecast: resolved.forecast(self.dtype.size()),
+            },
         })
     }
 
@@ -145,6 +147,28 @@ impl Run<'_> {
             return Err(RequestError::LatentShape { found, expected }.into());
         }
         Ok(Some(given.clone().to_device(self.device).cast(DType::F32)))
+    }
+}
+
+impl Begun {
+    /// The pictures of latents that are denoised to the end, `decode` making them.
+    pub(super) fn decoded(
+        self,
+        decode: impl FnOnce(Tensor<4>) -> Result<Tensor<4>, Error>,
+    ) -> Result<Generated, Error> {
+        let Self {
+            latents,
+            mut report,
+        } = self;
+        let (images, decoding) = timed(|| decode(latents.clone()))?;
+        report.decoding = decoding;
+        Ok(Generated {
+            images,
+            latents,
+            prompt_embeds: None,
+            pooled_prompt_embeds: None,
+            report,
+        })
     }
 }
 

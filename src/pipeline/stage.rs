@@ -30,10 +30,10 @@ pub enum Stage {
     },
 }
 
-/// What the first of two models leaves.
+/// Latents that nothing has decoded yet: what the first of two models leaves.
 #[derive(Debug)]
 pub struct Begun {
-    /// `[items, channels, height, width]`, at the noise and the scale where the sampler stopped.
+    /// `[items, channels, height, width]`, in the denoiser's units, at the noise and the scale where the sampler stopped.
     pub latents: Tensor<4>,
     /// Times and counts.
     pub report: Report,

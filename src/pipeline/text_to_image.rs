@@ -3,20 +3,20 @@
 //! Source: Rombach et al. (arXiv 2112.10752), Podell et al. (arXiv 2307.01952); behaviour as diffusers' `StableDiffusionPipeline` and
 //! `StableDiffusionXLPipeline`.
 
-use std::time::Duration;
-
 use burn::tensor::{DType, Device, Tensor};
 
-use super::config::ModelConfig;
+use super::adapters::{Adapters, Exchange};
+use super::config::{ModelConfig, TextToImageConfig};
 use super::edit::{Start, Starter};
 use super::noise::SeededNoise;
 use super::prompts::Prompts;
 use super::request::Request;
-use super::run::{Denoised, Generated, Report, Run, finished, timed};
+use super::run::{Generated, Run, finished, timed};
 use super::stage::Begun;
 use crate::catalog::{ModelFolder, ModelPart};
 use crate::denoise::Observer;
 use crate::error::Error;
+use crate::models::clip::ClipTextModel;
 use crate::models::control::{
     ControlCondition, ControlNet, ControlNetConfig, ControlNetModel, ControlledCondition,
     ControlledUNet,
@@ -24,7 +24,8 @@ use crate::models::control::{
 use crate::models::unet::{UNet, UNet2DConditionModel, UNetCondition};
 use crate::models::vae::{AutoencoderKl, Tiling};
 use crate::samplers::SamplerConfig;
-use crate::weights::load_strict;
+use crate::weights::adapt::{Merge, Parameters};
+use crate::weights::{load_merged, load_strict, reload, shapes};
 
 /// A loaded model.
 #[derive(Debug)]
@@ -32,6 +33,8 @@ pub struct TextToImage {
     config: ModelConfig,
     prompts: Prompts,
     unet: UNet,
+    /// What adapters did to the weights.
+    merge: Merge,
     /// The `ControlNets` put beside it.
     nets: Vec<ControlNet>,
     /// Whether the denoiser takes a mask and a masked picture in.
@@ -52,16 +55,37 @@ impl TextToImage {
         device: &Device,
         dtype: impl Into<DType>,
     ) -> Result<Self, Error> {
+        Self::load_with(folder, device, dtype, &Adapters::default())
+    }
+
+    /// [`load`](Self::load), with `adapters` merged into the weights as they are read: memory never holds more than the model and the
+    /// tensor at hand.
+    ///
+    /// # Errors
+    ///
+    /// As [`load`](Self::load), and if an adapter does not fit the model; that is found before any weight is read.
+    pub fn load_with(
+        folder: &ModelFolder,
+        device: &Device,
+        dtype: impl Into<DType>,
+        adapters: &Adapters,
+    ) -> Result<Self, Error> {
         let dtype = dtype.into();
         let config = ModelConfig::read(folder)?;
         let parts = config.text_to_image()?;
-        let unet = UNet2DConditionModel::new(&parts.unet, device);
-        let unet = load_strict(unet, &folder.weights("unet")?, "unet", dtype)?;
+        let merge = adapters.merge(&parameters(parts, device))?;
+        let prompts = Prompts::load(folder, &parts.text, device, &merge, &adapters.embeddings)?;
+        let (unet, patches) = (
+            UNet2DConditionModel::new(&parts.unet, device),
+            merge.of("unet"),
+        );
+        let unet = load_merged(unet, &folder.weights("unet")?, "unet", dtype, &patches)?;
         let vae = AutoencoderKl::new(parts.vae.clone(), device);
         let vae = load_strict(vae, &folder.weights("vae")?, "vae", DType::F32)?;
         Ok(Self {
             unet: UNet::new(parts.unet.clone(), unet),
-            prompts: Prompts::load(folder, &parts.text, device)?,
+            prompts,
+            merge,
             nets: Vec::new(),
             fills: parts.fills_masks(),
             vae,
@@ -69,6 +93,30 @@ impl TextToImage {
             device: device.clone(),
             dtype,
         })
+    }
+
+    /// Puts `adapters` in place of the present ones; empty ones give the plain model back, bit for bit.
+    ///
+    /// What old or new adapters touch is read anew from `folder`, which must be the one the model was loaded from: nothing is subtracted,
+    /// so nothing is left of rounding. While that goes on, memory holds the touched weights twice.
+    ///
+    /// # Errors
+    ///
+    /// As [`load_with`](Self::load_with); the model then stays as it was.
+    pub fn set_adapters(&mut self, folder: &ModelFolder, adapters: &Adapters) -> Result<(), Error> {
+        let parts = self.config.text_to_image()?;
+        let merge = adapters.merge(&parameters(parts, &self.device))?;
+        let merges = [&self.merge, &merge];
+        let prompts = self
+            .prompts
+            .exchanged(folder, merges, &adapters.embeddings)?;
+        let exchange = Exchange::of("unet", &self.merge, &merge);
+        let (source, names) = (folder.weights("unet")?, exchange.names());
+        let unet = self.unet.model().clone();
+        let unet = reload(unet, &source, "unet", self.dtype, &exchange.new, &names)?;
+        self.unet = UNet::new(parts.unet.clone(), unet);
+        (self.prompts, self.merge) = (prompts, merge);
+        Ok(())
     }
 
     /// What the model says of itself.
@@ -102,18 +150,11 @@ impl TextToImage {
         observer: &mut dyn Observer,
     ) -> Result<Generated, Error> {
         let (condition, begun) = self.latents(request, observer)?;
-        let Begun {
-            latents,
-            mut report,
-        } = begun;
-        let (images, decoding) = timed(|| self.decode(latents.clone(), request.tiling))?;
-        report.decoding = decoding;
+        let generated = begun.decoded(|latents| self.decode(latents, request.tiling))?;
         Ok(Generated {
-            images,
-            latents,
             prompt_embeds: Some(condition.context),
             pooled_prompt_embeds: condition.added.map(|added| added.pooled),
-            report,
+            ..generated
         })
     }
 
@@ -133,9 +174,6 @@ impl TextToImage {
         observer: &mut dyn Observer,
     ) -> Result<(UNetCondition, Begun), Error> {
         let resolved = request.resolve(&self.config)?;
-        for warning in &resolved.plan.warnings {
-            observer.warn(&warning.to_string());
-        }
         let [_, _, height, width] = resolved.latent_shape;
         let size = [height, width].map(|side| side * self.vae.config().factor());
         let (condition, text) =
@@ -144,18 +182,10 @@ impl TextToImage {
             request,
             resolved: &resolved,
             device: &self.device,
+            dtype: self.dtype,
         };
-        let denoised = self.denoise(&run, &condition, observer)?;
-        let begun = Begun {
-            latents: denoised.latents,
-            report: Report {
-                text,
-                denoising: denoised.time,
-                decoding: Duration::ZERO,
-                account: denoised.account,
-                forecast: resolved.forecast(self.dtype.size()),
-            },
-        };
+        let mut begun = self.denoise(&run, &condition, observer)?;
+        begun.report.text = text;
         Ok((condition, begun))
     }
 
@@ -179,7 +209,7 @@ impl TextToImage {
         run: &Run<'_>,
         text: &UNetCondition,
         observer: &mut dyn Observer,
-    ) -> Result<Denoised, Error> {
+    ) -> Result<Begun, Error> {
         let mut noise = run.noise();
         let mut start = self.start(run, &mut noise)?;
         let channels = start.channels.take();
@@ -239,4 +269,15 @@ impl TextToImage {
     pub fn decode(&self, latents: Tensor<4>, tiling: Tiling) -> Result<Tensor<4>, Error> {
         finished(self.vae.decode(self.vae.from_denoiser(latents), tiling))
     }
+}
+
+/// What adapters can change: the parameters of the denoiser and of the text encoders. Nothing is allocated for them.
+fn parameters(config: &TextToImageConfig, device: &Device) -> Vec<Parameters> {
+    let unet = UNet2DConditionModel::new(&config.unet, device);
+    let mut parts = vec![Parameters::new("unet", shapes(&unet))];
+    for encoder in &config.text.encoders {
+        let model = ClipTextModel::new(&encoder.clip, device);
+        parts.push(Parameters::new(encoder.part, shapes(&model)));
+    }
+    parts
 }

@@ -2,13 +2,11 @@
 //!
 //! Source: Ho et al. (arXiv 2006.11239); behaviour as diffusers' `DDPMPipeline` and `DDIMPipeline`.
 
-use std::time::Duration;
-
 use burn::tensor::{DType, Device, Tensor};
 
 use super::config::{ModelConfig, UnconditionalConfig};
 use super::request::Request;
-use super::run::{Generated, Report, Run, finished, timed};
+use super::run::{Generated, Run, finished};
 use crate::catalog::ModelFolder;
 use crate::denoise::Observer;
 use crate::error::Error;
@@ -74,32 +72,15 @@ impl Unconditional {
         observer: &mut dyn Observer,
     ) -> Result<Generated, Error> {
         let resolved = request.resolve(&self.config)?;
-        for warning in &resolved.plan.warnings {
-            observer.warn(&warning.to_string());
-        }
-        let rows = resolved.rows.total();
         let run = Run {
             request,
             resolved: &resolved,
             device: &self.device,
+            dtype: self.dtype,
         };
-        let denoised = run.denoise(&self.unet, &UNet2dCondition::none(rows), observer)?;
-        let latents = denoised.latents;
-        let (images, decoding) = timed(|| Self::decode(latents.clone()))?;
-        let report = Report {
-            text: Duration::ZERO,
-            denoising: denoised.time,
-            decoding,
-            account: denoised.account,
-            forecast: resolved.forecast(self.dtype.size()),
-        };
-        Ok(Generated {
-            images,
-            latents,
-            prompt_embeds: None,
-            pooled_prompt_embeds: None,
-            report,
-        })
+        let condition = UNet2dCondition::none(resolved.rows.total());
+        let denoised = run.denoise(&self.unet, &condition, observer)?;
+        denoised.decoded(Self::decode)
     }
 
     /// Pictures, `[items, 3, height, width]` in 0 to 1, from samples, `[items, channels, height, width]` in -1 to 1; grey ones get three

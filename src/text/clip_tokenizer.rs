@@ -5,6 +5,7 @@
 //! end in `</w>`.
 
 use std::collections::HashMap;
+use std::ops::Range;
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -16,7 +17,8 @@ use tokenizers::pre_tokenizers::sequence::Sequence as Splitters;
 use tokenizers::pre_tokenizers::split::{Split, SplitPattern};
 use tokenizers::{AddedToken, SplitDelimiterBehavior, Tokenizer};
 
-use crate::error::{ConfigError, Error};
+use super::Embedding;
+use crate::error::{AdapterError, ConfigError, Error};
 
 /// What counts as one word: special tokens, English contractions, runs of letters, single digits, runs of anything else.
 const WORDS: &str =
@@ -65,6 +67,8 @@ pub struct ClipTokenizer {
     end: u32,
     pad: u32,
     length: usize,
+    /// Learned words by the tokenizer's own id: the rows of the encoder's table that hold their vectors.
+    learned: HashMap<u32, Range<u32>>,
 }
 
 impl ClipTokenizer {
@@ -99,8 +103,46 @@ impl ClipTokenizer {
             end: id("eos_token", &settings.end)?,
             pad: id("pad_token", &settings.pad)?,
             length: settings.length,
+            learned: HashMap::new(),
             tokenizer,
         })
+    }
+
+    /// Has the word of `embedding` read as the rows `ids` of the encoder's table, wherever it stands in a prompt, in capitals or not.
+    ///
+    /// # Errors
+    ///
+    /// If the word is in the vocabulary already, as a whole or as a part of words.
+    pub fn learn(&mut self, embedding: &Embedding, ids: Range<u32>) -> Result<(), Error> {
+        let token = embedding.token();
+        let lower = token.to_lowercase();
+        let known = [token, &lower, &format!("{lower}</w>")];
+        let known = known
+            .iter()
+            .any(|word| self.tokenizer.token_to_id(word).is_some());
+        let mut added = || {
+            let word = AddedToken::from(token, false);
+            self.tokenizer.add_tokens([word])?;
+            Ok(self.tokenizer.token_to_id(token))
+        };
+        let taken = || AdapterError::Token {
+            token: token.to_owned(),
+            origin: embedding.origin().to_owned(),
+        };
+        if known {
+            return Err(taken().into());
+        }
+        let id = added().map_err(|source| ConfigError::Tokenizer { source })?;
+        let id = id.ok_or_else(taken)?;
+        if self.learned.insert(id, ids).is_some() {
+            return Err(taken().into());
+        }
+        Ok(())
+    }
+
+    /// The encoder's ids of one of the tokenizer's: as many as a learned word has vectors, else the same.
+    fn rows(&self, id: u32) -> Range<u32> {
+        self.learned.get(&id).cloned().unwrap_or(id..id + 1)
     }
 
     /// How many ids [`encode`](Self::encode) gives.
@@ -119,13 +161,17 @@ impl ClipTokenizer {
             .encode(prompt, false)
             .map_err(|source| ConfigError::Tokenizer { source })?;
         let room = self.length - 2;
-        let kept = encoding.get_ids().iter().take(room);
+        let places = encoding.get_ids().iter().zip(encoding.get_offsets());
+        let places: Vec<_> = places
+            .flat_map(|(&id, &(start, _))| self.rows(id).map(move |id| (id, start)))
+            .collect();
+        let kept = places.iter().take(room).map(|(id, _)| id);
         let mut ids = Vec::with_capacity(self.length);
         ids.push(self.begin);
         ids.extend(kept);
         ids.push(self.end);
         ids.resize(self.length, self.pad);
-        let cut = encoding.get_offsets().get(room).map(|&(start, _)| {
+        let cut = places.get(room).map(|&(_, start)| {
             prompt[prompt.floor_char_boundary(start)..]
                 .trim()
                 .to_owned()

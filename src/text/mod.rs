@@ -1,8 +1,10 @@
 //! Text: tokenizing and the encoder contract.
 
 mod clip_tokenizer;
+mod embedding;
 
 pub use clip_tokenizer::{ClipTokenizer, TokenizerFiles, Tokens};
+pub use embedding::Embedding;
 
 use burn::tensor::Tensor;
 
@@ -67,6 +69,11 @@ impl<E: TextEncoder> PromptEncoder<E> {
     /// Joins the two.
     pub fn new(tokenizer: ClipTokenizer, encoder: E) -> Self {
         Self { tokenizer, encoder }
+    }
+
+    /// The encoder.
+    pub fn encoder(&self) -> &E {
+        &self.encoder
     }
 
     /// Encodes one row a prompt; `clip_skip` leaves out as many of the encoder's last layers.

@@ -5,7 +5,7 @@
 //! norms call their parameters `gamma` and `beta`, and some fields cannot carry a checkpoint's number ([`names`]). Everything
 //! that is said outward, names and shapes, is the checkpoint's.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use burn::{
     module::{Module, ModuleMapper, ModuleVisitor, Param},
@@ -13,7 +13,7 @@ use burn::{
 };
 use burn_store::{bridge, burn_pack::Tensor as Packed};
 
-use super::{WeightSource, names};
+use super::{WeightSource, adapt::Patches, names};
 use crate::error::{Error, Misfit, WeightsError};
 
 /// Fills `module` with the tensors of `source`, floats as `dtype`. `part` (`unet`, `vae`, …) is what errors call it.
@@ -31,13 +31,62 @@ pub fn load_strict<M: Module>(
     part: &str,
     dtype: DType,
 ) -> Result<M, Error> {
+    load_merged(module, source, part, dtype, &Patches::default())
+}
+
+/// [`load_strict`], with adapters merged into the tensors on their way.
+///
+/// # Errors
+///
+/// As [`load_strict`], and when an adapter's tensor cannot be read.
+pub fn load_merged<M: Module>(
+    module: M,
+    source: &WeightSource,
+    part: &str,
+    dtype: DType,
+    patches: &Patches,
+) -> Result<M, Error> {
+    fill(module, source, part, dtype, patches, |_| true)
+}
+
+/// Reads the parameters `names` of a filled module anew, with `patches` merged; the others keep what they have. A parameter without a
+/// patch becomes what [`load_strict`] makes of it, bit for bit.
+///
+/// # Errors
+///
+/// As [`load_merged`].
+pub fn reload<M: Module>(
+    module: M,
+    source: &WeightSource,
+    part: &str,
+    dtype: DType,
+    patches: &Patches,
+    names: &BTreeSet<&str>,
+) -> Result<M, Error> {
+    fill(module, source, part, dtype, patches, |name| {
+        names.contains(name)
+    })
+}
+
+fn fill<M: Module>(
+    module: M,
+    source: &WeightSource,
+    part: &str,
+    dtype: DType,
+    patches: &Patches,
+    wanted: impl Fn(&str) -> bool,
+) -> Result<M, Error> {
     let slots = slots(&module);
     let asked = slots.iter().map(Slot::asked).collect();
     let mut tensors = names::canonical(source, &asked)?;
     check(&slots, &tensors, part, source.origin())?;
     let matched = slots
         .into_iter()
-        .filter_map(|slot| Some((slot.path.clone(), (tensors.remove(&slot.name)?, slot))))
+        .filter(|slot| wanted(&slot.name))
+        .filter_map(|slot| {
+            let tensor = patches.applied(&slot.name, tensors.remove(&slot.name)?);
+            Some((slot.path.clone(), (tensor, slot)))
+        })
         .collect();
     let mut filler = Filler {
         trail: Trail::default(),

@@ -4,6 +4,7 @@
 //! [`names`] turns the names that files use into those of the diffusers layout, which are the ones our modules have; and
 //! [`load_strict`] fills a module, or says in one error everything that does not fit.
 
+pub mod adapt;
 pub mod adm;
 pub mod dit;
 pub mod names;
@@ -12,7 +13,7 @@ pub mod original;
 mod load;
 mod source;
 
-pub use load::{load_strict, shapes};
+pub use load::{load_merged, load_strict, reload, shapes};
 pub use source::WeightSource;
 #[cfg(feature = "hub")]
 pub(crate) use source::shard_files;

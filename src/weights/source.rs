@@ -50,6 +50,8 @@ pub struct WeightSource {
     /// Path, or what else errors call the place.
     origin: String,
     tensors: BTreeMap<String, Packed>,
+    /// What a safetensors header says beside its tensors.
+    metadata: BTreeMap<String, String>,
 }
 
 impl WeightSource {
@@ -92,12 +94,18 @@ impl WeightSource {
         Ok(Self {
             origin,
             tensors: named,
+            metadata: BTreeMap::new(),
         })
     }
 
     /// Path of the file, or what else errors call it.
     pub fn origin(&self) -> &str {
         &self.origin
+    }
+
+    /// What the header of a safetensors file says under `key`, beside its tensors.
+    pub fn metadata(&self, key: &str) -> Option<&str> {
+        self.metadata.get(key).map(String::as_str)
     }
 
     /// Names, sorted.
@@ -159,7 +167,6 @@ impl WeightSource {
         )
     }
 
-    /// The unread tensors.
     /// The tensors whose names begin with one of `prefixes`: a part of a file that holds several.
     #[must_use]
     pub fn starting_with(&self, prefixes: &[&str]) -> Self {
@@ -170,9 +177,11 @@ impl WeightSource {
             tensors: kept
                 .map(|(name, tensor)| (name.clone(), tensor.clone()))
                 .collect(),
+            metadata: self.metadata.clone(),
         }
     }
 
+    /// The unread tensors.
     pub(crate) fn packed(&self) -> impl Iterator<Item = &Packed> {
         self.tensors.values()
     }
@@ -230,7 +239,12 @@ fn from_safetensors(place: &Place, length: u64, origin: String) -> Result<Weight
         .filter_map(|name| header.info(&name).map(|info| (name, info)))
         .map(|(name, info)| packed(place, data_start, name, info, &origin))
         .collect::<Result<_, _>>()?;
-    WeightSource::from_tensors(origin, tensors)
+    let metadata = header.metadata().iter().flatten();
+    let metadata = metadata.map(|(key, text)| (key.clone(), text.clone()));
+    Ok(WeightSource {
+        metadata: metadata.collect(),
+        ..WeightSource::from_tensors(origin, tensors)?
+    })
 }
 
 /// The header and the byte where the data begins.

@@ -34,7 +34,7 @@ fn load(config: &str, weights: PathBuf) -> UNet2d {
     UNet2d::new(UNet::new(config, model))
 }
 
-fn tiny() -> UNet2d {
+pub(crate) fn tiny() -> UNet2d {
     load("tiny", fixture("adm/tiny.safetensors"))
 }
 
@@ -61,10 +61,11 @@ fn sample(
     let course = Course::steps(sampler.evaluations().len());
     let blueprint = unet.unet().config().blueprint(extent);
     let plan = CacheRule::none().plan(&course, &blueprint).unwrap();
-    let run = unet.start(&UNet2dCondition {
+    let condition = UNet2dCondition {
         rows: items,
         label: Some(label),
-    });
+    };
+    let run = unet.start(&condition, sampler.evaluations());
     let rows = Rows { halves: 1, items };
     let mut session = Session::new(unet, &run, &plan, rows);
     let denoise = Denoise {
@@ -82,8 +83,9 @@ fn sample(
 fn call(unet: &UNet2d, label: Tensor<2>, timestep: f64, sample: Tensor<4>) -> Tensor<4> {
     let rows = sample.dims()[0];
     let label = Some(label);
-    let run = unet.start(&UNet2dCondition { rows, label });
-    let prepared = unet.prepare(&run, &[Evaluation { index: 0, timestep }]);
+    let evaluations = [Evaluation { index: 0, timestep }];
+    let run = unet.start(&UNet2dCondition { rows, label }, &evaluations);
+    let prepared = unet.prepare(&run, &evaluations);
     unet.forward(sample, &prepared)
 }
 

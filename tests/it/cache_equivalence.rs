@@ -359,7 +359,7 @@ impl StagedDenoiser for Coder {
         2
     }
 
-    fn start(&self, condition: &Tensor<3>) -> Vec<f32> {
+    fn start(&self, condition: &Tensor<3>, _evaluations: &[Evaluation]) -> Vec<f32> {
         values(condition)
     }
 

@@ -93,7 +93,9 @@ fn cells_agree_with_diffusers() {
         .compare(net.encode_hint(hint.clone()), F32_CPU)
         .unwrap();
     let trunk = ControlledUNet::new(pipeline.unet(), vec![net]);
-    let run = trunk.start(&ControlledCondition {
+    let timestep = net_case["call"]["timestep"].as_f64().unwrap();
+    let evaluations = [Evaluation { index: 0, timestep }];
+    let condition = ControlledCondition {
         unet: UNetCondition::new(golden("encoder_hidden_states").on(&device)),
         rows: Rows {
             halves: 2,
@@ -105,9 +107,8 @@ fn cells_agree_with_diffusers() {
             evaluations: 0..1,
             guess: false,
         }],
-    });
-    let timestep = net_case["call"]["timestep"].as_f64().unwrap();
-    let prepared = trunk.prepare(&run, &[Evaluation { index: 0, timestep }]);
+    };
+    let prepared = trunk.prepare(&trunk.start(&condition, &evaluations), &evaluations);
     let skips = pipeline.unet().config().skips();
     let mut carry = trunk.enter(golden("sample").on(&device), &prepared);
     carry = trunk.advance(carry, 0..skips + 1, &prepared, &mut Recall::none());
@@ -138,21 +139,19 @@ fn a_pass_can_pause_at_every_cut() {
         guess,
     };
     let context = Tensor::<3>::ones([2, 7, width], &device) * 0.3;
-    let run = trunk.start(&ControlledCondition {
+    let condition = ControlledCondition {
         unet: UNetCondition::new(context),
         rows: Rows {
             halves: 2,
             items: 1,
         },
         controls: vec![control(0.7, false), control(0.4, true)],
-    });
-    let prepared = trunk.prepare(
-        &run,
-        &[Evaluation {
-            index: 0,
-            timestep: 501.0,
-        }],
-    );
+    };
+    let evaluations = [Evaluation {
+        index: 0,
+        timestep: 501.0,
+    }];
+    let prepared = trunk.prepare(&trunk.start(&condition, &evaluations), &evaluations);
     let sample = || Tensor::<4>::ones([2, 4, 5, 9], &device) * 0.5;
     let values = |tensor: Tensor<4>| tensor.into_data().iter::<f32>().collect::<Vec<_>>();
     let whole = values(trunk.forward(sample(), &prepared));
@@ -184,8 +183,12 @@ fn the_conditioned_half_goes_on_alone() {
     let trunk = ControlledUNet::new(pipeline.unet(), vec![&pipeline.control_nets()[0]]);
     let width = pipeline.unet().config().context_width;
     let context = |row: f64| Tensor::<3>::ones([1, 7, width], &device) * row;
+    let evaluation = Evaluation {
+        index: 0,
+        timestep: 501.0,
+    };
     let start = |context: Tensor<3>, halves: usize, guess: bool| {
-        trunk.start(&ControlledCondition {
+        let condition = ControlledCondition {
             unet: UNetCondition::new(context),
             rows: Rows { halves, items: 1 },
             controls: vec![ControlCondition {
@@ -194,13 +197,10 @@ fn the_conditioned_half_goes_on_alone() {
                 evaluations: 0..9,
                 guess,
             }],
-        })
+        };
+        trunk.start(&condition, &[evaluation])
     };
     let sample = Tensor::<4>::ones([1, 4, 5, 9], &device) * 0.5;
-    let evaluation = Evaluation {
-        index: 0,
-        timestep: 501.0,
-    };
     for guess in [false, true] {
         let both = start(Tensor::cat(vec![context(0.1), context(0.7)], 0), 2, guess);
         let predict = |run: ControlledRun| {
@@ -392,24 +392,25 @@ fn no_net_changes_nothing() {
         halves: 1,
         items: 1,
     };
-    let run = trunk.start(&ControlledCondition {
-        unet: UNetCondition::new(Tensor::<3>::ones([1, 7, width], &device)),
-        rows,
-        controls: Vec::new(),
-    });
-    let plan = afterimage::cache::CachePlan::plain(1, trunk.cells());
-    let mut session = Session::new(&trunk, &run, &plan, rows);
-    let sample = || Tensor::<4>::ones([1, 4, 5, 9], &device);
     let evaluation = Evaluation {
         index: 0,
         timestep: 501.0,
     };
+    let condition = ControlledCondition {
+        unet: UNetCondition::new(Tensor::<3>::ones([1, 7, width], &device)),
+        rows,
+        controls: Vec::new(),
+    };
+    let run = trunk.start(&condition, &[evaluation]);
+    let plan = afterimage::cache::CachePlan::plain(1, trunk.cells());
+    let mut session = Session::new(&trunk, &run, &plan, rows);
+    let sample = || Tensor::<4>::ones([1, 4, 5, 9], &device);
     let steered = session
         .predict(&plan.spans[0], &[evaluation], sample)
         .remove(0);
     let unet = pipeline.unet();
     let condition = UNetCondition::new(Tensor::<3>::ones([1, 7, width], &device));
-    let prepared = unet.prepare(&unet.start(&condition), &[evaluation]);
+    let prepared = unet.prepare(&unet.start(&condition, &[evaluation]), &[evaluation]);
     let alone = unet.forward(sample(), &prepared);
     assert_eq!(
         steered.into_data().iter::<f32>().collect::<Vec<_>>(),

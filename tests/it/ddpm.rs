@@ -173,7 +173,7 @@ fn an_interval_of_one_is_the_plain_run_bit_for_bit() {
             cache,
             ..Request::new("")
         };
-        crate::laws::values(model.generate(&request, &mut ()).unwrap().latents)
+        crate::fixture::values(model.generate(&request, &mut ()).unwrap().latents)
     };
     let plain = run(CacheRule::none());
     for branch in 0..12 {
@@ -210,7 +210,7 @@ fn routers_keep_their_two_limits() {
     };
     let plain = run(CacheRule::none()).latents;
     let (everything, nothing) = (routed(9.0), routed(-9.0));
-    let values = crate::laws::values;
+    let values = crate::fixture::values;
     assert_eq!(values(everything.latents), values(plain.clone()));
     assert_ne!(values(nothing.latents), values(plain));
     assert_eq!(everything.report.account.branches_reused, 0);

@@ -17,7 +17,7 @@ use afterimage::weights::{WeightSource, load_strict, shapes};
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use serde_json::Value;
 
-use crate::fixture::{Fixture, Reference, shared, text};
+use crate::fixture::{Fixture, Reference, shared, text, values};
 use crate::tolerance::F32_CPU;
 
 fn load(fixture: &Fixture) -> DiT {
@@ -49,10 +49,12 @@ fn cells_agree_with_diffusers() {
     let (times, labels) = (golden("timestep").values, labels(&golden("class_labels")));
     for (row, (time, label)) in times.iter().zip(labels).enumerate() {
         let timestep = f64::from(*time);
-        let run = dit.start(&DiTCondition {
+        let evaluations = [Evaluation { index: 0, timestep }];
+        let condition = DiTCondition {
             labels: vec![label],
-        });
-        let prepared = dit.prepare(&run, &[Evaluation { index: 0, timestep }]);
+        };
+        let run = dit.start(&condition, &evaluations);
+        let prepared = dit.prepare(&run, &evaluations);
         let sample: Tensor<4> = golden("sample").on(&device);
         let mut carry = dit.enter(sample.narrow(0, row, 1), &prepared);
         for cell in 0..=dit.cells() {
@@ -163,9 +165,10 @@ fn run(dit: &DiT, setting: &Setting, noise: &mut dyn Noise, trace: &mut Trace<'_
     let blueprint = dit.config().blueprint(side, side);
     let plan = rule.plan(&Course::steps(*steps), &blueprint).unwrap();
     let null = vec![dit.config().null_label(); labels.len()];
-    let run = dit.start(&DiTCondition {
+    let condition = DiTCondition {
         labels: guidance.pair(labels.clone(), null),
-    });
+    };
+    let run = dit.start(&condition, sampler.evaluations());
     let rows = guidance.rows(labels.len());
     let mut session = Session::new(dit, &run, &plan, rows);
     let latents = noise.draw([labels.len(), dit.config().in_channels, side, side]);
@@ -257,10 +260,6 @@ fn committed() -> DiT {
     load(&Fixture::committed("dit"))
 }
 
-fn values(tensor: Tensor<4>) -> Vec<f32> {
-    tensor.into_data().iter::<f32>().collect()
-}
-
 fn normals(shape: [usize; 4], seed: u64) -> Tensor<4> {
     SeededNoise::new(&Seeds::One(seed), &Device::flex()).draw(shape)
 }
@@ -272,10 +271,12 @@ fn evaluation(index: usize, timestep: f64) -> Evaluation {
 #[test]
 fn a_pass_can_pause_at_every_cut_and_at_any_size() {
     let dit = committed();
-    let run = dit.start(&DiTCondition {
+    let evaluations = [evaluation(0, 501.0)];
+    let condition = DiTCondition {
         labels: vec![207, 1000],
-    });
-    let prepared = dit.prepare(&run, &[evaluation(0, 501.0)]);
+    };
+    let run = dit.start(&condition, &evaluations);
+    let prepared = dit.prepare(&run, &evaluations);
     for (height, width) in [(16, 16), (6, 10)] {
         let latents = || normals([2, 4, height, width], 1);
         let whole = dit.forward(latents(), &prepared);
@@ -362,7 +363,8 @@ fn batched_propagation_is_the_sequential_one() {
 #[test]
 fn propagated_steps_neither_read_latents_nor_embed_patches() {
     let dit = committed();
-    let run = dit.start(&DiTCondition { labels: vec![1] });
+    let evaluations = [evaluation(0, 701.0), evaluation(1, 501.0)];
+    let run = dit.start(&DiTCondition { labels: vec![1] }, &evaluations);
     let blueprint = dit.config().blueprint(16, 16);
     let rule = CacheRule::dit_propagation_proportional(Refresh::At(vec![0]));
     let plan = rule.plan(&Course::steps(2), &blueprint).unwrap();
@@ -372,10 +374,10 @@ fn propagated_steps_neither_read_latents_nor_embed_patches() {
         items: 1,
     };
     let mut session = Session::new(&dit, &run, &plan, rows);
-    session.predict(&plan.spans[0], &[evaluation(0, 701.0)], || {
+    session.predict(&plan.spans[0], &evaluations[..1], || {
         normals([1, 4, 16, 16], 1)
     });
-    session.predict(&plan.spans[1], &[evaluation(1, 501.0)], || {
+    session.predict(&plan.spans[1], &evaluations[1..], || {
         panic!("the latents were read")
     });
 }

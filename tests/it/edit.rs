@@ -8,7 +8,7 @@ use afterimage::pipeline::{Edit, ModelConfig, Request, Seeds, TextToImage};
 use afterimage::samplers::SamplerKind;
 use burn::tensor::{Device, Tensor};
 
-use crate::fixture::{Fixture, Reference};
+use crate::fixture::{Fixture, Reference, values};
 use crate::golden::load;
 use crate::tolerance::F32_CPU;
 
@@ -41,10 +41,6 @@ fn pipeline() -> TextToImage {
 
 fn config(card: &str) -> ModelConfig {
     ModelConfig::read(&ModelFolder::open_configs(card).unwrap()).unwrap()
-}
-
-fn values(tensor: Tensor<4>) -> Vec<f32> {
-    tensor.into_data().iter::<f32>().collect()
 }
 
 /// METHODS 2.6 and trap T3: a plan covers the evaluations of its own run, and no store outlives a run.
@@ -163,10 +159,7 @@ fn a_picture_stands_for_every_prompt() {
     let pair = run(vec![one.clone()], 2, 1, each.clone());
     let twice = run(vec![one.clone(), one.clone()], 2, 1, each.clone());
     let batch = run(vec![one.clone()], 1, 2, each);
-    let reference = Reference {
-        shape: pair.dims().to_vec(),
-        values: values(pair),
-    };
+    let reference = Reference::from(pair);
     reference.compare(twice, F32_CPU).unwrap();
     reference.compare(batch, F32_CPU).unwrap();
     let alone = run(vec![one], 1, 1, Seeds::One(9));

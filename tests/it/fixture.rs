@@ -13,6 +13,13 @@ pub(crate) fn fixture(path: &str) -> PathBuf {
         .join(path)
 }
 
+/// A model that the repository ships.
+pub(crate) fn shipped(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("models")
+        .join(name)
+}
+
 /// A file of the shared reference, where this checkout has one.
 pub(crate) fn shared(path: &str) -> Option<PathBuf> {
     let root = std::env::var_os("AFTERIMAGE_SHARED").map_or_else(
@@ -67,6 +74,11 @@ impl Golden {
     }
 }
 
+/// All elements, in order.
+pub(crate) fn values<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
+    tensor.into_data().iter::<f32>().collect()
+}
+
 /// One fixture folder.
 pub(crate) struct Fixture {
     folder: PathBuf,
@@ -112,6 +124,16 @@ impl Fixture {
             .join(self.cases["model"].as_str().unwrap_or("model"))
     }
 
+    /// A file beside the cases.
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
+        self.folder.join(name)
+    }
+
+    /// What `cases.json` says under `key`.
+    pub(crate) fn said(&self, key: &str) -> &Value {
+        &self.cases[key]
+    }
+
     pub(crate) fn cases(&self) -> impl Iterator<Item = &Value> {
         self.cases["cases"].as_array().unwrap().iter()
     }
@@ -142,6 +164,15 @@ impl Fixture {
     /// The tensor that `case` calls `key`, if it has one.
     pub(crate) fn of(&self, case: &Value, key: &str) -> Option<Reference> {
         case["tensors"][key].as_str().map(|name| self.tensor(name))
+    }
+}
+
+impl<const D: usize> From<Tensor<D>> for Reference {
+    fn from(tensor: Tensor<D>) -> Self {
+        Self {
+            shape: tensor.dims().to_vec(),
+            values: values(tensor),
+        }
     }
 }
 

@@ -76,7 +76,8 @@ pub(crate) fn check_cells<D: StagedDenoiser<Carry = UNetCarry>>(
     let listed =
         |key: &str, index: usize| fixture.tensor(case["tensors"][key][index].as_str().unwrap());
     let timestep = f64::from(golden("timestep").values[0]);
-    let prepared = unet.prepare(&unet.start(condition), &[Evaluation { index: 0, timestep }]);
+    let evaluations = [Evaluation { index: 0, timestep }];
+    let prepared = unet.prepare(&unet.start(condition, &evaluations), &evaluations);
     let skips = unet.cells() / 2;
     let mut carry = unet.enter(golden("sample").on(device), &prepared);
     let check = |cells: Range<usize>, carry: UNetCarry, expected: &Reference, name: String| {

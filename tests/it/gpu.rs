@@ -104,11 +104,11 @@ fn denoise(
 ) -> Tensor<4> {
     let unet = UNet::new(config.clone(), model);
     let context = normals([1, 2, TOKENS, WIDTH], device).squeeze_dim(0);
-    let run = unet.start(&UNetCondition::new(context));
     let sampler = SamplerConfig::from_json(SCHEDULER, "test".as_ref())
         .unwrap()
         .build(4, 0.0)
         .unwrap();
+    let run = unet.start(&UNetCondition::new(context), sampler.evaluations());
     let blueprint = config.blueprint(Extent {
         height: SIDE,
         width: SIDE,

@@ -5,7 +5,8 @@ use afterimage::denoiser::{Blueprint, Evaluation, Rows, StagedDenoiser};
 use afterimage::recall::{Memory, Recall, Site};
 use burn::tensor::Tensor;
 
-use crate::fixture::Reference;
+use crate::fixture::{Reference, values};
+use crate::tolerance::F32_CPU;
 
 /// A trunk, what it is given, and what its configuration says of that.
 pub(crate) struct Subject<'a, D: StagedDenoiser> {
@@ -14,17 +15,6 @@ pub(crate) struct Subject<'a, D: StagedDenoiser> {
     pub(crate) rows: Rows,
     pub(crate) sample: &'a dyn Fn(u64) -> Tensor<4>,
     pub(crate) blueprint: &'a Blueprint,
-}
-
-pub(crate) fn values(tensor: Tensor<4>) -> Vec<f32> {
-    tensor.into_data().iter::<f32>().collect()
-}
-
-fn reference(tensor: Tensor<4>) -> Reference {
-    Reference {
-        shape: tensor.dims().to_vec(),
-        values: values(tensor),
-    }
 }
 
 fn evaluation(index: usize, timestep: f64) -> Evaluation {
@@ -39,7 +29,8 @@ impl<D: StagedDenoiser> Subject<'_, D> {
 
     pub(crate) fn a_pass_can_pause_at_every_cut(&self) {
         let trunk = self.trunk;
-        let prepared = trunk.prepare(&trunk.start(self.condition), &[evaluation(0, 501.0)]);
+        let evaluations = [evaluation(0, 501.0)];
+        let prepared = trunk.prepare(&trunk.start(self.condition, &evaluations), &evaluations);
         let cells = trunk.cells();
         assert_eq!(cells, self.blueprint.cells.len());
         let whole = values(trunk.forward((self.sample)(1), &prepared));
@@ -57,17 +48,18 @@ impl<D: StagedDenoiser> Subject<'_, D> {
     }
 
     pub(crate) fn reuse_at_the_same_sample_and_time_changes_nothing(&self) {
-        let run = self.trunk.start(self.condition);
+        let evaluations = [0, 1, 2].map(|index| evaluation(index, 501.0));
+        let run = self.trunk.start(self.condition, &evaluations);
         for skip in 0..self.blueprint.skips() {
             let rule = CacheRule::deepcache_skip(skip, Refresh::At(vec![0]));
             let plan = self.plan(&rule, 3);
             let mut session = Session::new(self.trunk, &run, &plan, self.rows);
             let mut predict = |index: usize, seed: u64| {
-                let evaluations = [evaluation(index, 501.0)];
+                let evaluations = &evaluations[index..=index];
                 let sample = || (self.sample)(seed);
                 values(
                     session
-                        .predict(&plan.spans[index], &evaluations, sample)
+                        .predict(&plan.spans[index], evaluations, sample)
                         .remove(0),
                 )
             };
@@ -90,18 +82,17 @@ impl<D: StagedDenoiser> Subject<'_, D> {
     }
 
     pub(crate) fn batched_propagation_is_the_sequential_one(&self, tolerance: f64) {
-        let run = self.trunk.start(self.condition);
+        let evaluations: Vec<_> = (0..6)
+            .map(|index| evaluation(index, 901.0 - 150.0 * index as f64))
+            .collect();
+        let run = self.trunk.start(self.condition, &evaluations);
         let predictions = |parallel: usize| {
             let rule = CacheRule::encoder_propagation(Refresh::At(vec![0, 1]));
             let plan = self.plan(&rule.with_parallel(parallel), 6);
             let mut session = Session::new(self.trunk, &run, &plan, self.rows);
             let span = |span: &afterimage::cache::Span| {
-                let evaluations = span
-                    .range()
-                    .map(|index| evaluation(index, 901.0 - 150.0 * index as f64));
-                let evaluations: Vec<_> = evaluations.collect();
                 let seed = span.first as u64;
-                session.predict(span, &evaluations, || {
+                session.predict(span, &evaluations[span.range()], || {
                     assert!(span.refresh, "a reuse step reads the sample");
                     (self.sample)(seed)
                 })
@@ -112,7 +103,7 @@ impl<D: StagedDenoiser> Subject<'_, D> {
         for parallel in 2..=5 {
             for (index, (one, batched)) in sequential.iter().zip(predictions(parallel)).enumerate()
             {
-                reference(one.clone())
+                Reference::from(one.clone())
                     .compare(batched, tolerance)
                     .unwrap_or_else(|error| {
                         panic!("evaluation {index}, parallel {parallel}: {error}")
@@ -124,7 +115,8 @@ impl<D: StagedDenoiser> Subject<'_, D> {
     /// Every branch computed or every branch recalled, the outcome is the same; gives the number of branches.
     pub(crate) fn branches_recalled_change_nothing(&self) -> usize {
         let trunk = self.trunk;
-        let prepared = trunk.prepare(&trunk.start(self.condition), &[evaluation(0, 501.0)]);
+        let evaluations = [evaluation(0, 501.0)];
+        let prepared = trunk.prepare(&trunk.start(self.condition, &evaluations), &evaluations);
         let mut kept = Kept::default();
         let plain = values(trunk.forward((self.sample)(1), &prepared));
         for _ in 0..2 {
@@ -157,5 +149,37 @@ impl Memory for Kept {
     fn keep(&mut self, site: Site, output: &Tensor<3>) {
         let before = self.outputs.insert(site, output.clone());
         assert!(before.is_none(), "{site:?} is asked for twice");
+    }
+}
+
+/// What is made once a run (embeddings of all timesteps, keys and values of the condition, encoded hints) is what would be made at every
+/// evaluation, whether these are prepared one by one or together.
+pub(crate) fn made_once_is_made_at_every_step<D: StagedDenoiser>(
+    trunk: &D,
+    condition: &D::Condition,
+    sample: &Tensor<4>,
+) {
+    let times = [999.0, 640.5, 333.0, 1.0];
+    let evaluations: Vec<_> = (0..4)
+        .map(|index| evaluation(index, times[index]))
+        .collect();
+    let whole = trunk.start(condition, &evaluations);
+    let together = trunk.prepare(&whole, &evaluations[1..]);
+    let together = trunk.forward(sample.clone().repeat_dim(0, 3), &together);
+    for (index, &timestep) in times.iter().enumerate() {
+        let alone = [evaluation(0, timestep)];
+        let every = trunk.prepare(&trunk.start(condition, &alone), &alone);
+        let every = Reference::from(trunk.forward(sample.clone(), &every));
+        let once = trunk.prepare(&whole, &evaluations[index..=index]);
+        let once = trunk.forward(sample.clone(), &once);
+        let difference = every.compare(once, F32_CPU);
+        let difference = difference.unwrap_or_else(|error| panic!("at {timestep}: {error}"));
+        eprintln!("at {timestep}: {difference:.1e}");
+        let rows = sample.dims()[0];
+        if let Some(place) = index.checked_sub(1) {
+            let batched = together.clone().narrow(0, place * rows, rows);
+            let outcome = every.compare(batched, F32_CPU);
+            outcome.unwrap_or_else(|error| panic!("at {timestep}, batched: {error}"));
+        }
     }
 }

@@ -158,7 +158,8 @@ impl<'a> Setting<'a> {
         let mut noise = SeededNoise::new(&Seeds::One(self.number("seed") as u64), &device);
         let latents = noise.draw([labels.len(), 3, height, width]);
         let context = model.embedder.forward(&guidance.pair(labels, null));
-        let run = model.unet.start(&UNetCondition::new(context));
+        let condition = UNetCondition::new(context);
+        let run = model.unet.start(&condition, sampler.evaluations());
         let mut session = Session::new(&model.unet, &run, &plan, rows);
         let denoise = Denoise {
             sampler: sampler.as_ref(),

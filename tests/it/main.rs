@@ -6,6 +6,7 @@
     reason = "tests fail by panicking and report what they measured"
 )]
 
+mod adapters;
 mod adm;
 mod branches;
 mod cache_equivalence;
@@ -33,6 +34,8 @@ mod image_io;
 mod laws;
 mod layering;
 mod ldm;
+mod made_once;
+mod matrix;
 #[cfg(feature = "eval")]
 mod metrics;
 mod param_lists;
@@ -41,6 +44,7 @@ mod samplers;
 #[cfg(all(feature = "bundled", feature = "eval"))]
 mod scenes;
 mod sdxl;
+mod shipped;
 mod text;
 mod tolerance;
 mod toy_trunk;

@@ -12,7 +12,7 @@ use afterimage::weights::{WeightSource, load_strict};
 use burn::tensor::{DType, Device};
 use serde_json::Value;
 
-use crate::fixture::{Golden, fixture, json, shared};
+use crate::fixture::{Golden, fixture, json, shared, shipped};
 use crate::tolerance::F32_CPU;
 
 /// Numbers of f64 on both sides.
@@ -106,10 +106,7 @@ fn check_lpips(weights: &Path, tolerance: f64) {
 #[test]
 fn lpips_agrees_with_torch() {
     check_lpips(
-        Path::new(concat!(
-            env!("CARGO_MANIFEST_DIR"),
-            "/models/lpips-alexnet/lpips-alexnet.safetensors"
-        )),
+        &shipped("lpips-alexnet/lpips-alexnet.safetensors"),
         F16_WEIGHTS,
     );
     if let Some(weights) = shared("data/metrics/lpips-alexnet.safetensors") {
@@ -119,15 +116,13 @@ fn lpips_agrees_with_torch() {
 
 #[test]
 fn equal_pictures_have_no_distance_and_other_weights_are_refused() {
-    let weights = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("models/lpips-alexnet/lpips-alexnet.safetensors");
+    let weights = shipped("lpips-alexnet/lpips-alexnet.safetensors");
     let lpips = Lpips::load(&weights, &Device::flex()).unwrap();
     assert_eq!(
         lpips.distances(&[example("p0")], &[example("p0")]).unwrap(),
         [0.0]
     );
-    let other = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("models/scenes/vae/diffusion_pytorch_model.safetensors");
+    let other = shipped("scenes/vae/diffusion_pytorch_model.safetensors");
     let error = Lpips::load(&other, &Device::flex()).unwrap_err();
     assert!(
         error.is_weights() && error.to_string().contains("AlexNet_0.Conv_0.weight"),
@@ -209,8 +204,7 @@ fn frechet_distances_agree_with_scipy() {
 }
 
 fn classifier() -> Classifier {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/fashion-ddpm/classifier");
-    Classifier::load(&folder, &Device::flex()).unwrap()
+    Classifier::load(&shipped("fashion-ddpm/classifier"), &Device::flex()).unwrap()
 }
 
 #[test]

@@ -6,9 +6,9 @@ use afterimage::denoiser::Blueprint;
 use afterimage::pipeline::{
     Added, ModelConfig, Numbers, Request, Stage, TextToImage, check_refiner,
 };
-use burn::tensor::{DType, Device, Tensor};
+use burn::tensor::{DType, Device};
 
-use crate::fixture::{Fixture, Reference};
+use crate::fixture::{Fixture, Reference, values};
 use crate::golden::{check_run, load};
 use crate::tolerance::F32_CPU;
 use crate::weights::folder;
@@ -83,10 +83,6 @@ fn a_request_is_handed_over() {
     assert_eq!(values(images), values(run()), "state leaks between runs");
 }
 
-fn values(tensor: Tensor<4>) -> Vec<f32> {
-    tensor.into_data().iter::<f32>().collect()
-}
-
 /// METHODS 7.2, T15: pooled text and numbers belong to every step of a batch of them.
 #[test]
 fn steps_decoded_in_one_batch_equal_single_ones() {
@@ -104,10 +100,7 @@ fn steps_decoded_in_one_batch_equal_single_ones() {
             pipeline.generate(&request, &mut ()).unwrap().latents
         };
         let sequential = run(1);
-        let reference = Reference {
-            shape: sequential.dims().to_vec(),
-            values: values(sequential),
-        };
+        let reference = Reference::from(sequential);
         let outcome = reference.compare(run(3), F32_CPU);
         outcome.unwrap_or_else(|error| panic!("{batch} pictures: {error}"));
     }

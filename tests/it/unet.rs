@@ -8,7 +8,7 @@ use afterimage::pipeline::{Request, SeededNoise, Seeds, TextToImage};
 use afterimage::recall::Recall;
 use burn::tensor::{Device, Tensor};
 
-use crate::fixture::{Fixture, Reference};
+use crate::fixture::{Fixture, Reference, values};
 use crate::golden::load;
 use crate::tolerance::F32_CPU;
 
@@ -36,10 +36,6 @@ fn condition(unet: &UNet, rows: usize) -> UNetCondition {
     UNetCondition::new(normals([1, rows, EXTENT.tokens, width], 9).squeeze_dim(0))
 }
 
-fn values(tensor: Tensor<4>) -> Vec<f32> {
-    tensor.into_data().iter::<f32>().collect()
-}
-
 fn evaluation(index: usize, timestep: f64) -> Evaluation {
     Evaluation { index, timestep }
 }
@@ -56,7 +52,9 @@ fn plan(unet: &UNet, rule: &CacheRule, evaluations: usize) -> CachePlan {
 fn a_pass_can_pause_at_every_cut() {
     let pipeline = pipeline();
     let unet = pipeline.unet();
-    let prepared = unet.prepare(&unet.start(&condition(unet, 2)), &[evaluation(0, 501.0)]);
+    let evaluations = [evaluation(0, 501.0)];
+    let run = unet.start(&condition(unet, 2), &evaluations);
+    let prepared = unet.prepare(&run, &evaluations);
     let cells = unet.cells();
     let whole = unet.forward(latents(2, 1), &prepared);
     let whole = values(whole);
@@ -78,7 +76,8 @@ fn a_pass_can_pause_at_every_cut() {
 fn reuse_at_the_same_latents_and_time_changes_nothing() {
     let pipeline = pipeline();
     let unet = pipeline.unet();
-    let run = unet.start(&condition(unet, 2));
+    let evaluations = [0, 1].map(|index| evaluation(index, 501.0));
+    let run = unet.start(&condition(unet, 2), &evaluations);
     let rows = Rows {
         halves: 2,
         items: 1,
@@ -94,7 +93,7 @@ fn reuse_at_the_same_latents_and_time_changes_nothing() {
             let span = &plan.spans[index];
             values(
                 session
-                    .predict(span, &[evaluation(index, 501.0)], || latents(2, 1))
+                    .predict(span, &evaluations[index..=index], || latents(2, 1))
                     .remove(0),
             )
         };
@@ -179,7 +178,8 @@ fn two_passes_of_guidance_equal_the_batched_one() {
     let both = condition(unet, 2);
     let plan = plan(unet, &CacheRule::deepcache(2, 1), 2);
     let predictions = |context: Tensor<3>, rows: usize| {
-        let run = unet.start(&UNetCondition::new(context));
+        let evaluations = [evaluation(0, 701.0), evaluation(1, 501.0)];
+        let run = unet.start(&UNetCondition::new(context), &evaluations);
         let mut session = Session::new(
             unet,
             &run,
@@ -189,15 +189,10 @@ fn two_passes_of_guidance_equal_the_batched_one() {
                 items: 1,
             },
         );
-        let times = [701.0, 501.0];
         let predict = |index: usize| {
             let input = || latents(1, index as u64).repeat_dim(0, rows);
             session
-                .predict(
-                    &plan.spans[index],
-                    &[evaluation(index, times[index])],
-                    input,
-                )
+                .predict(&plan.spans[index], &evaluations[index..=index], input)
                 .remove(0)
         };
         (0..2).map(predict).collect::<Vec<_>>()
@@ -209,10 +204,7 @@ fn two_passes_of_guidance_equal_the_batched_one() {
             vec![unconditioned[index].clone(), conditioned[index].clone()],
             0,
         );
-        let reference = Reference {
-            shape: batched.dims().to_vec(),
-            values: values(batched),
-        };
+        let reference = Reference::from(batched);
         reference
             .compare(separate, 1e-5)
             .unwrap_or_else(|error| panic!("evaluation {index}: {error}"));
@@ -246,10 +238,7 @@ fn batched_propagation_is_the_sequential_one_under_every_kind_of_sampler() {
                 pipeline.generate(&request, &mut ()).unwrap().latents
             };
             let sequential = run(1);
-            let reference = Reference {
-                shape: sequential.dims().to_vec(),
-                values: values(sequential),
-            };
+            let reference = Reference::from(sequential);
             for parallel in [2, 3] {
                 let outcome = reference.compare(run(parallel), F32_CPU);
                 outcome.unwrap_or_else(|error| {
@@ -289,7 +278,8 @@ fn forecasts_of_propagation_are_the_published_ones() {
 fn propagated_steps_do_not_read_the_latents() {
     let pipeline = pipeline();
     let unet = pipeline.unet();
-    let run = unet.start(&condition(unet, 1));
+    let evaluations = [evaluation(0, 701.0), evaluation(1, 501.0)];
+    let run = unet.start(&condition(unet, 1), &evaluations);
     let plan = plan(
         unet,
         &CacheRule::encoder_propagation(Refresh::At(vec![0])),
@@ -304,11 +294,11 @@ fn propagated_steps_do_not_read_the_latents() {
             items: 1,
         },
     );
-    session.predict(&plan.spans[0], &[evaluation(0, 701.0)], || latents(1, 1));
-    session.predict(&plan.spans[1], &[evaluation(1, 501.0)], || {
+    session.predict(&plan.spans[0], &evaluations[..1], || latents(1, 1));
+    session.predict(&plan.spans[1], &evaluations[1..], || {
         panic!("the latents were read")
     });
-    let prepared = unet.prepare(&run, &[evaluation(0, 501.0)]);
+    let prepared = unet.prepare(&run, &evaluations[..1]);
     let carry = unet.enter(latents(1, 1), &prepared);
     assert_eq!(carry.bytes(), 4 * 4 * EXTENT.height * EXTENT.width);
 }

@@ -6,6 +6,7 @@ use burn::tensor::activation::silu;
 use burn::tensor::{DType, Device, Tensor};
 
 use super::config::{ControlNetConfig, HALVINGS};
+use crate::denoiser::Evaluation;
 use crate::models::unet::{Builder, DownBlock, Encoder, MidBlock, Site, UNetCondition};
 use crate::nn::attention::KeyValue;
 use crate::nn::embed::TimestepEmbedding;
@@ -49,7 +50,7 @@ impl HintEncoder {
 #[derive(Module, Debug)]
 pub struct ControlNetModel {
     conv_in: Conv2d,
-    pub(super) time_embedding: TimestepEmbedding,
+    time_embedding: TimestepEmbedding,
     add_embedding: Option<TimestepEmbedding>,
     controlnet_cond_embedding: HintEncoder,
     down_blocks: Vec<DownBlock>,
@@ -100,7 +101,7 @@ impl ControlNetModel {
 #[derive(Debug)]
 pub struct ControlNet {
     config: ControlNetConfig,
-    pub(super) model: ControlNetModel,
+    model: ControlNetModel,
     line: Vec<Site>,
     pub(super) dtype: DType,
 }
@@ -159,6 +160,13 @@ impl ControlNet {
         let added = condition.added.as_ref();
         let added = added.expect("a net with added conditions is given them");
         Some(embedding.forward(added.joined(config).cast(self.dtype)))
+    }
+
+    /// Time embeddings, `[evaluations, time_width]`.
+    pub(super) fn times(&self, evaluations: &[Evaluation]) -> Tensor<2> {
+        let timesteps = Evaluation::timesteps(evaluations);
+        let embedding = &self.model.time_embedding;
+        embedding.embed(&timesteps, self.config.unet.sinusoid)
     }
 
     /// Keys and values of every cell from text states, `[rows, tokens, width]`.

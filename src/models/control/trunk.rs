@@ -7,7 +7,6 @@ use std::cell::OnceCell;
 use std::ops::Range;
 use std::sync::Arc;
 
-use burn::tensor::activation::silu;
 use burn::tensor::{Tensor, TensorData};
 
 use super::net::{CellInput, ControlNet};
@@ -15,6 +14,7 @@ use super::rows::NetRows;
 use crate::denoiser::{Carry, Evaluation, Rows, StagedDenoiser};
 use crate::models::unet::{UNet, UNetCarry, UNetCondition, UNetPrepared, UNetRun};
 use crate::nn::attention::KeyValue;
+use crate::nn::embed::TimeTable;
 use crate::recall::Recall;
 
 /// Exponent of ten by which the outermost residual is weaker than the innermost in guess mode.
@@ -51,7 +51,7 @@ pub struct ControlCondition {
     pub guess: bool,
 }
 
-/// What depends on the conditions alone.
+/// What is made once a run.
 #[derive(Debug)]
 pub struct ControlledRun {
     unet: UNetRun,
@@ -61,9 +61,9 @@ pub struct ControlledRun {
 #[derive(Debug)]
 struct ControlRun {
     rows: NetRows,
-    /// Added to the time embedding, `[rows, time_width]`, for the net's rows of one evaluation.
-    added: Option<Tensor<2>>,
-    /// Of every cell, for the same rows.
+    /// For the net's rows of each evaluation.
+    time: TimeTable,
+    /// Of every cell, for the net's rows of one evaluation.
     context: Vec<Vec<KeyValue>>,
     /// The encoded hint, `[rows, channels, height, width]`, rows as for `context`.
     hint: Tensor<4>,
@@ -109,6 +109,7 @@ impl<'a> ControlledUNet<'a> {
         net: &ControlNet,
         condition: &ControlledCondition,
         control: &ControlCondition,
+        evaluations: &[Evaluation],
     ) -> ControlRun {
         let rows = NetRows {
             trunk: condition.rows,
@@ -116,6 +117,7 @@ impl<'a> ControlledUNet<'a> {
         };
         let text = rows.of_evaluation(condition.unet.context.clone());
         let added = net.added(&condition.unet);
+        let added = added.map(|added| rows.of_evaluation(added));
         let hint = net.encode_hint(control.hint.clone()); // [1 or items, channels, height, width]
         let copies = rows.total() / hint.dims()[0];
         let cells = net.cells();
@@ -129,7 +131,7 @@ impl<'a> ControlledUNet<'a> {
         };
         ControlRun {
             rows,
-            added: added.map(|added| rows.of_evaluation(added)),
+            time: TimeTable::new(net.times(evaluations), added, rows.total()),
             context: net.context(&text),
             hint: hint.repeat_dim(0, copies),
             scales: (0..cells)
@@ -139,21 +141,11 @@ impl<'a> ControlledUNet<'a> {
         }
     }
 
-    fn prepared_nets<'p>(&self, prepared: &'p ControlledPrepared) -> &'p [Option<NetPrepared>] {
-        let prepare = || {
-            let pairs = self.nets.iter().zip(prepared.controls.iter());
-            pairs
-                .map(|(net, run)| run.prepare(net, &prepared.evaluations))
-                .collect()
-        };
-        prepared.nets.get_or_init(prepare)
-    }
-
     /// Runs cell `cell` of every net and adds what they say to the trunk's.
     fn steer(&self, cell: usize, carry: &mut ControlledCarry, prepared: &ControlledPrepared) {
         let middle = cell + 1 == self.encoder_cells();
         let mut sum: Option<Tensor<4>> = None;
-        let nets = self.nets.iter().zip(self.prepared_nets(prepared));
+        let nets = self.nets.iter().zip(prepared.nets());
         for ((net, inputs), (hidden, run)) in
             nets.zip(carry.nets.iter_mut().zip(prepared.controls.iter()))
         {
@@ -191,11 +183,12 @@ impl StagedDenoiser for ControlledUNet<'_> {
         self.unet.cells()
     }
 
-    fn start(&self, condition: &ControlledCondition) -> ControlledRun {
+    fn start(&self, condition: &ControlledCondition, evaluations: &[Evaluation]) -> ControlledRun {
         let pairs = self.nets.iter().zip(&condition.controls);
-        let controls = pairs.map(|(net, control)| Self::start_net(net, condition, control));
+        let controls =
+            pairs.map(|(net, control)| Self::start_net(net, condition, control, evaluations));
         ControlledRun {
-            unet: self.unet.start(&condition.unet),
+            unet: self.unet.start(&condition.unet, evaluations),
             controls: Arc::new(controls.collect()),
         }
     }
@@ -218,7 +211,7 @@ impl StagedDenoiser for ControlledUNet<'_> {
     }
 
     fn enter(&self, sample: Tensor<4>, prepared: &ControlledPrepared) -> ControlledCarry {
-        let runs = prepared.controls.iter().zip(self.prepared_nets(prepared));
+        let runs = prepared.controls.iter().zip(prepared.nets());
         let nets = self.nets.iter().zip(runs).map(|(net, (run, inputs))| {
             let steers = inputs.is_some();
             steers.then(|| run.rows.of_sample(sample.clone()).cast(net.dtype))
@@ -262,7 +255,6 @@ impl ControlRun {
             let blocks = context.iter();
             blocks.map(|block| block.select(own.clone())).collect()
         };
-        let added = self.added.as_ref();
         let items = self.rows.trunk.items;
         Self {
             rows: NetRows {
@@ -272,7 +264,7 @@ impl ControlRun {
                 },
                 conditioned: false,
             },
-            added: added.map(|added| added.clone().narrow(0, start, count)),
+            time: self.time.select(own.clone()),
             context: self.context.iter().map(cell).collect(),
             hint: self.hint.clone().narrow(0, start, count),
             scales: self.scales.clone(),
@@ -281,24 +273,12 @@ impl ControlRun {
     }
 
     /// `None` if the net steers at none of `evaluations`.
-    fn prepare(&self, net: &ControlNet, evaluations: &[Evaluation]) -> Option<NetPrepared> {
+    fn prepare(&self, evaluations: &[Evaluation]) -> Option<NetPrepared> {
         let steers = |evaluation: &Evaluation| self.evaluations.contains(&evaluation.index);
         if !evaluations.iter().any(steers) {
             return None;
         }
         let (rows, count) = (self.rows.total(), evaluations.len());
-        let device = self.hint.device();
-        let per_row = |value: fn(&Evaluation) -> f64| -> Vec<f64> {
-            let repeated = |one| std::iter::repeat_n(value(one), rows);
-            evaluations.iter().flat_map(repeated).collect()
-        };
-        let timesteps = per_row(|evaluation| evaluation.timestep);
-        let sinusoids = net.config().unet.sinusoid.embed(&timesteps, &device);
-        let time = net.model.time_embedding.forward(sinusoids.cast(net.dtype));
-        let time = match &self.added {
-            Some(added) => time + added.clone().repeat_dim(0, count),
-            None => time,
-        }; // [evaluations · rows, time_width]
         let repeat = |context: &KeyValue| match count {
             1 => context.clone(),
             _ => context.repeat(count),
@@ -309,10 +289,10 @@ impl ControlRun {
                 std::iter::repeat_n(f32::from(u8::from(steers(evaluation))), rows)
             });
             let data = TensorData::new(flags.collect::<Vec<_>>(), [rows * count, 1, 1, 1]);
-            Tensor::<4>::from_data(data, &device).cast(net.dtype)
+            Tensor::<4>::from_data(data, &self.hint.device()).cast(self.hint.dtype())
         });
         Some(NetPrepared {
-            time: silu(time),
+            time: self.time.of(Evaluation::positions(evaluations)),
             context: cells
                 .map(|cell| cell.iter().map(repeat).collect())
                 .collect(),
@@ -329,6 +309,17 @@ impl ControlRun {
             None => residual,
         };
         self.rows.to_trunk(residual)
+    }
+}
+
+impl ControlledPrepared {
+    /// The nets' parts, made at the first call.
+    fn nets(&self) -> &[Option<NetPrepared>] {
+        let prepare = || {
+            let runs = self.controls.iter();
+            runs.map(|run| run.prepare(&self.evaluations)).collect()
+        };
+        self.nets.get_or_init(prepare)
     }
 }
 

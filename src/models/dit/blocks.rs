@@ -4,11 +4,12 @@ use burn::module::Module;
 use burn::nn::conv::{Conv2d, Conv2dConfig};
 use burn::nn::{Embedding, EmbeddingConfig, Linear, LinearConfig};
 use burn::tensor::activation::gelu_approximate;
-use burn::tensor::{Device, FloatDType, Tensor};
+use burn::tensor::{Device, Tensor};
 
 use super::config::DiTConfig;
 use crate::nn::attention::{Attention, AttentionConfig};
 use crate::nn::embed::TimestepEmbedding;
+use crate::ops::standardised;
 use crate::recall::{Branch, Recall};
 
 /// Width of the feed-forward layer over that of the tokens.
@@ -56,7 +57,7 @@ impl DiTTransformer2DModel {
     /// the activated conditioning, `[rows, width]`.
     pub(super) fn head(&self, hidden: Tensor<3>, conditioning: &Tensor<2>) -> Tensor<3> {
         let [shift, scale] = modulation(&self.proj_out_1, conditioning);
-        let hidden = modulate(normalise(hidden, NORM_EPSILON), shift, scale);
+        let hidden = modulate(standardised(hidden, NORM_EPSILON), shift, scale);
         self.proj_out_2.forward(hidden)
     }
 }
@@ -188,13 +189,13 @@ impl DiTBlock {
             gate_fed,
         ] = modulation(&self.norm1.linear, conditioning);
         let attended = recall.branch(Branch::SelfAttention, || {
-            let normed = normalise(hidden.clone(), NORM_EPSILON);
+            let normed = standardised(hidden.clone(), NORM_EPSILON);
             self.attn1
                 .attend_self(modulate(normed, shift_attention, scale_attention))
         });
         let hidden = hidden + gate_attention * attended;
         let fed = recall.branch(Branch::FeedForward, || {
-            let normed = normalise(hidden.clone(), self.feed_forward_epsilon);
+            let normed = standardised(hidden.clone(), self.feed_forward_epsilon);
             self.ff.forward(modulate(normed, shift_fed, scale_fed))
         });
         hidden + gate_fed * fed
@@ -210,12 +211,4 @@ fn modulation<const PARTS: usize>(linear: &Linear, conditioning: &Tensor<2>) -> 
 
 fn modulate(normed: Tensor<3>, shift: Tensor<3>, scale: Tensor<3>) -> Tensor<3> {
     normed * (scale + 1.0) + shift
-}
-
-/// Every token to mean 0 and deviation 1, with statistics in f32.
-fn normalise(hidden: Tensor<3>, epsilon: f64) -> Tensor<3> {
-    let dtype = hidden.dtype();
-    let wide = hidden.cast(FloatDType::F32);
-    let (variance, mean) = wide.clone().var_mean_bias(2); // [rows, tokens, 1]
-    ((wide - mean) / (variance + epsilon).sqrt()).cast(dtype)
 }

@@ -2,13 +2,13 @@
 
 use std::ops::Range;
 
-use burn::tensor::activation::silu;
 use burn::tensor::{DType, Device, FloatDType, Int, Tensor, TensorData};
 
 use super::blocks::DiTTransformer2DModel;
 use super::config::DiTConfig;
 use super::positions;
 use crate::denoiser::{Carry, Evaluation, StagedDenoiser};
+use crate::nn::embed::TimeTable;
 use crate::recall::Recall;
 
 /// A diffusion transformer ready to run. One cell a block.
@@ -35,10 +35,10 @@ pub struct DiTCarry {
     grid: [usize; 2],
 }
 
-/// Embedded labels, `[rows, width]`, for the rows of one evaluation.
+/// Timestep and class as one vector, for all evaluations and the rows of each.
 #[derive(Debug)]
 pub struct DiTRun {
-    labels: Tensor<2>,
+    conditioning: TimeTable,
 }
 
 /// Timestep and class as one activated vector a row, `[rows, width]`, for the rows of a span.
@@ -70,6 +70,15 @@ impl DiT {
         self.positions.device()
     }
 
+    /// Embedded labels, `[labels, width]`.
+    fn embedded(&self, labels: &[usize]) -> Tensor<2> {
+        let labels = labels.iter().map(|&label| i64::from(label as u32));
+        let data = TensorData::from(labels.collect::<Vec<i64>>().as_slice());
+        let labels: Tensor<1, Int> = Tensor::from_data(data, &self.device());
+        let table = &self.model.embedders().class_embedder.embedding_table;
+        table.weight.val().select(0, labels)
+    }
+
     /// Position embeddings of a grid of patches, `[1, patches, width]`.
     fn positions(&self, grid: [usize; 2]) -> Tensor<3> {
         let base = self.config.patches(self.config.sample_size);
@@ -95,37 +104,25 @@ impl StagedDenoiser for DiT {
         self.config.layers
     }
 
-    fn start(&self, condition: &DiTCondition) -> DiTRun {
-        let labels = condition
-            .labels
-            .iter()
-            .map(|&label| i64::from(label as u32));
-        let data = TensorData::from(labels.collect::<Vec<i64>>().as_slice());
-        let labels: Tensor<1, Int> = Tensor::from_data(data, &self.device());
-        let table = &self.model.embedders().class_embedder.embedding_table;
+    fn start(&self, condition: &DiTCondition, evaluations: &[Evaluation]) -> DiTRun {
+        let timesteps = Evaluation::timesteps(evaluations);
+        let embedder = &self.model.embedders().timestep_embedder;
+        let times = embedder.embed(&timesteps, self.config.sinusoid); // [evaluations, width]
+        let labels = self.embedded(&condition.labels);
         DiTRun {
-            labels: table.weight.val().select(0, labels), // [rows, width]
+            conditioning: TimeTable::new(times, Some(labels), condition.labels.len()),
         }
     }
 
     fn prepare(&self, run: &DiTRun, evaluations: &[Evaluation]) -> DiTPrepared {
-        let rows = run.labels.dims()[0];
-        let timesteps = evaluations
-            .iter()
-            .flat_map(|evaluation| std::iter::repeat_n(evaluation.timestep, rows))
-            .collect::<Vec<f64>>();
-        let sinusoids = self.config.sinusoid.embed(&timesteps, &self.device());
-        let embedder = &self.model.embedders().timestep_embedder;
-        let time = embedder.forward(sinusoids.cast(self.dtype)); // [steps · rows, width]
-        let labels = run.labels.clone().repeat_dim(0, evaluations.len());
         DiTPrepared {
-            conditioning: silu(time + labels),
+            conditioning: run.conditioning.of(Evaluation::positions(evaluations)),
         }
     }
 
     fn select(&self, run: &DiTRun, rows: Range<usize>) -> DiTRun {
         DiTRun {
-            labels: run.labels.clone().narrow(0, rows.start, rows.len()),
+            conditioning: run.conditioning.select(rows),
         }
     }
 

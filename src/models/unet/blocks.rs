@@ -3,7 +3,6 @@
 use burn::module::Module;
 use burn::nn::GroupNorm;
 use burn::nn::conv::Conv2d;
-use burn::tensor::activation::silu;
 use burn::tensor::{Device, Tensor};
 
 use super::config::{AttentionKind, Level, Resampling, UNetConfig};
@@ -14,6 +13,7 @@ use crate::nn::map_attention::{MapAttention, MapAttentionConfig};
 use crate::nn::resnet::{Downsample2d, ResnetBlock2d, ResnetConfig, Upsample2d};
 use crate::nn::transformer::{Transformer2d, TransformerConfig};
 use crate::nn::{conv3x3, group_norm};
+use crate::ops::group_norm_silu;
 use crate::recall::Recall;
 
 /// One level of the encoder half.
@@ -80,7 +80,7 @@ impl UNet2DConditionModel {
     /// The prediction from the last hidden tensor, `[rows, channels, height, width]`.
     pub(super) fn head(&self, hidden: Tensor<4>) -> Tensor<4> {
         self.conv_out
-            .forward(silu(self.conv_norm_out.forward(hidden)))
+            .forward(group_norm_silu(&self.conv_norm_out, hidden))
     }
 }
 

@@ -2,13 +2,13 @@
 
 use std::ops::Range;
 
-use burn::tensor::activation::silu;
 use burn::tensor::{DType, FloatDType, Tensor};
 
 use super::blocks::{UNet2DConditionModel, layer};
 use super::config::{AddedConfig, UNetConfig};
 use crate::denoiser::{Carry, Evaluation, StagedDenoiser};
 use crate::nn::attention::KeyValue;
+use crate::nn::embed::TimeTable;
 use crate::recall::Recall;
 
 /// Which module a cell runs.
@@ -119,12 +119,11 @@ pub struct UNetCarry {
     skips: Vec<Tensor<4>>,
 }
 
-/// Cross-attention keys and values of every cell and block, and further input channels, for the rows of one evaluation.
+/// Time embeddings of all evaluations; cross-attention keys and values of every cell and block, and further input channels, for the
+/// rows of one evaluation.
 #[derive(Debug)]
 pub struct UNetRun {
-    rows: usize,
-    /// Added to the time embedding, `[rows, time_width]`.
-    added: Option<Tensor<2>>,
+    time: TimeTable,
     context: Vec<Vec<KeyValue>>,
     channels: Option<Tensor<4>>,
 }
@@ -156,15 +155,30 @@ impl UNet {
         &self.config
     }
 
+    /// The network itself.
+    pub fn model(&self) -> &UNet2DConditionModel {
+        &self.model
+    }
+
     /// A run of `rows` rows without context; `label` is `[rows, label_width]`.
-    pub(super) fn start_without_context(&self, rows: usize, label: Option<&Tensor<2>>) -> UNetRun {
-        let context = vec![Vec::new(); self.line.len()];
+    pub(super) fn start_without_context(
+        &self,
+        rows: usize,
+        label: Option<&Tensor<2>>,
+        evaluations: &[Evaluation],
+    ) -> UNetRun {
         UNetRun {
-            rows,
-            context,
-            added: self.embedded(label),
+            time: TimeTable::new(self.times(evaluations), self.embedded(label), rows),
+            context: vec![Vec::new(); self.line.len()],
             channels: None,
         }
+    }
+
+    /// `[evaluations, time_width]`
+    fn times(&self, evaluations: &[Evaluation]) -> Tensor<2> {
+        let timesteps = Evaluation::timesteps(evaluations);
+        let embedding = &self.model.time_embedding;
+        embedding.embed(&timesteps, self.config.sinusoid)
     }
 
     /// What labels add to the time embedding, `[rows, time_width]`.
@@ -239,43 +253,28 @@ impl StagedDenoiser for UNet {
         self.line.len()
     }
 
-    fn start(&self, condition: &UNetCondition) -> UNetRun {
+    fn start(&self, condition: &UNetCondition, evaluations: &[Evaluation]) -> UNetRun {
         let text = condition.context.clone().cast(self.dtype); // [rows, tokens, width]
         let context = self
             .line
             .iter()
             .map(|site| self.context_of(*site, &text))
             .collect();
+        let (times, rows) = (self.times(evaluations), text.dims()[0]);
         UNetRun {
-            rows: text.dims()[0],
-            added: self.added(condition),
+            time: TimeTable::new(times, self.added(condition), rows),
             context,
             channels: condition.channels.clone(),
         }
     }
 
     fn prepare(&self, run: &UNetRun, evaluations: &[Evaluation]) -> UNetPrepared {
-        let device = self.model.conv_in.weight.val().device();
-        let timesteps = evaluations
-            .iter()
-            .flat_map(|evaluation| std::iter::repeat_n(evaluation.timestep, run.rows))
-            .collect::<Vec<f64>>();
-        let sinusoids = self
-            .config
-            .sinusoid
-            .embed(&timesteps, &device)
-            .cast(self.dtype);
-        let time = self.model.time_embedding.forward(sinusoids); // [steps · rows, time_width]
-        let time = match &run.added {
-            Some(added) => time + added.clone().repeat_dim(0, evaluations.len()),
-            None => time,
-        };
         let repeat = |context: &KeyValue| match evaluations.len() {
             1 => context.clone(),
             steps => context.repeat(steps),
         };
         UNetPrepared {
-            time: silu(time),
+            time: run.time.of(Evaluation::positions(evaluations)),
             context: run
                 .context
                 .iter()
@@ -290,11 +289,9 @@ impl StagedDenoiser for UNet {
             let blocks = context.iter();
             blocks.map(|block| block.select(rows.clone())).collect()
         };
-        let added = run.added.as_ref();
         let channels = run.channels.as_ref();
         UNetRun {
-            rows: rows.len(),
-            added: added.map(|added| added.clone().narrow(0, rows.start, rows.len())),
+            time: run.time.select(rows.clone()),
             context: run.context.iter().map(cell).collect(),
             channels: channels.map(|channels| channels.clone().narrow(0, rows.start, rows.len())),
         }

@@ -50,9 +50,10 @@ impl StagedDenoiser for UNet2d {
         self.0.cells()
     }
 
-    fn start(&self, condition: &UNet2dCondition) -> UNetRun {
-        let label = condition.label.as_ref();
-        self.0.start_without_context(condition.rows, label)
+    fn start(&self, condition: &UNet2dCondition, evaluations: &[Evaluation]) -> UNetRun {
+        let UNet2dCondition { rows, label } = condition;
+        self.0
+            .start_without_context(*rows, label.as_ref(), evaluations)
     }
 
     fn prepare(&self, run: &UNetRun, evaluations: &[Evaluation]) -> UNetPrepared {

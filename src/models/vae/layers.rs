@@ -3,13 +3,13 @@
 use burn::module::Module;
 use burn::nn::GroupNorm;
 use burn::nn::conv::Conv2d;
-use burn::tensor::activation::silu;
 use burn::tensor::{DType, Device, Tensor};
 
 use super::config::{Level, VaeConfig};
 use crate::nn::map_attention::{MapAttention, MapAttentionConfig};
 use crate::nn::resnet::{Downsample2d, ResnetBlock2d, ResnetConfig, Upsample2d};
 use crate::nn::{conv3x3, group_norm};
+use crate::ops::group_norm_silu;
 use crate::recall::Recall;
 
 /// Epsilon of every norm.
@@ -157,7 +157,7 @@ impl Encoder {
         let hidden = self.down_blocks.iter().fold(hidden, down);
         let hidden = self.mid_block.forward(hidden);
         self.conv_out
-            .forward(silu(self.conv_norm_out.forward(hidden)))
+            .forward(group_norm_silu(&self.conv_norm_out, hidden))
     }
 }
 
@@ -197,6 +197,6 @@ impl Decoder {
         let up = |hidden, block: &UpBlock| block.forward(hidden);
         let hidden = self.up_blocks.iter().fold(hidden, up);
         self.conv_out
-            .forward(silu(self.conv_norm_out.forward(hidden)))
+            .forward(group_norm_silu(&self.conv_norm_out, hidden))
     }
 }

@@ -1,0 +1,221 @@
+//! Adapters by the words of the command line, and what a file of one is.
+
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use super::{args, console};
+use crate::{
+    error::Error,
+    pipeline::Adapters,
+    text::Embedding,
+    weights::{
+        WeightSource,
+        adapt::{CustomDiffusion, Lora, LoraSummary},
+    },
+};
+
+/// `FILE[=SCALE]`
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct LoraFile {
+    path: PathBuf,
+    scale: f64,
+}
+
+/// `[TOKEN=]FILE`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct EmbeddingFile {
+    token: Option<String>,
+    path: PathBuf,
+}
+
+impl LoraFile {
+    /// Reads `style.safetensors=0.6`; a file whose whole name has a `=` is taken as it is.
+    pub(super) fn parse(text: &str) -> Result<Self, String> {
+        let parts = text.rsplit_once('=');
+        let (path, scale) = match parts {
+            Some((path, scale)) if !Path::new(text).is_file() => {
+                let number = scale.parse::<f64>().ok().filter(|scale| scale.is_finite());
+                (
+                    path,
+                    number.ok_or_else(|| format!("the scale `{scale}` is not a number"))?,
+                )
+            }
+            _ => (text, 1.0),
+        };
+        let path = PathBuf::from(path);
+        Ok(Self { path, scale })
+    }
+}
+
+impl EmbeddingFile {
+    /// Reads `<fox>=fox.pt`; a file whose whole name has a `=` is taken as it is.
+    pub(super) fn parse(text: &str) -> Result<Self, String> {
+        match text.split_once('=') {
+            Some(("", _)) => Err("the token is empty".into()),
+            Some((token, path)) if !Path::new(text).is_file() => Ok(Self {
+                token: Some(token.to_owned()),
+                path: path.into(),
+            }),
+            _ => Ok(Self {
+                token: None,
+                path: text.into(),
+            }),
+        }
+    }
+}
+
+/// Opens the files that are named.
+pub(super) fn open(named: &args::Adapt) -> Result<Adapters, Error> {
+    let lora = |file: &LoraFile| Ok(Lora::open(&file.path)?.with_scale(file.scale));
+    let embedding = |file: &EmbeddingFile| Embedding::open(&file.path, file.token.as_deref());
+    let customs = named.custom_diffusion.iter();
+    Ok(Adapters {
+        loras: named.lora.iter().map(lora).collect::<Result<_, Error>>()?,
+        embeddings: named
+            .embedding
+            .iter()
+            .map(embedding)
+            .collect::<Result<_, _>>()?,
+        custom_diffusions: customs
+            .map(CustomDiffusion::open)
+            .collect::<Result<_, _>>()?,
+    })
+}
+
+/// The adapters of a run, for its record.
+#[derive(Debug, Clone, Default, Serialize)]
+pub(super) struct Adapted {
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    loras: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    embeddings: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    custom_diffusions: Vec<String>,
+}
+
+impl Adapted {
+    pub(super) fn new(adapters: &Adapters) -> Self {
+        let lora = |lora: &Lora| format!("{}={}", lora.origin(), lora.scale());
+        let embedding = |one: &Embedding| format!("{}={}", one.token(), one.origin());
+        let customs = adapters.custom_diffusions.iter();
+        Self {
+            loras: adapters.loras.iter().map(lora).collect(),
+            embeddings: adapters.embeddings.iter().map(embedding).collect(),
+            custom_diffusions: customs.map(|custom| custom.origin().to_owned()).collect(),
+        }
+    }
+
+    /// For the text chunks of the PNG; empty texts are left out there.
+    pub(super) fn texts(&self) -> [(&'static str, String); 3] {
+        [
+            ("lora", self.loras.join("; ")),
+            ("embedding", self.embeddings.join("; ")),
+            ("custom diffusion", self.custom_diffusions.join("; ")),
+        ]
+    }
+}
+
+/// What an evaluation knows the weights by: the model's `hash`, and the adapters by file name, as their folders may lie elsewhere.
+pub(super) fn identity(hash: String, adapters: &Adapters) -> String {
+    let file = |path: &str| {
+        let name = Path::new(path).file_name();
+        name.map_or_else(String::new, |name| name.to_string_lossy().into_owned())
+    };
+    let loras = adapters.loras.iter();
+    let loras = loras.map(|lora| format!("{}={}", file(lora.origin()), lora.scale()));
+    let words = adapters.embeddings.iter();
+    let words = words.map(|word| format!("{}={}", word.token(), file(word.origin())));
+    let customs = adapters
+        .custom_diffusions
+        .iter()
+        .map(|custom| file(custom.origin()));
+    let adapters = loras.chain(words).chain(customs);
+    adapters.fold(hash, |text, adapter| format!("{text} + {adapter}"))
+}
+
+/// What a file of an adapter is, in lines; `None` for files of anything else.
+pub(super) fn described(name: &str) -> Result<Option<String>, Error> {
+    let path = Path::new(name);
+    if !path.is_file() {
+        return Ok(None);
+    }
+    let source = WeightSource::open(path)?;
+    let mut lines = vec![("file", name.to_owned())];
+    if Lora::is_one(&source) {
+        lines.extend(lora(&Lora::from_source(&source)?.summary()));
+    } else if CustomDiffusion::is_one(&source) {
+        let custom = CustomDiffusion::from_source(&source)?;
+        lines.push(("kind", "Custom Diffusion".into()));
+        lines.push(("unet", format!("{} weights", custom.len())));
+    } else if Embedding::is_one(&source) {
+        lines.extend(embedding(&Embedding::from_source(&source, None)?));
+    } else {
+        return Ok(None);
+    }
+    lines.push(("size", console::bytes(source.bytes())));
+    Ok(Some(console::pairs(&lines)))
+}
+
+fn lora(summary: &LoraSummary) -> Vec<(&'static str, String)> {
+    let kinds = summary.kinds.iter();
+    let kinds: Vec<_> = kinds
+        .map(|(kind, count)| format!("{kind} ({count} layers)"))
+        .collect();
+    let (first, last) = (
+        summary.ranks.first_key_value(),
+        summary.ranks.last_key_value(),
+    );
+    let rank = match (first, last) {
+        (Some((first, _)), Some((last, _))) if first != last => format!("{first} to {last}"),
+        (Some((rank, _)), _) => rank.to_string(),
+        _ => String::new(),
+    };
+    let mut lines = vec![("kind", kinds.join(", ")), ("rank", rank)];
+    let parts = summary.parts.iter();
+    lines.extend(parts.map(|(part, count)| (*part, format!("{count} layers"))));
+    let width = summary
+        .text_width
+        .map(|width| ("text", format!("of width {width}")));
+    lines.extend(width);
+    lines
+}
+
+fn embedding(embedding: &Embedding) -> Vec<(&'static str, String)> {
+    let vectors = embedding.vectors().into_iter();
+    let vectors: Vec<_> = vectors
+        .map(|(count, width)| format!("{count} of width {width}"))
+        .collect();
+    vec![
+        ("kind", "embedding".into()),
+        ("token", embedding.token().to_owned()),
+        ("vectors", vectors.join(", ")),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn scales_stand_behind_the_last_sign() {
+        let parse = |text: &str| LoraFile::parse(text).map(|file| (file.path, file.scale));
+        assert_eq!(parse("a.safetensors"), Ok(("a.safetensors".into(), 1.0)));
+        assert_eq!(
+            parse("a.safetensors=0.6"),
+            Ok(("a.safetensors".into(), 0.6))
+        );
+        assert_eq!(parse("a=b.pt=-1"), Ok(("a=b.pt".into(), -1.0)));
+        for wrong in ["a=x", "a=", "a=nan", "a=inf"] {
+            assert!(parse(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn tokens_stand_in_front_of_the_first_sign() {
+        let parse = |text: &str| EmbeddingFile::parse(text).map(|file| (file.token, file.path));
+        assert_eq!(parse("a.pt"), Ok((None, "a.pt".into())));
+        assert_eq!(parse("<a>=a.pt"), Ok((Some("<a>".into()), "a.pt".into())));
+        assert!(parse("=a.pt").is_err());
+    }
+}

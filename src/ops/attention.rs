@@ -1,0 +1,502 @@
+//! Attention over blocks of queries and keys with a running softmax, so that no score matrix is ever held.
+//!
+//! Source: Milakov and Gimelshein, "Online normalizer calculation for softmax" (arXiv 1805.02867); Dao et al., `FlashAttention`
+//! (arXiv 2205.14135, section 3.1). A vector's lanes are queries here: scores, their running maximum and sum, and what is mixed from
+//! the values are columns of one lane each, so that the softmax never reduces across lanes.
+
+#![allow(
+    clippy::inline_always,
+    clippy::needless_range_loop,
+    unsafe_code,
+    reason = "the inner loops are whole only where they are inlined, index registers, and read packed panels through pointers whose lengths are asserted once a block"
+)]
+
+use rayon::prelude::*;
+
+use super::simd::{Floats, exp2, lanes, load, splat, store};
+use macerator::Simd;
+
+/// Rows of a packed panel: keys of the first product, features of the second.
+const PANEL: usize = 8;
+
+/// Keys between two looks at the running maximum; their scores for one block of queries stay in the first-level cache.
+const KEY_BLOCK: usize = 128;
+
+/// Vectors of queries in a block, at most: with a panel's eight rows enough sums to hide an addition's latency. The compiler does not
+/// unroll three, and keeps the sums in memory then.
+const MAX_VECTORS: usize = 2;
+
+/// A tensor `[rows, heads, tokens, width]` whose widths are contiguous.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Heads<'a> {
+    pub(super) values: &'a [f32],
+    pub(super) offset: usize,
+    pub(super) strides: [usize; 3],
+    pub(super) dims: [usize; 4],
+}
+
+impl<'a> Heads<'a> {
+    fn token(&self, row: usize, head: usize, token: usize) -> &'a [f32] {
+        let [rows, heads, tokens] = self.strides;
+        let start = self.offset + row * rows + head * heads + token * tokens;
+        &self.values[start..start + self.dims[3]]
+    }
+}
+
+/// Keys or values of every head in panels that the inner loops read from front to back.
+struct Packed {
+    values: Vec<f32>,
+    head: usize,
+}
+
+impl Packed {
+    fn new(
+        heads: Heads<'_>,
+        head: usize,
+        pack: impl Fn(Heads<'_>, usize, usize, &mut [f32]) + Sync,
+    ) -> Self {
+        let mut values = vec![0.0; heads.dims[0] * heads.dims[1] * head];
+        let parts = values.par_chunks_mut(head.max(1)).enumerate();
+        parts.for_each(|(i, part)| pack(heads, i / heads.dims[1], i % heads.dims[1], part));
+        Self { values, head }
+    }
+
+    /// `[tokens / PANEL, width, PANEL]`, zeros behind the last token.
+    fn keys(heads: Heads<'_>) -> Self {
+        let [_, _, tokens, width] = heads.dims;
+        Self::new(
+            heads,
+            tokens.next_multiple_of(PANEL) * width,
+            |heads, row, head, part| {
+                for token in 0..tokens {
+                    let panel = &mut part[token / PANEL * PANEL * width..];
+                    let lane = panel[token % PANEL..].iter_mut().step_by(PANEL);
+                    for (slot, value) in lane.zip(heads.token(row, head, token)) {
+                        *slot = *value;
+                    }
+                }
+            },
+        )
+    }
+
+    /// `[width / PANEL, tokens, PANEL]`, zeros behind the last feature.
+    fn values(heads: Heads<'_>) -> Self {
+        let [_, _, tokens, width] = heads.dims;
+        Self::new(
+            heads,
+            width.next_multiple_of(PANEL) * tokens,
+            |heads, row, head, part| {
+                for token in 0..tokens {
+                    let features = heads.token(row, head, token).chunks(PANEL);
+                    for (panel, some) in features.enumerate() {
+                        let start = (panel * tokens + token) * PANEL;
+                        part[start..start + some.len()].copy_from_slice(some);
+                    }
+                }
+            },
+        )
+    }
+
+    fn head(&self, index: usize) -> &[f32] {
+        &self.values[index * self.head..][..self.head]
+    }
+}
+
+/// Working memory of a thread, each a matrix with a column per query of the block.
+#[derive(Default)]
+struct Scratch {
+    query: Vec<f32>,
+    scores: Vec<f32>,
+    mixed: Vec<f32>,
+    sums: Vec<f32>,
+}
+
+/// One attention: packed keys and values, and the queries.
+struct Job<'a> {
+    query: Heads<'a>,
+    keys: Packed,
+    values: Packed,
+    tokens: usize,
+    /// Vectors of queries a block.
+    vectors: usize,
+}
+
+/// `softmax(q kᵀ / √width) v` as `[rows, queries, heads, width]`.
+pub(super) fn attention(query: Heads<'_>, key: Heads<'_>, value: Heads<'_>) -> Vec<f32> {
+    attention_by([query, key, value], lanes(), attend_block)
+}
+
+/// [`attention`] by an `attend` for vectors of `lanes`.
+fn attention_by(
+    [query, key, value]: [Heads<'_>; 3],
+    lanes: usize,
+    attend: impl Fn(&Job<'_>, usize, usize, &mut [f32], &mut Scratch) + Sync,
+) -> Vec<f32> {
+    let [rows, heads, queries, width] = query.dims;
+    let mut output = vec![0.0; rows * heads * queries * width];
+    if output.is_empty() {
+        return output;
+    }
+    let block = block_vectors(queries, lanes) * lanes;
+    let job = Job {
+        query,
+        keys: Packed::keys(key),
+        values: Packed::values(value),
+        tokens: key.dims[2],
+        vectors: block / lanes,
+    };
+    let token = heads * width;
+    let rows = output.par_chunks_mut(queries * token).enumerate();
+    rows.for_each(|(row, output)| {
+        let blocks = output.par_chunks_mut(block * token).enumerate();
+        blocks.for_each_init(Scratch::default, |scratch, (index, output)| {
+            attend(&job, row, index * block, output, scratch);
+        });
+    });
+    output
+}
+
+/// Vectors a block so that blocks are nearly equal.
+fn block_vectors(queries: usize, lanes: usize) -> usize {
+    let blocks = queries.div_ceil(MAX_VECTORS * lanes);
+    queries.div_ceil(blocks * lanes)
+}
+
+/// The queries from `first` that `output`, `[queries, heads, width]`, has room for, in every head.
+#[macerator::with_simd]
+#[allow(clippy::elidable_lifetime_names, reason = "the macro needs it named")]
+fn attend_block<'a, S: Simd>(
+    job: &Job<'a>,
+    row: usize,
+    first: usize,
+    output: &mut [f32],
+    scratch: &mut Scratch,
+) {
+    let [_, heads, _, width] = job.query.dims;
+    let columns = job.vectors * S::lanes32();
+    scratch.resize(width, columns);
+    let count = output.len() / (heads * width);
+    for head in 0..heads {
+        gather(job, [row, head, first], count, columns, &mut scratch.query);
+        let index = row * heads + head;
+        let panels = Panels {
+            keys: job.keys.head(index),
+            values: job.values.head(index),
+            tokens: job.tokens,
+            width,
+        };
+        // Sixteen registers have room for the sums of four rows by two vectors; thirty-two for those of eight.
+        match (job.vectors, S::lanes32()) {
+            (1, _) => stream::<S, 8, 1>(panels, scratch),
+            (_, 8) => stream::<S, 4, 2>(panels, scratch),
+            _ => stream::<S, 8, 2>(panels, scratch),
+        }
+        scatter(scratch, columns, output, head * width, heads * width, width);
+    }
+}
+
+impl Scratch {
+    fn resize(&mut self, width: usize, columns: usize) {
+        self.query.resize(width * columns, 0.0);
+        self.scores.resize(KEY_BLOCK * columns, 0.0);
+        self.mixed
+            .resize(width.next_multiple_of(PANEL) * columns, 0.0);
+        self.sums.resize(columns, 0.0);
+    }
+}
+
+/// Queries as columns, in units whose scores are powers of two.
+#[inline(always)]
+fn gather(
+    job: &Job<'_>,
+    [row, head, first]: [usize; 3],
+    count: usize,
+    columns: usize,
+    into: &mut [f32],
+) {
+    let scale = std::f32::consts::LOG2_E / (job.query.dims[3] as f32).sqrt();
+    for column in 0..columns {
+        // Columns behind the last query repeat it; nobody reads them.
+        let query = job.query.token(row, head, first + column.min(count - 1));
+        let slots = into[column..].iter_mut().step_by(columns);
+        for (slot, value) in slots.zip(query) {
+            *slot = value * scale;
+        }
+    }
+}
+
+/// Columns back to tokens, over the sums of their weights.
+#[inline(always)]
+fn scatter(
+    scratch: &Scratch,
+    columns: usize,
+    output: &mut [f32],
+    start: usize,
+    token: usize,
+    width: usize,
+) {
+    for (column, output) in output.chunks_mut(token).enumerate() {
+        let scale = 1.0 / scratch.sums[column];
+        let mixed = scratch.mixed[column..].iter().step_by(columns);
+        for (slot, value) in output[start..start + width].iter_mut().zip(mixed) {
+            *slot = value * scale;
+        }
+    }
+}
+
+/// One head's packed keys and values.
+#[derive(Clone, Copy)]
+struct Panels<'a> {
+    keys: &'a [f32],
+    values: &'a [f32],
+    tokens: usize,
+    width: usize,
+}
+
+/// One block of `N` vectors of queries over all keys, `R` rows of sums in registers at a time.
+#[inline(always)]
+fn stream<S: Simd, const R: usize, const N: usize>(panels: Panels<'_>, scratch: &mut Scratch) {
+    let columns = N * S::lanes32();
+    let Panels { tokens, width, .. } = panels;
+    assert!(panels.keys.len() >= tokens.next_multiple_of(PANEL) * width);
+    assert!(panels.values.len() >= width.next_multiple_of(PANEL) * tokens);
+    assert!(scratch.query.len() >= width * columns);
+    assert!(scratch.scores.len() >= KEY_BLOCK * columns);
+    assert!(scratch.mixed.len() >= width.next_multiple_of(PANEL) * columns);
+    assert!(scratch.sums.len() >= columns);
+    scratch.mixed.fill(0.0);
+    let mut highest = [splat::<S>(f32::NEG_INFINITY); N];
+    let mut sums = [splat::<S>(0.0); N];
+    for first in (0..tokens).step_by(KEY_BLOCK) {
+        let count = KEY_BLOCK.min(tokens - first);
+        // SAFETY: the lengths asserted above cover keys and values up to `first + count`, rounded up to whole panels.
+        unsafe {
+            let higher = scores::<S, R, N>(panels, first, count, scratch, highest);
+            let mut rescale = [splat::<S>(0.0); N];
+            for n in 0..N {
+                rescale[n] = exp2(highest[n] - higher[n]);
+                sums[n] *= rescale[n];
+            }
+            highest = higher;
+            weights::<S, N>(count, scratch, highest, &mut sums);
+            mix::<S, R, N>(panels, first, count, scratch, rescale);
+        }
+    }
+    for n in 0..N {
+        // SAFETY: `sums` has room for all columns.
+        unsafe { store(scratch.sums.as_mut_ptr().add(n * S::lanes32()), sums[n]) };
+    }
+}
+
+/// Scores of a block of keys, `[count, columns]`; the highest so far of every query.
+///
+/// # Safety
+///
+/// As [`stream`] asserts.
+#[inline(always)]
+unsafe fn scores<S: Simd, const R: usize, const N: usize>(
+    panels: Panels<'_>,
+    first: usize,
+    count: usize,
+    scratch: &mut Scratch,
+    mut highest: [Floats<S>; N],
+) -> [Floats<S>; N] {
+    let lanes = S::lanes32();
+    let width = panels.width;
+    for panel in (0..count).step_by(PANEL) {
+        for part in (0..PANEL).step_by(R) {
+            // SAFETY: the panel is one of `keys`, and `scores` has KEY_BLOCK rows, a whole number of panels.
+            unsafe {
+                let keys = panels.keys.as_ptr().add((first + panel) * width + part);
+                let zeros = [[splat::<S>(0.0); N]; R];
+                let tile = tile::<S, R, N>(width, scratch.query.as_ptr(), keys, zeros);
+                for r in 0..R {
+                    let row = panel + part + r;
+                    let to = scratch.scores.as_mut_ptr().add(row * N * lanes);
+                    for n in 0..N {
+                        store(to.add(n * lanes), tile[r][n]);
+                        if row < count {
+                            highest[n] = highest[n].max(tile[r][n]);
+                        }
+                    }
+                }
+            }
+        }
+    }
+    highest
+}
+
+/// Scores to weights, in place; adds them to `sums`.
+///
+/// # Safety
+///
+/// As [`stream`] asserts.
+#[inline(always)]
+unsafe fn weights<S: Simd, const N: usize>(
+    count: usize,
+    scratch: &mut Scratch,
+    highest: [Floats<S>; N],
+    sums: &mut [Floats<S>; N],
+) {
+    let lanes = S::lanes32();
+    let mut added = [splat::<S>(0.0); N];
+    for row in 0..count {
+        for n in 0..N {
+            // SAFETY: `scores` has KEY_BLOCK rows of `N` vectors.
+            unsafe {
+                let at = scratch.scores.as_mut_ptr().add((row * N + n) * lanes);
+                let weight = exp2(load::<S>(at) - highest[n]);
+                added[n] += weight;
+                store(at, weight);
+            }
+        }
+    }
+    for n in 0..N {
+        sums[n] += added[n];
+    }
+}
+
+/// `mixed · rescale + weights · values`, `[width, columns]`.
+///
+/// # Safety
+///
+/// As [`stream`] asserts.
+#[inline(always)]
+unsafe fn mix<S: Simd, const R: usize, const N: usize>(
+    panels: Panels<'_>,
+    first: usize,
+    count: usize,
+    scratch: &mut Scratch,
+    rescale: [Floats<S>; N],
+) {
+    let lanes = S::lanes32();
+    for panel in 0..panels.width.div_ceil(PANEL) {
+        for part in (0..PANEL).step_by(R) {
+            // SAFETY: the panel is one of `values`, and `mixed` has a row for every feature of it.
+            unsafe {
+                let start = (panel * panels.tokens + first) * PANEL + part;
+                let values = panels.values.as_ptr().add(start);
+                let rows = (panel * PANEL + part) * N * lanes;
+                let mixed = scratch.mixed.as_mut_ptr().add(rows);
+                let mut sums = [[splat::<S>(0.0); N]; R];
+                for r in 0..R {
+                    for n in 0..N {
+                        sums[r][n] = load::<S>(mixed.add((r * N + n) * lanes)) * rescale[n];
+                    }
+                }
+                let tile = tile::<S, R, N>(count, scratch.scores.as_ptr(), values, sums);
+                for r in 0..R {
+                    for n in 0..N {
+                        store(mixed.add((r * N + n) * lanes), tile[r][n]);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// `sums + rowsᵀ · columns`: `R` of a panel's rows, `[depth, PANEL]`, with `N` vectors of columns, `[depth, N · lanes]`.
+///
+/// # Safety
+///
+/// Both are readable as far as that, `rows` from the first of the `R` rows.
+#[inline(always)]
+unsafe fn tile<S: Simd, const R: usize, const N: usize>(
+    depth: usize,
+    columns: *const f32,
+    rows: *const f32,
+    mut sums: [[Floats<S>; N]; R],
+) -> [[Floats<S>; N]; R] {
+    let lanes = S::lanes32();
+    for i in 0..depth {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let mut column = [splat::<S>(0.0); N];
+            for n in 0..N {
+                column[n] = load(columns.add((i * N + n) * lanes));
+            }
+            for r in 0..R {
+                let row = splat::<S>(*rows.add(i * PANEL + r));
+                for n in 0..N {
+                    sums[r][n] = column[n].mul_add(row, sums[r][n]);
+                }
+            }
+        }
+    }
+    sums
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::simd::kinds;
+    use super::*;
+    use macerator::{Arch, WithSimd};
+
+    struct Whole<'a>([Heads<'a>; 3]);
+
+    impl WithSimd for Whole<'_> {
+        type Output = Vec<f32>;
+
+        fn with_simd<S: Simd>(self) -> Vec<f32> {
+            attention_by(self.0, S::lanes32(), attend_block_impl::<S>)
+        }
+    }
+
+    fn on(arch: Arch, heads: [Heads<'_>; 3]) -> Vec<f32> {
+        // SAFETY: the tests name the fallback, which needs nothing, and what the processor has.
+        unsafe { arch.dispatch(Whole(heads)) }
+    }
+
+    fn heads(values: &[f32], tokens: usize, width: usize) -> Heads<'_> {
+        Heads {
+            values,
+            offset: 0,
+            strides: [2 * tokens * width, tokens * width, width],
+            dims: [1, 2, tokens, width],
+        }
+    }
+
+    fn values(count: usize, shift: f32) -> Vec<f32> {
+        let wave = |i: usize| (i as f32 * 0.731 + shift).sin() * 2.0;
+        (0..count).map(wave).collect()
+    }
+
+    /// Every pair of sizes around the panels and blocks, by the fallback and by this processor's vectors.
+    #[test]
+    fn vectors_and_the_scalar_fallback_agree() {
+        for (queries, tokens, width) in [(1, 1, 1), (7, 77, 4), (50, 129, 12), (96, 9, 40)] {
+            let query = values(2 * queries * width, 0.0);
+            let key = values(2 * tokens * width, 1.0);
+            let value = values(2 * tokens * width, 2.0);
+            let all = [
+                heads(&query, queries, width),
+                heads(&key, tokens, width),
+                heads(&value, tokens, width),
+            ];
+            let scalar = on(Arch::Scalar, all);
+            for arch in kinds() {
+                for (a, b) in scalar.iter().zip(on(arch, all)) {
+                    let near = (a - b).abs() < 1e-5;
+                    assert!(near, "{arch:?} {queries} {tokens} {width}: {a} {b}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn blocks_are_nearly_equal() {
+        assert_eq!(block_vectors(64, 16), 2);
+        assert_eq!(block_vectors(40, 16), 2);
+        assert_eq!(block_vectors(65, 16), 2);
+        assert_eq!(block_vectors(4096, 16), 2);
+        assert_eq!(block_vectors(1, 16), 1);
+    }
+
+    #[test]
+    fn a_query_that_is_no_number_stays_one() {
+        let query = [f32::NAN; 2];
+        let rest = values(10, 0.0);
+        let all = [heads(&query, 1, 1), heads(&rest, 5, 1), heads(&rest, 5, 1)];
+        assert!(on(Arch::detect(), all).iter().all(|value| value.is_nan()));
+    }
+}

@@ -1,0 +1,156 @@
+//! The kernels behind burn's CPU backend.
+
+use burn::backend::ops::FloatTensorOps;
+use burn::backend::tensor::FloatTensor;
+use burn::backend::{Flex, TensorMetadata};
+use burn::tensor::{DType, FloatDType, Shape, TensorData};
+use burn_flex::FlexTensor;
+
+use super::attention::{Heads, attention};
+use super::norm::{Affine, group_norm, layer_norm};
+use super::{Operations, Precision, reference};
+
+impl Operations for Flex {
+    fn scaled_dot_product(
+        query: FloatTensor<Self>,
+        key: FloatTensor<Self>,
+        value: FloatTensor<Self>,
+        precision: Precision,
+    ) -> FloatTensor<Self> {
+        let dtype = query.dtype();
+        if dtype == DType::F64 {
+            return reference::attention::<Self>(query, key, value, precision);
+        }
+        let (query, key, value) = (rows(query), rows(key), rows(value));
+        let [batch, count, queries, width] = query.shape().dims();
+        let mixed = attention(heads(&query), heads(&key), heads(&value));
+        let mixed = tensor(mixed, Shape::new([batch, queries, count, width]));
+        Self::float_swap_dims(narrowed(mixed, dtype), 1, 2)
+    }
+
+    fn group_normalised(
+        input: FloatTensor<Self>,
+        scale: FloatTensor<Self>,
+        shift: FloatTensor<Self>,
+        groups: usize,
+        epsilon: f64,
+        activate: bool,
+    ) -> FloatTensor<Self> {
+        let (dtype, shape) = (input.dtype(), input.shape());
+        if dtype == DType::F64 {
+            return reference::group_norm::<Self>(input, scale, shift, groups, epsilon, activate);
+        }
+        let (input, scale, shift) = (contiguous(input), contiguous(scale), contiguous(shift));
+        let affine = Affine {
+            scale: slice(&scale),
+            shift: slice(&shift),
+        };
+        let positions = shape[2..].iter().product();
+        let input = slice(&input);
+        let mut output = vec![0.0; input.len()];
+        group_norm(
+            input,
+            &mut output,
+            affine,
+            groups,
+            positions,
+            epsilon,
+            activate,
+        );
+        narrowed(tensor(output, shape), dtype)
+    }
+
+    fn layer_normalised(
+        input: FloatTensor<Self>,
+        scale: FloatTensor<Self>,
+        shift: FloatTensor<Self>,
+        epsilon: f64,
+    ) -> FloatTensor<Self> {
+        if input.dtype() == DType::F64 {
+            return reference::layer_norm::<Self>(input, scale, shift, epsilon);
+        }
+        let (scale, shift) = (contiguous(scale), contiguous(shift));
+        let affine = Affine {
+            scale: slice(&scale),
+            shift: slice(&shift),
+        };
+        by_token(input, affine, epsilon)
+    }
+
+    fn standardised(input: FloatTensor<Self>, epsilon: f64) -> FloatTensor<Self> {
+        if input.dtype() == DType::F64 {
+            return reference::standardise::<Self>(input, epsilon);
+        }
+        let width = input.shape()[2];
+        let affine = Affine {
+            scale: &vec![1.0; width],
+            shift: &vec![0.0; width],
+        };
+        by_token(input, affine, epsilon)
+    }
+}
+
+fn by_token(input: FlexTensor, affine: Affine<'_>, epsilon: f64) -> FlexTensor {
+    let (dtype, shape) = (input.dtype(), input.shape());
+    let input = contiguous(input);
+    let input = slice(&input);
+    let mut output = vec![0.0; input.len()];
+    layer_norm(input, &mut output, affine, epsilon);
+    narrowed(tensor(output, shape), dtype)
+}
+
+fn tensor(values: Vec<f32>, shape: Shape) -> FlexTensor {
+    FlexTensor::from_data(TensorData::new(values, shape))
+}
+
+fn widened(tensor: FlexTensor) -> FlexTensor {
+    match tensor.dtype() {
+        DType::F32 => tensor,
+        _ => Flex::float_cast(tensor, FloatDType::F32),
+    }
+}
+
+fn narrowed(tensor: FlexTensor, dtype: DType) -> FlexTensor {
+    match dtype {
+        DType::F32 => tensor,
+        _ => Flex::float_cast(tensor, dtype.into()),
+    }
+}
+
+/// In f32 and in order.
+fn contiguous(tensor: FlexTensor) -> FlexTensor {
+    let tensor = widened(tensor);
+    if tensor.is_contiguous() {
+        tensor
+    } else {
+        tensor.to_contiguous()
+    }
+}
+
+/// The values of a [`contiguous`] tensor.
+fn slice(tensor: &FlexTensor) -> &[f32] {
+    let start = tensor.layout().start_offset();
+    &tensor.storage::<f32>()[start..start + tensor.layout().num_elements()]
+}
+
+/// In f32, with the last dimension in order; the others may be strided, as those of heads are.
+fn rows(tensor: FlexTensor) -> FlexTensor {
+    let tensor = widened(tensor);
+    let strides = tensor.layout().strides();
+    if strides[3] == 1 && strides.iter().all(|stride| *stride >= 0) {
+        tensor
+    } else {
+        tensor.to_contiguous()
+    }
+}
+
+/// A view of a tensor that [`rows`] has put in order.
+fn heads(tensor: &FlexTensor) -> Heads<'_> {
+    let stride = |dim: usize| tensor.layout().strides()[dim].unsigned_abs();
+    Heads {
+        values: tensor.storage(),
+        offset: tensor.layout().start_offset(),
+        strides: [stride(0), stride(1), stride(2)],
+        dims: tensor.shape().dims(),
+    }
+}

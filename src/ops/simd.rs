@@ -1,0 +1,138 @@
+//! What the kernels share: loads, stores and functions over one vector of f32.
+
+#![allow(
+    clippy::inline_always,
+    unsafe_code,
+    reason = "one instruction set runs through all of a kernel; vector loads and stores take pointers; every caller passes the room it checked"
+)]
+
+use macerator::{Scalar, Simd, Vector, vload_unaligned, vstore_unaligned};
+
+/// As many f32 as the processor's vectors hold.
+pub(super) type Floats<S> = Vector<S, f32>;
+
+/// Lanes of a vector on this processor.
+#[macerator::with_simd]
+pub(super) fn lanes<S: Simd>() -> usize {
+    S::lanes32()
+}
+
+#[inline(always)]
+pub(super) fn splat<S: Simd>(value: f32) -> Floats<S> {
+    value.splat()
+}
+
+/// # Safety
+///
+/// A vector's worth of f32 is readable at `from`.
+#[inline(always)]
+pub(super) unsafe fn load<S: Simd>(from: *const f32) -> Floats<S> {
+    // SAFETY: the caller's promise.
+    unsafe { vload_unaligned(from) }
+}
+
+/// # Safety
+///
+/// A vector's worth of f32 is writable at `to`.
+#[inline(always)]
+pub(super) unsafe fn store<S: Simd>(to: *mut f32, values: Floats<S>) {
+    // SAFETY: the caller's promise.
+    unsafe { vstore_unaligned(to, values) }
+}
+
+/// `2^x` for `x` up to 127, to two units in the last place; below -125 as at -125, and NaN stays NaN on processors with vectors.
+///
+/// Rounding to an integer is adding and taking away 1.5 · 2^23, which leaves that integer in the low bits; the rest, within half of
+/// zero, goes through a polynomial (minimax, degree 6).
+#[inline(always)]
+pub(super) fn exp2<S: Simd>(x: Floats<S>) -> Floats<S> {
+    let rounder = splat::<S>(12_582_912.0);
+    let x = splat::<S>(-125.0).max(x); // in this order x86 hands NaN on
+    let shifted = x + rounder;
+    let rest = x - (shifted - rounder);
+    let mut power = splat::<S>(1.535_336_2e-4);
+    for coefficient in [
+        1.339_887_4e-3,
+        9.618_437e-3,
+        5.550_332_5e-2,
+        2.402_264_8e-1,
+        6.931_472e-1,
+        1.0,
+    ] {
+        power = power.mul_add(rest, splat(coefficient));
+    }
+    let exponent = shifted.reinterpret::<i32>() << 23;
+    (power.reinterpret::<i32>() + exponent).reinterpret()
+}
+
+/// `x / (1 + e^-x)`.
+#[inline(always)]
+pub(super) fn silu<S: Simd>(x: Floats<S>) -> Floats<S> {
+    let power = x * splat(-std::f32::consts::LOG2_E);
+    x / (exp2(splat::<S>(127.0).min(power)) + splat(1.0))
+}
+
+/// The fallback, and every kind of vectors that this processor has.
+#[cfg(test)]
+pub(super) fn kinds() -> Vec<macerator::Arch> {
+    use macerator::Arch;
+    let mut kinds = vec![Arch::Scalar, Arch::detect()];
+    #[cfg(target_arch = "x86_64")]
+    if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+        kinds.extend([Arch::V2, Arch::V3]);
+    }
+    kinds
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use macerator::WithSimd;
+
+    /// A function of one vector, value by value.
+    struct Each(fn(f32) -> f32, Function);
+
+    enum Function {
+        Exp2,
+        Silu,
+    }
+
+    impl WithSimd for Each {
+        type Output = f64;
+
+        /// The largest error relative to `1e-30 + |expected|`, over -120 to 120.
+        fn with_simd<S: Simd>(self) -> f64 {
+            let mut worst = 0f64;
+            for i in -120_000..=120_000 {
+                let x = i as f32 * 1e-3;
+                let vector = splat::<S>(x);
+                let vector = match self.1 {
+                    Function::Exp2 => exp2(vector),
+                    Function::Silu => silu(vector),
+                };
+                let mut found = [0.0; 64];
+                // SAFETY: no processor's vectors hold more than 64 values.
+                unsafe { store(found.as_mut_ptr(), vector) };
+                let expected = f64::from((self.0)(x));
+                let apart = (f64::from(found[0]) - expected).abs();
+                worst = worst.max(apart / (1e-30 + expected.abs()));
+            }
+            worst
+        }
+    }
+
+    #[test]
+    fn functions_are_good_to_a_few_units_in_the_last_place() {
+        for arch in kinds() {
+            // SAFETY: the processor has every one of them.
+            let [power, gate] = unsafe {
+                [
+                    arch.dispatch(Each(f32::exp2, Function::Exp2)),
+                    arch.dispatch(Each(|x| x / (1.0 + (-x).exp()), Function::Silu)),
+                ]
+            };
+            assert!(power < 3e-7, "{arch:?}: {power}");
+            assert!(gate < 1e-5, "{arch:?}: {gate}");
+        }
+    }
+}

@@ -1,0 +1,170 @@
+//! Every operation against its composed version on the CPU, over the shapes models have and odd ones.
+
+use burn::backend::Flex;
+use burn::backend::tensor::FloatTensor;
+use burn::nn::GroupNormConfig;
+use burn::tensor::{Device, FloatDType, Tensor, TensorData};
+
+use super::*;
+
+fn wave<const D: usize>(shape: [usize; D], shift: f32) -> Tensor<D> {
+    let count = shape.iter().product::<usize>();
+    let values = (0..count).map(|i| (i as f32 * 0.531 + shift).sin() + (i as f32 * 0.0137).cos());
+    let data = TensorData::new(values.collect::<Vec<f32>>(), shape);
+    Tensor::from_data(data, &Device::flex())
+}
+
+fn primitive<const D: usize>(tensor: Tensor<D>) -> FloatTensor<Flex> {
+    tensor.try_into_primitive::<Flex>().unwrap()
+}
+
+fn wrapped<const D: usize>(tensor: FloatTensor<Flex>) -> Tensor<D> {
+    Tensor::from_primitive::<Flex>(tensor)
+}
+
+#[track_caller]
+fn assert_close<const D: usize>(found: Tensor<D>, expected: Tensor<D>, tolerance: f32, case: &str) {
+    assert_eq!(found.dims(), expected.dims(), "{case}");
+    assert_eq!(found.dtype(), expected.dtype(), "{case}");
+    let values = |tensor: Tensor<D>| {
+        let tensor = tensor.cast(FloatDType::F32);
+        tensor.into_data().try_to_vec::<f32>().unwrap()
+    };
+    for (i, (a, b)) in values(found).iter().zip(values(expected)).enumerate() {
+        assert!((a - b).abs() <= tolerance, "{case}, value {i}: {a} for {b}");
+    }
+}
+
+fn composed(query: Tensor<4>, key: Tensor<4>, value: Tensor<4>, bytes: usize) -> Tensor<4> {
+    let [query, key, value] = [query, key, value].map(primitive);
+    wrapped(reference::written_out::<Flex>(query, key, value, bytes))
+}
+
+/// `[rows, tokens, heads · width]` split into heads, as models hand them over: strided.
+fn split(rows: usize, heads: usize, tokens: usize, width: usize, shift: f32) -> Tensor<4> {
+    wave([rows, tokens, heads, width], shift).swap_dims(1, 2)
+}
+
+#[test]
+fn attention_is_the_composed_one() {
+    let cases = [
+        (2, 2, 64, 64, 40),
+        (1, 3, 65, 77, 64),
+        (2, 1, 100, 1, 80),
+        (1, 2, 1, 300, 72),
+        (1, 1, 40, 257, 160),
+        (1, 1, 33, 130, 512),
+        (1, 2, 49, 128, 8),
+        (3, 2, 5, 3, 4),
+        (1, 2, 17, 31, 16),
+        (1, 1, 9, 10, 13),
+    ];
+    for (rows, heads, queries, tokens, width) in cases {
+        let case = format!("{rows}x{heads}x{queries}x{tokens}x{width}");
+        let query = split(rows, heads, queries, width, 0.0) * 2.0;
+        let key = split(rows, heads, tokens, width, 1.0) * 2.0;
+        let value = split(rows, heads, tokens, width, 2.0);
+        for precision in [Precision::Fused, Precision::Operands] {
+            let found = attention(query.clone(), key.clone(), value.clone(), precision);
+            let expected = composed(query.clone(), key.clone(), value.clone(), 1 << 20);
+            // Scores of 512 products reach tens, and the rounding of one moves its weight by as much.
+            assert_close(found, expected, 3e-5, &case);
+        }
+    }
+}
+
+#[test]
+fn attention_reads_any_strides() {
+    let query = wave([2, 40, 3, 20], 0.0).permute([0, 2, 3, 1]); // widths strided
+    let key = wave([1, 3, 9, 40], 1.0).repeat_dim(0, 2);
+    let value = wave([2, 3, 12, 40], 2.0).narrow(2, 2, 9); // an offset
+    let found = attention(query.clone(), key.clone(), value.clone(), Precision::Fused);
+    assert_close(found, composed(query, key, value, 1 << 20), 1e-5, "strided");
+}
+
+/// In one chunk or several, over as many tokens, over fewer, over a single one.
+#[test]
+fn written_out_in_chunks_is_the_same() {
+    for tokens in [7, 3, 1] {
+        let [query, key, value] = [(7, 0.0), (tokens, 1.0), (tokens, 2.0)]
+            .map(|(tokens, shift)| wave([2, 2, tokens, 4], shift));
+        let whole = composed(query.clone(), key.clone(), value.clone(), 1 << 20);
+        let chunked = composed(query, key, value, 2 * 2 * tokens * 4 * 3);
+        assert_close(chunked, whole, 1e-6, "chunks");
+    }
+}
+
+#[test]
+fn attention_of_halves_goes_through_f32() {
+    let half = |shift| wave([1, 2, 20, 8], shift).cast(FloatDType::F16);
+    let wide = |shift| half(shift).cast(FloatDType::F32);
+    let found = attention(half(0.0), half(1.0), half(2.0), Precision::Fused);
+    let expected = composed(wide(0.0), wide(1.0), wide(2.0), 1 << 20).cast(FloatDType::F16);
+    assert_close(found, expected, 2e-3, "f16");
+}
+
+#[test]
+fn group_norm_is_the_composed_one() {
+    let cases = [
+        ([2, 64, 8, 8], 32),
+        ([1, 30, 5, 7], 3),
+        ([1, 4, 1, 1], 2),
+        ([2, 8, 70, 70], 1),
+        ([1, 320, 16, 16], 32),
+    ];
+    for (shape, groups) in cases {
+        let device = Device::flex();
+        let mut norm = GroupNormConfig::new(groups, shape[1]).init(&device);
+        let (scale, shift) = (wave([shape[1]], 3.0), wave([shape[1]], 4.0));
+        norm.gamma = norm.gamma.map(|param| param.map(|_| scale.clone()));
+        norm.beta = norm.beta.map(|param| param.map(|_| shift.clone()));
+        let strided = wave([shape[0], shape[2], shape[3], shape[1]], 0.0).permute([0, 3, 1, 2]);
+        for input in [wave(shape, 0.0), strided] {
+            for activate in [false, true] {
+                let expected = reference::group_norm::<Flex>(
+                    primitive(input.clone()),
+                    primitive(scale.clone()),
+                    primitive(shift.clone()),
+                    groups,
+                    1e-5,
+                    activate,
+                );
+                let found = group_normalised(&norm, input.clone(), activate);
+                assert_close(
+                    found,
+                    wrapped(expected),
+                    1e-5,
+                    &format!("{shape:?} {activate}"),
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn group_norm_survives_a_large_mean() {
+    let norm = GroupNormConfig::new(4, 8).init(&Device::flex());
+    let input = wave([1, 8, 40, 40], 0.0);
+    let small = group_norm(&norm, input.clone());
+    // 4096 keeps eleven bits of the input.
+    assert_close(group_norm(&norm, input + 4096.0), small, 1e-3, "large mean");
+}
+
+#[test]
+fn layer_norm_is_the_composed_one() {
+    for shape in [[2, 64, 320], [1, 77, 768], [3, 1, 33], [1, 5, 1]] {
+        let input = wave(shape, 0.0);
+        let (scale, shift) = (wave([shape[2]], 3.0), wave([shape[2]], 4.0));
+        let expected = reference::layer_norm::<Flex>(
+            primitive(input.clone()),
+            primitive(scale.clone()),
+            primitive(shift.clone()),
+            1e-5,
+        );
+        let found = layer_norm(input.clone(), scale, shift, 1e-5);
+        assert_close(found, wrapped(expected), 1e-5, &format!("{shape:?}"));
+        let expected = reference::standardise::<Flex>(primitive(input.clone()), 1e-6);
+        let found = standardised(input, 1e-6);
+        assert_close(found, wrapped(expected), 2e-5, &format!("{shape:?}"));
+    }
+}

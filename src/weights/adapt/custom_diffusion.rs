@@ -1,0 +1,80 @@
+//! Custom Diffusion files: keys and values of the attention to the text, trained anew.
+
+use std::path::Path;
+
+use burn_store::burn_pack::Tensor as Packed;
+
+use super::names::Target;
+use crate::error::{AdapterError, Error};
+use crate::weights::WeightSource;
+
+/// What the names of its tensors have in them.
+const MARK: &str = "_custom_diffusion";
+
+/// A Custom Diffusion file (`pytorch_custom_diffusion_weights.safetensors` or `.bin`), unread. The embeddings of its modifier tokens come
+/// in files of their own, as textual inversion's do.
+#[derive(Debug, Clone)]
+pub struct CustomDiffusion {
+    origin: String,
+    pub(super) layers: Vec<(Target, Packed)>,
+}
+
+impl CustomDiffusion {
+    /// Opens a file.
+    ///
+    /// # Errors
+    ///
+    /// As [`WeightSource::open`], and when it holds something else.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self, Error> {
+        Self::from_source(&WeightSource::open(path)?)
+    }
+
+    /// Reads the names of a source.
+    ///
+    /// # Errors
+    ///
+    /// When it holds anything else than such weights.
+    pub fn from_source(source: &WeightSource) -> Result<Self, Error> {
+        let origin = source.origin().to_owned();
+        let layer = |tensor: &Packed| {
+            let (front, end) = tensor.name.split_once(MARK)?;
+            let stem = format!("{front}{}", end.strip_suffix(".weight")?);
+            Some((Target::new(&stem), tensor.clone()))
+        };
+        let (known, strange): (Vec<_>, Vec<_>) = source
+            .packed()
+            .map(|tensor| layer(tensor).ok_or_else(|| tensor.name.clone()))
+            .partition(Result::is_ok);
+        if known.is_empty() || !strange.is_empty() {
+            return Err(AdapterError::Kind {
+                expected: "Custom Diffusion",
+                found: strange.into_iter().filter_map(Result::err).collect(),
+                hint: "its tensors are called `….attn2.processor.to_k_custom_diffusion.weight`",
+                origin,
+            }
+            .into());
+        }
+        let layers = known.into_iter().flatten().collect();
+        Ok(Self { origin, layers })
+    }
+
+    /// Whether a source looks like one.
+    pub fn is_one(source: &WeightSource) -> bool {
+        source.names().any(|name| name.contains(MARK))
+    }
+
+    /// Path of the file, or what else errors call it.
+    pub fn origin(&self) -> &str {
+        &self.origin
+    }
+
+    /// Number of weights that it replaces.
+    pub fn len(&self) -> usize {
+        self.layers.len()
+    }
+
+    /// Whether it replaces none, which no opened file does.
+    pub fn is_empty(&self) -> bool {
+        self.layers.is_empty()
+    }
+}

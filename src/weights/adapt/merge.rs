@@ -1,0 +1,302 @@
+//! What adapters do to the parameters of a model.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use burn::tensor::{DType, TensorData};
+use burn_store::{
+    bridge,
+    burn_pack::{Error as PackError, Tensor as Packed},
+};
+
+use super::factors::{Change, read};
+use super::names::{Parameters, Target};
+use super::{CustomDiffusion, Lora};
+use crate::error::{AdapterError, Error};
+use crate::weights::WeightSource;
+
+/// The changes that adapters make to the parts of a model.
+#[derive(Debug, Clone, Default)]
+pub struct Merge {
+    parts: BTreeMap<&'static str, Patches>,
+}
+
+/// The changes of one part: weights are replaced first, then added to.
+#[derive(Debug, Clone, Default)]
+pub struct Patches(BTreeMap<String, Patch>);
+
+#[derive(Debug, Clone, Default)]
+struct Patch {
+    replaced: Option<Replacement>,
+    added: Vec<Addition>,
+}
+
+#[derive(Debug, Clone)]
+struct Replacement {
+    tensor: Packed,
+    origin: String,
+}
+
+#[derive(Debug, Clone)]
+struct Addition {
+    change: Change,
+    scale: f64,
+    /// The layer as the file calls it.
+    name: String,
+    origin: String,
+}
+
+/// A parameter of the model.
+struct Found<'a> {
+    part: &'static str,
+    name: &'a str,
+    shape: &'a [usize],
+}
+
+impl Merge {
+    /// Finds the parameters that `loras` and `customs` mean among those of a model's parts, and checks their shapes. Nothing is read.
+    ///
+    /// # Errors
+    ///
+    /// When an adapter is for another model family, means parameters that are not there, or has other shapes; when two replace the
+    /// same weight; when a scale is not finite.
+    pub fn resolve(
+        parts: &[Parameters],
+        loras: &[Lora],
+        customs: &[CustomDiffusion],
+    ) -> Result<Self, Error> {
+        let mut merge = Self::default();
+        for custom in customs {
+            merge.replace(parts, custom)?;
+        }
+        for lora in loras {
+            merge.add(parts, lora)?;
+        }
+        Ok(merge)
+    }
+
+    /// What happens to `part`.
+    pub fn of(&self, part: &str) -> Patches {
+        self.parts.get(part).cloned().unwrap_or_default()
+    }
+
+    fn patch(&mut self, found: &Found<'_>) -> &mut Patch {
+        let part = self.parts.entry(found.part).or_default();
+        part.0.entry(found.name.to_owned()).or_default()
+    }
+
+    fn replace(
+        &mut self,
+        parts: &[Parameters],
+        custom: &CustomDiffusion,
+    ) -> Result<(), AdapterError> {
+        let origin = custom.origin();
+        let layers = custom.layers.iter();
+        let layers = layers.map(|(target, tensor)| Named {
+            name: &tensor.name,
+            target,
+            shape: tensor.shape.to_vec(),
+        });
+        let layers: Vec<_> = layers.collect();
+        for (found, (_, tensor)) in located(parts, &layers, origin)?.iter().zip(&custom.layers) {
+            let origin = origin.to_owned();
+            let replacement = Replacement {
+                tensor: tensor.clone(),
+                origin: origin.clone(),
+            };
+            let first = self.patch(found).replaced.replace(replacement);
+            if let Some(first) = first {
+                return Err(AdapterError::Replaced {
+                    target: found.name.to_owned(),
+                    first: first.origin,
+                    second: origin,
+                });
+            }
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, parts: &[Parameters], lora: &Lora) -> Result<(), AdapterError> {
+        let (scale, origin) = (lora.scale(), lora.origin().to_owned());
+        if !scale.is_finite() {
+            return Err(AdapterError::Scale { scale, origin });
+        }
+        let layers = lora.layers.iter().map(|layer| Named {
+            name: &layer.name,
+            target: &layer.target,
+            shape: layer.shape.clone(),
+        });
+        let layers: Vec<_> = layers.collect();
+        for (found, layer) in located(parts, &layers, &origin)?.iter().zip(&lora.layers) {
+            self.patch(found).added.push(Addition {
+                change: layer.change.clone(),
+                scale,
+                name: layer.name.clone(),
+                origin: origin.clone(),
+            });
+        }
+        Ok(())
+    }
+}
+
+/// A layer of a file, and the shape of what it does.
+struct Named<'a> {
+    name: &'a str,
+    target: &'a Target,
+    shape: Vec<usize>,
+}
+
+/// The parameters that a file's layers mean, in their order.
+fn located<'a>(
+    parts: &'a [Parameters],
+    layers: &[Named<'_>],
+    origin: &str,
+) -> Result<Vec<Found<'a>>, AdapterError> {
+    check_family(parts, layers, origin)?;
+    let (mut found, mut unmatched) = (Vec::new(), Vec::new());
+    for layer in layers {
+        let part = part(parts, layer, origin)?;
+        match part.find(layer.target) {
+            Some((name, shape)) => found.push(Found {
+                part: part.part,
+                name,
+                shape,
+            }),
+            None => unmatched.push(layer.name.to_owned()),
+        }
+    }
+    if !unmatched.is_empty() {
+        return Err(AdapterError::Unmatched {
+            names: unmatched,
+            layers: layers.len(),
+            origin: origin.to_owned(),
+        });
+    }
+    let mut seen = BTreeMap::new();
+    for (layer, found) in layers.iter().zip(&found) {
+        check_shape(layer, found, origin)?;
+        if let Some(first) = seen.insert((found.part, found.name), layer.name) {
+            return Err(AdapterError::Repeated {
+                target: found.name.to_owned(),
+                first: first.to_owned(),
+                second: layer.name.to_owned(),
+                origin: origin.to_owned(),
+            });
+        }
+    }
+    Ok(found)
+}
+
+fn part<'a>(
+    parts: &'a [Parameters],
+    layer: &Named<'_>,
+    origin: &str,
+) -> Result<&'a Parameters, AdapterError> {
+    let part = layer.target.part;
+    let found = parts.iter().find(|parameters| parameters.part == part);
+    found.ok_or_else(|| AdapterError::Part {
+        name: layer.name.to_owned(),
+        part,
+        origin: origin.to_owned(),
+    })
+}
+
+/// The width of the text tells families apart, and is what people understand.
+fn check_family(
+    parts: &[Parameters],
+    layers: &[Named<'_>],
+    origin: &str,
+) -> Result<(), AdapterError> {
+    let Some(expected) = parts.iter().find_map(Parameters::text_width) else {
+        return Ok(());
+    };
+    let width = |layer: &&Named<'_>| layer.shape.get(1).copied().unwrap_or(expected);
+    let mut readers = layers.iter().filter(|layer| layer.target.reads_text());
+    match readers.find(|layer| width(layer) != expected) {
+        None => Ok(()),
+        Some(layer) => Err(AdapterError::Family {
+            name: layer.name.to_owned(),
+            found: width(&layer),
+            expected,
+            origin: origin.to_owned(),
+        }),
+    }
+}
+
+/// A change has the weight's shape, but for unit sides; or it is the matrix `[outputs, all else]` of a convolution, as `LoHa`'s are.
+fn check_shape(layer: &Named<'_>, found: &Found<'_>, origin: &str) -> Result<(), AdapterError> {
+    let bare = |shape: &[usize]| match shape {
+        [outputs, inputs, 1, 1] => vec![*outputs, *inputs],
+        other => other.to_vec(),
+    };
+    let (change, weight) = (bare(&layer.shape), bare(found.shape));
+    let flat = match weight.as_slice() {
+        [outputs, rest @ ..] => vec![*outputs, rest.iter().product()],
+        [] => Vec::new(),
+    };
+    if change == weight || change == flat {
+        return Ok(());
+    }
+    Err(AdapterError::Shape {
+        name: layer.name.to_owned(),
+        found: layer.shape.clone(),
+        target: found.name.to_owned(),
+        expected: found.shape.to_vec(),
+        origin: origin.to_owned(),
+    })
+}
+
+impl Patches {
+    /// Names of the parameters that are changed.
+    pub fn names(&self) -> BTreeSet<&str> {
+        self.0.keys().map(String::as_str).collect()
+    }
+
+    /// Reads the tensor `name` of `source`, a checkpoint of the part, as it becomes: in f32 where it is changed.
+    ///
+    /// # Errors
+    ///
+    /// As [`WeightSource::read`].
+    pub fn read(&self, name: &str, source: &WeightSource) -> Result<TensorData, Error> {
+        let Some(base) = source.tensor(name).filter(|_| self.0.contains_key(name)) else {
+            return source.read(name);
+        };
+        let merged = self.applied(name, base.clone());
+        let merged = WeightSource::from_tensors(source.origin().to_owned(), vec![merged])?;
+        merged.read(name)
+    }
+
+    /// The parameter `name` as it becomes, `base` as the model has it; still unread.
+    pub(crate) fn applied(&self, name: &str, base: Packed) -> Packed {
+        let Some(patch) = self.0.get(name) else {
+            return base;
+        };
+        let (patch, shape) = (patch.clone(), base.shape.clone());
+        let inner = shape.to_vec();
+        bridge::deferred(base.name.clone(), DType::F32, shape, None, move || {
+            let weights = patch.weights(&base)?;
+            Ok(TensorData::new(weights, inner.clone()))
+        })
+    }
+}
+
+impl Patch {
+    /// Sums are made in f32, whatever the files hold, and rounded once when they are put into the module.
+    fn weights(&self, base: &Packed) -> Result<Vec<f32>, PackError> {
+        let mut weights = match &self.replaced {
+            Some(Replacement { tensor, origin }) => {
+                read(tensor).map_err(|error| named(&tensor.name, origin, &error))?
+            }
+            None => read(base)?,
+        };
+        for addition in &self.added {
+            let added = addition.change.add_to(&mut weights, addition.scale);
+            added.map_err(|error| named(&addition.name, &addition.origin, &error))?;
+        }
+        Ok(weights)
+    }
+}
+
+/// Which file failed, as the model's own is what the reader's error names.
+fn named(name: &str, origin: &str, error: &PackError) -> PackError {
+    PackError::ValidationError(format!("`{name}` in {origin}: {error}"))
+}

@@ -1,0 +1,321 @@
+//! Which parameter a layer of an adapter means.
+//!
+//! Writers spell a layer in three ways: flat, with underscores for dots (`lora_unet_down_blocks_0_…`, kohya); dotted (`unet.down_blocks.0.…`,
+//! peft and diffusers, old files with `.processor.` inside); and either of them with the block numbers of original checkpoints
+//! (`lora_unet_input_blocks_4_1_…`). All are flattened, and parameters are found by their flattened names.
+
+use std::collections::HashMap;
+
+use crate::weights::original;
+
+/// Beginnings of flat names and the part they mean.
+const FLAT: [(&str, &str); 4] = [
+    ("lora_unet_", "unet"),
+    ("lora_te_", "text_encoder"),
+    ("lora_te1_", "text_encoder"),
+    ("lora_te2_", "text_encoder_2"),
+];
+
+/// Beginnings of dotted names and the part they mean.
+const DOTTED: [(&str, &str); 4] = [
+    ("unet.", "unet"),
+    ("text_encoder.", "text_encoder"),
+    ("text_encoder_2.", "text_encoder_2"),
+    ("diffusion_model.", "unet"),
+];
+
+/// What peft puts in front of a model's own names.
+const PEFT: &str = "base_model.model.";
+
+/// Endings of text encoder layers in early diffusers files, and in the model.
+const TEXT_ATTENTION: [(&str, &str); 4] = [
+    ("self_attn_to_q", "self_attn_q_proj"),
+    ("self_attn_to_k", "self_attn_k_proj"),
+    ("self_attn_to_v", "self_attn_v_proj"),
+    ("self_attn_to_out", "self_attn_out_proj"),
+];
+
+/// The layer that an adapter means.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Target {
+    pub(super) part: &'static str,
+    /// Name within the part, dots as underscores.
+    flat: String,
+}
+
+impl Target {
+    /// Reads the name of a layer as a file has it, without the ending that tells its role.
+    pub(super) fn new(name: &str) -> Self {
+        for (prefix, part) in FLAT {
+            if let Some(rest) = name.strip_prefix(prefix) {
+                let flat = rest.to_owned();
+                return Self { part, flat };
+            }
+        }
+        let name = name.strip_prefix(PEFT).unwrap_or(name);
+        let named = DOTTED
+            .iter()
+            .find_map(|(prefix, part)| Some((*part, name.strip_prefix(prefix)?)));
+        let (part, path) = named.unwrap_or_else(|| {
+            let text = name.starts_with("text_model.");
+            (if text { "text_encoder" } else { "unet" }, name)
+        });
+        let path = path.strip_prefix(PEFT).unwrap_or(path);
+        let flat = path.replace(".processor.", ".").replace('.', "_");
+        Self { part, flat }
+    }
+
+    /// Whether the layer reads the states of the text.
+    pub(super) fn reads_text(&self) -> bool {
+        let ends = ["attn2_to_k", "attn2_to_v"];
+        self.part == "unet" && ends.iter().any(|end| self.flat.ends_with(end))
+    }
+
+    /// The name's path for patterns of peft, whose dots are lost: dots and underscores are one.
+    pub(super) fn ends_with(&self, path: &str) -> bool {
+        let path = path.replace('.', "_");
+        let front = self.flat.strip_suffix(&path);
+        front.is_some_and(|front| front.is_empty() || front.ends_with('_'))
+    }
+}
+
+/// Names and shapes of a part's parameters, as its checkpoint has them.
+#[derive(Debug, Clone)]
+pub struct Parameters {
+    pub(super) part: &'static str,
+    /// By flattened name, without `.weight`.
+    weights: HashMap<String, (String, Vec<usize>)>,
+    /// Residual blocks in a level of a `UNet`'s encoder, which original block numbers count.
+    layers: usize,
+}
+
+impl Parameters {
+    /// Those of `part` (`unet`, `text_encoder`, …), from [`shapes`](crate::weights::shapes).
+    pub fn new(part: &'static str, shapes: Vec<(String, Vec<usize>)>) -> Self {
+        let first_level = |(name, _): &(String, Vec<usize>)| {
+            let rest = name.strip_prefix("down_blocks.0.resnets.")?;
+            original::number(rest).map(|(index, _)| index + 1)
+        };
+        let layers = shapes.iter().filter_map(first_level).max().unwrap_or(0);
+        let flat = |(name, shape): (String, Vec<usize>)| {
+            let stem = name.strip_suffix(".weight")?.replace('.', "_");
+            Some((stem, (name, shape)))
+        };
+        Self {
+            part,
+            weights: shapes.into_iter().filter_map(flat).collect(),
+            layers,
+        }
+    }
+
+    /// Name and shape of the weight that `target` means.
+    pub(super) fn find(&self, target: &Target) -> Option<(&str, &[usize])> {
+        let flat = &target.flat;
+        let spellings = [
+            Some(flat.clone()),
+            Some(format!("{flat}_0")),
+            Some(format!("text_model_{flat}")),
+            flat.strip_prefix("text_model_").map(str::to_owned),
+            early_text(flat),
+            self.numbered_through(flat),
+        ];
+        let mut spellings = spellings.into_iter().flatten();
+        let (name, shape) = spellings.find_map(|flat| self.weights.get(&flat))?;
+        Some((name, shape))
+    }
+
+    /// Width of the text states that a `UNet` reads.
+    pub(super) fn text_width(&self) -> Option<usize> {
+        let mut weights = self.weights.iter();
+        weights.find_map(|(flat, (_, shape))| {
+            flat.ends_with("attn2_to_k")
+                .then(|| shape.get(1).copied())?
+        })
+    }
+
+    /// The flattened name of a layer whose blocks are numbered as in original checkpoints.
+    fn numbered_through(&self, flat: &str) -> Option<String> {
+        let name = original::unet(&format!("{}.weight", dotted(flat)), self.layers)?;
+        Some(name.strip_suffix(".weight")?.replace('.', "_"))
+    }
+}
+
+/// A text encoder's attention as early diffusers files spell it.
+fn early_text(flat: &str) -> Option<String> {
+    let renamed =
+        |(theirs, ours): &(&str, &str)| Some(flat.strip_suffix(theirs)?.to_owned() + ours);
+    TEXT_ATTENTION.iter().find_map(renamed)
+}
+
+/// Puts dots around the numbers of a flattened name: `input_blocks_4_1_proj_in` is `input_blocks.4.1.proj_in`.
+fn dotted(flat: &str) -> String {
+    let mut text = String::new();
+    let mut before = false;
+    for word in flat.split('_') {
+        let number = !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_digit());
+        if !text.is_empty() {
+            text.push(if number || before { '.' } else { '_' });
+        }
+        text.push_str(word);
+        before = number;
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn unet() -> Parameters {
+        let names = [
+            "down_blocks.0.resnets.0.conv1.weight",
+            "down_blocks.0.resnets.1.time_emb_proj.weight",
+            "down_blocks.0.downsamplers.0.conv.weight",
+            "down_blocks.1.attentions.0.transformer_blocks.1.attn2.to_k.weight",
+            "down_blocks.1.attentions.0.transformer_blocks.1.attn1.to_out.0.weight",
+            "down_blocks.1.attentions.0.transformer_blocks.0.ff.net.0.proj.weight",
+            "down_blocks.1.attentions.0.proj_in.weight",
+            "mid_block.resnets.1.conv2.weight",
+            "up_blocks.0.upsamplers.0.conv.weight",
+            "up_blocks.0.resnets.2.conv_shortcut.weight",
+            "time_embedding.linear_1.weight",
+            "add_embedding.linear_2.weight",
+            "conv_in.weight",
+        ];
+        Parameters::new("unet", names.map(|name| (name.into(), vec![8, 4])).into())
+    }
+
+    fn found(name: &str) -> Option<String> {
+        let target = Target::new(name);
+        unet()
+            .find(&target)
+            .map(|(name, _)| name.strip_suffix(".weight").unwrap().to_owned())
+    }
+
+    #[test]
+    fn all_spellings_find_the_layer() {
+        let block = "down_blocks.1.attentions.0.transformer_blocks";
+        let cases = [
+            (
+                "lora_unet_down_blocks_0_resnets_0_conv1",
+                "down_blocks.0.resnets.0.conv1",
+            ),
+            ("lora_unet_conv_in", "conv_in"),
+            ("lora_unet_input_blocks_0_0", "conv_in"),
+            (
+                "lora_unet_input_blocks_1_0_in_layers_2",
+                "down_blocks.0.resnets.0.conv1",
+            ),
+            (
+                "lora_unet_input_blocks_2_0_emb_layers_1",
+                "down_blocks.0.resnets.1.time_emb_proj",
+            ),
+            (
+                "lora_unet_input_blocks_3_0_op",
+                "down_blocks.0.downsamplers.0.conv",
+            ),
+            (
+                "lora_unet_input_blocks_4_1_proj_in",
+                "down_blocks.1.attentions.0.proj_in",
+            ),
+            (
+                "lora_unet_middle_block_2_out_layers_3",
+                "mid_block.resnets.1.conv2",
+            ),
+            (
+                "lora_unet_output_blocks_2_2_conv",
+                "up_blocks.0.upsamplers.0.conv",
+            ),
+            (
+                "lora_unet_output_blocks_2_0_skip_connection",
+                "up_blocks.0.resnets.2.conv_shortcut",
+            ),
+            ("lora_unet_time_embed_0", "time_embedding.linear_1"),
+            ("lora_unet_label_emb_0_2", "add_embedding.linear_2"),
+            ("unet.conv_in", "conv_in"),
+            ("base_model.model.conv_in", "conv_in"),
+            ("unet.base_model.model.conv_in", "conv_in"),
+            ("base_model.model.unet.conv_in", "conv_in"),
+            ("diffusion_model.input_blocks.0.0", "conv_in"),
+        ];
+        for (name, layer) in cases {
+            assert_eq!(found(name).as_deref(), Some(layer), "{name}");
+        }
+        let inner = [
+            (
+                "lora_unet_down_blocks_1_attentions_0_transformer_blocks_1_attn2_to_k",
+                "1.attn2.to_k",
+            ),
+            (
+                "lora_unet_input_blocks_4_1_transformer_blocks_1_attn2_to_k",
+                "1.attn2.to_k",
+            ),
+            (
+                "lora_unet_input_blocks_4_1_transformer_blocks_0_ff_net_0_proj",
+                "0.ff.net.0.proj",
+            ),
+            (
+                "lora_unet_input_blocks_4_1_transformer_blocks_1_attn1_to_out_0",
+                "1.attn1.to_out.0",
+            ),
+            (
+                "down_blocks.1.attentions.0.transformer_blocks.1.attn1.processor.to_out",
+                "1.attn1.to_out.0",
+            ),
+            (
+                "unet.down_blocks.1.attentions.0.transformer_blocks.1.attn2.processor.to_k",
+                "1.attn2.to_k",
+            ),
+        ];
+        for (name, layer) in inner {
+            assert_eq!(found(name), Some(format!("{block}.{layer}")), "{name}");
+        }
+        assert_eq!(found("lora_unet_down_blocks_9_attentions_0_proj_in"), None);
+        assert!(Target::new(inner[1].0).reads_text() && !Target::new(inner[2].0).reads_text());
+    }
+
+    #[test]
+    fn text_encoders_are_found_with_and_without_their_prefix() {
+        let layer = "encoder.layers.0.self_attn.q_proj";
+        let names = [
+            (
+                "lora_te_text_model_encoder_layers_0_self_attn_q_proj",
+                "text_encoder",
+            ),
+            (
+                "lora_te1_text_model_encoder_layers_0_self_attn_q_proj",
+                "text_encoder",
+            ),
+            (
+                "lora_te2_text_model_encoder_layers_0_self_attn_q_proj",
+                "text_encoder_2",
+            ),
+            (
+                "text_encoder.text_model.encoder.layers.0.self_attn.q_proj",
+                "text_encoder",
+            ),
+            (
+                "text_encoder_2.encoder.layers.0.self_attn.q_proj",
+                "text_encoder_2",
+            ),
+            (
+                "text_encoder.text_model.encoder.layers.0.self_attn.to_q",
+                "text_encoder",
+            ),
+            (
+                "base_model.model.text_model.encoder.layers.0.self_attn.q_proj",
+                "text_encoder",
+            ),
+        ];
+        for prefix in ["", "text_model."] {
+            let name = format!("{prefix}{layer}.weight");
+            let parameters = Parameters::new("text_encoder", vec![(name, vec![2, 2])]);
+            for (name, part) in names {
+                let target = Target::new(name);
+                assert_eq!(target.part, part);
+                let early = prefix.is_empty() && name.ends_with("to_q");
+                assert_eq!(parameters.find(&target).is_some(), !early, "{name}");
+            }
+        }
+    }
+}

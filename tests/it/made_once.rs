@@ -1,0 +1,105 @@
+//! What is made before the loop is what would be made at every step, for every kind of denoiser.
+
+use afterimage::catalog::ModelFolder;
+use afterimage::denoise::Noise as _;
+use afterimage::denoiser::Rows;
+use afterimage::image_io::Picture;
+use afterimage::models::control::{ControlCondition, ControlledCondition, ControlledUNet};
+use afterimage::models::dit::DiTCondition;
+use afterimage::models::unet::{AddedCondition, UNet, UNet2dCondition, UNetCondition};
+use afterimage::pipeline::{ClassDenoiser, Pipeline, SeededNoise, Seeds};
+use burn::tensor::{DType, Device, Tensor};
+
+use crate::fixture::Fixture;
+use crate::golden::load;
+use crate::laws::made_once_is_made_at_every_step;
+
+fn normals<const D: usize>(shape: [usize; D], seed: u64) -> Tensor<D> {
+    let count = shape.iter().product();
+    let drawn = SeededNoise::new(&Seeds::One(seed), &Device::flex()).draw([1, 1, 1, count]);
+    drawn.reshape(shape)
+}
+
+fn pipeline(name: &str) -> Pipeline {
+    let model = Fixture::committed(name).model();
+    let folder = ModelFolder::open(model.to_str().unwrap()).unwrap();
+    Pipeline::load(&folder, &Device::flex(), DType::F32).unwrap()
+}
+
+fn text(unet: &UNet) -> UNetCondition {
+    UNetCondition::new(normals([2, 7, unet.config().context_width], 9))
+}
+
+#[test]
+fn of_a_unet() {
+    let pipeline = load(&Fixture::committed("sd15"), &Device::flex());
+    let unet = pipeline.unet();
+    made_once_is_made_at_every_step(unet, &text(unet), &normals([2, 4, 8, 8], 1));
+}
+
+#[test]
+fn of_a_unet_with_added_conditions() {
+    let pipeline = load(&Fixture::committed("sdxl"), &Device::flex());
+    let unet = pipeline.unet();
+    let added = unet.config().added.unwrap();
+    let condition = UNetCondition {
+        added: Some(AddedCondition {
+            pooled: normals([2, added.width - 6 * added.sinusoid.width], 3),
+            time_ids: vec![vec![64.0, 64.0, 0.0, 8.0, 64.0, 64.0]; 2],
+        }),
+        ..text(unet)
+    };
+    made_once_is_made_at_every_step(unet, &condition, &normals([2, 4, 8, 8], 1));
+}
+
+#[test]
+fn of_control_nets() {
+    let pipeline = load(&Fixture::committed("sd15-controlnet"), &Device::flex());
+    let trunk = ControlledUNet::new(pipeline.unet(), vec![&pipeline.control_nets()[0]; 2]);
+    let lines = Picture::from_fn(64, 64, |x, y| [255 * u8::from(x == 20 || y == 9); 3]);
+    let control = |guess: bool| ControlCondition {
+        hint: lines.to_tensor(&Device::flex()),
+        scale: 0.8,
+        evaluations: 0..4,
+        guess,
+    };
+    let condition = ControlledCondition {
+        unet: text(pipeline.unet()),
+        rows: Rows {
+            halves: 2,
+            items: 1,
+        },
+        controls: vec![control(false), control(true)],
+    };
+    made_once_is_made_at_every_step(&trunk, &condition, &normals([2, 4, 8, 8], 1));
+}
+
+#[test]
+fn of_a_dit() {
+    let Pipeline::ClassToImage(model) = pipeline("dit") else {
+        panic!("dit reads classes");
+    };
+    let ClassDenoiser::DiT(dit) = model.denoiser() else {
+        panic!("dit is a DiT");
+    };
+    let condition = DiTCondition {
+        labels: vec![207, 1000],
+    };
+    made_once_is_made_at_every_step(dit.as_ref(), &condition, &normals([2, 4, 8, 8], 1));
+}
+
+#[test]
+fn of_unets_without_text() {
+    let Pipeline::Unconditional(model) = pipeline("ddpm") else {
+        panic!("ddpm reads nothing");
+    };
+    let sample = normals([2, 3, 16, 16], 1);
+    made_once_is_made_at_every_step(model.unet(), &UNet2dCondition::none(2), &sample);
+    let labelled = crate::adm::tiny();
+    let width = labelled.unet().config().label_width.unwrap();
+    let condition = UNet2dCondition {
+        rows: 2,
+        label: Some(normals([2, width], 5)),
+    };
+    made_once_is_made_at_every_step(&labelled, &condition, &normals([2, 1, 16, 16], 1));
+}

@@ -1,0 +1,190 @@
+//! The ways to make a picture.
+
+use afterimage::image_io::{Mask, Picture};
+use afterimage::pipeline::{Control, Edit, Request};
+use afterimage::samplers::SamplerKind;
+
+use super::columns::Column;
+use super::models::Model;
+
+/// One way to make a picture.
+pub(super) struct Row {
+    /// As the README says it; its samplers' names follow.
+    pub(super) name: &'static str,
+    pub(super) model: Model,
+    /// Each of these; none is the model's own.
+    pub(super) samplers: &'static [&'static str],
+    /// What is asked for besides.
+    pub(super) ask: fn(&mut Request),
+    /// Methods that do not go with it, and the reason that the error gives. All others are tested.
+    refused: &'static [(Column, &'static str)],
+}
+
+const NO_ROUTER: &str = "routers are calibrated for class-to-image models";
+const NO_SKIPS: &str = "DeepCache needs skip connections, and this trunk has none";
+const NO_TEXT: &str = "`tgate` freezes cross-attention, and this trunk has none";
+const TWO_CALLS: &str = "`parallel` is 3, but the sampler calls the model 2 times in step 0";
+
+/// What a text-to-image model refuses.
+const TEXT: &[(Column, &str)] = &[(Column::Routed, NO_ROUTER)];
+
+const PLAIN: Row = Row {
+    name: "text to image",
+    model: Model::StableDiffusion,
+    samplers: &[],
+    ask: |_| (),
+    refused: TEXT,
+};
+
+pub(super) const ROWS: &[Row] = &[
+    Row {
+        model: Model::Scenes,
+        ..PLAIN
+    },
+    Row {
+        name: "image to image",
+        ask: |request| request.edit = Some(Edit::new(picture())),
+        ..PLAIN
+    },
+    Row {
+        name: "inpainting, 9 channels",
+        model: Model::Inpainting,
+        ask: |request| request.edit = Some(Edit::new(picture()).with_mask(right_half())),
+        ..PLAIN
+    },
+    Row {
+        name: "inpainting, by blending",
+        ask: |request| request.edit = Some(Edit::new(picture()).with_mask(right_half())),
+        ..PLAIN
+    },
+    Row {
+        name: "a ControlNet",
+        model: Model::Controlled,
+        ask: |request| request.controls = vec![Control::new(0, lines())],
+        ..PLAIN
+    },
+    Row {
+        name: "two ControlNets, one in guess mode for half of the run",
+        model: Model::Controlled,
+        ask: |request| request.controls = vec![Control::new(0, lines()), guess()],
+        ..PLAIN
+    },
+    Row {
+        name: "a LoRA",
+        model: Model::Adapted,
+        ..PLAIN
+    },
+    Row {
+        name: "SDXL",
+        model: Model::Xl,
+        ..PLAIN
+    },
+    Row {
+        name: "SDXL, handed over to its refiner",
+        model: Model::XlAndRefiner,
+        ..PLAIN
+    },
+    Row {
+        name: "a batch of 2",
+        ask: |request| request.batch = 2,
+        ..PLAIN
+    },
+    Row {
+        name: "guidance off",
+        ask: |request| request.guidance_scale = Some(1.0),
+        ..PLAIN
+    },
+    Row {
+        name: "guidance off behind half of the run",
+        ask: |request| request.guidance_until = Some(0.5),
+        ..PLAIN
+    },
+    Row {
+        name: "an odd size",
+        ask: |request| request.size = Some((72, 40)),
+        ..PLAIN
+    },
+    Row {
+        name: "deterministic samplers",
+        samplers: &[
+            "ddim",
+            "ddim-quad",
+            "pndm",
+            "dpmsolver",
+            "dpmsolver++",
+            "dpmsolver++-karras",
+            "euler",
+            "euler-karras",
+            "unipc",
+            "lms",
+        ],
+        ..PLAIN
+    },
+    Row {
+        name: "ancestral samplers",
+        samplers: &["ddpm", "dpmsolver++-sde", "euler-a", "consistency"],
+        ..PLAIN
+    },
+    Row {
+        name: "two evaluations a step",
+        samplers: &["heun"],
+        refused: &[(Column::Batched, TWO_CALLS), (Column::Routed, NO_ROUTER)],
+        ..PLAIN
+    },
+    Row {
+        name: "classes, DiT",
+        model: Model::DiT,
+        refused: &[
+            (Column::OuterCut, NO_SKIPS),
+            (Column::MiddleCut, NO_SKIPS),
+            (Column::InnerCut, NO_SKIPS),
+            (Column::Gate, NO_TEXT),
+        ],
+        ..PLAIN
+    },
+    Row {
+        name: "noise alone, DDPM",
+        model: Model::Ddpm,
+        refused: &[(Column::Gate, NO_TEXT), (Column::Routed, NO_ROUTER)],
+        ..PLAIN
+    },
+];
+
+impl Row {
+    /// The samplers of its runs; `None` is the model's own.
+    pub(super) fn samplers(&self) -> Vec<Option<SamplerKind>> {
+        if self.samplers.is_empty() {
+            return vec![None];
+        }
+        let kinds = self.samplers.iter();
+        kinds.map(|name| Some(name.parse().unwrap())).collect()
+    }
+
+    /// Why it does not go with a method, if it does not.
+    pub(super) fn refusal(&self, column: Column) -> Option<&'static str> {
+        let found = self.refused.iter().find(|(refused, _)| *refused == column);
+        found.map(|(_, reason)| *reason)
+    }
+}
+
+fn picture() -> Picture {
+    Picture::from_fn(64, 64, |x, y| [(3 * x) as u8, (4 * y) as u8, 120])
+}
+
+fn right_half() -> Mask {
+    let light = |x: usize, _| [255 * u8::from(x > 31); 3];
+    Mask::new(Picture::from_fn(64, 64, light)).unwrap()
+}
+
+fn lines() -> Picture {
+    Picture::from_fn(64, 64, |x, y| [255 * u8::from(x == 20 || y == 9); 3])
+}
+
+fn guess() -> Control {
+    Control {
+        scale: 0.7,
+        window: 0.0..0.5,
+        guess: true,
+        ..Control::new(0, picture())
+    }
+}
