@@ -108,28 +108,30 @@ def beside(rec):
     return rec["rel"] in (1, 2, 3, 4) and rec["c1"] != rec["c2"]
 
 
-def source(folder, index):
-    """A pair by the model in which the checker finds everything, and nothing more."""
+def changes(rec, shapes):
+    """The same scene with the first object in another colour, and in another shape if so wished; unseen as well."""
+    for colour in set(range(8)) - {rec["c1"], rec["c2"], rec["bg"]}:
+        for shape in set(range(6)) - {rec["s1"]} if shapes else [rec["s1"]]:
+            new = {**rec, "c1": colour, "s1": shape}
+            if data.held_out(new):
+                yield new
+
+
+def source(folder, index, shapes):
+    """A pair by the model in which the checker finds everything and nothing more, and what it is to become."""
     rng, folder = random.Random(6000 + index), folder.parent / "sources"
     folder.mkdir(exist_ok=True)
     for attempt in range(100):
         rec = unseen(rng, beside)
+        options = list(changes(rec, shapes))
+        if not options:
+            continue
         path = folder / f"{index:03}-{attempt}.png"
         picture = make(path, worded(rec, index), index)
         found, _, right = judged(picture, rec)
         if right["exact"] and right["relation"]:
-            return rng, rec, found, path, picture
+            return rec, random.Random(index).choice(options), found, path, picture
     raise SystemExit("the model makes nothing of its prompts")
-
-
-def changed(rng, rec, shapes):
-    """The same scene with the first object in another colour, and in another shape if so wished; unseen as well."""
-    while True:
-        colour, shape = rng.randrange(8), rng.randrange(6)
-        new = {**rec, "c1": colour, "s1": shape if shapes else rec["s1"]}
-        fresh = colour not in (rec["c1"], rec["c2"], rec["bg"]) and (not shapes or shape != rec["s1"])
-        if fresh and data.held_out(new):
-            return new
 
 
 def kept(before, after, rec_before, rec_after, i):
@@ -138,8 +140,7 @@ def kept(before, after, rec_before, rec_after, i):
 
 
 def image(folder, index):
-    rng, rec, before, path, _ = source(folder, index)
-    new = changed(rng, rec, shapes=False)
+    rec, new, before, path, _ = source(folder, index, shapes=False)
     rows = {}
     for name, rule in RULES.items():
         picture = make(folder / f"{index:03}-{name}.png", worded(new, index), 1000 + index, "--init-image", str(path),
@@ -151,8 +152,8 @@ def image(folder, index):
 
 
 def inpaint(folder, index):
-    rng, rec, before, path, original = source(folder, index)
-    new, old = changed(rng, rec, shapes=True), of_object(before, rec)
+    rec, new, before, path, original = source(folder, index, shapes=True)
+    old = of_object(before, rec)
     mask = np.zeros((data.SIZE, data.SIZE), np.uint8)
     x, y, w, h = (int(old[k]) for k in ("x", "y", "width", "height"))
     mask[max(0, y - h // 2 - GROWN):y + h // 2 + GROWN, max(0, x - w // 2 - GROWN):x + w // 2 + GROWN] = 255
