@@ -121,4 +121,4 @@ fn shapes_are_drawn_along_outlines_with_and_without_caching() {
 }
 
 /// Single shapes of the training lie within 9 pixels of the middle, 64.
-const CENTRES: [(f64, f64); 2] = [(44.0, 60.0), (84.0, 72.0)];
+const CENTRES: [(f64, f64); 2] = [(56.0, 58.0), (72.0, 70.0)];
