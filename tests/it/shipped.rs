@@ -2,9 +2,11 @@
 //!
 //! The shares guard against a broken model or engine on a few pictures; the models' cards report what many give.
 
-use afterimage::catalog::ModelFolder;
+use afterimage::catalog::{ModelFolder, ModelPart};
+use afterimage::image_io::{CannyThresholds, Picture};
+use afterimage::metrics::shapes::{Found, find_shapes};
 use afterimage::metrics::{Asked, Classifier, Judge, ShapeJudge, Verdict};
-use afterimage::pipeline::{Pipeline, Request, Seeds};
+use afterimage::pipeline::{Control, Pipeline, Request, Seeds};
 use burn::tensor::{DType, Device};
 
 use crate::fixture::shipped;
@@ -86,3 +88,37 @@ fn clothes_are_recognised_with_and_without_caching() {
 }
 
 const PICTURES: usize = 24;
+
+/// A disc, wherever its outline is.
+#[test]
+fn shapes_are_drawn_along_outlines_with_and_without_caching() {
+    let (_, mut pipeline) = open("scenes");
+    let part = ModelPart::open(shipped("scenes-control").to_str().unwrap()).unwrap();
+    let net = pipeline.add_control(&part).unwrap();
+    for (x, y) in CENTRES {
+        let disc = Picture::from_fn(128, 128, |u, v| {
+            [255 * u8::from((u as f64 - x).hypot(v as f64 - y) > 22.0); 3]
+        });
+        for rule in [
+            "none",
+            "deepcache:interval=3,branch=0",
+            "encoder-propagation:every=3",
+        ] {
+            let request = Request {
+                controls: vec![Control::new(net, disc.canny(CannyThresholds::default()))],
+                cache: rule.parse().unwrap(),
+                seeds: Seeds::One(3),
+                ..Request::new("a red circle on a white background")
+            };
+            let generated = pipeline.generate(&request, &mut ()).unwrap();
+            let found = find_shapes(&generated.pictures().unwrap()[0]);
+            let near = |shape: &&Found| (shape.x - x).hypot(shape.y - y) < 8.0;
+            let drawn = found.iter().filter(near);
+            let drawn = drawn.filter(|shape| (shape.shape, shape.colour) == ("circle", "red"));
+            assert_eq!(drawn.count(), 1, "{rule} at {x}, {y}: {found:?}");
+        }
+    }
+}
+
+/// Single shapes of the training lie within 9 pixels of the middle, 64.
+const CENTRES: [(f64, f64); 2] = [(56.0, 58.0), (72.0, 70.0)];

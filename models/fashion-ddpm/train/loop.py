@@ -53,12 +53,16 @@ def clipped(ac, most=5.0):
 class State:
     """fp32 weights, their moving average, optimizer and counters; the network is their bf16 copy."""
 
-    def __init__(self, net, a):
+    def __init__(self, net, a, pace):
         self.net, self.file = net, a.out + "/state.pt"
         self.names = [k for k, _ in net.named_parameters()]
         self.weights = [q.detach().clone() for q in net.parameters()]
         self.average = [q.clone() for q in self.weights]
-        self.opt = torch.optim.AdamW(self.weights, lr=a.lr, betas=(0.9, 0.99), weight_decay=0.01, fused=True)
+        groups = {}
+        for name, weight in zip(self.names, self.weights):
+            groups.setdefault(pace(name), []).append(weight)
+        groups = [{"params": weights, "pace": p} for p, weights in groups.items()]
+        self.opt = torch.optim.AdamW(groups, lr=a.lr, betas=(0.9, 0.99), weight_decay=0.01, fused=True)
         self.step = self.seen = 0
         self.spent = 0.0
         if a.resume and os.path.exists(self.file):
@@ -99,9 +103,9 @@ class State:
         return mean
 
 
-def train(net, errors, weight, a, rank, count):
-    """`errors(n)` draws n samples and gives their squared errors [n] and times [n]."""
-    state = State(net, a)
+def train(net, errors, weight, a, rank, count, pace=lambda name: 1.0):
+    """`errors(n)` draws n samples and gives their squared errors [n] and times [n]; `pace` multiplies a weight's rate."""
+    state = State(net, a, pace)
     begin = time.time()
     end = begin + seconds_until(a.until)
     begin -= state.spent                             # the schedule counts from the first start
@@ -113,7 +117,8 @@ def train(net, errors, weight, a, rank, count):
     while part < 1:
         n = a.batch if part < 0.8 else 2 * a.batch
         rate = min(1, (state.step + 1) / 100) * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * part)))
-        state.opt.param_groups[0]["lr"] = a.lr * rate
+        for group in state.opt.param_groups:
+            group["lr"] = a.lr * rate * group.get("pace", 1.0)
         err, t = errors(n)
         loss = (err * weight[t]).mean()
         loss.backward()
