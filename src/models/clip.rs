@@ -14,6 +14,7 @@ use serde::Deserialize;
 use crate::error::{ConfigError, Error};
 use crate::nn::attention::{merge_heads, split_heads};
 use crate::nn::layer_norm::LayerNorm;
+use crate::ops;
 use crate::text::{PooledTextEncoder, Summary, TextEncoder};
 
 /// Added to the scores of later tokens: far below any score, and finite, as GPU compilers may assume no infinity.
@@ -198,7 +199,7 @@ impl ClipAttention {
     /// Scores are written out: tensor-core flash kernels would round these f32 states to f16, and 77 tokens are few.
     fn forward(&self, hidden: Tensor<3>, mask: Option<&Tensor<4>>) -> Tensor<3> {
         let heads =
-            |projection: &Linear, hidden| split_heads(projection.forward(hidden), self.heads);
+            |projection: &Linear, hidden| split_heads(ops::linear(projection, hidden), self.heads);
         let query = heads(&self.q_proj, hidden.clone()); // [rows, heads, tokens, head_width]
         let key = heads(&self.k_proj, hidden.clone());
         let value = heads(&self.v_proj, hidden);
@@ -209,7 +210,7 @@ impl ClipAttention {
             None => scores,
         };
         let mixed = softmax(scores, 3).matmul(value);
-        self.out_proj.forward(merge_heads(mixed)) // [rows, tokens, width]
+        ops::linear(&self.out_proj, merge_heads(mixed)) // [rows, tokens, width]
     }
 }
 
@@ -230,13 +231,13 @@ impl ClipMlp {
     }
 
     fn forward(&self, hidden: Tensor<3>) -> Tensor<3> {
-        let inner = self.fc1.forward(hidden); // [rows, tokens, inner]
+        let inner = ops::linear(&self.fc1, hidden); // [rows, tokens, inner]
         let inner = if self.quick_gelu {
             inner.clone() * sigmoid(inner * 1.702)
         } else {
             gelu(inner)
         };
-        self.fc2.forward(inner) // [rows, tokens, width]
+        ops::linear(&self.fc2, inner) // [rows, tokens, width]
     }
 }
 

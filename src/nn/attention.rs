@@ -8,7 +8,7 @@ use burn::module::Module;
 use burn::nn::{Linear, LinearConfig};
 use burn::tensor::{Device, FloatDType, Tensor};
 
-use crate::ops::{Precision, attention};
+use crate::ops::{self, Precision, attention};
 
 /// Keys and values split into heads, `[rows, heads, tokens, head_width]` each.
 #[derive(Debug, Clone)]
@@ -88,8 +88,8 @@ impl Attention {
     /// Keys and values of `context`, `[rows, tokens, context_width]`.
     pub fn key_value(&self, context: Tensor<3>) -> KeyValue {
         KeyValue {
-            key: split_heads(self.to_k.forward(context.clone()), self.heads),
-            value: split_heads(self.to_v.forward(context), self.heads),
+            key: split_heads(ops::linear(&self.to_k, context.clone()), self.heads),
+            value: split_heads(ops::linear(&self.to_v, context), self.heads),
         }
     }
 
@@ -101,13 +101,13 @@ impl Attention {
 
     /// Attention of `hidden`, `[rows, tokens, width]`, over given keys and values.
     pub fn attend(&self, hidden: Tensor<3>, context: KeyValue) -> Tensor<3> {
-        let query = split_heads(self.to_q.forward(hidden), self.heads);
+        let query = split_heads(ops::linear(&self.to_q, hidden), self.heads);
         let mixed = if self.upcast {
             upcast_scaled_dot_product(query, context)
         } else {
             scaled_dot_product(query, context, Precision::Fused)
         };
-        self.to_out.forward(merge_heads(mixed)) // [rows, tokens, width]
+        ops::linear(&self.to_out, merge_heads(mixed)) // [rows, tokens, width]
     }
 }
 

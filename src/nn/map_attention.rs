@@ -67,12 +67,12 @@ impl MapAttention {
     /// What is added to a map, as tokens: `[rows, height · width, channels]`.
     fn attend(&self, hidden: Tensor<4>) -> Tensor<3> {
         let tokens = to_tokens(ops::group_norm(&self.group_norm, hidden)); // [rows, height · width, channels]
-        let heads = |layer: &Linear| split_heads(layer.forward(tokens.clone()), self.heads);
+        let heads = |layer: &Linear| split_heads(ops::linear(layer, tokens.clone()), self.heads);
         let context = KeyValue {
             key: heads(&self.to_k),
             value: heads(&self.to_v),
         };
         let mixed = scaled_dot_product(heads(&self.to_q), context, Precision::Operands);
-        self.to_out.forward(merge_heads(mixed))
+        ops::linear(&self.to_out, merge_heads(mixed))
     }
 }

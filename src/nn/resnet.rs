@@ -95,13 +95,13 @@ impl ResnetBlock2d {
         resample: impl Fn(Tensor<4>) -> Tensor<4>,
     ) -> Tensor<4> {
         let branch = resample(group_norm_silu(&self.norm1, hidden.clone()));
-        let branch = self.conv1.forward(branch); // [rows, output, height, width]
+        let branch = ops::conv2d(&self.conv1, branch); // [rows, output, height, width]
         let time = self.time_emb_proj.as_ref().zip(time);
         let time = time.map(|(project, time)| per_channel(project.forward(time.clone())));
-        let branch = self.conv2.forward(self.shifted(branch, time));
+        let branch = ops::conv2d(&self.conv2, self.shifted(branch, time));
         let hidden = resample(hidden);
         let shortcut = match &self.conv_shortcut {
-            Some(shortcut) => shortcut.forward(hidden),
+            Some(shortcut) => ops::conv2d(shortcut, hidden),
             None => hidden,
         };
         shortcut + branch
@@ -163,7 +163,7 @@ impl Downsample2d {
 
     /// `[rows, channels, height, width]` to `[rows, channels, height/2, width/2]`.
     pub fn forward(&self, hidden: Tensor<4>) -> Tensor<4> {
-        self.conv.forward(hidden)
+        ops::conv2d(&self.conv, hidden)
     }
 }
 
@@ -183,6 +183,6 @@ impl Upsample2d {
 
     /// To `[rows, channels, size[0], size[1]]`: twice the sides, or one less where the level above has an odd side.
     pub fn forward(&self, hidden: Tensor<4>, size: [usize; 2]) -> Tensor<4> {
-        self.conv.forward(enlarged(hidden, size))
+        ops::conv2d(&self.conv, enlarged(hidden, size))
     }
 }

@@ -59,11 +59,11 @@ impl FeedForward {
 
     /// `[rows, tokens, width]` to the same.
     pub fn forward(&self, hidden: Tensor<3>) -> Tensor<3> {
-        let projected = self.proj.forward(hidden); // [rows, tokens, 2 · inner]
+        let projected = ops::linear(&self.proj, hidden); // [rows, tokens, 2 · inner]
         let inner = projected.dims()[2] / 2;
         let value = projected.clone().narrow(2, 0, inner);
         let gate = projected.narrow(2, inner, inner);
-        self.out.forward(value * gelu(gate)) // [rows, tokens, width]
+        ops::linear(&self.out, value * gelu(gate)) // [rows, tokens, width]
     }
 }
 
@@ -170,9 +170,8 @@ impl Transformer2d {
         recall: &mut Recall<'_>,
     ) -> Tensor<4> {
         let size = hidden.dims();
-        let tokens = self
-            .proj_in
-            .forward(to_tokens(ops::group_norm(&self.norm, hidden.clone())));
+        let tokens = to_tokens(ops::group_norm(&self.norm, hidden.clone()));
+        let tokens = ops::linear(&self.proj_in, tokens);
         let tokens = self
             .transformer_blocks
             .iter()
@@ -180,7 +179,7 @@ impl Transformer2d {
             .fold(tokens, |tokens, (block, context)| {
                 block.forward(tokens, context, recall)
             });
-        hidden + to_map(self.proj_out.forward(tokens), size)
+        hidden + to_map(ops::linear(&self.proj_out, tokens), size)
     }
 }
 

@@ -1,14 +1,19 @@
 //! The kernels behind burn's CPU backend.
 
-use burn::backend::ops::FloatTensorOps;
+use burn::backend::ops::{ConvOptions, FloatTensorOps, ModuleOps};
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Flex, TensorMetadata};
 use burn::tensor::{DType, FloatDType, Shape, TensorData};
 use burn_flex::FlexTensor;
 
 use super::attention::{Heads, attention};
+use super::convolution::{Geometry, convolve};
+use super::linear::linear;
 use super::norm::{Affine, group_norm, layer_norm};
 use super::{Operations, Precision, reference};
+
+/// Tokens that are too few to be worth gathering a layer's weights for.
+const FEW_TOKENS: usize = 16;
 
 impl Operations for Flex {
     fn scaled_dot_product(
@@ -26,6 +31,36 @@ impl Operations for Flex {
         let mixed = attention(heads(&query), heads(&key), heads(&value));
         let mixed = tensor(mixed, Shape::new([batch, queries, count, width]));
         Self::float_swap_dims(narrowed(mixed, dtype), 1, 2)
+    }
+
+    fn convolved(
+        input: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        options: ConvOptions<2>,
+    ) -> FloatTensor<Self> {
+        let dtype = input.dtype();
+        if dtype == DType::F64 || options.groups != 1 || options.dilation != [1, 1] {
+            return Self::conv2d(input, weight, Some(bias), options);
+        }
+        let geometry = geometry(&input, &weight, &options);
+        let [rows, output] = [geometry.rows, geometry.channels[1]];
+        let shape = Shape::new([rows, output, geometry.output[0], geometry.output[1]]);
+        let (input, weight, bias) = (contiguous(input), contiguous(weight), contiguous(bias));
+        let output = convolve(geometry, slice(&input), slice(&weight), slice(&bias));
+        narrowed(tensor(output, shape), dtype)
+    }
+
+    fn projected(
+        input: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
+        by_layer(input, weight, Some(bias))
+    }
+
+    fn multiplied(input: FloatTensor<Self>, weight: FloatTensor<Self>) -> FloatTensor<Self> {
+        by_layer(input, weight, None)
     }
 
     fn group_normalised(
@@ -87,6 +122,39 @@ impl Operations for Flex {
             shift: &vec![0.0; width],
         };
         by_token(input, affine, epsilon)
+    }
+}
+
+fn by_layer(input: FlexTensor, weight: FlexTensor, bias: Option<FlexTensor>) -> FlexTensor {
+    let (dtype, mut shape) = (input.dtype(), input.shape());
+    let [depth, width] = weight.shape().dims();
+    if dtype == DType::F64 || shape.num_elements() < FEW_TOKENS * depth {
+        return Flex::linear(input, weight, bias);
+    }
+    let last = shape.num_dims() - 1;
+    shape[last] = width;
+    let (input, weight, bias) = (contiguous(input), contiguous(weight), bias.map(contiguous));
+    let bias = bias.as_ref().map(slice);
+    let output = linear(slice(&input), slice(&weight), bias, depth, width);
+    narrowed(tensor(output, shape), dtype)
+}
+
+fn geometry(input: &FlexTensor, weight: &FlexTensor, options: &ConvOptions<2>) -> Geometry {
+    let [rows, channels, height, width] = input.shape().dims();
+    let [output, _, tall, wide] = weight.shape().dims();
+    let [(top, bottom), (left, right)] = options.padding;
+    let [down, across] = options.stride;
+    Geometry {
+        rows,
+        channels: [channels, output],
+        input: [height, width],
+        output: [
+            (height + top + bottom - tall) / down + 1,
+            (width + left + right - wide) / across + 1,
+        ],
+        kernel: [tall, wide],
+        stride: options.stride,
+        padding: [top, left],
     }
 }
 

@@ -8,17 +8,25 @@ mod reference;
 #[cfg(feature = "cpu")]
 mod attention;
 #[cfg(feature = "cpu")]
+mod convolution;
+#[cfg(feature = "cpu")]
 mod flex;
 #[cfg(feature = "cpu")]
+mod linear;
+#[cfg(feature = "cpu")]
 mod norm;
+#[cfg(feature = "cpu")]
+mod product;
 #[cfg(feature = "cpu")]
 mod simd;
 #[cfg(all(test, feature = "cpu"))]
 mod tests;
 
+use burn::backend::ops::ConvOptions;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, Dispatch, backend_extension};
-use burn::nn::GroupNorm;
+use burn::nn::conv::Conv2d;
+use burn::nn::{GroupNorm, Linear, PaddingConfig2d};
 use burn::tensor::Tensor;
 
 /// How attention is computed where the backend has fused kernels.
@@ -42,6 +50,33 @@ pub trait Operations: Backend {
         precision: Precision,
     ) -> FloatTensor<Self> {
         reference::attention::<Self>(query, key, value, precision)
+    }
+
+    /// Convolution of `[rows, in, height, width]` under `weight`, `[out, in, height, width]`, plus `bias`, `[out]`.
+    #[fusion(default)]
+    fn convolved(
+        input: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        options: ConvOptions<2>,
+    ) -> FloatTensor<Self> {
+        Self::conv2d(input, weight, Some(bias), options)
+    }
+
+    /// `[…, in]` times `weight`, `[in, out]`, plus `bias`, `[out]`.
+    #[fusion(default)]
+    fn projected(
+        input: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
+        Self::linear(input, weight, Some(bias))
+    }
+
+    /// `[…, in]` times `weight`, `[in, out]`.
+    #[fusion(default)]
+    fn multiplied(input: FloatTensor<Self>, weight: FloatTensor<Self>) -> FloatTensor<Self> {
+        Self::linear(input, weight, None)
     }
 
     /// Group normalisation of `[rows, channels, height, width]`, and `SiLU` behind it if `activate` says so.
@@ -96,6 +131,36 @@ pub fn attention(
         value.into_dispatch(),
         precision,
     ))
+}
+
+/// `layer` over `input`, `[rows, channels, height, width]`. The kernel is for layers with a bias and a fixed padding, as models have.
+pub fn conv2d(layer: &Conv2d, input: Tensor<4>) -> Tensor<4> {
+    let padding = match layer.padding {
+        PaddingConfig2d::Valid => [(0, 0), (0, 0)],
+        PaddingConfig2d::Explicit(top, left, bottom, right) => [(top, bottom), (left, right)],
+        PaddingConfig2d::Same => return layer.forward(input),
+    };
+    let Some(bias) = &layer.bias else {
+        return layer.forward(input);
+    };
+    let options =
+        ConvOptions::new_with_padding(layer.stride, padding, layer.dilation, layer.groups);
+    Tensor::from_dispatch(Dispatch::convolved(
+        input.into_dispatch(),
+        layer.weight.val().into_dispatch(),
+        bias.val().into_dispatch(),
+        options,
+    ))
+}
+
+/// `layer` over `input`, `[…, width]`.
+pub fn linear<const D: usize>(layer: &Linear, input: Tensor<D>) -> Tensor<D> {
+    let input = input.into_dispatch();
+    let weight = layer.weight.val().into_dispatch();
+    Tensor::from_dispatch(match &layer.bias {
+        Some(bias) => Dispatch::projected(input, weight, bias.val().into_dispatch()),
+        None => Dispatch::multiplied(input, weight),
+    })
 }
 
 /// `norm` over `input`, `[rows, channels, height, width]`.

@@ -2,7 +2,8 @@
 
 use burn::backend::Flex;
 use burn::backend::tensor::FloatTensor;
-use burn::nn::GroupNormConfig;
+use burn::nn::conv::Conv2dConfig;
+use burn::nn::{GroupNormConfig, LinearConfig};
 use burn::tensor::{Device, FloatDType, Tensor, TensorData};
 
 use super::*;
@@ -166,5 +167,55 @@ fn layer_norm_is_the_composed_one() {
         let expected = reference::standardise::<Flex>(primitive(input.clone()), 1e-6);
         let found = standardised(input, 1e-6);
         assert_close(found, wrapped(expected), 2e-5, &format!("{shape:?}"));
+    }
+}
+
+#[test]
+fn convolutions_are_burns() {
+    let device = Device::flex();
+    let cases = [
+        ([2, 5], [9, 7], 3, 1, PaddingConfig2d::Explicit(1, 1, 1, 1)),
+        (
+            [8, 20],
+            [16, 12],
+            3,
+            2,
+            PaddingConfig2d::Explicit(0, 0, 1, 1),
+        ),
+        ([6, 70], [8, 8], 1, 1, PaddingConfig2d::Valid),
+        ([4, 12], [8, 10], 2, 2, PaddingConfig2d::Valid),
+    ];
+    for (channels, [height, width], kernel, stride, padding) in cases {
+        let layer = Conv2dConfig::new(channels, [kernel, kernel])
+            .with_stride([stride, stride])
+            .with_padding(padding)
+            .init(&device);
+        let input = wave([2, width, height, channels[0]], 0.0).permute([0, 3, 2, 1]);
+        let expected = layer.forward(input.clone());
+        assert_close(
+            conv2d(&layer, input),
+            expected,
+            1e-5,
+            &format!("{channels:?}"),
+        );
+    }
+}
+
+#[test]
+fn linear_layers_are_burns() {
+    let device = Device::flex();
+    for (tokens, depth, width, bias) in [(3, 40, 9, true), (70, 200, 33, true), (64, 7, 130, false)]
+    {
+        let layer = LinearConfig::new(depth, width)
+            .with_bias(bias)
+            .init(&device);
+        let input = wave([2, depth, tokens], 0.0).swap_dims(1, 2);
+        let expected = layer.forward(input.clone());
+        assert_close(
+            linear(&layer, input),
+            expected,
+            1e-5,
+            &format!("{tokens} {depth} {width}"),
+        );
     }
 }

@@ -11,6 +11,7 @@ use crate::models::unet::{Builder, DownBlock, Encoder, MidBlock, Site, UNetCondi
 use crate::nn::attention::KeyValue;
 use crate::nn::embed::TimestepEmbedding;
 use crate::nn::{conv1x1, conv3x3};
+use crate::ops;
 use crate::recall::Recall;
 
 /// Brings a picture to the size and the channels of the first hidden tensor.
@@ -37,12 +38,12 @@ impl HintEncoder {
 
     /// `[rows, hint channels, 8 · height, 8 · width]` to `[rows, channels, height, width]`.
     fn forward(&self, hint: Tensor<4>) -> Tensor<4> {
-        let first = silu(self.conv_in.forward(hint));
+        let first = silu(ops::conv2d(&self.conv_in, hint));
         let hidden = self
             .blocks
             .iter()
-            .fold(first, |hidden, block| silu(block.forward(hidden)));
-        self.conv_out.forward(hidden)
+            .fold(first, |hidden, block| silu(ops::conv2d(block, hidden)));
+        ops::conv2d(&self.conv_out, hidden)
     }
 }
 
@@ -197,7 +198,7 @@ impl ControlNet {
     pub(super) fn residual(&self, cell: usize, hidden: Tensor<4>) -> Tensor<4> {
         let model = &self.model;
         let conv = model.controlnet_down_blocks.get(cell);
-        let residual = conv.unwrap_or(&model.controlnet_mid_block).forward(hidden);
+        let residual = ops::conv2d(conv.unwrap_or(&model.controlnet_mid_block), hidden);
         if self.config.global_pool {
             residual.mean_dim(3).mean_dim(2) // [rows, channels, 1, 1]
         } else {

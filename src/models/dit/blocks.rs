@@ -9,7 +9,7 @@ use burn::tensor::{Device, Tensor};
 use super::config::DiTConfig;
 use crate::nn::attention::{Attention, AttentionConfig};
 use crate::nn::embed::TimestepEmbedding;
-use crate::ops::standardised;
+use crate::ops::{self, standardised};
 use crate::recall::{Branch, Recall};
 
 /// Width of the feed-forward layer over that of the tokens.
@@ -58,7 +58,7 @@ impl DiTTransformer2DModel {
     pub(super) fn head(&self, hidden: Tensor<3>, conditioning: &Tensor<2>) -> Tensor<3> {
         let [shift, scale] = modulation(&self.proj_out_1, conditioning);
         let hidden = modulate(standardised(hidden, NORM_EPSILON), shift, scale);
-        self.proj_out_2.forward(hidden)
+        ops::linear(&self.proj_out_2, hidden)
     }
 }
 
@@ -79,7 +79,7 @@ impl PatchEmbed {
 
     /// `[rows, channels, height, width]` to `[rows, patches, width]`, without positions.
     pub(super) fn forward(&self, sample: Tensor<4>) -> Tensor<3> {
-        let patches: Tensor<3> = self.proj.forward(sample).flatten(2, 3); // [rows, width, patches]
+        let patches: Tensor<3> = ops::conv2d(&self.proj, sample).flatten(2, 3); // [rows, width, patches]
         patches.swap_dims(1, 2)
     }
 }
@@ -139,8 +139,7 @@ impl FeedForward {
 
     /// `[rows, tokens, width]` to the same.
     fn forward(&self, hidden: Tensor<3>) -> Tensor<3> {
-        self.out
-            .forward(gelu_approximate(self.proj.forward(hidden)))
+        ops::linear(&self.out, gelu_approximate(ops::linear(&self.proj, hidden)))
     }
 }
 

@@ -13,7 +13,7 @@ use crate::nn::map_attention::{MapAttention, MapAttentionConfig};
 use crate::nn::resnet::{Downsample2d, ResnetBlock2d, ResnetConfig, Upsample2d};
 use crate::nn::transformer::{Transformer2d, TransformerConfig};
 use crate::nn::{conv3x3, group_norm};
-use crate::ops::group_norm_silu;
+use crate::ops::{self, group_norm_silu};
 use crate::recall::Recall;
 
 /// One level of the encoder half.
@@ -79,8 +79,7 @@ impl UNet2DConditionModel {
 
     /// The prediction from the last hidden tensor, `[rows, channels, height, width]`.
     pub(super) fn head(&self, hidden: Tensor<4>) -> Tensor<4> {
-        self.conv_out
-            .forward(group_norm_silu(&self.conv_norm_out, hidden))
+        ops::conv2d(&self.conv_out, group_norm_silu(&self.conv_norm_out, hidden))
     }
 }
 

@@ -7,6 +7,7 @@ use super::blocks::{DownBlock, MidBlock, UNet2DConditionModel, layer};
 use super::line::Site;
 use super::parts::Attention;
 use crate::nn::attention::KeyValue;
+use crate::ops;
 use crate::recall::Recall;
 
 /// Borrowed modules of the cells `e0 … e(N-1) | mid`.
@@ -42,7 +43,7 @@ impl<'a> Encoder<'a> {
         recall: &mut Recall<'_>,
     ) -> Tensor<4> {
         match site {
-            Site::ConvIn => self.conv_in.forward(hidden),
+            Site::ConvIn => ops::conv2d(&self.conv_in, hidden),
             Site::Down {
                 level,
                 layer: index,

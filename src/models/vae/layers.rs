@@ -9,7 +9,7 @@ use super::config::{Level, VaeConfig};
 use crate::nn::map_attention::{MapAttention, MapAttentionConfig};
 use crate::nn::resnet::{Downsample2d, ResnetBlock2d, ResnetConfig, Upsample2d};
 use crate::nn::{conv3x3, group_norm};
-use crate::ops::group_norm_silu;
+use crate::ops::{self, group_norm_silu};
 use crate::recall::Recall;
 
 /// Epsilon of every norm.
@@ -152,12 +152,11 @@ impl Encoder {
 
     /// `[rows, in_channels, height, width]` to `[rows, encoded_channels, height / factor, width / factor]`.
     pub(super) fn forward(&self, pixels: Tensor<4>) -> Tensor<4> {
-        let hidden = self.conv_in.forward(pixels);
+        let hidden = ops::conv2d(&self.conv_in, pixels);
         let down = |hidden, block: &DownBlock| block.forward(hidden);
         let hidden = self.down_blocks.iter().fold(hidden, down);
         let hidden = self.mid_block.forward(hidden);
-        self.conv_out
-            .forward(group_norm_silu(&self.conv_norm_out, hidden))
+        ops::conv2d(&self.conv_out, group_norm_silu(&self.conv_norm_out, hidden))
     }
 }
 
@@ -193,10 +192,9 @@ impl Decoder {
 
     /// `[rows, latent_channels, height, width]` to `[rows, out_channels, factor · height, factor · width]`.
     pub(super) fn forward(&self, latents: Tensor<4>) -> Tensor<4> {
-        let hidden = self.mid_block.forward(self.conv_in.forward(latents));
+        let hidden = self.mid_block.forward(ops::conv2d(&self.conv_in, latents));
         let up = |hidden, block: &UpBlock| block.forward(hidden);
         let hidden = self.up_blocks.iter().fold(hidden, up);
-        self.conv_out
-            .forward(group_norm_silu(&self.conv_norm_out, hidden))
+        ops::conv2d(&self.conv_out, group_norm_silu(&self.conv_norm_out, hidden))
     }
 }

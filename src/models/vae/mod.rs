@@ -17,6 +17,7 @@ use burn::nn::conv::Conv2d;
 use burn::tensor::{DType, Device, Tensor};
 
 use crate::nn::conv1x1;
+use crate::ops;
 use codebook::Codebook;
 use layers::{Decoder, Encoder};
 use tiles::Tiles;
@@ -166,7 +167,7 @@ impl Autoencoder {
     fn encode_whole(&self, pixels: Tensor<4>) -> Tensor<4> {
         let moments = self.encoder.forward(pixels);
         match &self.quant_conv {
-            Some(conv) => conv.forward(moments),
+            Some(conv) => ops::conv2d(conv, moments),
             None => moments,
         }
     }
@@ -174,7 +175,7 @@ impl Autoencoder {
     fn decode_whole(&self, latents: Tensor<4>) -> Tensor<4> {
         let latents = self.quantise(latents);
         let latents = match &self.post_quant_conv {
-            Some(conv) => conv.forward(latents),
+            Some(conv) => ops::conv2d(conv, latents),
             None => latents,
         };
         self.decoder.forward(latents)

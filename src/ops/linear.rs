@@ -1,0 +1,136 @@
+//! Linear layers over many tokens.
+
+#![allow(
+    clippy::inline_always,
+    unsafe_code,
+    reason = "one instruction set runs through all of a kernel; tasks write parts of the output that do not overlap"
+)]
+
+use macerator::Simd;
+use rayon::prelude::*;
+
+use super::product::{DEPTH, Output, Rows, Scratch, Task, compute, tasks};
+
+struct Job<'a> {
+    input: Rows<'a>,
+    weight: &'a [f32],
+    bias: Option<&'a [f32]>,
+    /// Values of a token behind the layer.
+    width: usize,
+    output: Output,
+}
+
+/// Tokens of `depth` values each that follow each other in `input`, times `weight`, `[depth, width]`, plus the bias.
+pub(super) fn linear(
+    input: &[f32],
+    weight: &[f32],
+    bias: Option<&[f32]>,
+    depth: usize,
+    width: usize,
+) -> Vec<f32> {
+    linear_by([input, weight], bias, [depth, width], linear_task)
+}
+
+/// [`linear`] by a `compute` for one kind of vectors.
+fn linear_by(
+    [input, weight]: [&[f32]; 2],
+    bias: Option<&[f32]>,
+    [depth, width]: [usize; 2],
+    compute: impl Fn(&Job<'_>, &Task, &mut Scratch) + Sync,
+) -> Vec<f32> {
+    let tokens = input.len() / depth;
+    assert_eq!(input.len(), tokens * depth);
+    assert_eq!(weight.len(), depth * width);
+    assert!(bias.is_none_or(|bias| bias.len() == width));
+    let mut output = vec![0.0; tokens * width];
+    let job = Job {
+        input: Rows {
+            values: input,
+            depth,
+        },
+        weight,
+        bias,
+        width,
+        output: Output::new(&mut output),
+    };
+    let tasks = tasks(1, tokens, width);
+    let parts = tasks.par_iter().with_max_len(1);
+    parts.for_each_init(Scratch::default, |scratch, task| {
+        compute(&job, task, scratch);
+    });
+    output
+}
+
+#[macerator::with_simd]
+#[allow(clippy::elidable_lifetime_names, reason = "the macro needs it named")]
+fn linear_task<'a, S: Simd>(job: &Job<'a>, task: &Task, scratch: &mut Scratch) {
+    let gather = |part: std::ops::Range<usize>, width: usize, columns: &mut [f32]| {
+        for (slot, index) in part.enumerate() {
+            let line = &job.weight[index * job.width..][task.columns.clone()];
+            for (tile, values) in line.chunks(width).enumerate() {
+                let start = (tile * DEPTH + slot) * width;
+                columns[start..start + values.len()].copy_from_slice(values);
+            }
+        }
+    };
+    compute::<S>(task, job.input, scratch, gather, |token, first, sums| {
+        // SAFETY: no other task has these values of the token.
+        let output = unsafe { job.output.part(token * job.width + first, sums.len()) };
+        match job.bias {
+            None => output.copy_from_slice(sums),
+            Some(bias) => {
+                let pairs = sums.iter().zip(&bias[first..]);
+                for (value, (sum, bias)) in output.iter_mut().zip(pairs) {
+                    *value = sum + bias;
+                }
+            }
+        }
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use macerator::{Arch, WithSimd};
+
+    struct Whole<'a>([&'a [f32]; 2], &'a [f32], [usize; 2]);
+
+    impl WithSimd for Whole<'_> {
+        type Output = Vec<f32>;
+
+        fn with_simd<S: Simd>(self) -> Vec<f32> {
+            linear_by(self.0, Some(self.1), self.2, linear_task_impl::<S>)
+        }
+    }
+
+    fn values(count: usize, shift: f32) -> Vec<f32> {
+        let wave = |i: usize| (i as f32 * 0.731 + shift).sin();
+        (0..count).map(wave).collect()
+    }
+
+    #[test]
+    fn every_kind_of_vectors_agrees_with_plain_sums() {
+        for (tokens, depth, width) in [(1, 1, 1), (77, 200, 9), (130, 7, 140), (3, 64, 33)] {
+            let (input, weight) = (values(tokens * depth, 0.0), values(depth * width, 1.0));
+            let bias = values(width, 2.0);
+            let expected = |token: usize, column: usize| {
+                let products = (0..depth).map(|i| {
+                    f64::from(input[token * depth + i]) * f64::from(weight[i * width + column])
+                });
+                products.sum::<f64>() + f64::from(bias[column])
+            };
+            for arch in [Arch::Scalar, Arch::detect()] {
+                // SAFETY: the fallback needs nothing, and the other was detected.
+                let found =
+                    unsafe { arch.dispatch(Whole([&input, &weight], &bias, [depth, width])) };
+                for (i, found) in found.into_iter().enumerate() {
+                    let expected = expected(i / width, i % width);
+                    assert!(
+                        (f64::from(found) - expected).abs() < 1e-4,
+                        "{arch:?} {i}: {found} {expected}"
+                    );
+                }
+            }
+        }
+    }
+}

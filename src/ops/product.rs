@@ -1,0 +1,238 @@
+//! The product of matrices that convolutions and linear layers share: rows as they are stored, times a tile of gathered columns.
+//!
+//! Source: Goto and van de Geijn, "Anatomy of High-Performance Matrix Multiplication" (2008). A vector's lanes are columns. A tile of
+//! columns stays in the first-level cache while all rows pass over it.
+
+#![allow(
+    clippy::inline_always,
+    clippy::needless_range_loop,
+    unsafe_code,
+    reason = "the inner loops are whole only where they are inlined, index registers, and read blocks through pointers whose lengths are \
+              asserted once a block; tasks write parts of the output that do not overlap"
+)]
+
+use std::ops::Range;
+
+use macerator::Simd;
+
+use super::simd::{Floats, load, splat, store};
+
+/// Products summed before the sums are put away: with them a tile's columns fill three quarters of a first-level cache.
+pub(super) const DEPTH: usize = 192;
+
+/// Columns of a task, at most.
+pub(super) const COLUMNS: usize = 128;
+
+/// Rows of a task, at least, where columns alone leave threads idle.
+const LEAST_ROWS: usize = 64;
+
+/// Rows of a task, at most: its sums stay in the second-level cache.
+const MOST_ROWS: usize = 384;
+
+/// Tasks for every thread, at least.
+const TASKS: usize = 4;
+
+/// Vectors of a tile.
+const VECTORS: usize = 2;
+
+/// Columns of a tile.
+#[inline(always)]
+pub(super) fn tile_width<S: Simd>() -> usize {
+    VECTORS * S::lanes32()
+}
+
+/// A part of a product.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Task {
+    pub(super) item: usize,
+    pub(super) rows: Range<usize>,
+    pub(super) columns: Range<usize>,
+}
+
+/// Divides `items` products of `rows` by `columns`; rows are divided where columns alone leave threads idle.
+pub(super) fn tasks(items: usize, rows: usize, columns: usize) -> Vec<Task> {
+    divided(items, rows, columns, TASKS * rayon::current_num_threads())
+}
+
+fn divided(items: usize, rows: usize, columns: usize, wanted: usize) -> Vec<Task> {
+    let blocks = parts(columns, COLUMNS);
+    let apart = wanted.div_ceil((items * blocks.len()).max(1));
+    let group = rows.div_ceil(apart).clamp(LEAST_ROWS, MOST_ROWS);
+    let groups = parts(rows, group.next_multiple_of(8));
+    let mut tasks = Vec::with_capacity(items * blocks.len() * groups.len());
+    for item in 0..items {
+        for columns in &blocks {
+            for rows in &groups {
+                tasks.push(Task {
+                    item,
+                    rows: rows.clone(),
+                    columns: columns.clone(),
+                });
+            }
+        }
+    }
+    tasks
+}
+
+fn parts(whole: usize, most: usize) -> Vec<Range<usize>> {
+    let starts = (0..whole).step_by(most);
+    starts.map(|start| start..whole.min(start + most)).collect()
+}
+
+/// The output of a product, written by all its tasks.
+pub(super) struct Output(*mut f32, usize);
+
+// SAFETY: tasks write parts that do not overlap.
+unsafe impl Send for Output {}
+// SAFETY: as above.
+unsafe impl Sync for Output {}
+
+impl Output {
+    pub(super) fn new(values: &mut [f32]) -> Self {
+        Self(values.as_mut_ptr(), values.len())
+    }
+
+    /// A part of it.
+    ///
+    /// # Safety
+    ///
+    /// The values outlive the part, and no other task has any of it.
+    #[allow(
+        clippy::mut_from_ref,
+        reason = "tasks share the output and write parts of it"
+    )]
+    pub(super) unsafe fn part(&self, start: usize, count: usize) -> &mut [f32] {
+        assert!(start + count <= self.1);
+        // SAFETY: within the values, asserted above; the rest is the caller's promise.
+        unsafe { std::slice::from_raw_parts_mut(self.0.add(start), count) }
+    }
+}
+
+/// Working memory of a thread.
+#[derive(Default)]
+pub(super) struct Scratch {
+    /// `[tiles, DEPTH, width]`
+    columns: Vec<f32>,
+    /// `[tiles, rows, width]`
+    sums: Vec<f32>,
+}
+
+/// Rows that follow each other, each `depth` long.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Rows<'a> {
+    pub(super) values: &'a [f32],
+    pub(super) depth: usize,
+}
+
+/// One task. `gather` fills the columns for a part of the depth, `[tiles, DEPTH, width]`; `put` takes each row's sums of a tile, whose
+/// first column it is given.
+#[inline(always)]
+pub(super) fn compute<S: Simd>(
+    task: &Task,
+    rows: Rows<'_>,
+    scratch: &mut Scratch,
+    gather: impl Fn(Range<usize>, usize, &mut [f32]),
+    put: impl Fn(usize, usize, &[f32]),
+) {
+    let width = tile_width::<S>();
+    let (tiles, count) = (task.columns.len().div_ceil(width), task.rows.len());
+    let values = &rows.values[task.rows.start * rows.depth..task.rows.end * rows.depth];
+    scratch.columns.resize(tiles * DEPTH * width, 0.0);
+    scratch.sums.clear();
+    scratch.sums.resize(tiles * count * width, 0.0);
+    for first in (0..rows.depth).step_by(DEPTH) {
+        let part = first..rows.depth.min(first + DEPTH);
+        gather(part.clone(), width, &mut scratch.columns);
+        for (tile, sums) in scratch.sums.chunks_exact_mut(count * width).enumerate() {
+            let columns = &scratch.columns[tile * DEPTH * width..][..part.len() * width];
+            // Sixteen registers hold four rows of two vectors of sums; thirty-two hold eight.
+            if S::lanes32() == 8 {
+                pass::<S, 4>(columns, &values[first..], rows.depth, sums);
+            } else {
+                pass::<S, 8>(columns, &values[first..], rows.depth, sums);
+            }
+        }
+    }
+    for (tile, sums) in scratch.sums.chunks_exact(count * width).enumerate() {
+        let kept = width.min(task.columns.len() - tile * width);
+        for (row, sums) in task.rows.clone().zip(sums.chunks_exact(width)) {
+            put(row, task.columns.start + tile * width, &sums[..kept]);
+        }
+    }
+}
+
+/// `sums += rows · columns`, `[rows, width]`, for a tile of columns, `[depth, width]`; a row begins `stride` behind the one before.
+#[inline(always)]
+fn pass<S: Simd, const R: usize>(columns: &[f32], rows: &[f32], stride: usize, sums: &mut [f32]) {
+    let width = tile_width::<S>();
+    let (depth, all) = (columns.len() / width, sums.len() / width);
+    assert!(rows.len() >= (all - 1) * stride + depth);
+    for first in (0..all).step_by(R) {
+        let count = R.min(all - first);
+        // Rows behind the last repeat it; nobody keeps them.
+        let row = |r: usize| first + r.min(count - 1);
+        // SAFETY: the last row's `depth` values are there, asserted above; `columns` and `sums` are whole rows of vectors.
+        unsafe {
+            let starts: [*const f32; R] =
+                std::array::from_fn(|r| rows.as_ptr().add(row(r) * stride));
+            let mut tile = [[splat::<S>(0.0); VECTORS]; R];
+            for r in 0..R {
+                for n in 0..VECTORS {
+                    tile[r][n] = load(sums.as_ptr().add(row(r) * width + n * S::lanes32()));
+                }
+            }
+            let tile = multiplied::<S, R>(depth, columns.as_ptr(), starts, tile);
+            for r in 0..count {
+                for n in 0..VECTORS {
+                    let at = (first + r) * width + n * S::lanes32();
+                    store(sums.as_mut_ptr().add(at), tile[r][n]);
+                }
+            }
+        }
+    }
+}
+
+/// `sums + rows · columns`, over `depth` products.
+///
+/// # Safety
+///
+/// `depth` values are readable in each row, and `depth` times `VECTORS` vectors in `columns`.
+#[inline(always)]
+unsafe fn multiplied<S: Simd, const R: usize>(
+    depth: usize,
+    columns: *const f32,
+    rows: [*const f32; R],
+    mut sums: [[Floats<S>; VECTORS]; R],
+) -> [[Floats<S>; VECTORS]; R] {
+    let lanes = S::lanes32();
+    for i in 0..depth {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let mut column = [splat::<S>(0.0); VECTORS];
+            for n in 0..VECTORS {
+                column[n] = load(columns.add((i * VECTORS + n) * lanes));
+            }
+            for r in 0..R {
+                let value = splat::<S>(*rows[r].add(i));
+                for n in 0..VECTORS {
+                    sums[r][n] = column[n].mul_add(value, sums[r][n]);
+                }
+            }
+        }
+    }
+    sums
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn few_columns_divide_the_rows() {
+        let found = divided(2, 1280, 64, 8);
+        assert_eq!(found.len(), 8);
+        assert_eq!((found[1].rows.clone(), found[7].item), (320..640, 1));
+        assert_eq!(divided(1, 320, 4096, 8).len(), 32);
+        assert_eq!(divided(1, 8192, 128, 8).len(), 22);
+    }
+}
