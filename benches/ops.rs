@@ -1,4 +1,4 @@
-//! Times the operations of `afterimage::ops` against their versions composed of burn's own, over the shapes of SD 1.5 at 512x512.
+//! Times the operations of `afterimage::ops` against their versions composed of burn's own, over the shapes of `peers/shapes.json`.
 //!
 //! `cargo bench --bench ops -- [FILTER] [ours|burn]` prints one JSON object: `{"threads": 2, "cases": {"name": [[wall, processor], …]}}`, the
 //! seconds of every repetition by the clock and on the processor. The latter is what a shared machine leaves comparable, with one thread. `benches/peers/compare.py` runs it and `PyTorch` in turn.
@@ -13,9 +13,10 @@ use std::time::{Duration, Instant};
 
 use afterimage::nn::layer_norm::LayerNorm;
 use afterimage::ops::{self, Precision};
-use burn::nn::{GroupNormConfig, LayerNormConfig};
+use burn::nn::conv::Conv2dConfig;
+use burn::nn::{GroupNormConfig, LayerNormConfig, LinearConfig, PaddingConfig2d};
 use burn::tensor::activation::silu;
-use burn::tensor::module::attention;
+use burn::tensor::module;
 use burn::tensor::ops::AttentionModuleOptions;
 use burn::tensor::{Device, Distribution, Tensor};
 
@@ -23,29 +24,14 @@ use burn::tensor::{Device, Distribution, Tensor};
 const TIME: Duration = Duration::from_millis(400);
 const REPEATS: usize = 5;
 
-/// `rows x heads x queries x keys x width`: SD 1.5's levels, its text, SD 2.x, DiT-XL/2, the autoencoder.
-const ATTENTIONS: [[usize; 5]; 7] = [
-    [2, 8, 4096, 4096, 40],
-    [2, 8, 1024, 1024, 80],
-    [2, 8, 256, 256, 160],
-    [2, 8, 4096, 77, 40],
-    [2, 10, 1024, 1024, 64],
-    [2, 16, 256, 256, 72],
-    [1, 1, 1024, 1024, 512],
-];
+/// Time of a repetition, at least: what is faster runs several times in it.
+const LEAST: Duration = Duration::from_millis(50);
 
-/// `rows x channels x height x width`.
-const GROUP_NORMS: [[usize; 4]; 4] = [
-    [2, 320, 64, 64],
-    [2, 640, 32, 32],
-    [2, 1280, 16, 16],
-    [1, 128, 256, 256],
-];
+/// Sizes of every case, shared with `PyTorch`: SD 1.5's levels, its text, SD 2.x, DiT-XL/2, the autoencoder.
+const SHAPES: &str = include_str!("peers/shapes.json");
 
-/// `rows x tokens x width`.
-const LAYER_NORMS: [[usize; 3]; 3] = [[2, 4096, 320], [2, 1024, 640], [2, 256, 1152]];
-
-type Case = (String, Box<dyn Fn()>);
+type Run = Box<dyn Fn()>;
+type Case = (String, Run);
 
 fn random<const D: usize>(shape: [usize; D], device: &Device) -> Tensor<D> {
     Tensor::random(shape, Distribution::Normal(0.0, 1.0), device)
@@ -56,59 +42,104 @@ fn name(operation: &str, sizes: &[usize]) -> String {
     format!("{operation}/{}", sizes.join("x"))
 }
 
-fn attentions(device: &Device, ours: bool) -> Vec<Case> {
-    let case = |sizes: [usize; 5]| {
-        let [rows, heads, queries, keys, width] = sizes;
-        let split = |tokens| random([rows, tokens, heads, width], device).swap_dims(1, 2);
-        let (query, key, value) = (split(queries), split(keys), split(keys));
-        let run = move || {
-            let (query, key, value) = (query.clone(), key.clone(), value.clone());
-            if ours {
-                ops::attention(query, key, value, Precision::Fused);
-            } else {
-                let options = AttentionModuleOptions::default();
-                attention(query, key, value, None, None, options);
-            }
-        };
-        (name("attention", &sizes), Box::new(run) as Box<dyn Fn()>)
-    };
-    ATTENTIONS.map(case).into()
+/// `rows x heads x queries x keys x width`.
+fn attention([rows, heads, queries, keys, width]: [usize; 5], device: &Device, ours: bool) -> Run {
+    let split = |tokens| random([rows, tokens, heads, width], device).swap_dims(1, 2);
+    let (query, key, value) = (split(queries), split(keys), split(keys));
+    Box::new(move || {
+        let (query, key, value) = (query.clone(), key.clone(), value.clone());
+        if ours {
+            ops::attention(query, key, value, Precision::Fused);
+        } else {
+            let options = AttentionModuleOptions::default();
+            module::attention(query, key, value, None, None, options);
+        }
+    })
 }
 
-fn group_norms(device: &Device, ours: bool) -> Vec<Case> {
-    let case = |sizes: [usize; 4]| {
-        let norm = GroupNormConfig::new(32, sizes[1]).init(device);
-        let input = random(sizes, device);
-        let run = move || {
-            if ours {
-                ops::group_norm_silu(&norm, input.clone());
-            } else {
-                silu(norm.forward(input.clone()));
-            }
-        };
-        (
-            name("group_norm_silu", &sizes),
-            Box::new(run) as Box<dyn Fn()>,
-        )
-    };
-    GROUP_NORMS.map(case).into()
+/// `rows x channels x height x width x channels behind x kernel x stride`.
+fn convolution(
+    [rows, before, height, width, after, kernel, stride]: [usize; 7],
+    device: &Device,
+    ours: bool,
+) -> Run {
+    let side = (kernel - 1) / 2;
+    let layer = Conv2dConfig::new([before, after], [kernel; 2])
+        .with_stride([stride; 2])
+        .with_padding(PaddingConfig2d::Explicit(side, side, side, side))
+        .init(device);
+    let input = random([rows, before, height, width], device);
+    Box::new(move || {
+        let input = input.clone();
+        if ours {
+            ops::conv2d(&layer, input);
+        } else {
+            layer.forward(input);
+        }
+    })
 }
 
-fn layer_norms(device: &Device, ours: bool) -> Vec<Case> {
-    let case = |sizes: [usize; 3]| {
-        let norm = LayerNorm::new(sizes[2], 1e-5, device);
-        let burns = LayerNormConfig::new(sizes[2]).init(device);
-        let input = random(sizes, device);
-        let run = move || {
-            if ours {
-                norm.forward(input.clone());
-            } else {
-                burns.forward(input.clone());
-            }
+/// `rows x channels x height x width`.
+fn group_norm_silu(sizes: [usize; 4], device: &Device, ours: bool) -> Run {
+    let norm = GroupNormConfig::new(32, sizes[1]).init(device);
+    let input = random(sizes, device);
+    Box::new(move || {
+        if ours {
+            ops::group_norm_silu(&norm, input.clone());
+        } else {
+            silu(norm.forward(input.clone()));
+        }
+    })
+}
+
+/// `rows x tokens x width`.
+fn layer_norm(sizes: [usize; 3], device: &Device, ours: bool) -> Run {
+    let norm = LayerNorm::new(sizes[2], 1e-5, device);
+    let burns = LayerNormConfig::new(sizes[2]).init(device);
+    let input = random(sizes, device);
+    Box::new(move || {
+        if ours {
+            norm.forward(input.clone());
+        } else {
+            burns.forward(input.clone());
+        }
+    })
+}
+
+/// `tokens x width x width behind`.
+fn linear([tokens, before, after]: [usize; 3], device: &Device, ours: bool) -> Run {
+    let layer = LinearConfig::new(before, after).init(device);
+    let input = random([1, tokens, before], device);
+    Box::new(move || {
+        if ours {
+            ops::linear(&layer, input.clone());
+        } else {
+            layer.forward(input.clone());
+        }
+    })
+}
+
+fn cases(device: &Device, ours: bool) -> Vec<Case> {
+    let shapes: BTreeMap<String, Vec<Vec<usize>>> = serde_json::from_str(SHAPES).unwrap();
+    let each = shapes
+        .iter()
+        .flat_map(|(operation, shapes)| shapes.iter().map(move |sizes| (operation, sizes)));
+    each.map(|(operation, sizes)| {
+        let run = match operation.as_str() {
+            "attention" => attention(fixed(sizes), device, ours),
+            "convolution" => convolution(fixed(sizes), device, ours),
+            "group_norm_silu" => group_norm_silu(fixed(sizes), device, ours),
+            "layer_norm" => layer_norm(fixed(sizes), device, ours),
+            "linear" => linear(fixed(sizes), device, ours),
+            other => unreachable!("`{other}` of shapes.json has no benchmark"),
         };
-        (name("layer_norm", &sizes), Box::new(run) as Box<dyn Fn()>)
-    };
-    LAYER_NORMS.map(case).into()
+        (name(operation, sizes), run)
+    })
+    .collect()
+}
+
+fn fixed<const D: usize>(sizes: &[usize]) -> [usize; D] {
+    sizes.try_into().unwrap()
 }
 
 /// Seconds that the threads of this process have run, where the system says (Linux).
@@ -123,14 +154,24 @@ fn processor() -> f64 {
     nanoseconds.sum::<f64>() * 1e-9
 }
 
+/// Repetitions that last long enough for the processor's clock, which runs in milliseconds.
+fn repetitions(run: &dyn Fn()) -> u32 {
+    let start = Instant::now();
+    run();
+    let once = start.elapsed().as_secs_f64();
+    (LEAST.as_secs_f64() / once).ceil() as u32
+}
+
 fn samples(run: &dyn Fn()) -> Vec<[f64; 2]> {
     run();
+    let count = repetitions(run);
     let start = Instant::now();
     let mut samples = Vec::new();
     while samples.len() < REPEATS || start.elapsed() < TIME {
         let (clock, before) = (Instant::now(), processor());
-        run();
-        samples.push([clock.elapsed().as_secs_f64(), processor() - before]);
+        (0..count).for_each(|_| run());
+        let times = [clock.elapsed().as_secs_f64(), processor() - before];
+        samples.push(times.map(|time| time / f64::from(count)));
     }
     samples
 }
@@ -142,13 +183,9 @@ fn main() {
     let (sides, filters): (Vec<_>, Vec<_>) =
         arguments.partition(|word| ["ours", "burn"].contains(&word.as_str()));
     let ours = !sides.contains(&"burn".to_owned());
-    let device = Device::flex();
-    let cases = [attentions, group_norms, layer_norms]
-        .map(|cases| cases(&device, ours))
-        .into_iter()
-        .flatten();
     let wanted = |(name, _): &Case| filters.iter().all(|filter| name.contains(filter.as_str()));
-    let cases = cases
+    let cases = cases(&Device::flex(), ours)
+        .into_iter()
         .filter(wanted)
         .map(|(name, run)| (name, samples(&*run)))
         .collect::<BTreeMap<_, _>>();

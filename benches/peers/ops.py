@@ -4,25 +4,17 @@ usage: ops.py [FILTER]      threads: RAYON_NUM_THREADS, as on the other side
 """
 
 import json
+import math
 import os
+import pathlib
 import sys
 import time
 
 import torch
 import torch.nn.functional as F
 
-TIME, REPEATS = 0.4, 5
-ATTENTIONS = [
-    (2, 8, 4096, 4096, 40),
-    (2, 8, 1024, 1024, 80),
-    (2, 8, 256, 256, 160),
-    (2, 8, 4096, 77, 40),
-    (2, 10, 1024, 1024, 64),
-    (2, 16, 256, 256, 72),
-    (1, 1, 1024, 1024, 512),
-]
-GROUP_NORMS = [(2, 320, 64, 64), (2, 640, 32, 32), (2, 1280, 16, 16), (1, 128, 256, 256)]
-LAYER_NORMS = [(2, 4096, 320), (2, 1024, 640), (2, 256, 1152)]
+TIME, REPEATS, LEAST = 0.4, 5, 0.05
+SHAPES = pathlib.Path(__file__).with_name("shapes.json")
 
 
 def attention(rows, heads, queries, keys, width):
@@ -37,6 +29,17 @@ def group_norm_silu(rows, channels, height, width):
     return lambda: F.silu(F.group_norm(hidden, 32, scale, shift))
 
 
+def convolution(rows, before, height, width, after, kernel, stride):
+    hidden = torch.randn(rows, before, height, width)
+    weight, bias = torch.randn(after, before, kernel, kernel), torch.randn(after)
+    return lambda: F.conv2d(hidden, weight, bias, stride, (kernel - 1) // 2)
+
+
+def linear(tokens, before, after):
+    hidden, weight, bias = torch.randn(1, tokens, before), torch.randn(after, before), torch.randn(after)
+    return lambda: F.linear(hidden, weight, bias)
+
+
 def layer_norm(rows, tokens, width):
     hidden = torch.randn(rows, tokens, width)
     scale, shift = torch.ones(width), torch.zeros(width)
@@ -45,25 +48,28 @@ def layer_norm(rows, tokens, width):
 
 def measured(run):
     run()
+    once = time.perf_counter()
+    run()
+    count = math.ceil(LEAST / (time.perf_counter() - once))
     start, samples = time.perf_counter(), []
     while len(samples) < REPEATS or time.perf_counter() - start < TIME:
         clock, processor = time.perf_counter(), time.process_time()
-        run()
-        samples.append([time.perf_counter() - clock, time.process_time() - processor])
+        for _ in range(count):
+            run()
+        samples.append([(time.perf_counter() - clock) / count, (time.process_time() - processor) / count])
     return samples
 
 
 def main():
     threads = int(os.environ.get("RAYON_NUM_THREADS", os.cpu_count()))
     torch.set_num_threads(threads)
-    groups = [(attention, ATTENTIONS), (group_norm_silu, GROUP_NORMS), (layer_norm, LAYER_NORMS)]
     cases = {}
     with torch.inference_mode():
-        for operation, shapes in groups:
+        for operation, shapes in json.loads(SHAPES.read_text()).items():
             for shape in shapes:
-                name = f"{operation.__name__}/{'x'.join(map(str, shape))}"
+                name = f"{operation}/{'x'.join(map(str, shape))}"
                 if all(word in name for word in sys.argv[1:]):
-                    cases[name] = measured(operation(*shape))
+                    cases[name] = measured(globals()[operation](*shape))
     print(json.dumps({"threads": threads, "cases": cases}))
 
 

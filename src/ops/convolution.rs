@@ -11,9 +11,8 @@
 use std::ops::Range;
 
 use macerator::Simd;
-use rayon::prelude::*;
 
-use super::product::{DEPTH, Output, Rows, Scratch, Task, compute, tasks};
+use super::product::{DEPTH, Output, Rows, Scratch, Task, compute, run, tasks};
 
 /// Sizes of a convolution; pairs are height and width.
 #[derive(Debug, Clone, Copy)]
@@ -83,10 +82,7 @@ fn convolve_by(
         output: Output::new(&mut output),
     };
     let tasks = tasks(rows, channels[1], geometry.positions());
-    let parts = tasks.par_iter().with_max_len(1);
-    parts.for_each_init(Scratch::default, |scratch, task| {
-        compute(&job, task, scratch);
-    });
+    run(&tasks, |task, scratch| compute(&job, task, scratch));
     output
 }
 

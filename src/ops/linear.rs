@@ -7,9 +7,8 @@
 )]
 
 use macerator::Simd;
-use rayon::prelude::*;
 
-use super::product::{DEPTH, Output, Rows, Scratch, Task, compute, tasks};
+use super::product::{DEPTH, Output, Rows, Scratch, Task, compute, run, tasks};
 
 struct Job<'a> {
     input: Rows<'a>,
@@ -54,10 +53,7 @@ fn linear_by(
         output: Output::new(&mut output),
     };
     let tasks = tasks(1, tokens, width);
-    let parts = tasks.par_iter().with_max_len(1);
-    parts.for_each_init(Scratch::default, |scratch, task| {
-        compute(&job, task, scratch);
-    });
+    run(&tasks, |task, scratch| compute(&job, task, scratch));
     output
 }
 

@@ -11,9 +11,10 @@
               asserted once a block; tasks write parts of the output that do not overlap"
 )]
 
-use std::ops::Range;
+use std::{cell::RefCell, ops::Range};
 
 use macerator::Simd;
+use rayon::prelude::*;
 
 use super::simd::{Floats, load, splat, store};
 
@@ -108,13 +109,34 @@ impl Output {
     }
 }
 
-/// Working memory of a thread.
+/// Working memory of a thread; what is in it at first means nothing.
 #[derive(Default)]
 pub(super) struct Scratch {
     /// `[tiles, DEPTH, width]`
     columns: Vec<f32>,
     /// `[tiles, rows, width]`
     sums: Vec<f32>,
+}
+
+thread_local! {
+    static SCRATCH: RefCell<Scratch> = RefCell::default();
+}
+
+impl Scratch {
+    fn parts(&mut self, columns: usize, sums: usize) -> [&mut [f32]; 2] {
+        for (values, count) in [(&mut self.columns, columns), (&mut self.sums, sums)] {
+            if values.len() < count {
+                values.resize(count, 0.0);
+            }
+        }
+        [&mut self.columns[..columns], &mut self.sums[..sums]]
+    }
+}
+
+/// Runs `compute` for every task, on all threads.
+pub(super) fn run(tasks: &[Task], compute: impl Fn(&Task, &mut Scratch) + Sync) {
+    let tasks = tasks.par_iter().with_max_len(1);
+    tasks.for_each(|task| SCRATCH.with_borrow_mut(|scratch| compute(task, scratch)));
 }
 
 /// Rows that follow each other, each `depth` long.
@@ -137,23 +159,23 @@ pub(super) fn compute<S: Simd>(
     let width = tile_width::<S>();
     let (tiles, count) = (task.columns.len().div_ceil(width), task.rows.len());
     let values = &rows.values[task.rows.start * rows.depth..task.rows.end * rows.depth];
-    scratch.columns.resize(tiles * DEPTH * width, 0.0);
-    scratch.sums.clear();
-    scratch.sums.resize(tiles * count * width, 0.0);
+    let [columns, all_sums] = scratch.parts(tiles * DEPTH * width, tiles * count * width);
     for first in (0..rows.depth).step_by(DEPTH) {
         let part = first..rows.depth.min(first + DEPTH);
-        gather(part.clone(), width, &mut scratch.columns);
-        for (tile, sums) in scratch.sums.chunks_exact_mut(count * width).enumerate() {
-            let columns = &scratch.columns[tile * DEPTH * width..][..part.len() * width];
+        gather(part.clone(), width, columns);
+        for (tile, sums) in all_sums.chunks_exact_mut(count * width).enumerate() {
+            let columns = &columns[tile * DEPTH * width..][..part.len() * width];
             // Sixteen registers hold four rows of two vectors of sums; thirty-two hold eight.
-            if S::lanes32() == 8 {
-                pass::<S, 4>(columns, &values[first..], rows.depth, sums);
-            } else {
-                pass::<S, 8>(columns, &values[first..], rows.depth, sums);
+            let (rows, stride) = (&values[first..], rows.depth);
+            match (S::lanes32(), first) {
+                (8, 0) => pass::<S, 4, false>(columns, rows, stride, sums),
+                (8, _) => pass::<S, 4, true>(columns, rows, stride, sums),
+                (_, 0) => pass::<S, 8, false>(columns, rows, stride, sums),
+                _ => pass::<S, 8, true>(columns, rows, stride, sums),
             }
         }
     }
-    for (tile, sums) in scratch.sums.chunks_exact(count * width).enumerate() {
+    for (tile, sums) in all_sums.chunks_exact(count * width).enumerate() {
         let kept = width.min(task.columns.len() - tile * width);
         for (row, sums) in task.rows.clone().zip(sums.chunks_exact(width)) {
             put(row, task.columns.start + tile * width, &sums[..kept]);
@@ -161,9 +183,15 @@ pub(super) fn compute<S: Simd>(
     }
 }
 
-/// `sums += rows · columns`, `[rows, width]`, for a tile of columns, `[depth, width]`; a row begins `stride` behind the one before.
+/// `sums = rows · columns`, `[rows, width]`, for a tile of columns, `[depth, width]`, added to the sums so far if it goes `ON`; a row
+/// begins `stride` behind the one before.
 #[inline(always)]
-fn pass<S: Simd, const R: usize>(columns: &[f32], rows: &[f32], stride: usize, sums: &mut [f32]) {
+fn pass<S: Simd, const R: usize, const ON: bool>(
+    columns: &[f32],
+    rows: &[f32],
+    stride: usize,
+    sums: &mut [f32],
+) {
     let width = tile_width::<S>();
     let (depth, all) = (columns.len() / width, sums.len() / width);
     assert!(rows.len() >= (all - 1) * stride + depth);
@@ -176,7 +204,7 @@ fn pass<S: Simd, const R: usize>(columns: &[f32], rows: &[f32], stride: usize, s
             let starts: [*const f32; R] =
                 std::array::from_fn(|r| rows.as_ptr().add(row(r) * stride));
             let mut tile = [[splat::<S>(0.0); VECTORS]; R];
-            for r in 0..R {
+            for r in 0..if ON { R } else { 0 } {
                 for n in 0..VECTORS {
                     tile[r][n] = load(sums.as_ptr().add(row(r) * width + n * S::lanes32()));
                 }
