@@ -43,7 +43,7 @@ impl<'a> Encoder<'a> {
         recall: &mut Recall<'_>,
     ) -> Tensor<4> {
         match site {
-            Site::ConvIn => ops::conv2d(&self.conv_in, hidden),
+            Site::ConvIn => ops::conv2d(self.conv_in, hidden),
             Site::Down {
                 level,
                 layer: index,
