@@ -12,6 +12,7 @@ use super::{
 };
 use crate::{
     cache::CacheRule,
+    device,
     error::Error,
     evaluation::{Spread, of_the_whole, turns},
     pipeline::{Pipeline, Request},
@@ -57,6 +58,7 @@ pub(super) fn run(arguments: &args::Bench) -> Result<(), Error> {
         dtype: machine.dtype_name(),
         repeat: arguments.repeat,
         results: results(&rules, &promises, &samples),
+        peak_memory: device::peak_memory(),
     };
     if arguments.form.json {
         console::json(&document);
@@ -133,16 +135,21 @@ struct Document {
     dtype: &'static str,
     repeat: usize,
     results: Vec<Outcome>,
+    /// Bytes of main memory, where the system tells them.
+    peak_memory: Option<u64>,
 }
 
 impl Document {
     fn text(&self) -> String {
-        let head = console::pairs(&[
+        let mut head = vec![
             ("model", self.run.model.clone()),
             ("run", self.run.course()),
             ("device", format!("{} in {}", self.device, self.dtype)),
             ("rounds", format!("{}, medians and extremes", self.repeat)),
-        ]);
+        ];
+        let peak = self.peak_memory.map(console::bytes);
+        head.extend(peak.map(|peak| ("memory", format!("{peak} at most"))));
+        let head = console::pairs(&head);
         format!("{head}\n\n{}", table(&self.results))
     }
 }

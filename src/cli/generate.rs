@@ -16,6 +16,7 @@ use super::{
 use crate::{
     cache::CacheRule,
     catalog::ModelFolder,
+    device,
     error::Error,
     image_io::{batch_paths, check_writable},
     pipeline::{Generated, Report, Request, Trace},
@@ -72,6 +73,7 @@ pub(super) fn run(arguments: &args::Generate) -> Result<(), Error> {
         account,
         work: work(&stages, &made.reports),
         seconds: Seconds::new(&made),
+        peak_memory: device::peak_memory(),
     };
     if arguments.form.json {
         console::json(&outcome);
@@ -275,6 +277,8 @@ struct Outcome<'a> {
     account: Account<'a>,
     work: Summary,
     seconds: Seconds,
+    /// Bytes of main memory, where the system tells them.
+    peak_memory: Option<u64>,
 }
 
 impl Outcome<'_> {

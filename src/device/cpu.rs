@@ -49,13 +49,21 @@ fn name() -> String {
 /// Bytes of main memory, where Linux tells them.
 #[cfg(feature = "cpu")]
 fn memory() -> Option<u64> {
-    let total = field("/proc/meminfo", "MemTotal")?;
-    let kibibytes: u64 = total.strip_suffix(" kB")?.parse().ok()?;
+    bytes("/proc/meminfo", "MemTotal")
+}
+
+/// The most main memory that this process has held so far, in bytes, where Linux tells it.
+pub fn peak_memory() -> Option<u64> {
+    bytes("/proc/self/status", "VmHWM")
+}
+
+fn bytes(table: &str, key: &str) -> Option<u64> {
+    let amount = field(table, key)?;
+    let kibibytes: u64 = amount.strip_suffix(" kB")?.parse().ok()?;
     Some(kibibytes * 1024)
 }
 
 /// The first `key: value` line of a kernel table.
-#[cfg(feature = "cpu")]
 fn field(table: &str, key: &str) -> Option<String> {
     let text = std::fs::read_to_string(table).ok()?;
     let mut values = text.lines().filter_map(|line| {

@@ -12,6 +12,7 @@ use std::{fmt, str::FromStr};
 
 use burn::tensor::{Device, FloatDType};
 
+pub use cpu::peak_memory;
 pub use dtype::DtypeChoice;
 
 use crate::error::{DeviceError, Error, RequestError};
@@ -250,6 +251,14 @@ pub fn open(choice: DeviceChoice) -> Result<OpenDevice, Error> {
         DeviceChoice::Cpu => cpu::open("named"),
         DeviceChoice::Gpu { backend, index } => open_gpu(backend, index),
     }
+}
+
+/// Whether `device` is burn Flex on the processor.
+pub(crate) fn is_processor(device: &Device) -> bool {
+    #[cfg(feature = "cpu")]
+    return *device == Device::flex();
+    #[cfg(not(feature = "cpu"))]
+    false
 }
 
 /// Every device this build can reach; a GPU that several backends reach is listed by each.

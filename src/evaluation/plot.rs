@@ -86,7 +86,7 @@ fn draw(area: &DrawingArea<SVGBackend<'_>, Shift>, results: &Results) -> Result<
     let mut chart = ChartBuilder::on(area)
         .margin(14)
         .x_label_area_size(44)
-        .y_label_area_size(64)
+        .y_label_area_size(80)
         .build_cartesian_2d(0.9..fastest * 1.05, 0.0..highest * 1.08)
         .map_err(|error| failed(&error))?;
     chart

@@ -7,14 +7,14 @@ use std::ops::Range;
 
 use burn::module::Module;
 use burn::nn::{Embedding, EmbeddingConfig, Linear, LinearConfig};
-use burn::tensor::activation::{gelu, sigmoid, softmax};
+use burn::tensor::activation::{sigmoid, softmax};
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use serde::Deserialize;
 
 use crate::error::{ConfigError, Error};
 use crate::nn::attention::{merge_heads, split_heads};
 use crate::nn::layer_norm::LayerNorm;
-use crate::ops;
+use crate::ops::{self, Gelu};
 use crate::text::{PooledTextEncoder, Summary, TextEncoder};
 
 /// Added to the scores of later tokens: far below any score, and finite, as GPU compilers may assume no infinity.
@@ -235,7 +235,7 @@ impl ClipMlp {
         let inner = if self.quick_gelu {
             inner.clone() * sigmoid(inner * 1.702)
         } else {
-            gelu(inner)
+            ops::gelu(inner, Gelu::Exact)
         };
         ops::linear(&self.fc2, inner) // [rows, tokens, width]
     }
@@ -371,7 +371,7 @@ impl ClipTextModel {
         let pooled = self.text_projection.as_ref().map(|projection| {
             let last = self.through(depth..layers, states.clone(), &mask);
             let last = self.text_model.final_layer_norm.forward(last);
-            projection.forward(at_ends(&last, ends)) // [rows, projection]
+            ops::linear(projection, at_ends(&last, ends)) // [rows, projection]
         });
         Summary { states, pooled }
     }

@@ -10,6 +10,8 @@ use burn::nn::{Linear, LinearConfig};
 use burn::tensor::activation::silu;
 use burn::tensor::{Device, Tensor, TensorData};
 
+use crate::ops;
+
 /// Longest wavelength of the sinusoids, in training timesteps over 2π.
 const MAX_PERIOD: f32 = 10_000.0;
 
@@ -72,9 +74,8 @@ impl TimestepEmbedding {
 
     /// Embeddings of all `timesteps` at once, `[timesteps, width]`.
     pub fn embed(&self, timesteps: &[f64], sinusoid: Sinusoid) -> Tensor<2> {
-        let weight = self.linear_1.weight.val();
-        let sinusoids = sinusoid.embed(timesteps, &weight.device());
-        self.forward(sinusoids.cast(weight.dtype()))
+        let sinusoids = sinusoid.embed(timesteps, &self.linear_1.weight.device());
+        self.forward(sinusoids.cast(ops::dtype(self.linear_1.bias.as_ref())))
     }
 
     /// # Shapes
@@ -82,8 +83,8 @@ impl TimestepEmbedding {
     /// - input: `[rows, input]`
     /// - output: `[rows, width]`
     pub fn forward(&self, sinusoids: Tensor<2>) -> Tensor<2> {
-        let hidden = silu(self.linear_1.forward(sinusoids)); // [rows, width]
-        self.linear_2.forward(hidden) // [rows, width]
+        let hidden = silu(ops::linear(&self.linear_1, sinusoids)); // [rows, width]
+        ops::linear(&self.linear_2, hidden) // [rows, width]
     }
 }
 

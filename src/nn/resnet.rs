@@ -97,7 +97,7 @@ impl ResnetBlock2d {
         let branch = resample(group_norm_silu(&self.norm1, hidden.clone()));
         let branch = ops::conv2d(&self.conv1, branch); // [rows, output, height, width]
         let time = self.time_emb_proj.as_ref().zip(time);
-        let time = time.map(|(project, time)| per_channel(project.forward(time.clone())));
+        let time = time.map(|(project, time)| per_channel(ops::linear(project, time.clone())));
         let branch = ops::conv2d(&self.conv2, self.shifted(branch, time));
         let hidden = resample(hidden);
         let shortcut = match &self.conv_shortcut {

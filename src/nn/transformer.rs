@@ -5,7 +5,6 @@
 
 use burn::module::Module;
 use burn::nn::{GroupNorm, Linear, LinearConfig};
-use burn::tensor::activation::gelu;
 use burn::tensor::{Device, Tensor};
 
 use super::attention::{Attention, AttentionConfig, KeyValue};
@@ -60,10 +59,7 @@ impl FeedForward {
     /// `[rows, tokens, width]` to the same.
     pub fn forward(&self, hidden: Tensor<3>) -> Tensor<3> {
         let projected = ops::linear(&self.proj, hidden); // [rows, tokens, 2 · inner]
-        let inner = projected.dims()[2] / 2;
-        let value = projected.clone().narrow(2, 0, inner);
-        let gate = projected.narrow(2, inner, inner);
-        ops::linear(&self.out, value * gelu(gate)) // [rows, tokens, width]
+        ops::linear(&self.out, ops::geglu(projected)) // [rows, tokens, width]
     }
 }
 

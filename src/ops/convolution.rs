@@ -12,7 +12,7 @@ use std::ops::Range;
 
 use macerator::Simd;
 
-use super::product::{DEPTH, Output, Rows, Scratch, Task, compute, run, tasks};
+use super::product::{DEPTH, Output, Rows, Scratch, Task, Values, compute, run, tasks};
 
 /// Sizes of a convolution; pairs are height and width.
 #[derive(Debug, Clone, Copy)]
@@ -42,7 +42,7 @@ impl Geometry {
 struct Job<'a> {
     geometry: Geometry,
     input: &'a [f32],
-    weight: &'a [f32],
+    weight: Values<'a>,
     bias: &'a [f32],
     output: Output,
 }
@@ -51,16 +51,17 @@ struct Job<'a> {
 pub(super) fn convolve(
     geometry: Geometry,
     input: &[f32],
-    weight: &[f32],
+    weight: Values<'_>,
     bias: &[f32],
 ) -> Vec<f32> {
-    convolve_by(geometry, [input, weight], bias, convolve_task)
+    convolve_by(geometry, input, weight, bias, convolve_task)
 }
 
 /// [`convolve`] by a `compute` for one kind of vectors.
 fn convolve_by(
     geometry: Geometry,
-    [input, weight]: [&[f32]; 2],
+    input: &[f32],
+    weight: Values<'_>,
     bias: &[f32],
     compute: impl Fn(&Job<'_>, &Task, &mut Scratch) + Sync,
 ) -> Vec<f32> {
@@ -170,21 +171,17 @@ fn fetch(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use macerator::{Arch, WithSimd};
+    use crate::ops::{product::Samples, simd::kinds};
+    use macerator::WithSimd;
 
-    struct Whole<'a>(Geometry, [&'a [f32]; 2], &'a [f32]);
+    struct Whole<'a>(Geometry, &'a [f32], Values<'a>, &'a [f32]);
 
     impl WithSimd for Whole<'_> {
         type Output = Vec<f32>;
 
         fn with_simd<S: Simd>(self) -> Vec<f32> {
-            convolve_by(self.0, self.1, self.2, convolve_task_impl::<S>)
+            convolve_by(self.0, self.1, self.2, self.3, convolve_task_impl::<S>)
         }
-    }
-
-    fn values(count: usize, shift: f32) -> Vec<f32> {
-        let wave = |i: usize| (i as f32 * 0.731 + shift).sin();
-        (0..count).map(wave).collect()
     }
 
     /// One value after the other, in f64.
@@ -260,16 +257,17 @@ mod tests {
             geometry(1, [2, 3], [2, 2], 3, 1, [2, 2]),
             geometry(1, [8, 8], [9, 9], 1, 2, [0, 0]),
         ] {
-            let input = values(
-                geometry.rows * geometry.channels[0] * geometry.input[0] * geometry.input[1],
-                0.0,
-            );
-            let weight = values(geometry.channels[1] * geometry.depth(), 1.0);
-            let bias = values(geometry.channels[1], 2.0);
-            let expected = expected(&geometry, &input, &weight, &bias);
-            for arch in [Arch::Scalar, Arch::detect()] {
-                // SAFETY: the fallback needs nothing, and the other was detected.
-                let found = unsafe { arch.dispatch(Whole(geometry, [&input, &weight], &bias)) };
+            let count = geometry.rows * geometry.channels[0];
+            let input = Samples::wave(count * geometry.input[0] * geometry.input[1], 0.0).values;
+            let weight = Samples::wave(geometry.channels[1] * geometry.depth(), 1.0);
+            let bias = Samples::wave(geometry.channels[1], 2.0).values;
+            let expected = expected(&geometry, &input, &weight.values, &bias);
+            for (arch, weight) in kinds()
+                .into_iter()
+                .flat_map(|arch| weight.kept().map(|kept| (arch, kept)))
+            {
+                // SAFETY: the processor has every one of them.
+                let found = unsafe { arch.dispatch(Whole(geometry, &input, weight, &bias)) };
                 assert_eq!(found.len(), expected.len());
                 for (a, b) in found.iter().zip(&expected) {
                     assert!(

@@ -3,14 +3,17 @@
 use burn::backend::ops::{ConvOptions, FloatTensorOps, ModuleOps};
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Flex, TensorMetadata};
-use burn::tensor::{DType, FloatDType, Shape, TensorData};
+use burn::tensor::{DType, Shape, TensorData};
 use burn_flex::FlexTensor;
+use half::{bf16, f16};
 
 use super::attention::{Heads, attention};
 use super::convolution::{Geometry, convolve};
+use super::gate::{activated, gated};
 use super::linear::linear;
 use super::norm::{Affine, group_norm, layer_norm};
-use super::{Operations, Precision, reference};
+use super::product::Values;
+use super::{Gelu, Operations, Precision, reference};
 
 /// Tokens that are too few to be worth gathering a layer's weights for.
 const FEW_TOKENS: usize = 16;
@@ -30,7 +33,7 @@ impl Operations for Flex {
         let [batch, count, queries, width] = query.shape().dims();
         let mixed = attention(heads(&query), heads(&key), heads(&value));
         let mixed = tensor(mixed, Shape::new([batch, queries, count, width]));
-        Self::float_swap_dims(narrowed(mixed, dtype), 1, 2)
+        Self::float_swap_dims(cast(mixed, dtype), 1, 2)
     }
 
     fn convolved(
@@ -41,14 +44,14 @@ impl Operations for Flex {
     ) -> FloatTensor<Self> {
         let dtype = input.dtype();
         if dtype == DType::F64 || options.groups != 1 || options.dilation != [1, 1] {
-            return Self::conv2d(input, weight, Some(bias), options);
+            return Self::conv2d(input, cast(weight, dtype), Some(bias), options);
         }
         let geometry = geometry(&input, &weight, &options);
         let [rows, output] = [geometry.rows, geometry.channels[1]];
         let shape = Shape::new([rows, output, geometry.output[0], geometry.output[1]]);
-        let (input, weight, bias) = (contiguous(input), contiguous(weight), contiguous(bias));
-        let output = convolve(geometry, slice(&input), slice(&weight), slice(&bias));
-        narrowed(tensor(output, shape), dtype)
+        let (input, weight, bias) = (contiguous(input), in_order(weight), contiguous(bias));
+        let output = convolve(geometry, slice(&input), values(&weight), slice(&bias));
+        cast(tensor(output, shape), dtype)
     }
 
     fn projected(
@@ -61,6 +64,26 @@ impl Operations for Flex {
 
     fn multiplied(input: FloatTensor<Self>, weight: FloatTensor<Self>) -> FloatTensor<Self> {
         by_layer(input, weight, None)
+    }
+
+    fn gelu_of(input: FloatTensor<Self>, form: Gelu) -> FloatTensor<Self> {
+        let (dtype, shape) = (input.dtype(), input.shape());
+        if dtype == DType::F64 {
+            return reference::gelu::<Self>(input, form);
+        }
+        let output = activated(slice(&contiguous(input)), form);
+        cast(tensor(output, shape), dtype)
+    }
+
+    fn gated(input: FloatTensor<Self>) -> FloatTensor<Self> {
+        let (dtype, mut shape) = (input.dtype(), input.shape());
+        if dtype == DType::F64 {
+            return reference::gated::<Self>(input);
+        }
+        let last = shape.num_dims() - 1;
+        shape[last] /= 2;
+        let output = gated(slice(&contiguous(input)), shape[last]);
+        cast(tensor(output, shape), dtype)
     }
 
     fn group_normalised(
@@ -92,7 +115,7 @@ impl Operations for Flex {
             epsilon,
             activate,
         );
-        narrowed(tensor(output, shape), dtype)
+        cast(tensor(output, shape), dtype)
     }
 
     fn layer_normalised(
@@ -128,15 +151,16 @@ impl Operations for Flex {
 fn by_layer(input: FlexTensor, weight: FlexTensor, bias: Option<FlexTensor>) -> FlexTensor {
     let (dtype, mut shape) = (input.dtype(), input.shape());
     let [depth, width] = weight.shape().dims();
-    if dtype == DType::F64 || shape.num_elements() < FEW_TOKENS * depth {
-        return Flex::linear(input, weight, bias);
+    let few = shape.num_elements() < FEW_TOKENS * depth && weight.dtype() == dtype;
+    if dtype == DType::F64 || few {
+        return Flex::linear(input, cast(weight, dtype), bias);
     }
     let last = shape.num_dims() - 1;
     shape[last] = width;
-    let (input, weight, bias) = (contiguous(input), contiguous(weight), bias.map(contiguous));
+    let (input, weight, bias) = (contiguous(input), in_order(weight), bias.map(contiguous));
     let bias = bias.as_ref().map(slice);
-    let output = linear(slice(&input), slice(&weight), bias, depth, width);
-    narrowed(tensor(output, shape), dtype)
+    let output = linear(slice(&input), values(&weight), bias, depth, width);
+    cast(tensor(output, shape), dtype)
 }
 
 fn geometry(input: &FlexTensor, weight: &FlexTensor, options: &ConvOptions<2>) -> Geometry {
@@ -164,35 +188,31 @@ fn by_token(input: FlexTensor, affine: Affine<'_>, epsilon: f64) -> FlexTensor {
     let input = slice(&input);
     let mut output = vec![0.0; input.len()];
     layer_norm(input, &mut output, affine, epsilon);
-    narrowed(tensor(output, shape), dtype)
+    cast(tensor(output, shape), dtype)
 }
 
 fn tensor(values: Vec<f32>, shape: Shape) -> FlexTensor {
     FlexTensor::from_data(TensorData::new(values, shape))
 }
 
-fn widened(tensor: FlexTensor) -> FlexTensor {
-    match tensor.dtype() {
-        DType::F32 => tensor,
-        _ => Flex::float_cast(tensor, FloatDType::F32),
+fn cast(tensor: FlexTensor, dtype: DType) -> FlexTensor {
+    if tensor.dtype() == dtype {
+        return tensor;
     }
+    Flex::float_cast(tensor, dtype.into())
 }
 
-fn narrowed(tensor: FlexTensor, dtype: DType) -> FlexTensor {
-    match dtype {
-        DType::F32 => tensor,
-        _ => Flex::float_cast(tensor, dtype.into()),
-    }
-}
-
-/// In f32 and in order.
-fn contiguous(tensor: FlexTensor) -> FlexTensor {
-    let tensor = widened(tensor);
+fn in_order(tensor: FlexTensor) -> FlexTensor {
     if tensor.is_contiguous() {
         tensor
     } else {
         tensor.to_contiguous()
     }
+}
+
+/// In f32 and in order.
+fn contiguous(tensor: FlexTensor) -> FlexTensor {
+    in_order(cast(tensor, DType::F32))
 }
 
 /// The values of a [`contiguous`] tensor.
@@ -201,9 +221,20 @@ fn slice(tensor: &FlexTensor) -> &[f32] {
     &tensor.storage::<f32>()[start..start + tensor.layout().num_elements()]
 }
 
+/// The values of a tensor [`in_order`] as they are kept: in f32 or half precision.
+fn values(tensor: &FlexTensor) -> Values<'_> {
+    let start = tensor.layout().start_offset();
+    let part = start..start + tensor.layout().num_elements();
+    match tensor.dtype() {
+        DType::F16 => Values::F16(&tensor.storage::<f16>()[part]),
+        DType::BF16 => Values::Bf16(&tensor.storage::<bf16>()[part]),
+        _ => Values::F32(&tensor.storage::<f32>()[part]),
+    }
+}
+
 /// In f32, with the last dimension in order; the others may be strided, as those of heads are.
 fn rows(tensor: FlexTensor) -> FlexTensor {
-    let tensor = widened(tensor);
+    let tensor = cast(tensor, DType::F32);
     let strides = tensor.layout().strides();
     if strides[3] == 1 && strides.iter().all(|stride| *stride >= 0) {
         tensor

@@ -8,11 +8,11 @@
 
 use macerator::Simd;
 
-use super::product::{DEPTH, Output, Rows, Scratch, Task, compute, run, tasks};
+use super::product::{COLUMNS, DEPTH, Output, Rows, Scratch, Task, Values, compute, run, tasks};
 
 struct Job<'a> {
     input: Rows<'a>,
-    weight: &'a [f32],
+    weight: Values<'a>,
     bias: Option<&'a [f32]>,
     /// Values of a token behind the layer.
     width: usize,
@@ -22,17 +22,18 @@ struct Job<'a> {
 /// Tokens of `depth` values each that follow each other in `input`, times `weight`, `[depth, width]`, plus the bias.
 pub(super) fn linear(
     input: &[f32],
-    weight: &[f32],
+    weight: Values<'_>,
     bias: Option<&[f32]>,
     depth: usize,
     width: usize,
 ) -> Vec<f32> {
-    linear_by([input, weight], bias, [depth, width], linear_task)
+    linear_by(input, weight, bias, [depth, width], linear_task)
 }
 
 /// [`linear`] by a `compute` for one kind of vectors.
 fn linear_by(
-    [input, weight]: [&[f32]; 2],
+    input: &[f32],
+    weight: Values<'_>,
     bias: Option<&[f32]>,
     [depth, width]: [usize; 2],
     compute: impl Fn(&Job<'_>, &Task, &mut Scratch) + Sync,
@@ -44,7 +45,7 @@ fn linear_by(
     let mut output = vec![0.0; tokens * width];
     let job = Job {
         input: Rows {
-            values: input,
+            values: Values::F32(input),
             depth,
         },
         weight,
@@ -61,8 +62,11 @@ fn linear_by(
 #[allow(clippy::elidable_lifetime_names, reason = "the macro needs it named")]
 fn linear_task<'a, S: Simd>(job: &Job<'a>, task: &Task, scratch: &mut Scratch) {
     let gather = |part: std::ops::Range<usize>, width: usize, columns: &mut [f32]| {
+        let mut room = [0.0; COLUMNS];
         for (slot, index) in part.enumerate() {
-            let line = &job.weight[index * job.width..][task.columns.clone()];
+            let start = index * job.width;
+            let line = start + task.columns.start..start + task.columns.end;
+            let line = job.weight.widened(line, &mut room);
             for (tile, values) in line.chunks(width).enumerate() {
                 let start = (tile * DEPTH + slot) * width;
                 columns[start..start + values.len()].copy_from_slice(values);
@@ -87,38 +91,39 @@ fn linear_task<'a, S: Simd>(job: &Job<'a>, task: &Task, scratch: &mut Scratch) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use macerator::{Arch, WithSimd};
+    use crate::ops::{product::Samples, simd::kinds};
+    use macerator::WithSimd;
 
-    struct Whole<'a>([&'a [f32]; 2], &'a [f32], [usize; 2]);
+    struct Whole<'a>(&'a [f32], Values<'a>, &'a [f32], [usize; 2]);
 
     impl WithSimd for Whole<'_> {
         type Output = Vec<f32>;
 
         fn with_simd<S: Simd>(self) -> Vec<f32> {
-            linear_by(self.0, Some(self.1), self.2, linear_task_impl::<S>)
+            linear_by(self.0, self.1, Some(self.2), self.3, linear_task_impl::<S>)
         }
-    }
-
-    fn values(count: usize, shift: f32) -> Vec<f32> {
-        let wave = |i: usize| (i as f32 * 0.731 + shift).sin();
-        (0..count).map(wave).collect()
     }
 
     #[test]
     fn every_kind_of_vectors_agrees_with_plain_sums() {
         for (tokens, depth, width) in [(1, 1, 1), (77, 200, 9), (130, 7, 140), (3, 64, 33)] {
-            let (input, weight) = (values(tokens * depth, 0.0), values(depth * width, 1.0));
-            let bias = values(width, 2.0);
+            let input = Samples::wave(tokens * depth, 0.0).values;
+            let weight = Samples::wave(depth * width, 1.0);
+            let bias = Samples::wave(width, 2.0).values;
             let expected = |token: usize, column: usize| {
                 let products = (0..depth).map(|i| {
-                    f64::from(input[token * depth + i]) * f64::from(weight[i * width + column])
+                    let weight = weight.values[i * width + column];
+                    f64::from(input[token * depth + i]) * f64::from(weight)
                 });
                 products.sum::<f64>() + f64::from(bias[column])
             };
-            for arch in [Arch::Scalar, Arch::detect()] {
-                // SAFETY: the fallback needs nothing, and the other was detected.
-                let found =
-                    unsafe { arch.dispatch(Whole([&input, &weight], &bias, [depth, width])) };
+            for (arch, weight) in kinds()
+                .into_iter()
+                .flat_map(|arch| weight.kept().map(|kept| (arch, kept)))
+            {
+                let whole = Whole(&input, weight, &bias, [depth, width]);
+                // SAFETY: the processor has every one of them.
+                let found = unsafe { arch.dispatch(whole) };
                 for (i, found) in found.into_iter().enumerate() {
                     let expected = expected(i / width, i % width);
                     assert!(

@@ -12,6 +12,8 @@ mod convolution;
 #[cfg(feature = "cpu")]
 mod flex;
 #[cfg(feature = "cpu")]
+mod gate;
+#[cfg(feature = "cpu")]
 mod linear;
 #[cfg(feature = "cpu")]
 mod norm;
@@ -25,9 +27,10 @@ mod tests;
 use burn::backend::ops::ConvOptions;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, Dispatch, backend_extension};
+use burn::module::Param;
 use burn::nn::conv::Conv2d;
 use burn::nn::{GroupNorm, Linear, PaddingConfig2d};
-use burn::tensor::Tensor;
+use burn::tensor::{DType, Tensor};
 
 /// How attention is computed where the backend has fused kernels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,6 +39,15 @@ pub enum Precision {
     Fused,
     /// In the precision of the operands.
     Operands,
+}
+
+/// The two forms of GELU that models have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Gelu {
+    /// With the normal distribution itself.
+    Exact,
+    /// With its approximation by a hyperbolic tangent.
+    Tanh,
 }
 
 /// What a backend may bring kernels for.
@@ -77,6 +89,18 @@ pub trait Operations: Backend {
     #[fusion(default)]
     fn multiplied(input: FloatTensor<Self>, weight: FloatTensor<Self>) -> FloatTensor<Self> {
         Self::linear(input, weight, None)
+    }
+
+    /// GELU of every value.
+    #[fusion(default)]
+    fn gelu_of(input: FloatTensor<Self>, form: Gelu) -> FloatTensor<Self> {
+        reference::gelu::<Self>(input, form)
+    }
+
+    /// The first half of `[…, 2 · inner]` times GELU of the second, `[…, inner]`.
+    #[fusion(default)]
+    fn gated(input: FloatTensor<Self>) -> FloatTensor<Self> {
+        reference::gated::<Self>(input)
     }
 
     /// Group normalisation of `[rows, channels, height, width]`, and `SiLU` behind it if `activate` says so.
@@ -133,6 +157,12 @@ pub fn attention(
     ))
 }
 
+/// The type a layer computes in, told from its bias: the weight may be kept in less ([`crate::weights::Storage`]). Without a bias,
+/// f32.
+pub fn dtype(bias: Option<&Param<Tensor<1>>>) -> DType {
+    bias.map_or(DType::F32, |bias| bias.val().dtype())
+}
+
 /// `layer` over `input`, `[rows, channels, height, width]`. The kernel is for layers with a bias and a fixed padding, as models have.
 pub fn conv2d(layer: &Conv2d, input: Tensor<4>) -> Tensor<4> {
     let padding = match layer.padding {
@@ -161,6 +191,16 @@ pub fn linear<const D: usize>(layer: &Linear, input: Tensor<D>) -> Tensor<D> {
         Some(bias) => Dispatch::projected(input, weight, bias.val().into_dispatch()),
         None => Dispatch::multiplied(input, weight),
     })
+}
+
+/// GELU of every value.
+pub fn gelu<const D: usize>(input: Tensor<D>, form: Gelu) -> Tensor<D> {
+    Tensor::from_dispatch(Dispatch::gelu_of(input.into_dispatch(), form))
+}
+
+/// GEGLU: the first half of `[…, 2 · inner]` times GELU of the second, `[…, inner]`.
+pub fn geglu<const D: usize>(input: Tensor<D>) -> Tensor<D> {
+    Tensor::from_dispatch(Dispatch::gated(input.into_dispatch()))
 }
 
 /// `norm` over `input`, `[rows, channels, height, width]`.

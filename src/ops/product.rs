@@ -13,6 +13,7 @@
 
 use std::{cell::RefCell, ops::Range};
 
+use half::{bf16, f16, slice::HalfFloatSliceExt};
 use macerator::Simd;
 use rayon::prelude::*;
 
@@ -116,6 +117,8 @@ pub(super) struct Scratch {
     columns: Vec<f32>,
     /// `[tiles, rows, width]`
     sums: Vec<f32>,
+    /// `[rows, DEPTH]`, of rows in half precision.
+    rows: Vec<f32>,
 }
 
 thread_local! {
@@ -123,13 +126,15 @@ thread_local! {
 }
 
 impl Scratch {
-    fn parts(&mut self, columns: usize, sums: usize) -> [&mut [f32]; 2] {
-        for (values, count) in [(&mut self.columns, columns), (&mut self.sums, sums)] {
+    fn parts(&mut self, counts: [usize; 3]) -> [&mut [f32]; 3] {
+        let mut counts = counts.into_iter();
+        [&mut self.columns, &mut self.sums, &mut self.rows].map(|values| {
+            let count = counts.next().unwrap_or(0);
             if values.len() < count {
                 values.resize(count, 0.0);
             }
-        }
-        [&mut self.columns[..columns], &mut self.sums[..sums]]
+            &mut values[..count]
+        })
     }
 }
 
@@ -139,11 +144,82 @@ pub(super) fn run(tasks: &[Task], compute: impl Fn(&Task, &mut Scratch) + Sync) 
     tasks.for_each(|task| SCRATCH.with_borrow_mut(|scratch| compute(task, scratch)));
 }
 
+/// Values as they are kept in memory.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Values<'a> {
+    F32(&'a [f32]),
+    F16(&'a [f16]),
+    Bf16(&'a [bf16]),
+}
+
+impl<'a> Values<'a> {
+    pub(super) fn len(&self) -> usize {
+        match self {
+            Self::F32(values) => values.len(),
+            Self::F16(values) => values.len(),
+            Self::Bf16(values) => values.len(),
+        }
+    }
+
+    /// Some of them in f32: themselves if they are, else widened into `room`.
+    #[inline(always)]
+    pub(super) fn widened<'b>(&self, part: Range<usize>, room: &'b mut [f32]) -> &'b [f32]
+    where
+        'a: 'b,
+    {
+        match self {
+            Self::F32(values) => return &values[part],
+            Self::F16(values) => values[part.clone()].convert_to_f32_slice(&mut room[..part.len()]),
+            Self::Bf16(values) => {
+                for (room, value) in room.iter_mut().zip(&values[part.clone()]) {
+                    *room = f32::from_bits(u32::from(value.to_bits()) << 16);
+                }
+            }
+        }
+        &room[..part.len()]
+    }
+}
+
 /// Rows that follow each other, each `depth` long.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Rows<'a> {
-    pub(super) values: &'a [f32],
+    pub(super) values: Values<'a>,
     pub(super) depth: usize,
+}
+
+impl<'a> Rows<'a> {
+    /// Room for [`part`](Self::part) of `rows` rows.
+    fn room(&self, rows: usize) -> usize {
+        match self.values {
+            Values::F32(_) => 0,
+            Values::F16(_) | Values::Bf16(_) => rows * DEPTH,
+        }
+    }
+
+    /// A part of some rows in f32, and how far the rows are apart in it.
+    #[inline(always)]
+    fn part<'b>(
+        &self,
+        rows: Range<usize>,
+        part: Range<usize>,
+        room: &'b mut [f32],
+    ) -> (&'b [f32], usize)
+    where
+        'a: 'b,
+    {
+        let depth = self.depth;
+        if let Values::F32(values) = self.values {
+            return (
+                &values[rows.start * depth + part.start..rows.end * depth],
+                depth,
+            );
+        }
+        for (row, room) in rows.zip(room.chunks_exact_mut(part.len())) {
+            self.values
+                .widened(row * depth + part.start..row * depth + part.end, room);
+        }
+        (room, part.len())
+    }
 }
 
 /// One task. `gather` fills the columns for a part of the depth, `[tiles, DEPTH, width]`; `put` takes each row's sums of a tile, whose
@@ -158,15 +234,19 @@ pub(super) fn compute<S: Simd>(
 ) {
     let width = tile_width::<S>();
     let (tiles, count) = (task.columns.len().div_ceil(width), task.rows.len());
-    let values = &rows.values[task.rows.start * rows.depth..task.rows.end * rows.depth];
-    let [columns, all_sums] = scratch.parts(tiles * DEPTH * width, tiles * count * width);
+    let sizes = [
+        tiles * DEPTH * width,
+        tiles * count * width,
+        rows.room(count),
+    ];
+    let [columns, all_sums, room] = scratch.parts(sizes);
     for first in (0..rows.depth).step_by(DEPTH) {
         let part = first..rows.depth.min(first + DEPTH);
         gather(part.clone(), width, columns);
+        let (rows, stride) = rows.part(task.rows.clone(), part.clone(), room);
         for (tile, sums) in all_sums.chunks_exact_mut(count * width).enumerate() {
             let columns = &columns[tile * DEPTH * width..][..part.len() * width];
             // Sixteen registers hold four rows of two vectors of sums; thirty-two hold eight.
-            let (rows, stride) = (&values[first..], rows.depth);
             match (S::lanes32(), first) {
                 (8, 0) => pass::<S, 4, false>(columns, rows, stride, sums),
                 (8, _) => pass::<S, 4, true>(columns, rows, stride, sums),
@@ -249,6 +329,36 @@ unsafe fn multiplied<S: Simd, const R: usize>(
         }
     }
     sums
+}
+
+/// Weights of the kernels' tests, exact in every way they are kept.
+#[cfg(test)]
+pub(super) struct Samples {
+    pub(super) values: Vec<f32>,
+    f16: Vec<f16>,
+    bf16: Vec<bf16>,
+}
+
+#[cfg(test)]
+impl Samples {
+    /// Along a wave, in steps of 1/64.
+    pub(super) fn wave(count: usize, shift: f32) -> Self {
+        let wave = |i: usize| ((i as f32 * 0.731 + shift).sin() * 64.0).round() / 64.0;
+        let values: Vec<f32> = (0..count).map(wave).collect();
+        Self {
+            f16: values.iter().copied().map(f16::from_f32).collect(),
+            bf16: values.iter().copied().map(bf16::from_f32).collect(),
+            values,
+        }
+    }
+
+    pub(super) fn kept(&self) -> [Values<'_>; 3] {
+        [
+            Values::F32(&self.values),
+            Values::F16(&self.f16),
+            Values::Bf16(&self.bf16),
+        ]
+    }
 }
 
 #[cfg(test)]

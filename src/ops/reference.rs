@@ -5,7 +5,7 @@ use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, TensorMetadata};
 use burn::tensor::{DType, FloatDType, Shape, Slice};
 
-use super::Precision;
+use super::{Gelu, Precision};
 
 /// Attention scores held at a time where attention is written out.
 pub(super) const SCORE_BYTES: usize = 128 << 20;
@@ -96,6 +96,35 @@ fn normalised<B: Backend>(input: FloatTensor<B>, epsilon: f64) -> FloatTensor<B>
     } else {
         normed
     }
+}
+
+pub(super) fn gelu<B: Backend>(input: FloatTensor<B>, form: Gelu) -> FloatTensor<B> {
+    if form == Gelu::Exact {
+        return B::gelu(input);
+    }
+    let square = B::float_mul(input.clone(), input.clone());
+    let factor = B::float_add_scalar(B::float_mul_scalar(square, 0.044_715.into()), 1.0.into());
+    let cubic = B::float_mul(input.clone(), factor);
+    // (1 + tanh y) / 2 = sigmoid(2 y), y behind √(2/π)
+    let gate = B::sigmoid(B::float_mul_scalar(cubic, 1.595_769_121_605_731.into()));
+    B::float_mul(input, gate)
+}
+
+pub(super) fn gated<B: Backend>(input: FloatTensor<B>) -> FloatTensor<B> {
+    let shape = input.shape();
+    let last = shape.num_dims() - 1;
+    let inner = shape[last] / 2;
+    let half = |half: usize| {
+        let slices = shape
+            .iter()
+            .enumerate()
+            .map(|(dim, &size)| match dim == last {
+                true => Slice::from(half * inner..(half + 1) * inner),
+                false => Slice::from(0..size),
+            });
+        B::float_slice(input.clone(), &slices.collect::<Vec<_>>())
+    };
+    B::float_mul(half(0), B::gelu(half(1)))
 }
 
 pub(super) fn layer_norm<B: Backend>(

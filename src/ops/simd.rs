@@ -75,6 +75,32 @@ pub(super) fn silu<S: Simd>(x: Floats<S>) -> Floats<S> {
     x / (exp2(splat::<S>(127.0).min(power)) + splat(1.0))
 }
 
+/// `x · Φ(x)` with the normal distribution's Φ, to 2e-7 of `|x|`.
+///
+/// Source: Abramowitz and Stegun, "Handbook of Mathematical Functions" (7.1.26) for the tail beyond `|x|`, which both signs share.
+#[inline(always)]
+pub(super) fn gelu<S: Simd>(x: Floats<S>) -> Floats<S> {
+    let zero = splat::<S>(0.0);
+    let size = (zero - x).max(x);
+    let t = splat::<S>(1.0) / size.mul_add(splat(0.231_641_89), splat(1.0)); // 0.3275911 / √2
+    let mut tail = splat::<S>(1.061_405_4);
+    for coefficient in [-1.453_152, 1.421_413_7, -0.284_496_72, 0.254_829_6] {
+        tail = tail.mul_add(t, splat(coefficient));
+    }
+    let power = exp2(size * size * splat(-0.5 * std::f32::consts::LOG2_E));
+    let tail = tail * t * power * splat(0.5);
+    zero.max(x) - size * tail
+}
+
+/// `x · (1 + tanh(√(2/π) (x + 0.044715 x³))) / 2`.
+#[inline(always)]
+pub(super) fn gelu_tanh<S: Simd>(x: Floats<S>) -> Floats<S> {
+    // 2 √(2/π), as (1 + tanh y) / 2 = 1 / (1 + e^-2y)
+    let cubic = (x * x).mul_add(splat(0.044_715), splat(1.0)) * x;
+    let power = cubic * splat(-1.595_769_1 * std::f32::consts::LOG2_E);
+    x / (exp2(splat::<S>(127.0).min(power)) + splat(1.0))
+}
+
 /// The fallback, and every kind of vectors that this processor has.
 #[cfg(test)]
 pub(super) fn kinds() -> Vec<macerator::Arch> {
@@ -98,6 +124,7 @@ mod tests {
     enum Function {
         Exp2,
         Silu,
+        GeluTanh,
     }
 
     impl WithSimd for Each {
@@ -112,6 +139,7 @@ mod tests {
                 let vector = match self.1 {
                     Function::Exp2 => exp2(vector),
                     Function::Silu => silu(vector),
+                    Function::GeluTanh => gelu_tanh(vector),
                 };
                 let mut found = [0.0; 64];
                 // SAFETY: no processor's vectors hold more than 64 values.
@@ -124,18 +152,26 @@ mod tests {
         }
     }
 
+    fn tanh_form(x: f32) -> f32 {
+        let x = f64::from(x);
+        let inner = 2.0 * std::f64::consts::FRAC_2_PI.sqrt() * (x + 0.044_715 * x.powi(3));
+        (x / (1.0 + (-inner).exp())) as f32
+    }
+
     #[test]
     fn functions_are_good_to_a_few_units_in_the_last_place() {
         for arch in kinds() {
             // SAFETY: the processor has every one of them.
-            let [power, gate] = unsafe {
+            let [power, gate, gelu] = unsafe {
                 [
                     arch.dispatch(Each(f32::exp2, Function::Exp2)),
                     arch.dispatch(Each(|x| x / (1.0 + (-x).exp()), Function::Silu)),
+                    arch.dispatch(Each(tanh_form, Function::GeluTanh)),
                 ]
             };
             assert!(power < 3e-7, "{arch:?}: {power}");
             assert!(gate < 1e-5, "{arch:?}: {gate}");
+            assert!(gelu < 5e-5, "{arch:?}: {gelu}");
         }
     }
 }

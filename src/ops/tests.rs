@@ -105,6 +105,76 @@ fn attention_of_halves_goes_through_f32() {
 }
 
 #[test]
+fn gelu_and_geglu_are_the_composed_ones() {
+    for shape in [[2, 64, 320], [1, 3, 34], [5, 1, 2], [1, 40, 1000]] {
+        let input = wave(shape, 0.0) * 4.0;
+        for form in [Gelu::Exact, Gelu::Tanh] {
+            let expected = wrapped(reference::gelu::<Flex>(primitive(input.clone()), form));
+            assert_close(
+                gelu(input.clone(), form),
+                expected,
+                2e-6,
+                &format!("{shape:?} {form:?}"),
+            );
+        }
+        let expected = wrapped(reference::gated::<Flex>(primitive(input.clone())));
+        assert_close(geglu(input), expected, 1e-5, &format!("{shape:?}"));
+    }
+}
+
+#[test]
+fn gelu_is_burns() {
+    let input = wave([4, 1000], 0.0) * 4.0;
+    let tanh = burn::tensor::activation::gelu_approximate(input.clone());
+    assert_close(gelu(input.clone(), Gelu::Tanh), tanh, 2e-6, "tanh");
+    let exact = burn::tensor::activation::gelu(input.clone());
+    assert_close(gelu(input, Gelu::Exact), exact, 2e-6, "exact");
+}
+
+/// What burn computes with the widened weight, without a rounding between.
+#[test]
+fn weights_in_half_precision_are_widened() {
+    let device = Device::flex();
+    for dtype in [FloatDType::F16, FloatDType::BF16] {
+        let mut layer = LinearConfig::new(40, 70).init(&device);
+        let mut conv = Conv2dConfig::new([5, 9], [3, 3]).init(&device);
+        let groups = Conv2dConfig::new([6, 9], [3, 3]).with_groups(3);
+        let mut grouped = groups.init(&device);
+        layer.weight = layer.weight.map(|weight| weight.cast(dtype));
+        for conv in [&mut conv, &mut grouped] {
+            conv.weight = conv.weight.clone().map(|weight| weight.cast(dtype));
+        }
+        let wide = |conv: &Conv2d| {
+            let mut wide = conv.clone();
+            wide.weight = wide.weight.map(|weight| weight.cast(FloatDType::F32));
+            wide
+        };
+        for tokens in [1, 50] {
+            let input = wave([tokens, 40], 0.0);
+            let mut wide = layer.clone();
+            wide.weight = wide.weight.map(|weight| weight.cast(FloatDType::F32));
+            let expected = wide.forward(input.clone());
+            assert_close(
+                linear(&layer, input),
+                expected,
+                1e-5,
+                &format!("{dtype:?} {tokens}"),
+            );
+        }
+        for (conv, channels) in [(conv, 5), (grouped, 6)] {
+            let input = wave([2, channels, 9, 7], 0.0);
+            let expected = wide(&conv).forward(input.clone());
+            assert_close(
+                conv2d(&conv, input),
+                expected,
+                1e-5,
+                &format!("{dtype:?} {channels}"),
+            );
+        }
+    }
+}
+
+#[test]
 fn group_norm_is_the_composed_one() {
     let cases = [
         ([2, 64, 8, 8], 32),

@@ -25,7 +25,7 @@ use crate::models::dit::{DiT, DiTCondition, DiTTransformer2DModel};
 use crate::models::unet::{UNet, UNet2DConditionModel, UNetCondition};
 use crate::models::vae::{Autoencoder, Tiling};
 use crate::samplers::SamplerConfig;
-use crate::weights::{dit, load_strict};
+use crate::weights::{Storage, dit, load_strict};
 
 /// A loaded class-conditional model.
 #[derive(Debug)]
@@ -68,7 +68,8 @@ impl ClassUNet {
         );
         let embedder = load_strict(tokens, &folder.weights(part)?, part, DType::F32)?;
         let network = UNet2DConditionModel::new(&config.unet, device);
-        let network = load_strict(network, &folder.weights("unet")?, "unet", dtype)?;
+        let storage = Storage::of(device, dtype);
+        let network = load_strict(network, &folder.weights("unet")?, "unet", storage)?;
         let unet = UNet::new(config.unet.clone(), network);
         Ok(Self { unet, embedder })
     }
@@ -95,7 +96,7 @@ impl ClassDenoiser {
             ClassDenoiserConfig::DiT(config) => {
                 let model = DiTTransformer2DModel::new(config, device);
                 let source = dit::canonical(&folder.weights("transformer")?)?;
-                let model = load_strict(model, &source, "transformer", dtype)?;
+                let model = load_strict(model, &source, "transformer", Storage::of(device, dtype))?;
                 Ok(Self::DiT(Box::new(DiT::new(config.clone(), model))))
             }
             ClassDenoiserConfig::UNet(config) => ClassUNet::load(config, folder, device, dtype)
@@ -168,7 +169,12 @@ impl ClassToImage {
     ) -> Result<Self, Error> {
         let denoiser = ClassDenoiser::load(&parts.denoiser, folder, device, dtype)?;
         let vae = Autoencoder::new(parts.vae.clone(), device);
-        let vae = load_strict(vae, &folder.weights("vae")?, "vae", DType::F32)?;
+        let vae = load_strict(
+            vae,
+            &folder.weights("vae")?,
+            "vae",
+            Storage::of(device, DType::F32),
+        )?;
         Ok(Self {
             config,
             null_label: parts.null_label(),

@@ -15,7 +15,7 @@ use crate::models::clip::ClipTextModel;
 use crate::models::unet::{AddedCondition, UNetCondition};
 use crate::text::{ClipTokenizer, Embedding, PromptEncoder};
 use crate::weights::adapt::Merge;
-use crate::weights::{load_merged, reload};
+use crate::weights::{Storage, load_merged, reload};
 
 /// The loaded text encoders of a model.
 #[derive(Debug)]
@@ -42,11 +42,12 @@ impl Prompts {
         embeddings: &[Embedding],
     ) -> Result<Self, Error> {
         let words = words(folder, config, embeddings)?;
+        let storage = Storage::of(device, DType::F32);
         let encoders = config.encoders.iter().zip(words).map(|(encoder, words)| {
             let EncoderConfig { part, clip, .. } = encoder;
             let model = ClipTextModel::new(clip, device);
             let (source, patches) = (folder.weights(part)?, merge.of(part));
-            let model = load_merged(model, &source, part, DType::F32, &patches)?;
+            let model = load_merged(model, &source, part, storage, &patches)?;
             Ok(words.joined(model, clip.vocabulary))
         });
         Ok(Self {
@@ -59,10 +60,12 @@ impl Prompts {
     pub(super) fn exchanged(
         &self,
         folder: &ModelFolder,
+        device: &Device,
         merges: [&Merge; 2],
         embeddings: &[Embedding],
     ) -> Result<Self, Error> {
         let words = words(folder, &self.config, embeddings)?;
+        let storage = Storage::of(device, DType::F32);
         let encoders = self.config.encoders.iter().zip(&self.encoders).zip(words);
         let encoders = encoders.map(|((encoder, loaded), words)| {
             let EncoderConfig { part, clip, .. } = encoder;
@@ -70,7 +73,7 @@ impl Prompts {
             let model = loaded.encoder().clone().with_learned(clip.vocabulary, &[]);
             let source = folder.weights(part)?;
             let (new, names) = (&exchange.new, exchange.names());
-            let model = reload(model, &source, part, DType::F32, new, &names)?;
+            let model = reload(model, &source, part, storage, new, &names)?;
             Ok(words.joined(model, clip.vocabulary))
         });
         Ok(Self {

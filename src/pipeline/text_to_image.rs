@@ -25,7 +25,7 @@ use crate::models::unet::{UNet, UNet2DConditionModel, UNetCondition};
 use crate::models::vae::{AutoencoderKl, Tiling};
 use crate::samplers::SamplerConfig;
 use crate::weights::adapt::{Merge, Parameters};
-use crate::weights::{load_merged, load_strict, reload, shapes};
+use crate::weights::{Storage, load_merged, load_strict, reload, shapes};
 
 /// A loaded model.
 #[derive(Debug)]
@@ -79,9 +79,11 @@ impl TextToImage {
             UNet2DConditionModel::new(&parts.unet, device),
             merge.of("unet"),
         );
-        let unet = load_merged(unet, &folder.weights("unet")?, "unet", dtype, &patches)?;
+        let storage = |dtype| Storage::of(device, dtype);
+        let source = folder.weights("unet")?;
+        let unet = load_merged(unet, &source, "unet", storage(dtype), &patches)?;
         let vae = AutoencoderKl::new(parts.vae.clone(), device);
-        let vae = load_strict(vae, &folder.weights("vae")?, "vae", DType::F32)?;
+        let vae = load_strict(vae, &folder.weights("vae")?, "vae", storage(DType::F32))?;
         Ok(Self {
             unet: UNet::new(parts.unet.clone(), unet),
             prompts,
@@ -109,11 +111,12 @@ impl TextToImage {
         let merges = [&self.merge, &merge];
         let prompts = self
             .prompts
-            .exchanged(folder, merges, &adapters.embeddings)?;
+            .exchanged(folder, &self.device, merges, &adapters.embeddings)?;
         let exchange = Exchange::of("unet", &self.merge, &merge);
         let (source, names) = (folder.weights("unet")?, exchange.names());
         let unet = self.unet.model().clone();
-        let unet = reload(unet, &source, "unet", self.dtype, &exchange.new, &names)?;
+        let storage = Storage::of(&self.device, self.dtype);
+        let unet = reload(unet, &source, "unet", storage, &exchange.new, &names)?;
         self.unet = UNet::new(parts.unet.clone(), unet);
         (self.prompts, self.merge) = (prompts, merge);
         Ok(())
@@ -198,7 +201,8 @@ impl TextToImage {
         let config = ControlNetConfig::from_json(&part.config()?)?;
         let number = self.config.add_control(config.clone())?;
         let net = ControlNetModel::new(&config, &self.device);
-        let net = load_strict(net, &part.weights()?, "controlnet", self.dtype)?;
+        let storage = Storage::of(&self.device, self.dtype);
+        let net = load_strict(net, &part.weights()?, "controlnet", storage)?;
         self.nets.push(ControlNet::new(config, net));
         Ok(number)
     }

@@ -12,7 +12,7 @@ use crate::denoise::Observer;
 use crate::error::Error;
 use crate::models::unet::{UNet, UNet2DConditionModel, UNet2d, UNet2dCondition};
 use crate::samplers::SamplerConfig;
-use crate::weights::load_strict;
+use crate::weights::{Storage, load_strict};
 
 /// A loaded model. What it denoises are pictures themselves, -1 to 1, in grey or colour.
 #[derive(Debug)]
@@ -37,7 +37,8 @@ impl Unconditional {
         dtype: DType,
     ) -> Result<Self, Error> {
         let unet = UNet2DConditionModel::new(&parts.unet, device);
-        let unet = load_strict(unet, &folder.weights("unet")?, "unet", dtype)?;
+        let storage = Storage::of(device, dtype);
+        let unet = load_strict(unet, &folder.weights("unet")?, "unet", storage)?;
         Ok(Self {
             unet: UNet2d::new(UNet::new(parts.unet.clone(), unet)),
             config,

@@ -9,14 +9,50 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 
 use burn::{
     module::{Module, ModuleMapper, ModuleVisitor, Param},
-    tensor::{Bool, DType, Int, Tensor, TensorData},
+    tensor::{Bool, DType, Device, Int, Tensor, TensorData},
 };
 use burn_store::{bridge, burn_pack::Tensor as Packed};
 
 use super::{WeightSource, adapt::Patches, names};
 use crate::error::{Error, Misfit, WeightsError};
 
-/// Fills `module` with the tensors of `source`, floats as `dtype`. `part` (`unet`, `vae`, …) is what errors call it.
+/// How a module keeps its floats.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Storage {
+    /// All in this type.
+    As(DType),
+    /// In f32, but the weights of linear layers and convolutions in the half precision that the file has them in, if it does. The
+    /// [operations](crate::ops) of the CPU widen them on their way into the products, which changes no value and takes half the memory.
+    HalfWeights,
+}
+
+impl Storage {
+    /// For a model that computes in `dtype` on `device`, all its layers through [`crate::ops`].
+    pub fn of(device: &Device, dtype: DType) -> Self {
+        let on_processor = crate::device::is_processor(device);
+        if on_processor && dtype == DType::F32 {
+            Self::HalfWeights
+        } else {
+            Self::As(dtype)
+        }
+    }
+
+    fn dtype(self, kept: DType, is_weight: bool) -> DType {
+        match self {
+            Self::As(dtype) => dtype,
+            Self::HalfWeights if is_weight && matches!(kept, DType::F16 | DType::BF16) => kept,
+            Self::HalfWeights => DType::F32,
+        }
+    }
+}
+
+impl From<DType> for Storage {
+    fn from(dtype: DType) -> Self {
+        Self::As(dtype)
+    }
+}
+
+/// Fills `module` with the tensors of `source`, floats kept as `storage` says. `part` (`unet`, `vae`, …) is what errors call it.
 ///
 /// Old names are brought to today's first (see [`names`]). Parameters are read one at a time; a module whose parameters
 /// were never used allocates nothing before.
@@ -29,9 +65,9 @@ pub fn load_strict<M: Module>(
     module: M,
     source: &WeightSource,
     part: &str,
-    dtype: DType,
+    storage: impl Into<Storage>,
 ) -> Result<M, Error> {
-    load_merged(module, source, part, dtype, &Patches::default())
+    load_merged(module, source, part, storage, &Patches::default())
 }
 
 /// [`load_strict`], with adapters merged into the tensors on their way.
@@ -43,10 +79,10 @@ pub fn load_merged<M: Module>(
     module: M,
     source: &WeightSource,
     part: &str,
-    dtype: DType,
+    storage: impl Into<Storage>,
     patches: &Patches,
 ) -> Result<M, Error> {
-    fill(module, source, part, dtype, patches, |_| true)
+    fill(module, source, part, storage.into(), patches, |_| true)
 }
 
 /// Reads the parameters `names` of a filled module anew, with `patches` merged; the others keep what they have. A parameter without a
@@ -59,11 +95,11 @@ pub fn reload<M: Module>(
     module: M,
     source: &WeightSource,
     part: &str,
-    dtype: DType,
+    storage: impl Into<Storage>,
     patches: &Patches,
     names: &BTreeSet<&str>,
 ) -> Result<M, Error> {
-    fill(module, source, part, dtype, patches, |name| {
+    fill(module, source, part, storage.into(), patches, |name| {
         names.contains(name)
     })
 }
@@ -72,7 +108,7 @@ fn fill<M: Module>(
     module: M,
     source: &WeightSource,
     part: &str,
-    dtype: DType,
+    storage: Storage,
     patches: &Patches,
     wanted: impl Fn(&str) -> bool,
 ) -> Result<M, Error> {
@@ -91,7 +127,7 @@ fn fill<M: Module>(
     let mut filler = Filler {
         trail: Trail::default(),
         matched,
-        dtype,
+        storage,
         origin: source.origin(),
         failed: None,
     };
@@ -118,6 +154,8 @@ struct Slot {
     shape: Vec<usize>,
     /// Whether the module keeps it transposed.
     transposed: bool,
+    /// Whether it is the weight of a linear layer or a convolution.
+    is_weight: bool,
 }
 
 impl Slot {
@@ -222,6 +260,7 @@ impl Collector {
         self.slots.push(Slot {
             name: names::checkpoint_name(&path, is_norm(holder)),
             path,
+            is_weight: matches!(holder, "Linear" | "Conv2d") && shape.len() > 1,
             shape,
             transposed,
         });
@@ -259,7 +298,7 @@ impl ModuleVisitor for Collector {
 struct Filler<'source> {
     trail: Trail,
     matched: HashMap<String, (Packed, Slot)>,
-    dtype: DType,
+    storage: Storage,
     origin: &'source str,
     failed: Option<WeightsError>,
 }
@@ -301,7 +340,8 @@ impl Filler<'_> {
         };
         let data = bridge::into_data(tensor).map_err(|error| failed(error.to_string()))?;
         let data = if data.dtype().is_float() {
-            data.convert_dtype(self.dtype)
+            let dtype = self.storage.dtype(data.dtype(), slot.is_weight);
+            data.convert_dtype(dtype)
         } else {
             data
         };

@@ -12,14 +12,14 @@ use std::{
 };
 
 use afterimage::weights::{
-    WeightSource, load_strict,
+    Storage, WeightSource, load_strict,
     original::{Placement, Structure, place, split},
     shapes,
 };
 use burn::{
     module::Module,
     nn::{LayerNorm, LayerNormConfig, Linear, LinearConfig, conv::Conv2d, conv::Conv2dConfig},
-    tensor::{DType, Device},
+    tensor::{DType, Device, TensorData},
 };
 use proptest::prelude::*;
 use safetensors::tensor::{Dtype, TensorView};
@@ -59,16 +59,21 @@ const TOY: [(&str, &[usize]); 8] = [
 
 /// A safetensors file of f32 tensors that count 0, 1, 2, ….
 pub(crate) fn counting(tensors: &[(&str, &[usize])]) -> Vec<u8> {
-    let data: Vec<Vec<u8>> = tensors
+    counting_in(tensors, Dtype::F32, DType::F32)
+}
+
+/// [`counting`] in another type, which has two names.
+fn counting_in(tensors: &[(&str, &[usize])], kept: Dtype, dtype: DType) -> Vec<u8> {
+    let values = |shape: &[usize]| -> Vec<f32> {
+        let count = shape.iter().product::<usize>();
+        (0..count).map(|value| value as f32).collect()
+    };
+    let data: Vec<TensorData> = tensors
         .iter()
-        .map(|(_, shape)| {
-            (0..shape.iter().product::<usize>())
-                .flat_map(|value| (value as f32).to_le_bytes())
-                .collect()
-        })
+        .map(|(_, shape)| TensorData::new(values(shape), shape.to_vec()).convert_dtype(dtype))
         .collect();
-    let views = tensors.iter().zip(&data).map(|((name, shape), bytes)| {
-        let view = TensorView::new(Dtype::F32, shape.to_vec(), bytes).unwrap();
+    let views = tensors.iter().zip(&data).map(|((name, shape), data)| {
+        let view = TensorView::new(kept, shape.to_vec(), data.as_bytes()).unwrap();
         ((*name).to_owned(), view)
     });
     safetensors::serialize(views, None).unwrap()
@@ -91,8 +96,8 @@ fn opened(tensors: &[(&str, &[usize])]) -> WeightSource {
     WeightSource::open(written(&folder, "toy.safetensors", &counting(tensors))).unwrap()
 }
 
-fn load(source: &WeightSource, dtype: DType) -> Result<Toy, afterimage::Error> {
-    load_strict(Toy::new(&Device::flex()), source, "toy", dtype)
+fn load(source: &WeightSource, storage: impl Into<Storage>) -> Result<Toy, afterimage::Error> {
+    load_strict(Toy::new(&Device::flex()), source, "toy", storage)
 }
 
 pub(crate) fn fixture(path: &str) -> PathBuf {
@@ -129,6 +134,29 @@ fn casts_floats_at_load() {
     for dtype in [DType::F16, DType::BF16, DType::F32] {
         let toy = load(&opened(&TOY), dtype).unwrap();
         assert_eq!(toy.to_out.weight.val().dtype(), dtype);
+        let weight = floats(toy.to_out.weight.val().into_data());
+        assert_eq!(weight, [0.0, 3.0, 1.0, 4.0, 2.0, 5.0]);
+    }
+}
+
+/// Only the weights of layers, only on the processor, only where nothing is asked but f32.
+#[test]
+fn half_precision_stays_where_kernels_widen_it() {
+    let device = Device::flex();
+    assert_eq!(Storage::of(&device, DType::F32), Storage::HalfWeights);
+    assert_eq!(Storage::of(&device, DType::F16), Storage::As(DType::F16));
+    for (kept, dtype) in [
+        (Dtype::F16, DType::F16),
+        (Dtype::BF16, DType::BF16),
+        (Dtype::F32, DType::F32),
+    ] {
+        let folder = folder();
+        let path = written(&folder, "toy.safetensors", &counting_in(&TOY, kept, dtype));
+        let toy = load(&WeightSource::open(path).unwrap(), Storage::HalfWeights).unwrap();
+        assert_eq!(toy.to_out.weight.val().dtype(), dtype);
+        assert_eq!(toy.conv.weight.val().dtype(), dtype);
+        assert_eq!(toy.to_out.bias.unwrap().val().dtype(), DType::F32);
+        assert_eq!(toy.norm.gamma.val().dtype(), DType::F32);
         let weight = floats(toy.to_out.weight.val().into_data());
         assert_eq!(weight, [0.0, 3.0, 1.0, 4.0, 2.0, 5.0]);
     }

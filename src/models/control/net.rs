@@ -123,7 +123,7 @@ impl ControlNet {
         line.truncate(config.unet.skips() + 1);
         Self {
             line,
-            dtype: model.conv_in.weight.val().dtype(),
+            dtype: ops::dtype(model.conv_in.bias.as_ref()),
             config,
             model,
         }

@@ -3,13 +3,12 @@
 use burn::module::Module;
 use burn::nn::conv::{Conv2d, Conv2dConfig};
 use burn::nn::{Embedding, EmbeddingConfig, Linear, LinearConfig};
-use burn::tensor::activation::gelu_approximate;
 use burn::tensor::{Device, Tensor};
 
 use super::config::DiTConfig;
 use crate::nn::attention::{Attention, AttentionConfig};
 use crate::nn::embed::TimestepEmbedding;
-use crate::ops::{self, standardised};
+use crate::ops::{self, Gelu, standardised};
 use crate::recall::{Branch, Recall};
 
 /// Width of the feed-forward layer over that of the tokens.
@@ -139,7 +138,10 @@ impl FeedForward {
 
     /// `[rows, tokens, width]` to the same.
     fn forward(&self, hidden: Tensor<3>) -> Tensor<3> {
-        ops::linear(&self.out, gelu_approximate(ops::linear(&self.proj, hidden)))
+        ops::linear(
+            &self.out,
+            ops::gelu(ops::linear(&self.proj, hidden), Gelu::Tanh),
+        )
     }
 }
 
@@ -203,7 +205,7 @@ impl DiTBlock {
 
 /// `PARTS` vectors a row, `[rows, 1, width]` each, from the conditioning, `[rows, width]`.
 fn modulation<const PARTS: usize>(linear: &Linear, conditioning: &Tensor<2>) -> [Tensor<3>; PARTS] {
-    let all: Tensor<3> = linear.forward(conditioning.clone()).unsqueeze_dim(1); // [rows, 1, PARTS · width]
+    let all: Tensor<3> = ops::linear(linear, conditioning.clone()).unsqueeze_dim(1); // [rows, 1, PARTS · width]
     let width = all.dims()[2] / PARTS;
     std::array::from_fn(|part| all.clone().narrow(2, part * width, width))
 }

@@ -9,6 +9,7 @@ use super::config::DiTConfig;
 use super::positions;
 use crate::denoiser::{Carry, Evaluation, StagedDenoiser};
 use crate::nn::embed::TimeTable;
+use crate::ops;
 use crate::recall::Recall;
 
 /// A diffusion transformer ready to run. One cell a block.
@@ -50,8 +51,8 @@ pub struct DiTPrepared {
 impl DiT {
     /// Wraps loaded weights.
     pub fn new(config: DiTConfig, model: DiTTransformer2DModel) -> Self {
-        let weight = model.pos_embed.proj.weight.val();
-        let (dtype, device) = (weight.dtype(), weight.device());
+        let patches = &model.pos_embed.proj;
+        let (dtype, device) = (ops::dtype(patches.bias.as_ref()), patches.weight.device());
         let positions = trained_positions(&config, &device).cast(dtype);
         Self {
             config,

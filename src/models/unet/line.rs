@@ -9,6 +9,7 @@ use super::config::{AddedConfig, UNetConfig};
 use crate::denoiser::{Carry, Evaluation, StagedDenoiser};
 use crate::nn::attention::KeyValue;
 use crate::nn::embed::TimeTable;
+use crate::ops;
 use crate::recall::Recall;
 
 /// Which module a cell runs.
@@ -141,7 +142,7 @@ impl UNet {
     /// Wraps loaded weights.
     pub fn new(config: UNetConfig, model: UNet2DConditionModel) -> Self {
         let line = config.line();
-        let dtype = model.conv_in.weight.val().dtype();
+        let dtype = ops::dtype(model.conv_in.bias.as_ref());
         Self {
             config,
             model,

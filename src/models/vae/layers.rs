@@ -185,9 +185,9 @@ impl Decoder {
         }
     }
 
-    /// The type of the weights, which inputs must have too.
+    /// The type it computes in, which inputs must have too.
     pub(super) fn dtype(&self) -> DType {
-        self.conv_in.weight.val().dtype()
+        ops::dtype(self.conv_in.bias.as_ref())
     }
 
     /// `[rows, latent_channels, height, width]` to `[rows, out_channels, factor · height, factor · width]`.

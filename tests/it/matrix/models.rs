@@ -25,6 +25,7 @@ pub(super) enum Model {
     Xl,
     XlAndRefiner,
     DiT,
+    Ldm,
     Ddpm,
 }
 
@@ -52,6 +53,7 @@ impl Model {
                 Self::Adapted => adapted(),
                 Self::Xl | Self::XlAndRefiner => model("sdxl"),
                 Self::DiT => model("dit"),
+                Self::Ldm => open(crate::ldm::assembled().path()),
                 Self::Ddpm => model("ddpm"),
             },
             refiner: (self == Self::XlAndRefiner).then(|| model("sdxl-refiner")),
@@ -62,6 +64,7 @@ impl Model {
     pub(super) fn request(self) -> Request {
         match self {
             Self::DiT => Request::of_classes([207]),
+            Self::Ldm => Request::of_classes([3]),
             Self::Ddpm => Request::new(""),
             _ => Request {
                 guidance_scale: Some(4.0),

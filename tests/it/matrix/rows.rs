@@ -143,6 +143,12 @@ pub(super) const ROWS: &[Row] = &[
         ..PLAIN
     },
     Row {
+        name: "classes, LDM-4-G",
+        model: Model::Ldm,
+        refused: &[],
+        ..PLAIN
+    },
+    Row {
         name: "noise alone, DDPM",
         model: Model::Ddpm,
         refused: &[(Column::Gate, NO_TEXT), (Column::Routed, NO_ROUTER)],
