@@ -28,8 +28,8 @@ const OTHER_PRECISION: [&str; 1] = ["ddim.float16_compute"];
 pub(crate) fn load(fixture: &Fixture, device: &Device) -> TextToImage {
     let folder = ModelFolder::open(fixture.model().to_str().unwrap()).unwrap();
     let mut pipeline = TextToImage::load(&folder, device, DType::F32).unwrap();
-    let control = fixture.model().join("controlnet");
-    if control.is_dir() {
+    let places = [fixture.model().join("controlnet"), fixture.file("controlnet")];
+    if let Some(control) = places.iter().find(|place| place.is_dir()) {
         let part = ModelPart::open(control.to_str().unwrap()).unwrap();
         assert_eq!(pipeline.add_control(&part).unwrap(), 0);
     }
@@ -130,7 +130,7 @@ fn runs_that_start_from_a_picture_agree_with_diffusers() {
 
 #[test]
 fn runs_that_follow_a_picture_agree_with_diffusers() {
-    check_runs(&["sd15-controlnet"]);
+    check_runs(&["sd15-controlnet", "sdxl-controlnet"]);
 }
 
 /// What the cases of whole runs are called.
