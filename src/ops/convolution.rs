@@ -12,7 +12,8 @@ use std::ops::Range;
 
 use macerator::Simd;
 
-use super::product::{DEPTH, Output, Rows, Scratch, Task, Values, compute, run, tasks};
+use super::product::{DEPTH, Factor, Output, Rows, Scratch, Task, Values, compute, run, tasks};
+use super::simd::{Addend, add, copy};
 
 /// Sizes of a convolution; pairs are height and width.
 #[derive(Debug, Clone, Copy)]
@@ -94,46 +95,59 @@ fn convolve_task<'a, S: Simd>(job: &Job<'a>, task: &Task, scratch: &mut Scratch)
         values: job.weight,
         depth: job.geometry.depth(),
     };
-    let gather = |part, width, columns: &mut [f32]| gather(job, task, part, width, columns);
-    compute::<S>(task, rows, scratch, gather, |channel, first, sums| {
-        let map = (task.item * job.geometry.channels[1] + channel) * job.geometry.positions();
-        // SAFETY: no other task has these positions of the channel's map.
-        let output = unsafe { job.output.part(map + first, sums.len()) };
-        for (value, sum) in output.iter_mut().zip(sums) {
-            *value = sum + job.bias[channel];
-        }
-    });
+    compute::<S>(task, rows, &Maps { job, task }, scratch);
 }
 
-/// What the weights `part` of every channel meet at the task's positions, `[tiles, DEPTH, width]`.
-#[inline(always)]
-fn gather(job: &Job<'_>, task: &Task, part: Range<usize>, width: usize, columns: &mut [f32]) {
-    let geometry = &job.geometry;
-    let [height, across] = geometry.input;
-    let area = geometry.kernel[0] * geometry.kernel[1];
-    for (slot, index) in part.enumerate() {
-        let (channel, place) = (index / area, index % area);
-        let map = (task.item * geometry.channels[0] + channel) * height * across;
-        let map = &job.input[map..map + height * across];
-        let tap = [place / geometry.kernel[1], place % geometry.kernel[1]];
-        let mut position = task.columns.start;
-        while position < task.columns.end {
-            let (y, x) = (position / geometry.output[1], position % geometry.output[1]);
-            let at = position - task.columns.start;
-            let room = width - at % width;
-            let left = task.columns.end - position;
-            let count = room.min(left).min(geometry.output[1] - x);
-            let start = (at / width * DEPTH + slot) * width + at % width;
-            let target = &mut columns[start..start + count];
-            fetch(geometry, map, tap, [y, x], target);
-            position += count;
+/// The input's values that a task's positions meet.
+struct Maps<'a> {
+    job: &'a Job<'a>,
+    task: &'a Task,
+}
+
+impl Factor for Maps<'_> {
+    #[inline(always)]
+    fn gather<S: Simd>(&self, part: Range<usize>, width: usize, columns: &mut [f32]) {
+        let (geometry, task) = (&self.job.geometry, self.task);
+        let [height, across] = geometry.input;
+        let area = geometry.kernel[0] * geometry.kernel[1];
+        for (slot, index) in part.enumerate() {
+            let (channel, place) = (index / area, index % area);
+            let map = (task.item * geometry.channels[0] + channel) * height * across;
+            let map = &self.job.input[map..map + height * across];
+            let tap = [place / geometry.kernel[1], place % geometry.kernel[1]];
+            let mut position = task.columns.start;
+            while position < task.columns.end {
+                let (y, x) = (position / geometry.output[1], position % geometry.output[1]);
+                let at = position - task.columns.start;
+                let room = width - at % width;
+                let left = task.columns.end - position;
+                let count = room.min(left).min(geometry.output[1] - x);
+                let start = (at / width * DEPTH + slot) * width + at % width;
+                let target = &mut columns[start..start + count];
+                fetch::<S>(geometry, map, tap, [y, x], target);
+                position += count;
+            }
         }
+    }
+
+    #[inline(always)]
+    fn put<S: Simd>(&self, channel: usize, first: usize, sums: &[f32]) {
+        let Job {
+            geometry,
+            bias,
+            output,
+            ..
+        } = self.job;
+        let map = (self.task.item * geometry.channels[1] + channel) * geometry.positions();
+        // SAFETY: no other task has these positions of the channel's map.
+        let output = unsafe { output.part(map + first, sums.len()) };
+        add::<S>(sums, Addend::One(bias[channel]), output);
     }
 }
 
 /// What a tap of the kernel meets at the positions of one output line from `x` on; nothing is zero.
 #[inline(always)]
-fn fetch(
+fn fetch<S: Simd>(
     geometry: &Geometry,
     map: &[f32],
     tap: [usize; 2],
@@ -159,7 +173,7 @@ fn fetch(
     let (values, zeros) = rest.split_at_mut(there);
     zeros.fill(0.0);
     if step == 1 {
-        values.copy_from_slice(&line[start..start + there]);
+        copy::<S>(&line[start..start + there], values);
     } else {
         let source = line[start.min(across)..].iter().step_by(step);
         for (value, source) in values.iter_mut().zip(source) {

@@ -1,11 +1,11 @@
 //! The kernels behind burn's CPU backend.
 
+use ::half::{bf16, f16};
 use burn::backend::ops::{ConvOptions, FloatTensorOps, ModuleOps};
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Flex, TensorMetadata};
 use burn::tensor::{DType, Shape, TensorData};
 use burn_flex::FlexTensor;
-use half::{bf16, f16};
 
 use super::attention::{Heads, attention};
 use super::convolution::{Geometry, convolve};

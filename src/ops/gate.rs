@@ -55,18 +55,18 @@ fn activate<'a, S: Simd>(
     form: Gelu,
 ) {
     match form {
-        Gelu::Exact => map::<S>(factors, input, output, gelu::<S>),
-        Gelu::Tanh => map::<S>(factors, input, output, gelu_tanh::<S>),
+        Gelu::Exact => map::<S, true>(factors, input, output),
+        Gelu::Tanh => map::<S, false>(factors, input, output),
     }
 }
 
 #[inline(always)]
-fn map<S: Simd>(
-    factors: Option<&[f32]>,
-    input: &[f32],
-    output: &mut [f32],
-    function: impl Fn(Floats<S>) -> Floats<S>,
-) {
+fn function<S: Simd, const EXACT: bool>(value: Floats<S>) -> Floats<S> {
+    if EXACT { gelu(value) } else { gelu_tanh(value) }
+}
+
+#[inline(always)]
+fn map<S: Simd, const EXACT: bool>(factors: Option<&[f32]>, input: &[f32], output: &mut [f32]) {
     let lanes = S::lanes32();
     assert!(
         output.len() == input.len() && factors.is_none_or(|factors| factors.len() == input.len())
@@ -75,7 +75,7 @@ fn map<S: Simd>(
     for i in (0..whole).step_by(lanes) {
         // SAFETY: a vector from `i` ends within `whole`, and all slices are as long.
         unsafe {
-            let value = function(load(input.as_ptr().add(i)));
+            let value = function::<S, EXACT>(load(input.as_ptr().add(i)));
             let value = match factors {
                 Some(factors) => value * load(factors.as_ptr().add(i)),
                 None => value,
@@ -87,7 +87,7 @@ fn map<S: Simd>(
     rest[..input.len() - whole].copy_from_slice(&input[whole..]);
     let mut ends = [0.0; WIDEST];
     // SAFETY: no processor's vectors hold more than the room.
-    unsafe { store(ends.as_mut_ptr(), function(load(rest.as_ptr()))) };
+    unsafe { store(ends.as_mut_ptr(), function::<S, EXACT>(load(rest.as_ptr()))) };
     for (i, end) in (whole..input.len()).zip(ends) {
         output[i] = factors.map_or(end, |factors| factors[i] * end);
     }

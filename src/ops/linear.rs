@@ -6,9 +6,14 @@
     reason = "one instruction set runs through all of a kernel; tasks write parts of the output that do not overlap"
 )]
 
+use std::ops::Range;
+
 use macerator::Simd;
 
-use super::product::{COLUMNS, DEPTH, Output, Rows, Scratch, Task, Values, compute, run, tasks};
+use super::product::{
+    COLUMNS, DEPTH, Factor, Output, Rows, Scratch, Task, Values, compute, run, tasks,
+};
+use super::simd::{Addend, add, copy};
 
 struct Job<'a> {
     input: Rows<'a>,
@@ -61,31 +66,45 @@ fn linear_by(
 #[macerator::with_simd]
 #[allow(clippy::elidable_lifetime_names, reason = "the macro needs it named")]
 fn linear_task<'a, S: Simd>(job: &Job<'a>, task: &Task, scratch: &mut Scratch) {
-    let gather = |part: std::ops::Range<usize>, width: usize, columns: &mut [f32]| {
+    compute::<S>(task, job.input, &Weights { job, task }, scratch);
+}
+
+/// The columns of the weight that a task's values are of.
+struct Weights<'a> {
+    job: &'a Job<'a>,
+    task: &'a Task,
+}
+
+impl Factor for Weights<'_> {
+    #[inline(always)]
+    fn gather<S: Simd>(&self, part: Range<usize>, width: usize, columns: &mut [f32]) {
         let mut room = [0.0; COLUMNS];
         for (slot, index) in part.enumerate() {
-            let start = index * job.width;
-            let line = start + task.columns.start..start + task.columns.end;
-            let line = job.weight.widened(line, &mut room);
+            let start = index * self.job.width;
+            let line = start + self.task.columns.start..start + self.task.columns.end;
+            let line = self.job.weight.widened(line, &mut room);
             for (tile, values) in line.chunks(width).enumerate() {
                 let start = (tile * DEPTH + slot) * width;
-                columns[start..start + values.len()].copy_from_slice(values);
+                copy::<S>(values, &mut columns[start..start + values.len()]);
             }
         }
-    };
-    compute::<S>(task, job.input, scratch, gather, |token, first, sums| {
+    }
+
+    #[inline(always)]
+    fn put<S: Simd>(&self, token: usize, first: usize, sums: &[f32]) {
+        let Job {
+            width,
+            bias,
+            output,
+            ..
+        } = self.job;
         // SAFETY: no other task has these values of the token.
-        let output = unsafe { job.output.part(token * job.width + first, sums.len()) };
-        match job.bias {
-            None => output.copy_from_slice(sums),
-            Some(bias) => {
-                let pairs = sums.iter().zip(&bias[first..]);
-                for (value, (sum, bias)) in output.iter_mut().zip(pairs) {
-                    *value = sum + bias;
-                }
-            }
+        let output = unsafe { output.part(token * width + first, sums.len()) };
+        match bias {
+            None => copy::<S>(sums, output),
+            Some(bias) => add::<S>(sums, Addend::Each(&bias[first..]), output),
         }
-    });
+    }
 }
 
 #[cfg(test)]

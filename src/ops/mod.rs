@@ -14,6 +14,8 @@ mod flex;
 #[cfg(feature = "cpu")]
 mod gate;
 #[cfg(feature = "cpu")]
+mod half;
+#[cfg(feature = "cpu")]
 mod linear;
 #[cfg(feature = "cpu")]
 mod norm;

@@ -13,17 +13,18 @@
 
 use std::{cell::RefCell, ops::Range};
 
-use half::{bf16, f16, slice::HalfFloatSliceExt};
+use ::half::{bf16, f16};
 use macerator::Simd;
 use rayon::prelude::*;
 
+use super::half::{widen_bf16, widen_f16};
 use super::simd::{Floats, load, splat, store};
 
 /// Products summed before the sums are put away: with them a tile's columns fill three quarters of a first-level cache.
 pub(super) const DEPTH: usize = 192;
 
 /// Columns of a task, at most.
-pub(super) const COLUMNS: usize = 128;
+pub(super) const COLUMNS: usize = 256;
 
 /// Rows of a task, at least, where columns alone leave threads idle.
 const LEAST_ROWS: usize = 64;
@@ -161,6 +162,16 @@ impl<'a> Values<'a> {
         }
     }
 
+    /// Asks for some of them that are read next, on processors that can be asked.
+    #[inline(always)]
+    fn prefetch(&self, start: usize, count: usize) {
+        match self {
+            Self::F16(values) => prefetch(values, start, count),
+            Self::Bf16(values) => prefetch(values, start, count),
+            Self::F32(_) => {}
+        }
+    }
+
     /// Some of them in f32: themselves if they are, else widened into `room`.
     #[inline(always)]
     pub(super) fn widened<'b>(&self, part: Range<usize>, room: &'b mut [f32]) -> &'b [f32]
@@ -169,14 +180,21 @@ impl<'a> Values<'a> {
     {
         match self {
             Self::F32(values) => return &values[part],
-            Self::F16(values) => values[part.clone()].convert_to_f32_slice(&mut room[..part.len()]),
-            Self::Bf16(values) => {
-                for (room, value) in room.iter_mut().zip(&values[part.clone()]) {
-                    *room = f32::from_bits(u32::from(value.to_bits()) << 16);
-                }
-            }
+            Self::F16(values) => widen_f16(&values[part.clone()], &mut room[..part.len()]),
+            Self::Bf16(values) => widen_bf16(&values[part.clone()], &mut room[..part.len()]),
         }
         &room[..part.len()]
+    }
+}
+
+#[inline(always)]
+fn prefetch<T>(values: &[T], start: usize, count: usize) {
+    const LINE: usize = 64;
+    #[cfg(target_arch = "x86_64")]
+    for at in (start..start + count).step_by(LINE / size_of::<T>()) {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        // SAFETY: no address is invalid for a prefetch.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(values.as_ptr().wrapping_add(at).cast()) };
     }
 }
 
@@ -215,22 +233,32 @@ impl<'a> Rows<'a> {
             );
         }
         for (row, room) in rows.zip(room.chunks_exact_mut(part.len())) {
-            self.values
-                .widened(row * depth + part.start..row * depth + part.end, room);
+            let start = row * depth + part.start;
+            self.values.prefetch(start + depth, part.len());
+            self.values.widened(start..start + part.len(), room);
         }
         (room, part.len())
     }
 }
 
-/// One task. `gather` fills the columns for a part of the depth, `[tiles, DEPTH, width]`; `put` takes each row's sums of a tile, whose
-/// first column it is given.
+/// What a product is of, and where it goes.
+///
+/// A trait and not two closures, which are not always inlined, and then lack the kernel's instructions.
+pub(super) trait Factor {
+    /// Fills the columns for a `part` of the depth, `[tiles, DEPTH, width]`.
+    fn gather<S: Simd>(&self, part: Range<usize>, width: usize, columns: &mut [f32]);
+
+    /// Takes a row's sums of a tile that begins at the column `first`.
+    fn put<S: Simd>(&self, row: usize, first: usize, sums: &[f32]);
+}
+
+/// One task.
 #[inline(always)]
 pub(super) fn compute<S: Simd>(
     task: &Task,
     rows: Rows<'_>,
+    factor: &impl Factor,
     scratch: &mut Scratch,
-    gather: impl Fn(Range<usize>, usize, &mut [f32]),
-    put: impl Fn(usize, usize, &[f32]),
 ) {
     let width = tile_width::<S>();
     let (tiles, count) = (task.columns.len().div_ceil(width), task.rows.len());
@@ -242,7 +270,7 @@ pub(super) fn compute<S: Simd>(
     let [columns, all_sums, room] = scratch.parts(sizes);
     for first in (0..rows.depth).step_by(DEPTH) {
         let part = first..rows.depth.min(first + DEPTH);
-        gather(part.clone(), width, columns);
+        factor.gather::<S>(part.clone(), width, columns);
         let (rows, stride) = rows.part(task.rows.clone(), part.clone(), room);
         for (tile, sums) in all_sums.chunks_exact_mut(count * width).enumerate() {
             let columns = &columns[tile * DEPTH * width..][..part.len() * width];
@@ -258,7 +286,7 @@ pub(super) fn compute<S: Simd>(
     for (tile, sums) in all_sums.chunks_exact(count * width).enumerate() {
         let kept = width.min(task.columns.len() - tile * width);
         for (row, sums) in task.rows.clone().zip(sums.chunks_exact(width)) {
-            put(row, task.columns.start + tile * width, &sums[..kept]);
+            factor.put::<S>(row, task.columns.start + tile * width, &sums[..kept]);
         }
     }
 }

@@ -43,6 +43,59 @@ pub(super) unsafe fn store<S: Simd>(to: *mut f32, values: Floats<S>) {
     unsafe { vstore_unaligned(to, values) }
 }
 
+/// What is added to sums on their way out.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Addend<'a> {
+    One(f32),
+    Each(&'a [f32]),
+}
+
+/// `sums` plus `addend`.
+#[inline(always)]
+pub(super) fn add<S: Simd>(sums: &[f32], addend: Addend<'_>, output: &mut [f32]) {
+    let (count, lanes) = (output.len(), S::lanes32());
+    assert!(sums.len() >= count);
+    if let Addend::Each(values) = addend {
+        assert!(values.len() >= count);
+    }
+    let whole = count - count % lanes;
+    for i in (0..whole).step_by(lanes) {
+        // SAFETY: a vector from `i` ends within `whole`, and all slices are as long, asserted above.
+        unsafe {
+            let addend = match addend {
+                Addend::One(value) => splat::<S>(value),
+                Addend::Each(values) => load(values.as_ptr().add(i)),
+            };
+            store(
+                output.as_mut_ptr().add(i),
+                load::<S>(sums.as_ptr().add(i)) + addend,
+            );
+        }
+    }
+    for i in whole..count {
+        let addend = match addend {
+            Addend::One(value) => value,
+            Addend::Each(values) => values[i],
+        };
+        output[i] = sums[i] + addend;
+    }
+}
+
+/// `memcpy` for a few vectors, without the call.
+#[inline(always)]
+pub(super) fn copy<S: Simd>(from: &[f32], to: &mut [f32]) {
+    let (count, lanes) = (to.len(), S::lanes32());
+    assert_eq!(from.len(), count);
+    let whole = count - count % lanes;
+    for i in (0..whole).step_by(lanes) {
+        // SAFETY: a vector from `i` ends within `whole`, and both slices are as long, asserted above.
+        unsafe { store(to.as_mut_ptr().add(i), load::<S>(from.as_ptr().add(i))) };
+    }
+    for i in whole..count {
+        to[i] = from[i];
+    }
+}
+
 /// `2^x` for `x` up to 127, to two units in the last place; below -125 as at -125, and NaN stays NaN on processors with vectors.
 ///
 /// Rounding to an integer is adding and taking away 1.5 · 2^23, which leaves that integer in the low bits; the rest, within half of

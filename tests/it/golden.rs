@@ -28,7 +28,10 @@ const OTHER_PRECISION: [&str; 1] = ["ddim.float16_compute"];
 pub(crate) fn load(fixture: &Fixture, device: &Device) -> TextToImage {
     let folder = ModelFolder::open(fixture.model().to_str().unwrap()).unwrap();
     let mut pipeline = TextToImage::load(&folder, device, DType::F32).unwrap();
-    let places = [fixture.model().join("controlnet"), fixture.file("controlnet")];
+    let places = [
+        fixture.model().join("controlnet"),
+        fixture.file("controlnet"),
+    ];
     if let Some(control) = places.iter().find(|place| place.is_dir()) {
         let part = ModelPart::open(control.to_str().unwrap()).unwrap();
         assert_eq!(pipeline.add_control(&part).unwrap(), 0);
