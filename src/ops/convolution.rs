@@ -35,7 +35,7 @@ impl Geometry {
         self.channels[0] * self.kernel[0] * self.kernel[1]
     }
 
-    fn positions(&self) -> usize {
+    pub(super) fn positions(&self) -> usize {
         self.output[0] * self.output[1]
     }
 }

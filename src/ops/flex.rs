@@ -13,7 +13,7 @@ use super::gate::{activated, gated};
 use super::linear::linear;
 use super::norm::{Affine, group_norm, layer_norm};
 use super::product::Values;
-use super::{Gelu, Operations, Precision, reference};
+use super::{Gelu, Operations, Precision, reference, winograd};
 
 /// Tokens that are too few to be worth gathering a layer's weights for.
 const FEW_TOKENS: usize = 16;
@@ -50,6 +50,11 @@ impl Operations for Flex {
         let [rows, output] = [geometry.rows, geometry.channels[1]];
         let shape = Shape::new([rows, output, geometry.output[0], geometry.output[1]]);
         let (input, weight, bias) = (contiguous(input), in_order(weight), contiguous(bias));
+        let convolve = if winograd::suits(&geometry) {
+            winograd::convolve
+        } else {
+            convolve
+        };
         let output = convolve(geometry, slice(&input), values(&weight), slice(&bias));
         cast(tensor(output, shape), dtype)
     }

@@ -25,6 +25,8 @@ mod product;
 mod simd;
 #[cfg(all(test, feature = "cpu"))]
 mod tests;
+#[cfg(feature = "cpu")]
+mod winograd;
 
 use burn::backend::ops::ConvOptions;
 use burn::backend::tensor::FloatTensor;
