@@ -37,7 +37,7 @@ def main():
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("filter", nargs="*")
-    options = parser.parse_args()
+    options = parser.parse_intermixed_args()
     commands = {
         "ours": [options.bench, "ours", *options.filter],
         "burn": [options.bench, "burn", *options.filter],

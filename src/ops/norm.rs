@@ -5,14 +5,15 @@
 
 #![allow(
     clippy::inline_always,
+    clippy::needless_range_loop,
     unsafe_code,
-    reason = "one instruction set runs through all of a kernel; vectors are read and written through pointers; their room is a whole number of vectors of the slice"
+    reason = "one instruction set runs through all of a kernel; index what no vector holds; vectors are read and written through pointers; their room is a whole number of vectors of the slice"
 )]
 
 use macerator::Simd;
 use rayon::prelude::*;
 
-use super::simd::{load, silu, splat, store};
+use super::simd::{Floats, load, silu, splat, store};
 
 /// Values whose squares are taken around one mean, and summed in f32.
 const BLOCK: usize = 4096;
@@ -205,12 +206,18 @@ pub(super) fn moments<S: Simd>(values: &[f32]) -> Moments {
     for block in values.chunks(BLOCK) {
         let around = if all.count > 0.0 { all.mean } else { start } as f32;
         let count = block.len() as f64;
-        let [sum, squares] = deviations::<S>(block, around).map(f64::from);
-        all = all.merged(Moments {
+        let [sum, squares] = deviations::<S>(block, around);
+        let (sum, squares) = (f64::from(sum), f64::from(squares));
+        let block = Moments {
             count,
             mean: f64::from(around) + sum / count,
             squares: (squares - sum * sum / count).max(0.0),
-        });
+        };
+        if all.count == 0.0 {
+            all = block;
+        } else {
+            all = all.merged(block);
+        }
     }
     all
 }
@@ -232,14 +239,18 @@ fn deviations<S: Simd>(values: &[f32], around: f32) -> [f32; 2] {
             squares[n] = value.mul_add(value, squares[n]);
         }
     }
-    let rest = values[whole..].iter().map(|value| value - around);
-    let [mut sum, mut square] =
-        [sums, squares].map(|[a, b, c, d]| ((a + b) + (c + d)).reduce_add());
-    for value in rest {
+    let (mut sum, mut square) = (total::<S>(sums), total::<S>(squares));
+    for i in whole..values.len() {
+        let value = values[i] - around;
         sum += value;
         square += value * value;
     }
     [sum, square]
+}
+
+#[inline(always)]
+fn total<S: Simd>([a, b, c, d]: [Floats<S>; SUMS]) -> f32 {
+    ((a + b) + (c + d)).reduce_add()
 }
 
 #[cfg(test)]

@@ -276,11 +276,12 @@ pub(super) fn compute<S: Simd>(
         for (tile, sums) in all_sums.chunks_exact_mut(count * width).enumerate() {
             let columns = &columns[tile * DEPTH * width..][..part.len() * width];
             // Sixteen registers hold four rows of two vectors of sums; thirty-two hold eight.
-            match (S::lanes32(), first) {
-                (8, 0) => pass::<S, 4, false>(columns, rows, stride, sums),
-                (8, _) => pass::<S, 4, true>(columns, rows, stride, sums),
-                (_, 0) => pass::<S, 8, false>(columns, rows, stride, sums),
-                _ => pass::<S, 8, true>(columns, rows, stride, sums),
+            let four = S::lanes32() == 8 || count <= 4;
+            match (four, first) {
+                (true, 0) => pass::<S, 4, false>(columns, rows, stride, sums),
+                (true, _) => pass::<S, 4, true>(columns, rows, stride, sums),
+                (false, 0) => pass::<S, 8, false>(columns, rows, stride, sums),
+                (false, _) => pass::<S, 8, true>(columns, rows, stride, sums),
             }
         }
     }
