@@ -47,7 +47,11 @@ pub(super) fn gated(tokens: &[f32], inner: usize) -> Vec<f32> {
 
 /// GELU of `input`, times `factors` if there are any.
 #[macerator::with_simd]
-#[allow(clippy::elidable_lifetime_names, reason = "the macro needs it named")]
+#[allow(
+    clippy::elidable_lifetime_names,
+    clippy::needless_lifetimes,
+    reason = "the macro needs it named"
+)]
 fn activate<'a, S: Simd>(
     factors: Option<&'a [f32]>,
     input: &[f32],

@@ -188,16 +188,19 @@ impl<'a> Values<'a> {
     }
 }
 
+#[cfg(target_arch = "x86_64")]
 #[inline(always)]
 fn prefetch<T>(values: &[T], start: usize, count: usize) {
     const LINE: usize = 64;
-    #[cfg(target_arch = "x86_64")]
     for at in (start..start + count).step_by(LINE / size_of::<T>()) {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
         // SAFETY: no address is invalid for a prefetch.
         unsafe { _mm_prefetch::<_MM_HINT_T0>(values.as_ptr().wrapping_add(at).cast()) };
     }
 }
+
+#[cfg(not(target_arch = "x86_64"))]
+fn prefetch<T>(_values: &[T], _start: usize, _count: usize) {}
 
 /// Rows that follow each other, each `depth` long.
 #[derive(Debug, Clone, Copy)]

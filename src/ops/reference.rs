@@ -115,14 +115,9 @@ pub(super) fn gated<B: Backend>(input: FloatTensor<B>) -> FloatTensor<B> {
     let last = shape.num_dims() - 1;
     let inner = shape[last] / 2;
     let half = |half: usize| {
-        let slices = shape
-            .iter()
-            .enumerate()
-            .map(|(dim, &size)| match dim == last {
-                true => Slice::from(half * inner..(half + 1) * inner),
-                false => Slice::from(0..size),
-            });
-        B::float_slice(input.clone(), &slices.collect::<Vec<_>>())
+        let mut slices: Vec<_> = shape.iter().map(|&size| Slice::from(0..size)).collect();
+        slices[last] = Slice::from(half * inner..(half + 1) * inner);
+        B::float_slice(input.clone(), &slices)
     };
     B::float_mul(half(0), B::gelu(half(1)))
 }

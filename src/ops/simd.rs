@@ -91,8 +91,8 @@ pub(super) fn copy<S: Simd>(from: &[f32], to: &mut [f32]) {
         // SAFETY: a vector from `i` ends within `whole`, and both slices are as long, asserted above.
         unsafe { store(to.as_mut_ptr().add(i), load::<S>(from.as_ptr().add(i))) };
     }
-    for i in whole..count {
-        to[i] = from[i];
+    if whole < count {
+        to[whole..].copy_from_slice(&from[whole..]);
     }
 }
 
@@ -150,7 +150,7 @@ pub(super) fn gelu<S: Simd>(x: Floats<S>) -> Floats<S> {
 pub(super) fn gelu_tanh<S: Simd>(x: Floats<S>) -> Floats<S> {
     // 2 √(2/π), as (1 + tanh y) / 2 = 1 / (1 + e^-2y)
     let cubic = (x * x).mul_add(splat(0.044_715), splat(1.0)) * x;
-    let power = cubic * splat(-1.595_769_1 * std::f32::consts::LOG2_E);
+    let power = cubic * splat(-1.595_769_2 * std::f32::consts::LOG2_E);
     x / (exp2(splat::<S>(127.0).min(power)) + splat(1.0))
 }
 

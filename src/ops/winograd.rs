@@ -67,15 +67,17 @@ pub(super) fn convolve(
         output: Output::new(&mut output),
     };
     let some = (WEIGHTS / (POINTS * before)).max(1);
-    ROOM.with_borrow_mut(|room| {
-        for first in (0..after).step_by(some) {
-            layer.channels(first..after.min(first + some), room);
-        }
-    });
+    // Taken, not borrowed: while it waits for others, this thread may be given another layer.
+    let mut room = ROOM.take();
+    for first in (0..after).step_by(some) {
+        layer.channels(first..after.min(first + some), &mut room);
+    }
+    ROOM.set(room);
     output
 }
 
-/// Memory of the space of products, kept from layer to layer: asking the system for it anew costs more than what is done with it.
+/// Memory of the space of products, at most some tens of megabytes. It is kept from layer to layer: asking the system for it anew costs
+/// as much as what is done with it.
 #[derive(Default)]
 struct Room([Vec<f32>; 3]);
 
@@ -276,7 +278,11 @@ impl Factor for Squares<'_> {
 
 /// `G g Gᵀ` for all channels before one, whose weights, nine each, follow each other.
 #[macerator::with_simd]
-#[allow(clippy::elidable_lifetime_names, reason = "the macro needs it named")]
+#[allow(
+    clippy::elidable_lifetime_names,
+    clippy::needless_lifetimes,
+    reason = "the macro needs it named"
+)]
 fn weights_of_channel<'a, S: Simd>(weights: &[f32], lines: &mut [&'a mut [f32]; POINTS]) {
     let (weights, _) = weights.as_chunks::<9>();
     for (part, weights) in weights.chunks(GROUP).enumerate() {
@@ -321,7 +327,12 @@ fn four([a, b, c]: [&[f32; GROUP]; 3], moved: &mut [[f32; GROUP]; 4]) {
 
 /// `Bᵀ d B` for a line of squares whose first output line is `y`, to their `place`.
 #[macerator::with_simd]
-#[allow(clippy::elidable_lifetime_names, reason = "the macro needs it named")]
+#[allow(
+    clippy::elidable_lifetime_names,
+    clippy::extra_unused_type_parameters,
+    clippy::needless_lifetimes,
+    reason = "the macro needs the lifetime named, and compiles the function for every `S`"
+)]
 fn squares_of_line<'a, S: Simd>(
     geometry: &Geometry,
     map: &[f32],
@@ -413,7 +424,12 @@ fn halves(
 
 /// `Aᵀ m A` for the squares of a line at their `place`, plus the bias, to one or two lines of the output.
 #[macerator::with_simd]
-#[allow(clippy::elidable_lifetime_names, reason = "the macro needs it named")]
+#[allow(
+    clippy::elidable_lifetime_names,
+    clippy::extra_unused_type_parameters,
+    clippy::needless_lifetimes,
+    reason = "the macro needs the lifetime named, and compiles the function for every `S`"
+)]
 fn squares_back<'a, S: Simd>(
     lines: &[&'a [f32]; POINTS],
     place: Range<usize>,
