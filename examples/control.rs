@@ -1,8 +1,7 @@
 //! The outlines of one picture in another: the start, its outlines, the result, the result with caching.
 //!
 //! ```text
-//! cargo run --release --example control -- "a black circle above a black square" --net models/scenes-control \
-//!     --then "a yellow circle above a green square"
+//! cargo run --release --example control -- "a black circle above a black square" --then "a yellow circle above a green square"
 //! ```
 
 mod common;
@@ -29,7 +28,7 @@ struct Arguments {
     )]
     then: String,
     /// Folder of a `ControlNet` that was trained on Canny's edges
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", default_value = "models/scenes-control")]
     net: String,
     /// Picture whose outlines are followed [default: one of the first prompt]
     #[arg(long, value_name = "FILE")]

@@ -11,7 +11,7 @@ use std::ops::Range;
 use macerator::Simd;
 
 use super::product::{
-    COLUMNS, DEPTH, Factor, Output, Rows, Scratch, Task, Values, compute, run, tasks,
+    COLUMNS, Factor, Output, Rows, Scratch, Task, Values, compute, lay, run, tasks,
 };
 use super::simd::{Addend, add, copy};
 
@@ -83,10 +83,7 @@ impl Factor for Weights<'_> {
             let start = index * self.job.width;
             let line = start + self.task.columns.start..start + self.task.columns.end;
             let line = self.job.weight.widened(line, &mut room);
-            for (tile, values) in line.chunks(width).enumerate() {
-                let start = (tile * DEPTH + slot) * width;
-                copy::<S>(values, &mut columns[start..start + values.len()]);
-            }
+            lay::<S>(line, slot, width, columns);
         }
     }
 

@@ -18,7 +18,7 @@ use macerator::Simd;
 use rayon::prelude::*;
 
 use super::half::{widen_bf16, widen_f16};
-use super::simd::{Floats, load, splat, store};
+use super::simd::{Floats, copy, load, splat, store};
 
 /// Products summed before the sums are put away: with them a tile's columns fill three quarters of a first-level cache.
 pub(super) const DEPTH: usize = 192;
@@ -127,17 +127,19 @@ thread_local! {
     static SCRATCH: RefCell<Scratch> = RefCell::default();
 }
 
-impl Scratch {
-    fn parts(&mut self, counts: [usize; 3]) -> [&mut [f32]; 3] {
-        let mut counts = counts.into_iter();
-        [&mut self.columns, &mut self.sums, &mut self.rows].map(|values| {
-            let count = counts.next().unwrap_or(0);
-            if values.len() < count {
-                values.resize(count, 0.0);
-            }
-            &mut values[..count]
-        })
-    }
+/// Buffers of at least these sizes; what is in them at first means nothing.
+pub(super) fn sized<const N: usize>(
+    buffers: [&mut Vec<f32>; N],
+    counts: [usize; N],
+) -> [&mut [f32]; N] {
+    let mut counts = counts.into_iter();
+    buffers.map(|values| {
+        let count = counts.next().unwrap_or(0);
+        if values.len() < count {
+            values.resize(count, 0.0);
+        }
+        &mut values[..count]
+    })
 }
 
 /// Runs `compute` for every task, on all threads.
@@ -256,6 +258,15 @@ pub(super) trait Factor {
     fn put<S: Simd>(&self, row: usize, first: usize, sums: &[f32]);
 }
 
+/// Puts what one place of the depth has into the tiles, as its `slot`.
+#[inline(always)]
+pub(super) fn lay<S: Simd>(line: &[f32], slot: usize, width: usize, columns: &mut [f32]) {
+    for (tile, values) in line.chunks(width).enumerate() {
+        let start = (tile * DEPTH + slot) * width;
+        copy::<S>(values, &mut columns[start..start + values.len()]);
+    }
+}
+
 /// One task.
 #[inline(always)]
 pub(super) fn compute<S: Simd>(
@@ -271,7 +282,8 @@ pub(super) fn compute<S: Simd>(
         tiles * count * width,
         rows.room(count),
     ];
-    let [columns, all_sums, room] = scratch.parts(sizes);
+    let buffers = [&mut scratch.columns, &mut scratch.sums, &mut scratch.rows];
+    let [columns, all_sums, room] = sized(buffers, sizes);
     for first in (0..rows.depth).step_by(DEPTH) {
         let part = first..rows.depth.min(first + DEPTH);
         factor.gather::<S>(part.clone(), width, columns);

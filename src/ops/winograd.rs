@@ -17,7 +17,9 @@ use macerator::Simd;
 use rayon::prelude::*;
 
 use super::convolution::Geometry;
-use super::product::{DEPTH, Factor, Output, Rows, Scratch, Task, Values, compute, run, tasks};
+use super::product::{
+    Factor, Output, Rows, Scratch, Task, Values, compute, lay, run, sized, tasks,
+};
 use super::simd::copy;
 
 /// Numbers of a square in the space of products.
@@ -77,26 +79,12 @@ pub(super) fn convolve(
 }
 
 /// Memory of the space of products, at most some tens of megabytes. It is kept from layer to layer: asking the system for it anew costs
-/// as much as what is done with it.
+/// as much as what is done with it. What is in it at first means nothing.
 #[derive(Default)]
 struct Room([Vec<f32>; 3]);
 
 thread_local! {
     static ROOM: RefCell<Room> = RefCell::default();
-}
-
-impl Room {
-    /// Of these sizes; what is in them at first means nothing.
-    fn parts(&mut self, counts: [usize; 3]) -> [&mut [f32]; 3] {
-        let mut counts = counts.into_iter();
-        self.0.each_mut().map(|values| {
-            let count = counts.next().unwrap_or(0);
-            if values.len() < count {
-                values.resize(count, 0.0);
-            }
-            &mut values[..count]
-        })
-    }
 }
 
 struct Layer<'a> {
@@ -134,7 +122,8 @@ impl Layer<'_> {
             before * at_a_time * across,
             count * at_a_time * across,
         ];
-        let [weights, squares, products] = room.parts(widths.map(|width| POINTS * width));
+        let sizes = widths.map(|width| POINTS * width);
+        let [weights, squares, products] = sized(room.0.each_mut(), sizes);
         self.move_weights(&channels, weights);
         for first in (0..all).step_by(at_a_time) {
             let lines = at_a_time.min(all - first);
@@ -153,8 +142,8 @@ impl Layer<'_> {
     fn move_weights(&self, channels: &Range<usize>, moved: &mut [f32]) {
         let [before, _] = self.geometry.channels;
         let (count, moved) = (channels.len(), Output::new(moved));
-        let all = channels.clone().into_par_iter();
-        all.for_each_init(Vec::new, |room, channel| {
+        let each = channels.clone().into_par_iter();
+        each.for_each_init(Vec::new, |room, channel| {
             let row = channel - channels.start;
             let mut lines = std::array::from_fn(|point| {
                 // SAFETY: no other channel has these lines, and `moved` outlives them.
@@ -261,10 +250,7 @@ impl Factor for Squares<'_> {
         for (slot, index) in part.enumerate() {
             let start = (task.item * self.depth + index) * self.across;
             let line = &self.values[start + task.columns.start..start + task.columns.end];
-            for (tile, values) in line.chunks(width).enumerate() {
-                let start = (tile * DEPTH + slot) * width;
-                copy::<S>(values, &mut columns[start..start + values.len()]);
-            }
+            lay::<S>(line, slot, width, columns);
         }
     }
 
