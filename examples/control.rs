@@ -1,7 +1,7 @@
 //! The outlines of one picture in another: the start, its outlines, the result, the result with caching.
 //!
 //! ```text
-//! cargo run --release --example control -- "a black circle above a black square" --then "a yellow circle above a green square"
+//! cargo run --release --example control -- "a black star above a black square" --then "a yellow star above a green square"
 //! ```
 
 mod common;
@@ -14,7 +14,7 @@ use afterimage::catalog::{ModelFolder, ModelPart};
 use afterimage::image_io::{CannyThresholds, Picture, contact_sheet};
 use afterimage::pipeline::{Control, Request, TextToImage};
 use afterimage::{Error, device};
-use clap::Parser;
+use clap::{CommandFactory, FromArgMatches, Parser};
 
 #[derive(Debug, Parser)]
 struct Arguments {
@@ -36,7 +36,14 @@ struct Arguments {
 }
 
 fn main() -> ExitCode {
-    common::exit(run(&Arguments::parse()))
+    // Outlines come from brightness, which black shapes have least of.
+    let command = Arguments::command().mut_arg("prompt", |arg| {
+        arg.default_value("a black circle above a black square")
+    });
+    match Arguments::from_arg_matches(&command.get_matches()) {
+        Ok(arguments) => common::exit(run(&arguments)),
+        Err(error) => error.exit(),
+    }
 }
 
 fn run(arguments: &Arguments) -> Result<(), Error> {
