@@ -1,7 +1,8 @@
 //! The outlines of one picture in another: the start, its outlines, the result, the result with caching.
 //!
 //! ```text
-//! cargo run --release --example control -- "a black star above a black square" --then "a yellow star above a green square"
+//! cargo run --release --example control -- "a black star above a black square on a white background" \
+//!     --then "a yellow star above a green square"
 //! ```
 
 mod common;
@@ -36,9 +37,9 @@ struct Arguments {
 }
 
 fn main() -> ExitCode {
-    // Outlines come from brightness, which black shapes have least of.
+    // Outlines come from brightness, so the shapes are black on white.
     let command = Arguments::command().mut_arg("prompt", |arg| {
-        arg.default_value("a black circle above a black square")
+        arg.default_value("a black circle above a black square on a white background")
     });
     match Arguments::from_arg_matches(&command.get_matches()) {
         Ok(arguments) => common::exit(run(&arguments)),
