@@ -4,13 +4,12 @@
 //! cells take their turn; printed are the medians of the rounds' ratios and their extremes.
 #![allow(
     clippy::print_stdout,
-    clippy::unwrap_used,
     reason = "a program that reports what it measured"
 )]
 
-use std::time::Instant;
+use std::{error::Error, time::Instant};
 
-use afterimage::cache::CacheRule;
+use afterimage::cache::{CacheRule, Refresh};
 use afterimage::catalog::ModelFolder;
 use afterimage::denoiser::{Evaluation, StagedDenoiser};
 use afterimage::evaluation::Spread;
@@ -21,7 +20,7 @@ use burn::tensor::{DType, Device, Distribution, Tensor};
 
 const ROUNDS: usize = 7;
 
-/// Seconds of one pass in pieces: each cell, and what surrounds them, prompt and time included.
+/// Seconds of one pass in pieces: each cell, and what surrounds them. What is made once a run is not in it.
 struct Pass {
     cells: Vec<f64>,
     around: f64,
@@ -66,42 +65,45 @@ fn pass(unet: &UNet, [width, height]: [usize; 2]) -> Pass {
     }
 }
 
-fn main() {
+fn main() -> Result<(), Box<dyn Error>> {
     let mut words = std::env::args().skip(1).filter(|word| word != "--bench");
     let folder = match words.next() {
         Some(name) => ModelFolder::open(&name),
         None => ModelFolder::bundled(),
     };
-    let folder = folder.unwrap();
-    let model = TextToImage::load(&folder, &Device::flex(), DType::F32).unwrap();
-    let size = words.next().map(|size| {
-        let (width, height) = size.split_once('x').unwrap();
-        (width.parse().unwrap(), height.parse().unwrap())
-    });
-    let steps = words.next().map_or(30, |steps| steps.parse().unwrap());
-    let mut rules: Vec<CacheRule> = words.map(|rule| rule.parse().unwrap()).collect();
+    let model = TextToImage::load(&folder?, &Device::flex(), DType::F32)?;
+    let size = match words.next() {
+        Some(size) => {
+            let (width, height) = size.split_once('x').ok_or("a size is WIDTHxHEIGHT")?;
+            Some((width.parse()?, height.parse()?))
+        }
+        None => None,
+    };
+    let steps = words.next().map_or(Ok(30), |steps| steps.parse())?;
+    let mut rules = words
+        .map(|rule| rule.parse())
+        .collect::<Result<Vec<CacheRule>, _>>()?;
     if rules.is_empty() {
-        let texts = [
-            "none",
-            "deepcache:interval=3,branch=0",
-            "encoder-propagation:every=3",
+        rules = vec![
+            CacheRule::none(),
+            CacheRule::deepcache(3, 0),
+            CacheRule::encoder_propagation(Refresh::every(3)),
         ];
-        rules = texts.map(|text| text.parse().unwrap()).to_vec();
     }
     for rule in rules {
         let request = Request {
             steps: Some(steps),
             size,
-            sampler: Some("ddim".parse().unwrap()),
+            sampler: Some("ddim".parse()?),
             cache: rule.clone(),
             ..Request::new("a red circle")
         };
-        let resolved = request.resolve(model.config()).unwrap();
+        let resolved = request.resolve(model.config())?;
         let [_, _, height, width] = resolved.latent_shape;
         let mut runs = Vec::new();
         let mut sums = Vec::new();
         for _ in 0..ROUNDS {
-            let report = model.generate(&request, &mut ()).unwrap().report;
+            let report = model.generate(&request, &mut ())?.report;
             let pass = pass(model.unet(), [width, height]);
             let evaluations = report.account.refreshes + report.account.reuses;
             let cells = pass.cells.iter().zip(&report.account.cells);
@@ -118,4 +120,5 @@ fn main() {
             ratio.most
         );
     }
+    Ok(())
 }

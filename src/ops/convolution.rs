@@ -40,12 +40,37 @@ impl Geometry {
     }
 }
 
-struct Job<'a> {
-    geometry: Geometry,
-    input: &'a [f32],
-    weight: Values<'a>,
-    bias: &'a [f32],
-    output: Output,
+/// A convolution and where it goes.
+pub(super) struct Job<'a> {
+    pub(super) geometry: Geometry,
+    pub(super) input: &'a [f32],
+    pub(super) weight: Values<'a>,
+    pub(super) bias: &'a [f32],
+    pub(super) output: Output,
+}
+
+impl<'a> Job<'a> {
+    /// And the output that it writes, to be kept for as long as it does.
+    pub(super) fn new(
+        geometry: Geometry,
+        input: &'a [f32],
+        weight: Values<'a>,
+        bias: &'a [f32],
+    ) -> (Self, Vec<f32>) {
+        let ([before, after], [height, width]) = (geometry.channels, geometry.input);
+        assert_eq!(input.len(), geometry.rows * before * height * width);
+        assert_eq!(weight.len(), after * geometry.depth());
+        assert_eq!(bias.len(), after);
+        let mut values = vec![0.0; geometry.rows * after * geometry.positions()];
+        let job = Self {
+            geometry,
+            input,
+            weight,
+            bias,
+            output: Output::new(&mut values),
+        };
+        (job, values)
+    }
 }
 
 /// `[rows, channels, height, width]` of `input` under `weight`, `[out, in, height, width]`, to the same of the output.
@@ -66,24 +91,8 @@ fn convolve_by(
     bias: &[f32],
     compute: impl Fn(&Job<'_>, &Task, &mut Scratch) + Sync,
 ) -> Vec<f32> {
-    let Geometry {
-        rows,
-        channels,
-        input: size,
-        ..
-    } = geometry;
-    assert_eq!(input.len(), rows * channels[0] * size[0] * size[1]);
-    assert_eq!(weight.len(), channels[1] * geometry.depth());
-    assert_eq!(bias.len(), channels[1]);
-    let mut output = vec![0.0; rows * channels[1] * geometry.positions()];
-    let job = Job {
-        geometry,
-        input,
-        weight,
-        bias,
-        output: Output::new(&mut output),
-    };
-    let tasks = tasks(rows, channels[1], geometry.positions());
+    let (job, output) = Job::new(geometry, input, weight, bias);
+    let tasks = tasks(geometry.rows, geometry.channels[1], geometry.positions());
     run(&tasks, |task, scratch| compute(&job, task, scratch));
     output
 }

@@ -172,10 +172,10 @@ pub fn conv2d(layer: &Conv2d, input: Tensor<4>) -> Tensor<4> {
     let padding = match layer.padding {
         PaddingConfig2d::Valid => [(0, 0), (0, 0)],
         PaddingConfig2d::Explicit(top, left, bottom, right) => [(top, bottom), (left, right)],
-        PaddingConfig2d::Same => return layer.forward(input),
+        PaddingConfig2d::Same => return by_burn(layer, input),
     };
     let Some(bias) = &layer.bias else {
-        return layer.forward(input);
+        return by_burn(layer, input);
     };
     let options =
         ConvOptions::new_with_padding(layer.stride, padding, layer.dilation, layer.groups);
@@ -185,6 +185,13 @@ pub fn conv2d(layer: &Conv2d, input: Tensor<4>) -> Tensor<4> {
         bias.val().into_dispatch(),
         options,
     ))
+}
+
+/// burn's own, which wants the weight in the input's type.
+fn by_burn(layer: &Conv2d, input: Tensor<4>) -> Tensor<4> {
+    let mut layer = layer.clone();
+    layer.weight = layer.weight.map(|weight| weight.cast(input.dtype()));
+    layer.forward(input)
 }
 
 /// `layer` over `input`, `[…, width]`.

@@ -140,8 +140,11 @@ fn weights_in_half_precision_are_widened() {
         let mut conv = Conv2dConfig::new([5, 9], [3, 3]).init(&device);
         let groups = Conv2dConfig::new([6, 9], [3, 3]).with_groups(3);
         let mut grouped = groups.init(&device);
+        let mut bare = Conv2dConfig::new([5, 9], [3, 3])
+            .with_bias(false)
+            .init(&device);
         layer.weight = layer.weight.map(|weight| weight.cast(dtype));
-        for conv in [&mut conv, &mut grouped] {
+        for conv in [&mut conv, &mut grouped, &mut bare] {
             conv.weight = conv.weight.clone().map(|weight| weight.cast(dtype));
         }
         let wide = |conv: &Conv2d| {
@@ -161,7 +164,7 @@ fn weights_in_half_precision_are_widened() {
                 &format!("{dtype:?} {tokens}"),
             );
         }
-        for (conv, channels) in [(conv, 5), (grouped, 6)] {
+        for (conv, channels) in [(conv, 5), (grouped, 6), (bare, 5)] {
             let input = wave([2, channels, 9, 7], 0.0);
             let expected = wide(&conv).forward(input.clone());
             assert_close(
@@ -253,6 +256,13 @@ fn convolutions_are_burns() {
             PaddingConfig2d::Explicit(0, 0, 1, 1),
         ),
         ([6, 70], [8, 8], 1, 1, PaddingConfig2d::Valid),
+        (
+            [128, 130],
+            [17, 16],
+            3,
+            1,
+            PaddingConfig2d::Explicit(1, 1, 1, 1),
+        ),
         ([4, 12], [8, 10], 2, 2, PaddingConfig2d::Valid),
     ];
     for (channels, [height, width], kernel, stride, padding) in cases {

@@ -16,7 +16,7 @@ use std::{cell::RefCell, ops::Range};
 use macerator::Simd;
 use rayon::prelude::*;
 
-use super::convolution::Geometry;
+use super::convolution::{Geometry, Job};
 use super::product::{
     Factor, Output, Rows, Scratch, Task, Values, compute, lay, run, sized, tasks,
 };
@@ -54,20 +54,8 @@ pub(super) fn convolve(
     bias: &[f32],
 ) -> Vec<f32> {
     let [before, after] = geometry.channels;
-    assert_eq!(
-        input.len(),
-        geometry.rows * before * geometry.input[0] * geometry.input[1]
-    );
-    assert_eq!(weight.len(), after * before * 9);
-    assert_eq!(bias.len(), after);
-    let mut output = vec![0.0; geometry.rows * after * geometry.positions()];
-    let layer = Layer {
-        geometry,
-        input,
-        weight,
-        bias,
-        output: Output::new(&mut output),
-    };
+    let (job, output) = Job::new(geometry, input, weight, bias);
+    let layer = Layer(job);
     let some = (WEIGHTS / (POINTS * before)).max(1);
     // Taken, not borrowed: while it waits for others, this thread may be given another layer.
     let mut room = ROOM.take();
@@ -87,13 +75,7 @@ thread_local! {
     static ROOM: RefCell<Room> = RefCell::default();
 }
 
-struct Layer<'a> {
-    geometry: Geometry,
-    input: &'a [f32],
-    weight: Values<'a>,
-    bias: &'a [f32],
-    output: Output,
-}
+struct Layer<'a>(Job<'a>);
 
 /// Lines of squares, counted over all items, and how many squares a line has.
 #[derive(Debug, Clone, Copy)]
@@ -112,9 +94,9 @@ impl Block {
 impl Layer<'_> {
     /// Some channels of the output.
     fn channels(&self, channels: Range<usize>, room: &mut Room) {
-        let [before, _] = self.geometry.channels;
-        let [lines, across] = self.geometry.output.map(|side| side.div_ceil(2));
-        let all = self.geometry.rows * lines;
+        let [before, _] = self.0.geometry.channels;
+        let [lines, across] = self.0.geometry.output.map(|side| side.div_ceil(2));
+        let all = self.0.geometry.rows * lines;
         let at_a_time = (SQUARES / across).clamp(1, all);
         let count = channels.len();
         let widths = [
@@ -140,7 +122,7 @@ impl Layer<'_> {
 
     /// `[POINTS, channels, channels before]`
     fn move_weights(&self, channels: &Range<usize>, moved: &mut [f32]) {
-        let [before, _] = self.geometry.channels;
+        let [before, _] = self.0.geometry.channels;
         let (count, moved) = (channels.len(), Output::new(moved));
         let each = channels.clone().into_par_iter();
         each.for_each_init(Vec::new, |room, channel| {
@@ -151,14 +133,14 @@ impl Layer<'_> {
             });
             room.resize(before * 9, 0.0);
             let start = channel * before * 9;
-            let weights = self.weight.widened(start..start + before * 9, room);
+            let weights = self.0.weight.widened(start..start + before * 9, room);
             weights_of_channel(weights, &mut lines);
         });
     }
 
     /// `[POINTS, channels before, squares]`
     fn move_squares(&self, block: Block, moved: &mut [f32]) {
-        let ([before, _], [height, width]) = (self.geometry.channels, self.geometry.input);
+        let ([before, _], [height, width]) = (self.0.geometry.channels, self.0.geometry.input);
         let moved = Output::new(moved);
         (0..before).into_par_iter().for_each(|channel| {
             let mut lines = std::array::from_fn(|point| {
@@ -168,15 +150,15 @@ impl Layer<'_> {
             });
             for (item, y, squares) in self.lines(block) {
                 let map = (item * before + channel) * height * width;
-                let map = &self.input[map..map + height * width];
-                squares_of_line(&self.geometry, map, y, squares, &mut lines);
+                let map = &self.0.input[map..map + height * width];
+                squares_of_line(&self.0.geometry, map, y, squares, &mut lines);
             }
         });
     }
 
     /// From `[POINTS, channels, squares]`.
     fn move_back(&self, block: Block, channels: &Range<usize>, products: &[f32]) {
-        let ([_, after], [height, width]) = (self.geometry.channels, self.geometry.output);
+        let ([_, after], [height, width]) = (self.0.geometry.channels, self.0.geometry.output);
         let count = channels.len();
         channels.clone().into_par_iter().for_each(|channel| {
             let lines = std::array::from_fn(|point| {
@@ -186,15 +168,15 @@ impl Layer<'_> {
             for (item, y, squares) in self.lines(block) {
                 let start = ((item * after + channel) * height + y) * width;
                 // SAFETY: no other channel or line has these, and the output outlives them.
-                let output = unsafe { self.output.part(start, width * 2.min(height - y)) };
-                squares_back(&lines, squares, self.bias[channel], width, output);
+                let output = unsafe { self.0.output.part(start, width * 2.min(height - y)) };
+                squares_back(&lines, squares, self.0.bias[channel], width, output);
             }
         });
     }
 
     /// The item, the first line of the output, and the place among the block's squares, of every line of squares.
     fn lines(&self, block: Block) -> impl Iterator<Item = (usize, usize, Range<usize>)> {
-        let lines_of_item = self.geometry.output[0].div_ceil(2);
+        let lines_of_item = self.0.geometry.output[0].div_ceil(2);
         (0..block.lines).map(move |line| {
             let all = block.first + line;
             let squares = line * block.across..(line + 1) * block.across;
