@@ -4,7 +4,7 @@ use std::{ops::Range, path::Path};
 
 use serde::Serialize;
 
-use super::{adapters::Adapted, args, job::Model};
+use super::{adapters::Adapted, args, console, job::Model};
 use crate::{
     catalog::ModelPart,
     error::{Error, RequestError},
@@ -115,11 +115,24 @@ pub(super) fn followed(arguments: &args::Follow, model: &mut Model) -> Result<Ve
         let path = &images[number];
         let picture = Picture::read(path)?;
         let picture = match arguments.control_canny {
-            Some(thresholds) => picture.canny(thresholds),
+            Some(thresholds) => outlines(&picture, thresholds, path),
             None => picture,
         };
         Ok((picture, path.display().to_string()))
     })
+}
+
+/// The edges of a picture; a warning where there are none, since a net that follows nothing changes little.
+fn outlines(picture: &Picture, thresholds: CannyThresholds, path: &Path) -> Picture {
+    let edges = picture.canny(thresholds);
+    if edges.pixels().iter().all(|value| *value == 0) {
+        let CannyThresholds { low, high } = thresholds;
+        console::warning(&format!(
+            "`--control-canny` found no edge in {} between its thresholds {low} and {high}\nhint: lower ones, as in `--control-canny=50,100`, find more",
+            path.display()
+        ));
+    }
+    edges
 }
 
 /// The controls of a plan, which needs no pictures: blank ones of the run's size.

@@ -123,6 +123,24 @@ fn the_published_control_demo_runs() {
 }
 
 #[test]
+fn a_picture_without_outlines_is_told() {
+    let folder = folder();
+    let net = format!("{NET}/controlnet");
+    let run = |image: &str| {
+        let words = ["generate", "a cat", "--model", NET, "--device", "cpu"];
+        let control = ["--control-model", &net, "--control-image", image];
+        let rest = ["--control-canny", "--steps", "1", "--size", "64x64"];
+        afterimage_in(folder.path(), words.into_iter().chain(control).chain(rest))
+    };
+    let flat = run("dark.png");
+    assert_eq!(flat.code, Some(0), "{}", flat.shown());
+    let warning = "warning: `--control-canny` found no edge in dark.png between its thresholds 100 and 200\nhint: ";
+    assert!(flat.stderr.contains(warning), "{}", flat.stderr);
+    let square = run("photo.png");
+    assert!(!square.stderr.contains("no edge"), "{}", square.stderr);
+}
+
+#[test]
 fn plans_count_nets_and_strength() {
     let plan = |more: &[&str]| {
         let fixed = ["plan", "--steps", "50", "--sampler", "ddim", "--json"];
