@@ -119,11 +119,12 @@ fn linear([tokens, before, after]: [usize; 3], device: &Device, ours: bool) -> R
     })
 }
 
-fn cases(device: &Device, ours: bool) -> Vec<Case> {
+fn cases(device: &Device, ours: bool, wanted: impl Fn(&str) -> bool) -> Vec<Case> {
     let shapes: BTreeMap<String, Vec<Vec<usize>>> = serde_json::from_str(SHAPES).unwrap();
     let each = shapes
         .iter()
         .flat_map(|(operation, shapes)| shapes.iter().map(move |sizes| (operation, sizes)));
+    let each = each.filter(|(operation, sizes)| wanted(&name(operation, sizes)));
     each.map(|(operation, sizes)| {
         let run = match operation.as_str() {
             "attention" => attention(fixed(sizes), device, ours),
@@ -183,10 +184,9 @@ fn main() {
     let (sides, filters): (Vec<_>, Vec<_>) =
         arguments.partition(|word| ["ours", "burn"].contains(&word.as_str()));
     let ours = !sides.contains(&"burn".to_owned());
-    let wanted = |(name, _): &Case| filters.iter().all(|filter| name.contains(filter.as_str()));
-    let cases = cases(&Device::flex(), ours)
+    let wanted = |name: &str| filters.iter().all(|filter| name.contains(filter.as_str()));
+    let cases = cases(&Device::flex(), ours, wanted)
         .into_iter()
-        .filter(wanted)
         .map(|(name, run)| (name, samples(&*run)))
         .collect::<BTreeMap<_, _>>();
     let threads = std::env::var("RAYON_NUM_THREADS")

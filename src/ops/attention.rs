@@ -13,7 +13,7 @@
 
 use rayon::prelude::*;
 
-use super::simd::{Floats, exp2, lanes, load, splat, store};
+use super::simd::{Floats, Unwritten, exp2, lanes, load, splat, store, written};
 use macerator::Simd;
 
 /// Rows of a packed panel: keys of the first product, features of the second.
@@ -61,19 +61,17 @@ impl Packed {
         Self { values, head }
     }
 
-    /// `[tokens / PANEL, width, PANEL]`, zeros behind the last token.
+    /// `[tokens / PANEL, width, PANEL]`; tokens behind the last repeat it, and nobody looks at their scores.
     fn keys(heads: Heads<'_>) -> Self {
         let [_, _, tokens, width] = heads.dims;
         Self::new(
             heads,
             tokens.next_multiple_of(PANEL) * width,
             |heads, row, head, part| {
-                for token in 0..tokens {
-                    let panel = &mut part[token / PANEL * PANEL * width..];
-                    let lane = panel[token % PANEL..].iter_mut().step_by(PANEL);
-                    for (slot, value) in lane.zip(heads.token(row, head, token)) {
-                        *slot = *value;
-                    }
+                for (panel, part) in part.chunks_exact_mut(PANEL * width).enumerate() {
+                    let token = |i: usize| (panel * PANEL + i).min(tokens - 1);
+                    let tokens = std::array::from_fn(|i| heads.token(row, head, token(i)));
+                    turn::<PANEL>(tokens, 1.0, part, PANEL);
                 }
             },
         )
@@ -130,12 +128,11 @@ pub(super) fn attention(query: Heads<'_>, key: Heads<'_>, value: Heads<'_>) -> V
 fn attention_by(
     [query, key, value]: [Heads<'_>; 3],
     lanes: usize,
-    attend: impl Fn(&Job<'_>, usize, usize, &mut [f32], &mut Scratch) + Sync,
+    attend: impl Fn(&Job<'_>, usize, usize, &mut Unwritten, &mut Scratch) + Sync,
 ) -> Vec<f32> {
     let [rows, heads, queries, width] = query.dims;
-    let mut output = vec![0.0; rows * heads * queries * width];
-    if output.is_empty() {
-        return output;
+    if query.dims.contains(&0) {
+        return Vec::new();
     }
     let block = block_vectors(queries, lanes) * lanes;
     let job = Job {
@@ -146,14 +143,17 @@ fn attention_by(
         vectors: block / lanes,
     };
     let token = heads * width;
-    let rows = output.par_chunks_mut(queries * token).enumerate();
-    rows.for_each(|(row, output)| {
-        let blocks = output.par_chunks_mut(block * token).enumerate();
-        blocks.for_each_init(Scratch::default, |scratch, (index, output)| {
-            attend(&job, row, index * block, output, scratch);
+    let write = |output: &mut Unwritten| {
+        let rows = output.par_chunks_mut(queries * token).enumerate();
+        rows.for_each(|(row, output)| {
+            let blocks = output.par_chunks_mut(block * token).enumerate();
+            blocks.for_each_init(Scratch::default, |scratch, (index, output)| {
+                attend(&job, row, index * block, output, scratch);
+            });
         });
-    });
-    output
+    };
+    // SAFETY: the blocks are all of it, and every head of a block is written.
+    unsafe { written(rows * queries * token, write) }
 }
 
 /// Vectors a block so that blocks are nearly equal.
@@ -169,7 +169,7 @@ fn attend_block<'a, S: Simd>(
     job: &Job<'a>,
     row: usize,
     first: usize,
-    output: &mut [f32],
+    output: &mut Unwritten,
     scratch: &mut Scratch,
 ) {
     let [_, heads, _, width] = job.query.dims;
@@ -177,7 +177,12 @@ fn attend_block<'a, S: Simd>(
     scratch.resize(width, columns);
     let count = output.len() / (heads * width);
     for head in 0..heads {
-        gather(job, [row, head, first], count, columns, &mut scratch.query);
+        let place = [row, head, first];
+        if columns.is_multiple_of(TURNED) {
+            gather::<TURNED>(job, place, count, columns, &mut scratch.query);
+        } else {
+            gather::<1>(job, place, count, columns, &mut scratch.query);
+        }
         let index = row * heads + head;
         let panels = Panels {
             keys: job.keys.head(index),
@@ -205,9 +210,9 @@ impl Scratch {
     }
 }
 
-/// Queries as columns, in units whose scores are powers of two.
+/// Queries as columns, so many `TOGETHER`, in units whose scores are powers of two.
 #[inline(always)]
-fn gather(
+fn gather<const TOGETHER: usize>(
     job: &Job<'_>,
     [row, head, first]: [usize; 3],
     count: usize,
@@ -215,12 +220,41 @@ fn gather(
     into: &mut [f32],
 ) {
     let scale = std::f32::consts::LOG2_E / (job.query.dims[3] as f32).sqrt();
-    for column in 0..columns {
-        // Columns behind the last query repeat it; nobody reads them.
-        let query = job.query.token(row, head, first + column.min(count - 1));
-        let slots = into[column..].iter_mut().step_by(columns);
-        for (slot, value) in slots.zip(query) {
-            *slot = value * scale;
+    for column in (0..columns).step_by(TOGETHER) {
+        let mut queries: [&[f32]; TOGETHER] = [&[]; TOGETHER];
+        for (i, query) in queries.iter_mut().enumerate() {
+            // Columns behind the last query repeat it; nobody reads them.
+            *query = job
+                .query
+                .token(row, head, first + (column + i).min(count - 1));
+        }
+        turn(queries, scale, &mut into[column..], columns);
+    }
+}
+
+/// Queries turned at a time: as many as the narrowest vectors of a processor have lanes.
+const TURNED: usize = 4;
+
+/// Rows as columns, times `scale`: `to[i · stride + row]` of `rows[row][i]`.
+#[inline(always)]
+fn turn<const N: usize>(rows: [&[f32]; N], scale: f32, to: &mut [f32], stride: usize) {
+    let width = rows[0].len();
+    let whole = width - width % N;
+    for first in (0..whole).step_by(N) {
+        let mut square = [[0.0; N]; N];
+        for row in 0..N {
+            square[row].copy_from_slice(&rows[row][first..first + N]);
+        }
+        for i in 0..N {
+            let line = &mut to[(first + i) * stride..][..N];
+            for row in 0..N {
+                line[row] = square[row][i] * scale;
+            }
+        }
+    }
+    for i in whole..width {
+        for row in 0..N {
+            to[i * stride + row] = rows[row][i] * scale;
         }
     }
 }
@@ -230,7 +264,7 @@ fn gather(
 fn scatter(
     scratch: &Scratch,
     columns: usize,
-    output: &mut [f32],
+    output: &mut Unwritten,
     start: usize,
     token: usize,
     width: usize,
@@ -239,7 +273,7 @@ fn scatter(
         let scale = 1.0 / scratch.sums[column];
         let mixed = scratch.mixed[column..].iter().step_by(columns);
         for (slot, value) in output[start..start + width].iter_mut().zip(mixed) {
-            *slot = value * scale;
+            slot.write(value * scale);
         }
     }
 }

@@ -13,7 +13,7 @@ use std::ops::Range;
 use macerator::Simd;
 
 use super::product::{DEPTH, Factor, Output, Rows, Scratch, Task, Values, compute, run, tasks};
-use super::simd::{Addend, add, copy};
+use super::simd::{Addend, Unwritten, add, copy, written};
 
 /// Sizes of a convolution; pairs are height and width.
 #[derive(Debug, Clone, Copy)]
@@ -38,6 +38,19 @@ impl Geometry {
     pub(super) fn positions(&self) -> usize {
         self.output[0] * self.output[1]
     }
+
+    /// As one long line where every position meets itself alone.
+    fn in_line(self) -> Self {
+        if self.kernel != [1, 1] || self.stride != [1, 1] || self.output != self.input {
+            return self;
+        }
+        let line = [1, self.positions()];
+        Self {
+            input: line,
+            output: line,
+            ..self
+        }
+    }
 }
 
 /// A convolution and where it goes.
@@ -50,26 +63,30 @@ pub(super) struct Job<'a> {
 }
 
 impl<'a> Job<'a> {
-    /// And the output that it writes, to be kept for as long as it does.
-    pub(super) fn new(
+    /// What `run` gives, which writes every value of the job's output.
+    pub(super) fn output_of(
         geometry: Geometry,
         input: &'a [f32],
         weight: Values<'a>,
         bias: &'a [f32],
-    ) -> (Self, Vec<f32>) {
+        run: impl FnOnce(Self),
+    ) -> Vec<f32> {
         let ([before, after], [height, width]) = (geometry.channels, geometry.input);
         assert_eq!(input.len(), geometry.rows * before * height * width);
         assert_eq!(weight.len(), after * geometry.depth());
         assert_eq!(bias.len(), after);
-        let mut values = vec![0.0; geometry.rows * after * geometry.positions()];
-        let job = Self {
-            geometry,
-            input,
-            weight,
-            bias,
-            output: Output::new(&mut values),
+        let count = geometry.rows * after * geometry.positions();
+        let write = |output: &mut Unwritten| {
+            run(Self {
+                geometry,
+                input,
+                weight,
+                bias,
+                output: Output::new(output),
+            });
         };
-        (job, values)
+        // SAFETY: both kernels divide the output without a gap.
+        unsafe { written(count, write) }
     }
 }
 
@@ -91,10 +108,11 @@ fn convolve_by(
     bias: &[f32],
     compute: impl Fn(&Job<'_>, &Task, &mut Scratch) + Sync,
 ) -> Vec<f32> {
-    let (job, output) = Job::new(geometry, input, weight, bias);
-    let tasks = tasks(geometry.rows, geometry.channels[1], geometry.positions());
-    run(&tasks, |task, scratch| compute(&job, task, scratch));
-    output
+    let geometry = geometry.in_line();
+    Job::output_of(geometry, input, weight, bias, |job| {
+        let tasks = tasks(geometry.rows, geometry.channels[1], geometry.positions());
+        run(&tasks, |task, scratch| compute(&job, task, scratch));
+    })
 }
 
 #[macerator::with_simd]
@@ -119,22 +137,27 @@ impl Factor for Maps<'_> {
         let (geometry, task) = (&self.job.geometry, self.task);
         let [height, across] = geometry.input;
         let area = geometry.kernel[0] * geometry.kernel[1];
+        let count = task.columns.len();
+        let (top, left) = (
+            task.columns.start / geometry.output[1],
+            task.columns.start % geometry.output[1],
+        );
         for (slot, index) in part.enumerate() {
             let (channel, place) = (index / area, index % area);
             let map = (task.item * geometry.channels[0] + channel) * height * across;
             let map = &self.job.input[map..map + height * across];
-            let tap = [place / geometry.kernel[1], place % geometry.kernel[1]];
-            let mut position = task.columns.start;
-            while position < task.columns.end {
-                let (y, x) = (position / geometry.output[1], position % geometry.output[1]);
-                let at = position - task.columns.start;
-                let room = width - at % width;
-                let left = task.columns.end - position;
-                let count = room.min(left).min(geometry.output[1] - x);
+            let tap = Tap::new(geometry, place);
+            let (mut y, mut x, mut at) = (top, left, 0);
+            while at < count {
+                let room = (width - at % width).min(count - at);
+                let some = room.min(geometry.output[1] - x);
                 let start = (at / width * DEPTH + slot) * width + at % width;
-                let target = &mut columns[start..start + count];
-                fetch::<S>(geometry, map, tap, [y, x], target);
-                position += count;
+                let target = &mut columns[start..start + some];
+                tap.fetch::<S>(geometry, map, [y, x], target);
+                (at, x) = (at + some, x + some);
+                if x == geometry.output[1] {
+                    (y, x) = (y + 1, 0);
+                }
             }
         }
     }
@@ -154,40 +177,100 @@ impl Factor for Maps<'_> {
     }
 }
 
-/// What a tap of the kernel meets at the positions of one output line from `x` on; nothing is zero.
+/// What the positions of an output line from `x` on meet in the `y`th of the input's lines, both counted with the padding, under a
+/// stride of one; nothing is zero. False, and all zeros, where there is no line.
 #[inline(always)]
-fn fetch<S: Simd>(
+pub(super) fn reach<S: Simd>(
     geometry: &Geometry,
     map: &[f32],
-    tap: [usize; 2],
     [y, x]: [usize; 2],
-    target: &mut [f32],
-) {
-    let [height, across] = geometry.input;
-    let line = (y * geometry.stride[0] + tap[0]).checked_sub(geometry.padding[0]);
-    let Some(line) = line.filter(|line| *line < height) else {
-        return target.fill(0.0);
+    values: &mut [f32],
+) -> bool {
+    let ([height, width], [above, left]) = (geometry.input, geometry.padding);
+    let line = y.checked_sub(above).filter(|line| *line < height);
+    let Some(line) = line else {
+        values.fill(0.0);
+        return false;
     };
-    let line = &map[line * across..(line + 1) * across];
-    let step = geometry.stride[1];
-    // Of what lies `padding` to the right of the input's values.
-    let first = x * step + tap[1];
-    let before = geometry.padding[1].saturating_sub(first).div_ceil(step);
-    let (zeros, rest) = target.split_at_mut(before.min(target.len()));
-    zeros.fill(0.0);
-    let Some(start) = (first + before * step).checked_sub(geometry.padding[1]) else {
-        return;
-    };
-    let there = across.saturating_sub(start).div_ceil(step).min(rest.len());
-    let (values, zeros) = rest.split_at_mut(there);
-    zeros.fill(0.0);
-    if step == 1 {
-        copy::<S>(&line[start..start + there], values);
-    } else {
-        let source = line[start.min(across)..].iter().step_by(step);
-        for (value, source) in values.iter_mut().zip(source) {
-            *value = *source;
+    let line = &map[line * width..(line + 1) * width];
+    let before = left.saturating_sub(x).min(values.len());
+    let start = (x + before - left).min(width);
+    let count = (width - start).min(values.len() - before);
+    values[..before].fill(0.0);
+    copy::<S>(
+        &line[start..start + count],
+        &mut values[before..before + count],
+    );
+    values[before + count..].fill(0.0);
+    true
+}
+
+/// One place of the kernel.
+struct Tap {
+    /// From the top and from the left of the kernel.
+    place: [usize; 2],
+    /// The output's columns at which it meets a value of the input; at the others it meets the padding.
+    inside: Range<usize>,
+}
+
+impl Tap {
+    #[inline(always)]
+    fn new(geometry: &Geometry, place: usize) -> Self {
+        let place = [place / geometry.kernel[1], place % geometry.kernel[1]];
+        let (step, left) = (geometry.stride[1], geometry.padding[1]);
+        let reached = |values: usize| (values + left).saturating_sub(place[1]).div_ceil(step);
+        let end = reached(geometry.input[1]).min(geometry.output[1]);
+        Self {
+            place,
+            inside: reached(0).min(end)..end,
         }
+    }
+
+    /// What it meets at the positions of one output line from `x` on; nothing is zero.
+    #[inline(always)]
+    fn fetch<S: Simd>(
+        &self,
+        geometry: &Geometry,
+        map: &[f32],
+        [y, x]: [usize; 2],
+        target: &mut [f32],
+    ) {
+        let [height, across] = geometry.input;
+        let line = (y * geometry.stride[0] + self.place[0]).checked_sub(geometry.padding[0]);
+        let Some(line) = line.filter(|line| *line < height) else {
+            return target.fill(0.0);
+        };
+        let inside = |end: usize| end.clamp(x, x + target.len()) - x;
+        let (start, end) = (inside(self.inside.start), inside(self.inside.end));
+        target[..start].fill(0.0);
+        target[end..].fill(0.0);
+        if start == end {
+            return;
+        }
+        let step = geometry.stride[1];
+        let first = line * across + (x + start) * step + self.place[1] - geometry.padding[1];
+        let source = &map[first..];
+        let target = &mut target[start..end];
+        match step {
+            1 => copy::<S>(&source[..target.len()], target),
+            2 => every::<2>(source, target),
+            _ => {
+                for (value, source) in target.iter_mut().zip(source.iter().step_by(step)) {
+                    *value = *source;
+                }
+            }
+        }
+    }
+}
+
+/// The first of every `STEP` values.
+#[inline(always)]
+fn every<const STEP: usize>(source: &[f32], target: &mut [f32]) {
+    let (last, target) = target.split_last_mut().expect("at least one value");
+    *last = source[STEP * target.len()];
+    let (groups, _) = source.as_chunks::<STEP>();
+    for (value, group) in target.iter_mut().zip(groups) {
+        *value = group[0];
     }
 }
 

@@ -13,7 +13,7 @@ use super::gate::{activated, gated};
 use super::linear::linear;
 use super::norm::{Affine, group_norm, layer_norm};
 use super::product::Values;
-use super::{Gelu, Operations, Precision, reference, winograd};
+use super::{Gelu, Operations, Precision, few, reference, winograd};
 
 /// Tokens that are too few to be worth gathering a layer's weights for.
 const FEW_TOKENS: usize = 16;
@@ -52,6 +52,8 @@ impl Operations for Flex {
         let (input, weight, bias) = (contiguous(input), in_order(weight), contiguous(bias));
         let convolve = if winograd::suits(&geometry) {
             winograd::convolve
+        } else if few::suits(&geometry) {
+            few::convolve
         } else {
             convolve
         };
@@ -110,16 +112,7 @@ impl Operations for Flex {
         };
         let positions = shape[2..].iter().product();
         let input = slice(&input);
-        let mut output = vec![0.0; input.len()];
-        group_norm(
-            input,
-            &mut output,
-            affine,
-            groups,
-            positions,
-            epsilon,
-            activate,
-        );
+        let output = group_norm(input, affine, groups, positions, epsilon, activate);
         cast(tensor(output, shape), dtype)
     }
 
@@ -190,9 +183,7 @@ fn geometry(input: &FlexTensor, weight: &FlexTensor, options: &ConvOptions<2>) -
 fn by_token(input: FlexTensor, affine: Affine<'_>, epsilon: f64) -> FlexTensor {
     let (dtype, shape) = (input.dtype(), input.shape());
     let input = contiguous(input);
-    let input = slice(&input);
-    let mut output = vec![0.0; input.len()];
-    layer_norm(input, &mut output, affine, epsilon);
+    let output = layer_norm(slice(&input), affine, epsilon);
     cast(tensor(output, shape), dtype)
 }
 

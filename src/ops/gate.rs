@@ -13,7 +13,7 @@ use macerator::Simd;
 use rayon::prelude::*;
 
 use super::Gelu;
-use super::simd::{Floats, gelu, gelu_tanh, load, store};
+use super::simd::{Floats, Unwritten, gelu, gelu_tanh, load, store, written};
 
 /// Values that are worth a task of their own.
 const TASK: usize = 16_384;
@@ -23,26 +23,31 @@ const WIDEST: usize = 64;
 
 /// GELU of every value.
 pub(super) fn activated(input: &[f32], form: Gelu) -> Vec<f32> {
-    let mut output = vec![0.0; input.len()];
-    let parts = output.par_chunks_mut(TASK).zip(input.par_chunks(TASK));
-    parts.for_each(|(output, input)| activate(None, input, output, form));
-    output
+    let write = |output: &mut Unwritten| {
+        let parts = output.par_chunks_mut(TASK).zip(input.par_chunks(TASK));
+        parts.for_each(|(output, input)| activate(None, input, output, form));
+    };
+    // SAFETY: the parts are all of it.
+    unsafe { written(input.len(), write) }
 }
 
 /// The first half of every token times GELU of the second; a token has `2 · inner` values.
 pub(super) fn gated(tokens: &[f32], inner: usize) -> Vec<f32> {
-    let mut output = vec![0.0; tokens.len() / 2];
+    assert_eq!(tokens.len() % (2 * inner), 0);
     let count = (TASK / inner).max(1);
-    let parts = output.par_chunks_mut(count * inner);
-    let parts = parts.zip(tokens.par_chunks(count * 2 * inner));
-    parts.for_each(|(output, tokens)| {
-        let tokens = tokens.chunks_exact(2 * inner);
-        for (output, token) in output.chunks_exact_mut(inner).zip(tokens) {
-            let (value, gate) = token.split_at(inner);
-            activate(Some(value), gate, output, Gelu::Exact);
-        }
-    });
-    output
+    let write = |output: &mut Unwritten| {
+        let parts = output.par_chunks_mut(count * inner);
+        let parts = parts.zip(tokens.par_chunks(count * 2 * inner));
+        parts.for_each(|(output, tokens)| {
+            let tokens = tokens.chunks_exact(2 * inner);
+            for (output, token) in output.chunks_exact_mut(inner).zip(tokens) {
+                let (value, gate) = token.split_at(inner);
+                activate(Some(value), gate, output, Gelu::Exact);
+            }
+        });
+    };
+    // SAFETY: the parts are whole tokens, and all of them.
+    unsafe { written(tokens.len() / 2, write) }
 }
 
 /// GELU of `input`, times `factors` if there are any.
@@ -55,7 +60,7 @@ pub(super) fn gated(tokens: &[f32], inner: usize) -> Vec<f32> {
 fn activate<'a, S: Simd>(
     factors: Option<&'a [f32]>,
     input: &[f32],
-    output: &mut [f32],
+    output: &mut Unwritten,
     form: Gelu,
 ) {
     match form {
@@ -70,7 +75,7 @@ fn function<S: Simd, const EXACT: bool>(value: Floats<S>) -> Floats<S> {
 }
 
 #[inline(always)]
-fn map<S: Simd, const EXACT: bool>(factors: Option<&[f32]>, input: &[f32], output: &mut [f32]) {
+fn map<S: Simd, const EXACT: bool>(factors: Option<&[f32]>, input: &[f32], output: &mut Unwritten) {
     let lanes = S::lanes32();
     assert!(
         output.len() == input.len() && factors.is_none_or(|factors| factors.len() == input.len())
@@ -84,7 +89,7 @@ fn map<S: Simd, const EXACT: bool>(factors: Option<&[f32]>, input: &[f32], outpu
                 Some(factors) => value * load(factors.as_ptr().add(i)),
                 None => value,
             };
-            store(output.as_mut_ptr().add(i), value);
+            store(output.as_mut_ptr().add(i).cast(), value);
         }
     }
     let mut rest = [0.0; WIDEST];
@@ -93,6 +98,6 @@ fn map<S: Simd, const EXACT: bool>(factors: Option<&[f32]>, input: &[f32], outpu
     // SAFETY: no processor's vectors hold more than the room.
     unsafe { store(ends.as_mut_ptr(), function::<S, EXACT>(load(rest.as_ptr()))) };
     for (i, end) in (whole..input.len()).zip(ends) {
-        output[i] = factors.map_or(end, |factors| factors[i] * end);
+        output[i].write(factors.map_or(end, |factors| factors[i] * end));
     }
 }

@@ -13,7 +13,7 @@ use macerator::Simd;
 use super::product::{
     COLUMNS, Factor, Output, Rows, Scratch, Task, Values, compute, lay, run, tasks,
 };
-use super::simd::{Addend, add, copy};
+use super::simd::{Addend, Unwritten, add, written};
 
 struct Job<'a> {
     input: Rows<'a>,
@@ -47,20 +47,22 @@ fn linear_by(
     assert_eq!(input.len(), tokens * depth);
     assert_eq!(weight.len(), depth * width);
     assert!(bias.is_none_or(|bias| bias.len() == width));
-    let mut output = vec![0.0; tokens * width];
-    let job = Job {
-        input: Rows {
-            values: Values::F32(input),
-            depth,
-        },
-        weight,
-        bias,
-        width,
-        output: Output::new(&mut output),
+    let write = |output: &mut Unwritten| {
+        let job = Job {
+            input: Rows {
+                values: Values::F32(input),
+                depth,
+            },
+            weight,
+            bias,
+            width,
+            output: Output::new(output),
+        };
+        let tasks = tasks(1, tokens, width);
+        run(&tasks, |task, scratch| compute(&job, task, scratch));
     };
-    let tasks = tasks(1, tokens, width);
-    run(&tasks, |task, scratch| compute(&job, task, scratch));
-    output
+    // SAFETY: the tasks divide it without a gap.
+    unsafe { written(tokens * width, write) }
 }
 
 #[macerator::with_simd]
@@ -97,10 +99,8 @@ impl Factor for Weights<'_> {
         } = self.job;
         // SAFETY: no other task has these values of the token.
         let output = unsafe { output.part(token * width + first, sums.len()) };
-        match bias {
-            None => copy::<S>(sums, output),
-            Some(bias) => add::<S>(sums, Addend::Each(&bias[first..]), output),
-        }
+        let addend = bias.map_or(Addend::One(0.0), |bias| Addend::Each(&bias[first..]));
+        add::<S>(sums, addend, output);
     }
 }
 

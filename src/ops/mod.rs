@@ -10,6 +10,8 @@ mod attention;
 #[cfg(feature = "cpu")]
 mod convolution;
 #[cfg(feature = "cpu")]
+mod few;
+#[cfg(feature = "cpu")]
 mod flex;
 #[cfg(feature = "cpu")]
 mod gate;

@@ -13,7 +13,7 @@
 use macerator::Simd;
 use rayon::prelude::*;
 
-use super::simd::{Floats, load, silu, splat, store};
+use super::simd::{Floats, Unwritten, load, silu, splat, store, written};
 
 /// Values whose squares are taken around one mean, and summed in f32.
 const BLOCK: usize = 4096;
@@ -77,43 +77,56 @@ impl Moments {
 /// Normalises groups of `channels`, with `positions` values each, that follow each other in `input`.
 pub(super) fn group_norm(
     input: &[f32],
-    output: &mut [f32],
     affine: Affine<'_>,
     groups: usize,
     positions: usize,
     epsilon: f64,
     activate: bool,
-) {
-    if input.is_empty() {
-        return;
-    }
+) -> Vec<f32> {
     let channels = affine.scale.len() / groups;
     let group = channels * positions;
-    let parts = output.par_chunks_mut(group).zip(input.par_chunks(group));
-    let parts = parts.enumerate().with_min_len((TASK / group).max(1));
-    parts.for_each(|(index, (output, input))| {
+    by_parts(input, group, 1, |index, input, output| {
         let first = index % groups * channels;
         let scale = &affine.scale[first..first + channels];
         let shift = &affine.shift[first..first + channels];
         normalise_group(input, output, scale, shift, epsilon, activate);
-    });
+    })
 }
 
 /// Normalises tokens of `width` that follow each other in `input`.
-pub(super) fn layer_norm(input: &[f32], output: &mut [f32], affine: Affine<'_>, epsilon: f64) {
+pub(super) fn layer_norm(input: &[f32], affine: Affine<'_>, epsilon: f64) -> Vec<f32> {
     let width = affine.scale.len();
     let tokens = (TASK / width).max(1);
-    let parts = output.par_chunks_mut(width * tokens);
-    let parts = parts.zip(input.par_chunks(width * tokens));
-    parts.for_each(|(output, input)| {
+    by_parts(input, width, tokens, |_, input, output| {
         normalise_tokens(input, output, affine.scale, affine.shift, epsilon);
-    });
+    })
+}
+
+/// What `normalise` writes for all of `input`, of which it is given `count` parts of `size` at a time, with the number of the first.
+fn by_parts(
+    input: &[f32],
+    size: usize,
+    count: usize,
+    normalise: impl Fn(usize, &[f32], &mut Unwritten) + Sync,
+) -> Vec<f32> {
+    if input.is_empty() {
+        return Vec::new();
+    }
+    assert_eq!(input.len() % size, 0);
+    let some = size * count;
+    let write = |output: &mut Unwritten| {
+        let parts = output.par_chunks_mut(some).zip(input.par_chunks(some));
+        let parts = parts.enumerate().with_min_len((TASK / some).max(1));
+        parts.for_each(|(index, (output, input))| normalise(index * count, input, output));
+    };
+    // SAFETY: the parts are all of it, and none is written by halves.
+    unsafe { written(input.len(), write) }
 }
 
 #[macerator::with_simd]
 pub(super) fn normalise_group<S: Simd>(
     input: &[f32],
-    output: &mut [f32],
+    output: &mut Unwritten,
     scale: &[f32],
     shift: &[f32],
     epsilon: f64,
@@ -138,7 +151,7 @@ pub(super) fn normalise_group<S: Simd>(
 #[macerator::with_simd]
 pub(super) fn normalise_tokens<S: Simd>(
     input: &[f32],
-    output: &mut [f32],
+    output: &mut Unwritten,
     scale: &[f32],
     shift: &[f32],
     epsilon: f64,
@@ -157,11 +170,12 @@ pub(super) fn normalise_tokens<S: Simd>(
                 let centred = load::<S>(input.as_ptr().add(i)) - splat(mean) - splat(rest);
                 let scale = load::<S>(scale.as_ptr().add(i)) * splat(inverse);
                 let shift = load::<S>(shift.as_ptr().add(i));
-                store(output.as_mut_ptr().add(i), centred.mul_add(scale, shift));
+                let to = output.as_mut_ptr().add(i);
+                store(to.cast(), centred.mul_add(scale, shift));
             }
         }
         for i in whole..width {
-            output[i] = (input[i] - mean - rest) * (scale[i] * inverse) + shift[i];
+            output[i].write((input[i] - mean - rest) * (scale[i] * inverse) + shift[i]);
         }
     }
 }
@@ -170,7 +184,7 @@ pub(super) fn normalise_tokens<S: Simd>(
 #[inline(always)]
 fn shifted<S: Simd, const ACTIVATE: bool>(
     input: &[f32],
-    output: &mut [f32],
+    output: &mut Unwritten,
     mean: f32,
     scale: f32,
     shift: f32,
@@ -183,16 +197,16 @@ fn shifted<S: Simd, const ACTIVATE: bool>(
             let centred = load::<S>(input.as_ptr().add(i)) - means;
             let value = centred.mul_add(scales, shifts);
             let value = if ACTIVATE { silu(value) } else { value };
-            store(output.as_mut_ptr().add(i), value);
+            store(output.as_mut_ptr().add(i).cast(), value);
         }
     }
     for i in whole..input.len() {
         let value = (input[i] - mean) * scale + shift;
-        output[i] = if ACTIVATE {
+        output[i].write(if ACTIVATE {
             value / (1.0 + (-value).exp())
         } else {
             value
-        };
+        });
     }
 }
 
@@ -297,9 +311,14 @@ mod tests {
         type Output = Vec<f32>;
 
         fn with_simd<S: Simd>(self) -> Vec<f32> {
-            let mut output = vec![0.0; self.0.len()];
-            normalise_group_impl::<S>(self.0, &mut output, &[0.5, 2.0], &[0.1, -3.0], 1e-5, self.1);
-            output
+            let affine = ([0.5, 2.0], [0.1, -3.0]);
+            // SAFETY: every value is normalised.
+            unsafe {
+                written(self.0.len(), |output| {
+                    let (scale, shift) = &affine;
+                    normalise_group_impl::<S>(self.0, output, scale, shift, 1e-5, self.1);
+                })
+            }
         }
     }
 

@@ -11,14 +11,14 @@
               asserted once a block; tasks write parts of the output that do not overlap"
 )]
 
-use std::{cell::RefCell, ops::Range};
+use std::{cell::RefCell, mem::MaybeUninit, ops::Range};
 
 use ::half::{bf16, f16};
 use macerator::Simd;
 use rayon::prelude::*;
 
 use super::half::{widen_bf16, widen_f16};
-use super::simd::{Floats, copy, load, splat, store};
+use super::simd::{Floats, Unwritten, copy, load, splat, store};
 
 /// Products summed before the sums are put away: with them a tile's columns fill three quarters of a first-level cache.
 pub(super) const DEPTH: usize = 192;
@@ -82,8 +82,8 @@ fn parts(whole: usize, most: usize) -> Vec<Range<usize>> {
     starts.map(|start| start..whole.min(start + most)).collect()
 }
 
-/// The output of a product, written by all its tasks.
-pub(super) struct Output(*mut f32, usize);
+/// Memory that many tasks write, each a part of it.
+pub(super) struct Output(*mut MaybeUninit<f32>, usize);
 
 // SAFETY: tasks write parts that do not overlap.
 unsafe impl Send for Output {}
@@ -91,24 +91,44 @@ unsafe impl Send for Output {}
 unsafe impl Sync for Output {}
 
 impl Output {
-    pub(super) fn new(values: &mut [f32]) -> Self {
+    pub(super) fn new(values: &mut Unwritten) -> Self {
         Self(values.as_mut_ptr(), values.len())
+    }
+
+    /// Over values that are there already.
+    pub(super) fn over(values: &mut [f32]) -> Self {
+        Self(values.as_mut_ptr().cast(), values.len())
     }
 
     /// A part of it.
     ///
     /// # Safety
     ///
-    /// The values outlive the part, and no other task has any of it.
+    /// The memory outlives the part, and no other task has any of it.
     #[allow(
         clippy::mut_from_ref,
         reason = "tasks share the output and write parts of it"
     )]
     #[inline(always)]
-    pub(super) unsafe fn part(&self, start: usize, count: usize) -> &mut [f32] {
+    pub(super) unsafe fn part(&self, start: usize, count: usize) -> &mut Unwritten {
         assert!(start + count <= self.1);
-        // SAFETY: within the values, asserted above; the rest is the caller's promise.
+        // SAFETY: within the memory, asserted above; the rest is the caller's promise.
         unsafe { std::slice::from_raw_parts_mut(self.0.add(start), count) }
+    }
+
+    /// A part of values that are there already.
+    ///
+    /// # Safety
+    ///
+    /// As [`part`](Self::part), and the output is [`over`](Self::over) values.
+    #[allow(
+        clippy::mut_from_ref,
+        reason = "tasks share the output and write parts of it"
+    )]
+    #[inline(always)]
+    pub(super) unsafe fn values(&self, start: usize, count: usize) -> &mut [f32] {
+        // SAFETY: the caller's promise.
+        unsafe { self.part(start, count).assume_init_mut() }
     }
 }
 

@@ -6,6 +6,8 @@
     reason = "one instruction set runs through all of a kernel; vector loads and stores take pointers; every caller passes the room it checked"
 )]
 
+use std::mem::MaybeUninit;
+
 use macerator::{Simd, Vector, vload_unaligned, vstore_unaligned};
 
 /// As many f32 as the processor's vectors hold.
@@ -50,9 +52,25 @@ pub(super) enum Addend<'a> {
     Each(&'a [f32]),
 }
 
-/// `sums` plus `addend`.
+/// Memory that a kernel is about to write.
+pub(super) type Unwritten = [MaybeUninit<f32>];
+
+/// `count` values, which nobody has set to zero first.
+///
+/// # Safety
+///
+/// `write` writes all of them.
+pub(super) unsafe fn written(count: usize, write: impl FnOnce(&mut Unwritten)) -> Vec<f32> {
+    let mut values = Vec::with_capacity(count);
+    write(&mut values.spare_capacity_mut()[..count]);
+    // SAFETY: there is room for them, and the caller's promise.
+    unsafe { values.set_len(count) };
+    values
+}
+
+/// `sums` plus `addend`, all of `output`.
 #[inline(always)]
-pub(super) fn add<S: Simd>(sums: &[f32], addend: Addend<'_>, output: &mut [f32]) {
+pub(super) fn add<S: Simd>(sums: &[f32], addend: Addend<'_>, output: &mut Unwritten) {
     let (count, lanes) = (output.len(), S::lanes32());
     assert!(sums.len() >= count);
     if let Addend::Each(values) = addend {
@@ -66,10 +84,8 @@ pub(super) fn add<S: Simd>(sums: &[f32], addend: Addend<'_>, output: &mut [f32])
                 Addend::One(value) => splat::<S>(value),
                 Addend::Each(values) => load(values.as_ptr().add(i)),
             };
-            store(
-                output.as_mut_ptr().add(i),
-                load::<S>(sums.as_ptr().add(i)) + addend,
-            );
+            let to = output.as_mut_ptr().add(i);
+            store(to.cast(), load::<S>(sums.as_ptr().add(i)) + addend);
         }
     }
     for i in whole..count {
@@ -77,7 +93,7 @@ pub(super) fn add<S: Simd>(sums: &[f32], addend: Addend<'_>, output: &mut [f32])
             Addend::One(value) => value,
             Addend::Each(values) => values[i],
         };
-        output[i] = sums[i] + addend;
+        output[i].write(sums[i] + addend);
     }
 }
 

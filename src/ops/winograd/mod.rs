@@ -6,10 +6,11 @@
 
 #![allow(
     clippy::inline_always,
-    clippy::needless_range_loop,
     unsafe_code,
     reason = "one instruction set runs through all of a kernel; index arrays of lines; tasks write parts of a buffer that do not overlap"
 )]
+
+mod moves;
 
 use std::{cell::RefCell, ops::Range};
 
@@ -21,6 +22,7 @@ use super::product::{
     Factor, Output, Rows, Scratch, Task, Values, compute, lay, run, sized, tasks,
 };
 use super::simd::copy;
+use moves::{GROUP, squares_back, squares_of_line, weights_of_channel};
 
 /// Numbers of a square in the space of products.
 const POINTS: usize = 16;
@@ -28,8 +30,12 @@ const POINTS: usize = 16;
 /// Squares of an item, at least: with fewer, moving the weights takes longer than it saves.
 const LEAST_SQUARES: usize = 64;
 
+/// The same where the moved weights stay in the cache, which are at most so many.
+const LEAST_SQUARES_CACHED: usize = 16;
+const CACHED: usize = 1 << 20;
+
 /// Channels on either side, at least: with fewer, moving the squares takes longer than it saves.
-const LEAST_CHANNELS: usize = 128;
+const LEAST_CHANNELS: usize = 64;
 
 /// Squares moved at a time, where a line has fewer.
 const SQUARES: usize = 256;
@@ -39,11 +45,17 @@ const WEIGHTS: usize = 8 << 20;
 
 /// Whether a convolution is one for this kernel, and large enough. What it gives an item does not depend on the others.
 pub(super) fn suits(geometry: &Geometry) -> bool {
+    let [before, after] = geometry.channels;
     let squares = geometry.output.map(|side| side.div_ceil(2));
+    let least = if POINTS * before * after <= CACHED {
+        LEAST_SQUARES_CACHED
+    } else {
+        LEAST_SQUARES
+    };
     geometry.kernel == [3, 3]
         && geometry.stride == [1, 1]
-        && geometry.channels.into_iter().min() >= Some(LEAST_CHANNELS)
-        && squares[0] * squares[1] >= LEAST_SQUARES
+        && before.min(after) >= LEAST_CHANNELS
+        && squares[0] * squares[1] >= least
 }
 
 /// As [`convolve`](super::convolution::convolve), for what [`suits`].
@@ -54,16 +66,16 @@ pub(super) fn convolve(
     bias: &[f32],
 ) -> Vec<f32> {
     let [before, after] = geometry.channels;
-    let (job, output) = Job::new(geometry, input, weight, bias);
-    let layer = Layer(job);
     let some = (WEIGHTS / (POINTS * before)).max(1);
-    // Taken, not borrowed: while it waits for others, this thread may be given another layer.
-    let mut room = ROOM.take();
-    for first in (0..after).step_by(some) {
-        layer.channels(first..after.min(first + some), &mut room);
-    }
-    ROOM.set(room);
-    output
+    Job::output_of(geometry, input, weight, bias, |job| {
+        let layer = Layer(job);
+        // Taken, not borrowed: while it waits for others, this thread may be given another layer.
+        let mut room = ROOM.take();
+        for first in (0..after).step_by(some) {
+            layer.channels(first..after.min(first + some), &mut room);
+        }
+        ROOM.set(room);
+    })
 }
 
 /// Memory of the space of products, at most some tens of megabytes. It is kept from layer to layer: asking the system for it anew costs
@@ -89,6 +101,11 @@ impl Block {
     fn squares(&self) -> usize {
         self.lines * self.across
     }
+
+    /// Numbers of a channel at a point: its squares, and room for what is moved with the last of them.
+    fn stride(&self) -> usize {
+        self.squares() + GROUP - 1
+    }
 }
 
 impl Layer<'_> {
@@ -99,23 +116,19 @@ impl Layer<'_> {
         let all = self.0.geometry.rows * lines;
         let at_a_time = (SQUARES / across).clamp(1, all);
         let count = channels.len();
-        let widths = [
-            count * before,
-            before * at_a_time * across,
-            count * at_a_time * across,
-        ];
+        let block = |first: usize| Block {
+            first,
+            lines: at_a_time.min(all - first),
+            across,
+        };
+        let stride = block(0).stride();
+        let widths = [count * before, before * stride, count * stride];
         let sizes = widths.map(|width| POINTS * width);
         let [weights, squares, products] = sized(room.0.each_mut(), sizes);
         self.move_weights(&channels, weights);
-        for first in (0..all).step_by(at_a_time) {
-            let lines = at_a_time.min(all - first);
-            let block = Block {
-                first,
-                lines,
-                across,
-            };
+        for block in (0..all).step_by(at_a_time).map(block) {
             self.move_squares(block, squares);
-            multiply(weights, squares, products, [count, before, block.squares()]);
+            multiply(weights, squares, products, [count, before], block);
             self.move_back(block, &channels, products);
         }
     }
@@ -123,13 +136,13 @@ impl Layer<'_> {
     /// `[POINTS, channels, channels before]`
     fn move_weights(&self, channels: &Range<usize>, moved: &mut [f32]) {
         let [before, _] = self.0.geometry.channels;
-        let (count, moved) = (channels.len(), Output::new(moved));
+        let (count, moved) = (channels.len(), Output::over(moved));
         let each = channels.clone().into_par_iter();
         each.for_each_init(Vec::new, |room, channel| {
             let row = channel - channels.start;
             let mut lines = std::array::from_fn(|point| {
                 // SAFETY: no other channel has these lines, and `moved` outlives them.
-                unsafe { moved.part((point * count + row) * before, before) }
+                unsafe { moved.values((point * count + row) * before, before) }
             });
             room.resize(before * 9, 0.0);
             let start = channel * before * 9;
@@ -141,12 +154,12 @@ impl Layer<'_> {
     /// `[POINTS, channels before, squares]`
     fn move_squares(&self, block: Block, moved: &mut [f32]) {
         let ([before, _], [height, width]) = (self.0.geometry.channels, self.0.geometry.input);
-        let moved = Output::new(moved);
+        let moved = Output::over(moved);
         (0..before).into_par_iter().for_each(|channel| {
             let mut lines = std::array::from_fn(|point| {
-                let start = (point * before + channel) * block.squares();
+                let start = (point * before + channel) * block.stride();
                 // SAFETY: no other channel has these squares, and `moved` outlives them.
-                unsafe { moved.part(start, block.squares()) }
+                unsafe { moved.values(start, block.stride()) }
             });
             for (item, y, squares) in self.lines(block) {
                 let map = (item * before + channel) * height * width;
@@ -163,7 +176,7 @@ impl Layer<'_> {
         channels.clone().into_par_iter().for_each(|channel| {
             let lines = std::array::from_fn(|point| {
                 let row = point * count + channel - channels.start;
-                &products[row * block.squares()..][..block.squares()]
+                &products[row * block.stride()..][..block.stride()]
             });
             for (item, y, squares) in self.lines(block) {
                 let start = ((item * after + channel) * height + y) * width;
@@ -185,11 +198,16 @@ impl Layer<'_> {
     }
 }
 
-/// `products[point] = weights[point] · squares[point]`, of `[channels, before]` and `[before, squares]`.
-fn multiply(weights: &[f32], squares: &[f32], products: &mut [f32], sizes: [usize; 3]) {
-    let [count, before, across] = sizes;
-    let output = Output::new(products);
-    let mut tasks = tasks(POINTS, count, across);
+/// `products[point] = weights[point] · squares[point]`, of `[channels, before]` and `[before, stride]`, a block's squares of each line.
+fn multiply(
+    weights: &[f32],
+    squares: &[f32],
+    products: &mut [f32],
+    [count, before]: [usize; 2],
+    block: Block,
+) {
+    let output = Output::over(products);
+    let mut tasks = tasks(POINTS, count, block.squares());
     for task in &mut tasks {
         let first = task.item * count;
         task.rows = first + task.rows.start..first + task.rows.end;
@@ -202,7 +220,7 @@ fn multiply(weights: &[f32], squares: &[f32], products: &mut [f32], sizes: [usiz
         let factor = Squares {
             values: squares,
             depth: before,
-            across,
+            stride: block.stride(),
             output: &output,
             task,
         };
@@ -220,7 +238,7 @@ struct Squares<'a> {
     values: &'a [f32],
     /// Channels.
     depth: usize,
-    across: usize,
+    stride: usize,
     output: &'a Output,
     task: &'a Task,
 }
@@ -230,7 +248,7 @@ impl Factor for Squares<'_> {
     fn gather<S: Simd>(&self, part: Range<usize>, width: usize, columns: &mut [f32]) {
         let task = self.task;
         for (slot, index) in part.enumerate() {
-            let start = (task.item * self.depth + index) * self.across;
+            let start = (task.item * self.depth + index) * self.stride;
             let line = &self.values[start + task.columns.start..start + task.columns.end];
             lay::<S>(line, slot, width, columns);
         }
@@ -239,196 +257,8 @@ impl Factor for Squares<'_> {
     #[inline(always)]
     fn put<S: Simd>(&self, row: usize, first: usize, sums: &[f32]) {
         // SAFETY: no other task has these products.
-        let output = unsafe { self.output.part(row * self.across + first, sums.len()) };
+        let output = unsafe { self.output.values(row * self.stride + first, sums.len()) };
         copy::<S>(sums, output);
-    }
-}
-
-/// `G g Gᵀ` for all channels before one, whose weights, nine each, follow each other.
-#[macerator::with_simd]
-#[allow(
-    clippy::elidable_lifetime_names,
-    clippy::needless_lifetimes,
-    reason = "the macro needs it named"
-)]
-fn weights_of_channel<'a, S: Simd>(weights: &[f32], lines: &mut [&'a mut [f32]; POINTS]) {
-    let (weights, _) = weights.as_chunks::<9>();
-    for (part, weights) in weights.chunks(GROUP).enumerate() {
-        let mut taps = [[0.0; GROUP]; 9];
-        for (i, weights) in weights.iter().enumerate() {
-            for tap in 0..9 {
-                taps[tap][i] = weights[tap];
-            }
-        }
-        let mut columns = [[[0.0; GROUP]; 4]; 3];
-        for x in 0..3 {
-            four([&taps[x], &taps[3 + x], &taps[6 + x]], &mut columns[x]);
-        }
-        let place = part * GROUP..part * GROUP + weights.len();
-        for y in 0..4 {
-            let mut row = [[0.0; GROUP]; 4];
-            four([&columns[0][y], &columns[1][y], &columns[2][y]], &mut row);
-            for x in 0..4 {
-                copy::<S>(
-                    &row[x][..weights.len()],
-                    &mut lines[4 * y + x][place.clone()],
-                );
-            }
-        }
-    }
-}
-
-/// Channels whose weights are moved at a time.
-const GROUP: usize = 64;
-
-/// `G` times columns.
-#[inline(always)]
-fn four([a, b, c]: [&[f32; GROUP]; 3], moved: &mut [[f32; GROUP]; 4]) {
-    for i in 0..GROUP {
-        let outer = a[i] + c[i];
-        moved[0][i] = a[i];
-        moved[1][i] = 0.5 * (outer + b[i]);
-        moved[2][i] = 0.5 * (outer - b[i]);
-        moved[3][i] = c[i];
-    }
-}
-
-/// `Bᵀ d B` for a line of squares whose first output line is `y`, to their `place`.
-#[macerator::with_simd]
-#[allow(
-    clippy::elidable_lifetime_names,
-    clippy::extra_unused_type_parameters,
-    clippy::needless_lifetimes,
-    reason = "the macro needs the lifetime named, and compiles the function for every `S`"
-)]
-fn squares_of_line<'a, S: Simd>(
-    geometry: &Geometry,
-    map: &[f32],
-    y: usize,
-    place: Range<usize>,
-    lines: &mut [&'a mut [f32]; POINTS],
-) {
-    let mut room = [[0.0; 2 * WIDEST]; 4];
-    for first in (0..place.len()).step_by(WIDEST - 1) {
-        let count = (place.len() - first).min(WIDEST - 1);
-        for row in 0..4 {
-            halves(geometry, map, y + row, 2 * first, count + 1, &mut room[row]);
-        }
-        let place = place.start + first..place.start + first + count;
-        for (row, (a, b, sign)) in [(0, 2, -1.0), (1, 2, 1.0), (2, 1, -1.0), (1, 3, -1.0)]
-            .iter()
-            .enumerate()
-        {
-            let mut line = [0.0; 2 * WIDEST];
-            for i in 0..2 * WIDEST {
-                line[i] = room[*a][i] + sign * room[*b][i];
-            }
-            let (even, odd) = line.split_at(WIDEST);
-            let (even, next, odd) = (&even[..count], &even[1..=count], &odd[..count]);
-            let after = &line[WIDEST + 1..][..count];
-            subtract(even, next, &mut lines[4 * row][place.clone()]);
-            for (i, value) in lines[4 * row + 1][place.clone()].iter_mut().enumerate() {
-                *value = odd[i] + next[i];
-            }
-            subtract(next, odd, &mut lines[4 * row + 2][place.clone()]);
-            subtract(odd, after, &mut lines[4 * row + 3][place.clone()]);
-        }
-    }
-}
-
-#[inline(always)]
-fn subtract(a: &[f32], b: &[f32], to: &mut [f32]) {
-    let count = to.len();
-    let (a, b) = (&a[..count], &b[..count]);
-    for i in 0..count {
-        to[i] = a[i] - b[i];
-    }
-}
-
-/// Squares of a line that are moved at a time, and one more, which the last of them reaches into.
-const WIDEST: usize = 65;
-
-/// Even and odd values, `count` each, of an input line as the output's line `y` and column `x` meet it; nothing is zero.
-#[inline(always)]
-fn halves(
-    geometry: &Geometry,
-    map: &[f32],
-    y: usize,
-    x: usize,
-    count: usize,
-    room: &mut [f32; 2 * WIDEST],
-) {
-    let [height, width] = geometry.input;
-    let line = y
-        .checked_sub(geometry.padding[0])
-        .filter(|line| *line < height);
-    let Some(line) = line else {
-        return room.fill(0.0);
-    };
-    let line = &map[line * width..(line + 1) * width];
-    let (even, odd) = room.split_at_mut(WIDEST);
-    // The inner ones are all there; those at the ends may not be.
-    let start = geometry.padding[1].saturating_sub(x).div_ceil(2);
-    let end = (width + geometry.padding[1]).saturating_sub(x) / 2;
-    let (start, end) = (start.min(count), end.min(count));
-    let value = |place: usize| {
-        let place = place.checked_sub(geometry.padding[1]);
-        place
-            .and_then(|place| line.get(place))
-            .copied()
-            .unwrap_or(0.0)
-    };
-    for i in (0..start).chain(end.max(start)..count) {
-        (even[i], odd[i]) = (value(x + 2 * i), value(x + 2 * i + 1));
-    }
-    if start < end {
-        let inner = &line[x + 2 * start - geometry.padding[1]..][..2 * (end - start)];
-        let (pairs, _) = inner.as_chunks::<2>();
-        for (i, pair) in pairs.iter().enumerate() {
-            (even[start + i], odd[start + i]) = (pair[0], pair[1]);
-        }
-    }
-}
-
-/// `Aᵀ m A` for the squares of a line at their `place`, plus the bias, to one or two lines of the output.
-#[macerator::with_simd]
-#[allow(
-    clippy::elidable_lifetime_names,
-    clippy::extra_unused_type_parameters,
-    clippy::needless_lifetimes,
-    reason = "the macro needs the lifetime named, and compiles the function for every `S`"
-)]
-fn squares_back<'a, S: Simd>(
-    lines: &[&'a [f32]; POINTS],
-    place: Range<usize>,
-    bias: f32,
-    width: usize,
-    output: &mut [f32],
-) {
-    for first in (0..place.len()).step_by(WIDEST - 1) {
-        let count = (place.len() - first).min(WIDEST - 1);
-        let place = place.start + first..place.start + first + count;
-        let mut rows = [[[0.0; WIDEST]; 4]; 2];
-        let [upper, lower] = &mut rows;
-        for x in 0..4 {
-            let line = |y: usize| &lines[4 * y + x][place.clone()];
-            let (a, b, c, d) = (line(0), line(1), line(2), line(3));
-            for i in 0..count {
-                upper[x][i] = a[i] + b[i] + c[i];
-                lower[x][i] = b[i] - c[i] - d[i];
-            }
-        }
-        for (row, output) in rows.iter().zip(output.chunks_exact_mut(width)) {
-            let output = &mut output[2 * first..width.min(2 * (first + count))];
-            let [a, b, c, d] = row;
-            let (pairs, end) = output.as_chunks_mut::<2>();
-            for (i, pair) in pairs.iter_mut().enumerate() {
-                *pair = [a[i] + b[i] + c[i] + bias, b[i] - c[i] - d[i] + bias];
-            }
-            if let [end] = end {
-                *end = a[count - 1] + b[count - 1] + c[count - 1] + bias;
-            }
-        }
     }
 }
 

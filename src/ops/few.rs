@@ -1,0 +1,199 @@
+//! Convolutions to a handful of channels (the last of a UNet, of a decoder): a value of the input meets so few weights that moving it
+//! into a matrix first would take longer than the products.
+//!
+//! A group of positions of one line stays in registers while all channels and all places of the kernel pass over it.
+
+#![allow(
+    clippy::inline_always,
+    clippy::needless_range_loop,
+    unsafe_code,
+    reason = "one instruction set runs through all of a kernel; index registers; lines of the output do not overlap"
+)]
+
+use macerator::Simd;
+use rayon::prelude::*;
+
+use super::convolution::{Geometry, Job, reach};
+use super::product::Values;
+use super::simd::{Addend, Floats, add, load, splat, store};
+
+/// Channels of the output, at most.
+const CHANNELS: usize = 4;
+
+/// Vectors of positions that are computed together: with all channels enough sums to hide an addition's latency.
+const VECTORS: usize = 2;
+
+/// Positions of the widest vectors that are computed together.
+const WIDEST: usize = 64;
+
+/// Columns of a kernel, at most.
+const ACROSS: usize = 8;
+
+/// Whether a convolution is one for this kernel.
+pub(super) fn suits(geometry: &Geometry) -> bool {
+    geometry.channels[1] <= CHANNELS
+        && geometry.stride == [1, 1]
+        && geometry.kernel[1] <= ACROSS
+        && geometry.padding[1] < geometry.kernel[1]
+}
+
+/// As [`convolve`](super::convolution::convolve), for what [`suits`].
+pub(super) fn convolve(
+    geometry: Geometry,
+    input: &[f32],
+    weight: Values<'_>,
+    bias: &[f32],
+) -> Vec<f32> {
+    convolve_by(geometry, input, weight, bias, line)
+}
+
+/// [`convolve`] by a `compute` for one kind of vectors.
+fn convolve_by(
+    geometry: Geometry,
+    input: &[f32],
+    weight: Values<'_>,
+    bias: &[f32],
+    compute: impl Fn(&Job<'_>, &[[f32; CHANNELS]], [usize; 2]) + Sync,
+) -> Vec<f32> {
+    let weights = by_place(&geometry, weight);
+    let height = geometry.output[0];
+    Job::output_of(geometry, input, weight, bias, |job| {
+        let lines = (0..geometry.rows * height).into_par_iter();
+        lines.for_each(|line| compute(&job, &weights, [line / height, line % height]));
+    })
+}
+
+/// The weights of all channels of the output together, for every channel of the input and place of the kernel; zeros for channels that
+/// are not there.
+fn by_place(geometry: &Geometry, weight: Values<'_>) -> Vec<[f32; CHANNELS]> {
+    let depth = weight.len() / geometry.channels[1];
+    let mut weights = vec![[0.0; CHANNELS]; depth];
+    let mut room = vec![0.0; depth];
+    for channel in 0..geometry.channels[1] {
+        let line = weight.widened(channel * depth..(channel + 1) * depth, &mut room);
+        for (weights, value) in weights.iter_mut().zip(line) {
+            weights[channel] = *value;
+        }
+    }
+    weights
+}
+
+/// One line of an item's output, in all channels.
+#[macerator::with_simd]
+#[allow(clippy::elidable_lifetime_names, reason = "the macro needs it named")]
+fn line<'a, S: Simd>(job: &Job<'a>, weights: &[[f32; CHANNELS]], place: [usize; 2]) {
+    let [item, y] = place;
+    let Geometry {
+        channels: [_, after],
+        output: [height, width],
+        ..
+    } = job.geometry;
+    let group = VECTORS * S::lanes32();
+    for x in (0..width).step_by(group) {
+        let sums = sums::<S>(job, weights, item, [y, x]);
+        for channel in 0..after {
+            let mut values = [0.0; WIDEST];
+            for n in 0..VECTORS {
+                // SAFETY: there is room for the widest vectors.
+                unsafe { store(values.as_mut_ptr().add(n * S::lanes32()), sums[channel][n]) };
+            }
+            let start = ((item * after + channel) * height + y) * width + x;
+            // SAFETY: no other line has these positions.
+            let output = unsafe { job.output.part(start, group.min(width - x)) };
+            add::<S>(&values, Addend::One(job.bias[channel]), output);
+        }
+    }
+}
+
+/// The products of a group of positions from `[y, x]` on, summed.
+#[inline(always)]
+fn sums<S: Simd>(
+    job: &Job<'_>,
+    weights: &[[f32; CHANNELS]],
+    item: usize,
+    [y, x]: [usize; 2],
+) -> [[Floats<S>; VECTORS]; CHANNELS] {
+    let Geometry {
+        channels: [before, _],
+        input: [height, width],
+        kernel: [tall, across],
+        ..
+    } = job.geometry;
+    let mut sums = [[splat::<S>(0.0); VECTORS]; CHANNELS];
+    let mut values = [0.0; WIDEST + ACROSS];
+    let reached = VECTORS * S::lanes32() + across - 1;
+    for channel in 0..before {
+        let map = &job.input[(item * before + channel) * height * width..][..height * width];
+        for row in 0..tall {
+            if !reach::<S>(&job.geometry, map, [y + row, x], &mut values[..reached]) {
+                continue;
+            }
+            let places = &weights[(channel * tall + row) * across..][..across];
+            for (shift, weights) in places.iter().enumerate() {
+                for n in 0..VECTORS {
+                    // SAFETY: the last vector ends with what is reached.
+                    let value = unsafe { load(values.as_ptr().add(shift + n * S::lanes32())) };
+                    for channel in 0..CHANNELS {
+                        sums[channel][n] =
+                            splat::<S>(weights[channel]).mul_add(value, sums[channel][n]);
+                    }
+                }
+            }
+        }
+    }
+    sums
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::{convolution, product::Samples, simd::kinds};
+    use macerator::WithSimd;
+
+    struct Whole<'a>(Geometry, &'a [f32], Values<'a>, &'a [f32]);
+
+    impl WithSimd for Whole<'_> {
+        type Output = Vec<f32>;
+
+        fn with_simd<S: Simd>(self) -> Vec<f32> {
+            convolve_by(self.0, self.1, self.2, self.3, line_impl::<S>)
+        }
+    }
+
+    #[test]
+    fn every_kind_of_vectors_agrees_with_the_plain_convolution() {
+        for (channels, input, kernel, padding) in [
+            ([1, 1], [1, 1], 1, 0),
+            ([3, 4], [7, 9], 3, 1),
+            ([20, 3], [5, 70], 3, 1),
+            ([2, 2], [9, 33], 3, 0),
+            ([4, 4], [6, 64], 5, 2),
+            ([6, 1], [8, 40], 1, 0),
+        ] {
+            let geometry = Geometry {
+                rows: 2,
+                channels,
+                input,
+                output: input.map(|side: usize| side + 2 * padding + 1 - kernel),
+                kernel: [kernel; 2],
+                stride: [1, 1],
+                padding: [padding; 2],
+            };
+            assert!(suits(&geometry));
+            let input = Samples::wave(2 * channels[0] * input[0] * input[1], 0.0).values;
+            let weight = Samples::wave(channels[0] * channels[1] * kernel * kernel, 1.0);
+            let bias = Samples::wave(channels[1], 2.0).values;
+            for weight in weight.kept() {
+                let expected = convolution::convolve(geometry, &input, weight, &bias);
+                for arch in kinds() {
+                    // SAFETY: the processor has every one of them.
+                    let found = unsafe { arch.dispatch(Whole(geometry, &input, weight, &bias)) };
+                    assert_eq!(found.len(), expected.len());
+                    for (a, b) in found.iter().zip(&expected) {
+                        assert!((a - b).abs() < 1e-4, "{arch:?} {geometry:?}: {a} {b}");
+                    }
+                }
+            }
+        }
+    }
+}
