@@ -39,6 +39,11 @@ pub(crate) enum DeviceError {
         device: String,
         memory: String,
     },
+    #[cfg(feature = "cli")]
+    #[error(
+        "{kernels} on `{device}` and nothing can take the place\nhint: use `--device cpu`, and report the table and the driver's version"
+    )]
+    Unsound { device: String, kernels: String },
     #[error("the device failed while {task}: {reason}")]
     Failed { task: &'static str, reason: String },
 }
