@@ -186,21 +186,26 @@ impl Report {
         ];
         let mut rows = vec![head.map(String::from).to_vec()];
         rows.extend(examination.findings.iter().map(row));
-        let mut text = format!("{}\n", console::table(&rows, &[3, 4, 6]));
+        let mut lines = vec![console::table(&rows, &[3, 4, 6]), String::new()];
         for finding in &examination.findings {
             if let Some(failure) = &finding.failure {
                 let kernel = named(finding.kernel, finding.dtype.name());
-                text += &format!("\n{kernel}, {}: {failure}", finding.case);
+                lines.push(format!("{kernel}, {}: {failure}", finding.case));
             }
         }
         if self.left_out > 0 {
-            text += &format!(
-                "\nleft out: {} shapes of models, for which a software rasteriser takes hours",
+            lines.push(format!(
+                "left out: {} shapes of models, for which a software rasteriser takes hours",
                 self.left_out
-            );
+            ));
         }
-        let driver = self.driver.as_deref().unwrap_or("not known");
-        text + &format!("\ndevice: {device}, {}, driver {driver}", self.runtime)
+        let driver = self
+            .driver
+            .as_ref()
+            .map(|driver| format!(", driver {driver}"));
+        let driver = driver.unwrap_or_default();
+        lines.push(format!("device: {device}, {}{driver}", self.runtime));
+        lines.join("\n")
     }
 }
 

@@ -11,16 +11,22 @@ pub struct Workload {
     pub macs: u64,
 }
 
-/// Multiply-accumulates that a thread makes in a second, at the least: an estimate.
-const MACS_A_THREAD: f64 = 5e9;
+/// Multiply-accumulates that a thread makes in a second, at the least. An estimate: a ninth of what wide convolutions reach on a core with
+/// AVX-512 (`docs/performance.md`), since other processors, small layers and many threads on one memory are slower.
+const MACS_A_THREAD: f64 = 1e10;
 
-/// Seconds that a GPU takes to try and compile the kernels of a network it has not seen: an estimate.
+/// Seconds that a GPU takes to try and compile the kernels of a network it has not seen. An estimate, not measured on hardware.
 const TUNING: f64 = 60.0;
 
 impl Workload {
+    /// What a processor of `threads` takes, at the most: an estimate.
+    pub fn seconds(&self, threads: usize) -> f64 {
+        self.macs as f64 / (MACS_A_THREAD * threads as f64)
+    }
+
     /// Why this run goes to a processor of `threads` instead of `gpu`, if `auto` found it and it is not tuned for the run.
     pub(super) fn refuses(&self, gpu: &str, class: DeviceClass, threads: usize) -> Option<String> {
-        let seconds = self.macs as f64 / (MACS_A_THREAD * threads as f64);
+        let seconds = self.seconds(threads);
         (class != DeviceClass::Processor && seconds < TUNING).then(|| {
             format!(
                 "about {seconds:.0} s of work; the first run of its kind on {gpu} would tune kernels for about {TUNING:.0} s"
@@ -43,14 +49,14 @@ mod tests {
         assert_eq!(
             refused(100_000_000_000, 2).as_deref(),
             Some(
-                "about 10 s of work; the first run of its kind on cuda:0 (a card) would tune kernels for about 60 s"
+                "about 5 s of work; the first run of its kind on cuda:0 (a card) would tune kernels for about 60 s"
             )
         );
-        // SD 1.5 at 512x512 in 50 guided steps.
+        // About SD 1.5 at 512x512 in 50 guided steps.
         let long = 40_000_000_000_000;
         assert_eq!(refused(long, 2), None);
         assert_eq!(refused(long, 64), None);
-        assert!(refused(long, 256).is_some());
+        assert!(refused(long, 128).is_some());
     }
 
     #[test]

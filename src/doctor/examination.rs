@@ -5,7 +5,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use burn::tensor::{DType, Device, FloatDType, Tensor};
+#[cfg(feature = "cpu")]
+use burn::tensor::Device;
+use burn::tensor::{DType, FloatDType, Tensor};
 
 use super::{Check, Fallback, Kernel, Operands, Quarantine, Record};
 use crate::{
@@ -41,7 +43,7 @@ pub struct Finding {
     pub failure: Option<String>,
     /// What became of it.
     pub verdict: Verdict,
-    /// What the kernel took, tuning and compiling included.
+    /// What the kernel took, making its input, tuning and compiling included.
     pub time: Duration,
 }
 

@@ -74,6 +74,7 @@ impl Operands {
     }
 
     /// The same numbers in f32.
+    #[cfg(feature = "cpu")]
     fn widened(device: &Device, dtype: DType) -> Self {
         Self {
             dtype: DType::F32,
@@ -94,7 +95,9 @@ impl Operands {
     /// The next normally distributed numbers, times `deviation`.
     pub fn normal<const D: usize>(&mut self, shape: [usize; D], deviation: f32) -> Tensor<D> {
         let mut values = self.numbers.normal(shape.iter().product());
-        values.iter_mut().for_each(|value| *value *= deviation);
+        for value in &mut values {
+            *value *= deviation;
+        }
         // Rounded here: drivers round in ways of their own.
         let data = TensorData::new(values, shape).convert_dtype(self.rounded);
         Tensor::from_data(data.convert_dtype(self.dtype), (&self.device, self.dtype))

@@ -220,6 +220,58 @@ fn the_processor_is_healthy() {
     assert!(examination.quarantine.is_empty());
 }
 
+/// Half precision goes through the CPU's kernels too, and large values through its norms.
+#[test]
+fn the_processor_is_healthy_in_halves() {
+    let _alone = PROCESSOR.lock().unwrap_or_else(PoisonError::into_inner);
+    let device = processor();
+    let checks = checks(&device, &[Models::KnownDefects]);
+    let halves = [FloatDType::F16, FloatDType::BF16];
+    let examination = examine(&device, &halves, &checks, |_| {});
+    assert_eq!(examination.findings.len(), 2 * checks.len());
+    for finding in &examination.findings {
+        assert!(finding.is_right(), "{finding:?}");
+    }
+}
+
+/// The program reads what is kept about its device, and says what it cannot use.
+#[cfg(all(unix, feature = "cli", feature = "bundled"))]
+#[test]
+fn the_program_heeds_what_is_kept() {
+    let _alone = PROCESSOR.lock().unwrap_or_else(PoisonError::into_inner);
+    let (folder, device) = (tempfile::tempdir().unwrap(), processor());
+    let records = Records::at(folder.path().join("afterimage/doctor"));
+    let generate = || {
+        let mut program = std::process::Command::new(env!("CARGO_BIN_EXE_afterimage"));
+        program.args(["generate", "--device", "cpu", "--steps", "1", "--output"]);
+        program.arg(folder.path().join("a.png"));
+        let output = program
+            .env("XDG_CACHE_HOME", folder.path())
+            .output()
+            .unwrap();
+        assert!(output.status.success());
+        String::from_utf8(output.stderr).unwrap()
+    };
+    assert_eq!(
+        generate(),
+        "",
+        "nothing is kept, and the processor is not checked"
+    );
+    assert!(records.read(&device).is_none());
+
+    let record = examined(column(wrong, wrong)).record(&device);
+    records.write(&device, &record).unwrap();
+    let said = generate();
+    assert!(
+        said.contains("warning: linear to one in bf16 computed wrongly on cpu"),
+        "{said}"
+    );
+
+    fs::write(records.path(&device), "{}").unwrap();
+    let said = generate();
+    assert!(said.contains("the list of kernels is ignored"), "{said}");
+}
+
 #[test]
 fn models_choose_their_checks() {
     let device = processor();
