@@ -3,6 +3,8 @@
 //! One trait, [`Operations`], dispatches on the device at run time. Its default bodies are the composed versions (`reference`),
 //! which every test compares the kernels with; wgpu and CUDA devices, with or without fusion, inherit them.
 
+mod fallback;
+pub mod quarantine;
 mod reference;
 
 #[cfg(feature = "cpu")]
@@ -37,6 +39,8 @@ use burn::module::Param;
 use burn::nn::conv::Conv2d;
 use burn::nn::{GroupNorm, Linear, PaddingConfig2d};
 use burn::tensor::{DType, Tensor};
+
+use quarantine::Kernel;
 
 /// How attention is computed where the backend has fused kernels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -155,6 +159,11 @@ pub fn attention(
     value: Tensor<4>,
     precision: Precision,
 ) -> Tensor<4> {
+    if precision == Precision::Fused
+        && let Some(instead) = fallback::of(Kernel::FusedAttention, &query)
+    {
+        return fallback::attention(instead, [query, key, value], precision);
+    }
     Tensor::from_dispatch(Dispatch::scaled_dot_product(
         query.into_dispatch(),
         key.into_dispatch(),
@@ -171,6 +180,13 @@ pub fn dtype(bias: Option<&Param<Tensor<1>>>) -> DType {
 
 /// `layer` over `input`, `[rows, channels, height, width]`. The kernel is for layers with a bias and a fixed padding, as models have.
 pub fn conv2d(layer: &Conv2d, input: Tensor<4>) -> Tensor<4> {
+    let kernel = match layer.kernel_size {
+        [1, 1] => Kernel::PointwiseConvolution,
+        _ => Kernel::Convolution,
+    };
+    if let Some(instead) = fallback::of(kernel, &input) {
+        return fallback::conv2d(instead, layer, input);
+    }
     let padding = match layer.padding {
         PaddingConfig2d::Valid => [(0, 0), (0, 0)],
         PaddingConfig2d::Explicit(top, left, bottom, right) => [(top, bottom), (left, right)],
@@ -198,6 +214,13 @@ fn by_burn(layer: &Conv2d, input: Tensor<4>) -> Tensor<4> {
 
 /// `layer` over `input`, `[…, width]`.
 pub fn linear<const D: usize>(layer: &Linear, input: Tensor<D>) -> Tensor<D> {
+    let kernel = match layer.weight.shape()[1] {
+        1 => Kernel::Column,
+        _ => Kernel::Linear,
+    };
+    if let Some(instead) = fallback::of(kernel, &input) {
+        return fallback::linear(instead, layer, input);
+    }
     let input = input.into_dispatch();
     let weight = layer.weight.val().into_dispatch();
     Tensor::from_dispatch(match &layer.bias {
@@ -213,6 +236,9 @@ pub fn gelu<const D: usize>(input: Tensor<D>, form: Gelu) -> Tensor<D> {
 
 /// GEGLU: the first half of `[…, 2 · inner]` times GELU of the second, `[…, inner]`.
 pub fn geglu<const D: usize>(input: Tensor<D>) -> Tensor<D> {
+    if let Some(instead) = fallback::of(Kernel::Geglu, &input) {
+        return fallback::geglu(instead, input);
+    }
     Tensor::from_dispatch(Dispatch::gated(input.into_dispatch()))
 }
 
@@ -227,13 +253,11 @@ pub fn group_norm_silu(norm: &GroupNorm, input: Tensor<4>) -> Tensor<4> {
 }
 
 fn group_normalised(norm: &GroupNorm, input: Tensor<4>, activate: bool) -> Tensor<4> {
+    if let Some(instead) = fallback::of(Kernel::GroupNorm, &input) {
+        return fallback::group_norm(instead, norm, input, activate);
+    }
     let (Some(scale), Some(shift)) = (&norm.gamma, &norm.beta) else {
-        let normed = norm.forward(input);
-        return if activate {
-            burn::tensor::activation::silu(normed)
-        } else {
-            normed
-        };
+        return unscaled(norm, input, activate);
     };
     Tensor::from_dispatch(Dispatch::group_normalised(
         input.into_dispatch(),
@@ -245,6 +269,16 @@ fn group_normalised(norm: &GroupNorm, input: Tensor<4>, activate: bool) -> Tenso
     ))
 }
 
+/// A norm without a learned scale and shift, by burn.
+fn unscaled(norm: &GroupNorm, input: Tensor<4>, activate: bool) -> Tensor<4> {
+    let normed = norm.forward(input);
+    if activate {
+        burn::tensor::activation::silu(normed)
+    } else {
+        normed
+    }
+}
+
 /// Every token of `[…, width]` to mean 0 and deviation 1, then times `scale` plus `shift`, `[width]` each.
 pub fn layer_norm<const D: usize>(
     input: Tensor<D>,
@@ -252,6 +286,9 @@ pub fn layer_norm<const D: usize>(
     shift: Tensor<1>,
     epsilon: f64,
 ) -> Tensor<D> {
+    if let Some(instead) = fallback::of(Kernel::LayerNorm, &input) {
+        return fallback::layer_norm(instead, input, scale, shift, epsilon);
+    }
     Tensor::from_dispatch(Dispatch::layer_normalised(
         input.into_dispatch(),
         scale.into_dispatch(),
@@ -262,5 +299,8 @@ pub fn layer_norm<const D: usize>(
 
 /// Every token of `[rows, tokens, width]` to mean 0 and deviation 1, with statistics in f32.
 pub fn standardised(input: Tensor<3>, epsilon: f64) -> Tensor<3> {
+    if let Some(instead) = fallback::of(Kernel::LayerNorm, &input) {
+        return fallback::standardised(instead, input, epsilon);
+    }
     Tensor::from_dispatch(Dispatch::standardised(input.into_dispatch(), epsilon))
 }
