@@ -13,7 +13,7 @@ use super::gate::{activated, gated};
 use super::linear::linear;
 use super::norm::{Affine, group_norm, layer_norm};
 use super::product::Values;
-use super::{Gelu, Operations, Precision, reference, winograd};
+use super::{AttentionPath, Gelu, Operations, reference, winograd};
 
 /// Tokens that are too few to be worth gathering a layer's weights for.
 const FEW_TOKENS: usize = 16;
@@ -23,11 +23,11 @@ impl Operations for Flex {
         query: FloatTensor<Self>,
         key: FloatTensor<Self>,
         value: FloatTensor<Self>,
-        precision: Precision,
+        path: AttentionPath,
     ) -> FloatTensor<Self> {
         let dtype = query.dtype();
         if dtype == DType::F64 {
-            return reference::attention::<Self>(query, key, value, precision);
+            return reference::attention::<Self>(query, key, value, path);
         }
         let (query, key, value) = (rows(query), rows(key), rows(value));
         let [batch, count, queries, width] = query.shape().dims();

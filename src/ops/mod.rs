@@ -1,9 +1,11 @@
-//! Operations with a kernel of their own on the CPU; elsewhere the composed version of burn's operations runs.
+//! Operations with kernels of their own, most of them on the CPU; elsewhere the composed version of burn's operations runs.
 //!
-//! One trait, [`Operations`], dispatches on the device at run time. Its default bodies are the composed versions (`reference`),
-//! which every test compares the kernels with; wgpu and CUDA devices, with or without fusion, inherit them.
+//! One trait, [`Operations`], dispatches on the device at run time. Its default bodies are the composed versions (`reference`), which
+//! every test compares the kernels with. On cubecl devices (wgpu, CUDA) fusion sees through the inherited ones, and waits for those
+//! with a kernel.
 
 mod reference;
+mod route;
 
 #[cfg(feature = "cpu")]
 mod attention;
@@ -36,12 +38,15 @@ use burn::nn::conv::Conv2d;
 use burn::nn::{GroupNorm, Linear, PaddingConfig2d};
 use burn::tensor::{DType, Tensor};
 
-/// How attention is computed where the backend has fused kernels.
+pub use route::AttentionPath;
+use route::{Abilities, AttentionShape};
+
+/// How attention over operands in f16 is computed where the backend has fused kernels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Precision {
-    /// As the backend does it fastest: tensor-core kernels stage their operands in f16.
+    /// As the backend does it fastest.
     Fused,
-    /// In the precision of the operands.
+    /// With a softmax in f32 over all scores at once.
     Operands,
 }
 
@@ -63,9 +68,9 @@ pub trait Operations: Backend {
         query: FloatTensor<Self>,
         key: FloatTensor<Self>,
         value: FloatTensor<Self>,
-        precision: Precision,
+        path: AttentionPath,
     ) -> FloatTensor<Self> {
-        reference::attention::<Self>(query, key, value, precision)
+        reference::attention::<Self>(query, key, value, path)
     }
 
     /// Convolution of `[rows, in, height, width]` under `weight`, `[out, in, height, width]`, plus `bias`, `[out]`.
@@ -153,11 +158,29 @@ pub fn attention(
     value: Tensor<4>,
     precision: Precision,
 ) -> Tensor<4> {
+    let [_, _, queries, width] = query.dims();
+    let shape = AttentionShape {
+        queries,
+        tokens: key.dims()[2],
+        width,
+    };
+    let abilities = Abilities::of(&query.device());
+    let path = AttentionPath::new(shape, query.dtype(), precision, abilities);
+    attention_along(query, key, value, path)
+}
+
+/// [`attention`] along a path that the caller has chosen.
+pub(crate) fn attention_along(
+    query: Tensor<4>,
+    key: Tensor<4>,
+    value: Tensor<4>,
+    path: AttentionPath,
+) -> Tensor<4> {
     Tensor::from_dispatch(Dispatch::scaled_dot_product(
         query.into_dispatch(),
         key.into_dispatch(),
         value.into_dispatch(),
-        precision,
+        path,
     ))
 }
 
