@@ -11,6 +11,8 @@ mod route;
 mod attention;
 #[cfg(feature = "cpu")]
 mod convolution;
+#[cfg(feature = "gpu")]
+mod cube;
 #[cfg(feature = "cpu")]
 mod flex;
 #[cfg(feature = "cpu")]
@@ -113,7 +115,7 @@ pub trait Operations: Backend {
     }
 
     /// Group normalisation of `[rows, channels, height, width]`, and `SiLU` behind it if `activate` says so.
-    #[fusion(default)]
+    #[fusion(dtype = input, shape = input)]
     fn group_normalised(
         input: FloatTensor<Self>,
         scale: FloatTensor<Self>,
@@ -142,9 +144,6 @@ pub trait Operations: Backend {
         reference::standardise::<Self>(input, epsilon)
     }
 }
-
-#[cfg(feature = "gpu")]
-impl Operations for burn_cubecl::CubeBackend {}
 
 /// `softmax(q kᵀ / √head_width) v`.
 ///
