@@ -30,14 +30,17 @@ impl Operations for CubeBackend {
 
 #[cfg(all(test, feature = "cpu"))]
 mod tests {
-    use std::sync::Mutex;
+    use std::sync::{Mutex, OnceLock};
 
     use burn::backend::{Backend, Dispatch, backend_extension};
     use burn::nn::GroupNormConfig;
     use burn::nn::conv::Conv2dConfig;
     use burn::tensor::{Device, FloatDType, Tensor, TensorData};
 
-    use super::super::{AttentionPath, AttentionShape, attention_along, group_normalised};
+    use super::super::{
+        AttentionPath, AttentionShape, attention_along, group_normalised, join_channels, to_map,
+        to_tokens,
+    };
     use super::*;
 
     /// Shows what the operations inside of cubecl get.
@@ -64,8 +67,14 @@ mod tests {
         STRIDES.lock().unwrap().clone()
     }
 
-    /// The devices that `AFTERIMAGE_TEST_DEVICES` names, `wgpu` where it does not; absent ones are skipped and said.
+    /// The devices that `AFTERIMAGE_TEST_DEVICES` names, `wgpu` where it does not; absent ones are skipped and said. Opened once: OpenGL
+    /// drivers do not start twice at a time.
     fn devices() -> Vec<Device> {
+        static OPENED: OnceLock<Vec<Device>> = OnceLock::new();
+        OPENED.get_or_init(open).clone()
+    }
+
+    fn open() -> Vec<Device> {
         let default = if cfg!(feature = "wgpu") { "wgpu" } else { "" };
         let names = std::env::var("AFTERIMAGE_TEST_DEVICES").unwrap_or_else(|_| default.to_owned());
         let names = names.split(',').filter(|name| !name.is_empty());
@@ -193,12 +202,44 @@ mod tests {
             let run = |(conv, norm): &(burn::nn::conv::Conv2d, burn::nn::GroupNorm), input| {
                 let map: Tensor<4> = super::super::conv2d(conv, input);
                 let map = group_normalised(norm, map * 2.0, true);
-                map + 1.0
+                let tokens = to_tokens(map.clone()) * 0.5;
+                let map = to_map(tokens, map.dims()) + map;
+                join_channels(map.clone(), map)
             };
             let input = wave([1, 4, 6, 5], 0.0);
             let found = run(&both, input.clone().to_device(&device));
-            assert_eq!(strides(found.clone()), [240, 1, 40, 8]);
+            assert_eq!(strides(found.clone()), [480, 1, 80, 16]);
             assert_close(found, run(&(conv, norm), input), 1e-4, "chain");
+        }
+    }
+
+    /// As they are loaded, and as an adapter that comes or goes has them loaded again.
+    #[test]
+    fn filters_lie_as_convolutions_read_them() {
+        use crate::weights::adapt::Patches;
+        use crate::weights::{WeightSource, load_strict, reload};
+
+        let tensor = |name: &str, data| burn_store::bridge::from_data(data, name.into(), None);
+        let (weight, bias) = (wave([8, 4, 3, 3], 0.0), wave([8], 1.0));
+        for device in devices() {
+            let tensors = vec![
+                tensor("weight", weight.clone().into_data()),
+                tensor("bias", bias.clone().into_data()),
+            ];
+            let source = WeightSource::from_tensors("test".into(), tensors).unwrap();
+            let conv = Conv2dConfig::new([4, 8], [3, 3]).init(&device);
+            let conv = load_strict(conv, &source, "test", burn::tensor::DType::F32).unwrap();
+            assert_eq!(strides(conv.weight.val()), [36, 1, 12, 4]);
+            assert_close(conv.weight.val(), weight.clone(), 0.0, "loaded");
+            let names = ["weight"].into();
+            let dtype = burn::tensor::DType::F32;
+            let conv = reload(conv, &source, "test", dtype, &Patches::default(), &names).unwrap();
+            assert_eq!(strides(conv.weight.val()), [36, 1, 12, 4]);
+            let mut flat = Conv2dConfig::new([4, 8], [3, 3]).init(&Device::flex());
+            flat = load_strict(flat, &source, "test", dtype).unwrap();
+            let input = wave([1, 4, 6, 5], 2.0);
+            let found = super::super::conv2d(&conv, input.clone().to_device(&device));
+            assert_close(found, super::super::conv2d(&flat, input), 1e-4, "convolved");
         }
     }
 

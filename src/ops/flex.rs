@@ -71,6 +71,21 @@ impl Operations for Flex {
         by_layer(input, weight, None)
     }
 
+    fn joined(left: FloatTensor<Self>, right: FloatTensor<Self>) -> FloatTensor<Self> {
+        Self::float_cat(vec![left, right], 1)
+    }
+
+    // Maps stay in their logical order, in which the convolutions read and write them.
+    fn as_tokens(map: FloatTensor<Self>) -> FloatTensor<Self> {
+        let [rows, channels, height, width] = map.shape().dims();
+        let flat = Self::float_reshape(map, Shape::new([rows, channels, height * width]));
+        Self::float_swap_dims(flat, 1, 2)
+    }
+
+    fn as_map(tokens: FloatTensor<Self>, size: [usize; 4]) -> FloatTensor<Self> {
+        Self::float_reshape(Self::float_swap_dims(tokens, 1, 2), Shape::new(size))
+    }
+
     fn gelu_of(input: FloatTensor<Self>, form: Gelu) -> FloatTensor<Self> {
         let (dtype, shape) = (input.dtype(), input.shape());
         if dtype == DType::F64 {

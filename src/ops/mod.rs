@@ -4,6 +4,8 @@
 //! every test compares the kernels with. On cubecl devices (wgpu, CUDA) fusion sees through the inherited ones, and waits for those
 //! with a kernel.
 
+mod fallback;
+pub mod quarantine;
 mod reference;
 mod route;
 
@@ -40,6 +42,7 @@ use burn::nn::conv::Conv2d;
 use burn::nn::{GroupNorm, Linear, PaddingConfig2d};
 use burn::tensor::{DType, Tensor};
 
+use quarantine::Kernel;
 pub use route::AttentionPath;
 use route::{Abilities, AttentionShape};
 
@@ -114,6 +117,24 @@ pub trait Operations: Backend {
         reference::gated::<Self>(input)
     }
 
+    /// `[rows, left, height, width]` and `[rows, right, height, width]` as `[rows, left + right, height, width]`.
+    #[fusion(default)]
+    fn joined(left: FloatTensor<Self>, right: FloatTensor<Self>) -> FloatTensor<Self> {
+        reference::joined::<Self>(left, right)
+    }
+
+    /// `[rows, channels, height, width]` as `[rows, height · width, channels]`.
+    #[fusion(default)]
+    fn as_tokens(map: FloatTensor<Self>) -> FloatTensor<Self> {
+        reference::as_tokens::<Self>(map)
+    }
+
+    /// `[rows, height · width, channels]` as a map of `size`, `[rows, channels, height, width]`.
+    #[fusion(default)]
+    fn as_map(tokens: FloatTensor<Self>, size: [usize; 4]) -> FloatTensor<Self> {
+        reference::as_map::<Self>(tokens, size)
+    }
+
     /// Group normalisation of `[rows, channels, height, width]`, and `SiLU` behind it if `activate` says so.
     #[fusion(dtype = input, shape = input)]
     fn group_normalised(
@@ -157,6 +178,11 @@ pub fn attention(
     value: Tensor<4>,
     precision: Precision,
 ) -> Tensor<4> {
+    if precision == Precision::Fused
+        && let Some(instead) = fallback::of(Kernel::FusedAttention, &query)
+    {
+        return fallback::attention(instead, [query, key, value], precision);
+    }
     let [_, _, queries, width] = query.dims();
     let shape = AttentionShape {
         queries,
@@ -191,6 +217,13 @@ pub fn dtype(bias: Option<&Param<Tensor<1>>>) -> DType {
 
 /// `layer` over `input`, `[rows, channels, height, width]`. The kernel is for layers with a bias and a fixed padding, as models have.
 pub fn conv2d(layer: &Conv2d, input: Tensor<4>) -> Tensor<4> {
+    let kernel = match layer.kernel_size {
+        [1, 1] => Kernel::PointwiseConvolution,
+        _ => Kernel::Convolution,
+    };
+    if let Some(instead) = fallback::of(kernel, &input) {
+        return fallback::conv2d(instead, layer, input);
+    }
     let padding = match layer.padding {
         PaddingConfig2d::Valid => [(0, 0), (0, 0)],
         PaddingConfig2d::Explicit(top, left, bottom, right) => [(top, bottom), (left, right)],
@@ -218,12 +251,37 @@ fn by_burn(layer: &Conv2d, input: Tensor<4>) -> Tensor<4> {
 
 /// `layer` over `input`, `[…, width]`.
 pub fn linear<const D: usize>(layer: &Linear, input: Tensor<D>) -> Tensor<D> {
+    let kernel = match layer.weight.shape()[1] {
+        1 => Kernel::Column,
+        _ => Kernel::Linear,
+    };
+    if let Some(instead) = fallback::of(kernel, &input) {
+        return fallback::linear(instead, layer, input);
+    }
     let input = input.into_dispatch();
     let weight = layer.weight.val().into_dispatch();
     Tensor::from_dispatch(match &layer.bias {
         Some(bias) => Dispatch::projected(input, weight, bias.val().into_dispatch()),
         None => Dispatch::multiplied(input, weight),
     })
+}
+
+/// `left`, `[rows, left, height, width]`, with the channels of `right` behind its own.
+pub fn join_channels(left: Tensor<4>, right: Tensor<4>) -> Tensor<4> {
+    Tensor::from_dispatch(Dispatch::joined(
+        left.into_dispatch(),
+        right.into_dispatch(),
+    ))
+}
+
+/// `[rows, channels, height, width]` as `[rows, height · width, channels]`.
+pub fn to_tokens(map: Tensor<4>) -> Tensor<3> {
+    Tensor::from_dispatch(Dispatch::as_tokens(map.into_dispatch()))
+}
+
+/// The inverse of [`to_tokens`], for a map of `size`.
+pub fn to_map(tokens: Tensor<3>, size: [usize; 4]) -> Tensor<4> {
+    Tensor::from_dispatch(Dispatch::as_map(tokens.into_dispatch(), size))
 }
 
 /// GELU of every value.
@@ -233,6 +291,9 @@ pub fn gelu<const D: usize>(input: Tensor<D>, form: Gelu) -> Tensor<D> {
 
 /// GEGLU: the first half of `[…, 2 · inner]` times GELU of the second, `[…, inner]`.
 pub fn geglu<const D: usize>(input: Tensor<D>) -> Tensor<D> {
+    if let Some(instead) = fallback::of(Kernel::Geglu, &input) {
+        return fallback::geglu(instead, input);
+    }
     Tensor::from_dispatch(Dispatch::gated(input.into_dispatch()))
 }
 
@@ -247,13 +308,11 @@ pub fn group_norm_silu(norm: &GroupNorm, input: Tensor<4>) -> Tensor<4> {
 }
 
 fn group_normalised(norm: &GroupNorm, input: Tensor<4>, activate: bool) -> Tensor<4> {
+    if let Some(instead) = fallback::of(Kernel::GroupNorm, &input) {
+        return fallback::group_norm(instead, norm, input, activate);
+    }
     let (Some(scale), Some(shift)) = (&norm.gamma, &norm.beta) else {
-        let normed = norm.forward(input);
-        return if activate {
-            burn::tensor::activation::silu(normed)
-        } else {
-            normed
-        };
+        return unscaled(norm, input, activate);
     };
     Tensor::from_dispatch(Dispatch::group_normalised(
         input.into_dispatch(),
@@ -265,6 +324,16 @@ fn group_normalised(norm: &GroupNorm, input: Tensor<4>, activate: bool) -> Tenso
     ))
 }
 
+/// A norm without a learned scale and shift, by burn.
+fn unscaled(norm: &GroupNorm, input: Tensor<4>, activate: bool) -> Tensor<4> {
+    let normed = norm.forward(input);
+    if activate {
+        burn::tensor::activation::silu(normed)
+    } else {
+        normed
+    }
+}
+
 /// Every token of `[…, width]` to mean 0 and deviation 1, then times `scale` plus `shift`, `[width]` each.
 pub fn layer_norm<const D: usize>(
     input: Tensor<D>,
@@ -272,6 +341,9 @@ pub fn layer_norm<const D: usize>(
     shift: Tensor<1>,
     epsilon: f64,
 ) -> Tensor<D> {
+    if let Some(instead) = fallback::of(Kernel::LayerNorm, &input) {
+        return fallback::layer_norm(instead, input, scale, shift, epsilon);
+    }
     Tensor::from_dispatch(Dispatch::layer_normalised(
         input.into_dispatch(),
         scale.into_dispatch(),
@@ -282,5 +354,8 @@ pub fn layer_norm<const D: usize>(
 
 /// Every token of `[rows, tokens, width]` to mean 0 and deviation 1, with statistics in f32.
 pub fn standardised(input: Tensor<3>, epsilon: f64) -> Tensor<3> {
+    if let Some(instead) = fallback::of(Kernel::LayerNorm, &input) {
+        return fallback::standardised(instead, input, epsilon);
+    }
     Tensor::from_dispatch(Dispatch::standardised(input.into_dispatch(), epsilon))
 }

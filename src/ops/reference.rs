@@ -97,6 +97,29 @@ fn weights<B: Backend>(scores: FloatTensor<B>) -> FloatTensor<B> {
     B::float_cast(B::softmax(wide, 3), dtype.into())
 }
 
+/// Brings `[rows, channels, height, width]` into the order that cubecl's convolutions write, `[rows, height, width, channels]`.
+const CHANNELS_LAST: [usize; 4] = [0, 2, 3, 1];
+
+/// The inverse of [`CHANNELS_LAST`].
+const CHANNELS_FIRST: [usize; 4] = [0, 3, 1, 2];
+
+pub(super) fn joined<B: Backend>(left: FloatTensor<B>, right: FloatTensor<B>) -> FloatTensor<B> {
+    let parts = [left, right].map(|part| B::float_permute(part, &CHANNELS_LAST));
+    B::float_permute(B::float_cat(parts.into(), 3), &CHANNELS_FIRST)
+}
+
+pub(super) fn as_tokens<B: Backend>(map: FloatTensor<B>) -> FloatTensor<B> {
+    let [rows, channels, height, width] = map.shape().dims();
+    let last = B::float_permute(map, &CHANNELS_LAST);
+    B::float_reshape(last, Shape::new([rows, height * width, channels]))
+}
+
+pub(super) fn as_map<B: Backend>(tokens: FloatTensor<B>, size: [usize; 4]) -> FloatTensor<B> {
+    let [rows, channels, height, width] = size;
+    let last = B::float_reshape(tokens, Shape::new([rows, height, width, channels]));
+    B::float_permute(last, &CHANNELS_FIRST)
+}
+
 pub(super) fn group_norm<B: Backend>(
     input: FloatTensor<B>,
     scale: FloatTensor<B>,

@@ -357,7 +357,7 @@ impl UNetCarry {
             .skips
             .pop()
             .expect("the encoder half pushed a skip for every decoder cell");
-        self.map(|hidden| cell(Tensor::cat(vec![hidden, skip], 1)))
+        self.map(|hidden| cell(ops::join_channels(hidden, skip)))
     }
 
     /// Sides of the skip that the next decoder cell pops: what an upsampler must reach.
