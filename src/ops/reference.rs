@@ -90,7 +90,7 @@ pub(super) fn written_out<B: Backend>(
 /// The softmax of `scores` over the last of four dimensions, made in f32: a sum of many halves loses the small ones.
 fn weights<B: Backend>(scores: FloatTensor<B>) -> FloatTensor<B> {
     let dtype = scores.dtype();
-    if !matches!(dtype, DType::F16 | DType::BF16) {
+    if !is_half(dtype) {
         return B::softmax(scores, 3);
     }
     let wide = B::float_cast(scores, FloatDType::F32);
@@ -143,10 +143,15 @@ pub(super) fn group_norm<B: Backend>(
     }
 }
 
-/// The last of three dimensions to mean 0 and deviation 1; f16 squares overflow, so it is widened for that.
+/// Whether sums and squares of the type are made in f32: those of f16 overflow, those of bfloat16 keep two digits.
+fn is_half(dtype: DType) -> bool {
+    matches!(dtype, DType::F16 | DType::BF16)
+}
+
+/// The last of three dimensions to mean 0 and deviation 1.
 fn normalised<B: Backend>(input: FloatTensor<B>, epsilon: f64) -> FloatTensor<B> {
     let dtype = input.dtype();
-    let wide = if dtype == DType::F16 {
+    let wide = if is_half(dtype) {
         B::float_cast(input, FloatDType::F32)
     } else {
         input
@@ -157,7 +162,7 @@ fn normalised<B: Backend>(input: FloatTensor<B>, epsilon: f64) -> FloatTensor<B>
     let variance = B::float_mean_dim(squares, 2);
     let deviation = B::float_sqrt(B::float_add_scalar(variance, epsilon.into()));
     let normed = B::float_div(centred, deviation);
-    if dtype == DType::F16 {
+    if is_half(dtype) {
         B::float_cast(normed, dtype.into())
     } else {
         normed
@@ -195,7 +200,7 @@ pub(super) fn layer_norm<B: Backend>(
     epsilon: f64,
 ) -> FloatTensor<B> {
     let dtype = input.dtype();
-    if dtype != DType::F16 {
+    if !is_half(dtype) {
         return B::layer_norm(input, scale, Some(shift), epsilon);
     }
     let wide = |tensor| B::float_cast(tensor, FloatDType::F32);
