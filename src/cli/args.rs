@@ -35,6 +35,8 @@ pub(super) enum Command {
     Calibrate(Calibrate),
     /// List devices with their memory, data types, subgroups and matrix units
     Devices,
+    /// Check the kernels of a device against the processor; what it computes wrongly is replaced from then on
+    Doctor(Doctor),
     /// Measure what cache rules cost in quality, over many pictures
     Eval(Eval),
     /// Show what a model is made of, or what a `LoRA` or an embedding is
@@ -156,6 +158,17 @@ pub(super) struct Calibrate {
     /// File to write, for `--cache l2c:router=FILE,threshold=T`: T is the share of the branches' work at every other step that is spared
     #[arg(long, value_name = "FILE.safetensors", help_heading = OUTPUT)]
     pub(super) output: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Doctor {
+    /// Check only what this model uses, and keep the list of kernels as it is: folder, checkpoint file or Hub id
+    #[arg(long, value_name = "DIR|ID")]
+    pub(super) model: Option<String>,
+    #[command(flatten)]
+    pub(super) place: Place,
+    #[command(flatten)]
+    pub(super) form: Form,
 }
 
 #[derive(Debug, Args)]
@@ -411,6 +424,16 @@ pub(super) struct Cache {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Machine")]
 pub(super) struct Machine {
+    #[command(flatten)]
+    pub(super) place: Place,
+    /// Do not check the kernels of a GPU on its first use
+    #[arg(long)]
+    pub(super) no_doctor: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Machine")]
+pub(super) struct Place {
     /// auto, cpu, wgpu, vulkan, metal or cuda; a number picks one of several, as in cuda:1
     #[arg(long, value_name = "D", default_value = "auto")]
     pub(super) device: DeviceChoice,

@@ -44,7 +44,9 @@ pub(super) fn run(arguments: &args::Bench) -> Result<(), Error> {
         .iter()
         .map(|rule| promise(&model, &request, rule))
         .collect::<Result<_, _>>()?;
-    let machine = Machine::open(&arguments.machine)?;
+    let mut workload = job::workload(&model, &request, &plain);
+    workload.macs *= ((rules.len() + 1) * arguments.repeat) as u64;
+    let machine = Machine::open(&arguments.machine, &workload)?;
     machine.check_memory(&plain)?;
     cancel::listen();
     let pipeline = model.load(&machine)?;
@@ -52,6 +54,7 @@ pub(super) fn run(arguments: &args::Bench) -> Result<(), Error> {
         request.cache = rules[rule].clone();
         measure(&pipeline, &request)
     })?;
+    machine.note_run(&workload);
     let document = Document {
         run: Facts::new(&model, &request, &plain),
         device: machine.device.to_string(),

@@ -13,13 +13,16 @@ pub(super) fn run(arguments: &args::Calibrate) -> Result<(), Error> {
     let subject = Subject::given(None, &arguments.course.class_label, &model);
     let request = job::request(&arguments.course, &subject, CacheRule::none(), 0);
     let resolved = request.resolve(&model.config)?;
-    let machine = Machine::open(&arguments.machine)?;
+    let mut workload = job::workload(&model, &request, &resolved);
+    workload.macs *= arguments.seeds.len() as u64;
+    let machine = Machine::open(&arguments.machine, &workload)?;
     machine.check_memory(&resolved)?;
     cancel::listen();
     let pipeline = model.load(&machine)?;
     let mut watch = Watch::new();
     let router = pipeline.calibrate(&request, &arguments.seeds, &mut watch)?;
     watch.finish();
+    machine.note_run(&workload);
     router.save(&arguments.output)?;
     console::data(&format!(
         "{}: {} branches, {} steps",

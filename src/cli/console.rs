@@ -49,9 +49,15 @@ fn labelled(label: &str, colour: u8, text: &str) {
 pub(super) fn start_logging() {
     use tracing_subscriber::{EnvFilter, filter::LevelFilter, fmt};
 
-    let filter = EnvFilter::builder()
-        .with_default_directive(LevelFilter::WARN.into())
-        .from_env_lossy();
+    let filter = if std::env::var_os(EnvFilter::DEFAULT_ENV).is_some() {
+        let unnamed = LevelFilter::WARN.into();
+        EnvFilter::builder()
+            .with_default_directive(unnamed)
+            .from_env_lossy()
+    } else {
+        // While tuning, cubecl tries kernels that a device does not compile, and logs each as an error with its source.
+        EnvFilter::new("warn,cubecl_wgpu=off")
+    };
     let log = fmt().with_env_filter(filter).with_writer(io::stderr);
     // A program that embeds the command line may have a log of its own.
     let _ = log.without_time().with_target(false).try_init();

@@ -52,7 +52,11 @@ fn sample(arguments: &args::Sampling) -> Result<(), Error> {
         None => request.prompts = vec![String::new(); batch],
     }
     let resolved = request.resolve(&model.config)?;
-    let machine = Machine::open(&arguments.machine)?;
+    let mut workload = job::workload(&model, &request, &resolved);
+    // Each rule has its peer of fewer steps.
+    let methods = 2 * arguments.cache.len() + 1;
+    workload.macs *= (methods * arguments.samples.div_ceil(batch)) as u64;
+    let machine = Machine::open(&arguments.machine, &workload)?;
     machine.check_memory(&resolved)?;
     let study = study(arguments, &model, &machine, &request, &resolved)?;
     let shard = arguments.shard.unwrap_or(Shard::ALL);
@@ -63,6 +67,7 @@ fn sample(arguments: &args::Sampling) -> Result<(), Error> {
     warn(&model, &request, &arguments.cache)?;
     cancel::listen();
     let tally = make(&store, shard, &model, &machine, request)?;
+    machine.note_run(&workload);
     if (0..study.batches()).all(|batch| store.has(batch)) {
         let joined = Joined::open(std::slice::from_ref(&arguments.output))?;
         return conclude(
@@ -215,7 +220,7 @@ fn merge(arguments: &args::Merge) -> Result<(), Error> {
     let output = output.unwrap_or_else(|| arguments.folders[0].as_path());
     make_folder(output)?;
     check_outputs(&arguments.measures)?;
-    let machine = Machine::open(&arguments.machine)?;
+    let machine = Machine::open_for_anything(&arguments.machine)?;
     let instruments = instruments(&arguments.measures, &machine)?;
     conclude(
         &joined,

@@ -39,7 +39,8 @@ pub(super) fn run(arguments: &args::Generate) -> Result<(), Error> {
     (request.edit, request.controls) = (edit, controls);
     let sources = Sources::new(arguments, &request.controls, &model.adapters);
     let mut stages = Stages::new(model, request, &arguments.refiner, Model::open)?;
-    let machine = Machine::open(&arguments.machine)?;
+    let workload = stages.workload();
+    let machine = Machine::open(&arguments.machine, &workload)?;
     for stage in stages.iter() {
         machine.check_memory(&stage.resolved)?;
     }
@@ -49,6 +50,7 @@ pub(super) fn run(arguments: &args::Generate) -> Result<(), Error> {
     }
     cancel::listen();
     let made = generate(&mut stages, &machine, arguments.trace.as_deref())?;
+    machine.note_run(&workload);
     let weights = stages.iter().map(|stage| stage.model.folder.weights_hash());
     let mut weights = weights.collect::<Result<Vec<_>, _>>()?.into_iter();
     let account = Account {

@@ -2,11 +2,15 @@
 
 use serde::Serialize;
 
-use super::{adapters, args, console, progress::Downloads, stages::Stage};
+use super::{
+    adapters, args, console, doctor,
+    progress::{self, Downloads},
+    stages::Stage,
+};
 use crate::{
     cache::CacheRule,
     catalog::{ModelFolder, ModelPart},
-    device::{self, OpenDevice},
+    device::{self, OpenDevice, Workload},
     error::{DeviceError, Error},
     models::control::ControlNetConfig,
     pipeline::{Adapters, Family, ModelConfig, Pipeline, Request, Resolved, Seeds},
@@ -83,10 +87,32 @@ pub(super) struct Machine {
 }
 
 impl Machine {
-    pub(super) fn open(asked: &args::Machine) -> Result<Self, Error> {
-        let device = device::open(asked.device)?;
-        let dtype = device.dtype(asked.dtype)?;
+    /// The machine for a run of which the work is known. Its kernels are checked if it never computed before.
+    pub(super) fn open(asked: &args::Machine, workload: &Workload) -> Result<Self, Error> {
+        let machine = Self::prepare(asked, device::open_for(asked.place.device, workload)?)?;
+        if machine.device.was_refused() {
+            console::note(&format!("on the processor: {}", machine.device.reason()));
+        }
+        if !device::is_tuned(&machine.device, workload) {
+            progress::say("tuning kernels (first run on this device)");
+        }
+        Ok(machine)
+    }
+
+    /// The machine for work that nobody has counted.
+    pub(super) fn open_for_anything(asked: &args::Machine) -> Result<Self, Error> {
+        Self::prepare(asked, device::open(asked.place.device)?)
+    }
+
+    fn prepare(asked: &args::Machine, device: OpenDevice) -> Result<Self, Error> {
+        let dtype = device.dtype(asked.place.dtype)?;
+        doctor::look_at(&device, dtype, asked.no_doctor);
         Ok(Self { device, dtype })
+    }
+
+    /// Notes that `workload` was run here, so that kernels are tuned for it.
+    pub(super) fn note_run(&self, workload: &Workload) {
+        device::note_tuned(&self.device, workload);
     }
 
     /// The data type by the word of the command line.
@@ -106,6 +132,17 @@ impl Machine {
             .into()),
             _ => Ok(()),
         }
+    }
+}
+
+/// What is known of a run before its device is chosen.
+pub(super) fn workload(model: &Model, request: &Request, resolved: &Resolved) -> Workload {
+    let [items, channels, height, width] = resolved.latent_shape;
+    let rows = resolved.rows.total();
+    let (model, rule) = (model.folder.name(), &request.cache);
+    Workload {
+        name: format!("{model} {items}x{channels}x{height}x{width} in {rows} rows, {rule}"),
+        macs: resolved.forecast(1).total_macs(),
     }
 }
 

@@ -10,6 +10,7 @@ mod calibrate;
 mod cancel;
 mod console;
 mod devices;
+mod doctor;
 mod eval;
 mod eval_text;
 mod fault;
@@ -60,6 +61,7 @@ fn run(command: Command) -> Result<(), Error> {
         Command::Plan(arguments) => plan::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
         Command::Calibrate(arguments) => calibrate::run(&arguments),
+        Command::Doctor(arguments) => doctor::run(&arguments),
         Command::Eval(arguments) => eval::run(&arguments),
         Command::Inspect(arguments) => inspect::run(&arguments),
     }

@@ -1,12 +1,16 @@
 //! What watches a run: the progress bar (on stderr, and only when that is a terminal), warnings and Ctrl-C.
 
-use std::ops::ControlFlow;
+use std::{
+    io::{self, IsTerminal as _},
+    ops::ControlFlow,
+};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
 use super::{cancel, console};
 use crate::catalog::FetchProgress;
 use crate::denoise::{Observer, Progress};
+use crate::doctor::Check;
 
 /// The observer of the command line.
 #[derive(Debug)]
@@ -71,14 +75,9 @@ impl Downloads {
 
 impl FetchProgress for Downloads {
     fn begin(&mut self, file: &str, size: u64) {
-        let template = "{msg}  {bytes}/{total_bytes} [{bar:30}] {bytes_per_sec}, {eta} left";
-        let style = ProgressStyle::with_template(template);
+        let style = styled("{msg}  {bytes}/{total_bytes} [{bar:30}] {bytes_per_sec}, {eta} left");
         self.0 = ProgressBar::with_draw_target(Some(size), ProgressDrawTarget::stderr())
-            .with_style(
-                style
-                    .unwrap_or_else(|_| ProgressStyle::default_bar())
-                    .progress_chars("=> "),
-            )
+            .with_style(style)
             .with_message(file.to_owned());
     }
 
@@ -88,6 +87,39 @@ impl FetchProgress for Downloads {
 
     fn end(&mut self) {
         self.0.finish();
+    }
+}
+
+/// Says something where a bar would be drawn, and nothing elsewhere.
+pub(super) fn say(text: &str) {
+    if io::stderr().is_terminal() {
+        console::note(text);
+    }
+}
+
+/// A bar over the checks of a device.
+#[derive(Debug)]
+pub(super) struct Checks(ProgressBar);
+
+impl Checks {
+    /// Draws nothing before the first check.
+    pub(super) fn new(total: usize) -> Self {
+        let total = Some(total as u64);
+        let bar = ProgressBar::with_draw_target(total, ProgressDrawTarget::stderr());
+        Self(bar.with_style(styled("{pos:>4}/{len} [{bar:40}] {msg}")))
+    }
+
+    /// `check` begins.
+    pub(super) fn begin(&self, check: &Check) {
+        self.0
+            .set_message(format!("{}, {}", check.kernel(), check.case()));
+        self.0.inc(1);
+    }
+}
+
+impl Drop for Checks {
+    fn drop(&mut self) {
+        self.0.finish_and_clear();
     }
 }
 
@@ -122,15 +154,17 @@ impl Bar {
 }
 
 fn style() -> ProgressStyle {
-    let template = "{pos:>4}/{len} [{bar:40}] {speed}, {eta} left  {msg}";
+    styled("{pos:>4}/{len} [{bar:40}] {speed}, {eta} left  {msg}").with_key(
+        "speed",
+        |state: &ProgressState, text: &mut dyn std::fmt::Write| {
+            let _ = text.write_str(&speed(state.per_sec()));
+        },
+    )
+}
+
+fn styled(template: &str) -> ProgressStyle {
     ProgressStyle::with_template(template)
         .unwrap_or_else(|_| ProgressStyle::default_bar())
-        .with_key(
-            "speed",
-            |state: &ProgressState, text: &mut dyn std::fmt::Write| {
-                let _ = text.write_str(&speed(state.per_sec()));
-            },
-        )
         .progress_chars("=> ")
 }
 

@@ -4,10 +4,11 @@ use std::time::{Duration, Instant};
 
 use super::{
     args, cancel,
-    job::{Facts, Machine, Model},
+    job::{self, Facts, Machine, Model},
 };
 use crate::{
     denoise::Observer,
+    device::Workload,
     error::Error,
     pipeline::{Generated, Report, Request, Resolved, check_refiner},
 };
@@ -79,6 +80,23 @@ impl Stages {
     /// In the order they run.
     pub(super) fn iter(&self) -> impl Iterator<Item = &Stage> {
         std::iter::once(&self.first).chain(&self.refiner)
+    }
+
+    /// What is known of the run before its device is chosen.
+    pub(super) fn workload(&self) -> Workload {
+        let parts = self.iter().map(|stage| {
+            let Stage {
+                model,
+                request,
+                resolved,
+            } = stage;
+            job::workload(model, request, resolved)
+        });
+        let joined = parts.reduce(|one, other| Workload {
+            name: format!("{}; {}", one.name, other.name),
+            macs: one.macs + other.macs,
+        });
+        joined.expect("a run has at least one model")
     }
 
     /// What the run is called by.

@@ -15,6 +15,7 @@ pub(super) fn open(reason: &str) -> Result<OpenDevice, Error> {
         name: name(),
         class: DeviceClass::Processor,
         runtime: "flex",
+        driver: None,
         memory: memory(),
         dtypes: DtypeChoice::supported_by(&device),
         subgroups: Some(false),
@@ -26,6 +27,7 @@ pub(super) fn open(reason: &str) -> Result<OpenDevice, Error> {
         device,
         info,
         reason,
+        refused: false,
     })
 }
 

@@ -99,6 +99,7 @@ mod tests {
             name: "a card".into(),
             class,
             runtime: "wgpu<spirv>",
+            driver: None,
             memory: None,
             dtypes: dtypes.into(),
             subgroups: None,

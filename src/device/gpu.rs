@@ -3,7 +3,10 @@
 //! Listing asks drivers and starts nothing. Starting goes through wgpu's fallible path where there is one; the rest of burn's
 //! start-up panics on a broken driver, so it runs behind [`guarded`], and a device counts as open once it has computed a number.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{Mutex, PoisonError},
+};
 
 use burn::{
     backend::{CubeDevice, DispatchDevice},
@@ -11,7 +14,7 @@ use burn::{
     tensor::{Device, DeviceType, Tensor},
 };
 
-use super::{Backend, DeviceClass, DeviceInfo, DtypeChoice, OpenDevice};
+use super::{Backend, DeviceClass, DeviceInfo, DtypeChoice, OpenDevice, tuning};
 use crate::error::{DeviceError, Error};
 
 /// A device that a driver lists, not yet started.
@@ -23,6 +26,7 @@ pub(super) struct Adapter {
 
 /// The devices of `backend`, hardware first, in the drivers' order otherwise.
 pub(super) fn adapters(backend: Backend) -> Vec<Adapter> {
+    tuning::configure();
     let mut found = guarded(|| devices(backend)).unwrap_or_default();
     found.sort_by_key(class);
     let numbered = found.into_iter().enumerate();
@@ -100,8 +104,12 @@ impl Adapter {
     pub(super) fn open(&self, reason: &str) -> Result<OpenDevice, Error> {
         let started = guarded(|| start(&self.device))
             .flatten()
-            .and_then(|()| guarded(|| first_result(&self.device)).flatten())
-            .and_then(|()| guarded(|| self.info()));
+            .and_then(|()| guarded(|| self.info()))
+            .inspect(tuning::select)
+            .and_then(|info| {
+                guarded(|| first_result(&self.device)).flatten()?;
+                Ok(info)
+            });
         let info = started.map_err(|reason| DeviceError::Start {
             name: self.selector.clone(),
             reason,
@@ -110,6 +118,7 @@ impl Adapter {
             device: self.device.clone(),
             info,
             reason: reason.into(),
+            refused: false,
         })
     }
 
@@ -119,6 +128,7 @@ impl Adapter {
             name: "unknown".into(),
             class: self.class,
             runtime: "unknown",
+            driver: driver(&self.device),
             memory: None,
             dtypes: DtypeChoice::supported_by(&self.device),
             subgroups: None,
@@ -164,11 +174,62 @@ fn start(device: &Device) -> Result<(), String> {
         return Ok(());
     };
     let options = Device::wgpu_options().device_kind(kind);
-    match options.graphics_api(wgpu.backend).init() {
+    match options.graphics_api(wgpu.backend).init_with_setup() {
+        Ok((_, setup)) => {
+            let info = setup.adapter.get_info();
+            let words = [info.driver.trim(), info.driver_info.trim()];
+            let words: Vec<_> = words.into_iter().filter(|word| !word.is_empty()).collect();
+            remember(device, words.join(" "));
+            Ok(())
+        }
         // An earlier call of this process started the same adapter.
-        Ok(_) | Err(WgpuInitError::Registration { .. }) => Ok(()),
+        Err(WgpuInitError::Registration { .. }) => Ok(()),
         Err(error) => Err(error.to_string()),
     }
+}
+
+/// Drivers as the adapters named them when they were started; burn does not keep that.
+static DRIVERS: Mutex<Vec<(Device, String)>> = Mutex::new(Vec::new());
+
+#[cfg(feature = "wgpu")]
+fn remember(device: &Device, driver: String) {
+    let mut drivers = DRIVERS.lock().unwrap_or_else(PoisonError::into_inner);
+    if !driver.is_empty() {
+        drivers.push((device.clone(), driver));
+    }
+}
+
+/// The driver of a started device, where wgpu or the system's tables tell it.
+fn driver(device: &Device) -> Option<String> {
+    let drivers = DRIVERS.lock().unwrap_or_else(PoisonError::into_inner);
+    let known = drivers.iter().find(|(known, _)| known == device);
+    let known = known.map(|(_, driver)| driver.clone());
+    known.or_else(|| nvidia_driver(device))
+}
+
+#[cfg(feature = "cuda")]
+fn nvidia_driver(device: &Device) -> Option<String> {
+    if !matches!(
+        device.as_dispatch(),
+        DispatchDevice::Cube(CubeDevice::Cuda(_))
+    ) {
+        return None;
+    }
+    let table = std::fs::read_to_string("/proc/driver/nvidia/version").ok()?;
+    version_in(&table)
+}
+
+#[cfg(not(feature = "cuda"))]
+fn nvidia_driver(_device: &Device) -> Option<String> {
+    None
+}
+
+/// The first dotted number of NVIDIA's table: `580.95.05`.
+#[cfg(any(feature = "cuda", test))]
+fn version_in(table: &str) -> Option<String> {
+    let is_version =
+        |word: &&str| word.contains('.') && word.split('.').all(|part| part.parse::<u32>().is_ok());
+    table.split_whitespace().find(is_version).map(str::to_owned)
 }
 
 #[cfg(not(feature = "wgpu"))]
@@ -210,4 +271,16 @@ fn guarded<T>(work: impl FnOnce() -> T) -> Result<T, String> {
         let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
         text.unwrap_or("the driver failed without a message").into()
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::version_in;
+
+    #[test]
+    fn nvidias_version_is_the_first_dotted_number() {
+        let table = "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  580.95.05  Release Build  (dvs)\nGCC version:  gcc version 12.2.0\n";
+        assert_eq!(version_in(table).as_deref(), Some("580.95.05"));
+        assert_eq!(version_in("no numbers here. None"), None);
+    }
 }

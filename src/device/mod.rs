@@ -3,17 +3,23 @@
 //! The machine is asked what it has, and opening a device answers with an error where burn itself would panic (no driver, no
 //! adapter). `Device::default()` is never used: it does not probe, and it depends on which features another crate switched on.
 
+mod cache;
 mod cpu;
 mod dtype;
 #[cfg(any(feature = "cuda", feature = "wgpu"))]
 mod gpu;
+#[cfg(any(feature = "cuda", feature = "wgpu"))]
+mod tuning;
+mod workload;
 
 use std::{fmt, str::FromStr};
 
 use burn::tensor::{Device, FloatDType};
 
+pub use cache::user_cache;
 pub use cpu::peak_memory;
 pub use dtype::DtypeChoice;
+pub use workload::Workload;
 
 use crate::error::{DeviceError, Error, RequestError};
 
@@ -64,7 +70,7 @@ impl Backend {
         }
     }
 
-    fn require(self) -> Result<(), Error> {
+    pub(crate) fn require(self) -> Result<(), Error> {
         if self.is_built() {
             return Ok(());
         }
@@ -180,6 +186,8 @@ pub struct DeviceInfo {
     pub class: DeviceClass,
     /// The compiler that serves it: `wgpu<spirv>`, `wgpu<wgsl>`, `cuda`, `flex`.
     pub runtime: &'static str,
+    /// Its driver and the driver's version.
+    pub driver: Option<String>,
     /// Bytes the device may hold at once.
     pub memory: Option<u64>,
     /// Data types it computes in, best for its class first.
@@ -192,12 +200,27 @@ pub struct DeviceInfo {
     pub matrix_units: Option<bool>,
 }
 
+impl DeviceInfo {
+    /// A file name that tells the device, what compiles for it, and its driver from others.
+    pub fn fingerprint(&self) -> String {
+        /// Systems take 255 bytes; what is appended to the name has room too.
+        const LONGEST: usize = 160;
+        let driver = self.driver.as_deref().unwrap_or("unknown driver");
+        let text = format!("{} {} {driver}", self.runtime, self.name).to_lowercase();
+        let is_plain = |letter: char| letter.is_ascii_alphanumeric() || letter == '.';
+        let words = text.split(|letter| !is_plain(letter));
+        let words: Vec<_> = words.filter(|word| !word.is_empty()).collect();
+        words.join("-").chars().take(LONGEST).collect()
+    }
+}
+
 /// A device that has answered.
 #[derive(Debug, Clone)]
 pub struct OpenDevice {
     device: Device,
     info: DeviceInfo,
     reason: String,
+    refused: bool,
 }
 
 impl OpenDevice {
@@ -214,6 +237,11 @@ impl OpenDevice {
     /// Why this device was taken: `named`, or what `auto` found.
     pub fn reason(&self) -> &str {
         &self.reason
+    }
+
+    /// Whether `auto` found a GPU and left it for the processor ([`open_for`]).
+    pub fn was_refused(&self) -> bool {
+        self.refused
     }
 
     /// Whether a graphics driver computes on the processor.
@@ -251,6 +279,51 @@ pub fn open(choice: DeviceChoice) -> Result<OpenDevice, Error> {
         DeviceChoice::Cpu => cpu::open("named"),
         DeviceChoice::Gpu { backend, index } => open_gpu(backend, index),
     }
+}
+
+/// Opens a device for a run of which the work is known.
+///
+/// As [`open`], but `auto` does not have a GPU tune kernels for longer than the processor needs for the whole run: such runs go to the
+/// processor ([`OpenDevice::reason`] says so) unless the GPU is tuned for them ([`note_tuned`]). Both times are estimates.
+///
+/// # Errors
+///
+/// As [`open`].
+pub fn open_for(choice: DeviceChoice, workload: &Workload) -> Result<OpenDevice, Error> {
+    let device = open(choice)?;
+    if !is_tuned(&device, workload) {
+        tracing::info!("kernels are not tuned for this run on {device}");
+    }
+    if choice != DeviceChoice::Auto || !Backend::Cpu.is_built() || is_tuned(&device, workload) {
+        return Ok(device);
+    }
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    match workload.refuses(&device.to_string(), device.info.class, threads) {
+        Some(reason) => Ok(OpenDevice {
+            refused: true,
+            ..cpu::open(&reason)?
+        }),
+        None => Ok(device),
+    }
+}
+
+/// Whether `device`, the last that was opened, has its kernels tuned for `workload`. The processor tunes none.
+pub fn is_tuned(device: &OpenDevice, workload: &Workload) -> bool {
+    #[cfg(any(feature = "cuda", feature = "wgpu"))]
+    if device.info.class != DeviceClass::Processor {
+        return tuning::knows(workload);
+    }
+    let _ = (device, workload);
+    true
+}
+
+/// Notes that `device`, the last that was opened, has run `workload`, and so has its kernels tuned for it.
+pub fn note_tuned(device: &OpenDevice, workload: &Workload) {
+    #[cfg(any(feature = "cuda", feature = "wgpu"))]
+    if device.info.class != DeviceClass::Processor {
+        tuning::note(workload);
+    }
+    let _ = (device, workload);
 }
 
 /// Whether `device` is burn Flex on the processor.

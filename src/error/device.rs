@@ -43,6 +43,11 @@ pub(crate) enum DeviceError {
         device: String,
         memory: String,
     },
+    #[cfg(feature = "cli")]
+    #[error(
+        "{kernels} on `{device}` and nothing can take the place\nhint: use `--device cpu`, and report the table and the driver's version"
+    )]
+    Unsound { device: String, kernels: String },
     #[error("the device failed while {task}: {reason}")]
     Failed { task: &'static str, reason: String },
 }
@@ -112,6 +117,15 @@ mod tests {
             dtype: "bf16",
             supported: "f32, f16".into(),
         };
+        #[cfg(feature = "cli")]
+        assert_eq!(
+            DeviceError::Unsound {
+                device: "vulkan:0".into(),
+                kernels: "linear in f16 computed wrongly".into(),
+            }
+            .to_string(),
+            "linear in f16 computed wrongly on `vulkan:0` and nothing can take the place\nhint: use `--device cpu`, and report the table and the driver's version"
+        );
         assert_eq!(
             dtype.to_string(),
             "device `vulkan:0` cannot compute in `bf16`\nhint: leave `--dtype` out, or choose one of f32, f16"

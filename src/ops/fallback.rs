@@ -77,7 +77,11 @@ fn tap_by_tap(layer: &Conv2d, input: Tensor<4>) -> Tensor<4> {
     let part = |axis: usize, tap: usize, count: usize| {
         let (start, step) = (tap * layer.dilation[axis], layer.stride[axis]);
         let end = start + (count - 1) * step + 1;
-        Slice::new(start as isize, Some(end as isize), step as isize)
+        Slice::new(
+            start.cast_signed(),
+            Some(end.cast_signed()),
+            step.cast_signed(),
+        )
     };
     let product = |(y, x): (usize, usize)| {
         let pixels = [

@@ -1,7 +1,7 @@
 //! Kernels that a device computes wrongly, and what takes their place.
 //!
 //! The functions of [`super`] ask here before they hand an operation to the backend, where device and data type are at hand; behind
-//! fusion an operation's body runs later and on another thread. [the doctor] finds out which kernels these are.
+//! fusion an operation's body runs later and on another thread. [`crate::doctor`] finds out which kernels these are.
 
 use std::{
     cell::Cell,

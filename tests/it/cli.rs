@@ -79,6 +79,7 @@ fn help_is_worth_reading() {
         "plan",
         "bench",
         "calibrate",
+        "doctor",
         "devices",
         "eval",
         "inspect",

@@ -8,10 +8,12 @@ use afterimage::cache::{CacheRule, Course, Session};
 use afterimage::denoise::{Denoise, Noise as _};
 use afterimage::denoiser::{Rows, StagedDenoiser as _};
 use afterimage::device::{self, OpenDevice};
+use afterimage::doctor::{self, Fallback, Kernel, Quarantine};
 use afterimage::guidance::Guidance;
 use afterimage::models::clip::{ClipTextConfig, ClipTextModel};
 use afterimage::models::unet::{Extent, UNet, UNet2DConditionModel, UNetCondition, UNetConfig};
 use afterimage::models::vae::{AutoencoderKl, Tiling, VaeConfig};
+use afterimage::ops::quarantine;
 use afterimage::pipeline::{SeededNoise, Seeds};
 use afterimage::samplers::SamplerConfig;
 use afterimage::text::TextEncoder as _;
@@ -192,4 +194,40 @@ fn text_encoding_agrees_with_the_cpu() {
     compare("text", &encoder, |encoder, _| {
         encoder.states(&[vec![1, 2, 3, 15]], 0)
     });
+}
+
+/// One shape a kernel; the kernels that are tuned for half a minute a shape are left to `afterimage doctor`.
+#[test]
+fn the_doctor_finds_nothing() {
+    const QUICK: [Kernel; 4] = [
+        Kernel::Convolution,
+        Kernel::Geglu,
+        Kernel::GroupNorm,
+        Kernel::LayerNorm,
+    ];
+    for gpu in gpus().0 {
+        let mut checks = doctor::checks(&gpu, &[]);
+        checks.retain(|check| QUICK.contains(&check.kernel()));
+        let dtypes = doctor::dtypes(gpu.dtype(None).unwrap());
+        let examination = doctor::examine(&gpu, &dtypes, &checks, |_| {});
+        assert!(!examination.findings.is_empty());
+        for finding in &examination.findings {
+            assert!(finding.is_right(), "{gpu}: {finding:?}");
+        }
+    }
+}
+
+/// Tensors name the device as it was opened, so that what is quarantined there is replaced.
+#[test]
+fn quarantines_reach_tensors() {
+    for gpu in gpus().0 {
+        let tensor = Tensor::<1>::zeros([4], gpu.device());
+        let asked = || quarantine::fallback(&tensor.device(), DType::BF16, Kernel::Column);
+        let mut quarantine = Quarantine::default();
+        quarantine.insert(Kernel::Column, DType::BF16, Fallback::Widened);
+        quarantine::set(gpu.device(), quarantine);
+        assert_eq!(asked(), Some(Fallback::Widened));
+        quarantine::set(gpu.device(), Quarantine::default());
+        assert_eq!(asked(), None);
+    }
 }

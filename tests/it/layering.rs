@@ -10,7 +10,7 @@ const FLOORS: &[&[&str]] = &[
     &["denoiser", "inject", "sampler", "text"],
     &["cache", "models", "samplers"],
     &[
-        "blend", "catalog", "denoise", "guidance", "image_io", "metrics", "pipeline",
+        "blend", "catalog", "denoise", "doctor", "guidance", "image_io", "metrics", "pipeline",
     ],
     &["evaluation"],
     &["cli"],

@@ -22,6 +22,7 @@ mod control;
 mod ddpm;
 mod device;
 mod dit;
+mod doctor;
 mod edit;
 #[cfg(feature = "eval")]
 mod evaluation;

@@ -1,0 +1,207 @@
+//! What is known of a device's kernels, kept for later processes: one file a device, driver and version of this program.
+
+use std::{fs, io, io::Write, path::PathBuf};
+
+use burn::tensor::{DType, FloatDType};
+use serde::{Deserialize, Serialize};
+
+use super::{Examination, Fallback, Kernel, Quarantine};
+use crate::{
+    device::{self, DeviceInfo, DtypeChoice, OpenDevice},
+    error::{Error, FileError},
+    image_io::write_atomically,
+    ops::quarantine,
+};
+
+/// Counts up when kernels or checks change within a version of the program.
+const KERNELS: u32 = 1;
+
+const WHAT: &str = "the list of kernels";
+
+/// A folder of records.
+#[derive(Debug, Clone)]
+pub struct Records(PathBuf);
+
+impl Records {
+    /// Below [`device::user_cache`], where the system names such a place.
+    pub fn of_user() -> Option<Self> {
+        Some(Self::at(device::user_cache()?.join("doctor")))
+    }
+
+    /// In `folder`, which is made when it is needed.
+    pub fn at(folder: impl Into<PathBuf>) -> Self {
+        Self(folder.into())
+    }
+
+    /// The file about `device`.
+    pub fn path(&self, device: &OpenDevice) -> PathBuf {
+        let (name, version) = (device.info().fingerprint(), env!("CARGO_PKG_VERSION"));
+        self.0.join(format!("{name}-{version}-{KERNELS}.json"))
+    }
+
+    /// What is known of `device`. A file that cannot be read or is about another device is as good as none, and is logged.
+    pub fn read(&self, device: &OpenDevice) -> Option<Record> {
+        let path = self.path(device);
+        let text = match fs::read_to_string(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
+            other => other.map_err(|error| error.to_string()),
+        };
+        let read = text.and_then(|text| Record::from_json(&text, device.info()));
+        let warn = |reason: &String| {
+            let path = path.display();
+            tracing::warn!("{WHAT} is ignored: {reason}\nfile: {path}");
+        };
+        read.inspect_err(warn).ok()
+    }
+
+    /// Writes the file about `device` whole or not at all.
+    ///
+    /// # Errors
+    ///
+    /// A file error if the folder takes no file.
+    pub fn write(&self, device: &OpenDevice, record: &Record) -> Result<(), Error> {
+        let path = self.path(device);
+        fs::create_dir_all(&self.0).map_err(|source| FileError::Write {
+            what: WHAT.into(),
+            path: path.clone(),
+            source,
+        })?;
+        write_atomically(&path, WHAT, |file| {
+            serde_json::to_writer_pretty(&mut *file, record)?;
+            file.write_all(b"\n")
+        })
+    }
+}
+
+/// The findings about a device that outlive a process.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record {
+    patient: Patient,
+    checked: Vec<String>,
+    quarantined: Vec<Entry>,
+    wrong: Vec<Entry>,
+}
+
+/// Whom the findings are about.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Patient {
+    device: String,
+    runtime: String,
+    driver: Option<String>,
+    program: String,
+    kernels: u32,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Entry {
+    kernel: Kernel,
+    dtype: String,
+    /// `None` where nothing is right.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    fallback: Option<Fallback>,
+}
+
+impl Patient {
+    fn new(info: &DeviceInfo) -> Self {
+        Self {
+            device: info.name.clone(),
+            runtime: info.runtime.into(),
+            driver: info.driver.clone(),
+            program: env!("CARGO_PKG_VERSION").into(),
+            kernels: KERNELS,
+        }
+    }
+}
+
+impl Record {
+    pub(super) fn new(info: &DeviceInfo, examination: &Examination, dtypes: &[DType]) -> Self {
+        let entry = |kernel, dtype: DType, fallback| Entry {
+            kernel,
+            dtype: dtype.name().into(),
+            fallback,
+        };
+        let replaced = examination.quarantine.entries().iter();
+        let wrong = examination.wrong.iter();
+        Self {
+            patient: Patient::new(info),
+            checked: dtypes.iter().map(|dtype| dtype.name().into()).collect(),
+            quarantined: replaced
+                .map(|&(kernel, dtype, fallback)| entry(kernel, dtype, Some(fallback)))
+                .collect(),
+            wrong: wrong
+                .map(|&(kernel, dtype)| entry(kernel, dtype, None))
+                .collect(),
+        }
+    }
+
+    fn from_json(text: &str, info: &DeviceInfo) -> Result<Self, String> {
+        let record: Self = serde_json::from_str(text).map_err(|error| error.to_string())?;
+        if record.patient != Patient::new(info) {
+            return Err("it is about another device, driver or version".into());
+        }
+        let nameless = record
+            .entries()
+            .find(|entry| dtype_named(&entry.dtype).is_none());
+        if let Some(entry) = nameless {
+            return Err(format!("`{}` is no data type", entry.dtype));
+        }
+        Ok(record)
+    }
+
+    fn entries(&self) -> impl Iterator<Item = &Entry> {
+        self.quarantined.iter().chain(&self.wrong)
+    }
+
+    /// With what `earlier` knows of data types that were not checked this time.
+    #[must_use]
+    pub fn with(mut self, earlier: Option<Self>) -> Self {
+        let Some(earlier) = earlier else { return self };
+        let new = |dtype: &String| !self.checked.contains(dtype);
+        let others: Vec<_> = earlier.checked.into_iter().filter(new).collect();
+        let kept = |entries: Vec<Entry>| {
+            let of_others = |entry: &Entry| others.contains(&entry.dtype);
+            entries.into_iter().filter(of_others).collect::<Vec<_>>()
+        };
+        self.quarantined.extend(kept(earlier.quarantined));
+        self.wrong.extend(kept(earlier.wrong));
+        self.checked.extend(others);
+        self
+    }
+
+    /// Whether every one of `dtypes` was checked.
+    pub fn covers(&self, dtypes: &[FloatDType]) -> bool {
+        let checked = |dtype: &FloatDType| {
+            let name = DType::from(*dtype).name();
+            self.checked.iter().any(|known| known == name)
+        };
+        dtypes.iter().all(checked)
+    }
+
+    /// What the device does without.
+    pub fn quarantine(&self) -> Quarantine {
+        let mut quarantine = Quarantine::default();
+        for entry in &self.quarantined {
+            if let (Some(dtype), Some(fallback)) = (dtype_named(&entry.dtype), entry.fallback) {
+                quarantine.insert(entry.kernel, dtype, fallback);
+            }
+        }
+        quarantine
+    }
+
+    /// Kernels that are wrong and cannot be replaced, with the data type's name.
+    pub fn wrong(&self) -> impl Iterator<Item = (Kernel, &str)> {
+        self.wrong
+            .iter()
+            .map(|entry| (entry.kernel, entry.dtype.as_str()))
+    }
+
+    /// Has this process do without what is quarantined on `device`.
+    pub fn honour(&self, device: &OpenDevice) {
+        quarantine::set(device.device(), self.quarantine());
+    }
+}
+
+fn dtype_named(name: &str) -> Option<DType> {
+    let choice: DtypeChoice = name.parse().ok()?;
+    Some(choice.float().into())
+}
