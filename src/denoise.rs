@@ -98,7 +98,7 @@ impl Denoise<'_> {
                 latents = self.step(&mut history, prediction.clone(), evaluation, latents, noise);
                 latents = self.restore(latents, evaluation.index);
                 latents = self.inject(latents, &prior, evaluation, first, Moment::AfterStep);
-                finish_on_device(&latents)?;
+                finish_on_device(&latents, evaluation.index, self.plan.evaluations())?;
                 let progress = Progress {
                     evaluation,
                     total: self.plan.evaluations(),
@@ -167,10 +167,33 @@ impl Denoise<'_> {
     }
 }
 
-/// Waits for the device, so that progress, cancelling and errors belong to the step that caused them.
-fn finish_on_device(latents: &Tensor<4>) -> Result<(), Error> {
-    latents
-        .device()
-        .sync()
-        .map_err(|error| DeviceError::execution("denoising", &error).into())
+/// Waits for the device, so that progress, cancelling and errors belong to the step that caused them. The latents are little beside
+/// what made them: all of them are read and looked at.
+fn finish_on_device(latents: &Tensor<4>, evaluation: usize, total: usize) -> Result<(), Error> {
+    let values = latents.clone().try_into_data();
+    let values = values.map_err(|error| DeviceError::execution("denoising", &error))?;
+    if values.iter::<f32>().all(f32::is_finite) {
+        return Ok(());
+    }
+    let evaluation = evaluation + 1;
+    Err(DeviceError::NotFinite { evaluation, total }.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::Device;
+
+    use super::*;
+
+    #[test]
+    fn latents_that_are_no_numbers_end_the_run_where_they_appear() {
+        let of = |value: f32| Tensor::full([1, 4, 2, 2], value, &Device::flex());
+        assert!(finish_on_device(&of(-3.0), 6, 50).is_ok());
+        for value in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            let error = finish_on_device(&of(value), 6, 50).unwrap_err();
+            assert!(error.is_device());
+            let text = "the latents are not finite behind evaluation 7 of 50\nhint: the model overflows in its data type; use `--dtype f32`";
+            assert_eq!(error.to_string(), text);
+        }
+    }
 }

@@ -4,7 +4,7 @@
 //! The floors of the crate, lowest first; a file uses only floors below its own:
 //!
 //! 0. words and numbers: [`error`](Error), [`rng`], [`noise`]
-//! 1. tensors and layers: [`ops`], `nn`, [`recall`], [`weights`], [`device`]
+//! 1. tensors and layers: `kernels`, [`ops`], `nn`, [`recall`], [`weights`], [`device`]
 //! 2. contracts: [`denoiser`], [`sampler`], [`text`], [`inject`]
 //! 3. three worlds that do not know each other: [`models`], [`samplers`], [`cache`]
 //! 4. where they meet: [`guidance`], [`blend`], [`denoise`], [`doctor`], [`pipeline`], [`catalog`], [`image_io`], `metrics`
@@ -27,6 +27,8 @@ pub mod noise;
 pub mod rng;
 
 pub mod device;
+#[cfg(feature = "gpu")]
+mod kernels;
 pub mod nn;
 pub mod ops;
 pub mod recall;

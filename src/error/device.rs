@@ -30,6 +30,10 @@ pub(crate) enum DeviceError {
         "the picture holds values that are not numbers\nhint: the model overflows in its data type; use `--dtype f32`"
     )]
     NotANumber,
+    #[error(
+        "the latents are not finite behind evaluation {evaluation} of {total}\nhint: the model overflows in its data type; use `--dtype f32`"
+    )]
+    NotFinite { evaluation: usize, total: usize },
     #[cfg(feature = "cli")]
     #[error(
         "the run needs {needed} or more, device `{device}` has {memory}\nhint: make the picture or the batch smaller"

@@ -8,7 +8,7 @@ use std::ops::Range;
 use burn::module::Module;
 use burn::nn::{Linear, LinearConfig};
 use burn::tensor::activation::silu;
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{DType, Device, FloatDType, Tensor, TensorData};
 
 use crate::ops;
 
@@ -72,20 +72,34 @@ impl TimestepEmbedding {
         }
     }
 
-    /// Embeddings of all `timesteps` at once, `[timesteps, width]`.
+    /// Embeddings of all `timesteps` at once, `[timesteps, width]`, f32.
     pub fn embed(&self, timesteps: &[f64], sinusoid: Sinusoid) -> Tensor<2> {
-        let sinusoids = sinusoid.embed(timesteps, &self.linear_1.weight.device());
-        self.forward(sinusoids.cast(ops::dtype(self.linear_1.bias.as_ref())))
+        self.forward(sinusoid.embed(timesteps, &self.linear_1.weight.device()))
     }
 
+    /// In f32 whatever the weights are: this is done once a run, and every block reads it.
+    ///
     /// # Shapes
     ///
     /// - input: `[rows, input]`
     /// - output: `[rows, width]`
-    pub fn forward(&self, sinusoids: Tensor<2>) -> Tensor<2> {
-        let hidden = silu(ops::linear(&self.linear_1, sinusoids)); // [rows, width]
-        ops::linear(&self.linear_2, hidden) // [rows, width]
+    pub fn forward(&self, input: Tensor<2>) -> Tensor<2> {
+        let input = input.cast(FloatDType::F32);
+        let hidden = silu(ops::linear(&in_single(&self.linear_1), input)); // [rows, width]
+        ops::linear(&in_single(&self.linear_2), hidden) // [rows, width]
     }
+}
+
+/// `layer` computing in f32.
+fn in_single(layer: &Linear) -> Linear {
+    let mut layer = layer.clone();
+    if ops::dtype(layer.bias.as_ref()) == DType::F32 {
+        return layer;
+    }
+    layer.weight = layer.weight.map(|weight| weight.cast(FloatDType::F32));
+    let bias = layer.bias.take();
+    layer.bias = bias.map(|bias| bias.map(|bias| bias.cast(FloatDType::F32)));
+    layer
 }
 
 /// What tells the blocks of a network their time, and what else the conditions add to it: made for all evaluations of a run at once.
@@ -97,15 +111,16 @@ pub struct TimeTable {
 }
 
 impl TimeTable {
-    /// For `rows` rows an evaluation, from time embeddings, `[evaluations, width]`, and what is added to them, `[rows, width]`.
-    pub fn new(times: Tensor<2>, added: Option<Tensor<2>>, rows: usize) -> Self {
+    /// For `rows` rows an evaluation and blocks that compute in `dtype`, from time embeddings, `[evaluations, width]`, and what is added
+    /// to them, `[rows, width]`.
+    pub fn new(times: Tensor<2>, added: Option<Tensor<2>>, rows: usize, dtype: DType) -> Self {
         let times: Tensor<3> = times.unsqueeze_dim(1); // [evaluations, 1, width]
         let sums = match added {
-            Some(added) => times + added.unsqueeze_dim(0), // [evaluations, rows, width]
+            Some(added) => times + added.cast(FloatDType::F32).unsqueeze_dim(0), // [evaluations, rows, width]
             None => times,
         };
         Self {
-            activated: silu(sums),
+            activated: silu(sums).cast(dtype),
             rows,
         }
     }
@@ -152,12 +167,43 @@ mod tests {
             let times = Tensor::<1>::from_floats(times, &device);
             super::silu(times).into_data().iter::<f32>().collect()
         };
-        let table = TimeTable::new(times.clone(), Some(added), 2);
+        let table = TimeTable::new(times.clone(), Some(added), 2, DType::F32);
         assert_eq!(values(&table, 1..3), silu(&[2.0, 12.0, 3.0, 13.0]));
         assert_eq!(values(&table.select(1..2), 0..2), silu(&[11.0, 12.0]));
-        let shared = TimeTable::new(times, None, 2);
+        let shared = TimeTable::new(times, None, 2, DType::F32);
         assert_eq!(values(&shared, 2..3), silu(&[3.0, 3.0]));
         assert_eq!(values(&shared.select(0..1), 1..3), silu(&[2.0, 3.0]));
+    }
+
+    /// Halves all the way would be off by a rounding a layer.
+    #[test]
+    fn embeddings_of_halves_are_made_in_f32() {
+        let device = Device::flex();
+        let layer = TimestepEmbedding::new(16, 32, &device);
+        let round = |layer: &Linear| {
+            let mut layer = layer.clone();
+            layer.weight = layer.weight.map(|weight| weight.cast(FloatDType::F16));
+            layer.bias = layer
+                .bias
+                .map(|bias| bias.map(|bias| bias.cast(FloatDType::F16)));
+            layer
+        };
+        let halves = TimestepEmbedding {
+            linear_1: round(&layer.linear_1),
+            linear_2: round(&layer.linear_2),
+        };
+        let wide = TimestepEmbedding {
+            linear_1: in_single(&halves.linear_1),
+            linear_2: in_single(&halves.linear_2),
+        };
+        let sinusoid = Sinusoid {
+            width: 16,
+            flip_sin_to_cos: true,
+            freq_shift: 0.0,
+        };
+        let [found, expected] = [halves, wide].map(|layer| layer.embed(&[999.0, 1.0], sinusoid));
+        assert_eq!(found.dtype(), DType::F32);
+        found.into_data().assert_eq(&expected.into_data(), true);
     }
 
     #[test]

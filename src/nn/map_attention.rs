@@ -9,8 +9,7 @@ use burn::tensor::{Device, Tensor};
 
 use super::attention::{KeyValue, merge_heads, scaled_dot_product, split_heads};
 use super::group_norm;
-use super::transformer::{to_map, to_tokens};
-use crate::ops::{self, Precision};
+use crate::ops::{self, Precision, to_map, to_tokens};
 use crate::recall::{Branch, Recall};
 
 /// What the layer is built from.

@@ -10,7 +10,7 @@ use burn::tensor::{Device, Tensor};
 use super::attention::{Attention, AttentionConfig, KeyValue};
 use super::group_norm;
 use super::layer_norm::LayerNorm;
-use crate::ops;
+use crate::ops::{self, to_map, to_tokens};
 use crate::recall::{Branch, Recall};
 
 /// Epsilon of the group norm in front of a spatial transformer, whatever the `UNet`'s own.
@@ -177,16 +177,4 @@ impl Transformer2d {
             });
         hidden + to_map(ops::linear(&self.proj_out, tokens), size)
     }
-}
-
-/// `[rows, channels, height, width]` as `[rows, height · width, channels]`.
-pub(crate) fn to_tokens(map: Tensor<4>) -> Tensor<3> {
-    let [rows, channels, height, width] = map.dims();
-    map.reshape([rows, channels, height * width])
-        .swap_dims(1, 2)
-}
-
-/// The inverse of [`to_tokens`], for a map of `size`.
-pub(crate) fn to_map(tokens: Tensor<3>, size: [usize; 4]) -> Tensor<4> {
-    tokens.swap_dims(1, 2).reshape(size)
 }

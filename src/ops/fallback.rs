@@ -7,7 +7,7 @@ use burn::nn::{GroupNorm, Linear, PaddingConfig2d};
 use burn::tensor::{FloatDType, Slice, Tensor};
 
 use super::quarantine::{Fallback, Kernel, fallback};
-use super::{Precision, reference};
+use super::{AttentionPath, Precision, reference};
 
 /// What runs in place of `kernel` over `input`, if it must not run itself.
 pub(super) fn of<const D: usize>(kernel: Kernel, input: &Tensor<D>) -> Option<Fallback> {
@@ -39,9 +39,8 @@ pub(super) fn attention(
     match fallback {
         Fallback::Composed => {
             let [query, key, value] = [query, key, value].map(Tensor::into_dispatch);
-            let mixed =
-                reference::written_out::<Dispatch>(query, key, value, reference::SCORE_BYTES);
-            Tensor::from_dispatch(mixed)
+            let path = AttentionPath::BOUNDED;
+            Tensor::from_dispatch(reference::attention::<Dispatch>(query, key, value, path))
         }
         Fallback::Widened => widened(query, |query| {
             super::attention(query, wide(key), wide(value), precision)

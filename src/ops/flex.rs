@@ -13,7 +13,7 @@ use super::gate::{activated, gated};
 use super::linear::linear;
 use super::norm::{Affine, group_norm, layer_norm};
 use super::product::Values;
-use super::{Gelu, Operations, Precision, few, reference, winograd};
+use super::{AttentionPath, Gelu, Operations, few, reference, winograd};
 
 /// Tokens that are too few to be worth gathering a layer's weights for.
 const FEW_TOKENS: usize = 16;
@@ -23,11 +23,11 @@ impl Operations for Flex {
         query: FloatTensor<Self>,
         key: FloatTensor<Self>,
         value: FloatTensor<Self>,
-        precision: Precision,
+        path: AttentionPath,
     ) -> FloatTensor<Self> {
         let dtype = query.dtype();
         if dtype == DType::F64 {
-            return reference::attention::<Self>(query, key, value, precision);
+            return reference::attention::<Self>(query, key, value, path);
         }
         let (query, key, value) = (rows(query), rows(key), rows(value));
         let [batch, count, queries, width] = query.shape().dims();
@@ -71,6 +71,21 @@ impl Operations for Flex {
 
     fn multiplied(input: FloatTensor<Self>, weight: FloatTensor<Self>) -> FloatTensor<Self> {
         by_layer(input, weight, None)
+    }
+
+    fn joined(left: FloatTensor<Self>, right: FloatTensor<Self>) -> FloatTensor<Self> {
+        Self::float_cat(vec![left, right], 1)
+    }
+
+    // Maps stay in their logical order, in which the convolutions read and write them.
+    fn as_tokens(map: FloatTensor<Self>) -> FloatTensor<Self> {
+        let [rows, channels, height, width] = map.shape().dims();
+        let flat = Self::float_reshape(map, Shape::new([rows, channels, height * width]));
+        Self::float_swap_dims(flat, 1, 2)
+    }
+
+    fn as_map(tokens: FloatTensor<Self>, size: [usize; 4]) -> FloatTensor<Self> {
+        Self::float_reshape(Self::float_swap_dims(tokens, 1, 2), Shape::new(size))
     }
 
     fn gelu_of(input: FloatTensor<Self>, form: Gelu) -> FloatTensor<Self> {

@@ -1,16 +1,20 @@
-//! Operations with a kernel of their own on the CPU; elsewhere the composed version of burn's operations runs.
+//! Operations with kernels of their own, most of them on the CPU; elsewhere the composed version of burn's operations runs.
 //!
-//! One trait, [`Operations`], dispatches on the device at run time. Its default bodies are the composed versions (`reference`),
-//! which every test compares the kernels with; wgpu and CUDA devices, with or without fusion, inherit them.
+//! One trait, [`Operations`], dispatches on the device at run time. Its default bodies are the composed versions (`reference`), which
+//! every test compares the kernels with. On cubecl devices (wgpu, CUDA) fusion sees through the inherited ones, and waits for those
+//! with a kernel.
 
 mod fallback;
 pub mod quarantine;
 mod reference;
+mod route;
 
 #[cfg(feature = "cpu")]
 mod attention;
 #[cfg(feature = "cpu")]
 mod convolution;
+#[cfg(feature = "gpu")]
+mod cube;
 #[cfg(feature = "cpu")]
 mod few;
 #[cfg(feature = "cpu")]
@@ -41,13 +45,15 @@ use burn::nn::{GroupNorm, Linear, PaddingConfig2d};
 use burn::tensor::{DType, Tensor};
 
 use quarantine::Kernel;
+pub use route::AttentionPath;
+use route::{Abilities, AttentionShape};
 
-/// How attention is computed where the backend has fused kernels.
+/// How attention over operands in f16 is computed where the backend has fused kernels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Precision {
-    /// As the backend does it fastest: tensor-core kernels stage their operands in f16.
+    /// As the backend does it fastest.
     Fused,
-    /// In the precision of the operands.
+    /// With a softmax in f32 over all scores at once.
     Operands,
 }
 
@@ -69,9 +75,9 @@ pub trait Operations: Backend {
         query: FloatTensor<Self>,
         key: FloatTensor<Self>,
         value: FloatTensor<Self>,
-        precision: Precision,
+        path: AttentionPath,
     ) -> FloatTensor<Self> {
-        reference::attention::<Self>(query, key, value, precision)
+        reference::attention::<Self>(query, key, value, path)
     }
 
     /// Convolution of `[rows, in, height, width]` under `weight`, `[out, in, height, width]`, plus `bias`, `[out]`.
@@ -113,8 +119,26 @@ pub trait Operations: Backend {
         reference::gated::<Self>(input)
     }
 
-    /// Group normalisation of `[rows, channels, height, width]`, and `SiLU` behind it if `activate` says so.
+    /// `[rows, left, height, width]` and `[rows, right, height, width]` as `[rows, left + right, height, width]`.
     #[fusion(default)]
+    fn joined(left: FloatTensor<Self>, right: FloatTensor<Self>) -> FloatTensor<Self> {
+        reference::joined::<Self>(left, right)
+    }
+
+    /// `[rows, channels, height, width]` as `[rows, height · width, channels]`.
+    #[fusion(default)]
+    fn as_tokens(map: FloatTensor<Self>) -> FloatTensor<Self> {
+        reference::as_tokens::<Self>(map)
+    }
+
+    /// `[rows, height · width, channels]` as a map of `size`, `[rows, channels, height, width]`.
+    #[fusion(default)]
+    fn as_map(tokens: FloatTensor<Self>, size: [usize; 4]) -> FloatTensor<Self> {
+        reference::as_map::<Self>(tokens, size)
+    }
+
+    /// Group normalisation of `[rows, channels, height, width]`, and `SiLU` behind it if `activate` says so.
+    #[fusion(dtype = input, shape = input)]
     fn group_normalised(
         input: FloatTensor<Self>,
         scale: FloatTensor<Self>,
@@ -144,9 +168,6 @@ pub trait Operations: Backend {
     }
 }
 
-#[cfg(feature = "gpu")]
-impl Operations for burn_cubecl::CubeBackend {}
-
 /// `softmax(q kᵀ / √head_width) v`.
 ///
 /// # Shapes
@@ -164,11 +185,29 @@ pub fn attention(
     {
         return fallback::attention(instead, [query, key, value], precision);
     }
+    let [_, _, queries, width] = query.dims();
+    let shape = AttentionShape {
+        queries,
+        tokens: key.dims()[2],
+        width,
+    };
+    let abilities = Abilities::of(&query.device());
+    let path = AttentionPath::new(shape, query.dtype(), precision, abilities);
+    attention_along(query, key, value, path)
+}
+
+/// [`attention`] along a path that the caller has chosen.
+pub(crate) fn attention_along(
+    query: Tensor<4>,
+    key: Tensor<4>,
+    value: Tensor<4>,
+    path: AttentionPath,
+) -> Tensor<4> {
     Tensor::from_dispatch(Dispatch::scaled_dot_product(
         query.into_dispatch(),
         key.into_dispatch(),
         value.into_dispatch(),
-        precision,
+        path,
     ))
 }
 
@@ -227,6 +266,24 @@ pub fn linear<const D: usize>(layer: &Linear, input: Tensor<D>) -> Tensor<D> {
         Some(bias) => Dispatch::projected(input, weight, bias.val().into_dispatch()),
         None => Dispatch::multiplied(input, weight),
     })
+}
+
+/// `left`, `[rows, left, height, width]`, with the channels of `right` behind its own.
+pub fn join_channels(left: Tensor<4>, right: Tensor<4>) -> Tensor<4> {
+    Tensor::from_dispatch(Dispatch::joined(
+        left.into_dispatch(),
+        right.into_dispatch(),
+    ))
+}
+
+/// `[rows, channels, height, width]` as `[rows, height · width, channels]`.
+pub fn to_tokens(map: Tensor<4>) -> Tensor<3> {
+    Tensor::from_dispatch(Dispatch::as_tokens(map.into_dispatch()))
+}
+
+/// The inverse of [`to_tokens`], for a map of `size`.
+pub fn to_map(tokens: Tensor<3>, size: [usize; 4]) -> Tensor<4> {
+    Tensor::from_dispatch(Dispatch::as_map(tokens.into_dispatch(), size))
 }
 
 /// GELU of every value.

@@ -5,32 +5,57 @@ use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, TensorMetadata};
 use burn::tensor::{DType, FloatDType, Shape, Slice};
 
-use super::{Gelu, Precision};
-
-/// Attention scores held at a time where attention is written out.
-pub(super) const SCORE_BYTES: usize = 128 << 20;
-
-/// The widest head that fused kernels get (SD 1.x: 160): they would round one as wide as a level of LDM-4-G (384 to 960) to f16, or have
-/// no room for it.
-const FUSED_WIDTH: usize = 256;
+use super::{AttentionPath, Gelu};
 
 pub(super) fn attention<B: Backend>(
     query: FloatTensor<B>,
     key: FloatTensor<B>,
     value: FloatTensor<B>,
-    precision: Precision,
+    path: AttentionPath,
 ) -> FloatTensor<B> {
-    if precision == Precision::Operands || query.shape()[3] > FUSED_WIDTH {
-        return written_out::<B>(query, key, value, SCORE_BYTES);
+    match path {
+        AttentionPath::Fused { queries, width } => fused::<B>(query, key, value, queries, width),
+        AttentionPath::WrittenOut { bytes } => written_out::<B>(query, key, value, bytes),
     }
-    B::attention(
-        query,
-        key,
-        value,
-        None,
-        None,
-        AttentionModuleOptions::default(),
+}
+
+/// burn's own attention over zeros behind the operands, up to `queries` and `width`. Fused kernels know only the scale of the width they
+/// are given, so the queries bring the rest of theirs.
+fn fused<B: Backend>(
+    query: FloatTensor<B>,
+    key: FloatTensor<B>,
+    value: FloatTensor<B>,
+    queries: usize,
+    width: usize,
+) -> FloatTensor<B> {
+    let [rows, heads, asked, narrow] = query.shape().dims();
+    let query = if width == narrow {
+        query
+    } else {
+        B::float_mul_scalar(query, (width as f64 / narrow as f64).sqrt().into())
+    };
+    let query = padded::<B>(padded::<B>(query, 3, width), 2, queries);
+    let [key, value] = [key, value].map(|tensor| padded::<B>(tensor, 3, width));
+    let options = AttentionModuleOptions::default();
+    let mixed = B::attention(query, key, value, None, None, options);
+    if [asked, narrow] == [queries, width] {
+        return mixed;
+    }
+    B::float_slice(
+        mixed,
+        &[0..rows, 0..heads, 0..asked, 0..narrow].map(Slice::from),
     )
+}
+
+/// `tensor` with zeros behind it up to `size` along `dim`.
+fn padded<B: Backend>(tensor: FloatTensor<B>, dim: usize, size: usize) -> FloatTensor<B> {
+    let mut shape = tensor.shape();
+    if shape[dim] == size {
+        return tensor;
+    }
+    shape[dim] = size - shape[dim];
+    let zeros = B::float_zeros(shape, &tensor.device(), tensor.dtype().into());
+    B::float_cat(vec![tensor, zeros], dim)
 }
 
 /// Attention in plain operations, in groups of queries whose scores fit into `bytes`.
@@ -45,13 +70,54 @@ pub(super) fn written_out<B: Backend>(
     let chunk = (bytes / row).clamp(1, queries);
     let query = B::float_mul_scalar(query, (width as f64).powf(-0.5).into());
     let key = B::float_swap_dims(key, 2, 3); // [rows, heads, head_width, tokens]
+    let mix = |query| {
+        let scores = B::float_matmul(query, key.clone()); // [rows, heads, chunk, tokens]
+        B::float_matmul(weights::<B>(scores), value.clone()) // [rows, heads, chunk, head_width]
+    };
+    if chunk == queries {
+        return mix(query);
+    }
     let chunks = (0..queries).step_by(chunk).map(|start| {
         let some = Slice::from(start..(start + chunk).min(queries));
-        let slices = [Slice::full(), Slice::full(), some];
-        let scores = B::float_matmul(B::float_slice(query.clone(), &slices), key.clone());
-        B::float_matmul(B::softmax(scores, 3), value.clone()) // [rows, heads, chunk, head_width]
+        mix(B::float_slice(
+            query.clone(),
+            &[Slice::full(), Slice::full(), some],
+        ))
     });
     B::float_cat(chunks.collect(), 2)
+}
+
+/// The softmax of `scores` over the last of four dimensions, made in f32: a sum of many halves loses the small ones.
+fn weights<B: Backend>(scores: FloatTensor<B>) -> FloatTensor<B> {
+    let dtype = scores.dtype();
+    if !is_half(dtype) {
+        return B::softmax(scores, 3);
+    }
+    let wide = B::float_cast(scores, FloatDType::F32);
+    B::float_cast(B::softmax(wide, 3), dtype.into())
+}
+
+/// Brings `[rows, channels, height, width]` into the order that cubecl's convolutions write, `[rows, height, width, channels]`.
+const CHANNELS_LAST: [usize; 4] = [0, 2, 3, 1];
+
+/// The inverse of [`CHANNELS_LAST`].
+const CHANNELS_FIRST: [usize; 4] = [0, 3, 1, 2];
+
+pub(super) fn joined<B: Backend>(left: FloatTensor<B>, right: FloatTensor<B>) -> FloatTensor<B> {
+    let parts = [left, right].map(|part| B::float_permute(part, &CHANNELS_LAST));
+    B::float_permute(B::float_cat(parts.into(), 3), &CHANNELS_FIRST)
+}
+
+pub(super) fn as_tokens<B: Backend>(map: FloatTensor<B>) -> FloatTensor<B> {
+    let [rows, channels, height, width] = map.shape().dims();
+    let last = B::float_permute(map, &CHANNELS_LAST);
+    B::float_reshape(last, Shape::new([rows, height * width, channels]))
+}
+
+pub(super) fn as_map<B: Backend>(tokens: FloatTensor<B>, size: [usize; 4]) -> FloatTensor<B> {
+    let [rows, channels, height, width] = size;
+    let last = B::float_reshape(tokens, Shape::new([rows, height, width, channels]));
+    B::float_permute(last, &CHANNELS_FIRST)
 }
 
 pub(super) fn group_norm<B: Backend>(
@@ -77,10 +143,15 @@ pub(super) fn group_norm<B: Backend>(
     }
 }
 
-/// The last of three dimensions to mean 0 and deviation 1; f16 squares overflow, so it is widened for that.
+/// Whether sums and squares of the type are made in f32: those of f16 overflow, those of bfloat16 keep two digits.
+fn is_half(dtype: DType) -> bool {
+    matches!(dtype, DType::F16 | DType::BF16)
+}
+
+/// The last of three dimensions to mean 0 and deviation 1.
 fn normalised<B: Backend>(input: FloatTensor<B>, epsilon: f64) -> FloatTensor<B> {
     let dtype = input.dtype();
-    let wide = if dtype == DType::F16 {
+    let wide = if is_half(dtype) {
         B::float_cast(input, FloatDType::F32)
     } else {
         input
@@ -91,7 +162,7 @@ fn normalised<B: Backend>(input: FloatTensor<B>, epsilon: f64) -> FloatTensor<B>
     let variance = B::float_mean_dim(squares, 2);
     let deviation = B::float_sqrt(B::float_add_scalar(variance, epsilon.into()));
     let normed = B::float_div(centred, deviation);
-    if dtype == DType::F16 {
+    if is_half(dtype) {
         B::float_cast(normed, dtype.into())
     } else {
         normed
@@ -129,7 +200,7 @@ pub(super) fn layer_norm<B: Backend>(
     epsilon: f64,
 ) -> FloatTensor<B> {
     let dtype = input.dtype();
-    if dtype != DType::F16 {
+    if !is_half(dtype) {
         return B::layer_norm(input, scale, Some(shift), epsilon);
     }
     let wide = |tensor| B::float_cast(tensor, FloatDType::F32);

@@ -83,6 +83,50 @@ fn attention_reads_any_strides() {
     assert_close(found, composed(query, key, value, 1 << 20), 1e-5, "strided");
 }
 
+/// Every path of cubecl devices, in the operations of this backend, over the sizes models have.
+#[test]
+fn every_path_of_attention_is_the_composed_one() {
+    for width in [40, 64, 72, 80, 160, 512] {
+        for queries in [64, 256, 1024, 4096] {
+            for tokens in [77, queries] {
+                let query = split(1, 1, queries, width, 0.0) * 2.0;
+                let key = split(1, 1, tokens, width, 1.0) * 2.0;
+                let value = split(1, 1, tokens, width, 2.0);
+                let expected = composed(query.clone(), key.clone(), value.clone(), usize::MAX);
+                let shape = AttentionShape {
+                    queries,
+                    tokens,
+                    width,
+                };
+                let bytes = queries * tokens; // four groups of queries
+                for path in [
+                    AttentionPath::fused(shape),
+                    AttentionPath::WrittenOut { bytes },
+                ] {
+                    let [query, key, value] = [&query, &key, &value].map(Clone::clone);
+                    let [query, key, value] = [query, key, value].map(primitive);
+                    let found = reference::attention::<Flex>(query, key, value, path);
+                    let case = format!("{queries}x{tokens}x{width} {path:?}");
+                    // Scores of 512 products, in another order.
+                    assert_close(wrapped(found), expected.clone(), 1e-4, &case);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn the_softmax_of_halves_is_made_in_f32() {
+    // Five thousand equal weights: in f16 their sum would stop growing at 2048.
+    let half = |shape, shift| wave(shape, shift).cast(FloatDType::F16);
+    let query = half([1, 1, 2, 16], 0.0) * 0.0;
+    let value = Tensor::<4>::ones([1, 1, 5000, 16], &Device::flex()).cast(FloatDType::F16);
+    let [query, key, value] = [query, half([1, 1, 5000, 16], 1.0), value].map(primitive);
+    let found = reference::attention::<Flex>(query, key, value, AttentionPath::BOUNDED);
+    let ones = Tensor::<4>::ones([1, 1, 2, 16], &Device::flex()).cast(FloatDType::F16);
+    assert_close(wrapped(found), ones, 1e-2, "equal weights");
+}
+
 /// In one chunk or several, over as many tokens, over fewer, over a single one.
 #[test]
 fn written_out_in_chunks_is_the_same() {
@@ -175,6 +219,30 @@ fn weights_in_half_precision_are_widened() {
             );
         }
     }
+}
+
+/// Whatever order each backend keeps maps in.
+#[test]
+fn maps_and_tokens_are_the_same_values() {
+    let (left, right) = (wave([2, 3, 4, 5], 0.0), wave([2, 6, 4, 5], 1.0));
+    let joined = join_channels(left.clone(), right.clone());
+    let expected = Tensor::cat(vec![left.clone(), right.clone()], 1);
+    assert_close(joined, expected.clone(), 0.0, "joined");
+    let found = reference::joined::<Flex>(primitive(left), primitive(right));
+    assert_close(
+        wrapped(found),
+        expected.clone(),
+        0.0,
+        "joined, channels last",
+    );
+    let tokens = expected.clone().flatten::<3>(2, 3).swap_dims(1, 2);
+    assert_close(to_tokens(expected.clone()), tokens.clone(), 0.0, "tokens");
+    let found = reference::as_tokens::<Flex>(primitive(expected.clone()));
+    assert_close(wrapped(found), tokens.clone(), 0.0, "tokens, channels last");
+    let size = expected.dims();
+    assert_close(to_map(tokens.clone(), size), expected.clone(), 0.0, "map");
+    let found = reference::as_map::<Flex>(primitive(tokens), size);
+    assert_close(wrapped(found), expected, 0.0, "map, channels last");
 }
 
 #[test]

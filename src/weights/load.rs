@@ -14,6 +14,7 @@ use burn::{
 use burn_store::{bridge, burn_pack::Tensor as Packed};
 
 use super::{WeightSource, adapt::Patches, names};
+use crate::device;
 use crate::error::{Error, Misfit, WeightsError};
 
 /// How a module keeps its floats.
@@ -29,7 +30,7 @@ pub enum Storage {
 impl Storage {
     /// For a model that computes in `dtype` on `device`, all its layers through [`crate::ops`].
     pub fn of(device: &Device, dtype: DType) -> Self {
-        let on_processor = crate::device::is_processor(device);
+        let on_processor = device::is_processor(device);
         if on_processor && dtype == DType::F32 {
             Self::HalfWeights
         } else {
@@ -365,8 +366,7 @@ impl ModuleMapper for Filler<'_> {
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
         match self.next(|dtype| dtype.is_float()) {
             Some(data) => {
-                let options = (&param.lazy_device(), data.dtype());
-                let (id, tensor) = (param.id, Tensor::from_data(data, options));
+                let (id, tensor) = (param.id, placed(data, &param.lazy_device()));
                 param.transform_for_load(tensor, id)
             }
             None => param,
@@ -385,19 +385,54 @@ impl ModuleMapper for Filler<'_> {
     }
 }
 
+/// `data` on `device`, laid out as its kernels read it: cubecl's convolutions read filters with the input channels innermost, and would
+/// lay out others anew on every call. The shape is the same either way.
+fn placed<const D: usize>(data: TensorData, device: &Device) -> Tensor<D> {
+    let options = (device, data.dtype());
+    if !is_filter(data.shape()) || device::is_processor(device) {
+        return Tensor::from_data(data, options);
+    }
+    let tensor = Tensor::from_data(channels_last(&data), options);
+    tensor.permute(std::array::from_fn::<usize, D, _>(|dim| {
+        CHANNELS_FIRST[dim]
+    }))
+}
+
+/// Brings `[output, height, width, input]` into the order `[output, input, height, width]`.
+const CHANNELS_FIRST: [usize; 4] = [0, 3, 1, 2];
+
+/// Whether a parameter is a convolution's with more than one position.
+fn is_filter(shape: &[usize]) -> bool {
+    shape.len() == CHANNELS_FIRST.len() && shape[2] * shape[3] > 1
+}
+
+/// `[output, input, height, width]` as `[output, height, width, input]`.
+fn channels_last(data: &TensorData) -> TensorData {
+    let [output, input, height, width] = [0, 1, 2, 3].map(|dim| data.shape()[dim]);
+    let bytes = data.as_bytes();
+    let filters = bytes.chunks_exact((bytes.len() / output).max(1));
+    let turned = filters.flat_map(|filter| turned(filter, data.dtype(), input, height * width));
+    let shape = vec![output, height, width, input];
+    TensorData::from_bytes_vec(turned.collect(), shape, data.dtype())
+}
+
 /// Side of the squares in which a matrix is transposed: both sides of a square of 4-byte elements stay in the first-level cache.
 const TILE: usize = 32;
 
 /// The transpose of a matrix, `[rows, columns]` to `[columns, rows]`.
 pub(super) fn transposed(data: &TensorData) -> TensorData {
     let (rows, columns) = (data.shape()[0], data.shape()[1]);
-    let bytes = data.as_bytes();
-    let turned = match data.dtype().size() {
+    let turned = turned(data.as_bytes(), data.dtype(), rows, columns);
+    TensorData::from_bytes_vec(turned, vec![columns, rows], data.dtype())
+}
+
+/// The transpose of a matrix of `dtype`, `[rows, columns]`.
+fn turned(bytes: &[u8], dtype: DType, rows: usize, columns: usize) -> Vec<u8> {
+    match dtype.size() {
         2 => transposed_bytes::<2>(bytes, rows, columns),
         4 => transposed_bytes::<4>(bytes, rows, columns),
         _ => transposed_bytes::<8>(bytes, rows, columns),
-    };
-    TensorData::from_bytes_vec(turned, vec![columns, rows], data.dtype())
+    }
 }
 
 /// Transposes elements of `N` bytes, square by square.
@@ -419,6 +454,23 @@ fn transposed_bytes<const N: usize>(bytes: &[u8], rows: usize, columns: usize) -
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn filters_are_laid_out_with_their_channels_innermost() {
+        let values: Vec<f32> = (0_u16..2 * 3 * 4 * 5).map(f32::from).collect();
+        let data = TensorData::new(values, [2, 3, 4, 5]);
+        let turned = channels_last(&data);
+        assert_eq!(turned.shape().to_vec(), [2, 4, 5, 3]);
+        let device = Device::flex();
+        let back = Tensor::<4>::from_data(turned, &device).permute(CHANNELS_FIRST);
+        back.into_data().assert_eq(&data, true);
+    }
+
+    #[test]
+    fn only_filters_with_several_positions_are_laid_out_anew() {
+        assert!(is_filter(&[320, 4, 3, 3]) && is_filter(&[8, 8, 1, 2]));
+        assert!(!is_filter(&[640, 320, 1, 1]) && !is_filter(&[77, 768]) && !is_filter(&[320]));
+    }
 
     #[test]
     fn transposes_beyond_one_tile() {

@@ -17,8 +17,10 @@ use afterimage::ops::quarantine;
 use afterimage::pipeline::{SeededNoise, Seeds};
 use afterimage::samplers::SamplerConfig;
 use afterimage::text::TextEncoder as _;
+use afterimage::weights::{WeightSource, load_strict, shapes};
 use burn::module::Module;
 use burn::tensor::{DType, Device, Tensor};
+use safetensors::tensor::TensorView;
 
 use crate::fixture::Reference;
 use crate::tolerance::F32_GPU;
@@ -92,23 +94,24 @@ fn cache_rules_agree_with_the_cpu() {
         "encoder-propagation:keys=0+2,parallel=2,noise=0.003,noise-from=0.9",
     ] {
         compare(rule, &model, |model, device| {
-            denoise(&config, model.clone(), rule.parse().unwrap(), device)
+            denoise(&config, model.clone(), rule.parse().unwrap(), 4, device)
         });
     }
 }
 
-/// Four guided steps from seeded noise.
+/// Guided steps from seeded noise.
 fn denoise(
     config: &UNetConfig,
     model: UNet2DConditionModel,
     rule: CacheRule,
+    steps: usize,
     device: &Device,
 ) -> Tensor<4> {
     let unet = UNet::new(config.clone(), model);
     let context = normals([1, 2, TOKENS, WIDTH], device).squeeze_dim(0);
     let sampler = SamplerConfig::from_json(SCHEDULER, "test".as_ref())
         .unwrap()
-        .build(4, 0.0)
+        .build(steps, 0.0)
         .unwrap();
     let run = unet.start(&UNetCondition::new(context), sampler.evaluations());
     let blueprint = config.blueprint(Extent {
@@ -116,7 +119,7 @@ fn denoise(
         width: SIDE,
         tokens: TOKENS,
     });
-    let plan = rule.plan(&Course::steps(4), &blueprint).unwrap();
+    let plan = rule.plan(&Course::steps(steps), &blueprint).unwrap();
     let mut session = Session::new(
         &unet,
         &run,
@@ -142,6 +145,37 @@ fn denoise(
     denoise
         .run(&mut session, latents, &mut noise, &mut ())
         .unwrap()
+}
+
+/// The kernels of a step are what one more of them adds to cubecl's log: `docs/records/kernels-unet.md`.
+#[test]
+#[ignore = "for the log of kernels; `AFTERIMAGE_STEPS` says how many steps"]
+fn steps_for_the_log_of_kernels() {
+    let steps = std::env::var("AFTERIMAGE_STEPS").unwrap().parse().unwrap();
+    let config = UNetConfig::from_json(UNET).unwrap();
+    let source = weights_like(&UNet2DConditionModel::new(&config, &Device::flex()));
+    for gpu in gpus().0 {
+        let model = UNet2DConditionModel::new(&config, gpu.device());
+        let model = load_strict(model, &source, "unet", DType::F32).unwrap();
+        let rule = CacheRule::none();
+        denoise(&config, model, rule, steps, gpu.device()).into_data();
+    }
+}
+
+/// A file with small values for the parameters of `model`.
+fn weights_like(model: &UNet2DConditionModel) -> WeightSource {
+    let wave = |count: usize| (0..count).flat_map(|i| ((i as f32).sin() * 0.1).to_le_bytes());
+    let tensors = shapes(model).into_iter().map(|(name, shape)| {
+        let bytes = wave(shape.iter().product()).collect::<Vec<u8>>();
+        (name, shape, bytes)
+    });
+    let tensors = tensors.collect::<Vec<_>>();
+    let views = tensors.iter().map(|(name, shape, bytes)| {
+        let view = TensorView::new(safetensors::Dtype::F32, shape.clone(), bytes);
+        (name, view.unwrap())
+    });
+    let bytes = safetensors::serialize(views, None).unwrap();
+    WeightSource::from_static(bytes.leak(), "test").unwrap()
 }
 
 #[test]

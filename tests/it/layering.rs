@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 /// Floor by floor; the modules of one floor may use each other unless the floor is split into worlds.
 const FLOORS: &[&[&str]] = &[
     &["error", "noise", "rng"],
-    &["device", "nn", "ops", "recall", "weights"],
+    &["device", "kernels", "nn", "ops", "recall", "weights"],
     &["denoiser", "inject", "sampler", "text"],
     &["cache", "models", "samplers"],
     &[

@@ -160,7 +160,7 @@ impl ControlNet {
         let config = self.config.unet.added.as_ref()?;
         let added = condition.added.as_ref();
         let added = added.expect("a net with added conditions is given them");
-        Some(embedding.forward(added.joined(config).cast(self.dtype)))
+        Some(embedding.forward(added.joined(config)))
     }
 
     /// Time embeddings, `[evaluations, time_width]`.

@@ -131,7 +131,7 @@ impl<'a> ControlledUNet<'a> {
         };
         ControlRun {
             rows,
-            time: TimeTable::new(net.times(evaluations), added, rows.total()),
+            time: TimeTable::new(net.times(evaluations), added, rows.total(), net.dtype),
             context: net.context(&text),
             hint: hint.repeat_dim(0, copies),
             scales: (0..cells)

@@ -78,8 +78,7 @@ impl PatchEmbed {
 
     /// `[rows, channels, height, width]` to `[rows, patches, width]`, without positions.
     pub(super) fn forward(&self, sample: Tensor<4>) -> Tensor<3> {
-        let patches: Tensor<3> = ops::conv2d(&self.proj, sample).flatten(2, 3); // [rows, width, patches]
-        patches.swap_dims(1, 2)
+        ops::to_tokens(ops::conv2d(&self.proj, sample)) // [rows, patches, width]
     }
 }
 

@@ -111,7 +111,7 @@ impl StagedDenoiser for DiT {
         let times = embedder.embed(&timesteps, self.config.sinusoid); // [evaluations, width]
         let labels = self.embedded(&condition.labels);
         DiTRun {
-            conditioning: TimeTable::new(times, Some(labels), condition.labels.len()),
+            conditioning: TimeTable::new(times, Some(labels), condition.labels.len(), self.dtype),
         }
     }
 

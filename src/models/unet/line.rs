@@ -169,7 +169,12 @@ impl UNet {
         evaluations: &[Evaluation],
     ) -> UNetRun {
         UNetRun {
-            time: TimeTable::new(self.times(evaluations), self.embedded(label), rows),
+            time: TimeTable::new(
+                self.times(evaluations),
+                self.embedded(label),
+                rows,
+                self.dtype,
+            ),
             context: vec![Vec::new(); self.line.len()],
             channels: None,
         }
@@ -186,7 +191,7 @@ impl UNet {
     fn embedded(&self, label: Option<&Tensor<2>>) -> Option<Tensor<2>> {
         let embedding = self.model.class_embedding.as_ref()?;
         let label = label.expect("a UNet with labels is given them").clone();
-        Some(embedding.forward(label.cast(self.dtype)))
+        Some(embedding.forward(label))
     }
 
     /// What the conditions add to the time embedding, `[rows, time_width]`.
@@ -195,7 +200,7 @@ impl UNet {
         let config = self.config.added.as_ref()?;
         let added = condition.added.as_ref();
         let added = added.expect("a UNet with added conditions is given them");
-        Some(embedding.forward(added.joined(config).cast(self.dtype)))
+        Some(embedding.forward(added.joined(config)))
     }
 
     fn run_cell(
@@ -263,7 +268,7 @@ impl StagedDenoiser for UNet {
             .collect();
         let (times, rows) = (self.times(evaluations), text.dims()[0]);
         UNetRun {
-            time: TimeTable::new(times, self.added(condition), rows),
+            time: TimeTable::new(times, self.added(condition), rows, self.dtype),
             context,
             channels: condition.channels.clone(),
         }
@@ -357,7 +362,7 @@ impl UNetCarry {
             .skips
             .pop()
             .expect("the encoder half pushed a skip for every decoder cell");
-        self.map(|hidden| cell(Tensor::cat(vec![hidden, skip], 1)))
+        self.map(|hidden| cell(ops::join_channels(hidden, skip)))
     }
 
     /// Sides of the skip that the next decoder cell pops: what an upsampler must reach.

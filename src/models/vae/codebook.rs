@@ -7,7 +7,7 @@ use burn::module::Module;
 use burn::nn::{Embedding, EmbeddingConfig};
 use burn::tensor::{Device, Int, Tensor};
 
-use crate::nn::transformer::{to_map, to_tokens};
+use crate::ops::{to_map, to_tokens};
 
 /// Distances held at a time.
 const DISTANCE_BYTES: usize = 32 << 20;

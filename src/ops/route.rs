@@ -1,0 +1,198 @@
+//! Which path attention takes on cubecl devices, told from shape, data type and device before anything runs.
+//!
+//! burn's fused kernel (cubek's flash attention) multiplies tiles of f16 whatever its operands are, divides scores by the root of the
+//! width it is given, wants heads of whole tiles, and queries that fill all planes of a workgroup. What does not suit it is written
+//! out in products and a softmax, in groups of queries, so that memory stays bounded.
+
+use burn::tensor::{DType, Device};
+
+use super::Precision;
+
+/// How attention is computed on cubecl devices. burn's CPU backend has a kernel of its own for everything.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AttentionPath {
+    /// burn's fused kernel, over zeros behind the operands up to so many queries and features.
+    Fused {
+        /// Queries with the zeros behind them.
+        queries: usize,
+        /// Head width with the zeros behind it.
+        width: usize,
+    },
+    /// Products and a softmax in f32, in groups of queries.
+    WrittenOut {
+        /// What the scores of a group take, at most.
+        bytes: usize,
+    },
+}
+
+/// The sizes that decide.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct AttentionShape {
+    pub(super) queries: usize,
+    pub(super) tokens: usize,
+    pub(super) width: usize,
+}
+
+/// What of a device decides.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Abilities {
+    /// Its matrix units multiply f16 and sum in f32, and the fused kernel is right on them.
+    pub(super) fused_halves: bool,
+}
+
+/// Attention scores held at a time where attention is written out.
+const SCORE_BYTES: usize = 128 << 20;
+
+/// Fewer queries or tokens than these (77 of a text, 16x16 maps) make scores that are small beside the operands; nothing is gained by
+/// never holding them. To be measured on hardware.
+const FEW: usize = 512;
+
+/// The widest head whose tiles a plane holds in its registers: SD 1.x has 160, autoencoders 512 in one head.
+const WIDEST: usize = 160;
+
+/// Sides of the matrix units' tiles: 16 on NVIDIA and in Vulkan, 8 on Apple.
+const TILE: usize = 16;
+
+/// Tiles of queries in the largest workgroup of planes that autotuning tries. It keeps one choice for shapes of nearly one size, so
+/// every shape must suit every choice.
+const PLANES: usize = 8;
+
+/// With so many times more queries than tokens, or the other way round, the kernel asks for tiles that CUDA does not have for both of
+/// its products.
+const RATIO: usize = 4;
+
+impl AttentionPath {
+    /// For scores held in `bytes` or less, whatever the shape.
+    pub(super) const BOUNDED: Self = Self::WrittenOut { bytes: SCORE_BYTES };
+
+    /// The path for operands of `shape` and `dtype`.
+    pub(super) fn new(
+        shape: AttentionShape,
+        dtype: DType,
+        precision: Precision,
+        abilities: Abilities,
+    ) -> Self {
+        let in_halves = precision == Precision::Fused && dtype == DType::F16;
+        if in_halves && abilities.fused_halves && shape.suits_tiles() {
+            return Self::fused(shape);
+        }
+        Self::BOUNDED
+    }
+
+    /// The fused kernel, with the zeros that it needs.
+    pub(super) fn fused(shape: AttentionShape) -> Self {
+        Self::Fused {
+            queries: shape.queries.next_multiple_of(TILE * PLANES),
+            width: shape.width.next_multiple_of(TILE),
+        }
+    }
+}
+
+impl AttentionShape {
+    fn suits_tiles(self) -> bool {
+        let Self {
+            queries,
+            tokens,
+            width,
+        } = self;
+        let many = queries.min(tokens) >= FEW;
+        many && width <= WIDEST && queries < RATIO * tokens && tokens < RATIO * queries
+    }
+}
+
+impl Abilities {
+    pub(super) fn of(device: &Device) -> Self {
+        Self {
+            fused_halves: multiplies_halves(device),
+        }
+    }
+}
+
+#[cfg(feature = "gpu")]
+fn multiplies_halves(device: &Device) -> bool {
+    use burn::backend::DispatchDevice;
+    use burn::cubecl::ir::{ElemType, FloatKind};
+
+    #[allow(
+        irrefutable_let_patterns,
+        reason = "builds without `cpu` have no other device"
+    )]
+    let DispatchDevice::Cube(device) = device.as_dispatch() else {
+        return false;
+    };
+    let [half, single] = [FloatKind::F16, FloatKind::F32].map(ElemType::Float);
+    let client = device.client();
+    let mut tiles = client.properties().features.matmul.cmma.iter();
+    tiles.any(|tile| tile.a_type == half && tile.b_type == half && tile.cd_type == single)
+}
+
+#[cfg(not(feature = "gpu"))]
+fn multiplies_halves(_device: &Device) -> bool {
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn path(queries: usize, tokens: usize, width: usize, dtype: DType) -> AttentionPath {
+        let shape = AttentionShape {
+            queries,
+            tokens,
+            width,
+        };
+        let abilities = Abilities { fused_halves: true };
+        AttentionPath::new(shape, dtype, Precision::Fused, abilities)
+    }
+
+    #[test]
+    fn self_attention_of_maps_is_fused_where_it_is_large() {
+        let fused = |queries, width| AttentionPath::Fused { queries, width };
+        // SD 1.5 and SDXL at 512x512 and 1024x1024, DiT-XL/2 at 512x512, SD 1.5 at 520x512.
+        for (tokens, width, expected) in [
+            (4096, 40, fused(4096, 48)),
+            (1024, 80, fused(1024, 80)),
+            (4096, 64, fused(4096, 64)),
+            (1024, 64, fused(1024, 64)),
+            (1024, 72, fused(1024, 80)),
+            (1024, 160, fused(1024, 160)),
+            (65 * 64, 40, fused(4224, 48)),
+        ] {
+            assert_eq!(path(tokens, tokens, width, DType::F16), expected);
+        }
+    }
+
+    #[test]
+    fn texts_small_maps_and_wide_heads_are_written_out() {
+        for (queries, tokens, width) in [
+            (4096, 77, 40),
+            (1024, 77, 64),
+            (64, 64, 160),
+            (256, 256, 72),
+            (4096, 4096, 512),
+            (4096, 1024, 64),
+            (600, 2400, 64),
+        ] {
+            let found = path(queries, tokens, width, DType::F16);
+            assert_eq!(found, AttentionPath::BOUNDED, "{queries} {tokens} {width}");
+        }
+    }
+
+    /// Tiles of f16 would round what is asked for in f32, and overflow where bfloat16 does not.
+    #[test]
+    fn only_halves_are_multiplied_as_halves() {
+        for dtype in [DType::F32, DType::BF16, DType::F64] {
+            assert_eq!(path(4096, 4096, 64, dtype), AttentionPath::BOUNDED);
+        }
+        let shape = AttentionShape {
+            queries: 4096,
+            tokens: 4096,
+            width: 64,
+        };
+        for (precision, fused_halves) in [(Precision::Operands, true), (Precision::Fused, false)] {
+            let abilities = Abilities { fused_halves };
+            let found = AttentionPath::new(shape, DType::F16, precision, abilities);
+            assert_eq!(found, AttentionPath::BOUNDED);
+        }
+    }
+}
