@@ -12,6 +12,7 @@ pub mod original;
 
 mod load;
 mod source;
+mod transpose;
 
 pub use load::{Storage, load_merged, load_strict, reload, shapes};
 pub use source::WeightSource;
