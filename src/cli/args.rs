@@ -12,6 +12,7 @@ use crate::{
     evaluation::Shard,
     image_io::CannyThresholds,
     samplers::SamplerKind,
+    weights::WeightFormat,
 };
 
 /// Makes pictures with diffusion models on any GPU and on the CPU, and makes them sooner by reusing what barely changes between
@@ -417,6 +418,9 @@ pub(super) struct Machine {
     /// f32, f16 or bf16 [default: f16 on a GPU that has it, else f32]
     #[arg(long, value_name = "T")]
     pub(super) dtype: Option<DtypeChoice>,
+    /// How linear layers keep their weights: file, as it has them, or q8, in 8 bits (on the CPU)
+    #[arg(long, value_name = "W", default_value_t)]
+    pub(super) weights: WeightFormat,
 }
 
 #[derive(Debug, Args)]

@@ -1,7 +1,7 @@
 //! The operations composed of burn's own.
 
 use burn::backend::ops::AttentionModuleOptions;
-use burn::backend::tensor::FloatTensor;
+use burn::backend::tensor::{FloatTensor, QuantizedTensor};
 use burn::backend::{Backend, TensorMetadata};
 use burn::tensor::{DType, FloatDType, Shape, Slice};
 
@@ -52,6 +52,14 @@ pub(super) fn written_out<B: Backend>(
         B::float_matmul(B::softmax(scores, 3), value.clone()) // [rows, heads, chunk, head_width]
     });
     B::float_cat(chunks.collect(), 2)
+}
+
+/// A weight in 8 bits in the data type of what it is multiplied by.
+pub(super) fn dequantised<B: Backend>(
+    weight: QuantizedTensor<B>,
+    input: &FloatTensor<B>,
+) -> FloatTensor<B> {
+    B::dequantize(weight, input.dtype().into())
 }
 
 pub(super) fn group_norm<B: Backend>(

@@ -9,48 +9,13 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 
 use burn::{
     module::{Module, ModuleMapper, ModuleVisitor, Param},
-    tensor::{Bool, DType, Device, Int, Tensor, TensorData},
+    tensor::{Bool, DType, Int, Tensor, TensorData},
 };
 use burn_store::{bridge, burn_pack::Tensor as Packed};
 
-use super::{WeightSource, adapt::Patches, names, transpose::transposed};
+use super::transpose::transposed;
+use super::{Storage, WeightSource, adapt::Patches, names, quantise};
 use crate::error::{Error, Misfit, WeightsError};
-
-/// How a module keeps its floats.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Storage {
-    /// All in this type.
-    As(DType),
-    /// In f32, but the weights of linear layers and convolutions in the half precision that the file has them in, if it does. The
-    /// [operations](crate::ops) of the CPU widen them on their way into the products, which changes no value and takes half the memory.
-    HalfWeights,
-}
-
-impl Storage {
-    /// For a model that computes in `dtype` on `device`, all its layers through [`crate::ops`].
-    pub fn of(device: &Device, dtype: DType) -> Self {
-        let on_processor = crate::device::is_processor(device);
-        if on_processor && dtype == DType::F32 {
-            Self::HalfWeights
-        } else {
-            Self::As(dtype)
-        }
-    }
-
-    fn dtype(self, kept: DType, is_weight: bool) -> DType {
-        match self {
-            Self::As(dtype) => dtype,
-            Self::HalfWeights if is_weight && matches!(kept, DType::F16 | DType::BF16) => kept,
-            Self::HalfWeights => DType::F32,
-        }
-    }
-}
-
-impl From<DType> for Storage {
-    fn from(dtype: DType) -> Self {
-        Self::As(dtype)
-    }
-}
 
 /// Fills `module` with the tensors of `source`, floats kept as `storage` says. `part` (`unet`, `vae`, …) is what errors call it.
 ///
@@ -339,17 +304,30 @@ impl Filler<'_> {
             origin: self.origin.to_owned(),
         };
         let data = bridge::into_data(tensor).map_err(|error| failed(error.to_string()))?;
-        let data = if data.dtype().is_float() {
-            let dtype = self.storage.dtype(data.dtype(), slot.is_weight);
-            data.convert_dtype(dtype)
-        } else {
-            data
-        };
-        Ok(if slot.transposed {
+        Ok(self.laid(data, slot))
+    }
+
+    /// What the file has, in the module's layout and data type.
+    fn laid(&self, data: TensorData, slot: &Slot) -> TensorData {
+        let kept = data.dtype();
+        if !kept.is_float() {
+            return data;
+        }
+        if let Some(group) = self.group(slot) {
+            return quantise::quantised(data, group);
+        }
+        let data = data.convert_dtype(self.storage.dtype(kept, slot.is_weight));
+        if slot.transposed {
             transposed(&data)
         } else {
             data
-        })
+        }
+    }
+
+    /// Inputs that share a scale, if the parameter is kept in 8 bits.
+    fn group(&self, slot: &Slot) -> Option<usize> {
+        let asked = self.storage == Storage::Quantised && slot.transposed;
+        asked.then(|| quantise::group(&slot.shape)).flatten()
     }
 }
 
