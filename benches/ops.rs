@@ -1,6 +1,6 @@
 //! Times the operations of `afterimage::ops` against their versions composed of burn's own, over the shapes of `peers/shapes.json`.
 //!
-//! `cargo bench --bench ops -- [FILTER] [ours|burn]` prints one JSON object: `{"threads": 2, "cases": {"name": [[wall, processor], …]}}`, the
+//! `cargo bench --bench ops -- [FILTER] [ours|burn|f16|q8]` (`f16` and `q8`: ours, with the weights of linear layers kept so) prints one JSON object: `{"threads": 2, "cases": {"name": [[wall, processor], …]}}`, the
 //! seconds of every repetition by the clock and on the processor. The latter is what a shared machine leaves comparable, with one thread. `benches/peers/compare.py` runs it and `PyTorch` in turn.
 #![allow(
     clippy::print_stdout,
@@ -18,7 +18,8 @@ use burn::nn::{GroupNormConfig, LayerNormConfig, LinearConfig, PaddingConfig2d};
 use burn::tensor::activation::silu;
 use burn::tensor::module;
 use burn::tensor::ops::AttentionModuleOptions;
-use burn::tensor::{Device, Distribution, Tensor};
+use burn::tensor::quantization::{QuantScheme, QuantStore, QuantValue, ScaleDtype};
+use burn::tensor::{Device, Distribution, FloatDType, Tensor};
 
 /// A case is repeated for as long, and at least as often.
 const TIME: Duration = Duration::from_millis(400);
@@ -29,6 +30,29 @@ const LEAST: Duration = Duration::from_millis(50);
 
 /// Sizes of every case, shared with `PyTorch`: SD 1.5's levels, its text, SD 2.x, DiT-XL/2, the autoencoder.
 const SHAPES: &str = include_str!("peers/shapes.json");
+
+/// Whose operations are timed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Side {
+    Burn,
+    Ours,
+    /// Ours, weights of linear layers in f16.
+    Half,
+    /// Ours, weights of linear layers in 8 bits.
+    Eight,
+}
+
+impl Side {
+    fn named(word: &str) -> Option<Self> {
+        match word {
+            "burn" => Some(Self::Burn),
+            "ours" => Some(Self::Ours),
+            "f16" => Some(Self::Half),
+            "q8" => Some(Self::Eight),
+            _ => None,
+        }
+    }
+}
 
 type Run = Box<dyn Fn()>;
 type Case = (String, Run);
@@ -107,19 +131,33 @@ fn layer_norm(sizes: [usize; 3], device: &Device, ours: bool) -> Run {
 }
 
 /// `tokens x width x width behind`.
-fn linear([tokens, before, after]: [usize; 3], device: &Device, ours: bool) -> Run {
-    let layer = LinearConfig::new(before, after).init(device);
+fn linear([tokens, before, after]: [usize; 3], device: &Device, side: Side) -> Run {
+    let mut layer = LinearConfig::new(before, after).init(device);
+    layer.weight = layer.weight.map(|weight| match side {
+        Side::Half => weight.cast(FloatDType::F16),
+        Side::Eight => weight.quantize_dynamic(&groups_of_64()),
+        Side::Ours | Side::Burn => weight,
+    });
     let input = random([1, tokens, before], device);
     Box::new(move || {
-        if ours {
-            ops::linear(&layer, input.clone());
-        } else {
+        if side == Side::Burn {
             layer.forward(input.clone());
+        } else {
+            ops::linear(&layer, input.clone());
         }
     })
 }
 
-fn cases(device: &Device, ours: bool, wanted: impl Fn(&str) -> bool) -> Vec<Case> {
+/// As the loader makes weights in 8 bits.
+fn groups_of_64() -> QuantScheme {
+    QuantScheme::default()
+        .with_value(QuantValue::Q8S)
+        .with_store(QuantStore::Native)
+        .per_block([64, 1], ScaleDtype::F32)
+}
+
+fn cases(device: &Device, side: Side, wanted: impl Fn(&str) -> bool) -> Vec<Case> {
+    let ours = side != Side::Burn;
     let shapes: BTreeMap<String, Vec<Vec<usize>>> = serde_json::from_str(SHAPES).unwrap();
     let each = shapes
         .iter()
@@ -131,7 +169,7 @@ fn cases(device: &Device, ours: bool, wanted: impl Fn(&str) -> bool) -> Vec<Case
             "convolution" => convolution(fixed(sizes), device, ours),
             "group_norm_silu" => group_norm_silu(fixed(sizes), device, ours),
             "layer_norm" => layer_norm(fixed(sizes), device, ours),
-            "linear" => linear(fixed(sizes), device, ours),
+            "linear" => linear(fixed(sizes), device, side),
             other => unreachable!("`{other}` of shapes.json has no benchmark"),
         };
         (name(operation, sizes), run)
@@ -182,10 +220,11 @@ fn main() {
         .skip(1)
         .filter(|word| !word.starts_with("--"));
     let (sides, filters): (Vec<_>, Vec<_>) =
-        arguments.partition(|word| ["ours", "burn"].contains(&word.as_str()));
-    let ours = !sides.contains(&"burn".to_owned());
+        arguments.partition(|word| Side::named(word).is_some());
+    let side = sides.first().and_then(|word| Side::named(word));
+    let side = side.unwrap_or(Side::Ours);
     let wanted = |name: &str| filters.iter().all(|filter| name.contains(filter.as_str()));
-    let cases = cases(&Device::flex(), ours, wanted)
+    let cases = cases(&Device::flex(), side, wanted)
         .into_iter()
         .map(|(name, run)| (name, samples(&*run)))
         .collect::<BTreeMap<_, _>>();

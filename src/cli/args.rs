@@ -12,6 +12,7 @@ use crate::{
     evaluation::Shard,
     image_io::CannyThresholds,
     samplers::SamplerKind,
+    weights::WeightFormat,
 };
 
 /// Makes pictures with diffusion models on any GPU and on the CPU, and makes them sooner by reusing what barely changes between
@@ -426,6 +427,9 @@ pub(super) struct Cache {
 pub(super) struct Machine {
     #[command(flatten)]
     pub(super) place: Place,
+    /// How linear layers keep their weights: file, as it has them, or q8, in 8 bits (on the CPU)
+    #[arg(long, value_name = "W", default_value_t)]
+    pub(super) weights: WeightFormat,
     /// Do not check the kernels of a GPU on its first use
     #[arg(long)]
     pub(super) no_doctor: bool,

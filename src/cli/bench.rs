@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::{
     args, cancel, console,
-    job::{self, Facts, Machine, Model, Subject},
+    job::{self, Arithmetic, Facts, Machine, Model, Subject},
     progress::Watch,
 };
 use crate::{
@@ -58,7 +58,7 @@ pub(super) fn run(arguments: &args::Bench) -> Result<(), Error> {
     let document = Document {
         run: Facts::new(&model, &request, &plain),
         device: machine.device.to_string(),
-        dtype: machine.dtype_name(),
+        arithmetic: machine.arithmetic(),
         repeat: arguments.repeat,
         results: results(&rules, &promises, &samples),
         peak_memory: device::peak_memory(),
@@ -135,7 +135,8 @@ struct Document {
     #[serde(flatten)]
     run: Facts,
     device: String,
-    dtype: &'static str,
+    #[serde(flatten)]
+    arithmetic: Arithmetic,
     repeat: usize,
     results: Vec<Outcome>,
     /// Bytes of main memory, where the system tells them.
@@ -147,7 +148,7 @@ impl Document {
         let mut head = vec![
             ("model", self.run.model.clone()),
             ("run", self.run.course()),
-            ("device", format!("{} in {}", self.device, self.dtype)),
+            ("device", format!("{} in {}", self.device, self.arithmetic)),
             ("rounds", format!("{}, medians and extremes", self.repeat)),
         ];
         let peak = self.peak_memory.map(console::bytes);

@@ -112,7 +112,7 @@ fn study(
         version: env!("CARGO_PKG_VERSION").into(),
         model: model.folder.name().into(),
         weights: adapters::identity(model.folder.weights_hash()?, &model.adapters),
-        dtype: machine.dtype_name().into(),
+        dtype: machine.arithmetic().to_string(),
         sampler: sampler.into(),
         guidance_scale: resolved.guidance.scale,
         width: width * factor,

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::{
     args, cancel, console,
-    job::{self, Facts, Machine, Model, Subject},
+    job::{self, Arithmetic, Facts, Machine, Model, Subject},
     pictures::{self, Sources},
     plan::Summary,
     progress::{Watch, speed},
@@ -63,7 +63,7 @@ pub(super) fn run(arguments: &args::Generate) -> Result<(), Error> {
         weights: weights.next().unwrap_or_default(),
         refiner_weights: weights.next(),
         device: machine.device.to_string(),
-        dtype: machine.dtype_name(),
+        arithmetic: machine.arithmetic(),
         version: env!("CARGO_PKG_VERSION"),
     };
     write(&made.generated, &files, &account.texts())?;
@@ -199,7 +199,8 @@ struct Account<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     refiner_weights: Option<String>,
     device: String,
-    dtype: &'static str,
+    #[serde(flatten)]
+    arithmetic: Arithmetic,
     version: &'static str,
 }
 
@@ -230,7 +231,11 @@ impl Account<'_> {
             ("guidance scale", facts.guidance_scale.to_string()),
             ("cache", facts.cache.clone()),
             ("device", self.device.clone()),
-            ("dtype", self.dtype.into()),
+            ("dtype", self.arithmetic.dtype.into()),
+            (
+                "weight format",
+                self.arithmetic.weight_format.unwrap_or("").into(),
+            ),
         ];
         let texts = texts.into_iter().chain(self.sources.texts());
         let texts = texts.map(|(key, text)| (key.to_owned(), text));
@@ -295,7 +300,7 @@ impl Outcome<'_> {
             ("run", facts.course()),
             (
                 "device",
-                format!("{} in {}", self.account.device, self.account.dtype),
+                format!("{} in {}", self.account.device, self.account.arithmetic),
             ),
             ("time", self.seconds.text(facts.evaluations)),
         ]);

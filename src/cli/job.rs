@@ -1,5 +1,7 @@
 //! What the commands share: from arguments to a model, a machine, a request, and what the run is called by.
 
+use std::fmt;
+
 use serde::Serialize;
 
 use super::{
@@ -14,8 +16,8 @@ use crate::{
     error::{DeviceError, Error},
     models::control::ControlNetConfig,
     pipeline::{Adapters, Family, ModelConfig, Pipeline, Request, Resolved, Seeds},
+    weights::{Format, Storage, WeightFormat},
 };
-use burn::tensor::{DType, FloatDType};
 
 /// The model that commands take when none is named.
 const BUNDLED: &str = "bundled";
@@ -71,7 +73,7 @@ impl Model {
 
     pub(super) fn load(&self, machine: &Machine) -> Result<Pipeline, Error> {
         let (device, adapters) = (machine.device.device(), &self.adapters);
-        let mut pipeline = Pipeline::load_with(&self.folder, device, machine.dtype, adapters)?;
+        let mut pipeline = Pipeline::load_with(&self.folder, device, machine.format, adapters)?;
         pipeline.set_sampler(self.config.sampler.clone());
         for part in &self.controls {
             pipeline.add_control(part)?;
@@ -83,7 +85,7 @@ impl Model {
 /// Where a command computes, and in what.
 pub(super) struct Machine {
     pub(super) device: OpenDevice,
-    pub(super) dtype: FloatDType,
+    pub(super) format: Format,
 }
 
 impl Machine {
@@ -106,8 +108,13 @@ impl Machine {
 
     fn prepare(asked: &args::Machine, device: OpenDevice) -> Result<Self, Error> {
         let dtype = device.dtype(asked.place.dtype)?;
+        let format = Format {
+            dtype: dtype.into(),
+            weights: asked.weights,
+        };
+        Storage::of(device.device(), format)?;
         doctor::look_at(&device, dtype, asked.no_doctor);
-        Ok(Self { device, dtype })
+        Ok(Self { device, format })
     }
 
     /// Notes that `workload` was run here, so that kernels are tuned for it.
@@ -115,14 +122,18 @@ impl Machine {
         device::note_tuned(&self.device, workload);
     }
 
-    /// The data type by the word of the command line.
-    pub(super) fn dtype_name(&self) -> &'static str {
-        DType::from(self.dtype).name()
+    pub(super) fn arithmetic(&self) -> Arithmetic {
+        let Format { dtype, weights } = self.format;
+        let differs = weights != WeightFormat::default();
+        Arithmetic {
+            dtype: dtype.name(),
+            weight_format: differs.then(|| weights.name()),
+        }
     }
 
     /// Refuses a run whose activations alone exceed the device's memory, before anything is loaded.
     pub(super) fn check_memory(&self, resolved: &Resolved) -> Result<(), Error> {
-        let needed = activations(resolved, DType::from(self.dtype).size() as u64);
+        let needed = activations(resolved, self.format.dtype.size() as u64);
         match self.device.info().memory {
             Some(memory) if needed > memory => Err(DeviceError::TooLarge {
                 needed: console::bytes(needed),
@@ -143,6 +154,24 @@ pub(super) fn workload(model: &Model, request: &Request, resolved: &Resolved) ->
     Workload {
         name: format!("{model} {items}x{channels}x{height}x{width} in {rows} rows, {rule}"),
         macs: resolved.forecast(1).total_macs(),
+    }
+}
+
+/// What a run computes in, by the words of the command line.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub(super) struct Arithmetic {
+    pub(super) dtype: &'static str,
+    /// How weights are kept, if not as the file has them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) weight_format: Option<&'static str>,
+}
+
+impl fmt::Display for Arithmetic {
+    /// `f32`, or `f32, weights in q8`
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.dtype)?;
+        let format = self.weight_format;
+        format.map_or(Ok(()), |format| write!(formatter, ", weights in {format}"))
     }
 }
 

@@ -193,6 +193,8 @@ pub(crate) enum RequestError {
     Unconditional { condition: &'static str },
     #[error("`{given}` is not a data type\nhint: use f32, f16 or bf16")]
     UnknownDtype { given: String },
+    #[error("`{given}` is not a format of weights\nhint: use file or q8")]
+    UnknownWeights { given: String },
 }
 
 /// The multiple of `multiple` nearest to `side`, at least one of it.

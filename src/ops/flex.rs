@@ -2,10 +2,10 @@
 
 use ::half::{bf16, f16};
 use burn::backend::ops::{ConvOptions, FloatTensorOps, ModuleOps};
-use burn::backend::tensor::FloatTensor;
+use burn::backend::tensor::{FloatTensor, QuantizedTensor};
 use burn::backend::{Flex, TensorMetadata};
 use burn::tensor::{DType, Shape, TensorData};
-use burn_flex::FlexTensor;
+use burn_flex::{FlexQTensor, FlexTensor};
 
 use super::attention::{Heads, attention};
 use super::convolution::{Geometry, convolve};
@@ -13,6 +13,7 @@ use super::gate::{activated, gated};
 use super::linear::linear;
 use super::norm::{Affine, group_norm, layer_norm};
 use super::product::Values;
+use super::quantised::Quantised;
 use super::{AttentionPath, Gelu, Operations, few, reference, winograd};
 
 /// Tokens that are too few to be worth gathering a layer's weights for.
@@ -86,6 +87,21 @@ impl Operations for Flex {
 
     fn as_map(tokens: FloatTensor<Self>, size: [usize; 4]) -> FloatTensor<Self> {
         Self::float_reshape(Self::float_swap_dims(tokens, 1, 2), Shape::new(size))
+    }
+
+    fn projected_quantised(
+        input: FloatTensor<Self>,
+        weight: QuantizedTensor<Self>,
+        bias: FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
+        by_quantised(input, &weight, Some(bias))
+    }
+
+    fn multiplied_quantised(
+        input: FloatTensor<Self>,
+        weight: QuantizedTensor<Self>,
+    ) -> FloatTensor<Self> {
+        by_quantised(input, &weight, None)
     }
 
     fn gelu_of(input: FloatTensor<Self>, form: Gelu) -> FloatTensor<Self> {
@@ -162,17 +178,45 @@ impl Operations for Flex {
 }
 
 fn by_layer(input: FlexTensor, weight: FlexTensor, bias: Option<FlexTensor>) -> FlexTensor {
-    let (dtype, mut shape) = (input.dtype(), input.shape());
+    let dtype = input.dtype();
     let [depth, width] = weight.shape().dims();
-    let few = shape.num_elements() < FEW_TOKENS * depth && weight.dtype() == dtype;
+    let few = input.shape().num_elements() < FEW_TOKENS * depth && weight.dtype() == dtype;
     if dtype == DType::F64 || few {
         return Flex::linear(input, cast(weight, dtype), bias);
     }
+    let weight = in_order(weight);
+    by_values(input, values(&weight), bias, [depth, width])
+}
+
+/// By a weight as [`crate::weights`] makes them: with a scale for every group of inputs of an output.
+fn by_quantised(input: FlexTensor, weight: &FlexQTensor, bias: Option<FlexTensor>) -> FlexTensor {
+    let integers = weight.tensor();
+    let [depth, width] = integers.shape().dims();
+    assert!(
+        integers.is_contiguous(),
+        "a weight in 8 bits is kept in order"
+    );
+    let values = Quantised::new(integers.storage(), weight.scales(), width);
+    by_values(input, Values::Q8(values), bias, [depth, width])
+}
+
+fn by_values(
+    input: FlexTensor,
+    weight: Values<'_>,
+    bias: Option<FlexTensor>,
+    [depth, width]: [usize; 2],
+) -> FlexTensor {
+    let (dtype, mut shape) = (input.dtype(), input.shape());
     let last = shape.num_dims() - 1;
     shape[last] = width;
-    let (input, weight, bias) = (contiguous(input), in_order(weight), bias.map(contiguous));
-    let bias = bias.as_ref().map(slice);
-    let output = linear(slice(&input), values(&weight), bias, depth, width);
+    let (input, bias) = (contiguous(input), bias.map(contiguous));
+    let output = linear(
+        slice(&input),
+        weight,
+        bias.as_ref().map(slice),
+        depth,
+        width,
+    );
     cast(tensor(output, shape), dtype)
 }
 

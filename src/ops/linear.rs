@@ -107,7 +107,7 @@ impl Factor for Weights<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ops::{product::Samples, simd::kinds};
+    use crate::ops::{product::Samples, quantised::Quantised, simd::kinds};
     use macerator::WithSimd;
 
     struct Whole<'a>(&'a [f32], Values<'a>, &'a [f32], [usize; 2]);
@@ -122,7 +122,7 @@ mod tests {
 
     #[test]
     fn every_kind_of_vectors_agrees_with_plain_sums() {
-        for (tokens, depth, width) in [(1, 1, 1), (77, 200, 9), (130, 7, 140), (3, 64, 33)] {
+        for (tokens, depth, width) in [(1, 1, 1), (77, 200, 9), (130, 7, 140), (3, 64, 300)] {
             let input = Samples::wave(tokens * depth, 0.0).values;
             let weight = Samples::wave(depth * width, 1.0);
             let bias = Samples::wave(width, 2.0).values;
@@ -133,9 +133,12 @@ mod tests {
                 });
                 products.sum::<f64>() + f64::from(bias[column])
             };
+            let (integers, scales) = weight.quantised(width);
+            let quantised = Values::Q8(Quantised::new(&integers, &scales, width));
+            let kept = [&weight.kept()[..], &[quantised]].concat();
             for (arch, weight) in kinds()
                 .into_iter()
-                .flat_map(|arch| weight.kept().map(|kept| (arch, kept)))
+                .flat_map(|arch| kept.iter().map(move |kept| (arch, *kept)))
             {
                 let whole = Whole(&input, weight, &bias, [depth, width]);
                 // SAFETY: the processor has every one of them.

@@ -30,6 +30,8 @@ mod norm;
 #[cfg(feature = "cpu")]
 mod product;
 #[cfg(feature = "cpu")]
+mod quantised;
+#[cfg(feature = "cpu")]
 mod simd;
 #[cfg(all(test, feature = "cpu"))]
 mod tests;
@@ -37,7 +39,7 @@ mod tests;
 mod winograd;
 
 use burn::backend::ops::ConvOptions;
-use burn::backend::tensor::FloatTensor;
+use burn::backend::tensor::{FloatTensor, QuantizedTensor};
 use burn::backend::{Backend, Dispatch, backend_extension};
 use burn::module::Param;
 use burn::nn::conv::Conv2d;
@@ -104,6 +106,27 @@ pub trait Operations: Backend {
     /// `[…, in]` times `weight`, `[in, out]`.
     #[fusion(default)]
     fn multiplied(input: FloatTensor<Self>, weight: FloatTensor<Self>) -> FloatTensor<Self> {
+        Self::linear(input, weight, None)
+    }
+
+    /// [`projected`](Self::projected) by a weight in 8 bits.
+    #[fusion(default)]
+    fn projected_quantised(
+        input: FloatTensor<Self>,
+        weight: QuantizedTensor<Self>,
+        bias: FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
+        let weight = reference::dequantised::<Self>(weight, &input);
+        Self::linear(input, weight, Some(bias))
+    }
+
+    /// [`multiplied`](Self::multiplied) by a weight in 8 bits.
+    #[fusion(default)]
+    fn multiplied_quantised(
+        input: FloatTensor<Self>,
+        weight: QuantizedTensor<Self>,
+    ) -> FloatTensor<Self> {
+        let weight = reference::dequantised::<Self>(weight, &input);
         Self::linear(input, weight, None)
     }
 
@@ -261,10 +284,15 @@ pub fn linear<const D: usize>(layer: &Linear, input: Tensor<D>) -> Tensor<D> {
         return fallback::linear(instead, layer, input);
     }
     let input = input.into_dispatch();
-    let weight = layer.weight.val().into_dispatch();
-    Tensor::from_dispatch(match &layer.bias {
-        Some(bias) => Dispatch::projected(input, weight, bias.val().into_dispatch()),
-        None => Dispatch::multiplied(input, weight),
+    let weight = layer.weight.val();
+    let quantised = matches!(weight.dtype(), DType::QFloat(_));
+    let weight = weight.into_dispatch();
+    let bias = layer.bias.as_ref().map(|bias| bias.val().into_dispatch());
+    Tensor::from_dispatch(match (bias, quantised) {
+        (Some(bias), false) => Dispatch::projected(input, weight, bias),
+        (Some(bias), true) => Dispatch::projected_quantised(input, weight, bias),
+        (None, false) => Dispatch::multiplied(input, weight),
+        (None, true) => Dispatch::multiplied_quantised(input, weight),
     })
 }
 

@@ -18,6 +18,7 @@ use macerator::Simd;
 use rayon::prelude::*;
 
 use super::half::{widen_bf16, widen_f16};
+use super::quantised::Quantised;
 use super::simd::{Floats, Unwritten, copy, load, splat, store};
 
 /// Products summed before the sums are put away: with them a tile's columns fill three quarters of a first-level cache.
@@ -174,6 +175,8 @@ pub(super) enum Values<'a> {
     F32(&'a [f32]),
     F16(&'a [f16]),
     Bf16(&'a [bf16]),
+    /// Of linear layers alone.
+    Q8(Quantised<'a>),
 }
 
 impl<'a> Values<'a> {
@@ -182,6 +185,7 @@ impl<'a> Values<'a> {
             Self::F32(values) => values.len(),
             Self::F16(values) => values.len(),
             Self::Bf16(values) => values.len(),
+            Self::Q8(weight) => weight.values().len(),
         }
     }
 
@@ -191,11 +195,12 @@ impl<'a> Values<'a> {
         match self {
             Self::F16(values) => prefetch(values, start, count),
             Self::Bf16(values) => prefetch(values, start, count),
+            Self::Q8(weight) => prefetch(weight.values(), start, count),
             Self::F32(_) => {}
         }
     }
 
-    /// Some of them in f32: themselves if they are, else widened into `room`.
+    /// Some of them, of one line, in f32: themselves if they are, else widened into `room`.
     #[inline(always)]
     pub(super) fn widened<'b>(&self, part: Range<usize>, room: &'b mut [f32]) -> &'b [f32]
     where
@@ -205,6 +210,7 @@ impl<'a> Values<'a> {
             Self::F32(values) => return &values[part],
             Self::F16(values) => widen_f16(&values[part.clone()], &mut room[..part.len()]),
             Self::Bf16(values) => widen_bf16(&values[part.clone()], &mut room[..part.len()]),
+            Self::Q8(weight) => weight.widen(part.clone(), &mut room[..part.len()]),
         }
         &room[..part.len()]
     }
@@ -236,7 +242,7 @@ impl<'a> Rows<'a> {
     fn room(&self, rows: usize) -> usize {
         match self.values {
             Values::F32(_) => 0,
-            Values::F16(_) | Values::Bf16(_) => rows * DEPTH,
+            Values::F16(_) | Values::Bf16(_) | Values::Q8(_) => rows * DEPTH,
         }
     }
 
@@ -415,6 +421,21 @@ impl Samples {
             bf16: values.iter().copied().map(bf16::from_f32).collect(),
             values,
         }
+    }
+
+    /// As a weight of `width` outputs in 8 bits, under scales of both signs.
+    pub(super) fn quantised(&self, width: usize) -> (Vec<i8>, Vec<f32>) {
+        let depth = self.values.len() / width;
+        let group = (1..=64).rev().find(|group| depth.is_multiple_of(*group));
+        let group = group.unwrap_or(1);
+        let scale = |place: usize| if place % 3 == 0 { -64.0 } else { 64.0 };
+        let integer = |(i, value): (usize, &f32)| {
+            let place = i / width / group * width + i % width;
+            (value * scale(place)) as i8
+        };
+        let integers = self.values.iter().enumerate().map(integer).collect();
+        let scales = (0..self.values.len() / group).map(|place| 1.0 / scale(place));
+        (integers, scales.collect())
     }
 
     pub(super) fn kept(&self) -> [Values<'_>; 3] {

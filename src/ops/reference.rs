@@ -1,7 +1,7 @@
 //! The operations composed of burn's own.
 
 use burn::backend::ops::AttentionModuleOptions;
-use burn::backend::tensor::FloatTensor;
+use burn::backend::tensor::{FloatTensor, QuantizedTensor};
 use burn::backend::{Backend, TensorMetadata};
 use burn::tensor::{DType, FloatDType, Shape, Slice};
 
@@ -118,6 +118,14 @@ pub(super) fn as_map<B: Backend>(tokens: FloatTensor<B>, size: [usize; 4]) -> Fl
     let [rows, channels, height, width] = size;
     let last = B::float_reshape(tokens, Shape::new([rows, height, width, channels]));
     B::float_permute(last, &CHANNELS_FIRST)
+}
+
+/// A weight in 8 bits in the data type of what it is multiplied by.
+pub(super) fn dequantised<B: Backend>(
+    weight: QuantizedTensor<B>,
+    input: &FloatTensor<B>,
+) -> FloatTensor<B> {
+    B::dequantize(weight, input.dtype().into())
 }
 
 pub(super) fn group_norm<B: Backend>(

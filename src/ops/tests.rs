@@ -4,6 +4,7 @@ use burn::backend::Flex;
 use burn::backend::tensor::FloatTensor;
 use burn::nn::conv::Conv2dConfig;
 use burn::nn::{GroupNormConfig, LinearConfig};
+use burn::tensor::quantization::{QuantScheme, QuantStore, QuantValue, ScaleDtype};
 use burn::tensor::{Device, FloatDType, Tensor, TensorData};
 
 use super::*;
@@ -243,6 +244,26 @@ fn maps_and_tokens_are_the_same_values() {
     assert_close(to_map(tokens.clone(), size), expected.clone(), 0.0, "map");
     let found = reference::as_map::<Flex>(primitive(tokens), size);
     assert_close(wrapped(found), expected, 0.0, "map, channels last");
+}
+
+/// What burn computes with the weight made f32 again.
+#[test]
+fn weights_in_8_bits_are_widened() {
+    let scheme = QuantScheme::default()
+        .with_value(QuantValue::Q8S)
+        .with_store(QuantStore::Native)
+        .per_block([40, 1], ScaleDtype::F32);
+    for (tokens, bias) in [(1, true), (50, true), (3, false)] {
+        let layer = LinearConfig::new(120, 70).with_bias(bias);
+        let mut layer = layer.init(&Device::flex());
+        layer.weight = layer.weight.map(|weight| weight.quantize_dynamic(&scheme));
+        let mut wide = layer.clone();
+        wide.weight = wide.weight.map(Tensor::dequantize);
+        let input = wave([2, tokens, 120], 0.0);
+        let expected = wide.forward(input.clone());
+        let case = format!("{tokens} {bias}");
+        assert_close(linear(&layer, input), expected, 1e-5, &case);
+    }
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! A model of any family.
 
-use burn::tensor::{DType, Device, Tensor};
+use burn::tensor::{Device, Tensor};
 
 use super::adapters::Adapters;
 use super::class_to_image::ClassToImage;
@@ -16,6 +16,7 @@ use crate::denoise::Observer;
 use crate::error::{Error, RequestError};
 use crate::models::vae::Tiling;
 use crate::samplers::SamplerConfig;
+use crate::weights::Format;
 
 /// A loaded model, whatever it makes its pictures from.
 #[derive(Debug)]
@@ -29,17 +30,18 @@ pub enum Pipeline {
 }
 
 impl Pipeline {
-    /// Reads a model's weights onto `device`: the denoiser in `dtype`, all else in f32.
+    /// Reads a model's weights onto `device`: the denoiser in `format`, a data type or that and how weights are kept; all else computes in
+    /// f32.
     ///
     /// # Errors
     ///
-    /// If a file is missing or malformed, or the weights do not fit the configuration.
+    /// If a file is missing or malformed, the weights do not fit the configuration, or the device has no such format.
     pub fn load(
         folder: &ModelFolder,
         device: &Device,
-        dtype: impl Into<DType>,
+        format: impl Into<Format>,
     ) -> Result<Self, Error> {
-        Self::load_with(folder, device, dtype, &Adapters::default())
+        Self::load_with(folder, device, format, &Adapters::default())
     }
 
     /// [`load`](Self::load), with `adapters` merged into the weights, see [`TextToImage::load_with`].
@@ -50,7 +52,7 @@ impl Pipeline {
     pub fn load_with(
         folder: &ModelFolder,
         device: &Device,
-        dtype: impl Into<DType>,
+        format: impl Into<Format>,
         adapters: &Adapters,
     ) -> Result<Self, Error> {
         let config = ModelConfig::read(folder)?;
@@ -59,16 +61,16 @@ impl Pipeline {
         }
         match config.family.clone() {
             Family::ClassToImage(parts) => {
-                ClassToImage::load(folder, config, &parts, device, dtype.into())
+                ClassToImage::load(folder, config, &parts, device, format.into())
                     .map(Box::new)
                     .map(Self::ClassToImage)
             }
-            Family::TextToImage(_) => TextToImage::load_with(folder, device, dtype, adapters)
+            Family::TextToImage(_) => TextToImage::load_with(folder, device, format, adapters)
                 .map(Box::new)
                 .map(Self::TextToImage),
             Family::Unconditional(parts) => {
                 let parts = parts.clone();
-                Unconditional::load(folder, config, &parts, device, dtype.into())
+                Unconditional::load(folder, config, &parts, device, format.into())
                     .map(Box::new)
                     .map(Self::Unconditional)
             }

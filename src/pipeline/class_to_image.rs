@@ -25,7 +25,7 @@ use crate::models::dit::{DiT, DiTCondition, DiTTransformer2DModel};
 use crate::models::unet::{UNet, UNet2DConditionModel, UNetCondition};
 use crate::models::vae::{Autoencoder, Tiling};
 use crate::samplers::SamplerConfig;
-use crate::weights::{Storage, dit, load_strict};
+use crate::weights::{Format, Storage, dit, load_strict};
 
 /// A loaded class-conditional model.
 #[derive(Debug)]
@@ -55,12 +55,12 @@ pub struct ClassUNet {
 }
 
 impl ClassUNet {
-    /// The `UNet` in `dtype`, the embedder in f32.
+    /// The `UNet` as `storage` says, the embedder in f32.
     fn load(
         config: &ClassUNetConfig,
         folder: &ModelFolder,
         device: &Device,
-        dtype: DType,
+        storage: Storage,
     ) -> Result<Self, Error> {
         let (part, tokens) = (
             "class_embedder",
@@ -68,7 +68,6 @@ impl ClassUNet {
         );
         let embedder = load_strict(tokens, &folder.weights(part)?, part, DType::F32)?;
         let network = UNet2DConditionModel::new(&config.unet, device);
-        let storage = Storage::of(device, dtype);
         let network = load_strict(network, &folder.weights("unet")?, "unet", storage)?;
         let unet = UNet::new(config.unet.clone(), network);
         Ok(Self { unet, embedder })
@@ -90,16 +89,16 @@ impl ClassDenoiser {
         config: &ClassDenoiserConfig,
         folder: &ModelFolder,
         device: &Device,
-        dtype: DType,
+        storage: Storage,
     ) -> Result<Self, Error> {
         match config {
             ClassDenoiserConfig::DiT(config) => {
                 let model = DiTTransformer2DModel::new(config, device);
                 let source = dit::canonical(&folder.weights("transformer")?)?;
-                let model = load_strict(model, &source, "transformer", Storage::of(device, dtype))?;
+                let model = load_strict(model, &source, "transformer", storage)?;
                 Ok(Self::DiT(Box::new(DiT::new(config.clone(), model))))
             }
-            ClassDenoiserConfig::UNet(config) => ClassUNet::load(config, folder, device, dtype)
+            ClassDenoiserConfig::UNet(config) => ClassUNet::load(config, folder, device, storage)
                 .map(Box::new)
                 .map(Self::UNet),
         }
@@ -154,7 +153,7 @@ fn observed<D: StagedDenoiser>(
 }
 
 impl ClassToImage {
-    /// Reads the weights of a model whose configuration is `config` and whose parts are `parts`: the denoiser in `dtype`, the
+    /// Reads the weights of a model whose configuration is `config` and whose parts are `parts`: the denoiser in `format`, the
     /// autoencoder in f32.
     ///
     /// # Errors
@@ -165,15 +164,16 @@ impl ClassToImage {
         config: ModelConfig,
         parts: &ClassToImageConfig,
         device: &Device,
-        dtype: DType,
+        format: Format,
     ) -> Result<Self, Error> {
-        let denoiser = ClassDenoiser::load(&parts.denoiser, folder, device, dtype)?;
+        let storage = Storage::of(device, format)?;
+        let denoiser = ClassDenoiser::load(&parts.denoiser, folder, device, storage)?;
         let vae = Autoencoder::new(parts.vae.clone(), device);
         let vae = load_strict(
             vae,
             &folder.weights("vae")?,
             "vae",
-            Storage::of(device, DType::F32),
+            Storage::of(device, DType::F32)?,
         )?;
         Ok(Self {
             config,
@@ -181,7 +181,7 @@ impl ClassToImage {
             denoiser,
             vae,
             device: device.clone(),
-            dtype,
+            dtype: format.dtype,
         })
     }
 

@@ -15,7 +15,7 @@ use crate::models::clip::ClipTextModel;
 use crate::models::unet::{AddedCondition, UNetCondition};
 use crate::text::{ClipTokenizer, Embedding, PromptEncoder};
 use crate::weights::adapt::Merge;
-use crate::weights::{Storage, load_merged, reload};
+use crate::weights::{Format, Storage, load_merged, reload};
 
 /// The loaded text encoders of a model.
 #[derive(Debug)]
@@ -33,16 +33,16 @@ struct Half {
 }
 
 impl Prompts {
-    /// Reads the encoders' weights onto `device`, in f32, and their words.
+    /// Reads the encoders' weights onto `device`, and their words. They compute in f32, whatever the denoiser's `format` says of that.
     pub(super) fn load(
         folder: &ModelFolder,
         config: &TextConfig,
-        device: &Device,
+        (device, format): (&Device, Format),
         merge: &Merge,
         embeddings: &[Embedding],
     ) -> Result<Self, Error> {
         let words = words(folder, config, embeddings)?;
-        let storage = Storage::of(device, DType::F32);
+        let storage = Storage::of(device, format.with_dtype(DType::F32))?;
         let encoders = config.encoders.iter().zip(words).map(|(encoder, words)| {
             let EncoderConfig { part, clip, .. } = encoder;
             let model = ClipTextModel::new(clip, device);
@@ -60,12 +60,12 @@ impl Prompts {
     pub(super) fn exchanged(
         &self,
         folder: &ModelFolder,
-        device: &Device,
+        (device, format): (&Device, Format),
         merges: [&Merge; 2],
         embeddings: &[Embedding],
     ) -> Result<Self, Error> {
         let words = words(folder, &self.config, embeddings)?;
-        let storage = Storage::of(device, DType::F32);
+        let storage = Storage::of(device, format.with_dtype(DType::F32))?;
         let encoders = self.config.encoders.iter().zip(&self.encoders).zip(words);
         let encoders = encoders.map(|((encoder, loaded), words)| {
             let EncoderConfig { part, clip, .. } = encoder;

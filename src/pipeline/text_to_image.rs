@@ -25,7 +25,7 @@ use crate::models::unet::{UNet, UNet2DConditionModel, UNetCondition};
 use crate::models::vae::{AutoencoderKl, Tiling};
 use crate::samplers::SamplerConfig;
 use crate::weights::adapt::{Merge, Parameters};
-use crate::weights::{Storage, load_merged, load_strict, reload, shapes};
+use crate::weights::{Format, Storage, load_merged, load_strict, reload, shapes};
 
 /// A loaded model.
 #[derive(Debug)]
@@ -41,21 +41,22 @@ pub struct TextToImage {
     fills: bool,
     vae: AutoencoderKl,
     device: Device,
-    dtype: DType,
+    format: Format,
 }
 
 impl TextToImage {
-    /// Reads a model's weights onto `device`: the denoiser in `dtype`, text encoders and autoencoder in f32.
+    /// Reads a model's weights onto `device`: the denoiser in `format`, a data type or that and how weights are kept; text encoders keep
+    /// weights in the same way and compute in f32, as the autoencoder does.
     ///
     /// # Errors
     ///
-    /// If a file is missing or malformed, or the weights do not fit the configuration.
+    /// If a file is missing or malformed, the weights do not fit the configuration, or the device has no such format.
     pub fn load(
         folder: &ModelFolder,
         device: &Device,
-        dtype: impl Into<DType>,
+        format: impl Into<Format>,
     ) -> Result<Self, Error> {
-        Self::load_with(folder, device, dtype, &Adapters::default())
+        Self::load_with(folder, device, format, &Adapters::default())
     }
 
     /// [`load`](Self::load), with `adapters` merged into the weights as they are read: memory never holds more than the model and the
@@ -67,23 +68,25 @@ impl TextToImage {
     pub fn load_with(
         folder: &ModelFolder,
         device: &Device,
-        dtype: impl Into<DType>,
+        format: impl Into<Format>,
         adapters: &Adapters,
     ) -> Result<Self, Error> {
-        let dtype = dtype.into();
+        let format = format.into();
+        let storage = Storage::of(device, format)?;
         let config = ModelConfig::read(folder)?;
         let parts = config.text_to_image()?;
         let merge = adapters.merge(&parameters(parts, device))?;
-        let prompts = Prompts::load(folder, &parts.text, device, &merge, &adapters.embeddings)?;
+        let (place, words) = ((device, format), &adapters.embeddings);
+        let prompts = Prompts::load(folder, &parts.text, place, &merge, words)?;
         let (unet, patches) = (
             UNet2DConditionModel::new(&parts.unet, device),
             merge.of("unet"),
         );
-        let storage = |dtype| Storage::of(device, dtype);
         let source = folder.weights("unet")?;
-        let unet = load_merged(unet, &source, "unet", storage(dtype), &patches)?;
+        let unet = load_merged(unet, &source, "unet", storage, &patches)?;
         let vae = AutoencoderKl::new(parts.vae.clone(), device);
-        let vae = load_strict(vae, &folder.weights("vae")?, "vae", storage(DType::F32))?;
+        let storage = Storage::of(device, DType::F32)?;
+        let vae = load_strict(vae, &folder.weights("vae")?, "vae", storage)?;
         Ok(Self {
             unet: UNet::new(parts.unet.clone(), unet),
             prompts,
@@ -93,7 +96,7 @@ impl TextToImage {
             vae,
             config,
             device: device.clone(),
-            dtype,
+            format,
         })
     }
 
@@ -109,13 +112,16 @@ impl TextToImage {
         let parts = self.config.text_to_image()?;
         let merge = adapters.merge(&parameters(parts, &self.device))?;
         let merges = [&self.merge, &merge];
-        let prompts = self
-            .prompts
-            .exchanged(folder, &self.device, merges, &adapters.embeddings)?;
+        let prompts = self.prompts.exchanged(
+            folder,
+            (&self.device, self.format),
+            merges,
+            &adapters.embeddings,
+        )?;
         let exchange = Exchange::of("unet", &self.merge, &merge);
         let (source, names) = (folder.weights("unet")?, exchange.names());
         let unet = self.unet.model().clone();
-        let storage = Storage::of(&self.device, self.dtype);
+        let storage = Storage::of(&self.device, self.format)?;
         let unet = reload(unet, &source, "unet", storage, &exchange.new, &names)?;
         self.unet = UNet::new(parts.unet.clone(), unet);
         (self.prompts, self.merge) = (prompts, merge);
@@ -185,7 +191,7 @@ impl TextToImage {
             request,
             resolved: &resolved,
             device: &self.device,
-            dtype: self.dtype,
+            dtype: self.format.dtype,
         };
         let mut begun = self.denoise(&run, &condition, observer)?;
         begun.report.text = text;
@@ -201,7 +207,7 @@ impl TextToImage {
         let config = ControlNetConfig::from_json(&part.config()?)?;
         let number = self.config.add_control(config.clone())?;
         let net = ControlNetModel::new(&config, &self.device);
-        let storage = Storage::of(&self.device, self.dtype);
+        let storage = Storage::of(&self.device, self.format)?;
         let net = load_strict(net, &part.weights()?, "controlnet", storage)?;
         self.nets.push(ControlNet::new(config, net));
         Ok(number)

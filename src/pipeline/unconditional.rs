@@ -12,7 +12,7 @@ use crate::denoise::Observer;
 use crate::error::Error;
 use crate::models::unet::{UNet, UNet2DConditionModel, UNet2d, UNet2dCondition};
 use crate::samplers::SamplerConfig;
-use crate::weights::{Storage, load_strict};
+use crate::weights::{Format, Storage, load_strict};
 
 /// A loaded model. What it denoises are pictures themselves, -1 to 1, in grey or colour.
 #[derive(Debug)]
@@ -24,7 +24,7 @@ pub struct Unconditional {
 }
 
 impl Unconditional {
-    /// Reads the weights of a model with `parts` onto `device`, in `dtype`.
+    /// Reads the weights of a model with `parts` onto `device`, in `format`.
     ///
     /// # Errors
     ///
@@ -34,16 +34,16 @@ impl Unconditional {
         config: ModelConfig,
         parts: &UnconditionalConfig,
         device: &Device,
-        dtype: DType,
+        format: Format,
     ) -> Result<Self, Error> {
         let unet = UNet2DConditionModel::new(&parts.unet, device);
-        let storage = Storage::of(device, dtype);
+        let storage = Storage::of(device, format)?;
         let unet = load_strict(unet, &folder.weights("unet")?, "unet", storage)?;
         Ok(Self {
             unet: UNet2d::new(UNet::new(parts.unet.clone(), unet)),
             config,
             device: device.clone(),
-            dtype,
+            dtype: format.dtype,
         })
     }
 

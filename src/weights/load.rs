@@ -9,49 +9,14 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 
 use burn::{
     module::{Module, ModuleMapper, ModuleVisitor, Param},
-    tensor::{Bool, DType, Device, Int, Tensor, TensorData},
+    tensor::{Bool, DType, Int, Tensor, TensorData},
 };
 use burn_store::{bridge, burn_pack::Tensor as Packed};
 
-use super::{WeightSource, adapt::Patches, names};
-use crate::device;
+use super::filters::placed;
+use super::transpose::transposed;
+use super::{Storage, WeightSource, adapt::Patches, names, quantise};
 use crate::error::{Error, Misfit, WeightsError};
-
-/// How a module keeps its floats.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Storage {
-    /// All in this type.
-    As(DType),
-    /// In f32, but the weights of linear layers and convolutions in the half precision that the file has them in, if it does. The
-    /// [operations](crate::ops) of the CPU widen them on their way into the products, which changes no value and takes half the memory.
-    HalfWeights,
-}
-
-impl Storage {
-    /// For a model that computes in `dtype` on `device`, all its layers through [`crate::ops`].
-    pub fn of(device: &Device, dtype: DType) -> Self {
-        let on_processor = device::is_processor(device);
-        if on_processor && dtype == DType::F32 {
-            Self::HalfWeights
-        } else {
-            Self::As(dtype)
-        }
-    }
-
-    fn dtype(self, kept: DType, is_weight: bool) -> DType {
-        match self {
-            Self::As(dtype) => dtype,
-            Self::HalfWeights if is_weight && matches!(kept, DType::F16 | DType::BF16) => kept,
-            Self::HalfWeights => DType::F32,
-        }
-    }
-}
-
-impl From<DType> for Storage {
-    fn from(dtype: DType) -> Self {
-        Self::As(dtype)
-    }
-}
 
 /// Fills `module` with the tensors of `source`, floats kept as `storage` says. `part` (`unet`, `vae`, …) is what errors call it.
 ///
@@ -340,17 +305,30 @@ impl Filler<'_> {
             origin: self.origin.to_owned(),
         };
         let data = bridge::into_data(tensor).map_err(|error| failed(error.to_string()))?;
-        let data = if data.dtype().is_float() {
-            let dtype = self.storage.dtype(data.dtype(), slot.is_weight);
-            data.convert_dtype(dtype)
-        } else {
-            data
-        };
-        Ok(if slot.transposed {
+        Ok(self.laid(data, slot))
+    }
+
+    /// What the file has, in the module's layout and data type.
+    fn laid(&self, data: TensorData, slot: &Slot) -> TensorData {
+        let kept = data.dtype();
+        if !kept.is_float() {
+            return data;
+        }
+        if let Some(group) = self.group(slot) {
+            return quantise::quantised(data, group);
+        }
+        let data = data.convert_dtype(self.storage.dtype(kept, slot.is_weight));
+        if slot.transposed {
             transposed(&data)
         } else {
             data
-        })
+        }
+    }
+
+    /// Inputs that share a scale, if the parameter is kept in 8 bits.
+    fn group(&self, slot: &Slot) -> Option<usize> {
+        let asked = self.storage == Storage::Quantised && slot.transposed;
+        asked.then(|| quantise::group(&slot.shape)).flatten()
     }
 }
 
@@ -381,110 +359,6 @@ impl ModuleMapper for Filler<'_> {
                 param.transform_for_load(tensor, id)
             }
             None => param,
-        }
-    }
-}
-
-/// `data` on `device`, laid out as its kernels read it: cubecl's convolutions read filters with the input channels innermost, and would
-/// lay out others anew on every call. The shape is the same either way.
-fn placed<const D: usize>(data: TensorData, device: &Device) -> Tensor<D> {
-    let options = (device, data.dtype());
-    if !is_filter(data.shape()) || device::is_processor(device) {
-        return Tensor::from_data(data, options);
-    }
-    let tensor = Tensor::from_data(channels_last(&data), options);
-    tensor.permute(std::array::from_fn::<usize, D, _>(|dim| {
-        CHANNELS_FIRST[dim]
-    }))
-}
-
-/// Brings `[output, height, width, input]` into the order `[output, input, height, width]`.
-const CHANNELS_FIRST: [usize; 4] = [0, 3, 1, 2];
-
-/// Whether a parameter is a convolution's with more than one position.
-fn is_filter(shape: &[usize]) -> bool {
-    shape.len() == CHANNELS_FIRST.len() && shape[2] * shape[3] > 1
-}
-
-/// `[output, input, height, width]` as `[output, height, width, input]`.
-fn channels_last(data: &TensorData) -> TensorData {
-    let [output, input, height, width] = [0, 1, 2, 3].map(|dim| data.shape()[dim]);
-    let bytes = data.as_bytes();
-    let filters = bytes.chunks_exact((bytes.len() / output).max(1));
-    let turned = filters.flat_map(|filter| turned(filter, data.dtype(), input, height * width));
-    let shape = vec![output, height, width, input];
-    TensorData::from_bytes_vec(turned.collect(), shape, data.dtype())
-}
-
-/// Side of the squares in which a matrix is transposed: both sides of a square of 4-byte elements stay in the first-level cache.
-const TILE: usize = 32;
-
-/// The transpose of a matrix, `[rows, columns]` to `[columns, rows]`.
-pub(super) fn transposed(data: &TensorData) -> TensorData {
-    let (rows, columns) = (data.shape()[0], data.shape()[1]);
-    let turned = turned(data.as_bytes(), data.dtype(), rows, columns);
-    TensorData::from_bytes_vec(turned, vec![columns, rows], data.dtype())
-}
-
-/// The transpose of a matrix of `dtype`, `[rows, columns]`.
-fn turned(bytes: &[u8], dtype: DType, rows: usize, columns: usize) -> Vec<u8> {
-    match dtype.size() {
-        2 => transposed_bytes::<2>(bytes, rows, columns),
-        4 => transposed_bytes::<4>(bytes, rows, columns),
-        _ => transposed_bytes::<8>(bytes, rows, columns),
-    }
-}
-
-/// Transposes elements of `N` bytes, square by square.
-fn transposed_bytes<const N: usize>(bytes: &[u8], rows: usize, columns: usize) -> Vec<u8> {
-    let (source, _) = bytes.as_chunks::<N>();
-    let mut turned = vec![[0; N]; source.len()];
-    for top in (0..rows).step_by(TILE) {
-        for left in (0..columns).step_by(TILE) {
-            for row in top..rows.min(top + TILE) {
-                for column in left..columns.min(left + TILE) {
-                    turned[column * rows + row] = source[row * columns + column];
-                }
-            }
-        }
-    }
-    turned.into_flattened()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn filters_are_laid_out_with_their_channels_innermost() {
-        let values: Vec<f32> = (0_u16..2 * 3 * 4 * 5).map(f32::from).collect();
-        let data = TensorData::new(values, [2, 3, 4, 5]);
-        let turned = channels_last(&data);
-        assert_eq!(turned.shape().to_vec(), [2, 4, 5, 3]);
-        let device = Device::flex();
-        let back = Tensor::<4>::from_data(turned, &device).permute(CHANNELS_FIRST);
-        back.into_data().assert_eq(&data, true);
-    }
-
-    #[test]
-    fn only_filters_with_several_positions_are_laid_out_anew() {
-        assert!(is_filter(&[320, 4, 3, 3]) && is_filter(&[8, 8, 1, 2]));
-        assert!(!is_filter(&[640, 320, 1, 1]) && !is_filter(&[77, 768]) && !is_filter(&[320]));
-    }
-
-    #[test]
-    fn transposes_beyond_one_tile() {
-        let (rows, columns) = (33, 70);
-        let values: Vec<f32> = (0_u16..33 * 70).map(f32::from).collect();
-        let turned = transposed(&TensorData::new(values.clone(), [rows, columns]));
-        let turned = turned.try_to_vec::<f32>().unwrap();
-        for row in 0..rows {
-            for column in 0..columns {
-                assert_eq!(
-                    turned[column * rows + row].to_bits(),
-                    values[row * columns + column].to_bits()
-                );
-            }
         }
     }
 }

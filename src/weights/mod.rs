@@ -10,10 +10,15 @@ pub mod dit;
 pub mod names;
 pub mod original;
 
+mod filters;
+mod format;
 mod load;
+mod quantise;
 mod source;
+mod transpose;
 
-pub use load::{Storage, load_merged, load_strict, reload, shapes};
+pub use format::{Format, Storage, WeightFormat};
+pub use load::{load_merged, load_strict, reload, shapes};
 pub use source::WeightSource;
 #[cfg(feature = "hub")]
 pub(crate) use source::shard_files;

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use burn::tensor::{Bytes, Shape, TensorData};
 use burn_store::{bridge, burn_pack::Tensor as Packed};
 
-use super::{WeightSource, load::transposed, names::reshaped};
+use super::{WeightSource, names::reshaped, transpose::transposed};
 use crate::error::{Error, WeightsError};
 
 /// What the numbering of a checkpoint depends on.

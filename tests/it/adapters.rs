@@ -20,7 +20,7 @@ use crate::tolerance::F32_CPU;
 use crate::weights::folder;
 
 /// A tensor of a made-up file.
-type Made = (String, Vec<usize>, Vec<f32>);
+pub(crate) type Made = (String, Vec<usize>, Vec<f32>);
 
 fn made(name: impl Into<String>, shape: &[usize], value: impl Fn(usize) -> f32) -> Made {
     let values = (0..shape.iter().product()).map(value).collect();
@@ -42,7 +42,7 @@ fn bytes(tensors: &[Made], metadata: Option<&str>) -> Vec<u8> {
 }
 
 /// A file in a folder that stays as long as the returned value.
-fn file(name: &str, tensors: &[Made]) -> (tempfile::TempDir, PathBuf) {
+pub(crate) fn file(name: &str, tensors: &[Made]) -> (tempfile::TempDir, PathBuf) {
     let folder = folder();
     let path = folder.path().join(name);
     std::fs::write(&path, bytes(tensors, None)).unwrap();
@@ -55,7 +55,7 @@ fn source(tensors: &[Made], metadata: Option<&str>) -> WeightSource {
     WeightSource::from_static(bytes, "made.safetensors").unwrap()
 }
 
-fn pair(layer: &str, down: &[usize], up: &[usize]) -> Vec<Made> {
+pub(crate) fn pair(layer: &str, down: &[usize], up: &[usize]) -> Vec<Made> {
     let value = |index: usize| (index % 7) as f32 * 0.01 - 0.03;
     vec![
         made(format!("{layer}.lora_down.weight"), down, value),

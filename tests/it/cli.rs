@@ -117,6 +117,10 @@ fn mistakes_in_the_arguments_are_usage_errors_with_a_hint() {
             &["`int8` is not a data type", "f32, f16 or bf16"],
         ),
         (
+            &["generate", "--weights", "q4"],
+            &["`q4` is not a format of weights", "hint: use file or q8"],
+        ),
+        (
             &["generate", "--size", "512"],
             &["'512' for '--size <WxH>'", "as in 512x512"],
         ),

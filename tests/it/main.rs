@@ -40,6 +40,7 @@ mod matrix;
 #[cfg(feature = "eval")]
 mod metrics;
 mod param_lists;
+mod quantised;
 mod rng;
 mod samplers;
 #[cfg(all(feature = "bundled", feature = "eval"))]

@@ -1,0 +1,161 @@
+//! What a model computes in, and how its weights are kept.
+
+use std::{fmt, str::FromStr};
+
+use burn::tensor::{DType, Device, FloatDType};
+
+use crate::error::{DeviceError, Error, RequestError};
+
+/// How the weights of linear layers are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum WeightFormat {
+    /// As the file has them: half precision stays half precision.
+    #[default]
+    File,
+    /// In 8 bits and a scale for every 64 inputs of an output. On the CPU.
+    Q8,
+}
+
+impl WeightFormat {
+    const ALL: [Self; 2] = [Self::File, Self::Q8];
+
+    /// The word of the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::File => "file",
+            Self::Q8 => "q8",
+        }
+    }
+}
+
+impl fmt::Display for WeightFormat {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.pad(self.name())
+    }
+}
+
+impl FromStr for WeightFormat {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let known = Self::ALL.into_iter().find(|known| known.name() == text);
+        known.ok_or_else(|| RequestError::UnknownWeights { given: text.into() }.into())
+    }
+}
+
+/// What a model computes in, and how its weights are kept. A data type alone stands for the weights of the file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Format {
+    /// What the denoiser computes in.
+    pub dtype: DType,
+    /// Of the denoiser and of what reads its conditions.
+    pub weights: WeightFormat,
+}
+
+impl Format {
+    /// The same weights in a model that computes in `dtype`.
+    #[must_use]
+    pub fn with_dtype(self, dtype: DType) -> Self {
+        Self { dtype, ..self }
+    }
+}
+
+impl From<DType> for Format {
+    fn from(dtype: DType) -> Self {
+        let weights = WeightFormat::File;
+        Self { dtype, weights }
+    }
+}
+
+impl From<FloatDType> for Format {
+    fn from(dtype: FloatDType) -> Self {
+        DType::from(dtype).into()
+    }
+}
+
+/// How a module keeps its floats.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Storage {
+    /// All in this type.
+    As(DType),
+    /// In f32, but the weights of linear layers and convolutions in the half precision that the file has them in, if it does. The
+    /// [operations](crate::ops) of the CPU widen them on their way into the products, which changes no value and takes half the memory.
+    HalfWeights,
+    /// As [`HalfWeights`](Self::HalfWeights), but the weights of linear layers of at least 64 inputs and outputs in 8 bits, which rounds
+    /// them.
+    Quantised,
+}
+
+impl Storage {
+    /// For a model in `format` on `device`, all its layers through [`crate::ops`].
+    ///
+    /// # Errors
+    ///
+    /// If the device has no operations on such weights.
+    pub fn of(device: &Device, format: impl Into<Format>) -> Result<Self, Error> {
+        let Format { dtype, weights } = format.into();
+        let on_processor = crate::device::is_processor(device);
+        match weights {
+            WeightFormat::Q8 if !on_processor => Err(misplaced("a GPU")),
+            WeightFormat::Q8 if dtype != DType::F32 => Err(misplaced(dtype.name())),
+            WeightFormat::Q8 => Ok(Self::Quantised),
+            WeightFormat::File if on_processor && dtype == DType::F32 => Ok(Self::HalfWeights),
+            WeightFormat::File => Ok(Self::As(dtype)),
+        }
+    }
+
+    /// The type of a tensor that the file has in `kept`.
+    pub(super) fn dtype(self, kept: DType, is_weight: bool) -> DType {
+        match self {
+            Self::As(dtype) => dtype,
+            _ if is_weight && matches!(kept, DType::F16 | DType::BF16) => kept,
+            Self::HalfWeights | Self::Quantised => DType::F32,
+        }
+    }
+}
+
+fn misplaced(found: &'static str) -> Error {
+    DeviceError::Quantised { found }.into()
+}
+
+impl From<DType> for Storage {
+    fn from(dtype: DType) -> Self {
+        Self::As(dtype)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_are_read() {
+        assert_eq!("q8".parse::<WeightFormat>().ok(), Some(WeightFormat::Q8));
+        assert_eq!(
+            "file".parse::<WeightFormat>().ok(),
+            Some(WeightFormat::File)
+        );
+        let error = "q4".parse::<WeightFormat>().expect_err("no such format");
+        assert_eq!(
+            error.to_string(),
+            "`q4` is not a format of weights\nhint: use file or q8"
+        );
+    }
+
+    #[cfg(feature = "cpu")]
+    #[test]
+    fn eight_bits_are_for_the_cpu_in_f32() {
+        let format = Format {
+            dtype: DType::F32,
+            weights: WeightFormat::Q8,
+        };
+        let storage = |format| Storage::of(&Device::flex(), format);
+        assert_eq!(storage(format).ok(), Some(Storage::Quantised));
+        let error = storage(format.with_dtype(DType::F16)).expect_err("f16");
+        assert!(error.is_device());
+        assert_eq!(
+            error.to_string(),
+            "weights in `q8` are for the CPU in `f32`, not for f16\nhint: use `--device cpu --dtype f32`, or leave `--weights q8` out"
+        );
+    }
+}

@@ -1,0 +1,169 @@
+//! Weights in 8 bits: integers of -127 to 127, and a scale for every group of inputs of an output.
+//!
+//! Source: Dettmers et al., "8-bit Optimizers via Block-wise Quantization" (arXiv 2110.02861, section 2.1), here in even steps, without a
+//! table.
+
+use burn::tensor::quantization::{QuantScheme, QuantStore, QuantValue, ScaleDtype};
+use burn::tensor::{DType, TensorData};
+
+use super::transpose::turned;
+
+/// Inputs that share a scale, at most. Of normal weights 64 leave an error of 0.59 %, against 0.80 % (1280 inputs) and 0.88 % (5120) with one
+/// scale for all inputs of an output; of the shipped models' worst layers 0.62 % against 0.87 %. The scales take a sixteenth of the
+/// integers' memory.
+const MOST: usize = 64;
+
+/// The same, at least: below, the scales are too large a part.
+const LEAST: usize = 32;
+
+/// Sides of a matrix, at least, that is worth it.
+const LEAST_SIDE: usize = 64;
+
+/// The largest integer.
+const STEPS: f32 = 127.0;
+
+/// Inputs that share a scale in a weight of `[outputs, inputs]`; `None` if it stays as it is.
+pub(super) fn group(shape: &[usize]) -> Option<usize> {
+    let &[outputs, inputs] = shape else {
+        return None;
+    };
+    if outputs < LEAST_SIDE || inputs < LEAST_SIDE {
+        return None;
+    }
+    (LEAST..=MOST)
+        .rev()
+        .find(|group| inputs.is_multiple_of(*group))
+}
+
+/// A weight, `[outputs, inputs]`, in 8 bits, `[inputs, outputs]`, under a scale for `group` inputs.
+///
+/// Every value becomes the nearest multiple of its scale, a 127th of the group's largest magnitude. What is not a finite number makes its
+/// whole group not a number.
+pub(super) fn quantised(weight: TensorData, group: usize) -> TensorData {
+    let (outputs, inputs) = (weight.shape()[0], weight.shape()[1]);
+    let values = floats(weight);
+    let groups = values.chunks_exact(group);
+    let scales: Vec<f32> = groups.clone().map(|group| largest(group) / STEPS).collect();
+    let mut integers = vec![0_i8; values.len()];
+    for ((group, integers), scale) in groups.zip(integers.chunks_exact_mut(group)).zip(&scales) {
+        round(group, *scale, integers);
+    }
+    let integers = turned(&integers, 0, outputs, inputs);
+    let scales = turned(&scales, 0.0, outputs, inputs / group);
+    TensorData::quantized(integers, [inputs, outputs], scheme(group), &scales, None)
+}
+
+/// All values in f32, wherever the file's bytes begin.
+fn floats(data: TensorData) -> Vec<f32> {
+    let data = data.convert_dtype(DType::F32);
+    let (values, _) = data.as_bytes().as_chunks::<4>();
+    let values = values.iter().copied();
+    values.map(f32::from_ne_bytes).collect()
+}
+
+/// Blocks of `group` inputs of an output.
+fn scheme(group: usize) -> QuantScheme {
+    let group = u8::try_from(group).unwrap_or(u8::MAX);
+    QuantScheme::default()
+        .with_value(QuantValue::Q8S)
+        .with_store(QuantStore::Native)
+        .per_block([group, 1], ScaleDtype::F32)
+}
+
+/// The largest magnitude; infinity or not a number if one of them is there, whose bits are larger still.
+fn largest(values: &[f32]) -> f32 {
+    let magnitudes = values.iter().map(|value| value.abs().to_bits());
+    f32::from_bits(magnitudes.fold(0, u32::max))
+}
+
+/// Adding and taking away 1.5 · 2^23 rounds to the nearest integer, and vectors of any kind can do it.
+fn round(values: &[f32], scale: f32, integers: &mut [i8]) {
+    const ROUNDER: f32 = 12_582_912.0;
+    // A group of zeros, or of less than 127 times the smallest f32.
+    if scale == 0.0 {
+        return;
+    }
+    for (integer, value) in integers.iter_mut().zip(values) {
+        *integer = ((value / scale + ROUNDER) - ROUNDER) as i8;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use burn::tensor::{Device, Tensor};
+
+    /// `[outputs, inputs]`, every output larger than the one before.
+    fn wave(outputs: usize, inputs: usize) -> Vec<f32> {
+        let value = |i: usize| (i as f32 * 0.731).sin() * (1 + i / inputs) as f32;
+        (0..outputs * inputs).map(value).collect()
+    }
+
+    /// What is kept of a weight, as `[outputs, inputs]` again.
+    fn kept(values: &[f32], [outputs, inputs]: [usize; 2], group: usize) -> Vec<f32> {
+        let weight = TensorData::new(values.to_vec(), [outputs, inputs]);
+        let weight = quantised(weight, group);
+        let dtype = weight.dtype();
+        let weight = Tensor::<2>::from_data(weight, (&Device::flex(), dtype));
+        floats(weight.dequantize().transpose().into_data())
+    }
+
+    #[test]
+    fn the_error_is_at_most_half_a_scale() {
+        for (shape, group) in [([3, 128], 64), ([70, 96], 48), ([2, 64], 32)] {
+            let values = wave(shape[0], shape[1]);
+            let found = kept(&values, shape, group);
+            assert!(found != values, "nothing was rounded");
+            let groups = values.chunks(group).zip(found.chunks(group));
+            for (values, found) in groups {
+                let scale = largest(values) / STEPS;
+                for (value, found) in values.iter().zip(found) {
+                    assert!((value - found).abs() <= 0.5001 * scale, "{value}: {found}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn zeros_stay_zeros_and_whole_steps_stay_exact() {
+        let mut values = vec![0.0; 2 * 64];
+        assert_eq!(kept(&values, [2, 64], 64), values);
+        for (i, value) in values[64..].iter_mut().enumerate() {
+            *value = (i as f32 - 63.0) * 0.25;
+        }
+        values[64] = 127.0 * 0.25;
+        assert_eq!(kept(&values, [2, 64], 64), values);
+        let tiny = vec![f32::from_bits(3); 64];
+        let found = kept(&tiny, [1, 64], 64);
+        assert!(found.iter().all(|value| value.abs() < 1e-40));
+    }
+
+    #[test]
+    fn what_is_not_finite_shows() {
+        for wrong in [f32::NAN, f32::NEG_INFINITY] {
+            let mut values = wave(2, 64);
+            values[70] = wrong;
+            let found = kept(&values, [2, 64], 64);
+            assert!(found[..64].iter().all(|value| value.is_finite()));
+            assert!(found[64..].iter().all(|value| value.is_nan()), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn halves_are_widened_first() {
+        let values = wave(2, 64);
+        let half = TensorData::new(values, [2, 64]).convert_dtype(DType::F16);
+        let wide = half.clone().convert_dtype(DType::F32);
+        assert_eq!(quantised(half, 64), quantised(wide, 64));
+    }
+
+    #[test]
+    fn groups_divide_the_inputs_of_large_layers() {
+        assert_eq!(group(&[1280, 320]), Some(64));
+        assert_eq!(group(&[384, 96]), Some(48));
+        assert_eq!(group(&[64, 67]), None);
+        assert_eq!(group(&[32, 128]), None);
+        assert_eq!(group(&[128, 32]), None);
+        assert_eq!(group(&[1280]), None);
+    }
+}
