@@ -4,7 +4,7 @@
     python scripts/random_weights.py sd15 DIR        (2.1 GB; needs the parameter lists of tests/fixtures/param-lists)
     python scripts/random_weights.py sdxl DIR        (6.9 GB), sd21 likewise
     pip install diffusers torch
-    python scripts/random_weights.py dit DIR         (1.5 GB), ddpm likewise (shapes from diffusers' classes)
+    python scripts/random_weights.py dit DIR         (1.6 GB), ddpm likewise (shapes from diffusers' classes)
     python scripts/random_weights.py FOLDER DIR      the shapes of a model with weights
 
 Weights are normal with a spread of 1/sqrt(inputs), norms are 1 and 0, so that activations stay finite; all from one seed.
@@ -12,6 +12,7 @@ Weights are normal with a spread of 1/sqrt(inputs), norms are 1 and 0, so that a
 
 import json
 import math
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -41,6 +42,9 @@ MODELS = {
     "dit": ("DiT-XL-2-256", [], {VAE: "sd15.vae"}),
     "ddpm": ("ddpm-cifar10-32", [], {}),
 }
+
+# A DiT has one embedder of timestep and class, which diffusers repeats in every block.
+REPEATED = r"transformer_blocks\.\d+\.(norm1\.emb\.)"
 
 Shapes = dict[str, list[int]]
 
@@ -89,14 +93,16 @@ def built(part: Path) -> Shapes:
 
 
 def parts(source: Path, lists: dict[str, str]) -> dict[str, Shapes]:
-    """Weight files and their shapes: as listed, as stored, else as built."""
+    """Weight files and their shapes: as listed, as diffusers builds them, else as stored."""
     found = {file: listed(listing) for file, listing in lists.items()}
-    for file in source.glob("*/*.safetensors"):
-        found[str(file.relative_to(source))] = stored(file)
-    for config in source.glob("*/config.json"):
+    for config in sorted(source.glob("*/config.json")):
         part = config.parent
-        if not any(file.startswith(f"{part.name}/") for file in found):
+        if any(file.startswith(f"{part.name}/") for file in found):
+            continue
+        if "_class_name" in json.loads(config.read_text()):
             found[f"{part.name}/{Path(UNET).name}"] = built(part)
+        else:
+            found |= {str(file.relative_to(source)): stored(file) for file in part.glob("*.safetensors")}
     return found
 
 
@@ -109,8 +115,13 @@ def write(normals: Normals, shapes: Shapes, target: Path) -> None:
     header = json.dumps(header).encode()
     with target.open("wb") as file:
         file.write(len(header).to_bytes(8, "little") + header)
+        shared = {}
         for name, shape in shapes.items():
-            values(normals, name, shape).tofile(file)
+            one = re.sub(REPEATED, r"\1", name)
+            tensor = shared[one] if one in shared else values(normals, name, shape)
+            if one != name:
+                shared[one] = tensor
+            tensor.tofile(file)
 
 
 def make(model: str, folder: Path) -> None:

@@ -22,6 +22,6 @@ built "$@" | while read -r name file; do strip -o "$folder/bin/$name" "$file"; d
 git ls-files benches/peers benches/record scripts/random_weights.py models tests/fixtures |
   grep -v '^models/\([^/]*/train\|scenes-control\)/' | tar c -T - | tar x -C "$folder"
 git rev-parse --short HEAD > "$folder/COMMIT"
-python3 -m pip download -q "${wheels[@]}" --only-binary=:all: -d "$folder/wheels" -r benches/record/requirements.txt
+"${PYTHON:-python3}" -m pip download -q "${wheels[@]}" --only-binary=:all: -d "$folder/wheels" -r benches/record/requirements.txt
 XZ_OPT=-T0 tar cJf "$archive" -C "$folder" .
 du -h "$folder"/bin/* "$folder/wheels" "$archive"

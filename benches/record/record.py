@@ -1,6 +1,6 @@
 """Measures ours and diffusers on this machine in turn, and writes a record in JSON and Markdown.
 
-usage: record.py --output FILE.md [--state DIR] [--rehearse] [--further] [--rounds N] [--minutes N] [--stop-after N] [--again]
+usage: record.py --output FILE.md [--state DIR] [--rehearse] [--further] [--rounds N] [--minutes N] [--stop-after N] [--only WORD] [--again]
 
 What is finished is in DIR/journal.jsonl and is not run again by the next start: a machine may be lent for minutes at a time. What fails is
 in the record with its message, and is only run again with --again.
@@ -76,6 +76,7 @@ class Record:
     def course(self, row: Row) -> list[str]:
         words = ["--model", self.model(row), "--sampler", "ddim", "--steps", row["steps"], "--batch", row.get("batch", 1)]
         words += ["--size", f"{row['size']}x{row['size']}"] if "size" in row else []
+        words += ["--class-label", row["class"]] if "class" in row else []
         words += ["--guidance-scale", row["guidance"]] if "guidance" in row else []
         return [str(word) for word in words]
 
@@ -181,13 +182,15 @@ def make(record: Record) -> Journal:
     journal, end = Journal(record.state / "journal.jsonl"), time.time() + options.stop_after * 60
     for unit in record.units():
         line = journal.lines.get(unit.name)
+        if options.only not in unit.name:
+            continue
         if line and not (options.again and "error" in line):
             continue
         minutes = min(options.minutes, (end - time.time()) / 60)
         if minutes < options.least:
             print("time is up: start again to go on", flush=True)
             break
-        line = run(unit, minutes, record.state)
+        line = run(unit, minutes)
         if "error" in line and minutes < options.minutes and line["seconds"] >= minutes * 60:
             print(f"{unit.name}: cut off, not recorded", flush=True)
             break
@@ -208,6 +211,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--minutes", type=float, default=8, help="for one unit at most")
     parser.add_argument("--stop-after", type=float, default=1e9, help="minutes from now")
     parser.add_argument("--least", type=float, default=0.5, help="minutes left under which no unit starts")
+    parser.add_argument("--only", default="", help="units with this in their name")
     parser.add_argument("--again", action="store_true", help="run what failed again")
     parser.add_argument("--afterimage", type=pathlib.Path, default=ROOT / "bin/afterimage")
     parser.add_argument("--tests", type=pathlib.Path, default=ROOT / "bin/it")

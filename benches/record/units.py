@@ -5,11 +5,12 @@ import os
 import pathlib
 import signal
 import subprocess
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import IO, Any
 
 MESSAGE = 1500  # Characters that are kept of a failure.
 
@@ -49,10 +50,9 @@ class GpuMemory(threading.Thread):
         return self.most
 
 
-def finished(unit: Unit, seconds: float, folder: pathlib.Path) -> tuple[int | None, str, str]:
-    """Exit status (none where the time was up), output, and the end of what was said beside it."""
-    texts = [folder / "stdout", folder / "stderr"]
-    with texts[0].open("w") as output, texts[1].open("w") as errors:
+def finished(unit: Unit, seconds: float) -> tuple[int | None, str, str]:
+    """Exit status (none where the time was up), output, and what was said beside it."""
+    with tempfile.TemporaryFile("w+", errors="replace") as output, tempfile.TemporaryFile("w+", errors="replace") as errors:
         environment = os.environ | dict(unit.variables)
         process = subprocess.Popen(unit.command, stdout=output, stderr=errors, env=environment, start_new_session=True)
         try:
@@ -61,15 +61,20 @@ def finished(unit: Unit, seconds: float, folder: pathlib.Path) -> tuple[int | No
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
             status = None
-    return status, *(text.read_text(errors="replace") for text in texts)
+        return status, *map(said, (output, errors))
 
 
-def run(unit: Unit, minutes: float, folder: pathlib.Path) -> dict[str, Any]:
+def said(file: IO[str]) -> str:
+    file.seek(0)
+    return file.read()
+
+
+def run(unit: Unit, minutes: float) -> dict[str, Any]:
     memory, start = GpuMemory(), time.time()
     memory.start()
     line: dict[str, Any] = {"unit": unit.name, "started": round(start)}
     try:
-        status, output, errors = finished(unit, minutes * 60, folder)
+        status, output, errors = finished(unit, minutes * 60)
         if status is None:
             line["error"] = f"not done within {minutes} minutes\n{errors[-MESSAGE:]}"
         else:
