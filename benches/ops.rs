@@ -1,15 +1,16 @@
 //! Times the operations of `afterimage::ops` against their versions composed of burn's own, over the shapes of `peers/shapes.json`.
 //!
-//! `cargo bench --bench ops -- [FILTER] [ours|burn|f16|q8]` (`f16` and `q8`: ours, with the weights of linear layers kept so) prints one JSON object: `{"threads": 2, "cases": {"name": [[wall, processor], …]}}`, the
-//! seconds of every repetition by the clock and on the processor. The latter is what a shared machine leaves comparable, with one thread. `benches/peers/compare.py` runs it and `PyTorch` in turn.
+//! `cargo bench --bench ops -- [FILTER] [ours|burn|f16|q8]` (`f16` and `q8`: ours, with the weights of linear layers kept so) prints the
+//! seconds of every repetition; `benches/peers/compare.py` runs it and `PyTorch` in turn.
 #![allow(
     clippy::print_stdout,
     clippy::unwrap_used,
     reason = "a program that reports what it measured"
 )]
 
+mod harness;
+
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
 
 use afterimage::nn::layer_norm::LayerNorm;
 use afterimage::ops::{self, Precision};
@@ -19,14 +20,8 @@ use burn::tensor::activation::silu;
 use burn::tensor::module;
 use burn::tensor::ops::AttentionModuleOptions;
 use burn::tensor::quantization::{QuantScheme, QuantStore, QuantValue, ScaleDtype};
-use burn::tensor::{Device, Distribution, FloatDType, Tensor};
-
-/// A case is repeated for as long, and at least as often.
-const TIME: Duration = Duration::from_millis(400);
-const REPEATS: usize = 5;
-
-/// Time of a repetition, at least: what is faster runs several times in it.
-const LEAST: Duration = Duration::from_millis(50);
+use burn::tensor::{Device, FloatDType};
+use harness::{Case, Run, random};
 
 /// Sizes of every case, shared with `PyTorch`: SD 1.5's levels, its text, SD 2.x, DiT-XL/2, the autoencoder.
 const SHAPES: &str = include_str!("peers/shapes.json");
@@ -52,13 +47,6 @@ impl Side {
             _ => None,
         }
     }
-}
-
-type Run = Box<dyn Fn()>;
-type Case = (String, Run);
-
-fn random<const D: usize>(shape: [usize; D], device: &Device) -> Tensor<D> {
-    Tensor::random(shape, Distribution::Normal(0.0, 1.0), device)
 }
 
 fn name(operation: &str, sizes: &[usize]) -> String {
@@ -156,63 +144,34 @@ fn groups_of_64() -> QuantScheme {
         .per_block([64, 1], ScaleDtype::F32)
 }
 
-fn cases(device: &Device, side: Side, wanted: impl Fn(&str) -> bool) -> Vec<Case> {
+fn ready(operation: &str, sizes: &[usize], side: Side) -> Run {
     let ours = side != Side::Burn;
+    let device = &Device::flex();
+    match operation {
+        "attention" => attention(fixed(sizes), device, ours),
+        "convolution" => convolution(fixed(sizes), device, ours),
+        "group_norm_silu" => group_norm_silu(fixed(sizes), device, ours),
+        "layer_norm" => layer_norm(fixed(sizes), device, ours),
+        "linear" => linear(fixed(sizes), device, side),
+        other => unreachable!("`{other}` of shapes.json has no benchmark"),
+    }
+}
+
+fn cases(side: Side) -> Vec<Case> {
     let shapes: BTreeMap<String, Vec<Vec<usize>>> = serde_json::from_str(SHAPES).unwrap();
-    let each = shapes
-        .iter()
-        .flat_map(|(operation, shapes)| shapes.iter().map(move |sizes| (operation, sizes)));
-    let each = each.filter(|(operation, sizes)| wanted(&name(operation, sizes)));
-    each.map(|(operation, sizes)| {
-        let run = match operation.as_str() {
-            "attention" => attention(fixed(sizes), device, ours),
-            "convolution" => convolution(fixed(sizes), device, ours),
-            "group_norm_silu" => group_norm_silu(fixed(sizes), device, ours),
-            "layer_norm" => layer_norm(fixed(sizes), device, ours),
-            "linear" => linear(fixed(sizes), device, side),
-            other => unreachable!("`{other}` of shapes.json has no benchmark"),
-        };
-        (name(operation, sizes), run)
+    let each = shapes.into_iter().flat_map(|(operation, shapes)| {
+        let each = shapes.into_iter();
+        each.map(move |sizes| (operation.clone(), sizes))
+    });
+    each.map(|(operation, sizes)| -> Case {
+        let name = name(&operation, &sizes);
+        (name, Box::new(move || ready(&operation, &sizes, side)))
     })
     .collect()
 }
 
 fn fixed<const D: usize>(sizes: &[usize]) -> [usize; D] {
     sizes.try_into().unwrap()
-}
-
-/// Seconds that the threads of this process have run, where the system says (Linux).
-fn processor() -> f64 {
-    let Ok(threads) = std::fs::read_dir("/proc/self/task") else {
-        return f64::NAN;
-    };
-    let nanoseconds = threads.filter_map(|thread| {
-        let times = std::fs::read_to_string(thread.ok()?.path().join("schedstat")).ok()?;
-        times.split(' ').next()?.parse::<f64>().ok()
-    });
-    nanoseconds.sum::<f64>() * 1e-9
-}
-
-/// Repetitions that last long enough for the processor's clock, which runs in milliseconds.
-fn repetitions(run: &dyn Fn()) -> u32 {
-    let start = Instant::now();
-    run();
-    let once = start.elapsed().as_secs_f64();
-    (LEAST.as_secs_f64() / once).ceil() as u32
-}
-
-fn samples(run: &dyn Fn()) -> Vec<[f64; 2]> {
-    run();
-    let count = repetitions(run);
-    let start = Instant::now();
-    let mut samples = Vec::new();
-    while samples.len() < REPEATS || start.elapsed() < TIME {
-        let (clock, before) = (Instant::now(), processor());
-        (0..count).for_each(|_| run());
-        let times = [clock.elapsed().as_secs_f64(), processor() - before];
-        samples.push(times.map(|time| time / f64::from(count)));
-    }
-    samples
 }
 
 fn main() {
@@ -222,19 +181,5 @@ fn main() {
     let (sides, filters): (Vec<_>, Vec<_>) =
         arguments.partition(|word| Side::named(word).is_some());
     let side = sides.first().and_then(|word| Side::named(word));
-    let side = side.unwrap_or(Side::Ours);
-    let wanted = |name: &str| filters.iter().all(|filter| name.contains(filter.as_str()));
-    let cases = cases(&Device::flex(), side, wanted)
-        .into_iter()
-        .map(|(name, run)| (name, samples(&*run)))
-        .collect::<BTreeMap<_, _>>();
-    let threads = std::env::var("RAYON_NUM_THREADS")
-        .ok()
-        .and_then(|count| count.parse().ok());
-    let threads =
-        threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
-    println!(
-        "{}",
-        serde_json::json!({ "threads": threads, "cases": cases })
-    );
+    harness::report(cases(side.unwrap_or(Side::Ours)), &filters);
 }

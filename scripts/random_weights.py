@@ -1,14 +1,18 @@
-"""Makes a full-size Stable Diffusion model with random fp16 weights, for measuring speed and memory without a download.
+"""Makes a full-size model with random fp16 weights, for measuring speed and memory without a download.
 
     pip install numpy
     python scripts/random_weights.py sd15 DIR        (2.1 GB; needs the parameter lists of tests/fixtures/param-lists)
-    python scripts/random_weights.py sdxl DIR        (6.9 GB)
+    python scripts/random_weights.py sdxl DIR        (6.9 GB), sd21 likewise
+    pip install diffusers torch
+    python scripts/random_weights.py dit DIR         (1.6 GB), ddpm likewise (shapes from diffusers' classes)
+    python scripts/random_weights.py FOLDER DIR      the shapes of a model with weights
 
-Weights are normal with a spread of 1/sqrt(inputs), norms are 1 and 0, so that activations stay finite.
+Weights are normal with a spread of 1/sqrt(inputs), norms are 1 and 0, so that activations stay finite; all from one seed.
 """
 
 import json
 import math
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -35,7 +39,14 @@ MODELS = {
             "text_encoder_2/model.safetensors": "sdxl.text_encoder_2",
         },
     ),
+    "dit": ("DiT-XL-2-256", [], {VAE: "sd15.vae"}),
+    "ddpm": ("ddpm-cifar10-32", [], {}),
 }
+
+# A DiT has one embedder of timestep and class, which diffusers repeats in every block.
+REPEATED = r"transformer_blocks\.\d+\.(norm1\.emb\.)"
+
+Shapes = dict[str, list[int]]
 
 
 class Normals:
@@ -58,10 +69,45 @@ def values(normals, name, shape):
     return (normals.draw(math.prod(shape)) * np.float32(spread)).astype(np.float16)
 
 
-def write(normals, listing, target):
+def listed(listing: str) -> Shapes:
+    rows = (line.split("\t") for line in (LISTS / f"{listing}.tsv").read_text().splitlines())
+    return {name: json.loads(shape) for name, shape in rows if "position_ids" not in name}
+
+
+def stored(file: Path) -> Shapes:
+    """The shapes in a safetensors file."""
+    with file.open("rb") as bytes_:
+        header = json.loads(bytes_.read(int.from_bytes(bytes_.read(8), "little")))
+    return {name: tensor["shape"] for name, tensor in header.items() if name != "__metadata__"}
+
+
+def built(part: Path) -> Shapes:
+    """The shapes that diffusers' class of a part has, without its weights."""
+    import diffusers
+    import torch
+
+    config = json.loads((part / "config.json").read_text())
+    with torch.device("meta"):
+        model = getattr(diffusers, config["_class_name"]).from_config(config)
+    return {name: list(tensor.shape) for name, tensor in model.state_dict().items()}
+
+
+def parts(source: Path, lists: dict[str, str]) -> dict[str, Shapes]:
+    """Weight files and their shapes: as listed, as diffusers builds them, else as stored."""
+    found = {file: listed(listing) for file, listing in lists.items()}
+    for config in sorted(source.glob("*/config.json")):
+        part = config.parent
+        if any(file.startswith(f"{part.name}/") for file in found):
+            continue
+        if "_class_name" in json.loads(config.read_text()):
+            found[f"{part.name}/{Path(UNET).name}"] = built(part)
+        else:
+            found |= {str(file.relative_to(source)): stored(file) for file in part.glob("*.safetensors")}
+    return found
+
+
+def write(normals: Normals, shapes: Shapes, target: Path) -> None:
     """One tensor in memory at a time, as a safetensors file."""
-    rows = (line.split("\t") for line in listing.read_text().splitlines())
-    shapes = {name: json.loads(shape) for name, shape in rows if "position_ids" not in name}
     header, end = {}, 0
     for name, shape in shapes.items():
         start, end = end, end + 2 * math.prod(shape)
@@ -69,20 +115,26 @@ def write(normals, listing, target):
     header = json.dumps(header).encode()
     with target.open("wb") as file:
         file.write(len(header).to_bytes(8, "little") + header)
+        shared = {}
         for name, shape in shapes.items():
-            values(normals, name, shape).tofile(file)
+            one = re.sub(REPEATED, r"\1", name)
+            tensor = shared[one] if one in shared else values(normals, name, shape)
+            if one != name:
+                shared[one] = tensor
+            tensor.tofile(file)
 
 
-def main(model, folder):
-    card, tokenizers, parts = MODELS[model]
-    shutil.copytree(ROOT / "models/cards" / card, folder, dirs_exist_ok=True)
+def make(model: str, folder: Path) -> None:
+    card, tokenizers, lists = MODELS.get(model, (model, [], {}))
+    source = ROOT / "models/cards" / card if model in MODELS else Path(model)
+    shutil.copytree(source, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("*.safetensors", "classifier", "train"))
     for tokenizer in tokenizers:
         shutil.copytree(ROOT / "models/cards/clip", folder / tokenizer, dirs_exist_ok=True)
     normals = Normals()
-    for file, listing in parts.items():
+    for file, shapes in parts(source, lists).items():
         (folder / file).parent.mkdir(parents=True, exist_ok=True)
-        write(normals, LISTS / f"{listing}.tsv", folder / file)
+        write(normals, shapes, folder / file)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], Path(sys.argv[2]))
+    make(sys.argv[1], Path(sys.argv[2]))

@@ -1,9 +1,9 @@
-"""Runs our operations, burn's and PyTorch's in turn and prints the ratios.
+"""Runs our operations, burn's and PyTorch's, or our denoisers' steps and diffusers', in turn and prints the ratios.
 
-usage: compare.py BENCH_BINARY TORCH_PYTHON [--rounds N] [--threads N] [FILTER]
-       BENCH_BINARY: what `cargo bench --bench ops --no-run` names
+usage: compare.py BENCH_BINARY TORCH_PYTHON [--peer ops|steps] [--rounds N] [--threads N] [FILTER]
+       BENCH_BINARY: what `cargo bench --bench ops --no-run` names, or `--bench steps`
 
-Every round runs the three one after the other. A round's time of a case is its fastest repetition, which other programs on the
+Every round runs the sides one after the other. A round's time of a case is its fastest repetition, which other programs on the
 machine disturb least: by the clock, or with one thread by the processor's time, which they hardly disturb at all. Printed are the
 median of the rounds' ratios and their extremes.
 """
@@ -15,7 +15,10 @@ import pathlib
 import statistics
 import subprocess
 
-PEER = pathlib.Path(__file__).with_name("ops.py")
+FOLDER = pathlib.Path(__file__).parent
+
+# What the bench binary is asked for, by the peer that it is compared with.
+SIDES = {"ops": {"ours": ["ours"], "burn": ["burn"]}, "steps": {"ours": []}}
 
 
 def fastest(command, threads):
@@ -34,25 +37,25 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("bench")
     parser.add_argument("python")
+    parser.add_argument("--peer", choices=SIDES, default="ops")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("filter", nargs="*")
     options = parser.parse_intermixed_args()
-    commands = {
-        "ours": [options.bench, "ours", *options.filter],
-        "burn": [options.bench, "burn", *options.filter],
-        "torch": [options.python, str(PEER), *options.filter],
-    }
+    sides = SIDES[options.peer].items()
+    commands = {side: [options.bench, *words, *options.filter] for side, words in sides}
+    commands["PyTorch"] = [options.python, str(FOLDER / f"{options.peer}.py"), *options.filter]
     rounds = [
         {side: fastest(command, options.threads) for side, command in commands.items()}
         for _ in range(options.rounds)
     ]
+    others = [side for side in commands if side != "ours"]
     print(f"threads: {options.threads}, rounds: {options.rounds}")
-    print(f"{'case':38} {'ours, ms':>9}   ours / burn              ours / PyTorch")
+    print(f"{'case':38} {'ours, ms':>9}   " + " ".join(f"{'ours / ' + other:24}" for other in others))
     for name in rounds[0]["ours"]:
         times = {side: [one[side][name] for one in rounds] for side in commands}
         ours = statistics.median(times["ours"]) * 1e3
-        print(f"{name:38} {ours:9.2f}   {ratio(times['ours'], times['burn']):24} {ratio(times['ours'], times['torch'])}")
+        print(f"{name:38} {ours:9.2f}   " + " ".join(f"{ratio(times['ours'], times[other]):24}" for other in others))
 
 
 main()

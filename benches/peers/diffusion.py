@@ -1,87 +1,74 @@
-"""One Stable Diffusion run in diffusers on the CPU, or its denoiser in OpenVINO; prints JSON.
+"""A model's denoising loop in diffusers, or a Stable Diffusion's denoiser in OpenVINO on the CPU; prints JSON.
 
-usage: diffusion.py diffusers MODEL STEPS SIZE [INTERVAL]     INTERVAL: with the DeepCache package, branch 0
-       diffusion.py openvino  MODEL STEPS SIZE
+usage: diffusion.py diffusers|openvino MODEL --steps N [--size N] [--batch N] [--interval N] [--guidance G] [--device D] [--dtype T] [--compile]
+       --interval: with the DeepCache package, branch 0
 
-Threads are OMP_NUM_THREADS; weights are widened to f32. `denoising` is the loop's seconds, without text encoder and autoencoder;
-`peak_memory` is in bytes.
+Threads are OMP_NUM_THREADS. `denoising` is the loop's seconds, without text encoder and autoencoder; `peak_memory` is in bytes of main memory.
 """
 
+import argparse
 import json
 import os
 import resource
-import sys
 import time
 
 import torch
+from pipelines import compiled, deepcache, open_pipeline
 
-GUIDANCE = 7.5
-
-
-def diffusers_run(model, steps, size, interval):
-    from diffusers import DDIMScheduler, StableDiffusionPipeline
-
-    pipe = StableDiffusionPipeline.from_pretrained(model, torch_dtype=torch.float32, safety_checker=None, feature_extractor=None)
-    pipe.scheduler = DDIMScheduler.from_config(pipe.scheduler.config)
-    pipe.set_progress_bar_config(disable=True)
-    if interval:
-        from DeepCache import DeepCacheSDHelper
-
-        helper = DeepCacheSDHelper(pipe=pipe)
-        helper.set_params(cache_interval=interval, cache_branch_id=0)
-        helper.enable()
-    times = []
-    set_timesteps = pipe.scheduler.set_timesteps
-
-    def started(*arguments, **keywords):
-        times.append(time.perf_counter())
-        return set_timesteps(*arguments, **keywords)
-
-    def ended(pipe, step, timestep, tensors):
-        times.append(time.perf_counter())
-        return tensors
-
-    def run(steps, size):
-        pipe(
-            "a lighthouse", num_inference_steps=steps, height=size, width=size, guidance_scale=GUIDANCE, output_type="latent",
-            generator=torch.Generator().manual_seed(0), callback_on_step_end=ended,
-        )
-
-    run(2, 64)  # touches every weight
-    times.clear()
-    pipe.scheduler.set_timesteps = started
-    run(steps, size)
-    return times[-1] - times[0]
+DTYPES = {"f32": torch.float32, "tf32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16}
 
 
-def openvino_run(model, steps, size):
+def diffusers_run(options: argparse.Namespace) -> float:
+    device = torch.device(options.device)
+    tf32 = options.dtype == "tf32"
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = tf32
+    pipeline = open_pipeline(options.model, device, DTYPES[options.dtype])
+    if options.interval:
+        deepcache(pipeline, options.interval)
+    if options.compile:
+        compiled(pipeline)
+    call = {"steps": options.steps, "size": options.size, "batch": options.batch, "guidance": options.guidance}
+    # Touches every weight; at the full size where kernels are chosen by it.
+    small = device.type == "cpu" and not options.compile and options.size
+    pipeline.denoising(call | {"steps": 2} | ({"size": 64} if small else {}))
+    return pipeline.denoising(call)
+
+
+def openvino_run(options: argparse.Namespace) -> float:
     import openvino
     from diffusers import UNet2DConditionModel
 
-    unet = UNet2DConditionModel.from_pretrained(model, subfolder="unet", torch_dtype=torch.float32).eval()
-    sample = torch.randn(2, 4, size // 8, size // 8)
+    unet = UNet2DConditionModel.from_pretrained(options.model, subfolder="unet", torch_dtype=torch.float32).eval()
+    sample = torch.randn(2, 4, options.size // 8, options.size // 8)
     text = torch.randn(2, 77, unet.config.cross_attention_dim)
     inputs = {"sample": sample, "timestep": torch.tensor(500), "encoder_hidden_states": text}
     converted = openvino.convert_model(unet, example_input=inputs)
     del unet
     settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": int(os.environ["OMP_NUM_THREADS"])}
-    compiled = openvino.compile_model(converted, "CPU", settings)
+    model = openvino.compile_model(converted, "CPU", settings)
     inputs = {name: value.numpy() for name, value in inputs.items()}
-    compiled(inputs)
+    model(inputs)
     start = time.perf_counter()
-    for _ in range(steps):
-        compiled(inputs)
+    for _ in range(options.steps):
+        model(inputs)
     return time.perf_counter() - start
 
 
-def main():
-    side, model, steps, size, *interval = sys.argv[1:]
-    torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("side", choices=["diffusers", "openvino"])
+    parser.add_argument("model")
+    for name, default in [("steps", None), ("size", None), ("batch", 1), ("interval", 0)]:
+        parser.add_argument(f"--{name}", type=int, default=default)
+    parser.add_argument("--guidance", type=float, default=7.5)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--dtype", choices=DTYPES, default="f32")
+    parser.add_argument("--compile", action="store_true")
+    options = parser.parse_args()
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", os.cpu_count() or 1)))
+    run = diffusers_run if options.side == "diffusers" else openvino_run
     with torch.inference_mode():
-        if side == "diffusers":
-            seconds = diffusers_run(model, int(steps), int(size), int(interval[0]) if interval else 0)
-        else:
-            seconds = openvino_run(model, int(steps), int(size))
+        seconds = run(options)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     print(json.dumps({"denoising": seconds, "peak_memory": peak}))
 

@@ -3,17 +3,15 @@
 usage: ops.py [FILTER]      threads: RAYON_NUM_THREADS, as on the other side
 """
 
+import functools
 import json
-import math
-import os
 import pathlib
-import sys
-import time
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
+from harness import Run, report
 
-TIME, REPEATS, LEAST = 0.4, 5, 0.05
 SHAPES = pathlib.Path(__file__).with_name("shapes.json")
 
 
@@ -46,31 +44,13 @@ def layer_norm(rows, tokens, width):
     return lambda: F.layer_norm(hidden, (width,), scale, shift)
 
 
-def measured(run):
-    run()
-    once = time.perf_counter()
-    run()
-    count = math.ceil(LEAST / (time.perf_counter() - once))
-    start, samples = time.perf_counter(), []
-    while len(samples) < REPEATS or time.perf_counter() - start < TIME:
-        clock, processor = time.perf_counter(), time.process_time()
-        for _ in range(count):
-            run()
-        samples.append([(time.perf_counter() - clock) / count, (time.process_time() - processor) / count])
-    return samples
+def cases() -> dict[str, Callable[[], Run]]:
+    shapes = json.loads(SHAPES.read_text()).items()
+    each = [(operation, sizes) for operation, listed in shapes for sizes in listed]
+    return {
+        f"{operation}/{'x'.join(map(str, sizes))}": functools.partial(globals()[operation], *sizes)
+        for operation, sizes in each
+    }
 
 
-def main():
-    threads = int(os.environ.get("RAYON_NUM_THREADS", os.cpu_count()))
-    torch.set_num_threads(threads)
-    cases = {}
-    with torch.inference_mode():
-        for operation, shapes in json.loads(SHAPES.read_text()).items():
-            for shape in shapes:
-                name = f"{operation}/{'x'.join(map(str, shape))}"
-                if all(word in name for word in sys.argv[1:]):
-                    cases[name] = measured(globals()[operation](*shape))
-    print(json.dumps({"threads": threads, "cases": cases}))
-
-
-main()
+report(cases())

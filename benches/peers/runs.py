@@ -29,8 +29,8 @@ def ours(options, interval):
 
 
 def theirs(options, side, interval):
-    command = [options.python, str(PEER), side, options.model, options.steps, options.size]
-    return report(command + ([str(interval)] if interval else []), options)
+    command = [options.python, str(PEER), side, options.model, "--steps", options.steps, "--size", options.size]
+    return report(command + (["--interval", str(interval)] if interval else []), options)
 
 
 def report(command, options):

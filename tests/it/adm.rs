@@ -14,10 +14,11 @@ use afterimage::pipeline::{SeededNoise, Seeds};
 use afterimage::sampler::Sampler;
 use afterimage::samplers::SamplerConfig;
 use afterimage::weights::{WeightSource, adm, load_strict};
-use burn::tensor::{DType, Device, Tensor, TensorData};
+use burn::tensor::{Tensor, TensorData};
 
 use crate::fixture::{Golden, fixture, shared, text};
 use crate::laws::Subject;
+use crate::tested;
 use crate::tolerance::F32_CPU;
 
 const PAIR: Rows = Rows {
@@ -29,8 +30,8 @@ fn load(config: &str, weights: PathBuf) -> UNet2d {
     let config = UNetConfig::from_json_2d(&text(fixture(&format!("adm/{config}.json")))).unwrap();
     let source = WeightSource::open(weights).unwrap();
     let source = adm::renamed_unet(&source, config.levels[0].layers).unwrap();
-    let model = UNet2DConditionModel::new(&config, &Device::flex());
-    let model = load_strict(model, &source, "unet", DType::F32).unwrap();
+    let model = UNet2DConditionModel::new(&config, &tested::device());
+    let model = load_strict(model, &source, "unet", tested::dtype()).unwrap();
     UNet2d::new(UNet::new(config, model))
 }
 
@@ -91,11 +92,11 @@ fn call(unet: &UNet2d, label: Tensor<2>, timestep: f64, sample: Tensor<4>) -> Te
 
 #[test]
 fn a_tiny_network_agrees_with_diffusers() {
-    let device = Device::flex();
+    let device = tested::device();
     let golden = Golden::open(fixture("adm/tiny_cases.safetensors"));
     let (unet, label) = (tiny(), || golden.tensor::<2>("label", &device));
     let output = call(&unet, label(), 345.0, golden.tensor("sample", &device));
-    golden.assert_close("output", output, F32_CPU);
+    golden.assert_close("output", output, tested::tolerance(F32_CPU));
     let sampler = sampler("", 4);
     let timesteps = golden.reference("karras_timesteps").values;
     for (evaluation, expected) in sampler.evaluations().iter().zip(timesteps) {
@@ -103,7 +104,7 @@ fn a_tiny_network_agrees_with_diffusers() {
     }
     let mut noise = SeededNoise::new(&Seeds::One(7), &device);
     let made = sample(&unet, label(), sampler.as_ref(), [2, 1, 16, 16], &mut noise);
-    golden.assert_close("karras_sample", made, F32_CPU);
+    golden.assert_close("karras_sample", made, tested::tolerance(F32_CPU));
 }
 
 /// 32x48 is halved to 16x24, 8x12, 4x6, 2x3.
@@ -115,7 +116,7 @@ fn laws_hold_for_residual_resamplers() {
         width: 49,
         tokens: 0,
     };
-    let label = Tensor::from_data([[0.5], [0.9]], &Device::flex());
+    let label = Tensor::from_data([[0.5], [0.9]], &tested::device());
     let subject = Subject {
         trunk: &unet,
         condition: &UNet2dCondition {
@@ -123,7 +124,7 @@ fn laws_hold_for_residual_resamplers() {
             label: Some(label),
         },
         rows: PAIR,
-        sample: &|seed| SeededNoise::new(&Seeds::One(seed), &Device::flex()).draw([2, 1, 32, 49]),
+        sample: &|seed| SeededNoise::new(&Seeds::One(seed), &tested::device()).draw([2, 1, 32, 49]),
         blueprint: &unet.unet().config().blueprint(extent),
     };
     subject.a_pass_can_pause_at_every_cut();
@@ -175,7 +176,7 @@ impl Noise for Congruential {
             .map(normal)
             .map(|value| value as f32)
             .collect();
-        Tensor::from_data(TensorData::new(values, shape), &Device::flex())
+        Tensor::from_data(TensorData::new(values, shape), &tested::device())
     }
 }
 
@@ -185,7 +186,7 @@ fn the_terrain_network_agrees_with_onnxruntime() {
     let Some(weights) = shared("data/terrain-adm/terrain-adm-cd-0.4.1.safetensors") else {
         return;
     };
-    let device = Device::flex();
+    let device = tested::device();
     let unet = load("terrain", weights);
     let golden = Golden::open(fixture("adm/terrain_cases.safetensors"));
     let label = |difficulty: f32| Tensor::from_data([[difficulty]], &device);
@@ -201,7 +202,7 @@ fn the_terrain_network_agrees_with_onnxruntime() {
             timestep,
             sampler.scale_input(noisy, 0),
         );
-        golden.assert_close(name, output, F32_CPU);
+        golden.assert_close(name, output, tested::tolerance(F32_CPU));
     }
     let sampler = sampler(r#","sigmas":[80,5,1,0.3]"#, 4);
     let made = sample(
@@ -211,7 +212,7 @@ fn the_terrain_network_agrees_with_onnxruntime() {
         shape,
         &mut Congruential(3),
     );
-    golden.assert_close("multistep", made, F32_CPU);
+    golden.assert_close("multistep", made, tested::tolerance(F32_CPU));
 }
 
 /// One tensor of zeros.

@@ -9,17 +9,18 @@ use afterimage::catalog::ModelFolder;
 use afterimage::pipeline::{ModelConfig, Pipeline, Request, Seeds, Trace};
 use afterimage::samplers::SamplerConfig;
 use afterimage::weights::WeightSource;
-use burn::tensor::{DType, Device, Tensor};
+use burn::tensor::Tensor;
 use safetensors::tensor::{Dtype, TensorView};
 use serde_json::Value;
 
 use crate::dit::rule;
 use crate::fixture::{Fixture, Reference, fixture};
+use crate::tested;
 use crate::tolerance::F32_CPU;
 
 fn load(model: &Path) -> Pipeline {
     let folder = ModelFolder::open(model.to_str().unwrap()).unwrap();
-    Pipeline::load(&folder, &Device::flex(), DType::F32).unwrap()
+    Pipeline::load(&folder, &tested::device(), tested::dtype()).unwrap()
 }
 
 fn model() -> PathBuf {
@@ -61,7 +62,9 @@ fn check_run(fixture: &Fixture, case: &Value, pipeline: &mut Pipeline) -> Result
     let mut trace = Trace::new(&mut ignored);
     let made = pipeline.generate(&request, &mut trace).unwrap();
     let check = |name: &str, golden: Reference, found: Tensor<4>| {
-        let difference = golden.first(items).compare(found, F32_CPU);
+        let difference = golden
+            .first(items)
+            .compare(found, tested::tolerance(F32_CPU));
         difference.map_err(|error| format!("{name}: {error}"))
     };
     for (kept, step) in case["kept_steps"].as_array().unwrap().iter().enumerate() {
@@ -327,7 +330,7 @@ fn repeat_embedders(tensors: &mut BTreeMap<String, Bytes>, change: u8) {
 fn embedders_that_differ_are_refused() {
     let folder = copied(|tensors| repeat_embedders(tensors, 1));
     let folder = ModelFolder::open(folder.path().to_str().unwrap()).unwrap();
-    let error = Pipeline::load(&folder, &Device::flex(), DType::F32).unwrap_err();
+    let error = Pipeline::load(&folder, &tested::device(), tested::dtype()).unwrap_err();
     assert!(error.is_weights(), "{error}");
     let words = "`transformer_blocks.5.norm1.emb.class_embedder.embedding_table.weight` differ";
     assert!(error.to_string().contains(words), "{error}");

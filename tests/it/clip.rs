@@ -5,11 +5,12 @@ use std::path::Path;
 use afterimage::models::clip::{ClipTextConfig, ClipTextJson, ClipTextModel};
 use afterimage::text::{ClipTokenizer, PromptEncoder, TextEncoder as _, TokenizerFiles};
 use afterimage::weights::{WeightSource, load_strict, shapes};
-use burn::tensor::{DType, Device, Tensor};
+use burn::tensor::Tensor;
 use serde_json::Value;
 
 use crate::fixture::{Golden, fixture, json, shared, text};
 use crate::param_lists::assert_same_parameters;
+use crate::tested;
 use crate::tolerance::F32_CPU;
 
 fn config(path: impl AsRef<Path>) -> ClipTextConfig {
@@ -17,9 +18,9 @@ fn config(path: impl AsRef<Path>) -> ClipTextConfig {
 }
 
 fn model(folder: &Path, weights: &str) -> ClipTextModel {
-    let model = ClipTextModel::new(&config(folder.join("config.json")), &Device::flex());
+    let model = ClipTextModel::new(&config(folder.join("config.json")), &tested::device());
     let source = WeightSource::open(folder.join(weights)).unwrap();
-    load_strict(model, &source, "text_encoder", DType::F32).unwrap()
+    load_strict(model, &source, "text_encoder", tested::dtype()).unwrap()
 }
 
 fn prompt_encoder(folder: &Path, weights: &str) -> PromptEncoder<ClipTextModel> {
@@ -49,7 +50,7 @@ fn prompts_become_the_reference_states_from_weights_in_f16() {
     let context = encoder.encode(&prompts, 0).unwrap();
     assert_eq!(context.cut, [None, None]);
     let golden = Golden::open(folder.join("cases.safetensors"));
-    golden.assert_close("states", context.states, F32_CPU);
+    golden.assert_close("states", context.states, tested::tolerance(F32_CPU));
 }
 
 #[test]
@@ -92,7 +93,11 @@ fn the_shared_cases_are_met() {
         let context = encoder.encode(&prompts, 0).unwrap();
         let cut = context.cut[1].clone().unwrap();
         assert!(prompts[1].ends_with(&cut) && context.cut[0].is_none());
-        golden.assert_close("text_encoder.last_hidden_state", context.states, F32_CPU);
+        golden.assert_close(
+            "text_encoder.last_hidden_state",
+            context.states,
+            tested::tolerance(F32_CPU),
+        );
         if name == "sd15" {
             let case = named("clip_skip");
             let prompt = case["call"]["prompt"].as_str().unwrap();
@@ -101,7 +106,7 @@ fn the_shared_cases_are_met() {
             let halves = halves.map(|(prompt, skip)| encoder.encode(&[prompt], skip).unwrap());
             let states = Tensor::cat(halves.map(|half| half.states).to_vec(), 0);
             let expected = case["tensors"]["prompt_embeds"].as_str().unwrap();
-            golden.assert_close(expected, states, F32_CPU);
+            golden.assert_close(expected, states, tested::tolerance(F32_CPU));
         }
     }
 }
@@ -123,10 +128,14 @@ fn the_shared_pooled_cases_are_met() {
             let context = encoder.encode_pooled(&prompts, clip_skip).unwrap();
             // The last of them is the last layer's.
             let name = format!("{part}.hidden_states_last_3.{}", 1 - clip_skip);
-            golden.assert_close(&name, context.states, F32_CPU);
+            golden.assert_close(&name, context.states, tested::tolerance(F32_CPU));
             assert_eq!(context.pooled.is_some(), part == "text_encoder_2");
             if let Some(pooled) = context.pooled {
-                golden.assert_close("text_encoder_2.text_embeds", pooled, F32_CPU);
+                golden.assert_close(
+                    "text_encoder_2.text_embeds",
+                    pooled,
+                    tested::tolerance(F32_CPU),
+                );
             }
         }
         let error = encoder.encode_pooled(&["a"], 3).unwrap_err();
@@ -152,7 +161,7 @@ fn parameters_are_those_of_the_real_checkpoints() {
         let part = list.split_once('.').unwrap().1;
         let path = format!("data/configs/{config_of}/{part}/config.json");
         let Some(path) = shared(&path) else { return };
-        let model = ClipTextModel::new(&config(path), &Device::flex());
+        let model = ClipTextModel::new(&config(path), &tested::device());
         assert_same_parameters(list, shapes(&model));
     }
 }

@@ -12,11 +12,12 @@ use afterimage::models::unet::UNetCondition;
 use afterimage::pipeline::{Control, ModelConfig, Request, TextToImage};
 use afterimage::recall::Recall;
 use afterimage::weights::shapes;
-use burn::tensor::{Device, Tensor};
+use burn::tensor::Tensor;
 
 use crate::fixture::{Fixture, shared};
 use crate::golden::load;
 use crate::param_lists::assert_same_parameters;
+use crate::tested;
 use crate::tolerance::F32_CPU;
 
 const CARD: &str = "control_v11p_sd15_canny";
@@ -34,7 +35,7 @@ fn controlled(card: &str, nets: usize) -> ModelConfig {
 }
 
 fn pipeline() -> TextToImage {
-    load(&Fixture::committed("sd15-controlnet"), &Device::flex())
+    load(&Fixture::committed("sd15-controlnet"), &tested::device())
 }
 
 fn lines(width: usize, height: usize) -> Picture {
@@ -61,7 +62,7 @@ fn parameters_are_those_of_the_published_net() {
     if shared("data/param-lists").is_none() {
         return;
     }
-    let net = ControlNetModel::new(&card(), &Device::flex());
+    let net = ControlNetModel::new(&card(), &tested::device());
     let squeezed = |(name, shape): (String, Vec<usize>)| {
         let linear = name.contains(".proj_in.weight") || name.contains(".proj_out.weight");
         let shape = if linear {
@@ -78,7 +79,7 @@ fn parameters_are_those_of_the_published_net() {
 /// The trunk with its net, decoder input by decoder input, against diffusers' `UNet` with the residuals of its `ControlNet`.
 #[test]
 fn cells_agree_with_diffusers() {
-    let device = Device::flex();
+    let device = tested::device();
     let fixture = Fixture::best("sd15-controlnet");
     let pipeline = load(&fixture, &device);
     let case = |id: &str| fixture.cases().find(|case| case["id"] == id);
@@ -90,7 +91,7 @@ fn cells_agree_with_diffusers() {
     let hint: Tensor<4> = golden("controlnet_cond").on(&device) / 255.0;
     let net = &pipeline.control_nets()[0];
     golden("hint_embedding")
-        .compare(net.encode_hint(hint.clone()), F32_CPU)
+        .compare(net.encode_hint(hint.clone()), tested::tolerance(F32_CPU))
         .unwrap();
     let trunk = ControlledUNet::new(pipeline.unet(), vec![net]);
     let timestep = net_case["call"]["timestep"].as_f64().unwrap();
@@ -115,14 +116,14 @@ fn cells_agree_with_diffusers() {
     for skip in (0..skips).rev() {
         let name = &trunk_case["tensors"]["decoder_input_by_skip"][skip];
         let expected = fixture.tensor(name.as_str().unwrap());
-        let compared = expected.compare(carry.trunk().hidden().clone(), F32_CPU);
+        let compared = expected.compare(carry.trunk().hidden().clone(), tested::tolerance(F32_CPU));
         compared.unwrap_or_else(|error| panic!("in front of d{skip}: {error}"));
         let cell = 2 * skips - skip;
         carry = trunk.advance(carry, cell..cell + 1, &prepared, &mut Recall::none());
     }
     let output = fixture.of(trunk_case, "output").unwrap();
     output
-        .compare(trunk.leave(carry, &prepared), F32_CPU)
+        .compare(trunk.leave(carry, &prepared), tested::tolerance(F32_CPU))
         .unwrap();
 }
 
@@ -130,7 +131,7 @@ fn cells_agree_with_diffusers() {
 fn a_pass_can_pause_at_every_cut() {
     let pipeline = pipeline();
     let trunk = ControlledUNet::new(pipeline.unet(), vec![&pipeline.control_nets()[0]; 2]);
-    let device = Device::flex();
+    let device = tested::device();
     let width = pipeline.unet().config().context_width;
     let control = |scale: f64, guess: bool| ControlCondition {
         hint: lines(72, 40).to_tensor(&device),
@@ -179,7 +180,7 @@ fn a_pass_can_pause_at_every_cut() {
 #[test]
 fn the_conditioned_half_goes_on_alone() {
     let pipeline = pipeline();
-    let device = Device::flex();
+    let device = tested::device();
     let trunk = ControlledUNet::new(pipeline.unet(), vec![&pipeline.control_nets()[0]]);
     let width = pipeline.unet().config().context_width;
     let context = |row: f64| Tensor::<3>::ones([1, 7, width], &device) * row;
@@ -314,7 +315,9 @@ fn batched_propagation_is_the_sequential_one() {
             shape: sequential.dims().to_vec(),
             values: sequential.into_data().iter::<f32>().collect(),
         };
-        reference.compare(of(3), F32_CPU).unwrap();
+        reference
+            .compare(of(3), tested::tolerance(F32_CPU))
+            .unwrap();
     }
 }
 
@@ -386,7 +389,7 @@ fn what_does_not_fit_is_refused() {
 fn no_net_changes_nothing() {
     let pipeline = pipeline();
     let trunk = ControlledUNet::new(pipeline.unet(), Vec::new());
-    let device = Device::flex();
+    let device = tested::device();
     let width = pipeline.unet().config().context_width;
     let rows = Rows {
         halves: 1,

@@ -10,13 +10,14 @@ use afterimage::pipeline::{
 };
 use afterimage::samplers::SamplerConfig;
 use afterimage::weights::shapes;
-use burn::tensor::{DType, Device};
+
 use serde_json::Value;
 
 use crate::fixture::{Fixture, shared};
 use crate::golden::{check_cells, rule};
 use crate::laws::Subject;
 use crate::param_lists::assert_same_parameters;
+use crate::tested;
 use crate::tolerance::F32_CPU;
 
 /// The six levels of the LSUN models are in the complete reference alone.
@@ -28,7 +29,7 @@ fn fixtures() -> Vec<Fixture> {
 
 fn load(fixture: &Fixture) -> Box<Unconditional> {
     let folder = ModelFolder::open(fixture.model().to_str().unwrap()).unwrap();
-    let loaded = Pipeline::load(&folder, &Device::flex(), DType::F32).unwrap();
+    let loaded = Pipeline::load(&folder, &tested::device(), tested::dtype()).unwrap();
     let Pipeline::Unconditional(model) = loaded else {
         panic!("{loaded:?} reads something");
     };
@@ -41,7 +42,7 @@ fn cells_agree_with_diffusers() {
     let model = load(&fixture);
     for case in fixture.cases().filter(|case| case["kind"] == "unet_trace") {
         let condition = UNet2dCondition::none(2);
-        check_cells(&fixture, case, model.unet(), &condition, &Device::flex())
+        check_cells(&fixture, case, model.unet(), &condition, &tested::device())
             .unwrap_or_else(|error| panic!("{}: {error}", case["id"]));
     }
 }
@@ -113,7 +114,7 @@ fn check_run(fixture: &Fixture, case: &Value, model: &mut Unconditional) -> Resu
     let mut worst = 0.0_f64;
     for (name, golden, found) in pairs {
         let Some(golden) = golden else { continue };
-        let difference = golden.compare(found.clone(), F32_CPU);
+        let difference = golden.compare(found.clone(), tested::tolerance(F32_CPU));
         worst = worst.max(difference.map_err(|error| format!("{name}: {error}"))?);
     }
     Ok(worst)
@@ -155,7 +156,7 @@ fn laws_hold_at_odd_sizes() {
             halves: 1,
             items: 2,
         },
-        sample: &|seed| SeededNoise::new(&Seeds::One(seed), &Device::flex()).draw([2, 3, 21, 17]),
+        sample: &|seed| SeededNoise::new(&Seeds::One(seed), &tested::device()).draw([2, 3, 21, 17]),
         blueprint: &blueprint,
     };
     subject.a_pass_can_pause_at_every_cut();
@@ -235,7 +236,7 @@ fn folders_without_folders_load() {
     let folder = ModelFolder::open(flat.path().to_str().unwrap()).unwrap();
     assert!(folder.has("unet/config.json") && folder.has_weights("unet"));
     assert!(!folder.has_weights("vae"));
-    let model = Pipeline::load(&folder, &Device::flex(), DType::F32).unwrap();
+    let model = Pipeline::load(&folder, &tested::device(), tested::dtype()).unwrap();
     assert!(!model.config().reads_text());
 }
 
@@ -247,7 +248,7 @@ fn card(name: &str) -> UNetConfig {
 #[test]
 fn parameters_are_those_of_the_full_size_models() {
     for name in ["ddpm-cifar10-32", "ddpm-church-256"] {
-        let model = UNet2DConditionModel::new(&card(name), &Device::flex());
+        let model = UNet2DConditionModel::new(&card(name), &tested::device());
         if shared("data/param-lists").is_some() {
             assert_same_parameters(name, shapes(&model));
         }

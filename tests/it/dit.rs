@@ -14,19 +14,20 @@ use afterimage::samplers::SamplerConfig;
 use afterimage::weights::dit::{canonical, first_of, place};
 use afterimage::weights::original::Placement;
 use afterimage::weights::{WeightSource, load_strict, shapes};
-use burn::tensor::{DType, Device, Tensor, TensorData};
+use burn::tensor::{Tensor, TensorData};
 use serde_json::Value;
 
 use crate::fixture::{Fixture, Reference, shared, text, values};
+use crate::tested;
 use crate::tolerance::F32_CPU;
 
 fn load(fixture: &Fixture) -> DiT {
     let folder = fixture.model().join("transformer");
     let config = DiTConfig::from_json(&text(folder.join("config.json"))).unwrap();
     let source = WeightSource::open(folder.join("diffusion_pytorch_model.safetensors")).unwrap();
-    let model = DiTTransformer2DModel::new(&config, &Device::flex());
+    let model = DiTTransformer2DModel::new(&config, &tested::device());
     let source = canonical(&source).unwrap();
-    let model = load_strict(model, &source, "transformer", DType::F32).unwrap();
+    let model = load_strict(model, &source, "transformer", tested::dtype()).unwrap();
     DiT::new(config, model)
 }
 
@@ -42,7 +43,7 @@ fn labels(reference: &Reference) -> Vec<usize> {
 fn cells_agree_with_diffusers() {
     let fixture = Fixture::best("dit");
     let dit = load(&fixture);
-    let device = Device::flex();
+    let device = tested::device();
     let case = fixture.case("dit");
     let golden = |key: &str| fixture.of(case, key).unwrap();
     // The trace has another timestep in each row; rows do not see each other.
@@ -63,11 +64,16 @@ fn cells_agree_with_diffusers() {
             }
             let name = case["tensors"]["tokens"][cell].as_str().unwrap();
             let tokens: Tensor<2> = carry.hidden().clone().squeeze_dim(0);
-            let outcome = fixture.tensor(name).row(row).compare(tokens, F32_CPU);
+            let outcome = fixture
+                .tensor(name)
+                .row(row)
+                .compare(tokens, tested::tolerance(F32_CPU));
             outcome.unwrap_or_else(|error| panic!("row {row}, before cell {cell}: {error}"));
         }
         let output: Tensor<3> = dit.leave(carry, &prepared).squeeze_dim(0);
-        let outcome = golden("output").row(row).compare(output, F32_CPU);
+        let outcome = golden("output")
+            .row(row)
+            .compare(output, tested::tolerance(F32_CPU));
         outcome.unwrap_or_else(|error| panic!("row {row}, output: {error}"));
     }
 }
@@ -219,7 +225,9 @@ fn check_run(fixture: &Fixture, case: &Value, dit: &DiT) -> Result<f64, String> 
         let channels = golden.shape[1].min(found.dims()[1]);
         let found = found.narrow(1, 0, channels);
         // The reference keeps both halves.
-        let difference = golden.first(items).compare(found, F32_CPU);
+        let difference = golden
+            .first(items)
+            .compare(found, tested::tolerance(F32_CPU));
         worst = worst.max(difference.map_err(|error| format!("{name}: {error}"))?);
         Ok::<_, String>(())
     };
@@ -246,7 +254,7 @@ fn check_run(fixture: &Fixture, case: &Value, dit: &DiT) -> Result<f64, String> 
 
 /// The recorded draws where there are any, else those of the seed.
 fn noise(fixture: &Fixture, case: &Value) -> Box<dyn Noise> {
-    let device = Device::flex();
+    let device = tested::device();
     if let Some(names) = case["tensors"]["draws"].as_array() {
         let draws = names.iter().map(|name| name.as_str().unwrap());
         let draws = draws.map(|name| fixture.tensor(name).on(&device));
@@ -261,7 +269,7 @@ fn committed() -> DiT {
 }
 
 fn normals(shape: [usize; 4], seed: u64) -> Tensor<4> {
-    SeededNoise::new(&Seeds::One(seed), &Device::flex()).draw(shape)
+    SeededNoise::new(&Seeds::One(seed), &tested::device()).draw(shape)
 }
 
 fn evaluation(index: usize, timestep: f64) -> Evaluation {
@@ -309,7 +317,7 @@ fn short(rule: CacheRule, sampler: &str, pictures: usize, scale: f64) -> Setting
 }
 
 fn latents_of(dit: &DiT, setting: &Setting) -> Vec<f32> {
-    let mut noise = SeededNoise::new(&Seeds::One(3), &Device::flex());
+    let mut noise = SeededNoise::new(&Seeds::One(3), &tested::device());
     let mut ignored = ();
     values(run(dit, setting, &mut noise, &mut Trace::new(&mut ignored)))
 }
@@ -350,8 +358,8 @@ fn batched_propagation_is_the_sequential_one() {
             };
             for parallel in [2, 3, 5] {
                 let data = TensorData::new(of(parallel), [pictures, 4, 16, 16]);
-                let found = Tensor::<4>::from_data(data, &Device::flex());
-                let outcome = reference.compare(found, F32_CPU);
+                let found = Tensor::<4>::from_data(data, &tested::device());
+                let outcome = reference.compare(found, tested::tolerance(F32_CPU));
                 outcome.unwrap_or_else(|error| {
                     panic!("{pictures} pictures, parallel {parallel}: {error}\n{sampler}")
                 });
@@ -414,7 +422,7 @@ fn listed(list: &str) -> Option<BTreeMap<String, Vec<usize>>> {
 
 fn parameters_of_xl() -> BTreeMap<String, Vec<usize>> {
     let config = DiTConfig::from_json(r#"{"out_channels":8}"#).unwrap();
-    let model = DiTTransformer2DModel::new(&config, &Device::flex());
+    let model = DiTTransformer2DModel::new(&config, &tested::device());
     shapes(&model).into_iter().collect()
 }
 

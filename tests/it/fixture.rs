@@ -6,26 +6,28 @@ use afterimage::weights::WeightSource;
 use burn::tensor::{Device, Tensor, TensorData};
 use serde_json::Value;
 
+use crate::tested;
+
+/// The checkout; `AFTERIMAGE_ROOT` where the tests run elsewhere than they were built.
+pub(crate) fn root() -> PathBuf {
+    let built = || env!("CARGO_MANIFEST_DIR").into();
+    std::env::var_os("AFTERIMAGE_ROOT").map_or_else(built, PathBuf::from)
+}
+
 /// A committed fixture.
 pub(crate) fn fixture(path: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("tests/fixtures")
-        .join(path)
+    root().join("tests/fixtures").join(path)
 }
 
 /// A model that the repository ships.
 pub(crate) fn shipped(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("models")
-        .join(name)
+    root().join("models").join(name)
 }
 
 /// A file of the shared reference, where this checkout has one.
 pub(crate) fn shared(path: &str) -> Option<PathBuf> {
-    let root = std::env::var_os("AFTERIMAGE_SHARED").map_or_else(
-        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared"),
-        PathBuf::from,
-    );
+    let root = std::env::var_os("AFTERIMAGE_SHARED")
+        .map_or_else(|| root().join("../shared"), PathBuf::from);
     let path = root.join(path);
     path.exists().then_some(path)
 }
@@ -155,10 +157,12 @@ impl Fixture {
         self.golden.reference(name)
     }
 
-    /// What the case `id` leaves, on the processor.
+    /// What the case `id` leaves, on the tested device.
     pub(crate) fn final_latents(&self, id: &str) -> Tensor<4> {
         let case = self.cases().find(|case| case["id"] == id).unwrap();
-        self.of(case, "final_latents").unwrap().on(&Device::flex())
+        self.of(case, "final_latents")
+            .unwrap()
+            .on(&tested::device())
     }
 
     /// The tensor that `case` calls `key`, if it has one.

@@ -13,10 +13,11 @@ use afterimage::pipeline::{
 };
 use afterimage::recall::Recall;
 use afterimage::samplers::SamplerConfig;
-use burn::tensor::{Bool, DType, Device, Tensor, TensorData};
+use burn::tensor::{Bool, Device, Tensor, TensorData};
 use serde_json::Value;
 
 use crate::fixture::{Fixture, Reference};
+use crate::tested;
 use crate::tolerance::{F32_CPU, FILLED, FILLED_XL};
 
 const FIXTURES: [&str; 4] = ["sd15", "sd21", "sd15-fp16", "sdxl"];
@@ -27,7 +28,7 @@ const OTHER_PRECISION: [&str; 1] = ["ddim.float16_compute"];
 /// The model of a fixture, with its `ControlNet` where it has one.
 pub(crate) fn load(fixture: &Fixture, device: &Device) -> TextToImage {
     let folder = ModelFolder::open(fixture.model().to_str().unwrap()).unwrap();
-    let mut pipeline = TextToImage::load(&folder, device, DType::F32).unwrap();
+    let mut pipeline = TextToImage::load(&folder, device, tested::dtype()).unwrap();
     let places = [
         fixture.model().join("controlnet"),
         fixture.file("controlnet"),
@@ -41,7 +42,7 @@ pub(crate) fn load(fixture: &Fixture, device: &Device) -> TextToImage {
 
 #[test]
 fn cells_agree_with_diffusers() {
-    let device = Device::flex();
+    let device = tested::device();
     for fixture in ["sd15", "sd21", "sdxl", "sdxl-refiner", "sd15-inpaint9"].map(Fixture::best) {
         let pipeline = load(&fixture, &device);
         for case in fixture.cases().filter(|case| case["kind"] == "unet_trace") {
@@ -86,7 +87,7 @@ pub(crate) fn check_cells<D: StagedDenoiser<Carry = UNetCarry>>(
     let check = |cells: Range<usize>, carry: UNetCarry, expected: &Reference, name: String| {
         let carry = unet.advance(carry, cells, &prepared, &mut Recall::none());
         expected
-            .compare(carry.hidden().clone(), F32_CPU)
+            .compare(carry.hidden().clone(), tested::tolerance(F32_CPU))
             .map_err(|error| format!("{name}: {error}"))?;
         Ok::<_, String>(carry)
     };
@@ -111,7 +112,7 @@ pub(crate) fn check_cells<D: StagedDenoiser<Carry = UNetCarry>>(
         &mut Recall::none(),
     );
     golden("output")
-        .compare(unet.leave(carry, &prepared), F32_CPU)
+        .compare(unet.leave(carry, &prepared), tested::tolerance(F32_CPU))
         .map_err(|error| format!("output: {error}"))?;
     Ok(())
 }
@@ -140,7 +141,7 @@ fn runs_that_follow_a_picture_agree_with_diffusers() {
 const RUNS: [&str; 5] = ["txt2img", "img2img", "inpaint4", "inpaint9", "controlnet"];
 
 fn check_runs(fixtures: &[&str]) {
-    let device = Device::flex();
+    let device = tested::device();
     let mut failures = Vec::new();
     let mut count = 0;
     for name in fixtures {
@@ -156,9 +157,9 @@ fn check_runs(fixtures: &[&str]) {
                 continue;
             }
             let tolerance = match (*name, &case["kind"]) {
-                ("sdxl-inpaint", _) => FILLED_XL,
-                (_, kind) if kind == "inpaint9" => FILLED,
-                _ => F32_CPU,
+                ("sdxl-inpaint", _) => tested::tolerance(FILLED_XL),
+                (_, kind) if kind == "inpaint9" => tested::tolerance(FILLED),
+                _ => tested::tolerance(F32_CPU),
             };
             match check_run(&fixture, case, &mut pipeline, tolerance) {
                 Ok(difference) => worst = worst.max(difference),
@@ -253,7 +254,7 @@ pub(crate) fn check_run(
 fn kept(fixture: &Fixture, case: &Value) -> Option<Tensor<4, Bool>> {
     let mask = (case["kind"] == "inpaint4").then(|| fixture.of(case, "mask_in"))??;
     let latents = fixture.of(case, "final_latents")?;
-    let device = Device::flex();
+    let device = tested::device();
     let factor = mask.shape[3] / latents.shape[3];
     let [_, _, height, width] = mask.shape[..] else {
         panic!("{:?} is no batch of masks", mask.shape);

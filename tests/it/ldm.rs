@@ -16,13 +16,14 @@ use afterimage::pipeline::{ModelConfig, Pipeline, Request, SeededNoise, Seeds, T
 use afterimage::samplers::SamplerConfig;
 use afterimage::weights::original::{Structure, split};
 use afterimage::weights::{WeightSource, load_strict, shapes};
-use burn::tensor::{DType, Device, Tensor};
+use burn::tensor::Tensor;
 use safetensors::tensor::{Dtype, TensorView};
 use serde_json::Value;
 
 use crate::catalog::{list, sparse_checkpoint};
 use crate::fixture::{Fixture, Reference, fixture, json, text};
 use crate::golden::check_cells;
+use crate::tested;
 use crate::tolerance::F32_CPU;
 use crate::weights::folder;
 
@@ -42,7 +43,7 @@ struct Model {
 }
 
 fn load() -> Model {
-    let device = Device::flex();
+    let device = tested::device();
     let source = WeightSource::open(fixture("ldm/original.safetensors")).unwrap();
     let mut split = split(&source, &STRUCTURE).unwrap();
     let leftovers = ["alphas_cumprod", "betas", "model_ema.num_updates"];
@@ -53,15 +54,15 @@ fn load() -> Model {
     let embedder = ClassEmbedder::new(classes, &device);
     let unet = UNetConfig::from_json(&config("unet")).unwrap();
     let network = UNet2DConditionModel::new(&unet, &device);
-    let network = load_strict(network, &part("unet"), "unet", DType::F32).unwrap();
+    let network = load_strict(network, &part("unet"), "unet", tested::dtype()).unwrap();
     let vae = json::<VaeJson>(fixture("ldm/model/vae/config.json"));
     let vae = Autoencoder::new(VaeConfig::new(vae).unwrap(), &device);
     let tokens = part("class_embedder");
     let model = Model {
         classes,
-        embedder: load_strict(embedder, &tokens, "class_embedder", DType::F32).unwrap(),
+        embedder: load_strict(embedder, &tokens, "class_embedder", tested::dtype()).unwrap(),
         unet: UNet::new(unet, network),
-        vae: load_strict(vae, &part("vae"), "vae", DType::F32).unwrap(),
+        vae: load_strict(vae, &part("vae"), "vae", tested::dtype()).unwrap(),
     };
     assert!(split.parts.is_empty());
     model
@@ -77,7 +78,7 @@ fn labels(values: &Value) -> Vec<usize> {
 
 #[test]
 fn cells_agree_with_the_reference() {
-    let (fixture, model, device) = (golden(), load(), Device::flex());
+    let (fixture, model, device) = (golden(), load(), tested::device());
     let traces = fixture.cases().filter(|case| case["kind"] == "unet_trace");
     for case in traces {
         let labels = fixture.of(case, "class_labels").unwrap().values;
@@ -96,11 +97,11 @@ fn cells_agree_with_the_reference() {
 
 #[test]
 fn the_autoencoder_encodes_quantises_and_decodes() {
-    let (fixture, model, device) = (golden(), load(), Device::flex());
+    let (fixture, model, device) = (golden(), load(), tested::device());
     let case = fixture.case("vq");
     let reference = |key: &str| fixture.of(case, key).unwrap();
     let check = |key: &str, found: Tensor<4>| {
-        let outcome = reference(key).compare(found, F32_CPU);
+        let outcome = reference(key).compare(found, tested::tolerance(F32_CPU));
         outcome.unwrap_or_else(|error| panic!("{key}: {error}"));
     };
     let moments = model
@@ -137,7 +138,7 @@ impl<'a> Setting<'a> {
     }
 
     fn run(&self, model: &Model, trace: &mut Trace<'_>) -> (CachePlan, Tensor<4>) {
-        let device = Device::flex();
+        let device = tested::device();
         let config = SamplerConfig::from_json(&self.sampler, "case".as_ref()).unwrap();
         let steps = self.number("num_inference_steps");
         let sampler = config.build(steps, 0.0).unwrap();
@@ -206,7 +207,7 @@ fn check_run(fixture: &Fixture, case: &Value, model: &Model) -> Result<f64, Stri
     }
     let mut worst = 0.0_f64;
     let mut check = |name: String, golden: &Reference, found: Tensor<4>| {
-        let difference = golden.compare(found, F32_CPU);
+        let difference = golden.compare(found, tested::tolerance(F32_CPU));
         worst = worst.max(difference.map_err(|error| format!("{name}: {error}"))?);
         Ok::<_, String>(())
     };
@@ -348,7 +349,7 @@ fn the_published_checkpoint_has_its_card_and_its_parts() {
     let model = ModelFolder::open(path.to_str().unwrap()).unwrap();
     assert_eq!(model.card(), Some("ldm-4-g"));
     assert_eq!(model.leftovers(), ["first_stage_model.loss.logvar"]);
-    let device = Device::flex();
+    let device = tested::device();
     let embedder = model.read_json("class_embedder/config.json").unwrap();
     let embedder = ClassEmbedderConfig::from_json(&embedder).unwrap();
     let vae = VaeConfig::new(model.read_config("vae/config.json").unwrap()).unwrap();
@@ -434,9 +435,9 @@ fn save(source: &WeightSource, path: &Path) {
 /// A folder through the pipeline makes the pictures of the reference, with the defaults that it names: 250 steps, scale 1.5.
 #[test]
 fn the_pipeline_makes_the_pictures_of_the_reference() {
-    let (fixture, folder, device) = (golden(), assembled(), Device::flex());
+    let (fixture, folder, device) = (golden(), assembled(), tested::device());
     let folder = ModelFolder::open(folder.path().to_str().unwrap()).unwrap();
-    let pipeline = Pipeline::load(&folder, &device, DType::F32).unwrap();
+    let pipeline = Pipeline::load(&folder, &device, tested::dtype()).unwrap();
     for id in [
         "ddim",
         "ddim.deepcache_power_n20",
@@ -451,10 +452,10 @@ fn the_pipeline_makes_the_pictures_of_the_reference() {
         };
         let made = pipeline.generate(&request, &mut ()).unwrap();
         let latents = fixture.of(case, "final_latents").unwrap();
-        let outcome = latents.compare(made.latents, F32_CPU);
+        let outcome = latents.compare(made.latents, tested::tolerance(F32_CPU));
         outcome.unwrap_or_else(|error| panic!("{id}: {error}"));
         if let Some(image) = fixture.of(case, "image") {
-            let outcome = image.compare(made.images, F32_CPU);
+            let outcome = image.compare(made.images, tested::tolerance(F32_CPU));
             outcome.unwrap_or_else(|error| panic!("{id}, image: {error}"));
         }
     }

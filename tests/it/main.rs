@@ -47,6 +47,7 @@ mod samplers;
 mod scenes;
 mod sdxl;
 mod shipped;
+mod tested;
 mod text;
 mod tolerance;
 mod toy_trunk;

@@ -6,24 +6,24 @@ use afterimage::denoiser::Blueprint;
 use afterimage::pipeline::{
     Added, ModelConfig, Numbers, Request, Stage, TextToImage, check_refiner,
 };
-use burn::tensor::{DType, Device};
 
 use crate::fixture::{Fixture, Reference, values};
 use crate::golden::{check_run, load};
+use crate::tested;
 use crate::tolerance::F32_CPU;
 use crate::weights::folder;
 
 /// Both stages of every hand-off, the refiner from the reference's latents.
 fn check_hand_off(base: &Fixture, refiner: &Fixture) {
-    let device = Device::flex();
+    let device = tested::device();
     let mut first = load(base, &device);
     let mut second = load(refiner, &device);
     let mut failures = Vec::new();
     let mut count = 0;
     for case in refiner.cases() {
         let outcome = match case["kind"].as_str().unwrap() {
-            "txt2img" => check_run(refiner, case, &mut first, F32_CPU),
-            "img2img_latents" => check_run(refiner, case, &mut second, F32_CPU),
+            "txt2img" => check_run(refiner, case, &mut first, tested::tolerance(F32_CPU)),
+            "img2img_latents" => check_run(refiner, case, &mut second, tested::tolerance(F32_CPU)),
             _ => continue,
         };
         count += 1;
@@ -51,7 +51,7 @@ fn the_complete_hand_off_agrees_with_diffusers() {
 /// From the prompt to the picture through both models, as the program does it.
 #[test]
 fn a_request_is_handed_over() {
-    let device = Device::flex();
+    let device = tested::device();
     let base = load(&Fixture::committed("sdxl"), &device);
     let refiner = load(&Fixture::committed("sdxl-refiner"), &device);
     check_refiner(base.config(), refiner.config()).unwrap();
@@ -86,7 +86,7 @@ fn a_request_is_handed_over() {
 /// METHODS 7.2, T15: pooled text and numbers belong to every step of a batch of them.
 #[test]
 fn steps_decoded_in_one_batch_equal_single_ones() {
-    let pipeline = load(&Fixture::committed("sdxl"), &Device::flex());
+    let pipeline = load(&Fixture::committed("sdxl"), &tested::device());
     for (batch, guidance) in [(1, 5.0), (2, 5.0), (3, 1.0)] {
         let run = |parallel: usize| {
             let rule: CacheRule = "encoder-propagation:keys=0+1+3".parse().unwrap();
@@ -101,14 +101,14 @@ fn steps_decoded_in_one_batch_equal_single_ones() {
         };
         let sequential = run(1);
         let reference = Reference::from(sequential);
-        let outcome = reference.compare(run(3), F32_CPU);
+        let outcome = reference.compare(run(3), tested::tolerance(F32_CPU));
         outcome.unwrap_or_else(|error| panic!("{batch} pictures: {error}"));
     }
 }
 
 #[test]
 fn sizes_and_second_prompts_change_the_picture() {
-    let pipeline = load(&Fixture::committed("sdxl"), &Device::flex());
+    let pipeline = load(&Fixture::committed("sdxl"), &tested::device());
     let run = |change: fn(&mut Added)| {
         let mut request = Request {
             steps: Some(1),
@@ -230,7 +230,7 @@ fn what_does_not_fit_is_said() {
 
 #[test]
 fn a_refiner_without_latents_is_refused() {
-    let refiner = load(&Fixture::committed("sdxl-refiner"), &Device::flex());
+    let refiner = load(&Fixture::committed("sdxl-refiner"), &tested::device());
     let request = Request {
         stage: Stage::Finish { from: 0.8 },
         steps: Some(10),
@@ -265,7 +265,7 @@ fn weights_of_another_family_are_listed() {
         }
         from(weights, "unet/diffusion_pytorch_model.safetensors");
         let model = ModelFolder::open(mixed.path().to_str().unwrap()).unwrap();
-        let error = TextToImage::load(&model, &Device::flex(), DType::F32).unwrap_err();
+        let error = TextToImage::load(&model, &tested::device(), tested::dtype()).unwrap_err();
         assert!(error.is_weights(), "{error}");
         for words in words {
             assert!(error.to_string().contains(words), "{error}");

@@ -4,10 +4,11 @@ use std::path::Path;
 
 use afterimage::models::vae::{AutoencoderKl, Tiling, VaeConfig, VaeJson};
 use afterimage::weights::{WeightSource, load_strict, shapes};
-use burn::tensor::{DType, Device, Distribution, Tensor};
+use burn::tensor::{Distribution, Tensor};
 
 use crate::fixture::{Golden, fixture, json, shared};
 use crate::param_lists::assert_same_parameters;
+use crate::tested;
 use crate::tolerance::F32_CPU;
 
 fn config(path: impl AsRef<Path>) -> VaeConfig {
@@ -15,10 +16,10 @@ fn config(path: impl AsRef<Path>) -> VaeConfig {
 }
 
 fn model(folder: &Path) -> AutoencoderKl {
-    let model = AutoencoderKl::new(config(folder.join("config.json")), &Device::flex());
+    let model = AutoencoderKl::new(config(folder.join("config.json")), &tested::device());
     let weights = folder.join("diffusion_pytorch_model.safetensors");
     let source = WeightSource::open(weights).unwrap();
-    load_strict(model, &source, "vae", DType::F32).unwrap()
+    load_strict(model, &source, "vae", tested::dtype()).unwrap()
 }
 
 /// The committed model and its cases.
@@ -33,30 +34,34 @@ fn committed() -> (AutoencoderKl, Golden) {
 #[test]
 fn a_batch_of_odd_size_is_decoded_and_encoded() {
     let (vae, golden) = committed();
-    let latents = golden.tensor("latents", &Device::flex());
+    let latents = golden.tensor("latents", &tested::device());
     let pixels = vae.decode(latents, Tiling::Automatic);
-    golden.assert_close("pixels", pixels, F32_CPU);
-    let pixels = golden.tensor("pixels", &Device::flex());
+    golden.assert_close("pixels", pixels, tested::tolerance(F32_CPU));
+    let pixels = golden.tensor("pixels", &tested::device());
     let moments = vae.encode(pixels, Tiling::Automatic);
-    golden.assert_close("mean", moments.mean, F32_CPU);
-    golden.assert_close("log_variance", moments.log_variance, F32_CPU);
+    golden.assert_close("mean", moments.mean, tested::tolerance(F32_CPU));
+    golden.assert_close(
+        "log_variance",
+        moments.log_variance,
+        tested::tolerance(F32_CPU),
+    );
 }
 
 #[test]
 fn tiles_are_cut_and_faded_as_by_diffusers() {
     let (vae, golden) = committed();
-    let latents = golden.tensor("large_latents", &Device::flex());
+    let latents = golden.tensor("large_latents", &tested::device());
     let pixels = vae.decode(latents, Tiling::Always);
-    golden.assert_close("tiled_pixels", pixels, F32_CPU);
-    let pixels = golden.tensor("tiled_pixels", &Device::flex());
+    golden.assert_close("tiled_pixels", pixels, tested::tolerance(F32_CPU));
+    let pixels = golden.tensor("tiled_pixels", &tested::device());
     let moments = vae.encode(pixels, Tiling::Always);
-    golden.assert_close("tiled_mean", moments.mean, F32_CPU);
+    golden.assert_close("tiled_mean", moments.mean, tested::tolerance(F32_CPU));
 }
 
 #[test]
 fn small_pictures_have_no_tiles() {
     let (vae, golden) = committed();
-    let latents: Tensor<4> = golden.tensor("latents", &Device::flex());
+    let latents: Tensor<4> = golden.tensor("latents", &tested::device());
     let [always, never] = [Tiling::Always, Tiling::Never].map(|tiling| {
         let pixels = vae.decode(latents.clone(), tiling);
         pixels.into_data().try_to_vec::<f32>().unwrap()
@@ -67,20 +72,24 @@ fn small_pictures_have_no_tiles() {
 #[test]
 fn units_of_the_denoiser_are_there_and_back() {
     let (vae, golden) = committed();
-    let latents: Tensor<4> = golden.tensor("latents", &Device::flex());
+    let latents: Tensor<4> = golden.tensor("latents", &tested::device());
     let scaled = vae.to_denoiser(latents.clone());
     let ratio = (scaled.clone() / latents).mean().into_scalar::<f32>();
     assert!((ratio - 0.18215).abs() < 1e-6);
-    golden.assert_close("latents", vae.from_denoiser(scaled), F32_CPU);
+    golden.assert_close(
+        "latents",
+        vae.from_denoiser(scaled),
+        tested::tolerance(F32_CPU),
+    );
 }
 
 #[test]
 fn samples_have_the_moments_asked_for() {
     let (vae, golden) = committed();
-    let moments = vae.encode(golden.tensor("pixels", &Device::flex()), Tiling::Never);
+    let moments = vae.encode(golden.tensor("pixels", &tested::device()), Tiling::Never);
     let shape = moments.mean.dims();
-    let at = |noise: f64| moments.sample(Tensor::full(shape, noise, &Device::flex()));
-    golden.assert_close("mean", at(0.0), F32_CPU);
+    let at = |noise: f64| moments.sample(Tensor::full(shape, noise, &tested::device()));
+    golden.assert_close("mean", at(0.0), tested::tolerance(F32_CPU));
     let log_variance = ((at(1.0) - at(-1.0)) / 2.0).log() * 2.0;
     let error = (log_variance - moments.log_variance).abs().max();
     assert!(
@@ -96,12 +105,16 @@ fn the_shared_case_is_met() {
     };
     let vae = model(&folder.join("model/vae"));
     let golden = Golden::open(folder.join("cases.safetensors"));
-    let decoded = vae.decode(golden.tensor("vae.z", &Device::flex()), Tiling::Automatic);
-    golden.assert_close("vae.decoded", decoded, F32_CPU);
-    let image = golden.tensor("vae.image", &Device::flex());
+    let decoded = vae.decode(golden.tensor("vae.z", &tested::device()), Tiling::Automatic);
+    golden.assert_close("vae.decoded", decoded, tested::tolerance(F32_CPU));
+    let image = golden.tensor("vae.image", &tested::device());
     let moments = vae.encode(image, Tiling::Automatic);
-    golden.assert_close("vae.moments_mean", moments.mean, F32_CPU);
-    golden.assert_close("vae.moments_logvar", moments.log_variance, F32_CPU);
+    golden.assert_close("vae.moments_mean", moments.mean, tested::tolerance(F32_CPU));
+    golden.assert_close(
+        "vae.moments_logvar",
+        moments.log_variance,
+        tested::tolerance(F32_CPU),
+    );
 }
 
 #[test]
@@ -111,7 +124,7 @@ fn parameters_are_those_of_the_real_checkpoint() {
     };
     let config = config(path);
     assert!(config.force_upcast);
-    let model = AutoencoderKl::new(config, &Device::flex());
+    let model = AutoencoderKl::new(config, &tested::device());
     assert_same_parameters("sd15.vae", shapes(&model));
 }
 
@@ -127,7 +140,7 @@ fn decoding_at_full_size() {
     let side = std::env::var("AFTERIMAGE_SIDE").map_or(64, |side| side.parse().unwrap());
     let forecast = config.decode_bytes(side, side) >> 20;
     let macs = config.decode_macs(side, side) as f64 / 1e9;
-    let device = Device::flex();
+    let device = tested::device();
     let vae = AutoencoderKl::new(config, &device);
     let decode = |side: usize| {
         let latents = Tensor::random([1, 4, side, side], Distribution::Default, &device);
