@@ -110,6 +110,9 @@ pub(super) struct Plan {
     pub(super) nets: Nets,
     #[command(flatten)]
     pub(super) cache: Cache,
+    /// Forecast memory for a denoiser in f32 on the CPU, or in f16 or bf16 on a GPU
+    #[arg(long, value_name = "T", default_value = "f32")]
+    pub(super) dtype: DtypeChoice,
     #[command(flatten)]
     pub(super) form: Form,
 }

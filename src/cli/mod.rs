@@ -16,6 +16,7 @@ mod fault;
 mod generate;
 mod inspect;
 mod job;
+mod memory;
 mod pictures;
 mod plan;
 mod progress;

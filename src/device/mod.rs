@@ -253,6 +253,18 @@ pub fn open(choice: DeviceChoice) -> Result<OpenDevice, Error> {
     }
 }
 
+/// A device for modules of which nothing but shapes will be asked: none of their parameters is ever made.
+///
+/// # Errors
+///
+/// In builds without the feature `cpu`, if there is no GPU.
+pub(crate) fn for_shapes() -> Result<Device, Error> {
+    #[cfg(feature = "cpu")]
+    return Ok(Device::flex());
+    #[cfg(not(feature = "cpu"))]
+    open(DeviceChoice::Auto).map(|open| open.device)
+}
+
 /// Whether `device` is burn Flex on the processor.
 pub(crate) fn is_processor(device: &Device) -> bool {
     #[cfg(feature = "cpu")]

@@ -14,6 +14,7 @@ mod config;
 mod control;
 mod edit;
 mod encoders;
+mod memory;
 mod noise;
 mod prompts;
 mod request;
@@ -32,6 +33,7 @@ pub use config::{Canvas, Defaults, Family, ModelConfig, TextToImageConfig, Uncon
 pub use control::Control;
 pub use edit::Edit;
 pub use encoders::{AddedInputs, EncoderConfig, Numbers, TextConfig};
+pub use memory::{Kept, Memory, Phase, Weights, file_dtype};
 pub use noise::{SeededNoise, Seeds};
 pub use request::{Request, Resolved};
 pub use run::{Generated, Report};

@@ -13,7 +13,7 @@ pub mod original;
 mod load;
 mod source;
 
-pub use load::{Storage, load_merged, load_strict, reload, shapes};
+pub use load::{Storage, load_merged, load_strict, reload, shapes, weight_bytes};
 pub use source::WeightSource;
 #[cfg(feature = "hub")]
 pub(crate) use source::shard_files;

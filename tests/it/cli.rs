@@ -452,6 +452,20 @@ fn plans_are_made_from_a_card_alone() {
     );
     let gmacs = plan["spans"][0]["gmacs"].as_f64().expect("a number");
     assert!((gmacs / 2.0 - 401.6).abs() < 0.1, "METHODS 1.5: {gmacs}");
+    let memory = &plan["memory"];
+    let weights = memory["weights"].as_array().expect("parts");
+    let parameters = weights.iter().map(|part| part["parameters"].as_u64());
+    let parameters: Vec<_> = parameters
+        .map(|count| count.expect("a number") / 100_000)
+        .collect();
+    assert_eq!(
+        parameters,
+        [1230, 8595, 836],
+        "the published 123, 860 and 84 million"
+    );
+    let said = memory["assumption"].as_str().expect("a text");
+    assert!(said.contains("none are here"), "{said}");
+    assert_eq!(memory["phase"], "decoding");
 }
 
 #[test]
