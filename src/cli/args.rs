@@ -11,6 +11,7 @@ use crate::{
     device::{DeviceChoice, DtypeChoice},
     evaluation::Shard,
     image_io::CannyThresholds,
+    pipeline::Residency,
     samplers::SamplerKind,
 };
 
@@ -27,6 +28,8 @@ pub(super) struct Arguments {
 pub(super) enum Command {
     /// Make pictures from a text or of a class
     Generate(Generate),
+    /// Make the pictures of latents that a run has left
+    Decode(Decode),
     /// Show what a cache rule would do, from a model's configuration alone
     Plan(Plan),
     /// Time cache rules against the plain run
@@ -93,6 +96,26 @@ pub(super) struct Generate {
     pub(super) trace: Option<PathBuf>,
     #[command(flatten)]
     pub(super) form: Form,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Decode {
+    /// What a run kept because its pictures could not be made: the tensor `latents` of this file
+    #[arg(value_name = "FILE.safetensors")]
+    pub(super) latents: PathBuf,
+    #[command(flatten)]
+    pub(super) model: Model,
+    /// auto, cpu, wgpu, vulkan, metal or cuda; a number picks one of several, as in cuda:1
+    #[arg(
+        long,
+        value_name = "D",
+        default_value = "auto",
+        help_heading = "Machine"
+    )]
+    pub(super) device: DeviceChoice,
+    /// File to write; several pictures become FILE-0.png, FILE-1.png, … [default: the latents' name with .png]
+    #[arg(long, value_name = "FILE.png", help_heading = OUTPUT)]
+    pub(super) output: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -420,6 +443,9 @@ pub(super) struct Machine {
     /// f32, f16 or bf16 [default: f16 on a GPU that has it, else f32]
     #[arg(long, value_name = "T")]
     pub(super) dtype: Option<DtypeChoice>,
+    /// Text encoders while the denoiser runs: keep, release (and read them again for the next prompt), or auto, which releases them when memory is short
+    #[arg(long, value_name = "POLICY", default_value = "auto")]
+    pub(super) text_encoders: Residency,
 }
 
 #[derive(Debug, Args)]

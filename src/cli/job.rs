@@ -9,7 +9,7 @@ use crate::{
     device::{self, OpenDevice},
     error::{DeviceError, Error},
     models::control::ControlNetConfig,
-    pipeline::{Adapters, Family, ModelConfig, Pipeline, Request, Resolved, Seeds},
+    pipeline::{Adapters, Family, ModelConfig, Pipeline, Request, Residency, Resolved, Seeds},
 };
 use burn::tensor::{DType, FloatDType};
 
@@ -69,6 +69,7 @@ impl Model {
         let (device, adapters) = (machine.device.device(), &self.adapters);
         let mut pipeline = Pipeline::load_with(&self.folder, device, machine.dtype, adapters)?;
         pipeline.set_sampler(self.config.sampler.clone());
+        pipeline.set_residency(machine.residency);
         for part in &self.controls {
             pipeline.add_control(part)?;
         }
@@ -80,13 +81,18 @@ impl Model {
 pub(super) struct Machine {
     pub(super) device: OpenDevice,
     pub(super) dtype: FloatDType,
+    residency: Residency,
 }
 
 impl Machine {
     pub(super) fn open(asked: &args::Machine) -> Result<Self, Error> {
         let device = device::open(asked.device)?;
         let dtype = device.dtype(asked.dtype)?;
-        Ok(Self { device, dtype })
+        Ok(Self {
+            device,
+            dtype,
+            residency: asked.text_encoders,
+        })
     }
 
     /// The data type by the word of the command line.

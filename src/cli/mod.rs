@@ -9,6 +9,7 @@ mod bench;
 mod calibrate;
 mod cancel;
 mod console;
+mod decode;
 mod devices;
 mod eval;
 mod eval_text;
@@ -58,6 +59,7 @@ fn run(command: Command) -> Result<(), Error> {
     match command {
         Command::Devices => devices::run(),
         Command::Generate(arguments) => generate::run(&arguments),
+        Command::Decode(arguments) => decode::run(&arguments),
         Command::Plan(arguments) => plan::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
         Command::Calibrate(arguments) => calibrate::run(&arguments),

@@ -191,6 +191,19 @@ impl Memory {
         most.unwrap_or(Phase::Denoising)
     }
 
+    /// What a run takes behind its prompts, in bytes, beside the weights and what is held already.
+    pub(super) fn behind_prompts(
+        config: &ModelConfig,
+        request: &Request,
+        resolved: &Resolved,
+        kept: Kept,
+    ) -> u64 {
+        let memory = Self::without_weights(config, request, resolved, kept);
+        let phases = [Phase::Denoising, Phase::Decoding];
+        let most = phases.into_iter().map(|phase| memory.of(phase)).max();
+        memory.kernels + most.unwrap_or(0)
+    }
+
     /// The most bytes that are held at once, all parts loaded.
     pub fn peak(&self) -> u64 {
         self.weight_bytes() + self.program + self.kernels + self.of(self.fullest())

@@ -51,7 +51,7 @@ impl VaeConfig {
     }
 
     /// Whether latents of `size`, height and width, are split under `tiling`.
-    pub(super) fn tiled(&self, size: [usize; 2], tiling: Tiling) -> bool {
+    pub fn tiled(&self, size: [usize; 2], tiling: Tiling) -> bool {
         let [height, width] = size;
         let wanted = match tiling {
             Tiling::Automatic => self.decode_bytes(height, width) > UNTILED_BYTES,
