@@ -64,7 +64,7 @@ impl Decoder {
     /// If the device fails.
     pub fn decode(&self, latents: Tensor<4>, tiling: Tiling) -> Result<Tensor<4>, Error> {
         ladder::decode(self, latents, tiling, None, &mut |text| {
-            tracing::warn!("{text}")
+            tracing::warn!("{text}");
         })
     }
 
@@ -77,7 +77,7 @@ impl Decoder {
     ) -> Result<Tensor<4>, Error> {
         let rescue = request.rescue.as_deref();
         ladder::decode(self, latents, request.tiling, rescue, &mut |text| {
-            observer.warn(text)
+            observer.warn(text);
         })
     }
 
