@@ -140,6 +140,10 @@ pub struct Cell {
     pub pops: bool,
     /// Its branches in execution order.
     pub branches: Vec<BranchCost>,
+    /// Elements alive at the cell's peak, its input among them and open skips left out.
+    pub working: u64,
+    /// Elements that the run keeps for it from beginning to end: the text's keys and values.
+    pub context: u64,
 }
 
 /// A trunk's cells, from its configuration and the latents' size alone: what plans and cost forecasts read.
@@ -185,6 +189,35 @@ impl Blueprint {
     /// If the trunk has no such branch.
     pub fn branch(&self, site: Site) -> BranchCost {
         self.cells[site.cell].branches[site.ordinal]
+    }
+
+    /// The most elements that are alive at once while the line runs, one row: what works inside a cell and the skips open beside it.
+    /// Keys and values of the text come on top ([`context_elements`](Self::context_elements)).
+    pub fn peak_elements(&self) -> u64 {
+        let mut open = Vec::new();
+        let mut peak = 0;
+        for cell in &self.cells {
+            if cell.pops {
+                open.pop();
+            }
+            let skips: u64 = open.iter().sum();
+            // The newest skip of the encoder half is the cell's input itself.
+            let shared = if cell.pops {
+                0
+            } else {
+                open.last().copied().unwrap_or(0)
+            };
+            peak = peak.max(skips - shared + cell.working);
+            if cell.pushes > 0 {
+                open.push(cell.pushes);
+            }
+        }
+        peak
+    }
+
+    /// Elements of keys and values that the run keeps, one row.
+    pub fn context_elements(&self) -> u64 {
+        self.cells.iter().map(|cell| cell.context).sum()
     }
 
     /// Number of skips the trunk has; 0 for a `DiT`.

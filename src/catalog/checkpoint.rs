@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// A checkpoint in parts, and the card that gave it its configs.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Checkpoint {
     parts: BTreeMap<&'static str, WeightSource>,
     leftovers: Vec<String>,

@@ -20,6 +20,7 @@ pub(super) const LOOSE: [(&str, &str); 2] = [
 ];
 
 /// Files of a model by their path within its folder.
+#[derive(Clone)]
 pub(super) enum Files {
     Disk(PathBuf),
     Static(&'static [(&'static str, &'static [u8])]),

@@ -37,7 +37,7 @@ const BUNDLED: [&str; 2] = ["bundled", "scenes"];
 const HASHED_ELEMENTS: usize = 1 << 17;
 
 /// A model: its configs, tokenizer and weights, wherever they are.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct ModelFolder {
     name: String,
     files: Files,

@@ -11,6 +11,7 @@ use crate::{
     device::{DeviceChoice, DtypeChoice},
     evaluation::Shard,
     image_io::CannyThresholds,
+    pipeline::Residency,
     samplers::SamplerKind,
     weights::WeightFormat,
 };
@@ -28,6 +29,8 @@ pub(super) struct Arguments {
 pub(super) enum Command {
     /// Make pictures from a text or of a class
     Generate(Generate),
+    /// Make the pictures of latents that a run has left
+    Decode(Decode),
     /// Show what a cache rule would do, from a model's configuration alone
     Plan(Plan),
     /// Time cache rules against the plain run
@@ -99,6 +102,26 @@ pub(super) struct Generate {
 }
 
 #[derive(Debug, Args)]
+pub(super) struct Decode {
+    /// What a run kept because its pictures could not be made: the tensor `latents` of this file
+    #[arg(value_name = "FILE.safetensors")]
+    pub(super) latents: PathBuf,
+    #[command(flatten)]
+    pub(super) model: Model,
+    /// auto, cpu, wgpu, vulkan, metal or cuda; a number picks one of several, as in cuda:1
+    #[arg(
+        long,
+        value_name = "D",
+        default_value = "auto",
+        help_heading = "Machine"
+    )]
+    pub(super) device: DeviceChoice,
+    /// File to write; several pictures become FILE-0.png, FILE-1.png, … [default: the latents' name with .png]
+    #[arg(long, value_name = "FILE.png", help_heading = OUTPUT)]
+    pub(super) output: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
 pub(super) struct Plan {
     #[command(flatten)]
     pub(super) model: Model,
@@ -113,6 +136,9 @@ pub(super) struct Plan {
     pub(super) nets: Nets,
     #[command(flatten)]
     pub(super) cache: Cache,
+    /// Forecast memory for a denoiser in f32 on the CPU, or in f16 or bf16 on a GPU
+    #[arg(long, value_name = "T", default_value = "f32")]
+    pub(super) dtype: DtypeChoice,
     #[command(flatten)]
     pub(super) form: Form,
 }
@@ -430,6 +456,9 @@ pub(super) struct Machine {
     /// How linear layers keep their weights: file, as it has them, or q8, in 8 bits (on the CPU)
     #[arg(long, value_name = "W", default_value_t)]
     pub(super) weights: WeightFormat,
+    /// Text encoders while the denoiser runs: keep, release (and read them again for the next prompt), or auto, which releases them when memory is short
+    #[arg(long, value_name = "POLICY", default_value = "auto")]
+    pub(super) text_encoders: Residency,
     /// Do not check the kernels of a GPU on its first use
     #[arg(long)]
     pub(super) no_doctor: bool,

@@ -26,6 +26,8 @@ struct Sample {
     /// Seconds from the prompt to the pixels, loading left out.
     whole: f64,
     cells_run: usize,
+    /// Bytes of the device's memory pool, where it has one.
+    device_memory: Option<u64>,
 }
 
 pub(super) fn run(arguments: &args::Bench) -> Result<(), Error> {
@@ -62,6 +64,11 @@ pub(super) fn run(arguments: &args::Bench) -> Result<(), Error> {
         repeat: arguments.repeat,
         results: results(&rules, &promises, &samples),
         peak_memory: device::peak_memory(),
+        peak_device_memory: samples
+            .iter()
+            .flatten()
+            .filter_map(|one| one.device_memory)
+            .max(),
     };
     if arguments.form.json {
         console::json(&document);
@@ -98,6 +105,7 @@ fn measure(pipeline: &Pipeline, request: &Request) -> Result<Sample, Error> {
         denoising: report.denoising.as_secs_f64(),
         whole: whole.as_secs_f64(),
         cells_run: report.account.cells.iter().sum(),
+        device_memory: report.device_memory,
     })
 }
 
@@ -141,6 +149,8 @@ struct Document {
     results: Vec<Outcome>,
     /// Bytes of main memory, where the system tells them.
     peak_memory: Option<u64>,
+    /// Bytes that the device's memory pool held, where it has one.
+    peak_device_memory: Option<u64>,
 }
 
 impl Document {
@@ -153,6 +163,8 @@ impl Document {
         ];
         let peak = self.peak_memory.map(console::bytes);
         head.extend(peak.map(|peak| ("memory", format!("{peak} at most"))));
+        let pool = self.peak_device_memory.map(console::bytes);
+        head.extend(pool.map(|pool| ("on device", format!("{pool} at most"))));
         let head = console::pairs(&head);
         format!("{head}\n\n{}", table(&self.results))
     }
@@ -258,6 +270,7 @@ mod tests {
             denoising,
             whole,
             cells_run: 7,
+            device_memory: None,
         }
     }
 

@@ -5,7 +5,7 @@ use std::{path::PathBuf, time::Duration};
 use serde::Serialize;
 
 use super::{
-    args, cancel, console,
+    args, cancel, console, decode,
     job::{self, Arithmetic, Facts, Machine, Model, Subject},
     pictures::{self, Sources},
     plan::Summary,
@@ -19,7 +19,7 @@ use crate::{
     device,
     error::Error,
     image_io::{batch_paths, check_writable},
-    pipeline::{Generated, Report, Request, Trace},
+    pipeline::{self, Generated, Report, Request, Trace},
 };
 
 /// Everything is checked that can be checked without weights before any are read; then the pictures are made and written.
@@ -36,6 +36,7 @@ pub(super) fn run(arguments: &args::Generate) -> Result<(), Error> {
     let prompt = subject.prompt.unwrap_or("").to_owned();
     let named = Class::of(classes, &model.folder);
     let mut request = request(arguments, &subject, rule, seed);
+    request.rescue = Some(decode::kept(&output(arguments, seed)));
     (request.edit, request.controls) = (edit, controls);
     let sources = Sources::new(arguments, &request.controls, &model.adapters);
     let mut stages = Stages::new(model, request, &arguments.refiner, Model::open)?;
@@ -45,7 +46,7 @@ pub(super) fn run(arguments: &args::Generate) -> Result<(), Error> {
         machine.check_memory(&stage.resolved)?;
     }
     if let Some(path) = &arguments.initial_latents {
-        let latents = tensors::read_latents(path, machine.device.device())?;
+        let latents = pipeline::read_latents(path, machine.device.device())?;
         stages.first_mut().request.initial_latents = Some(latents);
     }
     cancel::listen();
@@ -76,6 +77,11 @@ pub(super) fn run(arguments: &args::Generate) -> Result<(), Error> {
         work: work(&stages, &made.reports),
         seconds: Seconds::new(&made),
         peak_memory: device::peak_memory(),
+        peak_device_memory: made
+            .reports
+            .iter()
+            .filter_map(|report| report.device_memory)
+            .max(),
     };
     if arguments.form.json {
         console::json(&outcome);
@@ -85,10 +91,14 @@ pub(super) fn run(arguments: &args::Generate) -> Result<(), Error> {
     Ok(())
 }
 
+fn output(arguments: &args::Generate, seed: u64) -> PathBuf {
+    let named = arguments.output.clone();
+    named.unwrap_or_else(|| format!("afterimage-{seed}.png").into())
+}
+
 /// Where the pictures go; nothing starts that could not be written in the end.
 fn files(arguments: &args::Generate, seed: u64) -> Result<Vec<PathBuf>, Error> {
-    let output = arguments.output.clone();
-    let output = output.unwrap_or_else(|| format!("afterimage-{seed}.png").into());
+    let output = output(arguments, seed);
     let subjects = arguments.course.class_label.len().max(1);
     let files = batch_paths(&output, subjects * arguments.course.batch)?;
     for file in &files {
@@ -286,6 +296,8 @@ struct Outcome<'a> {
     seconds: Seconds,
     /// Bytes of main memory, where the system tells them.
     peak_memory: Option<u64>,
+    /// Bytes that the device's memory pool held, where it has one.
+    peak_device_memory: Option<u64>,
 }
 
 impl Outcome<'_> {

@@ -15,7 +15,7 @@ use crate::{
     device::{self, OpenDevice, Workload},
     error::{DeviceError, Error},
     models::control::ControlNetConfig,
-    pipeline::{Adapters, Family, ModelConfig, Pipeline, Request, Resolved, Seeds},
+    pipeline::{Adapters, Family, ModelConfig, Pipeline, Request, Residency, Resolved, Seeds},
     weights::{Format, Storage, WeightFormat},
 };
 
@@ -75,6 +75,7 @@ impl Model {
         let (device, adapters) = (machine.device.device(), &self.adapters);
         let mut pipeline = Pipeline::load_with(&self.folder, device, machine.format, adapters)?;
         pipeline.set_sampler(self.config.sampler.clone());
+        pipeline.set_residency(machine.residency);
         for part in &self.controls {
             pipeline.add_control(part)?;
         }
@@ -86,6 +87,7 @@ impl Model {
 pub(super) struct Machine {
     pub(super) device: OpenDevice,
     pub(super) format: Format,
+    residency: Residency,
 }
 
 impl Machine {
@@ -114,7 +116,11 @@ impl Machine {
         };
         Storage::of(device.device(), format)?;
         doctor::look_at(&device, dtype, asked.no_doctor);
-        Ok(Self { device, format })
+        Ok(Self {
+            device,
+            format,
+            residency: asked.text_encoders,
+        })
     }
 
     /// Notes that `workload` was run here, so that kernels are tuned for it.

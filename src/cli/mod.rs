@@ -9,6 +9,7 @@ mod bench;
 mod calibrate;
 mod cancel;
 mod console;
+mod decode;
 mod devices;
 mod doctor;
 mod eval;
@@ -17,6 +18,7 @@ mod fault;
 mod generate;
 mod inspect;
 mod job;
+mod memory;
 mod pictures;
 mod plan;
 mod progress;
@@ -58,6 +60,7 @@ fn run(command: Command) -> Result<(), Error> {
     match command {
         Command::Devices => devices::run(),
         Command::Generate(arguments) => generate::run(&arguments),
+        Command::Decode(arguments) => decode::run(&arguments),
         Command::Plan(arguments) => plan::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
         Command::Calibrate(arguments) => calibrate::run(&arguments),

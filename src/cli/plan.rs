@@ -7,6 +7,7 @@ use serde::Serialize;
 use super::{
     args, console,
     job::{self, Facts, Model, Subject},
+    memory::MemoryFacts,
     pictures,
     stages::{Stage, Stages},
 };
@@ -30,10 +31,11 @@ pub(super) fn run(arguments: &args::Plan) -> Result<(), Error> {
     let stages = Stages::new(model, request, &arguments.refiner, Model::open_configs)?;
     let facts = stages.facts();
     let parts: Vec<_> = stages.iter().map(Part::new).collect();
+    let memory = MemoryFacts::forecast(&stages, arguments.dtype)?;
     if arguments.form.json {
-        console::json(&Document::new(&facts, &parts));
+        console::json(&Document::new(&facts, &parts, memory));
     } else {
-        console::data(&text(&facts, &parts));
+        console::data(&text(&facts, &parts, &memory));
     }
     for part in &parts {
         for warning in &part.plan.warnings {
@@ -79,12 +81,13 @@ impl<'a> Part<'a> {
     }
 }
 
-fn text(facts: &Facts, parts: &[Part<'_>]) -> String {
+fn text(facts: &Facts, parts: &[Part<'_>], memory: &MemoryFacts) -> String {
     let mut sections = vec![facts.text()];
     sections.extend(parts.iter().map(Part::table));
     let summary = Summary::joined(parts.iter().map(Part::summary));
     let published = Published::new(parts);
     sections.push(format!("{}\n{}", summary.text(), published.text()));
+    sections.push(memory.text());
     sections.extend(parts.first().map(|part| {
         let rows = part.rows;
         format!("GMACs are of the {rows} rows of an evaluation: one a picture, two when guided")
@@ -102,6 +105,8 @@ struct Document<'a> {
     /// Of all models together.
     work: Summary,
     published: Published,
+    /// Of the model that takes most.
+    memory: MemoryFacts,
 }
 
 /// The count of `DeepCache`'s tables: one row of one evaluation, on average, attention's two products left out.
@@ -137,7 +142,7 @@ impl Published {
 }
 
 impl<'a> Document<'a> {
-    fn new(run: &'a Facts, parts: &[Part<'_>]) -> Self {
+    fn new(run: &'a Facts, parts: &[Part<'_>], memory: MemoryFacts) -> Self {
         let spans = |part: &Part<'_>| spans(part.plan, &part.forecast);
         Self {
             run,
@@ -145,6 +150,7 @@ impl<'a> Document<'a> {
             refiner_spans: parts.get(1).map(spans).unwrap_or_default(),
             work: Summary::joined(parts.iter().map(Part::summary)),
             published: Published::new(parts),
+            memory,
         }
     }
 }

@@ -59,6 +59,11 @@ pub fn peak_memory() -> Option<u64> {
     bytes("/proc/self/status", "VmHWM")
 }
 
+/// Bytes of main memory that new work can have without swapping, where Linux tells them.
+pub(super) fn available() -> Option<u64> {
+    bytes("/proc/meminfo", "MemAvailable")
+}
+
 fn bytes(table: &str, key: &str) -> Option<u64> {
     let amount = field(table, key)?;
     let kibibytes: u64 = amount.strip_suffix(" kB")?.parse().ok()?;

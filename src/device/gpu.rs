@@ -14,7 +14,7 @@ use burn::{
     tensor::{Device, DeviceType, Tensor},
 };
 
-use super::{Backend, DeviceClass, DeviceInfo, DtypeChoice, OpenDevice, tuning};
+use super::{Backend, DeviceClass, DeviceInfo, DtypeChoice, OpenDevice, Room, tuning};
 use crate::error::{DeviceError, Error};
 
 /// A device that a driver lists, not yet started.
@@ -162,6 +162,25 @@ fn describe(device: &CubeDevice, info: &mut DeviceInfo) {
     info.matrix_units = Some(!features.matmul.cmma.is_empty() || !features.matmul.mma.is_empty());
 }
 
+/// What `device` has left: its memory less what tensors use, and the largest buffer it binds.
+pub(super) fn room(device: &Device) -> Room {
+    #[allow(
+        irrefutable_let_patterns,
+        reason = "builds without `cpu` have no other device"
+    )]
+    let DispatchDevice::Cube(cube) = device.as_dispatch() else {
+        return Room::default();
+    };
+    let client = cube.client();
+    let memory = &client.properties().memory;
+    let used = device.memory_pool_usage();
+    let used = used.map_or(0, |usage| usage.bytes_in_use);
+    Room {
+        free: memory.max_memory().map(|all| all.saturating_sub(used)),
+        largest: Some(memory.max_page_size),
+    }
+}
+
 /// Acquires a wgpu adapter through the path that returns errors. Adapters that selector cannot name, and CUDA, start on first use.
 #[cfg(feature = "wgpu")]
 fn start(device: &Device) -> Result<(), String> {
@@ -265,7 +284,7 @@ fn first_result(device: &Device) -> Result<(), String> {
 }
 
 /// Runs driver code that may panic; the panic's message becomes the error.
-fn guarded<T>(work: impl FnOnce() -> T) -> Result<T, String> {
+pub(super) fn guarded<T>(work: impl FnOnce() -> T) -> Result<T, String> {
     catch_unwind(AssertUnwindSafe(work)).map_err(|panic| {
         let text = panic.downcast_ref::<String>().map(String::as_str);
         let text = text.or_else(|| panic.downcast_ref::<&str>().copied());

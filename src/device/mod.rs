@@ -8,6 +8,7 @@ mod cpu;
 mod dtype;
 #[cfg(any(feature = "cuda", feature = "wgpu"))]
 mod gpu;
+mod room;
 #[cfg(any(feature = "cuda", feature = "wgpu"))]
 mod tuning;
 mod workload;
@@ -19,6 +20,7 @@ use burn::tensor::{Device, FloatDType};
 pub use cache::user_cache;
 pub use cpu::peak_memory;
 pub use dtype::DtypeChoice;
+pub use room::{Room, pool_bytes, room};
 pub use workload::Workload;
 
 use crate::error::{DeviceError, Error, RequestError};
@@ -324,6 +326,54 @@ pub fn note_tuned(device: &OpenDevice, workload: &Workload) {
         tuning::note(workload);
     }
     let _ = (device, workload);
+}
+
+/// The processor beside a GPU, where this build has it.
+pub(crate) fn processor() -> Option<Device> {
+    cpu::open("beside").ok().map(|open| open.device)
+}
+
+/// Runs `work` on `device`. GPU drivers panic in places where they should answer: there a panic becomes an error, whose `task`
+/// completes "while …".
+///
+/// # Errors
+///
+/// Those of `work`, and a device error for a panic.
+pub(crate) fn caught<T>(
+    device: &Device,
+    task: &'static str,
+    work: impl FnOnce() -> Result<T, Error>,
+) -> Result<T, Error> {
+    if is_processor(device) {
+        return work();
+    }
+    #[cfg(any(feature = "cuda", feature = "wgpu"))]
+    return gpu::guarded(work)
+        .unwrap_or_else(|reason| Err(DeviceError::execution(task, &reason).into()));
+    #[cfg(not(any(feature = "cuda", feature = "wgpu")))]
+    {
+        let _ = task;
+        work()
+    }
+}
+
+/// A device for modules of which nothing but shapes will be asked: none of their parameters is ever made.
+///
+/// # Errors
+///
+/// In builds without the feature `cpu`, if there is no GPU.
+#[cfg_attr(
+    feature = "cpu",
+    allow(
+        clippy::unnecessary_wraps,
+        reason = "builds without `cpu` look for a GPU"
+    )
+)]
+pub(crate) fn for_shapes() -> Result<Device, Error> {
+    #[cfg(feature = "cpu")]
+    return Ok(Device::flex());
+    #[cfg(not(feature = "cpu"))]
+    open(DeviceChoice::Auto).map(|open| open.device)
 }
 
 /// Whether `device` is burn Flex on the processor.

@@ -52,6 +52,17 @@ pub(crate) enum DeviceError {
         "{kernels} on `{device}` and nothing can take the place\nhint: use `--device cpu`, and report the table and the driver's version"
     )]
     Unsound { device: String, kernels: String },
+    #[error(
+        "the device was lost while {task}\nhint: its driver was reset, or it was unplugged; run again, with a smaller picture if it happens again\ncause: {reason}"
+    )]
+    Lost { task: &'static str, reason: String },
+    #[error(
+        "{cause}\nhint: the finished latents are kept; `afterimage decode` with the same `--model` makes their pictures, on another device or where there is more memory\nlatents: {}", path.display()
+    )]
+    Undecoded {
+        cause: Box<super::Error>,
+        path: std::path::PathBuf,
+    },
     #[error("the device failed while {task}: {reason}")]
     Failed { task: &'static str, reason: String },
 }
@@ -64,11 +75,16 @@ impl DeviceError {
         let text = cause.to_string();
         let lowered = text.to_lowercase();
         let reason = first_lines(&text);
-        if ["out of device memory", "out of memory", "out-of-memory"]
-            .iter()
-            .any(|words| lowered.contains(words))
-        {
+        let says = |words: &[&str]| words.iter().any(|words| lowered.contains(words));
+        if says(&["out of device memory", "out of memory", "out-of-memory"]) {
             Self::OutOfMemory { task, reason }
+        } else if says(&[
+            "device lost",
+            "device is lost",
+            "device was lost",
+            "device_lost",
+        ]) {
+            Self::Lost { task, reason }
         } else {
             Self::Failed { task, reason }
         }
@@ -103,6 +119,39 @@ mod tests {
         assert_eq!(
             other,
             "the device failed while decoding the picture: poisoned"
+        );
+    }
+
+    #[test]
+    fn a_lost_device_is_told_apart() {
+        let message = |cause: &str| DeviceError::execution("denoising", &cause).to_string();
+        for cause in [
+            "Parent device is lost",
+            "VK_ERROR_DEVICE_LOST",
+            "Device lost: reset",
+        ] {
+            let message = message(cause);
+            assert!(
+                message.starts_with("the device was lost while denoising\nhint: "),
+                "{message}"
+            );
+            assert!(message.ends_with(cause), "{message}");
+        }
+    }
+
+    #[test]
+    fn kept_latents_are_named_behind_the_cause() {
+        let cause = DeviceError::execution("decoding the pictures", &"out of memory");
+        let message = DeviceError::Undecoded {
+            cause: Box::new(cause.into()),
+            path: "fox.latents.safetensors".into(),
+        };
+        let message = message.to_string();
+        assert!(message.starts_with("the device is out of memory while decoding the pictures\n"));
+        assert!(message.contains("`afterimage decode`"), "{message}");
+        assert!(
+            message.ends_with("\nlatents: fox.latents.safetensors"),
+            "{message}"
         );
     }
 

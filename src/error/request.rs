@@ -38,8 +38,7 @@ pub(crate) enum RequestError {
     UnknownDevice { given: String },
     #[error("the output `{given}` does not end in .png\nhint: pictures are written as PNG")]
     OutputName { given: String },
-    #[cfg(feature = "cli")]
-    #[error("these initial latents cannot be used: {reason}\nhint: a safetensors file with a tensor `latents` of floating point numbers is needed\nfile: {}", path.display())]
+    #[error("these latents cannot be used: {reason}\nhint: a safetensors file with a tensor `latents` of floating point numbers is needed\nfile: {}", path.display())]
     InitialLatents {
         path: std::path::PathBuf,
         reason: String,
@@ -94,7 +93,7 @@ pub(crate) enum RequestError {
         range: &'static str,
     },
     #[error(
-        "the initial latents have shape {found:?}, the request asks for {expected:?}\nhint: the shape is [pictures, channels, height / 8, width / 8]"
+        "the latents have shape {found:?}, the model and the request ask for {expected:?}\nhint: the shape is [pictures, channels, height / 8, width / 8]"
     )]
     LatentShape {
         found: [usize; 4],
@@ -191,6 +190,8 @@ pub(crate) enum RequestError {
         "`{condition}` is given, and this model makes its pictures from noise alone\nhint: leave it out"
     )]
     Unconditional { condition: &'static str },
+    #[error("`{given}` is not known\nhint: use auto, keep or release")]
+    UnknownResidency { given: String },
     #[error("`{given}` is not a data type\nhint: use f32, f16 or bf16")]
     UnknownDtype { given: String },
     #[error("`{given}` is not a format of weights\nhint: use file or q8")]

@@ -102,6 +102,13 @@ impl ClipTextConfig {
         })
     }
 
+    /// Bytes alive at the peak of encoding `rows` prompts, in f32: the states, what a feed-forward layer makes of them, the scores.
+    pub fn encode_bytes(&self, rows: usize) -> u64 {
+        let tokens = self.positions * (4 * self.width + 3 * self.inner);
+        let scores = 3 * self.heads * self.positions * self.positions;
+        (rows * (tokens + scores) * size_of::<f32>()) as u64
+    }
+
     fn tower(&self) -> Tower {
         Tower {
             width: self.width,

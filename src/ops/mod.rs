@@ -59,6 +59,18 @@ pub enum Precision {
     Operands,
 }
 
+/// Bytes that the kernels of the CPU keep for themselves once convolutions of up to `channels`, before and after, have run on a thread;
+/// 0 where no such convolution is one for them.
+pub fn kept_bytes(channels: [usize; 2]) -> u64 {
+    #[cfg(feature = "cpu")]
+    return winograd::room(channels);
+    #[cfg(not(feature = "cpu"))]
+    {
+        let _ = channels;
+        0
+    }
+}
+
 /// The two forms of GELU that models have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Gelu {

@@ -6,6 +6,7 @@ use super::adapters::Adapters;
 use super::class_to_image::ClassToImage;
 use super::config::{Family, ModelConfig};
 use super::request::Request;
+use super::residency::Residency;
 use super::run::Generated;
 use super::stage::Begun;
 use super::text_to_image::TextToImage;
@@ -92,6 +93,13 @@ impl Pipeline {
             Self::TextToImage(model) => model.set_sampler(sampler),
             Self::ClassToImage(model) => model.set_sampler(sampler),
             Self::Unconditional(model) => model.set_sampler(sampler),
+        }
+    }
+
+    /// Says whether text encoders stay in memory while the denoiser runs; models without them have nothing to say to it.
+    pub fn set_residency(&mut self, residency: Residency) {
+        if let Self::TextToImage(model) = self {
+            model.set_residency(residency);
         }
     }
 

@@ -194,6 +194,7 @@ mod tests {
                 pushes: 0,
                 pops: false,
                 branches: vec![cost(10), cost(30)],
+                ..Cell::default()
             }],
             prepare_macs: 0,
             leave_macs: 0,

@@ -11,9 +11,10 @@ use burn::tensor::{DType, Device, Tensor};
 use super::calibrate::{Changes, Observed};
 use super::class_config::{ClassDenoiserConfig, ClassToImageConfig, ClassUNetConfig};
 use super::config::ModelConfig;
+use super::decoder::Decoder;
 use super::noise::Seeds;
 use super::request::{Request, Resolved, course};
-use super::run::{Generated, Run, finished};
+use super::run::{Generated, Run};
 use super::stage::Begun;
 use crate::cache::{CacheRule, Router};
 use crate::catalog::ModelFolder;
@@ -23,7 +24,7 @@ use crate::error::Error;
 use crate::models::class_embedder::ClassEmbedder;
 use crate::models::dit::{DiT, DiTCondition, DiTTransformer2DModel};
 use crate::models::unet::{UNet, UNet2DConditionModel, UNetCondition};
-use crate::models::vae::{Autoencoder, Tiling};
+use crate::models::vae::Tiling;
 use crate::samplers::SamplerConfig;
 use crate::weights::{Format, Storage, dit, load_strict};
 
@@ -33,7 +34,7 @@ pub struct ClassToImage {
     config: ModelConfig,
     null_label: usize,
     denoiser: ClassDenoiser,
-    vae: Autoencoder,
+    decoder: Decoder,
     device: Device,
     dtype: DType,
 }
@@ -168,18 +169,12 @@ impl ClassToImage {
     ) -> Result<Self, Error> {
         let storage = Storage::of(device, format)?;
         let denoiser = ClassDenoiser::load(&parts.denoiser, folder, device, storage)?;
-        let vae = Autoencoder::new(parts.vae.clone(), device);
-        let vae = load_strict(
-            vae,
-            &folder.weights("vae")?,
-            "vae",
-            Storage::of(device, DType::F32)?,
-        )?;
+        let decoder = Decoder::of(folder, &parts.vae, device)?;
         Ok(Self {
             config,
             null_label: parts.null_label(),
             denoiser,
-            vae,
+            decoder,
             device: device.clone(),
             dtype: format.dtype,
         })
@@ -214,7 +209,7 @@ impl ClassToImage {
         let labels = self.labels(request, &resolved);
         let run = self.run(request, &resolved);
         let denoised = self.denoiser.denoise(&run, labels, observer)?;
-        denoised.decoded(|latents| self.decode(latents, request.tiling))
+        denoised.decoded(|latents| self.decoder.finish(latents, request, observer))
     }
 
     fn run<'a>(&'a self, request: &'a Request, resolved: &'a Resolved) -> Run<'a> {
@@ -267,7 +262,7 @@ impl ClassToImage {
     ///
     /// If the device fails.
     pub fn decode(&self, latents: Tensor<4>, tiling: Tiling) -> Result<Tensor<4>, Error> {
-        finished(self.vae.decode(self.vae.from_denoiser(latents), tiling))
+        self.decoder.decode(latents, tiling)
     }
 
     /// One label a row: a class's pictures stand together, and each half is of one kind.

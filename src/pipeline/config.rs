@@ -248,6 +248,23 @@ impl ModelConfig {
         }
     }
 
+    /// The autoencoder, where there is one.
+    pub fn vae(&self) -> Option<&VaeConfig> {
+        match &self.family {
+            Family::TextToImage(parts) => Some(&parts.vae),
+            Family::ClassToImage(parts) => Some(&parts.vae),
+            Family::Unconditional(_) => None,
+        }
+    }
+
+    /// The denoiser, where it is a `UNet`.
+    pub fn unet(&self) -> Option<&UNetConfig> {
+        match self.trunk([1, 1]) {
+            Trunk::UNet(unet, _) => Some(unet),
+            Trunk::DiT(_) => None,
+        }
+    }
+
     /// The denoiser's cells and what they cost, for latents of this height and width.
     pub fn blueprint(&self, size: [usize; 2]) -> Blueprint {
         match self.trunk(size) {

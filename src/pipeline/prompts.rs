@@ -3,6 +3,8 @@
 //! Source: Radford et al. (arXiv 2103.00020); Podell et al., SDXL (arXiv 2307.01952, section 2.1) for two encoders; behaviour as
 //! diffusers' `StableDiffusionPipeline` and `StableDiffusionXLPipeline`.
 
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
 use burn::tensor::{DType, Device, Int, Tensor};
 
 use super::adapters::Exchange;
@@ -17,11 +19,45 @@ use crate::text::{ClipTokenizer, Embedding, PromptEncoder};
 use crate::weights::adapt::Merge;
 use crate::weights::{Format, Storage, load_merged, reload};
 
-/// The loaded text encoders of a model.
+type Encoders = Vec<PromptEncoder<ClipTextModel>>;
+
+/// The text encoders of a model: loaded, or released until the next prompt.
 #[derive(Debug)]
 pub(super) struct Prompts {
     config: TextConfig,
-    encoders: Vec<PromptEncoder<ClipTextModel>>,
+    origin: Origin,
+    encoders: Mutex<Option<Arc<Encoders>>>,
+}
+
+/// What encoders are made from.
+#[derive(Debug)]
+pub(super) struct Origin {
+    pub(super) folder: ModelFolder,
+    pub(super) device: Device,
+    /// The denoiser's: encoders keep their weights likewise, and compute in f32.
+    pub(super) format: Format,
+    pub(super) merge: Merge,
+    pub(super) embeddings: Vec<Embedding>,
+}
+
+impl Origin {
+    fn storage(&self) -> Result<Storage, Error> {
+        Storage::of(&self.device, self.format.with_dtype(DType::F32))
+    }
+
+    /// Reads the encoders' weights and their words.
+    fn load(&self, config: &TextConfig) -> Result<Encoders, Error> {
+        let words = words(&self.folder, config, &self.embeddings)?;
+        let storage = self.storage()?;
+        let encoders = config.encoders.iter().zip(words).map(|(encoder, words)| {
+            let EncoderConfig { part, clip, .. } = encoder;
+            let model = ClipTextModel::new(clip, &self.device);
+            let (source, patches) = (self.folder.weights(part)?, self.merge.of(part));
+            let model = load_merged(model, &source, part, storage, &patches)?;
+            Ok(words.joined(model, clip.vocabulary))
+        });
+        encoders.collect()
+    }
 }
 
 /// One half of a guided condition, one row a prompt.
@@ -33,53 +69,69 @@ struct Half {
 }
 
 impl Prompts {
-    /// Reads the encoders' weights onto `device`, and their words. They compute in f32, whatever the denoiser's `format` says of that.
-    pub(super) fn load(
-        folder: &ModelFolder,
-        config: &TextConfig,
-        (device, format): (&Device, Format),
-        merge: &Merge,
-        embeddings: &[Embedding],
-    ) -> Result<Self, Error> {
-        let words = words(folder, config, embeddings)?;
-        let storage = Storage::of(device, format.with_dtype(DType::F32))?;
-        let encoders = config.encoders.iter().zip(words).map(|(encoder, words)| {
-            let EncoderConfig { part, clip, .. } = encoder;
-            let model = ClipTextModel::new(clip, device);
-            let (source, patches) = (folder.weights(part)?, merge.of(part));
-            let model = load_merged(model, &source, part, storage, &patches)?;
-            Ok(words.joined(model, clip.vocabulary))
-        });
-        Ok(Self {
-            encoders: encoders.collect::<Result<_, Error>>()?,
-            config: config.clone(),
-        })
+    /// Reads the encoders' weights and their words.
+    pub(super) fn load(config: &TextConfig, origin: Origin) -> Result<Self, Error> {
+        let encoders = origin.load(config)?;
+        Ok(Self::new(config, origin, Some(encoders)))
     }
 
-    /// The same with other adapters: what the old or the new ones touch is read anew.
-    pub(super) fn exchanged(
-        &self,
-        folder: &ModelFolder,
-        (device, format): (&Device, Format),
-        merges: [&Merge; 2],
-        embeddings: &[Embedding],
-    ) -> Result<Self, Error> {
-        let words = words(folder, &self.config, embeddings)?;
-        let storage = Storage::of(device, format.with_dtype(DType::F32))?;
-        let encoders = self.config.encoders.iter().zip(&self.encoders).zip(words);
+    fn new(config: &TextConfig, origin: Origin, encoders: Option<Encoders>) -> Self {
+        Self {
+            config: config.clone(),
+            origin,
+            encoders: Mutex::new(encoders.map(Arc::new)),
+        }
+    }
+
+    /// The same with other adapters: what the old or the new ones touch is read anew. Released encoders stay so.
+    pub(super) fn exchanged(&self, origin: Origin) -> Result<Self, Error> {
+        let words = words(&origin.folder, &self.config, &origin.embeddings)?;
+        let Some(loaded) = self.held().clone() else {
+            return Ok(Self::new(&self.config, origin, None));
+        };
+        let storage = origin.storage()?;
+        let encoders = self.config.encoders.iter().zip(loaded.iter()).zip(words);
         let encoders = encoders.map(|((encoder, loaded), words)| {
             let EncoderConfig { part, clip, .. } = encoder;
-            let exchange = Exchange::of(part, merges[0], merges[1]);
+            let exchange = Exchange::of(part, &self.origin.merge, &origin.merge);
             let model = loaded.encoder().clone().with_learned(clip.vocabulary, &[]);
-            let source = folder.weights(part)?;
+            let source = origin.folder.weights(part)?;
             let (new, names) = (&exchange.new, exchange.names());
             let model = reload(model, &source, part, storage, new, &names)?;
             Ok(words.joined(model, clip.vocabulary))
         });
-        Ok(Self {
-            encoders: encoders.collect::<Result<_, Error>>()?,
-            config: self.config.clone(),
-        })
+        let encoders = encoders.collect::<Result<_, Error>>()?;
+        Ok(Self::new(&self.config, origin, Some(encoders)))
+    }
+
+    fn held(&self) -> MutexGuard<'_, Option<Arc<Encoders>>> {
+        self.encoders.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The encoders, read again if they were released.
+    fn encoders(&self) -> Result<Arc<Encoders>, Error> {
+        let mut held = self.held();
+        if let Some(encoders) = &*held {
+            return Ok(encoders.clone());
+        }
+        tracing::info!("reading the text encoders again");
+        let encoders = Arc::new(self.origin.load(&self.config)?);
+        *held = Some(encoders.clone());
+        Ok(encoders)
+    }
+
+    /// Whether encoders are loaded.
+    pub(super) fn holds(&self) -> bool {
+        self.held().is_some()
+    }
+
+    /// Gives the encoders' memory back until the next prompt; whether there was any.
+    pub(super) fn release(&self) -> bool {
+        let released = self.held().take().is_some();
+        if released {
+            self.origin.device.memory_cleanup();
+        }
+        released
     }
 
     /// What the denoiser is conditioned on, rows in the order of guidance halves, then items. `size` is the pictures' height and
@@ -95,10 +147,11 @@ impl Prompts {
             strings(&request.prompts),
             strings(&request.added.second_prompts),
         ];
-        let conditioned = self.half(&texts, request.clip_skip, observer)?;
+        let encoders = self.encoders()?;
+        let conditioned = self.half(&encoders, &texts, request.clip_skip, observer)?;
         let halves = if resolved.guidance.is_on() {
             vec![
-                self.unconditioned(request, &conditioned, observer)?,
+                self.unconditioned(&encoders, request, &conditioned, observer)?,
                 conditioned,
             ]
         } else {
@@ -119,6 +172,7 @@ impl Prompts {
     /// The half that guidance leads away from. As in diffusers, the negative prompt keeps all layers.
     fn unconditioned(
         &self,
+        encoders: &Encoders,
         request: &Request,
         conditioned: &Half,
         observer: &mut dyn Observer,
@@ -142,19 +196,20 @@ impl Prompts {
                 request.one_each(second)
             },
         ];
-        self.half(&texts, 0, observer)
+        self.half(encoders, &texts, 0, observer)
     }
 
     /// States of all encoders side by side, and the last one's pooled text. An encoder without texts of its own reads the first's.
     fn half(
         &self,
+        encoders: &Encoders,
         texts: &[Vec<&str>; 2],
         clip_skip: usize,
         observer: &mut dyn Observer,
     ) -> Result<Half, Error> {
         let mut states = Vec::new();
         let mut pooled = None;
-        for (encoder, own) in self.encoders.iter().zip(texts) {
+        for (encoder, own) in encoders.iter().zip(texts) {
             let own = if own.is_empty() { &texts[0] } else { own };
             let context = match self.config.added {
                 Some(_) => encoder.encode_pooled(own, clip_skip)?,

@@ -1,6 +1,7 @@
 //! What a caller asks for, and what that means for a model.
 
 use std::ops::Range;
+use std::path::PathBuf;
 
 use burn::tensor::Tensor;
 
@@ -67,6 +68,9 @@ pub struct Request {
     pub controls: Vec<Control>,
     /// Whether the autoencoder works in tiles.
     pub tiling: Tiling,
+    /// A file for the finished latents, for [`read_latents`](super::read_latents): written before they are decoded if memory is short,
+    /// else as soon as decoding fails, and removed once there are pictures. `None` loses them with a failure.
+    pub rescue: Option<PathBuf>,
 }
 
 impl Request {
@@ -94,6 +98,7 @@ impl Request {
             edit: None,
             controls: Vec::new(),
             tiling: Tiling::default(),
+            rescue: None,
         }
     }
 

@@ -11,6 +11,7 @@ use super::stage::{Begun, Stage};
 use crate::cache::{Account, Forecast, Session};
 use crate::denoise::{Denoise, Noise as _, Observer};
 use crate::denoiser::StagedDenoiser;
+use crate::device;
 use crate::error::{DeviceError, Error, RequestError};
 use crate::image_io::Picture;
 
@@ -53,6 +54,9 @@ pub struct Report {
     pub account: Account,
     /// What the plan forecast.
     pub forecast: Forecast,
+    /// The most bytes that the device's memory pool held, asked behind the denoising loop and behind decoding; pages kept for later count,
+    /// so that little of a peak between is missed. `None` on the CPU, which has no pool.
+    pub device_memory: Option<u64>,
 }
 
 /// A request on its way through the denoising loop.
@@ -126,6 +130,7 @@ impl Run<'_> {
                 decoding: Duration::ZERO,
                 account: session.account(),
                 forecast: resolved.forecast(self.dtype.size()),
+                device_memory: device::pool_bytes(self.device),
             },
         })
     }
@@ -162,6 +167,9 @@ impl Begun {
         } = self;
         let (images, decoding) = timed(|| decode(latents.clone()))?;
         report.decoding = decoding;
+        report.device_memory = report
+            .device_memory
+            .max(device::pool_bytes(&latents.device()));
         Ok(Generated {
             images,
             latents,
@@ -172,11 +180,16 @@ impl Begun {
     }
 }
 
-/// Pictures, 0 to 1, from pixels, -1 to 1, both `[items, 3, height, width]`; waits for the device.
+/// Pictures, 0 to 1, from pixels, -1 to 1, both `[items, 3, height, width]`; waits for the device, and reads a value back, as some
+/// failures show nowhere else.
 pub(super) fn finished(pixels: Tensor<4>) -> Result<Tensor<4>, Error> {
+    const TASK: &str = "decoding the pictures";
     let images = (pixels / 2.0 + 0.5).clamp(0.0, 1.0);
     let done = images.device().sync();
-    done.map_err(|error| DeviceError::execution("decoding the pictures", &error))?;
+    done.map_err(|error| DeviceError::execution(TASK, &error))?;
+    let value = images.clone().slice([0..1, 0..1, 0..1, 0..1]);
+    let value = value.try_into_data();
+    value.map_err(|error| DeviceError::execution(TASK, &error))?;
     Ok(images)
 }
 

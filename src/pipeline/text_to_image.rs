@@ -3,18 +3,22 @@
 //! Source: Rombach et al. (arXiv 2112.10752), Podell et al. (arXiv 2307.01952); behaviour as diffusers' `StableDiffusionPipeline` and
 //! `StableDiffusionXLPipeline`.
 
-use burn::tensor::{DType, Device, Tensor};
+use burn::tensor::{Device, Tensor};
 
 use super::adapters::{Adapters, Exchange};
 use super::config::{ModelConfig, TextToImageConfig};
+use super::decoder::Decoder;
 use super::edit::{Start, Starter};
+use super::memory::{Kept, Memory};
 use super::noise::SeededNoise;
-use super::prompts::Prompts;
-use super::request::Request;
-use super::run::{Generated, Run, finished, timed};
+use super::prompts::{Origin, Prompts};
+use super::request::{Request, Resolved};
+use super::residency::Residency;
+use super::run::{Generated, Run, timed};
 use super::stage::Begun;
 use crate::catalog::{ModelFolder, ModelPart};
 use crate::denoise::Observer;
+use crate::device;
 use crate::error::Error;
 use crate::models::clip::ClipTextModel;
 use crate::models::control::{
@@ -22,7 +26,7 @@ use crate::models::control::{
     ControlledUNet,
 };
 use crate::models::unet::{UNet, UNet2DConditionModel, UNetCondition};
-use crate::models::vae::{AutoencoderKl, Tiling};
+use crate::models::vae::Tiling;
 use crate::samplers::SamplerConfig;
 use crate::weights::adapt::{Merge, Parameters};
 use crate::weights::{Format, Storage, load_merged, load_strict, reload, shapes};
@@ -39,7 +43,8 @@ pub struct TextToImage {
     nets: Vec<ControlNet>,
     /// Whether the denoiser takes a mask and a masked picture in.
     fills: bool,
-    vae: AutoencoderKl,
+    decoder: Decoder,
+    residency: Residency,
     device: Device,
     format: Format,
 }
@@ -76,24 +81,29 @@ impl TextToImage {
         let config = ModelConfig::read(folder)?;
         let parts = config.text_to_image()?;
         let merge = adapters.merge(&parameters(parts, device))?;
-        let (place, words) = ((device, format), &adapters.embeddings);
-        let prompts = Prompts::load(folder, &parts.text, place, &merge, words)?;
+        let origin = Origin {
+            folder: folder.clone(),
+            device: device.clone(),
+            format,
+            merge: merge.clone(),
+            embeddings: adapters.embeddings.clone(),
+        };
+        let prompts = Prompts::load(&parts.text, origin)?;
         let (unet, patches) = (
             UNet2DConditionModel::new(&parts.unet, device),
             merge.of("unet"),
         );
         let source = folder.weights("unet")?;
         let unet = load_merged(unet, &source, "unet", storage, &patches)?;
-        let vae = AutoencoderKl::new(parts.vae.clone(), device);
-        let storage = Storage::of(device, DType::F32)?;
-        let vae = load_strict(vae, &folder.weights("vae")?, "vae", storage)?;
+        let decoder = Decoder::of(folder, &parts.vae, device)?;
         Ok(Self {
             unet: UNet::new(parts.unet.clone(), unet),
             prompts,
             merge,
             nets: Vec::new(),
             fills: parts.fills_masks(),
-            vae,
+            decoder,
+            residency: Residency::default(),
             config,
             device: device.clone(),
             format,
@@ -111,13 +121,13 @@ impl TextToImage {
     pub fn set_adapters(&mut self, folder: &ModelFolder, adapters: &Adapters) -> Result<(), Error> {
         let parts = self.config.text_to_image()?;
         let merge = adapters.merge(&parameters(parts, &self.device))?;
-        let merges = [&self.merge, &merge];
-        let prompts = self.prompts.exchanged(
-            folder,
-            (&self.device, self.format),
-            merges,
-            &adapters.embeddings,
-        )?;
+        let prompts = self.prompts.exchanged(Origin {
+            folder: folder.clone(),
+            device: self.device.clone(),
+            format: self.format,
+            merge: merge.clone(),
+            embeddings: adapters.embeddings.clone(),
+        })?;
         let exchange = Exchange::of("unet", &self.merge, &merge);
         let (source, names) = (folder.weights("unet")?, exchange.names());
         let unet = self.unet.model().clone();
@@ -136,6 +146,16 @@ impl TextToImage {
     /// Puts another update rule in place of the model's own.
     pub fn set_sampler(&mut self, sampler: SamplerConfig) {
         self.config.sampler = sampler;
+    }
+
+    /// Says whether text encoders stay in memory while the denoiser runs.
+    pub fn set_residency(&mut self, residency: Residency) {
+        self.residency = residency;
+    }
+
+    /// Whether the text encoders are in memory now.
+    pub fn holds_text_encoders(&self) -> bool {
+        self.prompts.holds()
     }
 
     /// The denoiser.
@@ -159,7 +179,7 @@ impl TextToImage {
         observer: &mut dyn Observer,
     ) -> Result<Generated, Error> {
         let (condition, begun) = self.latents(request, observer)?;
-        let generated = begun.decoded(|latents| self.decode(latents, request.tiling))?;
+        let generated = begun.decoded(|latents| self.decoder.finish(latents, request, observer))?;
         Ok(Generated {
             prompt_embeds: Some(condition.context),
             pooled_prompt_embeds: condition.added.map(|added| added.pooled),
@@ -184,9 +204,10 @@ impl TextToImage {
     ) -> Result<(UNetCondition, Begun), Error> {
         let resolved = request.resolve(&self.config)?;
         let [_, _, height, width] = resolved.latent_shape;
-        let size = [height, width].map(|side| side * self.vae.config().factor());
+        let size = [height, width].map(|side| side * self.decoder.vae().config().factor());
         let (condition, text) =
             timed(|| self.prompts.condition(request, &resolved, size, observer))?;
+        self.make_room(request, &resolved)?;
         let run = Run {
             request,
             resolved: &resolved,
@@ -196,6 +217,23 @@ impl TextToImage {
         let mut begun = self.denoise(&run, &condition, observer)?;
         begun.report.text = text;
         Ok((condition, begun))
+    }
+
+    /// Releases the text encoders if that is wanted, or if what follows has no place beside them.
+    fn make_room(&self, request: &Request, resolved: &Resolved) -> Result<(), Error> {
+        let kept = Kept::on(&self.device, self.format)?;
+        let needed = Memory::behind_prompts(&self.config, request, resolved, kept);
+        let room = device::room(&self.device);
+        let released = self.residency.releases(|| !room.takes(needed, 0)) && self.prompts.release();
+        if released {
+            let free = room.free.unwrap_or(0);
+            tracing::info!(
+                needed,
+                free,
+                "the text encoders are released until the next prompt"
+            );
+        }
+        Ok(())
     }
 
     /// Puts a `ControlNet` beside the model and gives its number, for [`Control::net`](super::Control::net).
@@ -244,7 +282,7 @@ impl TextToImage {
         let starter = Starter {
             edit,
             run,
-            vae: &self.vae,
+            vae: self.decoder.vae(),
             fills: self.fills,
         };
         starter.start(noise)
@@ -252,7 +290,8 @@ impl TextToImage {
 
     fn steered(&self, run: &Run<'_>, unet: UNetCondition) -> ControlledCondition {
         let [_, _, height, width] = run.resolved.latent_shape;
-        let [height, width] = [height, width].map(|side| side * self.vae.config().factor());
+        let [height, width] =
+            [height, width].map(|side| side * self.decoder.vae().config().factor());
         let controls = run.request.controls.iter().zip(&run.resolved.windows);
         let controls = controls.map(|(control, window)| ControlCondition {
             hint: control
@@ -277,7 +316,7 @@ impl TextToImage {
     ///
     /// If the device fails.
     pub fn decode(&self, latents: Tensor<4>, tiling: Tiling) -> Result<Tensor<4>, Error> {
-        finished(self.vae.decode(self.vae.from_denoiser(latents), tiling))
+        self.decoder.decode(latents, tiling)
     }
 }
 

@@ -110,6 +110,17 @@ pub fn shapes<M: Module>(module: &M) -> Vec<(String, Vec<usize>)> {
     slots(module).into_iter().map(pair).collect()
 }
 
+/// Number of a module's parameters, and the bytes they take once they are filled with tensors of type `file` and kept as `storage`
+/// says; without allocating one.
+pub fn weight_bytes<M: Module>(module: &M, storage: Storage, file: DType) -> (u64, u64) {
+    let sizes = slots(module).into_iter().map(|slot| {
+        let elements = slot.shape.iter().product::<usize>() as u64;
+        let dtype = storage.dtype(file, slot.is_weight);
+        (elements, elements * dtype.size() as u64)
+    });
+    sizes.fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1))
+}
+
 /// A parameter of a module.
 struct Slot {
     /// Path in the module.

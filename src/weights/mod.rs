@@ -18,7 +18,7 @@ mod source;
 mod transpose;
 
 pub use format::{Format, Storage, WeightFormat};
-pub use load::{load_merged, load_strict, reload, shapes};
+pub use load::{load_merged, load_strict, reload, shapes, weight_bytes};
 pub use source::WeightSource;
 #[cfg(feature = "hub")]
 pub(crate) use source::shard_files;

@@ -133,6 +133,16 @@ impl WeightSource {
         self.tensors.get(name).map(|tensor| tensor.dtype)
     }
 
+    /// Data type of the largest tensor of floats, which nearly always is that of all.
+    pub fn float_dtype(&self) -> Option<DType> {
+        let floats = self
+            .tensors
+            .values()
+            .filter(|tensor| tensor.dtype.is_float());
+        let largest = floats.max_by_key(|tensor| tensor.byte_len());
+        largest.map(|tensor| tensor.dtype)
+    }
+
     /// Bytes of all tensors.
     pub fn bytes(&self) -> u64 {
         self.tensors.values().map(|one| one.byte_len() as u64).sum()

@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 use afterimage::cache::CacheRule;
 use afterimage::catalog::ModelFolder;
 use afterimage::models::unet::UNet2DConditionModel;
-use afterimage::pipeline::{Adapters, Family, ModelConfig, Pipeline, Request, TextToImage};
+use afterimage::pipeline::{
+    Adapters, Family, ModelConfig, Pipeline, Request, Residency, TextToImage,
+};
 use afterimage::text::Embedding;
 use afterimage::weights::adapt::{CustomDiffusion, Lora, LoraKind, Merge, Parameters};
 use afterimage::weights::{WeightSource, shapes};
@@ -290,6 +292,25 @@ fn adapters_come_off_without_a_trace() {
     );
     pipeline.set_adapters(&folder, &plain).unwrap();
     assert_eq!(run(&pipeline), before);
+}
+
+#[test]
+fn encoders_that_were_released_come_back_as_they_were() {
+    let folder = sd15();
+    let run = |pipeline: &TextToImage| latents(pipeline, "a <two-part> fox", CacheRule::none());
+    let mut pipeline = load(&folder, &everything());
+    pipeline.set_residency(Residency::Keep);
+    let kept = run(&pipeline);
+    assert!(pipeline.holds_text_encoders());
+    pipeline.set_residency(Residency::Release);
+    for _ in 0..2 {
+        assert_eq!(run(&pipeline), kept);
+        assert!(!pipeline.holds_text_encoders());
+    }
+    let plain = Adapters::default();
+    pipeline.set_adapters(&folder, &plain).unwrap();
+    assert!(!pipeline.holds_text_encoders(), "nothing asked for them");
+    assert_eq!(run(&pipeline), run(&load(&folder, &plain)));
 }
 
 #[test]

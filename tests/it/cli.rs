@@ -76,6 +76,7 @@ fn help_is_worth_reading() {
     insta::assert_snapshot!("help", afterimage(["--help"]).shown());
     for command in [
         "generate",
+        "decode",
         "plan",
         "bench",
         "calibrate",
@@ -381,7 +382,7 @@ fn requests_that_cannot_be_met_write_nothing() {
         (
             &["--initial-latents", "none"],
             1,
-            &["cannot read the initial latents"],
+            &["cannot read the latents"],
         ),
     ];
     for (arguments, code, words) in requests {
@@ -457,6 +458,66 @@ fn plans_are_made_from_a_card_alone() {
     );
     let gmacs = plan["spans"][0]["gmacs"].as_f64().expect("a number");
     assert!((gmacs / 2.0 - 401.6).abs() < 0.1, "METHODS 1.5: {gmacs}");
+    let memory = &plan["memory"];
+    let weights = memory["weights"].as_array().expect("parts");
+    let parameters = weights.iter().map(|part| part["parameters"].as_u64());
+    let parameters: Vec<_> = parameters
+        .map(|count| count.expect("a number") / 100_000)
+        .collect();
+    assert_eq!(
+        parameters,
+        [1230, 8595, 836],
+        "the published 123, 860 and 84 million"
+    );
+    let said = memory["assumption"].as_str().expect("a text");
+    assert!(said.contains("none are here"), "{said}");
+    assert_eq!(memory["phase"], "decoding");
+}
+
+/// Latents as a run keeps them, from those of a trace.
+fn keep_latents(trace: &Path, kept: &Path) {
+    let bytes = std::fs::read(trace).expect("the trace");
+    let trace = SafeTensors::deserialize(&bytes).expect("tensors");
+    let last = trace.tensor("latents.1").expect("the last latents");
+    let kept_bytes = safetensors::serialize([("latents", last)], None).expect("bytes");
+    std::fs::write(kept, kept_bytes).expect("a file");
+}
+
+#[test]
+fn latents_that_were_kept_become_the_same_picture() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let model = std::path::absolute(model()).expect("a path");
+    let model = model.to_str().expect("UTF-8");
+    let machine = ["--device", "cpu", "--model", model];
+    let run = ["--steps", "2", "--sampler", "ddim", "--seed", "1"];
+    let files = ["--output", "fox.png", "--trace", "trace.safetensors"];
+    let arguments = ["generate"]
+        .iter()
+        .chain(&machine)
+        .chain(&run)
+        .chain(&files);
+    let made = afterimage_in(folder.path(), arguments);
+    assert_eq!(made.code, Some(0), "{}", made.shown());
+    let at = |name: &str| folder.path().join(name);
+    assert!(!at("fox.latents.safetensors").exists(), "nothing failed");
+    keep_latents(&at("trace.safetensors"), &at("again.latents.safetensors"));
+    let arguments = ["decode", "again.latents.safetensors"];
+    let decoded = afterimage_in(folder.path(), arguments.iter().chain(&machine));
+    assert_eq!(decoded.code, Some(0), "{}", decoded.shown());
+    assert_eq!(decoded.stdout, "again.png\n");
+    let pixels = |name: &str| image::open(at(name)).expect("a picture").to_rgb8();
+    assert!(pixels("fox.png") == pixels("again.png"));
+}
+
+#[test]
+fn latents_of_another_model_are_refused() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let one =
+        safetensors::tensor::TensorView::new(safetensors::Dtype::F32, vec![1, 1, 1, 1], &[0; 4]);
+    let bytes = safetensors::serialize([("latents", one.expect("a tensor"))], None).expect("bytes");
+    std::fs::write(folder.path().join("a.latents.safetensors"), bytes).expect("a file");
+    let arguments = ["decode", "a.latents.safetensors", "--device", "cpu"];
+    afterimage_in(folder.path(), arguments).refused(2, &["[1, 1, 1, 1]", "[1, 4, 1, 1]"]);
 }
 
 #[test]

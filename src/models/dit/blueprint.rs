@@ -32,6 +32,9 @@ impl DiTConfig {
             pushes: 0,
             pops: false,
             branches: branches.clone(),
+            // The tokens, what the feed-forward layer makes of them (4 times as wide), activated, and the block's output.
+            working: (10 * tokens * self.width) as u64,
+            context: 0,
         };
         let head = 2 * self.width * self.width + tokens * self.width * values * self.out_channels;
         Blueprint {

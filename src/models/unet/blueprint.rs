@@ -35,6 +35,16 @@ impl UNetConfig {
         self.counted(extent, false)
     }
 
+    /// The most channels that go into a convolution, and that come out of one.
+    pub fn widest(&self) -> [usize; 2] {
+        let levels = self.levels.iter().enumerate();
+        let inputs = levels.flat_map(|(level, one)| {
+            (0..=one.layers).map(move |layer| self.decoder_input(level, layer))
+        });
+        let outputs = self.levels.iter().map(|level| level.channels);
+        [inputs.max().unwrap_or(0), outputs.max().unwrap_or(0)]
+    }
+
     fn counted(&self, extent: Extent, products: bool) -> Blueprint {
         let counter = Counter {
             config: self,
@@ -116,19 +126,70 @@ impl Counter<'_> {
             pushes,
             pops,
             branches: self.branches(site),
+            working: self.working(site) as u64,
+            context: self.context(site) as u64,
         }
     }
 
     /// The branches of a cell's attention.
     fn branches(&self, site: Site) -> Vec<BranchCost> {
-        let (level, depth) = match site {
+        let (level, depth) = self.attending(site);
+        let blocks = std::iter::repeat_n(self.block(level), depth);
+        blocks.flatten().collect()
+    }
+
+    /// The level at which a cell works, and how many blocks attend in it.
+    fn attending(&self, site: Site) -> (usize, usize) {
+        match site {
             Site::Down { level, .. } => (level, self.config.levels[level].encoder_depth),
             Site::Up { level, .. } => (level, self.config.levels[level].decoder_depth),
             Site::Mid => (self.config.levels.len() - 1, self.config.mid_depth),
-            Site::ConvIn | Site::Downsample { .. } => return Vec::new(),
+            Site::Downsample { level } => (level, 0),
+            Site::ConvIn => (0, 0),
+        }
+    }
+
+    /// Elements of keys and values of the text.
+    fn context(&self, site: Site) -> usize {
+        let (level, depth) = self.attending(site);
+        let reads = self.config.attention == AttentionKind::Transformer;
+        2 * usize::from(reads) * depth * self.extent.tokens * self.config.levels[level].channels
+    }
+
+    /// Elements alive at a cell's peak.
+    fn working(&self, site: Site) -> usize {
+        let (level, depth) = self.attending(site);
+        let (channels, area) = (self.config.levels[level].channels, self.area(level));
+        let (input, grown) = match site {
+            Site::ConvIn => return (self.config.in_channels + channels) * area,
+            Site::Downsample { .. } => return channels * (area + self.area(level + 1)),
+            Site::Down { level, layer: 0 } => (self.config.encoder_input(level), 0),
+            Site::Down { .. } | Site::Mid => (channels, 0),
+            Site::Up { level, layer } => {
+                let last = layer == self.config.levels[level].layers && level > 0;
+                let above = if last { self.area(level - 1) } else { 0 };
+                (self.config.decoder_input(level, layer), above)
+            }
         };
-        let blocks = std::iter::repeat_n(self.block(level), depth);
-        blocks.flatten().collect()
+        // The map, what is enlarged of it, and that convolved.
+        let resampled = usize::from(grown > 0) * channels * (area + 2 * grown);
+        let attended = if depth > 0 {
+            self.attention_maps() * channels * area
+        } else {
+            0
+        };
+        let (input, output) = (input * area, channels * area);
+        resnet_elements(input, output).max(attended).max(resampled)
+    }
+
+    /// Maps of the level's width that are alive where most are.
+    fn attention_maps(&self) -> usize {
+        match self.config.attention {
+            // The map, the tokens, queries, keys and values by head, and what they become.
+            AttentionKind::Map => 8,
+            // The map, the tokens, both halves of GEGLU (8) and what is gated (4).
+            AttentionKind::Transformer => 14,
+        }
     }
 
     fn down(&self, level: usize, layer: usize) -> usize {
@@ -239,6 +300,12 @@ impl Counter<'_> {
     fn products(&self, queries: usize, keys: usize, channels: usize) -> usize {
         2 * usize::from(self.products) * queries * keys * channels
     }
+}
+
+/// Elements alive at the peak of a residual block whose input and output have so many: the input beside its norm and the first
+/// convolution, or beside the second's input and output.
+fn resnet_elements(input: usize, output: usize) -> usize {
+    (2 * input + output).max(input + 2 * output)
 }
 
 #[cfg(test)]

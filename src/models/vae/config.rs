@@ -148,6 +148,12 @@ impl VaeConfig {
         self.channels[self.channels.len() - 1]
     }
 
+    /// The most channels that go into a convolution, and that come out of one.
+    pub fn widest(&self) -> [usize; 2] {
+        let most = self.channels.iter().copied().max().unwrap_or(0);
+        [most, most]
+    }
+
     /// Levels of the encoder, in the order they run.
     pub(super) fn encoder_levels(&self) -> Vec<Level> {
         levels(&self.channels, self.channels[0], self.layers)

@@ -1,10 +1,13 @@
 //! What decoding costs, from the configuration alone.
 
+use super::Tiling;
 use super::config::{Level, VaeConfig};
 
-/// Feature maps of a level's widest layer that are alive at once, the convolution's working copies included.
-/// Measured on the CPU: 975 MiB for the decoder of SD 1.5 at 64x64 latents, whose widest map has 256 MiB.
-const LIVE_MAPS: u64 = 4;
+/// A forecast above this many bytes has [`Tiling::Automatic`] use tiles.
+const UNTILED_BYTES: u64 = 2 << 30;
+
+/// The largest side of a tile, in pixels; checkpoints made for larger pictures would have larger tiles.
+const MAX_TILE: usize = 512;
 
 impl VaeConfig {
     /// Multiply-accumulates of decoding one row of `height` x `width` latents, untiled. Norms and activations are not counted.
@@ -22,16 +25,53 @@ impl VaeConfig {
         search + inward + middle + attention + levels + outward
     }
 
-    /// Forecast of the most memory in bytes that decoding one row of `height` x `width` latents takes beside the weights,
-    /// untiled, in f32.
+    /// Forecast of the most memory in bytes that decoding one row of `height` x `width` latents takes beside the weights and the
+    /// kernels' own, untiled, in f32.
     pub fn decode_bytes(&self, height: usize, width: usize) -> u64 {
-        let positions = (height * width) as u64;
-        let widest = |(level, positions): (Level, u64)| {
+        let levels = self.at_levels((height * width) as u64);
+        levels.map(level_bytes).max().unwrap_or(0)
+    }
+
+    /// [`decode_bytes`](Self::decode_bytes) of what `tiling` works on at once: the whole or a tile.
+    pub fn working_bytes(&self, height: usize, width: usize, tiling: Tiling) -> u64 {
+        let [height, width] = self.worked_on([height, width], tiling);
+        self.decode_bytes(height, width)
+    }
+
+    /// Bytes of the largest tensor that decoding one row of `height` x `width` latents in this `tiling` makes, in f32.
+    pub fn largest_map(&self, height: usize, width: usize, tiling: Tiling) -> u64 {
+        let [height, width] = self.worked_on([height, width], tiling);
+        let largest = |(level, positions): (Level, u64)| {
             let grown = positions * if level.resample { 4 } else { 1 };
             let map = (positions * level.input as u64).max(grown * level.output as u64);
             map * size_of::<f32>() as u64
         };
-        LIVE_MAPS * self.at_levels(positions).map(widest).max().unwrap_or(0)
+        let levels = self.at_levels((height * width) as u64);
+        levels.map(largest).max().unwrap_or(0)
+    }
+
+    /// Whether latents of `size`, height and width, are split under `tiling`.
+    pub fn tiled(&self, size: [usize; 2], tiling: Tiling) -> bool {
+        let [height, width] = size;
+        let wanted = match tiling {
+            Tiling::Automatic => self.decode_bytes(height, width) > UNTILED_BYTES,
+            Tiling::Always => true,
+            Tiling::Never => false,
+        };
+        wanted && height.max(width) > self.tile()
+    }
+
+    /// Side of a tile, in latents.
+    pub(super) fn tile(&self) -> usize {
+        (self.sample_size.min(MAX_TILE) / self.factor()).max(1)
+    }
+
+    fn worked_on(&self, size: [usize; 2], tiling: Tiling) -> [usize; 2] {
+        if self.tiled(size, tiling) {
+            size.map(|side| side.min(self.tile()))
+        } else {
+            size
+        }
     }
 
     /// The decoder's levels with the positions their residual blocks run at.
@@ -39,6 +79,22 @@ impl VaeConfig {
         let levels = self.decoder_levels().into_iter().enumerate();
         levels.map(move |(index, level)| (level, latents << (2 * index)))
     }
+}
+
+/// What is alive at a level's peak: a residual block's input beside its norm and its first convolution, or its output twice and its
+/// input; behind the blocks, the map, what is enlarged of it, and that convolved.
+fn level_bytes((level, positions): (Level, u64)) -> u64 {
+    let (input, output) = (
+        positions * level.input as u64,
+        positions * level.output as u64,
+    );
+    let block = (2 * input + output).max(input + 2 * output);
+    let enlarged = if level.resample {
+        9 * output
+    } else {
+        3 * output
+    };
+    block.max(enlarged) * size_of::<f32>() as u64
 }
 
 fn level_macs((level, positions): (Level, u64)) -> u64 {
@@ -71,7 +127,7 @@ mod tests {
 
     fn sd15() -> VaeConfig {
         let json = serde_json::json!({
-            "block_out_channels": [128, 256, 512, 512], "layers_per_block": 2,
+            "block_out_channels": [128, 256, 512, 512], "layers_per_block": 2, "sample_size": 512,
             "down_block_types": vec!["DownEncoderBlock2D"; 4], "up_block_types": vec!["UpDecoderBlock2D"; 4],
         });
         VaeConfig::new(serde_json::from_value(json).unwrap()).unwrap()
@@ -90,6 +146,18 @@ mod tests {
     #[test]
     fn the_decoder_of_sd15_has_its_known_cost() {
         assert_eq!(sd15().decode_macs(64, 64) / 1_000_000_000, 1257);
+    }
+
+    #[test]
+    fn only_what_is_larger_than_a_tile_is_split() {
+        let config = sd15();
+        assert!(config.tiled([65, 8], Tiling::Always) && !config.tiled([64, 64], Tiling::Always));
+        assert!(config.tiled([128, 128], Tiling::Automatic));
+        assert!(!config.tiled([96, 96], Tiling::Automatic));
+        let tile = config.decode_bytes(64, 64);
+        assert_eq!(config.working_bytes(128, 128, Tiling::Automatic), tile);
+        let whole = config.largest_map(128, 128, Tiling::Never);
+        assert_eq!(whole, 4 * config.largest_map(128, 128, Tiling::Always));
     }
 
     #[test]

@@ -22,19 +22,13 @@ use codebook::Codebook;
 use layers::{Decoder, Encoder};
 use tiles::Tiles;
 
-/// A forecast above this many bytes has [`Tiling::Automatic`] use tiles.
-const UNTILED_BYTES: u64 = 3 << 30;
-
-/// The largest side of a tile, in pixels; checkpoints made for larger pictures would have larger tiles.
-const MAX_TILE: usize = 512;
-
 /// The log variance's range; outside of it, exponentials are of no use.
 const LOG_VARIANCE: (f64, f64) = (-30.0, 20.0);
 
 /// Whether large pictures are worked on in overlapping tiles, which bounds memory and changes the result a little.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Tiling {
-    /// Where the whole would take more than 3 GiB.
+    /// Where the whole would take more than 2 GiB.
     #[default]
     Automatic,
     /// Wherever the picture is larger than a tile.
@@ -116,11 +110,11 @@ impl Autoencoder {
     /// - moments: `[rows, latent_channels, height / factor, width / factor]`
     pub fn encode(&self, pixels: Tensor<4>, tiling: Tiling) -> Moments {
         let factor = self.config.factor();
-        let side = self.tile();
+        let side = self.config.tile();
         let tiles = Tiles::new(side * factor, side);
         let moments = each_row(pixels.cast(self.dtype()), |row| {
             let [_, _, height, width] = row.dims();
-            if self.tiled(&tiles, tiling, [height, width], factor) {
+            if self.config.tiled([height / factor, width / factor], tiling) {
                 tiles.run(&row, |tile| self.encode_whole(tile))
             } else {
                 self.encode_whole(row)
@@ -152,11 +146,11 @@ impl Autoencoder {
     /// - latents: `[rows, latent_channels, height, width]`
     /// - pixels: `[rows, out_channels, factor · height, factor · width]`
     pub fn decode(&self, latents: Tensor<4>, tiling: Tiling) -> Tensor<4> {
-        let side = self.tile();
+        let side = self.config.tile();
         let tiles = Tiles::new(side, side * self.config.factor());
         each_row(latents.cast(self.dtype()), |row| {
             let [_, _, height, width] = row.dims();
-            if self.tiled(&tiles, tiling, [height, width], 1) {
+            if self.config.tiled([height, width], tiling) {
                 tiles.run(&row, |tile| self.decode_whole(tile))
             } else {
                 self.decode_whole(row)
@@ -179,28 +173,6 @@ impl Autoencoder {
             None => latents,
         };
         self.decoder.forward(latents)
-    }
-
-    /// Whether a map of `size`, `per_latent` positions a latent along each side, is to be split.
-    fn tiled(&self, tiles: &Tiles, tiling: Tiling, size: [usize; 2], per_latent: usize) -> bool {
-        let [height, width] = size;
-        let large = || {
-            let bytes = self
-                .config
-                .decode_bytes(height / per_latent, width / per_latent);
-            bytes > UNTILED_BYTES
-        };
-        let wanted = match tiling {
-            Tiling::Automatic => large(),
-            Tiling::Always => true,
-            Tiling::Never => false,
-        };
-        wanted && tiles.split(height, width)
-    }
-
-    /// Side of a tile, in latents.
-    fn tile(&self) -> usize {
-        (self.config.sample_size.min(MAX_TILE) / self.config.factor()).max(1)
     }
 
     fn dtype(&self) -> DType {

@@ -31,11 +31,6 @@ impl Tiles {
         }
     }
 
-    /// Whether a map of this size has more than one.
-    pub(super) fn split(&self, height: usize, width: usize) -> bool {
-        height.max(width) > self.side
-    }
-
     /// `process` on every tile of `input`, faded together.
     pub(super) fn run(
         &self,
@@ -113,7 +108,6 @@ mod tests {
         let ranges = tiles.ranges(128).collect::<Vec<_>>();
         assert_eq!(ranges, [0..64, 48..112, 96..128]);
         assert_eq!((tiles.fade, tiles.keep), (128, 384));
-        assert!(tiles.split(65, 8) && !tiles.split(64, 64));
     }
 
     #[cfg(feature = "cpu")]

@@ -58,6 +58,16 @@ pub(super) fn suits(geometry: &Geometry) -> bool {
         && squares[0] * squares[1] >= least
 }
 
+/// Bytes of [`Room`], at most, for layers of up to so many channels: weights, squares and products.
+pub(super) fn room([before, after]: [usize; 2]) -> u64 {
+    if before.min(after) < LEAST_CHANNELS {
+        return 0;
+    }
+    let weights = WEIGHTS.min(POINTS * before * after);
+    let floats = weights + POINTS * (SQUARES + GROUP - 1) * (before + after);
+    (floats * size_of::<f32>()) as u64
+}
+
 /// As [`convolve`](super::convolution::convolve), for what [`suits`].
 pub(super) fn convolve(
     geometry: Geometry,

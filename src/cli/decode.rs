@@ -1,0 +1,80 @@
+//! `afterimage decode`: latents that a run has left, to pictures.
+
+use std::path::{Path, PathBuf};
+
+use super::{args, console, job::Model};
+use crate::{
+    device,
+    error::{Error, RequestError},
+    image_io::{Picture, batch_paths, check_writable},
+    models::vae::Tiling,
+    pipeline::{Decoder, read_latents},
+};
+
+/// What a run adds to the name of its output for the latents it keeps.
+const KEPT: &str = "latents.safetensors";
+
+/// Where a run that writes to `output` keeps its latents when it cannot make their pictures.
+pub(super) fn kept(output: &Path) -> PathBuf {
+    output.with_extension(KEPT)
+}
+
+pub(super) fn run(arguments: &args::Decode) -> Result<(), Error> {
+    let output = arguments.output.clone();
+    let output = output.unwrap_or_else(|| beside(&arguments.latents));
+    let model = Model::open(arguments.model.name.as_deref())?;
+    let device = device::open(arguments.device)?;
+    let latents = read_latents(&arguments.latents, device.device())?;
+    let [items, channels, height, width] = latents.dims();
+    let expected = model.config.canvas().channels;
+    if channels != expected {
+        let (found, expected) = (latents.dims(), [items, expected, height, width]);
+        return Err(RequestError::LatentShape { found, expected }.into());
+    }
+    let files = batch_paths(&output, items)?;
+    for file in &files {
+        check_writable(file, "the picture")?;
+    }
+    let decoder = Decoder::load(&model.folder, &model.config, device.device())?;
+    let pictures = Picture::from_batch(decoder.decode(latents, Tiling::Automatic)?)?;
+    write(&pictures, &files, &texts(&model, device.to_string()))
+}
+
+fn write(pictures: &[Picture], files: &[PathBuf], texts: &[(String, String)]) -> Result<(), Error> {
+    for (picture, file) in pictures.iter().zip(files) {
+        picture.save(file, texts)?;
+        console::data(&file.display().to_string());
+    }
+    Ok(())
+}
+
+/// `fox.png` for `fox.latents.safetensors`
+fn beside(latents: &Path) -> PathBuf {
+    latents.with_extension("").with_extension("png")
+}
+
+/// The text chunks of the PNG: what the latents do not say is not known.
+fn texts(model: &Model, device: String) -> Vec<(String, String)> {
+    let texts = [
+        (
+            "Software",
+            format!("afterimage {}", env!("CARGO_PKG_VERSION")),
+        ),
+        ("model", model.folder.name().to_owned()),
+        ("device", device),
+    ];
+    let texts = texts.into_iter();
+    texts.map(|(key, text)| (key.to_owned(), text)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn latents_lie_beside_their_pictures() {
+        let kept = kept(Path::new("out/fox.png"));
+        assert_eq!(kept, Path::new("out/fox.latents.safetensors"));
+        assert_eq!(beside(&kept), Path::new("out/fox.png"));
+    }
+}

@@ -1,0 +1,143 @@
+//! A forecast of memory, as `plan` tells it.
+
+use serde::Serialize;
+
+use super::{
+    console,
+    stages::{Stage, Stages},
+};
+use crate::{
+    device::DtypeChoice,
+    error::Error,
+    pipeline::{Kept, Memory, Weights, file_dtype},
+};
+
+/// The most that a run will hold, and what that is made of; bytes.
+#[derive(Debug, Serialize)]
+pub(super) struct MemoryFacts {
+    peak: u64,
+    /// `encoding`, `denoising` or `decoding`.
+    phase: &'static str,
+    /// Of the denoiser.
+    dtype: &'static str,
+    /// What the weights are kept in, and why.
+    assumption: String,
+    weights: Vec<PartEntry>,
+    encoding: u64,
+    denoising: u64,
+    cache: u64,
+    decoding: u64,
+    kernels: u64,
+    program: u64,
+}
+
+#[derive(Debug, Serialize)]
+struct PartEntry {
+    part: String,
+    parameters: u64,
+    bytes: u64,
+}
+
+impl MemoryFacts {
+    /// Models run one after the other, each dropped before the next is read: the one that takes most counts.
+    pub(super) fn forecast(stages: &Stages, dtype: DtypeChoice) -> Result<Self, Error> {
+        let facts = stages.iter().map(|stage| Self::of(stage, dtype));
+        let facts = facts.collect::<Result<Vec<_>, _>>()?;
+        let most = facts.into_iter().max_by_key(|facts| facts.peak);
+        Ok(most.expect("a run has at least one model"))
+    }
+
+    fn of(stage: &Stage, dtype: DtypeChoice) -> Result<Self, Error> {
+        let Stage {
+            model,
+            request,
+            resolved,
+        } = stage;
+        let kept = Kept::unnamed(dtype.float().into());
+        let file = |part: &str| file_dtype(&model.folder, part);
+        let memory = Memory::forecast(&model.config, request, resolved, kept, file)?;
+        let unseen = memory
+            .weights
+            .iter()
+            .all(|one| !model.folder.has_weights(&one.part));
+        Ok(Self {
+            peak: memory.peak(),
+            phase: memory.fullest().name(),
+            dtype: dtype.name(),
+            assumption: assumption(kept, unseen),
+            encoding: memory.encoding,
+            denoising: memory.denoising,
+            cache: memory.cache,
+            decoding: memory.decoding,
+            kernels: memory.kernels,
+            program: memory.program,
+            weights: memory.weights.into_iter().map(PartEntry::new).collect(),
+        })
+    }
+
+    pub(super) fn text(&self) -> String {
+        let total: u64 = self.weights.iter().map(|part| part.bytes).sum();
+        let parts = self.weights.iter();
+        let parts: Vec<_> = parts
+            .map(|entry| format!("{} {}", entry.part, console::bytes(entry.bytes)))
+            .collect();
+        console::pairs(&[
+            (
+                "memory",
+                format!(
+                    "{} at most, while {}",
+                    console::bytes(self.peak),
+                    self.phase
+                ),
+            ),
+            (
+                "weights",
+                format!(
+                    "{}: {}; {}",
+                    console::bytes(total),
+                    parts.join(", "),
+                    self.assumption
+                ),
+            ),
+            (
+                "beside",
+                format!(
+                    "{} while encoding, {} while denoising, {} while decoding, {} kept by kernels",
+                    console::bytes(self.encoding),
+                    console::bytes(self.denoising + self.cache),
+                    console::bytes(self.decoding),
+                    console::bytes(self.kernels),
+                ),
+            ),
+        ])
+    }
+}
+
+impl PartEntry {
+    fn new(weights: Weights) -> Self {
+        let Weights {
+            part,
+            parameters,
+            bytes,
+        } = weights;
+        Self {
+            part,
+            parameters,
+            bytes,
+        }
+    }
+}
+
+/// What weights are taken to be kept in.
+fn assumption(kept: Kept, unseen: bool) -> String {
+    let files = if unseen {
+        "half-precision files, as none are here"
+    } else {
+        "as the files have them"
+    };
+    if kept.on_processor {
+        format!("on the CPU, {files}")
+    } else {
+        "on a GPU, text encoders and autoencoder in f32".to_owned()
+    }
+}
