@@ -19,8 +19,8 @@ const LEAST: usize = 32;
 /// Sides of a matrix, at least, that is worth it.
 const LEAST_SIDE: usize = 64;
 
-/// Parts of the names of layers that stay as they are, as they read the timestep: in 8 bits they make nine tenths of the error of a model
-/// that reads little else (`fashion-ddpm`), for a thirtieth of the weights of Stable Diffusion 1.5's `UNet`.
+/// Parts of the names of layers that stay as they are, as they read the timestep: in 8 bits they move the predictions of 50 steps of
+/// `fashion-ddpm` by up to 6.4e-3 of their deviation in place of 2.4e-3, for a thirtieth of the weights of Stable Diffusion 1.5's `UNet`.
 const TIMES: [&str; 3] = ["time_emb", "timestep_embedder", "add_embedding"];
 
 /// The largest integer.
