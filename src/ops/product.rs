@@ -428,7 +428,7 @@ impl Samples {
         let depth = self.values.len() / width;
         let group = (1..=64).rev().find(|group| depth.is_multiple_of(*group));
         let group = group.unwrap_or(1);
-        let scale = |place: usize| if place % 3 == 0 { -64.0 } else { 64.0 };
+        let scale = |place: usize| if place.is_multiple_of(3) { -64.0 } else { 64.0 };
         let integer = |(i, value): (usize, &f32)| {
             let place = i / width / group * width + i % width;
             (value * scale(place)) as i8

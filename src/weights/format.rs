@@ -82,7 +82,7 @@ pub enum Storage {
     /// [operations](crate::ops) of the CPU widen them on their way into the products, which changes no value and takes half the memory.
     HalfWeights,
     /// As [`HalfWeights`](Self::HalfWeights), but the weights of linear layers of at least 64 inputs and outputs in 8 bits, which rounds
-    /// them.
+    /// them. Layers that read the timestep stay as they are.
     Quantised,
 }
 

@@ -326,7 +326,7 @@ impl Filler<'_> {
             return data;
         }
         if let Some(group) = self.group(slot) {
-            return quantise::quantised(data, group);
+            return quantise::quantised(&data, group);
         }
         let data = data.convert_dtype(self.storage.dtype(kept, slot.is_weight));
         if slot.transposed {
@@ -339,7 +339,9 @@ impl Filler<'_> {
     /// Inputs that share a scale, if the parameter is kept in 8 bits.
     fn group(&self, slot: &Slot) -> Option<usize> {
         let asked = self.storage == Storage::Quantised && slot.transposed;
-        asked.then(|| quantise::group(&slot.shape)).flatten()
+        asked
+            .then(|| quantise::group(&slot.name, &slot.shape))
+            .flatten()
     }
 }
 

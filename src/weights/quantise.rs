@@ -19,15 +19,20 @@ const LEAST: usize = 32;
 /// Sides of a matrix, at least, that is worth it.
 const LEAST_SIDE: usize = 64;
 
+/// Parts of the names of layers that stay as they are, as they read the timestep: in 8 bits they move the predictions of 50 steps of
+/// `fashion-ddpm` by up to 6.4e-3 of their deviation in place of 2.4e-3, for a thirtieth of the weights of Stable Diffusion 1.5's `UNet`.
+const TIMES: [&str; 3] = ["time_emb", "timestep_embedder", "add_embedding"];
+
 /// The largest integer.
 const STEPS: f32 = 127.0;
 
-/// Inputs that share a scale in a weight of `[outputs, inputs]`; `None` if it stays as it is.
-pub(super) fn group(shape: &[usize]) -> Option<usize> {
+/// Inputs that share a scale in the weight `name` of `[outputs, inputs]`; `None` if it stays as it is.
+pub(super) fn group(name: &str, shape: &[usize]) -> Option<usize> {
     let &[outputs, inputs] = shape else {
         return None;
     };
-    if outputs < LEAST_SIDE || inputs < LEAST_SIDE {
+    let small = outputs < LEAST_SIDE || inputs < LEAST_SIDE;
+    if small || TIMES.iter().any(|part| name.contains(part)) {
         return None;
     }
     (LEAST..=MOST)
@@ -38,22 +43,29 @@ pub(super) fn group(shape: &[usize]) -> Option<usize> {
 /// A weight, `[outputs, inputs]`, in 8 bits, `[inputs, outputs]`, under a scale for `group` inputs.
 ///
 /// Every value becomes the nearest multiple of its scale, a 127th of the group's largest magnitude. What is not a finite number makes its
-/// whole group not a number.
-pub(super) fn quantised(weight: TensorData, group: usize) -> TensorData {
-    let (outputs, inputs) = (weight.shape()[0], weight.shape()[1]);
-    let values = floats(weight);
-    let groups = values.chunks_exact(group);
-    let scales: Vec<f32> = groups.clone().map(|group| largest(group) / STEPS).collect();
-    let mut integers = vec![0_i8; values.len()];
-    for ((group, integers), scale) in groups.zip(integers.chunks_exact_mut(group)).zip(&scales) {
-        round(group, *scale, integers);
+/// whole group not a number. Only one output's weights are in f32 at a time.
+pub(super) fn quantised(weight: &TensorData, group: usize) -> TensorData {
+    let (outputs, inputs, dtype) = (weight.shape()[0], weight.shape()[1], weight.dtype());
+    let mut integers = vec![0_i8; outputs * inputs];
+    let mut scales = Vec::with_capacity(outputs * inputs / group);
+    let rows = weight.as_bytes().chunks_exact(inputs * dtype.size());
+    for (row, integers) in rows.zip(integers.chunks_exact_mut(inputs)) {
+        let row = floats(TensorData::from_bytes_vec(row.to_vec(), [inputs], dtype));
+        let groups = row.chunks_exact(group);
+        for (values, integers) in groups.zip(integers.chunks_exact_mut(group)) {
+            let scale = largest(values) / STEPS;
+            round(values, scale, integers);
+            scales.push(scale);
+        }
     }
-    let integers = turned(&integers, 0, outputs, inputs);
+    let mut integers = turned(&integers, 0, outputs, inputs);
     let scales = turned(&scales, 0.0, outputs, inputs / group);
+    // burn appends the scales to the integers, and would take twice the memory to have room for them.
+    integers.reserve_exact(size_of_val(scales.as_slice()) + size_of::<f32>());
     TensorData::quantized(integers, [inputs, outputs], scheme(group), &scales, None)
 }
 
-/// All values in f32, wherever the file's bytes begin.
+/// All values in f32.
 fn floats(data: TensorData) -> Vec<f32> {
     let data = data.convert_dtype(DType::F32);
     let (values, _) = data.as_bytes().as_chunks::<4>();
@@ -88,7 +100,7 @@ fn round(values: &[f32], scale: f32, integers: &mut [i8]) {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "cpu"))]
 mod tests {
     use super::*;
     use burn::tensor::{Device, Tensor};
@@ -102,7 +114,7 @@ mod tests {
     /// What is kept of a weight, as `[outputs, inputs]` again.
     fn kept(values: &[f32], [outputs, inputs]: [usize; 2], group: usize) -> Vec<f32> {
         let weight = TensorData::new(values.to_vec(), [outputs, inputs]);
-        let weight = quantised(weight, group);
+        let weight = quantised(&weight, group);
         let dtype = weight.dtype();
         let weight = Tensor::<2>::from_data(weight, (&Device::flex(), dtype));
         floats(weight.dequantize().transpose().into_data())
@@ -154,16 +166,29 @@ mod tests {
         let values = wave(2, 64);
         let half = TensorData::new(values, [2, 64]).convert_dtype(DType::F16);
         let wide = half.clone().convert_dtype(DType::F32);
-        assert_eq!(quantised(half, 64), quantised(wide, 64));
+        assert_eq!(quantised(&half, 64), quantised(&wide, 64));
     }
 
     #[test]
     fn groups_divide_the_inputs_of_large_layers() {
+        let group = |shape: &[usize]| group("mid_block.attentions.0.proj_in.weight", shape);
         assert_eq!(group(&[1280, 320]), Some(64));
         assert_eq!(group(&[384, 96]), Some(48));
         assert_eq!(group(&[64, 67]), None);
         assert_eq!(group(&[32, 128]), None);
         assert_eq!(group(&[128, 32]), None);
         assert_eq!(group(&[1280]), None);
+    }
+
+    #[test]
+    fn layers_that_read_the_timestep_stay() {
+        for name in [
+            "time_embedding.linear_1.weight",
+            "mid_block.resnets.0.time_emb_proj.weight",
+            "transformer_blocks.3.norm1.emb.timestep_embedder.linear_2.weight",
+            "add_embedding.linear_1.weight",
+        ] {
+            assert_eq!(group(name, &[128, 128]), None, "{name}");
+        }
     }
 }
