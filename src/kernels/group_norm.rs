@@ -11,6 +11,11 @@
 //! Statistics are f32 whatever the map is. Source: Chan, Golub and `LeVeque`, "Updating formulae and a pairwise algorithm for computing
 //! sample variances" (1979); every sum is taken around a value of its own data, so that a large mean cancels nothing.
 
+#![allow(
+    clippy::used_underscore_binding,
+    reason = "what defines an element type is read by the code that `cube` writes, not by the kernel"
+)]
+
 use burn_cubecl::CubeDevice;
 use burn_cubecl::cubecl::client::Client;
 use burn_cubecl::cubecl::ir::{ElemType, FloatKind};
@@ -378,9 +383,35 @@ fn normalise<F: Float, N: Size>(
     let centred = Vector::<f32, N>::cast_from(input[from]) - coefficients[of];
     let mut value = centred * coefficients[of + vectors] + coefficients[of + 2 * vectors];
     if activate {
-        // Shaders may assume that nothing overflows, and e^80 does not.
-        let bounded = max(value, Vector::new(-80.0));
-        value = value / (Vector::new(1.0) + (-bounded).exp());
+        value = silu::<N>(value);
     }
     output[ABSOLUTE_POS] = Vector::cast_from(value);
+}
+
+/// Shaders may assume that nothing overflows, and e^80 does not.
+#[cube]
+fn silu<N: Size>(value: Vector<f32, N>) -> Vector<f32, N> {
+    let bounded = max(value, Vector::new(-80.0));
+    value / (Vector::new(1.0) + (-bounded).exp())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stretches_cover_every_position_once() {
+        for positions in [1, 15, 16, 17, 4096, 4900, 16_384, 1 << 20] {
+            let Stretches { count, each, .. } = Stretches::new(positions);
+            assert!(count <= STRETCHES && each >= POSITIONS, "{positions}");
+            let before_last = (count - 1) * each;
+            assert!(before_last < positions && positions <= count * each);
+        }
+    }
+
+    #[test]
+    fn there_are_kernels_for_floats_of_up_to_four_bytes() {
+        assert!(suits(DType::F16, DType::F32) && suits(DType::BF16, DType::BF16));
+        assert!(!suits(DType::F64, DType::F32) && !suits(DType::F32, DType::F64));
+    }
 }

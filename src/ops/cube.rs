@@ -74,6 +74,7 @@ mod tests {
         OPENED.get_or_init(open).clone()
     }
 
+    #[allow(clippy::print_stderr, reason = "skips are said")]
     fn open() -> Vec<Device> {
         let default = if cfg!(feature = "wgpu") { "wgpu" } else { "" };
         let names = std::env::var("AFTERIMAGE_TEST_DEVICES").unwrap_or_else(|_| default.to_owned());

@@ -1,8 +1,8 @@
 //! Which path attention takes on cubecl devices, told from shape, data type and device before anything runs.
 //!
-//! burn's fused kernel (cubek's flash attention) multiplies tiles of f16 whatever its operands are, divides scores by the root of the
-//! width it is given, wants heads of whole tiles, and queries that fill all planes of a workgroup. What does not suit it is written
-//! out in products and a softmax, in groups of queries, so that memory stays bounded.
+//! burn's fused kernel (cubek's flash attention) divides scores by the root of the width it is given, and wants heads of whole tiles.
+//! On matrix units it multiplies tiles of f16 whatever its operands are, and wants queries that fill all planes of a workgroup. What
+//! does not suit it is written out in products and a softmax, in groups of queries, so that memory stays bounded.
 
 use burn::tensor::{DType, Device};
 
@@ -36,8 +36,8 @@ pub(super) struct AttentionShape {
 /// What of a device decides.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Abilities {
-    /// Its matrix units multiply f16 and sum in f32, and the fused kernel is right on them.
-    pub(super) fused_halves: bool,
+    /// The types of operands that its fused kernel is as exact as.
+    pub(super) fuses: &'static [DType],
 }
 
 /// Attention scores held at a time where attention is written out.
@@ -72,8 +72,8 @@ impl AttentionPath {
         precision: Precision,
         abilities: Abilities,
     ) -> Self {
-        let in_halves = precision == Precision::Fused && dtype == DType::F16;
-        if in_halves && abilities.fused_halves && shape.suits_tiles() {
+        let fuses = precision == Precision::Fused && abilities.fuses.contains(&dtype);
+        if fuses && shape.suits_tiles() {
             return Self::fused(shape);
         }
         Self::BOUNDED
@@ -103,13 +103,15 @@ impl AttentionShape {
 impl Abilities {
     pub(super) fn of(device: &Device) -> Self {
         Self {
-            fused_halves: multiplies_halves(device),
+            fuses: fused_types(device),
         }
     }
 }
 
+/// Matrix units multiply f16 whatever the operands are; without them they are multiplied as they are. bfloat16 reaches further than the
+/// tiles of either.
 #[cfg(feature = "gpu")]
-fn multiplies_halves(device: &Device) -> bool {
+fn fused_types(device: &Device) -> &'static [DType] {
     use burn::backend::DispatchDevice;
     use burn::cubecl::ir::{ElemType, FloatKind};
 
@@ -118,22 +120,31 @@ fn multiplies_halves(device: &Device) -> bool {
         reason = "builds without `cpu` have no other device"
     )]
     let DispatchDevice::Cube(device) = device.as_dispatch() else {
-        return false;
+        return &[];
     };
-    let [half, single] = [FloatKind::F16, FloatKind::F32].map(ElemType::Float);
+    let half = ElemType::Float(FloatKind::F16);
     let client = device.client();
     let mut tiles = client.properties().features.matmul.cmma.iter();
-    tiles.any(|tile| tile.a_type == half && tile.b_type == half && tile.cd_type == single)
+    if tiles.any(|tile| tile.a_type == half && tile.b_type == half) {
+        &[DType::F16]
+    } else {
+        &[DType::F16, DType::F32]
+    }
 }
 
 #[cfg(not(feature = "gpu"))]
-fn multiplies_halves(_device: &Device) -> bool {
-    false
+fn fused_types(_device: &Device) -> &'static [DType] {
+    &[]
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Matrix units.
+    const IN_HALVES: Abilities = Abilities {
+        fuses: &[DType::F16],
+    };
 
     fn path(queries: usize, tokens: usize, width: usize, dtype: DType) -> AttentionPath {
         let shape = AttentionShape {
@@ -141,8 +152,7 @@ mod tests {
             tokens,
             width,
         };
-        let abilities = Abilities { fused_halves: true };
-        AttentionPath::new(shape, dtype, Precision::Fused, abilities)
+        AttentionPath::new(shape, dtype, Precision::Fused, IN_HALVES)
     }
 
     #[test]
@@ -178,7 +188,7 @@ mod tests {
         }
     }
 
-    /// Tiles of f16 would round what is asked for in f32, and overflow where bfloat16 does not.
+    /// Tiles of f16 would round what is asked for in f32, and overflow where bfloat16 does not; without matrix units there are none.
     #[test]
     fn only_halves_are_multiplied_as_halves() {
         for dtype in [DType::F32, DType::BF16, DType::F64] {
@@ -189,10 +199,15 @@ mod tests {
             tokens: 4096,
             width: 64,
         };
-        for (precision, fused_halves) in [(Precision::Operands, true), (Precision::Fused, false)] {
-            let abilities = Abilities { fused_halves };
-            let found = AttentionPath::new(shape, DType::F16, precision, abilities);
-            assert_eq!(found, AttentionPath::BOUNDED);
-        }
+        let fused = |precision, fuses: &'static [DType], dtype| {
+            let path = AttentionPath::new(shape, dtype, precision, Abilities { fuses });
+            path == AttentionPath::fused(shape)
+        };
+        assert!(fused(Precision::Fused, IN_HALVES.fuses, DType::F16));
+        assert!(!fused(Precision::Operands, IN_HALVES.fuses, DType::F16));
+        assert!(!fused(Precision::Fused, &[], DType::F16));
+        let without_matrix_units: &'static [DType] = &[DType::F16, DType::F32];
+        assert!(fused(Precision::Fused, without_matrix_units, DType::F32));
+        assert!(!fused(Precision::Fused, without_matrix_units, DType::BF16));
     }
 }
