@@ -31,7 +31,7 @@ use serde::Deserialize;
 const STEPS: &str = include_str!("peers/steps.json");
 const SEED: u64 = 0;
 
-/// The first block that DiT propagation computes anew.
+/// The first block that `DiT` propagation computes anew.
 const DECODER: usize = 18;
 
 const TOKENS: usize = 77;
@@ -62,17 +62,17 @@ enum Cells {
     Full,
     /// `e0` and `d0`: what `DeepCache` computes between refreshes.
     Skip0,
-    /// What DiT propagation computes between key steps.
+    /// What `DiT` propagation computes between key steps.
     Decoder,
 }
 
 impl Cells {
-    /// Of a line of `count`. The hidden tensor behind the first range has the shape that the second expects.
-    fn ranges(self, count: usize) -> Vec<Range<usize>> {
+    /// Of a line of `count`. The hidden tensor behind the first range has the shape that the second, which may be empty, expects.
+    fn ranges(self, count: usize) -> [Range<usize>; 2] {
         match self {
-            Self::Full => vec![0..count],
-            Self::Skip0 => vec![0..1, count - 1..count],
-            Self::Decoder => vec![DECODER..count],
+            Self::Full => [0..count, count..count],
+            Self::Skip0 => [0..1, count - 1..count],
+            Self::Decoder => [DECODER..count, count..count],
         }
     }
 }

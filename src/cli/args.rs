@@ -137,8 +137,11 @@ pub(super) struct Plan {
     #[command(flatten)]
     pub(super) cache: Cache,
     /// Forecast memory for a denoiser in f32 on the CPU, or in f16 or bf16 on a GPU
-    #[arg(long, value_name = "T", default_value = "f32")]
+    #[arg(long, value_name = "T", default_value = "f32", help_heading = MACHINE)]
     pub(super) dtype: DtypeChoice,
+    /// Forecast memory for linear layers as the files have them, file, or in 8 bits, q8
+    #[arg(long, value_name = "W", default_value_t, help_heading = MACHINE)]
+    pub(super) weights: WeightFormat,
     #[command(flatten)]
     pub(super) form: Form,
 }
@@ -438,6 +441,7 @@ fn window(text: &str) -> Result<Window, String> {
 
 const RULES: &str = "Cache";
 const OUTPUT: &str = "Output";
+const MACHINE: &str = "Machine";
 const SAMPLES: &str = "Samples";
 
 #[derive(Debug, Args)]
@@ -449,7 +453,7 @@ pub(super) struct Cache {
 }
 
 #[derive(Debug, Args)]
-#[command(next_help_heading = "Machine")]
+#[command(next_help_heading = MACHINE)]
 pub(super) struct Machine {
     #[command(flatten)]
     pub(super) place: Place,
@@ -465,7 +469,7 @@ pub(super) struct Machine {
 }
 
 #[derive(Debug, Args)]
-#[command(next_help_heading = "Machine")]
+#[command(next_help_heading = MACHINE)]
 pub(super) struct Place {
     /// auto, cpu, wgpu, vulkan, metal or cuda; a number picks one of several, as in cuda:1
     #[arg(long, value_name = "D", default_value = "auto")]

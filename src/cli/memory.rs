@@ -7,9 +7,9 @@ use super::{
     stages::{Stage, Stages},
 };
 use crate::{
-    device::DtypeChoice,
     error::Error,
     pipeline::{Kept, Memory, Weights, file_dtype},
+    weights::{Format, Storage},
 };
 
 /// The most that a run will hold, and what that is made of; bytes.
@@ -40,20 +40,20 @@ struct PartEntry {
 
 impl MemoryFacts {
     /// Models run one after the other, each dropped before the next is read: the one that takes most counts.
-    pub(super) fn forecast(stages: &Stages, dtype: DtypeChoice) -> Result<Self, Error> {
-        let facts = stages.iter().map(|stage| Self::of(stage, dtype));
+    pub(super) fn forecast(stages: &Stages, format: Format) -> Result<Self, Error> {
+        let facts = stages.iter().map(|stage| Self::of(stage, format));
         let facts = facts.collect::<Result<Vec<_>, _>>()?;
         let most = facts.into_iter().max_by_key(|facts| facts.peak);
         Ok(most.expect("a run has at least one model"))
     }
 
-    fn of(stage: &Stage, dtype: DtypeChoice) -> Result<Self, Error> {
+    fn of(stage: &Stage, format: Format) -> Result<Self, Error> {
         let Stage {
             model,
             request,
             resolved,
         } = stage;
-        let kept = Kept::unnamed(dtype.float().into());
+        let kept = Kept::unnamed(format)?;
         let file = |part: &str| file_dtype(&model.folder, part);
         let memory = Memory::forecast(&model.config, request, resolved, kept, file)?;
         let unseen = memory
@@ -63,7 +63,7 @@ impl MemoryFacts {
         Ok(Self {
             peak: memory.peak(),
             phase: memory.fullest().name(),
-            dtype: dtype.name(),
+            dtype: format.dtype.name(),
             assumption: assumption(kept, unseen),
             encoding: memory.encoding,
             denoising: memory.denoising,
@@ -135,7 +135,9 @@ fn assumption(kept: Kept, unseen: bool) -> String {
     } else {
         "as the files have them"
     };
-    if kept.on_processor {
+    if kept.denoiser == Storage::Quantised {
+        format!("on the CPU, linear layers in 8 bits, the rest {files}")
+    } else if kept.on_processor {
         format!("on the CPU, {files}")
     } else {
         "on a GPU, text encoders and autoencoder in f32".to_owned()

@@ -15,6 +15,7 @@ use crate::{
     cache::{CachePlan, CacheRule, Forecast, Span},
     error::Error,
     pipeline::Resolved,
+    weights::Format,
 };
 
 /// Bytes of a stored element: the denoiser computes in f16 wherever a cache matters.
@@ -31,7 +32,13 @@ pub(super) fn run(arguments: &args::Plan) -> Result<(), Error> {
     let stages = Stages::new(model, request, &arguments.refiner, Model::open_configs)?;
     let facts = stages.facts();
     let parts: Vec<_> = stages.iter().map(Part::new).collect();
-    let memory = MemoryFacts::forecast(&stages, arguments.dtype)?;
+    let memory = MemoryFacts::forecast(
+        &stages,
+        Format {
+            dtype: arguments.dtype.float().into(),
+            weights: arguments.weights,
+        },
+    )?;
     if arguments.form.json {
         console::json(&Document::new(&facts, &parts, memory));
     } else {

@@ -1,4 +1,4 @@
-//! Convolutions to a handful of channels (the last of a UNet, of a decoder): a value of the input meets so few weights that moving it
+//! Convolutions to a handful of channels (the last of a `UNet`, of a decoder): a value of the input meets so few weights that moving it
 //! into a matrix first would take longer than the products.
 //!
 //! A group of positions of one line stays in registers while all channels and all places of the kernel pass over it.

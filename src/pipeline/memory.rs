@@ -49,34 +49,28 @@ impl Kept {
     ///
     /// If the device has no such format.
     pub fn on(device: &Device, format: impl Into<Format>) -> Result<Self, Error> {
-        let format = format.into();
-        Ok(Self {
-            dtype: format.dtype,
-            denoiser: Storage::of(device, format)?,
-            encoders: Storage::of(device, format.with_dtype(DType::F32))?,
-            decoder: Storage::of(device, DType::F32)?,
-            on_processor: device::is_processor(device),
-        })
+        Self::new(device::is_processor(device), format.into())
     }
 
     /// For a device that is not named: in f32 the CPU, which leaves half-precision weights as they are in the file; in half precision a
     /// GPU, with text encoders and autoencoder in f32.
-    pub fn unnamed(dtype: DType) -> Self {
-        let on_processor = dtype == DType::F32;
-        let storage = |dtype| {
-            if on_processor {
-                Storage::HalfWeights
-            } else {
-                Storage::As(dtype)
-            }
-        };
-        Self {
-            dtype,
-            denoiser: storage(dtype),
-            encoders: storage(DType::F32),
-            decoder: storage(DType::F32),
+    ///
+    /// # Errors
+    ///
+    /// If that device has no such format.
+    pub fn unnamed(format: impl Into<Format>) -> Result<Self, Error> {
+        let format = format.into();
+        Self::new(format.dtype == DType::F32, format)
+    }
+
+    fn new(on_processor: bool, format: Format) -> Result<Self, Error> {
+        Ok(Self {
+            dtype: format.dtype,
+            denoiser: Storage::on(on_processor, format)?,
+            encoders: Storage::on(on_processor, format.with_dtype(DType::F32))?,
+            decoder: Storage::on(on_processor, DType::F32)?,
             on_processor,
-        }
+        })
     }
 }
 
@@ -332,7 +326,7 @@ mod tests {
     use burn::tensor::Tensor;
 
     use super::*;
-    use crate::weights::load_strict;
+    use crate::weights::{WeightFormat, load_strict};
 
     /// Bytes of parameters that are there.
     #[derive(Default)]
@@ -367,8 +361,12 @@ mod tests {
         let folder = ModelFolder::bundled().expect("the bundled model");
         let config = ModelConfig::read(&folder).expect("its configuration");
         let parts = config.text_to_image().expect("a text-to-image model");
-        for dtype in [DType::F32, DType::F16] {
-            let kept = Kept::on(&device, dtype).unwrap();
+        let eight = Format {
+            dtype: DType::F32,
+            weights: WeightFormat::Q8,
+        };
+        for format in [DType::F32.into(), DType::F16.into(), eight] {
+            let kept = Kept::on(&device, format).unwrap();
             let memory = forecast(&Request::new(""), kept);
             let text = ClipTextModel::new(&parts.text.encoders[0].clip, &device);
             let unet = UNet2DConditionModel::new(&parts.unet, &device);
@@ -379,13 +377,13 @@ mod tests {
                 loaded(vae, &folder, "vae", kept.decoder),
             ];
             let bytes: Vec<_> = memory.weights.iter().map(|part| part.bytes).collect();
-            assert_eq!(bytes, found, "{dtype:?}");
+            assert_eq!(bytes, found, "{format:?}");
         }
     }
 
     #[test]
     fn the_phase_that_takes_most_decides() {
-        let kept = Kept::unnamed(DType::F32);
+        let kept = Kept::unnamed(DType::F32).unwrap();
         let small = forecast(&Request::new(""), kept);
         assert_eq!(small.fullest(), Phase::Decoding);
         let batch = Request {
@@ -402,7 +400,7 @@ mod tests {
 
     #[test]
     fn on_a_gpu_nothing_of_the_processor_counts() {
-        let memory = forecast(&Request::new(""), Kept::unnamed(DType::F16));
+        let memory = forecast(&Request::new(""), Kept::unnamed(DType::F16).unwrap());
         assert_eq!((memory.program, memory.kernels), (0, 0));
     }
 }

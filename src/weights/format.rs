@@ -93,13 +93,21 @@ impl Storage {
     ///
     /// If the device has no operations on such weights.
     pub fn of(device: &Device, format: impl Into<Format>) -> Result<Self, Error> {
+        Self::on(crate::device::is_processor(device), format)
+    }
+
+    /// [`of`](Self::of), for a device of which no more is known than whether it is the processor.
+    ///
+    /// # Errors
+    ///
+    /// As [`of`](Self::of).
+    pub fn on(processor: bool, format: impl Into<Format>) -> Result<Self, Error> {
         let Format { dtype, weights } = format.into();
-        let on_processor = crate::device::is_processor(device);
         match weights {
-            WeightFormat::Q8 if !on_processor => Err(misplaced("a GPU")),
+            WeightFormat::Q8 if !processor => Err(misplaced("a GPU")),
             WeightFormat::Q8 if dtype != DType::F32 => Err(misplaced(dtype.name())),
             WeightFormat::Q8 => Ok(Self::Quantised),
-            WeightFormat::File if on_processor && dtype == DType::F32 => Ok(Self::HalfWeights),
+            WeightFormat::File if processor && dtype == DType::F32 => Ok(Self::HalfWeights),
             WeightFormat::File => Ok(Self::As(dtype)),
         }
     }

@@ -114,9 +114,8 @@ pub fn shapes<M: Module>(module: &M) -> Vec<(String, Vec<usize>)> {
 /// says; without allocating one.
 pub fn weight_bytes<M: Module>(module: &M, storage: Storage, file: DType) -> (u64, u64) {
     let sizes = slots(module).into_iter().map(|slot| {
-        let elements = slot.shape.iter().product::<usize>() as u64;
-        let dtype = storage.dtype(file, slot.is_weight);
-        (elements, elements * dtype.size() as u64)
+        let elements = slot.shape.iter().product::<usize>();
+        (elements as u64, slot.bytes(elements, storage, file))
     });
     sizes.fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1))
 }
@@ -139,6 +138,23 @@ impl Slot {
     /// Name and shape in a checkpoint.
     fn asked(&self) -> (&str, &[usize]) {
         (&self.name, &self.shape)
+    }
+
+    /// Inputs that share a scale, if it is kept in 8 bits.
+    fn group(&self, storage: Storage) -> Option<usize> {
+        let asked = storage == Storage::Quantised && self.transposed;
+        asked
+            .then(|| quantise::group(&self.name, &self.shape))
+            .flatten()
+    }
+
+    /// What its `elements` take where the file has them in type `file`.
+    fn bytes(&self, elements: usize, storage: Storage, file: DType) -> u64 {
+        let bytes = match self.group(storage) {
+            Some(group) => elements + elements / group * size_of::<f32>(),
+            None => elements * storage.dtype(file, self.is_weight).size(),
+        };
+        bytes as u64
     }
 }
 
@@ -325,7 +341,7 @@ impl Filler<'_> {
         if !kept.is_float() {
             return data;
         }
-        if let Some(group) = self.group(slot) {
+        if let Some(group) = slot.group(self.storage) {
             return quantise::quantised(&data, group);
         }
         let data = data.convert_dtype(self.storage.dtype(kept, slot.is_weight));
@@ -334,14 +350,6 @@ impl Filler<'_> {
         } else {
             data
         }
-    }
-
-    /// Inputs that share a scale, if the parameter is kept in 8 bits.
-    fn group(&self, slot: &Slot) -> Option<usize> {
-        let asked = self.storage == Storage::Quantised && slot.transposed;
-        asked
-            .then(|| quantise::group(&slot.name, &slot.shape))
-            .flatten()
     }
 }
 

@@ -87,12 +87,11 @@ pub(super) fn squares_of_line<'a, S: Simd>(
         for row in 0..4 {
             reach::<S>(geometry, map, [y + row, 2 * first], &mut rows[row]);
         }
-        let [a, b, c, d] = &rows;
-        let sign = [-1.0, 1.0, -1.0, -1.0];
-        for (row, (one, other)) in [(a, c), (b, c), (c, b), (b, d)].into_iter().enumerate() {
+        let sums = [(0, -1.0, 2), (1, 1.0, 2), (2, -1.0, 1), (1, -1.0, 3)];
+        for (row, (one, sign, other)) in sums.into_iter().enumerate() {
             let mut line = [0.0; REACH];
             for i in 0..REACH {
-                line[i] = one[i] + sign[row] * other[i];
+                line[i] = rows[one][i] + sign * rows[other][i];
             }
             let mut moved = [[0.0; GROUP]; 4];
             for i in 0..GROUP {
