@@ -5,7 +5,7 @@
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{Mutex, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
 };
 
 use burn::{
@@ -27,6 +27,7 @@ pub(super) struct Adapter {
 /// The devices of `backend`, hardware first, in the drivers' order otherwise.
 pub(super) fn adapters(backend: Backend) -> Vec<Adapter> {
     tuning::configure();
+    let _alone = alone();
     let mut found = guarded(|| devices(backend)).unwrap_or_default();
     found.sort_by_key(class);
     let numbered = found.into_iter().enumerate();
@@ -37,6 +38,12 @@ pub(super) fn adapters(backend: Backend) -> Vec<Adapter> {
             device,
         })
         .collect()
+}
+
+/// One thread at a time: OpenGL's drivers abort the process when two open a device at once.
+fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn devices(backend: Backend) -> Vec<Device> {
@@ -102,6 +109,7 @@ fn class(_device: &Device) -> DeviceClass {
 impl Adapter {
     /// Starts the device and waits for its first result.
     pub(super) fn open(&self, reason: &str) -> Result<OpenDevice, Error> {
+        let _alone = alone();
         let started = guarded(|| start(&self.device))
             .flatten()
             .and_then(|()| guarded(|| self.info()))

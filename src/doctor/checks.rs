@@ -14,6 +14,7 @@ use super::{Check, Kernel, Operands};
 use crate::{
     device::OpenDevice,
     ops::{self, Precision},
+    weights::placed,
 };
 
 /// Models that have shapes in common.
@@ -198,7 +199,8 @@ fn convolution([input, output]: [usize; 2], [height, width]: [usize; 2], shape: 
             .with_padding(PaddingConfig2d::Explicit(front, front, behind, behind))
             .init(operands.device());
         let deviation = ((input * side * side) as f32).powf(-0.5);
-        layer.weight = param(operands.normal([output, input, side, side], deviation));
+        let filters = operands.normal([output, input, side, side], deviation);
+        layer.weight = param(placed(filters.into_data(), operands.device()));
         layer.bias = Some(param(operands.normal([output], 1.0)));
         ops::conv2d(&layer, operands.normal([1, input, height, width], 1.0))
     };

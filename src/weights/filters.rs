@@ -7,7 +7,7 @@ use crate::device;
 
 /// `data` on `device`, laid out as its kernels read it: cubecl's convolutions read filters with the input channels innermost, and would
 /// lay out others anew on every call. The shape is the same either way.
-pub(super) fn placed<const D: usize>(data: TensorData, device: &Device) -> Tensor<D> {
+pub(crate) fn placed<const D: usize>(data: TensorData, device: &Device) -> Tensor<D> {
     let options = (device, data.dtype());
     if !is_filter(data.shape()) || device::is_processor(device) {
         return Tensor::from_data(data, options);

@@ -17,6 +17,7 @@ mod quantise;
 mod source;
 mod transpose;
 
+pub(crate) use filters::placed;
 pub use format::{Format, Storage, WeightFormat};
 pub use load::{load_merged, load_strict, reload, shapes, weight_bytes};
 pub use source::WeightSource;
