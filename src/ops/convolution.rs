@@ -85,7 +85,7 @@ impl<'a> Job<'a> {
                 output: Output::new(output),
             });
         };
-        // SAFETY: both kernels divide the output without a gap.
+        // SAFETY: every kernel divides the output without a gap.
         unsafe { written(count, write) }
     }
 }

@@ -6,6 +6,7 @@ use super::config::ModelConfig;
 use super::ladder::{self, Decode, Ladder, Need, Rung, Shape};
 use super::request::Request;
 use super::run::finished;
+use super::tensor_file::read_back;
 use crate::catalog::ModelFolder;
 use crate::denoise::Observer;
 use crate::device;
@@ -138,10 +139,7 @@ impl Decoder {
             feature: "cpu",
         })?;
         let task = "reading the latents back";
-        let data = device::caught(&self.device, task, || {
-            let data = latents.try_into_data();
-            data.map_err(|error| DeviceError::execution(task, &error).into())
-        })?;
+        let data = device::caught(&self.device, task, || read_back(&latents, task))?;
         let vae = read(&self.folder, self.vae.config(), &processor)?;
         pictures(&vae, Tensor::from_data(data, &processor), Tiling::Automatic)
     }

@@ -345,6 +345,33 @@ mod tests {
     }
 
     #[test]
+    fn a_file_that_is_there_already_stays_as_it_is() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("fox.latents.safetensors");
+        let beside = folder.path().join("fox.latents.1.safetensors");
+        let run = |decoder: &Failing| {
+            std::fs::write(&path, "another's").expect("a file");
+            let result = decode(
+                decoder,
+                latents(),
+                Tiling::Automatic,
+                Some(&path),
+                &mut |_| {},
+            );
+            let other = std::fs::read_to_string(&path).expect("it is still there");
+            assert_eq!(other, "another's");
+            result
+        };
+        let mut decoder = Failing::new(&[]);
+        decoder.tight = true;
+        run(&decoder).expect("pictures");
+        assert!(!beside.exists());
+        let error = run(&Failing::new(&ALL)).expect_err("no rung is left");
+        assert!(error.to_string().ends_with(&beside.display().to_string()));
+        assert!(read_latents(&beside, &Device::flex()).is_ok());
+    }
+
+    #[test]
     fn without_a_file_the_failure_is_said_as_it_is() {
         let decoder = Failing::new(&ALL);
         let result = decode(&decoder, latents(), Tiling::Automatic, None, &mut |_| {});

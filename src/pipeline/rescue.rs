@@ -1,6 +1,6 @@
 //! Finished latents in a file, so that a failure behind the denoising loop does not lose them.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use burn::tensor::Tensor;
 
@@ -11,7 +11,8 @@ use crate::error::{DeviceError, Error};
 pub(super) struct Rescue<'a> {
     latents: &'a Tensor<4>,
     path: Option<&'a Path>,
-    saved: bool,
+    /// The file, once it is written.
+    saved: Option<PathBuf>,
 }
 
 impl<'a> Rescue<'a> {
@@ -20,25 +21,25 @@ impl<'a> Rescue<'a> {
         Self {
             latents,
             path,
-            saved: false,
+            saved: None,
         }
     }
 
-    /// Writes the latents, once. What prevents it is said and prevents nothing else.
+    /// Writes the latents, once, and over no other file. What prevents it is said and prevents nothing else.
     pub(super) fn save(&mut self, warn: &mut dyn FnMut(&str)) {
-        let Some(path) = self.path.filter(|_| !self.saved) else {
+        let Some(path) = self.path.filter(|_| self.saved.is_none()) else {
             return;
         };
-        match write_latents(path, self.latents) {
-            Ok(()) => self.saved = true,
+        let path = unused(path);
+        match write_latents(&path, self.latents) {
+            Ok(()) => self.saved = Some(path),
             Err(error) => warn(&format!("the finished latents cannot be kept: {error}")),
         }
     }
 
     /// Removes what was written.
     pub(super) fn discard(self) {
-        let written = self.path.filter(|_| self.saved);
-        let removed = written.map_or(Ok(()), std::fs::remove_file);
+        let removed = self.saved.map_or(Ok(()), std::fs::remove_file);
         if let Err(error) = removed {
             tracing::warn!("the finished latents stay behind: {error}");
         }
@@ -46,13 +47,23 @@ impl<'a> Rescue<'a> {
 
     /// `error`, and where the latents are.
     pub(super) fn named(self, error: Error) -> Error {
-        match self.path.filter(|_| self.saved) {
+        match self.saved {
             Some(path) => DeviceError::Undecoded {
                 cause: Box::new(error),
-                path: path.to_owned(),
+                path,
             }
             .into(),
             None => error,
         }
     }
+}
+
+/// `path` where no file is, else the first of `fox.latents.1.safetensors`, `fox.latents.2.safetensors`, … that is free: another run may
+/// have left its latents, or these may be what this run began from.
+fn unused(path: &Path) -> PathBuf {
+    let kind = path.extension().unwrap_or_default().to_string_lossy();
+    let numbered = (1..).map(|number| path.with_extension(format!("{number}.{kind}")));
+    let mut names = std::iter::once(path.to_owned()).chain(numbered);
+    let free = names.find(|name| !name.exists());
+    free.unwrap_or_else(|| path.to_owned())
 }
