@@ -4,217 +4,30 @@
 //! adapter). `Device::default()` is never used: it does not probe, and it depends on which features another crate switched on.
 
 mod cache;
+mod choice;
 mod cpu;
 mod dtype;
 #[cfg(any(feature = "cuda", feature = "wgpu"))]
 mod gpu;
+mod info;
 mod room;
 #[cfg(any(feature = "cuda", feature = "wgpu"))]
 mod tuning;
 mod workload;
 
-use std::{fmt, str::FromStr};
+use std::fmt;
 
 use burn::tensor::{Device, FloatDType};
 
 pub use cache::user_cache;
+pub use choice::{Backend, DeviceChoice};
 pub use cpu::peak_memory;
 pub use dtype::DtypeChoice;
+pub use info::{DeviceClass, DeviceInfo};
 pub use room::{Room, pool_bytes, room};
 pub use workload::Workload;
 
-use crate::error::{DeviceError, Error, RequestError};
-
-/// What runs the tensors.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Backend {
-    /// burn Flex on the processor.
-    Cpu,
-    /// NVIDIA GPUs through CUDA.
-    Cuda,
-    /// Whichever graphics interface reaches a GPU: Vulkan, Metal, DX12.
-    Wgpu,
-    /// Vulkan and nothing else.
-    Vulkan,
-    /// Metal and nothing else.
-    Metal,
-}
-
-impl Backend {
-    const ALL: [Self; 5] = [Self::Cpu, Self::Cuda, Self::Wgpu, Self::Vulkan, Self::Metal];
-
-    /// The word of the command line.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Cpu => "cpu",
-            Self::Cuda => "cuda",
-            Self::Wgpu => "wgpu",
-            Self::Vulkan => "vulkan",
-            Self::Metal => "metal",
-        }
-    }
-
-    /// The cargo feature that compiles it in.
-    pub fn feature(self) -> &'static str {
-        match self {
-            Self::Cpu => "cpu",
-            Self::Cuda => "cuda",
-            Self::Wgpu | Self::Vulkan | Self::Metal => "wgpu",
-        }
-    }
-
-    /// Whether this build has it.
-    pub fn is_built(self) -> bool {
-        match self {
-            Self::Cpu => cfg!(feature = "cpu"),
-            Self::Cuda => cfg!(feature = "cuda"),
-            Self::Wgpu | Self::Vulkan | Self::Metal => cfg!(feature = "wgpu"),
-        }
-    }
-
-    pub(crate) fn require(self) -> Result<(), Error> {
-        if self.is_built() {
-            return Ok(());
-        }
-        Err(DeviceError::NotBuilt {
-            backend: self.name(),
-            feature: self.feature(),
-        }
-        .into())
-    }
-}
-
-impl fmt::Display for Backend {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.pad(self.name())
-    }
-}
-
-/// A device as users name it: `auto`, `cpu`, `cuda:1`, …
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum DeviceChoice {
-    /// CUDA if present, else a hardware wgpu adapter, else the processor.
-    #[default]
-    Auto,
-    /// The processor.
-    Cpu,
-    /// A device of a GPU backend, by its number in [`list`]. Without a number, the first (hardware before software rasterisers).
-    Gpu {
-        /// Any backend but [`Backend::Cpu`].
-        backend: Backend,
-        /// 0-based position among the backend's devices.
-        index: Option<usize>,
-    },
-}
-
-impl FromStr for DeviceChoice {
-    type Err = Error;
-
-    fn from_str(text: &str) -> Result<Self, Error> {
-        let unknown = || RequestError::UnknownDevice { given: text.into() };
-        let (name, index) = match text.split_once(':') {
-            Some((name, number)) => (name, Some(number.parse().map_err(|_| unknown())?)),
-            None => (text, None),
-        };
-        match (name, index) {
-            ("auto", None) => Ok(Self::Auto),
-            ("cpu", None) => Ok(Self::Cpu),
-            ("auto" | "cpu", Some(_)) => Err(unknown().into()),
-            _ => {
-                let backend = Backend::ALL.into_iter().find(|known| known.name() == name);
-                let backend = backend.ok_or_else(unknown)?;
-                Ok(Self::Gpu { backend, index })
-            }
-        }
-    }
-}
-
-impl fmt::Display for DeviceChoice {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Auto => formatter.write_str("auto"),
-            Self::Cpu => formatter.write_str("cpu"),
-            Self::Gpu {
-                backend,
-                index: None,
-            } => write!(formatter, "{backend}"),
-            Self::Gpu {
-                backend,
-                index: Some(index),
-            } => write!(formatter, "{backend}:{index}"),
-        }
-    }
-}
-
-/// What a device is made of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum DeviceClass {
-    /// A card with its own memory.
-    DiscreteGpu,
-    /// A GPU that shares the processor's memory.
-    IntegratedGpu,
-    /// A GPU lent to a virtual machine.
-    VirtualGpu,
-    /// A GPU whose driver does not say more.
-    OtherGpu,
-    /// A graphics driver that computes on the processor (llvmpipe, lavapipe, WARP): slow, used only when named.
-    SoftwareRasteriser,
-    /// The processor itself.
-    Processor,
-}
-
-impl DeviceClass {
-    /// A word or two for tables.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::DiscreteGpu => "discrete gpu",
-            Self::IntegratedGpu => "integrated gpu",
-            Self::VirtualGpu => "virtual gpu",
-            Self::OtherGpu => "gpu",
-            Self::SoftwareRasteriser => "software",
-            Self::Processor => "processor",
-        }
-    }
-}
-
-/// What is known of a device. `None` means that neither burn nor the operating system tells.
-#[derive(Debug, Clone, PartialEq)]
-pub struct DeviceInfo {
-    /// The word for `--device`: `cpu`, `cuda:0`, `wgpu:1`.
-    pub selector: String,
-    /// The part, as its driver names it.
-    pub name: String,
-    /// What it is made of.
-    pub class: DeviceClass,
-    /// The compiler that serves it: `wgpu<spirv>`, `wgpu<wgsl>`, `cuda`, `flex`.
-    pub runtime: &'static str,
-    /// Its driver and the driver's version.
-    pub driver: Option<String>,
-    /// Bytes the device may hold at once.
-    pub memory: Option<u64>,
-    /// Data types it computes in, best for its class first.
-    pub dtypes: Vec<DtypeChoice>,
-    /// Subgroup (warp, plane) operations.
-    pub subgroups: Option<bool>,
-    /// Lanes of a subgroup, smallest and largest.
-    pub subgroup_size: Option<(u32, u32)>,
-    /// Matrix units (tensor cores, cooperative matrices).
-    pub matrix_units: Option<bool>,
-}
-
-impl DeviceInfo {
-    /// A file name that tells the device, what compiles for it, and its driver from others.
-    pub fn fingerprint(&self) -> String {
-        /// Systems take 255 bytes; what is appended to the name has room too.
-        const LONGEST: usize = 160;
-        let driver = self.driver.as_deref().unwrap_or("unknown driver");
-        let text = format!("{} {} {driver}", self.runtime, self.name).to_lowercase();
-        let is_plain = |letter: char| letter.is_ascii_alphanumeric() || letter == '.';
-        let words = text.split(|letter| !is_plain(letter));
-        let words: Vec<_> = words.filter(|word| !word.is_empty()).collect();
-        words.join("-").chars().take(LONGEST).collect()
-    }
-}
+use crate::error::{DeviceError, Error};
 
 /// A device that has answered.
 #[derive(Debug, Clone)]
@@ -464,28 +277,6 @@ fn absent(backend: Backend, index: Option<usize>, present: usize) -> DeviceError
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn names_are_read_and_written_back() {
-        for name in [
-            "auto", "cpu", "wgpu", "wgpu:0", "vulkan:2", "metal", "cuda:11",
-        ] {
-            let choice: DeviceChoice = name.parse().expect("a device name");
-            assert_eq!(choice.to_string(), name);
-        }
-    }
-
-    #[test]
-    fn nonsense_is_refused_with_the_words_that_work() {
-        for name in [
-            "", "gpu", "cuda:", "cuda:-1", "cuda:x", "cpu:0", "auto:1", "CPU",
-        ] {
-            let error = name.parse::<DeviceChoice>().expect_err("not a device");
-            assert!(error.is_request());
-            let message = error.to_string();
-            assert!(message.starts_with(&format!("`{name}` is not a device\nhint: use auto, cpu")));
-        }
-    }
 
     #[test]
     fn an_absent_device_is_answered_with_what_there_is() {
