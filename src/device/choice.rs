@@ -78,7 +78,7 @@ pub enum DeviceChoice {
     Auto,
     /// The processor.
     Cpu,
-    /// A device of a GPU backend, by its number in [`list`]. Without a number, the first (hardware before software rasterisers).
+    /// A device of a GPU backend, by its number in [`list`](super::list). Without a number, the first (hardware before software rasterisers).
     Gpu {
         /// Any backend but [`Backend::Cpu`].
         backend: Backend,

@@ -1,20 +1,22 @@
 //! The words of the command line.
 
-use std::{ops::Range, path::PathBuf};
+mod groups;
+mod values;
+
+use std::path::PathBuf;
 
 use clap::{ArgGroup, Args, Parser, Subcommand};
-
-use super::adapters::{EmbeddingFile, LoraFile};
 
 use crate::{
     cache::CacheRule,
     device::{DeviceChoice, DtypeChoice},
     evaluation::Shard,
-    image_io::CannyThresholds,
-    pipeline::Residency,
-    samplers::SamplerKind,
     weights::WeightFormat,
 };
+use values::{count, finite, samples};
+
+pub(super) use groups::*;
+pub(super) use values::Window;
 
 /// Makes pictures with diffusion models on any GPU and on the CPU, and makes them sooner by reusing what barely changes between
 /// steps.
@@ -321,222 +323,8 @@ pub(super) struct Inspect {
     pub(super) model: Option<String>,
 }
 
-#[derive(Debug, Args)]
-pub(super) struct Model {
-    /// Folder, checkpoint file or Hub id [default: the bundled model]
-    #[arg(long = "model", value_name = "DIR|ID")]
-    pub(super) name: Option<String>,
-}
-
-#[derive(Debug, Args)]
-pub(super) struct Refiner {
-    /// SDXL refiner that finishes what the model begins: folder, checkpoint file or Hub id
-    #[arg(long, value_name = "DIR|ID")]
-    pub(super) refiner: Option<String>,
-    /// Share of the noise that the model takes away before the refiner [default: 0.8]
-    #[arg(long, value_name = "F", value_parser = finite, requires = "refiner")]
-    pub(super) refiner_from: Option<f64>,
-}
-
-/// What decides which evaluations a run makes, and of what size. What is left out comes from the model.
-#[derive(Debug, Args)]
-pub(super) struct Course {
-    /// Classes to show, for models that make pictures of classes
-    #[arg(long, value_name = "N[,N…]", value_delimiter = ',')]
-    pub(super) class_label: Vec<usize>,
-    /// Denoising steps
-    #[arg(long, value_name = "N")]
-    pub(super) steps: Option<usize>,
-    /// How strongly text or class guides; 1 and less is unguided
-    #[arg(long, value_name = "G", value_parser = finite)]
-    pub(super) guidance_scale: Option<f64>,
-    /// Width and height in pixels
-    #[arg(long, value_name = "WxH", value_parser = size)]
-    pub(super) size: Option<(usize, usize)>,
-    /// Pictures made together, of each class where classes are named
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = count)]
-    pub(super) batch: usize,
-    /// Update rule: ddim, pndm, ddpm, dpmsolver++, dpmsolver++-karras, euler, euler-a, heun, unipc, …
-    #[arg(long, value_name = "NAME")]
-    pub(super) sampler: Option<SamplerKind>,
-}
-
-/// Files that change the model.
-#[derive(Debug, Args)]
-#[command(next_help_heading = "Adapters")]
-pub(super) struct Adapt {
-    /// `LoRA`, `LoCon` or `LoHa`, and how much of it [default: 1]; repeat it for several
-    #[arg(long, value_name = "FILE[=SCALE]", value_parser = LoraFile::parse)]
-    pub(super) lora: Vec<LoraFile>,
-    /// Textual inversion, and its word in prompts [default: the file's own]; repeat it for several
-    #[arg(long, value_name = "[TOKEN=]FILE", value_parser = EmbeddingFile::parse)]
-    pub(super) embedding: Vec<EmbeddingFile>,
-    /// Custom Diffusion weights; the words they were trained with are given as --embedding
-    #[arg(long, value_name = "FILE")]
-    pub(super) custom_diffusion: Vec<PathBuf>,
-}
-
-const PICTURES: &str = "Pictures";
-
-#[derive(Debug, Args)]
-#[command(next_help_heading = PICTURES)]
-pub(super) struct Start {
-    /// Start from this picture; it also sets the size unless --size does
-    #[arg(long, value_name = "FILE")]
-    pub(super) init_image: Option<PathBuf>,
-    /// How much of the picture gives way to noise, above 0 and up to 1 [default: 0.8, with a mask 1]
-    #[arg(long, value_name = "S", value_parser = finite, requires = "init_image")]
-    pub(super) strength: Option<f64>,
-    /// Paint only the light part of this picture anew
-    #[arg(long, value_name = "FILE", requires = "init_image")]
-    pub(super) mask: Option<PathBuf>,
-}
-
-#[derive(Debug, Args)]
-#[command(next_help_heading = PICTURES)]
-pub(super) struct Follow {
-    #[command(flatten)]
-    pub(super) nets: Nets,
-    /// Picture for the `ControlNet` to follow, one a --control-model
-    #[arg(long, value_name = "FILE", requires = "control_model")]
-    pub(super) control_image: Vec<PathBuf>,
-    /// Turn the control images into outlines first; thresholds of Canny's edges, between greys of 0 to 255 [default: 100,200]
-    #[arg(long, value_name = "LOW,HIGH", num_args = 0..=1, default_missing_value = "100,200",
-          require_equals = true, value_parser = CannyThresholds::parse, requires = "control_model")]
-    pub(super) control_canny: Option<CannyThresholds>,
-}
-
-#[derive(Debug, Args)]
-#[command(next_help_heading = PICTURES)]
-#[allow(clippy::struct_field_names, reason = "fields have the options' names")]
-pub(super) struct Nets {
-    /// Folder of a `ControlNet` (config.json and weights); repeat it for several
-    #[arg(long, value_name = "DIR")]
-    pub(super) control_model: Vec<String>,
-    /// How strongly it steers: one for all, or one a --control-model [default: 1]
-    #[arg(long, value_name = "S", value_parser = finite, requires = "control_model")]
-    pub(super) control_scale: Vec<f64>,
-    /// Part of the run it steers, as in 0-0.5: one for all, or one a --control-model [default: 0-1]
-    #[arg(long, value_name = "A-B", value_parser = window, requires = "control_model")]
-    pub(super) control_window: Vec<Window>,
-    /// Steer only the prompt's half of guidance, the inner cells more than the outer: for empty prompts
-    #[arg(long, requires = "control_model")]
-    pub(super) control_guess: bool,
-}
-
-/// A part of the run, 0 to 1.
-#[derive(Debug, Clone, PartialEq)]
-pub(super) struct Window(pub(super) Range<f64>);
-
-fn window(text: &str) -> Result<Window, String> {
-    let ends = text.split_once('-');
-    let read = |text: &str| finite(text).ok();
-    match ends.and_then(|(from, until)| read(from).zip(read(until))) {
-        Some((from, until)) if 0.0 <= from && from < until && until <= 1.0 => {
-            Ok(Window(from..until))
-        }
-        _ => Err("write start and end of the run's part, 0 to 1, as in 0.2-0.8".into()),
-    }
-}
-
-const RULES: &str = "Cache";
-const OUTPUT: &str = "Output";
-const MACHINE: &str = "Machine";
-const SAMPLES: &str = "Samples";
-
-#[derive(Debug, Args)]
-#[command(next_help_heading = RULES)]
-pub(super) struct Cache {
-    /// What to reuse between steps: none, deepcache:interval=3,branch=0, encoder-propagation:keys=50ls, …
-    #[arg(long = "cache", value_name = "RULE")]
-    pub(super) rules: Vec<CacheRule>,
-}
-
-#[derive(Debug, Args)]
-#[command(next_help_heading = MACHINE)]
-pub(super) struct Machine {
-    #[command(flatten)]
-    pub(super) place: Place,
-    /// How linear layers keep their weights: file, as it has them, or q8, in 8 bits (on the CPU)
-    #[arg(long, value_name = "W", default_value_t)]
-    pub(super) weights: WeightFormat,
-    /// Text encoders while the denoiser runs: keep, release (and read them again for the next prompt), or auto, which releases them when memory is short
-    #[arg(long, value_name = "POLICY", default_value = "auto")]
-    pub(super) text_encoders: Residency,
-    /// Do not check the kernels of a GPU on its first use
-    #[arg(long)]
-    pub(super) no_doctor: bool,
-}
-
-#[derive(Debug, Args)]
-#[command(next_help_heading = MACHINE)]
-pub(super) struct Place {
-    /// auto, cpu, wgpu, vulkan, metal or cuda; a number picks one of several, as in cuda:1
-    #[arg(long, value_name = "D", default_value = "auto")]
-    pub(super) device: DeviceChoice,
-    /// f32, f16 or bf16 [default: f16 on a GPU that has it, else f32]
-    #[arg(long, value_name = "T")]
-    pub(super) dtype: Option<DtypeChoice>,
-}
-
-#[derive(Debug, Args)]
-#[command(next_help_heading = OUTPUT)]
-pub(super) struct Form {
-    /// Print one JSON object instead of text
-    #[arg(long)]
-    pub(super) json: bool,
-}
-
 /// The prompt of the bare command.
 pub(super) const DEFAULT_PROMPT: &str = "a red circle above a blue square";
-
-/// Pixels a side beyond which no model and no machine of today follows.
-const LARGEST_SIDE: usize = 8192;
-
-/// Pictures or rounds beyond which a number is a slip of the hand.
-const LARGEST_COUNT: usize = 10_000;
-
-/// The same of samples of an evaluation.
-const LARGEST_STUDY: usize = 10_000_000;
-
-fn size(text: &str) -> Result<(usize, usize), String> {
-    let sides = text.split_once(['x', 'X']);
-    let parsed =
-        sides.and_then(|(width, height)| Some((width.parse().ok()?, height.parse().ok()?)));
-    match parsed {
-        Some((width, height))
-            if (1..=LARGEST_SIDE).contains(&width) && (1..=LARGEST_SIDE).contains(&height) =>
-        {
-            Ok((width, height))
-        }
-        Some(_) => Err(format!("a side has 1 to {LARGEST_SIDE} pixels")),
-        None => Err("write width and height as in 512x512".into()),
-    }
-}
-
-/// A number of things that are made, so at least one.
-fn count(text: &str) -> Result<usize, String> {
-    count_to(text, LARGEST_COUNT)
-}
-
-/// Samples of an evaluation.
-fn samples(text: &str) -> Result<usize, String> {
-    count_to(text, LARGEST_STUDY)
-}
-
-fn count_to(text: &str, most: usize) -> Result<usize, String> {
-    match text.parse() {
-        Ok(0) => Err("at least 1 is needed".into()),
-        Ok(number) if number > most => Err(format!("at most {most} are made")),
-        Ok(number) => Ok(number),
-        Err(_) => Err("a whole number is needed".into()),
-    }
-}
-
-fn finite(text: &str) -> Result<f64, String> {
-    let number = text.parse::<f64>().ok().filter(|number| number.is_finite());
-    number.ok_or_else(|| "a number is needed".into())
-}
 
 #[cfg(test)]
 mod tests {
@@ -546,40 +334,5 @@ mod tests {
     fn the_declaration_is_consistent() {
         use clap::CommandFactory;
         Arguments::command().debug_assert();
-    }
-
-    #[test]
-    fn sizes_are_read() {
-        assert_eq!(size("512x768"), Ok((512, 768)));
-        for wrong in [
-            "",
-            "512",
-            "512x",
-            "x512",
-            "-8x8",
-            "0x8",
-            "99999999999x8",
-            "8x8x8",
-            "8*8",
-        ] {
-            assert!(size(wrong).is_err(), "{wrong}");
-        }
-    }
-
-    #[test]
-    fn windows_are_read() {
-        assert_eq!(window("0.2-0.8"), Ok(Window(0.2..0.8)));
-        assert_eq!(window("0-1"), Ok(Window(0.0..1.0)));
-        for wrong in ["", "0.5", "0.8-0.2", "0-2", "-0.1-0.5", "nan-1", "a-b"] {
-            assert!(window(wrong).is_err(), "{wrong}");
-        }
-    }
-
-    #[test]
-    fn numbers_are_read() {
-        assert_eq!(count("3"), Ok(3));
-        assert!(count("0").is_err() && count("-1").is_err());
-        assert_eq!(finite("7.5"), Ok(7.5));
-        assert!(finite("nan").is_err() && finite("inf").is_err() && finite("x").is_err());
     }
 }

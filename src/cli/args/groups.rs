@@ -1,0 +1,167 @@
+//! Options that several commands share.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::values::{Window, count, finite, size, window};
+use crate::{
+    cache::CacheRule,
+    cli::adapters::{EmbeddingFile, LoraFile},
+    device::{DeviceChoice, DtypeChoice},
+    image_io::CannyThresholds,
+    pipeline::Residency,
+    samplers::SamplerKind,
+    weights::WeightFormat,
+};
+
+#[derive(Debug, Args)]
+pub(in crate::cli) struct Model {
+    /// Folder, checkpoint file or Hub id [default: the bundled model]
+    #[arg(long = "model", value_name = "DIR|ID")]
+    pub(in crate::cli) name: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(in crate::cli) struct Refiner {
+    /// SDXL refiner that finishes what the model begins: folder, checkpoint file or Hub id
+    #[arg(long, value_name = "DIR|ID")]
+    pub(in crate::cli) refiner: Option<String>,
+    /// Share of the noise that the model takes away before the refiner [default: 0.8]
+    #[arg(long, value_name = "F", value_parser = finite, requires = "refiner")]
+    pub(in crate::cli) refiner_from: Option<f64>,
+}
+
+/// What decides which evaluations a run makes, and of what size. What is left out comes from the model.
+#[derive(Debug, Args)]
+pub(in crate::cli) struct Course {
+    /// Classes to show, for models that make pictures of classes
+    #[arg(long, value_name = "N[,N…]", value_delimiter = ',')]
+    pub(in crate::cli) class_label: Vec<usize>,
+    /// Denoising steps
+    #[arg(long, value_name = "N")]
+    pub(in crate::cli) steps: Option<usize>,
+    /// How strongly text or class guides; 1 and less is unguided
+    #[arg(long, value_name = "G", value_parser = finite)]
+    pub(in crate::cli) guidance_scale: Option<f64>,
+    /// Width and height in pixels
+    #[arg(long, value_name = "WxH", value_parser = size)]
+    pub(in crate::cli) size: Option<(usize, usize)>,
+    /// Pictures made together, of each class where classes are named
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = count)]
+    pub(in crate::cli) batch: usize,
+    /// Update rule: ddim, pndm, ddpm, dpmsolver++, dpmsolver++-karras, euler, euler-a, heun, unipc, …
+    #[arg(long, value_name = "NAME")]
+    pub(in crate::cli) sampler: Option<SamplerKind>,
+}
+
+/// Files that change the model.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Adapters")]
+pub(in crate::cli) struct Adapt {
+    /// `LoRA`, `LoCon` or `LoHa`, and how much of it [default: 1]; repeat it for several
+    #[arg(long, value_name = "FILE[=SCALE]", value_parser = LoraFile::parse)]
+    pub(in crate::cli) lora: Vec<LoraFile>,
+    /// Textual inversion, and its word in prompts [default: the file's own]; repeat it for several
+    #[arg(long, value_name = "[TOKEN=]FILE", value_parser = EmbeddingFile::parse)]
+    pub(in crate::cli) embedding: Vec<EmbeddingFile>,
+    /// Custom Diffusion weights; the words they were trained with are given as --embedding
+    #[arg(long, value_name = "FILE")]
+    pub(in crate::cli) custom_diffusion: Vec<PathBuf>,
+}
+
+pub(super) const PICTURES: &str = "Pictures";
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = PICTURES)]
+pub(in crate::cli) struct Start {
+    /// Start from this picture; it also sets the size unless --size does
+    #[arg(long, value_name = "FILE")]
+    pub(in crate::cli) init_image: Option<PathBuf>,
+    /// How much of the picture gives way to noise, above 0 and up to 1 [default: 0.8, with a mask 1]
+    #[arg(long, value_name = "S", value_parser = finite, requires = "init_image")]
+    pub(in crate::cli) strength: Option<f64>,
+    /// Paint only the light part of this picture anew
+    #[arg(long, value_name = "FILE", requires = "init_image")]
+    pub(in crate::cli) mask: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = PICTURES)]
+pub(in crate::cli) struct Follow {
+    #[command(flatten)]
+    pub(in crate::cli) nets: Nets,
+    /// Picture for the `ControlNet` to follow, one a --control-model
+    #[arg(long, value_name = "FILE", requires = "control_model")]
+    pub(in crate::cli) control_image: Vec<PathBuf>,
+    /// Turn the control images into outlines first; thresholds of Canny's edges, between greys of 0 to 255 [default: 100,200]
+    #[arg(long, value_name = "LOW,HIGH", num_args = 0..=1, default_missing_value = "100,200",
+          require_equals = true, value_parser = CannyThresholds::parse, requires = "control_model")]
+    pub(in crate::cli) control_canny: Option<CannyThresholds>,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = PICTURES)]
+#[allow(clippy::struct_field_names, reason = "fields have the options' names")]
+pub(in crate::cli) struct Nets {
+    /// Folder of a `ControlNet` (config.json and weights); repeat it for several
+    #[arg(long, value_name = "DIR")]
+    pub(in crate::cli) control_model: Vec<String>,
+    /// How strongly it steers: one for all, or one a --control-model [default: 1]
+    #[arg(long, value_name = "S", value_parser = finite, requires = "control_model")]
+    pub(in crate::cli) control_scale: Vec<f64>,
+    /// Part of the run it steers, as in 0-0.5: one for all, or one a --control-model [default: 0-1]
+    #[arg(long, value_name = "A-B", value_parser = window, requires = "control_model")]
+    pub(in crate::cli) control_window: Vec<Window>,
+    /// Steer only the prompt's half of guidance, the inner cells more than the outer: for empty prompts
+    #[arg(long, requires = "control_model")]
+    pub(in crate::cli) control_guess: bool,
+}
+
+pub(super) const RULES: &str = "Cache";
+pub(super) const OUTPUT: &str = "Output";
+pub(super) const MACHINE: &str = "Machine";
+pub(super) const SAMPLES: &str = "Samples";
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = RULES)]
+pub(in crate::cli) struct Cache {
+    /// What to reuse between steps: none, deepcache:interval=3,branch=0, encoder-propagation:keys=50ls, …
+    #[arg(long = "cache", value_name = "RULE")]
+    pub(in crate::cli) rules: Vec<CacheRule>,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = MACHINE)]
+pub(in crate::cli) struct Machine {
+    #[command(flatten)]
+    pub(in crate::cli) place: Place,
+    /// How linear layers keep their weights: file, as it has them, or q8, in 8 bits (on the CPU)
+    #[arg(long, value_name = "W", default_value_t)]
+    pub(in crate::cli) weights: WeightFormat,
+    /// Text encoders while the denoiser runs: keep, release (and read them again for the next prompt), or auto, which releases them when memory is short
+    #[arg(long, value_name = "POLICY", default_value = "auto")]
+    pub(in crate::cli) text_encoders: Residency,
+    /// Do not check the kernels of a GPU on its first use
+    #[arg(long)]
+    pub(in crate::cli) no_doctor: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = MACHINE)]
+pub(in crate::cli) struct Place {
+    /// auto, cpu, wgpu, vulkan, metal or cuda; a number picks one of several, as in cuda:1
+    #[arg(long, value_name = "D", default_value = "auto")]
+    pub(in crate::cli) device: DeviceChoice,
+    /// f32, f16 or bf16 [default: f16 on a GPU that has it, else f32]
+    #[arg(long, value_name = "T")]
+    pub(in crate::cli) dtype: Option<DtypeChoice>,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = OUTPUT)]
+pub(in crate::cli) struct Form {
+    /// Print one JSON object instead of text
+    #[arg(long)]
+    pub(in crate::cli) json: bool,
+}
