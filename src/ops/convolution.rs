@@ -53,35 +53,30 @@ impl Geometry {
     }
 }
 
-/// A convolution and where it goes.
-pub(super) struct Job<'a> {
+/// A convolution of maps.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Convolution<'a> {
     pub(super) geometry: Geometry,
+    /// `[rows, channels, height, width]`
     pub(super) input: &'a [f32],
+    /// `[out, in, height, width]`
     pub(super) weight: Values<'a>,
+    /// Of every channel of the output.
     pub(super) bias: &'a [f32],
-    pub(super) output: Output,
 }
 
-impl<'a> Job<'a> {
-    /// What `run` gives, which writes every value of the job's output.
-    pub(super) fn output_of(
-        geometry: Geometry,
-        input: &'a [f32],
-        weight: Values<'a>,
-        bias: &'a [f32],
-        run: impl FnOnce(Self),
-    ) -> Vec<f32> {
+impl<'a> Convolution<'a> {
+    /// The maps that `run` gives, `[rows, channels, height, width]`; it writes every value of the job's output.
+    pub(super) fn output_of(self, run: impl FnOnce(Job<'a>)) -> Vec<f32> {
+        let geometry = self.geometry;
         let ([before, after], [height, width]) = (geometry.channels, geometry.input);
-        assert_eq!(input.len(), geometry.rows * before * height * width);
-        assert_eq!(weight.len(), after * geometry.depth());
-        assert_eq!(bias.len(), after);
+        assert_eq!(self.input.len(), geometry.rows * before * height * width);
+        assert_eq!(self.weight.len(), after * geometry.depth());
+        assert_eq!(self.bias.len(), after);
         let count = geometry.rows * after * geometry.positions();
         let write = |output: &mut Unwritten| {
-            run(Self {
-                geometry,
-                input,
-                weight,
-                bias,
+            run(Job {
+                layer: self,
                 output: Output::new(output),
             });
         };
@@ -90,26 +85,28 @@ impl<'a> Job<'a> {
     }
 }
 
-/// `[rows, channels, height, width]` of `input` under `weight`, `[out, in, height, width]`, to the same of the output.
-pub(super) fn convolve(
-    geometry: Geometry,
-    input: &[f32],
-    weight: Values<'_>,
-    bias: &[f32],
-) -> Vec<f32> {
-    convolve_by(geometry, input, weight, bias, convolve_task)
+/// A convolution and where it goes.
+pub(super) struct Job<'a> {
+    pub(super) layer: Convolution<'a>,
+    pub(super) output: Output,
+}
+
+/// The maps that a convolution gives.
+pub(super) fn convolve(convolution: Convolution<'_>) -> Vec<f32> {
+    convolve_by(convolution, convolve_task)
 }
 
 /// [`convolve`] by a `compute` for one kind of vectors.
 fn convolve_by(
-    geometry: Geometry,
-    input: &[f32],
-    weight: Values<'_>,
-    bias: &[f32],
+    convolution: Convolution<'_>,
     compute: impl Fn(&Job<'_>, &Task, &mut Scratch) + Sync,
 ) -> Vec<f32> {
-    let geometry = geometry.in_line();
-    Job::output_of(geometry, input, weight, bias, |job| {
+    let geometry = convolution.geometry.in_line();
+    let convolution = Convolution {
+        geometry,
+        ..convolution
+    };
+    convolution.output_of(|job| {
         let tasks = tasks(geometry.rows, geometry.channels[1], geometry.positions());
         run(&tasks, |task, scratch| compute(&job, task, scratch));
     })
@@ -119,8 +116,8 @@ fn convolve_by(
 #[allow(clippy::elidable_lifetime_names, reason = "the macro needs it named")]
 fn convolve_task<'a, S: Simd>(job: &Job<'a>, task: &Task, scratch: &mut Scratch) {
     let rows = Rows {
-        values: job.weight,
-        depth: job.geometry.depth(),
+        values: job.layer.weight,
+        depth: job.layer.geometry.depth(),
     };
     compute::<S>(task, rows, &Maps { job, task }, scratch);
 }
@@ -134,7 +131,7 @@ struct Maps<'a> {
 impl Factor for Maps<'_> {
     #[inline(always)]
     fn gather<S: Simd>(&self, part: Range<usize>, width: usize, columns: &mut [f32]) {
-        let (geometry, task) = (&self.job.geometry, self.task);
+        let (geometry, task) = (&self.job.layer.geometry, self.task);
         let [height, across] = geometry.input;
         let area = geometry.kernel[0] * geometry.kernel[1];
         let count = task.columns.len();
@@ -145,7 +142,7 @@ impl Factor for Maps<'_> {
         for (slot, index) in part.enumerate() {
             let (channel, place) = (index / area, index % area);
             let map = (task.item * geometry.channels[0] + channel) * height * across;
-            let map = &self.job.input[map..map + height * across];
+            let map = &self.job.layer.input[map..map + height * across];
             let tap = Tap::new(geometry, place);
             let (mut y, mut x, mut at) = (top, left, 0);
             while at < count {
@@ -164,16 +161,12 @@ impl Factor for Maps<'_> {
 
     #[inline(always)]
     fn put<S: Simd>(&self, channel: usize, first: usize, sums: &[f32]) {
-        let Job {
-            geometry,
-            bias,
-            output,
-            ..
-        } = self.job;
+        let Job { layer, output } = self.job;
+        let geometry = &layer.geometry;
         let map = (self.task.item * geometry.channels[1] + channel) * geometry.positions();
         // SAFETY: no other task has these positions of the channel's map.
         let output = unsafe { output.part(map + first, sums.len()) };
-        add::<S>(sums, Addend::One(bias[channel]), output);
+        add::<S>(sums, Addend::One(layer.bias[channel]), output);
     }
 }
 
@@ -275,23 +268,53 @@ fn every<const STEP: usize>(source: &[f32], target: &mut [f32]) {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::ops::{product::Samples, simd::kinds};
     use macerator::WithSimd;
 
-    struct Whole<'a>(Geometry, &'a [f32], Values<'a>, &'a [f32]);
+    /// What a convolution of `geometry` is tried with.
+    pub(in crate::ops) struct Trial {
+        geometry: Geometry,
+        input: Vec<f32>,
+        weight: Samples,
+        bias: Vec<f32>,
+    }
+
+    impl Trial {
+        pub(in crate::ops) fn of(geometry: Geometry) -> Self {
+            let ([before, after], [height, width]) = (geometry.channels, geometry.input);
+            Self {
+                geometry,
+                input: Samples::wave(geometry.rows * before * height * width, 0.0).values,
+                weight: Samples::wave(after * geometry.depth(), 1.0),
+                bias: Samples::wave(after, 2.0).values,
+            }
+        }
+
+        /// With the weight as it may be kept, in every way.
+        pub(in crate::ops) fn convolutions(&self) -> [Convolution<'_>; 3] {
+            self.weight.kept().map(|weight| Convolution {
+                geometry: self.geometry,
+                input: &self.input,
+                weight,
+                bias: &self.bias,
+            })
+        }
+    }
+
+    struct Whole<'a>(Convolution<'a>);
 
     impl WithSimd for Whole<'_> {
         type Output = Vec<f32>;
 
         fn with_simd<S: Simd>(self) -> Vec<f32> {
-            convolve_by(self.0, self.1, self.2, self.3, convolve_task_impl::<S>)
+            convolve_by(self.0, convolve_task_impl::<S>)
         }
     }
 
     /// One value after the other, in f64.
-    fn expected(geometry: &Geometry, input: &[f32], weight: &[f32], bias: &[f32]) -> Vec<f64> {
+    fn expected(trial: &Trial) -> Vec<f64> {
         let Geometry {
             rows,
             channels: [before, after],
@@ -300,13 +323,14 @@ mod tests {
             kernel,
             stride,
             padding,
-        } = *geometry;
-        let mut values = Vec::new();
+        } = trial.geometry;
+        let (values, weight) = (&trial.input, &trial.weight.values);
+        let mut sums = Vec::new();
         for row in 0..rows {
             for channel in 0..after {
                 for y in 0..output[0] {
                     for x in 0..output[1] {
-                        let mut sum = f64::from(bias[channel]);
+                        let mut sum = f64::from(trial.bias[channel]);
                         for index in 0..before * kernel[0] * kernel[1] {
                             let (map, tap) = (
                                 index / (kernel[0] * kernel[1]),
@@ -316,19 +340,19 @@ mod tests {
                             let place = (x * stride[1] + tap % kernel[1]).wrapping_sub(padding[1]);
                             if line < height && place < across {
                                 let value =
-                                    input[((row * before + map) * height + line) * across + place];
+                                    values[((row * before + map) * height + line) * across + place];
                                 sum += f64::from(value)
                                     * f64::from(
                                         weight[channel * before * kernel[0] * kernel[1] + index],
                                     );
                             }
                         }
-                        values.push(sum);
+                        sums.push(sum);
                     }
                 }
             }
         }
-        values
+        sums
     }
 
     fn geometry(
@@ -363,17 +387,14 @@ mod tests {
             geometry(1, [2, 3], [2, 2], 3, 1, [2, 2]),
             geometry(1, [8, 8], [9, 9], 1, 2, [0, 0]),
         ] {
-            let count = geometry.rows * geometry.channels[0];
-            let input = Samples::wave(count * geometry.input[0] * geometry.input[1], 0.0).values;
-            let weight = Samples::wave(geometry.channels[1] * geometry.depth(), 1.0);
-            let bias = Samples::wave(geometry.channels[1], 2.0).values;
-            let expected = expected(&geometry, &input, &weight.values, &bias);
-            for (arch, weight) in kinds()
+            let trial = Trial::of(geometry);
+            let expected = expected(&trial);
+            for (arch, convolution) in kinds()
                 .into_iter()
-                .flat_map(|arch| weight.kept().map(|kept| (arch, kept)))
+                .flat_map(|arch| trial.convolutions().map(|convolution| (arch, convolution)))
             {
                 // SAFETY: the processor has every one of them.
-                let found = unsafe { arch.dispatch(Whole(geometry, &input, weight, &bias)) };
+                let found = unsafe { arch.dispatch(Whole(convolution)) };
                 assert_eq!(found.len(), expected.len());
                 for (a, b) in found.iter().zip(&expected) {
                     assert!(

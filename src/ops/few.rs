@@ -13,7 +13,7 @@
 use macerator::Simd;
 use rayon::prelude::*;
 
-use super::convolution::{Geometry, Job, reach};
+use super::convolution::{Convolution, Geometry, Job, reach};
 use super::product::Values;
 use super::simd::{Addend, Floats, add, load, splat, store};
 
@@ -38,26 +38,19 @@ pub(super) fn suits(geometry: &Geometry) -> bool {
 }
 
 /// As [`convolve`](super::convolution::convolve), for what [`suits`].
-pub(super) fn convolve(
-    geometry: Geometry,
-    input: &[f32],
-    weight: Values<'_>,
-    bias: &[f32],
-) -> Vec<f32> {
-    convolve_by(geometry, input, weight, bias, line)
+pub(super) fn convolve(convolution: Convolution<'_>) -> Vec<f32> {
+    convolve_by(convolution, line)
 }
 
 /// [`convolve`] by a `compute` for one kind of vectors.
 fn convolve_by(
-    geometry: Geometry,
-    input: &[f32],
-    weight: Values<'_>,
-    bias: &[f32],
+    convolution: Convolution<'_>,
     compute: impl Fn(&Job<'_>, &[[f32; CHANNELS]], [usize; 2]) + Sync,
 ) -> Vec<f32> {
-    let weights = by_place(&geometry, weight);
+    let geometry = convolution.geometry;
+    let weights = by_place(&geometry, convolution.weight);
     let height = geometry.output[0];
-    Job::output_of(geometry, input, weight, bias, |job| {
+    convolution.output_of(|job| {
         let lines = (0..geometry.rows * height).into_par_iter();
         lines.for_each(|line| compute(&job, &weights, [line / height, line % height]));
     })
@@ -87,7 +80,7 @@ fn line<'a, S: Simd>(job: &Job<'a>, weights: &[[f32; CHANNELS]], place: [usize; 
         channels: [_, after],
         output: [height, width],
         ..
-    } = job.geometry;
+    } = job.layer.geometry;
     let group = VECTORS * S::lanes32();
     for x in (0..width).step_by(group) {
         let sums = sums::<S>(job, weights, item, [y, x]);
@@ -100,7 +93,7 @@ fn line<'a, S: Simd>(job: &Job<'a>, weights: &[[f32; CHANNELS]], place: [usize; 
             let start = ((item * after + channel) * height + y) * width + x;
             // SAFETY: no other line has these positions.
             let output = unsafe { job.output.part(start, group.min(width - x)) };
-            add::<S>(&values, Addend::One(job.bias[channel]), output);
+            add::<S>(&values, Addend::One(job.layer.bias[channel]), output);
         }
     }
 }
@@ -118,14 +111,19 @@ fn sums<S: Simd>(
         input: [height, width],
         kernel: [tall, across],
         ..
-    } = job.geometry;
+    } = job.layer.geometry;
     let mut sums = [[splat::<S>(0.0); VECTORS]; CHANNELS];
     let mut values = [0.0; WIDEST + ACROSS];
     let reached = VECTORS * S::lanes32() + across - 1;
     for channel in 0..before {
-        let map = &job.input[(item * before + channel) * height * width..][..height * width];
+        let map = &job.layer.input[(item * before + channel) * height * width..][..height * width];
         for row in 0..tall {
-            if !reach::<S>(&job.geometry, map, [y + row, x], &mut values[..reached]) {
+            if !reach::<S>(
+                &job.layer.geometry,
+                map,
+                [y + row, x],
+                &mut values[..reached],
+            ) {
                 continue;
             }
             let places = &weights[(channel * tall + row) * across..][..across];
@@ -147,16 +145,19 @@ fn sums<S: Simd>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ops::{convolution, product::Samples, simd::kinds};
+    use crate::ops::{
+        convolution::{self, tests::Trial},
+        simd::kinds,
+    };
     use macerator::WithSimd;
 
-    struct Whole<'a>(Geometry, &'a [f32], Values<'a>, &'a [f32]);
+    struct Whole<'a>(Convolution<'a>);
 
     impl WithSimd for Whole<'_> {
         type Output = Vec<f32>;
 
         fn with_simd<S: Simd>(self) -> Vec<f32> {
-            convolve_by(self.0, self.1, self.2, self.3, line_impl::<S>)
+            convolve_by(self.0, line_impl::<S>)
         }
     }
 
@@ -180,14 +181,11 @@ mod tests {
                 padding: [padding; 2],
             };
             assert!(suits(&geometry));
-            let input = Samples::wave(2 * channels[0] * input[0] * input[1], 0.0).values;
-            let weight = Samples::wave(channels[0] * channels[1] * kernel * kernel, 1.0);
-            let bias = Samples::wave(channels[1], 2.0).values;
-            for weight in weight.kept() {
-                let expected = convolution::convolve(geometry, &input, weight, &bias);
+            for convolution in Trial::of(geometry).convolutions() {
+                let expected = convolution::convolve(convolution);
                 for arch in kinds() {
                     // SAFETY: the processor has every one of them.
-                    let found = unsafe { arch.dispatch(Whole(geometry, &input, weight, &bias)) };
+                    let found = unsafe { arch.dispatch(Whole(convolution)) };
                     assert_eq!(found.len(), expected.len());
                     for (a, b) in found.iter().zip(&expected) {
                         assert!((a - b).abs() < 1e-4, "{arch:?} {geometry:?}: {a} {b}");

@@ -8,7 +8,7 @@ use burn::tensor::{DType, Shape, TensorData};
 use burn_flex::{FlexQTensor, FlexTensor};
 
 use super::attention::{Heads, attention};
-use super::convolution::{Geometry, convolve};
+use super::convolution::{Convolution, Geometry, convolve};
 use super::gate::{activated, gated};
 use super::linear::linear;
 use super::norm::{Affine, group_norm, layer_norm};
@@ -58,7 +58,12 @@ impl Operations for Flex {
         } else {
             convolve
         };
-        let output = convolve(geometry, slice(&input), values(&weight), slice(&bias));
+        let output = convolve(Convolution {
+            geometry,
+            input: slice(&input),
+            weight: values(&weight),
+            bias: slice(&bias),
+        });
         cast(tensor(output, shape), dtype)
     }
 

@@ -58,12 +58,7 @@ pub(super) fn build(config: &SamplerConfig, steps: Steps) -> Result<Box<dyn Samp
     let solver = Solver::new(config)?;
     let rounds = config.json.beta_schedule.as_deref() != Some("squaredcos_cap_v2");
     let table = preserving(config, steps.total, rounds)?;
-    let points: Vec<NoiseLevel> = table
-        .sigmas
-        .iter()
-        .copied()
-        .map(NoiseLevel::from_ratio)
-        .collect();
+    let points = table.points(NoiseLevel::from_ratio);
     let update = |step: usize| {
         let order = solver.order_at(step, steps);
         solver.update(&points[step + 1 - order..=step + 1])
@@ -72,14 +67,9 @@ pub(super) fn build(config: &SamplerConfig, steps: Steps) -> Result<Box<dyn Samp
         solver,
         updates: (0..steps.total).map(update).collect(),
     };
-    let levels = points[..steps.total].to_vec();
-    let trajectory = Trajectory::new(
-        &table.timesteps,
-        levels,
-        config.prediction()?,
-        config.clip()?,
-    )
-    .joined_behind(steps.skipped);
+    let trajectory = table
+        .trajectory(config, NoiseLevel::from_ratio)?
+        .joined_behind(steps.skipped);
     Ok(Box::new(Run { trajectory, rule }))
 }
 

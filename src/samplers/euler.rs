@@ -6,7 +6,7 @@
 use burn::tensor::Tensor;
 
 use super::config::SamplerConfig;
-use super::sigmas::{SigmaTable, exploding};
+use super::sigmas::exploding;
 use super::steps::Steps;
 use super::trajectory::{Input, Rule, Run, Trajectory};
 use super::update::Update;
@@ -29,21 +29,10 @@ pub(super) fn build(config: &SamplerConfig, steps: Steps) -> Result<Box<dyn Samp
     let rule = Euler {
         updates: updates.collect(),
     };
-    let trajectory = trajectory(config, &table)?.joined_behind(steps.skipped);
+    let trajectory = table
+        .trajectory(config, NoiseLevel::exploding)?
+        .joined_behind(steps.skipped);
     Ok(Box::new(Run { trajectory, rule }))
-}
-
-/// One evaluation for each sigma but the last.
-pub(super) fn trajectory(config: &SamplerConfig, table: &SigmaTable) -> Result<Trajectory, Error> {
-    let sigmas = &table.sigmas[..table.timesteps.len()];
-    let levels = sigmas.iter().copied().map(NoiseLevel::exploding).collect();
-    let trajectory = Trajectory::new(
-        &table.timesteps,
-        levels,
-        config.prediction()?,
-        config.clip()?,
-    );
-    Ok(trajectory.starting_from(table.initial))
 }
 
 impl Rule for Euler {

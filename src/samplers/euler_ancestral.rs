@@ -6,12 +6,12 @@
 use burn::tensor::Tensor;
 
 use super::config::SamplerConfig;
-use super::euler::trajectory;
 use super::sigmas::exploding;
 use super::steps::Steps;
 use super::trajectory::{Input, Rule, Run, Trajectory};
 use super::update::Update;
 use crate::Error;
+use crate::noise::NoiseLevel;
 use crate::sampler::{History, Sampler};
 
 #[derive(Debug)]
@@ -25,7 +25,9 @@ pub(super) fn build(config: &SamplerConfig, steps: Steps) -> Result<Box<dyn Samp
     let rule = EulerAncestral {
         updates: updates.collect(),
     };
-    let trajectory = trajectory(config, &table)?.joined_behind(steps.skipped);
+    let trajectory = table
+        .trajectory(config, NoiseLevel::exploding)?
+        .joined_behind(steps.skipped);
     Ok(Box::new(Run { trajectory, rule }))
 }
 

@@ -5,12 +5,12 @@
 use burn::tensor::Tensor;
 
 use super::config::SamplerConfig;
-use super::euler::trajectory;
 use super::sigmas::{SigmaTable, exploding};
 use super::steps::Steps;
 use super::trajectory::{Input, Rule, Run, Trajectory};
 use super::update::Update;
 use crate::Error;
+use crate::noise::NoiseLevel;
 use crate::sampler::{History, Sampler};
 
 #[derive(Debug)]
@@ -39,7 +39,9 @@ pub(super) fn build(config: &SamplerConfig, steps: Steps) -> Result<Box<dyn Samp
     let rule = Heun {
         updates: (0..evaluations).map(update).collect(),
     };
-    let trajectory = trajectory(config, &doubled(&table))?.joined_behind(2 * steps.skipped);
+    let trajectory = doubled(&table)
+        .trajectory(config, NoiseLevel::exploding)?
+        .joined_behind(2 * steps.skipped);
     Ok(Box::new(Run { trajectory, rule }))
 }
 

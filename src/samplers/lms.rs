@@ -6,12 +6,12 @@
 use burn::tensor::Tensor;
 
 use super::config::SamplerConfig;
-use super::euler::trajectory;
 use super::sigmas::exploding;
 use super::steps::Steps;
 use super::trajectory::{Input, Rule, Run, Trajectory};
 use super::update::Update;
 use crate::Error;
+use crate::noise::NoiseLevel;
 use crate::sampler::{History, Sampler};
 
 /// Derivatives a step looks back on.
@@ -32,7 +32,9 @@ pub(super) fn build(config: &SamplerConfig, steps: Steps) -> Result<Box<dyn Samp
     let rule = Lms {
         updates: (0..steps.total).map(update).collect(),
     };
-    let trajectory = trajectory(config, &table)?.joined_behind(steps.skipped);
+    let trajectory = table
+        .trajectory(config, NoiseLevel::exploding)?
+        .joined_behind(steps.skipped);
     Ok(Box::new(Run { trajectory, rule }))
 }
 

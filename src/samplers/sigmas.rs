@@ -5,10 +5,11 @@
 //! from the whole schedule.
 
 use super::config::SamplerConfig;
+use super::trajectory::Trajectory;
 use crate::Error;
 use crate::error::ConfigError;
 use crate::noise::{
-    Prediction, Spacing, exponential_sigmas, interpolate, karras_sigmas, log_sigmas,
+    NoiseLevel, Prediction, Spacing, exponential_sigmas, interpolate, karras_sigmas, log_sigmas,
     timestep_of_sigma,
 };
 
@@ -19,6 +20,34 @@ pub(super) struct SigmaTable {
     pub(super) sigmas: Vec<f64>,
     /// Standard deviation of the exploding sample a run starts from.
     pub(super) initial: f64,
+}
+
+impl SigmaTable {
+    /// What `level` makes of every sigma.
+    pub(super) fn points(&self, level: fn(f64) -> NoiseLevel) -> Vec<NoiseLevel> {
+        self.sigmas.iter().copied().map(level).collect()
+    }
+
+    /// One evaluation for each sigma but the last.
+    ///
+    /// # Errors
+    ///
+    /// If the configuration names a prediction or a clipping that there is not.
+    pub(super) fn trajectory(
+        &self,
+        config: &SamplerConfig,
+        level: fn(f64) -> NoiseLevel,
+    ) -> Result<Trajectory, Error> {
+        let mut levels = self.points(level);
+        levels.truncate(self.timesteps.len());
+        let trajectory = Trajectory::new(
+            &self.timesteps,
+            levels,
+            config.prediction()?,
+            config.clip()?,
+        );
+        Ok(trajectory.starting_from(self.initial))
+    }
 }
 
 /// How sigmas lie between the largest and the smallest.

@@ -41,12 +41,7 @@ struct UniPc {
 pub(super) fn build(config: &SamplerConfig, steps: Steps) -> Result<Box<dyn Sampler>, Error> {
     let solver = Solver::new(config)?;
     let table = preserving(config, steps.total, true)?;
-    let points: Vec<NoiseLevel> = table
-        .sigmas
-        .iter()
-        .copied()
-        .map(NoiseLevel::from_ratio)
-        .collect();
+    let points = table.points(NoiseLevel::from_ratio);
     let order = |step: usize| solver.order_at(step, steps);
     let predictor = |step: usize| solver.predictor(&points[step + 1 - order(step)..=step + 1]);
     let corrector = |step: usize| {
@@ -61,14 +56,9 @@ pub(super) fn build(config: &SamplerConfig, steps: Steps) -> Result<Box<dyn Samp
         correctors: (0..steps.total).map(corrector).collect(),
         solver: solver.clone(),
     };
-    let levels = points[..steps.total].to_vec();
-    let trajectory = Trajectory::new(
-        &table.timesteps,
-        levels,
-        config.prediction()?,
-        config.clip()?,
-    )
-    .joined_behind(steps.skipped);
+    let trajectory = table
+        .trajectory(config, NoiseLevel::from_ratio)?
+        .joined_behind(steps.skipped);
     Ok(Box::new(Run { trajectory, rule }))
 }
 

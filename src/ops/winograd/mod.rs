@@ -17,7 +17,7 @@ use std::{cell::RefCell, ops::Range};
 use macerator::Simd;
 use rayon::prelude::*;
 
-use super::convolution::{Geometry, Job};
+use super::convolution::{Convolution, Geometry, Job};
 use super::product::{
     Factor, Output, Rows, Scratch, Task, Values, compute, lay, run, sized, tasks,
 };
@@ -69,15 +69,10 @@ pub(super) fn room([before, after]: [usize; 2]) -> u64 {
 }
 
 /// As [`convolve`](super::convolution::convolve), for what [`suits`].
-pub(super) fn convolve(
-    geometry: Geometry,
-    input: &[f32],
-    weight: Values<'_>,
-    bias: &[f32],
-) -> Vec<f32> {
-    let [before, after] = geometry.channels;
+pub(super) fn convolve(convolution: Convolution<'_>) -> Vec<f32> {
+    let [before, after] = convolution.geometry.channels;
     let some = (WEIGHTS / (POINTS * before)).max(1);
-    Job::output_of(geometry, input, weight, bias, |job| {
+    convolution.output_of(|job| {
         let layer = Layer(job);
         // Taken, not borrowed: while it waits for others, this thread may be given another layer.
         let mut room = ROOM.take();
@@ -121,9 +116,9 @@ impl Block {
 impl Layer<'_> {
     /// Some channels of the output.
     fn channels(&self, channels: Range<usize>, room: &mut Room) {
-        let [before, _] = self.0.geometry.channels;
-        let [lines, across] = self.0.geometry.output.map(|side| side.div_ceil(2));
-        let all = self.0.geometry.rows * lines;
+        let [before, _] = self.0.layer.geometry.channels;
+        let [lines, across] = self.0.layer.geometry.output.map(|side| side.div_ceil(2));
+        let all = self.0.layer.geometry.rows * lines;
         let at_a_time = (SQUARES / across).clamp(1, all);
         let count = channels.len();
         let block = |first: usize| Block {
@@ -145,7 +140,7 @@ impl Layer<'_> {
 
     /// `[POINTS, channels, channels before]`
     fn move_weights(&self, channels: &Range<usize>, moved: &mut [f32]) {
-        let [before, _] = self.0.geometry.channels;
+        let [before, _] = self.0.layer.geometry.channels;
         let (count, moved) = (channels.len(), Output::over(moved));
         let each = channels.clone().into_par_iter();
         each.for_each_init(Vec::new, |room, channel| {
@@ -156,14 +151,15 @@ impl Layer<'_> {
             });
             room.resize(before * 9, 0.0);
             let start = channel * before * 9;
-            let weights = self.0.weight.widened(start..start + before * 9, room);
+            let weights = self.0.layer.weight.widened(start..start + before * 9, room);
             weights_of_channel(weights, &mut lines);
         });
     }
 
     /// `[POINTS, channels before, squares]`
     fn move_squares(&self, block: Block, moved: &mut [f32]) {
-        let ([before, _], [height, width]) = (self.0.geometry.channels, self.0.geometry.input);
+        let ([before, _], [height, width]) =
+            (self.0.layer.geometry.channels, self.0.layer.geometry.input);
         let moved = Output::over(moved);
         (0..before).into_par_iter().for_each(|channel| {
             let mut lines = std::array::from_fn(|point| {
@@ -173,15 +169,16 @@ impl Layer<'_> {
             });
             for (item, y, squares) in self.lines(block) {
                 let map = (item * before + channel) * height * width;
-                let map = &self.0.input[map..map + height * width];
-                squares_of_line(&self.0.geometry, map, y, squares, &mut lines);
+                let map = &self.0.layer.input[map..map + height * width];
+                squares_of_line(&self.0.layer.geometry, map, y, squares, &mut lines);
             }
         });
     }
 
     /// From `[POINTS, channels, squares]`.
     fn move_back(&self, block: Block, channels: &Range<usize>, products: &[f32]) {
-        let ([_, after], [height, width]) = (self.0.geometry.channels, self.0.geometry.output);
+        let ([_, after], [height, width]) =
+            (self.0.layer.geometry.channels, self.0.layer.geometry.output);
         let count = channels.len();
         channels.clone().into_par_iter().for_each(|channel| {
             let lines = std::array::from_fn(|point| {
@@ -192,14 +189,14 @@ impl Layer<'_> {
                 let start = ((item * after + channel) * height + y) * width;
                 // SAFETY: no other channel or line has these, and the output outlives them.
                 let output = unsafe { self.0.output.part(start, width * 2.min(height - y)) };
-                squares_back(&lines, squares, self.0.bias[channel], width, output);
+                squares_back(&lines, squares, self.0.layer.bias[channel], width, output);
             }
         });
     }
 
     /// The item, the first line of the output, and the place among the block's squares, of every line of squares.
     fn lines(&self, block: Block) -> impl Iterator<Item = (usize, usize, Range<usize>)> {
-        let lines_of_item = self.0.geometry.output[0].div_ceil(2);
+        let lines_of_item = self.0.layer.geometry.output[0].div_ceil(2);
         (0..block.lines).map(move |line| {
             let all = block.first + line;
             let squares = line * block.across..(line + 1) * block.across;
@@ -275,7 +272,7 @@ impl Factor for Squares<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ops::{convolution, product::Samples};
+    use crate::ops::convolution::{self, tests::Trial};
 
     fn geometry(
         rows: usize,
@@ -305,13 +302,8 @@ mod tests {
             geometry(3, [2, 3], [41, 34], [2, 1]),
             geometry(1, [2, 2], [8, 260], [0, 1]),
         ] {
-            let count = geometry.rows * geometry.channels[0];
-            let input = Samples::wave(count * geometry.input[0] * geometry.input[1], 0.0).values;
-            let weight = Samples::wave(geometry.channels[0] * geometry.channels[1] * 9, 1.0);
-            let bias = Samples::wave(geometry.channels[1], 2.0).values;
-            for weight in weight.kept() {
-                let expected = convolution::convolve(geometry, &input, weight, &bias);
-                let found = convolve(geometry, &input, weight, &bias);
+            for layer in Trial::of(geometry).convolutions() {
+                let (expected, found) = (convolution::convolve(layer), convolve(layer));
                 assert_eq!(found.len(), expected.len());
                 for (i, (a, b)) in found.iter().zip(&expected).enumerate() {
                     assert!((a - b).abs() < 2e-5, "{geometry:?}, {i}: {a} {b}");
@@ -325,11 +317,9 @@ mod tests {
     fn large_layers_are_moved_in_parts() {
         let geometry = geometry(2, [2050, 300], [24, 20], [1, 1]);
         assert!(suits(&geometry) && geometry.channels[0] * POINTS * 300 > WEIGHTS);
-        let input = Samples::wave(2 * 2050 * 480, 0.0).values;
-        let weight = Samples::wave(2050 * 300 * 9, 1.0);
-        let bias = Samples::wave(300, 2.0).values;
-        let expected = convolution::convolve(geometry, &input, weight.kept()[1], &bias);
-        let found = convolve(geometry, &input, weight.kept()[1], &bias);
+        let trial = Trial::of(geometry);
+        let [_, layer, _] = trial.convolutions();
+        let (expected, found) = (convolution::convolve(layer), convolve(layer));
         let scale = expected
             .iter()
             .fold(0f32, |scale, value| scale.max(value.abs()));
