@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use burn::tensor::Tensor;
 
-use super::{plan::Course, router::Router};
+use super::{course::Course, router::Router};
 use crate::{
     denoiser::Blueprint,
     error::{Error, PlanError},

@@ -10,6 +10,7 @@
 
 mod branches;
 mod cost;
+mod course;
 mod keys;
 mod options;
 mod parse;
@@ -21,8 +22,9 @@ mod session;
 
 pub use branches::{BranchPlan, BranchRule};
 pub use cost::Forecast;
+pub use course::Course;
 pub use keys::KeyList;
-pub use plan::{CachePlan, Course, Span, Warning};
+pub use plan::{CachePlan, Span, Warning};
 pub use refresh::Refresh;
 pub use router::Router;
 pub use rule::{CacheRule, Cut, OpenSkips};

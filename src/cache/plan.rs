@@ -4,6 +4,7 @@ use std::{fmt, ops::Range};
 
 use super::{
     branches::BranchPlan,
+    course::Course,
     keys::KeyList,
     refresh::{Refresh, guarded},
     rule::{CacheRule, Cut, OpenSkips},
@@ -15,91 +16,6 @@ use crate::{
 
 /// Steps below which neighbouring evaluations differ too much for any reuse to go unnoticed.
 const FEW_STEPS: usize = 10;
-
-/// What a plan must know of a run.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Course {
-    /// For each evaluation, the number of its solver step among those executed.
-    solver_steps: Vec<usize>,
-    /// Evaluations at which the store must not be read.
-    must_refresh: Vec<usize>,
-    /// The evaluation from which on guidance is off.
-    guidance_end: Option<usize>,
-}
-
-impl Course {
-    /// A run of `count` evaluations, one a solver step.
-    pub fn steps(count: usize) -> Self {
-        Self::grouped(0..count)
-    }
-
-    /// A run whose evaluations belong to these solver steps, in any ascending numbering (Heun: 0, 0, 1, 1, …, or 7, 7, 8, 8, …).
-    pub fn grouped(solver_steps: impl IntoIterator<Item = usize>) -> Self {
-        let given: Vec<usize> = solver_steps.into_iter().collect();
-        let mut step = 0;
-        let number = |index: usize| {
-            step += usize::from(index > 0 && given[index] != given[index - 1]);
-            step
-        };
-        Self {
-            solver_steps: (0..given.len()).map(number).collect(),
-            must_refresh: Vec::new(),
-            guidance_end: None,
-        }
-    }
-
-    /// With evaluations that must refresh: a `ControlNet` switching on or off, a change of stage.
-    #[must_use]
-    pub fn refreshing_at(mut self, evaluations: impl IntoIterator<Item = usize>) -> Self {
-        self.must_refresh.extend(evaluations);
-        self
-    }
-
-    /// With guidance that is off from an evaluation on; the store, made for both halves, is not read there.
-    #[must_use]
-    pub fn unguided_from(mut self, evaluation: Option<usize>) -> Self {
-        let ends = [self.guidance_end, evaluation];
-        self.guidance_end = ends.into_iter().flatten().min();
-        self.refreshing_at(evaluation)
-    }
-
-    /// With guidance for this share of the run, 0 to 1; it goes off at the beginning of a solver step.
-    #[must_use]
-    pub fn guided_until(self, share: Option<f64>) -> Self {
-        let first = |share: f64| (share * self.evaluations() as f64).ceil() as usize;
-        let end = share.and_then(|share| self.next_step(first(share)));
-        self.unguided_from(end)
-    }
-
-    /// The first evaluation, from `evaluation` on, that begins a solver step.
-    fn next_step(&self, evaluation: usize) -> Option<usize> {
-        let begins =
-            |&index: &usize| index == 0 || self.solver_steps[index] != self.solver_steps[index - 1];
-        (evaluation..self.evaluations()).find(begins)
-    }
-
-    /// The first evaluation of a solver step, if the run has that step.
-    pub(super) fn first_evaluation(&self, step: usize) -> Option<usize> {
-        self.solver_steps.iter().position(|&found| found == step)
-    }
-
-    /// Model calls of the run.
-    pub fn evaluations(&self) -> usize {
-        self.solver_steps.len()
-    }
-
-    /// Solver steps of the run.
-    pub fn solver_steps(&self) -> usize {
-        self.solver_steps.last().map_or(0, |last| last + 1)
-    }
-
-    /// The first solver step with more than one evaluation, and how many it has.
-    pub(super) fn repeated_step(&self) -> Option<(usize, usize)> {
-        let mut groups = self.solver_steps.chunk_by(|a, b| a == b);
-        let group = groups.find(|group| group.len() > 1)?;
-        Some((group[0], group.len()))
-    }
-}
 
 /// Evaluations whose predictions are made together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -255,7 +171,7 @@ impl CacheRule {
         }
         let course = self.course(course);
         let mut plan = self.line(&course, trunk)?;
-        plan.guidance_end = course.guidance_end;
+        plan.guidance_end = course.guidance_end();
         if let Some(branches) = &self.branches {
             let wanted = branches.wanted(&course, trunk)?;
             let runs = |evaluation| plan.runs(plan.refreshes_at(evaluation));
@@ -338,10 +254,8 @@ impl CacheRule {
         let mut steps: Vec<bool> = (0..count)
             .map(|step| guarded(step, count, self.guard))
             .collect();
-        for &evaluation in &course.must_refresh {
-            if let Some(&step) = course.solver_steps.get(evaluation) {
-                steps[step] = true;
-            }
+        for step in course.refreshing_steps() {
+            steps[step] = true;
         }
         let listed = matches!(self.refresh, Refresh::At(_));
         if !listed {
@@ -349,11 +263,7 @@ impl CacheRule {
                 steps[step] = true;
             }
         }
-        let mut flags: Vec<bool> = course
-            .solver_steps
-            .iter()
-            .map(|&step| steps[step])
-            .collect();
+        let mut flags: Vec<bool> = course.step_numbers().map(|step| steps[step]).collect();
         if listed {
             for evaluation in self.refresh.steps(flags.len())? {
                 flags[evaluation] = true;
@@ -451,27 +361,6 @@ fn spans(refresh: &[bool], max_parallel: usize) -> Vec<Span> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn solver_steps_are_renumbered() {
-        let course = Course::grouped([7, 7, 9, 9, 12]);
-        assert_eq!(course.solver_steps, [0, 0, 1, 1, 2]);
-        assert_eq!(course.repeated_step(), Some((0, 2)));
-        assert_eq!((course.evaluations(), course.solver_steps()), (5, 3));
-    }
-
-    /// Half of five evaluations ends inside the second step.
-    #[test]
-    fn guidance_ends_between_solver_steps() {
-        let end = |share: f64| {
-            let course = Course::grouped([0, 0, 1, 1, 2]);
-            course.guided_until(Some(share)).guidance_end
-        };
-        assert_eq!(
-            [0.0, 0.4, 0.5, 0.9, 1.0].map(end),
-            [Some(0), Some(2), Some(4), None, None]
-        );
-    }
 
     #[test]
     fn the_published_cut_keeps_its_share() {

@@ -7,22 +7,27 @@
 mod cards;
 mod checkpoint;
 mod files;
+mod hash;
 #[cfg(feature = "hub")]
 pub mod hub;
 mod index;
 mod part;
 mod progress;
+mod summary;
+mod tokenizer;
 
-use std::{collections::BTreeMap, path::Path};
+use std::path::Path;
 
 use serde::de::DeserializeOwned;
 
 use self::cards::PARTS;
-use self::{checkpoint::Checkpoint, files::Files};
-pub use self::{index::ModelIndex, part::ModelPart, progress::FetchProgress};
+use self::{checkpoint::Checkpoint, files::Files, hash::WeightsHash};
+pub use self::{
+    index::ModelIndex, part::ModelPart, progress::FetchProgress, summary::PartSummary,
+    tokenizer::TokenizerTexts,
+};
 use crate::{
     error::{ConfigError, Error, FileError, RequestError, WeightsError},
-    text::TokenizerFiles,
     weights::WeightSource,
 };
 
@@ -31,10 +36,6 @@ const UNREAD: [&str; 2] = ["safety_checker", "feature_extractor"];
 
 /// Names of the model that is compiled in.
 const BUNDLED: [&str; 2] = ["bundled", "scenes"];
-
-/// Largest tensor, in elements, that the weights' hash reads: norms, biases and the narrow attention layers, some ten megabytes of
-/// a Stable Diffusion model.
-const HASHED_ELEMENTS: usize = 1 << 17;
 
 /// A model: its configs, tokenizer and weights, wherever they are.
 #[derive(Debug, Clone)]
@@ -287,14 +288,13 @@ impl ModelFolder {
     ///
     /// When a weight file is unreadable.
     pub fn weights_hash(&self) -> Result<String, Error> {
-        let mut hash = Fnv::default();
+        let mut hash = WeightsHash::new();
         for part in self.parts() {
             if self.has_weights(part) {
-                hash.add(part.as_bytes());
-                hash_weights(&mut hash, &self.weights(part)?)?;
+                hash.add_part(part, &self.weights(part)?)?;
             }
         }
-        Ok(format!("{:016x}", hash.0))
+        Ok(hash.digits())
     }
 
     /// What each part's weights are, for people to read. Parts without weights are left out.
@@ -360,112 +360,5 @@ fn not_a_model(name: &str, files: &Files) -> FileError {
         } else {
             "a model folder has the diffusers layout: `model_index.json` and a folder for each part"
         },
-    }
-}
-
-/// The texts of a tokenizer folder.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct TokenizerTexts {
-    /// `vocab.json`
-    pub vocab: Option<String>,
-    /// `merges.txt`
-    pub merges: Option<String>,
-    /// `tokenizer.json`
-    pub tokenizer: Option<String>,
-    /// `tokenizer_config.json`
-    pub config: Option<String>,
-    /// `special_tokens_map.json`
-    pub special_tokens: Option<String>,
-}
-
-impl TokenizerTexts {
-    /// The same, borrowed, as a tokenizer takes them.
-    pub fn borrowed(&self) -> TokenizerFiles<'_> {
-        TokenizerFiles {
-            vocab: self.vocab.as_deref(),
-            merges: self.merges.as_deref(),
-            tokenizer: self.tokenizer.as_deref(),
-            config: self.config.as_deref(),
-            special_tokens: self.special_tokens.as_deref(),
-        }
-    }
-}
-
-/// A part's weights in numbers.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PartSummary {
-    /// `unet`, `vae`, …
-    pub part: String,
-    /// Its class in `model_index.json`.
-    pub class: Option<String>,
-    /// Where the weights are.
-    pub origin: String,
-    /// Number of tensors.
-    pub tensors: usize,
-    /// Number of elements.
-    pub parameters: u64,
-    /// Bytes in the file.
-    pub bytes: u64,
-    /// Elements by data type (`F32`, `F16`, …).
-    pub dtypes: BTreeMap<String, u64>,
-}
-
-impl PartSummary {
-    fn new(part: &str, class: Option<&str>, source: &WeightSource) -> Self {
-        let mut dtypes = BTreeMap::new();
-        for tensor in source.packed() {
-            let elements = tensor.shape.iter().product::<usize>() as u64;
-            *dtypes.entry(format!("{:?}", tensor.dtype)).or_default() += elements;
-        }
-        Self {
-            part: part.to_owned(),
-            class: class.map(str::to_owned),
-            origin: source.origin().to_owned(),
-            tensors: source.len(),
-            parameters: source.parameters(),
-            bytes: source.bytes(),
-            dtypes,
-        }
-    }
-}
-
-/// FNV-1a, 64 bits: the same on every platform and in every release.
-struct Fnv(u64);
-
-impl Default for Fnv {
-    fn default() -> Self {
-        Self(0xcbf2_9ce4_8422_2325)
-    }
-}
-
-impl Fnv {
-    fn add(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
-        }
-    }
-}
-
-fn hash_weights(hash: &mut Fnv, source: &WeightSource) -> Result<(), Error> {
-    for tensor in source.packed() {
-        let shape = tensor.shape.to_vec();
-        let head = format!("{} {:?} {shape:?}", tensor.name, tensor.dtype);
-        hash.add(head.as_bytes());
-        if shape.iter().product::<usize>() <= HASHED_ELEMENTS {
-            hash.add(source.read(&tensor.name)?.as_bytes());
-        }
-    }
-    Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn hash_is_the_published_one() {
-        let mut hash = Fnv::default();
-        hash.add(b"foobar");
-        assert_eq!(hash.0, 0x8594_4171_f739_67e8);
     }
 }

@@ -50,11 +50,18 @@ pub(crate) fn afterimage<A: AsRef<OsStr>>(arguments: impl IntoIterator<Item = A>
     afterimage_in(Path::new("."), arguments)
 }
 
+/// The program, with a runtime directory: without one, Mesa's Vulkan layer writes to the standard error.
+pub(crate) fn program() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_afterimage"));
+    command.env("XDG_RUNTIME_DIR", std::env::temp_dir());
+    command
+}
+
 pub(crate) fn afterimage_in<A: AsRef<OsStr>>(
     folder: &Path,
     arguments: impl IntoIterator<Item = A>,
 ) -> Ending {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_afterimage"));
+    let mut command = program();
     command.args(arguments).current_dir(folder);
     for variable in ["COLUMNS", "RUST_LOG", "NO_COLOR"] {
         command.env_remove(variable);
@@ -198,7 +205,7 @@ fn devices_are_listed_with_what_auto_takes() {
 
 #[test]
 fn a_reader_that_goes_away_is_no_defect() {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_afterimage"));
+    let mut command = program();
     let mut child = command
         .arg("devices")
         .stdout(Stdio::piped())
@@ -406,7 +413,7 @@ fn a_model_that_is_none_is_refused() {
 #[test]
 fn interrupting_leaves_no_file() {
     let folder = tempfile::tempdir().expect("a folder");
-    let mut command = Command::new(env!("CARGO_BIN_EXE_afterimage"));
+    let mut command = program();
     command.args([
         "generate",
         "--steps",
@@ -742,7 +749,7 @@ fn class_conditional_latent_diffusion_is_planned_and_run() {
 
 /// `eval` of the bundled model in few pictures and steps, into `folder`.
 fn evaluation(folder: &Path, further: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_afterimage"));
+    let mut command = program();
     command
         .args([
             "eval",

@@ -242,7 +242,7 @@ fn the_program_heeds_what_is_kept() {
     let (folder, device) = (tempfile::tempdir().unwrap(), processor());
     let records = Records::at(folder.path().join("afterimage/doctor"));
     let generate = || {
-        let mut program = std::process::Command::new(env!("CARGO_BIN_EXE_afterimage"));
+        let mut program = crate::cli::program();
         program.args(["generate", "--device", "cpu", "--steps", "1", "--output"]);
         program.arg(folder.path().join("a.png"));
         let output = program

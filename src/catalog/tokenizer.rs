@@ -1,0 +1,31 @@
+//! The files of a tokenizer.
+
+use crate::text::TokenizerFiles;
+
+/// The texts of a tokenizer folder.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TokenizerTexts {
+    /// `vocab.json`
+    pub vocab: Option<String>,
+    /// `merges.txt`
+    pub merges: Option<String>,
+    /// `tokenizer.json`
+    pub tokenizer: Option<String>,
+    /// `tokenizer_config.json`
+    pub config: Option<String>,
+    /// `special_tokens_map.json`
+    pub special_tokens: Option<String>,
+}
+
+impl TokenizerTexts {
+    /// The same, borrowed, as a tokenizer takes them.
+    pub fn borrowed(&self) -> TokenizerFiles<'_> {
+        TokenizerFiles {
+            vocab: self.vocab.as_deref(),
+            merges: self.merges.as_deref(),
+            tokenizer: self.tokenizer.as_deref(),
+            config: self.config.as_deref(),
+            special_tokens: self.special_tokens.as_deref(),
+        }
+    }
+}

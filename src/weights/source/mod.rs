@@ -1,0 +1,181 @@
+//! Named tensors that are read when they are asked for.
+//!
+//! Opening a file reads its header alone. A tensor's bytes are read from the file at the moment they are drawn, so that loading
+//! a model needs the model and one tensor in memory, never the file.
+//!
+//! **Source.** The safetensors format (huggingface/safetensors: 8 bytes little-endian header length, JSON header, data); torch
+//! checkpoints through `burn_store::pytorch_reader`; sharded `*.index.json` as transformers writes them.
+
+mod pickle;
+mod safetensors;
+mod shards;
+
+use std::{
+    collections::{BTreeMap, btree_map::Entry},
+    path::Path,
+};
+
+use burn::tensor::{DType, TensorData};
+use burn_store::{bridge, burn_pack::Tensor as Packed};
+
+#[cfg(feature = "hub")]
+pub(crate) use shards::shard_files;
+
+use crate::error::{Error, WeightsError};
+
+/// A set of named tensors, read lazily.
+#[derive(Debug, Clone)]
+pub struct WeightSource {
+    /// Path, or what else errors call the place.
+    origin: String,
+    tensors: BTreeMap<String, Packed>,
+    /// What a safetensors header says beside its tensors.
+    metadata: BTreeMap<String, String>,
+}
+
+impl WeightSource {
+    /// Opens a weight file: safetensors, a sharded set by its `*.index.json`, or a torch file (`.bin`, `.pt`, `.ckpt`; the
+    /// tensors under `state_dict` where there is one).
+    ///
+    /// # Errors
+    ///
+    /// When the file cannot be read, is malformed or cut short, or is a pickle that asks for code.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self, Error> {
+        let path = path.as_ref();
+        match path.extension().and_then(|extension| extension.to_str()) {
+            Some("json") => shards::open(path),
+            Some("bin" | "pt" | "pth" | "ckpt") => pickle::open(path),
+            _ => safetensors::open(path),
+        }
+    }
+
+    /// Reads a safetensors file that is compiled in; `origin` names it in errors.
+    ///
+    /// # Errors
+    ///
+    /// When the bytes are not a safetensors file.
+    pub fn from_static(bytes: &'static [u8], origin: &str) -> Result<Self, Error> {
+        let place = safetensors::Place::Static(bytes);
+        safetensors::read(&place, bytes.len() as u64, origin.to_owned())
+    }
+
+    pub(crate) fn from_tensors(origin: String, tensors: Vec<Packed>) -> Result<Self, Error> {
+        let mut named = BTreeMap::new();
+        for tensor in tensors {
+            match named.entry(tensor.name.clone()) {
+                Entry::Vacant(entry) => entry.insert(tensor),
+                Entry::Occupied(entry) => {
+                    let name = entry.key().clone();
+                    return Err(WeightsError::Duplicate { name, origin }.into());
+                }
+            };
+        }
+        Ok(Self {
+            origin,
+            tensors: named,
+            metadata: BTreeMap::new(),
+        })
+    }
+
+    /// Path of the file, or what else errors call it.
+    pub fn origin(&self) -> &str {
+        &self.origin
+    }
+
+    /// What the header of a safetensors file says under `key`, beside its tensors.
+    pub fn metadata(&self, key: &str) -> Option<&str> {
+        self.metadata.get(key).map(String::as_str)
+    }
+
+    /// Names, sorted.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.tensors.keys().map(String::as_str)
+    }
+
+    /// Number of tensors.
+    pub fn len(&self) -> usize {
+        self.tensors.len()
+    }
+
+    /// Whether there is no tensor.
+    pub fn is_empty(&self) -> bool {
+        self.tensors.is_empty()
+    }
+
+    /// Shape of a tensor, as the file has it.
+    pub fn shape(&self, name: &str) -> Option<Vec<usize>> {
+        self.tensors.get(name).map(|tensor| tensor.shape.to_vec())
+    }
+
+    /// Data type of a tensor, as the file has it.
+    pub fn dtype(&self, name: &str) -> Option<DType> {
+        self.tensors.get(name).map(|tensor| tensor.dtype)
+    }
+
+    /// Data type of the largest tensor of floats, which nearly always is that of all.
+    pub fn float_dtype(&self) -> Option<DType> {
+        let floats = self
+            .tensors
+            .values()
+            .filter(|tensor| tensor.dtype.is_float());
+        let largest = floats.max_by_key(|tensor| tensor.byte_len());
+        largest.map(|tensor| tensor.dtype)
+    }
+
+    /// Bytes of all tensors.
+    pub fn bytes(&self) -> u64 {
+        self.tensors.values().map(|one| one.byte_len() as u64).sum()
+    }
+
+    /// Elements of all tensors.
+    pub fn parameters(&self) -> u64 {
+        let elements = |tensor: &Packed| tensor.shape.iter().product::<usize>() as u64;
+        self.tensors.values().map(elements).sum()
+    }
+
+    /// Reads one tensor.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such tensor, or its bytes cannot be read.
+    pub fn read(&self, name: &str) -> Result<TensorData, Error> {
+        let origin = || self.origin.clone();
+        let tensor = self.tensors.get(name).ok_or_else(|| {
+            let name = name.to_owned();
+            WeightsError::NoTensor {
+                name,
+                origin: origin(),
+            }
+        })?;
+        Ok(
+            bridge::to_data(tensor).map_err(|error| WeightsError::Tensor {
+                name: name.to_owned(),
+                reason: error.to_string(),
+                origin: origin(),
+            })?,
+        )
+    }
+
+    /// The tensors whose names begin with one of `prefixes`: a part of a file that holds several.
+    #[must_use]
+    pub fn starting_with(&self, prefixes: &[&str]) -> Self {
+        let begins = |name: &str| prefixes.iter().any(|prefix| name.starts_with(prefix));
+        let kept = self.tensors.iter().filter(|(name, _)| begins(name));
+        Self {
+            origin: self.origin.clone(),
+            tensors: kept
+                .map(|(name, tensor)| (name.clone(), tensor.clone()))
+                .collect(),
+            metadata: self.metadata.clone(),
+        }
+    }
+
+    /// The unread tensors.
+    pub(crate) fn packed(&self) -> impl Iterator<Item = &Packed> {
+        self.tensors.values()
+    }
+
+    pub(crate) fn tensor(&self, name: &str) -> Option<&Packed> {
+        self.tensors.get(name)
+    }
+}

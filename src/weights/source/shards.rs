@@ -1,0 +1,93 @@
+//! Weights in several files, and the index that says which tensor is where, as transformers writes it.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use serde::Deserialize;
+
+use super::WeightSource;
+use crate::error::{Error, FileError, WeightsError};
+
+/// `*.safetensors.index.json` and `*.bin.index.json`: which shard holds which tensor. Other keys are ignored.
+#[derive(Deserialize)]
+pub(crate) struct ShardIndex {
+    weight_map: BTreeMap<String, String>,
+}
+
+impl ShardIndex {
+    /// Reads the index at `path`.
+    fn read(path: &Path) -> Result<Self, Error> {
+        let text = fs::read_to_string(path).map_err(|source| FileError::Read {
+            what: "the weight index".to_owned(),
+            path: path.to_owned(),
+            source,
+        })?;
+        Self::parse(&text, path)
+    }
+
+    /// Parses the index at `path`; a shard must be a plain file name, so that no index can point outside its folder.
+    pub(crate) fn parse(text: &str, path: &Path) -> Result<Self, Error> {
+        let wrong = |reason| WeightsError::Index {
+            reason,
+            path: path.to_owned(),
+        };
+        let index: Self = serde_json::from_str(text).map_err(|error| wrong(error.to_string()))?;
+        let outside = |shard: &&String| Path::new(shard).file_name() != Some(shard.as_ref());
+        match index.weight_map.values().find(outside) {
+            Some(shard) => Err(wrong(format!("`{shard}` is not a file name")).into()),
+            None => Ok(index),
+        }
+    }
+
+    /// Shards in order, each with the tensors it holds.
+    pub(crate) fn shards(&self) -> BTreeMap<&str, Vec<&str>> {
+        let mut shards = BTreeMap::<_, Vec<_>>::new();
+        for (tensor, shard) in &self.weight_map {
+            shards.entry(shard.as_str()).or_default().push(&**tensor);
+        }
+        shards
+    }
+}
+
+pub(super) fn open(path: &Path) -> Result<WeightSource, Error> {
+    let index = ShardIndex::read(path)?;
+    let mut tensors = Vec::new();
+    for (shard, names) in index.shards() {
+        tensors.extend(open_shard(path, shard, &names)?.tensors.into_values());
+    }
+    WeightSource::from_tensors(path.display().to_string(), tensors)
+}
+
+/// Opens one shard and holds it to what the index says of it.
+fn open_shard(index: &Path, shard: &str, names: &[&str]) -> Result<WeightSource, Error> {
+    let path = index.with_file_name(shard);
+    if !path.is_file() {
+        return Err(WeightsError::Shard {
+            shard: shard.to_owned(),
+            tensor: names.first().copied().unwrap_or_default().to_owned(),
+            tensors: names.len(),
+            path,
+        }
+        .into());
+    }
+    let source = WeightSource::open(&path)?;
+    match names.iter().find(|name| source.tensor(name).is_none()) {
+        Some(tensor) => Err(WeightsError::NotInShard {
+            tensor: (*tensor).to_owned(),
+            shard: shard.to_owned(),
+            path,
+        }
+        .into()),
+        None => Ok(source),
+    }
+}
+
+/// The file names of a sharded index beside `path`, for those who fetch them.
+#[cfg(feature = "hub")]
+pub(crate) fn shard_files(index: &Path) -> Result<Vec<PathBuf>, Error> {
+    let index = ShardIndex::read(index)?;
+    Ok(index.shards().into_keys().map(Into::into).collect())
+}
