@@ -70,6 +70,12 @@ pub trait StagedDenoiser {
     /// What some evaluations of the run, which follow each other, read of it; rows step-major.
     fn prepare(&self, run: &Self::Run, evaluations: &[Evaluation]) -> Self::Prepared;
 
+    /// What of `prepared` is one evaluation's own, `[rows, width]`, if all else is the run's: what a recorded step must be told anew.
+    /// `None` where evaluations differ in more, and where there is more of it.
+    fn embedding<'p>(&self, _prepared: &'p mut Self::Prepared) -> Option<&'p mut Tensor<2>> {
+        None
+    }
+
     /// The run of some of its rows alone: what goes on when guidance ends.
     fn select(&self, run: &Self::Run, rows: Range<usize>) -> Self::Run;
 

@@ -11,6 +11,7 @@
 mod branches;
 mod cost;
 mod course;
+mod graphs;
 mod keys;
 mod options;
 mod parse;
@@ -19,6 +20,7 @@ mod refresh;
 mod router;
 mod rule;
 mod session;
+mod step;
 
 pub use branches::{BranchPlan, BranchRule};
 pub use cost::Forecast;

@@ -8,8 +8,10 @@ use burn::tensor::{DType, Tensor};
 
 use super::{
     branches::BranchStore,
+    graphs::StepGraphs,
     plan::{CachePlan, Span},
     rule::OpenSkips,
+    step::{Line, Start},
 };
 use crate::denoiser::{Carry, Evaluation, Rows, StagedDenoiser};
 use crate::recall::Recall;
@@ -26,6 +28,7 @@ pub struct Session<'a, D: StagedDenoiser> {
     conditioning: usize,
     store: Option<Store<D::Carry>>,
     branches: BranchStore,
+    graphs: Option<StepGraphs<'a, D>>,
     account: Account,
 }
 
@@ -42,6 +45,8 @@ pub struct Account {
     pub fallbacks: usize,
     /// Branches inside cells that were not computed.
     pub branches_reused: usize,
+    /// Evaluations whose launches came from a recording ([`Session::with_step_graphs`]).
+    pub played: usize,
     /// The most bytes the store held, outputs of branches included.
     pub store_bytes: usize,
 }
@@ -53,12 +58,6 @@ struct Store<C> {
     conditioning: usize,
     rows: Rows,
     sample: Signature,
-}
-
-/// A carry that stands at the cut, and the embeddings to go on with.
-struct AtCut<D: StagedDenoiser> {
-    carry: D::Carry,
-    prepared: D::Prepared,
 }
 
 impl<'a, D: StagedDenoiser> Session<'a, D> {
@@ -77,8 +76,19 @@ impl<'a, D: StagedDenoiser> Session<'a, D> {
             conditioning: 0,
             store: None,
             branches: BranchStore::default(),
+            graphs: None,
             account,
         }
+    }
+
+    /// Records what the device launches in a step, and plays it at later steps of the same kind: fewer orders to the device for the same
+    /// predictions. It costs memory (what a step works on stays) and the time of some steps, so it is for long runs; nothing changes on
+    /// devices that record nothing (the CPU), for batched spans, reuse inside cells and ControlNets. While a step is recorded, other
+    /// work of the process on the device may be refused.
+    #[must_use]
+    pub fn with_step_graphs(mut self) -> Self {
+        self.graphs = StepGraphs::of(self.line());
+        self
     }
 
     /// Goes on with the rows of one guidance half, `conditioned`. What is stored of the line no longer fits, so the next span
@@ -91,6 +101,9 @@ impl<'a, D: StagedDenoiser> Session<'a, D> {
         self.rows.halves = 1;
         self.conditioning += 1;
         self.branches.merge_halves();
+        if let Some(graphs) = &mut self.graphs {
+            graphs.clear();
+        }
     }
 
     fn run(&self) -> &D::Run {
@@ -101,6 +114,7 @@ impl<'a, D: StagedDenoiser> Session<'a, D> {
     pub fn account(&self) -> Account {
         Account {
             branches_reused: self.branches.reused,
+            played: self.graphs.as_ref().map_or(0, |graphs| graphs.played),
             store_bytes: self.account.store_bytes + self.branches.bytes,
             ..self.account.clone()
         }
@@ -121,66 +135,77 @@ impl<'a, D: StagedDenoiser> Session<'a, D> {
         input: impl FnOnce() -> Tensor<4>,
     ) -> Vec<Tensor<4>> {
         assert_eq!(evaluations.len(), span.len, "evaluations of {span:?}");
-        let at_cut = match self.recall(span) {
-            Some(store) if self.plan.skips == OpenSkips::Hold => {
-                self.resume(&store.carry, evaluations)
-            }
+        let start = self.begin(span, input);
+        self.count(span, &start);
+        let prediction = match self.play(span, &start, evaluations) {
+            Some(prediction) => prediction,
+            None => self.compute(span, start, evaluations),
+        };
+        split(prediction, span.len)
+    }
+
+    /// What the span starts from: the store if there is one that fits, else the latents.
+    fn begin(&mut self, span: &Span, input: impl FnOnce() -> Tensor<4>) -> Start<D::Carry> {
+        match self.recall(span) {
+            Some(store) if self.plan.skips == OpenSkips::Hold => Start::Stored(store.carry),
             recalled => {
                 let sample = input();
                 match recalled.filter(|store| store.sample == signature(&sample)) {
-                    Some(store) => self.recompute(&store.carry, evaluations, sample),
-                    None => self.refresh(span, evaluations, sample),
+                    Some(store) => Start::Around(store.carry, sample),
+                    None => Start::Latents(sample),
                 }
             }
-        };
-        let rest = self.plan.cut..self.plan.cells;
-        let carry = self.advance(at_cut.carry, rest, &at_cut.prepared, evaluations);
-        split(self.denoiser.leave(carry, &at_cut.prepared), span.len)
-    }
-
-    /// Everything up to the cut, for the first evaluation; its embeddings are its own, not those of the span.
-    fn refresh(&mut self, span: &Span, evaluations: &[Evaluation], sample: Tensor<4>) -> AtCut<D> {
-        self.count_refresh(span);
-        let signature = signature(&sample);
-        let prepared = self.prepare(&evaluations[..1]);
-        let carry = self.denoiser.enter(sample, &prepared);
-        let carry = self.advance(carry, 0..self.plan.cut, &prepared, &evaluations[..1]);
-        self.keep(span, &carry, signature);
-        match evaluations.len() {
-            1 => AtCut { carry, prepared },
-            steps => AtCut {
-                carry: carry.repeat(steps),
-                prepared: self.prepare(evaluations),
-            },
         }
     }
 
-    /// The stored tensors, once for each evaluation.
-    fn resume(&mut self, stored: &D::Carry, evaluations: &[Evaluation]) -> AtCut<D> {
-        self.account.reuses += evaluations.len();
-        let carry = match evaluations.len() {
-            1 => stored.clone(),
-            steps => stored.repeat(steps),
-        };
-        AtCut {
-            carry,
-            prepared: self.prepare(evaluations),
-        }
-    }
-
-    /// The outermost cells on the current latents, around the stored deep tensor.
-    fn recompute(
+    /// A refresh computes everything up to the cut for the first evaluation, whose embeddings are its own, not those of the span; from
+    /// there on all evaluations go together.
+    fn compute(
         &mut self,
-        stored: &D::Carry,
+        span: &Span,
+        start: Start<D::Carry>,
         evaluations: &[Evaluation],
-        sample: Tensor<4>,
-    ) -> AtCut<D> {
-        self.account.reuses += 1;
-        let prepared = self.prepare(evaluations);
-        let carry = self.denoiser.enter(sample, &prepared);
-        let mut carry = self.advance(carry, 0..self.plan.prefix, &prepared, evaluations);
-        carry.graft_deep(stored);
-        AtCut { carry, prepared }
+    ) -> Tensor<4> {
+        let line = self.line();
+        let prepared = self.prepare(&evaluations[..1]);
+        let refreshed = start.sample().filter(|_| start.refreshes()).map(signature);
+        let mut memory = self.branches.at(&self.plan.branches, span.first);
+        let carry = line.to_cut(start, &prepared, &mut Recall::with(&mut memory));
+        drop(memory);
+        if let Some(sample) = refreshed {
+            self.keep(span, || line.kept(&carry), sample);
+        }
+        let (carry, prepared) = match evaluations.len() {
+            1 => (carry, prepared),
+            steps => (carry.repeat(steps), self.prepare(evaluations)),
+        };
+        let mut memory = self.branches.at(&self.plan.branches, span.first);
+        line.from_cut(carry, &prepared, &mut Recall::with(&mut memory))
+    }
+
+    /// The prediction of a single evaluation from a recording, if there is one.
+    fn play(
+        &mut self,
+        span: &Span,
+        start: &Start<D::Carry>,
+        evaluations: &[Evaluation],
+    ) -> Option<Tensor<4>> {
+        if span.len > 1 || self.graphs.is_none() {
+            return None;
+        }
+        let (line, prepared) = (self.line(), self.prepare(evaluations));
+        let made = self.graphs.as_mut()?.step(line, start, prepared)?;
+        if let (Some(kept), Some(sample)) = (made.kept, start.sample()) {
+            self.keep(span, || kept, signature(sample));
+        }
+        Some(made.prediction)
+    }
+
+    fn line(&self) -> Line<'a, D> {
+        Line {
+            denoiser: self.denoiser,
+            plan: self.plan,
+        }
     }
 
     /// What is stored, if the span reads it and it was made under the present conditions. Nothing stays behind the last reader.
@@ -197,12 +222,9 @@ impl<'a, D: StagedDenoiser> Session<'a, D> {
     }
 
     /// Stores what later spans read, if any does.
-    fn keep(&mut self, span: &Span, carry: &D::Carry, sample: Signature) {
+    fn keep(&mut self, span: &Span, kept: impl FnOnce() -> D::Carry, sample: Signature) {
         self.store = self.plan.read_after(span).then(|| Store {
-            carry: match self.plan.skips {
-                OpenSkips::Recompute => carry.clone().without_skips(),
-                OpenSkips::Hold => carry.clone(),
-            },
+            carry: kept(),
             conditioning: self.conditioning,
             rows: self.rows,
             sample,
@@ -215,22 +237,19 @@ impl<'a, D: StagedDenoiser> Session<'a, D> {
         self.denoiser.prepare(self.run(), evaluations)
     }
 
-    fn advance(
-        &mut self,
-        carry: D::Carry,
-        cells: Range<usize>,
-        prepared: &D::Prepared,
-        evaluations: &[Evaluation],
-    ) -> D::Carry {
-        if cells.is_empty() {
-            return carry;
+    /// Notes what the span computes: in front of the cut for one evaluation, behind it for all.
+    fn count(&mut self, span: &Span, start: &Start<D::Carry>) {
+        let [front, rest] = self.line().cells(start);
+        for (cells, evaluations) in [(front, 1), (rest, span.len)] {
+            for runs in &mut self.account.cells[cells] {
+                *runs += evaluations;
+            }
         }
-        for runs in &mut self.account.cells[cells.clone()] {
-            *runs += evaluations.len();
+        if start.refreshes() {
+            self.count_refresh(span);
+        } else {
+            self.account.reuses += span.len;
         }
-        let mut memory = self.branches.at(&self.plan.branches, evaluations[0].index);
-        let mut recall = Recall::with(&mut memory);
-        self.denoiser.advance(carry, cells, prepared, &mut recall)
     }
 
     fn count_refresh(&mut self, span: &Span) {

@@ -18,7 +18,7 @@
 
 use burn_cubecl::CubeDevice;
 use burn_cubecl::cubecl::client::Client;
-use burn_cubecl::cubecl::ir::{ElemType, FloatKind};
+use burn_cubecl::cubecl::ir::ElemType;
 use burn_cubecl::cubecl::prelude::*;
 use burn_cubecl::cubecl::zspace::metadata::Metadata;
 use burn_cubecl::cubecl::{self, calculate_cube_count_elemwise};
@@ -29,6 +29,8 @@ use burn_cubecl::tensor::CubeTensor;
 
 use burn::backend::TensorMetadata as _;
 use burn::tensor::{DType, Shape};
+
+use super::elements;
 
 /// What the first kernel leaves of a channel and a stretch, and the second of a channel.
 const PARTS: usize = 3;
@@ -56,16 +58,6 @@ pub(crate) struct Options {
 /// Whether there are kernels for maps and parameters of these types.
 pub(crate) fn suits(input: DType, parameters: DType) -> bool {
     elements(input).is_some() && elements(parameters).is_some()
-}
-
-fn elements(dtype: DType) -> Option<ElemType> {
-    let kind = match dtype {
-        DType::F32 => FloatKind::F32,
-        DType::F16 => FloatKind::F16,
-        DType::BF16 => FloatKind::BF16,
-        _ => return None,
-    };
-    Some(ElemType::Float(kind))
 }
 
 /// `input`, `[rows, channels, height, width]`, normalised over groups of channels, times `scale` plus `shift`, `[channels]` each. The

@@ -5,6 +5,7 @@ use burn::backend::tensor::FloatTensor;
 use burn_cubecl::CubeBackend;
 
 use super::{Operations, reference};
+use crate::kernels::copy;
 use crate::kernels::group_norm::{self, Options};
 
 impl Operations for CubeBackend {
@@ -25,6 +26,11 @@ impl Operations for CubeBackend {
             activate,
         };
         group_norm::group_norm(input, scale, shift, options)
+    }
+
+    fn overwritten(target: FloatTensor<Self>, source: FloatTensor<Self>) -> FloatTensor<Self> {
+        copy::overwrite(&target, source);
+        target
     }
 }
 
@@ -124,6 +130,37 @@ mod tests {
         norm.gamma = norm.gamma.map(|param| param.map(|_| wave([channels], 3.0)));
         norm.beta = norm.beta.map(|param| param.map(|_| wave([channels], 4.0)));
         norm
+    }
+
+    /// A norm behind a few operations that fuse, recorded and played again with another input.
+    #[test]
+    #[allow(unsafe_code, reason = "the spike")]
+    fn recorded_launches_read_what_is_written_over() {
+        use burn::module::Module as _;
+        for device in devices() {
+            let norm = norm(2, 8).to_device(&device);
+            let make = |shift: f32| wave([2, 8, 5, 4], shift).to_device(&device);
+            let work = {
+                let norm = norm.clone();
+                move |input: Tensor<4>| group_normalised(&norm, input * 2.0 + 1.0, true).exp() * 0.5
+            };
+            let input = super::super::overwrite(&Tensor::zeros([2, 8, 5, 4], &device), make(0.0));
+            let held = input.clone();
+            let closure = {
+                let work = work.clone();
+                move || work(held.clone())
+            };
+            let mut graph = burn::tensor::capture(&device, closure);
+            eprintln!("hardware: {}", graph.is_hardware());
+            for shift in [1.0, 2.0] {
+                let written = super::super::overwrite(&input, make(shift));
+                let found = unsafe { graph.replay() }.clone();
+                let copy = super::super::overwrite(&Tensor::zeros(found.dims(), &device), found);
+                drop(written);
+                let expected = work(make(shift));
+                assert_close(copy, expected, 1e-6, "replayed");
+            }
+        }
     }
 
     #[test]

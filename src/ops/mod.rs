@@ -5,6 +5,7 @@
 //! with a kernel.
 
 mod fallback;
+mod graph;
 pub mod quarantine;
 mod reference;
 mod route;
@@ -46,6 +47,7 @@ use burn::nn::conv::Conv2d;
 use burn::nn::{GroupNorm, Linear, PaddingConfig2d};
 use burn::tensor::{DType, Tensor};
 
+pub(crate) use graph::{Graph, copied};
 use quarantine::Kernel;
 pub use route::AttentionPath;
 use route::{Abilities, AttentionShape};
@@ -201,6 +203,23 @@ pub trait Operations: Backend {
     fn standardised(input: FloatTensor<Self>, epsilon: f64) -> FloatTensor<Self> {
         reference::standardise::<Self>(input, epsilon)
     }
+
+    /// `target` with the values of `source`, both of one shape and type: in the memory of `target` itself, whoever else holds it, where
+    /// launches can be recorded; else simply `source`.
+    #[fusion(dtype = target, shape = target)]
+    fn overwritten(target: FloatTensor<Self>, source: FloatTensor<Self>) -> FloatTensor<Self> {
+        let _ = target;
+        source
+    }
+}
+
+/// Writes `source` over the values of `target` on devices that record launches ([`Operations::overwritten`]); what it gives must be
+/// held until that has been done.
+pub(crate) fn overwrite<const D: usize>(target: &Tensor<D>, source: Tensor<D>) -> Tensor<D> {
+    Tensor::from_dispatch(Dispatch::overwritten(
+        target.clone().into_dispatch(),
+        source.into_dispatch(),
+    ))
 }
 
 /// `softmax(q kᵀ / √head_width) v`.

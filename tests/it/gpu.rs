@@ -4,7 +4,7 @@
 //! for seconds a shape. `AFTERIMAGE_TEST_DEVICES` names the devices (`wgpu` where nothing is named); one that is absent is skipped,
 //! and the skip is counted.
 
-use afterimage::cache::{CacheRule, Course, Session};
+use afterimage::cache::{Account, CacheRule, Course, Session};
 use afterimage::denoise::{Denoise, Noise as _};
 use afterimage::denoiser::{Rows, StagedDenoiser as _};
 use afterimage::device::{self, OpenDevice};
@@ -19,7 +19,7 @@ use afterimage::samplers::SamplerConfig;
 use afterimage::text::TextEncoder as _;
 use afterimage::weights::{WeightSource, load_strict, shapes};
 use burn::module::Module;
-use burn::tensor::{DType, Device, Tensor};
+use burn::tensor::{DType, Device, Tensor, Tolerance};
 use safetensors::tensor::TensorView;
 
 use crate::fixture::Reference;
@@ -94,19 +94,55 @@ fn cache_rules_agree_with_the_cpu() {
         "encoder-propagation:keys=0+2,parallel=2,noise=0.003,noise-from=0.9",
     ] {
         compare(rule, &model, |model, device| {
-            denoise(&config, model.clone(), rule.parse().unwrap(), 4, device)
+            let (rule, model) = (rule.parse().unwrap(), model.clone());
+            denoise(&config, model, rule, 4, device, false).0
         });
     }
 }
 
-/// Guided steps from seeded noise.
+/// Full steps and steps that reuse, each recorded at the second and played from there on, and the rest of a run behind guidance.
+#[test]
+fn recorded_steps_are_the_steps() {
+    let config = UNetConfig::from_json(UNET).unwrap();
+    let model = UNet2DConditionModel::new(&config, &Device::flex());
+    for (rule, plays) in [
+        ("none", 11),
+        ("deepcache:interval=2,branch=0", 10),
+        ("encoder-propagation:keys=0+2+4+6+8+10", 10),
+    ] {
+        for gpu in gpus().0 {
+            let model = model.clone().to_device(gpu.device());
+            let run = |graphs| {
+                let rule = rule.parse().unwrap();
+                denoise(&config, model.clone(), rule, 12, gpu.device(), graphs)
+            };
+            let ((expected, plain), (found, account)) = (run(false), run(true));
+            let expected = expected.into_data();
+            found
+                .into_data()
+                .assert_approx_eq::<f32>(&expected, Tolerance::absolute(1e-5));
+            assert_eq!(
+                (plain.played, account.played),
+                (0, plays),
+                "{rule} on {gpu}"
+            );
+            assert_eq!(
+                (plain.cells, plain.store_bytes),
+                (account.cells, account.store_bytes)
+            );
+        }
+    }
+}
+
+/// Guided steps from seeded noise, their launches recorded if `graphs` says so.
 fn denoise(
     config: &UNetConfig,
     model: UNet2DConditionModel,
     rule: CacheRule,
     steps: usize,
     device: &Device,
-) -> Tensor<4> {
+    graphs: bool,
+) -> (Tensor<4>, Account) {
     let unet = UNet::new(config.clone(), model);
     let context = normals([1, 2, TOKENS, WIDTH], device).squeeze_dim(0);
     let sampler = SamplerConfig::from_json(SCHEDULER, "test".as_ref())
@@ -129,6 +165,9 @@ fn denoise(
             items: 1,
         },
     );
+    if graphs {
+        session = session.with_step_graphs();
+    }
     let denoise = Denoise {
         sampler: sampler.as_ref(),
         plan: &plan,
@@ -142,9 +181,8 @@ fn denoise(
     };
     let mut noise = SeededNoise::new(&Seeds::One(5), device);
     let latents = noise.draw([1, 4, SIDE, SIDE]);
-    denoise
-        .run(&mut session, latents, &mut noise, &mut ())
-        .unwrap()
+    let latents = denoise.run(&mut session, latents, &mut noise, &mut ());
+    (latents.unwrap(), session.account())
 }
 
 /// The kernels of a step are what one more of them adds to cubecl's log: `docs/records/kernels-unet.md`.
@@ -158,7 +196,9 @@ fn steps_for_the_log_of_kernels() {
         let model = UNet2DConditionModel::new(&config, gpu.device());
         let model = load_strict(model, &source, "unet", DType::F32).unwrap();
         let rule = CacheRule::none();
-        denoise(&config, model, rule, steps, gpu.device()).into_data();
+        let graphs = std::env::var_os("AFTERIMAGE_STEP_GRAPHS").is_some();
+        let (latents, _) = denoise(&config, model, rule, steps, gpu.device(), graphs);
+        latents.into_data();
     }
 }
 

@@ -175,6 +175,7 @@ impl<'a> Setting<'a> {
         let forecast = plan.forecast(&blueprint, rows, size_of::<f32>());
         assert_eq!(session.account().cells, forecast.cells);
         assert_eq!(session.account().fallbacks, 0);
+        drop(session);
         (plan, latents)
     }
 }

@@ -121,6 +121,10 @@ impl StagedDenoiser for DiT {
         }
     }
 
+    fn embedding<'p>(&self, prepared: &'p mut DiTPrepared) -> Option<&'p mut Tensor<2>> {
+        Some(&mut prepared.conditioning)
+    }
+
     fn select(&self, run: &DiTRun, rows: Range<usize>) -> DiTRun {
         DiTRun {
             conditioning: run.conditioning.select(rows),

@@ -290,6 +290,10 @@ impl StagedDenoiser for UNet {
         }
     }
 
+    fn embedding<'p>(&self, prepared: &'p mut UNetPrepared) -> Option<&'p mut Tensor<2>> {
+        Some(&mut prepared.time)
+    }
+
     fn select(&self, run: &UNetRun, rows: Range<usize>) -> UNetRun {
         let cell = |context: &Vec<KeyValue>| {
             let blocks = context.iter();

@@ -60,6 +60,10 @@ impl StagedDenoiser for UNet2d {
         self.0.prepare(run, evaluations)
     }
 
+    fn embedding<'p>(&self, prepared: &'p mut UNetPrepared) -> Option<&'p mut Tensor<2>> {
+        self.0.embedding(prepared)
+    }
+
     fn select(&self, run: &UNetRun, rows: Range<usize>) -> UNetRun {
         self.0.select(run, rows)
     }
