@@ -18,6 +18,13 @@ use crate::{
     pipeline::{Pipeline, Request},
 };
 
+/// What is timed.
+#[derive(Debug, Clone, PartialEq)]
+struct Variant {
+    rule: CacheRule,
+    step_graphs: bool,
+}
+
 /// One timed run.
 #[derive(Debug, Clone, Copy)]
 struct Sample {
@@ -26,6 +33,7 @@ struct Sample {
     /// Seconds from the prompt to the pixels, loading left out.
     whole: f64,
     cells_run: usize,
+    played: usize,
     /// Bytes of the device's memory pool, where it has one.
     device_memory: Option<u64>,
 }
@@ -42,18 +50,20 @@ pub(super) fn run(arguments: &args::Bench) -> Result<(), Error> {
         arguments.seed,
     );
     let plain = request.resolve(&model.config)?;
-    let promises: Vec<_> = rules
+    let promises = rules
         .iter()
         .map(|rule| promise(&model, &request, rule))
         .collect::<Result<_, _>>()?;
+    let variants = variants(rules, promises, arguments.step_graphs);
     let mut workload = job::workload(&model, &request, &plain);
-    workload.macs *= ((rules.len() + 1) * arguments.repeat) as u64;
+    workload.macs *= ((variants.len() + 1) * arguments.repeat) as u64;
     let machine = Machine::open(&arguments.machine, &workload)?;
     machine.check_memory(&plain)?;
     cancel::listen();
     let pipeline = model.load(&machine)?;
-    let samples = interleave(rules.len(), arguments.repeat, |rule| {
-        request.cache = rules[rule].clone();
+    let samples = interleave(variants.len(), arguments.repeat, |variant| {
+        let (variant, _) = &variants[variant];
+        (request.cache, request.step_graphs) = (variant.rule.clone(), variant.step_graphs);
         measure(&pipeline, &request)
     })?;
     machine.note_run(&workload);
@@ -62,7 +72,7 @@ pub(super) fn run(arguments: &args::Bench) -> Result<(), Error> {
         device: machine.device.to_string(),
         arithmetic: machine.arithmetic(),
         repeat: arguments.repeat,
-        results: results(&rules, &promises, &samples),
+        results: results(&variants, &samples),
         peak_memory: device::peak_memory(),
         peak_device_memory: samples
             .iter()
@@ -105,6 +115,7 @@ fn measure(pipeline: &Pipeline, request: &Request) -> Result<Sample, Error> {
         denoising: report.denoising.as_secs_f64(),
         whole: whole.as_secs_f64(),
         cells_run: report.account.cells.iter().sum(),
+        played: report.account.played,
         device_memory: report.device_memory,
     })
 }
@@ -118,6 +129,27 @@ fn rules(asked: &[CacheRule]) -> Vec<CacheRule> {
         }
     }
     rules
+}
+
+/// Every rule with what it promises, and the same with recorded steps if those are asked for.
+fn variants(
+    rules: Vec<CacheRule>,
+    promises: Vec<Promise>,
+    step_graphs: bool,
+) -> Vec<(Variant, Promise)> {
+    let kinds = if step_graphs {
+        &[false, true][..]
+    } else {
+        &[false]
+    };
+    let pairs = rules.into_iter().zip(promises);
+    let of = |(rule, promise): (CacheRule, Promise)| {
+        kinds.iter().map(move |&step_graphs| {
+            let rule = rule.clone();
+            (Variant { rule, step_graphs }, promise)
+        })
+    };
+    pairs.flat_map(of).collect()
 }
 
 /// One untimed run of each variant (caches, kernels, page faults), then `rounds` rounds; samples by variant, then round.
@@ -180,6 +212,9 @@ struct Promise {
 #[derive(Debug, Serialize)]
 struct Outcome {
     rule: String,
+    /// Evaluations of a run that were played from a recording, where that was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    evaluations_played: Option<usize>,
     denoising_seconds: Spread,
     whole_seconds: Spread,
     denoising_speedup: Spread,
@@ -190,11 +225,11 @@ struct Outcome {
     cells_run: usize,
 }
 
-fn results(rules: &[CacheRule], promises: &[Promise], samples: &[Vec<Sample>]) -> Vec<Outcome> {
+fn results(variants: &[(Variant, Promise)], samples: &[Vec<Sample>]) -> Vec<Outcome> {
     let plain = Timings::of(&samples[0]);
-    let parts = rules.iter().zip(promises).zip(samples);
+    let parts = variants.iter().zip(samples);
     parts
-        .map(|((rule, promise), samples)| outcome(rule, *promise, samples, &plain))
+        .map(|((variant, promise), samples)| outcome(variant, *promise, samples, &plain))
         .collect()
 }
 
@@ -213,12 +248,15 @@ impl Timings {
     }
 }
 
-fn outcome(rule: &CacheRule, promise: Promise, samples: &[Sample], plain: &Timings) -> Outcome {
+fn outcome(variant: &Variant, promise: Promise, samples: &[Sample], plain: &Timings) -> Outcome {
     let timings = Timings::of(samples);
     let plain_whole = Spread::of(plain.whole.iter().copied()).median;
     let plain_denoising = Spread::of(plain.denoising.iter().copied()).median;
     Outcome {
-        rule: rule.to_string(),
+        rule: variant.rule.to_string(),
+        evaluations_played: variant
+            .step_graphs
+            .then(|| samples.last().map_or(0, |sample| sample.played)),
         denoising_speedup: Spread::of_ratios(&plain.denoising, &timings.denoising),
         denoising_speedup_forecast: promise.speedup,
         whole_speedup: Spread::of_ratios(&plain.whole, &timings.whole),
@@ -248,8 +286,10 @@ fn table(results: &[Outcome]) -> String {
 }
 
 fn row(result: &Outcome) -> Vec<String> {
+    let played = result.evaluations_played;
+    let recorded = played.map_or_else(String::new, |played| format!(", {played} played"));
     vec![
-        result.rule.clone(),
+        format!("{}{recorded}", result.rule),
         format!("{:.2} s", result.denoising_seconds.median),
         result.denoising_speedup.speedup(),
         format!("{:.2}x", result.denoising_speedup_forecast),
@@ -270,6 +310,7 @@ mod tests {
             denoising,
             whole,
             cells_run: 7,
+            played: 0,
             device_memory: None,
         }
     }
@@ -300,8 +341,9 @@ mod tests {
     fn measured_stands_beside_forecast() {
         let rules = rules(&[CacheRule::deepcache(2, 0)]);
         let promises = [1.0, 2.0].map(|speedup| Promise { speedup, cells: 7 });
+        let variants = variants(rules, promises.to_vec(), false);
         let samples = [vec![sample(8.0, 10.0); 2], vec![sample(5.0, 7.0); 2]];
-        let results = results(&rules, &promises, &samples);
+        let results = results(&variants, &samples);
         assert_eq!(results[1].denoising_speedup.speedup(), "1.60x (1.60-1.60)");
         assert!((results[1].whole_speedup_forecast - 10.0 / 6.0).abs() < 1e-12);
         assert_eq!(results[0].whole_speedup.speedup(), "1.00x (1.00-1.00)");

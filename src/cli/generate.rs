@@ -75,6 +75,10 @@ pub(super) fn run(arguments: &args::Generate) -> Result<(), Error> {
             .collect(),
         account,
         work: work(&stages, &made.reports),
+        evaluations_played: arguments.step_graphs.then(|| {
+            let played = made.reports.iter().map(|report| report.account.played);
+            played.sum()
+        }),
         seconds: Seconds::new(&made),
         peak_memory: device::peak_memory(),
         peak_device_memory: made
@@ -123,6 +127,7 @@ fn request(
     request.guidance_channels = arguments.guidance_channels;
     request.clip_skip = arguments.clip_skip.unwrap_or(0);
     request.eta = arguments.eta.unwrap_or(0.0);
+    request.step_graphs = arguments.step_graphs;
     request
 }
 
@@ -293,6 +298,9 @@ struct Outcome<'a> {
     #[serde(flatten)]
     account: Account<'a>,
     work: Summary,
+    /// Evaluations that were played from a recording, where that was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    evaluations_played: Option<usize>,
     seconds: Seconds,
     /// Bytes of main memory, where the system tells them.
     peak_memory: Option<u64>,
@@ -321,6 +329,10 @@ impl Outcome<'_> {
         if facts.cache != "none" {
             lines.push(("cache", format!("{}: {}", facts.cache, self.work.spared())));
         }
+        lines.extend(self.evaluations_played.map(|played| {
+            let text = format!("{played} of {} evaluations played", facts.evaluations);
+            ("step graphs", text)
+        }));
         format!("{}\n{}", console::pairs(&lines), self.files.join("\n"))
     }
 }

@@ -71,6 +71,8 @@ pub struct Request {
     /// A file for the finished latents, for [`read_latents`](super::read_latents): written before they are decoded if memory is short,
     /// else as soon as decoding fails, and removed once there are pictures. `None` loses them with a failure.
     pub rescue: Option<PathBuf>,
+    /// Whether launches are recorded and played again, see [`Session::with_step_graphs`](crate::cache::Session::with_step_graphs).
+    pub step_graphs: bool,
 }
 
 impl Request {
@@ -99,6 +101,7 @@ impl Request {
             controls: Vec::new(),
             tiling: Tiling::default(),
             rescue: None,
+            step_graphs: false,
         }
     }
 

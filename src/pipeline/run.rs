@@ -113,6 +113,9 @@ impl Run<'_> {
         }
         let run = denoiser.start(condition, resolved.sampler.evaluations());
         let mut session = Session::new(denoiser, &run, &resolved.plan, resolved.rows);
+        if request.step_graphs {
+            session = session.with_step_graphs();
+        }
         let denoise = Denoise {
             sampler: resolved.sampler.as_ref(),
             plan: &resolved.plan,

@@ -559,6 +559,32 @@ fn bench_runs_what_it_forecasts() {
     }
 }
 
+/// The processor records nothing, and says so.
+#[test]
+fn recorded_steps_are_timed_beside_the_others() {
+    let model = model();
+    let model = model.to_str().expect("UTF-8");
+    let bench = "bench --steps 8 --sampler ddim --device cpu --repeat 1 --json --step-graphs";
+    let fixed = bench
+        .split(' ')
+        .chain(["--cache", "deepcache:interval=2,branch=0"]);
+    let ending = afterimage(fixed.chain(["--model", model]));
+    assert_eq!(ending.code, Some(0), "{}", ending.shown());
+    let bench: serde_json::Value = serde_json::from_str(&ending.stdout).expect("JSON");
+    let results = bench["results"].as_array().expect("a list");
+    assert_eq!(results.len(), 4);
+    assert_eq!(results[1]["rule"], "none");
+    assert_eq!(results[1]["evaluations_played"], 0);
+    assert!(results[2]["evaluations_played"].is_null());
+    let folder = tempfile::tempdir().expect("a folder");
+    let ending = generate(folder.path(), &["--step-graphs"]);
+    assert!(
+        ending.stdout.contains("evaluations played"),
+        "{}",
+        ending.shown()
+    );
+}
+
 #[test]
 fn inspect_names_parts_and_defaults() {
     let ending = afterimage([OsStr::new("inspect"), model().as_os_str()]);

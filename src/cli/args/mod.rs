@@ -93,6 +93,9 @@ pub(super) struct Generate {
     pub(super) cache: Cache,
     #[command(flatten)]
     pub(super) machine: Machine,
+    /// Record what a GPU is told in a step, and play it at later ones: for long runs on GPUs that wait for the processor
+    #[arg(long, help_heading = MACHINE)]
+    pub(super) step_graphs: bool,
     /// File to write; several pictures become FILE-0.png, FILE-1.png, … [default: afterimage-SEED.png]
     #[arg(long, value_name = "FILE.png", help_heading = OUTPUT)]
     pub(super) output: Option<PathBuf>,
@@ -167,6 +170,9 @@ pub(super) struct Bench {
     pub(super) adapt: Adapt,
     #[command(flatten)]
     pub(super) machine: Machine,
+    /// Time the plain run and every rule with recorded steps too, as with generate --step-graphs
+    #[arg(long, help_heading = MACHINE)]
+    pub(super) step_graphs: bool,
     #[command(flatten)]
     pub(super) form: Form,
 }
