@@ -35,7 +35,7 @@ enum Slot<'a, C> {
     /// Until tuning is over.
     Unseen,
     Seen,
-    Recorded(StepGraph<'a, C>),
+    Recorded(Box<StepGraph<'a, C>>),
     Refused,
 }
 
@@ -81,7 +81,7 @@ impl<'a, D: StagedDenoiser> StepGraphs<'a, D> {
             Slot::Unseen => *slot = Slot::Seen,
             Slot::Seen if refreshes || stored_in_place => {
                 let recorded = StepGraph::record(line, start.clone(), prepared);
-                *slot = recorded.map_or(Slot::Refused, Slot::Recorded);
+                *slot = recorded.map_or(Slot::Refused, |graph| Slot::Recorded(Box::new(graph)));
             }
             _ => {}
         }
@@ -114,11 +114,11 @@ impl<'a, C: Carry + 'a> StepGraph<'a, C> {
         let sample = start.sample().cloned();
         let device = embedding.device();
         let work = move || {
-            let carry = line.to_cut(start.clone(), &prepared, &mut Recall::none());
+            let carry = line.reach_cut(start.clone(), &prepared, &mut Recall::none());
             let kept = start.refreshes() && line.plan.reuses();
             Made {
                 kept: kept.then(|| line.kept(&carry)),
-                prediction: line.from_cut(carry, &prepared, &mut Recall::none()),
+                prediction: line.go_on(carry, &prepared, &mut Recall::none()),
             }
         };
         Some(Self {

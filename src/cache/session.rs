@@ -83,7 +83,7 @@ impl<'a, D: StagedDenoiser> Session<'a, D> {
 
     /// Records what the device launches in a step, and plays it at later steps of the same kind: fewer orders to the device for the same
     /// predictions. It costs memory (what a step works on stays) and the time of some steps, so it is for long runs; nothing changes on
-    /// devices that record nothing (the CPU), for batched spans, reuse inside cells and ControlNets. While a step is recorded, other
+    /// devices that record nothing (the CPU), for batched spans, reuse inside cells and `ControlNet`s. While a step is recorded, other
     /// work of the process on the device may be refused.
     #[must_use]
     pub fn with_step_graphs(mut self) -> Self {
@@ -170,7 +170,7 @@ impl<'a, D: StagedDenoiser> Session<'a, D> {
         let prepared = self.prepare(&evaluations[..1]);
         let refreshed = start.sample().filter(|_| start.refreshes()).map(signature);
         let mut memory = self.branches.at(&self.plan.branches, span.first);
-        let carry = line.to_cut(start, &prepared, &mut Recall::with(&mut memory));
+        let carry = line.reach_cut(start, &prepared, &mut Recall::with(&mut memory));
         drop(memory);
         if let Some(sample) = refreshed {
             self.keep(span, || line.kept(&carry), sample);
@@ -180,7 +180,7 @@ impl<'a, D: StagedDenoiser> Session<'a, D> {
             steps => (carry.repeat(steps), self.prepare(evaluations)),
         };
         let mut memory = self.branches.at(&self.plan.branches, span.first);
-        line.from_cut(carry, &prepared, &mut Recall::with(&mut memory))
+        line.go_on(carry, &prepared, &mut Recall::with(&mut memory))
     }
 
     /// The prediction of a single evaluation from a recording, if there is one.

@@ -78,7 +78,7 @@ impl<D: StagedDenoiser> Line<'_, D> {
     }
 
     /// The carry at the cut.
-    pub(super) fn to_cut(
+    pub(super) fn reach_cut(
         &self,
         start: Start<D::Carry>,
         prepared: &D::Prepared,
@@ -101,7 +101,7 @@ impl<D: StagedDenoiser> Line<'_, D> {
     }
 
     /// The prediction, from the cut on.
-    pub(super) fn from_cut(
+    pub(super) fn go_on(
         &self,
         carry: D::Carry,
         prepared: &D::Prepared,

@@ -9,7 +9,7 @@ use burn::tensor::{Device, FloatDType, Tensor, TensorData};
 
 use super::*;
 
-fn wave<const D: usize>(shape: [usize; D], shift: f32) -> Tensor<D> {
+pub(super) fn wave<const D: usize>(shape: [usize; D], shift: f32) -> Tensor<D> {
     let count = shape.iter().product::<usize>();
     let values = (0..count).map(|i| (i as f32 * 0.531 + shift).sin() + (i as f32 * 0.0137).cos());
     let data = TensorData::new(values.collect::<Vec<f32>>(), shape);
@@ -25,7 +25,12 @@ fn wrapped<const D: usize>(tensor: FloatTensor<Flex>) -> Tensor<D> {
 }
 
 #[track_caller]
-fn assert_close<const D: usize>(found: Tensor<D>, expected: Tensor<D>, tolerance: f32, case: &str) {
+pub(super) fn assert_close<const D: usize>(
+    found: Tensor<D>,
+    expected: Tensor<D>,
+    tolerance: f32,
+    case: &str,
+) {
     assert_eq!(found.dims(), expected.dims(), "{case}");
     assert_eq!(found.dtype(), expected.dtype(), "{case}");
     let values = |tensor: Tensor<D>| {

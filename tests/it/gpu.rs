@@ -95,7 +95,7 @@ fn cache_rules_agree_with_the_cpu() {
     ] {
         compare(rule, &model, |model, device| {
             let (rule, model) = (rule.parse().unwrap(), model.clone());
-            denoise(&config, model, rule, 4, device, false).0
+            denoise(&config, model, rule, &Course::steps(4), device, false).0
         });
     }
 }
@@ -105,16 +105,18 @@ fn cache_rules_agree_with_the_cpu() {
 fn recorded_steps_are_the_steps() {
     let config = UNetConfig::from_json(UNET).unwrap();
     let model = UNet2DConditionModel::new(&config, &Device::flex());
-    for (rule, plays) in [
-        ("none", 11),
-        ("deepcache:interval=2,branch=0", 10),
-        ("encoder-propagation:keys=0+2+4+6+8+10", 10),
+    let (whole, half) = (Course::steps(12), Course::steps(12).guided_until(Some(0.5)));
+    for (rule, course, plays) in [
+        ("none", &whole, 11),
+        ("none", &half, 10),
+        ("deepcache:interval=2,branch=0", &whole, 10),
+        ("encoder-propagation:keys=0+2+4+6+8+10", &whole, 10),
     ] {
         for gpu in gpus().0 {
             let model = model.clone().to_device(gpu.device());
             let run = |graphs| {
                 let rule = rule.parse().unwrap();
-                denoise(&config, model.clone(), rule, 12, gpu.device(), graphs)
+                denoise(&config, model.clone(), rule, course, gpu.device(), graphs)
             };
             let ((expected, plain), (found, account)) = (run(false), run(true));
             let expected = expected.into_data();
@@ -139,7 +141,7 @@ fn denoise(
     config: &UNetConfig,
     model: UNet2DConditionModel,
     rule: CacheRule,
-    steps: usize,
+    course: &Course,
     device: &Device,
     graphs: bool,
 ) -> (Tensor<4>, Account) {
@@ -147,7 +149,7 @@ fn denoise(
     let context = normals([1, 2, TOKENS, WIDTH], device).squeeze_dim(0);
     let sampler = SamplerConfig::from_json(SCHEDULER, "test".as_ref())
         .unwrap()
-        .build(steps, 0.0)
+        .build(course.evaluations(), 0.0)
         .unwrap();
     let run = unet.start(&UNetCondition::new(context), sampler.evaluations());
     let blueprint = config.blueprint(Extent {
@@ -155,7 +157,7 @@ fn denoise(
         width: SIDE,
         tokens: TOKENS,
     });
-    let plan = rule.plan(&Course::steps(steps), &blueprint).unwrap();
+    let plan = rule.plan(course, &blueprint).unwrap();
     let mut session = Session::new(
         &unet,
         &run,
@@ -197,7 +199,8 @@ fn steps_for_the_log_of_kernels() {
         let model = load_strict(model, &source, "unet", DType::F32).unwrap();
         let rule = CacheRule::none();
         let graphs = std::env::var_os("AFTERIMAGE_STEP_GRAPHS").is_some();
-        let (latents, _) = denoise(&config, model, rule, steps, gpu.device(), graphs);
+        let course = Course::steps(steps);
+        let (latents, _) = denoise(&config, model, rule, &course, gpu.device(), graphs);
         latents.into_data();
     }
 }
