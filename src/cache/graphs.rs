@@ -62,34 +62,34 @@ impl<'a, D: StagedDenoiser> StepGraphs<'a, D> {
         (self.full, self.reuse) = (Slot::Unseen, Slot::Unseen);
     }
 
-    /// What a step of one evaluation makes; nothing if there is no recording of it.
+    /// What a step of one evaluation makes; nothing if there is no recording of it. One that reads the store is recorded and played where
+    /// the store is `in_place`: left by a refresh that was played.
     pub(super) fn step(
         &mut self,
         line: Line<'a, D>,
         start: &Start<D::Carry>,
         mut prepared: D::Prepared,
+        in_place: bool,
     ) -> Option<Made<D::Carry>> {
         let embedding = line.denoiser.embedding(&mut prepared)?.clone();
-        let refreshes = start.refreshes();
-        let stored_in_place = matches!(self.full, Slot::Recorded(_));
-        let slot = if refreshes {
-            &mut self.full
-        } else {
-            &mut self.reuse
+        let slot = match start.refreshes() {
+            true => &mut self.full,
+            false => &mut self.reuse,
         };
         match slot {
             Slot::Unseen => *slot = Slot::Seen,
-            Slot::Seen if refreshes || stored_in_place => {
-                let recorded = StepGraph::record(line, start.clone(), prepared);
-                *slot = recorded.map_or(Slot::Refused, |graph| Slot::Recorded(Box::new(graph)));
-            }
-            _ => {}
+            _ if !start.refreshes() && !in_place => return None,
+            Slot::Seen => *slot = Slot::record(line, start.clone(), prepared),
+            Slot::Recorded(_) | Slot::Refused => {}
         }
         let Slot::Recorded(graph) = slot else {
             return None;
         };
         let made = graph.play(start.sample(), embedding);
-        self.played += usize::from(made.is_some());
+        match made {
+            Some(_) => self.played += 1,
+            None => *slot = Slot::Refused,
+        }
         made
     }
 }
@@ -98,6 +98,17 @@ impl<D: StagedDenoiser> fmt::Debug for StepGraphs<'_, D> {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut debug = formatter.debug_struct("StepGraphs");
         debug.field("played", &self.played).finish_non_exhaustive()
+    }
+}
+
+impl<'a, C: Carry + 'a> Slot<'a, C> {
+    fn record<D: StagedDenoiser<Carry = C>>(
+        line: Line<'a, D>,
+        start: Start<C>,
+        prepared: D::Prepared,
+    ) -> Self {
+        let recorded = StepGraph::record(line, start, prepared).map(Box::new);
+        recorded.map_or(Self::Refused, Self::Recorded)
     }
 }
 

@@ -27,6 +27,8 @@ pub struct Session<'a, D: StagedDenoiser> {
     rows: Rows,
     conditioning: usize,
     store: Option<Store<D::Carry>>,
+    /// Whether a recording left what is stored, always in the same memory.
+    in_place: bool,
     branches: BranchStore,
     graphs: Option<StepGraphs<'a, D>>,
     account: Account,
@@ -75,6 +77,7 @@ impl<'a, D: StagedDenoiser> Session<'a, D> {
             rows,
             conditioning: 0,
             store: None,
+            in_place: false,
             branches: BranchStore::default(),
             graphs: None,
             account,
@@ -173,6 +176,7 @@ impl<'a, D: StagedDenoiser> Session<'a, D> {
         let carry = line.reach_cut(start, &prepared, &mut Recall::with(&mut memory));
         drop(memory);
         if let Some(sample) = refreshed {
+            self.in_place = false;
             self.keep(span, || line.kept(&carry), sample);
         }
         let (carry, prepared) = match evaluations.len() {
@@ -194,8 +198,10 @@ impl<'a, D: StagedDenoiser> Session<'a, D> {
             return None;
         }
         let (line, prepared) = (self.line(), self.prepare(evaluations));
-        let made = self.graphs.as_mut()?.step(line, start, prepared)?;
+        let graphs = self.graphs.as_mut()?;
+        let made = graphs.step(line, start, prepared, self.in_place)?;
         if let (Some(kept), Some(sample)) = (made.kept, start.sample()) {
+            self.in_place = true;
             self.keep(span, || kept, signature(sample));
         }
         Some(made.prediction)
