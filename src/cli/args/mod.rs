@@ -166,6 +166,8 @@ pub(super) struct Bench {
     #[command(flatten)]
     pub(super) adapt: Adapt,
     #[command(flatten)]
+    pub(super) nets: Nets,
+    #[command(flatten)]
     pub(super) machine: Machine,
     #[command(flatten)]
     pub(super) form: Form,
