@@ -8,6 +8,7 @@ use serde::Serialize;
 use super::{
     args, cancel, console,
     job::{self, Arithmetic, Facts, Machine, Model, Subject},
+    pictures::{self, Sources},
     progress::Watch,
 };
 use crate::{
@@ -42,6 +43,7 @@ pub(super) fn run(arguments: &args::Bench) -> Result<(), Error> {
     let rules = rules(&arguments.cache);
     let mut model = Model::open(arguments.model.name.as_deref())?;
     model.adapt(&arguments.adapt)?;
+    let controls = pictures::blank_controls(&arguments.nets, &mut model, arguments.course.size)?;
     let subject = Subject::any(&arguments.course.class_label, &model);
     let mut request = job::request(
         &arguments.course,
@@ -49,6 +51,7 @@ pub(super) fn run(arguments: &args::Bench) -> Result<(), Error> {
         CacheRule::none(),
         arguments.seed,
     );
+    request.controls = controls;
     let plain = request.resolve(&model.config)?;
     let promises = rules
         .iter()
@@ -69,6 +72,7 @@ pub(super) fn run(arguments: &args::Bench) -> Result<(), Error> {
     machine.note_run(&workload);
     let document = Document {
         run: Facts::new(&model, &request, &plain),
+        sources: Sources::new(&arguments.nets, &request.controls, &model.adapters),
         device: machine.device.to_string(),
         arithmetic: machine.arithmetic(),
         repeat: arguments.repeat,
@@ -174,6 +178,8 @@ fn interleave(
 struct Document {
     #[serde(flatten)]
     run: Facts,
+    #[serde(flatten)]
+    sources: Sources,
     device: String,
     #[serde(flatten)]
     arithmetic: Arithmetic,
@@ -190,9 +196,12 @@ impl Document {
         let mut head = vec![
             ("model", self.run.model.clone()),
             ("run", self.run.course()),
+        ];
+        head.extend(self.sources.lines());
+        head.extend([
             ("device", format!("{} in {}", self.device, self.arithmetic)),
             ("rounds", format!("{}, medians and extremes", self.repeat)),
-        ];
+        ]);
         let peak = self.peak_memory.map(console::bytes);
         head.extend(peak.map(|peak| ("memory", format!("{peak} at most"))));
         let pool = self.peak_device_memory.map(console::bytes);

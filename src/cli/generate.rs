@@ -38,7 +38,8 @@ pub(super) fn run(arguments: &args::Generate) -> Result<(), Error> {
     let mut request = request(arguments, &subject, rule, seed);
     request.rescue = Some(decode::kept(&output(arguments, seed)));
     (request.edit, request.controls) = (edit, controls);
-    let sources = Sources::new(arguments, &request.controls, &model.adapters);
+    let sources = Sources::new(&arguments.follow.nets, &request.controls, &model.adapters)
+        .started(&arguments.start);
     let mut stages = Stages::new(model, request, &arguments.refiner, Model::open)?;
     let workload = stages.workload();
     let machine = Machine::open(&arguments.machine, &workload)?;

@@ -135,14 +135,17 @@ fn outlines(picture: &Picture, thresholds: CannyThresholds, path: &Path) -> Pict
     edges
 }
 
-/// The controls of a plan, which needs no pictures: blank ones of the run's size.
-pub(super) fn planned(
+/// The controls of a plan or of runs that are timed: what is in a picture changes no count and no time, so blank ones of the run's size
+/// are followed.
+pub(super) fn blank_controls(
     arguments: &args::Nets,
     model: &mut Model,
     size: Option<(usize, usize)>,
 ) -> Result<Vec<Control>, Error> {
     let blank = blank(model, size);
-    controls(arguments, model, |_| Ok((blank.clone(), "a plan".into())))
+    controls(arguments, model, |_| {
+        Ok((blank.clone(), "a blank picture".into()))
+    })
 }
 
 /// What a plan starts from: a blank picture under a strength, with a mask for models that fill one.
@@ -195,26 +198,30 @@ struct Source {
 }
 
 impl Sources {
-    pub(super) fn new(
-        arguments: &args::Generate,
-        controls: &[Control],
-        adapters: &Adapters,
-    ) -> Self {
-        let shown = |path: &std::path::PathBuf| Path::display(path).to_string();
-        let start = &arguments.start;
-        let models = &arguments.follow.nets.control_model;
+    /// What a run follows and is adapted by.
+    pub(super) fn new(nets: &args::Nets, controls: &[Control], adapters: &Adapters) -> Self {
         let source = |(control, model): (&Control, &String)| Source {
             model: model.clone(),
             image: control.name.clone(),
             scale: control.scale,
             window: [control.window.start, control.window.end],
         };
+        let models = &nets.control_model;
+        Self {
+            controls: controls.iter().zip(models).map(source).collect(),
+            adapted: Adapted::new(adapters),
+            ..Self::default()
+        }
+    }
+
+    /// The same of a run that starts from a picture.
+    pub(super) fn started(self, start: &args::Start) -> Self {
+        let shown = |path: &std::path::PathBuf| Path::display(path).to_string();
         Self {
             init_image: start.init_image.as_ref().map(shown),
             strength: start.strength,
             mask: start.mask.as_ref().map(shown),
-            controls: controls.iter().zip(models).map(source).collect(),
-            adapted: Adapted::new(adapters),
+            ..self
         }
     }
 

@@ -25,7 +25,7 @@ pub(super) fn run(arguments: &args::Plan) -> Result<(), Error> {
     let rule = CacheRule::combine(arguments.cache.rules.iter().cloned())?;
     let mut model = Model::open_configs(arguments.model.name.as_deref())?;
     let edit = pictures::planned_edit(arguments.strength, &model, arguments.course.size)?;
-    let controls = pictures::planned(&arguments.nets, &mut model, arguments.course.size)?;
+    let controls = pictures::blank_controls(&arguments.nets, &mut model, arguments.course.size)?;
     let subject = Subject::any(&arguments.course.class_label, &model);
     let mut request = job::request(&arguments.course, &subject, rule, 0);
     (request.edit, request.controls) = (edit, controls);

@@ -171,6 +171,68 @@ fn plans_count_nets_and_strength() {
     assert_eq!(plan(&filling)["evaluations"], 15);
 }
 
+/// `bench` asks for no picture, counts a net as `plan` does, and runs what it counts.
+#[test]
+fn nets_are_timed_as_they_are_planned() {
+    let net = format!("{NET}/controlnet");
+    let rule = "encoder-propagation:every=2";
+    let run = |command: &str, more: &[&str]| {
+        let fixed = ["--model", NET, "--steps", "4", "--sampler", "ddim"];
+        let cached = ["--size", "64x64", "--cache", rule, "--json"];
+        let words = [&[command][..], &fixed, &cached, more].concat();
+        told(&afterimage(words))
+    };
+    let steer = [
+        "--control-model",
+        &net,
+        "--control-scale",
+        "0.5",
+        "--control-window",
+        "0-0.5",
+    ];
+    let timing = ["--device", "cpu", "--repeat", "1"];
+    let timed = run("bench", &[&timing[..], &steer].concat());
+    let result = &timed["results"][1];
+    assert_eq!(result["cells_run"], result["cells_forecast"]);
+    let forecast = &result["denoising_speedup_forecast"];
+    let planned = |more: &[&str]| run("plan", more)["work"]["predicted_speedup"].clone();
+    assert_eq!(*forecast, planned(&steer));
+    assert_ne!(*forecast, planned(&[]), "the net costs nothing");
+    let source =
+        json!({"model": net, "image": "a blank picture", "scale": 0.5, "window": [0.0, 0.5]});
+    assert_eq!(timed["controls"], json!([source]));
+}
+
+#[test]
+fn mistakes_with_nets_that_are_timed_name_the_reason() {
+    let net = format!("{NET}/controlnet");
+    let steer = ["--control-model", &net];
+    let twice = ["--control-scale", "1", "--control-scale", "1"];
+    let scenes = ["--size", "64x64"];
+    let mistakes: &[(&[&str], i32, &str)] = &[
+        (&twice[..2], 2, "--control-model <DIR>"),
+        (
+            &["--model", NET, "--control-model", "nowhere"],
+            1,
+            "`nowhere` is no part of a model",
+        ),
+        (
+            &[&["--model", NET][..], &steer, &twice].concat(),
+            2,
+            "`--control-scale` is given 2 times for 1 ControlNets",
+        ),
+        (
+            &[&scenes[..], &steer].concat(),
+            1,
+            "this ControlNet is for another model family",
+        ),
+    ];
+    for (arguments, code, words) in mistakes {
+        let fixed = ["bench", "--device", "cpu", "--cache", "faster-diffusion"];
+        afterimage(fixed.iter().chain(*arguments)).refused(*code, &[words]);
+    }
+}
+
 /// One row a mistake: the arguments, the code, and the words that the message must hold.
 #[test]
 fn mistakes_with_pictures_name_the_file_and_the_reason() {

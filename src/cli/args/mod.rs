@@ -169,6 +169,8 @@ pub(super) struct Bench {
     #[command(flatten)]
     pub(super) adapt: Adapt,
     #[command(flatten)]
+    pub(super) nets: Nets,
+    #[command(flatten)]
     pub(super) machine: Machine,
     /// Time the plain run and every rule with recorded steps too, as with generate --step-graphs
     #[arg(long, help_heading = MACHINE)]
