@@ -16,6 +16,12 @@ mod class_to_image;
 #[cfg(feature = "cli")]
 mod cli;
 #[cfg(feature = "cli")]
+mod cli_classes;
+#[cfg(feature = "cli")]
+mod cli_eval;
+#[cfg(feature = "cli")]
+mod cli_generate;
+#[cfg(feature = "cli")]
 mod cli_pictures;
 mod clip;
 mod control;

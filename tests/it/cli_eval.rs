@@ -1,0 +1,198 @@
+//! `eval` as users meet it, stopped and taken up again.
+
+use std::{
+    ffi::OsStr,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    time::Duration,
+};
+
+use crate::cli::{Ending, afterimage, program};
+
+/// `eval` of the bundled model in few pictures and steps, into `folder`.
+fn evaluation(folder: &Path, further: &[&str]) -> Command {
+    let mut command = program();
+    command
+        .args([
+            "eval",
+            "--device",
+            "cpu",
+            "--steps",
+            "4",
+            "--samples",
+            "3",
+            "--judge",
+            "shapes",
+        ])
+        .args(["--cache", "deepcache:interval=2,branch=0", "--output"])
+        .arg(folder)
+        .args(further)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    command
+}
+
+fn ended(mut command: Command) -> Ending {
+    let output = command.output().expect("the program starts");
+    let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
+    Ending {
+        code: output.status.code(),
+        stdout: text(output.stdout),
+        stderr: text(output.stderr),
+    }
+}
+
+fn batches(folder: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten();
+    let names = entries.map(|entry| entry.expect("an entry").file_name().display().to_string());
+    let mut names: Vec<_> = names.filter(|name| name.starts_with("batch-")).collect();
+    names.sort();
+    names
+}
+
+/// The numbers of an evaluation that do not depend on the clock.
+fn quality(results: &str) -> Vec<serde_json::Value> {
+    let results: serde_json::Value = serde_json::from_str(results).expect("JSON");
+    let outcomes = results["outcomes"].as_array().expect("outcomes").iter();
+    outcomes
+        .map(|outcome| {
+            serde_json::json!([
+                outcome["rule"],
+                outcome["steps"],
+                outcome["mean_squared_error"],
+                outcome["ssim"],
+                outcome["judged"],
+                outcome["cells_run"]
+            ])
+        })
+        .collect()
+}
+
+#[cfg(feature = "bundled")]
+#[test]
+fn a_killed_evaluation_goes_on_where_it_was() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let [killed, whole] = ["killed", "whole"].map(|name| folder.path().join(name));
+    let mut child = evaluation(&killed, &[])
+        .spawn()
+        .expect("the program starts");
+    while batches(&killed).is_empty() && child.try_wait().expect("a status").is_none() {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    child.kill().expect("it is killed");
+    child.wait().expect("it has ended");
+    let kept = batches(&killed);
+    assert!(kept.contains(&"batch-000000.safetensors".to_owned()));
+    let before = std::fs::metadata(killed.join(&kept[0]))
+        .and_then(|file| file.modified())
+        .expect("a time");
+
+    let resumed = ended(evaluation(&killed, &["--json"]));
+    assert_eq!(resumed.code, Some(0), "{}", resumed.shown());
+    let after = std::fs::metadata(killed.join(&kept[0]))
+        .and_then(|file| file.modified())
+        .expect("a time");
+    assert_eq!(before, after, "what was there is not made again");
+    assert_eq!(batches(&killed).len(), 3);
+
+    let shards = ["1/2", "2/2"].map(|shard| folder.path().join(shard.replace('/', "-")));
+    for (folder, shard) in shards.iter().zip(["1/2", "2/2"]) {
+        let ending = ended(evaluation(folder, &["--shard", shard]));
+        assert_eq!(ending.code, Some(0), "{}", ending.shown());
+        assert!(
+            ending
+                .stdout
+                .contains("join all shards with `afterimage eval merge"),
+            "{}",
+            ending.stdout
+        );
+    }
+    let merge = |folders: &[&PathBuf], further: &[&str]| {
+        let folders = folders.iter().map(|folder| folder.as_os_str());
+        let arguments = ["eval", "merge", "--device", "cpu"]
+            .map(OsStr::new)
+            .into_iter();
+        afterimage(
+            arguments
+                .chain(folders)
+                .chain(further.iter().map(OsStr::new)),
+        )
+    };
+    merge(&[&shards[0]], &[]).refused(
+        1,
+        &[
+            "1 of 3 batches are missing: 1",
+            "hint: run their shards again",
+        ],
+    );
+    merge(&[&shards[0], &killed], &[]).refused(1, &["batch 0 is there twice"]);
+    let whole = whole.display().to_string();
+    let npz = folder.path().join("npz").display().to_string();
+    let further = [
+        "--judge", "shapes", "--json", "--output", &whole, "--npz", &npz,
+    ];
+    let joined = merge(&[&shards[0], &shards[1]], &further);
+    assert_eq!(joined.code, Some(0), "{}", joined.shown());
+    assert_eq!(
+        quality(&joined.stdout),
+        quality(&resumed.stdout),
+        "shards make the same pictures"
+    );
+    for name in ["4-steps", "2-steps", "deepcache-branch-0-interval-2"] {
+        assert!(
+            Path::new(&npz).join(name).with_extension("npz").is_file(),
+            "{name}"
+        );
+    }
+
+    let page = folder.path().join("quality.md");
+    let report = afterimage([
+        OsStr::new("eval"),
+        OsStr::new("report"),
+        killed.as_os_str(),
+        OsStr::new("--output"),
+        page.as_os_str(),
+    ]);
+    assert_eq!(report.code, Some(0), "{}", report.shown());
+    let text = std::fs::read_to_string(&page).expect("a page");
+    assert!(
+        text.contains("## scenes") && text.contains("](quality-0.svg)"),
+        "{text}"
+    );
+    assert!(folder.path().join("quality-0.svg").is_file());
+
+    ended(evaluation(&killed, &["--seed", "5"])).refused(
+        1,
+        &["`seed` is 0 there and 5 here", "hint: name another folder"],
+    );
+}
+
+#[test]
+fn evaluations_that_make_no_sense_are_refused_at_once() {
+    let mistakes: &[(&[&str], &[&str])] = &[
+        (
+            &["eval", "--shard", "5/4"],
+            &["`5/4` is not a shard", "as in 1/4 to 4/4"],
+        ),
+        (&["eval", "--data", "x"], &["--lpips <FILE>"]),
+        (&["eval", "--samples", "0"], &["at least 1 is needed"]),
+        (&["eval", "merge"], &["<DIR>..."]),
+    ];
+    for (arguments, words) in mistakes {
+        afterimage(*arguments).refused(2, words);
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    let merge = afterimage([
+        OsStr::new("eval"),
+        OsStr::new("merge"),
+        folder.path().as_os_str(),
+    ]);
+    merge.refused(
+        1,
+        &[
+            "there is no evaluation in this folder",
+            "hint: name folders",
+        ],
+    );
+}

@@ -1,0 +1,259 @@
+//! `generate` and `decode` as users meet them: what is written, and what never is.
+
+use std::{
+    path::Path,
+    process::{Command, Stdio},
+    time::Duration,
+};
+
+use safetensors::SafeTensors;
+
+use crate::cli::{afterimage, afterimage_in, generate, model, names, program, texts};
+
+#[test]
+fn a_picture_is_written_with_its_account() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let rule = "deepcache:branch=0,interval=2";
+    let ending = generate(
+        folder.path(),
+        &["--steps", "4", "--seed", "9", "--cache", rule],
+    );
+    assert_eq!(ending.code, Some(0), "{}", ending.shown());
+    assert!(
+        ending.stdout.ends_with("afterimage-9.png\n"),
+        "{}",
+        ending.stdout
+    );
+    assert!(
+        ending.stdout.contains("2 of 4 steps in full"),
+        "{}",
+        ending.stdout
+    );
+    assert_eq!(names(folder.path()), ["afterimage-9.png"]);
+    let texts = texts(&folder.path().join("afterimage-9.png"));
+    let expected = [
+        ("prompt", "a cat"),
+        ("seed", "9"),
+        ("sampler", "ddim"),
+        ("steps", "4"),
+        ("cache", rule),
+    ];
+    for (key, text) in expected {
+        assert_eq!(texts.get(key).map(String::as_str), Some(text), "{key}");
+    }
+    assert_eq!(texts["weights"].len(), 16);
+}
+
+#[test]
+fn json_is_one_object_and_the_seed_is_told() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let ending = generate(folder.path(), &["--steps", "1", "--batch", "2", "--json"]);
+    assert_eq!(ending.code, Some(0), "{}", ending.shown());
+    let told: serde_json::Value = serde_json::from_str(&ending.stdout).expect("JSON");
+    let seed = &told["seed"];
+    let files = [0, 1].map(|item| format!("afterimage-{seed}-{item}.png"));
+    assert_eq!(told["files"], serde_json::json!(files));
+    assert_eq!(names(folder.path()), files);
+}
+
+#[test]
+fn a_trace_starts_another_run() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let ending = generate(
+        folder.path(),
+        &[
+            "--steps",
+            "2",
+            "--output",
+            "a.png",
+            "--trace",
+            "a.safetensors",
+        ],
+    );
+    assert_eq!(ending.code, Some(0), "{}", ending.shown());
+    let bytes = std::fs::read(folder.path().join("a.safetensors")).expect("a trace");
+    let trace = SafeTensors::deserialize(&bytes).expect("safetensors");
+    let mut names = trace.names();
+    names.sort_unstable();
+    let expected = [
+        "image",
+        "initial_latents",
+        "latents.0",
+        "latents.1",
+        "prediction.0",
+        "prediction.1",
+        "prompt_embeds",
+        "timesteps",
+    ];
+    assert_eq!(names, expected);
+    assert_eq!(
+        trace.tensor("image").expect("a tensor").shape(),
+        [1, 3, 128, 128]
+    );
+
+    let latents = trace.tensor("initial_latents").expect("a tensor");
+    let again = safetensors::serialize([("latents", latents)], None).expect("bytes");
+    std::fs::write(folder.path().join("start.safetensors"), again).expect("a file");
+    let start = [
+        "--steps",
+        "2",
+        "--output",
+        "b.png",
+        "--initial-latents",
+        "start.safetensors",
+    ];
+    let ending = generate(folder.path(), &start);
+    assert_eq!(ending.code, Some(0), "{}", ending.shown());
+    let pixels = |name: &str| image::open(folder.path().join(name)).expect("a picture");
+    assert_eq!(pixels("a.png"), pixels("b.png"));
+}
+
+#[test]
+fn requests_that_cannot_be_met_write_nothing() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let requests: &[(&[&str], i32, &[&str])] = &[
+        (&["--steps", "0"], 2, &["`steps` is 0", "hint: "]),
+        (
+            &["--size", "100x64"],
+            2,
+            &["size 100x64 is not a multiple of 8", "hint: try 104x64"],
+        ),
+        (
+            &["--batch", "10000", "--size", "2048x2048"],
+            2,
+            &[
+                "10000 pictures of 2048x2048 are more than",
+                "hint: make them smaller",
+            ],
+        ),
+        (
+            &["--cache", "deepcache:branch=99"],
+            2,
+            &["branch 99 does not exist", "branches are 0 to 11"],
+        ),
+        (
+            &["--output", "no/such/a.png"],
+            1,
+            &["cannot write the picture", "hint: ", "no/such/a.png"],
+        ),
+        (&["--output", "a.jpg"], 2, &["does not end in .png"]),
+        (&["--trace", "no/such/t"], 1, &["cannot write the trace"]),
+        (
+            &["--initial-latents", "none"],
+            1,
+            &["cannot read the latents"],
+        ),
+    ];
+    for (arguments, code, words) in requests {
+        generate(folder.path(), arguments).refused(*code, words);
+        assert!(names(folder.path()).is_empty(), "{arguments:?}");
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn interrupting_leaves_no_file() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut command = program();
+    command.args([
+        "generate",
+        "--steps",
+        "999",
+        "--sampler",
+        "ddim",
+        "--device",
+        "cpu",
+        "--model",
+    ]);
+    command.arg(model()).current_dir(folder.path());
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let child = child.spawn().expect("the program starts");
+    std::thread::sleep(Duration::from_secs(2));
+    let signal = Command::new("kill")
+        .args(["-INT", &child.id().to_string()])
+        .status();
+    assert!(signal.expect("kill runs").success());
+    let output = child.wait_with_output().expect("the program ends");
+    assert_eq!(output.status.code(), Some(130));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.ends_with("cancelled\n"), "{said}");
+    assert!(names(folder.path()).is_empty());
+}
+
+/// Latents as a run keeps them, from those of a trace.
+fn keep_latents(trace: &Path, kept: &Path) {
+    let bytes = std::fs::read(trace).expect("the trace");
+    let trace = SafeTensors::deserialize(&bytes).expect("tensors");
+    let last = trace.tensor("latents.1").expect("the last latents");
+    let kept_bytes = safetensors::serialize([("latents", last)], None).expect("bytes");
+    std::fs::write(kept, kept_bytes).expect("a file");
+}
+
+#[test]
+fn latents_that_were_kept_become_the_same_picture() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let model = std::path::absolute(model()).expect("a path");
+    let model = model.to_str().expect("UTF-8");
+    let machine = ["--device", "cpu", "--model", model];
+    let run = ["--steps", "2", "--sampler", "ddim", "--seed", "1"];
+    let files = ["--output", "fox.png", "--trace", "trace.safetensors"];
+    let arguments = ["generate"]
+        .iter()
+        .chain(&machine)
+        .chain(&run)
+        .chain(&files);
+    let made = afterimage_in(folder.path(), arguments);
+    assert_eq!(made.code, Some(0), "{}", made.shown());
+    let at = |name: &str| folder.path().join(name);
+    assert!(!at("fox.latents.safetensors").exists(), "nothing failed");
+    keep_latents(&at("trace.safetensors"), &at("again.latents.safetensors"));
+    let arguments = ["decode", "again.latents.safetensors"];
+    let decoded = afterimage_in(folder.path(), arguments.iter().chain(&machine));
+    assert_eq!(decoded.code, Some(0), "{}", decoded.shown());
+    assert_eq!(decoded.stdout, "again.png\n");
+    let pixels = |name: &str| image::open(at(name)).expect("a picture").to_rgb8();
+    assert!(pixels("fox.png") == pixels("again.png"));
+}
+
+#[test]
+fn latents_of_another_model_are_refused() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let one =
+        safetensors::tensor::TensorView::new(safetensors::Dtype::F32, vec![1, 1, 1, 1], &[0; 4]);
+    let bytes = safetensors::serialize([("latents", one.expect("a tensor"))], None).expect("bytes");
+    std::fs::write(folder.path().join("a.latents.safetensors"), bytes).expect("a file");
+    let arguments = ["decode", "a.latents.safetensors", "--device", "cpu"];
+    afterimage_in(folder.path(), arguments).refused(2, &["[1, 1, 1, 1]", "[1, 4, 1, 1]"]);
+}
+
+/// A model without text, in every command.
+#[test]
+fn pictures_out_of_noise_alone() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let model = crate::fixture::fixture("ddpm/model").display().to_string();
+    let on = |command: &str, rest: &[&str]| {
+        let start = [command, "--model", &model, "--steps", "2"];
+        afterimage_in(folder.path(), start.iter().chain(rest))
+    };
+    let rest = ["--batch", "2", "--seed", "3", "--device", "cpu", "--json"];
+    let ending = on("generate", &rest);
+    assert_eq!(ending.code, Some(0), "{}", ending.shown());
+    let told: serde_json::Value = serde_json::from_str(&ending.stdout).expect("JSON");
+    assert_eq!((&told["prompt"], &told["width"]), (&"".into(), &16.into()));
+    assert_eq!(
+        names(folder.path()),
+        ["afterimage-3-0.png", "afterimage-3-1.png"]
+    );
+    let cached = [
+        "--cache",
+        "deepcache:interval=2,branch=1",
+        "--device",
+        "cpu",
+    ];
+    let ending = on("bench", &[&cached[..], &["--repeat", "1"]].concat());
+    assert_eq!(ending.code, Some(0), "{}", ending.shown());
+    on("generate", &["a red fox"]).refused(2, &["`prompt` is given", "hint: leave it out"]);
+    let ending = afterimage(["inspect", &model]);
+    assert!(ending.stdout.contains("DDPMPipeline"), "{}", ending.shown());
+    assert!(ending.stdout.contains("25 cells"), "{}", ending.shown());
+}
