@@ -5,7 +5,8 @@
     python scripts/random_weights.py sdxl DIR        (6.9 GB), sd21 likewise
     pip install diffusers torch
     python scripts/random_weights.py dit DIR         (1.6 GB), ddpm likewise (shapes from diffusers' classes)
-    python scripts/random_weights.py FOLDER DIR      the shapes of a model with weights
+    python scripts/random_weights.py control-sd15 DIR    (0.7 GB, a ControlNet for sd15) likewise
+    python scripts/random_weights.py FOLDER DIR      the shapes of a model with weights, or of a part of one
 
 Weights are normal with a spread of 1/sqrt(inputs), norms are 1 and 0, so that activations stay finite; all from one seed.
 """
@@ -41,6 +42,7 @@ MODELS = {
     ),
     "dit": ("DiT-XL-2-256", [], {VAE: "sd15.vae"}),
     "ddpm": ("ddpm-cifar10-32", [], {}),
+    "control-sd15": ("control_v11p_sd15_canny", [], {}),
 }
 
 # A DiT has one embedder of timestep and class, which diffusers repeats in every block.
@@ -95,12 +97,12 @@ def built(part: Path) -> Shapes:
 def parts(source: Path, lists: dict[str, str]) -> dict[str, Shapes]:
     """Weight files and their shapes: as listed, as diffusers builds them, else as stored."""
     found = {file: listed(listing) for file, listing in lists.items()}
-    for config in sorted(source.glob("*/config.json")):
+    for config in [*source.glob("config.json"), *sorted(source.glob("*/config.json"))]:
         part = config.parent
         if any(file.startswith(f"{part.name}/") for file in found):
             continue
         if "_class_name" in json.loads(config.read_text()):
-            found[f"{part.name}/{Path(UNET).name}"] = built(part)
+            found[str(part.relative_to(source) / Path(UNET).name)] = built(part)
         else:
             found |= {str(file.relative_to(source)): stored(file) for file in part.glob("*.safetensors")}
     return found

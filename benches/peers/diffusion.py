@@ -1,7 +1,9 @@
 """A model's denoising loop in diffusers, or a Stable Diffusion's denoiser in OpenVINO on the CPU; prints JSON.
 
-usage: diffusion.py diffusers|openvino MODEL --steps N [--size N] [--batch N] [--interval N] [--guidance G] [--device D] [--dtype T] [--compile]
+usage: diffusion.py diffusers|openvino MODEL --steps N [--size N] [--batch N] [--interval N] [--guidance G] [--control DIR]
+                    [--device D] [--dtype T] [--compile]
        --interval: with the DeepCache package, branch 0
+       --control: with this ControlNet, on a white picture; needs --size
 
 Threads are OMP_NUM_THREADS. `denoising` is the loop's seconds, without text encoder and autoencoder; `peak_memory` is in bytes of main memory.
 """
@@ -22,7 +24,7 @@ def diffusers_run(options: argparse.Namespace) -> float:
     device = torch.device(options.device)
     tf32 = options.dtype == "tf32"
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = tf32
-    pipeline = open_pipeline(options.model, device, DTYPES[options.dtype])
+    pipeline = open_pipeline(options.model, device, DTYPES[options.dtype], options.control)
     if options.interval:
         deepcache(pipeline, options.interval)
     if options.compile:
@@ -61,10 +63,13 @@ def main() -> None:
     for name, default in [("steps", None), ("size", None), ("batch", 1), ("interval", 0)]:
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--guidance", type=float, default=7.5)
+    parser.add_argument("--control")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--dtype", choices=DTYPES, default="f32")
     parser.add_argument("--compile", action="store_true")
     options = parser.parse_args()
+    if options.control and not options.size:
+        parser.error("--control needs --size")
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", os.cpu_count() or 1)))
     run = diffusers_run if options.side == "diffusers" else openvino_run
     with torch.inference_mode():

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from diffusers import DDIMPipeline, DDIMScheduler, DiffusionPipeline, DiTPipeline
+from diffusers import ControlNetModel, DDIMPipeline, DDIMScheduler, DiffusionPipeline, DiTPipeline, StableDiffusionControlNetPipeline
+from PIL import Image
 
 PROMPT = "a lighthouse"
 
@@ -73,7 +74,8 @@ class Pipeline:
         if isinstance(self.pipe, DiTPipeline):
             return guidance | {"class_labels": [call.get("class", 0)] * batch}
         size = {"height": call.get("size"), "width": call.get("size"), "num_images_per_prompt": batch}
-        return guidance | size | {"prompt": call.get("prompt", PROMPT), "output_type": call.get("output", "pil")}
+        picture = {"image": Image.new("RGB", (call["size"], call["size"]), "white")} if hasattr(self.pipe, "controlnet") else {}
+        return guidance | size | picture | {"prompt": call.get("prompt", PROMPT), "output_type": call.get("output", "pil")}
 
     def denoising(self, call: dict[str, Any]) -> float:
         """Seconds of the loop."""
@@ -81,8 +83,17 @@ class Pipeline:
         return self.loop.seconds
 
 
-def open_pipeline(model: str, device: torch.device, dtype: torch.dtype) -> Pipeline:
-    pipe = DiffusionPipeline.from_pretrained(model, dtype=dtype, **absent(pathlib.Path(model))).to(device)
+def read(model: str, control: str | None, dtype: torch.dtype) -> Any:
+    """The pipeline of a folder; with a ControlNet, the folder is a Stable Diffusion 1.x or 2.x, and a white picture is followed."""
+    parts: dict[str, Any] = absent(pathlib.Path(model))
+    if control is None:
+        return DiffusionPipeline.from_pretrained(model, dtype=dtype, **parts)
+    parts["controlnet"] = ControlNetModel.from_pretrained(control, dtype=dtype)
+    return StableDiffusionControlNetPipeline.from_pretrained(model, dtype=dtype, **parts)
+
+
+def open_pipeline(model: str, device: torch.device, dtype: torch.dtype, control: str | None = None) -> Pipeline:
+    pipe = read(model, control, dtype).to(device)
     if hasattr(pipe, "vae") or hasattr(pipe, "text_encoder"):
         pipe.scheduler = DDIMScheduler.from_config(pipe.scheduler.config)
     else:
@@ -103,6 +114,7 @@ def deepcache(pipeline: Pipeline, interval: int) -> None:
 
 
 def compiled(pipeline: Pipeline) -> None:
-    """`torch.compile` of the denoiser, in place."""
-    denoiser = pipeline.pipe.transformer if hasattr(pipeline.pipe, "transformer") else pipeline.pipe.unet
-    denoiser.compile()
+    """`torch.compile` of the denoiser and of what steers it, in place."""
+    for part in ("transformer", "unet", "controlnet"):
+        if hasattr(pipeline.pipe, part):
+            getattr(pipeline.pipe, part).compile()

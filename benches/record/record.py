@@ -61,8 +61,8 @@ class Record:
         self.rules: dict[str, list[str]] = tables["rules"]
         self.peer_device = "cpu" if options.rehearse else "cuda"
 
-    def model(self, row: Row) -> str:
-        return str(self.state / "models" / row["model"].replace("/", "-"))
+    def model(self, name: str) -> str:
+        return str(self.state / "models" / name.replace("/", "-"))
 
     def home(self, name: str = "home") -> tuple[tuple[str, str], ...]:
         """Where kernels and their tuning are kept: from one process to the next, and apart from whatever the machine has."""
@@ -74,7 +74,8 @@ class Record:
         return [str(self.options.afterimage), *map(str, words)]
 
     def course(self, row: Row) -> list[str]:
-        words = ["--model", self.model(row), "--sampler", "ddim", "--steps", row["steps"], "--batch", row.get("batch", 1)]
+        words = ["--model", self.model(row["model"]), "--sampler", "ddim", "--steps", row["steps"], "--batch", row.get("batch", 1)]
+        words += ["--control-model", self.model(row["control"])] if "control" in row else []
         words += ["--size", f"{row['size']}x{row['size']}"] if "size" in row else []
         words += ["--class-label", row["class"]] if "class" in row else []
         words += ["--guidance-scale", row["guidance"]] if "guidance" in row else []
@@ -93,9 +94,9 @@ class Record:
         yield Unit("devices", self.ours("devices"), str.strip)
         side = "512" if self.options.rehearse else "8192"
         yield Unit("peak", [sys.executable, str(HERE / "peak.py"), self.peer_device, side], json.loads)
-        for row in self.rows.values():
-            script = [sys.executable, str(ROOT / "scripts/random_weights.py"), self.source(row["model"]), self.model(row)]
-            yield Unit(f"weights {row['model']}", script, str.strip)
+        for model in (row[part] for row in self.rows.values() for part in ("model", "control") if part in row):
+            script = [sys.executable, str(ROOT / "scripts/random_weights.py"), self.source(model), self.model(model)]
+            yield Unit(f"weights {model}", script, str.strip)
 
     def source(self, model: str) -> str:
         return str(ROOT / model) if (ROOT / model).is_dir() else model
@@ -153,8 +154,9 @@ class Record:
             return Unit(name, self.ours("bench", *self.course(row), *words), self.bench, self.home())
         if rule != "none" and (side.compiled or not interval(rule)):
             return None
-        command = [sys.executable, PEER, "diffusers", self.model(row), "--device", side.device, "--dtype", side.dtype]
+        command = [sys.executable, PEER, "diffusers", self.model(row["model"]), "--device", side.device, "--dtype", side.dtype]
         command += [f"--{key}={row[key]}" for key in ("steps", "size", "batch", "guidance") if key in row]
+        command += [f"--control={self.model(row['control'])}"] if "control" in row else []
         command += [f"--interval={interval(rule)}"] if interval(rule) else []
         return Unit(name, command + (["--compile"] if side.compiled else []), json.loads)
 

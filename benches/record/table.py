@@ -90,7 +90,8 @@ def peer_of(side: str, sides: list[str]) -> str | None:
 
 def runs(name: str, row: dict[str, Any], rules: list[str], sides: list[str], rounds: int, journal: Journal) -> str:
     size = f"{row['size']}x{row['size']}, " if "size" in row else ""
-    parts = [f"## {name}\n\n`{row['model']}`, {size}{row['steps']} DDIM steps, batch {row.get('batch', 1)}, random weights."]
+    control = f" with the ControlNet `{row['control']}`" if "control" in row else ""
+    parts = [f"## {name}\n\n`{row['model']}`{control}, {size}{row['steps']} DDIM steps, batch {row.get('batch', 1)}, random weights."]
     figures = Figures(name, rounds, journal)
     for rule in rules:
         known = [side for side in sides if any(f"{name} | {rule} | {side} | {turn}" in journal.lines for turn in range(rounds))]
