@@ -30,16 +30,16 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class Side:
-    """Who computes: `ours` or `torch`, on which device, in what."""
+    """Who computes, `ours` or `torch`, how (ours with `recorded` steps, torch `compiled`), on which device, in what."""
 
     who: str
     device: str
     dtype: str
-    compiled: bool = False
+    how: str = ""
 
     @property
     def name(self) -> str:
-        words = [self.who, "compiled" if self.compiled else "", self.device, self.dtype]
+        words = [self.who, self.how, self.device, self.dtype]
         return " ".join(word for word in words if word)
 
 
@@ -82,9 +82,12 @@ class Record:
         return [str(word) for word in words]
 
     def sides(self) -> list[Side]:
-        ours = [Side("ours", device, dtype) for device in self.options.devices.split(",") for dtype in ("f16", "f32")]
-        torch = [("f16", False), ("f16", True), ("f32", False), ("tf32", False)]
-        return ours + [Side("torch", self.peer_device, dtype, compiled) for dtype, compiled in torch]
+        devices = self.options.devices.split(",")
+        ours = [Side("ours", device, dtype) for device in devices for dtype in ("f16", "f32")]
+        recorded = "f32" if self.options.rehearse else "f16"
+        ours += [Side("ours", device, recorded, "recorded") for device in devices if device != "cpu"]
+        torch = [("f16", ""), ("f16", "compiled"), ("f32", ""), ("tf32", "")]
+        return ours + [Side("torch", self.peer_device, dtype, how) for dtype, how in torch]
 
     def facts(self) -> Iterator[Unit]:
         query = "--query-gpu=name,driver_version,memory.total,clocks.max.sm,power.limit"
@@ -109,7 +112,7 @@ class Record:
 
     def checks(self) -> Iterator[Unit]:
         """The kernels and the golden cases, device by device."""
-        for side in (side for side in self.sides() if side.who == "ours"):
+        for side in (side for side in self.sides() if side.who == "ours" and not side.how):
             words = ["--device", side.device, "--dtype", side.dtype, "--json"]
             yield Unit(f"doctor {side.name}", self.ours("doctor", *words), str.strip, self.home())
             tested = {"DEVICE": side.device, "DEVICES": side.device, "DTYPE": side.dtype}.items()
@@ -151,21 +154,22 @@ class Record:
     def timed(self, name: str, row: Row, rule: str, side: Side) -> Unit | None:
         if side.who == "ours":
             words = ["--device", side.device, "--dtype", side.dtype, "--cache", rule, "--repeat", 1, "--json"]
+            words += ["--step-graphs"] if side.how else []
             return Unit(name, self.ours("bench", *self.course(row), *words), self.bench, self.home())
-        if rule != "none" and (side.compiled or not interval(rule)):
+        if rule != "none" and (side.how or not interval(rule)):
             return None
         command = [sys.executable, PEER, "diffusers", self.model(row["model"]), "--device", side.device, "--dtype", side.dtype]
         command += [f"--{key}={row[key]}" for key in ("steps", "size", "batch", "guidance") if key in row]
         command += [f"--control={self.model(row['control'])}"] if "control" in row else []
         command += [f"--interval={interval(rule)}"] if interval(rule) else []
-        return Unit(name, command + (["--compile"] if side.compiled else []), json.loads)
+        return Unit(name, command + (["--compile"] if side.how else []), json.loads)
 
     @staticmethod
     def bench(output: str) -> dict[str, Any]:
         document = json.loads(output)
         result = document["results"][-1]
         kept = {"denoising": result["denoising_seconds"]["median"], "speedup": result["denoising_speedup"]["median"]}
-        return kept | {"peak_memory": document["peak_memory"]}
+        return kept | {"peak_memory": document["peak_memory"], "played": result.get("evaluations_played")}
 
     def units(self) -> Iterator[Unit]:
         for part in (self.facts, self.plans, self.checks, self.starts, self.rounds):

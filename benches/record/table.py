@@ -59,7 +59,7 @@ class Figures:
         plain = self.seconds("none", side)
         own = {turn: line["result"].get("speedup") for turn, line in lines.items()}
         ratios = [own[turn] or plain[turn] / line["result"]["denoising"] for turn, line in lines.items() if own[turn] or turn in plain]
-        return spread(ratios) if rule != "none" else "–"
+        return spread(ratios) if rule != "none" or "recorded" in side else "–"
 
     def entry(self, rule: str, side: str, peer: str | None) -> list[str]:
         plan = self.journal.result(f"plan {self.row} {rule}") or {}
@@ -140,7 +140,8 @@ def markdown(facts: dict[str, Any], rows: dict[str, Any], rules: dict[str, list[
     reading = (
         "Seconds of the denoising loop; medians and extremes of the rounds, in which the sides take turns. `ours / torch` is against PyTorch as it"
         " comes (with the DeepCache package under its rules) in the same data type, round by round; below 1 is faster. The speed-up is"
-        " over the uncached run, its forecast by multiply-accumulates; TFLOP/s are the plan's multiply-accumulates, twice."
+        " over the uncached run, its forecast by multiply-accumulates; TFLOP/s are the plan's multiply-accumulates, twice. Ours `recorded` plays"
+        " steps that were recorded (`--step-graphs`); its speed-up is over the uncached run that is not."
     )
     sections = [REHEARSAL] if facts["rehearsal"] else []
     sections += ["# Record", facts_of(facts, journal), reading]
