@@ -72,9 +72,9 @@ impl<'a, D: StagedDenoiser> StepGraphs<'a, D> {
         in_place: bool,
     ) -> Option<Made<D::Carry>> {
         let embedding = line.denoiser.embedding(&mut prepared)?.clone();
-        let slot = match start.refreshes() {
-            true => &mut self.full,
-            false => &mut self.reuse,
+        let slot = match start {
+            Start::Latents(_) => &mut self.full,
+            Start::Stored(_) | Start::Around(..) => &mut self.reuse,
         };
         match slot {
             Slot::Unseen => *slot = Slot::Seen,

@@ -156,9 +156,13 @@ impl Machine {
 pub(super) fn workload(model: &Model, request: &Request, resolved: &Resolved) -> Workload {
     let [items, channels, height, width] = resolved.latent_shape;
     let rows = resolved.rows.total();
+    let nets = match model.controls.len() {
+        0 => String::new(),
+        nets => format!(" with {nets} ControlNets"),
+    };
     let (model, rule) = (model.folder.name(), &request.cache);
     Workload {
-        name: format!("{model} {items}x{channels}x{height}x{width} in {rows} rows, {rule}"),
+        name: format!("{model}{nets} {items}x{channels}x{height}x{width} in {rows} rows, {rule}"),
         macs: resolved.forecast(1).total_macs(),
     }
 }

@@ -55,7 +55,7 @@ impl<'a, T> Graph<'a, T> {
     ///
     /// If the device fails.
     pub(crate) fn play(&self) -> Result<&T, Error> {
-        // SAFETY: `self` holds what the launches read and write, and is on the thread that recorded them.
+        // SAFETY: `self` holds what the launches read and write, alone writes it, and is on the thread that recorded them.
         unsafe { Dispatch::graph_replay(self.device.as_dispatch(), &self.launches) }
             .map_err(|error| DeviceError::execution("a recorded step", &error))?;
         Ok(&self.output)
