@@ -113,7 +113,7 @@ class Record:
     def checks(self) -> Iterator[Unit]:
         """The kernels and the golden cases, device by device."""
         for side in (side for side in self.sides() if side.who == "ours" and not side.how):
-            words = ["--device", side.device, "--dtype", side.dtype, "--json"]
+            words = ["--device", side.device, "--dtype", side.dtype]
             yield Unit(f"doctor {side.name}", self.ours("doctor", *words), str.strip, self.home())
             tested = {"DEVICE": side.device, "DEVICES": side.device, "DTYPE": side.dtype}.items()
             variables = (*self.home(), ("AFTERIMAGE_ROOT", str(ROOT)), *((f"AFTERIMAGE_TEST_{key}", value) for key, value in tested))
