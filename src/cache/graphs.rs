@@ -68,29 +68,23 @@ impl<'a, D: StagedDenoiser> StepGraphs<'a, D> {
         &mut self,
         line: Line<'a, D>,
         start: &Start<D::Carry>,
-        mut prepared: D::Prepared,
+        prepare: impl FnOnce() -> D::Prepared,
         in_place: bool,
     ) -> Option<Made<D::Carry>> {
-        let embedding = line.denoiser.embedding(&mut prepared)?.clone();
         let slot = match start {
             Start::Latents(_) => &mut self.full,
             Start::Stored(_) | Start::Around(..) => &mut self.reuse,
         };
         match slot {
             Slot::Unseen => *slot = Slot::Seen,
-            _ if !start.refreshes() && !in_place => return None,
-            Slot::Seen => *slot = Slot::record(line, start.clone(), prepared),
-            Slot::Recorded(_) | Slot::Refused => {}
+            Slot::Seen | Slot::Recorded(_) if start.refreshes() || in_place => {
+                let made = slot.play(line, start, prepare());
+                self.played += usize::from(made.is_some());
+                return made;
+            }
+            Slot::Seen | Slot::Recorded(_) | Slot::Refused => {}
         }
-        let Slot::Recorded(graph) = slot else {
-            return None;
-        };
-        let made = graph.play(start.sample(), embedding);
-        match made {
-            Some(_) => self.played += 1,
-            None => *slot = Slot::Refused,
-        }
-        made
+        None
     }
 }
 
@@ -102,13 +96,26 @@ impl<D: StagedDenoiser> fmt::Debug for StepGraphs<'_, D> {
 }
 
 impl<'a, C: Carry + 'a> Slot<'a, C> {
-    fn record<D: StagedDenoiser<Carry = C>>(
+    /// Plays the step, recorded first if it is not; refused once it cannot be.
+    fn play<D: StagedDenoiser<Carry = C>>(
+        &mut self,
         line: Line<'a, D>,
-        start: Start<C>,
-        prepared: D::Prepared,
-    ) -> Self {
-        let recorded = StepGraph::record(line, start, prepared).map(Box::new);
-        recorded.map_or(Self::Refused, Self::Recorded)
+        start: &Start<C>,
+        mut prepared: D::Prepared,
+    ) -> Option<Made<C>> {
+        let embedding = line.denoiser.embedding(&mut prepared).cloned();
+        if matches!(self, Self::Seen) {
+            let recorded = StepGraph::record(line, start.clone(), prepared).map(Box::new);
+            *self = recorded.map_or(Self::Refused, Self::Recorded);
+        }
+        let Self::Recorded(graph) = self else {
+            return None;
+        };
+        let made = graph.play(start.sample(), embedding?);
+        if made.is_none() {
+            *self = Self::Refused;
+        }
+        made
     }
 }
 

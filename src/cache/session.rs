@@ -194,12 +194,14 @@ impl<'a, D: StagedDenoiser> Session<'a, D> {
         start: &Start<D::Carry>,
         evaluations: &[Evaluation],
     ) -> Option<Tensor<4>> {
-        if span.len > 1 || self.graphs.is_none() {
+        if span.len > 1 {
             return None;
         }
-        let (line, prepared) = (self.line(), self.prepare(evaluations));
-        let graphs = self.graphs.as_mut()?;
-        let made = graphs.step(line, start, prepared, self.in_place)?;
+        let mut graphs = self.graphs.take()?;
+        let prepare = || self.prepare(evaluations);
+        let made = graphs.step(self.line(), start, prepare, self.in_place);
+        self.graphs = Some(graphs);
+        let made = made?;
         if let (Some(kept), Some(sample)) = (made.kept, start.sample()) {
             self.in_place = true;
             self.keep(span, || kept, signature(sample));

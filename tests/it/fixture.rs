@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use afterimage::weights::WeightSource;
-use burn::tensor::{DType, Device, Tensor, TensorData};
+use burn::tensor::{Device, Tensor, TensorData};
 use serde_json::Value;
 
 use crate::tested;
@@ -229,8 +229,7 @@ impl Reference {
         (self.values.iter().map(square).sum::<f64>() / count).sqrt()
     }
 
-    /// The largest difference over the reference's standard deviation; the message names its place. In half precision, where single
-    /// values of networks with random weights are off by much in every program, the root of the mean square instead.
+    /// The largest difference over the reference's standard deviation; the message names its place.
     pub(crate) fn compare<const D: usize>(
         &self,
         found: Tensor<D>,
@@ -246,10 +245,7 @@ impl Reference {
         // In this order a value that is not a number is the worst of all.
         let by_size = |a: &(usize, f64), b: &(usize, f64)| a.1.total_cmp(&b.1);
         let (index, largest) = differences.max_by(by_size).unwrap();
-        let relative = match tested::dtype() {
-            DType::F32 => largest / self.spread(),
-            _ => self.root_mean_square(&found) / self.spread(),
-        };
+        let relative = largest / self.spread();
         if relative <= tolerance {
             return Ok(relative);
         }
@@ -257,12 +253,5 @@ impl Reference {
             "off by {largest:.3e} = {relative:.3e} standard deviations at {index} of {shape:?}: {} for {}",
             found[index], self.values[index]
         ))
-    }
-
-    /// Of the differences.
-    fn root_mean_square(&self, found: &[f32]) -> f64 {
-        let squares = found.iter().zip(&self.values);
-        let squares = squares.map(|(a, b)| f64::from(a - b).powi(2));
-        (squares.sum::<f64>() / found.len() as f64).sqrt()
     }
 }

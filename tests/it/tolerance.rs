@@ -19,5 +19,5 @@ pub(crate) const Q8: f64 = 1e-2;
 /// f32 on a GPU: other summation orders, and transcendental functions of the driver's precision.
 pub(crate) const F32_GPU: f64 = 1e-3;
 
-/// Half precision, by the root of the mean square.
+/// Half precision: about two more digits are lost than in f32.
 pub(crate) const F16: f64 = 2e-2;
