@@ -18,6 +18,13 @@ use crate::sampler::Sampler;
 /// `timestep_spacing` of the DDIM authors' runs on CIFAR-10; diffusers has no word for it.
 const QUADRATIC: &str = "quad";
 
+/// `prediction_type`, as diffusers writes it.
+const PREDICTIONS: [(&str, Prediction); 3] = [
+    ("epsilon", Prediction::Epsilon),
+    ("v_prediction", Prediction::Velocity),
+    ("sample", Prediction::Sample),
+];
+
 /// Finds `value` among `choices`, or says which ones there are.
 pub(super) fn choose<T: Copy>(
     key: &str,
@@ -125,10 +132,37 @@ impl SamplerConfig {
 
     /// For a model that predicts a variance beside the mean: DDPM takes it, unless the configuration says otherwise.
     #[must_use]
-    pub fn with_learned_variance(mut self) -> Self {
-        for json in [&mut self.json, &mut self.all] {
+    pub fn with_learned_variance(self) -> Self {
+        self.edited(|json| {
             json.variance_type.get_or_insert("learned_range".to_owned());
-        }
+        })
+    }
+
+    /// The same model read as predicting `prediction`, whatever its configuration says: for files that do not say it, or say it
+    /// wrongly.
+    #[must_use]
+    pub fn with_prediction(self, prediction: Prediction) -> Self {
+        let word = PREDICTIONS.iter().find(|(_, known)| *known == prediction);
+        self.edited(|json| json.prediction_type = word.map(|(word, _)| (*word).to_owned()))
+    }
+
+    /// The same model trained to a last timestep of pure noise (Lin et al., arXiv 2305.08891, algorithm 1): the schedule is rescaled
+    /// and runs start from its noisiest timestep, which samplers that space their steps otherwise would not visit.
+    #[must_use]
+    pub fn with_zero_terminal_snr(self) -> Self {
+        self.edited(|json| {
+            json.rescale_betas_zero_snr = Some(true);
+            json.timestep_spacing = Some("trailing".to_owned());
+        })
+    }
+
+    /// Changes keys, for this sampler and for those that take the model over from it.
+    fn edited(mut self, edit: impl FnOnce(&mut SchedulerJson)) -> Self {
+        edit(&mut self.all);
+        self.json = match self.class {
+            Some(class) => self.all.clone().of_class(class),
+            None => self.all.clone(),
+        };
         self
     }
 
@@ -231,12 +265,7 @@ impl SamplerConfig {
     /// If `prediction_type` is unknown.
     pub fn prediction(&self) -> Result<Prediction, Error> {
         let value = self.json.prediction_type.as_deref().unwrap_or("epsilon");
-        let choices = [
-            ("epsilon", Prediction::Epsilon),
-            ("v_prediction", Prediction::Velocity),
-            ("sample", Prediction::Sample),
-        ];
-        Ok(choose("prediction_type", value, &choices)?)
+        Ok(choose("prediction_type", value, &PREDICTIONS)?)
     }
 
     pub(super) fn grid(&self) -> Result<TimestepGrid, Error> {
