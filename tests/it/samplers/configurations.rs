@@ -156,7 +156,8 @@ fn words_lay_out_sigmas() {
     let laid_out = ["euler-karras", "euler-exponential", "euler-beta"].map(first_two);
     assert!(laid_out.iter().all(|(first, _)| (first - max).abs() < 1e-9));
     let [karras, exponential, beta] = laid_out.map(|(_, second)| second);
-    assert!(exponential < karras && karras < usual && usual < beta);
+    assert!(exponential < karras && karras < beta && usual < beta);
+    assert!(usual != karras && usual != exponential);
     // The last word counts.
     let again = latent_diffusion()
         .with_kind(kind("heun-beta"))
