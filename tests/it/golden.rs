@@ -282,6 +282,7 @@ fn request(fixture: &Fixture, case: &Value) -> Request {
         negative_prompts: strings(&call["negative_prompt"]),
         added: added(call),
         seeds: seeds(&call["seed"]),
+        batch: number("num_images_per_prompt").unwrap_or(1),
         steps: number("num_inference_steps"),
         guidance_scale: real("guidance_scale"),
         guidance_rescale: real("guidance_rescale").unwrap_or(0.0),
