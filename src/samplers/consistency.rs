@@ -44,7 +44,7 @@ struct Jump {
     /// Weights of the sample and of the network's output in the clean sample.
     skip: f64,
     output: f64,
-    /// Weight of the noise behind it.
+    /// Weight of the noise after it.
     noise: f64,
 }
 
@@ -151,7 +151,7 @@ impl Sampler for Consistency {
     }
 
     fn draws_noise(&self, _evaluation: usize) -> bool {
-        // Behind the last jump too, where its weight is 0: the stream goes on as in diffusers.
+        // After the last jump too, where its weight is 0: the stream goes on as in diffusers.
         self.jumps.len() > 1
     }
 
