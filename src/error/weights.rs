@@ -65,10 +65,13 @@ pub(crate) enum WeightsError {
         path.display()
     )]
     PickleCode { callable: String, path: PathBuf },
-    #[error(
-        "`{model}` has no weights for `{part}`\nhint: a card has configs only; a folder keeps them as `{part}/*.safetensors` or `{part}/*.bin`, a checkpoint may have that folder beside it"
-    )]
-    NoFile { part: String, model: String },
+    #[error("`{model}` has no weights for {}{}", listed(parts), hinted(hints))]
+    NoFile {
+        parts: Vec<String>,
+        /// What to do, a line a part; lines that repeat are said once.
+        hints: Vec<String>,
+        model: String,
+    },
     #[error(
         "`{model}` has no weights\nhint: a card has a config only; a folder keeps them as `*.safetensors` or `*.bin`"
     )]
@@ -78,7 +81,7 @@ pub(crate) enum WeightsError {
     #[error(transparent)]
     Misfit(#[from] Misfit),
     #[error(
-        "the parameters of a checkpoint cannot be placed: {}\nhint: is this {family} checkpoint?\nfile: {origin}",
+        "the parameters of a checkpoint cannot be placed: {}\nhint: is this {family} file?\nfile: {origin}",
         listed(names)
     )]
     Unrecognised {
@@ -139,6 +142,18 @@ impl fmt::Display for Misfit {
         }
         write!(formatter, "\nfile: {origin}")
     }
+}
+
+/// Each hint on a line of its own, once.
+fn hinted(hints: &[String]) -> String {
+    let mut said: Vec<&String> = Vec::new();
+    for hint in hints {
+        if !said.contains(&hint) {
+            said.push(hint);
+        }
+    }
+    let lines = said.into_iter().flat_map(|hint| ["\nhint: ", hint]);
+    lines.collect()
 }
 
 /// Names that a message lists before it counts the rest.

@@ -9,6 +9,7 @@ use super::adapters::{Adapters, Exchange};
 use super::config::{ModelConfig, TextToImageConfig};
 use super::decoder::Decoder;
 use super::edit::{Start, Starter};
+use super::fit::check_weights;
 use super::memory::{Kept, Memory};
 use super::noise::SeededNoise;
 use super::prompts::{Origin, Prompts};
@@ -80,6 +81,7 @@ impl TextToImage {
         let storage = Storage::of(device, format)?;
         let config = ModelConfig::read(folder)?;
         let parts = config.text_to_image()?;
+        check_weights(folder, &config, device)?;
         let merge = adapters.merge(&parameters(parts, device))?;
         let origin = Origin {
             folder: folder.clone(),

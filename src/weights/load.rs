@@ -36,6 +36,18 @@ pub fn load_strict<M: Module>(
     load_merged(module, source, part, storage, &Patches::default())
 }
 
+/// Whether [`load_strict`] would find what it needs in `source`, by names and shapes alone: nothing is read, nothing allocated.
+///
+/// # Errors
+///
+/// As [`load_strict`], but for what shows in reading only.
+pub fn check_fit<M: Module>(module: &M, source: &WeightSource, part: &str) -> Result<(), Error> {
+    let slots = slots(module);
+    let asked = slots.iter().map(Slot::asked).collect();
+    let tensors = names::canonical(source, &asked)?;
+    check(&slots, &tensors, part, source.origin())
+}
+
 /// [`load_strict`], with adapters merged into the tensors on their way.
 ///
 /// # Errors

@@ -19,7 +19,8 @@ mod transpose;
 
 pub(crate) use filters::placed;
 pub use format::{Format, Storage, WeightFormat};
-pub use load::{load_merged, load_strict, reload, shapes, weight_bytes};
+pub use load::{check_fit, load_merged, load_strict, reload, shapes, weight_bytes};
 pub use source::WeightSource;
+pub(crate) use source::disguise;
 #[cfg(feature = "hub")]
 pub(crate) use source::shard_files;

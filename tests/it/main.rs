@@ -12,6 +12,8 @@ mod branches;
 mod cache_equivalence;
 mod cache_plans;
 mod catalog;
+mod checkpoint_words;
+mod checkpoints;
 mod class_to_image;
 #[cfg(feature = "cli")]
 mod cli;
@@ -33,6 +35,7 @@ mod edit;
 #[cfg(feature = "eval")]
 mod evaluation;
 mod fixture;
+mod folders;
 mod golden;
 mod gpu;
 #[cfg(feature = "hub")]
@@ -45,6 +48,7 @@ mod made_once;
 mod matrix;
 #[cfg(feature = "eval")]
 mod metrics;
+mod other_vae;
 mod param_lists;
 mod quantised;
 mod rng;

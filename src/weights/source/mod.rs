@@ -6,6 +6,7 @@
 //! **Source.** The safetensors format (huggingface/safetensors: 8 bytes little-endian header length, JSON header, data); torch
 //! checkpoints through `burn_store::pytorch_reader`; sharded `*.index.json` as transformers writes them.
 
+pub(crate) mod disguise;
 mod pickle;
 mod safetensors;
 mod shards;
@@ -42,6 +43,7 @@ impl WeightSource {
     /// When the file cannot be read, is malformed or cut short, or is a pickle that asks for code.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, Error> {
         let path = path.as_ref();
+        disguise::check_file(path)?;
         match path.extension().and_then(|extension| extension.to_str()) {
             Some("json") => shards::open(path),
             Some("bin" | "pt" | "pth" | "ckpt") => pickle::open(path),
