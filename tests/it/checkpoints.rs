@@ -41,7 +41,7 @@ pub(crate) fn sparse_file(
         let start = end;
         end += shape.iter().product::<usize>();
         let entry = json!({"dtype": "I8", "shape": shape, "data_offsets": [start, end]});
-        header.insert(name, entry);
+        header.insert(name.clone(), entry);
     }
     let header = serde_json::to_vec(&header).unwrap();
     let mut file = fs::File::create(path).unwrap();
