@@ -9,7 +9,7 @@ use std::{
 
 use crate::{
     error::{Error, FileError},
-    weights::WeightSource,
+    weights::{WeightSource, refuse_stand_in},
 };
 
 /// Parts whose files may lie beside the index instead of in a folder of their own, and the file that tells: early models of one
@@ -78,6 +78,7 @@ impl Files {
                 None => return Ok(None),
             },
         };
+        refuse_stand_in(&bytes, &self.path(relative))?;
         let text = String::from_utf8(bytes.into_owned());
         let text = text.map_err(|error| failed(std::io::Error::new(ErrorKind::InvalidData, error)));
         Ok(Some(text?))

@@ -21,5 +21,6 @@ pub(crate) use filters::placed;
 pub use format::{Format, Storage, WeightFormat};
 pub use load::{load_merged, load_strict, reload, shapes, weight_bytes};
 pub use source::WeightSource;
+pub(crate) use source::refuse_stand_in;
 #[cfg(feature = "hub")]
 pub(crate) use source::shard_files;

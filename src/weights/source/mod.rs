@@ -9,9 +9,12 @@
 mod pickle;
 mod safetensors;
 mod shards;
+mod stand_in;
 
 use std::{
     collections::{BTreeMap, btree_map::Entry},
+    fs::File,
+    io::Read as _,
     path::Path,
 };
 
@@ -20,8 +23,10 @@ use burn_store::{bridge, burn_pack::Tensor as Packed};
 
 #[cfg(feature = "hub")]
 pub(crate) use shards::shard_files;
+pub(crate) use stand_in::refuse_stand_in;
 
-use crate::error::{Error, WeightsError};
+use crate::error::{Error, FileError, WeightsError};
+use stand_in::{Kind, START};
 
 /// A set of named tensors, read lazily.
 #[derive(Debug, Clone)]
@@ -34,18 +39,25 @@ pub struct WeightSource {
 }
 
 impl WeightSource {
-    /// Opens a weight file: safetensors, a sharded set by its `*.index.json`, or a torch file (`.bin`, `.pt`, `.ckpt`; the
-    /// tensors under `state_dict` where there is one).
+    /// Opens a weight file: safetensors, a torch file (`.bin`, `.pt`, `.ckpt`; of what a training program left there, the tensors of the
+    /// model), or a sharded set by its `*.index.json`. Which of the first two it is, is in the file, whatever it is called.
     ///
     /// # Errors
     ///
-    /// When the file cannot be read, is malformed or cut short, or is a pickle that asks for code.
+    /// When the file cannot be read, is malformed or cut short, or is a pickle that asks for code; when something else lies in its place
+    /// (a Git LFS pointer, a page of the web).
     pub fn open(path: impl AsRef<Path>) -> Result<Self, Error> {
         let path = path.as_ref();
-        match path.extension().and_then(|extension| extension.to_str()) {
-            Some("json") => shards::open(path),
-            Some("bin" | "pt" | "pth" | "ckpt") => pickle::open(path),
-            _ => safetensors::open(path),
+        let (start, length) = start(path)?;
+        refuse_stand_in(&start, path)?;
+        let kind = stand_in::kind(&start, length, path)?;
+        if kind != Kind::Index {
+            stand_in::refuse_text(&start, path)?;
+        }
+        match kind {
+            Kind::Index => shards::open(path),
+            Kind::Torch => pickle::open(path),
+            Kind::Safetensors => safetensors::open(path),
         }
     }
 
@@ -178,4 +190,20 @@ impl WeightSource {
     pub(crate) fn tensor(&self, name: &str) -> Option<&Packed> {
         self.tensors.get(name)
     }
+}
+
+/// The first bytes of a file, and how many it has.
+fn start(path: &Path) -> Result<(Vec<u8>, u64), FileError> {
+    let read = || {
+        let file = File::open(path)?;
+        let length = file.metadata()?.len();
+        let mut start = Vec::new();
+        file.take(START as u64).read_to_end(&mut start)?;
+        Ok((start, length))
+    };
+    read().map_err(|source| FileError::Read {
+        what: "the weights".to_owned(),
+        path: path.to_owned(),
+        source,
+    })
 }
