@@ -4,12 +4,14 @@
 //! a model needs the model and one tensor in memory, never the file.
 //!
 //! **Source.** The safetensors format (huggingface/safetensors: 8 bytes little-endian header length, JSON header, data); torch
-//! checkpoints through `burn_store::pytorch_reader`; sharded `*.index.json` as transformers writes them.
+//! files as `torch.save` writes them; sharded `*.index.json` as transformers writes them.
 
-mod pickle;
+mod place;
 mod safetensors;
 mod shards;
 mod stand_in;
+mod stored;
+mod torch;
 
 use std::{
     collections::{BTreeMap, btree_map::Entry},
@@ -56,7 +58,7 @@ impl WeightSource {
         }
         match kind {
             Kind::Index => shards::open(path),
-            Kind::Torch => pickle::open(path),
+            Kind::Torch => torch::open(path),
             Kind::Safetensors => safetensors::open(path),
         }
     }
@@ -67,13 +69,13 @@ impl WeightSource {
     ///
     /// When the bytes are not a safetensors file.
     pub fn from_static(bytes: &'static [u8], origin: &str) -> Result<Self, Error> {
-        let place = safetensors::Place::Static(bytes);
+        let place = place::Place::Static(bytes);
         safetensors::read(&place, bytes.len() as u64, origin.to_owned())
     }
 
     pub(crate) fn from_tensors(origin: String, tensors: Vec<Packed>) -> Result<Self, Error> {
         let mut named = BTreeMap::new();
-        for tensor in tensors {
+        for tensor in unwrapped(tensors) {
             match named.entry(tensor.name.clone()) {
                 Entry::Vacant(entry) => entry.insert(tensor),
                 Entry::Occupied(entry) => {
@@ -206,4 +208,21 @@ fn start(path: &Path) -> Result<(Vec<u8>, u64), FileError> {
         path: path.to_owned(),
         source,
     })
+}
+
+/// What wrappers for several devices and compilers put in front of every name.
+const WRAPPERS: [&str; 2] = ["module.", "_orig_mod."];
+
+/// The tensors under the names that they have without a wrapper.
+fn unwrapped(mut tensors: Vec<Packed>) -> Vec<Packed> {
+    let wrapped = |tensors: &[Packed], wrapper: &str| {
+        let inside = |tensor: &Packed| tensor.name.starts_with(wrapper);
+        !tensors.is_empty() && tensors.iter().all(inside)
+    };
+    while let Some(wrapper) = WRAPPERS.iter().find(|one| wrapped(&tensors, one)) {
+        for tensor in &mut tensors {
+            tensor.name.drain(..wrapper.len());
+        }
+    }
+    tensors
 }
