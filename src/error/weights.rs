@@ -35,6 +35,15 @@ pub(crate) enum WeightsError {
         reason: String,
         origin: String,
     },
+    #[error(
+        "tensor `{name}` holds {wrong} of {total} values that are no finite numbers (NaN or infinity)\nhint: its training diverged, or the file was damaged or converted badly: use another copy or an earlier version\nfile: {origin}"
+    )]
+    NotFinite {
+        name: String,
+        wrong: usize,
+        total: usize,
+        origin: String,
+    },
     #[error("there is no tensor `{name}`\nfile: {origin}")]
     NoTensor { name: String, origin: String },
     #[error("two tensors are called `{name}`\nfile: {origin}")]
@@ -166,7 +175,7 @@ impl fmt::Display for Misfit {
 const LISTED: usize = 10;
 
 /// The first ten names in backticks and a count of the others.
-pub(super) fn listed(names: &[String]) -> String {
+pub(crate) fn listed(names: &[String]) -> String {
     let quoted = names.iter().take(LISTED).map(|name| format!("`{name}`"));
     let text = quoted.collect::<Vec<_>>().join(", ");
     match names.len().saturating_sub(LISTED) {

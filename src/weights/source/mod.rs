@@ -27,6 +27,7 @@ use burn_store::{bridge, burn_pack::Tensor as Packed};
 pub(crate) use shards::shard_files;
 pub(crate) use stand_in::refuse_stand_in;
 
+use super::finite::check_finite;
 use crate::error::{Error, FileError, WeightsError};
 use stand_in::{Kind, START};
 
@@ -168,6 +169,17 @@ impl WeightSource {
                 origin: origin(),
             })?,
         )
+    }
+
+    /// [`read`](Self::read), for tensors that are used as they are.
+    ///
+    /// # Errors
+    ///
+    /// As [`read`](Self::read), and when it holds values that are no finite numbers.
+    pub fn read_finite(&self, name: &str) -> Result<TensorData, Error> {
+        let data = self.read(name)?;
+        check_finite(&data, name, &self.origin)?;
+        Ok(data)
     }
 
     /// The tensors whose names begin with one of `prefixes`: a part of a file that holds several.
