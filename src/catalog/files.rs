@@ -10,7 +10,7 @@ use std::{
 use super::variants::{choose, is_weights};
 use crate::{
     error::{Error, FileError},
-    weights::{WeightSource, disguise},
+    weights::{WeightSource, refuse_stand_in},
 };
 
 /// Parts whose files may lie beside the index instead of in a folder of their own, and the file that tells: early models of one
@@ -70,10 +70,7 @@ impl Files {
         };
         let bytes: Cow<'static, [u8]> = match self {
             Self::Disk(folder) => match std::fs::read(located(folder, relative)) {
-                Ok(bytes) => {
-                    disguise::check_head(&bytes, &self.path(relative))?;
-                    bytes.into()
-                }
+                Ok(bytes) => bytes.into(),
                 Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
                 Err(error) => return Err(failed(error).into()),
             },
@@ -82,6 +79,7 @@ impl Files {
                 None => return Ok(None),
             },
         };
+        refuse_stand_in(&bytes, &self.path(relative))?;
         let text = String::from_utf8(bytes.into_owned());
         let text = text.map_err(|error| failed(std::io::Error::new(ErrorKind::InvalidData, error)));
         Ok(Some(text?))

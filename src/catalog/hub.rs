@@ -30,12 +30,13 @@ use crate::{
 const RETRIES: usize = 4;
 
 /// Files of a tokenizer folder.
-const TOKENIZER: [&str; 5] = [
+const TOKENIZER: [&str; 6] = [
     "vocab.json",
     "merges.txt",
     "tokenizer.json",
     "tokenizer_config.json",
     "special_tokens_map.json",
+    "added_tokens.json",
 ];
 
 /// What a model says of its use to this program, where it does.

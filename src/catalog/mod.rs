@@ -175,6 +175,7 @@ impl ModelFolder {
             tokenizer: text("tokenizer.json")?,
             config: text("tokenizer_config.json")?,
             special_tokens: text("special_tokens_map.json")?,
+            added_tokens: text("added_tokens.json")?,
         })
     }
 

@@ -16,10 +16,6 @@ pub(crate) enum FileError {
         path: PathBuf,
         source: io::Error,
     },
-    #[error("this file is a pointer of Git LFS{}, not the file itself\nhint: run `git lfs pull` in the folder it came in, or download the file again\nfile: {}", bytes.map_or_else(String::new, |bytes| format!(" to {:.2} GB", bytes as f64 / 1e9)), path.display())]
-    Pointer { bytes: Option<u64>, path: PathBuf },
-    #[error("this file is a web page, not what its name says\nhint: the download was answered with a page, because of a wrong address or a missing permission; download the file again\nfile: {}", path.display())]
-    WebPage { path: PathBuf },
     #[error("`{file}` is missing from the model `{model}`")]
     Missing { file: String, model: String },
     #[error("`{name}` is not a model: it has no `model_index.json`\nhint: {hint}")]

@@ -21,7 +21,7 @@ pub(crate) use evaluation::EvaluationError;
 pub(crate) use file::FileError;
 pub(crate) use plan::PlanError;
 pub(crate) use request::RequestError;
-pub(crate) use weights::{Misfit, WeightsError};
+pub(crate) use weights::{Misfit, WeightsError, listed};
 
 /// Everything that can go wrong, as one small value.
 #[derive(thiserror::Error)]

@@ -14,6 +14,7 @@ use burn::{
 use burn_store::{bridge, burn_pack::Tensor as Packed};
 
 use super::filters::placed;
+use super::finite::check_finite;
 use super::transpose::transposed;
 use super::{Storage, WeightSource, adapt::Patches, names, quantise};
 use crate::error::{Error, Misfit, WeightsError};
@@ -26,7 +27,7 @@ use crate::error::{Error, Misfit, WeightsError};
 /// # Errors
 ///
 /// When a parameter has no tensor, a tensor no parameter, or shapes differ: one error that lists all of them, before anything
-/// is read. When a tensor cannot be read.
+/// is read. When a tensor cannot be read, or holds values that are no finite numbers.
 pub fn load_strict<M: Module>(
     module: M,
     source: &WeightSource,
@@ -344,6 +345,7 @@ impl Filler<'_> {
             origin: self.origin.to_owned(),
         };
         let data = bridge::into_data(tensor).map_err(|error| failed(error.to_string()))?;
+        check_finite(&data, &slot.name, self.origin)?;
         Ok(self.laid(data, slot))
     }
 

@@ -36,7 +36,7 @@ fn byte_pairs(folder: &Path, prefix: &str) -> ClipTokenizer {
         merges: Some(&merges),
         config: Some(&config),
         special_tokens: Some(&special_tokens),
-        tokenizer: None,
+        ..TokenizerFiles::default()
     };
     ClipTokenizer::from_files(files).unwrap()
 }
