@@ -111,6 +111,11 @@ impl ModelFolder {
         }
     }
 
+    /// Whether `key` of the JSON file `relative` has the value of another's word than the file's.
+    pub fn amends(&self, relative: &str, key: &str) -> bool {
+        self.said.by(relative, key).is_some()
+    }
+
     /// The name of the autoencoder that a caller put in place of the model's own.
     pub fn other_vae(&self) -> Option<&str> {
         self.vae.as_ref().map(|vae| vae.name.as_str())

@@ -82,8 +82,11 @@ fn sample(arguments: &args::Sampling) -> Result<(), Error> {
     Ok(())
 }
 
-/// Says what each rule's plan warns of, once.
+/// Says what is read otherwise than the model's configuration says, and what each rule's plan warns of, once.
 fn warn(model: &Model, request: &Request, rules: &[CacheRule]) -> Result<(), Error> {
+    for note in request.resolve(&model.config)?.notes {
+        console::warning(&note);
+    }
     for rule in rules {
         let request = Request {
             cache: rule.clone(),

@@ -97,6 +97,15 @@ impl Error {
         matches!(*self.0, Kind::Evaluation(_))
     }
 
+    /// Adds what `more` says of a configuration's key to the hint, where its value is not supported.
+    #[must_use]
+    pub(crate) fn with_hint(mut self, more: impl FnOnce(&str) -> Option<String>) -> Self {
+        if let Kind::Config(ConfigError::Unsupported { key, hint, .. }) = &mut *self.0 {
+            hint.extend(more(key));
+        }
+        self
+    }
+
     /// The observer stopped the run.
     pub fn is_cancelled(&self) -> bool {
         matches!(*self.0, Kind::Cancelled)

@@ -13,7 +13,7 @@ use crate::models::control::ControlNetConfig;
 use crate::models::dit::DiTConfig;
 use crate::models::unet::{Extent, UNetConfig};
 use crate::models::vae::{VaeConfig, VaeJson};
-use crate::samplers::{SamplerConfig, SamplerKind};
+use crate::samplers::SamplerConfig;
 
 /// What a run uses where the request is silent.
 #[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
@@ -38,10 +38,10 @@ impl Defaults {
         }
     }
 
-    /// What diffusers' pipelines without text use.
-    fn unconditional(kind: Option<SamplerKind>) -> Self {
+    /// What diffusers' pipelines without text use, of as many steps.
+    fn unconditional(steps: usize) -> Self {
         Self {
-            steps: if kind.is_some() { 50 } else { 1000 },
+            steps,
             guidance_scale: 1.0,
             guidance_channels: None,
         }
@@ -130,11 +130,15 @@ impl ModelConfig {
     /// If a file is missing or malformed, or asks for something that is not built.
     pub fn read(folder: &ModelFolder) -> Result<Self, Error> {
         let scheduler = "scheduler/scheduler_config.json";
-        let sampler = SamplerConfig::from_json(&folder.read_json(scheduler)?, scheduler.as_ref())?;
+        let named = folder.index().class("scheduler");
+        let class = named.filter(|_| !folder.amends(scheduler, "_class_name"));
+        let keys = folder.read_json(scheduler)?;
+        let sampler = SamplerConfig::of_class(class, &keys, scheduler.as_ref())?
+            .repaired_for(folder.index().pipeline());
         let mut config = match folder.index().pipeline() {
-            "DDPMPipeline" => Self::unconditional(folder, sampler, None)?,
-            "DDIMPipeline" => Self::unconditional(folder, sampler, Some(SamplerKind::Ddim))?,
-            "PNDMPipeline" => Self::unconditional(folder, sampler, Some(SamplerKind::Pndm))?,
+            "DDPMPipeline" => Self::unconditional(folder, sampler, 1000)?,
+            "DDIMPipeline" => Self::unconditional(folder, sampler.with_kind("ddim".parse()?), 50)?,
+            "PNDMPipeline" => Self::unconditional(folder, sampler.with_kind("pndm".parse()?), 50)?,
             "DiTPipeline" | "LDMClassToImagePipeline" => Self::class_to_image(folder, sampler)?,
             _ => Self::texts(folder, sampler)?,
         };
@@ -155,19 +159,16 @@ impl ModelConfig {
         })
     }
 
-    /// A model without text, under the sampler that its pipeline insists on.
+    /// A model without text, which its pipeline samples in `steps`.
     fn unconditional(
         folder: &ModelFolder,
         sampler: SamplerConfig,
-        kind: Option<SamplerKind>,
+        steps: usize,
     ) -> Result<Self, Error> {
         Ok(Self {
             family: Family::Unconditional(UnconditionalConfig::read(folder)?),
-            sampler: match kind {
-                Some(kind) => sampler.with_kind(kind),
-                None => sampler,
-            },
-            defaults: Defaults::unconditional(kind),
+            sampler,
+            defaults: Defaults::unconditional(steps),
             controls: Vec::new(),
         })
     }

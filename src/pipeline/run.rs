@@ -108,6 +108,9 @@ impl Run<'_> {
         let Self {
             request, resolved, ..
         } = self;
+        for note in &resolved.notes {
+            observer.warn(note);
+        }
         for warning in &resolved.plan.warnings {
             observer.warn(&warning.to_string());
         }

@@ -74,8 +74,8 @@ pub(in crate::cli) struct Course {
     /// Pictures made together, of each class where classes are named
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = count)]
     pub(in crate::cli) batch: usize,
-    /// Update rule: ddim, pndm, ddpm, dpmsolver++, dpmsolver++-karras, euler, euler-a, heun, unipc, …
-    #[arg(long, value_name = "NAME")]
+    // Its help is made from the list of samplers.
+    #[arg(long, value_name = "NAME", help = format!("Update rule: {}", SamplerKind::words()))]
     pub(in crate::cli) sampler: Option<SamplerKind>,
 }
 

@@ -74,7 +74,7 @@ pub(super) struct Generate {
     /// Leave out the last N layers of the text encoder
     #[arg(long, value_name = "N")]
     pub(super) clip_skip: Option<usize>,
-    /// Noise added by DDIM: 0 none, 1 as much as DDPM
+    /// Noise added by DDIM (0 none, 1 as much as DDPM) and by TCD, whose gamma it is
     #[arg(long, value_name = "E", value_parser = finite)]
     pub(super) eta: Option<f64>,
     /// Seed of the noise, the same as in diffusers [default: random, printed]
