@@ -125,7 +125,10 @@ fn size(model: &Model) -> String {
     let [height, width] = sides;
     let pixels = format!("{}x{}", width * factor, height * factor);
     let (multiple, by) = (model.config.multiple(), denoiser_file(&model.config));
-    let by = model.folder.says(by, "sample_size");
+    let mut by = model.folder.says(by, "sample_size");
+    if model.config.is_repaired() {
+        by = format!("{by} of before diffusers 0.9, as its pipelines repair it");
+    }
     format!("{pixels}, latents {width}x{height}, in multiples of {multiple} ({by})")
 }
 

@@ -107,6 +107,8 @@ pub struct TextToImageConfig {
     pub vae: VaeConfig,
     /// The text encoders.
     pub text: TextConfig,
+    /// Whether the size of the latents is not that of the file.
+    repaired: bool,
 }
 
 /// What a denoiser works on.
@@ -183,6 +185,12 @@ impl ModelConfig {
         net.check_fits(&parts.unet)?;
         self.controls.push(net);
         Ok(self.controls.len() - 1)
+    }
+
+    /// Whether the size is not that of the files, which is too small in conversions of before diffusers 0.9.
+    pub fn is_repaired(&self) -> bool {
+        let parts = self.text_to_image();
+        parts.is_ok_and(|parts| parts.repaired)
     }
 
     /// Whether the denoiser takes a mask and a masked picture in beside the latents.
@@ -370,12 +378,14 @@ impl TextToImageConfig {
     fn read(folder: &ModelFolder) -> Result<Self, Error> {
         let text = folder.read_json("unet/config.json")?;
         let mut unet = UNetConfig::from_json(&text)?;
+        let written = unet.sample_size;
         if unet.added.is_none() {
-            unet.sample_size = repairs::latent_sides(&text, unet.sample_size);
+            unet.sample_size = repairs::latent_sides(&text, written);
         }
         let config = Self {
             vae: VaeConfig::new(json::<VaeJson>(folder, "vae", "vae/config.json")?)?,
             text: TextConfig::read(folder, &unet)?,
+            repaired: unet.sample_size != written,
             unet,
         };
         check_latents(folder, config.unet.in_channels, &config.vae)?;

@@ -191,7 +191,8 @@ impl Machine<'_> {
             }
             b'b' => {
                 let state = self.pop()?;
-                return build(&mut self.heap, self.top()?, state);
+                let object = self.top()?;
+                return build(&mut self.heap, object, state);
             }
             b'Q' => {
                 let id = self.pop()?;
