@@ -27,7 +27,8 @@ use serde_json::{Value, json};
 
 use crate::fixture::Fixture;
 
-use crate::weights::{counting, fixture, folder, open_clip_list};
+use crate::weight_lists::open_clip_list;
+use crate::weights::{counting, fixture, folder};
 
 const PARTS: [&str; 5] = ["scheduler", "text_encoder", "tokenizer", "unet", "vae"];
 

@@ -6,7 +6,12 @@
     reason = "tests fail by panicking and report what they measured"
 )]
 
+mod adapter_errors;
+mod adapter_extras;
+mod adapter_files;
+mod adapter_products;
 mod adapters;
+mod added_words;
 mod adm;
 mod branches;
 mod cache_equivalence;
@@ -15,6 +20,8 @@ mod catalog;
 mod class_to_image;
 #[cfg(feature = "cli")]
 mod cli;
+#[cfg(feature = "cli")]
+mod cli_adapters;
 #[cfg(feature = "cli")]
 mod cli_classes;
 #[cfg(feature = "cli")]
@@ -56,7 +63,10 @@ mod shipped;
 mod tested;
 mod text;
 mod tolerance;
+mod torch_files;
 mod toy_trunk;
 mod unet;
 mod vae;
+mod weight_files;
+mod weight_lists;
 mod weights;
