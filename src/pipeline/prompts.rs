@@ -71,8 +71,9 @@ struct Half {
 impl Prompts {
     /// Reads the encoders' weights and their words; and gives what the user should know of the latter.
     pub(super) fn load(config: &TextConfig, origin: Origin) -> Result<(Self, Vec<String>), Error> {
-        let (encoders, notes) = origin.load(config)?;
-        Ok((Self::new(config, origin, Some(encoders)), notes))
+        let config = fitted(config, &origin.folder)?;
+        let (encoders, notes) = origin.load(&config)?;
+        Ok((Self::new(&config, origin, Some(encoders)), notes))
     }
 
     fn new(config: &TextConfig, origin: Origin, encoders: Option<Encoders>) -> Self {
@@ -234,6 +235,20 @@ impl Prompts {
             ));
         }
     }
+}
+
+/// `config` with the tables of tokens as long as the files have them: programs that add words do not all write it into the configuration.
+fn fitted(config: &TextConfig, folder: &ModelFolder) -> Result<TextConfig, Error> {
+    const TABLE: &str = "embeddings.token_embedding.weight";
+    let mut config = config.clone();
+    for encoder in &mut config.encoders {
+        let source = folder.weights(encoder.part)?;
+        let table = source.names().find(|name| name.ends_with(TABLE));
+        let rows = table.and_then(|table| source.shape(table)?.first().copied());
+        let stated = encoder.clip.vocabulary;
+        encoder.clip.vocabulary = stated.max(rows.unwrap_or(0));
+    }
+    Ok(config)
 }
 
 /// The words of one text encoder: a tokenizer, and the vectors of what was learned.

@@ -4,7 +4,7 @@
 //! 2.4); Sennrich et al. (arXiv 1508.07909) for the merges. Text is composed (NFC), lower-cased and its whitespace collapsed; words
 //! end in `</w>`.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::ops::Range;
 
 use tokenizers::models::bpe::{BPE, Merges};
@@ -159,22 +159,21 @@ impl ClipTokenizer {
             .tokenizer
             .encode(prompt, false)
             .map_err(|source| ConfigError::Tokenizer { source })?;
-        let mut words = BTreeMap::<(usize, usize), usize>::new();
+        // Number, start, end and pieces of each word.
+        let mut words: Vec<(Option<u32>, usize, usize, usize)> = Vec::new();
         let spans = encoding.get_offsets().iter();
-        let mut word = None;
-        for (&(start, end), number) in spans.zip(encoding.get_word_ids()) {
-            let begun = match word {
-                Some((known, begun)) if known == *number && number.is_some() => begun,
-                _ => start,
-            };
-            let pieces = words.remove(&(begun, start)).unwrap_or(0);
-            words.insert((begun, end), pieces + 1);
-            word = Some((*number, begun));
+        for (&(start, end), &number) in spans.zip(encoding.get_word_ids()) {
+            match words.last_mut() {
+                Some((last, _, ends, pieces)) if *last == number && number.is_some() => {
+                    (*ends, *pieces) = (end, *pieces + 1);
+                }
+                _ => words.push((number, start, end, 1)),
+            }
         }
-        let pieces = words.into_iter().filter(|(_, pieces)| *pieces > 1);
-        let text = |((start, end), _)| prompt.get(start..end).map(str::to_owned);
+        let in_pieces = words.into_iter().filter(|(.., pieces)| *pieces > 1);
+        let text = |(_, start, end, _)| prompt.get(start..end).map(str::to_owned);
         let mut found: Vec<String> = Vec::new();
-        for text in pieces.filter_map(text) {
+        for text in in_pieces.filter_map(text) {
             if !found.contains(&text) {
                 found.push(text);
             }

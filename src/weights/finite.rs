@@ -26,10 +26,7 @@ pub(crate) fn check_finite(
 fn not_finite(data: &TensorData) -> usize {
     let bytes = data.as_bytes();
     match data.dtype() {
-        DType::F64 => {
-            let set = |bytes: &[u8; 8]| f64::from_ne_bytes(*bytes).is_finite();
-            count(bytes, |bytes| !set(bytes))
-        }
+        DType::F64 => count(bytes, |bytes| !f64::from_ne_bytes(*bytes).is_finite()),
         DType::F32 => count(bytes, |bytes| full(u32::from_ne_bytes(*bytes), 0x7f80_0000)),
         DType::F16 => count(bytes, |bytes| {
             full(u16::from_ne_bytes(*bytes).into(), 0x7c00)

@@ -18,7 +18,8 @@ use burn::tensor::Device;
 use serde_json::json;
 
 use crate::catalog::{open, without_unit_sides, written};
-use crate::weights::{counting, fixture, folder, open_clip_list};
+use crate::weight_lists::open_clip_list;
+use crate::weights::{counting, fixture, folder};
 
 /// A checkpoint of full size that occupies no disk: names and shapes from a list, one byte an element, all of it a hole.
 pub(crate) fn sparse_checkpoint(folder: &Path, tensors: &[(String, Vec<usize>)]) -> PathBuf {

@@ -6,7 +6,12 @@
     reason = "tests fail by panicking and report what they measured"
 )]
 
+mod adapter_errors;
+mod adapter_extras;
+mod adapter_files;
+mod adapter_products;
 mod adapters;
+mod added_words;
 mod adm;
 mod branches;
 mod cache_equivalence;
@@ -17,6 +22,8 @@ mod checkpoints;
 mod class_to_image;
 #[cfg(feature = "cli")]
 mod cli;
+#[cfg(feature = "cli")]
+mod cli_adapters;
 #[cfg(feature = "cli")]
 mod cli_classes;
 #[cfg(feature = "cli")]
@@ -60,7 +67,10 @@ mod shipped;
 mod tested;
 mod text;
 mod tolerance;
+mod torch_files;
 mod toy_trunk;
 mod unet;
 mod vae;
+mod weight_files;
+mod weight_lists;
 mod weights;

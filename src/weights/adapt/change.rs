@@ -53,7 +53,7 @@ impl Side {
         }
     }
 
-    fn name(&self) -> &Packed {
+    fn tensor(&self) -> &Packed {
         match self {
             Self::Product(factors) => &factors.left,
             Self::Whole(tensor) => tensor,
@@ -93,7 +93,7 @@ impl Delta {
                     return None;
                 };
                 let sides = [rows.checked_mul(*inner)?, columns.checked_mul(*inputs)?];
-                Some(([&sides, kernel].concat(), rank.or(low)))
+                Some(([&sides[..], kernel].concat(), rank.or(low)))
             }
             Self::Whole(tensor) => {
                 let float = tensor.dtype.is_float();
@@ -106,14 +106,10 @@ impl Delta {
     pub(super) fn pair(&self) -> (&Packed, &Packed) {
         match self {
             Self::Product(factors) => (&factors.left, &factors.right),
-            Self::Hadamard(first, second) if first.shape().is_some() => {
-                match second.shape().is_some() {
-                    true => (&first.left, &second.left),
-                    false => (&second.left, &second.right),
-                }
-            }
-            Self::Hadamard(first, _) => (&first.left, &first.right),
-            Self::Kronecker(first, second) => (first.name(), second.name()),
+            Self::Hadamard(first, _) if first.shape().is_none() => (&first.left, &first.right),
+            Self::Hadamard(_, second) if second.shape().is_none() => (&second.left, &second.right),
+            Self::Hadamard(first, second) => (&first.left, &second.left),
+            Self::Kronecker(first, second) => (first.tensor(), second.tensor()),
             Self::Whole(tensor) => (tensor, tensor),
         }
     }
@@ -154,7 +150,7 @@ fn kronecker(
     let inner = second.shape().map_or(1, |(shape, _)| shape[0]);
     let (first, second) = (first.values()?, second.values()?);
     let width = second.len() / inner.max(1);
-    if width == 0 {
+    if columns * width == 0 {
         return Ok(());
     }
     for (row, weights) in weights.chunks_mut(columns * width).enumerate() {

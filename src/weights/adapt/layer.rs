@@ -2,9 +2,9 @@
 
 use burn_store::burn_pack::Tensor as Packed;
 
-use super::LoraKind;
 use super::change::{Change, Delta, Magnitude, Side};
 use super::factors::{Factors, read};
+use super::kind::LoraKind;
 use super::names::Target;
 use super::peft::PeftConfig;
 use super::roles::{Role, Roles, ending};
@@ -40,16 +40,11 @@ impl Parts<'_> {
         if let Some(tensor) = self.roles.remove(&Role::Whole) {
             layers.push(self.whole(tensor, target)?);
             self.roles.remove(&Role::Alpha);
-            return match self.roles.pop_first() {
-                None => Ok(layers),
-                Some((_, second)) => Err(AdapterError::Repeated {
-                    target: self.name.clone(),
-                    first: format!("{}.diff", self.name),
-                    second: second.name,
-                    origin: self.origin.to_owned(),
-                }
-                .into()),
-            };
+            let whole = format!("{}{}", self.name, ending(Role::Whole));
+            return self
+                .check_empty(&whole)
+                .map(|()| layers)
+                .map_err(Error::from);
         }
         let alone = self.roles.keys().all(|role| *role == Role::Alpha);
         if !(alone && layers.len() == 1) {
@@ -84,6 +79,7 @@ impl Parts<'_> {
             return Err(self.incomplete(name).into());
         }
         let delta = self.delta()?;
+        self.check_empty(&delta.pair().0.name)?;
         let (shape, rank) = self.shape(&delta)?;
         let scale = match (alpha, rank) {
             (Some(alpha), Some(rank)) => alpha / rank as f64,
@@ -114,6 +110,19 @@ impl Parts<'_> {
         })
     }
 
+    /// Refuses what is left beside `first`: a layer is changed in one way.
+    fn check_empty(&self, first: &str) -> Result<(), AdapterError> {
+        match self.roles.values().next() {
+            None => Ok(()),
+            Some(second) => Err(AdapterError::Repeated {
+                target: self.name.clone(),
+                first: first.to_owned(),
+                second: second.name.clone(),
+                origin: self.origin.to_owned(),
+            }),
+        }
+    }
+
     fn has(&self, roles: &[Role]) -> bool {
         roles.iter().any(|role| self.roles.contains_key(role))
     }
@@ -133,9 +142,9 @@ impl Parts<'_> {
         }
         if self.has(&KRONECKER) {
             let (left, right) = (Role::KronFirstLeft, Role::KronFirstRight);
-            let first = self.side(Role::KronFirst, left, right, Role::KronSecondCore)?;
+            let first = self.side(Role::KronFirst, left, right)?;
             let (left, right) = (Role::KronSecondLeft, Role::KronSecondRight);
-            let second = self.side(Role::KronSecond, left, right, Role::KronSecondCore)?;
+            let second = self.side(Role::KronSecond, left, right)?;
             return Ok(Delta::Kronecker(first, second));
         }
         let product = self.factors(Role::Up, Role::Down, Role::Mid)?;
@@ -143,18 +152,13 @@ impl Parts<'_> {
     }
 
     /// A matrix of a Kronecker product, whole or in factors. Only the second has a core.
-    fn side(
-        &mut self,
-        whole: Role,
-        left: Role,
-        right: Role,
-        core: Role,
-    ) -> Result<Side, AdapterError> {
+    fn side(&mut self, whole: Role, left: Role, right: Role) -> Result<Side, AdapterError> {
         if !self.has(&[left, right]) {
             return self.take(whole).map(Side::Whole);
         }
         if left == Role::KronSecondLeft {
-            return self.factors(left, right, core).map(Side::Product);
+            let factors = self.factors(left, right, Role::KronSecondCore)?;
+            return Ok(Side::Product(factors));
         }
         Ok(Side::Product(Factors {
             left: self.take(left)?,

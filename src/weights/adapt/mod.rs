@@ -13,6 +13,7 @@
 mod change;
 mod custom_diffusion;
 mod factors;
+mod kind;
 mod layer;
 mod lora;
 mod merge;
@@ -21,6 +22,7 @@ mod peft;
 mod roles;
 
 pub use custom_diffusion::CustomDiffusion;
-pub use lora::{Lora, LoraKind, LoraSummary};
+pub use kind::LoraKind;
+pub use lora::{Lora, LoraSummary};
 pub use merge::{Merge, Patches};
 pub use names::Parameters;

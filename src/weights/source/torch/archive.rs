@@ -7,13 +7,14 @@ use std::{
     collections::BTreeMap,
     fs::File,
     io::{BufReader, Read as _, Seek as _, SeekFrom},
+    path::Path,
     sync::{Arc, Mutex, PoisonError},
 };
 
 use zip::{CompressionMethod, ZipArchive};
 
-use super::super::place::Place;
-use super::Fault;
+use super::super::{place::Place, stored::Stored};
+use super::fault::Fault;
 use super::machine::{Pickled, run};
 use super::value::{Node, Storage, View};
 
@@ -31,7 +32,6 @@ pub(super) struct Archive {
 }
 
 /// Where the storages of a file are.
-#[derive(Clone)]
 pub(super) enum Storages {
     Zip {
         archive: Arc<Mutex<ZipArchive<File>>>,
@@ -45,8 +45,8 @@ pub(super) enum Storages {
     Stream(Place, BTreeMap<String, (u64, u64)>),
 }
 
-/// Reads the pickle of a file.
-pub(super) fn open(mut file: File) -> Result<Archive, Fault> {
+/// Reads the pickle of the file at `path`.
+pub(super) fn open(mut file: File, path: &Path) -> Result<Archive, Fault> {
     let length = file.metadata()?.len();
     let most = length + SPARE;
     let mut start = Vec::new();
@@ -54,7 +54,7 @@ pub(super) fn open(mut file: File) -> Result<Archive, Fault> {
     file.rewind()?;
     let old = |magic: &[u8]| start.windows(magic.len()).any(|bytes| bytes == magic);
     if start.starts_with(b"PK") {
-        return zipped(file, most);
+        return zipped(file, path, most);
     }
     if old(&MAGIC) || old(DIGITS) {
         return stream(file, length, most);
@@ -68,9 +68,10 @@ fn budget(most: u64) -> usize {
     usize::try_from(most).unwrap_or(usize::MAX)
 }
 
-fn zipped(file: File, most: u64) -> Result<Archive, Fault> {
+fn zipped(file: File, path: &Path, most: u64) -> Result<Archive, Fault> {
     const PICKLE: &str = "data.pkl";
-    let place = Place::of(file.try_clone()?);
+    // A handle of its own, as another's position would move under it.
+    let place = Place::of(File::open(path)?);
     let mut archive = ZipArchive::new(file)?;
     let found = archive.file_names().flatten().find_map(|name| {
         let prefix = name.strip_suffix(PICKLE)?;
@@ -138,7 +139,7 @@ impl Pickled {
             Node::Storage(storage) => Some(storage),
             _ => None,
         });
-        let size = |storage: &Storage| storage.stored.map_or(1, |one| one.size());
+        let size = |storage: &Storage| storage.stored.map_or(1, Stored::size);
         let sizes = storages.filter_map(|storage| {
             let name = self.heap.name(storage.key)?;
             Some((name, size(storage) as u64))
@@ -227,7 +228,7 @@ impl View {
         }
         let size = self.stored.size();
         let mut gathered = Vec::with_capacity(self.elements() * size);
-        let mut index = vec![0; self.shape.len()];
+        let mut index = vec![0_usize; self.shape.len()];
         for _ in 0..self.elements() {
             let place = index.iter().zip(&self.strides);
             let at = place.map(|(index, stride)| index * stride).sum::<usize>() * size;

@@ -5,7 +5,7 @@
 use burn::tensor::DType;
 
 use super::super::stored::Stored;
-use super::Fault;
+use super::fault::Fault;
 use super::value::{Heap, Node, Storage, Value, View};
 
 /// Modules whose functions no training program leaves to be called: whoever does wants a command to run.
@@ -44,6 +44,8 @@ const EVALUATE: [&str; 8] = [
 ];
 /// How far the rebuilding of a tensor may hand on to another function.
 const DETOURS: usize = 8;
+/// Elements of a tensor that may be more than its storage has: what repeats itself (a stride of 0) could be of any size.
+const REPEATED: usize = 1 << 18;
 /// The most sides of a tensor.
 const SIDES: usize = 32;
 
@@ -243,7 +245,8 @@ impl View {
                 .and_then(|(last, span)| last.checked_add(span));
         }
         let (elements, last) = elements.zip(last).ok_or_else(wrong)?;
-        if elements.checked_mul(self.stored.size().max(2)).is_none() {
+        let bytes = |elements: usize| elements.checked_mul(self.stored.size().max(2));
+        if bytes(elements).and(bytes(self.storage.elements)).is_none() {
             return Err(wrong());
         }
         let end = last
@@ -253,8 +256,6 @@ impl View {
         if self.elements() > 0 && !inside {
             return Err(wrong());
         }
-        // What repeats itself (a stride of 0) could be of any size.
-        const REPEATED: usize = 1 << 18;
         if self.elements() > self.storage.elements.max(REPEATED) {
             return Err(Fault::wrong("a tensor is larger than its storage"));
         }

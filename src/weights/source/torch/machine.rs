@@ -7,7 +7,7 @@ use std::{collections::HashMap, io::BufRead};
 
 use super::call::{build, call};
 use super::value::{Heap, Node, Value};
-use super::{Fault, persistent::storage};
+use super::{fault::Fault, persistent::storage};
 
 /// Bytes of the longest text that is kept; no name is longer.
 const LONGEST: u64 = 1 << 16;
@@ -50,8 +50,13 @@ impl Machine<'_> {
         let [op] = self.bytes()?;
         match op {
             b'.' => return Ok(false),
-            0x80 => drop(self.bytes::<1>()?),
-            0x95 => drop(self.bytes::<8>()?), // the length of a frame
+            0x80 => {
+                self.skip(1)?;
+            }
+            // The length of a frame.
+            0x95 => {
+                self.skip(8)?;
+            }
             b'(' => {
                 self.heap.charge(0)?;
                 self.marks.push(self.stack.len());

@@ -6,49 +6,22 @@
 
 mod archive;
 mod call;
+mod fault;
 mod machine;
 mod persistent;
 mod tree;
 mod value;
 
-use std::{fs::File, io, path::Path, sync::Arc};
+use std::{fs::File, path::Path};
 
 use burn::tensor::{Bytes, Shape};
 use burn_store::burn_pack::{Error as PackError, Tensor as Packed};
 
 use self::archive::{Archive, Storages};
+use self::fault::Fault;
 use self::value::{Heap, View};
 use super::WeightSource;
 use crate::error::{Error, FileError, WeightsError};
-
-/// What is wrong with a file.
-#[derive(Debug)]
-enum Fault {
-    Malformed(String),
-    /// It would run this.
-    Code(String),
-}
-
-impl Fault {
-    fn wrong(reason: &str) -> Self {
-        Self::Malformed(reason.to_owned())
-    }
-}
-
-impl From<io::Error> for Fault {
-    fn from(error: io::Error) -> Self {
-        match error.kind() {
-            io::ErrorKind::UnexpectedEof => Self::wrong("it ends too early"),
-            _ => Self::Malformed(error.to_string()),
-        }
-    }
-}
-
-impl From<zip::result::ZipError> for Fault {
-    fn from(error: zip::result::ZipError) -> Self {
-        Self::Malformed(error.to_string())
-    }
-}
 
 /// Opens a torch file; the tensors of its model are unread.
 pub(super) fn open(path: &Path) -> Result<WeightSource, Error> {
@@ -64,7 +37,7 @@ pub(super) fn open(path: &Path) -> Result<WeightSource, Error> {
             Fault::Code(callable) => WeightsError::PickleCode { callable, path },
         }
     };
-    let Archive { pickled, storages } = archive::open(file).map_err(failed)?;
+    let Archive { pickled, storages } = archive::open(file, path).map_err(failed)?;
     let found = tree::tensors(&pickled.heap, pickled.root);
     let origin = path.display().to_string();
     if let Some((name, kind)) = found.unread.into_iter().next() {
@@ -106,7 +79,8 @@ fn packed(
     let key = heap.name(view.storage.key);
     let key = key.ok_or(Placing::Fault(Fault::wrong("a storage has no name")))?;
     let (bytes, length) = storages.find(&key).map_err(Placing::Fault)?;
-    let needed = (view.storage.start + view.extent()) as u64 * view.stored.size() as u64;
+    let end = view.storage.start.saturating_add(view.extent()) as u64;
+    let needed = end.saturating_mul(view.stored.size() as u64);
     if needed > length && view.elements() > 0 {
         let origin = origin.to_owned();
         return Err(Placing::Cut(WeightsError::Truncated {
@@ -121,7 +95,7 @@ fn packed(
         Shape::from(view.shape.clone()),
         view.elements() * dtype.size(),
     );
-    let (bytes, view) = (Arc::new(bytes), view.clone());
+    let view = view.clone();
     let read = move || {
         let read = bytes.elements(&view).map(Bytes::from_bytes_vec);
         read.map_err(|error| PackError::IoError(error.to_string()))

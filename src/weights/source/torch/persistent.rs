@@ -1,7 +1,7 @@
 //! What a pickle leaves to its container: storages.
 
-use super::Fault;
 use super::call::{element, size, unread};
+use super::fault::Fault;
 use super::value::{Heap, Node, Storage, Value};
 
 /// The storage that an identifier means: `("storage", class, key, device, elements)`, in old files behind it `(key, start, elements)` of the

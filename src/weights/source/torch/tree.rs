@@ -68,7 +68,8 @@ fn weights(heap: &Heap, mut root: Value) -> Value {
     for _ in 0..DEPTH {
         let inner = WEIGHTS.iter().find_map(|key| {
             let inner = heap.entry(root, key)?;
-            holds_tensors(heap, inner).then_some(inner)
+            let named_so = *key == WEIGHTS[0] && heap.entries(inner).is_some();
+            (named_so || holds_tensors(heap, inner)).then_some(inner)
         });
         match inner {
             Some(inner) if !has_tensor(heap, root) => root = inner,
@@ -81,9 +82,7 @@ fn weights(heap: &Heap, mut root: Value) -> Value {
 /// Whether `value` is a module, or a dictionary that has tensors by name or leads to some.
 fn holds_tensors(heap: &Heap, value: Value) -> bool {
     let leads = |key: &&str| heap.entry(value, key).is_some();
-    has_tensor(heap, value)
-        || heap.entries(value).is_some() && WEIGHTS.iter().any(|key| leads(&key))
-        || module(heap, value).is_some()
+    has_tensor(heap, value) || WEIGHTS.iter().any(leads) || module(heap, value).is_some()
 }
 
 fn has_tensor(heap: &Heap, value: Value) -> bool {

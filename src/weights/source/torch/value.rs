@@ -4,7 +4,7 @@
 //! what refers to itself is neither endless nor lost. A budget bounds what an arena may take.
 
 use super::super::stored::Stored;
-use super::Fault;
+use super::fault::Fault;
 
 /// Bytes that a value takes with its places on the stack, in the memo and in a container that grows.
 const COST: usize = 64;
@@ -158,7 +158,7 @@ impl Heap {
         }
     }
 
-    /// The entries of a dictionary, or of the attributes of an object.
+    /// The entries of a dictionary.
     pub(super) fn entries(&self, value: Value) -> Option<&[(Value, Value)]> {
         match self.node(value)? {
             Node::Entries(entries) => Some(entries),
