@@ -140,7 +140,7 @@ fn runs_that_follow_a_picture_agree_with_diffusers() {
 /// What the cases of whole runs are called.
 const RUNS: [&str; 5] = ["txt2img", "img2img", "inpaint4", "inpaint9", "controlnet"];
 
-pub(crate) fn check_runs(fixtures: &[&str]) {
+fn check_runs(fixtures: &[&str]) {
     let device = tested::device();
     let mut failures = Vec::new();
     let mut count = 0;

@@ -12,6 +12,7 @@
 
 mod configurations;
 mod few_step;
+mod folders;
 mod laws;
 mod recorded;
 mod tables;
