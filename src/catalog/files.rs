@@ -103,6 +103,11 @@ impl Files {
         }
     }
 
+    /// Whether weight files lie in the folder itself.
+    pub(super) fn holds_weights(&self) -> bool {
+        self.names(".").iter().any(|name| is_weights(name))
+    }
+
     /// What is there in place of a part's weights, and what to do.
     pub(super) fn lacks(&self, part: &str) -> String {
         if matches!(self, Self::Static(_)) {

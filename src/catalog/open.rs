@@ -179,6 +179,8 @@ fn not_a_model(name: &str, files: &Files) -> FileError {
         name: name.to_owned(),
         hint: if part {
             "this is one part of a model, name the folder that holds it"
+        } else if files.holds_weights() {
+            "this folder holds weight files: name one of them, if it is a whole checkpoint"
         } else {
             "a model folder has the diffusers layout: `model_index.json` and a folder for each part"
         },

@@ -196,6 +196,9 @@ fn what_is_no_model_is_said_to_be_none() {
         error.is_file() && error.to_string().contains("no `model_index.json`"),
         "{error}"
     );
+    written(empty.path(), "model.ckpt", b"x");
+    let text = open(empty.path()).unwrap_err().to_string();
+    assert!(text.contains("name one of them"), "{text}");
     written(empty.path(), "config.json", b"{}");
     let text = open(empty.path()).unwrap_err().to_string();
     assert!(text.contains("one part of a model"), "{text}");
