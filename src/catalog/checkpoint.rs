@@ -307,12 +307,10 @@ fn unfamiliar(
             format!("added conditions of width {added}, {channels} latent channels")
         }
         (None, None, Some(channels)) => format!("a UNet of {channels} channels without text"),
-        _ => format!(
-            "`{}` without a UNet in the original layout",
-            source.origin()
-        ),
+        _ => "a file without a UNet in the original layout".to_owned(),
     };
-    ConfigError::unsupported("checkpoint", value, other_kind(source, claims))
+    let hint = format!("{}\nfile: {}", other_kind(source, claims), source.origin());
+    ConfigError::unsupported("checkpoint", value, hint)
 }
 
 /// What a file without a known denoiser is instead, as far as its names tell.

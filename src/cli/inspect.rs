@@ -55,8 +55,10 @@ fn unread(folder: &ModelFolder) -> Option<String> {
         .map(ToString::to_string)
         .collect();
     let leftovers = folder.leftovers().len();
-    if leftovers > 0 {
-        unread.push(format!("{leftovers} tensors that belong to no part"));
+    match leftovers {
+        0 => {}
+        1 => unread.push("1 tensor that belongs to no part".to_owned()),
+        more => unread.push(format!("{more} tensors that belong to no part")),
     }
     (!unread.is_empty()).then(|| unread.join(", "))
 }

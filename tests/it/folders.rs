@@ -7,7 +7,8 @@ use std::{
 };
 
 use afterimage::{
-    catalog::ModelFolder,
+    catalog::{ModelFolder, Overrides},
+    noise::Prediction,
     pipeline::{Canvas, Family, ModelConfig, Pipeline, Request},
 };
 use burn::tensor::{DType, Device};
@@ -271,6 +272,34 @@ fn pointers_and_pages_in_place_of_files_are_told() {
             );
         }
     }
+}
+
+/// A caller's word does what the key in the folder's configuration would.
+#[test]
+fn a_prediction_that_is_asked_for_is_that_of_the_configuration() {
+    let folder = copied("sd15");
+    let request = Request {
+        steps: Some(1),
+        guidance_scale: Some(1.0),
+        ..Request::new("a cat")
+    };
+    let made = |prediction: Option<Prediction>| {
+        let overrides = Overrides {
+            prediction,
+            ..Overrides::default()
+        };
+        let name = folder.path().to_str().unwrap();
+        let model = ModelFolder::open_with(name, &overrides, &mut ()).unwrap();
+        let pipeline = Pipeline::load(&model, &Device::flex(), DType::F32).unwrap();
+        let made = pipeline.generate(&request, &mut ()).unwrap();
+        made.images.into_data()
+    };
+    let (plain, asked) = (made(None), made(Some(Prediction::Velocity)));
+    let key = json!({"prediction_type": "v_prediction"});
+    edited(folder.path(), "scheduler/scheduler_config.json", key);
+    made(None).assert_eq(&asked, true);
+    made(Some(Prediction::Epsilon)).assert_eq(&plain, true);
+    assert_ne!(plain.as_bytes(), asked.as_bytes());
 }
 
 /// What does not fit in the last part is found before the first is read: its weights are of a type that reading refuses.
