@@ -41,7 +41,7 @@ pub(super) fn run(arguments: &args::Eval) -> Result<(), Error> {
 
 /// Makes the pictures of a shard, and measures them if that completes the evaluation.
 fn sample(arguments: &args::Sampling) -> Result<(), Error> {
-    let mut model = Model::open(arguments.model.name.as_deref())?;
+    let mut model = Model::open(&arguments.model)?;
     model.adapt(&arguments.adapt)?;
     let subject = Subject::any(&arguments.course.class_label, &model);
     let rule = CacheRule::none();

@@ -2,6 +2,7 @@
 
 mod schedule;
 mod spacing;
+mod words;
 
 pub use schedule::{BetaSchedule, NoiseLevel, NoiseSchedule, Prediction, Weights};
 pub use spacing::{

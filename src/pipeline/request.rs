@@ -262,9 +262,9 @@ impl Request {
     fn latent_size(&self, model: &ModelConfig) -> Result<[usize; 2], RequestError> {
         let canvas = model.canvas();
         let multiple = model.multiple();
-        let side = canvas.side * canvas.factor;
+        let [height, width] = canvas.sides.map(|side| side * canvas.factor);
         let pictured = self.pictured_size(multiple);
-        let (width, height) = self.size.or(pictured).unwrap_or((side, side));
+        let (width, height) = self.size.or(pictured).unwrap_or((width, height));
         if width == 0 || height == 0 || width % multiple != 0 || height % multiple != 0 {
             return Err(RequestError::Size {
                 width,

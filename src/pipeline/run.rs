@@ -126,8 +126,11 @@ impl Run<'_> {
             prior_noise: request.cache.noise,
             known: start.known.as_ref(),
         };
-        let (latents, time) =
-            timed(|| denoise.run(&mut session, start.latents.clone(), noise, observer))?;
+        let outcome = timed(|| denoise.run(&mut session, start.latents.clone(), noise, observer));
+        let (latents, time) = outcome.map_err(|error| match self.dtype {
+            DType::F32 => error.in_full_precision(),
+            _ => error,
+        })?;
         Ok(Begun {
             latents,
             report: Report {
