@@ -59,7 +59,7 @@ pub(in crate::cli) struct Course {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Adapters")]
 pub(in crate::cli) struct Adapt {
-    /// `LoRA` or one of its kin, and how much of it [default: 1]; repeat it for several
+    /// `LoRA`, `LoCon` or `LoHa`, and how much of it [default: 1]; repeat it for several
     #[arg(long, value_name = "FILE[=SCALE]", value_parser = LoraFile::parse)]
     pub(in crate::cli) lora: Vec<LoraFile>,
     /// Textual inversion, and its word in prompts [default: the file's own]; repeat it for several
