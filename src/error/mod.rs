@@ -106,17 +106,17 @@ impl Error {
         self
     }
 
-    /// The same, said of a model that computes in f32: advice to do so would help nobody.
+    /// The observer stopped the run.
+    pub fn is_cancelled(&self) -> bool {
+        matches!(*self.0, Kind::Cancelled)
+    }
+
+    /// This error, where the model computes in f32 already: advice to do so would help nobody.
     pub(crate) fn in_full_precision(mut self) -> Self {
         if let Kind::Device(DeviceError::NotFinite { full, .. }) = &mut *self.0 {
             *full = true;
         }
         self
-    }
-
-    /// The observer stopped the run.
-    pub fn is_cancelled(&self) -> bool {
-        matches!(*self.0, Kind::Cancelled)
     }
 }
 
