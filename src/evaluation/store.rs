@@ -214,14 +214,17 @@ fn decode(bytes: &[u8], methods: usize) -> Result<(Record, Vec<Vec<Picture>>), S
         let tensor = tensors
             .tensor(&tensor_name(method))
             .map_err(|error| error.to_string())?;
-        let &[_, height, width, 3] = tensor.shape() else {
+        let (&[_, height, width, 3], Dtype::U8) = (tensor.shape(), tensor.dtype()) else {
             return Err(format!(
-                "`{}` has the shape {:?}",
+                "`{}` is {} {:?}",
                 tensor_name(method),
+                tensor.dtype(),
                 tensor.shape()
             ));
         };
-        let pictures = tensor.data().chunks_exact((height * width * 3).max(1));
+        // The file holds as many bytes as the shape says: only a set without pictures may name sides that no memory holds.
+        let size = height.saturating_mul(width).saturating_mul(3).max(1);
+        let pictures = tensor.data().chunks_exact(size);
         Ok(pictures
             .map(|pixels| Picture::from_pixels(width, height, pixels.to_vec()))
             .collect())

@@ -18,6 +18,9 @@ use crate::sampler::Sampler;
 /// `timestep_spacing` of the DDIM authors' runs on CIFAR-10; diffusers has no word for it.
 const QUADRATIC: &str = "quad";
 
+/// Training timesteps beyond which no model was trained: published ones have 1000, at most 4000.
+const MOST_TIMESTEPS: usize = 100_000;
+
 /// Finds `value` among `choices`, or says which ones there are.
 pub(super) fn choose<T: Copy>(
     key: &str,
@@ -185,14 +188,14 @@ impl SamplerConfig {
     ///
     /// # Errors
     ///
-    /// If `beta_schedule` is unknown or the schedule is empty.
+    /// If `beta_schedule` is unknown, or the schedule has too few or too many timesteps.
     pub fn schedule(&self) -> Result<NoiseSchedule, Error> {
-        let schedule = NoiseSchedule::new(&self.betas()?, self.train_timesteps());
-        if schedule.train_timesteps() < 2 {
-            let found = schedule.train_timesteps();
-            let hint = "a schedule has at least 2 timesteps";
-            return Err(ConfigError::unsupported("num_train_timesteps", found, hint).into());
+        let timesteps = self.train_timesteps();
+        if !(2..=MOST_TIMESTEPS).contains(&timesteps) {
+            let hint = "a schedule has 2 to 100000 timesteps";
+            return Err(ConfigError::unsupported("num_train_timesteps", timesteps, hint).into());
         }
+        let schedule = NoiseSchedule::new(&self.betas()?, timesteps);
         let rescaled = self.json.rescale_betas_zero_snr.unwrap_or(false);
         Ok(if rescaled {
             schedule.with_zero_terminal_snr()

@@ -46,7 +46,11 @@ mod matrix;
 #[cfg(feature = "eval")]
 mod metrics;
 mod param_lists;
+#[cfg(feature = "eval")]
+mod parsers;
 mod quantised;
+#[cfg(feature = "eval")]
+mod regressions;
 mod rng;
 mod samplers;
 #[cfg(all(feature = "bundled", feature = "eval"))]
@@ -60,3 +64,8 @@ mod toy_trunk;
 mod unet;
 mod vae;
 mod weights;
+
+/// Counts memory for the tests that limit it.
+#[cfg(feature = "eval")]
+#[global_allocator]
+static ALLOCATOR: parsers::meter::Counting = parsers::meter::Counting;
