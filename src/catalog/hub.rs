@@ -18,7 +18,9 @@ use hf_hub::{
     },
 };
 
-use super::{FetchProgress, ModelFolder, Needs, UNREAD, files, index, index::ModelIndex};
+use super::{
+    FetchProgress, ModelFolder, Needs, UNREAD, cards, files, index, index::ModelIndex, variants,
+};
 use crate::{
     error::{Error, FileError},
     weights::shard_files,
@@ -28,12 +30,13 @@ use crate::{
 const RETRIES: usize = 4;
 
 /// Files of a tokenizer folder.
-const TOKENIZER: [&str; 5] = [
+const TOKENIZER: [&str; 6] = [
     "vocab.json",
     "merges.txt",
     "tokenizer.json",
     "tokenizer_config.json",
     "special_tokens_map.json",
+    "added_tokens.json",
 ];
 
 /// What a model says of its use to this program, where it does.
@@ -119,7 +122,7 @@ impl Hub {
         progress: &mut dyn FetchProgress,
     ) -> Result<ModelFolder, Error> {
         if !is_id(id) {
-            return Err(super::unknown(id));
+            return Err(cards::unknown(id));
         }
         let repo = Repo::new(id.to_owned(), RepoType::Model);
         // Twice, since the model may change on the Hub between one file and the next: the second pass completes the new one.
@@ -306,7 +309,7 @@ fn part_files(part: &str, index: &ModelIndex, present: &[&str], needs: Needs) ->
     } else {
         wanted.push("config.json");
         if needs == Needs::All {
-            wanted.push(files::choose(&names).unwrap_or_else(|| usual_weights(part)));
+            wanted.push(variants::choose(&names).unwrap_or_else(|| usual_weights(part)));
         }
     }
     wanted

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::{args, console};
 use crate::{
-    error::Error,
+    error::{Error, listed},
     pipeline::Adapters,
     text::Embedding,
     weights::{
@@ -143,18 +143,30 @@ pub(super) fn described(name: &str) -> Result<Option<String>, Error> {
     let source = WeightSource::open(path)?;
     let mut lines = vec![("file", name.to_owned())];
     if Lora::is_one(&source) {
-        lines.extend(lora(&Lora::from_source(&source)?.summary()));
+        let file = Lora::from_source(&source)?;
+        lines.extend(lora(&file.summary()));
+        let words: Vec<_> = file.words().map(|(word, _)| word).collect();
+        lines.extend((!words.is_empty()).then(|| ("words", words.join(", "))));
+        lines.extend(left_out(file.left_out()));
     } else if CustomDiffusion::is_one(&source) {
         let custom = CustomDiffusion::from_source(&source)?;
         lines.push(("kind", "Custom Diffusion".into()));
         lines.push(("unet", format!("{} weights", custom.len())));
+        lines.extend(left_out(custom.left_out()));
     } else if Embedding::is_one(&source) {
-        lines.extend(embedding(&Embedding::from_source(&source, None)?));
+        let word = Embedding::from_source(&source, None)?;
+        lines.extend(embedding(&word));
+        lines.extend(left_out(word.left_out()));
     } else {
         return Ok(None);
     }
     lines.push(("size", console::bytes(source.bytes())));
     Ok(Some(console::pairs(&lines)))
+}
+
+/// What a file holds besides, if anything.
+fn left_out(names: &[String]) -> Option<(&'static str, String)> {
+    (!names.is_empty()).then(|| ("unused", listed(names)))
 }
 
 fn lora(summary: &LoraSummary) -> Vec<(&'static str, String)> {

@@ -41,7 +41,7 @@ struct Sample {
 
 pub(super) fn run(arguments: &args::Bench) -> Result<(), Error> {
     let rules = rules(&arguments.cache);
-    let mut model = Model::open(arguments.model.name.as_deref())?;
+    let mut model = Model::open(&arguments.model)?;
     model.adapt(&arguments.adapt)?;
     let controls = pictures::blank_controls(&arguments.nets, &mut model, arguments.course.size)?;
     let subject = Subject::any(&arguments.course.class_label, &model);

@@ -9,7 +9,7 @@ use crate::{cache::CacheRule, error::Error, image_io::check_writable};
 
 pub(super) fn run(arguments: &args::Calibrate) -> Result<(), Error> {
     check_writable(&arguments.output, "the router")?;
-    let model = Model::open(arguments.model.name.as_deref())?;
+    let model = Model::open(&arguments.model)?;
     let subject = Subject::given(None, &arguments.course.class_label, &model);
     let request = job::request(&arguments.course, &subject, CacheRule::none(), 0);
     let resolved = request.resolve(&model.config)?;

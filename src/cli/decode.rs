@@ -22,7 +22,7 @@ pub(super) fn kept(output: &Path) -> PathBuf {
 pub(super) fn run(arguments: &args::Decode) -> Result<(), Error> {
     let output = arguments.output.clone();
     let output = output.unwrap_or_else(|| beside(&arguments.latents));
-    let model = Model::open(arguments.model.name.as_deref())?;
+    let model = Model::open(&arguments.model)?;
     let device = device::open(arguments.device)?;
     let latents = read_latents(&arguments.latents, device.device())?;
     let [items, channels, height, width] = latents.dims();

@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::{args, console, job::Model, progress::Checks};
 use crate::{
+    catalog::Overrides,
     device::{self, Backend, DeviceClass, OpenDevice},
     doctor::{
         self, Check, Examination, Fallback, Finding, Kernel, Models, Record, Records, Verdict,
@@ -17,7 +18,11 @@ use crate::{
 
 pub(super) fn run(arguments: &args::Doctor) -> Result<(), Error> {
     let models = match &arguments.model {
-        Some(name) => models(&Model::open_configs(Some(name))?.config.family),
+        Some(name) => models(
+            &Model::open_configs(Some(name), Overrides::default())?
+                .config
+                .family,
+        ),
         None => Vec::new(),
     };
     Backend::Cpu.require()?;

@@ -41,7 +41,7 @@ pub(super) fn run(arguments: &args::Eval) -> Result<(), Error> {
 
 /// Makes the pictures of a shard, and measures them if that completes the evaluation.
 fn sample(arguments: &args::Sampling) -> Result<(), Error> {
-    let mut model = Model::open(arguments.model.name.as_deref())?;
+    let mut model = Model::open(&arguments.model)?;
     model.adapt(&arguments.adapt)?;
     let subject = Subject::any(&arguments.course.class_label, &model);
     let rule = CacheRule::none();
@@ -82,8 +82,11 @@ fn sample(arguments: &args::Sampling) -> Result<(), Error> {
     Ok(())
 }
 
-/// Says what each rule's plan warns of, once.
+/// Says what is read otherwise than the model's configuration says, and what each rule's plan warns of, once.
 fn warn(model: &Model, request: &Request, rules: &[CacheRule]) -> Result<(), Error> {
+    for note in request.resolve(&model.config)?.notes {
+        console::warning(&note);
+    }
     for rule in rules {
         let request = Request {
             cache: rule.clone(),

@@ -28,7 +28,7 @@ pub(super) fn run(arguments: &args::Generate) -> Result<(), Error> {
     let files = files(arguments, seed)?;
     let rule = CacheRule::combine(arguments.cache.rules.iter().cloned())?;
     let edit = pictures::edit(&arguments.start)?;
-    let mut model = Model::open(arguments.model.name.as_deref())?;
+    let mut model = Model::open(&arguments.model)?;
     model.adapt(&arguments.adapt)?;
     let controls = pictures::followed(&arguments.follow, &mut model)?;
     let classes = &arguments.course.class_label;
@@ -40,11 +40,12 @@ pub(super) fn run(arguments: &args::Generate) -> Result<(), Error> {
     (request.edit, request.controls) = (edit, controls);
     let sources = Sources::new(&arguments.follow.nets, &request.controls, &model.adapters)
         .started(&arguments.start);
-    let mut stages = Stages::new(model, request, &arguments.refiner, Model::open)?;
+    let mut stages = Stages::new(model, request, &arguments.refiner, Model::open_with)?;
     let workload = stages.workload();
     let machine = Machine::open(&arguments.machine, &workload)?;
     for stage in stages.iter() {
         machine.check_memory(&stage.resolved)?;
+        stage.model.check_weights(&machine)?;
     }
     if let Some(path) = &arguments.initial_latents {
         let latents = pipeline::read_latents(path, machine.device.device())?;
@@ -237,6 +238,8 @@ impl Account<'_> {
             ("seed", self.seed.to_string()),
             ("model", facts.model.clone()),
             ("weights", self.weights.clone()),
+            ("vae", facts.vae.clone().unwrap_or_default()),
+            ("prediction", facts.prediction.unwrap_or_default().into()),
             ("refiner", facts.refinement().unwrap_or_default()),
             (
                 "refiner weights",

@@ -169,8 +169,8 @@ pub(super) fn planned_edit(
 /// White, of the run's size.
 fn blank(model: &Model, size: Option<(usize, usize)>) -> Picture {
     let canvas = model.config.canvas();
-    let side = canvas.side * canvas.factor;
-    let (width, height) = size.unwrap_or((side, side));
+    let [height, width] = canvas.sides.map(|side| side * canvas.factor);
+    let (width, height) = size.unwrap_or((width, height));
     Picture::filled(width, height, [255; 3])
 }
 

@@ -23,7 +23,10 @@ const ELEMENT_BYTES: usize = 2;
 
 pub(super) fn run(arguments: &args::Plan) -> Result<(), Error> {
     let rule = CacheRule::combine(arguments.cache.rules.iter().cloned())?;
-    let mut model = Model::open_configs(arguments.model.name.as_deref())?;
+    let mut model = Model::open_configs(
+        arguments.model.name.as_deref(),
+        arguments.model.said.overrides(),
+    )?;
     let edit = pictures::planned_edit(arguments.strength, &model, arguments.course.size)?;
     let controls = pictures::blank_controls(&arguments.nets, &mut model, arguments.course.size)?;
     let subject = Subject::any(&arguments.course.class_label, &model);

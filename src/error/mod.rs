@@ -21,7 +21,7 @@ pub(crate) use evaluation::EvaluationError;
 pub(crate) use file::FileError;
 pub(crate) use plan::PlanError;
 pub(crate) use request::RequestError;
-pub(crate) use weights::{Misfit, WeightsError};
+pub(crate) use weights::{Misfit, WeightsError, listed};
 
 /// Everything that can go wrong, as one small value.
 #[derive(thiserror::Error)]
@@ -95,6 +95,23 @@ impl Error {
     #[cfg(feature = "eval")]
     pub fn is_evaluation(&self) -> bool {
         matches!(*self.0, Kind::Evaluation(_))
+    }
+
+    /// Adds what `more` says of a configuration's key to the hint, where its value is not supported.
+    #[must_use]
+    pub(crate) fn with_hint(mut self, more: impl FnOnce(&str) -> Option<String>) -> Self {
+        if let Kind::Config(ConfigError::Unsupported { key, hint, .. }) = &mut *self.0 {
+            hint.extend(more(key));
+        }
+        self
+    }
+
+    /// The same, said of a model that computes in f32: advice to do so would help nobody.
+    pub(crate) fn in_full_precision(mut self) -> Self {
+        if let Kind::Device(DeviceError::NotFinite { full, .. }) = &mut *self.0 {
+            *full = true;
+        }
+        self
     }
 
     /// The observer stopped the run.

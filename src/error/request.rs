@@ -194,6 +194,8 @@ pub(crate) enum RequestError {
     UnknownResidency { given: String },
     #[error("`{given}` is not a data type\nhint: use f32, f16 or bf16")]
     UnknownDtype { given: String },
+    #[error("`{given}` is not known as what a model predicts\nhint: use epsilon, v or sample")]
+    UnknownPrediction { given: String },
     #[error("`{given}` is not a format of weights\nhint: use file or q8")]
     UnknownWeights { given: String },
 }

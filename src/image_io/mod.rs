@@ -249,7 +249,7 @@ mod tests {
     #[test]
     fn a_value_that_is_not_a_number_is_refused() {
         let error = Picture::from_planes(&[f32::NAN, 0.0, 0.0], 1, 1).expect_err("not a number");
-        assert!(error.to_string().contains("use `--dtype f32`"));
+        assert!(error.to_string().contains("lower the guidance"));
     }
 
     #[test]

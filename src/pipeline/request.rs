@@ -53,7 +53,7 @@ pub struct Request {
     pub size: Option<(usize, usize)>,
     /// The update rule.
     pub sampler: Option<SamplerKind>,
-    /// Noise added by DDIM: 0 none, 1 as much as DDPM.
+    /// Noise added by DDIM (0 none, 1 as much as DDPM) and by TCD, whose gamma it is.
     pub eta: f64,
     /// What is reused between steps.
     pub cache: CacheRule,
@@ -153,6 +153,7 @@ impl Request {
             .guided_until(self.guided_share(guidance)?);
         let plan = self.cache.plan(&course, &blueprint)?;
         Ok(Resolved {
+            notes: sampler_config.notes(),
             steps,
             guidance,
             rows,
@@ -261,9 +262,9 @@ impl Request {
     fn latent_size(&self, model: &ModelConfig) -> Result<[usize; 2], RequestError> {
         let canvas = model.canvas();
         let multiple = model.multiple();
-        let side = canvas.side * canvas.factor;
+        let [height, width] = canvas.sides.map(|side| side * canvas.factor);
         let pictured = self.pictured_size(multiple);
-        let (width, height) = self.size.or(pictured).unwrap_or((side, side));
+        let (width, height) = self.size.or(pictured).unwrap_or((width, height));
         if width == 0 || height == 0 || width % multiple != 0 || height % multiple != 0 {
             return Err(RequestError::Size {
                 width,
@@ -404,6 +405,8 @@ pub struct Resolved {
     pub blueprint: Blueprint,
     /// Which evaluations compute what.
     pub plan: CachePlan,
+    /// What is read otherwise than the sampler's configuration says, in sentences for the user.
+    pub notes: Vec<String>,
 }
 
 impl Resolved {

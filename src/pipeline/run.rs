@@ -108,6 +108,9 @@ impl Run<'_> {
         let Self {
             request, resolved, ..
         } = self;
+        for note in &resolved.notes {
+            observer.warn(note);
+        }
         for warning in &resolved.plan.warnings {
             observer.warn(&warning.to_string());
         }
@@ -123,8 +126,11 @@ impl Run<'_> {
             prior_noise: request.cache.noise,
             known: start.known.as_ref(),
         };
-        let (latents, time) =
-            timed(|| denoise.run(&mut session, start.latents.clone(), noise, observer))?;
+        let outcome = timed(|| denoise.run(&mut session, start.latents.clone(), noise, observer));
+        let (latents, time) = outcome.map_err(|error| match self.dtype {
+            DType::F32 => error.in_full_precision(),
+            _ => error,
+        })?;
         Ok(Begun {
             latents,
             report: Report {

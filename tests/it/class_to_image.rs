@@ -53,8 +53,6 @@ fn check_run(fixture: &Fixture, case: &Value, pipeline: &mut Pipeline) -> Result
             .as_u64()
             .map(|steps| steps as usize),
         guidance_scale: call["guidance_scale"].as_f64(),
-        // diffusers guides all channels of the mean.
-        guidance_channels: Some(4),
         cache: rule(&case["cache"], case["timesteps"].as_array().unwrap().len()),
         ..Request::of_classes(labels)
     };
@@ -167,8 +165,8 @@ fn cards_sample_as_published() {
         .rev()
         .map(|step| (f64::from(step) * 999.0 / 249.0).round_ties_even());
     assert_eq!(times, published.collect::<Vec<_>>());
-    assert_eq!(original.canvas().side, 32);
-    assert_eq!(card("DiT-XL-2-512x512").canvas().side, 64);
+    assert_eq!(original.canvas().sides, [32, 32]);
+    assert_eq!(card("DiT-XL-2-512x512").canvas().sides, [64, 64]);
     let rule: CacheRule = "dit-propagation:keys=A'".parse().unwrap();
     for name in ["DiT-XL-2-256", "DiT-XL-2-512"] {
         let request = Request {

@@ -257,8 +257,8 @@ fn parameters_are_those_of_the_full_size_models() {
 
 fn side(config: &UNetConfig) -> Extent {
     Extent {
-        height: config.sample_size,
-        width: config.sample_size,
+        height: config.sample_size[0],
+        width: config.sample_size[1],
         tokens: 0,
     }
 }

@@ -20,7 +20,7 @@ use burn::tensor::Tensor;
 use safetensors::tensor::{Dtype, TensorView};
 use serde_json::Value;
 
-use crate::catalog::{list, sparse_checkpoint};
+use crate::checkpoints::{list, sparse_checkpoint};
 use crate::fixture::{Fixture, Reference, fixture, json, text};
 use crate::golden::check_cells;
 use crate::tested;

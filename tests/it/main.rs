@@ -6,15 +6,24 @@
     reason = "tests fail by panicking and report what they measured"
 )]
 
+mod adapter_errors;
+mod adapter_extras;
+mod adapter_files;
+mod adapter_products;
 mod adapters;
+mod added_words;
 mod adm;
 mod branches;
 mod cache_equivalence;
 mod cache_plans;
 mod catalog;
+mod checkpoint_words;
+mod checkpoints;
 mod class_to_image;
 #[cfg(feature = "cli")]
 mod cli;
+#[cfg(feature = "cli")]
+mod cli_adapters;
 #[cfg(feature = "cli")]
 mod cli_classes;
 #[cfg(feature = "cli")]
@@ -33,6 +42,7 @@ mod edit;
 #[cfg(feature = "eval")]
 mod evaluation;
 mod fixture;
+mod folders;
 mod golden;
 mod gpu;
 #[cfg(feature = "hub")]
@@ -45,6 +55,7 @@ mod made_once;
 mod matrix;
 #[cfg(feature = "eval")]
 mod metrics;
+mod other_vae;
 mod param_lists;
 #[cfg(feature = "eval")]
 mod parsers;
@@ -60,9 +71,12 @@ mod shipped;
 mod tested;
 mod text;
 mod tolerance;
+mod torch_files;
 mod toy_trunk;
 mod unet;
 mod vae;
+mod weight_files;
+mod weight_lists;
 mod weights;
 
 /// Counts memory for the tests that limit it.

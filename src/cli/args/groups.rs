@@ -7,9 +7,11 @@ use clap::Args;
 use super::values::{Window, count, finite, size, window};
 use crate::{
     cache::CacheRule,
+    catalog::Overrides,
     cli::adapters::{EmbeddingFile, LoraFile},
     device::{DeviceChoice, DtypeChoice},
     image_io::CannyThresholds,
+    noise::Prediction,
     pipeline::Residency,
     samplers::SamplerKind,
     weights::WeightFormat,
@@ -20,6 +22,28 @@ pub(in crate::cli) struct Model {
     /// Folder, checkpoint file or Hub id [default: the bundled model]
     #[arg(long = "model", value_name = "DIR|ID")]
     pub(in crate::cli) name: Option<String>,
+    #[command(flatten)]
+    pub(in crate::cli) said: Said,
+}
+
+/// What the caller says of the model.
+#[derive(Debug, Args)]
+pub(in crate::cli) struct Said {
+    /// What the model predicts, where its files do not say it or say it wrongly: epsilon, v or sample
+    #[arg(long, value_name = "P")]
+    pub(in crate::cli) prediction: Option<Prediction>,
+    /// Autoencoder in place of the model's own: folder, or file in the original or the diffusers layout
+    #[arg(long, value_name = "DIR|FILE")]
+    pub(in crate::cli) vae: Option<String>,
+}
+
+impl Said {
+    pub(in crate::cli) fn overrides(&self) -> Overrides {
+        Overrides {
+            prediction: self.prediction,
+            vae: self.vae.clone(),
+        }
+    }
 }
 
 #[derive(Debug, Args)]
@@ -50,8 +74,8 @@ pub(in crate::cli) struct Course {
     /// Pictures made together, of each class where classes are named
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = count)]
     pub(in crate::cli) batch: usize,
-    /// Update rule: ddim, pndm, ddpm, dpmsolver++, dpmsolver++-karras, euler, euler-a, heun, unipc, …
-    #[arg(long, value_name = "NAME")]
+    // Its help is made from the list of samplers.
+    #[arg(long, value_name = "NAME", help = format!("Update rule: {}", SamplerKind::words()))]
     pub(in crate::cli) sampler: Option<SamplerKind>,
 }
 

@@ -68,13 +68,13 @@ pub(super) struct Generate {
     /// Guide only this share of the run, 0 to 1; what follows computes one row a picture instead of two
     #[arg(long, value_name = "F", value_parser = finite)]
     pub(super) guidance_until: Option<f64>,
-    /// How many channels of the latents are guided, from the first [default: all under a text, 3 under a class]
+    /// How many channels of the latents are guided, from the first [default: all; 3 for the single files of class-conditional transformers]
     #[arg(long, value_name = "N", value_parser = count)]
     pub(super) guidance_channels: Option<usize>,
     /// Leave out the last N layers of the text encoder
     #[arg(long, value_name = "N")]
     pub(super) clip_skip: Option<usize>,
-    /// Noise added by DDIM: 0 none, 1 as much as DDPM
+    /// Noise added by DDIM (0 none, 1 as much as DDPM) and by TCD, whose gamma it is
     #[arg(long, value_name = "E", value_parser = finite)]
     pub(super) eta: Option<f64>,
     /// Seed of the noise, the same as in diffusers [default: random, printed]
@@ -329,6 +329,8 @@ pub(super) struct Inspect {
     /// Folder, checkpoint file or Hub id, or the file of a `LoRA` or an embedding [default: the bundled model]
     #[arg(value_name = "MODEL")]
     pub(super) model: Option<String>,
+    #[command(flatten)]
+    pub(super) said: Said,
 }
 
 /// The prompt of the bare command.

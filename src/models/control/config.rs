@@ -56,7 +56,9 @@ impl ControlNetConfig {
         let mut value: Value = serde_json::from_str(text).map_err(malformed)?;
         let hint: HintJson = serde_json::from_value(value.clone()).map_err(malformed)?;
         hint.check()?;
-        value["up_block_types"] = hint.mirrored_blocks().into();
+        if hint.down_block_types.is_some() {
+            value["up_block_types"] = hint.mirrored_blocks().into();
+        }
         let unet = UNetConfig::from_json(&value.to_string())?;
         Ok(Self {
             blue_first: hint.blue_first()?,
