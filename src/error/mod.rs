@@ -113,11 +113,6 @@ impl Error {
         }
         self
     }
-
-    /// The observer stopped the run.
-    pub fn is_cancelled(&self) -> bool {
-        matches!(*self.0, Kind::Cancelled)
-    }
 }
 
 impl From<AdapterError> for Error {

@@ -5,7 +5,7 @@ use burn::tensor::{DType, TensorData};
 use crate::error::WeightsError;
 
 /// Refuses a tensor that holds infinities or what is not a number. Integers always pass.
-pub(crate) fn check_finite(
+pub(super) fn check_finite(
     data: &TensorData,
     name: &str,
     origin: &str,

@@ -19,7 +19,6 @@ mod source;
 mod transpose;
 
 pub(crate) use filters::placed;
-pub(crate) use finite::check_finite;
 pub use format::{Format, Storage, WeightFormat};
 pub use load::{check_fit, load_merged, load_strict, reload, shapes, weight_bytes};
 pub use source::WeightSource;

@@ -245,7 +245,6 @@ mod tests {
 
     #[test]
     fn all_spellings_find_the_layer() {
-        let block = "down_blocks.1.attentions.0.transformer_blocks";
         let cases = [
             (
                 "lora_unet_down_blocks_0_resnets_0_conv1",
@@ -292,6 +291,11 @@ mod tests {
         for (name, layer) in cases {
             assert_eq!(found(name).as_deref(), Some(layer), "{name}");
         }
+    }
+
+    #[test]
+    fn layers_of_attention_are_found_in_all_spellings() {
+        let block = "down_blocks.1.attentions.0.transformer_blocks";
         let inner = [
             (
                 "lora_unet_down_blocks_1_attentions_0_transformer_blocks_1_attn2_to_k",

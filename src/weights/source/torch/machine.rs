@@ -158,7 +158,7 @@ impl Machine<'_> {
             // A dictionary or list of a class of its own.
             Node::Object(_) if keyed => *node = Node::Entries(pairs(&added)),
             Node::Object(_) => *node = Node::Items(added),
-            _ => return Err(Fault::wrong("it fills what is no container")),
+            _ => {}
         }
         Ok(())
     }

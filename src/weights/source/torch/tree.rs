@@ -72,8 +72,8 @@ fn weights(heap: &Heap, mut root: Value) -> Value {
             (named_so || holds_tensors(heap, inner)).then_some(inner)
         });
         match inner {
-            Some(inner) if !has_tensor(heap, root) => root = inner,
-            _ => break,
+            Some(inner) => root = inner,
+            None => break,
         }
     }
     root
