@@ -17,14 +17,14 @@ pub(super) const PREDICTIONS: [(&str, Prediction); 3] = [
 ];
 
 /// Finds `value` among `choices`, or says which ones there are.
-pub(super) fn choose<T: Copy>(
+pub(super) fn choose<T: Clone>(
     key: &str,
     value: &str,
     choices: &[(&str, T)],
 ) -> Result<T, ConfigError> {
     let found = choices.iter().find(|(name, _)| *name == value);
     let names: Vec<&str> = choices.iter().map(|(name, _)| *name).collect();
-    found.map(|(_, choice)| *choice).ok_or_else(|| {
+    found.map(|(_, choice)| choice.clone()).ok_or_else(|| {
         ConfigError::unsupported(key, value, format!("known are {}", names.join(", ")))
     })
 }
@@ -113,16 +113,16 @@ impl Settings {
         let start = self.json.beta_start.unwrap_or(start);
         let end = self.json.beta_end.unwrap_or(end);
         let default = self.defaults.beta_schedule;
-        match self.json.beta_schedule.as_deref().unwrap_or(default) {
-            "linear" => Ok(BetaSchedule::Linear { start, end }),
-            "scaled_linear" => Ok(BetaSchedule::ScaledLinear { start, end }),
-            "squaredcos_cap_v2" => Ok(BetaSchedule::SquaredCosine),
-            other => Err(ConfigError::unsupported(
-                "beta_schedule",
-                other,
-                "known are linear, scaled_linear, squaredcos_cap_v2",
-            )),
-        }
+        let value = self.json.beta_schedule.as_deref().unwrap_or(default);
+        let schedules = [
+            ("linear", BetaSchedule::Linear { start, end }),
+            ("scaled_linear", BetaSchedule::ScaledLinear { start, end }),
+            ("squaredcos_cap_v2", BetaSchedule::SquaredCosine),
+            ("sigmoid", BetaSchedule::Sigmoid { start, end }),
+            ("laplace", BetaSchedule::Laplace),
+            ("exp", BetaSchedule::Exponential),
+        ];
+        choose("beta_schedule", value, &schedules)
     }
 
     /// What the model predicts.
