@@ -2,6 +2,7 @@
 
 mod atomic;
 mod canny;
+mod leftovers;
 mod mask;
 mod read;
 mod sheet;
@@ -15,6 +16,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 
 pub use atomic::{check_writable, write_atomically};
 pub use canny::CannyThresholds;
+pub use leftovers::{create_atomically, remove_leftovers};
 pub use mask::Mask;
 pub use sheet::contact_sheet;
 

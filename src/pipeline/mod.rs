@@ -42,6 +42,7 @@ pub use encoders::{AddedInputs, EncoderConfig, Numbers, TextConfig};
 pub use memory::{Kept, Memory, Phase, Weights, file_dtype};
 pub use noise::{SeededNoise, Seeds};
 pub use request::{Request, Resolved};
+pub use rescue::KeptLatents;
 pub use residency::Residency;
 pub use run::{Generated, Report};
 pub use stage::{Begun, Stage, check_refiner};
