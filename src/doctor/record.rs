@@ -15,7 +15,7 @@ use super::{Examination, Fallback, Kernel, Quarantine};
 use crate::{
     device::{self, DeviceInfo, DtypeChoice, OpenDevice},
     error::{Error, FileError},
-    image_io::{remove_leftovers, write_atomically},
+    image_io::write_atomically,
     ops::quarantine,
 };
 
@@ -103,7 +103,6 @@ impl Records {
             path: path.clone(),
             source,
         })?;
-        remove_leftovers(&self.0);
         write_atomically(&path, WHAT, |file| {
             serde_json::to_writer_pretty(&mut *file, record)?;
             file.write_all(b"\n")

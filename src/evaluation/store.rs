@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use super::study::Study;
 use crate::error::{Error, EvaluationError, FileError};
-use crate::image_io::{Picture, create_atomically, remove_leftovers, write_atomically};
+use crate::image_io::{Picture, create_atomically, write_atomically};
 
 const MANIFEST: &str = "manifest.json";
 
@@ -86,7 +86,6 @@ impl Store {
             path: folder.into(),
             source,
         })?;
-        remove_leftovers(folder);
         let manifest = folder.join(MANIFEST);
         if !manifest.exists() {
             create_atomically(&manifest, "the manifest", |file| {

@@ -8,12 +8,8 @@ use std::{
 
 use tempfile::NamedTempFile;
 
-use super::leftovers::claim;
+use super::leftovers::{ENDING, PREFIX, claim, tidy};
 use crate::error::{Error, FileError};
-
-/// What temporary files are called, but for what makes each another.
-pub(super) const PREFIX: &str = ".afterimage-";
-pub(super) const ENDING: &str = ".partial";
 
 /// Answers before a long run whether `path` can be written at its end: its folder takes a file, and no folder bears its name.
 ///
@@ -58,6 +54,7 @@ pub(super) fn temporary_beside(path: &Path) -> io::Result<NamedTempFile> {
         .parent()
         .filter(|folder| !folder.as_os_str().is_empty())
         .unwrap_or(Path::new("."));
+    tidy(folder);
     let mut builder = tempfile::Builder::new();
     builder.prefix(PREFIX).suffix(ENDING);
     // Opened here, so that it has the usual permissions of a new file, not those of a secret.

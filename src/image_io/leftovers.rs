@@ -1,14 +1,17 @@
-//! Files that appear only where there is none, and what killed processes leave of files that they were writing.
+//! What killed processes leave of files that they were writing.
 
 use std::{
+    collections::BTreeSet,
     fs::{self, File},
-    io::{self, BufWriter, ErrorKind, Write as _},
-    path::Path,
+    io,
+    path::{Path, PathBuf},
+    sync::{Mutex, PoisonError},
     time::Duration,
 };
 
-use super::atomic::{ENDING, PREFIX, temporary_beside, unwritable};
-use crate::error::Error;
+/// What temporary files are called, but for what makes each another.
+pub(super) const PREFIX: &str = ".afterimage-";
+pub(super) const ENDING: &str = ".partial";
 
 /// How long ago a leftover was written at least. Its writer may not have claimed a younger one yet.
 const LEAST_AGE: Duration = Duration::from_secs(60);
@@ -21,8 +24,17 @@ pub(super) fn claim(file: &File) {
     }
 }
 
+/// Removes leftovers from `folder` before this process writes there for the first time.
+pub(super) fn tidy(folder: &Path) {
+    static TIDIED: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
+    let mut tidied = TIDIED.lock().unwrap_or_else(PoisonError::into_inner);
+    if tidied.insert(folder.into()) {
+        remove_leftovers(folder);
+    }
+}
+
 /// Removes the temporary files in `folder` whose writers have not lived to rename them. What cannot be removed stays.
-pub fn remove_leftovers(folder: &Path) {
+fn remove_leftovers(folder: &Path) {
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
         let name = entry.file_name();
         let name = name.as_encoded_bytes();
@@ -37,47 +49,14 @@ pub fn remove_leftovers(folder: &Path) {
 }
 
 fn is_leftover(path: &Path) -> io::Result<bool> {
+    let found = fs::symlink_metadata(path)?;
+    if !found.is_file() {
+        return Ok(false);
+    }
     let file = File::options().write(true).open(path)?;
-    let found = file.metadata()?;
     // A clock that was set back makes a file of the future, which is left for later.
     let age = found.modified()?.elapsed().unwrap_or_default();
-    Ok(found.is_file() && age >= LEAST_AGE && file.try_lock().is_ok())
-}
-
-/// Writes `path` through `fill` unless something stands there, or does by the time that it is written; whether it was written.
-///
-/// # Errors
-///
-/// A file error that names the path and `what` it was to hold.
-pub fn create_atomically(
-    path: &Path,
-    what: &str,
-    fill: impl FnOnce(&mut BufWriter<&File>) -> io::Result<()>,
-) -> Result<bool, Error> {
-    let written = temporary_beside(path).and_then(|temporary| {
-        let mut writer = BufWriter::new(temporary.as_file());
-        fill(&mut writer)?;
-        writer.flush()?;
-        drop(writer);
-        temporary.as_file().sync_all()?;
-        match temporary.persist_noclobber(path) {
-            Ok(_) => Ok(true),
-            Err(taken) if taken.error.kind() == ErrorKind::AlreadyExists => Ok(false),
-            // Some file systems can do no more than rename.
-            Err(failed) if knows_no_other_way(&failed.error) && !path.exists() => {
-                failed.file.persist(path)?;
-                Ok(true)
-            }
-            Err(failed) => Err(failed.error),
-        }
-    });
-    written.map_err(|source| unwritable(path, what, source))
-}
-
-fn knows_no_other_way(error: &io::Error) -> bool {
-    use ErrorKind::{InvalidInput, PermissionDenied, Unsupported};
-
-    matches!(error.kind(), InvalidInput | PermissionDenied | Unsupported)
+    Ok(age >= LEAST_AGE && file.try_lock().is_ok())
 }
 
 #[cfg(test)]
@@ -120,20 +99,5 @@ mod tests {
         remove_leftovers(folder.path());
         assert_eq!(names(folder.path()).len(), 3);
         remove_leftovers(Path::new("/no/such/folder"));
-    }
-
-    #[test]
-    fn the_first_of_a_name_stays() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let path = folder.path().join("manifest.json");
-        let create = |text: &'static str| {
-            create_atomically(&path, "the manifest", |file| {
-                file.write_all(text.as_bytes())
-            })
-        };
-        assert!(create("first").expect("a file"));
-        assert!(!create("second").expect("no file"));
-        assert_eq!(fs::read(&path).expect("the file"), b"first");
-        assert_eq!(names(folder.path()), ["manifest.json"]);
     }
 }

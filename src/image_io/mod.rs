@@ -2,6 +2,7 @@
 
 mod atomic;
 mod canny;
+mod created;
 mod leftovers;
 mod mask;
 mod read;
@@ -16,7 +17,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 
 pub use atomic::{check_writable, write_atomically};
 pub use canny::CannyThresholds;
-pub use leftovers::{create_atomically, remove_leftovers};
+pub use created::create_atomically;
 pub use mask::Mask;
 pub use sheet::contact_sheet;
 

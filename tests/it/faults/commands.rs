@@ -26,7 +26,7 @@ pub(super) struct Case {
     pub(super) name: &'static str,
     pub(super) arguments: &'static str,
     /// Files that are there before, with something else in them.
-    over: &'static [&'static str],
+    pub(super) over: &'static [&'static str],
     /// What it writes, it may also go without.
     pub(super) is_cache: bool,
     /// Memory is short.

@@ -5,8 +5,14 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use afterimage::{
+    device::{self, DeviceChoice},
+    doctor::{self, Records},
+};
+use burn::tensor::FloatDType;
+
 use super::{
-    commands::{Case, DOCTOR, EVALUATION, Undisturbed},
+    commands::{Case, DOCTOR, EVALUATION},
     files, tell,
 };
 

@@ -6,6 +6,8 @@
 mod clocks;
 mod commands;
 mod damaged;
+#[cfg(feature = "hub")]
+mod fetched;
 mod killed;
 mod places;
 mod shared;
