@@ -2,6 +2,8 @@
 
 mod atomic;
 mod canny;
+mod created;
+mod leftovers;
 mod mask;
 mod read;
 mod sheet;
@@ -15,6 +17,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 
 pub use atomic::{check_writable, write_atomically};
 pub use canny::CannyThresholds;
+pub use created::create_atomically;
 pub use mask::Mask;
 pub use sheet::contact_sheet;
 

@@ -41,6 +41,13 @@ mod doctor;
 mod edit;
 #[cfg(feature = "eval")]
 mod evaluation;
+#[cfg(all(
+    target_os = "linux",
+    any(target_arch = "x86_64", target_arch = "aarch64"),
+    feature = "cli",
+    feature = "bundled"
+))]
+mod faults;
 mod fixture;
 mod folders;
 mod golden;
