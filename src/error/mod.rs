@@ -97,6 +97,11 @@ impl Error {
         matches!(*self.0, Kind::Evaluation(_))
     }
 
+    /// The observer stopped the run.
+    pub fn is_cancelled(&self) -> bool {
+        matches!(*self.0, Kind::Cancelled)
+    }
+
     /// Adds what `more` says of a configuration's key to the hint, where its value is not supported.
     #[must_use]
     pub(crate) fn with_hint(mut self, more: impl FnOnce(&str) -> Option<String>) -> Self {
