@@ -177,6 +177,12 @@ impl Picture {
         encoder.set_color(png::ColorType::Rgb);
         encoder.set_depth(png::BitDepth::Eight);
         for (key, text) in texts {
+            if key.contains('\0') {
+                // It would end there, and its rest would be read as the text.
+                let wrong =
+                    std::io::Error::new(std::io::ErrorKind::InvalidInput, "a key with a zero");
+                return Err(wrong.into());
+            }
             encoder.add_itxt_chunk(key.clone(), text.clone())?;
         }
         let mut body = encoder.write_header()?;

@@ -4,8 +4,10 @@ use std::collections::BTreeSet;
 use std::io::Write as _;
 use std::panic::catch_unwind;
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use crate::fixture::{fixture, root};
+use crate::parsers::blind::{Random, changed, words};
 use crate::parsers::{PARSERS, Parser, SLACK, meter::peak};
 
 /// The files of a folder, by name; none if there is no such folder.
@@ -296,16 +298,51 @@ fn pictures_that_ask_for_more_than_they_have() {
     pictures(b"GIF89a\xff\xff\xff\xff\0\0\0,\0\0\0\0\xff\xff\xff\xff\0\x02\x02\x44\x01\0;");
 }
 
+/// What an environment variable says of a run by hand.
+fn asked(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
 #[test]
 #[ignore = "for `scripts/fuzz.sh lines`: one parser on what the fuzzer has collected"]
 fn what_the_fuzzer_collected() {
-    let name = std::env::var("AFTERIMAGE_PARSER").expect("the name of a parser");
+    let name = asked("AFTERIMAGE_PARSER").expect("the name of a parser");
     let parser = parser(&name);
-    let collected = std::env::var_os("AFTERIMAGE_CORPUS").map(PathBuf::from);
+    let collected = asked("AFTERIMAGE_CORPUS").map(PathBuf::from);
     let seeds = root().join("fuzz/seeds").join(&name);
     for folder in [Some(seeds), collected].into_iter().flatten() {
         for path in files(&folder) {
             parser(&std::fs::read(path).expect("a file"));
         }
     }
+}
+
+#[test]
+#[ignore = "for `scripts/fuzz.sh blind`: one parser on seeds changed at random, for so many seconds"]
+fn seeds_changed_at_random() {
+    let name = asked("AFTERIMAGE_PARSER").expect("the name of a parser");
+    let number = |name: &str| asked(name).and_then(|text| text.parse().ok());
+    let (seconds, start) = (number("AFTERIMAGE_SECONDS"), number("AFTERIMAGE_RANDOM"));
+    let parser = parser(&name);
+    let read = |path: PathBuf| std::fs::read(path).expect("a file");
+    let seeds = files(&root().join("fuzz/seeds").join(&name));
+    let seeds: Vec<Vec<u8>> = seeds.into_iter().map(read).collect();
+    let dictionary = root().join(format!("fuzz/dictionaries/{name}.dict"));
+    let words = words(&std::fs::read_to_string(dictionary).expect("a dictionary"));
+    let artifacts = asked("AFTERIMAGE_ARTIFACTS").map_or_else(std::env::temp_dir, PathBuf::from);
+    let mut random = Random(start.unwrap_or(1).max(1));
+    let (begin, mut runs, mut found) = (Instant::now(), 0_u64, 0_u64);
+    let last = artifacts.join(format!("{name}-last"));
+    while begin.elapsed().as_secs() < seconds.unwrap_or(10) {
+        let data = changed(&mut random, &seeds, &words);
+        // What ends the whole process, a stack that overflows, is found here.
+        std::fs::write(&last, &data).expect("a file");
+        runs += 1;
+        if catch_unwind(|| parser(&data)).is_err() {
+            found += 1;
+            std::fs::write(artifacts.join(format!("{name}-{found}")), &data).expect("a file");
+        }
+    }
+    eprintln!("{name}: {runs} runs, {found} findings");
+    assert_eq!(found, 0, "see {}", artifacts.display());
 }

@@ -10,7 +10,7 @@ use safetensors::tensor::{Dtype, Metadata, TensorInfo};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{WeightSource, place::Place, stored::Stored};
+use super::{WeightSource, bounds::Bounds, place::Place, stored::Stored};
 use crate::error::{Error, FileError, WeightsError};
 
 /// Bytes in front of a safetensors header: its length.
@@ -68,6 +68,7 @@ fn read_header(place: &Place, length: u64, origin: &str) -> Result<(u64, Metadat
     let bytes = place
         .read(LENGTH_BYTES as u64, header_bytes)
         .map_err(|error| wrong(error.to_string()))?;
+    serde_json::from_slice::<Bounds>(&bytes).map_err(|error| wrong(error.to_string()))?;
     let metadata = serde_json::from_slice(&bytes);
     let metadata = metadata.map_err(|error| match unknown_type(&bytes) {
         Some((name, dtype)) => WeightsError::DataType {

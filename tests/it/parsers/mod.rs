@@ -2,6 +2,8 @@
 //! with the inputs that it found. Any bytes give a value or an error: never a panic, and memory within twice the file and 64 MiB.
 
 mod adapters;
+#[cfg(test)]
+pub(crate) mod blind;
 mod evaluation;
 pub(crate) mod meter;
 mod models;

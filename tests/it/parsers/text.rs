@@ -13,7 +13,7 @@ const PROMPTS: [&str; 5] = [
     "lowerlowerlower",
 ];
 
-/// `vocab.json`, `merges.txt`, the two small files, `tokenizer.json`; an empty one is absent.
+/// `vocab.json`, `merges.txt`, the two small files, `tokenizer.json`, `added_tokens.json`; an empty one is absent.
 pub(super) fn tokenizers(data: &[u8]) {
     let texts: Vec<_> = pieces(data)
         .into_iter()
@@ -30,6 +30,7 @@ pub(super) fn tokenizers(data: &[u8]) {
         config: text(2),
         special_tokens: text(3),
         tokenizer: text(4),
+        added_tokens: text(5),
     };
     bounded(data, || {
         let Some(tokenizer) = shown(ClipTokenizer::from_files(files)) else {
