@@ -1,6 +1,9 @@
 //! What the `config.json`s of all networks share: reading, and refusing what is not built.
 
-use serde::{Deserialize, de::DeserializeOwned};
+use serde::{
+    Deserialize,
+    de::{DeserializeOwned, Error as _},
+};
 use serde_json::Value;
 
 use crate::error::ConfigError;
@@ -45,7 +48,9 @@ pub(crate) fn bounded(
 ) -> Result<Result<Value, serde_json::Error>, ConfigError> {
     ConfigError::check_length(text, part)?;
     let value: Value = match serde_json::from_str(text) {
-        Ok(value) => value,
+        Ok(value @ Value::Object(_)) => value,
+        // A list would be taken for the values of all keys, in the order that the program happens to have them in.
+        Ok(_) => return Ok(Err(serde_json::Error::custom("it is not a JSON object"))),
         Err(error) => return Ok(Err(error)),
     };
     for (key, value) in value.as_object().into_iter().flatten() {

@@ -417,7 +417,8 @@ pub(super) fn json<T: DeserializeOwned>(
 ) -> Result<T, Error> {
     let text = folder.read_json(path)?;
     let value = bounded(&text, path)?;
-    value.and_then(serde_json::from_value).map_err(|source| {
+    let read = value.and_then(|_| serde_json::from_str(&text));
+    read.map_err(|source| {
         ConfigError::Json {
             part: part.to_owned(),
             path: path.into(),
