@@ -23,6 +23,7 @@ pub struct ModelIndex {
 
 impl ModelIndex {
     pub(super) fn parse(text: &str, model: &str) -> Result<Self, Error> {
+        ConfigError::check_length(text, FILE)?;
         let entries: BTreeMap<String, Value> =
             serde_json::from_str(text).map_err(|source| ConfigError::Json {
                 part: FILE.to_owned(),

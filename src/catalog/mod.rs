@@ -158,6 +158,7 @@ impl ModelFolder {
     /// As [`read_json`](Self::read_json), and when it is malformed.
     pub fn read_config<T: DeserializeOwned>(&self, relative: &str) -> Result<T, Error> {
         let text = self.read_json(relative)?;
+        ConfigError::check_length(&text, relative)?;
         Ok(
             serde_json::from_str(&text).map_err(|source| ConfigError::Json {
                 part: relative.to_owned(),

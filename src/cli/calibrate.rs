@@ -5,7 +5,11 @@ use super::{
     job::{self, Machine, Model, Subject},
     progress::Watch,
 };
-use crate::{cache::CacheRule, error::Error, image_io::check_writable};
+use crate::{
+    cache::CacheRule,
+    error::Error,
+    image_io::{check_writable, write_atomically},
+};
 
 pub(super) fn run(arguments: &args::Calibrate) -> Result<(), Error> {
     check_writable(&arguments.output, "the router")?;
@@ -23,7 +27,7 @@ pub(super) fn run(arguments: &args::Calibrate) -> Result<(), Error> {
     let router = pipeline.calibrate(&request, &arguments.seeds, &mut watch)?;
     watch.finish();
     machine.note_run(&workload);
-    router.save(&arguments.output)?;
+    write_atomically(&arguments.output, "the router", |file| router.write(file))?;
     console::data(&format!(
         "{}: {} branches, {} steps",
         arguments.output.display(),

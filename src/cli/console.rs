@@ -38,11 +38,16 @@ const YELLOW: u8 = 33;
 
 fn labelled(label: &str, colour: u8, text: &str) {
     let mut stderr = io::stderr().lock();
-    let _ = if stderr.is_terminal() && std::env::var_os("NO_COLOR").is_none() {
+    let _ = if has_colours() {
         writeln!(stderr, "\u{1b}[1;{colour}m{label}:\u{1b}[0m {text}")
     } else {
         writeln!(stderr, "{label}: {text}")
     };
+}
+
+/// Whether stderr shows colours: a file would keep their codes.
+fn has_colours() -> bool {
+    io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none()
 }
 
 /// The crate's log on stderr, as `RUST_LOG` asks; warnings if it does not ask.
@@ -59,6 +64,7 @@ pub(super) fn start_logging() {
         EnvFilter::new("warn,cubecl_wgpu=off")
     };
     let log = fmt().with_env_filter(filter).with_writer(io::stderr);
+    let log = log.with_ansi(has_colours());
     // A program that embeds the command line may have a log of its own.
     let _ = log.without_time().with_target(false).try_init();
 }

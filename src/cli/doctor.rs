@@ -82,6 +82,7 @@ fn examine(device: &OpenDevice, dtypes: &[FloatDType], checks: &[Check]) -> Exam
 fn keep(device: &OpenDevice, examination: &Examination) -> Record {
     let mut record = examination.record(device);
     if let Some(records) = Records::of_user() {
+        let _turn = records.turn();
         record = record.with(records.read(device));
         if let Err(error) = records.write(device, &record) {
             console::warning(&format!("kernels will be checked again: {error}"));

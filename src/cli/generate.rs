@@ -52,7 +52,7 @@ pub(super) fn run(arguments: &args::Generate) -> Result<(), Error> {
         stages.first_mut().request.initial_latents = Some(latents);
     }
     cancel::listen();
-    let made = generate(&mut stages, &machine, arguments.trace.as_deref())?;
+    let (made, traced) = generate(&mut stages, &machine, arguments.trace.as_deref())?;
     machine.note_run(&workload);
     let weights = stages.iter().map(|stage| stage.model.folder.weights_hash());
     let mut weights = weights.collect::<Result<Vec<_>, _>>()?.into_iter();
@@ -69,7 +69,11 @@ pub(super) fn run(arguments: &args::Generate) -> Result<(), Error> {
         arithmetic: machine.arithmetic(),
         version: env!("CARGO_PKG_VERSION"),
     };
-    write(&made.generated, &files, &account.texts())?;
+    if let Err(error) = write(&made.generated, &files, &account.texts()) {
+        let rescue = decode::kept(&output(arguments, seed));
+        return Err(made.generated.unwritten(error, Some(&rescue)));
+    }
+    traced?;
     let outcome = Outcome {
         files: files
             .iter()
@@ -133,23 +137,23 @@ fn request(
     request
 }
 
-/// Makes the pictures under a progress bar, and writes the trace if one is wanted.
+/// Makes the pictures under a progress bar, and writes the trace if one is wanted; that it cannot be written loses no picture.
 fn generate(
     stages: &mut Stages,
     machine: &Machine,
     trace: Option<&std::path::Path>,
-) -> Result<Made, Error> {
+) -> Result<(Made, Result<(), Error>), Error> {
     let mut watch = Watch::new();
     let Some(path) = trace else {
         let made = stages.generate(machine, &mut watch);
         watch.finish();
-        return made;
+        return Ok((made?, Ok(())));
     };
     let mut trace = Trace::new(&mut watch);
     let made = stages.generate(machine, &mut trace)?;
-    tensors::write_trace(path, &trace, &made.generated)?;
+    let traced = tensors::write_trace(path, &trace, &made.generated);
     watch.finish();
-    Ok(made)
+    Ok((made, traced))
 }
 
 fn write(

@@ -170,7 +170,10 @@ fn styled(template: &str) -> ProgressStyle {
 
 /// Steps a second, or seconds a step where a step takes longer than one.
 pub(super) fn speed(steps_per_second: f64) -> String {
-    if steps_per_second >= 1.0 || steps_per_second <= 0.0 {
+    if !steps_per_second.is_finite() {
+        // A clock that stood still or ran back.
+        "not timed".into()
+    } else if steps_per_second >= 1.0 || steps_per_second <= 0.0 {
         format!("{steps_per_second:.1} steps/s")
     } else {
         format!("{:.1} s/step", 1.0 / steps_per_second)
@@ -186,5 +189,6 @@ mod tests {
         assert_eq!(speed(12.34), "12.3 steps/s");
         assert_eq!(speed(0.25), "4.0 s/step");
         assert_eq!(speed(0.0), "0.0 steps/s");
+        assert_eq!(speed(1.0 / 0.0), "not timed");
     }
 }

@@ -16,6 +16,11 @@ pub(crate) enum FileError {
         path: PathBuf,
         source: io::Error,
     },
+    #[error("{cause}\nhint: the finished latents are kept; `afterimage decode` with the same `--model` makes their pictures\nlatents: {}", path.display())]
+    Unwritten {
+        cause: Box<super::Error>,
+        path: PathBuf,
+    },
     #[error("`{file}` is missing from the model `{model}`")]
     Missing { file: String, model: String },
     #[error("`{name}` is not a model: it has no `model_index.json`\nhint: {hint}")]

@@ -8,6 +8,7 @@ use std::{
 
 use tempfile::NamedTempFile;
 
+use super::leftovers::{ENDING, PREFIX, claim, tidy};
 use crate::error::{Error, FileError};
 
 /// Answers before a long run whether `path` can be written at its end: its folder takes a file, and no folder bears its name.
@@ -39,6 +40,8 @@ pub fn write_atomically(
         fill(&mut writer)?;
         writer.flush()?;
         drop(writer);
+        // Some file systems say only now that there is no room.
+        temporary.as_file().sync_all()?;
         temporary.persist(path)?;
         Ok(())
     });
@@ -46,20 +49,22 @@ pub fn write_atomically(
 }
 
 /// A temporary file in the folder of `path` (renaming works only within a file system), removed when dropped.
-fn temporary_beside(path: &Path) -> io::Result<NamedTempFile> {
+pub(super) fn temporary_beside(path: &Path) -> io::Result<NamedTempFile> {
     let folder = path
         .parent()
         .filter(|folder| !folder.as_os_str().is_empty())
         .unwrap_or(Path::new("."));
+    tidy(folder);
     let mut builder = tempfile::Builder::new();
-    builder.prefix(".afterimage-").suffix(".partial");
+    builder.prefix(PREFIX).suffix(ENDING);
     // Opened here, so that it has the usual permissions of a new file, not those of a secret.
     builder.make_in(folder, |path| {
-        File::options().write(true).create_new(true).open(path)
+        let file = File::options().write(true).create_new(true).open(path);
+        file.inspect(claim)
     })
 }
 
-fn unwritable(path: &Path, what: &str, source: io::Error) -> Error {
+pub(super) fn unwritable(path: &Path, what: &str, source: io::Error) -> Error {
     FileError::Write {
         what: what.into(),
         path: path.into(),

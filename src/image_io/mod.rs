@@ -2,6 +2,8 @@
 
 mod atomic;
 mod canny;
+mod created;
+mod leftovers;
 mod mask;
 mod read;
 mod sheet;
@@ -15,6 +17,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 
 pub use atomic::{check_writable, write_atomically};
 pub use canny::CannyThresholds;
+pub use created::create_atomically;
 pub use mask::Mask;
 pub use sheet::contact_sheet;
 
@@ -174,6 +177,12 @@ impl Picture {
         encoder.set_color(png::ColorType::Rgb);
         encoder.set_depth(png::BitDepth::Eight);
         for (key, text) in texts {
+            if key.contains('\0') {
+                // It would end there, and its rest would be read as the text.
+                let wrong =
+                    std::io::Error::new(std::io::ErrorKind::InvalidInput, "a key with a zero");
+                return Err(wrong.into());
+            }
             encoder.add_itxt_chunk(key.clone(), text.clone())?;
         }
         let mut body = encoder.write_header()?;

@@ -1,6 +1,9 @@
 //! What the `config.json`s of all networks share: reading, and refusing what is not built.
 
-use serde::{Deserialize, de::DeserializeOwned};
+use serde::{
+    Deserialize,
+    de::{DeserializeOwned, Error as _},
+};
 use serde_json::Value;
 
 use crate::error::ConfigError;
@@ -20,9 +23,61 @@ pub(super) fn parse<T: DeserializeOwned>(
         path: format!("{part}/config.json").into(),
         source,
     };
-    let value: Value = serde_json::from_str(text).map_err(failed)?;
+    let value = bounded(text, part)?.map_err(failed)?;
     refuse_unsupported(&value, network, neutral)?;
     serde_json::from_value(value).map_err(failed)
+}
+
+/// Keys with one of these words in them, and the most that they count: what is built is made of so many modules.
+const MOST: [(&str, u64); 4] = [
+    ("layers", 256),
+    ("num_res_blocks", 256),
+    ("head", 1 << 12),
+    ("", 1 << 20),
+];
+/// Entries of the longest list.
+const LONGEST_LIST: usize = 1 << 10;
+/// Levels of a network: each halves the sides.
+const MOST_LEVELS: usize = 16;
+
+/// The text of a network's configuration as JSON, within the bounds of what can be built: numbers that no network has would overflow
+/// or fill all memory before a weight is read.
+pub(crate) fn bounded(
+    text: &str,
+    part: &str,
+) -> Result<Result<Value, serde_json::Error>, ConfigError> {
+    ConfigError::check_length(text, part)?;
+    let value: Value = match serde_json::from_str(text) {
+        Ok(value @ Value::Object(_)) => value,
+        // A list would be taken for the values of all keys, in the order that the program happens to have them in.
+        Ok(_) => return Ok(Err(serde_json::Error::custom("it is not a JSON object"))),
+        Err(error) => return Ok(Err(error)),
+    };
+    for (key, value) in value.as_object().into_iter().flatten() {
+        check_bounds(key, value)?;
+    }
+    Ok(Ok(value))
+}
+
+fn check_bounds(key: &str, value: &Value) -> Result<(), ConfigError> {
+    let most = MOST.iter().find(|(word, _)| key.contains(word));
+    let most = most.map_or(0, |(_, most)| *most);
+    match value {
+        Value::Number(number) if number.as_u64().is_some_and(|number| number > most) => Err(
+            ConfigError::unsupported(key, number, format!("it is at most {most}")),
+        ),
+        Value::Array(list) => {
+            let levels = key.ends_with("block_types") || key == "block_out_channels";
+            let longest = if levels { MOST_LEVELS } else { LONGEST_LIST };
+            if list.len() > longest {
+                let found = format!("{} entries long", list.len());
+                let hint = format!("it has at most {longest}");
+                return Err(ConfigError::unsupported(key, found, hint));
+            }
+            list.iter().try_for_each(|one| check_bounds(key, one))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn refuse_unsupported(

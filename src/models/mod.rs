@@ -11,4 +11,4 @@ pub mod vae;
 
 mod json;
 
-pub(crate) use json::current_class;
+pub(crate) use json::{bounded, current_class};

@@ -9,6 +9,7 @@ use super::repairs;
 use crate::catalog::ModelFolder;
 use crate::denoiser::Blueprint;
 use crate::error::{ConfigError, Error, RequestError};
+use crate::models::bounded;
 use crate::models::control::ControlNetConfig;
 use crate::models::dit::DiTConfig;
 use crate::models::unet::{Extent, UNetConfig};
@@ -415,7 +416,9 @@ pub(super) fn json<T: DeserializeOwned>(
     path: &str,
 ) -> Result<T, Error> {
     let text = folder.read_json(path)?;
-    serde_json::from_str(&text).map_err(|source| {
+    let value = bounded(&text, path)?;
+    let read = value.and_then(|_| serde_json::from_str(&text));
+    read.map_err(|source| {
         ConfigError::Json {
             part: part.to_owned(),
             path: path.into(),

@@ -45,6 +45,7 @@ pub use fit::{check_control_weights, check_weights};
 pub use memory::{Kept, Memory, Phase, Weights, file_dtype};
 pub use noise::{SeededNoise, Seeds};
 pub use request::{Request, Resolved};
+pub use rescue::KeptLatents;
 pub use residency::Residency;
 pub use run::{Generated, Report};
 pub use stage::{Begun, Stage, check_refiner};

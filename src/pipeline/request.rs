@@ -69,7 +69,8 @@ pub struct Request {
     /// Whether the autoencoder works in tiles.
     pub tiling: Tiling,
     /// A file for the finished latents, for [`read_latents`](super::read_latents): written before they are decoded if memory is short,
-    /// else as soon as decoding fails, and removed once there are pictures. `None` loses them with a failure.
+    /// else as soon as decoding fails, and removed
+    /// with what was generated ([`Generated::kept`](super::Generated::kept)). `None` loses them with a failure.
     pub rescue: Option<PathBuf>,
     /// Whether launches are recorded and played again, see [`Session::with_step_graphs`](crate::cache::Session::with_step_graphs).
     pub step_graphs: bool,

@@ -83,7 +83,7 @@ impl Unconditional {
         };
         let condition = UNet2dCondition::none(resolved.rows.total());
         let denoised = run.denoise(&self.unet, &condition, observer)?;
-        denoised.decoded(Self::decode)
+        denoised.decoded(|latents| Ok((Self::decode(latents)?, None)))
     }
 
     /// Pictures, `[items, 3, height, width]` in 0 to 1, from samples, `[items, channels, height, width]` in -1 to 1; grey ones get three

@@ -84,6 +84,7 @@ impl SamplerConfig {
     /// If the text is no JSON, or neither side names a class.
     pub fn of_class(class: Option<&str>, text: &str, path: &Path) -> Result<Self, Error> {
         const PART: &str = "the scheduler configuration";
+        ConfigError::check_length(text, "scheduler_config.json")?;
         let parsed = serde_json::from_str(&quote_bare_numbers(text));
         let all: SchedulerJson = parsed.map_err(|source| ConfigError::Json {
             part: PART.to_owned(),

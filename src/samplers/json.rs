@@ -1,5 +1,6 @@
 //! The keys of a `scheduler_config.json` as they stand; nothing is decided here.
 
+use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 
 /// The keys of a scheduler configuration. Unknown keys are ignored, as diffusers does when a configuration moves from one
@@ -9,6 +10,7 @@ use serde::{Deserialize, Deserializer};
 pub(super) struct SchedulerJson {
     #[serde(rename = "_class_name")]
     pub(super) class_name: Option<String>,
+    #[serde(deserialize_with = "few")]
     pub(super) num_train_timesteps: Option<usize>,
     pub(super) beta_start: Option<f64>,
     pub(super) beta_end: Option<f64>,
@@ -17,6 +19,7 @@ pub(super) struct SchedulerJson {
     pub(super) rescale_betas_zero_snr: Option<bool>,
     pub(super) prediction_type: Option<String>,
     pub(super) timestep_spacing: Option<String>,
+    #[serde(deserialize_with = "few")]
     pub(super) steps_offset: Option<usize>,
     pub(super) clip_sample: Option<bool>,
     pub(super) clip_sample_range: Option<f64>,
@@ -26,6 +29,7 @@ pub(super) struct SchedulerJson {
     pub(super) set_alpha_to_one: Option<bool>,
     pub(super) variance_type: Option<String>,
     pub(super) skip_prk_steps: Option<bool>,
+    #[serde(deserialize_with = "few")]
     pub(super) solver_order: Option<usize>,
     pub(super) algorithm_type: Option<String>,
     pub(super) solver_type: Option<String>,
@@ -51,11 +55,26 @@ pub(super) struct SchedulerJson {
     pub(super) clip_denoised: Option<bool>,
     pub(super) timestep_type: Option<String>,
     pub(super) interpolation_type: Option<String>,
+    #[serde(deserialize_with = "few")]
     pub(super) original_inference_steps: Option<usize>,
     pub(super) timestep_scaling: Option<f64>,
     pub(super) sigma_schedule: Option<String>,
     /// Of before there was `prediction_type`; diffusers no longer reads it.
     pub(super) predict_epsilon: Option<bool>,
+}
+
+/// Timesteps beyond which no model was trained, and no count of a scheduler goes: published models have 1000, at most 4000.
+const MOST: usize = 100_000;
+
+/// A count of timesteps or steps.
+fn few<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<usize>, D::Error> {
+    let count = Option::<usize>::deserialize(deserializer)?;
+    match count {
+        Some(count) if count > MOST => {
+            Err(D::Error::custom(format!("{count} is more than {MOST}")))
+        }
+        _ => Ok(count),
+    }
 }
 
 /// Keys that only some of diffusers' classes know, by what they are about.

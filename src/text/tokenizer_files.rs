@@ -44,8 +44,39 @@ pub(super) struct Settings {
     pub(super) added: Vec<AddedWord>,
 }
 
+/// Entries of the longest file, as commas and lines tell; CLIP's vocabulary has 49408.
+const MOST_ENTRIES: usize = 1 << 18;
+
+impl TokenizerFiles<'_> {
+    /// Refuses files of more entries than tokenizers have: each takes many times its length in memory.
+    fn check_entries(self) -> Result<(), ConfigError> {
+        let files = [
+            ("vocab.json", self.vocab, b','),
+            ("merges.txt", self.merges, b'\n'),
+            ("tokenizer.json", self.tokenizer, b','),
+            ("tokenizer_config.json", self.config, b','),
+            ("special_tokens_map.json", self.special_tokens, b','),
+            ("added_tokens.json", self.added_tokens, b','),
+        ];
+        for (file, text, end) in files {
+            let bytes = text.unwrap_or_default().bytes();
+            let entries = bytes.filter(|byte| *byte == end).count();
+            if entries > MOST_ENTRIES {
+                let hint = format!("a tokenizer's file has at most {MOST_ENTRIES}");
+                return Err(ConfigError::unsupported(
+                    file,
+                    format!("{entries} entries long"),
+                    hint,
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
 impl Settings {
     pub(super) fn read(files: TokenizerFiles<'_>) -> Result<Self, Error> {
+        files.check_entries()?;
         let config = files.config.unwrap_or("{}");
         let added = added_words(files)?;
         let config: SettingsJson = parse("tokenizer_config.json", config)?;

@@ -41,6 +41,13 @@ mod doctor;
 mod edit;
 #[cfg(feature = "eval")]
 mod evaluation;
+#[cfg(all(
+    target_os = "linux",
+    any(target_arch = "x86_64", target_arch = "aarch64"),
+    feature = "cli",
+    feature = "bundled"
+))]
+mod faults;
 mod fixture;
 mod folders;
 mod golden;
@@ -57,7 +64,11 @@ mod matrix;
 mod metrics;
 mod other_vae;
 mod param_lists;
+#[cfg(feature = "eval")]
+mod parsers;
 mod quantised;
+#[cfg(feature = "eval")]
+mod regressions;
 mod rng;
 mod samplers;
 #[cfg(all(feature = "bundled", feature = "eval"))]
@@ -74,3 +85,8 @@ mod vae;
 mod weight_files;
 mod weight_lists;
 mod weights;
+
+/// Counts memory for the tests that limit it.
+#[cfg(feature = "eval")]
+#[global_allocator]
+static ALLOCATOR: parsers::meter::Counting = parsers::meter::Counting;

@@ -6,6 +6,7 @@
 //! **Source.** The safetensors format (huggingface/safetensors: 8 bytes little-endian header length, JSON header, data); torch
 //! files as `torch.save` writes them; sharded `*.index.json` as transformers writes them.
 
+mod bounds;
 mod place;
 mod safetensors;
 mod shards;

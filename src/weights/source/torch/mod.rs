@@ -39,6 +39,12 @@ pub(super) fn open(path: &Path) -> Result<WeightSource, Error> {
     };
     let Archive { pickled, storages } = archive::open(file, path).map_err(failed)?;
     let found = tree::tensors(&pickled.heap, pickled.root);
+    if found.excess {
+        return Err(failed(Fault::wrong(
+            "it holds more tensors than any model, or longer names",
+        ))
+        .into());
+    }
     let origin = path.display().to_string();
     if let Some((name, kind)) = found.unread.into_iter().next() {
         return Err(WeightsError::DataType {

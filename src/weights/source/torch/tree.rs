@@ -40,6 +40,10 @@ const LEFTOVERS: [&str; 17] = [
 ];
 /// Tables of a module that was saved whole: parameters, buffers, modules inside.
 const TABLES: [&str; 3] = ["_parameters", "_buffers", "_modules"];
+/// Bytes that tensors and their names may take; one name can stand in many others, at little cost to the file.
+const ROOM: usize = 32 << 20;
+/// Bytes of a tensor that is not read, without its name.
+const TENSOR: usize = 512;
 /// Dictionaries inside each other, at most.
 const DEPTH: usize = 64;
 
@@ -49,6 +53,8 @@ pub(super) struct Tensors<'a> {
     pub(super) named: Vec<(String, &'a View)>,
     /// Name and kind of what cannot be read.
     pub(super) unread: Vec<(String, String)>,
+    /// Whether there are more than fit the room for them.
+    pub(super) excess: bool,
 }
 
 /// The tensors of the model in `root`.
@@ -57,6 +63,7 @@ pub(super) fn tensors(heap: &Heap, root: Value) -> Tensors<'_> {
         heap,
         seen: HashSet::new(),
         found: Tensors::default(),
+        room: ROOM,
     };
     let mut path = Vec::new();
     walk.descend(weights(heap, root), &mut path);
@@ -111,14 +118,19 @@ struct Walk<'a> {
     /// Containers that were walked through: each is, once, so that no knot of them takes long.
     seen: HashSet<Value>,
     found: Tensors<'a>,
+    room: usize,
 }
 
 impl<'a> Walk<'a> {
     fn descend(&mut self, value: Value, path: &mut Vec<String>) {
         let heap = self.heap;
         match heap.node(value) {
-            Some(Node::Tensor(view)) => self.found.named.push((path.join("."), view)),
-            Some(Node::Unread(kind)) => {
+            Some(Node::Tensor(view)) => {
+                if self.fits(path) {
+                    self.found.named.push((path.join("."), view));
+                }
+            }
+            Some(Node::Unread(kind)) if self.fits(path) => {
                 let kind = String::from_utf8_lossy(heap.bytes(*kind)).into_owned();
                 self.found.unread.push((path.join("."), kind));
             }
@@ -152,6 +164,15 @@ impl<'a> Walk<'a> {
                 self.inside(name, *value, path);
             }
         }
+    }
+
+    /// Whether there is room for one more tensor, which takes it.
+    fn fits(&mut self, path: &[String]) -> bool {
+        let name: usize = path.iter().map(|part| part.len() + 1).sum();
+        let left = self.room.checked_sub(name + TENSOR);
+        self.room = left.unwrap_or(0);
+        self.found.excess |= left.is_none();
+        left.is_some()
     }
 
     fn is_tensor(&self, value: Value) -> bool {
