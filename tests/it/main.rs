@@ -22,7 +22,13 @@ mod cli_eval;
 #[cfg(feature = "cli")]
 mod cli_generate;
 #[cfg(feature = "cli")]
+mod cli_output;
+#[cfg(feature = "cli")]
 mod cli_pictures;
+#[cfg(feature = "cli")]
+mod cli_wording;
+#[cfg(feature = "cli")]
+mod cli_xl;
 mod clip;
 mod control;
 mod ddpm;
@@ -46,6 +52,7 @@ mod matrix;
 #[cfg(feature = "eval")]
 mod metrics;
 mod param_lists;
+mod picture_files;
 mod quantised;
 mod rng;
 mod samplers;
