@@ -7,7 +7,7 @@ use std::{
 };
 
 use image::{
-    DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits, RgbImage,
+    DynamicImage, ExtendedColorType, ImageDecoder, ImageFormat, ImageReader, Limits, RgbImage,
     codecs::{png::PngDecoder, webp::WebPDecoder},
     imageops,
 };
@@ -140,9 +140,12 @@ fn decode(
         dropped.push(Dropped::Frames);
     }
     let orientation = decoder.orientation()?;
+    let inks = decoder.original_color_type() == ExtendedColorType::Cmyk8;
     // A profile that cannot be read is none.
     let profile = decoder.icc_profile().unwrap_or_default();
-    if profile.is_some_and(|profile| !is_srgb(&profile)) {
+    if inks {
+        dropped.push(Dropped::Inks);
+    } else if profile.is_some_and(|profile| !is_srgb(&profile)) {
         dropped.push(Dropped::Profile);
     }
     let mut image = DynamicImage::from_decoder(decoder)?;
@@ -170,6 +173,7 @@ fn is_animated(bytes: &[u8], format: ImageFormat) -> Result<bool, Fault> {
             Ok(frames > 1)
         }
         ImageFormat::Png => Ok(PngDecoder::with_limits(file, limits())?.is_apng()?),
+        ImageFormat::WebP if !whole::webp(bytes) => Err(Fault::Damaged("it is cut off".into())),
         ImageFormat::WebP => Ok(WebPDecoder::new(file)?.has_animation()),
         _ => Ok(false),
     }

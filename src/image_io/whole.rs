@@ -26,6 +26,18 @@ pub(super) fn jpeg(bytes: &[u8]) -> bool {
     }
 }
 
+/// Whether a WebP file is as long as it says; a byte of padding at its end is often left out.
+///
+/// Source: RFC 9649, section 2.4: `RIFF`, and the length of what follows.
+pub(super) fn webp(bytes: &[u8]) -> bool {
+    const HEADER: usize = 8;
+    let length = bytes.get(4..).and_then(<[u8]>::first_chunk);
+    length.is_some_and(|length| {
+        let announced = u32::from_le_bytes(*length) as usize;
+        bytes.len() + 1 >= HEADER + announced
+    })
+}
+
 /// What a GIF file holds: `None` if it breaks off inside a frame, else how many frames there are.
 ///
 /// Source: CompuServe, GIF89a specification, section 12 on.
@@ -83,6 +95,12 @@ mod tests {
         let start = b"\xff\xd8\xff\xe1\0\x04\xff\xd9\xff\xda\0\x02ab\xff\0c\xff\xd0d";
         assert!(!jpeg(start) && !jpeg(b"") && !jpeg(b"\xff\xd8\xff"));
         assert!(jpeg(&[&start[..], b"\xff\xff\xd9 and more"].concat()));
+    }
+
+    #[test]
+    fn a_webp_is_as_long_as_it_says() {
+        assert!(webp(b"RIFF\x06\0\0\0WEBPxx") && webp(b"RIFF\x06\0\0\0WEBPx"));
+        assert!(!webp(b"RIFF\x06\0\0\0WEBP") && !webp(b"RIFF"));
     }
 
     #[test]

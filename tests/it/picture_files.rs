@@ -45,7 +45,7 @@ const FILES: [(&str, u8, &[Dropped]); 26] = [
     ("grey.png", 0, &[]),
     ("bits.png", 0, &[]),
     ("scan.tif", 0, &[]),
-    ("inks.tif", 1, &[]),
+    ("inks.tif", 1, &[Dropped::Inks]),
     ("plain.bmp", 0, &[]),
     ("plain.tga", 0, &[]),
     ("plain.ppm", 0, &[]),

@@ -38,12 +38,12 @@ pub(in crate::cli) struct Refiner {
 #[derive(Debug, Args)]
 pub(in crate::cli) struct Course {
     /// Classes to show, for models that make pictures of classes
-    #[arg(long, value_name = "N[,N…]", value_delimiter = ',')]
+    #[arg(long, value_name = "N[,N]", value_delimiter = ',')]
     pub(in crate::cli) class_label: Vec<usize>,
     /// Denoising steps
     #[arg(long, value_name = "N")]
     pub(in crate::cli) steps: Option<usize>,
-    /// How strongly text or class guides; 1 and less is unguided
+    /// How strongly text or class guides; 1 or less is unguided
     #[arg(long, value_name = "G", value_parser = finite)]
     pub(in crate::cli) guidance_scale: Option<f64>,
     /// Width and height in pixels
@@ -76,19 +76,19 @@ pub(in crate::cli) struct Xl {
     /// Size that the photograph was cut to [default: the picture's]
     #[arg(long, value_name = "WxH", value_parser = size)]
     pub(in crate::cli) target_size: Option<(usize, usize)>,
-    /// The same three for what the picture avoids [default: as without negative]
+    /// Size of the photograph that the picture is not to look like [default: --original-size]
     #[arg(long, value_name = "WxH", value_parser = size)]
     pub(in crate::cli) negative_original_size: Option<(usize, usize)>,
-    /// Pixels cut off on the left and above, for what the picture avoids
+    /// Pixels cut off that other photograph on the left and above [default: --crop]
     #[arg(long, value_name = "X,Y", value_parser = corner)]
     pub(in crate::cli) negative_crop: Option<Corner>,
-    /// Size that the photograph was cut to, for what the picture avoids
+    /// Size that the other photograph was cut to [default: --target-size]
     #[arg(long, value_name = "WxH", value_parser = size)]
     pub(in crate::cli) negative_target_size: Option<(usize, usize)>,
     /// How good the picture is to look, 1 to 10, for the refiner [default: 6]
     #[arg(long, value_name = "S", value_parser = finite)]
     pub(in crate::cli) aesthetic_score: Option<f64>,
-    /// How good what the picture avoids looks, for the refiner [default: 2.5]
+    /// How good the picture is not to look, 1 to 10, for the refiner [default: 2.5]
     #[arg(long, value_name = "S", value_parser = finite)]
     pub(in crate::cli) negative_aesthetic_score: Option<f64>,
 }

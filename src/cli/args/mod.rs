@@ -217,7 +217,7 @@ pub(super) struct Calibrate {
     /// Seeds of the runs that are watched
     #[arg(
         long,
-        value_name = "N[,N…]",
+        value_name = "N[,N]",
         value_delimiter = ',',
         default_value = "0,1,2,3",
         value_parser = fixed_seed,
