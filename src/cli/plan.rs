@@ -43,9 +43,9 @@ pub(super) fn run(arguments: &args::Plan) -> Result<(), Error> {
         },
     )?;
     if arguments.form.json {
-        console::json(&Document::new(&facts, &parts, memory));
+        console::json(&Document::new(&facts, &parts, memory))?;
     } else {
-        console::data(&text(&facts, &parts, &memory));
+        console::data(&text(&facts, &parts, &memory))?;
     }
     for part in &parts {
         for warning in &part.plan.warnings {

@@ -91,6 +91,12 @@ impl Error {
         matches!(*self.0, Kind::File(_))
     }
 
+    /// The reader of the standard output has gone away, which is nobody's fault.
+    #[cfg(feature = "cli")]
+    pub(crate) fn is_closed_pipe(&self) -> bool {
+        matches!(&*self.0, Kind::File(error) if error.is_closed_pipe())
+    }
+
     /// Parts of an evaluation do not belong together, are missing or damaged.
     #[cfg(feature = "eval")]
     pub fn is_evaluation(&self) -> bool {

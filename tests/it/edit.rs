@@ -148,6 +148,7 @@ fn a_picture_stands_for_every_prompt() {
                 pictures,
                 masks: vec![half(72, 40)],
                 strength: Some(0.7),
+                name: "a test's picture".into(),
             }),
             ..request(Edit::new(picture(72, 40)), 3, CacheRule::none())
         };

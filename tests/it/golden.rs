@@ -313,6 +313,7 @@ fn edit(fixture: &Fixture, case: &Value) -> Option<Edit> {
         pictures: pictures(&fixture.of(case, "image_in")?),
         masks: masks.collect::<Result<_, _>>().unwrap(),
         strength: case["call"]["strength"].as_f64(),
+        name: "the fixture's picture".into(),
     })
 }
 

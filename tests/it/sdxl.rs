@@ -123,11 +123,6 @@ fn sizes_and_second_prompts_change_the_picture() {
         plain
     );
     assert_eq!(run(|added| added.framing.original = Some([64, 64])), plain);
-    assert_eq!(
-        run(|added| added.aesthetic_score = 9.0),
-        plain,
-        "only a refiner reads it"
-    );
     assert_ne!(
         run(|added| added.second_prompts = vec!["a dog".into()]),
         plain
