@@ -133,7 +133,7 @@ impl BranchPlan {
         self.evaluations.iter().any(|this| !this.reused.is_empty())
     }
 
-    /// The most elements that one row keeps behind an evaluation.
+    /// The most elements that one row keeps after an evaluation.
     pub(super) fn kept_elements(&self, trunk: &Blueprint) -> u64 {
         let behind = |this: &Use| {
             let kept = this.kept.iter();

@@ -77,7 +77,7 @@ impl ShapeJudge {
     }
 }
 
-/// Colour and shape of everything a text names: a shape's word right behind a colour's.
+/// Colour and shape of everything a text names: a shape's word right after a colour's.
 fn objects(text: &str) -> Vec<(&'static str, &'static str)> {
     let words: Vec<&str> = text
         .split(|letter: char| !letter.is_alphanumeric())

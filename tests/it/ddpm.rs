@@ -191,7 +191,7 @@ fn an_interval_of_one_is_the_plain_run_bit_for_bit() {
     assert_ne!(run(CacheRule::deepcache(2, 0)), plain);
 }
 
-/// METHODS 8, test 23: a router that computes everything is the plain run, one that computes nothing spares every other step.
+/// A router that computes everything is the plain run, one that computes nothing spares every other step.
 #[test]
 fn routers_keep_their_two_limits() {
     const STEPS: usize = 4;
@@ -270,7 +270,7 @@ fn close(found: f64, published: f64, tolerance: f64, what: &str) {
     );
 }
 
-/// METHODS 1.5: whole passes, and retrieve steps by skip, attention's products counted.
+/// Whole passes, and retrieve steps by skip, attention's products counted.
 #[test]
 fn passes_cost_what_is_published() {
     let cifar: (f64, &[f64]) = (6.2, &[0.49, 1.28, 2.24, 3.38, 4.31, 5.30]);
@@ -294,7 +294,7 @@ const ROW: Rows = Rows {
     items: 1,
 };
 
-/// METHODS 2.10, the MACs column of DDPM: 100 DDIM steps, skip 2, attention's products left out.
+/// arXiv 2312.00858, the MACs column of DDPM: 100 DDIM steps, skip 2, attention's products left out.
 #[test]
 fn tables_of_deepcache_are_reproduced() {
     let cifar = [(1, 6.1), (2, 4.15), (3, 3.54), (5, 3.01), (10, 2.63)];

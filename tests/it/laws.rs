@@ -1,4 +1,4 @@
-//! Laws that every trunk keeps, whatever it denoises (METHODS 8, tests 1 to 3, 10, 12, 13, 15).
+//! Laws that every trunk keeps, whatever it denoises (docs/methods.md).
 
 use afterimage::cache::{CachePlan, CacheRule, Course, Refresh, Session};
 use afterimage::denoiser::{Blueprint, Evaluation, Rows, StagedDenoiser};

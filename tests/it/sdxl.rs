@@ -83,7 +83,7 @@ fn a_request_is_handed_over() {
     assert_eq!(values(images), values(run()), "state leaks between runs");
 }
 
-/// METHODS 7.2, T15: pooled text and numbers belong to every step of a batch of them.
+/// Pooled text and numbers belong to every step of a batch of them.
 #[test]
 fn steps_decoded_in_one_batch_equal_single_ones() {
     let pipeline = load(&Fixture::committed("sdxl"), &tested::device());
@@ -154,7 +154,7 @@ fn plans_of_the_cards_count_the_published_costs() {
     let resolved = request.resolve(&base).unwrap();
     assert_eq!(resolved.latent_shape, [1, 4, 128, 128]);
     assert_eq!(giga(&resolved.blueprint), 3381);
-    // METHODS 1.5.
+    // docs/methods.md counts the same way.
     let speedup = resolved.forecast(2).speedup();
     assert!((speedup - 2.86).abs() < 0.01, "{speedup}");
     let [begin, finish] = request.handed_over(0.8, &base).unwrap();

@@ -1,4 +1,4 @@
-//! The laws of caching on a real `UNet` (METHODS 8, tests 1 to 3, 6, 8, 10, 12, 15), with the tiny weights of the `sd15` fixture.
+//! The laws of caching (docs/methods.md) on a real `UNet`, with the tiny weights of the `sd15` fixture.
 
 use afterimage::cache::{CachePlan, CacheRule, Course, Refresh, Session};
 use afterimage::denoise::Noise as _;
@@ -249,7 +249,7 @@ fn batched_propagation_is_the_sequential_one_under_every_kind_of_sampler() {
     }
 }
 
-/// METHODS 8.19: shares of the plain run's cost, SD 1.5 at 512x512.
+/// Shares of the plain run's cost, SD 1.5 at 512x512.
 #[test]
 fn forecasts_of_propagation_are_the_published_ones() {
     let card = include_str!("../../models/cards/stable-diffusion-v1-5/unet/config.json");

@@ -178,7 +178,7 @@ impl ControlNet {
         cells.map(|site| encoder.context(*site, &text)).collect()
     }
 
-    /// The hidden tensor behind cell `cell`. Nothing is recalled inside a net: methods that reuse branches are of the trunk.
+    /// The hidden tensor after cell `cell`. Nothing is recalled inside a net: methods that reuse branches are of the trunk.
     pub(super) fn run(&self, cell: usize, hidden: Tensor<4>, input: &CellInput<'_>) -> Tensor<4> {
         let CellInput {
             time,
@@ -194,7 +194,7 @@ impl ControlNet {
         }
     }
 
-    /// What cell `cell` adds to the trunk, from the hidden tensor behind it; unscaled.
+    /// What cell `cell` adds to the trunk, from the hidden tensor after it; unscaled.
     pub(super) fn residual(&self, cell: usize, hidden: Tensor<4>) -> Tensor<4> {
         let model = &self.model;
         let conv = model.controlnet_down_blocks.get(cell);

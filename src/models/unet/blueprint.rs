@@ -80,7 +80,7 @@ struct Counter<'a> {
 }
 
 impl Counter<'_> {
-    /// The networks behind the timestep and behind what is added to it.
+    /// The networks after the timestep and after what is added to it.
     fn prepare(&self) -> u64 {
         let UNetConfig {
             time_width,
@@ -312,7 +312,7 @@ fn resnet_elements(input: usize, output: usize) -> usize {
 mod tests {
     use super::*;
 
-    /// METHODS 1.5, multiply-accumulates of SD 1.5 at 64x64 latents, in G.
+    /// Multiply-accumulates of SD 1.5 at 64x64 latents, in G (docs/methods.md).
     const FULL: f64 = 401.6;
     const RETRIEVE: [f64; 12] = [
         31.6, 90.1, 152.7, 188.7, 226.6, 270.3, 305.2, 340.7, 378.0, 385.7, 390.7, 395.6,

@@ -29,7 +29,7 @@ impl UNet2DConditionModel {
 }
 
 impl<'a> Encoder<'a> {
-    /// The hidden tensor behind the cell at `site`. `time` is activated, `context` the cell's keys and values.
+    /// The hidden tensor after the cell at `site`. `time` is activated, `context` the cell's keys and values.
     ///
     /// # Panics
     ///

@@ -24,14 +24,14 @@ pub enum Site {
         /// Position in the level.
         layer: usize,
     },
-    /// The downsampler behind an encoder level; pushes.
+    /// The downsampler after an encoder level; pushes.
     Downsample {
         /// Outermost is 0.
         level: usize,
     },
     /// The middle block.
     Mid,
-    /// A residual block of a decoder level with its transformer, and the upsampler behind the level's last; pops.
+    /// A residual block of a decoder level with its transformer, and the upsampler after the level's last; pops.
     Up {
         /// Outermost is 0.
         level: usize,
@@ -335,7 +335,7 @@ impl StagedDenoiser for UNet {
     }
 }
 
-/// `channels` of one evaluation behind those of `sample`, whose rows are those of one or more evaluations.
+/// `channels` of one evaluation after those of `sample`, whose rows are those of one or more evaluations.
 fn beside(sample: Tensor<4>, channels: &Tensor<4>) -> Tensor<4> {
     let evaluations = sample.dims()[0] / channels.dims()[0];
     let channels = channels.clone().repeat_dim(0, evaluations);
