@@ -46,6 +46,7 @@ mod matrix;
 #[cfg(feature = "eval")]
 mod metrics;
 mod param_lists;
+mod parity;
 mod quantised;
 mod rng;
 mod samplers;
