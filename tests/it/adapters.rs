@@ -14,7 +14,7 @@ use serde_json::Value;
 use crate::adapter_files::{made, pair, source};
 use crate::fixture::{Fixture, fixture, shared, text};
 use crate::golden::check_run;
-use crate::tolerance::F32_CPU;
+
 
 pub(crate) fn sd15() -> ModelFolder {
     ModelFolder::open(fixture("sd15/model").to_str().unwrap()).unwrap()
@@ -124,12 +124,12 @@ fn check_all(fixture: &Fixture, least: usize) {
             continue;
         }
         let mut pipeline = load(&folder, &adapters(fixture, case));
-        let outcome = check_run(fixture, case, &mut pipeline, F32_CPU);
+        let outcome = check_run(fixture, case, &mut pipeline);
         worst = worst.max(outcome.unwrap_or_else(|error| panic!("{}: {error}", case["id"])));
         count += 1;
     }
     let name = fixture.said("fixture");
-    eprintln!("{name}: {count} checks, the worst run is off by {worst:.1e} standard deviations");
+    eprintln!("{name}: {count} checks, the worst run takes {worst:.2} of its tolerance");
     assert!(count >= least, "{count} checks");
 }
 
@@ -165,7 +165,7 @@ fn few_step_files_merge_as_diffusers_merges_them() {
             continue;
         }
         let mut pipeline = load(&folder, &adapters(&fixture, case));
-        let outcome = check_run(&fixture, case, &mut pipeline, F32_CPU);
+        let outcome = check_run(&fixture, case, &mut pipeline);
         outcome.unwrap_or_else(|error| panic!("{}: {error}", case["id"]));
         count += 1;
     }

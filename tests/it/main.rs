@@ -70,6 +70,7 @@ mod matrix;
 mod metrics;
 mod other_vae;
 mod param_lists;
+mod parity;
 #[cfg(feature = "eval")]
 mod parsers;
 mod picture_files;

@@ -1,21 +1,23 @@
-//! `DiT` against diffusers and against block-by-block references: cells, runs, propagation; and its laws (METHODS 8, tests 1, 2, 12 to
-//! 16, 19).
+//! `DiT` against diffusers and against block-by-block references: cells, runs, propagation; and its laws.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+mod runs;
 
-use afterimage::cache::{CacheRule, Course, KeyList, Refresh, Router, Session};
-use afterimage::denoise::{Denoise, Noise};
-use afterimage::denoiser::{Carry as _, Evaluation, Rows, StagedDenoiser};
+use std::collections::{BTreeMap, BTreeSet};
+
+use afterimage::cache::{CacheRule, Course, KeyList, Refresh, Session};
+use afterimage::denoise::Noise as _;
+use afterimage::denoiser::{Carry as _, Evaluation, Rows, StagedDenoiser as _};
 use afterimage::guidance::{Conditioned, Guidance};
 use afterimage::models::dit::{DiT, DiTCondition, DiTConfig, DiTTransformer2DModel};
 use afterimage::pipeline::{SeededNoise, Seeds, Trace};
 use afterimage::recall::Recall;
-use afterimage::samplers::SamplerConfig;
 use afterimage::weights::dit::{canonical, first_of, place};
 use afterimage::weights::original::Placement;
 use afterimage::weights::{WeightSource, load_strict, shapes};
 use burn::tensor::{Tensor, TensorData};
-use serde_json::Value;
+
+pub(crate) use runs::rule;
+use runs::{PUBLISHED_SAMPLER, Setting, run};
 
 use crate::fixture::{Fixture, Reference, shared, text, values};
 use crate::tested;
@@ -76,192 +78,6 @@ fn cells_agree_with_diffusers() {
             .compare(output, tested::tolerance(F32_CPU));
         outcome.unwrap_or_else(|error| panic!("row {row}, output: {error}"));
     }
-}
-
-/// Draws that the reference recorded.
-struct Recorded(VecDeque<Tensor<4>>);
-
-impl Noise for Recorded {
-    fn draw(&mut self, shape: [usize; 4]) -> Tensor<4> {
-        let drawn = self.0.pop_front().unwrap();
-        drawn.narrow(0, 0, shape[0])
-    }
-}
-
-/// How one case is run.
-struct Setting {
-    sampler: String,
-    steps: usize,
-    guidance: Guidance,
-    labels: Vec<usize>,
-    rule: CacheRule,
-}
-
-fn setting(fixture: &Fixture, case: &Value) -> Setting {
-    let call = &case["call"];
-    let ancestral = case["kind"] == "dit_ancestral";
-    let guided = call["guided_channels"].as_u64().unwrap_or(4) as usize;
-    let labels = call["class_labels"].as_array().unwrap().iter();
-    Setting {
-        sampler: if ancestral {
-            PUBLISHED_SAMPLER.to_owned()
-        } else {
-            fixture.scheduler(case["scheduler"].as_str().unwrap())
-        },
-        steps: case["timesteps"].as_array().unwrap().len(),
-        guidance: Guidance {
-            scale: call["guidance_scale"].as_f64().unwrap(),
-            conditioned: Conditioned::First,
-            channels: Some(guided),
-            ..Guidance::default()
-        },
-        labels: labels
-            .map(|label| label.as_u64().unwrap() as usize)
-            .collect(),
-        rule: rule(&case["cache"], case["timesteps"].as_array().unwrap().len()),
-    }
-}
-
-/// Respaced ancestral sampling with the learned variance (METHODS 4.2).
-const PUBLISHED_SAMPLER: &str = r#"{"_class_name": "DDPMScheduler", "beta_schedule": "linear", "beta_start": 0.0001,
-    "beta_end": 0.02, "variance_type": "learned_range", "clip_sample": false, "timestep_spacing": "linspace"}"#;
-
-pub(crate) fn rule(cache: &Value, steps: usize) -> CacheRule {
-    let keys = || {
-        let steps = cache["key_steps"].as_array().unwrap().iter();
-        Refresh::At(steps.map(|step| step.as_u64().unwrap() as usize).collect())
-    };
-    match cache["method"].as_str() {
-        None => CacheRule::none(),
-        Some("block_propagation") => {
-            CacheRule::dit_propagation(cache["cut"].as_u64().unwrap() as usize, keys())
-        }
-        Some("learning_to_cache") => CacheRule::learning_to_cache(Router::new(
-            "case",
-            scores(&cache["router"], steps),
-            cache["threshold"].as_f64().unwrap(),
-        )),
-        Some(other) => panic!("unknown method `{other}`"),
-    }
-}
-
-/// A router's scores of the two branches of six blocks, by step counted from the last.
-fn scores(router: &Value, steps: usize) -> Vec<Vec<f32>> {
-    match router.as_str() {
-        Some("all_computed") => vec![vec![9.0; 12]; steps],
-        Some("all_reused") => vec![vec![-9.0; 12]; steps],
-        Some(other) => panic!("unknown router `{other}`"),
-        None => (0..steps)
-            .map(|row| serde_json::from_value(router[row.to_string()].clone()).unwrap())
-            .collect(),
-    }
-}
-
-fn run(dit: &DiT, setting: &Setting, noise: &mut dyn Noise, trace: &mut Trace<'_>) -> Tensor<4> {
-    let Setting {
-        steps,
-        guidance,
-        labels,
-        rule,
-        ..
-    } = setting;
-    let config = SamplerConfig::from_json(&setting.sampler, "case".as_ref()).unwrap();
-    let sampler = config.build(*steps, 0.0).unwrap();
-    let side = dit.config().sample_size;
-    let blueprint = dit.config().blueprint(side, side);
-    let plan = rule.plan(&Course::steps(*steps), &blueprint).unwrap();
-    let null = vec![dit.config().null_label(); labels.len()];
-    let condition = DiTCondition {
-        labels: guidance.pair(labels.clone(), null),
-    };
-    let run = dit.start(&condition, sampler.evaluations());
-    let rows = guidance.rows(labels.len());
-    let mut session = Session::new(dit, &run, &plan, rows);
-    let latents = noise.draw([labels.len(), dit.config().in_channels, side, side]);
-    let denoise = Denoise {
-        sampler: sampler.as_ref(),
-        plan: &plan,
-        guidance: *guidance,
-        prior_noise: None,
-        known: None,
-    };
-    let latents = denoise.run(&mut session, latents, noise, trace).unwrap();
-    assert_eq!(session.account().fallbacks, 0);
-    let forecast = plan.forecast(&blueprint, rows, 4);
-    assert_eq!(session.account().cells, forecast.cells);
-    let spared = (0..*steps).map(|step| plan.branches.reused(step).count());
-    assert_eq!(session.account().branches_reused, spared.sum::<usize>());
-    latents
-}
-
-#[test]
-fn runs_agree_with_the_references() {
-    let fixture = Fixture::best("dit");
-    let dit = load(&fixture);
-    let mut failures = Vec::new();
-    let (mut count, mut worst) = (0, 0.0_f64);
-    for case in fixture.cases().filter(|case| case["kind"] != "dit_trace") {
-        let id = case["id"].as_str().unwrap();
-        match check_run(&fixture, case, &dit) {
-            Ok(difference) => worst = worst.max(difference),
-            Err(error) => failures.push(format!("{id}: {error}")),
-        }
-        count += 1;
-    }
-    eprintln!("{count} runs, the worst is off by {worst:.1e} standard deviations");
-    assert!(failures.is_empty(), "{}", failures.join("\n"));
-}
-
-fn check_run(fixture: &Fixture, case: &Value, dit: &DiT) -> Result<f64, String> {
-    let setting = setting(fixture, case);
-    let mut ignored = ();
-    let mut trace = Trace::new(&mut ignored);
-    let latents = run(dit, &setting, noise(fixture, case).as_mut(), &mut trace);
-    let times: Vec<f64> = serde_json::from_value(case["timesteps"].clone()).unwrap();
-    assert_eq!(trace.timesteps, times);
-    let items = setting.labels.len();
-    let mut worst = 0.0_f64;
-    let mut check = |name: &str, golden: &Reference, found: Tensor<4>| {
-        let channels = golden.shape[1].min(found.dims()[1]);
-        let found = found.narrow(1, 0, channels);
-        // The reference keeps both halves.
-        let difference = golden
-            .first(items)
-            .compare(found, tested::tolerance(F32_CPU));
-        worst = worst.max(difference.map_err(|error| format!("{name}: {error}"))?);
-        Ok::<_, String>(())
-    };
-    for (kept, step) in case["kept_steps"].as_array().unwrap().iter().enumerate() {
-        let step = step.as_u64().unwrap() as usize;
-        for (key, found) in [
-            ("noise_pred", &trace.predictions),
-            ("model_output", &trace.predictions),
-            ("latents", &trace.latents),
-        ] {
-            if let Some(golden) = fixture.of(case, key) {
-                let name = format!("{key}.{step}");
-                check(&name, &golden.row(kept), found[step].clone())?;
-            }
-        }
-    }
-    check(
-        "final",
-        &fixture.of(case, "final_latents").unwrap(),
-        latents,
-    )?;
-    Ok(worst)
-}
-
-/// The recorded draws where there are any, else those of the seed.
-fn noise(fixture: &Fixture, case: &Value) -> Box<dyn Noise> {
-    let device = tested::device();
-    if let Some(names) = case["tensors"]["draws"].as_array() {
-        let draws = names.iter().map(|name| name.as_str().unwrap());
-        let draws = draws.map(|name| fixture.tensor(name).on(&device));
-        return Box::new(Recorded(draws.collect()));
-    }
-    let seed = case["call"]["seed"].as_u64().unwrap();
-    Box::new(SeededNoise::new(&Seeds::One(seed), &device))
 }
 
 fn committed() -> DiT {
@@ -337,7 +153,7 @@ fn all_keys_are_the_plain_run_bit_for_bit() {
     }
 }
 
-/// METHODS 8.13 and 8.14: if labels or timesteps stood in another order than the tokens, these would differ.
+/// If labels or timesteps stood in another order than the tokens, these would differ.
 #[test]
 fn batched_propagation_is_the_sequential_one() {
     let dit = committed();
@@ -390,7 +206,7 @@ fn propagated_steps_neither_read_latents_nor_embed_patches() {
     });
 }
 
-/// METHODS 8.19, on the real blueprint of `DiT-XL/2` at 256x256.
+/// On the real blueprint of `DiT-XL/2` at 256x256.
 #[test]
 fn forecasts_of_propagation_are_the_published_ones() {
     let config = DiTConfig::from_json(r#"{"out_channels":8}"#).unwrap();
