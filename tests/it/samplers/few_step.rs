@@ -124,7 +124,7 @@ fn the_table_is_that_of_diffusers() {
     assert!(checked >= 120, "only {checked} rows checked");
 }
 
-/// The committed runs, and with DeepCache and encoder propagation the complete ones where they are at hand.
+/// The committed runs, and with `DeepCache` and encoder propagation the complete ones where they are at hand.
 #[test]
 fn runs_agree_with_diffusers() {
     let (mut count, mut failures) = (0, Vec::new());
