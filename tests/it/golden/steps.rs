@@ -4,7 +4,7 @@ use afterimage::denoise::{Denoise, Noise as _};
 use afterimage::denoiser::StagedDenoiser;
 use afterimage::models::control::{ControlCondition, ControlledCondition, ControlledUNet};
 use afterimage::models::unet::{AddedCondition, UNetCondition};
-use afterimage::pipeline::{Request, Resolved, SeededNoise, TextToImage};
+use afterimage::pipeline::{Request, Resolved, SeededNoise, Stage, TextToImage};
 use burn::tensor::Tensor;
 use serde_json::Value;
 
@@ -51,7 +51,12 @@ struct Stepwise<'a> {
 impl Stepwise<'_> {
     fn condition(&self) -> UNetCondition {
         let device = tested::device();
-        let golden = |key: &str| self.fixture.of(self.case, key);
+        // A run in other batches has its conditions with its base.
+        let golden = |key: &str| {
+            let own = self.fixture.of(self.case, key);
+            let base = self.case["base"].as_str().map(|id| self.fixture.case(id));
+            own.or_else(|| self.fixture.of(base?, key))
+        };
         let added = golden("added_text_embeds").map(|pooled| AddedCondition {
             pooled: pooled.on(&device),
             time_ids: golden("added_time_ids").unwrap().rows(),
@@ -91,7 +96,9 @@ impl Stepwise<'_> {
         condition: &D::Condition,
     ) -> Result<f64, String> {
         let mut noise = SeededNoise::new(&self.request.seeds, &tested::device());
-        noise.draw(self.resolved.latent_shape);
+        if !matches!(self.request.stage, Stage::Finish { .. }) {
+            noise.draw(self.resolved.latent_shape); // what the run starts from
+        }
         let followed = Followed {
             denoise: Denoise {
                 sampler: self.resolved.sampler.as_ref(),
