@@ -9,6 +9,7 @@ mod device;
 #[cfg(feature = "eval")]
 mod evaluation;
 mod file;
+mod list;
 mod plan;
 mod request;
 mod weights;
@@ -19,9 +20,10 @@ pub(crate) use device::DeviceError;
 #[cfg(feature = "eval")]
 pub(crate) use evaluation::EvaluationError;
 pub(crate) use file::FileError;
+pub(crate) use list::listed;
 pub(crate) use plan::PlanError;
 pub(crate) use request::RequestError;
-pub(crate) use weights::{Misfit, WeightsError, listed};
+pub(crate) use weights::{Misfit, WeightsError};
 
 /// Everything that can go wrong, as one small value.
 #[derive(thiserror::Error)]

@@ -15,7 +15,6 @@ use crate::adapter_files::{made, pair, source};
 use crate::fixture::{Fixture, fixture, shared, text};
 use crate::golden::check_run;
 
-
 pub(crate) fn sd15() -> ModelFolder {
     ModelFolder::open(fixture("sd15/model").to_str().unwrap()).unwrap()
 }
