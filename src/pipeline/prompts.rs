@@ -257,7 +257,7 @@ impl Prompts {
 }
 
 /// `config` with the tables of tokens as long as the files have them: programs that add words do not all write it into the configuration.
-fn fitted(config: &TextConfig, folder: &ModelFolder) -> Result<TextConfig, Error> {
+pub(super) fn fitted(config: &TextConfig, folder: &ModelFolder) -> Result<TextConfig, Error> {
     const TABLE: &str = "embeddings.token_embedding.weight";
     let mut config = config.clone();
     for encoder in &mut config.encoders {

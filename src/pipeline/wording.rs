@@ -59,7 +59,8 @@ pub(super) fn warnings(
     vocabulary: &Vocabulary,
 ) -> Vec<String> {
     let mut warnings = Vec::new();
-    for embedding in embeddings {
+    // Those that a LoRA brings are its own affair.
+    for embedding in embeddings.iter().filter(|one| !one.is_bundled()) {
         let token = embedding.token();
         let lower = token.to_lowercase();
         if !texts

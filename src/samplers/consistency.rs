@@ -89,6 +89,9 @@ fn sigmas(settings: &Settings, training: Training, steps: usize) -> Result<Vec<f
     } else {
         let count = json.num_train_timesteps.unwrap_or(40);
         let rho = json.rho.unwrap_or(7.0);
+        if rho.is_nan() || rho <= 0.0 {
+            return Err(ConfigError::unsupported("rho", rho, "it is above 0").into());
+        }
         let table = karras_sigmas_of(rho, training.max, training.min, count);
         let stride = (count / steps).max(1);
         table.into_iter().step_by(stride).collect()

@@ -155,7 +155,7 @@ fn levels_must_fall() {
     };
     refused(r#","sigmas":[1,5]"#, 1, "`sigmas`");
     refused(r#","sigmas":[80,5]"#, 3, "3 steps");
-    refused(r#","rho":5"#, 1, "`rho`");
+    refused(r#","rho":0"#, 1, "`rho`");
     refused("", 41, "41 steps");
 }
 
