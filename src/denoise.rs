@@ -176,7 +176,12 @@ fn finish_on_device(latents: &Tensor<4>, evaluation: usize, total: usize) -> Res
         return Ok(());
     }
     let evaluation = evaluation + 1;
-    Err(DeviceError::NotFinite { evaluation, total }.into())
+    Err(DeviceError::NotFinite {
+        evaluation,
+        total,
+        full: false,
+    }
+    .into())
 }
 
 #[cfg(test)]

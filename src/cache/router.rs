@@ -6,12 +6,13 @@
 //! threshold.
 
 use std::collections::BTreeSet;
+use std::io::{self, Write};
 use std::path::Path;
 
 use safetensors::tensor::{Dtype, TensorView};
 
 use crate::{
-    error::{Error, FileError, PlanError},
+    error::{Error, PlanError},
     recall::Site,
     weights::WeightSource,
 };
@@ -61,21 +62,14 @@ impl Router {
         Ok(Self::new(name, scores, threshold))
     }
 
-    /// Writes a safetensors file that [`read`](Self::read) reads; the threshold is not in it.
+    /// Writes the safetensors file that [`read`](Self::read) reads; the threshold is not in it.
     ///
     /// # Errors
     ///
-    /// If the file cannot be written.
-    pub fn save(&self, path: impl AsRef<Path>) -> Result<(), Error> {
-        let path = path.as_ref();
-        let failed = |source: std::io::Error| FileError::Write {
-            what: "the router".to_owned(),
-            path: path.to_owned(),
-            source,
-        };
-        let file = self.serialised();
-        let file = file.map_err(|error| failed(std::io::Error::other(error)))?;
-        Ok(std::fs::write(path, file).map_err(failed)?)
+    /// What `writer` answers.
+    pub fn write(&self, mut writer: impl Write) -> io::Result<()> {
+        let file = self.serialised().map_err(io::Error::other)?;
+        writer.write_all(&file)
     }
 
     fn serialised(&self) -> Result<Vec<u8>, safetensors::SafeTensorError> {

@@ -1,5 +1,7 @@
 //! What is compiled in: the cards of the public families, and the bundled model.
 
+use crate::error::{Error, RequestError};
+
 type StaticFiles = &'static [(&'static str, &'static [u8])];
 
 /// The configs of a public family: a model folder without weights.
@@ -149,6 +151,15 @@ pub(super) fn find(name: &str) -> Option<&'static Card> {
 
 pub(super) fn names() -> Vec<&'static str> {
     CARDS.iter().map(|card| card.name).collect()
+}
+
+/// What is said of a name that nothing has.
+pub(super) fn unknown(name: &str) -> Error {
+    RequestError::Model {
+        name: name.to_owned(),
+        cards: names(),
+    }
+    .into()
 }
 
 /// The model of `models/scenes`.

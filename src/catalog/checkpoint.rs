@@ -1,15 +1,20 @@
-//! Single-file checkpoints: which card fits, and the parts in it.
+//! Single-file checkpoints: which card fits, the parts in it, and what the file's own words change of the card.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, path::Path};
 
 use serde::Deserialize;
 
-use super::{ModelFolder, cards};
+use super::{
+    ModelFolder, Overrides, cards,
+    claims::{Claim, Claims},
+    said::{SCHEDULER, Said, UNET},
+};
 use crate::{
     error::{ConfigError, Error},
+    noise::Prediction,
     weights::{
         WeightSource, dit,
-        original::{Parts, Structure, split},
+        original::{Parts, Structure, split, unwrapped},
     },
 };
 
@@ -19,38 +24,153 @@ pub(super) struct Checkpoint {
     parts: BTreeMap<&'static str, WeightSource>,
     leftovers: Vec<String>,
     pub(super) card: &'static str,
-    pub(super) note: Option<&'static str>,
+    /// What could not be told about the card.
+    pub(super) note: Option<String>,
+    /// What else there is to say of the file.
+    pub(super) notes: Vec<String>,
+    /// What the file is called.
+    pub(super) title: Option<String>,
 }
 
-impl Checkpoint {
-    /// Cuts `source` into the parts of the model that `folder`, opened from the card, describes.
-    pub(super) fn new(
-        source: &WeightSource,
-        folder: &ModelFolder,
-        card: &'static str,
-        note: Option<&'static str>,
+/// A checkpoint that is recognised, not yet cut.
+pub(super) struct Recognised {
+    source: WeightSource,
+    claims: Claims,
+    pub(super) card: &'static cards::Card,
+    note: Option<String>,
+}
+
+impl Recognised {
+    /// Opens a file and finds its card: `chosen`, if it is of the file's family, or the one that the file's shapes and words call for.
+    pub(super) fn open(
+        path: &Path,
+        overrides: &Overrides,
+        chosen: Option<&str>,
     ) -> Result<Self, Error> {
-        let Parts { parts, leftovers } = if dit::is_original(source) {
-            dit::split(source)?
-        } else {
-            split(source, &structure(folder)?)?
+        let opened = WeightSource::open(path)?;
+        let claims = Claims::read(&opened, path, overrides.prediction)?;
+        let source = unwrapped(&opened)?;
+        let fitting = fitting(&source, &claims)?;
+        let (card, note) = match chosen {
+            Some(name) => (of_family(&source, fitting, name)?, None),
+            None => called_for(fitting, &claims, overrides.prediction)?,
         };
         Ok(Self {
-            parts,
-            leftovers,
+            source,
+            claims,
             card,
             note,
         })
     }
 
+    /// What the file's own words change of its card.
+    pub(super) fn said(&self) -> Said {
+        let Claims {
+            prediction,
+            zero_snr,
+            size,
+            edm,
+            ..
+        } = &self.claims;
+        let mut said = Said::default();
+        if let Some(Claim { value, by }) = prediction {
+            said.set_prediction(*value, by);
+        }
+        if let Some(Claim { by, .. }) = zero_snr {
+            said.set(SCHEDULER, "rescale_betas_zero_snr", true, by);
+            said.set(SCHEDULER, "timestep_spacing", "trailing", by);
+            if !self.rescales() {
+                said.set(SCHEDULER, "_class_name", "DDIMScheduler", by);
+            }
+        }
+        if let Some([least, most]) = edm {
+            let by = "a marker in the file";
+            said.set(SCHEDULER, "_class_name", "EDMEulerScheduler", by);
+            said.set(SCHEDULER, "sigma_min", *least, by);
+            said.set(SCHEDULER, "sigma_max", *most, by);
+            said.set(SCHEDULER, "sigma_data", 1.0, by);
+            said.set(SCHEDULER, "sigma_schedule", "exponential", by);
+        }
+        if let (Some(Claim { value, by }), true) = (size, self.is_stable_diffusion()) {
+            let [width, height] = value.map(|side| side / FACTOR);
+            said.set(UNET, "sample_size", vec![height, width], by);
+        }
+        said
+    }
+
+    /// Whether the card's sampler has a word for schedules that end in noise alone.
+    fn rescales(&self) -> bool {
+        let text = self.card.files.iter().find(|(path, _)| *path == SCHEDULER);
+        let text = text.map(|(_, text)| String::from_utf8_lossy(text));
+        text.is_some_and(|text| !text.contains("PNDMScheduler"))
+    }
+
+    fn is_stable_diffusion(&self) -> bool {
+        self.card.name.starts_with("stable-diffusion")
+    }
+
+    /// Cuts it into the parts of the model that `folder`, opened from the card, describes.
+    pub(super) fn cut(self, folder: &ModelFolder) -> Result<Checkpoint, Error> {
+        let Parts {
+            parts,
+            leftovers,
+            strangers,
+        } = if dit::is_original(&self.source) {
+            dit::split(&self.source)?
+        } else {
+            split(&self.source, &structure(folder)?)?
+        };
+        let mut notes = Vec::new();
+        notes.extend(self.claims.quarrel);
+        match strangers.as_slice() {
+            [] => {}
+            [only] => notes.push(format!(
+                "the tensor `{only}` of the file belongs to no part and is left out"
+            )),
+            [first, ..] => notes.push(format!(
+                "{} tensors of the file belong to no part and are left out: `{first}`, …",
+                strangers.len()
+            )),
+        }
+        Ok(Checkpoint {
+            parts,
+            leftovers: [leftovers, strangers].concat(),
+            card: self.card.name,
+            note: self.note,
+            notes,
+            title: self.claims.title,
+        })
+    }
+}
+
+impl Checkpoint {
     pub(super) fn part(&self, part: &str) -> Option<&WeightSource> {
         self.parts.get(part)
+    }
+
+    /// What to add for a part that the file was saved without.
+    pub(super) fn lacks(&self, part: &str) -> String {
+        let card = self.card;
+        let beside =
+            format!("put the folder `{part}` of a diffusers model of `{card}` beside the file");
+        match part {
+            "vae" => format!(
+                "the file was saved without its autoencoder: give one by `--vae DIR|FILE`, or {beside}"
+            ),
+            "unet" | "transformer" => {
+                "the file was saved without its denoiser: download the whole checkpoint".into()
+            }
+            _ => format!("the file was saved without this text encoder: {beside}"),
+        }
     }
 
     pub(super) fn leftovers(&self) -> &[String] {
         &self.leftovers
     }
 }
+
+/// Pixels a side of a latent, in all families of Stable Diffusion.
+const FACTOR: usize = 8;
 
 /// A tensor whose shape tells the width of the text states, where the outermost level attends.
 const CROSS_ATTENTION: &str =
@@ -63,23 +183,53 @@ const CLASSES: &str = "cond_stage_model.embedding.weight";
 const INPUT: &str = "model.diffusion_model.input_blocks.0.0.weight";
 
 /// Said of SD 2.x files: whether they predict noise or velocity is in no tensor.
-const PREDICTION_NOTE: &str = "the file does not say what its model predicts: taken as velocity at 768x768 \
-     (card `stable-diffusion-2-1`); a 512x512 base model predicts noise (card `stable-diffusion-2-1-base`)";
+const PREDICTION_NOTE: &str = "the file does not say what its model predicts: taken as velocity at 768x768; \
+     a 512x512 base model predicts noise: `--prediction epsilon`";
 
-/// The card that fits a checkpoint, and what is uncertain about it.
-pub(super) fn recognise(
-    source: &WeightSource,
-) -> Result<(&'static cards::Card, Option<&'static str>), Error> {
-    let fitting = fitting(source)?;
-    let note = (fitting.len() > 1).then_some(PREDICTION_NOTE);
-    let card = cards::find(fitting[0]).ok_or_else(|| super::unknown(fitting[0]))?;
+/// Cards of the second generation, by what they predict.
+const VELOCITY: &str = "stable-diffusion-2-1";
+const EPSILON: &str = "stable-diffusion-2-1-base";
+
+/// The card among those that fit, and what is uncertain about it.
+fn called_for(
+    fitting: &[&'static str],
+    claims: &Claims,
+    asked: Option<Prediction>,
+) -> Result<(&'static cards::Card, Option<String>), Error> {
+    let (name, note) = match fitting {
+        [_, _, ..] => second_generation(claims, asked),
+        [only] => (*only, None),
+        [] => return Err(cards::unknown("")),
+    };
+    let card = cards::find(name).ok_or_else(|| cards::unknown(name))?;
     Ok((card, note))
 }
 
+/// The card of an SD 2.x file.
+fn second_generation(claims: &Claims, asked: Option<Prediction>) -> (&'static str, Option<String>) {
+    let said = claims.prediction.as_ref().map(|claim| claim.value);
+    match (asked.or(said), &claims.size) {
+        (Some(Prediction::Velocity), _) => (VELOCITY, None),
+        (Some(Prediction::Epsilon | Prediction::Sample), _) => (EPSILON, None),
+        (None, Some(Claim { value, by })) if value.iter().all(|side| *side < 768) => {
+            let [width, height] = value;
+            let note = format!(
+                "the file does not say what its model predicts: taken as noise, for it is made for {width}x{height} by {by}; `--prediction v` \
+                 if it predicts velocity"
+            );
+            (EPSILON, Some(note))
+        }
+        (None, _) => (VELOCITY, Some(PREDICTION_NOTE.to_owned())),
+    }
+}
+
 /// The card that a caller names, if the checkpoint is one of its family.
-pub(super) fn chosen(source: &WeightSource, name: &str) -> Result<&'static cards::Card, Error> {
-    let card = cards::find(name).ok_or_else(|| super::unknown(name))?;
-    let fitting = fitting(source)?;
+fn of_family(
+    source: &WeightSource,
+    fitting: &[&'static str],
+    name: &str,
+) -> Result<&'static cards::Card, Error> {
+    let card = cards::find(name).ok_or_else(|| cards::unknown(name))?;
     if fitting.contains(&name) {
         return Ok(card);
     }
@@ -92,7 +242,7 @@ pub(super) fn chosen(source: &WeightSource, name: &str) -> Result<&'static cards
 }
 
 /// Names of the cards that fit a checkpoint's shapes, the likeliest first.
-fn fitting(source: &WeightSource) -> Result<&'static [&'static str], ConfigError> {
+fn fitting(source: &WeightSource, claims: &Claims) -> Result<&'static [&'static str], ConfigError> {
     let width = |name| source.shape(name).and_then(|shape| shape.get(1).copied());
     if dit::is_original(source) {
         return transformer(source);
@@ -112,7 +262,7 @@ fn fitting(source: &WeightSource) -> Result<&'static [&'static str], ConfigError
         (None, Some(2816), Some(4)) => Ok(&["stable-diffusion-xl-base-1.0"]),
         (None, Some(2816), Some(9)) => Ok(&["stable-diffusion-xl-1.0-inpainting-0.1"]),
         (None, Some(2560), Some(4)) => Ok(&["stable-diffusion-xl-refiner-1.0"]),
-        _ => Err(unfamiliar(text, added, channels, source)),
+        _ => Err(unfamiliar(text, added, channels, source, claims)),
     }
 }
 
@@ -147,6 +297,7 @@ fn unfamiliar(
     added: Option<usize>,
     channels: Option<usize>,
     source: &WeightSource,
+    claims: &Claims,
 ) -> ConfigError {
     let value = match (text, added, channels) {
         (Some(text), None, Some(channels)) => {
@@ -155,13 +306,36 @@ fn unfamiliar(
         (_, Some(added), Some(channels)) => {
             format!("added conditions of width {added}, {channels} latent channels")
         }
-        _ => format!(
-            "`{}` without a UNet in the original layout",
-            source.origin()
-        ),
+        (None, None, Some(channels)) => format!("a UNet of {channels} channels without text"),
+        _ => "a file without a UNet in the original layout".to_owned(),
     };
-    let hint = "single files of Stable Diffusion 1.x, 2.x and XL and of LDM-4-G are read; convert others to a diffusers folder";
+    let hint = format!("{}\nfile: {}", other_kind(source, claims), source.origin());
     ConfigError::unsupported("checkpoint", value, hint)
+}
+
+/// What a file without a known denoiser is instead, as far as its names tell.
+fn other_kind(source: &WeightSource, claims: &Claims) -> String {
+    let holds = |piece: &str| source.names().any(|name| name.contains(piece));
+    if holds("lora_") || holds(".lora") {
+        return "this is a LoRA: give it as `--lora`, beside a model".into();
+    }
+    if holds("down_blocks.") && holds("time_embedding.linear_1.") {
+        return "this is a denoiser in the diffusers layout: put it into a model's folder, as `unet/diffusion_pytorch_model.safetensors`".into();
+    }
+    if source
+        .shape("control_model.input_blocks.0.0.weight")
+        .is_some()
+    {
+        return "this is a ControlNet: convert it to a diffusers folder and give that as `--control-model`, beside a model".into();
+    }
+    if holds("decoder.conv_in.weight") && !holds("diffusion_model.") {
+        return "this is an autoencoder: give it as `--vae`, beside a model".into();
+    }
+    let known = "single files of Stable Diffusion 1.x, 2.x and XL and of LDM-4-G are read; convert others to a diffusers folder";
+    match &claims.architecture {
+        Some(architecture) => format!("the file calls itself `{architecture}`; {known}"),
+        None => known.into(),
+    }
 }
 
 /// The numbers of a card's configs that a checkpoint's names depend on.

@@ -7,9 +7,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use super::variants::{choose, is_weights};
 use crate::{
     error::{Error, FileError},
-    weights::WeightSource,
+    weights::{WeightSource, refuse_stand_in},
 };
 
 /// Parts whose files may lie beside the index instead of in a folder of their own, and the file that tells: early models of one
@@ -78,6 +79,7 @@ impl Files {
                 None => return Ok(None),
             },
         };
+        refuse_stand_in(&bytes, &self.path(relative))?;
         let text = String::from_utf8(bytes.into_owned());
         let text = text.map_err(|error| failed(std::io::Error::new(ErrorKind::InvalidData, error)));
         Ok(Some(text?))
@@ -85,7 +87,12 @@ impl Files {
 
     /// The file that holds a part's weights, by its name within the part.
     pub(super) fn weight_file(&self, part: &str) -> Option<String> {
-        let names = match self {
+        choose(&self.names(part)).map(str::to_owned)
+    }
+
+    /// Names of the files of a part.
+    fn names(&self, part: &str) -> Vec<String> {
+        match self {
             Self::Disk(folder) if is_loose(folder, part) => names(folder),
             Self::Disk(folder) => names(&folder.join(part)),
             Self::Static(files) => files
@@ -93,8 +100,34 @@ impl Files {
                 .filter_map(|(path, _)| path.strip_prefix(part)?.strip_prefix('/'))
                 .map(str::to_owned)
                 .collect(),
+        }
+    }
+
+    /// Whether weight files lie in the folder itself.
+    pub(super) fn holds_weights(&self) -> bool {
+        self.names(".").iter().any(|name| is_weights(name))
+    }
+
+    /// What is there in place of a part's weights, and what to do.
+    pub(super) fn lacks(&self, part: &str) -> String {
+        if matches!(self, Self::Static(_)) {
+            return "a card has configs only: name a folder or a file with weights".into();
+        }
+        let mut found = self.names(part);
+        found.retain(|name| is_weights(name));
+        found.sort();
+        let stem = if part.starts_with("text_encoder") {
+            "model"
+        } else {
+            "diffusion_pytorch_model"
         };
-        choose(&names).map(str::to_owned)
+        if found.is_empty() {
+            return format!("a folder keeps them as `{part}/{stem}.safetensors`");
+        }
+        format!(
+            "the folder `{part}` holds `{}`: rename the one that is meant to `{stem}` and its ending",
+            found.join("`, `")
+        )
     }
 
     pub(super) fn weights(&self, part: &str) -> Result<Option<WeightSource>, Error> {
@@ -129,52 +162,4 @@ pub(super) fn names(folder: &Path) -> Vec<String> {
     entries
         .filter_map(|entry| entry.file_name().into_string().ok())
         .collect()
-}
-
-/// Beginnings of weight files, as diffusers and transformers call them.
-const STEMS: [&str; 3] = ["diffusion_pytorch_model", "model", "pytorch_model"];
-
-/// Endings of weight files, the preferred first.
-const ENDINGS: [&str; 8] = [
-    ".safetensors",
-    ".safetensors.index.json",
-    ".fp16.safetensors",
-    ".safetensors.index.fp16.json",
-    ".bin",
-    ".bin.index.json",
-    ".fp16.bin",
-    ".bin.index.fp16.json",
-];
-
-/// The weight file to read among the names in a part's folder.
-pub(super) fn choose<S: AsRef<str>>(names: &[S]) -> Option<&str> {
-    let wanted = ENDINGS
-        .iter()
-        .flat_map(|ending| STEMS.map(|stem| format!("{stem}{ending}")));
-    wanted
-        .into_iter()
-        .find_map(|wanted| names.iter().map(AsRef::as_ref).find(|name| *name == wanted))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn prefers_safetensors_and_full_precision() {
-        let mut names = vec![
-            "diffusion_pytorch_model.non_ema.safetensors",
-            "diffusion_pytorch_model.fp16.bin",
-            "diffusion_pytorch_model.bin",
-            "diffusion_pytorch_model.fp16.safetensors",
-            "diffusion_pytorch_model.safetensors.index.json",
-            "diffusion_pytorch_model.safetensors",
-        ];
-        while names.len() > 1 {
-            let best = names.pop();
-            assert_eq!(choose(&[&names[..], &[best.unwrap()]].concat()), best);
-        }
-        assert_eq!(choose(&names), None);
-        assert_eq!(choose(&["model.safetensors"]), Some("model.safetensors"));
-    }
 }

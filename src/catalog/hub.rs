@@ -6,7 +6,7 @@
 
 use std::{
     collections::BTreeSet,
-    env,
+    env, fs, io,
     path::{Path, PathBuf},
 };
 
@@ -18,7 +18,9 @@ use hf_hub::{
     },
 };
 
-use super::{FetchProgress, ModelFolder, Needs, UNREAD, files, index, index::ModelIndex};
+use super::{
+    FetchProgress, ModelFolder, Needs, UNREAD, cards, files, index, index::ModelIndex, variants,
+};
 use crate::{
     error::{Error, FileError},
     weights::shard_files,
@@ -28,12 +30,13 @@ use crate::{
 const RETRIES: usize = 4;
 
 /// Files of a tokenizer folder.
-const TOKENIZER: [&str; 5] = [
+const TOKENIZER: [&str; 6] = [
     "vocab.json",
     "merges.txt",
     "tokenizer.json",
     "tokenizer_config.json",
     "special_tokens_map.json",
+    "added_tokens.json",
 ];
 
 /// What a model says of its use to this program, where it does.
@@ -119,7 +122,7 @@ impl Hub {
         progress: &mut dyn FetchProgress,
     ) -> Result<ModelFolder, Error> {
         if !is_id(id) {
-            return Err(super::unknown(id));
+            return Err(cards::unknown(id));
         }
         let repo = Repo::new(id.to_owned(), RepoType::Model);
         // Twice, since the model may change on the Hub between one file and the next: the second pass completes the new one.
@@ -162,6 +165,7 @@ impl Hub {
         let mut download = Download {
             id,
             cached: self.cache.repo(repo.clone()),
+            blobs: self.cache.path().join(repo.folder_name()).join("blobs"),
             remote,
             present: present.collect(),
             progress,
@@ -181,6 +185,8 @@ impl Hub {
 struct Download<'a> {
     id: &'a str,
     cached: CacheRepo,
+    /// The folder of the cache where files are until they are whole.
+    blobs: PathBuf,
     remote: ApiRepo,
     present: BTreeSet<String>,
     progress: &'a mut dyn FetchProgress,
@@ -195,9 +201,13 @@ impl Download<'_> {
         if !self.present.contains(file) {
             return Err(not_on_hub(self.id, file));
         }
-        let mut attempt = 0;
+        let (mut attempt, mut is_anew) = (0, false);
         loop {
             match self.attempt(file) {
+                Err(error) if !is_anew && is_past_the_end(&error) => {
+                    forget_parts(&self.blobs);
+                    is_anew = true;
+                }
                 Err(error) if attempt < RETRIES && is_passing(&error) => attempt += 1,
                 Err(error) => return Err(failed(self.id, &error, &[file.to_owned()])),
                 Ok(path) => return Ok(path),
@@ -306,7 +316,7 @@ fn part_files(part: &str, index: &ModelIndex, present: &[&str], needs: Needs) ->
     } else {
         wanted.push("config.json");
         if needs == Needs::All {
-            wanted.push(files::choose(&names).unwrap_or_else(|| usual_weights(part)));
+            wanted.push(variants::choose(&names).unwrap_or_else(|| usual_weights(part)));
         }
     }
     wanted
@@ -364,9 +374,49 @@ fn is_yes(value: &str) -> bool {
 /// Whether trying again may help: the connection broke off, or the other side is busy.
 fn is_passing(error: &ApiError) -> bool {
     match error {
-        ApiError::IoError(_) => true,
+        ApiError::IoError(_) => !is_of_the_disk(error),
         ApiError::RequestError(error) => !error.to_string().contains("status: 4"),
         _ => false,
+    }
+}
+
+/// Whether the cache cannot be written, which no connection helps.
+fn is_of_the_disk(error: &ApiError) -> bool {
+    use io::ErrorKind::{
+        FileTooLarge, NotADirectory, PermissionDenied, QuotaExceeded, ReadOnlyFilesystem,
+        StorageFull,
+    };
+
+    /// `EIO`, which has no kind of its own.
+    const FAILED_DEVICE: i32 = 5;
+
+    let ApiError::IoError(error) = error else {
+        return false;
+    };
+    let is_failed = cfg!(unix) && error.raw_os_error() == Some(FAILED_DEVICE);
+    let kind = error.kind();
+    is_failed
+        || matches!(kind, FileTooLarge | NotADirectory | PermissionDenied)
+        || matches!(kind, QuotaExceeded | ReadOnlyFilesystem | StorageFull)
+}
+
+/// Whether a download goes on where nothing follows: its process ended between the last byte and the file's own name.
+fn is_past_the_end(error: &ApiError) -> bool {
+    match error {
+        ApiError::InvalidResume => true,
+        ApiError::RequestError(error) => error.to_string().contains("status: 416"),
+        _ => false,
+    }
+}
+
+/// Has what was fetched in part be fetched from its beginning.
+fn forget_parts(blobs: &Path) {
+    for entry in fs::read_dir(blobs).into_iter().flatten().flatten() {
+        let path = entry.path();
+        if path.extension().is_some_and(|kind| kind == "part") {
+            tracing::debug!("`{}` is fetched anew", path.display());
+            let _ = fs::remove_file(path);
+        }
     }
 }
 
@@ -400,7 +450,9 @@ fn not_on_hub(id: &str, file: &str) -> Error {
 
 fn failed(id: &str, error: &ApiError, wanted: &[String]) -> Error {
     let reason = error.to_string();
-    let hint = if reason.contains("status: 404") {
+    let hint = if is_of_the_disk(error) {
+        "the cache cannot be written: make room there, or set `HF_HOME` to a folder that takes the model"
+    } else if reason.contains("status: 404") {
         "is the id right?"
     } else if reason.contains("status: 401") || reason.contains("status: 403") {
         "the model asks for a login: set `HF_TOKEN`, and accept its licence on its page; a wrong id is answered like this as well"

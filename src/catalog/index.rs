@@ -4,7 +4,10 @@ use std::{collections::BTreeMap, path::PathBuf};
 
 use serde_json::Value;
 
-use crate::error::{ConfigError, Error};
+use crate::{
+    error::{ConfigError, Error},
+    models::current_class,
+};
 
 /// The file that makes a folder a model.
 pub(super) const FILE: &str = "model_index.json";
@@ -20,25 +23,27 @@ pub struct ModelIndex {
 
 impl ModelIndex {
     pub(super) fn parse(text: &str, model: &str) -> Result<Self, Error> {
+        ConfigError::check_length(text, FILE)?;
         let entries: BTreeMap<String, Value> =
             serde_json::from_str(text).map_err(|source| ConfigError::Json {
                 part: FILE.to_owned(),
                 path: PathBuf::from(model).join(FILE),
                 source,
             })?;
-        let Some(pipeline) = entries.get("_class_name").and_then(Value::as_str) else {
+        let Some(pipeline) = entries.get("_class_name").and_then(class_name) else {
             let (key, part) = ("_class_name", FILE);
             return Err(ConfigError::Missing { key, part }.into());
         };
         // A part is `[library, class]`; `[null, null]` says that the model goes without it.
-        let class = |value: &Value| Some(value.as_array()?.get(1)?.as_str()?.to_owned());
+        let class =
+            |value: &Value| Some(current_class(value.as_array()?.get(1)?.as_str()?).to_owned());
         let part = |(name, value): (&String, &Value)| Some((name.clone(), class(value)?));
         let flag = |(name, value): (&String, &Value)| Some((name.clone(), value.as_bool()?));
         // A part's name becomes a folder's, which must not lead elsewhere.
         let plain = |name: &&String| name.chars().all(|one| one.is_alphanumeric() || one == '_');
         let parts = entries.iter().filter(|(name, _)| plain(name));
         Ok(Self {
-            pipeline: pipeline.to_owned(),
+            pipeline: current_class(pipeline).to_owned(),
             classes: parts.filter_map(part).collect(),
             flags: entries.iter().filter_map(flag).collect(),
             labels: entries.get("id2label").map(labels).unwrap_or_default(),
@@ -68,6 +73,14 @@ impl ModelIndex {
     /// Class of a part (`UNet2DConditionModel`).
     pub fn class(&self, part: &str) -> Option<&str> {
         self.classes.get(part).map(String::as_str)
+    }
+}
+
+/// The name of a class; one of a module of the model's own is the last of a list.
+fn class_name(value: &Value) -> Option<&str> {
+    match value {
+        Value::Array(names) => names.last()?.as_str(),
+        name => name.as_str(),
     }
 }
 
@@ -130,6 +143,27 @@ mod tests {
             (index.label(207), index.label(3)),
             (Some("golden retriever"), None)
         );
+    }
+
+    #[test]
+    fn classes_have_their_present_names() {
+        let pipeline = |class: &str| {
+            let text = format!(
+                r#"{{"_class_name": {class}, "unet": ["diffusers", "FlaxUNet2DConditionModel"]}}"#
+            );
+            let index = ModelIndex::parse(&text, "m").unwrap();
+            assert_eq!(index.class("unet"), Some("UNet2DConditionModel"));
+            index.pipeline().to_owned()
+        };
+        assert_eq!(
+            pipeline(r#""FlaxStableDiffusionPipeline""#),
+            "StableDiffusionPipeline"
+        );
+        assert_eq!(
+            pipeline(r#"["pipeline_own", "OwnPipeline"]"#),
+            "OwnPipeline"
+        );
+        assert_eq!(pipeline(r#""DDPM""#), "DDPMPipeline");
     }
 
     #[test]

@@ -4,38 +4,41 @@
 //! layout. A *card* is the JSON of a public family without weights; it gives a single-file checkpoint its configs, and `plan`
 //! all it needs.
 
+mod autoencoder;
 mod cards;
 mod checkpoint;
+mod claims;
 mod files;
 mod hash;
 #[cfg(feature = "hub")]
 pub mod hub;
 mod index;
+mod needs;
+mod open;
+mod overrides;
 mod part;
 mod progress;
+mod said;
 mod summary;
 mod tokenizer;
-
-use std::path::Path;
+mod variants;
 
 use serde::de::DeserializeOwned;
 
-use self::cards::PARTS;
-use self::{checkpoint::Checkpoint, files::Files, hash::WeightsHash};
+use self::{
+    autoencoder::Replacement, checkpoint::Checkpoint, files::Files, hash::WeightsHash, said::Said,
+};
 pub use self::{
-    index::ModelIndex, part::ModelPart, progress::FetchProgress, summary::PartSummary,
-    tokenizer::TokenizerTexts,
+    index::ModelIndex, needs::Needs, overrides::Overrides, part::ModelPart,
+    progress::FetchProgress, summary::PartSummary, tokenizer::TokenizerTexts,
 };
 use crate::{
-    error::{ConfigError, Error, FileError, RequestError, WeightsError},
+    error::{ConfigError, Error, FileError, WeightsError},
     weights::WeightSource,
 };
 
 /// Parts of a folder that this crate does not use.
 const UNREAD: [&str; 2] = ["safety_checker", "feature_extractor"];
-
-/// Names of the model that is compiled in.
-const BUNDLED: [&str; 2] = ["bundled", "scenes"];
 
 /// A model: its configs, tokenizer and weights, wherever they are.
 #[derive(Debug, Clone)]
@@ -46,125 +49,13 @@ pub struct ModelFolder {
     checkpoint: Option<Checkpoint>,
     /// The folder that a checkpoint lies in.
     beside: Option<Files>,
+    /// What takes the place of keys in its JSON.
+    said: Said,
+    /// The autoencoder that a caller put in place of the model's own.
+    vae: Option<Replacement>,
 }
 
 impl ModelFolder {
-    /// Opens a model by name: a diffusers folder, a checkpoint file, `bundled`, a card (configs only) or, with the `hub` feature, a
-    /// Hub id `owner/name`, which is fetched if it is not in the cache.
-    ///
-    /// # Errors
-    ///
-    /// When nothing has that name, when it is not a model, when it cannot be fetched.
-    pub fn open(name: &str) -> Result<Self, Error> {
-        Self::open_watched(name, &mut ())
-    }
-
-    /// [`open`](Self::open), with `progress` told about what is fetched.
-    ///
-    /// # Errors
-    ///
-    /// As [`open`](Self::open).
-    pub fn open_watched(name: &str, progress: &mut dyn FetchProgress) -> Result<Self, Error> {
-        let local = Self::open_local(name)?;
-        local.map_or_else(|| fetch(name, Needs::All, progress), Ok)
-    }
-
-    /// Opens a model of which only JSON will be read: a Hub id that has a card needs no network, another one no weights.
-    ///
-    /// # Errors
-    ///
-    /// As [`open`](Self::open).
-    pub fn open_configs(name: &str) -> Result<Self, Error> {
-        if let Some(folder) = Self::open_local(name)? {
-            return Ok(folder);
-        }
-        let card = name.rsplit('/').next().and_then(cards::find);
-        card.map_or_else(|| fetch(name, Needs::Configs, &mut ()), Self::from_card)
-    }
-
-    /// Opens a checkpoint file with the configs of a card chosen by the caller; [`card_note`](Self::card_note) tells when that is
-    /// worth asking.
-    ///
-    /// # Errors
-    ///
-    /// When there is no such card, the file is unreadable, or the two do not fit.
-    pub fn open_checkpoint(path: impl AsRef<Path>, card: &str) -> Result<Self, Error> {
-        let source = WeightSource::open(&path)?;
-        let card = checkpoint::chosen(&source, card)?;
-        Self::from_checkpoint(path.as_ref(), &source, card, None)
-    }
-
-    /// The model that is compiled in.
-    ///
-    /// # Errors
-    ///
-    /// When this build carries none.
-    pub fn bundled() -> Result<Self, Error> {
-        if cards::SCENES.is_empty() {
-            return Err(RequestError::NoBundledModel.into());
-        }
-        Self::from_static("bundled", cards::SCENES)
-    }
-
-    /// A model whose files are compiled into the program, each under its path in the folder.
-    ///
-    /// # Errors
-    ///
-    /// When there is no `model_index.json` among them, or it is malformed.
-    pub fn from_static(
-        name: &str,
-        files: &'static [(&'static str, &'static [u8])],
-    ) -> Result<Self, Error> {
-        Self::from_files(name, Files::Static(files))
-    }
-
-    fn open_local(name: &str) -> Result<Option<Self>, Error> {
-        let path = Path::new(name);
-        if path.is_dir() {
-            return Self::from_files(name, Files::Disk(path.to_owned())).map(Some);
-        }
-        if path.is_file() {
-            let source = WeightSource::open(path)?;
-            let (card, note) = checkpoint::recognise(&source)?;
-            return Self::from_checkpoint(path, &source, card, note).map(Some);
-        }
-        if BUNDLED.contains(&name) {
-            return Self::bundled().map(Some);
-        }
-        cards::find(name).map(Self::from_card).transpose()
-    }
-
-    fn from_files(name: &str, files: Files) -> Result<Self, Error> {
-        let Some(text) = files.text(index::FILE)? else {
-            return Err(not_a_model(name, &files).into());
-        };
-        let index = ModelIndex::parse(&text, name)?;
-        Ok(Self {
-            name: name.to_owned(),
-            files,
-            index,
-            checkpoint: None,
-            beside: None,
-        })
-    }
-
-    fn from_card(card: &'static cards::Card) -> Result<Self, Error> {
-        Self::from_static(card.name, card.files)
-    }
-
-    fn from_checkpoint(
-        path: &Path,
-        source: &WeightSource,
-        card: &'static cards::Card,
-        note: Option<&'static str>,
-    ) -> Result<Self, Error> {
-        let mut folder = Self::from_card(card)?;
-        folder.checkpoint = Some(Checkpoint::new(source, &folder, card.name, note)?);
-        folder.beside = path.parent().map(|parent| Files::Disk(parent.to_owned()));
-        folder.name = path.display().to_string();
-        Ok(folder)
-    }
-
     /// The name it was opened by.
     pub fn name(&self) -> &str {
         &self.name
@@ -192,14 +83,45 @@ impl ModelFolder {
         self.checkpoint.as_ref().map(|checkpoint| checkpoint.card)
     }
 
-    /// What the tensors of a single-file checkpoint could not tell about the card.
+    /// What neither tensors nor words of a single-file checkpoint could tell about the card, and how to say it.
     pub fn card_note(&self) -> Option<&str> {
-        self.checkpoint
-            .as_ref()
-            .and_then(|checkpoint| checkpoint.note)
+        self.checkpoint.as_ref()?.note.as_deref()
     }
 
-    /// Names in a single-file checkpoint that no part takes: averages and tables that training left there.
+    /// What a user should know of the model before it runs: what was not said and how it was taken, what is left out.
+    pub fn warnings(&self) -> Vec<&str> {
+        let checkpoint = self.checkpoint.iter();
+        let said = checkpoint.flat_map(|one| one.note.iter().chain(&one.notes));
+        said.map(String::as_str).collect()
+    }
+
+    /// What a single-file checkpoint calls itself.
+    pub fn title(&self) -> Option<&str> {
+        self.checkpoint.as_ref()?.title.as_deref()
+    }
+
+    /// Who says what `key` of the JSON file `relative` is: the caller, the words of a single file, its card, the file itself.
+    pub fn says(&self, relative: &str, key: &str) -> String {
+        if let Some(by) = self.said.by(relative, key) {
+            return by.to_owned();
+        }
+        match &self.checkpoint {
+            Some(checkpoint) => format!("of the card `{}`", checkpoint.card),
+            None => format!("`{relative}`"),
+        }
+    }
+
+    /// Whether `key` of the JSON file `relative` has the value of another's word than the file's.
+    pub fn amends(&self, relative: &str, key: &str) -> bool {
+        self.said.by(relative, key).is_some()
+    }
+
+    /// The name of the autoencoder that a caller put in place of the model's own.
+    pub fn other_vae(&self) -> Option<&str> {
+        self.vae.as_ref().map(|vae| vae.name.as_str())
+    }
+
+    /// Names in a single-file checkpoint that no part takes: what programs left there.
     pub fn leftovers(&self) -> &[String] {
         self.checkpoint.as_ref().map_or(&[], Checkpoint::leftovers)
     }
@@ -216,12 +138,17 @@ impl ModelFolder {
     ///
     /// When it is absent or unreadable.
     pub fn read_json(&self, relative: &str) -> Result<String, Error> {
+        if let (autoencoder::CONFIG, Some(vae)) = (relative, &self.vae) {
+            return Ok(vae.config.clone());
+        }
         let text = self.files.text(relative)?;
         let text = text.ok_or_else(|| FileError::Missing {
             file: relative.to_owned(),
             model: self.name.clone(),
         })?;
-        Ok(index::with_quoted_numbers(&text))
+        Ok(self
+            .said
+            .applied(relative, index::with_quoted_numbers(&text)))
     }
 
     /// A JSON file as a value. Unknown keys are the type's affair.
@@ -231,6 +158,7 @@ impl ModelFolder {
     /// As [`read_json`](Self::read_json), and when it is malformed.
     pub fn read_config<T: DeserializeOwned>(&self, relative: &str) -> Result<T, Error> {
         let text = self.read_json(relative)?;
+        ConfigError::check_length(&text, relative)?;
         Ok(
             serde_json::from_str(&text).map_err(|source| ConfigError::Json {
                 part: relative.to_owned(),
@@ -253,32 +181,66 @@ impl ModelFolder {
             tokenizer: text("tokenizer.json")?,
             config: text("tokenizer_config.json")?,
             special_tokens: text("special_tokens_map.json")?,
+            added_tokens: text("added_tokens.json")?,
         })
     }
 
-    /// The weights of a part, unread: safetensors before torch files, full precision before `fp16` variants, whole or in shards. A part
-    /// that a single-file checkpoint leaves out is looked for in a folder of the part's name beside the file.
+    /// The weights of a part, unread: which file of several, full precision before half, an average before what it is taken of; whole or in shards. A part that a single-file checkpoint leaves
+    /// out is looked for in a folder of the part's name beside the file.
     ///
     /// # Errors
     ///
     /// When there are none, or the file is malformed.
     pub fn weights(&self, part: &str) -> Result<WeightSource, Error> {
-        let missing = || WeightsError::NoFile {
-            part: part.to_owned(),
-            model: self.name.clone(),
-        };
-        if let Some(source) = self.checkpoint.as_ref().and_then(|one| one.part(part)) {
+        if let Some(source) = self.held(part) {
             return Ok(source.clone());
         }
-        let files = self.beside.as_ref().unwrap_or(&self.files);
-        files.weights(part)?.ok_or_else(|| missing().into())
+        let weights = self.weight_files().weights(part)?;
+        weights.ok_or_else(|| self.no_weights(&[part]).into())
     }
 
     /// Whether a part has weights in this folder.
     pub fn has_weights(&self, part: &str) -> bool {
-        let inside = self.checkpoint.as_ref().and_then(|one| one.part(part));
-        let files = self.beside.as_ref().unwrap_or(&self.files);
-        inside.is_some() || files.weight_file(part).is_some()
+        self.held(part).is_some() || self.weight_files().weight_file(part).is_some()
+    }
+
+    /// The weights of a part that are at hand, in a single file or by a caller's word.
+    fn held(&self, part: &str) -> Option<&WeightSource> {
+        match &self.vae {
+            Some(vae) if part == autoencoder::PART => Some(&vae.weights),
+            _ => self.checkpoint.as_ref()?.part(part),
+        }
+    }
+
+    /// Where weights lie that are in no single file.
+    fn weight_files(&self) -> &Files {
+        self.beside.as_ref().unwrap_or(&self.files)
+    }
+
+    /// Holds the folder to having weights for all of `parts`.
+    ///
+    /// # Errors
+    ///
+    /// One that names every part without weights, and says what to add.
+    pub fn check_has_weights(&self, parts: &[&str]) -> Result<(), Error> {
+        let lacking = parts.iter().copied();
+        let lacking: Vec<_> = lacking.filter(|part| !self.has_weights(part)).collect();
+        match lacking.as_slice() {
+            [] => Ok(()),
+            lacking => Err(self.no_weights(lacking).into()),
+        }
+    }
+
+    fn no_weights(&self, parts: &[&str]) -> WeightsError {
+        let hint = |part: &&str| match &self.checkpoint {
+            Some(checkpoint) => checkpoint.lacks(part),
+            None => self.files.lacks(part),
+        };
+        WeightsError::NoFile {
+            parts: parts.iter().map(|part| (*part).to_owned()).collect(),
+            hints: parts.iter().map(hint).collect(),
+            model: self.name.clone(),
+        }
     }
 
     /// Sixteen digits that differ when the weights do, for a picture's record. Small tensors are read, large ones only named: an
@@ -314,51 +276,5 @@ impl ModelFolder {
                 ))
             })
             .collect()
-    }
-}
-
-/// How much of a model a caller needs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Needs {
-    /// JSON and tokenizers.
-    Configs,
-    /// Weights as well.
-    All,
-}
-
-#[cfg(feature = "hub")]
-fn fetch(name: &str, needs: Needs, progress: &mut dyn FetchProgress) -> Result<ModelFolder, Error> {
-    if !hub::is_id(name) {
-        return Err(unknown(name));
-    }
-    hub::Hub::from_env()?.open(name, needs, progress)
-}
-
-#[cfg(not(feature = "hub"))]
-fn fetch(
-    name: &str,
-    _needs: Needs,
-    _progress: &mut dyn FetchProgress,
-) -> Result<ModelFolder, Error> {
-    Err(unknown(name))
-}
-
-fn unknown(name: &str) -> Error {
-    RequestError::Model {
-        name: name.to_owned(),
-        cards: cards::names(),
-    }
-    .into()
-}
-
-fn not_a_model(name: &str, files: &Files) -> FileError {
-    let part = files.has("config.json");
-    FileError::NotAModel {
-        name: name.to_owned(),
-        hint: if part {
-            "this is one part of a model, name the folder that holds it"
-        } else {
-            "a model folder has the diffusers layout: `model_index.json` and a folder for each part"
-        },
     }
 }

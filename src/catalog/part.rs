@@ -1,7 +1,7 @@
 //! One part of a model in a folder of its own: how `ControlNets` come.
 
 use super::files::Files;
-use super::{PARTS, index};
+use super::{cards::PARTS, index};
 use crate::{
     error::{Error, FileError, WeightsError},
     weights::WeightSource,

@@ -15,6 +15,8 @@ pub struct TokenizerTexts {
     pub config: Option<String>,
     /// `special_tokens_map.json`
     pub special_tokens: Option<String>,
+    /// `added_tokens.json`
+    pub added_tokens: Option<String>,
 }
 
 impl TokenizerTexts {
@@ -26,6 +28,7 @@ impl TokenizerTexts {
             tokenizer: self.tokenizer.as_deref(),
             config: self.config.as_deref(),
             special_tokens: self.special_tokens.as_deref(),
+            added_tokens: self.added_tokens.as_deref(),
         }
     }
 }

@@ -1,12 +1,15 @@
 //! Adapters by the words of the command line, and what a file of one is.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde::Serialize;
 
-use super::{args, console};
+use super::{
+    args::{self, EmbeddingFile, LoraFile},
+    console,
+};
 use crate::{
-    error::Error,
+    error::{Error, listed},
     pipeline::Adapters,
     text::Embedding,
     weights::{
@@ -14,56 +17,6 @@ use crate::{
         adapt::{CustomDiffusion, Lora, LoraSummary},
     },
 };
-
-/// `FILE[=SCALE]`
-#[derive(Debug, Clone, PartialEq)]
-pub(super) struct LoraFile {
-    path: PathBuf,
-    scale: f64,
-}
-
-/// `[TOKEN=]FILE`
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct EmbeddingFile {
-    token: Option<String>,
-    path: PathBuf,
-}
-
-impl LoraFile {
-    /// Reads `style.safetensors=0.6`; a file whose whole name has a `=` is taken as it is.
-    pub(super) fn parse(text: &str) -> Result<Self, String> {
-        let parts = text.rsplit_once('=');
-        let (path, scale) = match parts {
-            Some((path, scale)) if !Path::new(text).is_file() => {
-                let number = scale.parse::<f64>().ok().filter(|scale| scale.is_finite());
-                (
-                    path,
-                    number.ok_or_else(|| format!("the scale `{scale}` is not a number"))?,
-                )
-            }
-            _ => (text, 1.0),
-        };
-        let path = PathBuf::from(path);
-        Ok(Self { path, scale })
-    }
-}
-
-impl EmbeddingFile {
-    /// Reads `<fox>=fox.pt`; a file whose whole name has a `=` is taken as it is.
-    pub(super) fn parse(text: &str) -> Result<Self, String> {
-        match text.split_once('=') {
-            Some(("", _)) => Err("the token is empty".into()),
-            Some((token, path)) if !Path::new(text).is_file() => Ok(Self {
-                token: Some(token.to_owned()),
-                path: path.into(),
-            }),
-            _ => Ok(Self {
-                token: None,
-                path: text.into(),
-            }),
-        }
-    }
-}
 
 /// Opens the files that are named.
 pub(super) fn open(named: &args::Adapt) -> Result<Adapters, Error> {
@@ -143,18 +96,30 @@ pub(super) fn described(name: &str) -> Result<Option<String>, Error> {
     let source = WeightSource::open(path)?;
     let mut lines = vec![("file", name.to_owned())];
     if Lora::is_one(&source) {
-        lines.extend(lora(&Lora::from_source(&source)?.summary()));
+        let file = Lora::from_source(&source)?;
+        lines.extend(lora(&file.summary()));
+        let words: Vec<_> = file.words().map(|(word, _)| word).collect();
+        lines.extend((!words.is_empty()).then(|| ("words", words.join(", "))));
+        lines.extend(left_out(file.left_out()));
     } else if CustomDiffusion::is_one(&source) {
         let custom = CustomDiffusion::from_source(&source)?;
         lines.push(("kind", "Custom Diffusion".into()));
         lines.push(("unet", format!("{} weights", custom.len())));
+        lines.extend(left_out(custom.left_out()));
     } else if Embedding::is_one(&source) {
-        lines.extend(embedding(&Embedding::from_source(&source, None)?));
+        let word = Embedding::from_source(&source, None)?;
+        lines.extend(embedding(&word));
+        lines.extend(left_out(word.left_out()));
     } else {
         return Ok(None);
     }
     lines.push(("size", console::bytes(source.bytes())));
     Ok(Some(console::pairs(&lines)))
+}
+
+/// What a file holds besides, if anything.
+fn left_out(names: &[String]) -> Option<(&'static str, String)> {
+    (!names.is_empty()).then(|| ("unused", listed(names)))
 }
 
 fn lora(summary: &LoraSummary) -> Vec<(&'static str, String)> {
@@ -191,31 +156,4 @@ fn embedding(embedding: &Embedding) -> Vec<(&'static str, String)> {
         ("token", embedding.token().to_owned()),
         ("vectors", vectors.join(", ")),
     ]
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn scales_stand_behind_the_last_sign() {
-        let parse = |text: &str| LoraFile::parse(text).map(|file| (file.path, file.scale));
-        assert_eq!(parse("a.safetensors"), Ok(("a.safetensors".into(), 1.0)));
-        assert_eq!(
-            parse("a.safetensors=0.6"),
-            Ok(("a.safetensors".into(), 0.6))
-        );
-        assert_eq!(parse("a=b.pt=-1"), Ok(("a=b.pt".into(), -1.0)));
-        for wrong in ["a=x", "a=", "a=nan", "a=inf"] {
-            assert!(parse(wrong).is_err(), "{wrong}");
-        }
-    }
-
-    #[test]
-    fn tokens_stand_in_front_of_the_first_sign() {
-        let parse = |text: &str| EmbeddingFile::parse(text).map(|file| (file.token, file.path));
-        assert_eq!(parse("a.pt"), Ok((None, "a.pt".into())));
-        assert_eq!(parse("<a>=a.pt"), Ok((Some("<a>".into()), "a.pt".into())));
-        assert!(parse("=a.pt").is_err());
-    }
 }

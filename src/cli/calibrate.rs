@@ -5,11 +5,15 @@ use super::{
     job::{self, Machine, Model, Subject},
     progress::Watch,
 };
-use crate::{cache::CacheRule, error::Error, image_io::check_writable};
+use crate::{
+    cache::CacheRule,
+    error::Error,
+    image_io::{check_writable, write_atomically},
+};
 
 pub(super) fn run(arguments: &args::Calibrate) -> Result<(), Error> {
     check_writable(&arguments.output, "the router")?;
-    let model = Model::open(arguments.model.name.as_deref())?;
+    let model = Model::open(&arguments.model)?;
     let subject = Subject::given(None, &arguments.course.class_label, &model);
     let request = job::request(&arguments.course, &subject, CacheRule::none(), 0);
     let resolved = request.resolve(&model.config)?;
@@ -23,12 +27,12 @@ pub(super) fn run(arguments: &args::Calibrate) -> Result<(), Error> {
     let router = pipeline.calibrate(&request, &arguments.seeds, &mut watch)?;
     watch.finish();
     machine.note_run(&workload);
-    router.save(&arguments.output)?;
+    write_atomically(&arguments.output, "the router", |file| router.write(file))?;
     console::data(&format!(
         "{}: {} branches, {} steps",
         arguments.output.display(),
         router.scores()[0].len(),
         router.scores().len()
-    ));
+    ))?;
     Ok(())
 }

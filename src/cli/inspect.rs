@@ -1,5 +1,7 @@
 //! `afterimage inspect`: what a model is made of, what an adapter is.
 
+use serde_json::Value;
+
 use super::{adapters, args, console, job::Model};
 use crate::{
     catalog::{ModelFolder, PartSummary},
@@ -11,10 +13,10 @@ pub(super) fn run(arguments: &args::Inspect) -> Result<(), Error> {
     if let Some(name) = arguments.model.as_deref()
         && let Some(text) = adapters::described(name)?
     {
-        console::data(&text);
+        console::data(&text)?;
         return Ok(());
     }
-    let model = Model::open_configs(arguments.model.as_deref())?;
+    let model = Model::open_configs(arguments.model.as_deref(), arguments.said.overrides())?;
     let parts = model.folder.inspect()?;
     let mut sections = vec![console::pairs(&heading(&model))];
     if parts.is_empty() {
@@ -22,8 +24,8 @@ pub(super) fn run(arguments: &args::Inspect) -> Result<(), Error> {
     } else {
         sections.push(table(&parts));
     }
-    sections.push(console::pairs(&defaults(&model)));
-    console::data(&sections.join("\n\n"));
+    sections.push(console::pairs(&defaults(&model)?));
+    console::data(&sections.join("\n\n"))?;
     Ok(())
 }
 
@@ -33,12 +35,14 @@ fn heading(model: &Model) -> Vec<(&'static str, String)> {
         ("model", folder.name().to_owned()),
         ("pipeline", folder.index().pipeline().to_owned()),
     ];
-    lines.extend(
-        folder
-            .card()
-            .map(|card| ("configs", format!("of the card `{card}`"))),
-    );
-    lines.extend(folder.card_note().map(|note| ("note", note.to_owned())));
+    lines.extend(folder.title().map(|title| ("title", title.to_owned())));
+    lines.extend(folder.card().map(|card| {
+        let configs = format!("of the card `{card}`, by the shapes of the tensors");
+        ("configs", configs)
+    }));
+    lines.extend(folder.other_vae().map(|vae| ("vae", vae.to_owned())));
+    let warnings = folder.warnings().into_iter();
+    lines.extend(warnings.map(|warning| ("note", warning.to_owned())));
     lines.extend(unread(folder).map(|parts| ("unread", parts)));
     lines
 }
@@ -51,8 +55,10 @@ fn unread(folder: &ModelFolder) -> Option<String> {
         .map(ToString::to_string)
         .collect();
     let leftovers = folder.leftovers().len();
-    if leftovers > 0 {
-        unread.push(format!("{leftovers} tensors that belong to no part"));
+    match leftovers {
+        0 => {}
+        1 => unread.push("1 tensor that belongs to no part".to_owned()),
+        more => unread.push(format!("{more} tensors that belong to no part")),
     }
     (!unread.is_empty()).then(|| unread.join(", "))
 }
@@ -90,20 +96,16 @@ fn total(parts: &[PartSummary]) -> Vec<String> {
 }
 
 /// What a run does where the request is silent.
-fn defaults(model: &Model) -> Vec<(&'static str, String)> {
+fn defaults(model: &Model) -> Result<Vec<(&'static str, String)>, Error> {
     let ModelConfig {
         family,
         sampler,
         defaults,
         ..
     } = &model.config;
-    let Canvas { side, factor, .. } = model.config.canvas();
-    let (pixels, multiple) = (side * factor, model.config.multiple());
     let mut lines = vec![
-        (
-            "size",
-            format!("{pixels}x{pixels}, latents {side}x{side}, in multiples of {multiple}"),
-        ),
+        ("size", size(model)),
+        ("prediction", prediction(model)?),
         ("sampler", sampler.name().to_owned()),
         ("steps", defaults.steps.to_string()),
         ("guidance", defaults.guidance_scale.to_string()),
@@ -116,7 +118,43 @@ fn defaults(model: &Model) -> Vec<(&'static str, String)> {
         }
         Family::Unconditional(parts) => lines.push(("unet", branches(parts.unet.skips()))),
     }
-    lines
+    Ok(lines)
+}
+
+/// `768x512, latents 96x64, in multiples of 8 (`modelspec.resolution` in the file)`
+fn size(model: &Model) -> String {
+    let Canvas { sides, factor, .. } = model.config.canvas();
+    let [height, width] = sides;
+    let pixels = format!("{}x{}", width * factor, height * factor);
+    let (multiple, by) = (model.config.multiple(), denoiser_file(&model.config));
+    let mut by = model.folder.says(by, "sample_size");
+    if model.config.is_repaired() {
+        by = format!("{by} of before diffusers 0.9, as its pipelines repair it");
+    }
+    format!("{pixels}, latents {width}x{height}, in multiples of {multiple} ({by})")
+}
+
+/// The file of the denoiser's configuration.
+fn denoiser_file(config: &ModelConfig) -> &'static str {
+    match config.unet() {
+        Some(_) => "unet/config.json",
+        None => "transformer/config.json",
+    }
+}
+
+/// What the network predicts, on which schedule, and who says so.
+fn prediction(model: &Model) -> Result<String, Error> {
+    const FILE: &str = "scheduler/scheduler_config.json";
+    let predicted = model.config.sampler.prediction()?;
+    let by = model.folder.says(FILE, "prediction_type");
+    let schedule: Value = model.folder.read_config(FILE)?;
+    if schedule["rescale_betas_zero_snr"] != true {
+        return Ok(format!("{predicted} ({by})"));
+    }
+    let also = model.folder.says(FILE, "rescale_betas_zero_snr");
+    Ok(format!(
+        "{predicted} ({by}), on a schedule rescaled to zero SNR ({also})"
+    ))
 }
 
 /// What a class-conditional model knows, and its line of cells.

@@ -5,17 +5,20 @@ use std::fmt;
 use serde::Serialize;
 
 use super::{
-    adapters, args, console, doctor,
+    adapters, args, console, health,
     progress::{self, Downloads},
-    stages::Stage,
 };
 use crate::{
     cache::CacheRule,
-    catalog::{ModelFolder, ModelPart},
+    catalog::{ModelFolder, ModelPart, Overrides},
     device::{self, OpenDevice, Workload},
     error::{DeviceError, Error},
     models::control::ControlNetConfig,
-    pipeline::{Adapters, Family, ModelConfig, Pipeline, Request, Residency, Resolved, Seeds},
+    noise::Prediction,
+    pipeline::{
+        Adapters, Family, ModelConfig, Pipeline, Request, Residency, Resolved, Seeds,
+        check_control_weights, check_weights,
+    },
     weights::{Format, Storage, WeightFormat},
 };
 
@@ -30,31 +33,51 @@ pub(super) struct Model {
     controls: Vec<ModelPart>,
     /// What is merged into its weights.
     pub(super) adapters: Adapters,
+    /// What the caller says of it.
+    pub(super) said: Overrides,
 }
 
 impl Model {
     /// A model that will be loaded: what is missing of a Hub id is fetched.
-    pub(super) fn open(name: Option<&str>) -> Result<Self, Error> {
-        let mut downloads = Downloads::new();
-        Self::read(ModelFolder::open_watched(
-            name.unwrap_or(BUNDLED),
-            &mut downloads,
-        )?)
+    pub(super) fn open(asked: &args::Model) -> Result<Self, Error> {
+        Self::open_with(asked.name.as_deref(), asked.said.overrides())
+    }
+
+    /// [`open`](Self::open), under any name.
+    pub(super) fn open_with(name: Option<&str>, said: Overrides) -> Result<Self, Error> {
+        let (name, mut downloads) = (name.unwrap_or(BUNDLED), Downloads::new());
+        let folder = ModelFolder::open_with(name, &said, &mut downloads)?;
+        for warning in folder.warnings() {
+            console::warning(warning);
+        }
+        Self::read(folder, said)
     }
 
     /// A model of which only configurations will be read.
-    pub(super) fn open_configs(name: Option<&str>) -> Result<Self, Error> {
-        Self::read(ModelFolder::open_configs(name.unwrap_or(BUNDLED))?)
+    pub(super) fn open_configs(name: Option<&str>, said: Overrides) -> Result<Self, Error> {
+        let folder = ModelFolder::open_configs_with(name.unwrap_or(BUNDLED), &said)?;
+        Self::read(folder, said)
     }
 
-    fn read(folder: ModelFolder) -> Result<Self, Error> {
+    fn read(folder: ModelFolder, said: Overrides) -> Result<Self, Error> {
         let config = ModelConfig::read(&folder)?;
         Ok(Self {
             folder,
             config,
             controls: Vec::new(),
             adapters: Adapters::default(),
+            said,
         })
+    }
+
+    /// Holds the weights of all parts to their configurations, by their headers.
+    pub(super) fn check_weights(&self, machine: &Machine) -> Result<(), Error> {
+        let device = machine.device.device();
+        check_weights(&self.folder, &self.config, device)?;
+        for (part, net) in self.controls.iter().zip(&self.config.controls) {
+            check_control_weights(part, net, device)?;
+        }
+        Ok(())
     }
 
     /// Has the adapters that are named merged into the model.
@@ -115,7 +138,7 @@ impl Machine {
             weights: asked.weights,
         };
         Storage::of(device.device(), format)?;
-        doctor::look_at(&device, dtype, asked.no_doctor);
+        health::look_at(&device, dtype, asked.no_doctor);
         Ok(Self {
             device,
             format,
@@ -261,6 +284,12 @@ pub(super) fn request(
 #[derive(Debug, Clone, Serialize)]
 pub(super) struct Facts {
     pub(super) model: String,
+    /// The autoencoder in place of the model's own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) vae: Option<String>,
+    /// What the model was taken to predict, by the caller's word.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) prediction: Option<&'static str>,
     pub(super) sampler: String,
     pub(super) steps: usize,
     pub(super) evaluations: usize,
@@ -282,6 +311,8 @@ impl Facts {
         let own = model.config.sampler.name();
         Self {
             model: model.folder.name().to_owned(),
+            vae: model.said.vae.clone(),
+            prediction: model.said.prediction.map(Prediction::name),
             sampler: request.sampler.map_or(own, |kind| kind.name()).to_owned(),
             steps: resolved.steps,
             evaluations: resolved.plan.evaluations(),
@@ -295,10 +326,10 @@ impl Facts {
         }
     }
 
-    /// The same run, finished by a refiner from the share `from` of the noise on.
-    pub(super) fn refined(mut self, refiner: &Stage, from: f64) -> Self {
-        self.evaluations += refiner.resolved.plan.evaluations();
-        self.refiner = Some(refiner.model.folder.name().to_owned());
+    /// The same run, finished by `refiner` in `evaluations` from the share `from` of the noise on.
+    pub(super) fn refined(mut self, refiner: &Model, evaluations: usize, from: f64) -> Self {
+        self.evaluations += evaluations;
+        self.refiner = Some(refiner.folder.name().to_owned());
         self.refiner_from = Some(from);
         self
     }
@@ -329,6 +360,8 @@ impl Facts {
 
     pub(super) fn text(&self) -> String {
         let mut lines = vec![("model", self.model.clone())];
+        lines.extend(self.vae.clone().map(|vae| ("vae", vae)));
+        lines.extend(self.prediction.map(|word| ("prediction", word.to_owned())));
         lines.extend(self.refinement().map(|text| ("refiner", text)));
         lines.push(("run", self.course()));
         lines.push(("cache", self.cache.clone()));

@@ -28,7 +28,10 @@ const ELEMENT_BYTES: usize = 2;
 
 pub(super) fn run(arguments: &args::Plan) -> Result<(), Error> {
     let rule = CacheRule::combine(arguments.cache.rules.iter().cloned())?;
-    let mut model = Model::open_configs(arguments.model.name.as_deref())?;
+    let mut model = Model::open_configs(
+        arguments.model.name.as_deref(),
+        arguments.model.said.overrides(),
+    )?;
     let edit = pictures::planned_edit(arguments.strength, &model, arguments.course.size)?;
     let controls = pictures::blank_controls(&arguments.nets, &mut model, arguments.course.size)?;
     let subject = Subject::any(&arguments.course.class_label, &model);
@@ -45,9 +48,9 @@ pub(super) fn run(arguments: &args::Plan) -> Result<(), Error> {
         },
     )?;
     if arguments.form.json {
-        console::json(&Document::new(&facts, &parts, memory));
+        console::json(&Document::new(&facts, &parts, memory))?;
     } else {
-        console::data(&text(&facts, &parts, &memory));
+        console::data(&text(&facts, &parts, &memory))?;
     }
     for part in &parts {
         for warning in &part.plan.warnings {

@@ -7,6 +7,7 @@ use super::{
     job::{self, Facts, Machine, Model},
 };
 use crate::{
+    catalog::Overrides,
     denoise::Observer,
     device::Workload,
     error::Error,
@@ -47,7 +48,7 @@ impl Stages {
         model: Model,
         request: Request,
         asked: &args::Refiner,
-        open: fn(Option<&str>) -> Result<Model, Error>,
+        open: fn(Option<&str>, Overrides) -> Result<Model, Error>,
     ) -> Result<Self, Error> {
         let from = asked.refiner_from.unwrap_or(REFINER_FROM);
         let Some(name) = &asked.refiner else {
@@ -59,7 +60,12 @@ impl Stages {
             });
         };
         let [begin, finish] = request.handed_over(from, &model.config)?;
-        let mut refiner = open(Some(name))?;
+        // The refiner makes the pictures of the latents; what it predicts is its own affair.
+        let said = Overrides {
+            prediction: None,
+            ..model.said.clone()
+        };
+        let mut refiner = open(Some(name), said)?;
         check_refiner(&model.config, &refiner.config)?;
         refiner.config.sampler = model.config.sampler.clone();
         // Learned words are in the prompt of both; weights of the base model fit no refiner.
@@ -108,7 +114,9 @@ impl Stages {
         } = &self.first;
         let facts = Facts::new(model, request, resolved);
         match &self.refiner {
-            Some(refiner) => facts.refined(refiner, self.from),
+            Some(Stage {
+                model, resolved, ..
+            }) => facts.refined(model, resolved.plan.evaluations(), self.from),
             None => facts,
         }
     }

@@ -6,6 +6,8 @@
 mod cache;
 mod choice;
 mod cpu;
+#[cfg(any(test, feature = "cuda", feature = "wgpu"))]
+mod database;
 mod dtype;
 #[cfg(any(feature = "cuda", feature = "wgpu"))]
 mod gpu;
@@ -28,6 +30,10 @@ pub use room::{Room, pool_bytes, room};
 pub use workload::Workload;
 
 use crate::error::{DeviceError, Error};
+
+/// The ending of the list of what kernels were tuned for, beside the database of a device.
+#[cfg(any(test, feature = "cuda", feature = "wgpu"))]
+const TUNED: &str = "runs";
 
 /// A device that has answered.
 #[derive(Debug, Clone)]

@@ -20,7 +20,7 @@ use burn::cubecl::{
     environment,
 };
 
-use super::{DeviceInfo, Workload, user_cache};
+use super::{DeviceInfo, TUNED, Workload, database, user_cache};
 
 /// Whether the configuration of this process is [`configuration`].
 static OURS: AtomicBool = AtomicBool::new(false);
@@ -63,6 +63,7 @@ pub(super) fn select(info: &DeviceInfo) {
     let is_ours = OURS.load(Ordering::Relaxed) && env::var_os("CUBECL_ENVIRONMENT").is_none();
     // Going over to the same one again would drop everything that is compiled.
     if is_ours && *environment::active() != *name {
+        database::discard_damaged(&environment::root().join(environment::file_name(&name)));
         environment::activate(name);
     }
 }
@@ -81,21 +82,26 @@ pub(super) fn note(workload: &Workload) {
 
 /// The list of workloads, beside the database.
 fn list() -> PathBuf {
-    environment::path().with_extension("runs")
+    environment::path().with_extension(TUNED)
 }
 
 fn is_listed(list: &Path, name: &str) -> bool {
-    let text = fs::read_to_string(list).unwrap_or_default();
-    text.lines().any(|line| line == name)
+    let bytes = fs::read(list).unwrap_or_default();
+    bytes
+        .split(|&byte| byte == b'\n')
+        .any(|line| line == name.as_bytes())
 }
 
 fn append(list: &Path, name: &str) -> io::Result<()> {
     if is_listed(list, name) {
         return Ok(());
     }
+    // A line that was cut off is not gone on with.
+    let is_cut = fs::read(list).is_ok_and(|bytes| bytes.last().is_some_and(|&byte| byte != b'\n'));
+    let start = if is_cut { "\n" } else { "" };
     let mut file = File::options().append(true).create(true).open(list)?;
     // In one write, so that lines of two processes do not mix.
-    file.write_all(format!("{name}\n").as_bytes())
+    file.write_all(format!("{start}{name}\n").as_bytes())
 }
 
 #[cfg(test)]
@@ -141,5 +147,19 @@ mod tests {
         append(&list, "scenes").unwrap();
         assert!(is_listed(&list, "scenes") && !is_listed(&list, "scen"));
         assert_eq!(fs::read_to_string(&list).unwrap(), "scenes\nscenes-dit\n");
+    }
+
+    #[test]
+    fn a_damaged_list_is_gone_on_with() {
+        let folder = tempfile::tempdir().unwrap();
+        let list = folder.path().join("a.runs");
+        for damaged in [&b"\xff\xfe\x00"[..], b"scenes\nscen", b"\n\n"] {
+            fs::write(&list, damaged).unwrap();
+            append(&list, "scenes-dit").unwrap();
+            append(&list, "scenes-dit").unwrap();
+            let bytes = fs::read(&list).unwrap();
+            assert!(bytes.starts_with(damaged) && bytes.ends_with(b"\nscenes-dit\n"));
+            assert!(bytes.len() <= damaged.len() + 12);
+        }
     }
 }

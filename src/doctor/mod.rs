@@ -37,7 +37,7 @@ pub use crate::ops::quarantine::{Fallback, Kernel, Quarantine};
 pub(crate) use checks::left_out;
 pub use checks::{Models, checks};
 pub use examination::{Examination, Finding, Verdict, examine};
-pub use record::{Record, Records};
+pub use record::{Record, Records, Turn};
 
 use crate::rng::TorchRng;
 

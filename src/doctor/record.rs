@@ -1,6 +1,12 @@
 //! What is known of a device's kernels, kept for later processes: one file a device, driver and version of this program.
 
-use std::{fs, io, io::Write, path::PathBuf};
+use std::{
+    fs::{self, File, TryLockError},
+    io::{self, Write},
+    path::PathBuf,
+    thread::sleep,
+    time::Duration,
+};
 
 use burn::tensor::{DType, FloatDType};
 use serde::{Deserialize, Serialize};
@@ -17,6 +23,9 @@ use crate::{
 const KERNELS: u32 = 1;
 
 const WHAT: &str = "the list of kernels";
+
+/// How long another process may take over its change of a record, in waits of a hundredth of a second.
+const LONGEST_TURN: usize = 1000;
 
 /// A folder of records.
 #[derive(Debug, Clone)]
@@ -39,19 +48,47 @@ impl Records {
         self.0.join(format!("{name}-{version}-{KERNELS}.json"))
     }
 
-    /// What is known of `device`. A file that cannot be read or is about another device is as good as none, and is logged.
+    /// What is known of `device`. A file that cannot be read is as good as none, and is logged; one that says nothing of this device is
+    /// removed as well, so that it is logged once.
     pub fn read(&self, device: &OpenDevice) -> Option<Record> {
         let path = self.path(device);
-        let text = match fs::read_to_string(&path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
-            other => other.map_err(|error| error.to_string()),
+        let text = match fs::read(&path) {
+            Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
+            Err(error) if is_nowhere(&error) => return None,
+            Err(error) => {
+                tracing::warn!("{WHAT} cannot be read: {error}\nfile: {}", path.display());
+                return None;
+            }
         };
-        let read = text.and_then(|text| Record::from_json(&text, device.info()));
-        let warn = |reason: &String| {
+        let useless = |reason: &String| {
             let path = path.display();
-            tracing::warn!("{WHAT} is ignored: {reason}\nfile: {path}");
+            tracing::warn!(
+                "{WHAT} is of no use, and made anew by the next check: {reason}\nfile: {path}"
+            );
         };
-        read.inspect_err(warn).ok()
+        let read = Record::from_json(&text, device.info()).inspect_err(useless);
+        if read.is_err() {
+            // Whoever writes the next one replaces it all the same.
+            let _ = fs::remove_file(&path);
+        }
+        read.ok()
+    }
+
+    /// Waits for other processes that change the records; until the answer is dropped, they wait for this one. Where the folder cannot
+    /// be locked, nobody waits: then one may forget what another found at the same moment, and it is checked again.
+    pub fn turn(&self) -> Turn {
+        let folder = fs::create_dir_all(&self.0).and_then(|()| File::open(&self.0));
+        let Ok(folder) = folder else {
+            return Turn(None);
+        };
+        for _ in 0..LONGEST_TURN {
+            match folder.try_lock() {
+                Ok(()) => return Turn(Some(folder)),
+                Err(TryLockError::WouldBlock) => sleep(Duration::from_millis(10)),
+                Err(TryLockError::Error(_)) => break,
+            }
+        }
+        Turn(None)
     }
 
     /// Writes the file about `device` whole or not at all.
@@ -72,6 +109,10 @@ impl Records {
         })
     }
 }
+
+/// The right to change records, until it is dropped.
+#[derive(Debug)]
+pub struct Turn(#[expect(dead_code, reason = "the lock ends with the file")] Option<File>);
 
 /// The findings about a device that outlive a process.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -199,6 +240,12 @@ impl Record {
     pub fn honour(&self, device: &OpenDevice) {
         quarantine::set(device.device(), self.quarantine());
     }
+}
+
+fn is_nowhere(error: &io::Error) -> bool {
+    use io::ErrorKind::{NotADirectory, NotFound};
+
+    matches!(error.kind(), NotFound | NotADirectory)
 }
 
 fn dtype_named(name: &str) -> Option<DType> {

@@ -1,6 +1,6 @@
 //! Files that change a model: `LoRA`, embeddings, Custom Diffusion.
 
-use super::weights::listed;
+use super::list::listed;
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum AdapterError {
@@ -15,7 +15,7 @@ pub(crate) enum AdapterError {
         origin: String,
     },
     #[error(
-        "tensor `{name}` belongs to {method}, which is not supported\nhint: LoRA, LoCon and LoHa are merged; merge this one with its training program\nfile: {origin}"
+        "tensor `{name}` belongs to {method}, which is not supported\nhint: LoRA, LoCon, LoHa, LoKr, DoRA and differences are merged; merge this one with its training program\nfile: {origin}"
     )]
     Method {
         name: String,
@@ -58,7 +58,8 @@ pub(crate) enum AdapterError {
         origin: String,
     },
     #[error(
-        "this file is for another model family: `{name}` changes `{part}`, and the model has none\nhint: SDXL has two text encoders, Stable Diffusion 1.x and 2.x have one\nfile: {origin}"
+        "this file is for another model family: `{name}` changes `{part}`, and the model has none\nhint: {}\nfile: {origin}",
+        has(part)
     )]
     Part {
         name: String,
@@ -135,5 +136,16 @@ fn family(width: usize) -> &'static str {
         1280 => " (the SDXL refiner)",
         2048 => " (SDXL)",
         _ => "",
+    }
+}
+
+/// What tells the families apart that have the part.
+fn has(part: &str) -> &'static str {
+    match part {
+        "transformer" => {
+            "FLUX, SD3 and PixArt have a transformer, Stable Diffusion 1.x, 2.x and XL have a UNet"
+        }
+        "prior" | "prior_text_encoder" => "Stable Cascade has a prior, Stable Diffusion has none",
+        _ => "SDXL has two text encoders, Stable Diffusion 1.x and 2.x have one",
     }
 }

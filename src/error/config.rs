@@ -32,7 +32,23 @@ pub(crate) enum ConfigError {
     },
 }
 
+/// Bytes of the longest configuration; the longest of published models, with the names of all ImageNet's classes, has 60 thousand.
+const LONGEST: usize = 1 << 20;
+
 impl ConfigError {
+    /// Refuses a text that is too long for the configuration of `part`: in memory it would be many times as long.
+    pub(crate) fn check_length(text: &str, part: &str) -> Result<(), Self> {
+        if text.len() <= LONGEST {
+            return Ok(());
+        }
+        let hint = format!("a configuration has at most {LONGEST} bytes");
+        Err(Self::unsupported(
+            part,
+            format!("{} bytes long", text.len()),
+            hint,
+        ))
+    }
+
     pub(crate) fn unsupported(
         key: impl Into<String>,
         value: impl ToString,

@@ -31,13 +31,16 @@ pub(crate) enum DeviceError {
     )]
     OutOfMemory { task: &'static str, reason: String },
     #[error(
-        "the picture holds values that are not numbers\nhint: the model overflows in its data type; use `--dtype f32`"
+        "the picture holds values that are not numbers\nhint: the decoder overflows on these latents; lower the guidance or the scale of adapters, or use other weights"
     )]
     NotANumber,
-    #[error(
-        "the latents are not finite behind evaluation {evaluation} of {total}\nhint: the model overflows in its data type; use `--dtype f32`"
-    )]
-    NotFinite { evaluation: usize, total: usize },
+    #[error("the latents are not finite behind evaluation {evaluation} of {total}\nhint: {}", overflow(*full))]
+    NotFinite {
+        evaluation: usize,
+        total: usize,
+        /// Whether the model computes in f32.
+        full: bool,
+    },
     #[cfg(feature = "cli")]
     #[error(
         "the run needs {needed} or more, device `{device}` has {memory}\nhint: make the picture or the batch smaller"
@@ -65,6 +68,15 @@ pub(crate) enum DeviceError {
     },
     #[error("the device failed while {task}: {reason}")]
     Failed { task: &'static str, reason: String },
+}
+
+/// What helps against values out of range.
+fn overflow(full: bool) -> &'static str {
+    if full {
+        "the model runs out of range in f32 too; lower the guidance or the scale of adapters, or use other weights"
+    } else {
+        "the model overflows in its data type; use `--dtype f32`"
+    }
 }
 
 impl DeviceError {

@@ -33,6 +33,8 @@ pub(crate) enum EvaluationError {
     Holes { missing: Vec<usize>, total: usize },
     #[error("there is no evaluation in this folder\nhint: name folders that `afterimage eval --output` wrote\nfile: {}", path.display())]
     NoStudy { path: PathBuf },
+    #[error("the manifest of the evaluation cannot be read: {reason}\nhint: name another folder, or delete this one; without its manifest nobody knows what its pictures are\nfile: {}", path.display())]
+    Manifest { path: PathBuf, reason: String },
     #[error("a batch cannot be read: {reason}\nhint: delete the file and run its shard again; its pictures alone are made anew\nfile: {}", path.display())]
     Damaged { path: PathBuf, reason: String },
     #[error("the data cannot be used: {reason}\nhint: a folder of PNG or JPEG pictures is needed, or a .npz file whose `arr_0` is u8 [pictures, height, width, 1 or 3]\nfile: {}", path.display())]

@@ -2,7 +2,10 @@
 
 use std::{fmt, path::PathBuf};
 
-use super::AdapterError;
+use super::{
+    AdapterError,
+    list::{LISTED, listed},
+};
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum WeightsError {
@@ -35,6 +38,15 @@ pub(crate) enum WeightsError {
         reason: String,
         origin: String,
     },
+    #[error(
+        "tensor `{name}` holds {wrong} of {total} values that are no finite numbers (NaN or infinity)\nhint: its training diverged, or the file was damaged or converted badly: use another copy or an earlier version\nfile: {origin}"
+    )]
+    NotFinite {
+        name: String,
+        wrong: usize,
+        total: usize,
+        origin: String,
+    },
     #[error("there is no tensor `{name}`\nfile: {origin}")]
     NoTensor { name: String, origin: String },
     #[error("two tensors are called `{name}`\nfile: {origin}")]
@@ -58,6 +70,27 @@ pub(crate) enum WeightsError {
         shard: String,
         path: PathBuf,
     },
+    #[error(
+        "this is a Git LFS pointer, not the file itself{}\nhint: the folder was cloned without Git LFS: run `git lfs pull` in it, or download the file again\nfile: {}",
+        whole.map_or_else(String::new, |whole| format!(", which has {whole} bytes")),
+        path.display()
+    )]
+    LfsPointer { whole: Option<u64>, path: PathBuf },
+    #[error(
+        "this is a page of the web, not the file itself\nhint: the server asked for a login or a licence, or answered with an error: download the file again\nfile: {}",
+        path.display()
+    )]
+    WebPage { path: PathBuf },
+    #[error(
+        "this is a text, not weights: `{text}`\nhint: it is what a server answered in place of the file: download it again\nfile: {}",
+        path.display()
+    )]
+    Text { text: String, path: PathBuf },
+    #[error(
+        "weights in the GGUF format are not read\nhint: use a safetensors file of the same model\nfile: {}",
+        path.display()
+    )]
+    Gguf { path: PathBuf },
     #[error("not a readable torch file: {reason}\nfile: {}", path.display())]
     Pickle { reason: String, path: PathBuf },
     #[error(
@@ -65,10 +98,13 @@ pub(crate) enum WeightsError {
         path.display()
     )]
     PickleCode { callable: String, path: PathBuf },
-    #[error(
-        "`{model}` has no weights for `{part}`\nhint: a card has configs only; a folder keeps them as `{part}/*.safetensors` or `{part}/*.bin`, a checkpoint may have that folder beside it"
-    )]
-    NoFile { part: String, model: String },
+    #[error("`{model}` has no weights for {}{}", listed(parts), hinted(hints))]
+    NoFile {
+        parts: Vec<String>,
+        /// What to do, a line a part; lines that repeat are said once.
+        hints: Vec<String>,
+        model: String,
+    },
     #[error(
         "`{model}` has no weights\nhint: a card has a config only; a folder keeps them as `*.safetensors` or `*.bin`"
     )]
@@ -78,7 +114,7 @@ pub(crate) enum WeightsError {
     #[error(transparent)]
     Misfit(#[from] Misfit),
     #[error(
-        "the parameters of a checkpoint cannot be placed: {}\nhint: is this {family} checkpoint?\nfile: {origin}",
+        "the parameters of a checkpoint cannot be placed: {}\nhint: is this {family} file?\nfile: {origin}",
         listed(names)
     )]
     Unrecognised {
@@ -141,27 +177,14 @@ impl fmt::Display for Misfit {
     }
 }
 
-/// Names that a message lists before it counts the rest.
-const LISTED: usize = 10;
-
-/// The first ten names in backticks and a count of the others.
-pub(super) fn listed(names: &[String]) -> String {
-    let quoted = names.iter().take(LISTED).map(|name| format!("`{name}`"));
-    let text = quoted.collect::<Vec<_>>().join(", ");
-    match names.len().saturating_sub(LISTED) {
-        0 => text,
-        more => format!("{text} and {more} more"),
+/// Each hint on a line of its own, once.
+fn hinted(hints: &[String]) -> String {
+    let mut said: Vec<&String> = Vec::new();
+    for hint in hints {
+        if !said.contains(&hint) {
+            said.push(hint);
+        }
     }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn lists_ten_names_and_counts_the_rest() {
-        let names: Vec<_> = (0..12).map(|index| format!("t{index}")).collect();
-        let text = listed(&names);
-        assert!(text.starts_with("`t0`, `t1`") && text.ends_with("`t9` and 2 more"));
-    }
+    let lines = said.into_iter().flat_map(|hint| ["\nhint: ", hint]);
+    lines.collect()
 }

@@ -1,6 +1,7 @@
 //! What an evaluation reads beside a model: prompts, and pictures to compare with.
 
 use std::{
+    collections::BTreeMap,
     fs::{self, File},
     io::{BufReader, Read},
     path::{Path, PathBuf},
@@ -11,7 +12,13 @@ use zip::ZipArchive;
 
 use super::archive::Header;
 use crate::error::{Error, EvaluationError, FileError};
-use crate::image_io::Picture;
+use crate::image_io::{Dropped, Picture};
+
+/// Pixels beyond which no picture of an archive is read: 3840x2160 and a little more.
+const MOST_PIXELS: usize = 1 << 23;
+
+/// Prompts beyond which no file is read.
+const MOST_PROMPTS: usize = 1 << 20;
 
 /// A line of a `.jsonl` file; other keys are somebody else's.
 #[derive(Deserialize)]
@@ -23,7 +30,7 @@ struct Line {
 ///
 /// # Errors
 ///
-/// If the file is unreadable, a line is malformed, or there is no prompt.
+/// If the file is unreadable, a line is malformed, or there is no prompt or more than 1048576.
 pub fn read_prompts(path: &Path) -> Result<Vec<String>, Error> {
     let text = fs::read_to_string(path).map_err(|source| FileError::Read {
         what: "the prompts".into(),
@@ -50,15 +57,19 @@ pub fn read_prompts(path: &Path) -> Result<Vec<String>, Error> {
             .map(|line| line.prompt)
             .map_err(|error| unusable(format!("line {}: {error}", number + 1)))
     };
-    let prompts = lines.map(read).collect::<Result<Vec<_>, _>>()?;
-    if prompts.is_empty() {
-        return Err(unusable("there is none".into()).into());
+    let prompts = lines.take(MOST_PROMPTS + 1).map(read);
+    let prompts = prompts.collect::<Result<Vec<_>, _>>()?;
+    match prompts.len() {
+        0 => Err(unusable("there is none".into()).into()),
+        count if count > MOST_PROMPTS => {
+            Err(unusable(format!("there are more than {MOST_PROMPTS}")).into())
+        }
+        _ => Ok(prompts),
     }
-    Ok(prompts)
 }
 
 /// Calls `take` with every picture of a folder (PNG and JPEG, by name) or of a `.npz` file (`arr_0`, u8
-/// `[pictures, height, width, 1 or 3]`), one at a time.
+/// `[pictures, height, width, 1 or 3]`, of 2^23 pixels a picture at most), one at a time.
 ///
 /// # Errors
 ///
@@ -93,8 +104,14 @@ fn from_folder(
     if files.is_empty() {
         return Err(unusable(path, "there is no picture").into());
     }
-    for file in files {
-        take(Picture::read(&file)?)?;
+    let mut dropped = BTreeMap::<Dropped, usize>::new();
+    for file in &files {
+        let tell = &mut |one| *dropped.entry(one).or_default() += 1;
+        take(Picture::read_with(file, tell)?)?;
+    }
+    for (what, count) in dropped {
+        let (all, folder) = (files.len(), path.display());
+        tracing::warn!("{what} ({count} of {all} in {folder})");
     }
     Ok(())
 }
@@ -122,11 +139,20 @@ fn from_archive(
     else {
         return Err(failed(&format!("`arr_0` is {} {:?}", header.dtype, header.shape)).into());
     };
-    let mut bytes = vec![0; height * width * channels];
-    for _ in 0..pictures {
-        array
-            .read_exact(&mut bytes)
-            .map_err(|error| failed(&error))?;
+    let size = height.checked_mul(width).filter(|area| *area > 0);
+    let Some(size) = size.filter(|area| *area <= MOST_PIXELS) else {
+        return Err(failed(&format!("its pictures have {width}x{height} pixels")).into());
+    };
+    let size = size * channels;
+    // What is there is read, not what the header says: memory follows the file.
+    let mut bytes = Vec::new();
+    for number in 0..pictures {
+        bytes.clear();
+        let read = (&mut array).take(size as u64).read_to_end(&mut bytes);
+        read.map_err(|error| failed(&error))?;
+        if bytes.len() < size {
+            return Err(failed(&format!("it ends in picture {number} of {pictures}")).into());
+        }
         take(picture(width, height, &bytes))?;
     }
     Ok(())

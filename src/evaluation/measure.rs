@@ -6,7 +6,7 @@ use super::joined::Joined;
 use super::results::{Estimate, Judged, Outcome, Results};
 use super::store::{Batch, Cost};
 use super::study::{Sample, Study};
-use super::timing::Spread;
+use super::timing::{Spread, is_time};
 use crate::error::Error;
 use crate::metrics::{
     Asked, ClipScore, FeatureSpace, FeatureStatistics, Judge, Lpips, frechet_distance,
@@ -62,6 +62,7 @@ pub fn measure(
         rounds.take(&batch);
         progress(index + 1, study.batches());
     }
+    rounds.warn_of_clock();
     let outcomes = outcomes(study, &columns, &rounds, instruments);
     Ok(Results {
         study: study.clone(),
@@ -167,10 +168,25 @@ impl Rounds {
     }
 
     fn ratios(&self, method: usize, of: fn(&Cost) -> f64) -> Spread {
-        Spread::of(
-            self.counting()
-                .map(|costs| of(&costs[0]) / of(&costs[method])),
-        )
+        let rounds = self.counting();
+        let times = rounds.map(|costs| (of(&costs[0]), of(&costs[method])));
+        let (plain, own): (Vec<_>, Vec<_>) = times.unzip();
+        Spread::of_ratios(&plain, &own)
+    }
+
+    /// Says how many rounds were timed by a clock that stood still or ran back.
+    fn warn_of_clock(&self) {
+        let is_timed = |costs: &&[Cost]| costs.iter().all(|cost| is_time(cost.denoising));
+        let (rounds, timed) = (
+            self.counting().count(),
+            self.counting().filter(is_timed).count(),
+        );
+        if timed < rounds {
+            tracing::warn!(
+                "the clock stood still or ran back in {} of {rounds} rounds, which count for no speed-up",
+                rounds - timed
+            );
+        }
     }
 }
 

@@ -63,14 +63,23 @@ pub fn fill(
         .copied()
         .filter(|&batch| !store.has(batch))
         .collect();
+    for (path, reason) in missing.iter().filter_map(|&batch| store.damage(batch)) {
+        tracing::warn!(
+            "a batch is damaged, and made anew: {reason}\nfile: {}",
+            path.display()
+        );
+    }
     let mut tally = Tally {
         done: batches.len() - missing.len(),
         total: batches.len(),
     };
     progress(tally);
     for (round, batch) in missing.into_iter().enumerate() {
-        let made = make(store, batch, round > 0, maker)?;
-        store.write(&made)?;
+        // Another process over the same folder may have made it meanwhile.
+        if !store.has(batch) {
+            let made = make(store, batch, round > 0, maker)?;
+            store.write(&made)?;
+        }
         tally.done += 1;
         progress(tally);
     }

@@ -7,17 +7,17 @@
 use std::{
     borrow::Cow,
     collections::HashMap,
-    fs,
-    io::{self, Write as _},
+    fs::{self, File},
+    io::{self, Read as _, Write as _},
     path::{Path, PathBuf},
 };
 
-use safetensors::{Dtype, SafeTensors, View};
+use safetensors::{Dtype, SafeTensors, View, tensor::Metadata};
 use serde::{Deserialize, Serialize};
 
 use super::study::Study;
 use crate::error::{Error, EvaluationError, FileError};
-use crate::image_io::{Picture, write_atomically};
+use crate::image_io::{Picture, create_atomically, write_atomically};
 
 const MANIFEST: &str = "manifest.json";
 
@@ -88,12 +88,12 @@ impl Store {
         })?;
         let manifest = folder.join(MANIFEST);
         if !manifest.exists() {
-            write_atomically(&manifest, "the manifest", |file| {
+            create_atomically(&manifest, "the manifest", |file| {
                 serde_json::to_writer_pretty(&mut *file, study)?;
                 writeln!(file)
             })?;
         }
-        // Read back even if just written: several shards may begin in one folder at the same moment.
+        // Read back in any case: several processes may begin in one folder at the same moment, and the first one counts.
         let store = Self::open(folder)?;
         match store.study.difference(study) {
             None => Ok(store),
@@ -114,14 +114,15 @@ impl Store {
     /// If there is none, or its manifest is unreadable.
     pub fn open(folder: &Path) -> Result<Self, Error> {
         let path = folder.join(MANIFEST);
-        let text = fs::read_to_string(&path).map_err(|source| match source.kind() {
+        let text = fs::read(&path).map_err(|source| match source.kind() {
             io::ErrorKind::NotFound => Error::from(EvaluationError::NoStudy {
                 path: folder.into(),
             }),
             _ => unreadable(&path, source).into(),
         })?;
-        let study = serde_json::from_str(&text).map_err(|source| {
-            unreadable(&path, io::Error::new(io::ErrorKind::InvalidData, source))
+        let study = serde_json::from_slice(&text).map_err(|error| EvaluationError::Manifest {
+            path: path.clone(),
+            reason: error.to_string(),
         })?;
         Ok(Self {
             folder: folder.into(),
@@ -139,9 +140,17 @@ impl Store {
         &self.folder
     }
 
-    /// Whether a batch is there.
+    /// Whether a batch is there, and all of it.
     pub fn has(&self, batch: usize) -> bool {
-        self.path(batch).is_file()
+        let path = self.path(batch);
+        path.is_file() && damage(&path).is_none()
+    }
+
+    /// How the file of a batch is damaged, if one is there that is.
+    pub(super) fn damage(&self, batch: usize) -> Option<(PathBuf, String)> {
+        let path = self.path(batch);
+        let reason = damage(&path)?;
+        Some((path, reason))
     }
 
     fn path(&self, batch: usize) -> PathBuf {
@@ -191,6 +200,52 @@ impl Store {
     }
 }
 
+/// What is wrong with the file of a batch as far as its header and its length tell. What cannot be read is not damaged: reading it says
+/// why.
+fn damage(path: &Path) -> Option<String> {
+    let file = File::open(path).ok()?;
+    match header(file) {
+        Ok(header)
+            if header
+                .metadata()
+                .as_ref()
+                .is_some_and(|it| it.contains_key(RECORD)) =>
+        {
+            None
+        }
+        Ok(_) => Some("its metadata are missing".into()),
+        Err(error) => is_damage(&error).then(|| error.to_string()),
+    }
+}
+
+fn is_damage(error: &io::Error) -> bool {
+    use io::ErrorKind::{InvalidData, UnexpectedEof};
+
+    matches!(error.kind(), InvalidData | UnexpectedEof)
+}
+
+/// The header of a safetensors file whose data are as long as it says.
+fn header(mut file: File) -> io::Result<Metadata> {
+    let damaged = |reason: &str| io::Error::new(io::ErrorKind::InvalidData, reason);
+    let length = file.metadata()?.len();
+    let mut size = [0; 8];
+    let left = length.checked_sub(size.len() as u64);
+    let left = left.ok_or_else(|| damaged("it is cut off"))?;
+    file.read_exact(&mut size)?;
+    let size = u64::from_le_bytes(size);
+    let left = left.checked_sub(size);
+    let left = left.ok_or_else(|| damaged("its header is cut off"))?;
+    let mut bytes = Vec::new();
+    file.take(size).read_to_end(&mut bytes)?;
+    let header: Metadata = serde_json::from_slice(&bytes)
+        .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
+    if header.data_len() as u64 == left {
+        Ok(header)
+    } else {
+        Err(damaged("it is cut off"))
+    }
+}
+
 fn unreadable(path: &Path, source: io::Error) -> FileError {
     FileError::Read {
         what: "the evaluation".into(),
@@ -214,14 +269,17 @@ fn decode(bytes: &[u8], methods: usize) -> Result<(Record, Vec<Vec<Picture>>), S
         let tensor = tensors
             .tensor(&tensor_name(method))
             .map_err(|error| error.to_string())?;
-        let &[_, height, width, 3] = tensor.shape() else {
+        let (&[_, height, width, 3], Dtype::U8) = (tensor.shape(), tensor.dtype()) else {
             return Err(format!(
-                "`{}` has the shape {:?}",
+                "`{}` is {} {:?}",
                 tensor_name(method),
+                tensor.dtype(),
                 tensor.shape()
             ));
         };
-        let pictures = tensor.data().chunks_exact((height * width * 3).max(1));
+        // The file holds as many bytes as the shape says: only a set without pictures may name sides that no memory holds.
+        let size = height.saturating_mul(width).saturating_mul(3).max(1);
+        let pictures = tensor.data().chunks_exact(size);
         Ok(pictures
             .map(|pixels| Picture::from_pixels(width, height, pixels.to_vec()))
             .collect())

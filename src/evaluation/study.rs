@@ -2,7 +2,8 @@
 
 use std::{ops::Range, str::FromStr};
 
-use serde::{Deserialize, Serialize};
+use serde::de::{Error as _, Unexpected};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::cache::CacheRule;
 use crate::error::{Error, EvaluationError};
@@ -132,6 +133,40 @@ pub struct Sample<'a> {
     pub asked: Asked<'a>,
 }
 
+/// Samples beyond which nobody evaluates: published comparisons have 50000.
+const MOST_SAMPLES: usize = 1 << 20;
+
+fn some_samples<'de, D: Deserializer<'de>>(manifest: D) -> Result<usize, D::Error> {
+    let samples = usize::deserialize(manifest)?;
+    if (1..=MOST_SAMPLES).contains(&samples) {
+        return Ok(samples);
+    }
+    let wanted = format!("a number of samples from 1 to {MOST_SAMPLES}");
+    let found = Unexpected::Unsigned(samples as u64);
+    Err(D::Error::invalid_value(found, &wanted.as_str()))
+}
+
+fn some_methods<'de, D: Deserializer<'de>>(manifest: D) -> Result<Vec<Method>, D::Error> {
+    let methods = Vec::<Method>::deserialize(manifest)?;
+    match methods.len() {
+        0 => Err(D::Error::invalid_length(0, &"at least one method")),
+        _ => Ok(methods),
+    }
+}
+
+fn some_subjects<'de, D: Deserializer<'de>>(manifest: D) -> Result<Subjects, D::Error> {
+    let subjects = Subjects::deserialize(manifest)?;
+    let empty = match &subjects {
+        Subjects::Prompts(prompts) => prompts.is_empty(),
+        Subjects::Classes(classes) => classes.is_empty(),
+        Subjects::Nothing => false,
+    };
+    if empty {
+        return Err(D::Error::invalid_length(0, &"at least one subject"));
+    }
+    Ok(subjects)
+}
+
 /// Everything that decides which pictures an evaluation makes: its manifest.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Study {
@@ -152,14 +187,18 @@ pub struct Study {
     /// Pixels down.
     pub height: usize,
     /// Samples in all.
+    #[serde(deserialize_with = "some_samples")]
     pub samples: usize,
     /// Samples made together.
+    #[serde(deserialize_with = "some_samples")]
     pub batch: usize,
     /// Seed of the first sample; each next has the next.
     pub seed: u64,
     /// The ways of making them; the plain run comes first.
+    #[serde(deserialize_with = "some_methods")]
     pub methods: Vec<Method>,
     /// What they show.
+    #[serde(deserialize_with = "some_subjects")]
     pub subjects: Subjects,
 }
 
@@ -171,8 +210,8 @@ impl Study {
 
     /// The samples of a batch.
     pub fn samples_of(&self, batch: usize) -> Vec<Sample<'_>> {
-        let first = batch * self.batch;
-        let range: Range<usize> = first..(first + self.batch).min(self.samples);
+        let first = batch.saturating_mul(self.batch);
+        let range: Range<usize> = first..first.saturating_add(self.batch).min(self.samples);
         range.map(|index| self.sample(index)).collect()
     }
 

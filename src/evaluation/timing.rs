@@ -36,9 +36,16 @@ impl Spread {
         }
     }
 
-    /// How often `slow` contains `fast`, round by round: both of a round ran under the same conditions.
+    /// How often `slow` contains `fast`, round by round: both of a round ran under the same conditions. A round in which the clock stood
+    /// still or ran back, so that something took no time, tells nothing; 1 if no round does.
     pub fn of_ratios(slow: &[f64], fast: &[f64]) -> Self {
-        Self::of(slow.iter().zip(fast).map(|(slow, fast)| slow / fast))
+        let rounds = slow.iter().zip(fast);
+        let told = rounds.filter(|(slow, fast)| is_time(**slow) && is_time(**fast));
+        let mut ratios = told.map(|(slow, fast)| slow / fast).peekable();
+        if ratios.peek().is_none() {
+            return Self::of([1.0]);
+        }
+        Self::of(ratios)
     }
 
     /// `2.41x (2.38-2.44)`
@@ -47,9 +54,18 @@ impl Spread {
     }
 }
 
+/// Whether a clock that runs can have measured `seconds`.
+pub(super) fn is_time(seconds: f64) -> bool {
+    seconds > 0.0 && seconds.is_finite()
+}
+
 /// Speed-up of a whole of which only `part` seconds of `whole` become `speedup` times faster (Amdahl).
 pub fn of_the_whole(whole: f64, part: f64, speedup: f64) -> f64 {
-    whole / (whole - part + part / speedup)
+    if is_time(whole) {
+        whole / (whole - part + part / speedup)
+    } else {
+        1.0
+    }
 }
 
 /// The order in which `variants` take their turn in a round: each round begins with another, so that a machine that warms up or is
@@ -72,6 +88,17 @@ mod tests {
     fn ratios_are_taken_within_a_round() {
         let spread = Spread::of_ratios(&[2.0, 40.0], &[1.0, 20.0]);
         assert_eq!(spread.speedup(), "2.00x (2.00-2.00)");
+    }
+
+    #[test]
+    fn a_clock_that_stands_still_tells_nothing() {
+        let spread = Spread::of_ratios(&[0.0, 1.0, 3.0], &[1.0, 0.0, 1.0]);
+        assert_eq!(spread.speedup(), "3.00x (3.00-3.00)");
+        assert_eq!(
+            Spread::of_ratios(&[0.0], &[0.0]).speedup(),
+            "1.00x (1.00-1.00)"
+        );
+        assert!(of_the_whole(0.0, 0.0, 2.0).is_finite());
     }
 
     #[test]

@@ -175,6 +175,7 @@ fn tokenizer(folder: &Path) -> Result<ClipTokenizer, Error> {
         tokenizer: tokenizer.as_deref(),
         config: config.as_deref(),
         special_tokens: special_tokens.as_deref(),
+        added_tokens: text("added_tokens.json")?.as_deref(),
     })
 }
 

@@ -10,3 +10,5 @@ pub mod unet;
 pub mod vae;
 
 mod json;
+
+pub(crate) use json::{bounded, current_class};

@@ -2,7 +2,10 @@
 
 mod schedule;
 mod spacing;
+mod words;
 
 pub use schedule::{BetaSchedule, NoiseLevel, NoiseSchedule, Prediction, Weights};
-pub use spacing::{Spacing, TimestepGrid, exponential_sigmas, karras_sigmas};
+pub use spacing::{
+    Spacing, TimestepGrid, beta_sigmas, exponential_sigmas, karras_sigmas, karras_sigmas_of,
+};
 pub(crate) use spacing::{interpolate, log_sigmas, timestep_of_sigma};

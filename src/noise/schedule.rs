@@ -30,6 +30,17 @@ pub enum BetaSchedule {
     },
     /// `alpha_bar` falls as a squared cosine, betas capped at 0.999.
     SquaredCosine,
+    /// Along a sigmoid from `start` to `end` (Xu et al., `GeoDiff`, arXiv 2203.02923).
+    Sigmoid {
+        /// Beta before training time.
+        start: f64,
+        /// Beta after training time.
+        end: f64,
+    },
+    /// Signal and noise by the Laplace distribution of their log ratio, betas capped at 0.999 (Hang et al., arXiv 2407.03297).
+    Laplace,
+    /// `alpha_bar` falls as `e^(-12·time)`, betas capped at 0.999.
+    Exponential,
     /// Listed one by one.
     Trained(Vec<f64>),
 }
@@ -43,7 +54,17 @@ impl BetaSchedule {
                 .into_iter()
                 .map(|root| root * root)
                 .collect(),
-            Self::SquaredCosine => squared_cosine(timesteps),
+            Self::SquaredCosine => falling(timesteps, squared_cosine),
+            Self::Laplace => falling(timesteps, laplace),
+            Self::Exponential => falling(timesteps, |time| (-12.0 * time).exp()),
+            Self::Sigmoid { start, end } => {
+                let (start, range) = (*start as f32, (end - start) as f32);
+                let beta = |place: f32| range / (1.0 + (-place).exp()) + start;
+                linspace(-6.0, 6.0, timesteps)
+                    .into_iter()
+                    .map(beta)
+                    .collect()
+            }
             Self::Trained(betas) => betas.iter().map(|beta| *beta as f32).collect(),
         }
     }
@@ -63,17 +84,27 @@ fn linspace(start: f64, end: f64, count: usize) -> Vec<f32> {
     (0..count).map(point).collect()
 }
 
-fn squared_cosine(timesteps: usize) -> Vec<f32> {
+/// `alpha_bar` over time, 0 to 1, of latent diffusion's cosine.
+fn squared_cosine(time: f64) -> f64 {
     /// Keeps the first betas from being too small (2102.09672, section 3.2).
     const OFFSET: f64 = 0.008;
-    let alpha_bar = |index: usize| {
-        let time = index as f64 / timesteps as f64;
-        let angle = (time + OFFSET) / (1.0 + OFFSET) * std::f64::consts::FRAC_PI_2;
-        angle.cos().powi(2)
-    };
-    (0..timesteps)
-        .map(|index| (1.0 - alpha_bar(index + 1) / alpha_bar(index)).min(0.999) as f32)
-        .collect()
+    let angle = (time + OFFSET) / (1.0 + OFFSET) * std::f64::consts::FRAC_PI_2;
+    angle.cos().powi(2)
+}
+
+/// What diffusers takes as `alpha_bar` there: the weight of the signal.
+fn laplace(time: f64) -> f64 {
+    let place = 0.5 - time;
+    let spread = (1.0 - 2.0 * place.abs() + 1e-6).ln();
+    let ratio = (-0.5 * 1.0_f64.copysign(place) * spread).exp();
+    (ratio / (1.0 + ratio)).sqrt()
+}
+
+/// Betas under which `alpha_bar` falls so over training time.
+fn falling(timesteps: usize, alpha_bar: impl Fn(f64) -> f64) -> Vec<f32> {
+    let at = |index: usize| alpha_bar(index as f64 / timesteps as f64);
+    let beta = |index| (1.0 - at(index + 1) / at(index)).min(0.999) as f32;
+    (0..timesteps).map(beta).collect()
 }
 
 /// Products of `1 - beta`, accumulated in f64 and stored in f32, as torch does.
@@ -304,6 +335,37 @@ mod tests {
         assert!(zero.alpha_bars()[999].abs() < f64::EPSILON);
         assert!((zero.alpha_bars()[0] - plain.alpha_bars()[0]).abs() < 1e-6);
         assert!(zero.with_finite_sigmas().sigmas()[999] < 4097.0);
+    }
+
+    /// From diffusers 0.42.1: betas at timesteps 0 and 750, and the last `alpha_bar`.
+    #[test]
+    fn other_schedules_are_those_of_diffusers() {
+        let (start, end) = (0.0001, 0.02);
+        for (schedule, [first, later, last]) in [
+            (
+                BetaSchedule::Sigmoid { start, end },
+                [1.492_051_96e-4, 0.019_064_290, 3.968_182_14e-5],
+            ),
+            (
+                BetaSchedule::Laplace,
+                [0.021_153_757, 5.870_309_54e-4, 0.031_622_775],
+            ),
+            (
+                BetaSchedule::Exponential,
+                [0.011_928_287, 0.011_928_287, 6.144_378_86e-6],
+            ),
+        ] {
+            let table = NoiseSchedule::new(&schedule, 1000);
+            let betas: Vec<f64> = table.betas().collect();
+            for (found, expected) in [
+                (betas[0], first),
+                (betas[750], later),
+                (table.alpha_bars()[999], last),
+            ] {
+                let near = (found / expected - 1.0).abs() < 2e-5;
+                assert!(near, "{schedule:?}: {found} is not {expected}");
+            }
+        }
     }
 
     #[test]

@@ -121,10 +121,53 @@ fn quadratic_down(points: usize, last: usize) -> Vec<f64> {
 
 /// Karras' sigmas: equal parts of `sigma^(1/7)` from `max` down to `min` (2206.00364, equation 5, rho = 7).
 pub fn karras_sigmas(max: f64, min: f64, steps: usize) -> Vec<f64> {
-    const RHO: f64 = 7.0;
-    let (max, min) = (max.powf(1.0 / RHO), min.powf(1.0 / RHO));
-    let sigma = |part: f64| (max + part * (min - max)).powf(RHO);
+    karras_sigmas_of(7.0, max, min, steps)
+}
+
+/// [`karras_sigmas`] of another rho: equal parts of `sigma^(1/rho)`.
+pub fn karras_sigmas_of(rho: f64, max: f64, min: f64, steps: usize) -> Vec<f64> {
+    let (max, min) = (max.powf(1.0 / rho), min.powf(1.0 / rho));
+    let sigma = |part: f64| (max + part * (min - max)).powf(rho);
     parts(steps).map(sigma).collect()
+}
+
+/// Sigmas at quantiles of the beta distribution whose both shapes are 0.6, equal parts from `max` down to `min`: dense at both ends
+/// (Lee et al., Beta Sampling is All You Need, arXiv 2407.12173, section 4.3).
+pub fn beta_sigmas(max: f64, min: f64, steps: usize) -> Vec<f64> {
+    const SHAPE: f64 = 0.6;
+    let sigma = |part: f64| min + beta_quantile(SHAPE, 1.0 - part) * (max - min);
+    parts(steps).map(sigma).collect()
+}
+
+/// The value that a part `p` of the symmetric beta distribution of this shape lies below.
+fn beta_quantile(shape: f64, p: f64) -> f64 {
+    if p > 0.5 {
+        return 1.0 - beta_quantile(shape, 1.0 - p);
+    }
+    // The distribution's lower half holds half of the whole.
+    let wanted = p * 2.0 * incomplete_beta(shape, 0.5);
+    let (mut low, mut high) = (0.0, 0.5);
+    for _ in 0..f64::MANTISSA_DIGITS + 8 {
+        let middle = f64::midpoint(low, high);
+        if incomplete_beta(shape, middle) < wanted {
+            low = middle;
+        } else {
+            high = middle;
+        }
+    }
+    low
+}
+
+/// `∫ (t·(1 - t))^(shape - 1) dt` from 0 to `end`, which is at most 1/2, by its series in `end`.
+fn incomplete_beta(shape: f64, end: f64) -> f64 {
+    let (mut sum, mut coefficient) = (0.0, end.powf(shape));
+    // Terms fall at least by half.
+    for index in 0..f64::MANTISSA_DIGITS + 8 {
+        let index = f64::from(index);
+        sum += coefficient / (index + shape);
+        coefficient *= end * (index + 1.0 - shape) / (index + 1.0);
+    }
+    sum
 }
 
 /// Sigmas whose logarithms are equal parts from `max` down to `min`.
@@ -201,6 +244,24 @@ mod tests {
                 .to_string(),
             "1000 steps do not fit the 1000 timesteps the model was trained on\nhint: ask for fewer steps"
         );
+    }
+
+    /// From scipy 1.17: `scipy.stats.beta.ppf(p, 0.6, 0.6)`.
+    #[test]
+    fn beta_quantiles_are_those_of_scipy() {
+        for (p, expected) in [
+            (0.0, 0.0),
+            (0.001, 1.855_873_851_745_199e-5),
+            (0.1, 0.039_584_405_588_780_85),
+            (0.3, 0.234_017_003_875_235_72),
+            (0.5, 0.5),
+            (0.75, 0.824_319_621_347_305),
+            (0.999, 0.999_981_441_261_482_6),
+            (1.0, 1.0),
+        ] {
+            let found = beta_quantile(0.6, p);
+            assert!((found - expected).abs() < 1e-12, "{p}: {found}");
+        }
     }
 
     #[test]

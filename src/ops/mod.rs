@@ -36,6 +36,8 @@ mod quantised;
 mod simd;
 #[cfg(all(test, feature = "cpu"))]
 mod tests;
+#[cfg(all(test, feature = "cpu"))]
+mod threads;
 #[cfg(feature = "cpu")]
 mod winograd;
 

@@ -1,8 +1,10 @@
 //! `LoRA`s, embeddings and Custom Diffusion, put on a text-to-image model.
 
 use std::collections::BTreeSet;
+use std::sync::{Mutex, PoisonError};
 
-use crate::error::{Error, RequestError};
+use crate::denoise::Observer;
+use crate::error::{Error, RequestError, listed};
 use crate::text::Embedding;
 use crate::weights::adapt::{CustomDiffusion, Lora, Merge, Parameters, Patches};
 
@@ -21,7 +23,7 @@ use crate::weights::adapt::{CustomDiffusion, Lora, Merge, Parameters, Patches};
 /// ```
 #[derive(Debug, Clone, Default)]
 pub struct Adapters {
-    /// `LoRA`, `LoCon` and `LoHa`: their changes are added up.
+    /// `LoRA`s and their kin: their changes are added up. Embeddings that they bring are learned where they fit.
     pub loras: Vec<Lora>,
     /// Words that are added to the vocabulary.
     pub embeddings: Vec<Embedding>,
@@ -43,9 +45,51 @@ impl Adapters {
         Err(RequestError::NoAdapters)
     }
 
+    /// The words to learn: the embeddings, then those that `LoRA`s bring; and what is left out of their files.
+    pub(super) fn words(&self) -> (Vec<Embedding>, Vec<String>) {
+        let (mut words, mut notes) = (self.embeddings.clone(), Vec::new());
+        for embedding in words.iter().filter(|one| !one.left_out().is_empty()) {
+            let (names, token) = (listed(embedding.left_out()), embedding.token());
+            let origin = embedding.origin();
+            notes.push(format!(
+                "beside the embedding `{token}` the file holds what is left out: {names}\nfile: {origin}"
+            ));
+        }
+        for (word, vectors) in self.loras.iter().flat_map(Lora::words) {
+            match Embedding::from_source(vectors, Some(word)) {
+                Ok(embedding) => words.push(embedding.bundled()),
+                Err(error) => notes.push(left_out(word, &error)),
+            }
+        }
+        (words, notes)
+    }
+
     /// The changes to the parts of a model.
     pub(super) fn merge(&self, parts: &[Parameters]) -> Result<Merge, Error> {
         Merge::resolve(parts, &self.loras, &self.custom_diffusions)
+    }
+}
+
+/// Said of a bundled embedding that cannot be learned.
+pub(super) fn left_out(word: &str, error: &Error) -> String {
+    format!("the bundled embedding `{word}` is left out: {error}")
+}
+
+/// What the user is to be told once, when the model is first used.
+#[derive(Debug, Default)]
+pub(super) struct Notes(Mutex<Vec<String>>);
+
+impl Notes {
+    pub(super) fn new(notes: Vec<String>) -> Self {
+        Self(Mutex::new(notes))
+    }
+
+    /// Tells them, unless they were told before.
+    pub(super) fn tell(&self, observer: &mut dyn Observer) {
+        let mut notes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        for note in notes.drain(..) {
+            observer.warn(&note);
+        }
     }
 }
 

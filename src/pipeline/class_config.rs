@@ -1,6 +1,6 @@
 //! What a class-conditional model folder says of itself.
 
-use super::config::{Canvas, json};
+use super::config::{Canvas, check_latents, json};
 use crate::catalog::ModelFolder;
 use crate::error::{ConfigError, Error, RequestError};
 use crate::guidance::Conditioned;
@@ -79,6 +79,7 @@ impl ClassToImageConfig {
             denoiser: ClassDenoiserConfig::read(folder)?,
             vae: VaeConfig::new(json::<VaeJson>(folder, "vae", "vae/config.json")?)?,
         };
+        check_latents(folder, config.in_channels(), &config.vae)?;
         config.check_channels()?;
         Ok(config)
     }
@@ -123,10 +124,10 @@ impl ClassToImageConfig {
         }
     }
 
-    /// Channels that are guided where nothing else is said. As in the published program of `DiT`, the fourth of four is
-    /// not; diffusers guides all.
+    /// Channels that are guided where nothing else is said: all, as in diffusers' pipelines. A file in the layout of the published program
+    /// of `DiT` has a card that says 3, as the program does.
     pub fn guidance_channels(&self) -> usize {
-        self.in_channels().min(3)
+        self.in_channels()
     }
 
     /// Whether the denoiser predicts a variance.
@@ -138,13 +139,13 @@ impl ClassToImageConfig {
     }
 
     pub(super) fn canvas(&self) -> Canvas {
-        let (side, patch) = match &self.denoiser {
-            ClassDenoiserConfig::DiT(dit) => (dit.sample_size, dit.patch),
+        let (sides, patch) = match &self.denoiser {
+            ClassDenoiserConfig::DiT(dit) => ([dit.sample_size; 2], dit.patch),
             ClassDenoiserConfig::UNet(config) => (config.unet.sample_size, 1),
         };
         Canvas {
             channels: self.vae.latent_channels,
-            side,
+            sides,
             factor: self.vae.factor(),
             patch,
         }

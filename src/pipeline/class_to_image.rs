@@ -1,8 +1,7 @@
 //! Classes to pictures.
 //!
 //! Source: Peebles and Xie, "Scalable Diffusion Models with Transformers" (arXiv 2212.09748, section 4); behaviour as diffusers'
-//! `DiTPipeline`, but for the guided channels. Rombach et al., "High-Resolution Image Synthesis with Latent Diffusion Models" (arXiv
-//! 2112.10752, section 4.3).
+//! `DiTPipeline`. Rombach et al., "High-Resolution Image Synthesis with Latent Diffusion Models" (arXiv 2112.10752, section 4.3).
 
 use std::iter::repeat_n;
 
@@ -12,6 +11,7 @@ use super::calibrate::{Changes, Observed};
 use super::class_config::{ClassDenoiserConfig, ClassToImageConfig, ClassUNetConfig};
 use super::config::ModelConfig;
 use super::decoder::Decoder;
+use super::fit::check_weights;
 use super::noise::Seeds;
 use super::request::{Request, Resolved, course};
 use super::run::{Generated, Run};
@@ -168,6 +168,7 @@ impl ClassToImage {
         format: Format,
     ) -> Result<Self, Error> {
         let storage = Storage::of(device, format)?;
+        check_weights(folder, &config, device)?;
         let denoiser = ClassDenoiser::load(&parts.denoiser, folder, device, storage)?;
         let decoder = Decoder::of(folder, &parts.vae, device)?;
         Ok(Self {

@@ -5,14 +5,16 @@ use serde::de::DeserializeOwned;
 
 use super::class_config::{ClassDenoiserConfig, ClassToImageConfig};
 use super::encoders::TextConfig;
+use super::repairs;
 use crate::catalog::ModelFolder;
 use crate::denoiser::Blueprint;
 use crate::error::{ConfigError, Error, RequestError};
+use crate::models::bounded;
 use crate::models::control::ControlNetConfig;
 use crate::models::dit::DiTConfig;
 use crate::models::unet::{Extent, UNetConfig};
 use crate::models::vae::{VaeConfig, VaeJson};
-use crate::samplers::{SamplerConfig, SamplerKind};
+use crate::samplers::SamplerConfig;
 
 /// What a run uses where the request is silent.
 #[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
@@ -37,10 +39,10 @@ impl Defaults {
         }
     }
 
-    /// What diffusers' pipelines without text use.
-    fn unconditional(kind: Option<SamplerKind>) -> Self {
+    /// What diffusers' pipelines without text use, of as many steps.
+    fn unconditional(steps: usize) -> Self {
         Self {
-            steps: if kind.is_some() { 50 } else { 1000 },
+            steps,
             guidance_scale: 1.0,
             guidance_channels: None,
         }
@@ -106,6 +108,8 @@ pub struct TextToImageConfig {
     pub vae: VaeConfig,
     /// The text encoders.
     pub text: TextConfig,
+    /// Whether the size of the latents is not that of the file.
+    repaired: bool,
 }
 
 /// What a denoiser works on.
@@ -113,8 +117,8 @@ pub struct TextToImageConfig {
 pub struct Canvas {
     /// Channels of the latents.
     pub channels: usize,
-    /// Side of the latents where the request is silent.
-    pub side: usize,
+    /// Height and width of the latents where the request is silent.
+    pub sides: [usize; 2],
     /// Pixels a side of a latent.
     pub factor: usize,
     /// Sides of the latents are multiples of this.
@@ -129,10 +133,15 @@ impl ModelConfig {
     /// If a file is missing or malformed, or asks for something that is not built.
     pub fn read(folder: &ModelFolder) -> Result<Self, Error> {
         let scheduler = "scheduler/scheduler_config.json";
-        let sampler = SamplerConfig::from_json(&folder.read_json(scheduler)?, scheduler.as_ref())?;
+        let named = folder.index().class("scheduler");
+        let class = named.filter(|_| !folder.amends(scheduler, "_class_name"));
+        let keys = folder.read_json(scheduler)?;
+        let sampler = SamplerConfig::of_class(class, &keys, scheduler.as_ref())?
+            .repaired_for(folder.index().pipeline());
         let mut config = match folder.index().pipeline() {
-            "DDPMPipeline" => Self::unconditional(folder, sampler, None)?,
-            "DDIMPipeline" => Self::unconditional(folder, sampler, Some(SamplerKind::Ddim))?,
+            "DDPMPipeline" => Self::unconditional(folder, sampler, 1000)?,
+            "DDIMPipeline" => Self::unconditional(folder, sampler.with_kind("ddim".parse()?), 50)?,
+            "PNDMPipeline" => Self::unconditional(folder, sampler.with_kind("pndm".parse()?), 50)?,
             "DiTPipeline" | "LDMClassToImagePipeline" => Self::class_to_image(folder, sampler)?,
             _ => Self::texts(folder, sampler)?,
         };
@@ -143,6 +152,7 @@ impl ModelConfig {
     }
 
     fn texts(folder: &ModelFolder, sampler: SamplerConfig) -> Result<Self, Error> {
+        repairs::check_reads_text(folder.index())?;
         let parts = TextToImageConfig::read(folder)?;
         Ok(Self {
             sampler,
@@ -152,19 +162,16 @@ impl ModelConfig {
         })
     }
 
-    /// A model without text, under the sampler that its pipeline insists on.
+    /// A model without text, which its pipeline samples in `steps`.
     fn unconditional(
         folder: &ModelFolder,
         sampler: SamplerConfig,
-        kind: Option<SamplerKind>,
+        steps: usize,
     ) -> Result<Self, Error> {
         Ok(Self {
             family: Family::Unconditional(UnconditionalConfig::read(folder)?),
-            sampler: match kind {
-                Some(kind) => sampler.with_kind(kind),
-                None => sampler,
-            },
-            defaults: Defaults::unconditional(kind),
+            sampler,
+            defaults: Defaults::unconditional(steps),
             controls: Vec::new(),
         })
     }
@@ -179,6 +186,12 @@ impl ModelConfig {
         net.check_fits(&parts.unet)?;
         self.controls.push(net);
         Ok(self.controls.len() - 1)
+    }
+
+    /// Whether the size is not that of the files, which is too small in conversions of before diffusers 0.9.
+    pub fn is_repaired(&self) -> bool {
+        let parts = self.text_to_image();
+        parts.is_ok_and(|parts| parts.repaired)
     }
 
     /// Whether the denoiser takes a mask and a masked picture in beside the latents.
@@ -234,14 +247,14 @@ impl ModelConfig {
         match &self.family {
             Family::TextToImage(parts) => Canvas {
                 channels: parts.vae.latent_channels,
-                side: parts.unet.sample_size,
+                sides: parts.unet.sample_size,
                 factor: parts.vae.factor(),
                 patch: 1,
             },
             Family::ClassToImage(parts) => parts.canvas(),
             Family::Unconditional(parts) => Canvas {
                 channels: parts.unet.in_channels,
-                side: parts.unet.sample_size,
+                sides: parts.unet.sample_size,
                 factor: 1,
                 patch: 1 << (parts.unet.levels.len() - 1),
             },
@@ -330,6 +343,24 @@ impl UnconditionalConfig {
     }
 }
 
+/// Refuses an autoencoder whose latents are not what the denoiser works on: it was put beside it by a caller.
+pub(super) fn check_latents(
+    folder: &ModelFolder,
+    denoiser: usize,
+    vae: &VaeConfig,
+) -> Result<(), ConfigError> {
+    let (latent, masked) = (vae.latent_channels, 2 * vae.latent_channels + 1);
+    match folder.other_vae() {
+        Some(name) if denoiser != latent && denoiser != masked => {
+            let hint = format!(
+                "the autoencoder `{name}` is for another model family: the denoiser takes {denoiser} channels in"
+            );
+            Err(ConfigError::unsupported("latent_channels", latent, hint))
+        }
+        _ => Ok(()),
+    }
+}
+
 impl TextToImageConfig {
     /// Whether the denoiser takes a mask and a masked picture in beside the latents.
     pub fn fills_masks(&self) -> bool {
@@ -346,12 +377,19 @@ impl TextToImageConfig {
     }
 
     fn read(folder: &ModelFolder) -> Result<Self, Error> {
-        let unet = UNetConfig::from_json(&folder.read_json("unet/config.json")?)?;
+        let text = folder.read_json("unet/config.json")?;
+        let mut unet = UNetConfig::from_json(&text)?;
+        let written = unet.sample_size;
+        if unet.added.is_none() {
+            unet.sample_size = repairs::latent_sides(&text, written);
+        }
         let config = Self {
             vae: VaeConfig::new(json::<VaeJson>(folder, "vae", "vae/config.json")?)?,
             text: TextConfig::read(folder, &unet)?,
+            repaired: unet.sample_size != written,
             unet,
         };
+        check_latents(folder, config.unet.in_channels, &config.vae)?;
         config.check_widths()?;
         Ok(config)
     }
@@ -371,13 +409,16 @@ impl TextToImageConfig {
     }
 }
 
+/// `path` of `folder`, the configuration of `part`.
 pub(super) fn json<T: DeserializeOwned>(
     folder: &ModelFolder,
     part: &str,
     path: &str,
 ) -> Result<T, Error> {
     let text = folder.read_json(path)?;
-    serde_json::from_str(&text).map_err(|source| {
+    let value = bounded(&text, path)?;
+    let read = value.and_then(|_| serde_json::from_str(&text));
+    read.map_err(|source| {
         ConfigError::Json {
             part: part.to_owned(),
             path: path.into(),

@@ -5,6 +5,7 @@ use burn::tensor::{DType, Device, Tensor};
 use super::config::ModelConfig;
 use super::ladder::{self, Decode, Ladder, Need, Rung, Shape};
 use super::request::Request;
+use super::rescue::KeptLatents;
 use super::run::finished;
 use super::tensor_file::read_back;
 use crate::catalog::ModelFolder;
@@ -64,9 +65,10 @@ impl Decoder {
     ///
     /// If the device fails.
     pub fn decode(&self, latents: Tensor<4>, tiling: Tiling) -> Result<Tensor<4>, Error> {
-        ladder::decode(self, latents, tiling, None, &mut |text| {
+        let decoded = ladder::decode(self, latents, tiling, None, &mut |text| {
             tracing::warn!("{text}");
-        })
+        });
+        decoded.map(|(images, _)| images)
     }
 
     /// [`decode`](Self::decode) at the end of a run.
@@ -75,7 +77,7 @@ impl Decoder {
         latents: Tensor<4>,
         request: &Request,
         observer: &mut dyn Observer,
-    ) -> Result<Tensor<4>, Error> {
+    ) -> Result<(Tensor<4>, Option<KeptLatents>), Error> {
         let rescue = request.rescue.as_deref();
         ladder::decode(self, latents, request.tiling, rescue, &mut |text| {
             observer.warn(text);

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use burn::tensor::Tensor;
 
-use super::rescue::Rescue;
+use super::rescue::{KeptLatents, Rescue};
 use crate::device::Room;
 use crate::error::Error;
 use crate::models::vae::Tiling;
@@ -96,14 +96,14 @@ pub(super) trait Decode {
 }
 
 /// Pictures, `[items, 3, height, width]` in 0 to 1, of `latents`, `[items, channels, height, width]`, by the first rung that succeeds;
-/// `rescue` is where latents are kept meanwhile if memory is short, or from the first failure on.
+/// `rescue` is where latents are kept if memory is short, or from the first failure on, until the second value is dropped.
 pub(super) fn decode(
     decoder: &impl Decode,
     latents: Tensor<4>,
     tiling: Tiling,
     rescue: Option<&Path>,
     warn: &mut dyn FnMut(&str),
-) -> Result<Tensor<4>, Error> {
+) -> Result<(Tensor<4>, Option<KeptLatents>), Error> {
     let ladder = decoder.ladder(latents.dims(), tiling);
     let mut rescue = Rescue::new(&latents, rescue);
     if ladder.tight {
@@ -115,10 +115,7 @@ pub(super) fn decode(
     loop {
         let rung = rungs.next().unwrap_or(Rung::Whole);
         let error = match decoder.decode_on(rung, latents.clone()) {
-            Ok(images) => {
-                rescue.discard();
-                return Ok(images);
-            }
+            Ok(images) => return Ok((images, rescue.kept())),
             Err(error) => error,
         };
         rescue.save(warn);
@@ -263,18 +260,22 @@ mod tests {
         path: std::path::PathBuf,
     }
 
+    /// The pictures, safe at once.
+    fn decoded(
+        decoder: &impl Decode,
+        rescue: Option<&Path>,
+        warn: &mut dyn FnMut(&str),
+    ) -> Result<Tensor<4>, Error> {
+        let decoded = decode(decoder, latents(), Tiling::Automatic, rescue, warn);
+        decoded.map(|(images, _)| images)
+    }
+
     fn run(decoder: &Failing) -> Outcome {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("fox.latents.safetensors");
         let mut warnings = Vec::new();
         let mut warn = |text: &str| warnings.push(text.to_owned());
-        let result = decode(
-            decoder,
-            latents(),
-            Tiling::Automatic,
-            Some(&path),
-            &mut warn,
-        );
+        let result = decoded(decoder, Some(&path), &mut warn);
         Outcome {
             result,
             warnings,
@@ -333,15 +334,22 @@ mod tests {
         let mut decoder = Failing::new(&[]);
         decoder.tight = true;
         let decoder = Looking(decoder, &path);
-        decode(
-            &decoder,
-            latents(),
-            Tiling::Automatic,
-            Some(&path),
-            &mut |_| {},
-        )
-        .expect("pictures");
+        let decode = || {
+            decode(
+                &decoder,
+                latents(),
+                Tiling::Automatic,
+                Some(&path),
+                &mut |_| {},
+            )
+        };
+        let (_, kept) = decode().expect("pictures");
+        assert!(path.exists(), "the pictures are not safe yet");
+        drop(kept);
         assert!(!path.exists());
+        let (_, kept) = decode().expect("pictures");
+        assert_eq!(kept.expect("the latents").leave(), path);
+        assert!(path.exists());
     }
 
     #[test]
@@ -351,13 +359,7 @@ mod tests {
         let beside = folder.path().join("fox.latents.1.safetensors");
         let run = |decoder: &Failing| {
             std::fs::write(&path, "another's").expect("a file");
-            let result = decode(
-                decoder,
-                latents(),
-                Tiling::Automatic,
-                Some(&path),
-                &mut |_| {},
-            );
+            let result = decoded(decoder, Some(&path), &mut |_| {});
             let other = std::fs::read_to_string(&path).expect("it is still there");
             assert_eq!(other, "another's");
             result
@@ -374,7 +376,7 @@ mod tests {
     #[test]
     fn without_a_file_the_failure_is_said_as_it_is() {
         let decoder = Failing::new(&ALL);
-        let result = decode(&decoder, latents(), Tiling::Automatic, None, &mut |_| {});
+        let result = decoded(&decoder, None, &mut |_| {});
         let message = result.expect_err("no rung is left").to_string();
         assert!(!message.contains("latents"), "{message}");
     }

@@ -7,9 +7,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use burn::tensor::{DType, Device, Int, Tensor};
 
-use super::adapters::Exchange;
+use super::adapters::{Exchange, left_out};
 use super::encoders::{AddedInputs, EncoderConfig, TextConfig};
 use super::request::{Request, Resolved};
+use super::wording::{self, Vocabulary};
 use crate::catalog::ModelFolder;
 use crate::denoise::Observer;
 use crate::error::Error;
@@ -46,8 +47,8 @@ impl Origin {
     }
 
     /// Reads the encoders' weights and their words.
-    fn load(&self, config: &TextConfig) -> Result<Encoders, Error> {
-        let words = words(&self.folder, config, &self.embeddings)?;
+    fn load(&self, config: &TextConfig) -> Result<(Encoders, Vec<String>), Error> {
+        let (words, notes) = words(&self.folder, config, &self.embeddings)?;
         let storage = self.storage()?;
         let encoders = config.encoders.iter().zip(words).map(|(encoder, words)| {
             let EncoderConfig { part, clip, .. } = encoder;
@@ -56,7 +57,7 @@ impl Origin {
             let model = load_merged(model, &source, part, storage, &patches)?;
             Ok(words.joined(model, clip.vocabulary))
         });
-        encoders.collect()
+        Ok((encoders.collect::<Result<_, Error>>()?, notes))
     }
 }
 
@@ -69,10 +70,11 @@ struct Half {
 }
 
 impl Prompts {
-    /// Reads the encoders' weights and their words.
-    pub(super) fn load(config: &TextConfig, origin: Origin) -> Result<Self, Error> {
-        let encoders = origin.load(config)?;
-        Ok(Self::new(config, origin, Some(encoders)))
+    /// Reads the encoders' weights and their words; and gives what the user should know of the latter.
+    pub(super) fn load(config: &TextConfig, origin: Origin) -> Result<(Self, Vec<String>), Error> {
+        let config = fitted(config, &origin.folder)?;
+        let (encoders, notes) = origin.load(&config)?;
+        Ok((Self::new(&config, origin, Some(encoders)), notes))
     }
 
     fn new(config: &TextConfig, origin: Origin, encoders: Option<Encoders>) -> Self {
@@ -84,10 +86,10 @@ impl Prompts {
     }
 
     /// The same with other adapters: what the old or the new ones touch is read anew. Released encoders stay so.
-    pub(super) fn exchanged(&self, origin: Origin) -> Result<Self, Error> {
-        let words = words(&origin.folder, &self.config, &origin.embeddings)?;
+    pub(super) fn exchanged(&self, origin: Origin) -> Result<(Self, Vec<String>), Error> {
+        let (words, notes) = words(&origin.folder, &self.config, &origin.embeddings)?;
         let Some(loaded) = self.held().clone() else {
-            return Ok(Self::new(&self.config, origin, None));
+            return Ok((Self::new(&self.config, origin, None), notes));
         };
         let storage = origin.storage()?;
         let encoders = self.config.encoders.iter().zip(loaded.iter()).zip(words);
@@ -101,7 +103,7 @@ impl Prompts {
             Ok(words.joined(model, clip.vocabulary))
         });
         let encoders = encoders.collect::<Result<_, Error>>()?;
-        Ok(Self::new(&self.config, origin, Some(encoders)))
+        Ok((Self::new(&self.config, origin, Some(encoders)), notes))
     }
 
     fn held(&self) -> MutexGuard<'_, Option<Arc<Encoders>>> {
@@ -115,7 +117,8 @@ impl Prompts {
             return Ok(encoders.clone());
         }
         tracing::info!("reading the text encoders again");
-        let encoders = Arc::new(self.origin.load(&self.config)?);
+        let (encoders, _told) = self.origin.load(&self.config)?;
+        let encoders = Arc::new(encoders);
         *held = Some(encoders.clone());
         Ok(encoders)
     }
@@ -143,6 +146,7 @@ impl Prompts {
         size: [usize; 2],
         observer: &mut dyn Observer,
     ) -> Result<UNetCondition, Error> {
+        self.warn(request, observer)?;
         let texts = [
             strings(&request.prompts),
             strings(&request.added.second_prompts),
@@ -167,6 +171,23 @@ impl Prompts {
             added,
             channels: None,
         })
+    }
+
+    /// Says what of the prompts is not read as it was meant.
+    fn warn(&self, request: &Request, observer: &mut dyn Observer) -> Result<(), Error> {
+        let added = &request.added;
+        let texts = [
+            strings(&request.prompts),
+            strings(&request.negative_prompts),
+            strings(&added.second_prompts),
+            strings(&added.second_negative_prompts),
+        ]
+        .concat();
+        let vocabulary = Vocabulary::read(&self.origin.folder)?;
+        for warning in wording::warnings(&texts, &self.origin.embeddings, &vocabulary) {
+            observer.warn(&warning);
+        }
+        Ok(())
     }
 
     /// The half that guidance leads away from. As in diffusers, the negative prompt keeps all layers.
@@ -235,6 +256,20 @@ impl Prompts {
     }
 }
 
+/// `config` with the tables of tokens as long as the files have them: programs that add words do not all write it into the configuration.
+fn fitted(config: &TextConfig, folder: &ModelFolder) -> Result<TextConfig, Error> {
+    const TABLE: &str = "embeddings.token_embedding.weight";
+    let mut config = config.clone();
+    for encoder in &mut config.encoders {
+        let source = folder.weights(encoder.part)?;
+        let table = source.names().find(|name| name.ends_with(TABLE));
+        let rows = table.and_then(|table| source.shape(table)?.first().copied());
+        let stated = encoder.clip.vocabulary;
+        encoder.clip.vocabulary = stated.max(rows.unwrap_or(0));
+    }
+    Ok(config)
+}
+
 /// The words of one text encoder: a tokenizer, and the vectors of what was learned.
 struct Words {
     tokenizer: ClipTokenizer,
@@ -247,31 +282,48 @@ impl Words {
     }
 }
 
-/// The words of all encoders, in their order.
+/// The words of all encoders, in their order; and what the user should know of those that are left out.
 fn words(
     folder: &ModelFolder,
     config: &TextConfig,
     embeddings: &[Embedding],
-) -> Result<Vec<Words>, Error> {
+) -> Result<(Vec<Words>, Vec<String>), Error> {
     let encoders = config.encoders.iter();
     let words = encoders.map(|encoder| {
         let files = folder.tokenizer_files(encoder.tokenizer)?;
-        let mut words = Words {
-            tokenizer: ClipTokenizer::from_files(files.borrowed())?,
-            rows: Vec::new(),
-        };
-        let mut next = u32::try_from(encoder.clip.vocabulary).unwrap_or(u32::MAX);
-        for embedding in embeddings {
-            let count = config.encoders.len();
-            let rows = embedding.rows(encoder.part, count, encoder.clip.width)?;
-            let first = next;
-            next += rows.count() as u32;
-            words.tokenizer.learn(embedding, first..next)?;
-            words.rows.extend(&rows.values);
-        }
-        Ok(words)
+        let tokenizer = ClipTokenizer::from_files(files.borrowed())?;
+        tokenizer.check_rows(encoder.clip.vocabulary)?;
+        let rows = Vec::new();
+        Ok(Words { tokenizer, rows })
     });
-    words.collect()
+    let mut words = words.collect::<Result<Vec<_>, Error>>()?;
+    let mut notes = Vec::new();
+    for embedding in embeddings {
+        match learn(config, embedding, &mut words) {
+            Err(error) if embedding.is_bundled() => notes.push(left_out(embedding.token(), &error)),
+            learned => learned?,
+        }
+    }
+    Ok((words, notes))
+}
+
+/// Has all encoders learn a word, or none.
+fn learn(config: &TextConfig, embedding: &Embedding, words: &mut [Words]) -> Result<(), Error> {
+    let encoders = config.encoders.iter();
+    let count = encoders.len();
+    let rows = encoders.map(|one| embedding.rows(one.part, count, one.clip.width));
+    let rows = rows.collect::<Result<Vec<_>, _>>()?;
+    for words in words.iter() {
+        words.tokenizer.check_new(embedding)?;
+    }
+    for ((words, rows), encoder) in words.iter_mut().zip(rows).zip(&config.encoders) {
+        let learned = words.rows.len() / encoder.clip.width;
+        let first = u32::try_from(encoder.clip.vocabulary + learned).unwrap_or(u32::MAX);
+        let ids = first..first.saturating_add(rows.count() as u32);
+        words.tokenizer.learn(embedding, ids)?;
+        words.rows.extend(&rows.values);
+    }
+    Ok(())
 }
 
 /// Pooled texts and numbers of `halves`, rows in the order of halves, then items.

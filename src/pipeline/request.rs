@@ -53,7 +53,7 @@ pub struct Request {
     pub size: Option<(usize, usize)>,
     /// The update rule.
     pub sampler: Option<SamplerKind>,
-    /// Noise added by DDIM: 0 none, 1 as much as DDPM.
+    /// Noise added by DDIM (0 none, 1 as much as DDPM) and by TCD, whose gamma it is.
     pub eta: f64,
     /// What is reused between steps.
     pub cache: CacheRule,
@@ -69,7 +69,8 @@ pub struct Request {
     /// Whether the autoencoder works in tiles.
     pub tiling: Tiling,
     /// A file for the finished latents, for [`read_latents`](super::read_latents): written before they are decoded if memory is short,
-    /// else as soon as decoding fails, and removed once there are pictures. `None` loses them with a failure.
+    /// else as soon as decoding fails, and removed
+    /// with what was generated ([`Generated::kept`](super::Generated::kept)). `None` loses them with a failure.
     pub rescue: Option<PathBuf>,
     /// Whether launches are recorded and played again, see [`Session::with_step_graphs`](crate::cache::Session::with_step_graphs).
     pub step_graphs: bool,
@@ -131,7 +132,7 @@ impl Request {
     pub fn resolve(&self, model: &ModelConfig) -> Result<Resolved, Error> {
         model.family.accepts(self)?;
         self.check_prompts()?;
-        self.check_second_prompts(model)?;
+        self.check_added(model)?;
         self.check_stage(model)?;
         let steps = self.steps.unwrap_or(model.defaults.steps);
         if steps == 0 {
@@ -153,6 +154,7 @@ impl Request {
             .guided_until(self.guided_share(guidance)?);
         let plan = self.cache.plan(&course, &blueprint)?;
         Ok(Resolved {
+            notes: sampler_config.notes(),
             steps,
             guidance,
             rows,
@@ -227,24 +229,40 @@ impl Request {
     }
 
     /// Width and height of the picture to start from or to follow, rounded down to multiples.
-    fn pictured_size(&self, multiple: usize) -> Option<(usize, usize)> {
-        let edit = self.edit.as_ref().and_then(|edit| edit.size(multiple));
-        edit.or_else(|| Some(self.controls.first()?.size(multiple)))
+    fn pictured_size(&self, multiple: usize) -> Result<Option<(usize, usize)>, RequestError> {
+        let edit = self.edit.as_ref().and_then(Edit::first);
+        let control = self.controls.first();
+        let control = || control.map(|one| (&one.picture, one.name.as_str()));
+        let Some((picture, name)) = edit.or_else(control) else {
+            return Ok(None);
+        };
+        let (width, height) = (picture.width(), picture.height());
+        if width < multiple || height < multiple {
+            return Err(RequestError::SmallPicture {
+                name: name.to_owned(),
+                width,
+                height,
+                multiple,
+            });
+        }
+        let down = |side: usize| side / multiple * multiple;
+        Ok(Some((down(width), down(height))))
     }
 
-    fn check_second_prompts(&self, model: &ModelConfig) -> Result<(), RequestError> {
+    fn check_added(&self, model: &ModelConfig) -> Result<(), RequestError> {
         let Added {
             second_prompts: second,
             second_negative_prompts: negative,
             ..
         } = &self.added;
         let given = !second.is_empty() || !negative.is_empty();
-        let encoders = model
-            .text_to_image()
-            .map_or(0, |parts| parts.text.encoders.len());
+        let text = model.text_to_image().ok().map(|parts| &parts.text);
+        let encoders = text.map_or(0, |text| text.encoders.len());
         if given && encoders < 2 {
             return Err(RequestError::NoSecondEncoder);
         }
+        let told = text.and_then(|text| text.added);
+        self.added.check(told.map(|inputs| inputs.numbers))?;
         let prompts = self.prompts.len();
         if !second.is_empty() && second.len() != prompts {
             let second = second.len();
@@ -261,9 +279,11 @@ impl Request {
     fn latent_size(&self, model: &ModelConfig) -> Result<[usize; 2], RequestError> {
         let canvas = model.canvas();
         let multiple = model.multiple();
-        let side = canvas.side * canvas.factor;
-        let pictured = self.pictured_size(multiple);
-        let (width, height) = self.size.or(pictured).unwrap_or((side, side));
+        let [height, width] = canvas.sides.map(|side| side * canvas.factor);
+        let (width, height) = match self.size {
+            Some(size) => size,
+            None => self.pictured_size(multiple)?.unwrap_or((width, height)),
+        };
         if width == 0 || height == 0 || width % multiple != 0 || height % multiple != 0 {
             return Err(RequestError::Size {
                 width,
@@ -404,6 +424,8 @@ pub struct Resolved {
     pub blueprint: Blueprint,
     /// Which evaluations compute what.
     pub plan: CachePlan,
+    /// What is read otherwise than the sampler's configuration says, in sentences for the user.
+    pub notes: Vec<String>,
 }
 
 impl Resolved {

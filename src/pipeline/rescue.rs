@@ -1,18 +1,38 @@
-//! Finished latents in a file, so that a failure behind the denoising loop does not lose them.
+//! Finished latents in a file, so that a failure after the denoising loop does not lose them.
 
 use std::path::{Path, PathBuf};
 
 use burn::tensor::Tensor;
 
 use super::tensor_file::write_latents;
-use crate::error::{DeviceError, Error};
+use crate::error::{DeviceError, Error, FileError};
+
+/// Finished latents in a file, until their pictures are safe: dropping this removes the file.
+#[derive(Debug)]
+pub struct KeptLatents(Option<PathBuf>);
+
+impl KeptLatents {
+    /// Leaves the file where it is.
+    pub fn leave(mut self) -> PathBuf {
+        self.0.take().unwrap_or_default()
+    }
+}
+
+impl Drop for KeptLatents {
+    fn drop(&mut self) {
+        let removed = self.0.take().map_or(Ok(()), std::fs::remove_file);
+        if let Err(error) = removed {
+            tracing::warn!("the finished latents stay: {error}");
+        }
+    }
+}
 
 /// Latents, and where they are kept until they are pictures.
 pub(super) struct Rescue<'a> {
     latents: &'a Tensor<4>,
     path: Option<&'a Path>,
     /// The file, once it is written.
-    saved: Option<PathBuf>,
+    saved: Option<KeptLatents>,
 }
 
 impl<'a> Rescue<'a> {
@@ -32,29 +52,47 @@ impl<'a> Rescue<'a> {
         };
         let path = unused(path);
         match write_latents(&path, self.latents) {
-            Ok(()) => self.saved = Some(path),
+            Ok(()) => self.saved = Some(KeptLatents(Some(path))),
             Err(error) => warn(&format!("the finished latents cannot be kept: {error}")),
         }
     }
 
-    /// Removes what was written.
-    pub(super) fn discard(self) {
-        let removed = self.saved.map_or(Ok(()), std::fs::remove_file);
-        if let Err(error) = removed {
-            tracing::warn!("the finished latents stay behind: {error}");
-        }
+    /// What was written, if anything was.
+    pub(super) fn kept(self) -> Option<KeptLatents> {
+        self.saved
     }
 
     /// `error`, and where the latents are.
     pub(super) fn named(self, error: Error) -> Error {
         match self.saved {
-            Some(path) => DeviceError::Undecoded {
+            Some(kept) => DeviceError::Undecoded {
                 cause: Box::new(error),
-                path,
+                path: kept.leave(),
             }
             .into(),
             None => error,
         }
+    }
+}
+
+/// `error`, for which pictures could not be written, and where their latents are: in the file that is `kept`, or else in one at `path`,
+/// if at least that can be written.
+pub(super) fn unwritten(
+    latents: &Tensor<4>,
+    kept: Option<KeptLatents>,
+    path: Option<&Path>,
+    error: Error,
+) -> Error {
+    let mut rescue = Rescue::new(latents, path);
+    rescue.saved = kept;
+    rescue.save(&mut |reason| tracing::debug!("{reason}"));
+    match rescue.saved {
+        Some(kept) => FileError::Unwritten {
+            cause: Box::new(error),
+            path: kept.leave(),
+        }
+        .into(),
+        None => error,
     }
 }
 

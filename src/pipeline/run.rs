@@ -1,12 +1,16 @@
 //! What every family does between its conditions and its decoder.
 
-use std::time::{Duration, Instant};
+use std::{
+    path::Path,
+    time::{Duration, Instant},
+};
 
 use burn::tensor::{DType, Device, Tensor};
 
 use super::edit::Start;
 use super::noise::SeededNoise;
 use super::request::{Request, Resolved};
+use super::rescue::{self, KeptLatents};
 use super::stage::{Begun, Stage};
 use crate::cache::{Account, Forecast, Session};
 use crate::denoise::{Denoise, Noise as _, Observer};
@@ -28,9 +32,18 @@ pub struct Generated {
     pub pooled_prompt_embeds: Option<Tensor<2>>,
     /// Times and counts.
     pub report: Report,
+    /// The latents in a file, where something made keeping them advisable ([`Request::rescue`]); until this is dropped.
+    pub kept: Option<KeptLatents>,
 }
 
 impl Generated {
+    /// `error`, for which the pictures could not be written, and where the latents are: those kept, or else written to `rescue` now, if
+    /// that can be done.
+    #[must_use]
+    pub fn unwritten(self, error: Error, rescue: Option<&Path>) -> Error {
+        rescue::unwritten(&self.latents, self.kept, rescue, error)
+    }
+
     /// The pictures, read back from the device.
     ///
     /// # Errors
@@ -108,6 +121,9 @@ impl Run<'_> {
         let Self {
             request, resolved, ..
         } = self;
+        for note in &resolved.notes {
+            observer.warn(note);
+        }
         for warning in &resolved.plan.warnings {
             observer.warn(&warning.to_string());
         }
@@ -123,8 +139,11 @@ impl Run<'_> {
             prior_noise: request.cache.noise,
             known: start.known.as_ref(),
         };
-        let (latents, time) =
-            timed(|| denoise.run(&mut session, start.latents.clone(), noise, observer))?;
+        let outcome = timed(|| denoise.run(&mut session, start.latents.clone(), noise, observer));
+        let (latents, time) = outcome.map_err(|error| match self.dtype {
+            DType::F32 => error.in_full_precision(),
+            _ => error,
+        })?;
         Ok(Begun {
             latents,
             report: Report {
@@ -162,13 +181,13 @@ impl Begun {
     /// The pictures of latents that are denoised to the end, `decode` making them.
     pub(super) fn decoded(
         self,
-        decode: impl FnOnce(Tensor<4>) -> Result<Tensor<4>, Error>,
+        decode: impl FnOnce(Tensor<4>) -> Result<(Tensor<4>, Option<KeptLatents>), Error>,
     ) -> Result<Generated, Error> {
         let Self {
             latents,
             mut report,
         } = self;
-        let (images, decoding) = timed(|| decode(latents.clone()))?;
+        let ((images, kept), decoding) = timed(|| decode(latents.clone()))?;
         report.decoding = decoding;
         report.device_memory = report
             .device_memory
@@ -179,6 +198,7 @@ impl Begun {
             prompt_embeds: None,
             pooled_prompt_embeds: None,
             report,
+            kept,
         })
     }
 }

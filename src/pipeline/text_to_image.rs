@@ -5,10 +5,11 @@
 
 use burn::tensor::{Device, Tensor};
 
-use super::adapters::{Adapters, Exchange};
+use super::adapters::{Adapters, Exchange, Notes};
 use super::config::{ModelConfig, TextToImageConfig};
 use super::decoder::Decoder;
 use super::edit::{Start, Starter};
+use super::fit::check_weights;
 use super::memory::{Kept, Memory};
 use super::noise::SeededNoise;
 use super::prompts::{Origin, Prompts};
@@ -39,6 +40,8 @@ pub struct TextToImage {
     unet: UNet,
     /// What adapters did to the weights.
     merge: Merge,
+    /// What the user should know of the adapters.
+    notes: Notes,
     /// The `ControlNets` put beside it.
     nets: Vec<ControlNet>,
     /// Whether the denoiser takes a mask and a masked picture in.
@@ -80,15 +83,19 @@ impl TextToImage {
         let storage = Storage::of(device, format)?;
         let config = ModelConfig::read(folder)?;
         let parts = config.text_to_image()?;
+        check_weights(folder, &config, device)?;
         let merge = adapters.merge(&parameters(parts, device))?;
+        let (embeddings, mut notes) = adapters.words();
         let origin = Origin {
             folder: folder.clone(),
             device: device.clone(),
             format,
             merge: merge.clone(),
-            embeddings: adapters.embeddings.clone(),
+            embeddings,
         };
-        let prompts = Prompts::load(&parts.text, origin)?;
+        let (prompts, more) = Prompts::load(&parts.text, origin)?;
+        notes.splice(0..0, merge.notes().iter().cloned());
+        notes.extend(more);
         let (unet, patches) = (
             UNet2DConditionModel::new(&parts.unet, device),
             merge.of("unet"),
@@ -100,6 +107,7 @@ impl TextToImage {
             unet: UNet::new(parts.unet.clone(), unet),
             prompts,
             merge,
+            notes: Notes::new(notes),
             nets: Vec::new(),
             fills: parts.fills_masks(),
             decoder,
@@ -121,13 +129,16 @@ impl TextToImage {
     pub fn set_adapters(&mut self, folder: &ModelFolder, adapters: &Adapters) -> Result<(), Error> {
         let parts = self.config.text_to_image()?;
         let merge = adapters.merge(&parameters(parts, &self.device))?;
-        let prompts = self.prompts.exchanged(Origin {
+        let (embeddings, mut notes) = adapters.words();
+        let (prompts, more) = self.prompts.exchanged(Origin {
             folder: folder.clone(),
             device: self.device.clone(),
             format: self.format,
             merge: merge.clone(),
-            embeddings: adapters.embeddings.clone(),
+            embeddings,
         })?;
+        notes.splice(0..0, merge.notes().iter().cloned());
+        notes.extend(more);
         let exchange = Exchange::of("unet", &self.merge, &merge);
         let (source, names) = (folder.weights("unet")?, exchange.names());
         let unet = self.unet.model().clone();
@@ -135,6 +146,7 @@ impl TextToImage {
         let unet = reload(unet, &source, "unet", storage, &exchange.new, &names)?;
         self.unet = UNet::new(parts.unet.clone(), unet);
         (self.prompts, self.merge) = (prompts, merge);
+        self.notes = Notes::new(notes);
         Ok(())
     }
 
@@ -203,6 +215,7 @@ impl TextToImage {
         observer: &mut dyn Observer,
     ) -> Result<(UNetCondition, Begun), Error> {
         let resolved = request.resolve(&self.config)?;
+        self.notes.tell(observer);
         let [_, _, height, width] = resolved.latent_shape;
         let size = [height, width].map(|side| side * self.decoder.vae().config().factor());
         let (condition, text) =

@@ -5,6 +5,7 @@
 use burn::tensor::{DType, Device, Tensor};
 
 use super::config::{ModelConfig, UnconditionalConfig};
+use super::fit::check_weights;
 use super::request::Request;
 use super::run::{Generated, Run, finished};
 use crate::catalog::ModelFolder;
@@ -36,6 +37,7 @@ impl Unconditional {
         device: &Device,
         format: Format,
     ) -> Result<Self, Error> {
+        check_weights(folder, &config, device)?;
         let unet = UNet2DConditionModel::new(&parts.unet, device);
         let storage = Storage::of(device, format)?;
         let unet = load_strict(unet, &folder.weights("unet")?, "unet", storage)?;
@@ -81,7 +83,7 @@ impl Unconditional {
         };
         let condition = UNet2dCondition::none(resolved.rows.total());
         let denoised = run.denoise(&self.unet, &condition, observer)?;
-        denoised.decoded(Self::decode)
+        denoised.decoded(|latents| Ok((Self::decode(latents)?, None)))
     }
 
     /// Pictures, `[items, 3, height, width]` in 0 to 1, from samples, `[items, channels, height, width]` in -1 to 1; grey ones get three

@@ -1,24 +1,32 @@
-//! Multistep sampling of consistency models: a jump to the clean sample, noise up to the next level, another jump.
+//! Multistep sampling of consistency models: a jump to the clean sample, noise up to the next level, another jump:
+//! `x' = c_skip·x + c_out·F + √(σ'² - σ_min²)·z`.
 //!
 //! Source: Song et al., Consistency Models (arXiv 2303.01469, algorithm 1; appendix C: the boundary condition); behaviour as diffusers'
 //! `CMStochasticIterativeScheduler`.
 
 use burn::tensor::Tensor;
 
-use super::config::SamplerConfig;
+use super::class::{Class, Word};
+use super::json::Key;
+use super::settings::{Defaults, Settings};
 use super::steps::Steps;
 use super::update::combine;
 use crate::Error;
 use crate::denoiser::Evaluation;
 use crate::error::{ConfigError, RequestError};
-use crate::noise::{NoiseLevel, karras_sigmas};
+use crate::noise::{NoiseLevel, karras_sigmas_of};
 use crate::sampler::{History, Sampler};
+
+pub(super) static CLASS: Class = Class {
+    names: &["CMStochasticIterativeScheduler"],
+    words: &[Word::plain("consistency")],
+    knows: &[Key::SigmaEnds],
+    defaults: Defaults::PLAIN,
+    build,
+};
 
 /// Timesteps of the network for one unit of the logarithm of sigma.
 const TIMESTEPS_A_LOG: f64 = 250.0;
-
-/// The rho that Karras' sigmas are built with.
-const RHO: f64 = 7.0;
 
 #[derive(Debug)]
 struct Consistency {
@@ -36,7 +44,7 @@ struct Jump {
     /// Weights of the sample and of the network's output in the clean sample.
     skip: f64,
     output: f64,
-    /// Weight of the noise behind it.
+    /// Weight of the noise after it.
     noise: f64,
 }
 
@@ -50,14 +58,14 @@ struct Training {
     data: f64,
 }
 
-pub(super) fn build(config: &SamplerConfig, steps: Steps) -> Result<Box<dyn Sampler>, Error> {
-    let json = &config.json;
+fn build(settings: &Settings, steps: Steps, _eta: f64) -> Result<Box<dyn Sampler>, Error> {
+    let json = &settings.json;
     let training = Training {
         min: json.sigma_min.unwrap_or(0.002),
         max: json.sigma_max.unwrap_or(80.0),
         data: json.sigma_data.map_or(0.5, |data| data.0),
     };
-    let mut sigmas = sigmas(config, training, steps.total)?;
+    let mut sigmas = sigmas(settings, training, steps.total)?;
     sigmas.drain(..steps.skipped.min(sigmas.len()));
     let next = sigmas.iter().skip(1).copied().chain([training.min]);
     let strength = json.s_noise.unwrap_or(1.0);
@@ -74,16 +82,14 @@ pub(super) fn build(config: &SamplerConfig, steps: Steps) -> Result<Box<dyn Samp
 }
 
 /// The levels that are visited, noisy to clean: the first of those listed, or every so many of Karras'.
-fn sigmas(config: &SamplerConfig, training: Training, steps: usize) -> Result<Vec<f64>, Error> {
-    let json = &config.json;
-    if let Some(rho) = json.rho.filter(|rho| (rho - RHO).abs() > f64::EPSILON) {
-        return Err(ConfigError::unsupported("rho", rho, "built is 7").into());
-    }
+fn sigmas(settings: &Settings, training: Training, steps: usize) -> Result<Vec<f64>, Error> {
+    let json = &settings.json;
     let levels = if let Some(listed) = &json.sigmas {
         checked(listed, training)?.to_vec()
     } else {
         let count = json.num_train_timesteps.unwrap_or(40);
-        let table = karras_sigmas(training.max, training.min, count);
+        let rho = json.rho.unwrap_or(7.0);
+        let table = karras_sigmas_of(rho, training.max, training.min, count);
         let stride = (count / steps).max(1);
         table.into_iter().step_by(stride).collect()
     };
@@ -145,7 +151,7 @@ impl Sampler for Consistency {
     }
 
     fn draws_noise(&self, _evaluation: usize) -> bool {
-        // Behind the last jump too, where its weight is 0: the stream goes on as in diffusers.
+        // After the last jump too, where its weight is 0: the stream goes on as in diffusers.
         self.jumps.len() > 1
     }
 

@@ -1,16 +1,43 @@
-//! DDIM.
+//! DDIM: `x' = √ᾱ'·x0 + √(1 - ᾱ' - s²)·ε + s·z`, with `s = η·√((1 - ᾱ')/(1 - ᾱ)·(1 - ᾱ/ᾱ'))`.
 //!
 //! Source: Song et al., Denoising Diffusion Implicit Models (arXiv 2010.02502, equation 12; `eta` scales equation 16).
 
 use burn::tensor::Tensor;
 
-use super::config::SamplerConfig;
+use super::class::{Class, Word};
+use super::discrete::{previous_alpha_bar, trajectory, whole_timesteps};
+use super::json::Key;
+use super::settings::{Defaults, QUADRATIC, Settings};
 use super::steps::Steps;
 use super::trajectory::{Input, Rule, Run, Trajectory};
 use super::update::Update;
 use crate::Error;
-use crate::noise::{NoiseLevel, NoiseSchedule, Spacing};
+use crate::noise::Spacing;
 use crate::sampler::{History, Sampler};
+
+pub(super) static CLASS: Class = Class {
+    names: &["DDIMScheduler", "DDIMParallelScheduler"],
+    words: &[
+        Word {
+            name: "ddim",
+            set: |_| (),
+            is: |json| json.timestep_spacing.as_deref() != Some(QUADRATIC),
+        },
+        Word {
+            name: "ddim-quad",
+            set: |json| json.timestep_spacing = Some(QUADRATIC.to_owned()),
+            is: |_| true,
+        },
+    ],
+    knows: &[
+        Key::Spacing,
+        Key::ZeroSnr,
+        Key::ClipSample,
+        Key::Thresholding,
+    ],
+    defaults: Defaults::PIXELS,
+    build,
+};
 
 #[derive(Debug)]
 struct Ddim {
@@ -18,68 +45,23 @@ struct Ddim {
     updates: Vec<Update>,
 }
 
-pub(super) fn build(
-    config: &SamplerConfig,
-    steps: Steps,
-    eta: f64,
-) -> Result<Box<dyn Sampler>, Error> {
-    let schedule = config.schedule()?;
-    let timesteps = whole_timesteps(config, steps.total)?;
+fn build(settings: &Settings, steps: Steps, eta: f64) -> Result<Box<dyn Sampler>, Error> {
+    let schedule = settings.schedule()?;
+    let timesteps = whole_timesteps(settings, steps.total)?;
     let bars = schedule.alpha_bars();
-    let listed = config.grid()?.spacing == Spacing::Quadratic;
+    let listed = settings.grid()?.spacing == Spacing::Quadratic;
     let previous = |index: usize| match timesteps.get(index + 1) {
         Some(next) if listed => bars[*next],
         // As in diffusers, whatever the next timestep is.
-        _ => previous_alpha_bar(config, &schedule, timesteps[index], steps.total, true),
+        _ => previous_alpha_bar(settings, &schedule, timesteps[index], steps.total, true),
     };
     let updates = timesteps.iter().enumerate();
     let updates = updates.map(|(index, timestep)| update(bars[*timestep], previous(index), eta));
     let updates = updates.collect();
-    let trajectory = trajectory(config, &schedule, &timesteps)?.joined_behind(steps.skipped);
+    let trajectory = trajectory(settings, &schedule, &timesteps, settings.clip()?)?;
+    let trajectory = trajectory.joined_after(steps.skipped);
     let rule = Ddim { updates };
     Ok(Box::new(Run { trajectory, rule }))
-}
-
-/// One evaluation at each of `timesteps`.
-pub(super) fn trajectory(
-    config: &SamplerConfig,
-    schedule: &NoiseSchedule,
-    timesteps: &[usize],
-) -> Result<Trajectory, Error> {
-    let level = |timestep: &usize| NoiseLevel::from_alpha_bar(schedule.alpha_bars()[*timestep]);
-    let levels: Vec<NoiseLevel> = timesteps.iter().map(level).collect();
-    let calls: Vec<f64> = timesteps.iter().map(|timestep| *timestep as f64).collect();
-    let prediction = config.prediction_at(&levels)?;
-    Ok(Trajectory::new(&calls, levels, prediction, config.clip()?))
-}
-
-/// The timesteps of samplers that look whole ones up in the schedule.
-#[allow(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "a closed grid lies within the schedule"
-)]
-pub(super) fn whole_timesteps(config: &SamplerConfig, steps: usize) -> Result<Vec<usize>, Error> {
-    let timesteps = config.grid()?.closed(steps)?.into_iter();
-    Ok(timesteps
-        .map(|timestep| timestep.round_ties_even() as usize)
-        .collect())
-}
-
-/// `alpha_bar` one whole stride below `timestep`; below 0 that of a clean sample, or of timestep 0 (`set_alpha_to_one`).
-pub(super) fn previous_alpha_bar(
-    config: &SamplerConfig,
-    schedule: &NoiseSchedule,
-    timestep: usize,
-    steps: usize,
-    ends_clean: bool,
-) -> f64 {
-    let bars = schedule.alpha_bars();
-    match timestep.checked_sub(schedule.train_timesteps() / steps) {
-        Some(previous) => bars[previous],
-        None if config.json.set_alpha_to_one.unwrap_or(ends_clean) => 1.0,
-        None => bars[0],
-    }
 }
 
 fn update(bar: f64, previous: f64, eta: f64) -> Update {

@@ -1,17 +1,33 @@
-//! Ancestral sampling of DDPM.
+//! Ancestral sampling of DDPM: `x' = √ᾱ'·β/(1 - ᾱ)·x0 + √α·(1 - ᾱ')/(1 - ᾱ)·x + s·z`, with `α = ᾱ/ᾱ'`, `β = 1 - α` and the variance
+//! `s²` fixed or learned.
 //!
 //! Source: Ho et al., Denoising Diffusion Probabilistic Models (arXiv 2006.11239, equations 6 and 7, variances of section 3.2);
 //! Nichol and Dhariwal, Improved DDPM (2102.09672, equation 15: learned variance, and section 4: strided timesteps).
 
 use burn::tensor::Tensor;
 
-use super::config::{SamplerConfig, choose};
-use super::ddim::{trajectory, whole_timesteps};
+use super::class::{Class, Word};
+use super::discrete::{trajectory, whole_timesteps};
+use super::json::Key;
+use super::settings::{Defaults, Settings, choose};
 use super::steps::Steps;
 use super::trajectory::{Input, Rule, Run, Trajectory};
 use super::update::Update;
 use crate::Error;
 use crate::sampler::{History, Sampler};
+
+pub(super) static CLASS: Class = Class {
+    names: &["DDPMScheduler", "DDPMParallelScheduler"],
+    words: &[Word::plain("ddpm")],
+    knows: &[
+        Key::Spacing,
+        Key::ZeroSnr,
+        Key::ClipSample,
+        Key::Thresholding,
+    ],
+    defaults: Defaults::PIXELS,
+    build,
+};
 
 /// Smallest variance whose logarithm is taken.
 const SMALLEST_VARIANCE: f64 = 1e-20;
@@ -42,10 +58,10 @@ struct Step {
     log_range: (f64, f64),
 }
 
-pub(super) fn build(config: &SamplerConfig, steps: Steps) -> Result<Box<dyn Sampler>, Error> {
-    let schedule = config.schedule()?;
-    let variance = variance(config)?;
-    let timesteps = whole_timesteps(config, steps.total)?;
+fn build(settings: &Settings, steps: Steps, _eta: f64) -> Result<Box<dyn Sampler>, Error> {
+    let schedule = settings.schedule()?;
+    let variance = variance(settings)?;
+    let timesteps = whole_timesteps(settings, steps.total)?;
     let bar = |timestep: &usize| schedule.alpha_bars()[*timestep];
     let bars: Vec<f64> = timesteps.iter().map(bar).collect();
     let previous = bars.iter().skip(1).copied().chain([1.0]);
@@ -56,12 +72,13 @@ pub(super) fn build(config: &SamplerConfig, steps: Steps) -> Result<Box<dyn Samp
         variance,
         steps: places.collect(),
     };
-    let trajectory = trajectory(config, &schedule, &timesteps)?.joined_behind(steps.skipped);
+    let trajectory = trajectory(settings, &schedule, &timesteps, settings.clip()?)?;
+    let trajectory = trajectory.joined_after(steps.skipped);
     Ok(Box::new(Run { trajectory, rule }))
 }
 
-fn variance(config: &SamplerConfig) -> Result<Variance, Error> {
-    let value = config
+fn variance(settings: &Settings) -> Result<Variance, Error> {
+    let value = settings
         .json
         .variance_type
         .as_deref()

@@ -1,14 +1,15 @@
-//! DPM-Solver and DPM-Solver++, multistep, orders 1 to 3, and their stochastic forms.
-//!
-//! The linear part of the diffusion equation is solved exactly; the rest is a Taylor series in lambda (half the log
-//! signal-to-noise ratio) whose derivatives come from earlier predictions.
+//! DPM-Solver and DPM-Solver++, multistep, orders 1 to 3, and their stochastic forms:
+//! `x' = σ'/σ·x - α'·Σ weight·(derivatives of x0 by λ)`, whose derivatives come from earlier predictions.
 //!
 //! Source: Lu et al., DPM-Solver (arXiv 2206.00927, section 3) for noise predictions; DPM-Solver++ (2211.01095, section 4.2 and
 //! algorithm 2, appendices A and B: multistep, third order, stochastic forms) for data predictions.
 
 use burn::tensor::Tensor;
 
-use super::config::{SamplerConfig, choose};
+use super::class::{Class, Word};
+use super::dpm::{Algorithm, SecondOrder};
+use super::json::Key;
+use super::settings::{Defaults, Settings};
 use super::sigmas::preserving;
 use super::steps::Steps;
 use super::trajectory::{Input, Rule, Run, Trajectory};
@@ -18,28 +19,50 @@ use crate::error::ConfigError;
 use crate::noise::NoiseLevel;
 use crate::sampler::{History, Sampler};
 
+pub(super) static CLASS: Class = Class {
+    names: &["DPMSolverMultistepScheduler"],
+    words: &[
+        Word {
+            name: "dpmsolver",
+            set: |json| {
+                json.algorithm_type = Some("dpmsolver".to_owned());
+                // The noise form cannot step onto sigma 0.
+                json.final_sigmas_type = Some("sigma_min".to_owned());
+            },
+            is: |json| json.algorithm_type.as_deref() == Some("dpmsolver"),
+        },
+        Word {
+            name: "dpmsolver++",
+            set: |json| json.algorithm_type = Some("dpmsolver++".to_owned()),
+            is: |json| json.algorithm_type.as_deref() != Some("sde-dpmsolver++"),
+        },
+        Word {
+            name: "dpmsolver++-sde",
+            set: |json| json.algorithm_type = Some("sde-dpmsolver++".to_owned()),
+            is: |_| true,
+        },
+    ],
+    knows: &[
+        Key::Spacing,
+        Key::ZeroSnr,
+        Key::Thresholding,
+        Key::Sigmas,
+        Key::SigmaEnds,
+        Key::FinalSigmas,
+        Key::FlowSigmas,
+        Key::LuLambdas,
+        Key::ClippedLambda,
+    ],
+    defaults: Defaults::PLAIN,
+    build,
+};
+
 /// Below this many steps `lower_order_final` takes effect (2211.01095, appendix: stabilises few-step sampling).
 const FEW_STEPS: usize = 15;
 
-/// What is integrated.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Algorithm {
-    /// Data predictions (the `++`) rather than noise predictions.
-    data: bool,
-    /// The stochastic equation rather than the ordinary one.
-    stochastic: bool,
-}
-
-/// How a second-order step weighs its derivative.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum SecondOrder {
-    Midpoint,
-    /// By Taylor's series; diffusers calls it "heun".
-    Taylor,
-}
-
+/// The multistep solver, whatever the levels it steps over.
 #[derive(Debug, Clone, Copy)]
-struct Solver {
+pub(super) struct Solver {
     algorithm: Algorithm,
     order: usize,
     second_order: SecondOrder,
@@ -48,86 +71,64 @@ struct Solver {
     ends_at_zero: bool,
 }
 
+/// Updates over the newest predictions.
 #[derive(Debug)]
-struct DpmSolver {
+pub(super) struct Multistep {
     solver: Solver,
     updates: Vec<Update>,
 }
 
-pub(super) fn build(config: &SamplerConfig, steps: Steps) -> Result<Box<dyn Sampler>, Error> {
-    let solver = Solver::new(config)?;
-    let rounds = config.json.beta_schedule.as_deref() != Some("squaredcos_cap_v2");
-    let table = preserving(config, steps.total, rounds)?;
-    let points = table.points(NoiseLevel::from_ratio);
-    let update = |step: usize| {
-        let order = solver.order_at(step, steps);
-        solver.update(&points[step + 1 - order..=step + 1])
-    };
-    let rule = DpmSolver {
-        solver,
-        updates: (0..steps.total).map(update).collect(),
-    };
+fn build(settings: &Settings, steps: Steps, _eta: f64) -> Result<Box<dyn Sampler>, Error> {
+    let words = [
+        "dpmsolver",
+        "dpmsolver++",
+        "sde-dpmsolver",
+        "sde-dpmsolver++",
+        "deis",
+    ];
+    let solver = Solver::new(settings, Algorithm::of(settings, &words)?)?;
+    let rounds = settings.json.beta_schedule.as_deref() != Some("squaredcos_cap_v2");
+    let table = preserving(settings, steps.total, rounds)?;
+    let rule = solver.over(&table.points(NoiseLevel::from_ratio), steps);
     let trajectory = table
-        .trajectory(config, NoiseLevel::from_ratio)?
-        .joined_behind(steps.skipped);
+        .trajectory(settings, NoiseLevel::from_ratio)?
+        .joined_after(steps.skipped);
     Ok(Box::new(Run { trajectory, rule }))
 }
 
-fn algorithm(config: &SamplerConfig) -> Result<Algorithm, ConfigError> {
-    let value = config
-        .json
-        .algorithm_type
-        .as_deref()
-        .unwrap_or("dpmsolver++");
-    let choice = |data, stochastic| Algorithm { data, stochastic };
-    let choices = [
-        ("dpmsolver", choice(false, false)),
-        ("dpmsolver++", choice(true, false)),
-        ("sde-dpmsolver", choice(false, true)),
-        ("sde-dpmsolver++", choice(true, true)),
-        // DEIS configurations become DPM-Solver++ in diffusers.
-        ("deis", choice(true, false)),
-    ];
-    choose("algorithm_type", value, &choices)
-}
-
 impl Solver {
-    fn new(config: &SamplerConfig) -> Result<Self, Error> {
-        let json = &config.json;
-        // Solver types of UniPC and DEIS become midpoint in diffusers.
-        let midpoints =
-            ["midpoint", "logrho", "bh1", "bh2"].map(|name| (name, SecondOrder::Midpoint));
-        let types: Vec<_> = midpoints
-            .into_iter()
-            .chain([("heun", SecondOrder::Taylor)])
-            .collect();
-        let kind = json.solver_type.as_deref().unwrap_or("midpoint");
+    pub(super) fn new(settings: &Settings, algorithm: Algorithm) -> Result<Self, ConfigError> {
+        let json = &settings.json;
         let solver = Self {
-            algorithm: algorithm(config)?,
+            algorithm,
             order: json.solver_order.unwrap_or(2),
-            second_order: choose("solver_type", kind, &types)?,
+            second_order: SecondOrder::of(settings)?,
             lower_order_final: json.lower_order_final.unwrap_or(true),
             euler_at_final: json.euler_at_final.unwrap_or(false),
-            ends_at_zero: config.ends_at_zero()?,
+            ends_at_zero: settings.ends_at_zero()?,
         };
-        Ok(solver.checked()?)
+        if !(1..=3).contains(&solver.order) {
+            let hint = "1, 2 and 3 are";
+            return Err(ConfigError::unsupported("solver_order", solver.order, hint));
+        }
+        if algorithm.stochastic && solver.order == 3 {
+            let hint = "the stochastic forms go up to order 2";
+            return Err(ConfigError::unsupported("solver_order", solver.order, hint));
+        }
+        algorithm.check_end(solver.ends_at_zero)?;
+        Ok(solver)
     }
 
-    fn checked(self) -> Result<Self, ConfigError> {
-        let Algorithm { data, stochastic } = self.algorithm;
-        if !(1..=3).contains(&self.order) {
-            let hint = "1, 2 and 3 are";
-            return Err(ConfigError::unsupported("solver_order", self.order, hint));
+    /// The rule that goes from each of `points` to the next.
+    pub(super) fn over(self, points: &[NoiseLevel], steps: Steps) -> Multistep {
+        let update = |step: usize| {
+            let order = self.order_at(step, steps);
+            self.update(&points[step + 1 - order..=step + 1])
+        };
+        Multistep {
+            solver: self,
+            updates: (0..steps.total).map(update).collect(),
         }
-        if stochastic && self.order == 3 {
-            let hint = "the stochastic forms go up to order 2";
-            return Err(ConfigError::unsupported("solver_order", self.order, hint));
-        }
-        if !data && self.ends_at_zero {
-            let hint = "solvers of noise predictions need sigma_min";
-            return Err(ConfigError::unsupported("final_sigmas_type", "zero", hint));
-        }
-        Ok(self)
     }
 
     /// Multistep warm-up, and lower orders at the clean end.
@@ -149,7 +150,7 @@ impl Solver {
         if h == 0.0 {
             return Update::nothing();
         }
-        let mut taylor = self.taylor(to, h);
+        let mut taylor = self.algorithm.taylor(to, h);
         if order == 2 && self.second_order == SecondOrder::Midpoint {
             taylor[1] = taylor[0] / 2.0;
         }
@@ -160,43 +161,10 @@ impl Solver {
             }
         }
         Update {
-            sample: self.decay(from, to, h),
+            sample: self.algorithm.decay(from, to, h),
             outputs,
-            noise: self.fresh_noise(to, h),
+            noise: self.algorithm.fresh_noise(to, h),
         }
-    }
-
-    /// The exact solution of the linear part.
-    fn decay(&self, from: NoiseLevel, to: NoiseLevel, h: f64) -> f64 {
-        match (self.algorithm.data, self.algorithm.stochastic) {
-            (true, false) => to.sigma / from.sigma,
-            (true, true) => to.sigma / from.sigma * (-h).exp(),
-            (false, _) => to.alpha / from.alpha,
-        }
-    }
-
-    /// Weights of the prediction and of its first and second derivatives by lambda, in units of the stride `h`.
-    fn taylor(&self, to: NoiseLevel, h: f64) -> [f64; 3] {
-        // Data predictions fade with lambda, noise predictions grow; the stochastic equation doubles the prediction's share.
-        let (scale, rate) = match (self.algorithm.data, self.algorithm.stochastic) {
-            (true, false) => (to.alpha, -h),
-            (true, true) => (to.alpha, -2.0 * h),
-            (false, false) => (to.sigma, h),
-            (false, true) => (2.0 * to.sigma, h),
-        };
-        let growth = rate.exp_m1();
-        let first = growth / rate - 1.0;
-        let second = first / rate - 0.5;
-        [-scale * growth, -scale * first, -scale * second]
-    }
-
-    fn fresh_noise(&self, to: NoiseLevel, h: f64) -> f64 {
-        let variance = match (self.algorithm.data, self.algorithm.stochastic) {
-            (_, false) => return 0.0,
-            (true, true) => -(-2.0 * h).exp_m1(),
-            (false, true) => (2.0 * h).exp_m1(),
-        };
-        to.sigma * variance.sqrt()
     }
 }
 
@@ -228,17 +196,13 @@ fn derivatives(points: &[NoiseLevel], h: f64) -> Vec<Vec<f64>> {
     }
 }
 
-impl Rule for DpmSolver {
+impl Rule for Multistep {
     fn draws_noise(&self, _evaluation: usize) -> bool {
         self.solver.algorithm.stochastic
     }
 
     fn step(&self, trajectory: &Trajectory, history: &mut History, input: Input) -> Tensor<4> {
-        let output = if self.solver.algorithm.data {
-            trajectory.data(&input)
-        } else {
-            trajectory.noise(&input)
-        };
+        let output = self.solver.algorithm.output(trajectory, &input);
         history.remember(output, self.solver.order);
         self.updates[input.evaluation].apply(input.sample, &history.outputs, input.noise)
     }

@@ -1,11 +1,13 @@
-//! Euler's method in sigma.
+//! Euler's method in sigma: `x' = x + (σ' - σ)·ε`.
 //!
 //! Source: Karras et al., Elucidating the Design Space of Diffusion-Based Generative Models (arXiv 2206.00364, algorithm 2
 //! without churn: the derivative of the exploding sample by sigma is the predicted noise).
 
 use burn::tensor::Tensor;
 
-use super::config::SamplerConfig;
+use super::class::{Class, Word};
+use super::json::Key;
+use super::settings::{Defaults, Settings};
 use super::sigmas::exploding;
 use super::steps::Steps;
 use super::trajectory::{Input, Rule, Run, Trajectory};
@@ -14,25 +16,47 @@ use crate::Error;
 use crate::noise::NoiseLevel;
 use crate::sampler::{History, Sampler};
 
+pub(super) static CLASS: Class = Class {
+    names: &["EulerDiscreteScheduler"],
+    words: &[Word::plain("euler")],
+    knows: &[
+        Key::Spacing,
+        Key::ZeroSnr,
+        Key::Sigmas,
+        Key::SigmaEnds,
+        Key::FinalSigmas,
+        Key::TimestepType,
+    ],
+    defaults: Defaults::PLAIN,
+    build,
+};
+
 #[derive(Debug)]
-struct Euler {
+pub(super) struct Euler {
     updates: Vec<Update>,
 }
 
-pub(super) fn build(config: &SamplerConfig, steps: Steps) -> Result<Box<dyn Sampler>, Error> {
-    let table = exploding(config, steps.total)?;
-    let updates = table.sigmas.windows(2).map(|pair| Update {
-        sample: 1.0,
-        outputs: vec![pair[1] - pair[0]],
-        noise: 0.0,
-    });
-    let rule = Euler {
-        updates: updates.collect(),
-    };
+fn build(settings: &Settings, steps: Steps, _eta: f64) -> Result<Box<dyn Sampler>, Error> {
+    let table = exploding(settings, steps.total)?;
+    let rule = Euler::over(&table.sigmas);
     let trajectory = table
-        .trajectory(config, NoiseLevel::exploding)?
-        .joined_behind(steps.skipped);
+        .trajectory(settings, NoiseLevel::exploding)?
+        .joined_after(steps.skipped);
     Ok(Box::new(Run { trajectory, rule }))
+}
+
+impl Euler {
+    /// From each of `sigmas` to the next.
+    pub(super) fn over(sigmas: &[f64]) -> Self {
+        let updates = sigmas.windows(2).map(|pair| Update {
+            sample: 1.0,
+            outputs: vec![pair[1] - pair[0]],
+            noise: 0.0,
+        });
+        Self {
+            updates: updates.collect(),
+        }
+    }
 }
 
 impl Rule for Euler {

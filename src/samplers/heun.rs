@@ -1,10 +1,13 @@
-//! Heun's method in sigma: an Euler step, then the mean of the derivatives at both of its ends.
+//! Heun's method in sigma: an Euler step, then the mean of the derivatives at both of its ends:
+//! `x' = x + (σ' - σ)·(ε + ε')/2`.
 //!
 //! Source: Karras et al., Elucidating the Design Space of Diffusion-Based Generative Models (arXiv 2206.00364, algorithm 1).
 
 use burn::tensor::Tensor;
 
-use super::config::SamplerConfig;
+use super::class::{Class, Word};
+use super::json::Key;
+use super::settings::{Defaults, Settings};
 use super::sigmas::{SigmaTable, exploding};
 use super::steps::Steps;
 use super::trajectory::{Input, Rule, Run, Trajectory};
@@ -13,6 +16,14 @@ use crate::Error;
 use crate::noise::NoiseLevel;
 use crate::sampler::{History, Sampler};
 
+pub(super) static CLASS: Class = Class {
+    names: &["HeunDiscreteScheduler"],
+    words: &[Word::plain("heun")],
+    knows: &[Key::Spacing, Key::ClipSample, Key::Sigmas, Key::SigmaEnds],
+    defaults: Defaults::LATENT_ENDS,
+    build,
+};
+
 #[derive(Debug)]
 struct Heun {
     /// By evaluation: predictors (one derivative) and correctors (two, from the sample before the predictor) in turn; the last
@@ -20,8 +31,8 @@ struct Heun {
     updates: Vec<Update>,
 }
 
-pub(super) fn build(config: &SamplerConfig, steps: Steps) -> Result<Box<dyn Sampler>, Error> {
-    let table = exploding(config, steps.total)?;
+fn build(settings: &Settings, steps: Steps, _eta: f64) -> Result<Box<dyn Sampler>, Error> {
+    let table = exploding(settings, steps.total)?;
     let evaluations = 2 * steps.total - 1;
     let update = |evaluation: usize| {
         let step = evaluation / 2;
@@ -40,8 +51,8 @@ pub(super) fn build(config: &SamplerConfig, steps: Steps) -> Result<Box<dyn Samp
         updates: (0..evaluations).map(update).collect(),
     };
     let trajectory = doubled(&table)
-        .trajectory(config, NoiseLevel::exploding)?
-        .joined_behind(2 * steps.skipped);
+        .trajectory(settings, NoiseLevel::exploding)?
+        .joined_after(2 * steps.skipped);
     Ok(Box::new(Run { trajectory, rule }))
 }
 

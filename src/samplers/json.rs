@@ -1,8 +1,7 @@
 //! The keys of a `scheduler_config.json` as they stand; nothing is decided here.
 
+use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
-
-use super::kind::Class;
 
 /// The keys of a scheduler configuration. Unknown keys are ignored, as diffusers does when a configuration moves from one
 /// class to another.
@@ -11,6 +10,7 @@ use super::kind::Class;
 pub(super) struct SchedulerJson {
     #[serde(rename = "_class_name")]
     pub(super) class_name: Option<String>,
+    #[serde(deserialize_with = "few")]
     pub(super) num_train_timesteps: Option<usize>,
     pub(super) beta_start: Option<f64>,
     pub(super) beta_end: Option<f64>,
@@ -19,6 +19,7 @@ pub(super) struct SchedulerJson {
     pub(super) rescale_betas_zero_snr: Option<bool>,
     pub(super) prediction_type: Option<String>,
     pub(super) timestep_spacing: Option<String>,
+    #[serde(deserialize_with = "few")]
     pub(super) steps_offset: Option<usize>,
     pub(super) clip_sample: Option<bool>,
     pub(super) clip_sample_range: Option<f64>,
@@ -28,6 +29,7 @@ pub(super) struct SchedulerJson {
     pub(super) set_alpha_to_one: Option<bool>,
     pub(super) variance_type: Option<String>,
     pub(super) skip_prk_steps: Option<bool>,
+    #[serde(deserialize_with = "few")]
     pub(super) solver_order: Option<usize>,
     pub(super) algorithm_type: Option<String>,
     pub(super) solver_type: Option<String>,
@@ -53,42 +55,99 @@ pub(super) struct SchedulerJson {
     pub(super) clip_denoised: Option<bool>,
     pub(super) timestep_type: Option<String>,
     pub(super) interpolation_type: Option<String>,
+    #[serde(deserialize_with = "few")]
+    pub(super) original_inference_steps: Option<usize>,
+    pub(super) timestep_scaling: Option<f64>,
+    pub(super) sigma_schedule: Option<String>,
+    /// Of before there was `prediction_type`; diffusers no longer reads it.
+    pub(super) predict_epsilon: Option<bool>,
+}
+
+/// Timesteps beyond which no model was trained, and no count of a scheduler goes: published models have 1000, at most 4000.
+const MOST: usize = 100_000;
+
+/// A count of timesteps or steps.
+fn few<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<usize>, D::Error> {
+    let count = Option::<usize>::deserialize(deserializer)?;
+    match count {
+        Some(count) if count > MOST => {
+            Err(D::Error::custom(format!("{count} is more than {MOST}")))
+        }
+        _ => Ok(count),
+    }
+}
+
+/// Keys that only some of diffusers' classes know, by what they are about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Key {
+    /// `timestep_spacing`, `steps_offset`
+    Spacing,
+    /// `rescale_betas_zero_snr`
+    ZeroSnr,
+    /// `clip_sample`
+    ClipSample,
+    /// `thresholding`
+    Thresholding,
+    /// `use_karras_sigmas`, `use_exponential_sigmas`, `use_beta_sigmas`
+    Sigmas,
+    /// `sigma_min`, `sigma_max`
+    SigmaEnds,
+    /// `final_sigmas_type`
+    FinalSigmas,
+    /// `use_flow_sigmas`
+    FlowSigmas,
+    /// `use_lu_lambdas`
+    LuLambdas,
+    /// `lambda_min_clipped`
+    ClippedLambda,
+    /// `timestep_type`, `interpolation_type`
+    TimestepType,
+    /// `skip_prk_steps`
+    SkipRungeKutta,
+}
+
+impl Key {
+    const ALL: [Self; 12] = [
+        Self::Spacing,
+        Self::ZeroSnr,
+        Self::ClipSample,
+        Self::Thresholding,
+        Self::Sigmas,
+        Self::SigmaEnds,
+        Self::FinalSigmas,
+        Self::FlowSigmas,
+        Self::LuLambdas,
+        Self::ClippedLambda,
+        Self::TimestepType,
+        Self::SkipRungeKutta,
+    ];
+
+    fn clear(self, json: &mut SchedulerJson) {
+        match self {
+            Self::Spacing => (json.timestep_spacing, json.steps_offset) = (None, None),
+            Self::ZeroSnr => json.rescale_betas_zero_snr = None,
+            Self::ClipSample => json.clip_sample = None,
+            Self::Thresholding => json.thresholding = None,
+            Self::Sigmas => {
+                (json.use_karras_sigmas, json.use_exponential_sigmas) = (None, None);
+                json.use_beta_sigmas = None;
+            }
+            Self::SigmaEnds => (json.sigma_min, json.sigma_max) = (None, None),
+            Self::FinalSigmas => json.final_sigmas_type = None,
+            Self::FlowSigmas => json.use_flow_sigmas = None,
+            Self::LuLambdas => json.use_lu_lambdas = None,
+            Self::ClippedLambda => json.lambda_min_clipped = None,
+            Self::TimestepType => (json.timestep_type, json.interpolation_type) = (None, None),
+            Self::SkipRungeKutta => json.skip_prk_steps = None,
+        }
+    }
 }
 
 impl SchedulerJson {
-    /// Without the keys that `class` does not know: diffusers drops them when a configuration moves from class to class.
-    pub(super) fn of_class(mut self, class: Class) -> Self {
-        let multistep = matches!(class, Class::DpmSolver | Class::UniPc);
-        let ancestral_pixels = matches!(class, Class::Ddim | Class::Ddpm);
-        if !(multistep || ancestral_pixels || matches!(class, Class::Euler | Class::EulerAncestral))
-        {
-            self.rescale_betas_zero_snr = None;
-        }
-        if !(multistep || ancestral_pixels) {
-            self.thresholding = None;
-        }
-        if !(ancestral_pixels || class == Class::Heun) {
-            self.clip_sample = None;
-        }
-        if !(multistep || class == Class::Euler) {
-            self.final_sigmas_type = None;
-        }
-        if !multistep {
-            self.use_flow_sigmas = None;
-        }
-        if class != Class::DpmSolver {
-            (self.use_lu_lambdas, self.lambda_min_clipped) = (None, None);
-        }
-        if class != Class::Euler {
-            (self.timestep_type, self.interpolation_type) = (None, None);
-        }
-        if class == Class::EulerAncestral {
-            (self.use_karras_sigmas, self.use_exponential_sigmas) = (None, None);
-            self.use_beta_sigmas = None;
-        }
-        if class == Class::Lms {
-            (self.sigma_min, self.sigma_max) = (None, None);
-        }
+    /// Without the keys that a class does not know: diffusers drops them when a configuration moves from class to class.
+    pub(super) fn only(mut self, known: &[Key]) -> Self {
+        let unknown = Key::ALL.iter().filter(|key| !known.contains(key));
+        unknown.for_each(|key| key.clear(&mut self));
         self
     }
 }

@@ -1,71 +1,17 @@
-//! Samplers by name: diffusers classes and the words of the command line.
+//! Samplers by the words of the command line.
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::LazyLock;
 
-use super::config::SamplerConfig;
-use super::steps::Steps;
-use super::{consistency, ddim, ddpm, dpm_solver, euler, euler_ancestral, heun, lms, pndm, unipc};
+use super::class::{Class, Word};
+use super::json::{Key, SchedulerJson};
+use super::registry::CLASSES;
 use crate::Error;
-use crate::error::{ConfigError, RequestError};
-use crate::sampler::Sampler;
+use crate::error::RequestError;
 
-/// The update rules there are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Class {
-    Ddim,
-    Ddpm,
-    Pndm,
-    DpmSolver,
-    Euler,
-    EulerAncestral,
-    Heun,
-    UniPc,
-    Lms,
-    Consistency,
-}
-
-/// diffusers' `_class_name` of each.
-const CLASSES: [(&str, Class); 10] = [
-    ("DDIMScheduler", Class::Ddim),
-    ("DDPMScheduler", Class::Ddpm),
-    ("PNDMScheduler", Class::Pndm),
-    ("DPMSolverMultistepScheduler", Class::DpmSolver),
-    ("EulerDiscreteScheduler", Class::Euler),
-    ("EulerAncestralDiscreteScheduler", Class::EulerAncestral),
-    ("HeunDiscreteScheduler", Class::Heun),
-    ("UniPCMultistepScheduler", Class::UniPc),
-    ("LMSDiscreteScheduler", Class::Lms),
-    ("CMStochasticIterativeScheduler", Class::Consistency),
-];
-
-impl Class {
-    pub(super) fn from_class_name(name: &str) -> Result<Self, ConfigError> {
-        super::config::choose("_class_name", name, &CLASSES)
-    }
-
-    pub(super) fn build(
-        self,
-        config: &SamplerConfig,
-        steps: Steps,
-        eta: f64,
-    ) -> Result<Box<dyn Sampler>, Error> {
-        match self {
-            Self::Ddim => ddim::build(config, steps, eta),
-            Self::Ddpm => ddpm::build(config, steps),
-            Self::Pndm => pndm::build(config, steps),
-            Self::DpmSolver => dpm_solver::build(config, steps),
-            Self::Euler => euler::build(config, steps),
-            Self::EulerAncestral => euler_ancestral::build(config, steps),
-            Self::Heun => heun::build(config, steps),
-            Self::UniPc => unipc::build(config, steps),
-            Self::Lms => lms::build(config, steps),
-            Self::Consistency => consistency::build(config, steps),
-        }
-    }
-}
-
-/// A sampler as the command line names it.
+/// A sampler as the command line names it: a word such as `euler`, and for samplers over sigmas also how these are laid out
+/// (`euler-karras`, `euler-exponential`, `euler-beta`).
 ///
 /// ```
 /// use afterimage::samplers::SamplerKind;
@@ -75,112 +21,134 @@ impl Class {
 /// assert!("dpm".parse::<SamplerKind>().is_err());
 /// # Ok::<(), afterimage::Error>(())
 /// ```
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum SamplerKind {
-    /// Denoising diffusion implicit models.
-    Ddim,
-    /// DDIM with quadratically spaced timesteps.
-    DdimQuadratic,
-    /// Pseudo linear multistep.
-    Pndm,
-    /// Ancestral sampling of DDPM.
-    Ddpm,
-    /// DPM-Solver, predicting noise.
-    DpmSolver,
-    /// DPM-Solver++, predicting data.
-    DpmSolverPlusPlus,
-    /// DPM-Solver++ on Karras' sigmas.
-    DpmSolverPlusPlusKarras,
-    /// DPM-Solver++ of the stochastic equation.
-    DpmSolverPlusPlusSde,
-    /// Euler's method.
-    Euler,
-    /// Euler's method on Karras' sigmas.
-    EulerKarras,
-    /// Euler's method with fresh noise every step.
-    EulerAncestral,
-    /// Heun's method: two evaluations a step.
-    Heun,
-    /// Unified predictor-corrector.
-    UniPc,
-    /// Linear multistep (Adams-Bashforth in sigma).
-    Lms,
-    /// Jumps of a consistency model.
-    Consistency,
+#[derive(Clone, Copy)]
+pub struct SamplerKind(&'static Entry);
+
+/// A word with an ending or none.
+struct Entry {
+    name: String,
+    class: &'static Class,
+    word: &'static Word,
+    layout: Option<Layout>,
 }
 
-/// The words of the command line.
-const NAMES: [(&str, SamplerKind, Class); 15] = [
-    ("ddim", SamplerKind::Ddim, Class::Ddim),
-    ("ddim-quad", SamplerKind::DdimQuadratic, Class::Ddim),
-    ("pndm", SamplerKind::Pndm, Class::Pndm),
-    ("ddpm", SamplerKind::Ddpm, Class::Ddpm),
-    ("dpmsolver", SamplerKind::DpmSolver, Class::DpmSolver),
-    (
-        "dpmsolver++",
-        SamplerKind::DpmSolverPlusPlus,
-        Class::DpmSolver,
-    ),
-    (
-        "dpmsolver++-karras",
-        SamplerKind::DpmSolverPlusPlusKarras,
-        Class::DpmSolver,
-    ),
-    (
-        "dpmsolver++-sde",
-        SamplerKind::DpmSolverPlusPlusSde,
-        Class::DpmSolver,
-    ),
-    ("euler", SamplerKind::Euler, Class::Euler),
-    ("euler-karras", SamplerKind::EulerKarras, Class::Euler),
-    (
-        "euler-a",
-        SamplerKind::EulerAncestral,
-        Class::EulerAncestral,
-    ),
-    ("heun", SamplerKind::Heun, Class::Heun),
-    ("unipc", SamplerKind::UniPc, Class::UniPc),
-    ("lms", SamplerKind::Lms, Class::Lms),
-    ("consistency", SamplerKind::Consistency, Class::Consistency),
-];
+/// How a word's ending lays sigmas out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Layout {
+    Karras,
+    Exponential,
+    Beta,
+}
+
+impl Layout {
+    const ALL: [Self; 3] = [Self::Karras, Self::Exponential, Self::Beta];
+
+    fn ending(self) -> &'static str {
+        match self {
+            Self::Karras => "-karras",
+            Self::Exponential => "-exponential",
+            Self::Beta => "-beta",
+        }
+    }
+
+    fn set(self, json: &mut SchedulerJson) {
+        json.use_karras_sigmas = Some(self == Self::Karras);
+        json.use_exponential_sigmas = Some(self == Self::Exponential);
+        json.use_beta_sigmas = Some(self == Self::Beta);
+    }
+
+    /// What a configuration asks for.
+    fn of(json: &SchedulerJson) -> Option<Self> {
+        let asked = [
+            (json.use_karras_sigmas, Self::Karras),
+            (json.use_exponential_sigmas, Self::Exponential),
+            (json.use_beta_sigmas, Self::Beta),
+        ];
+        let asked = asked.iter().find(|(flag, _)| *flag == Some(true));
+        asked.map(|(_, layout)| *layout)
+    }
+}
+
+static ENTRIES: LazyLock<Vec<Entry>> = LazyLock::new(|| {
+    let words = CLASSES.iter().copied().flat_map(|class| {
+        let layouts = class.knows(Key::Sigmas).then_some(Layout::ALL);
+        let layouts = layouts.into_iter().flatten().map(Some);
+        let layouts: Vec<Option<Layout>> = std::iter::once(None).chain(layouts).collect();
+        let words = class.words.iter();
+        words.flat_map(move |word| {
+            let entry = move |layout: Option<Layout>| Entry {
+                name: format!("{}{}", word.name, layout.map_or("", Layout::ending)),
+                class,
+                word,
+                layout,
+            };
+            layouts.clone().into_iter().map(entry)
+        })
+    });
+    words.collect()
+});
 
 impl SamplerKind {
-    /// Every kind, in the order they are listed to users.
+    /// Every sampler on its usual sigmas, in the order they are listed to users.
     pub fn all() -> impl Iterator<Item = Self> {
-        NAMES.into_iter().map(|(_, kind, _)| kind)
+        let usual = ENTRIES.iter().filter(|entry| entry.layout.is_none());
+        usual.map(Self)
     }
 
     /// The word of the command line.
     pub fn name(self) -> &'static str {
-        self.entry().0
+        &self.0.name
+    }
+
+    /// The words that `--sampler` takes, for help and messages.
+    pub fn words() -> String {
+        let words: Vec<&str> = Self::all().map(Self::name).collect();
+        let over_sigmas = ENTRIES.iter().filter(|entry| entry.layout.is_some());
+        let mut ending: Vec<&str> = over_sigmas.map(|entry| entry.word.name).collect();
+        ending.dedup();
+        let endings = Layout::ALL.map(Layout::ending).join(", ");
+        format!(
+            "{}; {} also end in {endings}",
+            words.join(", "),
+            ending.join(", ")
+        )
     }
 
     /// What a configuration of `class` is called.
-    pub(super) fn of(class: Class, algorithm: Option<&str>, karras: bool, quadratic: bool) -> Self {
-        match (class, algorithm, karras) {
-            (Class::Ddim, ..) if quadratic => Self::DdimQuadratic,
-            (Class::DpmSolver, Some("dpmsolver"), _) => Self::DpmSolver,
-            (Class::DpmSolver, Some("sde-dpmsolver++"), _) => Self::DpmSolverPlusPlusSde,
-            (Class::DpmSolver, _, true) => Self::DpmSolverPlusPlusKarras,
-            (Class::DpmSolver, _, false) => Self::DpmSolverPlusPlus,
-            (Class::Euler, _, true) => Self::EulerKarras,
-            _ => {
-                let entry = NAMES.into_iter().find(|(.., known)| *known == class);
-                entry
-                    .expect("every class stands in the table, which a test checks")
-                    .1
-            }
+    pub(super) fn of(class: &'static Class, json: &SchedulerJson) -> Self {
+        let word = class.words.iter().find(|word| (word.is)(json));
+        let word = word.unwrap_or(&class.words[0]).name;
+        let layout = Layout::of(json).filter(|_| class.knows(Key::Sigmas));
+        let found = ENTRIES
+            .iter()
+            .find(|entry| entry.word.name == word && entry.layout == layout);
+        Self(found.expect("every word of every class has its entries"))
+    }
+
+    pub(super) fn class(self) -> &'static Class {
+        self.0.class
+    }
+
+    /// Sets the keys that the word stands for.
+    pub(super) fn set(self, json: &mut SchedulerJson) {
+        (self.0.word.set)(json);
+        if let Some(layout) = self.0.layout {
+            layout.set(json);
         }
     }
+}
 
-    pub(super) fn class(self) -> Class {
-        self.entry().2
+impl PartialEq for SamplerKind {
+    fn eq(&self, other: &Self) -> bool {
+        self.name() == other.name()
     }
+}
 
-    fn entry(self) -> (&'static str, Self, Class) {
-        let entry = NAMES.into_iter().find(|(_, kind, _)| *kind == self);
-        entry.expect("every kind stands in the table, which a test checks")
+impl Eq for SamplerKind {}
+
+impl fmt::Debug for SamplerKind {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "SamplerKind({})", self.name())
     }
 }
 
@@ -194,13 +162,12 @@ impl FromStr for SamplerKind {
     type Err = Error;
 
     fn from_str(name: &str) -> Result<Self, Error> {
-        let found = NAMES.into_iter().find(|(word, ..)| *word == name);
-        let known = NAMES.map(|(word, ..)| word).join(", ");
+        let found = ENTRIES.iter().find(|entry| entry.name == name);
         let unknown = || RequestError::UnknownSampler {
             name: name.to_owned(),
-            known,
+            known: Self::words(),
         };
-        Ok(found.ok_or_else(unknown)?.1)
+        Ok(Self(found.ok_or_else(unknown)?))
     }
 }
 
@@ -209,11 +176,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_configuration_knows_the_word_it_was_made_from() {
-        let model = r#"{"_class_name": "PNDMScheduler"}"#;
-        for kind in SamplerKind::all() {
-            let model = SamplerConfig::from_json(model, "model".as_ref()).expect("a configuration");
-            assert_eq!(model.with_kind(kind).name(), kind.name());
+    fn no_two_samplers_share_a_name() {
+        let mut names: Vec<&str> = ENTRIES.iter().map(|entry| entry.name.as_str()).collect();
+        names.sort_unstable();
+        assert!(names.windows(2).all(|pair| pair[0] != pair[1]), "{names:?}");
+    }
+
+    #[test]
+    fn keys_know_the_word_they_were_set_by() {
+        for entry in ENTRIES.iter() {
+            let mut json = SchedulerJson::default();
+            SamplerKind(entry).set(&mut json);
+            assert_eq!(SamplerKind::of(entry.class, &json).name(), entry.name);
         }
     }
 }

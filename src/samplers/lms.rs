@@ -1,11 +1,14 @@
-//! Linear multistep in sigma: Adams and Bashforth's method for unequal strides, fourth order.
+//! Linear multistep in sigma: Adams and Bashforth's method for unequal strides, fourth order:
+//! `x' = x + Σ (∫ Lagrange polynomial over the step)·ε`.
 //!
 //! Source: Hairer, Nørsett and Wanner, Solving Ordinary Differential Equations I, section III.5 (variable step size); as a
 //! diffusion sampler known from k-diffusion's `sample_lms`. The derivative is that of Karras et al. (arXiv 2206.00364).
 
 use burn::tensor::Tensor;
 
-use super::config::SamplerConfig;
+use super::class::{Class, Word};
+use super::json::Key;
+use super::settings::{Defaults, Settings};
 use super::sigmas::exploding;
 use super::steps::Steps;
 use super::trajectory::{Input, Rule, Run, Trajectory};
@@ -13,6 +16,14 @@ use super::update::Update;
 use crate::Error;
 use crate::noise::NoiseLevel;
 use crate::sampler::{History, Sampler};
+
+pub(super) static CLASS: Class = Class {
+    names: &["LMSDiscreteScheduler"],
+    words: &[Word::plain("lms")],
+    knows: &[Key::Spacing, Key::Sigmas],
+    defaults: Defaults::PLAIN,
+    build,
+};
 
 /// Derivatives a step looks back on.
 const ORDER: usize = 4;
@@ -22,8 +33,8 @@ struct Lms {
     updates: Vec<Update>,
 }
 
-pub(super) fn build(config: &SamplerConfig, steps: Steps) -> Result<Box<dyn Sampler>, Error> {
-    let table = exploding(config, steps.total)?;
+fn build(settings: &Settings, steps: Steps, _eta: f64) -> Result<Box<dyn Sampler>, Error> {
+    let table = exploding(settings, steps.total)?;
     let update = |step: usize| Update {
         sample: 1.0,
         outputs: adams_bashforth(&table.sigmas, step, ORDER.min(steps.depth(step))),
@@ -33,8 +44,8 @@ pub(super) fn build(config: &SamplerConfig, steps: Steps) -> Result<Box<dyn Samp
         updates: (0..steps.total).map(update).collect(),
     };
     let trajectory = table
-        .trajectory(config, NoiseLevel::exploding)?
-        .joined_behind(steps.skipped);
+        .trajectory(settings, NoiseLevel::exploding)?
+        .joined_after(steps.skipped);
     Ok(Box::new(Run { trajectory, rule }))
 }
 

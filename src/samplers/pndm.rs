@@ -1,4 +1,5 @@
-//! PNDM: pseudo numerical methods, which move along the curve of DDIM instead of a straight line.
+//! PNDM: pseudo numerical methods, which move along the curve of DDIM instead of a straight line:
+//! `x' = √(ᾱ'/ᾱ)·x - (ᾱ' - ᾱ) / (ᾱ·√(1 - ᾱ') + √(ᾱ·(1 - ᾱ)·ᾱ'))·Σ weight·ε`.
 //!
 //! PLMS (`skip_prk_steps`, what latent diffusion uses) is linear multistep; its first step is evaluated twice, at both ends.
 //! Full PNDM warms up with three pseudo Runge-Kutta steps of four evaluations each.
@@ -8,8 +9,10 @@
 
 use burn::tensor::Tensor;
 
-use super::config::SamplerConfig;
-use super::ddim::{previous_alpha_bar, trajectory, whole_timesteps};
+use super::class::{Class, Word};
+use super::discrete::{previous_alpha_bar, trajectory, whole_timesteps};
+use super::json::Key;
+use super::settings::{Defaults, Settings};
 use super::steps::Steps;
 use super::trajectory::{Input, Rule, Run, Trajectory};
 use super::update::Update;
@@ -17,6 +20,17 @@ use crate::Error;
 use crate::error::ConfigError;
 use crate::noise::{NoiseLevel, NoiseSchedule, Prediction};
 use crate::sampler::{History, Sampler};
+
+pub(super) static CLASS: Class = Class {
+    names: &["PNDMScheduler"],
+    words: &[Word::plain("pndm")],
+    knows: &[Key::Spacing, Key::SkipRungeKutta],
+    defaults: Defaults {
+        clips: false,
+        ..Defaults::PIXELS
+    },
+    build,
+};
 
 /// Predictions a multistep gradient looks back on.
 const ORDER: usize = 4;
@@ -57,17 +71,17 @@ struct Stage {
     forget: usize,
 }
 
-pub(super) fn build(config: &SamplerConfig, steps: Steps) -> Result<Box<dyn Sampler>, Error> {
-    let schedule = config.schedule()?;
-    let timesteps = whole_timesteps(config, steps.total)?;
+fn build(settings: &Settings, steps: Steps, _eta: f64) -> Result<Box<dyn Sampler>, Error> {
+    let schedule = settings.schedule()?;
+    let timesteps = whole_timesteps(settings, steps.total)?;
     let tables = Tables {
-        config,
+        settings,
         schedule: &schedule,
-        prediction: config.prediction()?,
+        prediction: settings.prediction()?,
         stride: schedule.train_timesteps() / steps.total,
         steps: steps.total,
     };
-    let stages = if config.json.skip_prk_steps.unwrap_or(false) {
+    let stages = if settings.json.skip_prk_steps.unwrap_or(false) {
         tables.multistep(&twice_second(&timesteps)[steps.skipped..])
     } else if steps.skipped > 0 {
         let hint = "a run that starts from a picture needs it to be true";
@@ -76,7 +90,7 @@ pub(super) fn build(config: &SamplerConfig, steps: Steps) -> Result<Box<dyn Samp
         tables.with_warm_up(&timesteps)?
     };
     let visited: Vec<usize> = stages.iter().map(|stage| stage.timestep).collect();
-    let trajectory = trajectory(config, &schedule, &visited)?;
+    let trajectory = trajectory(settings, &schedule, &visited, settings.clip()?)?;
     let rule = Pndm { stages };
     Ok(Box::new(Run { trajectory, rule }))
 }
@@ -95,7 +109,7 @@ fn twice_second(timesteps: &[usize]) -> Vec<usize> {
 
 /// What the steps are reckoned from.
 struct Tables<'a> {
-    config: &'a SamplerConfig,
+    settings: &'a Settings,
     schedule: &'a NoiseSchedule,
     prediction: Prediction,
     /// Training timesteps from one step to the next.
@@ -106,7 +120,7 @@ struct Tables<'a> {
 impl Tables<'_> {
     /// PLMS over the timesteps visited: the first step is an Euler step and a second evaluation at its end.
     ///
-    /// A run that joins the schedule late does not visit the end of its first step twice, but goes on with the timestep behind
+    /// A run that joins the schedule late does not visit the end of its first step twice, but goes on with the timestep after
     /// it, from the sample it has; so does diffusers.
     fn multistep(&self, visited: &[usize]) -> Vec<Stage> {
         let stage = |(position, &timestep): (usize, &usize)| {
@@ -170,7 +184,7 @@ impl Tables<'_> {
     }
 
     fn below(&self, timestep: usize) -> f64 {
-        previous_alpha_bar(self.config, self.schedule, timestep, self.steps, false)
+        previous_alpha_bar(self.settings, self.schedule, timestep, self.steps, false)
     }
 
     /// The pseudo transfer of 2202.09778, equation 11, from timestep `from` to `alpha_bar` `to`.

@@ -4,13 +4,13 @@
 //! keeps fractional timesteps; DPM-Solver's has one point more, rounds to whole timesteps, and takes the range of Karras' sigmas
 //! from the whole schedule.
 
-use super::config::SamplerConfig;
-use super::trajectory::Trajectory;
+use super::settings::{Settings, choose};
+use super::trajectory::{Reading, Trajectory};
 use crate::Error;
 use crate::error::ConfigError;
 use crate::noise::{
-    NoiseLevel, Prediction, Spacing, exponential_sigmas, interpolate, karras_sigmas, log_sigmas,
-    timestep_of_sigma,
+    NoiseLevel, Prediction, Spacing, beta_sigmas, exponential_sigmas, interpolate, karras_sigmas,
+    log_sigmas, timestep_of_sigma,
 };
 
 /// Timesteps and sigmas, from noisy to clean; the sigmas have one entry more, where the last step ends.
@@ -28,6 +28,15 @@ impl SigmaTable {
         self.sigmas.iter().copied().map(level).collect()
     }
 
+    /// With a last step that stays at the last sigma where sigmas are laid out, however far from the schedule's smallest.
+    pub(super) fn ending_where_laid_out(mut self, settings: &Settings) -> Result<Self, Error> {
+        let steps = self.timesteps.len();
+        if Layout::of(settings)? != Layout::Visited {
+            self.sigmas[steps] = self.sigmas[steps - 1];
+        }
+        Ok(self)
+    }
+
     /// One evaluation for each sigma but the last.
     ///
     /// # Errors
@@ -35,7 +44,7 @@ impl SigmaTable {
     /// If the configuration names a prediction or a clipping that there is not.
     pub(super) fn trajectory(
         &self,
-        config: &SamplerConfig,
+        settings: &Settings,
         level: fn(f64) -> NoiseLevel,
     ) -> Result<Trajectory, Error> {
         let mut levels = self.points(level);
@@ -43,8 +52,8 @@ impl SigmaTable {
         let trajectory = Trajectory::new(
             &self.timesteps,
             levels,
-            config.prediction()?,
-            config.clip()?,
+            Reading::Plain(settings.prediction()?),
+            settings.clip()?,
         );
         Ok(trajectory.starting_from(self.initial))
     }
@@ -57,27 +66,23 @@ enum Layout {
     Visited,
     Karras,
     Exponential,
+    Beta,
     /// Lu's lambdas with rho = 1, which are equal parts of the logarithm too; only the rounding of timesteps differs.
     Lu,
 }
 
 impl Layout {
-    fn of(config: &SamplerConfig) -> Result<Self, ConfigError> {
-        let json = &config.json;
-        let refused = [
-            ("use_beta_sigmas", json.use_beta_sigmas),
-            ("use_flow_sigmas", json.use_flow_sigmas),
-        ];
-        for (key, value) in refused {
-            if value.unwrap_or(false) {
-                let hint = "use_karras_sigmas and use_exponential_sigmas are";
-                return Err(ConfigError::unsupported(key, true, hint));
-            }
+    fn of(settings: &Settings) -> Result<Self, ConfigError> {
+        let json = &settings.json;
+        if json.use_flow_sigmas.unwrap_or(false) {
+            let hint = "use_karras_sigmas, use_exponential_sigmas and use_beta_sigmas are";
+            return Err(ConfigError::unsupported("use_flow_sigmas", true, hint));
         }
         let layouts = [
             (json.use_karras_sigmas, Self::Karras),
             (json.use_lu_lambdas, Self::Lu),
             (json.use_exponential_sigmas, Self::Exponential),
+            (json.use_beta_sigmas, Self::Beta),
         ];
         let asked = layouts.iter().find(|(flag, _)| flag.unwrap_or(false));
         Ok(asked.map_or(Self::Visited, |(_, layout)| *layout))
@@ -88,26 +93,27 @@ impl Layout {
         match self {
             Self::Visited => None,
             Self::Karras => Some(karras_sigmas(max, min, steps)),
+            Self::Beta => Some(beta_sigmas(max, min, steps)),
             Self::Exponential | Self::Lu => Some(exponential_sigmas(max, min, steps)),
         }
     }
 }
 
-/// The table of Euler, Heun and LMS.
-pub(super) fn exploding(config: &SamplerConfig, steps: usize) -> Result<SigmaTable, Error> {
-    let table = config.schedule()?.with_finite_sigmas().sigmas();
-    let grid = config.grid()?;
+/// The table of Euler, Heun, LMS and DPM2.
+pub(super) fn exploding(settings: &Settings, steps: usize) -> Result<SigmaTable, Error> {
+    let table = settings.schedule()?.with_finite_sigmas().sigmas();
+    let grid = settings.grid()?;
     let visited = grid.closed(steps)?;
     let visited_sigmas = at(&table, &visited);
-    let (max, min) = ends(config, visited_sigmas[0], visited_sigmas[steps - 1]);
-    let (mut timesteps, mut sigmas) = match Layout::of(config)?.sigmas(max, min, steps) {
+    let (max, min) = ends(settings, visited_sigmas[0], visited_sigmas[steps - 1]);
+    let (mut timesteps, mut sigmas) = match Layout::of(settings)?.sigmas(max, min, steps) {
         None => (visited, visited_sigmas),
         Some(sigmas) => (timesteps_of(&table, &sigmas), sigmas),
     };
-    if continuous(config)? {
+    if continuous(settings)? {
         timesteps = sigmas.iter().map(|sigma| 0.25 * sigma.ln()).collect();
     }
-    sigmas.push(final_sigma(config, &table)?);
+    sigmas.push(final_sigma(settings, &table)?);
     // Leading grids stop short of pure noise: their first sample is taken to hold signal of unit variance as well.
     let initial = match grid.spacing {
         Spacing::Leading => sigmas[0].hypot(1.0),
@@ -120,17 +126,19 @@ pub(super) fn exploding(config: &SamplerConfig, steps: usize) -> Result<SigmaTab
     })
 }
 
-/// The table of DPM-Solver and `UniPC`, whose timesteps are whole. `rounds` says whether those of Karras' sigmas are rounded or
+/// The table of DPM-Solver, `UniPC` and DEIS, whose timesteps are whole. `rounds` says whether those of Karras' sigmas are rounded or
 /// cut.
 pub(super) fn preserving(
-    config: &SamplerConfig,
+    settings: &Settings,
     steps: usize,
     rounds: bool,
 ) -> Result<SigmaTable, Error> {
-    let table = config.schedule()?.with_finite_sigmas().sigmas();
-    let visited = config.grid()?.open(steps, clipped_end(config, &table))?;
-    let (max, min) = ends(config, table[table.len() - 1], table[0]);
-    let layout = Layout::of(config)?;
+    let table = settings.schedule()?.with_finite_sigmas().sigmas();
+    let visited = settings
+        .grid()?
+        .open(steps, clipped_end(settings, &table))?;
+    let (max, min) = ends(settings, table[table.len() - 1], table[0]);
+    let layout = Layout::of(settings)?;
     let (timesteps, mut sigmas) = match layout.sigmas(max, min, steps) {
         None => (visited.clone(), at(&table, &visited)),
         Some(sigmas) => {
@@ -142,7 +150,7 @@ pub(super) fn preserving(
             (timesteps.collect(), sigmas)
         }
     };
-    sigmas.push(final_sigma(config, &table)?);
+    sigmas.push(final_sigma(settings, &table)?);
     Ok(SigmaTable {
         timesteps,
         sigmas,
@@ -155,6 +163,12 @@ fn at(table: &[f64], timesteps: &[f64]) -> Vec<f64> {
     timesteps.iter().map(sigma).collect()
 }
 
+/// The fractional timesteps at which the schedule has `sigmas`.
+pub(super) fn scheduled(settings: &Settings, sigmas: &[f64]) -> Result<Vec<f64>, Error> {
+    let table = settings.schedule()?.with_finite_sigmas().sigmas();
+    Ok(timesteps_of(&table, sigmas))
+}
+
 fn timesteps_of(table: &[f64], sigmas: &[f64]) -> Vec<f64> {
     let logs = log_sigmas(table);
     let timestep = |sigma: &f64| timestep_of_sigma(&logs, *sigma);
@@ -162,8 +176,8 @@ fn timesteps_of(table: &[f64], sigmas: &[f64]) -> Vec<f64> {
 }
 
 /// Where the last step ends.
-fn final_sigma(config: &SamplerConfig, table: &[f64]) -> Result<f64, Error> {
-    Ok(if config.ends_at_zero()? {
+fn final_sigma(settings: &Settings, table: &[f64]) -> Result<f64, Error> {
+    Ok(if settings.ends_at_zero()? {
         0.0
     } else {
         table[0]
@@ -171,25 +185,25 @@ fn final_sigma(config: &SamplerConfig, table: &[f64]) -> Result<f64, Error> {
 }
 
 /// The range of laid-out sigmas: what the configuration says, else `max` and `min`.
-fn ends(config: &SamplerConfig, max: f64, min: f64) -> (f64, f64) {
-    let json = &config.json;
+fn ends(settings: &Settings, max: f64, min: f64) -> (f64, f64) {
+    let json = &settings.json;
     (json.sigma_max.unwrap_or(max), json.sigma_min.unwrap_or(min))
 }
 
 /// Whether the network is called with `ln(sigma) / 4` in place of a timestep (SVD, after Karras et al., table 1).
-fn continuous(config: &SamplerConfig) -> Result<bool, Error> {
-    let json = &config.json;
+fn continuous(settings: &Settings) -> Result<bool, Error> {
+    let json = &settings.json;
     let interpolation = json.interpolation_type.as_deref().unwrap_or("linear");
-    super::config::choose("interpolation_type", interpolation, &[("linear", ())])?;
+    choose("interpolation_type", interpolation, &[("linear", ())])?;
     let kind = json.timestep_type.as_deref().unwrap_or("discrete");
     let choices = [("discrete", false), ("continuous", true)];
-    let continuous = super::config::choose("timestep_type", kind, &choices)?;
-    Ok(continuous && config.prediction()? == Prediction::Velocity)
+    let continuous = choose("timestep_type", kind, &choices)?;
+    Ok(continuous && settings.prediction()? == Prediction::Velocity)
 }
 
 /// The first timestep that is too noisy for the solver: `lambda_min_clipped` (DPM-Solver on cosine schedules).
-fn clipped_end(config: &SamplerConfig, table: &[f64]) -> usize {
-    let clipped = config.json.lambda_min_clipped;
+fn clipped_end(settings: &Settings, table: &[f64]) -> usize {
+    let clipped = settings.json.lambda_min_clipped;
     let clipped = clipped.map_or(f64::NEG_INFINITY, |value| value.0);
     // lambda = ln(alpha / sigma)
     table.iter().filter(|sigma| -sigma.ln() >= clipped).count()

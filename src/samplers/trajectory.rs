@@ -50,12 +50,58 @@ fn threshold(data: Tensor<4>, quantile: f64, limit: f64) -> Tensor<4> {
     data.max_pair(bound.clone().neg()).min_pair(bound.clone()) / bound
 }
 
+/// What a network takes in and gives out at a noise level.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum Reading {
+    /// A sample of unit variance in, a prediction out.
+    Plain(Prediction),
+    /// Preconditioned as by Karras et al. (arXiv 2206.00364, table 1), for data of standard deviation `data`; `sign` is that of the
+    /// network's output in the clean sample. Levels are exploding.
+    Preconditioned { data: f64, sign: f64 },
+}
+
+impl Reading {
+    /// What the sample is multiplied by on its way in (`c_in`).
+    fn input_scale(self, level: NoiseLevel) -> f64 {
+        match self {
+            Self::Plain(_) => level.unit_scale(),
+            Self::Preconditioned { data, .. } => 1.0 / level.sigma.hypot(data),
+        }
+    }
+
+    /// Reads the clean sample: of a preconditioned network `c_skip·x + c_out·F`.
+    fn data(self, level: NoiseLevel) -> Weights {
+        match self {
+            Self::Plain(prediction) => prediction.data(level),
+            Self::Preconditioned { data, sign } => {
+                let spread = level.sigma.hypot(data);
+                Weights {
+                    sample: (data / spread).powi(2),
+                    prediction: sign * level.sigma * data / spread,
+                }
+            }
+        }
+    }
+
+    /// Reads the unit noise.
+    fn noise(self, level: NoiseLevel) -> Weights {
+        match self {
+            Self::Plain(prediction) => prediction.noise(level),
+            Self::Preconditioned { data, .. } => Weights {
+                // (1 - c_skip) / sigma, without the difference of near numbers.
+                sample: level.sigma / level.sigma.hypot(data).powi(2),
+                prediction: -self.data(level).prediction / level.sigma,
+            },
+        }
+    }
+}
+
 /// The evaluations of a run and how to read predictions at each.
 #[derive(Debug)]
 pub(super) struct Trajectory {
     evaluations: Vec<Evaluation>,
     levels: Vec<NoiseLevel>,
-    prediction: Prediction,
+    reading: Reading,
     clip: Clip,
     initial_noise_scale: f64,
     /// Evaluations of the whole schedule in front of the first that is made.
@@ -67,7 +113,7 @@ impl Trajectory {
     pub(super) fn new(
         timesteps: &[f64],
         levels: Vec<NoiseLevel>,
-        prediction: Prediction,
+        reading: Reading,
         clip: Clip,
     ) -> Self {
         let evaluation = |(index, timestep): (usize, &f64)| Evaluation {
@@ -77,7 +123,7 @@ impl Trajectory {
         Self {
             evaluations: timesteps.iter().enumerate().map(evaluation).collect(),
             levels,
-            prediction,
+            reading,
             clip,
             initial_noise_scale: 1.0,
             skipped: 0,
@@ -89,8 +135,8 @@ impl Trajectory {
         self
     }
 
-    /// The same schedule, joined behind its first `skipped` evaluations.
-    pub(super) fn joined_behind(mut self, skipped: usize) -> Self {
+    /// The same schedule, joined after its first `skipped` evaluations.
+    pub(super) fn joined_after(mut self, skipped: usize) -> Self {
         self.evaluations.drain(..skipped);
         for (index, evaluation) in self.evaluations.iter_mut().enumerate() {
             evaluation.index = index;
@@ -120,12 +166,12 @@ impl Trajectory {
 
     /// The noise as the model says, whatever clipping does to its clean sample.
     pub(super) fn raw_noise(&self, input: &Input) -> Tensor<4> {
-        let weights = self.prediction.noise(self.level(input.evaluation));
+        let weights = self.reading.noise(self.level(input.evaluation));
         mix(weights, input.sample.clone(), input.mean())
     }
 
     fn raw_data(&self, input: &Input) -> Tensor<4> {
-        let weights = self.prediction.data(self.level(input.evaluation));
+        let weights = self.reading.data(self.level(input.evaluation));
         mix(weights, input.sample.clone(), input.mean())
     }
 }
@@ -207,7 +253,8 @@ impl<R: Rule> Sampler for Run<R> {
     }
 
     fn scale_input(&self, sample: Tensor<4>, evaluation: usize) -> Tensor<4> {
-        let scale = self.trajectory.level(self.whole(evaluation)).unit_scale();
+        let level = self.trajectory.level(self.whole(evaluation));
+        let scale = self.trajectory.reading.input_scale(level);
         // Variance-preserving samples pass bit for bit.
         if (scale - 1.0).abs() < 1e-9 {
             return sample;

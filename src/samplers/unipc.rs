@@ -1,4 +1,5 @@
-//! `UniPC`: a multistep predictor of any order, and a corrector that raises the order without another evaluation.
+//! `UniPC`: a multistep predictor of any order, and a corrector that raises the order without another evaluation:
+//! `x' = σ'/σ·x - α'·(e^-h - 1)·x0 - α'·B(h)·Σ weight/ratio·(x0 at the ratio - x0)`, of data predictions.
 //!
 //! The corrector runs when the next prediction has come in: it first mends the sample the predictor had left, then the
 //! predictor goes on from the mended one.
@@ -8,7 +9,9 @@
 
 use burn::tensor::Tensor;
 
-use super::config::{SamplerConfig, choose};
+use super::class::{Class, Word};
+use super::json::Key;
+use super::settings::{Defaults, Settings, choose};
 use super::sigmas::preserving;
 use super::steps::Steps;
 use super::trajectory::{Input, Rule, Run, Trajectory};
@@ -17,6 +20,22 @@ use crate::Error;
 use crate::error::ConfigError;
 use crate::noise::NoiseLevel;
 use crate::sampler::{History, Sampler};
+
+pub(super) static CLASS: Class = Class {
+    names: &["UniPCMultistepScheduler"],
+    words: &[Word::plain("unipc")],
+    knows: &[
+        Key::Spacing,
+        Key::ZeroSnr,
+        Key::Thresholding,
+        Key::Sigmas,
+        Key::SigmaEnds,
+        Key::FinalSigmas,
+        Key::FlowSigmas,
+    ],
+    defaults: Defaults::PLAIN,
+    build,
+};
 
 #[derive(Debug, Clone)]
 struct Solver {
@@ -38,9 +57,12 @@ struct UniPc {
     correctors: Vec<Option<Update>>,
 }
 
-pub(super) fn build(config: &SamplerConfig, steps: Steps) -> Result<Box<dyn Sampler>, Error> {
-    let solver = Solver::new(config)?;
-    let table = preserving(config, steps.total, true)?;
+fn build(settings: &Settings, steps: Steps, _eta: f64) -> Result<Box<dyn Sampler>, Error> {
+    let solver = Solver::new(settings)?;
+    let mut table = preserving(settings, steps.total, true)?;
+    if !settings.ends_at_zero()? {
+        table = table.ending_where_laid_out(settings)?;
+    }
     let points = table.points(NoiseLevel::from_ratio);
     let order = |step: usize| solver.order_at(step, steps);
     let predictor = |step: usize| solver.predictor(&points[step + 1 - order(step)..=step + 1]);
@@ -57,14 +79,14 @@ pub(super) fn build(config: &SamplerConfig, steps: Steps) -> Result<Box<dyn Samp
         solver: solver.clone(),
     };
     let trajectory = table
-        .trajectory(config, NoiseLevel::from_ratio)?
-        .joined_behind(steps.skipped);
+        .trajectory(settings, NoiseLevel::from_ratio)?
+        .joined_after(steps.skipped);
     Ok(Box::new(Run { trajectory, rule }))
 }
 
 impl Solver {
-    fn new(config: &SamplerConfig) -> Result<Self, Error> {
-        let json = &config.json;
+    fn new(settings: &Settings) -> Result<Self, Error> {
+        let json = &settings.json;
         // Solver types of DPM-Solver and DEIS become bh2 in diffusers.
         let others = ["bh2", "midpoint", "heun", "logrho"].map(|name| (name, true));
         let types: Vec<_> = others.into_iter().chain([("bh1", false)]).collect();
@@ -77,7 +99,7 @@ impl Solver {
             uncorrected: json.disable_corrector.clone().unwrap_or_default(),
         };
         let other_predictor = json.solver_p.as_ref().is_some_and(|value| !value.is_null());
-        Ok(solver.checked(other_predictor, config.ends_at_zero()?)?)
+        Ok(solver.checked(other_predictor, settings.ends_at_zero()?)?)
     }
 
     fn checked(self, other_predictor: bool, ends_at_zero: bool) -> Result<Self, ConfigError> {

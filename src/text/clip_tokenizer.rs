@@ -7,8 +7,6 @@
 use std::collections::HashMap;
 use std::ops::Range;
 
-use serde::Deserialize;
-use serde::de::DeserializeOwned;
 use tokenizers::models::bpe::{BPE, Merges};
 use tokenizers::normalizers::replace::ReplacePattern;
 use tokenizers::normalizers::{Lowercase, NFC, Replace, Sequence as Normalizers};
@@ -18,35 +16,12 @@ use tokenizers::pre_tokenizers::split::{Split, SplitPattern};
 use tokenizers::{AddedToken, SplitDelimiterBehavior, Tokenizer};
 
 use super::Embedding;
+use super::tokenizer_files::{AddedWord, Settings, Special, TokenizerFiles, parse};
 use crate::error::{AdapterError, ConfigError, Error};
 
 /// What counts as one word: special tokens, English contractions, runs of letters, single digits, runs of anything else.
 const WORDS: &str =
     r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+";
-
-const BEGIN: &str = "<|startoftext|>";
-const END: &str = "<|endoftext|>";
-
-/// Tokens a CLIP text encoder has positions for, where the tokenizer's configuration names no length.
-const DEFAULT_LENGTH: usize = 77;
-
-/// Above this, `model_max_length` is the writer's way of saying that it did not know (1e30 in real files).
-const NO_LENGTH: f64 = 1e6;
-
-/// The contents of a tokenizer folder: `vocab.json` with `merges.txt`, or `tokenizer.json`.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct TokenizerFiles<'a> {
-    /// `vocab.json`
-    pub vocab: Option<&'a str>,
-    /// `merges.txt`
-    pub merges: Option<&'a str>,
-    /// `tokenizer.json`, read where one of the two is missing
-    pub tokenizer: Option<&'a str>,
-    /// `tokenizer_config.json`
-    pub config: Option<&'a str>,
-    /// `special_tokens_map.json`, which wins over the former
-    pub special_tokens: Option<&'a str>,
-}
 
 /// Token ids of one prompt.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -67,8 +42,10 @@ pub struct ClipTokenizer {
     end: u32,
     pad: u32,
     length: usize,
-    /// Learned words by the tokenizer's own id: the rows of the encoder's table that hold their vectors.
-    learned: HashMap<u32, Range<u32>>,
+    /// Added and learned words by the tokenizer's own id: the rows of the encoder's table that hold their vectors.
+    learned: HashMap<u32, Vec<u32>>,
+    /// The last row that a token of the files has, and that token.
+    last: (u32, String),
 }
 
 impl ClipTokenizer {
@@ -79,7 +56,7 @@ impl ClipTokenizer {
     /// If a file is missing or malformed, or a special token is not in the vocabulary.
     pub fn from_files(files: TokenizerFiles<'_>) -> Result<Self, Error> {
         let settings = Settings::read(files)?;
-        let tokenizer = match files {
+        let mut tokenizer = match files {
             TokenizerFiles {
                 vocab: Some(vocab),
                 merges: Some(merges),
@@ -94,6 +71,8 @@ impl ClipTokenizer {
                 return Err(ConfigError::Missing { key, part }.into());
             }
         };
+        let learned = add(&mut tokenizer, &settings.added)?;
+        let last = last(&tokenizer, &settings.added);
         let id = |key, token: &Special| {
             let id = tokenizer.token_to_id(&token.content);
             id.ok_or_else(|| unknown(key, token))
@@ -103,46 +82,103 @@ impl ClipTokenizer {
             end: id("eos_token", &settings.end)?,
             pad: id("pad_token", &settings.pad)?,
             length: settings.length,
-            learned: HashMap::new(),
+            learned,
+            last,
             tokenizer,
         })
     }
 
-    /// Has the word of `embedding` read as the rows `ids` of the encoder's table, wherever it stands in a prompt, in capitals or not.
+    /// Refuses a tokenizer whose tokens the encoder's table of `rows` rows does not hold.
+    ///
+    /// # Errors
+    ///
+    /// If a token is beyond the last row.
+    pub fn check_rows(&self, rows: usize) -> Result<(), Error> {
+        let (id, token) = &self.last;
+        if (*id as usize) < rows {
+            return Ok(());
+        }
+        let hint = format!(
+            "the text encoder has vectors for {rows} tokens: it was saved without those of the words added later"
+        );
+        Err(ConfigError::unsupported(format!("the number of the token {token}"), id, hint).into())
+    }
+
+    /// Whether the word of `embedding` can be learned.
     ///
     /// # Errors
     ///
     /// If the word is in the vocabulary already, as a whole or as a part of words.
-    pub fn learn(&mut self, embedding: &Embedding, ids: Range<u32>) -> Result<(), Error> {
+    pub fn check_new(&self, embedding: &Embedding) -> Result<(), Error> {
         let token = embedding.token();
         let lower = token.to_lowercase();
         let known = [token, &lower, &format!("{lower}</w>")];
         let known = known
             .iter()
             .any(|word| self.tokenizer.token_to_id(word).is_some());
+        if known {
+            return Err(taken(embedding).into());
+        }
+        Ok(())
+    }
+
+    /// Has the word of `embedding` read as the rows `ids` of the encoder's table, wherever it stands in a prompt, in capitals or not.
+    ///
+    /// # Errors
+    ///
+    /// As [`check_new`](Self::check_new).
+    pub fn learn(&mut self, embedding: &Embedding, ids: Range<u32>) -> Result<(), Error> {
+        self.check_new(embedding)?;
+        let token = embedding.token();
         let mut added = || {
             let word = AddedToken::from(token, false);
             self.tokenizer.add_tokens([word])?;
             Ok(self.tokenizer.token_to_id(token))
         };
-        let taken = || AdapterError::Token {
-            token: token.to_owned(),
-            origin: embedding.origin().to_owned(),
-        };
-        if known {
-            return Err(taken().into());
-        }
         let id = added().map_err(|source| ConfigError::Tokenizer { source })?;
-        let id = id.ok_or_else(taken)?;
-        if self.learned.insert(id, ids).is_some() {
-            return Err(taken().into());
+        let id = id.ok_or_else(|| taken(embedding))?;
+        if self.learned.insert(id, ids.collect()).is_some() {
+            return Err(taken(embedding).into());
         }
         Ok(())
     }
 
     /// The encoder's ids of one of the tokenizer's: as many as a learned word has vectors, else the same.
-    fn rows(&self, id: u32) -> Range<u32> {
-        self.learned.get(&id).cloned().unwrap_or(id..id + 1)
+    fn rows(&self, id: u32) -> Vec<u32> {
+        self.learned.get(&id).cloned().unwrap_or_else(|| vec![id])
+    }
+
+    /// The words of `prompt` that are no tokens of their own, in their order: they are read in pieces. A large vocabulary spells most rare
+    /// words so; in a small one they were never seen whole.
+    ///
+    /// # Errors
+    ///
+    /// As [`encode`](Self::encode).
+    pub fn words_in_pieces(&self, prompt: &str) -> Result<Vec<String>, Error> {
+        let encoding = self
+            .tokenizer
+            .encode(prompt, false)
+            .map_err(|source| ConfigError::Tokenizer { source })?;
+        // Number, start, end and pieces of each word.
+        let mut words: Vec<(Option<u32>, usize, usize, usize)> = Vec::new();
+        let spans = encoding.get_offsets().iter();
+        for (&(start, end), &number) in spans.zip(encoding.get_word_ids()) {
+            match words.last_mut() {
+                Some((last, _, ends, pieces)) if *last == number && number.is_some() => {
+                    (*ends, *pieces) = (end, *pieces + 1);
+                }
+                _ => words.push((number, start, end, 1)),
+            }
+        }
+        let in_pieces = words.into_iter().filter(|(.., pieces)| *pieces > 1);
+        let text = |(_, start, end, _)| prompt.get(start..end).map(str::to_owned);
+        let mut found: Vec<String> = Vec::new();
+        for text in in_pieces.filter_map(text) {
+            if !found.contains(&text) {
+                found.push(text);
+            }
+        }
+        Ok(found)
     }
 
     /// How many ids [`encode`](Self::encode) gives.
@@ -163,7 +199,7 @@ impl ClipTokenizer {
         let room = self.length - 2;
         let places = encoding.get_ids().iter().zip(encoding.get_offsets());
         let places: Vec<_> = places
-            .flat_map(|(&id, &(start, _))| self.rows(id).map(move |id| (id, start)))
+            .flat_map(|(&id, &(start, _))| self.rows(id).into_iter().map(move |id| (id, start)))
             .collect();
         let kept = places.iter().take(room).map(|(id, _)| id);
         let mut ids = Vec::with_capacity(self.length);
@@ -183,118 +219,6 @@ impl ClipTokenizer {
             cut,
         })
     }
-}
-
-/// What the two small files decide.
-struct Settings {
-    begin: Special,
-    end: Special,
-    unknown: Special,
-    pad: Special,
-    length: usize,
-}
-
-impl Settings {
-    fn read(files: TokenizerFiles<'_>) -> Result<Self, Error> {
-        let config = files.config.unwrap_or("{}");
-        let config: SettingsJson = parse("tokenizer_config.json", config)?;
-        let map = files.special_tokens.unwrap_or("{}");
-        let map: SettingsJson = parse("special_tokens_map.json", map)?;
-        let end = map.eos_token.or(config.eos_token);
-        let end = end.map_or_else(|| Special::plain(END), Special::from);
-        let or_end = |token: Option<TokenJson>| token.map_or_else(|| end.clone(), Special::from);
-        let begin = map.bos_token.or(config.bos_token);
-        Ok(Self {
-            begin: begin.map_or_else(|| Special::plain(BEGIN), Special::from),
-            unknown: or_end(map.unk_token.or(config.unk_token)),
-            pad: or_end(map.pad_token.or(config.pad_token)),
-            length: length(config.model_max_length)?,
-            end,
-        })
-    }
-
-    /// In the order they are declared in: of two with the same text, the later decides how it is matched.
-    fn specials(&self) -> [(&'static str, &Special); 4] {
-        [
-            ("bos_token", &self.begin),
-            ("eos_token", &self.end),
-            ("unk_token", &self.unknown),
-            ("pad_token", &self.pad),
-        ]
-    }
-}
-
-/// A token that is matched in prompts before they are split into words.
-#[derive(Clone)]
-struct Special {
-    content: String,
-    /// Matched in the lower-cased text.
-    normalized: bool,
-}
-
-impl Special {
-    fn plain(content: &str) -> Self {
-        let content = content.to_owned();
-        let normalized = false;
-        Self {
-            content,
-            normalized,
-        }
-    }
-}
-
-impl From<TokenJson> for Special {
-    fn from(json: TokenJson) -> Self {
-        match json {
-            TokenJson::Text(content) => Self::plain(&content),
-            TokenJson::Flagged {
-                content,
-                normalized,
-            } => Self {
-                content,
-                normalized,
-            },
-        }
-    }
-}
-
-/// Both files, as far as they are read.
-#[derive(Deserialize, Default)]
-#[serde(default)]
-struct SettingsJson {
-    bos_token: Option<TokenJson>,
-    eos_token: Option<TokenJson>,
-    pad_token: Option<TokenJson>,
-    unk_token: Option<TokenJson>,
-    model_max_length: Option<f64>,
-}
-
-/// A token by its text, or with the flags of its matching.
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum TokenJson {
-    Text(String),
-    Flagged {
-        content: String,
-        #[serde(default)]
-        normalized: bool,
-    },
-}
-
-fn length(named: Option<f64>) -> Result<usize, ConfigError> {
-    match named {
-        None => Ok(DEFAULT_LENGTH),
-        Some(length) if length > NO_LENGTH => Ok(DEFAULT_LENGTH),
-        Some(length) if length >= 2.0 => Ok(length as usize),
-        Some(length) => {
-            let hint = "begin and end alone take two tokens";
-            Err(ConfigError::unsupported("model_max_length", length, hint))
-        }
-    }
-}
-
-fn parse<T: DeserializeOwned>(file: &'static str, contents: &str) -> Result<T, ConfigError> {
-    serde_json::from_str(contents).map_err(|source| ConfigError::Contents { file, source })
 }
 
 fn byte_pairs(vocab: &str, merges: &str, settings: &Settings) -> Result<Tokenizer, ConfigError> {
@@ -367,4 +291,63 @@ fn complete(contents: &str) -> Result<Tokenizer, ConfigError> {
         Ok(tokenizer)
     };
     build().map_err(|source| ConfigError::Tokenizer { source })
+}
+
+fn taken(embedding: &Embedding) -> AdapterError {
+    AdapterError::Token {
+        token: embedding.token().to_owned(),
+        origin: embedding.origin().to_owned(),
+    }
+}
+
+/// Makes `words` tokens of their own; gives the rows of those that the tokenizer numbers otherwise than the encoder, and of those with
+/// several vectors: `<cat>` is `<cat> <cat>_1 <cat>_2` where these are words as well, as diffusers saves it.
+fn add(
+    tokenizer: &mut Tokenizer,
+    words: &[AddedWord],
+) -> Result<HashMap<u32, Vec<u32>>, ConfigError> {
+    let new = words
+        .iter()
+        .filter(|word| tokenizer.token_to_id(&word.content).is_none());
+    let new = new.map(|word| {
+        AddedToken::from(word.content.as_str(), false)
+            .single_word(word.single_word)
+            .lstrip(word.lstrip)
+            .rstrip(word.rstrip)
+            .normalized(word.normalized)
+    });
+    let new: Vec<_> = new.collect();
+    let added = tokenizer.add_tokens(new);
+    added.map_err(|source| ConfigError::Tokenizer { source })?;
+    let base = tokenizer.get_vocab_size(false);
+    let rows: HashMap<_, _> = words
+        .iter()
+        .map(|word| (word.content.as_str(), word.id))
+        .collect();
+    let mut learned = HashMap::new();
+    for word in words {
+        let Some(own) = tokenizer.token_to_id(&word.content) else {
+            continue;
+        };
+        if own != word.id && (own as usize) < base {
+            let hint = format!("the vocabulary has it as {own}");
+            let key = format!("the added token {}", word.content);
+            return Err(ConfigError::unsupported(key, word.id, hint));
+        }
+        let more =
+            (1..).map_while(|number| rows.get(format!("{}_{number}", word.content).as_str()));
+        let rows: Vec<_> = std::iter::once(word.id).chain(more.copied()).collect();
+        if rows != [own] {
+            learned.insert(own, rows);
+        }
+    }
+    Ok(learned)
+}
+
+/// The last row that a token has, and the token.
+fn last(tokenizer: &Tokenizer, words: &[AddedWord]) -> (u32, String) {
+    let own = tokenizer.get_vocab(false).into_iter();
+    let own = own.map(|(token, id)| (id, token));
+    let added = words.iter().map(|word| (word.id, word.content.clone()));
+    own.chain(added).max().unwrap_or_default()
 }

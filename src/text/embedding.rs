@@ -14,7 +14,12 @@ use crate::weights::WeightSource;
 /// The tensor of a file that does not say its token.
 const BARE: [&str; 2] = ["emb_params", "string_to_param.*"];
 /// SDXL's tensors, and the part whose tokens they are.
-const EACH: [(&str, &str); 2] = [("clip_l", "text_encoder"), ("clip_g", "text_encoder_2")];
+const EACH: [(&str, &str); 4] = [
+    ("clip_l", "text_encoder"),
+    ("clip_g", "text_encoder_2"),
+    ("text_encoders_0", "text_encoder"),
+    ("text_encoders_1", "text_encoder_2"),
+];
 /// What the tensors are called, for those who meet something else.
 const HINT: &str =
     "an embedding holds one tensor called by its token, `emb_params`, or `clip_l` and `clip_g`";
@@ -25,6 +30,8 @@ pub struct Embedding {
     token: String,
     origin: String,
     vectors: Vectors,
+    left_out: Vec<String>,
+    bundled: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -62,22 +69,25 @@ impl Embedding {
     ///
     /// # Errors
     ///
-    /// When it holds something else, or the token is empty.
+    /// When it holds something else, the token is empty, or a value is no finite number.
     pub fn from_source(source: &WeightSource, token: Option<&str>) -> Result<Self, Error> {
         let origin = source.origin().to_owned();
-        let names: Vec<_> = source.names().collect();
-        let (own, vectors) = match names.as_slice() {
-            names if names.iter().all(|name| part(name).is_some()) && !names.is_empty() => {
+        let (used, left_out): (Vec<_>, Vec<_>) = {
+            let used = used(source);
+            source.names().partition(|name| used.contains(name))
+        };
+        let (own, vectors) = match used.as_slice() {
+            [] => return Err(strange(source).into()),
+            [name] if part(name).is_none() => {
+                let own = (!BARE.contains(name)).then_some(*name);
+                (own, Vectors::One(rows(source, name)?))
+            }
+            names => {
                 let named = names.iter().filter_map(|name| Some((part(name)?, name)));
                 let rows = named.map(|(part, name)| Ok((part, rows(source, name)?)));
                 let rows = rows.collect::<Result<Vec<_>, Error>>()?;
                 (None, Vectors::Each(rows))
             }
-            [name] => {
-                let own = (!BARE.contains(name)).then_some(*name);
-                (own, Vectors::One(rows(source, name)?))
-            }
-            _ => return Err(strange(source).into()),
         };
         let stem = Path::new(&origin).file_stem();
         let stem = stem.and_then(|stem| stem.to_str());
@@ -87,9 +97,35 @@ impl Embedding {
         }
         Ok(Self {
             token,
-            origin,
             vectors,
+            left_out: left_out.into_iter().map(str::to_owned).collect(),
+            bundled: false,
+            origin,
         })
+    }
+
+    /// The same, as part of another adapter: where it does not fit a model it is left out with a word, and the adapter is used.
+    #[must_use]
+    pub(crate) fn bundled(self) -> Self {
+        Self {
+            bundled: true,
+            ..self
+        }
+    }
+
+    pub(crate) fn is_bundled(&self) -> bool {
+        self.bundled
+    }
+
+    /// Names of the tensors beside its vectors, which are not read.
+    pub fn left_out(&self) -> &[String] {
+        &self.left_out
+    }
+
+    /// Whether its word stands in `prompt`, in capitals or not.
+    pub fn is_in(&self, prompt: &str) -> bool {
+        let lower = |text: &str| text.to_lowercase();
+        lower(prompt).contains(&lower(&self.token))
     }
 
     /// Whether a source looks like one.
@@ -97,7 +133,7 @@ impl Embedding {
         let mut names = source.names();
         match (names.next(), names.next(), names.next()) {
             (Some(one), None, None) => shape(source, one).is_some(),
-            (Some(one), Some(two), None) => part(one).is_some() && part(two).is_some(),
+            (Some(_), Some(_), _) => source.names().any(is_marked),
             _ => false,
         }
     }
@@ -165,6 +201,23 @@ fn part(name: &str) -> Option<&'static str> {
     known.map(|(_, part)| *part)
 }
 
+/// Whether a name is an embedding's and nothing else's.
+fn is_marked(name: &str) -> bool {
+    part(name).is_some() || BARE.contains(&name)
+}
+
+/// The names of the tensors that hold the vectors: those that are marked so, else the only one.
+fn used(source: &WeightSource) -> Vec<&str> {
+    let marked: Vec<_> = source.names().filter(|name| is_marked(name)).collect();
+    let (each, bare): (Vec<_>, Vec<_>) = marked.into_iter().partition(|name| part(name).is_some());
+    match (each.is_empty(), bare.first()) {
+        (false, _) => each,
+        (true, Some(bare)) => vec![*bare],
+        (true, None) if source.len() == 1 => source.names().collect(),
+        (true, None) => Vec::new(),
+    }
+}
+
 /// Count and width of a tensor of vectors: `[count, width]` or one vector, `[width]`.
 fn shape(source: &WeightSource, name: &str) -> Option<[usize; 2]> {
     let float = source.dtype(name).is_some_and(|dtype| dtype.is_float());
@@ -177,7 +230,7 @@ fn shape(source: &WeightSource, name: &str) -> Option<[usize; 2]> {
 
 fn rows(source: &WeightSource, name: &str) -> Result<Rows, Error> {
     let [_, width] = shape(source, name).ok_or_else(|| strange(source))?;
-    let data = source.read(name)?.convert_dtype(DType::F32);
+    let data = source.read_finite(name)?.convert_dtype(DType::F32);
     let values = data.iter::<f32>().collect();
     Ok(Rows { values, width })
 }

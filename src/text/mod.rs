@@ -2,9 +2,11 @@
 
 mod clip_tokenizer;
 mod embedding;
+mod tokenizer_files;
 
-pub use clip_tokenizer::{ClipTokenizer, TokenizerFiles, Tokens};
+pub use clip_tokenizer::{ClipTokenizer, Tokens};
 pub use embedding::Embedding;
+pub use tokenizer_files::TokenizerFiles;
 
 use burn::tensor::Tensor;
 

@@ -7,7 +7,7 @@
 use burn_store::burn_pack::Tensor as Packed;
 
 use super::WeightSource;
-use super::original::{Cut, Parts, Piece, Placement, number, renamed, split_by};
+use super::original::{Cut, Parts, Piece, Placement, number, renamed, split_by, unrecognised};
 use crate::error::{Error, WeightsError};
 
 /// The part of a model folder that the denoiser is.
@@ -89,7 +89,11 @@ fn whole(name: String) -> Piece {
 ///
 /// When a tensor is not in the layout, or two come to one name.
 pub fn split(source: &WeightSource) -> Result<Parts, Error> {
-    split_by(source, "a DiT", place)
+    let parts = split_by(source, place)?;
+    if parts.strangers.is_empty() {
+        return Ok(parts);
+    }
+    Err(unrecognised(source, parts.strangers, "a DiT"))
 }
 
 /// The tensors of a `DiT` of either layout under diffusers' names, the embedders once.
@@ -98,19 +102,31 @@ pub fn split(source: &WeightSource) -> Result<Parts, Error> {
 ///
 /// When a tensor of the original layout cannot be placed; when the embedders of two blocks differ.
 pub fn canonical(source: &WeightSource) -> Result<WeightSource, Error> {
+    if !is_original(source) {
+        let repeated = source
+            .packed()
+            .filter_map(|tensor| Some((first_of(&tensor.name)?, tensor)));
+        for (first, tensor) in repeated {
+            check_equal(source, &first, tensor)?;
+        }
+    }
+    named(source)
+}
+
+/// As [`canonical`], but nothing is read: whether repeated embedders are equal is not looked at.
+///
+/// # Errors
+///
+/// When a tensor of the original layout cannot be placed.
+pub fn named(source: &WeightSource) -> Result<WeightSource, Error> {
     if is_original(source) {
         let part = split(source)?.parts.remove(PART);
         let none = || WeightSource::from_tensors(source.origin().to_owned(), Vec::new());
         return part.map_or_else(none, Ok);
     }
-    let mut kept = Vec::new();
-    for tensor in source.packed() {
-        match first_of(&tensor.name) {
-            Some(first) => check_equal(source, &first, tensor)?,
-            None => kept.push(tensor.clone()),
-        }
-    }
-    WeightSource::from_tensors(source.origin().to_owned(), kept)
+    let kept = source.packed();
+    let kept = kept.filter(|tensor| first_of(&tensor.name).is_none());
+    WeightSource::from_tensors(source.origin().to_owned(), kept.cloned().collect())
 }
 
 /// For an embedder's tensor in a block behind the first: its name in the first block.

@@ -14,6 +14,7 @@ use burn::{
 use burn_store::{bridge, burn_pack::Tensor as Packed};
 
 use super::filters::placed;
+use super::finite::check_finite;
 use super::transpose::transposed;
 use super::{Storage, WeightSource, adapt::Patches, names, quantise};
 use crate::error::{Error, Misfit, WeightsError};
@@ -26,7 +27,7 @@ use crate::error::{Error, Misfit, WeightsError};
 /// # Errors
 ///
 /// When a parameter has no tensor, a tensor no parameter, or shapes differ: one error that lists all of them, before anything
-/// is read. When a tensor cannot be read.
+/// is read. When a tensor cannot be read, or holds values that are no finite numbers.
 pub fn load_strict<M: Module>(
     module: M,
     source: &WeightSource,
@@ -34,6 +35,18 @@ pub fn load_strict<M: Module>(
     storage: impl Into<Storage>,
 ) -> Result<M, Error> {
     load_merged(module, source, part, storage, &Patches::default())
+}
+
+/// Whether [`load_strict`] would find what it needs in `source`, by names and shapes alone: nothing is read, nothing allocated.
+///
+/// # Errors
+///
+/// As [`load_strict`], but for what shows in reading only.
+pub fn check_fit<M: Module>(module: &M, source: &WeightSource, part: &str) -> Result<(), Error> {
+    let slots = slots(module);
+    let asked = slots.iter().map(Slot::asked).collect();
+    let tensors = names::canonical(source, &asked)?;
+    check(&slots, &tensors, part, source.origin())
 }
 
 /// [`load_strict`], with adapters merged into the tensors on their way.
@@ -332,6 +345,7 @@ impl Filler<'_> {
             origin: self.origin.to_owned(),
         };
         let data = bridge::into_data(tensor).map_err(|error| failed(error.to_string()))?;
+        check_finite(&data, &slot.name, self.origin)?;
         Ok(self.laid(data, slot))
     }
 

@@ -11,6 +11,7 @@ pub mod names;
 pub mod original;
 
 mod filters;
+mod finite;
 mod format;
 mod load;
 mod quantise;
@@ -19,7 +20,8 @@ mod transpose;
 
 pub(crate) use filters::placed;
 pub use format::{Format, Storage, WeightFormat};
-pub use load::{load_merged, load_strict, reload, shapes, weight_bytes};
+pub use load::{check_fit, load_merged, load_strict, reload, shapes, weight_bytes};
 pub use source::WeightSource;
+pub(crate) use source::refuse_stand_in;
 #[cfg(feature = "hub")]
 pub(crate) use source::shard_files;

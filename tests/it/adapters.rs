@@ -1,79 +1,29 @@
-//! `LoRA` and its kin, embeddings, Custom Diffusion: against diffusers, against dense products, and what does not fit.
-
-use std::path::{Path, PathBuf};
+//! `LoRA` and its kin, embeddings, Custom Diffusion: against diffusers, and how they are put on and taken off.
 
 use afterimage::cache::CacheRule;
 use afterimage::catalog::ModelFolder;
 use afterimage::models::unet::UNet2DConditionModel;
-use afterimage::pipeline::{
-    Adapters, Family, ModelConfig, Pipeline, Request, Residency, TextToImage,
-};
+use afterimage::pipeline::Request;
+use afterimage::pipeline::{Adapters, Family, ModelConfig, Residency, TextToImage};
 use afterimage::text::Embedding;
-use afterimage::weights::adapt::{CustomDiffusion, Lora, LoraKind, Merge, Parameters};
-use afterimage::weights::{WeightSource, shapes};
+use afterimage::weights::adapt::{CustomDiffusion, Lora, Merge, Parameters};
+use afterimage::weights::shapes;
 use burn::tensor::{DType, Device};
-use proptest::prelude::*;
-use safetensors::tensor::{Dtype, TensorView};
 use serde_json::Value;
 
-use crate::fixture::{Fixture, Reference, fixture, shared, text};
+use crate::adapter_files::{made, pair, source};
+use crate::fixture::{Fixture, fixture, shared, text};
 use crate::golden::check_run;
-use crate::tolerance::F32_CPU;
-use crate::weights::folder;
 
-/// A tensor of a made-up file.
-pub(crate) type Made = (String, Vec<usize>, Vec<f32>);
-
-fn made(name: impl Into<String>, shape: &[usize], value: impl Fn(usize) -> f32) -> Made {
-    let values = (0..shape.iter().product()).map(value).collect();
-    (name.into(), shape.to_vec(), values)
-}
-
-fn bytes(tensors: &[Made], metadata: Option<&str>) -> Vec<u8> {
-    let data = tensors.iter().map(|(_, _, values)| {
-        let bytes = values.iter().flat_map(|value| value.to_le_bytes());
-        bytes.collect::<Vec<u8>>()
-    });
-    let data: Vec<_> = data.collect();
-    let views = tensors.iter().zip(&data).map(|((name, shape, _), bytes)| {
-        let view = TensorView::new(Dtype::F32, shape.clone(), bytes).unwrap();
-        (name.clone(), view)
-    });
-    let metadata = metadata.map(|text| ("lora_adapter_metadata".to_owned(), text.to_owned()));
-    safetensors::serialize(views, Some(metadata.into_iter().collect())).unwrap()
-}
-
-/// A file in a folder that stays as long as the returned value.
-pub(crate) fn file(name: &str, tensors: &[Made]) -> (tempfile::TempDir, PathBuf) {
-    let folder = folder();
-    let path = folder.path().join(name);
-    std::fs::write(&path, bytes(tensors, None)).unwrap();
-    (folder, path)
-}
-
-/// Kept for the rest of the test: sources in memory are compiled in elsewhere.
-fn source(tensors: &[Made], metadata: Option<&str>) -> WeightSource {
-    let bytes = Vec::leak(bytes(tensors, metadata));
-    WeightSource::from_static(bytes, "made.safetensors").unwrap()
-}
-
-pub(crate) fn pair(layer: &str, down: &[usize], up: &[usize]) -> Vec<Made> {
-    let value = |index: usize| (index % 7) as f32 * 0.01 - 0.03;
-    vec![
-        made(format!("{layer}.lora_down.weight"), down, value),
-        made(format!("{layer}.lora_up.weight"), up, value),
-    ]
-}
-
-fn sd15() -> ModelFolder {
+pub(crate) fn sd15() -> ModelFolder {
     ModelFolder::open(fixture("sd15/model").to_str().unwrap()).unwrap()
 }
 
-fn load(folder: &ModelFolder, adapters: &Adapters) -> TextToImage {
+pub(crate) fn load(folder: &ModelFolder, adapters: &Adapters) -> TextToImage {
     TextToImage::load_with(folder, &Device::flex(), DType::F32, adapters).unwrap()
 }
 
-fn latents(pipeline: &TextToImage, prompt: &str, rule: CacheRule) -> Vec<f32> {
+pub(crate) fn latents(pipeline: &TextToImage, prompt: &str, rule: CacheRule) -> Vec<f32> {
     let request = Request {
         steps: Some(3),
         cache: rule,
@@ -115,7 +65,7 @@ fn adapters(fixture: &Fixture, case: &Value) -> Adapters {
     }
 }
 
-fn parameters(config: &ModelConfig) -> Vec<Parameters> {
+pub(crate) fn parameters(config: &ModelConfig) -> Vec<Parameters> {
     let Family::TextToImage(parts) = &config.family else {
         panic!("a text-to-image model")
     };
@@ -130,7 +80,7 @@ fn parameters(config: &ModelConfig) -> Vec<Parameters> {
 }
 
 /// Weights as they become, against those of the reference; gives how many there are.
-fn check_merged(fixture: &Fixture, case: &Value) -> usize {
+pub(crate) fn check_merged(fixture: &Fixture, case: &Value) -> usize {
     let folder = ModelFolder::open(fixture.model().to_str().unwrap()).unwrap();
     let parameters = parameters(&ModelConfig::read(&folder).unwrap());
     let merge = Merge::resolve(&parameters, &adapters(fixture, case).loras, &[]).unwrap();
@@ -173,12 +123,12 @@ fn check_all(fixture: &Fixture, least: usize) {
             continue;
         }
         let mut pipeline = load(&folder, &adapters(fixture, case));
-        let outcome = check_run(fixture, case, &mut pipeline, F32_CPU);
+        let outcome = check_run(fixture, case, &mut pipeline);
         worst = worst.max(outcome.unwrap_or_else(|error| panic!("{}: {error}", case["id"])));
         count += 1;
     }
     let name = fixture.said("fixture");
-    eprintln!("{name}: {count} checks, the worst run is off by {worst:.1e} standard deviations");
+    eprintln!("{name}: {count} checks, the worst run takes {worst:.2} of its tolerance");
     assert!(count >= least, "{count} checks");
 }
 
@@ -197,6 +147,33 @@ fn all_cases_agree_with_diffusers() {
     ] {
         if shared(&format!("reference/fixtures/{name}")).is_some() {
             check_all(&Fixture::best(name), least);
+        }
+    }
+}
+
+/// Layers over convolutions, the time embedding and both ends, in kohya's names and diffusers', in f16 and f32.
+#[test]
+fn few_step_files_merge_as_diffusers_merges_them() {
+    let Some(fixture) = Fixture::any("few-step-lora") else {
+        return;
+    };
+    let folder = ModelFolder::open(fixture.model().to_str().unwrap()).unwrap();
+    let mut count = 0;
+    for case in fixture.cases().filter(|case| !case["lora"].is_null()) {
+        if !case["scheduler"].as_str().unwrap().starts_with("DDIM") {
+            continue;
+        }
+        let mut pipeline = load(&folder, &adapters(&fixture, case));
+        let outcome = check_run(&fixture, case, &mut pipeline);
+        outcome.unwrap_or_else(|error| panic!("{}: {error}", case["id"]));
+        count += 1;
+    }
+    assert_eq!(count, 4);
+    for (file, layers) in [("lcm", 277), ("hyper", 281)] {
+        for names in ["kohya", "diffusers"] {
+            let path = fixture.file(&format!("{file}_{names}.safetensors"));
+            let summary = Lora::open(path).unwrap().summary();
+            assert_eq!(summary.parts["unet"], layers, "{file} {names}");
         }
     }
 }
@@ -237,7 +214,7 @@ fn torch_files_hold_the_same() {
 }
 
 /// A `LoRA`, an embedding and replaced keys for the small model.
-fn everything() -> Adapters {
+pub(crate) fn everything() -> Adapters {
     let fixtures = [
         Fixture::committed("sd15-lora").file("lora_diffusers.safetensors"),
         Fixture::committed("sd15-lora").file("lora_kohya.safetensors"),
@@ -452,564 +429,4 @@ fn resolve_all(
     let count = merge.of("unet").names().len();
     assert_eq!(count * 2, tensors.len());
     count
-}
-
-fn values(count: usize) -> impl Strategy<Value = Vec<f32>> {
-    prop::collection::vec(-1.0_f32..1.0, count)
-}
-
-/// `[rows, inner] · [inner, columns]`, by the definition.
-fn dense(left: &[f32], right: &[f32], inner: usize) -> Vec<f64> {
-    let (rows, columns) = (left.len() / inner, right.len() / inner);
-    let entry = |row: usize, column: usize| {
-        let terms = (0..inner)
-            .map(|k| f64::from(left[row * inner + k]) * f64::from(right[k * columns + column]));
-        terms.sum::<f64>()
-    };
-    let places = (0..rows).flat_map(|row| (0..columns).map(move |column| (row, column)));
-    places.map(|(row, column)| entry(row, column)).collect()
-}
-
-/// `out[o, i, p] = sum over m, n of left[o, m] core[m, n, p] right[n, i]`, by the definition.
-fn dense_core(left: &[f32], core: &[f32], right: &[f32], rank: usize, points: usize) -> Vec<f64> {
-    let (outputs, inputs) = (left.len() / rank, right.len() / rank);
-    let mut out = vec![0.0; outputs * inputs * points];
-    for (place, value) in out.iter_mut().enumerate() {
-        let (o, i, p) = (
-            place / points / inputs,
-            place / points % inputs,
-            place % points,
-        );
-        for m in 0..rank {
-            for n in 0..rank {
-                *value += f64::from(left[o * rank + m])
-                    * f64::from(core[(m * rank + n) * points + p])
-                    * f64::from(right[n * inputs + i]);
-            }
-        }
-    }
-    out
-}
-
-/// Merges `tensors` at `scale` into `layer.weight` of this shape and compares with `base + expected`.
-fn check_dense(shape: &[usize], tensors: &[(Vec<Made>, f64)], expected: &[f64]) -> LoraKind {
-    let base = made("layer.weight", shape, |index| (index % 5) as f32 - 2.0);
-    let parameters = [Parameters::new(
-        "unet",
-        vec![("layer.weight".into(), shape.to_vec())],
-    )];
-    let lora = |(tensors, scale): &(Vec<Made>, f64)| {
-        Lora::from_source(&source(tensors, None))
-            .unwrap()
-            .with_scale(*scale)
-    };
-    let loras: Vec<_> = tensors.iter().map(lora).collect();
-    let merge = Merge::resolve(&parameters, &loras, &[]).unwrap();
-    let data = merge
-        .of("unet")
-        .read("layer.weight", &source(std::slice::from_ref(&base), None))
-        .unwrap();
-    for ((found, base), change) in data.iter::<f32>().zip(&base.2).zip(expected) {
-        let expected = f64::from(*base) + change;
-        assert!(
-            (f64::from(found) - expected).abs() < 2e-5,
-            "{found} for {expected}"
-        );
-    }
-    assert_eq!(data.shape().to_vec(), shape);
-    *loras[0].summary().kinds.first_key_value().unwrap().0
-}
-
-fn alpha(value: f32) -> Made {
-    ("lora_unet_layer.alpha".into(), Vec::new(), vec![value])
-}
-
-fn tensor(ending: &str, shape: &[usize], values: &[f32]) -> Made {
-    (
-        format!("lora_unet_layer.{ending}"),
-        shape.to_vec(),
-        values.to_vec(),
-    )
-}
-
-const OUT: usize = 7;
-const IN: usize = 6;
-const POINTS: usize = 9;
-
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(12))]
-
-    /// Two `LoRA`s of unequal rank on one layer: the changes are added up.
-    #[test]
-    fn loras_are_dense_products(
-        (up, down) in (values(OUT * 3), values(3 * IN)),
-        (up2, down2) in (values(OUT * 8), values(8 * IN)),
-        scale in -2.0..2.0,
-    ) {
-        let first = vec![tensor("lora_up.weight", &[OUT, 3], &up), tensor("lora_down.weight", &[3, IN], &down), alpha(1.5)];
-        let second = vec![tensor("lora_up.weight", &[OUT, 8], &up2), tensor("lora_down.weight", &[8, IN], &down2)];
-        let pairs = dense(&up, &down, 3).into_iter().zip(dense(&up2, &down2, 8));
-        let expected: Vec<f64> = pairs.map(|(one, two)| scale * 0.5 * one + two).collect();
-        let kind = check_dense(&[OUT, IN], &[(first, scale), (second, 1.0)], &expected);
-        assert_eq!(kind, LoraKind::Lora);
-    }
-
-    #[test]
-    fn locons_are_dense_products(
-        (up, down) in (values(OUT * 2), values(2 * IN * POINTS)),
-        (mid, small) in (values(4 * POINTS), values(2 * IN)),
-    ) {
-        let shape = [OUT, IN, 3, 3];
-        let plain = vec![tensor("lora_up.weight", &[OUT, 2, 1, 1], &up), tensor("lora_down.weight", &[2, IN, 3, 3], &down)];
-        assert_eq!(check_dense(&shape, &[(plain, 1.0)], &dense(&up, &down, 2)), LoraKind::LoCon);
-        let core = vec![
-            tensor("lora_up.weight", &[OUT, 2, 1, 1], &up),
-            tensor("lora_down.weight", &[2, IN, 1, 1], &small),
-            tensor("lora_mid.weight", &[2, 2, 3, 3], &mid),
-            alpha(4.0),
-        ];
-        let expected = dense_core(&up, &mid, &small, 2, POINTS);
-        let expected: Vec<f64> = expected.into_iter().map(|value| 2.0 * value).collect();
-        assert_eq!(check_dense(&shape, &[(core, 1.0)], &expected), LoraKind::LoCon);
-    }
-
-    #[test]
-    fn lohas_are_dense_products(
-        (a1, b1) in (values(OUT * 2), values(2 * IN * POINTS)),
-        (a2, b2) in (values(OUT * 2), values(2 * IN * POINTS)),
-        (t1, t2) in (values(4 * POINTS), values(4 * POINTS)),
-        scale in -2.0..2.0,
-    ) {
-        let shape = [OUT, IN, 3, 3];
-        let product = |one: Vec<f64>, two: Vec<f64>| -> Vec<f64> {
-            one.iter().zip(&two).map(|(one, two)| scale * 0.5 * one * two).collect()
-        };
-        let wide = [2, IN * POINTS];
-        let flat = vec![
-            tensor("hada_w1_a", &[OUT, 2], &a1), tensor("hada_w1_b", &wide, &b1),
-            tensor("hada_w2_a", &[OUT, 2], &a2), tensor("hada_w2_b", &wide, &b2), alpha(1.0),
-        ];
-        let expected = product(dense(&a1, &b1, 2), dense(&a2, &b2, 2));
-        assert_eq!(check_dense(&shape, &[(flat, scale)], &expected), LoraKind::LoHa);
-        // Beside a core, the left matrices are kept as [rank, outputs].
-        let turned = |a: &[f32]| (0..2 * OUT).map(|k| a[k % OUT * 2 + k / OUT]).collect::<Vec<_>>();
-        let (b1, b2) = (&b1[..2 * IN], &b2[..2 * IN]);
-        let core = vec![
-            tensor("hada_w1_a", &[2, OUT], &turned(&a1)), tensor("hada_w1_b", &[2, IN], b1),
-            tensor("hada_w2_a", &[2, OUT], &turned(&a2)), tensor("hada_w2_b", &[2, IN], b2),
-            tensor("hada_t1", &[2, 2, 3, 3], &t1), tensor("hada_t2", &[2, 2, 3, 3], &t2), alpha(1.0),
-        ];
-        let expected = product(dense_core(&a1, &t1, b1, 2, POINTS), dense_core(&a2, &t2, b2, 2, POINTS));
-        assert_eq!(check_dense(&shape, &[(core, scale)], &expected), LoraKind::LoHa);
-    }
-}
-
-#[test]
-fn unit_convolutions_and_linear_layers_are_one() {
-    let (up, down) = ([0.5, -1.0, 2.0, 0.25], [1.0, 2.0, -0.5, 3.0]);
-    let expected = dense(&up, &down, 2);
-    let linear: [&[usize]; 2] = [&[2, 2], &[2, 2]];
-    let unit: [&[usize]; 2] = [&[2, 2, 1, 1], &[2, 2, 1, 1]];
-    for [outer, inner] in [linear, unit] {
-        for weight in [&[2, 2][..], &[2, 2, 1, 1]] {
-            let tensors = vec![
-                tensor("lora_up.weight", outer, &up),
-                tensor("lora_down.weight", inner, &down),
-            ];
-            check_dense(weight, &[(tensors, 1.0)], &expected);
-        }
-    }
-}
-
-/// Alphas that peft keeps beside the tensors.
-#[test]
-fn peft_says_alphas_in_its_configuration() {
-    let tensors = [
-        made("unet.layer.lora_A.weight", &[2, 3], |_| 1.0),
-        made("unet.layer.lora_B.weight", &[3, 2], |_| 1.0),
-    ];
-    let parameters = [Parameters::new(
-        "unet",
-        vec![("layer.weight".into(), vec![3, 3])],
-    )];
-    let base = [made("layer.weight", &[3, 3], |_| 0.0)];
-    let merged = |metadata: Option<&str>| {
-        let lora = Lora::from_source(&source(&tensors, metadata)).unwrap();
-        let merge = Merge::resolve(&parameters, &[lora], &[]).unwrap();
-        let data = merge
-            .of("unet")
-            .read("layer.weight", &source(&base, None))
-            .unwrap();
-        data.iter::<f32>().next().unwrap()
-    };
-    assert_eq!(merged(None), 2.0);
-    assert_eq!(merged(Some(r#"{"unet.r": 2, "unet.lora_alpha": 8}"#)), 8.0);
-    assert_eq!(merged(Some(r#"{"text_encoder.lora_alpha": 8}"#)), 2.0);
-    let pattern = r#"{"unet.lora_alpha": 8, "unet.alpha_pattern": {"layer": 1}}"#;
-    assert_eq!(merged(Some(pattern)), 1.0);
-    let stabilised = merged(Some(r#"{"unet.lora_alpha": 2, "unet.use_rslora": true}"#));
-    assert!((stabilised - 2.0 * 2.0_f32.sqrt()).abs() < 1e-6);
-    let dora = Lora::from_source(&source(&tensors, Some(r#"{"unet.use_dora": true}"#)));
-    assert!(dora.unwrap_err().to_string().contains("DoRA"));
-}
-
-/// What loading the small model with a file says.
-fn refusal(model: &Path, name: &str, tensors: &[Made]) -> String {
-    let (_kept, path) = file(name, tensors);
-    let lora = match Lora::open(&path) {
-        Ok(lora) => lora,
-        Err(error) => return told(&error, &path),
-    };
-    let folder = ModelFolder::open(model.to_str().unwrap()).unwrap();
-    let adapters = Adapters {
-        loras: vec![lora],
-        ..Adapters::default()
-    };
-    let loaded = TextToImage::load_with(&folder, &Device::flex(), DType::F32, &adapters);
-    told(&loaded.unwrap_err(), &path)
-}
-
-/// The message, which names the file, without the file's folder.
-fn told(error: &afterimage::Error, path: &Path) -> String {
-    assert!(error.is_weights(), "{error}");
-    let text = error.to_string();
-    let shown = path.display().to_string();
-    assert!(text.contains(&shown), "{text}");
-    text.replace(&shown, path.file_name().unwrap().to_str().unwrap())
-}
-
-#[test]
-fn files_that_do_not_fit_are_refused_by_name() {
-    let (sd15, sdxl) = (fixture("sd15/model"), fixture("sdxl/model"));
-    let attention = "lora_unet_mid_block_attentions_0_transformer_blocks_0_attn2_to_k";
-    let sgm = "lora_unet_input_blocks_4_1_transformer_blocks_0_attn2_to_k";
-    let (down, up): (&[usize], &[usize]) = (&[2, 32], &[24, 2]);
-    let with = |mut tensors: Vec<Made>, ending: &str, value: f32| {
-        tensors.push((format!("{attention}.{ending}"), vec![1], vec![value]));
-        tensors
-    };
-    let whole = || pair(attention, down, up);
-    let cases: Vec<(&Path, Vec<Made>, &[&str])> = vec![
-        (
-            &sd15,
-            pair(sgm, &[4, 2048], &[640, 4]),
-            &[
-                "another model family",
-                "input_blocks_4_1",
-                "width 2048 (SDXL)",
-                "width 32",
-            ],
-        ),
-        (
-            &sdxl,
-            pair(attention, &[4, 768], &[1280, 4]),
-            &["another model family", "768 (Stable Diffusion 1.x)"],
-        ),
-        (
-            &sd15,
-            pair(
-                "lora_te2_text_model_encoder_layers_0_mlp_fc1",
-                &[2, 32],
-                &[64, 2],
-            ),
-            &["another model family", "`text_encoder_2`"],
-        ),
-        (
-            &sd15,
-            pair("lora_unet_nowhere", &[2, 4], &[4, 2]),
-            &["1 of 1 layers", "`lora_unet_nowhere`"],
-        ),
-        (
-            &sd15,
-            pair(attention, down, &[25, 2]),
-            &[
-                "[25, 32]",
-                "`mid_block.attentions.0.transformer_blocks.0.attn2.to_k.weight`",
-                "[24, 32]",
-            ],
-        ),
-        (
-            &sd15,
-            pair(attention, down, &[24, 3]),
-            &[
-                "no rank in common",
-                "lora_up.weight` of shape [24, 3]",
-                "[2, 32]",
-            ],
-        ),
-        (
-            &sd15,
-            whole()[..1].to_vec(),
-            &["lora_up.weight` is missing beside", "lora_down.weight`"],
-        ),
-        (
-            &sd15,
-            with(whole(), "dora_scale", 1.0),
-            &["DoRA", "dora_scale`"],
-        ),
-        (&sd15, with(whole(), "lokr_w1", 1.0), &["LoKr"]),
-        (
-            &sd15,
-            with(whole(), "strange", 1.0),
-            &["no LoRA", "strange`"],
-        ),
-        (
-            &sd15,
-            with(whole(), "alpha", f32::NAN),
-            &["alpha` is NaN", "finite"],
-        ),
-        (
-            &sd15,
-            [
-                whole(),
-                pair(
-                    "unet.mid_block.attentions.0.transformer_blocks.0.attn2.to_k",
-                    down,
-                    up,
-                ),
-            ]
-            .concat(),
-            &["two tensors change `mid_block"],
-        ),
-        (
-            &sd15,
-            vec![made("conv_in.weight", &[4, 4], |_| 0.0)],
-            &["no LoRA", "`conv_in.weight`"],
-        ),
-    ];
-    for (model, tensors, words) in cases {
-        let text = refusal(model, "bad.safetensors", &tensors);
-        for word in words {
-            assert!(text.contains(word), "no `{word}` in {text}");
-        }
-    }
-    let lora = || Lora::from_source(&source(&whole(), None)).unwrap();
-    let parameters = parameters(&ModelConfig::read(&self::sd15()).unwrap());
-    let error = Merge::resolve(&parameters, &[lora().with_scale(f64::NAN)], &[]).unwrap_err();
-    assert!(error.to_string().contains("the scale is NaN"), "{error}");
-}
-
-#[test]
-fn corrupt_files_are_refused_by_name() {
-    let (_kept, path) = file(
-        "cut.safetensors",
-        &pair("lora_unet_conv_in", &[2, 4], &[16, 2]),
-    );
-    let whole = std::fs::read(&path).unwrap();
-    for length in [0, 7, 40, whole.len() - 5] {
-        std::fs::write(&path, &whole[..length]).unwrap();
-        told(&Lora::open(&path).unwrap_err(), &path);
-        told(&Embedding::open(&path, None).unwrap_err(), &path);
-        told(&CustomDiffusion::open(&path).unwrap_err(), &path);
-    }
-    let pickle = path.with_extension("pt");
-    std::fs::write(&pickle, b"no pickle at all").unwrap();
-    told(&Embedding::open(&pickle, None).unwrap_err(), &pickle);
-}
-
-fn embedding_refusal(model: &str, token: Option<&str>, tensors: &[Made]) -> String {
-    let (_kept, path) = file("word.safetensors", tensors);
-    let embedding = match Embedding::open(&path, token) {
-        Ok(embedding) => embedding,
-        Err(error) => return told(&error, &path),
-    };
-    let folder = ModelFolder::open(fixture(model).to_str().unwrap()).unwrap();
-    let adapters = Adapters {
-        embeddings: vec![embedding],
-        ..Adapters::default()
-    };
-    let loaded = TextToImage::load_with(&folder, &Device::flex(), DType::F32, &adapters);
-    told(&loaded.unwrap_err(), &path)
-}
-
-type Case<'a> = (&'a str, Option<&'a str>, Vec<Made>, &'a [&'a str]);
-
-#[test]
-fn embeddings_that_do_not_fit_are_refused_by_name() {
-    let one = |width| vec![made("<x>", &[2, width], |_| 0.5)];
-    let each = vec![
-        made("clip_l", &[2, 32], |_| 0.5),
-        made("clip_g", &[2, 32], |_| 0.5),
-    ];
-    let cases: [Case<'_>; 7] = [
-        (
-            "sd15/model",
-            None,
-            one(33),
-            &["`<x>`", "width 33", "`text_encoder`", "width 32"],
-        ),
-        (
-            "sd15/model",
-            Some("A"),
-            one(32),
-            &["`A` exists already", "--embedding TOKEN=FILE"],
-        ),
-        (
-            "sd15/model",
-            Some("<|endoftext|>"),
-            one(32),
-            &["exists already"],
-        ),
-        ("sd15/model", None, each, &["SDXL", "the model has one"]),
-        (
-            "sdxl/model",
-            None,
-            one(32),
-            &["for one text encoder", "the model has two"],
-        ),
-        ("sd15/model", Some(" "), one(32), &["is empty"]),
-        (
-            "sd15/model",
-            None,
-            vec![made("a", &[2, 2, 2], |_| 0.0)],
-            &["no embedding", "`a [2, 2, 2]`"],
-        ),
-    ];
-    for (model, token, tensors, words) in cases {
-        let text = embedding_refusal(model, token, &tensors);
-        for word in words {
-            assert!(text.contains(word), "no `{word}` in {text}");
-        }
-    }
-    let twice = |token: &str| Embedding::from_source(&source(&one(32), None), Some(token)).unwrap();
-    let adapters = Adapters {
-        embeddings: vec![twice("<y>"), twice("<Y>")],
-        ..Adapters::default()
-    };
-    let loaded = TextToImage::load_with(&sd15(), &Device::flex(), DType::F32, &adapters);
-    let error = loaded.unwrap_err().to_string();
-    assert!(error.contains("`<Y>` exists already"), "{error}");
-}
-
-#[test]
-fn custom_diffusions_that_do_not_fit_are_refused_by_name() {
-    let layer = "mid_block.attentions.0.transformer_blocks.0.attn2.processor";
-    let custom = |shape: &[usize]| {
-        let tensor = made(
-            format!("{layer}.to_v_custom_diffusion.weight"),
-            shape,
-            |_| 0.5,
-        );
-        CustomDiffusion::from_source(&source(&[tensor], None)).unwrap()
-    };
-    let parameters = parameters(&ModelConfig::read(&sd15()).unwrap());
-    let resolve = |customs: &[CustomDiffusion]| {
-        let error = Merge::resolve(&parameters, &[], customs).unwrap_err();
-        error.to_string()
-    };
-    let text = resolve(&[custom(&[24, 768])]);
-    assert!(
-        text.contains("another model family") && text.contains("made.safetensors"),
-        "{text}"
-    );
-    let text = resolve(&[custom(&[25, 32])]);
-    assert!(
-        text.contains("[25, 32]") && text.contains("[24, 32]"),
-        "{text}"
-    );
-    let text = resolve(&[custom(&[24, 32]), custom(&[24, 32])]);
-    assert!(text.contains("two files replace"), "{text}");
-    let lora = source(&pair("lora_unet_conv_in", &[2, 4], &[16, 2]), None);
-    let text = CustomDiffusion::from_source(&lora).unwrap_err().to_string();
-    assert!(text.contains("no Custom Diffusion"), "{text}");
-}
-
-#[test]
-fn models_without_text_take_no_adapters() {
-    let folder = ModelFolder::open(fixture("ddpm/model").to_str().unwrap()).unwrap();
-    let loaded = Pipeline::load_with(&folder, &Device::flex(), DType::F32, &everything());
-    let error = loaded.unwrap_err();
-    assert!(
-        error.is_request() && error.to_string().contains("takes no adapters"),
-        "{error}"
-    );
-}
-
-#[test]
-fn merged_weights_keep_the_precision_of_their_sum() {
-    // 2048 + 1 is a tie in f16; the sum is made in f32 and rounded once, by whoever loads it.
-    let base = Reference {
-        shape: vec![1, 1],
-        values: vec![2048.0],
-    };
-    let tensors = vec![
-        tensor("lora_up.weight", &[1, 1], &[0.5]),
-        tensor("lora_down.weight", &[1, 1], &[1.0]),
-    ];
-    let lora = Lora::from_source(&source(&tensors, None)).unwrap();
-    let parameters = [Parameters::new(
-        "unet",
-        vec![("layer.weight".into(), base.shape.clone())],
-    )];
-    let merge = Merge::resolve(&parameters, &[lora.clone(), lora], &[]).unwrap();
-    let weights = [made("layer.weight", &base.shape, |_| base.values[0])];
-    let data = merge
-        .of("unet")
-        .read("layer.weight", &source(&weights, None))
-        .unwrap();
-    assert_eq!(data.iter::<f32>().collect::<Vec<_>>(), [2049.0]);
-}
-
-#[cfg(feature = "cli")]
-mod program {
-    use super::*;
-    use crate::cli::afterimage;
-
-    fn generate(extra: &[&str]) -> crate::cli::Ending {
-        let (model, folder) = (fixture("sd15/model"), folder());
-        let output = folder.path().join("out.png");
-        let (model, output) = (model.to_str().unwrap(), output.to_str().unwrap());
-        let fixed = [
-            "generate",
-            "a <two-part> fox",
-            "--device",
-            "cpu",
-            "--steps",
-            "2",
-        ];
-        let named = [
-            "--seed", "1", "--json", "--model", model, "--output", output,
-        ];
-        afterimage(fixed.iter().chain(&named).chain(extra))
-    }
-
-    #[test]
-    fn adapters_are_options_and_stand_in_the_record() {
-        let lora = Fixture::committed("sd15-lora").file("lora_diffusers.safetensors");
-        let word = Fixture::committed("sd15-textual-inversion").file("ti_two.safetensors");
-        let lora = format!("{}=0.5", lora.display());
-        let word = word.to_str().unwrap();
-        let ending = generate(&["--lora", &lora, "--embedding", word]);
-        assert_eq!(ending.code, Some(0), "{}", ending.shown());
-        let record: Value = serde_json::from_str(&ending.stdout).unwrap();
-        assert_eq!(record["loras"][0], lora);
-        assert_eq!(record["embeddings"][0], format!("<two-part>={word}"));
-        assert!(record["custom_diffusions"].is_null());
-    }
-
-    #[test]
-    fn mistakes_name_the_file() {
-        let lora = Fixture::committed("sd15-lora").file("lora_diffusers.safetensors");
-        let lora = lora.to_str().unwrap();
-        let wrong = format!("{lora}=much");
-        generate(&["--lora", &wrong]).refused(2, &["the scale `much` is not a number"]);
-        generate(&["--lora", "absent.safetensors"]).refused(1, &["file: absent.safetensors"]);
-        generate(&["--embedding", lora]).refused(1, &["no embedding", lora]);
-        generate(&["--custom-diffusion", lora]).refused(1, &["no Custom Diffusion", lora]);
-        generate(&["--embedding", &format!("fox={lora}")]).refused(1, &["no embedding"]);
-    }
-
-    #[test]
-    fn inspect_tells_what_an_adapter_is() {
-        let lora = Fixture::committed("sd15-lora").file("lora_diffusers.safetensors");
-        let ending = afterimage(["inspect", lora.to_str().unwrap()]);
-        for words in ["kind  LoRA (", "rank  2", "unet  ", "text  of width 32"] {
-            assert!(ending.stdout.contains(words), "{}", ending.shown());
-        }
-        let word = Fixture::committed("sd15-textual-inversion").file("ti_webui.pt");
-        let ending = afterimage(["inspect", word.to_str().unwrap()]);
-        for words in ["embedding", "ti_webui", "3 of width 32"] {
-            assert!(ending.stdout.contains(words), "{}", ending.shown());
-        }
-    }
 }

@@ -183,7 +183,7 @@ fn calibrated_routers_spare_what_their_threshold_says() {
     }
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("router.safetensors");
-    router.save(&path).unwrap();
+    router.write(std::fs::File::create(&path).unwrap()).unwrap();
     assert_eq!(Router::read(&path, 0.5).unwrap().scores(), router.scores());
     request.sampler = Some("heun".parse().unwrap());
     let error = pipeline.calibrate(&request, &[1], &mut ()).unwrap_err();

@@ -1,16 +1,11 @@
-//! Models by name: folders, single files, cards, compiled-in files.
+//! Models by name: folders, cards, compiled-in files.
 #![allow(
     clippy::unwrap_used,
     clippy::cast_precision_loss,
     reason = "tests fail by panicking, and their numbers are small"
 )]
 
-use std::{
-    collections::BTreeMap,
-    fs,
-    io::Write as _,
-    path::{Path, PathBuf},
-};
+use std::{collections::BTreeMap, fs, path::Path};
 
 use afterimage::{
     catalog::ModelFolder,
@@ -27,11 +22,12 @@ use serde_json::{Value, json};
 
 use crate::fixture::Fixture;
 
-use crate::weights::{counting, fixture, folder, open_clip_list};
+use crate::checkpoints::{list, shared_list};
+use crate::weights::{counting, fixture, folder};
 
 const PARTS: [&str; 5] = ["scheduler", "text_encoder", "tokenizer", "unet", "vae"];
 
-fn written(folder: &Path, relative: &str, bytes: &[u8]) {
+pub(crate) fn written(folder: &Path, relative: &str, bytes: &[u8]) {
     let path = folder.join(relative);
     fs::create_dir_all(path.parent().unwrap()).unwrap();
     fs::write(path, bytes).unwrap();
@@ -74,7 +70,7 @@ pub(crate) fn toy_model() -> BTreeMap<&'static str, Vec<u8>> {
     ])
 }
 
-fn toy_folder() -> tempfile::TempDir {
+pub(crate) fn toy_folder() -> tempfile::TempDir {
     let folder = folder();
     for (path, bytes) in toy_model() {
         written(folder.path(), path, &bytes);
@@ -82,7 +78,7 @@ fn toy_folder() -> tempfile::TempDir {
     folder
 }
 
-fn open(path: &Path) -> Result<ModelFolder, afterimage::Error> {
+pub(crate) fn open(path: &Path) -> Result<ModelFolder, afterimage::Error> {
     ModelFolder::open(path.to_str().unwrap())
 }
 
@@ -200,6 +196,9 @@ fn what_is_no_model_is_said_to_be_none() {
         error.is_file() && error.to_string().contains("no `model_index.json`"),
         "{error}"
     );
+    written(empty.path(), "model.ckpt", b"x");
+    let text = open(empty.path()).unwrap_err().to_string();
+    assert!(text.contains("name one of them"), "{text}");
     written(empty.path(), "config.json", b"{}");
     let text = open(empty.path()).unwrap_err().to_string();
     assert!(text.contains("one part of a model"), "{text}");
@@ -284,214 +283,6 @@ fn compiled_files_are_a_model() {
     );
 }
 
-/// A checkpoint of full size that occupies no disk: names and shapes from a list, one byte an element, all of it a hole.
-pub(crate) fn sparse_checkpoint(folder: &Path, tensors: &[(String, Vec<usize>)]) -> PathBuf {
-    let mut end = 0;
-    let mut header = BTreeMap::new();
-    for (name, shape) in tensors {
-        let start = end;
-        end += shape.iter().product::<usize>();
-        let entry = json!({"dtype": "I8", "shape": shape, "data_offsets": [start, end]});
-        header.insert(name, entry);
-    }
-    let header = serde_json::to_vec(&header).unwrap();
-    let path = folder.join("model.safetensors");
-    let mut file = fs::File::create(&path).unwrap();
-    file.write_all(&(header.len() as u64).to_le_bytes())
-        .unwrap();
-    file.write_all(&header).unwrap();
-    file.set_len((8 + header.len() + end) as u64).unwrap();
-    path
-}
-
-pub(crate) fn list(path: &str) -> Vec<(String, Vec<usize>)> {
-    parse_list(&fs::read_to_string(fixture("param-lists").join(path)).unwrap())
-}
-
-fn parse_list(text: &str) -> Vec<(String, Vec<usize>)> {
-    let entry = |line: &str| {
-        let (name, shape) = line.split_once('\t').unwrap();
-        (name.to_owned(), serde_json::from_str(shape).unwrap())
-    };
-    text.lines().map(entry).collect()
-}
-
-/// An original SD 1.x checkpoint with leftovers of training.
-fn first_checkpoint() -> Vec<(String, Vec<usize>)> {
-    let mut tensors = list("original/sd15.unet.ldm.tsv");
-    tensors.extend(list("original/sd15.vae.ldm.tsv"));
-    let text = list("diffusers/sd15.text_encoder.tsv").into_iter();
-    tensors
-        .extend(text.map(|(name, shape)| (format!("cond_stage_model.transformer.{name}"), shape)));
-    tensors.push(("model_ema.decay".to_owned(), vec![1]));
-    tensors.push(("alphas_cumprod".to_owned(), vec![1000]));
-    tensors
-}
-
-#[test]
-#[cfg(unix)]
-fn a_single_file_gets_its_card_and_its_parts() {
-    let folder = folder();
-    let path = sparse_checkpoint(folder.path(), &first_checkpoint());
-    let model = open(&path).unwrap();
-    assert_eq!(model.card(), Some("stable-diffusion-v1-5"));
-    assert_eq!(model.card_note(), None);
-    assert_eq!(model.leftovers(), ["alphas_cumprod", "model_ema.decay"]);
-    for part in ["unet", "text_encoder"] {
-        let source = model.weights(part).unwrap();
-        let mut expected = list(&format!("diffusers/sd15.{part}.tsv"));
-        expected.sort();
-        let found: Vec<_> = source
-            .names()
-            .map(|name| (name.to_owned(), source.shape(name).unwrap()))
-            .collect();
-        assert_eq!(found, expected, "{part}");
-    }
-    assert_eq!(model.weights("vae").unwrap().len(), 248);
-    assert!(model.tokenizer_files("tokenizer").unwrap().vocab.is_some());
-}
-
-const INPUT: &str = "model.diffusion_model.input_blocks.0.0.weight";
-const STATES: &str =
-    "model.diffusion_model.input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight";
-const ADDED: &str = "model.diffusion_model.label_emb.0.0.weight";
-
-#[test]
-#[cfg(unix)]
-fn the_card_follows_widths_and_channels() {
-    for (tensor, width, channels, card) in [
-        (STATES, 768, 9, "stable-diffusion-v1-5-inpainting"),
-        (STATES, 1024, 4, "stable-diffusion-2-1"),
-        (STATES, 1024, 9, "stable-diffusion-2-inpainting"),
-        (ADDED, 2816, 4, "stable-diffusion-xl-base-1.0"),
-        (ADDED, 2816, 9, "stable-diffusion-xl-1.0-inpainting-0.1"),
-        (ADDED, 2560, 4, "stable-diffusion-xl-refiner-1.0"),
-    ] {
-        let folder = folder();
-        let tensors = [
-            (INPUT.to_owned(), vec![320, channels, 3, 3]),
-            (tensor.to_owned(), vec![320, width]),
-        ];
-        let path = sparse_checkpoint(folder.path(), &tensors);
-        let model = open(&path).unwrap();
-        assert_eq!(model.card(), Some(card));
-        assert_eq!(model.card_note().is_some(), card == "stable-diffusion-2-1");
-        assert!(model.weights("vae").unwrap_err().is_weights());
-        let chosen = ModelFolder::open_checkpoint(&path, "stable-diffusion-2-1-base");
-        if card == "stable-diffusion-2-1" {
-            let chosen = chosen.unwrap();
-            assert_eq!(chosen.card(), Some("stable-diffusion-2-1-base"));
-            assert_eq!(chosen.card_note(), None);
-        } else {
-            let text = chosen.unwrap_err().to_string();
-            assert!(
-                text.contains("`card` is `stable-diffusion-2-1-base`"),
-                "{text}"
-            );
-            assert!(
-                text.ends_with(&format!("holds a model of the card `{card}`")),
-                "{text}"
-            );
-        }
-    }
-}
-
-/// Name and shape of every tensor of an SDXL file; `None` without the shared data.
-fn sdxl_checkpoint(unet: &str, text: &[(String, Vec<usize>)]) -> Option<Vec<(String, Vec<usize>)>> {
-    let mut tensors = shared_list(&format!("original/{unet}.tsv"))?;
-    tensors.extend(list("original/sd15.vae.ldm.tsv"));
-    tensors.extend(text.iter().cloned());
-    tensors.push(("denoiser.sigmas".to_owned(), vec![1000]));
-    Some(tensors)
-}
-
-fn shared_list(path: &str) -> Option<Vec<(String, Vec<usize>)>> {
-    let path = crate::fixture::shared(&format!("data/param-lists/{path}"))?;
-    Some(parse_list(&fs::read_to_string(path).unwrap()))
-}
-
-#[test]
-#[cfg(unix)]
-fn single_files_of_sdxl_fill_networks_of_full_size() {
-    let first = list("diffusers/sd15.text_encoder.tsv").into_iter();
-    let first =
-        first.map(|(name, shape)| (format!("conditioner.embedders.0.transformer.{name}"), shape));
-    let second: Vec<_> = open_clip_list("conditioner.embedders.1.model.", 32, 1280)
-        .into_iter()
-        .collect();
-    let base: Vec<_> = first.chain(second).collect();
-    let refiner: Vec<_> = open_clip_list("conditioner.embedders.0.model.", 32, 1280)
-        .into_iter()
-        .collect();
-    for (unet, text, card) in [
-        ("sdxl-base.unet.sgm", base, "stable-diffusion-xl-base-1.0"),
-        (
-            "sdxl-refiner.unet.sgm",
-            refiner,
-            "stable-diffusion-xl-refiner-1.0",
-        ),
-    ] {
-        let Some(tensors) = sdxl_checkpoint(unet, &text) else {
-            return;
-        };
-        let folder = folder();
-        let model = open(&sparse_checkpoint(folder.path(), &tensors)).unwrap();
-        assert_eq!(model.card(), Some(card));
-        let Family::TextToImage(parts) = ModelConfig::read(&model).unwrap().family else {
-            panic!("a model without text");
-        };
-        let device = Device::flex();
-        let mut built = vec![
-            (
-                "unet",
-                shapes(&UNet2DConditionModel::new(&parts.unet, &device)),
-            ),
-            (
-                "vae",
-                shapes(&AutoencoderKl::new(parts.vae.clone(), &device)),
-            ),
-        ];
-        for encoder in &parts.text.encoders {
-            built.push((
-                encoder.part,
-                shapes(&ClipTextModel::new(&encoder.clip, &device)),
-            ));
-        }
-        for (part, built) in built {
-            let source = model.weights(part).unwrap();
-            let found = source
-                .names()
-                .map(|name| (name.to_owned(), source.shape(name).unwrap()));
-            assert_eq!(
-                without_unit_sides(built),
-                without_unit_sides(found.collect()),
-                "{card} {part}"
-            );
-        }
-        assert!(
-            model
-                .leftovers()
-                .iter()
-                .all(|name| name.ends_with("logit_scale") || name == "denoiser.sigmas")
-        );
-    }
-}
-
-#[test]
-fn a_single_file_of_another_family_is_refused() {
-    let folder = folder();
-    let bytes = counting(&[("conv_in.weight", &[4, 4, 3, 3])]);
-    written(folder.path(), "part.safetensors", &bytes);
-    let error = open(&folder.path().join("part.safetensors")).unwrap_err();
-    assert!(error.is_config(), "{error}");
-    assert!(
-        error
-            .to_string()
-            .contains("without a UNet in the original layout"),
-        "{error}"
-    );
-}
-
 /// Every folder of the reference opens, and its weights are readable to the last tensor.
 #[test]
 fn reference_folders_open() {
@@ -522,7 +313,9 @@ fn reference_folders_open() {
 }
 
 /// Names and shapes without the unit sides of 1x1 convolutions, which linear layers do not have.
-fn without_unit_sides(tensors: Vec<(String, Vec<usize>)>) -> BTreeMap<String, Vec<usize>> {
+pub(crate) fn without_unit_sides(
+    tensors: Vec<(String, Vec<usize>)>,
+) -> BTreeMap<String, Vec<usize>> {
     let squeezed = |(name, shape): (String, Vec<usize>)| match shape[..] {
         [rows, columns, 1, 1] => (name, vec![rows, columns]),
         _ => (name, shape),

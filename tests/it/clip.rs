@@ -35,7 +35,7 @@ fn encoder_of(folder: &Path, part: &str, weights: &str) -> PromptEncoder<ClipTex
         merges: Some(&file("merges.txt")),
         config: Some(&file("tokenizer_config.json")),
         special_tokens: Some(&file("special_tokens_map.json")),
-        tokenizer: None,
+        ..TokenizerFiles::default()
     };
     let tokenizer = ClipTokenizer::from_files(files).unwrap();
     PromptEncoder::new(tokenizer, model(&folder.join(part), weights))

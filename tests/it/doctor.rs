@@ -269,7 +269,10 @@ fn the_program_heeds_what_is_kept() {
 
     fs::write(records.path(&device), "{}").unwrap();
     let said = generate();
-    assert!(said.contains("the list of kernels is ignored"), "{said}");
+    assert!(
+        said.contains("the list of kernels is of no use, and made anew"),
+        "{said}"
+    );
 }
 
 #[test]
@@ -286,4 +289,29 @@ fn models_choose_their_checks() {
     let sum: usize = each.iter().map(|&models| count(&[models])).sum();
     assert_eq!(sum, count(&[]));
     assert!(each.iter().all(|&models| count(&[models]) > 0));
+}
+
+/// Two processes that find something about different data types at the same moment.
+#[test]
+fn whose_turn_it_is_forgets_nothing_of_another() {
+    let _alone = PROCESSOR.lock().unwrap_or_else(PoisonError::into_inner);
+    let (folder, device) = (tempfile::tempdir().unwrap(), processor());
+    let records = Records::at(folder.path().join("made/when/needed"));
+    let found = [FloatDType::BF16, FloatDType::F16].map(|dtype| {
+        let examination = examine(&device, &[dtype], &[sound()], |_| {});
+        examination.record(&device)
+    });
+    std::thread::scope(|scope| {
+        for record in found {
+            scope.spawn(|| {
+                let _turn = records.turn();
+                let joined = record.with(records.read(&device));
+                // The other one would read now.
+                std::thread::sleep(std::time::Duration::from_millis(50));
+                records.write(&device, &joined).unwrap();
+            });
+        }
+    });
+    let record = records.read(&device).unwrap();
+    assert!(record.covers(&[FloatDType::BF16, FloatDType::F16]));
 }

@@ -5,7 +5,6 @@ use afterimage::catalog::ModelFolder;
 use afterimage::denoise::{Observer, Progress};
 use afterimage::image_io::{Mask, Picture};
 use afterimage::pipeline::{Edit, ModelConfig, Request, Seeds, TextToImage};
-use afterimage::samplers::SamplerKind;
 use burn::tensor::{Device, Tensor};
 
 use crate::fixture::{Fixture, Reference, values};
@@ -27,7 +26,7 @@ fn half(width: usize, height: usize) -> Mask {
 fn request(edit: Edit, steps: usize, rule: CacheRule) -> Request {
     Request {
         steps: Some(steps),
-        sampler: Some(SamplerKind::Ddim),
+        sampler: Some("ddim".parse().unwrap()),
         size: Some((72, 40)),
         cache: rule,
         edit: Some(edit),
@@ -149,6 +148,7 @@ fn a_picture_stands_for_every_prompt() {
                 pictures,
                 masks: vec![half(72, 40)],
                 strength: Some(0.7),
+                name: "a test's picture".into(),
             }),
             ..request(Edit::new(picture(72, 40)), 3, CacheRule::none())
         };

@@ -23,7 +23,7 @@ use crate::{
     weights::{counting, folder},
 };
 
-const ID: &str = "someone/toy";
+pub(crate) const ID: &str = "someone/toy";
 const UNET: &str = "unet/diffusion_pytorch_model.safetensors";
 
 /// What the server holds, and what was asked of it.
@@ -38,13 +38,13 @@ struct State {
 
 /// A server with the Hub's addresses and headers, with ranges.
 #[derive(Clone)]
-struct Server {
-    address: String,
+pub(crate) struct Server {
+    pub(crate) address: String,
     state: Arc<Mutex<State>>,
 }
 
 impl Server {
-    fn start(files: BTreeMap<&'static str, Vec<u8>>) -> Self {
+    pub(crate) fn start(files: BTreeMap<&'static str, Vec<u8>>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = format!("http://{}", listener.local_addr().unwrap());
         let files = files
@@ -109,6 +109,9 @@ fn reply(path: &str, range: Option<(&str, &str)>, state: &mut State) -> Vec<u8> 
     };
     let (first, last) = range.unwrap_or(("0", ""));
     let first: usize = first.parse().unwrap();
+    if first >= bytes.len() {
+        return http("416 Range Not Satisfiable", &[], b"");
+    }
     let end = last.parse().map_or(bytes.len(), |last: usize| last + 1);
     if last.is_empty() {
         state.asked.push((file.clone(), first));

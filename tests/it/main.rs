@@ -6,15 +6,24 @@
     reason = "tests fail by panicking and report what they measured"
 )]
 
+mod adapter_errors;
+mod adapter_extras;
+mod adapter_files;
+mod adapter_products;
 mod adapters;
+mod added_words;
 mod adm;
 mod branches;
 mod cache_equivalence;
 mod cache_plans;
 mod catalog;
+mod checkpoint_words;
+mod checkpoints;
 mod class_to_image;
 #[cfg(feature = "cli")]
 mod cli;
+#[cfg(feature = "cli")]
+mod cli_adapters;
 #[cfg(feature = "cli")]
 mod cli_classes;
 #[cfg(feature = "cli")]
@@ -22,7 +31,13 @@ mod cli_eval;
 #[cfg(feature = "cli")]
 mod cli_generate;
 #[cfg(feature = "cli")]
+mod cli_output;
+#[cfg(feature = "cli")]
 mod cli_pictures;
+#[cfg(feature = "cli")]
+mod cli_wording;
+#[cfg(feature = "cli")]
+mod cli_xl;
 mod clip;
 mod control;
 mod ddpm;
@@ -32,7 +47,15 @@ mod doctor;
 mod edit;
 #[cfg(feature = "eval")]
 mod evaluation;
+#[cfg(all(
+    target_os = "linux",
+    any(target_arch = "x86_64", target_arch = "aarch64"),
+    feature = "cli",
+    feature = "bundled"
+))]
+mod faults;
 mod fixture;
+mod folders;
 mod golden;
 mod gpu;
 #[cfg(feature = "hub")]
@@ -45,8 +68,15 @@ mod made_once;
 mod matrix;
 #[cfg(feature = "eval")]
 mod metrics;
+mod other_vae;
 mod param_lists;
+mod parity;
+#[cfg(feature = "eval")]
+mod parsers;
+mod picture_files;
 mod quantised;
+#[cfg(feature = "eval")]
+mod regressions;
 mod rng;
 mod samplers;
 #[cfg(all(feature = "bundled", feature = "eval"))]
@@ -56,7 +86,15 @@ mod shipped;
 mod tested;
 mod text;
 mod tolerance;
+mod torch_files;
 mod toy_trunk;
 mod unet;
 mod vae;
+mod weight_files;
+mod weight_lists;
 mod weights;
+
+/// Counts memory for the tests that limit it.
+#[cfg(feature = "eval")]
+#[global_allocator]
+static ALLOCATOR: parsers::meter::Counting = parsers::meter::Counting;

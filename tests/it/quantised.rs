@@ -6,7 +6,7 @@ use afterimage::weights::adapt::Lora;
 use afterimage::weights::{Format, WeightFormat};
 use burn::tensor::{DType, Device};
 
-use crate::adapters::{file, pair};
+use crate::adapter_files::{file, pair};
 use crate::fixture::{shipped, values};
 use crate::tolerance::Q8;
 

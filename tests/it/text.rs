@@ -36,7 +36,7 @@ fn byte_pairs(folder: &Path, prefix: &str) -> ClipTokenizer {
         merges: Some(&merges),
         config: Some(&config),
         special_tokens: Some(&special_tokens),
-        tokenizer: None,
+        ..TokenizerFiles::default()
     };
     ClipTokenizer::from_files(files).unwrap()
 }
@@ -167,4 +167,112 @@ fn what_is_missing_or_malformed_is_named() {
         ..pairs
     };
     assert!(message(short).starts_with("`model_max_length` is `1`"));
+}
+
+/// The tiny tokenizer with what its folder might say besides; `whole` in place of vocabulary and merges.
+fn with_words(config: &str, added: Option<&str>, whole: Option<&str>) -> ClipTokenizer {
+    let folder = fixture("sd15/model/tokenizer");
+    let [vocab, merges] = ["vocab.json", "merges.txt"].map(|file| text(folder.join(file)));
+    let files = TokenizerFiles {
+        vocab: whole.is_none().then_some(&vocab),
+        merges: whole.is_none().then_some(&merges),
+        tokenizer: whole,
+        config: Some(config),
+        added_tokens: added,
+        ..TokenizerFiles::default()
+    };
+    ClipTokenizer::from_files(files).unwrap()
+}
+
+fn ids(tokenizer: &ClipTokenizer, prompt: &str) -> Vec<u32> {
+    let tokens = tokenizer.encode(prompt).unwrap();
+    tokens.ids[1..tokens.end].to_vec()
+}
+
+/// Words that were added to a saved model are one token each, with the encoder's row, whichever file has them.
+#[test]
+fn added_words_are_tokens_with_their_rows() {
+    let plain = with_words("{}", None, None);
+    let around = [ids(&plain, "a photo"), ids(&plain, "here")];
+    let word = |id: u32, normalized: bool| {
+        format!(
+            r#"{{"id": {id}, "content": "<cat-toy>", "single_word": false, "lstrip": false, "rstrip": false, "normalized": {normalized}, "special": false}}"#
+        )
+    };
+    let decoder = |id: u32, normalized| {
+        format!(
+            r#"{{"added_tokens_decoder": {{"{id}": {}}}}}"#,
+            word(id, normalized)
+        )
+    };
+    let mut whole: serde_json::Value = json(fixture("sd15/model/tokenizer/tokenizer.json"));
+    let words = whole["added_tokens"].as_array_mut().unwrap();
+    words.push(serde_json::from_str(&word(1600, true)).unwrap());
+    let whole = whole.to_string();
+    let tokenizers = [
+        (with_words("{}", Some(r#"{"<cat-toy>": 1514}"#), None), 1514),
+        (with_words(&decoder(1514, true), None, None), 1514),
+        // What was saved is a row of the encoder, not the next free number.
+        (
+            with_words(&decoder(1700, true), Some(r#"{"<cat-toy>": 1514}"#), None),
+            1700,
+        ),
+        (with_words("{}", None, Some(&whole)), 1600),
+    ];
+    for (tokenizer, row) in &tokenizers {
+        let expected = [&around[0][..], &[*row], &around[1]].concat();
+        for prompt in ["a photo <cat-toy> here", "a photo<Cat-Toy>here"] {
+            assert_eq!(ids(tokenizer, prompt), expected, "{prompt}");
+        }
+        let rows = *row as usize;
+        assert!(tokenizer.check_rows(rows + 1).is_ok());
+        let text = tokenizer.check_rows(rows).unwrap_err().to_string();
+        assert!(
+            text.contains("`the number of the token <cat-toy>` is"),
+            "{text}"
+        );
+    }
+    let strict = with_words(&decoder(1514, false), None, None);
+    assert_eq!(ids(&strict, "<cat-toy>"), [1514]);
+    assert_ne!(
+        ids(&strict, "<Cat-Toy>"),
+        [1514],
+        "matched as it is written"
+    );
+    assert!(plain.check_rows(1514).is_ok() && plain.check_rows(1513).is_err());
+}
+
+/// diffusers saves a word of several vectors as several words.
+#[test]
+fn added_words_of_several_vectors_are_read_whole() {
+    let added =
+        r#"{"<cat>": 1514, "<cat>_1": 1515, "<cat>_2": 1516, "<dog>": 1517, "<dog>_2": 1518}"#;
+    let tokenizer = with_words("{}", Some(added), None);
+    assert_eq!(ids(&tokenizer, "<cat> <dog>"), [1514, 1515, 1516, 1517]);
+    assert_eq!(ids(&tokenizer, "<dog>_2"), [1518]);
+}
+
+#[test]
+fn added_words_that_contradict_the_vocabulary_are_refused() {
+    let folder = fixture("sd15/model/tokenizer");
+    let [vocab, merges] = ["vocab.json", "merges.txt"].map(|file| text(folder.join(file)));
+    let files = TokenizerFiles {
+        vocab: Some(&vocab),
+        merges: Some(&merges),
+        added_tokens: Some(r#"{"<|endoftext|>": 7}"#),
+        ..TokenizerFiles::default()
+    };
+    let text = ClipTokenizer::from_files(files).unwrap_err().to_string();
+    assert!(
+        text.contains("<|endoftext|>") && text.contains("has it as 1513"),
+        "{text}"
+    );
+}
+
+#[test]
+fn words_that_are_read_in_pieces_are_told() {
+    let tokenizer = with_words("{}", Some(r#"{"<cat-toy>": 1514}"#), None);
+    let pieces = |prompt| tokenizer.words_in_pieces(prompt).unwrap();
+    assert_eq!(pieces("a photo of the <cat-toy>"), [""; 0]);
+    assert_eq!(pieces("a Qzxjv, a qzxjv!"), ["Qzxjv", "qzxjv"]);
 }

@@ -8,34 +8,36 @@ use crate::error::Error;
 /// `text_encoder/config.json` as it stands.
 #[derive(Debug, Clone, Deserialize)]
 pub struct ClipTextJson {
-    vocab_size: usize,
-    hidden_size: usize,
-    intermediate_size: usize,
-    num_hidden_layers: usize,
-    num_attention_heads: usize,
-    max_position_embeddings: usize,
-    #[serde(default = "default_activation")]
-    hidden_act: String,
-    #[serde(default = "default_epsilon")]
-    layer_norm_eps: f64,
+    vocab_size: Option<usize>,
+    hidden_size: Option<usize>,
+    intermediate_size: Option<usize>,
+    num_hidden_layers: Option<usize>,
+    num_attention_heads: Option<usize>,
+    max_position_embeddings: Option<usize>,
+    hidden_act: Option<String>,
+    layer_norm_eps: Option<f64>,
     projection_dim: Option<usize>,
-    #[serde(default)]
-    architectures: Vec<String>,
+    architectures: Option<Vec<String>>,
+    /// The text half, in the configuration of a whole CLIP.
+    text_config: Option<Box<Self>>,
+}
+
+impl ClipTextJson {
+    /// The same as a model of this class, which its folder's index names; `None` leaves the class to the file.
+    #[must_use]
+    pub fn of_class(mut self, class: Option<&str>) -> Self {
+        if let Some(class) = class {
+            self.architectures = Some(vec![class.to_owned()]);
+        }
+        self
+    }
 }
 
 /// The class whose files hold the projection of a whole text.
 const WITH_PROJECTION: &str = "CLIPTextModelWithProjection";
 
-fn default_activation() -> String {
-    "quick_gelu".to_owned()
-}
-
 /// What transformers takes where `projection_dim` is silent.
 const DEFAULT_PROJECTION: usize = 512;
-
-fn default_epsilon() -> f64 {
-    1e-5
-}
 
 /// The shape of a CLIP text encoder.
 #[derive(Debug, Clone, PartialEq)]
@@ -61,28 +63,28 @@ pub struct ClipTextConfig {
 }
 
 impl ClipTextConfig {
-    /// Checks what the checkpoint asks for.
+    /// Checks what the checkpoint asks for; what it leaves out has the default of transformers' `CLIPTextConfig`.
     ///
     /// # Errors
     ///
     /// If the activation is unknown or the heads do not divide the width.
     pub fn new(json: &ClipTextJson) -> Result<Self, Error> {
-        let quick_gelu = is_quick_gelu(&json.hidden_act)?;
-        let (width, heads) = (json.hidden_size, json.num_attention_heads);
+        let architectures = json.architectures.as_deref().unwrap_or_default();
+        let projected = architectures.iter().any(|name| name == WITH_PROJECTION);
+        let json = json.text_config.as_deref().unwrap_or(json);
+        let quick_gelu = is_quick_gelu(json.hidden_act.as_deref().unwrap_or("quick_gelu"))?;
+        let width = json.hidden_size.unwrap_or(512);
+        let heads = json.num_attention_heads.unwrap_or(8);
         check_heads(heads, width)?;
-        let projected = json
-            .architectures
-            .iter()
-            .any(|name| name == WITH_PROJECTION);
         Ok(Self {
-            vocabulary: json.vocab_size,
+            vocabulary: json.vocab_size.unwrap_or(49408),
             width,
-            inner: json.intermediate_size,
-            layers: json.num_hidden_layers,
+            inner: json.intermediate_size.unwrap_or(2048),
+            layers: json.num_hidden_layers.unwrap_or(12),
             heads,
-            positions: json.max_position_embeddings,
+            positions: json.max_position_embeddings.unwrap_or(77),
             quick_gelu,
-            epsilon: json.layer_norm_eps,
+            epsilon: json.layer_norm_eps.unwrap_or(1e-5),
             projection: projected.then(|| json.projection_dim.unwrap_or(DEFAULT_PROJECTION)),
         })
     }
@@ -124,6 +126,21 @@ mod tests {
         let error = ClipTextConfig::new(&json("hidden_act", "relu".into())).unwrap_err();
         assert!(error.is_config());
         assert!(error.to_string().contains("`hidden_act` is `relu`"));
+    }
+
+    #[test]
+    fn whole_configurations_and_silent_ones_are_read() {
+        let read = |text: &str| ClipTextConfig::new(&serde_json::from_str(text).unwrap()).unwrap();
+        let whole = r#"{"architectures": null, "text_config": {"hidden_size": 16, "num_attention_heads": 2}}"#;
+        let (whole, silent) = (read(whole), read("{}"));
+        assert_eq!((whole.width, whole.heads, whole.layers), (16, 2, 12));
+        assert_eq!(
+            (silent.width, silent.positions, silent.projection),
+            (512, 77, None)
+        );
+        let json: ClipTextJson = serde_json::from_str("{}").unwrap();
+        let projected = ClipTextConfig::new(&json.of_class(Some(WITH_PROJECTION))).unwrap();
+        assert_eq!(projected.projection, Some(DEFAULT_PROJECTION));
     }
 
     #[test]

@@ -1,10 +1,10 @@
 //! A `ControlNet`'s `config.json`: that of the `UNet` it was copied from, without the decoder, and the hint's own keys.
 
 use serde::Deserialize;
-use serde_json::Value;
 
 use crate::denoiser::Blueprint;
 use crate::error::ConfigError;
+use crate::models::json;
 use crate::models::unet::{Extent, Site, UNetConfig};
 
 /// Weights of a 3x3 kernel.
@@ -53,10 +53,12 @@ impl ControlNetConfig {
             path: "config.json".into(),
             source,
         };
-        let mut value: Value = serde_json::from_str(text).map_err(malformed)?;
+        let mut value = json::bounded(text, "config.json")?.map_err(malformed)?;
         let hint: HintJson = serde_json::from_value(value.clone()).map_err(malformed)?;
         hint.check()?;
-        value["up_block_types"] = hint.mirrored_blocks().into();
+        if hint.down_block_types.is_some() {
+            value["up_block_types"] = hint.mirrored_blocks().into();
+        }
         let unet = UNetConfig::from_json(&value.to_string())?;
         Ok(Self {
             blue_first: hint.blue_first()?,

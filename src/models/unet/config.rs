@@ -2,8 +2,9 @@
 
 use serde::Deserialize;
 
+use super::block_types::{DOWN, UP};
 use crate::error::ConfigError;
-use crate::models::json::{self, Neutral};
+use crate::models::json::{self, Neutral, Sides};
 use crate::nn::embed::Sinusoid;
 use crate::nn::resnet::TimeShift;
 
@@ -85,8 +86,8 @@ pub struct UNetConfig {
     pub added: Option<AddedConfig>,
     /// Width of the vector that says what a row shows, and is added to the time embedding through a network of its own; if any.
     pub label_width: Option<usize>,
-    /// Side of the latents the model was trained on.
-    pub sample_size: usize,
+    /// Height and width of the latents the model was trained on.
+    pub sample_size: [usize; 2],
 }
 
 /// Pooled text and a list of numbers (sizes, crops, scores) that are added to the time embedding.
@@ -132,7 +133,7 @@ struct UNetJson {
     addition_embed_type: Option<String>,
     addition_time_embed_dim: Option<usize>,
     projection_class_embeddings_input_dim: Option<usize>,
-    sample_size: Option<usize>,
+    sample_size: Option<Sides>,
 }
 
 /// A number for all levels, or one for each.
@@ -156,6 +157,9 @@ impl PerLevel {
         }
     }
 }
+
+/// Channels of each level where the file has no word on them.
+const CHANNELS: [usize; 4] = [320, 640, 1280, 1280];
 
 /// Keys that change the network in ways not built here, with the values that leave it as it is.
 const NEUTRAL: &[Neutral] = &[
@@ -191,7 +195,7 @@ impl UNetConfig {
     ///
     /// # Errors
     ///
-    /// If it is not JSON, lacks `block_out_channels`, or asks for something that is not built; the message names the key.
+    /// If it is not JSON, or asks for something that is not built; the message names the key.
     pub fn from_json(text: &str) -> Result<Self, crate::Error> {
         let json: UNetJson = json::parse(text, "unet", "UNet", NEUTRAL)?;
         Ok(json.resolve()?)
@@ -205,14 +209,12 @@ impl UNetConfig {
 
 impl UNetJson {
     fn resolve(self) -> Result<UNetConfig, ConfigError> {
-        let channels = self
-            .block_out_channels
-            .as_ref()
-            .filter(|channels| !channels.is_empty())
-            .ok_or(ConfigError::Missing {
-                key: "block_out_channels",
-                part: "unet/config.json",
-            })?;
+        let silent = CHANNELS.to_vec();
+        let channels = self.block_out_channels.as_ref().unwrap_or(&silent);
+        if channels.is_empty() {
+            let hint = "name the channels of each level";
+            return Err(ConfigError::unsupported("block_out_channels", "[]", hint));
+        }
         let groups = self.norm_num_groups.unwrap_or(32);
         check_divisible(
             "block_out_channels",
@@ -238,7 +240,7 @@ impl UNetJson {
             added: self.added()?,
             label_width: None,
             time_width: self.time_embedding_dim.unwrap_or(4 * channels[0]),
-            sample_size: self.sample_size.unwrap_or(64),
+            sample_size: self.sample_size.unwrap_or(Sides::Square(64)).resolve(),
         })
     }
 
@@ -274,13 +276,8 @@ impl UNetJson {
         let heads = self.heads(count)?;
         check_divisible("block_out_channels", channels, "attention_head_dim", &heads)?;
         let depths = self.depths(count)?;
-        let down = attends(
-            "down_block_types",
-            self.down_block_types.as_deref(),
-            DOWN,
-            count,
-        )?;
-        let mut up = attends("up_block_types", self.up_block_types.as_deref(), UP, count)?;
+        let down = DOWN.attends(self.down_block_types.as_deref(), count)?;
+        let mut up = UP.attends(self.up_block_types.as_deref(), count)?;
         up.reverse();
         Ok((0..count)
             .map(|level| Level {
@@ -330,6 +327,13 @@ impl UNetJson {
         match &self.cross_attention_dim {
             Some(PerLevel::All(width)) => Ok(*width),
             None => Ok(1280),
+            Some(PerLevel::Each(widths))
+                if widths
+                    .first()
+                    .is_some_and(|first| widths.iter().all(|one| one == first)) =>
+            {
+                Ok(widths[0])
+            }
             Some(PerLevel::Each(widths)) => Err(ConfigError::unsupported(
                 "cross_attention_dim",
                 format!("{widths:?}"),
@@ -337,46 +341,6 @@ impl UNetJson {
             )),
         }
     }
-}
-
-#[derive(Clone, Copy)]
-struct BlockNames {
-    attending: &'static str,
-    plain: &'static str,
-}
-
-const DOWN: BlockNames = BlockNames {
-    attending: "CrossAttnDownBlock2D",
-    plain: "DownBlock2D",
-};
-const UP: BlockNames = BlockNames {
-    attending: "CrossAttnUpBlock2D",
-    plain: "UpBlock2D",
-};
-
-/// For each level as listed, whether its blocks attend.
-fn attends(
-    key: &str,
-    types: Option<&[String]>,
-    names: BlockNames,
-    levels: usize,
-) -> Result<Vec<bool>, ConfigError> {
-    let types = types
-        .ok_or_else(|| ConfigError::unsupported(key, "null", "name one block type a level"))?;
-    if types.len() != levels {
-        let hint = format!("the UNet has {levels} levels; name one block type a level");
-        return Err(ConfigError::unsupported(key, format!("{types:?}"), hint));
-    }
-    let parse = |(index, name): (usize, &String)| match name {
-        name if name == names.attending => Ok(true),
-        name if name == names.plain => Ok(false),
-        name => Err(ConfigError::unsupported(
-            format!("{key}[{index}]"),
-            name,
-            format!("built are `{}` and `{}`", names.attending, names.plain),
-        )),
-    };
-    types.iter().enumerate().map(parse).collect()
 }
 
 pub(super) fn check_divisible(
@@ -421,6 +385,28 @@ mod tests {
         );
         assert_eq!(config.levels[1].decoder_depth, 0);
         assert_eq!(config.time_width, 1280);
+    }
+
+    fn depths(config: &UNetConfig) -> Vec<(usize, usize)> {
+        let depths = |level: &Level| (level.encoder_depth, level.decoder_depth);
+        config.levels.iter().map(depths).collect()
+    }
+
+    #[test]
+    fn old_and_silent_files_are_read() {
+        let silent = UNetConfig::from_json("{}").unwrap();
+        let channels: Vec<_> = silent.levels.iter().map(|level| level.channels).collect();
+        assert_eq!(channels, CHANNELS);
+        assert_eq!(depths(&silent), [(1, 1), (1, 1), (1, 1), (0, 0)]);
+        assert_eq!(silent.sample_size, [64, 64]);
+        let old = UNetConfig::from_json(
+            r#"{"block_out_channels":[320,640],"down_block_types":["UNetResCrossAttnDownBlock2D","UNetResDownBlock2D"],
+            "up_block_types":["UpBlock2D","CrossAttnUpBlock2D"],"cross_attention_dim":[8,8],"sample_size":[60,80],
+            "only_cross_attention":[false,false]}"#,
+        )
+        .unwrap();
+        assert_eq!((old.sample_size, old.context_width), ([60, 80], 8));
+        assert_eq!(depths(&old), [(1, 1), (0, 0)]);
     }
 
     #[test]

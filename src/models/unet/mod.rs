@@ -7,6 +7,7 @@
 //! Source: Rombach et al. (arXiv 2112.10752, section 3.3 and appendix E); behaviour as diffusers' `UNet2DConditionModel`. Ho et al.
 //! (2006.11239, appendix B); behaviour as `UNet2DModel`.
 
+mod block_types;
 mod blocks;
 mod blueprint;
 mod config;

@@ -9,7 +9,7 @@ use serde::Deserialize;
 
 use super::config::{AttentionKind, Level, Resampling, UNetConfig, check_divisible};
 use crate::error::ConfigError;
-use crate::models::json::{self, Neutral};
+use crate::models::json::{self, Neutral, Sides, current_block};
 use crate::nn::embed::Sinusoid;
 use crate::nn::resnet::TimeShift;
 
@@ -34,7 +34,7 @@ const NEUTRAL: &[Neutral] = &[
 struct UNet2dJson {
     in_channels: Option<usize>,
     out_channels: Option<usize>,
-    sample_size: Option<usize>,
+    sample_size: Option<Sides>,
     block_out_channels: Option<Vec<usize>>,
     layers_per_block: Option<usize>,
     down_block_types: Option<Vec<String>>,
@@ -144,7 +144,7 @@ impl UNet2dJson {
             time_width: self.time_embedding_dim.unwrap_or(4 * channels[0]),
             added: None,
             label_width: self.label_width()?,
-            sample_size: self.sample_size.unwrap_or(32),
+            sample_size: self.sample_size.unwrap_or(Sides::Square(32)).resolve(),
         })
     }
 
@@ -192,7 +192,9 @@ impl UNet2dJson {
             return Err(ConfigError::unsupported(key, format!("{types:?}"), hint));
         }
         let parse = |(index, name): (usize, &String)| {
-            let found = known.iter().find(|(known, _)| known == name);
+            let found = known
+                .iter()
+                .find(|(known, _)| *known == current_block(name));
             let names = known.map(|(name, _)| format!("`{name}`")).join(", ");
             found.map(|(_, block)| *block).ok_or_else(|| {
                 ConfigError::unsupported(

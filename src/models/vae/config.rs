@@ -3,6 +3,7 @@
 use serde::Deserialize;
 
 use crate::error::{ConfigError, Error};
+use crate::models::json::{Sides, current_block, current_class};
 
 /// `vae/config.json` as it stands.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -23,7 +24,7 @@ pub struct VaeJson {
     layers_per_block: Option<usize>,
     mid_block_add_attention: Option<bool>,
     norm_num_groups: Option<usize>,
-    sample_size: Option<usize>,
+    sample_size: Option<Sides>,
     scaling_factor: Option<f64>,
     shift_factor: Option<f64>,
     use_quant_conv: Option<bool>,
@@ -84,15 +85,16 @@ impl VaeConfig {
     pub fn new(json: VaeJson) -> Result<Self, Error> {
         let channels = json.block_out_channels.unwrap_or_else(|| vec![64]);
         let groups = json.norm_num_groups.unwrap_or(32);
-        let quantises = json.class_name.as_deref() == Some(QUANTISING);
+        let class_name = json
+            .class_name
+            .as_deref()
+            .map(current_class)
+            .map(str::to_owned);
+        let quantises = class_name.as_deref() == Some(QUANTISING);
         let latent_channels = json
             .latent_channels
             .unwrap_or(if quantises { 3 } else { 4 });
-        only(
-            "_class_name",
-            json.class_name,
-            &["AutoencoderKL", QUANTISING],
-        )?;
+        only("_class_name", class_name, &["AutoencoderKL", QUANTISING])?;
         only("norm_type", json.norm_type, &["group"])?;
         whole_latents(json.vq_embed_dim, latent_channels)?;
         decoded(json.lookup_from_codebook)?;
@@ -125,7 +127,7 @@ impl VaeConfig {
             codes: quantises.then(|| json.num_vq_embeddings.unwrap_or(256)),
             scaling_factor: json.scaling_factor.unwrap_or(0.18215),
             shift_factor: json.shift_factor.unwrap_or(0.0),
-            sample_size: json.sample_size.unwrap_or(32),
+            sample_size: json.sample_size.unwrap_or(Sides::Square(32)).resolve()[0],
             force_upcast: json.force_upcast.unwrap_or(!quantises),
         })
     }
@@ -217,7 +219,7 @@ fn blocks(
     }
     names
         .into_iter()
-        .try_for_each(|name| only(key, Some(name), &[known]))
+        .try_for_each(|name| only(key, Some(current_block(&name).to_owned()), &[known]))
 }
 
 fn grouped(channels: &[usize], groups: usize) -> Result<(), ConfigError> {

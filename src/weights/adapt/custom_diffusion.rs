@@ -17,6 +17,7 @@ const MARK: &str = "_custom_diffusion";
 pub struct CustomDiffusion {
     origin: String,
     pub(super) layers: Vec<(Target, Packed)>,
+    left_out: Vec<String>,
 }
 
 impl CustomDiffusion {
@@ -29,11 +30,11 @@ impl CustomDiffusion {
         Self::from_source(&WeightSource::open(path)?)
     }
 
-    /// Reads the names of a source.
+    /// Reads the names of a source, and looks at its values.
     ///
     /// # Errors
     ///
-    /// When it holds anything else than such weights.
+    /// When it holds no such weights, or values that are no finite numbers.
     pub fn from_source(source: &WeightSource) -> Result<Self, Error> {
         let origin = source.origin().to_owned();
         let layer = |tensor: &Packed| {
@@ -41,21 +42,35 @@ impl CustomDiffusion {
             let stem = format!("{front}{}", end.strip_suffix(".weight")?);
             Some((Target::new(&stem), tensor.clone()))
         };
-        let (known, strange): (Vec<_>, Vec<_>) = source
-            .packed()
-            .map(|tensor| layer(tensor).ok_or_else(|| tensor.name.clone()))
-            .partition(Result::is_ok);
-        if known.is_empty() || !strange.is_empty() {
+        let (mut layers, mut left_out) = (Vec::new(), Vec::new());
+        for tensor in source.packed() {
+            match layer(tensor) {
+                Some(layer) => layers.push(layer),
+                None => left_out.push(tensor.name.clone()),
+            }
+        }
+        if layers.is_empty() {
             return Err(AdapterError::Kind {
                 expected: "Custom Diffusion",
-                found: strange.into_iter().filter_map(Result::err).collect(),
+                found: left_out,
                 hint: "its tensors are called `….attn2.processor.to_k_custom_diffusion.weight`",
                 origin,
             }
             .into());
         }
-        let layers = known.into_iter().flatten().collect();
-        Ok(Self { origin, layers })
+        for (_, tensor) in &layers {
+            source.read_finite(&tensor.name)?;
+        }
+        Ok(Self {
+            origin,
+            layers,
+            left_out,
+        })
+    }
+
+    /// Names of the tensors that belong to nothing known.
+    pub fn left_out(&self) -> &[String] {
+        &self.left_out
     }
 
     /// Whether a source looks like one.

@@ -1,4 +1,4 @@
-//! The low-rank matrices of an adapter, and the weight change they make.
+//! The low-rank matrices of an adapter, and their product.
 
 use burn::tensor::DType;
 use burn_store::{
@@ -17,7 +17,7 @@ pub(super) struct Factors {
     pub(super) right: Packed,
     /// `[rank of left, rank of right, height, width]`
     pub(super) core: Option<Packed>,
-    /// Whether `left` is kept transposed, as `LoHa` does beside a core.
+    /// Whether `left` is kept transposed, as `LoHa` and `LoKr` do beside a core.
     pub(super) turned: bool,
 }
 
@@ -51,7 +51,7 @@ impl Factors {
     }
 
     /// Adds `scale` times the product to `weights`, row-major with the outputs first.
-    fn add_to(&self, weights: &mut [f32], scale: f32) -> Result<(), PackError> {
+    pub(super) fn add_to(&self, weights: &mut [f32], scale: f32) -> Result<(), PackError> {
         let left = self.left()?;
         let (right, rank) = self.right()?;
         add_product(weights, scale, &left, &right, rank);
@@ -90,34 +90,6 @@ impl Factors {
             into.gemm(1.0, &core, &right.transpose(), 0.0);
         }
         Ok((joined, outer))
-    }
-}
-
-/// A change of one weight: one product (`LoRA`, `LoCon`), or two multiplied element by element (`LoHa`).
-#[derive(Debug, Clone)]
-pub(super) struct Change {
-    pub(super) first: Factors,
-    pub(super) second: Option<Factors>,
-    /// `alpha / rank`
-    pub(super) scale: f64,
-}
-
-impl Change {
-    /// Adds `scale` times the change to `weights`.
-    pub(super) fn add_to(&self, weights: &mut [f32], scale: f64) -> Result<(), PackError> {
-        let scale = (scale * self.scale) as f32;
-        let Some(second) = &self.second else {
-            return self.first.add_to(weights, scale);
-        };
-        let mut product = vec![0.0; weights.len()];
-        let mut other = product.clone();
-        self.first.add_to(&mut product, 1.0)?;
-        second.add_to(&mut other, 1.0)?;
-        let pairs = product.iter().zip(&other);
-        for (weight, (one, other)) in weights.iter_mut().zip(pairs) {
-            *weight += scale * one * other;
-        }
-        Ok(())
     }
 }
 

@@ -8,16 +8,19 @@ use burn_store::{
     burn_pack::{Error as PackError, Tensor as Packed},
 };
 
-use super::factors::{Change, read};
+use super::change::Change;
+use super::factors::read;
+use super::layer::Layer;
 use super::names::{Parameters, Target};
 use super::{CustomDiffusion, Lora};
-use crate::error::{AdapterError, Error};
+use crate::error::{AdapterError, Error, listed};
 use crate::weights::WeightSource;
 
 /// The changes that adapters make to the parts of a model.
 #[derive(Debug, Clone, Default)]
 pub struct Merge {
     parts: BTreeMap<&'static str, Patches>,
+    notes: Vec<String>,
 }
 
 /// The changes of one part: weights are replaced first, then added to.
@@ -74,6 +77,21 @@ impl Merge {
         Ok(merge)
     }
 
+    /// What the user should know: of each file, how much of it is left out, and what.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
+    }
+
+    fn note(&mut self, origin: &str, left_out: &[String]) {
+        if left_out.is_empty() {
+            return;
+        }
+        let (count, names) = (left_out.len(), listed(left_out));
+        self.notes.push(format!(
+            "{count} of the layers and tensors in the adapter have no place in this model and are left out: {names}\nfile: {origin}"
+        ));
+    }
+
     /// What happens to `part`.
     pub fn of(&self, part: &str) -> Patches {
         self.parts.get(part).cloned().unwrap_or_default()
@@ -97,7 +115,12 @@ impl Merge {
             shape: tensor.shape.to_vec(),
         });
         let layers: Vec<_> = layers.collect();
-        for (found, (_, tensor)) in located(parts, &layers, origin)?.iter().zip(&custom.layers) {
+        let Located {
+            found,
+            mut left_out,
+        } = located(parts, &layers, origin)?;
+        for (place, found) in &found {
+            let (_, tensor) = &custom.layers[*place];
             let origin = origin.to_owned();
             let replacement = Replacement {
                 tensor: tensor.clone(),
@@ -112,6 +135,8 @@ impl Merge {
                 });
             }
         }
+        left_out.extend_from_slice(custom.left_out());
+        self.note(origin, &left_out);
         Ok(())
     }
 
@@ -126,7 +151,13 @@ impl Merge {
             shape: layer.shape.clone(),
         });
         let layers: Vec<_> = layers.collect();
-        for (found, layer) in located(parts, &layers, &origin)?.iter().zip(&lora.layers) {
+        let Located {
+            found,
+            mut left_out,
+        } = located(parts, &layers, &origin)?;
+        for (place, found) in &found {
+            let layer = &lora.layers[*place];
+            check_magnitude(layer, found, &origin)?;
             self.patch(found).added.push(Addition {
                 change: layer.change.clone(),
                 scale,
@@ -134,6 +165,8 @@ impl Merge {
                 origin: origin.clone(),
             });
         }
+        left_out.extend_from_slice(lora.left_out());
+        self.note(&origin, &left_out);
         Ok(())
     }
 }
@@ -145,59 +178,92 @@ struct Named<'a> {
     shape: Vec<usize>,
 }
 
-/// The parameters that a file's layers mean, in their order.
+/// Where the layers of a file belong.
+struct Located<'a> {
+    /// A layer's place in the file, and the parameter that it means.
+    found: Vec<(usize, Found<'a>)>,
+    /// Names of the layers that mean none.
+    left_out: Vec<String>,
+}
+
+/// The parameters that a file's layers mean. A file of which nothing has a place in the model is for another one.
 fn located<'a>(
     parts: &'a [Parameters],
     layers: &[Named<'_>],
     origin: &str,
-) -> Result<Vec<Found<'a>>, AdapterError> {
+) -> Result<Located<'a>, AdapterError> {
     check_family(parts, layers, origin)?;
-    let (mut found, mut unmatched) = (Vec::new(), Vec::new());
-    for layer in layers {
-        let part = part(parts, layer, origin)?;
-        match part.find(layer.target) {
-            Some((name, shape)) => found.push(Found {
-                part: part.part,
-                name,
-                shape,
-            }),
-            None => unmatched.push(layer.name.to_owned()),
-        }
-    }
-    if !unmatched.is_empty() {
-        return Err(AdapterError::Unmatched {
-            names: unmatched,
-            layers: layers.len(),
-            origin: origin.to_owned(),
-        });
-    }
+    let (mut found, mut left_out) = (Vec::new(), Vec::new());
     let mut seen = BTreeMap::new();
-    for (layer, found) in layers.iter().zip(&found) {
-        check_shape(layer, found, origin)?;
-        if let Some(first) = seen.insert((found.part, found.name), layer.name) {
+    for (place, layer) in layers.iter().enumerate() {
+        let Some(parameter) = parameter(parts, layer.target) else {
+            left_out.push(layer.name.to_owned());
+            continue;
+        };
+        check_shape(layer, &parameter, origin)?;
+        if let Some(first) = seen.insert((parameter.part, parameter.name), layer.name) {
             return Err(AdapterError::Repeated {
-                target: found.name.to_owned(),
+                target: parameter.name.to_owned(),
                 first: first.to_owned(),
                 second: layer.name.to_owned(),
                 origin: origin.to_owned(),
             });
         }
+        found.push((place, parameter));
     }
-    Ok(found)
+    if found.is_empty() {
+        return Err(misplaced(parts, layers, left_out, origin));
+    }
+    Ok(Located { found, left_out })
 }
 
-fn part<'a>(
-    parts: &'a [Parameters],
-    layer: &Named<'_>,
-    origin: &str,
-) -> Result<&'a Parameters, AdapterError> {
-    let part = layer.target.part;
-    let found = parts.iter().find(|parameters| parameters.part == part);
-    found.ok_or_else(|| AdapterError::Part {
-        name: layer.name.to_owned(),
-        part,
-        origin: origin.to_owned(),
+fn parameter<'a>(parts: &'a [Parameters], target: &Target) -> Option<Found<'a>> {
+    let parameters = parts.iter().find(|one| one.part == target.part)?;
+    let (name, shape) = parameters.find(target)?;
+    Some(Found {
+        part: parameters.part,
+        name,
+        shape,
     })
+}
+
+/// Why no layer of a file has a place: none is for a part that the model has, or their names are others.
+fn misplaced(
+    parts: &[Parameters],
+    layers: &[Named<'_>],
+    names: Vec<String>,
+    origin: &str,
+) -> AdapterError {
+    let origin = origin.to_owned();
+    let has = |part: &str| parts.iter().any(|one| one.part == part);
+    match layers.first() {
+        Some(first) if layers.iter().all(|layer| !has(layer.target.part)) => AdapterError::Part {
+            name: first.name.to_owned(),
+            part: first.target.part,
+            origin,
+        },
+        _ => AdapterError::Unmatched {
+            layers: layers.len(),
+            names,
+            origin,
+        },
+    }
+}
+
+/// Lengths are of the weight's outputs or inputs.
+fn check_magnitude(layer: &Layer, found: &Found<'_>, origin: &str) -> Result<(), AdapterError> {
+    match &layer.change.magnitude {
+        Some(magnitude) if magnitude.of_outputs(found.shape).is_none() => {
+            Err(AdapterError::Shape {
+                name: magnitude.0.name.clone(),
+                found: magnitude.0.shape.to_vec(),
+                target: found.name.to_owned(),
+                expected: found.shape.to_vec(),
+                origin: origin.to_owned(),
+            })
+        }
+        _ => Ok(()),
+    }
 }
 
 /// The width of the text tells families apart, and is what people understand.
@@ -289,7 +355,8 @@ impl Patch {
             None => read(base)?,
         };
         for addition in &self.added {
-            let added = addition.change.add_to(&mut weights, addition.scale);
+            let shape = base.shape.to_vec();
+            let added = addition.change.add_to(&mut weights, &shape, addition.scale);
             added.map_err(|error| named(&addition.name, &addition.origin, &error))?;
         }
         Ok(weights)

@@ -9,20 +9,43 @@ use std::collections::HashMap;
 use crate::weights::original;
 
 /// Beginnings of flat names and the part they mean.
-const FLAT: [(&str, &str); 4] = [
+const FLAT: [(&str, &str); 9] = [
     ("lora_unet_", "unet"),
     ("lora_te_", "text_encoder"),
     ("lora_te1_", "text_encoder"),
     ("lora_te2_", "text_encoder_2"),
+    ("lora_te3_", "text_encoder_3"),
+    ("lora_prior_unet_", "prior"),
+    ("lora_prior_te_", "prior_text_encoder"),
+    ("lora_transformer_", "transformer"),
+    ("lycoris_", "unet"),
 ];
 
-/// Beginnings of dotted names and the part they mean.
-const DOTTED: [(&str, &str); 4] = [
-    ("unet.", "unet"),
-    ("text_encoder.", "text_encoder"),
-    ("text_encoder_2.", "text_encoder_2"),
+/// Beginnings of dotted names and the part they mean; of two that begin alike the longer one first.
+const DOTTED: [(&str, &str); 19] = [
+    ("model.diffusion_model.", "unet"),
     ("diffusion_model.", "unet"),
+    ("unet.", "unet"),
+    ("text_encoder_3.", "text_encoder_3"),
+    ("text_encoder_2.", "text_encoder_2"),
+    ("text_encoder_1.", "text_encoder"),
+    ("text_encoder.", "text_encoder"),
+    ("text_encoders.clip_l.", "text_encoder"),
+    ("text_encoders.clip_g.", "text_encoder_2"),
+    ("text_encoders.t5xxl.", "text_encoder_3"),
+    ("clip_l.", "text_encoder"),
+    ("clip_g.", "text_encoder_2"),
+    ("te1.", "text_encoder"),
+    ("te2.", "text_encoder_2"),
+    ("te.", "text_encoder"),
+    ("cond_stage_model.", "text_encoder"),
+    ("conditioner.embedders.0.", "text_encoder"),
+    ("conditioner.embedders.1.", "text_encoder_2"),
+    ("transformer.", "transformer"),
 ];
+
+/// What original files and node programs put between a text encoder and its layers.
+const WRAPPED: &str = "transformer.text_model.";
 
 /// What peft puts in front of a model's own names.
 const PEFT: &str = "base_model.model.";
@@ -41,6 +64,8 @@ pub(super) struct Target {
     pub(super) part: &'static str,
     /// Name within the part, dots as underscores.
     flat: String,
+    /// Whether the layer's bias is meant, not its weight.
+    bias: bool,
 }
 
 impl Target {
@@ -49,7 +74,7 @@ impl Target {
         for (prefix, part) in FLAT {
             if let Some(rest) = name.strip_prefix(prefix) {
                 let flat = rest.to_owned();
-                return Self { part, flat };
+                return Self::weight(part, flat);
             }
         }
         let name = name.strip_prefix(PEFT).unwrap_or(name);
@@ -61,14 +86,28 @@ impl Target {
             (if text { "text_encoder" } else { "unet" }, name)
         });
         let path = path.strip_prefix(PEFT).unwrap_or(path);
+        let path = match path.strip_prefix(WRAPPED) {
+            Some(path) => format!("text_model.{path}"),
+            None => path.to_owned(),
+        };
         let flat = path.replace(".processor.", ".").replace('.', "_");
-        Self { part, flat }
+        Self::weight(part, flat)
+    }
+
+    fn weight(part: &'static str, flat: String) -> Self {
+        let bias = false;
+        Self { part, flat, bias }
+    }
+
+    /// The bias of the same layer.
+    pub(super) fn bias(self) -> Self {
+        Self { bias: true, ..self }
     }
 
     /// Whether the layer reads the states of the text.
     pub(super) fn reads_text(&self) -> bool {
         let ends = ["attn2_to_k", "attn2_to_v"];
-        self.part == "unet" && ends.iter().any(|end| self.flat.ends_with(end))
+        !self.bias && self.part == "unet" && ends.iter().any(|end| self.flat.ends_with(end))
     }
 
     /// The name's path for patterns of peft, whose dots are lost: dots and underscores are one.
@@ -79,12 +118,15 @@ impl Target {
     }
 }
 
+/// Names and shapes by the flattened name of the layer.
+type ByFlatName = HashMap<String, (String, Vec<usize>)>;
+
 /// Names and shapes of a part's parameters, as its checkpoint has them.
 #[derive(Debug, Clone)]
 pub struct Parameters {
     pub(super) part: &'static str,
-    /// By flattened name, without `.weight`.
-    weights: HashMap<String, (String, Vec<usize>)>,
+    weights: ByFlatName,
+    biases: ByFlatName,
     /// Residual blocks in a level of a `UNet`'s encoder, which original block numbers count.
     layers: usize,
 }
@@ -97,18 +139,22 @@ impl Parameters {
             original::number(rest).map(|(index, _)| index + 1)
         };
         let layers = shapes.iter().filter_map(first_level).max().unwrap_or(0);
-        let flat = |(name, shape): (String, Vec<usize>)| {
-            let stem = name.strip_suffix(".weight")?.replace('.', "_");
-            Some((stem, (name, shape)))
+        let flat = |ending: &str| {
+            let parameters = shapes.iter().filter_map(|(name, shape)| {
+                let stem = name.strip_suffix(ending)?.replace('.', "_");
+                Some((stem, (name.clone(), shape.clone())))
+            });
+            parameters.collect()
         };
         Self {
             part,
-            weights: shapes.into_iter().filter_map(flat).collect(),
+            weights: flat(".weight"),
+            biases: flat(".bias"),
             layers,
         }
     }
 
-    /// Name and shape of the weight that `target` means.
+    /// Name and shape of the parameter that `target` means.
     pub(super) fn find(&self, target: &Target) -> Option<(&str, &[usize])> {
         let flat = &target.flat;
         let spellings = [
@@ -119,8 +165,13 @@ impl Parameters {
             early_text(flat),
             self.numbered_through(flat),
         ];
+        let known = if target.bias {
+            &self.biases
+        } else {
+            &self.weights
+        };
         let mut spellings = spellings.into_iter().flatten();
-        let (name, shape) = spellings.find_map(|flat| self.weights.get(&flat))?;
+        let (name, shape) = spellings.find_map(|flat| known.get(&flat))?;
         Some((name, shape))
     }
 
@@ -194,7 +245,6 @@ mod tests {
 
     #[test]
     fn all_spellings_find_the_layer() {
-        let block = "down_blocks.1.attentions.0.transformer_blocks";
         let cases = [
             (
                 "lora_unet_down_blocks_0_resnets_0_conv1",
@@ -241,6 +291,11 @@ mod tests {
         for (name, layer) in cases {
             assert_eq!(found(name).as_deref(), Some(layer), "{name}");
         }
+    }
+
+    #[test]
+    fn layers_of_attention_are_found_in_all_spellings() {
+        let block = "down_blocks.1.attentions.0.transformer_blocks";
         let inner = [
             (
                 "lora_unet_down_blocks_1_attentions_0_transformer_blocks_1_attn2_to_k",

@@ -8,7 +8,7 @@ use std::path::Path;
 use serde_json::{Map, Value};
 
 use super::names::Target;
-use crate::error::{AdapterError, Error, WeightsError};
+use crate::error::{Error, WeightsError};
 use crate::weights::WeightSource;
 
 /// The key of a safetensors header under which diffusers keeps it.
@@ -35,19 +35,14 @@ impl PeftConfig {
         let origin = source.origin().to_owned();
         let config = serde_json::from_str(&text).map_err(|error| WeightsError::Header {
             reason: format!("its LoRA configuration is no JSON object: {error}"),
-            origin: origin.clone(),
+            origin,
         })?;
-        let config = Self(config);
-        if config.flag("use_dora") {
-            let (name, method) = ("use_dora".to_owned(), "DoRA");
-            return Err(AdapterError::Method {
-                name,
-                method,
-                origin,
-            }
-            .into());
-        }
-        Ok(config)
+        Ok(Self(config))
+    }
+
+    /// Whether every layer has a magnitude.
+    pub(super) fn uses_dora(&self) -> bool {
+        self.flag("use_dora")
     }
 
     /// What a layer of this rank is multiplied with, where the configuration says so.

@@ -4,14 +4,20 @@
 //! a model needs the model and one tensor in memory, never the file.
 //!
 //! **Source.** The safetensors format (huggingface/safetensors: 8 bytes little-endian header length, JSON header, data); torch
-//! checkpoints through `burn_store::pytorch_reader`; sharded `*.index.json` as transformers writes them.
+//! files as `torch.save` writes them; sharded `*.index.json` as transformers writes them.
 
-mod pickle;
+mod bounds;
+mod place;
 mod safetensors;
 mod shards;
+mod stand_in;
+mod stored;
+mod torch;
 
 use std::{
     collections::{BTreeMap, btree_map::Entry},
+    fs::File,
+    io::Read as _,
     path::Path,
 };
 
@@ -20,8 +26,11 @@ use burn_store::{bridge, burn_pack::Tensor as Packed};
 
 #[cfg(feature = "hub")]
 pub(crate) use shards::shard_files;
+pub(crate) use stand_in::refuse_stand_in;
 
-use crate::error::{Error, WeightsError};
+use super::finite::check_finite;
+use crate::error::{Error, FileError, WeightsError};
+use stand_in::{Kind, START};
 
 /// A set of named tensors, read lazily.
 #[derive(Debug, Clone)]
@@ -34,18 +43,25 @@ pub struct WeightSource {
 }
 
 impl WeightSource {
-    /// Opens a weight file: safetensors, a sharded set by its `*.index.json`, or a torch file (`.bin`, `.pt`, `.ckpt`; the
-    /// tensors under `state_dict` where there is one).
+    /// Opens a weight file: safetensors, a torch file (`.bin`, `.pt`, `.ckpt`; of what a training program left there, the tensors of the
+    /// model), or a sharded set by its `*.index.json`. Which of the first two it is, is in the file, whatever it is called.
     ///
     /// # Errors
     ///
-    /// When the file cannot be read, is malformed or cut short, or is a pickle that asks for code.
+    /// When the file cannot be read, is malformed or cut short, or is a pickle that asks for code; when something else lies in its place
+    /// (a Git LFS pointer, a page of the web).
     pub fn open(path: impl AsRef<Path>) -> Result<Self, Error> {
         let path = path.as_ref();
-        match path.extension().and_then(|extension| extension.to_str()) {
-            Some("json") => shards::open(path),
-            Some("bin" | "pt" | "pth" | "ckpt") => pickle::open(path),
-            _ => safetensors::open(path),
+        let (start, length) = start(path)?;
+        refuse_stand_in(&start, path)?;
+        let kind = stand_in::kind(&start, length, path)?;
+        if kind != Kind::Index {
+            stand_in::refuse_text(&start, path)?;
+        }
+        match kind {
+            Kind::Index => shards::open(path),
+            Kind::Torch => torch::open(path),
+            Kind::Safetensors => safetensors::open(path),
         }
     }
 
@@ -55,13 +71,13 @@ impl WeightSource {
     ///
     /// When the bytes are not a safetensors file.
     pub fn from_static(bytes: &'static [u8], origin: &str) -> Result<Self, Error> {
-        let place = safetensors::Place::Static(bytes);
+        let place = place::Place::Static(bytes);
         safetensors::read(&place, bytes.len() as u64, origin.to_owned())
     }
 
     pub(crate) fn from_tensors(origin: String, tensors: Vec<Packed>) -> Result<Self, Error> {
         let mut named = BTreeMap::new();
-        for tensor in tensors {
+        for tensor in unwrapped(tensors) {
             match named.entry(tensor.name.clone()) {
                 Entry::Vacant(entry) => entry.insert(tensor),
                 Entry::Occupied(entry) => {
@@ -156,6 +172,17 @@ impl WeightSource {
         )
     }
 
+    /// [`read`](Self::read), for tensors that are used as they are.
+    ///
+    /// # Errors
+    ///
+    /// As [`read`](Self::read), and when it holds values that are no finite numbers.
+    pub fn read_finite(&self, name: &str) -> Result<TensorData, Error> {
+        let data = self.read(name)?;
+        check_finite(&data, name, &self.origin)?;
+        Ok(data)
+    }
+
     /// The tensors whose names begin with one of `prefixes`: a part of a file that holds several.
     #[must_use]
     pub fn starting_with(&self, prefixes: &[&str]) -> Self {
@@ -178,4 +205,37 @@ impl WeightSource {
     pub(crate) fn tensor(&self, name: &str) -> Option<&Packed> {
         self.tensors.get(name)
     }
+}
+
+/// The first bytes of a file, and how many it has.
+fn start(path: &Path) -> Result<(Vec<u8>, u64), FileError> {
+    let read = || {
+        let file = File::open(path)?;
+        let length = file.metadata()?.len();
+        let mut start = Vec::new();
+        file.take(START as u64).read_to_end(&mut start)?;
+        Ok((start, length))
+    };
+    read().map_err(|source| FileError::Read {
+        what: "the weights".to_owned(),
+        path: path.to_owned(),
+        source,
+    })
+}
+
+/// What wrappers for several devices and compilers put in front of every name.
+const WRAPPERS: [&str; 2] = ["module.", "_orig_mod."];
+
+/// The tensors under the names that they have without a wrapper.
+fn unwrapped(mut tensors: Vec<Packed>) -> Vec<Packed> {
+    let wrapped = |tensors: &[Packed], wrapper: &str| {
+        let inside = |tensor: &Packed| tensor.name.starts_with(wrapper);
+        !tensors.is_empty() && tensors.iter().all(inside)
+    };
+    while let Some(wrapper) = WRAPPERS.iter().find(|one| wrapped(&tensors, one)) {
+        for tensor in &mut tensors {
+            tensor.name.drain(..wrapper.len());
+        }
+    }
+    tensors
 }

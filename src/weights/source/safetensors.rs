@@ -2,51 +2,21 @@
 //!
 //! **Source.** huggingface/safetensors: 8 bytes little-endian header length, JSON header, data.
 
-use std::{
-    fs::File,
-    io::{Read as _, Seek as _, SeekFrom},
-    path::Path,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::{collections::BTreeMap, fs::File, path::Path};
 
-use burn::tensor::{BoolStore, Bytes, DType, Shape};
+use burn::tensor::{Bytes, DType, Shape};
 use burn_store::burn_pack::{Error as PackError, Tensor as Packed};
 use safetensors::tensor::{Dtype, Metadata, TensorInfo};
+use serde::Deserialize;
+use serde_json::Value;
 
-use super::WeightSource;
+use super::{WeightSource, bounds::Bounds, place::Place, stored::Stored};
 use crate::error::{Error, FileError, WeightsError};
 
 /// Bytes in front of a safetensors header: its length.
 const LENGTH_BYTES: usize = 8;
 /// Longest header that the format allows, bytes.
 const MAX_HEADER: u64 = 100_000_000;
-
-/// Where the bytes of a safetensors file are.
-#[derive(Clone)]
-pub(super) enum Place {
-    File(Arc<Mutex<File>>),
-    Static(&'static [u8]),
-}
-
-impl Place {
-    /// Reads `length` bytes from byte `start` of the file.
-    fn read(&self, start: u64, length: usize) -> std::io::Result<Vec<u8>> {
-        match self {
-            Self::File(file) => {
-                let mut file = file.lock().unwrap_or_else(PoisonError::into_inner);
-                file.seek(SeekFrom::Start(start))?;
-                let mut bytes = vec![0; length];
-                file.read_exact(&mut bytes)?;
-                Ok(bytes)
-            }
-            Self::Static(bytes) => usize::try_from(start)
-                .ok()
-                .and_then(|start| bytes.get(start..start.checked_add(length)?))
-                .map(<[u8]>::to_vec)
-                .ok_or_else(|| std::io::ErrorKind::UnexpectedEof.into()),
-        }
-    }
-}
 
 pub(super) fn open(path: &Path) -> Result<WeightSource, Error> {
     let failed = |source| FileError::Read {
@@ -56,7 +26,7 @@ pub(super) fn open(path: &Path) -> Result<WeightSource, Error> {
     };
     let file = File::open(path).map_err(failed)?;
     let length = file.metadata().map_err(failed)?.len();
-    let place = Place::File(Arc::new(Mutex::new(file)));
+    let place = Place::of(file);
     read(&place, length, path.display().to_string())
 }
 
@@ -98,8 +68,37 @@ fn read_header(place: &Place, length: u64, origin: &str) -> Result<(u64, Metadat
     let bytes = place
         .read(LENGTH_BYTES as u64, header_bytes)
         .map_err(|error| wrong(error.to_string()))?;
-    let metadata = serde_json::from_slice(&bytes).map_err(|error| wrong(error.to_string()))?;
+    serde_json::from_slice::<Bounds>(&bytes).map_err(|error| wrong(error.to_string()))?;
+    let metadata = serde_json::from_slice(&bytes);
+    let metadata = metadata.map_err(|error| match unknown_type(&bytes) {
+        Some((name, dtype)) => WeightsError::DataType {
+            name,
+            dtype,
+            origin: origin.to_owned(),
+        },
+        None => wrong(error.to_string()),
+    })?;
     Ok((LENGTH_BYTES as u64 + header, metadata))
+}
+
+/// The first tensor of a header whose type the format does not have, and that type.
+fn unknown_type(header: &[u8]) -> Option<(String, String)> {
+    #[derive(Deserialize)]
+    struct Entry {
+        dtype: Option<Value>,
+    }
+    let entries: BTreeMap<String, Entry> = serde_json::from_slice(header).ok()?;
+    let mut tensors = entries
+        .into_iter()
+        .filter(|(name, _)| name != "__metadata__");
+    tensors.find_map(|(name, entry)| {
+        let dtype = entry.dtype?;
+        let known = serde_json::from_value::<Dtype>(dtype.clone()).is_ok();
+        let shown = dtype
+            .as_str()
+            .map_or_else(|| dtype.to_string(), str::to_owned);
+        (!known).then_some((name, shown))
+    })
 }
 
 /// Holds the file's length to its header, and names the first tensor that is cut.
@@ -141,7 +140,7 @@ fn packed(
     info: &TensorInfo,
     origin: &str,
 ) -> Result<Packed, WeightsError> {
-    let Some(dtype) = data_type(info.dtype) else {
+    let Some(stored) = stored(info.dtype) else {
         return Err(WeightsError::DataType {
             name,
             dtype: info.dtype.to_string(),
@@ -150,30 +149,34 @@ fn packed(
     };
     let (start, end) = info.data_offsets;
     let (place, start, length) = (place.clone(), data_start + start as u64, end - start);
-    let shape = Shape::from(info.shape.clone());
+    let (dtype, shape) = (stored.dtype(), Shape::from(info.shape.clone()));
+    let wide = length / stored.size() * dtype.size();
     let read = move || {
         let bytes = place.read(start, length);
         bytes
-            .map(Bytes::from_bytes_vec)
+            .map(|bytes| Bytes::from_bytes_vec(stored.widened(bytes)))
             .map_err(|error| PackError::IoError(error.to_string()))
     };
-    Ok(Packed::deferred(name, dtype, shape, None, length, read))
+    Ok(Packed::deferred(name, dtype, shape, None, wide, read))
 }
 
-fn data_type(dtype: Dtype) -> Option<DType> {
+fn stored(dtype: Dtype) -> Option<Stored> {
     Some(match dtype {
-        Dtype::F64 => DType::F64,
-        Dtype::F32 => DType::F32,
-        Dtype::F16 => DType::F16,
-        Dtype::BF16 => DType::BF16,
-        Dtype::I64 => DType::I64,
-        Dtype::I32 => DType::I32,
-        Dtype::I16 => DType::I16,
-        Dtype::I8 => DType::I8,
-        Dtype::U64 => DType::U64,
-        Dtype::U32 => DType::U32,
-        Dtype::U8 => DType::U8,
-        Dtype::BOOL => DType::Bool(BoolStore::Native),
+        Dtype::F64 => Stored::Plain(DType::F64),
+        Dtype::F32 => Stored::Plain(DType::F32),
+        Dtype::F16 => Stored::Plain(DType::F16),
+        Dtype::BF16 => Stored::Plain(DType::BF16),
+        Dtype::F8_E4M3 => Stored::E4m3,
+        Dtype::F8_E5M2 => Stored::E5m2,
+        Dtype::I64 => Stored::Plain(DType::I64),
+        Dtype::I32 => Stored::Plain(DType::I32),
+        Dtype::I16 => Stored::Plain(DType::I16),
+        Dtype::I8 => Stored::Plain(DType::I8),
+        Dtype::U64 => Stored::Plain(DType::U64),
+        Dtype::U32 => Stored::Plain(DType::U32),
+        Dtype::U16 => Stored::Plain(DType::U16),
+        Dtype::U8 => Stored::Plain(DType::U8),
+        Dtype::BOOL => Stored::Bool,
         _ => return None,
     })
 }

@@ -1,14 +1,10 @@
 //! Weights in several files, and the index that says which tensor is where, as transformers writes it.
 
-use std::{
-    collections::BTreeMap,
-    fs,
-    path::{Path, PathBuf},
-};
+use std::{collections::BTreeMap, fs, path::Path};
 
 use serde::Deserialize;
 
-use super::WeightSource;
+use super::{WeightSource, bounds::IndexBounds};
 use crate::error::{Error, FileError, WeightsError};
 
 /// `*.safetensors.index.json` and `*.bin.index.json`: which shard holds which tensor. Other keys are ignored.
@@ -34,10 +30,19 @@ impl ShardIndex {
             reason,
             path: path.to_owned(),
         };
+        let read = serde_json::from_str::<IndexBounds>(text);
+        read.map_err(|error| wrong(error.to_string()))?;
         let index: Self = serde_json::from_str(text).map_err(|error| wrong(error.to_string()))?;
         let outside = |shard: &&String| Path::new(shard).file_name() != Some(shard.as_ref());
-        match index.weight_map.values().find(outside) {
-            Some(shard) => Err(wrong(format!("`{shard}` is not a file name")).into()),
+        if let Some(shard) = index.weight_map.values().find(outside) {
+            return Err(wrong(format!("`{shard}` is not a file name")).into());
+        }
+        // An index that names an index could name itself.
+        let nested = |shard: &&String| Path::new(shard).extension().is_some_and(|it| it == "json");
+        match index.weight_map.values().find(nested) {
+            Some(shard) => {
+                Err(wrong(format!("`{shard}` is an index, not a file of weights")).into())
+            }
             None => Ok(index),
         }
     }
@@ -87,7 +92,7 @@ fn open_shard(index: &Path, shard: &str, names: &[&str]) -> Result<WeightSource,
 
 /// The file names of a sharded index beside `path`, for those who fetch them.
 #[cfg(feature = "hub")]
-pub(crate) fn shard_files(index: &Path) -> Result<Vec<PathBuf>, Error> {
+pub(crate) fn shard_files(index: &Path) -> Result<Vec<std::path::PathBuf>, Error> {
     let index = ShardIndex::read(index)?;
     Ok(index.shards().into_keys().map(Into::into).collect())
 }

@@ -6,31 +6,9 @@ use super::source::{Source, grow, paths, sources};
 
 /// Circles that still wait to be opened: a folder, and the files that reach each other. Those of `pipeline` stand until its walls move.
 const KNOWN: &[(&str, &[&str])] = &[
-    ("cli", &["adapters", "args"]),
-    ("cli", &["doctor", "job", "stages"]),
     ("doctor", &["examination", "record"]),
-    ("error", &["adapter", "weights"]),
     ("pipeline", &["class_config", "config", "encoders"]),
     ("pipeline", &["control", "edit", "request", "run", "stage"]),
-    (
-        "samplers",
-        &[
-            "config",
-            "consistency",
-            "ddim",
-            "ddpm",
-            "dpm_solver",
-            "euler",
-            "euler_ancestral",
-            "heun",
-            "json",
-            "kind",
-            "lms",
-            "pndm",
-            "sigmas",
-            "unipc",
-        ],
-    ),
 ];
 
 /// Who uses whom among the files and folders of one folder.

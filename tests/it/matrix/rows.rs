@@ -112,22 +112,39 @@ pub(super) const ROWS: &[Row] = &[
             "pndm",
             "dpmsolver",
             "dpmsolver++",
-            "dpmsolver++-karras",
+            "dpmsolver-singlestep",
             "euler",
-            "euler-karras",
             "unipc",
+            "deis",
             "lms",
+            "edm-euler",
+            "edm-dpmsolver++",
         ],
         ..PLAIN
     },
     Row {
         name: "ancestral samplers",
-        samplers: &["ddpm", "dpmsolver++-sde", "euler-a", "consistency"],
+        samplers: &["ddpm", "dpmsolver++-sde", "euler-a"],
+        ..PLAIN
+    },
+    Row {
+        name: "samplers of distilled models",
+        samplers: &["lcm", "tcd", "consistency"],
+        ..PLAIN
+    },
+    Row {
+        name: "other sigmas",
+        samplers: &[
+            "euler-karras",
+            "dpmsolver++-karras",
+            "dpmsolver++-beta",
+            "unipc-exponential",
+        ],
         ..PLAIN
     },
     Row {
         name: "two evaluations a step",
-        samplers: &["heun"],
+        samplers: &["heun", "dpm2", "dpm2-a"],
         refused: &[(Column::Batched, TWO_CALLS), (Column::Routed, NO_ROUTER)],
         ..PLAIN
     },

@@ -1,0 +1,92 @@
+//! An autoencoder that a caller puts in place of a model's own.
+
+use std::path::Path;
+
+use serde_json::{Map, Value};
+
+use super::{ModelFolder, files::Files, index};
+use crate::{
+    error::{ConfigError, Error, FileError, WeightsError},
+    weights::{
+        WeightSource,
+        original::{DECODER_INPUT, autoencoder_alone},
+    },
+};
+
+/// The part that is replaced.
+pub(super) const PART: &str = "vae";
+/// Its configuration, by its path in a model.
+pub(super) const CONFIG: &str = "vae/config.json";
+
+/// Configuration and weights.
+#[derive(Debug, Clone)]
+pub(super) struct Replacement {
+    pub(super) config: String,
+    pub(super) weights: WeightSource,
+    /// The name it was given by.
+    pub(super) name: String,
+}
+
+impl Replacement {
+    /// Opens `name`, a folder or a file, as an autoencoder for `model`.
+    pub(super) fn open(name: &str, model: &ModelFolder) -> Result<Self, Error> {
+        let own = own_config(name, model)?;
+        let path = Path::new(name);
+        let (config, weights) = if path.is_dir() {
+            folder(path)?
+        } else {
+            file(path, &own)?
+        };
+        Ok(Self {
+            config,
+            weights,
+            name: name.to_owned(),
+        })
+    }
+}
+
+/// The configuration of the model's own autoencoder, whose structure a file is taken to have.
+fn own_config(name: &str, model: &ModelFolder) -> Result<Map<String, Value>, Error> {
+    if !model.has(CONFIG) {
+        let hint = "this model has no autoencoder that another could take the place of";
+        return Err(ConfigError::unsupported("vae", name, hint).into());
+    }
+    model.read_config(CONFIG)
+}
+
+/// A part's folder, or that of a model with such a part.
+fn folder(path: &Path) -> Result<(String, WeightSource), Error> {
+    let files = Files::Disk(path.to_owned());
+    let name = path.display().to_string();
+    for (config, part) in [(CONFIG, PART), ("config.json", ".")] {
+        if let Some(text) = files.text(config)? {
+            let weights = files.weights(part)?;
+            let missing = || WeightsError::NoPartFile {
+                model: name.clone(),
+            };
+            let weights = weights.ok_or_else(missing)?;
+            return Ok((index::with_quoted_numbers(&text), weights));
+        }
+    }
+    let model = files.has(index::FILE);
+    Err(FileError::NotAPart { name, model }.into())
+}
+
+/// A file of either layout. What its tensors do not say is as in `own`.
+fn file(path: &Path, own: &Map<String, Value>) -> Result<(String, WeightSource), Error> {
+    let source = WeightSource::open(path)?;
+    let levels = own.get("block_out_channels").and_then(Value::as_array);
+    let weights = autoencoder_alone(&source, levels.map_or(1, Vec::len))?;
+    let mut config = own.clone();
+    let shape = weights.shape(DECODER_INPUT).unwrap_or_default();
+    config.insert("latent_channels".into(), shape.get(1).copied().into());
+    for (key, tensor) in [
+        ("use_quant_conv", "quant_conv.weight"),
+        ("use_post_quant_conv", "post_quant_conv.weight"),
+    ] {
+        if weights.shape(tensor).is_none() {
+            config.insert(key.into(), false.into());
+        }
+    }
+    Ok((Value::Object(config).to_string(), weights))
+}

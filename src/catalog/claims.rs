@@ -1,0 +1,258 @@
+//! What a single file says of itself beside its tensors' values.
+//!
+//! **Source.** The keys of the `ModelSpec` standard of Stability AI (`modelspec.*`), of kohya-ss/sd-scripts (`ss_*`); the empty tensors by
+//! which `ComfyUI` marks checkpoints (`v_pred`, `ztsnr`, `edm_vpred.sigma_max`); `parameterization` in the YAML of the training program,
+//! which the web interfaces keep beside a file under its name.
+
+use std::{fs, path::Path};
+
+use crate::{
+    error::{ConfigError, Error},
+    noise::Prediction,
+    weights::WeightSource,
+};
+
+/// A value, and what said it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Claim<T> {
+    pub(super) value: T,
+    pub(super) by: String,
+}
+
+/// What a file says of itself.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Claims {
+    pub(super) prediction: Option<Claim<Prediction>>,
+    /// The schedule is rescaled so that its last step holds noise alone.
+    pub(super) zero_snr: Option<Claim<bool>>,
+    /// Width and height in pixels.
+    pub(super) size: Option<Claim<[usize; 2]>>,
+    /// Least and most noise of a model trained on the schedule of Karras et al.
+    pub(super) edm: Option<[f64; 2]>,
+    /// The family, in the words of the standard.
+    pub(super) architecture: Option<String>,
+    /// What it is called.
+    pub(super) title: Option<String>,
+    /// What two words of the file contradict each other in.
+    pub(super) quarrel: Option<String>,
+}
+
+/// Keys of a header that say what a model predicts.
+const PREDICTION: [&str; 3] = [
+    "modelspec.prediction_type",
+    "modelspec.predict_key",
+    "prediction_type",
+];
+/// Keys of a header that say the size of the pictures.
+const SIZE: [&str; 2] = ["modelspec.resolution", "ss_resolution"];
+/// Keys of a header that say whether the schedule ends in noise alone.
+const ZERO_SNR: [&str; 3] = [
+    "ss_zero_terminal_snr",
+    "modelspec.zero_terminal_snr",
+    "ztsnr",
+];
+/// Architectures of which the word says more than the shapes: what they predict, and a side in pixels.
+const SECOND: [(&str, Prediction, usize); 2] = [
+    ("stable-diffusion-v2-768-v", Prediction::Velocity, 768),
+    ("stable-diffusion-v2-512", Prediction::Epsilon, 512),
+];
+
+impl Claims {
+    /// Reads them; tensors stay unread but for two scalars.
+    ///
+    /// # Errors
+    ///
+    /// If the file says what it predicts in a word that is not known and no `override` makes up for it, or is of a kind that is not built.
+    pub(super) fn read(
+        source: &WeightSource,
+        path: &Path,
+        asked: Option<Prediction>,
+    ) -> Result<Self, Error> {
+        let mut claims = Self {
+            architecture: source.metadata("modelspec.architecture").map(plain),
+            title: source.metadata("modelspec.title").map(plain),
+            size: size(source),
+            zero_snr: zero_snr(source),
+            edm: edm(source)?,
+            ..Self::default()
+        };
+        let said = predictions(source, path, asked)?;
+        claims.quarrel = quarrel(&said).filter(|_| asked.is_none());
+        claims.prediction = said.into_iter().next();
+        Ok(claims)
+    }
+}
+
+/// What the file predicts, by all that say so; the weightiest first.
+fn predictions(
+    source: &WeightSource,
+    path: &Path,
+    asked: Option<Prediction>,
+) -> Result<Vec<Claim<Prediction>>, Error> {
+    let claim = |value, by: String| Claim { value, by };
+    let mut said = Vec::new();
+    if source.shape("v_pred").is_some() || source.shape("edm_vpred.sigma_max").is_some() {
+        said.push(claim(Prediction::Velocity, "a marker in the file".into()));
+    }
+    for key in PREDICTION {
+        let Some(word) = source.metadata(key) else {
+            continue;
+        };
+        match word.parse().ok() {
+            Some(value) => said.push(claim(value, format!("`{key}` in the file"))),
+            None if asked.is_some() => {}
+            None => {
+                let hint =
+                    "known: epsilon, v, sample; `--prediction` takes the place of the file's word";
+                return Err(ConfigError::unsupported(key, word, hint).into());
+            }
+        }
+    }
+    if source
+        .metadata("ss_v_parameterization")
+        .is_some_and(is_true)
+    {
+        let by = "`ss_v_parameterization` in the file";
+        said.push(claim(Prediction::Velocity, by.into()));
+    }
+    let second = source.metadata("modelspec.architecture").and_then(second);
+    said.extend(
+        second.map(|(value, _)| claim(value, "`modelspec.architecture` in the file".into())),
+    );
+    said.extend(beside(path).map(|value| claim(value, "the YAML beside the file".into())));
+    Ok(said)
+}
+
+/// A word of a stranger, as it may be printed.
+fn plain(text: &str) -> String {
+    const LONGEST: usize = 80;
+    let printed = text.chars().filter(|letter| !letter.is_control());
+    printed.take(LONGEST).collect()
+}
+
+fn quarrel(said: &[Claim<Prediction>]) -> Option<String> {
+    let first = said.first()?;
+    let other = said.iter().find(|other| other.value != first.value)?;
+    Some(format!(
+        "the file contradicts itself: {} by {}, {} by {}; the first is taken, `--prediction` decides otherwise",
+        first.value, first.by, other.value, other.by
+    ))
+}
+
+/// What an architecture of the second generation says: prediction and side.
+fn second(architecture: &str) -> Option<(Prediction, usize)> {
+    let known = SECOND
+        .iter()
+        .find(|(name, ..)| architecture.starts_with(name));
+    known.map(|(_, prediction, side)| (*prediction, *side))
+}
+
+fn is_true(word: &str) -> bool {
+    matches!(word.trim().to_lowercase().as_str(), "true" | "1" | "yes")
+}
+
+fn zero_snr(source: &WeightSource) -> Option<Claim<bool>> {
+    let marker = source
+        .shape("ztsnr")
+        .map(|_| "a marker in the file".to_owned());
+    let key = ZERO_SNR
+        .into_iter()
+        .find(|key| source.metadata(key).is_some_and(is_true));
+    let by = marker.or_else(|| key.map(|key| format!("`{key}` in the file")))?;
+    Some(Claim { value: true, by })
+}
+
+fn size(source: &WeightSource) -> Option<Claim<[usize; 2]>> {
+    let said = SIZE.into_iter().find_map(|key| {
+        let value = sides(source.metadata(key)?)?;
+        let by = format!("`{key}` in the file");
+        Some(Claim { value, by })
+    });
+    said.or_else(|| {
+        let (_, side) = second(source.metadata("modelspec.architecture")?)?;
+        let by = "`modelspec.architecture` in the file".to_owned();
+        Some(Claim {
+            value: [side; 2],
+            by,
+        })
+    })
+}
+
+/// `768x512`, `(768, 512)` or `768`, if a model could have been trained at it.
+fn sides(text: &str) -> Option<[usize; 2]> {
+    let numbers = text
+        .split(|letter: char| !letter.is_ascii_digit())
+        .filter(|digits| !digits.is_empty())
+        .map(|digits| digits.parse().ok());
+    let numbers: Vec<usize> = numbers.collect::<Option<_>>()?;
+    let sides = match numbers[..] {
+        [side] => [side, side],
+        [width, height] => [width, height],
+        _ => return None,
+    };
+    let trained = |side: &usize| (256..=4096).contains(side) && side.is_multiple_of(64);
+    sides.iter().all(trained).then_some(sides)
+}
+
+/// Least and most noise, where the file keeps them.
+fn edm(source: &WeightSource) -> Result<Option<[f64; 2]>, Error> {
+    const MOST: &str = "edm_vpred.sigma_max";
+    const LEAST: &str = "edm_vpred.sigma_min";
+    if source.shape("edm_mean").is_some() {
+        let hint = "latents that are normalised channel by channel are not supported";
+        return Err(ConfigError::unsupported("edm_mean", "in the file", hint).into());
+    }
+    if source.shape(MOST).is_none() {
+        return Ok(None);
+    }
+    let scalar = |name: &str, silent: f64| -> Result<f64, Error> {
+        if source.shape(name).is_none() {
+            return Ok(silent);
+        }
+        let data = source.read(name)?;
+        Ok(data.iter::<f64>().next().unwrap_or(silent))
+    };
+    Ok(Some([scalar(LEAST, 0.002)?, scalar(MOST, 120.0)?]))
+}
+
+/// Most bytes of a YAML beside a file that are read; the training program's have two thousand.
+const YAML: u64 = 1 << 16;
+
+/// What the YAML of a file's name beside it says of the prediction.
+fn beside(path: &Path) -> Option<Prediction> {
+    let path = ["yaml", "yml"]
+        .map(|extension| path.with_extension(extension))
+        .into_iter()
+        .find(|path| path.is_file())?;
+    if path.metadata().ok()?.len() > YAML {
+        return None;
+    }
+    let text = fs::read_to_string(path).ok()?;
+    let word = text.lines().find_map(|line| {
+        let word = line.trim().strip_prefix("parameterization:")?;
+        let word = word.split('#').next()?;
+        Some(word.trim().trim_matches(['"', '\'']).to_owned())
+    })?;
+    word.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_read_in_all_spellings() {
+        assert_eq!(sides("768x512"), Some([768, 512]));
+        assert_eq!(sides("(768, 512)"), Some([768, 512]));
+        assert_eq!(sides("1024"), Some([1024, 1024]));
+        for odd in [
+            "",
+            "None",
+            "100x100",
+            "512x512x3",
+            "99999999999999999999999",
+        ] {
+            assert_eq!(sides(odd), None, "{odd}");
+        }
+    }
+}

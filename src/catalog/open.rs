@@ -1,0 +1,188 @@
+//! From a name to a model.
+
+use std::path::Path;
+
+#[cfg(feature = "hub")]
+use super::hub;
+use super::{
+    FetchProgress, ModelFolder, ModelIndex, Needs, Overrides, autoencoder::Replacement, cards,
+    checkpoint::Recognised, files::Files, index, said::Said,
+};
+use crate::error::{Error, FileError, RequestError};
+
+/// Names of the model that is compiled in.
+const BUNDLED: [&str; 2] = ["bundled", "scenes"];
+
+impl ModelFolder {
+    /// Opens a model by name: a diffusers folder, a checkpoint file, `bundled`, a card (configs only) or, with the `hub` feature, a
+    /// Hub id `owner/name`, which is fetched if it is not in the cache.
+    ///
+    /// # Errors
+    ///
+    /// When nothing has that name, when it is not a model, when it cannot be fetched.
+    pub fn open(name: &str) -> Result<Self, Error> {
+        Self::open_with(name, &Overrides::default(), &mut ())
+    }
+
+    /// [`open`](Self::open), with what the caller says of the model, and with `progress` told about what is fetched.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open), and if the autoencoder of `overrides` cannot be opened.
+    pub fn open_with(
+        name: &str,
+        overrides: &Overrides,
+        progress: &mut dyn FetchProgress,
+    ) -> Result<Self, Error> {
+        let local = Self::open_local(name, overrides)?;
+        let folder = local.map_or_else(|| fetch(name, Needs::All, progress), Ok)?;
+        folder.with_overrides(overrides)
+    }
+
+    /// Opens a model of which only JSON will be read: a Hub id that has a card needs no network, another one no weights.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open).
+    pub fn open_configs(name: &str) -> Result<Self, Error> {
+        Self::open_configs_with(name, &Overrides::default())
+    }
+
+    /// [`open_configs`](Self::open_configs), with what the caller says of the model.
+    ///
+    /// # Errors
+    ///
+    /// As [`open_with`](Self::open_with).
+    pub fn open_configs_with(name: &str, overrides: &Overrides) -> Result<Self, Error> {
+        let folder = match Self::open_local(name, overrides)? {
+            Some(folder) => folder,
+            None => match name.rsplit('/').next().and_then(cards::find) {
+                Some(card) => Self::from_card(card)?,
+                None => fetch(name, Needs::Configs, &mut ())?,
+            },
+        };
+        folder.with_overrides(overrides)
+    }
+
+    /// Opens a checkpoint file with the configs of a card chosen by the caller; [`card_note`](Self::card_note) tells when that is
+    /// worth asking.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such card, the file is unreadable, or the two do not fit.
+    pub fn open_checkpoint(path: impl AsRef<Path>, card: &str) -> Result<Self, Error> {
+        let path = path.as_ref();
+        let recognised = Recognised::open(path, &Overrides::default(), Some(card))?;
+        Self::from_checkpoint(path, recognised)
+    }
+
+    /// Puts what a caller says in place of what the files say.
+    fn with_overrides(mut self, overrides: &Overrides) -> Result<Self, Error> {
+        if let Some(prediction) = overrides.prediction {
+            self.said.set_prediction(prediction, "as asked for");
+        }
+        if let Some(vae) = &overrides.vae {
+            self.vae = Some(Replacement::open(vae, &self)?);
+        }
+        Ok(self)
+    }
+
+    /// The model that is compiled in.
+    ///
+    /// # Errors
+    ///
+    /// When this build carries none.
+    pub fn bundled() -> Result<Self, Error> {
+        if cards::SCENES.is_empty() {
+            return Err(RequestError::NoBundledModel.into());
+        }
+        Self::from_static("bundled", cards::SCENES)
+    }
+
+    /// A model whose files are compiled into the program, each under its path in the folder.
+    ///
+    /// # Errors
+    ///
+    /// When there is no `model_index.json` among them, or it is malformed.
+    pub fn from_static(
+        name: &str,
+        files: &'static [(&'static str, &'static [u8])],
+    ) -> Result<Self, Error> {
+        Self::from_files(name, Files::Static(files))
+    }
+
+    fn open_local(name: &str, overrides: &Overrides) -> Result<Option<Self>, Error> {
+        let path = Path::new(name);
+        if path.is_dir() {
+            return Self::from_files(name, Files::Disk(path.to_owned())).map(Some);
+        }
+        if path.is_file() {
+            let recognised = Recognised::open(path, overrides, None)?;
+            return Self::from_checkpoint(path, recognised).map(Some);
+        }
+        if BUNDLED.contains(&name) {
+            return Self::bundled().map(Some);
+        }
+        cards::find(name).map(Self::from_card).transpose()
+    }
+
+    pub(super) fn from_files(name: &str, files: Files) -> Result<Self, Error> {
+        let Some(text) = files.text(index::FILE)? else {
+            return Err(not_a_model(name, &files).into());
+        };
+        let index = ModelIndex::parse(&text, name)?;
+        Ok(Self {
+            name: name.to_owned(),
+            files,
+            index,
+            checkpoint: None,
+            beside: None,
+            said: Said::default(),
+            vae: None,
+        })
+    }
+
+    fn from_card(card: &'static cards::Card) -> Result<Self, Error> {
+        Self::from_static(card.name, card.files)
+    }
+
+    fn from_checkpoint(path: &Path, recognised: Recognised) -> Result<Self, Error> {
+        let mut folder = Self::from_card(recognised.card)?;
+        folder.said = recognised.said();
+        folder.checkpoint = Some(recognised.cut(&folder)?);
+        folder.beside = path.parent().map(|parent| Files::Disk(parent.to_owned()));
+        folder.name = path.display().to_string();
+        Ok(folder)
+    }
+}
+
+#[cfg(feature = "hub")]
+fn fetch(name: &str, needs: Needs, progress: &mut dyn FetchProgress) -> Result<ModelFolder, Error> {
+    if !hub::is_id(name) {
+        return Err(cards::unknown(name));
+    }
+    hub::Hub::from_env()?.open(name, needs, progress)
+}
+
+#[cfg(not(feature = "hub"))]
+fn fetch(
+    name: &str,
+    _needs: Needs,
+    _progress: &mut dyn FetchProgress,
+) -> Result<ModelFolder, Error> {
+    Err(cards::unknown(name))
+}
+
+fn not_a_model(name: &str, files: &Files) -> FileError {
+    let part = files.has("config.json");
+    FileError::NotAModel {
+        name: name.to_owned(),
+        hint: if part {
+            "this is one part of a model, name the folder that holds it"
+        } else if files.holds_weights() {
+            "this folder holds weight files: name one of them, if it is a whole checkpoint"
+        } else {
+            "a model folder has the diffusers layout: `model_index.json` and a folder for each part"
+        },
+    }
+}

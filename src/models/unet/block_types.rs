@@ -1,0 +1,73 @@
+//! What the entries of `down_block_types` and `up_block_types` of a conditional `UNet` say.
+
+use crate::error::ConfigError;
+use crate::models::json::current_block;
+
+/// A half's key, its types, and what the key is taken as where it is silent.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct BlockTypes {
+    key: &'static str,
+    attending: &'static str,
+    plain: &'static str,
+    silent: [bool; 4],
+}
+
+/// The encoder half.
+pub(super) const DOWN: BlockTypes = BlockTypes {
+    key: "down_block_types",
+    attending: "CrossAttnDownBlock2D",
+    plain: "DownBlock2D",
+    silent: [true, true, true, false],
+};
+
+/// The decoder half, innermost level first.
+pub(super) const UP: BlockTypes = BlockTypes {
+    key: "up_block_types",
+    attending: "CrossAttnUpBlock2D",
+    plain: "UpBlock2D",
+    silent: [false, true, true, true],
+};
+
+impl BlockTypes {
+    /// For each level as listed, whether its blocks attend.
+    pub(super) fn attends(
+        self,
+        types: Option<&[String]>,
+        levels: usize,
+    ) -> Result<Vec<bool>, ConfigError> {
+        let Some(types) = types else {
+            return self.silent(levels);
+        };
+        if types.len() != levels {
+            let hint = format!("the UNet has {levels} levels; name one block type a level");
+            return Err(ConfigError::unsupported(
+                self.key,
+                format!("{types:?}"),
+                hint,
+            ));
+        }
+        let types = types.iter().enumerate();
+        types.map(|(index, name)| self.read(index, name)).collect()
+    }
+
+    /// diffusers' defaults.
+    fn silent(self, levels: usize) -> Result<Vec<bool>, ConfigError> {
+        if levels == self.silent.len() {
+            return Ok(self.silent.to_vec());
+        }
+        let hint = format!("name one block type a level, there are {levels}");
+        Err(ConfigError::unsupported(self.key, "null", hint))
+    }
+
+    fn read(self, index: usize, name: &str) -> Result<bool, ConfigError> {
+        match current_block(name) {
+            name if name == self.attending => Ok(true),
+            name if name == self.plain => Ok(false),
+            _ => Err(ConfigError::unsupported(
+                format!("{}[{index}]", self.key),
+                name,
+                format!("built are `{}` and `{}`", self.attending, self.plain),
+            )),
+        }
+    }
+}

@@ -1,0 +1,298 @@
+//! Original checkpoints: one file with the `UNet`, the autoencoder and the text encoders of a Stable Diffusion model (1.x, 2.x, XL), or
+//! the class embedder of a class-conditional one (LDM-4-G), under the names of the training program.
+//!
+//! **Source.** The layout of CompVis/latent-diffusion, Stability-AI/stablediffusion and Stability-AI/generative-models checkpoints
+//! against the diffusers layout:
+//! blocks are numbered through (`input_blocks.n` = levels of some residual blocks and one downsampling each) where diffusers
+//! nests them. Data to data: [`unwrapped`] takes off what programs put around the names, [`place`] says where a name belongs, [`split`] cuts
+//! a source into parts.
+
+mod leftovers;
+mod text;
+mod unet;
+mod vae;
+mod wrappers;
+
+use std::collections::BTreeMap;
+
+use burn::tensor::{Bytes, Shape, TensorData};
+use burn_store::{bridge, burn_pack::Tensor as Packed};
+
+pub use vae::{DECODER_INPUT, autoencoder_alone};
+pub use wrappers::unwrapped;
+
+pub(super) use unet::unet;
+
+use self::{leftovers::is_leftover, text::text, vae::autoencoder};
+use super::{WeightSource, names::reshaped, transpose::transposed};
+use crate::error::{Error, WeightsError};
+
+/// What the numbering of a checkpoint depends on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Structure {
+    /// Residual blocks in a level of the `UNet`'s encoder (`layers_per_block`).
+    pub unet_layers: usize,
+    /// Levels of the autoencoder (`block_out_channels`).
+    pub vae_levels: usize,
+    /// Layers of the `OpenCLIP` text encoder that the config has (`num_hidden_layers`); the file may hold more.
+    pub text_layers: usize,
+}
+
+/// Where a tensor of a checkpoint belongs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Placement {
+    /// In this part (`unet`, `vae`, `text_encoder`, `text_encoder_2`, `class_embedder`), as these tensors.
+    Part(&'static str, Vec<Piece>),
+    /// Nowhere: what programs are known to leave in a file, layers that the config does not have.
+    Leftover,
+    /// The layout has no such name.
+    Unknown,
+}
+
+/// What one tensor of a checkpoint becomes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Piece {
+    /// Diffusers name within the part.
+    pub name: String,
+    /// Which of its elements.
+    pub cut: Cut,
+}
+
+/// Which elements of a tensor a [`Piece`] takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cut {
+    /// All.
+    Whole,
+    /// All, a 1x1 convolution `[c, c, 1, 1]` as the linear layer `[c, c]` it is.
+    Linear,
+    /// The first, second or last third of the rows: query, key and value are kept in one tensor.
+    Third(usize),
+    /// All, a matrix that is multiplied from the right as the linear layer that it is.
+    Transposed,
+}
+
+impl Cut {
+    /// The shape after the cut.
+    pub fn shape(self, shape: &[usize]) -> Vec<usize> {
+        match (self, shape) {
+            (Self::Linear, [rows, columns, 1, 1]) => vec![*rows, *columns],
+            (Self::Third(_), [rows, rest @ ..]) => [&[rows / 3], rest].concat(),
+            (Self::Transposed, [rows, columns]) => vec![*columns, *rows],
+            _ => shape.to_vec(),
+        }
+    }
+
+    fn apply(self, tensor: Packed) -> Packed {
+        let shape = self.shape(&tensor.shape.to_vec());
+        match self {
+            Self::Whole => tensor,
+            Self::Linear => reshaped(tensor, shape),
+            Self::Third(third) => rows(tensor, shape, third),
+            Self::Transposed => turned(tensor, shape),
+        }
+    }
+}
+
+/// A third of the rows, still unread.
+fn rows(tensor: Packed, shape: Vec<usize>, third: usize) -> Packed {
+    let (name, dtype, shape) = (tensor.name.clone(), tensor.dtype, Shape::from(shape));
+    let inner = shape.clone();
+    bridge::map_data(tensor, name, dtype, shape, move |data| {
+        let length = bridge::data_len(dtype, &inner);
+        let bytes = data.as_bytes()[third * length..][..length].to_vec();
+        TensorData::from_bytes(Bytes::from_bytes_vec(bytes), inner.clone(), dtype)
+    })
+}
+
+/// The transpose of a matrix, still unread.
+fn turned(tensor: Packed, shape: Vec<usize>) -> Packed {
+    let (name, dtype) = (tensor.name.clone(), tensor.dtype);
+    bridge::map_data(tensor, name, dtype, Shape::from(shape), |data| {
+        transposed(&data)
+    })
+}
+
+const UNET: &str = "model.diffusion_model.";
+const VAE: &str = "first_stage_model.";
+
+/// The class embedder of class-conditional latent diffusion.
+const CLASSES: (&str, &str) = ("cond_stage_model.embedding.weight", "class_embedder");
+
+/// Where the tensor `name` belongs.
+pub fn place(name: &str, structure: &Structure) -> Placement {
+    if is_leftover(name) {
+        return Placement::Leftover;
+    }
+    if let Some(tail) = name.strip_prefix(UNET) {
+        return whole("unet", unet(tail, structure.unet_layers), tail);
+    }
+    if name == CLASSES.0 {
+        return whole(CLASSES.1, Some("embedding.weight".to_owned()), name);
+    }
+    if let Some(tail) = name.strip_prefix(VAE) {
+        return autoencoder(tail, structure.vae_levels);
+    }
+    text(name, structure.text_layers).unwrap_or(Placement::Unknown)
+}
+
+/// A tensor taken as it is. A name that the layout does not have keeps its own, so that loading names it as unused.
+fn whole(part: &'static str, name: Option<String>, tail: &str) -> Placement {
+    let name = name.unwrap_or_else(|| tail.to_owned());
+    let cut = Cut::Whole;
+    Placement::Part(part, vec![Piece { name, cut }])
+}
+
+/// Replaces the first beginning that fits.
+pub(super) fn renamed(name: &str, table: &[(&str, &str)]) -> Option<String> {
+    table
+        .iter()
+        .find_map(|(from, to)| Some(format!("{to}{}", name.strip_prefix(from)?)))
+}
+
+/// Splits `3.rest` into 3 and `rest`.
+pub(super) fn number(text: &str) -> Option<(usize, &str)> {
+    let (digits, rest) = text.split_once('.')?;
+    Some((digits.parse().ok()?, rest))
+}
+
+/// A checkpoint cut into parts.
+#[derive(Debug, Clone)]
+pub struct Parts {
+    /// By part name.
+    pub parts: BTreeMap<&'static str, WeightSource>,
+    /// Names that no part takes: what programs are known to leave there.
+    pub leftovers: Vec<String>,
+    /// Names that the layout does not have.
+    pub strangers: Vec<String>,
+}
+
+/// Cuts an original checkpoint into parts with diffusers names. Nothing is read.
+///
+/// Names beside the parts that the layout does not have are told in [`Parts::strangers`]; those within a part keep their name there, so that
+/// loading refuses them.
+///
+/// # Errors
+///
+/// When no tensor is in the layout, or two come to one name.
+pub fn split(source: &WeightSource, structure: &Structure) -> Result<Parts, Error> {
+    let parts = split_by(source, |name| place(name, structure))?;
+    if parts.parts.is_empty() {
+        return Err(unrecognised(
+            source,
+            parts.strangers,
+            "a Stable Diffusion 1.x, 2.x or XL",
+        ));
+    }
+    Ok(parts)
+}
+
+pub(super) fn unrecognised(
+    source: &WeightSource,
+    names: Vec<String>,
+    family: &'static str,
+) -> Error {
+    let origin = source.origin().to_owned();
+    WeightsError::Unrecognised {
+        names,
+        family,
+        origin,
+    }
+    .into()
+}
+
+/// Cuts a checkpoint of the layout that `place` knows.
+pub(super) fn split_by(
+    source: &WeightSource,
+    place: impl Fn(&str) -> Placement,
+) -> Result<Parts, Error> {
+    let mut parts: BTreeMap<&'static str, Vec<Packed>> = BTreeMap::new();
+    let (mut leftovers, mut strangers) = (Vec::new(), Vec::new());
+    for tensor in source.packed() {
+        match place(&tensor.name) {
+            Placement::Part(part, pieces) => {
+                let cut = pieces.into_iter().map(|piece| cut(tensor, piece));
+                parts.entry(part).or_default().extend(cut);
+            }
+            Placement::Leftover => leftovers.push(tensor.name.clone()),
+            Placement::Unknown => strangers.push(tensor.name.clone()),
+        }
+    }
+    let origin = source.origin();
+    let named = |(part, tensors)| {
+        Ok((
+            part,
+            WeightSource::from_tensors(origin.to_owned(), tensors)?,
+        ))
+    };
+    let parts = parts.into_iter().map(named).collect::<Result<_, Error>>()?;
+    Ok(Parts {
+        parts,
+        leftovers,
+        strangers,
+    })
+}
+
+pub(super) fn cut(tensor: &Packed, piece: Piece) -> Packed {
+    let mut tensor = piece.cut.apply(tensor.clone());
+    tensor.name = piece.name;
+    tensor
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SD: Structure = Structure {
+        unet_layers: 2,
+        vae_levels: 4,
+        text_layers: 23,
+    };
+
+    fn names(name: &str) -> Vec<String> {
+        match place(name, &SD) {
+            Placement::Part(part, pieces) => pieces
+                .into_iter()
+                .map(|piece| format!("{part}: {}", piece.name))
+                .collect(),
+            _ => Vec::new(),
+        }
+    }
+
+    #[test]
+    fn leftovers_are_known_and_strangers_are_not() {
+        for name in [
+            "model_ema.decay",
+            "alphas_cumprod",
+            "betas",
+            "denoiser.sigmas",
+            "ztsnr",
+            "edm_vpred.sigma_max",
+            "first_stage_model.loss.logvar",
+            "cond_stage_model.transformer.text_model.embeddings.position_ids",
+            "conditioner.embedders.0.logit_scale",
+            "conditioner.embedders.1.model.logit_scale",
+            "conditioner.embedders.0.transformer.text_projection.weight",
+            "cond_stage_model.transformer.vision_model.embeddings.class_embedding",
+        ] {
+            assert_eq!(place(name, &SD), Placement::Leftover, "{name}");
+        }
+        assert_eq!(place("control_model.a", &SD), Placement::Unknown);
+    }
+
+    #[test]
+    fn unknown_layers_keep_their_name_for_the_error() {
+        let name = "model.diffusion_model.strange.0.weight";
+        assert_eq!(names(name), ["unet: strange.0.weight"]);
+    }
+
+    #[test]
+    fn open_clip_splits_its_projections_and_drops_the_last_layer() {
+        let name = "cond_stage_model.model.transformer.resblocks.3.attn.in_proj_bias";
+        let layer = "text_encoder: text_model.encoder.layers.3.self_attn";
+        let expected = ["q", "k", "v"].map(|letter| format!("{layer}.{letter}_proj.bias"));
+        assert_eq!(names(name), expected);
+        assert_eq!(Cut::Third(1).shape(&[3072, 1024]), [1024, 1024]);
+        let last = "cond_stage_model.model.transformer.resblocks.23.ln_1.weight";
+        assert_eq!(place(last, &SD), Placement::Leftover);
+    }
+}

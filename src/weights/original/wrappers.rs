@@ -1,0 +1,171 @@
+//! What compilers, trainers and node programs put around the names of a checkpoint.
+
+use std::borrow::Cow;
+
+use super::{UNET, WeightSource};
+use crate::error::Error;
+
+/// Segments of names that stand for a wrapper around a module: `torch.compile`, data parallel, sharded and checkpointed training.
+const WRAPPERS: [&str; 5] = [
+    "_orig_mod",
+    "module",
+    "_fsdp_wrapped_module",
+    "_checkpoint_wrapped_module",
+    "_forward_module",
+];
+
+/// Beginnings of a `UNet`'s names, for files that hold it without its own prefix.
+const BARE: [&str; 6] = [
+    "input_blocks.",
+    "middle_block.",
+    "output_blocks.",
+    "time_embed.",
+    "label_emb.",
+    "out.",
+];
+
+/// The tensors of a checkpoint under the names of the training program, whatever was put around them: wrappers' names are taken out, a
+/// prefix that all names have (`ema.`, `state_dict.`) is taken off, a `UNet` that stands alone gets its prefix. Nothing is read.
+///
+/// # Errors
+///
+/// When two tensors come to one name.
+pub fn unwrapped(source: &WeightSource) -> Result<WeightSource, Error> {
+    let outer = Outer::of(source);
+    if matches!(outer, Outer::None) && !source.names().any(is_wrapped) {
+        return Ok(source.clone());
+    }
+    let renamed = source.packed().map(|tensor| {
+        let mut tensor = tensor.clone();
+        tensor.name = outer.off(&inner(&tensor.name)).into_owned();
+        tensor
+    });
+    WeightSource::from_tensors(source.origin().to_owned(), renamed.collect())
+}
+
+fn is_wrapped(name: &str) -> bool {
+    name.split('.').any(|segment| WRAPPERS.contains(&segment))
+}
+
+/// A name without the segments of wrappers.
+fn inner(name: &str) -> Cow<'_, str> {
+    if !is_wrapped(name) {
+        return name.into();
+    }
+    let segments = name
+        .split('.')
+        .filter(|segment| !WRAPPERS.contains(segment));
+    segments.collect::<Vec<_>>().join(".").into()
+}
+
+/// How all names of a file differ from those of the training program.
+enum Outer {
+    /// Not at all.
+    None,
+    /// They stand behind this.
+    Behind(String),
+    /// Those of a `UNet` lack this.
+    Without(&'static str),
+}
+
+impl Outer {
+    fn of(source: &WeightSource) -> Self {
+        let names = || source.names().map(inner);
+        if names().any(|name| name.starts_with(UNET)) {
+            return Self::None;
+        }
+        let behind = names().find_map(|name| {
+            let start = name.find(UNET)?;
+            name[..start]
+                .ends_with('.')
+                .then(|| name[..start].to_owned())
+        });
+        if let Some(prefix) = behind {
+            return Self::Behind(prefix);
+        }
+        let stands = |start: &str| names().any(|name| name.starts_with(start));
+        if stands("diffusion_model.input_blocks.") {
+            return Self::Without("model.");
+        }
+        if stands(BARE[0]) {
+            return Self::Without(UNET);
+        }
+        Self::None
+    }
+
+    fn off<'a>(&self, name: &'a str) -> Cow<'a, str> {
+        match self {
+            Self::None => name.into(),
+            Self::Behind(prefix) => name.strip_prefix(prefix.as_str()).unwrap_or(name).into(),
+            Self::Without(prefix) => {
+                let of_unet = name.starts_with("diffusion_model.")
+                    || BARE.iter().any(|start| name.starts_with(start));
+                if of_unet {
+                    format!("{prefix}{name}").into()
+                } else {
+                    name.into()
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(of: &[&str]) -> Vec<String> {
+        use burn::tensor::TensorData;
+        use burn_store::bridge;
+        let tensor = |name: &&str| {
+            let data = TensorData::from([0.0_f32]);
+            bridge::from_data(data, (*name).to_owned(), None)
+        };
+        let tensors = of.iter().map(tensor).collect();
+        let source = WeightSource::from_tensors("test".into(), tensors).unwrap();
+        let unwrapped = unwrapped(&source).unwrap();
+        unwrapped.names().map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn what_stands_around_names_is_taken_off() {
+        let plain = [
+            "first_stage_model.encoder.conv_in.bias",
+            "model.diffusion_model.input_blocks.0.0.weight",
+        ];
+        for wrapped in [
+            [
+                "first_stage_model._orig_mod.encoder.conv_in.bias",
+                "model.diffusion_model._orig_mod.input_blocks.0.0.weight",
+            ],
+            [
+                "module.first_stage_model.encoder.conv_in.bias",
+                "module.model.diffusion_model.input_blocks.0.0.weight",
+            ],
+            [
+                "ema.first_stage_model.encoder.conv_in.bias",
+                "ema.model.diffusion_model.input_blocks.0.0.weight",
+            ],
+            [
+                "first_stage_model.encoder.conv_in.bias",
+                "diffusion_model.input_blocks.0.0.weight",
+            ],
+            [
+                "first_stage_model.encoder.conv_in.bias",
+                "input_blocks.0.0.weight",
+            ],
+            plain,
+        ] {
+            assert_eq!(names(&wrapped), plain);
+        }
+    }
+
+    #[test]
+    fn an_average_beside_the_model_keeps_its_prefix() {
+        let both = [
+            "ema.model.diffusion_model.out.0.bias",
+            "model.diffusion_model.out.0.bias",
+        ];
+        assert_eq!(names(&both), both);
+    }
+}

@@ -1,0 +1,128 @@
+//! What lies in a file's place where the file itself was never fetched, and what kind of file it is if it was.
+//!
+//! **Source.** The pointer files of Git LFS (specification v1: a text whose first line names the version, then `oid` and `size`).
+
+use std::path::Path;
+
+use crate::error::WeightsError;
+
+/// Bytes of a file that are looked at.
+pub(super) const START: usize = 4096;
+/// How a pointer begins.
+const POINTER: &[u8] = b"version https://git-lfs.github.com/spec/";
+/// How pages of the web begin, in small letters.
+const PAGES: [&str; 4] = ["<!doctype html", "<html", "<?xml", "<head"];
+/// Characters of a text that are quoted.
+const QUOTED: usize = 80;
+
+/// Refuses what downloads and clones leave in a file's place, by the `start` of the file (at least 512 bytes where it has them): a Git LFS
+/// pointer, a page of the web. For files of every kind, texts included.
+pub(crate) fn refuse_stand_in(start: &[u8], path: &Path) -> Result<(), WeightsError> {
+    let path = || path.to_owned();
+    if start.starts_with(POINTER) {
+        let text = String::from_utf8_lossy(start);
+        let size = text.lines().find_map(|line| line.strip_prefix("size "));
+        let whole = size.and_then(|size| size.trim().parse().ok());
+        return Err(WeightsError::LfsPointer {
+            whole,
+            path: path(),
+        });
+    }
+    let start = start.strip_prefix(b"\xef\xbb\xbf").unwrap_or(start);
+    let start = start.trim_ascii_start();
+    let start = String::from_utf8_lossy(&start[..start.len().min(QUOTED)]).to_ascii_lowercase();
+    if PAGES.iter().any(|page| start.starts_with(page)) {
+        return Err(WeightsError::WebPage { path: path() });
+    }
+    Ok(())
+}
+
+/// Refuses a short text in place of weights: what a server answers instead of a file.
+pub(super) fn refuse_text(start: &[u8], path: &Path) -> Result<(), WeightsError> {
+    let text = std::str::from_utf8(start).ok();
+    let text = text.filter(|_| start.len() < START).map(str::trim);
+    let readable = |one: char| !one.is_control() || one.is_whitespace();
+    match text {
+        Some(text) if !text.is_empty() && text.chars().all(readable) => {
+            let line = text.lines().next().unwrap_or_default();
+            Err(WeightsError::Text {
+                text: line.chars().take(QUOTED).collect(),
+                path: path.to_owned(),
+            })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The formats of weight files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Safetensors,
+    Torch,
+    Index,
+}
+
+/// The format of a file: what its `start` says, whatever it is called; else what its name says.
+pub(super) fn kind(start: &[u8], length: u64, path: &Path) -> Result<Kind, WeightsError> {
+    let header = start.first_chunk().map(|bytes| u64::from_le_bytes(*bytes));
+    let described = header.is_some_and(|header| header <= length);
+    let pickle = matches!(start, [0x80, 2..=5, ..]);
+    match path.extension().and_then(|extension| extension.to_str()) {
+        Some("json") => Ok(Kind::Index),
+        _ if described && start.get(8) == Some(&b'{') => Ok(Kind::Safetensors),
+        _ if pickle || start.starts_with(b"PK\x03\x04") => Ok(Kind::Torch),
+        _ if start.starts_with(b"GGUF") => Err(WeightsError::Gguf {
+            path: path.to_owned(),
+        }),
+        Some("bin" | "pt" | "pth" | "ckpt") => Ok(Kind::Torch),
+        _ => Ok(Kind::Safetensors),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn said(start: &[u8]) -> Option<String> {
+        let outcome = refuse_stand_in(start, "a.bin".as_ref());
+        let outcome = outcome.and_then(|()| refuse_text(start, "a.bin".as_ref()));
+        outcome.err().map(|error| error.to_string())
+    }
+
+    #[test]
+    fn pointers_pages_and_answers_are_told_apart() {
+        let pointer =
+            b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 3438167534\n";
+        let text = said(pointer).unwrap();
+        assert!(text.contains("Git LFS") && text.contains("3438167534"));
+        for page in [
+            &b"\xef\xbb\xbf\n <!DOCTYPE html><html>"[..],
+            b"<html lang=en>",
+        ] {
+            assert!(said(page).unwrap().contains("page of the web"));
+        }
+        let answer = said(b"Entry not found").unwrap();
+        assert!(answer.contains("`Entry not found`"), "{answer}");
+        assert_eq!(said(b"\x80\x02}q\x00."), None);
+        assert_eq!(said(b""), None);
+        assert_eq!(said(&[b'a'; START]), None, "nobody answers so much");
+    }
+
+    #[test]
+    fn the_content_tells_the_format_whatever_the_name() {
+        let kind = |start: &[u8], name: &str| kind(start, 100, name.as_ref()).ok();
+        let header = b"\x80\0\0\0\0\0\0\0{";
+        assert_eq!(
+            kind(header, "a.ckpt"),
+            Some(Kind::Torch),
+            "128 of 100 bytes"
+        );
+        let header = b"\x02\0\0\0\0\0\0\0{}";
+        assert_eq!(kind(header, "a.ckpt"), Some(Kind::Safetensors));
+        assert_eq!(kind(b"PK\x03\x04", "a.safetensors"), Some(Kind::Torch));
+        assert_eq!(kind(b"\x80\x02}", "a.safetensors"), Some(Kind::Torch));
+        assert_eq!(kind(b"", "a.pt"), Some(Kind::Torch));
+        assert_eq!(kind(b"", "a"), Some(Kind::Safetensors));
+        assert_eq!(kind(b"GGUF", "a"), None);
+    }
+}

@@ -1,0 +1,65 @@
+//! Adapters as options of the program.
+
+use serde_json::Value;
+
+use crate::cli::afterimage;
+use crate::fixture::{Fixture, fixture};
+use crate::weights::folder;
+
+fn generate(extra: &[&str]) -> crate::cli::Ending {
+    let (model, folder) = (fixture("sd15/model"), folder());
+    let output = folder.path().join("out.png");
+    let (model, output) = (model.to_str().unwrap(), output.to_str().unwrap());
+    let fixed = [
+        "generate",
+        "a <two-part> fox",
+        "--device",
+        "cpu",
+        "--steps",
+        "2",
+    ];
+    let named = [
+        "--seed", "1", "--json", "--model", model, "--output", output,
+    ];
+    afterimage(fixed.iter().chain(&named).chain(extra))
+}
+
+#[test]
+fn adapters_are_options_and_stand_in_the_record() {
+    let lora = Fixture::committed("sd15-lora").file("lora_diffusers.safetensors");
+    let word = Fixture::committed("sd15-textual-inversion").file("ti_two.safetensors");
+    let lora = format!("{}=0.5", lora.display());
+    let word = word.to_str().unwrap();
+    let ending = generate(&["--lora", &lora, "--embedding", word]);
+    assert_eq!(ending.code, Some(0), "{}", ending.shown());
+    let record: Value = serde_json::from_str(&ending.stdout).unwrap();
+    assert_eq!(record["loras"][0], lora);
+    assert_eq!(record["embeddings"][0], format!("<two-part>={word}"));
+    assert!(record["custom_diffusions"].is_null());
+}
+
+#[test]
+fn mistakes_name_the_file() {
+    let lora = Fixture::committed("sd15-lora").file("lora_diffusers.safetensors");
+    let lora = lora.to_str().unwrap();
+    let wrong = format!("{lora}=much");
+    generate(&["--lora", &wrong]).refused(2, &["the scale `much` is not a number"]);
+    generate(&["--lora", "absent.safetensors"]).refused(1, &["file: absent.safetensors"]);
+    generate(&["--embedding", lora]).refused(1, &["no embedding", lora]);
+    generate(&["--custom-diffusion", lora]).refused(1, &["no Custom Diffusion", lora]);
+    generate(&["--embedding", &format!("fox={lora}")]).refused(1, &["no embedding"]);
+}
+
+#[test]
+fn inspect_tells_what_an_adapter_is() {
+    let lora = Fixture::committed("sd15-lora").file("lora_diffusers.safetensors");
+    let ending = afterimage(["inspect", lora.to_str().unwrap()]);
+    for words in ["kind  LoRA (", "rank  2", "unet  ", "text  of width 32"] {
+        assert!(ending.stdout.contains(words), "{}", ending.shown());
+    }
+    let word = Fixture::committed("sd15-textual-inversion").file("ti_webui.pt");
+    let ending = afterimage(["inspect", word.to_str().unwrap()]);
+    for words in ["embedding", "ti_webui", "3 of width 32"] {
+        assert!(ending.stdout.contains(words), "{}", ending.shown());
+    }
+}

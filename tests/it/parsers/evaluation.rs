@@ -1,0 +1,59 @@
+//! What an evaluation reads: its own folders, prompts, pictures to compare with.
+
+use afterimage::Error;
+use afterimage::evaluation::{Joined, Store, for_each_picture, read_prompts};
+use afterimage::image_io::Picture;
+
+use super::{bounded, folder, pieces, shown};
+
+/// A manifest and the first batch.
+pub(super) fn manifests(data: &[u8]) {
+    let names = ["manifest.json", "batch-000000.safetensors"];
+    let files: Vec<_> = names.into_iter().zip(pieces(data)).collect();
+    let folder = folder(&files);
+    bounded(data, || {
+        let Some(store) = shown(Store::open(folder.path())) else {
+            return;
+        };
+        let study = store.study();
+        for method in &study.methods {
+            let _ = (method.name(), method.family());
+        }
+        for sample in study.samples_of(0).into_iter().take(8) {
+            let _ = (sample.index, sample.seed, sample.asked);
+        }
+        if store.has(0) {
+            if let Some(batch) = shown(store.read(0)) {
+                let made = (0..study.methods.len()).map(|method| batch.pictures(method).len());
+                assert_eq!(made.count(), batch.costs().len());
+            }
+        }
+        shown(Joined::open(&[folder.path().to_owned()]));
+    });
+}
+
+/// Prompts, as lines and as objects; or an archive of pictures.
+pub(super) fn data(data: &[u8]) {
+    let folder = folder(&[
+        ("prompts.txt", data),
+        ("prompts.jsonl", data),
+        ("pictures.npz", data),
+    ]);
+    let path = |name: &str| folder.path().join(name);
+    for name in ["prompts.txt", "prompts.jsonl"] {
+        bounded(data, || shown(read_prompts(&path(name))));
+    }
+    // A set may have more pictures than anybody waits for.
+    let mut left = 64;
+    let mut take = |picture: Picture| {
+        assert!(!picture.pixels().is_empty());
+        left -= 1;
+        if left == 0 {
+            return Err(Error::cancelled());
+        }
+        Ok(())
+    };
+    bounded(data, || {
+        shown(for_each_picture(&path("pictures.npz"), &mut take))
+    });
+}

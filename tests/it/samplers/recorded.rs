@@ -1,0 +1,154 @@
+//! Steps recorded from whole pipelines.
+
+use std::fs;
+use std::path::Path;
+
+use afterimage::sampler::History;
+use burn::tensor::{Device, Tensor, TensorData};
+use serde_json::Value;
+
+use super::{TRAJECTORY, config, numbers, read, standard_deviation, values};
+use crate::fixture::{fixture, shared};
+
+/// Steps recorded from whole pipelines: the predictions of real networks, guided, with the draws of stochastic samplers.
+#[test]
+fn recorded_steps_are_those_of_diffusers() {
+    let mut checked = 0;
+    for name in [
+        "sd15",
+        "sd15-fp16",
+        "sd21",
+        "sdxl",
+        "ddpm",
+        "ddpm-lsun",
+        "if-stage1",
+        "dit",
+        "few-step",
+    ] {
+        let complete = shared(&format!("reference/fixtures/{name}"));
+        let folder = complete.unwrap_or_else(|| fixture(name));
+        if !folder.exists() {
+            continue; // not in the committed selection
+        }
+        let recording = Recording::read(&folder);
+        let cases = recording.cases["cases"].as_array().unwrap().iter();
+        let plain = cases.filter(|case| {
+            case.get("cache").is_none()
+                && case["tensors"].get("noise_pred").is_some()
+                && case["tensors"].get("initial_noise").is_some()
+        });
+        checked += plain.map(|case| recording.check(case)).sum::<usize>();
+    }
+    assert!(checked >= 30, "only {checked} steps checked");
+}
+
+/// A fixture's cases and tensors.
+struct Recording {
+    cases: Value,
+    tensors: Vec<u8>,
+}
+
+impl Recording {
+    fn read(folder: &Path) -> Self {
+        Self {
+            cases: read(&folder.join("cases.json")),
+            tensors: fs::read(folder.join("cases.safetensors")).unwrap(),
+        }
+    }
+
+    /// The values of a tensor and its shape.
+    fn tensor(&self, name: &Value) -> (Vec<f32>, Vec<usize>) {
+        let tensors = safetensors::SafeTensors::deserialize(&self.tensors).unwrap();
+        let view = tensors.tensor(name.as_str().unwrap()).unwrap();
+        assert_eq!(view.dtype(), safetensors::Dtype::F32, "{name}");
+        let values = view
+            .data()
+            .chunks_exact(4)
+            .map(|bytes| f32::from_le_bytes(bytes.try_into().unwrap()));
+        (values.collect(), view.shape().to_vec())
+    }
+
+    /// One kept step of a tensor of all steps.
+    fn kept(&self, name: &Value, position: usize) -> Tensor<4> {
+        let (values, shape) = self.tensor(name);
+        let size: usize = shape[1..].iter().product();
+        picture(
+            values[position * size..(position + 1) * size].to_vec(),
+            &shape[1..],
+        )
+    }
+
+    /// Steps through the kept steps that follow each other from the start; gives their number.
+    fn check(&self, case: &Value) -> usize {
+        let scheduler = &self.cases["schedulers"][case["scheduler"].as_str().unwrap()];
+        let name = format!(
+            "{} {} {}",
+            self.cases["fixture"], case["id"], case["scheduler"]
+        );
+        let config = config(scheduler["class"].as_str().unwrap(), &scheduler["config"]);
+        let call = &case["call"];
+        let steps = call["num_inference_steps"].as_u64().unwrap() as usize;
+        let sampler = config
+            .build(steps, call["eta"].as_f64().unwrap_or(0.0))
+            .unwrap();
+        let visited: Vec<f64> = sampler
+            .evaluations()
+            .iter()
+            .map(|evaluation| evaluation.timestep)
+            .collect();
+        let expected = numbers(&case["timesteps"]);
+        if visited.len() != expected.len() {
+            return 0; // a part of a run: refiner, denoising_end
+        }
+        for (visited, expected) in visited.iter().zip(&expected) {
+            // In f32 there, near 0 for some, and through logarithms.
+            let off = (visited - expected).abs();
+            assert!(
+                off <= 2e-6 * expected.abs() + 5e-4,
+                "{name}: {visited} is not {expected}"
+            );
+        }
+        let kept = numbers(&case["kept_steps"]);
+        let consecutive = kept
+            .iter()
+            .enumerate()
+            .take_while(|(position, step)| **step == *position as f64)
+            .count();
+        let (noise, shape) = self.tensor(&case["tensors"]["initial_noise"]);
+        // DiT's pipeline steps both guidance halves.
+        let halves = self.tensor(&case["tensors"]["latents"]).1[1] / shape[0];
+        let noise = picture(noise, &shape).repeat_dim(0, halves);
+        let mut sample = noise.mul_scalar(sampler.initial_noise_scale());
+        let mut history = History::default();
+        // The first is the initial noise.
+        let mut drawn = 0;
+        for index in 0..consecutive {
+            let prediction = self.kept(&case["tensors"]["noise_pred"], index);
+            let mut draw = || {
+                drawn += 1;
+                let (values, shape) = self.tensor(&case["tensors"]["draws"][drawn]);
+                picture(values, &shape)
+            };
+            let noise = sampler.draws_noise(index).then(&mut draw);
+            let next = sampler.step(&mut history, prediction, index, sample, noise);
+            let expected = self.kept(&case["tensors"]["latents"], index);
+            let scale = standard_deviation(
+                &values(&expected)
+                    .into_iter()
+                    .map(f64::from)
+                    .collect::<Vec<_>>(),
+            );
+            let worst = f64::from((next - expected.clone()).abs().max().into_scalar::<f32>());
+            assert!(
+                worst < TRAJECTORY * scale,
+                "{name}: step {index} off by {worst:.2e}, deviation {scale:.2}"
+            );
+            sample = expected;
+        }
+        consecutive
+    }
+}
+
+fn picture(values: Vec<f32>, shape: &[usize]) -> Tensor<4> {
+    Tensor::from_data(TensorData::new(values, shape.to_vec()), &Device::flex())
+}

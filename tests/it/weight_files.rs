@@ -1,0 +1,138 @@
+//! Files that are not what they should be, told by name.
+
+use afterimage::weights::WeightSource;
+
+use crate::weights::{TOY, counting, folder, written};
+
+#[test]
+fn malformed_files_are_named() {
+    let whole = counting(&TOY);
+    let folder = folder();
+    let huge = [&u64::MAX.to_le_bytes()[..], &whole[8..]].concat();
+    let longer = [&whole[..], &[0; 3]].concat();
+    let header = whole.len() - 4 * (3 + 3 + 6 + 2 + 8 + 4 + 9 + 3);
+    for (name, bytes, expected) in [
+        ("empty", &[][..], "not a readable safetensors file"),
+        ("huge", &huge, "not a readable safetensors file"),
+        (
+            "garbage",
+            &[9, 0, 0, 0, 0, 0, 0, 0, b'{', b'x'],
+            "a header of 9 bytes in a file of 10",
+        ),
+        (
+            "json",
+            b"\x02\0\0\0\0\0\0\0{x",
+            "not a readable safetensors file",
+        ),
+        ("cut", &whole[..whole.len() - 1], "the file is cut short"),
+        (
+            "headless",
+            &whole[..header - 5],
+            "not a readable safetensors file",
+        ),
+        ("longer", &longer, "its header describes"),
+    ] {
+        let name = format!("{name}.safetensors");
+        let error = WeightSource::open(written(&folder, &name, bytes)).unwrap_err();
+        let text = error.to_string();
+        assert!(
+            error.is_weights() && text.contains(expected),
+            "{name}: {text}"
+        );
+        assert!(text.contains(&name), "{text}");
+    }
+    let error = WeightSource::open(folder.path().join("absent.safetensors")).unwrap_err();
+    assert!(error.is_file(), "{error}");
+}
+
+#[test]
+fn a_cut_file_names_the_first_tensor_that_is_lost() {
+    let whole = counting(&[("a", &[4]), ("b", &[4])]);
+    let folder = folder();
+    let path = written(&folder, "cut.safetensors", &whole[..whole.len() - 20]);
+    let text = WeightSource::open(path).unwrap_err().to_string();
+    assert!(text.starts_with("tensor `a` ends at byte"), "{text}");
+}
+
+#[test]
+fn what_lies_in_a_files_place_is_named() {
+    let folder = folder();
+    let pointer = format!(
+        "version https://git-lfs.github.com/spec/v1\noid sha256:{}\nsize 3438167534\n",
+        "4d7a".repeat(16)
+    );
+    for (name, content, expected) in [
+        (
+            "a.safetensors",
+            pointer.as_str(),
+            "Git LFS pointer, not the file itself, which has 3438167534 bytes",
+        ),
+        ("a.bin", &pointer, "git lfs pull"),
+        ("a.safetensors.index.json", &pointer, "Git LFS pointer"),
+        (
+            "b.safetensors",
+            "<!DOCTYPE html>\n<html>",
+            "a page of the web",
+        ),
+        (
+            "b.ckpt",
+            "Access to model x is restricted.",
+            "`Access to model x is restricted.`",
+        ),
+        ("c.safetensors", "GGUF\u{3}\0\0\0", "GGUF"),
+    ] {
+        let error = WeightSource::open(written(&folder, name, content.as_bytes())).unwrap_err();
+        let text = error.to_string();
+        assert!(
+            error.is_weights() && text.contains(expected),
+            "{name}: {text}"
+        );
+        assert!(text.contains(name), "{text}");
+    }
+}
+
+/// A small file cannot take much memory by saying that it has many tensors.
+#[test]
+fn headers_of_no_model_are_refused() {
+    let entry =
+        |index: usize| format!(r#""t{index}":{{"dtype":"F32","shape":[0],"data_offsets":[0,0]}}"#);
+    let header = |count: usize| {
+        let entries: Vec<_> = (0..count).map(entry).collect();
+        format!("{{{}}}", entries.join(","))
+    };
+    let folder = folder();
+    let open = |header: &str| {
+        let length = (header.len() as u64).to_le_bytes();
+        let bytes = [&length[..], header.as_bytes()].concat();
+        WeightSource::open(written(&folder, "many.safetensors", &bytes))
+    };
+    assert_eq!(open(&header(10_000)).unwrap().len(), 10_000);
+    let text = open(&header(70_000)).unwrap_err().to_string();
+    assert!(text.contains("a header of 350000 texts"), "{text}");
+    // Quotes inside a text, as trainers keep their settings, are none of their own.
+    let quotes = r#"\""#.repeat(1_000_000);
+    let said = format!(r#"{{"__metadata__":{{"tags":"{quotes}"}},{}}}"#, entry(0));
+    assert_eq!(open(&said).unwrap().len(), 1);
+}
+
+#[test]
+fn types_that_are_not_read_name_their_tensor() {
+    let said = |dtype: &str| {
+        let header = format!(
+            r#"{{"__metadata__":{{"dtype":"x"}},"a.b":{{"dtype":"{dtype}","shape":[4],"data_offsets":[0,4]}}}}"#
+        );
+        let length = (header.len() as u64).to_le_bytes();
+        let bytes = [&length[..], header.as_bytes(), &[0; 4]].concat();
+        let folder = folder();
+        let error = WeightSource::open(written(&folder, "odd.safetensors", &bytes)).unwrap_err();
+        error.to_string()
+    };
+    for dtype in ["F8_E4M3FNUZ", "NF4"] {
+        let text = said(dtype);
+        assert!(
+            text.starts_with(&format!("tensor `a.b` holds {dtype}")),
+            "{text}"
+        );
+        assert!(text.contains("odd.safetensors"), "{text}");
+    }
+}
