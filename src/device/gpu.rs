@@ -61,7 +61,7 @@ fn devices(backend: Backend) -> Vec<Device> {
             let hardware = |device: &Device| class(device) != DeviceClass::SoftwareRasteriser;
             found.into_iter().filter(hardware).collect()
         }
-        #[cfg(feature = "wgpu")]
+        #[cfg(all(feature = "wgpu", target_vendor = "apple"))]
         Backend::Metal => Device::enumerate(DeviceType::Metal).into_vec(),
         _ => Vec::new(),
     }
