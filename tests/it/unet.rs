@@ -3,7 +3,7 @@
 use afterimage::cache::{CachePlan, CacheRule, Course, Refresh, Session};
 use afterimage::denoise::Noise as _;
 use afterimage::denoiser::{Carry as _, Evaluation, Rows, StagedDenoiser};
-use afterimage::models::unet::{Extent, Site, UNet, UNetCondition, UNetConfig};
+use afterimage::models::unet::{CellModule, Extent, UNet, UNetCondition, UNetConfig};
 use afterimage::pipeline::{Request, SeededNoise, Seeds, TextToImage};
 use afterimage::recall::Recall;
 use burn::tensor::{Device, Tensor};
@@ -119,12 +119,15 @@ fn a_reuse_step_at_skip_0_runs_the_outermost_two_modules() {
     let config = pipeline.unet().config();
     let line = config.line();
     let plan = plan(pipeline.unet(), &CacheRule::deepcache(2, 0), 2);
-    let run: Vec<Site> = plan
+    let run: Vec<CellModule> = plan
         .runs(false)
         .into_iter()
         .flat_map(|cells| line[cells].to_vec())
         .collect();
-    assert_eq!(run, [Site::ConvIn, Site::Up { level: 0, layer: 2 }]);
+    assert_eq!(
+        run,
+        [CellModule::ConvIn, CellModule::Up { level: 0, layer: 2 }]
+    );
 }
 
 fn short(rule: CacheRule, guidance_scale: f64) -> Request {

@@ -7,7 +7,7 @@ use burn::tensor::{DType, Device, Tensor};
 
 use super::config::{ControlNetConfig, HALVINGS};
 use crate::denoiser::Evaluation;
-use crate::models::unet::{Builder, DownBlock, Encoder, MidBlock, Site, UNetCondition};
+use crate::models::unet::{Builder, CellModule, DownBlock, Encoder, MidBlock, UNetCondition};
 use crate::nn::attention::KeyValue;
 use crate::nn::embed::TimestepEmbedding;
 use crate::nn::{conv1x1, conv3x3};
@@ -68,7 +68,7 @@ impl ControlNetModel {
             config: unet,
             device,
         };
-        let residual = |site: &Site| {
+        let residual = |site: &CellModule| {
             let channels = unet.channels(*site);
             conv1x1(channels, channels, device)
         };
@@ -103,7 +103,7 @@ impl ControlNetModel {
 pub struct ControlNet {
     config: ControlNetConfig,
     model: ControlNetModel,
-    line: Vec<Site>,
+    line: Vec<CellModule>,
     pub(super) dtype: DType,
 }
 

@@ -9,7 +9,7 @@ const FILE: usize = 450;
 const FUNCTION: usize = 60;
 
 /// Files over the limit that still wait to be split. The list only ever becomes shorter.
-const LONG_FILES: &[&str] = &["src/catalog/hub.rs"];
+const LONG_FILES: &[&str] = &[];
 
 /// Functions over the limit that still wait to be divided. The list only ever becomes shorter.
 const LONG_FUNCTIONS: &[&str] = &[
