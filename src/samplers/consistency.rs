@@ -60,9 +60,10 @@ struct Training {
 
 fn build(settings: &Settings, steps: Steps, _eta: f64) -> Result<Box<dyn Sampler>, Error> {
     let json = &settings.json;
+    let (min, max) = settings.sigma_ends(0.002, 80.0)?;
     let training = Training {
-        min: json.sigma_min.unwrap_or(0.002),
-        max: json.sigma_max.unwrap_or(80.0),
+        min,
+        max,
         data: json.sigma_data.map_or(0.5, |data| data.0),
     };
     let mut sigmas = sigmas(settings, training, steps.total)?;
