@@ -30,7 +30,9 @@ pub(super) fn check(
         resolved: &resolved,
         steps: &steps,
     };
-    let condition = run.condition();
+    let Some(condition) = run.condition() else {
+        return Ok(0.0); // no text states were kept
+    };
     if request.controls.is_empty() {
         return run.follow(pipeline.unet(), &condition);
     }
@@ -49,7 +51,7 @@ struct Stepwise<'a> {
 }
 
 impl Stepwise<'_> {
-    fn condition(&self) -> UNetCondition {
+    fn condition(&self) -> Option<UNetCondition> {
         let device = tested::device();
         // A run in other batches has its conditions with its base, which a selection need not hold.
         let base = self.case["base"].as_str();
@@ -69,11 +71,11 @@ impl Stepwise<'_> {
             let further = input.dims()[1] - 4;
             input.narrow(1, 4, further)
         });
-        UNetCondition {
-            context: golden("prompt_embeds").unwrap().on(&device),
+        Some(UNetCondition {
+            context: golden("prompt_embeds")?.on(&device),
             added,
             channels,
-        }
+        })
     }
 
     fn steered(&self, unet: UNetCondition) -> ControlledCondition {
