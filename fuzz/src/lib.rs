@@ -1,4 +1,11 @@
 //! The fuzzer's way to the parsers, which live with the tests: `cargo test` calls the same functions with what was found.
+#![cfg_attr(
+    test,
+    allow(
+        dead_code,
+        reason = "what changes seeds is for the tests of the other package"
+    )
+)]
 
 #[path = "../../tests/it/parsers/mod.rs"]
 mod parsers;

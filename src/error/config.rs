@@ -32,7 +32,7 @@ pub(crate) enum ConfigError {
     },
 }
 
-/// Bytes of the longest configuration; the longest of published models, with the names of all ImageNet's classes, has 60 thousand.
+/// Bytes of the longest configuration; the longest of published models, with the names of all `ImageNet`'s classes, has 60 thousand.
 const LONGEST: usize = 1 << 20;
 
 impl ConfigError {

@@ -14,7 +14,7 @@ pub(super) const PREFIX: &str = ".afterimage-";
 pub(super) const ENDING: &str = ".partial";
 
 /// How long ago a leftover was written at least. Its writer may not have claimed a younger one yet.
-const LEAST_AGE: Duration = Duration::from_secs(60);
+const LEAST_AGE: Duration = Duration::from_mins(1);
 
 /// Marks a temporary file as being written, until it is closed or its process ends. Where a file system knows no locks, nobody takes
 /// the file for a leftover either.
@@ -77,7 +77,7 @@ mod tests {
     #[test]
     fn only_what_nobody_writes_any_more_is_removed() {
         let folder = tempfile::tempdir().expect("a folder");
-        let hour = Duration::from_secs(3600);
+        let hour = Duration::from_hours(1);
         let (now, set) = (SystemTime::now(), File::set_modified);
         let file = |name: &str| File::create(folder.path().join(name)).expect("a file");
         let (writing, young) = (file(".afterimage-a.partial"), file(".afterimage-b.partial"));

@@ -63,6 +63,7 @@ fn stdout() -> io::Result<File> {
 
 /// Device and number of a file.
 #[cfg(unix)]
+#[expect(clippy::unnecessary_wraps, reason = "other systems tell neither")]
 fn identity(found: &Metadata) -> Option<(u64, u64)> {
     use std::os::unix::fs::MetadataExt;
 

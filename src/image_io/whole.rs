@@ -40,7 +40,7 @@ pub(super) fn webp(bytes: &[u8]) -> bool {
 
 /// What a GIF file holds: `None` if it breaks off inside a frame, else how many frames there are.
 ///
-/// Source: CompuServe, GIF89a specification, section 12 on.
+/// Source: `CompuServe`, `GIF89a` specification, section 12 on.
 pub(super) fn gif_frames(bytes: &[u8]) -> Option<usize> {
     const HEADER: usize = 13;
     const DESCRIPTOR: usize = 9;

@@ -184,6 +184,10 @@ pub(super) fn parse<T: DeserializeOwned>(
 }
 
 /// A word that was added to a vocabulary, and how it is matched.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "the keys of the file, as `tokenizers` has them"
+)]
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub(super) struct AddedWord {
     /// The row of the encoder's table.

@@ -8,9 +8,9 @@ use super::factors::{Factors, read};
 #[derive(Debug, Clone)]
 pub(super) enum Delta {
     /// `LoRA`, `LoCon`.
-    Product(Factors),
+    Product(Box<Factors>),
     /// `LoHa`: two products, multiplied element by element.
-    Hadamard(Factors, Factors),
+    Hadamard(Box<Factors>, Box<Factors>),
     /// `LoKr`: every element of the first matrix times the whole of the second.
     Kronecker(Side, Side),
     /// As it is.
@@ -21,7 +21,7 @@ pub(super) enum Delta {
 #[derive(Debug, Clone)]
 pub(super) enum Side {
     Whole(Packed),
-    Product(Factors),
+    Product(Box<Factors>),
 }
 
 /// A change of one parameter.

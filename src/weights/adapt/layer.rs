@@ -138,7 +138,7 @@ impl Parts<'_> {
         if self.has(&HADAMARD) {
             let first = self.factors(Role::FirstLeft, Role::FirstRight, Role::FirstCore)?;
             let second = self.factors(Role::SecondLeft, Role::SecondRight, Role::SecondCore)?;
-            return Ok(Delta::Hadamard(first, second));
+            return Ok(Delta::Hadamard(Box::new(first), Box::new(second)));
         }
         if self.has(&KRONECKER) {
             let (left, right) = (Role::KronFirstLeft, Role::KronFirstRight);
@@ -148,7 +148,7 @@ impl Parts<'_> {
             return Ok(Delta::Kronecker(first, second));
         }
         let product = self.factors(Role::Up, Role::Down, Role::Mid)?;
-        Ok(Delta::Product(product))
+        Ok(Delta::Product(Box::new(product)))
     }
 
     /// A matrix of a Kronecker product, whole or in factors. Only the second has a core.
@@ -158,14 +158,14 @@ impl Parts<'_> {
         }
         if left == Role::KronSecondLeft {
             let factors = self.factors(left, right, Role::KronSecondCore)?;
-            return Ok(Side::Product(factors));
+            return Ok(Side::Product(Box::new(factors)));
         }
-        Ok(Side::Product(Factors {
+        Ok(Side::Product(Box::new(Factors {
             left: self.take(left)?,
             right: self.take(right)?,
             core: None,
             turned: false,
-        }))
+        })))
     }
 
     /// One number, whatever its type and shape.

@@ -26,7 +26,9 @@ fn times_are_times(value: &serde_json::Value, of: &str) {
             }
         }
         serde_json::Value::Array(values) => {
-            values.iter().for_each(|value| times_are_times(value, of))
+            for value in values {
+                times_are_times(value, of);
+            }
         }
         _ => {}
     }

@@ -214,7 +214,7 @@ impl Undisturbed {
 fn is_whole(name: &Path, found: &[u8], undisturbed: &[u8]) -> bool {
     let kind = name.extension().unwrap_or_default();
     let text = String::from_utf8_lossy(found);
-    let lines = |bytes: &[u8]| bytes.iter().filter(|&&byte| byte == b'\n').count();
+    let lines = |bytes: &[u8]| String::from_utf8_lossy(bytes).lines().count();
     match kind.to_str() {
         Some("json") => serde_json::from_slice::<serde_json::Value>(found).is_ok(),
         Some("svg") => text.trim_end().ends_with("</svg>"),

@@ -22,7 +22,7 @@ const SIGKILL: i32 = 9;
 
 /// Makes what killed processes left look as if an hour had passed.
 fn age(folder: &Path) {
-    let earlier = SystemTime::now() - Duration::from_secs(3600);
+    let earlier = SystemTime::now() - Duration::from_hours(1);
     for path in temporaries(folder) {
         let file = File::options().write(true).open(path).expect("a file");
         file.set_modified(earlier).expect("a time");

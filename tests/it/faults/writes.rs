@@ -74,7 +74,8 @@ fn is_answered(case: &Case, folder: &Path, broken: &Broken, words: &str) {
 }
 
 fn is_full_or_broken(case: &Case) {
-    let faults: [(fn(usize) -> Fault, &str); 2] = [
+    type Numbered = fn(usize) -> Fault;
+    let faults: [(Numbered, &str); 2] = [
         (
             |number| Fault::from("enospc", number),
             "No space left on device",

@@ -51,7 +51,7 @@ fn costs_are_the_published_ones() {
     }
 }
 
-/// The column of multiply-accumulates of DeepCache's table for LDM-4-G (2312.00858): a mean step of one sample, products of attention not counted.
+/// The column of multiply-accumulates of `DeepCache`'s table for LDM-4-G (2312.00858): a mean step of one sample, products of attention not counted.
 #[test]
 fn forecasts_of_deepcache_are_the_published_ones() {
     let lean = published().blueprint_without_products(EXTENT);

@@ -22,11 +22,11 @@ pub(super) fn manifests(data: &[u8]) {
         for sample in study.samples_of(0).into_iter().take(8) {
             let _ = (sample.index, sample.seed, sample.asked);
         }
-        if store.has(0) {
-            if let Some(batch) = shown(store.read(0)) {
-                let made = (0..study.methods.len()).map(|method| batch.pictures(method).len());
-                assert_eq!(made.count(), batch.costs().len());
-            }
+        if store.has(0)
+            && let Some(batch) = shown(store.read(0))
+        {
+            let made = (0..study.methods.len()).map(|method| batch.pictures(method).len());
+            assert_eq!(made.count(), batch.costs().len());
         }
         shown(Joined::open(&[folder.path().to_owned()]));
     });

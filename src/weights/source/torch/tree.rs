@@ -125,10 +125,8 @@ impl<'a> Walk<'a> {
     fn descend(&mut self, value: Value, path: &mut Vec<String>) {
         let heap = self.heap;
         match heap.node(value) {
-            Some(Node::Tensor(view)) => {
-                if self.fits(path) {
-                    self.found.named.push((path.join("."), view));
-                }
+            Some(Node::Tensor(view)) if self.fits(path) => {
+                self.found.named.push((path.join("."), view));
             }
             Some(Node::Unread(kind)) if self.fits(path) => {
                 let kind = String::from_utf8_lossy(heap.bytes(*kind)).into_owned();
