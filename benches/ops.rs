@@ -69,7 +69,7 @@ fn attention([rows, heads, queries, keys, width]: [usize; 5], device: &Device, o
     })
 }
 
-/// `rows x channels x height x width x channels behind x kernel x stride`.
+/// `rows x channels x height x width x channels after x kernel x stride`.
 fn convolution(
     [rows, before, height, width, after, kernel, stride]: [usize; 7],
     device: &Device,
@@ -118,7 +118,7 @@ fn layer_norm(sizes: [usize; 3], device: &Device, ours: bool) -> Run {
     })
 }
 
-/// `tokens x width x width behind`.
+/// `tokens x width x width after`.
 fn linear([tokens, before, after]: [usize; 3], device: &Device, side: Side) -> Run {
     let mut layer = LinearConfig::new(before, after).init(device);
     layer.weight = layer.weight.map(|weight| match side {

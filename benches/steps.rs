@@ -67,7 +67,7 @@ enum Cells {
 }
 
 impl Cells {
-    /// Of a line of `count`. The hidden tensor behind the first range has the shape that the second, which may be empty, expects.
+    /// Of a line of `count`. The hidden tensor after the first range has the shape that the second, which may be empty, expects.
     fn ranges(self, count: usize) -> [Range<usize>; 2] {
         match self {
             Self::Full => [0..count, count..count],

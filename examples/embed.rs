@@ -82,7 +82,7 @@ impl Observer for Watcher<'_> {
 struct Arguments {
     #[command(flatten)]
     common: common::Common,
-    /// Cancel behind this many model calls, as a user's click would
+    /// Cancel after this many model calls, as a user's click would
     #[arg(long, value_name = "N")]
     cancel_after: Option<usize>,
 }

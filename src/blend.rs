@@ -1,4 +1,4 @@
-//! Inpainting with a model that was not made for it: behind every step, the part of the picture that stays is put back, with as much
+//! Inpainting with a model that was not made for it: after every step, the part of the picture that stays is put back, with as much
 //! noise as is left there.
 //!
 //! **Source**: Lugmayr et al., `RePaint` (arXiv 2201.09865, section 4.1, equation 8) without its resampling; behaviour as diffusers'

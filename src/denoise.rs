@@ -18,7 +18,7 @@ pub trait Noise {
     fn draw(&mut self, shape: [usize; 4]) -> Tensor<4>;
 }
 
-/// What an observer sees behind every evaluation.
+/// What an observer sees after every evaluation.
 #[derive(Debug)]
 pub struct Progress<'a> {
     /// The evaluation that was just made.
@@ -29,7 +29,7 @@ pub struct Progress<'a> {
     pub refresh: bool,
     /// The prediction, after guidance, `[items, channels, height, width]`.
     pub prediction: &'a Tensor<4>,
-    /// The latents behind the step, `[items, channels, height, width]`.
+    /// The latents after the step, `[items, channels, height, width]`.
     pub latents: &'a Tensor<4>,
 }
 
@@ -38,7 +38,7 @@ pub trait Observer {
     /// The latents a run starts from, `[items, channels, height, width]`.
     fn begin(&mut self, _initial_latents: &Tensor<4>) {}
 
-    /// Called behind every evaluation, in order. `Break` cancels the run.
+    /// Called after every evaluation, in order. `Break` cancels the run.
     fn progress(&mut self, _progress: &Progress<'_>) -> ControlFlow<()> {
         ControlFlow::Continue(())
     }
@@ -61,7 +61,7 @@ pub struct Denoise<'a> {
     pub guidance: Guidance,
     /// Initial noise added back, if any.
     pub prior_noise: Option<PriorNoise>,
-    /// What of the picture is put back behind every step, if any.
+    /// What of the picture is put back after every step, if any.
     pub known: Option<&'a Known>,
 }
 

@@ -92,7 +92,7 @@ pub trait StagedDenoiser {
         recall: &mut Recall<'_>,
     ) -> Self::Carry;
 
-    /// Gives the prediction, f32, `[rows, channels, height, width]`. `carry` must stand behind the last cell.
+    /// Gives the prediction, f32, `[rows, channels, height, width]`. `carry` must stand after the last cell.
     fn leave(&self, carry: Self::Carry, prepared: &Self::Prepared) -> Tensor<4>;
 
     /// The whole line at once: the prediction for scaled latents, both `[rows, channels, height, width]`.
@@ -138,7 +138,7 @@ pub struct Cell {
     pub name: String,
     /// Multiply-accumulates: convolutions, linear layers and both attention products.
     pub macs: u64,
-    /// Elements of the hidden tensor behind the cell.
+    /// Elements of the hidden tensor after the cell.
     pub hidden: u64,
     /// Elements of the skip that the cell pushes, 0 if none.
     pub pushes: u64,

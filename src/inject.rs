@@ -80,7 +80,7 @@ mod tests {
             .collect()
     }
 
-    /// METHODS 8.17.
+    /// The steps that get noise in the published runs.
     #[test]
     fn injections_are_counted_by_timestep() {
         let ddim = (0..50).map(|index| f64::from(981 - 20 * index));

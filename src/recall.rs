@@ -1,7 +1,7 @@
 //! The one seam inside a cell: a branch of a block is computed, or its output of an earlier evaluation is used again.
 //!
 //! A model names its branches in the order it runs them and knows no method. Methods such as Learning-to-Cache (attention and
-//! feed-forward branches) and T-GATE (cross-attention) are a [`Memory`].
+//! feed-forward branches) and T-GATE (cross-attention) are a [`BranchMemory`].
 
 use burn::tensor::Tensor;
 
@@ -28,7 +28,7 @@ pub struct Site {
 }
 
 /// Keeps outputs of branches between evaluations, and says which are used again.
-pub trait Memory {
+pub trait BranchMemory {
     /// The output to use in place of computing the branch.
     fn recall(&mut self, site: Site) -> Option<Tensor<3>>;
 
@@ -39,7 +39,7 @@ pub trait Memory {
 /// Handed along a line of cells; the cells ask it for the output of every branch.
 #[derive(Default)]
 pub struct Recall<'a> {
-    memory: Option<&'a mut dyn Memory>,
+    memory: Option<&'a mut dyn BranchMemory>,
     cell: usize,
     ordinal: usize,
 }
@@ -62,7 +62,7 @@ impl<'a> Recall<'a> {
     }
 
     /// Branches are computed or used again as `memory` says.
-    pub fn with(memory: &'a mut dyn Memory) -> Self {
+    pub fn with(memory: &'a mut dyn BranchMemory) -> Self {
         Self {
             memory: Some(memory),
             ..Self::default()

@@ -9,7 +9,7 @@ use super::{course::Course, router::Router};
 use crate::{
     denoiser::Blueprint,
     error::{Error, PlanError},
-    recall::{Branch, Memory, Site},
+    recall::{Branch, BranchMemory, Site},
 };
 
 /// A method that works inside cells. It goes alone or with a rule that cuts the trunk.
@@ -133,7 +133,7 @@ impl BranchPlan {
         self.evaluations.iter().any(|this| !this.reused.is_empty())
     }
 
-    /// The most elements that one row keeps behind an evaluation.
+    /// The most elements that one row keeps after an evaluation.
     pub(super) fn kept_elements(&self, trunk: &Blueprint) -> u64 {
         let behind = |this: &Use| {
             let kept = this.kept.iter();
@@ -159,7 +159,7 @@ impl BranchStore {
         &'a mut self,
         plan: &'a BranchPlan,
         evaluation: usize,
-    ) -> impl Memory + 'a {
+    ) -> impl BranchMemory + 'a {
         View {
             store: self,
             this: plan.evaluations.get(evaluation),
@@ -189,7 +189,7 @@ struct View<'a> {
     this: Option<&'a Use>,
 }
 
-impl Memory for View<'_> {
+impl BranchMemory for View<'_> {
     fn recall(&mut self, site: Site) -> Option<Tensor<3>> {
         let this = self.this.filter(|this| this.reused.contains(&site))?;
         let output = if this.kept.contains(&site) {

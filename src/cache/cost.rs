@@ -219,7 +219,7 @@ mod tests {
         assert_eq!((ratio * 1000.0).round() / 1000.0, expected, "{rule:?}");
     }
 
-    /// METHODS 8.19.
+    /// Shares of the whole cost under the published lists (docs/methods.md).
     #[test]
     fn ratios_are_the_published_ones() {
         let unet = small_unet();

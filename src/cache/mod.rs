@@ -13,6 +13,7 @@ mod cost;
 mod course;
 mod graphs;
 mod keys;
+mod methods;
 mod options;
 mod parse;
 mod plan;

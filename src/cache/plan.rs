@@ -137,7 +137,7 @@ impl CachePlan {
         span.is_ok_and(|index| self.spans[index].refresh)
     }
 
-    /// Whether the span behind this one reads the store.
+    /// Whether the span after this one reads the store.
     pub fn read_after(&self, span: &Span) -> bool {
         let next = self
             .spans
@@ -150,7 +150,7 @@ impl CachePlan {
         self.branches.reuses() || self.spans.iter().any(|span| !span.refresh || span.len > 1)
     }
 
-    /// Cells that run for one evaluation: all of them when it refreshes, else those before `prefix` and behind `cut`.
+    /// Cells that run for one evaluation: all of them when it refreshes, else those before `prefix` and after `cut`.
     pub fn runs(&self, refresh: bool) -> [Range<usize>; 2] {
         let front = if refresh { self.cut } else { self.prefix };
         [0..front, self.cut..self.cells]
@@ -342,7 +342,7 @@ fn popping(trunk: &Blueprint) -> impl Iterator<Item = usize> {
     cells.filter(|(_, cell)| cell.pops).map(|(index, _)| index)
 }
 
-/// One span for each refresh and the evaluations behind it, in pieces of at most `max_parallel`.
+/// One span for each refresh and the evaluations after it, in pieces of at most `max_parallel`.
 fn spans(refresh: &[bool], max_parallel: usize) -> Vec<Span> {
     let mut spans: Vec<Span> = Vec::new();
     for (first, &refresh) in refresh.iter().enumerate() {

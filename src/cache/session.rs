@@ -245,7 +245,7 @@ impl<'a, D: StagedDenoiser> Session<'a, D> {
         self.denoiser.prepare(self.run(), evaluations)
     }
 
-    /// Notes what the span computes: in front of the cut for one evaluation, behind it for all.
+    /// Notes what the span computes: in front of the cut for one evaluation, after it for all.
     fn count(&mut self, span: &Span, start: &Start<D::Carry>) {
         let [front, rest] = self.line().cells(start);
         for (cells, evaluations) in [(front, 1), (rest, span.len)] {

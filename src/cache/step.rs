@@ -59,7 +59,7 @@ impl<C> Start<C> {
 }
 
 impl<D: StagedDenoiser> Line<'_, D> {
-    /// The cells that run in front of the cut and behind it.
+    /// The cells that run in front of the cut and after it.
     pub(super) fn cells(&self, start: &Start<D::Carry>) -> [Range<usize>; 2] {
         let front = match start {
             Start::Latents(_) => self.plan.cut,

@@ -6,7 +6,7 @@
 
 use std::{
     collections::BTreeSet,
-    env,
+    env, fs,
     path::{Path, PathBuf},
 };
 
@@ -19,7 +19,11 @@ use hf_hub::{
 };
 
 use super::{
-    FetchProgress, ModelFolder, Needs, UNREAD, cards, files, index, index::ModelIndex, variants,
+    FetchProgress, ModelFolder, Needs, UNREAD, cards, files,
+    hub_faults::{failed, is_passing, is_past_the_end, no_cache, not_on_hub, offline},
+    index,
+    index::ModelIndex,
+    variants,
 };
 use crate::{
     error::{Error, FileError},
@@ -165,6 +169,7 @@ impl Hub {
         let mut download = Download {
             id,
             cached: self.cache.repo(repo.clone()),
+            blobs: self.cache.path().join(repo.folder_name()).join("blobs"),
             remote,
             present: present.collect(),
             progress,
@@ -184,6 +189,8 @@ impl Hub {
 struct Download<'a> {
     id: &'a str,
     cached: CacheRepo,
+    /// The folder of the cache where files are until they are whole.
+    blobs: PathBuf,
     remote: ApiRepo,
     present: BTreeSet<String>,
     progress: &'a mut dyn FetchProgress,
@@ -198,9 +205,13 @@ impl Download<'_> {
         if !self.present.contains(file) {
             return Err(not_on_hub(self.id, file));
         }
-        let mut attempt = 0;
+        let (mut attempt, mut is_anew) = (0, false);
         loop {
             match self.attempt(file) {
+                Err(error) if !is_anew && is_past_the_end(&error) => {
+                    forget_parts(&self.blobs);
+                    is_anew = true;
+                }
                 Err(error) if attempt < RETRIES && is_passing(&error) => attempt += 1,
                 Err(error) => return Err(failed(self.id, &error, &[file.to_owned()])),
                 Ok(path) => return Ok(path),
@@ -364,59 +375,15 @@ fn is_yes(value: &str) -> bool {
     ["1", "true", "yes", "on"].contains(&value.to_ascii_lowercase().as_str())
 }
 
-/// Whether trying again may help: the connection broke off, or the other side is busy.
-fn is_passing(error: &ApiError) -> bool {
-    match error {
-        ApiError::IoError(_) => true,
-        ApiError::RequestError(error) => !error.to_string().contains("status: 4"),
-        _ => false,
+/// Has what was fetched in part be fetched from its beginning.
+fn forget_parts(blobs: &Path) {
+    for entry in fs::read_dir(blobs).into_iter().flatten().flatten() {
+        let path = entry.path();
+        if path.extension().is_some_and(|kind| kind == "part") {
+            tracing::debug!("`{}` is fetched anew", path.display());
+            let _ = fs::remove_file(path);
+        }
     }
-}
-
-fn no_cache() -> Error {
-    FileError::Fetch {
-        id: "the model".to_owned(),
-        reason: "there is no home folder for the cache".to_owned(),
-        hint: "set `HF_HOME`",
-        wanted: Vec::new(),
-    }
-    .into()
-}
-
-fn offline(id: &str, wanted: Vec<String>) -> Error {
-    FileError::Fetch {
-        id: id.to_owned(),
-        reason: "`HF_HUB_OFFLINE` is set".to_owned(),
-        hint: "fetch it once with a connection, or name a local folder",
-        wanted,
-    }
-    .into()
-}
-
-fn not_on_hub(id: &str, file: &str) -> Error {
-    FileError::NotOnHub {
-        id: id.to_owned(),
-        file: file.to_owned(),
-    }
-    .into()
-}
-
-fn failed(id: &str, error: &ApiError, wanted: &[String]) -> Error {
-    let reason = error.to_string();
-    let hint = if reason.contains("status: 404") {
-        "is the id right?"
-    } else if reason.contains("status: 401") || reason.contains("status: 403") {
-        "the model asks for a login: set `HF_TOKEN`, and accept its licence on its page; a wrong id is answered like this as well"
-    } else {
-        "check the connection, or name a local folder"
-    };
-    FileError::Fetch {
-        id: id.to_owned(),
-        reason,
-        hint,
-        wanted: wanted.to_vec(),
-    }
-    .into()
 }
 
 #[cfg(test)]

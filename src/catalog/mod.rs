@@ -12,6 +12,8 @@ mod files;
 mod hash;
 #[cfg(feature = "hub")]
 pub mod hub;
+#[cfg(feature = "hub")]
+mod hub_faults;
 mod index;
 mod needs;
 mod open;

@@ -63,7 +63,9 @@ fn only_variant<S: AsRef<str>>(names: &[S]) -> Option<&str> {
                 .iter()
                 .find_map(|stem| name.strip_prefix(stem)?.strip_prefix('.'));
             let variant = stem.and_then(|rest| rest.strip_suffix(ending)?.strip_suffix('.'));
-            variant.is_some_and(|variant| !variant.is_empty() && !variant.contains('.'))
+            variant.is_some_and(|variant| {
+                !variant.is_empty() && !variant.contains('.') && !variant.contains("-of-")
+            })
         });
         let first = variants.next()?;
         variants.next().is_none().then_some(first)

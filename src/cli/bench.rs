@@ -85,9 +85,9 @@ pub(super) fn run(arguments: &args::Bench) -> Result<(), Error> {
             .max(),
     };
     if arguments.form.json {
-        console::json(&document);
+        console::json(&document)?;
     } else {
-        console::data(&document.text());
+        console::data(&document.text())?;
     }
     Ok(())
 }
@@ -124,7 +124,7 @@ fn measure(pipeline: &Pipeline, request: &Request) -> Result<Sample, Error> {
     })
 }
 
-/// The plain run and behind it the rules, each once.
+/// The plain run and after it the rules, each once.
 fn rules(asked: &[CacheRule]) -> Vec<CacheRule> {
     let mut rules = vec![CacheRule::none()];
     for rule in asked {
@@ -185,7 +185,7 @@ struct Document {
     arithmetic: Arithmetic,
     repeat: usize,
     results: Vec<Outcome>,
-    /// Bytes of main memory, where the system tells them.
+    /// Bytes of main memory, where the system says.
     peak_memory: Option<u64>,
     /// Bytes that the device's memory pool held, where it has one.
     peak_device_memory: Option<u64>,

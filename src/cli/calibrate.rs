@@ -33,6 +33,6 @@ pub(super) fn run(arguments: &args::Calibrate) -> Result<(), Error> {
         arguments.output.display(),
         router.scores()[0].len(),
         router.scores().len()
-    ));
+    ))?;
     Ok(())
 }

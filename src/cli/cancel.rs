@@ -1,9 +1,12 @@
-//! Ctrl-C: the first asks the run to stop behind the step it is in, the second ends the program at once.
+//! Ctrl-C: the first asks the run to stop after the step it is in, the second ends the program at once.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::{STOPPED, console};
+use super::console;
 use crate::error::Error;
+
+/// What shells report for a program that Ctrl-C ended: 128 and the number of the signal.
+pub(super) const STOPPED: u8 = 130;
 
 static ASKED: AtomicBool = AtomicBool::new(false);
 
@@ -13,7 +16,7 @@ pub(super) fn listen() {
         if ASKED.swap(true, Ordering::Relaxed) {
             std::process::exit(i32::from(STOPPED));
         }
-        console::note("\nstopping behind this step; Ctrl-C again stops at once");
+        console::note("\nstopping after this step; Ctrl-C again stops at once");
     });
     if let Err(cause) = listening {
         tracing::debug!("Ctrl-C keeps its usual meaning: {cause}");

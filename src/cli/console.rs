@@ -4,18 +4,36 @@ use std::io::{self, IsTerminal, Write};
 
 use serde::Serialize;
 
-/// Writes data to stdout. A reader that has gone away (`| head`) is no error.
-pub(super) fn data(text: &str) {
-    let mut stdout = io::stdout().lock();
-    let _ = writeln!(stdout, "{text}").and_then(|()| stdout.flush());
+use crate::error::{Error, FileError};
+
+/// Writes a line, or several, of data to stdout.
+///
+/// # Errors
+///
+/// If stdout does not take all of it.
+pub(super) fn data(text: &str) -> Result<(), Error> {
+    written(writeln!(io::stdout().lock(), "{text}"))
 }
 
 /// Writes one JSON object to stdout.
-pub(super) fn json(value: &impl Serialize) {
-    match serde_json::to_string_pretty(value) {
-        Ok(text) => data(&text),
-        Err(cause) => error(&format!("cannot write JSON: {cause}")),
-    }
+///
+/// # Errors
+///
+/// As [`data`].
+pub(super) fn json(value: &impl Serialize) -> Result<(), Error> {
+    let mut stdout = io::stdout().lock();
+    let text = serde_json::to_writer_pretty(&mut stdout, value).map_err(io::Error::from);
+    written(text.and_then(|()| writeln!(stdout)))
+}
+
+/// What came of writing to stdout, its buffer included.
+///
+/// # Errors
+///
+/// If stdout does not take all of it.
+pub(super) fn written(outcome: io::Result<()>) -> Result<(), Error> {
+    let outcome = outcome.and_then(|()| io::stdout().flush());
+    outcome.map_err(|source| FileError::Stdout { source }.into())
 }
 
 /// Says something on stderr that is neither a warning nor an error.
@@ -49,6 +67,10 @@ fn labelled(label: &str, colour: u8, text: &str) {
 fn has_colours() -> bool {
     io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none()
 }
+/// What is logged where `RUST_LOG` does not ask: warnings, and of the libraries below errors alone. While tuning, cubecl tries kernels
+/// that a device does not compile, warns of each, and logs each failure as an error with its source: none of it is the user's affair.
+const QUIET: &str = "warn,burn=error,cubecl=error,cubek=error,naga=error,wgpu=error,\
+    cubecl_runtime::tune=off,cubecl_wgpu=off";
 
 /// The crate's log on stderr, as `RUST_LOG` asks; warnings if it does not ask.
 pub(super) fn start_logging() {
@@ -60,8 +82,7 @@ pub(super) fn start_logging() {
             .with_default_directive(unnamed)
             .from_env_lossy()
     } else {
-        // While tuning, cubecl tries kernels that a device does not compile, and logs each as an error with its source.
-        EnvFilter::new("warn,cubecl_wgpu=off")
+        EnvFilter::new(QUIET)
     };
     let log = fmt().with_env_filter(filter).with_writer(io::stderr);
     let log = log.with_ansi(has_colours());

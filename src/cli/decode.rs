@@ -2,11 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{args, console, job::Model};
+use super::{args, job::Model, output::Output};
 use crate::{
     device,
     error::{Error, RequestError},
-    image_io::{Picture, batch_paths, check_writable},
+    image_io::Picture,
     models::vae::Tiling,
     pipeline::{Decoder, read_latents},
 };
@@ -31,21 +31,11 @@ pub(super) fn run(arguments: &args::Decode) -> Result<(), Error> {
         let (found, expected) = (latents.dims(), [items, expected, height, width]);
         return Err(RequestError::LatentShape { found, expected }.into());
     }
-    let files = batch_paths(&output, items)?;
-    for file in &files {
-        check_writable(file, "the picture")?;
-    }
+    let output = Output::open(&output, items, false)?;
     let decoder = Decoder::load(&model.folder, &model.config, device.device())?;
     let pictures = Picture::from_batch(decoder.decode(latents, Tiling::Automatic)?)?;
-    write(&pictures, &files, &texts(&model, device.to_string()))
-}
-
-fn write(pictures: &[Picture], files: &[PathBuf], texts: &[(String, String)]) -> Result<(), Error> {
-    for (picture, file) in pictures.iter().zip(files) {
-        picture.save(file, texts)?;
-        console::data(&file.display().to_string());
-    }
-    Ok(())
+    output.write(&pictures, &texts(&model, device.to_string()))?;
+    output.say(&output.names().join("\n"))
 }
 
 /// `fox.png` for `fox.latents.safetensors`

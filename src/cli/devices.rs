@@ -25,14 +25,14 @@ pub(super) fn run() -> Result<(), Error> {
             Err(error) => console::warning(&error.to_string()),
         }
     }
-    console::data(&console::table(&rows, &[4]));
-    console::data("");
+    console::data(&console::table(&rows, &[4]))?;
+    console::data("")?;
     for backend in [Backend::Cpu, Backend::Wgpu, Backend::Cuda] {
         if !backend.is_built() {
             let feature = backend.feature();
             console::data(&format!(
                 "{backend}: not in this build (cargo feature `{feature}`)"
-            ));
+            ))?;
         }
     }
     let auto = device::open(DeviceChoice::Auto)?;
@@ -40,7 +40,7 @@ pub(super) fn run() -> Result<(), Error> {
         "auto: {} ({})",
         auto.info().selector,
         auto.reason()
-    ));
+    ))?;
     Ok(())
 }
 

@@ -1,17 +1,19 @@
-//! `afterimage doctor`: which kernels a device computes wrongly; and the same by itself before a GPU's first run.
+//! `afterimage doctor`: which kernels a device computes wrongly.
 
 use std::path::PathBuf;
 
-use burn::tensor::{DType, FloatDType};
+use burn::tensor::DType;
 use serde::Serialize;
 
-use super::{args, console, job::Model, progress::Checks};
+use super::{
+    args, console,
+    health::{examine, keep, named},
+    job::Model,
+};
 use crate::{
     catalog::Overrides,
-    device::{self, Backend, DeviceClass, OpenDevice},
-    doctor::{
-        self, Check, Examination, Fallback, Finding, Kernel, Models, Record, Records, Verdict,
-    },
+    device::{self, Backend, OpenDevice},
+    doctor::{self, Examination, Fallback, Finding, Kernel, Models, Records, Verdict},
     error::{DeviceError, Error},
     pipeline::{ClassDenoiserConfig, Family},
 };
@@ -34,9 +36,9 @@ pub(super) fn run(arguments: &args::Doctor) -> Result<(), Error> {
     }
     let report = Report::new(&device, &examination);
     if arguments.form.json {
-        console::json(&report);
+        console::json(&report)?;
     } else {
-        console::data(&report.text(&device, &examination));
+        console::data(&report.text(&device, &examination))?;
     }
     let wrong = examination.wrong.iter();
     let wrong: Vec<_> = wrong
@@ -52,48 +54,6 @@ pub(super) fn run(arguments: &args::Doctor) -> Result<(), Error> {
     .into())
 }
 
-/// Has the process honour what is known of `device`, and checks a GPU of which nothing is known unless `skip`.
-pub(super) fn look_at(device: &OpenDevice, dtype: FloatDType, skip: bool) {
-    let dtypes = doctor::dtypes(dtype);
-    let mut record = Records::of_user().and_then(|records| records.read(device));
-    let is_known = record.as_ref().is_some_and(|record| record.covers(&dtypes));
-    let is_gpu = device.info().class != DeviceClass::Processor;
-    if is_gpu && !is_known && !skip && Backend::Cpu.is_built() {
-        console::note("checking the kernels (first run on this device)");
-        let examination = examine(device, &dtypes, &doctor::checks(device, &[]));
-        record = Some(keep(device, &examination));
-    }
-    let Some(record) = record else { return };
-    record.honour(device);
-    for (kernel, dtype) in record.wrong() {
-        let kernel = named(kernel, dtype);
-        console::warning(&format!(
-            "{kernel} computed wrongly on {device} and nothing can take the place\nhint: use `--device cpu`, or see `afterimage doctor`"
-        ));
-    }
-}
-
-fn examine(device: &OpenDevice, dtypes: &[FloatDType], checks: &[Check]) -> Examination {
-    let bar = Checks::new(checks.len() * dtypes.len());
-    doctor::examine(device, dtypes, checks, |check| bar.begin(check))
-}
-
-/// Keeps the findings for later processes, beside those about other data types, and has this one honour them all.
-fn keep(device: &OpenDevice, examination: &Examination) -> Record {
-    let mut record = examination.record(device);
-    if let Some(records) = Records::of_user() {
-        let _turn = records.turn();
-        record = record.with(records.read(device));
-        if let Err(error) = records.write(device, &record) {
-            console::warning(&format!("kernels will be checked again: {error}"));
-        }
-    } else {
-        console::warning("kernels will be checked again: the system names no cache directory");
-    }
-    record.honour(device);
-    record
-}
-
 /// Whose shapes a model of `family` has.
 fn models(family: &Family) -> Vec<Models> {
     let denoiser = match family {
@@ -105,11 +65,6 @@ fn models(family: &Family) -> Vec<Models> {
         Family::TextToImage(_) | Family::Unconditional(_) => Models::StableDiffusion,
     };
     vec![denoiser, Models::Vae, Models::KnownDefects]
-}
-
-/// `fused attention in f16`
-fn named(kernel: Kernel, dtype: &str) -> String {
-    format!("{kernel} in {dtype}")
 }
 
 #[derive(Serialize)]

@@ -78,8 +78,7 @@ fn sample(arguments: &args::Sampling) -> Result<(), Error> {
             &arguments.form,
         );
     }
-    say_partial(shard, tally, &arguments.output, &arguments.form);
-    Ok(())
+    say_partial(shard, tally, &arguments.output, &arguments.form)
 }
 
 /// Says what is read otherwise than the model's configuration says, and what each rule's plan warns of, once.
@@ -199,7 +198,7 @@ struct Partial<'a> {
     batches_of_shard: usize,
 }
 
-fn say_partial(shard: Shard, tally: Tally, output: &Path, form: &args::Form) {
+fn say_partial(shard: Shard, tally: Tally, output: &Path, form: &args::Form) -> Result<(), Error> {
     let Shard { number, of } = shard;
     if form.json {
         console::json(&Partial {
@@ -207,13 +206,13 @@ fn say_partial(shard: Shard, tally: Tally, output: &Path, form: &args::Form) {
             shard: format!("{number}/{of}"),
             batches_made: tally.done,
             batches_of_shard: tally.total,
-        });
+        })
     } else {
         console::data(&format!(
             "shard {number} of {of} is complete: {} batches in {}\njoin all shards with `afterimage eval merge DIR…`",
             tally.done,
             output.display()
-        ));
+        ))
     }
 }
 
@@ -249,7 +248,7 @@ fn report(arguments: &args::Report) -> Result<(), Error> {
         "the report",
         &evaluation::report(&sections),
     )?;
-    console::data(&arguments.output.display().to_string());
+    console::data(&arguments.output.display().to_string())?;
     Ok(())
 }
 
@@ -358,9 +357,9 @@ fn conclude(
         }
     }
     if form.json {
-        console::json(&results);
+        console::json(&results)?;
     } else {
-        console::data(&eval_text::text(&results));
+        console::data(&eval_text::text(&results))?;
     }
     Ok(())
 }

@@ -21,14 +21,13 @@ pub(super) fn install() {
     }));
 }
 
-/// Says what happened and where to report it.
+/// Says what happened and asks for a report.
 pub(super) fn report() {
     let fault = LAST.lock().unwrap_or_else(PoisonError::into_inner).take();
     console::error(&format!(
-        "afterimage {} failed where it should not: {}\nhint: this is a defect; please report the command and this message at {}/issues",
+        "afterimage {} failed where it should not: {}\nhint: this is a defect; please report the command and this message where you got the program",
         env!("CARGO_PKG_VERSION"),
         fault.as_deref().unwrap_or("no cause was given"),
-        env!("CARGO_PKG_REPOSITORY"),
     ));
 }
 

@@ -13,7 +13,7 @@ pub(super) fn run(arguments: &args::Inspect) -> Result<(), Error> {
     if let Some(name) = arguments.model.as_deref()
         && let Some(text) = adapters::described(name)?
     {
-        console::data(&text);
+        console::data(&text)?;
         return Ok(());
     }
     let model = Model::open_configs(arguments.model.as_deref(), arguments.said.overrides())?;
@@ -25,7 +25,7 @@ pub(super) fn run(arguments: &args::Inspect) -> Result<(), Error> {
         sections.push(table(&parts));
     }
     sections.push(console::pairs(&defaults(&model)?));
-    console::data(&sections.join("\n\n"));
+    console::data(&sections.join("\n\n"))?;
     Ok(())
 }
 

@@ -5,9 +5,8 @@ use std::fmt;
 use serde::Serialize;
 
 use super::{
-    adapters, args, console, doctor,
+    adapters, args, console, health,
     progress::{self, Downloads},
-    stages::Stage,
 };
 use crate::{
     cache::CacheRule,
@@ -139,7 +138,7 @@ impl Machine {
             weights: asked.weights,
         };
         Storage::of(device.device(), format)?;
-        doctor::look_at(&device, dtype, asked.no_doctor);
+        health::look_at(&device, dtype, asked.no_doctor);
         Ok(Self {
             device,
             format,
@@ -327,10 +326,10 @@ impl Facts {
         }
     }
 
-    /// The same run, finished by a refiner from the share `from` of the noise on.
-    pub(super) fn refined(mut self, refiner: &Stage, from: f64) -> Self {
-        self.evaluations += refiner.resolved.plan.evaluations();
-        self.refiner = Some(refiner.model.folder.name().to_owned());
+    /// The same run, finished by `refiner` in `evaluations` from the share `from` of the noise on.
+    pub(super) fn refined(mut self, refiner: &Model, evaluations: usize, from: f64) -> Self {
+        self.evaluations += evaluations;
+        self.refiner = Some(refiner.folder.name().to_owned());
         self.refiner_from = Some(from);
         self
     }

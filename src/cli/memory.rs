@@ -1,4 +1,4 @@
-//! A forecast of memory, as `plan` tells it.
+//! A forecast of memory, as `plan` shows it.
 
 use serde::Serialize;
 

@@ -1,8 +1,9 @@
 //! The command line.
 //!
 //! Data goes to stdout; progress, warnings and errors go to stderr. Exit codes: 0 done, 1 failed, 2 asked for something that makes
-//! no sense, 130 stopped by Ctrl-C.
+//! no sense, 130 stopped by Ctrl-C, 141 nobody reads the standard output any more.
 
+mod account;
 mod adapters;
 mod args;
 mod bench;
@@ -16,14 +17,17 @@ mod eval;
 mod eval_text;
 mod fault;
 mod generate;
+mod health;
 mod inspect;
 mod job;
 mod memory;
+mod output;
 mod pictures;
 mod plan;
 mod progress;
 mod stages;
 mod tensors;
+mod xl;
 
 use std::{panic::catch_unwind, process::ExitCode};
 
@@ -35,8 +39,8 @@ use crate::error::Error;
 
 const FAILED: u8 = 1;
 const USAGE: u8 = 2;
-/// What shells report for a program that Ctrl-C ended: 128 and the number of the signal.
-const STOPPED: u8 = 130;
+/// What shells report for a program whose reader has gone away: 128 and the number of `SIGPIPE`.
+const UNREAD: u8 = 141;
 
 /// The whole program: reads the arguments, runs the command, reports what went wrong.
 pub fn main() -> ExitCode {
@@ -72,15 +76,24 @@ fn run(command: Command) -> Result<(), Error> {
 
 /// Help, version, and arguments that do not parse.
 fn usage(answer: &clap::Error) -> ExitCode {
-    // Nobody is left to tell if the terminal is gone.
-    let _ = answer.print();
-    ExitCode::from(if answer.use_stderr() { USAGE } else { 0 })
+    let printed = answer.print();
+    if answer.use_stderr() {
+        // Nobody is left to tell if the terminal is gone.
+        return ExitCode::from(USAGE);
+    }
+    match console::written(printed) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => report(&error),
+    }
 }
 
 fn report(error: &Error) -> ExitCode {
     if error.is_cancelled() {
         console::note("cancelled");
-        return ExitCode::from(STOPPED);
+        return ExitCode::from(cancel::STOPPED);
+    }
+    if error.is_closed_pipe() {
+        return ExitCode::from(UNREAD);
     }
     console::error(&error.to_string());
     let is_usage = error.is_request() || error.is_plan();

@@ -8,7 +8,7 @@ use super::{adapters::Adapted, args, console, job::Model};
 use crate::{
     catalog::ModelPart,
     error::{Error, RequestError},
-    image_io::{CannyThresholds, Mask, Picture},
+    image_io::{CannyThresholds, Dropped, Mask, Picture},
     pipeline::{Adapters, Control, Edit},
 };
 
@@ -17,12 +17,22 @@ pub(super) fn edit(arguments: &args::Start) -> Result<Option<Edit>, Error> {
     let Some(path) = &arguments.init_image else {
         return Ok(None);
     };
-    let mut edit = Edit::new(Picture::read(path)?);
+    let mut edit = Edit::new(read(path)?);
     edit.strength = arguments.strength;
-    if let Some(mask) = &arguments.mask {
-        edit = edit.with_mask(Mask::read(mask)?);
+    edit.name = path.display().to_string();
+    if let Some(path) = &arguments.mask {
+        edit = edit.with_mask(Mask::read_with(path, &mut |dropped| say(dropped, path))?);
     }
     Ok(Some(edit))
+}
+
+fn read(path: &Path) -> Result<Picture, Error> {
+    Picture::read_with(path, &mut |dropped| say(dropped, path))
+}
+
+/// Warns of what a file has and a picture has not.
+fn say(dropped: Dropped, path: &Path) {
+    console::warning(&format!("{dropped}\nfile: {}", path.display()));
 }
 
 /// One `ControlNet` of the command line.
@@ -113,7 +123,7 @@ pub(super) fn followed(arguments: &args::Follow, model: &mut Model) -> Result<Ve
     }
     controls(&arguments.nets, model, |number| {
         let path = &images[number];
-        let picture = Picture::read(path)?;
+        let picture = read(path)?;
         let picture = match arguments.control_canny {
             Some(thresholds) => outlines(&picture, thresholds, path),
             None => picture,
@@ -258,18 +268,6 @@ impl Sources {
     }
 }
 
-impl CannyThresholds {
-    /// Reads `100,200`.
-    pub(super) fn parse(text: &str) -> Result<Self, String> {
-        let pair = text.split_once(',');
-        let read = |text: &str| text.trim().parse::<f32>().ok().filter(|one| *one >= 0.0);
-        match pair.and_then(|(low, high)| read(low).zip(read(high))) {
-            Some((low, high)) if low <= high => Ok(Self { low, high }),
-            _ => Err("write the lower and the upper threshold as in 100,200".into()),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -283,17 +281,5 @@ mod tests {
             Some(vec![0.5, 0.2])
         );
         assert!(spread("--x", &[0.5, 0.2], 3, &1.0).is_err());
-    }
-
-    #[test]
-    fn thresholds_are_read() {
-        let (low, high) = (100.0, 200.0);
-        assert_eq!(
-            CannyThresholds::parse("100,200"),
-            Ok(CannyThresholds { low, high })
-        );
-        for wrong in ["", "100", "200,100", "-1,5", "a,b", "nan,3"] {
-            assert!(CannyThresholds::parse(wrong).is_err(), "{wrong}");
-        }
     }
 }

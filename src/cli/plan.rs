@@ -1,5 +1,7 @@
 //! `afterimage plan`: what a rule would do, from configurations alone.
 
+mod summary;
+
 use std::ops::Range;
 
 use serde::Serialize;
@@ -17,6 +19,9 @@ use crate::{
     pipeline::Resolved,
     weights::Format,
 };
+
+pub(super) use summary::Summary;
+use summary::{digits, giga};
 
 /// Bytes of a stored element: the denoiser computes in f16 wherever a cache matters.
 const ELEMENT_BYTES: usize = 2;
@@ -43,9 +48,9 @@ pub(super) fn run(arguments: &args::Plan) -> Result<(), Error> {
         },
     )?;
     if arguments.form.json {
-        console::json(&Document::new(&facts, &parts, memory));
+        console::json(&Document::new(&facts, &parts, memory))?;
     } else {
-        console::data(&text(&facts, &parts, &memory));
+        console::data(&text(&facts, &parts, &memory))?;
     }
     for part in &parts {
         for warning in &part.plan.warnings {
@@ -202,120 +207,6 @@ fn cells_run(plan: &CachePlan, refresh: bool) -> Vec<Range<usize>> {
     ranges
 }
 
-/// What a plan saves in all.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub(super) struct Summary {
-    pub(super) evaluations: usize,
-    pub(super) full_evaluations: usize,
-    pub(super) cells_run: usize,
-    pub(super) cells_total: usize,
-    /// Outputs inside cells that are used again.
-    pub(super) branches_reused: usize,
-    pub(super) gmacs: f64,
-    pub(super) gmacs_without_cache: f64,
-    pub(super) predicted_speedup: f64,
-    pub(super) cache_bytes: u64,
-}
-
-impl Summary {
-    pub(super) fn new(plan: &CachePlan, forecast: &Forecast) -> Self {
-        Self {
-            evaluations: plan.evaluations(),
-            full_evaluations: plan.refreshes().count(),
-            cells_run: forecast.cells.iter().sum(),
-            cells_total: plan.cells * plan.evaluations(),
-            branches_reused: (0..plan.evaluations())
-                .map(|evaluation| plan.branches.reused(evaluation).count())
-                .sum(),
-            gmacs: giga(forecast.total_macs()),
-            gmacs_without_cache: giga(forecast.plain_macs),
-            predicted_speedup: forecast.speedup(),
-            cache_bytes: forecast.store_bytes,
-        }
-    }
-
-    /// What several models, one after the other, save together; each has a store of its own, and one at a time.
-    pub(super) fn joined(parts: impl IntoIterator<Item = Self>) -> Self {
-        let join = |one: Self, other: Self| {
-            let gmacs = one.gmacs + other.gmacs;
-            let gmacs_without_cache = one.gmacs_without_cache + other.gmacs_without_cache;
-            Self {
-                evaluations: one.evaluations + other.evaluations,
-                full_evaluations: one.full_evaluations + other.full_evaluations,
-                branches_reused: one.branches_reused + other.branches_reused,
-                cells_run: one.cells_run + other.cells_run,
-                cells_total: one.cells_total + other.cells_total,
-                gmacs,
-                gmacs_without_cache,
-                predicted_speedup: gmacs_without_cache / gmacs,
-                cache_bytes: one.cache_bytes.max(other.cache_bytes),
-            }
-        };
-        parts
-            .into_iter()
-            .reduce(join)
-            .expect("a run has at least one model")
-    }
-
-    /// `10 of 30 steps in full, 270 of 750 cells; predicted 2.59x for the denoising loop; 2.6 MiB kept`
-    pub(super) fn spared(&self) -> String {
-        format!(
-            "{} of {} steps in full, {} of {} cells{}; predicted {:.2}x for the denoising loop; {} kept",
-            self.full_evaluations,
-            self.evaluations,
-            self.cells_run,
-            self.cells_total,
-            self.branches(),
-            self.predicted_speedup,
-            console::bytes(self.cache_bytes),
-        )
-    }
-
-    /// `, 248 branches in them reused`
-    fn branches(&self) -> String {
-        match self.branches_reused {
-            0 => String::new(),
-            reused => format!(", {reused} branches in them reused"),
-        }
-    }
-
-    fn text(&self) -> String {
-        let Self {
-            evaluations,
-            full_evaluations,
-            cells_run,
-            cells_total,
-            ..
-        } = self;
-        console::pairs(&[
-            (
-                "in full",
-                format!("{full_evaluations} of {evaluations} evaluations"),
-            ),
-            (
-                "cells",
-                format!("{cells_run} of {cells_total}{}", self.branches()),
-            ),
-            (
-                "GMACs",
-                format!(
-                    "{} of {}",
-                    digits(self.gmacs),
-                    digits(self.gmacs_without_cache)
-                ),
-            ),
-            (
-                "predicted",
-                format!("{:.2}x for the denoising loop", self.predicted_speedup),
-            ),
-            (
-                "cache",
-                format!("{} in f16", console::bytes(self.cache_bytes)),
-            ),
-        ])
-    }
-}
-
 /// One line for every stretch of evaluations that do the same.
 fn table(plan: &CachePlan, forecast: &Forecast) -> String {
     let head = ["EVALUATIONS", "KIND", "CELLS", "GMACS EACH"].map(String::from);
@@ -367,20 +258,6 @@ fn inclusive(range: &Range<usize>) -> String {
     } else {
         format!("{}-{last}", range.start)
     }
-}
-
-/// Enough digits for small models, not too many for large ones.
-fn digits(gmacs: f64) -> String {
-    let decimals = match gmacs {
-        100.0.. => 1,
-        1.0.. => 2,
-        _ => 4,
-    };
-    format!("{gmacs:.decimals$}")
-}
-
-fn giga(macs: u64) -> f64 {
-    macs as f64 / 1e9
 }
 
 #[cfg(test)]

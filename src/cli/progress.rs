@@ -17,6 +17,8 @@ use crate::doctor::Check;
 pub(super) struct Watch {
     bar: Bar,
     warns: bool,
+    /// What was said: both models of a run have something to say of the same prompt.
+    said: Vec<String>,
 }
 
 impl Watch {
@@ -25,6 +27,7 @@ impl Watch {
         Self {
             bar: Bar::new(),
             warns: true,
+            said: Vec::new(),
         }
     }
 
@@ -56,8 +59,9 @@ impl Observer for Watch {
     }
 
     fn warn(&mut self, message: &str) {
-        if self.warns {
+        if self.warns && !self.said.iter().any(|said| said == message) {
             self.bar.say(|| console::warning(message));
+            self.said.push(message.to_owned());
         }
     }
 }
@@ -135,7 +139,7 @@ impl Bar {
         Self(bar.with_style(style()))
     }
 
-    /// `done` of `total` evaluations are made; `how` tells what the last one did.
+    /// `done` of `total` evaluations are made; `how` says what the last one did.
     fn show(&self, done: usize, total: usize, how: &'static str) {
         self.0.set_length(total as u64);
         self.0.set_message(how);

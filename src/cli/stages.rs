@@ -114,7 +114,9 @@ impl Stages {
         } = &self.first;
         let facts = Facts::new(model, request, resolved);
         match &self.refiner {
-            Some(refiner) => facts.refined(refiner, self.from),
+            Some(Stage {
+                model, resolved, ..
+            }) => facts.refined(model, resolved.plan.evaluations(), self.from),
             None => facts,
         }
     }

@@ -14,7 +14,7 @@ use burn::{
     tensor::{Device, DeviceType, Tensor},
 };
 
-use super::{Backend, DeviceClass, DeviceInfo, DtypeChoice, OpenDevice, Room, tuning};
+use super::{Backend, DeviceClass, DeviceInfo, DtypeChoice, OpenDevice, tuning};
 use crate::error::{DeviceError, Error};
 
 /// A device that a driver lists, not yet started.
@@ -61,7 +61,7 @@ fn devices(backend: Backend) -> Vec<Device> {
             let hardware = |device: &Device| class(device) != DeviceClass::SoftwareRasteriser;
             found.into_iter().filter(hardware).collect()
         }
-        #[cfg(feature = "wgpu")]
+        #[cfg(all(feature = "wgpu", target_vendor = "apple"))]
         Backend::Metal => Device::enumerate(DeviceType::Metal).into_vec(),
         _ => Vec::new(),
     }
@@ -170,23 +170,21 @@ fn describe(device: &CubeDevice, info: &mut DeviceInfo) {
     info.matrix_units = Some(!features.matmul.cmma.is_empty() || !features.matmul.mma.is_empty());
 }
 
-/// What `device` has left: its memory less what tensors use, and the largest buffer it binds.
-pub(super) fn room(device: &Device) -> Room {
+/// Bytes that `device` has left, its memory less what tensors use, and the largest buffer it binds.
+pub(super) fn room(device: &Device) -> [Option<u64>; 2] {
     #[allow(
         irrefutable_let_patterns,
         reason = "builds without `cpu` have no other device"
     )]
     let DispatchDevice::Cube(cube) = device.as_dispatch() else {
-        return Room::default();
+        return [None; 2];
     };
     let client = cube.client();
     let memory = &client.properties().memory;
     let used = device.memory_pool_usage();
     let used = used.map_or(0, |usage| usage.bytes_in_use);
-    Room {
-        free: memory.max_memory().map(|all| all.saturating_sub(used)),
-        largest: Some(memory.max_page_size),
-    }
+    let free = memory.max_memory().map(|all| all.saturating_sub(used));
+    [free, Some(memory.max_page_size)]
 }
 
 /// Acquires a wgpu adapter through the path that returns errors. Adapters that selector cannot name, and CUDA, start on first use.

@@ -1,6 +1,7 @@
 //! What is known of a device.
 
 use super::DtypeChoice;
+use crate::error::{DeviceError, Error};
 
 /// What a device is made of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -69,5 +70,74 @@ impl DeviceInfo {
         let words = text.split(|letter| !is_plain(letter));
         let words: Vec<_> = words.filter(|word| !word.is_empty()).collect();
         words.join("-").chars().take(LONGEST).collect()
+    }
+
+    /// The data type asked for if the device has it; unasked, f16 on a GPU that has it and f32 elsewhere.
+    pub(super) fn dtype(&self, asked: Option<DtypeChoice>) -> Result<DtypeChoice, Error> {
+        let dtype = asked.unwrap_or_else(|| self.default_dtype());
+        if self.dtypes.contains(&dtype) {
+            return Ok(dtype);
+        }
+        let supported: Vec<_> = self.dtypes.iter().map(|dtype| dtype.name()).collect();
+        Err(DeviceError::Dtype {
+            device: self.selector.clone(),
+            dtype: dtype.name(),
+            supported: supported.join(", "),
+        }
+        .into())
+    }
+
+    /// Processors, and drivers that compute on them, emulate f16: there f32 is both faster and more exact.
+    fn default_dtype(&self) -> DtypeChoice {
+        let on_processor = matches!(
+            self.class,
+            DeviceClass::Processor | DeviceClass::SoftwareRasteriser
+        );
+        if !on_processor && self.dtypes.contains(&DtypeChoice::F16) {
+            DtypeChoice::F16
+        } else {
+            DtypeChoice::F32
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn device(class: DeviceClass, dtypes: &[DtypeChoice]) -> DeviceInfo {
+        DeviceInfo {
+            selector: "vulkan:0".into(),
+            name: "a card".into(),
+            class,
+            runtime: "wgpu<spirv>",
+            driver: None,
+            memory: None,
+            dtypes: dtypes.into(),
+            subgroups: None,
+            subgroup_size: None,
+            matrix_units: None,
+        }
+    }
+
+    #[test]
+    fn half_precision_is_the_default_of_real_gpus_only() {
+        use DtypeChoice::{F16, F32};
+        let chosen = |class, dtypes: &[_]| device(class, dtypes).dtype(None).expect("a type");
+        assert_eq!(chosen(DeviceClass::DiscreteGpu, &[F32, F16]), F16);
+        assert_eq!(chosen(DeviceClass::DiscreteGpu, &[F32]), F32);
+        assert_eq!(chosen(DeviceClass::SoftwareRasteriser, &[F32, F16]), F32);
+        assert_eq!(chosen(DeviceClass::Processor, &[F32, F16]), F32);
+    }
+
+    #[test]
+    fn a_missing_type_is_an_error_that_lists_the_others() {
+        let card = device(
+            DeviceClass::DiscreteGpu,
+            &[DtypeChoice::F32, DtypeChoice::F16],
+        );
+        let error = card.dtype(Some(DtypeChoice::Bf16)).expect_err("no bf16");
+        assert!(error.is_device());
+        assert!(error.to_string().ends_with("choose one of f32, f16"));
     }
 }

@@ -76,7 +76,7 @@ impl OpenDevice {
     ///
     /// A device error if the device does not compute in the type asked for.
     pub fn dtype(&self, asked: Option<DtypeChoice>) -> Result<FloatDType, Error> {
-        dtype::resolve(&self.info, asked).map(DtypeChoice::float)
+        self.info.dtype(asked).map(DtypeChoice::float)
     }
 }
 

@@ -28,9 +28,10 @@ pub fn room(device: &Device) -> Room {
         };
     }
     #[cfg(any(feature = "cuda", feature = "wgpu"))]
-    return super::gpu::room(device);
+    let [free, largest] = super::gpu::room(device);
     #[cfg(not(any(feature = "cuda", feature = "wgpu")))]
-    Room::default()
+    let [free, largest] = [None; 2];
+    Room { free, largest }
 }
 
 /// Bytes that the memory pool of `device` holds, pages kept for later among them; `None` on the CPU, which has no pool.

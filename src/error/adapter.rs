@@ -1,6 +1,6 @@
 //! Files that change a model: `LoRA`, embeddings, Custom Diffusion.
 
-use super::weights::listed;
+use super::list::listed;
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum AdapterError {

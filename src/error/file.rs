@@ -10,7 +10,7 @@ pub(crate) enum FileError {
         path: PathBuf,
         source: io::Error,
     },
-    #[error("cannot write {what}: {source}\nhint: name a file in a folder that exists and that you may write to\nfile: {}", path.display())]
+    #[error("cannot write {what}: {source}{}\nfile: {}", advice(source), path.display())]
     Write {
         what: String,
         path: PathBuf,
@@ -21,6 +21,9 @@ pub(crate) enum FileError {
         cause: Box<super::Error>,
         path: PathBuf,
     },
+    #[cfg(feature = "cli")]
+    #[error("cannot write to the standard output: {source}{}", advice(source))]
+    Stdout { source: io::Error },
     #[error("`{file}` is missing from the model `{model}`")]
     Missing { file: String, model: String },
     #[error("`{name}` is not a model: it has no `model_index.json`\nhint: {hint}")]
@@ -57,4 +60,107 @@ pub(crate) enum FileError {
     },
     #[error("the mask is dark all over, so nothing would be painted\nhint: paint white what is to change\nfile: {}", path.display())]
     EmptyMask { path: PathBuf },
+}
+
+impl FileError {
+    /// Whether the reader of the standard output has gone away (`| head`).
+    #[cfg(feature = "cli")]
+    pub(super) fn is_closed_pipe(&self) -> bool {
+        matches!(self, Self::Stdout { source } if innermost(source).kind() == io::ErrorKind::BrokenPipe)
+    }
+}
+
+/// What helps against a failed write, as a line of its own; nothing where the system's words say all.
+fn advice(source: &io::Error) -> String {
+    hint(innermost(source)).map_or_else(String::new, |hint| format!("\nhint: {hint}"))
+}
+
+fn hint(source: &io::Error) -> Option<&'static str> {
+    use io::ErrorKind;
+
+    /// `EIO`, which has no kind of its own.
+    const FAILED_DEVICE: i32 = 5;
+
+    Some(match source.kind() {
+        ErrorKind::StorageFull => "make room there, or name a file on another disk",
+        ErrorKind::QuotaExceeded => {
+            "your share of that disk is used up: delete something, or name a file elsewhere"
+        }
+        ErrorKind::FileTooLarge => {
+            "the file would be larger than the file system or `ulimit -f` allows"
+        }
+        ErrorKind::ReadOnlyFilesystem => {
+            "nothing can be written to that file system: name a file elsewhere"
+        }
+        ErrorKind::PermissionDenied => "name a file, in a folder, that you may write to",
+        ErrorKind::NotFound => "make the folder first, or name one that exists",
+        ErrorKind::IsADirectory => "this is a folder: name a file in it",
+        ErrorKind::NotADirectory => "a part of the path is a file, not a folder",
+        ErrorKind::InvalidFilename => "give the file a shorter name",
+        ErrorKind::BrokenPipe => "what was to read it has gone away",
+        _ if cfg!(unix) && source.raw_os_error() == Some(FAILED_DEVICE) => {
+            "the disk or its connection failed: check it, or name a file elsewhere"
+        }
+        _ => return None,
+    })
+}
+
+/// The system's own error inside those that encoders wrap it in.
+fn innermost(error: &io::Error) -> &io::Error {
+    let mut found = error;
+    let mut next = error
+        .get_ref()
+        .map(|cause| cause as &(dyn std::error::Error + 'static));
+    while let Some(cause) = next {
+        match cause.downcast_ref::<io::Error>() {
+            Some(inner) => {
+                found = inner;
+                next = inner
+                    .get_ref()
+                    .map(|cause| cause as &(dyn std::error::Error + 'static));
+            }
+            None => next = cause.source(),
+        }
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(source: io::Error) -> String {
+        let (what, path) = ("the picture".into(), "a.png".into());
+        FileError::Write { what, path, source }.to_string()
+    }
+
+    #[test]
+    fn hints_fit_their_cause() {
+        let room = told(io::ErrorKind::StorageFull.into());
+        assert!(room.contains("\nhint: make room there"), "{room}");
+        let folder = told(io::ErrorKind::NotFound.into());
+        assert!(folder.contains("\nhint: make the folder first"), "{folder}");
+        let other = told(io::Error::other("the pen broke"));
+        assert_eq!(
+            other,
+            "cannot write the picture: the pen broke\nfile: a.png"
+        );
+    }
+
+    #[test]
+    fn causes_are_found_inside_others() {
+        let full = io::Error::from(io::ErrorKind::StorageFull);
+        let wrapped = io::Error::other(io::Error::other(full));
+        assert!(told(wrapped).contains("make room there"));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_failed_disk_is_no_matter_of_names() {
+        let told = told(io::Error::from_raw_os_error(5));
+        assert!(
+            told.contains("\nhint: the disk or its connection failed"),
+            "{told}"
+        );
+    }
 }

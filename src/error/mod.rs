@@ -9,6 +9,7 @@ mod device;
 #[cfg(feature = "eval")]
 mod evaluation;
 mod file;
+mod list;
 mod plan;
 mod request;
 mod weights;
@@ -19,9 +20,10 @@ pub(crate) use device::DeviceError;
 #[cfg(feature = "eval")]
 pub(crate) use evaluation::EvaluationError;
 pub(crate) use file::FileError;
+pub(crate) use list::listed;
 pub(crate) use plan::PlanError;
 pub(crate) use request::RequestError;
-pub(crate) use weights::{Misfit, WeightsError, listed};
+pub(crate) use weights::{Misfit, WeightsError};
 
 /// Everything that can go wrong, as one small value.
 #[derive(thiserror::Error)]
@@ -91,15 +93,16 @@ impl Error {
         matches!(*self.0, Kind::File(_))
     }
 
+    /// The reader of the standard output has gone away, which is nobody's fault.
+    #[cfg(feature = "cli")]
+    pub(crate) fn is_closed_pipe(&self) -> bool {
+        matches!(&*self.0, Kind::File(error) if error.is_closed_pipe())
+    }
+
     /// Parts of an evaluation do not belong together, are missing or damaged.
     #[cfg(feature = "eval")]
     pub fn is_evaluation(&self) -> bool {
         matches!(*self.0, Kind::Evaluation(_))
-    }
-
-    /// The observer stopped the run.
-    pub fn is_cancelled(&self) -> bool {
-        matches!(*self.0, Kind::Cancelled)
     }
 
     /// Adds what `more` says of a configuration's key to the hint, where its value is not supported.
@@ -111,7 +114,12 @@ impl Error {
         self
     }
 
-    /// The same, said of a model that computes in f32: advice to do so would help nobody.
+    /// The observer stopped the run.
+    pub fn is_cancelled(&self) -> bool {
+        matches!(*self.0, Kind::Cancelled)
+    }
+
+    /// This error, where the model computes in f32 already: advice to do so would help nobody.
     pub(crate) fn in_full_precision(mut self) -> Self {
         if let Kind::Device(DeviceError::NotFinite { full, .. }) = &mut *self.0 {
             *full = true;

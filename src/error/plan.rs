@@ -4,7 +4,7 @@
 pub(crate) enum PlanError {
     // Reading.
     #[error("unknown cache rule `{rule}`\nhint: there are {known}")]
-    UnknownRule { rule: String, known: &'static str },
+    UnknownRule { rule: String, known: String },
     #[error("`{rule}` has no option `{option}`\nhint: it has {known}")]
     UnknownOption {
         rule: String,

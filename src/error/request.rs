@@ -38,6 +38,20 @@ pub(crate) enum RequestError {
     UnknownDevice { given: String },
     #[error("the output `{given}` does not end in .png\nhint: pictures are written as PNG")]
     OutputName { given: String },
+    #[error(
+        "{pictures} pictures for `{given}`, which takes one\nhint: name a file as the output, its pictures are numbered"
+    )]
+    OneStream { given: String, pictures: usize },
+    #[cfg(feature = "cli")]
+    #[error(
+        "the standard output is a terminal, which shows no picture\nhint: send it on, as in `--output - > fox.png`, or name a file"
+    )]
+    Terminal,
+    #[cfg(feature = "cli")]
+    #[error(
+        "`--json` and the picture would both go to the standard output\nhint: name a file as `--output`"
+    )]
+    TwoOutputs,
     #[error("these latents cannot be used: {reason}\nhint: a safetensors file with a tensor `latents` of floating point numbers is needed\nfile: {}", path.display())]
     InitialLatents {
         path: std::path::PathBuf,
@@ -84,6 +98,14 @@ pub(crate) enum RequestError {
         "a refiner goes on from another model's latents, and the request has none\nhint: set `initial_latents` to what the base model left"
     )]
     NothingToFinish,
+    #[error(
+        "`{option}` is given, and this model takes no {what}\nhint: {hint}; leave the option out"
+    )]
+    NotTaken {
+        option: &'static str,
+        what: &'static str,
+        hint: &'static str,
+    },
     #[error("{seeds} seeds for {pictures} pictures\nhint: give one for all of them, or one each")]
     Seeds { seeds: usize, pictures: usize },
     #[error("`{name}` is {value}, which is out of range\nhint: {range}")]
@@ -108,6 +130,15 @@ pub(crate) enum RequestError {
         1.0 / *steps as f64
     )]
     StrengthOfNoStep { strength: f64, steps: usize },
+    #[error(
+        "the picture has {width}x{height} pixels, and the model makes none smaller than {multiple}x{multiple}\nhint: use a larger picture, or ask for a size (`--size`)\nfile: {name}"
+    )]
+    SmallPicture {
+        name: String,
+        width: usize,
+        height: usize,
+        multiple: usize,
+    },
     #[error("{found} {what} for {prompts} prompts\nhint: give one for all of them, or one each")]
     Pictures {
         what: &'static str,

@@ -1,6 +1,7 @@
 //! What an evaluation reads beside a model: prompts, and pictures to compare with.
 
 use std::{
+    collections::BTreeMap,
     fs::{self, File},
     io::{BufReader, Read},
     path::{Path, PathBuf},
@@ -11,7 +12,7 @@ use zip::ZipArchive;
 
 use super::archive::Header;
 use crate::error::{Error, EvaluationError, FileError};
-use crate::image_io::Picture;
+use crate::image_io::{Dropped, Picture};
 
 /// Pixels beyond which no picture of an archive is read: 3840x2160 and a little more.
 const MOST_PIXELS: usize = 1 << 23;
@@ -103,8 +104,14 @@ fn from_folder(
     if files.is_empty() {
         return Err(unusable(path, "there is no picture").into());
     }
-    for file in files {
-        take(Picture::read(&file)?)?;
+    let mut dropped = BTreeMap::<Dropped, usize>::new();
+    for file in &files {
+        let tell = &mut |one| *dropped.entry(one).or_default() += 1;
+        take(Picture::read_with(file, tell)?)?;
+    }
+    for (what, count) in dropped {
+        let (all, folder) = (files.len(), path.display());
+        tracing::warn!("{what} ({count} of {all} in {folder})");
     }
     Ok(())
 }

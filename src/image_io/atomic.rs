@@ -1,31 +1,37 @@
 //! Files that appear whole or not at all: written beside their place under a temporary name, then renamed.
 
 use std::{
-    fs::File,
-    io::{self, BufWriter, Write},
+    fs::{File, Permissions},
+    io::{self, BufWriter, ErrorKind, Seek, Write},
     path::Path,
 };
 
 use tempfile::NamedTempFile;
 
-use super::leftovers::{ENDING, PREFIX, claim, tidy};
+use super::{
+    leftovers::{ENDING, PREFIX, claim, tidy},
+    place::{Place, check_stream, folder, open_stream},
+};
 use crate::error::{Error, FileError};
 
-/// Answers before a long run whether `path` can be written at its end: its folder takes a file, and no folder bears its name.
+/// Answers before a long run whether `path` can be written at its end: its folder takes a file, what is there may be replaced, and no
+/// folder bears its name.
 ///
 /// # Errors
 ///
 /// A file error that names the path.
 pub fn check_writable(path: &Path, what: &str) -> Result<(), Error> {
-    let checked = if path.is_dir() {
-        Err(io::Error::from(io::ErrorKind::IsADirectory))
-    } else {
-        temporary_beside(path).map(drop)
-    };
+    let checked = Place::of(path).and_then(|place| match place {
+        Place::File(target) => check_file(&target),
+        Place::Stream => check_stream(path),
+    });
     checked.map_err(|source| unwritable(path, what, source))
 }
 
 /// Writes `path` through `fill`. If anything fails, what was there before is still there.
+///
+/// Links are followed and stay; a file keeps its permissions. Pipes, devices and open descriptors are written through, and so is a file
+/// in a folder that takes no other beside it: there, nothing is written before `fill` is through.
 ///
 /// # Errors
 ///
@@ -35,25 +41,96 @@ pub fn write_atomically(
     what: &str,
     fill: impl FnOnce(&mut BufWriter<&File>) -> io::Result<()>,
 ) -> Result<(), Error> {
-    let written = temporary_beside(path).and_then(|temporary| {
-        let mut writer = BufWriter::new(temporary.as_file());
-        fill(&mut writer)?;
-        writer.flush()?;
-        drop(writer);
-        // Some file systems say only now that there is no room.
-        temporary.as_file().sync_all()?;
-        temporary.persist(path)?;
-        Ok(())
+    let written = Place::of(path).and_then(|place| match place {
+        Place::File(target) => replace(&target, fill),
+        Place::Stream => fill_file(&open_stream(path)?, fill),
     });
     written.map_err(|source| unwritable(path, what, source))
 }
 
+fn check_file(target: &Path) -> io::Result<()> {
+    let present = present(target)?;
+    match temporary_beside(target) {
+        Err(error) if present.is_some() && is_closed(&error) => Ok(()),
+        other => other.map(drop),
+    }
+}
+
+fn replace(
+    target: &Path,
+    fill: impl FnOnce(&mut BufWriter<&File>) -> io::Result<()>,
+) -> io::Result<()> {
+    let present = present(target)?;
+    let temporary = match temporary_beside(target) {
+        Err(error) if present.is_some() && is_closed(&error) => {
+            let elsewhere = tempfile::tempfile()?;
+            fill_file(&elsewhere, fill)?;
+            return pour(elsewhere, target);
+        }
+        other => other?,
+    };
+    fill_file(temporary.as_file(), fill)?;
+    if let Some(permissions) = present {
+        temporary.as_file().set_permissions(permissions)?;
+    }
+    // Some file systems say only now that there is no room.
+    temporary.as_file().sync_all()?;
+    match temporary.persist(target) {
+        Ok(_) => Ok(()),
+        // A file that is a mount of its own, as in containers, cannot be renamed over.
+        Err(failed) if is_mount(&failed.error) => pour(failed.file.reopen()?, target),
+        Err(failed) => Err(failed.error),
+    }
+}
+
+fn fill_file(
+    file: &File,
+    fill: impl FnOnce(&mut BufWriter<&File>) -> io::Result<()>,
+) -> io::Result<()> {
+    let mut writer = BufWriter::new(file);
+    let filled = fill(&mut writer).and_then(|()| writer.flush());
+    // What is left of a failure is not tried again.
+    drop(writer.into_parts());
+    filled
+}
+
+/// Puts all of `file` in the place of what `target` holds.
+fn pour(mut file: File, target: &Path) -> io::Result<()> {
+    file.rewind()?;
+    let mut target = File::options().write(true).truncate(true).open(target)?;
+    io::copy(&mut file, &mut target)?;
+    target.sync_all()
+}
+
+/// The permissions of the file that is there, if one is.
+///
+/// # Errors
+///
+/// If it may not be written: a file that is protected is not replaced either.
+fn present(target: &Path) -> io::Result<Option<Permissions>> {
+    match File::options().write(true).open(target) {
+        Ok(file) => Ok(Some(file.metadata()?.permissions())),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether a folder takes no new file.
+fn is_closed(error: &io::Error) -> bool {
+    use ErrorKind::{PermissionDenied, ReadOnlyFilesystem};
+
+    matches!(error.kind(), PermissionDenied | ReadOnlyFilesystem)
+}
+
+fn is_mount(error: &io::Error) -> bool {
+    use ErrorKind::{CrossesDevices, ResourceBusy};
+
+    matches!(error.kind(), CrossesDevices | ResourceBusy)
+}
+
 /// A temporary file in the folder of `path` (renaming works only within a file system), removed when dropped.
 pub(super) fn temporary_beside(path: &Path) -> io::Result<NamedTempFile> {
-    let folder = path
-        .parent()
-        .filter(|folder| !folder.as_os_str().is_empty())
-        .unwrap_or(Path::new("."));
+    let folder = folder(path);
     tidy(folder);
     let mut builder = tempfile::Builder::new();
     builder.prefix(PREFIX).suffix(ENDING);
@@ -84,6 +161,11 @@ mod tests {
             .collect()
     }
 
+    fn write(path: &Path, text: &str) {
+        let written = write_atomically(path, "the text", |file| file.write_all(text.as_bytes()));
+        written.expect("a file");
+    }
+
     #[test]
     fn a_failed_write_keeps_what_was_there_and_leaves_nothing_behind() {
         let folder = tempfile::tempdir().expect("a folder");
@@ -94,7 +176,7 @@ mod tests {
             Err(io::Error::other("the pen broke"))
         });
         let message = failed.expect_err("the pen broke").to_string();
-        assert!(message.starts_with("cannot write the picture: the pen broke\nhint: "));
+        assert!(message.starts_with("cannot write the picture: the pen broke\nfile: "));
         assert_eq!(std::fs::read(&path).expect("the file"), b"before");
         assert_eq!(names(folder.path()), ["picture.png"]);
     }
@@ -110,5 +192,51 @@ mod tests {
             assert!(error.is_file() && message.ends_with(&path.display().to_string()));
             assert!(!message.contains(".partial"), "{message}");
         }
+    }
+
+    #[test]
+    fn what_is_poured_over_a_longer_file_stands_alone() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("mounted");
+        std::fs::write(&path, "long before").expect("a file");
+        let mut other = tempfile::tempfile().expect("a file");
+        other.write_all(b"after").expect("room");
+        pour(other, &path).expect("a file");
+        assert_eq!(std::fs::read(&path).expect("the file"), b"after");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn links_and_permissions_stay() {
+        use std::os::unix::fs::{PermissionsExt, symlink};
+
+        let folder = tempfile::tempdir().expect("a folder");
+        let (file, link) = (folder.path().join("file"), folder.path().join("link"));
+        symlink("file", &link).expect("a link");
+        write(&link, "through a link to nothing");
+        let read = || std::fs::read_to_string(&file).expect("the target");
+        assert_eq!(read(), "through a link to nothing");
+        std::fs::set_permissions(&file, Permissions::from_mode(0o640)).expect("our file");
+        write(&link, "again");
+        assert_eq!(read(), "again");
+        assert!(link.is_symlink());
+        let mode = file.metadata().expect("the target").permissions().mode();
+        assert_eq!(mode & 0o777, 0o640);
+        assert_eq!(names(folder.path()).len(), 2);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn devices_are_written_through_and_say_when_they_are_full() {
+        write(Path::new("/dev/null"), "nothing");
+        let Ok(()) = check_writable(Path::new("/dev/full"), "the text") else {
+            return; // Only Linux has it.
+        };
+        let full = write_atomically(Path::new("/dev/full"), "the text", |file| {
+            file.write_all(b"too much")
+        });
+        let message = full.expect_err("no room").to_string();
+        assert!(message.contains("hint: make room there"), "{message}");
+        assert!(!Path::new("/dev/full").is_file());
     }
 }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::Picture;
+use super::{Dropped, Picture};
 use crate::error::{Error, FileError, RequestError};
 
 /// Grey from which a pixel is painted anew; half of white, as in diffusers.
@@ -19,7 +19,20 @@ impl Mask {
     ///
     /// As [`Picture::read`], and if the mask is dark all over.
     pub fn read(path: &Path) -> Result<Self, Error> {
-        let mask = Self(Picture::read(path)?);
+        Self::named(Picture::read(path)?, path)
+    }
+
+    /// [`read`](Self::read), which says through `tell` what the file has and the mask has not.
+    ///
+    /// # Errors
+    ///
+    /// As [`read`](Self::read).
+    pub fn read_with(path: &Path, tell: &mut dyn FnMut(Dropped)) -> Result<Self, Error> {
+        Self::named(Picture::read_with(path, tell)?, path)
+    }
+
+    fn named(picture: Picture, path: &Path) -> Result<Self, Error> {
+        let mask = Self(picture);
         if mask.is_dark() {
             return Err(FileError::EmptyMask { path: path.into() }.into());
         }

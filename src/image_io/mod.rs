@@ -3,14 +3,20 @@
 mod atomic;
 mod canny;
 mod created;
+mod dropped;
+mod fault;
+mod jpeg;
 mod leftovers;
 mod mask;
+mod outputs;
+mod place;
 mod read;
 mod sheet;
+mod whole;
 
 use std::{
-    io::Write,
-    path::{Path, PathBuf},
+    io::{self, Write},
+    path::Path,
 };
 
 use burn::tensor::{Device, Tensor, TensorData};
@@ -18,10 +24,13 @@ use burn::tensor::{Device, Tensor, TensorData};
 pub use atomic::{check_writable, write_atomically};
 pub use canny::CannyThresholds;
 pub use created::create_atomically;
+pub use dropped::Dropped;
 pub use mask::Mask;
+pub use outputs::batch_paths;
+pub use place::{is_stdout, is_stream};
 pub use sheet::contact_sheet;
 
-use crate::error::{DeviceError, Error, RequestError};
+use crate::error::{DeviceError, Error};
 
 /// An RGB picture of 8 bits a channel, rows from the top.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -190,14 +199,14 @@ impl Picture {
         body.finish()
     }
 
-    /// Writes the picture as PNG: whole, or not at all.
+    /// Writes the picture as PNG, with [`write_atomically`].
     ///
     /// # Errors
     ///
-    /// A file error if the folder does not take the file.
+    /// A file error if the place does not take the file.
     pub fn save(&self, path: &Path, texts: &[(String, String)]) -> Result<(), Error> {
         write_atomically(path, "the picture", |file| {
-            self.encode(file, texts).map_err(std::io::Error::other)
+            self.encode(file, texts).map_err(plain)
         })
     }
 }
@@ -212,28 +221,12 @@ fn to_byte(value: f32) -> u8 {
     (value.clamp(0.0, 1.0) * 255.0).round() as u8
 }
 
-/// The files of a batch: `name.png` for one picture, `name-0.png`, `name-1.png`, … for several.
-///
-/// # Errors
-///
-/// A request error if `output` does not end in `.png`.
-pub fn batch_paths(output: &Path, pictures: usize) -> Result<Vec<PathBuf>, Error> {
-    let is_png = output
-        .extension()
-        .is_some_and(|extension| extension.eq_ignore_ascii_case("png"));
-    if !is_png {
-        let given = output.display().to_string();
-        return Err(RequestError::OutputName { given }.into());
+/// The system's error where there is one.
+fn plain(error: png::EncodingError) -> io::Error {
+    match error {
+        png::EncodingError::IoError(error) => error,
+        other => io::Error::other(other),
     }
-    if pictures == 1 {
-        return Ok(vec![output.into()]);
-    }
-    let numbered = |index: usize| {
-        let mut name = output.file_stem().unwrap_or_default().to_owned();
-        name.push(format!("-{index}.png"));
-        output.with_file_name(name)
-    };
-    Ok((0..pictures).map(numbered).collect())
 }
 
 #[cfg(test)]
@@ -259,19 +252,5 @@ mod tests {
     fn a_value_that_is_not_a_number_is_refused() {
         let error = Picture::from_planes(&[f32::NAN, 0.0, 0.0], 1, 1).expect_err("not a number");
         assert!(error.to_string().contains("lower the guidance"));
-    }
-
-    #[test]
-    fn a_batch_is_numbered_and_one_picture_is_not() {
-        let one = batch_paths(Path::new("a/b.png"), 1).expect("a name");
-        assert_eq!(one, [PathBuf::from("a/b.png")]);
-        let two = batch_paths(Path::new("a/b.c.PNG"), 2).expect("names");
-        assert_eq!(two, ["a/b.c-0.png", "a/b.c-1.png"].map(PathBuf::from));
-        assert!(
-            batch_paths(Path::new("a/b.jpg"), 1)
-                .expect_err("no PNG")
-                .is_request()
-        );
-        assert!(batch_paths(Path::new("a/.png"), 1).is_err());
     }
 }

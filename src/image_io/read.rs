@@ -1,31 +1,55 @@
 //! Pictures read from files: decoded within limits, turned upright as their camera says.
 
-use std::path::Path;
+use std::{
+    fs::File,
+    io::{Cursor, Read},
+    path::Path,
+};
 
-use image::{DynamicImage, ImageDecoder, ImageReader, Limits, RgbImage, imageops};
+use image::{
+    DynamicImage, ExtendedColorType, ImageDecoder, ImageFormat, ImageReader, Limits, RgbImage,
+    codecs::{png::PngDecoder, webp::WebPDecoder},
+    imageops,
+};
 
-use super::Picture;
+use super::{
+    Dropped, Picture,
+    dropped::{is_srgb, of_pixels},
+    fault::{Fault, LONGEST_SIDE, MOST_BYTES},
+    jpeg::Jpeg,
+    whole,
+};
 use crate::error::{Error, FileError};
 
-/// Sides beyond which no picture is decoded.
-const LONGEST_SIDE: u32 = 1 << 15;
-
-/// Bytes of a decoded picture beyond which none is decoded: a small file can describe a picture that fills all memory.
-const MOST_BYTES: u64 = 512 << 20;
-
-/// What is read, for messages.
-const FORMATS: &str = "PNG, JPEG, WebP, GIF, BMP, TIFF, TGA and PNM pictures are read";
+/// Bytes of a file beyond which none is read: more than any picture that is decoded takes.
+const LARGEST_FILE: u64 = 1 << 30;
 
 impl Picture {
-    /// Reads a picture file of any format that is built in, known by its first bytes: PNG, JPEG, `WebP`, GIF (its first frame), BMP, TIFF,
-    /// PNM, or TGA by its name. The picture is turned upright as its EXIF orientation says; alpha is dropped; 16 bits become 8.
+    /// Reads a picture file of any format that is built in, known by its first bytes: PNG, JPEG, `WebP`, GIF, BMP, TIFF, PNM, or TGA by
+    /// its name. The picture is turned upright as its EXIF orientation says. What a [`Picture`] cannot hold is logged as a warning; see
+    /// [`read_with`](Self::read_with).
     ///
     /// # Errors
     ///
-    /// A file error if the file cannot be read, is no picture, is damaged, or describes a picture of more than 32768 pixels a side
-    /// or 512 MiB.
+    /// A file error if the file cannot be read, is no picture, is damaged or cut off, or describes a picture of more than 32768 pixels a
+    /// side or 512 MiB.
     pub fn read(path: &Path) -> Result<Self, Error> {
-        Ok(decode(path)?.into_rgb8().into())
+        Self::read_with(path, &mut |dropped| {
+            tracing::warn!("{dropped} ({})", path.display());
+        })
+    }
+
+    /// [`read`](Self::read), which says through `tell` what the file has and the picture has not.
+    ///
+    /// # Errors
+    ///
+    /// As [`read`](Self::read).
+    pub fn read_with(path: &Path, tell: &mut dyn FnMut(Dropped)) -> Result<Self, Error> {
+        let bytes = bytes(path)?;
+        let format = format(&bytes, path);
+        let (image, dropped) = decode(&bytes, format).map_err(|fault| fault.named(path))?;
+        dropped.into_iter().chain(of_pixels(&image)).for_each(tell);
+        Ok(image.into_rgb8().into())
     }
 
     /// The picture at another size, by Lanczos' window of three lobes, widened where the picture shrinks: what Pillow calls `LANCZOS`
@@ -66,22 +90,93 @@ fn side(pixels: usize) -> u32 {
     u32::try_from(pixels).expect("sides of pictures are far below 2^32")
 }
 
-fn decode(path: &Path) -> Result<DynamicImage, FileError> {
-    let failed = |error: image::ImageError| FileError::Picture {
+/// The whole file, which may be a pipe.
+fn bytes(path: &Path) -> Result<Vec<u8>, FileError> {
+    let mut bytes = Vec::new();
+    let read = File::open(path).and_then(|file| {
+        file.take(LARGEST_FILE + 1).read_to_end(&mut bytes)?;
+        Ok(())
+    });
+    read.map_err(|source| FileError::Read {
         what: "the picture".into(),
         path: path.into(),
-        reason: error.to_string(),
-        hint: FORMATS,
+        source,
+    })?;
+    if bytes.len() as u64 > LARGEST_FILE {
+        let gibibytes = LARGEST_FILE >> 30;
+        let reason = format!("the file has more than {gibibytes} GiB");
+        return Err(Fault::Unknown(reason).named(path));
+    }
+    Ok(bytes)
+}
+
+/// By the first bytes; TGA has none of its own and goes by its name.
+fn format(bytes: &[u8], path: &Path) -> Option<ImageFormat> {
+    let named = ImageFormat::from_path(path).ok();
+    let known = image::guess_format(bytes).ok();
+    known.or(named.filter(|format| *format == ImageFormat::Tga))
+}
+
+/// The picture upright, and what the file has besides.
+fn decode(
+    bytes: &[u8],
+    format: Option<ImageFormat>,
+) -> Result<(DynamicImage, Vec<Dropped>), Fault> {
+    let Some(format) = format else {
+        return Err(Fault::Unknown(
+            "it begins like no format that is known".into(),
+        ));
     };
-    let reader = ImageReader::open(path).and_then(ImageReader::with_guessed_format);
-    let mut reader = reader.map_err(|error| failed(error.into()))?;
+    if format == ImageFormat::Jpeg {
+        return decode_jpeg(bytes);
+    }
+    let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
     reader.limits(limits());
-    let mut decoder = reader.into_decoder().map_err(failed)?;
-    check_size(&decoder, path)?;
-    let orientation = decoder.orientation().map_err(failed)?;
-    let mut image = DynamicImage::from_decoder(decoder).map_err(failed)?;
+    let mut decoder = reader.into_decoder()?;
+    let (width, height) = decoder.dimensions();
+    check_size(width, height, decoder.total_bytes())?;
+    let mut dropped = Vec::new();
+    if is_animated(bytes, format)? {
+        dropped.push(Dropped::Frames);
+    }
+    let orientation = decoder.orientation()?;
+    let inks = decoder.original_color_type() == ExtendedColorType::Cmyk8;
+    // A profile that cannot be read is none.
+    let profile = decoder.icc_profile().unwrap_or_default();
+    if inks {
+        dropped.push(Dropped::Inks);
+    } else if profile.is_some_and(|profile| !is_srgb(&profile)) {
+        dropped.push(Dropped::Profile);
+    }
+    let mut image = DynamicImage::from_decoder(decoder)?;
     image.apply_orientation(orientation);
-    Ok(image)
+    Ok((image, dropped))
+}
+
+fn decode_jpeg(bytes: &[u8]) -> Result<(DynamicImage, Vec<Dropped>), Fault> {
+    let jpeg = Jpeg::open(bytes)?;
+    let (width, height) = (jpeg.width, jpeg.height);
+    check_size(width, height, 3 * u64::from(width) * u64::from(height))?;
+    let (orientation, dropped) = (jpeg.orientation(), jpeg.dropped());
+    let mut image = jpeg.decode()?;
+    image.apply_orientation(orientation);
+    Ok((image, dropped.into_iter().collect()))
+}
+
+/// Whether there are frames besides the one that is read.
+fn is_animated(bytes: &[u8], format: ImageFormat) -> Result<bool, Fault> {
+    let file = Cursor::new(bytes);
+    match format {
+        ImageFormat::Gif => {
+            let frames = whole::gif_frames(bytes);
+            let frames = frames.ok_or_else(|| Fault::Damaged("it is cut off".into()))?;
+            Ok(frames > 1)
+        }
+        ImageFormat::Png => Ok(PngDecoder::with_limits(file, limits())?.is_apng()?),
+        ImageFormat::WebP if !whole::webp(bytes) => Err(Fault::Damaged("it is cut off".into())),
+        ImageFormat::WebP => Ok(WebPDecoder::new(file)?.has_animation()),
+        _ => Ok(false),
+    }
 }
 
 fn limits() -> Limits {
@@ -91,17 +186,13 @@ fn limits() -> Limits {
 }
 
 /// Said before anything is decoded.
-fn check_size(decoder: &impl ImageDecoder, path: &Path) -> Result<(), FileError> {
-    let (width, height) = decoder.dimensions();
-    let fits = width <= LONGEST_SIDE && height <= LONGEST_SIDE;
-    if fits && decoder.total_bytes() <= MOST_BYTES {
+fn check_size(width: u32, height: u32, bytes: u64) -> Result<(), Fault> {
+    if width == 0 || height == 0 {
+        let reason = format!("it has {width}x{height} pixels");
+        return Err(Fault::Damaged(reason));
+    }
+    if width <= LONGEST_SIDE && height <= LONGEST_SIDE && bytes <= MOST_BYTES {
         return Ok(());
     }
-    Err(FileError::PictureTooLarge {
-        width,
-        height,
-        side: LONGEST_SIDE,
-        mebibytes: MOST_BYTES >> 20,
-        path: path.into(),
-    })
+    Err(Fault::TooLarge(width, height))
 }

@@ -1,4 +1,4 @@
-//! Group normalisation, and `SiLU` behind it, of maps whose channels lie innermost.
+//! Group normalisation, and `SiLU` after it, of maps whose channels lie innermost.
 //!
 //! Convolutions on cubecl devices read and write `[rows, height, width, channels]` under the logical order `[rows, channels, height,
 //! width]`. A norm in tensor operations groups channels in the logical order, so the map is copied twice, into that order and back

@@ -10,7 +10,7 @@ use burn::tensor::activation::{relu, softmax};
 use burn::tensor::{DType, Device, Tensor};
 use serde::Deserialize;
 
-use super::judge::{Asked, Judge, Verdict};
+use super::judge::{Asked, Judge, Judgement};
 use super::{FeatureSpace, read_back, to_batch};
 use crate::error::{ConfigError, Error, EvaluationError, FileError};
 use crate::image_io::Picture;
@@ -170,7 +170,7 @@ impl Judge for Classifier {
         "recognised"
     }
 
-    fn judge(&self, pictures: &[Picture], asked: &[Asked<'_>]) -> Result<Vec<Verdict>, Error> {
+    fn judge(&self, pictures: &[Picture], asked: &[Asked<'_>]) -> Result<Vec<Judgement>, Error> {
         let probabilities = self.probabilities(pictures)?;
         let pairs = probabilities.iter().zip(asked);
         Ok(pairs
@@ -179,17 +179,17 @@ impl Judge for Classifier {
     }
 }
 
-fn verdict(shares: &[f64], asked: Asked<'_>) -> Verdict {
+fn verdict(shares: &[f64], asked: Asked<'_>) -> Judgement {
     let best = shares.iter().copied().enumerate();
     let (likeliest, share) = best
         .max_by(|a, b| a.1.total_cmp(&b.1))
         .unwrap_or((0, f64::NAN));
     let is_right = match asked {
-        Asked::Text(_) => return Verdict { right: 0, asked: 0 },
+        Asked::Text(_) => return Judgement { right: 0, asked: 0 },
         Asked::Class(label, _) => label == likeliest,
         Asked::Nothing => share >= SURE,
     };
-    Verdict {
+    Judgement {
         right: usize::from(is_right),
         asked: 1,
     }
@@ -202,7 +202,7 @@ mod tests {
     #[test]
     fn verdicts_follow_what_was_asked() {
         let right = |shares: &[f64], asked| {
-            let Verdict { right, asked } = verdict(shares, asked);
+            let Judgement { right, asked } = verdict(shares, asked);
             (right, asked)
         };
         assert_eq!(right(&[0.2, 0.5, 0.3], Asked::Class(1, "")), (1, 1));

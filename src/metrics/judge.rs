@@ -19,7 +19,7 @@ pub enum Asked<'a> {
 
 /// How many of the things asked for are there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Verdict {
+pub struct Judgement {
     /// Things found.
     pub right: usize,
     /// Things asked for; 0 where the judge has nothing to say.
@@ -36,7 +36,7 @@ pub trait Judge: Debug {
     /// # Errors
     ///
     /// If the device fails.
-    fn judge(&self, pictures: &[Picture], asked: &[Asked<'_>]) -> Result<Vec<Verdict>, Error>;
+    fn judge(&self, pictures: &[Picture], asked: &[Asked<'_>]) -> Result<Vec<Judgement>, Error>;
 }
 
 /// Looks for the coloured shapes that a text names: the judge of the bundled `scenes` models.
@@ -48,19 +48,19 @@ impl Judge for ShapeJudge {
         "shapes"
     }
 
-    fn judge(&self, pictures: &[Picture], asked: &[Asked<'_>]) -> Result<Vec<Verdict>, Error> {
+    fn judge(&self, pictures: &[Picture], asked: &[Asked<'_>]) -> Result<Vec<Judgement>, Error> {
         let pairs = pictures.iter().zip(asked);
         Ok(pairs
             .map(|(picture, asked)| match asked {
                 Asked::Text(text) | Asked::Class(_, text) => Self::compare(picture, text),
-                Asked::Nothing => Verdict { right: 0, asked: 0 },
+                Asked::Nothing => Judgement { right: 0, asked: 0 },
             })
             .collect())
     }
 }
 
 impl ShapeJudge {
-    fn compare(picture: &Picture, text: &str) -> Verdict {
+    fn compare(picture: &Picture, text: &str) -> Judgement {
         let mut found = find_shapes(picture);
         let objects = objects(text);
         let asked = objects.len();
@@ -70,14 +70,14 @@ impl ShapeJudge {
                 .position(|found| (found.colour, found.shape) == (colour, shape));
             same.map(|index| found.swap_remove(index)).is_some()
         });
-        Verdict {
+        Judgement {
             right: shown.count(),
             asked,
         }
     }
 }
 
-/// Colour and shape of everything a text names: a shape's word right behind a colour's.
+/// Colour and shape of everything a text names: a shape's word right after a colour's.
 fn objects(text: &str) -> Vec<(&'static str, &'static str)> {
     let words: Vec<&str> = text
         .split(|letter: char| !letter.is_alphanumeric())

@@ -17,7 +17,7 @@ use crate::error::{Error, EvaluationError};
 use crate::image_io::Picture;
 use crate::weights::{WeightSource, load_strict};
 
-/// Pixels that a picture's shorter side has at least: less leaves nothing behind the second pooling.
+/// Pixels that a picture's shorter side has at least: less leaves nothing after the second pooling.
 const LEAST_SIDE: usize = 31;
 
 /// Mean and spread of the channels that the network was trained on, for pixels in -1 to 1.

@@ -20,7 +20,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 pub use classifier::Classifier;
 pub use clip_score::ClipScore;
 pub use frechet::{FeatureStatistics, frechet_distance};
-pub use judge::{Asked, Judge, ShapeJudge, Verdict};
+pub use judge::{Asked, Judge, Judgement, ShapeJudge};
 pub use lpips::Lpips;
 pub use pixels::{mean_squared_error, psnr, ssim};
 

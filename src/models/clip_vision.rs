@@ -1,7 +1,7 @@
 //! The picture half of CLIP.
 //!
 //! Source: Radford et al., "Learning Transferable Visual Models From Natural Language Supervision" (arXiv 2103.00020, section 2.4): a
-//! vision transformer with a layer norm behind the embeddings.
+//! vision transformer with a layer norm after the embeddings.
 
 use burn::module::{Module, Param};
 use burn::nn::conv::{Conv2d, Conv2dConfig};

@@ -56,7 +56,7 @@ impl Sinusoid {
     }
 }
 
-/// The two-layer network behind the sinusoids.
+/// The two-layer network after the sinusoids.
 #[derive(Module, Debug)]
 pub struct TimestepEmbedding {
     linear_1: Linear,

@@ -63,7 +63,7 @@ impl FeedForward {
     }
 }
 
-/// Self-attention, cross-attention, feed-forward, each behind a layer norm and added to its input.
+/// Self-attention, cross-attention, feed-forward, each after a layer norm and added to its input.
 #[derive(Module, Debug)]
 pub struct BasicTransformerBlock {
     norm1: LayerNorm,

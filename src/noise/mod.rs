@@ -4,7 +4,7 @@ mod schedule;
 mod spacing;
 mod words;
 
-pub use schedule::{BetaSchedule, NoiseLevel, NoiseSchedule, Prediction, Weights};
+pub use schedule::{BetaSchedule, LinearReading, NoiseLevel, NoiseSchedule, Prediction};
 pub use spacing::{
     Spacing, TimestepGrid, beta_sigmas, exponential_sigmas, karras_sigmas, karras_sigmas_of,
 };

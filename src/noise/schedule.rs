@@ -255,7 +255,7 @@ pub enum Prediction {
 
 /// `sample·x + prediction·m`: every reading of a prediction is of this form.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Weights {
+pub struct LinearReading {
     /// Weight of the noisy sample.
     pub sample: f64,
     /// Weight of the network's output.
@@ -264,7 +264,7 @@ pub struct Weights {
 
 impl Prediction {
     /// Reads the clean sample from a prediction made at `level`.
-    pub fn data(self, level: NoiseLevel) -> Weights {
+    pub fn data(self, level: NoiseLevel) -> LinearReading {
         // Networks predict for unit-variance samples.
         let scale = level.unit_scale();
         let (alpha, sigma) = (level.alpha * scale, level.sigma * scale);
@@ -273,14 +273,14 @@ impl Prediction {
             Self::Velocity => (alpha, -sigma),
             Self::Sample => (0.0, 1.0),
         };
-        Weights {
+        LinearReading {
             sample: sample * scale,
             prediction,
         }
     }
 
     /// Reads the unit noise from a prediction made at `level`.
-    pub fn noise(self, level: NoiseLevel) -> Weights {
+    pub fn noise(self, level: NoiseLevel) -> LinearReading {
         let scale = level.unit_scale();
         let (alpha, sigma) = (level.alpha * scale, level.sigma * scale);
         let (sample, prediction) = match self {
@@ -288,7 +288,7 @@ impl Prediction {
             Self::Velocity => (sigma, alpha),
             Self::Sample => (1.0 / sigma, -alpha / sigma),
         };
-        Weights {
+        LinearReading {
             sample: sample * scale,
             prediction,
         }
@@ -321,7 +321,7 @@ mod tests {
                 (Prediction::Velocity, velocity),
                 (Prediction::Sample, data),
             ] {
-                let read = |w: Weights| w.sample * sample + w.prediction * prediction;
+                let read = |w: LinearReading| w.sample * sample + w.prediction * prediction;
                 assert!((read(kind.data(level)) - data).abs() < 1e-12);
                 assert!((read(kind.noise(level)) - noise).abs() < 1e-12);
             }

@@ -276,7 +276,7 @@ mod tests {
         }
     }
 
-    /// The zeros behind the operands and the scale of burn's own attention, on the smallest map that has both.
+    /// The zeros after the operands and the scale of burn's own attention, on the smallest map that has both.
     #[test]
     fn fused_attention_is_the_composed_one() {
         let [query, key, value] = [0.0, 1.0, 2.0].map(|shift| wave([1, 1, 70, 40], shift));

@@ -101,3 +101,53 @@ fn map<S: Simd, const EXACT: bool>(factors: Option<&[f32]>, input: &[f32], outpu
         output[i].write(factors.map_or(end, |factors| factors[i] * end));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use macerator::WithSimd;
+
+    use super::*;
+    use crate::ops::simd::kinds;
+
+    struct Whole<'a>(Option<&'a [f32]>, &'a [f32], Gelu);
+
+    impl WithSimd for Whole<'_> {
+        type Output = Vec<f32>;
+
+        fn with_simd<S: Simd>(self) -> Vec<f32> {
+            let write = |output: &mut Unwritten| activate_impl::<S>(self.0, self.1, output, self.2);
+            // SAFETY: all of it is written.
+            unsafe { written(self.1.len(), write) }
+        }
+    }
+
+    /// GELU's tangent form in f64.
+    fn expected(x: f32) -> f64 {
+        let x = f64::from(x);
+        let inner = 2.0 * std::f64::consts::FRAC_2_PI.sqrt() * (x + 0.044_715 * x.powi(3));
+        x / (1.0 + (-inner).exp())
+    }
+
+    /// Both forms are within 5e-4 of each other, so one is told from the other by how close it is.
+    #[test]
+    fn every_kind_of_vectors_agrees_with_plain_values() {
+        for count in [1, 3, 17, 100] {
+            let input = (0..count).map(|i| (i as f32 * 0.71).sin() * 4.0);
+            let input = input.collect::<Vec<_>>();
+            let factors = input.iter().map(|x| x + 0.5).collect::<Vec<_>>();
+            for arch in kinds() {
+                // SAFETY: the processor has every one of them.
+                let of = |factors, form| unsafe { arch.dispatch(Whole(factors, &input, form)) };
+                let (tanh, exact) = (of(None, Gelu::Tanh), of(None, Gelu::Exact));
+                let gated = of(Some(&factors[..]), Gelu::Exact);
+                for (i, x) in input.iter().enumerate() {
+                    let wanted = expected(*x);
+                    assert!((f64::from(tanh[i]) - wanted).abs() < 2e-6, "{arch:?}, {x}");
+                    assert!((f64::from(exact[i]) - wanted).abs() < 6e-4, "{arch:?}, {x}");
+                    let product = exact[i] * factors[i];
+                    assert!((gated[i] - product).abs() < 1e-6, "{arch:?}, {x}");
+                }
+            }
+        }
+    }
+}

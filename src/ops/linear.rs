@@ -19,7 +19,7 @@ struct Job<'a> {
     input: Rows<'a>,
     weight: Values<'a>,
     bias: Option<&'a [f32]>,
-    /// Values of a token behind the layer.
+    /// Values of a token after the layer.
     width: usize,
     output: Output,
 }

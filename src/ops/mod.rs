@@ -36,6 +36,8 @@ mod quantised;
 mod simd;
 #[cfg(all(test, feature = "cpu"))]
 mod tests;
+#[cfg(all(test, feature = "cpu"))]
+mod threads;
 #[cfg(feature = "cpu")]
 mod winograd;
 
@@ -174,7 +176,7 @@ pub trait Operations: Backend {
         reference::as_map::<Self>(tokens, size)
     }
 
-    /// Group normalisation of `[rows, channels, height, width]`, and `SiLU` behind it if `activate` says so.
+    /// Group normalisation of `[rows, channels, height, width]`, and `SiLU` after it if `activate` says so.
     #[fusion(dtype = input, shape = input)]
     fn group_normalised(
         input: FloatTensor<Self>,
@@ -327,7 +329,7 @@ pub fn linear<const D: usize>(layer: &Linear, input: Tensor<D>) -> Tensor<D> {
     })
 }
 
-/// `left`, `[rows, left, height, width]`, with the channels of `right` behind its own.
+/// `left`, `[rows, left, height, width]`, with the channels of `right` after its own.
 pub fn join_channels(left: Tensor<4>, right: Tensor<4>) -> Tensor<4> {
     Tensor::from_dispatch(Dispatch::joined(
         left.into_dispatch(),
@@ -363,7 +365,7 @@ pub fn group_norm(norm: &GroupNorm, input: Tensor<4>) -> Tensor<4> {
     group_normalised(norm, input, false)
 }
 
-/// `SiLU` behind `norm` over `input`, `[rows, channels, height, width]`.
+/// `SiLU` after `norm` over `input`, `[rows, channels, height, width]`.
 pub fn group_norm_silu(norm: &GroupNorm, input: Tensor<4>) -> Tensor<4> {
     group_normalised(norm, input, true)
 }

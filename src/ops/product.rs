@@ -13,13 +13,15 @@
 
 use std::{cell::RefCell, mem::MaybeUninit, ops::Range};
 
-use ::half::{bf16, f16};
+mod values;
+
 use macerator::Simd;
 use rayon::prelude::*;
 
-use super::half::{widen_bf16, widen_f16};
-use super::quantised::Quantised;
 use super::simd::{Floats, Unwritten, copy, load, splat, store};
+#[cfg(test)]
+pub(super) use values::Samples;
+pub(super) use values::Values;
 
 /// Products summed before the sums are put away: with them a tile's columns fill three quarters of a first-level cache.
 pub(super) const DEPTH: usize = 192;
@@ -169,67 +171,6 @@ pub(super) fn run(tasks: &[Task], compute: impl Fn(&Task, &mut Scratch) + Sync) 
     tasks.for_each(|task| SCRATCH.with_borrow_mut(|scratch| compute(task, scratch)));
 }
 
-/// Values as they are kept in memory.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Values<'a> {
-    F32(&'a [f32]),
-    F16(&'a [f16]),
-    Bf16(&'a [bf16]),
-    /// Of linear layers alone.
-    Q8(Quantised<'a>),
-}
-
-impl<'a> Values<'a> {
-    pub(super) fn len(&self) -> usize {
-        match self {
-            Self::F32(values) => values.len(),
-            Self::F16(values) => values.len(),
-            Self::Bf16(values) => values.len(),
-            Self::Q8(weight) => weight.values().len(),
-        }
-    }
-
-    /// Asks for some of them that are read next, on processors that can be asked.
-    #[inline(always)]
-    fn prefetch(&self, start: usize, count: usize) {
-        match self {
-            Self::F16(values) => prefetch(values, start, count),
-            Self::Bf16(values) => prefetch(values, start, count),
-            Self::Q8(weight) => prefetch(weight.values(), start, count),
-            Self::F32(_) => {}
-        }
-    }
-
-    /// Some of them, of one line, in f32: themselves if they are, else widened into `room`.
-    #[inline(always)]
-    pub(super) fn widened<'b>(&self, part: Range<usize>, room: &'b mut [f32]) -> &'b [f32]
-    where
-        'a: 'b,
-    {
-        match self {
-            Self::F32(values) => return &values[part],
-            Self::F16(values) => widen_f16(&values[part.clone()], &mut room[..part.len()]),
-            Self::Bf16(values) => widen_bf16(&values[part.clone()], &mut room[..part.len()]),
-            Self::Q8(weight) => weight.widen(part.clone(), &mut room[..part.len()]),
-        }
-        &room[..part.len()]
-    }
-}
-
-#[cfg(target_arch = "x86_64")]
-#[inline(always)]
-fn prefetch<T>(values: &[T], start: usize, count: usize) {
-    const LINE: usize = 64;
-    for at in (start..start + count).step_by(LINE / size_of::<T>()) {
-        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        // SAFETY: no address is invalid for a prefetch.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(values.as_ptr().wrapping_add(at).cast()) };
-    }
-}
-
-#[cfg(not(target_arch = "x86_64"))]
-fn prefetch<T>(_values: &[T], _start: usize, _count: usize) {}
-
 /// Rows that follow each other, each `depth` long.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Rows<'a> {
@@ -335,7 +276,7 @@ pub(super) fn compute<S: Simd>(
 }
 
 /// `sums = rows · columns`, `[rows, width]`, for a tile of columns, `[depth, width]`, added to the sums so far if it goes `ON`; a row
-/// begins `stride` behind the one before.
+/// begins `stride` after the one before.
 #[inline(always)]
 fn pass<S: Simd, const R: usize, const ON: bool>(
     columns: &[f32],
@@ -348,7 +289,7 @@ fn pass<S: Simd, const R: usize, const ON: bool>(
     assert!(rows.len() >= (all - 1) * stride + depth);
     for first in (0..all).step_by(R) {
         let count = R.min(all - first);
-        // Rows behind the last repeat it; nobody keeps them.
+        // Rows after the last repeat it; nobody keeps them.
         let row = |r: usize| first + r.min(count - 1);
         // SAFETY: the last row's `depth` values are there, asserted above; `columns` and `sums` are whole rows of vectors.
         unsafe {
@@ -400,51 +341,6 @@ unsafe fn multiplied<S: Simd, const R: usize>(
         }
     }
     sums
-}
-
-/// Weights of the kernels' tests, exact in every way they are kept.
-#[cfg(test)]
-pub(super) struct Samples {
-    pub(super) values: Vec<f32>,
-    f16: Vec<f16>,
-    bf16: Vec<bf16>,
-}
-
-#[cfg(test)]
-impl Samples {
-    /// Along a wave, in steps of 1/64.
-    pub(super) fn wave(count: usize, shift: f32) -> Self {
-        let wave = |i: usize| ((i as f32 * 0.731 + shift).sin() * 64.0).round() / 64.0;
-        let values: Vec<f32> = (0..count).map(wave).collect();
-        Self {
-            f16: values.iter().copied().map(f16::from_f32).collect(),
-            bf16: values.iter().copied().map(bf16::from_f32).collect(),
-            values,
-        }
-    }
-
-    /// As a weight of `width` outputs in 8 bits, under scales of both signs.
-    pub(super) fn quantised(&self, width: usize) -> (Vec<i8>, Vec<f32>) {
-        let depth = self.values.len() / width;
-        let group = (1..=64).rev().find(|group| depth.is_multiple_of(*group));
-        let group = group.unwrap_or(1);
-        let scale = |place: usize| if place.is_multiple_of(3) { -64.0 } else { 64.0 };
-        let integer = |(i, value): (usize, &f32)| {
-            let place = i / width / group * width + i % width;
-            (value * scale(place)) as i8
-        };
-        let integers = self.values.iter().enumerate().map(integer).collect();
-        let scales = (0..self.values.len() / group).map(|place| 1.0 / scale(place));
-        (integers, scales.collect())
-    }
-
-    pub(super) fn kept(&self) -> [Values<'_>; 3] {
-        [
-            Values::F32(&self.values),
-            Values::F16(&self.f16),
-            Values::Bf16(&self.bf16),
-        ]
-    }
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! Kernels that a device computes wrongly, and what takes their place.
 //!
-//! The functions of [`super`] ask here before they hand an operation to the backend, where device and data type are at hand; behind
+//! The functions of [`super`] ask here before they hand an operation to the backend, where device and data type are at hand; after
 //! fusion an operation's body runs later and on another thread. [`crate::doctor`] finds out which kernels these are.
 
 use std::{
@@ -31,7 +31,7 @@ pub enum Kernel {
     Column,
     /// GEGLU.
     Geglu,
-    /// Group norm, with or without `SiLU` behind it.
+    /// Group norm, with or without `SiLU` after it.
     GroupNorm,
     /// Layer norm, with or without a learned scale and shift.
     LayerNorm,

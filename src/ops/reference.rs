@@ -19,7 +19,7 @@ pub(super) fn attention<B: Backend>(
     }
 }
 
-/// burn's own attention over zeros behind the operands, up to `queries` and `width`. Fused kernels know only the scale of the width they
+/// burn's own attention over zeros after the operands, up to `queries` and `width`. Fused kernels know only the scale of the width they
 /// are given, so the queries bring the rest of theirs.
 fn fused<B: Backend>(
     query: FloatTensor<B>,
@@ -47,7 +47,7 @@ fn fused<B: Backend>(
     )
 }
 
-/// `tensor` with zeros behind it up to `size` along `dim`.
+/// `tensor` with zeros after it up to `size` along `dim`.
 fn padded<B: Backend>(tensor: FloatTensor<B>, dim: usize, size: usize) -> FloatTensor<B> {
     let mut shape = tensor.shape();
     if shape[dim] == size {

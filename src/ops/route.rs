@@ -11,11 +11,11 @@ use super::Precision;
 /// How attention is computed on cubecl devices. burn's CPU backend has a kernel of its own for everything.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AttentionPath {
-    /// burn's fused kernel, over zeros behind the operands up to so many queries and features.
+    /// burn's fused kernel, over zeros after the operands up to so many queries and features.
     Fused {
-        /// Queries with the zeros behind them.
+        /// Queries with the zeros after them.
         queries: usize,
-        /// Head width with the zeros behind it.
+        /// Head width with the zeros after it.
         width: usize,
     },
     /// Products and a softmax in f32, in groups of queries.

@@ -170,16 +170,23 @@ pub(super) fn gelu_tanh<S: Simd>(x: Floats<S>) -> Floats<S> {
     x / (exp2(splat::<S>(127.0).min(power)) + splat(1.0))
 }
 
-/// The fallback, and every kind of vectors that this processor has.
+/// The fallback, and every kind of vectors that this processor has, the narrowest first.
 #[cfg(test)]
 pub(super) fn kinds() -> Vec<macerator::Arch> {
     use macerator::Arch;
-    let mut kinds = vec![Arch::Scalar, Arch::detect()];
     #[cfg(target_arch = "x86_64")]
-    if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
-        kinds.extend([Arch::V2, Arch::V3]);
+    {
+        // In steps, each with all of those before it; what the newest is called depends on the compiler.
+        let newest = Arch::detect();
+        match newest {
+            Arch::Scalar => vec![newest],
+            Arch::V2 => vec![Arch::Scalar, newest],
+            Arch::V3 => vec![Arch::Scalar, Arch::V2, newest],
+            _ => vec![Arch::Scalar, Arch::V2, Arch::V3, newest],
+        }
     }
-    kinds
+    #[cfg(not(target_arch = "x86_64"))]
+    vec![Arch::Scalar, Arch::detect()]
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use burn::tensor::{FloatDType, Tensor};
 
 use crate::cache::Router;
 use crate::denoiser::{Blueprint, Evaluation, StagedDenoiser};
-use crate::recall::{Memory, Recall, Site};
+use crate::recall::{BranchMemory, Recall, Site};
 
 /// The score of branches that are always computed.
 const COMPUTED: f32 = 50.0;
@@ -152,7 +152,7 @@ fn logit(share: f64) -> f32 {
     (share / (1.0 - share)).ln() as f32
 }
 
-impl Memory for Changes {
+impl BranchMemory for Changes {
     fn recall(&mut self, _site: Site) -> Option<Tensor<3>> {
         None
     }

@@ -39,6 +39,8 @@ pub struct Edit {
     /// How much of the noise is put on the picture, above 0 and up to 1: so much of the steps is made. 0.8 where it is silent, and 1
     /// with a mask.
     pub strength: Option<f64>,
+    /// What messages call the first picture: the file it was read from.
+    pub name: String,
 }
 
 impl Edit {
@@ -48,6 +50,7 @@ impl Edit {
             pictures: vec![picture],
             masks: Vec::new(),
             strength: None,
+            name: "a picture in memory".into(),
         }
     }
 
@@ -100,11 +103,9 @@ impl Edit {
         }
     }
 
-    /// Width and height of the first picture, rounded down to multiples.
-    pub(super) fn size(&self, multiple: usize) -> Option<(usize, usize)> {
-        let picture = self.pictures.first()?;
-        let down = |side: usize| side / multiple * multiple;
-        Some((down(picture.width()), down(picture.height())))
+    /// The picture that sets the size, and what it is called.
+    pub(super) fn first(&self) -> Option<(&Picture, &str)> {
+        Some((self.pictures.first()?, &self.name))
     }
 
     /// Checks the numbers of pictures and masks, and that something is painted of `latent_size`, height and width.
@@ -187,7 +188,7 @@ pub(super) struct Start {
     pub(super) latents: Tensor<4>,
     /// Mask and masked picture for a model that fills masks, `[items, 1 + channels, height, width]`.
     pub(super) channels: Option<Tensor<4>>,
-    /// What is put back behind every step, for a model that does not.
+    /// What is put back after every step, for a model that does not.
     pub(super) known: Option<Known>,
 }
 

@@ -4,6 +4,7 @@ use burn::tensor::Device;
 
 use super::class_config::ClassDenoiserConfig;
 use super::config::{Family, ModelConfig};
+use super::prompts::fitted;
 use crate::catalog::{ModelFolder, ModelPart};
 use crate::error::Error;
 use crate::models::class_embedder::ClassEmbedder;
@@ -29,7 +30,7 @@ pub fn check_weights(
     folder.check_has_weights(&parts(&config.family))?;
     match &config.family {
         Family::TextToImage(parts) => {
-            for encoder in &parts.text.encoders {
+            for encoder in &fitted(&parts.text, folder)?.encoders {
                 let model = ClipTextModel::new(&encoder.clip, device);
                 check_fit(&model, &folder.weights(encoder.part)?, encoder.part)?;
             }

@@ -30,6 +30,7 @@ mod tensor_file;
 mod text_to_image;
 mod trace;
 mod unconditional;
+mod wording;
 
 pub use adapters::Adapters;
 pub use added::{Added, Framing};

@@ -10,6 +10,7 @@ use burn::tensor::{DType, Device, Int, Tensor};
 use super::adapters::{Exchange, left_out};
 use super::encoders::{AddedInputs, EncoderConfig, TextConfig};
 use super::request::{Request, Resolved};
+use super::wording::{self, Vocabulary};
 use crate::catalog::ModelFolder;
 use crate::denoise::Observer;
 use crate::error::Error;
@@ -145,6 +146,7 @@ impl Prompts {
         size: [usize; 2],
         observer: &mut dyn Observer,
     ) -> Result<UNetCondition, Error> {
+        self.warn(request, observer)?;
         let texts = [
             strings(&request.prompts),
             strings(&request.added.second_prompts),
@@ -169,6 +171,23 @@ impl Prompts {
             added,
             channels: None,
         })
+    }
+
+    /// Says what of the prompts is not read as it was meant.
+    fn warn(&self, request: &Request, observer: &mut dyn Observer) -> Result<(), Error> {
+        let added = &request.added;
+        let texts = [
+            strings(&request.prompts),
+            strings(&request.negative_prompts),
+            strings(&added.second_prompts),
+            strings(&added.second_negative_prompts),
+        ]
+        .concat();
+        let vocabulary = Vocabulary::read(&self.origin.folder)?;
+        for warning in wording::warnings(&texts, &self.origin.embeddings, &vocabulary) {
+            observer.warn(&warning);
+        }
+        Ok(())
     }
 
     /// The half that guidance leads away from. As in diffusers, the negative prompt keeps all layers.
@@ -238,7 +257,7 @@ impl Prompts {
 }
 
 /// `config` with the tables of tokens as long as the files have them: programs that add words do not all write it into the configuration.
-fn fitted(config: &TextConfig, folder: &ModelFolder) -> Result<TextConfig, Error> {
+pub(super) fn fitted(config: &TextConfig, folder: &ModelFolder) -> Result<TextConfig, Error> {
     const TABLE: &str = "embeddings.token_embedding.weight";
     let mut config = config.clone();
     for encoder in &mut config.encoders {

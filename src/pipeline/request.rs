@@ -132,7 +132,7 @@ impl Request {
     pub fn resolve(&self, model: &ModelConfig) -> Result<Resolved, Error> {
         model.family.accepts(self)?;
         self.check_prompts()?;
-        self.check_second_prompts(model)?;
+        self.check_added(model)?;
         self.check_stage(model)?;
         let steps = self.steps.unwrap_or(model.defaults.steps);
         if steps == 0 {
@@ -229,24 +229,40 @@ impl Request {
     }
 
     /// Width and height of the picture to start from or to follow, rounded down to multiples.
-    fn pictured_size(&self, multiple: usize) -> Option<(usize, usize)> {
-        let edit = self.edit.as_ref().and_then(|edit| edit.size(multiple));
-        edit.or_else(|| Some(self.controls.first()?.size(multiple)))
+    fn pictured_size(&self, multiple: usize) -> Result<Option<(usize, usize)>, RequestError> {
+        let edit = self.edit.as_ref().and_then(Edit::first);
+        let control = self.controls.first();
+        let control = || control.map(|one| (&one.picture, one.name.as_str()));
+        let Some((picture, name)) = edit.or_else(control) else {
+            return Ok(None);
+        };
+        let (width, height) = (picture.width(), picture.height());
+        if width < multiple || height < multiple {
+            return Err(RequestError::SmallPicture {
+                name: name.to_owned(),
+                width,
+                height,
+                multiple,
+            });
+        }
+        let down = |side: usize| side / multiple * multiple;
+        Ok(Some((down(width), down(height))))
     }
 
-    fn check_second_prompts(&self, model: &ModelConfig) -> Result<(), RequestError> {
+    fn check_added(&self, model: &ModelConfig) -> Result<(), RequestError> {
         let Added {
             second_prompts: second,
             second_negative_prompts: negative,
             ..
         } = &self.added;
         let given = !second.is_empty() || !negative.is_empty();
-        let encoders = model
-            .text_to_image()
-            .map_or(0, |parts| parts.text.encoders.len());
+        let text = model.text_to_image().ok().map(|parts| &parts.text);
+        let encoders = text.map_or(0, |text| text.encoders.len());
         if given && encoders < 2 {
             return Err(RequestError::NoSecondEncoder);
         }
+        let told = text.and_then(|text| text.added);
+        self.added.check(told.map(|inputs| inputs.numbers))?;
         let prompts = self.prompts.len();
         if !second.is_empty() && second.len() != prompts {
             let second = second.len();
@@ -264,8 +280,10 @@ impl Request {
         let canvas = model.canvas();
         let multiple = model.multiple();
         let [height, width] = canvas.sides.map(|side| side * canvas.factor);
-        let pictured = self.pictured_size(multiple);
-        let (width, height) = self.size.or(pictured).unwrap_or((width, height));
+        let (width, height) = match self.size {
+            Some(size) => size,
+            None => self.pictured_size(multiple)?.unwrap_or((width, height)),
+        };
         if width == 0 || height == 0 || width % multiple != 0 || height % multiple != 0 {
             return Err(RequestError::Size {
                 width,

@@ -1,4 +1,4 @@
-//! Finished latents in a file, so that a failure behind the denoising loop does not lose them.
+//! Finished latents in a file, so that a failure after the denoising loop does not lose them.
 
 use std::path::{Path, PathBuf};
 

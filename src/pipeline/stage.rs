@@ -144,12 +144,13 @@ impl Request {
         check_share(share)?;
         let begin = Self {
             stage: Stage::Begin { until: share },
+            added: self.added.clone().without_scores(),
             ..self.clone()
         };
         let resolved = begin.resolve(first)?;
         let [_, _, height, width] = resolved.latent_shape;
         let factor = first.canvas().factor;
-        let mut finish = Self {
+        let finish = Self {
             stage: Stage::Finish { from: share },
             steps: Some(resolved.steps),
             guidance_scale: Some(resolved.guidance.scale),
@@ -157,11 +158,9 @@ impl Request {
             initial_latents: None,
             edit: None,
             controls: Vec::new(),
+            added: self.added.clone().for_refiner(),
             ..self.clone()
         };
-        // A refiner has no second encoder.
-        finish.added.second_prompts.clear();
-        finish.added.second_negative_prompts.clear();
         Ok([begin, finish])
     }
 }

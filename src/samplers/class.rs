@@ -7,6 +7,9 @@ use super::steps::Steps;
 use crate::Error;
 use crate::sampler::Sampler;
 
+/// Makes a sampler from keys, steps and `eta`.
+type Build = fn(&Settings, Steps, f64) -> Result<Box<dyn Sampler>, Error>;
+
 /// An update rule.
 #[derive(Debug)]
 pub(super) struct Class {
@@ -16,8 +19,7 @@ pub(super) struct Class {
     /// The keys it knows beside those of all classes.
     pub(super) knows: &'static [Key],
     pub(super) defaults: Defaults,
-    /// From keys, steps and `eta`.
-    pub(super) build: fn(&Settings, Steps, f64) -> Result<Box<dyn Sampler>, Error>,
+    pub(super) build: Build,
 }
 
 /// A word of the command line.

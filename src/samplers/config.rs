@@ -125,9 +125,13 @@ impl SamplerConfig {
     #[must_use]
     pub fn with_kind(self, kind: SamplerKind) -> Self {
         let class_name = kind.class().names[0].to_owned();
+        let own = self.class;
+        let mut repairs = self.repairs;
+        repairs.retain(|repair| repair.is_said() || own.is_none_or(|own| repair.is_of(own)));
         let kept = Self {
             class_name,
             other_class: None,
+            repairs,
             ..self
         };
         kept.edited(|json| kind.set(json))

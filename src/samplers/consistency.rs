@@ -44,7 +44,7 @@ struct Jump {
     /// Weights of the sample and of the network's output in the clean sample.
     skip: f64,
     output: f64,
-    /// Weight of the noise behind it.
+    /// Weight of the noise after it.
     noise: f64,
 }
 
@@ -60,9 +60,10 @@ struct Training {
 
 fn build(settings: &Settings, steps: Steps, _eta: f64) -> Result<Box<dyn Sampler>, Error> {
     let json = &settings.json;
+    let (min, max) = settings.sigma_ends(0.002, 80.0)?;
     let training = Training {
-        min: json.sigma_min.unwrap_or(0.002),
-        max: json.sigma_max.unwrap_or(80.0),
+        min,
+        max,
         data: json.sigma_data.map_or(0.5, |data| data.0),
     };
     let mut sigmas = sigmas(settings, training, steps.total)?;
@@ -89,6 +90,9 @@ fn sigmas(settings: &Settings, training: Training, steps: usize) -> Result<Vec<f
     } else {
         let count = json.num_train_timesteps.unwrap_or(40);
         let rho = json.rho.unwrap_or(7.0);
+        if rho.is_nan() || rho <= 0.0 {
+            return Err(ConfigError::unsupported("rho", rho, "it is above 0").into());
+        }
         let table = karras_sigmas_of(rho, training.max, training.min, count);
         let stride = (count / steps).max(1);
         table.into_iter().step_by(stride).collect()
@@ -151,7 +155,7 @@ impl Sampler for Consistency {
     }
 
     fn draws_noise(&self, _evaluation: usize) -> bool {
-        // Behind the last jump too, where its weight is 0: the stream goes on as in diffusers.
+        // After the last jump too, where its weight is 0: the stream goes on as in diffusers.
         self.jumps.len() > 1
     }
 

@@ -93,7 +93,7 @@ fn checked_order(settings: &Settings) -> Result<usize, ConfigError> {
 fn update(rhos: &[f64]) -> Update {
     let order = rhos.len() - 1;
     let (from, to) = (rhos[order - 1], rhos[order]);
-    let level = |rho: f64| NoiseLevel::from_ratio(rho);
+    let level = NoiseLevel::from_ratio;
     // Logarithms are counted from that of the newest.
     let nodes: Vec<f64> = rhos[..order]
         .iter()

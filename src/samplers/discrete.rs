@@ -39,11 +39,6 @@ pub(super) fn whole_timesteps(settings: &Settings, steps: usize) -> Result<Vec<u
 
 /// Timesteps of distilled models: evenly spaced ones of those they were distilled on, whose strides end at the noisiest timestep
 /// (Luo et al., arXiv 2310.04378, section 4.3). Spacing and offset of a configuration do not count.
-#[allow(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "a part of a small whole number"
-)]
 pub(super) fn distilled_timesteps(settings: &Settings, steps: usize) -> Result<Vec<usize>, Error> {
     let trained = settings.train_timesteps();
     let original = settings.json.original_inference_steps.unwrap_or(DISTILLED);

@@ -32,17 +32,13 @@ fn build(settings: &Settings, steps: Steps, _eta: f64) -> Result<Box<dyn Sampler
 }
 
 /// The least and the most noise.
-pub(super) fn ends(settings: &Settings) -> (f64, f64) {
-    let json = &settings.json;
-    (
-        json.sigma_min.unwrap_or(0.002),
-        json.sigma_max.unwrap_or(80.0),
-    )
+pub(super) fn ends(settings: &Settings) -> Result<(f64, f64), ConfigError> {
+    settings.sigma_ends(0.002, 80.0)
 }
 
 /// The levels that are visited, noisy to clean.
 pub(super) fn sigmas(settings: &Settings, steps: usize) -> Result<Vec<f64>, ConfigError> {
-    let (min, max) = ends(settings);
+    let (min, max) = ends(settings)?;
     let layout = settings.json.sigma_schedule.as_deref().unwrap_or("karras");
     if choose(
         "sigma_schedule",
@@ -76,7 +72,7 @@ pub(super) fn trajectory(
     let timesteps: Vec<f64> = sigmas.iter().map(|sigma| 0.25 * sigma.ln()).collect();
     let levels = sigmas.iter().copied().map(NoiseLevel::exploding).collect();
     let reading = Reading::Preconditioned { data, sign };
-    let (_, max) = ends(settings);
+    let (_, max) = ends(settings)?;
     let trajectory = Trajectory::new(&timesteps, levels, reading, clip);
     Ok(trajectory.starting_from(max.hypot(1.0)))
 }

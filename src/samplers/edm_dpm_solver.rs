@@ -32,7 +32,7 @@ fn build(settings: &Settings, steps: Steps, _eta: f64) -> Result<Box<dyn Sampler
     let words = ["dpmsolver++", "sde-dpmsolver++", "deis"];
     let solver = Solver::new(settings, Algorithm::of(settings, &words)?)?;
     let sigmas = sigmas(settings, steps.total)?;
-    let (min, _) = ends(settings);
+    let (min, _) = ends(settings)?;
     let last = if settings.ends_at_zero()? { 0.0 } else { min };
     let points = sigmas.iter().copied().chain([last]);
     let points: Vec<NoiseLevel> = points.map(NoiseLevel::exploding).collect();

@@ -120,7 +120,7 @@ struct Tables<'a> {
 impl Tables<'_> {
     /// PLMS over the timesteps visited: the first step is an Euler step and a second evaluation at its end.
     ///
-    /// A run that joins the schedule late does not visit the end of its first step twice, but goes on with the timestep behind
+    /// A run that joins the schedule late does not visit the end of its first step twice, but goes on with the timestep after
     /// it, from the sample it has; so does diffusers.
     fn multistep(&self, visited: &[usize]) -> Vec<Stage> {
         let stage = |(position, &timestep): (usize, &usize)| {

@@ -51,6 +51,23 @@ impl Repair {
         made
     }
 
+    /// Whether a configuration of `class` could have said it: where it could not, its silence tells nothing of its age.
+    pub(super) fn is_of(self, class: &Class) -> bool {
+        class.knows(match self {
+            Self::StepsOffset(_) => Key::Spacing,
+            Self::ClipSample(_) => Key::ClipSample,
+            Self::SkipRungeKutta(_) => Key::SkipRungeKutta,
+        })
+    }
+
+    /// Whether the configuration says something else.
+    pub(super) fn is_said(self) -> bool {
+        match self {
+            Self::StepsOffset(said) => said.is_some(),
+            Self::ClipSample(said) | Self::SkipRungeKutta(said) => said.is_some(),
+        }
+    }
+
     /// What to tell the user, if it changes anything of a sampler.
     pub(super) fn told(self, class: &Class, settings: &Settings) -> Option<String> {
         let leading = || {

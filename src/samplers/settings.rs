@@ -151,6 +151,27 @@ impl Settings {
         })
     }
 
+    /// The least and the most noise: what the configuration says, else `min` and `max`.
+    ///
+    /// # Errors
+    ///
+    /// If it says ends that no levels lie between.
+    pub(super) fn sigma_ends(&self, min: f64, max: f64) -> Result<(f64, f64), ConfigError> {
+        let (low, high) = (self.json.sigma_min, self.json.sigma_max);
+        let (min, max) = (low.unwrap_or(min), high.unwrap_or(max));
+        let is_range = 0.0 < min && min < max && max.is_finite();
+        match high
+            .map(|high| ("sigma_max", high))
+            .or(low.map(|low| ("sigma_min", low)))
+        {
+            Some((key, said)) if !is_range => {
+                let hint = format!("levels lie between {min} and {max}: 0 < sigma_min < sigma_max");
+                Err(ConfigError::unsupported(key, said, hint))
+            }
+            _ => Ok((min, max)),
+        }
+    }
+
     /// What the model predicts, if it can be read at all of `levels`.
     pub(super) fn prediction_at(&self, levels: &[NoiseLevel]) -> Result<Prediction, Error> {
         let prediction = self.prediction()?;
@@ -168,7 +189,12 @@ impl Settings {
             return self.threshold();
         }
         if self.json.clip_sample.unwrap_or(self.defaults.clips) {
-            return Ok(Clip::Range(self.json.clip_sample_range.unwrap_or(1.0)));
+            let range = self.json.clip_sample_range.unwrap_or(1.0);
+            if range.is_nan() || range < 0.0 {
+                let hint = "samples are clipped to as much on both sides of 0";
+                return Err(ConfigError::unsupported("clip_sample_range", range, hint));
+            }
+            return Ok(Clip::Range(range));
         }
         Ok(Clip::Off)
     }

@@ -105,7 +105,7 @@ pub(super) fn exploding(settings: &Settings, steps: usize) -> Result<SigmaTable,
     let grid = settings.grid()?;
     let visited = grid.closed(steps)?;
     let visited_sigmas = at(&table, &visited);
-    let (max, min) = ends(settings, visited_sigmas[0], visited_sigmas[steps - 1]);
+    let (min, max) = settings.sigma_ends(visited_sigmas[steps - 1], visited_sigmas[0])?;
     let (mut timesteps, mut sigmas) = match Layout::of(settings)?.sigmas(max, min, steps) {
         None => (visited, visited_sigmas),
         Some(sigmas) => (timesteps_of(&table, &sigmas), sigmas),
@@ -137,7 +137,7 @@ pub(super) fn preserving(
     let visited = settings
         .grid()?
         .open(steps, clipped_end(settings, &table))?;
-    let (max, min) = ends(settings, table[table.len() - 1], table[0]);
+    let (min, max) = settings.sigma_ends(table[0], table[table.len() - 1])?;
     let layout = Layout::of(settings)?;
     let (timesteps, mut sigmas) = match layout.sigmas(max, min, steps) {
         None => (visited.clone(), at(&table, &visited)),
@@ -182,12 +182,6 @@ fn final_sigma(settings: &Settings, table: &[f64]) -> Result<f64, Error> {
     } else {
         table[0]
     })
-}
-
-/// The range of laid-out sigmas: what the configuration says, else `max` and `min`.
-fn ends(settings: &Settings, max: f64, min: f64) -> (f64, f64) {
-    let json = &settings.json;
-    (json.sigma_max.unwrap_or(max), json.sigma_min.unwrap_or(min))
 }
 
 /// Whether the network is called with `ln(sigma) / 4` in place of a timestep (SVD, after Karras et al., table 1).

@@ -4,12 +4,6 @@
 //! Source: Zheng et al., Trajectory Consistency Distillation (arXiv 2402.19159, algorithm 4: strategic stochastic sampling, section
 //! 4.2). Gamma is `eta` here. Behaviour as diffusers' `TCDScheduler`, which clips nothing.
 
-#![allow(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "timesteps are small whole numbers"
-)]
-
 use burn::tensor::Tensor;
 
 use super::class::{Class, Word};

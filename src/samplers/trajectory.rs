@@ -7,7 +7,7 @@ use burn::tensor::Tensor;
 
 use super::update::combine;
 use crate::denoiser::Evaluation;
-use crate::noise::{NoiseLevel, Prediction, Weights};
+use crate::noise::{LinearReading, NoiseLevel, Prediction};
 use crate::sampler::{History, Sampler};
 
 /// Keeps estimates of the clean sample in its range.
@@ -70,12 +70,12 @@ impl Reading {
     }
 
     /// Reads the clean sample: of a preconditioned network `c_skip·x + c_out·F`.
-    fn data(self, level: NoiseLevel) -> Weights {
+    fn data(self, level: NoiseLevel) -> LinearReading {
         match self {
             Self::Plain(prediction) => prediction.data(level),
             Self::Preconditioned { data, sign } => {
                 let spread = level.sigma.hypot(data);
-                Weights {
+                LinearReading {
                     sample: (data / spread).powi(2),
                     prediction: sign * level.sigma * data / spread,
                 }
@@ -84,10 +84,10 @@ impl Reading {
     }
 
     /// Reads the unit noise.
-    fn noise(self, level: NoiseLevel) -> Weights {
+    fn noise(self, level: NoiseLevel) -> LinearReading {
         match self {
             Self::Plain(prediction) => prediction.noise(level),
-            Self::Preconditioned { data, .. } => Weights {
+            Self::Preconditioned { data, .. } => LinearReading {
                 // (1 - c_skip) / sigma, without the difference of near numbers.
                 sample: level.sigma / level.sigma.hypot(data).powi(2),
                 prediction: -self.data(level).prediction / level.sigma,
@@ -176,7 +176,7 @@ impl Trajectory {
     }
 }
 
-fn mix(weights: Weights, sample: Tensor<4>, prediction: Tensor<4>) -> Tensor<4> {
+fn mix(weights: LinearReading, sample: Tensor<4>, prediction: Tensor<4>) -> Tensor<4> {
     combine((sample, weights.sample), [(prediction, weights.prediction)])
 }
 

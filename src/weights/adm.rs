@@ -9,7 +9,7 @@ use burn_store::burn_pack::Tensor as Packed;
 
 use super::WeightSource;
 use super::names::reshaped;
-use super::original::{Cut, Piece, cut, renamed, unet};
+use super::original::{Elements, Piece, cut, renamed, unet};
 use crate::error::{Error, WeightsError};
 
 /// Name and layer of attention but for its joint projection.
@@ -52,7 +52,7 @@ pub fn renamed_unet(source: &WeightSource, layers: usize) -> Result<WeightSource
 fn pieces(name: &str, layers: usize) -> Option<Vec<Piece>> {
     let name = unet(name, layers)?;
     let Some((attention, inner)) = split_at_attention(&name) else {
-        let cut = Cut::Whole;
+        let cut = Elements::Whole;
         return Some(vec![Piece { name, cut }]);
     };
     let piece = |inner: &str, cut| Piece {
@@ -60,11 +60,11 @@ fn pieces(name: &str, layers: usize) -> Option<Vec<Piece>> {
         cut,
     };
     if let Some(kind) = inner.strip_prefix(JOINT) {
-        let third = |(third, layer)| piece(&format!("{layer}.{kind}"), Cut::Third(third));
+        let third = |(third, layer)| piece(&format!("{layer}.{kind}"), Elements::Third(third));
         let layers = ["to_q", "to_k", "to_v"].into_iter().enumerate();
         return Some(layers.map(third).collect());
     }
-    Some(vec![piece(&renamed(inner, &ATTENTION)?, Cut::Whole)])
+    Some(vec![piece(&renamed(inner, &ATTENTION)?, Elements::Whole)])
 }
 
 /// `down_blocks.2.attentions.0.norm.weight` behind the attention's number.

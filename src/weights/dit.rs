@@ -7,7 +7,7 @@
 use burn_store::burn_pack::Tensor as Packed;
 
 use super::WeightSource;
-use super::original::{Cut, Parts, Piece, Placement, number, renamed, split_by, unrecognised};
+use super::original::{Elements, Parts, Piece, Placement, number, renamed, split_by, unrecognised};
 use crate::error::{Error, WeightsError};
 
 /// The part of a model folder that the denoiser is.
@@ -71,7 +71,7 @@ fn block_pieces(block: usize, rest: &str) -> Option<Vec<Piece>> {
     };
     let third = |(third, letter)| Piece {
         name: format!("{prefix}attn1.to_{letter}.{kind}"),
-        cut: Cut::Third(third),
+        cut: Elements::Third(third),
     };
     Some(["q", "k", "v"].into_iter().enumerate().map(third).collect())
 }
@@ -79,7 +79,7 @@ fn block_pieces(block: usize, rest: &str) -> Option<Vec<Piece>> {
 fn whole(name: String) -> Piece {
     Piece {
         name,
-        cut: Cut::Whole,
+        cut: Elements::Whole,
     }
 }
 

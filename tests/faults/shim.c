@@ -9,7 +9,7 @@
  * FAULT_LOG    file that gets one line per fault: number, call, path
  * FAULT_UNDER  folders, separated by colons: calls that write below them are counted, from 1
  * FAULT_KIND   enospc, eio, erofs, eintr: the call fails so; short: a write takes a few bytes; kill: the process dies, a write half done;
- *              pause: the call waits until FAULT_GATE is there; count: nothing happens, but every call is logged
+ *              pause: the call waits until FAULT_GATE is there, for ten minutes at most; count: nothing happens, but every call is logged
  * FAULT_FIRST  number of the first call concerned, 1 by default
  * FAULT_LAST   number of the last one; 0, the default, is no end
  * FAULT_GATE   file that calls wait for which pause
@@ -270,7 +270,7 @@ static long decide(const struct caught *call, const long *argument) {
         return write_some(call, argument, 1 + length_of(call, argument) / 2 % 1021);
     case PAUSE:
         note(number, call->name, path);
-        while (gate && ours(__NR_faccessat, AT_FDCWD, (long)gate, F_OK, 0, 0))
+        for (int wait = 0; wait < 120000 && gate && ours(__NR_faccessat, AT_FDCWD, (long)gate, F_OK, 0, 0); wait++)
             ours(__NR_nanosleep, (long)&(struct timespec){.tv_nsec = 5000000}, 0, 0, 0, 0);
         return whole(call, argument);
     case KILL:

@@ -155,7 +155,9 @@ fn levels_must_fall() {
     };
     refused(r#","sigmas":[1,5]"#, 1, "`sigmas`");
     refused(r#","sigmas":[80,5]"#, 3, "3 steps");
-    refused(r#","rho":5"#, 1, "`rho`");
+    refused(r#","rho":0"#, 1, "`rho`");
+    refused(r#","sigma_max":0"#, 1, "`sigma_max`");
+    refused(r#","sigma_min":90"#, 1, "`sigma_min`");
     refused("", 41, "41 steps");
 }
 

@@ -124,7 +124,7 @@ fn rules_that_do_the_same_are_refused() {
     }
 }
 
-/// METHODS 5.3: what the published routers for DiT-XL/2 compute at their reuse steps.
+/// What the published routers for DiT-XL/2 compute at their reuse steps.
 #[test]
 fn published_routers_compute_as_many_branches_as_published() {
     use afterimage::cache::{Course, Router};

@@ -62,83 +62,70 @@ fn markers_of_node_programs_are_read() {
     assert_eq!(model.leftovers(), ["v_pred", "ztsnr"]);
 }
 
-/// Words of a header, and what an SD 2.x file is taken for: card, prediction, width and height, whether there is a warning.
+/// Words of a header, and what an SD 2.x file is taken for: whether it predicts velocity, width and height, whether there is a warning.
+type Case = (
+    &'static [(&'static str, &'static str)],
+    bool,
+    [usize; 2],
+    bool,
+);
+
+const CASES: [Case; 9] = [
+    (&[], true, [768, 768], true),
+    (&[EPSILON, RESOLUTION], false, [512, 512], false),
+    (
+        &[("modelspec.prediction_type", "v")],
+        true,
+        [768, 768],
+        false,
+    ),
+    (
+        &[("modelspec.predict_key", "epsilon")],
+        false,
+        [512, 512],
+        false,
+    ),
+    (
+        &[(ARCHITECTURE, "stable-diffusion-v2-512")],
+        false,
+        [512, 512],
+        false,
+    ),
+    (
+        &[(ARCHITECTURE, "stable-diffusion-v2-768-v")],
+        true,
+        [768, 768],
+        false,
+    ),
+    (
+        &[
+            ("ss_v_parameterization", "True"),
+            ("ss_resolution", "(512, 640)"),
+        ],
+        true,
+        [512, 640],
+        false,
+    ),
+    (&[RESOLUTION], false, [512, 512], true),
+    (
+        &[("sd_merge_recipe", "{}"), ("modelspec.resolution", "odd")],
+        true,
+        [768, 768],
+        true,
+    ),
+];
+const ARCHITECTURE: &str = "modelspec.architecture";
+const EPSILON: (&str, &str) = ("modelspec.prediction_type", "epsilon");
+const RESOLUTION: (&str, &str) = ("modelspec.resolution", "512x512");
+
 #[test]
 fn words_decide_what_shapes_do_not_tell() {
-    type Case = (
-        &'static [(&'static str, &'static str)],
-        &'static str,
-        Prediction,
-        [usize; 2],
-        bool,
-    );
-    let (velocity, base) = ("stable-diffusion-2-1", "stable-diffusion-2-1-base");
-    let cases: [Case; 9] = [
-        (&[], velocity, Prediction::Velocity, [768, 768], true),
-        (
-            &[
-                ("modelspec.prediction_type", "epsilon"),
-                ("modelspec.resolution", "512x512"),
-            ],
-            base,
-            Prediction::Epsilon,
-            [512, 512],
-            false,
-        ),
-        (
-            &[("modelspec.prediction_type", "v")],
-            velocity,
-            Prediction::Velocity,
-            [768, 768],
-            false,
-        ),
-        (
-            &[("modelspec.predict_key", "epsilon")],
-            base,
-            Prediction::Epsilon,
-            [512, 512],
-            false,
-        ),
-        (
-            &[("modelspec.architecture", "stable-diffusion-v2-512")],
-            base,
-            Prediction::Epsilon,
-            [512, 512],
-            false,
-        ),
-        (
-            &[("modelspec.architecture", "stable-diffusion-v2-768-v")],
-            velocity,
-            Prediction::Velocity,
-            [768, 768],
-            false,
-        ),
-        (
-            &[
-                ("ss_v_parameterization", "True"),
-                ("ss_resolution", "(512, 640)"),
-            ],
-            velocity,
-            Prediction::Velocity,
-            [512, 640],
-            false,
-        ),
-        (
-            &[("modelspec.resolution", "512x512")],
-            base,
-            Prediction::Epsilon,
-            [512, 512],
-            true,
-        ),
-        (
-            &[("sd_merge_recipe", "{}"), ("modelspec.resolution", "odd")],
-            velocity,
-            Prediction::Velocity,
-            [768, 768],
-            true,
-        ),
-    ];
-    for (words, card, prediction, size, warned) in cases {
+    for (words, velocity, size, warned) in CASES {
+        let (card, prediction) = if velocity {
+            ("stable-diffusion-2-1", Prediction::Velocity)
+        } else {
+            ("stable-diffusion-2-1-base", Prediction::Epsilon)
+        };
         let folder = folder();
         let path = sparse_file(
             &folder.path().join("m.safetensors"),

@@ -10,14 +10,12 @@ use std::{
 
 use afterimage::{
     catalog::ModelFolder,
-    models::{clip::ClipTextModel, unet::UNet2DConditionModel, vae::AutoencoderKl},
-    pipeline::{Family, ModelConfig},
-    weights::shapes,
+    pipeline::{ModelConfig, check_weights},
 };
 use burn::tensor::Device;
 use serde_json::json;
 
-use crate::catalog::{open, without_unit_sides, written};
+use crate::catalog::{open, written};
 use crate::weight_lists::open_clip_list;
 use crate::weights::{counting, fixture, folder};
 
@@ -186,37 +184,8 @@ fn single_files_of_sdxl_fill_networks_of_full_size() {
         let folder = folder();
         let model = open(&sparse_checkpoint(folder.path(), &tensors)).unwrap();
         assert_eq!(model.card(), Some(card));
-        let Family::TextToImage(parts) = ModelConfig::read(&model).unwrap().family else {
-            panic!("a model without text");
-        };
-        let device = Device::flex();
-        let mut built = vec![
-            (
-                "unet",
-                shapes(&UNet2DConditionModel::new(&parts.unet, &device)),
-            ),
-            (
-                "vae",
-                shapes(&AutoencoderKl::new(parts.vae.clone(), &device)),
-            ),
-        ];
-        for encoder in &parts.text.encoders {
-            built.push((
-                encoder.part,
-                shapes(&ClipTextModel::new(&encoder.clip, &device)),
-            ));
-        }
-        for (part, built) in built {
-            let source = model.weights(part).unwrap();
-            let found = source
-                .names()
-                .map(|name| (name.to_owned(), source.shape(name).unwrap()));
-            assert_eq!(
-                without_unit_sides(built),
-                without_unit_sides(found.collect()),
-                "{card} {part}"
-            );
-        }
+        let config = ModelConfig::read(&model).unwrap();
+        check_weights(&model, &config, &Device::flex()).unwrap();
         assert!(
             model
                 .leftovers()

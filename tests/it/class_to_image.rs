@@ -9,14 +9,13 @@ use afterimage::catalog::ModelFolder;
 use afterimage::pipeline::{ModelConfig, Pipeline, Request, Seeds, Trace};
 use afterimage::samplers::SamplerConfig;
 use afterimage::weights::WeightSource;
-use burn::tensor::Tensor;
 use safetensors::tensor::{Dtype, TensorView};
 use serde_json::Value;
 
 use crate::dit::rule;
-use crate::fixture::{Fixture, Reference, fixture};
+use crate::fixture::{Fixture, fixture};
+use crate::parity::{Comparison, Part, Tally, Way};
 use crate::tested;
-use crate::tolerance::F32_CPU;
 
 fn load(model: &Path) -> Pipeline {
     let folder = ModelFolder::open(model.to_str().unwrap()).unwrap();
@@ -31,17 +30,17 @@ fn model() -> PathBuf {
 fn runs_agree_with_diffusers() {
     let fixture = Fixture::best("dit");
     let mut pipeline = load(&fixture.model());
-    let mut count = 0;
-    let ours = |case: &&Value| case["kind"] == "class2img" && case["tensors"]["draws"].is_null();
-    for case in fixture.cases().filter(ours) {
-        check_run(&fixture, case, &mut pipeline)
-            .unwrap_or_else(|error| panic!("{}: {error}", case["id"]));
-        count += 1;
+    let mut tally = Tally::default();
+    // What draws noise at its steps drew it from torch's global generator.
+    let seeded = |case: &&Value| case["tensors"]["draws"].is_null();
+    for case in fixture.of_kinds(&["class2img"]).filter(seeded) {
+        let outcome = check_run(&fixture, case, &mut pipeline);
+        tally.add(&fixture, case, outcome);
     }
-    assert!(count >= 5, "{count} cases");
+    tally.finish(5);
 }
 
-fn check_run(fixture: &Fixture, case: &Value, pipeline: &mut Pipeline) -> Result<(), String> {
+fn check_run(fixture: &Fixture, case: &Value, pipeline: &mut Pipeline) -> Result<f64, String> {
     let scheduler = fixture.scheduler(case["scheduler"].as_str().unwrap());
     pipeline.set_sampler(SamplerConfig::from_json(&scheduler, "case".as_ref()).unwrap());
     let call = &case["call"];
@@ -59,29 +58,24 @@ fn check_run(fixture: &Fixture, case: &Value, pipeline: &mut Pipeline) -> Result
     let mut ignored = ();
     let mut trace = Trace::new(&mut ignored);
     let made = pipeline.generate(&request, &mut trace).unwrap();
-    let check = |name: &str, golden: Reference, found: Tensor<4>| {
-        let difference = golden
-            .first(items)
-            .compare(found, tested::tolerance(F32_CPU));
-        difference.map_err(|error| format!("{name}: {error}"))
-    };
-    for (kept, step) in case["kept_steps"].as_array().unwrap().iter().enumerate() {
+    let mut comparison = Comparison::new(fixture, case, Way::Free);
+    for (row, step) in case["kept_steps"].as_array().unwrap().iter().enumerate() {
         let step = step.as_u64().unwrap() as usize;
         if let Some(golden) = fixture.of(case, "latents") {
-            check("latents", golden.row(kept), trace.latents[step].clone())?;
+            let golden = golden.row(row).first(items);
+            let found = trace.latents[step].clone();
+            comparison.check(Part::Latents, format!("latents.{step}"), &golden, found)?;
         }
     }
-    check(
-        "final",
-        fixture.of(case, "final_latents").unwrap(),
-        made.latents,
-    )?;
+    let golden = fixture.of(case, "final_latents").unwrap().first(items);
+    comparison.check(Part::Latents, "final", &golden, made.latents)?;
     if let Some(golden) = fixture.of(case, "image") {
         // The reference keeps channels last.
-        check("image", golden, made.images.permute([0, 2, 3, 1]))?;
+        let found = made.images.permute([0, 2, 3, 1]);
+        comparison.check(Part::Picture, "image", &golden.first(items), found)?;
     }
     assert_eq!(made.report.account.cells, made.report.forecast.cells);
-    Ok(())
+    Ok(comparison.share())
 }
 
 /// Rows of one class stand together, and every picture is that of its own class and noise.

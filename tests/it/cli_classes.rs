@@ -124,7 +124,7 @@ fn class_models_are_planned_timed_and_inspected() {
     }
 }
 
-/// LDM-4-G: the card alone plans what `DeepCache`'s table reports (METHODS 2.10); a small model is made, timed and inspected.
+/// LDM-4-G: the card alone plans what `DeepCache`'s table reports; a small model is made, timed and inspected.
 #[test]
 fn class_conditional_latent_diffusion_is_planned_and_run() {
     let rule = "deepcache:interval=5";

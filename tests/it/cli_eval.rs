@@ -69,103 +69,93 @@ fn quality(results: &str) -> Vec<serde_json::Value> {
         .collect()
 }
 
+/// Kills an evaluation as soon as its first batch is there; gives the batches that are.
+#[cfg(feature = "bundled")]
+fn killed_midway(folder: &Path) -> Vec<String> {
+    let mut child = evaluation(folder, &[]).spawn().expect("the program starts");
+    while batches(folder).is_empty() && child.try_wait().expect("a status").is_none() {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    child.kill().expect("it is killed");
+    child.wait().expect("it has ended");
+    batches(folder)
+}
+
+/// Makes an evaluation in two shards.
+#[cfg(feature = "bundled")]
+fn in_shards(folder: &Path) -> [PathBuf; 2] {
+    let shards = ["1/2", "2/2"].map(|shard| folder.join(shard.replace('/', "-")));
+    for (folder, shard) in shards.iter().zip(["1/2", "2/2"]) {
+        let ending = ended(evaluation(folder, &["--shard", shard]));
+        assert_eq!(ending.code, Some(0), "{}", ending.shown());
+        let next = "join all shards with `afterimage eval merge";
+        assert!(ending.stdout.contains(next), "{}", ending.stdout);
+    }
+    shards
+}
+
+#[cfg(feature = "bundled")]
+fn merged(folders: &[&PathBuf], further: &[&str]) -> Ending {
+    let folders = folders.iter().map(|folder| folder.as_os_str());
+    let command = ["eval", "merge", "--device", "cpu"].map(OsStr::new);
+    let further = further.iter().map(OsStr::new);
+    afterimage(command.into_iter().chain(folders).chain(further))
+}
+
 #[cfg(feature = "bundled")]
 #[test]
 fn a_killed_evaluation_goes_on_where_it_was() {
     let folder = tempfile::tempdir().expect("a folder");
     let [killed, whole] = ["killed", "whole"].map(|name| folder.path().join(name));
-    let mut child = evaluation(&killed, &[])
-        .spawn()
-        .expect("the program starts");
-    while batches(&killed).is_empty() && child.try_wait().expect("a status").is_none() {
-        std::thread::sleep(Duration::from_millis(5));
-    }
-    child.kill().expect("it is killed");
-    child.wait().expect("it has ended");
-    let kept = batches(&killed);
+    let kept = killed_midway(&killed);
     assert!(kept.contains(&"batch-000000.safetensors".to_owned()));
-    let before = std::fs::metadata(killed.join(&kept[0]))
-        .and_then(|file| file.modified())
-        .expect("a time");
-
+    let written = || {
+        let file = std::fs::metadata(killed.join(&kept[0]));
+        file.and_then(|file| file.modified()).expect("a time")
+    };
+    let before = written();
     let resumed = ended(evaluation(&killed, &["--json"]));
     assert_eq!(resumed.code, Some(0), "{}", resumed.shown());
-    let after = std::fs::metadata(killed.join(&kept[0]))
-        .and_then(|file| file.modified())
-        .expect("a time");
-    assert_eq!(before, after, "what was there is not made again");
+    assert_eq!(before, written(), "what was there is not made again");
     assert_eq!(batches(&killed).len(), 3);
 
-    let shards = ["1/2", "2/2"].map(|shard| folder.path().join(shard.replace('/', "-")));
-    for (folder, shard) in shards.iter().zip(["1/2", "2/2"]) {
-        let ending = ended(evaluation(folder, &["--shard", shard]));
-        assert_eq!(ending.code, Some(0), "{}", ending.shown());
-        assert!(
-            ending
-                .stdout
-                .contains("join all shards with `afterimage eval merge"),
-            "{}",
-            ending.stdout
-        );
-    }
-    let merge = |folders: &[&PathBuf], further: &[&str]| {
-        let folders = folders.iter().map(|folder| folder.as_os_str());
-        let arguments = ["eval", "merge", "--device", "cpu"]
-            .map(OsStr::new)
-            .into_iter();
-        afterimage(
-            arguments
-                .chain(folders)
-                .chain(further.iter().map(OsStr::new)),
-        )
-    };
-    merge(&[&shards[0]], &[]).refused(
-        1,
-        &[
-            "1 of 3 batches are missing: 1",
-            "hint: run their shards again",
-        ],
-    );
-    merge(&[&shards[0], &killed], &[]).refused(1, &["batch 0 is there twice"]);
+    let shards = in_shards(folder.path());
+    let holes = [
+        "1 of 3 batches are missing: 1",
+        "hint: run their shards again",
+    ];
+    merged(&[&shards[0]], &[]).refused(1, &holes);
+    merged(&[&shards[0], &killed], &[]).refused(1, &["batch 0 is there twice"]);
     let whole = whole.display().to_string();
     let npz = folder.path().join("npz").display().to_string();
     let further = [
         "--judge", "shapes", "--json", "--output", &whole, "--npz", &npz,
     ];
-    let joined = merge(&[&shards[0], &shards[1]], &further);
+    let joined = merged(&[&shards[0], &shards[1]], &further);
     assert_eq!(joined.code, Some(0), "{}", joined.shown());
-    assert_eq!(
-        quality(&joined.stdout),
-        quality(&resumed.stdout),
-        "shards make the same pictures"
-    );
+    let (joined, resumed) = (quality(&joined.stdout), quality(&resumed.stdout));
+    assert_eq!(joined, resumed, "shards make the same pictures");
     for name in ["4-steps", "2-steps", "deepcache-branch-0-interval-2"] {
-        assert!(
-            Path::new(&npz).join(name).with_extension("npz").is_file(),
-            "{name}"
-        );
+        let archive = Path::new(&npz).join(name).with_extension("npz");
+        assert!(archive.is_file(), "{name}");
     }
 
-    let page = folder.path().join("quality.md");
-    let report = afterimage([
-        OsStr::new("eval"),
-        OsStr::new("report"),
-        killed.as_os_str(),
-        OsStr::new("--output"),
-        page.as_os_str(),
-    ]);
+    becomes_a_page(&killed, folder.path());
+    let other = ["`seed` is 0 there and 5 here", "hint: name another folder"];
+    ended(evaluation(&killed, &["--seed", "5"])).refused(1, &other);
+}
+
+#[cfg(feature = "bundled")]
+fn becomes_a_page(evaluation: &Path, folder: &Path) {
+    let page = folder.join("quality.md");
+    let words = ["eval", "report", "--output"].map(OsStr::new);
+    let places = [page.as_os_str(), evaluation.as_os_str()];
+    let report = afterimage(words.into_iter().chain(places));
     assert_eq!(report.code, Some(0), "{}", report.shown());
     let text = std::fs::read_to_string(&page).expect("a page");
-    assert!(
-        text.contains("## scenes") && text.contains("](quality-0.svg)"),
-        "{text}"
-    );
-    assert!(folder.path().join("quality-0.svg").is_file());
-
-    ended(evaluation(&killed, &["--seed", "5"])).refused(
-        1,
-        &["`seed` is 0 there and 5 here", "hint: name another folder"],
-    );
+    let named = text.contains("## scenes") && text.contains("](quality-0.svg)");
+    assert!(named, "{text}");
+    assert!(folder.join("quality-0.svg").is_file());
 }
 
 #[test]

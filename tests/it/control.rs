@@ -271,7 +271,7 @@ fn a_switch_forces_a_refresh() {
     }
 }
 
-/// METHODS 8.21: under propagation the nets run at the keys only; under `DeepCache` as far as the cut.
+/// Under propagation the nets run at the keys only; under `DeepCache` as far as the cut.
 #[test]
 fn nets_run_as_far_as_the_encoder_runs() {
     let pipeline = pipeline();

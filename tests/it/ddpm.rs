@@ -2,7 +2,7 @@
 
 use afterimage::cache::{CacheRule, Course, Forecast, Refresh, Router};
 use afterimage::catalog::ModelFolder;
-use afterimage::denoise::Noise as _;
+use afterimage::denoise::{Denoise, Noise as _};
 use afterimage::denoiser::Rows;
 use afterimage::models::unet::{Extent, UNet2DConditionModel, UNet2dCondition, UNetConfig};
 use afterimage::pipeline::{
@@ -17,15 +17,8 @@ use crate::fixture::{Fixture, shared};
 use crate::golden::{check_cells, rule};
 use crate::laws::Subject;
 use crate::param_lists::assert_same_parameters;
+use crate::parity::{Comparison, Followed, Part, Tally, Way};
 use crate::tested;
-use crate::tolerance::F32_CPU;
-
-/// The six levels of the LSUN models are in the complete reference alone.
-fn fixtures() -> Vec<Fixture> {
-    let lsun = shared("reference/fixtures/ddpm-lsun").map(|_| "ddpm-lsun");
-    let names = [Some("ddpm"), lsun];
-    names.into_iter().flatten().map(Fixture::best).collect()
-}
 
 fn load(fixture: &Fixture) -> Box<Unconditional> {
     let folder = ModelFolder::open(fixture.model().to_str().unwrap()).unwrap();
@@ -47,27 +40,18 @@ fn cells_agree_with_diffusers() {
     }
 }
 
+/// The six levels of the LSUN models are in the complete reference alone.
 #[test]
 fn runs_agree_with_diffusers() {
-    let mut failures = Vec::new();
-    let (mut count, mut worst) = (0, 0.0_f64);
-    for fixture in fixtures() {
+    let mut tally = Tally::default();
+    for fixture in ["ddpm", "ddpm-lsun"].into_iter().flat_map(Fixture::both) {
         let mut model = load(&fixture);
-        for case in fixture.cases().filter(|case| case["kind"] != "unet_trace") {
-            match check_run(&fixture, case, &mut model) {
-                Ok(difference) => worst = worst.max(difference),
-                Err(error) => failures.push(format!("{}: {error}", case["id"])),
-            }
-            count += 1;
+        for case in fixture.of_kinds(&["unconditional", "unconditional_explicit"]) {
+            let outcome = check_run(&fixture, case, &mut model);
+            tally.add(&fixture, case, outcome);
         }
     }
-    eprintln!("{count} runs, the worst is off by {worst:.1e} standard deviations");
-    let failed = failures.len();
-    assert!(
-        failures.is_empty(),
-        "{failed} of {count} runs\n{}",
-        failures.join("\n")
-    );
+    tally.finish(15);
 }
 
 fn check_run(fixture: &Fixture, case: &Value, model: &mut Unconditional) -> Result<f64, String> {
@@ -76,48 +60,76 @@ fn check_run(fixture: &Fixture, case: &Value, model: &mut Unconditional) -> Resu
         None => quadratic(case),
     };
     model.set_sampler(SamplerConfig::from_json(&scheduler, "case".as_ref()).unwrap());
+    let request = request(case);
+    let free = check_free(fixture, case, model, &request)?;
+    Ok(free.max(check_steps(fixture, case, model, &request)?))
+}
+
+fn check_free(
+    fixture: &Fixture,
+    case: &Value,
+    model: &Unconditional,
+    request: &Request,
+) -> Result<f64, String> {
     let mut ignored = ();
     let mut trace = Trace::new(&mut ignored);
-    let request = request(case);
     let generated = model
-        .generate(&request, &mut trace)
+        .generate(request, &mut trace)
         .map_err(|error| error.to_string())?;
-    let timesteps: Vec<f64> = case["timesteps"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .filter_map(Value::as_f64)
-        .collect();
+    let timesteps: Vec<f64> = serde_json::from_value(case["timesteps"].clone()).unwrap();
     assert_eq!(trace.timesteps, timesteps, "{}", case["id"]);
-    let mut pairs = Vec::new();
+    let mut comparison = Comparison::new(fixture, case, Way::Free);
     let kept = case["kept_steps"].as_array().cloned().unwrap_or_default();
     for (row, step) in kept.iter().enumerate() {
         let step = step.as_u64().unwrap() as usize;
-        let golden = |key| fixture.of(case, key).map(|golden| golden.row(row));
-        let (prediction, latents) = (&trace.predictions[step], &trace.latents[step]);
-        pairs.push((
-            format!("prediction.{step}"),
-            golden("noise_pred"),
-            prediction,
-        ));
-        pairs.push((format!("latents.{step}"), golden("latents"), latents));
+        for (part, key, found) in [
+            (Part::Predictions, "noise_pred", &trace.predictions),
+            (Part::Latents, "latents", &trace.latents),
+        ] {
+            if let Some(golden) = fixture.of(case, key) {
+                let name = format!("{key}.{step}");
+                comparison.check(part, name, &golden.row(row), found[step].clone())?;
+            }
+        }
     }
-    // diffusers gives pictures as [items, height, width, channels].
-    let images = &generated.images.permute([0, 2, 3, 1]);
-    let latents = &generated.latents;
-    pairs.push((
-        "final latents".into(),
-        fixture.of(case, "final_latents"),
-        latents,
-    ));
-    pairs.push(("image".into(), fixture.of(case, "image"), images));
-    let mut worst = 0.0_f64;
-    for (name, golden, found) in pairs {
-        let Some(golden) = golden else { continue };
-        let difference = golden.compare(found.clone(), tested::tolerance(F32_CPU));
-        worst = worst.max(difference.map_err(|error| format!("{name}: {error}"))?);
+    let golden = fixture.of(case, "final_latents").unwrap();
+    comparison.check(Part::Latents, "final", &golden, generated.latents)?;
+    if let Some(golden) = fixture.of(case, "image") {
+        // diffusers gives pictures as [items, height, width, channels].
+        let images = generated.images.permute([0, 2, 3, 1]);
+        comparison.check(Part::Picture, "image", &golden, images)?;
     }
-    Ok(worst)
+    Ok(comparison.share())
+}
+
+fn check_steps(
+    fixture: &Fixture,
+    case: &Value,
+    model: &Unconditional,
+    request: &Request,
+) -> Result<f64, String> {
+    let Some(steps) = fixture.steps(case) else {
+        return Ok(0.0);
+    };
+    let resolved = request.resolve(model.config()).unwrap();
+    let mut noise = SeededNoise::new(&request.seeds, &tested::device());
+    noise.draw(resolved.latent_shape);
+    let followed = Followed {
+        denoise: Denoise {
+            sampler: resolved.sampler.as_ref(),
+            plan: &resolved.plan,
+            guidance: resolved.guidance,
+            prior_noise: request.cache.noise,
+            known: None,
+        },
+        rows: resolved.rows,
+        noise: &mut noise,
+        steps: &steps,
+    };
+    let condition = UNet2dCondition::none(resolved.rows.total());
+    let mut comparison = Comparison::new(fixture, case, Way::Stepwise);
+    followed.check(model.unet(), &condition, fixture, case, &mut comparison)?;
+    Ok(comparison.share())
 }
 
 /// The DDIM authors' spacing, which no scheduler of diffusers has.
@@ -191,7 +203,7 @@ fn an_interval_of_one_is_the_plain_run_bit_for_bit() {
     assert_ne!(run(CacheRule::deepcache(2, 0)), plain);
 }
 
-/// METHODS 8, test 23: a router that computes everything is the plain run, one that computes nothing spares every other step.
+/// A router that computes everything is the plain run, one that computes nothing spares every other step.
 #[test]
 fn routers_keep_their_two_limits() {
     const STEPS: usize = 4;
@@ -270,7 +282,7 @@ fn close(found: f64, published: f64, tolerance: f64, what: &str) {
     );
 }
 
-/// METHODS 1.5: whole passes, and retrieve steps by skip, attention's products counted.
+/// Whole passes, and retrieve steps by skip, attention's products counted.
 #[test]
 fn passes_cost_what_is_published() {
     let cifar: (f64, &[f64]) = (6.2, &[0.49, 1.28, 2.24, 3.38, 4.31, 5.30]);
@@ -294,7 +306,7 @@ const ROW: Rows = Rows {
     items: 1,
 };
 
-/// METHODS 2.10, the MACs column of DDPM: 100 DDIM steps, skip 2, attention's products left out.
+/// arXiv 2312.00858, the MACs column of DDPM: 100 DDIM steps, skip 2, attention's products left out.
 #[test]
 fn tables_of_deepcache_are_reproduced() {
     let cifar = [(1, 6.1), (2, 4.15), (3, 3.54), (5, 3.01), (10, 2.63)];

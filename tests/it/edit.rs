@@ -42,7 +42,7 @@ fn config(card: &str) -> ModelConfig {
     ModelConfig::read(&ModelFolder::open_configs(card).unwrap()).unwrap()
 }
 
-/// METHODS 2.6 and trap T3: a plan covers the evaluations of its own run, and no store outlives a run.
+/// A plan covers the evaluations of its own run, and no store outlives a run.
 #[test]
 fn runs_of_different_strength_in_a_row_never_reuse_across() {
     let pipeline = pipeline();
@@ -61,7 +61,7 @@ fn runs_of_different_strength_in_a_row_never_reuse_across() {
     assert_eq!(run(0.8), strong, "the run before left something behind");
 }
 
-/// METHODS 8.7: evaluations by sampler, steps and strength; the first always refreshes.
+/// Evaluations by sampler, steps and strength; the first always refreshes.
 #[test]
 fn plans_cover_the_steps_really_made() {
     let config = config("stable-diffusion-v1-5");
@@ -148,6 +148,7 @@ fn a_picture_stands_for_every_prompt() {
                 pictures,
                 masks: vec![half(72, 40)],
                 strength: Some(0.7),
+                name: "a test's picture".into(),
             }),
             ..request(Edit::new(picture(72, 40)), 3, CacheRule::none())
         };

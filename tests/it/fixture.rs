@@ -6,6 +6,7 @@ use afterimage::weights::WeightSource;
 use burn::tensor::{Device, Tensor, TensorData};
 use serde_json::Value;
 
+use crate::parity::{self, Steps};
 use crate::tested;
 
 /// The checkout; `AFTERIMAGE_ROOT` where the tests run elsewhere than they were built.
@@ -52,6 +53,10 @@ impl Golden {
         Self(WeightSource::open(path).unwrap())
     }
 
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.0.names().any(|there| there == name)
+    }
+
     pub(crate) fn tensor<const D: usize>(&self, name: &str, device: &Device) -> Tensor<D> {
         Tensor::from_data(self.0.read(name).unwrap(), device)
     }
@@ -83,12 +88,17 @@ pub(crate) fn values<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
 
 /// One fixture folder.
 pub(crate) struct Fixture {
+    name: String,
     folder: PathBuf,
     cases: Value,
     golden: Golden,
+    /// What `parity.json` has of it, and the steps kept beside.
+    measured: Value,
+    steps: Option<Golden>,
 }
 
 /// A reference tensor.
+#[derive(Debug, Clone)]
 pub(crate) struct Reference {
     pub(crate) shape: Vec<usize>,
     pub(crate) values: Vec<f32>,
@@ -97,28 +107,77 @@ pub(crate) struct Reference {
 impl Fixture {
     /// The complete fixture where this checkout has `../shared/reference`, else the committed selection.
     pub(crate) fn best(name: &str) -> Self {
-        let complete = shared(&format!("reference/fixtures/{name}"));
-        complete.map_or_else(|| Self::committed(name), |folder| Self::read(&folder))
+        Self::complete(name).unwrap_or_else(|| Self::committed(name))
     }
 
-    /// The complete fixture or the committed selection, whichever there is.
-    pub(crate) fn any(name: &str) -> Option<Self> {
-        let complete = shared(&format!("reference/fixtures/{name}"));
-        let there = complete.is_some() || fixture(name).is_dir();
-        there.then(|| Self::best(name))
+    /// The committed selection and the complete fixture, as far as they are there.
+    pub(crate) fn both(name: &str) -> Vec<Self> {
+        let there = fixture(name).join("cases.json").exists();
+        let committed = there.then(|| Self::committed(name));
+        committed.into_iter().chain(Self::complete(name)).collect()
     }
 
     /// The committed selection alone, which `python tests/fixtures/select.py` makes.
     pub(crate) fn committed(name: &str) -> Self {
-        Self::read(&fixture(name))
+        Self::read(&fixture(name), name, "committed")
     }
 
-    fn read(folder: &Path) -> Self {
+    /// The complete fixture or the committed selection, whichever there is.
+    pub(crate) fn any(name: &str) -> Option<Self> {
+        Self::both(name).pop()
+    }
+
+    fn complete(name: &str) -> Option<Self> {
+        let folder = shared(&format!("reference/fixtures/{name}"))?;
+        Some(Self::read(&folder, name, "complete"))
+    }
+
+    fn read(folder: &Path, name: &str, kind: &str) -> Self {
+        let steps = folder.join("steps.safetensors");
+        let measured: Value = json(fixture("parity.json"));
         Self {
+            name: name.to_owned(),
             cases: json(folder.join("cases.json")),
             golden: Golden::open(folder.join("cases.safetensors")),
             folder: folder.to_owned(),
+            measured: measured[format!("{kind}/{name}")].clone(),
+            steps: steps.exists().then(|| Golden::open(steps)),
         }
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// What a case amplifies a change of all that goes into it by: `predictions`, `latents` and `image`.
+    pub(crate) fn amplification(&self, case: &Value) -> &Value {
+        let id = case["id"].as_str().unwrap();
+        &self.measured[id]["amplification"]
+    }
+
+    /// The reference's steps of a case: those kept for it, else the predictions that it has of its first steps.
+    pub(crate) fn steps(&self, case: &Value) -> Option<Steps> {
+        let id = case["id"].as_str().unwrap();
+        if let (Some(steps), Some(name)) = (&self.steps, self.measured[id]["steps"].as_str()) {
+            let samples = format!("{id}.samples");
+            return Some(Steps {
+                predictions: steps.reference(name),
+                samples: steps.has(&samples).then(|| steps.reference(&samples)),
+                of_the_case: false,
+            });
+        }
+        let from_noise = ["txt2img", "controlnet", "unconditional", "class2img"];
+        if !from_noise.contains(&case["kind"].as_str().unwrap()) {
+            return None;
+        }
+        let kept = case["kept_steps"].as_array()?;
+        let first = (0..kept.len()).take_while(|&row| kept[row] == row).count();
+        let predictions = self.of(case, "noise_pred").filter(|_| first > 0)?;
+        Some(Steps {
+            predictions: predictions.first(first),
+            samples: None,
+            of_the_case: true,
+        })
     }
 
     pub(crate) fn model(&self) -> PathBuf {
@@ -140,6 +199,13 @@ impl Fixture {
         self.cases["cases"].as_array().unwrap().iter()
     }
 
+    /// The cases of these kinds that are to be run.
+    pub(crate) fn of_kinds<'a>(&'a self, kinds: &'a [&str]) -> impl Iterator<Item = &'a Value> {
+        let all = self.cases();
+        let of_kind = all.filter(|case| kinds.contains(&case["kind"].as_str().unwrap()));
+        of_kind.filter(|case| parity::chosen(self, case))
+    }
+
     /// The case of that id.
     pub(crate) fn case(&self, id: &str) -> &Value {
         self.cases().find(|case| case["id"] == id).unwrap()
@@ -159,8 +225,7 @@ impl Fixture {
 
     /// What the case `id` leaves, on the tested device.
     pub(crate) fn final_latents(&self, id: &str) -> Tensor<4> {
-        let case = self.cases().find(|case| case["id"] == id).unwrap();
-        self.of(case, "final_latents")
+        self.of(self.case(id), "final_latents")
             .unwrap()
             .on(&tested::device())
     }
@@ -229,12 +294,24 @@ impl Reference {
         (self.values.iter().map(square).sum::<f64>() / count).sqrt()
     }
 
-    /// The largest difference over the reference's standard deviation; the message names its place.
+    /// The largest difference over the reference's standard deviation; an error if it is above `tolerance`.
     pub(crate) fn compare<const D: usize>(
         &self,
         found: Tensor<D>,
         tolerance: f64,
     ) -> Result<f64, String> {
+        let difference = self.difference(found)?;
+        if difference.relative <= tolerance {
+            return Ok(difference.relative);
+        }
+        Err(difference.to_string())
+    }
+
+    /// The largest difference; an error if the shapes are not the same.
+    pub(crate) fn difference<const D: usize>(
+        &self,
+        found: Tensor<D>,
+    ) -> Result<Difference, String> {
         let shape = found.dims().to_vec();
         if shape != self.shape {
             return Err(format!("shape {shape:?}, reference {:?}", self.shape));
@@ -245,13 +322,39 @@ impl Reference {
         // In this order a value that is not a number is the worst of all.
         let by_size = |a: &(usize, f64), b: &(usize, f64)| a.1.total_cmp(&b.1);
         let (index, largest) = differences.max_by(by_size).unwrap();
-        let relative = largest / self.spread();
-        if relative <= tolerance {
-            return Ok(relative);
-        }
-        Err(format!(
-            "off by {largest:.3e} = {relative:.3e} standard deviations at {index} of {shape:?}: {} for {}",
-            found[index], self.values[index]
-        ))
+        Ok(Difference {
+            largest,
+            relative: largest / self.spread(),
+            index,
+            shape,
+            values: [found[index], self.values[index]],
+        })
+    }
+}
+
+/// Where two tensors are furthest apart.
+pub(crate) struct Difference {
+    largest: f64,
+    /// In the reference's standard deviations.
+    pub(crate) relative: f64,
+    index: usize,
+    shape: Vec<usize>,
+    /// Found there, and the reference's.
+    values: [f32; 2],
+}
+
+impl std::fmt::Display for Difference {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self {
+            largest,
+            relative,
+            index,
+            shape,
+            values: [found, expected],
+        } = self;
+        write!(
+            formatter,
+            "off by {largest:.3e} = {relative:.3e} standard deviations at {index} of {shape:?}: {found} for {expected}"
+        )
     }
 }

@@ -1,8 +1,8 @@
-//! Laws that every trunk keeps, whatever it denoises (METHODS 8, tests 1 to 3, 10, 12, 13, 15).
+//! Laws that every trunk keeps, whatever it denoises (docs/methods.md).
 
 use afterimage::cache::{CachePlan, CacheRule, Course, Refresh, Session};
 use afterimage::denoiser::{Blueprint, Evaluation, Rows, StagedDenoiser};
-use afterimage::recall::{Memory, Recall, Site};
+use afterimage::recall::{BranchMemory, Recall, Site};
 use burn::tensor::Tensor;
 
 use crate::fixture::{Reference, values};
@@ -139,7 +139,7 @@ struct Kept {
     recalled: usize,
 }
 
-impl Memory for Kept {
+impl BranchMemory for Kept {
     fn recall(&mut self, site: Site) -> Option<Tensor<3>> {
         let output = self.outputs.get(&site).cloned();
         self.recalled += usize::from(output.is_some());

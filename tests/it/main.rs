@@ -31,7 +31,13 @@ mod cli_eval;
 #[cfg(feature = "cli")]
 mod cli_generate;
 #[cfg(feature = "cli")]
+mod cli_output;
+#[cfg(feature = "cli")]
 mod cli_pictures;
+#[cfg(feature = "cli")]
+mod cli_wording;
+#[cfg(feature = "cli")]
+mod cli_xl;
 mod clip;
 mod control;
 mod ddpm;
@@ -64,8 +70,10 @@ mod matrix;
 mod metrics;
 mod other_vae;
 mod param_lists;
+mod parity;
 #[cfg(feature = "eval")]
 mod parsers;
+mod picture_files;
 mod quantised;
 #[cfg(feature = "eval")]
 mod regressions;

@@ -1,7 +1,7 @@
 //! The bundled model draws what prompts ask for, and caching does not change that.
 
 use afterimage::catalog::ModelFolder;
-use afterimage::metrics::{Asked, Judge as _, ShapeJudge, Verdict};
+use afterimage::metrics::{Asked, Judge as _, Judgement, ShapeJudge};
 use afterimage::pipeline::{Request, Seeds, TextToImage};
 use burn::tensor::{DType, Device};
 
@@ -39,7 +39,7 @@ fn prompts_are_drawn_with_and_without_caching() {
         let verdicts = ShapeJudge
             .judge(&generated.pictures().unwrap(), &asked)
             .unwrap();
-        let sum = |part: fn(&Verdict) -> usize| verdicts.iter().map(part).sum::<usize>();
+        let sum = |part: fn(&Judgement) -> usize| verdicts.iter().map(part).sum::<usize>();
         let (shown, named) = (sum(|verdict| verdict.right), sum(|verdict| verdict.asked));
         let share = shown as f64 / named as f64;
         eprintln!("{rule}: {shown} of {named} objects found");

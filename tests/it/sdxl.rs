@@ -9,43 +9,25 @@ use afterimage::pipeline::{
 
 use crate::fixture::{Fixture, Reference, values};
 use crate::golden::{check_run, load};
+use crate::parity::Tally;
 use crate::tested;
 use crate::tolerance::F32_CPU;
 use crate::weights::folder;
 
 /// Both stages of every hand-off, the refiner from the reference's latents.
-fn check_hand_off(base: &Fixture, refiner: &Fixture) {
-    let device = tested::device();
-    let mut first = load(base, &device);
-    let mut second = load(refiner, &device);
-    let mut failures = Vec::new();
-    let mut count = 0;
-    for case in refiner.cases() {
-        let outcome = match case["kind"].as_str().unwrap() {
-            "txt2img" => check_run(refiner, case, &mut first, tested::tolerance(F32_CPU)),
-            "img2img_latents" => check_run(refiner, case, &mut second, tested::tolerance(F32_CPU)),
-            _ => continue,
-        };
-        count += 1;
-        if let Err(error) = outcome {
-            failures.push(format!("{}: {error}", case["id"]));
+#[test]
+fn the_hand_off_agrees_with_diffusers() {
+    let mut tally = Tally::default();
+    let (bases, refiners) = (Fixture::both("sdxl"), Fixture::both("sdxl-refiner"));
+    for (base, refiner) in bases.iter().zip(&refiners) {
+        let mut models = [base, refiner].map(|fixture| load(fixture, &tested::device()));
+        for (kind, model) in ["txt2img", "img2img_latents"].iter().zip(&mut models) {
+            for case in refiner.of_kinds(&[kind]) {
+                tally.add(refiner, case, check_run(refiner, case, model));
+            }
         }
     }
-    assert!(count >= 16, "{count} runs");
-    assert!(failures.is_empty(), "{}", failures.join("\n"));
-}
-
-#[test]
-fn the_committed_hand_off_agrees_with_diffusers() {
-    check_hand_off(
-        &Fixture::committed("sdxl"),
-        &Fixture::committed("sdxl-refiner"),
-    );
-}
-
-#[test]
-fn the_complete_hand_off_agrees_with_diffusers() {
-    check_hand_off(&Fixture::best("sdxl"), &Fixture::best("sdxl-refiner"));
+    tally.finish(16);
 }
 
 /// From the prompt to the picture through both models, as the program does it.
@@ -83,7 +65,7 @@ fn a_request_is_handed_over() {
     assert_eq!(values(images), values(run()), "state leaks between runs");
 }
 
-/// METHODS 7.2, T15: pooled text and numbers belong to every step of a batch of them.
+/// Pooled text and numbers belong to every step of a batch of them.
 #[test]
 fn steps_decoded_in_one_batch_equal_single_ones() {
     let pipeline = load(&Fixture::committed("sdxl"), &tested::device());
@@ -123,11 +105,6 @@ fn sizes_and_second_prompts_change_the_picture() {
         plain
     );
     assert_eq!(run(|added| added.framing.original = Some([64, 64])), plain);
-    assert_eq!(
-        run(|added| added.aesthetic_score = 9.0),
-        plain,
-        "only a refiner reads it"
-    );
     assert_ne!(
         run(|added| added.second_prompts = vec!["a dog".into()]),
         plain
@@ -159,7 +136,7 @@ fn plans_of_the_cards_count_the_published_costs() {
     let resolved = request.resolve(&base).unwrap();
     assert_eq!(resolved.latent_shape, [1, 4, 128, 128]);
     assert_eq!(giga(&resolved.blueprint), 3381);
-    // METHODS 1.5.
+    // docs/methods.md counts the same way.
     let speedup = resolved.forecast(2).speedup();
     assert!((speedup - 2.86).abs() < 0.01, "{speedup}");
     let [begin, finish] = request.handed_over(0.8, &base).unwrap();

@@ -5,7 +5,7 @@
 use afterimage::catalog::{ModelFolder, ModelPart};
 use afterimage::image_io::{CannyThresholds, Picture};
 use afterimage::metrics::shapes::{Found, find_shapes};
-use afterimage::metrics::{Asked, Classifier, Judge, ShapeJudge, Verdict};
+use afterimage::metrics::{Asked, Classifier, Judge, Judgement, ShapeJudge};
 use afterimage::pipeline::{Control, Pipeline, Request, Seeds};
 use burn::tensor::{DType, Device};
 
@@ -17,11 +17,11 @@ fn judged(
     request: &Request,
     judge: &dyn Judge,
     asked: &[Asked<'_>],
-) -> Verdict {
+) -> Judgement {
     let generated = pipeline.generate(request, &mut ()).unwrap();
     let verdicts = judge.judge(&generated.pictures().unwrap(), asked).unwrap();
-    let sum = |part: fn(&Verdict) -> usize| verdicts.iter().map(part).sum();
-    Verdict {
+    let sum = |part: fn(&Judgement) -> usize| verdicts.iter().map(part).sum();
+    Judgement {
         right: sum(|verdict| verdict.right),
         asked: sum(|verdict| verdict.asked),
     }
@@ -34,8 +34,8 @@ fn open(name: &str) -> (ModelFolder, Pipeline) {
 }
 
 #[track_caller]
-fn assert_share(rule: &str, found: Verdict, least: f64) {
-    let Verdict { right, asked } = found;
+fn assert_share(rule: &str, found: Judgement, least: f64) {
+    let Judgement { right, asked } = found;
     eprintln!("{rule}: {right} of {asked}");
     assert!(
         right as f64 >= least * asked as f64,

@@ -1,9 +1,9 @@
-//! The laws of caching on a real `UNet` (METHODS 8, tests 1 to 3, 6, 8, 10, 12, 15), with the tiny weights of the `sd15` fixture.
+//! The laws of caching (docs/methods.md) on a real `UNet`, with the tiny weights of the `sd15` fixture.
 
 use afterimage::cache::{CachePlan, CacheRule, Course, Refresh, Session};
 use afterimage::denoise::Noise as _;
 use afterimage::denoiser::{Carry as _, Evaluation, Rows, StagedDenoiser};
-use afterimage::models::unet::{Extent, Site, UNet, UNetCondition, UNetConfig};
+use afterimage::models::unet::{CellModule, Extent, UNet, UNetCondition, UNetConfig};
 use afterimage::pipeline::{Request, SeededNoise, Seeds, TextToImage};
 use afterimage::recall::Recall;
 use burn::tensor::{Device, Tensor};
@@ -119,12 +119,15 @@ fn a_reuse_step_at_skip_0_runs_the_outermost_two_modules() {
     let config = pipeline.unet().config();
     let line = config.line();
     let plan = plan(pipeline.unet(), &CacheRule::deepcache(2, 0), 2);
-    let run: Vec<Site> = plan
+    let run: Vec<CellModule> = plan
         .runs(false)
         .into_iter()
         .flat_map(|cells| line[cells].to_vec())
         .collect();
-    assert_eq!(run, [Site::ConvIn, Site::Up { level: 0, layer: 2 }]);
+    assert_eq!(
+        run,
+        [CellModule::ConvIn, CellModule::Up { level: 0, layer: 2 }]
+    );
 }
 
 fn short(rule: CacheRule, guidance_scale: f64) -> Request {
@@ -249,7 +252,7 @@ fn batched_propagation_is_the_sequential_one_under_every_kind_of_sampler() {
     }
 }
 
-/// METHODS 8.19: shares of the plain run's cost, SD 1.5 at 512x512.
+/// Shares of the plain run's cost, SD 1.5 at 512x512.
 #[test]
 fn forecasts_of_propagation_are_the_published_ones() {
     let card = include_str!("../../models/cards/stable-diffusion-v1-5/unet/config.json");

@@ -91,6 +91,30 @@ fn what_lies_in_a_files_place_is_named() {
     }
 }
 
+/// A small file cannot take much memory by saying that it has many tensors.
+#[test]
+fn headers_of_no_model_are_refused() {
+    let entry =
+        |index: usize| format!(r#""t{index}":{{"dtype":"F32","shape":[0],"data_offsets":[0,0]}}"#);
+    let header = |count: usize| {
+        let entries: Vec<_> = (0..count).map(entry).collect();
+        format!("{{{}}}", entries.join(","))
+    };
+    let folder = folder();
+    let open = |header: &str| {
+        let length = (header.len() as u64).to_le_bytes();
+        let bytes = [&length[..], header.as_bytes()].concat();
+        WeightSource::open(written(&folder, "many.safetensors", &bytes))
+    };
+    assert_eq!(open(&header(10_000)).unwrap().len(), 10_000);
+    let text = open(&header(70_000)).unwrap_err().to_string();
+    assert!(text.contains("more than 65536 entries"), "{text}");
+    // Quotes inside a text, as trainers keep their settings, are none of their own.
+    let quotes = r#"\""#.repeat(1_000_000);
+    let said = format!(r#"{{"__metadata__":{{"tags":"{quotes}"}},{}}}"#, entry(0));
+    assert_eq!(open(&said).unwrap().len(), 1);
+}
+
 #[test]
 fn types_that_are_not_read_name_their_tensor() {
     let said = |dtype: &str| {

@@ -4,11 +4,13 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::values::{Window, count, finite, size, window};
+use super::{
+    files::{EmbeddingFile, LoraFile},
+    values::{Corner, Window, canny, corner, count, finite, size, window},
+};
 use crate::{
     cache::CacheRule,
     catalog::Overrides,
-    cli::adapters::{EmbeddingFile, LoraFile},
     device::{DeviceChoice, DtypeChoice},
     image_io::CannyThresholds,
     noise::Prediction,
@@ -60,12 +62,12 @@ pub(in crate::cli) struct Refiner {
 #[derive(Debug, Args)]
 pub(in crate::cli) struct Course {
     /// Classes to show, for models that make pictures of classes
-    #[arg(long, value_name = "N[,N…]", value_delimiter = ',')]
+    #[arg(long, value_name = "N[,N]", value_delimiter = ',')]
     pub(in crate::cli) class_label: Vec<usize>,
     /// Denoising steps
     #[arg(long, value_name = "N")]
     pub(in crate::cli) steps: Option<usize>,
-    /// How strongly text or class guides; 1 and less is unguided
+    /// How strongly text or class guides; 1 or less is unguided
     #[arg(long, value_name = "G", value_parser = finite)]
     pub(in crate::cli) guidance_scale: Option<f64>,
     /// Width and height in pixels
@@ -79,11 +81,47 @@ pub(in crate::cli) struct Course {
     pub(in crate::cli) sampler: Option<SamplerKind>,
 }
 
+/// What SDXL's models take besides the prompts.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "SDXL")]
+pub(in crate::cli) struct Xl {
+    /// What the second text encoder reads [default: the prompt]
+    #[arg(long, value_name = "TEXT")]
+    pub(in crate::cli) prompt_2: Option<String>,
+    /// What the second text encoder reads of what the picture avoids [default: --negative-prompt]
+    #[arg(long, value_name = "TEXT")]
+    pub(in crate::cli) negative_prompt_2: Option<String>,
+    /// Size of the photograph that the picture is to look like; small ones look blurred [default: the picture's]
+    #[arg(long, value_name = "WxH", value_parser = size)]
+    pub(in crate::cli) original_size: Option<(usize, usize)>,
+    /// Pixels cut off that photograph on the left and above [default: 0,0, which centres the subject]
+    #[arg(long, value_name = "X,Y", value_parser = corner)]
+    pub(in crate::cli) crop: Option<Corner>,
+    /// Size that the photograph was cut to [default: the picture's]
+    #[arg(long, value_name = "WxH", value_parser = size)]
+    pub(in crate::cli) target_size: Option<(usize, usize)>,
+    /// Size of the photograph that the picture is not to look like [default: --original-size]
+    #[arg(long, value_name = "WxH", value_parser = size)]
+    pub(in crate::cli) negative_original_size: Option<(usize, usize)>,
+    /// Pixels cut off that other photograph on the left and above [default: --crop]
+    #[arg(long, value_name = "X,Y", value_parser = corner)]
+    pub(in crate::cli) negative_crop: Option<Corner>,
+    /// Size that the other photograph was cut to [default: --target-size]
+    #[arg(long, value_name = "WxH", value_parser = size)]
+    pub(in crate::cli) negative_target_size: Option<(usize, usize)>,
+    /// How good the picture is to look, 1 to 10, for the refiner [default: 6]
+    #[arg(long, value_name = "S", value_parser = finite)]
+    pub(in crate::cli) aesthetic_score: Option<f64>,
+    /// How good the picture is not to look, 1 to 10, for the refiner [default: 2.5]
+    #[arg(long, value_name = "S", value_parser = finite)]
+    pub(in crate::cli) negative_aesthetic_score: Option<f64>,
+}
+
 /// Files that change the model.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Adapters")]
 pub(in crate::cli) struct Adapt {
-    /// `LoRA`, `LoCon` or `LoHa`, and how much of it [default: 1]; repeat it for several
+    /// Adapter (LoRA, LoCon, LoHa), and how much of it [default: 1]; repeat it for several
     #[arg(long, value_name = "FILE[=SCALE]", value_parser = LoraFile::parse)]
     pub(in crate::cli) lora: Vec<LoraFile>,
     /// Textual inversion, and its word in prompts [default: the file's own]; repeat it for several
@@ -115,12 +153,12 @@ pub(in crate::cli) struct Start {
 pub(in crate::cli) struct Follow {
     #[command(flatten)]
     pub(in crate::cli) nets: Nets,
-    /// Picture for the `ControlNet` to follow, one a --control-model
+    /// Picture for the ControlNet to follow, one a --control-model
     #[arg(long, value_name = "FILE", requires = "control_model")]
     pub(in crate::cli) control_image: Vec<PathBuf>,
     /// Turn the control images into outlines first; thresholds of Canny's edges, between greys of 0 to 255 [default: 100,200]
     #[arg(long, value_name = "LOW,HIGH", num_args = 0..=1, default_missing_value = "100,200",
-          require_equals = true, value_parser = CannyThresholds::parse, requires = "control_model")]
+          require_equals = true, value_parser = canny, requires = "control_model")]
     pub(in crate::cli) control_canny: Option<CannyThresholds>,
 }
 
@@ -128,7 +166,7 @@ pub(in crate::cli) struct Follow {
 #[command(next_help_heading = PICTURES)]
 #[allow(clippy::struct_field_names, reason = "fields have the options' names")]
 pub(in crate::cli) struct Nets {
-    /// Folder of a `ControlNet` (config.json and weights); repeat it for several
+    /// Folder of a ControlNet (config.json and weights); repeat it for several
     #[arg(long, value_name = "DIR")]
     pub(in crate::cli) control_model: Vec<String>,
     /// How strongly it steers: one for all, or one a --control-model [default: 1]
@@ -150,7 +188,7 @@ pub(super) const SAMPLES: &str = "Samples";
 #[derive(Debug, Args)]
 #[command(next_help_heading = RULES)]
 pub(in crate::cli) struct Cache {
-    /// What to reuse between steps: none, deepcache:interval=3,branch=0, encoder-propagation:keys=50ls, …
+    /// What to reuse between steps, as in none, deepcache:interval=3,branch=0 or encoder-propagation:keys=50ls; a name that is not known is answered with all there are
     #[arg(long = "cache", value_name = "RULE")]
     pub(in crate::cli) rules: Vec<CacheRule>,
 }

@@ -1,5 +1,10 @@
 //! The words of the command line.
+#![expect(
+    clippy::doc_markdown,
+    reason = "these comments are the help texts, which are read as they are"
+)]
 
+mod files;
 mod groups;
 mod values;
 
@@ -13,10 +18,11 @@ use crate::{
     evaluation::Shard,
     weights::WeightFormat,
 };
-use values::{count, finite, samples};
+use values::{count, finite, fixed_seed, samples, seed};
 
+pub(super) use files::{EmbeddingFile, LoraFile};
 pub(super) use groups::*;
-pub(super) use values::Window;
+pub(super) use values::{Corner, Seed, Window};
 
 /// Makes pictures with diffusion models on any GPU and on the CPU, and makes them sooner by reusing what barely changes between
 /// steps.
@@ -30,28 +36,49 @@ pub(super) struct Arguments {
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
     /// Make pictures from a text or of a class
+    #[command(
+        after_help = "Example: afterimage generate \"a red circle above a blue square\" --seed 7 --cache deepcache:interval=3,branch=0 --output shapes.png"
+    )]
     Generate(Generate),
     /// Make the pictures of latents that a run has left
+    #[command(
+        after_help = "Example: afterimage decode shapes.latents.safetensors --output shapes.png"
+    )]
     Decode(Decode),
     /// Show what a cache rule would do, from a model's configuration alone
+    #[command(
+        after_help = "Example: afterimage plan --model stable-diffusion-v1-5 --steps 50 --cache deepcache:interval=5,branch=0"
+    )]
     Plan(Plan),
     /// Time cache rules against the plain run
+    #[command(
+        after_help = "Example: afterimage bench --steps 30 --cache deepcache:interval=3,branch=0 encoder-propagation:keys=50ls"
+    )]
     Bench(Bench),
     /// Make a router for Learning-to-Cache: see which branches change little from step to step
+    #[command(
+        after_help = "Example: afterimage calibrate --model path/to/dit --class-label 207 --steps 20 --output router.safetensors"
+    )]
     Calibrate(Calibrate),
     /// List devices with their memory, data types, subgroups and matrix units
+    #[command(after_help = "Example: afterimage devices")]
     Devices,
     /// Check the kernels of a device against the processor; what it computes wrongly is replaced from then on
+    #[command(after_help = "Example: afterimage doctor --device vulkan")]
     Doctor(Doctor),
     /// Measure what cache rules cost in quality, over many pictures
+    #[command(
+        after_help = "Example: afterimage eval --samples 64 --judge shapes --cache deepcache:interval=3,branch=0 --output evaluation"
+    )]
     Eval(Eval),
-    /// Show what a model is made of, or what a `LoRA` or an embedding is
+    /// Show what a model is made of, or what an adapter or an embedding is
+    #[command(after_help = "Example: afterimage inspect style.safetensors")]
     Inspect(Inspect),
 }
 
 #[derive(Debug, Args)]
 pub(super) struct Generate {
-    /// What the picture shows
+    /// What the picture shows; weights as in (word:1.3) are not read, and warned of
     pub(super) prompt: Option<String>,
     #[command(flatten)]
     pub(super) model: Model,
@@ -77,12 +104,14 @@ pub(super) struct Generate {
     /// Noise added by DDIM (0 none, 1 as much as DDPM) and by TCD, whose gamma it is
     #[arg(long, value_name = "E", value_parser = finite)]
     pub(super) eta: Option<f64>,
-    /// Seed of the noise, the same as in diffusers [default: random, printed]
-    #[arg(long, value_name = "N")]
-    pub(super) seed: Option<u64>,
-    /// Start from the tensor `latents` of a file instead of the seed's noise
+    /// Seed of the noise, the same as in diffusers; -1 takes a random one, which is printed and kept in the picture [default: -1]
+    #[arg(long, value_name = "N", value_parser = seed, allow_negative_numbers = true)]
+    pub(super) seed: Option<Seed>,
+    /// Start from the tensor latents of a file instead of the seed's noise
     #[arg(long, value_name = "FILE.safetensors")]
     pub(super) initial_latents: Option<PathBuf>,
+    #[command(flatten)]
+    pub(super) xl: Xl,
     #[command(flatten)]
     pub(super) adapt: Adapt,
     #[command(flatten)]
@@ -93,10 +122,10 @@ pub(super) struct Generate {
     pub(super) cache: Cache,
     #[command(flatten)]
     pub(super) machine: Machine,
-    /// Record what a GPU is told in a step, and play it at later ones: for long runs on GPUs that wait for the processor
+    /// Record the launches of a step on a GPU, and play them at later ones: for long runs on GPUs that wait for the processor
     #[arg(long, help_heading = MACHINE)]
     pub(super) step_graphs: bool,
-    /// File to write; several pictures become FILE-0.png, FILE-1.png, … [default: afterimage-SEED.png]
+    /// PNG file to write, or - for the standard output; several pictures are numbered from FILE-0.png on [default: afterimage-SEED.png]
     #[arg(long, value_name = "FILE.png", help_heading = OUTPUT)]
     pub(super) output: Option<PathBuf>,
     /// Write latents and predictions of every step to a file
@@ -108,7 +137,7 @@ pub(super) struct Generate {
 
 #[derive(Debug, Args)]
 pub(super) struct Decode {
-    /// What a run kept because its pictures could not be made: the tensor `latents` of this file
+    /// What a run kept because its pictures could not be made: the tensor latents of this file
     #[arg(value_name = "FILE.safetensors")]
     pub(super) latents: PathBuf,
     #[command(flatten)]
@@ -121,7 +150,7 @@ pub(super) struct Decode {
         help_heading = "Machine"
     )]
     pub(super) device: DeviceChoice,
-    /// File to write; several pictures become FILE-0.png, FILE-1.png, … [default: the latents' name with .png]
+    /// PNG file to write, or - for the standard output; several pictures are numbered from FILE-0.png on [default: the latents' name with .png]
     #[arg(long, value_name = "FILE.png", help_heading = OUTPUT)]
     pub(super) output: Option<PathBuf>,
 }
@@ -164,7 +193,7 @@ pub(super) struct Bench {
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = count)]
     pub(super) repeat: usize,
     /// Seed of the noise
-    #[arg(long, value_name = "N", default_value_t = 0)]
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = fixed_seed, allow_negative_numbers = true)]
     pub(super) seed: u64,
     #[command(flatten)]
     pub(super) adapt: Adapt,
@@ -188,14 +217,16 @@ pub(super) struct Calibrate {
     /// Seeds of the runs that are watched
     #[arg(
         long,
-        value_name = "N[,N…]",
+        value_name = "N[,N]",
         value_delimiter = ',',
-        default_value = "0,1,2,3"
+        default_value = "0,1,2,3",
+        value_parser = fixed_seed,
+        allow_negative_numbers = true
     )]
     pub(super) seeds: Vec<u64>,
     #[command(flatten)]
     pub(super) machine: Machine,
-    /// File to write, for `--cache l2c:router=FILE,threshold=T`: T is the share of the branches' work at every other step that is spared
+    /// File to write, for --cache l2c:router=FILE,threshold=T: T is the share of the branches' work at every other step that is left out
     #[arg(long, value_name = "FILE.safetensors", help_heading = OUTPUT)]
     pub(super) output: PathBuf,
 }
@@ -223,8 +254,12 @@ pub(super) struct Eval {
 #[derive(Debug, Subcommand)]
 pub(super) enum EvalCommand {
     /// Join the folders of all shards and measure them as one
+    #[command(
+        after_help = "Example: afterimage eval merge shard-1 shard-2 --judge shapes --output joined"
+    )]
     Merge(Merge),
     /// Write a page about one or several evaluations that are complete
+    #[command(after_help = "Example: afterimage eval report evaluation --output quality.md")]
     Report(Report),
 }
 
@@ -241,11 +276,11 @@ pub(super) struct Sampling {
     /// Samples; every method makes a picture of each
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = samples, help_heading = SAMPLES)]
     pub(super) samples: usize,
-    /// What the pictures show: a prompt a line, or JSON objects with `prompt`; samples go round them
+    /// What the pictures show: a prompt a line, or JSON objects with a prompt in a .jsonl file; samples go round them
     #[arg(long, value_name = "FILE", help_heading = SAMPLES)]
     pub(super) prompts: Option<PathBuf>,
     /// Seed of the first sample; each next sample has the next seed
-    #[arg(long, value_name = "N", default_value_t = 0, help_heading = SAMPLES)]
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = fixed_seed, allow_negative_numbers = true, help_heading = SAMPLES)]
     pub(super) seed: u64,
     /// Make one of several parts, for jobs side by side: 1/4 to 4/4
     #[arg(long, value_name = "I/N", help_heading = SAMPLES)]
@@ -268,13 +303,13 @@ pub(super) struct Sampling {
 #[command(next_help_heading = "Measures")]
 #[command(group = ArgGroup::new("spaces").args(["lpips", "classifier"]).multiple(true))]
 pub(super) struct Measures {
-    /// LPIPS weights, for LPIPS and for Fréchet distances in `AlexNet`'s feature space
+    /// LPIPS weights, for LPIPS and for Fréchet distances in AlexNet's feature space
     #[arg(long, value_name = "FILE")]
     pub(super) lpips: Option<PathBuf>,
     /// Classifier that counts what it recognises, and whose features Fréchet distances are taken in
     #[arg(long, value_name = "DIR", conflicts_with = "judge")]
     pub(super) classifier: Option<PathBuf>,
-    /// Pictures that the sets are compared with: a folder, or a .npz file with `arr_0`
+    /// Pictures that the sets are compared with: a folder, or a .npz file with arr_0
     #[arg(long, value_name = "DIR|FILE.npz", requires = "spaces")]
     pub(super) data: Option<PathBuf>,
     /// Count what was asked for and is there
@@ -303,7 +338,7 @@ pub(super) struct Merge {
     /// Folders of the shards; together they hold every batch once
     #[arg(value_name = "DIR", required = true)]
     pub(super) folders: Vec<PathBuf>,
-    /// Folder for `results.json` [default: the first of the folders]
+    /// Folder for results.json [default: the first of the folders]
     #[arg(long, value_name = "DIR", help_heading = OUTPUT)]
     pub(super) output: Option<PathBuf>,
     #[command(flatten)]
@@ -316,7 +351,7 @@ pub(super) struct Merge {
 
 #[derive(Debug, Args)]
 pub(super) struct Report {
-    /// Folders of evaluations, each with `results.json`
+    /// Folders of evaluations, each with its results.json
     #[arg(value_name = "DIR", required = true)]
     pub(super) folders: Vec<PathBuf>,
     /// Page to write; plots go beside it
@@ -326,7 +361,7 @@ pub(super) struct Report {
 
 #[derive(Debug, Args)]
 pub(super) struct Inspect {
-    /// Folder, checkpoint file or Hub id, or the file of a `LoRA` or an embedding [default: the bundled model]
+    /// Folder, checkpoint file or Hub id, or the file of an adapter or an embedding [default: the bundled model]
     #[arg(value_name = "MODEL")]
     pub(super) model: Option<String>,
     #[command(flatten)]

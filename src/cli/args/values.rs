@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use crate::image_io::CannyThresholds;
+
 /// A part of the run, 0 to 1.
 #[derive(Debug, Clone, PartialEq)]
 pub(in crate::cli) struct Window(pub(in crate::cli) Range<f64>);
@@ -60,6 +62,73 @@ fn count_to(text: &str, most: usize) -> Result<usize, String> {
     }
 }
 
+/// Reads `100,200`.
+pub(super) fn canny(text: &str) -> Result<CannyThresholds, String> {
+    let read = |text: &str| text.trim().parse::<f32>().ok().filter(|one| *one >= 0.0);
+    match pair(text, read) {
+        Some((low, high)) if low <= high => Ok(CannyThresholds { low, high }),
+        _ => Err("write the lower and the upper threshold as in 100,200".into()),
+    }
+}
+
+/// A place in a picture, in pixels from its upper left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::cli) struct Corner {
+    pub(in crate::cli) x: usize,
+    pub(in crate::cli) y: usize,
+}
+
+/// Reads `0,64`.
+pub(super) fn corner(text: &str) -> Result<Corner, String> {
+    let read = |text: &str| {
+        text.trim()
+            .parse()
+            .ok()
+            .filter(|side| *side <= LARGEST_SIDE)
+    };
+    let corner = pair(text, read).map(|(x, y)| Corner { x, y });
+    corner.ok_or_else(|| {
+        format!("write the pixels cut off on the left and above, 0 to {LARGEST_SIDE}, as in 0,64")
+    })
+}
+
+fn pair<T>(text: &str, read: impl Fn(&str) -> Option<T>) -> Option<(T, T)> {
+    let (first, second) = text.split_once(',')?;
+    read(first).zip(read(second))
+}
+
+/// Where the noise starts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::cli) enum Seed {
+    /// Another one each time.
+    Random,
+    Given(u64),
+}
+
+/// Reads a seed; -1 is a random one, as in other programs.
+pub(super) fn seed(text: &str) -> Result<Seed, String> {
+    if text == "-1" {
+        return Ok(Seed::Random);
+    }
+    let wrong = |_| {
+        format!(
+            "a whole number from 0 to {} is needed, or -1 for a random one",
+            u64::MAX
+        )
+    };
+    text.parse().map(Seed::Given).map_err(wrong)
+}
+
+/// Reads the seed of something that is repeated.
+pub(super) fn fixed_seed(text: &str) -> Result<u64, String> {
+    text.parse().map_err(|_| {
+        let most = u64::MAX;
+        format!(
+            "a whole number from 0 to {most} is needed: what is measured must be made again alike"
+        )
+    })
+}
+
 pub(super) fn finite(text: &str) -> Result<f64, String> {
     let number = text.parse::<f64>().ok().filter(|number| number.is_finite());
     number.ok_or_else(|| "a number is needed".into())
@@ -94,6 +163,32 @@ mod tests {
         for wrong in ["", "0.5", "0.8-0.2", "0-2", "-0.1-0.5", "nan-1", "a-b"] {
             assert!(window(wrong).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn thresholds_and_corners_are_read() {
+        let (low, high) = (100.0, 200.0);
+        assert_eq!(canny("100,200"), Ok(CannyThresholds { low, high }));
+        for wrong in ["", "100", "200,100", "-1,5", "a,b", "nan,3"] {
+            assert!(canny(wrong).is_err(), "{wrong}");
+        }
+        assert_eq!(corner("0, 64"), Ok(Corner { x: 0, y: 64 }));
+        for wrong in ["", "1", "-1,0", "1,2,3", "1x2", "0,99999"] {
+            assert!(corner(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn seeds_are_read() {
+        assert_eq!(seed("-1"), Ok(Seed::Random));
+        assert_eq!(seed("18446744073709551615"), Ok(Seed::Given(u64::MAX)));
+        for wrong in ["", "-2", "1.5", "18446744073709551616", "x"] {
+            assert!(
+                seed(wrong).is_err_and(|said| said.contains("random")),
+                "{wrong}"
+            );
+        }
+        assert!(fixed_seed("7") == Ok(7) && fixed_seed("-1").is_err());
     }
 
     #[test]

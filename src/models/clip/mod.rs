@@ -97,7 +97,7 @@ impl ClipTextModel {
     }
 
     /// States after all layers but the last `1 + clip_skip`, without the final norm; and each whole text as one vector: the state of
-    /// its end, at the place that `ends` names, behind all layers, the norm and the projection.
+    /// its end, at the place that `ends` names, after all layers, the norm and the projection.
     ///
     /// # Shapes
     ///
@@ -123,7 +123,7 @@ impl ClipTextModel {
         Summary { states, pooled }
     }
 
-    /// The table of tokens cut to the `vocabulary` of the configuration, with `rows` of learned words, row-major, behind it.
+    /// The table of tokens cut to the `vocabulary` of the configuration, with `rows` of learned words, row-major, after it.
     #[must_use]
     pub fn with_learned(mut self, vocabulary: usize, rows: &[f32]) -> Self {
         let table = &mut self.text_model.embeddings.token_embedding;

@@ -5,7 +5,7 @@ use serde::Deserialize;
 use crate::denoiser::Blueprint;
 use crate::error::ConfigError;
 use crate::models::json;
-use crate::models::unet::{Extent, Site, UNetConfig};
+use crate::models::unet::{CellModule, Extent, UNetConfig};
 
 /// Weights of a 3x3 kernel.
 const KERNEL: usize = 9;
@@ -159,11 +159,13 @@ impl ControlNetConfig {
 
 impl UNetConfig {
     /// Channels of the hidden tensor behind a cell.
-    pub(super) fn channels(&self, site: Site) -> usize {
+    pub(super) fn channels(&self, site: CellModule) -> usize {
         let level = match site {
-            Site::ConvIn => 0,
-            Site::Down { level, .. } | Site::Downsample { level } | Site::Up { level, .. } => level,
-            Site::Mid => self.levels.len() - 1,
+            CellModule::ConvIn => 0,
+            CellModule::Down { level, .. }
+            | CellModule::Downsample { level }
+            | CellModule::Up { level, .. } => level,
+            CellModule::Mid => self.levels.len() - 1,
         };
         self.levels[level].channels
     }

@@ -7,7 +7,7 @@ use burn::tensor::{DType, Device, Tensor};
 
 use super::config::{ControlNetConfig, HALVINGS};
 use crate::denoiser::Evaluation;
-use crate::models::unet::{Builder, DownBlock, Encoder, MidBlock, Site, UNetCondition};
+use crate::models::unet::{Builder, CellModule, DownBlock, Encoder, MidBlock, UNetCondition};
 use crate::nn::attention::KeyValue;
 use crate::nn::embed::TimestepEmbedding;
 use crate::nn::{conv1x1, conv3x3};
@@ -68,7 +68,7 @@ impl ControlNetModel {
             config: unet,
             device,
         };
-        let residual = |site: &Site| {
+        let residual = |site: &CellModule| {
             let channels = unet.channels(*site);
             conv1x1(channels, channels, device)
         };
@@ -103,7 +103,7 @@ impl ControlNetModel {
 pub struct ControlNet {
     config: ControlNetConfig,
     model: ControlNetModel,
-    line: Vec<Site>,
+    line: Vec<CellModule>,
     pub(super) dtype: DType,
 }
 
@@ -178,7 +178,7 @@ impl ControlNet {
         cells.map(|site| encoder.context(*site, &text)).collect()
     }
 
-    /// The hidden tensor behind cell `cell`. Nothing is recalled inside a net: methods that reuse branches are of the trunk.
+    /// The hidden tensor after cell `cell`. Nothing is recalled inside a net: methods that reuse branches are of the trunk.
     pub(super) fn run(&self, cell: usize, hidden: Tensor<4>, input: &CellInput<'_>) -> Tensor<4> {
         let CellInput {
             time,
@@ -194,7 +194,7 @@ impl ControlNet {
         }
     }
 
-    /// What cell `cell` adds to the trunk, from the hidden tensor behind it; unscaled.
+    /// What cell `cell` adds to the trunk, from the hidden tensor after it; unscaled.
     pub(super) fn residual(&self, cell: usize, hidden: Tensor<4>) -> Tensor<4> {
         let model = &self.model;
         let conv = model.controlnet_down_blocks.get(cell);

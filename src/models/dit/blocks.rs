@@ -95,7 +95,7 @@ pub(super) struct LabelEmbedding {
     pub(super) embedding_table: Embedding,
 }
 
-/// A norm whose shift and scale come from the conditioning, as do the gates behind both branches.
+/// A norm whose shift and scale come from the conditioning, as do the gates after both branches.
 ///
 /// diffusers repeats the embedders in every block; they are the same (loading holds them to that), so the first block keeps them.
 #[derive(Module, Debug)]
@@ -144,7 +144,7 @@ impl FeedForward {
     }
 }
 
-/// Attention and feed-forward, each behind a modulated norm and gated.
+/// Attention and feed-forward, each after a modulated norm and gated.
 #[derive(Module, Debug)]
 pub(super) struct DiTBlock {
     norm1: AdaLayerNormZero,

@@ -83,7 +83,7 @@ impl UNet2DConditionModel {
     }
 }
 
-/// A residual block and the attention behind it, if the level attends.
+/// A residual block and the attention after it, if the level attends.
 pub(super) fn layer(
     resnet: &ResnetBlock2d,
     attention: Option<&Attention>,

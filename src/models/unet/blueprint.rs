@@ -1,7 +1,7 @@
 //! What the cells cost, from the configuration and the latents' size alone.
 
 use super::config::{AttentionKind, Level, Resampling, UNetConfig};
-use super::line::Site;
+use super::line::CellModule;
 use crate::denoiser::{Blueprint, BranchCost, Cell};
 use crate::nn::resnet::TimeShift;
 use crate::recall::Branch;
@@ -80,7 +80,7 @@ struct Counter<'a> {
 }
 
 impl Counter<'_> {
-    /// The networks behind the timestep and behind what is added to it.
+    /// The networks after the timestep and after what is added to it.
     fn prepare(&self) -> u64 {
         let UNetConfig {
             time_width,
@@ -95,30 +95,34 @@ impl Counter<'_> {
         inputs.into_iter().flatten().map(macs).sum::<usize>() as u64
     }
 
-    fn cell(&self, site: Site, name: String) -> Cell {
+    fn cell(&self, site: CellModule, name: String) -> Cell {
         let (macs, level) = match site {
-            Site::ConvIn => (
+            CellModule::ConvIn => (
                 self.conv(self.config.in_channels, self.config.levels[0].channels, 0),
                 0,
             ),
-            Site::Down { level, layer } => (self.down(level, layer), level),
-            Site::Downsample { level } => {
+            CellModule::Down { level, layer } => (self.down(level, layer), level),
+            CellModule::Downsample { level } => {
                 let channels = self.config.levels[level].channels;
                 (self.resampler(channels, level + 1), level + 1)
             }
-            Site::Mid => (self.mid(), self.config.levels.len() - 1),
-            Site::Up { level, layer } => self.up(level, layer),
+            CellModule::Mid => (self.mid(), self.config.levels.len() - 1),
+            CellModule::Up { level, layer } => self.up(level, layer),
         };
         let channels = match site {
-            Site::Downsample { level } | Site::Down { level, .. } | Site::Up { level, .. } => {
-                self.config.levels[level].channels
-            }
-            Site::ConvIn => self.config.levels[0].channels,
-            Site::Mid => self.config.levels[level].channels,
+            CellModule::Downsample { level }
+            | CellModule::Down { level, .. }
+            | CellModule::Up { level, .. } => self.config.levels[level].channels,
+            CellModule::ConvIn => self.config.levels[0].channels,
+            CellModule::Mid => self.config.levels[level].channels,
         };
         let hidden = (channels * self.area(level)) as u64;
-        let pops = matches!(site, Site::Up { .. });
-        let pushes = if pops || site == Site::Mid { 0 } else { hidden };
+        let pops = matches!(site, CellModule::Up { .. });
+        let pushes = if pops || site == CellModule::Mid {
+            0
+        } else {
+            hidden
+        };
         Cell {
             name,
             macs: macs as u64,
@@ -132,40 +136,40 @@ impl Counter<'_> {
     }
 
     /// The branches of a cell's attention.
-    fn branches(&self, site: Site) -> Vec<BranchCost> {
+    fn branches(&self, site: CellModule) -> Vec<BranchCost> {
         let (level, depth) = self.attending(site);
         let blocks = std::iter::repeat_n(self.block(level), depth);
         blocks.flatten().collect()
     }
 
     /// The level at which a cell works, and how many blocks attend in it.
-    fn attending(&self, site: Site) -> (usize, usize) {
+    fn attending(&self, site: CellModule) -> (usize, usize) {
         match site {
-            Site::Down { level, .. } => (level, self.config.levels[level].encoder_depth),
-            Site::Up { level, .. } => (level, self.config.levels[level].decoder_depth),
-            Site::Mid => (self.config.levels.len() - 1, self.config.mid_depth),
-            Site::Downsample { level } => (level, 0),
-            Site::ConvIn => (0, 0),
+            CellModule::Down { level, .. } => (level, self.config.levels[level].encoder_depth),
+            CellModule::Up { level, .. } => (level, self.config.levels[level].decoder_depth),
+            CellModule::Mid => (self.config.levels.len() - 1, self.config.mid_depth),
+            CellModule::Downsample { level } => (level, 0),
+            CellModule::ConvIn => (0, 0),
         }
     }
 
     /// Elements of keys and values of the text.
-    fn context(&self, site: Site) -> usize {
+    fn context(&self, site: CellModule) -> usize {
         let (level, depth) = self.attending(site);
         let reads = self.config.attention == AttentionKind::Transformer;
         2 * usize::from(reads) * depth * self.extent.tokens * self.config.levels[level].channels
     }
 
     /// Elements alive at a cell's peak.
-    fn working(&self, site: Site) -> usize {
+    fn working(&self, site: CellModule) -> usize {
         let (level, depth) = self.attending(site);
         let (channels, area) = (self.config.levels[level].channels, self.area(level));
         let (input, grown) = match site {
-            Site::ConvIn => return (self.config.in_channels + channels) * area,
-            Site::Downsample { .. } => return channels * (area + self.area(level + 1)),
-            Site::Down { level, layer: 0 } => (self.config.encoder_input(level), 0),
-            Site::Down { .. } | Site::Mid => (channels, 0),
-            Site::Up { level, layer } => {
+            CellModule::ConvIn => return (self.config.in_channels + channels) * area,
+            CellModule::Downsample { .. } => return channels * (area + self.area(level + 1)),
+            CellModule::Down { level, layer: 0 } => (self.config.encoder_input(level), 0),
+            CellModule::Down { .. } | CellModule::Mid => (channels, 0),
+            CellModule::Up { level, layer } => {
                 let last = layer == self.config.levels[level].layers && level > 0;
                 let above = if last { self.area(level - 1) } else { 0 };
                 (self.config.decoder_input(level, layer), above)
@@ -312,7 +316,7 @@ fn resnet_elements(input: usize, output: usize) -> usize {
 mod tests {
     use super::*;
 
-    /// METHODS 1.5, multiply-accumulates of SD 1.5 at 64x64 latents, in G.
+    /// Multiply-accumulates of SD 1.5 at 64x64 latents, in G (docs/methods.md).
     const FULL: f64 = 401.6;
     const RETRIEVE: [f64; 12] = [
         31.6, 90.1, 152.7, 188.7, 226.6, 270.3, 305.2, 340.7, 378.0, 385.7, 390.7, 395.6,

@@ -4,7 +4,7 @@ use burn::nn::conv::Conv2d;
 use burn::tensor::Tensor;
 
 use super::blocks::{DownBlock, MidBlock, UNet2DConditionModel, layer};
-use super::line::Site;
+use super::line::CellModule;
 use super::parts::Attention;
 use crate::nn::attention::KeyValue;
 use crate::ops;
@@ -29,52 +29,52 @@ impl UNet2DConditionModel {
 }
 
 impl<'a> Encoder<'a> {
-    /// The hidden tensor behind the cell at `site`. `time` is activated, `context` the cell's keys and values.
+    /// The hidden tensor after the cell at `site`. `time` is activated, `context` the cell's keys and values.
     ///
     /// # Panics
     ///
     /// If the cell is of the decoder half.
     pub(in crate::models) fn run(
         self,
-        site: Site,
+        site: CellModule,
         hidden: Tensor<4>,
         time: &Tensor<2>,
         context: &[KeyValue],
         recall: &mut Recall<'_>,
     ) -> Tensor<4> {
         match site {
-            Site::ConvIn => ops::conv2d(self.conv_in, hidden),
-            Site::Down {
+            CellModule::ConvIn => ops::conv2d(self.conv_in, hidden),
+            CellModule::Down {
                 level,
                 layer: index,
             } => {
                 let resnet = &self.down_blocks[level].resnets[index];
                 layer(resnet, self.attention(site), hidden, time, context, recall)
             }
-            Site::Downsample { level } => {
+            CellModule::Downsample { level } => {
                 let downsamplers = self.down_blocks[level].downsamplers.as_ref();
                 downsamplers.expect("`line` names levels that have one")[0].forward(hidden, time)
             }
-            Site::Mid => self.mid_block.forward(hidden, time, context, recall),
-            Site::Up { .. } => unreachable!("the encoder half has no decoder cells"),
+            CellModule::Mid => self.mid_block.forward(hidden, time, context, recall),
+            CellModule::Up { .. } => unreachable!("the encoder half has no decoder cells"),
         }
     }
 
     /// Keys and values of `text`, `[rows, tokens, width]`, for the cell at `site`.
-    pub(in crate::models) fn context(self, site: Site, text: &Tensor<3>) -> Vec<KeyValue> {
+    pub(in crate::models) fn context(self, site: CellModule, text: &Tensor<3>) -> Vec<KeyValue> {
         let attention = self.attention(site);
         let context = attention.map(|attention| attention.context(text));
         context.unwrap_or_default()
     }
 
-    fn attention(self, site: Site) -> Option<&'a Attention> {
+    fn attention(self, site: CellModule) -> Option<&'a Attention> {
         match site {
-            Site::Down { level, layer } => {
+            CellModule::Down { level, layer } => {
                 let attentions = self.down_blocks[level].attentions.as_ref();
                 attentions.map(|attentions| &attentions[layer])
             }
-            Site::Mid => self.mid_block.attentions.first(),
-            Site::ConvIn | Site::Downsample { .. } | Site::Up { .. } => None,
+            CellModule::Mid => self.mid_block.attentions.first(),
+            CellModule::ConvIn | CellModule::Downsample { .. } | CellModule::Up { .. } => None,
         }
     }
 }

@@ -14,7 +14,7 @@ use crate::recall::Recall;
 
 /// Which module a cell runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Site {
+pub enum CellModule {
     /// `conv_in`; pushes skip 0.
     ConvIn,
     /// A residual block of an encoder level with its transformer; pushes.
@@ -24,14 +24,14 @@ pub enum Site {
         /// Position in the level.
         layer: usize,
     },
-    /// The downsampler behind an encoder level; pushes.
+    /// The downsampler after an encoder level; pushes.
     Downsample {
         /// Outermost is 0.
         level: usize,
     },
     /// The middle block.
     Mid,
-    /// A residual block of a decoder level with its transformer, and the upsampler behind the level's last; pops.
+    /// A residual block of a decoder level with its transformer, and the upsampler after the level's last; pops.
     Up {
         /// Outermost is 0.
         level: usize,
@@ -42,19 +42,19 @@ pub enum Site {
 
 impl UNetConfig {
     /// The cells in execution order: `e0 … e(N-1) | mid | d(N-1) … d0`.
-    pub fn line(&self) -> Vec<Site> {
+    pub fn line(&self) -> Vec<CellModule> {
         let last = self.levels.len() - 1;
         let down = (0..=last).flat_map(|level| {
             let layers =
-                (0..self.levels[level].layers).map(move |layer| Site::Down { level, layer });
-            layers.chain((level < last).then_some(Site::Downsample { level }))
+                (0..self.levels[level].layers).map(move |layer| CellModule::Down { level, layer });
+            layers.chain((level < last).then_some(CellModule::Downsample { level }))
         });
         let up = (0..=last).rev().flat_map(|level| {
-            (0..=self.levels[level].layers).map(move |layer| Site::Up { level, layer })
+            (0..=self.levels[level].layers).map(move |layer| CellModule::Up { level, layer })
         });
-        std::iter::once(Site::ConvIn)
+        std::iter::once(CellModule::ConvIn)
             .chain(down)
-            .chain([Site::Mid])
+            .chain([CellModule::Mid])
             .chain(up)
             .collect()
     }
@@ -65,7 +65,7 @@ impl UNetConfig {
 pub struct UNet {
     config: UNetConfig,
     model: UNet2DConditionModel,
-    line: Vec<Site>,
+    line: Vec<CellModule>,
     dtype: DType,
 }
 
@@ -215,7 +215,7 @@ impl UNet {
         let encoder = self.model.encoder();
         let site = self.line[index];
         match site {
-            Site::Up { level, layer: i } => {
+            CellModule::Up { level, layer: i } => {
                 let block = &self.model.up_blocks[self.model.up_blocks.len() - 1 - level];
                 let attention = block.attentions.as_ref().map(|attentions| &attentions[i]);
                 let carry = carry.pop(|hidden| {
@@ -229,14 +229,14 @@ impl UNet {
                     _ => carry,
                 }
             }
-            Site::Mid => carry.map(|hidden| encoder.run(site, hidden, time, context, recall)),
+            CellModule::Mid => carry.map(|hidden| encoder.run(site, hidden, time, context, recall)),
             _ => carry.push(|hidden| encoder.run(site, hidden, time, context, recall)),
         }
     }
 
-    fn context_of(&self, site: Site, text: &Tensor<3>) -> Vec<KeyValue> {
+    fn context_of(&self, site: CellModule, text: &Tensor<3>) -> Vec<KeyValue> {
         let attention = match site {
-            Site::Up { level, layer } => {
+            CellModule::Up { level, layer } => {
                 let block = &self.model.up_blocks[self.model.up_blocks.len() - 1 - level];
                 let attentions = block.attentions.as_ref();
                 attentions.map(|attentions| &attentions[layer])
@@ -335,7 +335,7 @@ impl StagedDenoiser for UNet {
     }
 }
 
-/// `channels` of one evaluation behind those of `sample`, whose rows are those of one or more evaluations.
+/// `channels` of one evaluation after those of `sample`, whose rows are those of one or more evaluations.
 fn beside(sample: Tensor<4>, channels: &Tensor<4>) -> Tensor<4> {
     let evaluations = sample.dims()[0] / channels.dims()[0];
     let channels = channels.clone().repeat_dim(0, evaluations);

@@ -14,7 +14,7 @@ use crate::nn::resnet::{Downsample2d, ResnetBlock2d, Upsample2d, enlarged, halve
 use crate::nn::transformer::Transformer2d;
 use crate::recall::Recall;
 
-/// What attends behind a residual block.
+/// What attends after a residual block.
 #[derive(Module, Debug)]
 pub(super) enum Attention {
     /// Positions attend to each other and to the context.

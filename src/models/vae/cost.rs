@@ -82,7 +82,7 @@ impl VaeConfig {
 }
 
 /// What is alive at a level's peak: a residual block's input beside its norm and its first convolution, or its output twice and its
-/// input; behind the blocks, the map, what is enlarged of it, and that convolved.
+/// input; after the blocks, the map, what is enlarged of it, and that convolved.
 fn level_bytes((level, positions): (Level, u64)) -> u64 {
     let (input, output) = (
         positions * level.input as u64,

@@ -133,7 +133,13 @@ impl Layer<'_> {
         self.move_weights(&channels, weights);
         for block in (0..all).step_by(at_a_time).map(block) {
             self.move_squares(block, squares);
-            multiply(weights, squares, products, [count, before], block);
+            let factors = Factors {
+                weights,
+                squares,
+                channels: [count, before],
+                block,
+            };
+            factors.multiply(products, multiply_task);
             self.move_back(block, &channels, products);
         }
     }
@@ -205,34 +211,45 @@ impl Layer<'_> {
     }
 }
 
-/// `products[point] = weights[point] · squares[point]`, of `[channels, before]` and `[before, stride]`, a block's squares of each line.
-fn multiply(
-    weights: &[f32],
-    squares: &[f32],
-    products: &mut [f32],
-    [count, before]: [usize; 2],
+/// `[POINTS, channels, before]` and `[POINTS, before, stride]`, a block's squares of each line.
+#[derive(Clone, Copy)]
+struct Factors<'a> {
+    weights: &'a [f32],
+    squares: &'a [f32],
+    /// Of the output, and before.
+    channels: [usize; 2],
     block: Block,
-) {
-    let output = Output::over(products);
-    let mut tasks = tasks(POINTS, count, block.squares());
-    for task in &mut tasks {
-        let first = task.item * count;
-        task.rows = first + task.rows.start..first + task.rows.end;
-    }
-    let rows = Rows {
-        values: Values::F32(weights),
-        depth: before,
-    };
-    run(&tasks, |task, scratch| {
-        let factor = Squares {
-            values: squares,
+}
+
+impl Factors<'_> {
+    /// `products[point] = weights[point] · squares[point]`
+    fn multiply(
+        self,
+        products: &mut [f32],
+        multiply_task: impl for<'a> Fn(Rows<'a>, &Squares<'a>, &mut Scratch) + Sync,
+    ) {
+        let ([count, before], block) = (self.channels, self.block);
+        let output = Output::over(products);
+        let mut tasks = tasks(POINTS, count, block.squares());
+        for task in &mut tasks {
+            let first = task.item * count;
+            task.rows = first + task.rows.start..first + task.rows.end;
+        }
+        let rows = Rows {
+            values: Values::F32(self.weights),
             depth: before,
-            stride: block.stride(),
-            output: &output,
-            task,
         };
-        multiply_task(rows, &factor, scratch);
-    });
+        run(&tasks, |task, scratch| {
+            let factor = Squares {
+                values: self.squares,
+                depth: before,
+                stride: block.stride(),
+                output: &output,
+                task,
+            };
+            multiply_task(rows, &factor, scratch);
+        });
+    }
 }
 
 #[macerator::with_simd]
@@ -271,8 +288,12 @@ impl Factor for Squares<'_> {
 
 #[cfg(test)]
 mod tests {
+    use macerator::WithSimd;
+
     use super::*;
     use crate::ops::convolution::{self, tests::Trial};
+    use crate::ops::product::Samples;
+    use crate::ops::simd::kinds;
 
     fn geometry(
         rows: usize,
@@ -307,6 +328,63 @@ mod tests {
                 assert_eq!(found.len(), expected.len());
                 for (i, (a, b)) in found.iter().zip(&expected).enumerate() {
                     assert!((a - b).abs() < 2e-5, "{geometry:?}, {i}: {a} {b}");
+                }
+            }
+        }
+    }
+
+    struct Products<'a>(Factors<'a>);
+
+    impl WithSimd for Products<'_> {
+        type Output = Vec<f32>;
+
+        fn with_simd<S: Simd>(self) -> Vec<f32> {
+            let [count, _] = self.0.channels;
+            let mut products = vec![0.0; POINTS * count * self.0.block.stride()];
+            self.0.multiply(&mut products, multiply_task_impl::<S>);
+            products
+        }
+    }
+
+    /// Also of more products than are summed at a time.
+    #[test]
+    fn every_kind_of_vectors_multiplies_alike() {
+        for [count, before, across] in [[1, 1, 1], [9, 5, 37], [20, 260, 33]] {
+            let block = Block {
+                first: 0,
+                lines: 2,
+                across,
+            };
+            let weights = Samples::wave(POINTS * count * before, 0.0).values;
+            let squares = Samples::wave(POINTS * before * block.stride(), 1.0).values;
+            let factors = Factors {
+                weights: &weights,
+                squares: &squares,
+                channels: [count, before],
+                block,
+            };
+            let at = |point: usize, row: usize, square: usize| -> f64 {
+                let product = |index: usize| {
+                    let weight = weights[(point * count + row) * before + index];
+                    let value = squares[(point * before + index) * block.stride() + square];
+                    f64::from(weight) * f64::from(value)
+                };
+                (0..before).map(product).sum()
+            };
+            for arch in kinds() {
+                // SAFETY: the processor has every one of them.
+                let found = unsafe { arch.dispatch(Products(factors)) };
+                for (point, row, square) in [
+                    (0, 0, 0),
+                    (7, count / 2, across),
+                    (15, count - 1, 2 * across - 1),
+                ] {
+                    let found = found[(point * count + row) * block.stride() + square];
+                    let apart = (f64::from(found) - at(point, row, square)).abs();
+                    assert!(
+                        apart < 1e-5 * before as f64,
+                        "{arch:?}, {count}x{before}x{across}: {apart}"
+                    );
                 }
             }
         }

@@ -73,7 +73,7 @@ fn four([a, b, c]: [&Group; 3], moved: &mut [Group; 4]) {
     }
 }
 
-/// `Bᵀ d B` for a line of squares whose first output line is `y`, to their `place`, up to `GROUP - 1` numbers behind which are written too.
+/// `Bᵀ d B` for a line of squares whose first output line is `y`, to their `place`, with up to `GROUP - 1` numbers after it, which are written too.
 #[macerator::with_simd]
 pub(super) fn squares_of_line<'a, S: Simd>(
     geometry: &Geometry,
@@ -110,7 +110,7 @@ pub(super) fn squares_of_line<'a, S: Simd>(
     }
 }
 
-/// `Aᵀ m A` for the squares of a line at their `place`, up to `GROUP - 1` numbers behind which are read too, plus the bias, to one or two
+/// `Aᵀ m A` for the squares of a line at their `place`, with up to `GROUP - 1` numbers after it, which are read too, plus the bias, to one or two
 /// lines of the output.
 #[macerator::with_simd]
 pub(super) fn squares_back<'a, S: Simd>(

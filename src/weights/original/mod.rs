@@ -55,12 +55,12 @@ pub struct Piece {
     /// Diffusers name within the part.
     pub name: String,
     /// Which of its elements.
-    pub cut: Cut,
+    pub cut: Elements,
 }
 
 /// Which elements of a tensor a [`Piece`] takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Cut {
+pub enum Elements {
     /// All.
     Whole,
     /// All, a 1x1 convolution `[c, c, 1, 1]` as the linear layer `[c, c]` it is.
@@ -71,7 +71,7 @@ pub enum Cut {
     Transposed,
 }
 
-impl Cut {
+impl Elements {
     /// The shape after the cut.
     pub fn shape(self, shape: &[usize]) -> Vec<usize> {
         match (self, shape) {
@@ -138,7 +138,7 @@ pub fn place(name: &str, structure: &Structure) -> Placement {
 /// A tensor taken as it is. A name that the layout does not have keeps its own, so that loading names it as unused.
 fn whole(part: &'static str, name: Option<String>, tail: &str) -> Placement {
     let name = name.unwrap_or_else(|| tail.to_owned());
-    let cut = Cut::Whole;
+    let cut = Elements::Whole;
     Placement::Part(part, vec![Piece { name, cut }])
 }
 
@@ -291,7 +291,7 @@ mod tests {
         let layer = "text_encoder: text_model.encoder.layers.3.self_attn";
         let expected = ["q", "k", "v"].map(|letter| format!("{layer}.{letter}_proj.bias"));
         assert_eq!(names(name), expected);
-        assert_eq!(Cut::Third(1).shape(&[3072, 1024]), [1024, 1024]);
+        assert_eq!(Elements::Third(1).shape(&[3072, 1024]), [1024, 1024]);
         let last = "cond_stage_model.model.transformer.resblocks.23.ln_1.weight";
         assert_eq!(place(last, &SD), Placement::Leftover);
     }

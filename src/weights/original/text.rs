@@ -1,6 +1,6 @@
 //! The text encoders, of the transformers library and of `OpenCLIP`.
 
-use super::{Cut, Piece, Placement, number, renamed, whole};
+use super::{Elements, Piece, Placement, number, renamed, whole};
 
 /// Text encoders of the transformers library: prefix, part, and whether the part projects the whole text.
 const CLIP: [(&str, &str, bool); 3] = [
@@ -104,7 +104,7 @@ fn open_clip(part: &'static str, tail: &str, layers: usize, projects: bool) -> P
     };
     let third = |(third, letter)| Piece {
         name: format!("{prefix}self_attn.{letter}_proj.{kind}"),
-        cut: Cut::Third(third),
+        cut: Elements::Third(third),
     };
     let pieces = ["q", "k", "v"].into_iter().enumerate().map(third);
     Placement::Part(part, pieces.collect())
@@ -115,6 +115,6 @@ fn projection(part: &'static str, projects: bool) -> Placement {
         return Placement::Leftover;
     }
     let name = "text_projection.weight".to_owned();
-    let cut = Cut::Transposed;
+    let cut = Elements::Transposed;
     Placement::Part(part, vec![Piece { name, cut }])
 }

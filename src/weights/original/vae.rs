@@ -3,7 +3,7 @@
 use burn_store::burn_pack::Tensor as Packed;
 
 use super::{
-    Cut, Piece, Placement, WeightSource, leftovers::is_leftover, number, renamed, unwrapped,
+    Elements, Piece, Placement, WeightSource, leftovers::is_leftover, number, renamed, unwrapped,
 };
 use crate::error::Error;
 
@@ -11,9 +11,9 @@ pub(super) fn autoencoder(tail: &str, levels: usize) -> Placement {
     let attention = |name: &String| name.contains(".attentions.") && name.ends_with(".weight");
     let name = vae(tail, levels).unwrap_or_else(|| tail.to_owned());
     let cut = if attention(&name) && !name.contains("group_norm") {
-        Cut::Linear
+        Elements::Linear
     } else {
-        Cut::Whole
+        Elements::Whole
     };
     Placement::Part("vae", vec![Piece { name, cut }])
 }
@@ -89,7 +89,7 @@ pub fn autoencoder_alone(source: &WeightSource, levels: usize) -> Result<WeightS
         let Some(name) = inside(tensor) else { continue };
         let beside = is_leftover(&name) || is_leftover(&format!("{}{name}", super::VAE));
         if !original {
-            let cut = Cut::Whole;
+            let cut = Elements::Whole;
             tensors.push(super::cut(tensor, Piece { name, cut }));
         } else if let (false, Placement::Part(_, pieces)) = (beside, autoencoder(&name, levels)) {
             tensors.extend(pieces.into_iter().map(|piece| super::cut(tensor, piece)));

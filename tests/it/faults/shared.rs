@@ -55,7 +55,7 @@ fn two_different_evaluations_do_not_mix() {
         .start();
     late.fired();
     let other = Case {
-        arguments: "eval --device cpu --steps 2 --samples 2 --batch 1 --seed 5 --output e",
+        arguments: "eval --device cpu --steps 2 --samples 2 --batch 1 --cache deepcache:interval=2,branch=0 --seed 5 --output e",
         ..EVALUATION
     };
     let run = || {

@@ -209,7 +209,7 @@ impl Running {
     /// Waits until the first fault has fired.
     pub(super) fn fired(&self) {
         let is_there = || fs::metadata(self.log()).is_ok_and(|file| file.len() > 0);
-        let tries = (0..12_000).map(|_| std::thread::sleep(Duration::from_millis(5)));
+        let tries = (0..60_000).map(|_| std::thread::sleep(Duration::from_millis(5)));
         assert!(
             tries.map(|()| is_there()).any(|there| there),
             "a fault fires"

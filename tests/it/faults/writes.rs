@@ -8,25 +8,24 @@ use std::{
 
 use super::{
     all,
-    commands::{CASES, Case, DOCTOR, Undisturbed},
+    commands::{Case, DOCTOR, Undisturbed, cases},
     files,
     shim::{Broken, Call, Fault, Shimmed},
     tell, temporaries,
 };
 
-/// The calls to disturb: all, or the first and the last of each kind in each folder.
+/// The calls to disturb: all, or the first and the last of each kind.
 pub(super) fn chosen(calls: &[Call]) -> Vec<usize> {
     if all() {
         return calls.iter().map(|call| call.number).collect();
     }
-    let key = |call: &Call| (call.name.clone(), call.path.parent().map(Path::to_path_buf));
     let mut numbers = BTreeSet::new();
     for calls in [
         calls.iter().collect::<Vec<_>>(),
         calls.iter().rev().collect(),
     ] {
         let mut seen = BTreeSet::new();
-        let first = calls.into_iter().filter(|call| seen.insert(key(call)));
+        let first = calls.into_iter().filter(|call| seen.insert(&call.name));
         numbers.extend(first.map(|call| call.number));
     }
     numbers.into_iter().collect()
@@ -89,16 +88,18 @@ fn is_full_or_broken(case: &Case) {
             if broken.ending.code == Some(0) && !case.is_cache {
                 undisturbed.are_there(folder, &broken.shown());
             }
-            let again = case.command(folder).expect("it worked before").run();
-            again.is_done();
-            undisturbed.are_there(folder, &again.shown());
+            if all() {
+                let again = case.command(folder).expect("it worked before").run();
+                again.is_done();
+                undisturbed.are_there(folder, &again.shown());
+            }
         });
     }
 }
 
 #[test]
 fn a_disk_that_fails_is_answered_by_every_command() {
-    for case in &CASES {
+    for case in &cases() {
         is_full_or_broken(case);
     }
 }
@@ -124,7 +125,7 @@ fn the_doctor_goes_on_without_its_record_whatever_fails() {
 /// Calls that are cut short or interrupted are taken up again.
 #[test]
 fn short_and_interrupted_calls_change_nothing() {
-    for case in &CASES {
+    for case in &cases() {
         let Some(undisturbed) = case.undisturbed() else {
             return;
         };
@@ -205,8 +206,8 @@ fn a_small_disk_is_filled_up() {
     let at = |name: &str| small.0.path().join(name);
     let full = std::fs::write(at("test"), vec![1; 20_000]).expect_err("too much");
     assert_eq!(full.kind(), std::io::ErrorKind::StorageFull);
-    std::fs::write(at("a.png"), "earlier").expect("a file");
     std::fs::remove_file(at("test")).expect("a file");
+    std::fs::write(at("a.png"), "earlier").expect("a file");
     let generate = [
         "generate", "--device", "cpu", "--steps", "1", "--output", "a.png",
     ];
@@ -219,6 +220,13 @@ fn a_small_disk_is_filled_up() {
         ],
     );
     assert_eq!(std::fs::read(at("a.png")).expect("a file"), b"earlier");
-    assert_eq!(files(small.0.path()).len(), 1);
+    // What still had room are the latents, which the message names.
+    let left = files(small.0.path()).into_iter();
+    let named = |path: &PathBuf| {
+        let name = path.file_name().expect("a name").display().to_string();
+        name == "a.png" || (name.ends_with(".latents.safetensors") && run.stderr.contains(&name))
+    };
+    let strange: Vec<_> = left.filter(|path| !named(path)).collect();
+    assert!(strange.is_empty(), "{strange:?}");
     tell("a picture", "a full tmpfs", 1, 1);
 }

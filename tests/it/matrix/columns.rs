@@ -40,7 +40,7 @@ impl Column {
         Self::Routed,
     ];
 
-    /// As the README says it.
+    /// As the table says it.
     pub(super) fn title(self) -> &'static str {
         match self {
             Self::Plain => "uncached",

@@ -1,7 +1,7 @@
 //! Every way to make a picture under every caching method: each pair is tested, or refused with a reason.
 //!
-//! The list is `rows` × `columns`; the README's table is made of the same list. To add a row: its few lines in `rows.rs`, then
-//! `AFTERIMAGE_UPDATE_README=1 cargo test --release matrix`.
+//! The list is `rows` × `columns`; the table of `docs/matrix.md` is made of the same list. To add a row: its few lines in `rows.rs`, then
+//! `AFTERIMAGE_UPDATE_MATRIX=1 cargo test --release matrix`.
 
 mod columns;
 mod models;
@@ -151,17 +151,17 @@ fn every_sampler_has_a_row() {
     assert_eq!(listed, known);
 }
 
-/// With `AFTERIMAGE_UPDATE_README` set, writes the table instead.
+/// With `AFTERIMAGE_UPDATE_MATRIX` set, writes the table instead.
 #[test]
-fn the_readme_shows_the_list() {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/README.md");
-    let readme = crate::fixture::text(path);
-    let expected = table::placed(&readme).expect("the README has a place for the table");
-    if std::env::var_os("AFTERIMAGE_UPDATE_README").is_some() {
+fn the_page_shows_the_list() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/matrix.md");
+    let page = crate::fixture::text(path);
+    let expected = table::placed(&page).expect("the page has a place for the table");
+    if std::env::var_os("AFTERIMAGE_UPDATE_MATRIX").is_some() {
         std::fs::write(path, &expected).unwrap();
     }
     assert!(
         crate::fixture::text(path) == expected,
-        "the README's table is out of date: AFTERIMAGE_UPDATE_README=1 cargo test --release matrix"
+        "docs/matrix.md is out of date: AFTERIMAGE_UPDATE_MATRIX=1 cargo test --release matrix"
     );
 }

@@ -9,7 +9,7 @@ use super::models::Model;
 
 /// One way to make a picture.
 pub(super) struct Row {
-    /// As the README says it; its samplers' names follow.
+    /// As the table says it; its samplers' names follow.
     pub(super) name: &'static str,
     pub(super) model: Model,
     /// Each of these; none is the model's own.
@@ -95,7 +95,7 @@ pub(super) const ROWS: &[Row] = &[
         ..PLAIN
     },
     Row {
-        name: "guidance off behind half of the run",
+        name: "guidance off after half of the run",
         ask: |request| request.guidance_until = Some(0.5),
         ..PLAIN
     },

@@ -1,4 +1,4 @@
-//! The list as the README's table.
+//! The list as the table of `docs/matrix.md`.
 
 use super::columns::Column;
 use super::rows::{ROWS, Row};
@@ -6,9 +6,9 @@ use super::rows::{ROWS, Row};
 const BEGIN: &str = "<!-- matrix: made by tests/it/matrix -->\n";
 const END: &str = "<!-- end of matrix -->";
 
-/// The README with the table of now.
-pub(super) fn placed(readme: &str) -> Option<String> {
-    let (before, rest) = readme.split_once(BEGIN)?;
+/// The page with the table of now.
+pub(super) fn placed(page: &str) -> Option<String> {
+    let (before, rest) = page.split_once(BEGIN)?;
     let (_, after) = rest.split_once(END)?;
     Some(format!("{before}{BEGIN}{}{END}{after}", rendered()))
 }

@@ -197,14 +197,17 @@ fn old_configurations_are_repaired_as_pipelines_do() {
             config.notes()
         );
     }
-    // The keys go to another sampler with the model, and are told where that reads them.
+    // The keys go to another sampler with the model, and are told where the file's own class has them: of a PNDM, which does not clip,
+    // silence tells nothing.
     let mended = old("PNDMScheduler", "StableDiffusionPipeline");
     assert_eq!(mended.notes().len(), 1, "{:?}", mended.notes());
-    let ddim = mended.with_kind(kind("ddim"));
+    let ddim = mended.clone().with_kind(kind("ddim"));
     assert!(!clips(&ddim));
-    assert_eq!(ddim.notes().len(), 2);
+    assert_eq!(ddim.notes(), mended.notes());
+    let parallel = old("DDIMParallelScheduler", "StableDiffusionPipeline").with_kind(kind("ddim"));
+    assert_eq!(parallel.notes().len(), 2);
     assert_eq!(
-        ddim.notes()[1],
+        parallel.notes()[1],
         "`clip_sample` is missing in the scheduler's configuration, as in old models; it is taken as `false`"
     );
     let trailing = config(

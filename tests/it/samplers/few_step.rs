@@ -7,7 +7,6 @@ use super::{TABLE, TRAJECTORY, assert_near, config, distance, numbers, tables};
 use crate::fixture::Fixture;
 use crate::golden;
 use crate::tested;
-use crate::tolerance::F32_CPU;
 
 /// What no run of ours asks for: TCD's `original_inference_steps` and the consistency pipelines' `strength` as arguments of a call,
 /// which mean another schedule than the configuration's; churn, which no configuration sets.
@@ -124,15 +123,14 @@ fn the_table_is_that_of_diffusers() {
     assert!(checked >= 120, "only {checked} rows checked");
 }
 
-/// The committed runs, and with DeepCache and encoder propagation the complete ones where they are at hand.
+/// The committed runs, and with `DeepCache` and encoder propagation the complete ones where they are at hand.
 #[test]
 fn runs_agree_with_diffusers() {
     let (mut count, mut failures) = (0, Vec::new());
     for fixture in [Fixture::committed("few-step"), Fixture::best("few-step")] {
         let mut pipeline = golden::load(&fixture, &tested::device());
         for case in fixture.cases() {
-            let tolerance = tested::tolerance(F32_CPU);
-            if let Err(error) = golden::check_run(&fixture, case, &mut pipeline, tolerance) {
+            if let Err(error) = golden::check_run(&fixture, case, &mut pipeline) {
                 failures.push(format!("{}: {error}", case["id"]));
             }
             count += 1;

@@ -1,0 +1,213 @@
+//! The account of a run: how it could be made again, and what it took.
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::{
+    console,
+    job::{Arithmetic, Facts},
+    pictures::Sources,
+    plan::Summary,
+    progress::speed,
+    stages::Made,
+    xl::Told,
+};
+use crate::{catalog::ModelFolder, device, pipeline::Report};
+
+/// A class by number and, where the model has one, name.
+#[derive(Serialize)]
+pub(super) struct Class {
+    label: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<String>,
+}
+
+impl Class {
+    pub(super) fn of(labels: &[usize], folder: &ModelFolder) -> Vec<Self> {
+        let class = |&label: &usize| Self {
+            label,
+            name: folder.index().label(label).map(str::to_owned),
+        };
+        labels.iter().map(class).collect()
+    }
+
+    /// `207 (golden retriever)`
+    fn text(&self) -> String {
+        match &self.name {
+            Some(name) => format!("{} ({name})", self.label),
+            None => self.label.to_string(),
+        }
+    }
+}
+
+/// How a run could be made again.
+#[derive(Serialize)]
+pub(super) struct Account {
+    #[serde(flatten)]
+    pub(super) facts: Facts,
+    #[serde(flatten)]
+    pub(super) sources: Sources,
+    pub(super) prompt: String,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) classes: Vec<Class>,
+    pub(super) negative_prompt: Option<String>,
+    #[serde(flatten)]
+    pub(super) told: Told,
+    pub(super) seed: u64,
+    pub(super) weights: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) refiner_weights: Option<String>,
+    pub(super) device: String,
+    #[serde(flatten)]
+    pub(super) arithmetic: Arithmetic,
+    pub(super) version: &'static str,
+}
+
+impl Account {
+    fn classes(&self) -> String {
+        let classes: Vec<_> = self.classes.iter().map(Class::text).collect();
+        classes.join(", ")
+    }
+
+    /// The text chunks of the PNG.
+    pub(super) fn texts(&self) -> Vec<(String, String)> {
+        let facts = &self.facts;
+        let texts = [
+            ("Software", format!("afterimage {}", self.version)),
+            ("prompt", self.prompt.clone()),
+            ("class", self.classes()),
+            (
+                "negative prompt",
+                self.negative_prompt.clone().unwrap_or_default(),
+            ),
+            ("seed", self.seed.to_string()),
+            ("model", facts.model.clone()),
+            ("weights", self.weights.clone()),
+            ("vae", facts.vae.clone().unwrap_or_default()),
+            ("prediction", facts.prediction.unwrap_or_default().into()),
+            ("refiner", facts.refinement().unwrap_or_default()),
+            (
+                "refiner weights",
+                self.refiner_weights.clone().unwrap_or_default(),
+            ),
+            ("sampler", facts.sampler.clone()),
+            ("steps", facts.steps.to_string()),
+            ("guidance scale", facts.guidance_scale.to_string()),
+            ("cache", facts.cache.clone()),
+            ("device", self.device.clone()),
+            ("dtype", self.arithmetic.dtype.into()),
+            (
+                "weight format",
+                self.arithmetic.weight_format.unwrap_or("").into(),
+            ),
+        ];
+        let texts = texts.into_iter().chain(self.told.texts());
+        let texts = texts.chain(self.sources.texts());
+        let texts = texts.map(|(key, text)| (key.to_owned(), text));
+        texts.filter(|(_, text)| !text.is_empty()).collect()
+    }
+}
+
+#[derive(Serialize)]
+struct Seconds {
+    loading: f64,
+    text: f64,
+    denoising: f64,
+    decoding: f64,
+}
+
+impl Seconds {
+    fn new(made: &Made) -> Self {
+        let sum = |time: fn(&Report) -> Duration| {
+            let times = made.reports.iter().map(time);
+            times.sum::<Duration>().as_secs_f64()
+        };
+        Self {
+            loading: made.loading.as_secs_f64(),
+            text: sum(|report| report.text),
+            denoising: sum(|report| report.denoising),
+            decoding: sum(|report| report.decoding),
+        }
+    }
+
+    fn text(&self, evaluations: usize) -> String {
+        format!(
+            "{:.2} s loading, {:.2} s text, {:.2} s denoising ({}), {:.2} s decoding",
+            self.loading,
+            self.text,
+            self.denoising,
+            speed(evaluations as f64 / self.denoising),
+            self.decoding,
+        )
+    }
+}
+
+#[derive(Serialize)]
+pub(super) struct Outcome {
+    files: Vec<String>,
+    #[serde(flatten)]
+    account: Account,
+    work: Summary,
+    /// Evaluations that were played from a recording, where that was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    evaluations_played: Option<usize>,
+    seconds: Seconds,
+    /// Bytes of main memory, where the system says.
+    peak_memory: Option<u64>,
+    /// Bytes that the device's memory pool held, where it has one.
+    peak_device_memory: Option<u64>,
+}
+
+impl Outcome {
+    pub(super) fn new(
+        account: Account,
+        files: Vec<String>,
+        work: Summary,
+        made: &Made,
+        step_graphs: bool,
+    ) -> Self {
+        let reports = made.reports.iter();
+        let device_memory = reports.filter_map(|report| report.device_memory);
+        Self {
+            files,
+            account,
+            work,
+            evaluations_played: step_graphs.then(|| {
+                let played = made.reports.iter().map(|report| report.account.played);
+                played.sum()
+            }),
+            seconds: Seconds::new(made),
+            peak_memory: device::peak_memory(),
+            peak_device_memory: device_memory.max(),
+        }
+    }
+
+    pub(super) fn text(&self) -> String {
+        let facts = &self.account.facts;
+        let (prompt, classes) = (&self.account.prompt, self.account.classes());
+        let mut lines = Vec::new();
+        lines.extend((!prompt.is_empty()).then(|| ("prompt", prompt.clone())));
+        lines.extend(self.account.told.texts());
+        lines.extend((!classes.is_empty()).then_some(("class", classes)));
+        lines.extend([
+            ("seed", self.account.seed.to_string()),
+            ("run", facts.course()),
+            (
+                "device",
+                format!("{} in {}", self.account.device, self.account.arithmetic),
+            ),
+            ("time", self.seconds.text(facts.evaluations)),
+        ]);
+        lines.extend(facts.refinement().map(|text| ("refiner", text)));
+        lines.splice(0..0, self.account.sources.lines());
+        if facts.cache != "none" {
+            lines.push(("cache", format!("{}: {}", facts.cache, self.work.spared())));
+        }
+        lines.extend(self.evaluations_played.map(|played| {
+            let text = format!("{played} of {} evaluations played", facts.evaluations);
+            ("step graphs", text)
+        }));
+        format!("{}\n{}", console::pairs(&lines), self.files.join("\n"))
+    }
+}

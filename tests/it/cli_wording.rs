@@ -1,0 +1,65 @@
+//! Warnings about prompts: what a model does not read as it was meant.
+
+use safetensors::{Dtype, tensor::TensorView};
+
+use crate::cli::{afterimage_in, generate};
+
+#[test]
+fn marks_of_other_programs_are_warned_of() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let run = |negative: &str| {
+        let ending = generate(
+            folder.path(),
+            &["--steps", "1", "--negative-prompt", negative],
+        );
+        assert_eq!(ending.code, Some(0), "{}", ending.shown());
+        ending.stderr
+    };
+    let weighted = run("(blurred:1.3)");
+    let told =
+        "warning: `(blurred:1.3)` is read as it stands: weights in prompts are not read\nhint: ";
+    assert!(weighted.contains(told), "{weighted}");
+    assert!(run("<lora:ink:0.8>").contains("hint: use `--lora FILE=SCALE`"));
+    assert_eq!(run("blurred (out of focus), at 10:30"), "");
+}
+
+#[test]
+fn an_embedding_that_stands_nowhere_is_warned_of() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let bytes: Vec<u8> = [0.1f32; 32]
+        .into_iter()
+        .flat_map(f32::to_le_bytes)
+        .collect();
+    let vector = TensorView::new(Dtype::F32, vec![1, 32], &bytes).expect("a tensor");
+    let file = safetensors::serialize([("emb_params", vector)], None).expect("a file");
+    std::fs::write(folder.path().join("fox.safetensors"), file).expect("a file");
+    let run = |negative: &str| {
+        let embedding = ["--embedding", "<Fox>=fox.safetensors", "--steps", "1"];
+        let rest = ["--negative-prompt", negative];
+        let ending = generate(folder.path(), &[&embedding[..], &rest].concat());
+        assert_eq!(ending.code, Some(0), "{}", ending.shown());
+        ending.stderr
+    };
+    let told = "warning: the embedding `<Fox>` does nothing: its word is in no prompt\nhint: ";
+    assert!(run("a dog").contains(told));
+    assert_eq!(run("a <fox>"), "");
+}
+
+#[cfg(feature = "bundled")]
+#[test]
+fn the_bundled_model_says_which_words_it_knows() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let run = |prompt: &str| {
+        let fixed = ["generate", prompt, "--device", "cpu", "--steps", "1"];
+        let ending = afterimage_in(folder.path(), fixed);
+        assert_eq!(ending.code, Some(0), "{}", ending.shown());
+        ending.stderr
+    };
+    let cat = run("A red cat on a Sofa, cat");
+    let told = "warning: the model does not know `cat`, `sofa`\nhint: it knows a, above, ";
+    assert!(cat.starts_with(told), "{cat}");
+    assert_eq!(
+        run("a tiny White star with a blue ring around it, dark grey background"),
+        ""
+    );
+}
