@@ -5,6 +5,7 @@
 #   scripts/fuzz.sh [SECONDS [TARGET…]]     default 1200 seconds each, all targets; JOBS of them at once (default 2)
 #   scripts/fuzz.sh lines [TARGET…]         lines of each parser's files that seeds and findings reach; needs LLVM's tools of
 #                                           the compiler's version (LLVM=-22 for llvm-cov-22), and the corpus of a run before
+#   scripts/fuzz.sh blind [SECONDS [TARGET…]]   without a nightly compiler: seeds changed at random, nothing looked at
 #
 # No sanitizer: the crate is safe Rust, and what breaks the memory limit is found by a counting allocator. What a run collects lies
 # in target/fuzz: corpus/TARGET, artifacts/TARGET (what broke a parser: goes to tests/fixtures/regressions/TARGET once mended), logs.
@@ -89,6 +90,17 @@ if [ "${1:-}" = lines ]; then
   shift
   mapfile -t chosen < <(names "$@")
   lines "${chosen[@]}"
+  exit
+fi
+if [ "${1:-}" = blind ]; then
+  seconds=${2:-1200}
+  shift $(($# < 2 ? $# : 2))
+  mapfile -t chosen < <(names "$@")
+  mkdir -p "$target/blind"
+  tests=$(cargo test --release --locked ${FEATURES:-} --test it --no-run --message-format=json | sed -n 's/.*"executable":"\([^"]*\/it-[^"]*\)".*/\1/p')
+  printf '%s\n' "${chosen[@]}" | AFTERIMAGE_SECONDS=$seconds AFTERIMAGE_ARTIFACTS=$(realpath "$target/blind") AFTERIMAGE_RANDOM=${RANDOM_START:-1} \
+    xargs -P "${JOBS:-2}" -I '{}' env AFTERIMAGE_PARSER='{}' "$tests" --ignored --exact regressions::seeds_changed_at_random --nocapture 2>&1 \
+    | grep -E '^[a-z_]+: [0-9]+ runs|overflowed'
   exit
 fi
 seconds=${1:-1200}
