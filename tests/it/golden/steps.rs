@@ -31,7 +31,9 @@ pub(super) fn check(
         steps: &steps,
     };
     let Some(condition) = run.condition() else {
-        return Ok(0.0); // no text states were kept
+        // Steps that were recorded for this are never without text states; a whole run may have kept none.
+        assert!(steps.of_the_case, "{}: no text states", case["id"]);
+        return Ok(0.0);
     };
     if request.controls.is_empty() {
         return run.follow(pipeline.unet(), &condition);
