@@ -11,9 +11,10 @@ use std::{error::Error, time::Instant};
 
 use afterimage::cache::{CacheRule, Refresh};
 use afterimage::catalog::ModelFolder;
+use afterimage::conditioning::Conditioning;
 use afterimage::denoiser::{Evaluation, StagedDenoiser};
 use afterimage::evaluation::Spread;
-use afterimage::models::unet::{UNet, UNetCondition};
+use afterimage::models::unet::UNet;
 use afterimage::pipeline::{Request, TextToImage};
 use afterimage::recall::Recall;
 use burn::tensor::{DType, Device, Distribution, Tensor};
@@ -39,7 +40,7 @@ fn pass(unet: &UNet, [width, height]: [usize; 2]) -> Pass {
         Tensor::random(shape, Distribution::Normal(0.0, 1.0), &device)
     };
     let context = random([1, 2, 77, unet.config().context_width]).squeeze_dim(0);
-    let condition = UNetCondition::new(context);
+    let condition = Conditioning::of_context(context);
     let evaluations = [Evaluation {
         index: 0,
         timestep: 500.0,

@@ -71,7 +71,7 @@ impl Denoise<'_> {
     /// # Errors
     ///
     /// If the observer cancels, or the device fails.
-    pub fn run<D: StagedDenoiser>(
+    pub fn run<D: StagedDenoiser + ?Sized>(
         &self,
         session: &mut Session<'_, D>,
         mut latents: Tensor<4>,

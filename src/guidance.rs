@@ -57,7 +57,7 @@ impl Guidance {
         Self { scale: 1.0, ..self }
     }
 
-    /// The rows of the conditioned half of an evaluation of `items` pictures.
+    /// The rows of the conditioned half of an evaluation, of whose halves each has `items` rows.
     pub fn conditioned_rows(self, items: usize) -> Range<usize> {
         match self.conditioned {
             Conditioned::First => 0..items,
@@ -67,10 +67,7 @@ impl Guidance {
 
     /// The rows of one evaluation of `items` pictures.
     pub fn rows(self, items: usize) -> Rows {
-        Rows {
-            halves: if self.is_on() { 2 } else { 1 },
-            items,
-        }
+        Rows::new(if self.is_on() { 2 } else { 1 }, items)
     }
 
     /// One value a row, in the order of the halves.

@@ -24,7 +24,7 @@ pub(super) struct Made<C> {
 }
 
 /// The recordings of one run.
-pub(super) struct StepGraphs<'a, D: StagedDenoiser> {
+pub(super) struct StepGraphs<'a, D: StagedDenoiser + ?Sized> {
     full: Slot<'a, D::Carry>,
     reuse: Slot<'a, D::Carry>,
     /// Evaluations that were played.
@@ -46,7 +46,7 @@ struct StepGraph<'a, C> {
     graph: Graph<'a, Made<C>>,
 }
 
-impl<'a, D: StagedDenoiser> StepGraphs<'a, D> {
+impl<'a, D: StagedDenoiser + ?Sized> StepGraphs<'a, D> {
     /// For runs long enough that do not reuse branches inside cells, which differ from step to step.
     pub(super) fn of(line: Line<'a, D>) -> Option<Self> {
         let suits = line.plan.spans.len() >= LEAST_SPANS && !line.plan.branches.reuses();
@@ -88,7 +88,7 @@ impl<'a, D: StagedDenoiser> StepGraphs<'a, D> {
     }
 }
 
-impl<D: StagedDenoiser> fmt::Debug for StepGraphs<'_, D> {
+impl<D: StagedDenoiser + ?Sized> fmt::Debug for StepGraphs<'_, D> {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut debug = formatter.debug_struct("StepGraphs");
         debug.field("played", &self.played).finish_non_exhaustive()
@@ -97,7 +97,7 @@ impl<D: StagedDenoiser> fmt::Debug for StepGraphs<'_, D> {
 
 impl<'a, C: Carry + 'a> Slot<'a, C> {
     /// Plays the step, recorded first if it is not; refused once it cannot be.
-    fn play<D: StagedDenoiser<Carry = C>>(
+    fn play<D: StagedDenoiser<Carry = C> + ?Sized>(
         &mut self,
         line: Line<'a, D>,
         start: &Start<C>,
@@ -120,7 +120,7 @@ impl<'a, C: Carry + 'a> Slot<'a, C> {
 }
 
 impl<'a, C: Carry + 'a> StepGraph<'a, C> {
-    fn record<D: StagedDenoiser<Carry = C>>(
+    fn record<D: StagedDenoiser<Carry = C> + ?Sized>(
         line: Line<'a, D>,
         start: Start<C>,
         mut prepared: D::Prepared,

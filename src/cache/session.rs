@@ -18,7 +18,7 @@ use crate::recall::Recall;
 
 /// Executes the spans of one run in order.
 #[derive(Debug)]
-pub struct Session<'a, D: StagedDenoiser> {
+pub struct Session<'a, D: StagedDenoiser + ?Sized> {
     denoiser: &'a D,
     run: &'a D::Run,
     /// What goes on in place of `run` when guidance has ended.
@@ -62,7 +62,7 @@ struct Store<C> {
     sample: Signature,
 }
 
-impl<'a, D: StagedDenoiser> Session<'a, D> {
+impl<'a, D: StagedDenoiser + ?Sized> Session<'a, D> {
     /// Begins a run of `plan` with an empty store.
     pub fn new(denoiser: &'a D, run: &'a D::Run, plan: &'a CachePlan, rows: Rows) -> Self {
         let account = Account {

@@ -10,18 +10,18 @@ use crate::recall::Recall;
 
 /// A denoiser under a plan.
 #[derive(Debug)]
-pub(super) struct Line<'a, D> {
+pub(super) struct Line<'a, D: ?Sized> {
     pub(super) denoiser: &'a D,
     pub(super) plan: &'a CachePlan,
 }
 
-impl<D> Clone for Line<'_, D> {
+impl<D: ?Sized> Clone for Line<'_, D> {
     fn clone(&self) -> Self {
         *self
     }
 }
 
-impl<D> Copy for Line<'_, D> {}
+impl<D: ?Sized> Copy for Line<'_, D> {}
 
 /// What a span starts from.
 #[derive(Debug, Clone)]
@@ -58,7 +58,7 @@ impl<C> Start<C> {
     }
 }
 
-impl<D: StagedDenoiser> Line<'_, D> {
+impl<D: StagedDenoiser + ?Sized> Line<'_, D> {
     /// The cells that run in front of the cut and after it.
     pub(super) fn cells(&self, start: &Start<D::Carry>) -> [Range<usize>; 2] {
         let front = match start {

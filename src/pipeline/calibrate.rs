@@ -11,6 +11,7 @@ use std::ops::Range;
 use burn::tensor::{FloatDType, Tensor};
 
 use crate::cache::Router;
+use crate::conditioning::Conditioning;
 use crate::denoiser::{Blueprint, Evaluation, StagedDenoiser};
 use crate::recall::{BranchMemory, Recall, Site};
 
@@ -18,12 +19,12 @@ use crate::recall::{BranchMemory, Recall, Site};
 const COMPUTED: f32 = 50.0;
 
 /// Runs as the denoiser inside and watches its branches.
-pub(super) struct Observed<'a, D> {
+pub(super) struct Observed<'a, D: ?Sized> {
     inner: &'a D,
     changes: RefCell<Changes>,
 }
 
-impl<'a, D> Observed<'a, D> {
+impl<'a, D: ?Sized> Observed<'a, D> {
     pub(super) fn new(inner: &'a D, changes: Changes) -> Self {
         Self {
             inner,
@@ -36,9 +37,8 @@ impl<'a, D> Observed<'a, D> {
     }
 }
 
-impl<D: StagedDenoiser> StagedDenoiser for Observed<'_, D> {
+impl<D: StagedDenoiser + ?Sized> StagedDenoiser for Observed<'_, D> {
     type Carry = D::Carry;
-    type Condition = D::Condition;
     type Run = D::Run;
     /// With the evaluation that is prepared for.
     type Prepared = (usize, D::Prepared);
@@ -47,8 +47,8 @@ impl<D: StagedDenoiser> StagedDenoiser for Observed<'_, D> {
         self.inner.cells()
     }
 
-    fn start(&self, condition: &D::Condition, evaluations: &[Evaluation]) -> D::Run {
-        self.inner.start(condition, evaluations)
+    fn start(&self, conditioning: &Conditioning, evaluations: &[Evaluation]) -> D::Run {
+        self.inner.start(conditioning, evaluations)
     }
 
     fn prepare(&self, run: &D::Run, evaluations: &[Evaluation]) -> Self::Prepared {

@@ -18,12 +18,13 @@ use super::run::{Generated, Run};
 use super::stage::Begun;
 use crate::cache::{CacheRule, Router};
 use crate::catalog::ModelFolder;
+use crate::conditioning::Conditioning;
 use crate::denoise::Observer;
 use crate::denoiser::StagedDenoiser;
 use crate::error::Error;
 use crate::models::class_embedder::ClassEmbedder;
-use crate::models::dit::{DiT, DiTCondition, DiTTransformer2DModel};
-use crate::models::unet::{UNet, UNet2DConditionModel, UNetCondition};
+use crate::models::dit::{DiT, DiTTransformer2DModel};
+use crate::models::unet::{UNet, UNet2DConditionModel};
 use crate::models::vae::Tiling;
 use crate::samplers::SamplerConfig;
 use crate::weights::{Format, Storage, dit, load_strict};
@@ -80,8 +81,8 @@ impl ClassUNet {
     }
 
     /// What it reads for `labels`, one a row.
-    pub fn condition(&self, labels: &[usize]) -> UNetCondition {
-        UNetCondition::new(self.embedder.forward(labels))
+    pub fn condition(&self, labels: &[usize]) -> Conditioning {
+        Conditioning::of_context(self.embedder.forward(labels))
     }
 }
 
@@ -113,7 +114,7 @@ impl ClassDenoiser {
         observer: &mut dyn Observer,
     ) -> Result<Begun, Error> {
         match self {
-            Self::DiT(dit) => run.denoise(dit.as_ref(), &DiTCondition { labels }, observer),
+            Self::DiT(dit) => run.denoise(dit.as_ref(), &Conditioning::of_labels(labels), observer),
             Self::UNet(model) => run.denoise(&model.unet, &model.condition(&labels), observer),
         }
     }
@@ -130,7 +131,7 @@ impl ClassDenoiser {
     ) -> Result<Changes, Error> {
         match self {
             Self::DiT(dit) => {
-                let condition = DiTCondition { labels };
+                let condition = Conditioning::of_labels(labels);
                 observed(dit.as_ref(), &condition, run, changes, observer)
             }
             Self::UNet(model) => {
@@ -143,7 +144,7 @@ impl ClassDenoiser {
 
 fn observed<D: StagedDenoiser>(
     denoiser: &D,
-    condition: &D::Condition,
+    condition: &Conditioning,
     run: &Run<'_>,
     changes: Changes,
     observer: &mut dyn Observer,

@@ -12,10 +12,10 @@ use super::encoders::{AddedInputs, EncoderConfig, TextConfig};
 use super::request::{Request, Resolved};
 use super::wording::{self, Vocabulary};
 use crate::catalog::ModelFolder;
+use crate::conditioning::Conditioning;
 use crate::denoise::Observer;
 use crate::error::Error;
 use crate::models::clip::ClipTextModel;
-use crate::models::unet::{AddedCondition, UNetCondition};
 use crate::text::{ClipTokenizer, Embedding, PromptEncoder};
 use crate::weights::adapt::Merge;
 use crate::weights::{Format, Storage, load_merged, reload};
@@ -145,7 +145,7 @@ impl Prompts {
         resolved: &Resolved,
         size: [usize; 2],
         observer: &mut dyn Observer,
-    ) -> Result<UNetCondition, Error> {
+    ) -> Result<Conditioning, Error> {
         self.warn(request, observer)?;
         let texts = [
             strings(&request.prompts),
@@ -161,16 +161,18 @@ impl Prompts {
         } else {
             vec![conditioned]
         };
-        let added = self.config.added;
-        let added = added.and_then(|inputs| added_condition(&halves, request, inputs, size));
         let states = halves
-            .into_iter()
-            .map(|half| repeat_each(half.states, request.batch));
-        Ok(UNetCondition {
-            context: Tensor::cat(states.collect(), 0),
-            added,
-            channels: None,
-        })
+            .iter()
+            .map(|half| repeat_each(half.states.clone(), request.batch));
+        let mut conditioning = Conditioning {
+            rows: resolved.rows,
+            ..Conditioning::of_context(Tensor::cat(states.collect(), 0))
+        };
+        if let Some(inputs) = self.config.added {
+            conditioning.pooled = pooled(&halves, request.batch);
+            conditioning.numbers = numbers(&halves, request, inputs, size);
+        }
+        Ok(conditioning)
     }
 
     /// Says what of the prompts is not read as it was meant.
@@ -326,26 +328,26 @@ fn learn(config: &TextConfig, embedding: &Embedding, words: &mut [Words]) -> Res
     Ok(())
 }
 
-/// Pooled texts and numbers of `halves`, rows in the order of halves, then items.
-fn added_condition(
+/// Pooled texts of `halves`, `[rows, projection]`.
+fn pooled(halves: &[Half], batch: usize) -> Option<Tensor<2>> {
+    let pooled = halves
+        .iter()
+        .map(|half| Some(repeat_each(half.pooled.clone()?, batch)));
+    Some(Tensor::cat(pooled.collect::<Option<Vec<_>>>()?, 0))
+}
+
+/// The numbers of `halves`, one entry a row.
+fn numbers(
     halves: &[Half],
     request: &Request,
     inputs: AddedInputs,
     size: [usize; 2],
-) -> Option<AddedCondition> {
-    let pooled = halves
-        .iter()
-        .map(|half| Some(repeat_each(half.pooled.clone()?, request.batch)));
-    let pooled = Tensor::cat(pooled.collect::<Option<Vec<_>>>()?, 0); // [rows, projection]
+) -> Vec<Vec<f64>> {
     let numbers = request.added.halves(inputs.numbers, size);
     let (_, kept) = numbers.split_at(numbers.len() - halves.len());
-    let rows = kept
-        .iter()
-        .flat_map(|row| std::iter::repeat_n(row.clone(), request.items()));
-    Some(AddedCondition {
-        pooled,
-        time_ids: rows.collect(),
-    })
+    kept.iter()
+        .flat_map(|row| std::iter::repeat_n(row.clone(), request.items()))
+        .collect()
 }
 
 fn strings(texts: &[String]) -> Vec<&str> {

@@ -13,6 +13,7 @@ use super::request::{Request, Resolved};
 use super::rescue::{self, KeptLatents};
 use super::stage::{Begun, Stage};
 use crate::cache::{Account, Forecast, Session};
+use crate::conditioning::Conditioning;
 use crate::denoise::{Denoise, Noise as _, Observer};
 use crate::denoiser::StagedDenoiser;
 use crate::device;
@@ -88,10 +89,10 @@ impl Run<'_> {
     }
 
     /// From the seeds' noise, or the latents given, to clean latents.
-    pub(super) fn denoise<D: StagedDenoiser>(
+    pub(super) fn denoise<D: StagedDenoiser + ?Sized>(
         &self,
         denoiser: &D,
-        condition: &D::Condition,
+        condition: &Conditioning,
         observer: &mut dyn Observer,
     ) -> Result<Begun, Error> {
         let mut noise = self.noise();
@@ -110,11 +111,11 @@ impl Run<'_> {
     }
 
     /// From `start` to clean latents; `noise` goes on where the start has left it.
-    pub(super) fn denoise_from<D: StagedDenoiser>(
+    pub(super) fn denoise_from<D: StagedDenoiser + ?Sized>(
         &self,
         start: Start,
         denoiser: &D,
-        condition: &D::Condition,
+        condition: &Conditioning,
         noise: &mut SeededNoise,
         observer: &mut dyn Observer,
     ) -> Result<Begun, Error> {

@@ -18,15 +18,13 @@ use super::residency::Residency;
 use super::run::{Generated, Run, timed};
 use super::stage::Begun;
 use crate::catalog::{ModelFolder, ModelPart};
+use crate::conditioning::{Conditioning, Hint};
 use crate::denoise::Observer;
 use crate::device;
 use crate::error::Error;
 use crate::models::clip::ClipTextModel;
-use crate::models::control::{
-    ControlCondition, ControlNet, ControlNetConfig, ControlNetModel, ControlledCondition,
-    ControlledUNet,
-};
-use crate::models::unet::{UNet, UNet2DConditionModel, UNetCondition};
+use crate::models::control::{ControlNet, ControlNetConfig, ControlNetModel, ControlledUNet};
+use crate::models::unet::{UNet, UNet2DConditionModel};
 use crate::models::vae::Tiling;
 use crate::samplers::SamplerConfig;
 use crate::weights::adapt::{Merge, Parameters};
@@ -193,8 +191,8 @@ impl TextToImage {
         let (condition, begun) = self.latents(request, observer)?;
         let generated = begun.decoded(|latents| self.decoder.finish(latents, request, observer))?;
         Ok(Generated {
-            prompt_embeds: Some(condition.context),
-            pooled_prompt_embeds: condition.added.map(|added| added.pooled),
+            prompt_embeds: condition.context,
+            pooled_prompt_embeds: condition.pooled,
             ..generated
         })
     }
@@ -213,7 +211,7 @@ impl TextToImage {
         &self,
         request: &Request,
         observer: &mut dyn Observer,
-    ) -> Result<(UNetCondition, Begun), Error> {
+    ) -> Result<(Conditioning, Begun), Error> {
         let resolved = request.resolve(&self.config)?;
         self.notes.tell(observer);
         let [_, _, height, width] = resolved.latent_shape;
@@ -268,23 +266,23 @@ impl TextToImage {
     fn denoise(
         &self,
         run: &Run<'_>,
-        text: &UNetCondition,
+        text: &Conditioning,
         observer: &mut dyn Observer,
     ) -> Result<Begun, Error> {
         let mut noise = run.noise();
         let mut start = self.start(run, &mut noise)?;
         let channels = start.channels.take();
-        let condition = UNetCondition {
+        let condition = Conditioning {
             channels: channels.map(|channels| run.resolved.guidance.expand(channels)),
+            hints: self.hints(run),
             ..text.clone()
         };
-        if run.request.controls.is_empty() {
+        let controls = &run.request.controls;
+        if controls.is_empty() {
             return run.denoise_from(start, &self.unet, &condition, &mut noise, observer);
         }
-        let controls = &run.request.controls;
         let nets = controls.iter().map(|control| &self.nets[control.net]);
         let trunk = ControlledUNet::new(&self.unet, nets.collect());
-        let condition = self.steered(run, condition);
         run.denoise_from(start, &trunk, &condition, &mut noise, observer)
     }
 
@@ -301,13 +299,13 @@ impl TextToImage {
         starter.start(noise)
     }
 
-    fn steered(&self, run: &Run<'_>, unet: UNetCondition) -> ControlledCondition {
+    fn hints(&self, run: &Run<'_>) -> Vec<Hint> {
         let [_, _, height, width] = run.resolved.latent_shape;
         let [height, width] =
             [height, width].map(|side| side * self.decoder.vae().config().factor());
         let controls = run.request.controls.iter().zip(&run.resolved.windows);
-        let controls = controls.map(|(control, window)| ControlCondition {
-            hint: control
+        let hints = controls.map(|(control, window)| Hint {
+            picture: control
                 .picture
                 .resized(width, height)
                 .to_tensor(&self.device),
@@ -315,11 +313,7 @@ impl TextToImage {
             evaluations: window.clone(),
             guess: control.guess,
         });
-        ControlledCondition {
-            unet,
-            rows: run.resolved.rows,
-            controls: controls.collect(),
-        }
+        hints.collect()
     }
 
     /// Pictures, `[items, 3, height, width]` in 0 to 1, from latents in the denoiser's units, `[items, channels, height, width]`: for

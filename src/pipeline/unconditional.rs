@@ -9,9 +9,10 @@ use super::fit::check_weights;
 use super::request::Request;
 use super::run::{Generated, Run, finished};
 use crate::catalog::ModelFolder;
+use crate::conditioning::Conditioning;
 use crate::denoise::Observer;
 use crate::error::Error;
-use crate::models::unet::{UNet, UNet2DConditionModel, UNet2d, UNet2dCondition};
+use crate::models::unet::{UNet, UNet2DConditionModel, UNet2d};
 use crate::samplers::SamplerConfig;
 use crate::weights::{Format, Storage, load_strict};
 
@@ -81,7 +82,7 @@ impl Unconditional {
             device: &self.device,
             dtype: self.dtype,
         };
-        let condition = UNet2dCondition::none(resolved.rows.total());
+        let condition = Conditioning::none(resolved.rows);
         let denoised = run.denoise(&self.unet, &condition, observer)?;
         denoised.decoded(|latents| Ok((Self::decode(latents)?, None)))
     }

@@ -167,10 +167,7 @@ fn calibrated_routers_spare_what_their_threshold_says() {
     let blueprint = pipeline.config().blueprint([16, 16]);
     let branches = blueprint.cells.iter().flat_map(|cell| &cell.branches);
     let all = 2 * branches.map(|branch| branch.macs).sum::<u64>();
-    let rows = Rows {
-        halves: 1,
-        items: 1,
-    };
+    let rows = Rows::new(1, 1);
     for threshold in [0.25, 0.5, 1.0] {
         let rule = CacheRule::learning_to_cache(router.clone().with_threshold(threshold));
         let plan = rule.plan(&Course::steps(5), &blueprint).unwrap();

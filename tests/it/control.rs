@@ -2,13 +2,12 @@
 
 use afterimage::cache::{CacheRule, Refresh, Session};
 use afterimage::catalog::{ModelFolder, ModelPart};
+use afterimage::conditioning::{Conditioning, Hint};
 use afterimage::denoiser::{Carry as _, Evaluation, Rows, StagedDenoiser as _};
 use afterimage::image_io::Picture;
 use afterimage::models::control::{
-    ControlCondition, ControlNetConfig, ControlNetModel, ControlledCondition, ControlledRun,
-    ControlledUNet,
+    ControlNetConfig, ControlNetModel, ControlledRun, ControlledUNet,
 };
-use afterimage::models::unet::UNetCondition;
 use afterimage::pipeline::{Control, ModelConfig, Request, TextToImage};
 use afterimage::recall::Recall;
 use afterimage::weights::shapes;
@@ -96,18 +95,15 @@ fn cells_agree_with_diffusers() {
     let trunk = ControlledUNet::new(pipeline.unet(), vec![net]);
     let timestep = net_case["call"]["timestep"].as_f64().unwrap();
     let evaluations = [Evaluation { index: 0, timestep }];
-    let condition = ControlledCondition {
-        unet: UNetCondition::new(golden("encoder_hidden_states").on(&device)),
-        rows: Rows {
-            halves: 2,
-            items: 1,
-        },
-        controls: vec![ControlCondition {
-            hint,
+    let condition = Conditioning {
+        rows: Rows::new(2, 1),
+        hints: vec![Hint {
+            picture: hint,
             scale: 0.7,
             evaluations: 0..1,
             guess: false,
         }],
+        ..Conditioning::of_context(golden("encoder_hidden_states").on(&device))
     };
     let prepared = trunk.prepare(&trunk.start(&condition, &evaluations), &evaluations);
     let skips = pipeline.unet().config().skips();
@@ -133,20 +129,17 @@ fn a_pass_can_pause_at_every_cut() {
     let trunk = ControlledUNet::new(pipeline.unet(), vec![&pipeline.control_nets()[0]; 2]);
     let device = tested::device();
     let width = pipeline.unet().config().context_width;
-    let control = |scale: f64, guess: bool| ControlCondition {
-        hint: lines(72, 40).to_tensor(&device),
+    let control = |scale: f64, guess: bool| Hint {
+        picture: lines(72, 40).to_tensor(&device),
         scale,
         evaluations: 0..9,
         guess,
     };
     let context = Tensor::<3>::ones([2, 7, width], &device) * 0.3;
-    let condition = ControlledCondition {
-        unet: UNetCondition::new(context),
-        rows: Rows {
-            halves: 2,
-            items: 1,
-        },
-        controls: vec![control(0.7, false), control(0.4, true)],
+    let condition = Conditioning {
+        rows: Rows::new(2, 1),
+        hints: vec![control(0.7, false), control(0.4, true)],
+        ..Conditioning::of_context(context)
     };
     let evaluations = [Evaluation {
         index: 0,
@@ -189,15 +182,15 @@ fn the_conditioned_half_goes_on_alone() {
         timestep: 501.0,
     };
     let start = |context: Tensor<3>, halves: usize, guess: bool| {
-        let condition = ControlledCondition {
-            unet: UNetCondition::new(context),
-            rows: Rows { halves, items: 1 },
-            controls: vec![ControlCondition {
-                hint: lines(72, 40).to_tensor(&device),
+        let condition = Conditioning {
+            rows: Rows::new(halves, 1),
+            hints: vec![Hint {
+                picture: lines(72, 40).to_tensor(&device),
                 scale: 0.8,
                 evaluations: 0..9,
                 guess,
             }],
+            ..Conditioning::of_context(context)
         };
         trunk.start(&condition, &[evaluation])
     };
@@ -391,18 +384,15 @@ fn no_net_changes_nothing() {
     let trunk = ControlledUNet::new(pipeline.unet(), Vec::new());
     let device = tested::device();
     let width = pipeline.unet().config().context_width;
-    let rows = Rows {
-        halves: 1,
-        items: 1,
-    };
+    let rows = Rows::new(1, 1);
     let evaluation = Evaluation {
         index: 0,
         timestep: 501.0,
     };
-    let condition = ControlledCondition {
-        unet: UNetCondition::new(Tensor::<3>::ones([1, 7, width], &device)),
+    let condition = Conditioning {
         rows,
-        controls: Vec::new(),
+        hints: Vec::new(),
+        ..Conditioning::of_context(Tensor::<3>::ones([1, 7, width], &device))
     };
     let run = trunk.start(&condition, &[evaluation]);
     let plan = afterimage::cache::CachePlan::plain(1, trunk.cells());
@@ -412,7 +402,7 @@ fn no_net_changes_nothing() {
         .predict(&plan.spans[0], &[evaluation], sample)
         .remove(0);
     let unet = pipeline.unet();
-    let condition = UNetCondition::new(Tensor::<3>::ones([1, 7, width], &device));
+    let condition = Conditioning::of_context(Tensor::<3>::ones([1, 7, width], &device));
     let prepared = unet.prepare(&unet.start(&condition, &[evaluation]), &[evaluation]);
     let alone = unet.forward(sample(), &prepared);
     assert_eq!(

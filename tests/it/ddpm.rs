@@ -2,9 +2,10 @@
 
 use afterimage::cache::{CacheRule, Course, Forecast, Refresh, Router};
 use afterimage::catalog::ModelFolder;
+use afterimage::conditioning::Conditioning;
 use afterimage::denoise::{Denoise, Noise as _};
 use afterimage::denoiser::Rows;
-use afterimage::models::unet::{Extent, UNet2DConditionModel, UNet2dCondition, UNetConfig};
+use afterimage::models::unet::{Extent, UNet2DConditionModel, UNetConfig};
 use afterimage::pipeline::{
     ModelConfig, Pipeline, Request, SeededNoise, Seeds, Trace, Unconditional,
 };
@@ -34,7 +35,7 @@ fn cells_agree_with_diffusers() {
     let fixture = Fixture::best("ddpm");
     let model = load(&fixture);
     for case in fixture.cases().filter(|case| case["kind"] == "unet_trace") {
-        let condition = UNet2dCondition::none(2);
+        let condition = Conditioning::none(Rows::single(2));
         check_cells(&fixture, case, model.unet(), &condition, &tested::device())
             .unwrap_or_else(|error| panic!("{}: {error}", case["id"]));
     }
@@ -126,7 +127,7 @@ fn check_steps(
         noise: &mut noise,
         steps: &steps,
     };
-    let condition = UNet2dCondition::none(resolved.rows.total());
+    let condition = Conditioning::none(resolved.rows);
     let mut comparison = Comparison::new(fixture, case, Way::Stepwise);
     followed.check(model.unet(), &condition, fixture, case, &mut comparison)?;
     Ok(comparison.share())
@@ -163,11 +164,8 @@ fn laws_hold_at_odd_sizes() {
     let blueprint = model.unet().unet().config().blueprint(extent);
     let subject = Subject {
         trunk: model.unet(),
-        condition: &UNet2dCondition::none(2),
-        rows: Rows {
-            halves: 1,
-            items: 2,
-        },
+        condition: &Conditioning::none(Rows::single(2)),
+        rows: Rows::new(1, 2),
         sample: &|seed| SeededNoise::new(&Seeds::One(seed), &tested::device()).draw([2, 3, 21, 17]),
         blueprint: &blueprint,
     };
@@ -301,10 +299,7 @@ fn passes_cost_what_is_published() {
     }
 }
 
-const ROW: Rows = Rows {
-    halves: 1,
-    items: 1,
-};
+const ROW: Rows = Rows::new(1, 1);
 
 /// arXiv 2312.00858, the MACs column of DDPM: 100 DDIM steps, skip 2, attention's products left out.
 #[test]

@@ -1,9 +1,10 @@
 //! The laws of caching (docs/methods.md) on a real `UNet`, with the tiny weights of the `sd15` fixture.
 
 use afterimage::cache::{CachePlan, CacheRule, Course, Refresh, Session};
+use afterimage::conditioning::Conditioning;
 use afterimage::denoise::Noise as _;
 use afterimage::denoiser::{Carry as _, Evaluation, Rows, StagedDenoiser};
-use afterimage::models::unet::{CellModule, Extent, UNet, UNetCondition, UNetConfig};
+use afterimage::models::unet::{CellModule, Extent, UNet, UNetConfig};
 use afterimage::pipeline::{Request, SeededNoise, Seeds, TextToImage};
 use afterimage::recall::Recall;
 use burn::tensor::{Device, Tensor};
@@ -31,9 +32,9 @@ fn latents(rows: usize, seed: u64) -> Tensor<4> {
     normals([rows, 4, EXTENT.height, EXTENT.width], seed)
 }
 
-fn condition(unet: &UNet, rows: usize) -> UNetCondition {
+fn condition(unet: &UNet, rows: usize) -> Conditioning {
     let width = unet.config().context_width;
-    UNetCondition::new(normals([1, rows, EXTENT.tokens, width], 9).squeeze_dim(0))
+    Conditioning::of_context(normals([1, rows, EXTENT.tokens, width], 9).squeeze_dim(0))
 }
 
 fn evaluation(index: usize, timestep: f64) -> Evaluation {
@@ -78,10 +79,7 @@ fn reuse_at_the_same_latents_and_time_changes_nothing() {
     let unet = pipeline.unet();
     let evaluations = [0, 1].map(|index| evaluation(index, 501.0));
     let run = unet.start(&condition(unet, 2), &evaluations);
-    let rows = Rows {
-        halves: 2,
-        items: 1,
-    };
+    let rows = Rows::new(2, 1);
     for skip in 0..unet.config().skips() {
         let plan = plan(
             unet,
@@ -182,16 +180,8 @@ fn two_passes_of_guidance_equal_the_batched_one() {
     let plan = plan(unet, &CacheRule::deepcache(2, 1), 2);
     let predictions = |context: Tensor<3>, rows: usize| {
         let evaluations = [evaluation(0, 701.0), evaluation(1, 501.0)];
-        let run = unet.start(&UNetCondition::new(context), &evaluations);
-        let mut session = Session::new(
-            unet,
-            &run,
-            &plan,
-            Rows {
-                halves: rows,
-                items: 1,
-            },
-        );
+        let run = unet.start(&Conditioning::of_context(context), &evaluations);
+        let mut session = Session::new(unet, &run, &plan, Rows::new(rows, 1));
         let predict = |index: usize| {
             let input = || latents(1, index as u64).repeat_dim(0, rows);
             session
@@ -200,9 +190,12 @@ fn two_passes_of_guidance_equal_the_batched_one() {
         };
         (0..2).map(predict).collect::<Vec<_>>()
     };
-    let half = |row: usize| predictions(both.context.clone().narrow(0, row, 1), 1);
+    let half = |row: usize| predictions(both.states().clone().narrow(0, row, 1), 1);
     let (unconditioned, conditioned) = (half(0), half(1));
-    for (index, batched) in predictions(both.context.clone(), 2).into_iter().enumerate() {
+    for (index, batched) in predictions(both.states().clone(), 2)
+        .into_iter()
+        .enumerate()
+    {
         let separate = Tensor::cat(
             vec![unconditioned[index].clone(), conditioned[index].clone()],
             0,
@@ -262,10 +255,7 @@ fn forecasts_of_propagation_are_the_published_ones() {
         width: 64,
         tokens: 77,
     });
-    let rows = Rows {
-        halves: 2,
-        items: 1,
-    };
+    let rows = Rows::new(2, 1);
     for (steps, share) in [(50, 0.734), (20, 0.79)] {
         let rule: CacheRule = "encoder-propagation:keys=50ls".parse().unwrap();
         let plan = rule.plan(&Course::steps(steps), &blueprint).unwrap();
@@ -288,15 +278,7 @@ fn propagated_steps_do_not_read_the_latents() {
         &CacheRule::encoder_propagation(Refresh::At(vec![0])),
         2,
     );
-    let mut session = Session::new(
-        unet,
-        &run,
-        &plan,
-        Rows {
-            halves: 1,
-            items: 1,
-        },
-    );
+    let mut session = Session::new(unet, &run, &plan, Rows::new(1, 1));
     session.predict(&plan.spans[0], &evaluations[..1], || latents(1, 1));
     session.predict(&plan.spans[1], &evaluations[1..], || {
         panic!("the latents were read")

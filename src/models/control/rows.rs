@@ -16,7 +16,7 @@ impl NetRows {
     /// Rows of one evaluation.
     pub(super) fn total(self) -> usize {
         if self.conditioned {
-            self.trunk.items
+            self.trunk.half()
         } else {
             self.trunk.total()
         }
@@ -34,7 +34,7 @@ impl NetRows {
             return sample;
         }
         let [rows, channels, height, width] = sample.dims();
-        let half = self.trunk.items * channels;
+        let half = self.trunk.half() * channels;
         sample
             .reshape([rows / self.trunk.total(), 2 * half, height, width]) // an evaluation a row
             .narrow(1, half, half)
@@ -47,8 +47,8 @@ impl NetRows {
             return residual;
         }
         let [rows, channels, height, width] = residual.dims();
-        let half = self.trunk.items * channels;
-        let residual = residual.reshape([rows / self.trunk.items, half, height, width]);
+        let half = self.trunk.half() * channels;
+        let residual = residual.reshape([rows / self.trunk.half(), half, height, width]);
         Tensor::cat(vec![residual.zeros_like(), residual], 1).reshape([
             2 * rows,
             channels,

@@ -11,8 +11,9 @@ use burn::tensor::{Tensor, TensorData};
 
 use super::net::{CellInput, ControlNet};
 use super::rows::NetRows;
+use crate::conditioning::{Conditioning, Hint};
 use crate::denoiser::{Carry, Evaluation, Rows, StagedDenoiser};
-use crate::models::unet::{UNet, UNetCarry, UNetCondition, UNetPrepared, UNetRun};
+use crate::models::unet::{UNet, UNetCarry, UNetPrepared, UNetRun};
 use crate::nn::attention::KeyValue;
 use crate::nn::embed::TimeTable;
 use crate::recall::Recall;
@@ -25,30 +26,6 @@ const GUESS_RANGE: f64 = -1.0;
 pub struct ControlledUNet<'a> {
     unet: &'a UNet,
     nets: Vec<&'a ControlNet>,
-}
-
-/// What a run is conditioned on.
-#[derive(Debug, Clone)]
-pub struct ControlledCondition {
-    /// The trunk's own condition.
-    pub unet: UNetCondition,
-    /// Rows of one evaluation.
-    pub rows: Rows,
-    /// One a net.
-    pub controls: Vec<ControlCondition>,
-}
-
-/// What one net is conditioned on.
-#[derive(Debug, Clone)]
-pub struct ControlCondition {
-    /// The picture it follows, 0 to 1, `[1 or items, hint channels, 8 · height, 8 · width]`.
-    pub hint: Tensor<4>,
-    /// How strongly.
-    pub scale: f64,
-    /// The evaluations at which it steers; at others it does not run.
-    pub evaluations: Range<usize>,
-    /// Steers only the conditioned half of guidance, and the inner skips more than the outer ones.
-    pub guess: bool,
 }
 
 /// What is made once a run.
@@ -107,21 +84,22 @@ impl<'a> ControlledUNet<'a> {
 
     fn start_net(
         net: &ControlNet,
-        condition: &ControlledCondition,
-        control: &ControlCondition,
+        conditioning: &Conditioning,
+        hint: &Hint,
         evaluations: &[Evaluation],
     ) -> ControlRun {
+        let trunk = conditioning.rows;
         let rows = NetRows {
-            trunk: condition.rows,
-            conditioned: (control.guess || net.config().global_pool) && condition.rows.halves == 2,
+            trunk,
+            conditioned: (hint.guess || net.config().global_pool) && trunk.halves == 2,
         };
-        let text = rows.of_evaluation(condition.unet.context.clone());
-        let added = net.added(&condition.unet);
+        let text = rows.of_evaluation(conditioning.states().clone());
+        let added = net.added(conditioning);
         let added = added.map(|added| rows.of_evaluation(added));
-        let hint = net.encode_hint(control.hint.clone()); // [1 or items, channels, height, width]
-        let copies = rows.total() / hint.dims()[0];
+        let picture = net.encode_hint(hint.picture.clone()); // [1 or items, channels, height, width]
+        let copies = rows.total() / picture.dims()[0];
         let cells = net.cells();
-        let graded = control.guess && !net.config().global_pool;
+        let graded = hint.guess && !net.config().global_pool;
         let factor = |cell: usize| {
             if graded {
                 10f64.powf(GUESS_RANGE * (1.0 - cell as f64 / (cells - 1) as f64))
@@ -133,11 +111,9 @@ impl<'a> ControlledUNet<'a> {
             rows,
             time: TimeTable::new(net.times(evaluations), added, rows.total(), net.dtype),
             context: net.context(&text),
-            hint: hint.repeat_dim(0, copies),
-            scales: (0..cells)
-                .map(|cell| control.scale * factor(cell))
-                .collect(),
-            evaluations: control.evaluations.clone(),
+            hint: picture.repeat_dim(0, copies),
+            scales: (0..cells).map(|cell| hint.scale * factor(cell)).collect(),
+            evaluations: hint.evaluations.clone(),
         }
     }
 
@@ -175,7 +151,6 @@ impl<'a> ControlledUNet<'a> {
 
 impl StagedDenoiser for ControlledUNet<'_> {
     type Carry = ControlledCarry;
-    type Condition = ControlledCondition;
     type Run = ControlledRun;
     type Prepared = ControlledPrepared;
 
@@ -183,12 +158,12 @@ impl StagedDenoiser for ControlledUNet<'_> {
         self.unet.cells()
     }
 
-    fn start(&self, condition: &ControlledCondition, evaluations: &[Evaluation]) -> ControlledRun {
-        let pairs = self.nets.iter().zip(&condition.controls);
+    fn start(&self, conditioning: &Conditioning, evaluations: &[Evaluation]) -> ControlledRun {
+        let pairs = self.nets.iter().zip(&conditioning.hints);
         let controls =
-            pairs.map(|(net, control)| Self::start_net(net, condition, control, evaluations));
+            pairs.map(|(net, hint)| Self::start_net(net, conditioning, hint, evaluations));
         ControlledRun {
-            unet: self.unet.start(&condition.unet, evaluations),
+            unet: self.unet.start(conditioning, evaluations),
             controls: Arc::new(controls.collect()),
         }
     }
@@ -255,12 +230,12 @@ impl ControlRun {
             let blocks = context.iter();
             blocks.map(|block| block.select(own.clone())).collect()
         };
-        let items = self.rows.trunk.items;
+        let trunk = self.rows.trunk;
         Self {
             rows: NetRows {
                 trunk: Rows {
-                    halves: rows.len() / items,
-                    items,
+                    halves: rows.len() / trunk.half(),
+                    ..trunk
                 },
                 conditioned: false,
             },

@@ -22,5 +22,5 @@ pub(in crate::models) use blocks::{Builder, DownBlock, MidBlock};
 pub use blueprint::Extent;
 pub use config::{AddedConfig, AttentionKind, Level, Resampling, UNetConfig};
 pub(in crate::models) use encoder::Encoder;
-pub use line::{AddedCondition, CellModule, UNet, UNetCarry, UNetCondition, UNetPrepared, UNetRun};
-pub use plain::{UNet2d, UNet2dCondition};
+pub use line::{CellModule, UNet, UNetCarry, UNetPrepared, UNetRun};
+pub use plain::UNet2d;

@@ -6,8 +6,9 @@ mod steps;
 use std::ops::Range;
 
 use afterimage::catalog::{ModelFolder, ModelPart};
+use afterimage::conditioning::Conditioning;
 use afterimage::denoiser::{Evaluation, StagedDenoiser};
-use afterimage::models::unet::{AddedCondition, UNetCarry, UNetCondition};
+use afterimage::models::unet::UNetCarry;
 use afterimage::pipeline::{Request, TextToImage, Trace};
 use afterimage::recall::Recall;
 use afterimage::samplers::SamplerConfig;
@@ -53,18 +54,16 @@ fn cells_agree_with_diffusers() {
     }
 }
 
-fn condition(fixture: &Fixture, case: &Value, device: &Device) -> UNetCondition {
+fn condition(fixture: &Fixture, case: &Value, device: &Device) -> Conditioning {
     let golden = |key: &str| fixture.of(case, key).unwrap();
-    let added = fixture
-        .of(case, "added_cond_kwargs.text_embeds")
-        .map(|pooled| AddedCondition {
-            pooled: pooled.on(device),
-            time_ids: golden("added_cond_kwargs.time_ids").rows(),
-        });
-    UNetCondition {
-        context: golden("encoder_hidden_states").on(device),
-        added,
-        channels: None,
+    let pooled = fixture.of(case, "added_cond_kwargs.text_embeds");
+    let numbers = pooled
+        .as_ref()
+        .map(|_| golden("added_cond_kwargs.time_ids").rows());
+    Conditioning {
+        pooled: pooled.map(|pooled| pooled.on(device)),
+        numbers: numbers.unwrap_or_default(),
+        ..Conditioning::of_context(golden("encoder_hidden_states").on(device))
     }
 }
 
@@ -73,7 +72,7 @@ pub(crate) fn check_cells<D: StagedDenoiser<Carry = UNetCarry>>(
     fixture: &Fixture,
     case: &Value,
     unet: &D,
-    condition: &D::Condition,
+    condition: &Conditioning,
     device: &Device,
 ) -> Result<(), String> {
     let golden = |key: &str| fixture.of(case, key).unwrap();

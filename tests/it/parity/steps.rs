@@ -4,6 +4,7 @@ use std::ops::ControlFlow;
 use std::sync::Mutex;
 
 use afterimage::cache::Session;
+use afterimage::conditioning::Conditioning;
 use afterimage::denoise::{Denoise, Noise, Observer, Progress};
 use afterimage::denoiser::{Evaluation, Rows, StagedDenoiser};
 use afterimage::noise::NoiseLevel;
@@ -68,7 +69,7 @@ impl Followed<'_> {
     pub(crate) fn check<D: StagedDenoiser>(
         self,
         denoiser: &D,
-        condition: &D::Condition,
+        condition: &Conditioning,
         fixture: &Fixture,
         case: &Value,
         comparison: &mut Comparison<'_>,
@@ -99,7 +100,7 @@ impl Followed<'_> {
     fn run<D: StagedDenoiser>(
         self,
         denoiser: &D,
-        condition: &D::Condition,
+        condition: &Conditioning,
         start: Tensor<4>,
     ) -> Result<Vec<Step>, String> {
         let sampler = Taught {

@@ -7,6 +7,11 @@ use std::ops::Range;
 
 use burn::tensor::Tensor;
 
+mod erased;
+
+pub use erased::{AnyCarry, AnyPrepared, AnyRun, Denoiser};
+
+use crate::conditioning::Conditioning;
 use crate::recall::{Branch, Recall, Site};
 
 /// One model call: its position in the run and the training timestep it denoises at.
@@ -32,19 +37,46 @@ impl Evaluation {
     }
 }
 
-/// The rows of one evaluation: guidance halves, then items. Row order is step, half (`[uncond; cond]`), item.
+/// The rows of one evaluation. Row order is step, half (`[uncond; cond]`), item, frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rows {
     /// 2 under classifier-free guidance, else 1.
     pub halves: usize,
-    /// Pictures made together.
+    /// Pictures or films made together.
     pub items: usize,
+    /// Frames of each; 1 for pictures.
+    pub frames: usize,
 }
 
 impl Rows {
+    /// Pictures under so many guidance halves.
+    pub const fn new(halves: usize, items: usize) -> Self {
+        Self {
+            halves,
+            items,
+            frames: 1,
+        }
+    }
+
+    /// Pictures without guidance.
+    pub const fn single(items: usize) -> Self {
+        Self::new(1, items)
+    }
+
+    /// Films of so many frames.
+    #[must_use]
+    pub const fn with_frames(self, frames: usize) -> Self {
+        Self { frames, ..self }
+    }
+
     /// Rows of one evaluation.
-    pub fn total(self) -> usize {
-        self.halves * self.items
+    pub const fn total(self) -> usize {
+        self.halves * self.half()
+    }
+
+    /// Rows of one guidance half.
+    pub const fn half(self) -> usize {
+        self.items * self.frames
     }
 }
 
@@ -54,8 +86,6 @@ impl Rows {
 pub trait StagedDenoiser {
     /// What crosses a cell boundary.
     type Carry: Carry;
-    /// What a run is conditioned on, in row order (half, item): text states, labels.
-    type Condition;
     /// Made once a run from the conditions and the timesteps: cross-attention keys and values, time embeddings, labels, encoded hints.
     type Run;
     /// The part of it that one evaluation reads, or several of them that are computed together.
@@ -65,7 +95,11 @@ pub trait StagedDenoiser {
     fn cells(&self) -> usize;
 
     /// What depends on the conditions and on the timesteps of all `evaluations` of the run, but not on the latents.
-    fn start(&self, condition: &Self::Condition, evaluations: &[Evaluation]) -> Self::Run;
+    ///
+    /// # Panics
+    ///
+    /// If `conditioning` lacks what the trunk's configuration asks for.
+    fn start(&self, conditioning: &Conditioning, evaluations: &[Evaluation]) -> Self::Run;
 
     /// What some evaluations of the run, which follow each other, read of it; rows step-major.
     fn prepare(&self, run: &Self::Run, evaluations: &[Evaluation]) -> Self::Prepared;
