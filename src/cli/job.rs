@@ -16,7 +16,7 @@ use crate::{
     models::control::ControlNetConfig,
     noise::Prediction,
     pipeline::{
-        Adapters, Family, ModelConfig, Pipeline, Request, Residency, Resolved, Seeds,
+        Adapters, ModelConfig, Pipeline, Request, Residency, Resolved, Seeds,
         check_control_weights, check_weights,
     },
     weights::{Format, Storage, WeightFormat},
@@ -239,10 +239,10 @@ pub(super) struct Subject<'a> {
 impl<'a> Subject<'a> {
     /// The prompt or classes given; where nothing is and something must be, a text-to-image model gets `prompt`.
     pub(super) fn given(prompt: Option<&'a str>, classes: &'a [usize], model: &Model) -> Self {
-        let default = match model.config.family {
-            Family::TextToImage(_) => Some(args::DEFAULT_PROMPT),
-            Family::Unconditional(_) => Some(""),
-            Family::ClassToImage(_) => None,
+        let default = if model.config.reads_text() {
+            Some(args::DEFAULT_PROMPT)
+        } else {
+            model.config.classes().is_none().then_some("")
         };
         Self {
             prompt: prompt.or(default),
@@ -252,7 +252,7 @@ impl<'a> Subject<'a> {
 
     /// Any subject that the model accepts, for commands to which it does not matter.
     pub(super) fn any(classes: &'a [usize], model: &Model) -> Self {
-        let takes_classes = matches!(model.config.family, Family::ClassToImage(_));
+        let takes_classes = model.config.classes().is_some();
         let classes = match classes {
             [] if takes_classes => &[0],
             given => given,

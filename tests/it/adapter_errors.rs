@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use afterimage::catalog::ModelFolder;
-use afterimage::pipeline::{Adapters, ModelConfig, Pipeline, TextToImage};
+use afterimage::pipeline::{Adapters, ModelConfig, Pipeline};
 use afterimage::text::Embedding;
 use afterimage::weights::adapt::{CustomDiffusion, Lora, Merge};
 use burn::tensor::{DType, Device};
@@ -24,7 +24,7 @@ fn refusal(model: &Path, name: &str, tensors: &[Made]) -> String {
         loras: vec![lora],
         ..Adapters::default()
     };
-    let loaded = TextToImage::load_with(&folder, &Device::flex(), DType::F32, &adapters);
+    let loaded = Pipeline::load_with(&folder, &Device::flex(), DType::F32, &adapters);
     told(&loaded.unwrap_err(), &path)
 }
 
@@ -192,7 +192,7 @@ fn embedding_refusal(model: &str, token: Option<&str>, tensors: &[Made]) -> Stri
         embeddings: vec![embedding],
         ..Adapters::default()
     };
-    let loaded = TextToImage::load_with(&folder, &Device::flex(), DType::F32, &adapters);
+    let loaded = Pipeline::load_with(&folder, &Device::flex(), DType::F32, &adapters);
     told(&loaded.unwrap_err(), &path)
 }
 
@@ -250,7 +250,7 @@ fn embeddings_that_do_not_fit_are_refused_by_name() {
         embeddings: vec![twice("<y>"), twice("<Y>")],
         ..Adapters::default()
     };
-    let loaded = TextToImage::load_with(&sd15(), &Device::flex(), DType::F32, &adapters);
+    let loaded = Pipeline::load_with(&sd15(), &Device::flex(), DType::F32, &adapters);
     let error = loaded.unwrap_err().to_string();
     assert!(error.contains("`<Y>` exists already"), "{error}");
 }

@@ -5,10 +5,8 @@ use afterimage::catalog::ModelFolder;
 use afterimage::conditioning::Conditioning;
 use afterimage::denoise::{Denoise, Noise as _};
 use afterimage::denoiser::Rows;
-use afterimage::models::unet::{Extent, UNet2DConditionModel, UNetConfig};
-use afterimage::pipeline::{
-    ModelConfig, Pipeline, Request, SeededNoise, Seeds, Trace, Unconditional,
-};
+use afterimage::models::unet::{Extent, UNet2DConditionModel, UNet2d, UNetConfig};
+use afterimage::pipeline::{ModelConfig, Pipeline, Request, SeededNoise, Seeds, Trace};
 use afterimage::samplers::SamplerConfig;
 use afterimage::weights::shapes;
 
@@ -21,13 +19,13 @@ use crate::param_lists::assert_same_parameters;
 use crate::parity::{Comparison, Followed, Part, Tally, Way};
 use crate::tested;
 
-fn load(fixture: &Fixture) -> Box<Unconditional> {
+fn load(fixture: &Fixture) -> Pipeline {
     let folder = ModelFolder::open(fixture.model().to_str().unwrap()).unwrap();
-    let loaded = Pipeline::load(&folder, &tested::device(), tested::dtype()).unwrap();
-    let Pipeline::Unconditional(model) = loaded else {
-        panic!("{loaded:?} reads something");
-    };
-    model
+    Pipeline::load(&folder, &tested::device(), tested::dtype()).unwrap()
+}
+
+fn unet(model: &Pipeline) -> &UNet2d {
+    model.trunk_as().unwrap()
 }
 
 #[test]
@@ -36,7 +34,7 @@ fn cells_agree_with_diffusers() {
     let model = load(&fixture);
     for case in fixture.cases().filter(|case| case["kind"] == "unet_trace") {
         let condition = Conditioning::none(Rows::single(2));
-        check_cells(&fixture, case, model.unet(), &condition, &tested::device())
+        check_cells(&fixture, case, unet(&model), &condition, &tested::device())
             .unwrap_or_else(|error| panic!("{}: {error}", case["id"]));
     }
 }
@@ -55,7 +53,7 @@ fn runs_agree_with_diffusers() {
     tally.finish(15);
 }
 
-fn check_run(fixture: &Fixture, case: &Value, model: &mut Unconditional) -> Result<f64, String> {
+fn check_run(fixture: &Fixture, case: &Value, model: &mut Pipeline) -> Result<f64, String> {
     let scheduler = match case["scheduler"].as_str() {
         Some(name) => fixture.scheduler(name),
         None => quadratic(case),
@@ -69,7 +67,7 @@ fn check_run(fixture: &Fixture, case: &Value, model: &mut Unconditional) -> Resu
 fn check_free(
     fixture: &Fixture,
     case: &Value,
-    model: &Unconditional,
+    model: &Pipeline,
     request: &Request,
 ) -> Result<f64, String> {
     let mut ignored = ();
@@ -106,7 +104,7 @@ fn check_free(
 fn check_steps(
     fixture: &Fixture,
     case: &Value,
-    model: &Unconditional,
+    model: &Pipeline,
     request: &Request,
 ) -> Result<f64, String> {
     let Some(steps) = fixture.steps(case) else {
@@ -129,7 +127,7 @@ fn check_steps(
     };
     let condition = Conditioning::none(resolved.rows);
     let mut comparison = Comparison::new(fixture, case, Way::Stepwise);
-    followed.check(model.unet(), &condition, fixture, case, &mut comparison)?;
+    followed.check(unet(&model), &condition, fixture, case, &mut comparison)?;
     Ok(comparison.share())
 }
 
@@ -161,9 +159,9 @@ fn laws_hold_at_odd_sizes() {
         width: 17,
         tokens: 0,
     };
-    let blueprint = model.unet().unet().config().blueprint(extent);
+    let blueprint = unet(&model).unet().config().blueprint(extent);
     let subject = Subject {
-        trunk: model.unet(),
+        trunk: unet(&model),
         condition: &Conditioning::none(Rows::single(2)),
         rows: Rows::new(1, 2),
         sample: &|seed| SeededNoise::new(&Seeds::One(seed), &tested::device()).draw([2, 3, 21, 17]),

@@ -6,8 +6,9 @@ use afterimage::denoise::Noise as _;
 use afterimage::denoiser::Rows;
 use afterimage::image_io::Picture;
 use afterimage::models::control::ControlledUNet;
-use afterimage::models::unet::UNet;
-use afterimage::pipeline::{ClassDenoiser, Pipeline, SeededNoise, Seeds};
+use afterimage::models::dit::DiT;
+use afterimage::models::unet::{UNet, UNet2d};
+use afterimage::pipeline::{Pipeline, SeededNoise, Seeds};
 use burn::tensor::{DType, Device, Tensor};
 
 use crate::fixture::Fixture;
@@ -33,14 +34,14 @@ fn text(unet: &UNet) -> Conditioning {
 #[test]
 fn of_a_unet() {
     let pipeline = load(&Fixture::committed("sd15"), &Device::flex());
-    let unet = pipeline.unet();
+    let unet = crate::golden::unet(&pipeline);
     made_once_is_made_at_every_step(unet, &text(unet), &normals([2, 4, 8, 8], 1));
 }
 
 #[test]
 fn of_a_unet_with_added_conditions() {
     let pipeline = load(&Fixture::committed("sdxl"), &Device::flex());
-    let unet = pipeline.unet();
+    let unet = crate::golden::unet(&pipeline);
     let added = unet.config().added.unwrap();
     let condition = Conditioning {
         pooled: Some(normals([2, added.width - 6 * added.sinusoid.width], 3)),
@@ -53,7 +54,10 @@ fn of_a_unet_with_added_conditions() {
 #[test]
 fn of_control_nets() {
     let pipeline = load(&Fixture::committed("sd15-controlnet"), &Device::flex());
-    let trunk = ControlledUNet::new(pipeline.unet(), vec![&pipeline.control_nets()[0]; 2]);
+    let trunk = ControlledUNet::new(
+        crate::golden::unet(&pipeline),
+        vec![&pipeline.control_nets()[0]; 2],
+    );
     let lines = Picture::from_fn(64, 64, |x, y| [255 * u8::from(x == 20 || y == 9); 3]);
     let control = |guess: bool| Hint {
         picture: lines.to_tensor(&Device::flex()),
@@ -64,30 +68,25 @@ fn of_control_nets() {
     let condition = Conditioning {
         rows: Rows::new(2, 1),
         hints: vec![control(false), control(true)],
-        ..text(pipeline.unet())
+        ..text(crate::golden::unet(&pipeline))
     };
     made_once_is_made_at_every_step(&trunk, &condition, &normals([2, 4, 8, 8], 1));
 }
 
 #[test]
 fn of_a_dit() {
-    let Pipeline::ClassToImage(model) = pipeline("dit") else {
-        panic!("dit reads classes");
-    };
-    let ClassDenoiser::DiT(dit) = model.denoiser() else {
-        panic!("dit is a DiT");
-    };
+    let model = pipeline("dit");
+    let dit = model.trunk_as::<DiT>().unwrap();
     let condition = Conditioning::of_labels(vec![207, 1000]);
-    made_once_is_made_at_every_step(dit.as_ref(), &condition, &normals([2, 4, 8, 8], 1));
+    made_once_is_made_at_every_step(dit, &condition, &normals([2, 4, 8, 8], 1));
 }
 
 #[test]
 fn of_unets_without_text() {
-    let Pipeline::Unconditional(model) = pipeline("ddpm") else {
-        panic!("ddpm reads nothing");
-    };
+    let model = pipeline("ddpm");
+    let unet = model.trunk_as::<UNet2d>().unwrap();
     let sample = normals([2, 3, 16, 16], 1);
-    made_once_is_made_at_every_step(model.unet(), &Conditioning::none(Rows::single(2)), &sample);
+    made_once_is_made_at_every_step(unet, &Conditioning::none(Rows::single(2)), &sample);
     let labelled = crate::adm::tiny();
     let width = labelled.unet().config().label_width.unwrap();
     let condition = Conditioning {

@@ -5,7 +5,7 @@ use afterimage::conditioning::Conditioning;
 use afterimage::denoise::Noise as _;
 use afterimage::denoiser::{Carry as _, Evaluation, Rows, StagedDenoiser};
 use afterimage::models::unet::{CellModule, Extent, UNet, UNetConfig};
-use afterimage::pipeline::{Request, SeededNoise, Seeds, TextToImage};
+use afterimage::pipeline::{Pipeline, Request, SeededNoise, Seeds};
 use afterimage::recall::Recall;
 use burn::tensor::{Device, Tensor};
 
@@ -20,7 +20,7 @@ const EXTENT: Extent = Extent {
     tokens: 7,
 };
 
-fn pipeline() -> TextToImage {
+fn pipeline() -> Pipeline {
     load(&Fixture::committed("sd15"), &Device::flex())
 }
 
@@ -52,7 +52,7 @@ fn plan(unet: &UNet, rule: &CacheRule, evaluations: usize) -> CachePlan {
 #[test]
 fn a_pass_can_pause_at_every_cut() {
     let pipeline = pipeline();
-    let unet = pipeline.unet();
+    let unet = crate::golden::unet(&pipeline);
     let evaluations = [evaluation(0, 501.0)];
     let run = unet.start(&condition(unet, 2), &evaluations);
     let prepared = unet.prepare(&run, &evaluations);
@@ -76,7 +76,7 @@ fn a_pass_can_pause_at_every_cut() {
 #[test]
 fn reuse_at_the_same_latents_and_time_changes_nothing() {
     let pipeline = pipeline();
-    let unet = pipeline.unet();
+    let unet = crate::golden::unet(&pipeline);
     let evaluations = [0, 1].map(|index| evaluation(index, 501.0));
     let run = unet.start(&condition(unet, 2), &evaluations);
     let rows = Rows::new(2, 1);
@@ -114,9 +114,13 @@ fn reuse_at_the_same_latents_and_time_changes_nothing() {
 #[test]
 fn a_reuse_step_at_skip_0_runs_the_outermost_two_modules() {
     let pipeline = pipeline();
-    let config = pipeline.unet().config();
+    let config = crate::golden::unet(&pipeline).config();
     let line = config.line();
-    let plan = plan(pipeline.unet(), &CacheRule::deepcache(2, 0), 2);
+    let plan = plan(
+        crate::golden::unet(&pipeline),
+        &CacheRule::deepcache(2, 0),
+        2,
+    );
     let run: Vec<CellModule> = plan
         .runs(false)
         .into_iter()
@@ -145,7 +149,7 @@ fn an_interval_of_one_is_the_plain_run_bit_for_bit() {
     let run = |request: &Request| values(pipeline.generate(request, &mut ()).unwrap().latents);
     for guidance in [1.0, 7.5] {
         let plain = run(&short(CacheRule::none(), guidance));
-        for branch in 0..pipeline.unet().config().skips() {
+        for branch in 0..crate::golden::unet(&pipeline).config().skips() {
             assert_eq!(
                 run(&short(CacheRule::deepcache(1, branch), guidance)),
                 plain,
@@ -175,7 +179,7 @@ fn an_interval_of_one_is_the_plain_run_bit_for_bit() {
 #[test]
 fn two_passes_of_guidance_equal_the_batched_one() {
     let pipeline = pipeline();
-    let unet = pipeline.unet();
+    let unet = crate::golden::unet(&pipeline);
     let both = condition(unet, 2);
     let plan = plan(unet, &CacheRule::deepcache(2, 1), 2);
     let predictions = |context: Tensor<3>, rows: usize| {
@@ -270,7 +274,7 @@ fn forecasts_of_propagation_are_the_published_ones() {
 #[test]
 fn propagated_steps_do_not_read_the_latents() {
     let pipeline = pipeline();
-    let unet = pipeline.unet();
+    let unet = crate::golden::unet(&pipeline);
     let evaluations = [evaluation(0, 701.0), evaluation(1, 501.0)];
     let run = unet.start(&condition(unet, 1), &evaluations);
     let plan = plan(

@@ -4,7 +4,7 @@ use afterimage::conditioning::{Conditioning, Hint};
 use afterimage::denoise::{Denoise, Noise as _};
 use afterimage::denoiser::StagedDenoiser;
 use afterimage::models::control::ControlledUNet;
-use afterimage::pipeline::{Request, Resolved, SeededNoise, Stage, TextToImage};
+use afterimage::pipeline::{Pipeline, Request, Resolved, SeededNoise, Stage};
 use burn::tensor::Tensor;
 use serde_json::Value;
 
@@ -16,7 +16,7 @@ use crate::tested;
 pub(super) fn check(
     fixture: &Fixture,
     case: &Value,
-    pipeline: &TextToImage,
+    pipeline: &Pipeline,
     request: &Request,
 ) -> Result<f64, String> {
     let Some(steps) = fixture.steps(case) else {
@@ -36,11 +36,11 @@ pub(super) fn check(
         return Ok(0.0);
     };
     if request.controls.is_empty() {
-        return run.follow(pipeline.unet(), &condition);
+        return run.follow(crate::golden::unet(&pipeline), &condition);
     }
     let nets = request.controls.iter();
     let nets = nets.map(|control| &pipeline.control_nets()[control.net]);
-    let trunk = ControlledUNet::new(pipeline.unet(), nets.collect());
+    let trunk = ControlledUNet::new(crate::golden::unet(&pipeline), nets.collect());
     run.follow(&trunk, &run.steered(condition))
 }
 

@@ -95,7 +95,7 @@ fn encoders(folder: &ModelFolder) -> Result<Vec<EncoderConfig>, Error> {
         if folder.index().class(part).is_none() && !folder.has(&path) {
             continue;
         }
-        let json = super::config::json::<ClipTextJson>(folder, part, &path)?;
+        let json = super::json::json::<ClipTextJson>(folder, part, &path)?;
         let clip = ClipTextConfig::new(&json.of_class(folder.index().class(part)))?;
         encoders.push(EncoderConfig {
             part,

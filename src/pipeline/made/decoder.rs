@@ -1,19 +1,18 @@
 //! Latents to pictures.
 
+use std::path::Path;
+
 use burn::tensor::{DType, Device, Tensor};
 
-use super::config::ModelConfig;
 use super::ladder::{self, Decode, Ladder, Need, Rung, Shape};
-use super::request::Request;
 use super::rescue::KeptLatents;
-use super::run::finished;
 use super::tensor_file::read_back;
 use crate::catalog::ModelFolder;
-use crate::denoise::Observer;
 use crate::device;
 use crate::error::{ConfigError, DeviceError, Error};
 use crate::models::vae::{Autoencoder, Tiling, VaeConfig};
 use crate::ops;
+use crate::pipeline::config::ModelConfig;
 use crate::weights::{Storage, load_strict};
 
 /// The autoencoder of a model, on its own: all that latents need to become pictures.
@@ -40,7 +39,7 @@ impl Decoder {
         Self::of(folder, vae, device)
     }
 
-    pub(super) fn of(
+    pub(in crate::pipeline) fn of(
         folder: &ModelFolder,
         config: &VaeConfig,
         device: &Device,
@@ -71,17 +70,15 @@ impl Decoder {
         decoded.map(|(images, _)| images)
     }
 
-    /// [`decode`](Self::decode) at the end of a run.
-    pub(super) fn finish(
+    /// [`decode`](Self::decode) at the end of a run; `rescue` is where latents are kept if memory is short.
+    pub(in crate::pipeline) fn finish(
         &self,
         latents: Tensor<4>,
-        request: &Request,
-        observer: &mut dyn Observer,
+        tiling: Tiling,
+        rescue: Option<&Path>,
+        warn: &mut dyn FnMut(&str),
     ) -> Result<(Tensor<4>, Option<KeptLatents>), Error> {
-        let rescue = request.rescue.as_deref();
-        ladder::decode(self, latents, request.tiling, rescue, &mut |text| {
-            observer.warn(text);
-        })
+        ladder::decode(self, latents, tiling, rescue, warn)
     }
 
     fn need(&self, shape: [usize; 4], rung: Rung) -> Need {
@@ -155,4 +152,17 @@ fn read(folder: &ModelFolder, config: &VaeConfig, device: &Device) -> Result<Aut
 
 fn pictures(vae: &Autoencoder, latents: Tensor<4>, tiling: Tiling) -> Result<Tensor<4>, Error> {
     finished(vae.decode(vae.from_denoiser(latents), tiling))
+}
+
+/// Pictures, 0 to 1, from pixels, -1 to 1, both `[items, 3, height, width]`; waits for the device, and reads a value back, as some
+/// failures show nowhere else.
+pub(in crate::pipeline) fn finished(pixels: Tensor<4>) -> Result<Tensor<4>, Error> {
+    const TASK: &str = "decoding the pictures";
+    let images = (pixels / 2.0 + 0.5).clamp(0.0, 1.0);
+    let done = images.device().sync();
+    done.map_err(|error| DeviceError::execution(TASK, &error))?;
+    let value = images.clone().slice([0..1, 0..1, 0..1, 0..1]);
+    let value = value.try_into_data();
+    value.map_err(|error| DeviceError::execution(TASK, &error))?;
+    Ok(images)
 }

@@ -37,7 +37,7 @@ impl SeededNoise {
 
 impl SeededNoise {
     /// Streams that rows are drawn from, in equal shares.
-    pub(super) fn streams(&self) -> usize {
+    pub(in crate::pipeline) fn streams(&self) -> usize {
         self.streams.len()
     }
 }

@@ -6,19 +6,15 @@
 use burn::module::Module;
 use burn::tensor::{DType, Device};
 
-use super::class_config::{ClassDenoiserConfig, ClassToImageConfig};
-use super::config::{Family, ModelConfig, TextToImageConfig};
-use super::request::{Request, Resolved};
 use crate::catalog::ModelFolder;
 use crate::device;
 use crate::error::Error;
-use crate::models::class_embedder::ClassEmbedder;
-use crate::models::clip::ClipTextModel;
 use crate::models::control::ControlNetModel;
-use crate::models::dit::DiTTransformer2DModel;
-use crate::models::unet::{UNet2DConditionModel, UNetConfig};
-use crate::models::vae::{Autoencoder, VaeConfig};
+use crate::models::unet::UNetConfig;
+use crate::models::vae::VaeConfig;
 use crate::ops;
+use crate::pipeline::config::{ModelConfig, Role, Visitor};
+use crate::pipeline::request::{Request, Resolved};
 use crate::weights::{Format, Storage, weight_bytes};
 
 /// The program itself: 28 MiB that it holds before any model is read, and 8 of its code and threads at work. Measured on Linux.
@@ -140,10 +136,13 @@ impl Memory {
         kept: Kept,
         file: impl Fn(&str) -> DType,
     ) -> Result<Self, Error> {
-        let device = device::for_shapes()?;
-        let scales = Scales { device, kept, file };
+        let scales = Scales {
+            kept,
+            file,
+            weights: Vec::new(),
+        };
         Ok(Self {
-            weights: scales.weights(config),
+            weights: scales.weights(config, &device::for_shapes()?)?,
             ..Self::without_weights(config, request, resolved, kept)
         })
     }
@@ -195,7 +194,7 @@ impl Memory {
     }
 
     /// What a run takes behind its prompts, in bytes, beside the weights and what is held already.
-    pub(super) fn behind_prompts(
+    pub(in crate::pipeline) fn behind_prompts(
         config: &ModelConfig,
         request: &Request,
         resolved: &Resolved,
@@ -224,76 +223,42 @@ pub fn file_dtype(folder: &ModelFolder, part: &str) -> DType {
 
 /// Weighs modules that are never filled.
 struct Scales<F> {
-    device: Device,
     kept: Kept,
     file: F,
+    weights: Vec<Weights>,
 }
 
-impl<F: Fn(&str) -> DType> Scales<F> {
-    fn weights(&self, config: &ModelConfig) -> Vec<Weights> {
-        let mut parts = match &config.family {
-            Family::TextToImage(parts) => self.of_texts(parts),
-            Family::ClassToImage(parts) => self.of_classes(parts),
-            Family::Unconditional(parts) => vec![self.unet(&parts.unet)],
+impl<F: Fn(&str) -> DType> Visitor for Scales<F> {
+    fn part<M: Module>(&mut self, part: &'static str, role: Role, module: &M) -> Result<(), Error> {
+        let storage = match role {
+            Role::Encoder => self.kept.encoders,
+            Role::Table => DType::F32.into(),
+            Role::Denoiser => self.kept.denoiser,
+            Role::Decoder => self.kept.decoder,
         };
-        parts.extend(config.controls.iter().map(|net| {
-            let net = ControlNetModel::new(net, &self.device);
-            self.weigh("controlnet", &net, self.kept.denoiser)
-        }));
-        parts
-    }
-
-    fn of_texts(&self, parts: &TextToImageConfig) -> Vec<Weights> {
-        let encoders = parts.text.encoders.iter().map(|encoder| {
-            let model = ClipTextModel::new(&encoder.clip, &self.device);
-            self.weigh(encoder.part, &model, self.kept.encoders)
-        });
-        encoders
-            .chain([self.unet(&parts.unet), self.vae(&parts.vae)])
-            .collect()
-    }
-
-    fn of_classes(&self, parts: &ClassToImageConfig) -> Vec<Weights> {
-        let mut weights = match &parts.denoiser {
-            ClassDenoiserConfig::DiT(dit) => {
-                let model = DiTTransformer2DModel::new(dit, &self.device);
-                vec![self.weigh("transformer", &model, self.kept.denoiser)]
-            }
-            ClassDenoiserConfig::UNet(config) => {
-                let embedder = ClassEmbedder::new(config.embedder, &self.device);
-                let embedder = self.weigh("class_embedder", &embedder, DType::F32.into());
-                vec![embedder, self.unet(&config.unet)]
-            }
-        };
-        weights.push(self.vae(&parts.vae));
-        weights
-    }
-
-    fn unet(&self, config: &UNetConfig) -> Weights {
-        let model = UNet2DConditionModel::new(config, &self.device);
-        self.weigh("unet", &model, self.kept.denoiser)
-    }
-
-    fn vae(&self, config: &VaeConfig) -> Weights {
-        let model = Autoencoder::new(config.clone(), &self.device);
-        self.weigh("vae", &model, self.kept.decoder)
-    }
-
-    fn weigh<M: Module>(&self, part: &str, module: &M, storage: Storage) -> Weights {
         let (parameters, bytes) = weight_bytes(module, storage, (self.file)(part));
-        Weights {
+        self.weights.push(Weights {
             part: part.to_owned(),
             parameters,
             bytes,
+        });
+        Ok(())
+    }
+}
+
+impl<F: Fn(&str) -> DType> Scales<F> {
+    fn weights(mut self, config: &ModelConfig, device: &Device) -> Result<Vec<Weights>, Error> {
+        config.visit(device, &mut self)?;
+        for net in &config.controls {
+            let net = ControlNetModel::new(net, device);
+            self.part("controlnet", Role::Denoiser, &net)?;
         }
+        Ok(self.weights)
     }
 }
 
 fn encoding(config: &ModelConfig, request: &Request) -> u64 {
-    let Family::TextToImage(parts) = &config.family else {
-        return 0;
-    };
-    let encoders = parts.text.encoders.iter();
+    let encoders = config.texts().into_iter().flat_map(|texts| &texts.encoders);
     let most = encoders.map(|encoder| encoder.clip.encode_bytes(request.prompts.len()));
     most.max().unwrap_or(0)
 }
@@ -326,6 +291,9 @@ mod tests {
     use burn::tensor::Tensor;
 
     use super::*;
+    use crate::models::clip::ClipTextModel;
+    use crate::models::unet::UNet2DConditionModel;
+    use crate::models::vae::Autoencoder;
     use crate::weights::{WeightFormat, load_strict};
 
     /// Bytes of parameters that are there.
@@ -360,7 +328,8 @@ mod tests {
         let device = Device::flex();
         let folder = ModelFolder::bundled().expect("the bundled model");
         let config = ModelConfig::read(&folder).expect("its configuration");
-        let parts = config.text_to_image().expect("a text-to-image model");
+        let texts = config.texts().expect("a text-to-image model");
+        let (unet, vae) = (config.unet().unwrap(), config.vae().unwrap());
         let eight = Format {
             dtype: DType::F32,
             weights: WeightFormat::Q8,
@@ -368,9 +337,9 @@ mod tests {
         for format in [DType::F32.into(), DType::F16.into(), eight] {
             let kept = Kept::on(&device, format).unwrap();
             let memory = forecast(&Request::new(""), kept);
-            let text = ClipTextModel::new(&parts.text.encoders[0].clip, &device);
-            let unet = UNet2DConditionModel::new(&parts.unet, &device);
-            let vae = Autoencoder::new(parts.vae.clone(), &device);
+            let text = ClipTextModel::new(&texts.encoders[0].clip, &device);
+            let unet = UNet2DConditionModel::new(unet, &device);
+            let vae = Autoencoder::new(vae.clone(), &device);
             let found = [
                 loaded(text, &folder, "text_encoder", kept.encoders),
                 loaded(unet, &folder, "unet", kept.denoiser),

@@ -30,7 +30,7 @@ impl Residency {
     }
 
     /// Whether they are released in front of work that does not have its place (`short`).
-    pub(super) fn releases(self, short: impl FnOnce() -> bool) -> bool {
+    pub(in crate::pipeline) fn releases(self, short: impl FnOnce() -> bool) -> bool {
         match self {
             Self::Auto => short(),
             Self::Keep => false,

@@ -38,7 +38,7 @@ impl Adapters {
     }
 
     /// Refuses any, for models that take none.
-    pub(super) fn check_none(&self) -> Result<(), RequestError> {
+    pub(in crate::pipeline) fn check_none(&self) -> Result<(), RequestError> {
         if self.is_empty() {
             return Ok(());
         }
@@ -46,7 +46,7 @@ impl Adapters {
     }
 
     /// The words to learn: the embeddings, then those that `LoRA`s bring; and what is left out of their files.
-    pub(super) fn words(&self) -> (Vec<Embedding>, Vec<String>) {
+    pub(in crate::pipeline) fn words(&self) -> (Vec<Embedding>, Vec<String>) {
         let (mut words, mut notes) = (self.embeddings.clone(), Vec::new());
         for embedding in words.iter().filter(|one| !one.left_out().is_empty()) {
             let (names, token) = (listed(embedding.left_out()), embedding.token());
@@ -65,27 +65,27 @@ impl Adapters {
     }
 
     /// The changes to the parts of a model.
-    pub(super) fn merge(&self, parts: &[Parameters]) -> Result<Merge, Error> {
+    pub(in crate::pipeline) fn merge(&self, parts: &[Parameters]) -> Result<Merge, Error> {
         Merge::resolve(parts, &self.loras, &self.custom_diffusions)
     }
 }
 
 /// Said of a bundled embedding that cannot be learned.
-pub(super) fn left_out(word: &str, error: &Error) -> String {
+pub(in crate::pipeline) fn left_out(word: &str, error: &Error) -> String {
     format!("the bundled embedding `{word}` is left out: {error}")
 }
 
 /// What the user is to be told once, when the model is first used.
 #[derive(Debug, Default)]
-pub(super) struct Notes(Mutex<Vec<String>>);
+pub(in crate::pipeline) struct Notes(Mutex<Vec<String>>);
 
 impl Notes {
-    pub(super) fn new(notes: Vec<String>) -> Self {
+    pub(in crate::pipeline) fn new(notes: Vec<String>) -> Self {
         Self(Mutex::new(notes))
     }
 
     /// Tells them, unless they were told before.
-    pub(super) fn tell(&self, observer: &mut dyn Observer) {
+    pub(in crate::pipeline) fn tell(&self, observer: &mut dyn Observer) {
         let mut notes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         for note in notes.drain(..) {
             observer.warn(&note);
@@ -95,13 +95,13 @@ impl Notes {
 
 /// The patches that a part has, and those that it is to have instead.
 #[derive(Debug)]
-pub(super) struct Exchange {
+pub(in crate::pipeline) struct Exchange {
     old: Patches,
-    pub(super) new: Patches,
+    pub(in crate::pipeline) new: Patches,
 }
 
 impl Exchange {
-    pub(super) fn of(part: &str, old: &Merge, new: &Merge) -> Self {
+    pub(in crate::pipeline) fn of(part: &str, old: &Merge, new: &Merge) -> Self {
         Self {
             old: old.of(part),
             new: new.of(part),
@@ -109,7 +109,7 @@ impl Exchange {
     }
 
     /// The parameters that must be read anew.
-    pub(super) fn names(&self) -> BTreeSet<&str> {
+    pub(in crate::pipeline) fn names(&self) -> BTreeSet<&str> {
         let mut names = self.old.names();
         names.extend(self.new.names());
         names

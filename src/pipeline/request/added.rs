@@ -2,8 +2,8 @@
 //!
 //! Source: Podell et al., SDXL (arXiv 2307.01952, sections 2.2 and 2.5); behaviour as diffusers' `StableDiffusionXLPipeline`.
 
-use super::encoders::Numbers;
 use crate::error::RequestError;
+use crate::pipeline::config::Numbers;
 
 /// The size of the picture a prompt is imagined to come from, and the part of it that is shown. In pixels, height first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -98,7 +98,7 @@ impl Added {
     }
 
     /// The numbers of the unconditioned and of the conditioned half, for a picture of `size`, height and width.
-    pub(super) fn halves(&self, numbers: Numbers, size: [usize; 2]) -> [Vec<f64>; 2] {
+    pub(in crate::pipeline) fn halves(&self, numbers: Numbers, size: [usize; 2]) -> [Vec<f64>; 2] {
         let negative = self.negative_framing.unwrap_or(self.framing);
         [
             (negative, self.negative_aesthetic_score),

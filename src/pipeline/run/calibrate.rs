@@ -19,20 +19,20 @@ use crate::recall::{BranchMemory, Recall, Site};
 const COMPUTED: f32 = 50.0;
 
 /// Runs as the denoiser inside and watches its branches.
-pub(super) struct Observed<'a, D: ?Sized> {
+pub(in crate::pipeline) struct Observed<'a, D: ?Sized> {
     inner: &'a D,
     changes: RefCell<Changes>,
 }
 
 impl<'a, D: ?Sized> Observed<'a, D> {
-    pub(super) fn new(inner: &'a D, changes: Changes) -> Self {
+    pub(in crate::pipeline) fn new(inner: &'a D, changes: Changes) -> Self {
         Self {
             inner,
             changes: RefCell::new(changes),
         }
     }
 
-    pub(super) fn into_changes(self) -> Changes {
+    pub(in crate::pipeline) fn into_changes(self) -> Changes {
         self.changes.into_inner()
     }
 }
@@ -82,7 +82,7 @@ impl<D: StagedDenoiser + ?Sized> StagedDenoiser for Observed<'_, D> {
 }
 
 /// How much branches change, summed over runs.
-pub(super) struct Changes {
+pub(in crate::pipeline) struct Changes {
     /// Evaluations of a run.
     evaluations: usize,
     evaluation: usize,
@@ -92,7 +92,7 @@ pub(super) struct Changes {
 }
 
 impl Changes {
-    pub(super) fn new(evaluations: usize) -> Self {
+    pub(in crate::pipeline) fn new(evaluations: usize) -> Self {
         Self {
             evaluations,
             evaluation: 0,
@@ -107,7 +107,7 @@ impl Changes {
     }
 
     /// The router of these changes; half of what it may spare is spared at its own threshold.
-    pub(super) fn router(&self, trunk: &Blueprint) -> Router {
+    pub(in crate::pipeline) fn router(&self, trunk: &Blueprint) -> Router {
         let sites: Vec<Site> = trunk.sites().collect();
         let mut ranked: Vec<Candidate> = self
             .sums

@@ -2,12 +2,8 @@
 
 use std::ops::Range;
 
-use super::config::ModelConfig;
-use super::request::Request;
-use crate::denoiser::{Blueprint, Rows};
-use crate::error::{Error, RequestError};
+use crate::error::RequestError;
 use crate::image_io::Picture;
-use crate::models::unet::{Extent, UNetConfig};
 
 /// A picture that a `ControlNet` follows.
 #[derive(Debug, Clone)]
@@ -46,7 +42,7 @@ impl Control {
     }
 
     /// The evaluations, of `count`, that lie inside the window with their whole length, as in diffusers.
-    fn evaluations(&self, count: usize) -> Range<usize> {
+    pub(super) fn evaluations(&self, count: usize) -> Range<usize> {
         let total = count as f64;
         let inside = |&index: &usize| {
             let (starts, ends) = (index as f64 / total, (index + 1) as f64 / total);
@@ -58,7 +54,7 @@ impl Control {
         })
     }
 
-    fn check(&self, size: (usize, usize), multiple: usize) -> Result<(), RequestError> {
+    pub(super) fn check(&self, size: (usize, usize), multiple: usize) -> Result<(), RequestError> {
         let Range { start, end } = self.window;
         if !(0.0 <= start && start < end && end <= 1.0) {
             return Err(RequestError::ControlWindow {
@@ -81,76 +77,6 @@ impl Control {
             });
         }
         Ok(())
-    }
-}
-
-impl Request {
-    /// Checks the controls; gives the evaluations, of `count`, at which each steers.
-    pub(super) fn windows(
-        &self,
-        model: &ModelConfig,
-        [height, width]: [usize; 2],
-        count: usize,
-    ) -> Result<Vec<Range<usize>>, Error> {
-        let multiple = model.canvas().factor;
-        let size = (width * multiple, height * multiple);
-        let nets = model.controls.len();
-        let mut windows = Vec::new();
-        for (index, control) in self.controls.iter().enumerate() {
-            let net = control.net;
-            if net >= nets {
-                return Err(RequestError::ControlIndex { index, net, nets }.into());
-            }
-            control.check(size, multiple)?;
-            windows.push(control.evaluations(count));
-        }
-        Ok(windows)
-    }
-
-    /// The denoiser's cells and what they cost together with the nets that ride along.
-    pub(super) fn trunk(&self, model: &ModelConfig, size: [usize; 2], rows: Rows) -> Blueprint {
-        self.join_nets(
-            model,
-            size,
-            rows,
-            model.blueprint(size),
-            UNetConfig::blueprint,
-        )
-    }
-
-    /// The trunk of a run without attention's two products, as `DeepCache` counts: cells for latents of height and width `size`, the nets
-    /// that ride along included.
-    pub fn trunk_without_products(
-        &self,
-        model: &ModelConfig,
-        size: [usize; 2],
-        rows: Rows,
-    ) -> Blueprint {
-        let alone = model.blueprint_without_products(size);
-        let count = UNetConfig::blueprint_without_products;
-        self.join_nets(model, size, rows, alone, count)
-    }
-
-    fn join_nets(
-        &self,
-        model: &ModelConfig,
-        size: [usize; 2],
-        rows: Rows,
-        mut trunk: Blueprint,
-        count: fn(&UNetConfig, Extent) -> Blueprint,
-    ) -> Blueprint {
-        let Ok(parts) = model.text_to_image() else {
-            return trunk;
-        };
-        let extent = parts.extent(size);
-        let nets = self.controls.iter();
-        for (control, net) in nets.filter_map(|one| Some((one, model.controls.get(one.net)?))) {
-            let half = control.guess || net.global_pool;
-            let halves = if half { 1 } else { rows.halves };
-            let own = count(&net.unet, extent);
-            net.add_to(&mut trunk, &own, extent, (halves, rows.halves));
-        }
-        trunk
     }
 }
 

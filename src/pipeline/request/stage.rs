@@ -3,12 +3,7 @@
 //! Source: Podell et al., SDXL (arXiv 2307.01952, section 2.5); behaviour as diffusers' `denoising_end` and `denoising_start`. Each
 //! model has a plan and a store of its own.
 
-use burn::tensor::Tensor;
-
-use super::config::{ModelConfig, TextToImageConfig};
-use super::request::Request;
-use super::run::Report;
-use crate::error::{ConfigError, Error, RequestError};
+use crate::error::{Error, RequestError};
 use crate::sampler::Sampler;
 use crate::samplers::{SamplerConfig, Steps};
 
@@ -28,15 +23,6 @@ pub enum Stage {
         /// Above 0 and below 1.
         from: f64,
     },
-}
-
-/// Latents that nothing has decoded yet: what the first of two models leaves.
-#[derive(Debug)]
-pub struct Begun {
-    /// `[items, channels, height, width]`, in the denoiser's units, at the noise and the scale where the sampler stopped.
-    pub latents: Tensor<4>,
-    /// Times and counts.
-    pub report: Report,
 }
 
 impl Stage {
@@ -96,7 +82,7 @@ impl Stage {
     }
 }
 
-fn check_share(share: f64) -> Result<(), RequestError> {
+pub(super) fn check_share(share: f64) -> Result<(), RequestError> {
     if share > 0.0 && share < 1.0 {
         return Ok(());
     }
@@ -131,68 +117,6 @@ impl Part {
             evaluations: behind.map_or(evaluations.len(), |step| starts[step]),
         }
     }
-}
-
-impl Request {
-    /// The request in two: what `first` begins, and what its refiner finishes from `share` of the noise on. The second is complete
-    /// once its `initial_latents` are [`Begun::latents`]; its model takes over the sampler of the first, at whose scale they are.
-    ///
-    /// # Errors
-    ///
-    /// If the share is not between 0 and 1, or the request does not fit the first model.
-    pub fn handed_over(&self, share: f64, first: &ModelConfig) -> Result<[Self; 2], Error> {
-        check_share(share)?;
-        let begin = Self {
-            stage: Stage::Begin { until: share },
-            added: self.added.clone().without_scores(),
-            ..self.clone()
-        };
-        let resolved = begin.resolve(first)?;
-        let [_, _, height, width] = resolved.latent_shape;
-        let factor = first.canvas().factor;
-        let finish = Self {
-            stage: Stage::Finish { from: share },
-            steps: Some(resolved.steps),
-            guidance_scale: Some(resolved.guidance.scale),
-            size: Some((width * factor, height * factor)),
-            initial_latents: None,
-            edit: None,
-            controls: Vec::new(),
-            added: self.added.clone().for_refiner(),
-            ..self.clone()
-        };
-        Ok([begin, finish])
-    }
-}
-
-/// Whether `refiner` can go on where `base` stops: both know SDXL's conditions, and mean the same by a latent.
-///
-/// # Errors
-///
-/// If not; the message says why.
-pub fn check_refiner(base: &ModelConfig, refiner: &ModelConfig) -> Result<(), Error> {
-    let base = sdxl(base, "base model")?;
-    let refiner = sdxl(refiner, "refiner")?;
-    let (theirs, ours) = (&refiner.vae, &base.vae);
-    if (theirs.scaling_factor - ours.scaling_factor).abs() > f64::EPSILON {
-        let hint = format!("the base model's is {}", ours.scaling_factor);
-        return Err(ConfigError::unsupported(
-            "the refiner's scaling_factor",
-            theirs.scaling_factor,
-            hint,
-        )
-        .into());
-    }
-    Ok(())
-}
-
-fn sdxl<'a>(
-    model: &'a ModelConfig,
-    role: &'static str,
-) -> Result<&'a TextToImageConfig, RequestError> {
-    let parts = model.text_to_image().ok();
-    let parts = parts.filter(|parts| parts.text.added.is_some());
-    parts.ok_or(RequestError::NotSdxl { role })
 }
 
 #[cfg(test)]

@@ -3,9 +3,9 @@
 
 use serde::Deserialize;
 
-use super::config::json;
 use crate::catalog::ModelFolder;
 use crate::error::Error;
+use crate::pipeline::config::json;
 use crate::text::Embedding;
 
 /// A model's own file, as far as it is about words.

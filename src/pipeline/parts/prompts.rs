@@ -5,20 +5,20 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use burn::tensor::{DType, Device, Int, Tensor};
+use burn::tensor::{DType, Int, Tensor};
 
 use super::adapters::{Exchange, left_out};
-use super::encoders::{AddedInputs, EncoderConfig, TextConfig};
-use super::request::{Request, Resolved};
+use super::source::{Asked, Origin, Source};
 use super::wording::{self, Vocabulary};
 use crate::catalog::ModelFolder;
 use crate::conditioning::Conditioning;
 use crate::denoise::Observer;
 use crate::error::Error;
 use crate::models::clip::ClipTextModel;
+use crate::pipeline::config::{AddedInputs, EncoderConfig, TextConfig};
+use crate::pipeline::request::Request;
 use crate::text::{ClipTokenizer, Embedding, PromptEncoder};
-use crate::weights::adapt::Merge;
-use crate::weights::{Format, Storage, load_merged, reload};
+use crate::weights::{Storage, load_merged, reload};
 
 type Encoders = Vec<PromptEncoder<ClipTextModel>>;
 
@@ -28,17 +28,6 @@ pub(super) struct Prompts {
     config: TextConfig,
     origin: Origin,
     encoders: Mutex<Option<Arc<Encoders>>>,
-}
-
-/// What encoders are made from.
-#[derive(Debug)]
-pub(super) struct Origin {
-    pub(super) folder: ModelFolder,
-    pub(super) device: Device,
-    /// The denoiser's: encoders keep their weights likewise, and compute in f32.
-    pub(super) format: Format,
-    pub(super) merge: Merge,
-    pub(super) embeddings: Vec<Embedding>,
 }
 
 impl Origin {
@@ -72,7 +61,7 @@ struct Half {
 impl Prompts {
     /// Reads the encoders' weights and their words; and gives what the user should know of the latter.
     pub(super) fn load(config: &TextConfig, origin: Origin) -> Result<(Self, Vec<String>), Error> {
-        let config = fitted(config, &origin.folder)?;
+        let config = config.fitted(&origin.folder)?;
         let (encoders, notes) = origin.load(&config)?;
         Ok((Self::new(&config, origin, Some(encoders)), notes))
     }
@@ -83,27 +72,6 @@ impl Prompts {
             origin,
             encoders: Mutex::new(encoders.map(Arc::new)),
         }
-    }
-
-    /// The same with other adapters: what the old or the new ones touch is read anew. Released encoders stay so.
-    pub(super) fn exchanged(&self, origin: Origin) -> Result<(Self, Vec<String>), Error> {
-        let (words, notes) = words(&origin.folder, &self.config, &origin.embeddings)?;
-        let Some(loaded) = self.held().clone() else {
-            return Ok((Self::new(&self.config, origin, None), notes));
-        };
-        let storage = origin.storage()?;
-        let encoders = self.config.encoders.iter().zip(loaded.iter()).zip(words);
-        let encoders = encoders.map(|((encoder, loaded), words)| {
-            let EncoderConfig { part, clip, .. } = encoder;
-            let exchange = Exchange::of(part, &self.origin.merge, &origin.merge);
-            let model = loaded.encoder().clone().with_learned(clip.vocabulary, &[]);
-            let source = origin.folder.weights(part)?;
-            let (new, names) = (&exchange.new, exchange.names());
-            let model = reload(model, &source, part, storage, new, &names)?;
-            Ok(words.joined(model, clip.vocabulary))
-        });
-        let encoders = encoders.collect::<Result<_, Error>>()?;
-        Ok((Self::new(&self.config, origin, Some(encoders)), notes))
     }
 
     fn held(&self) -> MutexGuard<'_, Option<Arc<Encoders>>> {
@@ -121,58 +89,6 @@ impl Prompts {
         let encoders = Arc::new(encoders);
         *held = Some(encoders.clone());
         Ok(encoders)
-    }
-
-    /// Whether encoders are loaded.
-    pub(super) fn holds(&self) -> bool {
-        self.held().is_some()
-    }
-
-    /// Gives the encoders' memory back until the next prompt; whether there was any.
-    pub(super) fn release(&self) -> bool {
-        let released = self.held().take().is_some();
-        if released {
-            self.origin.device.memory_cleanup();
-        }
-        released
-    }
-
-    /// What the denoiser is conditioned on, rows in the order of guidance halves, then items. `size` is the pictures' height and
-    /// width in pixels.
-    pub(super) fn condition(
-        &self,
-        request: &Request,
-        resolved: &Resolved,
-        size: [usize; 2],
-        observer: &mut dyn Observer,
-    ) -> Result<Conditioning, Error> {
-        self.warn(request, observer)?;
-        let texts = [
-            strings(&request.prompts),
-            strings(&request.added.second_prompts),
-        ];
-        let encoders = self.encoders()?;
-        let conditioned = self.half(&encoders, &texts, request.clip_skip, observer)?;
-        let halves = if resolved.guidance.is_on() {
-            vec![
-                self.unconditioned(&encoders, request, &conditioned, observer)?,
-                conditioned,
-            ]
-        } else {
-            vec![conditioned]
-        };
-        let states = halves
-            .iter()
-            .map(|half| repeat_each(half.states.clone(), request.batch));
-        let mut conditioning = Conditioning {
-            rows: resolved.rows,
-            ..Conditioning::of_context(Tensor::cat(states.collect(), 0))
-        };
-        if let Some(inputs) = self.config.added {
-            conditioning.pooled = pooled(&halves, request.batch);
-            conditioning.numbers = numbers(&halves, request, inputs, size);
-        }
-        Ok(conditioning)
     }
 
     /// Says what of the prompts is not read as it was meant.
@@ -258,18 +174,78 @@ impl Prompts {
     }
 }
 
-/// `config` with the tables of tokens as long as the files have them: programs that add words do not all write it into the configuration.
-pub(super) fn fitted(config: &TextConfig, folder: &ModelFolder) -> Result<TextConfig, Error> {
-    const TABLE: &str = "embeddings.token_embedding.weight";
-    let mut config = config.clone();
-    for encoder in &mut config.encoders {
-        let source = folder.weights(encoder.part)?;
-        let table = source.names().find(|name| name.ends_with(TABLE));
-        let rows = table.and_then(|table| source.shape(table)?.first().copied());
-        let stated = encoder.clip.vocabulary;
-        encoder.clip.vocabulary = stated.max(rows.unwrap_or(0));
+impl Source for Prompts {
+    fn conditioning(
+        &self,
+        asked: &Asked<'_>,
+        observer: &mut dyn Observer,
+    ) -> Result<Conditioning, Error> {
+        let Asked {
+            request, resolved, ..
+        } = *asked;
+        self.warn(request, observer)?;
+        let texts = [
+            strings(&request.prompts),
+            strings(&request.added.second_prompts),
+        ];
+        let encoders = self.encoders()?;
+        let conditioned = self.half(&encoders, &texts, request.clip_skip, observer)?;
+        let halves = if resolved.guidance.is_on() {
+            vec![
+                self.unconditioned(&encoders, request, &conditioned, observer)?,
+                conditioned,
+            ]
+        } else {
+            vec![conditioned]
+        };
+        let states = halves
+            .iter()
+            .map(|half| repeat_each(half.states.clone(), request.batch));
+        let mut conditioning = Conditioning {
+            rows: resolved.rows,
+            ..Conditioning::of_context(Tensor::cat(states.collect(), 0))
+        };
+        if let Some(inputs) = self.config.added {
+            conditioning.pooled = pooled(&halves, request.batch);
+            conditioning.numbers = numbers(&halves, request, inputs, asked.size);
+        }
+        Ok(conditioning)
     }
-    Ok(config)
+
+    fn holds(&self) -> bool {
+        self.held().is_some()
+    }
+
+    fn release(&self) -> bool {
+        let released = self.held().take().is_some();
+        if released {
+            self.origin.device.memory_cleanup();
+        }
+        released
+    }
+
+    fn exchanged(&self, origin: Origin) -> Result<(Box<dyn Source>, Vec<String>), Error> {
+        let (words, notes) = words(&origin.folder, &self.config, &origin.embeddings)?;
+        let Some(loaded) = self.held().clone() else {
+            return Ok((Box::new(Self::new(&self.config, origin, None)), notes));
+        };
+        let storage = origin.storage()?;
+        let encoders = self.config.encoders.iter().zip(loaded.iter()).zip(words);
+        let encoders = encoders.map(|((encoder, loaded), words)| {
+            let EncoderConfig { part, clip, .. } = encoder;
+            let exchange = Exchange::of(part, &self.origin.merge, &origin.merge);
+            let model = loaded.encoder().clone().with_learned(clip.vocabulary, &[]);
+            let source = origin.folder.weights(part)?;
+            let (new, names) = (&exchange.new, exchange.names());
+            let model = reload(model, &source, part, storage, new, &names)?;
+            Ok(words.joined(model, clip.vocabulary))
+        });
+        let encoders = encoders.collect::<Result<_, Error>>()?;
+        Ok((
+            Box::new(Self::new(&self.config, origin, Some(encoders))),
+            notes,
+        ))
+    }
 }
 
 /// The words of one text encoder: a tokenizer, and the vectors of what was learned.
