@@ -63,19 +63,17 @@ impl Stepwise<'_> {
             own.or_else(|| self.fixture.of(base?, key))
         };
         let numbers = golden("added_time_ids").map(|numbers| numbers.rows());
-        let fills = self.case["kind"] == "inpaint9";
-        let channels = fills.then(|| {
-            // Behind the latents come the mask and the masked picture.
-            let input: Tensor<4> = golden("model_input_0").unwrap().on(&device);
-            let further = input.dims()[1] - 4;
-            input.narrow(1, 4, further)
-        });
+        let inputs = &self.steps.inputs;
+        let context = match inputs.get("prompt_embeds") {
+            Some(here) => here.on(&device),
+            None => golden("prompt_embeds")?.on(&device),
+        };
         Some(Conditioning {
             rows: self.resolved.rows,
             pooled: golden("added_text_embeds").map(|pooled| pooled.on(&device)),
             numbers: numbers.unwrap_or_default(),
-            channels,
-            ..Conditioning::of_context(golden("prompt_embeds")?.on(&device))
+            channels: inputs.get("channels").map(|here| here.on(&device)),
+            ..Conditioning::of_context(context)
         })
     }
 
