@@ -57,7 +57,7 @@ fn sample(arguments: &args::Sampling) -> Result<(), Error> {
     let methods = 2 * arguments.cache.len() + 1;
     workload.macs *= (methods * arguments.samples.div_ceil(batch)) as u64;
     let machine = Machine::open(&arguments.machine, &workload)?;
-    machine.check_memory(&resolved)?;
+    machine.check_memory(&model, &request, &resolved)?;
     let study = study(arguments, &model, &machine, &request, &resolved)?;
     let shard = arguments.shard.unwrap_or(Shard::ALL);
     make_folder(&arguments.output)?;

@@ -12,11 +12,11 @@ use crate::{
     cache::CacheRule,
     catalog::{ModelFolder, ModelPart, Overrides},
     device::{self, OpenDevice, Workload},
-    error::{DeviceError, Error},
+    error::Error,
     models::control::ControlNetConfig,
     noise::Prediction,
     pipeline::{
-        Adapters, ModelConfig, Pipeline, Request, Residency, Resolved, Seeds,
+        Adapters, Kept, Memory, ModelConfig, Pipeline, Request, Residency, Resolved, Seeds,
         check_control_weights, check_weights,
     },
     weights::{Format, Storage, WeightFormat},
@@ -160,18 +160,16 @@ impl Machine {
         }
     }
 
-    /// Refuses a run whose activations alone exceed the device's memory, before anything is loaded.
-    pub(super) fn check_memory(&self, resolved: &Resolved) -> Result<(), Error> {
-        let needed = activations(resolved, self.format.dtype.size() as u64);
-        match self.device.info().memory {
-            Some(memory) if needed > memory => Err(DeviceError::TooLarge {
-                needed: console::bytes(needed),
-                device: self.device.info().selector.clone(),
-                memory: console::bytes(memory),
-            }
-            .into()),
-            _ => Ok(()),
-        }
+    /// Refuses a run that does not fit into the device's memory, before anything is loaded.
+    pub(super) fn check_memory(
+        &self,
+        model: &Model,
+        request: &Request,
+        resolved: &Resolved,
+    ) -> Result<(), Error> {
+        let kept = Kept::on(self.device.device(), self.format)?;
+        let info = self.device.info();
+        Memory::check(&model.config, request, resolved, kept, info)
     }
 }
 
@@ -206,18 +204,6 @@ impl fmt::Display for Arithmetic {
         let format = self.weight_format;
         format.map_or(Ok(()), |format| write!(formatter, ", weights in {format}"))
     }
-}
-
-/// Bytes that a run holds at once, roughly and rather too few: eight tensors (inputs, outputs, their layouts, skips) of the denoiser's
-/// widest cell, and the pictures a few times over.
-fn activations(resolved: &Resolved, element: u64) -> u64 {
-    const TENSORS: u64 = 8;
-    const BYTES_A_LATENT: u64 = 64 * 3 * 4 * 4; // pixels of 3 channels, f32, in four forms
-    let cells = resolved.blueprint.cells.iter();
-    let widest = cells.map(|cell| cell.hidden).max().unwrap_or(0);
-    let [items, _, height, width] = resolved.latent_shape.map(|size| size as u64);
-    TENSORS * widest * resolved.rows.total() as u64 * element
-        + items * height * width * BYTES_A_LATENT
 }
 
 /// A seed short enough to be typed again.

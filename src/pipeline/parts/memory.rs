@@ -7,8 +7,8 @@ use burn::module::Module;
 use burn::tensor::{DType, Device};
 
 use crate::catalog::ModelFolder;
-use crate::device;
-use crate::error::Error;
+use crate::device::{self, DeviceInfo};
+use crate::error::{DeviceError, Error};
 use crate::models::control::ControlNetModel;
 use crate::models::unet::UNetConfig;
 use crate::models::vae::VaeConfig;
@@ -169,6 +169,31 @@ impl Memory {
                 0
             },
             program: if kept.on_processor { PROGRAM } else { 0 },
+        }
+    }
+
+    /// Refuses a run whose denoising takes more than the device has, weights left out: asked before anything is loaded. Decoding goes in
+    /// tiles, or elsewhere, where memory is short.
+    ///
+    /// # Errors
+    ///
+    /// A device error that names both amounts.
+    pub fn check(
+        config: &ModelConfig,
+        request: &Request,
+        resolved: &Resolved,
+        kept: Kept,
+        device: &DeviceInfo,
+    ) -> Result<(), Error> {
+        let needed = Self::without_weights(config, request, resolved, kept).of(Phase::Denoising);
+        match device.memory {
+            Some(memory) if needed > memory => Err(DeviceError::TooLarge {
+                needed,
+                device: device.selector.clone(),
+                memory,
+            }
+            .into()),
+            _ => Ok(()),
         }
     }
 
