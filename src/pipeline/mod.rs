@@ -4,8 +4,9 @@
 //! checks everything before any weight is read; a [`Pipeline`] runs the outcome, whatever the model makes its pictures from.
 //!
 //! The rooms, in the order in which they use each other: `config` (what folders say), `request` (what callers say), `made` (latents to
-//! pictures), `parts` (source, trunk, space), `run` (the way from start to latents).
+//! pictures), `parts` (source, trunk, space), `run` (the way from start to latents). A [`Cascade`] runs several pipelines for one picture.
 
+mod cascade;
 mod config;
 mod made;
 mod parts;
@@ -30,6 +31,7 @@ use crate::samplers::SamplerConfig;
 use crate::weights::adapt::Merge;
 use crate::weights::{Format, Storage, load_strict, reload};
 
+pub use cascade::{Cascade, Cascaded, Link};
 pub use config::{
     AddedInputs, Canvas, ClassesConfig, Defaults, EncoderConfig, ModelConfig, Numbers,
     SourceConfig, SpaceConfig, TextConfig, TrunkConfig, check_control_weights, check_weights,
