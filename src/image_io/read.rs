@@ -139,6 +139,9 @@ fn decode(
     if is_animated(bytes, format)? {
         dropped.push(Dropped::Frames);
     }
+    if format == ImageFormat::Tiff && whole::has_pages(bytes) {
+        dropped.push(Dropped::Pages);
+    }
     let orientation = decoder.orientation()?;
     let inks = decoder.original_color_type() == ExtendedColorType::Cmyk8;
     // A profile that cannot be read is none.
