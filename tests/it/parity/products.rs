@@ -10,8 +10,8 @@ use crate::tolerance::F32_CPU;
 /// Widths of models of full size, among them more than any fixture sums up.
 const DEPTHS: [usize; 8] = [320, 512, 640, 768, 1280, 2048, 2560, 5120];
 
-/// Rows and columns of a product.
-const SIDE: usize = 32;
+/// Rows and columns of a product: up to 64 each, caches are not looked at.
+const SIDE: usize = 80;
 
 fn wave(count: usize, phase: f32) -> Vec<f32> {
     let value = |index: usize| (index as f32 * 0.731 + phase).sin();
