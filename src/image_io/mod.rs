@@ -12,6 +12,7 @@ mod outputs;
 mod place;
 mod read;
 mod sheet;
+mod tiff;
 mod whole;
 
 use std::{
