@@ -36,7 +36,9 @@ pub(crate) enum RequestError {
         "`{given}` is not a device\nhint: use auto, cpu, wgpu, vulkan, metal or cuda; a number picks one of several, as in cuda:1"
     )]
     UnknownDevice { given: String },
-    #[error("the output `{given}` does not end in .png, .jpg or .webp\nhint: these are the formats that pictures are written in")]
+    #[error(
+        "the output `{given}` does not end in .png, .jpg or .webp\nhint: these are the formats that pictures are written in"
+    )]
     OutputName { given: String },
     #[error(
         "{count} {what} for `{given}`, which takes one\nhint: name a file as the output, its {what} are numbered"

@@ -30,7 +30,12 @@ pub(super) fn comment(text: &str) -> Vec<u8> {
     let mut block = b"MM\0\x2a".to_vec();
     block.extend(HEADER.to_be_bytes());
     block.extend(directory(EXIF_DIRECTORY, LONG, 1, SECOND));
-    block.extend(directory(USER_COMMENT, UNDEFINED, length, SECOND + DIRECTORY));
+    block.extend(directory(
+        USER_COMMENT,
+        UNDEFINED,
+        length,
+        SECOND + DIRECTORY,
+    ));
     block.extend(value);
     block
 }

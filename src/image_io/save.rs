@@ -155,12 +155,17 @@ mod tests {
         let comment: Vec<u8> = utf16.flat_map(u16::to_be_bytes).collect();
         for (name, most) in [("a.webp", 0), ("a.JPG", 12)] {
             let (picture, file) = saved(name);
-            let read = image::load_from_memory(&file).expect("a picture").into_rgb8();
+            let read = image::load_from_memory(&file)
+                .expect("a picture")
+                .into_rgb8();
             let pairs = read.as_raw().iter().zip(picture.pixels());
             let off = pairs.map(|(a, b)| a.abs_diff(*b)).max();
             assert!(off <= Some(most), "{name}: {off:?}");
             let exif = exif_of(&file);
-            assert!(exif.starts_with(b"MM\0\x2a\0\0\0\x08\0\x01\x87\x69"), "{name}");
+            assert!(
+                exif.starts_with(b"MM\0\x2a\0\0\0\x08\0\x01\x87\x69"),
+                "{name}"
+            );
             let found = exif.strip_suffix(&comment[..]).expect("the settings");
             assert!(found.ends_with(b"UNICODE\0"), "{name}");
         }

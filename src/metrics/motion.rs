@@ -75,7 +75,11 @@ impl FilmVerdict {
             .map(|frame| find_scene(frame).0.into_iter().next())
             .collect();
         let most = |right: &dyn Fn(&Found) -> bool| {
-            let count = largest.iter().flatten().filter(|found| right(found)).count();
+            let count = largest
+                .iter()
+                .flatten()
+                .filter(|found| right(found))
+                .count();
             count as f64 >= MOST * frames.len() as f64
         };
         let mut shown = largest.iter().flatten();
@@ -83,7 +87,8 @@ impl FilmVerdict {
         Some(Self {
             shape: most(&|found| found.shape == shape),
             colour: most(&|found| found.colour == colour),
-            direction: ends.is_some_and(|(first, last)| direction.leads(last.x - first.x, last.y - first.y)),
+            direction: ends
+                .is_some_and(|(first, last)| direction.leads(last.x - first.x, last.y - first.y)),
         })
     }
 
@@ -102,7 +107,9 @@ impl FilmVerdict {
 pub fn steadiness(frames: &[Picture]) -> Option<f64> {
     let pairs = frames.windows(2);
     let count = pairs.len().max(1) as f64;
-    let sum: f64 = pairs.map(|pair| mean_squared_error(&pair[0], &pair[1])).sum();
+    let sum: f64 = pairs
+        .map(|pair| mean_squared_error(&pair[0], &pair[1]))
+        .sum();
     psnr(sum / count)
 }
 
@@ -129,22 +136,43 @@ mod tests {
     #[test]
     fn a_square_that_moves_right_does_that_and_nothing_else() {
         let right = [(8, 20), (24, 21), (40, 22), (56, 20)];
-        assert_eq!(verdict(&right, "a red square moves to the right"), [true; 3]);
-        assert_eq!(verdict(&right, "a red square moves from left to right"), [true; 3]);
-        assert_eq!(verdict(&right, "a red square moves from right to left"), [true, true, false]);
+        assert_eq!(
+            verdict(&right, "a red square moves to the right"),
+            [true; 3]
+        );
+        assert_eq!(
+            verdict(&right, "a red square moves from left to right"),
+            [true; 3]
+        );
+        assert_eq!(
+            verdict(&right, "a red square moves from right to left"),
+            [true, true, false]
+        );
         assert_eq!(verdict(&right, "a blue ring moves up"), [false; 3]);
         let slanted = [(8, 8), (28, 28)];
         assert!(!verdict(&slanted, "a red square moves to the right")[2]);
-        assert!(!verdict(&[(8, 8), (16, 8)], "a red square moves right")[2], "hardly moved");
-        assert!(!verdict(&[(8, 8)], "a red square moves right")[2], "one frame");
-        assert_eq!(verdict(&[(30, 38), (30, 8)], "a red square moving up"), [true; 3]);
+        assert!(
+            !verdict(&[(8, 8), (16, 8)], "a red square moves right")[2],
+            "hardly moved"
+        );
+        assert!(
+            !verdict(&[(8, 8)], "a red square moves right")[2],
+            "one frame"
+        );
+        assert_eq!(
+            verdict(&[(30, 38), (30, 8)], "a red square moving up"),
+            [true; 3]
+        );
     }
 
     #[test]
     fn texts_without_a_thing_or_a_way_have_no_verdict() {
         let frames = film(&[(8, 8), (40, 8)]);
         assert_eq!(FilmVerdict::of(&frames, "a red square"), None);
-        assert_eq!(FilmVerdict::of(&frames, "something moves to the right"), None);
+        assert_eq!(
+            FilmVerdict::of(&frames, "something moves to the right"),
+            None
+        );
     }
 
     #[test]
@@ -152,10 +180,18 @@ mod tests {
         let of = |places: &[(usize, usize)]| steadiness(&film(places));
         assert_eq!(of(&[(8, 8), (8, 8), (8, 8)]), None);
         assert_eq!(of(&[(8, 8)]), None);
-        let (moving, jumping) = (of(&[(8, 8), (10, 8), (12, 8)]), of(&[(8, 8), (60, 8), (12, 8)]));
-        let better = moving.zip(jumping).map(|(moving, jumping)| moving - jumping);
+        let (moving, jumping) = (
+            of(&[(8, 8), (10, 8), (12, 8)]),
+            of(&[(8, 8), (60, 8), (12, 8)]),
+        );
+        let better = moving
+            .zip(jumping)
+            .map(|(moving, jumping)| moving - jumping);
         // 2 columns of 24 pixels leave a side and 2 enter the other, against 24 and 24.
         let columns = 10.0 * 12f64.log10();
-        assert!((better.expect("both change") - columns).abs() < 0.01, "{better:?}");
+        assert!(
+            (better.expect("both change") - columns).abs() < 0.01,
+            "{better:?}"
+        );
     }
 }

@@ -9,6 +9,7 @@ import glob
 import random
 
 import torch
+from diffusers import UNet3DConditionModel
 from transformers import CLIPTextModel
 
 import film_net
@@ -52,7 +53,10 @@ def train(rank, count, a):
     torch.manual_seed(5)
     film_net.quick()
     net = film_net.make_film().eval()
-    film_net.inherit(net)
+    if a.start:
+        net.load_state_dict(UNet3DConditionModel.from_pretrained(a.start + "/unet", torch_dtype=torch.float32).state_dict())
+    else:
+        film_net.inherit(net)
     text = CLIPTextModel.from_pretrained(a.text + "/text_encoder").eval().requires_grad_(False)
     encode, rng = data.Encoder(films.SCENES + "/tokenizer"), random.Random(f"{rank} {a.resume} {a.until}")
     pool, ac = Films(a.films, rng), alphas_cumprod()
@@ -79,6 +83,7 @@ def arguments():
     p = argparse.ArgumentParser(description=__doc__)
     p.add_argument("--films", required=True, help="pattern of the files of films.py")
     p.add_argument("--text", required=True, help="folder of train_film_text.py")
+    p.add_argument("--start", default="", help="folder of export_film.py to go on from, where no state was kept")
     p.add_argument("--late", type=float, default=0.7, help="times are even ones to this power: below 1, more with much noise")
     return loop.arguments(p)
 

@@ -70,7 +70,9 @@ fn fill(film: &Film, folder: &Path, texts: &[(String, String)]) -> io::Result<()
 
 /// Frames beyond the new film's end would be taken for its own.
 fn refuse_others(folder: &Path, frames: usize) -> Result<(), Error> {
-    let kept: Vec<OsString> = (0..frames).map(|index| name(index, frames).into()).collect();
+    let kept: Vec<OsString> = (0..frames)
+        .map(|index| name(index, frames).into())
+        .collect();
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
         let found = entry.file_name();
         if is_frame(&found) && !kept.contains(&found) {
@@ -95,5 +97,7 @@ fn is_frame(name: &std::ffi::OsStr) -> bool {
     let name = name.to_str().unwrap_or_default();
     let number = name.strip_prefix("frame-");
     let number = number.and_then(|rest| rest.strip_suffix(".png"));
-    number.is_some_and(|number| !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()))
+    number.is_some_and(|number| {
+        !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit())
+    })
 }

@@ -16,8 +16,8 @@ use crate::image_io::texts::lines;
 /// Colours of a palette.
 const MOST: usize = 256;
 
-/// Of this many pixels, the palette is learnt from one.
-const SAMPLING: i32 = 10;
+/// The palette is learnt from about as many pixels: from all of a small film, and from every tenth of a film of ten times as many.
+const LEARNT_FROM: usize = 200_000;
 
 /// Hundredths of a second below which viewers show a frame much longer instead.
 const SHORTEST: u64 = 2;
@@ -99,7 +99,9 @@ impl Palette {
 
     fn learnt(film: &Film) -> Self {
         let opaque: Vec<u8> = pixels(film).flat_map(|[r, g, b]| [r, g, b, 255]).collect();
-        let network = NeuQuant::new(SAMPLING, MOST, &opaque);
+        // From every pixel, to every thirtieth.
+        let every = (opaque.len() / 4 / LEARNT_FROM).clamp(1, 30);
+        let network = NeuQuant::new(every as i32, MOST, &opaque);
         let colours = network.color_map_rgb();
         Self {
             colours: colours.as_chunks().0.to_vec(),

@@ -10,7 +10,11 @@ const FPS: NonZeroU16 = NonZeroU16::new(7).expect("not zero");
 fn moving() -> Film {
     film(|frame, x, y| {
         let inside = (4 * frame..4 * frame + 6).contains(&x) && (5..11).contains(&y);
-        if inside { [250, 250, 250] } else { [90, 120, 90] }
+        if inside {
+            [250, 250, 250]
+        } else {
+            [90, 120, 90]
+        }
     })
 }
 
@@ -26,7 +30,8 @@ fn settings() -> Vec<(String, String)> {
 
 fn encoded(film: &Film, format: FilmFormat) -> Vec<u8> {
     let mut bytes = Vec::new();
-    film.encode(&mut bytes, format, &settings()).expect("a film");
+    film.encode(&mut bytes, format, &settings())
+        .expect("a film");
     bytes
 }
 
@@ -34,7 +39,9 @@ fn encoded(film: &Film, format: FilmFormat) -> Vec<u8> {
 fn apng_holds_every_pixel_the_pace_and_the_settings() {
     let film = moving();
     let bytes = encoded(&film, FilmFormat::Apng);
-    let mut reader = png::Decoder::new(Cursor::new(bytes)).read_info().expect("a PNG");
+    let mut reader = png::Decoder::new(Cursor::new(bytes))
+        .read_info()
+        .expect("a PNG");
     let animation = reader.info().animation_control.expect("animated");
     assert_eq!((animation.num_frames, animation.num_plays), (4, 0));
     assert_eq!(reader.info().utf8_text.len(), 2);
@@ -66,7 +73,13 @@ fn a_gif_of_few_colours_is_exact_and_keeps_its_pace() {
     let film = moving();
     let bytes = encoded(&film, FilmFormat::Gif);
     let (frames, delays) = gif_frames(&bytes);
-    assert_eq!(frames, film.frames().iter().map(|frame| frame.pixels().to_vec()).collect::<Vec<_>>());
+    assert_eq!(
+        frames,
+        film.frames()
+            .iter()
+            .map(|frame| frame.pixels().to_vec())
+            .collect::<Vec<_>>()
+    );
     assert_eq!(delays, [14, 15, 14, 14], "hundredths of a second");
     let comment = "prompt: a white square, naïve\nseed: 7".as_bytes();
     assert!(bytes.windows(comment.len()).any(|part| part == comment));
@@ -74,7 +87,13 @@ fn a_gif_of_few_colours_is_exact_and_keeps_its_pace() {
 
 #[test]
 fn a_gif_of_many_colours_is_near_and_does_not_flicker() {
-    let ramp = film(|frame, x, y| [x as u8 * 10, y as u8 * 14, if x < 12 { 40 } else { 60 + frame as u8 * 40 }]);
+    let ramp = film(|frame, x, y| {
+        [
+            x as u8 * 10,
+            y as u8 * 14,
+            if x < 12 { 40 } else { 60 + frame as u8 * 40 },
+        ]
+    });
     let (frames, _) = gif_frames(&encoded(&ramp, FilmFormat::Gif));
     let off = |read: &Vec<u8>, frame: &Picture| {
         let pairs = read.iter().zip(frame.pixels());
@@ -84,8 +103,15 @@ fn a_gif_of_many_colours_is_near_and_does_not_flicker() {
     for (read, frame) in frames.iter().zip(ramp.frames()) {
         assert!(off(read, frame) < 6.0, "{}", off(read, frame));
     }
-    let left = |read: &Vec<u8>| read.chunks(24 * 3).flat_map(|row| row[..36].to_vec()).collect::<Vec<_>>();
-    assert!(frames.iter().all(|read| left(read) == left(&frames[0])), "still pixels stay");
+    let left = |read: &Vec<u8>| {
+        read.chunks(24 * 3)
+            .flat_map(|row| row[..36].to_vec())
+            .collect::<Vec<_>>()
+    };
+    assert!(
+        frames.iter().all(|read| left(read) == left(&frames[0])),
+        "still pixels stay"
+    );
 }
 
 #[test]
@@ -118,7 +144,11 @@ fn an_mp4_says_where_its_frames_are() {
     let text = &description.expect("a description").text;
     assert_eq!(text, "prompt: a white square, naïve\nseed: 7");
     let header = &track.mdia.mdhd;
-    assert_eq!(u64::from(header.timescale) * 4, header.duration * 7, "4 frames, 7 a second");
+    assert_eq!(
+        u64::from(header.timescale) * 4,
+        header.duration * 7,
+        "4 frames, 7 a second"
+    );
     let table = &track.mdia.minf.stbl;
     let StszSamples::Different { sizes } = &table.stsz.samples else {
         panic!("frames of one size");
@@ -142,13 +172,18 @@ fn a_folder_gets_all_frames_or_none() {
     let film = moving();
     check_film(&folder, 4).expect("a place");
     film.save(&folder, &settings()).expect("frames");
-    let read = |index: usize| Picture::read(&folder.join(format!("frame-000{index}.png"))).expect("a frame");
+    let read = |index: usize| {
+        Picture::read(&folder.join(format!("frame-000{index}.png"))).expect("a frame")
+    };
     assert!((0..4).all(|index| read(index) == film.frames()[index]));
     film.save(&folder, &[]).expect("the same again");
     assert_eq!(fs::read_dir(&folder).expect("the folder").count(), 4);
     let short = Film::new(film.frames()[..2].to_vec(), FPS);
     let error = short.save(&folder, &[]).expect_err("older frames");
-    assert!(error.to_string().contains("2 frames of the new film"), "{error}");
+    assert!(
+        error.to_string().contains("2 frames of the new film"),
+        "{error}"
+    );
     assert!(check_film(&folder, 2).is_err());
     let broken = film.save(&place.path().join("missing/frames/"), &[]);
     assert!(broken.expect_err("no such folder").is_file());
@@ -164,7 +199,10 @@ fn a_frame_that_cannot_be_written_leaves_no_new_folder() {
     fs::create_dir(&folder).expect("a folder");
     fs::write(folder.join("frame-0001.png"), "before").expect("a file");
     assert!(moving().save(&folder, &wrong).is_err());
-    assert_eq!(fs::read(folder.join("frame-0001.png")).expect("the file"), b"before");
+    assert_eq!(
+        fs::read(folder.join("frame-0001.png")).expect("the file"),
+        b"before"
+    );
     assert_eq!(fs::read_dir(&folder).expect("the folder").count(), 1);
 }
 
@@ -177,8 +215,14 @@ fn names_say_the_format_and_are_numbered() {
     assert_eq!(format("a.jpg"), None);
     assert_eq!(format("a.mp4").is_some(), cfg!(feature = "video"));
     let paths = |name: &str| film_paths(Path::new(name), 2).expect("names");
-    assert_eq!(paths("b/a.gif"), ["b/a-0.gif", "b/a-1.gif"].map(PathBuf::from));
+    assert_eq!(
+        paths("b/a.gif"),
+        ["b/a-0.gif", "b/a-1.gif"].map(PathBuf::from)
+    );
     let shown = |path: &PathBuf| path.display().to_string();
-    assert_eq!(paths("b/a/").iter().map(shown).collect::<Vec<_>>(), ["b/a-0/", "b/a-1/"]);
+    assert_eq!(
+        paths("b/a/").iter().map(shown).collect::<Vec<_>>(),
+        ["b/a-0/", "b/a-1/"]
+    );
     assert!(film_paths(Path::new("a.txt"), 1).is_err());
 }

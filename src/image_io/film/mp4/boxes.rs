@@ -3,9 +3,9 @@
 use std::io::{self, Write};
 
 use mp4_atom::{
-    Any, Av01, Av1c, Codec, Colr, Desc, Dinf, Dref, DrefEntry, Encode, FourCC, Ftyp, Hdlr, Ilst, Mdat,
-    Mdhd, Mdia, Meta, Minf, Moov, Mvhd, Stbl, Stco, Stsc, StscEntry, Stsd, Stss, Stsz, StszSamples,
-    Stts, SttsEntry, Tkhd, Tool, Trak, Udta, Url, Visual, Vmhd,
+    Any, Av01, Av1c, Codec, Colr, Desc, Dinf, Dref, DrefEntry, Encode, FourCC, Ftyp, Hdlr, Ilst,
+    Mdat, Mdhd, Mdia, Meta, Minf, Moov, Mvhd, Stbl, Stco, Stsc, StscEntry, Stsd, Stss, Stsz,
+    StszSamples, Stts, SttsEntry, Tkhd, Tool, Trak, Udta, Url, Visual, Vmhd,
 };
 
 use super::Sample;
