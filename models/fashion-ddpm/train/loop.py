@@ -19,7 +19,7 @@ import workers  # noqa: E402
 
 def arguments(parser):
     parser.add_argument("--out", required=True)
-    parser.add_argument("--until", required=True, help="end as HH:MM of today (UTC)")
+    parser.add_argument("--until", required=True, help="end as HH:MM (UTC)")
     parser.add_argument("--batch", type=int, default=32, help="per worker, twice that in the last fifth")
     parser.add_argument("--lr", type=float, default=1.5e-3)
     parser.add_argument("--workers", type=int, default=1)
@@ -35,7 +35,7 @@ def launch(fn, a, port):
 def seconds_until(clock):
     h, m = map(int, clock.split(":"))
     now = time.gmtime()
-    return (h - now.tm_hour) * 3600 + (m - now.tm_min) * 60 - now.tm_sec
+    return ((h - now.tm_hour) * 3600 + (m - now.tm_min) * 60 - now.tm_sec) % 86400
 
 
 def times(n, total=1000):

@@ -90,7 +90,7 @@ def main():
     p.add_argument("--count", type=int, required=True)
     p.add_argument("--seed", type=int, required=True)
     p.add_argument("--out", required=True)
-    p.add_argument("--until", required=True, help="end as HH:MM of today (UTC), with fewer films if need be")
+    p.add_argument("--until", required=True, help="end as HH:MM (UTC), with fewer films if need be")
     a = p.parse_args()
     torch.set_num_threads(1)
     rng, start, recs, latents = random.Random(a.seed), time.time(), [], []

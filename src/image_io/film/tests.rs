@@ -226,3 +226,15 @@ fn names_say_the_format_and_are_numbered() {
     );
     assert!(film_paths(Path::new("a.txt"), 1).is_err());
 }
+
+#[test]
+fn a_device_that_is_full_is_told_in_the_middle_of_a_film() {
+    let full = Path::new("/dev/full");
+    if check_film(full, 4).is_err() {
+        return; // Only Linux has it.
+    }
+    let error = moving().save(full, &[]).expect_err("no room");
+    let message = error.to_string();
+    assert!(message.starts_with("cannot write the film: "), "{message}");
+    assert!(message.contains("hint: make room there"), "{message}");
+}
