@@ -16,7 +16,7 @@ use crate::image_io::texts::lines;
 /// Colours of a palette.
 const MOST: usize = 256;
 
-/// The palette is learnt from about as many pixels: from all of a small film, and from every tenth of a film of ten times as many.
+/// The palette is learnt from as many pixels at least, and from not many more.
 const LEARNT_FROM: usize = 200_000;
 
 /// Hundredths of a second below which viewers show a frame much longer instead.
@@ -98,9 +98,11 @@ impl Palette {
     }
 
     fn learnt(film: &Film) -> Self {
-        let opaque: Vec<u8> = pixels(film).flat_map(|[r, g, b]| [r, g, b, 255]).collect();
-        // From every pixel, to every thirtieth.
-        let every = (opaque.len() / 4 / LEARNT_FROM).clamp(1, 30);
+        let count = film.frames.len() * film.width() * film.height();
+        // A small film is looked at again and again: the network learns by the number of pixels.
+        let again = pixels(film).cycle().take(count.max(LEARNT_FROM));
+        let opaque: Vec<u8> = again.flat_map(|[r, g, b]| [r, g, b, 255]).collect();
+        let every = (count / LEARNT_FROM).clamp(1, 30);
         let network = NeuQuant::new(every as i32, MOST, &opaque);
         let colours = network.color_map_rgb();
         Self {
@@ -130,7 +132,7 @@ impl Palette {
     }
 }
 
-fn pixels(film: &Film) -> impl Iterator<Item = [u8; 3]> {
+fn pixels(film: &Film) -> impl Iterator<Item = [u8; 3]> + Clone {
     let frames = film.frames.iter();
     frames.flat_map(|frame| frame.pixels().as_chunks().0.iter().copied())
 }

@@ -13,7 +13,7 @@ use rav1e::{
         TransferCharacteristics,
     },
     config::SpeedSettings,
-    prelude::{Config, Context, EncoderConfig, EncoderStatus, FrameType, Rational},
+    prelude::{Config, Context, EncoderConfig, EncoderStatus, Frame, FrameType, Rational},
 };
 
 use super::{
@@ -52,10 +52,7 @@ fn compress(film: &Film) -> io::Result<Vec<Sample>> {
     let mut encoder: Context<u8> = config.new_context().map_err(invalid)?;
     for picture in film.frames() {
         let mut frame = encoder.new_frame();
-        for (plane, values) in frame.planes.iter_mut().zip(planes(picture)) {
-            let width = plane.cfg.width;
-            plane.copy_from_raw_u8(&values, width, 1);
-        }
+        fill(&mut frame, picture);
         encoder.send_frame(frame).map_err(io::Error::other)?;
     }
     encoder.flush();
@@ -97,16 +94,45 @@ fn settings(film: &Film) -> EncoderConfig {
     }
 }
 
-/// Brightness, and colours of half the width and height.
-fn planes(picture: &Picture) -> [Vec<u8>; 3] {
+/// Brightness, and colours of half the width and height. What lies beyond the picture, up to a multiple of 8, is the encoder's.
+fn fill(frame: &mut Frame<u8>, picture: &Picture) {
     let Planes([bright, blue, red]) = Planes::of(picture, &BT709);
     let width = picture.width();
-    [bright, halved(&blue, width), halved(&red, width)]
+    let half = width.div_ceil(2);
+    let halves = [blue, red].map(|plane| halved(&plane, width));
+    frame.planes[0].copy_from_raw_u8(&bright, width, 1);
+    for (plane, values) in frame.planes[1..].iter_mut().zip(&halves) {
+        plane.copy_from_raw_u8(values, half, 1);
+    }
 }
 
 fn undelimited(bytes: Vec<u8>) -> Vec<u8> {
     match bytes.strip_prefix(DELIMITER) {
         Some(rest) => rest.to_vec(),
         None => bytes,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_that_are_no_multiple_of_eight_are_not_skewed() {
+        let picture = Picture::from_fn(18, 21, |x, y| [(13 * x) as u8, (12 * y) as u8, 90]);
+        let fps = std::num::NonZeroU16::MIN;
+        let config =
+            Config::new().with_encoder_config(settings(&Film::new(vec![picture.clone()], fps)));
+        let encoder: Context<u8> = config.new_context().expect("a size that is taken");
+        let mut frame = encoder.new_frame();
+        fill(&mut frame, &picture);
+        let Planes([bright, blue, _]) = Planes::of(&picture, &BT709);
+        for y in 0..21 {
+            for x in 0..18 {
+                assert_eq!(frame.planes[0].p(x, y), bright[18 * y + x], "{x} {y}");
+            }
+        }
+        let half = halved(&blue, 18);
+        assert_eq!(frame.planes[1].p(8, 10), half[9 * 10 + 8]);
     }
 }
