@@ -9,7 +9,7 @@ use std::ops::Range;
 
 /// A linear layer's weight, `[inputs, outputs]`: integers, and a scale for every group of inputs of an output.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Quantised<'a> {
+pub(crate) struct Quantised<'a> {
     /// `[inputs, outputs]`
     values: &'a [i8],
     /// `[inputs / group, outputs]`
@@ -20,7 +20,7 @@ pub(super) struct Quantised<'a> {
 }
 
 impl<'a> Quantised<'a> {
-    pub(super) fn new(values: &'a [i8], scales: &'a [f32], outputs: usize) -> Self {
+    pub(crate) fn new(values: &'a [i8], scales: &'a [f32], outputs: usize) -> Self {
         let group = values.len() / scales.len();
         assert_eq!(values.len(), scales.len() * group);
         assert!(scales.len().is_multiple_of(outputs));

@@ -17,16 +17,16 @@ use super::simd::{Addend, Unwritten, add, copy, written};
 
 /// Sizes of a convolution; pairs are height and width.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Geometry {
-    pub(super) rows: usize,
+pub(crate) struct Geometry {
+    pub(crate) rows: usize,
     /// Of input and output.
-    pub(super) channels: [usize; 2],
-    pub(super) input: [usize; 2],
-    pub(super) output: [usize; 2],
-    pub(super) kernel: [usize; 2],
-    pub(super) stride: [usize; 2],
+    pub(crate) channels: [usize; 2],
+    pub(crate) input: [usize; 2],
+    pub(crate) output: [usize; 2],
+    pub(crate) kernel: [usize; 2],
+    pub(crate) stride: [usize; 2],
     /// Above and on the left.
-    pub(super) padding: [usize; 2],
+    pub(crate) padding: [usize; 2],
 }
 
 impl Geometry {
@@ -55,14 +55,14 @@ impl Geometry {
 
 /// A convolution of maps.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Convolution<'a> {
-    pub(super) geometry: Geometry,
+pub(crate) struct Convolution<'a> {
+    pub(crate) geometry: Geometry,
     /// `[rows, channels, height, width]`
-    pub(super) input: &'a [f32],
+    pub(crate) input: &'a [f32],
     /// `[out, in, height, width]`
-    pub(super) weight: Values<'a>,
+    pub(crate) weight: Values<'a>,
     /// Of every channel of the output.
-    pub(super) bias: &'a [f32],
+    pub(crate) bias: &'a [f32],
 }
 
 impl<'a> Convolution<'a> {
@@ -92,7 +92,7 @@ pub(super) struct Job<'a> {
 }
 
 /// The maps that a convolution gives.
-pub(super) fn convolve(convolution: Convolution<'_>) -> Vec<f32> {
+pub(crate) fn convolve(convolution: Convolution<'_>) -> Vec<f32> {
     convolve_by(convolution, convolve_task)
 }
 
@@ -270,11 +270,11 @@ fn every<const STEP: usize>(source: &[f32], target: &mut [f32]) {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::ops::{product::Samples, simd::kinds};
+    use crate::kernels::cpu::{product::Samples, simd::kinds};
     use macerator::WithSimd;
 
     /// What a convolution of `geometry` is tried with.
-    pub(in crate::ops) struct Trial {
+    pub(in crate::kernels::cpu) struct Trial {
         geometry: Geometry,
         input: Vec<f32>,
         weight: Samples,
@@ -282,7 +282,7 @@ pub(super) mod tests {
     }
 
     impl Trial {
-        pub(in crate::ops) fn of(geometry: Geometry) -> Self {
+        pub(in crate::kernels::cpu) fn of(geometry: Geometry) -> Self {
             let ([before, after], [height, width]) = (geometry.channels, geometry.input);
             Self {
                 geometry,
@@ -293,7 +293,7 @@ pub(super) mod tests {
         }
 
         /// With the weight as it may be kept, in every way.
-        pub(in crate::ops) fn convolutions(&self) -> [Convolution<'_>; 3] {
+        pub(in crate::kernels::cpu) fn convolutions(&self) -> [Convolution<'_>; 3] {
             self.weight.kept().map(|weight| Convolution {
                 geometry: self.geometry,
                 input: &self.input,

@@ -21,7 +21,7 @@ use rayon::prelude::*;
 use super::simd::{Floats, Unwritten, copy, load, splat, store};
 #[cfg(test)]
 pub(super) use values::Samples;
-pub(super) use values::Values;
+pub(crate) use values::Values;
 
 /// Products summed before the sums are put away: with them a tile's columns fill three quarters of a first-level cache.
 pub(super) const DEPTH: usize = 192;

@@ -10,14 +10,14 @@ use std::ops::Range;
 
 use ::half::{bf16, f16};
 
-use crate::ops::{
+use crate::kernels::cpu::{
     half::{widen_bf16, widen_f16},
     quantised::Quantised,
 };
 
 /// Values as they are kept in memory.
 #[derive(Debug, Clone, Copy)]
-pub(in crate::ops) enum Values<'a> {
+pub(crate) enum Values<'a> {
     F32(&'a [f32]),
     F16(&'a [f16]),
     Bf16(&'a [bf16]),
@@ -26,7 +26,7 @@ pub(in crate::ops) enum Values<'a> {
 }
 
 impl<'a> Values<'a> {
-    pub(in crate::ops) fn len(&self) -> usize {
+    pub(in crate::kernels::cpu) fn len(&self) -> usize {
         match self {
             Self::F32(values) => values.len(),
             Self::F16(values) => values.len(),
@@ -37,7 +37,7 @@ impl<'a> Values<'a> {
 
     /// Asks for some of them that are read next, on processors that can be asked.
     #[inline(always)]
-    pub(in crate::ops) fn prefetch(&self, start: usize, count: usize) {
+    pub(in crate::kernels::cpu) fn prefetch(&self, start: usize, count: usize) {
         match self {
             Self::F16(values) => prefetch(values, start, count),
             Self::Bf16(values) => prefetch(values, start, count),
@@ -48,7 +48,11 @@ impl<'a> Values<'a> {
 
     /// Some of them, of one line, in f32: themselves if they are, else widened into `room`.
     #[inline(always)]
-    pub(in crate::ops) fn widened<'b>(&self, part: Range<usize>, room: &'b mut [f32]) -> &'b [f32]
+    pub(in crate::kernels::cpu) fn widened<'b>(
+        &self,
+        part: Range<usize>,
+        room: &'b mut [f32],
+    ) -> &'b [f32]
     where
         'a: 'b,
     {
@@ -78,8 +82,8 @@ fn prefetch<T>(_values: &[T], _start: usize, _count: usize) {}
 
 /// Weights of the kernels' tests, exact in every way they are kept.
 #[cfg(test)]
-pub(in crate::ops) struct Samples {
-    pub(in crate::ops) values: Vec<f32>,
+pub(in crate::kernels::cpu) struct Samples {
+    pub(in crate::kernels::cpu) values: Vec<f32>,
     f16: Vec<f16>,
     bf16: Vec<bf16>,
 }
@@ -87,7 +91,7 @@ pub(in crate::ops) struct Samples {
 #[cfg(test)]
 impl Samples {
     /// Along a wave, in steps of 1/64.
-    pub(in crate::ops) fn wave(count: usize, shift: f32) -> Self {
+    pub(in crate::kernels::cpu) fn wave(count: usize, shift: f32) -> Self {
         let wave = |i: usize| ((i as f32 * 0.731 + shift).sin() * 64.0).round() / 64.0;
         let values: Vec<f32> = (0..count).map(wave).collect();
         Self {
@@ -98,7 +102,7 @@ impl Samples {
     }
 
     /// As a weight of `width` outputs in 8 bits, under scales of both signs.
-    pub(in crate::ops) fn quantised(&self, width: usize) -> (Vec<i8>, Vec<f32>) {
+    pub(in crate::kernels::cpu) fn quantised(&self, width: usize) -> (Vec<i8>, Vec<f32>) {
         let depth = self.values.len() / width;
         let group = (1..=64).rev().find(|group| depth.is_multiple_of(*group));
         let group = group.unwrap_or(1);
@@ -112,7 +116,7 @@ impl Samples {
         (integers, scales.collect())
     }
 
-    pub(in crate::ops) fn kept(&self) -> [Values<'_>; 3] {
+    pub(in crate::kernels::cpu) fn kept(&self) -> [Values<'_>; 3] {
         [
             Values::F32(&self.values),
             Values::F16(&self.f16),

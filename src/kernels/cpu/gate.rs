@@ -12,8 +12,8 @@
 use macerator::Simd;
 use rayon::prelude::*;
 
-use super::Gelu;
 use super::simd::{Floats, Unwritten, gelu, gelu_tanh, load, store, written};
+use crate::kernels::Gelu;
 
 /// Values that are worth a task of their own.
 const TASK: usize = 16_384;
@@ -22,7 +22,7 @@ const TASK: usize = 16_384;
 const WIDEST: usize = 64;
 
 /// GELU of every value.
-pub(super) fn activated(input: &[f32], form: Gelu) -> Vec<f32> {
+pub(crate) fn activated(input: &[f32], form: Gelu) -> Vec<f32> {
     let write = |output: &mut Unwritten| {
         let parts = output.par_chunks_mut(TASK).zip(input.par_chunks(TASK));
         parts.for_each(|(output, input)| activate(None, input, output, form));
@@ -32,7 +32,7 @@ pub(super) fn activated(input: &[f32], form: Gelu) -> Vec<f32> {
 }
 
 /// The first half of every token times GELU of the second; a token has `2 · inner` values.
-pub(super) fn gated(tokens: &[f32], inner: usize) -> Vec<f32> {
+pub(crate) fn gated(tokens: &[f32], inner: usize) -> Vec<f32> {
     assert_eq!(tokens.len() % (2 * inner), 0);
     let count = (TASK / inner).max(1);
     let write = |output: &mut Unwritten| {
@@ -107,7 +107,7 @@ mod tests {
     use macerator::WithSimd;
 
     use super::*;
-    use crate::ops::simd::kinds;
+    use crate::kernels::cpu::simd::kinds;
 
     struct Whole<'a>(Option<&'a [f32]>, &'a [f32], Gelu);
 

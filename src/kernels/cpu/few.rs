@@ -30,7 +30,7 @@ const WIDEST: usize = 64;
 const ACROSS: usize = 8;
 
 /// Whether a convolution is one for this kernel.
-pub(super) fn suits(geometry: &Geometry) -> bool {
+pub(crate) fn suits(geometry: &Geometry) -> bool {
     geometry.channels[1] <= CHANNELS
         && geometry.stride == [1, 1]
         && geometry.kernel[1] <= ACROSS
@@ -38,7 +38,7 @@ pub(super) fn suits(geometry: &Geometry) -> bool {
 }
 
 /// As [`convolve`](super::convolution::convolve), for what [`suits`].
-pub(super) fn convolve(convolution: Convolution<'_>) -> Vec<f32> {
+pub(crate) fn convolve(convolution: Convolution<'_>) -> Vec<f32> {
     convolve_by(convolution, line)
 }
 
@@ -145,7 +145,7 @@ fn sums<S: Simd>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ops::{
+    use crate::kernels::cpu::{
         convolution::{self, tests::Trial},
         simd::kinds,
     };

@@ -25,7 +25,7 @@ struct Job<'a> {
 }
 
 /// Tokens of `depth` values each that follow each other in `input`, times `weight`, `[depth, width]`, plus the bias.
-pub(super) fn linear(
+pub(crate) fn linear(
     input: &[f32],
     weight: Values<'_>,
     bias: Option<&[f32]>,
@@ -107,7 +107,7 @@ impl Factor for Weights<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ops::{product::Samples, quantised::Quantised, simd::kinds};
+    use crate::kernels::cpu::{product::Samples, quantised::Quantised, simd::kinds};
     use macerator::WithSimd;
 
     struct Whole<'a>(&'a [f32], Values<'a>, &'a [f32], [usize; 2]);

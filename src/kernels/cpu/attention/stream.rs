@@ -9,7 +9,7 @@
 
 use macerator::Simd;
 
-use crate::ops::simd::{Floats, exp2, load, splat, store};
+use crate::kernels::cpu::simd::{Floats, exp2, load, splat, store};
 
 /// Rows of a packed panel: keys of the first product, features of the second.
 pub(super) const PANEL: usize = 8;

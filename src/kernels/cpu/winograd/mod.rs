@@ -44,7 +44,7 @@ const SQUARES: usize = 256;
 const WEIGHTS: usize = 8 << 20;
 
 /// Whether a convolution is one for this kernel, and large enough. What it gives an item does not depend on the others.
-pub(super) fn suits(geometry: &Geometry) -> bool {
+pub(crate) fn suits(geometry: &Geometry) -> bool {
     let [before, after] = geometry.channels;
     let squares = geometry.output.map(|side| side.div_ceil(2));
     let least = if POINTS * before * after <= CACHED {
@@ -59,7 +59,7 @@ pub(super) fn suits(geometry: &Geometry) -> bool {
 }
 
 /// Bytes of [`Room`], at most, for layers of up to so many channels: weights, squares and products.
-pub(super) fn room([before, after]: [usize; 2]) -> u64 {
+pub(crate) fn room([before, after]: [usize; 2]) -> u64 {
     if before.min(after) < LEAST_CHANNELS {
         return 0;
     }
@@ -69,7 +69,7 @@ pub(super) fn room([before, after]: [usize; 2]) -> u64 {
 }
 
 /// As [`convolve`](super::convolution::convolve), for what [`suits`].
-pub(super) fn convolve(convolution: Convolution<'_>) -> Vec<f32> {
+pub(crate) fn convolve(convolution: Convolution<'_>) -> Vec<f32> {
     let [before, after] = convolution.geometry.channels;
     let some = (WEIGHTS / (POINTS * before)).max(1);
     convolution.output_of(|job| {
@@ -291,9 +291,9 @@ mod tests {
     use macerator::WithSimd;
 
     use super::*;
-    use crate::ops::convolution::{self, tests::Trial};
-    use crate::ops::product::Samples;
-    use crate::ops::simd::kinds;
+    use crate::kernels::cpu::convolution::{self, tests::Trial};
+    use crate::kernels::cpu::product::Samples;
+    use crate::kernels::cpu::simd::kinds;
 
     fn geometry(
         rows: usize,

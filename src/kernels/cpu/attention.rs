@@ -25,11 +25,11 @@ const MAX_VECTORS: usize = 2;
 
 /// A tensor `[rows, heads, tokens, width]` whose widths are contiguous.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Heads<'a> {
-    pub(super) values: &'a [f32],
-    pub(super) offset: usize,
-    pub(super) strides: [usize; 3],
-    pub(super) dims: [usize; 4],
+pub(crate) struct Heads<'a> {
+    pub(crate) values: &'a [f32],
+    pub(crate) offset: usize,
+    pub(crate) strides: [usize; 3],
+    pub(crate) dims: [usize; 4],
 }
 
 impl<'a> Heads<'a> {
@@ -108,7 +108,7 @@ struct Job<'a> {
 }
 
 /// `softmax(q kᵀ / √width) v` as `[rows, queries, heads, width]`.
-pub(super) fn attention(query: Heads<'_>, key: Heads<'_>, value: Heads<'_>) -> Vec<f32> {
+pub(crate) fn attention(query: Heads<'_>, key: Heads<'_>, value: Heads<'_>) -> Vec<f32> {
     attention_by([query, key, value], lanes(), attend_block)
 }
 

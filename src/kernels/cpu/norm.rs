@@ -26,9 +26,9 @@ const TASK: usize = 16_384;
 
 /// A learned scale and shift.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Affine<'a> {
-    pub(super) scale: &'a [f32],
-    pub(super) shift: &'a [f32],
+pub(crate) struct Affine<'a> {
+    pub(crate) scale: &'a [f32],
+    pub(crate) shift: &'a [f32],
 }
 
 /// Mean and variance of `count` values.
@@ -75,7 +75,7 @@ impl Moments {
 }
 
 /// Normalises groups of `channels`, with `positions` values each, that follow each other in `input`.
-pub(super) fn group_norm(
+pub(crate) fn group_norm(
     input: &[f32],
     affine: Affine<'_>,
     groups: usize,
@@ -94,7 +94,7 @@ pub(super) fn group_norm(
 }
 
 /// Normalises tokens of `width` that follow each other in `input`.
-pub(super) fn layer_norm(input: &[f32], affine: Affine<'_>, epsilon: f64) -> Vec<f32> {
+pub(crate) fn layer_norm(input: &[f32], affine: Affine<'_>, epsilon: f64) -> Vec<f32> {
     let width = affine.scale.len();
     let tokens = (TASK / width).max(1);
     by_parts(input, width, tokens, |_, input, output| {

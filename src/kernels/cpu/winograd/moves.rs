@@ -20,8 +20,8 @@ use std::ops::Range;
 use macerator::Simd;
 
 use super::POINTS;
-use crate::ops::convolution::{Geometry, reach};
-use crate::ops::simd::{Addend, Unwritten, add, copy};
+use crate::kernels::cpu::convolution::{Geometry, reach};
+use crate::kernels::cpu::simd::{Addend, Unwritten, add, copy};
 
 /// Squares, or channels' weights, that are moved at a time.
 pub(super) const GROUP: usize = 16;
@@ -146,8 +146,8 @@ pub(super) fn squares_back<'a, S: Simd>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ops::product::Samples;
-    use crate::ops::simd::{kinds, written};
+    use crate::kernels::cpu::product::Samples;
+    use crate::kernels::cpu::simd::{kinds, written};
     use macerator::{Arch, WithSimd};
 
     const SQUARES: usize = 19;
