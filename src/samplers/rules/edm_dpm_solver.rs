@@ -4,17 +4,19 @@
 //! Source: Karras et al. (arXiv 2206.00364, table 1: preconditioning and sigmas); Lu et al., DPM-Solver++ (2211.01095, algorithm 2).
 //! Behaviour as diffusers' `EDMDPMSolverMultistepScheduler`.
 
-use super::class::{Class, Word};
-use super::dpm::Algorithm;
 use super::dpm_solver::Solver;
 use super::edm::{ends, sigmas, trajectory};
-use super::json::Key;
-use super::settings::{Defaults, Settings};
-use super::steps::Steps;
-use super::trajectory::Run;
 use crate::Error;
 use crate::noise::NoiseLevel;
 use crate::sampler::Sampler;
+use crate::samplers::parts::{
+    class::{Class, Word},
+    dpm::Algorithm,
+    json::Key,
+    settings::{Defaults, Settings},
+    steps::Steps,
+    trajectory::Run,
+};
 
 pub(super) static CLASS: Class = Class {
     names: &["EDMDPMSolverMultistepScheduler"],

@@ -3,16 +3,19 @@
 //! Source: Karras et al., Elucidating the Design Space of Diffusion-Based Generative Models (arXiv 2206.00364, table 1:
 //! preconditioning and sigmas; algorithm 2 without churn). Behaviour as diffusers' `EDMEulerScheduler`.
 
-use super::class::{Class, Word};
 use super::euler::Euler;
-use super::json::Key;
-use super::settings::{Defaults, Settings, choose};
-use super::steps::Steps;
-use super::trajectory::{Clip, Reading, Run, Trajectory};
 use crate::Error;
 use crate::error::ConfigError;
 use crate::noise::{NoiseLevel, Prediction, exponential_sigmas, karras_sigmas_of};
 use crate::sampler::Sampler;
+use crate::samplers::parts::{
+    class::{Class, Word},
+    json::Key,
+    parameterisation::Parameterisation,
+    settings::{Defaults, Settings, choose},
+    steps::Steps,
+    trajectory::{Clip, Run, Trajectory},
+};
 
 pub(super) static CLASS: Class = Class {
     names: &["EDMEulerScheduler"],
@@ -71,7 +74,7 @@ pub(super) fn trajectory(
     let data = settings.json.sigma_data.map_or(0.5, |data| data.0);
     let timesteps: Vec<f64> = sigmas.iter().map(|sigma| 0.25 * sigma.ln()).collect();
     let levels = sigmas.iter().copied().map(NoiseLevel::exploding).collect();
-    let reading = Reading::Preconditioned { data, sign };
+    let reading = Parameterisation::Preconditioned { data, sign };
     let (_, max) = ends(settings)?;
     let trajectory = Trajectory::new(&timesteps, levels, reading, clip);
     Ok(trajectory.starting_from(max.hypot(1.0)))

@@ -4,8 +4,9 @@
 //! keeps fractional timesteps; DPM-Solver's has one point more, rounds to whole timesteps, and takes the range of Karras' sigmas
 //! from the whole schedule.
 
+use super::parameterisation::Parameterisation;
 use super::settings::{Settings, choose};
-use super::trajectory::{Reading, Trajectory};
+use super::trajectory::Trajectory;
 use crate::Error;
 use crate::error::ConfigError;
 use crate::noise::{
@@ -15,21 +16,24 @@ use crate::noise::{
 
 /// Timesteps and sigmas, from noisy to clean; the sigmas have one entry more, where the last step ends.
 #[derive(Debug, Clone)]
-pub(super) struct SigmaTable {
-    pub(super) timesteps: Vec<f64>,
-    pub(super) sigmas: Vec<f64>,
+pub(in crate::samplers) struct SigmaTable {
+    pub(in crate::samplers) timesteps: Vec<f64>,
+    pub(in crate::samplers) sigmas: Vec<f64>,
     /// Standard deviation of the exploding sample a run starts from.
-    pub(super) initial: f64,
+    pub(in crate::samplers) initial: f64,
 }
 
 impl SigmaTable {
     /// What `level` makes of every sigma.
-    pub(super) fn points(&self, level: fn(f64) -> NoiseLevel) -> Vec<NoiseLevel> {
+    pub(in crate::samplers) fn points(&self, level: fn(f64) -> NoiseLevel) -> Vec<NoiseLevel> {
         self.sigmas.iter().copied().map(level).collect()
     }
 
     /// With a last step that stays at the last sigma where sigmas are laid out, however far from the schedule's smallest.
-    pub(super) fn ending_where_laid_out(mut self, settings: &Settings) -> Result<Self, Error> {
+    pub(in crate::samplers) fn ending_where_laid_out(
+        mut self,
+        settings: &Settings,
+    ) -> Result<Self, Error> {
         let steps = self.timesteps.len();
         if Layout::of(settings)? != Layout::Visited {
             self.sigmas[steps] = self.sigmas[steps - 1];
@@ -42,7 +46,7 @@ impl SigmaTable {
     /// # Errors
     ///
     /// If the configuration names a prediction or a clipping that there is not.
-    pub(super) fn trajectory(
+    pub(in crate::samplers) fn trajectory(
         &self,
         settings: &Settings,
         level: fn(f64) -> NoiseLevel,
@@ -52,7 +56,7 @@ impl SigmaTable {
         let trajectory = Trajectory::new(
             &self.timesteps,
             levels,
-            Reading::Plain(settings.prediction()?),
+            Parameterisation::Plain(settings.prediction()?),
             settings.clip()?,
         );
         Ok(trajectory.starting_from(self.initial))
@@ -100,7 +104,10 @@ impl Layout {
 }
 
 /// The table of Euler, Heun, LMS and DPM2.
-pub(super) fn exploding(settings: &Settings, steps: usize) -> Result<SigmaTable, Error> {
+pub(in crate::samplers) fn exploding(
+    settings: &Settings,
+    steps: usize,
+) -> Result<SigmaTable, Error> {
     let table = settings.schedule()?.with_finite_sigmas().sigmas();
     let grid = settings.grid()?;
     let visited = grid.closed(steps)?;
@@ -128,7 +135,7 @@ pub(super) fn exploding(settings: &Settings, steps: usize) -> Result<SigmaTable,
 
 /// The table of DPM-Solver, `UniPC` and DEIS, whose timesteps are whole. `rounds` says whether those of Karras' sigmas are rounded or
 /// cut.
-pub(super) fn preserving(
+pub(in crate::samplers) fn preserving(
     settings: &Settings,
     steps: usize,
     rounds: bool,
@@ -164,7 +171,10 @@ fn at(table: &[f64], timesteps: &[f64]) -> Vec<f64> {
 }
 
 /// The fractional timesteps at which the schedule has `sigmas`.
-pub(super) fn scheduled(settings: &Settings, sigmas: &[f64]) -> Result<Vec<f64>, Error> {
+pub(in crate::samplers) fn scheduled(
+    settings: &Settings,
+    sigmas: &[f64],
+) -> Result<Vec<f64>, Error> {
     let table = settings.schedule()?.with_finite_sigmas().sigmas();
     Ok(timesteps_of(&table, sigmas))
 }

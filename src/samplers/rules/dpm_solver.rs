@@ -6,18 +6,20 @@
 
 use burn::tensor::Tensor;
 
-use super::class::{Class, Word};
-use super::dpm::{Algorithm, SecondOrder};
-use super::json::Key;
-use super::settings::{Defaults, Settings};
-use super::sigmas::preserving;
-use super::steps::Steps;
-use super::trajectory::{Input, Rule, Run, Trajectory};
-use super::update::Update;
 use crate::Error;
 use crate::error::ConfigError;
 use crate::noise::NoiseLevel;
 use crate::sampler::{History, Sampler};
+use crate::samplers::parts::{
+    class::{Class, Word},
+    dpm::{Algorithm, SecondOrder},
+    json::Key,
+    settings::{Defaults, Settings},
+    sigmas::preserving,
+    steps::Steps,
+    trajectory::{Input, Rule, Run, Trajectory},
+    update::Update,
+};
 
 pub(super) static CLASS: Class = Class {
     names: &["DPMSolverMultistepScheduler"],

@@ -6,16 +6,18 @@
 
 use burn::tensor::Tensor;
 
-use super::class::{Class, Word};
-use super::json::Key;
-use super::settings::{Defaults, Settings};
-use super::sigmas::exploding;
-use super::steps::Steps;
-use super::trajectory::{Input, Rule, Run, Trajectory};
-use super::update::Update;
 use crate::Error;
 use crate::noise::NoiseLevel;
 use crate::sampler::{History, Sampler};
+use crate::samplers::parts::{
+    class::{Class, Word},
+    json::Key,
+    settings::{Defaults, Settings},
+    sigmas::exploding,
+    steps::Steps,
+    trajectory::{Input, Rule, Run, Trajectory},
+    update::Update,
+};
 
 pub(super) static CLASS: Class = Class {
     names: &["EulerAncestralDiscreteScheduler"],

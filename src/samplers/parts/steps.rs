@@ -28,7 +28,7 @@ impl Steps {
     }
 
     /// How many steps of the run a multistep solver can look back on at step `step` of the whole schedule, itself included.
-    pub(super) fn depth(self, step: usize) -> usize {
+    pub(in crate::samplers) fn depth(self, step: usize) -> usize {
         (step + 1).saturating_sub(self.skipped).max(1)
     }
 }

@@ -6,15 +6,17 @@
 
 use burn::tensor::Tensor;
 
-use super::class::{Class, Word};
-use super::discrete::{trajectory, whole_timesteps};
-use super::json::Key;
-use super::settings::{Defaults, Settings, choose};
-use super::steps::Steps;
-use super::trajectory::{Input, Rule, Run, Trajectory};
-use super::update::Update;
 use crate::Error;
 use crate::sampler::{History, Sampler};
+use crate::samplers::parts::{
+    class::{Class, Word},
+    discrete::{trajectory, whole_timesteps},
+    json::Key,
+    settings::{Defaults, Settings, choose},
+    steps::Steps,
+    trajectory::{Input, Rule, Run, Trajectory},
+    update::Update,
+};
 
 pub(super) static CLASS: Class = Class {
     names: &["DDPMScheduler", "DDPMParallelScheduler"],

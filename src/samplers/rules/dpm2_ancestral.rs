@@ -4,13 +4,15 @@
 //! Source: as `dpm2` and `euler_ancestral`; known from k-diffusion's `sample_dpm_2_ancestral`. Behaviour as diffusers'
 //! `KDPM2AncestralDiscreteScheduler`.
 
-use super::class::{Class, Word};
 use super::dpm2::{Halved, KNOWS, two_stages};
 use super::euler_ancestral::split;
-use super::settings::{Defaults, Settings};
-use super::steps::Steps;
 use crate::Error;
 use crate::sampler::Sampler;
+use crate::samplers::parts::{
+    class::{Class, Word},
+    settings::{Defaults, Settings},
+    steps::Steps,
+};
 
 pub(super) static CLASS: Class = Class {
     names: &["KDPM2AncestralDiscreteScheduler"],

@@ -7,17 +7,17 @@ use crate::error::ConfigError;
 use crate::noise::{BetaSchedule, NoiseLevel, NoiseSchedule, Prediction, Spacing, TimestepGrid};
 
 /// `timestep_spacing` of the DDIM authors' runs on CIFAR-10; diffusers has no word for it.
-pub(super) const QUADRATIC: &str = "quad";
+pub(in crate::samplers) const QUADRATIC: &str = "quad";
 
 /// `prediction_type`, as diffusers writes it.
-pub(super) const PREDICTIONS: [(&str, Prediction); 3] = [
+pub(in crate::samplers) const PREDICTIONS: [(&str, Prediction); 3] = [
     ("epsilon", Prediction::Epsilon),
     ("v_prediction", Prediction::Velocity),
     ("sample", Prediction::Sample),
 ];
 
 /// Finds `value` among `choices`, or says which ones there are.
-pub(super) fn choose<T: Clone>(
+pub(in crate::samplers) fn choose<T: Clone>(
     key: &str,
     value: &str,
     choices: &[(&str, T)],
@@ -31,19 +31,19 @@ pub(super) fn choose<T: Clone>(
 
 /// What a class takes where its configuration is silent.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Defaults {
-    pub(super) beta_schedule: &'static str,
+pub(in crate::samplers) struct Defaults {
+    pub(in crate::samplers) beta_schedule: &'static str,
     /// First and last beta.
-    pub(super) betas: (f64, f64),
-    pub(super) spacing: &'static str,
+    pub(in crate::samplers) betas: (f64, f64),
+    pub(in crate::samplers) spacing: &'static str,
     /// Whether the clean sample is kept in its range.
-    pub(super) clips: bool,
-    pub(super) final_sigmas: &'static str,
+    pub(in crate::samplers) clips: bool,
+    pub(in crate::samplers) final_sigmas: &'static str,
 }
 
 impl Defaults {
     /// Those of DDPM's schedule, under solvers of differential equations.
-    pub(super) const PLAIN: Self = Self {
+    pub(in crate::samplers) const PLAIN: Self = Self {
         beta_schedule: "linear",
         betas: (0.000_1, 0.02),
         spacing: "linspace",
@@ -51,18 +51,18 @@ impl Defaults {
         final_sigmas: "zero",
     };
     /// Those of ancestral samplers of pixels.
-    pub(super) const PIXELS: Self = Self {
+    pub(in crate::samplers) const PIXELS: Self = Self {
         spacing: "leading",
         clips: true,
         ..Self::PLAIN
     };
     /// The ends of latent diffusion's betas, with straight lines between.
-    pub(super) const LATENT_ENDS: Self = Self {
+    pub(in crate::samplers) const LATENT_ENDS: Self = Self {
         betas: (0.000_85, 0.012),
         ..Self::PLAIN
     };
     /// Latent diffusion's betas.
-    pub(super) const LATENT: Self = Self {
+    pub(in crate::samplers) const LATENT: Self = Self {
         beta_schedule: "scaled_linear",
         ..Self::LATENT_ENDS
     };
@@ -70,15 +70,15 @@ impl Defaults {
 
 /// The keys that a sampler is built from.
 #[derive(Debug, Clone)]
-pub(super) struct Settings {
+pub(in crate::samplers) struct Settings {
     /// Those that the class knows.
-    pub(super) json: SchedulerJson,
-    pub(super) defaults: Defaults,
+    pub(in crate::samplers) json: SchedulerJson,
+    pub(in crate::samplers) defaults: Defaults,
 }
 
 impl Settings {
     /// Number of timesteps the model was trained on.
-    pub(super) fn train_timesteps(&self) -> usize {
+    pub(in crate::samplers) fn train_timesteps(&self) -> usize {
         match &self.json.trained_betas {
             Some(betas) => betas.len(),
             None => self.json.num_train_timesteps.unwrap_or(1000),
@@ -90,7 +90,7 @@ impl Settings {
     /// # Errors
     ///
     /// If `beta_schedule` is unknown or the schedule is empty.
-    pub(super) fn schedule(&self) -> Result<NoiseSchedule, Error> {
+    pub(in crate::samplers) fn schedule(&self) -> Result<NoiseSchedule, Error> {
         let schedule = NoiseSchedule::new(&self.betas()?, self.train_timesteps());
         if schedule.train_timesteps() < 2 {
             let found = schedule.train_timesteps();
@@ -130,12 +130,12 @@ impl Settings {
     /// # Errors
     ///
     /// If `prediction_type` is unknown.
-    pub(super) fn prediction(&self) -> Result<Prediction, Error> {
+    pub(in crate::samplers) fn prediction(&self) -> Result<Prediction, Error> {
         let value = self.json.prediction_type.as_deref().unwrap_or("epsilon");
         Ok(choose("prediction_type", value, &PREDICTIONS)?)
     }
 
-    pub(super) fn grid(&self) -> Result<TimestepGrid, Error> {
+    pub(in crate::samplers) fn grid(&self) -> Result<TimestepGrid, Error> {
         let spacing = self.json.timestep_spacing.as_deref();
         let value = spacing.unwrap_or(self.defaults.spacing);
         let choices = [
@@ -156,7 +156,11 @@ impl Settings {
     /// # Errors
     ///
     /// If it says ends that no levels lie between.
-    pub(super) fn sigma_ends(&self, min: f64, max: f64) -> Result<(f64, f64), ConfigError> {
+    pub(in crate::samplers) fn sigma_ends(
+        &self,
+        min: f64,
+        max: f64,
+    ) -> Result<(f64, f64), ConfigError> {
         let (low, high) = (self.json.sigma_min, self.json.sigma_max);
         let (min, max) = (low.unwrap_or(min), high.unwrap_or(max));
         let is_range = 0.0 < min && min < max && max.is_finite();
@@ -173,7 +177,10 @@ impl Settings {
     }
 
     /// What the model predicts, if it can be read at all of `levels`.
-    pub(super) fn prediction_at(&self, levels: &[NoiseLevel]) -> Result<Prediction, Error> {
+    pub(in crate::samplers) fn prediction_at(
+        &self,
+        levels: &[NoiseLevel],
+    ) -> Result<Prediction, Error> {
         let prediction = self.prediction()?;
         let pure_noise = levels.iter().any(|level| level.alpha == 0.0);
         if pure_noise && prediction == Prediction::Epsilon {
@@ -184,7 +191,7 @@ impl Settings {
         Ok(prediction)
     }
 
-    pub(super) fn clip(&self) -> Result<Clip, ConfigError> {
+    pub(in crate::samplers) fn clip(&self) -> Result<Clip, ConfigError> {
         if self.json.thresholding.unwrap_or(false) {
             return self.threshold();
         }
@@ -214,7 +221,7 @@ impl Settings {
     }
 
     /// Whether the last step goes to sigma 0 rather than to the schedule's smallest.
-    pub(super) fn ends_at_zero(&self) -> Result<bool, ConfigError> {
+    pub(in crate::samplers) fn ends_at_zero(&self) -> Result<bool, ConfigError> {
         let said = self.json.final_sigmas_type.as_deref();
         let value = said.unwrap_or(self.defaults.final_sigmas);
         let choices = [("zero", true), ("sigma_min", false)];

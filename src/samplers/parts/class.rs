@@ -12,29 +12,29 @@ type Build = fn(&Settings, Steps, f64) -> Result<Box<dyn Sampler>, Error>;
 
 /// An update rule.
 #[derive(Debug)]
-pub(super) struct Class {
+pub(in crate::samplers) struct Class {
     /// diffusers' `_class_name`, and other names under which the same rule goes.
-    pub(super) names: &'static [&'static str],
-    pub(super) words: &'static [Word],
+    pub(in crate::samplers) names: &'static [&'static str],
+    pub(in crate::samplers) words: &'static [Word],
     /// The keys it knows beside those of all classes.
-    pub(super) knows: &'static [Key],
-    pub(super) defaults: Defaults,
-    pub(super) build: Build,
+    pub(in crate::samplers) knows: &'static [Key],
+    pub(in crate::samplers) defaults: Defaults,
+    pub(in crate::samplers) build: Build,
 }
 
 /// A word of the command line.
 #[derive(Debug)]
-pub(super) struct Word {
-    pub(super) name: &'static str,
+pub(in crate::samplers) struct Word {
+    pub(in crate::samplers) name: &'static str,
     /// Sets the keys that the word stands for.
-    pub(super) set: fn(&mut SchedulerJson),
+    pub(in crate::samplers) set: fn(&mut SchedulerJson),
     /// Whether keys are those that the word stands for; the first word of a class that says so names a configuration.
-    pub(super) is: fn(&SchedulerJson) -> bool,
+    pub(in crate::samplers) is: fn(&SchedulerJson) -> bool,
 }
 
 impl Word {
     /// The class as it is.
-    pub(super) const fn plain(name: &'static str) -> Self {
+    pub(in crate::samplers) const fn plain(name: &'static str) -> Self {
         Self {
             name,
             set: |_| (),
@@ -44,7 +44,7 @@ impl Word {
 }
 
 impl Class {
-    pub(super) fn knows(&self, key: Key) -> bool {
+    pub(in crate::samplers) fn knows(&self, key: Key) -> bool {
         self.knows.contains(&key)
     }
 }

@@ -6,16 +6,18 @@
 
 use burn::tensor::Tensor;
 
-use super::class::{Class, Word};
-use super::discrete::{distilled_timesteps, trajectory};
-use super::json::Key;
-use super::settings::{Defaults, Settings};
-use super::steps::Steps;
-use super::trajectory::{Input, Rule, Run, Trajectory};
-use super::update::Update;
 use crate::Error;
 use crate::noise::NoiseLevel;
 use crate::sampler::{History, Sampler};
+use crate::samplers::parts::{
+    class::{Class, Word},
+    discrete::{distilled_timesteps, trajectory},
+    json::Key,
+    settings::{Defaults, Settings},
+    steps::Steps,
+    trajectory::{Input, Rule, Run, Trajectory},
+    update::Update,
+};
 
 pub(super) static CLASS: Class = Class {
     names: &["LCMScheduler"],

@@ -1,13 +1,28 @@
-//! The samplers there are, one line each.
+//! The samplers there are: a file each, and a line each in the list.
 
-use super::class::Class;
-use super::{
-    consistency, ddim, ddpm, deis, dpm_singlestep, dpm_solver, dpm2, dpm2_ancestral, edm,
-    edm_dpm_solver, euler, euler_ancestral, heun, lcm, lms, pndm, tcd, unipc,
-};
+mod consistency;
+mod ddim;
+mod ddpm;
+mod deis;
+mod dpm2;
+mod dpm2_ancestral;
+mod dpm_singlestep;
+mod dpm_solver;
+mod edm;
+mod edm_dpm_solver;
+mod euler;
+mod euler_ancestral;
+mod heun;
+mod lcm;
+mod lms;
+mod pndm;
+mod tcd;
+mod unipc;
+
+use super::parts::class::Class;
 
 /// In the order in which their words are listed to users.
-pub(super) static CLASSES: [&Class; 18] = [
+pub(in crate::samplers) static CLASSES: [&Class; 18] = [
     &ddim::CLASS,
     &pndm::CLASS,
     &ddpm::CLASS,
@@ -29,7 +44,7 @@ pub(super) static CLASSES: [&Class; 18] = [
 ];
 
 /// The class that diffusers calls `name`, in its JAX edition too.
-pub(super) fn class(name: &str) -> Option<&'static Class> {
+pub(in crate::samplers) fn class(name: &str) -> Option<&'static Class> {
     let name = name.strip_prefix("Flax").unwrap_or(name);
     let found = CLASSES.iter().find(|class| class.names.contains(&name));
     found.copied()

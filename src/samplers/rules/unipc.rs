@@ -9,17 +9,19 @@
 
 use burn::tensor::Tensor;
 
-use super::class::{Class, Word};
-use super::json::Key;
-use super::settings::{Defaults, Settings, choose};
-use super::sigmas::preserving;
-use super::steps::Steps;
-use super::trajectory::{Input, Rule, Run, Trajectory};
-use super::update::{Update, solve};
 use crate::Error;
 use crate::error::ConfigError;
 use crate::noise::NoiseLevel;
 use crate::sampler::{History, Sampler};
+use crate::samplers::parts::{
+    class::{Class, Word},
+    json::Key,
+    settings::{Defaults, Settings, choose},
+    sigmas::preserving,
+    steps::Steps,
+    trajectory::{Input, Rule, Run, Trajectory},
+    update::{Update, solve},
+};
 
 pub(super) static CLASS: Class = Class {
     names: &["UniPCMultistepScheduler"],

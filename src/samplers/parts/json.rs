@@ -7,60 +7,60 @@ use serde::{Deserialize, Deserializer};
 /// class to another.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
-pub(super) struct SchedulerJson {
+pub(in crate::samplers) struct SchedulerJson {
     #[serde(rename = "_class_name")]
-    pub(super) class_name: Option<String>,
+    pub(in crate::samplers) class_name: Option<String>,
     #[serde(deserialize_with = "few")]
-    pub(super) num_train_timesteps: Option<usize>,
-    pub(super) beta_start: Option<f64>,
-    pub(super) beta_end: Option<f64>,
-    pub(super) beta_schedule: Option<String>,
-    pub(super) trained_betas: Option<Vec<f64>>,
-    pub(super) rescale_betas_zero_snr: Option<bool>,
-    pub(super) prediction_type: Option<String>,
-    pub(super) timestep_spacing: Option<String>,
+    pub(in crate::samplers) num_train_timesteps: Option<usize>,
+    pub(in crate::samplers) beta_start: Option<f64>,
+    pub(in crate::samplers) beta_end: Option<f64>,
+    pub(in crate::samplers) beta_schedule: Option<String>,
+    pub(in crate::samplers) trained_betas: Option<Vec<f64>>,
+    pub(in crate::samplers) rescale_betas_zero_snr: Option<bool>,
+    pub(in crate::samplers) prediction_type: Option<String>,
+    pub(in crate::samplers) timestep_spacing: Option<String>,
     #[serde(deserialize_with = "few")]
-    pub(super) steps_offset: Option<usize>,
-    pub(super) clip_sample: Option<bool>,
-    pub(super) clip_sample_range: Option<f64>,
-    pub(super) thresholding: Option<bool>,
-    pub(super) dynamic_thresholding_ratio: Option<f64>,
-    pub(super) sample_max_value: Option<f64>,
-    pub(super) set_alpha_to_one: Option<bool>,
-    pub(super) variance_type: Option<String>,
-    pub(super) skip_prk_steps: Option<bool>,
+    pub(in crate::samplers) steps_offset: Option<usize>,
+    pub(in crate::samplers) clip_sample: Option<bool>,
+    pub(in crate::samplers) clip_sample_range: Option<f64>,
+    pub(in crate::samplers) thresholding: Option<bool>,
+    pub(in crate::samplers) dynamic_thresholding_ratio: Option<f64>,
+    pub(in crate::samplers) sample_max_value: Option<f64>,
+    pub(in crate::samplers) set_alpha_to_one: Option<bool>,
+    pub(in crate::samplers) variance_type: Option<String>,
+    pub(in crate::samplers) skip_prk_steps: Option<bool>,
     #[serde(deserialize_with = "few")]
-    pub(super) solver_order: Option<usize>,
-    pub(super) algorithm_type: Option<String>,
-    pub(super) solver_type: Option<String>,
-    pub(super) lower_order_final: Option<bool>,
-    pub(super) euler_at_final: Option<bool>,
-    pub(super) final_sigmas_type: Option<String>,
-    pub(super) lambda_min_clipped: Option<AnyFloat>,
-    pub(super) predict_x0: Option<bool>,
-    pub(super) disable_corrector: Option<Vec<usize>>,
-    pub(super) solver_p: Option<serde_json::Value>,
-    pub(super) use_karras_sigmas: Option<bool>,
-    pub(super) use_exponential_sigmas: Option<bool>,
-    pub(super) use_beta_sigmas: Option<bool>,
-    pub(super) use_lu_lambdas: Option<bool>,
-    pub(super) use_flow_sigmas: Option<bool>,
-    pub(super) sigma_min: Option<f64>,
-    pub(super) sigma_max: Option<f64>,
+    pub(in crate::samplers) solver_order: Option<usize>,
+    pub(in crate::samplers) algorithm_type: Option<String>,
+    pub(in crate::samplers) solver_type: Option<String>,
+    pub(in crate::samplers) lower_order_final: Option<bool>,
+    pub(in crate::samplers) euler_at_final: Option<bool>,
+    pub(in crate::samplers) final_sigmas_type: Option<String>,
+    pub(in crate::samplers) lambda_min_clipped: Option<AnyFloat>,
+    pub(in crate::samplers) predict_x0: Option<bool>,
+    pub(in crate::samplers) disable_corrector: Option<Vec<usize>>,
+    pub(in crate::samplers) solver_p: Option<serde_json::Value>,
+    pub(in crate::samplers) use_karras_sigmas: Option<bool>,
+    pub(in crate::samplers) use_exponential_sigmas: Option<bool>,
+    pub(in crate::samplers) use_beta_sigmas: Option<bool>,
+    pub(in crate::samplers) use_lu_lambdas: Option<bool>,
+    pub(in crate::samplers) use_flow_sigmas: Option<bool>,
+    pub(in crate::samplers) sigma_min: Option<f64>,
+    pub(in crate::samplers) sigma_max: Option<f64>,
     /// Noise levels of multistep consistency sampling, noisy to clean; diffusers has no word for them.
-    pub(super) sigmas: Option<Vec<f64>>,
-    pub(super) sigma_data: Option<AnyFloat>,
-    pub(super) s_noise: Option<f64>,
-    pub(super) rho: Option<f64>,
-    pub(super) clip_denoised: Option<bool>,
-    pub(super) timestep_type: Option<String>,
-    pub(super) interpolation_type: Option<String>,
+    pub(in crate::samplers) sigmas: Option<Vec<f64>>,
+    pub(in crate::samplers) sigma_data: Option<AnyFloat>,
+    pub(in crate::samplers) s_noise: Option<f64>,
+    pub(in crate::samplers) rho: Option<f64>,
+    pub(in crate::samplers) clip_denoised: Option<bool>,
+    pub(in crate::samplers) timestep_type: Option<String>,
+    pub(in crate::samplers) interpolation_type: Option<String>,
     #[serde(deserialize_with = "few")]
-    pub(super) original_inference_steps: Option<usize>,
-    pub(super) timestep_scaling: Option<f64>,
-    pub(super) sigma_schedule: Option<String>,
+    pub(in crate::samplers) original_inference_steps: Option<usize>,
+    pub(in crate::samplers) timestep_scaling: Option<f64>,
+    pub(in crate::samplers) sigma_schedule: Option<String>,
     /// Of before there was `prediction_type`; diffusers no longer reads it.
-    pub(super) predict_epsilon: Option<bool>,
+    pub(in crate::samplers) predict_epsilon: Option<bool>,
 }
 
 /// Timesteps beyond which no model was trained, and no count of a scheduler goes: published models have 1000, at most 4000.
@@ -79,7 +79,7 @@ fn few<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<usize>, D::E
 
 /// Keys that only some of diffusers' classes know, by what they are about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Key {
+pub(in crate::samplers) enum Key {
     /// `timestep_spacing`, `steps_offset`
     Spacing,
     /// `rescale_betas_zero_snr`
@@ -145,7 +145,7 @@ impl Key {
 
 impl SchedulerJson {
     /// Without the keys that a class does not know: diffusers drops them when a configuration moves from class to class.
-    pub(super) fn only(mut self, known: &[Key]) -> Self {
+    pub(in crate::samplers) fn only(mut self, known: &[Key]) -> Self {
         let unknown = Key::ALL.iter().filter(|key| !known.contains(key));
         unknown.for_each(|key| key.clear(&mut self));
         self
@@ -154,7 +154,7 @@ impl SchedulerJson {
 
 /// A number, or the name of one that JSON cannot hold.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct AnyFloat(pub(super) f64);
+pub(in crate::samplers) struct AnyFloat(pub(in crate::samplers) f64);
 
 impl<'de> Deserialize<'de> for AnyFloat {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -172,7 +172,7 @@ impl<'de> Deserialize<'de> for AnyFloat {
 }
 
 /// Puts the bare tokens `Infinity`, `-Infinity` and `NaN`, which Python writes, in quotes.
-pub(super) fn quote_bare_numbers(text: &str) -> String {
+pub(in crate::samplers) fn quote_bare_numbers(text: &str) -> String {
     let mut quoted = String::with_capacity(text.len());
     // Odd pieces are string literals: none of the keys and values at stake holds an escaped quote.
     for (index, piece) in text.split('"').enumerate() {

@@ -13,16 +13,16 @@ use crate::noise::NoiseLevel;
 
 /// What is integrated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Algorithm {
+pub(in crate::samplers) struct Algorithm {
     /// Data predictions (the `++`) rather than noise predictions.
-    pub(super) data: bool,
+    pub(in crate::samplers) data: bool,
     /// The stochastic equation rather than the ordinary one.
-    pub(super) stochastic: bool,
+    pub(in crate::samplers) stochastic: bool,
 }
 
 /// How a second-order step weighs its derivative.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum SecondOrder {
+pub(in crate::samplers) enum SecondOrder {
     Midpoint,
     /// By Taylor's series; diffusers calls it "heun".
     Taylor,
@@ -30,7 +30,7 @@ pub(super) enum SecondOrder {
 
 impl SecondOrder {
     /// `solver_type`; the types of `UniPC` and DEIS become midpoint in diffusers.
-    pub(super) fn of(settings: &Settings) -> Result<Self, ConfigError> {
+    pub(in crate::samplers) fn of(settings: &Settings) -> Result<Self, ConfigError> {
         let midpoints = ["midpoint", "logrho", "bh1", "bh2"].map(|name| (name, Self::Midpoint));
         let types: Vec<_> = midpoints
             .into_iter()
@@ -43,7 +43,10 @@ impl SecondOrder {
 
 impl Algorithm {
     /// `algorithm_type`, one of `words`.
-    pub(super) fn of(settings: &Settings, words: &[&str]) -> Result<Self, ConfigError> {
+    pub(in crate::samplers) fn of(
+        settings: &Settings,
+        words: &[&str],
+    ) -> Result<Self, ConfigError> {
         let choice = |data, stochastic| Self { data, stochastic };
         let all = [
             ("dpmsolver", choice(false, false)),
@@ -62,7 +65,7 @@ impl Algorithm {
     }
 
     /// The prediction in the form that is integrated.
-    pub(super) fn output(self, trajectory: &Trajectory, input: &Input) -> Tensor<4> {
+    pub(in crate::samplers) fn output(self, trajectory: &Trajectory, input: &Input) -> Tensor<4> {
         if self.data {
             trajectory.data(input)
         } else {
@@ -71,7 +74,7 @@ impl Algorithm {
     }
 
     /// The exact solution of the linear part.
-    pub(super) fn decay(self, from: NoiseLevel, to: NoiseLevel, h: f64) -> f64 {
+    pub(in crate::samplers) fn decay(self, from: NoiseLevel, to: NoiseLevel, h: f64) -> f64 {
         match (self.data, self.stochastic) {
             (true, false) => to.sigma / from.sigma,
             (true, true) => to.sigma / from.sigma * (-h).exp(),
@@ -80,7 +83,7 @@ impl Algorithm {
     }
 
     /// Weights of the prediction and of its first and second derivatives by lambda, in units of the stride `h`.
-    pub(super) fn taylor(self, to: NoiseLevel, h: f64) -> [f64; 3] {
+    pub(in crate::samplers) fn taylor(self, to: NoiseLevel, h: f64) -> [f64; 3] {
         // Data predictions fade with lambda, noise predictions grow; the stochastic equation doubles the prediction's share.
         let (scale, rate) = match (self.data, self.stochastic) {
             (true, false) => (to.alpha, -h),
@@ -95,7 +98,7 @@ impl Algorithm {
     }
 
     /// Weight of the fresh noise.
-    pub(super) fn fresh_noise(self, to: NoiseLevel, h: f64) -> f64 {
+    pub(in crate::samplers) fn fresh_noise(self, to: NoiseLevel, h: f64) -> f64 {
         let variance = match (self.data, self.stochastic) {
             (_, false) => return 0.0,
             (true, true) => -(-2.0 * h).exp_m1(),
@@ -105,7 +108,7 @@ impl Algorithm {
     }
 
     /// Noise predictions cannot step onto sigma 0.
-    pub(super) fn check_end(self, ends_at_zero: bool) -> Result<(), ConfigError> {
+    pub(in crate::samplers) fn check_end(self, ends_at_zero: bool) -> Result<(), ConfigError> {
         if self.data || !ends_at_zero {
             return Ok(());
         }

@@ -6,16 +6,19 @@
 
 use burn::tensor::Tensor;
 
-use super::class::{Class, Word};
-use super::json::Key;
-use super::settings::{Defaults, Settings};
-use super::steps::Steps;
-use super::update::combine;
 use crate::Error;
 use crate::denoiser::Evaluation;
 use crate::error::{ConfigError, RequestError};
 use crate::noise::{NoiseLevel, karras_sigmas_of};
 use crate::sampler::{History, Sampler};
+use crate::samplers::parts::{
+    class::{Class, Word},
+    json::Key,
+    parameterisation::Parameterisation,
+    settings::{Defaults, Settings},
+    steps::Steps,
+    update::combine,
+};
 
 pub(super) static CLASS: Class = Class {
     names: &["CMStochasticIterativeScheduler"],
@@ -127,9 +130,10 @@ impl Training {
         let Self { min, max, data } = self;
         let above = sigma - min;
         let next = next.clamp(min, max);
+        let network = Parameterisation::Preconditioned { data, sign: 1.0 };
         Jump {
             sigma,
-            scale: 1.0 / sigma.hypot(data),
+            scale: network.input_scale(NoiseLevel::exploding(sigma)),
             skip: data.powi(2) / (above.powi(2) + data.powi(2)),
             output: above * data / sigma.hypot(data),
             noise: strength * (next.powi(2) - min.powi(2)).sqrt(),

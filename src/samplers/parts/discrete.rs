@@ -1,7 +1,8 @@
 //! What samplers share that look whole timesteps up in the schedule.
 
+use super::parameterisation::Parameterisation;
 use super::settings::Settings;
-use super::trajectory::{Clip, Reading, Trajectory};
+use super::trajectory::{Clip, Trajectory};
 use crate::Error;
 use crate::error::{ConfigError, RequestError};
 use crate::noise::{NoiseLevel, NoiseSchedule};
@@ -10,7 +11,7 @@ use crate::noise::{NoiseLevel, NoiseSchedule};
 const DISTILLED: usize = 50;
 
 /// One evaluation at each of `timesteps`.
-pub(super) fn trajectory(
+pub(in crate::samplers) fn trajectory(
     settings: &Settings,
     schedule: &NoiseSchedule,
     timesteps: &[usize],
@@ -20,7 +21,7 @@ pub(super) fn trajectory(
     let levels: Vec<NoiseLevel> = timesteps.iter().map(level).collect();
     let calls: Vec<f64> = timesteps.iter().map(|timestep| *timestep as f64).collect();
     let prediction = settings.prediction_at(&levels)?;
-    let reading = Reading::Plain(prediction);
+    let reading = Parameterisation::Plain(prediction);
     Ok(Trajectory::new(&calls, levels, reading, clip))
 }
 
@@ -30,7 +31,10 @@ pub(super) fn trajectory(
     clippy::cast_sign_loss,
     reason = "a closed grid lies within the schedule"
 )]
-pub(super) fn whole_timesteps(settings: &Settings, steps: usize) -> Result<Vec<usize>, Error> {
+pub(in crate::samplers) fn whole_timesteps(
+    settings: &Settings,
+    steps: usize,
+) -> Result<Vec<usize>, Error> {
     let timesteps = settings.grid()?.closed(steps)?.into_iter();
     Ok(timesteps
         .map(|timestep| timestep.round_ties_even() as usize)
@@ -39,7 +43,10 @@ pub(super) fn whole_timesteps(settings: &Settings, steps: usize) -> Result<Vec<u
 
 /// Timesteps of distilled models: evenly spaced ones of those they were distilled on, whose strides end at the noisiest timestep
 /// (Luo et al., arXiv 2310.04378, section 4.3). Spacing and offset of a configuration do not count.
-pub(super) fn distilled_timesteps(settings: &Settings, steps: usize) -> Result<Vec<usize>, Error> {
+pub(in crate::samplers) fn distilled_timesteps(
+    settings: &Settings,
+    steps: usize,
+) -> Result<Vec<usize>, Error> {
     let trained = settings.train_timesteps();
     let original = settings.json.original_inference_steps.unwrap_or(DISTILLED);
     if original == 0 || original > trained {
@@ -60,7 +67,7 @@ pub(super) fn distilled_timesteps(settings: &Settings, steps: usize) -> Result<V
 }
 
 /// `alpha_bar` one whole stride below `timestep`; below 0 that of a clean sample, or of timestep 0 (`set_alpha_to_one`).
-pub(super) fn previous_alpha_bar(
+pub(in crate::samplers) fn previous_alpha_bar(
     settings: &Settings,
     schedule: &NoiseSchedule,
     timestep: usize,

@@ -9,17 +9,19 @@
 
 use burn::tensor::Tensor;
 
-use super::class::{Class, Word};
-use super::discrete::{previous_alpha_bar, trajectory, whole_timesteps};
-use super::json::Key;
-use super::settings::{Defaults, Settings};
-use super::steps::Steps;
-use super::trajectory::{Input, Rule, Run, Trajectory};
-use super::update::Update;
 use crate::Error;
 use crate::error::ConfigError;
 use crate::noise::{NoiseLevel, NoiseSchedule, Prediction};
 use crate::sampler::{History, Sampler};
+use crate::samplers::parts::{
+    class::{Class, Word},
+    discrete::{previous_alpha_bar, trajectory, whole_timesteps},
+    json::Key,
+    settings::{Defaults, Settings},
+    steps::Steps,
+    trajectory::{Input, Rule, Run, Trajectory},
+    update::Update,
+};
 
 pub(super) static CLASS: Class = Class {
     names: &["PNDMScheduler"],

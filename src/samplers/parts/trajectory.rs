@@ -1,10 +1,11 @@
 //! A run as its sampler sees it: evaluations, the noise level of each, and what predictions mean there.
 //!
-//! This is the one place where predictions of noise, velocity or data become one another. A file of this folder holds a
-//! [`Rule`]; [`Run`] makes a [`Sampler`] of it.
+//! Predictions of noise, velocity or data become one another here alone, as their [`Parameterisation`] reads them. A file of `rules`
+//! holds a [`Rule`]; [`Run`] makes a [`Sampler`] of it.
 
 use burn::tensor::Tensor;
 
+use super::parameterisation::Parameterisation;
 use super::update::combine;
 use crate::denoiser::Evaluation;
 use crate::noise::{LinearReading, NoiseLevel, Prediction};
@@ -12,7 +13,7 @@ use crate::sampler::{History, Sampler};
 
 /// Keeps estimates of the clean sample in its range.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) enum Clip {
+pub(in crate::samplers) enum Clip {
     /// Leaves them as they are (latents).
     Off,
     /// To plus or minus this value (pixels).
@@ -50,58 +51,12 @@ fn threshold(data: Tensor<4>, quantile: f64, limit: f64) -> Tensor<4> {
     data.max_pair(bound.clone().neg()).min_pair(bound.clone()) / bound
 }
 
-/// What a network takes in and gives out at a noise level.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) enum Reading {
-    /// A sample of unit variance in, a prediction out.
-    Plain(Prediction),
-    /// Preconditioned as by Karras et al. (arXiv 2206.00364, table 1), for data of standard deviation `data`; `sign` is that of the
-    /// network's output in the clean sample. Levels are exploding.
-    Preconditioned { data: f64, sign: f64 },
-}
-
-impl Reading {
-    /// What the sample is multiplied by on its way in (`c_in`).
-    fn input_scale(self, level: NoiseLevel) -> f64 {
-        match self {
-            Self::Plain(_) => level.unit_scale(),
-            Self::Preconditioned { data, .. } => 1.0 / level.sigma.hypot(data),
-        }
-    }
-
-    /// Reads the clean sample: of a preconditioned network `c_skip·x + c_out·F`.
-    fn data(self, level: NoiseLevel) -> LinearReading {
-        match self {
-            Self::Plain(prediction) => prediction.data(level),
-            Self::Preconditioned { data, sign } => {
-                let spread = level.sigma.hypot(data);
-                LinearReading {
-                    sample: (data / spread).powi(2),
-                    prediction: sign * level.sigma * data / spread,
-                }
-            }
-        }
-    }
-
-    /// Reads the unit noise.
-    fn noise(self, level: NoiseLevel) -> LinearReading {
-        match self {
-            Self::Plain(prediction) => prediction.noise(level),
-            Self::Preconditioned { data, .. } => LinearReading {
-                // (1 - c_skip) / sigma, without the difference of near numbers.
-                sample: level.sigma / level.sigma.hypot(data).powi(2),
-                prediction: -self.data(level).prediction / level.sigma,
-            },
-        }
-    }
-}
-
 /// The evaluations of a run and how to read predictions at each.
 #[derive(Debug)]
-pub(super) struct Trajectory {
+pub(in crate::samplers) struct Trajectory {
     evaluations: Vec<Evaluation>,
     levels: Vec<NoiseLevel>,
-    reading: Reading,
+    reading: Parameterisation,
     clip: Clip,
     initial_noise_scale: f64,
     /// Evaluations of the whole schedule in front of the first that is made.
@@ -110,10 +65,10 @@ pub(super) struct Trajectory {
 
 impl Trajectory {
     /// A trajectory that starts from unit noise.
-    pub(super) fn new(
+    pub(in crate::samplers) fn new(
         timesteps: &[f64],
         levels: Vec<NoiseLevel>,
-        reading: Reading,
+        reading: Parameterisation,
         clip: Clip,
     ) -> Self {
         let evaluation = |(index, timestep): (usize, &f64)| Evaluation {
@@ -130,13 +85,13 @@ impl Trajectory {
         }
     }
 
-    pub(super) fn starting_from(mut self, initial_noise_scale: f64) -> Self {
+    pub(in crate::samplers) fn starting_from(mut self, initial_noise_scale: f64) -> Self {
         self.initial_noise_scale = initial_noise_scale;
         self
     }
 
     /// The same schedule, joined after its first `skipped` evaluations.
-    pub(super) fn joined_after(mut self, skipped: usize) -> Self {
+    pub(in crate::samplers) fn joined_after(mut self, skipped: usize) -> Self {
         self.evaluations.drain(..skipped);
         for (index, evaluation) in self.evaluations.iter_mut().enumerate() {
             evaluation.index = index;
@@ -145,17 +100,17 @@ impl Trajectory {
         self
     }
 
-    pub(super) fn level(&self, evaluation: usize) -> NoiseLevel {
+    pub(in crate::samplers) fn level(&self, evaluation: usize) -> NoiseLevel {
         self.levels[evaluation]
     }
 
     /// The clean sample, clipped as the model wants.
-    pub(super) fn data(&self, input: &Input) -> Tensor<4> {
+    pub(in crate::samplers) fn data(&self, input: &Input) -> Tensor<4> {
         self.clip.apply(self.raw_data(input))
     }
 
     /// The noise that goes with the clipped clean sample.
-    pub(super) fn noise(&self, input: &Input) -> Tensor<4> {
+    pub(in crate::samplers) fn noise(&self, input: &Input) -> Tensor<4> {
         if self.clip == Clip::Off {
             return self.raw_noise(input);
         }
@@ -165,7 +120,7 @@ impl Trajectory {
     }
 
     /// The noise as the model says, whatever clipping does to its clean sample.
-    pub(super) fn raw_noise(&self, input: &Input) -> Tensor<4> {
+    pub(in crate::samplers) fn raw_noise(&self, input: &Input) -> Tensor<4> {
         let weights = self.reading.noise(self.level(input.evaluation));
         mix(weights, input.sample.clone(), input.mean())
     }
@@ -182,23 +137,23 @@ fn mix(weights: LinearReading, sample: Tensor<4>, prediction: Tensor<4>) -> Tens
 
 /// What a rule is given at an evaluation, which is counted from the start of the whole schedule. Tensors are `[items, channels, height, width]`.
 #[derive(Debug)]
-pub(super) struct Input {
-    pub(super) evaluation: usize,
+pub(in crate::samplers) struct Input {
+    pub(in crate::samplers) evaluation: usize,
     /// As the model gave it; maybe twice the channels of `sample`.
-    pub(super) prediction: Tensor<4>,
-    pub(super) sample: Tensor<4>,
-    pub(super) noise: Option<Tensor<4>>,
+    pub(in crate::samplers) prediction: Tensor<4>,
+    pub(in crate::samplers) sample: Tensor<4>,
+    pub(in crate::samplers) noise: Option<Tensor<4>>,
 }
 
 impl Input {
     /// The prediction without a learned variance.
-    pub(super) fn mean(&self) -> Tensor<4> {
+    pub(in crate::samplers) fn mean(&self) -> Tensor<4> {
         let channels = self.sample.dims()[1];
         self.prediction.clone().narrow(1, 0, channels)
     }
 
     /// The learned variance, in [-1, 1], if the model has one.
-    pub(super) fn learned_variance(&self) -> Option<Tensor<4>> {
+    pub(in crate::samplers) fn learned_variance(&self) -> Option<Tensor<4>> {
         let channels = self.sample.dims()[1];
         let learned = self.prediction.dims()[1] == 2 * channels;
         learned.then(|| self.prediction.clone().narrow(1, channels, channels))
@@ -206,7 +161,7 @@ impl Input {
 }
 
 /// What is particular to one sampler. Evaluations are counted from the start of the whole schedule.
-pub(super) trait Rule: std::fmt::Debug + Send + Sync {
+pub(in crate::samplers) trait Rule: std::fmt::Debug + Send + Sync {
     /// See [`Sampler::step`].
     fn step(&self, trajectory: &Trajectory, history: &mut History, input: Input) -> Tensor<4>;
 
@@ -223,9 +178,9 @@ pub(super) trait Rule: std::fmt::Debug + Send + Sync {
 
 /// A rule on its trajectory.
 #[derive(Debug)]
-pub(super) struct Run<R> {
-    pub(super) trajectory: Trajectory,
-    pub(super) rule: R,
+pub(in crate::samplers) struct Run<R> {
+    pub(in crate::samplers) trajectory: Trajectory,
+    pub(in crate::samplers) rule: R,
 }
 
 impl<R> Run<R> {

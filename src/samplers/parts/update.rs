@@ -4,15 +4,15 @@ use burn::tensor::Tensor;
 
 /// `sample·x + outputs[0]·m₀ + outputs[1]·m₁ + … + noise·z`, with `m₀` the newest converted prediction.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub(super) struct Update {
-    pub(super) sample: f64,
-    pub(super) outputs: Vec<f64>,
-    pub(super) noise: f64,
+pub(in crate::samplers) struct Update {
+    pub(in crate::samplers) sample: f64,
+    pub(in crate::samplers) outputs: Vec<f64>,
+    pub(in crate::samplers) noise: f64,
 }
 
 impl Update {
     /// Leaves the sample as it is: a last step of no length, onto the schedule's smallest sigma from itself.
-    pub(super) fn nothing() -> Self {
+    pub(in crate::samplers) fn nothing() -> Self {
         Self {
             sample: 1.0,
             ..Self::default()
@@ -24,7 +24,7 @@ impl Update {
     /// # Panics
     ///
     /// If there are fewer outputs than weights, or no noise although its weight is not 0.
-    pub(super) fn apply(
+    pub(in crate::samplers) fn apply(
         &self,
         sample: Tensor<4>,
         outputs: &[Tensor<4>],
@@ -45,7 +45,7 @@ impl Update {
 }
 
 /// The weighted sum of tensors of one shape. A weight of 0 takes its tensor out, whatever it holds.
-pub(super) fn combine(
+pub(in crate::samplers) fn combine(
     first: (Tensor<4>, f64),
     others: impl IntoIterator<Item = (Tensor<4>, f64)>,
 ) -> Tensor<4> {
@@ -63,7 +63,7 @@ pub(super) fn combine(
 }
 
 /// Solves a small square system by elimination with row exchange.
-pub(super) fn solve(mut rows: Vec<Vec<f64>>, mut right: Vec<f64>) -> Vec<f64> {
+pub(in crate::samplers) fn solve(mut rows: Vec<Vec<f64>>, mut right: Vec<f64>) -> Vec<f64> {
     let size = right.len();
     for column in 0..size {
         let pivot = (column..size)
