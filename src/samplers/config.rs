@@ -10,14 +10,12 @@ use super::parts::{
     class::Class,
     json::{SchedulerJson, quote_bare_numbers},
     settings::{Defaults, PREDICTIONS, Settings},
-    steps::Steps,
 };
 use super::repairs::Repair;
 use super::rules;
 use crate::Error;
-use crate::error::{ConfigError, FileError, RequestError};
+use crate::error::{ConfigError, FileError};
 use crate::noise::{NoiseSchedule, Prediction};
-use crate::sampler::Sampler;
 
 /// How a model wants to be sampled: its noise schedule, what it predicts, and an update rule with its options.
 ///

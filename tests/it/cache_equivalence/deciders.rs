@@ -126,7 +126,7 @@ fn planned(unet: &ToyUnet, rule: &CacheRule) -> CachePlan {
 fn a_decided_run_is_the_planned_run_of_its_decisions() {
     let unet = ToyUnet::new(4);
     let mut counts = Vec::new();
-    for threshold in [0.0, 0.02, 0.05, 0.1, f32::INFINITY] {
+    for threshold in [0.0, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, f32::INFINITY] {
         for (index, rule) in rules(&unet, &Refresh::every(2)).into_iter().enumerate() {
             let refreshes = Rc::default();
             let spans = Changing {
