@@ -5,7 +5,6 @@ use afterimage::denoise::{Denoise, Noise as _};
 use afterimage::denoiser::StagedDenoiser;
 use afterimage::models::control::ControlledUNet;
 use afterimage::pipeline::{Pipeline, Request, Resolved, SeededNoise, Stage};
-use burn::tensor::Tensor;
 use serde_json::Value;
 
 use crate::fixture::Fixture;
