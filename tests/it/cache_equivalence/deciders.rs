@@ -4,6 +4,7 @@ use std::{cell::RefCell, path::Path, rc::Rc};
 
 use afterimage::{
     cache::{Account, Before, CachePlan, CacheRule, Course, Refresh, Session, Span, Spans},
+    conditioning::Conditioning,
     denoise::{Denoise, Noise},
     denoiser::StagedDenoiser,
     guidance::Guidance,
@@ -99,7 +100,11 @@ fn run(unet: &ToyUnet, plan: &CachePlan, spans: Option<Changing>) -> (Vec<f32>, 
         ..Guidance::default()
     };
     let rows = guidance.rows(2);
-    let condition = tensor(wave(rows.total(), 8), [rows.total(), 1, 1]);
+    let states = tensor(wave(rows.total(), 8), [rows.total(), 1, 1]);
+    let condition = Conditioning {
+        rows,
+        ..Conditioning::of_context(states)
+    };
     let run = unet.start(&condition, sampler.evaluations());
     let mut session = Session::new(unet, &run, plan, rows);
     if let Some(spans) = spans {
