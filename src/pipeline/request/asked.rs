@@ -32,11 +32,11 @@ pub struct Request {
     pub steps: Option<usize>,
     /// Guidance scale; 1 and less is unguided.
     pub guidance_scale: Option<f64>,
-    /// 0 to 1, see [`Guidance::rescale`].
+    /// 0 to 1, see [`Guidance::rescale`](crate::guidance::Guidance::rescale).
     pub guidance_rescale: f64,
     /// Share of the run, 0 to 1, behind which guidance is off and one row a picture is computed; `None` guides to the end.
     pub guidance_until: Option<f64>,
-    /// Channels that are guided, see [`Guidance::channels`].
+    /// Channels that are guided, see [`Guidance::channels`](crate::guidance::Guidance::channels).
     pub guidance_channels: Option<usize>,
     /// Last layers of the text encoder left out.
     pub clip_skip: usize,
