@@ -59,9 +59,9 @@ pub struct Request {
     pub controls: Vec<Control>,
     /// Whether the autoencoder works in tiles.
     pub tiling: Tiling,
-    /// A file for the finished latents, for [`read_latents`](crate::pipeline::read_latents): written before they are decoded if memory is short,
-    /// else as soon as decoding fails, and removed
-    /// with what was generated ([`Generated::kept`](crate::pipeline::Generated::kept)). `None` loses them with a failure.
+    /// A file for the finished latents, for [`read_latents`](crate::pipeline::read_latents): written before they are decoded if memory is
+    /// short, else as soon as decoding fails, and removed with what was generated
+    /// ([`Generated::kept`](crate::pipeline::Generated::kept)). `None` loses them with a failure.
     pub rescue: Option<PathBuf>,
     /// Whether launches are recorded and played again, see [`Session::with_step_graphs`](crate::cache::Session::with_step_graphs).
     pub step_graphs: bool,
