@@ -1,0 +1,243 @@
+//! The `UNet` over frames as a line of cells that can pause between any two.
+
+use std::ops::Range;
+
+use burn::tensor::{DType, FloatDType, Tensor};
+
+use super::blocks::{CellInput, UNetSpatioTemporalConditionModel};
+use super::config::SpatioTemporalUNetConfig;
+use crate::denoiser::{Evaluation, StagedDenoiser};
+use crate::models::unet::{CellModule, UNetCarry, beside};
+use crate::nn::embed::TimeTable;
+use crate::nn::temporal_transformer::{TemporalContext, TransformerSpatioTemporal};
+use crate::ops;
+use crate::recall::Recall;
+
+/// A `UNet` over frames, ready to run.
+#[derive(Debug)]
+pub struct SpatioTemporalUNet {
+    config: SpatioTemporalUNetConfig,
+    model: UNetSpatioTemporalConditionModel,
+    line: Vec<CellModule>,
+    dtype: DType,
+}
+
+/// What a run over clips is conditioned on; clips in row order (half, item).
+#[derive(Debug, Clone)]
+pub struct ClipCondition {
+    /// What the clip is to show, `[clips, tokens, width]`: a picture's embedding is one token.
+    pub context: Tensor<3>,
+    /// Each clip's numbers: frames a second less one, motion, noise put on the picture.
+    pub time_ids: Vec<Vec<f64>>,
+    /// Input channels beside the latents of every frame, `[clips, channels, height, width]`: the picture's own latents; none where the
+    /// sample has them already.
+    pub channels: Option<Tensor<4>>,
+    /// Frames of a clip.
+    pub frames: usize,
+}
+
+/// Time embeddings of all evaluations, what every cell that attends reads, and further input channels, for the clips of one evaluation.
+#[derive(Debug)]
+pub struct ClipRun {
+    time: TimeTable,
+    context: Vec<Option<TemporalContext>>,
+    /// `[clips, channels, height, width]`
+    channels: Option<Tensor<4>>,
+    frames: usize,
+}
+
+/// Time embeddings, activated, `[rows, time_width]`, and what cells read, for a span; further input channels for one evaluation.
+#[derive(Debug)]
+pub struct ClipPrepared {
+    time: Tensor<2>,
+    context: Vec<Option<TemporalContext>>,
+    /// `[clips · frames, channels, height, width]`
+    channels: Option<Tensor<4>>,
+    frames: usize,
+}
+
+impl SpatioTemporalUNet {
+    /// Wraps loaded weights.
+    pub fn new(config: SpatioTemporalUNetConfig, model: UNetSpatioTemporalConditionModel) -> Self {
+        let line = config.spatial.line();
+        let dtype = ops::dtype(model.conv_in.bias.as_ref());
+        Self {
+            config,
+            model,
+            line,
+            dtype,
+        }
+    }
+
+    /// The resolved configuration.
+    pub fn config(&self) -> &SpatioTemporalUNetConfig {
+        &self.config
+    }
+
+    /// The network itself.
+    pub fn model(&self) -> &UNetSpatioTemporalConditionModel {
+        &self.model
+    }
+
+    /// `[evaluations, time_width]` and what is added to it, `[clips, time_width]`.
+    fn times(&self, condition: &ClipCondition, evaluations: &[Evaluation]) -> [Tensor<2>; 2] {
+        let spatial = &self.config.spatial;
+        let timesteps = Evaluation::timesteps(evaluations);
+        let times = self
+            .model
+            .time_embedding
+            .embed(&timesteps, spatial.sinusoid);
+        let added = spatial.added.expect("`from_json` asks for it");
+        let numbers = condition.time_ids.concat();
+        let numbers = added.sinusoid.embed(&numbers, &times.device()); // [clips · numbers, width]
+        let numbers = numbers.reshape([condition.time_ids.len(), added.width]);
+        [times, self.model.add_embedding.forward(numbers)]
+    }
+
+    fn attention(&self, site: CellModule) -> Option<&TransformerSpatioTemporal> {
+        let (attentions, layer) = match site {
+            CellModule::Down { level, layer } => {
+                (self.model.down_blocks[level].attentions.as_ref(), layer)
+            }
+            CellModule::Up { level, layer } => (self.model.up(level).attentions.as_ref(), layer),
+            CellModule::Mid => (Some(&self.model.mid_block.attentions), 0),
+            CellModule::ConvIn | CellModule::Downsample { .. } => (None, 0),
+        };
+        attentions?.get(layer)
+    }
+
+    fn run_cell(
+        &self,
+        index: usize,
+        carry: UNetCarry,
+        prepared: &ClipPrepared,
+        recall: &mut Recall<'_>,
+    ) -> UNetCarry {
+        let input = CellInput {
+            time: &prepared.time,
+            context: prepared.context[index].as_ref(),
+            frames: prepared.frames,
+        };
+        let site = self.line[index];
+        let attention = self.attention(site);
+        match site {
+            CellModule::ConvIn => carry.push(|hidden| ops::conv2d(&self.model.conv_in, hidden)),
+            CellModule::Down { level, layer } => {
+                let resnet = &self.model.down_blocks[level].resnets[layer];
+                carry.push(|hidden| input.layer(resnet, attention, hidden, recall))
+            }
+            CellModule::Downsample { level } => {
+                let downsamplers = self.model.down_blocks[level].downsamplers.as_ref();
+                let downsamplers = downsamplers.expect("`line` names levels that have one");
+                carry.push(|hidden| downsamplers[0].forward(hidden))
+            }
+            CellModule::Mid => {
+                carry.map(|hidden| self.model.mid_block.forward(hidden, input, recall))
+            }
+            CellModule::Up { level, layer } => {
+                let block = self.model.up(level);
+                let resnet = &block.resnets[layer];
+                let carry = carry.pop(|hidden| input.layer(resnet, attention, hidden, recall));
+                match &block.upsamplers {
+                    Some(upsamplers) if layer + 1 == block.resnets.len() => {
+                        let size = carry.next_size();
+                        carry.map(|hidden| upsamplers[0].forward(hidden, size))
+                    }
+                    _ => carry,
+                }
+            }
+        }
+    }
+}
+
+impl StagedDenoiser for SpatioTemporalUNet {
+    type Carry = UNetCarry;
+    type Condition = ClipCondition;
+    type Run = ClipRun;
+    type Prepared = ClipPrepared;
+
+    fn cells(&self) -> usize {
+        self.line.len()
+    }
+
+    fn start(&self, condition: &ClipCondition, evaluations: &[Evaluation]) -> ClipRun {
+        let (states, frames) = (condition.context.clone().cast(self.dtype), condition.frames);
+        let [times, added] = self.times(condition, evaluations);
+        let context = |site: &CellModule| {
+            let attention = self.attention(*site);
+            attention.map(|attention| attention.context(&states, frames))
+        };
+        ClipRun {
+            time: TimeTable::new(times, Some(added), states.dims()[0], self.dtype),
+            context: self.line.iter().map(context).collect(),
+            channels: condition.channels.clone(),
+            frames,
+        }
+    }
+
+    fn prepare(&self, run: &ClipRun, evaluations: &[Evaluation]) -> ClipPrepared {
+        let repeat = |context: &TemporalContext| match evaluations.len() {
+            1 => context.clone(),
+            steps => context.repeat(steps),
+        };
+        let (context, channels) = (run.context.iter(), run.channels.as_ref());
+        ClipPrepared {
+            time: each_frame(run.time.of(Evaluation::positions(evaluations)), run.frames),
+            context: context.map(|cell| cell.as_ref().map(repeat)).collect(),
+            channels: channels.map(|channels| each_frame(channels.clone(), run.frames)),
+            frames: run.frames,
+        }
+    }
+
+    fn embedding<'p>(&self, prepared: &'p mut ClipPrepared) -> Option<&'p mut Tensor<2>> {
+        Some(&mut prepared.time)
+    }
+
+    /// `rows` are those of whole clips.
+    fn select(&self, run: &ClipRun, rows: Range<usize>) -> ClipRun {
+        let clips = rows.start / run.frames..rows.end / run.frames;
+        let select = |context: &TemporalContext| context.select(clips.clone());
+        let (context, channels) = (run.context.iter(), run.channels.as_ref());
+        ClipRun {
+            time: run.time.select(clips.clone()),
+            context: context.map(|cell| cell.as_ref().map(select)).collect(),
+            channels: channels.map(|channels| channels.clone().narrow(0, clips.start, clips.len())),
+            frames: run.frames,
+        }
+    }
+
+    fn enter(&self, sample: Tensor<4>, prepared: &ClipPrepared) -> UNetCarry {
+        let input = match &prepared.channels {
+            Some(channels) => beside(sample, channels),
+            None => sample,
+        }; // [rows, in_channels, height, width]
+        UNetCarry::entering(input.cast(self.dtype))
+    }
+
+    fn advance(
+        &self,
+        carry: UNetCarry,
+        cells: Range<usize>,
+        prepared: &ClipPrepared,
+        recall: &mut Recall<'_>,
+    ) -> UNetCarry {
+        cells.fold(carry, |carry, cell| {
+            self.run_cell(cell, carry, prepared, recall.at_cell(cell))
+        })
+    }
+
+    fn leave(&self, carry: UNetCarry, _prepared: &ClipPrepared) -> Tensor<4> {
+        let prediction = self.model.head(carry.hidden().clone());
+        prediction.cast(FloatDType::F32) // [rows, channels, height, width]
+    }
+}
+
+/// `[clips, …]` once for each frame of a clip, `[clips · frames, …]`.
+fn each_frame<const D: usize>(clips: Tensor<D>, frames: usize) -> Tensor<D> {
+    let mut shape = clips.dims();
+    let wide: Tensor<2> = clips.reshape([shape[0], shape[1..].iter().product()]);
+    let [count, width] = wide.dims();
+    let repeated = wide.unsqueeze_dim::<3>(1).expand([count, frames, width]);
+    shape[0] *= frames;
+    repeated.reshape(shape)
+}

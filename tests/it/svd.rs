@@ -1,0 +1,158 @@
+//! Stable Video Diffusion against diffusers: cells, laws, costs, parameters.
+
+use afterimage::denoise::Noise as _;
+use afterimage::denoiser::Rows;
+use afterimage::models::spatio_temporal::{
+    ClipCondition, ClipExtent, SpatioTemporalUNet, SpatioTemporalUNetConfig,
+    UNetSpatioTemporalConditionModel,
+};
+use afterimage::pipeline::{SeededNoise, Seeds};
+use afterimage::weights::{WeightSource, load_strict, shapes};
+use burn::tensor::Tensor;
+
+use crate::fixture::{Fixture, shared, text};
+use crate::golden::check_cells;
+use crate::laws::{Subject, made_once_is_made_at_every_step};
+use crate::param_lists::assert_same_parameters;
+use crate::tested;
+use crate::tolerance::F32_CPU;
+
+/// An odd size: 9x5 latents halve to 5x3.
+const EXTENT: ClipExtent = ClipExtent {
+    frames: 3,
+    height: 9,
+    width: 5,
+    tokens: 1,
+};
+
+fn fixture() -> Option<Fixture> {
+    Fixture::any("svd")
+}
+
+fn unet(fixture: &Fixture) -> SpatioTemporalUNet {
+    let folder = fixture.model().join("unet");
+    let config = SpatioTemporalUNetConfig::from_json(&text(folder.join("config.json"))).unwrap();
+    let source = WeightSource::open(folder.join("diffusion_pytorch_model.safetensors")).unwrap();
+    let model = UNetSpatioTemporalConditionModel::new(&config, &tested::device());
+    let model = load_strict(model, &source, "unet", tested::dtype()).unwrap();
+    SpatioTemporalUNet::new(config, model)
+}
+
+fn normals<const D: usize>(shape: [usize; D], seed: u64) -> Tensor<D> {
+    let count = shape.iter().product();
+    let mut noise = SeededNoise::new(&Seeds::One(seed), &tested::device());
+    noise.draw([1, 1, 1, count]).reshape(shape)
+}
+
+/// Two guidance halves of one clip.
+fn condition(unet: &SpatioTemporalUNet) -> ClipCondition {
+    ClipCondition {
+        context: normals([2, 1, unet.config().spatial.context_width], 9),
+        time_ids: vec![vec![6.0, 127.0, 0.02], vec![6.0, 40.0, 0.1]],
+        channels: Some(normals([2, 4, EXTENT.height, EXTENT.width], 8)),
+        frames: EXTENT.frames,
+    }
+}
+
+fn latents(seed: u64) -> Tensor<4> {
+    normals([2 * EXTENT.frames, 4, EXTENT.height, EXTENT.width], seed)
+}
+
+#[test]
+fn cells_agree_with_diffusers() {
+    let Some(fixture) = fixture() else { return };
+    let unet = unet(&fixture);
+    for (case, frames) in [("unet", 2), ("unet_modules", 3)] {
+        let case = fixture.case(case);
+        let golden = |key: &str| fixture.of(case, key).unwrap();
+        let condition = ClipCondition {
+            context: golden("encoder_hidden_states").on(&tested::device()),
+            time_ids: golden("added_time_ids").rows(),
+            channels: None,
+            frames,
+        };
+        let outcome = if case["kind"] == "unet_trace" {
+            check_cells(&fixture, case, &unet, &condition, &tested::device())
+        } else {
+            check_output(&fixture, case, &unet, &condition)
+        };
+        outcome.unwrap_or_else(|error| panic!("{}: {error}", case["id"]));
+    }
+}
+
+/// Three frames: whatever takes them for the two halves shows.
+fn check_output(
+    fixture: &Fixture,
+    case: &serde_json::Value,
+    unet: &SpatioTemporalUNet,
+    condition: &ClipCondition,
+) -> Result<(), String> {
+    use afterimage::denoiser::{Evaluation, StagedDenoiser as _};
+    let golden = |key: &str| fixture.of(case, key).unwrap();
+    let timestep = f64::from(golden("timestep").values[0]);
+    let evaluations = [Evaluation { index: 0, timestep }];
+    let prepared = unet.prepare(&unet.start(condition, &evaluations), &evaluations);
+    let sample = golden("sample").by_row().on(&tested::device());
+    let output = unet.forward(sample, &prepared);
+    let tolerance = tested::tolerance(F32_CPU);
+    golden("output")
+        .by_row()
+        .compare(output, tolerance)
+        .map(|_| ())
+}
+
+#[test]
+fn laws_hold_over_frames() {
+    let Some(fixture) = fixture() else { return };
+    let unet = unet(&fixture);
+    let (condition, sample) = (condition(&unet), latents);
+    let blueprint = unet.config().blueprint(EXTENT);
+    let subject = Subject {
+        trunk: &unet,
+        condition: &condition,
+        rows: Rows {
+            halves: 2,
+            items: EXTENT.frames,
+        },
+        sample: &sample,
+        blueprint: &blueprint,
+    };
+    subject.a_pass_can_pause_at_every_cut();
+    subject.reuse_at_the_same_sample_and_time_changes_nothing();
+    subject.batched_propagation_is_the_sequential_one(F32_CPU);
+    // Of nine blocks, each with three branches over positions and four along frames.
+    assert_eq!(subject.branches_recalled_change_nothing(), 6 * 7);
+    made_once_is_made_at_every_step(&unet, &condition, &latents(1));
+}
+
+fn full_size() -> Option<SpatioTemporalUNetConfig> {
+    let path = "data/configs/stabilityai/stable-video-diffusion-img2vid-xt/unet/config.json";
+    Some(SpatioTemporalUNetConfig::from_json(&text(shared(path)?)).unwrap())
+}
+
+#[test]
+fn parameters_are_those_of_the_real_checkpoint() {
+    let Some(config) = full_size() else { return };
+    let model = UNetSpatioTemporalConditionModel::new(&config, &tested::device());
+    assert_same_parameters("svd-xt.unet", shapes(&model));
+}
+
+/// What torch's `FlopCounterMode` counts of diffusers' own network for one clip, in giga-multiply-accumulates.
+#[test]
+fn costs_are_those_of_the_reference() {
+    let Some(config) = full_size() else { return };
+    for (frames, height, width, counted) in [(25, 72, 128, 39_974.1), (14, 32, 48, 3_132.64)] {
+        let blueprint = config.blueprint(ClipExtent {
+            frames,
+            height,
+            width,
+            tokens: 1,
+        });
+        let found = (blueprint.full_macs() * frames as u64) as f64 / 1e9;
+        let off = found / counted - 1.0;
+        assert!(
+            off.abs() < 0.002,
+            "{frames} frames: {found} G, counted {counted} G"
+        );
+    }
+}
