@@ -8,6 +8,7 @@ pub mod control;
 pub mod dit;
 pub mod spatio_temporal;
 pub mod unet;
+pub mod unet3d;
 pub mod vae;
 
 mod json;

@@ -7,6 +7,7 @@ pub mod layer_norm;
 pub mod map_attention;
 pub mod resnet;
 pub mod spatio_temporal;
+pub mod temporal;
 pub mod temporal_transformer;
 pub mod transformer;
 

@@ -106,19 +106,44 @@ impl BasicTransformerBlock {
         self.attn2.key_value(text.clone())
     }
 
+    /// `[rows, tokens, width]` to the same.
     pub(super) fn forward(
         &self,
         hidden: Tensor<3>,
         context: &KeyValue,
         recall: &mut Recall<'_>,
     ) -> Tensor<3> {
+        self.run(hidden, Some(context), 1, recall)
+    }
+
+    /// [`forward`](Self::forward) where there is no context: the second attention is among the tokens as well.
+    pub(super) fn forward_alone(&self, hidden: Tensor<3>, recall: &mut Recall<'_>) -> Tensor<3> {
+        self.run(hidden, None, 1, recall)
+    }
+
+    /// [`forward`](Self::forward) of the frames of clips, which all look at their clip's first.
+    fn run(
+        &self,
+        hidden: Tensor<3>,
+        context: Option<&KeyValue>,
+        frames: usize,
+        recall: &mut Recall<'_>,
+    ) -> Tensor<3> {
         let attended = recall.branch(Branch::SelfAttention, || {
-            self.attn1.attend_self(self.norm1.forward(hidden.clone()))
+            let normed = self.norm1.forward(hidden.clone());
+            self.attn1.attend_first(normed, frames)
         });
         let hidden = hidden + attended;
-        let attended = recall.branch(Branch::CrossAttention, || {
+        let second = match context {
+            Some(_) => Branch::CrossAttention,
+            None => Branch::SelfAttention,
+        };
+        let attended = recall.branch(second, || {
             let normed = self.norm2.forward(hidden.clone());
-            self.attn2.attend(normed, context.clone())
+            match context {
+                Some(context) => self.attn2.attend(normed, context.clone()),
+                None => self.attn2.attend_self(normed),
+            }
         });
         let hidden = hidden + attended;
         let fed = recall.branch(Branch::FeedForward, || {

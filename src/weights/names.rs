@@ -16,12 +16,20 @@ use super::WeightSource;
 use crate::error::{Error, WeightsError};
 
 /// Module path and checkpoint path of the fields that differ.
-const FIELDS: [(&str, &str); 5] = [
+const FIELDS: [(&str, &str); 13] = [
     (".ff.proj.", ".ff.net.0.proj."),
     (".ff.out.", ".ff.net.2."),
     (".ff_in.proj.", ".ff_in.net.0.proj."),
     (".ff_in.out.", ".ff_in.net.2."),
     (".to_out.", ".to_out.0."),
+    (".conv1.norm.", ".conv1.0."),
+    (".conv1.conv.", ".conv1.2."),
+    (".conv2.norm.", ".conv2.0."),
+    (".conv2.conv.", ".conv2.3."),
+    (".conv3.norm.", ".conv3.0."),
+    (".conv3.conv.", ".conv3.3."),
+    (".conv4.norm.", ".conv4.0."),
+    (".conv4.conv.", ".conv4.3."),
 ];
 
 /// Old and present names of an attention's layers.

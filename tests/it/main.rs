@@ -86,6 +86,7 @@ mod shipped;
 mod svd;
 mod tested;
 mod text;
+mod text_to_video;
 mod tolerance;
 mod torch_files;
 mod toy_trunk;

@@ -42,6 +42,20 @@ pub(in crate::models) const UP_OVER_FRAMES: BlockTypes = BlockTypes {
     ..UP
 };
 
+/// [`DOWN`] of clips.
+pub(in crate::models) const DOWN_OF_CLIPS: BlockTypes = BlockTypes {
+    attending: "CrossAttnDownBlock3D",
+    plain: "DownBlock3D",
+    ..DOWN
+};
+
+/// [`UP`] of clips.
+pub(in crate::models) const UP_OF_CLIPS: BlockTypes = BlockTypes {
+    attending: "CrossAttnUpBlock3D",
+    plain: "UpBlock3D",
+    ..UP
+};
+
 impl BlockTypes {
     /// For each level as listed, whether its blocks attend.
     pub(in crate::models) fn attends(

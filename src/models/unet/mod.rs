@@ -17,7 +17,9 @@ mod parts;
 mod plain;
 mod plain_config;
 
-pub(in crate::models) use block_types::{DOWN_OVER_FRAMES, UP_OVER_FRAMES};
+pub(in crate::models) use block_types::{
+    DOWN_OF_CLIPS, DOWN_OVER_FRAMES, UP_OF_CLIPS, UP_OVER_FRAMES,
+};
 pub use blocks::UNet2DConditionModel;
 pub(in crate::models) use blocks::{Builder, DownBlock, MidBlock};
 pub use blueprint::Extent;
