@@ -116,6 +116,7 @@ fn unet_step(config: &str, side: usize, cells: Cells) -> Run {
     });
     let condition = UNetCondition {
         context: random([2, TOKENS, config.context_width], &device),
+        frames: 1,
         added,
         channels: None,
     };

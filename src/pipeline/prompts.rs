@@ -168,6 +168,7 @@ impl Prompts {
             .map(|half| repeat_each(half.states, request.batch));
         Ok(UNetCondition {
             context: Tensor::cat(states.collect(), 0),
+            frames: 1,
             added,
             channels: None,
         })

@@ -95,6 +95,7 @@ mod vae;
 mod weight_files;
 mod weight_lists;
 mod weights;
+mod zero_shot_film;
 
 /// Counts memory for the tests that limit it.
 #[cfg(feature = "eval")]

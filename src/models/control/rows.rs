@@ -28,6 +28,12 @@ impl NetRows {
         rows.narrow(0, self.trunk.total() - total, total)
     }
 
+    /// Of one evaluation's text, a row for so many frames.
+    pub(super) fn of_clips(self, text: Tensor<3>, frames: usize) -> Tensor<3> {
+        let clips = self.total() / frames;
+        text.narrow(0, self.trunk.total() / frames - clips, clips)
+    }
+
     /// Of `[evaluations · rows, channels, height, width]`.
     pub(super) fn of_sample(self, sample: Tensor<4>) -> Tensor<4> {
         if !self.conditioned {

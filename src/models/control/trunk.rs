@@ -13,8 +13,8 @@ use super::net::{CellInput, ControlNet};
 use super::rows::NetRows;
 use crate::denoiser::{Carry, Evaluation, Rows, StagedDenoiser};
 use crate::models::unet::{UNet, UNetCarry, UNetCondition, UNetPrepared, UNetRun};
-use crate::nn::attention::KeyValue;
 use crate::nn::embed::TimeTable;
+use crate::nn::transformer::{Attended, TransformerContext};
 use crate::recall::Recall;
 
 /// Exponent of ten by which the outermost residual is weaker than the innermost in guess mode.
@@ -41,7 +41,7 @@ pub struct ControlledCondition {
 /// What one net is conditioned on.
 #[derive(Debug, Clone)]
 pub struct ControlCondition {
-    /// The picture it follows, 0 to 1, `[1 or items, hint channels, 8 · height, 8 · width]`.
+    /// The picture it follows, 0 to 1, `[1, frames or items, hint channels, 8 · height, 8 · width]`.
     pub hint: Tensor<4>,
     /// How strongly.
     pub scale: f64,
@@ -61,11 +61,13 @@ pub struct ControlledRun {
 #[derive(Debug)]
 struct ControlRun {
     rows: NetRows,
+    /// Rows of the latents for each of the text.
+    frames: usize,
     /// For the net's rows of each evaluation.
     time: TimeTable,
-    /// Of every cell, for the net's rows of one evaluation.
-    context: Vec<Vec<KeyValue>>,
-    /// The encoded hint, `[rows, channels, height, width]`, rows as for `context`.
+    /// Of every cell, for the net's rows of the text.
+    context: Vec<TransformerContext>,
+    /// The encoded hint, `[rows, channels, height, width]`.
     hint: Tensor<4>,
     /// For each cell, the factor of its residual.
     scales: Vec<f64>,
@@ -86,7 +88,7 @@ pub struct ControlledPrepared {
 struct NetPrepared {
     /// Activated, `[evaluations · rows, time_width]`.
     time: Tensor<2>,
-    context: Vec<Vec<KeyValue>>,
+    context: Vec<TransformerContext>,
     hint: Tensor<4>,
     /// 1 for rows of evaluations at which the net steers, else 0, `[evaluations · rows, 1, 1, 1]`; `None` if it steers at all.
     steered: Option<Tensor<4>>,
@@ -115,7 +117,8 @@ impl<'a> ControlledUNet<'a> {
             trunk: condition.rows,
             conditioned: (control.guess || net.config().global_pool) && condition.rows.halves == 2,
         };
-        let text = rows.of_evaluation(condition.unet.context.clone());
+        let frames = condition.unet.frames;
+        let text = rows.of_clips(condition.unet.context.clone(), frames);
         let added = net.added(&condition.unet);
         let added = added.map(|added| rows.of_evaluation(added));
         let hint = net.encode_hint(control.hint.clone()); // [1 or items, channels, height, width]
@@ -131,8 +134,9 @@ impl<'a> ControlledUNet<'a> {
         };
         ControlRun {
             rows,
+            frames,
             time: TimeTable::new(net.times(evaluations), added, rows.total(), net.dtype),
-            context: net.context(&text),
+            context: net.context(&text, Attended::first_of(frames)),
             hint: hint.repeat_dim(0, copies),
             scales: (0..cells)
                 .map(|cell| control.scale * factor(cell))
@@ -251,10 +255,8 @@ impl ControlRun {
         let first = self.rows.trunk.total() - self.rows.total();
         let own = rows.start.saturating_sub(first)..rows.end.saturating_sub(first);
         let (start, count) = (own.start, own.len());
-        let cell = |context: &Vec<KeyValue>| {
-            let blocks = context.iter();
-            blocks.map(|block| block.select(own.clone())).collect()
-        };
+        let clips = own.start / self.frames..own.end / self.frames;
+        let cell = |context: &TransformerContext| context.select(clips.clone());
         let items = self.rows.trunk.items;
         Self {
             rows: NetRows {
@@ -264,6 +266,7 @@ impl ControlRun {
                 },
                 conditioned: false,
             },
+            frames: self.frames,
             time: self.time.select(own.clone()),
             context: self.context.iter().map(cell).collect(),
             hint: self.hint.clone().narrow(0, start, count),
@@ -279,10 +282,7 @@ impl ControlRun {
             return None;
         }
         let (rows, count) = (self.rows.total(), evaluations.len());
-        let repeat = |context: &KeyValue| match count {
-            1 => context.clone(),
-            _ => context.repeat(count),
-        };
+        let repeat = |context: &TransformerContext| context.repeat(count);
         let cells = self.context.iter();
         let steered = (!evaluations.iter().all(steers)).then(|| {
             let flags = evaluations.iter().flat_map(|evaluation| {
@@ -293,9 +293,7 @@ impl ControlRun {
         });
         Some(NetPrepared {
             time: self.time.of(Evaluation::positions(evaluations)),
-            context: cells
-                .map(|cell| cell.iter().map(repeat).collect())
-                .collect(),
+            context: cells.map(repeat).collect(),
             hint: self.hint.clone().repeat_dim(0, count),
             steered,
         })

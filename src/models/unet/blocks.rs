@@ -7,11 +7,10 @@ use burn::tensor::{Device, Tensor};
 
 use super::config::{AttentionKind, Level, Resampling, UNetConfig};
 use super::parts::{Attention, Downsampler, Upsampler};
-use crate::nn::attention::KeyValue;
 use crate::nn::embed::TimestepEmbedding;
 use crate::nn::map_attention::{MapAttention, MapAttentionConfig};
 use crate::nn::resnet::{Downsample2d, ResnetBlock2d, ResnetConfig, Upsample2d};
-use crate::nn::transformer::{Transformer2d, TransformerConfig};
+use crate::nn::transformer::{Transformer2d, TransformerConfig, TransformerContext};
 use crate::nn::{conv3x3, group_norm};
 use crate::ops::{self, group_norm_silu};
 use crate::recall::Recall;
@@ -89,7 +88,7 @@ pub(super) fn layer(
     attention: Option<&Attention>,
     hidden: Tensor<4>,
     time: &Tensor<2>,
-    context: &[KeyValue],
+    context: &TransformerContext,
     recall: &mut Recall<'_>,
 ) -> Tensor<4> {
     let hidden = resnet.forward(hidden, Some(time));
@@ -104,7 +103,7 @@ impl MidBlock {
         &self,
         hidden: Tensor<4>,
         time: &Tensor<2>,
-        context: &[KeyValue],
+        context: &TransformerContext,
         recall: &mut Recall<'_>,
     ) -> Tensor<4> {
         let attention = self.attentions.first();

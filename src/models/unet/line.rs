@@ -7,8 +7,8 @@ use burn::tensor::{DType, FloatDType, Tensor};
 use super::blocks::{UNet2DConditionModel, layer};
 use super::config::{AddedConfig, UNetConfig};
 use crate::denoiser::{Carry, Evaluation, StagedDenoiser};
-use crate::nn::attention::KeyValue;
 use crate::nn::embed::TimeTable;
+use crate::nn::transformer::{Attended, TransformerContext};
 use crate::ops;
 use crate::recall::Recall;
 
@@ -74,6 +74,9 @@ pub struct UNet {
 pub struct UNetCondition {
     /// Text states, `[rows, tokens, width]`.
     pub context: Tensor<3>,
+    /// Rows of the latents for each of them: 1 for pictures. The frames of a clip have one text, and all look at the first of them
+    /// where pictures look at themselves.
+    pub frames: usize,
     /// What is added to the time embedding, for a `UNet` whose configuration asks for it.
     pub added: Option<AddedCondition>,
     /// Input channels beside the latents, `[rows, channels, height, width]`: the mask and the masked picture's latents of inpainting
@@ -86,6 +89,7 @@ impl UNetCondition {
     pub fn new(context: Tensor<3>) -> Self {
         Self {
             context,
+            frames: 1,
             added: None,
             channels: None,
         }
@@ -120,21 +124,22 @@ pub struct UNetCarry {
     skips: Vec<Tensor<4>>,
 }
 
-/// Time embeddings of all evaluations; cross-attention keys and values of every cell and block, and further input channels, for the
-/// rows of one evaluation.
+/// Time embeddings of all evaluations; what the attention of every cell reads, and further input channels, for the rows of one
+/// evaluation.
 #[derive(Debug)]
 pub struct UNetRun {
     time: TimeTable,
-    context: Vec<Vec<KeyValue>>,
+    context: Vec<TransformerContext>,
+    frames: usize,
     channels: Option<Tensor<4>>,
 }
 
-/// Time embeddings, activated, `[rows, time_width]`, and the run's keys and values, for the rows of a span; further input channels for
+/// Time embeddings, activated, `[rows, time_width]`, and what attention reads, for the rows of a span; further input channels for
 /// those of one evaluation.
 #[derive(Debug)]
 pub struct UNetPrepared {
     time: Tensor<2>,
-    context: Vec<Vec<KeyValue>>,
+    context: Vec<TransformerContext>,
     channels: Option<Tensor<4>>,
 }
 
@@ -175,7 +180,8 @@ impl UNet {
                 rows,
                 self.dtype,
             ),
-            context: vec![Vec::new(); self.line.len()],
+            context: vec![TransformerContext::default(); self.line.len()],
+            frames: 1,
             channels: None,
         }
     }
@@ -234,17 +240,22 @@ impl UNet {
         }
     }
 
-    fn context_of(&self, site: CellModule, text: &Tensor<3>) -> Vec<KeyValue> {
+    fn context_of(
+        &self,
+        site: CellModule,
+        text: &Tensor<3>,
+        attended: Attended,
+    ) -> TransformerContext {
         let attention = match site {
             CellModule::Up { level, layer } => {
                 let block = &self.model.up_blocks[self.model.up_blocks.len() - 1 - level];
                 let attentions = block.attentions.as_ref();
                 attentions.map(|attentions| &attentions[layer])
             }
-            _ => return self.model.encoder().context(site, text),
+            _ => return self.model.encoder().context(site, text, attended),
         };
         attention
-            .map(|attention| attention.context(text))
+            .map(|attention| attention.context(text, attended))
             .unwrap_or_default()
     }
 }
@@ -261,31 +272,27 @@ impl StagedDenoiser for UNet {
 
     fn start(&self, condition: &UNetCondition, evaluations: &[Evaluation]) -> UNetRun {
         let text = condition.context.clone().cast(self.dtype); // [rows, tokens, width]
+        let attended = Attended::first_of(condition.frames);
         let context = self
             .line
             .iter()
-            .map(|site| self.context_of(*site, &text))
+            .map(|site| self.context_of(*site, &text, attended))
             .collect();
-        let (times, rows) = (self.times(evaluations), text.dims()[0]);
+        let rows = text.dims()[0] * condition.frames;
+        let times = self.times(evaluations);
         UNetRun {
             time: TimeTable::new(times, self.added(condition), rows, self.dtype),
             context,
+            frames: condition.frames,
             channels: condition.channels.clone(),
         }
     }
 
     fn prepare(&self, run: &UNetRun, evaluations: &[Evaluation]) -> UNetPrepared {
-        let repeat = |context: &KeyValue| match evaluations.len() {
-            1 => context.clone(),
-            steps => context.repeat(steps),
-        };
+        let repeat = |context: &TransformerContext| context.repeat(evaluations.len());
         UNetPrepared {
             time: run.time.of(Evaluation::positions(evaluations)),
-            context: run
-                .context
-                .iter()
-                .map(|cell| cell.iter().map(repeat).collect())
-                .collect(),
+            context: run.context.iter().map(repeat).collect(),
             channels: run.channels.clone(),
         }
     }
@@ -295,14 +302,13 @@ impl StagedDenoiser for UNet {
     }
 
     fn select(&self, run: &UNetRun, rows: Range<usize>) -> UNetRun {
-        let cell = |context: &Vec<KeyValue>| {
-            let blocks = context.iter();
-            blocks.map(|block| block.select(rows.clone())).collect()
-        };
+        let clips = rows.start / run.frames..rows.end / run.frames;
+        let cell = |context: &TransformerContext| context.select(clips.clone());
         let channels = run.channels.as_ref();
         UNetRun {
             time: run.time.select(rows.clone()),
             context: run.context.iter().map(cell).collect(),
+            frames: run.frames,
             channels: channels.map(|channels| channels.clone().narrow(0, rows.start, rows.len())),
         }
     }

@@ -7,11 +7,10 @@ use burn::tensor::{Device, Tensor};
 
 use super::config::UNet3dConfig;
 use crate::models::unet::Level;
-use crate::nn::attention::KeyValue;
 use crate::nn::embed::TimestepEmbedding;
 use crate::nn::resnet::{Downsample2d, ResnetBlock2d, ResnetConfig, Upsample2d};
 use crate::nn::temporal::{TemporalConvLayer, TransformerTemporal, TransformerTemporalConfig};
-use crate::nn::transformer::{Transformer2d, TransformerConfig};
+use crate::nn::transformer::{Attended, Transformer2d, TransformerConfig, TransformerContext};
 use crate::nn::{conv3x3, group_norm};
 use crate::ops::{self, group_norm_silu};
 use crate::recall::Recall;
@@ -71,17 +70,17 @@ pub(super) struct Layer<'a> {
 pub(super) struct CellInput<'a> {
     /// Activated, `[clips · frames, time_width]`.
     pub(super) time: &'a Tensor<2>,
-    /// Keys and values of the text, a row a clip; empty for cells that do not attend.
-    pub(super) context: &'a [KeyValue],
+    /// Of a cell that attends, with a row of text a clip.
+    pub(super) context: &'a TransformerContext,
     /// Of a clip.
     pub(super) frames: usize,
 }
 
 impl Layer<'_> {
-    /// Keys and values of `text`, `[clips, tokens, width]`, if it is read.
-    pub(super) fn context(self, text: &Tensor<3>) -> Vec<KeyValue> {
-        let attention = self.attention;
-        attention.map_or_else(Vec::new, |(positions, _)| positions.context(text))
+    /// What is read of `text`, `[clips, tokens, width]`, if it is.
+    pub(super) fn context(self, text: &Tensor<3>) -> TransformerContext {
+        let context = |(positions, _): (&Transformer2d, _)| positions.context(text, Attended::Own);
+        self.attention.map(context).unwrap_or_default()
     }
 
     /// `[clips · frames, channels, height, width]` in and out.

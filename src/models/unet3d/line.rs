@@ -8,8 +8,8 @@ use super::blocks::{CellInput, UNet3DConditionModel};
 use super::config::UNet3dConfig;
 use crate::denoiser::{Evaluation, StagedDenoiser};
 use crate::models::unet::{CellModule, UNetCarry};
-use crate::nn::attention::KeyValue;
 use crate::nn::embed::TimeTable;
+use crate::nn::transformer::TransformerContext;
 use crate::ops;
 use crate::recall::Recall;
 
@@ -31,19 +31,19 @@ pub struct UNet3dCondition {
     pub frames: usize,
 }
 
-/// Time embeddings of all evaluations; cross-attention keys and values of every cell for the clips of one evaluation.
+/// Time embeddings of all evaluations; what the attention of every cell reads for the clips of one evaluation.
 #[derive(Debug)]
 pub struct UNet3dRun {
     time: TimeTable,
-    context: Vec<Vec<KeyValue>>,
+    context: Vec<TransformerContext>,
     frames: usize,
 }
 
-/// Time embeddings, activated, `[rows, time_width]`, and the run's keys and values, for a span.
+/// Time embeddings, activated, `[rows, time_width]`, and what attention reads, for a span.
 #[derive(Debug)]
 pub struct UNet3dPrepared {
     time: Tensor<2>,
-    context: Vec<Vec<KeyValue>>,
+    context: Vec<TransformerContext>,
     frames: usize,
 }
 
@@ -70,12 +70,12 @@ impl UNet3d {
         &self.model
     }
 
-    fn context_of(&self, site: CellModule, text: &Tensor<3>) -> Vec<KeyValue> {
+    fn context_of(&self, site: CellModule, text: &Tensor<3>) -> TransformerContext {
         match site {
             CellModule::Down { level, layer } => self.model.down_layer(level, layer).context(text),
             CellModule::Mid => self.model.mid_layer(0).context(text),
             CellModule::Up { level, layer } => self.model.up_layer(level, layer).context(text),
-            CellModule::ConvIn | CellModule::Downsample { .. } => Vec::new(),
+            CellModule::ConvIn | CellModule::Downsample { .. } => TransformerContext::default(),
         }
     }
 
@@ -149,16 +149,11 @@ impl StagedDenoiser for UNet3d {
     }
 
     fn prepare(&self, run: &UNet3dRun, evaluations: &[Evaluation]) -> UNet3dPrepared {
-        let repeat = |context: &KeyValue| match evaluations.len() {
-            1 => context.clone(),
-            steps => context.repeat(steps),
-        };
+        let repeat = |context: &TransformerContext| context.repeat(evaluations.len());
         let cells = run.context.iter();
         UNet3dPrepared {
             time: run.time.of(Evaluation::positions(evaluations)),
-            context: cells
-                .map(|cell| cell.iter().map(repeat).collect())
-                .collect(),
+            context: cells.map(repeat).collect(),
             frames: run.frames,
         }
     }
@@ -170,10 +165,7 @@ impl StagedDenoiser for UNet3d {
     /// `rows` are those of whole clips.
     fn select(&self, run: &UNet3dRun, rows: Range<usize>) -> UNet3dRun {
         let clips = rows.start / run.frames..rows.end / run.frames;
-        let cell = |context: &Vec<KeyValue>| {
-            let blocks = context.iter();
-            blocks.map(|block| block.select(clips.clone())).collect()
-        };
+        let cell = |context: &TransformerContext| context.select(clips.clone());
         UNet3dRun {
             time: run.time.select(rows.clone()),
             context: run.context.iter().map(cell).collect(),

@@ -63,6 +63,7 @@ fn condition(fixture: &Fixture, case: &Value, device: &Device) -> UNetCondition 
         });
     UNetCondition {
         context: golden("encoder_hidden_states").on(device),
+        frames: 1,
         added,
         channels: None,
     }

@@ -75,6 +75,7 @@ impl Stepwise<'_> {
         });
         Some(UNetCondition {
             context: golden("prompt_embeds")?.on(&device),
+            frames: 1,
             added,
             channels,
         })
