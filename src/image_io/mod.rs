@@ -1,5 +1,6 @@
 //! Pictures: PNG with the run's settings in text chunks, written atomically; files of many formats read; masks and outlines.
 
+mod antialiased;
 mod atomic;
 mod canny;
 mod created;

@@ -6,11 +6,12 @@ use afterimage::models::spatio_temporal::{
     ClipCondition, ClipExtent, SpatioTemporalUNet, SpatioTemporalUNetConfig,
     UNetSpatioTemporalConditionModel,
 };
+use afterimage::models::vae::{Autoencoder, Tiling, VaeConfig};
 use afterimage::pipeline::{SeededNoise, Seeds};
 use afterimage::weights::{WeightSource, load_strict, shapes};
 use burn::tensor::Tensor;
 
-use crate::fixture::{Fixture, shared, text};
+use crate::fixture::{Fixture, json, shared, text};
 use crate::golden::check_cells;
 use crate::laws::{Subject, made_once_is_made_at_every_step};
 use crate::param_lists::assert_same_parameters;
@@ -125,6 +126,42 @@ fn laws_hold_over_frames() {
     made_once_is_made_at_every_step(&unet, &condition, &latents(1));
 }
 
+fn vae(fixture: &Fixture) -> Autoencoder {
+    let folder = fixture.model().join("vae");
+    let config = VaeConfig::new(json(folder.join("config.json"))).unwrap();
+    let source = WeightSource::open(folder.join("diffusion_pytorch_model.safetensors")).unwrap();
+    let model = Autoencoder::new(config, &tested::device());
+    load_strict(model, &source, "vae", tested::dtype()).unwrap()
+}
+
+#[test]
+fn clips_are_decoded_whole_and_in_chunks() {
+    let Some(fixture) = fixture() else { return };
+    let vae = vae(&fixture);
+    let cases = fixture
+        .of_kinds(&["temporal_vae"])
+        .chain([fixture.case("vae_modules")]);
+    for case in cases {
+        let golden = |key: &str| fixture.of(case, key).unwrap();
+        let frames = &case["call"]["num_frames"];
+        let chunk = &case["call"]["decode_chunk_size"];
+        let chunk = chunk.as_u64().or(frames.as_u64()).unwrap() as usize;
+        let latents = golden("z").on(&tested::device());
+        let decoded = vae.decode_frames(latents, chunk, Tiling::Never);
+        let expected = fixture
+            .of(case, "decoded")
+            .unwrap_or_else(|| golden("output"));
+        expected
+            .compare(decoded, tested::tolerance(F32_CPU))
+            .unwrap_or_else(|error| panic!("{}: {error}", case["id"]));
+        if let Some(image) = fixture.of(case, "image") {
+            let moments = vae.encode(image.on(&tested::device()), Tiling::Never);
+            let outcome = golden("latent_mode").compare(moments.mean, tested::tolerance(F32_CPU));
+            outcome.unwrap_or_else(|error| panic!("{}, encoded: {error}", case["id"]));
+        }
+    }
+}
+
 fn full_size() -> Option<SpatioTemporalUNetConfig> {
     let path = "data/configs/stabilityai/stable-video-diffusion-img2vid-xt/unet/config.json";
     Some(SpatioTemporalUNetConfig::from_json(&text(shared(path)?)).unwrap())
@@ -135,9 +172,14 @@ fn parameters_are_those_of_the_real_checkpoint() {
     let Some(config) = full_size() else { return };
     let model = UNetSpatioTemporalConditionModel::new(&config, &tested::device());
     assert_same_parameters("svd-xt.unet", shapes(&model));
+    let path = "data/configs/stabilityai/stable-video-diffusion-img2vid-xt/vae/config.json";
+    let config = VaeConfig::new(json(shared(path).unwrap())).unwrap();
+    let model = Autoencoder::new(config, &tested::device());
+    assert_same_parameters("svd-xt.vae", shapes(&model));
 }
 
 /// What torch's `FlopCounterMode` counts of diffusers' own network for one clip, in giga-multiply-accumulates.
+/// It makes keys and values along frames once a position; a clip has one picture.
 #[test]
 fn costs_are_those_of_the_reference() {
     let Some(config) = full_size() else { return };
