@@ -20,12 +20,12 @@ pub enum Conditioned {
     Second,
 }
 
-/// A scale that grows linearly over the frames of a clip, up to the [`scale`](Guidance::scale) of the last.
+/// A scale that grows linearly over the frames of a film, up to the [`scale`](Guidance::scale) of the last.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct FrameScales {
     /// The scale of the first frame.
     pub first: f64,
-    /// Frames of a clip; they are neighbours among the rows.
+    /// Frames of a film; they are neighbours among the rows.
     pub frames: usize,
 }
 
@@ -43,7 +43,7 @@ impl FrameScales {
 pub struct Guidance {
     /// 1 and less is unguided: one row a picture instead of two.
     pub scale: f64,
-    /// Of clips whose frames are guided more and more, or less and less; `None` guides every row alike.
+    /// Of films whose frames are guided more and more, or less and less; `None` guides every row alike.
     pub over_frames: Option<FrameScales>,
     /// 0 to 1: how far the guided prediction is brought back to the spread of the conditioned one.
     pub rescale: f64,
@@ -203,7 +203,7 @@ mod tests {
         assert_eq!(guidance.rows(4).total(), 8);
     }
 
-    /// Two clips of three frames: 1, 2 and 3 times the way from one half to the other.
+    /// Two films of three frames: 1, 2 and 3 times the way from one half to the other.
     #[test]
     fn frames_are_guided_one_by_one() {
         let guidance = Guidance {

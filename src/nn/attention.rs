@@ -105,7 +105,7 @@ impl Attention {
     }
 
     /// Attention of `hidden`, `[rows, tokens, width]`, over given keys and values, of as many rows or of fewer: rows that follow each
-    /// other share one of those then, as the frames of a clip do.
+    /// other share one of those then, as the frames of a film do.
     pub fn attend(&self, hidden: Tensor<3>, context: KeyValue) -> Tensor<3> {
         let [rows, tokens, width] = hidden.dims();
         let groups = context.rows();

@@ -275,7 +275,7 @@ impl Reference {
         Self { shape, values }
     }
 
-    /// Frames as rows, those of a clip next to each other: `[clips, frames, channels, height, width]` as four axes; what has four stays.
+    /// Frames as rows, those of a film next to each other: `[clips, frames, channels, height, width]` as four axes; what has four stays.
     pub(crate) fn by_row(&self) -> Self {
         let (outer, inner) = self.shape.split_at(self.shape.len() - 3);
         Self {

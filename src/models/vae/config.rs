@@ -38,7 +38,7 @@ pub struct VaeJson {
 /// Class of the autoencoders that quantise their latents.
 const QUANTISING: &str = "VQModel";
 
-/// Class of the autoencoders whose decoder looks along the frames of a clip.
+/// Class of the autoencoders whose decoder looks along the frames of a film.
 const OVER_FRAMES: &str = "AutoencoderKLTemporalDecoder";
 
 /// Residual blocks of a level, and of the middle, of a decoder that looks along frames: the class runs no others in the middle.
@@ -80,7 +80,7 @@ pub struct VaeConfig {
     pub sample_size: usize,
     /// Overflows f16 and is to be run in f32.
     pub force_upcast: bool,
-    /// The decoder looks along the frames of a clip.
+    /// The decoder looks along the frames of a film.
     pub over_frames: bool,
 }
 

@@ -1,5 +1,5 @@
 //! The autoencoder between pixels and latents: of moments (diffusers' `AutoencoderKL`), or with a codebook in front of its decoder
-//! (`VQModel`), or with a decoder that looks along the frames of a clip (`AutoencoderKLTemporalDecoder`).
+//! (`VQModel`), or with a decoder that looks along the frames of a film (`AutoencoderKLTemporalDecoder`).
 //!
 //! Source: Rombach et al., "High-Resolution Image Synthesis with Latent Diffusion Models" (arXiv 2112.10752, section 3.1 and
 //! appendix G).
@@ -151,7 +151,7 @@ impl Autoencoder {
         self.decode_frames(latents, 1, tiling)
     }
 
-    /// Pixels, in [-1, 1] but not clamped, of the frames of a clip, `chunk` of them at a time: shapes are those of
+    /// Pixels, in [-1, 1] but not clamped, of the frames of a film, `chunk` of them at a time: shapes are those of
     /// [`decode`](Self::decode). Where the decoder looks along frames, it does not look past a chunk; the last may be shorter.
     ///
     /// # Panics

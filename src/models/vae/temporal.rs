@@ -1,4 +1,4 @@
-//! The decoder that looks along the frames of a clip.
+//! The decoder that looks along the frames of a film.
 //!
 //! Source: Blattmann et al., "Align your Latents" (arXiv 2304.08818, section 3.1.1); behaviour as diffusers'
 //! `AutoencoderKLTemporalDecoder`.
@@ -28,7 +28,7 @@ const TEMPORAL_EPSILON: f64 = 1e-5;
 pub(super) enum AnyDecoder {
     /// Every row by itself.
     Pictures(Decoder),
-    /// Rows are the frames of a clip.
+    /// Rows are the frames of a film.
     Frames(TemporalDecoder),
 }
 
@@ -74,11 +74,11 @@ fn resnet(input: usize, output: usize, groups: usize, device: &Device) -> Spatio
     SpatioTemporalResBlock::new(config, device)
 }
 
-/// `resnets` over one clip, `[frames, channels, height, width]`.
-fn run(resnets: &[SpatioTemporalResBlock], clip: Tensor<4>) -> Tensor<4> {
-    let frames = clip.dims()[0];
-    let forward = |clip, resnet: &SpatioTemporalResBlock| resnet.forward(clip, None, frames);
-    resnets.iter().fold(clip, forward)
+/// `resnets` over one film, `[frames, channels, height, width]`.
+fn run(resnets: &[SpatioTemporalResBlock], film: Tensor<4>) -> Tensor<4> {
+    let frames = film.dims()[0];
+    let forward = |film, resnet: &SpatioTemporalResBlock| resnet.forward(film, None, frames);
+    resnets.iter().fold(film, forward)
 }
 
 #[derive(Module, Debug)]
@@ -98,10 +98,10 @@ impl TemporalMidBlock {
         }
     }
 
-    fn forward(&self, clip: Tensor<4>) -> Tensor<4> {
+    fn forward(&self, film: Tensor<4>) -> Tensor<4> {
         let (before, after) = self.resnets.split_at(1);
-        let clip = self.attentions[0].forward(run(before, clip), &mut Recall::none());
-        run(after, clip)
+        let film = self.attentions[0].forward(run(before, film), &mut Recall::none());
+        run(after, film)
     }
 }
 
@@ -124,17 +124,17 @@ impl TemporalUpBlock {
         }
     }
 
-    fn forward(&self, clip: Tensor<4>) -> Tensor<4> {
-        let clip = run(&self.resnets, clip);
-        let enlarge = |clip: Tensor<4>, layer: &Upsample2d| {
-            let [_, _, height, width] = clip.dims();
-            layer.forward(clip, [2 * height, 2 * width])
+    fn forward(&self, film: Tensor<4>) -> Tensor<4> {
+        let film = run(&self.resnets, film);
+        let enlarge = |film: Tensor<4>, layer: &Upsample2d| {
+            let [_, _, height, width] = film.dims();
+            layer.forward(film, [2 * height, 2 * width])
         };
-        self.upsamplers.iter().fold(clip, enlarge)
+        self.upsamplers.iter().fold(film, enlarge)
     }
 }
 
-/// Latents of a clip to its frames.
+/// Latents of a film to its frames.
 #[derive(Module, Debug)]
 pub(super) struct TemporalDecoder {
     conv_in: Conv2d,
@@ -164,12 +164,12 @@ impl TemporalDecoder {
     /// `[frames, latent_channels, height, width]` to `[frames, out_channels, factor · height, factor · width]`.
     fn forward(&self, latents: Tensor<4>) -> Tensor<4> {
         let frames = latents.dims()[0];
-        let clip = self.mid_block.forward(ops::conv2d(&self.conv_in, latents));
-        let up = |clip, block: &TemporalUpBlock| block.forward(clip);
-        let clip = self.up_blocks.iter().fold(clip, up); // [frames, channels, factor · height, factor · width]
-        let clip = ops::conv2d(&self.conv_out, group_norm_silu(&self.conv_norm_out, clip));
-        let [_, _, height, width] = clip.dims();
-        let mixed = along_frames(&self.time_conv_out, side_by_side(clip, frames));
+        let film = self.mid_block.forward(ops::conv2d(&self.conv_in, latents));
+        let up = |film, block: &TemporalUpBlock| block.forward(film);
+        let film = self.up_blocks.iter().fold(film, up); // [frames, channels, factor · height, factor · width]
+        let film = ops::conv2d(&self.conv_out, group_norm_silu(&self.conv_norm_out, film));
+        let [_, _, height, width] = film.dims();
+        let mixed = along_frames(&self.time_conv_out, side_by_side(film, frames));
         one_by_one(mixed, [height, width])
     }
 }

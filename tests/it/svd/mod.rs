@@ -1,15 +1,19 @@
-//! Stable Video Diffusion against diffusers: cells, laws, costs, parameters.
+//! Stable Video Diffusion against diffusers: cells, laws, costs, parameters; whole films.
+
+mod runs;
 
 use afterimage::denoise::Noise as _;
 use afterimage::denoiser::Rows;
+use afterimage::image_io::Picture;
+use afterimage::models::clip_vision::{ClipVisionConfig, ClipVisionModel, normalised};
 use afterimage::models::spatio_temporal::{
-    ClipCondition, ClipExtent, SpatioTemporalUNet, SpatioTemporalUNetConfig,
+    FilmCondition, FilmExtent, SpatioTemporalUNet, SpatioTemporalUNetConfig,
     UNetSpatioTemporalConditionModel,
 };
 use afterimage::models::vae::{Autoencoder, Tiling, VaeConfig};
 use afterimage::pipeline::{SeededNoise, Seeds};
 use afterimage::weights::{WeightSource, load_strict, shapes};
-use burn::tensor::Tensor;
+use burn::tensor::{Tensor, TensorData};
 
 use crate::fixture::{Fixture, json, shared, text};
 use crate::golden::check_cells;
@@ -19,7 +23,7 @@ use crate::tested;
 use crate::tolerance::F32_CPU;
 
 /// An odd size: 9x5 latents halve to 5x3.
-const EXTENT: ClipExtent = ClipExtent {
+const EXTENT: FilmExtent = FilmExtent {
     frames: 3,
     height: 9,
     width: 5,
@@ -45,9 +49,9 @@ fn normals<const D: usize>(shape: [usize; D], seed: u64) -> Tensor<D> {
     noise.draw([1, 1, 1, count]).reshape(shape)
 }
 
-/// Two guidance halves of one clip.
-fn condition(unet: &SpatioTemporalUNet) -> ClipCondition {
-    ClipCondition {
+/// Two guidance halves of one film.
+fn condition(unet: &SpatioTemporalUNet) -> FilmCondition {
+    FilmCondition {
         context: normals([2, 1, unet.config().spatial.context_width], 9),
         time_ids: vec![vec![6.0, 127.0, 0.02], vec![6.0, 40.0, 0.1]],
         channels: Some(normals([2, 4, EXTENT.height, EXTENT.width], 8)),
@@ -66,7 +70,7 @@ fn cells_agree_with_diffusers() {
     for (case, frames) in [("unet", 2), ("unet_modules", 3)] {
         let case = fixture.case(case);
         let golden = |key: &str| fixture.of(case, key).unwrap();
-        let condition = ClipCondition {
+        let condition = FilmCondition {
             context: golden("encoder_hidden_states").on(&tested::device()),
             time_ids: golden("added_time_ids").rows(),
             channels: None,
@@ -86,7 +90,7 @@ fn check_output(
     fixture: &Fixture,
     case: &serde_json::Value,
     unet: &SpatioTemporalUNet,
-    condition: &ClipCondition,
+    condition: &FilmCondition,
 ) -> Result<(), String> {
     use afterimage::denoiser::{Evaluation, StagedDenoiser as _};
     let golden = |key: &str| fixture.of(case, key).unwrap();
@@ -135,7 +139,7 @@ fn vae(fixture: &Fixture) -> Autoencoder {
 }
 
 #[test]
-fn clips_are_decoded_whole_and_in_chunks() {
+fn films_are_decoded_whole_and_in_chunks() {
     let Some(fixture) = fixture() else { return };
     let vae = vae(&fixture);
     let cases = fixture
@@ -162,6 +166,32 @@ fn clips_are_decoded_whole_and_in_chunks() {
     }
 }
 
+/// The picture as diffusers' pipeline makes it small, and what the encoder sees in it.
+#[test]
+fn pictures_are_encoded_as_by_diffusers() {
+    let Some(fixture) = fixture() else { return };
+    let case = fixture.case("image_encoder");
+    let golden = |key: &str| fixture.of(case, key).unwrap();
+    let folder = fixture.model().join("image_encoder");
+    let config = text(folder.join("config.json"));
+    let config = ClipVisionConfig::from_json(&config, "image_encoder").unwrap();
+    let source = WeightSource::open(folder.join("model.safetensors")).unwrap();
+    let model = ClipVisionModel::new(&config, &tested::device());
+    let model = load_strict(model, &source, "image_encoder", tested::dtype()).unwrap();
+    let picture = Picture::read(&fixture.file("image.png")).unwrap();
+    let planes = TensorData::new(picture.antialiased(224), [1, 3, 224, 224]);
+    let pixels = Tensor::<4>::from_data(planes, &tested::device());
+    let pixels = normalised((pixels + 1.0) / 2.0);
+    let tolerance = tested::tolerance(F32_CPU);
+    golden("pixel_values")
+        .compare(pixels.clone(), tolerance)
+        .unwrap_or_else(|error| panic!("pixels: {error}"));
+    let embedding: Tensor<3> = model.encode(pixels).unsqueeze_dim(1);
+    golden("image_embeds")
+        .compare(embedding, tolerance)
+        .unwrap_or_else(|error| panic!("embedding: {error}"));
+}
+
 fn full_size() -> Option<SpatioTemporalUNetConfig> {
     let path = "data/configs/stabilityai/stable-video-diffusion-img2vid-xt/unet/config.json";
     Some(SpatioTemporalUNetConfig::from_json(&text(shared(path)?)).unwrap())
@@ -176,15 +206,21 @@ fn parameters_are_those_of_the_real_checkpoint() {
     let config = VaeConfig::new(json(shared(path).unwrap())).unwrap();
     let model = Autoencoder::new(config, &tested::device());
     assert_same_parameters("svd-xt.vae", shapes(&model));
+    let path =
+        "data/configs/stabilityai/stable-video-diffusion-img2vid-xt/image_encoder/config.json";
+    let config =
+        ClipVisionConfig::from_json(&text(shared(path).unwrap()), "image_encoder").unwrap();
+    let model = ClipVisionModel::new(&config, &tested::device());
+    assert_same_parameters("svd.image_encoder", shapes(&model));
 }
 
-/// What torch's `FlopCounterMode` counts of diffusers' own network for one clip, in giga-multiply-accumulates.
-/// It makes keys and values along frames once a position; a clip has one picture.
+/// What torch's `FlopCounterMode` counts of diffusers' own network for one film, in giga-multiply-accumulates.
+/// It makes keys and values along frames once a position; a film has one picture.
 #[test]
 fn costs_are_those_of_the_reference() {
     let Some(config) = full_size() else { return };
     for (frames, height, width, counted) in [(25, 72, 128, 39_974.1), (14, 32, 48, 3_132.64)] {
-        let blueprint = config.blueprint(ClipExtent {
+        let blueprint = config.blueprint(FilmExtent {
             frames,
             height,
             width,
