@@ -93,13 +93,6 @@ macro_rules! latent_diffusion {
     };
 }
 
-/// A card of a model that makes films of pictures.
-macro_rules! film {
-    ($name:literal) => {
-        card!($name: "vae/config.json", "image_encoder/config.json";)
-    };
-}
-
 const VOCABULARY: &[u8] = file!("clip", "vocab.json");
 const MERGES: &[u8] = file!("clip", "merges.txt");
 
@@ -125,7 +118,7 @@ macro_rules! dit {
     };
 }
 
-static CARDS: [Card; 16] = [
+static CARDS: [Card; 15] = [
     stable_diffusion!("stable-diffusion-v1-5"),
     stable_diffusion!("stable-diffusion-v1-5-inpainting"),
     stable_diffusion!("stable-diffusion-2-1-base"),
@@ -141,7 +134,6 @@ static CARDS: [Card; 16] = [
     dit!("DiT-XL-2-512x512"),
     pixels!("ddpm-cifar10-32"),
     pixels!("ddpm-church-256"),
-    film!("stable-video-diffusion-img2vid-xt"),
 ];
 
 /// Cards of parts that stand beside a model.

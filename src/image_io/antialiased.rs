@@ -139,11 +139,16 @@ mod tests {
         }
     }
 
-    /// One dark pixel of eleven shows in the mean of a picture that becomes four wide, by its share.
+    /// What diffusers' `_resize_with_antialiasing` makes of the red of this picture.
     #[test]
-    fn what_falls_between_the_places_is_not_lost() {
-        let line = Picture::from_fn(11, 1, |x, _| if x == 5 { [255; 3] } else { [0; 3] });
-        let planes = line.antialiased(4);
-        assert!(planes[..4].iter().any(|value| *value > -0.9), "{planes:?}");
+    fn shrunk_pictures_are_those_of_diffusers() {
+        let picture = Picture::from_fn(21, 13, |x, y| [((x * 37 + y * 11) % 256) as u8, 0, 0]);
+        let expected = [
+            -0.485_29, -0.064_92, -0.011_07, 0.409_3, -0.208_08, -0.043_08, -0.091_51, 0.273_89,
+            0.127_13, -0.095_98, -0.084_1, -0.092_97, 0.281_71, -0.040_96, -0.040_42, -0.278_83,
+        ];
+        for (found, expected) in picture.antialiased(4).iter().zip(expected) {
+            assert!((found - expected).abs() < 1e-5, "{found} for {expected}");
+        }
     }
 }

@@ -166,18 +166,21 @@ fn films_are_decoded_whole_and_in_chunks() {
     }
 }
 
+fn encoder(fixture: &Fixture) -> ClipVisionModel {
+    let folder = fixture.model().join("image_encoder");
+    let config = text(folder.join("config.json"));
+    let config = ClipVisionConfig::from_json(&config, "image_encoder").unwrap();
+    let source = WeightSource::open(folder.join("model.safetensors")).unwrap();
+    let model = ClipVisionModel::new(&config, &tested::device());
+    load_strict(model, &source, "image_encoder", tested::dtype()).unwrap()
+}
+
 /// The picture as diffusers' pipeline makes it small, and what the encoder sees in it.
 #[test]
 fn pictures_are_encoded_as_by_diffusers() {
     let Some(fixture) = fixture() else { return };
     let case = fixture.case("image_encoder");
     let golden = |key: &str| fixture.of(case, key).unwrap();
-    let folder = fixture.model().join("image_encoder");
-    let config = text(folder.join("config.json"));
-    let config = ClipVisionConfig::from_json(&config, "image_encoder").unwrap();
-    let source = WeightSource::open(folder.join("model.safetensors")).unwrap();
-    let model = ClipVisionModel::new(&config, &tested::device());
-    let model = load_strict(model, &source, "image_encoder", tested::dtype()).unwrap();
     let picture = Picture::read(&fixture.file("image.png")).unwrap();
     let planes = TensorData::new(picture.antialiased(224), [1, 3, 224, 224]);
     let pixels = Tensor::<4>::from_data(planes, &tested::device());
@@ -186,7 +189,7 @@ fn pictures_are_encoded_as_by_diffusers() {
     golden("pixel_values")
         .compare(pixels.clone(), tolerance)
         .unwrap_or_else(|error| panic!("pixels: {error}"));
-    let embedding: Tensor<3> = model.encode(pixels).unsqueeze_dim(1);
+    let embedding: Tensor<3> = encoder(&fixture).encode(pixels).unsqueeze_dim(1);
     golden("image_embeds")
         .compare(embedding, tolerance)
         .unwrap_or_else(|error| panic!("embedding: {error}"));

@@ -1,42 +1,163 @@
-//! Whole films, plain and cached, freely and from the reference's own latents.
+//! Whole films of a picture, plain and cached, freely and from the reference's own latents.
 
-use afterimage::cache::{CacheRule, Refresh};
-use afterimage::catalog::ModelFolder;
-use afterimage::denoise::{Denoise, Observer};
+use afterimage::cache::{CachePlan, CacheRule, Course, Refresh, Session};
+use afterimage::denoise::{Denoise, Noise as _, Observer};
+use afterimage::denoiser::{Blueprint, Rows, StagedDenoiser as _};
+use afterimage::guidance::{FrameScales, Guidance};
 use afterimage::image_io::Picture;
-use afterimage::models::spatio_temporal::FilmCondition;
-use afterimage::pipeline::{FilmRequest, ImageToVideo, SeededNoise, Seeds, Trace};
-use burn::tensor::Tensor;
+use afterimage::models::clip_vision::{ClipVisionModel, normalised};
+use afterimage::models::spatio_temporal::{FilmCondition, FilmExtent, SpatioTemporalUNet};
+use afterimage::models::vae::{Autoencoder, Tiling};
+use afterimage::pipeline::{SeededNoise, Seeds, Trace};
+use afterimage::sampler::Sampler;
+use afterimage::samplers::SamplerConfig;
+use burn::tensor::{Tensor, TensorData};
 use serde_json::Value;
 
 use crate::fixture::{Fixture, Reference};
 use crate::parity::{Comparison, Followed, Part, Steps, Tally, Way};
 use crate::tested;
 
-fn load(fixture: &Fixture) -> ImageToVideo {
-    let folder = ModelFolder::open(fixture.model().to_str().unwrap()).unwrap();
-    ImageToVideo::load(&folder, &tested::device(), tested::dtype()).unwrap()
+/// The networks of a model.
+struct Model {
+    unet: SpatioTemporalUNet,
+    vae: Autoencoder,
+    encoder: ClipVisionModel,
 }
 
-fn request(fixture: &Fixture, case: &Value) -> FilmRequest {
-    let call = &case["call"];
-    let whole = |key: &str| call[key].as_u64().unwrap() as usize;
-    let real = |key: &str| call[key].as_f64().unwrap();
-    let file = case["image_file"].as_str().unwrap_or("image.png");
-    FilmRequest {
-        size: Some((whole("width"), whole("height"))),
-        frames: Some(whole("num_frames")),
-        fps: whole("fps"),
-        motion_bucket: whole("motion_bucket_id"),
-        noise_aug: real("noise_aug_strength"),
-        guidance_first_frame: real("min_guidance_scale"),
-        guidance_scale: real("max_guidance_scale"),
-        decode_chunk: Some(whole("decode_chunk_size")),
-        steps: Some(whole("num_inference_steps")),
-        seed: call["seed"].as_u64().unwrap(),
-        cache: rule(&case["cache"]),
-        ..FilmRequest::new(Picture::read(&fixture.file(file)).unwrap())
+impl Model {
+    fn load(fixture: &Fixture) -> Self {
+        Self {
+            unet: super::unet(fixture),
+            vae: super::vae(fixture),
+            encoder: super::encoder(fixture),
+        }
     }
+}
+
+/// What a case is run with.
+struct Setting<'a> {
+    call: &'a Value,
+    frames: usize,
+    guidance: Guidance,
+    rows: Rows,
+    sampler: Box<dyn Sampler>,
+    blueprint: Blueprint,
+    plan: CachePlan,
+}
+
+impl<'a> Setting<'a> {
+    fn new(fixture: &Fixture, case: &'a Value, model: &Model, rule: &CacheRule) -> Self {
+        let call = &case["call"];
+        let whole = |key: &str| call[key].as_u64().unwrap() as usize;
+        let real = |key: &str| call[key].as_f64().unwrap();
+        let (frames, steps) = (whole("num_frames"), whole("num_inference_steps"));
+        let guidance = Guidance {
+            scale: real("max_guidance_scale"),
+            over_frames: Some(FrameScales {
+                first: real("min_guidance_scale"),
+                frames,
+            }),
+            ..Guidance::default()
+        };
+        let factor = model.vae.config().factor();
+        let blueprint = model.unet.config().blueprint(FilmExtent {
+            frames,
+            height: whole("height") / factor,
+            width: whole("width") / factor,
+            tokens: 1,
+        });
+        let sampler = fixture.scheduler(case["scheduler"].as_str().unwrap());
+        let sampler = SamplerConfig::from_json(&sampler, "case".as_ref()).unwrap();
+        Self {
+            call,
+            frames,
+            guidance,
+            // Rows are frames.
+            rows: guidance.rows(frames),
+            sampler: sampler.build(steps, 0.0).unwrap(),
+            plan: rule.plan(&Course::steps(steps), &blueprint).unwrap(),
+            blueprint,
+        }
+    }
+
+    fn denoise(&self) -> Denoise<'_> {
+        Denoise {
+            sampler: self.sampler.as_ref(),
+            plan: &self.plan,
+            guidance: self.guidance,
+            prior_noise: None,
+            known: None,
+        }
+    }
+
+    /// `[1, channels, height, width]` with `factor` pixels a value.
+    fn shape(&self, channels: usize, factor: usize) -> [usize; 4] {
+        let side = |key: &str| self.call[key].as_u64().unwrap() as usize / factor;
+        [1, channels, side("height"), side("width")]
+    }
+
+    /// What the film is conditioned on; the noise on the picture is the first that is drawn.
+    fn condition(
+        &self,
+        model: &Model,
+        picture: &Picture,
+        noise: &mut SeededNoise,
+    ) -> FilmCondition {
+        let device = tested::device();
+        let small = TensorData::new(picture.antialiased(224), [1, 3, 224, 224]);
+        let small = Tensor::<4>::from_data(small, &device);
+        let embedding = model.encoder.encode(normalised((small + 1.0) / 2.0)); // [1, width]
+        let strength = self.call["noise_aug_strength"].as_f64().unwrap();
+        let [_, _, height, width] = self.shape(3, 1);
+        let pixels = picture.resized(width, height).to_tensor(&device) * 2.0 - 1.0;
+        let pixels = pixels + noise.draw(self.shape(3, 1)) * strength;
+        let latents = model.vae.encode(pixels, Tiling::Never).mean; // unscaled
+        let number = |key: &str| self.call[key].as_f64().unwrap();
+        let numbers = vec![number("fps") - 1.0, number("motion_bucket_id"), strength];
+        FilmCondition {
+            context: self.beside_zeros(embedding.unsqueeze_dim(1)),
+            time_ids: self.guidance.pair(vec![numbers.clone()], vec![numbers]),
+            channels: Some(self.beside_zeros(latents)),
+            frames: self.frames,
+        }
+    }
+
+    fn beside_zeros<const D: usize>(&self, conditioned: Tensor<D>) -> Tensor<D> {
+        let zeros = conditioned.zeros_like();
+        Tensor::cat(self.guidance.pair(vec![conditioned], vec![zeros]), 0)
+    }
+
+    /// The latents that the seed's noise becomes, `[frames, channels, height, width]`.
+    fn run(
+        &self,
+        model: &Model,
+        condition: &FilmCondition,
+        noise: &mut SeededNoise,
+        observer: &mut dyn Observer,
+    ) -> Tensor<4> {
+        let run = model.unet.start(condition, self.sampler.evaluations());
+        let mut session = Session::new(&model.unet, &run, &self.plan, self.rows);
+        let factor = model.vae.config().factor();
+        let mut shape = self.shape(4, factor);
+        shape[0] = self.frames;
+        let start = noise.draw(shape) * self.sampler.initial_noise_scale();
+        let denoised = self.denoise().run(&mut session, start, noise, observer);
+        let account = session.account();
+        let forecast = self.plan.forecast(&self.blueprint, self.rows, 4);
+        assert_eq!((account.fallbacks, account.cells), (0, forecast.cells));
+        denoised.unwrap()
+    }
+}
+
+fn picture(fixture: &Fixture, case: &Value) -> Picture {
+    let file = case["image_file"].as_str().unwrap_or("image.png");
+    Picture::read(&fixture.file(file)).unwrap()
+}
+
+fn noise(case: &Value) -> SeededNoise {
+    let seed = case["call"]["seed"].as_u64().unwrap();
+    SeededNoise::new(&Seeds::One(seed), &tested::device())
 }
 
 fn rule(cache: &Value) -> CacheRule {
@@ -59,31 +180,45 @@ fn films_agree_with_diffusers() {
     let Some(fixture) = super::fixture() else {
         return;
     };
-    let model = load(&fixture);
+    let model = Model::load(&fixture);
     for case in fixture.of_kinds(&["img2video"]) {
-        let free = check_free(&fixture, case, &model);
-        let outcome = free.and_then(|free| Ok(free.max(check_steps(&fixture, case, &model)?)));
-        tally.add(&fixture, case, outcome);
+        let setting = Setting::new(&fixture, case, &model, &rule(&case["cache"]));
+        let free = check_free(&fixture, case, &model, &setting);
+        let stepwise = |free: f64| Ok(free.max(check_steps(&fixture, case, &model, &setting)?));
+        tally.add(&fixture, case, free.and_then(stepwise));
     }
     tally.finish(4);
 }
 
-fn check_free(fixture: &Fixture, case: &Value, model: &ImageToVideo) -> Result<f64, String> {
-    let mut ignored = ();
-    let mut trace = Trace::new(&mut ignored);
-    let request = request(fixture, case);
-    let film = model
-        .generate(&request, &mut trace)
-        .map_err(|error| error.to_string())?;
-    assert_eq!(film.report.account.cells, film.report.forecast.cells);
-    let mut comparison = Comparison::new(fixture, case, Way::Free);
+fn check_free(
+    fixture: &Fixture,
+    case: &Value,
+    model: &Model,
+    setting: &Setting<'_>,
+) -> Result<f64, String> {
     let golden = |key: &str| fixture.of(case, key);
+    let mut comparison = Comparison::new(fixture, case, Way::Free);
+    let (mut ignored, mut noise) = ((), noise(case));
+    let mut trace = Trace::new(&mut ignored);
+    let condition = setting.condition(model, &picture(fixture, case), &mut noise);
+    let embeds = golden("prompt_embeds").unwrap();
+    let context = condition.context.clone();
+    comparison.check(Part::Layers, "prompt_embeds", &embeds, context)?;
+    let ids = golden("added_time_ids").unwrap().rows();
+    for (found, expected) in condition
+        .time_ids
+        .iter()
+        .flatten()
+        .zip(ids.iter().flatten())
+    {
+        assert!((found - expected).abs() < 1e-6, "{found} for {expected}");
+    }
+    let latents = setting.run(model, &condition, &mut noise, &mut trace);
     let times = golden("timesteps").unwrap().values;
+    assert_eq!(trace.timesteps.len(), times.len());
     for (found, expected) in trace.timesteps.iter().zip(times) {
         assert!((found - f64::from(expected)).abs() < 1e-6, "{found}");
     }
-    let embeds = golden("prompt_embeds").unwrap();
-    comparison.check(Part::Layers, "prompt_embeds", &embeds, film.image_embeds)?;
     for (row, step) in case["kept_steps"].as_array().unwrap().iter().enumerate() {
         let step = step.as_u64().unwrap() as usize;
         for (part, key, found) in [
@@ -94,173 +229,84 @@ fn check_free(fixture: &Fixture, case: &Value, model: &ImageToVideo) -> Result<f
             comparison.check(part, format!("{key}.{step}"), &golden, found[step].clone())?;
         }
     }
-    let latents = golden("final_latents").unwrap().by_row();
-    comparison.check(Part::Latents, "final", &latents, film.latents)?;
+    let golden_latents = golden("final_latents").unwrap().by_row();
+    comparison.check(Part::Latents, "final", &golden_latents, latents.clone())?;
     if let Some(frames) = golden("frames") {
-        comparison.check(Part::Picture, "frames", &frames.by_row(), film.frames)?;
+        let chunk = setting.call["decode_chunk_size"].as_u64().unwrap() as usize;
+        let latents = model.vae.from_denoiser(latents);
+        let pixels = model.vae.decode_frames(latents, chunk, Tiling::Never);
+        let found = (pixels / 2.0 + 0.5).clamp(0.0, 1.0);
+        comparison.check(Part::Picture, "frames", &frames.by_row(), found)?;
     }
     Ok(comparison.share())
 }
 
-/// The first predictions, each from the reference's own latents.
-fn check_steps(fixture: &Fixture, case: &Value, model: &ImageToVideo) -> Result<f64, String> {
+/// The first predictions, each from the reference's own latents and conditions.
+fn check_steps(
+    fixture: &Fixture,
+    case: &Value,
+    model: &Model,
+    setting: &Setting<'_>,
+) -> Result<f64, String> {
     let kept = case["kept_steps"].as_array().unwrap();
     let first = (0..kept.len()).take_while(|&row| kept[row] == row).count();
     if first == 0 {
         return Ok(0.0);
     }
-    let frames = |reference: Reference| {
+    let by_row = |reference: Reference| {
         let parts: Vec<_> = reference.parts().map(|part| part.by_row()).collect();
         let shape = [&[parts.len()], &parts[0].shape[..]].concat();
         let values = parts.into_iter().flat_map(|part| part.values).collect();
         Reference { shape, values }
     };
-    let resolved = request(fixture, case).resolve(model.config()).unwrap();
     let golden = |key: &str| fixture.of(case, key).unwrap();
-    let scale = resolved.sampler.initial_noise_scale() as f32;
     let mut start = golden("initial_noise");
+    let scale = setting.sampler.initial_noise_scale() as f32;
     start.values.iter_mut().for_each(|value| *value *= scale);
     let steps = Steps {
-        predictions: frames(golden("noise_pred").first(first)),
-        samples: Some(frames(start)),
+        predictions: by_row(golden("noise_pred").first(first)),
+        samples: Some(by_row(start)),
         of_the_case: false,
     };
     let device = tested::device();
-    // The model's own input has the picture's latents beside the noise, the same for every frame.
-    let input = golden("model_input_0");
-    let [halves, count, channels, height, width] = input.shape[..] else {
-        panic!("{:?} are no films", input.shape);
-    };
-    let picture: Tensor<5> = input.on(&device);
-    let picture = picture.slice([0..halves, 0..1, channels / 2..channels, 0..height, 0..width]);
+    // The model's input has the picture's latents beside the noise, the same for every frame.
+    let input: Tensor<5> = golden("model_input_0").on(&device);
+    let channels = input.dims()[2] / 2;
+    let latents = input.narrow(1, 0, 1).narrow(2, channels, channels);
     let condition = FilmCondition {
         context: golden("prompt_embeds").on(&device),
         time_ids: golden("added_time_ids").rows(),
-        channels: Some(picture.squeeze_dim(1)),
-        frames: count,
+        channels: Some(latents.squeeze_dim(1)),
+        frames: setting.frames,
     };
     let followed = Followed {
-        denoise: Denoise {
-            sampler: resolved.sampler.as_ref(),
-            plan: &resolved.plan,
-            guidance: resolved.guidance,
-            prior_noise: None,
-            known: None,
-        },
-        rows: resolved.rows,
-        noise: &mut SeededNoise::new(&Seeds::One(0), &device),
+        denoise: setting.denoise(),
+        rows: setting.rows,
+        noise: &mut noise(case),
         steps: &steps,
     };
     let mut comparison = Comparison::new(fixture, case, Way::Stepwise);
-    followed.check(model.unet(), &condition, fixture, case, &mut comparison)?;
+    followed.check(&model.unet, &condition, fixture, case, &mut comparison)?;
     Ok(comparison.share())
 }
 
+/// Steps that share a batch have films of their own: what looks along frames does not look past them.
 #[test]
 fn batched_propagation_is_the_sequential_one() {
     let Some(fixture) = super::fixture() else {
         return;
     };
-    let model = load(&fixture);
+    let (model, case) = (Model::load(&fixture), fixture.case("not_square"));
     let run = |parallel: usize| {
         let rule = CacheRule::encoder_propagation(Refresh::At(vec![0, 1]));
-        let request = FilmRequest {
-            cache: rule.with_parallel(parallel),
-            ..request(&fixture, fixture.case("not_square"))
-        };
-        model.generate(&request, &mut ()).unwrap().latents
+        let setting = Setting::new(&fixture, case, &model, &rule.with_parallel(parallel));
+        let mut noise = noise(case);
+        let condition = setting.condition(&model, &picture(&fixture, case), &mut noise);
+        setting.run(&model, &condition, &mut noise, &mut ())
     };
     let sequential = Reference::from(run(1));
     for parallel in [2, 3] {
         let outcome = sequential.compare(run(parallel), crate::tolerance::F32_CPU);
         outcome.unwrap_or_else(|error| panic!("parallel {parallel}: {error}"));
     }
-}
-
-/// Keeps what it is told.
-#[derive(Default)]
-struct Told(Vec<String>);
-
-impl Observer for Told {
-    fn warn(&mut self, message: &str) {
-        self.0.push(message.to_owned());
-    }
-}
-
-#[test]
-fn what_does_not_fit_is_refused_or_told() {
-    let Some(fixture) = super::fixture() else {
-        return;
-    };
-    let model = load(&fixture);
-    let plain = || FilmRequest {
-        steps: Some(1),
-        size: Some((32, 32)),
-        frames: Some(2),
-        ..FilmRequest::new(Picture::read(&fixture.file("image.png")).unwrap())
-    };
-    let refused = |request: FilmRequest, part: &str| {
-        let error = request.resolve(model.config()).unwrap_err();
-        assert!(
-            error.is_request() && error.to_string().contains(part),
-            "{error}"
-        );
-    };
-    let frames = |frames| FilmRequest {
-        frames: Some(frames),
-        ..plain()
-    };
-    refused(frames(0), "`frames` is 0");
-    refused(frames(1), "`frames` is 1");
-    refused(frames(5000), "`frames` is 5000");
-    let size = Some((30, 32));
-    refused(
-        FilmRequest { size, ..plain() },
-        "30x32 is not a multiple of 4",
-    );
-    let steps = Some(0);
-    refused(FilmRequest { steps, ..plain() }, "steps");
-    let noise_aug = -0.1;
-    refused(
-        FilmRequest {
-            noise_aug,
-            ..plain()
-        },
-        "`noise_aug` is -0.1",
-    );
-    let decode_chunk = Some(0);
-    refused(
-        FilmRequest {
-            decode_chunk,
-            ..plain()
-        },
-        "`decode_chunk` is 0",
-    );
-    let guidance_scale = f64::NAN;
-    refused(
-        FilmRequest {
-            guidance_scale,
-            ..plain()
-        },
-        "`guidance_scale` is NaN",
-    );
-
-    let mut told = Told::default();
-    let wide = FilmRequest {
-        frames: Some(6),
-        ..FilmRequest::new(Picture::read(&fixture.file("image_wide.png")).unwrap())
-    };
-    let wide = FilmRequest {
-        steps: Some(1),
-        size: Some((32, 32)),
-        ..wide
-    };
-    let film = model.generate(&wide, &mut told).unwrap();
-    assert_eq!(film.frames.dims(), [6, 3, 32, 32]);
-    let said = told.0.join("\n");
-    assert!(
-        said.contains("48x32") && said.contains("stretched to 32x32"),
-        "{said}"
-    );
-    assert!(said.contains("trained with 4 frames; 6"), "{said}");
 }
