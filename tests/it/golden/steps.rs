@@ -66,17 +66,15 @@ impl Stepwise<'_> {
             pooled: pooled.on(&device),
             time_ids: golden("added_time_ids").unwrap().rows(),
         });
-        let fills = self.case["kind"] == "inpaint9";
-        let channels = fills.then(|| {
-            // Behind the latents come the mask and the masked picture.
-            let input: Tensor<4> = golden("model_input_0").unwrap().on(&device);
-            let further = input.dims()[1] - 4;
-            input.narrow(1, 4, further)
-        });
+        let inputs = &self.steps.inputs;
+        let context = match inputs.get("prompt_embeds") {
+            Some(here) => here.on(&device),
+            None => golden("prompt_embeds")?.on(&device),
+        };
         Some(UNetCondition {
-            context: golden("prompt_embeds")?.on(&device),
+            context,
             added,
-            channels,
+            channels: inputs.get("channels").map(|here| here.on(&device)),
         })
     }
 

@@ -1,5 +1,6 @@
 //! Runs whose sampler gets the reference's predictions in place of the model's own: latents and history are the reference's at every step.
 
+use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::sync::Mutex;
 
@@ -21,6 +22,8 @@ pub(crate) struct Steps {
     pub(crate) predictions: Reference,
     /// In front of every step and after the last, or of the first step alone; of the same shape.
     pub(crate) samples: Option<Reference>,
+    /// What went into the denoiser beside the latents and the fixture does not have as it was here, by name: `channels`, `prompt_embeds`.
+    pub(crate) inputs: BTreeMap<&'static str, Reference>,
     /// Whether the case's own latents are of the same run; else they are of one on another machine.
     pub(crate) of_the_case: bool,
 }
