@@ -109,10 +109,7 @@ impl VaeConfig {
             &["AutoencoderKL", QUANTISING, OVER_FRAMES],
         )?;
         let layers = json.layers_per_block.unwrap_or(1);
-        if over_frames && layers != LAYERS_OVER_FRAMES {
-            let hint = format!("built over frames is {LAYERS_OVER_FRAMES}");
-            return Err(ConfigError::unsupported("layers_per_block", layers, hint).into());
-        }
+        layered(layers, over_frames)?;
         only("norm_type", json.norm_type, &["group"])?;
         whole_latents(json.vq_embed_dim, latent_channels)?;
         decoded(json.lookup_from_codebook)?;
@@ -241,6 +238,15 @@ fn blocks(
     names
         .into_iter()
         .try_for_each(|name| only(key, Some(current_block(&name).to_owned()), &[known]))
+}
+
+/// A decoder over frames has a middle of its own.
+fn layered(layers: usize, over_frames: bool) -> Result<(), ConfigError> {
+    if !over_frames || layers == LAYERS_OVER_FRAMES {
+        return Ok(());
+    }
+    let hint = format!("built over frames is {LAYERS_OVER_FRAMES}");
+    Err(ConfigError::unsupported("layers_per_block", layers, hint))
 }
 
 fn grouped(channels: &[usize], groups: usize) -> Result<(), ConfigError> {

@@ -1,5 +1,7 @@
 //! Whole films of a picture, plain and cached, freely and from the reference's own latents.
 
+use std::collections::BTreeMap;
+
 use afterimage::cache::{CachePlan, CacheRule, Course, Refresh, Session};
 use afterimage::denoise::{Denoise, Noise as _, Observer};
 use afterimage::denoiser::{Blueprint, Rows, StagedDenoiser as _};
@@ -266,6 +268,7 @@ fn check_steps(
     let steps = Steps {
         predictions: by_row(golden("noise_pred").first(first)),
         samples: Some(by_row(start)),
+        inputs: BTreeMap::new(),
         of_the_case: false,
     };
     let device = tested::device();
