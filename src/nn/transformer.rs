@@ -14,10 +14,10 @@ use crate::ops::{self, to_map, to_tokens};
 use crate::recall::{Branch, Recall};
 
 /// Epsilon of the group norm in front of a spatial transformer, whatever the `UNet`'s own.
-const NORM_EPSILON: f64 = 1e-6;
+pub(super) const NORM_EPSILON: f64 = 1e-6;
 
 /// Epsilon of the layer norms inside a block.
-const TOKEN_EPSILON: f64 = 1e-5;
+pub(super) const TOKEN_EPSILON: f64 = 1e-5;
 
 /// Width of the feed-forward layer over that of the block.
 const EXPANSION: usize = 4;
@@ -75,7 +75,7 @@ pub struct BasicTransformerBlock {
 }
 
 impl BasicTransformerBlock {
-    fn new(config: TransformerConfig, device: &Device) -> Self {
+    pub(super) fn new(config: TransformerConfig, device: &Device) -> Self {
         let width = config.channels;
         let norm = || LayerNorm::new(width, TOKEN_EPSILON, device);
         let attention = |context_width| {
@@ -101,7 +101,17 @@ impl BasicTransformerBlock {
         }
     }
 
-    fn forward(&self, hidden: Tensor<3>, context: &KeyValue, recall: &mut Recall<'_>) -> Tensor<3> {
+    /// Keys and values of `text`, `[rows, tokens, context_width]`.
+    pub(super) fn context(&self, text: &Tensor<3>) -> KeyValue {
+        self.attn2.key_value(text.clone())
+    }
+
+    pub(super) fn forward(
+        &self,
+        hidden: Tensor<3>,
+        context: &KeyValue,
+        recall: &mut Recall<'_>,
+    ) -> Tensor<3> {
         let attended = recall.branch(Branch::SelfAttention, || {
             self.attn1.attend_self(self.norm1.forward(hidden.clone()))
         });
@@ -153,9 +163,7 @@ impl Transformer2d {
     /// Cross-attention keys and values of every block, from text states `[rows, tokens, context_width]`.
     pub fn context(&self, text: &Tensor<3>) -> Vec<KeyValue> {
         let blocks = self.transformer_blocks.iter();
-        blocks
-            .map(|block| block.attn2.key_value(text.clone()))
-            .collect()
+        blocks.map(|block| block.context(text)).collect()
     }
 
     /// `[rows, channels, height, width]` to the same; `context` has one entry a block.

@@ -282,6 +282,15 @@ impl Reference {
         Self { shape, values }
     }
 
+    /// Frames as rows, those of a film next to each other: `[clips, frames, channels, height, width]` as four axes; what has four stays.
+    pub(crate) fn by_row(&self) -> Self {
+        let (outer, inner) = self.shape.split_at(self.shape.len() - 3);
+        Self {
+            shape: [&[outer.iter().product()], inner].concat(),
+            values: self.values.clone(),
+        }
+    }
+
     /// The parts along the first axis, flat.
     pub(crate) fn rows(&self) -> Vec<Vec<f64>> {
         let size = self.values.len() / self.shape[0];

@@ -83,6 +83,7 @@ mod samplers;
 mod scenes;
 mod sdxl;
 mod shipped;
+mod svd;
 mod tested;
 mod text;
 mod tolerance;

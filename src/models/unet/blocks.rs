@@ -229,7 +229,7 @@ impl Builder<'_> {
 
 impl UNetConfig {
     /// Channels that enter the first residual block of an encoder level.
-    pub(super) fn encoder_input(&self, level: usize) -> usize {
+    pub(in crate::models) fn encoder_input(&self, level: usize) -> usize {
         self.levels[level.saturating_sub(1)].channels
     }
 
@@ -246,7 +246,7 @@ impl UNetConfig {
     }
 
     /// Channels that enter decoder layer `layer` of `level`, skip included.
-    pub(super) fn decoder_input(&self, level: usize, layer: usize) -> usize {
+    pub(in crate::models) fn decoder_input(&self, level: usize, layer: usize) -> usize {
         let deeper = self.levels[(level + 1).min(self.levels.len() - 1)].channels;
         let hidden = if layer == 0 {
             deeper

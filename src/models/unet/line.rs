@@ -280,10 +280,7 @@ impl StagedDenoiser for UNet {
             Some(channels) => beside(sample, channels),
             None => sample,
         }; // [rows, in_channels, height, width]
-        UNetCarry {
-            hidden: input.cast(self.dtype),
-            skips: Vec::new(),
-        }
+        UNetCarry::entering(input.cast(self.dtype))
     }
 
     fn advance(
@@ -304,32 +301,40 @@ impl StagedDenoiser for UNet {
 }
 
 /// `channels` of one evaluation after those of `sample`, whose rows are those of one or more evaluations.
-fn beside(sample: Tensor<4>, channels: &Tensor<4>) -> Tensor<4> {
+pub(in crate::models) fn beside(sample: Tensor<4>, channels: &Tensor<4>) -> Tensor<4> {
     let evaluations = sample.dims()[0] / channels.dims()[0];
     let channels = channels.clone().repeat_dim(0, evaluations);
     Tensor::cat(vec![sample, channels], 1)
 }
 
 impl UNetCarry {
+    /// In front of the first cell.
+    pub(in crate::models) fn entering(hidden: Tensor<4>) -> Self {
+        Self {
+            hidden,
+            skips: Vec::new(),
+        }
+    }
+
     /// The hidden tensor, `[rows, channels, height, width]`.
     pub fn hidden(&self) -> &Tensor<4> {
         &self.hidden
     }
 
-    fn map(mut self, cell: impl FnOnce(Tensor<4>) -> Tensor<4>) -> Self {
+    pub(in crate::models) fn map(mut self, cell: impl FnOnce(Tensor<4>) -> Tensor<4>) -> Self {
         self.hidden = cell(self.hidden);
         self
     }
 
     /// An encoder cell: its output is also the next skip.
-    fn push(self, cell: impl FnOnce(Tensor<4>) -> Tensor<4>) -> Self {
+    pub(in crate::models) fn push(self, cell: impl FnOnce(Tensor<4>) -> Tensor<4>) -> Self {
         let mut carry = self.map(cell);
         carry.skips.push(carry.hidden.clone());
         carry
     }
 
     /// A decoder cell: reads the hidden tensor beside the newest skip.
-    fn pop(mut self, cell: impl FnOnce(Tensor<4>) -> Tensor<4>) -> Self {
+    pub(in crate::models) fn pop(mut self, cell: impl FnOnce(Tensor<4>) -> Tensor<4>) -> Self {
         let skip = self
             .skips
             .pop()
@@ -338,7 +343,7 @@ impl UNetCarry {
     }
 
     /// Sides of the skip that the next decoder cell pops: what an upsampler must reach.
-    fn next_size(&self) -> [usize; 2] {
+    pub(in crate::models) fn next_size(&self) -> [usize; 2] {
         let skip = self
             .skips
             .last()

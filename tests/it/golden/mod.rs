@@ -87,7 +87,7 @@ pub(crate) fn check_cells<D: StagedDenoiser<Carry = UNetCarry>>(
     let evaluations = [Evaluation { index: 0, timestep }];
     let prepared = unet.prepare(&unet.start(condition, &evaluations), &evaluations);
     let skips = unet.cells() / 2;
-    let mut carry = unet.enter(golden("sample").on(device), &prepared);
+    let mut carry = unet.enter(golden("sample").by_row().on(device), &prepared);
     let check = |cells: Range<usize>, carry: UNetCarry, expected: &Reference, name: String| {
         let carry = unet.advance(carry, cells, &prepared, &mut Recall::none());
         expected
@@ -116,6 +116,7 @@ pub(crate) fn check_cells<D: StagedDenoiser<Carry = UNetCarry>>(
         &mut Recall::none(),
     );
     golden("output")
+        .by_row()
         .compare(unet.leave(carry, &prepared), tested::tolerance(F32_CPU))
         .map_err(|error| format!("output: {error}"))?;
     Ok(())
