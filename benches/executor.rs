@@ -11,10 +11,11 @@ use std::{error::Error, time::Instant};
 
 use afterimage::cache::{CacheRule, Refresh};
 use afterimage::catalog::ModelFolder;
+use afterimage::conditioning::Conditioning;
 use afterimage::denoiser::{Evaluation, StagedDenoiser};
 use afterimage::evaluation::Spread;
-use afterimage::models::unet::{UNet, UNetCondition};
-use afterimage::pipeline::{Request, TextToImage};
+use afterimage::models::unet::UNet;
+use afterimage::pipeline::{Pipeline, Request};
 use afterimage::recall::Recall;
 use burn::tensor::{DType, Device, Distribution, Tensor};
 
@@ -39,7 +40,7 @@ fn pass(unet: &UNet, [width, height]: [usize; 2]) -> Pass {
         Tensor::random(shape, Distribution::Normal(0.0, 1.0), &device)
     };
     let context = random([1, 2, 77, unet.config().context_width]).squeeze_dim(0);
-    let condition = UNetCondition::new(context);
+    let condition = Conditioning::of_context(context);
     let evaluations = [Evaluation {
         index: 0,
         timestep: 500.0,
@@ -71,7 +72,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         Some(name) => ModelFolder::open(&name),
         None => ModelFolder::bundled(),
     };
-    let model = TextToImage::load(&folder?, &Device::flex(), DType::F32)?;
+    let model = Pipeline::load(&folder?, &Device::flex(), DType::F32)?;
     let size = match words.next() {
         Some(size) => {
             let (width, height) = size.split_once('x').ok_or("a size is WIDTHxHEIGHT")?;
@@ -104,7 +105,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         let mut sums = Vec::new();
         for _ in 0..ROUNDS {
             let report = model.generate(&request, &mut ())?.report;
-            let pass = pass(model.unet(), [width, height]);
+            let unet = model.trunk_as::<UNet>().expect("a text-to-image model");
+            let pass = pass(unet, [width, height]);
             let evaluations = report.account.refreshes + report.account.reuses;
             let cells = pass.cells.iter().zip(&report.account.cells);
             let cells: f64 = cells.map(|(time, count)| time * *count as f64).sum();

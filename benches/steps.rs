@@ -16,11 +16,10 @@ use std::ops::Range;
 use std::path::Path;
 
 use afterimage::catalog::ModelFolder;
+use afterimage::conditioning::Conditioning;
 use afterimage::denoiser::{Evaluation, StagedDenoiser};
-use afterimage::models::dit::{DiT, DiTCondition, DiTConfig, DiTTransformer2DModel};
-use afterimage::models::unet::{
-    AddedCondition, UNet, UNet2DConditionModel, UNetCondition, UNetConfig,
-};
+use afterimage::models::dit::{DiT, DiTConfig, DiTTransformer2DModel};
+use afterimage::models::unet::{UNet, UNet2DConditionModel, UNetConfig};
 use afterimage::pipeline::{Pipeline, Request};
 use afterimage::recall::Recall;
 use burn::tensor::{DType, Device, Tensor};
@@ -87,7 +86,7 @@ fn models(path: &str) -> std::path::PathBuf {
 /// One step: everything but what a run makes once (keys and values of the text, time embeddings).
 fn step<D: StagedDenoiser + 'static>(
     denoiser: D,
-    condition: &D::Condition,
+    condition: &Conditioning,
     sample: Tensor<4>,
     cells: Cells,
 ) -> Run {
@@ -110,15 +109,12 @@ fn step<D: StagedDenoiser + 'static>(
 fn unet_step(config: &str, side: usize, cells: Cells) -> Run {
     let device = Device::flex();
     let config = UNetConfig::from_json(config).unwrap();
-    let added = config.added.as_ref().map(|_| AddedCondition {
-        pooled: random([2, POOLED], &device),
-        time_ids: vec![vec![1024.0, 1024.0, 0.0, 0.0, 1024.0, 1024.0]; 2],
-    });
-    let condition = UNetCondition {
-        context: random([2, TOKENS, config.context_width], &device),
-        frames: 1,
-        added,
-        channels: None,
+    let added = config.added.as_ref();
+    let numbers = [1024.0, 1024.0, 0.0, 0.0, 1024.0, 1024.0];
+    let condition = Conditioning {
+        pooled: added.map(|_| random([2, POOLED], &device)),
+        numbers: added.map_or_else(Vec::new, |_| vec![numbers.to_vec(); 2]),
+        ..Conditioning::of_context(random([2, TOKENS, config.context_width], &device))
     };
     let sample = random([2, config.in_channels, side, side], &device);
     let model = UNet2DConditionModel::new(&config, &device);
@@ -131,9 +127,7 @@ const POOLED: usize = 1280;
 fn dit_step(config: &str, side: usize, cells: Cells) -> Run {
     let device = Device::flex();
     let config = DiTConfig::from_json(config).unwrap();
-    let condition = DiTCondition {
-        labels: vec![207, config.null_label()],
-    };
+    let condition = Conditioning::of_labels(vec![207, config.null_label()]);
     let sample = random([2, 4, side, side], &device);
     let model = DiTTransformer2DModel::new(&config, &device);
     step(DiT::new(config, model), &condition, sample, cells)

@@ -13,7 +13,7 @@ use std::process::ExitCode;
 use afterimage::cache::{CacheRule, KeyList};
 use afterimage::image_io::{Picture, contact_sheet};
 use afterimage::metrics::{mean_squared_error, psnr};
-use afterimage::pipeline::{ModelConfig, Report, Request, TextToImage};
+use afterimage::pipeline::{ModelConfig, Pipeline, Report, Request};
 use afterimage::{Error, catalog::ModelFolder, device};
 use caption::captioned;
 use clap::Parser;
@@ -39,7 +39,7 @@ fn main() -> ExitCode {
 fn run(arguments: &Arguments) -> Result<(), Error> {
     let device = device::open(arguments.common.device)?;
     let folder = ModelFolder::open(&arguments.common.model)?;
-    let model = TextToImage::load(&folder, device.device(), device.dtype(None)?)?;
+    let model = Pipeline::load(&folder, device.device(), device.dtype(None)?)?;
 
     let requests = variants(&arguments.common.request(), model.config())?;
     model.generate(&requests[0], &mut ())?; // kernels are compiled and tuned before the clock runs
@@ -55,7 +55,7 @@ fn run(arguments: &Arguments) -> Result<(), Error> {
     contact_sheet(&tiles, 3, 12).save(&arguments.common.output, &[])
 }
 
-fn make(model: &TextToImage, request: Request) -> Result<Run, Error> {
+fn make(model: &Pipeline, request: Request) -> Result<Run, Error> {
     let generated = model.generate(&request, &mut ())?;
     Ok(Run {
         picture: generated.pictures()?.swap_remove(0),

@@ -13,7 +13,7 @@ use std::{path::PathBuf, process::ExitCode};
 
 use afterimage::catalog::{ModelFolder, ModelPart};
 use afterimage::image_io::{CannyThresholds, Picture, contact_sheet};
-use afterimage::pipeline::{Control, Request, TextToImage};
+use afterimage::pipeline::{Control, Pipeline, Request};
 use afterimage::{Error, device};
 use clap::{CommandFactory, FromArgMatches, Parser};
 
@@ -50,7 +50,7 @@ fn main() -> ExitCode {
 fn run(arguments: &Arguments) -> Result<(), Error> {
     let device = device::open(arguments.common.device)?;
     let folder = ModelFolder::open(&arguments.common.model)?;
-    let mut model = TextToImage::load(&folder, device.device(), device.dtype(None)?)?;
+    let mut model = Pipeline::load(&folder, device.device(), device.dtype(None)?)?;
     let net = model.add_control(&ModelPart::open(&arguments.net)?)?;
 
     let first = arguments.common.request();

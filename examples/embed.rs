@@ -13,7 +13,7 @@ use std::{error, io, ops::ControlFlow, path::Path, process::ExitCode, thread};
 
 use afterimage::burn::tensor::{Tensor, s};
 use afterimage::denoise::{Observer, Progress};
-use afterimage::pipeline::{Request, TextToImage};
+use afterimage::pipeline::{Pipeline, Request};
 use afterimage::{Error, catalog::ModelFolder, device, image_io::Picture, models::vae::Tiling};
 use clap::Parser;
 
@@ -21,7 +21,7 @@ use clap::Parser;
 const PREVIEW_EVERY: usize = 5;
 
 /// What the application owns; any number of runs share the model.
-struct Engine(Arc<TextToImage>);
+struct Engine(Arc<Pipeline>);
 
 type Worker = thread::JoinHandle<Result<Vec<Picture>, Error>>;
 
@@ -50,7 +50,7 @@ impl Engine {
 
 /// What the engine sees of the application.
 struct Watcher<'a> {
-    model: &'a TextToImage,
+    model: &'a Pipeline,
     events: mpsc::Sender<Event>,
 }
 
@@ -94,7 +94,7 @@ fn main() -> ExitCode {
 fn run(arguments: &Arguments) -> Result<(), Box<dyn error::Error>> {
     let device = device::open(arguments.common.device)?;
     let folder = ModelFolder::open(&arguments.common.model)?;
-    let model = TextToImage::load(&folder, device.device(), device.dtype(None)?)?;
+    let model = Pipeline::load(&folder, device.device(), device.dtype(None)?)?;
     let (events, worker) = Engine(Arc::new(model)).start(arguments.common.request())?;
     for event in events {
         match event {

@@ -10,7 +10,7 @@ mod pair;
 
 use std::{path::PathBuf, process::ExitCode};
 
-use afterimage::pipeline::{Edit, Request, TextToImage};
+use afterimage::pipeline::{Edit, Pipeline, Request};
 use afterimage::{Error, catalog::ModelFolder, device, image_io::Picture, image_io::contact_sheet};
 use clap::Parser;
 
@@ -40,7 +40,7 @@ fn main() -> ExitCode {
 fn run(arguments: &Arguments) -> Result<(), Error> {
     let device = device::open(arguments.common.device)?;
     let folder = ModelFolder::open(&arguments.common.model)?;
-    let model = TextToImage::load(&folder, device.device(), device.dtype(None)?)?;
+    let model = Pipeline::load(&folder, device.device(), device.dtype(None)?)?;
 
     let first = arguments.common.request();
     let start = match &arguments.init_image {

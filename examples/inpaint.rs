@@ -11,7 +11,7 @@ mod pair;
 use std::{path::PathBuf, process::ExitCode};
 
 use afterimage::image_io::{Mask, Picture, contact_sheet};
-use afterimage::pipeline::{Edit, Request, TextToImage};
+use afterimage::pipeline::{Edit, Pipeline, Request};
 use afterimage::{Error, catalog::ModelFolder, device};
 use clap::Parser;
 
@@ -38,7 +38,7 @@ fn main() -> ExitCode {
 fn run(arguments: &Arguments) -> Result<(), Error> {
     let device = device::open(arguments.common.device)?;
     let folder = ModelFolder::open(&arguments.common.model)?;
-    let model = TextToImage::load(&folder, device.device(), device.dtype(None)?)?;
+    let model = Pipeline::load(&folder, device.device(), device.dtype(None)?)?;
 
     let first = arguments.common.request();
     let start = pair::picture(&model, &first)?;

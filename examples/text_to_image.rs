@@ -8,7 +8,7 @@ mod common;
 
 use std::process::ExitCode;
 
-use afterimage::{Error, cache::CacheRule, catalog::ModelFolder, device, pipeline::TextToImage};
+use afterimage::{Error, cache::CacheRule, catalog::ModelFolder, device, pipeline::Pipeline};
 use clap::Parser;
 
 #[derive(Debug, Parser)]
@@ -27,7 +27,7 @@ fn main() -> ExitCode {
 fn run(arguments: &Arguments) -> Result<(), Error> {
     let device = device::open(arguments.common.device)?;
     let folder = ModelFolder::open(&arguments.common.model)?;
-    let model = TextToImage::load(&folder, device.device(), device.dtype(None)?)?;
+    let model = Pipeline::load(&folder, device.device(), device.dtype(None)?)?;
 
     let mut request = arguments.common.request();
     request.cache = arguments.cache.clone();

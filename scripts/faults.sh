@@ -3,12 +3,15 @@
 # docs/reliability.md. Takes minutes; needs Linux, a C compiler, and for one test root.
 #
 #     scripts/faults.sh [CARGO OPTIONS…]      for example --no-default-features --features cpu,bundled,hub,cli
+#     TESTS=target/release/deps/it-… scripts/faults.sh      the integration tests as they are built
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
-AFTERIMAGE_FAULTS=all cargo test --release --locked "$@" --test it faults:: -- --include-ignored --nocapture --test-threads 2 2>&1 | tee "$log" >&2
+tests=("${TESTS:-}")
+[ -n "${TESTS:-}" ] || tests=(cargo test --release --locked "$@" --test it --)
+AFTERIMAGE_FAULTS=all "${tests[@]}" faults:: --include-ignored --nocapture --test-threads 2 2>&1 | tee "$log" >&2
 
 echo "| into what | fault | injected | fired |"
 echo "|---|---|---:|---:|"

@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
 """Makes the tables of docs/parity.md: errors over tolerances by fixture, on this processor and on narrower ones.
 
-    python3 scripts/parity.py [--binary target/release/deps/it-…]
+    python3 scripts/parity.py [--binary target/release/deps/it-…] [--keep FOLDER]
 
 Builds the tests (without GPUs), runs the committed cases on one, two and three threads and a choice of them as an older processor sees
 them: through `qemu-x86_64` (Debian: qemu-user), and with other caches, which the matrix product asks Linux for.  Takes a quarter of an
-hour.  Fails if anything takes more than half of its tolerance, or if threads change a bit.
+hour on two idle cores; what a column came to is kept in FOLDER, and not computed again.  Fails if anything takes more than half of its
+tolerance, or if threads change a bit.
 """
 
 import argparse
@@ -25,6 +26,7 @@ TESTS = (
     "golden::runs_agree_with_diffusers", "golden::runs_that_start_from_a_picture_agree_with_diffusers",
     "golden::runs_that_follow_a_picture_agree_with_diffusers", "ddpm::runs_agree_with_diffusers",
     "dit::runs::runs_agree_with_the_references", "ldm::runs::runs_agree_with_the_reference", "sdxl::the_hand_off_agrees_with_diffusers",
+    "parity::products::long_sums_are_within_rounding_of_f64",
 )
 CHOICE = (
     "sd15/ddim", "sd15/pndm", "sd15/dpmpp2m_sde", "sd15/heun", "sd15/ddim.deepcache_n3_b3", "sd15/fd.ddim.parallel", "sd21/ddim_zero_snr",
@@ -35,6 +37,8 @@ CHOICE = (
 # As Zen 5 has them, against Zen 4's 32 KiB in 8 ways and 1 MiB; and as small as they come.
 CACHES = {"caches of 48 KiB, 12 ways": (48, 12, 2048, 16, 98304, 16), "caches of 16 KiB": (16, 4, 256, 4, 2048, 8)}
 
+FEW = 12
+
 
 def build():
     command = ["cargo", "test", "--release", "--locked", "--no-default-features", "--features", "cpu,bundled,hub,cli", "--test", "it", "--no-run",
@@ -44,8 +48,11 @@ def build():
     return next(message["executable"] for message in messages if message.get("executable") and message["target"]["name"] == "it")
 
 
-def run(binary, name, threads, cases=None, front=()):
+def run(binary, name, threads, cases=None, front=(), keep=None):
     """What every case came to: (fixture, case, way) → line."""
+    kept = keep and keep / f"{name}.json"
+    if kept and kept.exists():
+        return of_lines(kept.read_text())
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "lines.json"
         environment = {**os.environ, "AFTERIMAGE_PARITY": str(file), "AFTERIMAGE_SHARED": folder, "RAYON_NUM_THREADS": str(threads)}
@@ -53,13 +60,20 @@ def run(binary, name, threads, cases=None, front=()):
             environment["AFTERIMAGE_PARITY_CASES"] = ",".join(cases)
         done = subprocess.run([*front, binary, "--exact", *TESTS, "--test-threads", "1"], cwd=ROOT, env=environment, stdout=subprocess.PIPE,
                               stderr=subprocess.STDOUT, text=True)
-        lines = [json.loads(line) for line in file.read_text().splitlines()]
-    print(f"{name}: {len(lines)} comparisons, {done.stdout.strip().splitlines()[-1]}", flush=True)
+        text = file.read_text()
+    found = of_lines(text)
+    print(f"{name}: {len(found)} comparisons, {done.stdout.strip().splitlines()[-1]}", flush=True)
     if done.returncode:
         print(done.stdout[-4000:], file=sys.stderr)
-    found = {(line["fixture"], line["case"], line["way"]): line for line in lines}
     assert found, done.stdout
+    if kept and not done.returncode:
+        kept.write_text(text)
     return found
+
+
+def of_lines(text):
+    lines = map(json.loads, text.splitlines())
+    return {(line["fixture"], line["case"], line["way"]): line for line in lines}
 
 
 def with_caches(sizes, folder):
@@ -107,13 +121,14 @@ def worst(columns, count=8):
 
 
 def alike(columns):
-    """How many comparisons of each column have the very bits of the first."""
+    """How many comparisons of each column have the very bits of the first; which have not, if they are few."""
     first, *others = columns
     text = ""
     for other in others:
-        both = columns[first].keys() & columns[other].keys()
-        same = sum(columns[first][key]["bits"] == columns[other][key]["bits"] for key in both)
-        text += f"- {other}: {same} of {len(both)}\n"
+        both = [key for key in columns[first] if key in columns[other]]
+        apart = [key for key in both if columns[first][key]["bits"] != columns[other][key]["bits"]]
+        named = f"; not: {', '.join(f'{fixture}, {case}' for fixture, case, _ in apart)}" if 0 < len(apart) <= FEW else ""
+        text += f"- {other}: {len(both) - len(apart)} of {len(both)}{named}\n"
     return text
 
 
@@ -128,19 +143,23 @@ def processor():
 def main():
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--binary", help="the integration tests as they are built")
-    binary = arguments.parse_args().binary or build()
+    arguments.add_argument("--keep", type=Path, help="folder of what columns came to")
+    given = arguments.parse_args()
+    binary, keep = given.binary or build(), given.keep
+    if keep:
+        keep.mkdir(parents=True, exist_ok=True)
     columns = {}
     for threads in (1, 2, 3):
         name = "1 thread" if threads == 1 else f"{threads} threads"
-        columns[name] = run(binary, name, threads)
+        columns[name] = run(binary, name, threads, keep=keep)
     if shutil.which("qemu-x86_64"):
         for cpu in ("Haswell", "Nehalem"):
-            columns[cpu] = run(binary, cpu, 2, CHOICE, ("qemu-x86_64", "-cpu", cpu))
+            columns[cpu] = run(binary, cpu, 2, CHOICE, ("qemu-x86_64", "-cpu", cpu), keep)
     for name, sizes in CACHES.items():
         with tempfile.TemporaryDirectory() as folder:
             front = with_caches(sizes, folder)
             if subprocess.run([*front, "true"], stderr=subprocess.DEVNULL).returncode == 0:
-                columns[name] = run(binary, name, 2, None, front)
+                columns[name] = run(binary, name, 2, None, front, keep)
     text = f"{BEGIN}\nProcessor: {processor()}.\n\n{table(columns)}\nThe largest shares:\n\n{worst(columns)}\n" \
            f"Comparisons whose every bit is as on one thread:\n\n{alike(columns)}\n{END}"
     page = PAGE.read_text()

@@ -5,7 +5,7 @@
 //!
 //! 0. words and numbers: [`error`](Error), [`rng`], [`noise`]
 //! 1. tensors and layers: `kernels`, [`ops`], `nn`, [`recall`], [`weights`], [`device`]
-//! 2. contracts: [`denoiser`], [`sampler`], [`text`], [`inject`]
+//! 2. contracts: [`conditioning`], [`denoiser`], [`sampler`], [`text`], [`inject`]
 //! 3. three worlds that do not know each other: [`models`], [`samplers`], [`cache`]
 //! 4. where they meet: [`guidance`], [`blend`], [`denoise`], [`motion`], [`doctor`], [`pipeline`], [`catalog`], [`image_io`],
 //!    `metrics`
@@ -28,13 +28,13 @@ pub mod noise;
 pub mod rng;
 
 pub mod device;
-#[cfg(feature = "gpu")]
 mod kernels;
 pub mod nn;
 pub mod ops;
 pub mod recall;
 pub mod weights;
 
+pub mod conditioning;
 pub mod denoiser;
 pub mod inject;
 pub mod sampler;

@@ -72,7 +72,7 @@ impl CachePlan {
             if evaluation < end {
                 rows.total()
             } else {
-                rows.items
+                rows.half()
             }
         };
         (0..self.evaluations())
@@ -195,10 +195,7 @@ mod tests {
         }
     }
 
-    const PAIR: Rows = Rows {
-        halves: 2,
-        items: 1,
-    };
+    const PAIR: Rows = Rows::new(2, 1);
 
     fn forecast(rule: &CacheRule, trunk: &Blueprint, steps: usize) -> Forecast {
         let plan = rule.plan(&Course::steps(steps), trunk).unwrap();

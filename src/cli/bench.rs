@@ -61,7 +61,7 @@ pub(super) fn run(arguments: &args::Bench) -> Result<(), Error> {
     let mut workload = job::workload(&model, &request, &plain);
     workload.macs *= ((variants.len() + 1) * arguments.repeat) as u64;
     let machine = Machine::open(&arguments.machine, &workload)?;
-    machine.check_memory(&plain)?;
+    machine.check_memory(&model, &request, &plain)?;
     cancel::listen();
     let pipeline = model.load(&machine)?;
     let samples = interleave(variants.len(), arguments.repeat, |variant| {

@@ -20,7 +20,7 @@ pub(super) fn run(arguments: &args::Calibrate) -> Result<(), Error> {
     let mut workload = job::workload(&model, &request, &resolved);
     workload.macs *= arguments.seeds.len() as u64;
     let machine = Machine::open(&arguments.machine, &workload)?;
-    machine.check_memory(&resolved)?;
+    machine.check_memory(&model, &request, &resolved)?;
     cancel::listen();
     let pipeline = model.load(&machine)?;
     let mut watch = Watch::new();

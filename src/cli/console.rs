@@ -4,6 +4,7 @@ use std::io::{self, IsTerminal, Write};
 
 use serde::Serialize;
 
+pub(super) use crate::error::bytes;
 use crate::error::{Error, FileError};
 
 /// Writes a line, or several, of data to stdout.
@@ -120,21 +121,6 @@ pub(super) fn pairs(lines: &[(&str, String)]) -> String {
     table(&rows.collect::<Vec<_>>(), &[])
 }
 
-/// Bytes in the unit that leaves one to four digits: `812 B`, `1.5 GiB`.
-pub(super) fn bytes(count: u64) -> String {
-    let mut amount = count as f64;
-    let mut unit = "B";
-    for larger in ["KiB", "MiB", "GiB", "TiB"] {
-        if amount < 1024.0 {
-            break;
-        }
-        amount /= 1024.0;
-        unit = larger;
-    }
-    let decimals = usize::from(unit != "B" && amount < 100.0);
-    format!("{amount:.decimals$} {unit}")
-}
-
 /// Thousands, millions and billions by their letters: `860 M`, `3.1 M`, `742`.
 pub(super) fn count(number: u64) -> String {
     let scales = [(1e9, " G"), (1e6, " M"), (1e3, " k")];
@@ -159,11 +145,6 @@ mod tests {
 
     #[test]
     fn amounts_are_short() {
-        assert_eq!(bytes(0), "0 B");
-        assert_eq!(bytes(1023), "1023 B");
-        assert_eq!(bytes(1536), "1.5 KiB");
-        assert_eq!(bytes(3 << 30), "3.0 GiB");
-        assert_eq!(bytes(200 << 20), "200 MiB");
         assert_eq!(count(999), "999");
         assert_eq!(count(3_140_000), "3.1 M");
         assert_eq!(count(859_520_964), "860 M");

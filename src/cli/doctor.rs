@@ -15,16 +15,12 @@ use crate::{
     device::{self, Backend, OpenDevice},
     doctor::{self, Examination, Fallback, Finding, Kernel, Models, Records, Verdict},
     error::{DeviceError, Error},
-    pipeline::{ClassDenoiserConfig, Family},
+    pipeline::{ModelConfig, TrunkConfig},
 };
 
 pub(super) fn run(arguments: &args::Doctor) -> Result<(), Error> {
     let models = match &arguments.model {
-        Some(name) => models(
-            &Model::open_configs(Some(name), Overrides::default())?
-                .config
-                .family,
-        ),
+        Some(name) => models(&Model::open_configs(Some(name), Overrides::default())?.config),
         None => Vec::new(),
     };
     Backend::Cpu.require()?;
@@ -54,15 +50,12 @@ pub(super) fn run(arguments: &args::Doctor) -> Result<(), Error> {
     .into())
 }
 
-/// Whose shapes a model of `family` has.
-fn models(family: &Family) -> Vec<Models> {
-    let denoiser = match family {
-        Family::TextToImage(parts) if parts.unet.added.is_some() => Models::Xl,
-        Family::ClassToImage(parts) => match parts.denoiser {
-            ClassDenoiserConfig::DiT(_) => Models::Dit,
-            ClassDenoiserConfig::UNet(_) => Models::StableDiffusion,
-        },
-        Family::TextToImage(_) | Family::Unconditional(_) => Models::StableDiffusion,
+/// Whose shapes a model has.
+fn models(config: &ModelConfig) -> Vec<Models> {
+    let denoiser = match &config.trunk {
+        TrunkConfig::UNet(unet) if unet.added.is_some() => Models::Xl,
+        TrunkConfig::DiT(_) => Models::Dit,
+        TrunkConfig::UNet(_) | TrunkConfig::UNet2d(_) => Models::StableDiffusion,
     };
     vec![denoiser, Models::Vae, Models::KnownDefects]
 }

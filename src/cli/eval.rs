@@ -25,7 +25,7 @@ use crate::{
     },
     image_io::{check_writable, write_atomically},
     metrics::{Classifier, ClipScore, FeatureSpace, FeatureStatistics, Judge, Lpips, ShapeJudge},
-    pipeline::{Family, Request, Resolved},
+    pipeline::{Request, Resolved},
 };
 
 /// What an evaluation leaves beside its pictures.
@@ -57,7 +57,7 @@ fn sample(arguments: &args::Sampling) -> Result<(), Error> {
     let methods = 2 * arguments.cache.len() + 1;
     workload.macs *= (methods * arguments.samples.div_ceil(batch)) as u64;
     let machine = Machine::open(&arguments.machine, &workload)?;
-    machine.check_memory(&resolved)?;
+    machine.check_memory(&model, &request, &resolved)?;
     let study = study(arguments, &model, &machine, &request, &resolved)?;
     let shard = arguments.shard.unwrap_or(Shard::ALL);
     make_folder(&arguments.output)?;
@@ -129,19 +129,22 @@ fn study(
 
 /// What the samples show, which is the family's affair.
 fn subjects(arguments: &args::Sampling, model: &Model) -> Result<Subjects, Error> {
-    match (&model.config.family, &arguments.prompts) {
-        (Family::ClassToImage(parts), None) => Ok(classes(arguments, parts.classes(), model)),
-        (Family::ClassToImage(parts), Some(_)) => Err(RequestError::NoText {
-            classes: parts.classes(),
+    let (config, prompts) = (&model.config, &arguments.prompts);
+    if let Some(known) = config.classes() {
+        let classes = known.count;
+        return match prompts {
+            None => Ok(self::classes(arguments, classes, model)),
+            Some(_) => Err(RequestError::NoText { classes }.into()),
+        };
+    }
+    match prompts {
+        Some(path) if config.reads_text() => read_prompts(path).map(Subjects::Prompts),
+        Some(_) => {
+            let condition = "prompts";
+            Err(RequestError::Unconditional { condition }.into())
         }
-        .into()),
-        (Family::TextToImage(_), Some(path)) => read_prompts(path).map(Subjects::Prompts),
-        (Family::TextToImage(_), None) => Ok(Subjects::Prompts(vec![args::DEFAULT_PROMPT.into()])),
-        (Family::Unconditional(_), None) => Ok(Subjects::Nothing),
-        (Family::Unconditional(_), Some(_)) => Err(RequestError::Unconditional {
-            condition: "prompts",
-        }
-        .into()),
+        None if config.reads_text() => Ok(Subjects::Prompts(vec![args::DEFAULT_PROMPT.into()])),
+        None => Ok(Subjects::Nothing),
     }
 }
 

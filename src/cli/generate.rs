@@ -32,7 +32,7 @@ pub(super) fn run(arguments: &args::Generate) -> Result<(), Error> {
     let workload = asked.stages.workload();
     let machine = Machine::open(&arguments.machine, &workload)?;
     for stage in asked.stages.iter() {
-        machine.check_memory(&stage.resolved)?;
+        machine.check_memory(&stage.model, &stage.request, &stage.resolved)?;
         stage.model.check_weights(&machine)?;
     }
     if let Some(path) = &arguments.initial_latents {

@@ -6,7 +6,7 @@ use super::{adapters, args, console, job::Model};
 use crate::{
     catalog::{ModelFolder, PartSummary},
     error::Error,
-    pipeline::{Canvas, ClassDenoiserConfig, ClassToImageConfig, Family, ModelConfig},
+    pipeline::{Canvas, ModelConfig, TrunkConfig},
 };
 
 pub(super) fn run(arguments: &args::Inspect) -> Result<(), Error> {
@@ -97,12 +97,10 @@ fn total(parts: &[PartSummary]) -> Vec<String> {
 
 /// What a run does where the request is silent.
 fn defaults(model: &Model) -> Result<Vec<(&'static str, String)>, Error> {
+    let config = &model.config;
     let ModelConfig {
-        family,
-        sampler,
-        defaults,
-        ..
-    } = &model.config;
+        sampler, defaults, ..
+    } = config;
     let mut lines = vec![
         ("size", size(model)),
         ("prediction", prediction(model)?),
@@ -110,14 +108,14 @@ fn defaults(model: &Model) -> Result<Vec<(&'static str, String)>, Error> {
         ("steps", defaults.steps.to_string()),
         ("guidance", defaults.guidance_scale.to_string()),
     ];
-    match family {
-        Family::ClassToImage(parts) => lines.extend(classes(parts)),
-        Family::TextToImage(parts) => {
-            lines.push(("prompt", format!("{} tokens", parts.text.tokens())));
-            lines.push(("unet", branches(parts.unet.skips())));
-        }
-        Family::Unconditional(parts) => lines.push(("unet", branches(parts.unet.skips()))),
-    }
+    let prompt = config
+        .texts()
+        .map(|texts| format!("{} tokens", texts.tokens()));
+    lines.extend(prompt.map(|tokens| ("prompt", tokens)));
+    let classes = config.classes().map(|classes| classes.count);
+    let labels = classes.map(|count| format!("{count}, labels 0 to {}", count - 1));
+    lines.extend(labels.map(|labels| ("classes", labels)));
+    lines.push(cells(&config.trunk));
     Ok(lines)
 }
 
@@ -157,18 +155,15 @@ fn prediction(model: &Model) -> Result<String, Error> {
     ))
 }
 
-/// What a class-conditional model knows, and its line of cells.
-fn classes(parts: &ClassToImageConfig) -> Vec<(&'static str, String)> {
-    let classes = parts.classes();
-    let denoiser = match &parts.denoiser {
-        ClassDenoiserConfig::DiT(dit) => {
+/// The denoiser's line of cells, and where it can be cut.
+fn cells(trunk: &TrunkConfig) -> (&'static str, String) {
+    match trunk {
+        TrunkConfig::DiT(dit) => {
             let last = dit.layers - 1;
             ("dit", format!("{} cells, cut at 1 to {last}", dit.layers))
         }
-        ClassDenoiserConfig::UNet(config) => ("unet", branches(config.unet.skips())),
-    };
-    let labels = format!("{classes}, labels 0 to {}", classes - 1);
-    vec![("classes", labels), denoiser]
+        TrunkConfig::UNet(unet) | TrunkConfig::UNet2d(unet) => ("unet", branches(unet.skips())),
+    }
 }
 
 /// The cells of a `UNet` and the branches that `deepcache` can keep.

@@ -12,11 +12,11 @@ use crate::{
     cache::CacheRule,
     catalog::{ModelFolder, ModelPart, Overrides},
     device::{self, OpenDevice, Workload},
-    error::{DeviceError, Error},
+    error::Error,
     models::control::ControlNetConfig,
     noise::Prediction,
     pipeline::{
-        Adapters, Family, ModelConfig, Pipeline, Request, Residency, Resolved, Seeds,
+        Adapters, Kept, Memory, ModelConfig, Pipeline, Request, Residency, Resolved, Seeds,
         check_control_weights, check_weights,
     },
     weights::{Format, Storage, WeightFormat},
@@ -160,18 +160,16 @@ impl Machine {
         }
     }
 
-    /// Refuses a run whose activations alone exceed the device's memory, before anything is loaded.
-    pub(super) fn check_memory(&self, resolved: &Resolved) -> Result<(), Error> {
-        let needed = activations(resolved, self.format.dtype.size() as u64);
-        match self.device.info().memory {
-            Some(memory) if needed > memory => Err(DeviceError::TooLarge {
-                needed: console::bytes(needed),
-                device: self.device.info().selector.clone(),
-                memory: console::bytes(memory),
-            }
-            .into()),
-            _ => Ok(()),
-        }
+    /// Refuses a run that does not fit into the device's memory, before anything is loaded.
+    pub(super) fn check_memory(
+        &self,
+        model: &Model,
+        request: &Request,
+        resolved: &Resolved,
+    ) -> Result<(), Error> {
+        let kept = Kept::on(self.device.device(), self.format)?;
+        let info = self.device.info();
+        Memory::check(&model.config, request, resolved, kept, info)
     }
 }
 
@@ -208,18 +206,6 @@ impl fmt::Display for Arithmetic {
     }
 }
 
-/// Bytes that a run holds at once, roughly and rather too few: eight tensors (inputs, outputs, their layouts, skips) of the denoiser's
-/// widest cell, and the pictures a few times over.
-fn activations(resolved: &Resolved, element: u64) -> u64 {
-    const TENSORS: u64 = 8;
-    const BYTES_A_LATENT: u64 = 64 * 3 * 4 * 4; // pixels of 3 channels, f32, in four forms
-    let cells = resolved.blueprint.cells.iter();
-    let widest = cells.map(|cell| cell.hidden).max().unwrap_or(0);
-    let [items, _, height, width] = resolved.latent_shape.map(|size| size as u64);
-    TENSORS * widest * resolved.rows.total() as u64 * element
-        + items * height * width * BYTES_A_LATENT
-}
-
 /// A seed short enough to be typed again.
 pub(super) fn random_seed() -> u64 {
     let from_clock = || {
@@ -239,10 +225,10 @@ pub(super) struct Subject<'a> {
 impl<'a> Subject<'a> {
     /// The prompt or classes given; where nothing is and something must be, a text-to-image model gets `prompt`.
     pub(super) fn given(prompt: Option<&'a str>, classes: &'a [usize], model: &Model) -> Self {
-        let default = match model.config.family {
-            Family::TextToImage(_) => Some(args::DEFAULT_PROMPT),
-            Family::Unconditional(_) => Some(""),
-            Family::ClassToImage(_) => None,
+        let default = if model.config.reads_text() {
+            Some(args::DEFAULT_PROMPT)
+        } else {
+            model.config.classes().is_none().then_some("")
         };
         Self {
             prompt: prompt.or(default),
@@ -252,7 +238,7 @@ impl<'a> Subject<'a> {
 
     /// Any subject that the model accepts, for commands to which it does not matter.
     pub(super) fn any(classes: &'a [usize], model: &Model) -> Self {
-        let takes_classes = matches!(model.config.family, Family::ClassToImage(_));
+        let takes_classes = model.config.classes().is_some();
         let classes = match classes {
             [] if takes_classes => &[0],
             given => given,

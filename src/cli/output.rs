@@ -46,8 +46,11 @@ impl Output {
 
     fn stdout(pictures: usize) -> Result<Self, RequestError> {
         if pictures > 1 {
-            let given = STDOUT.to_owned();
-            return Err(RequestError::OneStream { given, pictures });
+            return Err(RequestError::OneStream {
+                given: STDOUT.to_owned(),
+                count: pictures,
+                what: "pictures",
+            });
         }
         if io::stdout().is_terminal() {
             return Err(RequestError::Terminal);

@@ -293,10 +293,7 @@ mod tests {
 
     fn planned(rule: &CacheRule, steps: usize) -> (CachePlan, Forecast) {
         let plan = rule.plan(&Course::steps(steps), &trunk()).expect("a plan");
-        let rows = Rows {
-            halves: 2,
-            items: 1,
-        };
+        let rows = Rows::new(2, 1);
         let forecast = plan.forecast(&trunk(), rows, ELEMENT_BYTES);
         (plan, forecast)
     }

@@ -11,34 +11,18 @@ use crate::{
     denoise::Observer,
     device::Workload,
     error::Error,
-    pipeline::{Generated, Report, Request, Resolved, check_refiner},
+    pipeline::{Cascade, Generated, Link, Report, Request, check_refiner},
 };
 
 /// Share of the noise that a base model takes away where the user is silent: what SDXL's authors use.
 const REFINER_FROM: f64 = 0.8;
 
 /// A model with its part of the request.
-pub(super) struct Stage {
-    pub(super) model: Model,
-    pub(super) request: Request,
-    pub(super) resolved: Resolved,
-}
-
-impl Stage {
-    fn new(model: Model, request: Request) -> Result<Self, Error> {
-        let resolved = request.resolve(&model.config)?;
-        Ok(Self {
-            model,
-            request,
-            resolved,
-        })
-    }
-}
+pub(super) type Stage = Link<Model>;
 
 /// All models of a run, never none.
 pub(super) struct Stages {
-    first: Stage,
-    refiner: Option<Stage>,
+    cascade: Cascade<Model>,
     from: f64,
 }
 
@@ -52,12 +36,8 @@ impl Stages {
     ) -> Result<Self, Error> {
         let from = asked.refiner_from.unwrap_or(REFINER_FROM);
         let Some(name) = &asked.refiner else {
-            let (first, refiner) = (Stage::new(model, request)?, None);
-            return Ok(Self {
-                first,
-                refiner,
-                from,
-            });
+            let cascade = Cascade::new(link(model, request)?);
+            return Ok(Self { cascade, from });
         };
         let [begin, finish] = request.handed_over(from, &model.config)?;
         // The refiner makes the pictures of the latents; what it predicts is its own affair.
@@ -71,21 +51,18 @@ impl Stages {
         // Learned words are in the prompt of both; weights of the base model fit no refiner.
         let words = &model.adapters.embeddings;
         refiner.adapters.embeddings.clone_from(words);
-        Ok(Self {
-            first: Stage::new(model, begin)?,
-            refiner: Some(Stage::new(refiner, finish)?),
-            from,
-        })
+        let cascade = Cascade::new(link(model, begin)?).followed_by(link(refiner, finish)?);
+        Ok(Self { cascade, from })
     }
 
     /// The model that begins, its request open to changes.
     pub(super) fn first_mut(&mut self) -> &mut Stage {
-        &mut self.first
+        self.cascade.first_mut()
     }
 
     /// In the order they run.
     pub(super) fn iter(&self) -> impl Iterator<Item = &Stage> {
-        std::iter::once(&self.first).chain(&self.refiner)
+        self.cascade.links()
     }
 
     /// What is known of the run before its device is chosen.
@@ -111,14 +88,12 @@ impl Stages {
             model,
             request,
             resolved,
-        } = &self.first;
+        } = self.cascade.first();
         let facts = Facts::new(model, request, resolved);
-        match &self.refiner {
-            Some(Stage {
-                model, resolved, ..
-            }) => facts.refined(model, resolved.plan.evaluations(), self.from),
-            None => facts,
-        }
+        let refiners = self.iter().skip(1);
+        refiners.fold(facts, |facts, link| {
+            facts.refined(&link.model, link.resolved.plan.evaluations(), self.from)
+        })
     }
 
     /// Loads and runs one model after the other; a model is dropped before the next is read.
@@ -128,26 +103,19 @@ impl Stages {
         observer: &mut dyn Observer,
     ) -> Result<Made, Error> {
         let mut loading = Duration::ZERO;
-        let mut reports = Vec::new();
-        let last = match &mut self.refiner {
-            Some(refiner) => {
-                let pipeline = timed(&mut loading, || self.first.model.load(machine))?;
-                let begun = pipeline.begin(&self.first.request, observer)?;
-                reports.push(begun.report);
-                refiner.request.initial_latents = Some(begun.latents);
-                refiner
-            }
-            None => &mut self.first,
-        };
-        let pipeline = timed(&mut loading, || last.model.load(machine))?;
-        let generated = pipeline.generate(&last.request, observer)?;
-        reports.push(generated.report.clone());
+        let load = |model: &Model| timed(&mut loading, || model.load(machine));
+        let made = self.cascade.generate(load, observer)?;
         Ok(Made {
-            generated,
-            reports,
+            generated: made.generated,
+            reports: made.reports,
             loading,
         })
     }
+}
+
+fn link(model: Model, request: Request) -> Result<Stage, Error> {
+    let config = model.config.clone();
+    Link::new(model, &config, request)
 }
 
 /// Pictures, and how each model came to its part.

@@ -5,7 +5,7 @@ use serde::Serialize;
 use super::args::{Corner, Xl};
 use crate::{
     error::RequestError,
-    pipeline::{Added, Family, Framing, ModelConfig, Numbers},
+    pipeline::{Added, Framing, ModelConfig, Numbers},
 };
 
 /// The request's part of it.
@@ -49,10 +49,8 @@ fn place(corner: Corner) -> [usize; 2] {
 ///
 /// A request error that names the option.
 pub(super) fn check(given: &Xl, model: &ModelConfig, refined: bool) -> Result<(), RequestError> {
-    let numbers = match &model.family {
-        Family::TextToImage(parts) => parts.text.added.map(|inputs| inputs.numbers),
-        Family::ClassToImage(_) | Family::Unconditional(_) => None,
-    };
+    let inputs = model.texts().and_then(|texts| texts.added);
+    let numbers = inputs.map(|inputs| inputs.numbers);
     let refused = |option: Option<&'static str>, what, hint| match option {
         Some(option) => Err(RequestError::NotTaken { option, what, hint }),
         None => Ok(()),

@@ -69,72 +69,86 @@ fn smallest() -> Vec<Check> {
 }
 
 fn of_models() -> Vec<(Models, Check)> {
-    use Models::{Dit, KnownDefects, StableDiffusion, Vae, Xl};
+    let all = [
+        (Models::StableDiffusion, stable_diffusion()),
+        (Models::Xl, xl()),
+        (Models::Dit, dit()),
+        (Models::Vae, vae()),
+        (Models::KnownDefects, known_defects()),
+    ];
+    let named = |(models, checks): (Models, Vec<Check>)| {
+        let checks = checks.into_iter();
+        checks.map(move |check| (models, check))
+    };
+    let mut checks: Vec<_> = all.into_iter().flat_map(named).collect();
+    checks.sort_by_key(|(_, check)| check.kernel());
+    checks
+}
 
+fn stable_diffusion() -> Vec<Check> {
     vec![
-        (StableDiffusion, attention([1, 2], [4096, 4096], 40)),
-        (StableDiffusion, attention([2, 2], [4096, 77], 40)),
-        (StableDiffusion, attention([2, 2], [1024, 1024], 80)),
-        (StableDiffusion, attention([2, 2], [1024, 77], 80)),
-        (StableDiffusion, attention([2, 2], [256, 256], 160)),
-        (StableDiffusion, attention([2, 2], [64, 77], 160)),
-        (Xl, attention([2, 2], [1024, 1024], 64)),
-        (Xl, attention([2, 2], [4096, 77], 64)),
-        (Dit, attention([2, 4], [256, 256], 72)),
-        (Vae, attention([1, 1], [1024, 1024], 512)),
-        (KnownDefects, attention([1, 1], [100, 31], 64)),
-        (
-            StableDiffusion,
-            convolution([4, 320], [64, 64], Shape::SAME),
-        ),
-        (
-            StableDiffusion,
-            convolution([320, 320], [64, 64], Shape::SAME),
-        ),
-        (
-            StableDiffusion,
-            convolution([320, 320], [64, 64], Shape::HALF),
-        ),
-        (
-            StableDiffusion,
-            convolution([1280, 1280], [8, 8], Shape::SAME),
-        ),
-        (
-            StableDiffusion,
-            convolution([320, 4], [64, 64], Shape::SAME),
-        ),
-        (
-            StableDiffusion,
-            convolution([960, 640], [32, 32], Shape::POINT),
-        ),
-        (Xl, convolution([640, 640], [32, 32], Shape::SAME)),
-        (Xl, convolution([1920, 1280], [32, 32], Shape::POINT)),
-        (Dit, convolution([4, 1152], [32, 32], Shape::PATCH)),
-        (Vae, convolution([128, 128], [128, 128], Shape::SAME)),
-        (Vae, convolution([128, 128], [64, 64], Shape::LOW_HALF)),
-        (Vae, convolution([256, 128], [192, 192], Shape::POINT)),
-        (Vae, convolution([128, 3], [192, 192], Shape::SAME)),
-        (
-            KnownDefects,
-            convolution([96, 96], [192, 192], Shape::POINT),
-        ),
-        (KnownDefects, convolution([97, 33], [9, 7], Shape::POINT)),
-        (StableDiffusion, linear(4096, 320, 320)),
-        (StableDiffusion, linear(77, 768, 320)),
-        (StableDiffusion, linear(2, 320, 1280)),
-        (Xl, linear(1024, 640, 5120)),
-        (Dit, linear(256, 1152, 4608)),
-        (KnownDefects, linear(4096, 320, 1)),
-        (KnownDefects, linear(2, 1152, 1)),
-        (StableDiffusion, geglu(4096, 1280)),
-        (Xl, geglu(1024, 2560)),
-        (StableDiffusion, group_norm([320, 64, 64], 32, 1.0)),
-        (Xl, group_norm([1280, 32, 32], 32, 1.0)),
-        (Vae, group_norm([128, 256, 256], 32, 1.0)),
-        (KnownDefects, group_norm([320, 32, 32], 32, 2000.0)),
-        (StableDiffusion, layer_norm(4096, 320)),
-        (Xl, layer_norm(1024, 1280)),
-        (Dit, standardised(256, 1152)),
+        attention([1, 2], [4096, 4096], 40),
+        attention([2, 2], [4096, 77], 40),
+        attention([2, 2], [1024, 1024], 80),
+        attention([2, 2], [1024, 77], 80),
+        attention([2, 2], [256, 256], 160),
+        attention([2, 2], [64, 77], 160),
+        convolution([4, 320], [64, 64], Shape::SAME),
+        convolution([320, 320], [64, 64], Shape::SAME),
+        convolution([320, 320], [64, 64], Shape::HALF),
+        convolution([1280, 1280], [8, 8], Shape::SAME),
+        convolution([320, 4], [64, 64], Shape::SAME),
+        convolution([960, 640], [32, 32], Shape::POINT),
+        linear(4096, 320, 320),
+        linear(77, 768, 320),
+        linear(2, 320, 1280),
+        geglu(4096, 1280),
+        group_norm([320, 64, 64], 32, 1.0),
+        layer_norm(4096, 320),
+    ]
+}
+
+fn xl() -> Vec<Check> {
+    vec![
+        attention([2, 2], [1024, 1024], 64),
+        attention([2, 2], [4096, 77], 64),
+        convolution([640, 640], [32, 32], Shape::SAME),
+        convolution([1920, 1280], [32, 32], Shape::POINT),
+        linear(1024, 640, 5120),
+        geglu(1024, 2560),
+        group_norm([1280, 32, 32], 32, 1.0),
+        layer_norm(1024, 1280),
+    ]
+}
+
+fn dit() -> Vec<Check> {
+    vec![
+        attention([2, 4], [256, 256], 72),
+        convolution([4, 1152], [32, 32], Shape::PATCH),
+        linear(256, 1152, 4608),
+        standardised(256, 1152),
+    ]
+}
+
+fn vae() -> Vec<Check> {
+    vec![
+        attention([1, 1], [1024, 1024], 512),
+        convolution([128, 128], [128, 128], Shape::SAME),
+        convolution([128, 128], [64, 64], Shape::LOW_HALF),
+        convolution([256, 128], [192, 192], Shape::POINT),
+        convolution([128, 3], [192, 192], Shape::SAME),
+        group_norm([128, 256, 256], 32, 1.0),
+    ]
+}
+
+fn known_defects() -> Vec<Check> {
+    vec![
+        attention([1, 1], [100, 31], 64),
+        convolution([96, 96], [192, 192], Shape::POINT),
+        convolution([97, 33], [9, 7], Shape::POINT),
+        linear(4096, 320, 1),
+        linear(2, 1152, 1),
+        group_norm([320, 32, 32], 32, 2000.0),
     ]
 }
 

@@ -9,7 +9,7 @@ use std::{
 use burn::tensor::Device;
 use burn::tensor::{DType, FloatDType, Tensor};
 
-use super::{Check, Fallback, Kernel, Operands, Quarantine, Record};
+use super::{Check, Fallback, Kernel, Operands, Quarantine};
 use crate::{
     device::OpenDevice,
     ops::quarantine::{self, trial},
@@ -63,14 +63,7 @@ pub struct Examination {
     pub quarantine: Quarantine,
     /// What is wrong and cannot be replaced.
     pub wrong: Vec<(Kernel, DType)>,
-    dtypes: Vec<DType>,
-}
-
-impl Examination {
-    /// What later processes need to know.
-    pub fn record(&self, device: &OpenDevice) -> Record {
-        Record::new(device.info(), self, &self.dtypes)
-    }
+    pub(super) dtypes: Vec<DType>,
 }
 
 /// Runs `checks` in every one of `dtypes`, f32 first, and has this process honour what comes of it; `watch` sees every check as it

@@ -154,18 +154,20 @@ impl Patient {
     }
 }
 
-impl Record {
-    pub(super) fn new(info: &DeviceInfo, examination: &Examination, dtypes: &[DType]) -> Self {
+impl Examination {
+    /// What later processes need to know.
+    pub fn record(&self, device: &OpenDevice) -> Record {
         let entry = |kernel, dtype: DType, fallback| Entry {
             kernel,
             dtype: dtype.name().into(),
             fallback,
         };
-        let replaced = examination.quarantine.entries().iter();
-        let wrong = examination.wrong.iter();
-        Self {
-            patient: Patient::new(info),
-            checked: dtypes.iter().map(|dtype| dtype.name().into()).collect(),
+        let checked = self.dtypes.iter().map(|dtype| dtype.name().into());
+        let replaced = self.quarantine.entries().iter();
+        let wrong = self.wrong.iter();
+        Record {
+            patient: Patient::new(device.info()),
+            checked: checked.collect(),
             quarantined: replaced
                 .map(|&(kernel, dtype, fallback)| entry(kernel, dtype, Some(fallback)))
                 .collect(),
@@ -174,7 +176,9 @@ impl Record {
                 .collect(),
         }
     }
+}
 
+impl Record {
     fn from_json(text: &str, info: &DeviceInfo) -> Result<Self, String> {
         let record: Self = serde_json::from_str(text).map_err(|error| error.to_string())?;
         if record.patient != Patient::new(info) {

@@ -1,5 +1,7 @@
 //! Devices: absent, lost, out of memory.
 
+use super::amount::bytes;
+
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum DeviceError {
     #[error(
@@ -41,14 +43,15 @@ pub(crate) enum DeviceError {
         /// Whether the model computes in f32.
         full: bool,
     },
-    #[cfg(feature = "cli")]
     #[error(
-        "the run needs {needed} or more, device `{device}` has {memory}\nhint: make the picture or the batch smaller"
+        "the run needs {} or more, device `{device}` has {}\nhint: make the picture or the batch smaller",
+        bytes(*needed),
+        bytes(*memory)
     )]
     TooLarge {
-        needed: String,
+        needed: u64,
         device: String,
-        memory: String,
+        memory: u64,
     },
     #[cfg(feature = "cli")]
     #[error(

@@ -4,6 +4,7 @@
 //! private, one file a domain. A message is lower case, names stand in backticks, a hint follows on its own line.
 
 mod adapter;
+mod amount;
 mod config;
 mod device;
 #[cfg(feature = "eval")]
@@ -15,6 +16,7 @@ mod request;
 mod weights;
 
 pub(crate) use adapter::AdapterError;
+pub(crate) use amount::bytes;
 pub(crate) use config::ConfigError;
 pub(crate) use device::DeviceError;
 #[cfg(feature = "eval")]

@@ -44,12 +44,35 @@ pub(crate) enum RequestError {
         "`{given}` is not a device\nhint: use auto, cpu, wgpu, vulkan, metal or cuda; a number picks one of several, as in cuda:1"
     )]
     UnknownDevice { given: String },
-    #[error("the output `{given}` does not end in .png\nhint: pictures are written as PNG")]
+    #[error(
+        "the output `{given}` does not end in .png, .jpg or .webp\nhint: these are the formats that pictures are written in"
+    )]
     OutputName { given: String },
     #[error(
-        "{pictures} pictures for `{given}`, which takes one\nhint: name a file as the output, its pictures are numbered"
+        "{count} {what} for `{given}`, which takes one\nhint: name a file as the output, its {what} are numbered"
     )]
-    OneStream { given: String, pictures: usize },
+    OneStream {
+        given: String,
+        count: usize,
+        what: &'static str,
+    },
+    #[error(
+        "the output `{given}` is of no format that films are written in\nhint: end its name in .mp4, .gif, .apng, .png or .y4m, or in / for a folder of frames"
+    )]
+    FilmName { given: String },
+    #[cfg(not(feature = "video"))]
+    #[error(
+        "the output `{given}` is an MP4, which this program was built without\nhint: .gif, .apng and .y4m are always there; the Cargo feature `video` adds .mp4"
+    )]
+    FilmFeature { given: String },
+    #[error(
+        "the folder `{given}` has `{found}`, which would follow the {frames} frames of the new film\nhint: name another folder, or remove the old frames"
+    )]
+    FilmFolder {
+        given: String,
+        found: String,
+        frames: usize,
+    },
     #[cfg(feature = "cli")]
     #[error(
         "the standard output is a terminal, which shows no picture\nhint: send it on, as in `--output - > fox.png`, or name a file"

@@ -3,7 +3,7 @@
 use std::{
     fs::{File, Permissions},
     io::{self, BufWriter, ErrorKind, Seek, Write},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use tempfile::NamedTempFile;
@@ -60,30 +60,66 @@ fn replace(
     target: &Path,
     fill: impl FnOnce(&mut BufWriter<&File>) -> io::Result<()>,
 ) -> io::Result<()> {
-    let present = present(target)?;
-    let temporary = match temporary_beside(target) {
-        Err(error) if present.is_some() && is_closed(&error) => {
+    match Pending::open(target) {
+        Err(error) if is_closed(&error) && present(target)?.is_some() => {
             let elsewhere = tempfile::tempfile()?;
             fill_file(&elsewhere, fill)?;
-            return pour(elsewhere, target);
+            pour(elsewhere, target)
         }
-        other => other?,
-    };
-    fill_file(temporary.as_file(), fill)?;
-    if let Some(permissions) = present {
-        temporary.as_file().set_permissions(permissions)?;
-    }
-    // Some file systems say only now that there is no room.
-    temporary.as_file().sync_all()?;
-    match temporary.persist(target) {
-        Ok(_) => Ok(()),
-        // A file that is a mount of its own, as in containers, cannot be renamed over.
-        Err(failed) if is_mount(&failed.error) => pour(failed.file.reopen()?, target),
-        Err(failed) => Err(failed.error),
+        opened => opened?.filled(fill)?.place(),
     }
 }
 
-fn fill_file(
+/// A file under a temporary name beside its place, removed when dropped.
+pub(super) struct Pending {
+    temporary: NamedTempFile,
+    target: PathBuf,
+    /// Of the file that is there, which the new one takes over.
+    permissions: Option<Permissions>,
+}
+
+impl Pending {
+    /// Writes what `target` is to hold, all of it, but does not put it there yet.
+    pub(super) fn write(
+        target: &Path,
+        fill: impl FnOnce(&mut BufWriter<&File>) -> io::Result<()>,
+    ) -> io::Result<Self> {
+        Self::open(target)?.filled(fill)
+    }
+
+    fn open(target: &Path) -> io::Result<Self> {
+        Ok(Self {
+            permissions: present(target)?,
+            temporary: temporary_beside(target)?,
+            target: target.into(),
+        })
+    }
+
+    fn filled(
+        self,
+        fill: impl FnOnce(&mut BufWriter<&File>) -> io::Result<()>,
+    ) -> io::Result<Self> {
+        let file = self.temporary.as_file();
+        fill_file(file, fill)?;
+        if let Some(permissions) = &self.permissions {
+            file.set_permissions(permissions.clone())?;
+        }
+        // Some file systems say only now that there is no room.
+        file.sync_all()?;
+        Ok(self)
+    }
+
+    pub(super) fn place(self) -> io::Result<()> {
+        match self.temporary.persist(&self.target) {
+            Ok(_) => Ok(()),
+            // A file that is a mount of its own, as in containers, cannot be renamed over.
+            Err(failed) if is_mount(&failed.error) => pour(failed.file.reopen()?, &self.target),
+            Err(failed) => Err(failed.error),
+        }
+    }
+}
+
+pub(super) fn fill_file(
     file: &File,
     fill: impl FnOnce(&mut BufWriter<&File>) -> io::Result<()>,
 ) -> io::Result<()> {

@@ -2,11 +2,11 @@
 
 use std::{
     fs::File,
-    io::{self, BufWriter, ErrorKind, Write as _},
+    io::{self, BufWriter, ErrorKind},
     path::Path,
 };
 
-use super::atomic::{temporary_beside, unwritable};
+use super::atomic::{fill_file, temporary_beside, unwritable};
 use crate::error::Error;
 
 /// Writes `path` through `fill` unless something stands there, or does by the time that it is written; whether it was written.
@@ -20,10 +20,7 @@ pub fn create_atomically(
     fill: impl FnOnce(&mut BufWriter<&File>) -> io::Result<()>,
 ) -> Result<bool, Error> {
     let written = temporary_beside(path).and_then(|temporary| {
-        let mut writer = BufWriter::new(temporary.as_file());
-        fill(&mut writer)?;
-        writer.flush()?;
-        drop(writer);
+        fill_file(temporary.as_file(), fill)?;
         temporary.as_file().sync_all()?;
         match temporary.persist_noclobber(path) {
             Ok(_) => Ok(true),
@@ -47,6 +44,8 @@ fn knows_no_other_way(error: &io::Error) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write as _;
+
     use super::*;
 
     #[test]

@@ -14,6 +14,8 @@ pub enum Dropped {
     Depth(u8),
     /// All frames of an animation but its first.
     Frames,
+    /// All pages of a document but its first.
+    Pages,
     /// A colour profile other than sRGB.
     Profile,
     /// Inks (CMYK), which became red, green and blue without a profile, as in Pillow.
@@ -31,6 +33,9 @@ impl fmt::Display for Dropped {
             ),
             Self::Frames => {
                 formatter.write_str("the picture is animated and its first frame is read")
+            }
+            Self::Pages => {
+                formatter.write_str("the picture has several pages and its first is read")
             }
             Self::Profile => formatter.write_str(
                 "the picture's colour profile is not read: its colours are taken for sRGB",

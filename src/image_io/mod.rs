@@ -1,23 +1,25 @@
-//! Pictures: PNG with the run's settings in text chunks, written atomically; files of many formats read; masks and outlines.
+//! Pictures and films: written atomically with the run's settings in them; files of many formats read; masks and outlines.
 
+mod antialiased;
 mod atomic;
 mod canny;
 mod created;
 mod dropped;
+mod exif;
 mod fault;
+mod film;
 mod jpeg;
 mod leftovers;
 mod mask;
 mod outputs;
 mod place;
+mod png_file;
 mod read;
+mod save;
 mod sheet;
+mod texts;
+mod tiff;
 mod whole;
-
-use std::{
-    io::{self, Write},
-    path::Path,
-};
 
 use burn::tensor::{Device, Tensor, TensorData};
 
@@ -25,9 +27,11 @@ pub use atomic::{check_writable, write_atomically};
 pub use canny::CannyThresholds;
 pub use created::create_atomically;
 pub use dropped::Dropped;
+pub use film::{Film, FilmFormat, check_film, film_paths};
 pub use mask::Mask;
 pub use outputs::batch_paths;
 pub use place::{is_stdout, is_stream};
+pub use save::PictureFormat;
 pub use sheet::contact_sheet;
 
 use crate::error::{DeviceError, Error};
@@ -169,46 +173,6 @@ impl Picture {
     pub fn pixels(&self) -> &[u8] {
         &self.pixels
     }
-
-    /// Encodes as PNG with text chunks (UTF-8, one per key).
-    ///
-    /// # Errors
-    ///
-    /// What `writer` answers, or a key that PNG does not allow.
-    pub fn encode(
-        &self,
-        writer: impl Write,
-        texts: &[(String, String)],
-    ) -> Result<(), png::EncodingError> {
-        let [width, height] =
-            [self.width, self.height].map(|side| u32::try_from(side).unwrap_or(u32::MAX));
-        let mut encoder = png::Encoder::new(writer, width, height);
-        encoder.set_color(png::ColorType::Rgb);
-        encoder.set_depth(png::BitDepth::Eight);
-        for (key, text) in texts {
-            if key.contains('\0') {
-                // It would end there, and its rest would be read as the text.
-                let wrong =
-                    std::io::Error::new(std::io::ErrorKind::InvalidInput, "a key with a zero");
-                return Err(wrong.into());
-            }
-            encoder.add_itxt_chunk(key.clone(), text.clone())?;
-        }
-        let mut body = encoder.write_header()?;
-        body.write_image_data(&self.pixels)?;
-        body.finish()
-    }
-
-    /// Writes the picture as PNG, with [`write_atomically`].
-    ///
-    /// # Errors
-    ///
-    /// A file error if the place does not take the file.
-    pub fn save(&self, path: &Path, texts: &[(String, String)]) -> Result<(), Error> {
-        write_atomically(path, "the picture", |file| {
-            self.encode(file, texts).map_err(plain)
-        })
-    }
 }
 
 /// One channel value in 0 to 1 as a byte, rounded to nearest as diffusers does.
@@ -219,14 +183,6 @@ impl Picture {
 )]
 fn to_byte(value: f32) -> u8 {
     (value.clamp(0.0, 1.0) * 255.0).round() as u8
-}
-
-/// The system's error where there is one.
-fn plain(error: png::EncodingError) -> io::Error {
-    match error {
-        png::EncodingError::IoError(error) => error,
-        other => io::Error::other(other),
-    }
 }
 
 #[cfg(test)]

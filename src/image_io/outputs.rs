@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::is_stream;
+use super::{is_stream, save::PictureFormat};
 use crate::error::{Error, RequestError};
 
 /// The files of a batch: `name.png` for one picture, `name-0.png`, `name-1.png`, … for several. One picture also goes to a pipe or a
@@ -10,32 +10,33 @@ use crate::error::{Error, RequestError};
 ///
 /// # Errors
 ///
-/// A request error if `output` is a file whose name does not end in `.png`, or one stream for several pictures.
+/// A request error if `output` is a file whose name is of no format of pictures, or one stream for several pictures.
 pub fn batch_paths(output: &Path, pictures: usize) -> Result<Vec<PathBuf>, Error> {
-    let given = || output.display().to_string();
-    if is_stream(output) {
-        return match pictures {
-            1 => Ok(vec![output.into()]),
-            _ => Err(RequestError::OneStream {
-                given: given(),
-                pictures,
-            }
-            .into()),
-        };
-    }
-    let extension = output.extension();
-    if !extension.is_some_and(|extension| extension.eq_ignore_ascii_case("png")) {
-        return Err(RequestError::OutputName { given: given() }.into());
-    }
-    if pictures == 1 {
+    PictureFormat::of(output)?;
+    numbered(output, pictures, "pictures")
+}
+
+/// As many files as there are `what`, numbered if several.
+pub(super) fn numbered(
+    output: &Path,
+    count: usize,
+    what: &'static str,
+) -> Result<Vec<PathBuf>, Error> {
+    if count == 1 {
         return Ok(vec![output.into()]);
     }
+    if is_stream(output) {
+        let given = output.display().to_string();
+        return Err(RequestError::OneStream { given, count, what }.into());
+    }
+    let extension = output.extension().unwrap_or_default().to_ascii_lowercase();
     let numbered = |index: usize| {
         let mut name = output.file_stem().unwrap_or_default().to_owned();
-        name.push(format!("-{index}.png"));
+        name.push(format!("-{index}."));
+        name.push(&extension);
         output.with_file_name(name)
     };
-    Ok((0..pictures).map(numbered).collect())
+    Ok((0..count).map(numbered).collect())
 }
 
 #[cfg(test)]
@@ -48,9 +49,11 @@ mod tests {
         assert_eq!(one, [PathBuf::from("a/b.png")]);
         let two = batch_paths(Path::new("a/b.c.PNG"), 2).expect("names");
         assert_eq!(two, ["a/b.c-0.png", "a/b.c-1.png"].map(PathBuf::from));
+        let two = batch_paths(Path::new("a/b.jpeg"), 2).expect("names");
+        assert_eq!(two, ["a/b-0.jpeg", "a/b-1.jpeg"].map(PathBuf::from));
         assert!(
-            batch_paths(Path::new("a/b.jpg"), 1)
-                .expect_err("no PNG")
+            batch_paths(Path::new("a/b.bmp"), 1)
+                .expect_err("not written")
                 .is_request()
         );
         assert!(batch_paths(Path::new("a/.png"), 1).is_err());

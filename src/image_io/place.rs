@@ -132,7 +132,8 @@ pub(super) fn folder(path: &Path) -> &Path {
     named.unwrap_or(Path::new("."))
 }
 
-fn is_folder_by_name(path: &Path) -> bool {
+/// Whether the name of `path` ends in a separator.
+pub(super) fn is_folder_by_name(path: &Path) -> bool {
     let name = path.as_os_str().as_encoded_bytes();
     let last = name.last().copied();
     last.is_some_and(|last| std::path::is_separator(last.into()))

@@ -17,7 +17,7 @@ use super::{
     dropped::{is_srgb, of_pixels},
     fault::{Fault, LONGEST_SIDE, MOST_BYTES},
     jpeg::Jpeg,
-    whole,
+    tiff, whole,
 };
 use crate::error::{Error, FileError};
 
@@ -130,6 +130,10 @@ fn decode(
     if format == ImageFormat::Jpeg {
         return decode_jpeg(bytes);
     }
+    let has_pages = match format {
+        ImageFormat::Tiff => tiff::has_pages(bytes).map_err(damaged)?,
+        _ => false,
+    };
     let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
     reader.limits(limits());
     let mut decoder = reader.into_decoder()?;
@@ -138,6 +142,9 @@ fn decode(
     let mut dropped = Vec::new();
     if is_animated(bytes, format)? {
         dropped.push(Dropped::Frames);
+    }
+    if has_pages {
+        dropped.push(Dropped::Pages);
     }
     let orientation = decoder.orientation()?;
     let inks = decoder.original_color_type() == ExtendedColorType::Cmyk8;
@@ -163,17 +170,20 @@ fn decode_jpeg(bytes: &[u8]) -> Result<(DynamicImage, Vec<Dropped>), Fault> {
     Ok((image, dropped.into_iter().collect()))
 }
 
+fn damaged(reason: &str) -> Fault {
+    Fault::Damaged(reason.to_owned())
+}
+
 /// Whether there are frames besides the one that is read.
 fn is_animated(bytes: &[u8], format: ImageFormat) -> Result<bool, Fault> {
     let file = Cursor::new(bytes);
     match format {
         ImageFormat::Gif => {
-            let frames = whole::gif_frames(bytes);
-            let frames = frames.ok_or_else(|| Fault::Damaged("it is cut off".into()))?;
+            let frames = whole::gif_frames(bytes).map_err(damaged)?;
             Ok(frames > 1)
         }
         ImageFormat::Png => Ok(PngDecoder::with_limits(file, limits())?.is_apng()?),
-        ImageFormat::WebP if !whole::webp(bytes) => Err(Fault::Damaged("it is cut off".into())),
+        ImageFormat::WebP if !whole::webp(bytes) => Err(damaged("it is cut off")),
         ImageFormat::WebP => Ok(WebPDecoder::new(file)?.has_animation()),
         _ => Ok(false),
     }

@@ -38,25 +38,46 @@ pub(super) fn webp(bytes: &[u8]) -> bool {
     })
 }
 
-/// What a GIF file holds: `None` if it breaks off inside a frame, else how many frames there are.
+/// How many frames a GIF file holds.
 ///
 /// Source: `CompuServe`, `GIF89a` specification, section 12 on.
-pub(super) fn gif_frames(bytes: &[u8]) -> Option<usize> {
+///
+/// # Errors
+///
+/// What is wrong, if it breaks off inside a frame, or a frame does not lie within the picture, as section 20 demands: decoders take as
+/// much memory as it asks for.
+pub(super) fn gif_frames(bytes: &[u8]) -> Result<usize, &'static str> {
+    const CUT: &str = "it is cut off";
     const HEADER: usize = 13;
+    const SCREEN: usize = 6;
     const DESCRIPTOR: usize = 9;
-    let flags = *bytes.get(10)?;
-    let mut rest = bytes.get(HEADER + colours(flags)..)?;
+    let flags = *bytes.get(10).ok_or(CUT)?;
+    let mut rest = bytes.get(HEADER + colours(flags)..).ok_or(CUT)?;
     let mut frames = 0;
     loop {
         match rest.split_first() {
-            Some((0x21, extension)) => rest = blocks(extension.get(1..)?)?,
+            Some((0x21, extension)) => {
+                let after = extension.get(1..).and_then(blocks);
+                rest = after.ok_or(CUT)?;
+            }
             Some((0x2c, frame)) => {
-                let table = colours(*frame.get(DESCRIPTOR - 1)?);
-                rest = blocks(frame.get(DESCRIPTOR + table + 1..)?)?;
+                let flags = *frame.get(DESCRIPTOR - 1).ok_or(CUT)?;
+                let side = |bytes: &[u8], at: usize| {
+                    u32::from(u16::from_le_bytes([bytes[at], bytes[at + 1]]))
+                };
+                let ends = |axis: usize| side(frame, axis) + side(frame, 4 + axis);
+                if [0, 2]
+                    .iter()
+                    .any(|&axis| ends(axis) > side(bytes, SCREEN + axis))
+                {
+                    return Err("a frame goes beyond the picture");
+                }
+                let after = frame.get(DESCRIPTOR + colours(flags) + 1..);
+                rest = after.and_then(blocks).ok_or(CUT)?;
                 frames += 1;
             }
             // The trailer, or what stands in for it.
-            _ => return Some(frames),
+            _ => return Ok(frames),
         }
     }
 }
@@ -108,10 +129,14 @@ mod tests {
         let head = b"GIF89a\x01\0\x01\0\x80\0\0abcdef";
         let frame = b"\x21\xf9\x04\0\0\0\0\0\x2c\0\0\0\0\x01\0\x01\0\0\x02\x02\x4c\x01\0";
         let one = [&head[..], frame].concat();
-        assert_eq!(gif_frames(&one), Some(1));
+        assert_eq!(gif_frames(&one), Ok(1));
         let two = [&one[..], frame, b"\x3b"].concat();
-        assert_eq!(gif_frames(&two), Some(2));
-        assert_eq!(gif_frames(&one[..one.len() - 2]), None);
-        assert_eq!(gif_frames(b"GIF89a"), None);
+        assert_eq!(gif_frames(&two), Ok(2));
+        let cut = Err("it is cut off");
+        assert_eq!(gif_frames(&one[..one.len() - 2]), cut);
+        assert_eq!(gif_frames(b"GIF89a"), cut);
+        let mut wide = one;
+        wide[head.len() + 13] = 2; // the frame's width
+        assert_eq!(gif_frames(&wide), Err("a frame goes beyond the picture"));
     }
 }

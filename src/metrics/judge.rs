@@ -78,7 +78,7 @@ impl ShapeJudge {
 }
 
 /// Colour and shape of everything a text names: a shape's word right after a colour's.
-fn objects(text: &str) -> Vec<(&'static str, &'static str)> {
+pub(super) fn objects(text: &str) -> Vec<(&'static str, &'static str)> {
     let words: Vec<&str> = text
         .split(|letter: char| !letter.is_alphanumeric())
         .filter(|word| !word.is_empty())

@@ -5,6 +5,7 @@
 //!   and it is called FID in Inception's alone;
 //! - [`ClipScore`] says how well pictures fit their texts;
 //! - a [`Judge`] counts the things that were asked for and are there;
+//! - a [`FilmVerdict`] says whether what moves in a film is the thing asked for and goes the way asked for, [`steadiness`] how much it flickers;
 //! - a [`Classifier`] is both a judge and a feature space.
 
 mod classifier;
@@ -12,6 +13,7 @@ mod clip_score;
 mod frechet;
 mod judge;
 mod lpips;
+mod motion;
 mod pixels;
 pub mod shapes;
 
@@ -22,6 +24,7 @@ pub use clip_score::ClipScore;
 pub use frechet::{FeatureStatistics, frechet_distance};
 pub use judge::{Asked, Judge, Judgement, ShapeJudge};
 pub use lpips::Lpips;
+pub use motion::{Direction, FilmVerdict, steadiness};
 pub use pixels::{mean_squared_error, psnr, ssim};
 
 use crate::error::{DeviceError, Error};

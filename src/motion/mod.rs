@@ -17,6 +17,7 @@ pub use field::MotionField;
 use stretch::Stretch;
 
 use crate::cache::{Account, CacheRule, Forecast, Session};
+use crate::conditioning::Conditioning;
 use crate::denoise::{Denoise, Noise, Observer, Progress};
 use crate::denoiser::{Blueprint, Evaluation, Rows, StagedDenoiser};
 use crate::error::{Error, RequestError};
@@ -93,7 +94,7 @@ impl Motion {
 /// Text2Video-Zero of a trunk of pictures.
 #[derive(Debug)]
 pub struct ZeroShotFilm<'a, D: StagedDenoiser> {
-    /// A trunk whose frames look at the first of their clip.
+    /// A trunk whose frames look at the first of their film.
     pub denoiser: &'a D,
     /// What a row of it costs.
     pub blueprint: &'a Blueprint,
@@ -107,7 +108,7 @@ pub struct ZeroShotFilm<'a, D: StagedDenoiser> {
     pub guidance: Guidance,
     /// How the film moves.
     pub motion: Motion,
-    /// Frames of a clip.
+    /// Frames of a film.
     pub frames: usize,
 }
 
@@ -132,15 +133,15 @@ impl<D: StagedDenoiser> ZeroShotFilm<'_, D> {
     }
 
     /// Runs the loops from the first frames' `latents`, `[items, channels, height, width]`, f32, already at the sampler's initial scale;
-    /// `condition` gives what clips of so many frames are conditioned on. The observer sees one run, whose evaluations are counted
-    /// through all loops, and one frame of each clip in the first two.
+    /// `conditioning` has a row a film and half, and nothing that differs from frame to frame. The observer sees one run, whose
+    /// evaluations are counted through all loops, and one frame of each film in the first two.
     ///
     /// # Errors
     ///
     /// If the motion or the rule does not fit the run, the observer cancels, or the device fails.
     pub fn run(
         &self,
-        condition: impl Fn(usize) -> D::Condition,
+        conditioning: &Conditioning,
         latents: Tensor<4>,
         noise: &mut dyn Noise,
         observer: &mut dyn Observer,
@@ -155,14 +156,14 @@ impl<D: StagedDenoiser> ZeroShotFilm<'_, D> {
             total: self.evaluations()?,
             outcomes: Vec::new(),
         };
-        let (one, mut history) = (condition(1), History::default());
-        let joined = loops.run(begin, (&one, 1), latents, &mut history)?; // [items, channels, height, width]
+        let mut history = History::default();
+        let joined = loops.run(begin, (conditioning, 1), latents, &mut history)?; // [items, channels, height, width]
         let mut further = history.clone();
-        let moved = loops.run(ahead, (&one, 1), joined.clone(), &mut further)?;
-        let clips = self.clips(joined, &moved, loops.noise);
+        let moved = loops.run(ahead, (conditioning, 1), joined.clone(), &mut further)?;
+        let films = self.films(joined, &moved, loops.noise);
         let frames = self.frames;
         let mut history = each_frame(history, frames);
-        let latents = loops.run(together, (&condition(frames), frames), clips, &mut history)?;
+        let latents = loops.run(together, (conditioning, frames), films, &mut history)?;
         Ok(Filmed {
             latents,
             loops: loops.outcomes,
@@ -171,7 +172,7 @@ impl<D: StagedDenoiser> ZeroShotFilm<'_, D> {
 
     /// All frames at the noise where they go on together, `[items · frames, channels, height, width]`: the first as `joined`, the others as
     /// `moved` leads to, both `[items, channels, height, width]`.
-    fn clips(&self, joined: Tensor<4>, moved: &Tensor<4>, noise: &mut dyn Noise) -> Tensor<4> {
+    fn films(&self, joined: Tensor<4>, moved: &Tensor<4>, noise: &mut dyn Noise) -> Tensor<4> {
         let [items, channels, height, width] = joined.dims();
         let others = self.frames - 1;
         if others == 0 {
@@ -191,7 +192,7 @@ impl<D: StagedDenoiser> ZeroShotFilm<'_, D> {
     }
 }
 
-/// What a sampler remembers of first frames, for all frames of their clips.
+/// What a sampler remembers of first frames, for all frames of their films.
 fn each_frame(history: History, frames: usize) -> History {
     let each = |first: Tensor<4>| {
         let [items, channels, height, width] = first.dims();
@@ -219,11 +220,11 @@ struct Loops<'a, D: StagedDenoiser> {
 }
 
 impl<D: StagedDenoiser> Loops<'_, D> {
-    /// One loop over clips of so many frames, `[items · frames, channels, height, width]`.
+    /// One loop over films of so many frames, `[items · frames, channels, height, width]`.
     fn run(
         &mut self,
         range: Range<usize>,
-        (condition, frames): (&D::Condition, usize),
+        (conditioning, frames): (&Conditioning, usize),
         latents: Tensor<4>,
         history: &mut History,
     ) -> Result<Tensor<4>, Error> {
@@ -236,8 +237,13 @@ impl<D: StagedDenoiser> Loops<'_, D> {
         for warning in plan.warnings.iter().filter(|_| frames == film.frames) {
             self.observer.warn(&warning.to_string());
         }
-        let run = film.denoiser.start(condition, sampler.evaluations());
-        let rows: Rows = film.guidance.rows(latents.dims()[0]);
+        let items = latents.dims()[0] / frames;
+        let rows: Rows = film.guidance.rows(items).with_frames(frames);
+        let conditioning = Conditioning {
+            rows,
+            ..conditioning.clone()
+        };
+        let run = film.denoiser.start(&conditioning, sampler.evaluations());
         let mut session = Session::new(film.denoiser, &run, &plan, rows);
         let denoise = Denoise {
             sampler: &sampler,

@@ -104,20 +104,20 @@ impl Attention {
         self.attend(hidden, context)
     }
 
-    /// Self-attention of frames, `[clips · frames, tokens, width]`, that all look at the first frame of their clip alone.
+    /// Self-attention of frames, `[films · frames, tokens, width]`, that all look at the first frame of their film alone.
     ///
     /// Source: Khachatryan et al., "Text2Video-Zero" (arXiv 2303.13439, section 3.3.2).
     pub fn attend_first(&self, hidden: Tensor<3>, frames: usize) -> Tensor<3> {
         let [rows, tokens, width] = hidden.dims();
-        let clips = hidden.clone();
-        let first = clips
+        let films = hidden.clone();
+        let first = films
             .reshape([rows / frames, frames * tokens, width])
             .narrow(1, 0, tokens);
         self.attend(hidden, self.key_value(first))
     }
 
     /// Attention of `hidden`, `[rows, tokens, width]`, over given keys and values, of as many rows or of fewer: rows that follow each
-    /// other share one of those then, as the frames of a clip do.
+    /// other share one of those then, as the frames of a film do.
     pub fn attend(&self, hidden: Tensor<3>, context: KeyValue) -> Tensor<3> {
         let [rows, tokens, width] = hidden.dims();
         let groups = context.rows();

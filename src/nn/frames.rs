@@ -1,7 +1,7 @@
-//! Maps of frames, and what looks along the frames of a clip.
+//! Maps of frames, and what looks along the frames of a film.
 //!
-//! Everywhere else a frame is a row, and the frames of a clip follow each other: `[clips · frames, channels, height, width]`. Here the
-//! frames of a clip stand side by side.
+//! Everywhere else a frame is a row, and the frames of a film follow each other: `[films · frames, channels, height, width]`. Here the
+//! frames of a film stand side by side.
 
 use burn::module::Param;
 use burn::nn::PaddingConfig2d;
@@ -11,18 +11,18 @@ use burn::tensor::{Device, Tensor};
 
 use crate::ops;
 
-/// `[clips · frames, channels, height, width]` as `[clips, channels, frames, height · width]`.
+/// `[films · frames, channels, height, width]` as `[films, channels, frames, height · width]`.
 pub fn side_by_side(map: Tensor<4>, frames: usize) -> Tensor<4> {
     let [rows, channels, height, width] = map.dims();
     map.reshape([rows / frames, frames, channels, height * width])
         .swap_dims(1, 2)
 }
 
-/// `[clips, channels, frames, height · width]` as maps of `size`, `[clips · frames, channels, height, width]`: the inverse of
+/// `[films, channels, frames, height · width]` as maps of `size`, `[films · frames, channels, height, width]`: the inverse of
 /// [`side_by_side`].
-pub fn one_by_one(clips: Tensor<4>, [height, width]: [usize; 2]) -> Tensor<4> {
-    let [count, channels, frames, _] = clips.dims();
-    clips
+pub fn one_by_one(films: Tensor<4>, [height, width]: [usize; 2]) -> Tensor<4> {
+    let [count, channels, frames, _] = films.dims();
+    films
         .swap_dims(1, 2)
         .reshape([count * frames, channels, height, width])
 }
@@ -34,9 +34,9 @@ pub(crate) fn conv_frames(input: usize, output: usize, device: &Device) -> Conv3
         .init(device)
 }
 
-/// A layer of [`conv_frames`] over `[clips, channels, frames, positions]`: it is one of two dimensions, frames being one and positions
+/// A layer of [`conv_frames`] over `[films, channels, frames, positions]`: it is one of two dimensions, frames being one and positions
 /// the other.
-pub(crate) fn along_frames(layer: &Conv3d, clips: Tensor<4>) -> Tensor<4> {
+pub(crate) fn along_frames(layer: &Conv3d, films: Tensor<4>) -> Tensor<4> {
     let [output, input, length, ..] = layer.weight.dims();
     let weight = layer.weight.val().reshape([output, input, length, 1]);
     let (before, after) = ((length - 1) / 2, length / 2);
@@ -49,7 +49,7 @@ pub(crate) fn along_frames(layer: &Conv3d, clips: Tensor<4>) -> Tensor<4> {
         groups: 1,
         padding: PaddingConfig2d::Explicit(before, 0, after, 0),
     };
-    ops::conv2d(&flat, clips)
+    ops::conv2d(&flat, films)
 }
 
 #[cfg(test)]
@@ -66,15 +66,15 @@ mod tests {
     #[test]
     fn frames_are_put_side_by_side_and_back() {
         let map = counted([6, 2, 2, 5]);
-        let clips = side_by_side(map.clone(), 3);
-        assert_eq!(clips.dims(), [2, 2, 3, 10]);
-        let second = clips.clone().slice([1..2, 0..1, 1..2, 0..1]);
+        let films = side_by_side(map.clone(), 3);
+        assert_eq!(films.dims(), [2, 2, 3, 10]);
+        let second = films.clone().slice([1..2, 0..1, 1..2, 0..1]);
         assert_eq!(
             second.into_scalar::<f32>(),
             80.0,
-            "clip 1, frame 1 is row 4"
+            "film 1, frame 1 is row 4"
         );
-        one_by_one(clips, [2, 5])
+        one_by_one(films, [2, 5])
             .into_data()
             .assert_eq(&map.into_data(), true);
     }

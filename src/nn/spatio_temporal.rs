@@ -51,7 +51,7 @@ impl AlphaBlender {
     }
 }
 
-/// `conv2(silu(norm2(conv1(silu(norm1(x))) + time)))` over the frames of a clip, to be added to `x`.
+/// `conv2(silu(norm2(conv1(silu(norm1(x))) + time)))` over the frames of a film, to be added to `x`.
 #[derive(Module, Debug)]
 struct TemporalResnetBlock {
     norm1: GroupNorm,
@@ -80,15 +80,15 @@ impl TemporalResnetBlock {
         }
     }
 
-    /// `[clips, channels, frames, positions]` to the same; `time` is `[clips · frames, time_width]`.
-    fn branch(&self, clips: Tensor<4>, time: Option<&Tensor<2>>) -> Tensor<4> {
-        let [count, channels, frames, _] = clips.dims();
-        let branch = along_frames(&self.conv1, group_norm_silu(&self.norm1, clips));
+    /// `[films, channels, frames, positions]` to the same; `time` is `[films · frames, time_width]`.
+    fn branch(&self, films: Tensor<4>, time: Option<&Tensor<2>>) -> Tensor<4> {
+        let [count, channels, frames, _] = films.dims();
+        let branch = along_frames(&self.conv1, group_norm_silu(&self.norm1, films));
         let time = self.time_emb_proj.as_ref().zip(time);
         let branch = match time {
             None => branch,
             Some((project, time)) => {
-                let time = ops::linear(project, time.clone()); // [clips · frames, channels]
+                let time = ops::linear(project, time.clone()); // [films · frames, channels]
                 let time = time.reshape([count, frames, channels]).swap_dims(1, 2);
                 branch + time.unsqueeze_dim::<4>(3)
             }
@@ -128,14 +128,14 @@ impl SpatioTemporalResBlock {
 
     /// # Shapes
     ///
-    /// - hidden: `[clips · frames, input, height, width]`
-    /// - time: `[clips · frames, time_width]`, already activated; `None` in autoencoders
-    /// - output: `[clips · frames, output, height, width]`
+    /// - hidden: `[films · frames, input, height, width]`
+    /// - time: `[films · frames, time_width]`, already activated; `None` in autoencoders
+    /// - output: `[films · frames, output, height, width]`
     pub fn forward(&self, hidden: Tensor<4>, time: Option<&Tensor<2>>, frames: usize) -> Tensor<4> {
-        let spatial = self.spatial_res_block.forward(hidden, time); // [clips · frames, output, height, width]
+        let spatial = self.spatial_res_block.forward(hidden, time); // [films · frames, output, height, width]
         let [_, _, height, width] = spatial.dims();
-        let clips = side_by_side(spatial.clone(), frames); // [clips, output, frames, height · width]
-        let branch = one_by_one(self.temporal_res_block.branch(clips, time), [height, width]);
+        let films = side_by_side(spatial.clone(), frames); // [films, output, frames, height · width]
+        let branch = one_by_one(self.temporal_res_block.branch(films, time), [height, width]);
         // The temporal branch is the spatial one and what is added to it: mixed, only its share of the addition is left.
         let share = self.time_mixer.temporal(spatial.dtype());
         spatial + branch * share

@@ -1,4 +1,4 @@
-//! Layers along the frames of a clip: convolutions, and transformers that read no context.
+//! Layers along the frames of a film: convolutions, and transformers that read no context.
 //!
 //! Source: Wang et al., "ModelScope Text-to-Video Technical Report" (arXiv 2308.06571, section 3.2); behaviour as diffusers'
 //! `TemporalConvLayer` and `TransformerTemporalModel`.
@@ -32,13 +32,13 @@ impl NormedConvolution {
         }
     }
 
-    /// `[clips, channels, frames, positions]` to the same.
-    fn forward(&self, clips: Tensor<4>) -> Tensor<4> {
-        along_frames(&self.conv, group_norm_silu(&self.norm, clips))
+    /// `[films, channels, frames, positions]` to the same.
+    fn forward(&self, films: Tensor<4>) -> Tensor<4> {
+        along_frames(&self.conv, group_norm_silu(&self.norm, films))
     }
 }
 
-/// `x + conv4(conv3(conv2(conv1(x))))`, each convolution along frames and after a norm over the whole clip.
+/// `x + conv4(conv3(conv2(conv1(x))))`, each convolution along frames and after a norm over the whole film.
 #[derive(Module, Debug)]
 pub struct TemporalConvLayer {
     conv1: NormedConvolution,
@@ -59,14 +59,14 @@ impl TemporalConvLayer {
         }
     }
 
-    /// `[clips · frames, channels, height, width]` to the same.
+    /// `[films · frames, channels, height, width]` to the same.
     pub fn forward(&self, hidden: Tensor<4>, frames: usize) -> Tensor<4> {
         let [_, _, height, width] = hidden.dims();
-        let clips = side_by_side(hidden.clone(), frames); // [clips, channels, frames, height · width]
+        let films = side_by_side(hidden.clone(), frames); // [films, channels, frames, height · width]
         let layers = [&self.conv1, &self.conv2, &self.conv3, &self.conv4];
         let branch = layers
             .into_iter()
-            .fold(clips, |clips, layer| layer.forward(clips));
+            .fold(films, |films, layer| layer.forward(films));
         hidden + one_by_one(branch, [height, width])
     }
 }
@@ -119,22 +119,22 @@ impl TransformerTemporal {
         }
     }
 
-    /// `[clips · frames, channels, height, width]` to the same. The norm is over the whole clip. Branches are of as many rows as there
-    /// are positions in all clips, whose tokens are the frames.
+    /// `[films · frames, channels, height, width]` to the same. The norm is over the whole film. Branches are of as many rows as there
+    /// are positions in all films, whose tokens are the frames.
     pub fn forward(&self, hidden: Tensor<4>, frames: usize, recall: &mut Recall<'_>) -> Tensor<4> {
         let [_, _, height, width] = hidden.dims();
-        let clips = side_by_side(hidden.clone(), frames); // [clips, channels, frames, positions]
-        let normed = ops::group_norm(&self.norm, clips);
+        let films = side_by_side(hidden.clone(), frames); // [films, channels, frames, positions]
+        let normed = ops::group_norm(&self.norm, films);
         let [count, channels, _, positions] = normed.dims();
         let tokens = normed
             .permute([0, 3, 2, 1])
             .reshape([count * positions, frames, channels]);
-        let tokens = ops::linear(&self.proj_in, tokens); // [clips · positions, frames, heads · head_width]
+        let tokens = ops::linear(&self.proj_in, tokens); // [films · positions, frames, heads · head_width]
         let blocks = self.transformer_blocks.iter();
         let tokens = blocks.fold(tokens, |tokens, block| block.forward_alone(tokens, recall));
-        let clips = ops::linear(&self.proj_out, tokens)
+        let films = ops::linear(&self.proj_out, tokens)
             .reshape([count, positions, frames, channels])
-            .permute([0, 3, 2, 1]); // [clips, channels, frames, positions]
-        hidden + one_by_one(clips, [height, width])
+            .permute([0, 3, 2, 1]); // [films, channels, frames, positions]
+        hidden + one_by_one(films, [height, width])
     }
 }

@@ -60,7 +60,7 @@ impl TemporalBasicTransformerBlock {
         }
     }
 
-    /// `[clips · frames, tokens, width]` to the same; `context` has a row a clip.
+    /// `[films · frames, tokens, width]` to the same; `context` has a row a film.
     fn forward(
         &self,
         hidden: Tensor<3>,
@@ -90,14 +90,14 @@ impl TemporalBasicTransformerBlock {
     /// The frames of each position attend to each other.
     fn along_frames(&self, hidden: Tensor<3>, frames: usize) -> Tensor<3> {
         let [rows, tokens, width] = hidden.dims();
-        let clips = rows / frames;
+        let films = rows / frames;
         let positions = hidden
-            .reshape([clips, frames, tokens, width])
+            .reshape([films, frames, tokens, width])
             .swap_dims(1, 2)
-            .reshape([clips * tokens, frames, width]);
+            .reshape([films * tokens, frames, width]);
         self.attn1
             .attend_self(positions)
-            .reshape([clips, tokens, frames, width])
+            .reshape([films, tokens, frames, width])
             .swap_dims(1, 2)
             .reshape([rows, tokens, width])
     }
@@ -106,20 +106,20 @@ impl TemporalBasicTransformerBlock {
 /// What a transformer over frames reads besides them.
 #[derive(Debug, Clone)]
 pub struct TemporalContext {
-    /// Cross-attention keys and values, a row a clip, of each block over positions and then of the one over frames after it.
+    /// Cross-attention keys and values, a row a film, of each block over positions and then of the one over frames after it.
     blocks: Vec<[KeyValue; 2]>,
     /// What tells frames their place, `[frames, channels]`.
     places: Tensor<2>,
 }
 
 impl TemporalContext {
-    /// Some of the clips.
+    /// Some of the films.
     #[must_use]
-    pub fn select(&self, clips: Range<usize>) -> Self {
-        self.each(|block| block.select(clips.clone()))
+    pub fn select(&self, films: Range<usize>) -> Self {
+        self.each(|block| block.select(films.clone()))
     }
 
-    /// The same clips once per step, step-major.
+    /// The same films once per step, step-major.
     #[must_use]
     pub fn repeat(&self, steps: usize) -> Self {
         self.each(|block| block.repeat(steps))
@@ -173,7 +173,7 @@ impl TransformerSpatioTemporal {
         }
     }
 
-    /// What a run over clips of so many frames reads, made once: from the conditions' states, `[clips, tokens, context_width]`.
+    /// What a run over films of so many frames reads, made once: from the conditions' states, `[films, tokens, context_width]`.
     pub fn context(&self, states: &Tensor<3>, frames: usize) -> TemporalContext {
         let sinusoid = Sinusoid {
             width: self.channels,
@@ -199,7 +199,7 @@ impl TransformerSpatioTemporal {
             .zip(&self.temporal_transformer_blocks)
     }
 
-    /// `[clips · frames, channels, height, width]` to the same.
+    /// `[films · frames, channels, height, width]` to the same.
     pub fn forward(
         &self,
         hidden: Tensor<4>,
@@ -209,7 +209,7 @@ impl TransformerSpatioTemporal {
         let size = hidden.dims();
         let share: Tensor<3> = self.time_mixer.temporal(hidden.dtype());
         let tokens = to_tokens(ops::group_norm(&self.norm, hidden.clone()));
-        let mut tokens = ops::linear(&self.proj_in, tokens); // [clips · frames, height · width, channels]
+        let mut tokens = ops::linear(&self.proj_in, tokens); // [films · frames, height · width, channels]
         let frames = context.places.dims()[0];
         for ((spatial, temporal), [across, along]) in self.blocks().zip(&context.blocks) {
             tokens = spatial.forward(tokens, across, recall);
@@ -221,12 +221,12 @@ impl TransformerSpatioTemporal {
     }
 }
 
-/// `tokens`, `[clips · frames, tokens, width]`, with the place of each frame, `[frames, width]`, added.
+/// `tokens`, `[films · frames, tokens, width]`, with the place of each frame, `[frames, width]`, added.
 fn placed(tokens: Tensor<3>, places: &Tensor<2>) -> Tensor<3> {
     let [rows, count, width] = tokens.dims();
     let frames = places.dims()[0];
     let dtype: DType = tokens.dtype();
     let places = places.clone().cast(dtype).reshape([1, frames, 1, width]);
-    let clips = tokens.reshape([rows / frames, frames, count, width]);
-    (clips + places).reshape([rows, count, width])
+    let films = tokens.reshape([rows / frames, frames, count, width]);
+    (films + places).reshape([rows, count, width])
 }

@@ -118,7 +118,7 @@ impl BasicTransformerBlock {
         self.run(hidden, Some(context), 1, recall)
     }
 
-    /// [`forward`](Self::forward) of the frames of clips, which all look at their clip's first.
+    /// [`forward`](Self::forward) of the frames of films, which all look at their film's first.
     fn forward_frames(
         &self,
         hidden: Tensor<3>,
@@ -171,15 +171,15 @@ pub enum Attended {
     /// Their own map's.
     #[default]
     Own,
-    /// Those of the first frame of the clip that the map is a frame of (arXiv 2303.13439, section 3.3.2).
+    /// Those of the first frame of the film that the map is a frame of (arXiv 2303.13439, section 3.3.2).
     FirstFrame {
-        /// Frames of a clip.
+        /// Frames of a film.
         frames: usize,
     },
 }
 
 impl Attended {
-    /// In clips of so many frames, 1 for pictures: the first.
+    /// In films of so many frames, 1 for pictures: the first.
     pub fn first_of(frames: usize) -> Self {
         if frames == 1 {
             Self::Own
@@ -262,7 +262,7 @@ impl Transformer2d {
     }
 
     /// What a run reads, made once: from text states `[rows, tokens, context_width]`. Rows of maps that follow each other may share a
-    /// row of the text, as the frames of a clip do; `attended` says which of them they look at.
+    /// row of the text, as the frames of a film do; `attended` says which of them they look at.
     pub fn context(&self, text: &Tensor<3>, attended: Attended) -> TransformerContext {
         let blocks = self.transformer_blocks.iter();
         TransformerContext {

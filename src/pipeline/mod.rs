@@ -1,58 +1,423 @@
-//! Pipelines: a request in, pictures out.
+//! Pipelines: a request in, pictures or films out.
 //!
 //! A [`Request`] is what a caller says; [`ModelConfig`] is what a model folder says; [`Request::resolve`] brings both together and
-//! checks everything before any weight is read; a [`Pipeline`] runs the outcome, whatever the model makes its pictures from. Who
-//! knows the family names it: [`TextToImage`], [`ClassToImage`], [`Unconditional`].
+//! checks everything before any weight is read; a [`Pipeline`] runs the outcome, whatever the model makes its pictures from.
+//!
+//! The rooms, in the order in which they use each other: `config` (what folders say), `request` (what callers say), `made` (latents to
+//! pictures), `parts` (source, trunk, space), `run` (the way from start to latents). A [`Cascade`] runs several pipelines for one picture.
 
-mod adapters;
-mod added;
-mod any;
-mod calibrate;
-mod class_config;
-mod class_to_image;
+mod cascade;
 mod config;
-mod control;
-mod decoder;
-mod edit;
-mod encoders;
-mod fit;
-mod ladder;
-mod memory;
-mod noise;
-mod prompts;
-mod repairs;
+mod made;
+mod parts;
 mod request;
-mod rescue;
-mod residency;
 mod run;
-mod stage;
-mod tensor_file;
-mod text_to_image;
-mod trace;
-mod unconditional;
-mod wording;
 
-pub use adapters::Adapters;
-pub use added::{Added, Framing};
-pub use any::Pipeline;
-pub use class_config::{ClassDenoiserConfig, ClassToImageConfig, ClassUNetConfig};
-pub use class_to_image::{ClassDenoiser, ClassToImage, ClassUNet};
-pub use config::{Canvas, Defaults, Family, ModelConfig, TextToImageConfig, UnconditionalConfig};
-pub use control::Control;
-pub use decoder::Decoder;
-pub use edit::Edit;
-pub use encoders::{AddedInputs, EncoderConfig, Numbers, TextConfig};
-pub use fit::{check_control_weights, check_weights};
-pub use memory::{Kept, Memory, Phase, Weights, file_dtype};
-pub use noise::{SeededNoise, Seeds};
-pub use request::{Request, Resolved};
-pub use rescue::KeptLatents;
-pub use residency::Residency;
-pub use run::{Generated, Report};
-pub use stage::{Begun, Stage, check_refiner};
+use std::any::Any;
+
+use burn::tensor::{Device, Tensor};
+
+use crate::cache::{CacheRule, Router};
+use crate::catalog::{ModelFolder, ModelPart};
+use crate::conditioning::{Conditioning, Hint};
+use crate::denoise::Observer;
+use crate::denoiser::Denoiser;
+use crate::device;
+use crate::error::{Error, RequestError};
+use crate::models::control::{ControlNet, ControlNetConfig, ControlNetModel, ControlledUNet};
+use crate::models::unet::UNet;
+use crate::models::vae::Tiling;
+use crate::samplers::SamplerConfig;
+use crate::weights::adapt::Merge;
+use crate::weights::{Format, Storage, load_strict, reload};
+
+pub use cascade::{Cascade, Cascaded, Link};
+pub use config::{
+    AddedInputs, Canvas, ClassesConfig, Defaults, EncoderConfig, ModelConfig, Numbers,
+    SourceConfig, SpaceConfig, TextConfig, TrunkConfig, check_control_weights, check_weights,
+};
+pub use made::{
+    Begun, Decoder, Generated, KeptLatents, Output, Report, read_latents, write_latents,
+};
 #[cfg(feature = "cli")]
-pub(crate) use tensor_file::{read_back, write_tensors};
-pub use tensor_file::{read_latents, write_latents};
-pub use text_to_image::TextToImage;
-pub use trace::Trace;
-pub use unconditional::Unconditional;
+pub(crate) use made::{read_back, write_tensors};
+pub use parts::{Adapters, Kept, Memory, Phase, Residency, Weights, file_dtype};
+pub use request::{
+    Added, Control, Edit, Framing, Request, Resolved, SeededNoise, Seeds, Stage, check_refiner,
+};
+pub use run::Trace;
+
+use made::timed;
+use parts::{Asked, Exchange, Notes, Origin, Parts, Source, Space, parameters};
+use request::course;
+use run::{Changes, Observed, Run, Start, Starter};
+
+/// A loaded model, whatever it makes its pictures from.
+#[derive(Debug)]
+pub struct Pipeline {
+    config: ModelConfig,
+    /// Turns what a request says into what a run is conditioned on.
+    source: Box<dyn Source>,
+    /// Denoises.
+    trunk: Box<dyn Denoiser>,
+    /// Turns what was denoised into pictures.
+    space: Box<dyn Space>,
+    /// The `ControlNets` put beside it.
+    controls: Vec<ControlNet>,
+    /// What adapters did to the weights.
+    merge: Merge,
+    /// What the user should know of the adapters.
+    notes: Notes,
+    residency: Residency,
+    device: Device,
+    format: Format,
+}
+
+impl Pipeline {
+    /// Reads a model's weights onto `device`: the denoiser in `format`, a data type or that and how weights are kept; text encoders keep
+    /// weights in the same way and compute in f32, as all else does.
+    ///
+    /// # Errors
+    ///
+    /// If a file is missing or malformed, the weights do not fit the configuration, or the device has no such format.
+    pub fn load(
+        folder: &ModelFolder,
+        device: &Device,
+        format: impl Into<Format>,
+    ) -> Result<Self, Error> {
+        Self::load_with(folder, device, format, &Adapters::default())
+    }
+
+    /// [`load`](Self::load), with `adapters` merged into the weights as they are read: memory never holds more than the model and the
+    /// tensor at hand.
+    ///
+    /// # Errors
+    ///
+    /// As [`load`](Self::load), and if an adapter does not fit the model; that is found before any weight is read.
+    pub fn load_with(
+        folder: &ModelFolder,
+        device: &Device,
+        format: impl Into<Format>,
+        adapters: &Adapters,
+    ) -> Result<Self, Error> {
+        let format = format.into();
+        let config = ModelConfig::read(folder)?;
+        if !config.reads_text() {
+            adapters.check_none()?;
+        }
+        Storage::of(device, format)?;
+        check_weights(folder, &config, device)?;
+        let (origin, mut notes) = origin(&config, folder, device, format, adapters)?;
+        let merge = origin.merge.clone();
+        let parts = Parts::load(&config, origin)?;
+        notes.extend(parts.notes);
+        Ok(Self {
+            config,
+            source: parts.source,
+            trunk: parts.trunk,
+            space: parts.space,
+            controls: Vec::new(),
+            merge,
+            notes: Notes::new(notes),
+            residency: Residency::default(),
+            device: device.clone(),
+            format,
+        })
+    }
+
+    /// Puts `adapters` in place of the present ones; empty ones give the plain model back, bit for bit.
+    ///
+    /// What old or new adapters touch is read anew from `folder`, which must be the one the model was loaded from: nothing is subtracted,
+    /// so nothing is left of rounding. While that goes on, memory holds the touched weights twice.
+    ///
+    /// # Errors
+    ///
+    /// As [`load_with`](Self::load_with); the model then stays as it was.
+    pub fn set_adapters(&mut self, folder: &ModelFolder, adapters: &Adapters) -> Result<(), Error> {
+        let Some(unet) = self.trunk_as::<UNet>().filter(|_| self.config.reads_text()) else {
+            return Ok(adapters.check_none()?);
+        };
+        let (config, model) = (unet.config().clone(), unet.model().clone());
+        let (origin, mut notes) =
+            origin(&self.config, folder, &self.device, self.format, adapters)?;
+        let merge = origin.merge.clone();
+        let (source, more) = self.source.exchanged(origin)?;
+        notes.extend(more);
+        let exchange = Exchange::of("unet", &self.merge, &merge);
+        let (weights, names) = (folder.weights("unet")?, exchange.names());
+        let storage = Storage::of(&self.device, self.format)?;
+        let model = reload(model, &weights, "unet", storage, &exchange.new, &names)?;
+        self.trunk = Box::new(UNet::new(config, model));
+        (self.source, self.merge) = (source, merge);
+        self.notes = Notes::new(notes);
+        Ok(())
+    }
+
+    /// Puts a `ControlNet` beside the model and gives its number, for [`Control::net`].
+    ///
+    /// # Errors
+    ///
+    /// If a file is missing or malformed, or the net is for another model family.
+    pub fn add_control(&mut self, part: &ModelPart) -> Result<usize, Error> {
+        if !self.config.reads_text() {
+            return Err(RequestError::NoControl.into());
+        }
+        let config = ControlNetConfig::from_json(&part.config()?)?;
+        let number = self.config.add_control(config.clone())?;
+        let net = ControlNetModel::new(&config, &self.device);
+        let storage = Storage::of(&self.device, self.format)?;
+        let net = load_strict(net, &part.weights()?, "controlnet", storage)?;
+        self.controls.push(ControlNet::new(config, net));
+        Ok(number)
+    }
+
+    /// What the model says of itself.
+    pub fn config(&self) -> &ModelConfig {
+        &self.config
+    }
+
+    /// Puts another update rule in place of the model's own.
+    pub fn set_sampler(&mut self, sampler: SamplerConfig) {
+        self.config.sampler = sampler;
+    }
+
+    /// Says whether text encoders stay in memory while the denoiser runs; models without them have nothing to say to it.
+    pub fn set_residency(&mut self, residency: Residency) {
+        self.residency = residency;
+    }
+
+    /// Whether text encoders are in memory now.
+    pub fn holds_text_encoders(&self) -> bool {
+        self.source.holds()
+    }
+
+    /// The denoiser.
+    pub fn trunk(&self) -> &dyn Denoiser {
+        self.trunk.as_ref()
+    }
+
+    /// The denoiser, if it is a `D`.
+    pub fn trunk_as<D: Denoiser>(&self) -> Option<&D> {
+        let trunk: &dyn Any = self.trunk.as_ref();
+        trunk.downcast_ref()
+    }
+
+    /// The `ControlNets` put beside it, by number.
+    pub fn control_nets(&self) -> &[ControlNet] {
+        &self.controls
+    }
+
+    /// Makes the pictures.
+    ///
+    /// # Errors
+    ///
+    /// If the request does not fit the model, the observer cancels, or the device fails.
+    pub fn generate(
+        &self,
+        request: &Request,
+        observer: &mut dyn Observer,
+    ) -> Result<Generated, Error> {
+        let (conditioning, begun) = self.latents(request, observer)?;
+        let generated = begun.decoded(|latents| {
+            let rescue = request.rescue.as_deref();
+            let mut warn = |text: &str| observer.warn(text);
+            self.space
+                .finish(latents, request.tiling, rescue, &mut warn)
+        })?;
+        Ok(Generated {
+            prompt_embeds: conditioning.context.filter(|_| self.config.reads_text()),
+            pooled_prompt_embeds: conditioning.pooled,
+            ..generated
+        })
+    }
+
+    /// Makes the first part of the pictures ([`Stage::Begin`]), which another model finishes.
+    ///
+    /// # Errors
+    ///
+    /// As [`generate`](Self::generate).
+    pub fn begin(&self, request: &Request, observer: &mut dyn Observer) -> Result<Begun, Error> {
+        if !self.config.reads_text() {
+            return Err(RequestError::NotSdxl { role: "model" }.into());
+        }
+        self.latents(request, observer).map(|(_, begun)| begun)
+    }
+
+    /// Everything but the decoding.
+    fn latents(
+        &self,
+        request: &Request,
+        observer: &mut dyn Observer,
+    ) -> Result<(Conditioning, Begun), Error> {
+        let resolved = request.resolve(&self.config)?;
+        self.notes.tell(observer);
+        let run = self.run(request, &resolved);
+        let (mut conditioning, text) = timed(|| self.conditioning(&run, observer))?;
+        self.make_room(request, &resolved)?;
+        let mut noise = run.noise();
+        let mut start = self.start(&run, &mut noise)?;
+        let channels = start.channels.take();
+        conditioning.channels = channels.map(|channels| resolved.guidance.expand(channels));
+        let nets = request.controls.iter();
+        let nets: Vec<_> = nets.map(|control| &self.controls[control.net]).collect();
+        let unet = self.trunk_as::<UNet>().filter(|_| !nets.is_empty());
+        let mut begun = match unet {
+            Some(unet) => {
+                conditioning.hints = self.hints(&run);
+                let trunk = ControlledUNet::new(unet, nets);
+                run.denoise_from(start, &trunk, &conditioning, &mut noise, observer)?
+            }
+            None => run.denoise_from(start, self.trunk(), &conditioning, &mut noise, observer)?,
+        };
+        begun.report.text = text;
+        Ok((conditioning, begun))
+    }
+
+    fn run<'a>(&'a self, request: &'a Request, resolved: &'a Resolved) -> Run<'a> {
+        Run {
+            request,
+            resolved,
+            device: &self.device,
+            dtype: self.format.dtype,
+        }
+    }
+
+    fn conditioning(
+        &self,
+        run: &Run<'_>,
+        observer: &mut dyn Observer,
+    ) -> Result<Conditioning, Error> {
+        let asked = Asked {
+            request: run.request,
+            resolved: run.resolved,
+            size: self.pixels(run.resolved),
+        };
+        self.source.conditioning(&asked, observer)
+    }
+
+    /// Height and width of the pictures.
+    fn pixels(&self, resolved: &Resolved) -> [usize; 2] {
+        let [_, _, height, width] = resolved.latent_shape;
+        [height, width].map(|side| side * self.config.canvas().factor)
+    }
+
+    /// Releases the text encoders if that is wanted, or if what follows has no place beside them.
+    fn make_room(&self, request: &Request, resolved: &Resolved) -> Result<(), Error> {
+        if !self.source.holds() {
+            return Ok(());
+        }
+        let kept = Kept::on(&self.device, self.format)?;
+        let needed = Memory::behind_prompts(&self.config, request, resolved, kept);
+        let room = device::room(&self.device);
+        let released = self.residency.releases(|| !room.takes(needed, 0)) && self.source.release();
+        if released {
+            let free = room.free.unwrap_or(0);
+            tracing::info!(
+                needed,
+                free,
+                "the text encoders are released until the next prompt"
+            );
+        }
+        Ok(())
+    }
+
+    fn start(&self, run: &Run<'_>, noise: &mut SeededNoise) -> Result<Start, Error> {
+        let (Some(edit), Some(vae)) = (&run.request.edit, self.space.autoencoder()) else {
+            return run.start_from_noise(noise);
+        };
+        let starter = Starter {
+            edit,
+            run,
+            vae,
+            fills: self.config.fills_masks(),
+        };
+        starter.start(noise)
+    }
+
+    /// What the nets of the run follow.
+    fn hints(&self, run: &Run<'_>) -> Vec<Hint> {
+        let [height, width] = self.pixels(run.resolved);
+        let controls = run.request.controls.iter().zip(&run.resolved.windows);
+        let hints = controls.map(|(control, window)| Hint {
+            picture: control
+                .picture
+                .resized(width, height)
+                .to_tensor(&self.device),
+            scale: control.scale,
+            evaluations: window.clone(),
+            guess: control.guess,
+        });
+        hints.collect()
+    }
+
+    /// A router of Learning-to-Cache for runs such as `request` describes, from one run of it under each of `seeds`; what `request`
+    /// caches is left out.
+    ///
+    /// A branch's score says how early a greedy choice takes it: the threshold of a rule is the share of the multiply-accumulates of
+    /// branches, at steps that may reuse, that the rule spares.
+    ///
+    /// # Errors
+    ///
+    /// If the model reads no classes, the request does not fit it, the observer cancels, or the device fails.
+    pub fn calibrate(
+        &self,
+        request: &Request,
+        seeds: &[u64],
+        observer: &mut dyn Observer,
+    ) -> Result<Router, Error> {
+        if self.config.classes().is_none() {
+            return Err(RequestError::NoRouter.into());
+        }
+        let mut request = Request {
+            cache: CacheRule::none(),
+            ..request.clone()
+        };
+        let resolved = request.resolve(&self.config)?;
+        let mut changes = Changes::new(resolved.plan.evaluations());
+        for &seed in seeds {
+            request.seeds = Seeds::One(seed);
+            let run = self.run(&request, &resolved);
+            let conditioning = self.conditioning(&run, observer)?;
+            let observed = Observed::new(self.trunk(), changes);
+            run.denoise(&observed, &conditioning, observer)?;
+            changes = observed.into_changes();
+        }
+        let router = changes.router(&resolved.blueprint);
+        let rule = CacheRule::learning_to_cache(router.clone());
+        let sampler = resolved.sampler.as_ref();
+        let course = course(sampler, sampler.evaluations().len());
+        rule.plan(&course, &resolved.blueprint)?;
+        Ok(router)
+    }
+
+    /// Pictures, `[items, 3, height, width]` in 0 to 1, from latents in the denoiser's units, `[items, channels, height, width]`: for
+    /// previews of a run that goes on, and for latents that were kept.
+    ///
+    /// # Errors
+    ///
+    /// If the device fails.
+    pub fn decode(&self, latents: Tensor<4>, tiling: Tiling) -> Result<Tensor<4>, Error> {
+        self.space.decode(latents, tiling)
+    }
+}
+
+/// What the networks of a source are made from under `adapters`, and what the user should know of these.
+fn origin(
+    config: &ModelConfig,
+    folder: &ModelFolder,
+    device: &Device,
+    format: Format,
+    adapters: &Adapters,
+) -> Result<(Origin, Vec<String>), Error> {
+    let merge = adapters.merge(&parameters(config, device))?;
+    let (embeddings, mut notes) = adapters.words();
+    notes.splice(0..0, merge.notes().iter().cloned());
+    let origin = Origin {
+        folder: folder.clone(),
+        device: device.clone(),
+        format,
+        merge,
+        embeddings,
+    };
+    Ok((origin, notes))
+}

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use afterimage::catalog::ModelFolder;
-use afterimage::pipeline::{Adapters, ModelConfig, Pipeline, TextToImage};
+use afterimage::pipeline::{Adapters, ModelConfig, Pipeline};
 use afterimage::text::Embedding;
 use afterimage::weights::adapt::{CustomDiffusion, Lora, Merge};
 use burn::tensor::{DType, Device};
@@ -24,7 +24,7 @@ fn refusal(model: &Path, name: &str, tensors: &[Made]) -> String {
         loras: vec![lora],
         ..Adapters::default()
     };
-    let loaded = TextToImage::load_with(&folder, &Device::flex(), DType::F32, &adapters);
+    let loaded = Pipeline::load_with(&folder, &Device::flex(), DType::F32, &adapters);
     told(&loaded.unwrap_err(), &path)
 }
 
@@ -37,20 +37,31 @@ pub(crate) fn told(error: &afterimage::Error, path: &Path) -> String {
     text.replace(&shown, path.file_name().unwrap().to_str().unwrap())
 }
 
+const ATTENTION: &str = "lora_unet_mid_block_attentions_0_transformer_blocks_0_attn2_to_k";
+
+/// What fits [`ATTENTION`] in the small model, and one more tensor of its own.
+fn with(ending: &str, value: f32) -> Vec<Made> {
+    let mut tensors = pair(ATTENTION, &[2, 32], &[24, 2]);
+    tensors.push((format!("{ATTENTION}.{ending}"), vec![1], vec![value]));
+    tensors
+}
+
+/// Every file is refused by the fixture's model, in these words.
+fn assert_refused(model: &str, cases: &[(Vec<Made>, &[&str])]) {
+    for (tensors, words) in cases {
+        let text = refusal(&fixture(model), "bad.safetensors", tensors);
+        for word in *words {
+            assert!(text.contains(word), "no `{word}` in {text}");
+        }
+    }
+}
+
 #[test]
-fn files_that_do_not_fit_are_refused_by_name() {
-    let (sd15, sdxl) = (fixture("sd15/model"), fixture("sdxl/model"));
-    let attention = "lora_unet_mid_block_attentions_0_transformer_blocks_0_attn2_to_k";
+fn files_of_other_models_are_refused_by_name() {
     let sgm = "lora_unet_input_blocks_4_1_transformer_blocks_0_attn2_to_k";
-    let (down, up): (&[usize], &[usize]) = (&[2, 32], &[24, 2]);
-    let with = |mut tensors: Vec<Made>, ending: &str, value: f32| {
-        tensors.push((format!("{attention}.{ending}"), vec![1], vec![value]));
-        tensors
-    };
-    let whole = || pair(attention, down, up);
-    let cases: Vec<(&Path, Vec<Made>, &[&str])> = vec![
+    let second = "lora_te2_text_model_encoder_layers_0_mlp_fc1";
+    let cases: [(Vec<Made>, &[&str]); 4] = [
         (
-            &sd15,
             pair(sgm, &[4, 2048], &[640, 4]),
             &[
                 "another model family",
@@ -60,36 +71,41 @@ fn files_that_do_not_fit_are_refused_by_name() {
             ],
         ),
         (
-            &sdxl,
-            pair(attention, &[4, 768], &[1280, 4]),
-            &["another model family", "768 (Stable Diffusion 1.x)"],
-        ),
-        (
-            &sd15,
-            pair(
-                "lora_te2_text_model_encoder_layers_0_mlp_fc1",
-                &[2, 32],
-                &[64, 2],
-            ),
+            pair(second, &[2, 32], &[64, 2]),
             &["another model family", "`text_encoder_2`"],
         ),
         (
-            &sd15,
             pair("lora_unet_nowhere", &[2, 4], &[4, 2]),
             &["1 of 1 layers", "`lora_unet_nowhere`"],
         ),
         (
-            &sd15,
-            pair(attention, down, &[25, 2]),
-            &[
-                "[25, 32]",
-                "`mid_block.attentions.0.transformer_blocks.0.attn2.to_k.weight`",
-                "[24, 32]",
-            ],
+            pair(
+                "transformer.transformer_blocks.0.attn.to_q",
+                &[2, 32],
+                &[24, 2],
+            ),
+            &["`transformer`", "FLUX"],
+        ),
+    ];
+    assert_refused("sd15/model", &cases);
+    let older = pair(ATTENTION, &[4, 768], &[1280, 4]);
+    let words: &[&str] = &["another model family", "768 (Stable Diffusion 1.x)"];
+    assert_refused("sdxl/model", &[(older, words)]);
+}
+
+#[test]
+fn layers_that_do_not_fit_are_refused_by_name() {
+    let down: &[usize] = &[2, 32];
+    let parameter = "`mid_block.attentions.0.transformer_blocks.0.attn2.to_k.weight`";
+    let named = "unet.mid_block.attentions.0.transformer_blocks.0.attn2.to_k";
+    let whole = || pair(ATTENTION, down, &[24, 2]);
+    let cases: [(Vec<Made>, &[&str]); 4] = [
+        (
+            pair(ATTENTION, down, &[25, 2]),
+            &["[25, 32]", parameter, "[24, 32]"],
         ),
         (
-            &sd15,
-            pair(attention, down, &[24, 3]),
+            pair(ATTENTION, down, &[24, 3]),
             &[
                 "no rank in common",
                 "lora_up.weight` of shape [24, 3]",
@@ -97,69 +113,45 @@ fn files_that_do_not_fit_are_refused_by_name() {
             ],
         ),
         (
-            &sd15,
             whole()[..1].to_vec(),
             &["lora_up.weight` is missing beside", "lora_down.weight`"],
         ),
         (
-            &sd15,
-            with(whole(), "dora_scale", 1.0),
-            &["dora_scale`", "shape [1]", "[24, 32]"],
-        ),
-        (
-            &sd15,
-            with(whole(), "lokr_w1", 1.0),
-            &["lokr_w2` is missing beside"],
-        ),
-        (
-            &sd15,
-            with(whole(), "diff", 1.0),
-            &["two tensors change", "diff`", "lora_down.weight`"],
-        ),
-        (&sd15, with(whole(), "oft_diag", 1.0), &["OFT", "oft_diag`"]),
-        (
-            &sd15,
-            with(whole(), "dora_scale", f32::INFINITY),
-            &["dora_scale`", "1 of 1 values", "NaN or infinity"],
-        ),
-        (
-            &sd15,
-            pair("transformer.transformer_blocks.0.attn.to_q", down, up),
-            &["`transformer`", "FLUX"],
-        ),
-        (
-            &sd15,
-            with(whole(), "alpha", f32::NAN),
-            &["alpha` is NaN", "finite"],
-        ),
-        (
-            &sd15,
-            [
-                whole(),
-                pair(
-                    "unet.mid_block.attentions.0.transformer_blocks.0.attn2.to_k",
-                    down,
-                    up,
-                ),
-            ]
-            .concat(),
+            [whole(), pair(named, down, &[24, 2])].concat(),
             &["two tensors change `mid_block"],
         ),
+    ];
+    assert_refused("sd15/model", &cases);
+}
+
+#[test]
+fn tensors_that_do_not_fit_are_refused_by_name() {
+    let cases: [(Vec<Made>, &[&str]); 7] = [
         (
-            &sd15,
+            with("dora_scale", 1.0),
+            &["dora_scale`", "shape [1]", "[24, 32]"],
+        ),
+        (with("lokr_w1", 1.0), &["lokr_w2` is missing beside"]),
+        (
+            with("diff", 1.0),
+            &["two tensors change", "diff`", "lora_down.weight`"],
+        ),
+        (with("oft_diag", 1.0), &["OFT", "oft_diag`"]),
+        (
+            with("dora_scale", f32::INFINITY),
+            &["dora_scale`", "1 of 1 values", "NaN or infinity"],
+        ),
+        (with("alpha", f32::NAN), &["alpha` is NaN", "finite"]),
+        (
             vec![made("conv_in.weight", &[4, 4], |_| 0.0)],
             &["no LoRA", "`conv_in.weight`"],
         ),
     ];
-    for (model, tensors, words) in cases {
-        let text = refusal(model, "bad.safetensors", &tensors);
-        for word in words {
-            assert!(text.contains(word), "no `{word}` in {text}");
-        }
-    }
-    let lora = || Lora::from_source(&source(&whole(), None)).unwrap();
-    let parameters = parameters(&ModelConfig::read(&crate::adapters::sd15()).unwrap());
-    let error = Merge::resolve(&parameters, &[lora().with_scale(f64::NAN)], &[]).unwrap_err();
+    assert_refused("sd15/model", &cases);
+    let whole = pair(ATTENTION, &[2, 32], &[24, 2]);
+    let lora = Lora::from_source(&source(&whole, None)).unwrap();
+    let parameters = parameters(&ModelConfig::read(&sd15()).unwrap());
+    let error = Merge::resolve(&parameters, &[lora.with_scale(f64::NAN)], &[]).unwrap_err();
     assert!(error.to_string().contains("the scale is NaN"), "{error}");
 }
 
@@ -192,7 +184,7 @@ fn embedding_refusal(model: &str, token: Option<&str>, tensors: &[Made]) -> Stri
         embeddings: vec![embedding],
         ..Adapters::default()
     };
-    let loaded = TextToImage::load_with(&folder, &Device::flex(), DType::F32, &adapters);
+    let loaded = Pipeline::load_with(&folder, &Device::flex(), DType::F32, &adapters);
     told(&loaded.unwrap_err(), &path)
 }
 
@@ -250,7 +242,7 @@ fn embeddings_that_do_not_fit_are_refused_by_name() {
         embeddings: vec![twice("<y>"), twice("<Y>")],
         ..Adapters::default()
     };
-    let loaded = TextToImage::load_with(&sd15(), &Device::flex(), DType::F32, &adapters);
+    let loaded = Pipeline::load_with(&sd15(), &Device::flex(), DType::F32, &adapters);
     let error = loaded.unwrap_err().to_string();
     assert!(error.contains("`<Y>` exists already"), "{error}");
 }

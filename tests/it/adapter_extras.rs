@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use afterimage::denoise::Observer;
-use afterimage::pipeline::{Adapters, Request, TextToImage};
+use afterimage::pipeline::{Adapters, Pipeline, Request};
 use afterimage::text::Embedding;
 use afterimage::weights::adapt::{CustomDiffusion, Lora};
 
@@ -25,7 +25,7 @@ impl Observer for Heard {
 }
 
 /// The latents of a run, and what it says.
-fn heard(pipeline: &TextToImage, prompt: &str) -> (Vec<f32>, Vec<String>) {
+fn heard(pipeline: &Pipeline, prompt: &str) -> (Vec<f32>, Vec<String>) {
     let request = Request {
         steps: Some(2),
         ..Request::new(prompt)

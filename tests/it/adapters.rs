@@ -4,7 +4,7 @@ use afterimage::cache::CacheRule;
 use afterimage::catalog::ModelFolder;
 use afterimage::models::unet::UNet2DConditionModel;
 use afterimage::pipeline::Request;
-use afterimage::pipeline::{Adapters, Family, ModelConfig, Residency, TextToImage};
+use afterimage::pipeline::{Adapters, ModelConfig, Pipeline, Residency};
 use afterimage::text::Embedding;
 use afterimage::weights::adapt::{CustomDiffusion, Lora, Merge, Parameters};
 use afterimage::weights::shapes;
@@ -19,11 +19,11 @@ pub(crate) fn sd15() -> ModelFolder {
     ModelFolder::open(fixture("sd15/model").to_str().unwrap()).unwrap()
 }
 
-pub(crate) fn load(folder: &ModelFolder, adapters: &Adapters) -> TextToImage {
-    TextToImage::load_with(folder, &Device::flex(), DType::F32, adapters).unwrap()
+pub(crate) fn load(folder: &ModelFolder, adapters: &Adapters) -> Pipeline {
+    Pipeline::load_with(folder, &Device::flex(), DType::F32, adapters).unwrap()
 }
 
-pub(crate) fn latents(pipeline: &TextToImage, prompt: &str, rule: CacheRule) -> Vec<f32> {
+pub(crate) fn latents(pipeline: &Pipeline, prompt: &str, rule: CacheRule) -> Vec<f32> {
     let request = Request {
         steps: Some(3),
         cache: rule,
@@ -66,13 +66,10 @@ fn adapters(fixture: &Fixture, case: &Value) -> Adapters {
 }
 
 pub(crate) fn parameters(config: &ModelConfig) -> Vec<Parameters> {
-    let Family::TextToImage(parts) = &config.family else {
-        panic!("a text-to-image model")
-    };
     let device = Device::flex();
-    let unet = UNet2DConditionModel::new(&parts.unet, &device);
+    let unet = UNet2DConditionModel::new(config.unet().unwrap(), &device);
     let mut parameters = vec![Parameters::new("unet", shapes(&unet))];
-    for encoder in &parts.text.encoders {
+    for encoder in &config.texts().unwrap().encoders {
         let model = afterimage::models::clip::ClipTextModel::new(&encoder.clip, &device);
         parameters.push(Parameters::new(encoder.part, shapes(&model)));
     }
@@ -237,7 +234,7 @@ pub(crate) fn everything() -> Adapters {
 fn adapters_come_off_without_a_trace() {
     let (folder, plain) = (sd15(), Adapters::default());
     let prompt = "a <two-part> fox";
-    let run = |pipeline: &TextToImage| latents(pipeline, prompt, CacheRule::none());
+    let run = |pipeline: &Pipeline| latents(pipeline, prompt, CacheRule::none());
     let mut pipeline = load(&folder, &plain);
     let before = run(&pipeline);
     pipeline.set_adapters(&folder, &everything()).unwrap();
@@ -274,7 +271,7 @@ fn adapters_come_off_without_a_trace() {
 #[test]
 fn encoders_that_were_released_come_back_as_they_were() {
     let folder = sd15();
-    let run = |pipeline: &TextToImage| latents(pipeline, "a <two-part> fox", CacheRule::none());
+    let run = |pipeline: &Pipeline| latents(pipeline, "a <two-part> fox", CacheRule::none());
     let mut pipeline = load(&folder, &everything());
     pipeline.set_residency(Residency::Keep);
     let kept = run(&pipeline);
@@ -388,10 +385,7 @@ fn all_layers_of_full_size_models_are_found() {
     ] {
         let config = ModelConfig::read(&ModelFolder::open_configs(card).unwrap()).unwrap();
         let parameters = parameters(&config);
-        let Family::TextToImage(parts) = &config.family else {
-            panic!("a text-to-image model")
-        };
-        let unet = UNet2DConditionModel::new(&parts.unet, &Device::flex());
+        let unet = UNet2DConditionModel::new(config.unet().unwrap(), &Device::flex());
         let own = shapes(&unet);
         resolve_all(&parameters, &own, |stem| format!("unet.{stem}"));
         let flat = |stem: &str| format!("lora_unet_{}", stem.replace('.', "_"));

@@ -120,7 +120,7 @@ fn a_word_without_a_vector_is_refused() {
     let copy = saved(1515, Some(1600), &vector());
     let folder = ModelFolder::open(copy.path().to_str().unwrap()).unwrap();
     let device = Device::flex();
-    let loaded = afterimage::pipeline::TextToImage::load(&folder, &device, DType::F32);
+    let loaded = afterimage::pipeline::Pipeline::load(&folder, &device, DType::F32);
     let text = loaded.unwrap_err().to_string();
     assert!(
         text.contains("<cat-toy>") && text.contains("1515 tokens"),

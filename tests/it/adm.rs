@@ -4,12 +4,11 @@
 use std::path::PathBuf;
 
 use afterimage::cache::{CacheRule, Course, Session};
+use afterimage::conditioning::Conditioning;
 use afterimage::denoise::{Denoise, Noise};
 use afterimage::denoiser::{Evaluation, Rows, StagedDenoiser as _};
 use afterimage::guidance::Guidance;
-use afterimage::models::unet::{
-    Extent, UNet, UNet2DConditionModel, UNet2d, UNet2dCondition, UNetConfig,
-};
+use afterimage::models::unet::{Extent, UNet, UNet2DConditionModel, UNet2d, UNetConfig};
 use afterimage::pipeline::{SeededNoise, Seeds};
 use afterimage::sampler::Sampler;
 use afterimage::samplers::SamplerConfig;
@@ -21,10 +20,7 @@ use crate::laws::Subject;
 use crate::tested;
 use crate::tolerance::F32_CPU;
 
-const PAIR: Rows = Rows {
-    halves: 1,
-    items: 2,
-};
+const PAIR: Rows = Rows::new(1, 2);
 
 fn load(config: &str, weights: PathBuf) -> UNet2d {
     let config = UNetConfig::from_json_2d(&text(fixture(&format!("adm/{config}.json")))).unwrap();
@@ -62,12 +58,9 @@ fn sample(
     let course = Course::steps(sampler.evaluations().len());
     let blueprint = unet.unet().config().blueprint(extent);
     let plan = CacheRule::none().plan(&course, &blueprint).unwrap();
-    let condition = UNet2dCondition {
-        rows: items,
-        label: Some(label),
-    };
+    let rows = Rows::single(items);
+    let condition = labelled(rows, label);
     let run = unet.start(&condition, sampler.evaluations());
-    let rows = Rows { halves: 1, items };
     let mut session = Session::new(unet, &run, &plan, rows);
     let denoise = Denoise {
         sampler,
@@ -80,12 +73,18 @@ fn sample(
     denoise.run(&mut session, initial, noise, &mut ()).unwrap()
 }
 
+fn labelled(rows: Rows, label: Tensor<2>) -> Conditioning {
+    Conditioning {
+        label_vectors: Some(label),
+        ..Conditioning::none(rows)
+    }
+}
+
 /// What the network says of an input that the sampler scaled.
 fn call(unet: &UNet2d, label: Tensor<2>, timestep: f64, sample: Tensor<4>) -> Tensor<4> {
-    let rows = sample.dims()[0];
-    let label = Some(label);
+    let rows = Rows::single(sample.dims()[0]);
     let evaluations = [Evaluation { index: 0, timestep }];
-    let run = unet.start(&UNet2dCondition { rows, label }, &evaluations);
+    let run = unet.start(&labelled(rows, label), &evaluations);
     let prepared = unet.prepare(&run, &evaluations);
     unet.forward(sample, &prepared)
 }
@@ -119,10 +118,7 @@ fn laws_hold_for_residual_resamplers() {
     let label = Tensor::from_data([[0.5], [0.9]], &tested::device());
     let subject = Subject {
         trunk: &unet,
-        condition: &UNet2dCondition {
-            rows: 2,
-            label: Some(label),
-        },
+        condition: &labelled(PAIR, label),
         rows: PAIR,
         sample: &|seed| SeededNoise::new(&Seeds::One(seed), &tested::device()).draw([2, 1, 32, 49]),
         blueprint: &unet.unet().config().blueprint(extent),

@@ -1,7 +1,7 @@
 //! The laws of reuse inside cells, on a real `UNet`: T-GATE, alone and beside rules that cut the trunk.
 
 use afterimage::cache::CacheRule;
-use afterimage::pipeline::{Generated, Request, TextToImage};
+use afterimage::pipeline::{Generated, Pipeline, Request};
 use burn::tensor::Device;
 
 use crate::fixture::{Fixture, shared};
@@ -9,11 +9,11 @@ use crate::golden::load;
 
 const STEPS: usize = 6;
 
-fn pipeline() -> TextToImage {
+fn pipeline() -> Pipeline {
     load(&Fixture::committed("sd15"), &Device::flex())
 }
 
-fn made(pipeline: &TextToImage, rule: &str) -> Generated {
+fn made(pipeline: &Pipeline, rule: &str) -> Generated {
     let mut request = Request::new("a red circle");
     request.steps = Some(STEPS);
     request.guidance_scale = Some(5.0);
@@ -44,7 +44,7 @@ fn a_gate_freezes_cross_attention_and_ends_guidance() {
         latents(&again) == latents(&gated),
         "no state outlives a run"
     );
-    let crosses = pipeline.unet().config().line().len(); // cells at most
+    let crosses = crate::golden::unet(&pipeline).config().line().len(); // cells at most
     let reused = gated.report.account.branches_reused;
     assert!(
         reused > 0 && reused.is_multiple_of(STEPS - 2) && reused <= (STEPS - 2) * crosses,
@@ -167,10 +167,7 @@ fn calibrated_routers_spare_what_their_threshold_says() {
     let blueprint = pipeline.config().blueprint([16, 16]);
     let branches = blueprint.cells.iter().flat_map(|cell| &cell.branches);
     let all = 2 * branches.map(|branch| branch.macs).sum::<u64>();
-    let rows = Rows {
-        halves: 1,
-        items: 1,
-    };
+    let rows = Rows::new(1, 1);
     for threshold in [0.25, 0.5, 1.0] {
         let rule = CacheRule::learning_to_cache(router.clone().with_threshold(threshold));
         let plan = rule.plan(&Course::steps(5), &blueprint).unwrap();

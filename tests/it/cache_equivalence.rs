@@ -7,6 +7,7 @@
 )]
 
 mod changes;
+mod deciders;
 mod published;
 mod rows;
 
@@ -94,10 +95,7 @@ fn the_plain_run_is_the_forward_pass() {
 fn reuse_at_the_same_place_changes_nothing() {
     let unet = ToyUnet::new(4);
     let conditions = wave(2, 5);
-    let rows = Rows {
-        halves: 2,
-        items: 1,
-    };
+    let rows = Rows::new(2, 1);
     let evaluations = [0, 1].map(|index| Evaluation {
         index,
         timestep: 321.0,
@@ -150,10 +148,7 @@ fn reuse_steps_run_the_outermost_cells_only() {
 fn reuse_depends_on_the_refresh() {
     let unet = ToyUnet::new(4);
     let conditions = wave(1, 5);
-    let rows = Rows {
-        halves: 1,
-        items: 1,
-    };
+    let rows = Rows::new(1, 1);
     let evaluations = Request::new(2, 1, 1).evaluations();
     let latents = |seed| tensor(wave(HEIGHT * WIDTH, seed), [1, 1, HEIGHT, WIDTH]);
     for rule in rules(&unet, &Refresh::every(2)) {

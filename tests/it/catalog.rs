@@ -14,7 +14,7 @@ use afterimage::{
         unet::{UNet2DConditionModel, UNetConfig},
         vae::{AutoencoderKl, VaeConfig},
     },
-    pipeline::{Family, ModelConfig, TextToImage},
+    pipeline::{ModelConfig, Pipeline},
     weights::{names::canonical_name, shapes},
 };
 use burn::tensor::{DType, Device};
@@ -333,12 +333,10 @@ fn cards_build_networks_with_the_published_parameters() {
         ("stable-diffusion-2-1", "sd21"),
     ] {
         let config = ModelConfig::read(&ModelFolder::open(card).unwrap()).unwrap();
-        let Family::TextToImage(parts) = config.family else {
-            continue;
-        };
-        let unet = shapes(&UNet2DConditionModel::new(&parts.unet, &device));
-        let vae = shapes(&AutoencoderKl::new(parts.vae.clone(), &device));
-        let text = shapes(&ClipTextModel::new(&parts.text.encoders[0].clip, &device));
+        let text = &config.texts().unwrap().encoders[0].clip;
+        let unet = shapes(&UNet2DConditionModel::new(config.unet().unwrap(), &device));
+        let vae = shapes(&AutoencoderKl::new(config.vae().unwrap().clone(), &device));
+        let text = shapes(&ClipTextModel::new(text, &device));
         for (part, found) in [("unet", unet), ("text_encoder", text)] {
             let expected = list(&format!("diffusers/{family}.{part}.tsv"));
             assert_eq!(
@@ -400,7 +398,7 @@ fn reference_models_load() {
     let names = ["sd15", "sd15-fp16", "sd21", "sdxl", "sdxl-refiner"];
     for fixture in names.into_iter().filter_map(Fixture::any) {
         let path = fixture.model();
-        let loaded = TextToImage::load(&open(&path).unwrap(), &Device::flex(), DType::F32);
+        let loaded = Pipeline::load(&open(&path).unwrap(), &Device::flex(), DType::F32);
         assert!(loaded.is_ok(), "{}: {:?}", path.display(), loaded.err());
     }
 }

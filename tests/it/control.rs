@@ -2,14 +2,13 @@
 
 use afterimage::cache::{CacheRule, Refresh, Session};
 use afterimage::catalog::{ModelFolder, ModelPart};
+use afterimage::conditioning::{Conditioning, Hint};
 use afterimage::denoiser::{Carry as _, Evaluation, Rows, StagedDenoiser as _};
 use afterimage::image_io::Picture;
 use afterimage::models::control::{
-    ControlCondition, ControlNetConfig, ControlNetModel, ControlledCondition, ControlledRun,
-    ControlledUNet,
+    ControlNetConfig, ControlNetModel, ControlledRun, ControlledUNet,
 };
-use afterimage::models::unet::UNetCondition;
-use afterimage::pipeline::{Control, ModelConfig, Request, TextToImage};
+use afterimage::pipeline::{Control, ModelConfig, Pipeline, Request};
 use afterimage::recall::Recall;
 use afterimage::weights::shapes;
 use burn::tensor::Tensor;
@@ -34,7 +33,7 @@ fn controlled(card: &str, nets: usize) -> ModelConfig {
     config
 }
 
-fn pipeline() -> TextToImage {
+fn pipeline() -> Pipeline {
     load(&Fixture::committed("sd15-controlnet"), &tested::device())
 }
 
@@ -52,7 +51,7 @@ fn request(steps: usize, rule: CacheRule, controls: Vec<Control>) -> Request {
     }
 }
 
-fn run(pipeline: &TextToImage, request: &Request) -> Vec<f32> {
+fn run(pipeline: &Pipeline, request: &Request) -> Vec<f32> {
     let generated = pipeline.generate(request, &mut ()).unwrap();
     generated.latents.into_data().iter::<f32>().collect()
 }
@@ -93,24 +92,21 @@ fn cells_agree_with_diffusers() {
     golden("hint_embedding")
         .compare(net.encode_hint(hint.clone()), tested::tolerance(F32_CPU))
         .unwrap();
-    let trunk = ControlledUNet::new(pipeline.unet(), vec![net]);
+    let trunk = ControlledUNet::new(crate::golden::unet(&pipeline), vec![net]);
     let timestep = net_case["call"]["timestep"].as_f64().unwrap();
     let evaluations = [Evaluation { index: 0, timestep }];
-    let condition = ControlledCondition {
-        unet: UNetCondition::new(golden("encoder_hidden_states").on(&device)),
-        rows: Rows {
-            halves: 2,
-            items: 1,
-        },
-        controls: vec![ControlCondition {
-            hint,
+    let condition = Conditioning {
+        rows: Rows::new(2, 1),
+        hints: vec![Hint {
+            picture: hint,
             scale: 0.7,
             evaluations: 0..1,
             guess: false,
         }],
+        ..Conditioning::of_context(golden("encoder_hidden_states").on(&device))
     };
     let prepared = trunk.prepare(&trunk.start(&condition, &evaluations), &evaluations);
-    let skips = pipeline.unet().config().skips();
+    let skips = crate::golden::unet(&pipeline).config().skips();
     let mut carry = trunk.enter(golden("sample").on(&device), &prepared);
     carry = trunk.advance(carry, 0..skips + 1, &prepared, &mut Recall::none());
     for skip in (0..skips).rev() {
@@ -130,23 +126,23 @@ fn cells_agree_with_diffusers() {
 #[test]
 fn a_pass_can_pause_at_every_cut() {
     let pipeline = pipeline();
-    let trunk = ControlledUNet::new(pipeline.unet(), vec![&pipeline.control_nets()[0]; 2]);
+    let trunk = ControlledUNet::new(
+        crate::golden::unet(&pipeline),
+        vec![&pipeline.control_nets()[0]; 2],
+    );
     let device = tested::device();
-    let width = pipeline.unet().config().context_width;
-    let control = |scale: f64, guess: bool| ControlCondition {
-        hint: lines(72, 40).to_tensor(&device),
+    let width = crate::golden::unet(&pipeline).config().context_width;
+    let control = |scale: f64, guess: bool| Hint {
+        picture: lines(72, 40).to_tensor(&device),
         scale,
         evaluations: 0..9,
         guess,
     };
     let context = Tensor::<3>::ones([2, 7, width], &device) * 0.3;
-    let condition = ControlledCondition {
-        unet: UNetCondition::new(context),
-        rows: Rows {
-            halves: 2,
-            items: 1,
-        },
-        controls: vec![control(0.7, false), control(0.4, true)],
+    let condition = Conditioning {
+        rows: Rows::new(2, 1),
+        hints: vec![control(0.7, false), control(0.4, true)],
+        ..Conditioning::of_context(context)
     };
     let evaluations = [Evaluation {
         index: 0,
@@ -181,23 +177,26 @@ fn a_pass_can_pause_at_every_cut() {
 fn the_conditioned_half_goes_on_alone() {
     let pipeline = pipeline();
     let device = tested::device();
-    let trunk = ControlledUNet::new(pipeline.unet(), vec![&pipeline.control_nets()[0]]);
-    let width = pipeline.unet().config().context_width;
+    let trunk = ControlledUNet::new(
+        crate::golden::unet(&pipeline),
+        vec![&pipeline.control_nets()[0]],
+    );
+    let width = crate::golden::unet(&pipeline).config().context_width;
     let context = |row: f64| Tensor::<3>::ones([1, 7, width], &device) * row;
     let evaluation = Evaluation {
         index: 0,
         timestep: 501.0,
     };
     let start = |context: Tensor<3>, halves: usize, guess: bool| {
-        let condition = ControlledCondition {
-            unet: UNetCondition::new(context),
-            rows: Rows { halves, items: 1 },
-            controls: vec![ControlCondition {
-                hint: lines(72, 40).to_tensor(&device),
+        let condition = Conditioning {
+            rows: Rows::new(halves, 1),
+            hints: vec![Hint {
+                picture: lines(72, 40).to_tensor(&device),
                 scale: 0.8,
                 evaluations: 0..9,
                 guess,
             }],
+            ..Conditioning::of_context(context)
         };
         trunk.start(&condition, &[evaluation])
     };
@@ -275,7 +274,7 @@ fn a_switch_forces_a_refresh() {
 #[test]
 fn nets_run_as_far_as_the_encoder_runs() {
     let pipeline = pipeline();
-    let unet = pipeline.unet();
+    let unet = crate::golden::unet(&pipeline);
     let cells = |rule: CacheRule| {
         let request = request(6, rule, vec![Control::new(0, lines(72, 40))]);
         let resolved = request.resolve(pipeline.config()).unwrap();
@@ -388,21 +387,18 @@ fn what_does_not_fit_is_refused() {
 #[test]
 fn no_net_changes_nothing() {
     let pipeline = pipeline();
-    let trunk = ControlledUNet::new(pipeline.unet(), Vec::new());
+    let trunk = ControlledUNet::new(crate::golden::unet(&pipeline), Vec::new());
     let device = tested::device();
-    let width = pipeline.unet().config().context_width;
-    let rows = Rows {
-        halves: 1,
-        items: 1,
-    };
+    let width = crate::golden::unet(&pipeline).config().context_width;
+    let rows = Rows::new(1, 1);
     let evaluation = Evaluation {
         index: 0,
         timestep: 501.0,
     };
-    let condition = ControlledCondition {
-        unet: UNetCondition::new(Tensor::<3>::ones([1, 7, width], &device)),
+    let condition = Conditioning {
         rows,
-        controls: Vec::new(),
+        hints: Vec::new(),
+        ..Conditioning::of_context(Tensor::<3>::ones([1, 7, width], &device))
     };
     let run = trunk.start(&condition, &[evaluation]);
     let plan = afterimage::cache::CachePlan::plain(1, trunk.cells());
@@ -411,8 +407,8 @@ fn no_net_changes_nothing() {
     let steered = session
         .predict(&plan.spans[0], &[evaluation], sample)
         .remove(0);
-    let unet = pipeline.unet();
-    let condition = UNetCondition::new(Tensor::<3>::ones([1, 7, width], &device));
+    let unet = crate::golden::unet(&pipeline);
+    let condition = Conditioning::of_context(Tensor::<3>::ones([1, 7, width], &device));
     let prepared = unet.prepare(&unet.start(&condition, &[evaluation]), &[evaluation]);
     let alone = unet.forward(sample(), &prepared);
     assert_eq!(

@@ -2,12 +2,11 @@
 
 use afterimage::cache::{CacheRule, Course, Forecast, Refresh, Router};
 use afterimage::catalog::ModelFolder;
+use afterimage::conditioning::Conditioning;
 use afterimage::denoise::{Denoise, Noise as _};
 use afterimage::denoiser::Rows;
-use afterimage::models::unet::{Extent, UNet2DConditionModel, UNet2dCondition, UNetConfig};
-use afterimage::pipeline::{
-    ModelConfig, Pipeline, Request, SeededNoise, Seeds, Trace, Unconditional,
-};
+use afterimage::models::unet::{Extent, UNet2DConditionModel, UNet2d, UNetConfig};
+use afterimage::pipeline::{ModelConfig, Pipeline, Request, SeededNoise, Seeds, Trace};
 use afterimage::samplers::SamplerConfig;
 use afterimage::weights::shapes;
 
@@ -20,13 +19,13 @@ use crate::param_lists::assert_same_parameters;
 use crate::parity::{Comparison, Followed, Part, Tally, Way};
 use crate::tested;
 
-fn load(fixture: &Fixture) -> Box<Unconditional> {
+fn load(fixture: &Fixture) -> Pipeline {
     let folder = ModelFolder::open(fixture.model().to_str().unwrap()).unwrap();
-    let loaded = Pipeline::load(&folder, &tested::device(), tested::dtype()).unwrap();
-    let Pipeline::Unconditional(model) = loaded else {
-        panic!("{loaded:?} reads something");
-    };
-    model
+    Pipeline::load(&folder, &tested::device(), tested::dtype()).unwrap()
+}
+
+fn unet(model: &Pipeline) -> &UNet2d {
+    model.trunk_as().unwrap()
 }
 
 #[test]
@@ -34,8 +33,8 @@ fn cells_agree_with_diffusers() {
     let fixture = Fixture::best("ddpm");
     let model = load(&fixture);
     for case in fixture.cases().filter(|case| case["kind"] == "unet_trace") {
-        let condition = UNet2dCondition::none(2);
-        check_cells(&fixture, case, model.unet(), &condition, &tested::device())
+        let condition = Conditioning::none(Rows::single(2));
+        check_cells(&fixture, case, unet(&model), &condition, &tested::device())
             .unwrap_or_else(|error| panic!("{}: {error}", case["id"]));
     }
 }
@@ -54,7 +53,7 @@ fn runs_agree_with_diffusers() {
     tally.finish(15);
 }
 
-fn check_run(fixture: &Fixture, case: &Value, model: &mut Unconditional) -> Result<f64, String> {
+fn check_run(fixture: &Fixture, case: &Value, model: &mut Pipeline) -> Result<f64, String> {
     let scheduler = match case["scheduler"].as_str() {
         Some(name) => fixture.scheduler(name),
         None => quadratic(case),
@@ -68,7 +67,7 @@ fn check_run(fixture: &Fixture, case: &Value, model: &mut Unconditional) -> Resu
 fn check_free(
     fixture: &Fixture,
     case: &Value,
-    model: &Unconditional,
+    model: &Pipeline,
     request: &Request,
 ) -> Result<f64, String> {
     let mut ignored = ();
@@ -105,7 +104,7 @@ fn check_free(
 fn check_steps(
     fixture: &Fixture,
     case: &Value,
-    model: &Unconditional,
+    model: &Pipeline,
     request: &Request,
 ) -> Result<f64, String> {
     let Some(steps) = fixture.steps(case) else {
@@ -126,9 +125,9 @@ fn check_steps(
         noise: &mut noise,
         steps: &steps,
     };
-    let condition = UNet2dCondition::none(resolved.rows.total());
+    let condition = Conditioning::none(resolved.rows);
     let mut comparison = Comparison::new(fixture, case, Way::Stepwise);
-    followed.check(model.unet(), &condition, fixture, case, &mut comparison)?;
+    followed.check(unet(&model), &condition, fixture, case, &mut comparison)?;
     Ok(comparison.share())
 }
 
@@ -160,14 +159,11 @@ fn laws_hold_at_odd_sizes() {
         width: 17,
         tokens: 0,
     };
-    let blueprint = model.unet().unet().config().blueprint(extent);
+    let blueprint = unet(&model).unet().config().blueprint(extent);
     let subject = Subject {
-        trunk: model.unet(),
-        condition: &UNet2dCondition::none(2),
-        rows: Rows {
-            halves: 1,
-            items: 2,
-        },
+        trunk: unet(&model),
+        condition: &Conditioning::none(Rows::single(2)),
+        rows: Rows::new(1, 2),
         sample: &|seed| SeededNoise::new(&Seeds::One(seed), &tested::device()).draw([2, 3, 21, 17]),
         blueprint: &blueprint,
     };
@@ -301,10 +297,7 @@ fn passes_cost_what_is_published() {
     }
 }
 
-const ROW: Rows = Rows {
-    halves: 1,
-    items: 1,
-};
+const ROW: Rows = Rows::new(1, 1);
 
 /// arXiv 2312.00858, the MACs column of DDPM: 100 DDIM steps, skip 2, attention's products left out.
 #[test]

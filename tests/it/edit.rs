@@ -4,7 +4,7 @@ use afterimage::cache::{CacheRule, Refresh};
 use afterimage::catalog::ModelFolder;
 use afterimage::denoise::{Observer, Progress};
 use afterimage::image_io::{Mask, Picture};
-use afterimage::pipeline::{Edit, ModelConfig, Request, Seeds, TextToImage};
+use afterimage::pipeline::{Edit, ModelConfig, Pipeline, Request, Seeds};
 use burn::tensor::{Device, Tensor};
 
 use crate::fixture::{Fixture, Reference, values};
@@ -34,7 +34,7 @@ fn request(edit: Edit, steps: usize, rule: CacheRule) -> Request {
     }
 }
 
-fn pipeline() -> TextToImage {
+fn pipeline() -> Pipeline {
     load(&Fixture::committed("sd15"), &Device::flex())
 }
 

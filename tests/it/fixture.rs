@@ -1,5 +1,6 @@
 //! Golden data: a model folder, `cases.json` and `cases.safetensors`, in the format of `../shared/reference`.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use afterimage::weights::WeightSource;
@@ -159,10 +160,15 @@ impl Fixture {
     pub(crate) fn steps(&self, case: &Value) -> Option<Steps> {
         let id = case["id"].as_str().unwrap();
         if let (Some(steps), Some(name)) = (&self.steps, self.measured[id]["steps"].as_str()) {
-            let samples = format!("{id}.samples");
+            let own = |key: &str| {
+                let key = format!("{id}.{key}");
+                steps.has(&key).then(|| steps.reference(&key))
+            };
+            let inputs = ["channels", "prompt_embeds"].into_iter();
             return Some(Steps {
                 predictions: steps.reference(name),
-                samples: steps.has(&samples).then(|| steps.reference(&samples)),
+                samples: own("samples"),
+                inputs: inputs.filter_map(|key| Some((key, own(key)?))).collect(),
                 of_the_case: false,
             });
         }
@@ -176,6 +182,7 @@ impl Fixture {
         Some(Steps {
             predictions: predictions.first(first),
             samples: None,
+            inputs: BTreeMap::new(),
             of_the_case: true,
         })
     }
@@ -285,7 +292,7 @@ impl Reference {
         Self { shape, values }
     }
 
-    /// Frames as rows, those of a clip next to each other: `[clips, frames, channels, height, width]` as four axes; what has four stays.
+    /// Frames as rows, those of a film next to each other: `[clips, frames, channels, height, width]` as four axes; what has four stays.
     pub(crate) fn by_row(&self) -> Self {
         let (outer, inner) = self.shape.split_at(self.shape.len() - 3);
         Self {

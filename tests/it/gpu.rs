@@ -5,13 +5,14 @@
 //! and the skip is counted.
 
 use afterimage::cache::{Account, CacheRule, Course, Session};
+use afterimage::conditioning::Conditioning;
 use afterimage::denoise::{Denoise, Noise as _};
 use afterimage::denoiser::{Rows, StagedDenoiser as _};
 use afterimage::device::{self, OpenDevice};
 use afterimage::doctor::{self, Fallback, Kernel, Quarantine};
 use afterimage::guidance::Guidance;
 use afterimage::models::clip::{ClipTextConfig, ClipTextModel};
-use afterimage::models::unet::{Extent, UNet, UNet2DConditionModel, UNetCondition, UNetConfig};
+use afterimage::models::unet::{Extent, UNet, UNet2DConditionModel, UNetConfig};
 use afterimage::models::vae::{AutoencoderKl, Tiling, VaeConfig};
 use afterimage::ops::quarantine;
 use afterimage::pipeline::{SeededNoise, Seeds};
@@ -157,22 +158,14 @@ fn denoise(
         .unwrap()
         .build(course.evaluations(), 0.0)
         .unwrap();
-    let run = unet.start(&UNetCondition::new(context), sampler.evaluations());
+    let run = unet.start(&Conditioning::of_context(context), sampler.evaluations());
     let blueprint = config.blueprint(Extent {
         height: SIDE,
         width: SIDE,
         tokens: TOKENS,
     });
     let plan = rule.plan(course, &blueprint).unwrap();
-    let mut session = Session::new(
-        &unet,
-        &run,
-        &plan,
-        Rows {
-            halves: 2,
-            items: 1,
-        },
-    );
+    let mut session = Session::new(&unet, &run, &plan, Rows::new(2, 1));
     if graphs {
         session = session.with_step_graphs();
     }

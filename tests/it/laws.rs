@@ -1,6 +1,7 @@
 //! Laws that every trunk keeps, whatever it denoises (docs/methods.md).
 
 use afterimage::cache::{CachePlan, CacheRule, Course, Refresh, Session};
+use afterimage::conditioning::Conditioning;
 use afterimage::denoiser::{Blueprint, Evaluation, Rows, StagedDenoiser};
 use afterimage::recall::{BranchMemory, Recall, Site};
 use burn::tensor::Tensor;
@@ -11,7 +12,7 @@ use crate::tolerance::F32_CPU;
 /// A trunk, what it is given, and what its configuration says of that.
 pub(crate) struct Subject<'a, D: StagedDenoiser> {
     pub(crate) trunk: &'a D,
-    pub(crate) condition: &'a D::Condition,
+    pub(crate) condition: &'a Conditioning,
     pub(crate) rows: Rows,
     pub(crate) sample: &'a dyn Fn(u64) -> Tensor<4>,
     pub(crate) blueprint: &'a Blueprint,
@@ -156,7 +157,7 @@ impl BranchMemory for Kept {
 /// evaluation, whether these are prepared one by one or together.
 pub(crate) fn made_once_is_made_at_every_step<D: StagedDenoiser>(
     trunk: &D,
-    condition: &D::Condition,
+    condition: &Conditioning,
     sample: &Tensor<4>,
 ) {
     let times = [999.0, 640.5, 333.0, 1.0];

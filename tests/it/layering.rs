@@ -12,7 +12,7 @@ use source::{paths, sources};
 const FLOORS: &[&[&str]] = &[
     &["error", "noise", "rng"],
     &["device", "kernels", "nn", "ops", "recall", "weights"],
-    &["denoiser", "inject", "sampler", "text"],
+    &["conditioning", "denoiser", "inject", "sampler", "text"],
     &["cache", "models", "samplers"],
     &[
         "blend", "catalog", "denoise", "doctor", "guidance", "image_io", "metrics", "motion",

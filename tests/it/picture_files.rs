@@ -22,7 +22,7 @@ fn read(path: &Path) -> (Result<Picture, Error>, Vec<Dropped>) {
 }
 
 /// Each file, how far a channel may lie from Pillow's, and what is dropped of it. JPEG and lossy WebP leave a decoder some freedom.
-const FILES: [(&str, u8, &[Dropped]); 26] = [
+const FILES: [(&str, u8, &[Dropped]); 27] = [
     ("baseline.jpg", 6, &[]),
     ("progressive.jpg", 6, &[]),
     ("restarts.jpg", 6, &[]),
@@ -45,6 +45,7 @@ const FILES: [(&str, u8, &[Dropped]); 26] = [
     ("grey.png", 0, &[]),
     ("bits.png", 0, &[]),
     ("scan.tif", 0, &[]),
+    ("pages.tif", 0, &[Dropped::Pages]),
     ("inks.tif", 1, &[Dropped::Inks]),
     ("plain.bmp", 0, &[]),
     ("plain.tga", 0, &[]),

@@ -2,7 +2,7 @@
 
 use afterimage::catalog::ModelFolder;
 use afterimage::metrics::{Asked, Judge as _, Judgement, ShapeJudge};
-use afterimage::pipeline::{Request, Seeds, TextToImage};
+use afterimage::pipeline::{Pipeline, Request, Seeds};
 use burn::tensor::{DType, Device};
 
 use crate::fixture::text;
@@ -25,7 +25,7 @@ fn prompts() -> Vec<String> {
 #[test]
 fn prompts_are_drawn_with_and_without_caching() {
     let device = Device::flex();
-    let model = TextToImage::load(&ModelFolder::bundled().unwrap(), &device, DType::F32).unwrap();
+    let model = Pipeline::load(&ModelFolder::bundled().unwrap(), &device, DType::F32).unwrap();
     let prompts = prompts();
     let asked: Vec<_> = prompts.iter().map(|prompt| Asked::Text(prompt)).collect();
     for rule in ["none", "deepcache:interval=3,branch=0"] {

@@ -3,9 +3,7 @@
 use afterimage::cache::CacheRule;
 use afterimage::catalog::ModelFolder;
 use afterimage::denoiser::Blueprint;
-use afterimage::pipeline::{
-    Added, ModelConfig, Numbers, Request, Stage, TextToImage, check_refiner,
-};
+use afterimage::pipeline::{Added, ModelConfig, Numbers, Pipeline, Request, Stage, check_refiner};
 
 use crate::fixture::{Fixture, Reference, values};
 use crate::golden::{check_run, load};
@@ -150,15 +148,11 @@ fn plans_of_the_cards_count_the_published_costs() {
 
 #[test]
 fn the_numbers_follow_the_widths() {
-    use afterimage::pipeline::Family;
     for (name, numbers, zeros) in [
         (BASE, Numbers::Sizes, true),
         (REFINER, Numbers::Score, false),
     ] {
-        let Family::TextToImage(parts) = card(name).family else {
-            panic!("{name} reads text");
-        };
-        let added = parts.text.added.unwrap();
+        let added = card(name).texts().unwrap().added.unwrap();
         assert_eq!(
             (added.numbers, added.zeros_for_no_negative),
             (numbers, zeros)
@@ -242,7 +236,7 @@ fn weights_of_another_family_are_listed() {
         }
         from(weights, "unet/diffusion_pytorch_model.safetensors");
         let model = ModelFolder::open(mixed.path().to_str().unwrap()).unwrap();
-        let error = TextToImage::load(&model, &tested::device(), tested::dtype()).unwrap_err();
+        let error = Pipeline::load(&model, &tested::device(), tested::dtype()).unwrap_err();
         assert!(error.is_weights(), "{error}");
         for words in words {
             assert!(error.to_string().contains(words), "{error}");

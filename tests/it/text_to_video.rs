@@ -1,11 +1,12 @@
 //! text-to-video-ms-1.7b against diffusers: cells, layers, laws, costs, parameters.
 
 use afterimage::cache::{CacheRule, Course, Session};
+use afterimage::conditioning::Conditioning;
 use afterimage::denoise::{Denoise, Noise as _};
 use afterimage::denoiser::{Evaluation, Rows, StagedDenoiser as _};
 use afterimage::guidance::Guidance;
-use afterimage::models::spatio_temporal::ClipExtent;
-use afterimage::models::unet3d::{UNet3DConditionModel, UNet3d, UNet3dCondition, UNet3dConfig};
+use afterimage::models::spatio_temporal::FilmExtent;
+use afterimage::models::unet3d::{UNet3DConditionModel, UNet3d, UNet3dConfig};
 use afterimage::pipeline::{SeededNoise, Seeds, Trace};
 use afterimage::samplers::SamplerConfig;
 use afterimage::weights::{WeightSource, load_strict, shapes};
@@ -20,7 +21,7 @@ use crate::tested;
 use crate::tolerance::{F32_CPU, F32_RUN};
 
 /// An odd size: 9x5 latents halve to 5x3, 3x2, 2x1.
-const EXTENT: ClipExtent = ClipExtent {
+const EXTENT: FilmExtent = FilmExtent {
     frames: 3,
     height: 9,
     width: 5,
@@ -46,12 +47,18 @@ fn normals<const D: usize>(shape: [usize; D], seed: u64) -> Tensor<D> {
     noise.draw([1, 1, 1, count]).reshape(shape)
 }
 
-/// Two guidance halves of one clip.
-fn condition(unet: &UNet3d) -> UNet3dCondition {
+/// Two guidance halves of one film.
+fn condition(unet: &UNet3d) -> Conditioning {
     let width = unet.config().spatial.context_width;
-    UNet3dCondition {
-        context: normals([2, EXTENT.tokens, width], 9),
-        frames: EXTENT.frames,
+    texts(normals([2, EXTENT.tokens, width], 9), EXTENT.frames)
+}
+
+/// A text for each guidance half of one film.
+fn texts(states: Tensor<3>, frames: usize) -> Conditioning {
+    let halves = states.dims()[0];
+    Conditioning {
+        rows: Rows::new(halves, 1).with_frames(frames),
+        ..Conditioning::of_context(states)
     }
 }
 
@@ -64,13 +71,13 @@ fn cells_agree_with_diffusers() {
     let Some(fixture) = fixture() else { return };
     let unet = unet(&fixture);
     let case = fixture.case("unet");
-    let condition = UNet3dCondition {
-        context: fixture
+    let condition = texts(
+        fixture
             .of(case, "encoder_hidden_states")
             .unwrap()
             .on(&tested::device()),
-        frames: fixture.of(case, "sample").unwrap().shape[2],
-    };
+        fixture.of(case, "sample").unwrap().shape[2],
+    );
     let outcome = check_cells(&fixture, case, &unet, &condition, &tested::device());
     outcome.unwrap_or_else(|error| panic!("{error}"));
 }
@@ -82,10 +89,7 @@ fn frames_are_not_taken_for_halves() {
     let unet = unet(&fixture);
     let case = fixture.case("unet_modules");
     let golden = |key: &str| fixture.of(case, key).unwrap();
-    let condition = UNet3dCondition {
-        context: golden("encoder_hidden_states").on(&tested::device()),
-        frames: 3,
-    };
+    let condition = texts(golden("encoder_hidden_states").on(&tested::device()), 3);
     let timestep = f64::from(golden("timestep").values[0]);
     let evaluations = [Evaluation { index: 0, timestep }];
     let prepared = unet.prepare(&unet.start(&condition, &evaluations), &evaluations);
@@ -101,7 +105,7 @@ fn frames_are_not_taken_for_halves() {
 struct Film<'a> {
     unet: &'a UNet3d,
     case: &'a Value,
-    condition: UNet3dCondition,
+    condition: Conditioning,
     sampler: SamplerConfig,
 }
 
@@ -111,10 +115,10 @@ impl Film<'_> {
         let call = &self.case["call"];
         let steps = call["num_inference_steps"].as_u64().unwrap() as usize;
         let sampler = self.sampler.build(steps, 0.0).unwrap();
-        let [rows, _, height, width] = latents.dims();
-        let tokens = self.condition.context.dims()[1];
-        let frames = self.condition.frames;
-        let blueprint = self.unet.config().blueprint(ClipExtent {
+        let [_, _, height, width] = latents.dims();
+        let tokens = self.condition.states().dims()[1];
+        let frames = self.condition.rows.frames;
+        let blueprint = self.unet.config().blueprint(FilmExtent {
             frames,
             height,
             width,
@@ -126,7 +130,7 @@ impl Film<'_> {
             ..Guidance::default()
         };
         let run = self.unet.start(&self.condition, sampler.evaluations());
-        let mut session = Session::new(self.unet, &run, &plan, guidance.rows(rows));
+        let mut session = Session::new(self.unet, &run, &plan, self.condition.rows);
         let denoise = Denoise {
             sampler: sampler.as_ref(),
             plan: &plan,
@@ -173,10 +177,10 @@ fn runs_agree_with_diffusers() {
         let film = Film {
             unet: &unet,
             case,
-            condition: UNet3dCondition {
-                context: golden("prompt_embeds").on(&tested::device()),
-                frames: initial.shape[2],
-            },
+            condition: texts(
+                golden("prompt_embeds").on(&tested::device()),
+                initial.shape[2],
+            ),
             sampler: {
                 let scheduler = fixture.scheduler(case["scheduler"].as_str().unwrap());
                 SamplerConfig::from_json(&scheduler, "case".as_ref()).unwrap()
@@ -230,7 +234,7 @@ fn check_steps(
 }
 
 #[test]
-fn laws_hold_over_clips() {
+fn laws_hold_over_films() {
     let Some(fixture) = fixture() else { return };
     let unet = unet(&fixture);
     let (condition, sample) = (condition(&unet), latents);
@@ -238,10 +242,7 @@ fn laws_hold_over_clips() {
     let subject = Subject {
         trunk: &unet,
         condition: &condition,
-        rows: Rows {
-            halves: 2,
-            items: EXTENT.frames,
-        },
+        rows: condition.rows,
         sample: &sample,
         blueprint: &blueprint,
     };
@@ -265,12 +266,12 @@ fn parameters_are_those_of_the_real_checkpoint() {
     assert_same_parameters("t2v-ms-1.7b.unet", shapes(&model));
 }
 
-/// What torch's `FlopCounterMode` counts of diffusers' own network for one clip, in giga-multiply-accumulates.
+/// What torch's `FlopCounterMode` counts of diffusers' own network for one film, in giga-multiply-accumulates.
 #[test]
 fn costs_are_those_of_the_reference() {
     let Some(config) = full_size() else { return };
     for (frames, height, width, counted) in [(16, 32, 32, 2443.553), (8, 16, 24, 460.632)] {
-        let blueprint = config.blueprint(ClipExtent {
+        let blueprint = config.blueprint(FilmExtent {
             frames,
             height,
             width,

@@ -8,6 +8,7 @@
 
 use std::{cell::RefCell, ops::Range};
 
+use afterimage::conditioning::Conditioning;
 use afterimage::{
     cache::{Account, CachePlan, CacheRule, Course, Session},
     denoiser::{Blueprint, Carry, Cell, Evaluation, Rows, StagedDenoiser},
@@ -164,7 +165,6 @@ impl ToyUnet {
 
 impl StagedDenoiser for ToyUnet {
     type Carry = ToyCarry<4>;
-    type Condition = Tensor<3>;
     type Run = Vec<f32>;
     type Prepared = Embeddings;
 
@@ -172,8 +172,8 @@ impl StagedDenoiser for ToyUnet {
         2 * self.skips + 1
     }
 
-    fn start(&self, condition: &Tensor<3>, _evaluations: &[Evaluation]) -> Vec<f32> {
-        values(condition)
+    fn start(&self, conditioning: &Conditioning, _evaluations: &[Evaluation]) -> Vec<f32> {
+        values(conditioning.states())
     }
 
     fn prepare(&self, run: &Vec<f32>, evaluations: &[Evaluation]) -> Embeddings {
@@ -244,7 +244,6 @@ impl ToyDit {
 
 impl StagedDenoiser for ToyDit {
     type Carry = ToyCarry<3>;
-    type Condition = Tensor<3>;
     type Run = Vec<f32>;
     type Prepared = Embeddings;
 
@@ -252,8 +251,8 @@ impl StagedDenoiser for ToyDit {
         self.blocks
     }
 
-    fn start(&self, condition: &Tensor<3>, _evaluations: &[Evaluation]) -> Vec<f32> {
-        values(condition)
+    fn start(&self, conditioning: &Conditioning, _evaluations: &[Evaluation]) -> Vec<f32> {
+        values(conditioning.states())
     }
 
     fn prepare(&self, run: &Vec<f32>, evaluations: &[Evaluation]) -> Embeddings {
@@ -303,7 +302,7 @@ pub(crate) struct Request {
 impl Request {
     pub(crate) fn new(steps: usize, halves: usize, items: usize) -> Self {
         Self {
-            rows: Rows { halves, items },
+            rows: Rows::new(halves, items),
             timesteps: (0..steps).rev().map(|step| 40.0 * step as f64).collect(),
             seed: 7,
         }
@@ -358,7 +357,7 @@ pub(crate) struct Outcome {
     pub(crate) account: Account,
 }
 
-pub(crate) fn drive<D: StagedDenoiser<Condition = Tensor<3>, Run = Vec<f32>>>(
+pub(crate) fn drive<D: StagedDenoiser<Run = Vec<f32>>>(
     denoiser: &D,
     plan: &CachePlan,
     request: &Request,
@@ -367,7 +366,7 @@ pub(crate) fn drive<D: StagedDenoiser<Condition = Tensor<3>, Run = Vec<f32>>>(
     let conditions = request.conditions();
     let context = tensor(conditions, [rows.total(), 1, 1]);
     let evaluations = request.evaluations();
-    let run = denoiser.start(&context, &evaluations);
+    let run = denoiser.start(&Conditioning::of_context(context), &evaluations);
     let mut session = Session::new(denoiser, &run, plan, rows);
     let mut latents = tensor(request.latents(), [rows.items, 1, HEIGHT, WIDTH]);
     let mut predictions = Vec::new();

@@ -1,10 +1,11 @@
 //! The laws of caching (docs/methods.md) on a real `UNet`, with the tiny weights of the `sd15` fixture.
 
 use afterimage::cache::{CachePlan, CacheRule, Course, Refresh, Session};
+use afterimage::conditioning::Conditioning;
 use afterimage::denoise::Noise as _;
 use afterimage::denoiser::{Carry as _, Evaluation, Rows, StagedDenoiser};
-use afterimage::models::unet::{CellModule, Extent, UNet, UNetCondition, UNetConfig};
-use afterimage::pipeline::{Request, SeededNoise, Seeds, TextToImage};
+use afterimage::models::unet::{CellModule, Extent, UNet, UNetConfig};
+use afterimage::pipeline::{Pipeline, Request, SeededNoise, Seeds};
 use afterimage::recall::Recall;
 use burn::tensor::{Device, Tensor};
 
@@ -19,7 +20,7 @@ const EXTENT: Extent = Extent {
     tokens: 7,
 };
 
-fn pipeline() -> TextToImage {
+fn pipeline() -> Pipeline {
     load(&Fixture::committed("sd15"), &Device::flex())
 }
 
@@ -31,9 +32,9 @@ fn latents(rows: usize, seed: u64) -> Tensor<4> {
     normals([rows, 4, EXTENT.height, EXTENT.width], seed)
 }
 
-fn condition(unet: &UNet, rows: usize) -> UNetCondition {
+fn condition(unet: &UNet, rows: usize) -> Conditioning {
     let width = unet.config().context_width;
-    UNetCondition::new(normals([1, rows, EXTENT.tokens, width], 9).squeeze_dim(0))
+    Conditioning::of_context(normals([1, rows, EXTENT.tokens, width], 9).squeeze_dim(0))
 }
 
 fn evaluation(index: usize, timestep: f64) -> Evaluation {
@@ -51,7 +52,7 @@ fn plan(unet: &UNet, rule: &CacheRule, evaluations: usize) -> CachePlan {
 #[test]
 fn a_pass_can_pause_at_every_cut() {
     let pipeline = pipeline();
-    let unet = pipeline.unet();
+    let unet = crate::golden::unet(&pipeline);
     let evaluations = [evaluation(0, 501.0)];
     let run = unet.start(&condition(unet, 2), &evaluations);
     let prepared = unet.prepare(&run, &evaluations);
@@ -75,13 +76,10 @@ fn a_pass_can_pause_at_every_cut() {
 #[test]
 fn reuse_at_the_same_latents_and_time_changes_nothing() {
     let pipeline = pipeline();
-    let unet = pipeline.unet();
+    let unet = crate::golden::unet(&pipeline);
     let evaluations = [0, 1].map(|index| evaluation(index, 501.0));
     let run = unet.start(&condition(unet, 2), &evaluations);
-    let rows = Rows {
-        halves: 2,
-        items: 1,
-    };
+    let rows = Rows::new(2, 1);
     for skip in 0..unet.config().skips() {
         let plan = plan(
             unet,
@@ -116,9 +114,13 @@ fn reuse_at_the_same_latents_and_time_changes_nothing() {
 #[test]
 fn a_reuse_step_at_skip_0_runs_the_outermost_two_modules() {
     let pipeline = pipeline();
-    let config = pipeline.unet().config();
+    let config = crate::golden::unet(&pipeline).config();
     let line = config.line();
-    let plan = plan(pipeline.unet(), &CacheRule::deepcache(2, 0), 2);
+    let plan = plan(
+        crate::golden::unet(&pipeline),
+        &CacheRule::deepcache(2, 0),
+        2,
+    );
     let run: Vec<CellModule> = plan
         .runs(false)
         .into_iter()
@@ -147,7 +149,7 @@ fn an_interval_of_one_is_the_plain_run_bit_for_bit() {
     let run = |request: &Request| values(pipeline.generate(request, &mut ()).unwrap().latents);
     for guidance in [1.0, 7.5] {
         let plain = run(&short(CacheRule::none(), guidance));
-        for branch in 0..pipeline.unet().config().skips() {
+        for branch in 0..crate::golden::unet(&pipeline).config().skips() {
             assert_eq!(
                 run(&short(CacheRule::deepcache(1, branch), guidance)),
                 plain,
@@ -177,21 +179,13 @@ fn an_interval_of_one_is_the_plain_run_bit_for_bit() {
 #[test]
 fn two_passes_of_guidance_equal_the_batched_one() {
     let pipeline = pipeline();
-    let unet = pipeline.unet();
+    let unet = crate::golden::unet(&pipeline);
     let both = condition(unet, 2);
     let plan = plan(unet, &CacheRule::deepcache(2, 1), 2);
     let predictions = |context: Tensor<3>, rows: usize| {
         let evaluations = [evaluation(0, 701.0), evaluation(1, 501.0)];
-        let run = unet.start(&UNetCondition::new(context), &evaluations);
-        let mut session = Session::new(
-            unet,
-            &run,
-            &plan,
-            Rows {
-                halves: rows,
-                items: 1,
-            },
-        );
+        let run = unet.start(&Conditioning::of_context(context), &evaluations);
+        let mut session = Session::new(unet, &run, &plan, Rows::new(rows, 1));
         let predict = |index: usize| {
             let input = || latents(1, index as u64).repeat_dim(0, rows);
             session
@@ -200,9 +194,12 @@ fn two_passes_of_guidance_equal_the_batched_one() {
         };
         (0..2).map(predict).collect::<Vec<_>>()
     };
-    let half = |row: usize| predictions(both.context.clone().narrow(0, row, 1), 1);
+    let half = |row: usize| predictions(both.states().clone().narrow(0, row, 1), 1);
     let (unconditioned, conditioned) = (half(0), half(1));
-    for (index, batched) in predictions(both.context.clone(), 2).into_iter().enumerate() {
+    for (index, batched) in predictions(both.states().clone(), 2)
+        .into_iter()
+        .enumerate()
+    {
         let separate = Tensor::cat(
             vec![unconditioned[index].clone(), conditioned[index].clone()],
             0,
@@ -262,10 +259,7 @@ fn forecasts_of_propagation_are_the_published_ones() {
         width: 64,
         tokens: 77,
     });
-    let rows = Rows {
-        halves: 2,
-        items: 1,
-    };
+    let rows = Rows::new(2, 1);
     for (steps, share) in [(50, 0.734), (20, 0.79)] {
         let rule: CacheRule = "encoder-propagation:keys=50ls".parse().unwrap();
         let plan = rule.plan(&Course::steps(steps), &blueprint).unwrap();
@@ -280,7 +274,7 @@ fn forecasts_of_propagation_are_the_published_ones() {
 #[test]
 fn propagated_steps_do_not_read_the_latents() {
     let pipeline = pipeline();
-    let unet = pipeline.unet();
+    let unet = crate::golden::unet(&pipeline);
     let evaluations = [evaluation(0, 701.0), evaluation(1, 501.0)];
     let run = unet.start(&condition(unet, 1), &evaluations);
     let plan = plan(
@@ -288,15 +282,7 @@ fn propagated_steps_do_not_read_the_latents() {
         &CacheRule::encoder_propagation(Refresh::At(vec![0])),
         2,
     );
-    let mut session = Session::new(
-        unet,
-        &run,
-        &plan,
-        Rows {
-            halves: 1,
-            items: 1,
-        },
-    );
+    let mut session = Session::new(unet, &run, &plan, Rows::new(1, 1));
     session.predict(&plan.spans[0], &evaluations[..1], || latents(1, 1));
     session.predict(&plan.spans[1], &evaluations[1..], || {
         panic!("the latents were read")

@@ -1,6 +1,8 @@
 //! Files that are not what they should be, told by name.
 
 use afterimage::weights::WeightSource;
+use burn::tensor::DType;
+use safetensors::tensor::{Dtype, TensorView};
 
 use crate::weights::{TOY, counting, folder, written};
 
@@ -135,4 +137,46 @@ fn types_that_are_not_read_name_their_tensor() {
         );
         assert!(text.contains("odd.safetensors"), "{text}");
     }
+}
+
+/// A layer in eight bits with tensors beside it: each its name, type, shape and bytes.
+fn scaled(beside: &[(&str, Dtype, &[usize], &[u8])]) -> Result<WeightSource, afterimage::Error> {
+    let codes = [0x38, 0x40, 0x3c, 0xb8]; // 1, 2, 1.5 and -1 as E4M3
+    let weight: (&str, Dtype, &[usize], &[u8]) = ("a.weight", Dtype::F8_E4M3, &[2, 2], &codes);
+    let views = std::iter::once(&weight).chain(beside);
+    let views = views.map(|(name, dtype, shape, bytes)| {
+        let view = TensorView::new(*dtype, shape.to_vec(), bytes).expect("a tensor");
+        (*name, view)
+    });
+    let bytes = safetensors::serialize(views, None).expect("a file");
+    WeightSource::open(written(&folder(), "scaled.safetensors", &bytes))
+}
+
+#[test]
+fn weights_in_eight_bits_are_multiplied_by_their_scales() {
+    let (one, each) = (0.5_f32.to_le_bytes(), [[0, 0, 0, 0x3f], [0, 0, 0x40, 0x40]]);
+    let values = |source: &WeightSource| -> Vec<f32> {
+        let data = source.read("a.weight").expect("a weight");
+        assert_eq!(data.dtype(), DType::F32);
+        data.iter::<f32>().collect()
+    };
+    let names = |source: &WeightSource| source.names().map(str::to_owned).collect::<Vec<_>>();
+    let found = scaled(&[
+        ("scaled_fp8", Dtype::F8_E4M3, &[0], &[]),
+        ("a.scale_weight", Dtype::F32, &[], &one),
+        ("a.scale_input", Dtype::F32, &[], &one),
+    ]);
+    let found = found.expect("a file");
+    assert_eq!(names(&found), ["a.weight"]);
+    assert_eq!(values(&found), [0.5, 1.0, 0.75, -0.5]);
+    let rows = scaled(&[("a.scale_weight", Dtype::F32, &[2, 1], each.as_flattened())]);
+    assert_eq!(values(&rows.expect("a file")), [0.5, 1.0, 4.5, -3.0]);
+    // What scales nothing is left for the model to refuse.
+    let stray = scaled(&[("b.scale_weight", Dtype::F32, &[], &one)]).expect("a file");
+    assert_eq!(names(&stray), ["a.weight", "b.scale_weight"]);
+    let three = [one, one, one];
+    let unfit = scaled(&[("a.scale_weight", Dtype::F32, &[3], three.as_flattened())]);
+    let text = unfit.expect_err("three scales").to_string();
+    assert!(text.contains("`a.scale_weight`"), "{text}");
+    assert!(text.contains("[3]") && text.contains("[2, 2]"), "{text}");
 }

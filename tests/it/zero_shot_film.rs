@@ -1,20 +1,21 @@
 //! Text2Video-Zero against diffusers: motion, attention across frames, the three loops; and its laws.
 
 use afterimage::cache::{CacheRule, Refresh};
+use afterimage::conditioning::{Conditioning, Hint};
 use afterimage::denoise::Noise as _;
 use afterimage::denoiser::{Evaluation, Rows, StagedDenoiser as _};
 use afterimage::guidance::Guidance;
-use afterimage::models::control::{ControlCondition, ControlledCondition, ControlledUNet};
-use afterimage::models::unet::{Extent, UNet, UNetCondition};
+use afterimage::models::control::ControlledUNet;
+use afterimage::models::unet::{Extent, UNet};
 use afterimage::motion::{Filmed, Motion, MotionField, ZeroShotFilm};
-use afterimage::pipeline::{SeededNoise, Seeds, TextToImage, Trace};
+use afterimage::pipeline::{Pipeline, SeededNoise, Seeds, Trace};
 use afterimage::sampler::History;
 use afterimage::samplers::SamplerConfig;
 use burn::tensor::Tensor;
 use serde_json::Value;
 
 use crate::fixture::{Fixture, Golden, Reference, fixture as committed};
-use crate::golden::load;
+use crate::golden::{load, unet};
 use crate::laws::Subject;
 use crate::tested;
 use crate::tolerance::{F32_CPU, F32_RUN};
@@ -27,6 +28,15 @@ fn normals<const D: usize>(shape: [usize; D], seed: u64) -> Tensor<D> {
     let count = shape.iter().product();
     let mut noise = SeededNoise::new(&Seeds::One(seed), &tested::device());
     noise.draw([1, 1, 1, count]).reshape(shape)
+}
+
+/// A text for each guidance half of one film.
+fn texts(states: Tensor<3>, frames: usize) -> Conditioning {
+    let halves = states.dims()[0];
+    Conditioning {
+        rows: Rows::new(halves, 1).with_frames(frames),
+        ..Conditioning::of_context(states)
+    }
 }
 
 #[test]
@@ -65,13 +75,10 @@ fn frames_look_at_the_first_of_their_own_half() {
     let golden = |key: &str| fixture.of(case, key).unwrap();
     let text: Tensor<3> = golden("encoder_hidden_states").on(&tested::device());
     let half = |row| text.clone().narrow(0, row, 1);
-    let condition = UNetCondition {
-        frames: 3,
-        ..UNetCondition::new(Tensor::cat(vec![half(0), half(3)], 0))
-    };
+    let condition = texts(Tensor::cat(vec![half(0), half(3)], 0), 3);
     let timestep = f64::from(golden("timestep").values[0]);
     let evaluations = [Evaluation { index: 0, timestep }];
-    let unet = pipeline.unet();
+    let unet = unet(&pipeline);
     let prepared = unet.prepare(&unet.start(&condition, &evaluations), &evaluations);
     let found = unet.forward(golden("sample").on(&tested::device()), &prepared);
     let outcome = golden("output").compare(found, tested::tolerance(F32_CPU));
@@ -86,20 +93,15 @@ fn laws_hold_across_frames() {
         tokens: 7,
     };
     let pipeline = load(&Fixture::committed("sd15"), &tested::device());
-    let unet = pipeline.unet();
-    let condition = UNetCondition {
-        frames: 3,
-        ..UNetCondition::new(normals([2, EXTENT.tokens, unet.config().context_width], 9))
-    };
+    let unet = unet(&pipeline);
+    let states = normals([2, EXTENT.tokens, unet.config().context_width], 9);
+    let condition = texts(states, 3);
     let sample = |seed| normals([6, 4, EXTENT.height, EXTENT.width], seed);
     let blueprint = unet.config().blueprint(EXTENT);
     let subject = Subject {
         trunk: unet,
         condition: &condition,
-        rows: Rows {
-            halves: 2,
-            items: 3,
-        },
+        rows: condition.rows,
         sample: &sample,
         blueprint: &blueprint,
     };
@@ -115,22 +117,15 @@ fn a_net_steers_each_frame_by_its_own_picture() {
     let golden = Golden::open(committed("zero-control/cases.safetensors"));
     let pipeline = load(&Fixture::committed("sd15-controlnet"), &device);
     let net = &pipeline.control_nets()[0];
-    let trunk = ControlledUNet::new(pipeline.unet(), vec![net]);
-    let condition = ControlledCondition {
-        unet: UNetCondition {
-            frames: 3,
-            ..UNetCondition::new(golden.tensor("text", &device))
-        },
-        rows: Rows {
-            halves: 2,
-            items: 3,
-        },
-        controls: vec![ControlCondition {
-            hint: golden.reference("hint").on::<4>(&device) / 255.0,
+    let trunk = ControlledUNet::new(unet(&pipeline), vec![net]);
+    let condition = Conditioning {
+        hints: vec![Hint {
+            picture: golden.reference("hint").on::<4>(&device) / 255.0,
             scale: 0.7,
             evaluations: 0..1,
             guess: false,
         }],
+        ..texts(golden.tensor("text", &device), 3)
     };
     let evaluations = [Evaluation {
         index: 0,
@@ -159,12 +154,12 @@ struct Case<'a> {
 }
 
 impl<'a> Case<'a> {
-    fn new(fixture: &'a Fixture, case: &'a Value, pipeline: &'a TextToImage) -> Self {
+    fn new(fixture: &'a Fixture, case: &'a Value, pipeline: &'a Pipeline) -> Self {
         let scheduler = fixture.scheduler(case["scheduler"].as_str().unwrap());
         Self {
             fixture,
             case,
-            unet: pipeline.unet(),
+            unet: unet(pipeline),
             sampler: SamplerConfig::from_json(&scheduler, "case".as_ref()).unwrap(),
         }
     }
@@ -192,11 +187,8 @@ impl<'a> Case<'a> {
         self.fixture.of(self.case, key).unwrap()
     }
 
-    fn condition(&self, frames: usize) -> UNetCondition {
-        UNetCondition {
-            frames,
-            ..UNetCondition::new(self.golden("prompt_embeds").on(&tested::device()))
-        }
+    fn condition(&self, frames: usize) -> Conditioning {
+        texts(self.golden("prompt_embeds").on(&tested::device()), frames)
     }
 
     fn run(&self, rule: &CacheRule, trace: &mut Trace<'_>) -> Filmed {
@@ -224,7 +216,7 @@ impl<'a> Case<'a> {
         let latents = noise.draw([1, 4, 16, 16]);
         let initial = self.golden("initial_noise");
         initial.compare(latents.clone(), 1e-6).unwrap();
-        film.run(|frames| self.condition(frames), latents, &mut noise, trace)
+        film.run(&self.condition(1), latents, &mut noise, trace)
             .unwrap()
     }
 
@@ -347,7 +339,7 @@ fn loops_end(case: &Case<'_>) -> usize {
     case.number("num_inference_steps") - case.number("t1") - 2
 }
 
-/// Batches of several steps are whole clips one after the other: no frame looks at that of another step.
+/// Batches of several steps are whole films one after the other: no frame looks at that of another step.
 #[test]
 fn batched_propagation_is_the_sequential_one() {
     let Some(fixture) = fixture() else { return };

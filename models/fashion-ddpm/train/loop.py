@@ -1,7 +1,7 @@
-"""Training by the clock for a denoiser, shared by fashion-ddpm and scenes-dit.
+"""Training by the clock for a denoiser, shared by fashion-ddpm, scenes-dit, scenes-control and scenes-film.
 
-The network computes in bfloat16 (twice as fast as fp32 on CPUs with AVX512-BF16); the weights
-that the optimizer moves and their moving average are fp32.  One thread per worker; workers as in
+The network computes in bfloat16 (twice as fast as fp32 on CPUs with AVX512-BF16, an eighth as fast on those
+without, which then take float32); the weights that the optimizer moves and their moving average are fp32.  One thread per worker; workers as in
 models/scenes/train/workers.py.
 """
 
@@ -19,7 +19,7 @@ import workers  # noqa: E402
 
 def arguments(parser):
     parser.add_argument("--out", required=True)
-    parser.add_argument("--until", required=True, help="end as HH:MM of today (UTC)")
+    parser.add_argument("--until", required=True, help="end as HH:MM (UTC)")
     parser.add_argument("--batch", type=int, default=32, help="per worker, twice that in the last fifth")
     parser.add_argument("--lr", type=float, default=1.5e-3)
     parser.add_argument("--workers", type=int, default=1)
@@ -35,7 +35,7 @@ def launch(fn, a, port):
 def seconds_until(clock):
     h, m = map(int, clock.split(":"))
     now = time.gmtime()
-    return (h - now.tm_hour) * 3600 + (m - now.tm_min) * 60 - now.tm_sec
+    return ((h - now.tm_hour) * 3600 + (m - now.tm_min) * 60 - now.tm_sec) % 86400
 
 
 def times(n, total=1000):
@@ -51,9 +51,9 @@ def clipped(ac, most=5.0):
 
 
 class State:
-    """fp32 weights, their moving average, optimizer and counters; the network is their bf16 copy."""
+    """fp32 weights, their moving average, optimizer and counters; the network is their copy that computes."""
 
-    def __init__(self, net, a, pace):
+    def __init__(self, net, a, pace, precision):
         self.net, self.file = net, a.out + "/state.pt"
         self.names = [k for k, _ in net.named_parameters()]
         self.weights = [q.detach().clone() for q in net.parameters()]
@@ -67,7 +67,7 @@ class State:
         self.spent = 0.0
         if a.resume and os.path.exists(self.file):
             self.load()
-        net.bfloat16()
+        net.to(precision)
         self.publish()
 
     @torch.no_grad()
@@ -103,9 +103,9 @@ class State:
         return mean
 
 
-def train(net, errors, weight, a, rank, count, pace=lambda name: 1.0):
+def train(net, errors, weight, a, rank, count, pace=lambda name: 1.0, precision=torch.bfloat16):
     """`errors(n)` draws n samples and gives their squared errors [n] and times [n]; `pace` multiplies a weight's rate."""
-    state = State(net, a, pace)
+    state = State(net, a, pace, precision)
     begin = time.time()
     end = begin + seconds_until(a.until)
     begin -= state.spent                             # the schedule counts from the first start

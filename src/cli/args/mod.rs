@@ -125,7 +125,7 @@ pub(super) struct Generate {
     /// Record the launches of a step on a GPU, and play them at later ones: for long runs on GPUs that wait for the processor
     #[arg(long, help_heading = MACHINE)]
     pub(super) step_graphs: bool,
-    /// PNG file to write, or - for the standard output; several pictures are numbered from FILE-0.png on [default: afterimage-SEED.png]
+    /// PNG, JPEG or WebP file to write, or - for the standard output; several pictures are numbered from FILE-0.png on [default: afterimage-SEED.png]
     #[arg(long, value_name = "FILE.png", help_heading = OUTPUT)]
     pub(super) output: Option<PathBuf>,
     /// Write latents and predictions of every step to a file
@@ -150,7 +150,7 @@ pub(super) struct Decode {
         help_heading = "Machine"
     )]
     pub(super) device: DeviceChoice,
-    /// PNG file to write, or - for the standard output; several pictures are numbered from FILE-0.png on [default: the latents' name with .png]
+    /// PNG, JPEG or WebP file to write, or - for the standard output; several pictures are numbered from FILE-0.png on [default: the latents' name with .png]
     #[arg(long, value_name = "FILE.png", help_heading = OUTPUT)]
     pub(super) output: Option<PathBuf>,
 }

@@ -13,7 +13,4 @@ mod trunk;
 
 pub use config::ControlNetConfig;
 pub use net::{ControlNet, ControlNetModel};
-pub use trunk::{
-    ControlCondition, ControlledCarry, ControlledCondition, ControlledPrepared, ControlledRun,
-    ControlledUNet,
-};
+pub use trunk::{ControlledCarry, ControlledPrepared, ControlledRun, ControlledUNet};

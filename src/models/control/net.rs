@@ -6,8 +6,9 @@ use burn::tensor::activation::silu;
 use burn::tensor::{DType, Device, Tensor};
 
 use super::config::{ControlNetConfig, HALVINGS};
+use crate::conditioning::Conditioning;
 use crate::denoiser::Evaluation;
-use crate::models::unet::{Builder, CellModule, DownBlock, Encoder, MidBlock, UNetCondition};
+use crate::models::unet::{Builder, CellModule, DownBlock, Encoder, MidBlock};
 use crate::nn::embed::TimestepEmbedding;
 use crate::nn::transformer::{Attended, TransformerContext};
 use crate::nn::{conv1x1, conv3x3};
@@ -154,13 +155,11 @@ impl ControlNet {
     ///
     /// # Panics
     ///
-    /// If the net's configuration asks for them and `condition` has none.
-    pub(super) fn added(&self, condition: &UNetCondition) -> Option<Tensor<2>> {
+    /// If the net's configuration asks for them and there are none.
+    pub(super) fn added(&self, conditioning: &Conditioning) -> Option<Tensor<2>> {
         let embedding = self.model.add_embedding.as_ref()?;
         let config = self.config.unet.added.as_ref()?;
-        let added = condition.added.as_ref();
-        let added = added.expect("a net with added conditions is given them");
-        Some(embedding.forward(added.joined(config)))
+        Some(embedding.forward(config.joined(conditioning)))
     }
 
     /// Time embeddings, `[evaluations, time_width]`.

@@ -16,7 +16,7 @@ impl NetRows {
     /// Rows of one evaluation.
     pub(super) fn total(self) -> usize {
         if self.conditioned {
-            self.trunk.items
+            self.trunk.half()
         } else {
             self.trunk.total()
         }
@@ -28,10 +28,10 @@ impl NetRows {
         rows.narrow(0, self.trunk.total() - total, total)
     }
 
-    /// Of one evaluation's text, a row for so many frames.
-    pub(super) fn of_clips(self, text: Tensor<3>, frames: usize) -> Tensor<3> {
-        let clips = self.total() / frames;
-        text.narrow(0, self.trunk.total() / frames - clips, clips)
+    /// Of one evaluation's texts, one a film: `[rows / frames, tokens, width]`.
+    pub(super) fn of_films(self, text: Tensor<3>) -> Tensor<3> {
+        let films = self.total() / self.trunk.frames;
+        text.narrow(0, self.trunk.total() / self.trunk.frames - films, films)
     }
 
     /// Of `[evaluations · rows, channels, height, width]`.
@@ -40,7 +40,7 @@ impl NetRows {
             return sample;
         }
         let [rows, channels, height, width] = sample.dims();
-        let half = self.trunk.items * channels;
+        let half = self.trunk.half() * channels;
         sample
             .reshape([rows / self.trunk.total(), 2 * half, height, width]) // an evaluation a row
             .narrow(1, half, half)
@@ -53,8 +53,8 @@ impl NetRows {
             return residual;
         }
         let [rows, channels, height, width] = residual.dims();
-        let half = self.trunk.items * channels;
-        let residual = residual.reshape([rows / self.trunk.items, half, height, width]);
+        let half = self.trunk.half() * channels;
+        let residual = residual.reshape([rows / self.trunk.half(), half, height, width]);
         Tensor::cat(vec![residual.zeros_like(), residual], 1).reshape([
             2 * rows,
             channels,

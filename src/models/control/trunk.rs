@@ -11,8 +11,9 @@ use burn::tensor::{Tensor, TensorData};
 
 use super::net::{CellInput, ControlNet};
 use super::rows::NetRows;
+use crate::conditioning::{Conditioning, Hint};
 use crate::denoiser::{Carry, Evaluation, Rows, StagedDenoiser};
-use crate::models::unet::{UNet, UNetCarry, UNetCondition, UNetPrepared, UNetRun};
+use crate::models::unet::{UNet, UNetCarry, UNetPrepared, UNetRun};
 use crate::nn::embed::TimeTable;
 use crate::nn::transformer::{Attended, TransformerContext};
 use crate::recall::Recall;
@@ -27,30 +28,6 @@ pub struct ControlledUNet<'a> {
     nets: Vec<&'a ControlNet>,
 }
 
-/// What a run is conditioned on.
-#[derive(Debug, Clone)]
-pub struct ControlledCondition {
-    /// The trunk's own condition.
-    pub unet: UNetCondition,
-    /// Rows of one evaluation.
-    pub rows: Rows,
-    /// One a net.
-    pub controls: Vec<ControlCondition>,
-}
-
-/// What one net is conditioned on.
-#[derive(Debug, Clone)]
-pub struct ControlCondition {
-    /// The picture it follows, 0 to 1, `[1, frames or items, hint channels, 8 · height, 8 · width]`.
-    pub hint: Tensor<4>,
-    /// How strongly.
-    pub scale: f64,
-    /// The evaluations at which it steers; at others it does not run.
-    pub evaluations: Range<usize>,
-    /// Steers only the conditioned half of guidance, and the inner skips more than the outer ones.
-    pub guess: bool,
-}
-
 /// What is made once a run.
 #[derive(Debug)]
 pub struct ControlledRun {
@@ -61,8 +38,6 @@ pub struct ControlledRun {
 #[derive(Debug)]
 struct ControlRun {
     rows: NetRows,
-    /// Rows of the latents for each of the text.
-    frames: usize,
     /// For the net's rows of each evaluation.
     time: TimeTable,
     /// Of every cell, for the net's rows of the text.
@@ -109,22 +84,22 @@ impl<'a> ControlledUNet<'a> {
 
     fn start_net(
         net: &ControlNet,
-        condition: &ControlledCondition,
-        control: &ControlCondition,
+        conditioning: &Conditioning,
+        hint: &Hint,
         evaluations: &[Evaluation],
     ) -> ControlRun {
+        let trunk = conditioning.rows;
         let rows = NetRows {
-            trunk: condition.rows,
-            conditioned: (control.guess || net.config().global_pool) && condition.rows.halves == 2,
+            trunk,
+            conditioned: (hint.guess || net.config().global_pool) && trunk.halves == 2,
         };
-        let frames = condition.unet.frames;
-        let text = rows.of_clips(condition.unet.context.clone(), frames);
-        let added = net.added(&condition.unet);
+        let text = rows.of_films(conditioning.states().clone());
+        let added = net.added(conditioning);
         let added = added.map(|added| rows.of_evaluation(added));
-        let hint = net.encode_hint(control.hint.clone()); // [1 or items, channels, height, width]
-        let copies = rows.total() / hint.dims()[0];
+        let picture = net.encode_hint(hint.picture.clone()); // [1 or items, channels, height, width]
+        let copies = rows.total() / picture.dims()[0];
         let cells = net.cells();
-        let graded = control.guess && !net.config().global_pool;
+        let graded = hint.guess && !net.config().global_pool;
         let factor = |cell: usize| {
             if graded {
                 10f64.powf(GUESS_RANGE * (1.0 - cell as f64 / (cells - 1) as f64))
@@ -134,14 +109,11 @@ impl<'a> ControlledUNet<'a> {
         };
         ControlRun {
             rows,
-            frames,
             time: TimeTable::new(net.times(evaluations), added, rows.total(), net.dtype),
-            context: net.context(&text, Attended::first_of(frames)),
-            hint: hint.repeat_dim(0, copies),
-            scales: (0..cells)
-                .map(|cell| control.scale * factor(cell))
-                .collect(),
-            evaluations: control.evaluations.clone(),
+            context: net.context(&text, Attended::first_of(trunk.frames)),
+            hint: picture.repeat_dim(0, copies),
+            scales: (0..cells).map(|cell| hint.scale * factor(cell)).collect(),
+            evaluations: hint.evaluations.clone(),
         }
     }
 
@@ -179,7 +151,6 @@ impl<'a> ControlledUNet<'a> {
 
 impl StagedDenoiser for ControlledUNet<'_> {
     type Carry = ControlledCarry;
-    type Condition = ControlledCondition;
     type Run = ControlledRun;
     type Prepared = ControlledPrepared;
 
@@ -187,12 +158,12 @@ impl StagedDenoiser for ControlledUNet<'_> {
         self.unet.cells()
     }
 
-    fn start(&self, condition: &ControlledCondition, evaluations: &[Evaluation]) -> ControlledRun {
-        let pairs = self.nets.iter().zip(&condition.controls);
+    fn start(&self, conditioning: &Conditioning, evaluations: &[Evaluation]) -> ControlledRun {
+        let pairs = self.nets.iter().zip(&conditioning.hints);
         let controls =
-            pairs.map(|(net, control)| Self::start_net(net, condition, control, evaluations));
+            pairs.map(|(net, hint)| Self::start_net(net, conditioning, hint, evaluations));
         ControlledRun {
-            unet: self.unet.start(&condition.unet, evaluations),
+            unet: self.unet.start(conditioning, evaluations),
             controls: Arc::new(controls.collect()),
         }
     }
@@ -255,18 +226,17 @@ impl ControlRun {
         let first = self.rows.trunk.total() - self.rows.total();
         let own = rows.start.saturating_sub(first)..rows.end.saturating_sub(first);
         let (start, count) = (own.start, own.len());
-        let clips = own.start / self.frames..own.end / self.frames;
-        let cell = |context: &TransformerContext| context.select(clips.clone());
-        let items = self.rows.trunk.items;
+        let trunk = self.rows.trunk;
+        let films = own.start / trunk.frames..own.end / trunk.frames;
+        let cell = |context: &TransformerContext| context.select(films.clone());
         Self {
             rows: NetRows {
                 trunk: Rows {
-                    halves: rows.len() / items,
-                    items,
+                    halves: rows.len() / trunk.half(),
+                    ..trunk
                 },
                 conditioned: false,
             },
-            frames: self.frames,
             time: self.time.select(own.clone()),
             context: self.context.iter().map(cell).collect(),
             hint: self.hint.clone().narrow(0, start, count),

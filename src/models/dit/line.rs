@@ -7,6 +7,7 @@ use burn::tensor::{DType, Device, FloatDType, Int, Tensor, TensorData};
 use super::blocks::DiTTransformer2DModel;
 use super::config::DiTConfig;
 use super::positions;
+use crate::conditioning::Conditioning;
 use crate::denoiser::{Carry, Evaluation, StagedDenoiser};
 use crate::nn::embed::TimeTable;
 use crate::ops;
@@ -20,13 +21,6 @@ pub struct DiT {
     /// Positions at the trained size, `[1, patches, width]`.
     positions: Tensor<3>,
     dtype: DType,
-}
-
-/// What a run is conditioned on: one label a row, in row order (half, item). The label after the last class stands for none.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct DiTCondition {
-    /// 0 to [`DiTConfig::null_label`].
-    pub labels: Vec<usize>,
 }
 
 /// Tokens, and how many patches the latents have along each side.
@@ -97,7 +91,6 @@ fn trained_positions(config: &DiTConfig, device: &Device) -> Tensor<3> {
 
 impl StagedDenoiser for DiT {
     type Carry = DiTCarry;
-    type Condition = DiTCondition;
     type Run = DiTRun;
     type Prepared = DiTPrepared;
 
@@ -105,13 +98,15 @@ impl StagedDenoiser for DiT {
         self.config.layers
     }
 
-    fn start(&self, condition: &DiTCondition, evaluations: &[Evaluation]) -> DiTRun {
+    /// Labels are 0 to [`DiTConfig::null_label`], which stands for no class.
+    fn start(&self, conditioning: &Conditioning, evaluations: &[Evaluation]) -> DiTRun {
         let timesteps = Evaluation::timesteps(evaluations);
         let embedder = &self.model.embedders().timestep_embedder;
         let times = embedder.embed(&timesteps, self.config.sinusoid); // [evaluations, width]
-        let labels = self.embedded(&condition.labels);
+        let labels = &conditioning.labels;
+        let embedded = Some(self.embedded(labels));
         DiTRun {
-            conditioning: TimeTable::new(times, Some(labels), condition.labels.len(), self.dtype),
+            conditioning: TimeTable::new(times, embedded, labels.len(), self.dtype),
         }
     }
 

@@ -13,4 +13,4 @@ mod positions;
 
 pub use blocks::DiTTransformer2DModel;
 pub use config::DiTConfig;
-pub use line::{DiT, DiTCarry, DiTCondition, DiTPrepared, DiTRun};
+pub use line::{DiT, DiTCarry, DiTPrepared, DiTRun};

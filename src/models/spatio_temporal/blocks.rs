@@ -58,16 +58,16 @@ pub struct UNetSpatioTemporalConditionModel {
 /// What the cells tell their layers.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct CellInput<'a> {
-    /// Activated, `[clips · frames, time_width]`.
+    /// Activated, `[films · frames, time_width]`.
     pub(super) time: &'a Tensor<2>,
     /// Of a cell that attends.
     pub(super) context: Option<&'a TemporalContext>,
-    /// Of a clip.
+    /// Of a film.
     pub(super) frames: usize,
 }
 
 impl CellInput<'_> {
-    /// A residual block and the attention after it, if the level attends: `[clips · frames, channels, height, width]` in and out.
+    /// A residual block and the attention after it, if the level attends: `[films · frames, channels, height, width]` in and out.
     pub(super) fn layer(
         self,
         resnet: &SpatioTemporalResBlock,

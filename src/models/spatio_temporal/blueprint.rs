@@ -10,8 +10,8 @@ const KERNEL: usize = 3;
 
 /// Size of what a `UNet` over frames works on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ClipExtent {
-    /// Frames of a clip.
+pub struct FilmExtent {
+    /// Frames of a film.
     pub frames: usize,
     /// Height of the latents.
     pub height: usize,
@@ -24,10 +24,10 @@ pub struct ClipExtent {
 impl SpatioTemporalUNetConfig {
     /// Cells, costs and sizes for latents of `extent`, one row, which is a frame.
     ///
-    /// Counted as those of the `UNet` over pictures; keys and values of cross-attention along frames are a clip's, and count for a
+    /// Counted as those of the `UNet` over pictures; keys and values of cross-attention along frames are a film's, and count for a
     /// frame by its share.
-    pub fn blueprint(&self, extent: ClipExtent) -> Blueprint {
-        let ClipExtent {
+    pub fn blueprint(&self, extent: FilmExtent) -> Blueprint {
+        let FilmExtent {
             height,
             width,
             tokens,
@@ -63,7 +63,7 @@ impl SpatioTemporalUNetConfig {
         })
     }
 
-    fn along_frames(&self, place: Place, extent: ClipExtent, cell: &mut Cell) {
+    fn along_frames(&self, place: Place, extent: FilmExtent, cell: &mut Cell) {
         let channels = self.spatial.levels[place.level].channels;
         let halved = |side: usize| {
             let down = |side, _| self.spatial.resampling.halved(side);
@@ -86,7 +86,7 @@ impl SpatioTemporalUNetConfig {
     }
 
     /// The branches of one block along frames.
-    fn branches(&self, channels: usize, area: usize, extent: ClipExtent) -> [BranchCost; 4] {
+    fn branches(&self, channels: usize, area: usize, extent: FilmExtent) -> [BranchCost; 4] {
         let square = channels * channels * area;
         let cost = |branch, macs: usize| BranchCost {
             branch,

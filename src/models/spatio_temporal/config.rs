@@ -22,7 +22,7 @@ const NUMBERS: usize = 3;
 pub struct SpatioTemporalUNetConfig {
     /// What it is over each frame.
     pub spatial: UNetConfig,
-    /// Frames of the clips it was trained on.
+    /// Frames of the films it was trained on.
     pub frames: usize,
 }
 

@@ -6,6 +6,7 @@ use burn::tensor::{DType, FloatDType, Tensor};
 
 use super::blocks::{CellInput, UNetSpatioTemporalConditionModel};
 use super::config::SpatioTemporalUNetConfig;
+use crate::conditioning::Conditioning;
 use crate::denoiser::{Evaluation, StagedDenoiser};
 use crate::models::unet::{CellModule, UNetCarry, beside};
 use crate::nn::embed::TimeTable;
@@ -14,6 +15,9 @@ use crate::ops;
 use crate::recall::Recall;
 
 /// A `UNet` over frames, ready to run.
+///
+/// Of a [`Conditioning`], states, numbers and channels have a row a film: a picture's embedding is one token, the numbers are frames a
+/// second less one, motion and the noise put on the picture, and the channels are the picture's own latents beside those of every frame.
 #[derive(Debug)]
 pub struct SpatioTemporalUNet {
     config: SpatioTemporalUNetConfig,
@@ -22,36 +26,22 @@ pub struct SpatioTemporalUNet {
     dtype: DType,
 }
 
-/// What a run over clips is conditioned on; clips in row order (half, item).
-#[derive(Debug, Clone)]
-pub struct ClipCondition {
-    /// What the clip is to show, `[clips, tokens, width]`: a picture's embedding is one token.
-    pub context: Tensor<3>,
-    /// Each clip's numbers: frames a second less one, motion, noise put on the picture.
-    pub time_ids: Vec<Vec<f64>>,
-    /// Input channels beside the latents of every frame, `[clips, channels, height, width]`: the picture's own latents; none where the
-    /// sample has them already.
-    pub channels: Option<Tensor<4>>,
-    /// Frames of a clip.
-    pub frames: usize,
-}
-
-/// Time embeddings of all evaluations, what every cell that attends reads, and further input channels, for the clips of one evaluation.
+/// Time embeddings of all evaluations, what every cell that attends reads, and further input channels, for the films of one evaluation.
 #[derive(Debug)]
-pub struct ClipRun {
+pub struct FilmRun {
     time: TimeTable,
     context: Vec<Option<TemporalContext>>,
-    /// `[clips, channels, height, width]`
+    /// `[films, channels, height, width]`
     channels: Option<Tensor<4>>,
     frames: usize,
 }
 
 /// Time embeddings, activated, `[rows, time_width]`, and what cells read, for a span; further input channels for one evaluation.
 #[derive(Debug)]
-pub struct ClipPrepared {
+pub struct FilmPrepared {
     time: Tensor<2>,
     context: Vec<Option<TemporalContext>>,
-    /// `[clips · frames, channels, height, width]`
+    /// `[films · frames, channels, height, width]`
     channels: Option<Tensor<4>>,
     frames: usize,
 }
@@ -79,8 +69,8 @@ impl SpatioTemporalUNet {
         &self.model
     }
 
-    /// `[evaluations, time_width]` and what is added to it, `[clips, time_width]`.
-    fn times(&self, condition: &ClipCondition, evaluations: &[Evaluation]) -> [Tensor<2>; 2] {
+    /// `[evaluations, time_width]` and what is added to it, `[films, time_width]`.
+    fn times(&self, conditioning: &Conditioning, evaluations: &[Evaluation]) -> [Tensor<2>; 2] {
         let spatial = &self.config.spatial;
         let timesteps = Evaluation::timesteps(evaluations);
         let times = self
@@ -88,9 +78,9 @@ impl SpatioTemporalUNet {
             .time_embedding
             .embed(&timesteps, spatial.sinusoid);
         let added = spatial.added.expect("`from_json` asks for it");
-        let numbers = condition.time_ids.concat();
-        let numbers = added.sinusoid.embed(&numbers, &times.device()); // [clips · numbers, width]
-        let numbers = numbers.reshape([condition.time_ids.len(), added.width]);
+        let numbers = conditioning.numbers.concat();
+        let numbers = added.sinusoid.embed(&numbers, &times.device()); // [films · numbers, width]
+        let numbers = numbers.reshape([conditioning.numbers.len(), added.width]);
         [times, self.model.add_embedding.forward(numbers)]
     }
 
@@ -110,7 +100,7 @@ impl SpatioTemporalUNet {
         &self,
         index: usize,
         carry: UNetCarry,
-        prepared: &ClipPrepared,
+        prepared: &FilmPrepared,
         recall: &mut Recall<'_>,
     ) -> UNetCarry {
         let input = CellInput {
@@ -152,36 +142,36 @@ impl SpatioTemporalUNet {
 
 impl StagedDenoiser for SpatioTemporalUNet {
     type Carry = UNetCarry;
-    type Condition = ClipCondition;
-    type Run = ClipRun;
-    type Prepared = ClipPrepared;
+    type Run = FilmRun;
+    type Prepared = FilmPrepared;
 
     fn cells(&self) -> usize {
         self.line.len()
     }
 
-    fn start(&self, condition: &ClipCondition, evaluations: &[Evaluation]) -> ClipRun {
-        let (states, frames) = (condition.context.clone().cast(self.dtype), condition.frames);
-        let [times, added] = self.times(condition, evaluations);
+    fn start(&self, conditioning: &Conditioning, evaluations: &[Evaluation]) -> FilmRun {
+        let states = conditioning.states().clone().cast(self.dtype); // [films, tokens, width]
+        let frames = conditioning.rows.frames;
+        let [times, added] = self.times(conditioning, evaluations);
         let context = |site: &CellModule| {
             let attention = self.attention(*site);
             attention.map(|attention| attention.context(&states, frames))
         };
-        ClipRun {
+        FilmRun {
             time: TimeTable::new(times, Some(added), states.dims()[0], self.dtype),
             context: self.line.iter().map(context).collect(),
-            channels: condition.channels.clone(),
+            channels: conditioning.channels.clone(),
             frames,
         }
     }
 
-    fn prepare(&self, run: &ClipRun, evaluations: &[Evaluation]) -> ClipPrepared {
+    fn prepare(&self, run: &FilmRun, evaluations: &[Evaluation]) -> FilmPrepared {
         let repeat = |context: &TemporalContext| match evaluations.len() {
             1 => context.clone(),
             steps => context.repeat(steps),
         };
         let (context, channels) = (run.context.iter(), run.channels.as_ref());
-        ClipPrepared {
+        FilmPrepared {
             time: each_frame(run.time.of(Evaluation::positions(evaluations)), run.frames),
             context: context.map(|cell| cell.as_ref().map(repeat)).collect(),
             channels: channels.map(|channels| each_frame(channels.clone(), run.frames)),
@@ -189,24 +179,24 @@ impl StagedDenoiser for SpatioTemporalUNet {
         }
     }
 
-    fn embedding<'p>(&self, prepared: &'p mut ClipPrepared) -> Option<&'p mut Tensor<2>> {
+    fn embedding<'p>(&self, prepared: &'p mut FilmPrepared) -> Option<&'p mut Tensor<2>> {
         Some(&mut prepared.time)
     }
 
-    /// `rows` are those of whole clips.
-    fn select(&self, run: &ClipRun, rows: Range<usize>) -> ClipRun {
-        let clips = rows.start / run.frames..rows.end / run.frames;
-        let select = |context: &TemporalContext| context.select(clips.clone());
+    /// `rows` are those of whole films.
+    fn select(&self, run: &FilmRun, rows: Range<usize>) -> FilmRun {
+        let films = rows.start / run.frames..rows.end / run.frames;
+        let select = |context: &TemporalContext| context.select(films.clone());
         let (context, channels) = (run.context.iter(), run.channels.as_ref());
-        ClipRun {
-            time: run.time.select(clips.clone()),
+        FilmRun {
+            time: run.time.select(films.clone()),
             context: context.map(|cell| cell.as_ref().map(select)).collect(),
-            channels: channels.map(|channels| channels.clone().narrow(0, clips.start, clips.len())),
+            channels: channels.map(|channels| channels.clone().narrow(0, films.start, films.len())),
             frames: run.frames,
         }
     }
 
-    fn enter(&self, sample: Tensor<4>, prepared: &ClipPrepared) -> UNetCarry {
+    fn enter(&self, sample: Tensor<4>, prepared: &FilmPrepared) -> UNetCarry {
         let input = match &prepared.channels {
             Some(channels) => beside(sample, channels),
             None => sample,
@@ -218,7 +208,7 @@ impl StagedDenoiser for SpatioTemporalUNet {
         &self,
         carry: UNetCarry,
         cells: Range<usize>,
-        prepared: &ClipPrepared,
+        prepared: &FilmPrepared,
         recall: &mut Recall<'_>,
     ) -> UNetCarry {
         cells.fold(carry, |carry, cell| {
@@ -226,16 +216,16 @@ impl StagedDenoiser for SpatioTemporalUNet {
         })
     }
 
-    fn leave(&self, carry: UNetCarry, _prepared: &ClipPrepared) -> Tensor<4> {
+    fn leave(&self, carry: UNetCarry, _prepared: &FilmPrepared) -> Tensor<4> {
         let prediction = self.model.head(carry.hidden().clone());
         prediction.cast(FloatDType::F32) // [rows, channels, height, width]
     }
 }
 
-/// `[clips, …]` once for each frame of a clip, `[clips · frames, …]`.
-fn each_frame<const D: usize>(clips: Tensor<D>, frames: usize) -> Tensor<D> {
-    let mut shape = clips.dims();
-    let wide: Tensor<2> = clips.reshape([shape[0], shape[1..].iter().product()]);
+/// `[films, …]` once for each frame of a film, `[films · frames, …]`.
+fn each_frame<const D: usize>(films: Tensor<D>, frames: usize) -> Tensor<D> {
+    let mut shape = films.dims();
+    let wide: Tensor<2> = films.reshape([shape[0], shape[1..].iter().product()]);
     let [count, width] = wide.dims();
     let repeated = wide.unsqueeze_dim::<3>(1).expand([count, frames, width]);
     shape[0] *= frames;

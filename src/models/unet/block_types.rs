@@ -42,15 +42,15 @@ pub(in crate::models) const UP_OVER_FRAMES: BlockTypes = BlockTypes {
     ..UP
 };
 
-/// [`DOWN`] of clips.
-pub(in crate::models) const DOWN_OF_CLIPS: BlockTypes = BlockTypes {
+/// [`DOWN`] of films.
+pub(in crate::models) const DOWN_OF_FILMS: BlockTypes = BlockTypes {
     attending: "CrossAttnDownBlock3D",
     plain: "DownBlock3D",
     ..DOWN
 };
 
-/// [`UP`] of clips.
-pub(in crate::models) const UP_OF_CLIPS: BlockTypes = BlockTypes {
+/// [`UP`] of films.
+pub(in crate::models) const UP_OF_FILMS: BlockTypes = BlockTypes {
     attending: "CrossAttnUpBlock3D",
     plain: "UpBlock3D",
     ..UP

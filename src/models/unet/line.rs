@@ -6,6 +6,7 @@ use burn::tensor::{DType, FloatDType, Tensor};
 
 use super::blocks::{UNet2DConditionModel, layer};
 use super::config::{AddedConfig, UNetConfig};
+use crate::conditioning::Conditioning;
 use crate::denoiser::{Carry, Evaluation, StagedDenoiser};
 use crate::nn::embed::TimeTable;
 use crate::nn::transformer::{Attended, TransformerContext};
@@ -69,51 +70,17 @@ pub struct UNet {
     dtype: DType,
 }
 
-/// What a run is conditioned on, in row order (half, item).
-#[derive(Debug, Clone)]
-pub struct UNetCondition {
-    /// Text states, `[rows, tokens, width]`.
-    pub context: Tensor<3>,
-    /// Rows of the latents for each of them: 1 for pictures. The frames of a clip have one text, and all look at the first of them
-    /// where pictures look at themselves.
-    pub frames: usize,
-    /// What is added to the time embedding, for a `UNet` whose configuration asks for it.
-    pub added: Option<AddedCondition>,
-    /// Input channels beside the latents, `[rows, channels, height, width]`: the mask and the masked picture's latents of inpainting
-    /// checkpoints.
-    pub channels: Option<Tensor<4>>,
-}
-
-impl UNetCondition {
-    /// A text alone: its states, `[rows, tokens, width]`.
-    pub fn new(context: Tensor<3>) -> Self {
-        Self {
-            context,
-            frames: 1,
-            added: None,
-            channels: None,
-        }
-    }
-}
-
-/// What SDXL knows of a picture besides its text (arXiv 2307.01952, section 2.2), in row order (half, item).
-#[derive(Debug, Clone)]
-pub struct AddedCondition {
-    /// The whole text as one vector, `[rows, width]`.
-    pub pooled: Tensor<2>,
-    /// Each row's numbers: sizes and crops in pixels, height first; scores.
-    pub time_ids: Vec<Vec<f64>>,
-}
-
-impl AddedCondition {
-    /// Pooled text and the numbers' sinusoids, `[rows, width]`, f32.
-    pub(in crate::models) fn joined(&self, config: &AddedConfig) -> Tensor<2> {
-        let rows = self.pooled.dims()[0];
-        let numbers = config
-            .sinusoid
-            .embed(&self.time_ids.concat(), &self.pooled.device()); // [rows · numbers, width]
+impl AddedConfig {
+    /// What SDXL knows of a picture besides its text (arXiv 2307.01952, section 2.2): pooled text and the numbers' sinusoids, `[rows,
+    /// width]`, f32.
+    pub(in crate::models) fn joined(&self, conditioning: &Conditioning) -> Tensor<2> {
+        let pooled = conditioning.pooled.as_ref();
+        let pooled = pooled.expect("a network with added conditions is given them");
+        let rows = pooled.dims()[0];
+        let numbers = conditioning.numbers.concat();
+        let numbers = self.sinusoid.embed(&numbers, &pooled.device()); // [rows · numbers, width]
         let width = numbers.shape().num_elements() / rows;
-        Tensor::cat(vec![self.pooled.clone(), numbers.reshape([rows, width])], 1)
+        Tensor::cat(vec![pooled.clone(), numbers.reshape([rows, width])], 1)
     }
 }
 
@@ -201,12 +168,10 @@ impl UNet {
     }
 
     /// What the conditions add to the time embedding, `[rows, time_width]`.
-    fn added(&self, condition: &UNetCondition) -> Option<Tensor<2>> {
+    fn added(&self, conditioning: &Conditioning) -> Option<Tensor<2>> {
         let embedding = self.model.add_embedding.as_ref()?;
         let config = self.config.added.as_ref()?;
-        let added = condition.added.as_ref();
-        let added = added.expect("a UNet with added conditions is given them");
-        Some(embedding.forward(added.joined(config)))
+        Some(embedding.forward(config.joined(conditioning)))
     }
 
     fn run_cell(
@@ -262,7 +227,6 @@ impl UNet {
 
 impl StagedDenoiser for UNet {
     type Carry = UNetCarry;
-    type Condition = UNetCondition;
     type Run = UNetRun;
     type Prepared = UNetPrepared;
 
@@ -270,21 +234,23 @@ impl StagedDenoiser for UNet {
         self.line.len()
     }
 
-    fn start(&self, condition: &UNetCondition, evaluations: &[Evaluation]) -> UNetRun {
-        let text = condition.context.clone().cast(self.dtype); // [rows, tokens, width]
-        let attended = Attended::first_of(condition.frames);
+    /// The frames of a film have one row of text, and all look at the first of them where pictures look at themselves.
+    fn start(&self, conditioning: &Conditioning, evaluations: &[Evaluation]) -> UNetRun {
+        let text = conditioning.states().clone().cast(self.dtype); // [rows, tokens, width]
+        let frames = conditioning.rows.frames;
+        let attended = Attended::first_of(frames);
         let context = self
             .line
             .iter()
             .map(|site| self.context_of(*site, &text, attended))
             .collect();
-        let rows = text.dims()[0] * condition.frames;
+        let rows = text.dims()[0] * frames;
         let times = self.times(evaluations);
         UNetRun {
-            time: TimeTable::new(times, self.added(condition), rows, self.dtype),
+            time: TimeTable::new(times, self.added(conditioning), rows, self.dtype),
             context,
-            frames: condition.frames,
-            channels: condition.channels.clone(),
+            frames,
+            channels: conditioning.channels.clone(),
         }
     }
 

@@ -5,28 +5,13 @@ use std::ops::Range;
 use burn::tensor::Tensor;
 
 use super::line::{UNet, UNetCarry, UNetPrepared, UNetRun};
+use crate::conditioning::Conditioning;
 use crate::denoiser::{Evaluation, StagedDenoiser};
 use crate::recall::Recall;
 
 /// A `UNet` over pictures, whose cells are those of [`UNet`] without context.
 #[derive(Debug)]
 pub struct UNet2d(UNet);
-
-/// What a run is conditioned on.
-#[derive(Debug, Clone)]
-pub struct UNet2dCondition {
-    /// Rows of one evaluation.
-    pub rows: usize,
-    /// What each row shows, `[rows, label_width]`, for a network that has labels.
-    pub label: Option<Tensor<2>>,
-}
-
-impl UNet2dCondition {
-    /// Nothing but noise.
-    pub fn none(rows: usize) -> Self {
-        Self { rows, label: None }
-    }
-}
 
 impl UNet2d {
     /// Takes a network whose configuration comes from [`from_json_2d`](super::UNetConfig::from_json_2d).
@@ -42,7 +27,6 @@ impl UNet2d {
 
 impl StagedDenoiser for UNet2d {
     type Carry = UNetCarry;
-    type Condition = UNet2dCondition;
     type Run = UNetRun;
     type Prepared = UNetPrepared;
 
@@ -50,10 +34,10 @@ impl StagedDenoiser for UNet2d {
         self.0.cells()
     }
 
-    fn start(&self, condition: &UNet2dCondition, evaluations: &[Evaluation]) -> UNetRun {
-        let UNet2dCondition { rows, label } = condition;
+    fn start(&self, conditioning: &Conditioning, evaluations: &[Evaluation]) -> UNetRun {
+        let (rows, label) = (conditioning.rows.total(), &conditioning.label_vectors);
         self.0
-            .start_without_context(*rows, label.as_ref(), evaluations)
+            .start_without_context(rows, label.as_ref(), evaluations)
     }
 
     fn prepare(&self, run: &UNetRun, evaluations: &[Evaluation]) -> UNetPrepared {

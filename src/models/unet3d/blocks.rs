@@ -44,7 +44,7 @@ pub(super) struct UpBlock {
     pub(super) upsamplers: Option<Vec<Upsample2d>>,
 }
 
-/// The weights of a `UNet` over clips, named as in the checkpoint.
+/// The weights of a `UNet` over films, named as in the checkpoint.
 #[derive(Module, Debug)]
 pub struct UNet3DConditionModel {
     pub(super) conv_in: Conv2d,
@@ -68,22 +68,22 @@ pub(super) struct Layer<'a> {
 /// What the cells tell their layers.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct CellInput<'a> {
-    /// Activated, `[clips · frames, time_width]`.
+    /// Activated, `[films · frames, time_width]`.
     pub(super) time: &'a Tensor<2>,
-    /// Of a cell that attends, with a row of text a clip.
+    /// Of a cell that attends, with a row of text a film.
     pub(super) context: &'a TransformerContext,
-    /// Of a clip.
+    /// Of a film.
     pub(super) frames: usize,
 }
 
 impl Layer<'_> {
-    /// What is read of `text`, `[clips, tokens, width]`, if it is.
+    /// What is read of `text`, `[films, tokens, width]`, if it is.
     pub(super) fn context(self, text: &Tensor<3>) -> TransformerContext {
         let context = |(positions, _): (&Transformer2d, _)| positions.context(text, Attended::Own);
         self.attention.map(context).unwrap_or_default()
     }
 
-    /// `[clips · frames, channels, height, width]` in and out.
+    /// `[films · frames, channels, height, width]` in and out.
     pub(super) fn forward(
         self,
         hidden: Tensor<4>,
@@ -160,7 +160,7 @@ impl UNet3DConditionModel {
         &self.up_blocks[self.up_blocks.len() - 1 - level]
     }
 
-    /// The first cell: `[clips · frames, in_channels, height, width]` to the width of the outermost level.
+    /// The first cell: `[films · frames, in_channels, height, width]` to the width of the outermost level.
     pub(super) fn first(
         &self,
         sample: Tensor<4>,

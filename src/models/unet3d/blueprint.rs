@@ -2,7 +2,7 @@
 
 use super::config::UNet3dConfig;
 use crate::denoiser::{Blueprint, BranchCost, Cell};
-use crate::models::spatio_temporal::ClipExtent;
+use crate::models::spatio_temporal::FilmExtent;
 use crate::models::unet::{CellModule, Extent};
 use crate::recall::Branch;
 
@@ -15,10 +15,10 @@ const ATTENTION_MAPS: usize = 13;
 impl UNet3dConfig {
     /// Cells, costs and sizes for latents of `extent`, one row, which is a frame.
     ///
-    /// Counted as those of the `UNet` over pictures: keys and values of the text are a clip's, yet count for each frame, as the
+    /// Counted as those of the `UNet` over pictures: keys and values of the text are a film's, yet count for each frame, as the
     /// reference makes them; what is kept of them counts for a frame by its share.
-    pub fn blueprint(&self, extent: ClipExtent) -> Blueprint {
-        let ClipExtent {
+    pub fn blueprint(&self, extent: FilmExtent) -> Blueprint {
+        let FilmExtent {
             frames,
             height,
             width,
@@ -37,7 +37,7 @@ impl UNet3dConfig {
         blueprint
     }
 
-    fn add(&self, site: CellModule, extent: ClipExtent, cell: &mut Cell) {
+    fn add(&self, site: CellModule, extent: FilmExtent, cell: &mut Cell) {
         let levels = &self.spatial.levels;
         let (level, transformers, resnets) = match site {
             CellModule::ConvIn => (0, 1, 0),

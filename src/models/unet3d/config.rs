@@ -5,12 +5,12 @@ use serde::Deserialize;
 use crate::error::ConfigError;
 use crate::models::json::{self, Neutral, Sides};
 use crate::models::unet::{
-    AttentionKind, DOWN_OF_CLIPS, Level, Resampling, UNetConfig, UP_OF_CLIPS, check_divisible,
+    AttentionKind, DOWN_OF_FILMS, Level, Resampling, UNetConfig, UP_OF_FILMS, check_divisible,
 };
 use crate::nn::embed::Sinusoid;
 use crate::nn::resnet::TimeShift;
 
-/// A `UNet` over clips: every default filled in, every value checked.
+/// A `UNet` over films: every default filled in, every value checked.
 #[derive(Debug, Clone, PartialEq)]
 pub struct UNet3dConfig {
     /// What it is over each frame.
@@ -57,7 +57,7 @@ impl UNet3dConfig {
     ///
     /// If it is not JSON, or asks for something that is not built; the message names the key.
     pub fn from_json(text: &str) -> Result<Self, crate::Error> {
-        let json: UNet3dJson = json::parse(text, "unet", "UNet over clips", NEUTRAL)?;
+        let json: UNet3dJson = json::parse(text, "unet", "UNet over films", NEUTRAL)?;
         Ok(json.resolve()?)
     }
 }
@@ -110,8 +110,8 @@ impl UNet3dJson {
 
     fn levels(&self, channels: &[usize], head_width: usize) -> Result<Vec<Level>, ConfigError> {
         let count = channels.len();
-        let down = DOWN_OF_CLIPS.attends(self.down_block_types.as_deref(), count)?;
-        let mut up = UP_OF_CLIPS.attends(self.up_block_types.as_deref(), count)?;
+        let down = DOWN_OF_FILMS.attends(self.down_block_types.as_deref(), count)?;
+        let mut up = UP_OF_FILMS.attends(self.up_block_types.as_deref(), count)?;
         up.reverse();
         let level = |index: usize| Level {
             channels: channels[index],

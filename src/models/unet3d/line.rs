@@ -1,4 +1,4 @@
-//! The `UNet` over clips as a line of cells that can pause between any two.
+//! The `UNet` over films as a line of cells that can pause between any two.
 
 use std::ops::Range;
 
@@ -6,6 +6,7 @@ use burn::tensor::{DType, FloatDType, Tensor};
 
 use super::blocks::{CellInput, UNet3DConditionModel};
 use super::config::UNet3dConfig;
+use crate::conditioning::Conditioning;
 use crate::denoiser::{Evaluation, StagedDenoiser};
 use crate::models::unet::{CellModule, UNetCarry};
 use crate::nn::embed::TimeTable;
@@ -13,7 +14,9 @@ use crate::nn::transformer::TransformerContext;
 use crate::ops;
 use crate::recall::Recall;
 
-/// A `UNet` over clips, ready to run.
+/// A `UNet` over films, ready to run.
+///
+/// Of a [`Conditioning`], text states have a row a film.
 #[derive(Debug)]
 pub struct UNet3d {
     config: UNet3dConfig,
@@ -22,16 +25,7 @@ pub struct UNet3d {
     dtype: DType,
 }
 
-/// What a run over clips is conditioned on; clips in row order (half, item).
-#[derive(Debug, Clone)]
-pub struct UNet3dCondition {
-    /// Text states, `[clips, tokens, width]`.
-    pub context: Tensor<3>,
-    /// Frames of a clip.
-    pub frames: usize,
-}
-
-/// Time embeddings of all evaluations; what the attention of every cell reads for the clips of one evaluation.
+/// Time embeddings of all evaluations; what the attention of every cell reads for the films of one evaluation.
 #[derive(Debug)]
 pub struct UNet3dRun {
     time: TimeTable,
@@ -126,7 +120,6 @@ impl UNet3d {
 
 impl StagedDenoiser for UNet3d {
     type Carry = UNetCarry;
-    type Condition = UNet3dCondition;
     type Run = UNet3dRun;
     type Prepared = UNet3dPrepared;
 
@@ -134,17 +127,18 @@ impl StagedDenoiser for UNet3d {
         self.line.len()
     }
 
-    fn start(&self, condition: &UNet3dCondition, evaluations: &[Evaluation]) -> UNet3dRun {
-        let text = condition.context.clone().cast(self.dtype); // [clips, tokens, width]
+    fn start(&self, conditioning: &Conditioning, evaluations: &[Evaluation]) -> UNet3dRun {
+        let text = conditioning.states().clone().cast(self.dtype); // [films, tokens, width]
+        let frames = conditioning.rows.frames;
         let sites = self.line.iter();
         let timesteps = Evaluation::timesteps(evaluations);
         let embedding = &self.model.time_embedding;
         let times = embedding.embed(&timesteps, self.config.spatial.sinusoid);
-        let rows = text.dims()[0] * condition.frames;
+        let rows = text.dims()[0] * frames;
         UNet3dRun {
             time: TimeTable::new(times, None, rows, self.dtype),
             context: sites.map(|site| self.context_of(*site, &text)).collect(),
-            frames: condition.frames,
+            frames,
         }
     }
 
@@ -162,10 +156,10 @@ impl StagedDenoiser for UNet3d {
         Some(&mut prepared.time)
     }
 
-    /// `rows` are those of whole clips.
+    /// `rows` are those of whole films.
     fn select(&self, run: &UNet3dRun, rows: Range<usize>) -> UNet3dRun {
-        let clips = rows.start / run.frames..rows.end / run.frames;
-        let cell = |context: &TransformerContext| context.select(clips.clone());
+        let films = rows.start / run.frames..rows.end / run.frames;
+        let cell = |context: &TransformerContext| context.select(films.clone());
         UNet3dRun {
             time: run.time.select(rows.clone()),
             context: run.context.iter().map(cell).collect(),

@@ -9,6 +9,7 @@
 mod bounds;
 mod place;
 mod safetensors;
+mod scaled;
 mod shards;
 mod stand_in;
 mod stored;
@@ -77,7 +78,7 @@ impl WeightSource {
 
     pub(crate) fn from_tensors(origin: String, tensors: Vec<Packed>) -> Result<Self, Error> {
         let mut named = BTreeMap::new();
-        for tensor in unwrapped(tensors) {
+        for tensor in scaled::multiplied(unwrapped(tensors), &origin)? {
             match named.entry(tensor.name.clone()) {
                 Entry::Vacant(entry) => entry.insert(tensor),
                 Entry::Occupied(entry) => {

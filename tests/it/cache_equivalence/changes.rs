@@ -15,10 +15,7 @@ fn two_pass_guidance_is_batched_guidance() {
     let request = Request::new(8, 2, 2);
     let conditions = request.conditions();
     let evaluations = request.evaluations();
-    let half = Rows {
-        halves: 1,
-        items: 2,
-    };
+    let half = Rows::new(1, 2);
     for rule in rules(&unet, &Refresh::every(3)) {
         let plan = rule.plan(&request.course(), &unet.blueprint()).unwrap();
         let runs = [conditions[..2].to_vec(), conditions[2..].to_vec()];
@@ -44,10 +41,7 @@ fn two_pass_guidance_is_batched_guidance() {
 fn switching_guidance_off_refreshes() {
     let unet = ToyUnet::new(3);
     let both = wave(2, 4);
-    let pair = Rows {
-        halves: 2,
-        items: 1,
-    };
+    let pair = Rows::new(2, 1);
     let single = Rows { halves: 1, ..pair };
     let evaluations = Request::new(6, 1, 1).evaluations();
     let sample = tensor(wave(HEIGHT * WIDTH, 2), [1, 1, HEIGHT, WIDTH]);
@@ -77,10 +71,7 @@ fn switching_guidance_off_refreshes() {
 fn latents_of_another_size_refresh() {
     let unet = ToyUnet::new(3);
     let conditions = wave(1, 4);
-    let rows = Rows {
-        halves: 1,
-        items: 1,
-    };
+    let rows = Rows::new(1, 1);
     let plan = CacheRule::deepcache(4, 1)
         .plan(&Course::steps(4), &unet.blueprint())
         .unwrap();

@@ -2,9 +2,10 @@
 
 use std::ops::Range;
 
+use afterimage::conditioning::Conditioning;
 use afterimage::{
     cache::{CachePlan, CacheRule, Course, Refresh, Session, Span},
-    denoiser::{Blueprint, Carry, Cell, Evaluation, Rows, StagedDenoiser},
+    denoiser::{Blueprint, Carry, Cell, Denoiser, Evaluation, Rows, StagedDenoiser},
     recall::Recall,
 };
 use burn::tensor::Tensor;
@@ -13,6 +14,7 @@ use proptest::prelude::*;
 use crate::toy_trunk::{Request, tensor, values};
 
 /// Answers `[half, item, condition, timestep]` for each row: the first two travel with the stored tensor, the others are prepared.
+#[derive(Debug)]
 struct Coder;
 
 #[derive(Clone)]
@@ -42,7 +44,6 @@ impl Carry for Codes {
 
 impl StagedDenoiser for Coder {
     type Carry = Codes;
-    type Condition = Tensor<3>;
     type Run = Vec<f32>;
     type Prepared = Tensor<4>;
 
@@ -50,8 +51,8 @@ impl StagedDenoiser for Coder {
         2
     }
 
-    fn start(&self, condition: &Tensor<3>, _evaluations: &[Evaluation]) -> Vec<f32> {
-        values(condition)
+    fn start(&self, conditioning: &Conditioning, _evaluations: &[Evaluation]) -> Vec<f32> {
+        values(conditioning.states())
     }
 
     fn prepare(&self, run: &Vec<f32>, evaluations: &[Evaluation]) -> Tensor<4> {
@@ -124,7 +125,7 @@ proptest! {
         interval in 1..8_usize,
         cap in 1..8_usize,
     ) {
-        let rows = Rows { halves, items };
+        let rows = Rows::new(halves, items);
         let plan = coder_plan(steps, interval, cap);
         let conditions: Vec<f32> = row_codes(rows).iter().map(|[half, item]| 10.0 * half + item).collect();
         let evaluations = Request::new(steps, halves, items).evaluations();
@@ -150,15 +151,46 @@ proptest! {
 fn a_span_wants_its_own_evaluations() {
     let plan = coder_plan(4, 2, 1);
     let conditions = vec![0.0];
-    let rows = Rows {
-        halves: 1,
-        items: 1,
-    };
+    let rows = Rows::new(1, 1);
     let mut session = Session::new(&Coder, &conditions, &plan, rows);
     let span = Span {
         first: 0,
         len: 1,
         refresh: true,
+        read_after: false,
     };
     session.predict(&span, &[], || unreachable!("asked for the latents"));
+}
+
+/// A trunk whose types are erased is the trunk itself, whatever the plan reuses.
+#[test]
+fn erased_trunks_predict_the_same() {
+    let (trunk, rows) = (Coder, Rows::new(2, 3));
+    let erased: &dyn Denoiser = &trunk;
+    let plan = coder_plan(6, 3, 2);
+    let conditioning = Conditioning {
+        rows,
+        ..Conditioning::of_context(tensor(vec![0.5; 6], [6, 1, 1]))
+    };
+    let evaluations: Vec<_> = (0..plan.evaluations())
+        .map(|index| Evaluation {
+            index,
+            timestep: 900.0 - index as f64,
+        })
+        .collect();
+    let own = trunk.start(&conditioning, &evaluations);
+    let other = erased.start(&conditioning, &evaluations);
+    let mut plain = Session::new(&trunk, &own, &plan, rows);
+    let mut through = Session::new(erased, &other, &plan, rows);
+    for span in &plan.spans {
+        let evaluations = &evaluations[span.range()];
+        let sample = || tensor(vec![0.25; 6], [6, 1, 1, 1]);
+        let plain = plain.predict(span, evaluations, sample);
+        let through = through.predict(span, evaluations, sample);
+        for (plain, through) in plain.into_iter().zip(through) {
+            assert_eq!(plain.into_data(), through.into_data());
+        }
+    }
+    assert_eq!(plain.account(), through.account());
+    assert!(plain.account().reuses > 0);
 }

@@ -5,10 +5,11 @@ mod runs;
 use std::collections::{BTreeMap, BTreeSet};
 
 use afterimage::cache::{CacheRule, Course, KeyList, Refresh, Session};
+use afterimage::conditioning::Conditioning;
 use afterimage::denoise::Noise as _;
 use afterimage::denoiser::{Carry as _, Evaluation, Rows, StagedDenoiser as _};
 use afterimage::guidance::{Conditioned, Guidance};
-use afterimage::models::dit::{DiT, DiTCondition, DiTConfig, DiTTransformer2DModel};
+use afterimage::models::dit::{DiT, DiTConfig, DiTTransformer2DModel};
 use afterimage::pipeline::{SeededNoise, Seeds, Trace};
 use afterimage::recall::Recall;
 use afterimage::weights::dit::{canonical, first_of, place};
@@ -53,9 +54,7 @@ fn cells_agree_with_diffusers() {
     for (row, (time, label)) in times.iter().zip(labels).enumerate() {
         let timestep = f64::from(*time);
         let evaluations = [Evaluation { index: 0, timestep }];
-        let condition = DiTCondition {
-            labels: vec![label],
-        };
+        let condition = Conditioning::of_labels(vec![label]);
         let run = dit.start(&condition, &evaluations);
         let prepared = dit.prepare(&run, &evaluations);
         let sample: Tensor<4> = golden("sample").on(&device);
@@ -96,9 +95,7 @@ fn evaluation(index: usize, timestep: f64) -> Evaluation {
 fn a_pass_can_pause_at_every_cut_and_at_any_size() {
     let dit = committed();
     let evaluations = [evaluation(0, 501.0)];
-    let condition = DiTCondition {
-        labels: vec![207, 1000],
-    };
+    let condition = Conditioning::of_labels(vec![207, 1000]);
     let run = dit.start(&condition, &evaluations);
     let prepared = dit.prepare(&run, &evaluations);
     for (height, width) in [(16, 16), (6, 10)] {
@@ -188,15 +185,12 @@ fn batched_propagation_is_the_sequential_one() {
 fn propagated_steps_neither_read_latents_nor_embed_patches() {
     let dit = committed();
     let evaluations = [evaluation(0, 701.0), evaluation(1, 501.0)];
-    let run = dit.start(&DiTCondition { labels: vec![1] }, &evaluations);
+    let run = dit.start(&Conditioning::of_labels(vec![1]), &evaluations);
     let blueprint = dit.config().blueprint(16, 16);
     let rule = CacheRule::dit_propagation_proportional(Refresh::At(vec![0]));
     let plan = rule.plan(&Course::steps(2), &blueprint).unwrap();
     assert_eq!((plan.cut, plan.prefix), (4, 0));
-    let rows = Rows {
-        halves: 1,
-        items: 1,
-    };
+    let rows = Rows::new(1, 1);
     let mut session = Session::new(&dit, &run, &plan, rows);
     session.predict(&plan.spans[0], &evaluations[..1], || {
         normals([1, 4, 16, 16], 1)
@@ -211,10 +205,7 @@ fn propagated_steps_neither_read_latents_nor_embed_patches() {
 fn forecasts_of_propagation_are_the_published_ones() {
     let config = DiTConfig::from_json(r#"{"out_channels":8}"#).unwrap();
     let blueprint = config.blueprint(32, 32);
-    let rows = Rows {
-        halves: 2,
-        items: 1,
-    };
+    let rows = Rows::new(2, 1);
     for (list, share) in [("A", 0.648), ("A'", 0.707), ("B", 0.807), ("C", 0.784)] {
         let rule = CacheRule::dit_propagation_proportional(KeyList::named(list).unwrap());
         let plan = rule.plan(&Course::steps(250), &blueprint).unwrap();

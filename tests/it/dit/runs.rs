@@ -3,10 +3,11 @@
 use std::collections::VecDeque;
 
 use afterimage::cache::{CachePlan, CacheRule, Course, Refresh, Router, Session};
+use afterimage::conditioning::Conditioning;
 use afterimage::denoise::{Denoise, Noise};
 use afterimage::denoiser::{Blueprint, Rows, StagedDenoiser as _};
 use afterimage::guidance::{Conditioned, Guidance};
-use afterimage::models::dit::{DiT, DiTCondition};
+use afterimage::models::dit::DiT;
 use afterimage::pipeline::{SeededNoise, Seeds, Trace};
 use afterimage::sampler::Sampler;
 use afterimage::samplers::SamplerConfig;
@@ -102,7 +103,7 @@ struct Made {
     sampler: Box<dyn Sampler>,
     blueprint: Blueprint,
     plan: CachePlan,
-    condition: DiTCondition,
+    condition: Conditioning,
     rows: Rows,
 }
 
@@ -117,9 +118,7 @@ impl Setting {
             sampler: config.build(self.steps, 0.0).unwrap(),
             plan: plan.unwrap(),
             blueprint,
-            condition: DiTCondition {
-                labels: self.guidance.pair(self.labels.clone(), null),
-            },
+            condition: Conditioning::of_labels(self.guidance.pair(self.labels.clone(), null)),
             rows: self.guidance.rows(self.labels.len()),
         }
     }

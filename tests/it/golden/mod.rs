@@ -6,9 +6,10 @@ mod steps;
 use std::ops::Range;
 
 use afterimage::catalog::{ModelFolder, ModelPart};
+use afterimage::conditioning::Conditioning;
 use afterimage::denoiser::{Evaluation, StagedDenoiser};
-use afterimage::models::unet::{AddedCondition, UNetCarry, UNetCondition};
-use afterimage::pipeline::{Request, TextToImage, Trace};
+use afterimage::models::unet::{UNet, UNetCarry};
+use afterimage::pipeline::{Pipeline, Request, Trace};
 use afterimage::recall::Recall;
 use afterimage::samplers::SamplerConfig;
 use burn::tensor::{Bool, Device, Tensor, TensorData};
@@ -25,10 +26,15 @@ use case::request;
 /// Computed by torch in f16, on the CPU; ours compute in f32.
 const OTHER_PRECISION: &str = "ddim.float16_compute";
 
+/// The denoiser of a text-to-image model.
+pub(crate) fn unet(pipeline: &Pipeline) -> &UNet {
+    pipeline.trunk_as().unwrap()
+}
+
 /// The model of a fixture, with its `ControlNet` where it has one.
-pub(crate) fn load(fixture: &Fixture, device: &Device) -> TextToImage {
+pub(crate) fn load(fixture: &Fixture, device: &Device) -> Pipeline {
     let folder = ModelFolder::open(fixture.model().to_str().unwrap()).unwrap();
-    let mut pipeline = TextToImage::load(&folder, device, tested::dtype()).unwrap();
+    let mut pipeline = Pipeline::load(&folder, device, tested::dtype()).unwrap();
     let places = [
         fixture.model().join("controlnet"),
         fixture.file("controlnet"),
@@ -47,25 +53,22 @@ fn cells_agree_with_diffusers() {
         let pipeline = load(&fixture, &device);
         for case in fixture.cases().filter(|case| case["kind"] == "unet_trace") {
             let condition = condition(&fixture, case, &device);
-            check_cells(&fixture, case, pipeline.unet(), &condition, &device)
+            check_cells(&fixture, case, unet(&pipeline), &condition, &device)
                 .unwrap_or_else(|error| panic!("{}: {error}", case["id"]));
         }
     }
 }
 
-fn condition(fixture: &Fixture, case: &Value, device: &Device) -> UNetCondition {
+fn condition(fixture: &Fixture, case: &Value, device: &Device) -> Conditioning {
     let golden = |key: &str| fixture.of(case, key).unwrap();
-    let added = fixture
-        .of(case, "added_cond_kwargs.text_embeds")
-        .map(|pooled| AddedCondition {
-            pooled: pooled.on(device),
-            time_ids: golden("added_cond_kwargs.time_ids").rows(),
-        });
-    UNetCondition {
-        context: golden("encoder_hidden_states").on(device),
-        frames: 1,
-        added,
-        channels: None,
+    let pooled = fixture.of(case, "added_cond_kwargs.text_embeds");
+    let numbers = pooled
+        .as_ref()
+        .map(|_| golden("added_cond_kwargs.time_ids").rows());
+    Conditioning {
+        pooled: pooled.map(|pooled| pooled.on(device)),
+        numbers: numbers.unwrap_or_default(),
+        ..Conditioning::of_context(golden("encoder_hidden_states").on(device))
     }
 }
 
@@ -74,7 +77,7 @@ pub(crate) fn check_cells<D: StagedDenoiser<Carry = UNetCarry>>(
     fixture: &Fixture,
     case: &Value,
     unet: &D,
-    condition: &D::Condition,
+    condition: &Conditioning,
     device: &Device,
 ) -> Result<(), String> {
     let golden = |key: &str| fixture.of(case, key).unwrap();
@@ -162,7 +165,7 @@ fn check_runs(fixtures: &[&str]) {
 pub(crate) fn check_run(
     fixture: &Fixture,
     case: &Value,
-    pipeline: &mut TextToImage,
+    pipeline: &mut Pipeline,
 ) -> Result<f64, String> {
     let scheduler = fixture.scheduler(case["scheduler"].as_str().unwrap());
     pipeline.set_sampler(SamplerConfig::from_json(&scheduler, "case".as_ref()).unwrap());
@@ -178,7 +181,7 @@ pub(crate) fn check_run(
 fn check_free(
     fixture: &Fixture,
     case: &Value,
-    pipeline: &TextToImage,
+    pipeline: &Pipeline,
     request: &Request,
 ) -> Result<f64, String> {
     let mut ignored = ();

@@ -1,11 +1,10 @@
 //! A case step by step, from the reference's own text states, masked pictures and latents.
 
+use afterimage::conditioning::{Conditioning, Hint};
 use afterimage::denoise::{Denoise, Noise as _};
 use afterimage::denoiser::StagedDenoiser;
-use afterimage::models::control::{ControlCondition, ControlledCondition, ControlledUNet};
-use afterimage::models::unet::{AddedCondition, UNetCondition};
-use afterimage::pipeline::{Request, Resolved, SeededNoise, Stage, TextToImage};
-use burn::tensor::Tensor;
+use afterimage::models::control::ControlledUNet;
+use afterimage::pipeline::{Pipeline, Request, Resolved, SeededNoise, Stage};
 use serde_json::Value;
 
 use crate::fixture::Fixture;
@@ -16,7 +15,7 @@ use crate::tested;
 pub(super) fn check(
     fixture: &Fixture,
     case: &Value,
-    pipeline: &TextToImage,
+    pipeline: &Pipeline,
     request: &Request,
 ) -> Result<f64, String> {
     let Some(steps) = fixture.steps(case) else {
@@ -36,11 +35,11 @@ pub(super) fn check(
         return Ok(0.0);
     };
     if request.controls.is_empty() {
-        return run.follow(pipeline.unet(), &condition);
+        return run.follow(crate::golden::unet(&pipeline), &condition);
     }
     let nets = request.controls.iter();
     let nets = nets.map(|control| &pipeline.control_nets()[control.net]);
-    let trunk = ControlledUNet::new(pipeline.unet(), nets.collect());
+    let trunk = ControlledUNet::new(crate::golden::unet(&pipeline), nets.collect());
     run.follow(&trunk, &run.steered(condition))
 }
 
@@ -53,7 +52,7 @@ struct Stepwise<'a> {
 }
 
 impl Stepwise<'_> {
-    fn condition(&self) -> Option<UNetCondition> {
+    fn condition(&self) -> Option<Conditioning> {
         let device = tested::device();
         // A run in other batches has its conditions with its base, which a selection need not hold.
         let base = self.case["base"].as_str();
@@ -62,44 +61,39 @@ impl Stepwise<'_> {
             let own = self.fixture.of(self.case, key);
             own.or_else(|| self.fixture.of(base?, key))
         };
-        let added = golden("added_text_embeds").map(|pooled| AddedCondition {
-            pooled: pooled.on(&device),
-            time_ids: golden("added_time_ids").unwrap().rows(),
-        });
-        let fills = self.case["kind"] == "inpaint9";
-        let channels = fills.then(|| {
-            // Behind the latents come the mask and the masked picture.
-            let input: Tensor<4> = golden("model_input_0").unwrap().on(&device);
-            let further = input.dims()[1] - 4;
-            input.narrow(1, 4, further)
-        });
-        Some(UNetCondition {
-            context: golden("prompt_embeds")?.on(&device),
-            frames: 1,
-            added,
-            channels,
+        let numbers = golden("added_time_ids").map(|numbers| numbers.rows());
+        let inputs = &self.steps.inputs;
+        let context = match inputs.get("prompt_embeds") {
+            Some(here) => here.on(&device),
+            None => golden("prompt_embeds")?.on(&device),
+        };
+        Some(Conditioning {
+            rows: self.resolved.rows,
+            pooled: golden("added_text_embeds").map(|pooled| pooled.on(&device)),
+            numbers: numbers.unwrap_or_default(),
+            channels: inputs.get("channels").map(|here| here.on(&device)),
+            ..Conditioning::of_context(context)
         })
     }
 
-    fn steered(&self, unet: UNetCondition) -> ControlledCondition {
+    fn steered(&self, conditioning: Conditioning) -> Conditioning {
         let controls = self.request.controls.iter().zip(&self.resolved.windows);
-        let controls = controls.map(|(control, window)| ControlCondition {
-            hint: control.picture.to_tensor(&tested::device()),
+        let hints = controls.map(|(control, window)| Hint {
+            picture: control.picture.to_tensor(&tested::device()),
             scale: control.scale,
             evaluations: window.clone(),
             guess: control.guess,
         });
-        ControlledCondition {
-            unet,
-            rows: self.resolved.rows,
-            controls: controls.collect(),
+        Conditioning {
+            hints: hints.collect(),
+            ..conditioning
         }
     }
 
     fn follow<D: StagedDenoiser>(
         &self,
         denoiser: &D,
-        condition: &D::Condition,
+        condition: &Conditioning,
     ) -> Result<f64, String> {
         let mut noise = SeededNoise::new(&self.request.seeds, &tested::device());
         if !matches!(self.request.stage, Stage::Finish { .. }) {

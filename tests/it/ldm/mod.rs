@@ -7,8 +7,9 @@ use std::fs;
 use std::path::Path;
 
 use afterimage::catalog::ModelFolder;
+use afterimage::conditioning::Conditioning;
 use afterimage::models::class_embedder::{ClassEmbedder, ClassEmbedderConfig};
-use afterimage::models::unet::{UNet, UNet2DConditionModel, UNetCondition, UNetConfig};
+use afterimage::models::unet::{UNet, UNet2DConditionModel, UNetConfig};
 use afterimage::models::vae::{Autoencoder, Tiling, VaeConfig, VaeJson};
 use afterimage::pipeline::{ModelConfig, Pipeline, Request, Seeds};
 use afterimage::weights::original::{Structure, split};
@@ -29,6 +30,7 @@ const STRUCTURE: Structure = Structure {
     unet_layers: 2,
     vae_levels: 3,
     text_layers: 0,
+    over_frames: false,
 };
 
 /// The small model, from a checkpoint in the original layout.
@@ -86,7 +88,7 @@ fn cells_agree_with_the_reference() {
         let context = fixture.of(case, "encoder_hidden_states").unwrap();
         let outcome = context.compare(model.embedder.forward(&labels), 0.0);
         outcome.unwrap_or_else(|error| panic!("context: {error}"));
-        let condition = UNetCondition::new(context.on(&device));
+        let condition = Conditioning::of_context(context.on(&device));
         check_cells(&fixture, case, &model.unet, &condition, &device)
             .unwrap_or_else(|error| panic!("{}: {error}", case["id"]));
     }

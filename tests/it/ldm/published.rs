@@ -25,10 +25,7 @@ const EXTENT: Extent = Extent {
     tokens: 1,
 };
 
-const ROW: Rows = Rows {
-    halves: 1,
-    items: 1,
-};
+const ROW: Rows = Rows::new(1, 1);
 
 /// A run of 250 steps of `trunk` under `rule`, one row.
 fn forecast(rule: &str, trunk: &Blueprint) -> Forecast {

@@ -1,10 +1,11 @@
 //! Whole runs of the small model and their steps.
 
 use afterimage::cache::{CachePlan, CacheRule, Course, Session};
+use afterimage::conditioning::Conditioning;
 use afterimage::denoise::{Denoise, Noise as _};
 use afterimage::denoiser::{Blueprint, Rows, StagedDenoiser as _};
 use afterimage::guidance::Guidance;
-use afterimage::models::unet::{Extent, UNetCondition};
+use afterimage::models::unet::Extent;
 use afterimage::models::vae::Tiling;
 use afterimage::pipeline::{SeededNoise, Seeds, Trace};
 use afterimage::sampler::Sampler;
@@ -70,7 +71,7 @@ impl<'a> Setting<'a> {
             guidance,
             rows,
             start,
-            condition: UNetCondition::new(context),
+            condition: Conditioning::of_context(context),
         }
     }
 
@@ -112,7 +113,7 @@ struct Made {
     guidance: Guidance,
     rows: Rows,
     start: Tensor<4>,
-    condition: UNetCondition,
+    condition: Conditioning,
 }
 
 #[test]

@@ -8,6 +8,8 @@
 //! `AFTERIMAGE_PARITY=FILE` appends what every case came to, one JSON object a line; `AFTERIMAGE_PARITY_CASES=sd15/ddim,ldm/short` leaves out
 //! all other cases. `scripts/parity.py` makes the table of `docs/parity.md` of such files.
 
+#[cfg(feature = "cpu")]
+mod products;
 mod steps;
 #[cfg(feature = "cpu")]
 mod threads;
@@ -126,10 +128,10 @@ impl<'a> Comparison<'a> {
 /// What failed is told too.
 impl Drop for Comparison<'_> {
     fn drop(&mut self) {
-        let (Some(file), Some(worst)) = (std::env::var_os("AFTERIMAGE_PARITY"), &self.worst) else {
+        let Some(worst) = &self.worst else {
             return;
         };
-        let line = json!({
+        note(&json!({
             "fixture": self.fixture.name(),
             "case": self.case["id"],
             "way": format!("{:?}", self.way).to_lowercase(),
@@ -137,15 +139,32 @@ impl Drop for Comparison<'_> {
             "error": worst.error,
             "tolerance": worst.tolerance,
             "bits": format!("{:016x}", self.fingerprint.finish()),
-        });
-        let file = std::fs::OpenOptions::new()
-            .append(true)
-            .create(true)
-            .open(file);
-        file.unwrap()
-            .write_all(format!("{line}\n").as_bytes())
-            .unwrap();
+        }));
     }
+}
+
+/// Appends a line to `AFTERIMAGE_PARITY`, if that is asked for.
+fn note(line: &Value) {
+    let Some(file) = std::env::var_os("AFTERIMAGE_PARITY") else {
+        return;
+    };
+    let file = std::fs::OpenOptions::new()
+        .append(true)
+        .create(true)
+        .open(file);
+    file.unwrap()
+        .write_all(format!("{line}\n").as_bytes())
+        .unwrap();
+}
+
+/// Stands for every bit of `values`.
+#[cfg(feature = "cpu")]
+fn fingerprint(values: &[f32]) -> String {
+    let mut hasher = DefaultHasher::new();
+    for value in values {
+        value.to_bits().hash(&mut hasher);
+    }
+    format!("{:016x}", hasher.finish())
 }
 
 /// What a free run may be off by.
@@ -157,7 +176,9 @@ fn tolerance(fixture: &Fixture, case: &Value, part: Part) -> f64 {
         Part::Latents => "latents",
         Part::Picture => "image",
     };
-    let amplification = amplification[key].as_f64().unwrap_or(0.0);
+    let measured = amplification[key].as_f64();
+    let amplification = measured.or(case["info"]["amplification"].as_f64());
+    let amplification = amplification.unwrap_or(0.0);
     tested::tolerance(F32_CPU.max(F32_RUN * amplification))
 }
 

@@ -1,9 +1,11 @@
 //! Runs whose sampler gets the reference's predictions in place of the model's own: latents and history are the reference's at every step.
 
+use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::sync::Mutex;
 
 use afterimage::cache::Session;
+use afterimage::conditioning::Conditioning;
 use afterimage::denoise::{Denoise, Noise, Observer, Progress};
 use afterimage::denoiser::{Evaluation, Rows, StagedDenoiser};
 use afterimage::noise::NoiseLevel;
@@ -21,6 +23,8 @@ pub(crate) struct Steps {
     pub(crate) predictions: Reference,
     /// In front of every step and after the last, or of the first step alone; of the same shape.
     pub(crate) samples: Option<Reference>,
+    /// What went into the denoiser beside the latents and the fixture does not have as it was here, by name: `channels`, `prompt_embeds`.
+    pub(crate) inputs: BTreeMap<&'static str, Reference>,
     /// Whether the case's own latents are of the same run; else they are of one on another machine.
     pub(crate) of_the_case: bool,
 }
@@ -68,7 +72,7 @@ impl Followed<'_> {
     pub(crate) fn check<D: StagedDenoiser>(
         self,
         denoiser: &D,
-        condition: &D::Condition,
+        condition: &Conditioning,
         fixture: &Fixture,
         case: &Value,
         comparison: &mut Comparison<'_>,
@@ -99,7 +103,7 @@ impl Followed<'_> {
     fn run<D: StagedDenoiser>(
         self,
         denoiser: &D,
-        condition: &D::Condition,
+        condition: &Conditioning,
         start: Tensor<4>,
     ) -> Result<Vec<Step>, String> {
         let sampler = Taught {

@@ -13,13 +13,14 @@ const PIXEL: usize = 8 + 8 + 3;
 pub(super) fn pictures(data: &[u8]) {
     let folder = folder(&[("picture.tga", data)]);
     let path = folder.path().join("picture.tga");
+    let described = described(data);
     let read = || {
         shown(Picture::read(&path))
             .map_or(0, |picture| picture.width() * picture.height())
-            .max(described(data))
+            .max(described)
     };
     within(data.len(), read, |pixels| pixels * PIXEL);
-    if data.len() < 4096 && described(data) < 1 << 16 {
+    if data.len() < 4096 && described < 1 << 16 {
         shown(Mask::read(&path)).map(|mask| mask.painted(8, 8));
     }
 }

@@ -88,10 +88,7 @@ fn planned(rule: &CacheRule, course: &Course) {
             continue;
         };
         assert_eq!(plan.evaluations(), course.evaluations());
-        let rows = Rows {
-            halves: 2,
-            items: 1,
-        };
+        let rows = Rows::new(2, 1);
         let forecast = plan.forecast(&trunk, rows, 4);
         assert!(forecast.total_macs() > 0 && forecast.speedup().is_finite());
         for warning in &plan.warnings {

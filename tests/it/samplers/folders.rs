@@ -5,7 +5,7 @@ use std::path::Path;
 
 use afterimage::catalog::ModelFolder;
 use afterimage::denoise::Observer;
-use afterimage::pipeline::{Request, TextToImage};
+use afterimage::pipeline::{Pipeline, Request};
 use burn::tensor::{DType, Device};
 use serde_json::{Value, json};
 
@@ -55,7 +55,7 @@ impl Observer for Listener {
 /// The picture of a short run, and what the run said.
 fn run(folder: &Path, sampler: Option<&str>) -> (Vec<f32>, Vec<String>) {
     let folder = ModelFolder::open(folder.to_str().unwrap()).unwrap();
-    let pipeline = TextToImage::load(&folder, &Device::flex(), DType::F32).unwrap();
+    let pipeline = Pipeline::load(&folder, &Device::flex(), DType::F32).unwrap();
     let request = Request {
         steps: Some(3),
         sampler: sampler.map(|word| word.parse().unwrap()),

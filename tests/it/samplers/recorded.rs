@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use afterimage::sampler::History;
+use afterimage::sampler::{History, Sampler};
 use burn::tensor::{Device, Tensor, TensorData};
 use serde_json::Value;
 
@@ -88,32 +88,14 @@ impl Recording {
         let config = config(scheduler["class"].as_str().unwrap(), &scheduler["config"]);
         let call = &case["call"];
         let steps = call["num_inference_steps"].as_u64().unwrap() as usize;
-        let sampler = config
-            .build(steps, call["eta"].as_f64().unwrap_or(0.0))
-            .unwrap();
-        let visited: Vec<f64> = sampler
-            .evaluations()
-            .iter()
-            .map(|evaluation| evaluation.timestep)
-            .collect();
-        let expected = numbers(&case["timesteps"]);
-        if visited.len() != expected.len() {
+        let eta = call["eta"].as_f64().unwrap_or(0.0);
+        let sampler = config.build(steps, eta).unwrap();
+        if !visits(sampler.as_ref(), &numbers(&case["timesteps"]), &name) {
             return 0; // a part of a run: refiner, denoising_end
         }
-        for (visited, expected) in visited.iter().zip(&expected) {
-            // In f32 there, near 0 for some, and through logarithms.
-            let off = (visited - expected).abs();
-            assert!(
-                off <= 2e-6 * expected.abs() + 5e-4,
-                "{name}: {visited} is not {expected}"
-            );
-        }
-        let kept = numbers(&case["kept_steps"]);
-        let consecutive = kept
-            .iter()
-            .enumerate()
-            .take_while(|(position, step)| **step == *position as f64)
-            .count();
+        let kept = numbers(&case["kept_steps"]).into_iter().enumerate();
+        let consecutive = kept.take_while(|(position, step)| *step == *position as f64);
+        let consecutive = consecutive.count();
         let (noise, shape) = self.tensor(&case["tensors"]["initial_noise"]);
         // DiT's pipeline steps both guidance halves.
         let halves = self.tensor(&case["tensors"]["latents"]).1[1] / shape[0];
@@ -132,21 +114,39 @@ impl Recording {
             let noise = sampler.draws_noise(index).then(&mut draw);
             let next = sampler.step(&mut history, prediction, index, sample, noise);
             let expected = self.kept(&case["tensors"]["latents"], index);
-            let scale = standard_deviation(
-                &values(&expected)
-                    .into_iter()
-                    .map(f64::from)
-                    .collect::<Vec<_>>(),
-            );
-            let worst = f64::from((next - expected.clone()).abs().max().into_scalar::<f32>());
-            assert!(
-                worst < TRAJECTORY * scale,
-                "{name}: step {index} off by {worst:.2e}, deviation {scale:.2}"
-            );
+            assert_near(next, &expected, &format!("{name}: step {index}"));
             sample = expected;
         }
         consecutive
     }
+}
+
+/// Whether the sampler has as many evaluations as `expected`; they must be at its timesteps then.
+fn visits(sampler: &dyn Sampler, expected: &[f64], name: &str) -> bool {
+    let evaluations = sampler.evaluations();
+    if evaluations.len() != expected.len() {
+        return false;
+    }
+    for (evaluation, expected) in evaluations.iter().zip(expected) {
+        // In f32 there, near 0 for some, and through logarithms.
+        let visited = evaluation.timestep;
+        let off = (visited - expected).abs();
+        assert!(
+            off <= 2e-6 * expected.abs() + 5e-4,
+            "{name}: {visited} is not {expected}"
+        );
+    }
+    true
+}
+
+fn assert_near(found: Tensor<4>, expected: &Tensor<4>, name: &str) {
+    let wide = values(expected).into_iter().map(f64::from);
+    let scale = standard_deviation(&wide.collect::<Vec<_>>());
+    let worst = f64::from((found - expected.clone()).abs().max().into_scalar::<f32>());
+    assert!(
+        worst < TRAJECTORY * scale,
+        "{name} off by {worst:.2e}, deviation {scale:.2}"
+    );
 }
 
 fn picture(values: Vec<f32>, shape: &[usize]) -> Tensor<4> {

@@ -1,0 +1,49 @@
+"""Writes the complete diffusers folder (fp16) from a training state, file by file atomically.
+
+    python export_film.py --state run/net/state.pt --text run/text --out ..
+"""
+
+import argparse
+import json
+import os
+import shutil
+import tempfile
+
+import torch
+from transformers import CLIPTextModel
+
+import film_net
+import films
+import loop
+from folder import publish
+
+INDEX = {
+    "_class_name": "TextToVideoSDPipeline", "_diffusers_version": "0.42.1", "scheduler": ["diffusers", "DDIMScheduler"],
+    "text_encoder": ["transformers", "CLIPTextModel"], "tokenizer": ["transformers", "CLIPTokenizer"],
+    "unet": ["diffusers", "UNet3DConditionModel"], "vae": ["diffusers", "AutoencoderKL"],
+}
+
+
+def main():
+    p = argparse.ArgumentParser(description=__doc__)
+    p.add_argument("--state", required=True)
+    p.add_argument("--text", required=True)
+    p.add_argument("--out", default="..")
+    a = p.parse_args()
+    os.makedirs(a.out, exist_ok=True)
+    temp = tempfile.mkdtemp(dir=a.out, prefix=".export-")
+    state = torch.load(a.state, weights_only=False, map_location="cpu")
+    net = film_net.make_film()
+    net.load_state_dict(state["average"])
+    net.half().save_pretrained(temp + "/unet")
+    CLIPTextModel.from_pretrained(a.text + "/text_encoder").half().save_pretrained(temp + "/text_encoder")
+    for part in ("vae", "tokenizer", "scheduler"):
+        shutil.copytree(f"{films.SCENES}/{part}", f"{temp}/{part}")
+    with open(temp + "/model_index.json", "w") as f:
+        json.dump(INDEX, f, indent=2)
+    total = publish(temp, a.out, lambda path: "text_model." if os.sep + "text_encoder" in path else "")
+    print(f"exported step {state['step']} (films {state['seen']}): {total} bytes")
+
+
+if __name__ == "__main__":
+    main()

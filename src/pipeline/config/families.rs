@@ -1,0 +1,205 @@
+//! Which source, trunk and space a pipeline of diffusers has: the one place that knows families.
+
+use super::encoders::TextConfig;
+use super::json::json;
+use super::model::{Defaults, ModelConfig};
+use super::repairs;
+use super::source::{ClassesConfig, SourceConfig};
+use super::space::SpaceConfig;
+use super::trunk::TrunkConfig;
+use crate::catalog::ModelFolder;
+use crate::error::{ConfigError, Error};
+use crate::guidance::Conditioned;
+use crate::models::class_embedder::ClassEmbedderConfig;
+use crate::models::dit::DiTConfig;
+use crate::models::unet::UNetConfig;
+use crate::models::vae::{VaeConfig, VaeJson};
+use crate::samplers::SamplerConfig;
+
+impl ModelConfig {
+    /// Reads and checks all of them.
+    ///
+    /// # Errors
+    ///
+    /// If a file is missing or malformed, or asks for something that is not built.
+    pub fn read(folder: &ModelFolder) -> Result<Self, Error> {
+        let sampler = sampler(folder)?;
+        let mut config = match folder.index().pipeline() {
+            "DDPMPipeline" => unconditional(folder, sampler, 1000)?,
+            "DDIMPipeline" => unconditional(folder, sampler.with_kind("ddim".parse()?), 50)?,
+            "PNDMPipeline" => unconditional(folder, sampler.with_kind("pndm".parse()?), 50)?,
+            "DiTPipeline" | "LDMClassToImagePipeline" => class_to_image(folder, sampler)?,
+            _ => text_to_image(folder, sampler)?,
+        };
+        if folder.has("afterimage.json") {
+            config.defaults = json(folder, "afterimage.json", "afterimage.json")?;
+        }
+        Ok(config)
+    }
+}
+
+fn sampler(folder: &ModelFolder) -> Result<SamplerConfig, Error> {
+    let scheduler = "scheduler/scheduler_config.json";
+    let named = folder.index().class("scheduler");
+    let class = named.filter(|_| !folder.amends(scheduler, "_class_name"));
+    let keys = folder.read_json(scheduler)?;
+    let sampler = SamplerConfig::of_class(class, &keys, scheduler.as_ref())?;
+    Ok(sampler.repaired_for(folder.index().pipeline()))
+}
+
+/// Stable Diffusion 1.x, 2.x and XL.
+///
+/// Source: Rombach et al. (arXiv 2112.10752), Podell et al. (arXiv 2307.01952); behaviour as diffusers' `StableDiffusionPipeline` and
+/// `StableDiffusionXLPipeline`.
+fn text_to_image(folder: &ModelFolder, sampler: SamplerConfig) -> Result<ModelConfig, Error> {
+    repairs::check_reads_text(folder.index())?;
+    let text = folder.read_json("unet/config.json")?;
+    let mut unet = UNetConfig::from_json(&text)?;
+    let written = unet.sample_size;
+    if unet.added.is_none() {
+        unet.sample_size = repairs::latent_sides(&text, written);
+    }
+    let vae = autoencoder(folder)?;
+    let texts = TextConfig::read(folder, &unet)?;
+    let (found, latent) = (unet.in_channels, vae.latent_channels);
+    check_latents(folder, found, latent)?;
+    if ![latent, 2 * latent + 1].contains(&found) {
+        let hint = format!(
+            "text to image needs as many as the autoencoder's `latent_channels`, {latent}; inpainting models have 9"
+        );
+        return Err(ConfigError::unsupported("in_channels", found, hint).into());
+    }
+    Ok(ModelConfig {
+        sampler,
+        defaults: Defaults::texts(texts.added.is_some()),
+        controls: Vec::new(),
+        repaired: unet.sample_size != written,
+        source: SourceConfig::Texts(texts),
+        trunk: TrunkConfig::UNet(unet),
+        space: SpaceConfig::Latents(vae),
+    })
+}
+
+/// `DiT`, and the class-conditional model of latent diffusion. The sampler is told of a variance that only the denoiser knows of.
+///
+/// Source: Peebles and Xie (arXiv 2212.09748, section 4), behaviour as diffusers' `DiTPipeline`; Rombach et al. (arXiv 2112.10752,
+/// section 4.3).
+fn class_to_image(folder: &ModelFolder, sampler: SamplerConfig) -> Result<ModelConfig, Error> {
+    let (classes, trunk) = if folder.has("class_embedder/config.json") {
+        classes_as_tokens(folder)?
+    } else {
+        classes_as_labels(folder)?
+    };
+    let vae = autoencoder(folder)?;
+    let (found, latent) = (trunk.in_channels(), vae.latent_channels);
+    check_latents(folder, found, latent)?;
+    if found != latent {
+        let hint = format!("the autoencoder's `latent_channels` is {latent}");
+        return Err(ConfigError::unsupported("in_channels", found, hint).into());
+    }
+    Ok(ModelConfig {
+        sampler: if trunk.learns_variance() {
+            sampler.with_learned_variance()
+        } else {
+            sampler
+        },
+        source: SourceConfig::Classes(classes),
+        trunk,
+        space: SpaceConfig::Latents(vae),
+        defaults: Defaults::classes(),
+        controls: Vec::new(),
+        repaired: false,
+    })
+}
+
+fn classes_as_labels(folder: &ModelFolder) -> Result<(ClassesConfig, TrunkConfig), Error> {
+    let dit = DiTConfig::from_json(&folder.read_json("transformer/config.json")?)?;
+    let classes = ClassesConfig {
+        count: dit.classes,
+        null_label: dit.null_label(),
+        conditioned: Conditioned::First,
+        embedder: None,
+    };
+    Ok((classes, TrunkConfig::DiT(dit)))
+}
+
+/// What the `UNet` reads must be what the embedder gives, and nothing else.
+fn classes_as_tokens(folder: &ModelFolder) -> Result<(ClassesConfig, TrunkConfig), Error> {
+    let embedder = folder.read_json("class_embedder/config.json")?;
+    let unet = UNetConfig::from_json(&folder.read_json("unet/config.json")?)?;
+    let embedder = ClassEmbedderConfig::from_json(&embedder)?;
+    let (read, given) = (unet.context_width, embedder.width);
+    if read != given {
+        let hint = format!("the class embedder's `embedding_dim` is {given}");
+        return Err(ConfigError::unsupported("cross_attention_dim", read, hint).into());
+    }
+    if unet.added.is_some() {
+        let (key, hint) = (
+            "addition_embed_type",
+            "a class-conditional UNet is given its class alone",
+        );
+        return Err(ConfigError::unsupported(key, "text_time", hint).into());
+    }
+    let classes = ClassesConfig {
+        count: embedder.classes(),
+        null_label: embedder.null_label(),
+        conditioned: Conditioned::Second,
+        embedder: Some(embedder),
+    };
+    Ok((classes, TrunkConfig::UNet(unet)))
+}
+
+/// DDPM and its kin, which their pipeline samples in `steps`.
+///
+/// Source: Ho et al. (arXiv 2006.11239); behaviour as diffusers' `DDPMPipeline` and `DDIMPipeline`.
+fn unconditional(
+    folder: &ModelFolder,
+    sampler: SamplerConfig,
+    steps: usize,
+) -> Result<ModelConfig, Error> {
+    let unet = UNetConfig::from_json_2d(&folder.read_json("unet/config.json")?)?;
+    let (taken, given) = (unet.in_channels, unet.out_channels);
+    if ![1, 3].contains(&taken) {
+        let hint = "pictures have 1 channel or 3";
+        return Err(ConfigError::unsupported("in_channels", taken, hint).into());
+    }
+    if ![taken, 2 * taken].contains(&given) {
+        let hint = format!("as many as `in_channels`, {taken}, or twice that with variances");
+        return Err(ConfigError::unsupported("out_channels", given, hint).into());
+    }
+    if let Some(width) = unet.label_width {
+        let hint = "this pipeline has no word for labels";
+        let key = "projection_class_embeddings_input_dim";
+        return Err(ConfigError::unsupported(key, width, hint).into());
+    }
+    Ok(ModelConfig {
+        source: SourceConfig::Nothing,
+        trunk: TrunkConfig::UNet2d(unet),
+        space: SpaceConfig::Pixels,
+        sampler,
+        defaults: Defaults::unconditional(steps),
+        controls: Vec::new(),
+        repaired: false,
+    })
+}
+
+fn autoencoder(folder: &ModelFolder) -> Result<VaeConfig, Error> {
+    Ok(VaeConfig::new(json::<VaeJson>(
+        folder,
+        "vae",
+        "vae/config.json",
+    )?)?)
+}
+
+/// Refuses an autoencoder whose latents are not what the denoiser works on: it was put beside it by a caller.
+fn check_latents(folder: &ModelFolder, denoiser: usize, latent: usize) -> Result<(), ConfigError> {
+    match folder.other_vae() {
+        Some(name) if denoiser != latent && denoiser != 2 * latent + 1 => {
+            let hint = format!(
+                "the autoencoder `{name}` is for another model family: the denoiser takes {denoiser} channels in"
+            );
+            Err(ConfigError::unsupported("latent_channels", latent, hint))
+        }
+        _ => Ok(()),
+    }
+}

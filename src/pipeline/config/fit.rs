@@ -1,0 +1,89 @@
+//! Whether weights fit their configurations, by the headers of all parts, before a weight of any is read.
+
+use burn::module::Module;
+use burn::tensor::Device;
+
+use super::encoders::TextConfig;
+use super::model::ModelConfig;
+use super::source::SourceConfig;
+use super::visit::{Role, Visitor};
+use crate::catalog::{ModelFolder, ModelPart};
+use crate::error::Error;
+use crate::models::control::{ControlNetConfig, ControlNetModel};
+use crate::weights::{check_fit, dit};
+
+/// Holds every part of a model to its configuration: whether it has weights, and whether names and shapes are those of the network. Nothing
+/// is read but headers; `device` is where the networks would be, and allocates nothing.
+///
+/// # Errors
+///
+/// If parts have no weights, one error that names all of them; else the first part whose tensors do not fit, with all that are missing, unused
+/// or of another shape.
+pub fn check_weights(
+    folder: &ModelFolder,
+    config: &ModelConfig,
+    device: &Device,
+) -> Result<(), Error> {
+    let mut names = Names::default();
+    config.visit(device, &mut names)?;
+    folder.check_has_weights(&names.0)?;
+    let mut config = config.clone();
+    if let SourceConfig::Texts(texts) = &mut config.source {
+        *texts = texts.fitted(folder)?;
+    }
+    config.visit(device, &mut Fit(folder))
+}
+
+/// [`check_weights`], for a `ControlNet`.
+///
+/// # Errors
+///
+/// As there.
+pub fn check_control_weights(
+    part: &ModelPart,
+    config: &ControlNetConfig,
+    device: &Device,
+) -> Result<(), Error> {
+    let net = ControlNetModel::new(config, device);
+    check_fit(&net, &part.weights()?, "controlnet")
+}
+
+/// Names of the parts that have weights.
+#[derive(Default)]
+struct Names(Vec<&'static str>);
+
+impl Visitor for Names {
+    fn part<M: Module>(&mut self, part: &'static str, _: Role, _: &M) -> Result<(), Error> {
+        self.0.push(part);
+        Ok(())
+    }
+}
+
+struct Fit<'a>(&'a ModelFolder);
+
+impl Visitor for Fit<'_> {
+    fn part<M: Module>(&mut self, part: &'static str, _: Role, module: &M) -> Result<(), Error> {
+        let mut source = self.0.weights(part)?;
+        if part == "transformer" {
+            source = dit::named(&source)?;
+        }
+        check_fit(module, &source, part)
+    }
+}
+
+impl TextConfig {
+    /// The same with the tables of tokens as long as the files have them: programs that add words do not all write it into the
+    /// configuration.
+    pub(in crate::pipeline) fn fitted(&self, folder: &ModelFolder) -> Result<Self, Error> {
+        const TABLE: &str = "embeddings.token_embedding.weight";
+        let mut config = self.clone();
+        for encoder in &mut config.encoders {
+            let source = folder.weights(encoder.part)?;
+            let table = source.names().find(|name| name.ends_with(TABLE));
+            let rows = table.and_then(|table| source.shape(table)?.first().copied());
+            let stated = encoder.clip.vocabulary;
+            encoder.clip.vocabulary = stated.max(rows.unwrap_or(0));
+        }
+        Ok(config)
+    }
+}

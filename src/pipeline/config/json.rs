@@ -1,0 +1,26 @@
+//! Configurations of parts, as JSON.
+
+use serde::de::DeserializeOwned;
+
+use crate::catalog::ModelFolder;
+use crate::error::{ConfigError, Error};
+use crate::models::bounded;
+
+/// `path` of `folder`, the configuration of `part`.
+pub(in crate::pipeline) fn json<T: DeserializeOwned>(
+    folder: &ModelFolder,
+    part: &str,
+    path: &str,
+) -> Result<T, Error> {
+    let text = folder.read_json(path)?;
+    let value = bounded(&text, path)?;
+    let read = value.and_then(|_| serde_json::from_str(&text));
+    read.map_err(|source| {
+        ConfigError::Json {
+            part: part.to_owned(),
+            path: path.into(),
+            source,
+        }
+        .into()
+    })
+}

@@ -1,0 +1,21 @@
+//! What a model folder says of itself, read without its weights: a source, a trunk and a space, and how they are sampled.
+
+mod encoders;
+mod families;
+mod fit;
+mod json;
+mod model;
+mod repairs;
+mod source;
+mod space;
+mod trunk;
+mod visit;
+
+pub use encoders::{AddedInputs, EncoderConfig, Numbers, TextConfig};
+pub use fit::{check_control_weights, check_weights};
+pub(super) use json::json;
+pub use model::{Canvas, Defaults, ModelConfig};
+pub use source::{ClassesConfig, SourceConfig};
+pub use space::SpaceConfig;
+pub use trunk::TrunkConfig;
+pub(super) use visit::{Role, Visitor};

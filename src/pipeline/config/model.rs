@@ -1,0 +1,197 @@
+//! The configuration of a model, whatever its family.
+
+use burn::tensor::Device;
+use serde::Deserialize;
+
+use super::encoders::TextConfig;
+use super::source::{ClassesConfig, SourceConfig};
+use super::space::SpaceConfig;
+use super::trunk::TrunkConfig;
+use super::visit::Visitor;
+use crate::denoiser::Blueprint;
+use crate::error::{Error, RequestError};
+use crate::models::control::ControlNetConfig;
+use crate::models::unet::{Extent, UNetConfig};
+use crate::models::vae::VaeConfig;
+use crate::samplers::SamplerConfig;
+
+/// What a run uses where the request is silent.
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+pub struct Defaults {
+    /// Solver steps.
+    pub steps: usize,
+    /// Guidance scale.
+    pub guidance_scale: f64,
+    /// Channels of the prediction that are guided, from the first; the family's own number where this is silent.
+    #[serde(default)]
+    pub guidance_channels: Option<usize>,
+}
+
+impl Defaults {
+    /// What diffusers' `StableDiffusionPipeline` and `StableDiffusionXLPipeline` use.
+    pub(super) fn texts(xl: bool) -> Self {
+        let silent = Self::default();
+        Self {
+            guidance_scale: if xl { 5.0 } else { silent.guidance_scale },
+            ..silent
+        }
+    }
+
+    /// What diffusers' pipelines without text use, of as many steps.
+    pub(super) fn unconditional(steps: usize) -> Self {
+        Self {
+            steps,
+            guidance_scale: 1.0,
+            guidance_channels: None,
+        }
+    }
+
+    /// What diffusers' `DiTPipeline` uses.
+    pub(super) fn classes() -> Self {
+        Self {
+            guidance_scale: 4.0,
+            ..Self::default()
+        }
+    }
+}
+
+impl Default for Defaults {
+    /// What diffusers' `StableDiffusionPipeline` uses.
+    fn default() -> Self {
+        Self {
+            steps: 50,
+            guidance_scale: 7.5,
+            guidance_channels: None,
+        }
+    }
+}
+
+/// The configuration of a model: its three parts, and how they are sampled.
+#[derive(Debug, Clone)]
+pub struct ModelConfig {
+    /// What it makes its pictures from.
+    pub source: SourceConfig,
+    /// What denoises.
+    pub trunk: TrunkConfig,
+    /// What it denoises in.
+    pub space: SpaceConfig,
+    /// `scheduler/scheduler_config.json`
+    pub sampler: SamplerConfig,
+    /// `afterimage.json`, where the folder has one.
+    pub defaults: Defaults,
+    /// The `ControlNets` put beside the model, in the order they were.
+    pub controls: Vec<ControlNetConfig>,
+    /// Whether the size of the latents is not that of the file.
+    pub(super) repaired: bool,
+}
+
+/// What a denoiser works on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Canvas {
+    /// Channels of the latents.
+    pub channels: usize,
+    /// Height and width of the latents where the request is silent.
+    pub sides: [usize; 2],
+    /// Pixels a side of a latent.
+    pub factor: usize,
+    /// Sides of the latents are multiples of this.
+    pub patch: usize,
+}
+
+impl ModelConfig {
+    /// Puts a `ControlNet` beside the model, and gives its number.
+    ///
+    /// # Errors
+    ///
+    /// If it is for another model family.
+    pub fn add_control(&mut self, net: ControlNetConfig) -> Result<usize, Error> {
+        let unet = self.unet().filter(|_| self.reads_text());
+        net.check_fits(unet.ok_or(RequestError::NoControl)?)?;
+        self.controls.push(net);
+        Ok(self.controls.len() - 1)
+    }
+
+    /// Whether the size is not that of the files, which is too small in conversions of before diffusers 0.9.
+    pub fn is_repaired(&self) -> bool {
+        self.repaired
+    }
+
+    /// Whether the denoiser takes a mask and a masked picture in beside the latents.
+    pub fn fills_masks(&self) -> bool {
+        let vae = self.vae().filter(|_| self.reads_text());
+        vae.is_some_and(|vae| self.trunk.in_channels() == 2 * vae.latent_channels + 1)
+    }
+
+    /// The text encoders, where a prompt says what the pictures show.
+    pub fn texts(&self) -> Option<&TextConfig> {
+        self.source.texts()
+    }
+
+    /// The classes, where one of them says what a picture shows.
+    pub fn classes(&self) -> Option<&ClassesConfig> {
+        self.source.classes()
+    }
+
+    /// Whether a prompt says what the pictures show.
+    pub fn reads_text(&self) -> bool {
+        self.texts().is_some()
+    }
+
+    /// What a picture's sides in pixels are multiples of.
+    pub fn multiple(&self) -> usize {
+        let Canvas { factor, patch, .. } = self.canvas();
+        factor * patch
+    }
+
+    /// What the denoiser works on.
+    pub fn canvas(&self) -> Canvas {
+        let channels = self.vae().map(|vae| vae.latent_channels);
+        Canvas {
+            channels: channels.unwrap_or(self.trunk.in_channels()),
+            sides: self.trunk.sides(),
+            factor: self.space.factor(),
+            patch: self.trunk.patch(),
+        }
+    }
+
+    /// The autoencoder, where there is one.
+    pub fn vae(&self) -> Option<&VaeConfig> {
+        self.space.vae()
+    }
+
+    /// The denoiser, where it is a `UNet`.
+    pub fn unet(&self) -> Option<&UNetConfig> {
+        self.trunk.unet()
+    }
+
+    /// Size of what the denoiser works on, for latents of this height and width.
+    pub fn extent(&self, [height, width]: [usize; 2]) -> Extent {
+        Extent {
+            height,
+            width,
+            tokens: self.source.tokens(),
+        }
+    }
+
+    /// The denoiser's cells and what they cost, for latents of this height and width.
+    pub fn blueprint(&self, size: [usize; 2]) -> Blueprint {
+        self.trunk.blueprint(self.extent(size))
+    }
+
+    /// [`blueprint`](Self::blueprint) without attention's two products, as `DeepCache` counts.
+    pub fn blueprint_without_products(&self, size: [usize; 2]) -> Blueprint {
+        self.trunk.blueprint_without_products(self.extent(size))
+    }
+
+    /// Shows every part with weights of its own to `visitor`: source, trunk, space. `device` is where networks would be; nothing is
+    /// allocated.
+    pub(in crate::pipeline) fn visit(
+        &self,
+        device: &Device,
+        visitor: &mut impl Visitor,
+    ) -> Result<(), Error> {
+        self.source.visit(device, visitor)?;
+        self.trunk.visit(device, visitor)?;
+        self.space.visit(device, visitor)
+    }
+}

@@ -1,0 +1,91 @@
+//! What a model makes its pictures from.
+
+use burn::tensor::Device;
+
+use super::encoders::TextConfig;
+use super::visit::{Role, Visitor};
+use crate::error::{Error, RequestError};
+use crate::guidance::Conditioned;
+use crate::models::class_embedder::{ClassEmbedder, ClassEmbedderConfig};
+use crate::models::clip::ClipTextModel;
+
+/// What a model makes its pictures from.
+#[derive(Debug, Clone)]
+pub enum SourceConfig {
+    /// Prompts, through text encoders.
+    Texts(TextConfig),
+    /// Classes.
+    Classes(ClassesConfig),
+    /// Nothing but noise.
+    Nothing,
+}
+
+/// Classes and how they are told to the denoiser.
+#[derive(Debug, Clone)]
+pub struct ClassesConfig {
+    /// How many; labels are 0 to one less.
+    pub count: usize,
+    /// The label that stands for no class.
+    pub null_label: usize,
+    /// Which half of the rows is the conditioned one, as in the published programs.
+    pub conditioned: Conditioned,
+    /// `class_embedder/config.json`, where the denoiser reads a class as a text of one token.
+    pub embedder: Option<ClassEmbedderConfig>,
+}
+
+impl SourceConfig {
+    /// Tokens that cross-attention reads, a row.
+    pub(super) fn tokens(&self) -> usize {
+        match self {
+            Self::Texts(texts) => texts.tokens(),
+            Self::Classes(classes) => usize::from(classes.embedder.is_some()),
+            Self::Nothing => 0,
+        }
+    }
+
+    /// The text encoders.
+    pub(super) fn texts(&self) -> Option<&TextConfig> {
+        match self {
+            Self::Texts(texts) => Some(texts),
+            _ => None,
+        }
+    }
+
+    /// The classes.
+    pub(super) fn classes(&self) -> Option<&ClassesConfig> {
+        match self {
+            Self::Classes(classes) => Some(classes),
+            _ => None,
+        }
+    }
+
+    pub(super) fn visit(&self, device: &Device, visitor: &mut impl Visitor) -> Result<(), Error> {
+        match self {
+            Self::Texts(texts) => texts.encoders.iter().try_for_each(|encoder| {
+                let model = ClipTextModel::new(&encoder.clip, device);
+                visitor.part(encoder.part, Role::Encoder, &model)
+            }),
+            Self::Classes(ClassesConfig {
+                embedder: Some(embedder),
+                ..
+            }) => {
+                let model = ClassEmbedder::new(*embedder, device);
+                visitor.part("class_embedder", Role::Table, &model)
+            }
+            Self::Classes(_) | Self::Nothing => Ok(()),
+        }
+    }
+}
+
+impl ClassesConfig {
+    pub(in crate::pipeline) fn check_labels(&self, labels: &[usize]) -> Result<(), RequestError> {
+        let classes = self.count;
+        if labels.is_empty() {
+            return Err(RequestError::NoClass { classes });
+        }
+        match labels.iter().find(|&&label| label >= classes) {
+            Some(&label) => Err(RequestError::Class { label, classes }),
+            None => Ok(()),
+        }
+    }
+}

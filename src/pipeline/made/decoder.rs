@@ -1,0 +1,168 @@
+//! Latents to pictures.
+
+use std::path::Path;
+
+use burn::tensor::{DType, Device, Tensor};
+
+use super::ladder::{self, Decode, Ladder, Need, Rung, Shape};
+use super::rescue::KeptLatents;
+use super::tensor_file::read_back;
+use crate::catalog::ModelFolder;
+use crate::device;
+use crate::error::{ConfigError, DeviceError, Error};
+use crate::models::vae::{Autoencoder, Tiling, VaeConfig};
+use crate::ops;
+use crate::pipeline::config::ModelConfig;
+use crate::weights::{Storage, load_strict};
+
+/// The autoencoder of a model, on its own: all that latents need to become pictures.
+#[derive(Debug)]
+pub struct Decoder {
+    vae: Autoencoder,
+    folder: ModelFolder,
+    device: Device,
+}
+
+impl Decoder {
+    /// Reads the autoencoder of the model in `folder`, whose configuration is `config`, in f32.
+    ///
+    /// # Errors
+    ///
+    /// If the model has none, a file is missing or malformed, or the weights do not fit the configuration.
+    pub fn load(
+        folder: &ModelFolder,
+        config: &ModelConfig,
+        device: &Device,
+    ) -> Result<Self, Error> {
+        let (key, part) = ("vae", "model_index.json");
+        let vae = config.vae().ok_or(ConfigError::Missing { key, part })?;
+        Self::of(folder, vae, device)
+    }
+
+    pub(in crate::pipeline) fn of(
+        folder: &ModelFolder,
+        config: &VaeConfig,
+        device: &Device,
+    ) -> Result<Self, Error> {
+        Ok(Self {
+            vae: read(folder, config, device)?,
+            folder: folder.clone(),
+            device: device.clone(),
+        })
+    }
+
+    /// The autoencoder.
+    pub fn vae(&self) -> &Autoencoder {
+        &self.vae
+    }
+
+    /// Pictures, `[items, 3, height, width]` in 0 to 1, from latents in the denoiser's units, `[items, channels, height, width]`. Where
+    /// a way to decode has no place, or fails, the next is tried: as a whole, in tiles, on the CPU; the pictures are where they were
+    /// made.
+    ///
+    /// # Errors
+    ///
+    /// If the device fails.
+    pub fn decode(&self, latents: Tensor<4>, tiling: Tiling) -> Result<Tensor<4>, Error> {
+        let decoded = ladder::decode(self, latents, tiling, None, &mut |text| {
+            tracing::warn!("{text}");
+        });
+        decoded.map(|(images, _)| images)
+    }
+
+    /// [`decode`](Self::decode) at the end of a run; `rescue` is where latents are kept if memory is short.
+    pub(in crate::pipeline) fn finish(
+        &self,
+        latents: Tensor<4>,
+        tiling: Tiling,
+        rescue: Option<&Path>,
+        warn: &mut dyn FnMut(&str),
+    ) -> Result<(Tensor<4>, Option<KeptLatents>), Error> {
+        ladder::decode(self, latents, tiling, rescue, warn)
+    }
+
+    fn need(&self, shape: [usize; 4], rung: Rung) -> Need {
+        let [items, _, height, width] = shape;
+        let config = self.vae.config();
+        let tiling = match rung {
+            Rung::Whole => Tiling::Never,
+            Rung::Tiled | Rung::Processor => Tiling::Always,
+        };
+        let side = config.factor() * config.factor() * size_of::<f32>();
+        let pictures = (items * config.out_channels * height * width * side) as u64;
+        let kernels = if device::is_processor(&self.device) {
+            ops::kept_bytes(config.widest())
+        } else {
+            0
+        };
+        let largest = config.largest_map(height, width, tiling);
+        Need {
+            bytes: config.working_bytes(height, width, tiling) + 2 * pictures + kernels,
+            largest: largest.max(pictures),
+        }
+    }
+}
+
+impl Decode for Decoder {
+    fn ladder(&self, shape: [usize; 4], tiling: Tiling) -> Ladder {
+        let [_, _, height, width] = shape;
+        let tiled = |tiling| self.vae.config().tiled([height, width], tiling);
+        let asked = Shape {
+            has_tiles: tiled(Tiling::Always),
+            is_large: tiled(Tiling::Automatic),
+        };
+        let beside = !device::is_processor(&self.device) && device::processor().is_some();
+        let need = |rung| self.need(shape, rung);
+        Ladder::new(tiling, asked, need, device::room(&self.device), beside)
+    }
+
+    fn decode_on(&self, rung: Rung, latents: Tensor<4>) -> Result<Tensor<4>, Error> {
+        let whole = |tiling| {
+            device::caught(&self.device, "decoding the pictures", || {
+                pictures(&self.vae, latents.clone(), tiling)
+            })
+        };
+        match rung {
+            Rung::Whole => whole(Tiling::Never),
+            Rung::Tiled => whole(Tiling::Always),
+            Rung::Processor => self.on_processor(latents),
+        }
+    }
+}
+
+impl Decoder {
+    /// Reads the weights once more: the device may have nothing to give back.
+    fn on_processor(&self, latents: Tensor<4>) -> Result<Tensor<4>, Error> {
+        let processor = device::processor().ok_or(DeviceError::NotBuilt {
+            backend: "cpu",
+            feature: "cpu",
+        })?;
+        let task = "reading the latents back";
+        let data = device::caught(&self.device, task, || read_back(&latents, task))?;
+        let vae = read(&self.folder, self.vae.config(), &processor)?;
+        pictures(&vae, Tensor::from_data(data, &processor), Tiling::Automatic)
+    }
+}
+
+fn read(folder: &ModelFolder, config: &VaeConfig, device: &Device) -> Result<Autoencoder, Error> {
+    let vae = Autoencoder::new(config.clone(), device);
+    let storage = Storage::of(device, DType::F32)?;
+    load_strict(vae, &folder.weights("vae")?, "vae", storage)
+}
+
+fn pictures(vae: &Autoencoder, latents: Tensor<4>, tiling: Tiling) -> Result<Tensor<4>, Error> {
+    finished(vae.decode(vae.from_denoiser(latents), tiling))
+}
+
+/// Pictures, 0 to 1, from pixels, -1 to 1, both `[items, 3, height, width]`; waits for the device, and reads a value back, as some
+/// failures show nowhere else.
+pub(in crate::pipeline) fn finished(pixels: Tensor<4>) -> Result<Tensor<4>, Error> {
+    const TASK: &str = "decoding the pictures";
+    let images = (pixels / 2.0 + 0.5).clamp(0.0, 1.0);
+    let done = images.device().sync();
+    done.map_err(|error| DeviceError::execution(TASK, &error))?;
+    let value = images.clone().slice([0..1, 0..1, 0..1, 0..1]);
+    let value = value.try_into_data();
+    value.map_err(|error| DeviceError::execution(TASK, &error))?;
+    Ok(images)
+}

@@ -1,0 +1,18 @@
+//! What a run makes: latents to pictures, by the plainest way that has its place, and what is kept when that fails.
+
+mod decoder;
+mod generated;
+mod ladder;
+mod output;
+mod rescue;
+mod tensor_file;
+
+pub use decoder::Decoder;
+pub(super) use decoder::finished;
+pub(super) use generated::timed;
+pub use generated::{Begun, Generated, Report};
+pub use output::Output;
+pub use rescue::KeptLatents;
+#[cfg(feature = "cli")]
+pub(crate) use tensor_file::{read_back, write_tensors};
+pub use tensor_file::{read_latents, write_latents};

@@ -1,0 +1,118 @@
+//! From configurations to parts: weights are read here.
+
+use burn::tensor::{DType, Device};
+
+use super::classes::{Classes, Nothing};
+use super::prompts::Prompts;
+use super::source::{Origin, Source};
+use super::space::{Pixels, Space};
+use crate::catalog::ModelFolder;
+use crate::denoiser::Denoiser;
+use crate::error::Error;
+use crate::models::class_embedder::ClassEmbedder;
+use crate::models::clip::ClipTextModel;
+use crate::models::dit::{DiT, DiTTransformer2DModel};
+use crate::models::unet::{UNet, UNet2DConditionModel, UNet2d, UNetConfig};
+use crate::pipeline::config::{ModelConfig, SourceConfig, SpaceConfig, TrunkConfig};
+use crate::pipeline::made::Decoder;
+use crate::weights::adapt::{Merge, Parameters};
+use crate::weights::{Storage, dit, load_merged, load_strict, shapes};
+
+/// The parts of a model.
+#[derive(Debug)]
+pub(in crate::pipeline) struct Parts {
+    pub(in crate::pipeline) source: Box<dyn Source>,
+    pub(in crate::pipeline) trunk: Box<dyn Denoiser>,
+    pub(in crate::pipeline) space: Box<dyn Space>,
+    /// What the user should know of what adapters bring.
+    pub(in crate::pipeline) notes: Vec<String>,
+}
+
+impl Parts {
+    /// Reads the weights of the model whose configuration is `config`: the denoiser as `origin.format` says, text encoders likewise but
+    /// in f32, all else in f32.
+    pub(in crate::pipeline) fn load(config: &ModelConfig, origin: Origin) -> Result<Self, Error> {
+        let Origin { folder, device, .. } = &origin;
+        let (folder, device) = (folder.clone(), device.clone());
+        let (merge, storage) = (origin.merge.clone(), Storage::of(&device, origin.format)?);
+        let (source, notes) = source(&config.source, origin)?;
+        Ok(Self {
+            source,
+            notes,
+            trunk: trunk(&config.trunk, &folder, &device, storage, &merge)?,
+            space: space(&config.space, &folder, &device)?,
+        })
+    }
+}
+
+fn source(config: &SourceConfig, origin: Origin) -> Result<(Box<dyn Source>, Vec<String>), Error> {
+    match config {
+        SourceConfig::Texts(texts) => {
+            let (prompts, notes) = Prompts::load(texts, origin)?;
+            Ok((Box::new(prompts), notes))
+        }
+        SourceConfig::Classes(classes) => {
+            let part = "class_embedder";
+            let load = |config| {
+                let tokens = ClassEmbedder::new(config, &origin.device);
+                load_strict(tokens, &origin.folder.weights(part)?, part, DType::F32)
+            };
+            let classes = Classes {
+                null_label: classes.null_label,
+                embedder: classes.embedder.map(load).transpose()?,
+            };
+            Ok((Box::new(classes), Vec::new()))
+        }
+        SourceConfig::Nothing => Ok((Box::new(Nothing), Vec::new())),
+    }
+}
+
+fn trunk(
+    config: &TrunkConfig,
+    folder: &ModelFolder,
+    device: &Device,
+    storage: Storage,
+    merge: &Merge,
+) -> Result<Box<dyn Denoiser>, Error> {
+    let unet = |config: &UNetConfig| {
+        let (part, model) = ("unet", UNet2DConditionModel::new(config, device));
+        let source = folder.weights(part)?;
+        let model = load_merged(model, &source, part, storage, &merge.of(part))?;
+        Ok::<_, Error>(UNet::new(config.clone(), model))
+    };
+    match config {
+        TrunkConfig::UNet(config) => Ok(Box::new(unet(config)?)),
+        TrunkConfig::UNet2d(config) => Ok(Box::new(UNet2d::new(unet(config)?))),
+        TrunkConfig::DiT(config) => {
+            let (part, model) = ("transformer", DiTTransformer2DModel::new(config, device));
+            let source = dit::canonical(&folder.weights(part)?)?;
+            let model = load_strict(model, &source, part, storage)?;
+            Ok(Box::new(DiT::new(config.clone(), model)))
+        }
+    }
+}
+
+fn space(
+    config: &SpaceConfig,
+    folder: &ModelFolder,
+    device: &Device,
+) -> Result<Box<dyn Space>, Error> {
+    match config {
+        SpaceConfig::Latents(vae) => Ok(Box::new(Decoder::of(folder, vae, device)?)),
+        SpaceConfig::Pixels => Ok(Box::new(Pixels)),
+    }
+}
+
+/// What adapters can change: the parameters of the denoiser and of the text encoders. Nothing is allocated for them.
+pub(in crate::pipeline) fn parameters(config: &ModelConfig, device: &Device) -> Vec<Parameters> {
+    let (Some(texts), Some(unet)) = (config.texts(), config.unet()) else {
+        return Vec::new();
+    };
+    let unet = UNet2DConditionModel::new(unet, device);
+    let mut parts = vec![Parameters::new("unet", shapes(&unet))];
+    for encoder in &texts.encoders {
+        let model = ClipTextModel::new(&encoder.clip, device);
+        parts.push(Parameters::new(encoder.part, shapes(&model)));
+    }
+    parts
+}

@@ -1,0 +1,400 @@
+//! What a run holds in memory, forecast from configurations alone.
+//!
+//! Weights are counted exactly. What works beside them is counted where it is largest: in the widest cell of the denoiser, in the
+//! decoder's widest level; maps that are alive at once are those of our layers on the CPU.
+
+use burn::module::Module;
+use burn::tensor::{DType, Device};
+
+use crate::catalog::ModelFolder;
+use crate::device::{self, DeviceInfo};
+use crate::error::{DeviceError, Error};
+use crate::models::control::ControlNetModel;
+use crate::models::unet::UNetConfig;
+use crate::models::vae::VaeConfig;
+use crate::ops;
+use crate::pipeline::config::{ModelConfig, Role, Visitor};
+use crate::pipeline::request::{Request, Resolved};
+use crate::weights::{Format, Storage, weight_bytes};
+
+/// The program itself: 28 MiB that it holds before any model is read, and 8 of its code and threads at work. Measured on Linux.
+const PROGRAM: u64 = 36 << 20;
+
+/// The type that weights are taken to have in files that are not there: the one that most are published in.
+const UNSEEN: DType = DType::F16;
+
+/// How numbers are kept: what a forecast of memory rests on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Kept {
+    /// What the denoiser computes in.
+    pub dtype: DType,
+    /// Its weights.
+    pub denoiser: Storage,
+    /// Those of text encoders.
+    pub encoders: Storage,
+    /// Those of the autoencoder.
+    pub decoder: Storage,
+    /// Whether the kernels of the CPU run, which keep memory of their own.
+    pub on_processor: bool,
+}
+
+impl Kept {
+    /// For a denoiser in `format` on `device`.
+    ///
+    /// # Errors
+    ///
+    /// If the device has no such format.
+    pub fn on(device: &Device, format: impl Into<Format>) -> Result<Self, Error> {
+        Self::new(device::is_processor(device), format.into())
+    }
+
+    /// For a device that is not named: in f32 the CPU, which leaves half-precision weights as they are in the file; in half precision a
+    /// GPU, with text encoders and autoencoder in f32.
+    ///
+    /// # Errors
+    ///
+    /// If that device has no such format.
+    pub fn unnamed(format: impl Into<Format>) -> Result<Self, Error> {
+        let format = format.into();
+        Self::new(format.dtype == DType::F32, format)
+    }
+
+    fn new(on_processor: bool, format: Format) -> Result<Self, Error> {
+        Ok(Self {
+            dtype: format.dtype,
+            denoiser: Storage::on(on_processor, format)?,
+            encoders: Storage::on(on_processor, format.with_dtype(DType::F32))?,
+            decoder: Storage::on(on_processor, DType::F32)?,
+            on_processor,
+        })
+    }
+}
+
+/// The weights of one part of a model.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Weights {
+    /// `unet`, `vae`, `text_encoder`, …
+    pub part: String,
+    /// How many numbers.
+    pub parameters: u64,
+    /// Bytes of memory.
+    pub bytes: u64,
+}
+
+/// What a run does one after the other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    /// Encoding the prompts.
+    Encoding,
+    /// The denoising loop.
+    Denoising,
+    /// Decoding the latents.
+    Decoding,
+}
+
+impl Phase {
+    /// `denoising`
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Encoding => "encoding",
+            Self::Denoising => "denoising",
+            Self::Decoding => "decoding",
+        }
+    }
+}
+
+/// A forecast of what a run holds, in bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Memory {
+    /// Every part that is loaded.
+    pub weights: Vec<Weights>,
+    /// What works while prompts are encoded.
+    pub encoding: u64,
+    /// What works in the denoiser's widest cell, with the text's keys and values.
+    pub denoising: u64,
+    /// What the cache rule stores.
+    pub cache: u64,
+    /// What works in the decoder's widest level, one picture at a time, and the pictures.
+    pub decoding: u64,
+    /// What the kernels of the CPU keep for themselves.
+    pub kernels: u64,
+    /// The program before any model is read; on the CPU alone.
+    pub program: u64,
+}
+
+impl Memory {
+    /// Forecasts the run of `request`, resolved, of a model whose configuration is `config`; `file` tells the type in which a part's
+    /// file has its weights.
+    ///
+    /// # Errors
+    ///
+    /// In builds without the feature `cpu`, if there is no GPU.
+    pub fn forecast(
+        config: &ModelConfig,
+        request: &Request,
+        resolved: &Resolved,
+        kept: Kept,
+        file: impl Fn(&str) -> DType,
+    ) -> Result<Self, Error> {
+        let scales = Scales {
+            kept,
+            file,
+            weights: Vec::new(),
+        };
+        Ok(Self {
+            weights: scales.weights(config, &device::for_shapes()?)?,
+            ..Self::without_weights(config, request, resolved, kept)
+        })
+    }
+
+    /// [`forecast`](Self::forecast) of all but the weights.
+    fn without_weights(
+        config: &ModelConfig,
+        request: &Request,
+        resolved: &Resolved,
+        kept: Kept,
+    ) -> Self {
+        let element = kept.dtype.size();
+        let blueprint = &resolved.blueprint;
+        let working = blueprint.peak_elements() + blueprint.context_elements();
+        Self {
+            weights: Vec::new(),
+            encoding: encoding(config, request),
+            denoising: working * (resolved.rows.total() * element) as u64,
+            cache: resolved.forecast(element).store_bytes,
+            decoding: decoding(config, request, resolved.latent_shape),
+            kernels: if kept.on_processor {
+                kernels(config)
+            } else {
+                0
+            },
+            program: if kept.on_processor { PROGRAM } else { 0 },
+        }
+    }
+
+    /// Refuses a run whose denoising takes more than the device has, weights left out: asked before anything is loaded. Decoding goes in
+    /// tiles, or elsewhere, where memory is short.
+    ///
+    /// # Errors
+    ///
+    /// A device error that names both amounts.
+    pub fn check(
+        config: &ModelConfig,
+        request: &Request,
+        resolved: &Resolved,
+        kept: Kept,
+        device: &DeviceInfo,
+    ) -> Result<(), Error> {
+        let needed = Self::without_weights(config, request, resolved, kept).of(Phase::Denoising);
+        match device.memory {
+            Some(memory) if needed > memory => Err(DeviceError::TooLarge {
+                needed,
+                device: device.selector.clone(),
+                memory,
+            }
+            .into()),
+            _ => Ok(()),
+        }
+    }
+
+    /// Bytes of all weights.
+    pub fn weight_bytes(&self) -> u64 {
+        self.weights.iter().map(|part| part.bytes).sum()
+    }
+
+    /// What works beside the weights in a phase.
+    pub fn of(&self, phase: Phase) -> u64 {
+        match phase {
+            Phase::Encoding => self.encoding,
+            Phase::Denoising => self.denoising + self.cache,
+            Phase::Decoding => self.decoding,
+        }
+    }
+
+    /// The phase that takes most.
+    pub fn fullest(&self) -> Phase {
+        let phases = [Phase::Encoding, Phase::Denoising, Phase::Decoding];
+        let most = phases.into_iter().max_by_key(|phase| self.of(*phase));
+        most.unwrap_or(Phase::Denoising)
+    }
+
+    /// What a run takes behind its prompts, in bytes, beside the weights and what is held already.
+    pub(in crate::pipeline) fn behind_prompts(
+        config: &ModelConfig,
+        request: &Request,
+        resolved: &Resolved,
+        kept: Kept,
+    ) -> u64 {
+        let memory = Self::without_weights(config, request, resolved, kept);
+        let phases = [Phase::Denoising, Phase::Decoding];
+        let most = phases.into_iter().map(|phase| memory.of(phase)).max();
+        memory.kernels + most.unwrap_or(0)
+    }
+
+    /// The most bytes that are held at once, all parts loaded.
+    pub fn peak(&self) -> u64 {
+        self.weight_bytes() + self.program + self.kernels + self.of(self.fullest())
+    }
+}
+
+/// The type in which `folder` has the weights of a part; half precision where it has none.
+pub fn file_dtype(folder: &ModelFolder, part: &str) -> DType {
+    let source = folder.has_weights(part).then(|| folder.weights(part));
+    let source = source.and_then(Result::ok);
+    source
+        .and_then(|source| source.float_dtype())
+        .unwrap_or(UNSEEN)
+}
+
+/// Weighs modules that are never filled.
+struct Scales<F> {
+    kept: Kept,
+    file: F,
+    weights: Vec<Weights>,
+}
+
+impl<F: Fn(&str) -> DType> Visitor for Scales<F> {
+    fn part<M: Module>(&mut self, part: &'static str, role: Role, module: &M) -> Result<(), Error> {
+        let storage = match role {
+            Role::Encoder => self.kept.encoders,
+            Role::Table => DType::F32.into(),
+            Role::Denoiser => self.kept.denoiser,
+            Role::Decoder => self.kept.decoder,
+        };
+        let (parameters, bytes) = weight_bytes(module, storage, (self.file)(part));
+        self.weights.push(Weights {
+            part: part.to_owned(),
+            parameters,
+            bytes,
+        });
+        Ok(())
+    }
+}
+
+impl<F: Fn(&str) -> DType> Scales<F> {
+    fn weights(mut self, config: &ModelConfig, device: &Device) -> Result<Vec<Weights>, Error> {
+        config.visit(device, &mut self)?;
+        for net in &config.controls {
+            let net = ControlNetModel::new(net, device);
+            self.part("controlnet", Role::Denoiser, &net)?;
+        }
+        Ok(self.weights)
+    }
+}
+
+fn encoding(config: &ModelConfig, request: &Request) -> u64 {
+    let encoders = config.texts().into_iter().flat_map(|texts| &texts.encoders);
+    let most = encoders.map(|encoder| encoder.clip.encode_bytes(request.prompts.len()));
+    most.max().unwrap_or(0)
+}
+
+/// The pictures twice, as the decoder leaves them and joined, beside one that is decoded.
+fn decoding(config: &ModelConfig, request: &Request, latents: [usize; 4]) -> u64 {
+    let [items, channels, height, width] = latents;
+    let floats = |channels: usize, factor: usize| {
+        (items * channels * height * width * factor * factor * size_of::<f32>()) as u64
+    };
+    match config.vae() {
+        Some(vae) => {
+            let working = vae.working_bytes(height, width, request.tiling);
+            working + 2 * floats(vae.out_channels, vae.factor())
+        }
+        None => 2 * floats(channels, 1),
+    }
+}
+
+fn kernels(config: &ModelConfig) -> u64 {
+    let unet = config.unet().map(UNetConfig::widest);
+    let widest = unet.into_iter().chain(config.vae().map(VaeConfig::widest));
+    widest.map(ops::kept_bytes).max().unwrap_or(0)
+}
+
+#[cfg(all(test, feature = "bundled", feature = "cpu"))]
+mod tests {
+    use burn::module::ModuleVisitor;
+    use burn::module::Param;
+    use burn::tensor::Tensor;
+
+    use super::*;
+    use crate::models::clip::ClipTextModel;
+    use crate::models::unet::UNet2DConditionModel;
+    use crate::models::vae::Autoencoder;
+    use crate::weights::{WeightFormat, load_strict};
+
+    /// Bytes of parameters that are there.
+    #[derive(Default)]
+    struct Loaded(u64);
+
+    impl ModuleVisitor for Loaded {
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            let data = param.val().into_data();
+            self.0 += data.as_bytes().len() as u64;
+        }
+    }
+
+    fn loaded<M: Module>(module: M, folder: &ModelFolder, part: &str, storage: Storage) -> u64 {
+        let source = folder.weights(part).expect("weights");
+        let module = load_strict(module, &source, part, storage).expect("a filled module");
+        let mut bytes = Loaded::default();
+        module.visit(&mut bytes);
+        bytes.0
+    }
+
+    fn forecast(request: &Request, kept: Kept) -> Memory {
+        let folder = ModelFolder::bundled().expect("the bundled model");
+        let config = ModelConfig::read(&folder).expect("its configuration");
+        let resolved = request.resolve(&config).expect("a run");
+        let file = |part: &str| file_dtype(&folder, part);
+        Memory::forecast(&config, request, &resolved, kept, file).expect("a forecast")
+    }
+
+    #[test]
+    fn weights_take_what_is_forecast() {
+        let device = Device::flex();
+        let folder = ModelFolder::bundled().expect("the bundled model");
+        let config = ModelConfig::read(&folder).expect("its configuration");
+        let texts = config.texts().expect("a text-to-image model");
+        let (unet, vae) = (config.unet().unwrap(), config.vae().unwrap());
+        let eight = Format {
+            dtype: DType::F32,
+            weights: WeightFormat::Q8,
+        };
+        for format in [DType::F32.into(), DType::F16.into(), eight] {
+            let kept = Kept::on(&device, format).unwrap();
+            let memory = forecast(&Request::new(""), kept);
+            let text = ClipTextModel::new(&texts.encoders[0].clip, &device);
+            let unet = UNet2DConditionModel::new(unet, &device);
+            let vae = Autoencoder::new(vae.clone(), &device);
+            let found = [
+                loaded(text, &folder, "text_encoder", kept.encoders),
+                loaded(unet, &folder, "unet", kept.denoiser),
+                loaded(vae, &folder, "vae", kept.decoder),
+            ];
+            let bytes: Vec<_> = memory.weights.iter().map(|part| part.bytes).collect();
+            assert_eq!(bytes, found, "{format:?}");
+        }
+    }
+
+    #[test]
+    fn the_phase_that_takes_most_decides() {
+        let kept = Kept::unnamed(DType::F32).unwrap();
+        let small = forecast(&Request::new(""), kept);
+        assert_eq!(small.fullest(), Phase::Decoding);
+        let batch = Request {
+            batch: 64,
+            ..Request::new("")
+        };
+        let large = forecast(&batch, kept);
+        assert_eq!(large.fullest(), Phase::Denoising);
+        assert_eq!(large.denoising, 64 * small.denoising);
+        assert_eq!(large.weights, small.weights);
+        let rest = large.peak() - large.weight_bytes() - large.program - large.kernels;
+        assert_eq!(rest, large.denoising);
+    }
+
+    #[test]
+    fn on_a_gpu_nothing_of_the_processor_counts() {
+        let memory = forecast(&Request::new(""), Kept::unnamed(DType::F16).unwrap());
+        assert_eq!((memory.program, memory.kernels), (0, 0));
+    }
+}

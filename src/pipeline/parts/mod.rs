@@ -1,0 +1,20 @@
+//! The parts of a loaded model: a source, which turns what a request says into what the run is conditioned on; a trunk, which denoises
+//! under it; and a space, which turns what was denoised into pictures.
+
+mod adapters;
+mod build;
+mod classes;
+mod memory;
+mod prompts;
+mod residency;
+mod source;
+mod space;
+mod wording;
+
+pub use adapters::Adapters;
+pub(super) use adapters::{Exchange, Notes};
+pub(super) use build::{Parts, parameters};
+pub use memory::{Kept, Memory, Phase, Weights, file_dtype};
+pub use residency::Residency;
+pub(super) use source::{Asked, Origin, Source};
+pub(super) use space::Space;

@@ -1,0 +1,59 @@
+//! What a model makes its pictures from.
+
+use std::fmt::Debug;
+
+use burn::tensor::Device;
+
+use crate::catalog::ModelFolder;
+use crate::conditioning::Conditioning;
+use crate::denoise::Observer;
+use crate::error::{Error, RequestError};
+use crate::pipeline::request::{Request, Resolved};
+use crate::text::Embedding;
+use crate::weights::Format;
+use crate::weights::adapt::Merge;
+
+/// Turns what a request says into what the run is conditioned on.
+pub(in crate::pipeline) trait Source: Debug + Send + Sync {
+    /// The conditions of the run, rows in the order of guidance halves, then items, then frames.
+    fn conditioning(
+        &self,
+        asked: &Asked<'_>,
+        observer: &mut dyn Observer,
+    ) -> Result<Conditioning, Error>;
+
+    /// Whether it holds networks that can be given up while the denoiser runs.
+    fn holds(&self) -> bool {
+        false
+    }
+
+    /// Gives their memory back until the next request; whether there was any.
+    fn release(&self) -> bool {
+        false
+    }
+
+    /// The same with other adapters, and what the user should know of them.
+    fn exchanged(&self, _origin: Origin) -> Result<(Box<dyn Source>, Vec<String>), Error> {
+        Err(RequestError::NoAdapters.into())
+    }
+}
+
+/// What a source is asked for.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::pipeline) struct Asked<'a> {
+    pub(in crate::pipeline) request: &'a Request,
+    pub(in crate::pipeline) resolved: &'a Resolved,
+    /// Height and width of the pictures in pixels.
+    pub(in crate::pipeline) size: [usize; 2],
+}
+
+/// What the networks of a source are made from.
+#[derive(Debug)]
+pub(in crate::pipeline) struct Origin {
+    pub(in crate::pipeline) folder: ModelFolder,
+    pub(in crate::pipeline) device: Device,
+    /// The denoiser's: encoders keep their weights likewise, and compute in f32.
+    pub(in crate::pipeline) format: Format,
+    pub(in crate::pipeline) merge: Merge,
+    pub(in crate::pipeline) embeddings: Vec<Embedding>,
+}

@@ -1,0 +1,74 @@
+//! What a model denoises in, and how that becomes pictures.
+
+use std::fmt::Debug;
+use std::path::Path;
+
+use burn::tensor::Tensor;
+
+use crate::error::Error;
+use crate::models::vae::{AutoencoderKl, Tiling};
+use crate::pipeline::made::{Decoder, KeptLatents, finished};
+
+/// Turns what was denoised into pictures, `[items · frames, 3, height, width]` in 0 to 1.
+pub(in crate::pipeline) trait Space: Debug + Send + Sync {
+    /// Of a run that goes on, or of latents that were kept.
+    fn decode(&self, latents: Tensor<4>, tiling: Tiling) -> Result<Tensor<4>, Error>;
+
+    /// At the end of a run, which must not be lost: `rescue` is where latents are kept if memory is short, and `warn` says so.
+    fn finish(
+        &self,
+        latents: Tensor<4>,
+        tiling: Tiling,
+        rescue: Option<&Path>,
+        warn: &mut dyn FnMut(&str),
+    ) -> Result<(Tensor<4>, Option<KeptLatents>), Error>;
+
+    /// What turns pictures into latents, where runs can start from pictures.
+    fn autoencoder(&self) -> Option<&AutoencoderKl>;
+}
+
+/// Latents.
+impl Space for Decoder {
+    fn decode(&self, latents: Tensor<4>, tiling: Tiling) -> Result<Tensor<4>, Error> {
+        self.decode(latents, tiling)
+    }
+
+    fn finish(
+        &self,
+        latents: Tensor<4>,
+        tiling: Tiling,
+        rescue: Option<&Path>,
+        warn: &mut dyn FnMut(&str),
+    ) -> Result<(Tensor<4>, Option<KeptLatents>), Error> {
+        self.finish(latents, tiling, rescue, warn)
+    }
+
+    fn autoencoder(&self) -> Option<&AutoencoderKl> {
+        Some(self.vae())
+    }
+}
+
+/// Pictures themselves, -1 to 1; grey ones get three equal channels.
+#[derive(Debug)]
+pub(super) struct Pixels;
+
+impl Space for Pixels {
+    fn decode(&self, samples: Tensor<4>, _tiling: Tiling) -> Result<Tensor<4>, Error> {
+        let copies = 3 / samples.dims()[1];
+        finished(samples.repeat_dim(1, copies))
+    }
+
+    fn finish(
+        &self,
+        samples: Tensor<4>,
+        tiling: Tiling,
+        _rescue: Option<&Path>,
+        _warn: &mut dyn FnMut(&str),
+    ) -> Result<(Tensor<4>, Option<KeptLatents>), Error> {
+        Ok((self.decode(samples, tiling)?, None))
+    }
+
+    fn autoencoder(&self) -> Option<&AutoencoderKl> {
+        None
+    }
+}

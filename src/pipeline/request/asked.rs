@@ -1,0 +1,117 @@
+//! What a caller asks for.
+
+use std::path::PathBuf;
+
+use burn::tensor::Tensor;
+
+use super::added::Added;
+use super::control::Control;
+use super::edit::Edit;
+use super::noise::Seeds;
+use super::stage::Stage;
+use crate::cache::CacheRule;
+use crate::models::vae::Tiling;
+use crate::samplers::SamplerKind;
+
+/// A request as it is said; `None` takes the model's default.
+#[derive(Debug, Clone)]
+pub struct Request {
+    /// What the pictures show, one entry a prompt; for text-to-image models. An empty prompt is legal.
+    pub prompts: Vec<String>,
+    /// What they avoid: none, one for all, or one a prompt.
+    pub negative_prompts: Vec<String>,
+    /// What the pictures show, one entry a class; for class-to-image models.
+    pub class_labels: Vec<usize>,
+    /// What only some models are told besides (SDXL).
+    pub added: Added,
+    /// Pictures a prompt or class.
+    pub batch: usize,
+    /// Where the noise starts.
+    pub seeds: Seeds,
+    /// Solver steps.
+    pub steps: Option<usize>,
+    /// Guidance scale; 1 and less is unguided.
+    pub guidance_scale: Option<f64>,
+    /// 0 to 1, see [`Guidance::rescale`].
+    pub guidance_rescale: f64,
+    /// Share of the run, 0 to 1, behind which guidance is off and one row a picture is computed; `None` guides to the end.
+    pub guidance_until: Option<f64>,
+    /// Channels that are guided, see [`Guidance::channels`].
+    pub guidance_channels: Option<usize>,
+    /// Last layers of the text encoder left out.
+    pub clip_skip: usize,
+    /// Width and height in pixels.
+    pub size: Option<(usize, usize)>,
+    /// The update rule.
+    pub sampler: Option<SamplerKind>,
+    /// Noise added by DDIM (0 none, 1 as much as DDPM) and by TCD, whose gamma it is.
+    pub eta: f64,
+    /// What is reused between steps.
+    pub cache: CacheRule,
+    /// Which part of the noise this model takes away.
+    pub stage: Stage,
+    /// Latents to start from in place of the seed's noise, `[items, channels, height, width]`: standard normal, or what another model
+    /// has left ([`Stage::Finish`]).
+    pub initial_latents: Option<Tensor<4>>,
+    /// A picture to start from, and which part of it is painted anew.
+    pub edit: Option<Edit>,
+    /// What steers the run beside the prompt.
+    pub controls: Vec<Control>,
+    /// Whether the autoencoder works in tiles.
+    pub tiling: Tiling,
+    /// A file for the finished latents, for [`read_latents`](crate::pipeline::read_latents): written before they are decoded if memory is short,
+    /// else as soon as decoding fails, and removed
+    /// with what was generated ([`Generated::kept`](crate::pipeline::Generated::kept)). `None` loses them with a failure.
+    pub rescue: Option<PathBuf>,
+    /// Whether launches are recorded and played again, see [`Session::with_step_graphs`](crate::cache::Session::with_step_graphs).
+    pub step_graphs: bool,
+}
+
+impl Request {
+    /// One picture of `prompt`, everything else as the model would have it, from seed 0.
+    pub fn new(prompt: impl Into<String>) -> Self {
+        Self {
+            prompts: vec![prompt.into()],
+            negative_prompts: Vec::new(),
+            added: Added::default(),
+            class_labels: Vec::new(),
+            batch: 1,
+            seeds: Seeds::One(0),
+            steps: None,
+            guidance_scale: None,
+            guidance_rescale: 0.0,
+            guidance_until: None,
+            guidance_channels: None,
+            clip_skip: 0,
+            size: None,
+            sampler: None,
+            eta: 0.0,
+            cache: CacheRule::none(),
+            stage: Stage::Whole,
+            initial_latents: None,
+            edit: None,
+            controls: Vec::new(),
+            tiling: Tiling::default(),
+            rescue: None,
+            step_graphs: false,
+        }
+    }
+
+    /// One picture of each class, everything else as the model would have it, from seed 0.
+    pub fn of_classes(labels: impl Into<Vec<usize>>) -> Self {
+        Self {
+            prompts: Vec::new(),
+            class_labels: labels.into(),
+            ..Self::new("")
+        }
+    }
+
+    /// Pictures in all.
+    pub fn items(&self) -> usize {
+        let subjects = match self.class_labels.len() {
+            0 => self.prompts.len(),
+            classes => classes,
+        };
+        subjects.saturating_mul(self.batch)
+    }
+}

@@ -1,0 +1,231 @@
+//! What a request means for a model.
+
+use std::ops::Range;
+
+use super::asked::Request;
+use super::control::switches;
+use super::edit::Edit;
+use crate::cache::{CachePlan, Course, Forecast};
+use crate::denoiser::{Blueprint, Rows};
+use crate::error::{Error, RequestError};
+use crate::guidance::Guidance;
+use crate::pipeline::config::ModelConfig;
+use crate::sampler::Sampler;
+use crate::samplers::Steps;
+
+/// Pixels of one request beyond which no supported model follows: one picture of 8192x8192.
+const MOST_PIXELS: usize = 1 << 26;
+
+impl Request {
+    /// Checks the request against a model and makes the tables and the plan of the run. Needs no weights.
+    ///
+    /// # Errors
+    ///
+    /// If a number is out of range, the sampler or the rule does not fit, or sizes do not.
+    pub fn resolve(&self, model: &ModelConfig) -> Result<Resolved, Error> {
+        self.check_subject(model)?;
+        self.check_prompts()?;
+        self.check_added(model)?;
+        self.check_stage(model)?;
+        let steps = self.steps.unwrap_or(model.defaults.steps);
+        if steps == 0 {
+            return Err(RequestError::ZeroSteps.into());
+        }
+        let latent_size = self.latent_size(model)?;
+        let executed = self.executed(steps, latent_size, model)?;
+        let guidance = self.guidance(model)?;
+        let sampler_config = match self.sampler {
+            Some(kind) => model.sampler.clone().with_kind(kind),
+            None => model.sampler.clone(),
+        };
+        let (sampler, evaluations) = self.stage.sampler(&sampler_config, executed, self.eta)?;
+        let rows = guidance.rows(self.items());
+        let windows = self.windows(model, latent_size, evaluations)?;
+        let blueprint = self.blueprint(model, latent_size, rows);
+        let course = course(sampler.as_ref(), evaluations)
+            .refreshing_at(switches(&windows))
+            .guided_until(self.guided_share(guidance)?);
+        let plan = self.cache.plan(&course, &blueprint)?;
+        Ok(Resolved {
+            notes: sampler_config.notes(),
+            steps,
+            guidance,
+            rows,
+            windows,
+            latent_shape: [
+                self.items(),
+                model.canvas().channels,
+                latent_size[0],
+                latent_size[1],
+            ],
+            sampler,
+            blueprint,
+            plan,
+        })
+    }
+
+    /// Which steps are made: all, or those behind the noise that is put on a picture.
+    fn executed(
+        &self,
+        steps: usize,
+        latent_size: [usize; 2],
+        model: &ModelConfig,
+    ) -> Result<Steps, Error> {
+        let fills = model.fills_masks();
+        let Some(edit) = &self.edit else {
+            if fills {
+                return Err(RequestError::NothingToFill { missing: "picture" }.into());
+            }
+            return Ok(steps.into());
+        };
+        if !model.reads_text() {
+            return Err(RequestError::NoPictureStart.into());
+        }
+        if fills && !edit.inpaints() {
+            return Err(RequestError::NothingToFill { missing: "mask" }.into());
+        }
+        edit.check(self.prompts.len(), latent_size, model.canvas().factor)?;
+        Ok(edit.steps(steps)?)
+    }
+
+    /// Width and height of the picture to start from or to follow, rounded down to multiples.
+    fn pictured_size(&self, multiple: usize) -> Result<Option<(usize, usize)>, RequestError> {
+        let edit = self.edit.as_ref().and_then(Edit::first);
+        let control = self.controls.first();
+        let control = || control.map(|one| (&one.picture, one.name.as_str()));
+        let Some((picture, name)) = edit.or_else(control) else {
+            return Ok(None);
+        };
+        let (width, height) = (picture.width(), picture.height());
+        if width < multiple || height < multiple {
+            return Err(RequestError::SmallPicture {
+                name: name.to_owned(),
+                width,
+                height,
+                multiple,
+            });
+        }
+        let down = |side: usize| side / multiple * multiple;
+        Ok(Some((down(width), down(height))))
+    }
+
+    /// Height and width of the latents.
+    fn latent_size(&self, model: &ModelConfig) -> Result<[usize; 2], RequestError> {
+        let canvas = model.canvas();
+        let multiple = model.multiple();
+        let [height, width] = canvas.sides.map(|side| side * canvas.factor);
+        let (width, height) = match self.size {
+            Some(size) => size,
+            None => self.pictured_size(multiple)?.unwrap_or((width, height)),
+        };
+        if width == 0 || height == 0 || width % multiple != 0 || height % multiple != 0 {
+            return Err(RequestError::Size {
+                width,
+                height,
+                multiple,
+            });
+        }
+        let pixels = [width, height]
+            .into_iter()
+            .try_fold(self.items(), usize::checked_mul);
+        if pixels.is_none_or(|pixels| pixels > MOST_PIXELS) {
+            return Err(RequestError::TooLarge {
+                width,
+                height,
+                pictures: self.items(),
+                most: MOST_PIXELS,
+            });
+        }
+        Ok([height / canvas.factor, width / canvas.factor])
+    }
+
+    /// The share of the run behind which guidance that is on goes off.
+    fn guided_share(&self, guidance: Guidance) -> Result<Option<f64>, RequestError> {
+        match self.guidance_until {
+            Some(share) if !(0.0..=1.0).contains(&share) => Err(RequestError::Range {
+                name: "guidance_until",
+                value: share,
+                range: "0 to 1",
+            }),
+            share => Ok(share.filter(|_| guidance.is_on())),
+        }
+    }
+
+    fn guidance(&self, model: &ModelConfig) -> Result<Guidance, RequestError> {
+        let scale = self.guidance_scale.unwrap_or(model.defaults.guidance_scale);
+        let rescale = self.guidance_rescale;
+        if !scale.is_finite() {
+            return Err(RequestError::Range {
+                name: "guidance_scale",
+                value: scale,
+                range: "a finite number",
+            });
+        }
+        if !(0.0..=1.0).contains(&rescale) {
+            return Err(RequestError::Range {
+                name: "guidance_rescale",
+                value: rescale,
+                range: "0 to 1",
+            });
+        }
+        let guidance = Guidance {
+            scale,
+            rescale,
+            ..Guidance::default()
+        };
+        let Some(classes) = model.classes() else {
+            return Ok(guidance);
+        };
+        let own = model.defaults.guidance_channels;
+        let own = own.unwrap_or(model.trunk.in_channels());
+        let channels = self.guidance_channels.unwrap_or(own);
+        if channels == 0 {
+            return Err(RequestError::Range {
+                name: "guidance_channels",
+                value: 0.0,
+                range: "at least 1",
+            });
+        }
+        Ok(Guidance {
+            conditioned: classes.conditioned,
+            channels: Some(channels),
+            ..guidance
+        })
+    }
+}
+
+/// What a plan must know of a sampler's run, of which the first `evaluations` are made.
+pub(in crate::pipeline) fn course(sampler: &dyn Sampler, evaluations: usize) -> Course {
+    Course::grouped((0..evaluations).map(|evaluation| sampler.solver_step(evaluation)))
+}
+
+/// A request that fits its model: every value filled in, tables and plan made.
+#[derive(Debug)]
+pub struct Resolved {
+    /// Solver steps.
+    pub steps: usize,
+    /// How strongly the text guides.
+    pub guidance: Guidance,
+    /// Rows of one evaluation.
+    pub rows: Rows,
+    /// `[items, channels, height, width]`
+    pub latent_shape: [usize; 4],
+    /// The update rule's tables.
+    pub sampler: Box<dyn Sampler>,
+    /// For each control, the evaluations at which it steers.
+    pub windows: Vec<Range<usize>>,
+    /// The denoiser's cells and what they cost.
+    pub blueprint: Blueprint,
+    /// Which evaluations compute what.
+    pub plan: CachePlan,
+    /// What is read otherwise than the sampler's configuration says, in sentences for the user.
+    pub notes: Vec<String>,
+}
+
+impl Resolved {
+    /// What the plan costs when stored elements have `element_bytes` bytes.
+    pub fn forecast(&self, element_bytes: usize) -> Forecast {
+        self.plan
+            .forecast(&self.blueprint, self.rows, element_bytes)
+    }
+}

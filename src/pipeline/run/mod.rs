@@ -1,0 +1,13 @@
+//! A request on its way: where it starts, the denoising loop, and what watches it.
+
+mod calibrate;
+mod edit;
+mod start;
+mod steps;
+mod trace;
+
+pub(super) use calibrate::{Changes, Observed};
+pub(super) use edit::Starter;
+pub(super) use start::Start;
+pub(super) use steps::Run;
+pub use trace::Trace;

@@ -1,0 +1,124 @@
+//! What every model does between its conditions and its pictures.
+
+use std::time::Duration;
+
+use burn::tensor::{DType, Device, Tensor};
+
+use super::start::Start;
+use crate::cache::Session;
+use crate::conditioning::Conditioning;
+use crate::denoise::{Denoise, Noise as _, Observer};
+use crate::denoiser::StagedDenoiser;
+use crate::device;
+use crate::error::{Error, RequestError};
+use crate::pipeline::made::{Begun, Report, timed};
+use crate::pipeline::request::{Request, Resolved, SeededNoise, Stage};
+
+/// A request on its way through the denoising loop.
+pub(in crate::pipeline) struct Run<'a> {
+    pub(in crate::pipeline) request: &'a Request,
+    pub(in crate::pipeline) resolved: &'a Resolved,
+    pub(in crate::pipeline) device: &'a Device,
+    /// Of the denoiser.
+    pub(in crate::pipeline) dtype: DType,
+}
+
+impl Run<'_> {
+    /// The seeds' noise, from its beginning.
+    pub(in crate::pipeline) fn noise(&self) -> SeededNoise {
+        SeededNoise::new(&self.request.seeds, self.device)
+    }
+
+    /// From the seeds' noise, or the latents given, to clean latents.
+    pub(in crate::pipeline) fn denoise<D: StagedDenoiser + ?Sized>(
+        &self,
+        denoiser: &D,
+        condition: &Conditioning,
+        observer: &mut dyn Observer,
+    ) -> Result<Begun, Error> {
+        let mut noise = self.noise();
+        let start = self.start_from_noise(&mut noise)?;
+        self.denoise_from(start, denoiser, condition, &mut noise, observer)
+    }
+
+    /// A start from noise alone, or from what another model has left.
+    pub(in crate::pipeline) fn start_from_noise(
+        &self,
+        noise: &mut SeededNoise,
+    ) -> Result<Start, Error> {
+        if matches!(self.request.stage, Stage::Finish { .. }) {
+            let left = self.given()?.ok_or(RequestError::NothingToFinish)?;
+            return Ok(Start::from_noise(left));
+        }
+        let scale = self.resolved.sampler.initial_noise_scale();
+        Ok(Start::from_noise(self.normals(noise)? * scale))
+    }
+
+    /// From `start` to clean latents; `noise` goes on where the start has left it.
+    pub(in crate::pipeline) fn denoise_from<D: StagedDenoiser + ?Sized>(
+        &self,
+        start: Start,
+        denoiser: &D,
+        condition: &Conditioning,
+        noise: &mut SeededNoise,
+        observer: &mut dyn Observer,
+    ) -> Result<Begun, Error> {
+        let Self {
+            request, resolved, ..
+        } = self;
+        for note in &resolved.notes {
+            observer.warn(note);
+        }
+        for warning in &resolved.plan.warnings {
+            observer.warn(&warning.to_string());
+        }
+        let run = denoiser.start(condition, resolved.sampler.evaluations());
+        let mut session = Session::new(denoiser, &run, &resolved.plan, resolved.rows);
+        if request.step_graphs {
+            session = session.with_step_graphs();
+        }
+        let denoise = Denoise {
+            sampler: resolved.sampler.as_ref(),
+            plan: &resolved.plan,
+            guidance: resolved.guidance,
+            prior_noise: request.cache.noise,
+            known: start.known.as_ref(),
+        };
+        let outcome = timed(|| denoise.run(&mut session, start.latents.clone(), noise, observer));
+        let (latents, time) = outcome.map_err(|error| match self.dtype {
+            DType::F32 => error.in_full_precision(),
+            _ => error,
+        })?;
+        Ok(Begun {
+            latents,
+            frames: resolved.rows.frames,
+            report: Report {
+                text: Duration::ZERO,
+                denoising: time,
+                decoding: Duration::ZERO,
+                account: session.account(),
+                forecast: resolved.forecast(self.dtype.size()),
+                device_memory: device::pool_bytes(self.device),
+            },
+        })
+    }
+
+    /// Standard normals to start from, `[items, channels, height, width]`: the latents given, or the next of the noise.
+    pub(in crate::pipeline) fn normals(&self, noise: &mut SeededNoise) -> Result<Tensor<4>, Error> {
+        let given = self.given()?;
+        Ok(given.unwrap_or_else(|| noise.draw(self.resolved.latent_shape)))
+    }
+
+    /// The latents that came with the request.
+    fn given(&self) -> Result<Option<Tensor<4>>, Error> {
+        let expected = self.resolved.latent_shape;
+        let Some(given) = &self.request.initial_latents else {
+            return Ok(None);
+        };
+        let found = given.dims();
+        if found != expected {
+            return Err(RequestError::LatentShape { found, expected }.into());
+        }
+        Ok(Some(given.clone().to_device(self.device).cast(DType::F32)))
+    }
+}
