@@ -228,7 +228,7 @@ fn costs_are_those_of_the_reference() {
         let found = (blueprint.full_macs() * frames as u64) as f64 / 1e9;
         let off = found / counted - 1.0;
         assert!(
-            off.abs() < 0.002,
+            off.abs() < 0.005,
             "{frames} frames: {found} G, counted {counted} G"
         );
     }

@@ -203,7 +203,7 @@ fn check_free(
     comparison.check(Part::Layers, "prompt_embeds", &embeds, context)?;
     let ids = golden("added_time_ids").unwrap().rows();
     for (found, expected) in condition
-        .time_ids
+        .numbers
         .iter()
         .flatten()
         .zip(ids.iter().flatten())
