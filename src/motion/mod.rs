@@ -75,11 +75,6 @@ impl Motion {
     fn kept(self, sampler: &dyn Sampler, schedule: &NoiseSchedule) -> f64 {
         let evaluations = sampler.evaluations();
         // The noise of a timestep is what all before it have added.
-        #[allow(
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            reason = "a training timestep"
-        )]
         let before = |place: usize| {
             let timestep = evaluations[evaluations.len() - 1 - place].timestep as usize;
             timestep.checked_sub(1).map_or(1.0, |last| {

@@ -1,6 +1,6 @@
 //! Layers along the frames of a film: convolutions, and transformers that read no context.
 //!
-//! Source: Wang et al., "ModelScope Text-to-Video Technical Report" (arXiv 2308.06571, section 3.2); behaviour as diffusers'
+//! Source: Wang et al., "`ModelScope` Text-to-Video Technical Report" (arXiv 2308.06571, section 3.2); behaviour as diffusers'
 //! `TemporalConvLayer` and `TransformerTemporalModel`.
 
 use burn::module::Module;

@@ -48,7 +48,7 @@ impl UNet3dConfig {
         };
         let channels = levels[level].channels;
         let width = match site {
-            CellModule::ConvIn => UNet3dConfig::FIRST_HEADS * self.head_width,
+            CellModule::ConvIn => Self::FIRST_HEADS * self.head_width,
             _ => channels,
         };
         let halved = |side: usize| {

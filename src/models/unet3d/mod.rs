@@ -4,7 +4,7 @@
 //! followed by convolutions along frames, every transformer by one along frames; one such transformer more stands after the first
 //! convolution and is part of the first cell. Rows are frames, those of a film next to each other.
 //!
-//! Source: Wang et al., "ModelScope Text-to-Video Technical Report" (arXiv 2308.06571, section 3); behaviour as diffusers'
+//! Source: Wang et al., "`ModelScope` Text-to-Video Technical Report" (arXiv 2308.06571, section 3); behaviour as diffusers'
 //! `UNet3DConditionModel`.
 
 mod blocks;

@@ -202,12 +202,7 @@ fn check_free(
     let context = condition.states().clone();
     comparison.check(Part::Layers, "prompt_embeds", &embeds, context)?;
     let ids = golden("added_time_ids").unwrap().rows();
-    for (found, expected) in condition
-        .numbers
-        .iter()
-        .flatten()
-        .zip(ids.iter().flatten())
-    {
+    for (found, expected) in condition.numbers.iter().flatten().zip(ids.iter().flatten()) {
         assert!((found - expected).abs() < 1e-6, "{found} for {expected}");
     }
     let latents = setting.run(model, &condition, &mut noise, &mut trace);
