@@ -146,14 +146,14 @@ fn a_net_steers_each_frame_by_its_own_picture() {
 }
 
 /// A case on the model's own denoiser, from the conditions of the reference.
-struct Case<'a> {
+struct Scene<'a> {
     fixture: &'a Fixture,
     case: &'a Value,
     unet: &'a UNet,
     sampler: SamplerConfig,
 }
 
-impl<'a> Case<'a> {
+impl<'a> Scene<'a> {
     fn new(fixture: &'a Fixture, case: &'a Value, pipeline: &'a Pipeline) -> Self {
         let scheduler = fixture.scheduler(case["scheduler"].as_str().unwrap());
         Self {
@@ -271,7 +271,7 @@ fn films_agree_with_diffusers() {
     let pipeline = load(&fixture, &tested::device());
     let mut ran = 0;
     for case in fixture.of_kinds(&["txt2video_zero"]) {
-        let case = Case::new(&fixture, case, &pipeline);
+        let case = Scene::new(&fixture, case, &pipeline);
         let id = &case.case["id"];
         let mut ignored = ();
         let mut trace = Trace::new(&mut ignored);
@@ -312,7 +312,7 @@ fn films_agree_with_diffusers() {
 fn each_step_agrees_from_the_latents_of_diffusers() {
     let Some(fixture) = fixture() else { return };
     let pipeline = load(&fixture, &tested::device());
-    let case = Case::new(&fixture, fixture.case("ddim"), &pipeline);
+    let case = Scene::new(&fixture, fixture.case("ddim"), &pipeline);
     let device = tested::device();
     let names = case.case["tensors"]["latents_by_step"].as_array().unwrap();
     let left = |step: usize| fixture.tensor(names[step].as_str().unwrap());
@@ -335,7 +335,7 @@ fn each_step_agrees_from_the_latents_of_diffusers() {
 }
 
 /// The last step of loop A.
-fn loops_end(case: &Case<'_>) -> usize {
+fn loops_end(case: &Scene<'_>) -> usize {
     case.number("num_inference_steps") - case.number("t1") - 2
 }
 
@@ -344,7 +344,7 @@ fn loops_end(case: &Case<'_>) -> usize {
 fn batched_propagation_is_the_sequential_one() {
     let Some(fixture) = fixture() else { return };
     let pipeline = load(&fixture, &tested::device());
-    let case = Case::new(&fixture, fixture.case("fd.ddim"), &pipeline);
+    let case = Scene::new(&fixture, fixture.case("fd.ddim"), &pipeline);
     let run = |rule: CacheRule| case.run(&rule, &mut Trace::new(&mut ())).latents;
     let sequential = Reference::from(run(case.rule()));
     for parallel in [2, 3, 6] {
