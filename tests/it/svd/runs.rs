@@ -202,12 +202,7 @@ fn check_free(
     let context = condition.states().clone();
     comparison.check(Part::Layers, "prompt_embeds", &embeds, context)?;
     let ids = golden("added_time_ids").unwrap().rows();
-    for (found, expected) in condition
-        .numbers
-        .iter()
-        .flatten()
-        .zip(ids.iter().flatten())
-    {
+    for (found, expected) in condition.numbers.iter().flatten().zip(ids.iter().flatten()) {
         assert!((found - expected).abs() < 1e-6, "{found} for {expected}");
     }
     let latents = setting.run(model, &condition, &mut noise, &mut trace);
@@ -259,7 +254,9 @@ fn check_steps(
     let golden = |key: &str| fixture.of(case, key).unwrap();
     let mut start = golden("initial_noise");
     let scale = setting.sampler.initial_noise_scale() as f32;
-    start.values.iter_mut().for_each(|value| *value *= scale);
+    for value in &mut start.values {
+        *value *= scale;
+    }
     let steps = Steps {
         predictions: by_row(golden("noise_pred").first(first)),
         samples: Some(by_row(start)),
