@@ -54,13 +54,14 @@ pub(crate) fn along_frames(layer: &Conv3d, films: Tensor<4>) -> Tensor<4> {
 
 #[cfg(test)]
 mod tests {
+    use burn::tensor::TensorData;
+
     use super::*;
 
     fn counted(shape: [usize; 4]) -> Tensor<4> {
-        let count = shape.iter().product::<usize>() as i64;
-        Tensor::<1, burn::tensor::Int>::arange(0..count, &Device::flex())
-            .float()
-            .reshape(shape)
+        let count: usize = shape.iter().product();
+        let values: Vec<f32> = (0..count).map(|value| value as f32).collect();
+        Tensor::from_data(TensorData::new(values, shape), &Device::flex())
     }
 
     #[test]

@@ -254,7 +254,9 @@ fn check_steps(
     let golden = |key: &str| fixture.of(case, key).unwrap();
     let mut start = golden("initial_noise");
     let scale = setting.sampler.initial_noise_scale() as f32;
-    start.values.iter_mut().for_each(|value| *value *= scale);
+    for value in &mut start.values {
+        *value *= scale;
+    }
     let steps = Steps {
         predictions: by_row(golden("noise_pred").first(first)),
         samples: Some(by_row(start)),
