@@ -83,8 +83,10 @@ mod samplers;
 mod scenes;
 mod sdxl;
 mod shipped;
+mod svd;
 mod tested;
 mod text;
+mod text_to_video;
 mod tolerance;
 mod torch_files;
 mod toy_trunk;
@@ -93,6 +95,7 @@ mod vae;
 mod weight_files;
 mod weight_lists;
 mod weights;
+mod zero_shot_film;
 
 /// Counts memory for the tests that limit it.
 #[cfg(feature = "eval")]
