@@ -4,17 +4,24 @@ use std::path::Path;
 
 use burn::tensor::{Tensor, TensorData};
 
+use super::stages::Stage;
 use crate::{
     error::Error,
     pipeline::{self, Generated, Trace, write_tensors},
 };
 
-/// Writes a run's tensors as f32.
+/// Writes a run's tensors as f32; of films, `initial_latents` are the normals in the shape they were drawn in, `[items, frames, channels,
+/// height, width]` or `[items, channels, frames, height, width]`.
 ///
 /// # Errors
 ///
 /// A device error if a tensor cannot be read back, a file error if the folder does not take the file.
-pub(super) fn write_trace(path: &Path, trace: &Trace<'_>, made: &Generated) -> Result<(), Error> {
+pub(super) fn write_trace(
+    path: &Path,
+    trace: &Trace<'_>,
+    stage: &Stage,
+    made: &Generated,
+) -> Result<(), Error> {
     let mut tensors = vec![
         ("timesteps".to_owned(), timesteps(trace)),
         ("image".to_owned(), read_back(&made.images)?),
@@ -26,7 +33,12 @@ pub(super) fn write_trace(path: &Path, trace: &Trace<'_>, made: &Generated) -> R
         tensors.push(("pooled_prompt_embeds".to_owned(), read_back(pooled)?));
     }
     if let Some(initial) = &trace.initial_latents {
-        tensors.push(("initial_latents".to_owned(), read_back(initial)?));
+        let initial = initial.clone();
+        let initial = match stage.resolved.rows.frames {
+            1 => read_back(&initial)?,
+            _ => read_back(&stage.resolved.drawn(initial))?,
+        };
+        tensors.push(("initial_latents".to_owned(), initial));
     }
     for (name, steps) in [
         ("prediction", &trace.predictions),

@@ -3,7 +3,7 @@
 use afterimage::cache::{CacheRule, Refresh};
 use afterimage::image_io::{Mask, Picture};
 use afterimage::inject::{Moment, PriorNoise};
-use afterimage::pipeline::{Added, Control, Edit, Framing, Request, Seeds, Stage};
+use afterimage::pipeline::{Added, Control, Edit, Framing, Request, Seeds, Stage, Subject};
 use serde_json::Value;
 
 use crate::fixture::{Fixture, Reference};
@@ -13,7 +13,7 @@ pub(super) fn request(fixture: &Fixture, case: &Value) -> Request {
     let number = |key: &str| call[key].as_u64().map(|value| value as usize);
     let real = |key: &str| call[key].as_f64();
     Request {
-        prompts: strings(&call["prompt"]),
+        subject: Subject::Prompts(strings(&call["prompt"])),
         negative_prompts: strings(&call["negative_prompt"]),
         added: added(call),
         seeds: seeds(&call["seed"]),
