@@ -32,11 +32,12 @@ pub(super) fn write_trace(
     if let Some(pooled) = &made.pooled_prompt_embeds {
         tensors.push(("pooled_prompt_embeds".to_owned(), read_back(pooled)?));
     }
-    if let Some(initial) = &trace.initial_latents {
-        let initial = initial.clone();
-        let initial = match stage.resolved.rows.frames {
-            1 => read_back(&initial)?,
-            _ => read_back(&stage.resolved.drawn(initial))?,
+    if let Some(initial) = trace.initial_latents.clone() {
+        let resolved = &stage.resolved;
+        let initial = if resolved.rows.frames == 1 || resolved.motion.is_some() {
+            read_back(&initial)?
+        } else {
+            read_back(&resolved.drawn(initial))?
         };
         tensors.push(("initial_latents".to_owned(), initial));
     }

@@ -6,7 +6,7 @@ use super::noise::Seeds;
 use super::stage::Stage;
 use super::subject::Subject;
 use crate::error::RequestError;
-use crate::pipeline::config::{ModelConfig, SourceConfig, TextConfig};
+use crate::pipeline::config::{Films, ModelConfig, SourceConfig, TextConfig};
 
 impl Request {
     /// Whether the model makes its pictures from what the request says: nothing is silently left out.
@@ -70,13 +70,20 @@ impl Request {
         }
     }
 
-    /// Refuses what has no place in films: `frames` of them, moved by a shift or by a trunk that looks along them.
-    pub(super) fn check_film(&self, frames: usize) -> Result<(), RequestError> {
+    /// Refuses what has no place in films of so many `frames`.
+    pub(super) fn check_film(
+        &self,
+        model: &ModelConfig,
+        frames: usize,
+    ) -> Result<(), RequestError> {
+        if frames == 1 && !matches!(model.films(), Films::Trained { .. }) {
+            return Ok(());
+        }
         let refused = [
             ("edit", self.edit.is_some()),
             ("stage", self.stage != Stage::Whole),
         ];
-        match refused.into_iter().find(|(_, given)| *given && frames > 1) {
+        match refused.into_iter().find(|(_, given)| *given) {
             Some((option, _)) => Err(RequestError::NotOfFilms { option }),
             None => Ok(()),
         }

@@ -93,7 +93,7 @@ impl FilmRequest {
             (Films::Trained { .. }, _) => Told::Numbers,
         };
         self.check_told(told)?;
-        self.check_numbers()?;
+        self.check_numbers(told)?;
         match (films, asked) {
             (Films::Trained { frames }, None) => Ok(frames),
             (_, Some(frames)) => Ok(frames),
@@ -163,14 +163,19 @@ impl FilmRequest {
         }
     }
 
-    fn check_numbers(&self) -> Result<(), RequestError> {
+    fn check_numbers(&self, told: Told) -> Result<(), RequestError> {
         let range = |name, value, range| Err(RequestError::Range { name, value, range });
+        // What a text describes may be one frame: the layers along frames then see it alone.
+        let least = if told == Told::Text { 1 } else { 2 };
+        let known = if least == 1 {
+            "a film has 1 to 1024 frames"
+        } else {
+            "a film has 2 to 1024 frames; without this option, a model of pictures makes one"
+        };
         if let Some(frames) = self
             .frames
-            .filter(|frames| !(2..=MOST_FRAMES).contains(frames))
+            .filter(|one| !(least..=MOST_FRAMES).contains(one))
         {
-            let known =
-                "a film has 2 to 1024 frames; without this option, a model of pictures makes one";
             return range("frames", frames as f64, known);
         }
         if self.decode_chunk == Some(0) {

@@ -32,7 +32,7 @@ impl Request {
             return Err(RequestError::ZeroSteps.into());
         }
         let frames = self.film.frames(model, self.followed())?;
-        self.check_film(frames)?;
+        self.check_film(model, frames)?;
         let latent_size = self.latent_size(model, frames)?;
         let executed = self.executed(steps, latent_size, model)?;
         let guidance = self.guidance(model, frames)?;
