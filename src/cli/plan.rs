@@ -115,8 +115,8 @@ fn text(facts: &Facts, parts: &[Part<'_>], memory: &MemoryFacts) -> String {
     let published = Published::new(parts);
     sections.push(format!("{}\n{}", summary.text(), published.text()));
     sections.push(memory.text());
-    sections.extend(parts.first().map(|part| {
-        let rows = part.rows;
+    let most = parts.iter().map(|part| part.rows).max();
+    sections.extend(most.map(|rows| {
         format!(
             "GMACs are of the {rows} rows of an evaluation: one a picture or frame, two when guided"
         )
