@@ -200,7 +200,10 @@ pub(crate) fn is_processor(device: &Device) -> bool {
     #[cfg(feature = "cpu")]
     return *device == Device::flex();
     #[cfg(not(feature = "cpu"))]
-    false
+    {
+        let _ = device;
+        false
+    }
 }
 
 /// Every device this build can reach; a GPU that several backends reach is listed by each.
