@@ -18,14 +18,14 @@ use super::{
 };
 use crate::{
     cache::CacheRule,
-    error::{Error, FileError, RequestError},
+    error::{Error, EvaluationError, FileError, RequestError},
     evaluation::{
         self, Instruments, Joined, Method, PipelineMaker, Results, Shard, Store, Study, Subjects,
         Tally, fill, for_each_picture, measure, read_prompts, write_archive,
     },
     image_io::{check_writable, write_atomically},
     metrics::{Classifier, ClipScore, FeatureSpace, FeatureStatistics, Judge, Lpips, ShapeJudge},
-    pipeline::{Request, Resolved, Subject},
+    pipeline::{Request, Resolved, SourceConfig, Subject},
 };
 
 /// What an evaluation leaves beside its pictures.
@@ -108,7 +108,7 @@ fn study(
     resolved: &Resolved,
 ) -> Result<Study, Error> {
     let factor = model.config.canvas().factor;
-    let [batch, _, height, width] = resolved.latent_shape;
+    let [_, _, height, width] = resolved.latent_shape;
     let sampler = request
         .sampler
         .map_or(model.config.sampler.name(), |kind| kind.name());
@@ -121,8 +121,9 @@ fn study(
         guidance_scale: resolved.guidance.scale,
         width: width * factor,
         height: height * factor,
+        frames: resolved.rows.frames,
         samples: arguments.samples,
-        batch,
+        batch: request.items(),
         seed: arguments.seed,
         methods: Method::all(request, &arguments.cache, &model.config)?,
         subjects: subjects(arguments, model)?,
@@ -138,6 +139,9 @@ fn subjects(arguments: &args::Sampling, model: &Model) -> Result<Subjects, Error
             None => Ok(self::classes(arguments, classes, model)),
             Some(_) => Err(RequestError::NoText { classes }.into()),
         };
+    }
+    if matches!(config.source, SourceConfig::Picture(_)) {
+        return Err(EvaluationError::FilmsOfPictures.into());
     }
     match prompts {
         Some(path) if config.reads_text() => read_prompts(path).map(Subjects::Prompts),
