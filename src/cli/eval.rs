@@ -13,19 +13,19 @@ use super::{
     adapters,
     args::{self, EvalCommand, JudgeChoice},
     cancel, console, eval_text,
-    job::{self, Machine, Model, Subject},
+    job::{self, Machine, Model},
     progress::Watch,
 };
 use crate::{
     cache::CacheRule,
-    error::{Error, FileError, RequestError},
+    error::{Error, EvaluationError, FileError, RequestError},
     evaluation::{
         self, Instruments, Joined, Method, PipelineMaker, Results, Shard, Store, Study, Subjects,
         Tally, fill, for_each_picture, measure, read_prompts, write_archive,
     },
     image_io::{check_writable, write_atomically},
     metrics::{Classifier, ClipScore, FeatureSpace, FeatureStatistics, Judge, Lpips, ShapeJudge},
-    pipeline::{Request, Resolved},
+    pipeline::{Request, Resolved, SourceConfig, Subject},
 };
 
 /// What an evaluation leaves beside its pictures.
@@ -43,13 +43,15 @@ pub(super) fn run(arguments: &args::Eval) -> Result<(), Error> {
 fn sample(arguments: &args::Sampling) -> Result<(), Error> {
     let mut model = Model::open(&arguments.model)?;
     model.adapt(&arguments.adapt)?;
-    let subject = Subject::any(&arguments.course.class_label, &model);
+    let subject = job::any_subject(&arguments.course, &model);
     let rule = CacheRule::none();
-    let mut request = job::request(&arguments.course, &subject, rule, arguments.seed);
-    let batch = std::mem::replace(&mut request.batch, 1).min(arguments.samples);
-    match request.class_labels.first() {
-        Some(&label) => request.class_labels = vec![label; batch],
-        None => request.prompts = vec![String::new(); batch],
+    let mut request = job::request(&arguments.course, subject, rule, arguments.seed);
+    let batch = request.batch.min(arguments.samples);
+    request.batch = 1;
+    match &mut request.subject {
+        Subject::Classes(labels) => labels.resize(batch, labels[0]),
+        Subject::Prompts(prompts) => prompts.resize(batch, String::new()),
+        Subject::Picture { .. } | Subject::Nothing => request.batch = batch,
     }
     let resolved = request.resolve(&model.config)?;
     let mut workload = job::workload(&model, &request, &resolved);
@@ -106,7 +108,7 @@ fn study(
     resolved: &Resolved,
 ) -> Result<Study, Error> {
     let factor = model.config.canvas().factor;
-    let [batch, _, height, width] = resolved.latent_shape;
+    let [_, _, height, width] = resolved.latent_shape;
     let sampler = request
         .sampler
         .map_or(model.config.sampler.name(), |kind| kind.name());
@@ -119,8 +121,9 @@ fn study(
         guidance_scale: resolved.guidance.scale,
         width: width * factor,
         height: height * factor,
+        frames: resolved.rows.frames,
         samples: arguments.samples,
-        batch,
+        batch: request.items(),
         seed: arguments.seed,
         methods: Method::all(request, &arguments.cache, &model.config)?,
         subjects: subjects(arguments, model)?,
@@ -136,6 +139,9 @@ fn subjects(arguments: &args::Sampling, model: &Model) -> Result<Subjects, Error
             None => Ok(self::classes(arguments, classes, model)),
             Some(_) => Err(RequestError::NoText { classes }.into()),
         };
+    }
+    if matches!(config.source, SourceConfig::Picture(_)) {
+        return Err(EvaluationError::FilmsOfPictures.into());
     }
     match prompts {
         Some(path) if config.reads_text() => read_prompts(path).map(Subjects::Prompts),

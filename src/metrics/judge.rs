@@ -2,6 +2,7 @@
 
 use std::fmt::Debug;
 
+use super::motion::FilmVerdict;
 use super::shapes::{COLOURS, PALETTE, SHAPES, find_shapes};
 use crate::error::Error;
 use crate::image_io::Picture;
@@ -37,9 +38,32 @@ pub trait Judge: Debug {
     ///
     /// If the device fails.
     fn judge(&self, pictures: &[Picture], asked: &[Asked<'_>]) -> Result<Vec<Judgement>, Error>;
+
+    /// One verdict a film, each of so many `frames`: what is found in all of them, unless the judge looks at films as such.
+    ///
+    /// # Errors
+    ///
+    /// If the device fails.
+    fn judge_films(
+        &self,
+        pictures: &[Picture],
+        frames: usize,
+        asked: &[Asked<'_>],
+    ) -> Result<Vec<Judgement>, Error> {
+        let films = pictures.chunks(frames).zip(asked);
+        let judge = |(film, asked): (&[Picture], &Asked<'_>)| {
+            let verdicts = self.judge(film, &vec![*asked; film.len()])?;
+            let sum = |count: fn(&Judgement) -> usize| verdicts.iter().map(count).sum();
+            Ok(Judgement {
+                right: sum(|verdict| verdict.right),
+                asked: sum(|verdict| verdict.asked),
+            })
+        };
+        films.map(judge).collect()
+    }
 }
 
-/// Looks for the coloured shapes that a text names: the judge of the bundled `scenes` models.
+/// Looks for the coloured shapes that a text names, in films for the way they go: the judge of the `scenes` models.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct ShapeJudge;
 
@@ -56,6 +80,29 @@ impl Judge for ShapeJudge {
                 Asked::Nothing => Judgement { right: 0, asked: 0 },
             })
             .collect())
+    }
+
+    /// Shape, colour and way of the one thing that a text has move.
+    fn judge_films(
+        &self,
+        pictures: &[Picture],
+        frames: usize,
+        asked: &[Asked<'_>],
+    ) -> Result<Vec<Judgement>, Error> {
+        let judge = |(film, asked): (&[Picture], &Asked<'_>)| {
+            let verdict = match asked {
+                Asked::Text(text) => FilmVerdict::of(film, text),
+                Asked::Class(..) | Asked::Nothing => None,
+            };
+            verdict.map_or(Judgement { right: 0, asked: 0 }, |verdict| {
+                let all = [verdict.shape, verdict.colour, verdict.direction];
+                Judgement {
+                    right: all.iter().filter(|right| **right).count(),
+                    asked: all.len(),
+                }
+            })
+        };
+        Ok(pictures.chunks(frames).zip(asked).map(judge).collect())
     }
 }
 
