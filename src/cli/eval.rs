@@ -58,7 +58,8 @@ fn sample(arguments: &args::Sampling) -> Result<(), Error> {
     let mut workload = job::workload(&model, &request, &resolved);
     // Each rule has its peer of fewer steps.
     let methods = 2 * arguments.cache.len() + 1;
-    workload.macs *= (methods * arguments.samples.div_ceil(batch)) as u64;
+    let passes = methods * arguments.samples.div_ceil(batch);
+    workload.macs = workload.macs.saturating_mul(passes as u64);
     let machine = Machine::open(&arguments.machine, &workload)?;
     machine.check_memory(&model, &request, &resolved)?;
     let study = study(arguments, &model, &machine, &request, &resolved)?;
