@@ -11,7 +11,9 @@ use image::{
 };
 
 use super::{
-    Picture, exif, is_stream,
+    Picture, exif,
+    film::FilmFormat,
+    is_stream,
     png_file::{encoder, plain},
     texts::lines,
     write_atomically,
@@ -48,6 +50,10 @@ impl PictureFormat {
             "png" => Ok(Self::Png),
             "jpg" | "jpeg" => Ok(Self::Jpeg),
             "webp" => Ok(Self::WebP),
+            _ if FilmFormat::is_named(path) => Err(RequestError::FilmAsPicture {
+                given: path.display().to_string(),
+            }
+            .into()),
             _ => Err(RequestError::OutputName {
                 given: path.display().to_string(),
             }
