@@ -14,6 +14,7 @@ use super::{
     args::{self, EvalCommand, JudgeChoice},
     cancel, console, eval_text,
     job::{self, Machine, Model},
+    pictures,
     progress::Watch,
 };
 use crate::{
@@ -43,7 +44,7 @@ pub(super) fn run(arguments: &args::Eval) -> Result<(), Error> {
 fn sample(arguments: &args::Sampling) -> Result<(), Error> {
     let mut model = Model::open(&arguments.model)?;
     model.adapt(&arguments.adapt)?;
-    let subject = job::any_subject(&arguments.course, &model);
+    let subject = pictures::any_subject(&arguments.course, &model);
     let rule = CacheRule::none();
     let mut request = job::request(&arguments.course, subject, rule, arguments.seed);
     let batch = request.batch.min(arguments.samples);
@@ -57,7 +58,8 @@ fn sample(arguments: &args::Sampling) -> Result<(), Error> {
     let mut workload = job::workload(&model, &request, &resolved);
     // Each rule has its peer of fewer steps.
     let methods = 2 * arguments.cache.len() + 1;
-    workload.macs *= (methods * arguments.samples.div_ceil(batch)) as u64;
+    let passes = methods * arguments.samples.div_ceil(batch);
+    workload.macs = workload.macs.saturating_mul(passes as u64);
     let machine = Machine::open(&arguments.machine, &workload)?;
     machine.check_memory(&model, &request, &resolved)?;
     let study = study(arguments, &model, &machine, &request, &resolved)?;

@@ -5,7 +5,7 @@ use std::fmt;
 use serde::Serialize;
 
 use super::{
-    adapters, args, console, health, pictures,
+    adapters, args, console, health,
     progress::{self, Downloads},
 };
 use crate::{
@@ -17,7 +17,7 @@ use crate::{
     noise::Prediction,
     pipeline::{
         Adapters, Kept, Memory, ModelConfig, Pipeline, Request, Residency, Resolved, Seeds,
-        SourceConfig, Subject, check_control_weights, check_weights,
+        Subject, check_control_weights, check_weights,
     },
     weights::{Format, Storage, WeightFormat},
 };
@@ -220,15 +220,6 @@ pub(super) fn subject(prompt: Option<&str>, classes: &[usize], model: &Model) ->
     let silent = model.config.reads_text().then_some(args::DEFAULT_PROMPT);
     let prompts = prompt.or(silent).into_iter().map(str::to_owned);
     Subject::named(prompts.collect(), classes.to_vec(), &model.config)
-}
-
-/// Any subject that the model accepts, for commands to which it does not matter.
-pub(super) fn any_subject(course: &args::Course, model: &Model) -> Subject {
-    match (&model.config.source, &course.class_label[..]) {
-        (SourceConfig::Classes(_), []) => Subject::Classes(vec![0]),
-        (SourceConfig::Picture(_), []) => Subject::picture(pictures::blank(model, course.size)),
-        (_, classes) => subject(None, classes, model),
-    }
 }
 
 /// The request that `course` describes; the rest as the model would have it.

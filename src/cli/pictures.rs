@@ -4,12 +4,16 @@ use std::ops::Range;
 
 use serde::Serialize;
 
-use super::{adapters::Adapted, args, job::Model};
+use super::{
+    adapters::Adapted,
+    args,
+    job::{self, Model},
+};
 use crate::{
     catalog::ModelPart,
     error::{Error, RequestError},
     image_io::{Mask, Picture},
-    pipeline::{Adapters, Control, Edit, Recipe, RecipeControl, RecipeFile},
+    pipeline::{Adapters, Control, Edit, Recipe, RecipeControl, RecipeFile, SourceConfig, Subject},
 };
 
 /// One `ControlNet` of the command line.
@@ -122,8 +126,17 @@ pub(super) fn planned_edit(
     Ok(Some(edit))
 }
 
+/// Any subject that the model accepts, for commands to which it does not matter.
+pub(super) fn any_subject(course: &args::Course, model: &Model) -> Subject {
+    match (&model.config.source, &course.class_label[..]) {
+        (SourceConfig::Classes(_), []) => Subject::Classes(vec![0]),
+        (SourceConfig::Picture(_), []) => Subject::picture(blank(model, course.size)),
+        (_, classes) => job::subject(None, classes, model),
+    }
+}
+
 /// White, of the run's size.
-pub(super) fn blank(model: &Model, size: Option<(usize, usize)>) -> Picture {
+fn blank(model: &Model, size: Option<(usize, usize)>) -> Picture {
     let canvas = model.config.canvas();
     let [height, width] = canvas.sides.map(|side| side * canvas.factor);
     let (width, height) = size.unwrap_or((width, height));

@@ -2,7 +2,11 @@
 
 use std::path::Path;
 
-use super::{film::FilmFormat, place::is_folder_by_name, save::PictureFormat};
+use super::{
+    film::FilmFormat,
+    place::{is_film_by_name, is_folder_by_name},
+    save::PictureFormat,
+};
 use crate::error::Error;
 
 /// Refuses a name that neither a picture nor a film could have, for those who do not know yet which of the two they will write.
@@ -16,7 +20,7 @@ pub fn check_output_name(output: &Path) -> Result<(), Error> {
     }
     match (PictureFormat::of(output), FilmFormat::of(output)) {
         (Ok(_), _) | (_, Ok(_)) => Ok(()),
-        (Err(_), Err(film)) if FilmFormat::is_named(output) => Err(film),
+        (Err(_), Err(film)) if is_film_by_name(output) => Err(film),
         (Err(picture), Err(_)) => Err(picture),
     }
 }

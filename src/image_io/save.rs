@@ -11,9 +11,8 @@ use image::{
 };
 
 use super::{
-    Picture, exif,
-    film::FilmFormat,
-    is_stream,
+    Picture, exif, is_stream,
+    place::is_film_by_name,
     png_file::{encoder, plain},
     texts::lines,
     write_atomically,
@@ -50,7 +49,7 @@ impl PictureFormat {
             "png" => Ok(Self::Png),
             "jpg" | "jpeg" => Ok(Self::Jpeg),
             "webp" => Ok(Self::WebP),
-            _ if FilmFormat::is_named(path) => Err(RequestError::FilmAsPicture {
+            _ if is_film_by_name(path) => Err(RequestError::FilmAsPicture {
                 given: path.display().to_string(),
             }
             .into()),

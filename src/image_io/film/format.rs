@@ -23,13 +23,6 @@ pub enum FilmFormat {
 }
 
 impl FilmFormat {
-    /// Whether a file's name is a film's and no picture's, of this build or another.
-    pub(in crate::image_io) fn is_named(path: &Path) -> bool {
-        const NAMES: [&str; 4] = ["apng", "gif", "mp4", "y4m"];
-        let extension = path.extension().unwrap_or_default().to_ascii_lowercase();
-        NAMES.iter().any(|name| extension == *name)
-    }
-
     /// The format that a file's name asks for; for a pipe or a device, whatever its name, Y4M.
     ///
     /// # Errors
