@@ -15,6 +15,9 @@ use image::{ImageDecoder, codecs::jpeg::JpegDecoder, codecs::webp::WebPDecoder};
 
 use super::{exif, texts::pairs, whole};
 
+/// Bytes of a text beyond which none is unpacked: a small file can describe one that fills all memory.
+const MOST_TEXT: usize = 1 << 20;
+
 /// Keys and texts, in the order of the file.
 pub type Settings = Vec<(String, String)>;
 
@@ -47,12 +50,18 @@ fn png(bytes: &[u8]) -> Option<Settings> {
     // Other programs put texts after the pixels too.
     let _ = reader.finish();
     let info = reader.info();
-    let utf8 = info.utf8_text.iter();
-    let utf8 = utf8.filter_map(|chunk| Some((chunk.keyword.clone(), chunk.get_text().ok()?)));
+    let utf8 = info.utf8_text.iter().filter_map(|chunk| {
+        let mut chunk = chunk.clone();
+        chunk.decompress_text_with_limit(MOST_TEXT).ok()?;
+        Some((chunk.keyword.clone(), chunk.get_text().ok()?))
+    });
     let plain = info.uncompressed_latin1_text.iter();
     let plain = plain.map(|chunk| (chunk.keyword.clone(), chunk.text.clone()));
-    let packed = info.compressed_latin1_text.iter();
-    let packed = packed.filter_map(|chunk| Some((chunk.keyword.clone(), chunk.get_text().ok()?)));
+    let packed = info.compressed_latin1_text.iter().filter_map(|chunk| {
+        let mut chunk = chunk.clone();
+        chunk.decompress_text_with_limit(MOST_TEXT).ok()?;
+        Some((chunk.keyword.clone(), chunk.get_text().ok()?))
+    });
     Some(utf8.chain(plain).chain(packed).collect())
 }
 
@@ -143,6 +152,21 @@ mod tests {
             let bytes = std::fs::read(entry.path()).unwrap_or_default();
             let found = settings(&bytes).unwrap_or_default();
             assert!(found.iter().all(|(key, _)| key != "recipe"));
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_bytes_stop_the_reader(kind in 0..5_usize, rest in proptest::collection::vec(0..=255_u8, 0..400)) {
+            let heads: [&[u8]; 5] = [
+                b"\x89PNG\r\n\x1a\n",
+                b"\xff\xd8\xff",
+                b"RIFF\x20\0\0\0WEBP",
+                b"GIF89a\x01\0\x01\0\x80\0\0",
+                b"\0\0\0\x08ftyp",
+            ];
+            let found = settings(&[heads[kind], &rest].concat());
+            proptest::prop_assert!(found.is_some());
         }
     }
 }

@@ -1,5 +1,7 @@
 //! Recipes in files: a picture or a film of ours, or JSON.
 
+use std::fs::File;
+use std::io::{self, Read as _};
 use std::path::Path;
 
 use super::Recipe;
@@ -8,6 +10,9 @@ use crate::image_io::{RECIPE, Settings, settings};
 
 /// The recipe beside the frames of a film.
 const BESIDE_FRAMES: &str = "recipe.json";
+
+/// Bytes of a file beyond which none is read.
+const LARGEST_FILE: u64 = 1 << 30;
 
 /// Keys that other programs keep settings by.
 const FOREIGN: [&str; 5] = [
@@ -31,7 +36,7 @@ impl Recipe {
         } else {
             path
         };
-        let bytes = std::fs::read(path).map_err(|source| FileError::Read {
+        let bytes = bytes(path).map_err(|source| FileError::Read {
             what: "the recipe".into(),
             path: path.into(),
             source,
@@ -42,6 +47,18 @@ impl Recipe {
         }
         Ok(recipe)
     }
+}
+
+/// The whole file, up to what any picture or film of ours has.
+fn bytes(path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let read = File::open(path)?
+        .take(LARGEST_FILE)
+        .read_to_end(&mut bytes)?;
+    if read as u64 == LARGEST_FILE {
+        return Err(io::ErrorKind::FileTooLarge.into());
+    }
+    Ok(bytes)
 }
 
 fn text(bytes: &[u8], path: &Path) -> Result<String, RecipeError> {
