@@ -14,6 +14,7 @@ use super::{
     args::{self, EvalCommand, JudgeChoice},
     cancel, console, eval_text,
     job::{self, Machine, Model},
+    pictures,
     progress::Watch,
 };
 use crate::{
@@ -43,7 +44,7 @@ pub(super) fn run(arguments: &args::Eval) -> Result<(), Error> {
 fn sample(arguments: &args::Sampling) -> Result<(), Error> {
     let mut model = Model::open(&arguments.model)?;
     model.adapt(&arguments.adapt)?;
-    let subject = job::any_subject(&arguments.course, &model);
+    let subject = pictures::any_subject(&arguments.course, &model);
     let rule = CacheRule::none();
     let mut request = job::request(&arguments.course, subject, rule, arguments.seed);
     let batch = request.batch.min(arguments.samples);

@@ -8,7 +8,7 @@ use afterimage::pipeline::{self, Adapters, FilmRequest, Generated, Pipeline, Rep
 use afterimage::weights::adapt::Lora;
 use burn::tensor::{DType, Device, Tensor};
 
-use crate::fixture::{Reference, fixture, values};
+use crate::fixture::{Fixture, Reference, fixture, values};
 
 /// A model of the list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -106,7 +106,7 @@ fn open(folder: &Path) -> Pipeline {
 }
 
 fn model(name: &str) -> Pipeline {
-    open(&fixture(name).join("model"))
+    open(&Fixture::committed(name).model())
 }
 
 fn bundled() -> Pipeline {
