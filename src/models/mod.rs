@@ -6,6 +6,7 @@ pub mod clip;
 pub mod clip_vision;
 pub mod control;
 pub mod dit;
+pub mod t5;
 pub mod unet;
 pub mod vae;
 

@@ -83,6 +83,7 @@ mod samplers;
 mod scenes;
 mod sdxl;
 mod shipped;
+mod t5;
 mod tested;
 mod text;
 mod tolerance;
