@@ -3,6 +3,7 @@
 #
 #   cargo install cargo-fuzz --locked && rustup toolchain install nightly
 #   scripts/fuzz.sh [SECONDS [TARGET…]]     default 1200 seconds each, all targets; JOBS of them at once (default 2)
+#   scripts/fuzz.sh table [TARGET…]         what the last run came to, or has come to so far
 #   scripts/fuzz.sh lines [TARGET…]         lines of each parser's files that seeds and findings reach; needs LLVM's tools of
 #                                           the compiler's version (LLVM=-22 for llvm-cov-22), and the corpus of a run before
 #   scripts/fuzz.sh blind [SECONDS [TARGET…]]   without a nightly compiler: seeds changed at random, nothing looked at
@@ -36,16 +37,24 @@ one() {
 # What the logs of a target say.
 summary() {
   local name=$1
-  awk -v name="$name" -v seeds="$(ls "fuzz/seeds/$name" | wc -l)" -v found="$(ls "$target/artifacts/$name" | wc -l)" \
-    -v corpus="$(ls "$target/corpus/$name" | wc -l)" '
+  awk -v name="$name" -v seeds="$(ls "fuzz/seeds/$name" | wc -l)" -v found="$(ls "$target/artifacts/$name" 2>/dev/null | wc -l)" \
+    -v corpus="$(ls "$target/corpus/$name" 2>/dev/null | wc -l)" '
     /^cpu / { cpu += $2 + $3 }
     /^INFO: Loaded 1 modules/ { all = substr($5, 2) }
     / cov: / { for (i = 1; i < NF; i++) { if ($i == "cov:" && $(i+1) > edges) edges = $(i+1); if ($i == "ft:" && $(i+1) > features) features = $(i+1) } }
-    /^stat::number_of_executed_units:/ { runs += $2 }
+    FNR == 1 { runs += last; last = 0 }
     /^#[0-9]+/ { last = substr($1, 2) }
-    /^==.*ERROR/ { runs += last }
-    END { printf "| %s | %d | %d | %.0f | %d of %d | %d | %d | %d |\n", name, seeds, runs, cpu, edges, all, features, corpus, found }
+    /^stat::number_of_executed_units:/ { last = $2 }
+    END { runs += last
+           printf "| %s | %d | %d | %.0f | %d of %d | %d | %d | %d |\n", name, seeds, runs, cpu, edges, all, features, corpus, found }
   ' "$target/logs/$name".*
+}
+
+table() {
+  printf '| target | seeds | executions | CPU seconds | edges | features | corpus | findings |\n|---|---:|---:|---:|---:|---:|---:|---:|\n'
+  for name in "$@"; do
+    if [ -e "$target/logs/$name.1" ]; then summary "$name"; fi
+  done
 }
 
 lines() {
@@ -88,6 +97,12 @@ files() {
   esac
 }
 
+if [ "${1:-}" = table ]; then
+  shift
+  mapfile -t chosen < <(names "$@")
+  table "${chosen[@]}"
+  exit
+fi
 if [ "${1:-}" = lines ]; then
   shift
   mapfile -t chosen < <(names "$@")
@@ -112,5 +127,4 @@ cargo "+${TOOLCHAIN:-nightly}" fuzz build -s none --target-dir "$target"
 export -f one
 export target host
 printf '%s\n' "${chosen[@]}" | xargs -P "${JOBS:-2}" -I '{}' bash -c "$(declare -f one); one {} $seconds"
-printf '| target | seeds | executions | CPU seconds | edges | features | corpus | findings |\n|---|---|---|---|---|---|---|---|\n'
-for name in "${chosen[@]}"; do summary "$name"; done
+table "${chosen[@]}"

@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use burn::tensor::Tensor;
 
 use crate::blend::Known;
-use crate::cache::{CachePlan, Session};
+use crate::cache::{Before, CachePlan, Session};
 use crate::denoiser::{Evaluation, StagedDenoiser};
 use crate::error::{DeviceError, Error};
 use crate::guidance::Guidance;
@@ -55,7 +55,7 @@ impl Observer for () {}
 pub struct Denoise<'a> {
     /// The update rule.
     pub sampler: &'a dyn Sampler,
-    /// Which evaluations compute what.
+    /// Which evaluations compute what; where a decider takes the place of its spans, how long the run is and where guidance ends.
     pub plan: &'a CachePlan,
     /// How strongly the condition guides.
     pub guidance: Guidance,
@@ -80,15 +80,24 @@ impl Denoise<'_> {
     ) -> Result<Tensor<4>, Error> {
         let prior = latents.clone();
         let mut history = History::default();
+        let mut last = None;
+        let (mut next, total) = (0, self.plan.evaluations());
         observer.begin(&latents);
-        for span in &self.plan.spans {
+        while next < total {
+            let span = session.next_span(&Before {
+                evaluation: next,
+                total,
+                latents: &latents,
+                prediction: last.as_ref(),
+            });
+            next = span.range().end;
             let evaluations = &self.sampler.evaluations()[span.range()];
             latents = self.inject(latents, &prior, evaluations[0], true, Moment::BeforeCall);
             let guidance = self.guidance_at(span.first);
             if guidance != self.guidance {
                 session.end_guidance(self.guidance.conditioned_rows(latents.dims()[0]));
             }
-            let predictions = session.predict(span, evaluations, || {
+            let predictions = session.predict(&span, evaluations, || {
                 guidance.expand(self.sampler.scale_input(latents.clone(), span.first))
             });
             for (&evaluation, prediction) in evaluations.iter().zip(predictions) {
@@ -98,10 +107,10 @@ impl Denoise<'_> {
                 latents = self.step(&mut history, prediction.clone(), evaluation, latents, noise);
                 latents = self.restore(latents, evaluation.index);
                 latents = self.inject(latents, &prior, evaluation, first, Moment::AfterStep);
-                finish_on_device(&latents, evaluation.index, self.plan.evaluations())?;
+                finish_on_device(&latents, evaluation.index, total)?;
                 let progress = Progress {
                     evaluation,
-                    total: self.plan.evaluations(),
+                    total,
                     refresh: first && span.refresh,
                     prediction: &prediction,
                     latents: &latents,
@@ -109,6 +118,7 @@ impl Denoise<'_> {
                 if observer.progress(&progress).is_break() {
                     return Err(Error::cancelled());
                 }
+                last = Some(prediction);
             }
         }
         Ok(latents)

@@ -27,7 +27,6 @@ pub mod noise;
 pub mod rng;
 
 pub mod device;
-#[cfg(feature = "gpu")]
 mod kernels;
 pub mod nn;
 pub mod ops;

@@ -7,21 +7,14 @@ use std::fmt;
 
 use burn::tensor::Tensor;
 
-use super::step::{Line, Start};
+use super::spans::Span;
+use super::step::{Entry, Line, Outcome};
 use crate::denoiser::{Carry, StagedDenoiser};
 use crate::ops::{Graph, copied, overwrite};
 use crate::recall::Recall;
 
 /// Spans of a plan, at least: with fewer, recording takes longer than it saves.
 const LEAST_SPANS: usize = 8;
-
-/// What a step makes.
-#[derive(Debug, Clone)]
-pub(super) struct Made<C> {
-    pub(super) prediction: Tensor<4>,
-    /// What a refresh leaves for the store.
-    pub(super) kept: Option<C>,
-}
 
 /// The recordings of one run.
 pub(super) struct StepGraphs<'a, D: StagedDenoiser + ?Sized> {
@@ -43,7 +36,7 @@ enum Slot<'a, C> {
 struct StepGraph<'a, C> {
     sample: Option<Tensor<4>>,
     embedding: Tensor<2>,
-    graph: Graph<'a, Made<C>>,
+    graph: Graph<'a, Outcome<C>>,
 }
 
 impl<'a, D: StagedDenoiser + ?Sized> StepGraphs<'a, D> {
@@ -67,18 +60,18 @@ impl<'a, D: StagedDenoiser + ?Sized> StepGraphs<'a, D> {
     pub(super) fn step(
         &mut self,
         line: Line<'a, D>,
-        start: &Start<D::Carry>,
+        entry: &Entry<D::Carry>,
         prepare: impl FnOnce() -> D::Prepared,
         in_place: bool,
-    ) -> Option<Made<D::Carry>> {
-        let slot = match start {
-            Start::Latents(_) => &mut self.full,
-            Start::Stored(_) | Start::Around(..) => &mut self.reuse,
+    ) -> Option<Outcome<D::Carry>> {
+        let slot = match entry {
+            Entry::Latents(_) => &mut self.full,
+            Entry::Stored(_) | Entry::Around(..) => &mut self.reuse,
         };
         match slot {
             Slot::Unseen => *slot = Slot::Seen,
-            Slot::Seen | Slot::Recorded(_) if start.refreshes() || in_place => {
-                let made = slot.play(line, start, prepare());
+            Slot::Seen | Slot::Recorded(_) if entry.refreshes() || in_place => {
+                let made = slot.play(line, entry, prepare());
                 self.played += usize::from(made.is_some());
                 return made;
             }
@@ -100,18 +93,18 @@ impl<'a, C: Carry + 'a> Slot<'a, C> {
     fn play<D: StagedDenoiser<Carry = C> + ?Sized>(
         &mut self,
         line: Line<'a, D>,
-        start: &Start<C>,
+        entry: &Entry<C>,
         mut prepared: D::Prepared,
-    ) -> Option<Made<C>> {
+    ) -> Option<Outcome<C>> {
         let embedding = line.denoiser.embedding(&mut prepared).cloned();
         if matches!(self, Self::Seen) {
-            let recorded = StepGraph::record(line, start.clone(), prepared).map(Box::new);
+            let recorded = StepGraph::record(line, entry.clone(), prepared).map(Box::new);
             *self = recorded.map_or(Self::Refused, Self::Recorded);
         }
         let Self::Recorded(graph) = self else {
             return None;
         };
-        let made = graph.play(start.sample(), embedding?);
+        let made = graph.play(entry.sample(), embedding?);
         if made.is_none() {
             *self = Self::Refused;
         }
@@ -122,22 +115,25 @@ impl<'a, C: Carry + 'a> Slot<'a, C> {
 impl<'a, C: Carry + 'a> StepGraph<'a, C> {
     fn record<D: StagedDenoiser<Carry = C> + ?Sized>(
         line: Line<'a, D>,
-        start: Start<C>,
+        entry: Entry<C>,
         mut prepared: D::Prepared,
     ) -> Option<Self> {
         let embedding = line.denoiser.embedding(&mut prepared)?;
         *embedding = copied(embedding.clone());
         let embedding = embedding.clone();
-        let start = start.with_sample(copied);
-        let sample = start.sample().cloned();
+        let entry = entry.with_sample(copied);
+        let sample = entry.sample().cloned();
         let device = embedding.device();
+        // Whatever is kept is kept: which spans read it is not known of all that the recording is played for.
+        let span = Span {
+            first: 0,
+            len: 1,
+            refresh: entry.refreshes(),
+            read_after: line.plan.cut < line.plan.cells,
+        };
         let work = move || {
-            let carry = line.reach_cut(start.clone(), &prepared, &mut Recall::none());
-            let kept = start.refreshes() && line.plan.reuses();
-            Made {
-                kept: kept.then(|| line.kept(&carry)),
-                prediction: line.go_on(carry, &prepared, &mut Recall::none()),
-            }
+            let prepared = [&prepared, &prepared];
+            line.step(entry.clone(), prepared, &span, &mut Recall::none())
         };
         Some(Self {
             sample,
@@ -147,7 +143,7 @@ impl<'a, C: Carry + 'a> StepGraph<'a, C> {
     }
 
     /// The step with a new `sample` and `embedding`; nothing if they are of other sizes or the device fails.
-    fn play(&self, sample: Option<&Tensor<4>>, embedding: Tensor<2>) -> Option<Made<C>> {
+    fn play(&self, sample: Option<&Tensor<4>>, embedding: Tensor<2>) -> Option<Outcome<C>> {
         let dims = |sample: &Tensor<4>| sample.dims();
         if sample.map(dims) != self.sample.as_ref().map(dims)
             || embedding.dims() != self.embedding.dims()
@@ -159,9 +155,10 @@ impl<'a, C: Carry + 'a> StepGraph<'a, C> {
         let _embedding = overwrite(&self.embedding, embedding);
         let played = self.graph.play();
         let made = played.inspect_err(|error| tracing::warn!("{error}")).ok()?;
-        Some(Made {
+        Some(Outcome {
             prediction: copied(made.prediction.clone()),
             kept: made.kept.clone(),
+            played: true,
         })
     }
 }

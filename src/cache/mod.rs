@@ -1,13 +1,15 @@
 //! Caching as data: rules, plans and the session that runs them.
 //!
 //! A [`CacheRule`] says what is reused and when; [`CacheRule::plan`] turns it into a [`CachePlan`] for one run of one trunk; a
-//! [`Session`] executes that plan on any [`StagedDenoiser`](crate::denoiser::StagedDenoiser). No model and no sampler knows any
+//! [`Session`] executes that plan on any [`StagedDenoiser`](crate::denoiser::StagedDenoiser), span by span, or one whose [`Spans`] are
+//! decided in the run. No model and no sampler knows any
 //! method.
 //!
 //! **Source**: `DeepCache` (arXiv 2312.00858, sections 3.2 and 3.3); Faster Diffusion, encoder propagation (arXiv 2312.09608,
 //! sections 3.2 and 3.3) and its `DiT` variant; inside cells, Learning-to-Cache (arXiv 2406.01733, section 3) and T-GATE (arXiv
 //! 2404.02747, section 4).
 
+mod account;
 mod branches;
 mod cost;
 mod course;
@@ -21,14 +23,18 @@ mod refresh;
 mod router;
 mod rule;
 mod session;
+mod spans;
 mod step;
+mod store;
 
+pub use account::Account;
 pub use branches::{BranchPlan, BranchRule};
 pub use cost::Forecast;
 pub use course::Course;
 pub use keys::KeyList;
-pub use plan::{CachePlan, Span, Warning};
+pub use plan::{CachePlan, Warning};
 pub use refresh::Refresh;
 pub use router::Router;
 pub use rule::{CacheRule, Cut, OpenSkips};
-pub use session::{Account, Session};
+pub use session::Session;
+pub use spans::{Before, Span, Spans};

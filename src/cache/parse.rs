@@ -51,12 +51,15 @@ fn unknown(name: &str) -> Error {
 /// Writes what [`FromStr`] reads.
 impl fmt::Display for CacheRule {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        methods::write_cut(formatter, self)?;
         match (self.cut, &self.branches) {
             (Cut::Nowhere, None) => formatter.write_str(NONE),
-            (Cut::Nowhere, Some(branches)) => branches.fmt(formatter),
-            (_, None) => Ok(()),
-            (_, Some(branches)) => write!(formatter, "{JOINT}{branches}"),
+            (Cut::Nowhere, Some(_)) | (_, None) => methods::write(formatter, self),
+            (_, Some(branches)) => {
+                let inside = Self::none().with_branches(branches.clone());
+                let mut cuts = self.clone();
+                cuts.branches = None;
+                write!(formatter, "{cuts}{JOINT}{inside}")
+            }
         }
     }
 }

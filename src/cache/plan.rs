@@ -8,6 +8,7 @@ use super::{
     keys::KeyList,
     refresh::{Refresh, guarded},
     rule::{CacheRule, Cut, OpenSkips},
+    spans::{Before, Span, Spans},
 };
 use crate::{
     denoiser::Blueprint,
@@ -16,24 +17,6 @@ use crate::{
 
 /// Steps below which neighbouring evaluations differ too much for any reuse to go unnoticed.
 const FEW_STEPS: usize = 10;
-
-/// Evaluations whose predictions are made together.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Span {
-    /// The first evaluation.
-    pub first: usize,
-    /// How many; more than 1 only when skips are held.
-    pub len: usize,
-    /// Whether the first of them computes up to the cut and fills the store.
-    pub refresh: bool,
-}
-
-impl Span {
-    /// Its evaluations.
-    pub fn range(&self) -> Range<usize> {
-        self.first..self.first + self.len
-    }
-}
 
 /// What a user should know before running a plan.
 #[derive(Debug, Clone, PartialEq)]
@@ -131,18 +114,14 @@ impl CachePlan {
 
     /// Whether an evaluation computes everything up to the cut.
     fn refreshes_at(&self, evaluation: usize) -> bool {
-        let span = self
-            .spans
-            .binary_search_by_key(&evaluation, |span| span.first);
-        span.is_ok_and(|index| self.spans[index].refresh)
+        self.span_at(evaluation).is_some_and(|span| span.refresh)
     }
 
-    /// Whether the span after this one reads the store.
-    pub fn read_after(&self, span: &Span) -> bool {
-        let next = self
-            .spans
-            .binary_search_by_key(&span.range().end, |next| next.first);
-        next.is_ok_and(|index| !self.spans[index].refresh)
+    /// The span that begins with an evaluation.
+    fn span_at(&self, evaluation: usize) -> Option<Span> {
+        let spans = &self.spans;
+        let index = spans.binary_search_by_key(&evaluation, |span| span.first);
+        index.ok().map(|index| spans[index])
     }
 
     /// Whether any evaluation reuses anything.
@@ -154,6 +133,14 @@ impl CachePlan {
     pub fn runs(&self, refresh: bool) -> [Range<usize>; 2] {
         let front = if refresh { self.cut } else { self.prefix };
         [0..front, self.cut..self.cells]
+    }
+}
+
+/// All spans are known before the run.
+impl Spans for &CachePlan {
+    fn next(&mut self, before: &Before<'_>) -> Span {
+        let span = self.span_at(before.evaluation);
+        span.expect("a plan covers its run, and spans are asked for in order")
     }
 }
 
@@ -352,8 +339,12 @@ fn spans(refresh: &[bool], max_parallel: usize) -> Vec<Span> {
                 first,
                 len: 1,
                 refresh,
+                read_after: false,
             }),
         }
+    }
+    for index in 1..spans.len() {
+        spans[index - 1].read_after = !spans[index].refresh;
     }
     spans
 }
@@ -381,13 +372,8 @@ mod tests {
 
     #[test]
     fn the_last_reader_of_the_store_is_known() {
-        let mut plan = CachePlan::plain(4, 3);
-        plan.spans = spans(&[true, false, false, true], 1);
-        let read: Vec<bool> = plan
-            .spans
-            .iter()
-            .map(|span| plan.read_after(span))
-            .collect();
+        let spans = spans(&[true, false, false, true], 1);
+        let read: Vec<bool> = spans.iter().map(|span| span.read_after).collect();
         assert_eq!(read, [true, true, false, false]);
     }
 }

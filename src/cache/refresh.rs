@@ -141,12 +141,13 @@ fn quadratic(
 }
 
 /// Steps on the straight line from `(-center)^(1/power)` to `(count - center)^(1/power)` in the *complex* plane, raised to `power`: real
-/// parts, truncated toward zero. Upstream gets there by accident, and its published results depend on it.
+/// parts, truncated toward zero. Upstream gets there by accident, and its published results depend on it. Powers far above the published
+/// ones lead out of the run; what lies outside is no refresh.
 #[allow(
     clippy::cast_possible_truncation,
     clippy::cast_possible_wrap,
     clippy::cast_sign_loss,
-    reason = "truncation toward zero is the definition; the sum with `center` is not negative"
+    reason = "truncation toward zero is the definition; numbers of steps fit both ways"
 )]
 fn around(center: usize, count: usize, wanted: usize, power: f64) -> Vec<usize> {
     let inverse = 1.0 / power;
@@ -167,8 +168,9 @@ fn around(center: usize, count: usize, wanted: usize, power: f64) -> Vec<usize> 
     values.sort_unstable();
     values.dedup();
     let inner = values.iter().skip(1).take(values.len().saturating_sub(2));
+    let inner = inner.filter_map(|value| usize::try_from(value + center as i64).ok());
     std::iter::once(0)
-        .chain(inner.map(|value| (value + center as i64) as usize))
+        .chain(inner.filter(|&step| step < count))
         .collect()
 }
 
@@ -227,6 +229,25 @@ mod tests {
     #[test]
     fn a_list_is_sorted_and_begins_at_zero() {
         assert_eq!(Refresh::At(vec![7, 3, 3]).steps(8).unwrap(), [0, 3, 7]);
+    }
+
+    /// Found by fuzzing: the path in the complex plane goes below the first step.
+    #[test]
+    fn large_powers_stay_within_the_run() {
+        let mut found = 0;
+        for center in 1..250 {
+            let refresh = Refresh::Quadratic {
+                interval: 21,
+                center,
+                power: 9.4,
+            };
+            let Ok(steps) = refresh.steps(250) else {
+                continue;
+            };
+            assert!(steps.iter().all(|&step| step < 250), "{center}: {steps:?}");
+            found += 1;
+        }
+        assert!(found > 0);
     }
 
     #[test]

@@ -1,10 +1,10 @@
-//! The computing of one span, without what is remembered from span to span.
+//! The computing of one span, from an [`Entry`] to an [`Outcome`], without what is remembered from span to span.
 
 use std::ops::Range;
 
 use burn::tensor::Tensor;
 
-use super::{plan::CachePlan, rule::OpenSkips};
+use super::{plan::CachePlan, rule::OpenSkips, spans::Span};
 use crate::denoiser::{Carry as _, StagedDenoiser};
 use crate::recall::Recall;
 
@@ -23,9 +23,9 @@ impl<D: ?Sized> Clone for Line<'_, D> {
 
 impl<D: ?Sized> Copy for Line<'_, D> {}
 
-/// What a span starts from.
+/// Where a span comes in.
 #[derive(Debug, Clone)]
-pub(super) enum Start<C> {
+pub(super) enum Entry<C> {
     /// The latents: a refresh.
     Latents(Tensor<4>),
     /// What is stored of the cut.
@@ -34,7 +34,7 @@ pub(super) enum Start<C> {
     Around(C, Tensor<4>),
 }
 
-impl<C> Start<C> {
+impl<C> Entry<C> {
     /// Whether every cell runs.
     pub(super) fn refreshes(&self) -> bool {
         matches!(self, Self::Latents(_))
@@ -48,6 +48,11 @@ impl<C> Start<C> {
         }
     }
 
+    /// The scaled latents that a refresh is made from.
+    pub(super) fn refreshed(&self) -> Option<&Tensor<4>> {
+        self.sample().filter(|_| self.refreshes())
+    }
+
     /// The same from what `change` makes of the latents.
     pub(super) fn with_sample(self, change: impl FnOnce(Tensor<4>) -> Tensor<4>) -> Self {
         match self {
@@ -58,19 +63,54 @@ impl<C> Start<C> {
     }
 }
 
+/// What comes of a span, computed or played from a recording.
+#[derive(Debug, Clone)]
+pub(super) struct Outcome<C> {
+    /// Of all evaluations, rows step-major.
+    pub(super) prediction: Tensor<4>,
+    /// What a refresh leaves for the store.
+    pub(super) kept: Option<C>,
+    /// Whether it came from a recording.
+    pub(super) played: bool,
+}
+
 impl<D: StagedDenoiser + ?Sized> Line<'_, D> {
+    /// Computes a span: up to the cut for its first evaluation, from there on for all of them. `prepared` are those of the first
+    /// evaluation and of all.
+    pub(super) fn step(
+        &self,
+        entry: Entry<D::Carry>,
+        prepared: [&D::Prepared; 2],
+        span: &Span,
+        recall: &mut Recall<'_>,
+    ) -> Outcome<D::Carry> {
+        let [first, all] = prepared;
+        let keeps = entry.refreshes() && span.read_after;
+        let carry = self.reach_cut(entry, first, recall);
+        let kept = keeps.then(|| self.kept(&carry));
+        let carry = match span.len {
+            1 => carry,
+            steps => carry.repeat(steps),
+        };
+        Outcome {
+            prediction: self.go_on(carry, all, recall),
+            kept,
+            played: false,
+        }
+    }
+
     /// The cells that run in front of the cut and after it.
-    pub(super) fn cells(&self, start: &Start<D::Carry>) -> [Range<usize>; 2] {
-        let front = match start {
-            Start::Latents(_) => self.plan.cut,
-            Start::Around(..) => self.plan.prefix,
-            Start::Stored(_) => 0,
+    pub(super) fn cells(&self, entry: &Entry<D::Carry>) -> [Range<usize>; 2] {
+        let front = match entry {
+            Entry::Latents(_) => self.plan.cut,
+            Entry::Around(..) => self.plan.prefix,
+            Entry::Stored(_) => 0,
         };
         [0..front, self.plan.cut..self.plan.cells]
     }
 
     /// What of the carry at the cut is stored.
-    pub(super) fn kept(&self, carry: &D::Carry) -> D::Carry {
+    fn kept(&self, carry: &D::Carry) -> D::Carry {
         match self.plan.skips {
             OpenSkips::Recompute => carry.clone().without_skips(),
             OpenSkips::Hold => carry.clone(),
@@ -78,20 +118,20 @@ impl<D: StagedDenoiser + ?Sized> Line<'_, D> {
     }
 
     /// The carry at the cut.
-    pub(super) fn reach_cut(
+    fn reach_cut(
         &self,
-        start: Start<D::Carry>,
+        entry: Entry<D::Carry>,
         prepared: &D::Prepared,
         recall: &mut Recall<'_>,
     ) -> D::Carry {
-        let [front, _] = self.cells(&start);
-        match start {
-            Start::Latents(sample) => {
+        let [front, _] = self.cells(&entry);
+        match entry {
+            Entry::Latents(sample) => {
                 let carry = self.denoiser.enter(sample, prepared);
                 self.advance(carry, front, prepared, recall)
             }
-            Start::Stored(carry) => carry,
-            Start::Around(stored, sample) => {
+            Entry::Stored(carry) => carry,
+            Entry::Around(stored, sample) => {
                 let carry = self.denoiser.enter(sample, prepared);
                 let mut carry = self.advance(carry, front, prepared, recall);
                 carry.graft_deep(&stored);
@@ -101,12 +141,7 @@ impl<D: StagedDenoiser + ?Sized> Line<'_, D> {
     }
 
     /// The prediction, from the cut on.
-    pub(super) fn go_on(
-        &self,
-        carry: D::Carry,
-        prepared: &D::Prepared,
-        recall: &mut Recall<'_>,
-    ) -> Tensor<4> {
+    fn go_on(&self, carry: D::Carry, prepared: &D::Prepared, recall: &mut Recall<'_>) -> Tensor<4> {
         let rest = self.plan.cut..self.plan.cells;
         let carry = self.advance(carry, rest, prepared, recall);
         self.denoiser.leave(carry, prepared)

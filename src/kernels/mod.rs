@@ -1,21 +1,18 @@
-//! Kernels for cubecl devices (CUDA, Vulkan, Metal, DX12, WebGPU), written once in cubecl's Rust.
+//! Every kernel of the crate: what computes by itself, and knows neither burn's layers nor which device it is called for.
 //!
-//! Each is compared with the same computation in tensor operations, on whatever device there is. None of them knows the width of a
-//! plane, or needs planes at all.
+//! [`ops`](crate::ops) holds the contract they fulfil and says which of them runs. Each is compared there with the same computation in
+//! burn's operations.
 
-pub(crate) mod copy;
-pub(crate) mod group_norm;
+#[cfg(feature = "cpu")]
+pub(crate) mod cpu;
+#[cfg(feature = "gpu")]
+pub(crate) mod gpu;
 
-use burn::tensor::DType;
-use burn_cubecl::cubecl::ir::{ElemType, FloatKind};
-
-/// The type of a kernel's elements, for those that there are kernels for.
-fn elements(dtype: DType) -> Option<ElemType> {
-    let kind = match dtype {
-        DType::F32 => FloatKind::F32,
-        DType::F16 => FloatKind::F16,
-        DType::BF16 => FloatKind::BF16,
-        _ => return None,
-    };
-    Some(ElemType::Float(kind))
+/// The two forms of GELU that models have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Gelu {
+    /// With the normal distribution itself.
+    Exact,
+    /// With its approximation by a hyperbolic tangent.
+    Tanh,
 }

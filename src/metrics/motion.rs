@@ -39,7 +39,7 @@ impl Direction {
             "up" | "upwards" | "top" => Some(Self::Up),
             _ => None,
         };
-        words.filter_map(way).last()
+        words.filter_map(way).next_back()
     }
 
     /// Whether a way of `right` and `down` pixels leads there: far enough, and twice as far as across.

@@ -5,8 +5,8 @@ use burn::backend::tensor::FloatTensor;
 use burn_cubecl::CubeBackend;
 
 use super::{Operations, reference};
-use crate::kernels::copy;
-use crate::kernels::group_norm::{self, Options};
+use crate::kernels::gpu::copy;
+use crate::kernels::gpu::group_norm::{self, Options};
 
 impl Operations for CubeBackend {
     fn group_normalised(

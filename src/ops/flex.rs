@@ -7,14 +7,16 @@ use burn::backend::{Flex, TensorMetadata};
 use burn::tensor::{DType, Shape, TensorData};
 use burn_flex::{FlexQTensor, FlexTensor};
 
-use super::attention::{Heads, attention};
-use super::convolution::{Convolution, Geometry, convolve};
-use super::gate::{activated, gated};
-use super::linear::linear;
-use super::norm::{Affine, group_norm, layer_norm};
-use super::product::Values;
-use super::quantised::Quantised;
-use super::{AttentionPath, Gelu, Operations, few, reference, winograd};
+use crate::kernels::cpu::attention::{Heads, attention};
+use crate::kernels::cpu::convolution::{Convolution, Geometry, convolve};
+use crate::kernels::cpu::gate::{activated, gated};
+use crate::kernels::cpu::linear::linear;
+use crate::kernels::cpu::norm::{Affine, group_norm, layer_norm};
+use crate::kernels::cpu::product::Values;
+use crate::kernels::cpu::quantised::Quantised;
+use crate::kernels::cpu::{few, winograd};
+
+use super::{AttentionPath, Gelu, Operations, reference};
 
 /// Tokens that are too few to be worth gathering a layer's weights for.
 const FEW_TOKENS: usize = 16;

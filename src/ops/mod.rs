@@ -1,4 +1,4 @@
-//! Operations with kernels of their own, most of them on the CPU; elsewhere the composed version of burn's operations runs.
+//! Operations with kernels of their own (`kernels`), most of them on the CPU; elsewhere the composed version of burn's operations runs.
 //!
 //! One trait, [`Operations`], dispatches on the device at run time. Its default bodies are the composed versions (`reference`), which
 //! every test compares the kernels with. On cubecl devices (wgpu, CUDA) fusion sees through the inherited ones, and waits for those
@@ -10,36 +10,14 @@ pub mod quarantine;
 mod reference;
 mod route;
 
-#[cfg(feature = "cpu")]
-mod attention;
-#[cfg(feature = "cpu")]
-mod convolution;
 #[cfg(feature = "gpu")]
 mod cube;
 #[cfg(feature = "cpu")]
-mod few;
-#[cfg(feature = "cpu")]
 mod flex;
-#[cfg(feature = "cpu")]
-mod gate;
-#[cfg(feature = "cpu")]
-mod half;
-#[cfg(feature = "cpu")]
-mod linear;
-#[cfg(feature = "cpu")]
-mod norm;
-#[cfg(feature = "cpu")]
-mod product;
-#[cfg(feature = "cpu")]
-mod quantised;
-#[cfg(feature = "cpu")]
-mod simd;
 #[cfg(all(test, feature = "cpu"))]
 mod tests;
 #[cfg(all(test, feature = "cpu"))]
 mod threads;
-#[cfg(feature = "cpu")]
-mod winograd;
 
 use burn::backend::ops::ConvOptions;
 use burn::backend::tensor::{FloatTensor, QuantizedTensor};
@@ -49,6 +27,7 @@ use burn::nn::conv::Conv2d;
 use burn::nn::{GroupNorm, Linear, PaddingConfig2d};
 use burn::tensor::{DType, Tensor};
 
+pub use crate::kernels::Gelu;
 pub(crate) use graph::{Graph, copied};
 use quarantine::Kernel;
 pub use route::AttentionPath;
@@ -67,21 +46,12 @@ pub enum Precision {
 /// 0 where no such convolution is one for them.
 pub fn kept_bytes(channels: [usize; 2]) -> u64 {
     #[cfg(feature = "cpu")]
-    return winograd::room(channels);
+    return crate::kernels::cpu::winograd::room(channels);
     #[cfg(not(feature = "cpu"))]
     {
         let _ = channels;
         0
     }
-}
-
-/// The two forms of GELU that models have.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Gelu {
-    /// With the normal distribution itself.
-    Exact,
-    /// With its approximation by a hyperbolic tangent.
-    Tanh,
 }
 
 /// What a backend may bring kernels for.

@@ -5,25 +5,17 @@
 
 use std::path::Path;
 
-use super::class::Class;
-use super::json::{SchedulerJson, quote_bare_numbers};
 use super::kind::SamplerKind;
-use super::registry;
+use super::parts::{
+    class::Class,
+    json::{SchedulerJson, quote_bare_numbers},
+    settings::{Defaults, PREDICTIONS, Settings},
+};
 use super::repairs::Repair;
-use super::settings::{Defaults, PREDICTIONS, Settings};
-use super::steps::Steps;
+use super::rules;
 use crate::Error;
-use crate::error::{ConfigError, FileError, RequestError};
+use crate::error::{ConfigError, FileError};
 use crate::noise::{NoiseSchedule, Prediction};
-use crate::sampler::Sampler;
-
-/// Keys that say what the model is, whatever it is sampled with.
-const MODEL: [&str; 4] = [
-    "prediction_type",
-    "beta_schedule",
-    "num_train_timesteps",
-    "trained_betas",
-];
 
 /// How a model wants to be sampled: its noise schedule, what it predicts, and an update rule with its options.
 ///
@@ -43,12 +35,12 @@ pub struct SamplerConfig {
     /// All keys, for another class too.
     all: SchedulerJson,
     /// The model's own or the one asked for; none if the model's own is not supported.
-    class: Option<&'static Class>,
-    class_name: String,
+    pub(super) class: Option<&'static Class>,
+    pub(super) class_name: String,
     /// What the model's index names in its place.
     other_class: Option<String>,
     /// What the class makes of the keys.
-    settings: Settings,
+    pub(super) settings: Settings,
     repairs: Vec<Repair>,
 }
 
@@ -105,7 +97,7 @@ impl SamplerConfig {
     }
 
     fn new(all: SchedulerJson, class_name: String, repairs: Vec<Repair>) -> Self {
-        let class = registry::class(&class_name);
+        let class = rules::class(&class_name);
         let json = all.clone();
         Self {
             settings: Settings {
@@ -207,33 +199,6 @@ impl SamplerConfig {
         }
     }
 
-    /// The sampler of a run.
-    ///
-    /// `steps` are a number of solver steps, or [`Steps`] of which the first are left out.
-    ///
-    /// `eta`, 0 to 1, is the weight of fresh noise in DDIM and gamma in TCD; other samplers take no notice of it.
-    ///
-    /// # Errors
-    ///
-    /// A config error that names the key, if the model's own sampler or one of its values is not supported; a request error, if
-    /// no step is left or they do not fit the schedule, or `eta` is out of its range.
-    pub fn build(&self, steps: impl Into<Steps>, eta: f64) -> Result<Box<dyn Sampler>, Error> {
-        let steps = steps.into();
-        if steps.executed() == 0 {
-            return Err(RequestError::ZeroSteps.into());
-        }
-        if !(0.0..=1.0).contains(&eta) {
-            return Err(RequestError::Eta { eta }.into());
-        }
-        let Some(class) = self.class else {
-            let hint = others();
-            return Err(ConfigError::unsupported("_class_name", &self.class_name, hint).into());
-        };
-        (class.build)(&self.settings, steps, eta).map_err(|error| {
-            error.with_hint(|key| (!MODEL.contains(&key)).then(|| format!("; or {}", others())))
-        })
-    }
-
     /// The sampler by the word of the command line, or by diffusers' class if it is not supported.
     pub fn name(&self) -> &str {
         self.class.map_or(&self.class_name, |class| {
@@ -263,12 +228,4 @@ impl SamplerConfig {
     pub fn prediction(&self) -> Result<Prediction, Error> {
         self.settings.prediction()
     }
-}
-
-/// What to do where a model's sampler is not supported.
-fn others() -> String {
-    format!(
-        "choose another sampler with `--sampler`: {}",
-        SamplerKind::words()
-    )
 }

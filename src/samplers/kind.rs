@@ -4,9 +4,11 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::LazyLock;
 
-use super::class::{Class, Word};
-use super::json::{Key, SchedulerJson};
-use super::registry::CLASSES;
+use super::parts::{
+    class::{Class, Word},
+    json::{Key, SchedulerJson},
+};
+use super::rules::CLASSES;
 use crate::Error;
 use crate::error::RequestError;
 

@@ -1,49 +1,22 @@
-//! The update rules, one file each.
+//! The update rules.
 //!
-//! Every rule is a table of scalars, made in f64 when the sampler is built, and a step that mixes tensors by them. From below:
+//! Every rule is a table of scalars, made in f64 when the sampler is built, and a step that mixes tensors by them. Read in this order:
 //!
-//! - `json` and `settings`: the keys of a scheduler configuration and what they mean; `steps`, `update` (the linear step) and
-//!   `trajectory` (the reading of predictions and the levels of a run);
-//! - `sigmas`, `discrete`, `dpm`: the tables and weights that kin share;
-//! - a file for each sampler, which states its `CLASS`: names, keys, defaults and how it is built;
-//! - `registry`: the list of them; above it the words of the command line (`kind`), what old configurations are mended by
-//!   (`repairs`), and `config`, which is what the rest of the crate sees.
+//! 1. `config`: a model's `scheduler_config.json` and the ways to change it, what old ones are mended by (`repairs`), and the words of
+//!    the command line (`kind`);
+//! 2. `build`: from a configuration, steps and `eta` to a [`Sampler`](crate::sampler::Sampler);
+//! 3. `rules`: a file for each sampler, with its formula, its table and its `CLASS`: names, keys, defaults, how it is built;
+//! 4. `parts`: what rules are made of.
 //!
-//! To add a sampler: its file, its golden rows in `tests/it/samplers`, and its line in `registry`.
+//! To add a sampler: its file in `rules` and a line in the list there, and its golden rows in `tests/it/samplers`.
 
-mod class;
+mod build;
 mod config;
-mod discrete;
-mod dpm;
-mod json;
 mod kind;
-mod registry;
+mod parts;
 mod repairs;
-mod settings;
-mod sigmas;
-mod steps;
-mod trajectory;
-mod update;
-
-mod consistency;
-mod ddim;
-mod ddpm;
-mod deis;
-mod dpm2;
-mod dpm2_ancestral;
-mod dpm_singlestep;
-mod dpm_solver;
-mod edm;
-mod edm_dpm_solver;
-mod euler;
-mod euler_ancestral;
-mod heun;
-mod lcm;
-mod lms;
-mod pndm;
-mod tcd;
-mod unipc;
+mod rules;
 
 pub use config::SamplerConfig;
 pub use kind::SamplerKind;
-pub use steps::Steps;
+pub use parts::steps::Steps;

@@ -3,9 +3,11 @@
 //! Configurations written before a key existed mean something else under the key's default. diffusers mends them when a pipeline
 //! is made, each kind of pipeline its own keys; a scheduler read on its own is left as it is.
 
-use super::class::Class;
-use super::json::{Key, SchedulerJson};
-use super::settings::Settings;
+use super::parts::{
+    class::Class,
+    json::{Key, SchedulerJson},
+    settings::Settings,
+};
 use crate::noise::Spacing;
 
 /// Pipelines that mend `steps_offset`, which was not always written, and `clip_sample`, which is for pixels.

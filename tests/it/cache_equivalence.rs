@@ -7,6 +7,7 @@
 )]
 
 mod changes;
+mod deciders;
 mod published;
 mod rows;
 

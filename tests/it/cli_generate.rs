@@ -136,7 +136,11 @@ fn requests_that_cannot_be_met_write_nothing() {
             1,
             &["cannot write the picture", "hint: ", "no/such/a.png"],
         ),
-        (&["--output", "a.bmp"], 2, &["does not end in .png, .jpg or .webp"]),
+        (
+            &["--output", "a.bmp"],
+            2,
+            &["does not end in .png, .jpg or .webp"],
+        ),
         (&["--trace", "no/such/t"], 1, &["cannot write the trace"]),
         (
             &["--initial-latents", "none"],

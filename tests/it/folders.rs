@@ -316,7 +316,8 @@ fn parts_are_checked_before_any_is_read() {
             let mut head = bytes[..header].to_vec();
             let text = String::from_utf8(head.split_off(8))
                 .unwrap()
-                .replace("F32", "I32");
+                .replace("F32", "I32")
+                .replace("F16", "I16");
             head.extend(text.into_bytes());
             head.resize(length as usize, 0);
             fs::write(path, head).unwrap();

@@ -23,6 +23,7 @@ pub(super) const METHOD: Method = Method {
     example: "deepcache:interval=3,branch=0",
     help: "the outermost cells, around a stored deep tensor; branch 0 is the cheapest",
     read,
+    write,
 };
 
 const WORDS: Words = Words {
@@ -38,12 +39,10 @@ fn read(options: &mut Options<'_>) -> Result<CacheRule, Error> {
     guarded(options, CacheRule::deepcache_skip(skip, refresh))
 }
 
-/// Writes what [`read`] reads.
-pub(super) fn write(
-    formatter: &mut fmt::Formatter<'_>,
-    rule: &CacheRule,
-    skip: usize,
-) -> fmt::Result {
+fn write(formatter: &mut fmt::Formatter<'_>, rule: &CacheRule) -> fmt::Result {
+    let Cut::Skip(skip) = rule.cut else {
+        return Ok(());
+    };
     write!(formatter, "deepcache:branch={skip},")?;
     schedule::write(formatter, &rule.refresh, &WORDS)?;
     extras::write(formatter, rule)

@@ -23,6 +23,7 @@ pub(super) const METHOD: Method = Method {
     example: "dit-propagation:keys=A",
     help: "the last ten of 28 transformer blocks, or the same share of others",
     read,
+    write,
 };
 
 fn read(options: &mut Options<'_>) -> Result<CacheRule, Error> {
@@ -37,15 +38,11 @@ fn read(options: &mut Options<'_>) -> Result<CacheRule, Error> {
     held(options, rule)
 }
 
-/// Writes what [`read`] reads: `cut` unless it is the published one.
-pub(super) fn write(
-    formatter: &mut fmt::Formatter<'_>,
-    rule: &CacheRule,
-    cut: Option<usize>,
-) -> fmt::Result {
-    write!(formatter, "dit-propagation:")?;
-    if let Some(cut) = cut {
-        write!(formatter, "cut={cut},")?;
+fn write(formatter: &mut fmt::Formatter<'_>, rule: &CacheRule) -> fmt::Result {
+    match rule.cut {
+        Cut::Cell(cut) => write!(formatter, "dit-propagation:cut={cut},")?,
+        Cut::Proportional => write!(formatter, "dit-propagation:")?,
+        _ => return Ok(()),
     }
     schedule::write(formatter, &rule.refresh, &PROPAGATION)?;
     extras::write(formatter, rule)

@@ -25,6 +25,7 @@ pub(super) const METHOD: Method = Method {
     example: "encoder-propagation:keys=50ls",
     help: "the decoder half only, from stored skips; parallel=4 decodes four steps in one batch",
     read,
+    write,
 };
 
 /// The published settings for Stable Diffusion.
@@ -33,6 +34,7 @@ pub(super) const PRESET: Method = Method {
     example: "faster-diffusion",
     help: "the published preset: keys=50ls with prior noise",
     read: |options| preset(options, CacheRule::faster_diffusion()),
+    write: Method::UNWRITTEN,
 };
 
 /// The published settings for LDM-4-G.
@@ -41,6 +43,7 @@ pub(super) const PRESET_LDM: Method = Method {
     example: "faster-diffusion-ldm",
     help: "the preset for LDM-4-G: keys=ldm-48 with prior noise late in the run",
     read: |options| preset(options, CacheRule::faster_diffusion_ldm()),
+    write: Method::UNWRITTEN,
 };
 
 fn read(options: &mut Options<'_>) -> Result<CacheRule, Error> {
@@ -58,8 +61,10 @@ fn preset(options: &mut Options<'_>, mut rule: CacheRule) -> Result<CacheRule, E
     held(options, rule)
 }
 
-/// Writes what [`read`] reads.
-pub(super) fn write(formatter: &mut fmt::Formatter<'_>, rule: &CacheRule) -> fmt::Result {
+fn write(formatter: &mut fmt::Formatter<'_>, rule: &CacheRule) -> fmt::Result {
+    if rule.cut != Cut::AfterMiddle {
+        return Ok(());
+    }
     write!(formatter, "encoder-propagation:")?;
     schedule::write(formatter, &rule.refresh, &PROPAGATION)?;
     extras::write(formatter, rule)

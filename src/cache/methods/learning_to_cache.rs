@@ -20,6 +20,7 @@ pub(super) const METHOD: Method = Method {
     example: "l2c:router=FILE",
     help: "what a router scores worth computing, at every other step",
     read,
+    write,
 };
 
 fn read(options: &mut Options<'_>) -> Result<CacheRule, Error> {
@@ -33,8 +34,10 @@ fn read(options: &mut Options<'_>) -> Result<CacheRule, Error> {
     Ok(CacheRule::learning_to_cache(Router::read(file, threshold)?))
 }
 
-/// Writes what [`read`] reads.
-pub(super) fn write(formatter: &mut fmt::Formatter<'_>, router: &Router) -> fmt::Result {
+fn write(formatter: &mut fmt::Formatter<'_>, rule: &CacheRule) -> fmt::Result {
+    let Some(BranchRule::Routed(router)) = &rule.branches else {
+        return Ok(());
+    };
     let (name, threshold) = (router.name(), router.threshold());
     write!(formatter, "l2c:router={name},threshold={threshold}")
 }

@@ -1,5 +1,7 @@
 //! A method as rules name it.
 
+use std::fmt;
+
 use crate::{
     cache::{options::Options, rule::CacheRule},
     error::Error,
@@ -15,4 +17,12 @@ pub(in crate::cache) struct Method {
     pub(in crate::cache) help: &'static str,
     /// Reads the options after the colon.
     pub(in crate::cache) read: fn(&mut Options<'_>) -> Result<CacheRule, Error>,
+    /// Writes what `read` reads, of a rule of this method; nothing of another.
+    pub(in crate::cache) write: fn(&mut fmt::Formatter<'_>, &CacheRule) -> fmt::Result,
+}
+
+impl Method {
+    /// Of presets, whose rules are those of the method they set.
+    pub(super) const UNWRITTEN: fn(&mut fmt::Formatter<'_>, &CacheRule) -> fmt::Result =
+        |_, _| Ok(());
 }

@@ -1,6 +1,6 @@
 //! One file a method: its name, its options, what it is in numbers, its text and its help.
 //!
-//! A new method is a file here and a line in [`ALL`]; the constructors of [`CacheRule`] stand beside the text they are written as.
+//! A new method is a file here and its line in [`ALL`]; the constructors of [`CacheRule`] stand beside the text they are written as.
 
 mod deepcache;
 mod dit_propagation;
@@ -15,10 +15,7 @@ use std::fmt;
 
 use method::Method;
 
-use super::{
-    branches::BranchRule,
-    rule::{CacheRule, Cut},
-};
+use super::rule::CacheRule;
 
 /// All of them, in the order of the manual.
 pub(super) static ALL: [Method; 7] = [
@@ -31,22 +28,8 @@ pub(super) static ALL: [Method; 7] = [
     learning_to_cache::METHOD,
 ];
 
-/// Writes what cuts the trunk; nothing where nothing does.
-pub(super) fn write_cut(formatter: &mut fmt::Formatter<'_>, rule: &CacheRule) -> fmt::Result {
-    match rule.cut {
-        Cut::Nowhere => Ok(()),
-        Cut::Skip(skip) => deepcache::write(formatter, rule, skip),
-        Cut::AfterMiddle => encoder_propagation::write(formatter, rule),
-        Cut::Cell(cut) => dit_propagation::write(formatter, rule, Some(cut)),
-        Cut::Proportional => dit_propagation::write(formatter, rule, None),
-    }
-}
-
-impl fmt::Display for BranchRule {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Gate { gate } => tgate::write(formatter, *gate),
-            Self::Routed(router) => learning_to_cache::write(formatter, router),
-        }
-    }
+/// Writes a rule of one method; nothing where nothing is reused.
+pub(super) fn write(formatter: &mut fmt::Formatter<'_>, rule: &CacheRule) -> fmt::Result {
+    let mut methods = ALL.iter();
+    methods.try_for_each(|method| (method.write)(formatter, rule))
 }

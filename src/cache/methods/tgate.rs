@@ -15,6 +15,7 @@ pub(super) const METHOD: Method = Method {
     example: "tgate:gate=10",
     help: "no attention to the text and no guidance from step 10 on; goes with the rules that cut the trunk",
     read,
+    write,
 };
 
 fn read(options: &mut Options<'_>) -> Result<CacheRule, Error> {
@@ -24,8 +25,10 @@ fn read(options: &mut Options<'_>) -> Result<CacheRule, Error> {
     Ok(CacheRule::tgate(gate))
 }
 
-/// Writes what [`read`] reads.
-pub(super) fn write(formatter: &mut fmt::Formatter<'_>, gate: usize) -> fmt::Result {
+fn write(formatter: &mut fmt::Formatter<'_>, rule: &CacheRule) -> fmt::Result {
+    let Some(BranchRule::Gate { gate }) = rule.branches else {
+        return Ok(());
+    };
     write!(formatter, "tgate:gate={gate}")
 }
 

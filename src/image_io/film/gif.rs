@@ -102,8 +102,8 @@ impl Palette {
         // A small film is looked at again and again: the network learns by the number of pixels.
         let again = pixels(film).cycle().take(count.max(LEARNT_FROM));
         let opaque: Vec<u8> = again.flat_map(|[r, g, b]| [r, g, b, 255]).collect();
-        let every = (count / LEARNT_FROM).clamp(1, 30);
-        let network = NeuQuant::new(every as i32, MOST, &opaque);
+        let every = i32::try_from(count / LEARNT_FROM).map_or(30, |every| every.clamp(1, 30));
+        let network = NeuQuant::new(every, MOST, &opaque);
         let colours = network.color_map_rgb();
         Self {
             colours: colours.as_chunks().0.to_vec(),

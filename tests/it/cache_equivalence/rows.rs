@@ -157,6 +157,7 @@ fn a_span_wants_its_own_evaluations() {
         first: 0,
         len: 1,
         refresh: true,
+        read_after: false,
     };
     session.predict(&span, &[], || unreachable!("asked for the latents"));
 }

@@ -1,0 +1,52 @@
+//! What a session really computed.
+
+use std::ops::Range;
+
+use super::spans::Span;
+
+/// What was really computed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Account {
+    /// For each cell, for how many evaluations it ran.
+    pub cells: Vec<usize>,
+    /// Evaluations that ran every cell.
+    pub refreshes: usize,
+    /// Evaluations that read the store, or shared the refresh of their span.
+    pub reuses: usize,
+    /// Refreshes that were not asked for, because the store was empty or did not fit.
+    pub fallbacks: usize,
+    /// Branches inside cells that were not computed.
+    pub branches_reused: usize,
+    /// Evaluations whose launches came from a recording ([`with_step_graphs`](super::Session::with_step_graphs)).
+    pub played: usize,
+    /// The most bytes the store held, outputs of branches included.
+    pub store_bytes: usize,
+}
+
+impl Account {
+    /// Nothing yet, of a line of `cells`.
+    pub(super) fn of(cells: usize) -> Self {
+        Self {
+            cells: vec![0; cells],
+            ..Self::default()
+        }
+    }
+
+    /// Notes what a span computes: cells in front of the cut for one evaluation, after it for all.
+    pub(super) fn note(&mut self, span: &Span, refreshes: bool, [front, rest]: [Range<usize>; 2]) {
+        for (cells, evaluations) in [(front, 1), (rest, span.len)] {
+            for runs in &mut self.cells[cells] {
+                *runs += evaluations;
+            }
+        }
+        self.refreshes += usize::from(refreshes);
+        self.reuses += span.len - usize::from(refreshes);
+        if refreshes && !span.refresh {
+            self.fallbacks += 1;
+            tracing::warn!(
+                evaluation = span.first,
+                "the cache is empty or does not fit: computing in full"
+            );
+        }
+    }
+}

@@ -1,0 +1,408 @@
+//! Convolution of maps as a product of matrices whose second factor is gathered block by block, never as a whole.
+//!
+//! Source: Chetlur et al., `cuDNN` (arXiv 1410.0759, section 3).
+
+#![allow(
+    clippy::inline_always,
+    unsafe_code,
+    reason = "one instruction set runs through all of a kernel; tasks write parts of the output that do not overlap"
+)]
+
+use std::ops::Range;
+
+use macerator::Simd;
+
+use super::product::{DEPTH, Factor, Output, Rows, Scratch, Task, Values, compute, run, tasks};
+use super::simd::{Addend, Unwritten, add, copy, written};
+
+/// Sizes of a convolution; pairs are height and width.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Geometry {
+    pub(crate) rows: usize,
+    /// Of input and output.
+    pub(crate) channels: [usize; 2],
+    pub(crate) input: [usize; 2],
+    pub(crate) output: [usize; 2],
+    pub(crate) kernel: [usize; 2],
+    pub(crate) stride: [usize; 2],
+    /// Above and on the left.
+    pub(crate) padding: [usize; 2],
+}
+
+impl Geometry {
+    /// Products of one value of the output.
+    fn depth(&self) -> usize {
+        self.channels[0] * self.kernel[0] * self.kernel[1]
+    }
+
+    pub(super) fn positions(&self) -> usize {
+        self.output[0] * self.output[1]
+    }
+
+    /// As one long line where every position meets itself alone.
+    fn in_line(self) -> Self {
+        if self.kernel != [1, 1] || self.stride != [1, 1] || self.output != self.input {
+            return self;
+        }
+        let line = [1, self.positions()];
+        Self {
+            input: line,
+            output: line,
+            ..self
+        }
+    }
+}
+
+/// A convolution of maps.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Convolution<'a> {
+    pub(crate) geometry: Geometry,
+    /// `[rows, channels, height, width]`
+    pub(crate) input: &'a [f32],
+    /// `[out, in, height, width]`
+    pub(crate) weight: Values<'a>,
+    /// Of every channel of the output.
+    pub(crate) bias: &'a [f32],
+}
+
+impl<'a> Convolution<'a> {
+    /// The maps that `run` gives, `[rows, channels, height, width]`; it writes every value of the job's output.
+    pub(super) fn output_of(self, run: impl FnOnce(Job<'a>)) -> Vec<f32> {
+        let geometry = self.geometry;
+        let ([before, after], [height, width]) = (geometry.channels, geometry.input);
+        assert_eq!(self.input.len(), geometry.rows * before * height * width);
+        assert_eq!(self.weight.len(), after * geometry.depth());
+        assert_eq!(self.bias.len(), after);
+        let count = geometry.rows * after * geometry.positions();
+        let write = |output: &mut Unwritten| {
+            run(Job {
+                layer: self,
+                output: Output::new(output),
+            });
+        };
+        // SAFETY: every kernel divides the output without a gap.
+        unsafe { written(count, write) }
+    }
+}
+
+/// A convolution and where it goes.
+pub(super) struct Job<'a> {
+    pub(super) layer: Convolution<'a>,
+    pub(super) output: Output,
+}
+
+/// The maps that a convolution gives.
+pub(crate) fn convolve(convolution: Convolution<'_>) -> Vec<f32> {
+    convolve_by(convolution, convolve_task)
+}
+
+/// [`convolve`] by a `compute` for one kind of vectors.
+fn convolve_by(
+    convolution: Convolution<'_>,
+    compute: impl Fn(&Job<'_>, &Task, &mut Scratch) + Sync,
+) -> Vec<f32> {
+    let geometry = convolution.geometry.in_line();
+    let convolution = Convolution {
+        geometry,
+        ..convolution
+    };
+    convolution.output_of(|job| {
+        let tasks = tasks(geometry.rows, geometry.channels[1], geometry.positions());
+        run(&tasks, |task, scratch| compute(&job, task, scratch));
+    })
+}
+
+#[macerator::with_simd]
+#[allow(clippy::elidable_lifetime_names, reason = "the macro needs it named")]
+fn convolve_task<'a, S: Simd>(job: &Job<'a>, task: &Task, scratch: &mut Scratch) {
+    let rows = Rows {
+        values: job.layer.weight,
+        depth: job.layer.geometry.depth(),
+    };
+    compute::<S>(task, rows, &Maps { job, task }, scratch);
+}
+
+/// The input's values that a task's positions meet.
+struct Maps<'a> {
+    job: &'a Job<'a>,
+    task: &'a Task,
+}
+
+impl Factor for Maps<'_> {
+    #[inline(always)]
+    fn gather<S: Simd>(&self, part: Range<usize>, width: usize, columns: &mut [f32]) {
+        let (geometry, task) = (&self.job.layer.geometry, self.task);
+        let [height, across] = geometry.input;
+        let area = geometry.kernel[0] * geometry.kernel[1];
+        let count = task.columns.len();
+        let (top, left) = (
+            task.columns.start / geometry.output[1],
+            task.columns.start % geometry.output[1],
+        );
+        for (slot, index) in part.enumerate() {
+            let (channel, place) = (index / area, index % area);
+            let map = (task.item * geometry.channels[0] + channel) * height * across;
+            let map = &self.job.layer.input[map..map + height * across];
+            let tap = Tap::new(geometry, place);
+            let (mut y, mut x, mut at) = (top, left, 0);
+            while at < count {
+                let room = (width - at % width).min(count - at);
+                let some = room.min(geometry.output[1] - x);
+                let start = (at / width * DEPTH + slot) * width + at % width;
+                let target = &mut columns[start..start + some];
+                tap.fetch::<S>(geometry, map, [y, x], target);
+                (at, x) = (at + some, x + some);
+                if x == geometry.output[1] {
+                    (y, x) = (y + 1, 0);
+                }
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn put<S: Simd>(&self, channel: usize, first: usize, sums: &[f32]) {
+        let Job { layer, output } = self.job;
+        let geometry = &layer.geometry;
+        let map = (self.task.item * geometry.channels[1] + channel) * geometry.positions();
+        // SAFETY: no other task has these positions of the channel's map.
+        let output = unsafe { output.part(map + first, sums.len()) };
+        add::<S>(sums, Addend::One(layer.bias[channel]), output);
+    }
+}
+
+/// What the positions of an output line from `x` on meet in the `y`th of the input's lines, both counted with the padding, under a
+/// stride of one; nothing is zero. False, and all zeros, where there is no line.
+#[inline(always)]
+pub(super) fn reach<S: Simd>(
+    geometry: &Geometry,
+    map: &[f32],
+    [y, x]: [usize; 2],
+    values: &mut [f32],
+) -> bool {
+    let ([height, width], [above, left]) = (geometry.input, geometry.padding);
+    let line = y.checked_sub(above).filter(|line| *line < height);
+    let Some(line) = line else {
+        values.fill(0.0);
+        return false;
+    };
+    let line = &map[line * width..(line + 1) * width];
+    let before = left.saturating_sub(x).min(values.len());
+    let start = (x + before - left).min(width);
+    let count = (width - start).min(values.len() - before);
+    values[..before].fill(0.0);
+    copy::<S>(
+        &line[start..start + count],
+        &mut values[before..before + count],
+    );
+    values[before + count..].fill(0.0);
+    true
+}
+
+/// One place of the kernel.
+struct Tap {
+    /// From the top and from the left of the kernel.
+    place: [usize; 2],
+    /// The output's columns at which it meets a value of the input; at the others it meets the padding.
+    inside: Range<usize>,
+}
+
+impl Tap {
+    #[inline(always)]
+    fn new(geometry: &Geometry, place: usize) -> Self {
+        let place = [place / geometry.kernel[1], place % geometry.kernel[1]];
+        let (step, left) = (geometry.stride[1], geometry.padding[1]);
+        let reached = |values: usize| (values + left).saturating_sub(place[1]).div_ceil(step);
+        let end = reached(geometry.input[1]).min(geometry.output[1]);
+        Self {
+            place,
+            inside: reached(0).min(end)..end,
+        }
+    }
+
+    /// What it meets at the positions of one output line from `x` on; nothing is zero.
+    #[inline(always)]
+    fn fetch<S: Simd>(
+        &self,
+        geometry: &Geometry,
+        map: &[f32],
+        [y, x]: [usize; 2],
+        target: &mut [f32],
+    ) {
+        let [height, across] = geometry.input;
+        let line = (y * geometry.stride[0] + self.place[0]).checked_sub(geometry.padding[0]);
+        let Some(line) = line.filter(|line| *line < height) else {
+            return target.fill(0.0);
+        };
+        let inside = |end: usize| end.clamp(x, x + target.len()) - x;
+        let (start, end) = (inside(self.inside.start), inside(self.inside.end));
+        target[..start].fill(0.0);
+        target[end..].fill(0.0);
+        if start == end {
+            return;
+        }
+        let step = geometry.stride[1];
+        let first = line * across + (x + start) * step + self.place[1] - geometry.padding[1];
+        let source = &map[first..];
+        let target = &mut target[start..end];
+        match step {
+            1 => copy::<S>(&source[..target.len()], target),
+            2 => every::<2>(source, target),
+            _ => {
+                for (value, source) in target.iter_mut().zip(source.iter().step_by(step)) {
+                    *value = *source;
+                }
+            }
+        }
+    }
+}
+
+/// The first of every `STEP` values.
+#[inline(always)]
+fn every<const STEP: usize>(source: &[f32], target: &mut [f32]) {
+    let (last, target) = target.split_last_mut().expect("at least one value");
+    *last = source[STEP * target.len()];
+    let (groups, _) = source.as_chunks::<STEP>();
+    for (value, group) in target.iter_mut().zip(groups) {
+        *value = group[0];
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::kernels::cpu::{product::Samples, simd::kinds};
+    use macerator::WithSimd;
+
+    /// What a convolution of `geometry` is tried with.
+    pub(in crate::kernels::cpu) struct Trial {
+        geometry: Geometry,
+        input: Vec<f32>,
+        weight: Samples,
+        bias: Vec<f32>,
+    }
+
+    impl Trial {
+        pub(in crate::kernels::cpu) fn of(geometry: Geometry) -> Self {
+            let ([before, after], [height, width]) = (geometry.channels, geometry.input);
+            Self {
+                geometry,
+                input: Samples::wave(geometry.rows * before * height * width, 0.0).values,
+                weight: Samples::wave(after * geometry.depth(), 1.0),
+                bias: Samples::wave(after, 2.0).values,
+            }
+        }
+
+        /// With the weight as it may be kept, in every way.
+        pub(in crate::kernels::cpu) fn convolutions(&self) -> [Convolution<'_>; 3] {
+            self.weight.kept().map(|weight| Convolution {
+                geometry: self.geometry,
+                input: &self.input,
+                weight,
+                bias: &self.bias,
+            })
+        }
+    }
+
+    struct Whole<'a>(Convolution<'a>);
+
+    impl WithSimd for Whole<'_> {
+        type Output = Vec<f32>;
+
+        fn with_simd<S: Simd>(self) -> Vec<f32> {
+            convolve_by(self.0, convolve_task_impl::<S>)
+        }
+    }
+
+    /// One value after the other, in f64.
+    fn expected(trial: &Trial) -> Vec<f64> {
+        let Geometry {
+            rows,
+            channels: [before, after],
+            input: [height, across],
+            output,
+            kernel,
+            stride,
+            padding,
+        } = trial.geometry;
+        let (values, weight) = (&trial.input, &trial.weight.values);
+        let mut sums = Vec::new();
+        for row in 0..rows {
+            for channel in 0..after {
+                for y in 0..output[0] {
+                    for x in 0..output[1] {
+                        let mut sum = f64::from(trial.bias[channel]);
+                        for index in 0..before * kernel[0] * kernel[1] {
+                            let (map, tap) = (
+                                index / (kernel[0] * kernel[1]),
+                                index % (kernel[0] * kernel[1]),
+                            );
+                            let line = (y * stride[0] + tap / kernel[1]).wrapping_sub(padding[0]);
+                            let place = (x * stride[1] + tap % kernel[1]).wrapping_sub(padding[1]);
+                            if line < height && place < across {
+                                let value =
+                                    values[((row * before + map) * height + line) * across + place];
+                                sum += f64::from(value)
+                                    * f64::from(
+                                        weight[channel * before * kernel[0] * kernel[1] + index],
+                                    );
+                            }
+                        }
+                        sums.push(sum);
+                    }
+                }
+            }
+        }
+        sums
+    }
+
+    fn geometry(
+        rows: usize,
+        channels: [usize; 2],
+        input: [usize; 2],
+        kernel: usize,
+        stride: usize,
+        [before, after]: [usize; 2],
+    ) -> Geometry {
+        Geometry {
+            rows,
+            channels,
+            input,
+            output: input.map(|side| (side + before + after - kernel) / stride + 1),
+            kernel: [kernel; 2],
+            stride: [stride; 2],
+            padding: [before; 2],
+        }
+    }
+
+    #[test]
+    fn every_kind_of_vectors_agrees_with_plain_sums() {
+        for geometry in [
+            geometry(1, [1, 1], [1, 1], 1, 1, [0, 0]),
+            geometry(2, [3, 5], [7, 9], 3, 1, [1, 1]),
+            geometry(1, [25, 70], [8, 8], 3, 1, [1, 1]),
+            geometry(1, [4, 9], [13, 17], 3, 2, [1, 1]),
+            geometry(2, [4, 8], [12, 10], 3, 2, [0, 1]),
+            geometry(1, [40, 130], [5, 33], 1, 1, [0, 0]),
+            geometry(1, [3, 4], [16, 16], 5, 1, [2, 2]),
+            geometry(1, [2, 3], [2, 2], 3, 1, [2, 2]),
+            geometry(1, [8, 8], [9, 9], 1, 2, [0, 0]),
+        ] {
+            let trial = Trial::of(geometry);
+            let expected = expected(&trial);
+            for (arch, convolution) in kinds()
+                .into_iter()
+                .flat_map(|arch| trial.convolutions().map(|convolution| (arch, convolution)))
+            {
+                // SAFETY: the processor has every one of them.
+                let found = unsafe { arch.dispatch(Whole(convolution)) };
+                assert_eq!(found.len(), expected.len());
+                for (a, b) in found.iter().zip(&expected) {
+                    assert!(
+                        (f64::from(*a) - b).abs() < 1e-4,
+                        "{arch:?} {geometry:?}: {a} {b}"
+                    );
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,15 @@
+//! Kernels for processors: over slices, in threads, as wide as the vectors of the processor they run on.
+//!
+//! `simd` and `product` are what the others are made of. Results do not depend on the number of threads.
+
+pub(crate) mod attention;
+pub(crate) mod convolution;
+pub(crate) mod few;
+pub(crate) mod gate;
+mod half;
+pub(crate) mod linear;
+pub(crate) mod norm;
+pub(crate) mod product;
+pub(crate) mod quantised;
+mod simd;
+pub(crate) mod winograd;

@@ -1,0 +1,358 @@
+//! The product of matrices that convolutions and linear layers share: rows as they are stored, times a tile of gathered columns.
+//!
+//! Source: Goto and van de Geijn, "Anatomy of High-Performance Matrix Multiplication" (2008). A vector's lanes are columns. A tile of
+//! columns stays in the first-level cache while all rows pass over it.
+
+#![allow(
+    clippy::inline_always,
+    clippy::needless_range_loop,
+    unsafe_code,
+    reason = "the inner loops are whole only where they are inlined, index registers, and read blocks through pointers whose lengths are \
+              asserted once a block; tasks write parts of the output that do not overlap"
+)]
+
+use std::{cell::RefCell, mem::MaybeUninit, ops::Range};
+
+mod values;
+
+use macerator::Simd;
+use rayon::prelude::*;
+
+use super::simd::{Floats, Unwritten, copy, load, splat, store};
+#[cfg(test)]
+pub(super) use values::Samples;
+pub(crate) use values::Values;
+
+/// Products summed before the sums are put away: with them a tile's columns fill three quarters of a first-level cache.
+pub(super) const DEPTH: usize = 192;
+
+/// Columns of a task, at most.
+pub(super) const COLUMNS: usize = 256;
+
+/// Rows of a task, at least, where columns alone leave threads idle.
+const LEAST_ROWS: usize = 64;
+
+/// Rows of a task, at most: its sums stay in the second-level cache.
+const MOST_ROWS: usize = 384;
+
+/// Tasks for every thread, at least.
+const TASKS: usize = 4;
+
+/// Vectors of a tile.
+const VECTORS: usize = 2;
+
+/// Columns of a tile.
+#[inline(always)]
+pub(super) fn tile_width<S: Simd>() -> usize {
+    VECTORS * S::lanes32()
+}
+
+/// A part of a product.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Task {
+    pub(super) item: usize,
+    pub(super) rows: Range<usize>,
+    pub(super) columns: Range<usize>,
+}
+
+/// Divides `items` products of `rows` by `columns`; rows are divided where columns alone leave threads idle.
+pub(super) fn tasks(items: usize, rows: usize, columns: usize) -> Vec<Task> {
+    divided(items, rows, columns, TASKS * rayon::current_num_threads())
+}
+
+fn divided(items: usize, rows: usize, columns: usize, wanted: usize) -> Vec<Task> {
+    let blocks = parts(columns, COLUMNS);
+    let apart = wanted.div_ceil((items * blocks.len()).max(1));
+    let group = rows.div_ceil(apart).clamp(LEAST_ROWS, MOST_ROWS);
+    let groups = parts(rows, group.next_multiple_of(8));
+    let mut tasks = Vec::with_capacity(items * blocks.len() * groups.len());
+    for item in 0..items {
+        for columns in &blocks {
+            for rows in &groups {
+                tasks.push(Task {
+                    item,
+                    rows: rows.clone(),
+                    columns: columns.clone(),
+                });
+            }
+        }
+    }
+    tasks
+}
+
+fn parts(whole: usize, most: usize) -> Vec<Range<usize>> {
+    let starts = (0..whole).step_by(most);
+    starts.map(|start| start..whole.min(start + most)).collect()
+}
+
+/// Memory that many tasks write, each a part of it.
+pub(super) struct Output(*mut MaybeUninit<f32>, usize);
+
+// SAFETY: tasks write parts that do not overlap.
+unsafe impl Send for Output {}
+// SAFETY: as above.
+unsafe impl Sync for Output {}
+
+impl Output {
+    pub(super) fn new(values: &mut Unwritten) -> Self {
+        Self(values.as_mut_ptr(), values.len())
+    }
+
+    /// Over values that are there already.
+    pub(super) fn over(values: &mut [f32]) -> Self {
+        Self(values.as_mut_ptr().cast(), values.len())
+    }
+
+    /// A part of it.
+    ///
+    /// # Safety
+    ///
+    /// The memory outlives the part, and no other task has any of it.
+    #[allow(
+        clippy::mut_from_ref,
+        reason = "tasks share the output and write parts of it"
+    )]
+    #[inline(always)]
+    pub(super) unsafe fn part(&self, start: usize, count: usize) -> &mut Unwritten {
+        assert!(start + count <= self.1);
+        // SAFETY: within the memory, asserted above; the rest is the caller's promise.
+        unsafe { std::slice::from_raw_parts_mut(self.0.add(start), count) }
+    }
+
+    /// A part of values that are there already.
+    ///
+    /// # Safety
+    ///
+    /// As [`part`](Self::part), and the output is [`over`](Self::over) values.
+    #[allow(
+        clippy::mut_from_ref,
+        reason = "tasks share the output and write parts of it"
+    )]
+    #[inline(always)]
+    pub(super) unsafe fn values(&self, start: usize, count: usize) -> &mut [f32] {
+        // SAFETY: the caller's promise.
+        unsafe { self.part(start, count).assume_init_mut() }
+    }
+}
+
+/// Working memory of a thread; what is in it at first means nothing.
+#[derive(Default)]
+pub(super) struct Scratch {
+    /// `[tiles, DEPTH, width]`
+    columns: Vec<f32>,
+    /// `[tiles, rows, width]`
+    sums: Vec<f32>,
+    /// `[rows, DEPTH]`, of rows in half precision.
+    rows: Vec<f32>,
+}
+
+thread_local! {
+    static SCRATCH: RefCell<Scratch> = RefCell::default();
+}
+
+/// Buffers of at least these sizes; what is in them at first means nothing.
+pub(super) fn sized<const N: usize>(
+    buffers: [&mut Vec<f32>; N],
+    counts: [usize; N],
+) -> [&mut [f32]; N] {
+    let mut counts = counts.into_iter();
+    buffers.map(|values| {
+        let count = counts.next().unwrap_or(0);
+        if values.len() < count {
+            values.resize(count, 0.0);
+        }
+        &mut values[..count]
+    })
+}
+
+/// Runs `compute` for every task, on all threads.
+pub(super) fn run(tasks: &[Task], compute: impl Fn(&Task, &mut Scratch) + Sync) {
+    let tasks = tasks.par_iter().with_max_len(1);
+    tasks.for_each(|task| SCRATCH.with_borrow_mut(|scratch| compute(task, scratch)));
+}
+
+/// Rows that follow each other, each `depth` long.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Rows<'a> {
+    pub(super) values: Values<'a>,
+    pub(super) depth: usize,
+}
+
+impl<'a> Rows<'a> {
+    /// Room for [`part`](Self::part) of `rows` rows.
+    fn room(&self, rows: usize) -> usize {
+        match self.values {
+            Values::F32(_) => 0,
+            Values::F16(_) | Values::Bf16(_) | Values::Q8(_) => rows * DEPTH,
+        }
+    }
+
+    /// A part of some rows in f32, and how far the rows are apart in it.
+    #[inline(always)]
+    fn part<'b>(
+        &self,
+        rows: Range<usize>,
+        part: Range<usize>,
+        room: &'b mut [f32],
+    ) -> (&'b [f32], usize)
+    where
+        'a: 'b,
+    {
+        let depth = self.depth;
+        if let Values::F32(values) = self.values {
+            return (
+                &values[rows.start * depth + part.start..rows.end * depth],
+                depth,
+            );
+        }
+        for (row, room) in rows.zip(room.chunks_exact_mut(part.len())) {
+            let start = row * depth + part.start;
+            self.values.prefetch(start + depth, part.len());
+            self.values.widened(start..start + part.len(), room);
+        }
+        (room, part.len())
+    }
+}
+
+/// What a product is of, and where it goes.
+///
+/// A trait and not two closures, which are not always inlined, and then lack the kernel's instructions.
+pub(super) trait Factor {
+    /// Fills the columns for a `part` of the depth, `[tiles, DEPTH, width]`.
+    fn gather<S: Simd>(&self, part: Range<usize>, width: usize, columns: &mut [f32]);
+
+    /// Takes a row's sums of a tile that begins at the column `first`.
+    fn put<S: Simd>(&self, row: usize, first: usize, sums: &[f32]);
+}
+
+/// Puts what one place of the depth has into the tiles, as its `slot`.
+#[inline(always)]
+pub(super) fn lay<S: Simd>(line: &[f32], slot: usize, width: usize, columns: &mut [f32]) {
+    for (tile, values) in line.chunks(width).enumerate() {
+        let start = (tile * DEPTH + slot) * width;
+        copy::<S>(values, &mut columns[start..start + values.len()]);
+    }
+}
+
+/// One task.
+#[inline(always)]
+pub(super) fn compute<S: Simd>(
+    task: &Task,
+    rows: Rows<'_>,
+    factor: &impl Factor,
+    scratch: &mut Scratch,
+) {
+    let width = tile_width::<S>();
+    let (tiles, count) = (task.columns.len().div_ceil(width), task.rows.len());
+    let sizes = [
+        tiles * DEPTH * width,
+        tiles * count * width,
+        rows.room(count),
+    ];
+    let buffers = [&mut scratch.columns, &mut scratch.sums, &mut scratch.rows];
+    let [columns, all_sums, room] = sized(buffers, sizes);
+    for first in (0..rows.depth).step_by(DEPTH) {
+        let part = first..rows.depth.min(first + DEPTH);
+        factor.gather::<S>(part.clone(), width, columns);
+        let (rows, stride) = rows.part(task.rows.clone(), part.clone(), room);
+        for (tile, sums) in all_sums.chunks_exact_mut(count * width).enumerate() {
+            let columns = &columns[tile * DEPTH * width..][..part.len() * width];
+            // Sixteen registers hold four rows of two vectors of sums; thirty-two hold eight.
+            let four = S::lanes32() == 8 || count <= 4;
+            match (four, first) {
+                (true, 0) => pass::<S, 4, false>(columns, rows, stride, sums),
+                (true, _) => pass::<S, 4, true>(columns, rows, stride, sums),
+                (false, 0) => pass::<S, 8, false>(columns, rows, stride, sums),
+                (false, _) => pass::<S, 8, true>(columns, rows, stride, sums),
+            }
+        }
+    }
+    for (tile, sums) in all_sums.chunks_exact(count * width).enumerate() {
+        let kept = width.min(task.columns.len() - tile * width);
+        for (row, sums) in task.rows.clone().zip(sums.chunks_exact(width)) {
+            factor.put::<S>(row, task.columns.start + tile * width, &sums[..kept]);
+        }
+    }
+}
+
+/// `sums = rows · columns`, `[rows, width]`, for a tile of columns, `[depth, width]`, added to the sums so far if it goes `ON`; a row
+/// begins `stride` after the one before.
+#[inline(always)]
+fn pass<S: Simd, const R: usize, const ON: bool>(
+    columns: &[f32],
+    rows: &[f32],
+    stride: usize,
+    sums: &mut [f32],
+) {
+    let width = tile_width::<S>();
+    let (depth, all) = (columns.len() / width, sums.len() / width);
+    assert!(rows.len() >= (all - 1) * stride + depth);
+    for first in (0..all).step_by(R) {
+        let count = R.min(all - first);
+        // Rows after the last repeat it; nobody keeps them.
+        let row = |r: usize| first + r.min(count - 1);
+        // SAFETY: the last row's `depth` values are there, asserted above; `columns` and `sums` are whole rows of vectors.
+        unsafe {
+            let starts: [*const f32; R] =
+                std::array::from_fn(|r| rows.as_ptr().add(row(r) * stride));
+            let mut tile = [[splat::<S>(0.0); VECTORS]; R];
+            for r in 0..if ON { R } else { 0 } {
+                for n in 0..VECTORS {
+                    tile[r][n] = load(sums.as_ptr().add(row(r) * width + n * S::lanes32()));
+                }
+            }
+            let tile = multiplied::<S, R>(depth, columns.as_ptr(), starts, tile);
+            for r in 0..count {
+                for n in 0..VECTORS {
+                    let at = (first + r) * width + n * S::lanes32();
+                    store(sums.as_mut_ptr().add(at), tile[r][n]);
+                }
+            }
+        }
+    }
+}
+
+/// `sums + rows · columns`, over `depth` products.
+///
+/// # Safety
+///
+/// `depth` values are readable in each row, and `depth` times `VECTORS` vectors in `columns`.
+#[inline(always)]
+unsafe fn multiplied<S: Simd, const R: usize>(
+    depth: usize,
+    columns: *const f32,
+    rows: [*const f32; R],
+    mut sums: [[Floats<S>; VECTORS]; R],
+) -> [[Floats<S>; VECTORS]; R] {
+    let lanes = S::lanes32();
+    for i in 0..depth {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let mut column = [splat::<S>(0.0); VECTORS];
+            for n in 0..VECTORS {
+                column[n] = load(columns.add((i * VECTORS + n) * lanes));
+            }
+            for r in 0..R {
+                let value = splat::<S>(*rows[r].add(i));
+                for n in 0..VECTORS {
+                    sums[r][n] = column[n].mul_add(value, sums[r][n]);
+                }
+            }
+        }
+    }
+    sums
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn few_columns_divide_the_rows() {
+        let found = divided(2, 1280, 64, 8);
+        assert_eq!(found.len(), 8);
+        assert_eq!((found[1].rows.clone(), found[7].item), (320..640, 1));
+        assert_eq!(divided(1, 320, 4096, 8).len(), 16);
+        assert_eq!(divided(1, 8192, 128, 8).len(), 22);
+    }
+}

@@ -1,0 +1,53 @@
+//! From a configuration, a number of steps and `eta` to a sampler: the one place where samplers are built.
+
+use super::config::SamplerConfig;
+use super::kind::SamplerKind;
+use super::parts::steps::Steps;
+use crate::Error;
+use crate::error::{ConfigError, RequestError};
+use crate::sampler::Sampler;
+
+/// Keys that say what the model is, whatever it is sampled with.
+const MODEL: [&str; 4] = [
+    "prediction_type",
+    "beta_schedule",
+    "num_train_timesteps",
+    "trained_betas",
+];
+
+impl SamplerConfig {
+    /// The sampler of a run.
+    ///
+    /// `steps` are a number of solver steps, or [`Steps`] of which the first are left out.
+    ///
+    /// `eta`, 0 to 1, is the weight of fresh noise in DDIM and gamma in TCD; other samplers take no notice of it.
+    ///
+    /// # Errors
+    ///
+    /// A config error that names the key, if the model's own sampler or one of its values is not supported; a request error, if
+    /// no step is left or they do not fit the schedule, or `eta` is out of its range.
+    pub fn build(&self, steps: impl Into<Steps>, eta: f64) -> Result<Box<dyn Sampler>, Error> {
+        let steps = steps.into();
+        if steps.executed() == 0 {
+            return Err(RequestError::ZeroSteps.into());
+        }
+        if !(0.0..=1.0).contains(&eta) {
+            return Err(RequestError::Eta { eta }.into());
+        }
+        let Some(class) = self.class else {
+            let hint = others();
+            return Err(ConfigError::unsupported("_class_name", &self.class_name, hint).into());
+        };
+        (class.build)(&self.settings, steps, eta).map_err(|error| {
+            error.with_hint(|key| (!MODEL.contains(&key)).then(|| format!("; or {}", others())))
+        })
+    }
+}
+
+/// What to do where a model's sampler is not supported.
+fn others() -> String {
+    format!(
+        "choose another sampler with `--sampler`: {}",
+        SamplerKind::words()
+    )
+}

@@ -1,0 +1,186 @@
+//! Spans that are decided in the run: what was decided is a plan, run as that plan.
+
+use std::{cell::RefCell, path::Path, rc::Rc};
+
+use afterimage::{
+    cache::{Account, Before, CachePlan, CacheRule, Course, Refresh, Session, Span, Spans},
+    conditioning::Conditioning,
+    denoise::{Denoise, Noise},
+    denoiser::StagedDenoiser,
+    guidance::Guidance,
+    samplers::SamplerConfig,
+};
+use burn::tensor::Tensor;
+
+use super::rules;
+use crate::toy_trunk::{HEIGHT, ToyUnet, WIDTH, tensor, values, wave};
+
+const STEPS: usize = 12;
+
+/// Refreshes while the guided prediction is expected to have changed by `threshold` since it was computed, after `EasyCache`: its
+/// change for a change of the latents is taken to be that between the last two computed evaluations.
+#[derive(Debug, Default)]
+struct Changing {
+    threshold: f32,
+    expected: f32,
+    rate: Option<f32>,
+    /// Latents and prediction of the last computed evaluation.
+    computed: Option<[Tensor<4>; 2]>,
+    /// Latents of the evaluation before, and whether it was computed.
+    last: Option<(Tensor<4>, bool)>,
+    refreshes: Rc<RefCell<Vec<usize>>>,
+}
+
+fn size(tensor: Tensor<4>) -> f32 {
+    tensor.abs().mean().into_scalar::<f32>()
+}
+
+impl Changing {
+    /// Takes in what the last evaluation gave.
+    fn learn(&mut self, prediction: &Tensor<4>) {
+        let Some((latents, true)) = self.last.clone() else {
+            return;
+        };
+        let now = [latents, prediction.clone()];
+        let before = self.computed.replace(now.clone());
+        self.rate = before.map(|before| {
+            let [moved, changed] = [0, 1].map(|of| size(now[of].clone() - before[of].clone()));
+            changed / moved
+        });
+    }
+
+    fn refreshes(&mut self, latents: &Tensor<4>) -> bool {
+        let (Some(rate), Some((last, _)), Some([_, prediction])) =
+            (self.rate, &self.last, &self.computed)
+        else {
+            return true;
+        };
+        let moved = size(latents.clone() - last.clone());
+        self.expected += rate * moved / size(prediction.clone());
+        self.expected >= self.threshold
+    }
+}
+
+impl Spans for Changing {
+    fn next(&mut self, before: &Before<'_>) -> Span {
+        if let Some(prediction) = before.prediction {
+            self.learn(prediction);
+        }
+        let refresh = self.refreshes(before.latents);
+        if refresh {
+            self.expected = 0.0;
+            self.refreshes.borrow_mut().push(before.evaluation);
+        }
+        self.last = Some((before.latents.clone(), refresh));
+        Span {
+            first: before.evaluation,
+            len: 1,
+            refresh,
+            read_after: before.evaluation + 1 < before.total,
+        }
+    }
+}
+
+/// DDIM without eta draws nothing.
+struct Silent;
+
+impl Noise for Silent {
+    fn draw(&mut self, shape: [usize; 4]) -> Tensor<4> {
+        unreachable!("asked for {shape:?}")
+    }
+}
+
+/// The latents at the end of a run of `plan`, or of what `spans` decide under its cut.
+fn run(unet: &ToyUnet, plan: &CachePlan, spans: Option<Changing>) -> (Vec<f32>, Account) {
+    let json = r#"{"_class_name": "DDIMScheduler", "clip_sample": false}"#;
+    let config = SamplerConfig::from_json(json, Path::new("scheduler_config.json")).unwrap();
+    let sampler = config.build(STEPS, 0.0).unwrap();
+    let guidance = Guidance {
+        scale: 1.5,
+        ..Guidance::default()
+    };
+    let rows = guidance.rows(2);
+    let states = tensor(wave(rows.total(), 8), [rows.total(), 1, 1]);
+    let condition = Conditioning {
+        rows,
+        ..Conditioning::of_context(states)
+    };
+    let run = unet.start(&condition, sampler.evaluations());
+    let mut session = Session::new(unet, &run, plan, rows);
+    if let Some(spans) = spans {
+        session = session.decided_by(spans);
+    }
+    let denoise = Denoise {
+        sampler: sampler.as_ref(),
+        plan,
+        guidance,
+        prior_noise: None,
+        known: None,
+    };
+    let latents = tensor(wave(2 * HEIGHT * WIDTH, 7), [2, 1, HEIGHT, WIDTH]);
+    let made = denoise.run(&mut session, latents, &mut Silent, &mut ());
+    (values(&made.unwrap()), session.account())
+}
+
+fn planned(unet: &ToyUnet, rule: &CacheRule) -> CachePlan {
+    rule.plan(&Course::steps(STEPS), &unet.blueprint()).unwrap()
+}
+
+/// At every cut, and at thresholds from where everything is computed to where nothing is that need not be.
+#[test]
+fn a_decided_run_is_the_planned_run_of_its_decisions() {
+    let unet = ToyUnet::new(4);
+    let mut counts = Vec::new();
+    for threshold in [0.0, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, f32::INFINITY] {
+        for (index, rule) in rules(&unet, &Refresh::every(2)).into_iter().enumerate() {
+            let refreshes = Rc::default();
+            let spans = Changing {
+                threshold,
+                refreshes: Rc::clone(&refreshes),
+                ..Changing::default()
+            };
+            let (latents, account) = run(&unet, &planned(&unet, &rule), Some(spans));
+            let decided = refreshes.take();
+            assert_eq!(account.refreshes, decided.len(), "{rule} {threshold}");
+            assert_eq!(account.fallbacks, 0, "{rule} {threshold}");
+            counts.push(decided.len());
+            let plan = planned(&unet, &rules(&unet, &Refresh::At(decided))[index]);
+            let (expected, other) = run(&unet, &plan, None);
+            assert_eq!(latents, expected, "{rule} {threshold}");
+            assert_eq!(account.cells, other.cells, "{rule} {threshold}");
+        }
+    }
+    let between = |count: &usize| (3..STEPS).contains(count);
+    assert!(counts.iter().any(between), "{counts:?}");
+    assert_eq!((counts.first(), counts.last()), (Some(&STEPS), Some(&2)));
+}
+
+/// A decider cannot leave an evaluation out.
+#[test]
+#[should_panic(expected = "Span { first: 1")]
+fn spans_follow_each_other() {
+    #[derive(Debug)]
+    struct Ahead;
+    impl Spans for Ahead {
+        fn next(&mut self, before: &Before<'_>) -> Span {
+            Span {
+                first: before.evaluation + 1,
+                len: 1,
+                refresh: true,
+                read_after: false,
+            }
+        }
+    }
+    let unet = ToyUnet::new(2);
+    let plan = planned(&unet, &CacheRule::none());
+    let conditions = wave(1, 2);
+    let rows = Guidance::default().rows(1);
+    let mut session = Session::new(&unet, &conditions, &plan, rows).decided_by(Ahead);
+    let latents = tensor(wave(HEIGHT * WIDTH, 7), [1, 1, HEIGHT, WIDTH]);
+    session.next_span(&Before {
+        evaluation: 0,
+        total: STEPS,
+        latents: &latents,
+        prediction: None,
+    });
+}
