@@ -31,7 +31,7 @@ pub struct Conditioning {
 /// What one `ControlNet` follows.
 #[derive(Debug, Clone)]
 pub struct Hint {
-    /// The picture, 0 to 1, `[1 or items, hint channels, 8 · height, 8 · width]`.
+    /// The picture, 0 to 1, `[1, frames or items, hint channels, 8 · height, 8 · width]`.
     pub picture: Tensor<4>,
     /// How strongly.
     pub scale: f64,

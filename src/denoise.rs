@@ -74,12 +74,27 @@ impl Denoise<'_> {
     pub fn run<D: StagedDenoiser + ?Sized>(
         &self,
         session: &mut Session<'_, D>,
+        latents: Tensor<4>,
+        noise: &mut dyn Noise,
+        observer: &mut dyn Observer,
+    ) -> Result<Tensor<4>, Error> {
+        self.go_on(session, latents, &mut History::default(), noise, observer)
+    }
+
+    /// [`run`](Self::run) where the sampler remembers something, and leaves what it remembers then.
+    ///
+    /// # Errors
+    ///
+    /// As [`run`](Self::run).
+    pub fn go_on<D: StagedDenoiser + ?Sized>(
+        &self,
+        session: &mut Session<'_, D>,
         mut latents: Tensor<4>,
+        history: &mut History,
         noise: &mut dyn Noise,
         observer: &mut dyn Observer,
     ) -> Result<Tensor<4>, Error> {
         let prior = latents.clone();
-        let mut history = History::default();
         let mut last = None;
         let (mut next, total) = (0, self.plan.evaluations());
         observer.begin(&latents);
@@ -104,7 +119,7 @@ impl Denoise<'_> {
                 let first = evaluation.index == span.first;
                 let prediction = guidance.combine(prediction);
                 latents = self.inject(latents, &prior, evaluation, first, Moment::BeforeStep);
-                latents = self.step(&mut history, prediction.clone(), evaluation, latents, noise);
+                latents = self.step(history, prediction.clone(), evaluation, latents, noise);
                 latents = self.restore(latents, evaluation.index);
                 latents = self.inject(latents, &prior, evaluation, first, Moment::AfterStep);
                 finish_on_device(&latents, evaluation.index, total)?;

@@ -1,11 +1,12 @@
 //! Classifier-free guidance.
 //!
 //! Source: Ho and Salimans (arXiv 2207.12598, section 3.2); rescaling: Lin et al., "Common Diffusion Noise Schedules and Sample Steps
-//! Are Flawed" (arXiv 2305.08891, section 3.4).
+//! Are Flawed" (arXiv 2305.08891, section 3.4); a scale per frame: Blattmann et al., "Stable Video Diffusion" (arXiv 2311.15127,
+//! section 4.2).
 
 use std::ops::Range;
 
-use burn::tensor::Tensor;
+use burn::tensor::{Tensor, TensorData};
 
 use crate::denoiser::Rows;
 
@@ -19,11 +20,31 @@ pub enum Conditioned {
     Second,
 }
 
+/// A scale that grows linearly over the frames of a film, up to the [`scale`](Guidance::scale) of the last.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct FrameScales {
+    /// The scale of the first frame.
+    pub first: f64,
+    /// Frames of a film; they are neighbours among the rows.
+    pub frames: usize,
+}
+
+impl FrameScales {
+    /// The scale of every frame, where the last has `last`.
+    pub fn up_to(self, last: f64) -> Vec<f64> {
+        let steps = self.frames.saturating_sub(1).max(1) as f64;
+        let scale = |frame: usize| self.first + (last - self.first) * frame as f64 / steps;
+        (0..self.frames).map(scale).collect()
+    }
+}
+
 /// How strongly the condition guides.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Guidance {
     /// 1 and less is unguided: one row a picture instead of two.
     pub scale: f64,
+    /// Of films whose frames are guided more and more, or less and less; `None` guides every row alike.
+    pub over_frames: Option<FrameScales>,
     /// 0 to 1: how far the guided prediction is brought back to the spread of the conditioned one.
     pub rescale: f64,
     /// The order of the halves.
@@ -38,6 +59,7 @@ impl Default for Guidance {
     fn default() -> Self {
         Self {
             scale: 1.0,
+            over_frames: None,
             rescale: 0.0,
             conditioned: Conditioned::default(),
             channels: None,
@@ -48,13 +70,18 @@ impl Default for Guidance {
 impl Guidance {
     /// Whether the unconditioned half is computed at all.
     pub fn is_on(self) -> bool {
-        self.scale > 1.0
+        let first = self.over_frames.map_or(self.scale, |scales| scales.first);
+        self.scale.max(first) > 1.0
     }
 
     /// The same, switched off.
     #[must_use]
     pub fn off(self) -> Self {
-        Self { scale: 1.0, ..self }
+        Self {
+            scale: 1.0,
+            over_frames: None,
+            ..self
+        }
     }
 
     /// The rows of the conditioned half of an evaluation, of whose halves each has `items` rows.
@@ -111,12 +138,27 @@ impl Guidance {
     }
 
     fn guided(self, conditioned: Tensor<4>, unconditioned: Tensor<4>) -> Tensor<4> {
-        let guided = unconditioned.clone() + (conditioned.clone() - unconditioned) * self.scale;
+        let apart = conditioned.clone() - unconditioned.clone();
+        let guided = match self.over_frames {
+            None => unconditioned + apart * self.scale,
+            Some(scales) => unconditioned + apart.clone() * self.scale_of_rows(scales, &apart),
+        };
         if self.rescale > 0.0 {
             self.rescaled(guided, conditioned)
         } else {
             guided
         }
+    }
+
+    /// The scale of each row of a half, `[items · frames, 1, 1, 1]`.
+    fn scale_of_rows(self, scales: FrameScales, half: &Tensor<4>) -> Tensor<4> {
+        let rows = half.dims()[0];
+        let each = scales
+            .up_to(self.scale)
+            .into_iter()
+            .map(|scale| scale as f32);
+        let each: Vec<f32> = each.collect::<Vec<_>>().repeat(rows / scales.frames);
+        Tensor::from_data(TensorData::new(each, [rows, 1, 1, 1]), &half.device())
     }
 
     fn rescaled(self, guided: Tensor<4>, conditioned: Tensor<4>) -> Tensor<4> {
@@ -156,6 +198,29 @@ mod tests {
             [4.0, 11.0]
         );
         assert_eq!(guidance.rows(4).total(), 8);
+    }
+
+    /// Two films of three frames: 1, 2 and 3 times the way from one half to the other.
+    #[test]
+    fn frames_are_guided_one_by_one() {
+        let guidance = Guidance {
+            scale: 3.0,
+            over_frames: Some(FrameScales {
+                first: 1.0,
+                frames: 3,
+            }),
+            ..Guidance::default()
+        };
+        let halves = [[0.0_f32; 6], [1.0; 6]].concat();
+        let halves = Tensor::<1>::from_floats(&halves[..], &Device::flex());
+        let combined = guidance.combine(halves.reshape([12, 1, 1, 1]));
+        assert_eq!(values(combined), [1.0, 2.0, 3.0, 1.0, 2.0, 3.0]);
+        assert!(guidance.is_on() && !guidance.off().is_on());
+        let one = FrameScales {
+            first: 1.5,
+            frames: 1,
+        };
+        assert_eq!(one.up_to(3.0), [1.5]);
     }
 
     #[test]

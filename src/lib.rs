@@ -7,7 +7,8 @@
 //! 1. tensors and layers: `kernels`, [`ops`], `nn`, [`recall`], [`weights`], [`device`]
 //! 2. contracts: [`conditioning`], [`denoiser`], [`sampler`], [`text`], [`inject`]
 //! 3. three worlds that do not know each other: [`models`], [`samplers`], [`cache`]
-//! 4. where they meet: [`guidance`], [`blend`], [`denoise`], [`doctor`], [`pipeline`], [`catalog`], [`image_io`], `metrics`
+//! 4. where they meet: [`guidance`], [`blend`], [`denoise`], [`motion`], [`doctor`], [`pipeline`], [`catalog`], [`image_io`],
+//!    `metrics`
 //! 5. experiments on pipelines: `evaluation`
 //! 6. the outer edge: the command line
 //!
@@ -51,6 +52,7 @@ pub mod guidance;
 pub mod image_io;
 #[cfg(feature = "eval")]
 pub mod metrics;
+pub mod motion;
 pub mod pipeline;
 
 #[cfg(feature = "eval")]

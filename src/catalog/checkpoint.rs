@@ -363,5 +363,6 @@ fn structure(folder: &ModelFolder) -> Result<Structure, Error> {
         unet_layers: unet.layers_per_block,
         vae_levels: vae.block_out_channels.len(),
         text_layers,
+        over_frames: false,
     })
 }

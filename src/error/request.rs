@@ -11,6 +11,14 @@ pub(crate) enum RequestError {
         steps: usize,
         train_timesteps: usize,
     },
+    #[error(
+        "the motion's places are {moved_at} and {joined_at} in a run of {evaluations} steps\nhint: `t0` is below `t1`, and `t1` is below the number of steps"
+    )]
+    MotionPlaces {
+        moved_at: usize,
+        joined_at: usize,
+        evaluations: usize,
+    },
     #[error("`eta` is {eta}, which is not between 0 and 1")]
     Eta { eta: f64 },
     #[error("there is no sampler `{name}`\nhint: choose one of {known}")]

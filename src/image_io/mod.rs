@@ -1,5 +1,6 @@
 //! Pictures and films: written atomically with the run's settings in them; files of many formats read; masks and outlines.
 
+mod antialiased;
 mod atomic;
 mod canny;
 mod created;

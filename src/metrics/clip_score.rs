@@ -5,7 +5,7 @@
 
 use std::path::Path;
 
-use burn::tensor::{DType, Device, Tensor, TensorData};
+use burn::tensor::{DType, Device, Tensor};
 use image::RgbImage;
 use image::imageops::{FilterType, crop_imm, resize};
 use serde::Deserialize;
@@ -14,13 +14,9 @@ use super::{read_back, to_batch};
 use crate::error::{ConfigError, Error, FileError};
 use crate::image_io::Picture;
 use crate::models::clip::{ClipTextConfig, ClipTextJson, ClipTextModel};
-use crate::models::clip_vision::{ClipVisionConfig, ClipVisionJson, ClipVisionModel};
+use crate::models::clip_vision::{ClipVisionConfig, ClipVisionJson, ClipVisionModel, normalised};
 use crate::text::{ClipTokenizer, PromptEncoder, TokenizerFiles};
 use crate::weights::{WeightSource, load_strict};
-
-/// Mean and spread of the pixels that CLIP was trained on, for pixels in 0 to 1.
-const MEAN: [f32; 3] = [0.481_454_66, 0.457_827_5, 0.408_210_73];
-const SPREAD: [f32; 3] = [0.268_629_54, 0.261_302_6, 0.275_777_1];
 
 /// `config.json` of a whole CLIP model.
 #[derive(Deserialize)]
@@ -104,14 +100,11 @@ impl ClipScore {
 
     /// Normalised pixels as the model reads them, `[rows, 3, side, side]`.
     fn pixels(&self, pictures: &[Picture]) -> Tensor<4> {
-        let channels = |values: [f32; 3]| {
-            Tensor::<4>::from_data(TensorData::new(values.to_vec(), [1, 3, 1, 1]), &self.device)
-        };
         let fitted: Vec<_> = pictures
             .iter()
             .map(|picture| fitted(picture, self.side))
             .collect();
-        (to_batch(&fitted, &self.device) - channels(MEAN)) / channels(SPREAD)
+        normalised(to_batch(&fitted, &self.device))
     }
 }
 

@@ -6,12 +6,29 @@
 use burn::module::{Module, Param};
 use burn::nn::conv::{Conv2d, Conv2dConfig};
 use burn::nn::{Embedding, EmbeddingConfig, Initializer, Linear, LinearConfig};
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{Device, Tensor, TensorData};
 use serde::Deserialize;
 
 use super::clip::{ClipLayers, Tower, check_heads, is_quick_gelu};
+use super::json::{self, Neutral};
 use crate::error::{ConfigError, Error};
 use crate::nn::layer_norm::LayerNorm;
+
+/// Keys that change the network in ways not built here, with the values that leave it as it is.
+const NEUTRAL: &[Neutral] = &[("num_channels", &["3"])];
+
+/// Mean and spread of the pixels that CLIP was trained on, for pixels in 0 to 1.
+const MEAN: [f32; 3] = [0.481_454_66, 0.457_827_5, 0.408_210_73];
+const SPREAD: [f32; 3] = [0.268_629_54, 0.261_302_6, 0.275_777_1];
+
+/// Pixels in 0 to 1, `[rows, 3, height, width]`, as CLIP reads them.
+pub fn normalised(pixels: Tensor<4>) -> Tensor<4> {
+    let device = pixels.device();
+    let channels = |values: [f32; 3]| {
+        Tensor::<4>::from_data(TensorData::new(values.to_vec(), [1, 3, 1, 1]), &device)
+    };
+    (pixels - channels(MEAN)) / channels(SPREAD)
+}
 
 /// `vision_config` of a CLIP model's `config.json` as it stands.
 #[derive(Debug, Clone, Deserialize)]
@@ -26,6 +43,8 @@ pub struct ClipVisionJson {
     hidden_act: String,
     #[serde(default = "default_epsilon")]
     layer_norm_eps: f64,
+    /// In the file of an encoder by itself.
+    projection_dim: Option<usize>,
 }
 
 fn default_activation() -> String {
@@ -75,6 +94,18 @@ impl ClipVisionConfig {
             patch,
             projection,
         })
+    }
+
+    /// Reads the text of the `config.json` of a picture encoder by itself (`CLIPVisionModelWithProjection`) in the folder `part`.
+    ///
+    /// # Errors
+    ///
+    /// If it is not JSON, names no width to project to, or as [`new`](Self::new).
+    pub fn from_json(text: &str, part: &'static str) -> Result<Self, Error> {
+        let json: ClipVisionJson = json::parse(text, part, "picture encoder", NEUTRAL)?;
+        let key = "projection_dim";
+        let missing = ConfigError::Missing { key, part };
+        Self::new(&json, json.projection_dim.ok_or(missing)?)
     }
 
     /// The patches and the class token.

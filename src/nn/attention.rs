@@ -18,6 +18,11 @@ pub struct KeyValue {
 }
 
 impl KeyValue {
+    /// Number of rows.
+    pub fn rows(&self) -> usize {
+        self.key.dims()[0]
+    }
+
     /// Some of the rows.
     #[must_use]
     pub fn select(&self, rows: Range<usize>) -> Self {
@@ -99,15 +104,31 @@ impl Attention {
         self.attend(hidden, context)
     }
 
-    /// Attention of `hidden`, `[rows, tokens, width]`, over given keys and values.
+    /// Self-attention of frames, `[films · frames, tokens, width]`, that all look at the first frame of their film alone.
+    ///
+    /// Source: Khachatryan et al., "Text2Video-Zero" (arXiv 2303.13439, section 3.3.2).
+    pub fn attend_first(&self, hidden: Tensor<3>, frames: usize) -> Tensor<3> {
+        let [rows, tokens, width] = hidden.dims();
+        let films = hidden.clone();
+        let first = films
+            .reshape([rows / frames, frames * tokens, width])
+            .narrow(1, 0, tokens);
+        self.attend(hidden, self.key_value(first))
+    }
+
+    /// Attention of `hidden`, `[rows, tokens, width]`, over given keys and values, of as many rows or of fewer: rows that follow each
+    /// other share one of those then, as the frames of a film do.
     pub fn attend(&self, hidden: Tensor<3>, context: KeyValue) -> Tensor<3> {
+        let [rows, tokens, width] = hidden.dims();
+        let groups = context.rows();
+        let hidden = hidden.reshape([groups, rows / groups * tokens, width]);
         let query = split_heads(ops::linear(&self.to_q, hidden), self.heads);
         let mixed = if self.upcast {
             upcast_scaled_dot_product(query, context)
         } else {
             scaled_dot_product(query, context, Precision::Fused)
         };
-        ops::linear(&self.to_out, merge_heads(mixed)) // [rows, tokens, width]
+        ops::linear(&self.to_out, merge_heads(mixed)).reshape([rows, tokens, width])
     }
 }
 

@@ -66,9 +66,14 @@ pub struct TimestepEmbedding {
 impl TimestepEmbedding {
     /// From `input` sinusoids to `width` features.
     pub fn new(input: usize, width: usize, device: &Device) -> Self {
+        Self::through(input, width, width, device)
+    }
+
+    /// From `input` sinusoids to `output` features, with `inner` between the layers.
+    pub fn through(input: usize, inner: usize, output: usize, device: &Device) -> Self {
         Self {
-            linear_1: LinearConfig::new(input, width).init(device),
-            linear_2: LinearConfig::new(width, width).init(device),
+            linear_1: LinearConfig::new(input, inner).init(device),
+            linear_2: LinearConfig::new(inner, output).init(device),
         }
     }
 

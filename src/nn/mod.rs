@@ -2,9 +2,13 @@
 
 pub mod attention;
 pub mod embed;
+pub mod frames;
 pub mod layer_norm;
 pub mod map_attention;
 pub mod resnet;
+pub mod spatio_temporal;
+pub mod temporal;
+pub mod temporal_transformer;
 pub mod transformer;
 
 use burn::nn::conv::{Conv2d, Conv2dConfig};

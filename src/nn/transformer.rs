@@ -3,6 +3,8 @@
 //! Source: Rombach et al., "High-Resolution Image Synthesis with Latent Diffusion Models" (arXiv 2112.10752, appendix E.2.1);
 //! GEGLU: Shazeer, "GLU Variants Improve Transformer" (arXiv 2002.05202).
 
+use std::ops::Range;
+
 use burn::module::Module;
 use burn::nn::{GroupNorm, Linear, LinearConfig};
 use burn::tensor::{Device, Tensor};
@@ -14,10 +16,10 @@ use crate::ops::{self, to_map, to_tokens};
 use crate::recall::{Branch, Recall};
 
 /// Epsilon of the group norm in front of a spatial transformer, whatever the `UNet`'s own.
-const NORM_EPSILON: f64 = 1e-6;
+pub(super) const NORM_EPSILON: f64 = 1e-6;
 
 /// Epsilon of the layer norms inside a block.
-const TOKEN_EPSILON: f64 = 1e-5;
+pub(super) const TOKEN_EPSILON: f64 = 1e-5;
 
 /// Width of the feed-forward layer over that of the block.
 const EXPANSION: usize = 4;
@@ -75,7 +77,7 @@ pub struct BasicTransformerBlock {
 }
 
 impl BasicTransformerBlock {
-    fn new(config: TransformerConfig, device: &Device) -> Self {
+    pub(super) fn new(config: TransformerConfig, device: &Device) -> Self {
         let width = config.channels;
         let norm = || LayerNorm::new(width, TOKEN_EPSILON, device);
         let attention = |context_width| {
@@ -101,20 +103,129 @@ impl BasicTransformerBlock {
         }
     }
 
-    fn forward(&self, hidden: Tensor<3>, context: &KeyValue, recall: &mut Recall<'_>) -> Tensor<3> {
+    /// Keys and values of `text`, `[rows, tokens, context_width]`.
+    pub(super) fn context(&self, text: &Tensor<3>) -> KeyValue {
+        self.attn2.key_value(text.clone())
+    }
+
+    /// `[rows, tokens, width]` to the same.
+    pub(super) fn forward(
+        &self,
+        hidden: Tensor<3>,
+        context: &KeyValue,
+        recall: &mut Recall<'_>,
+    ) -> Tensor<3> {
+        self.run(hidden, Some(context), 1, recall)
+    }
+
+    /// [`forward`](Self::forward) of the frames of films, which all look at their film's first.
+    fn forward_frames(
+        &self,
+        hidden: Tensor<3>,
+        context: &KeyValue,
+        frames: usize,
+        recall: &mut Recall<'_>,
+    ) -> Tensor<3> {
+        self.run(hidden, Some(context), frames, recall)
+    }
+
+    /// [`forward`](Self::forward) where there is no context: the second attention is among the tokens as well.
+    pub(super) fn forward_alone(&self, hidden: Tensor<3>, recall: &mut Recall<'_>) -> Tensor<3> {
+        self.run(hidden, None, 1, recall)
+    }
+
+    fn run(
+        &self,
+        hidden: Tensor<3>,
+        context: Option<&KeyValue>,
+        frames: usize,
+        recall: &mut Recall<'_>,
+    ) -> Tensor<3> {
         let attended = recall.branch(Branch::SelfAttention, || {
-            self.attn1.attend_self(self.norm1.forward(hidden.clone()))
+            let normed = self.norm1.forward(hidden.clone());
+            self.attn1.attend_first(normed, frames)
         });
         let hidden = hidden + attended;
-        let attended = recall.branch(Branch::CrossAttention, || {
+        let second = match context {
+            Some(_) => Branch::CrossAttention,
+            None => Branch::SelfAttention,
+        };
+        let attended = recall.branch(second, || {
             let normed = self.norm2.forward(hidden.clone());
-            self.attn2.attend(normed, context.clone())
+            match context {
+                Some(context) => self.attn2.attend(normed, context.clone()),
+                None => self.attn2.attend_self(normed),
+            }
         });
         let hidden = hidden + attended;
         let fed = recall.branch(Branch::FeedForward, || {
             self.ff.forward(self.norm3.forward(hidden.clone()))
         });
         hidden + fed
+    }
+}
+
+/// The positions that those of a map attend to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Attended {
+    /// Their own map's.
+    #[default]
+    Own,
+    /// Those of the first frame of the film that the map is a frame of (arXiv 2303.13439, section 3.3.2).
+    FirstFrame {
+        /// Frames of a film.
+        frames: usize,
+    },
+}
+
+impl Attended {
+    /// In films of so many frames, 1 for pictures: the first.
+    pub fn first_of(frames: usize) -> Self {
+        if frames == 1 {
+            Self::Own
+        } else {
+            Self::FirstFrame { frames }
+        }
+    }
+
+    /// Rows that attend to the first of them.
+    pub fn frames(self) -> usize {
+        match self {
+            Self::Own => 1,
+            Self::FirstFrame { frames } => frames,
+        }
+    }
+}
+
+/// What a transformer reads besides its map.
+#[derive(Debug, Clone, Default)]
+pub struct TransformerContext {
+    /// Cross-attention keys and values of every block.
+    blocks: Vec<KeyValue>,
+    attended: Attended,
+}
+
+impl TransformerContext {
+    /// Some of the rows of the text.
+    #[must_use]
+    pub fn select(&self, rows: Range<usize>) -> Self {
+        self.each(|block| block.select(rows.clone()))
+    }
+
+    /// The same rows once per step, step-major.
+    #[must_use]
+    pub fn repeat(&self, steps: usize) -> Self {
+        match steps {
+            1 => self.clone(),
+            steps => self.each(|block| block.repeat(steps)),
+        }
+    }
+
+    fn each(&self, change: impl Fn(&KeyValue) -> KeyValue) -> Self {
+        Self {
+            blocks: self.blocks.iter().map(change).collect(),
+            attended: self.attended,
+        }
     }
 }
 
@@ -150,31 +261,32 @@ impl Transformer2d {
         }
     }
 
-    /// Cross-attention keys and values of every block, from text states `[rows, tokens, context_width]`.
-    pub fn context(&self, text: &Tensor<3>) -> Vec<KeyValue> {
+    /// What a run reads, made once: from text states `[rows, tokens, context_width]`. Rows of maps that follow each other may share a
+    /// row of the text, as the frames of a film do; `attended` says which of them they look at.
+    pub fn context(&self, text: &Tensor<3>, attended: Attended) -> TransformerContext {
         let blocks = self.transformer_blocks.iter();
-        blocks
-            .map(|block| block.attn2.key_value(text.clone()))
-            .collect()
+        TransformerContext {
+            blocks: blocks.map(|block| block.context(text)).collect(),
+            attended,
+        }
     }
 
-    /// `[rows, channels, height, width]` to the same; `context` has one entry a block.
+    /// `[rows, channels, height, width]` to the same.
     pub fn forward(
         &self,
         hidden: Tensor<4>,
-        context: &[KeyValue],
+        context: &TransformerContext,
         recall: &mut Recall<'_>,
     ) -> Tensor<4> {
         let size = hidden.dims();
         let tokens = to_tokens(ops::group_norm(&self.norm, hidden.clone()));
         let tokens = ops::linear(&self.proj_in, tokens);
-        let tokens = self
-            .transformer_blocks
-            .iter()
-            .zip(context)
-            .fold(tokens, |tokens, (block, context)| {
-                block.forward(tokens, context, recall)
-            });
+        let tokens = self.transformer_blocks.iter().zip(&context.blocks).fold(
+            tokens,
+            |tokens, (block, key_value)| {
+                block.forward_frames(tokens, key_value, context.attended.frames(), recall)
+            },
+        );
         hidden + to_map(ops::linear(&self.proj_out, tokens), size)
     }
 }

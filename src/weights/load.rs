@@ -266,7 +266,7 @@ impl Collector {
         self.slots.push(Slot {
             name: names::checkpoint_name(&path, is_norm(holder)),
             path,
-            is_weight: matches!(holder, "Linear" | "Conv2d") && shape.len() > 1,
+            is_weight: matches!(holder, "Linear" | "Conv2d" | "Conv3d") && shape.len() > 1,
             shape,
             transposed,
         });

@@ -2,7 +2,7 @@
 //!
 //! Data to data: nothing here reads a tensor.
 //!
-//! - Our modules carry the diffusers names but for three fields, since a Rust field cannot be a number ([`checkpoint_name`],
+//! - Our modules carry the diffusers names but for a few fields, since a Rust field cannot be a number ([`checkpoint_name`],
 //!   [`module_name`]).
 //! - VAE and DDPM folders from before diffusers 0.13 call their attention `query`, `key`, `value`, `proj_attn` ([`canonical_name`]).
 //! - CLIP text encoders come with and without the prefix `text_model.` (`canonical`).
@@ -16,10 +16,20 @@ use super::WeightSource;
 use crate::error::{Error, WeightsError};
 
 /// Module path and checkpoint path of the fields that differ.
-const FIELDS: [(&str, &str); 3] = [
+const FIELDS: [(&str, &str); 13] = [
     (".ff.proj.", ".ff.net.0.proj."),
     (".ff.out.", ".ff.net.2."),
+    (".ff_in.proj.", ".ff_in.net.0.proj."),
+    (".ff_in.out.", ".ff_in.net.2."),
     (".to_out.", ".to_out.0."),
+    (".conv1.norm.", ".conv1.0."),
+    (".conv1.conv.", ".conv1.2."),
+    (".conv2.norm.", ".conv2.0."),
+    (".conv2.conv.", ".conv2.3."),
+    (".conv3.norm.", ".conv3.0."),
+    (".conv3.conv.", ".conv3.3."),
+    (".conv4.norm.", ".conv4.0."),
+    (".conv4.conv.", ".conv4.3."),
 ];
 
 /// Old and present names of an attention's layers.
@@ -144,8 +154,9 @@ pub(crate) fn reshaped(tensor: Packed, shape: Vec<usize>) -> Packed {
 mod tests {
     use super::*;
 
-    const PAIRS: [(&str, &str); 5] = [
+    const PAIRS: [(&str, &str); 6] = [
         ("a.ff.proj.weight", "a.ff.net.0.proj.weight"),
+        ("a.ff_in.out.bias", "a.ff_in.net.2.bias"),
         ("ff.out.bias", "ff.net.2.bias"),
         ("a.attn1.to_out.weight", "a.attn1.to_out.0.weight"),
         ("to_out.bias", "to_out.0.bias"),

@@ -127,7 +127,7 @@ fn check_steps(
     };
     let condition = Conditioning::none(resolved.rows);
     let mut comparison = Comparison::new(fixture, case, Way::Stepwise);
-    followed.check(unet(&model), &condition, fixture, case, &mut comparison)?;
+    followed.check(unet(model), &condition, fixture, case, &mut comparison)?;
     Ok(comparison.share())
 }
 

@@ -237,6 +237,16 @@ impl Fixture {
             .on(&tested::device())
     }
 
+    /// A tensor over pictures or clips with frames as rows, those of a clip next to each other.
+    pub(crate) fn by_row(&self, case: &Value, key: &str) -> Reference {
+        let tensor = self.of(case, key).unwrap();
+        let frames_inside = self.cases["pipeline"] == "TextToVideoSDPipeline";
+        match (tensor.shape.len(), frames_inside) {
+            (5, true) => tensor.frames_outside().by_row(),
+            _ => tensor.by_row(),
+        }
+    }
+
     /// The tensor that `case` calls `key`, if it has one.
     pub(crate) fn of(&self, case: &Value, key: &str) -> Option<Reference> {
         case["tensors"][key].as_str().map(|name| self.tensor(name))
@@ -280,6 +290,21 @@ impl Reference {
         let shape = [&[count], &self.shape[1..]].concat();
         let values = self.values[..count * size].to_vec();
         Self { shape, values }
+    }
+
+    /// Frames as rows, those of a film next to each other: `[clips, frames, channels, height, width]` as four axes; what has four stays.
+    pub(crate) fn by_row(&self) -> Self {
+        let (outer, inner) = self.shape.split_at(self.shape.len() - 3);
+        Self {
+            shape: [&[outer.iter().product()], inner].concat(),
+            values: self.values.clone(),
+        }
+    }
+
+    /// The second and third of five axes, one for the other.
+    pub(crate) fn frames_outside(&self) -> Self {
+        let swapped = self.on::<5>(&Device::flex()).swap_dims(1, 2);
+        Self::from(swapped)
     }
 
     /// The parts along the first axis, flat.

@@ -15,7 +15,8 @@ const FLOORS: &[&[&str]] = &[
     &["conditioning", "denoiser", "inject", "sampler", "text"],
     &["cache", "models", "samplers"],
     &[
-        "blend", "catalog", "denoise", "doctor", "guidance", "image_io", "metrics", "pipeline",
+        "blend", "catalog", "denoise", "doctor", "guidance", "image_io", "metrics", "motion",
+        "pipeline",
     ],
     &["evaluation"],
     &["cli"],

@@ -83,9 +83,11 @@ mod samplers;
 mod scenes;
 mod sdxl;
 mod shipped;
+mod svd;
 mod t5;
 mod tested;
 mod text;
+mod text_to_video;
 mod tolerance;
 mod torch_files;
 mod toy_trunk;
@@ -94,6 +96,7 @@ mod vae;
 mod weight_files;
 mod weight_lists;
 mod weights;
+mod zero_shot_film;
 
 /// Counts memory for the tests that limit it.
 #[cfg(feature = "eval")]

@@ -27,6 +27,7 @@ const STABLE_DIFFUSION: Structure = Structure {
     unet_layers: 2,
     vae_levels: 4,
     text_layers: 12,
+    over_frames: false,
 };
 
 /// An original list under diffusers names.
@@ -70,6 +71,102 @@ fn original_lists_map_to_the_diffusers_lists() {
         let found = mapped(&original_list, part, &STABLE_DIFFUSION);
         assert_eq!(found, canonical_list(&expected), "{original}");
     }
+}
+
+/// Stable Video Diffusion: the `UNet` of a real file; the other parts as the training program writes diffusers' lists.
+#[test]
+fn lists_over_frames_map_to_the_diffusers_lists() {
+    let structure = Structure {
+        over_frames: true,
+        ..STABLE_DIFFUSION
+    };
+    let diffusers = |name: &str| parameter_list("diffusers", name);
+    let Some(original) = parameter_list("original", "svd.unet.sgm") else {
+        return;
+    };
+    let unet = diffusers("svd-xt.unet").unwrap();
+    assert_eq!(mapped(&original, "unet", &structure), unet);
+    let encoder = diffusers("svd.image_encoder").unwrap();
+    let mut original = open_clip_pictures(32, 1280);
+    let beside = "conditioner.embedders.3.encoder.encoder.conv_in.weight";
+    original.insert((beside.to_owned(), vec![128, 3, 3, 3]));
+    assert_eq!(mapped(&original, "image_encoder", &structure), encoder);
+    let vae = diffusers("svd-xt.vae").unwrap();
+    assert_eq!(mapped(&video_autoencoder(&vae), "vae", &structure), vae);
+}
+
+/// `OpenCLIP`'s picture tower, and what is left beside it.
+fn open_clip_pictures(layers: usize, width: usize) -> ParameterList {
+    let texts = "conditioner.embedders.0.open_clip.model.";
+    let prefix = format!("{texts}visual.");
+    let mut list: ParameterList = open_clip_list(&prefix, layers, width)
+        .into_iter()
+        .filter(|(name, _)| name.contains(".transformer."))
+        .collect();
+    let mut add = |name: String, shape: &[usize]| list.insert((name, shape.to_vec()));
+    add(format!("{texts}logit_scale"), &[]);
+    add(format!("{texts}token_embedding.weight"), &[49408, 1024]);
+    for (name, shape) in [
+        ("class_embedding", &[width][..]),
+        ("positional_embedding", &[257, width]),
+        ("conv1.weight", &[width, 3, 14, 14]),
+        ("ln_pre.weight", &[width]),
+        ("ln_pre.bias", &[width]),
+        ("ln_post.weight", &[width]),
+        ("ln_post.bias", &[width]),
+        ("proj", &[width, 1024]),
+    ] {
+        add(format!("{prefix}{name}"), shape);
+    }
+    list
+}
+
+/// A diffusers list of four levels as generative-models' `VideoDecoder` names it.
+fn video_autoencoder(list: &ParameterList) -> ParameterList {
+    let levels = |name: String| {
+        (0..4).fold(name, |name, level| {
+            name.replace(
+                &format!("down_blocks.{level}.resnets."),
+                &format!("down.{level}.block."),
+            )
+            .replace(
+                &format!("up_blocks.{level}.resnets."),
+                &format!("up.{}.block.", 3 - level),
+            )
+            .replace(
+                &format!("down_blocks.{level}.down"),
+                &format!("down.{level}.down"),
+            )
+            .replace(
+                &format!("up_blocks.{level}.up"),
+                &format!("up.{}.up", 3 - level),
+            )
+        })
+    };
+    let entry = |(name, shape): &(String, Vec<usize>)| {
+        let mut name = levels(name.clone());
+        for (theirs, ours) in [
+            ("samplers.0.", "sample."),
+            ("mid_block.resnets.0.", "mid.block_1."),
+            ("mid_block.resnets.1.", "mid.block_2."),
+            ("mid_block.attentions.0.group_norm.", "mid.attn_1.norm."),
+            ("mid_block.attentions.0.to_out.0.", "mid.attn_1.proj_out."),
+            ("mid_block.attentions.0.to_", "mid.attn_1."),
+            ("conv_norm_out.", "norm_out."),
+            ("time_conv_out.", "conv_out.time_mix_conv."),
+            ("temporal_res_block.norm1.", "time_stack.in_layers.0."),
+            ("temporal_res_block.conv1.", "time_stack.in_layers.2."),
+            ("temporal_res_block.norm2.", "time_stack.out_layers.0."),
+            ("temporal_res_block.conv2.", "time_stack.out_layers.3."),
+            ("time_mixer.mix_factor", "mix_factor"),
+            ("spatial_res_block.", ""),
+            ("conv_shortcut.", "nin_shortcut."),
+        ] {
+            name = name.replace(theirs, ours);
+        }
+        (format!("first_stage_model.{name}"), shape.clone())
+    };
+    list.iter().map(entry).collect()
 }
 
 /// A diffusers list as of today: linear attention under its present names.

@@ -9,8 +9,8 @@ use super::config::{ControlNetConfig, HALVINGS};
 use crate::conditioning::Conditioning;
 use crate::denoiser::Evaluation;
 use crate::models::unet::{Builder, CellModule, DownBlock, Encoder, MidBlock};
-use crate::nn::attention::KeyValue;
 use crate::nn::embed::TimestepEmbedding;
+use crate::nn::transformer::{Attended, TransformerContext};
 use crate::nn::{conv1x1, conv3x3};
 use crate::ops;
 use crate::recall::Recall;
@@ -112,7 +112,7 @@ pub struct ControlNet {
 pub(super) struct CellInput<'a> {
     /// Activated, `[rows, time_width]`.
     pub(super) time: &'a Tensor<2>,
-    pub(super) context: &'a [KeyValue],
+    pub(super) context: &'a TransformerContext,
     /// The encoded hint, `[rows, channels, height, width]`; the first cell adds it.
     pub(super) hint: &'a Tensor<4>,
 }
@@ -170,11 +170,13 @@ impl ControlNet {
     }
 
     /// Keys and values of every cell from text states, `[rows, tokens, width]`.
-    pub(super) fn context(&self, text: &Tensor<3>) -> Vec<Vec<KeyValue>> {
+    pub(super) fn context(&self, text: &Tensor<3>, attended: Attended) -> Vec<TransformerContext> {
         let text = text.clone().cast(self.dtype);
         let encoder = self.model.encoder();
         let cells = self.line.iter();
-        cells.map(|site| encoder.context(*site, &text)).collect()
+        cells
+            .map(|site| encoder.context(*site, &text, attended))
+            .collect()
     }
 
     /// The hidden tensor after cell `cell`. Nothing is recalled inside a net: methods that reuse branches are of the trunk.

@@ -28,6 +28,12 @@ impl NetRows {
         rows.narrow(0, self.trunk.total() - total, total)
     }
 
+    /// Of one evaluation's texts, one a film: `[rows / frames, tokens, width]`.
+    pub(super) fn of_films(self, text: Tensor<3>) -> Tensor<3> {
+        let films = self.total() / self.trunk.frames;
+        text.narrow(0, self.trunk.total() / self.trunk.frames - films, films)
+    }
+
     /// Of `[evaluations · rows, channels, height, width]`.
     pub(super) fn of_sample(self, sample: Tensor<4>) -> Tensor<4> {
         if !self.conditioned {

@@ -14,8 +14,8 @@ use super::rows::NetRows;
 use crate::conditioning::{Conditioning, Hint};
 use crate::denoiser::{Carry, Evaluation, Rows, StagedDenoiser};
 use crate::models::unet::{UNet, UNetCarry, UNetPrepared, UNetRun};
-use crate::nn::attention::KeyValue;
 use crate::nn::embed::TimeTable;
+use crate::nn::transformer::{Attended, TransformerContext};
 use crate::recall::Recall;
 
 /// Exponent of ten by which the outermost residual is weaker than the innermost in guess mode.
@@ -40,9 +40,9 @@ struct ControlRun {
     rows: NetRows,
     /// For the net's rows of each evaluation.
     time: TimeTable,
-    /// Of every cell, for the net's rows of one evaluation.
-    context: Vec<Vec<KeyValue>>,
-    /// The encoded hint, `[rows, channels, height, width]`, rows as for `context`.
+    /// Of every cell, for the net's rows of the text.
+    context: Vec<TransformerContext>,
+    /// The encoded hint, `[rows, channels, height, width]`.
     hint: Tensor<4>,
     /// For each cell, the factor of its residual.
     scales: Vec<f64>,
@@ -63,7 +63,7 @@ pub struct ControlledPrepared {
 struct NetPrepared {
     /// Activated, `[evaluations · rows, time_width]`.
     time: Tensor<2>,
-    context: Vec<Vec<KeyValue>>,
+    context: Vec<TransformerContext>,
     hint: Tensor<4>,
     /// 1 for rows of evaluations at which the net steers, else 0, `[evaluations · rows, 1, 1, 1]`; `None` if it steers at all.
     steered: Option<Tensor<4>>,
@@ -93,7 +93,7 @@ impl<'a> ControlledUNet<'a> {
             trunk,
             conditioned: (hint.guess || net.config().global_pool) && trunk.halves == 2,
         };
-        let text = rows.of_evaluation(conditioning.states().clone());
+        let text = rows.of_films(conditioning.states().clone());
         let added = net.added(conditioning);
         let added = added.map(|added| rows.of_evaluation(added));
         let picture = net.encode_hint(hint.picture.clone()); // [1 or items, channels, height, width]
@@ -110,7 +110,7 @@ impl<'a> ControlledUNet<'a> {
         ControlRun {
             rows,
             time: TimeTable::new(net.times(evaluations), added, rows.total(), net.dtype),
-            context: net.context(&text),
+            context: net.context(&text, Attended::first_of(trunk.frames)),
             hint: picture.repeat_dim(0, copies),
             scales: (0..cells).map(|cell| hint.scale * factor(cell)).collect(),
             evaluations: hint.evaluations.clone(),
@@ -226,11 +226,9 @@ impl ControlRun {
         let first = self.rows.trunk.total() - self.rows.total();
         let own = rows.start.saturating_sub(first)..rows.end.saturating_sub(first);
         let (start, count) = (own.start, own.len());
-        let cell = |context: &Vec<KeyValue>| {
-            let blocks = context.iter();
-            blocks.map(|block| block.select(own.clone())).collect()
-        };
         let trunk = self.rows.trunk;
+        let films = own.start / trunk.frames..own.end / trunk.frames;
+        let cell = |context: &TransformerContext| context.select(films.clone());
         Self {
             rows: NetRows {
                 trunk: Rows {
@@ -254,10 +252,7 @@ impl ControlRun {
             return None;
         }
         let (rows, count) = (self.rows.total(), evaluations.len());
-        let repeat = |context: &KeyValue| match count {
-            1 => context.clone(),
-            _ => context.repeat(count),
-        };
+        let repeat = |context: &TransformerContext| context.repeat(count);
         let cells = self.context.iter();
         let steered = (!evaluations.iter().all(steers)).then(|| {
             let flags = evaluations.iter().flat_map(|evaluation| {
@@ -268,9 +263,7 @@ impl ControlRun {
         });
         Some(NetPrepared {
             time: self.time.of(Evaluation::positions(evaluations)),
-            context: cells
-                .map(|cell| cell.iter().map(repeat).collect())
-                .collect(),
+            context: cells.map(repeat).collect(),
             hint: self.hint.clone().repeat_dim(0, count),
             steered,
         })

@@ -1,11 +1,11 @@
-//! What the entries of `down_block_types` and `up_block_types` of a conditional `UNet` say.
+//! What the entries of `down_block_types` and `up_block_types` of a `UNet` with conditions say.
 
 use crate::error::ConfigError;
 use crate::models::json::current_block;
 
 /// A half's key, its types, and what the key is taken as where it is silent.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct BlockTypes {
+pub(in crate::models) struct BlockTypes {
     key: &'static str,
     attending: &'static str,
     plain: &'static str,
@@ -28,9 +28,37 @@ pub(super) const UP: BlockTypes = BlockTypes {
     silent: [false, true, true, true],
 };
 
+/// [`DOWN`] over frames.
+pub(in crate::models) const DOWN_OVER_FRAMES: BlockTypes = BlockTypes {
+    attending: "CrossAttnDownBlockSpatioTemporal",
+    plain: "DownBlockSpatioTemporal",
+    ..DOWN
+};
+
+/// [`UP`] over frames.
+pub(in crate::models) const UP_OVER_FRAMES: BlockTypes = BlockTypes {
+    attending: "CrossAttnUpBlockSpatioTemporal",
+    plain: "UpBlockSpatioTemporal",
+    ..UP
+};
+
+/// [`DOWN`] of films.
+pub(in crate::models) const DOWN_OF_FILMS: BlockTypes = BlockTypes {
+    attending: "CrossAttnDownBlock3D",
+    plain: "DownBlock3D",
+    ..DOWN
+};
+
+/// [`UP`] of films.
+pub(in crate::models) const UP_OF_FILMS: BlockTypes = BlockTypes {
+    attending: "CrossAttnUpBlock3D",
+    plain: "UpBlock3D",
+    ..UP
+};
+
 impl BlockTypes {
     /// For each level as listed, whether its blocks attend.
-    pub(super) fn attends(
+    pub(in crate::models) fn attends(
         self,
         types: Option<&[String]>,
         levels: usize,

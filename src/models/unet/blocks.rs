@@ -7,11 +7,10 @@ use burn::tensor::{Device, Tensor};
 
 use super::config::{AttentionKind, Level, Resampling, UNetConfig};
 use super::parts::{Attention, Downsampler, Upsampler};
-use crate::nn::attention::KeyValue;
 use crate::nn::embed::TimestepEmbedding;
 use crate::nn::map_attention::{MapAttention, MapAttentionConfig};
 use crate::nn::resnet::{Downsample2d, ResnetBlock2d, ResnetConfig, Upsample2d};
-use crate::nn::transformer::{Transformer2d, TransformerConfig};
+use crate::nn::transformer::{Transformer2d, TransformerConfig, TransformerContext};
 use crate::nn::{conv3x3, group_norm};
 use crate::ops::{self, group_norm_silu};
 use crate::recall::Recall;
@@ -89,7 +88,7 @@ pub(super) fn layer(
     attention: Option<&Attention>,
     hidden: Tensor<4>,
     time: &Tensor<2>,
-    context: &[KeyValue],
+    context: &TransformerContext,
     recall: &mut Recall<'_>,
 ) -> Tensor<4> {
     let hidden = resnet.forward(hidden, Some(time));
@@ -104,7 +103,7 @@ impl MidBlock {
         &self,
         hidden: Tensor<4>,
         time: &Tensor<2>,
-        context: &[KeyValue],
+        context: &TransformerContext,
         recall: &mut Recall<'_>,
     ) -> Tensor<4> {
         let attention = self.attentions.first();
@@ -229,7 +228,7 @@ impl Builder<'_> {
 
 impl UNetConfig {
     /// Channels that enter the first residual block of an encoder level.
-    pub(super) fn encoder_input(&self, level: usize) -> usize {
+    pub(in crate::models) fn encoder_input(&self, level: usize) -> usize {
         self.levels[level.saturating_sub(1)].channels
     }
 
@@ -246,7 +245,7 @@ impl UNetConfig {
     }
 
     /// Channels that enter decoder layer `layer` of `level`, skip included.
-    pub(super) fn decoder_input(&self, level: usize, layer: usize) -> usize {
+    pub(in crate::models) fn decoder_input(&self, level: usize, layer: usize) -> usize {
         let deeper = self.levels[(level + 1).min(self.levels.len() - 1)].channels;
         let hidden = if layer == 0 {
             deeper

@@ -139,13 +139,17 @@ struct UNetJson {
 /// A number for all levels, or one for each.
 #[derive(Debug, Deserialize)]
 #[serde(untagged)]
-enum PerLevel {
+pub(in crate::models) enum PerLevel {
     All(usize),
     Each(Vec<usize>),
 }
 
 impl PerLevel {
-    fn resolve(&self, key: &str, levels: usize) -> Result<Vec<usize>, ConfigError> {
+    pub(in crate::models) fn resolve(
+        &self,
+        key: &str,
+        levels: usize,
+    ) -> Result<Vec<usize>, ConfigError> {
         match self {
             Self::All(value) => Ok(vec![*value; levels]),
             Self::Each(values) if values.len() == levels => Ok(values.clone()),
@@ -154,6 +158,21 @@ impl PerLevel {
                 format!("{values:?}"),
                 format!("the UNet has {levels} levels; give one value, or one a level"),
             )),
+        }
+    }
+
+    /// The value that all levels have.
+    pub(in crate::models) fn agreed(&self, key: &str) -> Result<usize, ConfigError> {
+        match self {
+            Self::All(value) => Ok(*value),
+            Self::Each(values) => match values.split_first() {
+                Some((first, rest)) if rest.iter().all(|one| one == first) => Ok(*first),
+                _ => Err(ConfigError::unsupported(
+                    key,
+                    format!("{values:?}"),
+                    "built is one width for all levels",
+                )),
+            },
         }
     }
 }
@@ -324,26 +343,12 @@ impl UNetJson {
     }
 
     fn context_width(&self) -> Result<usize, ConfigError> {
-        match &self.cross_attention_dim {
-            Some(PerLevel::All(width)) => Ok(*width),
-            None => Ok(1280),
-            Some(PerLevel::Each(widths))
-                if widths
-                    .first()
-                    .is_some_and(|first| widths.iter().all(|one| one == first)) =>
-            {
-                Ok(widths[0])
-            }
-            Some(PerLevel::Each(widths)) => Err(ConfigError::unsupported(
-                "cross_attention_dim",
-                format!("{widths:?}"),
-                "built is one width for all levels",
-            )),
-        }
+        let widths = self.cross_attention_dim.as_ref();
+        widths.map_or(Ok(1280), |widths| widths.agreed("cross_attention_dim"))
     }
 }
 
-pub(super) fn check_divisible(
+pub(in crate::models) fn check_divisible(
     key: &str,
     values: &[usize],
     divisor_key: &str,

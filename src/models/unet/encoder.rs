@@ -6,7 +6,7 @@ use burn::tensor::Tensor;
 use super::blocks::{DownBlock, MidBlock, UNet2DConditionModel, layer};
 use super::line::CellModule;
 use super::parts::Attention;
-use crate::nn::attention::KeyValue;
+use crate::nn::transformer::{Attended, TransformerContext};
 use crate::ops;
 use crate::recall::Recall;
 
@@ -29,7 +29,7 @@ impl UNet2DConditionModel {
 }
 
 impl<'a> Encoder<'a> {
-    /// The hidden tensor after the cell at `site`. `time` is activated, `context` the cell's keys and values.
+    /// The hidden tensor after the cell at `site`. `time` is activated, `context` what its attention reads.
     ///
     /// # Panics
     ///
@@ -39,7 +39,7 @@ impl<'a> Encoder<'a> {
         site: CellModule,
         hidden: Tensor<4>,
         time: &Tensor<2>,
-        context: &[KeyValue],
+        context: &TransformerContext,
         recall: &mut Recall<'_>,
     ) -> Tensor<4> {
         match site {
@@ -60,10 +60,15 @@ impl<'a> Encoder<'a> {
         }
     }
 
-    /// Keys and values of `text`, `[rows, tokens, width]`, for the cell at `site`.
-    pub(in crate::models) fn context(self, site: CellModule, text: &Tensor<3>) -> Vec<KeyValue> {
+    /// What the cell at `site` reads of `text`, `[rows, tokens, width]`.
+    pub(in crate::models) fn context(
+        self,
+        site: CellModule,
+        text: &Tensor<3>,
+        attended: Attended,
+    ) -> TransformerContext {
         let attention = self.attention(site);
-        let context = attention.map(|attention| attention.context(text));
+        let context = attention.map(|attention| attention.context(text, attended));
         context.unwrap_or_default()
     }
 

@@ -8,8 +8,8 @@ use super::blocks::{UNet2DConditionModel, layer};
 use super::config::{AddedConfig, UNetConfig};
 use crate::conditioning::Conditioning;
 use crate::denoiser::{Carry, Evaluation, StagedDenoiser};
-use crate::nn::attention::KeyValue;
 use crate::nn::embed::TimeTable;
+use crate::nn::transformer::{Attended, TransformerContext};
 use crate::ops;
 use crate::recall::Recall;
 
@@ -91,21 +91,22 @@ pub struct UNetCarry {
     skips: Vec<Tensor<4>>,
 }
 
-/// Time embeddings of all evaluations; cross-attention keys and values of every cell and block, and further input channels, for the
-/// rows of one evaluation.
+/// Time embeddings of all evaluations; what the attention of every cell reads, and further input channels, for the rows of one
+/// evaluation.
 #[derive(Debug)]
 pub struct UNetRun {
     time: TimeTable,
-    context: Vec<Vec<KeyValue>>,
+    context: Vec<TransformerContext>,
+    frames: usize,
     channels: Option<Tensor<4>>,
 }
 
-/// Time embeddings, activated, `[rows, time_width]`, and the run's keys and values, for the rows of a span; further input channels for
+/// Time embeddings, activated, `[rows, time_width]`, and what attention reads, for the rows of a span; further input channels for
 /// those of one evaluation.
 #[derive(Debug)]
 pub struct UNetPrepared {
     time: Tensor<2>,
-    context: Vec<Vec<KeyValue>>,
+    context: Vec<TransformerContext>,
     channels: Option<Tensor<4>>,
 }
 
@@ -146,7 +147,8 @@ impl UNet {
                 rows,
                 self.dtype,
             ),
-            context: vec![Vec::new(); self.line.len()],
+            context: vec![TransformerContext::default(); self.line.len()],
+            frames: 1,
             channels: None,
         }
     }
@@ -203,17 +205,22 @@ impl UNet {
         }
     }
 
-    fn context_of(&self, site: CellModule, text: &Tensor<3>) -> Vec<KeyValue> {
+    fn context_of(
+        &self,
+        site: CellModule,
+        text: &Tensor<3>,
+        attended: Attended,
+    ) -> TransformerContext {
         let attention = match site {
             CellModule::Up { level, layer } => {
                 let block = &self.model.up_blocks[self.model.up_blocks.len() - 1 - level];
                 let attentions = block.attentions.as_ref();
                 attentions.map(|attentions| &attentions[layer])
             }
-            _ => return self.model.encoder().context(site, text),
+            _ => return self.model.encoder().context(site, text, attended),
         };
         attention
-            .map(|attention| attention.context(text))
+            .map(|attention| attention.context(text, attended))
             .unwrap_or_default()
     }
 }
@@ -227,33 +234,31 @@ impl StagedDenoiser for UNet {
         self.line.len()
     }
 
+    /// The frames of a film have one row of text, and all look at the first of them where pictures look at themselves.
     fn start(&self, conditioning: &Conditioning, evaluations: &[Evaluation]) -> UNetRun {
         let text = conditioning.states().clone().cast(self.dtype); // [rows, tokens, width]
+        let frames = conditioning.rows.frames;
+        let attended = Attended::first_of(frames);
         let context = self
             .line
             .iter()
-            .map(|site| self.context_of(*site, &text))
+            .map(|site| self.context_of(*site, &text, attended))
             .collect();
-        let (times, rows) = (self.times(evaluations), text.dims()[0]);
+        let rows = text.dims()[0] * frames;
+        let times = self.times(evaluations);
         UNetRun {
             time: TimeTable::new(times, self.added(conditioning), rows, self.dtype),
             context,
+            frames,
             channels: conditioning.channels.clone(),
         }
     }
 
     fn prepare(&self, run: &UNetRun, evaluations: &[Evaluation]) -> UNetPrepared {
-        let repeat = |context: &KeyValue| match evaluations.len() {
-            1 => context.clone(),
-            steps => context.repeat(steps),
-        };
+        let repeat = |context: &TransformerContext| context.repeat(evaluations.len());
         UNetPrepared {
             time: run.time.of(Evaluation::positions(evaluations)),
-            context: run
-                .context
-                .iter()
-                .map(|cell| cell.iter().map(repeat).collect())
-                .collect(),
+            context: run.context.iter().map(repeat).collect(),
             channels: run.channels.clone(),
         }
     }
@@ -263,14 +268,13 @@ impl StagedDenoiser for UNet {
     }
 
     fn select(&self, run: &UNetRun, rows: Range<usize>) -> UNetRun {
-        let cell = |context: &Vec<KeyValue>| {
-            let blocks = context.iter();
-            blocks.map(|block| block.select(rows.clone())).collect()
-        };
+        let clips = rows.start / run.frames..rows.end / run.frames;
+        let cell = |context: &TransformerContext| context.select(clips.clone());
         let channels = run.channels.as_ref();
         UNetRun {
             time: run.time.select(rows.clone()),
             context: run.context.iter().map(cell).collect(),
+            frames: run.frames,
             channels: channels.map(|channels| channels.clone().narrow(0, rows.start, rows.len())),
         }
     }
@@ -280,10 +284,7 @@ impl StagedDenoiser for UNet {
             Some(channels) => beside(sample, channels),
             None => sample,
         }; // [rows, in_channels, height, width]
-        UNetCarry {
-            hidden: input.cast(self.dtype),
-            skips: Vec::new(),
-        }
+        UNetCarry::entering(input.cast(self.dtype))
     }
 
     fn advance(
@@ -304,32 +305,40 @@ impl StagedDenoiser for UNet {
 }
 
 /// `channels` of one evaluation after those of `sample`, whose rows are those of one or more evaluations.
-fn beside(sample: Tensor<4>, channels: &Tensor<4>) -> Tensor<4> {
+pub(in crate::models) fn beside(sample: Tensor<4>, channels: &Tensor<4>) -> Tensor<4> {
     let evaluations = sample.dims()[0] / channels.dims()[0];
     let channels = channels.clone().repeat_dim(0, evaluations);
     Tensor::cat(vec![sample, channels], 1)
 }
 
 impl UNetCarry {
+    /// In front of the first cell.
+    pub(in crate::models) fn entering(hidden: Tensor<4>) -> Self {
+        Self {
+            hidden,
+            skips: Vec::new(),
+        }
+    }
+
     /// The hidden tensor, `[rows, channels, height, width]`.
     pub fn hidden(&self) -> &Tensor<4> {
         &self.hidden
     }
 
-    fn map(mut self, cell: impl FnOnce(Tensor<4>) -> Tensor<4>) -> Self {
+    pub(in crate::models) fn map(mut self, cell: impl FnOnce(Tensor<4>) -> Tensor<4>) -> Self {
         self.hidden = cell(self.hidden);
         self
     }
 
     /// An encoder cell: its output is also the next skip.
-    fn push(self, cell: impl FnOnce(Tensor<4>) -> Tensor<4>) -> Self {
+    pub(in crate::models) fn push(self, cell: impl FnOnce(Tensor<4>) -> Tensor<4>) -> Self {
         let mut carry = self.map(cell);
         carry.skips.push(carry.hidden.clone());
         carry
     }
 
     /// A decoder cell: reads the hidden tensor beside the newest skip.
-    fn pop(mut self, cell: impl FnOnce(Tensor<4>) -> Tensor<4>) -> Self {
+    pub(in crate::models) fn pop(mut self, cell: impl FnOnce(Tensor<4>) -> Tensor<4>) -> Self {
         let skip = self
             .skips
             .pop()
@@ -338,7 +347,7 @@ impl UNetCarry {
     }
 
     /// Sides of the skip that the next decoder cell pops: what an upsampler must reach.
-    fn next_size(&self) -> [usize; 2] {
+    pub(in crate::models) fn next_size(&self) -> [usize; 2] {
         let skip = self
             .skips
             .last()

@@ -17,10 +17,15 @@ mod parts;
 mod plain;
 mod plain_config;
 
+pub(in crate::models) use block_types::{
+    DOWN_OF_FILMS, DOWN_OVER_FRAMES, UP_OF_FILMS, UP_OVER_FRAMES,
+};
 pub use blocks::UNet2DConditionModel;
 pub(in crate::models) use blocks::{Builder, DownBlock, MidBlock};
 pub use blueprint::Extent;
 pub use config::{AddedConfig, AttentionKind, Level, Resampling, UNetConfig};
+pub(in crate::models) use config::{PerLevel, check_divisible};
 pub(in crate::models) use encoder::Encoder;
+pub(in crate::models) use line::beside;
 pub use line::{CellModule, UNet, UNetCarry, UNetPrepared, UNetRun};
 pub use plain::UNet2d;

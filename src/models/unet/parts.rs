@@ -8,10 +8,9 @@
 use burn::module::Module;
 use burn::tensor::Tensor;
 
-use crate::nn::attention::KeyValue;
 use crate::nn::map_attention::MapAttention;
 use crate::nn::resnet::{Downsample2d, ResnetBlock2d, Upsample2d, enlarged, halved};
-use crate::nn::transformer::Transformer2d;
+use crate::nn::transformer::{Attended, Transformer2d, TransformerContext};
 use crate::recall::Recall;
 
 /// What attends after a residual block.
@@ -24,11 +23,11 @@ pub(super) enum Attention {
 }
 
 impl Attention {
-    /// Keys and values of `text`, `[rows, tokens, width]`, one entry a block that reads it.
-    pub(super) fn context(&self, text: &Tensor<3>) -> Vec<KeyValue> {
+    /// What blocks read of `text`, `[rows, tokens, width]`, if they read it.
+    pub(super) fn context(&self, text: &Tensor<3>, attended: Attended) -> TransformerContext {
         match self {
-            Self::Transformer(transformer) => transformer.context(text),
-            Self::Map(_) => Vec::new(),
+            Self::Transformer(transformer) => transformer.context(text, attended),
+            Self::Map(_) => TransformerContext::default(),
         }
     }
 
@@ -36,7 +35,7 @@ impl Attention {
     pub(super) fn forward(
         &self,
         hidden: Tensor<4>,
-        context: &[KeyValue],
+        context: &TransformerContext,
         recall: &mut Recall<'_>,
     ) -> Tensor<4> {
         match self {

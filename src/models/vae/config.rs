@@ -38,6 +38,12 @@ pub struct VaeJson {
 /// Class of the autoencoders that quantise their latents.
 const QUANTISING: &str = "VQModel";
 
+/// Class of the autoencoders whose decoder looks along the frames of a film.
+const OVER_FRAMES: &str = "AutoencoderKLTemporalDecoder";
+
+/// Residual blocks of a level, and of the middle, of a decoder that looks along frames: the class runs no others in the middle.
+const LAYERS_OVER_FRAMES: usize = 2;
+
 /// The shape of an autoencoder and the units of its latents. What a checkpoint leaves out has the default of diffusers'
 /// `AutoencoderKL` or, for one with a codebook, `VQModel`.
 #[expect(
@@ -74,6 +80,8 @@ pub struct VaeConfig {
     pub sample_size: usize,
     /// Overflows f16 and is to be run in f32.
     pub force_upcast: bool,
+    /// The decoder looks along the frames of a film.
+    pub over_frames: bool,
 }
 
 impl VaeConfig {
@@ -94,7 +102,14 @@ impl VaeConfig {
         let latent_channels = json
             .latent_channels
             .unwrap_or(if quantises { 3 } else { 4 });
-        only("_class_name", class_name, &["AutoencoderKL", QUANTISING])?;
+        let over_frames = class_name.as_deref() == Some(OVER_FRAMES);
+        only(
+            "_class_name",
+            class_name,
+            &["AutoencoderKL", QUANTISING, OVER_FRAMES],
+        )?;
+        let layers = json.layers_per_block.unwrap_or(1);
+        layered(layers, over_frames)?;
         only("norm_type", json.norm_type, &["group"])?;
         whole_latents(json.vq_embed_dim, latent_channels)?;
         decoded(json.lookup_from_codebook)?;
@@ -105,12 +120,14 @@ impl VaeConfig {
             "DownEncoderBlock2D",
             &channels,
         )?;
-        blocks(
-            "up_block_types",
-            json.up_block_types,
-            "UpDecoderBlock2D",
-            &channels,
-        )?;
+        if !over_frames {
+            blocks(
+                "up_block_types",
+                json.up_block_types,
+                "UpDecoderBlock2D",
+                &channels,
+            )?;
+        }
         grouped(&channels, groups)?;
         unscaled("latents_mean", json.latents_mean)?;
         unscaled("latents_std", json.latents_std)?;
@@ -119,16 +136,17 @@ impl VaeConfig {
             out_channels: json.out_channels.unwrap_or(3),
             latent_channels,
             channels,
-            layers: json.layers_per_block.unwrap_or(1),
+            layers,
             groups,
             mid_attention: json.mid_block_add_attention.unwrap_or(true),
             quant_conv: json.use_quant_conv.unwrap_or(true),
-            post_quant_conv: json.use_post_quant_conv.unwrap_or(true),
+            post_quant_conv: json.use_post_quant_conv.unwrap_or(!over_frames),
             codes: quantises.then(|| json.num_vq_embeddings.unwrap_or(256)),
             scaling_factor: json.scaling_factor.unwrap_or(0.18215),
             shift_factor: json.shift_factor.unwrap_or(0.0),
             sample_size: json.sample_size.unwrap_or(Sides::Square(32)).resolve()[0],
             force_upcast: json.force_upcast.unwrap_or(!quantises),
+            over_frames,
         })
     }
 
@@ -222,6 +240,15 @@ fn blocks(
         .try_for_each(|name| only(key, Some(current_block(&name).to_owned()), &[known]))
 }
 
+/// A decoder over frames has a middle of its own.
+fn layered(layers: usize, over_frames: bool) -> Result<(), ConfigError> {
+    if !over_frames || layers == LAYERS_OVER_FRAMES {
+        return Ok(());
+    }
+    let hint = format!("built over frames is {LAYERS_OVER_FRAMES}");
+    Err(ConfigError::unsupported("layers_per_block", layers, hint))
+}
+
 fn grouped(channels: &[usize], groups: usize) -> Result<(), ConfigError> {
     let divides = |&width: &usize| groups > 0 && width.is_multiple_of(groups);
     if channels.iter().all(divides) {
@@ -276,6 +303,15 @@ mod tests {
         assert_eq!(config.scaling_factor, 0.18215);
         assert!(config.quant_conv && config.post_quant_conv && config.mid_attention);
         assert_eq!(config.factor(), 1);
+    }
+
+    #[test]
+    fn a_decoder_over_frames_reads_latents_as_they_are() {
+        let class = r#"{"_class_name": "AutoencoderKLTemporalDecoder", "layers_per_block": "#;
+        let read = config(&format!("{class} 2}}")).unwrap();
+        assert!(read.over_frames && read.quant_conv && !read.post_quant_conv);
+        let error = config(&format!("{class} 3}}")).unwrap_err();
+        assert!(error.to_string().contains("`layers_per_block`"), "{error}");
     }
 
     #[test]

@@ -9,6 +9,9 @@ const UNTILED_BYTES: u64 = 2 << 30;
 /// The largest side of a tile, in pixels; checkpoints made for larger pictures would have larger tiles.
 const MAX_TILE: usize = 512;
 
+/// Maps alive at the peak of a residual block along frames.
+const FRAME_MAPS: u64 = 4;
+
 impl VaeConfig {
     /// Multiply-accumulates of decoding one row of `height` x `width` latents, untiled. Norms and activations are not counted.
     pub fn decode_macs(&self, height: usize, width: usize) -> u64 {
@@ -30,6 +33,17 @@ impl VaeConfig {
     pub fn decode_bytes(&self, height: usize, width: usize) -> u64 {
         let levels = self.at_levels((height * width) as u64);
         levels.map(level_bytes).max().unwrap_or(0)
+    }
+
+    /// [`decode_bytes`](Self::decode_bytes) of `frames` decoded together.
+    pub fn decode_frames_bytes(&self, frames: usize, height: usize, width: usize) -> u64 {
+        let levels = self.at_levels((height * width) as u64);
+        let along = |(level, positions): (Level, u64)| {
+            // A residual block along frames has the map, its frames side by side, that after the norm, and that convolved.
+            let clips = FRAME_MAPS * positions * level.output as u64 * size_of::<f32>() as u64;
+            level_bytes((level, positions)).max(if self.over_frames { clips } else { 0 })
+        };
+        frames as u64 * levels.map(along).max().unwrap_or(0)
     }
 
     /// [`decode_bytes`](Self::decode_bytes) of what `tiling` works on at once: the whole or a tile.

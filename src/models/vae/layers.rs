@@ -13,7 +13,7 @@ use crate::ops::{self, group_norm_silu};
 use crate::recall::Recall;
 
 /// Epsilon of every norm.
-const NORM_EPSILON: f64 = 1e-6;
+pub(super) const NORM_EPSILON: f64 = 1e-6;
 
 fn resnet(input: usize, output: usize, groups: usize, device: &Device) -> ResnetBlock2d {
     let config = ResnetConfig {
@@ -41,6 +41,17 @@ fn run_resnets(resnets: &[ResnetBlock2d], hidden: Tensor<4>) -> Tensor<4> {
         .fold(hidden, |hidden, resnet| resnet.forward(hidden, None))
 }
 
+/// Self-attention of the middle, with one head.
+pub(super) fn mid_attention(channels: usize, groups: usize, device: &Device) -> MapAttention {
+    let config = MapAttentionConfig {
+        channels,
+        heads: 1,
+        groups,
+        epsilon: NORM_EPSILON,
+    };
+    MapAttention::new(config, device)
+}
+
 /// The smallest, widest level of both halves.
 #[derive(Module, Debug)]
 struct MidBlock {
@@ -51,15 +62,7 @@ struct MidBlock {
 impl MidBlock {
     fn new(config: &VaeConfig, device: &Device) -> Self {
         let (channels, groups) = (config.mid_channels(), config.groups);
-        let attention = || {
-            let config = MapAttentionConfig {
-                channels,
-                heads: 1,
-                groups,
-                epsilon: NORM_EPSILON,
-            };
-            MapAttention::new(config, device)
-        };
+        let attention = || mid_attention(channels, groups, device);
         Self {
             resnets: (0..2)
                 .map(|_| resnet(channels, channels, groups, device))

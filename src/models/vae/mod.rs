@@ -1,5 +1,5 @@
 //! The autoencoder between pixels and latents: of moments (diffusers' `AutoencoderKL`), or with a codebook in front of its decoder
-//! (`VQModel`).
+//! (`VQModel`), or with a decoder that looks along the frames of a film (`AutoencoderKLTemporalDecoder`).
 //!
 //! Source: Rombach et al., "High-Resolution Image Synthesis with Latent Diffusion Models" (arXiv 2112.10752, section 3.1 and
 //! appendix G).
@@ -8,6 +8,7 @@ mod codebook;
 mod config;
 mod cost;
 mod layers;
+mod temporal;
 mod tiles;
 
 pub use config::{VaeConfig, VaeJson};
@@ -19,7 +20,8 @@ use burn::tensor::{DType, Device, Tensor};
 use crate::nn::conv1x1;
 use crate::ops;
 use codebook::Codebook;
-use layers::{Decoder, Encoder};
+use layers::Encoder;
+use temporal::AnyDecoder;
 use tiles::Tiles;
 
 /// The log variance's range; outside of it, exponentials are of no use.
@@ -63,7 +65,7 @@ pub type AutoencoderKl = Autoencoder;
 #[derive(Module, Debug)]
 pub struct Autoencoder {
     encoder: Encoder,
-    decoder: Decoder,
+    decoder: AnyDecoder,
     quant_conv: Option<Conv2d>,
     quantize: Option<Codebook>,
     post_quant_conv: Option<Conv2d>,
@@ -77,7 +79,7 @@ impl Autoencoder {
         let quant = |there: bool, channels| there.then(|| conv1x1(channels, channels, device));
         Self {
             encoder: Encoder::new(&config, device),
-            decoder: Decoder::new(&config, device),
+            decoder: AnyDecoder::new(&config, device),
             quant_conv: quant(config.quant_conv, config.encoded_channels()),
             quantize: config
                 .codes
@@ -146,14 +148,24 @@ impl Autoencoder {
     /// - latents: `[rows, latent_channels, height, width]`
     /// - pixels: `[rows, out_channels, factor · height, factor · width]`
     pub fn decode(&self, latents: Tensor<4>, tiling: Tiling) -> Tensor<4> {
+        self.decode_frames(latents, 1, tiling)
+    }
+
+    /// Pixels, in [-1, 1] but not clamped, of the frames of a film, `chunk` of them at a time: shapes are those of
+    /// [`decode`](Self::decode). Where the decoder looks along frames, it does not look past a chunk; the last may be shorter.
+    ///
+    /// # Panics
+    ///
+    /// If `chunk` is 0.
+    pub fn decode_frames(&self, latents: Tensor<4>, chunk: usize, tiling: Tiling) -> Tensor<4> {
         let side = self.config.tile();
         let tiles = Tiles::new(side, side * self.config.factor());
-        each_row(latents.cast(self.dtype()), |row| {
-            let [_, _, height, width] = row.dims();
+        each_chunk(latents.cast(self.dtype()), chunk, |frames| {
+            let [_, _, height, width] = frames.dims();
             if self.config.tiled([height, width], tiling) {
-                tiles.run(&row, |tile| self.decode_whole(tile))
+                tiles.run(&frames, |tile| self.decode_whole(tile))
             } else {
-                self.decode_whole(row)
+                self.decode_whole(frames)
             }
         })
     }
@@ -182,7 +194,15 @@ impl Autoencoder {
 
 /// `process` on one row after another: memory does not grow with the batch.
 fn each_row(input: Tensor<4>, process: impl Fn(Tensor<4>) -> Tensor<4>) -> Tensor<4> {
-    let rows = input.dims()[0];
-    let rows = (0..rows).map(|row| process(input.clone().narrow(0, row, 1)));
+    each_chunk(input, 1, process)
+}
+
+/// `process` on `chunk` rows at a time.
+fn each_chunk(
+    input: Tensor<4>,
+    chunk: usize,
+    process: impl Fn(Tensor<4>) -> Tensor<4>,
+) -> Tensor<4> {
+    let rows = input.split(chunk, 0).into_iter().map(process);
     Tensor::cat(rows.collect(), 0)
 }

@@ -184,11 +184,7 @@ fn unconditional(
 }
 
 fn autoencoder(folder: &ModelFolder) -> Result<VaeConfig, Error> {
-    Ok(VaeConfig::new(json::<VaeJson>(
-        folder,
-        "vae",
-        "vae/config.json",
-    )?)?)
+    VaeConfig::new(json::<VaeJson>(folder, "vae", "vae/config.json")?)
 }
 
 /// Refuses an autoencoder whose latents are not what the denoiser works on: it was put beside it by a caller.

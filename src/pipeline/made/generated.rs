@@ -27,7 +27,7 @@ pub struct Generated {
     pub pooled_prompt_embeds: Option<Tensor<2>>,
     /// Times and counts.
     pub report: Report,
-    /// The latents in a file, where something made keeping them advisable ([`Request::rescue`]); until this is dropped.
+    /// The latents in a file, where something made keeping them advisable ([`Request::rescue`](crate::pipeline::Request::rescue)); until this is dropped.
     pub kept: Option<KeptLatents>,
 }
 

@@ -32,11 +32,11 @@ pub struct Request {
     pub steps: Option<usize>,
     /// Guidance scale; 1 and less is unguided.
     pub guidance_scale: Option<f64>,
-    /// 0 to 1, see [`Guidance::rescale`].
+    /// 0 to 1, see [`Guidance::rescale`](crate::guidance::Guidance::rescale).
     pub guidance_rescale: f64,
     /// Share of the run, 0 to 1, behind which guidance is off and one row a picture is computed; `None` guides to the end.
     pub guidance_until: Option<f64>,
-    /// Channels that are guided, see [`Guidance::channels`].
+    /// Channels that are guided, see [`Guidance::channels`](crate::guidance::Guidance::channels).
     pub guidance_channels: Option<usize>,
     /// Last layers of the text encoder left out.
     pub clip_skip: usize,
@@ -59,9 +59,9 @@ pub struct Request {
     pub controls: Vec<Control>,
     /// Whether the autoencoder works in tiles.
     pub tiling: Tiling,
-    /// A file for the finished latents, for [`read_latents`](crate::pipeline::read_latents): written before they are decoded if memory is short,
-    /// else as soon as decoding fails, and removed
-    /// with what was generated ([`Generated::kept`](crate::pipeline::Generated::kept)). `None` loses them with a failure.
+    /// A file for the finished latents, for [`read_latents`](crate::pipeline::read_latents): written before they are decoded if memory is
+    /// short, else as soon as decoding fails, and removed with what was generated
+    /// ([`Generated::kept`](crate::pipeline::Generated::kept)). `None` loses them with a failure.
     pub rescue: Option<PathBuf>,
     /// Whether launches are recorded and played again, see [`Session::with_step_graphs`](crate::cache::Session::with_step_graphs).
     pub step_graphs: bool,

@@ -1,5 +1,6 @@
 //! Original checkpoints: one file with the `UNet`, the autoencoder and the text encoders of a Stable Diffusion model (1.x, 2.x, XL), or
-//! the class embedder of a class-conditional one (LDM-4-G), under the names of the training program.
+//! the class embedder of a class-conditional one (LDM-4-G), or the picture encoder of Stable Video Diffusion, under the names of the
+//! training program.
 //!
 //! **Source.** The layout of CompVis/latent-diffusion, Stability-AI/stablediffusion and Stability-AI/generative-models checkpoints
 //! against the diffusers layout:
@@ -7,6 +8,7 @@
 //! nests them. Data to data: [`unwrapped`] takes off what programs put around the names, [`place`] says where a name belongs, [`split`] cuts
 //! a source into parts.
 
+mod frames;
 mod leftovers;
 mod text;
 mod unet;
@@ -23,7 +25,12 @@ pub use wrappers::unwrapped;
 
 pub(super) use unet::unet;
 
-use self::{leftovers::is_leftover, text::text, vae::autoencoder};
+use self::{
+    frames::{pictures, unet_over_frames},
+    leftovers::is_leftover,
+    text::text,
+    vae::autoencoder,
+};
 use super::{WeightSource, names::reshaped, transpose::transposed};
 use crate::error::{Error, WeightsError};
 
@@ -36,12 +43,14 @@ pub struct Structure {
     pub vae_levels: usize,
     /// Layers of the `OpenCLIP` text encoder that the config has (`num_hidden_layers`); the file may hold more.
     pub text_layers: usize,
+    /// Whether the `UNet` and the decoder look along frames.
+    pub over_frames: bool,
 }
 
 /// Where a tensor of a checkpoint belongs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Placement {
-    /// In this part (`unet`, `vae`, `text_encoder`, `text_encoder_2`, `class_embedder`), as these tensors.
+    /// In this part (`unet`, `vae`, `text_encoder`, `text_encoder_2`, `class_embedder`, `image_encoder`), as these tensors.
     Part(&'static str, Vec<Piece>),
     /// Nowhere: what programs are known to leave in a file, layers that the config does not have.
     Leftover,
@@ -124,13 +133,21 @@ pub fn place(name: &str, structure: &Structure) -> Placement {
         return Placement::Leftover;
     }
     if let Some(tail) = name.strip_prefix(UNET) {
-        return whole("unet", unet(tail, structure.unet_layers), tail);
+        let named = if structure.over_frames {
+            unet_over_frames(tail, structure.unet_layers)
+        } else {
+            unet(tail, structure.unet_layers)
+        };
+        return whole("unet", named, tail);
     }
     if name == CLASSES.0 {
         return whole(CLASSES.1, Some("embedding.weight".to_owned()), name);
     }
     if let Some(tail) = name.strip_prefix(VAE) {
-        return autoencoder(tail, structure.vae_levels);
+        return autoencoder(tail, structure.vae_levels, structure.over_frames);
+    }
+    if let Some(placement) = pictures(name).filter(|_| structure.over_frames) {
+        return placement;
     }
     text(name, structure.text_layers).unwrap_or(Placement::Unknown)
 }
@@ -180,7 +197,7 @@ pub fn split(source: &WeightSource, structure: &Structure) -> Result<Parts, Erro
         return Err(unrecognised(
             source,
             parts.strangers,
-            "a Stable Diffusion 1.x, 2.x or XL",
+            "a Stable Diffusion 1.x, 2.x, XL or Video",
         ));
     }
     Ok(parts)
@@ -246,6 +263,7 @@ mod tests {
         unet_layers: 2,
         vae_levels: 4,
         text_layers: 23,
+        over_frames: false,
     };
 
     fn names(name: &str) -> Vec<String> {

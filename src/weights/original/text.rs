@@ -98,6 +98,16 @@ fn open_clip(part: &'static str, tail: &str, layers: usize, projects: bool) -> P
         return Placement::Leftover;
     }
     let prefix = format!("text_model.encoder.layers.{layer}.");
+    open_clip_layer(part, &prefix, rest, tail)
+}
+
+/// A tensor of a layer of either half of `OpenCLIP`, by what it is called in the layer; the layer's name in diffusers is `prefix`.
+pub(super) fn open_clip_layer(
+    part: &'static str,
+    prefix: &str,
+    rest: &str,
+    tail: &str,
+) -> Placement {
     let Some(kind) = rest.strip_prefix("attn.in_proj_") else {
         let name = renamed(rest, &OPEN_CLIP_LAYER).map(|name| format!("{prefix}{name}"));
         return whole(part, name, tail);

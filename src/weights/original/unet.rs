@@ -3,7 +3,7 @@
 use super::{number, renamed};
 
 /// Name and layer of a residual block in the `UNet`.
-const RESNET: [(&str, &str); 6] = [
+pub(super) const RESNET: [(&str, &str); 6] = [
     ("in_layers.0.", "norm1."),
     ("in_layers.2.", "conv1."),
     ("emb_layers.1.", "time_emb_proj."),

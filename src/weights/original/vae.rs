@@ -3,13 +3,19 @@
 use burn_store::burn_pack::Tensor as Packed;
 
 use super::{
-    Elements, Piece, Placement, WeightSource, leftovers::is_leftover, number, renamed, unwrapped,
+    Elements, Piece, Placement, WeightSource, frames::autoencoder_over_frames,
+    leftovers::is_leftover, number, renamed, unwrapped,
 };
 use crate::error::Error;
 
-pub(super) fn autoencoder(tail: &str, levels: usize) -> Placement {
+pub(super) fn autoencoder(tail: &str, levels: usize, over_frames: bool) -> Placement {
     let attention = |name: &String| name.contains(".attentions.") && name.ends_with(".weight");
     let name = vae(tail, levels).unwrap_or_else(|| tail.to_owned());
+    let name = if over_frames {
+        autoencoder_over_frames(&name)
+    } else {
+        name
+    };
     let cut = if attention(&name) && !name.contains("group_norm") {
         Elements::Linear
     } else {
@@ -84,6 +90,10 @@ pub fn autoencoder_alone(source: &WeightSource, levels: usize) -> Result<WeightS
         .packed()
         .filter_map(inside)
         .any(|name| name.starts_with("encoder.down.") || name.starts_with("decoder.up."));
+    let over_frames = source
+        .packed()
+        .filter_map(inside)
+        .any(|name| name.starts_with("decoder.conv_out.time_mix_conv."));
     let mut tensors = Vec::new();
     for tensor in source.packed() {
         let Some(name) = inside(tensor) else { continue };
@@ -91,7 +101,9 @@ pub fn autoencoder_alone(source: &WeightSource, levels: usize) -> Result<WeightS
         if !original {
             let cut = Elements::Whole;
             tensors.push(super::cut(tensor, Piece { name, cut }));
-        } else if let (false, Placement::Part(_, pieces)) = (beside, autoencoder(&name, levels)) {
+        } else if let (false, Placement::Part(_, pieces)) =
+            (beside, autoencoder(&name, levels, over_frames))
+        {
             tensors.extend(pieces.into_iter().map(|piece| super::cut(tensor, piece)));
         }
     }

@@ -69,7 +69,9 @@ fn product(weight: Packed, scale: Packed, origin: &str) -> Result<Packed, Weight
         let (mut weights, scales) = (floats(&weight)?, floats(&scale)?);
         let each = weights.len().div_ceil(count.max(1)).max(1);
         for (weights, scale) in weights.chunks_mut(each).zip(scales) {
-            weights.iter_mut().for_each(|weight| *weight *= scale);
+            for weight in weights {
+                *weight *= scale;
+            }
         }
         Ok(TensorData::new(weights, inner.clone()))
     }))

@@ -87,7 +87,7 @@ pub(crate) fn check_cells<D: StagedDenoiser<Carry = UNetCarry>>(
     let evaluations = [Evaluation { index: 0, timestep }];
     let prepared = unet.prepare(&unet.start(condition, &evaluations), &evaluations);
     let skips = unet.cells() / 2;
-    let mut carry = unet.enter(golden("sample").on(device), &prepared);
+    let mut carry = unet.enter(fixture.by_row(case, "sample").on(device), &prepared);
     let check = |cells: Range<usize>, carry: UNetCarry, expected: &Reference, name: String| {
         let carry = unet.advance(carry, cells, &prepared, &mut Recall::none());
         expected
@@ -115,7 +115,8 @@ pub(crate) fn check_cells<D: StagedDenoiser<Carry = UNetCarry>>(
         &prepared,
         &mut Recall::none(),
     );
-    golden("output")
+    fixture
+        .by_row(case, "output")
         .compare(unet.leave(carry, &prepared), tested::tolerance(F32_CPU))
         .map_err(|error| format!("output: {error}"))?;
     Ok(())

@@ -35,11 +35,11 @@ pub(super) fn check(
         return Ok(0.0);
     };
     if request.controls.is_empty() {
-        return run.follow(crate::golden::unet(&pipeline), &condition);
+        return run.follow(crate::golden::unet(pipeline), &condition);
     }
     let nets = request.controls.iter();
     let nets = nets.map(|control| &pipeline.control_nets()[control.net]);
-    let trunk = ControlledUNet::new(crate::golden::unet(&pipeline), nets.collect());
+    let trunk = ControlledUNet::new(crate::golden::unet(pipeline), nets.collect());
     run.follow(&trunk, &run.steered(condition))
 }
 

@@ -30,6 +30,7 @@ const STRUCTURE: Structure = Structure {
     unet_layers: 2,
     vae_levels: 3,
     text_layers: 0,
+    over_frames: false,
 };
 
 /// The small model, from a checkpoint in the original layout.

@@ -176,7 +176,9 @@ fn tolerance(fixture: &Fixture, case: &Value, part: Part) -> f64 {
         Part::Latents => "latents",
         Part::Picture => "image",
     };
-    let amplification = amplification[key].as_f64().unwrap_or(0.0);
+    let measured = amplification[key].as_f64();
+    let amplification = measured.or(case["info"]["amplification"].as_f64());
+    let amplification = amplification.unwrap_or(0.0);
     tested::tolerance(F32_CPU.max(F32_RUN * amplification))
 }
 

@@ -1,0 +1,86 @@
+//! What the cells cost: those of a frame by itself, and what its share of the layers along frames adds.
+
+use super::config::UNet3dConfig;
+use crate::denoiser::{Blueprint, BranchCost, Cell};
+use crate::models::spatio_temporal::FilmExtent;
+use crate::models::unet::{CellModule, Extent};
+use crate::recall::Branch;
+
+/// Weights of the four kernels along frames after a residual block.
+const KERNELS: usize = 4 * 3;
+
+/// Maps of a transformer's width that are alive where most are, beside the one it is added to: as over positions.
+const ATTENTION_MAPS: usize = 13;
+
+impl UNet3dConfig {
+    /// Cells, costs and sizes for latents of `extent`, one row, which is a frame.
+    ///
+    /// Counted as those of the `UNet` over pictures: keys and values of the text are a film's, yet count for each frame, as the
+    /// reference makes them; what is kept of them counts for a frame by its share.
+    pub fn blueprint(&self, extent: FilmExtent) -> Blueprint {
+        let FilmExtent {
+            frames,
+            height,
+            width,
+            tokens,
+        } = extent;
+        let mut blueprint = self.spatial.blueprint(Extent {
+            height,
+            width,
+            tokens,
+        });
+        let sites = self.spatial.line();
+        for (site, cell) in sites.into_iter().zip(&mut blueprint.cells) {
+            cell.context = cell.context.div_ceil(frames as u64);
+            self.add(site, extent, cell);
+        }
+        blueprint
+    }
+
+    fn add(&self, site: CellModule, extent: FilmExtent, cell: &mut Cell) {
+        let levels = &self.spatial.levels;
+        let (level, transformers, resnets) = match site {
+            CellModule::ConvIn => (0, 1, 0),
+            CellModule::Downsample { .. } => return,
+            CellModule::Down { level, .. } => (level, levels[level].encoder_depth, 1),
+            CellModule::Up { level, .. } => (level, levels[level].decoder_depth, 1),
+            CellModule::Mid => (levels.len() - 1, self.spatial.mid_depth, 2),
+        };
+        let channels = levels[level].channels;
+        let width = match site {
+            CellModule::ConvIn => Self::FIRST_HEADS * self.head_width,
+            _ => channels,
+        };
+        let halved = |side: usize| {
+            let down = |side, _| self.spatial.resampling.halved(side);
+            (0..level).fold(side, down)
+        };
+        let area = halved(extent.height) * halved(extent.width);
+        let convolutions = resnets * KERNELS * channels * channels * area;
+        let projections = transformers * 2 * channels * width * area;
+        cell.macs += (convolutions + projections) as u64;
+        for _ in 0..transformers {
+            let branches = branches(width, area, extent.frames);
+            cell.macs += branches.iter().map(|branch| branch.macs).sum::<u64>();
+            cell.branches.extend(branches);
+            let alive = (channels + ATTENTION_MAPS * width) * area;
+            cell.working = cell.working.max(alive as u64);
+        }
+    }
+}
+
+/// The branches of one block along frames.
+fn branches(width: usize, area: usize, frames: usize) -> [BranchCost; 3] {
+    let square = width * width * area;
+    let cost = |branch, macs: usize| BranchCost {
+        branch,
+        macs: macs as u64,
+        elements: (width * area) as u64,
+    };
+    let attention = 4 * square + 2 * area * frames * width;
+    [
+        cost(Branch::SelfAttention, attention),
+        cost(Branch::SelfAttention, attention),
+        cost(Branch::FeedForward, 12 * square),
+    ]
+}
