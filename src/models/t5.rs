@@ -2,23 +2,28 @@
 //!
 //! Source: Raffel et al., "Exploring the Limits of Transfer Learning with a Unified Text-to-Text Transformer" (arXiv 1910.10683,
 //! section 2.1); gated GELU from Shazeer, "GLU Variants Improve Transformer" (arXiv 2002.05202). Names are transformers'.
+//!
+//! Its states outgrow f16: the residual stream, the norms, the scores' softmax and the last product of every feed-forward layer are in
+//! f32 whatever the weights are.
 
 use burn::module::{Module, Param};
 use burn::nn::{Embedding, EmbeddingConfig, Initializer, Linear, LinearConfig};
 use burn::tensor::activation::softmax;
-use burn::tensor::{Device, Int, Tensor, TensorData};
+use burn::tensor::{DType, Device, FloatDType, Int, Tensor, TensorData};
 use serde::Deserialize;
 
+use super::json;
 use crate::error::{ConfigError, Error};
 use crate::nn::attention::{merge_heads, split_heads};
 use crate::ops::{self, Gelu};
+use crate::text::SentenceEncoder;
 
 /// Added to the scores of padding: far below any score, and finite, as GPU compilers may assume no infinity.
 const MASKED: f32 = -1e9;
 
 /// `config.json` of the encoder as it stands.
-#[derive(Debug, Clone, Deserialize)]
-pub struct T5Json {
+#[derive(Debug, Deserialize)]
+struct T5Json {
     vocab_size: Option<usize>,
     d_model: Option<usize>,
     d_kv: Option<usize>,
@@ -54,41 +59,19 @@ pub struct T5Config {
     pub epsilon: f64,
 }
 
+/// The fewest kinds of distance: two on either side.
+const FEWEST_BUCKETS: usize = 4;
+
 impl T5Config {
-    /// Checks what the checkpoint asks for; what it leaves out has the default of transformers' `T5Config`.
+    /// Reads the text of a `config.json`, which errors call that of `part`; what it leaves out has the default of transformers' `T5Config`.
     ///
     /// # Errors
     ///
-    /// If the feed-forward layers are not those of v1.1, or there are fewer than four buckets or distances within them.
-    pub fn new(json: &T5Json) -> Result<Self, Error> {
-        let form = json.feed_forward_proj.as_deref().unwrap_or("relu");
-        if form != "gated-gelu" {
-            let hint = "T5 v1.1 has `gated-gelu`";
-            return Err(ConfigError::unsupported("feed_forward_proj", form, hint).into());
-        }
-        let buckets = json.relative_attention_num_buckets.unwrap_or(32);
-        if buckets < 4 {
-            let hint = "at least 4 are needed";
-            let key = "relative_attention_num_buckets";
-            return Err(ConfigError::unsupported(key, buckets, hint).into());
-        }
-        let farthest = json.relative_attention_max_distance.unwrap_or(128);
-        if farthest <= buckets / 4 {
-            let hint = format!("it must exceed a quarter of the {buckets} buckets");
-            let key = "relative_attention_max_distance";
-            return Err(ConfigError::unsupported(key, farthest, hint).into());
-        }
-        Ok(Self {
-            vocabulary: json.vocab_size.unwrap_or(32128),
-            width: json.d_model.unwrap_or(512),
-            head_width: json.d_kv.unwrap_or(64),
-            inner: json.d_ff.unwrap_or(2048),
-            layers: json.num_layers.unwrap_or(6),
-            heads: json.num_heads.unwrap_or(8),
-            buckets,
-            farthest,
-            epsilon: json.layer_norm_epsilon.unwrap_or(1e-6),
-        })
+    /// If it is not JSON, the feed-forward layers are not those of v1.1, there are fewer than four kinds of distance, or no distance is
+    /// farther than those with a kind of their own.
+    pub fn from_json(text: &str, part: &str) -> Result<Self, Error> {
+        let json: T5Json = json::parse(text, part, "encoder", &[])?;
+        Ok(json.resolve()?)
     }
 
     fn linear(&self, input: usize, output: usize, device: &Device) -> Linear {
@@ -105,6 +88,38 @@ impl T5Config {
     }
 }
 
+impl T5Json {
+    fn resolve(self) -> Result<T5Config, ConfigError> {
+        let form = self.feed_forward_proj.as_deref().unwrap_or("relu");
+        if form != "gated-gelu" {
+            let hint = "T5 v1.1 has `gated-gelu`";
+            return Err(ConfigError::unsupported("feed_forward_proj", form, hint));
+        }
+        let buckets = self.relative_attention_num_buckets.unwrap_or(32);
+        if buckets < FEWEST_BUCKETS {
+            let (key, hint) = ("relative_attention_num_buckets", "at least 4 are needed");
+            return Err(ConfigError::unsupported(key, buckets, hint));
+        }
+        let farthest = self.relative_attention_max_distance.unwrap_or(128);
+        if farthest <= buckets / FEWEST_BUCKETS {
+            let hint = format!("it must exceed a quarter of the {buckets} buckets");
+            let key = "relative_attention_max_distance";
+            return Err(ConfigError::unsupported(key, farthest, hint));
+        }
+        Ok(T5Config {
+            vocabulary: self.vocab_size.unwrap_or(32128),
+            width: self.d_model.unwrap_or(512),
+            head_width: self.d_kv.unwrap_or(64),
+            inner: self.d_ff.unwrap_or(2048),
+            layers: self.num_layers.unwrap_or(6),
+            heads: self.num_heads.unwrap_or(8),
+            buckets,
+            farthest,
+            epsilon: self.layer_norm_epsilon.unwrap_or(1e-6),
+        })
+    }
+}
+
 /// Every token to a mean square of 1, then a learned scale; no mean is taken off.
 #[derive(Module, Debug)]
 struct RmsNorm {
@@ -113,10 +128,11 @@ struct RmsNorm {
 }
 
 impl RmsNorm {
-    /// `[rows, tokens, width]` to the same.
+    /// `[rows, tokens, width]` to the same, f32 both.
     fn forward(&self, hidden: Tensor<3>) -> Tensor<3> {
         let square = (hidden.clone() * hidden.clone()).mean_dim(2); // [rows, tokens, 1]
-        hidden / (square + self.epsilon).sqrt() * self.weight.val().unsqueeze()
+        let weight = self.weight.val().cast(FloatDType::F32);
+        hidden / (square + self.epsilon).sqrt() * weight.unsqueeze()
     }
 }
 
@@ -146,22 +162,23 @@ impl T5Attention {
         }
     }
 
-    /// Scores are written out, as a bias is added to them.
+    /// Scores are written out, as a bias is added to them: `[rows, tokens, width]` and `[rows or 1, heads, tokens, tokens]`.
     fn forward(&self, hidden: Tensor<3>, bias: &Tensor<4>) -> Tensor<3> {
+        let dtype = hidden.dtype();
         let heads =
             |projection: &Linear, hidden| split_heads(ops::linear(projection, hidden), self.heads);
         let query = heads(&self.q, hidden.clone()); // [rows, heads, tokens, head_width]
         let key = heads(&self.k, hidden.clone());
         let value = heads(&self.v, hidden);
-        let scores = query.matmul(key.transpose()) + bias.clone(); // [rows, heads, tokens, tokens]
-        ops::linear(&self.o, merge_heads(softmax(scores, 3).matmul(value)))
+        let scores = query.matmul(key.transpose()).cast(FloatDType::F32) + bias.clone(); // [rows, heads, tokens, tokens]
+        let mixed = softmax(scores, 3).cast(dtype).matmul(value);
+        ops::linear(&self.o, merge_heads(mixed)) // [rows, tokens, width]
     }
 }
 
 #[derive(Module, Debug)]
-#[allow(non_snake_case, reason = "named as in the checkpoint")]
 struct T5AttentionLayer {
-    SelfAttention: T5Attention,
+    self_attention: T5Attention,
     layer_norm: RmsNorm,
 }
 
@@ -174,16 +191,28 @@ struct T5FeedForward {
 }
 
 impl T5FeedForward {
+    /// `[rows, tokens, width]` to the same in f32.
     fn forward(&self, hidden: Tensor<3>) -> Tensor<3> {
-        let gate = ops::gelu(ops::linear(&self.wi_0, hidden.clone()), Gelu::Tanh);
-        ops::linear(&self.wo, gate * ops::linear(&self.wi_1, hidden)) // [rows, tokens, width]
+        let wide = |inner: Tensor<3>| inner.cast(FloatDType::F32);
+        let gate = ops::gelu(ops::linear(&self.wi_0, hidden.clone()), Gelu::Tanh); // [rows, tokens, inner]
+        let gated = wide(gate) * wide(ops::linear(&self.wi_1, hidden.clone()));
+        match hidden.dtype() {
+            DType::F32 => ops::linear(&self.wo, gated),
+            _ => ops::linear(&in_single(&self.wo), gated),
+        }
     }
 }
 
+/// `layer` with its weight in f32.
+fn in_single(layer: &Linear) -> Linear {
+    let mut layer = layer.clone();
+    layer.weight = layer.weight.map(|weight| weight.cast(FloatDType::F32));
+    layer
+}
+
 #[derive(Module, Debug)]
-#[allow(non_snake_case, reason = "named as in the checkpoint")]
 struct T5FeedForwardLayer {
-    DenseReluDense: T5FeedForward,
+    dense: T5FeedForward,
     layer_norm: RmsNorm,
 }
 
@@ -195,11 +224,11 @@ struct T5Block {
 impl T5Block {
     fn new(config: &T5Config, first: bool, device: &Device) -> Self {
         let attention = T5AttentionLayer {
-            SelfAttention: T5Attention::new(config, first, device),
+            self_attention: T5Attention::new(config, first, device),
             layer_norm: config.norm(device),
         };
         let feed_forward = T5FeedForwardLayer {
-            DenseReluDense: T5FeedForward {
+            dense: T5FeedForward {
                 wi_0: config.linear(config.width, config.inner, device),
                 wi_1: config.linear(config.width, config.inner, device),
                 wo: config.linear(config.inner, config.width, device),
@@ -211,12 +240,17 @@ impl T5Block {
         }
     }
 
-    fn forward(&self, hidden: Tensor<3>, bias: &Tensor<4>) -> Tensor<3> {
+    /// `hidden` is in f32, what the layers read of it in `dtype`.
+    fn forward(&self, hidden: Tensor<3>, bias: &Tensor<4>, dtype: DType) -> Tensor<3> {
         let (attention, feed_forward) = &self.layer;
-        let normed = attention.layer_norm.forward(hidden.clone());
-        let hidden = hidden + attention.SelfAttention.forward(normed, bias);
-        let normed = feed_forward.layer_norm.forward(hidden.clone());
-        hidden + feed_forward.DenseReluDense.forward(normed)
+        let normed = attention.layer_norm.forward(hidden.clone()).cast(dtype);
+        let hidden = hidden
+            + attention
+                .self_attention
+                .forward(normed, bias)
+                .cast(FloatDType::F32);
+        let normed = feed_forward.layer_norm.forward(hidden.clone()).cast(dtype);
+        hidden + feed_forward.dense.forward(normed)
     }
 }
 
@@ -226,7 +260,7 @@ struct T5Stack {
     final_layer_norm: RmsNorm,
 }
 
-/// The encoder. Its weights are loaded as f32, whatever the file holds: its states overflow f16.
+/// The encoder, with its table of tokens.
 #[derive(Module, Debug)]
 pub struct T5EncoderModel {
     shared: Embedding,
@@ -257,14 +291,14 @@ impl T5EncoderModel {
     /// - output: `[1, heads, tokens, tokens]`, queries then keys
     pub fn position_bias(&self, tokens: usize, device: &Device) -> Option<Tensor<4>> {
         let (attention, _) = &self.encoder.block.first()?.layer;
-        let table = attention.SelfAttention.relative_attention_bias.as_ref()?;
+        let table = attention.self_attention.relative_attention_bias.as_ref()?;
         let bucket = |query, key| bucket(query, key, self.buckets, self.farthest);
         let buckets = (0..tokens)
             .flat_map(|query| (0..tokens).map(move |key| bucket(query, key)))
             .collect::<Vec<i32>>();
         let buckets = TensorData::new(buckets, [tokens, tokens]);
         let bias = table.forward(Tensor::<2, Int>::from_data(buckets, device)); // [tokens, tokens, heads]
-        Some(bias.permute([2, 0, 1]).unsqueeze())
+        Some(bias.cast(FloatDType::F32).permute([2, 0, 1]).unsqueeze())
     }
 
     /// States after all layers and the last norm; nothing looks at tokens whose `mask` is 0.
@@ -273,10 +307,11 @@ impl T5EncoderModel {
     ///
     /// - ids: `[rows, tokens]`
     /// - mask: `[rows, tokens]`, 1 for text and 0 for padding
-    /// - output: `[rows, tokens, width]`
+    /// - output: `[rows, tokens, width]`, f32
     pub fn encode(&self, ids: Tensor<2, Int>, mask: Option<Tensor<2>>) -> Tensor<3> {
         let ([_, tokens], device) = (ids.dims(), ids.device());
-        let mut hidden = self.shared.forward(ids);
+        let dtype = self.encoder.final_layer_norm.weight.val().dtype();
+        let mut hidden = self.shared.forward(ids).cast(FloatDType::F32); // [rows, tokens, width]
         if let Some(bias) = self.position_bias(tokens, &device) {
             let bias = match mask {
                 Some(mask) => {
@@ -286,9 +321,22 @@ impl T5EncoderModel {
                 None => bias,
             };
             let blocks = self.encoder.block.iter();
-            hidden = blocks.fold(hidden, |hidden, block| block.forward(hidden, &bias));
+            hidden = blocks.fold(hidden, |hidden, block| block.forward(hidden, &bias, dtype));
         }
         self.encoder.final_layer_norm.forward(hidden)
+    }
+}
+
+impl SentenceEncoder for T5EncoderModel {
+    fn states(&self, ids: &[Vec<u32>], ends: &[usize]) -> Tensor<3> {
+        let (rows, tokens) = (ids.len(), ids.first().map_or(0, Vec::len));
+        let device = self.shared.weight.val().device();
+        let flat: Vec<i32> = ids.iter().flatten().map(|id| id.cast_signed()).collect();
+        let ids = Tensor::from_data(TensorData::new(flat, [rows, tokens]), &device);
+        let read = |end: usize| (0..tokens).map(move |token| f32::from(u8::from(token <= end)));
+        let mask: Vec<f32> = ends.iter().flat_map(|&end| read(end)).collect();
+        let mask = Tensor::from_data(TensorData::new(mask, [rows, tokens]), &device);
+        self.encode(ids, Some(mask))
     }
 }
 
@@ -311,8 +359,8 @@ mod tests {
     use super::*;
 
     fn refused(text: &str) -> String {
-        let json = serde_json::from_str(text).unwrap();
-        T5Config::new(&json).unwrap_err().to_string()
+        let error = T5Config::from_json(text, "text_encoder").unwrap_err();
+        error.to_string()
     }
 
     #[test]
