@@ -13,7 +13,7 @@ use std::{path::PathBuf, process::ExitCode};
 
 use afterimage::catalog::{ModelFolder, ModelPart};
 use afterimage::image_io::{CannyThresholds, Picture, contact_sheet};
-use afterimage::pipeline::{Control, Pipeline, Request};
+use afterimage::pipeline::{Control, Pipeline, Request, Subject};
 use afterimage::{Error, device};
 use clap::{CommandFactory, FromArgMatches, Parser};
 
@@ -60,7 +60,7 @@ fn run(arguments: &Arguments) -> Result<(), Error> {
     };
     let outlines = start.canny(CannyThresholds::default());
     let request = Request {
-        prompts: vec![arguments.then.clone()],
+        subject: Subject::Prompts(vec![arguments.then.clone()]),
         controls: vec![Control::new(net, outlines.clone())],
         ..first
     };

@@ -10,7 +10,7 @@ mod pair;
 
 use std::{path::PathBuf, process::ExitCode};
 
-use afterimage::pipeline::{Edit, Pipeline, Request};
+use afterimage::pipeline::{Edit, Pipeline, Request, Subject};
 use afterimage::{Error, catalog::ModelFolder, device, image_io::Picture, image_io::contact_sheet};
 use clap::Parser;
 
@@ -48,7 +48,7 @@ fn run(arguments: &Arguments) -> Result<(), Error> {
         None => pair::picture(&model, &first)?,
     };
     let request = Request {
-        prompts: vec![arguments.then.clone()],
+        subject: Subject::Prompts(vec![arguments.then.clone()]),
         edit: Some(Edit::new(start.clone()).with_strength(arguments.strength)),
         ..first
     };

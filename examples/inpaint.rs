@@ -11,7 +11,7 @@ mod pair;
 use std::{path::PathBuf, process::ExitCode};
 
 use afterimage::image_io::{Mask, Picture, contact_sheet};
-use afterimage::pipeline::{Edit, Pipeline, Request};
+use afterimage::pipeline::{Edit, Pipeline, Request, Subject};
 use afterimage::{Error, catalog::ModelFolder, device};
 use clap::Parser;
 
@@ -47,7 +47,7 @@ fn run(arguments: &Arguments) -> Result<(), Error> {
         None => upper_half(&start),
     };
     let request = Request {
-        prompts: vec![arguments.then.clone()],
+        subject: Subject::Prompts(vec![arguments.then.clone()]),
         edit: Some(Edit::new(start.clone()).with_mask(Mask::new(mask.clone())?)),
         ..first
     };

@@ -2,7 +2,7 @@
 
     pip install numpy
     python scripts/random_weights.py sd15 DIR        (2.1 GB; needs the parameter lists of tests/fixtures/param-lists)
-    python scripts/random_weights.py sdxl DIR        (6.9 GB), sd21 likewise
+    python scripts/random_weights.py sdxl DIR        (6.9 GB), sd21 (2.6 GB), svd-xt (4.5 GB), t2v-ms (3.7 GB) likewise
     pip install diffusers torch
     python scripts/random_weights.py dit DIR         (1.6 GB), ddpm likewise (shapes from diffusers' classes)
     python scripts/random_weights.py control-sd15 DIR    (0.7 GB, a ControlNet for sd15) likewise
@@ -42,6 +42,12 @@ MODELS = {
     ),
     "dit": ("DiT-XL-2-256", [], {VAE: "sd15.vae"}),
     "ddpm": ("ddpm-cifar10-32", [], {}),
+    "svd-xt": (
+        "stable-video-diffusion-img2vid-xt",
+        [],
+        {UNET: "svd-xt.unet", VAE: "svd-xt.vae", "image_encoder/model.safetensors": "svd.image_encoder"},
+    ),
+    "t2v-ms": ("text-to-video-ms-1.7b", ["tokenizer"], {UNET: "t2v-ms-1.7b.unet", VAE: "sd15.vae", TEXT: "sd21.text_encoder"}),
     "control-sd15": ("control_v11p_sd15_canny", [], {}),
 }
 

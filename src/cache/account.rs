@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use super::cost::add;
 use super::spans::Span;
 
 /// What was really computed.
@@ -24,6 +25,20 @@ pub struct Account {
 }
 
 impl Account {
+    /// Of a run that `next` goes on with, over the same cells with a store of its own.
+    #[must_use]
+    pub fn followed_by(mut self, next: &Self) -> Self {
+        self.cells.resize(next.cells.len(), 0);
+        add(&mut self.cells, &next.cells);
+        self.refreshes += next.refreshes;
+        self.reuses += next.reuses;
+        self.fallbacks += next.fallbacks;
+        self.branches_reused += next.branches_reused;
+        self.played += next.played;
+        self.store_bytes = self.store_bytes.max(next.store_bytes);
+        self
+    }
+
     /// Nothing yet, of a line of `cells`.
     pub(super) fn of(cells: usize) -> Self {
         Self {

@@ -1,5 +1,7 @@
 //! What a plan costs: multiply-accumulates and stored bytes, from a trunk's blueprint alone.
 
+use std::ops::AddAssign;
+
 use super::{plan::CachePlan, rule::OpenSkips};
 use crate::denoiser::{Blueprint, Rows};
 
@@ -19,6 +21,17 @@ pub struct Forecast {
 }
 
 impl Forecast {
+    /// Of a run that `next` goes on with, over the same cells with a store of its own.
+    #[must_use]
+    pub fn followed_by(mut self, next: Self) -> Self {
+        add(&mut self.cells, &next.cells);
+        add(&mut self.cell_macs, &next.cell_macs);
+        self.evaluation_macs.extend(next.evaluation_macs);
+        self.plain_macs += next.plain_macs;
+        self.store_bytes = self.store_bytes.max(next.store_bytes);
+        self
+    }
+
     /// MACs of the run.
     pub fn total_macs(&self) -> u64 {
         self.evaluation_macs.iter().sum()
@@ -46,6 +59,13 @@ impl Forecast {
             .iter()
             .map(|&macs| macs as f64 / total)
             .collect()
+    }
+}
+
+/// Adds `more` to `counts`, one by one.
+pub(super) fn add<T: Copy + AddAssign>(counts: &mut [T], more: &[T]) {
+    for (count, more) in counts.iter_mut().zip(more) {
+        *count += *more;
     }
 }
 

@@ -93,6 +93,20 @@ macro_rules! latent_diffusion {
     };
 }
 
+/// A card of a model that makes films of pictures.
+macro_rules! film_of_picture {
+    ($name:literal) => {
+        card!($name: "vae/config.json", "image_encoder/config.json";)
+    };
+}
+
+/// A card of a model that makes films of texts.
+macro_rules! film_of_text {
+    ($name:literal) => {
+        card!($name: "vae/config.json", "text_encoder/config.json", "tokenizer/tokenizer_config.json"; "tokenizer")
+    };
+}
+
 const VOCABULARY: &[u8] = file!("clip", "vocab.json");
 const MERGES: &[u8] = file!("clip", "merges.txt");
 
@@ -118,7 +132,7 @@ macro_rules! dit {
     };
 }
 
-static CARDS: [Card; 15] = [
+static CARDS: [Card; 17] = [
     stable_diffusion!("stable-diffusion-v1-5"),
     stable_diffusion!("stable-diffusion-v1-5-inpainting"),
     stable_diffusion!("stable-diffusion-2-1-base"),
@@ -134,6 +148,8 @@ static CARDS: [Card; 15] = [
     dit!("DiT-XL-2-512x512"),
     pixels!("ddpm-cifar10-32"),
     pixels!("ddpm-church-256"),
+    film_of_picture!("stable-video-diffusion-img2vid-xt"),
+    film_of_text!("text-to-video-ms-1.7b"),
 ];
 
 /// Cards of parts that stand beside a model.

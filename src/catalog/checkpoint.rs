@@ -259,6 +259,7 @@ fn fitting(source: &WeightSource, claims: &Claims) -> Result<&'static [&'static 
         (Some(768), None, Some(9)) => Ok(&["stable-diffusion-v1-5-inpainting"]),
         (Some(1024), None, Some(4)) => Ok(&["stable-diffusion-2-1", "stable-diffusion-2-1-base"]),
         (Some(1024), None, Some(9)) => Ok(&["stable-diffusion-2-inpainting"]),
+        (Some(1024), Some(768), Some(8)) => Ok(&["stable-video-diffusion-img2vid-xt"]),
         (None, Some(2816), Some(4)) => Ok(&["stable-diffusion-xl-base-1.0"]),
         (None, Some(2816), Some(9)) => Ok(&["stable-diffusion-xl-1.0-inpainting-0.1"]),
         (None, Some(2560), Some(4)) => Ok(&["stable-diffusion-xl-refiner-1.0"]),
@@ -331,17 +332,22 @@ fn other_kind(source: &WeightSource, claims: &Claims) -> String {
     if holds("decoder.conv_in.weight") && !holds("diffusion_model.") {
         return "this is an autoencoder: give it as `--vae`, beside a model".into();
     }
-    let known = "single files of Stable Diffusion 1.x, 2.x and XL and of LDM-4-G are read; convert others to a diffusers folder";
+    let known = "single files of Stable Diffusion 1.x, 2.x and XL, of Stable Video Diffusion and of LDM-4-G are read; convert others to a diffusers folder";
     match &claims.architecture {
         Some(architecture) => format!("the file calls itself `{architecture}`; {known}"),
         None => known.into(),
     }
 }
 
+/// The class of denoisers that look along frames.
+const OVER_FRAMES: &str = "UNetSpatioTemporalConditionModel";
+
 /// The numbers of a card's configs that a checkpoint's names depend on.
 fn structure(folder: &ModelFolder) -> Result<Structure, Error> {
     #[derive(Deserialize)]
     struct UNet {
+        #[serde(rename = "_class_name")]
+        class_name: Option<String>,
         layers_per_block: usize,
     }
     #[derive(Deserialize)]
@@ -363,6 +369,6 @@ fn structure(folder: &ModelFolder) -> Result<Structure, Error> {
         unet_layers: unet.layers_per_block,
         vae_levels: vae.block_out_channels.len(),
         text_layers,
-        over_frames: false,
+        over_frames: unet.class_name.as_deref() == Some(OVER_FRAMES),
     })
 }

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::{
     args, cancel, console,
-    job::{self, Arithmetic, Facts, Machine, Model, Subject},
+    job::{self, Arithmetic, Facts, Machine, Model},
     pictures::{self, Sources},
     progress::Watch,
 };
@@ -44,10 +44,10 @@ pub(super) fn run(arguments: &args::Bench) -> Result<(), Error> {
     let mut model = Model::open(&arguments.model)?;
     model.adapt(&arguments.adapt)?;
     let controls = pictures::blank_controls(&arguments.nets, &mut model, arguments.course.size)?;
-    let subject = Subject::any(&arguments.course.class_label, &model);
+    let subject = job::any_subject(&arguments.course, &model);
     let mut request = job::request(
         &arguments.course,
-        &subject,
+        subject,
         CacheRule::none(),
         arguments.seed,
     );

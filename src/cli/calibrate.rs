@@ -2,7 +2,7 @@
 
 use super::{
     args, cancel, console,
-    job::{self, Machine, Model, Subject},
+    job::{self, Machine, Model},
     progress::Watch,
 };
 use crate::{
@@ -14,8 +14,8 @@ use crate::{
 pub(super) fn run(arguments: &args::Calibrate) -> Result<(), Error> {
     check_writable(&arguments.output, "the router")?;
     let model = Model::open(&arguments.model)?;
-    let subject = Subject::given(None, &arguments.course.class_label, &model);
-    let request = job::request(&arguments.course, &subject, CacheRule::none(), 0);
+    let subject = job::subject(None, &arguments.course.class_label, &model);
+    let request = job::request(&arguments.course, subject, CacheRule::none(), 0);
     let resolved = request.resolve(&model.config)?;
     let mut workload = job::workload(&model, &request, &resolved);
     workload.macs *= arguments.seeds.len() as u64;

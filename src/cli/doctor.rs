@@ -55,7 +55,11 @@ fn models(config: &ModelConfig) -> Vec<Models> {
     let denoiser = match &config.trunk {
         TrunkConfig::UNet(unet) if unet.added.is_some() => Models::Xl,
         TrunkConfig::DiT(_) => Models::Dit,
-        TrunkConfig::UNet(_) | TrunkConfig::UNet2d(_) => Models::StableDiffusion,
+        // Over one frame, films have the shapes of pictures.
+        TrunkConfig::UNet(_)
+        | TrunkConfig::UNet2d(_)
+        | TrunkConfig::SpatioTemporal(_)
+        | TrunkConfig::UNet3d(_) => Models::StableDiffusion,
     };
     vec![denoiser, Models::Vae, Models::KnownDefects]
 }

@@ -13,7 +13,7 @@ use super::{
     adapters,
     args::{self, EvalCommand, JudgeChoice},
     cancel, console, eval_text,
-    job::{self, Machine, Model, Subject},
+    job::{self, Machine, Model},
     progress::Watch,
 };
 use crate::{
@@ -25,7 +25,7 @@ use crate::{
     },
     image_io::{check_writable, write_atomically},
     metrics::{Classifier, ClipScore, FeatureSpace, FeatureStatistics, Judge, Lpips, ShapeJudge},
-    pipeline::{Request, Resolved},
+    pipeline::{Request, Resolved, Subject},
 };
 
 /// What an evaluation leaves beside its pictures.
@@ -43,13 +43,15 @@ pub(super) fn run(arguments: &args::Eval) -> Result<(), Error> {
 fn sample(arguments: &args::Sampling) -> Result<(), Error> {
     let mut model = Model::open(&arguments.model)?;
     model.adapt(&arguments.adapt)?;
-    let subject = Subject::any(&arguments.course.class_label, &model);
+    let subject = job::any_subject(&arguments.course, &model);
     let rule = CacheRule::none();
-    let mut request = job::request(&arguments.course, &subject, rule, arguments.seed);
-    let batch = std::mem::replace(&mut request.batch, 1).min(arguments.samples);
-    match request.class_labels.first() {
-        Some(&label) => request.class_labels = vec![label; batch],
-        None => request.prompts = vec![String::new(); batch],
+    let mut request = job::request(&arguments.course, subject, rule, arguments.seed);
+    let batch = request.batch.min(arguments.samples);
+    request.batch = 1;
+    match &mut request.subject {
+        Subject::Classes(labels) => labels.resize(batch, labels[0]),
+        Subject::Prompts(prompts) => prompts.resize(batch, String::new()),
+        Subject::Picture { .. } | Subject::Nothing => request.batch = batch,
     }
     let resolved = request.resolve(&model.config)?;
     let mut workload = job::workload(&model, &request, &resolved);

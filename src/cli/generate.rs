@@ -6,7 +6,7 @@ use super::{
     account::{Account, Class, Outcome},
     args::{self, Seed},
     cancel, console, decode,
-    job::{self, Machine, Model, Subject},
+    job::{self, Machine, Model},
     output::{Output, file_beside},
     pictures::{self, Sources},
     plan::Summary,
@@ -18,7 +18,7 @@ use crate::{
     cache::CacheRule,
     error::Error,
     image_io::check_writable,
-    pipeline::{self, Report, Request, Trace},
+    pipeline::{self, Report, Request, Subject, Trace},
 };
 
 /// Everything is checked that can be checked without weights before any are read; then the pictures are made and written.
@@ -100,11 +100,12 @@ impl Asked {
         )?;
         let controls = pictures::followed(&arguments.follow, &mut model)?;
         let classes = &arguments.course.class_label;
-        let subject = Subject::given(arguments.prompt.as_deref(), classes, &model);
-        let prompt = subject.prompt.unwrap_or("").to_owned();
+        let subject = job::subject(arguments.prompt.as_deref(), classes, &model);
+        let prompt = subject.prompts().first().cloned().unwrap_or_default();
         let classes = Class::of(classes, &model.folder);
-        let mut request = request(arguments, &subject, rule, seed);
-        (request.edit, request.controls) = (edit, controls);
+        let mut request = request(arguments, subject, rule, seed);
+        pictures::begin(&mut request, edit, &model)?;
+        request.controls = controls;
         let sources = Sources::new(&arguments.follow.nets, &request.controls, &model.adapters)
             .started(&arguments.start);
         Ok(Self {
@@ -142,12 +143,7 @@ impl Asked {
     }
 }
 
-fn request(
-    arguments: &args::Generate,
-    subject: &Subject<'_>,
-    rule: CacheRule,
-    seed: u64,
-) -> Request {
+fn request(arguments: &args::Generate, subject: Subject, rule: CacheRule, seed: u64) -> Request {
     let mut request = job::request(&arguments.course, subject, rule, seed);
     request.negative_prompts = arguments.negative_prompt.iter().cloned().collect();
     request.added = xl::added(&arguments.xl);
@@ -182,7 +178,7 @@ fn generate(
     };
     let mut trace = Trace::new(&mut watch);
     let made = stages.generate(machine, &mut trace)?;
-    let traced = tensors::write_trace(path, &trace, &made.generated);
+    let traced = tensors::write_trace(path, &trace, stages.first(), &made.generated);
     watch.finish();
     Ok((made, traced))
 }
@@ -194,7 +190,7 @@ fn work(stages: &Stages, reports: &[Report]) -> Summary {
         full_evaluations: report.account.refreshes,
         cells_run: report.account.cells.iter().sum(),
         cache_bytes: report.account.store_bytes as u64,
-        ..Summary::new(&stage.resolved.plan, &report.forecast)
+        ..Summary::of(&stage.resolved)
     };
     Summary::joined(stages.iter().zip(reports).map(done))
 }

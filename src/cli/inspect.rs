@@ -6,7 +6,7 @@ use super::{adapters, args, console, job::Model};
 use crate::{
     catalog::{ModelFolder, PartSummary},
     error::Error,
-    pipeline::{Canvas, ModelConfig, TrunkConfig},
+    pipeline::{Canvas, Films, ModelConfig, TrunkConfig},
 };
 
 pub(super) fn run(arguments: &args::Inspect) -> Result<(), Error> {
@@ -115,7 +115,10 @@ fn defaults(model: &Model) -> Result<Vec<(&'static str, String)>, Error> {
     let classes = config.classes().map(|classes| classes.count);
     let labels = classes.map(|count| format!("{count}, labels 0 to {}", count - 1));
     lines.extend(labels.map(|labels| ("classes", labels)));
-    lines.push(cells(&config.trunk));
+    if let Films::Trained { frames } = config.films() {
+        lines.push(("frames", frames.to_string()));
+    }
+    lines.push(cells(config));
     Ok(lines)
 }
 
@@ -134,9 +137,9 @@ fn size(model: &Model) -> String {
 
 /// The file of the denoiser's configuration.
 fn denoiser_file(config: &ModelConfig) -> &'static str {
-    match config.unet() {
-        Some(_) => "unet/config.json",
-        None => "transformer/config.json",
+    match config.trunk {
+        TrunkConfig::DiT(_) => "transformer/config.json",
+        _ => "unet/config.json",
     }
 }
 
@@ -155,19 +158,18 @@ fn prediction(model: &Model) -> Result<String, Error> {
     ))
 }
 
-/// The denoiser's line of cells, and where it can be cut.
-fn cells(trunk: &TrunkConfig) -> (&'static str, String) {
-    match trunk {
-        TrunkConfig::DiT(dit) => {
-            let last = dit.layers - 1;
-            ("dit", format!("{} cells, cut at 1 to {last}", dit.layers))
-        }
-        TrunkConfig::UNet(unet) | TrunkConfig::UNet2d(unet) => ("unet", branches(unet.skips())),
+/// The denoiser's line of cells, and where it can be cut: in front of a block, or at the branches of a `UNet` that `deepcache` keeps.
+fn cells(config: &ModelConfig) -> (&'static str, String) {
+    let blueprint = config.blueprint(config.canvas().sides);
+    let cells = blueprint.cells.len();
+    match blueprint.skips() {
+        0 => (
+            "dit",
+            format!("{cells} cells, cut at 1 to {}", cells.saturating_sub(1)),
+        ),
+        skips => (
+            "unet",
+            format!("{cells} cells, branches 0 to {}", skips - 1),
+        ),
     }
-}
-
-/// The cells of a `UNet` and the branches that `deepcache` can keep.
-fn branches(skips: usize) -> String {
-    let last = skips.saturating_sub(1);
-    format!("{} cells, branches 0 to {last}", 2 * skips + 1)
 }

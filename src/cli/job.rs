@@ -5,7 +5,7 @@ use std::fmt;
 use serde::Serialize;
 
 use super::{
-    adapters, args, console, health,
+    adapters, args, console, health, pictures,
     progress::{self, Downloads},
 };
 use crate::{
@@ -17,7 +17,7 @@ use crate::{
     noise::Prediction,
     pipeline::{
         Adapters, Kept, Memory, ModelConfig, Pipeline, Request, Residency, Resolved, Seeds,
-        check_control_weights, check_weights,
+        SourceConfig, Subject, check_control_weights, check_weights,
     },
     weights::{Format, Storage, WeightFormat},
 };
@@ -215,47 +215,41 @@ pub(super) fn random_seed() -> u64 {
     u64::from(getrandom::u32().unwrap_or_else(|_| from_clock()))
 }
 
-/// What a request shows.
-pub(super) struct Subject<'a> {
-    /// `None` where the command line is silent.
-    pub(super) prompt: Option<&'a str>,
-    pub(super) classes: &'a [usize],
-}
-
-impl<'a> Subject<'a> {
-    /// The prompt or classes given; where nothing is and something must be, a text-to-image model gets `prompt`.
-    pub(super) fn given(prompt: Option<&'a str>, classes: &'a [usize], model: &Model) -> Self {
-        let default = if model.config.reads_text() {
-            Some(args::DEFAULT_PROMPT)
-        } else {
-            model.config.classes().is_none().then_some("")
-        };
-        Self {
-            prompt: prompt.or(default),
-            classes,
+/// The prompt or classes given; where nothing is and something must be, a text-to-image model gets one. What the model does not take
+/// stays, for the model to refuse.
+pub(super) fn subject(prompt: Option<&str>, classes: &[usize], model: &Model) -> Subject {
+    let prompts = |prompt: &str| Subject::Prompts(vec![prompt.to_owned()]);
+    let said = prompt.filter(|prompt| !prompt.is_empty());
+    match (&model.config.source, classes) {
+        (SourceConfig::Classes(_), labels) => {
+            said.map_or_else(|| Subject::Classes(labels.to_vec()), prompts)
+        }
+        (_, labels @ [_, ..]) => Subject::Classes(labels.to_vec()),
+        (SourceConfig::Texts(_), []) => prompts(prompt.unwrap_or(args::DEFAULT_PROMPT)),
+        (SourceConfig::Picture(_) | SourceConfig::Nothing, []) => {
+            said.map_or(Subject::Nothing, prompts)
         }
     }
+}
 
-    /// Any subject that the model accepts, for commands to which it does not matter.
-    pub(super) fn any(classes: &'a [usize], model: &Model) -> Self {
-        let takes_classes = model.config.classes().is_some();
-        let classes = match classes {
-            [] if takes_classes => &[0],
-            given => given,
-        };
-        Self::given(None, classes, model)
+/// Any subject that the model accepts, for commands to which it does not matter.
+pub(super) fn any_subject(course: &args::Course, model: &Model) -> Subject {
+    match (&model.config.source, &course.class_label[..]) {
+        (SourceConfig::Classes(_), []) => Subject::Classes(vec![0]),
+        (SourceConfig::Picture(_), []) => Subject::picture(pictures::blank(model, course.size)),
+        (_, classes) => subject(None, classes, model),
     }
 }
 
 /// The request that `course` describes; the rest as the model would have it.
 pub(super) fn request(
     course: &args::Course,
-    subject: &Subject<'_>,
+    subject: Subject,
     rule: CacheRule,
     seed: u64,
 ) -> Request {
-    let mut request = Request::of_classes(subject.classes);
-    request.prompts = subject.prompt.into_iter().map(str::to_owned).collect();
+    let mut request = Request::of(subject);
+    request.film = course.film.request();
     request.batch = course.batch;
     request.seeds = Seeds::One(seed);
     request.steps = course.steps;
@@ -283,6 +277,9 @@ pub(super) struct Facts {
     pub(super) width: usize,
     pub(super) height: usize,
     pub(super) batch: usize,
+    /// Of each film.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) frames: Option<usize>,
     pub(super) cache: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) refiner: Option<String>,
@@ -293,7 +290,8 @@ pub(super) struct Facts {
 impl Facts {
     pub(super) fn new(model: &Model, request: &Request, resolved: &Resolved) -> Self {
         let factor = model.config.canvas().factor;
-        let [batch, _, height, width] = resolved.latent_shape;
+        let [_, _, height, width] = resolved.latent_shape;
+        let frames = resolved.rows.frames;
         let own = model.config.sampler.name();
         Self {
             model: model.folder.name().to_owned(),
@@ -301,11 +299,12 @@ impl Facts {
             prediction: model.said.prediction.map(Prediction::name),
             sampler: request.sampler.map_or(own, |kind| kind.name()).to_owned(),
             steps: resolved.steps,
-            evaluations: resolved.plan.evaluations(),
+            evaluations: resolved.evaluations(),
             guidance_scale: resolved.guidance.scale,
             width: width * factor,
             height: height * factor,
-            batch,
+            batch: request.items(),
+            frames: (frames > 1).then_some(frames),
             cache: request.cache.to_string(),
             refiner: None,
             refiner_from: None,
@@ -338,9 +337,11 @@ impl Facts {
         } = self;
         let course =
             format!("{steps} steps of {sampler}, guidance {guidance_scale}, {width}x{height}");
-        match self.batch {
-            1 => course,
-            batch => format!("{course}, {batch} pictures"),
+        match (self.batch, self.frames) {
+            (1, None) => course,
+            (batch, None) => format!("{course}, {batch} pictures"),
+            (1, Some(frames)) => format!("{course}, {frames} frames"),
+            (batch, Some(frames)) => format!("{course}, {batch} films of {frames} frames"),
         }
     }
 

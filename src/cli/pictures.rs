@@ -1,16 +1,22 @@
 //! Pictures that a run starts from or follows, from the words of the command line.
 
-use std::{ops::Range, path::Path};
+use std::{
+    ops::Range,
+    path::{Path, PathBuf},
+};
 
 use serde::Serialize;
 
 use super::{adapters::Adapted, args, console, job::Model};
 use crate::{
     catalog::ModelPart,
-    error::{Error, RequestError},
+    error::{Error, FileError, RequestError},
     image_io::{CannyThresholds, Dropped, Mask, Picture},
-    pipeline::{Adapters, Control, Edit},
+    pipeline::{Adapters, Control, Edit, Request, SourceConfig, Subject},
 };
+
+/// What the pictures of a folder of frames end in.
+const PICTURES: [&str; 4] = ["png", "jpg", "jpeg", "webp"];
 
 /// What a run starts from, read from the files that are named.
 pub(super) fn edit(arguments: &args::Start) -> Result<Option<Edit>, Error> {
@@ -24,6 +30,30 @@ pub(super) fn edit(arguments: &args::Start) -> Result<Option<Edit>, Error> {
         edit = edit.with_mask(Mask::read_with(path, &mut |dropped| say(dropped, path))?);
     }
     Ok(Some(edit))
+}
+
+/// Has a run start from the picture of `edit`: a film of it, or a picture on its way.
+pub(super) fn begin(request: &mut Request, edit: Option<Edit>, model: &Model) -> Result<(), Error> {
+    let of_picture = matches!(model.config.source, SourceConfig::Picture(_));
+    if !of_picture || !matches!(request.subject, Subject::Nothing) {
+        request.edit = edit;
+        return Ok(());
+    }
+    let Some(mut edit) = edit else {
+        return Ok(());
+    };
+    let refused = [
+        ("strength", edit.strength.is_some()),
+        ("mask", !edit.masks.is_empty()),
+    ];
+    if let Some((option, _)) = refused.into_iter().find(|(_, given)| *given) {
+        return Err(RequestError::NotOfFilms { option }.into());
+    }
+    request.subject = Subject::Picture {
+        picture: Box::new(edit.pictures.remove(0)),
+        name: edit.name,
+    };
+    Ok(())
 }
 
 fn read(path: &Path) -> Result<Picture, Error> {
@@ -81,12 +111,12 @@ fn groups<'a>(arguments: &'a args::Nets) -> Result<Vec<Group<'a>>, RequestError>
     Ok(models.iter().zip(options).map(group).collect())
 }
 
-/// Puts the nets that are named beside `model`, and makes a control of each, with `picture(number)`; a net that is named twice is
+/// Puts the nets that are named beside `model`, and makes a control of each, with `pictures(number)`; a net that is named twice is
 /// loaded once.
 fn controls(
     arguments: &args::Nets,
     model: &mut Model,
-    picture: impl Fn(usize) -> Result<(Picture, String), Error>,
+    pictures: impl Fn(usize) -> Result<(Vec<Picture>, String), Error>,
 ) -> Result<Vec<Control>, Error> {
     let mut names: Vec<&str> = Vec::new();
     let mut controls = Vec::new();
@@ -99,13 +129,13 @@ fn controls(
         if known.is_none() {
             names.push(group.model);
         }
-        let (picture, name) = picture(number)?;
+        let (pictures, name) = pictures(number)?;
         controls.push(Control {
             name,
             scale: group.scale,
             window: group.window,
             guess: arguments.control_guess,
-            ..Control::new(net, picture)
+            ..Control::of_frames(net, pictures)
         });
     }
     Ok(controls)
@@ -123,13 +153,44 @@ pub(super) fn followed(arguments: &args::Follow, model: &mut Model) -> Result<Ve
     }
     controls(&arguments.nets, model, |number| {
         let path = &images[number];
-        let picture = read(path)?;
-        let picture = match arguments.control_canny {
-            Some(thresholds) => outlines(&picture, thresholds, path),
-            None => picture,
+        let read = |path: &PathBuf| {
+            let picture = read(path)?;
+            Ok(match arguments.control_canny {
+                Some(thresholds) => outlines(&picture, thresholds, path),
+                None => picture,
+            })
         };
-        Ok((picture, path.display().to_string()))
+        let pictures = frames(path)?.iter().map(read).collect::<Result<_, Error>>();
+        Ok((pictures?, path.display().to_string()))
     })
+}
+
+/// The pictures that a path names: one, or those of a folder in the order of their names, which are the frames of a film.
+fn frames(path: &Path) -> Result<Vec<PathBuf>, Error> {
+    if !path.is_dir() {
+        return Ok(vec![path.to_owned()]);
+    }
+    let read = |source| FileError::Read {
+        what: "the folder of frames".into(),
+        path: path.to_owned(),
+        source,
+    };
+    let entries = std::fs::read_dir(path).map_err(read)?;
+    let entries = entries.collect::<Result<Vec<_>, _>>().map_err(read)?;
+    let mut pictures: Vec<_> = entries.iter().map(std::fs::DirEntry::path).collect();
+    let known = |path: &PathBuf| {
+        let extension = path.extension().and_then(std::ffi::OsStr::to_str);
+        extension.is_some_and(|one| PICTURES.contains(&one.to_lowercase().as_str()))
+    };
+    pictures.retain(known);
+    pictures.sort();
+    if pictures.is_empty() {
+        return Err(RequestError::NoFrames {
+            path: path.to_owned(),
+        }
+        .into());
+    }
+    Ok(pictures)
 }
 
 /// The edges of a picture; a warning where there are none, since a net that follows nothing changes little.
@@ -154,7 +215,7 @@ pub(super) fn blank_controls(
 ) -> Result<Vec<Control>, Error> {
     let blank = blank(model, size);
     controls(arguments, model, |_| {
-        Ok((blank.clone(), "a blank picture".into()))
+        Ok((vec![blank.clone()], "a blank picture".into()))
     })
 }
 
@@ -177,7 +238,7 @@ pub(super) fn planned_edit(
 }
 
 /// White, of the run's size.
-fn blank(model: &Model, size: Option<(usize, usize)>) -> Picture {
+pub(super) fn blank(model: &Model, size: Option<(usize, usize)>) -> Picture {
     let canvas = model.config.canvas();
     let [height, width] = canvas.sides.map(|side| side * canvas.factor);
     let (width, height) = size.unwrap_or((width, height));

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::{
     args, console,
-    job::{self, Facts, Model, Subject},
+    job::{self, Facts, Model},
     memory::MemoryFacts,
     pictures,
     stages::{Stage, Stages},
@@ -34,12 +34,14 @@ pub(super) fn run(arguments: &args::Plan) -> Result<(), Error> {
     )?;
     let edit = pictures::planned_edit(arguments.strength, &model, arguments.course.size)?;
     let controls = pictures::blank_controls(&arguments.nets, &mut model, arguments.course.size)?;
-    let subject = Subject::any(&arguments.course.class_label, &model);
-    let mut request = job::request(&arguments.course, &subject, rule, 0);
+    let subject = job::any_subject(&arguments.course, &model);
+    let mut request = job::request(&arguments.course, subject, rule, 0);
     (request.edit, request.controls) = (edit, controls);
     let stages = Stages::new(model, request, &arguments.refiner, Model::open_configs)?;
     let facts = stages.facts();
-    let parts: Vec<_> = stages.iter().map(Part::new).collect();
+    let models = stages.iter().enumerate();
+    let parts = models.flat_map(|(number, stage)| Part::of(number, stage));
+    let parts: Vec<_> = parts.collect();
     let memory = MemoryFacts::forecast(
         &stages,
         Format {
@@ -60,8 +62,12 @@ pub(super) fn run(arguments: &args::Plan) -> Result<(), Error> {
     Ok(())
 }
 
-/// One model's plan.
+/// One model's plan, or that of one of the loops it makes a film in.
 struct Part<'a> {
+    /// Of the model.
+    number: usize,
+    /// Model calls of the loops before.
+    first: usize,
     plan: &'a CachePlan,
     forecast: Forecast,
     /// The forecast without attention's products.
@@ -70,25 +76,31 @@ struct Part<'a> {
 }
 
 impl<'a> Part<'a> {
-    fn new(stage: &'a Stage) -> Self {
+    fn of(number: usize, stage: &'a Stage) -> impl Iterator<Item = Self> {
         let Resolved {
-            plan,
-            rows,
+            blueprint,
             latent_shape: [_, _, height, width],
             ..
         } = &stage.resolved;
         let (model, size) = (&stage.model.config, [*height, *width]);
-        let trunk = stage.request.trunk_without_products(model, size, *rows);
-        Self {
-            plan,
-            forecast: stage.resolved.forecast(ELEMENT_BYTES),
-            published: plan.forecast(&trunk, *rows, ELEMENT_BYTES),
-            rows: rows.total(),
-        }
+        let mut made = 0;
+        stage.resolved.plans().map(move |(plan, rows)| {
+            let trunk = stage.request.trunk_without_products(model, size, rows);
+            let first = made;
+            made += plan.evaluations();
+            Self {
+                number,
+                first,
+                plan,
+                forecast: plan.forecast(blueprint, rows, ELEMENT_BYTES),
+                published: plan.forecast(&trunk, rows, ELEMENT_BYTES),
+                rows: rows.total(),
+            }
+        })
     }
 
     fn table(&self) -> String {
-        table(self.plan, &self.forecast)
+        table(self.plan, &self.forecast, self.first)
     }
 
     fn summary(&self) -> Summary {
@@ -103,9 +115,11 @@ fn text(facts: &Facts, parts: &[Part<'_>], memory: &MemoryFacts) -> String {
     let published = Published::new(parts);
     sections.push(format!("{}\n{}", summary.text(), published.text()));
     sections.push(memory.text());
-    sections.extend(parts.first().map(|part| {
-        let rows = part.rows;
-        format!("GMACs are of the {rows} rows of an evaluation: one a picture, two when guided")
+    let most = parts.iter().map(|part| part.rows).max();
+    sections.extend(most.map(|rows| {
+        format!(
+            "GMACs are of the {rows} rows of an evaluation: one a picture or frame, two when guided"
+        )
     }));
     sections.join("\n\n")
 }
@@ -158,11 +172,14 @@ impl Published {
 
 impl<'a> Document<'a> {
     fn new(run: &'a Facts, parts: &[Part<'_>], memory: MemoryFacts) -> Self {
-        let spans = |part: &Part<'_>| spans(part.plan, &part.forecast);
+        let spans = |number: usize| {
+            let parts = parts.iter().filter(|part| part.number == number);
+            parts.flat_map(spans).collect()
+        };
         Self {
             run,
-            spans: parts.first().map(spans).unwrap_or_default(),
-            refiner_spans: parts.get(1).map(spans).unwrap_or_default(),
+            spans: spans(0),
+            refiner_spans: spans(1),
             work: Summary::joined(parts.iter().map(Part::summary)),
             published: Published::new(parts),
             memory,
@@ -180,9 +197,10 @@ struct SpanEntry {
     gmacs: f64,
 }
 
-fn spans(plan: &CachePlan, forecast: &Forecast) -> Vec<SpanEntry> {
+fn spans(part: &Part<'_>) -> Vec<SpanEntry> {
+    let Part { plan, forecast, .. } = part;
     let entry = |span: &Span| SpanEntry {
-        first: span.first,
+        first: part.first + span.first,
         len: span.len,
         refresh: span.refresh,
         cells: cells_run(plan, span.refresh)
@@ -207,15 +225,15 @@ fn cells_run(plan: &CachePlan, refresh: bool) -> Vec<Range<usize>> {
     ranges
 }
 
-/// One line for every stretch of evaluations that do the same.
-fn table(plan: &CachePlan, forecast: &Forecast) -> String {
+/// One line for every stretch of evaluations that do the same, counted from `before`.
+fn table(plan: &CachePlan, forecast: &Forecast, before: usize) -> String {
     let head = ["EVALUATIONS", "KIND", "CELLS", "GMACS EACH"].map(String::from);
     let mut rows = vec![head.to_vec()];
     for stretch in plan
         .spans
         .chunk_by(|a, b| a.len == 1 && b.len == 1 && alike(plan, a, b))
     {
-        rows.push(row(plan, forecast, stretch));
+        rows.push(row(plan, forecast, stretch, before));
     }
     console::table(&rows, &[3])
 }
@@ -226,7 +244,7 @@ fn alike(plan: &CachePlan, a: &Span, b: &Span) -> bool {
     a.refresh == b.refresh && branches(a) == branches(b)
 }
 
-fn row(plan: &CachePlan, forecast: &Forecast, stretch: &[Span]) -> Vec<String> {
+fn row(plan: &CachePlan, forecast: &Forecast, stretch: &[Span], before: usize) -> Vec<String> {
     let (first, last) = (&stretch[0], &stretch[stretch.len() - 1]);
     let kind = match (first.refresh, first.len) {
         (true, 1) => "full",
@@ -244,7 +262,7 @@ fn row(plan: &CachePlan, forecast: &Forecast, stretch: &[Span]) -> Vec<String> {
     let cells = cells_run(plan, first.refresh);
     let cells: Vec<_> = cells.iter().map(inclusive).collect();
     vec![
-        inclusive(&evaluations),
+        inclusive(&(before + evaluations.start..before + evaluations.end)),
         kind,
         cells.join(", "),
         digits(each),
@@ -301,7 +319,7 @@ mod tests {
     #[test]
     fn stretches_of_equal_evaluations_share_a_line() {
         let (plan, forecast) = planned(&CacheRule::deepcache(3, 0), 7);
-        insta::assert_snapshot!(table(&plan, &forecast), @r"
+        insta::assert_snapshot!(table(&plan, &forecast, 0), @r"
         EVALUATIONS  KIND   CELLS  GMACS EACH
         0            full   0-4         30.00
         1-2          reuse  0, 4        12.00
@@ -322,7 +340,7 @@ mod tests {
     fn batches_are_lines_of_their_own() {
         let rule = CacheRule::encoder_propagation(Refresh::every(3)).with_parallel(3);
         let (plan, forecast) = planned(&rule, 7);
-        insta::assert_snapshot!(table(&plan, &forecast), @r"
+        insta::assert_snapshot!(table(&plan, &forecast, 0), @r"
         EVALUATIONS  KIND                         CELLS  GMACS EACH
         0-2          full and reuse in one batch  0-4         22.00
         3-5          full and reuse in one batch  0-4         22.00

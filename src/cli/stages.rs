@@ -55,6 +55,11 @@ impl Stages {
         Ok(Self { cascade, from })
     }
 
+    /// The model that begins.
+    pub(super) fn first(&self) -> &Stage {
+        self.cascade.first()
+    }
+
     /// The model that begins, its request open to changes.
     pub(super) fn first_mut(&mut self) -> &mut Stage {
         self.cascade.first_mut()
@@ -92,7 +97,7 @@ impl Stages {
         let facts = Facts::new(model, request, resolved);
         let refiners = self.iter().skip(1);
         refiners.fold(facts, |facts, link| {
-            facts.refined(&link.model, link.resolved.plan.evaluations(), self.from)
+            facts.refined(&link.model, link.resolved.evaluations(), self.from)
         })
     }
 

@@ -4,17 +4,24 @@ use std::path::Path;
 
 use burn::tensor::{Tensor, TensorData};
 
+use super::stages::Stage;
 use crate::{
     error::Error,
     pipeline::{self, Generated, Trace, write_tensors},
 };
 
-/// Writes a run's tensors as f32.
+/// Writes a run's tensors as f32; of films, `initial_latents` are the normals in the shape they were drawn in, `[items, frames, channels,
+/// height, width]` or `[items, channels, frames, height, width]`.
 ///
 /// # Errors
 ///
 /// A device error if a tensor cannot be read back, a file error if the folder does not take the file.
-pub(super) fn write_trace(path: &Path, trace: &Trace<'_>, made: &Generated) -> Result<(), Error> {
+pub(super) fn write_trace(
+    path: &Path,
+    trace: &Trace<'_>,
+    stage: &Stage,
+    made: &Generated,
+) -> Result<(), Error> {
     let mut tensors = vec![
         ("timesteps".to_owned(), timesteps(trace)),
         ("image".to_owned(), read_back(&made.images)?),
@@ -25,8 +32,14 @@ pub(super) fn write_trace(path: &Path, trace: &Trace<'_>, made: &Generated) -> R
     if let Some(pooled) = &made.pooled_prompt_embeds {
         tensors.push(("pooled_prompt_embeds".to_owned(), read_back(pooled)?));
     }
-    if let Some(initial) = &trace.initial_latents {
-        tensors.push(("initial_latents".to_owned(), read_back(initial)?));
+    if let Some(initial) = trace.initial_latents.clone() {
+        let resolved = &stage.resolved;
+        let initial = if resolved.rows.frames == 1 || resolved.motion.is_some() {
+            read_back(&initial)?
+        } else {
+            read_back(&resolved.drawn(initial))?
+        };
+        tensors.push(("initial_latents".to_owned(), initial));
     }
     for (name, steps) in [
         ("prediction", &trace.predictions),

@@ -146,7 +146,7 @@ pub(crate) enum RequestError {
         range: &'static str,
     },
     #[error(
-        "the latents have shape {found:?}, the model and the request ask for {expected:?}\nhint: the shape is [pictures, channels, height / 8, width / 8]"
+        "the latents have shape {found:?}, the model and the request ask for {expected:?}\nhint: the shape is [pictures or frames, channels, height / 8, width / 8]"
     )]
     LatentShape {
         found: [usize; 4],
@@ -248,6 +248,34 @@ pub(crate) enum RequestError {
     NoText { classes: usize },
     #[error("this model knows no classes\nhint: leave out the class label")]
     NoClasses,
+    #[error(
+        "this model is told what to show by a prompt, and the request gives {given}\nhint: give a prompt; it may be empty"
+    )]
+    NoPrompt { given: &'static str },
+    #[error(
+        "this model makes a film of a picture, and none is given\nhint: name one with `--init-image`"
+    )]
+    NothingToFilm,
+    #[error(
+        "`{condition}` is given, and this model makes a film of a picture and reads no text\nhint: leave it out"
+    )]
+    NoTextInFilms { condition: &'static str },
+    #[error(
+        "`frames` is given, and this model makes no films\nhint: models of films do, and Stable Diffusion 1.x and 2.x by Text2Video-Zero; leave it out"
+    )]
+    NoFilms,
+    #[error("`{option}` has no place in a film that this model makes\nhint: leave it out")]
+    NotOfFilms { option: &'static str },
+    #[error(
+        "the sampler `{sampler}` scales its latents, which the motion of Text2Video-Zero does not follow\nhint: choose another, as in `--sampler ddim`"
+    )]
+    ScaledMotion { sampler: String },
+    #[error("the folder of frames has no picture\nhint: its frames are .png, .jpg or .webp files, in the order of their names\nfile: {}", path.display())]
+    NoFrames { path: std::path::PathBuf },
+    #[error(
+        "a control has {found} pictures for a film of {frames} frames\nhint: give one for all frames, or one a frame"
+    )]
+    ControlFrames { found: usize, frames: usize },
     #[error(
         "`{condition}` is given, and this model makes its pictures from noise alone\nhint: leave it out"
     )]

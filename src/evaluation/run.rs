@@ -9,7 +9,7 @@ use crate::denoise::Observer;
 use crate::error::Error;
 use crate::image_io::Picture;
 use crate::metrics::Asked;
-use crate::pipeline::{Pipeline, Request, Seeds};
+use crate::pipeline::{Pipeline, Request, Seeds, Subject};
 
 /// Pictures of a batch and what they took.
 #[derive(Debug)]
@@ -151,13 +151,17 @@ impl<O: Observer> Maker for PipelineMaker<'_, O> {
 
 /// Puts what the samples show into a request.
 fn ask(request: &mut Request, samples: &[Sample<'_>]) {
-    request.batch = 1;
-    (request.prompts, request.class_labels) = (Vec::new(), Vec::new());
+    let (mut prompts, mut labels) = (Vec::new(), Vec::new());
     for sample in samples {
         match sample.asked {
-            Asked::Text(prompt) => request.prompts.push(prompt.to_owned()),
-            Asked::Class(label, _) => request.class_labels.push(label),
-            Asked::Nothing => request.prompts.push(String::new()),
+            Asked::Text(prompt) => prompts.push(prompt.to_owned()),
+            Asked::Class(label, _) => labels.push(label),
+            Asked::Nothing => {}
         }
     }
+    (request.subject, request.batch) = match (prompts.is_empty(), labels.is_empty()) {
+        (false, _) => (Subject::Prompts(prompts), 1),
+        (true, false) => (Subject::Classes(labels), 1),
+        (true, true) => (Subject::Nothing, samples.len()),
+    };
 }

@@ -13,6 +13,7 @@ use super::clip::{ClipLayers, Tower, check_heads, is_quick_gelu};
 use super::json::{self, Neutral};
 use crate::error::{ConfigError, Error};
 use crate::nn::layer_norm::LayerNorm;
+use crate::ops;
 
 /// Keys that change the network in ways not built here, with the values that leave it as it is.
 const NEUTRAL: &[Neutral] = &[("num_channels", &["3"])];
@@ -141,7 +142,7 @@ impl ClipVisionEmbeddings {
 
     /// `[rows, 3, side, side]` to `[rows, tokens, width]`, the class token first.
     fn forward(&self, pixels: Tensor<4>) -> Tensor<3> {
-        let patches: Tensor<3> = self.patch_embedding.forward(pixels).flatten(2, 3); // [rows, width, patches]
+        let patches: Tensor<3> = ops::conv2d(&self.patch_embedding, pixels).flatten(2, 3); // [rows, width, patches]
         let [rows, width, _] = patches.dims();
         let class = self.class_embedding.val().reshape([1, 1, width]);
         let tokens = Tensor::cat(vec![class.repeat_dim(0, rows), patches.swap_dims(1, 2)], 1);
@@ -193,7 +194,6 @@ impl ClipVisionModel {
         let hidden = pre_layrnorm.forward(embeddings.forward(pixels)); // [rows, tokens, width]
         let hidden = encoder.through(0..encoder.len(), hidden, None);
         let class: Tensor<2> = hidden.narrow(1, 0, 1).squeeze_dim(1); // [rows, width]
-        self.visual_projection
-            .forward(post_layernorm.forward(class))
+        ops::linear(&self.visual_projection, post_layernorm.forward(class))
     }
 }

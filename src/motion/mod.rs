@@ -16,7 +16,7 @@ use burn::tensor::Tensor;
 pub use field::MotionField;
 use stretch::Stretch;
 
-use crate::cache::{Account, CacheRule, Forecast, Session};
+use crate::cache::{Account, CachePlan, CacheRule, Forecast, Session};
 use crate::conditioning::Conditioning;
 use crate::denoise::{Denoise, Noise, Observer, Progress};
 use crate::denoiser::{Blueprint, Evaluation, Rows, StagedDenoiser};
@@ -71,6 +71,23 @@ impl Motion {
         Ok([0..joined, joined..moved, joined..evaluations])
     }
 
+    /// The plans of the loops that there are, in the run of `sampler` over `trunk`: those of the first frame, and that of all frames.
+    ///
+    /// # Errors
+    ///
+    /// As [`loops`](Self::loops), and if `rule` does not fit a loop.
+    pub fn plans(
+        self,
+        sampler: &dyn Sampler,
+        rule: &CacheRule,
+        trunk: &Blueprint,
+    ) -> Result<(Vec<CachePlan>, CachePlan), Error> {
+        let plan = |range| rule.plan(&Stretch::new(sampler, range).course(), trunk);
+        let [begin, ahead, together] = self.loops(sampler.evaluations().len())?;
+        let first = [begin, ahead].into_iter().filter(|range| !range.is_empty());
+        Ok((first.map(plan).collect::<Result<_, _>>()?, plan(together)?))
+    }
+
     /// Share of the signal's power that is left when the frames are carried back to where they go on together.
     fn kept(self, sampler: &dyn Sampler, schedule: &NoiseSchedule) -> f64 {
         let evaluations = sampler.evaluations();
@@ -88,7 +105,7 @@ impl Motion {
 
 /// Text2Video-Zero of a trunk of pictures.
 #[derive(Debug)]
-pub struct ZeroShotFilm<'a, D: StagedDenoiser> {
+pub struct ZeroShotFilm<'a, D: StagedDenoiser + ?Sized> {
     /// A trunk whose frames look at the first of their film.
     pub denoiser: &'a D,
     /// What a row of it costs.
@@ -116,7 +133,7 @@ pub struct Filmed {
     pub loops: Vec<(Account, Forecast)>,
 }
 
-impl<D: StagedDenoiser> ZeroShotFilm<'_, D> {
+impl<D: StagedDenoiser + ?Sized> ZeroShotFilm<'_, D> {
     /// Evaluations of all loops together.
     ///
     /// # Errors
@@ -203,7 +220,7 @@ fn each_frame(history: History, frames: usize) -> History {
 }
 
 /// The loops of a film on their way.
-struct Loops<'a, D: StagedDenoiser> {
+struct Loops<'a, D: StagedDenoiser + ?Sized> {
     film: &'a ZeroShotFilm<'a, D>,
     noise: &'a mut dyn Noise,
     observer: &'a mut dyn Observer,
@@ -214,7 +231,7 @@ struct Loops<'a, D: StagedDenoiser> {
     outcomes: Vec<(Account, Forecast)>,
 }
 
-impl<D: StagedDenoiser> Loops<'_, D> {
+impl<D: StagedDenoiser + ?Sized> Loops<'_, D> {
     /// One loop over films of so many frames, `[items · frames, channels, height, width]`.
     fn run(
         &mut self,

@@ -24,26 +24,27 @@ use crate::denoise::Observer;
 use crate::denoiser::Denoiser;
 use crate::device;
 use crate::error::{Error, RequestError};
+use crate::image_io::Picture;
 use crate::models::control::{ControlNet, ControlNetConfig, ControlNetModel, ControlledUNet};
 use crate::models::unet::UNet;
-use crate::models::vae::Tiling;
 use crate::samplers::SamplerConfig;
 use crate::weights::adapt::Merge;
 use crate::weights::{Format, Storage, load_strict, reload};
 
 pub use cascade::{Cascade, Cascaded, Link};
 pub use config::{
-    AddedInputs, Canvas, ClassesConfig, Defaults, EncoderConfig, ModelConfig, Numbers,
+    AddedInputs, Canvas, ClassesConfig, Defaults, EncoderConfig, Films, ModelConfig, Numbers,
     SourceConfig, SpaceConfig, TextConfig, TrunkConfig, check_control_weights, check_weights,
 };
 pub use made::{
-    Begun, Decoder, Generated, KeptLatents, Output, Report, read_latents, write_latents,
+    Begun, Decoder, Decoding, Generated, KeptLatents, Output, Report, read_latents, write_latents,
 };
 #[cfg(feature = "cli")]
 pub(crate) use made::{read_back, write_tensors};
 pub use parts::{Adapters, Kept, Memory, Phase, Residency, Weights, file_dtype};
 pub use request::{
-    Added, Control, Edit, Framing, Request, Resolved, SeededNoise, Seeds, Stage, check_refiner,
+    Added, Control, Edit, FilmRequest, Framing, Request, Resolved, SeededNoise, Seeds, Stage,
+    Subject, check_refiner,
 };
 pub use run::Trace;
 
@@ -102,7 +103,7 @@ impl Pipeline {
     ) -> Result<Self, Error> {
         let format = format.into();
         let config = ModelConfig::read(folder)?;
-        if !config.reads_text() {
+        if !config.takes_adapters() {
             adapters.check_none()?;
         }
         Storage::of(device, format)?;
@@ -134,7 +135,10 @@ impl Pipeline {
     ///
     /// As [`load_with`](Self::load_with); the model then stays as it was.
     pub fn set_adapters(&mut self, folder: &ModelFolder, adapters: &Adapters) -> Result<(), Error> {
-        let Some(unet) = self.trunk_as::<UNet>().filter(|_| self.config.reads_text()) else {
+        let Some(unet) = self
+            .trunk_as::<UNet>()
+            .filter(|_| self.config.takes_adapters())
+        else {
             return Ok(adapters.check_none()?);
         };
         let (config, model) = (unet.config().clone(), unet.model().clone());
@@ -217,12 +221,17 @@ impl Pipeline {
         request: &Request,
         observer: &mut dyn Observer,
     ) -> Result<Generated, Error> {
-        let (conditioning, begun) = self.latents(request, observer)?;
+        let resolved = request.resolve(&self.config)?;
+        let (conditioning, begun) = self.latents(request, &resolved, observer)?;
+        let how = Decoding {
+            tiling: request.tiling,
+            frames: resolved.rows.frames,
+            chunk: resolved.decode_chunk,
+        };
         let generated = begun.decoded(|latents| {
             let rescue = request.rescue.as_deref();
             let mut warn = |text: &str| observer.warn(text);
-            self.space
-                .finish(latents, request.tiling, rescue, &mut warn)
+            self.space.finish(latents, how, rescue, &mut warn)
         })?;
         Ok(Generated {
             prompt_embeds: conditioning.context.filter(|_| self.config.reads_text()),
@@ -240,34 +249,44 @@ impl Pipeline {
         if !self.config.reads_text() {
             return Err(RequestError::NotSdxl { role: "model" }.into());
         }
-        self.latents(request, observer).map(|(_, begun)| begun)
+        let resolved = request.resolve(&self.config)?;
+        let begun = self.latents(request, &resolved, observer);
+        begun.map(|(_, begun)| begun)
     }
 
     /// Everything but the decoding.
     fn latents(
         &self,
         request: &Request,
+        resolved: &Resolved,
         observer: &mut dyn Observer,
     ) -> Result<(Conditioning, Begun), Error> {
-        let resolved = request.resolve(&self.config)?;
         self.notes.tell(observer);
-        let run = self.run(request, &resolved);
-        let (mut conditioning, text) = timed(|| self.conditioning(&run, observer))?;
-        self.make_room(request, &resolved)?;
+        let run = self.run(request, resolved);
         let mut noise = run.noise();
+        let conditioning = timed(|| self.conditioning(&run, &mut noise, observer));
+        let (mut conditioning, text) = conditioning?;
+        self.make_room(request, resolved)?;
         let mut start = self.start(&run, &mut noise)?;
-        let channels = start.channels.take();
-        conditioning.channels = channels.map(|channels| resolved.guidance.expand(channels));
+        if let Some(channels) = start.channels.take() {
+            conditioning.channels = Some(resolved.guidance.expand(channels));
+        }
         let nets = request.controls.iter();
         let nets: Vec<_> = nets.map(|control| &self.controls[control.net]).collect();
         let unet = self.trunk_as::<UNet>().filter(|_| !nets.is_empty());
-        let mut begun = match unet {
-            Some(unet) => {
+        let mut begun = match (unet, resolved.motion) {
+            (Some(unet), _) => {
                 conditioning.hints = self.hints(&run);
                 let trunk = ControlledUNet::new(unet, nets);
                 run.denoise_from(start, &trunk, &conditioning, &mut noise, observer)?
             }
-            None => run.denoise_from(start, self.trunk(), &conditioning, &mut noise, observer)?,
+            (None, Some(motion)) => {
+                let trunk = (self.trunk(), &self.config.sampler.schedule()?);
+                run.move_from(start, motion, trunk, &conditioning, &mut noise, observer)?
+            }
+            (None, None) => {
+                run.denoise_from(start, self.trunk(), &conditioning, &mut noise, observer)?
+            }
         };
         begun.report.text = text;
         Ok((conditioning, begun))
@@ -285,14 +304,16 @@ impl Pipeline {
     fn conditioning(
         &self,
         run: &Run<'_>,
+        noise: &mut SeededNoise,
         observer: &mut dyn Observer,
     ) -> Result<Conditioning, Error> {
         let asked = Asked {
             request: run.request,
             resolved: run.resolved,
             size: self.pixels(run.resolved),
+            vae: self.space.autoencoder(),
         };
-        self.source.conditioning(&asked, observer)
+        self.source.conditioning(&asked, noise, observer)
     }
 
     /// Height and width of the pictures.
@@ -338,11 +359,9 @@ impl Pipeline {
     fn hints(&self, run: &Run<'_>) -> Vec<Hint> {
         let [height, width] = self.pixels(run.resolved);
         let controls = run.request.controls.iter().zip(&run.resolved.windows);
+        let of = |picture: &Picture| picture.resized(width, height).to_tensor(&self.device);
         let hints = controls.map(|(control, window)| Hint {
-            picture: control
-                .picture
-                .resized(width, height)
-                .to_tensor(&self.device),
+            picture: Tensor::cat(control.pictures.iter().map(of).collect(), 0),
             scale: control.scale,
             evaluations: window.clone(),
             guess: control.guess,
@@ -377,7 +396,8 @@ impl Pipeline {
         for &seed in seeds {
             request.seeds = Seeds::One(seed);
             let run = self.run(&request, &resolved);
-            let conditioning = self.conditioning(&run, observer)?;
+            let mut noise = run.noise();
+            let conditioning = self.conditioning(&run, &mut noise, observer)?;
             let observed = Observed::new(self.trunk(), changes);
             run.denoise(&observed, &conditioning, observer)?;
             changes = observed.into_changes();
@@ -391,13 +411,14 @@ impl Pipeline {
     }
 
     /// Pictures, `[items, 3, height, width]` in 0 to 1, from latents in the denoiser's units, `[items, channels, height, width]`: for
-    /// previews of a run that goes on, and for latents that were kept.
+    /// previews of a run that goes on, and for latents that were kept. A [`Tiling`](crate::models::vae::Tiling) alone makes each row a picture of its own: of a film
+    /// that goes on, a few frames are a quick preview.
     ///
     /// # Errors
     ///
     /// If the device fails.
-    pub fn decode(&self, latents: Tensor<4>, tiling: Tiling) -> Result<Tensor<4>, Error> {
-        self.space.decode(latents, tiling)
+    pub fn decode(&self, latents: Tensor<4>, how: impl Into<Decoding>) -> Result<Tensor<4>, Error> {
+        self.space.decode(latents, how.into())
     }
 }
 

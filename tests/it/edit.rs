@@ -4,7 +4,7 @@ use afterimage::cache::{CacheRule, Refresh};
 use afterimage::catalog::ModelFolder;
 use afterimage::denoise::{Observer, Progress};
 use afterimage::image_io::{Mask, Picture};
-use afterimage::pipeline::{Edit, ModelConfig, Pipeline, Request, Seeds};
+use afterimage::pipeline::{Edit, ModelConfig, Pipeline, Request, Seeds, Subject};
 use burn::tensor::{Device, Tensor};
 
 use crate::fixture::{Fixture, Reference, values};
@@ -141,7 +141,7 @@ fn a_picture_stands_for_every_prompt() {
     let pipeline = pipeline();
     let run = |pictures: Vec<Picture>, prompts: usize, batch: usize, seeds: Seeds| {
         let request = Request {
-            prompts: vec!["a red fox".into(); prompts],
+            subject: Subject::Prompts(vec!["a red fox".into(); prompts]),
             batch,
             seeds,
             edit: Some(Edit {

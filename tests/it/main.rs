@@ -54,6 +54,7 @@ mod evaluation;
     feature = "bundled"
 ))]
 mod faults;
+mod films;
 mod fixture;
 mod folders;
 mod golden;

@@ -2,7 +2,7 @@
 
 use afterimage::catalog::ModelFolder;
 use afterimage::metrics::{Asked, Judge as _, Judgement, ShapeJudge};
-use afterimage::pipeline::{Pipeline, Request, Seeds};
+use afterimage::pipeline::{Pipeline, Request, Seeds, Subject};
 use burn::tensor::{DType, Device};
 
 use crate::fixture::text;
@@ -30,7 +30,7 @@ fn prompts_are_drawn_with_and_without_caching() {
     let asked: Vec<_> = prompts.iter().map(|prompt| Asked::Text(prompt)).collect();
     for rule in ["none", "deepcache:interval=3,branch=0"] {
         let request = Request {
-            prompts: prompts.clone(),
+            subject: Subject::Prompts(prompts.clone()),
             seeds: Seeds::Each((0..PROMPTS as u64).collect()),
             cache: rule.parse().unwrap(),
             ..Request::new("")

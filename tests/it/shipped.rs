@@ -6,7 +6,7 @@ use afterimage::catalog::{ModelFolder, ModelPart};
 use afterimage::image_io::{CannyThresholds, Picture};
 use afterimage::metrics::shapes::{Found, find_shapes};
 use afterimage::metrics::{Asked, Classifier, Judge, Judgement, ShapeJudge};
-use afterimage::pipeline::{Control, Pipeline, Request, Seeds};
+use afterimage::pipeline::{Control, Pipeline, Request, Seeds, Subject};
 use burn::tensor::{DType, Device};
 
 use crate::fixture::shipped;
@@ -58,7 +58,7 @@ fn classes_are_drawn_with_and_without_caching() {
         .collect();
     for rule in ["none", "dit-propagation:every=2"] {
         let request = Request {
-            class_labels: labels.clone(),
+            subject: Subject::Classes(labels.clone()),
             seeds: Seeds::Each((0..labels.len() as u64).collect()),
             steps: Some(20),
             cache: rule.parse().unwrap(),
@@ -75,7 +75,7 @@ fn clothes_are_recognised_with_and_without_caching() {
         Classifier::load(&shipped("fashion-ddpm/classifier"), &Device::flex()).unwrap();
     for rule in ["none", "deepcache:interval=3,branch=0"] {
         let request = Request {
-            prompts: vec![String::new(); PICTURES],
+            subject: Subject::Prompts(vec![String::new(); PICTURES]),
             seeds: Seeds::Each((0..PICTURES as u64).collect()),
             sampler: Some("ddim".parse().unwrap()),
             steps: Some(25),

@@ -14,7 +14,7 @@ use crate::{
     device::{DeviceChoice, DtypeChoice},
     image_io::CannyThresholds,
     noise::Prediction,
-    pipeline::Residency,
+    pipeline::{FilmRequest, Residency},
     samplers::SamplerKind,
     weights::WeightFormat,
 };
@@ -79,6 +79,61 @@ pub(in crate::cli) struct Course {
     // Its help is made from the list of samplers.
     #[arg(long, value_name = "NAME", help = format!("Update rule: {}", SamplerKind::words()))]
     pub(in crate::cli) sampler: Option<SamplerKind>,
+    #[command(flatten)]
+    pub(in crate::cli) film: Film,
+}
+
+/// What only films are told.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Films")]
+pub(in crate::cli) struct Film {
+    /// Frames of a film [default: the model's own]; Stable Diffusion 1.x and 2.x make films by Text2Video-Zero when they are given it
+    #[arg(long, value_name = "N")]
+    pub(in crate::cli) frames: Option<usize>,
+    /// Frames a second, of the file and as a film of a picture is told [default: 7]
+    #[arg(long, value_name = "N")]
+    pub(in crate::cli) fps: Option<usize>,
+    /// How much moves in a film of a picture [default: 127]
+    #[arg(long, value_name = "N")]
+    pub(in crate::cli) motion_bucket: Option<usize>,
+    /// Noise put on the picture of a film, which moves more then [default: 0.02]
+    #[arg(long, value_name = "A", value_parser = finite)]
+    pub(in crate::cli) noise_aug: Option<f64>,
+    /// Guidance of the first frame of a film of a picture; it grows to --guidance-scale at the last [default: 1]
+    #[arg(long, value_name = "G", value_parser = finite)]
+    pub(in crate::cli) guidance_first_frame: Option<f64>,
+    /// Frames decoded together; fewer take less memory [default: all]
+    #[arg(long, value_name = "N")]
+    pub(in crate::cli) decode_chunk: Option<usize>,
+    /// Shift of Text2Video-Zero to the left from frame to frame, in pixels of a width of 512 [default: 12]
+    #[arg(long, value_name = "X", value_parser = finite, allow_negative_numbers = true)]
+    pub(in crate::cli) motion_x: Option<f64>,
+    /// The same upwards [default: 12]
+    #[arg(long, value_name = "Y", value_parser = finite, allow_negative_numbers = true)]
+    pub(in crate::cli) motion_y: Option<f64>,
+    /// Step, counted from the last, before which Text2Video-Zero moves its first frame [default: 44 of 50]
+    #[arg(long, value_name = "N")]
+    pub(in crate::cli) motion_t0: Option<usize>,
+    /// Step from which its frames go on together, counted alike [default: 47 of 50]
+    #[arg(long, value_name = "N")]
+    pub(in crate::cli) motion_t1: Option<usize>,
+}
+
+impl Film {
+    pub(in crate::cli) fn request(&self) -> FilmRequest {
+        FilmRequest {
+            frames: self.frames,
+            fps: self.fps,
+            motion_bucket: self.motion_bucket,
+            noise_aug: self.noise_aug,
+            guidance_first_frame: self.guidance_first_frame,
+            decode_chunk: self.decode_chunk,
+            motion_x: self.motion_x,
+            motion_y: self.motion_y,
+            motion_t0: self.motion_t0,
+            motion_t1: self.motion_t1,
+        }
+    }
 }
 
 /// What SDXL's models take besides the prompts.

@@ -2,9 +2,11 @@
 
 use serde::Serialize;
 
+use super::ELEMENT_BYTES;
 use crate::{
     cache::{CachePlan, Forecast},
     cli::console,
+    pipeline::Resolved,
 };
 
 /// What a plan saves in all.
@@ -37,6 +39,15 @@ impl Summary {
             predicted_speedup: forecast.speedup(),
             cache_bytes: forecast.store_bytes,
         }
+    }
+
+    /// Of all loops of a run, in multiply-accumulates.
+    pub(in crate::cli) fn of(resolved: &Resolved) -> Self {
+        let plans = resolved.plans().map(|(plan, rows)| {
+            let forecast = plan.forecast(&resolved.blueprint, rows, ELEMENT_BYTES);
+            Self::new(plan, &forecast)
+        });
+        Self::joined(plans)
     }
 
     /// What several models, one after the other, save together; each has a store of its own, and one at a time.

@@ -21,27 +21,58 @@ pub struct FilmExtent {
     pub tokens: usize,
 }
 
+impl FilmExtent {
+    /// Of a film of `frames`, each of `extent`.
+    pub fn of(extent: Extent, frames: usize) -> Self {
+        let Extent {
+            height,
+            width,
+            tokens,
+        } = extent;
+        Self {
+            frames,
+            height,
+            width,
+            tokens,
+        }
+    }
+}
+
 impl SpatioTemporalUNetConfig {
     /// Cells, costs and sizes for latents of `extent`, one row, which is a frame.
     ///
     /// Counted as those of the `UNet` over pictures; keys and values of cross-attention along frames are a film's, and count for a
     /// frame by its share.
     pub fn blueprint(&self, extent: FilmExtent) -> Blueprint {
+        self.counted(extent, true)
+    }
+
+    /// [`blueprint`](Self::blueprint) without attention's two products, as `DeepCache` counts.
+    pub fn blueprint_without_products(&self, extent: FilmExtent) -> Blueprint {
+        self.counted(extent, false)
+    }
+
+    fn counted(&self, extent: FilmExtent, products: bool) -> Blueprint {
         let FilmExtent {
             height,
             width,
             tokens,
             ..
         } = extent;
-        let mut blueprint = self.spatial.blueprint(Extent {
+        let over_frame = Extent {
             height,
             width,
             tokens,
-        });
+        };
+        let mut blueprint = if products {
+            self.spatial.blueprint(over_frame)
+        } else {
+            self.spatial.blueprint_without_products(over_frame)
+        };
         let sites = self.spatial.line();
         for (site, cell) in sites.into_iter().zip(&mut blueprint.cells) {
             if let Some(place) = self.place(site) {
-                self.along_frames(place, extent, cell);
+                self.along_frames(place, (extent, products), cell);
             }
         }
         blueprint
@@ -63,7 +94,7 @@ impl SpatioTemporalUNetConfig {
         })
     }
 
-    fn along_frames(&self, place: Place, extent: FilmExtent, cell: &mut Cell) {
+    fn along_frames(&self, place: Place, (extent, products): (FilmExtent, bool), cell: &mut Cell) {
         let channels = self.spatial.levels[place.level].channels;
         let halved = |side: usize| {
             let down = |side, _| self.spatial.resampling.halved(side);
@@ -72,7 +103,7 @@ impl SpatioTemporalUNetConfig {
         let area = halved(extent.height) * halved(extent.width);
         let square = channels * channels * area;
         let resnet = 2 * KERNEL * square + self.spatial.time_width * channels;
-        let branches = self.branches(channels, area, extent);
+        let branches = self.branches(channels, area, (extent, products));
         let block: u64 = branches.iter().map(|branch| branch.macs).sum();
         cell.macs += (place.resnets * resnet) as u64 + place.depth as u64 * block;
         cell.context += (2 * place.depth * extent.tokens * channels / extent.frames) as u64;
@@ -86,14 +117,19 @@ impl SpatioTemporalUNetConfig {
     }
 
     /// The branches of one block along frames.
-    fn branches(&self, channels: usize, area: usize, extent: FilmExtent) -> [BranchCost; 4] {
+    fn branches(
+        &self,
+        channels: usize,
+        area: usize,
+        (extent, counted): (FilmExtent, bool),
+    ) -> [BranchCost; 4] {
         let square = channels * channels * area;
         let cost = |branch, macs: usize| BranchCost {
             branch,
             macs: macs as u64,
             elements: (channels * area) as u64,
         };
-        let products = |keys: usize| 2 * area * keys * channels;
+        let products = |keys: usize| usize::from(counted) * 2 * area * keys * channels;
         let text = 2 * extent.tokens * self.spatial.context_width * channels / extent.frames;
         [
             cost(Branch::FeedForward, 12 * square),

@@ -18,26 +18,41 @@ impl UNet3dConfig {
     /// Counted as those of the `UNet` over pictures: keys and values of the text are a film's, yet count for each frame, as the
     /// reference makes them; what is kept of them counts for a frame by its share.
     pub fn blueprint(&self, extent: FilmExtent) -> Blueprint {
+        self.counted(extent, true)
+    }
+
+    /// [`blueprint`](Self::blueprint) without attention's two products, as `DeepCache` counts.
+    pub fn blueprint_without_products(&self, extent: FilmExtent) -> Blueprint {
+        self.counted(extent, false)
+    }
+
+    fn counted(&self, extent: FilmExtent, products: bool) -> Blueprint {
         let FilmExtent {
             frames,
             height,
             width,
             tokens,
         } = extent;
-        let mut blueprint = self.spatial.blueprint(Extent {
+        let over_frame = Extent {
             height,
             width,
             tokens,
-        });
+        };
+        let mut blueprint = if products {
+            self.spatial.blueprint(over_frame)
+        } else {
+            self.spatial.blueprint_without_products(over_frame)
+        };
         let sites = self.spatial.line();
         for (site, cell) in sites.into_iter().zip(&mut blueprint.cells) {
             cell.context = cell.context.div_ceil(frames as u64);
-            self.add(site, extent, cell);
+            self.add(site, (extent, products), cell);
         }
         blueprint
     }
 
-    fn add(&self, site: CellModule, extent: FilmExtent, cell: &mut Cell) {
+    fn add(&self, site: CellModule, (extent, products): (FilmExtent, bool), cell: &mut Cell) {
+        let keys = if products { extent.frames } else { 0 };
         let levels = &self.spatial.levels;
         let (level, transformers, resnets) = match site {
             CellModule::ConvIn => (0, 1, 0),
@@ -60,7 +75,7 @@ impl UNet3dConfig {
         let projections = transformers * 2 * channels * width * area;
         cell.macs += (convolutions + projections) as u64;
         for _ in 0..transformers {
-            let branches = branches(width, area, extent.frames);
+            let branches = branches(width, area, keys);
             cell.macs += branches.iter().map(|branch| branch.macs).sum::<u64>();
             cell.branches.extend(branches);
             let alive = (channels + ATTENTION_MAPS * width) * area;
@@ -69,15 +84,15 @@ impl UNet3dConfig {
     }
 }
 
-/// The branches of one block along frames.
-fn branches(width: usize, area: usize, frames: usize) -> [BranchCost; 3] {
+/// The branches of one block along frames, of which products with `keys` count.
+fn branches(width: usize, area: usize, keys: usize) -> [BranchCost; 3] {
     let square = width * width * area;
     let cost = |branch, macs: usize| BranchCost {
         branch,
         macs: macs as u64,
         elements: (width * area) as u64,
     };
-    let attention = 4 * square + 2 * area * frames * width;
+    let attention = 4 * square + 2 * area * keys * width;
     [
         cost(Branch::SelfAttention, attention),
         cost(Branch::SelfAttention, attention),

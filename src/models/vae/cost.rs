@@ -46,29 +46,30 @@ impl VaeConfig {
         frames as u64 * levels.map(along).max().unwrap_or(0)
     }
 
-    /// [`decode_bytes`](Self::decode_bytes) of what `tiling` works on at once: the whole or a tile.
-    pub fn working_bytes(&self, height: usize, width: usize, tiling: Tiling) -> u64 {
-        let [height, width] = self.worked_on([height, width], tiling);
-        self.decode_bytes(height, width)
+    /// [`decode_frames_bytes`](Self::decode_frames_bytes) of what `tiling` works on at once, the whole or a tile, of `latents`, `[frames
+    /// decoded together, channels, height, width]`.
+    pub fn working_bytes(&self, latents: [usize; 4], tiling: Tiling) -> u64 {
+        let [frames, _, height, width] = self.worked_on(latents, tiling);
+        self.decode_frames_bytes(frames, height, width)
     }
 
-    /// Bytes of the largest tensor that decoding one row of `height` x `width` latents in this `tiling` makes, in f32.
-    pub fn largest_map(&self, height: usize, width: usize, tiling: Tiling) -> u64 {
-        let [height, width] = self.worked_on([height, width], tiling);
+    /// Bytes of the largest tensor that decoding `latents`, `[frames decoded together, channels, height, width]`, in this `tiling`
+    /// makes, in f32.
+    pub fn largest_map(&self, latents: [usize; 4], tiling: Tiling) -> u64 {
+        let [frames, _, height, width] = self.worked_on(latents, tiling);
         let largest = |(level, positions): (Level, u64)| {
             let grown = positions * if level.resample { 4 } else { 1 };
             let map = (positions * level.input as u64).max(grown * level.output as u64);
             map * size_of::<f32>() as u64
         };
         let levels = self.at_levels((height * width) as u64);
-        levels.map(largest).max().unwrap_or(0)
+        frames as u64 * levels.map(largest).max().unwrap_or(0)
     }
 
-    /// Whether latents of `size`, height and width, are split under `tiling`.
-    pub fn tiled(&self, size: [usize; 2], tiling: Tiling) -> bool {
-        let [height, width] = size;
+    /// Whether latents of `[frames decoded together, channels, height, width]` are split under `tiling`.
+    pub fn tiled(&self, [frames, _, height, width]: [usize; 4], tiling: Tiling) -> bool {
         let wanted = match tiling {
-            Tiling::Automatic => self.decode_bytes(height, width) > UNTILED_BYTES,
+            Tiling::Automatic => self.decode_frames_bytes(frames, height, width) > UNTILED_BYTES,
             Tiling::Always => true,
             Tiling::Never => false,
         };
@@ -80,12 +81,13 @@ impl VaeConfig {
         (self.sample_size.min(MAX_TILE) / self.factor()).max(1)
     }
 
-    fn worked_on(&self, size: [usize; 2], tiling: Tiling) -> [usize; 2] {
-        if self.tiled(size, tiling) {
-            size.map(|side| side.min(self.tile()))
-        } else {
-            size
+    fn worked_on(&self, latents: [usize; 4], tiling: Tiling) -> [usize; 4] {
+        if !self.tiled(latents, tiling) {
+            return latents;
         }
+        let [frames, channels, height, width] = latents;
+        let [height, width] = [height, width].map(|side| side.min(self.tile()));
+        [frames, channels, height, width]
     }
 
     /// The decoder's levels with the positions their residual blocks run at.
@@ -165,13 +167,22 @@ mod tests {
     #[test]
     fn only_what_is_larger_than_a_tile_is_split() {
         let config = sd15();
-        assert!(config.tiled([65, 8], Tiling::Always) && !config.tiled([64, 64], Tiling::Always));
-        assert!(config.tiled([128, 128], Tiling::Automatic));
-        assert!(!config.tiled([96, 96], Tiling::Automatic));
+        assert!(
+            config.tiled([1, 4, 65, 8], Tiling::Always)
+                && !config.tiled([1, 4, 64, 64], Tiling::Always)
+        );
+        assert!(config.tiled([1, 4, 128, 128], Tiling::Automatic));
+        assert!(!config.tiled([1, 4, 96, 96], Tiling::Automatic));
         let tile = config.decode_bytes(64, 64);
-        assert_eq!(config.working_bytes(128, 128, Tiling::Automatic), tile);
-        let whole = config.largest_map(128, 128, Tiling::Never);
-        assert_eq!(whole, 4 * config.largest_map(128, 128, Tiling::Always));
+        assert_eq!(
+            config.working_bytes([1, 4, 128, 128], Tiling::Automatic),
+            tile
+        );
+        let whole = config.largest_map([1, 4, 128, 128], Tiling::Never);
+        assert_eq!(
+            whole,
+            4 * config.largest_map([1, 4, 128, 128], Tiling::Always)
+        );
     }
 
     #[test]

@@ -116,7 +116,10 @@ impl Autoencoder {
         let tiles = Tiles::new(side * factor, side);
         let moments = each_row(pixels.cast(self.dtype()), |row| {
             let [_, _, height, width] = row.dims();
-            if self.config.tiled([height / factor, width / factor], tiling) {
+            if self
+                .config
+                .tiled([1, 3, height / factor, width / factor], tiling)
+            {
                 tiles.run(&row, |tile| self.encode_whole(tile))
             } else {
                 self.encode_whole(row)
@@ -161,8 +164,7 @@ impl Autoencoder {
         let side = self.config.tile();
         let tiles = Tiles::new(side, side * self.config.factor());
         each_chunk(latents.cast(self.dtype()), chunk, |frames| {
-            let [_, _, height, width] = frames.dims();
-            if self.config.tiled([height, width], tiling) {
+            if self.config.tiled(frames.dims(), tiling) {
                 tiles.run(&frames, |tile| self.decode_whole(tile))
             } else {
                 self.decode_whole(frames)

@@ -4,15 +4,18 @@ use super::encoders::TextConfig;
 use super::json::json;
 use super::model::{Defaults, ModelConfig};
 use super::repairs;
-use super::source::{ClassesConfig, SourceConfig};
+use super::source::{ClassesConfig, PICTURE_ENCODER, SourceConfig};
 use super::space::SpaceConfig;
 use super::trunk::TrunkConfig;
 use crate::catalog::ModelFolder;
 use crate::error::{ConfigError, Error};
 use crate::guidance::Conditioned;
 use crate::models::class_embedder::ClassEmbedderConfig;
+use crate::models::clip_vision::ClipVisionConfig;
 use crate::models::dit::DiTConfig;
+use crate::models::spatio_temporal::SpatioTemporalUNetConfig;
 use crate::models::unet::UNetConfig;
+use crate::models::unet3d::UNet3dConfig;
 use crate::models::vae::{VaeConfig, VaeJson};
 use crate::samplers::SamplerConfig;
 
@@ -28,6 +31,8 @@ impl ModelConfig {
             "DDPMPipeline" => unconditional(folder, sampler, 1000)?,
             "DDIMPipeline" => unconditional(folder, sampler.with_kind("ddim".parse()?), 50)?,
             "PNDMPipeline" => unconditional(folder, sampler.with_kind("pndm".parse()?), 50)?,
+            "StableVideoDiffusionPipeline" => image_to_video(folder, sampler)?,
+            "TextToVideoSDPipeline" => text_to_video(folder, sampler)?,
             "DiTPipeline" | "LDMClassToImagePipeline" => class_to_image(folder, sampler)?,
             _ => text_to_image(folder, sampler)?,
         };
@@ -79,6 +84,79 @@ fn text_to_image(folder: &ModelFolder, sampler: SamplerConfig) -> Result<ModelCo
         trunk: TrunkConfig::UNet(unet),
         space: SpaceConfig::Latents(vae),
     })
+}
+
+/// Films of a text, ModelScope's (ms-1.7b): every frame's latents are those of pictures.
+///
+/// Source: Wang et al., "ModelScope Text-to-Video Technical Report" (arXiv 2308.06571); behaviour as diffusers' `TextToVideoSDPipeline`.
+fn text_to_video(folder: &ModelFolder, sampler: SamplerConfig) -> Result<ModelConfig, Error> {
+    let unet = UNet3dConfig::from_json(&folder.read_json("unet/config.json")?)?;
+    let vae = autoencoder(folder)?;
+    let (found, latent) = (unet.spatial.in_channels, vae.latent_channels);
+    check_latents(folder, found, latent)?;
+    if found != latent || unet.spatial.out_channels != latent {
+        let hint = format!("the autoencoder's `latent_channels` is {latent}");
+        return Err(ConfigError::unsupported("in_channels", found, hint).into());
+    }
+    Ok(ModelConfig {
+        sampler,
+        source: SourceConfig::Texts(TextConfig::read(folder, &unet.spatial)?),
+        trunk: TrunkConfig::UNet3d(unet),
+        space: SpaceConfig::Latents(vae),
+        defaults: Defaults::films_of_text(),
+        controls: Vec::new(),
+        repaired: false,
+    })
+}
+
+/// Films of a picture, Stable Video Diffusion.
+///
+/// Source: Blattmann et al., "Stable Video Diffusion" (arXiv 2311.15127); behaviour as diffusers' `StableVideoDiffusionPipeline`.
+fn image_to_video(folder: &ModelFolder, sampler: SamplerConfig) -> Result<ModelConfig, Error> {
+    let encoder = folder.read_json("image_encoder/config.json")?;
+    let encoder = ClipVisionConfig::from_json(&encoder, PICTURE_ENCODER)?;
+    let unet = SpatioTemporalUNetConfig::from_json(&folder.read_json("unet/config.json")?)?;
+    let vae = autoencoder(folder)?;
+    check_film_of_picture(&unet.spatial, &encoder, &vae)?;
+    Ok(ModelConfig {
+        sampler,
+        source: SourceConfig::Picture(encoder),
+        trunk: TrunkConfig::SpatioTemporal(unet),
+        space: SpaceConfig::Latents(vae),
+        defaults: Defaults::films_of_pictures(),
+        controls: Vec::new(),
+        repaired: false,
+    })
+}
+
+/// What one part gives must be what another reads.
+fn check_film_of_picture(
+    unet: &UNetConfig,
+    encoder: &ClipVisionConfig,
+    vae: &VaeConfig,
+) -> Result<(), ConfigError> {
+    let (given, read) = (encoder.projection, unet.context_width);
+    if given != read {
+        let hint = format!("the picture encoder's `projection_dim` is {given}");
+        return Err(ConfigError::unsupported("cross_attention_dim", read, hint));
+    }
+    let latents = vae.latent_channels;
+    if unet.out_channels != latents || unet.in_channels != 2 * latents {
+        let hint = format!(
+            "it must be twice the autoencoder's `latent_channels`, {latents}: those of the picture stand beside the others"
+        );
+        return Err(ConfigError::unsupported(
+            "in_channels",
+            unet.in_channels,
+            hint,
+        ));
+    }
+    if vae.over_frames {
+        return Ok(());
+    }
+    let hint = "films need a decoder that looks along frames, `AutoencoderKLTemporalDecoder`";
+    let key = "the autoencoder's _class_name";
+    Err(ConfigError::unsupported(key, "AutoencoderKL", hint))
 }
 
 /// `DiT`, and the class-conditional model of latent diffusion. The sampler is told of a variance that only the denoiser knows of.

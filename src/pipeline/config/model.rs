@@ -25,6 +25,9 @@ pub struct Defaults {
     /// Channels of the prediction that are guided, from the first; the family's own number where this is silent.
     #[serde(default)]
     pub guidance_channels: Option<usize>,
+    /// Frames of a film; the family's own number where this is silent.
+    #[serde(default)]
+    pub frames: Option<usize>,
 }
 
 impl Defaults {
@@ -42,7 +45,24 @@ impl Defaults {
         Self {
             steps,
             guidance_scale: 1.0,
-            guidance_channels: None,
+            ..Self::default()
+        }
+    }
+
+    /// What diffusers' `TextToVideoSDPipeline` uses.
+    pub(super) fn films_of_text() -> Self {
+        Self {
+            guidance_scale: 9.0,
+            ..Self::default()
+        }
+    }
+
+    /// What diffusers' `StableVideoDiffusionPipeline` uses.
+    pub(super) fn films_of_pictures() -> Self {
+        Self {
+            steps: 25,
+            guidance_scale: 3.0,
+            ..Self::default()
         }
     }
 
@@ -62,6 +82,7 @@ impl Default for Defaults {
             steps: 50,
             guidance_scale: 7.5,
             guidance_channels: None,
+            frames: None,
         }
     }
 }
@@ -98,7 +119,38 @@ pub struct Canvas {
     pub patch: usize,
 }
 
+/// How a model makes films.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Films {
+    /// Its denoiser was trained on films and looks along their frames.
+    Trained {
+        /// How many they have where the request is silent.
+        frames: usize,
+    },
+    /// It makes pictures, and films by Text2Video-Zero where the request asks for frames.
+    ZeroShot,
+    /// Not at all.
+    Never,
+}
+
 impl ModelConfig {
+    /// How it makes films.
+    pub fn films(&self) -> Films {
+        let zero_shot = self.texts().is_some_and(|texts| texts.added.is_none());
+        match self.trunk.frames() {
+            Some(frames) => Films::Trained {
+                frames: self.defaults.frames.unwrap_or(frames),
+            },
+            None if zero_shot && !self.fills_masks() => Films::ZeroShot,
+            None => Films::Never,
+        }
+    }
+
+    /// Whether adapters fit it: a `UNet` under text encoders.
+    pub(in crate::pipeline) fn takes_adapters(&self) -> bool {
+        self.reads_text() && self.unet().is_some()
+    }
+
     /// Puts a `ControlNet` beside the model, and gives its number.
     ///
     /// # Errors
@@ -173,14 +225,29 @@ impl ModelConfig {
         }
     }
 
-    /// The denoiser's cells and what they cost, for latents of this height and width.
+    /// The denoiser's cells and what they cost, for latents of this height and width: a picture, or a frame of a film of the model's own
+    /// length.
     pub fn blueprint(&self, size: [usize; 2]) -> Blueprint {
-        self.trunk.blueprint(self.extent(size))
+        let frames = match self.films() {
+            Films::Trained { frames } => frames,
+            Films::ZeroShot | Films::Never => 1,
+        };
+        self.blueprint_of(size, frames)
     }
 
-    /// [`blueprint`](Self::blueprint) without attention's two products, as `DeepCache` counts.
-    pub fn blueprint_without_products(&self, size: [usize; 2]) -> Blueprint {
-        self.trunk.blueprint_without_products(self.extent(size))
+    /// The same of a film of `frames`, a frame.
+    pub(in crate::pipeline) fn blueprint_of(&self, size: [usize; 2], frames: usize) -> Blueprint {
+        self.trunk.blueprint(self.extent(size), frames)
+    }
+
+    /// [`blueprint_of`](Self::blueprint_of) without attention's two products, as `DeepCache` counts.
+    pub(in crate::pipeline) fn blueprint_without_products(
+        &self,
+        size: [usize; 2],
+        frames: usize,
+    ) -> Blueprint {
+        self.trunk
+            .blueprint_without_products(self.extent(size), frames)
     }
 
     /// Shows every part with weights of its own to `visitor`: source, trunk, space. `device` is where networks would be; nothing is

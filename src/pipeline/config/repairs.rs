@@ -80,7 +80,7 @@ pub(super) fn check_reads_text(index: &ModelIndex) -> Result<(), ConfigError> {
         let parts: Vec<_> = index.parts().collect();
         let hint = format!(
             "its parts are `{}`; built are pipelines of Stable Diffusion, `DiTPipeline`, `LDMClassToImagePipeline`, `DDPMPipeline`, \
-             `DDIMPipeline` and `PNDMPipeline`",
+             `DDIMPipeline`, `PNDMPipeline`, `StableVideoDiffusionPipeline` and `TextToVideoSDPipeline`",
             parts.join("`, `")
         );
         return unsupported(hint);

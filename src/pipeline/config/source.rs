@@ -8,6 +8,7 @@ use crate::error::{Error, RequestError};
 use crate::guidance::Conditioned;
 use crate::models::class_embedder::{ClassEmbedder, ClassEmbedderConfig};
 use crate::models::clip::ClipTextModel;
+use crate::models::clip_vision::{ClipVisionConfig, ClipVisionModel};
 
 /// What a model makes its pictures from.
 #[derive(Debug, Clone)]
@@ -16,9 +17,14 @@ pub enum SourceConfig {
     Texts(TextConfig),
     /// Classes.
     Classes(ClassesConfig),
+    /// A picture, through `image_encoder/config.json`; and as latents beside those that are denoised.
+    Picture(ClipVisionConfig),
     /// Nothing but noise.
     Nothing,
 }
+
+/// The part that encodes pictures.
+pub(in crate::pipeline) const PICTURE_ENCODER: &str = "image_encoder";
 
 /// Classes and how they are told to the denoiser.
 #[derive(Debug, Clone)]
@@ -39,6 +45,7 @@ impl SourceConfig {
         match self {
             Self::Texts(texts) => texts.tokens(),
             Self::Classes(classes) => usize::from(classes.embedder.is_some()),
+            Self::Picture(_) => 1,
             Self::Nothing => 0,
         }
     }
@@ -71,6 +78,10 @@ impl SourceConfig {
             }) => {
                 let model = ClassEmbedder::new(*embedder, device);
                 visitor.part("class_embedder", Role::Table, &model)
+            }
+            Self::Picture(encoder) => {
+                let model = ClipVisionModel::new(encoder, device);
+                visitor.part(PICTURE_ENCODER, Role::Encoder, &model)
             }
             Self::Classes(_) | Self::Nothing => Ok(()),
         }

@@ -6,7 +6,11 @@ use super::visit::{Role, Visitor};
 use crate::denoiser::Blueprint;
 use crate::error::Error;
 use crate::models::dit::{DiTConfig, DiTTransformer2DModel};
+use crate::models::spatio_temporal::{
+    FilmExtent, SpatioTemporalUNetConfig, UNetSpatioTemporalConditionModel,
+};
 use crate::models::unet::{Extent, UNet2DConditionModel, UNetConfig};
+use crate::models::unet3d::{UNet3DConditionModel, UNet3dConfig};
 
 /// What denoises.
 #[derive(Debug, Clone)]
@@ -17,7 +21,18 @@ pub enum TrunkConfig {
     UNet2d(UNetConfig),
     /// A diffusion transformer, `transformer/config.json`.
     DiT(DiTConfig),
+    /// A `UNet` over the frames of a film of a picture, `unet/config.json`.
+    SpatioTemporal(SpatioTemporalUNetConfig),
+    /// A `UNet` over the frames of a film of a text, `unet/config.json`.
+    UNet3d(UNet3dConfig),
 }
+
+/// Height and width of latents that the released models of Stable Video Diffusion are shown: 576 x 1024 pixels, as in diffusers. Their
+/// files say 96 for both.
+const FILM_SIDES: ([usize; 2], [usize; 2]) = ([96, 96], [72, 128]);
+
+/// Frames that models of films of a text were trained on; their files have no word on it.
+const FRAMES_OF_TEXT: usize = 16;
 
 impl TrunkConfig {
     /// Channels it takes in.
@@ -25,6 +40,8 @@ impl TrunkConfig {
         match self {
             Self::UNet(unet) | Self::UNet2d(unet) => unet.in_channels,
             Self::DiT(dit) => dit.in_channels,
+            Self::SpatioTemporal(unet) => unet.spatial.in_channels,
+            Self::UNet3d(unet) => unet.spatial.in_channels,
         }
     }
 
@@ -33,14 +50,18 @@ impl TrunkConfig {
         match self {
             Self::UNet(unet) | Self::UNet2d(unet) => unet.sample_size,
             Self::DiT(dit) => [dit.sample_size; 2],
+            Self::SpatioTemporal(unet) if unet.spatial.sample_size == FILM_SIDES.0 => FILM_SIDES.1,
+            Self::SpatioTemporal(unet) => unet.spatial.sample_size,
+            Self::UNet3d(unet) => unet.spatial.sample_size,
         }
     }
 
     /// Sides are multiples of this.
     pub(super) fn patch(&self) -> usize {
         match self {
-            Self::UNet(_) => 1,
-            Self::UNet2d(unet) => 1 << (unet.levels.len() - 1),
+            Self::UNet(_) | Self::UNet3d(_) => 1,
+            Self::UNet2d(unet) => halvings(unet),
+            Self::SpatioTemporal(unet) => halvings(&unet.spatial),
             Self::DiT(dit) => dit.patch,
         }
     }
@@ -48,8 +69,17 @@ impl TrunkConfig {
     /// Whether it predicts a variance that its sampler is not told of by a file.
     pub(super) fn learns_variance(&self) -> bool {
         match self {
-            Self::UNet(_) | Self::UNet2d(_) => false,
             Self::DiT(dit) => dit.learns_variance(),
+            _ => false,
+        }
+    }
+
+    /// Frames of the films it was trained on, where it looks along them.
+    pub(super) fn frames(&self) -> Option<usize> {
+        match self {
+            Self::SpatioTemporal(unet) => Some(unet.frames),
+            Self::UNet3d(_) => Some(FRAMES_OF_TEXT),
+            Self::UNet(_) | Self::UNet2d(_) | Self::DiT(_) => None,
         }
     }
 
@@ -57,23 +87,38 @@ impl TrunkConfig {
     pub(super) fn unet(&self) -> Option<&UNetConfig> {
         match self {
             Self::UNet(unet) | Self::UNet2d(unet) => Some(unet),
+            Self::DiT(_) | Self::SpatioTemporal(_) | Self::UNet3d(_) => None,
+        }
+    }
+
+    /// The most channels that go into a convolution, and that come out of one; none without convolutions.
+    pub(in crate::pipeline) fn widest(&self) -> Option<[usize; 2]> {
+        match self {
+            Self::UNet(unet) | Self::UNet2d(unet) => Some(unet.widest()),
+            Self::SpatioTemporal(unet) => Some(unet.spatial.widest()),
+            Self::UNet3d(unet) => Some(unet.spatial.widest()),
             Self::DiT(_) => None,
         }
     }
 
-    /// Cells and what they cost.
-    pub(super) fn blueprint(&self, extent: Extent) -> Blueprint {
+    /// Cells and what they cost, a frame of `frames`.
+    pub(super) fn blueprint(&self, extent: Extent, frames: usize) -> Blueprint {
         match self {
             Self::UNet(unet) | Self::UNet2d(unet) => unet.blueprint(extent),
             Self::DiT(dit) => dit.blueprint(extent.height, extent.width),
+            Self::SpatioTemporal(unet) => unet.blueprint(FilmExtent::of(extent, frames)),
+            Self::UNet3d(unet) => unet.blueprint(FilmExtent::of(extent, frames)),
         }
     }
 
     /// [`blueprint`](Self::blueprint) without attention's two products.
-    pub(super) fn blueprint_without_products(&self, extent: Extent) -> Blueprint {
+    pub(super) fn blueprint_without_products(&self, extent: Extent, frames: usize) -> Blueprint {
+        let film = FilmExtent::of(extent, frames);
         match self {
             Self::UNet(unet) | Self::UNet2d(unet) => unet.blueprint_without_products(extent),
             Self::DiT(dit) => dit.blueprint_without_products(extent.height, extent.width),
+            Self::SpatioTemporal(unet) => unet.blueprint_without_products(film),
+            Self::UNet3d(unet) => unet.blueprint_without_products(film),
         }
     }
 
@@ -87,6 +132,19 @@ impl TrunkConfig {
                 let model = DiTTransformer2DModel::new(dit, device);
                 visitor.part("transformer", Role::Denoiser, &model)
             }
+            Self::SpatioTemporal(unet) => {
+                let model = UNetSpatioTemporalConditionModel::new(unet, device);
+                visitor.part("unet", Role::Denoiser, &model)
+            }
+            Self::UNet3d(unet) => {
+                let model = UNet3DConditionModel::new(unet, device);
+                visitor.part("unet", Role::Denoiser, &model)
+            }
         }
     }
+}
+
+/// By how much the levels of a `UNet` divide the sides.
+fn halvings(unet: &UNetConfig) -> usize {
+    1 << (unet.levels.len() - 1)
 }

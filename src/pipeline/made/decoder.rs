@@ -15,6 +15,28 @@ use crate::ops;
 use crate::pipeline::config::ModelConfig;
 use crate::weights::{Storage, load_strict};
 
+/// How latents are decoded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Decoding {
+    /// Whether the autoencoder works in tiles.
+    pub tiling: Tiling,
+    /// Frames of each film; 1 for pictures.
+    pub frames: usize,
+    /// Frames of a film that are decoded together where the decoder looks along them.
+    pub chunk: usize,
+}
+
+impl From<Tiling> for Decoding {
+    /// Each row as a picture of its own.
+    fn from(tiling: Tiling) -> Self {
+        Self {
+            tiling,
+            frames: 1,
+            chunk: 1,
+        }
+    }
+}
+
 /// The autoencoder of a model, on its own: all that latents need to become pictures.
 #[derive(Debug)]
 pub struct Decoder {
@@ -63,10 +85,9 @@ impl Decoder {
     /// # Errors
     ///
     /// If the device fails.
-    pub fn decode(&self, latents: Tensor<4>, tiling: Tiling) -> Result<Tensor<4>, Error> {
-        let decoded = ladder::decode(self, latents, tiling, None, &mut |text| {
-            tracing::warn!("{text}");
-        });
+    pub fn decode(&self, latents: Tensor<4>, how: impl Into<Decoding>) -> Result<Tensor<4>, Error> {
+        let mut warn = |text: &str| tracing::warn!("{text}");
+        let decoded = self.finish(latents, how.into(), None, &mut warn);
         decoded.map(|(images, _)| images)
     }
 
@@ -74,15 +95,31 @@ impl Decoder {
     pub(in crate::pipeline) fn finish(
         &self,
         latents: Tensor<4>,
-        tiling: Tiling,
+        how: Decoding,
         rescue: Option<&Path>,
         warn: &mut dyn FnMut(&str),
     ) -> Result<(Tensor<4>, Option<KeptLatents>), Error> {
-        ladder::decode(self, latents, tiling, rescue, warn)
+        let task = Task {
+            decoder: self,
+            how: Decoding {
+                chunk: self.chunk(how),
+                ..how
+            },
+        };
+        ladder::decode(&task, latents, how.tiling, rescue, warn)
     }
 
-    fn need(&self, shape: [usize; 4], rung: Rung) -> Need {
-        let [items, _, height, width] = shape;
+    /// Frames that are decoded at once.
+    fn chunk(&self, how: Decoding) -> usize {
+        if self.vae.config().over_frames {
+            how.chunk
+        } else {
+            1
+        }
+    }
+
+    fn need(&self, shape: [usize; 4], chunk: usize, rung: Rung) -> Need {
+        let [items, channels, height, width] = shape;
         let config = self.vae.config();
         let tiling = match rung {
             Rung::Whole => Tiling::Never,
@@ -95,44 +132,54 @@ impl Decoder {
         } else {
             0
         };
-        let largest = config.largest_map(height, width, tiling);
+        let together = [chunk.min(items), channels, height, width];
+        let largest = config.largest_map(together, tiling);
         Need {
-            bytes: config.working_bytes(height, width, tiling) + 2 * pictures + kernels,
+            bytes: config.working_bytes(together, tiling) + 2 * pictures + kernels,
             largest: largest.max(pictures),
         }
     }
 }
 
-impl Decode for Decoder {
+/// An autoencoder, and how it is to decode.
+struct Task<'a> {
+    decoder: &'a Decoder,
+    how: Decoding,
+}
+
+impl Decode for Task<'_> {
     fn ladder(&self, shape: [usize; 4], tiling: Tiling) -> Ladder {
-        let [_, _, height, width] = shape;
-        let tiled = |tiling| self.vae.config().tiled([height, width], tiling);
+        let Self { decoder, how } = self;
+        let [rows, channels, height, width] = shape;
+        let together = [how.chunk.min(rows), channels, height, width];
+        let tiled = |tiling| decoder.vae.config().tiled(together, tiling);
         let asked = Shape {
             has_tiles: tiled(Tiling::Always),
             is_large: tiled(Tiling::Automatic),
         };
-        let beside = !device::is_processor(&self.device) && device::processor().is_some();
-        let need = |rung| self.need(shape, rung);
-        Ladder::new(tiling, asked, need, device::room(&self.device), beside)
+        let beside = !device::is_processor(&decoder.device) && device::processor().is_some();
+        let need = |rung| decoder.need(shape, how.chunk, rung);
+        Ladder::new(tiling, asked, need, device::room(&decoder.device), beside)
     }
 
     fn decode_on(&self, rung: Rung, latents: Tensor<4>) -> Result<Tensor<4>, Error> {
+        let Self { decoder, how } = self;
         let whole = |tiling| {
-            device::caught(&self.device, "decoding the pictures", || {
-                pictures(&self.vae, latents.clone(), tiling)
+            device::caught(&decoder.device, "decoding the pictures", || {
+                pictures(&decoder.vae, latents.clone(), Decoding { tiling, ..*how })
             })
         };
         match rung {
             Rung::Whole => whole(Tiling::Never),
             Rung::Tiled => whole(Tiling::Always),
-            Rung::Processor => self.on_processor(latents),
+            Rung::Processor => decoder.on_processor(latents, *how),
         }
     }
 }
 
 impl Decoder {
     /// Reads the weights once more: the device may have nothing to give back.
-    fn on_processor(&self, latents: Tensor<4>) -> Result<Tensor<4>, Error> {
+    fn on_processor(&self, latents: Tensor<4>, how: Decoding) -> Result<Tensor<4>, Error> {
         let processor = device::processor().ok_or(DeviceError::NotBuilt {
             backend: "cpu",
             feature: "cpu",
@@ -140,7 +187,11 @@ impl Decoder {
         let task = "reading the latents back";
         let data = device::caught(&self.device, task, || read_back(&latents, task))?;
         let vae = read(&self.folder, self.vae.config(), &processor)?;
-        pictures(&vae, Tensor::from_data(data, &processor), Tiling::Automatic)
+        let how = Decoding {
+            tiling: Tiling::Automatic,
+            ..how
+        };
+        pictures(&vae, Tensor::from_data(data, &processor), how)
     }
 }
 
@@ -150,8 +201,13 @@ fn read(folder: &ModelFolder, config: &VaeConfig, device: &Device) -> Result<Aut
     load_strict(vae, &folder.weights("vae")?, "vae", storage)
 }
 
-fn pictures(vae: &Autoencoder, latents: Tensor<4>, tiling: Tiling) -> Result<Tensor<4>, Error> {
-    finished(vae.decode(vae.from_denoiser(latents), tiling))
+/// Film by film, so that no chunk has frames of two.
+fn pictures(vae: &Autoencoder, latents: Tensor<4>, how: Decoding) -> Result<Tensor<4>, Error> {
+    let films = vae.from_denoiser(latents).split(how.frames, 0);
+    let films = films
+        .into_iter()
+        .map(|film| vae.decode_frames(film, how.chunk, how.tiling));
+    finished(Tensor::cat(films.collect(), 0))
 }
 
 /// Pictures, 0 to 1, from pixels, -1 to 1, both `[items, 3, height, width]`; waits for the device, and reads a value back, as some

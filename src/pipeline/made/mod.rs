@@ -7,8 +7,8 @@ mod output;
 mod rescue;
 mod tensor_file;
 
-pub use decoder::Decoder;
 pub(super) use decoder::finished;
+pub use decoder::{Decoder, Decoding};
 pub(super) use generated::timed;
 pub use generated::{Begun, Generated, Report};
 pub use output::Output;

@@ -3,6 +3,7 @@
 use burn::tensor::{DType, Device};
 
 use super::classes::{Classes, Nothing};
+use super::picture::FirstPicture;
 use super::prompts::Prompts;
 use super::source::{Origin, Source};
 use super::space::{Pixels, Space};
@@ -12,7 +13,9 @@ use crate::error::Error;
 use crate::models::class_embedder::ClassEmbedder;
 use crate::models::clip::ClipTextModel;
 use crate::models::dit::{DiT, DiTTransformer2DModel};
+use crate::models::spatio_temporal::{SpatioTemporalUNet, UNetSpatioTemporalConditionModel};
 use crate::models::unet::{UNet, UNet2DConditionModel, UNet2d, UNetConfig};
+use crate::models::unet3d::{UNet3DConditionModel, UNet3d};
 use crate::pipeline::config::{ModelConfig, SourceConfig, SpaceConfig, TrunkConfig};
 use crate::pipeline::made::Decoder;
 use crate::weights::adapt::{Merge, Parameters};
@@ -63,6 +66,10 @@ fn source(config: &SourceConfig, origin: Origin) -> Result<(Box<dyn Source>, Vec
             };
             Ok((Box::new(classes), Vec::new()))
         }
+        SourceConfig::Picture(encoder) => {
+            let picture = FirstPicture::load(encoder, &origin)?;
+            Ok((Box::new(picture), Vec::new()))
+        }
         SourceConfig::Nothing => Ok((Box::new(Nothing), Vec::new())),
     }
 }
@@ -88,6 +95,16 @@ fn trunk(
             let source = dit::canonical(&folder.weights(part)?)?;
             let model = load_strict(model, &source, part, storage)?;
             Ok(Box::new(DiT::new(config.clone(), model)))
+        }
+        TrunkConfig::SpatioTemporal(config) => {
+            let model = UNetSpatioTemporalConditionModel::new(config, device);
+            let model = load_strict(model, &folder.weights("unet")?, "unet", storage)?;
+            Ok(Box::new(SpatioTemporalUNet::new(config.clone(), model)))
+        }
+        TrunkConfig::UNet3d(config) => {
+            let model = UNet3DConditionModel::new(config, device);
+            let model = load_strict(model, &folder.weights("unet")?, "unet", storage)?;
+            Ok(Box::new(UNet3d::new(config.clone(), model)))
         }
     }
 }

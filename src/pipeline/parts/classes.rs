@@ -10,6 +10,7 @@ use crate::conditioning::Conditioning;
 use crate::denoise::Observer;
 use crate::error::Error;
 use crate::models::class_embedder::ClassEmbedder;
+use crate::pipeline::request::SeededNoise;
 
 /// Classes, as labels or as what stands for them.
 #[derive(Debug)]
@@ -24,12 +25,13 @@ impl Source for Classes {
     fn conditioning(
         &self,
         asked: &Asked<'_>,
+        _noise: &mut SeededNoise,
         _observer: &mut dyn Observer,
     ) -> Result<Conditioning, Error> {
         let Asked {
             request, resolved, ..
         } = asked;
-        let labels = request.class_labels.iter();
+        let labels = request.subject.classes().iter();
         let labels: Vec<usize> = labels
             .flat_map(|&label| repeat_n(label, request.batch))
             .collect();
@@ -54,6 +56,7 @@ impl Source for Nothing {
     fn conditioning(
         &self,
         asked: &Asked<'_>,
+        _noise: &mut SeededNoise,
         _observer: &mut dyn Observer,
     ) -> Result<Conditioning, Error> {
         Ok(Conditioning::none(asked.resolved.rows))

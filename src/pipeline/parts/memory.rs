@@ -10,7 +10,6 @@ use crate::catalog::ModelFolder;
 use crate::device::{self, DeviceInfo};
 use crate::error::{DeviceError, Error};
 use crate::models::control::ControlNetModel;
-use crate::models::unet::UNetConfig;
 use crate::models::vae::VaeConfig;
 use crate::ops;
 use crate::pipeline::config::{ModelConfig, Role, Visitor};
@@ -162,7 +161,7 @@ impl Memory {
             encoding: encoding(config, request),
             denoising: working * (resolved.rows.total() * element) as u64,
             cache: resolved.forecast(element).store_bytes,
-            decoding: decoding(config, request, resolved.latent_shape),
+            decoding: decoding(config, request, resolved),
             kernels: if kept.on_processor {
                 kernels(config)
             } else {
@@ -282,21 +281,27 @@ impl<F: Fn(&str) -> DType> Scales<F> {
     }
 }
 
+/// Of a picture that a film starts from, nothing that decoding does not take as well.
 fn encoding(config: &ModelConfig, request: &Request) -> u64 {
     let encoders = config.texts().into_iter().flat_map(|texts| &texts.encoders);
-    let most = encoders.map(|encoder| encoder.clip.encode_bytes(request.prompts.len()));
+    let most = encoders.map(|encoder| encoder.clip.encode_bytes(request.subject.count()));
     most.max().unwrap_or(0)
 }
 
-/// The pictures twice, as the decoder leaves them and joined, beside one that is decoded.
-fn decoding(config: &ModelConfig, request: &Request, latents: [usize; 4]) -> u64 {
-    let [items, channels, height, width] = latents;
+/// The pictures twice, as the decoder leaves them and joined, beside those that are decoded at once.
+fn decoding(config: &ModelConfig, request: &Request, resolved: &Resolved) -> u64 {
+    let [items, channels, height, width] = resolved.latent_shape;
     let floats = |channels: usize, factor: usize| {
         (items * channels * height * width * factor * factor * size_of::<f32>()) as u64
     };
     match config.vae() {
         Some(vae) => {
-            let working = vae.working_bytes(height, width, request.tiling);
+            let chunk = if vae.over_frames {
+                resolved.decode_chunk
+            } else {
+                1
+            };
+            let working = vae.working_bytes([chunk, channels, height, width], request.tiling);
             working + 2 * floats(vae.out_channels, vae.factor())
         }
         None => 2 * floats(channels, 1),
@@ -304,8 +309,8 @@ fn decoding(config: &ModelConfig, request: &Request, latents: [usize; 4]) -> u64
 }
 
 fn kernels(config: &ModelConfig) -> u64 {
-    let unet = config.unet().map(UNetConfig::widest);
-    let widest = unet.into_iter().chain(config.vae().map(VaeConfig::widest));
+    let trunk = config.trunk.widest();
+    let widest = trunk.into_iter().chain(config.vae().map(VaeConfig::widest));
     widest.map(ops::kept_bytes).max().unwrap_or(0)
 }
 

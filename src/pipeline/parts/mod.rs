@@ -5,6 +5,7 @@ mod adapters;
 mod build;
 mod classes;
 mod memory;
+mod picture;
 mod prompts;
 mod residency;
 mod source;

@@ -16,7 +16,7 @@ use crate::denoise::Observer;
 use crate::error::Error;
 use crate::models::clip::ClipTextModel;
 use crate::pipeline::config::{AddedInputs, EncoderConfig, TextConfig};
-use crate::pipeline::request::Request;
+use crate::pipeline::request::{Request, SeededNoise};
 use crate::text::{ClipTokenizer, Embedding, PromptEncoder};
 use crate::weights::{Storage, load_merged, reload};
 
@@ -31,7 +31,8 @@ pub(super) struct Prompts {
 }
 
 impl Origin {
-    fn storage(&self) -> Result<Storage, Error> {
+    /// How encoders keep their weights.
+    pub(super) fn storage(&self) -> Result<Storage, Error> {
         Storage::of(&self.device, self.format.with_dtype(DType::F32))
     }
 
@@ -95,7 +96,7 @@ impl Prompts {
     fn warn(&self, request: &Request, observer: &mut dyn Observer) -> Result<(), Error> {
         let added = &request.added;
         let texts = [
-            strings(&request.prompts),
+            strings(request.subject.prompts()),
             strings(&request.negative_prompts),
             strings(&added.second_prompts),
             strings(&added.second_negative_prompts),
@@ -178,6 +179,7 @@ impl Source for Prompts {
     fn conditioning(
         &self,
         asked: &Asked<'_>,
+        _noise: &mut SeededNoise,
         observer: &mut dyn Observer,
     ) -> Result<Conditioning, Error> {
         let Asked {
@@ -185,7 +187,7 @@ impl Source for Prompts {
         } = *asked;
         self.warn(request, observer)?;
         let texts = [
-            strings(&request.prompts),
+            strings(request.subject.prompts()),
             strings(&request.added.second_prompts),
         ];
         let encoders = self.encoders()?;

@@ -8,17 +8,20 @@ use crate::catalog::ModelFolder;
 use crate::conditioning::Conditioning;
 use crate::denoise::Observer;
 use crate::error::{Error, RequestError};
-use crate::pipeline::request::{Request, Resolved};
+use crate::models::vae::Autoencoder;
+use crate::pipeline::request::{Request, Resolved, SeededNoise};
 use crate::text::Embedding;
 use crate::weights::Format;
 use crate::weights::adapt::Merge;
 
 /// Turns what a request says into what the run is conditioned on.
 pub(in crate::pipeline) trait Source: Debug + Send + Sync {
-    /// The conditions of the run, rows in the order of guidance halves, then items, then frames.
+    /// The conditions of the run, rows in the order of guidance halves, then items; frames of a film share them. What is drawn for them
+    /// is the first of `noise`.
     fn conditioning(
         &self,
         asked: &Asked<'_>,
+        noise: &mut SeededNoise,
         observer: &mut dyn Observer,
     ) -> Result<Conditioning, Error>;
 
@@ -45,6 +48,8 @@ pub(in crate::pipeline) struct Asked<'a> {
     pub(in crate::pipeline) resolved: &'a Resolved,
     /// Height and width of the pictures in pixels.
     pub(in crate::pipeline) size: [usize; 2],
+    /// What turns pictures into latents, where the model has that.
+    pub(in crate::pipeline) vae: Option<&'a Autoencoder>,
 }
 
 /// What the networks of a source are made from.

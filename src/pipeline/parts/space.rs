@@ -6,19 +6,19 @@ use std::path::Path;
 use burn::tensor::Tensor;
 
 use crate::error::Error;
-use crate::models::vae::{AutoencoderKl, Tiling};
-use crate::pipeline::made::{Decoder, KeptLatents, finished};
+use crate::models::vae::AutoencoderKl;
+use crate::pipeline::made::{Decoder, Decoding, KeptLatents, finished};
 
 /// Turns what was denoised into pictures, `[items · frames, 3, height, width]` in 0 to 1.
 pub(in crate::pipeline) trait Space: Debug + Send + Sync {
     /// Of a run that goes on, or of latents that were kept.
-    fn decode(&self, latents: Tensor<4>, tiling: Tiling) -> Result<Tensor<4>, Error>;
+    fn decode(&self, latents: Tensor<4>, how: Decoding) -> Result<Tensor<4>, Error>;
 
     /// At the end of a run, which must not be lost: `rescue` is where latents are kept if memory is short, and `warn` says so.
     fn finish(
         &self,
         latents: Tensor<4>,
-        tiling: Tiling,
+        how: Decoding,
         rescue: Option<&Path>,
         warn: &mut dyn FnMut(&str),
     ) -> Result<(Tensor<4>, Option<KeptLatents>), Error>;
@@ -29,18 +29,18 @@ pub(in crate::pipeline) trait Space: Debug + Send + Sync {
 
 /// Latents.
 impl Space for Decoder {
-    fn decode(&self, latents: Tensor<4>, tiling: Tiling) -> Result<Tensor<4>, Error> {
-        self.decode(latents, tiling)
+    fn decode(&self, latents: Tensor<4>, how: Decoding) -> Result<Tensor<4>, Error> {
+        self.decode(latents, how)
     }
 
     fn finish(
         &self,
         latents: Tensor<4>,
-        tiling: Tiling,
+        how: Decoding,
         rescue: Option<&Path>,
         warn: &mut dyn FnMut(&str),
     ) -> Result<(Tensor<4>, Option<KeptLatents>), Error> {
-        self.finish(latents, tiling, rescue, warn)
+        self.finish(latents, how, rescue, warn)
     }
 
     fn autoencoder(&self) -> Option<&AutoencoderKl> {
@@ -53,7 +53,7 @@ impl Space for Decoder {
 pub(super) struct Pixels;
 
 impl Space for Pixels {
-    fn decode(&self, samples: Tensor<4>, _tiling: Tiling) -> Result<Tensor<4>, Error> {
+    fn decode(&self, samples: Tensor<4>, _how: Decoding) -> Result<Tensor<4>, Error> {
         let copies = 3 / samples.dims()[1];
         finished(samples.repeat_dim(1, copies))
     }
@@ -61,11 +61,11 @@ impl Space for Pixels {
     fn finish(
         &self,
         samples: Tensor<4>,
-        tiling: Tiling,
+        how: Decoding,
         _rescue: Option<&Path>,
         _warn: &mut dyn FnMut(&str),
     ) -> Result<(Tensor<4>, Option<KeptLatents>), Error> {
-        Ok((self.decode(samples, tiling)?, None))
+        Ok((self.decode(samples, how)?, None))
     }
 
     fn autoencoder(&self) -> Option<&AutoencoderKl> {

@@ -7,8 +7,10 @@ use burn::tensor::Tensor;
 use super::added::Added;
 use super::control::Control;
 use super::edit::Edit;
+use super::film::FilmRequest;
 use super::noise::Seeds;
 use super::stage::Stage;
+use super::subject::Subject;
 use crate::cache::CacheRule;
 use crate::models::vae::Tiling;
 use crate::samplers::SamplerKind;
@@ -16,15 +18,15 @@ use crate::samplers::SamplerKind;
 /// A request as it is said; `None` takes the model's default.
 #[derive(Debug, Clone)]
 pub struct Request {
-    /// What the pictures show, one entry a prompt; for text-to-image models. An empty prompt is legal.
-    pub prompts: Vec<String>,
+    /// What the pictures show.
+    pub subject: Subject,
     /// What they avoid: none, one for all, or one a prompt.
     pub negative_prompts: Vec<String>,
-    /// What the pictures show, one entry a class; for class-to-image models.
-    pub class_labels: Vec<usize>,
     /// What only some models are told besides (SDXL).
     pub added: Added,
-    /// Pictures a prompt or class.
+    /// What films are told besides.
+    pub film: FilmRequest,
+    /// Pictures or films of each prompt or class, or of the picture.
     pub batch: usize,
     /// Where the noise starts.
     pub seeds: Seeds,
@@ -50,8 +52,8 @@ pub struct Request {
     pub cache: CacheRule,
     /// Which part of the noise this model takes away.
     pub stage: Stage,
-    /// Latents to start from in place of the seed's noise, `[items, channels, height, width]`: standard normal, or what another model
-    /// has left ([`Stage::Finish`]).
+    /// Latents to start from in place of the seed's noise, `[items · frames, channels, height, width]`: standard normal, or what another
+    /// model has left ([`Stage::Finish`]). Films of Text2Video-Zero start from one frame, `[items, channels, height, width]`.
     pub initial_latents: Option<Tensor<4>>,
     /// A picture to start from, and which part of it is painted anew.
     pub edit: Option<Edit>,
@@ -71,10 +73,10 @@ impl Request {
     /// One picture of `prompt`, everything else as the model would have it, from seed 0.
     pub fn new(prompt: impl Into<String>) -> Self {
         Self {
-            prompts: vec![prompt.into()],
+            subject: Subject::Prompts(vec![prompt.into()]),
             negative_prompts: Vec::new(),
             added: Added::default(),
-            class_labels: Vec::new(),
+            film: FilmRequest::default(),
             batch: 1,
             seeds: Seeds::One(0),
             steps: None,
@@ -99,19 +101,19 @@ impl Request {
 
     /// One picture of each class, everything else as the model would have it, from seed 0.
     pub fn of_classes(labels: impl Into<Vec<usize>>) -> Self {
+        Self::of(Subject::Classes(labels.into()))
+    }
+
+    /// One picture or film of each subject, everything else as the model would have it, from seed 0.
+    pub fn of(subject: Subject) -> Self {
         Self {
-            prompts: Vec::new(),
-            class_labels: labels.into(),
+            subject,
             ..Self::new("")
         }
     }
 
-    /// Pictures in all.
+    /// Pictures or films in all.
     pub fn items(&self) -> usize {
-        let subjects = match self.class_labels.len() {
-            0 => self.prompts.len(),
-            classes => classes,
-        };
-        subjects.saturating_mul(self.batch)
+        self.subject.count().saturating_mul(self.batch)
     }
 }

@@ -4,41 +4,57 @@ use super::added::Added;
 use super::asked::Request;
 use super::noise::Seeds;
 use super::stage::Stage;
+use super::subject::Subject;
 use crate::error::RequestError;
-use crate::pipeline::config::{ModelConfig, TextConfig};
+use crate::pipeline::config::{Films, ModelConfig, SourceConfig, TextConfig};
 
 impl Request {
     /// Whether the model makes its pictures from what the request says: nothing is silently left out.
     pub(super) fn check_subject(&self, model: &ModelConfig) -> Result<(), RequestError> {
-        let texts = [
-            ("prompt", &self.prompts),
-            ("negative_prompt", &self.negative_prompts),
-        ];
-        let said = |texts: &[String]| texts.iter().any(|text| !text.is_empty());
-        let text = texts.into_iter().find(|(_, texts)| said(texts));
-        let text = text.map(|(name, _)| name);
-        if let Some(classes) = model.classes() {
-            return match text {
-                Some(_) => Err(RequestError::NoText {
+        match (&model.source, &self.subject) {
+            (SourceConfig::Texts(_), Subject::Prompts(_)) => Ok(()),
+            (SourceConfig::Classes(classes), subject) => match (self.text(), subject) {
+                (None, subject) => classes.check_labels(subject.classes()),
+                (Some(_), _) => Err(RequestError::NoText {
                     classes: classes.count,
                 }),
-                None => classes.check_labels(&self.class_labels),
-            };
-        }
-        if !self.class_labels.is_empty() {
-            return Err(RequestError::NoClasses);
-        }
-        let guides = self.guidance_scale.is_some_and(|scale| scale > 1.0);
-        match text.or(guides.then_some("guidance_scale")) {
-            Some(condition) if !model.reads_text() => {
-                Err(RequestError::Unconditional { condition })
-            }
-            _ => Ok(()),
+            },
+            (_, Subject::Classes(_)) => Err(RequestError::NoClasses),
+            (SourceConfig::Picture(_), subject) => match (self.text(), subject) {
+                (None, Subject::Picture { .. }) => Ok(()),
+                (None, _) => Err(RequestError::NothingToFilm),
+                (Some(condition), _) => Err(RequestError::NoTextInFilms { condition }),
+            },
+            (SourceConfig::Texts(_), subject) => Err(RequestError::NoPrompt {
+                given: subject.kind(),
+            }),
+            (SourceConfig::Nothing, Subject::Picture { .. }) => Err(RequestError::NoPictureStart),
+            (SourceConfig::Nothing, _) => match self.text().or(self.guide()) {
+                Some(condition) => Err(RequestError::Unconditional { condition }),
+                None => Ok(()),
+            },
         }
     }
 
+    /// The option that says something in words.
+    fn text(&self) -> Option<&'static str> {
+        let said = |texts: &[String]| texts.iter().any(|text| !text.is_empty());
+        let texts = [
+            ("prompt", self.subject.prompts()),
+            ("negative_prompt", &self.negative_prompts),
+        ];
+        let text = texts.into_iter().find(|(_, texts)| said(texts));
+        text.map(|(name, _)| name)
+    }
+
+    /// The option that has a condition guide.
+    fn guide(&self) -> Option<&'static str> {
+        let guides = self.guidance_scale.is_some_and(|scale| scale > 1.0);
+        guides.then_some("guidance_scale")
+    }
+
     pub(super) fn check_prompts(&self) -> Result<(), RequestError> {
-        let (prompts, negative) = (self.prompts.len(), self.negative_prompts.len());
+        let (prompts, negative) = (self.subject.count(), self.negative_prompts.len());
         if self.items() == 0 {
             return Err(RequestError::NoPictures);
         }
@@ -51,6 +67,38 @@ impl Request {
                 pictures: self.items(),
             }),
             _ => Ok(()),
+        }
+    }
+
+    /// Refuses what has no place in films of so many `frames`.
+    pub(super) fn check_film(
+        &self,
+        model: &ModelConfig,
+        frames: usize,
+    ) -> Result<(), RequestError> {
+        if frames == 1 && !matches!(model.films(), Films::Trained { .. }) {
+            return Ok(());
+        }
+        let refused = [
+            ("edit", self.edit.is_some()),
+            ("stage", self.stage != Stage::Whole),
+        ];
+        match refused.into_iter().find(|(_, given)| *given) {
+            Some((option, _)) => Err(RequestError::NotOfFilms { option }),
+            None => Ok(()),
+        }
+    }
+
+    /// Refuses what the loops of Text2Video-Zero have no place for.
+    pub(super) fn check_loops(&self) -> Result<(), RequestError> {
+        let refused = [
+            ("guidance_until", self.guidance_until.is_some()),
+            ("prior_noise", self.cache.noise.is_some()),
+            ("step_graphs", self.step_graphs),
+        ];
+        match refused.into_iter().find(|(_, given)| *given) {
+            Some((option, _)) => Err(RequestError::NotOfFilms { option }),
+            None => Ok(()),
         }
     }
 
@@ -83,7 +131,7 @@ impl Request {
         }
         let told = text.and_then(|text| text.added);
         self.added.check(told.map(|inputs| inputs.numbers))?;
-        let prompts = self.prompts.len();
+        let prompts = self.subject.count();
         if !second.is_empty() && second.len() != prompts {
             let second = second.len();
             return Err(RequestError::SecondPrompts { prompts, second });
@@ -102,6 +150,6 @@ impl Request {
             [one] => one,
             each => &each[index],
         };
-        (0..self.prompts.len()).map(one).collect()
+        (0..self.subject.count()).map(one).collect()
     }
 }

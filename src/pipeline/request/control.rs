@@ -10,8 +10,8 @@ use crate::image_io::Picture;
 pub struct Control {
     /// The net's number among those put beside the model. The same net may follow several pictures.
     pub net: usize,
-    /// What it follows: outlines, depth, poses, as the net was trained.
-    pub picture: Picture,
+    /// What it follows: outlines, depth, poses, as the net was trained. One picture; or one a frame of a film, all of one size.
+    pub pictures: Vec<Picture>,
     /// What messages call the picture: the file it was read from.
     pub name: String,
     /// How strongly it steers.
@@ -25,9 +25,14 @@ pub struct Control {
 impl Control {
     /// Has net `net` follow `picture` during the whole run, at full strength.
     pub fn new(net: usize, picture: Picture) -> Self {
+        Self::of_frames(net, vec![picture])
+    }
+
+    /// Has net `net` follow a picture a frame, likewise.
+    pub fn of_frames(net: usize, pictures: Vec<Picture>) -> Self {
         Self {
             net,
-            picture,
+            pictures,
             name: "a picture in memory".into(),
             scale: 1.0,
             window: 0.0..1.0,
@@ -35,10 +40,23 @@ impl Control {
         }
     }
 
-    /// Width and height of the picture, rounded down to multiples.
-    pub(super) fn size(&self, multiple: usize) -> (usize, usize) {
+    /// The first picture, and what it is called.
+    pub(super) fn first(&self) -> Option<(&Picture, &str)> {
+        Some((self.pictures.first()?, &self.name))
+    }
+
+    /// Refuses pictures that are not of `size`, width and height, rounded down to multiples.
+    fn check_size(&self, size: (usize, usize), multiple: usize) -> Result<(), RequestError> {
         let down = |side: usize| side / multiple * multiple;
-        (down(self.picture.width()), down(self.picture.height()))
+        let other = |one: &&Picture| (down(one.width()), down(one.height())) != size;
+        match self.pictures.iter().find(other) {
+            Some(other) => Err(RequestError::ControlSize {
+                name: self.name.clone(),
+                found: (other.width(), other.height()),
+                expected: size,
+            }),
+            None => Ok(()),
+        }
     }
 
     /// The evaluations, of `count`, that lie inside the window with their whole length, as in diffusers.
@@ -54,7 +72,17 @@ impl Control {
         })
     }
 
-    pub(super) fn check(&self, size: (usize, usize), multiple: usize) -> Result<(), RequestError> {
+    /// Checks it for pictures of `size`, width and height, or films of so many frames of it.
+    pub(super) fn check(
+        &self,
+        size: (usize, usize),
+        frames: usize,
+        multiple: usize,
+    ) -> Result<(), RequestError> {
+        let found = self.pictures.len();
+        if found != 1 && (found != frames || found == 0) {
+            return Err(RequestError::ControlFrames { found, frames });
+        }
         let Range { start, end } = self.window;
         if !(0.0 <= start && start < end && end <= 1.0) {
             return Err(RequestError::ControlWindow {
@@ -69,14 +97,7 @@ impl Control {
                 range: "a finite number",
             });
         }
-        if self.size(multiple) != size {
-            return Err(RequestError::ControlSize {
-                name: self.name.clone(),
-                found: (self.picture.width(), self.picture.height()),
-                expected: size,
-            });
-        }
-        Ok(())
+        self.check_size(size, multiple)
     }
 }
 

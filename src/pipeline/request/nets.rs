@@ -14,6 +14,7 @@ impl Request {
         &self,
         model: &ModelConfig,
         [height, width]: [usize; 2],
+        frames: usize,
         count: usize,
     ) -> Result<Vec<Range<usize>>, Error> {
         let multiple = model.canvas().factor;
@@ -25,7 +26,7 @@ impl Request {
             if net >= nets {
                 return Err(RequestError::ControlIndex { index, net, nets }.into());
             }
-            control.check(size, multiple)?;
+            control.check(size, frames, multiple)?;
             windows.push(control.evaluations(count));
         }
         Ok(windows)
@@ -33,13 +34,8 @@ impl Request {
 
     /// The denoiser's cells and what they cost together with the nets that ride along.
     pub(super) fn blueprint(&self, model: &ModelConfig, size: [usize; 2], rows: Rows) -> Blueprint {
-        self.join_nets(
-            model,
-            size,
-            rows,
-            model.blueprint(size),
-            UNetConfig::blueprint,
-        )
+        let alone = model.blueprint_of(size, rows.frames);
+        self.join_nets(model, size, rows, alone, UNetConfig::blueprint)
     }
 
     /// The trunk of a run without attention's two products, as `DeepCache` counts: cells for latents of height and width `size`, the nets
@@ -50,7 +46,7 @@ impl Request {
         size: [usize; 2],
         rows: Rows,
     ) -> Blueprint {
-        let alone = model.blueprint_without_products(size);
+        let alone = model.blueprint_without_products(size, rows.frames);
         let count = UNetConfig::blueprint_without_products;
         self.join_nets(model, size, rows, alone, count)
     }

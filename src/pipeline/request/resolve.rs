@@ -1,17 +1,17 @@
 //! What a request means for a model.
 
-use std::ops::Range;
-
 use super::asked::Request;
-use super::control::switches;
+use super::control::{Control, switches};
 use super::edit::Edit;
-use crate::cache::{CachePlan, Course, Forecast};
-use crate::denoiser::{Blueprint, Rows};
+use super::resolved::{Draws, Resolved};
+use super::subject::Subject;
+use crate::cache::Course;
 use crate::error::{Error, RequestError};
 use crate::guidance::Guidance;
-use crate::pipeline::config::ModelConfig;
+use crate::motion::Motion;
+use crate::pipeline::config::{Films, ModelConfig};
 use crate::sampler::Sampler;
-use crate::samplers::Steps;
+use crate::samplers::{SamplerConfig, SamplerKind, Steps};
 
 /// Pixels of one request beyond which no supported model follows: one picture of 8192x8192.
 const MOST_PIXELS: usize = 1 << 26;
@@ -31,37 +31,106 @@ impl Request {
         if steps == 0 {
             return Err(RequestError::ZeroSteps.into());
         }
-        let latent_size = self.latent_size(model)?;
+        let frames = self.film.frames(model, self.followed())?;
+        self.check_film(model, frames)?;
+        let latent_size = self.latent_size(model, frames)?;
         let executed = self.executed(steps, latent_size, model)?;
-        let guidance = self.guidance(model)?;
+        let guidance = self.guidance(model, frames)?;
         let sampler_config = match self.sampler {
             Some(kind) => model.sampler.clone().with_kind(kind),
             None => model.sampler.clone(),
         };
         let (sampler, evaluations) = self.stage.sampler(&sampler_config, executed, self.eta)?;
-        let rows = guidance.rows(self.items());
-        let windows = self.windows(model, latent_size, evaluations)?;
+        let rows = guidance.rows(self.items()).with_frames(frames);
+        let windows = self.windows(model, latent_size, frames, evaluations)?;
         let blueprint = self.blueprint(model, latent_size, rows);
         let course = course(sampler.as_ref(), evaluations)
             .refreshing_at(switches(&windows))
             .guided_until(self.guided_share(guidance)?);
-        let plan = self.cache.plan(&course, &blueprint)?;
+        let draws = self.draws(model, frames);
+        let (motion, (before, plan)) = match draws {
+            Draws::FirstFrame => {
+                let motion = self.moved(sampler.as_ref(), &sampler_config)?;
+                let plans = motion.plans(sampler.as_ref(), &self.cache, &blueprint)?;
+                (Some(motion), plans)
+            }
+            _ => (None, (Vec::new(), self.cache.plan(&course, &blueprint)?)),
+        };
         Ok(Resolved {
-            notes: sampler_config.notes(),
+            notes: self.notes(model, &sampler_config, latent_size, frames),
             steps,
             guidance,
             rows,
             windows,
             latent_shape: [
-                self.items(),
+                self.items() * frames,
                 model.canvas().channels,
                 latent_size[0],
                 latent_size[1],
             ],
+            draws,
+            motion,
+            decode_chunk: self.film.decode_chunk.unwrap_or(frames).min(frames),
             sampler,
             blueprint,
+            before,
             plan,
         })
+    }
+
+    /// Pictures of the control that follows most, where anything is followed.
+    fn followed(&self) -> Option<usize> {
+        let controls = self.controls.iter();
+        controls.map(|control| control.pictures.len()).max()
+    }
+
+    /// How the noise of a film is drawn.
+    fn draws(&self, model: &ModelConfig, frames: usize) -> Draws {
+        match model.films() {
+            Films::Trained { .. } if model.reads_text() => Draws::ChannelByChannel,
+            Films::ZeroShot if frames > 1 && self.controls.is_empty() => Draws::FirstFrame,
+            Films::ZeroShot if frames > 1 => Draws::OneForAll,
+            _ => Draws::FrameByFrame,
+        }
+    }
+
+    /// How Text2Video-Zero moves in the run of `sampler`.
+    fn moved(&self, sampler: &dyn Sampler, config: &SamplerConfig) -> Result<Motion, Error> {
+        self.check_loops()?;
+        if (sampler.initial_noise_scale() - 1.0).abs() > f64::EPSILON {
+            let kind = self.sampler.map(SamplerKind::name);
+            let sampler = kind.unwrap_or(config.name()).to_owned();
+            return Err(RequestError::ScaledMotion { sampler }.into());
+        }
+        let evaluations = sampler.evaluations().len();
+        Ok(self.film.motion(evaluations))
+    }
+
+    /// What a user should know before the run.
+    fn notes(
+        &self,
+        model: &ModelConfig,
+        sampler: &SamplerConfig,
+        latent_size: [usize; 2],
+        frames: usize,
+    ) -> Vec<String> {
+        let mut notes = sampler.notes();
+        if let Subject::Picture { picture, name } = &self.subject {
+            let [height, width] = latent_size.map(|side| side * model.canvas().factor);
+            let (wide, high) = (picture.width(), picture.height());
+            if wide * height != high * width {
+                notes.push(format!(
+                    "the picture `{name}` has {wide}x{high} pixels and is stretched to {width}x{height}: its proportions are others"
+                ));
+            }
+        }
+        match model.films() {
+            Films::Trained { frames: trained } if frames > trained => notes.push(format!(
+                "the model makes films of {trained} frames; {frames} may be more than it has seen"
+            )),
+            _ => {}
+        }
+        notes
     }
 
     /// Which steps are made: all, or those behind the noise that is put on a picture.
@@ -84,15 +153,14 @@ impl Request {
         if fills && !edit.inpaints() {
             return Err(RequestError::NothingToFill { missing: "mask" }.into());
         }
-        edit.check(self.prompts.len(), latent_size, model.canvas().factor)?;
+        edit.check(self.subject.count(), latent_size, model.canvas().factor)?;
         Ok(edit.steps(steps)?)
     }
 
     /// Width and height of the picture to start from or to follow, rounded down to multiples.
     fn pictured_size(&self, multiple: usize) -> Result<Option<(usize, usize)>, RequestError> {
         let edit = self.edit.as_ref().and_then(Edit::first);
-        let control = self.controls.first();
-        let control = || control.map(|one| (&one.picture, one.name.as_str()));
+        let control = || self.controls.first().and_then(Control::first);
         let Some((picture, name)) = edit.or_else(control) else {
             return Ok(None);
         };
@@ -110,7 +178,7 @@ impl Request {
     }
 
     /// Height and width of the latents.
-    fn latent_size(&self, model: &ModelConfig) -> Result<[usize; 2], RequestError> {
+    fn latent_size(&self, model: &ModelConfig, frames: usize) -> Result<[usize; 2], RequestError> {
         let canvas = model.canvas();
         let multiple = model.multiple();
         let [height, width] = canvas.sides.map(|side| side * canvas.factor);
@@ -125,14 +193,14 @@ impl Request {
                 multiple,
             });
         }
-        let pixels = [width, height]
+        let pixels = [frames, width, height]
             .into_iter()
             .try_fold(self.items(), usize::checked_mul);
         if pixels.is_none_or(|pixels| pixels > MOST_PIXELS) {
             return Err(RequestError::TooLarge {
                 width,
                 height,
-                pictures: self.items(),
+                pictures: self.items().saturating_mul(frames),
                 most: MOST_PIXELS,
             });
         }
@@ -151,7 +219,7 @@ impl Request {
         }
     }
 
-    fn guidance(&self, model: &ModelConfig) -> Result<Guidance, RequestError> {
+    fn guidance(&self, model: &ModelConfig, frames: usize) -> Result<Guidance, RequestError> {
         let scale = self.guidance_scale.unwrap_or(model.defaults.guidance_scale);
         let rescale = self.guidance_rescale;
         if !scale.is_finite() {
@@ -171,6 +239,7 @@ impl Request {
         let guidance = Guidance {
             scale,
             rescale,
+            over_frames: self.film.scales(model, frames),
             ..Guidance::default()
         };
         let Some(classes) = model.classes() else {
@@ -197,35 +266,4 @@ impl Request {
 /// What a plan must know of a sampler's run, of which the first `evaluations` are made.
 pub(in crate::pipeline) fn course(sampler: &dyn Sampler, evaluations: usize) -> Course {
     Course::grouped((0..evaluations).map(|evaluation| sampler.solver_step(evaluation)))
-}
-
-/// A request that fits its model: every value filled in, tables and plan made.
-#[derive(Debug)]
-pub struct Resolved {
-    /// Solver steps.
-    pub steps: usize,
-    /// How strongly the text guides.
-    pub guidance: Guidance,
-    /// Rows of one evaluation.
-    pub rows: Rows,
-    /// `[items, channels, height, width]`
-    pub latent_shape: [usize; 4],
-    /// The update rule's tables.
-    pub sampler: Box<dyn Sampler>,
-    /// For each control, the evaluations at which it steers.
-    pub windows: Vec<Range<usize>>,
-    /// The denoiser's cells and what they cost.
-    pub blueprint: Blueprint,
-    /// Which evaluations compute what.
-    pub plan: CachePlan,
-    /// What is read otherwise than the sampler's configuration says, in sentences for the user.
-    pub notes: Vec<String>,
-}
-
-impl Resolved {
-    /// What the plan costs when stored elements have `element_bytes` bytes.
-    pub fn forecast(&self, element_bytes: usize) -> Forecast {
-        self.plan
-            .forecast(&self.blueprint, self.rows, element_bytes)
-    }
 }

@@ -5,14 +5,16 @@ use std::time::Duration;
 use burn::tensor::{DType, Device, Tensor};
 
 use super::start::Start;
-use crate::cache::Session;
+use crate::cache::{Account, Session};
 use crate::conditioning::Conditioning;
 use crate::denoise::{Denoise, Noise as _, Observer};
-use crate::denoiser::StagedDenoiser;
+use crate::denoiser::{Denoiser, StagedDenoiser};
 use crate::device;
 use crate::error::{Error, RequestError};
+use crate::motion::{Motion, ZeroShotFilm};
+use crate::noise::NoiseSchedule;
 use crate::pipeline::made::{Begun, Report, timed};
-use crate::pipeline::request::{Request, Resolved, SeededNoise, Stage};
+use crate::pipeline::request::{Draws, Request, Resolved, SeededNoise, Stage};
 
 /// A request on its way through the denoising loop.
 pub(in crate::pipeline) struct Run<'a> {
@@ -54,6 +56,39 @@ impl Run<'_> {
         Ok(Start::from_noise(self.normals(noise)? * scale))
     }
 
+    /// A film that a model of pictures makes by moving its first frame from `start`; `noise` goes on where the start has left it.
+    pub(in crate::pipeline) fn move_from(
+        &self,
+        start: Start,
+        motion: Motion,
+        (denoiser, schedule): (&dyn Denoiser, &NoiseSchedule),
+        conditioning: &Conditioning,
+        noise: &mut SeededNoise,
+        observer: &mut dyn Observer,
+    ) -> Result<Begun, Error> {
+        let Self {
+            request, resolved, ..
+        } = self;
+        for note in &resolved.notes {
+            observer.warn(note);
+        }
+        let film = ZeroShotFilm {
+            denoiser,
+            blueprint: &resolved.blueprint,
+            sampler: resolved.sampler.as_ref(),
+            schedule,
+            rule: &request.cache,
+            guidance: resolved.guidance,
+            motion,
+            frames: resolved.rows.frames,
+        };
+        let outcome = timed(|| film.run(conditioning, start.latents, noise, observer));
+        let (filmed, time) = outcome.map_err(|error| self.told(error))?;
+        let accounts = filmed.loops.iter().map(|(account, _)| account);
+        let account = accounts.fold(Account::default(), Account::followed_by);
+        Ok(self.begun(filmed.latents, time, account))
+    }
+
     /// From `start` to clean latents; `noise` goes on where the start has left it.
     pub(in crate::pipeline) fn denoise_from<D: StagedDenoiser + ?Sized>(
         &self,
@@ -85,33 +120,68 @@ impl Run<'_> {
             known: start.known.as_ref(),
         };
         let outcome = timed(|| denoise.run(&mut session, start.latents.clone(), noise, observer));
-        let (latents, time) = outcome.map_err(|error| match self.dtype {
+        let (latents, time) = outcome.map_err(|error| self.told(error))?;
+        Ok(self.begun(latents, time, session.account()))
+    }
+
+    /// A device's failure, in the words that fit the type that it computes in.
+    fn told(&self, error: Error) -> Error {
+        match self.dtype {
             DType::F32 => error.in_full_precision(),
             _ => error,
-        })?;
-        Ok(Begun {
+        }
+    }
+
+    fn begun(&self, latents: Tensor<4>, denoising: Duration, account: Account) -> Begun {
+        Begun {
             latents,
-            frames: resolved.rows.frames,
+            frames: self.resolved.rows.frames,
             report: Report {
                 text: Duration::ZERO,
-                denoising: time,
+                denoising,
                 decoding: Duration::ZERO,
-                account: session.account(),
-                forecast: resolved.forecast(self.dtype.size()),
+                account,
+                forecast: self.resolved.forecast(self.dtype.size()),
                 device_memory: device::pool_bytes(self.device),
             },
+        }
+    }
+
+    /// Standard normals to start from, `[items · frames, channels, height, width]`, of one frame where the others are made from it: the
+    /// latents given, or the next of the noise.
+    pub(in crate::pipeline) fn normals(&self, noise: &mut SeededNoise) -> Result<Tensor<4>, Error> {
+        let given = self.given()?;
+        let normals = given.unwrap_or_else(|| self.drawn(noise));
+        Ok(match self.resolved.draws {
+            Draws::OneForAll => {
+                let [items, channels, height, width] = normals.dims();
+                let frames = self.resolved.rows.frames;
+                normals
+                    .unsqueeze_dim::<5>(1)
+                    .repeat_dim(1, frames)
+                    .reshape([items * frames, channels, height, width])
+            }
+            _ => normals,
         })
     }
 
-    /// Standard normals to start from, `[items, channels, height, width]`: the latents given, or the next of the noise.
-    pub(in crate::pipeline) fn normals(&self, noise: &mut SeededNoise) -> Result<Tensor<4>, Error> {
-        let given = self.given()?;
-        Ok(given.unwrap_or_else(|| noise.draw(self.resolved.latent_shape)))
+    fn drawn(&self, noise: &mut SeededNoise) -> Tensor<4> {
+        let shape = self.resolved.start_shape();
+        if self.resolved.draws != Draws::ChannelByChannel {
+            return noise.draw(shape);
+        }
+        let [rows, channels, height, width] = shape;
+        let frames = self.resolved.rows.frames;
+        let drawn = noise.draw([rows / frames, channels * frames, height, width]);
+        drawn
+            .reshape([rows / frames, channels, frames, height * width])
+            .swap_dims(1, 2)
+            .reshape(shape)
     }
 
     /// The latents that came with the request.
     fn given(&self) -> Result<Option<Tensor<4>>, Error> {
-        let expected = self.resolved.latent_shape;
+        let expected = self.resolved.start_shape();
         let Some(given) = &self.request.initial_latents else {
             return Ok(None);
         };

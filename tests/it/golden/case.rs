@@ -3,23 +3,26 @@
 use afterimage::cache::{CacheRule, Refresh};
 use afterimage::image_io::{Mask, Picture};
 use afterimage::inject::{Moment, PriorNoise};
-use afterimage::pipeline::{Added, Control, Edit, Framing, Request, Seeds, Stage};
+use afterimage::pipeline::{
+    Added, Control, Edit, FilmRequest, Framing, Request, Seeds, Stage, Subject,
+};
 use serde_json::Value;
 
 use crate::fixture::{Fixture, Reference};
 
-pub(super) fn request(fixture: &Fixture, case: &Value) -> Request {
+pub(crate) fn request(fixture: &Fixture, case: &Value) -> Request {
     let call = &case["call"];
     let number = |key: &str| call[key].as_u64().map(|value| value as usize);
     let real = |key: &str| call[key].as_f64();
     Request {
-        prompts: strings(&call["prompt"]),
+        subject: subject(fixture, case),
+        film: film(call),
         negative_prompts: strings(&call["negative_prompt"]),
         added: added(call),
         seeds: seeds(&call["seed"]),
         batch: number("num_images_per_prompt").unwrap_or(1),
         steps: number("num_inference_steps"),
-        guidance_scale: real("guidance_scale"),
+        guidance_scale: real("guidance_scale").or(real("max_guidance_scale")),
         guidance_rescale: real("guidance_rescale").unwrap_or(0.0),
         clip_skip: number("clip_skip").unwrap_or(0),
         size: number("width").zip(number("height")),
@@ -29,6 +32,31 @@ pub(super) fn request(fixture: &Fixture, case: &Value) -> Request {
         edit: edit(fixture, case),
         controls: controls(fixture, case),
         ..Request::new("")
+    }
+}
+
+fn subject(fixture: &Fixture, case: &Value) -> Subject {
+    if case["kind"] != "img2video" {
+        return Subject::Prompts(strings(&case["call"]["prompt"]));
+    }
+    let file = case["image_file"].as_str().unwrap_or("image.png");
+    Subject::picture(Picture::read(&fixture.file(file)).unwrap())
+}
+
+fn film(call: &Value) -> FilmRequest {
+    let number = |key: &str| call[key].as_u64().map(|value| value as usize);
+    let real = |key: &str| call[key].as_f64();
+    FilmRequest {
+        frames: number("num_frames").or(number("video_length")),
+        fps: number("fps"),
+        motion_bucket: number("motion_bucket_id"),
+        noise_aug: real("noise_aug_strength"),
+        guidance_first_frame: real("min_guidance_scale"),
+        decode_chunk: number("decode_chunk_size"),
+        motion_x: real("motion_field_strength_x"),
+        motion_y: real("motion_field_strength_y"),
+        motion_t0: number("t0"),
+        motion_t1: number("t1"),
     }
 }
 
@@ -42,6 +70,9 @@ fn stage(call: &Value) -> Stage {
 }
 
 fn edit(fixture: &Fixture, case: &Value) -> Option<Edit> {
+    if case["kind"] == "img2video" {
+        return None;
+    }
     let masks = fixture.of(case, "mask_in");
     let masks = masks.iter().flat_map(pictures).map(Mask::new);
     Some(Edit {

@@ -15,13 +15,12 @@ use afterimage::samplers::SamplerConfig;
 use burn::tensor::{Bool, Device, Tensor, TensorData};
 use serde_json::Value;
 
-pub(crate) use case::rule;
+pub(crate) use case::{request, rule};
 
 use crate::fixture::{Fixture, Reference};
 use crate::parity::{Comparison, Part, Tally, Way};
 use crate::tested;
 use crate::tolerance::F32_CPU;
-use case::request;
 
 /// Computed by torch in f16, on the CPU; ours compute in f32.
 const OTHER_PRECISION: &str = "ddim.float16_compute";

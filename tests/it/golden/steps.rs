@@ -79,7 +79,7 @@ impl Stepwise<'_> {
     fn steered(&self, conditioning: Conditioning) -> Conditioning {
         let controls = self.request.controls.iter().zip(&self.resolved.windows);
         let hints = controls.map(|(control, window)| Hint {
-            picture: control.picture.to_tensor(&tested::device()),
+            picture: control.pictures[0].to_tensor(&tested::device()),
             scale: control.scale,
             evaluations: window.clone(),
             guess: control.guess,
