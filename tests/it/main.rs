@@ -16,6 +16,7 @@ mod adm;
 mod branches;
 mod cache_equivalence;
 mod cache_plans;
+mod cascade;
 mod catalog;
 mod checkpoint_words;
 mod checkpoints;
