@@ -1,5 +1,6 @@
 //! DeepFloyd IF and the x4 upscaler against diffusers: cells, laws, costs, parameters; whole runs.
 
+mod costs;
 mod runs;
 
 use afterimage::conditioning::Conditioning;
