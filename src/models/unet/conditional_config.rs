@@ -262,7 +262,6 @@ impl UNetJson {
         let count = channels.len();
         let layers = self.layers_per_block.as_ref().unwrap_or(&PerLevel::All(2));
         let layers = layers.resolve("layers_per_block", count)?;
-        let heads = self.heads(channels, joined)?;
         let depths = if joined {
             vec![1; count]
         } else {
@@ -276,6 +275,12 @@ impl UNetJson {
         let down = down.attends(self.down_block_types.as_deref(), count)?;
         let mut up = up.attends(self.up_block_types.as_deref(), count)?;
         up.reverse();
+        let attends: Vec<_> = down
+            .iter()
+            .zip(&up)
+            .map(|(down, up)| *down || *up)
+            .collect();
+        let heads = self.heads(channels, joined, &attends)?;
         let only_text = self.only_text(count, joined)?;
         Ok((0..count)
             .map(|level| Level {
@@ -314,14 +319,24 @@ impl UNetJson {
     }
 
     /// What checkpoints call `attention_head_dim` is the number of heads (diffusers kept the wrong name), but for blocks that attend to
-    /// text and map at once: there it is a head's width.
-    fn heads(&self, channels: &[usize], joined: bool) -> Result<Vec<usize>, ConfigError> {
+    /// text and map at once: there it is a head's width, and says nothing of levels that do not attend.
+    fn heads(
+        &self,
+        channels: &[usize],
+        joined: bool,
+        attends: &[bool],
+    ) -> Result<Vec<usize>, ConfigError> {
         let (key, heads) = match (&self.num_attention_heads, &self.attention_head_dim) {
             (Some(heads), _) => ("num_attention_heads", heads),
             (None, Some(heads)) => ("attention_head_dim", heads),
             (None, None) => ("attention_head_dim", &PerLevel::All(8)),
         };
-        let heads = heads.resolve(key, channels.len())?;
+        let mut heads = heads.resolve(key, channels.len())?;
+        if joined {
+            let levels = heads.iter_mut().zip(channels).zip(attends);
+            let silent = levels.filter(|(_, attends)| !**attends);
+            silent.for_each(|((width, channels), _)| *width = *channels);
+        }
         check_divisible("block_out_channels", channels, key, &heads)?;
         if !joined {
             return Ok(heads);

@@ -5,6 +5,7 @@
 
 use burn::tensor::{Tensor, TensorData};
 
+use crate::blend::noised;
 use crate::noise::NoiseLevel;
 
 /// A small picture, `[items, channels, height, width]` in -1 to 1.
@@ -33,7 +34,12 @@ impl LowPicture {
 
     /// As a network takes it in, under unit `noise` of its shape at `level`.
     pub fn under_noise(self, noise: Tensor<4>, level: NoiseLevel) -> Tensor<4> {
-        self.0 * level.alpha + noise * level.sigma
+        noised(self.0, noise, level)
+    }
+
+    /// The pixels, `[items, channels, height, width]`.
+    pub fn into_pixels(self) -> Tensor<4> {
+        self.0
     }
 }
 

@@ -14,7 +14,7 @@ use burn::tensor::Tensor;
 use serde_json::Value;
 
 use crate::fixture::{Fixture, json, shared, text};
-use crate::golden::check_cells;
+use crate::golden::check_cells_within;
 use crate::laws::{Subject, made_once_is_made_at_every_step};
 use crate::param_lists::assert_same_parameters;
 use crate::tested;
@@ -48,6 +48,10 @@ fn labels(fixture: &Fixture, case: &Value) -> Vec<usize> {
     labels.map(|label| label as usize).collect()
 }
 
+/// What cells may be off by: in the middle of these networks, of maps of one position, norms amplify. diffusers itself in f32 is up to
+/// 1.1e-4 of a standard deviation from itself in f64.
+const CELLS: f64 = 2e-4;
+
 #[test]
 fn cells_agree_with_diffusers() {
     for fixture in fixtures() {
@@ -60,7 +64,7 @@ fn cells_agree_with_diffusers() {
                 labels: labels(&fixture, case),
                 ..Conditioning::of_context(states.on(&tested::device()))
             };
-            check_cells(&fixture, case, &unet, &condition, &tested::device())
+            check_cells_within(CELLS, &fixture, case, &unet, &condition, &tested::device())
                 .unwrap_or_else(|error| panic!("{}, {}: {error}", fixture.name(), case["id"]));
         }
     }
@@ -126,7 +130,7 @@ fn levels_of_noise_are_told_row_by_row() {
             timestep: 400.0,
         }];
         let channels = unet.config().in_channels;
-        let one = normals::<4>([1, channels, 8, 8], 3);
+        let one = normals::<4>([1, channels, 16, 16], 3);
         let sample = one.repeat_dim(0, 2);
         let text = normals::<3>([1, 7, unet.config().text_width()], 4).repeat_dim(0, 2);
         let apart = |labels: [usize; 2]| {

@@ -227,8 +227,10 @@ fn check_free(unet: &UNet, setting: &Setting<'_>) -> Result<f64, String> {
     };
     let mut noise = noise(case);
     let (start, low) = setting.start(&mut noise);
-    if let (Some(upscaled), Some(low)) = (setting.golden("upscaled"), &low) {
-        comparison.check(Part::Layers, "upscaled", &upscaled, low.clone())?;
+    if let Some(upscaled) = setting.golden("upscaled") {
+        let [_, _, height, width] = setting.shape;
+        let found = LowPicture::new(self::low(fixture, case)).stretched([height, width]);
+        comparison.check(Part::Layers, "upscaled", &upscaled, found.into_pixels())?;
     }
     let condition = setting.condition(context, low);
     if matches!(
@@ -299,10 +301,12 @@ fn check_steps(unet: &UNet, setting: &Setting<'_>) -> Result<f64, String> {
         channels: (beside > 0).then(|| input.narrow(1, channels, beside)),
         ..setting.condition(setting.golden("prompt_embeds").unwrap().on(&device), None)
     };
+    let mut noise = noise(case);
+    setting.start(&mut noise);
     let followed = Followed {
         denoise: setting.denoise(),
         rows: setting.rows(),
-        noise: &mut noise(case),
+        noise: &mut noise,
         steps: &steps,
     };
     let mut comparison = Comparison::new(fixture, case, Way::Stepwise);

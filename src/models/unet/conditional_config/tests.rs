@@ -70,9 +70,9 @@ fn unsupported_values_name_their_key() {
     }
 }
 /// Stage II of `DeepFloyd` IF in small.
-const CASCADE: &str = r#"{"block_out_channels":[32,64],"down_block_types":["ResnetDownsampleBlock2D","SimpleCrossAttnDownBlock2D"],
+const CASCADE: &str = r#"{"block_out_channels":[40,64],"down_block_types":["ResnetDownsampleBlock2D","SimpleCrossAttnDownBlock2D"],
     "up_block_types":["SimpleCrossAttnUpBlock2D","ResnetUpsampleBlock2D"],"mid_block_type":"UNetMidBlock2DSimpleCrossAttn",
-    "layers_per_block":[2,3],"attention_head_dim":16,"cross_attention_dim":64,"cross_attention_norm":"group_norm","act_fn":"gelu",
+    "layers_per_block":[2,3],"norm_num_groups":8,"attention_head_dim":16,"cross_attention_dim":64,"cross_attention_norm":"group_norm","act_fn":"gelu",
     "encoder_hid_dim":128,"encoder_hid_dim_type":"text_proj","addition_embed_type":"text","class_embed_type":"timestep",
     "resnet_time_scale_shift":"scale_shift","resnet_out_scale_factor":1.5,"mid_block_scale_factor":1.0,"resnet_skip_time_act":true,
     "time_embedding_act_fn":"gelu"}"#;
@@ -82,7 +82,7 @@ fn what_cascades_read_is_resolved() {
     let config = UNetConfig::from_json(CASCADE).unwrap();
     let heads = |level: &Level| (level.heads, level.encoder_depth, level.layers);
     let heads: Vec<_> = config.levels.iter().map(heads).collect();
-    assert_eq!(heads, [(2, 0, 2), (4, 1, 3)]);
+    assert_eq!(heads, [(1, 0, 2), (4, 1, 3)]);
     assert_eq!(
         config.attention,
         AttentionKind::TextAndMap { text_norm: true }
