@@ -34,7 +34,7 @@ impl Forecast {
 
     /// MACs of the run.
     pub fn total_macs(&self) -> u64 {
-        self.evaluation_macs.iter().sum()
+        sum(self.evaluation_macs.iter().copied())
     }
 
     /// MACs of the run, as a share of what they would be without reuse.
@@ -78,10 +78,10 @@ impl CachePlan {
         let kept = self.store_elements(trunk) + self.branches.kept_elements(trunk);
         Forecast {
             cells: self.executions(),
-            evaluation_macs: each.map(|(macs, rows)| macs * rows).collect(),
+            evaluation_macs: each.map(|(macs, rows)| product([macs, *rows])).collect(),
             cell_macs: self.cell_macs(trunk, &rows),
-            plain_macs: self.evaluations() as u64 * trunk.full_macs() * count,
-            store_bytes: kept * count * element_bytes as u64,
+            plain_macs: product([self.evaluations() as u64, trunk.full_macs(), count]),
+            store_bytes: product([kept, count, element_bytes as u64]),
         }
     }
 
@@ -105,10 +105,11 @@ impl CachePlan {
         let mut macs = vec![0; self.cells];
         for ((evaluation, refresh), rows) in self.kinds().enumerate().zip(rows) {
             for cell in self.runs(refresh).into_iter().flatten() {
-                macs[cell] += rows * trunk.cells[cell].macs;
+                macs[cell] = sum([macs[cell], product([*rows, trunk.cells[cell].macs])]);
             }
             for site in self.branches.reused(evaluation) {
-                macs[site.cell] -= rows * trunk.branch(site).macs;
+                let spared = product([*rows, trunk.branch(site).macs]);
+                macs[site.cell] = macs[site.cell].saturating_sub(spared);
             }
         }
         macs
@@ -157,6 +158,16 @@ impl CachePlan {
                 OpenSkips::Hold => open_elements(trunk, self.cut),
             }
     }
+}
+
+/// A sum; the largest number where it does not fit.
+fn sum(numbers: impl IntoIterator<Item = u64>) -> u64 {
+    numbers.into_iter().fold(0, u64::saturating_add)
+}
+
+/// A product; the largest number where it does not fit.
+fn product<const N: usize>(factors: [u64; N]) -> u64 {
+    factors.into_iter().fold(1, u64::saturating_mul)
 }
 
 /// Elements of the skips that are open in front of cell `cut`, one row.

@@ -53,7 +53,9 @@ impl fmt::Display for CacheRule {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (self.cut, &self.branches) {
             (Cut::Nowhere, None) => formatter.write_str(NONE),
-            (Cut::Nowhere, Some(_)) | (_, None) => methods::write(formatter, self),
+            (Cut::Nowhere, Some(_)) | (_, None) => {
+                formatter.write_str(&methods::text(self).unwrap_or_default())
+            }
             (_, Some(branches)) => {
                 let inside = Self::none().with_branches(branches.clone());
                 let mut cuts = self.clone();

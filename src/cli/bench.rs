@@ -44,7 +44,7 @@ pub(super) fn run(arguments: &args::Bench) -> Result<(), Error> {
     let mut model = Model::open(&arguments.model)?;
     model.adapt(&arguments.adapt)?;
     let controls = pictures::blank_controls(&arguments.nets, &mut model, arguments.course.size)?;
-    let subject = job::any_subject(&arguments.course, &model);
+    let subject = pictures::any_subject(&arguments.course, &model);
     let mut request = job::request(
         &arguments.course,
         subject,

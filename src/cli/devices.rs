@@ -2,7 +2,7 @@
 
 use super::console;
 use crate::{
-    device::{self, Backend, DeviceChoice, DeviceInfo},
+    device::{self, Backend, DeviceInfo},
     error::Error,
 };
 
@@ -35,12 +35,8 @@ pub(super) fn run() -> Result<(), Error> {
             ))?;
         }
     }
-    let auto = device::open(DeviceChoice::Auto)?;
-    console::data(&format!(
-        "auto: {} ({})",
-        auto.info().selector,
-        auto.reason()
-    ))?;
+    let (auto, reason) = device::automatic()?;
+    console::data(&format!("auto: {} ({reason})", auto.selector))?;
     Ok(())
 }
 

@@ -14,18 +14,19 @@ use super::{
     args::{self, EvalCommand, JudgeChoice},
     cancel, console, eval_text,
     job::{self, Machine, Model},
+    pictures,
     progress::Watch,
 };
 use crate::{
     cache::CacheRule,
-    error::{Error, FileError, RequestError},
+    error::{Error, EvaluationError, FileError, RequestError},
     evaluation::{
         self, Instruments, Joined, Method, PipelineMaker, Results, Shard, Store, Study, Subjects,
         Tally, fill, for_each_picture, measure, read_prompts, write_archive,
     },
     image_io::{check_writable, write_atomically},
     metrics::{Classifier, ClipScore, FeatureSpace, FeatureStatistics, Judge, Lpips, ShapeJudge},
-    pipeline::{Request, Resolved, Subject},
+    pipeline::{Request, Resolved, SourceConfig, Subject},
 };
 
 /// What an evaluation leaves beside its pictures.
@@ -43,7 +44,7 @@ pub(super) fn run(arguments: &args::Eval) -> Result<(), Error> {
 fn sample(arguments: &args::Sampling) -> Result<(), Error> {
     let mut model = Model::open(&arguments.model)?;
     model.adapt(&arguments.adapt)?;
-    let subject = job::any_subject(&arguments.course, &model);
+    let subject = pictures::any_subject(&arguments.course, &model);
     let rule = CacheRule::none();
     let mut request = job::request(&arguments.course, subject, rule, arguments.seed);
     let batch = request.batch.min(arguments.samples);
@@ -57,7 +58,8 @@ fn sample(arguments: &args::Sampling) -> Result<(), Error> {
     let mut workload = job::workload(&model, &request, &resolved);
     // Each rule has its peer of fewer steps.
     let methods = 2 * arguments.cache.len() + 1;
-    workload.macs *= (methods * arguments.samples.div_ceil(batch)) as u64;
+    let passes = methods * arguments.samples.div_ceil(batch);
+    workload.macs = workload.macs.saturating_mul(passes as u64);
     let machine = Machine::open(&arguments.machine, &workload)?;
     machine.check_memory(&model, &request, &resolved)?;
     let study = study(arguments, &model, &machine, &request, &resolved)?;
@@ -108,7 +110,7 @@ fn study(
     resolved: &Resolved,
 ) -> Result<Study, Error> {
     let factor = model.config.canvas().factor;
-    let [batch, _, height, width] = resolved.latent_shape;
+    let [_, _, height, width] = resolved.latent_shape;
     let sampler = request
         .sampler
         .map_or(model.config.sampler.name(), |kind| kind.name());
@@ -121,8 +123,9 @@ fn study(
         guidance_scale: resolved.guidance.scale,
         width: width * factor,
         height: height * factor,
+        frames: resolved.rows.frames,
         samples: arguments.samples,
-        batch,
+        batch: request.items(),
         seed: arguments.seed,
         methods: Method::all(request, &arguments.cache, &model.config)?,
         subjects: subjects(arguments, model)?,
@@ -138,6 +141,9 @@ fn subjects(arguments: &args::Sampling, model: &Model) -> Result<Subjects, Error
             None => Ok(self::classes(arguments, classes, model)),
             Some(_) => Err(RequestError::NoText { classes }.into()),
         };
+    }
+    if matches!(config.source, SourceConfig::Picture(_)) {
+        return Err(EvaluationError::FilmsOfPictures.into());
     }
     match prompts {
         Some(path) if config.reads_text() => read_prompts(path).map(Subjects::Prompts),

@@ -21,7 +21,15 @@ pub(super) fn text(results: &Results) -> String {
         ),
         (
             "pictures",
-            format!("{} a method, seeds from {}", study.samples, study.seed),
+            format!(
+                "{} a method{}, seeds from {}",
+                study.samples,
+                match study.frames {
+                    1 => String::new(),
+                    _ => format!(", {}", study.kind()),
+                },
+                study.seed
+            ),
         ),
         (
             "device",
@@ -67,9 +75,9 @@ fn comparisons(results: &Results) -> String {
     console::table(&rows.collect::<Vec<_>>(), &[1, 2, 3])
 }
 
-const HEAD: [&str; 11] = [
+const HEAD: [&str; 12] = [
     "METHOD", "STEPS", "SPEED-UP", "FORECAST", "PSNR", "SSIM", "LPIPS", "FRECHET", "TO DATA",
-    "JUDGE", "CLIP",
+    "JUDGE", "STEADY", "CLIP",
 ];
 
 /// One line a method; columns of what was not measured are left out.
@@ -89,7 +97,7 @@ fn table(results: &Results) -> String {
     console::table(&lines, &(1..kept.len()).collect::<Vec<_>>())
 }
 
-fn cells(outcome: &Outcome) -> [String; 11] {
+fn cells(outcome: &Outcome) -> [String; 12] {
     let mean = |estimate: Option<Estimate>| {
         estimate.map_or_else(String::new, |it| format!("{:.4}", it.mean))
     };
@@ -109,6 +117,9 @@ fn cells(outcome: &Outcome) -> [String; 11] {
         distance(outcome.frechet_to_plain),
         distance(outcome.frechet_to_data),
         share.map_or_else(String::new, |share| format!("{:.1} %", 100.0 * share.mean)),
+        outcome
+            .steadiness
+            .map_or_else(String::new, |it| format!("{:.1}", it.mean)),
         mean(outcome.clip),
     ]
 }

@@ -5,7 +5,7 @@ use std::fmt;
 use serde::Serialize;
 
 use super::{
-    adapters, args, console, health, pictures,
+    adapters, args, console, health,
     progress::{self, Downloads},
 };
 use crate::{
@@ -229,15 +229,6 @@ pub(super) fn subject(prompt: Option<&str>, classes: &[usize], model: &Model) ->
         (SourceConfig::Picture(_) | SourceConfig::Nothing, []) => {
             said.map_or(Subject::Nothing, prompts)
         }
-    }
-}
-
-/// Any subject that the model accepts, for commands to which it does not matter.
-pub(super) fn any_subject(course: &args::Course, model: &Model) -> Subject {
-    match (&model.config.source, &course.class_label[..]) {
-        (SourceConfig::Classes(_), []) => Subject::Classes(vec![0]),
-        (SourceConfig::Picture(_), []) => Subject::picture(pictures::blank(model, course.size)),
-        (_, classes) => subject(None, classes, model),
     }
 }
 

@@ -7,7 +7,11 @@ use std::{
 
 use serde::Serialize;
 
-use super::{adapters::Adapted, args, console, job::Model};
+use super::{
+    adapters::Adapted,
+    args, console,
+    job::{self, Model},
+};
 use crate::{
     catalog::ModelPart,
     error::{Error, FileError, RequestError},
@@ -237,8 +241,17 @@ pub(super) fn planned_edit(
     Ok(Some(edit))
 }
 
+/// Any subject that the model accepts, for commands to which it does not matter.
+pub(super) fn any_subject(course: &args::Course, model: &Model) -> Subject {
+    match (&model.config.source, &course.class_label[..]) {
+        (SourceConfig::Classes(_), []) => Subject::Classes(vec![0]),
+        (SourceConfig::Picture(_), []) => Subject::picture(blank(model, course.size)),
+        (_, classes) => job::subject(None, classes, model),
+    }
+}
+
 /// White, of the run's size.
-pub(super) fn blank(model: &Model, size: Option<(usize, usize)>) -> Picture {
+fn blank(model: &Model, size: Option<(usize, usize)>) -> Picture {
     let canvas = model.config.canvas();
     let [height, width] = canvas.sides.map(|side| side * canvas.factor);
     let (width, height) = size.unwrap_or((width, height));

@@ -34,7 +34,7 @@ pub(super) fn run(arguments: &args::Plan) -> Result<(), Error> {
     )?;
     let edit = pictures::planned_edit(arguments.strength, &model, arguments.course.size)?;
     let controls = pictures::blank_controls(&arguments.nets, &mut model, arguments.course.size)?;
-    let subject = job::any_subject(&arguments.course, &model);
+    let subject = pictures::any_subject(&arguments.course, &model);
     let mut request = job::request(&arguments.course, subject, rule, 0);
     (request.edit, request.controls) = (edit, controls);
     let stages = Stages::new(model, request, &arguments.refiner, Model::open_configs)?;

@@ -82,7 +82,7 @@ impl Stages {
         });
         let joined = parts.reduce(|one, other| Workload {
             name: format!("{}; {}", one.name, other.name),
-            macs: one.macs + other.macs,
+            macs: one.macs.saturating_add(other.macs),
         });
         joined.expect("a run has at least one model")
     }

@@ -2,7 +2,7 @@
 
 use std::{fmt, str::FromStr};
 
-use burn::tensor::{Device, FloatDType};
+use burn::tensor::FloatDType;
 
 use crate::error::{Error, RequestError};
 
@@ -39,7 +39,8 @@ impl DtypeChoice {
     }
 
     /// The types `device` stores, converts and calculates with.
-    pub(super) fn supported_by(device: &Device) -> Vec<Self> {
+    #[cfg(any(feature = "cpu", feature = "gpu"))]
+    pub(super) fn supported_by(device: &burn::tensor::Device) -> Vec<Self> {
         let supported = |dtype: &Self| device.supports_dtype(dtype.float());
         Self::ALL.into_iter().filter(supported).collect()
     }

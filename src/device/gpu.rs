@@ -1,7 +1,8 @@
 //! GPUs through cubecl: CUDA and wgpu.
 //!
-//! Listing asks drivers and starts nothing. Starting goes through wgpu's fallible path where there is one; the rest of burn's
-//! start-up panics on a broken driver, so it runs behind [`guarded`], and a device counts as open once it has computed a number.
+//! Listing asks drivers and computes nothing. Starting goes through wgpu's fallible path where there is one; the rest of burn's
+//! start-up panics on a broken driver, so it runs behind [`guarded`], and a device counts as open once it has computed a number:
+//! from then on what is learned of it is kept.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -110,24 +111,35 @@ impl Adapter {
     /// Starts the device and waits for its first result.
     pub(super) fn open(&self, reason: &str) -> Result<OpenDevice, Error> {
         let _alone = alone();
-        let started = guarded(|| start(&self.device))
+        let info = self.started()?;
+        tuning::select(&info);
+        guarded(|| first_result(&self.device))
             .flatten()
-            .and_then(|()| guarded(|| self.info()))
-            .inspect(tuning::select)
-            .and_then(|info| {
-                guarded(|| first_result(&self.device)).flatten()?;
-                Ok(info)
-            });
-        let info = started.map_err(|reason| DeviceError::Start {
-            name: self.selector.clone(),
-            reason,
-        })?;
+            .map_err(|reason| self.refused(reason))?;
         Ok(OpenDevice {
             device: self.device.clone(),
             info,
             reason: reason.into(),
             refused: false,
         })
+    }
+
+    /// What the device says of itself. It is started, and computes nothing: nothing is written of it.
+    pub(super) fn look(&self) -> Result<DeviceInfo, Error> {
+        let _alone = alone();
+        self.started()
+    }
+
+    fn started(&self) -> Result<DeviceInfo, Error> {
+        let info = guarded(|| start(&self.device))
+            .flatten()
+            .and_then(|()| guarded(|| self.info()));
+        info.map_err(|reason| self.refused(reason))
+    }
+
+    fn refused(&self, reason: String) -> Error {
+        let name = self.selector.clone();
+        DeviceError::Start { name, reason }.into()
     }
 
     fn info(&self) -> DeviceInfo {

@@ -200,12 +200,16 @@ pub(crate) fn is_processor(device: &Device) -> bool {
     #[cfg(feature = "cpu")]
     return *device == Device::flex();
     #[cfg(not(feature = "cpu"))]
-    false
+    {
+        let _ = device;
+        false
+    }
 }
 
 /// Every device this build can reach; a GPU that several backends reach is listed by each.
 ///
-/// Devices that are present but do not start come as the error that [`open`] would give.
+/// Devices that are present but do not start come as the error that [`open`] would give. Nothing is computed on the others, so that
+/// listing them writes nothing anywhere.
 pub fn list() -> Vec<Result<DeviceInfo, Error>> {
     let processor = cpu::open("listed").map(|open| open.info);
     let processor = Some(processor).filter(|_| Backend::Cpu.is_built());
@@ -218,9 +222,7 @@ fn list_gpus() -> Vec<Result<DeviceInfo, Error>> {
         .into_iter()
         .filter(|backend| *backend != Backend::Cpu);
     let adapters = gpus.flat_map(gpu::adapters);
-    adapters
-        .map(|adapter| Ok(adapter.open("listed")?.info))
-        .collect()
+    adapters.map(|adapter| adapter.look()).collect()
 }
 
 #[cfg(not(any(feature = "cuda", feature = "wgpu")))]
@@ -228,24 +230,50 @@ fn list_gpus() -> Vec<Result<DeviceInfo, Error>> {
     Vec::new()
 }
 
-fn open_best() -> Result<OpenDevice, Error> {
+/// What [`DeviceChoice::Auto`] takes, and why. Nothing is computed on it: a GPU that starts and then fails is named all the same.
+///
+/// # Errors
+///
+/// In builds without the feature `cpu`, if there is no GPU.
+pub fn automatic() -> Result<(DeviceInfo, &'static str), Error> {
     #[cfg(any(feature = "cuda", feature = "wgpu"))]
-    for backend in [Backend::Cuda, Backend::Wgpu] {
-        for adapter in gpu::adapters(backend) {
-            if adapter.class == DeviceClass::SoftwareRasteriser {
-                continue;
-            }
-            match adapter.open("the first hardware device found") {
-                Ok(open) => return Ok(open),
-                Err(error) => tracing::warn!("{error}"),
-            }
+    for adapter in hardware() {
+        if let Ok(info) = adapter.look() {
+            return Ok((info, HARDWARE));
         }
     }
-    cpu::open(if cfg!(any(feature = "cuda", feature = "wgpu")) {
-        "no GPU found"
-    } else {
-        "this build has no GPU backend"
-    })
+    Ok((cpu::open(NO_GPU)?.info, NO_GPU))
+}
+
+/// Why a GPU was taken.
+#[cfg(any(feature = "cuda", feature = "wgpu"))]
+const HARDWARE: &str = "the first hardware device found";
+
+/// Why the processor was taken.
+const NO_GPU: &str = if cfg!(any(feature = "cuda", feature = "wgpu")) {
+    "no GPU found"
+} else {
+    "this build has no GPU backend"
+};
+
+/// The GPUs that are no rasterisers in software, in the order in which they are tried.
+#[cfg(any(feature = "cuda", feature = "wgpu"))]
+fn hardware() -> impl Iterator<Item = gpu::Adapter> {
+    let adapters = [Backend::Cuda, Backend::Wgpu]
+        .into_iter()
+        .flat_map(gpu::adapters);
+    adapters.filter(|adapter| adapter.class != DeviceClass::SoftwareRasteriser)
+}
+
+fn open_best() -> Result<OpenDevice, Error> {
+    #[cfg(any(feature = "cuda", feature = "wgpu"))]
+    for adapter in hardware() {
+        match adapter.open(HARDWARE) {
+            Ok(open) => return Ok(open),
+            Err(error) => tracing::warn!("{error}"),
+        }
+    }
+    cpu::open(NO_GPU)
 }
 
 #[cfg(any(feature = "cuda", feature = "wgpu"))]

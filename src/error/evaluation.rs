@@ -5,6 +5,10 @@ use std::path::PathBuf;
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum EvaluationError {
     #[error(
+        "an evaluation goes over texts, classes or noise, and this model makes films of a picture\nhint: time cache rules with `afterimage bench`"
+    )]
+    FilmsOfPictures,
+    #[error(
         "`{given}` is not a shard\nhint: write its number and how many there are, as in 1/4 to 4/4"
     )]
     Shard { given: String },

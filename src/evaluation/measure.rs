@@ -1,5 +1,6 @@
 //! Pictures into numbers.
 
+use std::iter::repeat_n;
 use std::rc::Rc;
 
 use super::joined::Joined;
@@ -10,7 +11,7 @@ use super::timing::{Spread, is_time};
 use crate::error::Error;
 use crate::metrics::{
     Asked, ClipScore, FeatureSpace, FeatureStatistics, Judge, Lpips, frechet_distance,
-    mean_squared_error, ssim,
+    mean_squared_error, ssim, steadiness,
 };
 
 /// What pictures are measured with, beside their pixels.
@@ -57,7 +58,7 @@ pub fn measure(
         let batch = batch?;
         let samples = study.samples_of(index);
         for (method, column) in columns.iter_mut().enumerate() {
-            column.take(&batch, method, &samples, instruments)?;
+            column.take(&batch, method, (&samples, study.frames), instruments)?;
         }
         rounds.take(&batch);
         progress(index + 1, study.batches());
@@ -88,6 +89,7 @@ struct Column {
     lpips: Vec<f64>,
     features: Option<FeatureStatistics>,
     judged: Option<Judged>,
+    steadiness: Vec<f64>,
     clip: Vec<f64>,
 }
 
@@ -96,7 +98,7 @@ impl Column {
         &mut self,
         batch: &Batch,
         method: usize,
-        samples: &[Sample<'_>],
+        (samples, frames): (&[Sample<'_>], usize),
         instruments: &Instruments,
     ) -> Result<(), Error> {
         let (plain, own) = (batch.pictures(0), batch.pictures(method));
@@ -119,11 +121,21 @@ impl Column {
         let asked: Vec<Asked<'_>> = samples.iter().map(|sample| sample.asked).collect();
         if let Some(judge) = &instruments.judge {
             let sum = self.judged.get_or_insert(Judged { right: 0, asked: 0 });
-            for verdict in judge.judge(own, &asked)? {
+            let verdicts = match frames {
+                1 => judge.judge(own, &asked)?,
+                frames => judge.judge_films(own, frames, &asked)?,
+            };
+            for verdict in verdicts {
                 sum.right += verdict.right;
                 sum.asked += verdict.asked;
             }
         }
+        if frames > 1 {
+            self.steadiness
+                .extend(own.chunks(frames).filter_map(steadiness));
+        }
+        let asked = asked.into_iter();
+        let asked: Vec<_> = asked.flat_map(|one| repeat_n(one, frames)).collect();
         if let (Some(clip), Some(texts)) = (&instruments.clip, texts(&asked)) {
             self.clip.extend(clip.scores(own, &texts)?);
         }
@@ -219,6 +231,7 @@ fn outcomes(
             frechet_to_plain: distance(column, plain),
             frechet_to_data: distance(column, data),
             judged: column.judged,
+            steadiness: Estimate::of(&column.steadiness),
             clip: Estimate::of(&column.clip),
         })
         .collect()

@@ -11,7 +11,8 @@ Every picture is made by the plain run, by each cache rule, and by plain runs of
 same seed. Speed-ups are medians of paired measurements (batch by batch, the methods in turn), of the denoising loop; the forecast
 counts multiply-accumulates. PSNR, SSIM and LPIPS compare with the plain run's pictures: they say how much a method *changes* the
 pictures, not how good they are. The Fréchet distance compares sets of pictures in the named feature space; it is not FID, and it
-depends on the number of pictures. `±` is a standard error.
+depends on the number of pictures. Of films every frame counts as a picture; steadiness is the PSNR of neighbouring frames, which flicker
+lowers and motion too. `±` is a standard error.
 ";
 
 /// A Markdown page of several models' results, each with the address of its plot.
@@ -56,8 +57,13 @@ fn title(model: &str) -> &str {
 fn facts(results: &Results) -> String {
     let study = &results.study;
     let mut text = format!(
-        "{} pictures of {}x{} a method, {} steps of {}",
-        study.samples, study.width, study.height, study.methods[0].steps, study.sampler
+        "{} {} of {}x{} a method, {} steps of {}",
+        study.samples,
+        study.kind(),
+        study.width,
+        study.height,
+        study.methods[0].steps,
+        study.sampler
     );
     let mut add = |part: String| {
         text.push_str("; ");
@@ -152,6 +158,13 @@ fn columns(results: &Results) -> Vec<Column> {
             let share = outcome.judged.and_then(super::Judged::share);
             share.map_or_else(String::new, |share| {
                 format!("{:.1} % ± {:.1}", 100.0 * share.mean, 100.0 * share.error)
+            })
+        }));
+    }
+    if measured(|outcome| outcome.steadiness.is_some()) {
+        columns.push(column("steadiness", |outcome| {
+            outcome.steadiness.map_or_else(String::new, |it| {
+                format!("{:.1} dB ± {:.1}", it.mean, it.error)
             })
         }));
     }

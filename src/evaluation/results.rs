@@ -76,6 +76,9 @@ pub struct Outcome {
     pub frechet_to_data: Option<f64>,
     /// What the judge found.
     pub judged: Option<Judged>,
+    /// How alike neighbouring frames of films are, in dB ([`steadiness`](crate::metrics::steadiness)).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub steadiness: Option<Estimate>,
     /// CLIP score with the prompts.
     pub clip: Option<Estimate>,
 }
@@ -245,6 +248,7 @@ mod tests {
             frechet_to_plain: None,
             frechet_to_data: None,
             judged: None,
+            steadiness: None,
             clip: None,
         }
     }

@@ -14,7 +14,7 @@ use crate::pipeline::{Pipeline, Request, Seeds, Subject};
 /// Pictures of a batch and what they took.
 #[derive(Debug)]
 pub struct Made {
-    /// One a sample.
+    /// One a sample; of films all frames, those of a film one after the other.
     pub pictures: Vec<Picture>,
     /// The denoising loop.
     pub denoising: Duration,

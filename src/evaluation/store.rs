@@ -48,7 +48,7 @@ pub(super) struct Record {
     pub(super) costs: Vec<Cost>,
 }
 
-/// One batch, by method.
+/// One batch, by method; the frames of a film are pictures one after the other.
 #[derive(Debug)]
 pub struct Batch {
     pub(super) record: Record,
@@ -187,13 +187,13 @@ impl Store {
         };
         let (record, pictures) = decode(&bytes, self.study.methods.len()).map_err(damaged)?;
         let samples = self.study.samples_of(batch).len();
+        let shown = samples.saturating_mul(self.study.frames);
         if record.study != fingerprint(&self.study) || record.batch != batch {
             return Err(damaged("it belongs to another evaluation".into()));
         }
-        if record.costs.len() != pictures.len() || pictures.iter().any(|made| made.len() != samples)
-        {
+        if record.costs.len() != pictures.len() || pictures.iter().any(|made| made.len() != shown) {
             return Err(damaged(format!(
-                "it should hold {samples} pictures of each method"
+                "it should hold {shown} pictures of each method"
             )));
         }
         Ok(Batch { record, pictures })

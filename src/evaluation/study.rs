@@ -146,6 +146,16 @@ fn some_samples<'de, D: Deserializer<'de>>(manifest: D) -> Result<usize, D::Erro
     Err(D::Error::invalid_value(found, &wanted.as_str()))
 }
 
+/// Frames of a picture.
+const fn picture() -> usize {
+    1
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+const fn is_picture(frames: &usize) -> bool {
+    *frames == picture()
+}
+
 fn some_methods<'de, D: Deserializer<'de>>(manifest: D) -> Result<Vec<Method>, D::Error> {
     let methods = Vec::<Method>::deserialize(manifest)?;
     match methods.len() {
@@ -186,6 +196,9 @@ pub struct Study {
     pub width: usize,
     /// Pixels down.
     pub height: usize,
+    /// Frames of a film; 1 for pictures.
+    #[serde(default = "picture", skip_serializing_if = "is_picture")]
+    pub frames: usize,
     /// Samples in all.
     #[serde(deserialize_with = "some_samples")]
     pub samples: usize,
@@ -203,6 +216,14 @@ pub struct Study {
 }
 
 impl Study {
+    /// `pictures`, or `films of 8 frames`.
+    pub fn kind(&self) -> String {
+        match self.frames {
+            1 => "pictures".into(),
+            frames => format!("films of {frames} frames"),
+        }
+    }
+
     /// Batches in all.
     pub fn batches(&self) -> usize {
         self.samples.div_ceil(self.batch.max(1))

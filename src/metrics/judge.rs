@@ -2,7 +2,9 @@
 
 use std::fmt::Debug;
 
-use super::shapes::{COLOURS, PALETTE, SHAPES, find_shapes};
+use super::motion::FilmVerdict;
+use super::named::objects;
+use super::shapes::find_shapes;
 use crate::error::Error;
 use crate::image_io::Picture;
 
@@ -37,9 +39,32 @@ pub trait Judge: Debug {
     ///
     /// If the device fails.
     fn judge(&self, pictures: &[Picture], asked: &[Asked<'_>]) -> Result<Vec<Judgement>, Error>;
+
+    /// One verdict a film, each of so many `frames`: what is found in all of them, unless the judge looks at films as such.
+    ///
+    /// # Errors
+    ///
+    /// If the device fails.
+    fn judge_films(
+        &self,
+        pictures: &[Picture],
+        frames: usize,
+        asked: &[Asked<'_>],
+    ) -> Result<Vec<Judgement>, Error> {
+        let films = pictures.chunks(frames).zip(asked);
+        let judge = |(film, asked): (&[Picture], &Asked<'_>)| {
+            let verdicts = self.judge(film, &vec![*asked; film.len()])?;
+            let sum = |count: fn(&Judgement) -> usize| verdicts.iter().map(count).sum();
+            Ok(Judgement {
+                right: sum(|verdict| verdict.right),
+                asked: sum(|verdict| verdict.asked),
+            })
+        };
+        films.map(judge).collect()
+    }
 }
 
-/// Looks for the coloured shapes that a text names: the judge of the bundled `scenes` models.
+/// Looks for the coloured shapes that a text names, in films for the way they go: the judge of the `scenes` models.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct ShapeJudge;
 
@@ -56,6 +81,29 @@ impl Judge for ShapeJudge {
                 Asked::Nothing => Judgement { right: 0, asked: 0 },
             })
             .collect())
+    }
+
+    /// Shape, colour and way of the one thing that a text has move.
+    fn judge_films(
+        &self,
+        pictures: &[Picture],
+        frames: usize,
+        asked: &[Asked<'_>],
+    ) -> Result<Vec<Judgement>, Error> {
+        let judge = |(film, asked): (&[Picture], &Asked<'_>)| {
+            let verdict = match asked {
+                Asked::Text(text) => FilmVerdict::of(film, text),
+                Asked::Class(..) | Asked::Nothing => None,
+            };
+            verdict.map_or(Judgement { right: 0, asked: 0 }, |verdict| {
+                let all = [verdict.shape, verdict.colour, verdict.direction];
+                Judgement {
+                    right: all.iter().filter(|right| **right).count(),
+                    asked: all.len(),
+                }
+            })
+        };
+        Ok(pictures.chunks(frames).zip(asked).map(judge).collect())
     }
 }
 
@@ -77,36 +125,9 @@ impl ShapeJudge {
     }
 }
 
-/// Colour and shape of everything a text names: a shape's word right after a colour's.
-pub(super) fn objects(text: &str) -> Vec<(&'static str, &'static str)> {
-    let words: Vec<&str> = text
-        .split(|letter: char| !letter.is_alphanumeric())
-        .filter(|word| !word.is_empty())
-        .collect();
-    let object = |pair: &[&str]| {
-        let colours = PALETTE[..COLOURS].iter().map(|colour| colour.0);
-        Some((known(colours, pair[0])?, known(SHAPES, pair[1])?))
-    };
-    words.windows(2).filter_map(object).collect()
-}
-
-fn known(names: impl IntoIterator<Item = &'static str>, word: &str) -> Option<&'static str> {
-    names
-        .into_iter()
-        .find(|name| name.eq_ignore_ascii_case(word))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn objects_are_read_from_prompts_and_class_names() {
-        let text = "a big orange circle around a yellow ring, dark grey background";
-        assert_eq!(objects(text), [("orange", "circle"), ("yellow", "ring")]);
-        assert_eq!(objects("Red_Square"), [("red", "square")]);
-        assert_eq!(objects("a grey circle"), []);
-    }
 
     #[test]
     fn a_shape_counts_once() {

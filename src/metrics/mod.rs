@@ -14,6 +14,7 @@ mod frechet;
 mod judge;
 mod lpips;
 mod motion;
+mod named;
 mod pixels;
 pub mod shapes;
 

@@ -3,7 +3,7 @@
 //! Twin of `models/scenes-film/train/evaluate_film.py`, which counts for that model's card.
 
 use super::{
-    judge::objects,
+    named::objects,
     pixels::{mean_squared_error, psnr},
     shapes::{Found, find_scene},
 };

@@ -234,7 +234,9 @@ impl Pipeline {
             self.space.finish(latents, how, rescue, &mut warn)
         })?;
         Ok(Generated {
-            prompt_embeds: conditioning.context.filter(|_| self.config.reads_text()),
+            prompt_embeds: conditioning
+                .context
+                .filter(|_| self.config.classes().is_none()),
             pooled_prompt_embeds: conditioning.pooled,
             ..generated
         })

@@ -38,6 +38,7 @@ fn study() -> Study {
         guidance_scale: 4.0,
         width: SIDE,
         height: SIDE,
+        frames: 1,
         samples: 11,
         batch: 3,
         seed: 100,

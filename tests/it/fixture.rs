@@ -7,6 +7,7 @@ use afterimage::weights::WeightSource;
 use burn::tensor::{Device, Tensor, TensorData};
 use serde_json::Value;
 
+use crate::drawn;
 use crate::parity::{self, Steps};
 use crate::tested;
 
@@ -188,8 +189,8 @@ impl Fixture {
     }
 
     pub(crate) fn model(&self) -> PathBuf {
-        self.folder
-            .join(self.cases["model"].as_str().unwrap_or("model"))
+        let name = self.cases["model"].as_str().unwrap_or("model");
+        drawn::model(self.folder.join(name))
     }
 
     /// A file beside the cases.

@@ -45,6 +45,7 @@ mod ddpm;
 mod device;
 mod dit;
 mod doctor;
+mod drawn;
 mod edit;
 #[cfg(feature = "eval")]
 mod evaluation;

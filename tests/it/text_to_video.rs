@@ -201,7 +201,7 @@ fn runs_agree_with_diffusers() {
         });
         ran += 1;
     }
-    assert!(ran >= 16, "{ran} cases");
+    assert!(ran >= 11, "{ran} cases");
 }
 
 /// What the case has of its run, each within what its rounding amplifies to; the first prediction as of the reference's own latents.

@@ -24,6 +24,7 @@ def arguments(parser):
     parser.add_argument("--lr", type=float, default=1.5e-3)
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--resume", type=int, default=0)
+    parser.add_argument("--anew", type=int, default=0, help="with --resume: the weights alone, under a schedule and an average of their own")
     return parser.parse_args()
 
 
@@ -54,7 +55,7 @@ class State:
     """fp32 weights, their moving average, optimizer and counters; the network is their copy that computes."""
 
     def __init__(self, net, a, pace, precision):
-        self.net, self.file = net, a.out + "/state.pt"
+        self.net, self.file, self.anew = net, a.out + "/state.pt", a.anew
         self.names = [k for k, _ in net.named_parameters()]
         self.weights = [q.detach().clone() for q in net.parameters()]
         self.average = [q.clone() for q in self.weights]
@@ -79,8 +80,10 @@ class State:
         for mine, name in ((self.weights, "weights"), (self.average, "average")):
             for q, k in zip(mine, self.names):
                 q.copy_(s[name][k])
-        self.opt.load_state_dict(s["opt"])
-        self.step, self.seen, self.spent = s["step"], s["seen"], s["spent"]
+        self.seen = s["seen"]
+        if not self.anew:
+            self.opt.load_state_dict(s["opt"])
+            self.step, self.spent = s["step"], s["spent"]
 
     def save(self, spent):
         s = {"weights": dict(zip(self.names, self.weights)), "average": dict(zip(self.names, self.average)),

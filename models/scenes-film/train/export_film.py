@@ -24,6 +24,13 @@ INDEX = {
 }
 
 
+def noise_levels(path):
+    """The scheduler of `scenes`, whose runs begin with pure noise: see train_film.py."""
+    config = json.load(open(path))
+    config |= {"rescale_betas_zero_snr": True, "timestep_spacing": "trailing"}
+    json.dump(config, open(path, "w"), indent=2, sort_keys=True)
+
+
 def main():
     p = argparse.ArgumentParser(description=__doc__)
     p.add_argument("--state", required=True)
@@ -39,6 +46,7 @@ def main():
     CLIPTextModel.from_pretrained(a.text + "/text_encoder").half().save_pretrained(temp + "/text_encoder")
     for part in ("vae", "tokenizer", "scheduler"):
         shutil.copytree(f"{films.SCENES}/{part}", f"{temp}/{part}")
+    noise_levels(temp + "/scheduler/scheduler_config.json")
     with open(temp + "/model_index.json", "w") as f:
         json.dump(INDEX, f, indent=2)
     total = publish(temp, a.out, lambda path: "text_model." if os.sep + "text_encoder" in path else "")

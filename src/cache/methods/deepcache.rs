@@ -2,8 +2,6 @@
 //!
 //! **Source**: `DeepCache` (arXiv 2312.00858, sections 3.2 and 3.3) and its package, whose numbers of branches are those of rules.
 
-use std::fmt;
-
 use super::{
     extras::{self, guarded},
     method::Method,
@@ -23,7 +21,7 @@ pub(super) const METHOD: Method = Method {
     example: "deepcache:interval=3,branch=0",
     help: "the outermost cells, around a stored deep tensor; branch 0 is the cheapest",
     read,
-    write,
+    text,
 };
 
 const WORDS: Words = Words {
@@ -39,13 +37,12 @@ fn read(options: &mut Options<'_>) -> Result<CacheRule, Error> {
     guarded(options, CacheRule::deepcache_skip(skip, refresh))
 }
 
-fn write(formatter: &mut fmt::Formatter<'_>, rule: &CacheRule) -> fmt::Result {
+fn text(rule: &CacheRule) -> Option<String> {
     let Cut::Skip(skip) = rule.cut else {
-        return Ok(());
+        return None;
     };
-    write!(formatter, "deepcache:branch={skip},")?;
-    schedule::write(formatter, &rule.refresh, &WORDS)?;
-    extras::write(formatter, rule)
+    let (schedule, extras) = (schedule::text(&rule.refresh, &WORDS), extras::text(rule));
+    Some(format!("deepcache:branch={skip},{schedule}{extras}"))
 }
 
 impl CacheRule {

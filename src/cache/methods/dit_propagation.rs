@@ -2,8 +2,6 @@
 //!
 //! **Source**: the `DiT` variant of Faster Diffusion (arXiv 2312.09608), whose program cuts `DiT-XL/2` in front of block 18 of 28.
 
-use std::fmt;
-
 use super::{
     extras::{self, held},
     method::Method,
@@ -23,7 +21,7 @@ pub(super) const METHOD: Method = Method {
     example: "dit-propagation:keys=A",
     help: "the last ten of 28 transformer blocks, or the same share of others",
     read,
-    write,
+    text,
 };
 
 fn read(options: &mut Options<'_>) -> Result<CacheRule, Error> {
@@ -38,14 +36,17 @@ fn read(options: &mut Options<'_>) -> Result<CacheRule, Error> {
     held(options, rule)
 }
 
-fn write(formatter: &mut fmt::Formatter<'_>, rule: &CacheRule) -> fmt::Result {
-    match rule.cut {
-        Cut::Cell(cut) => write!(formatter, "dit-propagation:cut={cut},")?,
-        Cut::Proportional => write!(formatter, "dit-propagation:")?,
-        _ => return Ok(()),
-    }
-    schedule::write(formatter, &rule.refresh, &PROPAGATION)?;
-    extras::write(formatter, rule)
+fn text(rule: &CacheRule) -> Option<String> {
+    let cut = match rule.cut {
+        Cut::Cell(cut) => format!("cut={cut},"),
+        Cut::Proportional => String::new(),
+        _ => return None,
+    };
+    let schedule = schedule::text(&rule.refresh, &PROPAGATION);
+    Some(format!(
+        "dit-propagation:{cut}{schedule}{}",
+        extras::text(rule)
+    ))
 }
 
 impl CacheRule {

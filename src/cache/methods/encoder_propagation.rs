@@ -2,8 +2,6 @@
 //!
 //! **Source**: Faster Diffusion (arXiv 2312.09608, sections 3.2 and 3.3) and its programs.
 
-use std::fmt;
-
 use super::{
     extras::{self, held},
     method::Method,
@@ -25,7 +23,7 @@ pub(super) const METHOD: Method = Method {
     example: "encoder-propagation:keys=50ls",
     help: "the decoder half only, from stored skips; parallel=4 decodes four steps in one batch",
     read,
-    write,
+    text,
 };
 
 /// The published settings for Stable Diffusion.
@@ -34,7 +32,7 @@ pub(super) const PRESET: Method = Method {
     example: "faster-diffusion",
     help: "the published preset: keys=50ls with prior noise",
     read: |options| preset(options, CacheRule::faster_diffusion()),
-    write: Method::UNWRITTEN,
+    text: |_| None,
 };
 
 /// The published settings for LDM-4-G.
@@ -43,7 +41,7 @@ pub(super) const PRESET_LDM: Method = Method {
     example: "faster-diffusion-ldm",
     help: "the preset for LDM-4-G: keys=ldm-48 with prior noise late in the run",
     read: |options| preset(options, CacheRule::faster_diffusion_ldm()),
-    write: Method::UNWRITTEN,
+    text: |_| None,
 };
 
 fn read(options: &mut Options<'_>) -> Result<CacheRule, Error> {
@@ -61,13 +59,15 @@ fn preset(options: &mut Options<'_>, mut rule: CacheRule) -> Result<CacheRule, E
     held(options, rule)
 }
 
-fn write(formatter: &mut fmt::Formatter<'_>, rule: &CacheRule) -> fmt::Result {
+fn text(rule: &CacheRule) -> Option<String> {
     if rule.cut != Cut::AfterMiddle {
-        return Ok(());
+        return None;
     }
-    write!(formatter, "encoder-propagation:")?;
-    schedule::write(formatter, &rule.refresh, &PROPAGATION)?;
-    extras::write(formatter, rule)
+    let schedule = schedule::text(&rule.refresh, &PROPAGATION);
+    Some(format!(
+        "encoder-propagation:{schedule}{}",
+        extras::text(rule)
+    ))
 }
 
 impl CacheRule {

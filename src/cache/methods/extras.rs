@@ -1,7 +1,5 @@
 //! Options that several methods share: guard bands, batches of evaluations, prior noise.
 
-use std::fmt;
-
 use crate::{
     cache::{
         options::{Options, wrong},
@@ -57,21 +55,15 @@ fn moment(text: &str) -> Result<Moment, Error> {
     })
 }
 
-/// Writes what [`held`] and [`guarded`] read.
+/// What [`held`] and [`guarded`] read, with a comma before each.
 #[allow(clippy::float_cmp, reason = "what differs from the default is written")]
-pub(super) fn write(formatter: &mut fmt::Formatter<'_>, rule: &CacheRule) -> fmt::Result {
-    if rule.guard != 0.0 {
-        write!(formatter, ",guard={}", rule.guard)?;
-    }
-    if rule.max_parallel != 1 {
-        write!(formatter, ",parallel={}", rule.max_parallel)?;
-    }
-    let Some(PriorNoise { alpha, from, at }) = rule.noise else {
-        return Ok(());
-    };
-    write!(formatter, ",noise={alpha},noise-from={from}")?;
-    match MOMENTS.iter().find(|(_, moment)| *moment == at) {
-        Some((name, _)) => write!(formatter, ",noise-at={name}"),
-        None => Ok(()),
-    }
+pub(super) fn text(rule: &CacheRule) -> String {
+    let guard = (rule.guard != 0.0).then(|| format!(",guard={}", rule.guard));
+    let parallel = (rule.max_parallel != 1).then(|| format!(",parallel={}", rule.max_parallel));
+    let noise = rule.noise.map(|PriorNoise { alpha, from, at }| {
+        let names = MOMENTS.iter().filter(|(_, moment)| *moment == at);
+        let at: String = names.map(|(name, _)| format!(",noise-at={name}")).collect();
+        format!(",noise={alpha},noise-from={from}{at}")
+    });
+    [guard, parallel, noise].into_iter().flatten().collect()
 }

@@ -2,8 +2,6 @@
 //!
 //! **Source**: Learning-to-Cache (arXiv 2406.01733, section 3).
 
-use std::fmt;
-
 use super::method::Method;
 use crate::{
     cache::{
@@ -20,7 +18,7 @@ pub(super) const METHOD: Method = Method {
     example: "l2c:router=FILE",
     help: "what a router scores worth computing, at every other step",
     read,
-    write,
+    text,
 };
 
 fn read(options: &mut Options<'_>) -> Result<CacheRule, Error> {
@@ -34,12 +32,12 @@ fn read(options: &mut Options<'_>) -> Result<CacheRule, Error> {
     Ok(CacheRule::learning_to_cache(Router::read(file, threshold)?))
 }
 
-fn write(formatter: &mut fmt::Formatter<'_>, rule: &CacheRule) -> fmt::Result {
+fn text(rule: &CacheRule) -> Option<String> {
     let Some(BranchRule::Routed(router)) = &rule.branches else {
-        return Ok(());
+        return None;
     };
     let (name, threshold) = (router.name(), router.threshold());
-    write!(formatter, "l2c:router={name},threshold={threshold}")
+    Some(format!("l2c:router={name},threshold={threshold}"))
 }
 
 impl CacheRule {

@@ -1,7 +1,5 @@
 //! A method as rules name it.
 
-use std::fmt;
-
 use crate::{
     cache::{options::Options, rule::CacheRule},
     error::Error,
@@ -17,12 +15,6 @@ pub(in crate::cache) struct Method {
     pub(in crate::cache) help: &'static str,
     /// Reads the options after the colon.
     pub(in crate::cache) read: fn(&mut Options<'_>) -> Result<CacheRule, Error>,
-    /// Writes what `read` reads, of a rule of this method; nothing of another.
-    pub(in crate::cache) write: fn(&mut fmt::Formatter<'_>, &CacheRule) -> fmt::Result,
-}
-
-impl Method {
-    /// Of presets, whose rules are those of the method they set.
-    pub(super) const UNWRITTEN: fn(&mut fmt::Formatter<'_>, &CacheRule) -> fmt::Result =
-        |_, _| Ok(());
+    /// What `read` reads, of a rule of this method: `None` of another's, and of all for presets, which set the rule of a method.
+    pub(super) text: fn(&CacheRule) -> Option<String>,
 }

@@ -11,8 +11,6 @@ mod method;
 mod schedule;
 mod tgate;
 
-use std::fmt;
-
 use method::Method;
 
 use super::rule::CacheRule;
@@ -28,8 +26,48 @@ pub(super) static ALL: [Method; 7] = [
     learning_to_cache::METHOD,
 ];
 
-/// Writes a rule of one method; nothing where nothing is reused.
-pub(super) fn write(formatter: &mut fmt::Formatter<'_>, rule: &CacheRule) -> fmt::Result {
-    let mut methods = ALL.iter();
-    methods.try_for_each(|method| (method.write)(formatter, rule))
+/// A rule as the method reads it that it is of; `None` where nothing is reused.
+pub(super) fn text(rule: &CacheRule) -> Option<String> {
+    ALL.iter().find_map(|method| (method.text)(rule))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Methods of which a preset sets the rule: all others have rules of their own.
+    const PRESETS: [&str; 2] = ["faster-diffusion", "faster-diffusion-ldm"];
+
+    #[test]
+    fn every_rule_is_of_one_method() {
+        for (name, rule) in [
+            ("deepcache", CacheRule::deepcache(3, 0)),
+            ("encoder-propagation", CacheRule::faster_diffusion()),
+            ("encoder-propagation", CacheRule::faster_diffusion_ldm()),
+            ("dit-propagation", CacheRule::dit_propagation(4, vec![0, 2])),
+            (
+                "dit-propagation",
+                CacheRule::dit_propagation_proportional(vec![0]),
+            ),
+            ("tgate", CacheRule::tgate(10)),
+        ] {
+            let of = ALL.iter().filter(|method| (method.text)(&rule).is_some());
+            let of: Vec<&str> = of.map(|method| method.name).collect();
+            assert_eq!(of, [name], "{rule}");
+        }
+        assert_eq!(text(&CacheRule::none()), None);
+    }
+
+    #[test]
+    fn presets_have_no_text_of_their_own() {
+        let read = |method: &Method| method.example.parse::<CacheRule>().ok();
+        let preset =
+            |method: &&Method| read(method).is_some_and(|rule| (method.text)(&rule).is_none());
+        let presets: Vec<&str> = ALL
+            .iter()
+            .filter(preset)
+            .map(|method| method.name)
+            .collect();
+        assert_eq!(presets, PRESETS);
+    }
 }

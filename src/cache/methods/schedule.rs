@@ -1,7 +1,5 @@
 //! Schedules as methods write them: `interval=3`, `keys=50ls`, `schedule=quadratic`.
 
-use std::fmt;
-
 use crate::{
     cache::{
         keys::KeyList,
@@ -87,29 +85,23 @@ fn listed_steps(words: &Words, text: &str) -> Result<Refresh, Error> {
     })
 }
 
-pub(super) fn write(
-    formatter: &mut fmt::Formatter<'_>,
-    refresh: &Refresh,
-    Words { every, list }: &Words,
-) -> fmt::Result {
+/// What [`schedule`] reads.
+pub(super) fn text(refresh: &Refresh, Words { every, list }: &Words) -> String {
     match refresh {
-        Refresh::EveryStep => write!(formatter, "{every}=1"),
-        Refresh::Uniform { interval } => write!(formatter, "{every}={interval}"),
-        Refresh::Keys(keys) => write!(formatter, "{list}={}", keys.name()),
+        Refresh::EveryStep => format!("{every}=1"),
+        Refresh::Uniform { interval } => format!("{every}={interval}"),
+        Refresh::Keys(keys) => format!("{list}={}", keys.name()),
         Refresh::At(steps) => {
             let steps: Vec<String> = steps.iter().map(usize::to_string).collect();
-            write!(formatter, "{list}={}", steps.join("+"))
+            format!("{list}={}", steps.join("+"))
         }
         Refresh::Quadratic {
             interval,
             center,
             power,
-        } => write!(
-            formatter,
-            "{every}={interval},schedule=quadratic,center={center},power={power}"
-        ),
+        } => format!("{every}={interval},schedule=quadratic,center={center},power={power}"),
         Refresh::Power { interval, power } => {
-            write!(formatter, "{every}={interval},schedule=power,power={power}")
+            format!("{every}={interval},schedule=power,power={power}")
         }
     }
 }

@@ -2,8 +2,6 @@
 //!
 //! **Source**: T-GATE (arXiv 2404.02747, section 4).
 
-use std::fmt;
-
 use super::method::Method;
 use crate::{
     cache::{branches::BranchRule, options::Options, rule::CacheRule},
@@ -15,7 +13,7 @@ pub(super) const METHOD: Method = Method {
     example: "tgate:gate=10",
     help: "no attention to the text and no guidance from step 10 on; goes with the rules that cut the trunk",
     read,
-    write,
+    text,
 };
 
 fn read(options: &mut Options<'_>) -> Result<CacheRule, Error> {
@@ -25,11 +23,11 @@ fn read(options: &mut Options<'_>) -> Result<CacheRule, Error> {
     Ok(CacheRule::tgate(gate))
 }
 
-fn write(formatter: &mut fmt::Formatter<'_>, rule: &CacheRule) -> fmt::Result {
+fn text(rule: &CacheRule) -> Option<String> {
     let Some(BranchRule::Gate { gate }) = rule.branches else {
-        return Ok(());
+        return None;
     };
-    write!(formatter, "tgate:gate={gate}")
+    Some(format!("tgate:gate={gate}"))
 }
 
 impl CacheRule {

@@ -21,7 +21,8 @@ pub struct Generated {
     pub frames: usize,
     /// What was decoded, `[items · frames, channels, height, width]`, in the denoiser's units.
     pub latents: Tensor<4>,
-    /// Text states, `[rows, tokens, width]`, `[uncond; cond]` when guided; `None` for models that read no text.
+    /// Text states, or of a film of a picture what stands for the picture, `[rows, tokens, width]`, `[uncond; cond]` when guided; `None`
+    /// for models that read neither.
     pub prompt_embeds: Option<Tensor<3>>,
     /// Each whole text as one vector, `[rows, projection]`, for models that read one (SDXL).
     pub pooled_prompt_embeds: Option<Tensor<2>>,

@@ -4,11 +4,11 @@ use std::path::Path;
 
 use afterimage::Error;
 use afterimage::catalog::{ModelFolder, ModelPart};
-use afterimage::pipeline::{Adapters, Generated, Pipeline, Report, Request};
+use afterimage::pipeline::{self, Adapters, FilmRequest, Generated, Pipeline, Report, Request};
 use afterimage::weights::adapt::Lora;
 use burn::tensor::{DType, Device, Tensor};
 
-use crate::fixture::{Reference, fixture, values};
+use crate::fixture::{Fixture, Reference, fixture, values};
 
 /// A model of the list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,6 +27,10 @@ pub(super) enum Model {
     DiT,
     Ldm,
     Ddpm,
+    /// Films of a picture.
+    SpatioTemporal,
+    /// Films of a text.
+    UNet3d,
 }
 
 /// A loaded model.
@@ -55,6 +59,8 @@ impl Model {
                 Self::DiT => model("dit"),
                 Self::Ldm => open(crate::ldm::assembled().path()),
                 Self::Ddpm => model("ddpm"),
+                Self::SpatioTemporal => model("svd"),
+                Self::UNet3d => model("t2v-ms"),
             },
             refiner: (self == Self::XlAndRefiner).then(|| model("sdxl-refiner")),
         }
@@ -65,7 +71,18 @@ impl Model {
         match self {
             Self::DiT => Request::of_classes([207]),
             Self::Ldm => Request::of_classes([3]),
-            Self::Ddpm => Request::new(""),
+            Self::Ddpm => Request::of(pipeline::Subject::Nothing),
+            Self::SpatioTemporal => Request {
+                size: Some((32, 32)),
+                film: frames(3),
+                ..Request::of(pipeline::Subject::picture(super::rows::picture()))
+            },
+            Self::UNet3d => Request {
+                guidance_scale: Some(4.0),
+                size: Some((64, 64)),
+                film: frames(3),
+                ..Request::new("a red circle")
+            },
             _ => Request {
                 guidance_scale: Some(4.0),
                 size: Some((64, 64)),
@@ -75,13 +92,21 @@ impl Model {
     }
 }
 
+/// A film of so many frames.
+pub(super) fn frames(count: usize) -> FilmRequest {
+    FilmRequest {
+        frames: Some(count),
+        ..FilmRequest::default()
+    }
+}
+
 fn open(folder: &Path) -> Pipeline {
     let folder = ModelFolder::open(folder.to_str().unwrap()).unwrap();
     Pipeline::load(&folder, &Device::flex(), DType::F32).unwrap()
 }
 
 fn model(name: &str) -> Pipeline {
-    open(&fixture(name).join("model"))
+    open(&Fixture::committed(name).model())
 }
 
 fn bundled() -> Pipeline {

@@ -5,7 +5,7 @@ use afterimage::pipeline::{Control, Edit, Request};
 use afterimage::samplers::SamplerKind;
 
 use super::columns::Column;
-use super::models::Model;
+use super::models::{Model, frames};
 
 /// One way to make a picture.
 pub(super) struct Row {
@@ -171,6 +171,37 @@ pub(super) const ROWS: &[Row] = &[
         refused: &[(Column::Gate, NO_TEXT), (Column::Routed, NO_ROUTER)],
         ..PLAIN
     },
+    Row {
+        name: "films of a picture, Stable Video Diffusion",
+        model: Model::SpatioTemporal,
+        ..PLAIN
+    },
+    Row {
+        name: "films of a text, ms-1.7b",
+        model: Model::UNet3d,
+        ..PLAIN
+    },
+    Row {
+        name: "a batch of 2 films",
+        model: Model::UNet3d,
+        ask: |request| request.batch = 2,
+        ..PLAIN
+    },
+    Row {
+        name: "films by Text2Video-Zero",
+        samplers: &["ddim", "dpmsolver++"],
+        ask: |request| request.film = frames(3),
+        ..PLAIN
+    },
+    Row {
+        name: "a ControlNet on frames of a film",
+        model: Model::Controlled,
+        ask: |request| {
+            let pictures = vec![lines(), picture(), lines()];
+            request.controls = vec![Control::of_frames(0, pictures)];
+        },
+        ..PLAIN
+    },
 ];
 
 impl Row {
@@ -190,7 +221,7 @@ impl Row {
     }
 }
 
-fn picture() -> Picture {
+pub(super) fn picture() -> Picture {
     Picture::from_fn(64, 64, |x, y| [(3 * x) as u8, (4 * y) as u8, 120])
 }
 

@@ -182,9 +182,10 @@ fn pictures_are_encoded_as_by_diffusers() {
     let pixels = Tensor::<4>::from_data(planes, &tested::device());
     let pixels = normalised((pixels + 1.0) / 2.0);
     let tolerance = tested::tolerance(F32_CPU);
-    golden("pixel_values")
-        .compare(pixels.clone(), tolerance)
-        .unwrap_or_else(|error| panic!("pixels: {error}"));
+    if let Some(expected) = fixture.of(case, "pixel_values") {
+        let outcome = expected.compare(pixels.clone(), tolerance);
+        outcome.unwrap_or_else(|error| panic!("pixels: {error}"));
+    }
     let embedding: Tensor<3> = encoder(&fixture).encode(pixels).unsqueeze_dim(1);
     golden("image_embeds")
         .compare(embedding, tolerance)
