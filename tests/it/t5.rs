@@ -31,7 +31,7 @@ fn tokenizer(fixture: &Fixture) -> T5Tokenizer {
 
 #[test]
 fn prompts_become_the_reference_states() {
-    let fixture = Fixture::best("if-stage1");
+    let fixture = Fixture::best("if-stage2");
     let model = encoder(&fixture, tested::dtype());
     let case = fixture.case("text_encoder");
     let golden = |key: &str| fixture.of(case, key).unwrap();
@@ -62,7 +62,7 @@ fn prompts_become_the_reference_states() {
 /// Half precision alone would round the sums of all layers.
 #[test]
 fn sums_of_a_model_in_half_precision_are_made_in_f32() {
-    let fixture = Fixture::best("if-stage1");
+    let fixture = Fixture::best("if-stage2");
     let tokens = tokenizer(&fixture).encode("a photo of a red fox").unwrap();
     let states = |dtype| encoder(&fixture, dtype).states(&[tokens.ids.clone()], &[tokens.end]);
     let (half, single) = (states(DType::BF16), states(DType::F32));
@@ -75,7 +75,7 @@ fn sums_of_a_model_in_half_precision_are_made_in_f32() {
 /// What a cut leaves out is said in the user's words.
 #[test]
 fn long_prompts_are_cut_and_short_ones_padded() {
-    let fixture = Fixture::best("if-stage1");
+    let fixture = Fixture::best("if-stage2");
     let tokens = tokenizer(&fixture).encode(&"of ".repeat(80)).unwrap();
     assert_eq!((tokens.ids.len(), tokens.end), (LENGTH, LENGTH - 1));
     assert_eq!(tokens.cut.unwrap(), ["of"; 4].join(" "));
@@ -195,7 +195,7 @@ fn parameters_are_those_of_the_real_checkpoint() {
 /// The table of tokens under its other name, under both, and of another shape.
 #[test]
 fn the_table_of_tokens_has_two_names() {
-    let fixture = Fixture::best("if-stage1");
+    let fixture = Fixture::best("if-stage2");
     let model = encoder(&fixture, DType::F32);
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("model.safetensors");
