@@ -41,7 +41,7 @@ pub use made::{
 };
 #[cfg(feature = "cli")]
 pub(crate) use made::{read_back, write_tensors};
-pub use parts::{Adapters, Kept, LowPicture, Memory, Phase, Residency, Weights, file_dtype};
+pub use parts::{Adapters, Kept, Memory, Phase, Residency, Weights, file_dtype};
 pub use request::{
     Added, Control, Edit, FilmRequest, Framing, Request, Resolved, SeededNoise, Seeds, Stage,
     Subject, check_refiner,

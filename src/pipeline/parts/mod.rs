@@ -4,7 +4,6 @@
 mod adapters;
 mod build;
 mod classes;
-mod low_picture;
 mod memory;
 mod picture;
 mod prompts;
@@ -16,7 +15,6 @@ mod wording;
 pub use adapters::Adapters;
 pub(super) use adapters::{Exchange, Notes};
 pub(super) use build::{Parts, parameters};
-pub use low_picture::LowPicture;
 pub use memory::{Kept, Memory, Phase, Weights, file_dtype};
 pub use residency::Residency;
 pub(super) use source::{Asked, Origin, Source};
