@@ -4,6 +4,8 @@
 //! Khachatryan et al., "Text2Video-Zero" (arXiv 2303.13439, section 3.3) for shifts; behaviour as diffusers'
 //! `StableVideoDiffusionPipeline` and `TextToVideoZeroPipeline`.
 
+use serde::{Deserialize, Serialize};
+
 use crate::error::RequestError;
 use crate::guidance::FrameScales;
 use crate::motion::Motion;
@@ -23,7 +25,8 @@ const NOISE_AUG: f64 = 0.02;
 
 /// What only films are told; `None` takes the model's default. Models of pictures refuse it, but for `frames`, which has those of Stable
 /// Diffusion 1.x and 2.x make films by Text2Video-Zero.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct FilmRequest {
     /// Frames of each film, at least 2.
     pub frames: Option<usize>,
@@ -61,8 +64,8 @@ enum Told {
 }
 
 impl FilmRequest {
-    /// Frames that the model is told to show a second.
-    pub(in crate::pipeline) fn rate(&self) -> usize {
+    /// Frames a second: of the file, and as a model is told that asks for them.
+    pub fn rate(&self) -> usize {
         self.fps.unwrap_or(FRAMES_A_SECOND)
     }
 
@@ -86,7 +89,7 @@ impl FilmRequest {
         let asked = self.frames.or(followed.filter(|&pictures| pictures > 1));
         let told = match (films, asked) {
             (Films::Never, Some(_)) => return Err(RequestError::NoFilms),
-            (Films::Never, None) | (Films::ZeroShot, None) => Told::Picture,
+            (Films::Never | Films::ZeroShot, None) => Told::Picture,
             (Films::ZeroShot, Some(_)) if followed.is_some() => Told::Text,
             (Films::ZeroShot, Some(_)) => Told::Shift,
             (Films::Trained { .. }, _) if model.reads_text() => Told::Text,
@@ -95,8 +98,7 @@ impl FilmRequest {
         self.check_told(told)?;
         self.check_numbers(told)?;
         match (films, asked) {
-            (Films::Trained { frames }, None) => Ok(frames),
-            (_, Some(frames)) => Ok(frames),
+            (Films::Trained { frames }, None) | (_, Some(frames)) => Ok(frames),
             (Films::Never | Films::ZeroShot, None) => Ok(1),
         }
     }
