@@ -7,6 +7,7 @@ pub mod clip_vision;
 pub mod control;
 pub mod dit;
 pub mod spatio_temporal;
+pub mod t5;
 pub mod unet;
 pub mod unet3d;
 pub mod vae;

@@ -7,9 +7,9 @@ use std::ops::Range;
 
 use burn::module::Module;
 use burn::nn::{Linear, LinearConfig};
-use burn::tensor::activation::silu;
 use burn::tensor::{DType, Device, FloatDType, Tensor, TensorData};
 
+use super::activation::Activation;
 use crate::ops;
 
 /// Longest wavelength of the sinusoids, in training timesteps over 2π.
@@ -61,6 +61,8 @@ impl Sinusoid {
 pub struct TimestepEmbedding {
     linear_1: Linear,
     linear_2: Linear,
+    #[module(skip)]
+    activation: Activation,
 }
 
 impl TimestepEmbedding {
@@ -74,7 +76,14 @@ impl TimestepEmbedding {
         Self {
             linear_1: LinearConfig::new(input, inner).init(device),
             linear_2: LinearConfig::new(inner, output).init(device),
+            activation: Activation::Silu,
         }
+    }
+
+    /// The same with `activation` between the layers.
+    #[must_use]
+    pub fn with(self, activation: Activation) -> Self {
+        Self { activation, ..self }
     }
 
     /// Embeddings of all `timesteps` at once, `[timesteps, width]`, f32.
@@ -90,7 +99,8 @@ impl TimestepEmbedding {
     /// - output: `[rows, width]`
     pub fn forward(&self, input: Tensor<2>) -> Tensor<2> {
         let input = input.cast(FloatDType::F32);
-        let hidden = silu(ops::linear(&in_single(&self.linear_1), input)); // [rows, width]
+        let hidden = ops::linear(&in_single(&self.linear_1), input); // [rows, width]
+        let hidden = self.activation.of(hidden);
         ops::linear(&in_single(&self.linear_2), hidden) // [rows, width]
     }
 }
@@ -119,13 +129,26 @@ impl TimeTable {
     /// For `rows` rows an evaluation and blocks that compute in `dtype`, from time embeddings, `[evaluations, width]`, and what is added
     /// to them, `[rows, width]`.
     pub fn new(times: Tensor<2>, added: Option<Tensor<2>>, rows: usize, dtype: DType) -> Self {
+        Self::through(&[Activation::Silu], times, added, rows, dtype)
+    }
+
+    /// [`new`](Self::new) with the sums put through `activations`, one after the other.
+    pub fn through(
+        activations: &[Activation],
+        times: Tensor<2>,
+        added: Option<Tensor<2>>,
+        rows: usize,
+        dtype: DType,
+    ) -> Self {
         let times: Tensor<3> = times.unsqueeze_dim(1); // [evaluations, 1, width]
         let sums = match added {
             Some(added) => times + added.cast(FloatDType::F32).unsqueeze_dim(0), // [evaluations, rows, width]
             None => times,
         };
+        let through = |sums, activation: &Activation| activation.of(sums);
+        let activated = activations.iter().fold(sums, through);
         Self {
-            activated: silu(sums).cast(dtype),
+            activated: activated.cast(dtype),
             rows,
         }
     }
@@ -170,7 +193,11 @@ mod tests {
         let silu = |times: &[f32]| -> Vec<f32> {
             let device = Device::flex();
             let times = Tensor::<1>::from_floats(times, &device);
-            super::silu(times).into_data().iter::<f32>().collect()
+            Activation::Silu
+                .of(times)
+                .into_data()
+                .iter::<f32>()
+                .collect()
         };
         let table = TimeTable::new(times.clone(), Some(added), 2, DType::F32);
         assert_eq!(values(&table, 1..3), silu(&[2.0, 12.0, 3.0, 13.0]));
@@ -196,10 +223,12 @@ mod tests {
         let halves = TimestepEmbedding {
             linear_1: round(&layer.linear_1),
             linear_2: round(&layer.linear_2),
+            activation: Activation::Silu,
         };
         let wide = TimestepEmbedding {
             linear_1: in_single(&halves.linear_1),
             linear_2: in_single(&halves.linear_2),
+            activation: Activation::Silu,
         };
         let sinusoid = Sinusoid {
             width: 16,

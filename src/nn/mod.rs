@@ -1,5 +1,6 @@
 //! Layers shared by the models. Field names are the checkpoint's (diffusers layout).
 
+pub mod activation;
 pub mod attention;
 pub mod embed;
 pub mod frames;
@@ -9,6 +10,8 @@ pub mod resnet;
 pub mod spatio_temporal;
 pub mod temporal;
 pub mod temporal_transformer;
+pub mod text_map_attention;
+pub mod text_time;
 pub mod transformer;
 
 use burn::nn::conv::{Conv2d, Conv2dConfig};

@@ -5,13 +5,13 @@
 use burn::module::Module;
 use burn::nn::conv::{Conv2d, Conv2dConfig};
 use burn::nn::{GroupNorm, Linear, LinearConfig, PaddingConfig2d};
-use burn::tensor::activation::silu;
 use burn::tensor::module::{avg_pool2d, interpolate};
 use burn::tensor::ops::{AvgPoolOptions, InterpolateMode, InterpolateOptions};
 use burn::tensor::{Device, Tensor};
 
+use super::activation::Activation;
 use super::{conv1x1, conv3x3, group_norm};
-use crate::ops::{self, group_norm_silu};
+use crate::ops;
 
 /// What a residual block is built from.
 #[derive(Debug, Clone, Copy)]
@@ -29,15 +29,39 @@ pub struct ResnetConfig {
 }
 
 /// What the time embedding does to a residual block.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum TimeShift {
     /// It is added in front of the second norm (arXiv 2006.11239).
+    #[default]
     Add,
     /// It scales and shifts what the second norm gives (arXiv 2105.05233, section 3.1, adaptive group norm).
     ScaleShift,
 }
 
-/// `x + conv2(silu(norm2(conv1(silu(norm1(x))) + time)))`, or with `norm2(…) · (1 + scale) + shift`.
+/// What makes residual blocks of one network differ from those of another.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct ResnetForm {
+    /// What the time embedding does.
+    pub shift: TimeShift,
+    /// What comes after the norms.
+    pub activation: Activation,
+    /// What the sum of both branches is divided by, if by anything.
+    pub divisor: Option<f64>,
+}
+
+impl Default for ResnetForm {
+    /// Time added, `SiLU`, the plain sum.
+    fn default() -> Self {
+        Self {
+            shift: TimeShift::Add,
+            activation: Activation::Silu,
+            divisor: None,
+        }
+    }
+}
+
+/// `x + conv2(silu(norm2(conv1(silu(norm1(x))) + time)))`, or with `norm2(…) · (1 + scale) + shift`, or otherwise as its
+/// [form](ResnetForm) says.
 #[derive(Module, Debug)]
 pub struct ResnetBlock2d {
     norm1: GroupNorm,
@@ -46,17 +70,18 @@ pub struct ResnetBlock2d {
     norm2: GroupNorm,
     conv2: Conv2d,
     conv_shortcut: Option<Conv2d>,
-    scale_shift: bool,
+    #[module(skip)]
+    form: ResnetForm,
 }
 
 impl ResnetBlock2d {
-    /// Builds the block, its time embedding added; weights stay lazy until loaded.
+    /// Builds the block in the form of Stable Diffusion's; weights stay lazy until loaded.
     pub fn new(config: ResnetConfig, device: &Device) -> Self {
-        Self::with_shift(config, TimeShift::Add, device)
+        Self::with_form(config, ResnetForm::default(), device)
     }
 
     /// Builds the block; weights stay lazy until loaded.
-    pub fn with_shift(config: ResnetConfig, shift: TimeShift, device: &Device) -> Self {
+    pub fn with_form(config: ResnetConfig, form: ResnetForm, device: &Device) -> Self {
         let ResnetConfig {
             input,
             output,
@@ -64,8 +89,10 @@ impl ResnetBlock2d {
             groups,
             epsilon,
         } = config;
-        let scale_shift = shift == TimeShift::ScaleShift;
-        let features = if scale_shift { 2 * output } else { output };
+        let features = match form.shift {
+            TimeShift::Add => output,
+            TimeShift::ScaleShift => 2 * output,
+        };
         Self {
             norm1: group_norm(groups, input, epsilon, device),
             conv1: conv3x3(input, output, 1, device),
@@ -73,7 +100,7 @@ impl ResnetBlock2d {
             norm2: group_norm(groups, output, epsilon, device),
             conv2: conv3x3(output, output, 1, device),
             conv_shortcut: (input != output).then(|| conv1x1(input, output, device)),
-            scale_shift,
+            form,
         }
     }
 
@@ -94,7 +121,7 @@ impl ResnetBlock2d {
         time: Option<&Tensor<2>>,
         resample: impl Fn(Tensor<4>) -> Tensor<4>,
     ) -> Tensor<4> {
-        let branch = resample(group_norm_silu(&self.norm1, hidden.clone()));
+        let branch = resample(self.form.activation.after(&self.norm1, hidden.clone()));
         let branch = ops::conv2d(&self.conv1, branch); // [rows, output, height, width]
         let time = self.time_emb_proj.as_ref().zip(time);
         let time = time.map(|(project, time)| per_channel(ops::linear(project, time.clone())));
@@ -104,20 +131,25 @@ impl ResnetBlock2d {
             Some(shortcut) => ops::conv2d(shortcut, hidden),
             None => hidden,
         };
-        shortcut + branch
+        let sum = shortcut + branch;
+        match self.form.divisor {
+            Some(divisor) => sum / divisor,
+            None => sum,
+        }
     }
 
-    /// The second norm with the time embedding, `[rows, features, 1, 1]`, brought in, and `SiLU`.
+    /// The second norm with the time embedding, `[rows, features, 1, 1]`, brought in, and what comes after.
     fn shifted(&self, branch: Tensor<4>, time: Option<Tensor<4>>) -> Tensor<4> {
+        let activation = self.form.activation;
         match time {
-            None => group_norm_silu(&self.norm2, branch),
-            Some(time) if self.scale_shift => {
+            None => activation.after(&self.norm2, branch),
+            Some(time) if self.form.shift == TimeShift::ScaleShift => {
                 let channels = branch.dims()[1];
                 let scale = time.clone().narrow(1, 0, channels);
                 let shift = time.narrow(1, channels, channels);
-                silu(ops::group_norm(&self.norm2, branch) * (scale + 1.0) + shift)
+                activation.of(ops::group_norm(&self.norm2, branch) * (scale + 1.0) + shift)
             }
-            Some(time) => group_norm_silu(&self.norm2, branch + time),
+            Some(time) => activation.after(&self.norm2, branch + time),
         }
     }
 }

@@ -110,6 +110,7 @@ impl TransformerTemporal {
             context_width: width,
             groups,
             upcast: false,
+            only_text: false,
         };
         Self {
             norm: group_norm(groups, channels, NORM_EPSILON, device),

@@ -39,6 +39,8 @@ pub struct TransformerConfig {
     pub groups: usize,
     /// Attention scores in f32.
     pub upcast: bool,
+    /// Whether the first attention of a block reads the text too, not the map.
+    pub only_text: bool,
 }
 
 /// A gated feed-forward layer, `out(a · gelu(b))` with `[a, b] = proj(x)`.
@@ -74,6 +76,7 @@ pub struct BasicTransformerBlock {
     attn2: Attention,
     norm3: LayerNorm,
     ff: FeedForward,
+    only_text: bool,
 }
 
 impl BasicTransformerBlock {
@@ -95,17 +98,27 @@ impl BasicTransformerBlock {
         };
         Self {
             norm1: norm(),
-            attn1: attention(width),
+            attn1: attention(if config.only_text {
+                config.context_width
+            } else {
+                width
+            }),
             norm2: norm(),
             attn2: attention(config.context_width),
             norm3: norm(),
             ff: FeedForward::new(width, device),
+            only_text: config.only_text,
         }
     }
 
     /// Keys and values of `text`, `[rows, tokens, context_width]`.
     pub(super) fn context(&self, text: &Tensor<3>) -> KeyValue {
         self.attn2.key_value(text.clone())
+    }
+
+    /// Those of the first attention, if it reads the text.
+    fn first_context(&self, text: &Tensor<3>) -> Option<KeyValue> {
+        self.only_text.then(|| self.attn1.key_value(text.clone()))
     }
 
     /// `[rows, tokens, width]` to the same.
@@ -115,35 +128,31 @@ impl BasicTransformerBlock {
         context: &KeyValue,
         recall: &mut Recall<'_>,
     ) -> Tensor<3> {
-        self.run(hidden, Some(context), 1, recall)
-    }
-
-    /// [`forward`](Self::forward) of the frames of films, which all look at their film's first.
-    fn forward_frames(
-        &self,
-        hidden: Tensor<3>,
-        context: &KeyValue,
-        frames: usize,
-        recall: &mut Recall<'_>,
-    ) -> Tensor<3> {
-        self.run(hidden, Some(context), frames, recall)
+        self.run(hidden, Looked::AtFrames(1), Some(context), recall)
     }
 
     /// [`forward`](Self::forward) where there is no context: the second attention is among the tokens as well.
     pub(super) fn forward_alone(&self, hidden: Tensor<3>, recall: &mut Recall<'_>) -> Tensor<3> {
-        self.run(hidden, None, 1, recall)
+        self.run(hidden, Looked::AtFrames(1), None, recall)
     }
 
     fn run(
         &self,
         hidden: Tensor<3>,
+        looked: Looked<'_>,
         context: Option<&KeyValue>,
-        frames: usize,
         recall: &mut Recall<'_>,
     ) -> Tensor<3> {
-        let attended = recall.branch(Branch::SelfAttention, || {
+        let first = match looked {
+            Looked::AtFrames(_) => Branch::SelfAttention,
+            Looked::AtText(_) => Branch::CrossAttention,
+        };
+        let attended = recall.branch(first, || {
             let normed = self.norm1.forward(hidden.clone());
-            self.attn1.attend_first(normed, frames)
+            match looked {
+                Looked::AtFrames(frames) => self.attn1.attend_first(normed, frames),
+                Looked::AtText(text) => self.attn1.attend(normed, text.clone()),
+            }
         });
         let hidden = hidden + attended;
         let second = match context {
@@ -163,6 +172,14 @@ impl BasicTransformerBlock {
         });
         hidden + fed
     }
+}
+
+/// What a block's first attention looks at.
+#[derive(Debug, Clone, Copy)]
+enum Looked<'a> {
+    /// The first of so many frames; 1 is the map itself.
+    AtFrames(usize),
+    AtText(&'a KeyValue),
 }
 
 /// The positions that those of a map attend to.
@@ -202,10 +219,38 @@ impl Attended {
 pub struct TransformerContext {
     /// Cross-attention keys and values of every block.
     blocks: Vec<KeyValue>,
+    /// Those of the blocks' first attention; none where that looks at the map.
+    first: Vec<KeyValue>,
     attended: Attended,
 }
 
 impl TransformerContext {
+    /// Keys and values of the text, of one block each.
+    pub(super) fn new(blocks: Vec<KeyValue>, attended: Attended) -> Self {
+        Self {
+            blocks,
+            first: Vec::new(),
+            attended,
+        }
+    }
+
+    /// Those of the first block.
+    ///
+    /// # Panics
+    ///
+    /// If there is none.
+    pub(super) fn first_block(&self) -> &KeyValue {
+        &self.blocks[0]
+    }
+
+    /// What the first attention of block `index` looks at.
+    fn looked(&self, index: usize) -> Looked<'_> {
+        match self.first.get(index) {
+            Some(text) => Looked::AtText(text),
+            None => Looked::AtFrames(self.attended.frames()),
+        }
+    }
+
     /// Some of the rows of the text.
     #[must_use]
     pub fn select(&self, rows: Range<usize>) -> Self {
@@ -222,8 +267,10 @@ impl TransformerContext {
     }
 
     fn each(&self, change: impl Fn(&KeyValue) -> KeyValue) -> Self {
+        let all = |blocks: &[KeyValue]| blocks.iter().map(&change).collect();
         Self {
-            blocks: self.blocks.iter().map(change).collect(),
+            blocks: all(&self.blocks),
+            first: all(&self.first),
             attended: self.attended,
         }
     }
@@ -265,8 +312,12 @@ impl Transformer2d {
     /// row of the text, as the frames of a film do; `attended` says which of them they look at.
     pub fn context(&self, text: &Tensor<3>, attended: Attended) -> TransformerContext {
         let blocks = self.transformer_blocks.iter();
+        let first = blocks.clone();
         TransformerContext {
             blocks: blocks.map(|block| block.context(text)).collect(),
+            first: first
+                .filter_map(|block| block.first_context(text))
+                .collect(),
             attended,
         }
     }
@@ -281,12 +332,12 @@ impl Transformer2d {
         let size = hidden.dims();
         let tokens = to_tokens(ops::group_norm(&self.norm, hidden.clone()));
         let tokens = ops::linear(&self.proj_in, tokens);
-        let tokens = self.transformer_blocks.iter().zip(&context.blocks).fold(
-            tokens,
-            |tokens, (block, key_value)| {
-                block.forward_frames(tokens, key_value, context.attended.frames(), recall)
-            },
-        );
+        let blocks = self.transformer_blocks.iter().zip(&context.blocks);
+        let tokens = blocks
+            .enumerate()
+            .fold(tokens, |tokens, (index, (block, text))| {
+                block.run(tokens, context.looked(index), Some(text), recall)
+            });
         hidden + to_map(ops::linear(&self.proj_out, tokens), size)
     }
 }

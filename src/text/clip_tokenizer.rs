@@ -16,7 +16,7 @@ use tokenizers::pre_tokenizers::split::{Split, SplitPattern};
 use tokenizers::{AddedToken, SplitDelimiterBehavior, Tokenizer};
 
 use super::Embedding;
-use super::tokenizer_files::{AddedWord, Settings, Special, TokenizerFiles, parse};
+use super::tokenizer_files::{AddedWord, Settings, Special, TokenizerFiles, complete, parse};
 use crate::error::{AdapterError, ConfigError, Error};
 
 /// What counts as one word: special tokens, English contractions, runs of letters, single digits, runs of anything else.
@@ -281,16 +281,6 @@ fn splitter() -> tokenizers::Result<Splitters> {
     let words = Split::new(pattern, SplitDelimiterBehavior::Removed, true)?;
     let bytes = ByteLevel::new(false, true, true);
     Ok(Splitters::new(vec![words.into(), bytes.into()]))
-}
-
-/// A whole `tokenizer.json`, whose own cutting and padding are switched off.
-fn complete(contents: &str) -> Result<Tokenizer, ConfigError> {
-    let build = || {
-        let mut tokenizer = Tokenizer::from_bytes(contents)?;
-        tokenizer.with_truncation(None)?.with_padding(None);
-        Ok(tokenizer)
-    };
-    build().map_err(|source| ConfigError::Tokenizer { source })
 }
 
 fn taken(embedding: &Embedding) -> AdapterError {

@@ -2,10 +2,13 @@
 
 mod clip_tokenizer;
 mod embedding;
+mod sentence_piece;
+mod t5_tokenizer;
 mod tokenizer_files;
 
 pub use clip_tokenizer::{ClipTokenizer, Tokens};
 pub use embedding::Embedding;
+pub use t5_tokenizer::T5Tokenizer;
 pub use tokenizer_files::TokenizerFiles;
 
 use burn::tensor::Tensor;
@@ -47,6 +50,16 @@ pub trait PooledTextEncoder: TextEncoder {
     ///
     /// If `clip_skip` is not less than [`max_clip_skip`](TextEncoder::max_clip_skip), or rows differ in length.
     fn summary(&self, ids: &[Vec<u32>], ends: &[usize], clip_skip: usize) -> Summary;
+}
+
+/// A transformer in which nothing looks at what follows a text's end (T5).
+pub trait SentenceEncoder {
+    /// States of `ids`, one row a prompt, all of one length, whose texts end at `ends`.
+    ///
+    /// # Shapes
+    ///
+    /// - output: `[rows, tokens, width]`, f32
+    fn states(&self, ids: &[Vec<u32>], ends: &[usize]) -> Tensor<3>;
 }
 
 /// Prompts as a denoiser takes them.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use tokenizers::Tokenizer;
 
 use crate::error::{ConfigError, Error};
 
@@ -174,6 +175,16 @@ fn length(named: Option<f64>) -> Result<usize, ConfigError> {
             Err(ConfigError::unsupported("model_max_length", length, hint))
         }
     }
+}
+
+/// A whole `tokenizer.json`, whose own cutting and padding are switched off.
+pub(super) fn complete(contents: &str) -> Result<Tokenizer, ConfigError> {
+    let build = || {
+        let mut tokenizer = Tokenizer::from_bytes(contents)?;
+        tokenizer.with_truncation(None)?.with_padding(None);
+        Ok(tokenizer)
+    };
+    build().map_err(|source| ConfigError::Tokenizer { source })
 }
 
 pub(super) fn parse<T: DeserializeOwned>(

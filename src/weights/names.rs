@@ -2,10 +2,11 @@
 //!
 //! Data to data: nothing here reads a tensor.
 //!
-//! - Our modules carry the diffusers names but for a few fields, since a Rust field cannot be a number ([`checkpoint_name`],
+//! - Our modules carry the diffusers names but for a few fields, since a Rust field is no number and has no capitals ([`checkpoint_name`],
 //!   [`module_name`]).
 //! - VAE and DDPM folders from before diffusers 0.13 call their attention `query`, `key`, `value`, `proj_attn` ([`canonical_name`]).
 //! - CLIP text encoders come with and without the prefix `text_model.` (`canonical`).
+//! - T5's table of tokens has two names; files have either or both (`canonical`).
 
 use std::collections::HashMap;
 
@@ -16,7 +17,7 @@ use super::WeightSource;
 use crate::error::{Error, WeightsError};
 
 /// Module path and checkpoint path of the fields that differ.
-const FIELDS: [(&str, &str); 13] = [
+const FIELDS: [(&str, &str); 15] = [
     (".ff.proj.", ".ff.net.0.proj."),
     (".ff.out.", ".ff.net.2."),
     (".ff_in.proj.", ".ff_in.net.0.proj."),
@@ -30,6 +31,8 @@ const FIELDS: [(&str, &str); 13] = [
     (".conv3.conv.", ".conv3.3."),
     (".conv4.norm.", ".conv4.0."),
     (".conv4.conv.", ".conv4.3."),
+    (".self_attention.", ".SelfAttention."),
+    (".dense.", ".DenseReluDense."),
 ];
 
 /// Old and present names of an attention's layers.
@@ -39,6 +42,9 @@ const ATTENTION: [(&str, &str); 4] = [
     (".value.", ".to_v."),
     (".proj_attn.", ".to_out.0."),
 ];
+
+/// A second name of a tensor that modules hold once, and the name that they have it by.
+const TWINS: [(&str, &str); 1] = [("encoder.embed_tokens.weight", "shared.weight")];
 
 /// Prefix of the text encoder, which some files leave out.
 const TEXT_PREFIX: &str = "text_model.";
@@ -108,7 +114,19 @@ pub(crate) fn canonical(
             return Err(WeightsError::Duplicate { name, origin }.into());
         }
     }
+    join_twins(&mut tensors, asked);
     Ok(tensors)
+}
+
+/// Has tensors with two names under the one that is asked for, unless they are of another shape.
+fn join_twins(tensors: &mut HashMap<String, Packed>, asked: &HashMap<&str, &[usize]>) {
+    for (twin, name) in TWINS {
+        let shape = tensors.get(twin).map(|tensor| tensor.shape.to_vec());
+        let fits = shape.as_deref() == asked.get(name).copied();
+        if let Some(tensor) = fits.then(|| tensors.remove(twin)).flatten() {
+            tensors.entry(name.to_owned()).or_insert(tensor);
+        }
+    }
 }
 
 /// Whether the module is a text encoder, and if so whether its names have the prefix.

@@ -7,6 +7,7 @@ use afterimage::denoiser::Rows;
 use afterimage::image_io::Picture;
 use afterimage::models::control::ControlledUNet;
 use afterimage::models::dit::DiT;
+use afterimage::models::unet::Labels;
 use afterimage::models::unet::{UNet, UNet2d};
 use afterimage::pipeline::{Pipeline, SeededNoise, Seeds};
 use burn::tensor::{DType, Device, Tensor};
@@ -88,7 +89,9 @@ fn of_unets_without_text() {
     let sample = normals([2, 3, 16, 16], 1);
     made_once_is_made_at_every_step(unet, &Conditioning::none(Rows::single(2)), &sample);
     let labelled = crate::adm::tiny();
-    let width = labelled.unet().config().label_width.unwrap();
+    let Some(Labels::Vectors(width)) = labelled.unet().config().labels else {
+        panic!("labelled by vectors")
+    };
     let condition = Conditioning {
         label_vectors: Some(normals([2, width], 5)),
         ..Conditioning::none(Rows::single(2))

@@ -60,6 +60,7 @@ impl ControlNetConfig {
             value["up_block_types"] = hint.mirrored_blocks().into();
         }
         let unet = UNetConfig::from_json(&value.to_string())?;
+        unet.check_reads_text_alone("built are ControlNets of Stable Diffusion 1.x, 2.x and XL")?;
         Ok(Self {
             blue_first: hint.blue_first()?,
             hint_channels: hint.conditioning_channels.unwrap_or(3),

@@ -207,6 +207,7 @@ impl Builder<'_> {
             context_width: self.config.spatial.context_width,
             groups: self.config.spatial.groups,
             upcast: self.config.spatial.upcast_attention,
+            only_text: false,
         };
         let attention = |_| TransformerSpatioTemporal::new(config, self.device);
         (depth > 0).then(|| (0..count).map(attention).collect())

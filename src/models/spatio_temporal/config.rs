@@ -5,11 +5,12 @@ use serde::Deserialize;
 use crate::error::ConfigError;
 use crate::models::json::{self, Sides};
 use crate::models::unet::{
-    AddedConfig, AttentionKind, DOWN_OVER_FRAMES, Level, PerLevel, Resampling, UNetConfig,
-    UP_OVER_FRAMES, check_divisible,
+    AddedConfig, AttentionKind, DOWN_OVER_FRAMES, Level, PerLevel, Resampling, TextReading,
+    UNetConfig, UP_OVER_FRAMES, check_divisible,
 };
+use crate::nn::activation::Activation;
 use crate::nn::embed::Sinusoid;
-use crate::nn::resnet::TimeShift;
+use crate::nn::resnet::ResnetForm;
 
 /// Groups of every norm: the class has no key for them.
 const GROUPS: usize = 32;
@@ -84,7 +85,9 @@ impl SpatioTemporalJson {
                 mid_depth: depths[count - 1],
                 attention: AttentionKind::Transformer,
                 resampling: Resampling::Even,
-                time_shift: TimeShift::Add,
+                resnets: ResnetForm::default(),
+                mid_divisor: None,
+                text: TextReading::default(),
                 context_width: context
                     .map_or(Ok(1024), |widths| widths.agreed("cross_attention_dim"))?,
                 groups: GROUPS,
@@ -93,7 +96,8 @@ impl SpatioTemporalJson {
                 sinusoid: sinusoid(channels[0]),
                 time_width: 4 * channels[0],
                 added: Some(self.added()?),
-                label_width: None,
+                labels: None,
+                time_activations: vec![Activation::Silu],
                 sample_size: self.sample_size.unwrap_or(Sides::Square(96)).resolve(),
             },
             frames: self.num_frames.unwrap_or(25),
@@ -123,6 +127,7 @@ impl SpatioTemporalJson {
             layers: layers[level],
             heads: heads[level],
             encoder_depth: if down[level] { depths[level] } else { 0 },
+            only_text: false,
             decoder_depth: if up[count - 1 - level] {
                 depths[level]
             } else {

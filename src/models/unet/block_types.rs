@@ -28,6 +28,20 @@ pub(super) const UP: BlockTypes = BlockTypes {
     silent: [false, true, true, true],
 };
 
+/// [`DOWN`] whose blocks attend to text and map at once.
+pub(super) const DOWN_OF_TEXTS: BlockTypes = BlockTypes {
+    attending: "SimpleCrossAttnDownBlock2D",
+    plain: "ResnetDownsampleBlock2D",
+    ..DOWN
+};
+
+/// [`UP`] whose blocks attend to text and map at once.
+pub(super) const UP_OF_TEXTS: BlockTypes = BlockTypes {
+    attending: "SimpleCrossAttnUpBlock2D",
+    plain: "ResnetUpsampleBlock2D",
+    ..UP
+};
+
 /// [`DOWN`] over frames.
 pub(in crate::models) const DOWN_OVER_FRAMES: BlockTypes = BlockTypes {
     attending: "CrossAttnDownBlockSpatioTemporal",

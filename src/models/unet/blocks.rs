@@ -1,18 +1,21 @@
 //! The nested blocks, as in the checkpoint.
 
 use burn::module::Module;
-use burn::nn::GroupNorm;
 use burn::nn::conv::Conv2d;
+use burn::nn::{EmbeddingConfig, GroupNorm, Linear, LinearConfig};
 use burn::tensor::{Device, Tensor};
 
-use super::config::{AttentionKind, Level, Resampling, UNetConfig};
-use super::parts::{Attention, Downsampler, Upsampler};
+use super::config::{AttentionKind, Labels, Level, Resampling, UNetConfig};
+use super::parts::{Attention, Downsampler, LabelEmbedding, TextEmbedding, Upsampler};
+use crate::nn::activation::Activation;
 use crate::nn::embed::TimestepEmbedding;
 use crate::nn::map_attention::{MapAttention, MapAttentionConfig};
-use crate::nn::resnet::{Downsample2d, ResnetBlock2d, ResnetConfig, Upsample2d};
+use crate::nn::resnet::{Downsample2d, ResnetBlock2d, ResnetConfig, ResnetForm, Upsample2d};
+use crate::nn::text_map_attention::{TextMapAttention, TextMapAttentionConfig};
+use crate::nn::text_time::TextTimeEmbedding;
 use crate::nn::transformer::{Transformer2d, TransformerConfig, TransformerContext};
 use crate::nn::{conv3x3, group_norm};
-use crate::ops::{self, group_norm_silu};
+use crate::ops;
 use crate::recall::Recall;
 
 /// One level of the encoder half.
@@ -43,13 +46,16 @@ pub(super) struct UpBlock {
 pub struct UNet2DConditionModel {
     pub(super) conv_in: Conv2d,
     pub(super) time_embedding: TimestepEmbedding,
-    pub(super) add_embedding: Option<TimestepEmbedding>,
-    pub(super) class_embedding: Option<TimestepEmbedding>,
+    pub(super) add_embedding: Option<TextEmbedding>,
+    pub(super) class_embedding: Option<LabelEmbedding>,
+    pub(super) encoder_hid_proj: Option<Linear>,
     pub(super) down_blocks: Vec<DownBlock>,
     pub(super) mid_block: MidBlock,
     pub(super) up_blocks: Vec<UpBlock>,
     pub(super) conv_norm_out: GroupNorm,
     pub(super) conv_out: Conv2d,
+    #[module(skip)]
+    activation: Activation,
 }
 
 impl UNet2DConditionModel {
@@ -57,12 +63,14 @@ impl UNet2DConditionModel {
     pub fn new(config: &UNetConfig, device: &Device) -> Self {
         let builder = Builder { config, device };
         let outer = config.levels[0].channels;
-        let embedding = |input| TimestepEmbedding::new(input, config.time_width, device);
+        let activation = config.resnets.activation;
+        let projected = |width| LinearConfig::new(width, config.context_width).init(device);
         Self {
             conv_in: conv3x3(config.in_channels, outer, 1, device),
-            time_embedding: embedding(config.sinusoid.width),
-            add_embedding: config.added.map(|added| embedding(added.width)),
-            class_embedding: config.label_width.map(embedding),
+            time_embedding: builder.embedding(config.sinusoid.width).with(activation),
+            add_embedding: builder.of_text(),
+            class_embedding: config.labels.map(|labels| builder.of_labels(labels)),
+            encoder_hid_proj: config.text.projected.map(projected),
             down_blocks: (0..config.levels.len())
                 .map(|level| builder.down(level))
                 .collect(),
@@ -73,12 +81,14 @@ impl UNet2DConditionModel {
                 .collect(),
             conv_norm_out: group_norm(config.groups, outer, config.epsilon, device),
             conv_out: conv3x3(outer, config.out_channels, 1, device),
+            activation,
         }
     }
 
     /// The prediction from the last hidden tensor, `[rows, channels, height, width]`.
     pub(super) fn head(&self, hidden: Tensor<4>) -> Tensor<4> {
-        ops::conv2d(&self.conv_out, group_norm_silu(&self.conv_norm_out, hidden))
+        let hidden = self.activation.after(&self.conv_norm_out, hidden);
+        ops::conv2d(&self.conv_out, hidden)
     }
 }
 
@@ -120,6 +130,45 @@ pub(in crate::models) struct Builder<'a> {
 }
 
 impl Builder<'_> {
+    /// From vectors of width `input` to what is added to the time embedding.
+    fn embedding(&self, input: usize) -> TimestepEmbedding {
+        TimestepEmbedding::new(input, self.config.time_width, self.device)
+    }
+
+    fn of_text(&self) -> Option<TextEmbedding> {
+        let UNetConfig {
+            added,
+            text,
+            time_width,
+            ..
+        } = self.config;
+        let width = self.config.text_width();
+        let states = |heads| TextTimeEmbedding::new(width, heads, *time_width, self.device);
+        let states = text.pooled_heads.map(states).map(TextEmbedding::States);
+        let pooled = added.map(|added| TextEmbedding::Pooled(self.embedding(added.width)));
+        states.or(pooled)
+    }
+
+    fn of_labels(&self, labels: Labels) -> LabelEmbedding {
+        let UNetConfig {
+            sinusoid,
+            time_width,
+            resnets,
+            ..
+        } = self.config;
+        match labels {
+            Labels::Vectors(width) => LabelEmbedding::Network(self.embedding(width)),
+            Labels::Timesteps => {
+                let network = self.embedding(sinusoid.width).with(resnets.activation);
+                LabelEmbedding::Network(network)
+            }
+            Labels::Table(entries) => {
+                let table = EmbeddingConfig::new(entries, *time_width);
+                LabelEmbedding::Table(table.init(self.device))
+            }
+        }
+    }
+
     pub(in crate::models) fn down(&self, index: usize) -> DownBlock {
         let level = self.config.levels[index];
         let input = self.config.encoder_input(index);
@@ -140,11 +189,17 @@ impl Builder<'_> {
     pub(in crate::models) fn mid(&self) -> MidBlock {
         let level = self.config.levels[self.config.levels.len() - 1];
         let depth = self.config.mid_depth;
+        let form = ResnetForm {
+            divisor: self.config.mid_divisor,
+            ..self.config.resnets
+        };
+        let resnet = |_| self.resnet_of(form, level.channels, level.channels);
+        let level = Level {
+            only_text: false,
+            ..level
+        };
         MidBlock {
-            resnets: vec![
-                self.resnet(level.channels, level.channels),
-                self.resnet(level.channels, level.channels),
-            ],
+            resnets: (0..2).map(resnet).collect(),
             attentions: self.attentions(level, depth, 1).unwrap_or_default(),
         }
     }
@@ -160,6 +215,10 @@ impl Builder<'_> {
     }
 
     fn resnet(&self, input: usize, output: usize) -> ResnetBlock2d {
+        self.resnet_of(self.config.resnets, input, output)
+    }
+
+    fn resnet_of(&self, form: ResnetForm, input: usize, output: usize) -> ResnetBlock2d {
         let UNetConfig {
             groups,
             epsilon,
@@ -173,7 +232,7 @@ impl Builder<'_> {
             groups,
             epsilon,
         };
-        ResnetBlock2d::with_shift(config, self.config.time_shift, self.device)
+        ResnetBlock2d::with_form(config, form, self.device)
     }
 
     fn downsampler(&self, channels: usize) -> Downsampler {
@@ -199,6 +258,9 @@ impl Builder<'_> {
         let attention = |_| match self.config.attention {
             AttentionKind::Transformer => Attention::Transformer(self.transformer(level, depth)),
             AttentionKind::Map => Attention::Map(self.map_attention(level)),
+            AttentionKind::TextAndMap { text_norm } => {
+                Attention::TextAndMap(self.text_map_attention(level, text_norm))
+            }
         };
         (depth > 0).then(|| (0..count).map(attention).collect())
     }
@@ -213,6 +275,17 @@ impl Builder<'_> {
         MapAttention::new(config, self.device)
     }
 
+    fn text_map_attention(&self, level: Level, text_norm: bool) -> TextMapAttention {
+        let config = TextMapAttentionConfig {
+            channels: level.channels,
+            heads: level.heads,
+            context_width: self.config.context_width,
+            groups: self.config.groups,
+            text_norm,
+        };
+        TextMapAttention::new(config, self.device)
+    }
+
     fn transformer(&self, level: Level, depth: usize) -> Transformer2d {
         let config = TransformerConfig {
             channels: level.channels,
@@ -221,6 +294,7 @@ impl Builder<'_> {
             context_width: self.config.context_width,
             groups: self.config.groups,
             upcast: self.config.upcast_attention,
+            only_text: level.only_text,
         };
         Transformer2d::new(config, self.device)
     }

@@ -1,6 +1,6 @@
 //! What the cells cost, from the configuration and the latents' size alone.
 
-use super::config::{AttentionKind, Level, Resampling, UNetConfig};
+use super::config::{AttentionKind, Labels, Level, Resampling, UNetConfig};
 use super::line::CellModule;
 use crate::denoiser::{Blueprint, BranchCost, Cell};
 use crate::nn::resnet::TimeShift;
@@ -80,19 +80,44 @@ struct Counter<'a> {
 }
 
 impl Counter<'_> {
-    /// The networks after the timestep and after what is added to it.
+    /// The networks after the timestep and after what is added to it, and those of the whole text.
     fn prepare(&self) -> u64 {
         let UNetConfig {
             time_width,
             sinusoid,
             added,
-            label_width,
+            labels,
             ..
         } = self.config;
         let added = added.map(|added| added.width);
-        let inputs = [Some(sinusoid.width), added, *label_width];
+        let labels = labels.and_then(|labels| match labels {
+            Labels::Vectors(width) => Some(width),
+            Labels::Timesteps => Some(sinusoid.width),
+            Labels::Table(_) => None,
+        });
+        let inputs = [Some(sinusoid.width), added, labels];
         let macs = |input: usize| time_width * (input + time_width);
-        inputs.into_iter().flatten().map(macs).sum::<usize>() as u64
+        let inputs = inputs.into_iter().flatten().map(macs);
+        (inputs.sum::<usize>() + self.whole_text()) as u64
+    }
+
+    /// The text's projection, and its pooling: keys and values of all tokens and their mean, the query, and what comes of it.
+    fn whole_text(&self) -> usize {
+        let UNetConfig {
+            text,
+            time_width,
+            context_width,
+            ..
+        } = self.config;
+        let (tokens, width) = (self.extent.tokens, self.config.text_width());
+        let projected = text
+            .projected
+            .map_or(0, |width| tokens * width * context_width);
+        let pooled = text.pooled_heads.map_or(0, |_| {
+            let layers = width * width * (2 * (tokens + 1) + 1) + width * time_width;
+            layers + self.products(1, tokens + 1, width)
+        });
+        projected + pooled
     }
 
     fn cell(&self, site: CellModule, name: String) -> Cell {
@@ -138,8 +163,15 @@ impl Counter<'_> {
     /// The branches of a cell's attention.
     fn branches(&self, site: CellModule) -> Vec<BranchCost> {
         let (level, depth) = self.attending(site);
-        let blocks = std::iter::repeat_n(self.block(level), depth);
+        let block = self.block(level, self.only_text(site));
+        let blocks = std::iter::repeat_n(block, depth);
         blocks.flatten().collect()
+    }
+
+    /// Whether nothing in a cell's blocks looks at the map.
+    fn only_text(&self, site: CellModule) -> bool {
+        let (level, _) = self.attending(site);
+        self.config.levels[level].only_text && site != CellModule::Mid
     }
 
     /// The level at which a cell works, and how many blocks attend in it.
@@ -156,8 +188,12 @@ impl Counter<'_> {
     /// Elements of keys and values of the text.
     fn context(&self, site: CellModule) -> usize {
         let (level, depth) = self.attending(site);
-        let reads = self.config.attention == AttentionKind::Transformer;
-        2 * usize::from(reads) * depth * self.extent.tokens * self.config.levels[level].channels
+        let reads = match self.config.attention {
+            AttentionKind::Map => 0,
+            AttentionKind::Transformer if self.only_text(site) => 2,
+            AttentionKind::Transformer | AttentionKind::TextAndMap { .. } => 1,
+        };
+        2 * reads * depth * self.extent.tokens * self.config.levels[level].channels
     }
 
     /// Elements alive at a cell's peak.
@@ -190,7 +226,7 @@ impl Counter<'_> {
     fn attention_maps(&self) -> usize {
         match self.config.attention {
             // The map, the tokens, queries, keys and values by head, and what they become.
-            AttentionKind::Map => 8,
+            AttentionKind::Map | AttentionKind::TextAndMap { .. } => 8,
             // The map, the tokens, both halves of GEGLU (8) and what is gated (4).
             AttentionKind::Transformer => 14,
         }
@@ -207,13 +243,15 @@ impl Counter<'_> {
         } else {
             channels
         };
-        self.resnet(input, channels, level) + self.attention(level, encoder_depth)
+        let site = CellModule::Down { level, layer };
+        self.resnet(input, channels, level) + self.attention(site, level, encoder_depth)
     }
 
     fn mid(&self) -> usize {
         let level = self.config.levels.len() - 1;
         let channels = self.config.levels[level].channels;
-        2 * self.resnet(channels, channels, level) + self.attention(level, self.config.mid_depth)
+        let attention = self.attention(CellModule::Mid, level, self.config.mid_depth);
+        2 * self.resnet(channels, channels, level) + attention
     }
 
     /// Cost, and the level whose size the cell leaves behind.
@@ -225,7 +263,9 @@ impl Counter<'_> {
             ..
         } = self.config.levels[level];
         let input = self.config.decoder_input(level, layer);
-        let macs = self.resnet(input, channels, level) + self.attention(level, decoder_depth);
+        let site = CellModule::Up { level, layer };
+        let attention = self.attention(site, level, decoder_depth);
+        let macs = self.resnet(input, channels, level) + attention;
         if layer == layers && level > 0 {
             (macs + self.resampler(channels, level - 1), level - 1)
         } else {
@@ -258,7 +298,7 @@ impl Counter<'_> {
         } else {
             input * output * self.area(level)
         };
-        let features = match self.config.time_shift {
+        let features = match self.config.resnets.shift {
             TimeShift::Add => output,
             TimeShift::ScaleShift => 2 * output,
         };
@@ -266,18 +306,19 @@ impl Counter<'_> {
         self.conv(input, output, level) + self.conv(output, output, level) + shortcut + time
     }
 
-    fn attention(&self, level: usize, depth: usize) -> usize {
+    fn attention(&self, site: CellModule, level: usize, depth: usize) -> usize {
         let channels = self.config.levels[level].channels;
         let projections = match (depth, self.config.attention) {
-            (0, _) | (_, AttentionKind::Map) => 0,
+            (0, _) | (_, AttentionKind::Map | AttentionKind::TextAndMap { .. }) => 0,
             (_, AttentionKind::Transformer) => 2 * channels * channels * self.area(level),
         };
-        let block: u64 = self.block(level).iter().map(|branch| branch.macs).sum();
+        let block = self.block(level, self.only_text(site));
+        let block: u64 = block.iter().map(|branch| branch.macs).sum();
         projections + depth * block as usize
     }
 
     /// The branches of one block.
-    fn block(&self, level: usize) -> Vec<BranchCost> {
+    fn block(&self, level: usize, only_text: bool) -> Vec<BranchCost> {
         let channels = self.config.levels[level].channels;
         let area = self.area(level);
         let square = channels * channels * area;
@@ -286,16 +327,24 @@ impl Counter<'_> {
             macs: macs as u64,
             elements: (channels * area) as u64,
         };
+        let tokens = self.extent.tokens;
+        let text = 2 * tokens * self.config.context_width * channels;
         let own = 4 * square + self.products(area, area, channels);
-        let own = cost(Branch::SelfAttention, own);
         match self.config.attention {
-            AttentionKind::Map => vec![own],
+            AttentionKind::Map => vec![cost(Branch::SelfAttention, own)],
+            AttentionKind::TextAndMap { .. } => {
+                let joined = own + text + self.products(area, tokens, channels);
+                vec![cost(Branch::SelfAttention, joined)]
+            }
             AttentionKind::Transformer => {
-                let tokens = self.extent.tokens;
-                let text = 2 * tokens * self.config.context_width * channels;
                 let cross = 2 * square + text + self.products(area, tokens, channels);
                 let cross = cost(Branch::CrossAttention, cross);
-                vec![own, cross, cost(Branch::FeedForward, 12 * square)]
+                let first = if only_text {
+                    cross
+                } else {
+                    cost(Branch::SelfAttention, own)
+                };
+                vec![first, cross, cost(Branch::FeedForward, 12 * square)]
             }
         }
     }
@@ -313,108 +362,4 @@ fn resnet_elements(input: usize, output: usize) -> usize {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Multiply-accumulates of SD 1.5 at 64x64 latents, in G (docs/methods.md).
-    const FULL: f64 = 401.6;
-    const RETRIEVE: [f64; 12] = [
-        31.6, 90.1, 152.7, 188.7, 226.6, 270.3, 305.2, 340.7, 378.0, 385.7, 390.7, 395.6,
-    ];
-
-    fn sd15() -> UNetConfig {
-        let json = include_str!("../../../models/cards/stable-diffusion-v1-5/unet/config.json");
-        UNetConfig::from_json(json).unwrap()
-    }
-
-    /// The same of SDXL at 128x128 latents.
-    const FULL_XL: f64 = 3381.0;
-    const RETRIEVE_XL: [f64; 9] = [
-        49.0, 128.0, 224.0, 436.0, 724.0, 1035.0, 1478.0, 2227.0, 2982.0,
-    ];
-
-    const XL: Extent = Extent {
-        height: 128,
-        width: 128,
-        tokens: 77,
-    };
-
-    fn sdxl() -> UNetConfig {
-        let json =
-            include_str!("../../../models/cards/stable-diffusion-xl-base-1.0/unet/config.json");
-        UNetConfig::from_json(json).unwrap()
-    }
-
-    /// Multiply-accumulates of a step that runs what skip `skip` leaves.
-    fn retrieve(blueprint: &Blueprint, skip: usize) -> u64 {
-        let cut = 2 * blueprint.skips() - skip;
-        let cells =
-            blueprint.span_macs(0..skip + 1) + blueprint.span_macs(cut..blueprint.cells.len());
-        cells + blueprint.prepare_macs + blueprint.leave_macs
-    }
-
-    fn close(macs: u64, giga: f64) {
-        let found = macs as f64 / 1e9;
-        assert!(
-            (found / giga - 1.0).abs() < 0.005,
-            "{found} G, published {giga} G"
-        );
-    }
-
-    #[test]
-    fn published_costs_of_sd15() {
-        let blueprint = sd15().blueprint(Extent {
-            height: 64,
-            width: 64,
-            tokens: 77,
-        });
-        close(blueprint.full_macs(), FULL);
-        for (skip, giga) in RETRIEVE.into_iter().enumerate() {
-            close(retrieve(&blueprint, skip), giga);
-        }
-    }
-
-    #[test]
-    fn published_costs_of_sdxl() {
-        let blueprint = sdxl().blueprint(XL);
-        assert_eq!((blueprint.cells.len(), blueprint.skips()), (19, 9));
-        close(blueprint.full_macs(), FULL_XL);
-        for (skip, giga) in RETRIEVE_XL.into_iter().enumerate() {
-            let found = retrieve(&blueprint, skip) as f64 / 1e9;
-            // Printed in whole G.
-            assert!(
-                (found - giga).abs() < 0.5 + 0.005 * giga,
-                "skip {skip}: {found} G"
-            );
-        }
-    }
-
-    #[test]
-    fn published_costs_of_sdxl_without_attention() {
-        close(sdxl().blueprint_without_products(XL).full_macs(), 2989.0);
-    }
-
-    #[test]
-    fn published_costs_of_the_refiner() {
-        let json =
-            include_str!("../../../models/cards/stable-diffusion-xl-refiner-1.0/unet/config.json");
-        let blueprint = UNetConfig::from_json(json).unwrap().blueprint(XL);
-        close(blueprint.full_macs(), 3643.0);
-        close(retrieve(&blueprint, 0), 70.5);
-        close(retrieve(&blueprint, 3), 757.0);
-    }
-
-    #[test]
-    fn skips_close_in_reverse_order() {
-        let blueprint = sd15().blueprint(Extent {
-            height: 63,
-            width: 65,
-            tokens: 77,
-        });
-        assert_eq!((blueprint.cells.len(), blueprint.skips()), (25, 12));
-        assert_eq!(blueprint.open_skips(13), 12);
-        assert_eq!(blueprint.open_skips(24), 1);
-        assert_eq!(blueprint.cells[12].name, "mid");
-        assert_eq!(blueprint.cells[24].name, "d0");
-    }
-}
+mod tests;

@@ -133,20 +133,14 @@ impl UNet {
         &self.model
     }
 
-    /// A run of `rows` rows without context; `label` is `[rows, label_width]`.
+    /// A run that reads no text.
     pub(super) fn start_without_context(
         &self,
-        rows: usize,
-        label: Option<&Tensor<2>>,
+        conditioning: &Conditioning,
         evaluations: &[Evaluation],
     ) -> UNetRun {
         UNetRun {
-            time: TimeTable::new(
-                self.times(evaluations),
-                self.embedded(label),
-                rows,
-                self.dtype,
-            ),
+            time: self.time(conditioning, conditioning.rows.total(), evaluations),
             context: vec![TransformerContext::default(); self.line.len()],
             frames: 1,
             channels: None,
@@ -160,18 +154,46 @@ impl UNet {
         embedding.embed(&timesteps, self.config.sinusoid)
     }
 
-    /// What labels add to the time embedding, `[rows, time_width]`.
-    fn embedded(&self, label: Option<&Tensor<2>>) -> Option<Tensor<2>> {
-        let embedding = self.model.class_embedding.as_ref()?;
-        let label = label.expect("a UNet with labels is given them").clone();
-        Some(embedding.forward(label))
+    /// Time embeddings with all that is added to them, for `rows` rows.
+    fn time(
+        &self,
+        conditioning: &Conditioning,
+        rows: usize,
+        evaluations: &[Evaluation],
+    ) -> TimeTable {
+        TimeTable::through(
+            &self.config.time_activations,
+            self.times(evaluations),
+            self.added(conditioning),
+            rows,
+            self.dtype,
+        )
     }
 
-    /// What the conditions add to the time embedding, `[rows, time_width]`.
+    /// What labels and text add to the time embedding, `[rows, time_width]`.
     fn added(&self, conditioning: &Conditioning) -> Option<Tensor<2>> {
-        let embedding = self.model.add_embedding.as_ref()?;
-        let config = self.config.added.as_ref()?;
-        Some(embedding.forward(config.joined(conditioning)))
+        let UNetConfig {
+            added,
+            labels,
+            sinusoid,
+            ..
+        } = &self.config;
+        let of_labels = self.model.class_embedding.as_ref().zip(*labels);
+        let of_labels =
+            of_labels.map(|(embedding, kind)| embedding.forward(conditioning, kind, *sinusoid));
+        let of_text = self.model.add_embedding.as_ref();
+        let of_text = of_text.map(|embedding| embedding.forward(conditioning, added.as_ref()));
+        let parts = [of_labels, of_text];
+        parts.into_iter().flatten().reduce(|sum, one| sum + one)
+    }
+
+    /// What blocks read of the text, `[rows, tokens, context_width]`.
+    fn text(&self, conditioning: &Conditioning) -> Tensor<3> {
+        let states = conditioning.states().clone().cast(self.dtype);
+        match &self.model.encoder_hid_proj {
+            Some(projection) => ops::linear(projection, states),
+            None => states,
+        }
     }
 
     fn run_cell(
@@ -236,7 +258,7 @@ impl StagedDenoiser for UNet {
 
     /// The frames of a film have one row of text, and all look at the first of them where pictures look at themselves.
     fn start(&self, conditioning: &Conditioning, evaluations: &[Evaluation]) -> UNetRun {
-        let text = conditioning.states().clone().cast(self.dtype); // [rows, tokens, width]
+        let text = self.text(conditioning); // [rows, tokens, context_width]
         let frames = conditioning.rows.frames;
         let attended = Attended::first_of(frames);
         let context = self
@@ -245,9 +267,8 @@ impl StagedDenoiser for UNet {
             .map(|site| self.context_of(*site, &text, attended))
             .collect();
         let rows = text.dims()[0] * frames;
-        let times = self.times(evaluations);
         UNetRun {
-            time: TimeTable::new(times, self.added(conditioning), rows, self.dtype),
+            time: self.time(conditioning, rows, evaluations),
             context,
             frames,
             channels: conditioning.channels.clone(),

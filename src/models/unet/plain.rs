@@ -35,9 +35,7 @@ impl StagedDenoiser for UNet2d {
     }
 
     fn start(&self, conditioning: &Conditioning, evaluations: &[Evaluation]) -> UNetRun {
-        let (rows, label) = (conditioning.rows.total(), &conditioning.label_vectors);
-        self.0
-            .start_without_context(rows, label.as_ref(), evaluations)
+        self.0.start_without_context(conditioning, evaluations)
     }
 
     fn prepare(&self, run: &UNetRun, evaluations: &[Evaluation]) -> UNetPrepared {

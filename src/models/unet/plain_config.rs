@@ -7,11 +7,14 @@
 
 use serde::Deserialize;
 
-use super::config::{AttentionKind, Level, Resampling, UNetConfig, check_divisible};
+use super::config::{
+    AttentionKind, Labels, Level, Resampling, TextReading, UNetConfig, check_divisible,
+};
 use crate::error::ConfigError;
 use crate::models::json::{self, Neutral, Sides, current_block};
+use crate::nn::activation::Activation;
 use crate::nn::embed::Sinusoid;
-use crate::nn::resnet::TimeShift;
+use crate::nn::resnet::{ResnetForm, TimeShift};
 
 /// The file, as errors name it.
 const FILE: &str = "unet/config.json";
@@ -131,7 +134,12 @@ impl UNet2dJson {
             mid_depth: usize::from(self.add_attention.unwrap_or(true)),
             attention: AttentionKind::Map,
             resampling: self.resampling(&down, &up)?,
-            time_shift: self.time_shift()?,
+            resnets: ResnetForm {
+                shift: self.time_shift()?,
+                ..ResnetForm::default()
+            },
+            mid_divisor: None,
+            text: TextReading::default(),
             context_width: 0,
             groups,
             epsilon: self.norm_eps.unwrap_or(1e-5),
@@ -143,7 +151,8 @@ impl UNet2dJson {
             },
             time_width: self.time_embedding_dim.unwrap_or(4 * channels[0]),
             added: None,
-            label_width: self.label_width()?,
+            labels: self.label_width()?.map(Labels::Vectors),
+            time_activations: vec![Activation::Silu],
             sample_size: self.sample_size.unwrap_or(Sides::Square(32)).resolve(),
         })
     }
@@ -232,6 +241,7 @@ impl UNet2dJson {
                 heads: channels / width,
                 encoder_depth: usize::from(down.attends),
                 decoder_depth: usize::from(up.attends),
+                only_text: false,
             })
             .collect())
     }

@@ -254,6 +254,7 @@ impl Builder<'_> {
             context_width: spatial.context_width,
             groups: spatial.groups,
             upcast: spatial.upcast_attention,
+            only_text: false,
         };
         let transformer = |_| Transformer2d::new(config, self.device);
         (0..count).map(transformer).collect()

@@ -5,10 +5,12 @@ use serde::Deserialize;
 use crate::error::ConfigError;
 use crate::models::json::{self, Neutral, Sides};
 use crate::models::unet::{
-    AttentionKind, DOWN_OF_FILMS, Level, Resampling, UNetConfig, UP_OF_FILMS, check_divisible,
+    AttentionKind, DOWN_OF_FILMS, Level, Resampling, TextReading, UNetConfig, UP_OF_FILMS,
+    check_divisible,
 };
+use crate::nn::activation::Activation;
 use crate::nn::embed::Sinusoid;
-use crate::nn::resnet::TimeShift;
+use crate::nn::resnet::ResnetForm;
 
 /// A `UNet` over films: every default filled in, every value checked.
 #[derive(Debug, Clone, PartialEq)]
@@ -87,7 +89,9 @@ impl UNet3dJson {
             mid_depth: 1,
             attention: AttentionKind::Transformer,
             resampling: Resampling::Even,
-            time_shift: TimeShift::Add,
+            resnets: ResnetForm::default(),
+            mid_divisor: None,
+            text: TextReading::default(),
             context_width: self.cross_attention_dim.unwrap_or(1024),
             groups,
             epsilon: self.norm_eps.unwrap_or(1e-5),
@@ -99,7 +103,8 @@ impl UNet3dJson {
             },
             time_width: 4 * outer,
             added: None,
-            label_width: None,
+            labels: None,
+            time_activations: vec![Activation::Silu],
             sample_size: self.sample_size.unwrap_or(Sides::Square(32)).resolve(),
         };
         Ok(UNet3dConfig {
@@ -119,6 +124,7 @@ impl UNet3dJson {
             heads: channels[index] / head_width,
             encoder_depth: usize::from(down[index]),
             decoder_depth: usize::from(up[index]),
+            only_text: false,
         };
         Ok((0..count).map(level).collect())
     }

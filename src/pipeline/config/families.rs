@@ -60,6 +60,7 @@ fn text_to_image(folder: &ModelFolder, sampler: SamplerConfig) -> Result<ModelCo
     repairs::check_reads_text(folder.index())?;
     let text = folder.read_json("unet/config.json")?;
     let mut unet = UNetConfig::from_json(&text)?;
+    unet.check_reads_text_alone("this pipeline gives text states for transformers alone")?;
     let written = unet.sample_size;
     if unet.added.is_none() {
         unet.sample_size = repairs::latent_sides(&text, written);
@@ -205,6 +206,7 @@ fn classes_as_labels(folder: &ModelFolder) -> Result<(ClassesConfig, TrunkConfig
 fn classes_as_tokens(folder: &ModelFolder) -> Result<(ClassesConfig, TrunkConfig), Error> {
     let embedder = folder.read_json("class_embedder/config.json")?;
     let unet = UNetConfig::from_json(&folder.read_json("unet/config.json")?)?;
+    unet.check_reads_text_alone("a class-conditional UNet is given its class alone")?;
     let embedder = ClassEmbedderConfig::from_json(&embedder)?;
     let (read, given) = (unet.context_width, embedder.width);
     if read != given {
@@ -245,10 +247,9 @@ fn unconditional(
         let hint = format!("as many as `in_channels`, {taken}, or twice that with variances");
         return Err(ConfigError::unsupported("out_channels", given, hint).into());
     }
-    if let Some(width) = unet.label_width {
-        let hint = "this pipeline has no word for labels";
-        let key = "projection_class_embeddings_input_dim";
-        return Err(ConfigError::unsupported(key, width, hint).into());
+    if let Some(labels) = unet.labels {
+        let (key, hint) = ("class_embed_type", "this pipeline has no word for labels");
+        return Err(ConfigError::unsupported(key, format!("{labels:?}"), hint).into());
     }
     Ok(ModelConfig {
         source: SourceConfig::Nothing,

@@ -1,0 +1,121 @@
+//! Keys and what they become.
+
+use super::*;
+
+fn config(extra: &str) -> Result<UNetConfig, crate::Error> {
+    UNetConfig::from_json(&format!(
+        r#"{{"block_out_channels":[320,640],"down_block_types":["CrossAttnDownBlock2D","DownBlock2D"],
+        "up_block_types":["UpBlock2D","CrossAttnUpBlock2D"],"cross_attention_dim":768{extra}}}"#
+    ))
+}
+
+#[test]
+fn levels_are_resolved_outermost_first() {
+    let config = config(r#","attention_head_dim":[5,10],"ignored_key":1"#).unwrap();
+    assert_eq!(config.skips(), 6);
+    let outer = config.levels[0];
+    assert_eq!(
+        (outer.heads, outer.encoder_depth, outer.decoder_depth),
+        (5, 1, 1)
+    );
+    assert_eq!(config.levels[1].decoder_depth, 0);
+    assert_eq!(config.time_width, 1280);
+}
+
+fn depths(config: &UNetConfig) -> Vec<(usize, usize)> {
+    let depths = |level: &Level| (level.encoder_depth, level.decoder_depth);
+    config.levels.iter().map(depths).collect()
+}
+
+#[test]
+fn old_and_silent_files_are_read() {
+    let silent = UNetConfig::from_json("{}").unwrap();
+    let channels: Vec<_> = silent.levels.iter().map(|level| level.channels).collect();
+    assert_eq!(channels, CHANNELS);
+    assert_eq!(depths(&silent), [(1, 1), (1, 1), (1, 1), (0, 0)]);
+    assert_eq!(silent.sample_size, [64, 64]);
+    let old = UNetConfig::from_json(
+        r#"{"block_out_channels":[320,640],"down_block_types":["UNetResCrossAttnDownBlock2D","UNetResDownBlock2D"],
+        "up_block_types":["UpBlock2D","CrossAttnUpBlock2D"],"cross_attention_dim":[8,8],"sample_size":[60,80],
+        "only_cross_attention":[false,false]}"#,
+    )
+    .unwrap();
+    assert_eq!((old.sample_size, old.context_width), ([60, 80], 8));
+    assert_eq!(depths(&old), [(1, 1), (0, 0)]);
+}
+
+#[test]
+fn unsupported_values_name_their_key() {
+    for (extra, key) in [
+        (r#","class_embed_type":"identity""#, "`class_embed_type`"),
+        (r#","norm_num_groups":33"#, "`norm_num_groups`"),
+        (r#","layers_per_block":[2,2,2]"#, "`layers_per_block`"),
+        (r#","mid_block_type":null,"act_fn":"relu""#, "`act_fn`"),
+        (r#","only_cross_attention":true"#, "`only_cross_attention`"),
+        (
+            r#","cross_attention_norm":"group_norm""#,
+            "`cross_attention_norm`",
+        ),
+        (r#","addition_embed_type":"image""#, "`addition_embed_type`"),
+        (
+            r#","encoder_hid_dim_type":"text_proj""#,
+            "`encoder_hid_dim`",
+        ),
+    ] {
+        let error = config(extra).unwrap_err();
+        assert!(
+            error.is_config() && error.to_string().contains(key),
+            "{error}"
+        );
+    }
+}
+/// Stage II of `DeepFloyd` IF in small.
+const CASCADE: &str = r#"{"block_out_channels":[40,64],"down_block_types":["ResnetDownsampleBlock2D","SimpleCrossAttnDownBlock2D"],
+    "up_block_types":["SimpleCrossAttnUpBlock2D","ResnetUpsampleBlock2D"],"mid_block_type":"UNetMidBlock2DSimpleCrossAttn",
+    "layers_per_block":[2,3],"norm_num_groups":8,"attention_head_dim":16,"cross_attention_dim":64,"cross_attention_norm":"group_norm","act_fn":"gelu",
+    "encoder_hid_dim":128,"encoder_hid_dim_type":"text_proj","addition_embed_type":"text","class_embed_type":"timestep",
+    "resnet_time_scale_shift":"scale_shift","resnet_out_scale_factor":1.5,"mid_block_scale_factor":1.0,"resnet_skip_time_act":true,
+    "time_embedding_act_fn":"gelu"}"#;
+
+#[test]
+fn what_cascades_read_is_resolved() {
+    let config = UNetConfig::from_json(CASCADE).unwrap();
+    let heads = |level: &Level| (level.heads, level.encoder_depth, level.layers);
+    let heads: Vec<_> = config.levels.iter().map(heads).collect();
+    assert_eq!(heads, [(1, 0, 2), (4, 1, 3)]);
+    assert_eq!(
+        config.attention,
+        AttentionKind::TextAndMap { text_norm: true }
+    );
+    assert_eq!(
+        (config.labels, config.resampling),
+        (Some(Labels::Timesteps), Resampling::Resnet)
+    );
+    assert_eq!((config.text_width(), config.context_width), (128, 64));
+    assert_eq!(
+        (config.resnets.divisor, config.mid_divisor),
+        (Some(1.5), None)
+    );
+    assert_eq!(config.time_activations, [Activation::Gelu]);
+    let hint = "this test gives text alone";
+    let error = config.check_reads_text_alone(hint).unwrap_err().to_string();
+    assert!(
+        error.contains("`class_embed_type`") && error.contains(hint),
+        "{error}"
+    );
+    let mixed = CASCADE.replace("\"ResnetUpsampleBlock2D\"", "\"UpBlock2D\"");
+    let error = UNetConfig::from_json(&mixed).unwrap_err().to_string();
+    assert!(
+        error.contains("`up_block_types[1]` is `UpBlock2D`"),
+        "{error}"
+    );
+}
+
+#[test]
+fn levels_of_an_upscaler_may_look_at_the_text_alone() {
+    let config = config(r#","only_cross_attention":[true,false],"num_class_embeds":1000"#).unwrap();
+    let only: Vec<_> = config.levels.iter().map(|level| level.only_text).collect();
+    assert_eq!(only, [true, false]);
+    assert_eq!(config.labels, Some(Labels::Table(1000)));
+    assert_eq!(config.time_activations, [Activation::Silu]);
+}
