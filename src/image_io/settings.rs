@@ -72,21 +72,21 @@ fn exif_comment(mut decoder: impl ImageDecoder) -> Option<Vec<u8>> {
 
 /// The text of a film's description, below five boxes, of which one has four bytes before what it holds.
 fn description(file: &[u8]) -> Option<&[u8]> {
-    let moov = boxed(file, b"moov")?;
-    let meta = boxed(boxed(moov, b"udta")?, b"meta")?;
-    let list = boxed(meta.get(4..)?, b"ilst")?;
-    let data = boxed(boxed(list, b"desc")?, b"data")?;
+    let moov = boxed(file, *b"moov")?;
+    let meta = boxed(boxed(moov, *b"udta")?, *b"meta")?;
+    let list = boxed(meta.get(4..)?, *b"ilst")?;
+    let data = boxed(boxed(list, *b"desc")?, *b"data")?;
     // Before the text, its type and its language.
     data.get(8..)
 }
 
 /// What the first box of this name holds.
-fn boxed<'a>(mut rest: &'a [u8], name: &[u8; 4]) -> Option<&'a [u8]> {
+fn boxed(mut rest: &[u8], name: [u8; 4]) -> Option<&[u8]> {
     const HEADER: usize = 8;
     loop {
         let length = u32::from_be_bytes(*rest.first_chunk()?) as usize;
         let whole = rest.get(..length).filter(|_| length >= HEADER)?;
-        if whole[4..HEADER] == *name {
+        if whole[4..HEADER] == name {
             return Some(&whole[HEADER..]);
         }
         rest = &rest[length..];

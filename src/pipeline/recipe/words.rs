@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
 
+#[expect(clippy::ref_option, reason = "serde calls it so")]
 pub(super) fn serialize<T: Display, S: Serializer>(
     value: &Option<T>,
     serializer: S,
