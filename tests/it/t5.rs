@@ -12,7 +12,7 @@ use crate::fixture::{Fixture, json, shared, text};
 use crate::tested;
 use crate::tolerance::F32_CPU;
 
-/// Tokens that DeepFloyd IF reads.
+/// Tokens that `DeepFloyd` IF reads.
 const LENGTH: usize = 77;
 
 fn encoder(fixture: &Fixture, dtype: DType) -> T5EncoderModel {
@@ -64,7 +64,8 @@ fn prompts_become_the_reference_states() {
 fn sums_of_a_model_in_half_precision_are_made_in_f32() {
     let fixture = Fixture::best("if-stage2");
     let tokens = tokenizer(&fixture).encode("a photo of a red fox").unwrap();
-    let states = |dtype| encoder(&fixture, dtype).states(&[tokens.ids.clone()], &[tokens.end]);
+    let states =
+        |dtype| encoder(&fixture, dtype).states(std::slice::from_ref(&tokens.ids), &[tokens.end]);
     let (half, single) = (states(DType::BF16), states(DType::F32));
     assert_eq!(half.dtype(), DType::F32);
     let apart = (half - single.clone()).abs().max().into_scalar::<f32>();

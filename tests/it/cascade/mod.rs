@@ -1,4 +1,4 @@
-//! DeepFloyd IF and the x4 upscaler against diffusers: cells, laws, costs, parameters; whole runs.
+//! `DeepFloyd` IF and the x4 upscaler against diffusers: cells, laws, costs, parameters; whole runs.
 
 mod costs;
 mod low;
