@@ -187,6 +187,24 @@ impl ModelFolder {
         })
     }
 
+    /// The tokenizer of T5 in `part`, which gives `length` ids.
+    ///
+    /// # Errors
+    ///
+    /// When it is missing, unreadable or malformed.
+    pub fn t5_tokenizer(&self, part: &str, length: usize) -> Result<T5Tokenizer, Error> {
+        if let Some(text) = self.files.text(&format!("{part}/tokenizer.json"))? {
+            return T5Tokenizer::from_json(&text, length);
+        }
+        let file = format!("{part}/spiece.model");
+        let pieces = self.files.bytes(&file)?;
+        let pieces = pieces.ok_or_else(|| FileError::Missing {
+            file,
+            model: self.name.clone(),
+        })?;
+        T5Tokenizer::from_pieces(&pieces, length)
+    }
+
     /// The weights of a part, unread: which file of several, full precision before half, an average before what it is taken of; whole or in shards. A part that a single-file checkpoint leaves
     /// out is looked for in a folder of the part's name beside the file.
     ///

@@ -225,7 +225,7 @@ pub(super) fn subject(prompt: Option<&str>, classes: &[usize], model: &Model) ->
             said.map_or_else(|| Subject::Classes(labels.to_vec()), prompts)
         }
         (_, labels @ [_, ..]) => Subject::Classes(labels.to_vec()),
-        (SourceConfig::Texts(_), []) => prompts(prompt.unwrap_or(args::DEFAULT_PROMPT)),
+        (SourceConfig::Texts(_) | SourceConfig::Sentences(_), []) => prompts(prompt.unwrap_or(args::DEFAULT_PROMPT)),
         (SourceConfig::Picture(_) | SourceConfig::Nothing, []) => {
             said.map_or(Subject::Nothing, prompts)
         }

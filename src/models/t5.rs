@@ -74,6 +74,14 @@ impl T5Config {
         Ok(json.resolve()?)
     }
 
+    /// Bytes alive at the peak of encoding `rows` prompts of `tokens`, in f32: the states, what a feed-forward layer makes of them, the
+    /// scores.
+    pub fn encode_bytes(&self, rows: usize, tokens: usize) -> u64 {
+        let states = tokens * (4 * self.width + 3 * self.inner);
+        let scores = 3 * self.heads * tokens * tokens;
+        (rows * (states + scores) * size_of::<f32>()) as u64
+    }
+
     fn linear(&self, input: usize, output: usize, device: &Device) -> Linear {
         LinearConfig::new(input, output)
             .with_bias(false)

@@ -1,8 +1,9 @@
 //! Several models for one picture, one after the other: each takes over what the one before has left, with a plan and a store of its own.
 //!
-//! Source: Podell et al., SDXL (arXiv 2307.01952, section 2.5); behaviour as diffusers' `denoising_end` and `denoising_start`.
+//! Source: Podell et al., SDXL (arXiv 2307.01952, section 2.5); behaviour as diffusers' `denoising_end` and `denoising_start`. Ho et al.,
+//! "Cascaded Diffusion Models" (2106.15282), for pictures that are made larger.
 
-use super::{Generated, ModelConfig, Pipeline, Report, Request, Resolved};
+use super::{Generated, LowPicture, ModelConfig, Pipeline, Report, Request, Resolved};
 use crate::denoise::Observer;
 use crate::error::Error;
 
@@ -15,6 +16,8 @@ pub struct Link<M> {
     pub request: Request,
     /// What that means for it.
     pub resolved: Resolved,
+    /// Whether it makes the picture of the link before larger; else it goes on with its latents.
+    enlarges: bool,
 }
 
 impl<M> Link<M> {
@@ -29,12 +32,13 @@ impl<M> Link<M> {
             model,
             request,
             resolved,
+            enlarges: config.upscale.is_some(),
         })
     }
 }
 
 /// Models that make a picture one after the other, never none. What one leaves to the next are latents, at the share of the noise that
-/// [`Request::handed_over`] says.
+/// [`Request::handed_over`] says; or its picture, to an upscaler whose request is [`Request::enlarged`].
 #[derive(Debug)]
 pub struct Cascade<M> {
     first: Link<M>,
@@ -94,9 +98,16 @@ impl<M> Cascade<M> {
         let mut reports = Vec::new();
         let mut link = &mut self.first;
         for next in &mut self.others {
-            let begun = load(&link.model)?.begin(&link.request, observer)?;
-            reports.push(begun.report);
-            next.request.initial_latents = Some(begun.latents);
+            let pipeline = load(&link.model)?;
+            if next.enlarges {
+                let made = pipeline.generate(&link.request, observer)?;
+                reports.push(made.report);
+                next.request.low = Some(LowPicture::new(made.images * 2.0 - 1.0));
+            } else {
+                let begun = pipeline.begin(&link.request, observer)?;
+                reports.push(begun.report);
+                next.request.initial_latents = Some(begun.latents);
+            }
             link = next;
         }
         let generated = load(&link.model)?.generate(&link.request, observer)?;

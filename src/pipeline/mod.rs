@@ -33,17 +33,17 @@ use crate::weights::{Format, Storage, load_strict, reload};
 
 pub use cascade::{Cascade, Cascaded, Link};
 pub use config::{
-    AddedInputs, Canvas, ClassesConfig, Defaults, EncoderConfig, Films, ModelConfig, Numbers,
-    SourceConfig, SpaceConfig, TextConfig, TrunkConfig, check_control_weights, check_weights,
+    AddedInputs, Canvas, ClassesConfig, Defaults, EncoderConfig, Films, ModelConfig, Numbers, SentenceConfig,
+    SourceConfig, SpaceConfig, TextConfig, TrunkConfig, UpscaleConfig, check_control_weights, check_weights,
 };
 pub use made::{
     Begun, Decoder, Decoding, Generated, KeptLatents, Output, Report, read_latents, write_latents,
 };
 #[cfg(feature = "cli")]
 pub(crate) use made::{read_back, write_tensors};
-pub use parts::{Adapters, Kept, LowPicture, Memory, Phase, Residency, Weights, file_dtype};
+pub use parts::{Adapters, Kept, Memory, Phase, Residency, Weights, file_dtype};
 pub use request::{
-    Added, Control, Edit, FilmRequest, Framing, Request, Resolved, SeededNoise, Seeds, Stage,
+    Added, Control, Edit, FilmRequest, Framing, LowPicture, Request, Resolved, SeededNoise, Seeds, Stage,
     Subject, check_refiner,
 };
 pub use run::Trace;
@@ -163,7 +163,7 @@ impl Pipeline {
     ///
     /// If a file is missing or malformed, or the net is for another model family.
     pub fn add_control(&mut self, part: &ModelPart) -> Result<usize, Error> {
-        if !self.config.reads_text() {
+        if !self.config.starts_from_pictures() {
             return Err(RequestError::NoControl.into());
         }
         let config = ControlNetConfig::from_json(&part.config()?)?;
@@ -248,7 +248,7 @@ impl Pipeline {
     ///
     /// As [`generate`](Self::generate).
     pub fn begin(&self, request: &Request, observer: &mut dyn Observer) -> Result<Begun, Error> {
-        if !self.config.reads_text() {
+        if self.config.texts().is_none() {
             return Err(RequestError::NotSdxl { role: "model" }.into());
         }
         let resolved = request.resolve(&self.config)?;
@@ -269,7 +269,10 @@ impl Pipeline {
         let conditioning = timed(|| self.conditioning(&run, &mut noise, observer));
         let (mut conditioning, text) = conditioning?;
         self.make_room(request, resolved)?;
+        let upscale = self.config.upscale.as_ref();
+        run.enlarge(upscale, false, &mut noise, &mut conditioning)?;
         let mut start = self.start(&run, &mut noise)?;
+        run.enlarge(upscale, true, &mut noise, &mut conditioning)?;
         if let Some(channels) = start.channels.take() {
             conditioning.channels = Some(resolved.guidance.expand(channels));
         }

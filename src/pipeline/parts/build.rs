@@ -5,6 +5,7 @@ use burn::tensor::{DType, Device};
 use super::classes::{Classes, Nothing};
 use super::picture::FirstPicture;
 use super::prompts::Prompts;
+use super::sentences::Sentences;
 use super::source::{Origin, Source};
 use super::space::{Pixels, Space};
 use crate::catalog::ModelFolder;
@@ -53,6 +54,10 @@ fn source(config: &SourceConfig, origin: Origin) -> Result<(Box<dyn Source>, Vec
         SourceConfig::Texts(texts) => {
             let (prompts, notes) = Prompts::load(texts, origin)?;
             Ok((Box::new(prompts), notes))
+        }
+        SourceConfig::Sentences(sentences) => {
+            let sentences = Sentences::load(sentences, origin)?;
+            Ok((Box::new(sentences), Vec::new()))
         }
         SourceConfig::Classes(classes) => {
             let part = "class_embedder";

@@ -32,6 +32,20 @@ impl LowPicture {
         Self(rows.matmul(mix(width, low_width).transpose()))
     }
 
+    /// Pictures and their channels and sides.
+    pub(in crate::pipeline) fn dims(&self) -> [usize; 4] {
+        self.0.dims()
+    }
+
+    /// As many pictures as `items`, where there is one for all of them.
+    #[must_use]
+    pub(in crate::pipeline) fn each(self, items: usize) -> Self {
+        match self.0.dims()[0] {
+            1 => Self(self.0.repeat_dim(0, items)),
+            _ => self,
+        }
+    }
+
     /// As a network takes it in, under unit `noise` of its shape at `level`.
     pub fn under_noise(self, noise: Tensor<4>, level: NoiseLevel) -> Tensor<4> {
         noised(self.0, noise, level)
