@@ -1,6 +1,7 @@
 //! DeepFloyd IF and the x4 upscaler against diffusers: cells, laws, costs, parameters; whole runs.
 
 mod costs;
+mod low;
 mod runs;
 
 use afterimage::conditioning::Conditioning;

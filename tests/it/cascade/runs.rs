@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use afterimage::blend::noised;
 use afterimage::cache::{CachePlan, CacheRule, Course, Refresh, Session};
 use afterimage::conditioning::Conditioning;
 use afterimage::denoise::{Denoise, Noise as _, Observer};
@@ -12,7 +13,7 @@ use afterimage::models::t5::{T5Config, T5EncoderModel};
 use afterimage::models::unet::{Extent, Labels, UNet};
 use afterimage::models::vae::Tiling;
 use afterimage::noise::NoiseLevel;
-use afterimage::pipeline::{LowPicture, SeededNoise, Seeds, Trace};
+use afterimage::pipeline::{SeededNoise, Seeds, Trace};
 use afterimage::sampler::Sampler;
 use afterimage::samplers::SamplerConfig;
 use afterimage::text::{SentenceEncoder as _, T5Tokenizer};
@@ -20,6 +21,7 @@ use afterimage::weights::{WeightSource, load_strict};
 use burn::tensor::Tensor;
 use serde_json::Value;
 
+use super::low::stretched;
 use crate::fixture::{Fixture, Reference, text};
 use crate::golden::rule;
 use crate::parity::{Comparison, Followed, Part, Steps, Tally, Way};
@@ -130,11 +132,11 @@ impl<'a> Setting<'a> {
         let level = NoiseLevel::from_alpha_bar(schedule.alpha_bars()[level]);
         if on_pixels {
             let start = noise.draw(self.shape);
-            let low = LowPicture::new(low).stretched([self.shape[2], self.shape[3]]);
-            return (start, Some(low.under_noise(noise.draw(self.shape), level)));
+            let low = stretched(low, [self.shape[2], self.shape[3]]);
+            return (start, Some(noised(low, noise.draw(self.shape), level)));
         }
         let of_low = noise.draw(low.dims());
-        let low = LowPicture::new(low).under_noise(of_low, level);
+        let low = noised(low, of_low, level);
         (noise.draw(self.shape), Some(low))
     }
 
@@ -229,8 +231,8 @@ fn check_free(unet: &UNet, setting: &Setting<'_>) -> Result<f64, String> {
     let (start, low) = setting.start(&mut noise);
     if let Some(upscaled) = setting.golden("upscaled") {
         let [_, _, height, width] = setting.shape;
-        let found = LowPicture::new(self::low(fixture, case)).stretched([height, width]);
-        comparison.check(Part::Layers, "upscaled", &upscaled, found.into_pixels())?;
+        let found = stretched(self::low(fixture, case), [height, width]);
+        comparison.check(Part::Layers, "upscaled", &upscaled, found)?;
     }
     let condition = setting.condition(context, low);
     if matches!(
