@@ -1,15 +1,20 @@
-//! The identity of a model's weights.
+//! The identity of weights and files.
 
-use crate::{error::Error, weights::WeightSource};
+use std::path::Path;
+
+use crate::{
+    error::{Error, FileError},
+    weights::WeightSource,
+};
 
 /// Largest tensor, in elements, that the weights' hash reads: norms, biases and the narrow attention layers, some ten megabytes of
 /// a Stable Diffusion model.
 const HASHED_ELEMENTS: usize = 1 << 17;
 
 /// FNV-1a, 64 bits: the same on every platform and in every release.
-pub(super) struct WeightsHash(u64);
+pub(super) struct Fingerprint(u64);
 
-impl WeightsHash {
+impl Fingerprint {
     pub(super) fn new() -> Self {
         Self(0xcbf2_9ce4_8422_2325)
     }
@@ -39,13 +44,41 @@ impl WeightsHash {
     }
 }
 
+/// Sixteen digits that differ when the bytes of a file do; of a folder, those of its files in the order of their names.
+///
+/// # Errors
+///
+/// When it is unreadable.
+pub fn file_hash(path: &Path) -> Result<String, Error> {
+    let read = |source| FileError::Read {
+        what: "the file".into(),
+        path: path.into(),
+        source,
+    };
+    let mut hash = Fingerprint::new();
+    if !path.is_dir() {
+        hash.add(&std::fs::read(path).map_err(read)?);
+        return Ok(hash.digits());
+    }
+    let entries = std::fs::read_dir(path).map_err(read)?;
+    let entries = entries.collect::<Result<Vec<_>, _>>().map_err(read)?;
+    let mut files: Vec<_> = entries.iter().map(std::fs::DirEntry::path).collect();
+    files.retain(|file| file.is_file());
+    files.sort();
+    for file in files {
+        hash.add(file.file_name().unwrap_or_default().as_encoded_bytes());
+        hash.add(&std::fs::read(&file).map_err(read)?);
+    }
+    Ok(hash.digits())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn hash_is_the_published_one() {
-        let mut hash = WeightsHash::new();
+        let mut hash = Fingerprint::new();
         hash.add(b"foobar");
         assert_eq!(hash.0, 0x8594_4171_f739_67e8);
     }

@@ -28,10 +28,10 @@ mod variants;
 use serde::de::DeserializeOwned;
 
 use self::{
-    autoencoder::Replacement, checkpoint::Checkpoint, files::Files, hash::WeightsHash, said::Said,
+    autoencoder::Replacement, checkpoint::Checkpoint, files::Files, hash::Fingerprint, said::Said,
 };
 pub use self::{
-    index::ModelIndex, needs::Needs, overrides::Overrides, part::ModelPart,
+    hash::file_hash, index::ModelIndex, needs::Needs, overrides::Overrides, part::ModelPart,
     progress::FetchProgress, summary::PartSummary, tokenizer::TokenizerTexts,
 };
 use crate::{
@@ -270,7 +270,7 @@ impl ModelFolder {
     ///
     /// When a weight file is unreadable.
     pub fn weights_hash(&self) -> Result<String, Error> {
-        let mut hash = WeightsHash::new();
+        let mut hash = Fingerprint::new();
         for part in self.parts() {
             if self.has_weights(part) {
                 hash.add_part(part, &self.weights(part)?)?;

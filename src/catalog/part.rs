@@ -1,7 +1,7 @@
 //! One part of a model in a folder of its own: how `ControlNets` come.
 
 use super::files::Files;
-use super::{cards::PARTS, index};
+use super::{cards::PARTS, hash::Fingerprint, index};
 use crate::{
     error::{Error, FileError, WeightsError},
     weights::WeightSource,
@@ -67,5 +67,15 @@ impl ModelPart {
         let weights = self.files.weights(".")?;
         let model = self.name.clone();
         weights.ok_or_else(|| WeightsError::NoPartFile { model }.into())
+    }
+    /// Sixteen digits that differ when the weights do, as [`ModelFolder::weights_hash`](super::ModelFolder::weights_hash).
+    ///
+    /// # Errors
+    ///
+    /// When there are none, or the file is unreadable.
+    pub fn weights_hash(&self) -> Result<String, Error> {
+        let mut hash = Fingerprint::new();
+        hash.add_part("", &self.weights()?)?;
+        Ok(hash.digits())
     }
 }

@@ -13,7 +13,12 @@ use super::{
     stages::Made,
     xl::Told,
 };
-use crate::{catalog::ModelFolder, device, pipeline::Report};
+use crate::{
+    catalog::ModelFolder,
+    device,
+    image_io::RECIPE,
+    pipeline::{Recipe, Report},
+};
 
 /// A class by number and, where the model has one, name.
 #[derive(Serialize)]
@@ -62,6 +67,9 @@ pub(super) struct Account {
     #[serde(flatten)]
     pub(super) arithmetic: Arithmetic,
     pub(super) version: &'static str,
+    /// All of it again, for programs.
+    #[serde(skip)]
+    pub(super) recipe: Recipe,
 }
 
 impl Account {
@@ -70,7 +78,7 @@ impl Account {
         classes.join(", ")
     }
 
-    /// The text chunks of the PNG.
+    /// What the file keeps: lines for people, and the recipe at the end.
     pub(super) fn texts(&self) -> Vec<(String, String)> {
         let facts = &self.facts;
         let texts = [
@@ -104,6 +112,7 @@ impl Account {
         ];
         let texts = texts.into_iter().chain(self.told.texts());
         let texts = texts.chain(self.sources.texts());
+        let texts = texts.chain([(RECIPE, self.recipe.to_json())]);
         let texts = texts.map(|(key, text)| (key.to_owned(), text));
         texts.filter(|(_, text)| !text.is_empty()).collect()
     }

@@ -72,7 +72,7 @@ pub(super) fn run(arguments: &args::Bench) -> Result<(), Error> {
     machine.note_run(&workload);
     let document = Document {
         run: Facts::new(&model, &request, &plain),
-        sources: Sources::new(&arguments.nets, &request.controls, &model.adapters),
+        sources: Sources::followed(&arguments.nets, &request.controls, &model.adapters),
         device: machine.device.to_string(),
         arithmetic: machine.arithmetic(),
         repeat: arguments.repeat,

@@ -2,13 +2,17 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{args, job::Model, output::Output};
+use super::{
+    args,
+    job::Model,
+    output::{Output, Shape, check_name},
+};
 use crate::{
     device,
     error::{Error, RequestError},
     image_io::Picture,
     models::vae::Tiling,
-    pipeline::{Decoder, read_latents},
+    pipeline::{self, Decoder, Decoding, FilmRequest, Films, read_latents},
 };
 
 /// What a run adds to the name of its output for the latents it keeps.
@@ -22,20 +26,47 @@ pub(super) fn kept(output: &Path) -> PathBuf {
 pub(super) fn run(arguments: &args::Decode) -> Result<(), Error> {
     let output = arguments.output.clone();
     let output = output.unwrap_or_else(|| beside(&arguments.latents));
+    check_name(&output)?;
     let model = Model::open(&arguments.model)?;
     let device = device::open(arguments.device)?;
     let latents = read_latents(&arguments.latents, device.device())?;
-    let [items, channels, height, width] = latents.dims();
+    let [rows, channels, height, width] = latents.dims();
     let expected = model.config.canvas().channels;
     if channels != expected {
-        let (found, expected) = (latents.dims(), [items, expected, height, width]);
+        let (found, expected) = (latents.dims(), [rows, expected, height, width]);
         return Err(RequestError::LatentShape { found, expected }.into());
     }
-    let output = Output::open(&output, items, false)?;
+    let frames = frames(&arguments.film, &model, rows)?;
+    let film = FilmRequest {
+        fps: arguments.film.fps,
+        ..FilmRequest::default()
+    };
+    let shape = Shape::new(frames, film.rate())?;
+    let output = Output::open(&output, rows / frames, shape, false)?;
     let decoder = Decoder::load(&model.folder, &model.config, device.device())?;
-    let pictures = Picture::from_batch(decoder.decode(latents, Tiling::Automatic)?)?;
-    output.write(&pictures, &texts(&model, device.to_string()))?;
+    let how = Decoding {
+        tiling: Tiling::Automatic,
+        frames,
+        chunk: arguments.film.decode_chunk.unwrap_or(frames).min(frames),
+    };
+    let pictures = Picture::from_batch(decoder.decode(latents, how)?)?;
+    let made = pipeline::Output::of(pictures, frames);
+    output.write(made, &texts(&model, device.to_string()))?;
     output.say(&output.names().join("\n"))
+}
+
+/// Frames of each film in so many rows of latents, 1 for pictures: as the caller says, else as many as the model makes.
+fn frames(film: &args::Projected, model: &Model, rows: usize) -> Result<usize, RequestError> {
+    let silent = match model.config.films() {
+        Films::Trained { frames } if rows.is_multiple_of(frames) => frames,
+        Films::Trained { .. } => rows,
+        Films::ZeroShot | Films::Never => 1,
+    };
+    match film.frames.unwrap_or(silent) {
+        0 => Err(RequestError::LatentFrames { frames: 0, rows }),
+        frames if !rows.is_multiple_of(frames) => Err(RequestError::LatentFrames { frames, rows }),
+        frames => Ok(frames),
+    }
 }
 
 /// `fox.png` for `fox.latents.safetensors`

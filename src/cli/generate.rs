@@ -1,51 +1,53 @@
-//! `afterimage generate`: a text or classes in, pictures out.
+//! `afterimage generate`: a text or classes in, pictures or films out.
 
 use std::path::{Path, PathBuf};
 
 use super::{
     account::{Account, Class, Outcome},
-    args::{self, Seed},
-    cancel, console, decode,
+    args, cancel, console, decode,
     job::{self, Machine, Model},
-    output::{Output, file_beside},
-    pictures::{self, Sources},
+    output::{self, Output, Shape, file_beside},
+    pictures::Sources,
     plan::Summary,
     progress::Watch,
+    recipe,
     stages::{Made, Stage, Stages},
     tensors, xl,
 };
 use crate::{
-    cache::CacheRule,
+    catalog::ModelPart,
+    device::DtypeChoice,
     error::Error,
     image_io::check_writable,
-    pipeline::{self, Report, Request, Subject, Trace},
+    pipeline::{self, Recipe, RecipeMade, Report, Seeds, Trace},
 };
 
 /// Everything is checked that can be checked without weights before any are read; then the pictures are made and written.
 pub(super) fn run(arguments: &args::Generate) -> Result<(), Error> {
-    let seed = match arguments.seed {
-        Some(Seed::Given(seed)) => seed,
-        Some(Seed::Random) | None => job::random_seed(),
-    };
-    let output = output(arguments, seed)?;
-    let mut asked = Asked::read(arguments, seed)?;
+    let mut recipe = recipe::asked(arguments)?;
+    let seed = seed(&mut recipe);
+    let named = arguments.output.clone().unwrap_or_else(|| silent(seed));
+    output::check_name(&named)?;
+    let mut asked = Asked::read(arguments, recipe, seed)?;
+    let output = asked.output(arguments, &named)?;
     let workload = asked.stages.workload();
-    let machine = Machine::open(&arguments.machine, &workload)?;
+    let machine = Machine::open(&asked.machine(arguments), &workload)?;
     for stage in asked.stages.iter() {
         machine.check_memory(&stage.model, &stage.request, &stage.resolved)?;
         stage.model.check_weights(&machine)?;
     }
-    if let Some(path) = &arguments.initial_latents {
-        let latents = pipeline::read_latents(path, machine.device.device())?;
+    if let Some(file) = &asked.recipe.initial_latents {
+        let latents = pipeline::read_latents(file.place(), machine.device.device())?;
         asked.stages.first_mut().request.initial_latents = Some(latents);
     }
+    asked.settle(&machine)?;
     cancel::listen();
     let (made, traced) = generate(&mut asked.stages, &machine, arguments.trace.as_deref())?;
     machine.note_run(&workload);
     let work = work(&asked.stages, &made.reports);
-    let account = asked.account(arguments, seed, &machine)?;
-    let pictures = made.generated.pictures();
-    let written = pictures.and_then(|pictures| output.write(&pictures, &account.texts()));
+    let account = asked.account(seed, &machine);
+    let shown = made.generated.output();
+    let written = shown.and_then(|shown| output.write(shown, &account.texts()));
     if let Err(error) = written {
         return Err(made
             .generated
@@ -60,101 +62,134 @@ pub(super) fn run(arguments: &args::Generate) -> Result<(), Error> {
     }
 }
 
+/// The seed that a run is called by; a recipe without one gets a random one.
+fn seed(recipe: &mut Recipe) -> u64 {
+    let random = || Seeds::One(job::random_seed());
+    match recipe.seed.get_or_insert_with(random) {
+        Seeds::One(seed) => *seed,
+        Seeds::Each(seeds) => seeds.first().copied().unwrap_or(0),
+    }
+}
+
 /// Where the pictures go if nothing is said.
 fn silent(seed: u64) -> PathBuf {
     format!("afterimage-{seed}.png").into()
 }
 
-/// Where the pictures go; nothing starts that could not be written in the end.
-fn output(arguments: &args::Generate, seed: u64) -> Result<Output, Error> {
-    let silent = silent(seed);
-    let named = arguments.output.as_deref().unwrap_or(&silent);
-    let subjects = arguments.course.class_label.len().max(1);
-    let pictures = subjects * arguments.course.batch;
-    let output = Output::open(named, pictures, arguments.form.json)?;
-    if let Some(trace) = &arguments.trace {
-        check_writable(trace, "the trace")?;
-    }
-    Ok(output)
-}
-
-/// What is asked for: models, their parts of the request, and what the record calls them.
+/// What is asked for: models with their parts of the request, and the recipe.
 struct Asked {
     stages: Stages,
-    sources: Sources,
-    prompt: String,
+    recipe: Recipe,
     classes: Vec<Class>,
 }
 
 impl Asked {
     /// Reads everything but weights.
-    fn read(arguments: &args::Generate, seed: u64) -> Result<Self, Error> {
-        let rule = CacheRule::combine(arguments.cache.rules.iter().cloned())?;
-        let edit = pictures::edit(&arguments.start)?;
-        let mut model = Model::open(&arguments.model)?;
-        model.adapt(&arguments.adapt)?;
-        xl::check(
-            &arguments.xl,
-            &model.config,
-            arguments.refiner.refiner.is_some(),
-        )?;
-        let controls = pictures::followed(&arguments.follow, &mut model)?;
-        let classes = &arguments.course.class_label;
-        let subject = job::subject(arguments.prompt.as_deref(), classes, &model);
-        let prompt = subject.prompts().first().cloned().unwrap_or_default();
-        let classes = Class::of(classes, &model.folder);
-        let mut request = request(arguments, subject, rule, seed);
-        pictures::begin(&mut request, edit, &model)?;
-        request.controls = controls;
-        let sources = Sources::new(&arguments.follow.nets, &request.controls, &model.adapters)
-            .started(&arguments.start);
+    fn read(arguments: &args::Generate, mut recipe: Recipe, seed: u64) -> Result<Self, Error> {
+        let pictures = recipe.pictures(&mut console::warning)?;
+        let mut model = Model::open_with(recipe.model.name.as_deref(), recipe.overrides())?;
+        recipe.check_model(&model.folder)?;
+        model.adapters = recipe.adapters()?;
+        xl::check(&arguments.xl, &model.config, recipe.refiner.is_some())?;
+        for net in recipe.nets() {
+            model.add_control(ModelPart::open(net)?)?;
+        }
+        if model.config.reads_text() && recipe.prompts.is_empty() && recipe.classes.is_empty() {
+            recipe.prompts = vec![args::DEFAULT_PROMPT.to_owned()];
+        }
+        let classes = Class::of(&recipe.classes, &model.folder);
+        let mut request = recipe.request(&model.config, pictures)?;
+        request.step_graphs = arguments.step_graphs;
+        request.rescue = Some(rescue(arguments, seed));
+        let refiner = args::Refiner {
+            refiner: recipe.refiner.as_ref().map(|refiner| refiner.name.clone()),
+            refiner_from: recipe.refiner.as_ref().and_then(|refiner| refiner.from),
+        };
+        let stages = Stages::new(model, request, &refiner, Model::open_with)?;
+        if let Some(refiner) = stages.iter().nth(1) {
+            recipe.check_refiner(&refiner.model.folder)?;
+        }
         Ok(Self {
-            stages: Stages::new(model, request, &arguments.refiner, Model::open_with)?,
-            sources,
-            prompt,
+            stages,
+            recipe,
             classes,
         })
     }
 
+    /// Where the pictures or films go; nothing starts that could not be written in the end.
+    fn output(&self, arguments: &args::Generate, named: &Path) -> Result<Output, Error> {
+        let Stage {
+            request, resolved, ..
+        } = self.stages.first();
+        let shape = Shape::new(resolved.rows.frames, request.film.rate())?;
+        let output = Output::open(named, request.items(), shape, arguments.form.json)?;
+        if let Some(trace) = &arguments.trace {
+            check_writable(trace, "the trace")?;
+        }
+        Ok(output)
+    }
+
+    /// The machine that is asked for, computing as the recipe says.
+    fn machine(&self, arguments: &args::Generate) -> args::Machine {
+        let mut machine = arguments.machine.clone();
+        machine.place.dtype = self.recipe.dtype;
+        machine.weights = self.recipe.weights;
+        machine
+    }
+
+    /// Notes in the recipe what the run is made of and by, before it starts: a file may be gone when it ends.
+    fn settle(&mut self, machine: &Machine) -> Result<(), Error> {
+        let Stage {
+            model, resolved, ..
+        } = self.stages.first();
+        let mut recipe = self.recipe.clone().settled(resolved, &model.config);
+        let made = RecipeMade {
+            by: concat!("afterimage ", env!("CARGO_PKG_VERSION")).to_owned(),
+            on: machine.device.to_string(),
+        };
+        if let Some(before) = recipe.made.filter(|before| before.on != made.on) {
+            console::note(&format!(
+                "it was made on {}, and is made on {} now: roundings may differ",
+                before.on, made.on
+            ));
+        }
+        recipe.made = Some(made);
+        recipe.dtype = machine.arithmetic().dtype.parse::<DtypeChoice>().ok();
+        recipe.model.name = Some(model.folder.name().to_owned());
+        recipe.model.hash = Some(model.folder.weights_hash()?);
+        if let (Some(refiner), Some(stage)) = (&mut recipe.refiner, self.stages.iter().nth(1)) {
+            refiner.hash = Some(stage.model.folder.weights_hash()?);
+            refiner.from = Some(self.stages.handed_over_at());
+        }
+        recipe.hash_files()?;
+        self.recipe = recipe;
+        Ok(())
+    }
+
     /// How the run could be made again.
-    fn account(
-        self,
-        arguments: &args::Generate,
-        seed: u64,
-        machine: &Machine,
-    ) -> Result<Account, Error> {
-        let stages = self.stages.iter();
-        let weights = stages.map(|stage| stage.model.folder.weights_hash());
-        let mut weights = weights.collect::<Result<Vec<_>, _>>()?.into_iter();
-        Ok(Account {
-            facts: self.stages.facts(),
-            sources: self.sources,
-            prompt: self.prompt,
-            classes: self.classes,
-            negative_prompt: arguments.negative_prompt.clone(),
-            told: xl::Told::new(&arguments.xl),
+    fn account(self, seed: u64, machine: &Machine) -> Account {
+        let Self {
+            stages,
+            recipe,
+            classes,
+        } = self;
+        let refiner = recipe.refiner.as_ref();
+        Account {
+            facts: stages.facts(),
+            sources: Sources::new(&recipe, &stages.first().model.adapters),
+            prompt: recipe.prompts.first().cloned().unwrap_or_default(),
+            classes,
+            negative_prompt: recipe.negative_prompts.first().cloned(),
+            told: xl::Told::new(&recipe),
             seed,
-            weights: weights.next().unwrap_or_default(),
-            refiner_weights: weights.next(),
+            weights: recipe.model.hash.clone().unwrap_or_default(),
+            refiner_weights: refiner.and_then(|refiner| refiner.hash.clone()),
             device: machine.device.to_string(),
             arithmetic: machine.arithmetic(),
             version: env!("CARGO_PKG_VERSION"),
-        })
+            recipe,
+        }
     }
-}
-
-fn request(arguments: &args::Generate, subject: Subject, rule: CacheRule, seed: u64) -> Request {
-    let mut request = job::request(&arguments.course, subject, rule, seed);
-    request.negative_prompts = arguments.negative_prompt.iter().cloned().collect();
-    request.added = xl::added(&arguments.xl);
-    request.guidance_rescale = arguments.guidance_rescale.unwrap_or(0.0);
-    request.guidance_until = arguments.guidance_until;
-    request.guidance_channels = arguments.guidance_channels;
-    request.clip_skip = arguments.clip_skip.unwrap_or(0);
-    request.eta = arguments.eta.unwrap_or(0.0);
-    request.step_graphs = arguments.step_graphs;
-    request.rescue = Some(rescue(arguments, seed));
-    request
 }
 
 /// Where the finished latents are kept while there are no pictures.

@@ -17,7 +17,7 @@ use crate::{
     noise::Prediction,
     pipeline::{
         Adapters, Kept, Memory, ModelConfig, Pipeline, Request, Residency, Resolved, Seeds,
-        SourceConfig, Subject, check_control_weights, check_weights,
+        Subject, check_control_weights, check_weights,
     },
     weights::{Format, Storage, WeightFormat},
 };
@@ -135,7 +135,7 @@ impl Machine {
         let dtype = device.dtype(asked.place.dtype)?;
         let format = Format {
             dtype: dtype.into(),
-            weights: asked.weights,
+            weights: asked.weights.unwrap_or_default(),
         };
         Storage::of(device.device(), format)?;
         health::look_at(&device, dtype, asked.no_doctor);
@@ -215,21 +215,11 @@ pub(super) fn random_seed() -> u64 {
     u64::from(getrandom::u32().unwrap_or_else(|_| from_clock()))
 }
 
-/// The prompt or classes given; where nothing is and something must be, a text-to-image model gets one. What the model does not take
-/// stays, for the model to refuse.
+/// The prompt or classes given; a text-to-image model that is given neither gets a prompt.
 pub(super) fn subject(prompt: Option<&str>, classes: &[usize], model: &Model) -> Subject {
-    let prompts = |prompt: &str| Subject::Prompts(vec![prompt.to_owned()]);
-    let said = prompt.filter(|prompt| !prompt.is_empty());
-    match (&model.config.source, classes) {
-        (SourceConfig::Classes(_), labels) => {
-            said.map_or_else(|| Subject::Classes(labels.to_vec()), prompts)
-        }
-        (_, labels @ [_, ..]) => Subject::Classes(labels.to_vec()),
-        (SourceConfig::Texts(_) | SourceConfig::Sentences(_), []) => prompts(prompt.unwrap_or(args::DEFAULT_PROMPT)),
-        (SourceConfig::Picture(_) | SourceConfig::Nothing, []) => {
-            said.map_or(Subject::Nothing, prompts)
-        }
-    }
+    let silent = model.config.reads_text().then_some(args::DEFAULT_PROMPT);
+    let prompts = prompt.or(silent).into_iter().map(str::to_owned);
+    Subject::named(prompts.collect(), classes.to_vec(), &model.config)
 }
 
 /// The request that `course` describes; the rest as the model would have it.
@@ -241,7 +231,7 @@ pub(super) fn request(
 ) -> Request {
     let mut request = Request::of(subject);
     request.film = course.film.request();
-    request.batch = course.batch;
+    request.batch = course.batch.unwrap_or(1);
     request.seeds = Seeds::One(seed);
     request.steps = course.steps;
     request.guidance_scale = course.guidance_scale;

@@ -25,6 +25,7 @@ mod output;
 mod pictures;
 mod plan;
 mod progress;
+mod recipe;
 mod stages;
 mod tensors;
 mod xl;

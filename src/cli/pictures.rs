@@ -1,83 +1,30 @@
 //! Pictures that a run starts from or follows, from the words of the command line.
 
-use std::{
-    ops::Range,
-    path::{Path, PathBuf},
-};
+use std::ops::Range;
 
 use serde::Serialize;
 
 use super::{
     adapters::Adapted,
-    args, console,
+    args,
     job::{self, Model},
 };
 use crate::{
     catalog::ModelPart,
-    error::{Error, FileError, RequestError},
-    image_io::{CannyThresholds, Dropped, Mask, Picture},
-    pipeline::{Adapters, Control, Edit, Request, SourceConfig, Subject},
+    error::{Error, RequestError},
+    image_io::{Mask, Picture},
+    pipeline::{Adapters, Control, Edit, Recipe, RecipeControl, RecipeFile, SourceConfig, Subject},
 };
 
-/// What the pictures of a folder of frames end in.
-const PICTURES: [&str; 4] = ["png", "jpg", "jpeg", "webp"];
-
-/// What a run starts from, read from the files that are named.
-pub(super) fn edit(arguments: &args::Start) -> Result<Option<Edit>, Error> {
-    let Some(path) = &arguments.init_image else {
-        return Ok(None);
-    };
-    let mut edit = Edit::new(read(path)?);
-    edit.strength = arguments.strength;
-    edit.name = path.display().to_string();
-    if let Some(path) = &arguments.mask {
-        edit = edit.with_mask(Mask::read_with(path, &mut |dropped| say(dropped, path))?);
-    }
-    Ok(Some(edit))
-}
-
-/// Has a run start from the picture of `edit`: a film of it, or a picture on its way.
-pub(super) fn begin(request: &mut Request, edit: Option<Edit>, model: &Model) -> Result<(), Error> {
-    let of_picture = matches!(model.config.source, SourceConfig::Picture(_));
-    if !of_picture || !matches!(request.subject, Subject::Nothing) {
-        request.edit = edit;
-        return Ok(());
-    }
-    let Some(mut edit) = edit else {
-        return Ok(());
-    };
-    let refused = [
-        ("strength", edit.strength.is_some()),
-        ("mask", !edit.masks.is_empty()),
-    ];
-    if let Some((option, _)) = refused.into_iter().find(|(_, given)| *given) {
-        return Err(RequestError::NotOfFilms { option }.into());
-    }
-    request.subject = Subject::Picture {
-        picture: Box::new(edit.pictures.remove(0)),
-        name: edit.name,
-    };
-    Ok(())
-}
-
-fn read(path: &Path) -> Result<Picture, Error> {
-    Picture::read_with(path, &mut |dropped| say(dropped, path))
-}
-
-/// Warns of what a file has and a picture has not.
-fn say(dropped: Dropped, path: &Path) {
-    console::warning(&format!("{dropped}\nfile: {}", path.display()));
-}
-
 /// One `ControlNet` of the command line.
-struct Group<'a> {
-    model: &'a str,
-    scale: f64,
-    window: Range<f64>,
+pub(super) struct Group<'a> {
+    pub(super) model: &'a str,
+    pub(super) scale: f64,
+    pub(super) window: Range<f64>,
 }
 
 /// Options for each net: none, one for all, or one each.
-fn spread<T: Clone>(
+pub(super) fn spread<T: Clone>(
     option: &'static str,
     given: &[T],
     nets: usize,
@@ -95,8 +42,23 @@ fn spread<T: Clone>(
     }
 }
 
-fn groups<'a>(arguments: &'a args::Nets) -> Result<Vec<Group<'a>>, RequestError> {
+pub(super) fn groups<'a>(arguments: &'a args::Nets) -> Result<Vec<Group<'a>>, RequestError> {
     let models = &arguments.control_model;
+    let given = [
+        ("--control-scale", !arguments.control_scale.is_empty()),
+        ("--control-window", !arguments.control_window.is_empty()),
+        ("--control-guess", arguments.control_guess),
+    ];
+    let alone = given
+        .into_iter()
+        .find(|(_, given)| *given && models.is_empty());
+    if let Some((option, _)) = alone {
+        return Err(RequestError::Without {
+            option,
+            what: "a ControlNet",
+            needed: "--control-model",
+        });
+    }
     let scales = spread(
         "--control-scale",
         &arguments.control_scale,
@@ -115,101 +77,6 @@ fn groups<'a>(arguments: &'a args::Nets) -> Result<Vec<Group<'a>>, RequestError>
     Ok(models.iter().zip(options).map(group).collect())
 }
 
-/// Puts the nets that are named beside `model`, and makes a control of each, with `pictures(number)`; a net that is named twice is
-/// loaded once.
-fn controls(
-    arguments: &args::Nets,
-    model: &mut Model,
-    pictures: impl Fn(usize) -> Result<(Vec<Picture>, String), Error>,
-) -> Result<Vec<Control>, Error> {
-    let mut names: Vec<&str> = Vec::new();
-    let mut controls = Vec::new();
-    for (number, group) in groups(arguments)?.into_iter().enumerate() {
-        let known = names.iter().position(|name| *name == group.model);
-        let net = match known {
-            Some(net) => net,
-            None => model.add_control(ModelPart::open(group.model)?)?,
-        };
-        if known.is_none() {
-            names.push(group.model);
-        }
-        let (pictures, name) = pictures(number)?;
-        controls.push(Control {
-            name,
-            scale: group.scale,
-            window: group.window,
-            guess: arguments.control_guess,
-            ..Control::of_frames(net, pictures)
-        });
-    }
-    Ok(controls)
-}
-
-/// The controls of a run.
-pub(super) fn followed(arguments: &args::Follow, model: &mut Model) -> Result<Vec<Control>, Error> {
-    let (nets, images) = (arguments.nets.control_model.len(), &arguments.control_image);
-    if images.len() != nets {
-        return Err(RequestError::ControlImages {
-            images: images.len(),
-            nets,
-        }
-        .into());
-    }
-    controls(&arguments.nets, model, |number| {
-        let path = &images[number];
-        let read = |path: &PathBuf| {
-            let picture = read(path)?;
-            Ok(match arguments.control_canny {
-                Some(thresholds) => outlines(&picture, thresholds, path),
-                None => picture,
-            })
-        };
-        let pictures = frames(path)?.iter().map(read).collect::<Result<_, Error>>();
-        Ok((pictures?, path.display().to_string()))
-    })
-}
-
-/// The pictures that a path names: one, or those of a folder in the order of their names, which are the frames of a film.
-fn frames(path: &Path) -> Result<Vec<PathBuf>, Error> {
-    if !path.is_dir() {
-        return Ok(vec![path.to_owned()]);
-    }
-    let read = |source| FileError::Read {
-        what: "the folder of frames".into(),
-        path: path.to_owned(),
-        source,
-    };
-    let entries = std::fs::read_dir(path).map_err(read)?;
-    let entries = entries.collect::<Result<Vec<_>, _>>().map_err(read)?;
-    let mut pictures: Vec<_> = entries.iter().map(std::fs::DirEntry::path).collect();
-    let known = |path: &PathBuf| {
-        let extension = path.extension().and_then(std::ffi::OsStr::to_str);
-        extension.is_some_and(|one| PICTURES.contains(&one.to_lowercase().as_str()))
-    };
-    pictures.retain(known);
-    pictures.sort();
-    if pictures.is_empty() {
-        return Err(RequestError::NoFrames {
-            path: path.to_owned(),
-        }
-        .into());
-    }
-    Ok(pictures)
-}
-
-/// The edges of a picture; a warning where there are none, since a net that follows nothing changes little.
-fn outlines(picture: &Picture, thresholds: CannyThresholds, path: &Path) -> Picture {
-    let edges = picture.canny(thresholds);
-    if edges.pixels().iter().all(|value| *value == 0) {
-        let CannyThresholds { low, high } = thresholds;
-        console::warning(&format!(
-            "`--control-canny` found no edge in {} between its thresholds {low} and {high}\nhint: lower ones, as in `--control-canny=50,100`, find more",
-            path.display()
-        ));
-    }
-    edges
-}
-
 /// The controls of a plan or of runs that are timed: what is in a picture changes no count and no time, so blank ones of the run's size
 /// are followed.
 pub(super) fn blank_controls(
@@ -218,9 +85,27 @@ pub(super) fn blank_controls(
     size: Option<(usize, usize)>,
 ) -> Result<Vec<Control>, Error> {
     let blank = blank(model, size);
-    controls(arguments, model, |_| {
-        Ok((vec![blank.clone()], "a blank picture".into()))
-    })
+    let groups = groups(arguments)?;
+    let mut names: Vec<&str> = Vec::new();
+    let mut controls = Vec::new();
+    for group in groups {
+        let known = names.iter().position(|name| *name == group.model);
+        let net = match known {
+            Some(net) => net,
+            None => model.add_control(ModelPart::open(group.model)?)?,
+        };
+        if known.is_none() {
+            names.push(group.model);
+        }
+        controls.push(Control {
+            name: "a blank picture".into(),
+            scale: group.scale,
+            window: group.window,
+            guess: arguments.control_guess,
+            ..Control::new(net, blank.clone())
+        });
+    }
+    Ok(controls)
 }
 
 /// What a plan starts from: a blank picture under a strength, with a mask for models that fill one.
@@ -282,8 +167,26 @@ struct Source {
 }
 
 impl Sources {
-    /// What a run follows and is adapted by.
-    pub(super) fn new(nets: &args::Nets, controls: &[Control], adapters: &Adapters) -> Self {
+    /// What a run by `recipe` starts from, follows and is adapted by.
+    pub(super) fn new(recipe: &Recipe, adapters: &Adapters) -> Self {
+        let shown = |file: &RecipeFile| file.path.clone();
+        let source = |control: &RecipeControl| Source {
+            model: control.model.clone(),
+            image: shown(&control.image),
+            scale: control.scale,
+            window: control.window,
+        };
+        Self {
+            init_image: recipe.init_image.as_ref().map(shown),
+            strength: recipe.strength,
+            mask: recipe.mask.as_ref().map(shown),
+            controls: recipe.controls.iter().map(source).collect(),
+            adapted: Adapted::new(adapters),
+        }
+    }
+
+    /// The same of runs that follow `controls`.
+    pub(super) fn followed(nets: &args::Nets, controls: &[Control], adapters: &Adapters) -> Self {
         let source = |(control, model): (&Control, &String)| Source {
             model: model.clone(),
             image: control.name.clone(),
@@ -295,17 +198,6 @@ impl Sources {
             controls: controls.iter().zip(models).map(source).collect(),
             adapted: Adapted::new(adapters),
             ..Self::default()
-        }
-    }
-
-    /// The same of a run that starts from a picture.
-    pub(super) fn started(self, start: &args::Start) -> Self {
-        let shown = |path: &std::path::PathBuf| Path::display(path).to_string();
-        Self {
-            init_image: start.init_image.as_ref().map(shown),
-            strength: start.strength,
-            mask: start.mask.as_ref().map(shown),
-            ..self
         }
     }
 

@@ -10,12 +10,21 @@ use crate::{
     catalog::Overrides,
     denoise::Observer,
     device::Workload,
-    error::Error,
+    error::{Error, RequestError},
     pipeline::{Cascade, Generated, Link, Report, Request, check_refiner},
 };
 
 /// Share of the noise that a base model takes away where the user is silent: what SDXL's authors use.
 const REFINER_FROM: f64 = 0.8;
+
+/// A share of the noise is named for no refiner.
+pub(super) fn no_refiner() -> RequestError {
+    RequestError::Without {
+        option: "--refiner-from",
+        what: "a refiner",
+        needed: "--refiner",
+    }
+}
 
 /// A model with its part of the request.
 pub(super) type Stage = Link<Model>;
@@ -36,6 +45,9 @@ impl Stages {
     ) -> Result<Self, Error> {
         let from = asked.refiner_from.unwrap_or(REFINER_FROM);
         let Some(name) = &asked.refiner else {
+            if asked.refiner_from.is_some() {
+                return Err(no_refiner().into());
+            }
             let cascade = Cascade::new(link(model, request)?);
             return Ok(Self { cascade, from });
         };
@@ -63,6 +75,11 @@ impl Stages {
     /// The model that begins, its request open to changes.
     pub(super) fn first_mut(&mut self) -> &mut Stage {
         self.cascade.first_mut()
+    }
+
+    /// Share of the noise that the first model takes away before a refiner.
+    pub(super) fn handed_over_at(&self) -> f64 {
+        self.from
     }
 
     /// In the order they run.

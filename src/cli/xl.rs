@@ -2,46 +2,11 @@
 
 use serde::Serialize;
 
-use super::args::{Corner, Xl};
+use super::args::Xl;
 use crate::{
     error::RequestError,
-    pipeline::{Added, Framing, ModelConfig, Numbers},
+    pipeline::{ModelConfig, Numbers, Recipe},
 };
-
-/// The request's part of it.
-pub(super) fn added(given: &Xl) -> Added {
-    let silent = Added::default();
-    let framing = Framing {
-        original: given.original_size.map(sides),
-        crop: given.crop.map(place).unwrap_or_default(),
-        target: given.target_size.map(sides),
-    };
-    let negative = Framing {
-        original: given.negative_original_size.map(sides).or(framing.original),
-        crop: given.negative_crop.map_or(framing.crop, place),
-        target: given.negative_target_size.map(sides).or(framing.target),
-    };
-    Added {
-        second_prompts: given.prompt_2.iter().cloned().collect(),
-        second_negative_prompts: given.negative_prompt_2.iter().cloned().collect(),
-        framing,
-        negative_framing: (negative != framing).then_some(negative),
-        aesthetic_score: given.aesthetic_score.unwrap_or(silent.aesthetic_score),
-        negative_aesthetic_score: given
-            .negative_aesthetic_score
-            .unwrap_or(silent.negative_aesthetic_score),
-    }
-}
-
-/// Height and width.
-fn sides((width, height): (usize, usize)) -> [usize; 2] {
-    [height, width]
-}
-
-/// Rows and columns.
-fn place(corner: Corner) -> [usize; 2] {
-    [corner.y, corner.x]
-}
 
 /// Refuses what `model` does not take, whatever its value; a refiner that follows takes scores.
 ///
@@ -136,12 +101,13 @@ pub(super) struct Told {
 }
 
 impl Told {
-    pub(super) fn new(given: &Xl) -> Self {
-        let size = |(width, height): (usize, usize)| format!("{width}x{height}");
-        let corner = |Corner { x, y }: Corner| format!("{x},{y}");
+    pub(super) fn new(recipe: &Recipe) -> Self {
+        let size = |[width, height]: [usize; 2]| format!("{width}x{height}");
+        let corner = |[x, y]: [usize; 2]| format!("{x},{y}");
+        let given = &recipe.framing;
         Self {
-            prompt_2: given.prompt_2.clone(),
-            negative_prompt_2: given.negative_prompt_2.clone(),
+            prompt_2: recipe.second_prompts.first().cloned(),
+            negative_prompt_2: recipe.second_negative_prompts.first().cloned(),
             original_size: given.original_size.map(size),
             crop: given.crop.map(corner),
             target_size: given.target_size.map(size),

@@ -12,6 +12,7 @@ mod evaluation;
 mod file;
 mod list;
 mod plan;
+mod recipe;
 mod request;
 mod weights;
 
@@ -25,6 +26,7 @@ pub(crate) use evaluation::EvaluationError;
 pub(crate) use file::FileError;
 pub(crate) use list::listed;
 pub(crate) use plan::PlanError;
+pub(crate) use recipe::RecipeError;
 pub(crate) use request::RequestError;
 pub(crate) use weights::{Misfit, WeightsError};
 
@@ -49,6 +51,8 @@ enum Kind {
     Request(#[from] RequestError),
     #[error(transparent)]
     Plan(#[from] PlanError),
+    #[error(transparent)]
+    Recipe(#[from] RecipeError),
     #[error(transparent)]
     Device(#[from] DeviceError),
     #[error(transparent)]
@@ -76,9 +80,9 @@ impl Error {
         matches!(*self.0, Kind::Weights(_))
     }
 
-    /// What was asked for makes no sense (steps, size, sampler, model id, …).
+    /// What was asked for makes no sense (steps, size, sampler, model id, …), or the recipe of it cannot be followed.
     pub fn is_request(&self) -> bool {
-        matches!(*self.0, Kind::Request(_))
+        matches!(*self.0, Kind::Request(_) | Kind::Recipe(_))
     }
 
     /// A cache rule cannot be planned for this run.
@@ -152,6 +156,7 @@ from_kinds!(
     WeightsError,
     RequestError,
     PlanError,
+    RecipeError,
     DeviceError,
     FileError
 );

@@ -49,6 +49,10 @@ pub(crate) enum RequestError {
     )]
     OutputName { given: String },
     #[error(
+        "the output `{given}` is a film's, and this run makes pictures\nhint: end its name in .png, .jpg or .webp; a model of films, or `frames`, makes films"
+    )]
+    FilmAsPicture { given: String },
+    #[error(
         "{count} {what} for `{given}`, which takes one\nhint: name a file as the output, its {what} are numbered"
     )]
     OneStream {
@@ -88,6 +92,11 @@ pub(crate) enum RequestError {
         path: std::path::PathBuf,
         reason: String,
     },
+    #[cfg(feature = "cli")]
+    #[error(
+        "the file holds latents of {rows} pictures or frames, which are no films of {frames}\nhint: give `--frames` a divisor of {rows}; 1 makes pictures"
+    )]
+    LatentFrames { frames: usize, rows: usize },
     #[error(
         "{pictures} pictures of {width}x{height} are more than {most} pixels\nhint: make them smaller, or fewer at a time"
     )]
@@ -228,6 +237,13 @@ pub(crate) enum RequestError {
         name: String,
         found: (usize, usize),
         expected: (usize, usize),
+    },
+    #[cfg(feature = "cli")]
+    #[error("`{option}` is given without {what}\nhint: name one with `{needed}`")]
+    Without {
+        option: &'static str,
+        what: &'static str,
+        needed: &'static str,
     },
     #[cfg(feature = "cli")]
     #[error(

@@ -40,6 +40,19 @@ pub(super) fn comment(text: &str) -> Vec<u8> {
     block
 }
 
+/// The text of a block that [`comment`] made; `None` for one of another shape.
+pub(super) fn text(block: &[u8]) -> Option<String> {
+    let model = comment("");
+    let (head, value) = block.split_at_checked(model.len())?;
+    // All but the length of the comment is always the same.
+    let length = SECOND as usize + 2 + 4;
+    let alike = head[..length] == model[..length] && head[length + 4..] == model[length + 4..];
+    let units = value.chunks_exact(2);
+    let units = units.map(|pair| u16::from_be_bytes([pair[0], pair[1]]));
+    let text: String = char::decode_utf16(units).filter_map(Result::ok).collect();
+    alike.then_some(text)
+}
+
 /// A directory of one entry, after which there is none.
 fn directory(tag: u16, kind: u16, count: u32, value: u32) -> Vec<u8> {
     let mut bytes = 1u16.to_be_bytes().to_vec();

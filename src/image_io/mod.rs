@@ -11,11 +11,13 @@ mod film;
 mod jpeg;
 mod leftovers;
 mod mask;
+mod names;
 mod outputs;
 mod place;
 mod png_file;
 mod read;
 mod save;
+mod settings;
 mod sheet;
 mod texts;
 mod tiff;
@@ -29,12 +31,17 @@ pub use created::create_atomically;
 pub use dropped::Dropped;
 pub use film::{Film, FilmFormat, check_film, film_paths};
 pub use mask::Mask;
+pub use names::check_output_name;
 pub use outputs::batch_paths;
 pub use place::{is_stdout, is_stream};
 pub use save::PictureFormat;
+pub use settings::{Settings, settings};
 pub use sheet::contact_sheet;
 
 use crate::error::{DeviceError, Error};
+
+/// The key of a run's recipe among its settings.
+pub(crate) const RECIPE: &str = "recipe";
 
 /// An RGB picture of 8 bits a channel, rows from the top.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -139,6 +139,13 @@ pub(super) fn is_folder_by_name(path: &Path) -> bool {
     last.is_some_and(|last| std::path::is_separator(last.into()))
 }
 
+/// Whether a name is a film's and no picture's, whatever this build writes.
+pub(super) fn is_film_by_name(path: &Path) -> bool {
+    const NAMES: [&str; 4] = ["apng", "gif", "mp4", "y4m"];
+    let extension = path.extension().unwrap_or_default().to_ascii_lowercase();
+    NAMES.iter().any(|name| extension == *name)
+}
+
 #[cfg(all(test, unix))]
 mod tests {
     use std::os::unix::fs::symlink;

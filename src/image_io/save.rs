@@ -12,6 +12,7 @@ use image::{
 
 use super::{
     Picture, exif, is_stream,
+    place::is_film_by_name,
     png_file::{encoder, plain},
     texts::lines,
     write_atomically,
@@ -48,6 +49,10 @@ impl PictureFormat {
             "png" => Ok(Self::Png),
             "jpg" | "jpeg" => Ok(Self::Jpeg),
             "webp" => Ok(Self::WebP),
+            _ if is_film_by_name(path) => Err(RequestError::FilmAsPicture {
+                given: path.display().to_string(),
+            }
+            .into()),
             _ => Err(RequestError::OutputName {
                 given: path.display().to_string(),
             }

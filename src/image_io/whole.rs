@@ -82,6 +82,36 @@ pub(super) fn gif_frames(bytes: &[u8]) -> Result<usize, &'static str> {
     }
 }
 
+/// The first comment of a GIF file.
+///
+/// Source: `CompuServe`, `GIF89a` specification, section 24. Only what stands before the first frame is looked at.
+pub(super) fn gif_comment(bytes: &[u8]) -> Option<Vec<u8>> {
+    const HEADER: usize = 13;
+    const COMMENT: u8 = 0xfe;
+    let mut rest = bytes.get(HEADER + colours(*bytes.get(10)?)..)?;
+    while let [0x21, label, data @ ..] = rest {
+        if *label == COMMENT {
+            return joined(data);
+        }
+        rest = blocks(data)?;
+    }
+    None
+}
+
+/// What a chain of blocks holds.
+fn joined(mut rest: &[u8]) -> Option<Vec<u8>> {
+    let mut text = Vec::new();
+    loop {
+        let (&length, after) = rest.split_first()?;
+        let (block, after) = after.split_at_checked(length.into())?;
+        if block.is_empty() {
+            return Some(text);
+        }
+        text.extend_from_slice(block);
+        rest = after;
+    }
+}
+
 /// Bytes of the colour table that these flags announce.
 fn colours(flags: u8) -> usize {
     if flags & 0x80 == 0 {

@@ -156,7 +156,6 @@ pub(super) fn current_block(name: &str) -> &str {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use crate::models::unet::{Extent, UNetConfig};
 
     /// The widest and deepest that is read costs at most sixteen times as much on four times the positions: no sum has begun anew.

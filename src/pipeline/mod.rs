@@ -4,12 +4,13 @@
 //! checks everything before any weight is read; a [`Pipeline`] runs the outcome, whatever the model makes its pictures from.
 //!
 //! The rooms, in the order in which they use each other: `config` (what folders say), `request` (what callers say), `made` (latents to
-//! pictures), `parts` (source, trunk, space), `run` (the way from start to latents). A [`Cascade`] runs several pipelines for one picture.
+//! pictures), `parts` (source, trunk, space), `run` (the way from start to latents), `recipe` (a run as text). A [`Cascade`] runs several pipelines for one picture.
 
 mod cascade;
 mod config;
 mod made;
 mod parts;
+mod recipe;
 mod request;
 mod run;
 
@@ -42,6 +43,10 @@ pub use made::{
 #[cfg(feature = "cli")]
 pub(crate) use made::{read_back, write_tensors};
 pub use parts::{Adapters, Kept, Memory, Phase, Residency, Weights, file_dtype};
+pub use recipe::{
+    Recipe, RecipeControl, RecipeEmbedding, RecipeFile, RecipeFraming, RecipeLora, RecipeMade,
+    RecipeModel, RecipePictures, RecipeRefiner,
+};
 pub use request::{
     Added, Control, Edit, FilmRequest, Framing, LowPicture, Request, Resolved, SeededNoise, Seeds, Stage,
     Subject, check_refiner,
@@ -252,8 +257,7 @@ impl Pipeline {
             return Err(RequestError::NotSdxl { role: "model" }.into());
         }
         let resolved = request.resolve(&self.config)?;
-        let begun = self.latents(request, &resolved, observer);
-        begun.map(|(_, begun)| begun)
+        Ok(self.latents(request, &resolved, observer)?.1)
     }
 
     /// Everything but the decoding.

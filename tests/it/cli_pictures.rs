@@ -210,7 +210,7 @@ fn mistakes_with_nets_that_are_timed_name_the_reason() {
     let twice = ["--control-scale", "1", "--control-scale", "1"];
     let scenes = ["--size", "64x64"];
     let mistakes: &[(&[&str], i32, &str)] = &[
-        (&twice[..2], 2, "--control-model <DIR>"),
+        (&twice[..2], 2, "is given without a ControlNet"),
         (
             &["--model", NET, "--control-model", "nowhere"],
             1,
@@ -237,8 +237,16 @@ fn mistakes_with_nets_that_are_timed_name_the_reason() {
 #[test]
 fn mistakes_with_pictures_name_the_file_and_the_reason() {
     let mistakes: &[(&[&str], i32, &[&str])] = &[
-        (&["--strength", "0.5"], 2, &["--init-image <FILE>"]),
-        (&["--mask", "mask.png"], 2, &["--init-image <FILE>"]),
+        (
+            &["--strength", "0.5"],
+            2,
+            &["without a picture to start from", "`--init-image`"],
+        ),
+        (
+            &["--mask", "mask.png"],
+            2,
+            &["without a picture to start from", "`--init-image`"],
+        ),
         (&["--control-window", "0.8-0.2"], 2, &["as in 0.2-0.8"]),
         (
             &["--init-image", "photo.png", "--strength", "0"],

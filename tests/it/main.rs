@@ -30,11 +30,15 @@ mod cli_classes;
 #[cfg(feature = "cli")]
 mod cli_eval;
 #[cfg(feature = "cli")]
+mod cli_films;
+#[cfg(feature = "cli")]
 mod cli_generate;
 #[cfg(feature = "cli")]
 mod cli_output;
 #[cfg(feature = "cli")]
 mod cli_pictures;
+#[cfg(feature = "cli")]
+mod cli_replay;
 #[cfg(feature = "cli")]
 mod cli_wording;
 #[cfg(feature = "cli")]

@@ -54,7 +54,7 @@ pub(in crate::cli) struct Refiner {
     #[arg(long, value_name = "DIR|ID")]
     pub(in crate::cli) refiner: Option<String>,
     /// Share of the noise that the model takes away before the refiner [default: 0.8]
-    #[arg(long, value_name = "F", value_parser = finite, requires = "refiner")]
+    #[arg(long, value_name = "F", value_parser = finite)]
     pub(in crate::cli) refiner_from: Option<f64>,
 }
 
@@ -73,9 +73,9 @@ pub(in crate::cli) struct Course {
     /// Width and height in pixels
     #[arg(long, value_name = "WxH", value_parser = size)]
     pub(in crate::cli) size: Option<(usize, usize)>,
-    /// Pictures made together, of each class where classes are named
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = count)]
-    pub(in crate::cli) batch: usize,
+    /// Pictures made together, of each class where classes are named [default: 1]
+    #[arg(long, value_name = "N", value_parser = count)]
+    pub(in crate::cli) batch: Option<usize>,
     // Its help is made from the list of samplers.
     #[arg(long, value_name = "NAME", help = format!("Update rule: {}", SamplerKind::words()))]
     pub(in crate::cli) sampler: Option<SamplerKind>,
@@ -117,6 +117,21 @@ pub(in crate::cli) struct Film {
     /// Step from which its frames go on together, counted alike [default: 47 of 50]
     #[arg(long, value_name = "N")]
     pub(in crate::cli) motion_t1: Option<usize>,
+}
+
+/// How latents become films.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Films")]
+pub(in crate::cli) struct Projected {
+    /// Frames of each film in the latents; 1 makes pictures of them [default: the model's own]
+    #[arg(long, value_name = "N")]
+    pub(in crate::cli) frames: Option<usize>,
+    /// Frames a second [default: 7]
+    #[arg(long, value_name = "N")]
+    pub(in crate::cli) fps: Option<usize>,
+    /// Frames decoded together; fewer take less memory [default: all]
+    #[arg(long, value_name = "N", value_parser = count)]
+    pub(in crate::cli) decode_chunk: Option<usize>,
 }
 
 impl Film {
@@ -196,10 +211,10 @@ pub(in crate::cli) struct Start {
     #[arg(long, value_name = "FILE")]
     pub(in crate::cli) init_image: Option<PathBuf>,
     /// How much of the picture gives way to noise, above 0 and up to 1 [default: 0.8, with a mask 1]
-    #[arg(long, value_name = "S", value_parser = finite, requires = "init_image")]
+    #[arg(long, value_name = "S", value_parser = finite)]
     pub(in crate::cli) strength: Option<f64>,
     /// Paint only the light part of this picture anew
-    #[arg(long, value_name = "FILE", requires = "init_image")]
+    #[arg(long, value_name = "FILE")]
     pub(in crate::cli) mask: Option<PathBuf>,
 }
 
@@ -209,11 +224,11 @@ pub(in crate::cli) struct Follow {
     #[command(flatten)]
     pub(in crate::cli) nets: Nets,
     /// Picture for the ControlNet to follow, one a --control-model
-    #[arg(long, value_name = "FILE", requires = "control_model")]
+    #[arg(long, value_name = "FILE")]
     pub(in crate::cli) control_image: Vec<PathBuf>,
     /// Turn the control images into outlines first; thresholds of Canny's edges, between greys of 0 to 255 [default: 100,200]
     #[arg(long, value_name = "LOW,HIGH", num_args = 0..=1, default_missing_value = "100,200",
-          require_equals = true, value_parser = canny, requires = "control_model")]
+          require_equals = true, value_parser = canny)]
     pub(in crate::cli) control_canny: Option<CannyThresholds>,
 }
 
@@ -225,13 +240,13 @@ pub(in crate::cli) struct Nets {
     #[arg(long, value_name = "DIR")]
     pub(in crate::cli) control_model: Vec<String>,
     /// How strongly it steers: one for all, or one a --control-model [default: 1]
-    #[arg(long, value_name = "S", value_parser = finite, requires = "control_model")]
+    #[arg(long, value_name = "S", value_parser = finite)]
     pub(in crate::cli) control_scale: Vec<f64>,
     /// Part of the run it steers, as in 0-0.5: one for all, or one a --control-model [default: 0-1]
-    #[arg(long, value_name = "A-B", value_parser = window, requires = "control_model")]
+    #[arg(long, value_name = "A-B", value_parser = window)]
     pub(in crate::cli) control_window: Vec<Window>,
     /// Steer only the prompt's half of guidance, the inner cells more than the outer: for empty prompts
-    #[arg(long, requires = "control_model")]
+    #[arg(long)]
     pub(in crate::cli) control_guess: bool,
 }
 
@@ -248,14 +263,14 @@ pub(in crate::cli) struct Cache {
     pub(in crate::cli) rules: Vec<CacheRule>,
 }
 
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 #[command(next_help_heading = MACHINE)]
 pub(in crate::cli) struct Machine {
     #[command(flatten)]
     pub(in crate::cli) place: Place,
-    /// How linear layers keep their weights: file, as it has them, or q8, in 8 bits (on the CPU)
-    #[arg(long, value_name = "W", default_value_t)]
-    pub(in crate::cli) weights: WeightFormat,
+    /// How linear layers keep their weights: file, as it has them, or q8, in 8 bits (on the CPU) [default: file]
+    #[arg(long, value_name = "W")]
+    pub(in crate::cli) weights: Option<WeightFormat>,
     /// Text encoders while the denoiser runs: keep, release (and read them again for the next prompt), or auto, which releases them when memory is short
     #[arg(long, value_name = "POLICY", default_value = "auto")]
     pub(in crate::cli) text_encoders: Residency,
@@ -264,7 +279,7 @@ pub(in crate::cli) struct Machine {
     pub(in crate::cli) no_doctor: bool,
 }
 
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 #[command(next_help_heading = MACHINE)]
 pub(in crate::cli) struct Place {
     /// auto, cpu, wgpu, vulkan, metal or cuda; a number picks one of several, as in cuda:1

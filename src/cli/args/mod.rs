@@ -80,6 +80,9 @@ pub(super) enum Command {
 pub(super) struct Generate {
     /// What the picture shows; weights as in (word:1.3) are not read, and warned of
     pub(super) prompt: Option<String>,
+    /// Make a picture or film of ours again, or the run that a recipe in JSON describes; options given beside it change it
+    #[arg(long, value_name = "FILE")]
+    pub(super) replay: Option<PathBuf>,
     #[command(flatten)]
     pub(super) model: Model,
     #[command(flatten)]
@@ -125,8 +128,8 @@ pub(super) struct Generate {
     /// Record the launches of a step on a GPU, and play them at later ones: for long runs on GPUs that wait for the processor
     #[arg(long, help_heading = MACHINE)]
     pub(super) step_graphs: bool,
-    /// PNG, JPEG or WebP file to write, or - for the standard output; several pictures are numbered from FILE-0.png on [default: afterimage-SEED.png]
-    #[arg(long, value_name = "FILE.png", help_heading = OUTPUT)]
+    /// Picture to write (PNG, JPEG, WebP) or film (MP4, GIF, APNG, PNG, Y4M, or a folder of frames as NAME/), or - for the standard output; several are numbered from FILE-0.png on [default: afterimage-SEED.png]
+    #[arg(long, value_name = "FILE", help_heading = OUTPUT)]
     pub(super) output: Option<PathBuf>,
     /// Write latents and predictions of every step to a file
     #[arg(long, value_name = "FILE.safetensors", help_heading = OUTPUT)]
@@ -150,8 +153,10 @@ pub(super) struct Decode {
         help_heading = "Machine"
     )]
     pub(super) device: DeviceChoice,
-    /// PNG, JPEG or WebP file to write, or - for the standard output; several pictures are numbered from FILE-0.png on [default: the latents' name with .png]
-    #[arg(long, value_name = "FILE.png", help_heading = OUTPUT)]
+    #[command(flatten)]
+    pub(super) film: Projected,
+    /// Picture to write (PNG, JPEG, WebP) or film (MP4, GIF, APNG, PNG, Y4M, or a folder of frames as NAME/), or - for the standard output; several are numbered from FILE-0.png on [default: the latents' name with .png]
+    #[arg(long, value_name = "FILE", help_heading = OUTPUT)]
     pub(super) output: Option<PathBuf>,
 }
 

@@ -1,11 +1,12 @@
-//! A folder of frames, each a PNG.
+//! A folder of frames, each a PNG, and the recipe they were made by.
 //!
 //! All frames are written under temporary names before the first gets its own: what fails, a full disk for one, leaves the frames of an
 //! earlier film as they were.
 
 use std::{
     ffi::OsString,
-    fs, io,
+    fs,
+    io::{self, Write as _},
     path::{Path, PathBuf},
 };
 
@@ -13,10 +14,14 @@ use super::{Film, WHAT};
 use crate::{
     error::{Error, RequestError},
     image_io::{
+        RECIPE,
         atomic::{Pending, check_writable, unwritable},
         png_file::plain,
     },
 };
+
+/// The run's recipe, beside the frames.
+const RECIPE_FILE: &str = "recipe.json";
 
 /// Digits of a frame's number at least.
 const DIGITS: usize = 4;
@@ -60,11 +65,20 @@ fn fill(film: &Film, folder: &Path, texts: &[(String, String)]) -> io::Result<()
         let path = folder.join(name(index, frames.len()));
         Pending::write(&path, |file| frame.encode(file, texts).map_err(plain))
     };
-    let pending: Vec<Pending> = frames
+    let mut pending: Vec<Pending> = frames
         .iter()
         .enumerate()
         .map(write)
         .collect::<io::Result<_>>()?;
+    let recipe = folder.join(RECIPE_FILE);
+    match texts.iter().find(|(key, _)| key == RECIPE) {
+        Some((_, text)) => {
+            pending.push(Pending::write(&recipe, |file| writeln!(file, "{text}"))?);
+        }
+        // That of earlier frames is not that of these.
+        None if recipe.exists() => fs::remove_file(&recipe)?,
+        None => (),
+    }
     pending.into_iter().try_for_each(Pending::place)
 }
 

@@ -6,7 +6,7 @@
 //! | `.gif` | GIF | at most 256, one palette for all frames | a comment |
 //! | `.mp4` | AV1 in MP4, with the feature `video` | 4:2:0, BT.709, lossy | the description |
 //! | `.y4m`, a pipe, a device | YUV4MPEG2 | 4:4:4, BT.601, rounded | no place for them |
-//! | ends in `/` | a PNG per frame | as they are | in every frame |
+//! | ends in `/` | a PNG per frame | as they are | in every frame, its recipe in `recipe.json` too |
 
 mod apng;
 mod folder;

@@ -16,6 +16,7 @@ pub use config::{VaeConfig, VaeJson};
 use burn::module::Module;
 use burn::nn::conv::Conv2d;
 use burn::tensor::{DType, Device, Tensor};
+use serde::{Deserialize, Serialize};
 
 use crate::nn::conv1x1;
 use crate::ops;
@@ -28,7 +29,8 @@ use tiles::Tiles;
 const LOG_VARIANCE: (f64, f64) = (-30.0, 20.0);
 
 /// Whether large pictures are worked on in overlapping tiles, which bounds memory and changes the result a little.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Tiling {
     /// Where the whole would take more than 2 GiB.
     #[default]

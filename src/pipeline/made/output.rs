@@ -12,8 +12,8 @@ pub enum Output {
 }
 
 impl Output {
-    /// Of `pictures`, items one after the other, each of `frames`.
-    pub(super) fn of(pictures: Vec<Picture>, frames: usize) -> Self {
+    /// Of `pictures`, items one after the other, each of `frames`; 1 makes pictures of them.
+    pub fn of(pictures: Vec<Picture>, frames: usize) -> Self {
         if frames < 2 {
             return Self::Pictures(pictures);
         }

@@ -4,6 +4,8 @@
 //! Khachatryan et al., "Text2Video-Zero" (arXiv 2303.13439, section 3.3) for shifts; behaviour as diffusers'
 //! `StableVideoDiffusionPipeline` and `TextToVideoZeroPipeline`.
 
+use serde::{Deserialize, Serialize};
+
 use crate::error::RequestError;
 use crate::guidance::FrameScales;
 use crate::motion::Motion;
@@ -23,7 +25,8 @@ const NOISE_AUG: f64 = 0.02;
 
 /// What only films are told; `None` takes the model's default. Models of pictures refuse it, but for `frames`, which has those of Stable
 /// Diffusion 1.x and 2.x make films by Text2Video-Zero.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct FilmRequest {
     /// Frames of each film, at least 2.
     pub frames: Option<usize>,
@@ -61,8 +64,8 @@ enum Told {
 }
 
 impl FilmRequest {
-    /// Frames that the model is told to show a second.
-    pub(in crate::pipeline) fn rate(&self) -> usize {
+    /// Frames a second: of the file, and as a model is told that asks for them.
+    pub fn rate(&self) -> usize {
         self.fps.unwrap_or(FRAMES_A_SECOND)
     }
 

@@ -1,12 +1,14 @@
 //! Seeds as the noise of a run.
 
 use burn::tensor::{Device, Tensor, TensorData};
+use serde::{Deserialize, Serialize};
 
 use crate::denoise::Noise;
 use crate::rng::TorchRng;
 
 /// Where a run's noise starts.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
 pub enum Seeds {
     /// One stream for all pictures: `torch.Generator("cpu").manual_seed(seed)`.
     One(u64),

@@ -1,6 +1,7 @@
 //! What the pictures show.
 
 use crate::image_io::Picture;
+use crate::pipeline::config::{ModelConfig, SourceConfig};
 
 /// What a model makes its pictures or films from.
 #[derive(Debug, Clone)]
@@ -22,6 +23,21 @@ pub enum Subject {
 }
 
 impl Subject {
+    /// What `prompts` or `classes` are for a model; where both are given or neither is, what its kind of model is told. What it does not
+    /// take stays, for [`Request::resolve`](super::Request::resolve) to refuse.
+    pub fn named(prompts: Vec<String>, classes: Vec<usize>, model: &ModelConfig) -> Self {
+        let said = prompts.iter().any(|prompt| !prompt.is_empty());
+        match &model.source {
+            SourceConfig::Classes(_) if said => Self::Prompts(prompts),
+            SourceConfig::Classes(_) => Self::Classes(classes),
+            _ if !classes.is_empty() => Self::Classes(classes),
+            SourceConfig::Texts(_) if prompts.is_empty() => Self::Prompts(vec![String::new()]),
+            SourceConfig::Texts(_) => Self::Prompts(prompts),
+            SourceConfig::Picture(_) | SourceConfig::Nothing if said => Self::Prompts(prompts),
+            SourceConfig::Picture(_) | SourceConfig::Nothing => Self::Nothing,
+        }
+    }
+
     /// A picture in memory.
     pub fn picture(picture: Picture) -> Self {
         Self::Picture {

@@ -1,0 +1,172 @@
+//! Files that a recipe needs.
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::Recipe;
+use crate::catalog::{ModelPart, file_hash};
+use crate::error::{Error, RecipeError};
+
+/// A file by its path and, once it was used, its hash.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RecipeFile {
+    /// As the caller named it.
+    pub path: String,
+    /// Of its bytes, or of the files in a folder, which must be the same then; silent ones are not looked at.
+    #[serde(default)]
+    pub hash: Option<String>,
+    /// Where it was found, if elsewhere.
+    #[serde(skip)]
+    found: Option<PathBuf>,
+}
+
+impl RecipeFile {
+    /// The file at `path`, whatever it holds.
+    pub fn new(path: &Path) -> Self {
+        Self {
+            path: path.display().to_string(),
+            ..Self::default()
+        }
+    }
+
+    /// Where it is.
+    pub fn place(&self) -> &Path {
+        let named = Path::new(&self.path);
+        self.found.as_deref().unwrap_or(named)
+    }
+
+    /// Looks for it in `folder` if it is not where it is said to be.
+    fn look_in(&mut self, folder: &Path) {
+        let beside = folder.join(&self.path);
+        if !Path::new(&self.path).exists() && beside.exists() {
+            self.found = Some(beside);
+        }
+    }
+
+    /// Holds it to its hash; without one, anything is right.
+    fn check(&self, what: &'static str, option: &'static str) -> Result<(), Error> {
+        let Some(expected) = &self.hash else {
+            return Ok(());
+        };
+        let path = self.path.clone();
+        if !self.place().exists() {
+            return Err(RecipeError::Missing { what, option, path }.into());
+        }
+        let found = file_hash(self.place())?;
+        if found == *expected {
+            return Ok(());
+        }
+        Err(RecipeError::Changed {
+            what,
+            option,
+            path,
+            expected: expected.clone(),
+            found,
+        }
+        .into())
+    }
+
+    fn hash(&mut self) -> Result<(), Error> {
+        if self.hash.is_none() {
+            self.hash = Some(file_hash(self.place())?);
+        }
+        Ok(())
+    }
+}
+
+impl Recipe {
+    /// All files that it names, with what messages call them and the option that names another.
+    fn files(&mut self) -> impl Iterator<Item = (&'static str, &'static str, &mut RecipeFile)> {
+        let start = [
+            (
+                "picture to start from",
+                "--init-image",
+                &mut self.init_image,
+            ),
+            ("mask", "--mask", &mut self.mask),
+            ("latents", "--initial-latents", &mut self.initial_latents),
+        ];
+        let start = start.into_iter();
+        let start = start.filter_map(|(what, option, file)| Some((what, option, file.as_mut()?)));
+        let controls = self.controls.iter_mut();
+        let controls = controls.map(|one| ("control image", "--control-image", &mut one.image));
+        let loras = self.loras.iter_mut();
+        let loras = loras.map(|one| ("adapter", "--lora", &mut one.file));
+        let words = self.embeddings.iter_mut();
+        let words = words.map(|one| ("embedding", "--embedding", &mut one.file));
+        let customs = self.custom_diffusions.iter_mut();
+        let customs = customs.map(|one| ("Custom Diffusion", "--custom-diffusion", one));
+        let files = start.chain(controls).chain(loras);
+        files.chain(words).chain(customs)
+    }
+
+    /// Looks for files in `folder` that are not where they are said to be.
+    pub(super) fn look_in(&mut self, folder: &Path) {
+        self.files().for_each(|(_, _, file)| file.look_in(folder));
+    }
+
+    /// Holds files and `ControlNets` to what the recipe was made with.
+    ///
+    /// # Errors
+    ///
+    /// A request error for the first that is missing or another.
+    pub fn check_files(&mut self) -> Result<(), Error> {
+        for (what, option, file) in self.files() {
+            file.check(what, option)?;
+        }
+        for control in &self.controls {
+            let found = || ModelPart::open(&control.model)?.weights_hash();
+            check_hash(
+                &control.model,
+                control.hash.as_deref(),
+                found,
+                "give `--control-model`",
+            )?;
+        }
+        Ok(())
+    }
+
+    /// Notes the hashes of files and `ControlNets`.
+    ///
+    /// # Errors
+    ///
+    /// If one cannot be read.
+    pub fn hash_files(&mut self) -> Result<(), Error> {
+        for (_, _, file) in self.files() {
+            file.hash()?;
+        }
+        for control in &mut self.controls {
+            control.hash = Some(ModelPart::open(&control.model)?.weights_hash()?);
+        }
+        Ok(())
+    }
+}
+
+/// Holds the weights of `name` to `expected`, if that is known.
+///
+/// # Errors
+///
+/// A request error if they are others, which `option` says to go on with all the same; whatever `found` answers.
+pub(super) fn check_hash(
+    name: &str,
+    expected: Option<&str>,
+    found: impl FnOnce() -> Result<String, Error>,
+    option: &'static str,
+) -> Result<(), Error> {
+    let Some(expected) = expected else {
+        return Ok(());
+    };
+    let found = found()?;
+    if found == expected {
+        return Ok(());
+    }
+    Err(RecipeError::OtherWeights {
+        name: name.to_owned(),
+        expected: expected.to_owned(),
+        found,
+        option,
+    }
+    .into())
+}

@@ -1,0 +1,60 @@
+//! Recipes as JSON.
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::{Recipe, VERSION};
+use crate::error::{Error, RecipeError};
+
+/// What is looked at first: what a newer version says besides is not known here.
+#[derive(Deserialize)]
+struct Versioned {
+    version: Option<u32>,
+}
+
+impl Recipe {
+    /// Reads a recipe.
+    ///
+    /// # Errors
+    ///
+    /// A request error if it is no JSON, of a newer version, or says something that is not known.
+    pub fn from_json(text: &str) -> Result<Self, Error> {
+        let json = |source| RecipeError::Json { source };
+        let Versioned { version } = serde_json::from_str(text).map_err(json)?;
+        match version {
+            None | Some(0) => Err(RecipeError::NoVersion { known: VERSION }.into()),
+            Some(found) if found > VERSION => Err(RecipeError::Newer {
+                found,
+                known: VERSION,
+            }
+            .into()),
+            Some(_) => Ok(serde_json::from_str(text).map_err(json)?),
+        }
+    }
+
+    /// Writes what [`from_json`](Self::from_json) reads, in one line; what is silent is left out.
+    pub fn to_json(&self) -> String {
+        let value = serde_json::to_value(self).unwrap_or_default();
+        pruned(value).unwrap_or_default().to_string()
+    }
+}
+
+/// A value without what says nothing.
+fn pruned(value: Value) -> Option<Value> {
+    match value {
+        Value::Null | Value::Bool(false) => None,
+        Value::Object(map) => {
+            let said = map.into_iter();
+            let said = said.filter_map(|(key, value)| Some((key, pruned(value)?)));
+            let said: serde_json::Map<_, _> = said.collect();
+            (!said.is_empty()).then_some(Value::Object(said))
+        }
+        Value::Array(list) => {
+            // Elements stay in their places.
+            let said = list.into_iter().map(|one| pruned(one).unwrap_or_default());
+            let said: Vec<_> = said.collect();
+            (!said.is_empty()).then_some(Value::Array(said))
+        }
+        other => Some(other),
+    }
+}

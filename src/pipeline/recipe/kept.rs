@@ -1,0 +1,111 @@
+//! Recipes in files: a picture or a film of ours, or JSON.
+
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::path::Path;
+
+use super::Recipe;
+use crate::error::{Error, FileError, RecipeError};
+use crate::image_io::{RECIPE, Settings, settings};
+
+/// The recipe beside the frames of a film.
+const BESIDE_FRAMES: &str = "recipe.json";
+
+/// Bytes of a file beyond which none is read.
+const LARGEST_FILE: u64 = 1 << 30;
+
+/// Keys that other programs keep settings by.
+const FOREIGN: [&str; 5] = [
+    "parameters",
+    "workflow",
+    "sd-metadata",
+    "invokeai_metadata",
+    "Dream",
+];
+
+impl Recipe {
+    /// Reads the recipe of a picture, of a film, of a folder of frames, or a file of JSON. Files that it names are looked for beside that
+    /// one too.
+    ///
+    /// # Errors
+    ///
+    /// A file error if it cannot be read, a request error if it holds no recipe, or none that can be followed.
+    pub fn read(path: &Path) -> Result<Self, Error> {
+        let path = if path.is_dir() {
+            &path.join(BESIDE_FRAMES)
+        } else {
+            path
+        };
+        let bytes = bytes(path).map_err(|source| FileError::Read {
+            what: "the recipe".into(),
+            path: path.into(),
+            source,
+        })?;
+        let mut recipe = Self::from_json(&text(&bytes, path)?)?;
+        if let Some(folder) = path.parent() {
+            recipe.look_in(folder);
+        }
+        Ok(recipe)
+    }
+}
+
+/// The whole file, up to what any picture or film of ours has.
+fn bytes(path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let read = File::open(path)?
+        .take(LARGEST_FILE)
+        .read_to_end(&mut bytes)?;
+    if read as u64 == LARGEST_FILE {
+        return Err(io::ErrorKind::FileTooLarge.into());
+    }
+    Ok(bytes)
+}
+
+fn text(bytes: &[u8], path: &Path) -> Result<String, RecipeError> {
+    let plain = std::str::from_utf8(bytes).map(|text| text.trim_start_matches('\u{feff}'));
+    if let Some(text) = plain.ok().filter(|text| text.trim_start().starts_with('{')) {
+        return Ok(text.to_owned());
+    }
+    let Some(settings) = settings(bytes) else {
+        return Err(RecipeError::None {
+            reason: "it is neither JSON nor a picture or film that has a place for one".into(),
+            hint: "PNG, JPEG, WebP, GIF and MP4 have one; beside frames of a film lies a `recipe.json`",
+            path: path.into(),
+        });
+    };
+    // Ours stands at the end: what a prompt says before it is no recipe.
+    let mut recipes = settings.iter().rev().filter(|(key, _)| key == RECIPE);
+    let recipe = recipes.next().map(|(_, text)| text.clone());
+    recipe.ok_or_else(|| none(&settings, path))
+}
+
+/// Why a picture or film has none.
+fn none(settings: &Settings, path: &Path) -> RecipeError {
+    let is_key = |name: &str| settings.iter().find(|(key, _)| key == name);
+    let ours = is_key("Software").filter(|(_, by)| by.starts_with("afterimage "));
+    let foreign = FOREIGN.into_iter().find(|key| is_key(key).is_some());
+    let unnamed = settings.iter().any(|(key, _)| key.is_empty());
+    let (reason, hint) = match (ours, foreign) {
+        (Some((_, by)), _) => (
+            format!("`{by}` wrote it without one"),
+            "its settings can be read in its texts and given as options",
+        ),
+        (None, Some(key)) => (
+            format!("another program's settings are in it, as `{key}`"),
+            "they are not read; give them as options",
+        ),
+        (None, None) if unnamed => (
+            "another program's settings are in it".to_owned(),
+            "they are not read; give them as options",
+        ),
+        (None, None) => (
+            "no settings are in it".to_owned(),
+            "pictures and films of afterimage keep theirs, unless another program has written them again",
+        ),
+    };
+    RecipeError::None {
+        reason,
+        hint,
+        path: path.into(),
+    }
+}

@@ -1,0 +1,285 @@
+//! From a recipe to a request.
+
+use std::path::{Path, PathBuf};
+
+use super::files::check_hash;
+use super::{Recipe, RecipeControl};
+use crate::cache::CacheRule;
+use crate::catalog::{ModelFolder, Overrides};
+use crate::error::{Error, FileError, RequestError};
+use crate::image_io::{CannyThresholds, Mask, Picture};
+use crate::pipeline::config::{ModelConfig, SourceConfig};
+use crate::pipeline::parts::Adapters;
+use crate::pipeline::request::{Added, Control, Edit, Framing, Request, Seeds, Stage, Subject};
+use crate::text::Embedding;
+use crate::weights::adapt::{CustomDiffusion, Lora};
+
+/// What the pictures of a folder of frames end in.
+const PICTURES: [&str; 4] = ["png", "jpg", "jpeg", "webp"];
+
+/// The pictures of a recipe, read.
+#[derive(Debug, Clone, Default)]
+pub struct RecipePictures {
+    edit: Option<Edit>,
+    controls: Vec<Control>,
+}
+
+impl Recipe {
+    /// What the caller says of the model.
+    pub fn overrides(&self) -> Overrides {
+        Overrides {
+            prediction: self.model.prediction,
+            vae: self.model.vae.clone(),
+        }
+    }
+
+    /// Holds a model to the weights that the recipe was made with, where it says which.
+    ///
+    /// # Errors
+    ///
+    /// A request error if they are others.
+    pub fn check_model(&self, folder: &ModelFolder) -> Result<(), Error> {
+        let expected = self.model.hash.as_deref();
+        let found = || folder.weights_hash();
+        check_hash(folder.name(), expected, found, "give `--model`")
+    }
+
+    /// The same of the refiner.
+    ///
+    /// # Errors
+    ///
+    /// A request error if they are others.
+    pub fn check_refiner(&self, folder: &ModelFolder) -> Result<(), Error> {
+        let refiner = self.refiner.as_ref();
+        let expected = refiner.and_then(|refiner| refiner.hash.as_deref());
+        let found = || folder.weights_hash();
+        check_hash(folder.name(), expected, found, "give `--refiner`")
+    }
+
+    /// Folders of the `ControlNets` to put beside the model, in order, each once: [`request`](Self::request) numbers them so.
+    pub fn nets(&self) -> Vec<&str> {
+        let mut nets: Vec<&str> = Vec::new();
+        for control in &self.controls {
+            if !nets.contains(&control.model.as_str()) {
+                nets.push(&control.model);
+            }
+        }
+        nets
+    }
+
+    /// Opens the adapters.
+    ///
+    /// # Errors
+    ///
+    /// If a file is missing or holds something else.
+    pub fn adapters(&self) -> Result<Adapters, Error> {
+        let loras = self.loras.iter();
+        let loras = loras.map(|one| Ok(Lora::open(one.file.place())?.with_scale(one.scale)));
+        let words = self.embeddings.iter();
+        let words = words.map(|one| Embedding::open(one.file.place(), one.token.as_deref()));
+        let customs = self.custom_diffusions.iter();
+        let customs = customs.map(|file| CustomDiffusion::open(file.place()));
+        Ok(Adapters {
+            loras: loras.collect::<Result<_, Error>>()?,
+            embeddings: words.collect::<Result<_, _>>()?,
+            custom_diffusions: customs.collect::<Result<_, _>>()?,
+        })
+    }
+
+    /// Reads the pictures; `warn` is told what may surprise.
+    ///
+    /// # Errors
+    ///
+    /// If one cannot be read.
+    pub fn pictures(&self, warn: &mut dyn FnMut(&str)) -> Result<RecipePictures, Error> {
+        let nets = self.nets();
+        let controls = self.controls.iter().map(|control| {
+            let net = nets.iter().position(|net| *net == control.model);
+            followed(control, net.unwrap_or_default(), warn)
+        });
+        let controls = controls.collect::<Result<_, Error>>()?;
+        Ok(RecipePictures {
+            edit: self.edit(warn)?,
+            controls,
+        })
+    }
+
+    fn edit(&self, warn: &mut dyn FnMut(&str)) -> Result<Option<Edit>, Error> {
+        let Some(file) = &self.init_image else {
+            return Ok(None);
+        };
+        let mut edit = Edit::new(read(file.place(), warn)?);
+        edit.strength = self.strength;
+        edit.name.clone_from(&file.path);
+        if let Some(mask) = &self.mask {
+            let path = mask.place();
+            let mut tell = |dropped| warn(&format!("{dropped}\nfile: {}", path.display()));
+            edit = edit.with_mask(Mask::read_with(path, &mut tell)?);
+        }
+        Ok(Some(edit))
+    }
+
+    /// The request for `model`, with what [`pictures`](Self::pictures) has read. Latents to start from are tensors, which the caller reads
+    /// onto a device ([`read_latents`](crate::pipeline::read_latents)).
+    ///
+    /// # Errors
+    ///
+    /// A request error if a film of a picture is to start from a part of it.
+    pub fn request(&self, model: &ModelConfig, pictures: RecipePictures) -> Result<Request, Error> {
+        let subject = Subject::named(self.prompts.clone(), self.classes.clone(), model);
+        let (subject, edit) = begun(subject, pictures.edit, model)?;
+        Ok(Request {
+            subject,
+            negative_prompts: self.negative_prompts.clone(),
+            added: self.added(),
+            film: self.film.clone(),
+            batch: self.batch.unwrap_or(1),
+            seeds: self.seed.clone().unwrap_or(Seeds::One(0)),
+            steps: self.steps,
+            guidance_scale: self.guidance_scale,
+            guidance_rescale: self.guidance_rescale.unwrap_or(0.0),
+            guidance_until: self.guidance_until,
+            guidance_channels: self.guidance_channels,
+            clip_skip: self.clip_skip.unwrap_or(0),
+            size: self.size.map(|[width, height]| (width, height)),
+            sampler: self.sampler,
+            eta: self.eta.unwrap_or(0.0),
+            cache: self.cache.clone().unwrap_or_else(CacheRule::none),
+            stage: Stage::Whole,
+            initial_latents: None,
+            edit,
+            controls: pictures.controls,
+            tiling: self.tiling.unwrap_or_default(),
+            rescue: None,
+            step_graphs: false,
+        })
+    }
+
+    /// What SDXL is told.
+    fn added(&self) -> Added {
+        let turned = |pair: Option<[usize; 2]>| pair.map(|[first, second]| [second, first]);
+        let (given, silent) = (&self.framing, Added::default());
+        let framing = Framing {
+            original: turned(given.original_size),
+            crop: turned(given.crop).unwrap_or_default(),
+            target: turned(given.target_size),
+        };
+        let negative = Framing {
+            original: turned(given.negative_original_size).or(framing.original),
+            crop: turned(given.negative_crop).unwrap_or(framing.crop),
+            target: turned(given.negative_target_size).or(framing.target),
+        };
+        Added {
+            second_prompts: self.second_prompts.clone(),
+            second_negative_prompts: self.second_negative_prompts.clone(),
+            framing,
+            negative_framing: (negative != framing).then_some(negative),
+            aesthetic_score: given.aesthetic_score.unwrap_or(silent.aesthetic_score),
+            negative_aesthetic_score: given
+                .negative_aesthetic_score
+                .unwrap_or(silent.negative_aesthetic_score),
+        }
+    }
+}
+
+/// What is shown and what is started from: the picture of `edit` becomes a film where the model makes films of pictures.
+fn begun(
+    subject: Subject,
+    edit: Option<Edit>,
+    model: &ModelConfig,
+) -> Result<(Subject, Option<Edit>), Error> {
+    let of_picture = matches!(model.source, SourceConfig::Picture(_));
+    let Some(mut edit) = edit else {
+        return Ok((subject, None));
+    };
+    if !of_picture || !matches!(subject, Subject::Nothing) {
+        return Ok((subject, Some(edit)));
+    }
+    let refused = [
+        ("strength", edit.strength.is_some()),
+        ("mask", !edit.masks.is_empty()),
+    ];
+    if let Some((option, _)) = refused.into_iter().find(|(_, given)| *given) {
+        return Err(RequestError::NotOfFilms { option }.into());
+    }
+    let subject = Subject::Picture {
+        picture: Box::new(edit.pictures.remove(0)),
+        name: edit.name,
+    };
+    Ok((subject, None))
+}
+
+fn followed(
+    control: &RecipeControl,
+    net: usize,
+    warn: &mut dyn FnMut(&str),
+) -> Result<Control, Error> {
+    let [start, end] = control.window;
+    let mut pictures = Vec::new();
+    for path in frames(control.image.place())? {
+        let picture = read(&path, warn)?;
+        pictures.push(match control.canny {
+            Some([low, high]) => outlines(&picture, CannyThresholds { low, high }, &path, warn),
+            None => picture,
+        });
+    }
+    Ok(Control {
+        name: control.image.path.clone(),
+        scale: control.scale,
+        window: start..end,
+        guess: control.guess,
+        ..Control::of_frames(net, pictures)
+    })
+}
+
+fn read(path: &Path, warn: &mut dyn FnMut(&str)) -> Result<Picture, Error> {
+    Picture::read_with(path, &mut |dropped| {
+        warn(&format!("{dropped}\nfile: {}", path.display()));
+    })
+}
+
+/// The pictures that a path names: one, or those of a folder in the order of their names, which are the frames of a film.
+fn frames(path: &Path) -> Result<Vec<PathBuf>, Error> {
+    if !path.is_dir() {
+        return Ok(vec![path.to_owned()]);
+    }
+    let read = |source| FileError::Read {
+        what: "the folder of frames".into(),
+        path: path.to_owned(),
+        source,
+    };
+    let entries = std::fs::read_dir(path).map_err(read)?;
+    let entries = entries.collect::<Result<Vec<_>, _>>().map_err(read)?;
+    let mut pictures: Vec<_> = entries.iter().map(std::fs::DirEntry::path).collect();
+    let known = |path: &PathBuf| {
+        let extension = path.extension().and_then(std::ffi::OsStr::to_str);
+        extension.is_some_and(|one| PICTURES.contains(&one.to_lowercase().as_str()))
+    };
+    pictures.retain(known);
+    pictures.sort();
+    if pictures.is_empty() {
+        return Err(RequestError::NoFrames {
+            path: path.to_owned(),
+        }
+        .into());
+    }
+    Ok(pictures)
+}
+
+/// The edges of a picture; a warning where there are none, since a net that follows nothing changes little.
+fn outlines(
+    picture: &Picture,
+    thresholds: CannyThresholds,
+    path: &Path,
+    warn: &mut dyn FnMut(&str),
+) -> Picture {
+    let edges = picture.canny(thresholds);
+    if edges.pixels().iter().all(|value| *value == 0) {
+        let CannyThresholds { low, high } = thresholds;
+        warn(&format!(
+            "`--control-canny` found no edge in {} between its thresholds {low} and {high}\nhint: lower ones, as in `--control-canny=50,100`, find more",
+            path.display()
+        ));
+    }
+    edges
+}

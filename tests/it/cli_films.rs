@@ -1,0 +1,139 @@
+//! Films as users meet them: what `--output` makes of them, and what is refused before a weight is read.
+
+use std::{fs, path::Path, process::Stdio};
+
+use crate::cli::{afterimage_in, generate, model, names, program, texts};
+
+/// A film of three small frames by Text2Video-Zero.
+const FILM: [&str; 8] = [
+    "--frames", "3", "--steps", "4", "--size", "64x64", "--seed", "5",
+];
+
+fn made(folder: &Path, rest: &[&str]) -> Vec<u8> {
+    let ending = generate(folder, &[&FILM[..], &["--output"], rest].concat());
+    assert_eq!(ending.code, Some(0), "{}", ending.shown());
+    let file = folder.join(rest[0]);
+    fs::read(file).unwrap_or_default()
+}
+
+#[test]
+fn films_are_written_as_their_names_say() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let gif = made(folder.path(), &["a.gif", "--fps", "10"]);
+    assert!(gif.starts_with(b"GIF89a"));
+    let said = String::from_utf8_lossy(&gif);
+    assert!(said.contains("prompt: a cat\n"), "the settings are in it");
+    made(folder.path(), &["a.png"]);
+    let png = fs::File::open(folder.path().join("a.png")).expect("a file");
+    let png = png::Decoder::new(std::io::BufReader::new(png));
+    let png = png.read_info().expect("a PNG");
+    let animation = png.info().animation_control.expect("an animation");
+    assert_eq!(animation.num_frames, 3);
+    let delay = png.info().frame_control.expect("a first frame");
+    assert_eq!((delay.delay_num, delay.delay_den), (1, 7));
+    assert_eq!(texts(&folder.path().join("a.png"))["seed"], "5");
+    let y4m = made(folder.path(), &["a.y4m"]);
+    assert!(y4m.starts_with(b"YUV4MPEG2 W64 H64 F7:1"));
+    assert_eq!(
+        y4m.len() % (64 * 64 * 3 + 6),
+        56,
+        "a line, and three frames"
+    );
+    made(folder.path(), &["frames/"]);
+    let frames = ["frame-0000.png", "frame-0001.png", "frame-0002.png"];
+    for frame in frames {
+        let path = folder.path().join("frames").join(frame);
+        assert_eq!(texts(&path)["seed"], "5", "{frame}");
+    }
+    assert_eq!(names(folder.path()), ["a.gif", "a.png", "a.y4m", "frames"]);
+}
+
+#[test]
+fn a_film_goes_to_a_pipe_as_plain_frames() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut command = program();
+    command.args(["generate", "a cat", "--device", "cpu", "--sampler", "ddim"]);
+    command.args(FILM).arg("--model").arg(model());
+    command.args(["--output", "-"]).current_dir(folder.path());
+    command.stdin(Stdio::null());
+    let output = command.output().expect("the program starts");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    assert!(output.stdout.starts_with(b"YUV4MPEG2 W64 H64 F7:1"));
+    assert!(
+        said.contains("3 frames"),
+        "the account goes to stderr: {said}"
+    );
+}
+
+#[test]
+fn several_films_are_numbered() {
+    let folder = tempfile::tempdir().expect("a folder");
+    made(folder.path(), &["a.gif", "--batch", "2"]);
+    assert_eq!(names(folder.path()), ["a-0.gif", "a-1.gif"]);
+}
+
+#[test]
+fn names_that_do_not_fit_are_refused_before_weights_are_read() {
+    let folder = tempfile::tempdir().expect("a folder");
+    // A card has no weights: whoever looks for them says so.
+    let refused = |arguments: &[&str], words: &[&str]| {
+        let run = ["generate", "a cat", "--device", "cpu", "--model"];
+        let card = ["stable-diffusion-v1-5"];
+        let ending = afterimage_in(folder.path(), [&run[..], &card, arguments].concat());
+        ending.refused(2, words);
+        assert!(names(folder.path()).is_empty(), "{arguments:?}");
+    };
+    let film = ["--frames", "3"];
+    let of_film = |rest: &[&'static str]| [&film[..], rest].concat();
+    refused(
+        &of_film(&["--output", "a.jpg"]),
+        &["`a.jpg` is of no format that films are written in", ".gif"],
+    );
+    refused(
+        &of_film(&["--output", "a.gif", "--fps", "0"]),
+        &["`fps` is 0"],
+    );
+    refused(
+        &of_film(&["--output", "-", "--batch", "2"]),
+        &["2 films for `-`, which takes one"],
+    );
+    refused(
+        &["--output", "a.gif"],
+        &["`a.gif` is a film's, and this run makes pictures", ".png"],
+    );
+    if cfg!(not(feature = "video")) {
+        for given in [&film[..], &[]] {
+            refused(
+                &[given, &["--output", "a.mp4"]].concat(),
+                &["an MP4, which this program was built without", "`video`"],
+            );
+        }
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_film_that_finds_no_room_leaves_its_latents_and_they_become_a_film() {
+    if !Path::new("/dev/full").exists() {
+        return;
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    let full = [&FILM[..], &["--output", "/dev/full"]].concat();
+    generate(folder.path(), &full)
+        .refused(1, &["cannot write the film: ", "hint: make room there"]);
+    let kept = "afterimage-5.latents.safetensors";
+    assert_eq!(names(folder.path()), [kept]);
+    let model = model();
+    let model = model.to_str().expect("UTF-8");
+    let decode = ["decode", kept, "--device", "cpu", "--model", model];
+    let again = ["--frames", "3", "--output", "a.gif"];
+    let ending = afterimage_in(folder.path(), [&decode[..], &again].concat());
+    assert_eq!(ending.code, Some(0), "{}", ending.shown());
+    assert_eq!(names(folder.path()), ["a.gif", kept]);
+    let uneven = afterimage_in(folder.path(), [&decode[..], &["--frames", "2"]].concat());
+    uneven.refused(
+        2,
+        &["no films of 2", "hint: give `--frames` a divisor of 3"],
+    );
+}
