@@ -36,6 +36,7 @@ pub use self::{
 };
 use crate::{
     error::{ConfigError, Error, FileError, WeightsError},
+    text::T5Tokenizer,
     weights::WeightSource,
 };
 

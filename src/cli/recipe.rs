@@ -195,6 +195,7 @@ fn start(recipe: &mut Recipe, given: &args::Start) -> Result<(), RequestError> {
     set(&mut recipe.init_image, file(&given.init_image).as_ref());
     set(&mut recipe.mask, file(&given.mask).as_ref());
     set(&mut recipe.strength, given.strength.as_ref());
+    set(&mut recipe.noise_level, given.noise_level.as_ref());
     let alone = [
         ("--strength", given.strength.is_some()),
         ("--mask", given.mask.is_some()),

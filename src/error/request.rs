@@ -163,7 +163,9 @@ pub(crate) enum RequestError {
         asked_width: usize,
         asked_height: usize,
     },
-    #[error("{low} small pictures for {pictures} pictures\nhint: give one for all of them, or one each")]
+    #[error(
+        "{low} small pictures for {pictures} pictures\nhint: give one for all of them, or one each"
+    )]
     LowPictures { low: usize, pictures: usize },
     #[error("{seeds} seeds for {pictures} pictures\nhint: give one for all of them, or one each")]
     Seeds { seeds: usize, pictures: usize },

@@ -3,7 +3,7 @@
 //! Source: Podell et al., SDXL (arXiv 2307.01952, section 2.5); behaviour as diffusers' `denoising_end` and `denoising_start`. Ho et al.,
 //! "Cascaded Diffusion Models" (2106.15282), for pictures that are made larger.
 
-use super::{Generated, LowPicture, ModelConfig, Pipeline, Report, Request, Resolved};
+use super::{Generated, LowPicture, ModelConfig, Pipeline, Report, Request, Resolved, Stage};
 use crate::denoise::Observer;
 use crate::error::Error;
 
@@ -16,8 +16,6 @@ pub struct Link<M> {
     pub request: Request,
     /// What that means for it.
     pub resolved: Resolved,
-    /// Whether it makes the picture of the link before larger; else it goes on with its latents.
-    enlarges: bool,
 }
 
 impl<M> Link<M> {
@@ -32,7 +30,6 @@ impl<M> Link<M> {
             model,
             request,
             resolved,
-            enlarges: config.upscale.is_some(),
         })
     }
 }
@@ -99,14 +96,14 @@ impl<M> Cascade<M> {
         let mut link = &mut self.first;
         for next in &mut self.others {
             let pipeline = load(&link.model)?;
-            if next.enlarges {
-                let made = pipeline.generate(&link.request, observer)?;
-                reports.push(made.report);
-                next.request.low = Some(LowPicture::new(made.images * 2.0 - 1.0));
-            } else {
+            if matches!(next.request.stage, Stage::Finish { .. }) {
                 let begun = pipeline.begin(&link.request, observer)?;
                 reports.push(begun.report);
                 next.request.initial_latents = Some(begun.latents);
+            } else {
+                let made = pipeline.generate(&link.request, observer)?;
+                reports.push(made.report);
+                next.request.low = Some(LowPicture::new(made.images));
             }
             link = next;
         }

@@ -34,8 +34,9 @@ use crate::weights::{Format, Storage, load_strict, reload};
 
 pub use cascade::{Cascade, Cascaded, Link};
 pub use config::{
-    AddedInputs, Canvas, ClassesConfig, Defaults, EncoderConfig, Films, ModelConfig, Numbers, SentenceConfig,
-    SourceConfig, SpaceConfig, TextConfig, TrunkConfig, UpscaleConfig, check_control_weights, check_weights,
+    AddedInputs, Canvas, ClassesConfig, Defaults, EncoderConfig, Films, ModelConfig, Numbers,
+    SentenceConfig, SourceConfig, SpaceConfig, TextConfig, TrunkConfig, UpscaleConfig,
+    check_control_weights, check_weights,
 };
 pub use made::{
     Begun, Decoder, Decoding, Generated, KeptLatents, Output, Report, read_latents, write_latents,
@@ -48,8 +49,8 @@ pub use recipe::{
     RecipeModel, RecipePictures, RecipeRefiner,
 };
 pub use request::{
-    Added, Control, Edit, FilmRequest, Framing, LowPicture, Request, Resolved, SeededNoise, Seeds, Stage,
-    Subject, check_refiner,
+    Added, Control, Edit, FilmRequest, Framing, LowPicture, Request, Resolved, SeededNoise, Seeds,
+    Stage, Subject, check_refiner,
 };
 pub use run::Trace;
 

@@ -207,9 +207,12 @@ pub(super) const PICTURES: &str = "Pictures";
 #[derive(Debug, Args)]
 #[command(next_help_heading = PICTURES)]
 pub(in crate::cli) struct Start {
-    /// Start from this picture; it also sets the size unless --size does
+    /// Start from this picture, or make it larger with a model that does; it also sets the size unless --size does
     #[arg(long, value_name = "FILE")]
     pub(in crate::cli) init_image: Option<PathBuf>,
+    /// Level of the noise on a picture that is made larger, in training timesteps; more changes more [default: the model's own]
+    #[arg(long, value_name = "N")]
+    pub(in crate::cli) noise_level: Option<usize>,
     /// How much of the picture gives way to noise, above 0 and up to 1 [default: 0.8, with a mask 1]
     #[arg(long, value_name = "S", value_parser = finite)]
     pub(in crate::cli) strength: Option<f64>,

@@ -12,7 +12,7 @@ use crate::error::{DeviceError, Error};
 use crate::models::control::ControlNetModel;
 use crate::models::vae::VaeConfig;
 use crate::ops;
-use crate::pipeline::config::{ModelConfig, Role, Visitor};
+use crate::pipeline::config::{ModelConfig, Role, SourceConfig, Visitor};
 use crate::pipeline::request::{Request, Resolved};
 use crate::weights::{Format, Storage, weight_bytes};
 

@@ -87,7 +87,12 @@ impl Source for Sentences {
         observer: &mut dyn Observer,
     ) -> Result<Conditioning, Error> {
         let (request, resolved) = (asked.request, asked.resolved);
-        let prompts: Vec<_> = request.subject.prompts().iter().map(String::as_str).collect();
+        let prompts: Vec<_> = request
+            .subject
+            .prompts()
+            .iter()
+            .map(String::as_str)
+            .collect();
         let negative = request.one_each(&request.negative_prompts);
         let halves = resolved.guidance.pair(vec![prompts], vec![negative]);
         let states = halves

@@ -91,6 +91,8 @@ pub struct Recipe {
     pub framing: RecipeFraming,
     /// The picture to start from.
     pub init_image: Option<RecipeFile>,
+    /// See [`Request::noise_level`](super::Request::noise_level).
+    pub noise_level: Option<usize>,
     /// How much of it gives way to noise.
     pub strength: Option<f64>,
     /// Which part of it is painted anew.
@@ -259,6 +261,7 @@ impl Default for Recipe {
             film: FilmRequest::default(),
             framing: RecipeFraming::default(),
             init_image: None,
+            noise_level: None,
             strength: None,
             mask: None,
             controls: Vec::new(),

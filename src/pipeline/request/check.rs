@@ -102,7 +102,10 @@ impl Request {
             });
         }
         let Some(upscale) = &model.upscale else {
-            let given = [("noise_level", self.noise_level.is_some()), ("low", self.low.is_some())];
+            let given = [
+                ("noise_level", self.noise_level.is_some()),
+                ("low", self.low.is_some()),
+            ];
             return match given.into_iter().find(|(_, given)| *given) {
                 Some((option, _)) => Err(RequestError::NotTaken {
                     option,

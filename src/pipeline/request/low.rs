@@ -3,58 +3,63 @@
 //! Source: Ho et al., "Cascaded Diffusion Models" (arXiv 2106.15282, section 4.2: conditioning augmentation, noise on the small picture,
 //! whose level the network is told).
 
-use burn::tensor::{Tensor, TensorData};
+use burn::tensor::{Device, FloatDType, Tensor, TensorData};
 
-use crate::blend::noised;
-use crate::noise::NoiseLevel;
+use crate::image_io::Picture;
 
-/// A small picture, `[items, channels, height, width]` in -1 to 1.
+/// Small pictures of one size, -1 to 1, kept on the host.
 #[derive(Debug, Clone)]
-pub struct LowPicture(Tensor<4>);
+pub struct LowPicture {
+    data: TensorData,
+    dims: [usize; 4],
+}
 
 impl LowPicture {
-    /// Takes the pixels.
-    pub fn new(pixels: Tensor<4>) -> Self {
-        Self(pixels)
+    /// From `[pictures, 3, height, width]` in 0 to 1, read back from the device.
+    pub fn new(images: Tensor<4>) -> Self {
+        let dims = images.dims();
+        let pixels = images.cast(FloatDType::F32) * 2.0 - 1.0;
+        let data = pixels.into_data();
+        Self { data, dims }
     }
 
-    /// Brought to another height and width, corners onto corners, every pixel a mix of the four around it.
-    #[must_use]
-    pub fn stretched(self, [height, width]: [usize; 2]) -> Self {
-        let [items, channels, low_height, low_width] = self.0.dims();
-        let device = self.0.device();
-        let mix = |to, from| -> Tensor<4> {
-            let weights = TensorData::new(weights(to, from), [1, 1, to, from]);
-            let weights = Tensor::from_data(weights, &device);
-            weights.repeat(&[items, channels, 1, 1])
-        };
-        let rows = mix(height, low_height).matmul(self.0); // [items, channels, height, low_width]
-        Self(rows.matmul(mix(width, low_width).transpose()))
+    /// From a picture in memory.
+    pub fn of(picture: &Picture) -> Self {
+        let dims = [1, 3, picture.height(), picture.width()];
+        let pixels = picture.pixels();
+        let plane = |channel: usize| pixels.iter().skip(channel).step_by(3);
+        let values = (0..3).flat_map(|channel| plane(channel).map(|&value| f32::from(value)));
+        let values: Vec<f32> = values.map(|value| value / 255.0 * 2.0 - 1.0).collect();
+        let data = TensorData::new(values, dims);
+        Self { data, dims }
     }
 
-    /// Pictures and their channels and sides.
+    /// Pictures, channels, height and width.
     pub(in crate::pipeline) fn dims(&self) -> [usize; 4] {
-        self.0.dims()
+        self.dims
     }
 
-    /// As many pictures as `items`, where there is one for all of them.
-    #[must_use]
-    pub(in crate::pipeline) fn each(self, items: usize) -> Self {
-        match self.0.dims()[0] {
-            1 => Self(self.0.repeat_dim(0, items)),
-            _ => self,
+    /// On `device`, as many pictures as `items` where there is one for all of them.
+    pub(in crate::pipeline) fn on(&self, device: &Device, items: usize) -> Tensor<4> {
+        let pixels = Tensor::from_data(self.data.clone(), device);
+        match self.dims[0] {
+            1 => pixels.repeat_dim(0, items),
+            _ => pixels,
         }
     }
+}
 
-    /// As a network takes it in, under unit `noise` of its shape at `level`.
-    pub fn under_noise(self, noise: Tensor<4>, level: NoiseLevel) -> Tensor<4> {
-        noised(self.0, noise, level)
-    }
-
-    /// The pixels, `[items, channels, height, width]`.
-    pub fn into_pixels(self) -> Tensor<4> {
-        self.0
-    }
+/// `[items, channels, height, width]` brought to another height and width, corners onto corners, every pixel a mix of the four around it.
+pub(in crate::pipeline) fn stretched(picture: Tensor<4>, [height, width]: [usize; 2]) -> Tensor<4> {
+    let [items, channels, low_height, low_width] = picture.dims();
+    let device = picture.device();
+    let mix = |to, from| -> Tensor<4> {
+        let weights = TensorData::new(weights(to, from), [1, 1, to, from]);
+        let weights = Tensor::from_data(weights, &device);
+        weights.repeat(&[items, channels, 1, 1])
+    };
+    let rows = mix(height, low_height).matmul(picture); // [items, channels, height, low_width]
+    rows.matmul(mix(width, low_width).transpose())
 }
 
 /// What every one of `to` places takes of each of `from`, row-major; the first and the last stay where they are.
@@ -81,5 +86,13 @@ mod tests {
         assert_eq!(weights(3, 2), [1.0, 0.0, 0.5, 0.5, 0.0, 1.0]);
         assert_eq!(weights(1, 3), [1.0, 0.0, 0.0]);
         assert_eq!(weights(2, 1), [1.0, 1.0]);
+    }
+
+    #[test]
+    fn pictures_become_planes() {
+        let picture = Picture::from_pixels(2, 1, vec![0, 255, 51, 255, 0, 51]);
+        let low = LowPicture::of(&picture);
+        let values: Vec<f32> = low.data.iter::<f32>().collect();
+        assert_eq!(values, [-1.0, 1.0, 1.0, -1.0, -0.6, -0.6]);
     }
 }

@@ -6,11 +6,12 @@
 use burn::tensor::Tensor;
 
 use super::steps::Run;
+use crate::blend::noised;
 use crate::conditioning::Conditioning;
 use crate::denoise::Noise as _;
 use crate::error::{Error, RequestError};
 use crate::pipeline::config::UpscaleConfig;
-use crate::pipeline::request::SeededNoise;
+use crate::pipeline::request::{SeededNoise, stretched};
 
 impl Run<'_> {
     /// Puts the small picture of a model that makes it larger into `conditioning`, under the next normals of `noise`, and says how much of
@@ -28,17 +29,16 @@ impl Run<'_> {
         let resolved = self.resolved;
         let [items, _, height, width] = resolved.latent_shape;
         let level = upscale.level(self.request.noise_level)?;
-        let low = self.request.low.clone();
-        let mut low = low.ok_or(RequestError::NothingToEnlarge)?;
-        if upscale.stretched {
-            low = low.stretched([height, width]).each(items);
+        let low = self.request.low.as_ref();
+        let low = low.ok_or(RequestError::NothingToEnlarge)?;
+        let low = if upscale.stretched {
+            stretched(low.on(self.device, items), [height, width])
         } else {
-            low = low.each(noise.streams());
-        }
+            low.on(self.device, noise.streams())
+        };
         let drawn = noise.draw(low.dims());
-        let low = low.under_noise(drawn, upscale.noise(level)?);
         let copies = items / low.dims()[0];
-        let low: Tensor<4> = low.repeat_dim(0, copies);
+        let low: Tensor<4> = noised(low, drawn, upscale.noise(level)?).repeat_dim(0, copies);
         conditioning.channels = Some(resolved.guidance.expand(low));
         conditioning.labels = vec![level; resolved.rows.total()];
         Ok(())

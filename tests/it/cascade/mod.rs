@@ -2,6 +2,7 @@
 
 mod costs;
 mod low;
+mod pipelines;
 mod runs;
 
 use afterimage::conditioning::Conditioning;
