@@ -109,6 +109,89 @@ fn pictures_of_files_are_made_again() {
     made_twice(folder.path(), "lora.png", &["--lora", &lora]);
 }
 
+/// A model of the fixtures or of the repository.
+fn at(path: &str) -> String {
+    format!("{}/{path}", env!("CARGO_MANIFEST_DIR"))
+}
+
+#[test]
+fn every_kind_of_model_is_run_again() {
+    let folder = folder();
+    let sdxl = at("tests/fixtures/sdxl/model");
+    let refiner = at("tests/fixtures/sdxl-refiner/model");
+    let (dit, ddpm) = (at("tests/fixtures/dit/model"), at("models/fashion-ddpm"));
+    let runs: [&[&str]; 4] = [
+        &[
+            "a cat",
+            "--model",
+            &sdxl,
+            "--crop",
+            "3,7",
+            "--prompt-2",
+            "dusk",
+        ],
+        &[
+            "a cat",
+            "--model",
+            &sdxl,
+            "--refiner",
+            &refiner,
+            "--sampler",
+            "ddim",
+        ],
+        &["--model", &dit, "--class-label", "207,3"],
+        &["--model", &ddpm, "--batch", "2"],
+    ];
+    for (index, run) in runs.into_iter().enumerate() {
+        let name = format!("{index}.png");
+        let fixed = ["generate", "--device", "cpu", "--steps", "5", "--output"];
+        let words = [&fixed[..], &[&name], run].concat();
+        done(&afterimage_in(folder.path(), words));
+        let written = |prefix: &str| {
+            let names = names(folder.path()).into_iter();
+            names
+                .filter(|name| name.starts_with(prefix))
+                .collect::<Vec<_>>()
+        };
+        let first = written(&index.to_string());
+        done(&replay(
+            folder.path(),
+            &first[0],
+            &["--output", &format!("x{name}")],
+        ));
+        let second = written(&format!("x{index}"));
+        assert_eq!(first.len(), second.len());
+        for (first, second) in first.iter().zip(&second) {
+            let read = |name: &str| fs::read(folder.path().join(name)).expect("a file");
+            assert!(read(first) == read(second), "{first} and {second} differ");
+        }
+    }
+}
+
+#[test]
+fn latents_of_a_file_are_started_from_again() {
+    let folder = folder();
+    let trace = [
+        "--steps",
+        "1",
+        "--output",
+        "t.png",
+        "--trace",
+        "t.safetensors",
+    ];
+    done(&generate(folder.path(), &trace));
+    let bytes = fs::read(folder.path().join("t.safetensors")).expect("a trace");
+    let trace = safetensors::SafeTensors::deserialize(&bytes).expect("safetensors");
+    let latents = trace.tensor("initial_latents").expect("a tensor");
+    let start = safetensors::serialize([("latents", latents)], None).expect("bytes");
+    fs::write(folder.path().join("start.safetensors"), start).expect("a file");
+    made_twice(
+        folder.path(),
+        "a.png",
+        &["--initial-latents", "start.safetensors"],
+    );
+}
+
 #[test]
 fn films_and_folders_of_frames_are_made_again() {
     let folder = folder();

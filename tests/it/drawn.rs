@@ -42,9 +42,12 @@ pub(crate) fn model(folder: PathBuf) -> PathBuf {
 fn files(folder: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(folder).into_iter().flatten();
     let paths = entries.map(|entry| entry.unwrap().path());
-    let within = |path: PathBuf| match path.is_dir() {
-        true => files(&path),
-        false => vec![path],
+    let within = |path: PathBuf| {
+        if path.is_dir() {
+            files(&path)
+        } else {
+            vec![path]
+        }
     };
     let mut found: Vec<_> = paths.flat_map(within).collect();
     found.sort();

@@ -61,8 +61,8 @@ pub(super) fn text(rule: &CacheRule) -> String {
     let guard = (rule.guard != 0.0).then(|| format!(",guard={}", rule.guard));
     let parallel = (rule.max_parallel != 1).then(|| format!(",parallel={}", rule.max_parallel));
     let noise = rule.noise.map(|PriorNoise { alpha, from, at }| {
-        let names = MOMENTS.iter().filter(|(_, moment)| *moment == at);
-        let at: String = names.map(|(name, _)| format!(",noise-at={name}")).collect();
+        let named = MOMENTS.iter().find(|(_, moment)| *moment == at);
+        let at = named.map_or_else(String::new, |(name, _)| format!(",noise-at={name}"));
         format!(",noise={alpha},noise-from={from}{at}")
     });
     [guard, parallel, noise].into_iter().flatten().collect()

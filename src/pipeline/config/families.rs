@@ -169,9 +169,9 @@ fn larger_latents(folder: &ModelFolder, sampler: SamplerConfig) -> Result<ModelC
     })
 }
 
-/// Films of a text, ModelScope's (ms-1.7b): every frame's latents are those of pictures.
+/// Films of a text, `ModelScope`'s (ms-1.7b): every frame's latents are those of pictures.
 ///
-/// Source: Wang et al., "ModelScope Text-to-Video Technical Report" (arXiv 2308.06571); behaviour as diffusers' `TextToVideoSDPipeline`.
+/// Source: Wang et al., "`ModelScope` Text-to-Video Technical Report" (arXiv 2308.06571); behaviour as diffusers' `TextToVideoSDPipeline`.
 fn text_to_video(folder: &ModelFolder, sampler: SamplerConfig) -> Result<ModelConfig, Error> {
     let unet = UNet3dConfig::from_json(&folder.read_json("unet/config.json")?)?;
     let vae = autoencoder(folder)?;

@@ -89,7 +89,7 @@ impl FilmRequest {
         let asked = self.frames.or(followed.filter(|&pictures| pictures > 1));
         let told = match (films, asked) {
             (Films::Never, Some(_)) => return Err(RequestError::NoFilms),
-            (Films::Never, None) | (Films::ZeroShot, None) => Told::Picture,
+            (Films::Never | Films::ZeroShot, None) => Told::Picture,
             (Films::ZeroShot, Some(_)) if followed.is_some() => Told::Text,
             (Films::ZeroShot, Some(_)) => Told::Shift,
             (Films::Trained { .. }, _) if model.reads_text() => Told::Text,
@@ -98,8 +98,7 @@ impl FilmRequest {
         self.check_told(told)?;
         self.check_numbers(told)?;
         match (films, asked) {
-            (Films::Trained { frames }, None) => Ok(frames),
-            (_, Some(frames)) => Ok(frames),
+            (Films::Trained { frames }, None) | (_, Some(frames)) => Ok(frames),
             (Films::Never | Films::ZeroShot, None) => Ok(1),
         }
     }
