@@ -12,7 +12,8 @@ use crate::{
     cache::CacheRule,
     error::{Error, RequestError},
     pipeline::{
-        Recipe, RecipeControl, RecipeEmbedding, RecipeFile, RecipeLora, RecipeRefiner, Seeds,
+        Recipe, RecipeControl, RecipeEmbedding, RecipeFile, RecipeLora, RecipeRefiner,
+        RecipeUpscaler, Seeds,
     },
 };
 
@@ -28,6 +29,7 @@ pub(super) fn asked(arguments: &args::Generate) -> Result<Recipe, Error> {
     };
     model(&mut recipe, &arguments.model);
     refiner(&mut recipe, &arguments.refiner)?;
+    upscalers(&mut recipe, &arguments.refiner)?;
     course(&mut recipe, arguments);
     numbers(&mut recipe, arguments)?;
     framing(&mut recipe, &arguments.xl);
@@ -69,6 +71,44 @@ fn refiner(recipe: &mut Recipe, given: &args::Refiner) -> Result<(), RequestErro
         _ => {}
     }
     Ok(())
+}
+
+/// The chain of models after the first; without one, a level of noise is the model's own.
+fn upscalers(recipe: &mut Recipe, given: &args::Refiner) -> Result<(), RequestError> {
+    if !given.upscaler.is_empty() {
+        let upscalers = given.upscaler.iter().map(|name| RecipeUpscaler {
+            name: name.clone(),
+            hash: None,
+            noise_level: None,
+        });
+        recipe.upscalers = upscalers.collect();
+    }
+    let given = &given.noise_level;
+    if recipe.upscalers.is_empty() && given.len() < 2 {
+        set(&mut recipe.noise_level, given.first());
+        return Ok(());
+    }
+    let levels = levels(given, recipe.upscalers.len())?;
+    for (upscaler, level) in recipe.upscalers.iter_mut().zip(&levels) {
+        set(&mut upscaler.noise_level, level.as_ref());
+    }
+    Ok(())
+}
+
+/// The level of every upscaler: none, one for all, or one each.
+pub(super) fn levels(
+    given: &[usize],
+    upscalers: usize,
+) -> Result<Vec<Option<usize>>, RequestError> {
+    match given {
+        [] => Ok(vec![None; upscalers]),
+        [one] => Ok(vec![Some(*one); upscalers]),
+        each if each.len() == upscalers => Ok(each.iter().copied().map(Some).collect()),
+        each => Err(RequestError::NoiseLevels {
+            found: each.len(),
+            upscalers,
+        }),
+    }
 }
 
 /// What is shown, and in how many steps.
@@ -195,7 +235,6 @@ fn start(recipe: &mut Recipe, given: &args::Start) -> Result<(), RequestError> {
     set(&mut recipe.init_image, file(&given.init_image).as_ref());
     set(&mut recipe.mask, file(&given.mask).as_ref());
     set(&mut recipe.strength, given.strength.as_ref());
-    set(&mut recipe.noise_level, given.noise_level.as_ref());
     let alone = [
         ("--strength", given.strength.is_some()),
         ("--mask", given.mask.is_some()),

@@ -150,6 +150,10 @@ pub(crate) enum RequestError {
         "this model makes a picture larger, and there is none\nhint: `--init-image` names it; or the model goes on after another, as its `--upscaler`"
     )]
     NothingToEnlarge,
+    #[error(
+        "{found} noise levels for {upscalers} upscalers\nhint: give one for all of them, or one each"
+    )]
+    NoiseLevels { found: usize, upscalers: usize },
     #[error("the noise level is {level}, and this model knows levels of 0 to {most}")]
     NoiseLevel { level: usize, most: usize },
     #[error(

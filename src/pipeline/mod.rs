@@ -46,7 +46,7 @@ pub(crate) use made::{read_back, write_tensors};
 pub use parts::{Adapters, Kept, Memory, Phase, Residency, Weights, file_dtype};
 pub use recipe::{
     Recipe, RecipeControl, RecipeEmbedding, RecipeFile, RecipeFraming, RecipeLora, RecipeMade,
-    RecipeModel, RecipePictures, RecipeRefiner,
+    RecipeModel, RecipePictures, RecipeRefiner, RecipeUpscaler,
 };
 pub use request::{
     Added, Control, Edit, FilmRequest, Framing, LowPicture, Request, Resolved, SeededNoise, Seeds,

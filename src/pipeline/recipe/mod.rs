@@ -49,6 +49,8 @@ pub struct Recipe {
     pub model: RecipeModel,
     /// The refiner that finishes what the model begins.
     pub refiner: Option<RecipeRefiner>,
+    /// Models that make the picture larger, one after the other.
+    pub upscalers: Vec<RecipeUpscaler>,
     /// A picture or film each.
     pub prompts: Vec<String>,
     /// What they avoid: none, one for all, or one a prompt.
@@ -156,6 +158,20 @@ pub struct RecipeRefiner {
     pub from: Option<f64>,
 }
 
+/// A model that makes the picture of the one before larger.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RecipeUpscaler {
+    /// Folder, file or Hub id.
+    pub name: String,
+    /// As [`RecipeModel::hash`].
+    #[serde(default)]
+    pub hash: Option<String>,
+    /// See [`Request::noise_level`](super::Request::noise_level).
+    #[serde(default)]
+    pub noise_level: Option<usize>,
+}
+
 /// What SDXL's models are told besides the prompts: sizes as width and height, crops as columns and rows.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -241,6 +257,7 @@ impl Default for Recipe {
             made: None,
             model: RecipeModel::default(),
             refiner: None,
+            upscalers: Vec::new(),
             prompts: Vec::new(),
             negative_prompts: Vec::new(),
             second_prompts: Vec::new(),

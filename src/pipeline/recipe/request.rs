@@ -58,6 +58,18 @@ impl Recipe {
         check_hash(folder.name(), expected, found, "give `--refiner`")
     }
 
+    /// The same of the upscaler of that number.
+    ///
+    /// # Errors
+    ///
+    /// A request error if they are others.
+    pub fn check_upscaler(&self, number: usize, folder: &ModelFolder) -> Result<(), Error> {
+        let upscaler = self.upscalers.get(number);
+        let expected = upscaler.and_then(|upscaler| upscaler.hash.as_deref());
+        let found = || folder.weights_hash();
+        check_hash(folder.name(), expected, found, "give `--upscaler`")
+    }
+
     /// Folders of the `ControlNets` to put beside the model, in order, each once: [`request`](Self::request) numbers them so.
     pub fn nets(&self) -> Vec<&str> {
         let mut nets: Vec<&str> = Vec::new();
