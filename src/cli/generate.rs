@@ -17,7 +17,7 @@ use super::{
 use crate::{
     catalog::ModelPart,
     device::DtypeChoice,
-    error::Error,
+    error::{Error, RequestError},
     image_io::check_writable,
     pipeline::{self, Recipe, RecipeMade, Report, Seeds, Trace},
 };
@@ -99,6 +99,9 @@ impl Asked {
         }
         let classes = Class::of(&recipe.classes, &model.folder);
         let mut request = recipe.request(&model.config, pictures)?;
+        if model.config.upscale.is_some() && request.low.is_none() {
+            return Err(RequestError::NothingToEnlarge.into());
+        }
         request.step_graphs = arguments.step_graphs;
         request.rescue = Some(rescue(arguments, seed));
         let refiner = args::Refiner {

@@ -1,5 +1,7 @@
 //! DeepFloyd IF and the x4 upscaler against diffusers: cells, laws, costs, parameters; whole runs.
 
+#[cfg(feature = "cli")]
+mod commands;
 mod costs;
 mod low;
 mod pipelines;
