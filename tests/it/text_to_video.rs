@@ -28,8 +28,8 @@ const EXTENT: FilmExtent = FilmExtent {
     tokens: 7,
 };
 
-fn fixture() -> Option<Fixture> {
-    Fixture::any("t2v-ms")
+fn fixture() -> Fixture {
+    Fixture::best("t2v-ms")
 }
 
 fn unet(fixture: &Fixture) -> UNet3d {
@@ -68,8 +68,13 @@ fn latents(seed: u64) -> Tensor<4> {
 
 #[test]
 fn cells_agree_with_diffusers() {
-    let Some(fixture) = fixture() else { return };
-    let unet = unet(&fixture);
+    for fixture in [fixture(), Fixture::committed("scenes-film")] {
+        check_each_cell(&fixture);
+    }
+}
+
+fn check_each_cell(fixture: &Fixture) {
+    let unet = unet(fixture);
     let case = fixture.case("unet");
     let condition = texts(
         fixture
@@ -78,15 +83,19 @@ fn cells_agree_with_diffusers() {
             .on(&tested::device()),
         fixture.of(case, "sample").unwrap().shape[2],
     );
-    let outcome = check_cells(&fixture, case, &unet, &condition, &tested::device());
+    let outcome = check_cells(fixture, case, &unet, &condition, &tested::device());
     outcome.unwrap_or_else(|error| panic!("{error}"));
 }
 
 /// Three frames: whatever takes them for the two halves shows.
 #[test]
 fn frames_are_not_taken_for_halves() {
-    let Some(fixture) = fixture() else { return };
-    let unet = unet(&fixture);
+    check_one_pass(&fixture());
+}
+
+/// One pass of the network over two films of three frames.
+fn check_one_pass(fixture: &Fixture) {
+    let unet = unet(fixture);
     let case = fixture.case("unet_modules");
     let golden = |key: &str| fixture.of(case, key).unwrap();
     let condition = texts(golden("encoder_hidden_states").on(&tested::device()), 3);
@@ -168,8 +177,21 @@ impl Film<'_> {
 
 #[test]
 fn runs_agree_with_diffusers() {
-    let Some(fixture) = fixture() else { return };
-    let unet = unet(&fixture);
+    let ran = check_runs(&fixture());
+    assert!(ran >= 11, "{ran} cases");
+}
+
+/// Trained weights, and a sampler that begins with pure noise.
+#[test]
+fn the_shipped_film_model_agrees_with_diffusers() {
+    let fixture = Fixture::committed("scenes-film");
+    check_one_pass(&fixture);
+    assert_eq!(check_runs(&fixture), 3);
+}
+
+/// All films of a fixture, and how many they are.
+fn check_runs(fixture: &Fixture) -> usize {
+    let unet = unet(fixture);
     let mut ran = 0;
     for case in fixture.of_kinds(&["txt2video"]) {
         let golden = |key: &str| fixture.of(case, key).unwrap();
@@ -196,12 +218,12 @@ fn runs_agree_with_diffusers() {
             outcome.unwrap_or_else(|error| panic!("{}: prediction 1: {error}", case["id"]));
         }
         let (steps, last) = film.run(&rule(&case["cache"]), latents);
-        check_steps(&fixture, case, &steps, &last).unwrap_or_else(|error| {
+        check_steps(fixture, case, &steps, &last).unwrap_or_else(|error| {
             panic!("{}: {error}", case["id"]);
         });
         ran += 1;
     }
-    assert!(ran >= 11, "{ran} cases");
+    ran
 }
 
 /// What the case has of its run, each within what its rounding amplifies to; the first prediction as of the reference's own latents.
@@ -235,7 +257,7 @@ fn check_steps(
 
 #[test]
 fn laws_hold_over_films() {
-    let Some(fixture) = fixture() else { return };
+    let fixture = fixture();
     let unet = unet(&fixture);
     let (condition, sample) = (condition(&unet), latents);
     let blueprint = unet.config().blueprint(EXTENT);

@@ -20,8 +20,8 @@ use crate::laws::Subject;
 use crate::tested;
 use crate::tolerance::{F32_CPU, F32_RUN};
 
-fn fixture() -> Option<Fixture> {
-    Fixture::any("t2v-zero")
+fn fixture() -> Fixture {
+    Fixture::best("t2v-zero")
 }
 
 fn normals<const D: usize>(shape: [usize; D], seed: u64) -> Tensor<D> {
@@ -41,7 +41,7 @@ fn texts(states: Tensor<3>, frames: usize) -> Conditioning {
 
 #[test]
 fn motion_is_that_of_diffusers() {
-    let Some(fixture) = fixture() else { return };
+    let fixture = fixture();
     let mut compared = 0;
     for case in fixture.of_kinds(&["motion_field"]) {
         let strength = |axis: &str| {
@@ -69,7 +69,7 @@ fn motion_is_that_of_diffusers() {
 /// Three frames under two halves: a row that looked at the first frame of another half would show.
 #[test]
 fn frames_look_at_the_first_of_their_own_half() {
-    let Some(fixture) = fixture() else { return };
+    let fixture = fixture();
     let pipeline = load(&fixture, &tested::device());
     let case = fixture.case("unet_cross_frame");
     let golden = |key: &str| fixture.of(case, key).unwrap();
@@ -267,7 +267,7 @@ impl<'a> Scene<'a> {
 
 #[test]
 fn films_agree_with_diffusers() {
-    let Some(fixture) = fixture() else { return };
+    let fixture = fixture();
     let pipeline = load(&fixture, &tested::device());
     let mut ran = 0;
     for case in fixture.of_kinds(&["txt2video_zero"]) {
@@ -310,7 +310,7 @@ fn films_agree_with_diffusers() {
 /// Every step by itself, from what the reference had in front of it: nothing adds up.
 #[test]
 fn each_step_agrees_from_the_latents_of_diffusers() {
-    let Some(fixture) = fixture() else { return };
+    let fixture = fixture();
     let pipeline = load(&fixture, &tested::device());
     let case = Scene::new(&fixture, fixture.case("ddim"), &pipeline);
     let device = tested::device();
@@ -342,7 +342,7 @@ fn loops_end(case: &Scene<'_>) -> usize {
 /// Batches of several steps are whole films one after the other: no frame looks at that of another step.
 #[test]
 fn batched_propagation_is_the_sequential_one() {
-    let Some(fixture) = fixture() else { return };
+    let fixture = fixture();
     let pipeline = load(&fixture, &tested::device());
     let case = Scene::new(&fixture, fixture.case("fd.ddim"), &pipeline);
     let run = |rule: CacheRule| case.run(&rule, &mut Trace::new(&mut ())).latents;

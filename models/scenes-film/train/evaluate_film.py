@@ -65,6 +65,7 @@ def main():
     p.add_argument("--steps", type=int, default=25)
     p.add_argument("--guidance", type=float, default=4.0)
     p.add_argument("--batch", type=int, default=4)
+    p.add_argument("--threads", type=int, default=1)
     p.add_argument("--results", default="")
     p.add_argument("--sheet", default="")
     a = p.parse_args()
@@ -72,7 +73,7 @@ def main():
         return write_prompts(a.write_prompts)
     import film_net
     from diffusers import TextToVideoSDPipeline
-    torch.set_num_threads(1)
+    torch.set_num_threads(a.threads)
     film_net.quick()
     pipe = TextToVideoSDPipeline.from_pretrained(a.model, torch_dtype=torch.float32)
     pipe.set_progress_bar_config(disable=True)

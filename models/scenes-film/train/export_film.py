@@ -6,6 +6,8 @@
 import argparse
 import json
 import os
+import random
+import re
 import shutil
 import tempfile
 
@@ -31,6 +33,14 @@ def noise_levels(path):
     json.dump(config, open(path, "w"), indent=2, sort_keys=True)
 
 
+def defaults():
+    """What a program should do where it is not told: `words` are all that captions are made of."""
+    rng = random.Random(0)
+    captions = (films.caption(rng, films.sample_record(rng)) for _ in range(20000))
+    words = sorted({word for caption in captions for word in re.findall(r"\w+", caption)})
+    return {"steps": 25, "guidance_scale": 4.0, "frames": films.FRAMES, "words": words}
+
+
 def main():
     p = argparse.ArgumentParser(description=__doc__)
     p.add_argument("--state", required=True)
@@ -49,6 +59,8 @@ def main():
     noise_levels(temp + "/scheduler/scheduler_config.json")
     with open(temp + "/model_index.json", "w") as f:
         json.dump(INDEX, f, indent=2)
+    with open(temp + "/afterimage.json", "w") as f:
+        json.dump(defaults(), f, indent=2)
     total = publish(temp, a.out, lambda path: "text_model." if os.sep + "text_encoder" in path else "")
     print(f"exported step {state['step']} (films {state['seen']}): {total} bytes")
 

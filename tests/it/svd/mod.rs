@@ -30,8 +30,8 @@ const EXTENT: FilmExtent = FilmExtent {
     tokens: 1,
 };
 
-fn fixture() -> Option<Fixture> {
-    Fixture::any("svd")
+fn fixture() -> Fixture {
+    Fixture::best("svd")
 }
 
 fn unet(fixture: &Fixture) -> SpatioTemporalUNet {
@@ -65,7 +65,7 @@ fn latents(seed: u64) -> Tensor<4> {
 
 #[test]
 fn cells_agree_with_diffusers() {
-    let Some(fixture) = fixture() else { return };
+    let fixture = fixture();
     let unet = unet(&fixture);
     for (case, frames) in [("unet", 2), ("unet_modules", 3)] {
         let case = fixture.case(case);
@@ -107,7 +107,7 @@ fn check_output(
 
 #[test]
 fn laws_hold_over_frames() {
-    let Some(fixture) = fixture() else { return };
+    let fixture = fixture();
     let unet = unet(&fixture);
     let (condition, sample) = (condition(&unet), latents);
     let blueprint = unet.config().blueprint(EXTENT);
@@ -136,7 +136,7 @@ fn vae(fixture: &Fixture) -> Autoencoder {
 
 #[test]
 fn films_are_decoded_whole_and_in_chunks() {
-    let Some(fixture) = fixture() else { return };
+    let fixture = fixture();
     let vae = vae(&fixture);
     let cases = fixture
         .of_kinds(&["temporal_vae"])
@@ -174,7 +174,7 @@ fn encoder(fixture: &Fixture) -> ClipVisionModel {
 /// The picture as diffusers' pipeline makes it small, and what the encoder sees in it.
 #[test]
 fn pictures_are_encoded_as_by_diffusers() {
-    let Some(fixture) = fixture() else { return };
+    let fixture = fixture();
     let case = fixture.case("image_encoder");
     let golden = |key: &str| fixture.of(case, key).unwrap();
     let picture = Picture::read(&fixture.file("image.png")).unwrap();

@@ -96,9 +96,7 @@ fn noise() -> SeededNoise {
 #[test]
 fn steps_agree_with_diffusers() {
     let mut tally = Tally::default();
-    let Some(fixture) = super::fixture() else {
-        return;
-    };
+    let fixture = super::fixture();
     let unet = super::unet(&fixture);
     for case in fixture.of_kinds(&["img2video"]) {
         let kept = case["kept_steps"].as_array().unwrap();
@@ -146,9 +144,7 @@ fn check(
 /// Steps that share a batch have films of their own: what looks along frames does not look past them.
 #[test]
 fn batched_propagation_is_the_sequential_one() {
-    let Some(fixture) = super::fixture() else {
-        return;
-    };
+    let fixture = super::fixture();
     let (unet, case) = (super::unet(&fixture), fixture.case("not_square"));
     let run = |parallel: usize| {
         let rule = CacheRule::encoder_propagation(Refresh::At(vec![0, 1]));
