@@ -76,10 +76,12 @@ fn refiner(recipe: &mut Recipe, given: &args::Refiner) -> Result<(), RequestErro
 /// The chain of models after the first; without one, a level of noise is the model's own.
 fn upscalers(recipe: &mut Recipe, given: &args::Refiner) -> Result<(), RequestError> {
     if !given.upscaler.is_empty() {
-        let upscalers = given.upscaler.iter().map(|name| RecipeUpscaler {
+        let level = |number: usize| recipe.upscalers.get(number)?.noise_level;
+        let upscalers = given.upscaler.iter().enumerate();
+        let upscalers = upscalers.map(|(number, name)| RecipeUpscaler {
             name: name.clone(),
             hash: None,
-            noise_level: None,
+            noise_level: level(number),
         });
         recipe.upscalers = upscalers.collect();
     }

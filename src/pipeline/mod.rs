@@ -55,7 +55,7 @@ pub use request::{
 pub use run::Trace;
 
 use made::timed;
-use parts::{Asked, Exchange, Notes, Origin, Parts, Source, Space, parameters};
+use parts::{Asked, Exchange, Notes, Parts, Source, Space, origin};
 use request::course;
 use run::{Changes, Observed, Run, Start, Starter};
 
@@ -430,25 +430,4 @@ impl Pipeline {
     pub fn decode(&self, latents: Tensor<4>, how: impl Into<Decoding>) -> Result<Tensor<4>, Error> {
         self.space.decode(latents, how.into())
     }
-}
-
-/// What the networks of a source are made from under `adapters`, and what the user should know of these.
-fn origin(
-    config: &ModelConfig,
-    folder: &ModelFolder,
-    device: &Device,
-    format: Format,
-    adapters: &Adapters,
-) -> Result<(Origin, Vec<String>), Error> {
-    let merge = adapters.merge(&parameters(config, device))?;
-    let (embeddings, mut notes) = adapters.words();
-    notes.splice(0..0, merge.notes().iter().cloned());
-    let origin = Origin {
-        folder: folder.clone(),
-        device: device.clone(),
-        format,
-        merge,
-        embeddings,
-    };
-    Ok((origin, notes))
 }

@@ -130,7 +130,7 @@ fn chains_that_do_not_fit_are_refused() {
         ),
     ] {
         let ending = run(folder.path(), options);
-        ending.refused(1, &[words]);
+        ending.refused(2, &[words]);
     }
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
 }
