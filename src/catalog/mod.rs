@@ -41,7 +41,7 @@ use crate::{
 };
 
 /// Parts of a folder that this crate does not use.
-const UNREAD: [&str; 2] = ["safety_checker", "feature_extractor"];
+const UNREAD: [&str; 3] = ["safety_checker", "feature_extractor", "watermarker"];
 
 /// A model: its configs, tokenizer and weights, wherever they are.
 #[derive(Debug, Clone)]
