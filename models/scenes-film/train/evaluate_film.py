@@ -5,8 +5,11 @@
 """
 
 import argparse
+import contextlib
 import json
+import os
 import random
+import sys
 import time
 
 import numpy as np
@@ -15,6 +18,8 @@ import torch
 import films
 import checker
 import data
+
+sys.path.append(os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../../tests/fixtures/generator"))
 
 LEAST = 16.0          # pixels from the first frame to the last below which nothing has moved
 
@@ -56,6 +61,19 @@ def judge(frames, truth):
     return right, [f"{f['colour']} {f['shape']} {f['x']:.0f},{f['y']:.0f}" if f else "" for f in firsts]
 
 
+def deepcache(unet, steps):
+    from refgen import caching
+    return caching.deepcache(unet, caching.uniform_plan(steps, 2), 0)
+
+
+def propagation(unet, steps):
+    from refgen import caching
+    return caching.propagation(unet, caching.key_steps(steps, 2))
+
+
+CACHED = {"none": lambda unet, steps: contextlib.nullcontext(), "deepcache:interval=2,branch=0": deepcache, "encoder-propagation:every=2": propagation}
+
+
 def main():
     p = argparse.ArgumentParser(description=__doc__)
     p.add_argument("--write-prompts", default="")
@@ -66,6 +84,7 @@ def main():
     p.add_argument("--guidance", type=float, default=4.0)
     p.add_argument("--batch", type=int, default=4)
     p.add_argument("--threads", type=int, default=1)
+    p.add_argument("--cache", choices=sorted(CACHED), default="none", help="cached as the fixtures' reference does it")
     p.add_argument("--results", default="")
     p.add_argument("--sheet", default="")
     a = p.parse_args()
@@ -82,8 +101,9 @@ def main():
     for at in range(0, len(lines), a.batch):
         part = lines[at:at + a.batch]
         gens = [torch.Generator().manual_seed(at + i) for i in range(len(part))]
-        out = pipe([x["prompt"] for x in part], num_inference_steps=a.steps, guidance_scale=a.guidance, height=128, width=128,
-                   num_frames=films.FRAMES, generator=gens, output_type="np").frames
+        with CACHED[a.cache](pipe.unet, a.steps):
+            out = pipe([x["prompt"] for x in part], num_inference_steps=a.steps, guidance_scale=a.guidance, height=128, width=128,
+                       num_frames=films.FRAMES, generator=gens, output_type="np").frames
         for x, film in zip(part, (np.asarray(out) * 255).round().astype(np.uint8)):
             right, seen = judge(film, x)
             rows.append({**x, "found": seen, "right": {k: bool(v) for k, v in right.items()}})
@@ -93,7 +113,7 @@ def main():
     summary = {k: round(sum(r["right"][k] for r in rows) / len(rows), 4) for k in rows[0]["right"]}
     print(f"{time.time() - start:.0f}s", json.dumps(summary), flush=True)
     if a.results:
-        head = {"steps": a.steps, "guidance": a.guidance, "scheduler": "DDIM", "films": len(rows), "summary": summary}
+        head = {"cache": a.cache, "steps": a.steps, "guidance": a.guidance, "scheduler": "DDIM", "films": len(rows), "summary": summary}
         text = json.dumps(head, indent=1)[:-2] + ',\n "made": [\n  '
         open(a.results, "w").write(text + ",\n  ".join(json.dumps(r) for r in rows) + "\n ]\n}\n")
 
