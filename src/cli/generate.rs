@@ -104,7 +104,7 @@ impl Asked {
         }
         request.step_graphs = arguments.step_graphs;
         request.rescue = Some(rescue(arguments, seed));
-        let refiner = args::Refiner {
+        let refiner = args::Links {
             refiner: recipe.refiner.as_ref().map(|refiner| refiner.name.clone()),
             refiner_from: recipe.refiner.as_ref().and_then(|refiner| refiner.from),
             upscaler: recipe

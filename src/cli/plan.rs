@@ -37,7 +37,7 @@ pub(super) fn run(arguments: &args::Plan) -> Result<(), Error> {
     let subject = pictures::any_subject(&arguments.course, &model);
     let mut request = job::request(&arguments.course, subject, rule, 0);
     (request.edit, request.controls) = (edit, controls);
-    let refiner = &arguments.refiner;
+    let refiner = &arguments.links;
     let levels = match &refiner.noise_level[..] {
         [level] if refiner.upscaler.is_empty() => {
             request.noise_level = Some(*level);

@@ -28,8 +28,8 @@ pub(super) fn asked(arguments: &args::Generate) -> Result<Recipe, Error> {
         None => Recipe::default(),
     };
     model(&mut recipe, &arguments.model);
-    refiner(&mut recipe, &arguments.refiner)?;
-    upscalers(&mut recipe, &arguments.refiner)?;
+    refiner(&mut recipe, &arguments.links)?;
+    upscalers(&mut recipe, &arguments.links)?;
     course(&mut recipe, arguments);
     numbers(&mut recipe, arguments)?;
     framing(&mut recipe, &arguments.xl);
@@ -59,7 +59,7 @@ fn model(recipe: &mut Recipe, given: &args::Model) {
     set(&mut recipe.model.vae, said.vae.as_ref());
 }
 
-fn refiner(recipe: &mut Recipe, given: &args::Refiner) -> Result<(), RequestError> {
+fn refiner(recipe: &mut Recipe, given: &args::Links) -> Result<(), RequestError> {
     let from = recipe.refiner.as_ref().and_then(|refiner| refiner.from);
     if let Some(name) = &given.refiner {
         let (name, hash) = (name.clone(), None);
@@ -74,7 +74,7 @@ fn refiner(recipe: &mut Recipe, given: &args::Refiner) -> Result<(), RequestErro
 }
 
 /// The chain of models after the first; without one, a level of noise is the model's own.
-fn upscalers(recipe: &mut Recipe, given: &args::Refiner) -> Result<(), RequestError> {
+fn upscalers(recipe: &mut Recipe, given: &args::Links) -> Result<(), RequestError> {
     if !given.upscaler.is_empty() {
         let level = |number: usize| recipe.upscalers.get(number)?.noise_level;
         let upscalers = given.upscaler.iter().enumerate();

@@ -44,7 +44,7 @@ impl Stages {
     pub(super) fn new(
         model: Model,
         request: Request,
-        asked: &args::Refiner,
+        asked: &args::Links,
         levels: &[Option<usize>],
         open: Open,
     ) -> Result<Self, Error> {
@@ -76,7 +76,7 @@ impl Stages {
     fn refined(
         model: Model,
         request: Request,
-        asked: &args::Refiner,
+        asked: &args::Links,
         open: Open,
     ) -> Result<Self, Error> {
         let from = asked.refiner_from.unwrap_or(REFINER_FROM);

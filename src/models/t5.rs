@@ -82,12 +82,6 @@ impl T5Config {
         (rows * (states + scores) * size_of::<f32>()) as u64
     }
 
-    fn linear(&self, input: usize, output: usize, device: &Device) -> Linear {
-        LinearConfig::new(input, output)
-            .with_bias(false)
-            .init(device)
-    }
-
     fn norm(&self, device: &Device) -> RmsNorm {
         RmsNorm {
             weight: Initializer::Ones.init([self.width], device),
@@ -128,6 +122,12 @@ impl T5Json {
     }
 }
 
+fn linear(input: usize, output: usize, device: &Device) -> Linear {
+    LinearConfig::new(input, output)
+        .with_bias(false)
+        .init(device)
+}
+
 /// Every token to a mean square of 1, then a learned scale; no mean is taken off.
 #[derive(Module, Debug)]
 struct RmsNorm {
@@ -158,13 +158,13 @@ struct T5Attention {
 impl T5Attention {
     fn new(config: &T5Config, first: bool, device: &Device) -> Self {
         let inside = config.heads * config.head_width;
-        let into = || config.linear(config.width, inside, device);
+        let into = || linear(config.width, inside, device);
         let bias = || EmbeddingConfig::new(config.buckets, config.heads).init(device);
         Self {
             q: into(),
             k: into(),
             v: into(),
-            o: config.linear(inside, config.width, device),
+            o: linear(inside, config.width, device),
             relative_attention_bias: first.then(bias),
             heads: config.heads,
         }
@@ -237,9 +237,9 @@ impl T5Block {
         };
         let feed_forward = T5FeedForwardLayer {
             dense: T5FeedForward {
-                wi_0: config.linear(config.width, config.inner, device),
-                wi_1: config.linear(config.width, config.inner, device),
-                wo: config.linear(config.inner, config.width, device),
+                wi_0: linear(config.width, config.inner, device),
+                wi_1: linear(config.width, config.inner, device),
+                wo: linear(config.inner, config.width, device),
             },
             layer_norm: config.norm(device),
         };
@@ -359,7 +359,7 @@ fn bucket(query: usize, key: usize, buckets: usize, farthest: usize) -> i32 {
         let octaves = (distance as f32 / exact as f32).ln() / (farthest as f32 / exact as f32).ln();
         (exact + (octaves * (half - exact) as f32) as usize).min(half - 1)
     };
-    (side + within) as i32
+    (side + within).cast_signed() as i32
 }
 
 #[cfg(test)]

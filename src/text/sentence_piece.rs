@@ -125,7 +125,7 @@ impl Piece {
         let mut piece = Self::default();
         while !message.is_empty() {
             match field(&mut message)? {
-                (1, Field::Bytes(text)) => piece.text = str::from_utf8(text).ok()?.to_owned(),
+                (1, Field::Bytes(text)) => str::from_utf8(text).ok()?.clone_into(&mut piece.text),
                 (2, Field::Single(score)) => piece.score = f32::from_le_bytes(score),
                 (3, Field::Number(kind)) => piece.kind = kind,
                 _ => {}

@@ -48,8 +48,9 @@ impl Said {
     }
 }
 
+/// Models after the first.
 #[derive(Debug, Args)]
-pub(in crate::cli) struct Refiner {
+pub(in crate::cli) struct Links {
     /// SDXL refiner that finishes what the model begins: folder, checkpoint file or Hub id
     #[arg(long, value_name = "DIR|ID")]
     pub(in crate::cli) refiner: Option<String>,
