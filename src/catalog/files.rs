@@ -63,16 +63,32 @@ impl Files {
 
     /// The text of a file, `None` if there is none.
     pub(super) fn text(&self, relative: &str) -> Result<Option<String>, Error> {
-        let failed = |source| FileError::Read {
+        let Some(bytes) = self.bytes(relative)? else {
+            return Ok(None);
+        };
+        let text = String::from_utf8(bytes.into_owned());
+        let text = text.map_err(|error| {
+            let source = std::io::Error::new(ErrorKind::InvalidData, error);
+            self.unread(relative, source)
+        });
+        Ok(Some(text?))
+    }
+
+    fn unread(&self, relative: &str, source: std::io::Error) -> FileError {
+        FileError::Read {
             what: format!("`{relative}`"),
             path: self.path(relative),
             source,
-        };
+        }
+    }
+
+    /// The bytes of a small file, by its path within the model.
+    pub(super) fn bytes(&self, relative: &str) -> Result<Option<Cow<'static, [u8]>>, Error> {
         let bytes: Cow<'static, [u8]> = match self {
             Self::Disk(folder) => match std::fs::read(located(folder, relative)) {
                 Ok(bytes) => bytes.into(),
                 Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-                Err(error) => return Err(failed(error).into()),
+                Err(error) => return Err(self.unread(relative, error).into()),
             },
             Self::Static(_) => match self.compiled(relative) {
                 Some(bytes) => bytes.into(),
@@ -80,9 +96,7 @@ impl Files {
             },
         };
         refuse_stand_in(&bytes, &self.path(relative))?;
-        let text = String::from_utf8(bytes.into_owned());
-        let text = text.map_err(|error| failed(std::io::Error::new(ErrorKind::InvalidData, error)));
-        Ok(Some(text?))
+        Ok(Some(bytes))
     }
 
     /// The file that holds a part's weights, by its name within the part.

@@ -34,13 +34,14 @@ use crate::{
 const RETRIES: usize = 4;
 
 /// Files of a tokenizer folder.
-const TOKENIZER: [&str; 6] = [
+const TOKENIZER: [&str; 7] = [
     "vocab.json",
     "merges.txt",
     "tokenizer.json",
     "tokenizer_config.json",
     "special_tokens_map.json",
     "added_tokens.json",
+    "spiece.model",
 ];
 
 /// What a model says of its use to this program, where it does.

@@ -18,6 +18,7 @@ pub struct ModelIndex {
     pipeline: String,
     classes: BTreeMap<String, String>,
     flags: BTreeMap<String, bool>,
+    numbers: BTreeMap<String, usize>,
     labels: BTreeMap<usize, String>,
 }
 
@@ -39,6 +40,10 @@ impl ModelIndex {
             |value: &Value| Some(current_class(value.as_array()?.get(1)?.as_str()?).to_owned());
         let part = |(name, value): (&String, &Value)| Some((name.clone(), class(value)?));
         let flag = |(name, value): (&String, &Value)| Some((name.clone(), value.as_bool()?));
+        let number = |(name, value): (&String, &Value)| {
+            let number = usize::try_from(value.as_u64()?).ok()?;
+            Some((name.clone(), number))
+        };
         // A part's name becomes a folder's, which must not lead elsewhere.
         let plain = |name: &&String| name.chars().all(|one| one.is_alphanumeric() || one == '_');
         let parts = entries.iter().filter(|(name, _)| plain(name));
@@ -46,6 +51,7 @@ impl ModelIndex {
             pipeline: current_class(pipeline).to_owned(),
             classes: parts.filter_map(part).collect(),
             flags: entries.iter().filter_map(flag).collect(),
+            numbers: entries.iter().filter_map(number).collect(),
             labels: entries.get("id2label").map(labels).unwrap_or_default(),
         })
     }
@@ -68,6 +74,11 @@ impl ModelIndex {
     /// A switch of the pipeline (`force_zeros_for_empty_prompt`).
     pub fn flag(&self, name: &str) -> Option<bool> {
         self.flags.get(name).copied()
+    }
+
+    /// A whole number of the pipeline (`max_noise_level`).
+    pub fn number(&self, name: &str) -> Option<usize> {
+        self.numbers.get(name).copied()
     }
 
     /// Class of a part (`UNet2DConditionModel`).

@@ -36,11 +36,12 @@ pub use self::{
 };
 use crate::{
     error::{ConfigError, Error, FileError, WeightsError},
+    text::T5Tokenizer,
     weights::WeightSource,
 };
 
 /// Parts of a folder that this crate does not use.
-const UNREAD: [&str; 2] = ["safety_checker", "feature_extractor"];
+const UNREAD: [&str; 3] = ["safety_checker", "feature_extractor", "watermarker"];
 
 /// A model: its configs, tokenizer and weights, wherever they are.
 #[derive(Debug, Clone)]
@@ -185,6 +186,24 @@ impl ModelFolder {
             special_tokens: text("special_tokens_map.json")?,
             added_tokens: text("added_tokens.json")?,
         })
+    }
+
+    /// The tokenizer of T5 in `part`, which gives `length` ids.
+    ///
+    /// # Errors
+    ///
+    /// When it is missing, unreadable or malformed.
+    pub fn t5_tokenizer(&self, part: &str, length: usize) -> Result<T5Tokenizer, Error> {
+        if let Some(text) = self.files.text(&format!("{part}/tokenizer.json"))? {
+            return T5Tokenizer::from_json(&text, length);
+        }
+        let file = format!("{part}/spiece.model");
+        let pieces = self.files.bytes(&file)?;
+        let pieces = pieces.ok_or_else(|| FileError::Missing {
+            file,
+            model: self.name.clone(),
+        })?;
+        T5Tokenizer::from_pieces(&pieces, length)
     }
 
     /// The weights of a part, unread: which file of several, full precision before half, an average before what it is taken of; whole or in shards. A part that a single-file checkpoint leaves

@@ -99,6 +99,7 @@ impl Account {
                 "refiner weights",
                 self.refiner_weights.clone().unwrap_or_default(),
             ),
+            ("upscalers", facts.upscalers.join(", ")),
             ("sampler", facts.sampler.clone()),
             ("steps", facts.steps.to_string()),
             ("guidance scale", facts.guidance_scale.to_string()),
@@ -209,6 +210,12 @@ impl Outcome {
             ("time", self.seconds.text(facts.evaluations)),
         ]);
         lines.extend(facts.refinement().map(|text| ("refiner", text)));
+        lines.extend(
+            facts
+                .upscalers
+                .iter()
+                .map(|name| ("upscaler", name.clone())),
+        );
         lines.splice(0..0, self.account.sources.lines());
         if facts.cache != "none" {
             lines.push(("cache", format!("{}: {}", facts.cache, self.work.spared())));

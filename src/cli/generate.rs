@@ -17,7 +17,7 @@ use super::{
 use crate::{
     catalog::ModelPart,
     device::DtypeChoice,
-    error::Error,
+    error::{Error, RequestError},
     image_io::check_writable,
     pipeline::{self, Recipe, RecipeMade, Report, Seeds, Trace},
 };
@@ -99,15 +99,31 @@ impl Asked {
         }
         let classes = Class::of(&recipe.classes, &model.folder);
         let mut request = recipe.request(&model.config, pictures)?;
+        if model.config.upscale.is_some() && request.low.is_none() {
+            return Err(RequestError::NothingToEnlarge.into());
+        }
         request.step_graphs = arguments.step_graphs;
         request.rescue = Some(rescue(arguments, seed));
-        let refiner = args::Refiner {
+        let refiner = args::Links {
             refiner: recipe.refiner.as_ref().map(|refiner| refiner.name.clone()),
             refiner_from: recipe.refiner.as_ref().and_then(|refiner| refiner.from),
+            upscaler: recipe
+                .upscalers
+                .iter()
+                .map(|one| one.name.clone())
+                .collect(),
+            noise_level: Vec::new(),
         };
-        let stages = Stages::new(model, request, &refiner, Model::open_with)?;
-        if let Some(refiner) = stages.iter().nth(1) {
-            recipe.check_refiner(&refiner.model.folder)?;
+        let levels: Vec<_> = recipe.upscalers.iter().map(|one| one.noise_level).collect();
+        let stages = Stages::new(model, request, &refiner, &levels, Model::open_with)?;
+        let mut others = stages.iter().skip(1).map(|stage| &stage.model.folder);
+        if recipe.refiner.is_some() {
+            others
+                .next()
+                .map_or(Ok(()), |folder| recipe.check_refiner(folder))?;
+        }
+        for (number, folder) in others.enumerate() {
+            recipe.check_upscaler(number, folder)?;
         }
         Ok(Self {
             stages,
@@ -157,9 +173,14 @@ impl Asked {
         recipe.dtype = machine.arithmetic().dtype.parse::<DtypeChoice>().ok();
         recipe.model.name = Some(model.folder.name().to_owned());
         recipe.model.hash = Some(model.folder.weights_hash()?);
-        if let (Some(refiner), Some(stage)) = (&mut recipe.refiner, self.stages.iter().nth(1)) {
-            refiner.hash = Some(stage.model.folder.weights_hash()?);
+        let mut others = self.stages.iter().skip(1);
+        if let Some(refiner) = &mut recipe.refiner {
+            let hash = others.next().map(|stage| stage.model.folder.weights_hash());
+            refiner.hash = hash.transpose()?;
             refiner.from = Some(self.stages.handed_over_at());
+        }
+        for (upscaler, stage) in recipe.upscalers.iter_mut().zip(others) {
+            upscaler.hash = Some(stage.model.folder.weights_hash()?);
         }
         recipe.hash_files()?;
         self.recipe = recipe;

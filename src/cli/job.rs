@@ -266,6 +266,9 @@ pub(super) struct Facts {
     pub(super) refiner: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) refiner_from: Option<f64>,
+    /// What makes the picture larger, in order.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) upscalers: Vec<String>,
 }
 
 impl Facts {
@@ -289,6 +292,7 @@ impl Facts {
             cache: request.cache.to_string(),
             refiner: None,
             refiner_from: None,
+            upscalers: Vec::new(),
         }
     }
 
@@ -297,6 +301,21 @@ impl Facts {
         self.evaluations += evaluations;
         self.refiner = Some(refiner.folder.name().to_owned());
         self.refiner_from = Some(from);
+        self
+    }
+
+    /// The same run, made larger by `upscaler` in `evaluations`, as `resolved` says.
+    pub(super) fn enlarged(
+        mut self,
+        upscaler: &Model,
+        evaluations: usize,
+        resolved: &Resolved,
+    ) -> Self {
+        let factor = upscaler.config.canvas().factor;
+        let [_, _, height, width] = resolved.latent_shape;
+        self.evaluations += evaluations;
+        (self.width, self.height) = (width * factor, height * factor);
+        self.upscalers.push(upscaler.folder.name().to_owned());
         self
     }
 
@@ -331,6 +350,7 @@ impl Facts {
         lines.extend(self.vae.clone().map(|vae| ("vae", vae)));
         lines.extend(self.prediction.map(|word| ("prediction", word.to_owned())));
         lines.extend(self.refinement().map(|text| ("refiner", text)));
+        lines.extend(self.upscalers.iter().map(|name| ("upscaler", name.clone())));
         lines.push(("run", self.course()));
         lines.push(("cache", self.cache.clone()));
         console::pairs(&lines)

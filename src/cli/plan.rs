@@ -10,7 +10,7 @@ use super::{
     args, console,
     job::{self, Facts, Model},
     memory::MemoryFacts,
-    pictures,
+    pictures, recipe,
     stages::{Stage, Stages},
 };
 use crate::{
@@ -37,7 +37,15 @@ pub(super) fn run(arguments: &args::Plan) -> Result<(), Error> {
     let subject = pictures::any_subject(&arguments.course, &model);
     let mut request = job::request(&arguments.course, subject, rule, 0);
     (request.edit, request.controls) = (edit, controls);
-    let stages = Stages::new(model, request, &arguments.refiner, Model::open_configs)?;
+    let refiner = &arguments.links;
+    let levels = match &refiner.noise_level[..] {
+        [level] if refiner.upscaler.is_empty() => {
+            request.noise_level = Some(*level);
+            Vec::new()
+        }
+        given => recipe::levels(given, refiner.upscaler.len())?,
+    };
+    let stages = Stages::new(model, request, refiner, &levels, Model::open_configs)?;
     let facts = stages.facts();
     let models = stages.iter().enumerate();
     let parts = models.flat_map(|(number, stage)| Part::of(number, stage));
@@ -179,7 +187,11 @@ impl<'a> Document<'a> {
         Self {
             run,
             spans: spans(0),
-            refiner_spans: spans(1),
+            refiner_spans: if run.refiner.is_some() {
+                spans(1)
+            } else {
+                Vec::new()
+            },
             work: Summary::joined(parts.iter().map(Part::summary)),
             published: Published::new(parts),
             memory,

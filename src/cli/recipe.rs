@@ -12,7 +12,8 @@ use crate::{
     cache::CacheRule,
     error::{Error, RequestError},
     pipeline::{
-        Recipe, RecipeControl, RecipeEmbedding, RecipeFile, RecipeLora, RecipeRefiner, Seeds,
+        Recipe, RecipeControl, RecipeEmbedding, RecipeFile, RecipeLora, RecipeRefiner,
+        RecipeUpscaler, Seeds,
     },
 };
 
@@ -27,7 +28,8 @@ pub(super) fn asked(arguments: &args::Generate) -> Result<Recipe, Error> {
         None => Recipe::default(),
     };
     model(&mut recipe, &arguments.model);
-    refiner(&mut recipe, &arguments.refiner)?;
+    refiner(&mut recipe, &arguments.links)?;
+    upscalers(&mut recipe, &arguments.links)?;
     course(&mut recipe, arguments);
     numbers(&mut recipe, arguments)?;
     framing(&mut recipe, &arguments.xl);
@@ -57,7 +59,7 @@ fn model(recipe: &mut Recipe, given: &args::Model) {
     set(&mut recipe.model.vae, said.vae.as_ref());
 }
 
-fn refiner(recipe: &mut Recipe, given: &args::Refiner) -> Result<(), RequestError> {
+fn refiner(recipe: &mut Recipe, given: &args::Links) -> Result<(), RequestError> {
     let from = recipe.refiner.as_ref().and_then(|refiner| refiner.from);
     if let Some(name) = &given.refiner {
         let (name, hash) = (name.clone(), None);
@@ -69,6 +71,46 @@ fn refiner(recipe: &mut Recipe, given: &args::Refiner) -> Result<(), RequestErro
         _ => {}
     }
     Ok(())
+}
+
+/// The chain of models after the first; without one, a level of noise is the model's own.
+fn upscalers(recipe: &mut Recipe, given: &args::Links) -> Result<(), RequestError> {
+    if !given.upscaler.is_empty() {
+        let level = |number: usize| recipe.upscalers.get(number)?.noise_level;
+        let upscalers = given.upscaler.iter().enumerate();
+        let upscalers = upscalers.map(|(number, name)| RecipeUpscaler {
+            name: name.clone(),
+            hash: None,
+            noise_level: level(number),
+        });
+        recipe.upscalers = upscalers.collect();
+    }
+    let given = &given.noise_level;
+    if recipe.upscalers.is_empty() && given.len() < 2 {
+        set(&mut recipe.noise_level, given.first());
+        return Ok(());
+    }
+    let levels = levels(given, recipe.upscalers.len())?;
+    for (upscaler, level) in recipe.upscalers.iter_mut().zip(&levels) {
+        set(&mut upscaler.noise_level, level.as_ref());
+    }
+    Ok(())
+}
+
+/// The level of every upscaler: none, one for all, or one each.
+pub(super) fn levels(
+    given: &[usize],
+    upscalers: usize,
+) -> Result<Vec<Option<usize>>, RequestError> {
+    match given {
+        [] => Ok(vec![None; upscalers]),
+        [one] => Ok(vec![Some(*one); upscalers]),
+        each if each.len() == upscalers => Ok(each.iter().copied().map(Some).collect()),
+        each => Err(RequestError::NoiseLevels {
+            found: each.len(),
+            upscalers,
+        }),
+    }
 }
 
 /// What is shown, and in how many steps.

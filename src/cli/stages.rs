@@ -1,4 +1,4 @@
-//! The models of a run in their order: one, or a base model and its refiner.
+//! The models of a run in their order: one, or a base model and its refiner; and those that make the picture larger.
 
 use std::time::{Duration, Instant};
 
@@ -11,7 +11,7 @@ use crate::{
     denoise::Observer,
     device::Workload,
     error::{Error, RequestError},
-    pipeline::{Cascade, Generated, Link, Report, Request, check_refiner},
+    pipeline::{self, Cascade, Generated, Link, Report, Request, check_refiner},
 };
 
 /// Share of the noise that a base model takes away where the user is silent: what SDXL's authors use.
@@ -29,6 +29,9 @@ pub(super) fn no_refiner() -> RequestError {
 /// A model with its part of the request.
 pub(super) type Stage = Link<Model>;
 
+/// Opens the models after the first.
+type Open = fn(Option<&str>, Overrides) -> Result<Model, Error>;
+
 /// All models of a run, never none.
 pub(super) struct Stages {
     cascade: Cascade<Model>,
@@ -36,12 +39,45 @@ pub(super) struct Stages {
 }
 
 impl Stages {
-    /// Opens the refiner with `open`, if one is named, and checks everything that needs no weights.
+    /// Opens the refiner and the upscalers with `open`, if any are named, and checks everything that needs no weights. Of the levels of noise
+    /// of the upscalers, silent ones are their own.
     pub(super) fn new(
         model: Model,
         request: Request,
-        asked: &args::Refiner,
-        open: fn(Option<&str>, Overrides) -> Result<Model, Error>,
+        asked: &args::Links,
+        levels: &[Option<usize>],
+        open: Open,
+    ) -> Result<Self, Error> {
+        let shown = request.clone();
+        let mut stages = Self::refined(model, request, asked, open)?;
+        for (number, name) in asked.upscaler.iter().enumerate() {
+            let level = levels.get(number).copied().flatten();
+            stages = stages.enlarged(&shown, open(Some(name), Overrides::default())?, level)?;
+        }
+        Ok(stages)
+    }
+
+    /// With a model that makes larger what the last one makes of `shown`.
+    fn enlarged(self, shown: &Request, model: Model, level: Option<usize>) -> Result<Self, Error> {
+        let request = shown.enlarged(&model.config, self.size(), level)?;
+        let cascade = self.cascade.followed_by(link(model, request)?);
+        Ok(Self { cascade, ..self })
+    }
+
+    /// Width and height of what the last model makes.
+    fn size(&self) -> (usize, usize) {
+        let last = self.iter().last().unwrap_or(self.first());
+        let factor = last.model.config.canvas().factor;
+        let [_, _, height, width] = last.resolved.latent_shape;
+        (width * factor, height * factor)
+    }
+
+    /// The base model, and its refiner if one is named.
+    fn refined(
+        model: Model,
+        request: Request,
+        asked: &args::Links,
+        open: Open,
     ) -> Result<Self, Error> {
         let from = asked.refiner_from.unwrap_or(REFINER_FROM);
         let Some(name) = &asked.refiner else {
@@ -112,9 +148,15 @@ impl Stages {
             resolved,
         } = self.cascade.first();
         let facts = Facts::new(model, request, resolved);
-        let refiners = self.iter().skip(1);
-        refiners.fold(facts, |facts, link| {
-            facts.refined(&link.model, link.resolved.evaluations(), self.from)
+        let others = self.iter().skip(1);
+        others.fold(facts, |facts, link| {
+            let evaluations = link.resolved.evaluations();
+            match link.request.stage {
+                pipeline::Stage::Finish { .. } => {
+                    facts.refined(&link.model, evaluations, self.from)
+                }
+                _ => facts.enlarged(&link.model, evaluations, &link.resolved),
+            }
         })
     }
 

@@ -146,6 +146,31 @@ pub(crate) enum RequestError {
         what: &'static str,
         hint: &'static str,
     },
+    #[error(
+        "this model makes a picture larger, and there is none\nhint: `--init-image` names it; or the model goes on after another, as its `--upscaler`"
+    )]
+    NothingToEnlarge,
+    #[error(
+        "{found} noise levels for {upscalers} upscalers\nhint: give one for all of them, or one each"
+    )]
+    NoiseLevels { found: usize, upscalers: usize },
+    #[error("the noise level is {level}, and this model knows levels of 0 to {most}")]
+    NoiseLevel { level: usize, most: usize },
+    #[error(
+        "the small picture has {width}x{height} pixels, of which the model makes {large_width}x{large_height}, not {asked_width}x{asked_height}\nhint: leave the size out"
+    )]
+    EnlargedSize {
+        width: usize,
+        height: usize,
+        large_width: usize,
+        large_height: usize,
+        asked_width: usize,
+        asked_height: usize,
+    },
+    #[error(
+        "{low} small pictures for {pictures} pictures\nhint: give one for all of them, or one each"
+    )]
+    LowPictures { low: usize, pictures: usize },
     #[error("{seeds} seeds for {pictures} pictures\nhint: give one for all of them, or one each")]
     Seeds { seeds: usize, pictures: usize },
     #[error("`{name}` is {value}, which is out of range\nhint: {range}")]

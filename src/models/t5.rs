@@ -74,18 +74,20 @@ impl T5Config {
         Ok(json.resolve()?)
     }
 
+    /// Bytes alive at the peak of encoding `rows` prompts of `tokens`, in f32: the states, what a feed-forward layer makes of them, the
+    /// scores.
+    pub fn encode_bytes(&self, rows: usize, tokens: usize) -> u64 {
+        let states = tokens * (4 * self.width + 3 * self.inner);
+        let scores = 3 * self.heads * tokens * tokens;
+        (rows * (states + scores) * size_of::<f32>()) as u64
+    }
+
     fn norm(&self, device: &Device) -> RmsNorm {
         RmsNorm {
             weight: Initializer::Ones.init([self.width], device),
             epsilon: self.epsilon,
         }
     }
-}
-
-fn linear(input: usize, output: usize, device: &Device) -> Linear {
-    LinearConfig::new(input, output)
-        .with_bias(false)
-        .init(device)
 }
 
 impl T5Json {
@@ -118,6 +120,12 @@ impl T5Json {
             epsilon: self.layer_norm_epsilon.unwrap_or(1e-6),
         })
     }
+}
+
+fn linear(input: usize, output: usize, device: &Device) -> Linear {
+    LinearConfig::new(input, output)
+        .with_bias(false)
+        .init(device)
 }
 
 /// Every token to a mean square of 1, then a learned scale; no mean is taken off.
@@ -351,7 +359,7 @@ fn bucket(query: usize, key: usize, buckets: usize, farthest: usize) -> i32 {
         let octaves = (distance as f32 / exact as f32).ln() / (farthest as f32 / exact as f32).ln();
         (exact + (octaves * (half - exact) as f32) as usize).min(half - 1)
     };
-    i32::try_from(side + within).expect("buckets are few")
+    (side + within).cast_signed() as i32
 }
 
 #[cfg(test)]

@@ -1,8 +1,9 @@
 //! Several models for one picture, one after the other: each takes over what the one before has left, with a plan and a store of its own.
 //!
-//! Source: Podell et al., SDXL (arXiv 2307.01952, section 2.5); behaviour as diffusers' `denoising_end` and `denoising_start`.
+//! Source: Podell et al., SDXL (arXiv 2307.01952, section 2.5); behaviour as diffusers' `denoising_end` and `denoising_start`. Ho et al.,
+//! "Cascaded Diffusion Models" (2106.15282), for pictures that are made larger.
 
-use super::{Generated, ModelConfig, Pipeline, Report, Request, Resolved};
+use super::{Generated, LowPicture, ModelConfig, Pipeline, Report, Request, Resolved, Stage};
 use crate::denoise::Observer;
 use crate::error::Error;
 
@@ -34,7 +35,7 @@ impl<M> Link<M> {
 }
 
 /// Models that make a picture one after the other, never none. What one leaves to the next are latents, at the share of the noise that
-/// [`Request::handed_over`] says.
+/// [`Request::handed_over`] says; or its picture, to an upscaler whose request is [`Request::enlarged`].
 #[derive(Debug)]
 pub struct Cascade<M> {
     first: Link<M>,
@@ -94,9 +95,16 @@ impl<M> Cascade<M> {
         let mut reports = Vec::new();
         let mut link = &mut self.first;
         for next in &mut self.others {
-            let begun = load(&link.model)?.begin(&link.request, observer)?;
-            reports.push(begun.report);
-            next.request.initial_latents = Some(begun.latents);
+            let pipeline = load(&link.model)?;
+            if matches!(next.request.stage, Stage::Finish { .. }) {
+                let begun = pipeline.begin(&link.request, observer)?;
+                reports.push(begun.report);
+                next.request.initial_latents = Some(begun.latents);
+            } else {
+                let made = pipeline.generate(&link.request, observer)?;
+                reports.push(made.report);
+                next.request.low = Some(LowPicture::new(made.images));
+            }
             link = next;
         }
         let generated = load(&link.model)?.generate(&link.request, observer)?;

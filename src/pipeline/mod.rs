@@ -35,7 +35,8 @@ use crate::weights::{Format, Storage, load_strict, reload};
 pub use cascade::{Cascade, Cascaded, Link};
 pub use config::{
     AddedInputs, Canvas, ClassesConfig, Defaults, EncoderConfig, Films, ModelConfig, Numbers,
-    SourceConfig, SpaceConfig, TextConfig, TrunkConfig, check_control_weights, check_weights,
+    SentenceConfig, SourceConfig, SpaceConfig, TextConfig, TrunkConfig, UpscaleConfig,
+    check_control_weights, check_weights,
 };
 pub use made::{
     Begun, Decoder, Decoding, Generated, KeptLatents, Output, Report, read_latents, write_latents,
@@ -45,16 +46,16 @@ pub(crate) use made::{read_back, write_tensors};
 pub use parts::{Adapters, Kept, Memory, Phase, Residency, Weights, file_dtype};
 pub use recipe::{
     Recipe, RecipeControl, RecipeEmbedding, RecipeFile, RecipeFraming, RecipeLora, RecipeMade,
-    RecipeModel, RecipePictures, RecipeRefiner,
+    RecipeModel, RecipePictures, RecipeRefiner, RecipeUpscaler,
 };
 pub use request::{
-    Added, Control, Edit, FilmRequest, Framing, Request, Resolved, SeededNoise, Seeds, Stage,
-    Subject, check_refiner,
+    Added, Control, Edit, FilmRequest, Framing, LowPicture, Request, Resolved, SeededNoise, Seeds,
+    Stage, Subject, check_refiner,
 };
 pub use run::Trace;
 
 use made::timed;
-use parts::{Asked, Exchange, Notes, Origin, Parts, Source, Space, parameters};
+use parts::{Asked, Exchange, Notes, Parts, Source, Space, origin};
 use request::course;
 use run::{Changes, Observed, Run, Start, Starter};
 
@@ -168,7 +169,7 @@ impl Pipeline {
     ///
     /// If a file is missing or malformed, or the net is for another model family.
     pub fn add_control(&mut self, part: &ModelPart) -> Result<usize, Error> {
-        if !self.config.reads_text() {
+        if !self.config.starts_from_pictures() {
             return Err(RequestError::NoControl.into());
         }
         let config = ControlNetConfig::from_json(&part.config()?)?;
@@ -253,7 +254,7 @@ impl Pipeline {
     ///
     /// As [`generate`](Self::generate).
     pub fn begin(&self, request: &Request, observer: &mut dyn Observer) -> Result<Begun, Error> {
-        if !self.config.reads_text() {
+        if self.config.texts().is_none() {
             return Err(RequestError::NotSdxl { role: "model" }.into());
         }
         let resolved = request.resolve(&self.config)?;
@@ -273,7 +274,10 @@ impl Pipeline {
         let conditioning = timed(|| self.conditioning(&run, &mut noise, observer));
         let (mut conditioning, text) = conditioning?;
         self.make_room(request, resolved)?;
+        let upscale = self.config.upscale.as_ref();
+        run.enlarge(upscale, false, &mut noise, &mut conditioning)?;
         let mut start = self.start(&run, &mut noise)?;
+        run.enlarge(upscale, true, &mut noise, &mut conditioning)?;
         if let Some(channels) = start.channels.take() {
             conditioning.channels = Some(resolved.guidance.expand(channels));
         }
@@ -426,25 +430,4 @@ impl Pipeline {
     pub fn decode(&self, latents: Tensor<4>, how: impl Into<Decoding>) -> Result<Tensor<4>, Error> {
         self.space.decode(latents, how.into())
     }
-}
-
-/// What the networks of a source are made from under `adapters`, and what the user should know of these.
-fn origin(
-    config: &ModelConfig,
-    folder: &ModelFolder,
-    device: &Device,
-    format: Format,
-    adapters: &Adapters,
-) -> Result<(Origin, Vec<String>), Error> {
-    let merge = adapters.merge(&parameters(config, device))?;
-    let (embeddings, mut notes) = adapters.words();
-    notes.splice(0..0, merge.notes().iter().cloned());
-    let origin = Origin {
-        folder: folder.clone(),
-        device: device.clone(),
-        format,
-        merge,
-        embeddings,
-    };
-    Ok((origin, notes))
 }

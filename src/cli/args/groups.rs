@@ -48,14 +48,22 @@ impl Said {
     }
 }
 
+/// Models after the first.
 #[derive(Debug, Args)]
-pub(in crate::cli) struct Refiner {
+pub(in crate::cli) struct Links {
     /// SDXL refiner that finishes what the model begins: folder, checkpoint file or Hub id
     #[arg(long, value_name = "DIR|ID")]
     pub(in crate::cli) refiner: Option<String>,
     /// Share of the noise that the model takes away before the refiner [default: 0.8]
     #[arg(long, value_name = "F", value_parser = finite)]
     pub(in crate::cli) refiner_from: Option<f64>,
+    /// Model that makes the picture larger, as the x4 upscaler does: folder or Hub id; repeat it for a chain
+    #[arg(long, value_name = "DIR|ID")]
+    pub(in crate::cli) upscaler: Vec<String>,
+    /// Level of the noise on a picture before it is made larger, in training timesteps: one for every upscaler, or one each; more changes
+    /// more [default: the model's own]
+    #[arg(long, value_name = "N")]
+    pub(in crate::cli) noise_level: Vec<usize>,
 }
 
 /// What decides which evaluations a run makes, and of what size. What is left out comes from the model.
@@ -207,7 +215,7 @@ pub(super) const PICTURES: &str = "Pictures";
 #[derive(Debug, Args)]
 #[command(next_help_heading = PICTURES)]
 pub(in crate::cli) struct Start {
-    /// Start from this picture; it also sets the size unless --size does
+    /// Start from this picture, or make it larger with a model that does; it also sets the size unless --size does
     #[arg(long, value_name = "FILE")]
     pub(in crate::cli) init_image: Option<PathBuf>,
     /// How much of the picture gives way to noise, above 0 and up to 1 [default: 0.8, with a mask 1]

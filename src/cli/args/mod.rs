@@ -34,6 +34,7 @@ pub(super) struct Arguments {
 }
 
 #[derive(Debug, Subcommand)]
+#[allow(clippy::large_enum_variant, reason = "there is one command a process")]
 pub(super) enum Command {
     /// Make pictures from a text or of a class
     #[command(
@@ -86,7 +87,7 @@ pub(super) struct Generate {
     #[command(flatten)]
     pub(super) model: Model,
     #[command(flatten)]
-    pub(super) refiner: Refiner,
+    pub(super) links: Links,
     /// What the picture avoids
     #[arg(long, value_name = "TEXT")]
     pub(super) negative_prompt: Option<String>,
@@ -165,7 +166,7 @@ pub(super) struct Plan {
     #[command(flatten)]
     pub(super) model: Model,
     #[command(flatten)]
-    pub(super) refiner: Refiner,
+    pub(super) links: Links,
     #[command(flatten)]
     pub(super) course: Course,
     /// Plan a run that starts from a picture under this much noise, above 0 and up to 1

@@ -72,6 +72,8 @@ const TOLD: &[(&str, &str, &str)] = &[
     ("embedding", "", "--embedding <fox>=a.pt --embedding b.pt"),
     ("custom_diffusion", "", "--custom-diffusion a.bin"),
     ("init_image", "", "--init-image a.png"),
+    ("upscaler", "", "--upscaler a --upscaler b"),
+    ("noise_level", "", "--noise-level 40"),
     ("strength", "--init-image a.png", "--strength 0.4"),
     ("mask", "--init-image a.png", "--mask b.png"),
     (

@@ -114,9 +114,7 @@ impl LabelEmbedding {
             }
             (Self::Table(table), _) => {
                 let labels = conditioning.labels.iter();
-                let labels: Vec<i32> = labels
-                    .map(|&label| i32::try_from(label).expect("labels are those of a table"))
-                    .collect();
+                let labels: Vec<i32> = labels.map(|&label| label.cast_signed() as i32).collect();
                 let labels = TensorData::new(labels, [1, conditioning.labels.len()]);
                 let device = table.weight.val().device();
                 let rows = table.forward(Tensor::<2, Int>::from_data(labels, &device)); // [1, rows, time_width]

@@ -4,9 +4,11 @@ use super::encoders::TextConfig;
 use super::json::json;
 use super::model::{Defaults, ModelConfig};
 use super::repairs;
+use super::sentences::SentenceConfig;
 use super::source::{ClassesConfig, PICTURE_ENCODER, SourceConfig};
 use super::space::SpaceConfig;
 use super::trunk::TrunkConfig;
+use super::upscale::UpscaleConfig;
 use crate::catalog::ModelFolder;
 use crate::error::{ConfigError, Error};
 use crate::guidance::Conditioned;
@@ -14,7 +16,7 @@ use crate::models::class_embedder::ClassEmbedderConfig;
 use crate::models::clip_vision::ClipVisionConfig;
 use crate::models::dit::DiTConfig;
 use crate::models::spatio_temporal::SpatioTemporalUNetConfig;
-use crate::models::unet::UNetConfig;
+use crate::models::unet::{Labels, UNetConfig};
 use crate::models::unet3d::UNet3dConfig;
 use crate::models::vae::{VaeConfig, VaeJson};
 use crate::samplers::SamplerConfig;
@@ -33,6 +35,9 @@ impl ModelConfig {
             "PNDMPipeline" => unconditional(folder, sampler.with_kind("pndm".parse()?), 50)?,
             "StableVideoDiffusionPipeline" => image_to_video(folder, sampler)?,
             "TextToVideoSDPipeline" => text_to_video(folder, sampler)?,
+            "IFPipeline" => pixels_of_text(folder, sampler, None)?,
+            "IFSuperResolutionPipeline" => larger_pixels(folder, sampler)?,
+            "StableDiffusionUpscalePipeline" => larger_latents(folder, sampler)?,
             "DiTPipeline" | "LDMClassToImagePipeline" => class_to_image(folder, sampler)?,
             _ => text_to_image(folder, sampler)?,
         };
@@ -79,10 +84,88 @@ fn text_to_image(folder: &ModelFolder, sampler: SamplerConfig) -> Result<ModelCo
         sampler,
         defaults: Defaults::texts(texts.added.is_some()),
         controls: Vec::new(),
+        upscale: None,
         repaired: unet.sample_size != written,
         source: SourceConfig::Texts(texts),
         trunk: TrunkConfig::UNet(unet),
         space: SpaceConfig::Latents(vae),
+    })
+}
+
+/// `DeepFloyd` IF: pictures of a text read through T5, denoised as they are; with `upscale`, larger ones of small ones.
+///
+/// Source: Saharia et al., "Imagen" (arXiv 2205.11487); behaviour as diffusers' `IFPipeline` and `IFSuperResolutionPipeline`.
+fn pixels_of_text(
+    folder: &ModelFolder,
+    sampler: SamplerConfig,
+    upscale: Option<UpscaleConfig>,
+) -> Result<ModelConfig, Error> {
+    let unet = UNetConfig::from_json(&folder.read_json("unet/config.json")?)?;
+    let taken = if upscale.is_some() { 6 } else { 3 };
+    if unet.in_channels != taken || ![3, 6].contains(&unet.out_channels) {
+        let hint = format!(
+            "this pipeline has {taken} channels go in, and 3 or, with variances, 6 come out"
+        );
+        return Err(ConfigError::unsupported("in_channels", unet.in_channels, hint).into());
+    }
+    if unet.labels != upscale.as_ref().map(|_| Labels::Timesteps) {
+        let hint = "the first stage is told no level of noise, and the second is";
+        let found = format!("{:?}", unet.labels);
+        return Err(ConfigError::unsupported("class_embed_type", found, hint).into());
+    }
+    Ok(ModelConfig {
+        sampler,
+        source: SourceConfig::Sentences(SentenceConfig::read(folder, &unet)?),
+        trunk: TrunkConfig::UNet(unet),
+        space: SpaceConfig::Pixels,
+        defaults: match upscale {
+            Some(_) => Defaults::cascade(50, 4.0),
+            None => Defaults::cascade(100, 7.0),
+        },
+        controls: Vec::new(),
+        upscale,
+        repaired: false,
+    })
+}
+
+/// The second stage of `DeepFloyd` IF.
+fn larger_pixels(folder: &ModelFolder, sampler: SamplerConfig) -> Result<ModelConfig, Error> {
+    let upscale = UpscaleConfig {
+        stretched: true,
+        ..UpscaleConfig::read(folder, "image_noising_scheduler", 250, None)?
+    };
+    pixels_of_text(folder, sampler, Some(upscale))
+}
+
+/// The x4 upscaler of Stable Diffusion, whose small picture has the size of the latents.
+///
+/// Source: Rombach et al. (arXiv 2112.10752, section 4.4); behaviour as diffusers' `StableDiffusionUpscalePipeline`.
+fn larger_latents(folder: &ModelFolder, sampler: SamplerConfig) -> Result<ModelConfig, Error> {
+    let unet = UNetConfig::from_json(&folder.read_json("unet/config.json")?)?;
+    let vae = autoencoder(folder)?;
+    let texts = TextConfig::read(folder, &unet)?;
+    let (found, latent) = (unet.in_channels, vae.latent_channels);
+    check_latents(folder, found, latent)?;
+    if found != latent + 3 {
+        let hint = format!("the autoencoder's `latent_channels` is {latent}, and a picture has 3");
+        return Err(ConfigError::unsupported("in_channels", found, hint).into());
+    }
+    let Some(Labels::Table(levels)) = unet.labels else {
+        let (key, part) = ("num_class_embeds", "unet/config.json");
+        return Err(ConfigError::Missing { key, part }.into());
+    };
+    let most = folder.index().number("max_noise_level").unwrap_or(350);
+    let most = most.min(levels.saturating_sub(1));
+    let upscale = UpscaleConfig::read(folder, "low_res_scheduler", 20, Some(most))?;
+    Ok(ModelConfig {
+        sampler,
+        source: SourceConfig::Texts(texts),
+        trunk: TrunkConfig::UNet(unet),
+        space: SpaceConfig::Latents(vae),
+        defaults: Defaults::cascade(75, 9.0),
+        controls: Vec::new(),
+        upscale: Some(upscale),
+        repaired: false,
     })
 }
 
@@ -105,6 +188,7 @@ fn text_to_video(folder: &ModelFolder, sampler: SamplerConfig) -> Result<ModelCo
         space: SpaceConfig::Latents(vae),
         defaults: Defaults::films_of_text(),
         controls: Vec::new(),
+        upscale: None,
         repaired: false,
     })
 }
@@ -125,6 +209,7 @@ fn image_to_video(folder: &ModelFolder, sampler: SamplerConfig) -> Result<ModelC
         space: SpaceConfig::Latents(vae),
         defaults: Defaults::films_of_pictures(),
         controls: Vec::new(),
+        upscale: None,
         repaired: false,
     })
 }
@@ -187,6 +272,7 @@ fn class_to_image(folder: &ModelFolder, sampler: SamplerConfig) -> Result<ModelC
         space: SpaceConfig::Latents(vae),
         defaults: Defaults::classes(),
         controls: Vec::new(),
+        upscale: None,
         repaired: false,
     })
 }
@@ -258,6 +344,7 @@ fn unconditional(
         sampler,
         defaults: Defaults::unconditional(steps),
         controls: Vec::new(),
+        upscale: None,
         repaired: false,
     })
 }

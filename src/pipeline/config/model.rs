@@ -7,6 +7,7 @@ use super::encoders::TextConfig;
 use super::source::{ClassesConfig, SourceConfig};
 use super::space::SpaceConfig;
 use super::trunk::TrunkConfig;
+use super::upscale::UpscaleConfig;
 use super::visit::Visitor;
 use crate::denoiser::Blueprint;
 use crate::error::{Error, RequestError};
@@ -66,6 +67,15 @@ impl Defaults {
         }
     }
 
+    /// What diffusers' pipelines of `DeepFloyd` IF and of upscalers use.
+    pub(super) fn cascade(steps: usize, guidance_scale: f64) -> Self {
+        Self {
+            steps,
+            guidance_scale,
+            ..Self::default()
+        }
+    }
+
     /// What diffusers' `DiTPipeline` uses.
     pub(super) fn classes() -> Self {
         Self {
@@ -98,6 +108,8 @@ pub struct ModelConfig {
     pub space: SpaceConfig,
     /// `scheduler/scheduler_config.json`
     pub sampler: SamplerConfig,
+    /// How it takes a small picture in, where it makes one larger.
+    pub upscale: Option<UpscaleConfig>,
     /// `afterimage.json`, where the folder has one.
     pub defaults: Defaults,
     /// The `ControlNets` put beside the model, in the order they were.
@@ -141,14 +153,14 @@ impl ModelConfig {
             Some(frames) => Films::Trained {
                 frames: self.defaults.frames.unwrap_or(frames),
             },
-            None if zero_shot && !self.fills_masks() => Films::ZeroShot,
+            None if zero_shot && !self.fills_masks() && self.upscale.is_none() => Films::ZeroShot,
             None => Films::Never,
         }
     }
 
     /// Whether adapters fit it: a `UNet` under text encoders.
     pub(in crate::pipeline) fn takes_adapters(&self) -> bool {
-        self.reads_text() && self.unet().is_some()
+        self.texts().is_some() && self.unet().is_some()
     }
 
     /// Puts a `ControlNet` beside the model, and gives its number.
@@ -157,10 +169,15 @@ impl ModelConfig {
     ///
     /// If it is for another model family.
     pub fn add_control(&mut self, net: ControlNetConfig) -> Result<usize, Error> {
-        let unet = self.unet().filter(|_| self.reads_text());
+        let unet = self.unet().filter(|_| self.starts_from_pictures());
         net.check_fits(unet.ok_or(RequestError::NoControl)?)?;
         self.controls.push(net);
         Ok(self.controls.len() - 1)
+    }
+
+    /// Whether pictures can be edited and followed: models of latents under CLIP's text encoders do, but for those that make a picture larger.
+    pub(in crate::pipeline) fn starts_from_pictures(&self) -> bool {
+        self.texts().is_some() && self.upscale.is_none()
     }
 
     /// Whether the size is not that of the files, which is too small in conversions of before diffusers 0.9.
@@ -186,7 +203,15 @@ impl ModelConfig {
 
     /// Whether a prompt says what the pictures show.
     pub fn reads_text(&self) -> bool {
-        self.texts().is_some()
+        let sentences = matches!(self.source, SourceConfig::Sentences(_));
+        sentences || self.texts().is_some()
+    }
+
+    /// Channels that are guided where the denoiser predicts variances after them.
+    pub(in crate::pipeline) fn guided_channels(&self) -> Option<usize> {
+        let channels = self.canvas().channels;
+        let learns = self.unet().is_some_and(|unet| unet.out_channels > channels);
+        learns.then_some(channels)
     }
 
     /// What a picture's sides in pixels are multiples of.
@@ -198,8 +223,10 @@ impl ModelConfig {
     /// What the denoiser works on.
     pub fn canvas(&self) -> Canvas {
         let channels = self.vae().map(|vae| vae.latent_channels);
+        // Of pixels, an upscaler takes in as many of the small picture.
+        let beside = if self.upscale.is_some() { 2 } else { 1 };
         Canvas {
-            channels: channels.unwrap_or(self.trunk.in_channels()),
+            channels: channels.unwrap_or(self.trunk.in_channels() / beside),
             sides: self.trunk.sides(),
             factor: self.space.factor(),
             patch: self.trunk.patch(),

@@ -80,7 +80,8 @@ pub(super) fn check_reads_text(index: &ModelIndex) -> Result<(), ConfigError> {
         let parts: Vec<_> = index.parts().collect();
         let hint = format!(
             "its parts are `{}`; built are pipelines of Stable Diffusion, `DiTPipeline`, `LDMClassToImagePipeline`, `DDPMPipeline`, \
-             `DDIMPipeline`, `PNDMPipeline`, `StableVideoDiffusionPipeline` and `TextToVideoSDPipeline`",
+             `DDIMPipeline`, `PNDMPipeline`, `IFPipeline`, `IFSuperResolutionPipeline`, `StableDiffusionUpscalePipeline`, `StableVideoDiffusionPipeline` \
+             and `TextToVideoSDPipeline`",
             parts.join("`, `")
         );
         return unsupported(hint);

@@ -3,18 +3,22 @@
 use burn::tensor::Device;
 
 use super::encoders::TextConfig;
+use super::sentences::{SENTENCE_ENCODER, SentenceConfig};
 use super::visit::{Role, Visitor};
 use crate::error::{Error, RequestError};
 use crate::guidance::Conditioned;
 use crate::models::class_embedder::{ClassEmbedder, ClassEmbedderConfig};
 use crate::models::clip::ClipTextModel;
 use crate::models::clip_vision::{ClipVisionConfig, ClipVisionModel};
+use crate::models::t5::T5EncoderModel;
 
 /// What a model makes its pictures from.
 #[derive(Debug, Clone)]
 pub enum SourceConfig {
     /// Prompts, through text encoders.
     Texts(TextConfig),
+    /// Prompts, through the encoder of T5.
+    Sentences(SentenceConfig),
     /// Classes.
     Classes(ClassesConfig),
     /// A picture, through `image_encoder/config.json`; and as latents beside those that are denoised.
@@ -44,6 +48,7 @@ impl SourceConfig {
     pub(super) fn tokens(&self) -> usize {
         match self {
             Self::Texts(texts) => texts.tokens(),
+            Self::Sentences(sentences) => sentences.tokens,
             Self::Classes(classes) => usize::from(classes.embedder.is_some()),
             Self::Picture(_) => 1,
             Self::Nothing => 0,
@@ -72,6 +77,10 @@ impl SourceConfig {
                 let model = ClipTextModel::new(&encoder.clip, device);
                 visitor.part(encoder.part, Role::Encoder, &model)
             }),
+            Self::Sentences(sentences) => {
+                let model = T5EncoderModel::new(&sentences.t5, device);
+                visitor.part(SENTENCE_ENCODER, Role::Encoder, &model)
+            }
             Self::Classes(ClassesConfig {
                 embedder: Some(embedder),
                 ..

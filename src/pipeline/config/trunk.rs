@@ -9,7 +9,7 @@ use crate::models::dit::{DiTConfig, DiTTransformer2DModel};
 use crate::models::spatio_temporal::{
     FilmExtent, SpatioTemporalUNetConfig, UNetSpatioTemporalConditionModel,
 };
-use crate::models::unet::{Extent, UNet2DConditionModel, UNetConfig};
+use crate::models::unet::{Extent, Resampling, UNet2DConditionModel, UNetConfig};
 use crate::models::unet3d::{UNet3DConditionModel, UNet3dConfig};
 
 /// What denoises.
@@ -59,6 +59,7 @@ impl TrunkConfig {
     /// Sides are multiples of this.
     pub(super) fn patch(&self) -> usize {
         match self {
+            Self::UNet(unet) if unet.resampling == Resampling::Resnet => halvings(unet),
             Self::UNet(_) | Self::UNet3d(_) => 1,
             Self::UNet2d(unet) => halvings(unet),
             Self::SpatioTemporal(unet) => halvings(&unet.spatial),

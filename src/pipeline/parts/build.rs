@@ -2,9 +2,11 @@
 
 use burn::tensor::{DType, Device};
 
+use super::adapters::Adapters;
 use super::classes::{Classes, Nothing};
 use super::picture::FirstPicture;
 use super::prompts::Prompts;
+use super::sentences::Sentences;
 use super::source::{Origin, Source};
 use super::space::{Pixels, Space};
 use crate::catalog::ModelFolder;
@@ -19,7 +21,7 @@ use crate::models::unet3d::{UNet3DConditionModel, UNet3d};
 use crate::pipeline::config::{ModelConfig, SourceConfig, SpaceConfig, TrunkConfig};
 use crate::pipeline::made::Decoder;
 use crate::weights::adapt::{Merge, Parameters};
-use crate::weights::{Storage, dit, load_merged, load_strict, shapes};
+use crate::weights::{Format, Storage, dit, load_merged, load_strict, shapes};
 
 /// The parts of a model.
 #[derive(Debug)]
@@ -53,6 +55,10 @@ fn source(config: &SourceConfig, origin: Origin) -> Result<(Box<dyn Source>, Vec
         SourceConfig::Texts(texts) => {
             let (prompts, notes) = Prompts::load(texts, origin)?;
             Ok((Box::new(prompts), notes))
+        }
+        SourceConfig::Sentences(sentences) => {
+            let sentences = Sentences::load(sentences, origin)?;
+            Ok((Box::new(sentences), Vec::new()))
         }
         SourceConfig::Classes(classes) => {
             let part = "class_embedder";
@@ -121,7 +127,7 @@ fn space(
 }
 
 /// What adapters can change: the parameters of the denoiser and of the text encoders. Nothing is allocated for them.
-pub(in crate::pipeline) fn parameters(config: &ModelConfig, device: &Device) -> Vec<Parameters> {
+fn parameters(config: &ModelConfig, device: &Device) -> Vec<Parameters> {
     let (Some(texts), Some(unet)) = (config.texts(), config.unet()) else {
         return Vec::new();
     };
@@ -132,4 +138,25 @@ pub(in crate::pipeline) fn parameters(config: &ModelConfig, device: &Device) -> 
         parts.push(Parameters::new(encoder.part, shapes(&model)));
     }
     parts
+}
+
+/// What the networks of a source are made from under `adapters`, and what the user should know of these.
+pub(in crate::pipeline) fn origin(
+    config: &ModelConfig,
+    folder: &ModelFolder,
+    device: &Device,
+    format: Format,
+    adapters: &Adapters,
+) -> Result<(Origin, Vec<String>), Error> {
+    let merge = adapters.merge(&parameters(config, device))?;
+    let (embeddings, mut notes) = adapters.words();
+    notes.splice(0..0, merge.notes().iter().cloned());
+    let origin = Origin {
+        folder: folder.clone(),
+        device: device.clone(),
+        format,
+        merge,
+        embeddings,
+    };
+    Ok((origin, notes))
 }

@@ -12,7 +12,7 @@ use crate::error::{DeviceError, Error};
 use crate::models::control::ControlNetModel;
 use crate::models::vae::VaeConfig;
 use crate::ops;
-use crate::pipeline::config::{ModelConfig, Role, Visitor};
+use crate::pipeline::config::{ModelConfig, Role, SourceConfig, Visitor};
 use crate::pipeline::request::{Request, Resolved};
 use crate::weights::{Format, Storage, weight_bytes};
 
@@ -285,7 +285,10 @@ impl<F: Fn(&str) -> DType> Scales<F> {
 fn encoding(config: &ModelConfig, request: &Request) -> u64 {
     let encoders = config.texts().into_iter().flat_map(|texts| &texts.encoders);
     let most = encoders.map(|encoder| encoder.clip.encode_bytes(request.subject.count()));
-    most.max().unwrap_or(0)
+    match &config.source {
+        SourceConfig::Sentences(sentences) => sentences.encode_bytes(request.subject.count()),
+        _ => most.max().unwrap_or(0),
+    }
 }
 
 /// The pictures twice, as the decoder leaves them and joined, beside those that are decoded at once.

@@ -8,14 +8,15 @@ mod memory;
 mod picture;
 mod prompts;
 mod residency;
+mod sentences;
 mod source;
 mod space;
 mod wording;
 
 pub use adapters::Adapters;
 pub(super) use adapters::{Exchange, Notes};
-pub(super) use build::{Parts, parameters};
+pub(super) use build::{Parts, origin};
 pub use memory::{Kept, Memory, Phase, Weights, file_dtype};
 pub use residency::Residency;
-pub(super) use source::{Asked, Origin, Source};
+pub(super) use source::{Asked, Source};
 pub(super) use space::Space;

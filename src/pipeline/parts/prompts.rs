@@ -333,7 +333,7 @@ fn strings(texts: &[String]) -> Vec<&str> {
 }
 
 /// Every row `count` times in a row: a prompt's pictures stand together.
-fn repeat_each<const D: usize>(rows: Tensor<D>, count: usize) -> Tensor<D> {
+pub(super) fn repeat_each<const D: usize>(rows: Tensor<D>, count: usize) -> Tensor<D> {
     if count == 1 {
         return rows;
     }

@@ -49,6 +49,8 @@ pub struct Recipe {
     pub model: RecipeModel,
     /// The refiner that finishes what the model begins.
     pub refiner: Option<RecipeRefiner>,
+    /// Models that make the picture larger, one after the other.
+    pub upscalers: Vec<RecipeUpscaler>,
     /// A picture or film each.
     pub prompts: Vec<String>,
     /// What they avoid: none, one for all, or one a prompt.
@@ -91,6 +93,8 @@ pub struct Recipe {
     pub framing: RecipeFraming,
     /// The picture to start from.
     pub init_image: Option<RecipeFile>,
+    /// See [`Request::noise_level`](super::Request::noise_level).
+    pub noise_level: Option<usize>,
     /// How much of it gives way to noise.
     pub strength: Option<f64>,
     /// Which part of it is painted anew.
@@ -152,6 +156,20 @@ pub struct RecipeRefiner {
     /// Share of the noise that the model takes away before.
     #[serde(default)]
     pub from: Option<f64>,
+}
+
+/// A model that makes the picture of the one before larger.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RecipeUpscaler {
+    /// Folder, file or Hub id.
+    pub name: String,
+    /// As [`RecipeModel::hash`].
+    #[serde(default)]
+    pub hash: Option<String>,
+    /// See [`Request::noise_level`](super::Request::noise_level).
+    #[serde(default)]
+    pub noise_level: Option<usize>,
 }
 
 /// What SDXL's models are told besides the prompts: sizes as width and height, crops as columns and rows.
@@ -239,6 +257,7 @@ impl Default for Recipe {
             made: None,
             model: RecipeModel::default(),
             refiner: None,
+            upscalers: Vec::new(),
             prompts: Vec::new(),
             negative_prompts: Vec::new(),
             second_prompts: Vec::new(),
@@ -259,6 +278,7 @@ impl Default for Recipe {
             film: FilmRequest::default(),
             framing: RecipeFraming::default(),
             init_image: None,
+            noise_level: None,
             strength: None,
             mask: None,
             controls: Vec::new(),

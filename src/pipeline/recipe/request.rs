@@ -10,7 +10,9 @@ use crate::error::{Error, FileError, RequestError};
 use crate::image_io::{CannyThresholds, Mask, Picture};
 use crate::pipeline::config::{ModelConfig, SourceConfig};
 use crate::pipeline::parts::Adapters;
-use crate::pipeline::request::{Added, Control, Edit, Framing, Request, Seeds, Stage, Subject};
+use crate::pipeline::request::{
+    Added, Control, Edit, Framing, LowPicture, Request, Seeds, Stage, Subject,
+};
 use crate::text::Embedding;
 use crate::weights::adapt::{CustomDiffusion, Lora};
 
@@ -54,6 +56,18 @@ impl Recipe {
         let expected = refiner.and_then(|refiner| refiner.hash.as_deref());
         let found = || folder.weights_hash();
         check_hash(folder.name(), expected, found, "give `--refiner`")
+    }
+
+    /// The same of the upscaler of that number.
+    ///
+    /// # Errors
+    ///
+    /// A request error if they are others.
+    pub fn check_upscaler(&self, number: usize, folder: &ModelFolder) -> Result<(), Error> {
+        let upscaler = self.upscalers.get(number);
+        let expected = upscaler.and_then(|upscaler| upscaler.hash.as_deref());
+        let found = || folder.weights_hash();
+        check_hash(folder.name(), expected, found, "give `--upscaler`")
     }
 
     /// Folders of the `ControlNets` to put beside the model, in order, each once: [`request`](Self::request) numbers them so.
@@ -127,7 +141,8 @@ impl Recipe {
     /// A request error if a film of a picture is to start from a part of it.
     pub fn request(&self, model: &ModelConfig, pictures: RecipePictures) -> Result<Request, Error> {
         let subject = Subject::named(self.prompts.clone(), self.classes.clone(), model);
-        let (subject, edit) = begun(subject, pictures.edit, model)?;
+        let (low, edit) = enlarged(pictures.edit, model)?;
+        let (subject, edit) = begun(subject, edit, model)?;
         Ok(Request {
             subject,
             negative_prompts: self.negative_prompts.clone(),
@@ -148,6 +163,8 @@ impl Recipe {
             stage: Stage::Whole,
             initial_latents: None,
             edit,
+            low,
+            noise_level: self.noise_level,
             controls: pictures.controls,
             tiling: self.tiling.unwrap_or_default(),
             rescue: None,
@@ -180,6 +197,28 @@ impl Recipe {
                 .unwrap_or(silent.negative_aesthetic_score),
         }
     }
+}
+
+/// What is made larger, and what is started from: the picture of `edit` is the former where the model makes pictures larger.
+fn enlarged(
+    edit: Option<Edit>,
+    model: &ModelConfig,
+) -> Result<(Option<LowPicture>, Option<Edit>), Error> {
+    let edit = match edit {
+        Some(edit) if model.upscale.is_some() => edit,
+        other => return Ok((None, other)),
+    };
+    let refused = [
+        ("strength", edit.strength.is_some()),
+        ("mask", !edit.masks.is_empty()),
+    ];
+    if let Some((option, _)) = refused.into_iter().find(|(_, given)| *given) {
+        let what = "part of a picture to keep";
+        let hint = "models that do not make a picture larger do";
+        return Err(RequestError::NotTaken { option, what, hint }.into());
+    }
+    let low = edit.pictures.first().map(LowPicture::of);
+    Ok((low, None))
 }
 
 /// What is shown and what is started from: the picture of `edit` becomes a film where the model makes films of pictures.

@@ -8,6 +8,7 @@ use super::added::Added;
 use super::control::Control;
 use super::edit::Edit;
 use super::film::FilmRequest;
+use super::low::LowPicture;
 use super::noise::Seeds;
 use super::stage::Stage;
 use super::subject::Subject;
@@ -57,6 +58,11 @@ pub struct Request {
     pub initial_latents: Option<Tensor<4>>,
     /// A picture to start from, and which part of it is painted anew.
     pub edit: Option<Edit>,
+    /// The picture that an upscaler makes larger: one for all pictures, or one each. In a [`Cascade`](crate::pipeline::Cascade), the link
+    /// before makes it.
+    pub low: Option<LowPicture>,
+    /// The level of the noise that an upscaler puts on it, in training timesteps; more changes more.
+    pub noise_level: Option<usize>,
     /// What steers the run beside the prompt.
     pub controls: Vec<Control>,
     /// Whether the autoencoder works in tiles.
@@ -92,6 +98,8 @@ impl Request {
             stage: Stage::Whole,
             initial_latents: None,
             edit: None,
+            low: None,
+            noise_level: None,
             controls: Vec::new(),
             tiling: Tiling::default(),
             rescue: None,

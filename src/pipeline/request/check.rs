@@ -12,7 +12,7 @@ impl Request {
     /// Whether the model makes its pictures from what the request says: nothing is silently left out.
     pub(super) fn check_subject(&self, model: &ModelConfig) -> Result<(), RequestError> {
         match (&model.source, &self.subject) {
-            (SourceConfig::Texts(_), Subject::Prompts(_)) => Ok(()),
+            (SourceConfig::Texts(_) | SourceConfig::Sentences(_), Subject::Prompts(_)) => Ok(()),
             (SourceConfig::Classes(classes), subject) => match (self.text(), subject) {
                 (None, subject) => classes.check_labels(subject.classes()),
                 (Some(_), _) => Err(RequestError::NoText {
@@ -25,9 +25,11 @@ impl Request {
                 (None, _) => Err(RequestError::NothingToFilm),
                 (Some(condition), _) => Err(RequestError::NoTextInFilms { condition }),
             },
-            (SourceConfig::Texts(_), subject) => Err(RequestError::NoPrompt {
-                given: subject.kind(),
-            }),
+            (SourceConfig::Texts(_) | SourceConfig::Sentences(_), subject) => {
+                Err(RequestError::NoPrompt {
+                    given: subject.kind(),
+                })
+            }
             (SourceConfig::Nothing, Subject::Picture { .. }) => Err(RequestError::NoPictureStart),
             (SourceConfig::Nothing, _) => match self.text().or(self.guide()) {
                 Some(condition) => Err(RequestError::Unconditional { condition }),
@@ -87,6 +89,39 @@ impl Request {
             Some((option, _)) => Err(RequestError::NotOfFilms { option }),
             None => Ok(()),
         }
+    }
+
+    /// Whether there is a small picture where one is made larger, as far as the request says so by itself, and none where not.
+    pub(super) fn check_low(&self, model: &ModelConfig) -> Result<(), RequestError> {
+        let sentences = matches!(model.source, SourceConfig::Sentences(_));
+        if sentences && self.clip_skip > 0 {
+            return Err(RequestError::NotTaken {
+                option: "clip_skip",
+                what: "layers to leave out",
+                hint: "models that read prompts through CLIP do",
+            });
+        }
+        let Some(upscale) = &model.upscale else {
+            let given = [
+                ("noise_level", self.noise_level.is_some()),
+                ("low", self.low.is_some()),
+            ];
+            return match given.into_iter().find(|(_, given)| *given) {
+                Some((option, _)) => Err(RequestError::NotTaken {
+                    option,
+                    what: "small picture",
+                    hint: "models that make a picture larger do",
+                }),
+                None => Ok(()),
+            };
+        };
+        upscale.level(self.noise_level)?;
+        let low = self.low.as_ref().map_or(1, |low| low.dims()[0]);
+        let pictures = self.items();
+        if low != 1 && low != pictures {
+            return Err(RequestError::LowPictures { low, pictures });
+        }
+        Ok(())
     }
 
     /// Refuses what the loops of Text2Video-Zero have no place for.

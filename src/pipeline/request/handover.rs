@@ -37,6 +37,41 @@ impl Request {
     }
 }
 
+impl Request {
+    /// What the upscaler `model` is asked for that makes larger what this request makes, of `size` (width and height): the same subject under
+    /// the same seeds. Steps, guidance, sampler and rule are its own.
+    ///
+    /// # Errors
+    ///
+    /// If the model is no upscaler.
+    pub fn enlarged(
+        &self,
+        model: &ModelConfig,
+        size: (usize, usize),
+        noise_level: Option<usize>,
+    ) -> Result<Self, Error> {
+        let Some(upscale) = &model.upscale else {
+            return Err(RequestError::NotTaken {
+                option: "upscaler",
+                what: "small picture",
+                hint: "models that make a picture larger do",
+            }
+            .into());
+        };
+        let factor = model.canvas().factor;
+        let size = (size.0 * factor, size.1 * factor);
+        Ok(Self {
+            negative_prompts: self.negative_prompts.clone(),
+            batch: self.batch,
+            seeds: self.seeds.clone(),
+            size: (!upscale.stretched).then_some(size),
+            noise_level,
+            rescue: self.rescue.clone(),
+            ..Self::of(self.subject.clone())
+        })
+    }
+}
+
 /// Whether `refiner` can go on where `base` stops: both know SDXL's conditions, and mean the same by a latent.
 ///
 /// # Errors

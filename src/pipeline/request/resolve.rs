@@ -27,6 +27,7 @@ impl Request {
         self.check_prompts()?;
         self.check_added(model)?;
         self.check_stage(model)?;
+        self.check_low(model)?;
         let steps = self.steps.unwrap_or(model.defaults.steps);
         if steps == 0 {
             return Err(RequestError::ZeroSteps.into());
@@ -147,7 +148,7 @@ impl Request {
             }
             return Ok(steps.into());
         };
-        if !model.reads_text() {
+        if !model.starts_from_pictures() {
             return Err(RequestError::NoPictureStart.into());
         }
         if fills && !edit.inpaints() {
@@ -177,12 +178,39 @@ impl Request {
         Ok(Some((down(width), down(height))))
     }
 
+    /// Width and height that a small picture becomes, where latents have its size.
+    fn enlarged_size(&self, model: &ModelConfig) -> Result<Option<(usize, usize)>, RequestError> {
+        let upscale = model.upscale.as_ref().filter(|upscale| !upscale.stretched);
+        let Some(low) = self.low.as_ref().filter(|_| upscale.is_some()) else {
+            return Ok(None);
+        };
+        let [_, _, height, width] = low.dims();
+        let factor = model.canvas().factor;
+        let (large_width, large_height) = (width * factor, height * factor);
+        match self.size {
+            Some((asked_width, asked_height))
+                if (asked_width, asked_height) != (large_width, large_height) =>
+            {
+                Err(RequestError::EnlargedSize {
+                    width,
+                    height,
+                    large_width,
+                    large_height,
+                    asked_width,
+                    asked_height,
+                })
+            }
+            _ => Ok(Some((large_width, large_height))),
+        }
+    }
+
     /// Height and width of the latents.
     fn latent_size(&self, model: &ModelConfig, frames: usize) -> Result<[usize; 2], RequestError> {
         let canvas = model.canvas();
         let multiple = model.multiple();
         let [height, width] = canvas.sides.map(|side| side * canvas.factor);
-        let (width, height) = match self.size {
+        let enlarged = self.enlarged_size(model)?;
+        let (width, height) = match self.size.or(enlarged) {
             Some(size) => size,
             None => self.pictured_size(multiple)?.unwrap_or((width, height)),
         };
@@ -240,6 +268,7 @@ impl Request {
             scale,
             rescale,
             over_frames: self.film.scales(model, frames),
+            channels: model.guided_channels(),
             ..Guidance::default()
         };
         let Some(classes) = model.classes() else {

@@ -2,6 +2,7 @@
 
 mod calibrate;
 mod edit;
+mod enlarge;
 mod start;
 mod steps;
 mod trace;

@@ -1,7 +1,10 @@
 //! `DeepFloyd` IF and the x4 upscaler against diffusers: cells, laws, costs, parameters; whole runs.
 
+#[cfg(feature = "cli")]
+mod commands;
 mod costs;
 mod low;
+mod pipelines;
 mod runs;
 
 use afterimage::conditioning::Conditioning;
