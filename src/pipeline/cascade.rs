@@ -103,7 +103,7 @@ impl<M> Cascade<M> {
             } else {
                 let made = pipeline.generate(&link.request, observer)?;
                 reports.push(made.report);
-                next.request.low = Some(LowPicture::new(made.images));
+                next.request.low = Some(LowPicture::new(made.images)?);
             }
             link = next;
         }

@@ -39,7 +39,7 @@ impl Request {
 
 impl Request {
     /// What the upscaler `model` is asked for that makes larger what this request makes, of `size` (width and height): the same subject under
-    /// the same seeds. Steps, guidance, sampler and rule are its own.
+    /// the same seeds. Steps, guidance and sampler are its own; the cache rule goes for both.
     ///
     /// # Errors
     ///
@@ -66,6 +66,8 @@ impl Request {
             seeds: self.seeds.clone(),
             size: (!upscale.stretched).then_some(size),
             noise_level,
+            cache: self.cache.clone(),
+            tiling: self.tiling,
             rescue: self.rescue.clone(),
             ..Self::of(self.subject.clone())
         })

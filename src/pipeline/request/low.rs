@@ -5,6 +5,7 @@
 
 use burn::tensor::{Device, FloatDType, Tensor, TensorData};
 
+use crate::error::{DeviceError, Error};
 use crate::image_io::Picture;
 
 /// Small pictures of one size, -1 to 1, kept on the host.
@@ -16,11 +17,17 @@ pub struct LowPicture {
 
 impl LowPicture {
     /// From `[pictures, 3, height, width]` in 0 to 1, read back from the device.
-    pub fn new(images: Tensor<4>) -> Self {
+    ///
+    /// # Errors
+    ///
+    /// A device error if it fails.
+    pub fn new(images: Tensor<4>) -> Result<Self, Error> {
         let dims = images.dims();
         let pixels = images.cast(FloatDType::F32) * 2.0 - 1.0;
-        let data = pixels.into_data();
-        Self { data, dims }
+        let task = "reading the small picture back";
+        let data = pixels.try_into_data();
+        let data = data.map_err(|error| DeviceError::execution(task, &error))?;
+        Ok(Self { data, dims })
     }
 
     /// From a picture in memory.

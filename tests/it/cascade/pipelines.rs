@@ -103,7 +103,7 @@ fn a_chain_is_its_links_one_after_the_other() {
             ..next
         }
     };
-    let by_hand = then(Some(LowPicture::new(made.images)));
+    let by_hand = then(Some(LowPicture::new(made.images).unwrap()));
     let by_hand = load(third).generate(&by_hand, &mut ()).unwrap();
     let link =
         |index: usize, fixture, request| Link::new(fixture, &configs[index], request).unwrap();
@@ -144,7 +144,7 @@ fn what_does_not_fit_an_upscaler_is_refused() {
                 low: plain
                     .low
                     .clone()
-                    .map(|_| LowPicture::new(super::normals([2, 3, 8, 8], 1))),
+                    .map(|_| LowPicture::new(super::normals([2, 3, 8, 8], 1)).unwrap()),
                 ..plain.clone()
             },
             "2 small pictures for 3 pictures",
