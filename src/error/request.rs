@@ -150,6 +150,7 @@ pub(crate) enum RequestError {
         "this model makes a picture larger, and there is none\nhint: `--init-image` names it; or the model goes on after another, as its `--upscaler`"
     )]
     NothingToEnlarge,
+    #[cfg(feature = "cli")]
     #[error(
         "{found} noise levels for {upscalers} upscalers\nhint: give one for all of them, or one each"
     )]
