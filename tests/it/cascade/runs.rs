@@ -213,7 +213,7 @@ fn runs_agree_with_diffusers() {
             tally.add(&fixture, case, free.and_then(stepwise));
         }
     }
-    tally.finish(13);
+    tally.finish(12);
 }
 
 fn check_free(unet: &UNet, setting: &Setting<'_>) -> Result<f64, String> {
