@@ -11,7 +11,7 @@ use super::{
     plan::Summary,
     progress::Watch,
     recipe,
-    stages::{Made, Stage, Stages},
+    stages::{Made, Others, Stage, Stages},
     tensors, xl,
 };
 use crate::{
@@ -104,18 +104,16 @@ impl Asked {
         }
         request.step_graphs = arguments.step_graphs;
         request.rescue = Some(rescue(arguments, seed));
-        let refiner = args::Links {
-            refiner: recipe.refiner.as_ref().map(|refiner| refiner.name.clone()),
-            refiner_from: recipe.refiner.as_ref().and_then(|refiner| refiner.from),
-            upscaler: recipe
-                .upscalers
-                .iter()
-                .map(|one| one.name.clone())
+        let refiner = recipe.refiner.as_ref();
+        let upscalers = recipe.upscalers.iter();
+        let others = Others {
+            refiner: refiner.map(|refiner| refiner.name.as_str()),
+            refiner_from: refiner.and_then(|refiner| refiner.from),
+            upscalers: upscalers
+                .map(|one| (one.name.as_str(), one.noise_level))
                 .collect(),
-            noise_level: Vec::new(),
         };
-        let levels: Vec<_> = recipe.upscalers.iter().map(|one| one.noise_level).collect();
-        let stages = Stages::new(model, request, &refiner, &levels, Model::open_with)?;
+        let stages = Stages::new(model, request, &others, Model::open_with)?;
         let mut others = stages.iter().skip(1).map(|stage| &stage.model.folder);
         if recipe.refiner.is_some() {
             others

@@ -11,7 +11,7 @@ use super::{
     job::{self, Facts, Model},
     memory::MemoryFacts,
     pictures, recipe,
-    stages::{Stage, Stages},
+    stages::{Others, Stage, Stages},
 };
 use crate::{
     cache::{CachePlan, CacheRule, Forecast, Span},
@@ -37,15 +37,21 @@ pub(super) fn run(arguments: &args::Plan) -> Result<(), Error> {
     let subject = pictures::any_subject(&arguments.course, &model);
     let mut request = job::request(&arguments.course, subject, rule, 0);
     (request.edit, request.controls) = (edit, controls);
-    let refiner = &arguments.links;
-    let levels = match &refiner.noise_level[..] {
-        [level] if refiner.upscaler.is_empty() => {
+    let links = &arguments.links;
+    let levels = match &links.noise_level[..] {
+        [level] if links.upscaler.is_empty() => {
             request.noise_level = Some(*level);
             Vec::new()
         }
-        given => recipe::levels(given, refiner.upscaler.len())?,
+        given => recipe::levels(given, links.upscaler.len())?,
     };
-    let stages = Stages::new(model, request, refiner, &levels, Model::open_configs)?;
+    let upscalers = links.upscaler.iter().map(String::as_str);
+    let others = Others {
+        refiner: links.refiner.as_deref(),
+        refiner_from: links.refiner_from,
+        upscalers: upscalers.zip(levels).collect(),
+    };
+    let stages = Stages::new(model, request, &others, Model::open_configs)?;
     let facts = stages.facts();
     let models = stages.iter().enumerate();
     let parts = models.flat_map(|(number, stage)| Part::of(number, stage));

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::{
-    args, cancel,
+    cancel,
     job::{self, Facts, Machine, Model},
 };
 use crate::{
@@ -32,6 +32,15 @@ pub(super) type Stage = Link<Model>;
 /// Opens the models after the first.
 type Open = fn(Option<&str>, Overrides) -> Result<Model, Error>;
 
+/// The models after the first, by their names.
+pub(super) struct Others<'a> {
+    pub(super) refiner: Option<&'a str>,
+    /// The user's word on [`REFINER_FROM`].
+    pub(super) refiner_from: Option<f64>,
+    /// Each with the level of its noise; a silent one is the model's own.
+    pub(super) upscalers: Vec<(&'a str, Option<usize>)>,
+}
+
 /// All models of a run, never none.
 pub(super) struct Stages {
     cascade: Cascade<Model>,
@@ -39,19 +48,16 @@ pub(super) struct Stages {
 }
 
 impl Stages {
-    /// Opens the refiner and the upscalers with `open`, if any are named, and checks everything that needs no weights. Of the levels of noise
-    /// of the upscalers, silent ones are their own.
+    /// Opens the others with `open`, and checks everything that needs no weights.
     pub(super) fn new(
         model: Model,
         request: Request,
-        asked: &args::Links,
-        levels: &[Option<usize>],
+        others: &Others<'_>,
         open: Open,
     ) -> Result<Self, Error> {
         let shown = request.clone();
-        let mut stages = Self::refined(model, request, asked, open)?;
-        for (number, name) in asked.upscaler.iter().enumerate() {
-            let level = levels.get(number).copied().flatten();
+        let mut stages = Self::refined(model, request, others, open)?;
+        for &(name, level) in &others.upscalers {
             stages = stages.enlarged(&shown, open(Some(name), Overrides::default())?, level)?;
         }
         Ok(stages)
@@ -76,12 +82,12 @@ impl Stages {
     fn refined(
         model: Model,
         request: Request,
-        asked: &args::Links,
+        others: &Others<'_>,
         open: Open,
     ) -> Result<Self, Error> {
-        let from = asked.refiner_from.unwrap_or(REFINER_FROM);
-        let Some(name) = &asked.refiner else {
-            if asked.refiner_from.is_some() {
+        let from = others.refiner_from.unwrap_or(REFINER_FROM);
+        let Some(name) = others.refiner else {
+            if others.refiner_from.is_some() {
                 return Err(no_refiner().into());
             }
             let cascade = Cascade::new(link(model, request)?);

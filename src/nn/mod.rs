@@ -8,6 +8,7 @@ pub mod layer_norm;
 pub mod map_attention;
 pub mod resnet;
 pub mod spatio_temporal;
+pub mod stretch;
 pub mod temporal;
 pub mod temporal_transformer;
 pub mod text_map_attention;

@@ -269,6 +269,7 @@ impl Pipeline {
         observer: &mut dyn Observer,
     ) -> Result<(Conditioning, Begun), Error> {
         self.notes.tell(observer);
+        resolved.notes.iter().for_each(|note| observer.warn(note));
         let run = self.run(request, resolved);
         let mut noise = run.noise();
         let conditioning = timed(|| self.conditioning(&run, &mut noise, observer));
@@ -402,6 +403,7 @@ impl Pipeline {
             ..request.clone()
         };
         let resolved = request.resolve(&self.config)?;
+        resolved.notes.iter().for_each(|note| observer.warn(note));
         let mut changes = Changes::new(resolved.plan.evaluations());
         for &seed in seeds {
             request.seeds = Seeds::One(seed);

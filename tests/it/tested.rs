@@ -5,8 +5,10 @@
 
 use std::sync::OnceLock;
 
+use afterimage::denoise::Noise as _;
 use afterimage::device::{self, DeviceChoice, DtypeChoice};
-use burn::tensor::{DType, Device};
+use afterimage::pipeline::{SeededNoise, Seeds};
+use burn::tensor::{DType, Device, Tensor};
 
 use crate::tolerance::{F16, F32_GPU};
 
@@ -25,6 +27,13 @@ pub(crate) fn device() -> Device {
     OPENED
         .get_or_init(|| open().unwrap_or_else(Device::flex))
         .clone()
+}
+
+/// Standard normals on it.
+pub(crate) fn normals<const D: usize>(shape: [usize; D], seed: u64) -> Tensor<D> {
+    let count = shape.iter().product();
+    let mut noise = SeededNoise::new(&Seeds::One(seed), &device());
+    noise.draw([1, 1, 1, count]).reshape(shape)
 }
 
 /// What the models compute in.

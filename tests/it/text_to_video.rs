@@ -2,7 +2,7 @@
 
 use afterimage::cache::{CacheRule, Course, Session};
 use afterimage::conditioning::Conditioning;
-use afterimage::denoise::{Denoise, Noise as _};
+use afterimage::denoise::Denoise;
 use afterimage::denoiser::{Evaluation, Rows, StagedDenoiser as _};
 use afterimage::guidance::Guidance;
 use afterimage::models::spatio_temporal::FilmExtent;
@@ -17,7 +17,7 @@ use crate::fixture::{Fixture, shared, text};
 use crate::golden::{check_cells, rule};
 use crate::laws::{Subject, made_once_is_made_at_every_step};
 use crate::param_lists::assert_same_parameters;
-use crate::tested;
+use crate::tested::{self, normals};
 use crate::tolerance::{F32_CPU, F32_RUN};
 
 /// An odd size: 9x5 latents halve to 5x3, 3x2, 2x1.
@@ -39,12 +39,6 @@ fn unet(fixture: &Fixture) -> UNet3d {
     let model = UNet3DConditionModel::new(&config, &tested::device());
     let model = load_strict(model, &source, "unet", tested::dtype()).unwrap();
     UNet3d::new(config, model)
-}
-
-fn normals<const D: usize>(shape: [usize; D], seed: u64) -> Tensor<D> {
-    let count = shape.iter().product();
-    let mut noise = SeededNoise::new(&Seeds::One(seed), &tested::device());
-    noise.draw([1, 1, 1, count]).reshape(shape)
 }
 
 /// Two guidance halves of one film.

@@ -17,17 +17,11 @@ use serde_json::Value;
 use crate::fixture::{Fixture, Golden, Reference, fixture as committed};
 use crate::golden::{load, unet};
 use crate::laws::Subject;
-use crate::tested;
+use crate::tested::{self, normals};
 use crate::tolerance::{F32_CPU, F32_RUN};
 
 fn fixture() -> Fixture {
     Fixture::best("t2v-zero")
-}
-
-fn normals<const D: usize>(shape: [usize; D], seed: u64) -> Tensor<D> {
-    let count = shape.iter().product();
-    let mut noise = SeededNoise::new(&Seeds::One(seed), &tested::device());
-    noise.draw([1, 1, 1, count]).reshape(shape)
 }
 
 /// A text for each guidance half of one film.

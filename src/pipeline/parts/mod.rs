@@ -4,6 +4,7 @@
 mod adapters;
 mod build;
 mod classes;
+mod held;
 mod memory;
 mod picture;
 mod prompts;

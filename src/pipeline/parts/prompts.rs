@@ -3,11 +3,12 @@
 //! Source: Radford et al. (arXiv 2103.00020); Podell et al., SDXL (arXiv 2307.01952, section 2.1) for two encoders; behaviour as
 //! diffusers' `StableDiffusionPipeline` and `StableDiffusionXLPipeline`.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use burn::tensor::{DType, Int, Tensor};
 
 use super::adapters::{Exchange, left_out};
+use super::held::Held;
 use super::source::{Asked, Origin, Source};
 use super::wording::{self, Vocabulary};
 use crate::catalog::ModelFolder;
@@ -27,7 +28,7 @@ type Encoders = Vec<PromptEncoder<ClipTextModel>>;
 pub(super) struct Prompts {
     config: TextConfig,
     origin: Origin,
-    encoders: Mutex<Option<Arc<Encoders>>>,
+    encoders: Held<Encoders>,
 }
 
 impl Origin {
@@ -71,25 +72,14 @@ impl Prompts {
         Self {
             config: config.clone(),
             origin,
-            encoders: Mutex::new(encoders.map(Arc::new)),
+            encoders: Held::new(encoders),
         }
-    }
-
-    fn held(&self) -> MutexGuard<'_, Option<Arc<Encoders>>> {
-        self.encoders.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The encoders, read again if they were released.
     fn encoders(&self) -> Result<Arc<Encoders>, Error> {
-        let mut held = self.held();
-        if let Some(encoders) = &*held {
-            return Ok(encoders.clone());
-        }
-        tracing::info!("reading the text encoders again");
-        let (encoders, _told) = self.origin.load(&self.config)?;
-        let encoders = Arc::new(encoders);
-        *held = Some(encoders.clone());
-        Ok(encoders)
+        let load = || Ok(self.origin.load(&self.config)?.0);
+        self.encoders.get_or(load)
     }
 
     /// Says what of the prompts is not read as it was meant.
@@ -215,20 +205,16 @@ impl Source for Prompts {
     }
 
     fn holds(&self) -> bool {
-        self.held().is_some()
+        self.encoders.get().is_some()
     }
 
     fn release(&self) -> bool {
-        let released = self.held().take().is_some();
-        if released {
-            self.origin.device.memory_cleanup();
-        }
-        released
+        self.encoders.release(&self.origin.device)
     }
 
     fn exchanged(&self, origin: Origin) -> Result<(Box<dyn Source>, Vec<String>), Error> {
         let (words, notes) = words(&origin.folder, &self.config, &origin.embeddings)?;
-        let Some(loaded) = self.held().clone() else {
+        let Some(loaded) = self.encoders.get() else {
             return Ok((Box::new(Self::new(&self.config, origin, None)), notes));
         };
         let storage = origin.storage()?;

@@ -3,10 +3,11 @@
 //! Source: Saharia et al., "Imagen" (arXiv 2205.11487, section 2.1); behaviour as diffusers' `IFPipeline`, which reads prompts in small
 //! letters.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use burn::tensor::Tensor;
 
+use super::held::Held;
 use super::prompts::repeat_each;
 use super::source::{Asked, Origin, Source};
 use crate::conditioning::Conditioning;
@@ -24,7 +25,16 @@ pub(super) struct Sentences {
     config: SentenceConfig,
     origin: Origin,
     tokenizer: T5Tokenizer,
-    encoder: Mutex<Option<Arc<T5EncoderModel>>>,
+    encoder: Held<T5EncoderModel>,
+}
+
+impl Origin {
+    /// Reads the encoder's weights.
+    fn sentence_encoder(&self, config: &SentenceConfig) -> Result<T5EncoderModel, Error> {
+        let model = T5EncoderModel::new(&config.t5, &self.device);
+        let weights = self.folder.weights(SENTENCE_ENCODER)?;
+        load_strict(model, &weights, SENTENCE_ENCODER, self.storage()?)
+    }
 }
 
 impl Sentences {
@@ -32,33 +42,19 @@ impl Sentences {
     pub(super) fn load(config: &SentenceConfig, origin: Origin) -> Result<Self, Error> {
         let tokenizer = origin.folder.t5_tokenizer("tokenizer", config.tokens)?;
         tokenizer.check_rows(config.t5.vocabulary)?;
-        let sentences = Self {
+        let encoder = origin.sentence_encoder(config)?;
+        Ok(Self {
             config: config.clone(),
             origin,
             tokenizer,
-            encoder: Mutex::new(None),
-        };
-        sentences.encoder()?;
-        Ok(sentences)
-    }
-
-    fn held(&self) -> MutexGuard<'_, Option<Arc<T5EncoderModel>>> {
-        self.encoder.lock().unwrap_or_else(PoisonError::into_inner)
+            encoder: Held::new(Some(encoder)),
+        })
     }
 
     /// The encoder, read again if it was released.
     fn encoder(&self) -> Result<Arc<T5EncoderModel>, Error> {
-        let mut held = self.held();
-        if let Some(encoder) = &*held {
-            return Ok(encoder.clone());
-        }
-        let Origin { folder, device, .. } = &self.origin;
-        let weights = folder.weights(SENTENCE_ENCODER)?;
-        let model = T5EncoderModel::new(&self.config.t5, device);
-        let model = load_strict(model, &weights, SENTENCE_ENCODER, self.origin.storage()?)?;
-        let model = Arc::new(model);
-        *held = Some(model.clone());
-        Ok(model)
+        let load = || self.origin.sentence_encoder(&self.config);
+        self.encoder.get_or(load)
     }
 
     /// States of `texts`, `[texts, tokens, width]`.
@@ -106,14 +102,10 @@ impl Source for Sentences {
     }
 
     fn holds(&self) -> bool {
-        self.held().is_some()
+        self.encoder.get().is_some()
     }
 
     fn release(&self) -> bool {
-        let released = self.held().take().is_some();
-        if released {
-            self.origin.device.memory_cleanup();
-        }
-        released
+        self.encoder.release(&self.origin.device)
     }
 }

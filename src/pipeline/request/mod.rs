@@ -23,7 +23,6 @@ pub(super) use edit::Painted;
 pub use film::FilmRequest;
 pub use handover::check_refiner;
 pub use low::LowPicture;
-pub(super) use low::stretched;
 pub use noise::{SeededNoise, Seeds};
 pub(super) use resolve::course;
 pub(super) use resolved::Draws;

@@ -10,8 +10,9 @@ use crate::blend::noised;
 use crate::conditioning::Conditioning;
 use crate::denoise::Noise as _;
 use crate::error::{Error, RequestError};
+use crate::nn::stretch::stretched;
 use crate::pipeline::config::UpscaleConfig;
-use crate::pipeline::request::{SeededNoise, stretched};
+use crate::pipeline::request::SeededNoise;
 
 impl Run<'_> {
     /// Puts the small picture of a model that makes it larger into `conditioning`, under the next normals of `noise`, and says how much of

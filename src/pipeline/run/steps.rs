@@ -69,9 +69,6 @@ impl Run<'_> {
         let Self {
             request, resolved, ..
         } = self;
-        for note in &resolved.notes {
-            observer.warn(note);
-        }
         let film = ZeroShotFilm {
             denoiser,
             blueprint: &resolved.blueprint,
@@ -101,9 +98,6 @@ impl Run<'_> {
         let Self {
             request, resolved, ..
         } = self;
-        for note in &resolved.notes {
-            observer.warn(note);
-        }
         for warning in &resolved.plan.warnings {
             observer.warn(&warning.to_string());
         }

@@ -12,11 +12,11 @@ struct Models {
     latents: Fixture,
 }
 
-fn models() -> Option<Models> {
-    Some(Models {
-        pixels: Fixture::any("if-stage2")?,
-        latents: Fixture::any("sd-x4-upscaler")?,
-    })
+fn models() -> Models {
+    Models {
+        pixels: Fixture::best("if-stage2"),
+        latents: Fixture::best("sd-x4-upscaler"),
+    }
 }
 
 fn run(folder: &Path, options: &[&str]) -> Ending {
@@ -42,9 +42,7 @@ fn made_twice(folder: &Path, name: &str, options: &[&str]) {
 
 #[test]
 fn pictures_are_made_larger_alone_and_in_a_chain() {
-    let Some(Models { pixels, latents }) = models() else {
-        return;
-    };
+    let Models { pixels, latents } = models();
     let folder = tempfile::tempdir().unwrap();
     let path = |fixture: &Fixture| fixture.model().to_str().unwrap().to_owned();
     let image = |fixture: &Fixture| fixture.file("image.png").to_str().unwrap().to_owned();
@@ -83,9 +81,7 @@ fn pictures_are_made_larger_alone_and_in_a_chain() {
 
 #[test]
 fn chains_that_do_not_fit_are_refused() {
-    let Some(Models { pixels, latents }) = models() else {
-        return;
-    };
+    let Models { pixels, latents } = models();
     let folder = tempfile::tempdir().unwrap();
     let path = |fixture: &Fixture| fixture.model().to_str().unwrap().to_owned();
     let (first, last) = (path(&pixels), path(&latents));

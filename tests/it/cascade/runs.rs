@@ -12,6 +12,7 @@ use afterimage::image_io::Picture;
 use afterimage::models::t5::{T5Config, T5EncoderModel};
 use afterimage::models::unet::{Extent, Labels, UNet};
 use afterimage::models::vae::Tiling;
+use afterimage::nn::stretch::stretched;
 use afterimage::noise::NoiseLevel;
 use afterimage::pipeline::{SeededNoise, Seeds, Trace};
 use afterimage::sampler::Sampler;
@@ -21,7 +22,6 @@ use afterimage::weights::{WeightSource, load_strict};
 use burn::tensor::Tensor;
 use serde_json::Value;
 
-use super::low::stretched;
 use crate::fixture::{Fixture, Reference, text};
 use crate::golden::rule;
 use crate::parity::{Comparison, Followed, Part, Steps, Tally, Way};

@@ -3,7 +3,6 @@
 mod runs;
 
 use afterimage::conditioning::Conditioning;
-use afterimage::denoise::Noise as _;
 use afterimage::denoiser::Rows;
 use afterimage::image_io::Picture;
 use afterimage::models::clip_vision::{ClipVisionConfig, ClipVisionModel, normalised};
@@ -11,7 +10,6 @@ use afterimage::models::spatio_temporal::{
     FilmExtent, SpatioTemporalUNet, SpatioTemporalUNetConfig, UNetSpatioTemporalConditionModel,
 };
 use afterimage::models::vae::{Autoencoder, Tiling, VaeConfig};
-use afterimage::pipeline::{SeededNoise, Seeds};
 use afterimage::weights::{WeightSource, load_strict, shapes};
 use burn::tensor::{Tensor, TensorData};
 
@@ -19,7 +17,7 @@ use crate::fixture::{Fixture, json, shared, text};
 use crate::golden::check_cells;
 use crate::laws::{Subject, made_once_is_made_at_every_step};
 use crate::param_lists::assert_same_parameters;
-use crate::tested;
+use crate::tested::{self, normals};
 use crate::tolerance::F32_CPU;
 
 /// An odd size: 9x5 latents halve to 5x3.
@@ -41,12 +39,6 @@ fn unet(fixture: &Fixture) -> SpatioTemporalUNet {
     let model = UNetSpatioTemporalConditionModel::new(&config, &tested::device());
     let model = load_strict(model, &source, "unet", tested::dtype()).unwrap();
     SpatioTemporalUNet::new(config, model)
-}
-
-fn normals<const D: usize>(shape: [usize; D], seed: u64) -> Tensor<D> {
-    let count = shape.iter().product();
-    let mut noise = SeededNoise::new(&Seeds::One(seed), &tested::device());
-    noise.draw([1, 1, 1, count]).reshape(shape)
 }
 
 /// Two guidance halves of one film.

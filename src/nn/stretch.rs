@@ -1,12 +1,9 @@
-//! Small pictures on their way into the making of larger ones.
-//!
-//! Source: Ho et al., "Cascaded Diffusion Models" (arXiv 2106.15282, section 4.2: noise on the small picture, whose level the network is
-//! told).
+//! Pictures made larger or smaller without anything to learn.
 
 use burn::tensor::{Tensor, TensorData};
 
 /// `[items, channels, height, width]` brought to another height and width, corners onto corners, every pixel a mix of the four around it.
-pub(super) fn stretched(picture: Tensor<4>, [height, width]: [usize; 2]) -> Tensor<4> {
+pub fn stretched(picture: Tensor<4>, [height, width]: [usize; 2]) -> Tensor<4> {
     let [items, channels, low_height, low_width] = picture.dims();
     let device = picture.device();
     let mix = |to, from| -> Tensor<4> {
@@ -31,4 +28,16 @@ fn weights(to: usize, from: usize) -> Vec<f32> {
         row[(low + 1).min(last)] += share;
     }
     weights
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn corners_stay_and_what_is_between_is_mixed() {
+        assert_eq!(weights(3, 2), [1.0, 0.0, 0.5, 0.5, 0.0, 1.0]);
+        assert_eq!(weights(1, 3), [1.0, 0.0, 0.0]);
+        assert_eq!(weights(2, 1), [1.0, 1.0]);
+    }
 }
