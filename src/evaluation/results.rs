@@ -66,6 +66,9 @@ pub struct Outcome {
     pub cells_run: usize,
     /// Mean squared error against the plain pictures, of all of them, on the scale of 0 to 255.
     pub mean_squared_error: f64,
+    /// PSNR in dB against the plain pictures before rounding ([`float_psnr`](crate::metrics::float_psnr)): of each picture, then the mean.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub float_psnr: Option<Estimate>,
     /// Structural similarity with the plain pictures.
     pub ssim: Option<Estimate>,
     /// LPIPS distance from the plain pictures.
@@ -243,6 +246,7 @@ mod tests {
             denoising_seconds: Spread::of([1.0]),
             cells_run: 1,
             mean_squared_error: 1.0,
+            float_psnr: None,
             ssim: None,
             lpips: Some(lpips),
             frechet_to_plain: None,
