@@ -1,0 +1,32 @@
+//! What a rule `auto` is asked for.
+
+use std::fmt;
+
+use super::file::PlanFile;
+
+/// What a run may cost, or how close it must be to the plain one.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Budget {
+    /// The denoising loop so many times faster than without a cache, by multiply-accumulates; at least 1.
+    Speedup(f64),
+    /// So many dB from the plain run's pictures, the mean over the pictures of the calibration; above 0, at most 70.
+    Psnr(f64),
+}
+
+impl fmt::Display for Budget {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Speedup(speedup) => write!(formatter, "speedup={speedup}"),
+            Self::Psnr(decibels) => write!(formatter, "psnr={decibels}"),
+        }
+    }
+}
+
+/// A rule that is still to be picked.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Auto {
+    /// What it must keep.
+    pub budget: Budget,
+    /// The plan file named beside it and what is in it; without one the model's own is asked.
+    pub plan: Option<Box<(String, PlanFile)>>,
+}
