@@ -2,7 +2,7 @@
 
 use std::ops::AddAssign;
 
-use super::{plan::CachePlan, rule::OpenSkips};
+use super::{plan::CachePlan, rule::OpenSkips, spans::Span};
 use crate::denoiser::{Blueprint, Rows};
 
 /// The cost of a plan on a trunk. Multiply-accumulates (MACs) are of the denoiser only, for all rows.
@@ -146,17 +146,30 @@ impl CachePlan {
         })
     }
 
-    /// Elements that one row keeps in the store.
+    /// Elements that one row keeps in the store: as many refreshes as later spans read.
     fn store_elements(&self, trunk: &Blueprint) -> u64 {
-        let read = self.spans.iter().any(|span| !span.refresh);
-        let Some(last) = self.cut.checked_sub(1).filter(|_| read) else {
+        let Some(last) = self.cut.checked_sub(1) else {
             return 0;
         };
-        trunk.cells[last].hidden
-            + match self.skips {
-                OpenSkips::Recompute => 0,
-                OpenSkips::Hold => open_elements(trunk, self.cut),
-            }
+        let skips = match self.skips {
+            OpenSkips::Recompute => 0,
+            OpenSkips::Hold => open_elements(trunk, self.cut),
+        };
+        product([self.most_kept(), sum([trunk.cells[last].hidden, skips])])
+    }
+
+    /// The most refreshes that the store holds.
+    fn most_kept(&self) -> u64 {
+        let mut held = 0;
+        let after = |span: &Span| {
+            let before = match self.changes.contains(&span.first) {
+                true => 0,
+                false => held,
+            };
+            held = (before + usize::from(span.refresh)).min(span.keep);
+            held
+        };
+        self.spans.iter().map(after).max().unwrap_or(0) as u64
     }
 }
 

@@ -1,6 +1,6 @@
 //! What is reused, and when: one small value for every method.
 
-use super::{branches::BranchRule, refresh::Refresh};
+use super::{branches::BranchRule, predictor::Predictor, refresh::Refresh};
 use crate::inject::PriorNoise;
 
 /// Where the line of cells is split: what lies before is reused, what lies after is computed at every step.
@@ -52,8 +52,12 @@ pub struct CacheRule {
     pub max_parallel: usize,
     /// Prior noise that goes with the method.
     pub noise: Option<PriorNoise>,
+    /// What stands in for the tensors at the cut where they are not computed.
+    pub forecast: Predictor,
     /// What is reused inside the cells that run.
     pub branches: Option<BranchRule>,
+    /// What stands in for outputs inside cells.
+    pub branch_forecast: Predictor,
 }
 
 impl CacheRule {
@@ -64,7 +68,9 @@ impl CacheRule {
             guard: 0.0,
             max_parallel: 1,
             noise: None,
+            forecast: Predictor::Hold,
             branches: None,
+            branch_forecast: Predictor::Hold,
         }
     }
 
@@ -91,6 +97,16 @@ impl CacheRule {
     #[must_use]
     pub fn with_parallel(mut self, evaluations: usize) -> Self {
         self.max_parallel = evaluations;
+        self
+    }
+
+    /// With a forecast of what the rule stores: at the cut, or inside cells for a rule that has no cut.
+    #[must_use]
+    pub fn with_forecast(mut self, predictor: Predictor) -> Self {
+        match self.cut {
+            Cut::Nowhere if self.branches.is_some() => self.branch_forecast = predictor,
+            _ => self.forecast = predictor,
+        }
         self
     }
 

@@ -43,7 +43,7 @@ impl<'a, D: StagedDenoiser + ?Sized> Session<'a, D> {
             run,
             unguided: None,
             rows,
-            store: Store::default(),
+            store: Store::new(plan.predictor),
             branches: BranchStore::default(),
             graphs: None,
             account: Account::of(plan.cells),
@@ -59,7 +59,7 @@ impl<'a, D: StagedDenoiser + ?Sized> Session<'a, D> {
 
     /// Records what the device launches in a step, and plays it at later steps of the same kind: fewer orders to the device for the same
     /// predictions. It costs memory (what a step works on stays) and the time of some steps, so it is for long runs; nothing changes on
-    /// devices that record nothing (the CPU), for batched spans, reuse inside cells and `ControlNet`s. While a step is recorded, other
+    /// devices that record nothing (the CPU), for batched spans, forecasts, reuse inside cells and `ControlNet`s. While a step is recorded, other
     /// work of the process on the device may be refused.
     #[must_use]
     pub fn with_step_graphs(mut self) -> Self {
@@ -119,17 +119,23 @@ impl<'a, D: StagedDenoiser + ?Sized> Session<'a, D> {
         input: impl FnOnce() -> Tensor<4>,
     ) -> Vec<Tensor<4>> {
         assert_eq!(evaluations.len(), span.len, "evaluations of {span:?}");
+        if self.line.plan.changes.contains(&span.first) {
+            self.store.void();
+        }
         let entry = self.enter(span, input);
         let cells = self.line.cells(&entry);
         self.account.note(span, entry.refreshes(), cells);
         let refreshed = entry.refreshed().map(signature);
+        if let Some(sample) = refreshed {
+            self.store.admit(sample);
+        }
         let outcome = match self.play(&entry, evaluations) {
             Some(outcome) => outcome,
             None => self.compute(span, entry, evaluations),
         };
         if let Some(sample) = refreshed {
-            let kept = outcome.kept.filter(|_| span.read_after);
-            self.store.fill(kept, sample, outcome.played);
+            let kept = outcome.kept.filter(|_| span.keep > 0);
+            self.store.fill(span, kept, sample, outcome.played);
         }
         split(outcome.prediction, span.len)
     }
@@ -137,11 +143,11 @@ impl<'a, D: StagedDenoiser + ?Sized> Session<'a, D> {
     /// Where the span comes in: at the store if there is one that fits, else at the latents.
     fn enter(&mut self, span: &Span, input: impl FnOnce() -> Tensor<4>) -> Entry<D::Carry> {
         match self.store.read(span) {
-            Some(held) if self.line.plan.skips == OpenSkips::Hold => Entry::Stored(held.carry),
-            held => {
+            Some(read) if self.line.plan.skips == OpenSkips::Hold => Entry::Stored(read.carry),
+            read => {
                 let sample = input();
-                match held.filter(|held| held.fits(&sample)) {
-                    Some(held) => Entry::Around(held.carry, sample),
+                match read.filter(|read| read.fits(&sample)) {
+                    Some(read) => Entry::Around(read.carry, sample),
                     None => Entry::Latents(sample),
                 }
             }
@@ -177,7 +183,8 @@ impl<'a, D: StagedDenoiser + ?Sized> Session<'a, D> {
         let prepared = [&first, all.as_ref().unwrap_or(&first)];
         let mut memory = self.branches.at(&self.line.plan.branches, span.first);
         let mut recall = Recall::with(&mut memory);
-        self.line.step(entry, prepared, span, &mut recall)
+        let ahead = |carry| self.store.ahead(carry, span);
+        self.line.step(entry, prepared, span, ahead, &mut recall)
     }
 
     fn prepare(&self, evaluations: &[Evaluation]) -> D::Prepared {

@@ -75,6 +75,15 @@ pub(crate) enum PlanError {
     )]
     Guard { guard: f64 },
 
+    #[error(
+        "`forecast={forecast}` needs {needed} refreshes, and the run has {refreshes}\nhint: use a lower order or a smaller interval"
+    )]
+    ForecastOrder {
+        forecast: String,
+        needed: usize,
+        refreshes: usize,
+    },
+
     // The run and the trunk.
     #[error("a gate at step 0 would never attend to the text\nhint: 10 of 50 works well")]
     ZeroGate,

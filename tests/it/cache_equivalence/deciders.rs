@@ -76,7 +76,7 @@ impl Spans for Changing {
             first: before.evaluation,
             len: 1,
             refresh,
-            read_after: before.evaluation + 1 < before.total,
+            keep: usize::from(before.evaluation + 1 < before.total),
         }
     }
 }
@@ -167,7 +167,7 @@ fn spans_follow_each_other() {
                 first: before.evaluation + 1,
                 len: 1,
                 refresh: true,
-                read_after: false,
+                keep: 0,
             }
         }
     }
