@@ -10,6 +10,7 @@
 //! 2404.02747, section 4).
 
 mod account;
+mod auto;
 mod branches;
 mod cost;
 mod course;
@@ -19,6 +20,7 @@ mod methods;
 mod options;
 mod parse;
 mod plan;
+mod planner;
 mod predictor;
 mod refresh;
 mod router;
@@ -30,11 +32,16 @@ mod store;
 mod warning;
 
 pub use account::Account;
+pub use auto::{Auto, Budget};
 pub use branches::{BranchPlan, BranchRule};
 pub use cost::Forecast;
 pub use course::Course;
 pub use keys::KeyList;
 pub use plan::CachePlan;
+pub use planner::{
+    Choice, CostEntry, CostTable, Curve, FewerSteps, PlanFile, Point, Probe, Schedule,
+    schedules,
+};
 pub use predictor::Predictor;
 pub use refresh::Refresh;
 pub use router::Router;

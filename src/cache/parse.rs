@@ -4,7 +4,7 @@ use std::{fmt, str::FromStr};
 
 use super::{
     methods,
-    options::Options,
+    options::{Options, wrong},
     predictor::Predictor,
     rule::{CacheRule, Cut},
 };
@@ -48,6 +48,9 @@ impl FromStr for CacheRule {
 /// With the forecast that any rule takes.
 fn forecast(options: &mut Options<'_>, rule: CacheRule) -> Result<CacheRule, Error> {
     match options.take(FORECAST) {
+        Some(given) if rule.auto.is_some() => {
+            Err(wrong(FORECAST, given, "`auto` picks the forecast itself"))
+        }
         Some(predictor) => Ok(rule.with_forecast(predictor.parse()?)),
         None => Ok(rule),
     }
@@ -67,8 +70,11 @@ fn unknown(name: &str) -> Error {
 impl fmt::Display for CacheRule {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (self.cut, &self.branches) {
+            (Cut::Nowhere, None) if self.auto.is_some() => self.write(formatter, Predictor::Hold),
             (Cut::Nowhere, None) => formatter.write_str(NONE),
-            (Cut::Nowhere, Some(_)) => self.write(formatter, self.branch_forecast),
+            (Cut::Nowhere, Some(_)) if self.auto.is_none() => {
+                self.write(formatter, self.branch_forecast)
+            }
             (_, None) => self.write(formatter, self.forecast),
             (_, Some(branches)) => {
                 let inside = Self::none().with_branches(branches.clone());
@@ -82,6 +88,11 @@ impl fmt::Display for CacheRule {
 }
 
 impl CacheRule {
+    /// Whether it cuts the trunk, or will.
+    fn cuts(&self) -> bool {
+        self.cut != Cut::Nowhere || self.auto.is_some()
+    }
+
     /// One method with its forecast.
     fn write(&self, formatter: &mut fmt::Formatter<'_>, forecast: Predictor) -> fmt::Result {
         formatter.write_str(&methods::text(self).unwrap_or_default())?;
@@ -99,8 +110,7 @@ impl CacheRule {
     pub fn combine(rules: impl IntoIterator<Item = Self>) -> Result<Self, Error> {
         let mut combined = Self::none();
         for rule in rules {
-            let cuts = rule.cut != Cut::Nowhere && combined.cut != Cut::Nowhere;
-            if cuts || (rule.branches.is_some() && combined.branches.is_some()) {
+            if (rule.cuts() && combined.cuts()) || (rule.branches.is_some() && combined.branches.is_some()) {
                 return Err(PlanError::Combination {
                     first: combined.to_string(),
                     second: rule.to_string(),
@@ -112,7 +122,7 @@ impl CacheRule {
                 None => &combined,
             };
             let (branches, forecast) = (inside.branches.clone(), inside.branch_forecast);
-            if rule.cut != Cut::Nowhere {
+            if rule.cuts() {
                 combined = rule;
             }
             (combined.branches, combined.branch_forecast) = (branches, forecast);

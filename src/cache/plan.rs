@@ -112,6 +112,10 @@ impl CacheRule {
     /// If a number is out of range, the schedule does not exist for this run, the trunk has no such cut, or the evaluations cannot be
     /// decoded in batches.
     pub fn plan(&self, course: &Course, trunk: &Blueprint) -> Result<CachePlan, Error> {
+        if self.auto.is_some() {
+            let rule = self.to_string();
+            return Err(PlanError::Unpicked { rule }.into());
+        }
         self.check_numbers()?;
         if course.evaluations() == 0 {
             return Err(PlanError::NoEvaluations.into());

@@ -1,6 +1,6 @@
 //! What is reused, and when: one small value for every method.
 
-use super::{branches::BranchRule, predictor::Predictor, refresh::Refresh};
+use super::{auto::Auto, branches::BranchRule, predictor::Predictor, refresh::Refresh};
 use crate::inject::PriorNoise;
 
 /// Where the line of cells is split: what lies before is reused, what lies after is computed at every step.
@@ -58,6 +58,9 @@ pub struct CacheRule {
     pub branches: Option<BranchRule>,
     /// What stands in for outputs inside cells.
     pub branch_forecast: Predictor,
+    /// What picks the cut, its forecast and its refreshes when model and run are known; the other fields but those of branches are idle
+    /// until then.
+    pub auto: Option<Auto>,
 }
 
 impl CacheRule {
@@ -71,6 +74,7 @@ impl CacheRule {
             forecast: Predictor::Hold,
             branches: None,
             branch_forecast: Predictor::Hold,
+            auto: None,
         }
     }
 

@@ -168,6 +168,7 @@ impl Asked {
             ));
         }
         recipe.made = Some(made);
+        self.note_picked(&mut recipe);
         recipe.dtype = machine.arithmetic().dtype.parse::<DtypeChoice>().ok();
         recipe.model.name = Some(model.folder.name().to_owned());
         recipe.model.hash = Some(model.folder.weights_hash()?);
@@ -183,6 +184,16 @@ impl Asked {
         recipe.hash_files()?;
         self.recipe = recipe;
         Ok(())
+    }
+
+    /// Notes what a rule `auto` has picked, so that another plan changes nothing. A rule that goes for several models is picked for each.
+    fn note_picked(&self, recipe: &mut Recipe) {
+        let picks = recipe.cache.as_ref().is_some_and(|rule| rule.auto.is_some());
+        if picks && self.stages.iter().count() == 1 {
+            let request = &self.stages.first().request;
+            recipe.cache = Some(request.cache.clone());
+            recipe.sampler = request.sampler.or(recipe.sampler);
+        }
     }
 
     /// How the run could be made again.

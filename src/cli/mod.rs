@@ -10,6 +10,7 @@ mod bench;
 mod calibrate;
 mod cancel;
 mod console;
+mod curve;
 mod decode;
 mod devices;
 mod doctor;

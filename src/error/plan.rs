@@ -84,6 +84,41 @@ pub(crate) enum PlanError {
         refreshes: usize,
     },
 
+    // Plans that are picked.
+    #[error(
+        "`{rule}` is not picked yet\nhint: `Request::settled` picks a rule when the model and the run are known"
+    )]
+    Unpicked { rule: String },
+    #[error(
+        "`{file}` is no plan, or was cut short: {reason}\nhint: `afterimage calibrate` writes it anew"
+    )]
+    PlanFile { file: String, reason: String },
+    #[error(
+        "the plan `{file}` has version {found}, and this program knows {known}\nhint: a later release wrote it; `afterimage calibrate` writes it anew"
+    )]
+    PlanVersion {
+        file: String,
+        found: u64,
+        known: u64,
+    },
+    #[error("the plan `{file}` is for {made_for}, and this is {found}\nhint: {hint}")]
+    PlanOfOther {
+        file: String,
+        made_for: String,
+        found: String,
+        hint: String,
+    },
+    #[error("nothing reaches `{budget}`\nhint: the nearest is `auto:{nearest}`")]
+    Unreached { budget: String, nearest: String },
+    #[error(
+        "`auto:{budget}` needs a calibrated plan, and the model has none for {run}\nhint: `afterimage calibrate --cache RULE` writes one; `auto:speedup=S` does without"
+    )]
+    Uncalibrated { budget: String, run: String },
+    #[error(
+        "`{rule}` cannot be calibrated: {reason}\nhint: a rule that cuts the trunk, with forecast=linear or none, as in deepcache:branch=0,forecast=linear"
+    )]
+    NoSchedule { rule: String, reason: &'static str },
+
     // The run and the trunk.
     #[error("a gate at step 0 would never attend to the text\nhint: 10 of 50 works well")]
     ZeroGate,

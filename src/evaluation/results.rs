@@ -151,7 +151,7 @@ impl Results {
     pub(super) fn compare(outcomes: &[Outcome]) -> Vec<Comparison> {
         let mut line: Vec<(f64, Estimate)> = outcomes
             .iter()
-            .filter(|outcome| outcome.method.is_plain())
+            .filter(|outcome| outcome.method.is_plain() && outcome.method.sampler.is_none())
             .filter_map(|outcome| Some((outcome.speedup.median, outcome.lpips?)))
             .collect();
         line.sort_by(|a, b| a.0.total_cmp(&b.0));
@@ -238,6 +238,7 @@ mod tests {
             method: Method {
                 rule: rule.into(),
                 steps: 10,
+                sampler: None,
                 speedup_forecast: speedup,
                 cells_forecast: 1,
             },

@@ -3,13 +3,11 @@
 use std::iter::zip;
 use std::time::Duration;
 
-use burn::tensor::Tensor;
-
 use super::store::{Batch, Cost, Record, Store, fingerprint};
 use super::study::{Method, Sample, Shard};
 use super::timing::turns;
 use crate::denoise::Observer;
-use crate::error::{DeviceError, Error};
+use crate::error::Error;
 use crate::image_io::Picture;
 use crate::metrics::{Asked, float_error};
 use crate::pipeline::{Pipeline, Request, Seeds, Subject};
@@ -144,6 +142,10 @@ impl<O: Observer> Maker for PipelineMaker<'_, O> {
             steps: Some(method.steps),
             cache: method.rule.parse()?,
             seeds: Seeds::Each(samples.iter().map(|sample| sample.seed).collect()),
+            sampler: match &method.sampler {
+                Some(sampler) => Some(sampler.parse()?),
+                None => self.request.sampler,
+            },
             ..self.request.clone()
         };
         ask(&mut request, samples);
@@ -153,7 +155,7 @@ impl<O: Observer> Maker for PipelineMaker<'_, O> {
             denoising: report.denoising,
             whole: report.text + report.denoising + report.decoding,
             cells: report.account.cells.iter().sum(),
-            values: values(generated.images.clone())?,
+            values: generated.values()?,
             pictures: generated.pictures()?,
         })
     }
@@ -161,13 +163,6 @@ impl<O: Observer> Maker for PipelineMaker<'_, O> {
     fn device(&self) -> String {
         self.device.clone()
     }
-}
-
-/// Values of pictures, one picture after the other.
-fn values(images: Tensor<4>) -> Result<Vec<f32>, Error> {
-    let data = images.try_into_data();
-    let data = data.map_err(|cause| DeviceError::execution("reading pictures back", &cause))?;
-    Ok(data.iter::<f32>().collect())
 }
 
 /// Puts what the samples show into a request.

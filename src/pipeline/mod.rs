@@ -10,6 +10,8 @@ mod cascade;
 mod config;
 mod made;
 mod parts;
+#[cfg(feature = "eval")]
+mod plans;
 mod recipe;
 mod request;
 mod run;
@@ -44,12 +46,14 @@ pub use made::{
 #[cfg(feature = "cli")]
 pub(crate) use made::{read_back, write_tensors};
 pub use parts::{Adapters, Kept, Memory, Phase, Residency, Weights, file_dtype};
+#[cfg(feature = "eval")]
+pub use plans::Calibration;
 pub use recipe::{
     Recipe, RecipeControl, RecipeEmbedding, RecipeFile, RecipeFraming, RecipeLora, RecipeMade,
     RecipeModel, RecipePictures, RecipeRefiner, RecipeUpscaler,
 };
 pub use request::{
-    Added, Control, Edit, FilmRequest, Framing, LowPicture, Request, Resolved, SeededNoise, Seeds,
+    Added, Control, Edit, FilmRequest, Framing, LowPicture, PLAN_FILE, Request, Resolved, SeededNoise, Seeds,
     Stage, Subject, check_refiner,
 };
 pub use run::Trace;
@@ -227,6 +231,9 @@ impl Pipeline {
         request: &Request,
         observer: &mut dyn Observer,
     ) -> Result<Generated, Error> {
+        let (request, picked) = request.settled(&self.config)?;
+        picked.iter().for_each(|note| observer.warn(note));
+        let request = request.as_ref();
         let resolved = request.resolve(&self.config)?;
         let (conditioning, begun) = self.latents(request, &resolved, observer)?;
         let how = Decoding {
@@ -257,8 +264,10 @@ impl Pipeline {
         if self.config.texts().is_none() {
             return Err(RequestError::NotSdxl { role: "model" }.into());
         }
+        let (request, picked) = request.settled(&self.config)?;
+        picked.iter().for_each(|note| observer.warn(note));
         let resolved = request.resolve(&self.config)?;
-        Ok(self.latents(request, &resolved, observer)?.1)
+        Ok(self.latents(&request, &resolved, observer)?.1)
     }
 
     /// Everything but the decoding.

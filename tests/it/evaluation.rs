@@ -23,6 +23,7 @@ fn method(rule: &str, steps: usize, speedup_forecast: f64) -> Method {
     Method {
         rule: rule.into(),
         steps,
+        sampler: None,
         speedup_forecast,
         cells_forecast: steps * 25,
     }

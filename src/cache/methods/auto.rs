@@ -3,9 +3,9 @@
 use super::method::Method;
 use crate::{
     cache::{
+        auto::{Auto, Budget},
         options::{Options, wrong},
-        planner::{Auto, Budget, PlanFile},
-        rule::CacheRule,
+                rule::CacheRule,
     },
     error::Error,
 };
@@ -24,9 +24,6 @@ const CLOSEST: f64 = 70.0;
 fn read(options: &mut Options) -> Result<CacheRule, Error> {
     let (speedup, psnr) = (options.number("speedup")?, options.number("psnr")?);
     let file = options.take("plan");
-    if let Some(given) = options.take("forecast") {
-        return Err(wrong("forecast", given, "`auto` picks the forecast"));
-    }
     options.exclude(("speedup", speedup.is_some()), ("psnr", psnr.is_some()))?;
     let budget = match (speedup, psnr) {
         (Some(speedup), _) if speedup >= 1.0 => Budget::Speedup(speedup),
@@ -41,16 +38,15 @@ fn read(options: &mut Options) -> Result<CacheRule, Error> {
         }
         (None, None) => return Err(options.missing("speedup", "or `psnr`: what the plan must keep")),
     };
-    let read = |file: &str| Ok::<_, Error>(Box::new((file.to_owned(), PlanFile::read(file)?)));
     Ok(CacheRule::auto(Auto {
         budget,
-        plan: file.map(read).transpose()?,
+        plan: file.map(str::to_owned),
     }))
 }
 
 fn text(rule: &CacheRule) -> Option<String> {
     let Auto { budget, plan } = rule.auto.as_ref()?;
-    let plan = plan.as_ref().map(|plan| format!(",plan={}", plan.0));
+    let plan = plan.as_ref().map(|plan| format!(",plan={plan}"));
     Some(format!("auto:{budget}{}", plan.unwrap_or_default()))
 }
 

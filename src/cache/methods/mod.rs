@@ -2,6 +2,7 @@
 //!
 //! A new method is a file here and its line in [`ALL`]; the constructors of [`CacheRule`] stand beside the text they are written as.
 
+mod auto;
 mod deepcache;
 mod dit_propagation;
 mod encoder_propagation;
@@ -16,7 +17,7 @@ use method::Method;
 use super::rule::CacheRule;
 
 /// All of them, in the order of the manual.
-pub(super) static ALL: [Method; 7] = [
+pub(super) static ALL: [Method; 8] = [
     deepcache::METHOD,
     encoder_propagation::METHOD,
     encoder_propagation::PRESET,
@@ -24,6 +25,7 @@ pub(super) static ALL: [Method; 7] = [
     dit_propagation::METHOD,
     tgate::METHOD,
     learning_to_cache::METHOD,
+    auto::METHOD,
 ];
 
 /// A rule as the method reads it that it is of; `None` where nothing is reused.

@@ -5,9 +5,8 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::budget::Budget;
 use crate::{
-    cache::{refresh::Refresh, rule::CacheRule},
+    cache::{auto::Budget, refresh::Refresh, rule::CacheRule},
     error::{Error, FileError, PlanError},
 };
 
@@ -237,7 +236,7 @@ impl PlanFile {
         let found = match budget {
             Budget::Speedup(wanted) => {
                 let enough = offers.iter().filter(|offer| offer.speedup >= wanted);
-                enough.max_by(by(|offer| (offer.psnr, offer.speedup)))
+                enough.max_by(by(|offer| (hundredths(offer.psnr), offer.speedup)))
             }
             Budget::Psnr(wanted) => {
                 let enough = offers.iter().filter(|offer| offer.psnr >= wanted);
@@ -260,6 +259,11 @@ impl PlanFile {
             .into()
         })
     }
+}
+
+/// Closeness that is told apart.
+fn hundredths(decibels: f64) -> f64 {
+    (decibels * 100.0).round()
 }
 
 impl Curve {

@@ -2,15 +2,13 @@
 //!
 //! A [`CostTable`] holds the error of every forecast that a schedule could ask for; [`schedules`] finds the best schedule for every
 //! number of refreshes; a [`PlanFile`] keeps them, with what they save and how close they are to the plain run, and picks one for a
-//! [`Budget`]. What is picked is an ordinary rule.
+//! [`Budget`](super::Budget). What is picked is an ordinary rule.
 
-mod budget;
 mod file;
 mod probe;
 mod programme;
 mod table;
 
-pub use budget::{Auto, Budget};
 pub use file::{Choice, Curve, FewerSteps, PlanFile, Point};
 pub use probe::Probe;
 pub use programme::{Schedule, schedules};

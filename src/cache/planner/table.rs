@@ -40,16 +40,19 @@ impl CostTable {
         self.gap
     }
 
-    /// All entries that a schedule can ask for, those of one forecast evaluation together.
+    /// All entries that a schedule can ask for.
     pub fn entries(&self) -> impl Iterator<Item = CostEntry> + '_ {
-        (1..self.evaluations).flat_map(move |at| {
-            let lasts = (at + 1).saturating_sub(self.gap)..at;
-            lasts.flat_map(move |last| self.befores(last).map(move |before| (before, last, at)))
-        })
+        (1..self.evaluations).flat_map(|at| self.entries_at(at))
+    }
+
+    /// Those of one evaluation.
+    pub fn entries_at(&self, at: usize) -> impl Iterator<Item = CostEntry> + '_ {
+        let lasts = (at + 1).saturating_sub(self.gap)..at;
+        lasts.flat_map(move |last| self.befores(last).map(move |before| (before, last, at)))
     }
 
     /// The refreshes that can stand before the refresh `last`: evaluation 0 always refreshes.
-    pub(super) fn befores(&self, last: usize) -> impl Iterator<Item = Option<usize>> + use<> {
+    fn befores(&self, last: usize) -> impl Iterator<Item = Option<usize>> + use<> {
         let earlier = if self.looks_back {
             last.saturating_sub(self.gap)..last
         } else {

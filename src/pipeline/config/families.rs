@@ -44,6 +44,7 @@ impl ModelConfig {
         if folder.has("afterimage.json") {
             config.defaults = json(folder, "afterimage.json", "afterimage.json")?;
         }
+        config.folder = Some(folder.clone());
         Ok(config)
     }
 }
@@ -86,6 +87,7 @@ fn text_to_image(folder: &ModelFolder, sampler: SamplerConfig) -> Result<ModelCo
         controls: Vec::new(),
         upscale: None,
         repaired: unet.sample_size != written,
+        folder: None,
         source: SourceConfig::Texts(texts),
         trunk: TrunkConfig::UNet(unet),
         space: SpaceConfig::Latents(vae),
@@ -125,6 +127,7 @@ fn pixels_of_text(
         controls: Vec::new(),
         upscale,
         repaired: false,
+        folder: None,
     })
 }
 
@@ -166,6 +169,7 @@ fn larger_latents(folder: &ModelFolder, sampler: SamplerConfig) -> Result<ModelC
         controls: Vec::new(),
         upscale: Some(upscale),
         repaired: false,
+        folder: None,
     })
 }
 
@@ -190,6 +194,7 @@ fn text_to_video(folder: &ModelFolder, sampler: SamplerConfig) -> Result<ModelCo
         controls: Vec::new(),
         upscale: None,
         repaired: false,
+        folder: None,
     })
 }
 
@@ -211,6 +216,7 @@ fn image_to_video(folder: &ModelFolder, sampler: SamplerConfig) -> Result<ModelC
         controls: Vec::new(),
         upscale: None,
         repaired: false,
+        folder: None,
     })
 }
 
@@ -274,6 +280,7 @@ fn class_to_image(folder: &ModelFolder, sampler: SamplerConfig) -> Result<ModelC
         controls: Vec::new(),
         upscale: None,
         repaired: false,
+        folder: None,
     })
 }
 
@@ -346,6 +353,7 @@ fn unconditional(
         controls: Vec::new(),
         upscale: None,
         repaired: false,
+        folder: None,
     })
 }
 

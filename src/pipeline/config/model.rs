@@ -9,6 +9,7 @@ use super::space::SpaceConfig;
 use super::trunk::TrunkConfig;
 use super::upscale::UpscaleConfig;
 use super::visit::Visitor;
+use crate::catalog::ModelFolder;
 use crate::denoiser::Blueprint;
 use crate::error::{Error, RequestError};
 use crate::models::control::ControlNetConfig;
@@ -116,6 +117,8 @@ pub struct ModelConfig {
     pub controls: Vec<ControlNetConfig>,
     /// Whether the size of the latents is not that of the file.
     pub(super) repaired: bool,
+    /// Where it was read from: calibrated plans lie there.
+    pub(super) folder: Option<ModelFolder>,
 }
 
 /// What a denoiser works on.
@@ -178,6 +181,11 @@ impl ModelConfig {
     /// Whether pictures can be edited and followed: models of latents under CLIP's text encoders do, but for those that make a picture larger.
     pub(in crate::pipeline) fn starts_from_pictures(&self) -> bool {
         self.texts().is_some() && self.upscale.is_none()
+    }
+
+    /// The folder it was read from.
+    pub(in crate::pipeline) fn folder(&self) -> Option<&ModelFolder> {
+        self.folder.as_ref()
     }
 
     /// Whether the size is not that of the files, which is too small in conversions of before diffusers 0.9.

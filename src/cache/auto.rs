@@ -2,8 +2,6 @@
 
 use std::fmt;
 
-use super::file::PlanFile;
-
 /// What a run may cost, or how close it must be to the plain one.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Budget {
@@ -27,6 +25,6 @@ impl fmt::Display for Budget {
 pub struct Auto {
     /// What it must keep.
     pub budget: Budget,
-    /// The plan file named beside it and what is in it; without one the model's own is asked.
-    pub plan: Option<Box<(String, PlanFile)>>,
+    /// The plan file named beside it; without one the model's own is asked.
+    pub plan: Option<String>,
 }
