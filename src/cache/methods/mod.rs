@@ -9,6 +9,7 @@ pub(super) mod extras;
 mod learning_to_cache;
 mod method;
 mod schedule;
+mod taylorseer;
 mod tgate;
 
 use method::Method;
@@ -16,7 +17,7 @@ use method::Method;
 use super::rule::CacheRule;
 
 /// All of them, in the order of the manual.
-pub(super) static ALL: [Method; 7] = [
+pub(super) static ALL: [Method; 8] = [
     deepcache::METHOD,
     encoder_propagation::METHOD,
     encoder_propagation::PRESET,
@@ -24,6 +25,7 @@ pub(super) static ALL: [Method; 7] = [
     dit_propagation::METHOD,
     tgate::METHOD,
     learning_to_cache::METHOD,
+    taylorseer::METHOD,
 ];
 
 /// A rule as the method reads it that it is of; `None` where nothing is reused.
