@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use burn::tensor::Tensor;
 
-use super::{course::Course, predictor::Predictor, router::Router};
+use super::{course::Course, predictor::Predictor, router::Router, series::Series};
 use crate::{
     denoiser::{Blueprint, weighted_sum},
     error::{Error, PlanError},
@@ -24,6 +24,8 @@ pub enum BranchRule {
     /// Learning-to-Cache (arXiv 2406.01733, section 3): at every other evaluation, the branches that a trained router names are those
     /// of the evaluation before.
     Routed(Router),
+    /// `TaylorSeer` (arXiv 2503.06923): outputs of attention layers are forecast between full evaluations.
+    Series(Series),
 }
 
 impl BranchRule {
@@ -36,6 +38,7 @@ impl BranchRule {
         let sites: Vec<Site> = trunk.sites().collect();
         match self {
             Self::Gate { gate } => gated(*gate, course, &sites),
+            Self::Series(series) => series.wanted(course.evaluations(), &sites),
             Self::Routed(router) => match course.repeated_step() {
                 Some((step, calls)) => Err(PlanError::RouterSolver { calls, step }.into()),
                 None => router.wanted(course.evaluations(), &sites),
@@ -43,11 +46,19 @@ impl BranchRule {
         }
     }
 
+    /// What stands in for outputs: `wanted`, but for a method that is a forecast itself.
+    pub(super) fn predictor(&self, wanted: Predictor) -> Predictor {
+        match self {
+            Self::Series(series) => Predictor::TaylorSeer(series.order),
+            Self::Gate { .. } | Self::Routed(_) => wanted,
+        }
+    }
+
     /// The evaluation from which on guidance is off.
     pub(super) fn guidance_end(&self, course: &Course) -> Option<usize> {
         match self {
             Self::Gate { gate } => course.first_evaluation(*gate),
-            Self::Routed(_) => None,
+            Self::Routed(_) | Self::Series(_) => None,
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::{fmt, str::FromStr};
 
 use super::{
+    branches::BranchRule,
     methods,
     options::{Options, wrong},
     predictor::Predictor,
@@ -45,8 +46,11 @@ impl FromStr for CacheRule {
     }
 }
 
-/// With the forecast that any rule takes.
+/// With the forecast that any rule takes that is none itself.
 fn forecast(options: &mut Options<'_>, rule: CacheRule) -> Result<CacheRule, Error> {
+    if let Some(BranchRule::Series(_)) = rule.branches {
+        return Ok(rule);
+    }
     match options.take(FORECAST) {
         Some(given) if rule.auto.is_some() => {
             Err(wrong(FORECAST, given, "`auto` picks the forecast itself"))

@@ -126,7 +126,8 @@ impl CacheRule {
         if let Some(branches) = &self.branches {
             let wanted = branches.wanted(&course, trunk)?;
             let runs = |evaluation| plan.runs(plan.refreshes_at(evaluation));
-            plan.branches = BranchPlan::new(wanted, self.branch_forecast, trunk, runs);
+            let predictor = branches.predictor(self.branch_forecast);
+            plan.branches = BranchPlan::new(wanted, predictor, trunk, runs);
         }
         if self.cut != Cut::Nowhere || self.branches.is_some() {
             plan.warnings = self.warnings(&course, &plan);

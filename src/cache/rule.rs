@@ -104,11 +104,12 @@ impl CacheRule {
         self
     }
 
-    /// With a forecast of what the rule stores: at the cut, or inside cells for a rule that has no cut.
+    /// With a forecast of what the rule stores: at the cut, or inside cells for a rule that has no cut. `TaylorSeer` keeps its own.
     #[must_use]
     pub fn with_forecast(mut self, predictor: Predictor) -> Self {
-        match self.cut {
-            Cut::Nowhere if self.branches.is_some() => self.branch_forecast = predictor,
+        match (self.cut, &self.branches) {
+            (Cut::Nowhere, Some(BranchRule::Series(_))) => {}
+            (Cut::Nowhere, Some(_)) => self.branch_forecast = predictor,
             _ => self.forecast = predictor,
         }
         self

@@ -38,7 +38,7 @@ pub(crate) enum PlanError {
         needed: &'static str,
     },
     #[error(
-        "cache rules `{first}` and `{second}` do not go together\nhint: one rule that cuts the trunk and one that works inside cells (tgate, l2c) do"
+        "cache rules `{first}` and `{second}` do not go together\nhint: one rule that cuts the trunk and one that works inside cells (tgate, l2c, taylorseer) do"
     )]
     Combination { first: String, second: String },
 
@@ -122,6 +122,10 @@ pub(crate) enum PlanError {
     // The run and the trunk.
     #[error("a gate at step 0 would never attend to the text\nhint: 10 of 50 works well")]
     ZeroGate,
+    #[error("a warm-up of 0 leaves nothing to forecast from\nhint: 3 evaluations work well")]
+    ZeroWarmup,
+    #[error("`taylorseer` forecasts attention, and this trunk has none")]
+    NoAttention,
     #[error("`tgate` freezes cross-attention, and this trunk has none")]
     NoCrossAttention,
     #[error(

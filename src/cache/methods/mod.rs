@@ -10,6 +10,7 @@ pub(super) mod extras;
 mod learning_to_cache;
 mod method;
 mod schedule;
+mod taylorseer;
 mod tgate;
 
 use method::Method;
@@ -17,7 +18,7 @@ use method::Method;
 use super::rule::CacheRule;
 
 /// All of them, in the order of the manual.
-pub(super) static ALL: [Method; 8] = [
+pub(super) static ALL: [Method; 9] = [
     deepcache::METHOD,
     encoder_propagation::METHOD,
     encoder_propagation::PRESET,
@@ -26,6 +27,7 @@ pub(super) static ALL: [Method; 8] = [
     tgate::METHOD,
     learning_to_cache::METHOD,
     auto::METHOD,
+    taylorseer::METHOD,
 ];
 
 /// A rule as the method reads it that it is of; `None` where nothing is reused.

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use afterimage::cache::{CachePlan, CacheRule, Course, Refresh, Router, Session};
+use afterimage::cache::{CachePlan, CacheRule, Course, Refresh, Router, Series, Session};
 use afterimage::conditioning::Conditioning;
 use afterimage::denoise::{Denoise, Noise};
 use afterimage::denoiser::{Blueprint, Rows, StagedDenoiser as _};
@@ -82,6 +82,16 @@ pub(crate) fn rule(cache: &Value, steps: usize) -> CacheRule {
             scores(&cache["router"], steps),
             cache["threshold"].as_f64().unwrap(),
         )),
+        Some("taylorseer") => {
+            let count = |key: &str| cache[key].as_u64().map(|count| count as usize);
+            CacheRule::taylorseer(Series {
+                interval: count("cache_interval").unwrap(),
+                warmup: count("disable_cache_before_step").unwrap(),
+                until: count("disable_cache_after_step"),
+                order: count("max_order").unwrap(),
+                feed_forward: cache["cache_identifiers"].is_array(),
+            })
+        }
         Some(other) => panic!("unknown method `{other}`"),
     }
 }
@@ -169,6 +179,20 @@ fn runs_agree_with_the_references() {
         }
     }
     tally.finish(8);
+}
+
+/// First-block cache and `TaylorSeer` as diffusers has them.
+#[test]
+fn forecasts_agree_with_diffusers() {
+    let mut tally = Tally::default();
+    for fixture in Fixture::both("dit-forecast") {
+        let dit = load(&fixture);
+        let cases = fixture.of_kinds(&["class2img"]);
+        for case in cases.filter(|case| case["cache"]["method"] != "first_block_cache") {
+            tally.add(&fixture, case, check_run(&fixture, case, &dit));
+        }
+    }
+    tally.finish(6);
 }
 
 fn check_run(fixture: &Fixture, case: &Value, dit: &DiT) -> Result<f64, String> {
