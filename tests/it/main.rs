@@ -95,6 +95,7 @@ mod t5;
 mod tested;
 mod text;
 mod text_to_video;
+mod tiny_vae;
 mod tolerance;
 mod torch_files;
 mod toy_trunk;
