@@ -47,6 +47,7 @@ mod clip;
 mod control;
 mod ddpm;
 mod device;
+mod distilled;
 mod dit;
 mod doctor;
 mod drawn;
