@@ -40,8 +40,7 @@ pub use course::Course;
 pub use keys::KeyList;
 pub use plan::CachePlan;
 pub use planner::{
-    Choice, CostEntry, CostTable, Curve, FewerSteps, PlanFile, Point, Probe, Schedule,
-    schedules,
+    Choice, CostEntry, CostTable, Curve, FewerSteps, PlanFile, Point, Probe, Schedule, schedules,
 };
 pub use predictor::Predictor;
 pub use refresh::Refresh;

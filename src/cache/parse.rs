@@ -114,7 +114,9 @@ impl CacheRule {
     pub fn combine(rules: impl IntoIterator<Item = Self>) -> Result<Self, Error> {
         let mut combined = Self::none();
         for rule in rules {
-            if (rule.cuts() && combined.cuts()) || (rule.branches.is_some() && combined.branches.is_some()) {
+            if (rule.cuts() && combined.cuts())
+                || (rule.branches.is_some() && combined.branches.is_some())
+            {
                 return Err(PlanError::Combination {
                     first: combined.to_string(),
                     second: rule.to_string(),

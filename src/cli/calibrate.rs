@@ -20,10 +20,13 @@ use crate::{
 const RUNS: u64 = 16;
 
 pub(super) fn run(arguments: &args::Calibrate) -> Result<(), Error> {
-    let rules = arguments.cache.iter().filter_map(|calibrated| match calibrated {
-        Calibrated::Rule(rule) => Some((**rule).clone()),
-        Calibrated::Router => None,
-    });
+    let rules = arguments
+        .cache
+        .iter()
+        .filter_map(|calibrated| match calibrated {
+            Calibrated::Rule(rule) => Some((**rule).clone()),
+            Calibrated::Router => None,
+        });
     let rules: Vec<CacheRule> = rules.collect();
     match rules.len() {
         0 => router(arguments),
@@ -83,7 +86,9 @@ fn requests(arguments: &args::Calibrate, model: &Model) -> Result<Vec<Request>, 
     let classes = config.classes().map_or(0, |classes| classes.count);
     let label = |number: usize| {
         let spread = number * classes / arguments.seeds.len();
-        let named = course.class_label.get(number % course.class_label.len().max(1));
+        let named = course
+            .class_label
+            .get(number % course.class_label.len().max(1));
         named.copied().unwrap_or(spread)
     };
     let numbered: Vec<(usize, u64)> = arguments.seeds.iter().copied().enumerate().collect();

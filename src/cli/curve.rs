@@ -34,7 +34,11 @@ pub(super) fn text(name: &str, plan: &PlanFile, picked: Option<&Choice>) -> Resu
         !cached || measured(offer.speedup) || picked == Some(offer)
     });
     offers.sort_by(|a, b| a.speedup.total_cmp(&b.speedup));
-    let mut rows = vec![["", "SPEED-UP", "PSNR", "IN FULL", "RUN"].map(String::from).to_vec()];
+    let mut rows = vec![
+        ["", "SPEED-UP", "PSNR", "IN FULL", "RUN"]
+            .map(String::from)
+            .to_vec(),
+    ];
     rows.extend(offers.iter().map(|offer| row(offer, plan, picked)));
     Ok(format!("{head}\n\n{}", console::table(&rows, &[1, 2, 3])))
 }

@@ -80,8 +80,19 @@ fn comparisons(results: &Results) -> String {
 }
 
 const HEAD: [&str; 13] = [
-    "METHOD", "STEPS", "SPEED-UP", "FORECAST", "FLOAT PSNR", "8-BIT PSNR", "SSIM", "LPIPS", "FRECHET", "TO DATA",
-    "JUDGE", "STEADY", "CLIP",
+    "METHOD",
+    "STEPS",
+    "SPEED-UP",
+    "FORECAST",
+    "FLOAT PSNR",
+    "8-BIT PSNR",
+    "SSIM",
+    "LPIPS",
+    "FRECHET",
+    "TO DATA",
+    "JUDGE",
+    "STEADY",
+    "CLIP",
 ];
 
 /// One line a method; columns of what was not measured are left out.

@@ -188,7 +188,10 @@ impl Asked {
 
     /// Notes what a rule `auto` has picked, so that another plan changes nothing. A rule that goes for several models is picked for each.
     fn note_picked(&self, recipe: &mut Recipe) {
-        let picks = recipe.cache.as_ref().is_some_and(|rule| rule.auto.is_some());
+        let picks = recipe
+            .cache
+            .as_ref()
+            .is_some_and(|rule| rule.auto.is_some());
         if picks && self.stages.iter().count() == 1 {
             let request = &self.stages.first().request;
             recipe.cache = Some(request.cache.clone());

@@ -81,7 +81,9 @@ pub(super) fn run(arguments: &args::Plan) -> Result<(), Error> {
 
 /// The rules given, or the one that a budget asks for.
 fn rule(arguments: &args::Plan) -> Result<CacheRule, Error> {
-    let speedup = arguments.budget.map(|speedup| format!("auto:speedup={speedup}"));
+    let speedup = arguments
+        .budget
+        .map(|speedup| format!("auto:speedup={speedup}"));
     let budget = speedup.or_else(|| Some(format!("auto:psnr={}", arguments.psnr?)));
     let budget = budget.map(|budget| budget.parse()).transpose()?;
     CacheRule::combine(arguments.cache.rules.iter().cloned().chain(budget))

@@ -108,7 +108,8 @@ impl Column {
             self.ssim.extend(ssim(a, b));
         }
         let errors = batch.float_errors(method).iter();
-        self.float_psnr.extend(errors.map(|&error| float_psnr(error)));
+        self.float_psnr
+            .extend(errors.map(|&error| float_psnr(error)));
         if let Some(lpips) = &instruments.lpips {
             self.lpips.extend(lpips.distances(plain, own)?);
         }

@@ -66,7 +66,10 @@ impl Batch {
 
     /// How far a method's pictures are from the plain run's before rounding; nothing where an older version made them.
     pub(super) fn float_errors(&self, method: usize) -> &[f64] {
-        self.record.float_errors.get(method).map_or(&[], Vec::as_slice)
+        self.record
+            .float_errors
+            .get(method)
+            .map_or(&[], Vec::as_slice)
     }
 
     /// What each method took.

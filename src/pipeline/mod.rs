@@ -53,8 +53,8 @@ pub use recipe::{
     RecipeModel, RecipePictures, RecipeRefiner, RecipeUpscaler,
 };
 pub use request::{
-    Added, Control, Edit, FilmRequest, Framing, LowPicture, PLAN_FILE, Request, Resolved, SeededNoise, Seeds,
-    Stage, Subject, check_refiner,
+    Added, Control, Edit, FilmRequest, Framing, LowPicture, PLAN_FILE, Request, Resolved,
+    SeededNoise, Seeds, Stage, Subject, check_refiner,
 };
 pub use run::Trace;
 

@@ -1,10 +1,10 @@
 //! Calibrated plans: a model's own, from a few runs of it.
 
+use super::Pipeline;
 use super::request::{Request, Resolved};
 use super::run::planning::{
     Calibrated, FEW_STEP_SAMPLERS, Quiet, closeness, curve, fewer, mean, schedulable, short, tried,
 };
-use super::Pipeline;
 use crate::cache::{CacheRule, CostTable, FewerSteps, PlanFile, Predictor, Refresh};
 use crate::denoise::Observer;
 use crate::error::{Error, PlanError, RequestError};
@@ -53,7 +53,11 @@ impl Pipeline {
         asked: &Calibration,
         observer: &mut dyn Observer,
     ) -> Result<PlanFile, Error> {
-        let rules: Vec<_> = asked.rules.iter().map(schedulable).collect::<Result<_, _>>()?;
+        let rules: Vec<_> = asked
+            .rules
+            .iter()
+            .map(schedulable)
+            .collect::<Result<_, _>>()?;
         let plain = asked.plain()?;
         let resolved = plain.resolve(&self.config)?;
         self.check_plannable(&rules, &resolved)?;
@@ -162,7 +166,12 @@ impl Pipeline {
         let few = fewer(plan.steps);
         let own = few.iter().map(|steps| (own.as_str(), *steps));
         // What another solver loses is its own: half of the numbers show it.
-        let others = others.flat_map(|other| few.iter().skip(1).step_by(2).map(move |steps| (*other, *steps)));
+        let others = others.flat_map(|other| {
+            few.iter()
+                .skip(1)
+                .step_by(2)
+                .map(move |steps| (*other, *steps))
+        });
         for (sampler, steps) in own.chain(others) {
             let offer = self.fewer_steps(asked, &plain, (sampler, steps), observer)?;
             plan.fewer_steps.extend(offer);

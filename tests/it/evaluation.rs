@@ -10,8 +10,8 @@ use std::{
 use afterimage::{
     Error,
     evaluation::{
-        Instruments, Joined, Made, Maker, Method, Outcome, Results, Sample, Shard, Store, Study, Subjects,
-        fill, for_each_picture, measure, plot, report, write_archive,
+        Instruments, Joined, Made, Maker, Method, Outcome, Results, Sample, Shard, Store, Study,
+        Subjects, fill, for_each_picture, measure, plot, report, write_archive,
     },
     image_io::Picture,
     metrics::{Asked, ShapeJudge},

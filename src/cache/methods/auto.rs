@@ -5,7 +5,7 @@ use crate::{
     cache::{
         auto::{Auto, Budget},
         options::{Options, wrong},
-                rule::CacheRule,
+        rule::CacheRule,
     },
     error::Error,
 };
@@ -29,14 +29,20 @@ fn read(options: &mut Options) -> Result<CacheRule, Error> {
         (Some(speedup), _) if speedup >= 1.0 => Budget::Speedup(speedup),
         (Some(speedup), _) => {
             let given = speedup.to_string();
-            return Err(wrong("speedup", &given, "it is at least 1, the plain run's"));
+            return Err(wrong(
+                "speedup",
+                &given,
+                "it is at least 1, the plain run's",
+            ));
         }
         (None, Some(psnr)) if psnr > 0.0 && psnr <= CLOSEST => Budget::Psnr(psnr),
         (None, Some(psnr)) => {
             let expected = "it is above 0 and at most 70, which equal pictures count as";
             return Err(wrong("psnr", &psnr.to_string(), expected));
         }
-        (None, None) => return Err(options.missing("speedup", "or `psnr`: what the plan must keep")),
+        (None, None) => {
+            return Err(options.missing("speedup", "or `psnr`: what the plan must keep"));
+        }
     };
     Ok(CacheRule::auto(Auto {
         budget,

@@ -153,7 +153,8 @@ impl PlanFile {
         }
         let plan: Self =
             serde_json::from_value(value).map_err(|error| broken(error.to_string()))?;
-        plan.fault().map_or(Ok(plan.clone()), |reason| Err(broken(reason).into()))
+        plan.fault()
+            .map_or(Ok(plan.clone()), |reason| Err(broken(reason).into()))
     }
 
     /// The text of the file.
@@ -165,9 +166,17 @@ impl PlanFile {
     /// What contradicts itself.
     fn fault(&self) -> Option<String> {
         let points = self.curves.iter().flat_map(|curve| &curve.points);
-        for Point { refreshes, speedup, error, psnr } in points {
+        for Point {
+            refreshes,
+            speedup,
+            error,
+            psnr,
+        } in points
+        {
             let ascend = refreshes.windows(2).all(|pair| pair[0] < pair[1]);
-            let within = refreshes.last().is_some_and(|last| *last < self.evaluations);
+            let within = refreshes
+                .last()
+                .is_some_and(|last| *last < self.evaluations);
             if refreshes.first() != Some(&0) || !ascend || !within {
                 return Some(format!(
                     "the refreshes {refreshes:?} are no list of a run of {} evaluations",
@@ -363,7 +372,10 @@ mod tests {
         let plan = plan();
         let error = |budget| plan.choose(budget).unwrap_err().to_string();
         let fast = error(Budget::Speedup(9.0));
-        assert!(fast.contains("speedup=9") && fast.ends_with("`auto:speedup=3`"), "{fast}");
+        assert!(
+            fast.contains("speedup=9") && fast.ends_with("`auto:speedup=3`"),
+            "{fast}"
+        );
         let close = error(Budget::Psnr(80.0));
         assert!(close.ends_with("`auto:psnr=70`"), "{close}");
     }
@@ -381,13 +393,19 @@ mod tests {
             let error = PlanFile::from_json(text, "a.json").unwrap_err();
             assert!(error.is_plan());
             let found = error.to_string();
-            assert!(found.contains("`a.json`") && found.contains(words), "{found}");
+            assert!(
+                found.contains("`a.json`") && found.contains(words),
+                "{found}"
+            );
         };
         refused(&text[..text.len() / 2], "cut short");
         refused("{}", "no `afterimage_plan`");
         refused(&text.replace("_plan\": 1", "_plan\": 2"), "version 2");
         refused(&text.replace("\"gap\"", "\"gab\""), "unknown field `gab`");
-        refused(&text.replace("deepcache:branch=2", "deepcash:branch=2"), "deepcash");
+        refused(
+            &text.replace("deepcache:branch=2", "deepcash:branch=2"),
+            "deepcash",
+        );
         let beyond = text.replace("\"evaluations\": 6", "\"evaluations\": 4");
         refused(&beyond, "no list of a run of 4");
     }

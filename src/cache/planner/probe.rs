@@ -46,7 +46,9 @@ impl<'a, D: StagedDenoiser + ?Sized> Probe<'a, D> {
             |carry| carry,
             &mut Recall::none(),
         );
-        let kept = outcome.kept.expect("a refresh that is read later leaves something");
+        let kept = outcome
+            .kept
+            .expect("a refresh that is read later leaves something");
         (outcome.prediction, kept)
     }
 

@@ -182,7 +182,10 @@ mod tests {
     #[test]
     fn a_bound_on_gaps_rules_short_lists_out() {
         let table = CostTable::new(10, 4, true);
-        let counts: Vec<_> = schedules(&table).iter().map(|one| one.refreshes.len()).collect();
+        let counts: Vec<_> = schedules(&table)
+            .iter()
+            .map(|one| one.refreshes.len())
+            .collect();
         assert_eq!(counts, (3..=10).collect::<Vec<_>>());
         assert!(schedules(&CostTable::new(0, 4, true)).is_empty());
     }
@@ -193,7 +196,10 @@ mod tests {
         let mut table = CostTable::new(12, 12, false);
         let entries: Vec<_> = table.entries().collect();
         for (before, last, at) in entries {
-            table.add((before, last, at), ((at - last) as f64).powi(2) / (1 + at) as f64);
+            table.add(
+                (before, last, at),
+                ((at - last) as f64).powi(2) / (1 + at) as f64,
+            );
         }
         let four = &schedules(&table)[3].refreshes;
         let gaps: Vec<_> = four.windows(2).map(|pair| pair[1] - pair[0]).collect();

@@ -23,10 +23,7 @@ impl Request {
     /// # Errors
     ///
     /// If the request does not fit the model, a plan file that it names does not fit both, or nothing keeps the budget.
-    pub fn settled(
-        &self,
-        model: &ModelConfig,
-    ) -> Result<(Cow<'_, Self>, Option<String>), Error> {
+    pub fn settled(&self, model: &ModelConfig) -> Result<(Cow<'_, Self>, Option<String>), Error> {
         let Some(auto) = &self.cache.auto else {
             return Ok((Cow::Borrowed(self), None));
         };
@@ -154,7 +151,9 @@ impl Request {
             _ => plan.evaluations.saturating_sub(made),
         };
         let cut = |refreshes: Vec<usize>| {
-            let left = refreshes.into_iter().filter_map(|at| at.checked_sub(skipped));
+            let left = refreshes
+                .into_iter()
+                .filter_map(|at| at.checked_sub(skipped));
             left.filter(|&at| at < made).collect()
         };
         let refresh = match choice.rule.refresh {
@@ -178,11 +177,7 @@ impl Request {
         resolved: &Resolved,
         reason: &str,
     ) -> Result<(Self, String), Error> {
-        let run = format!(
-            "{} steps of {}",
-            resolved.steps,
-            self.sampler_name(model)
-        );
+        let run = format!("{} steps of {}", resolved.steps, self.sampler_name(model));
         let Budget::Speedup(wanted) = budget else {
             let budget = budget.to_string();
             return Err(PlanError::Uncalibrated { budget, run }.into());
@@ -229,7 +224,10 @@ fn said(budget: Budget, choice: &Choice, name: &str, plan: &PlanFile) -> String 
         speedup,
         psnr,
     } = choice;
-    let what = match (*rule == CacheRule::none(), *steps == plan.steps && *sampler == plan.sampler) {
+    let what = match (
+        *rule == CacheRule::none(),
+        *steps == plan.steps && *sampler == plan.sampler,
+    ) {
         (true, true) => "the plain run".to_owned(),
         (true, false) => format!("{steps} steps of {sampler}, closer than anything cached"),
         _ => format!("`{rule}`"),

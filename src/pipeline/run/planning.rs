@@ -104,7 +104,13 @@ impl<D: StagedDenoiser + ?Sized> Calibrated<'_, D> {
                 kept.pop_front();
             }
             (history, latents) = (after, next);
-            tell(observer, *evaluation, evaluations.len(), &prediction, &latents)?;
+            tell(
+                observer,
+                *evaluation,
+                evaluations.len(),
+                &prediction,
+                &latents,
+            )?;
         }
         Ok(())
     }
@@ -246,7 +252,9 @@ mod tests {
         };
         let curve = Curve {
             rule: "deepcache".into(),
-            points: [4.0, 2.9, 2.2, 1.8, 1.55, 1.4, 1.2, 1.0].map(point).to_vec(),
+            points: [4.0, 2.9, 2.2, 1.8, 1.55, 1.4, 1.2, 1.0]
+                .map(point)
+                .to_vec(),
         };
         assert_eq!(tried(&curve), [5, 4, 3, 2, 1, 0]);
         assert_eq!(fewer(30), [23, 20, 16, 14, 12, 10, 8, 7]);
