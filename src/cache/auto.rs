@@ -9,6 +9,9 @@ pub enum Budget {
     Speedup(f64),
     /// So many dB from the plain run's pictures, the mean over the pictures of the calibration; above 0, at most 70.
     Psnr(f64),
+    /// The whole run in so many seconds, loading left out: a [`Speedup`](Self::Speedup) when a step has been timed
+    /// ([`Pace`](crate::pipeline::Pace)).
+    Seconds(f64),
 }
 
 impl fmt::Display for Budget {
@@ -16,6 +19,7 @@ impl fmt::Display for Budget {
         match self {
             Self::Speedup(speedup) => write!(formatter, "speedup={speedup}"),
             Self::Psnr(decibels) => write!(formatter, "psnr={decibels}"),
+            Self::Seconds(seconds) => write!(formatter, "seconds={seconds}"),
         }
     }
 }

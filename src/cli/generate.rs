@@ -7,6 +7,7 @@ use super::{
     args, cancel, console, decode,
     job::{self, Machine, Model},
     output::{self, Output, Shape, file_beside},
+    paced,
     pictures::Sources,
     plan::Summary,
     progress::Watch,
@@ -15,6 +16,7 @@ use super::{
     tensors, xl,
 };
 use crate::{
+    cache::Auto,
     catalog::ModelPart,
     device::DtypeChoice,
     error::{Error, RequestError},
@@ -40,8 +42,9 @@ pub(super) fn run(arguments: &args::Generate) -> Result<(), Error> {
         let latents = pipeline::read_latents(file.place(), machine.device.device())?;
         asked.stages.first_mut().request.initial_latents = Some(latents);
     }
-    asked.settle(&machine)?;
     cancel::listen();
+    asked.keep_time(&machine)?;
+    asked.settle(&machine)?;
     let (made, traced) = generate(&mut asked.stages, &machine, arguments.trace.as_deref())?;
     machine.note_run(&workload);
     let work = work(&asked.stages, &made.reports);
@@ -81,6 +84,8 @@ struct Asked {
     stages: Stages,
     recipe: Recipe,
     classes: Vec<Class>,
+    /// A budget that is still to be measured.
+    timed: Option<Auto>,
 }
 
 impl Asked {
@@ -103,6 +108,7 @@ impl Asked {
             return Err(RequestError::NothingToEnlarge.into());
         }
         request.step_graphs = arguments.step_graphs;
+        let timed = paced::take(&mut request);
         request.rescue = Some(rescue(arguments, seed));
         let refiner = recipe.refiner.as_ref();
         let upscalers = recipe.upscalers.iter();
@@ -123,10 +129,23 @@ impl Asked {
         for (number, folder) in others.enumerate() {
             recipe.check_upscaler(number, folder)?;
         }
+        if timed.is_some() && stages.iter().count() > 1 {
+            let rule = recipe.cache.as_ref();
+            return Err(paced::refused(rule));
+        }
         Ok(Self {
             stages,
             recipe,
             classes,
+            timed,
+        })
+    }
+
+    /// Picks what a budget in seconds buys on this machine.
+    fn keep_time(&mut self, machine: &Machine) -> Result<(), Error> {
+        let timed = self.timed.take();
+        timed.map_or(Ok(()), |auto| {
+            paced::pick(self.stages.first_mut(), auto, machine)
         })
     }
 
@@ -205,6 +224,7 @@ impl Asked {
             stages,
             recipe,
             classes,
+            timed: _,
         } = self;
         let refiner = recipe.refiner.as_ref();
         Account {

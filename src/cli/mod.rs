@@ -23,6 +23,7 @@ mod inspect;
 mod job;
 mod memory;
 mod output;
+mod paced;
 mod pictures;
 mod plan;
 mod progress;

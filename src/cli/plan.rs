@@ -94,6 +94,7 @@ fn curve(request: &Request, model: &Model) -> Result<Option<String>, Error> {
     let Some(auto) = &request.cache.auto else {
         return Ok(None);
     };
+    request.settled(&model.config)?;
     let Some((name, plan)) = request.calibrated(&model.config)? else {
         return Ok(None);
     };

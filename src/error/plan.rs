@@ -108,6 +108,10 @@ pub(crate) enum PlanError {
         found: String,
         hint: String,
     },
+    #[error(
+        "`auto:{budget}` is measured where one model makes pictures\nhint: `generate` takes it; here, use `auto:speedup=S`"
+    )]
+    Unmeasured { budget: String },
     #[error("nothing reaches `{budget}`\nhint: the nearest is `auto:{nearest}`")]
     Unreached { budget: String, nearest: String },
     #[error(

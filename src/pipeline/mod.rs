@@ -9,6 +9,7 @@
 mod cascade;
 mod config;
 mod made;
+mod pace;
 mod parts;
 #[cfg(feature = "eval")]
 mod plans;
@@ -45,6 +46,7 @@ pub use made::{
 };
 #[cfg(feature = "cli")]
 pub(crate) use made::{read_back, write_tensors};
+pub use pace::Pace;
 pub use parts::{Adapters, Kept, Memory, Phase, Residency, Weights, file_dtype};
 #[cfg(feature = "eval")]
 pub use plans::Calibration;

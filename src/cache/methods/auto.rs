@@ -13,7 +13,7 @@ use crate::{
 pub(super) const METHOD: Method = Method {
     name: "auto",
     example: "auto:speedup=2",
-    help: "what a calibrated plan picks for a speed-up (speedup=2) or a closeness to the plain run in dB (psnr=40)",
+    help: "what a calibrated plan picks for a speed-up (speedup=2), a closeness to the plain run in dB (psnr=40) or the time of the whole run (seconds=20)",
     read,
     text,
 };
@@ -22,26 +22,29 @@ pub(super) const METHOD: Method = Method {
 const CLOSEST: f64 = 70.0;
 
 fn read(options: &mut Options) -> Result<CacheRule, Error> {
-    let (speedup, psnr) = (options.number("speedup")?, options.number("psnr")?);
+    let names = ["speedup", "psnr", "seconds"];
+    let [speedup, psnr, seconds] = names.map(|name| options.number(name));
+    let given = [speedup?, psnr?, seconds?];
     let file = options.take("plan");
-    options.exclude(("speedup", speedup.is_some()), ("psnr", psnr.is_some()))?;
-    let budget = match (speedup, psnr) {
-        (Some(speedup), _) if speedup >= 1.0 => Budget::Speedup(speedup),
-        (Some(speedup), _) => {
-            let given = speedup.to_string();
-            return Err(wrong(
-                "speedup",
-                &given,
-                "it is at least 1, the plain run's",
-            ));
+    for (first, second) in [(0, 1), (0, 2), (1, 2)] {
+        let place = |index: usize| (names[index], given[index].is_some());
+        options.exclude(place(first), place(second))?;
+    }
+    let refused = |name, value: f64, expected: &str| Err(wrong(name, &value.to_string(), expected));
+    let budget = match given {
+        [Some(speedup), ..] if speedup >= 1.0 => Budget::Speedup(speedup),
+        [Some(speedup), ..] => {
+            return refused("speedup", speedup, "it is at least 1, the plain run's");
         }
-        (None, Some(psnr)) if psnr > 0.0 && psnr <= CLOSEST => Budget::Psnr(psnr),
-        (None, Some(psnr)) => {
+        [_, Some(psnr), _] if psnr > 0.0 && psnr <= CLOSEST => Budget::Psnr(psnr),
+        [_, Some(psnr), _] => {
             let expected = "it is above 0 and at most 70, which equal pictures count as";
-            return Err(wrong("psnr", &psnr.to_string(), expected));
+            return refused("psnr", psnr, expected);
         }
-        (None, None) => {
-            return Err(options.missing("speedup", "or `psnr`: what the plan must keep"));
+        [_, _, Some(seconds)] if seconds > 0.0 => Budget::Seconds(seconds),
+        [_, _, Some(seconds)] => return refused("seconds", seconds, "it is above 0"),
+        [None, None, None] => {
+            return Err(options.missing("speedup", "or `psnr`, or `seconds`: what it must keep"));
         }
     };
     Ok(CacheRule::auto(Auto {

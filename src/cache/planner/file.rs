@@ -14,6 +14,8 @@ use crate::{
 const VERSION: u64 = 1;
 /// The key of the version, which also says what the file is.
 const VERSION_KEY: &str = "afterimage_plan";
+/// The share of a speed-up that is as good as all of it: no measurement tells them apart.
+const AS_FAST: f64 = 0.99;
 /// What equal pictures count as, dB.
 const EQUAL: f64 = 70.0;
 
@@ -244,19 +246,23 @@ impl PlanFile {
         let fast = by(|offer| (offer.speedup, offer.psnr));
         let found = match budget {
             Budget::Speedup(wanted) => {
-                let enough = offers.iter().filter(|offer| offer.speedup >= wanted);
+                let enough = offers
+                    .iter()
+                    .filter(|offer| offer.speedup >= AS_FAST * wanted);
                 enough.max_by(by(|offer| (hundredths(offer.psnr), offer.speedup)))
             }
             Budget::Psnr(wanted) => {
                 let enough = offers.iter().filter(|offer| offer.psnr >= wanted);
                 enough.max_by(&fast)
             }
+            // Nothing here knows how long anything takes.
+            Budget::Seconds(_) => None,
         };
         let nearest = || {
             let fastest = offers.iter().max_by(&fast);
             let speedup = fastest.map_or(1.0, |offer| (offer.speedup * 100.0).floor() / 100.0);
             match budget {
-                Budget::Speedup(_) => format!("speedup={speedup}"),
+                Budget::Speedup(_) | Budget::Seconds(_) => format!("speedup={speedup}"),
                 Budget::Psnr(_) => format!("psnr={EQUAL}"),
             }
         };

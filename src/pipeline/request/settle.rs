@@ -27,6 +27,10 @@ impl Request {
         let Some(auto) = &self.cache.auto else {
             return Ok((Cow::Borrowed(self), None));
         };
+        if let Budget::Seconds(_) = auto.budget {
+            let budget = auto.budget.to_string();
+            return Err(PlanError::Unmeasured { budget }.into());
+        }
         let plain = self.unpicked();
         let resolved = plain.resolve(model)?;
         let (settled, note) = match plain.plan_for(auto, model, &resolved)? {
