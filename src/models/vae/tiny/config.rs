@@ -199,10 +199,12 @@ mod tests {
         let uneven = message(r#", "encoder_block_out_channels": [8, 16, 16, 16]"#);
         assert!(uneven.contains("same channels"), "{uneven}");
         assert!(message(r#", "encoder_block_out_channels": []"#).contains("`[]`"));
+        let levels = message(r#", "num_decoder_blocks": [3, 1]"#);
         assert!(
-            message(r#", "num_decoder_blocks": [3, 1]"#).contains("`decoder_block_out_channels`")
+            levels.contains("`num_encoder_blocks` has 4 levels"),
+            "{levels}"
         );
-        let levels = r#", "num_decoder_blocks": [3, 1], "decoder_block_out_channels": [64, 64]"#;
-        assert!(message(levels).contains("has 4 levels"));
+        let counts = r#", "num_encoder_blocks": [1, 3], "encoder_block_out_channels": [64]"#;
+        assert!(message(counts).contains("`encoder_block_out_channels` names 1 levels"));
     }
 }
