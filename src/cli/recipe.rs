@@ -54,8 +54,8 @@ fn model(recipe: &mut Recipe, given: &args::Model) {
     if given.name.is_some() || said.vae.is_some() || said.tiny_vae.is_some() {
         recipe.model.hash = None;
     }
-    if said.vae.is_some() || said.tiny_vae.is_some() {
-        (recipe.model.vae, recipe.model.tiny_vae) = (None, None);
+    if said.vae.is_some() {
+        recipe.model.tiny_vae = None;
     }
     set(&mut recipe.model.name, given.name.as_ref());
     set(&mut recipe.model.prediction, said.prediction.as_ref());

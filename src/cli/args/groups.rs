@@ -37,8 +37,8 @@ pub(in crate::cli) struct Said {
     /// Autoencoder in place of the model's own: folder, or file in the original or the diffusers layout
     #[arg(long, value_name = "DIR|FILE")]
     pub(in crate::cli) vae: Option<String>,
-    /// Tiny autoencoder in place of the model's own (TAESD and its kin): faster by far, a little less right
-    #[arg(long, value_name = "DIR|FILE", conflicts_with = "vae")]
+    /// Tiny autoencoder in place of the model's own or that of --vae (TAESD and its kin): faster by far, a little less right
+    #[arg(long, value_name = "DIR|FILE")]
     pub(in crate::cli) tiny_vae: Option<String>,
 }
 
