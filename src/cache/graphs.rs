@@ -7,6 +7,7 @@ use std::fmt;
 
 use burn::tensor::Tensor;
 
+use super::decider::Decider;
 use super::spans::Span;
 use super::step::{Entry, Line, Outcome};
 use crate::denoiser::{Carry, StagedDenoiser};
@@ -44,7 +45,8 @@ impl<'a, D: StagedDenoiser + ?Sized> StepGraphs<'a, D> {
     /// reads several refreshes, and a recording leaves all of them in one place.
     pub(super) fn of(line: Line<'a, D>) -> Option<Self> {
         let plan = line.plan;
-        let one_place = plan.predictor.holds() && !plan.branches.reuses();
+        let decided = plan.decider.is_some_and(Decider::probes);
+        let one_place = plan.predictor.holds() && !plan.branches.reuses() && !decided;
         let suits = plan.spans.len() >= LEAST_SPANS && one_place;
         suits.then_some(Self {
             full: Slot::Unseen,

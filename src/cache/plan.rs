@@ -5,6 +5,7 @@ use std::ops::Range;
 use super::{
     branches::BranchPlan,
     course::Course,
+    decider::Decider,
     predictor::Predictor,
     refresh::{Refresh, guarded},
     rule::{CacheRule, Cut, OpenSkips},
@@ -36,6 +37,9 @@ pub struct CachePlan {
     pub predictor: Predictor,
     /// Evaluations whose conditions are not those before: nothing that was stored before is read from there on.
     pub changes: Vec<usize>,
+    /// What decides in the run, at evaluations that need not compute everything, whether they do; spans are then those of a run that
+    /// computes as little as it may.
+    pub decider: Option<Decider>,
     /// What is reused inside cells.
     pub branches: BranchPlan,
     /// The evaluation from which on guidance is off.
@@ -55,6 +59,7 @@ impl CachePlan {
             skips: OpenSkips::Hold,
             predictor: Predictor::Hold,
             changes: Vec::new(),
+            decider: None,
             branches: BranchPlan::default(),
             guidance_end: None,
             warnings: Vec::new(),
@@ -117,6 +122,7 @@ impl CacheRule {
             return Err(PlanError::Unpicked { rule }.into());
         }
         self.check_numbers()?;
+        self.check_decider()?;
         if course.evaluations() == 0 {
             return Err(PlanError::NoEvaluations.into());
         }
@@ -150,7 +156,9 @@ impl CacheRule {
         };
         self.check_parallel(course)?;
         let flags = self.refresh_flags(course)?;
-        self.check_order(&flags)?;
+        if self.decider.is_none() {
+            self.check_order(&flags)?;
+        }
         let changes: Vec<usize> = course.changes().collect();
         let mut spans = spans::of(&flags, self.max_parallel);
         spans::keep(&mut spans, self.forecast.history(), &changes);
@@ -161,6 +169,7 @@ impl CacheRule {
             skips: self.cut.skips(),
             predictor: self.forecast,
             changes,
+            decider: self.decider,
             ..plain
         })
     }
@@ -194,6 +203,33 @@ impl CacheRule {
             }
             _ => Ok(()),
         }
+    }
+
+    /// A decision is made for every evaluation, with nothing batched and nothing reused inside cells, and some decide on what is stored.
+    fn check_decider(&self) -> Result<(), Error> {
+        let Some(decider) = self.decider else {
+            return Ok(());
+        };
+        let threshold = decider.threshold();
+        if !(threshold.is_finite() && threshold >= 0.0) {
+            return Err(PlanError::DeciderThreshold { threshold }.into());
+        }
+        let rule = || self.to_string();
+        if self.max_parallel > 1 {
+            let parallel = self.max_parallel;
+            return Err(PlanError::ParallelDecided {
+                rule: rule(),
+                parallel,
+            }
+            .into());
+        }
+        if self.branches.is_some() {
+            return Err(PlanError::DecidedBranches { rule: rule() }.into());
+        }
+        if decider.probes() && !self.forecast.holds() {
+            return Err(PlanError::DecidedForecast { rule: rule() }.into());
+        }
+        Ok(())
     }
 
     fn check_parallel(&self, course: &Course) -> Result<(), Error> {
@@ -257,7 +293,8 @@ impl CacheRule {
             _ => None,
         };
         let single = plan.refreshes().take(2).count() == 1;
-        let idle = (single && !plan.predictor.holds()).then_some(Warning::NothingForecast);
+        let idle = (single && plan.decider.is_none() && !plan.predictor.holds())
+            .then_some(Warning::NothingForecast);
         let few = (steps <= FEW_STEPS).then_some(Warning::FewSteps { steps });
         let batched = (largest > 1).then_some(Warning::Batched {
             evaluations: largest,
@@ -284,6 +321,19 @@ impl Cut {
             Self::Cell(cut) if (1..cells).contains(&cut) => Ok(Some((0, cut))),
             Self::Cell(cut) => Err(PlanError::CutPlace { cut, cells }.into()),
             Self::Proportional => Self::Cell(published_share(cells)).place(trunk),
+            Self::Outermost | Self::Probe(_) if trunk.skips() > 0 => {
+                let branch = if let Self::Probe(branch) = self {
+                    branch
+                } else {
+                    0
+                };
+                skip_place(trunk, branch).map(Some)
+            }
+            Self::Outermost => Self::Cell(cells.saturating_sub(1)).place(trunk),
+            Self::FirstCell if trunk.skips() > 0 => Err(PlanError::Skips.into()),
+            Self::FirstCell => Self::Probe(0).place(trunk),
+            Self::Probe(cell) if cell + 1 < cells => Ok(Some((cell + 1, cells))),
+            Self::Probe(branch) => Err(PlanError::Probe { branch, cells }.into()),
         }
     }
 }

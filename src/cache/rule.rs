@@ -1,6 +1,8 @@
 //! What is reused, and when: one small value for every method.
 
-use super::{auto::Auto, branches::BranchRule, predictor::Predictor, refresh::Refresh};
+use super::{
+    auto::Auto, branches::BranchRule, decider::Decider, predictor::Predictor, refresh::Refresh,
+};
 use crate::inject::PriorNoise;
 
 /// Where the line of cells is split: what lies before is reused, what lies after is computed at every step.
@@ -14,6 +16,12 @@ pub enum Cut {
     AfterMiddle,
     /// In front of the cell of this number (`DiT` propagation).
     Cell(usize),
+    /// In front of the last cell, with its skip where it pops one.
+    Outermost,
+    /// After the first cell: what all others add is reused.
+    FirstCell,
+    /// As [`Skip`](Self::Skip) where there are skips; else after the cell of this number, and what all others add is reused.
+    Probe(usize),
     /// Where the published cut of `DiT-XL/2` stands, in front of cell 18 of 28, or at the same share of another line.
     Proportional,
 }
@@ -31,7 +39,9 @@ impl Cut {
     /// What this cut does with open skips.
     pub fn skips(self) -> OpenSkips {
         match self {
-            Self::Skip(_) => OpenSkips::Recompute,
+            Self::Skip(_) | Self::Outermost | Self::FirstCell | Self::Probe(_) => {
+                OpenSkips::Recompute
+            }
             Self::Nowhere | Self::AfterMiddle | Self::Cell(_) | Self::Proportional => {
                 OpenSkips::Hold
             }
@@ -44,8 +54,10 @@ impl Cut {
 pub struct CacheRule {
     /// What is reused.
     pub cut: Cut,
-    /// When it is computed anew.
+    /// When it is computed anew: at least, where that is decided in the run.
     pub refresh: Refresh,
+    /// What decides it in the run.
+    pub decider: Option<Decider>,
     /// Share of the run, 0 to 0.5, that is computed in full at either end.
     pub guard: f64,
     /// Evaluations decoded in one batch at most; more than 1 only where the skips are held.
@@ -68,6 +80,7 @@ impl CacheRule {
         Self {
             cut,
             refresh,
+            decider: None,
             guard: 0.0,
             max_parallel: 1,
             noise: None,
@@ -76,6 +89,13 @@ impl CacheRule {
             branch_forecast: Predictor::Hold,
             auto: None,
         }
+    }
+
+    /// A rule that decides in the run; the first evaluation computes everything.
+    pub(super) fn decided(cut: Cut, decider: Decider) -> Self {
+        let mut rule = Self::new(cut, Refresh::At(Vec::new()));
+        rule.decider = Some(decider);
+        rule
     }
 
     /// No caching.

@@ -145,7 +145,7 @@ impl<D: StagedDenoiser + ?Sized> Line<'_, D> {
         self.denoiser.leave(carry, prepared)
     }
 
-    fn advance(
+    pub(super) fn advance(
         &self,
         carry: D::Carry,
         cells: Range<usize>,

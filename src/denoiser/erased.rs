@@ -193,6 +193,10 @@ impl Carry for AnyCarry {
         Self(first.joined(steps.collect()))
     }
 
+    fn magnitude(&self) -> Tensor<1> {
+        self.0.measured()
+    }
+
     fn bytes(&self) -> usize {
         self.0.size()
     }
@@ -205,6 +209,7 @@ trait ErasedCarry {
     fn skipless(self: Box<Self>) -> Box<dyn ErasedCarry>;
     fn mixed(&self, parts: &[(&dyn Any, f64)]) -> Box<dyn ErasedCarry>;
     fn joined(self: Box<Self>, others: Vec<Box<dyn ErasedCarry>>) -> Box<dyn ErasedCarry>;
+    fn measured(&self) -> Tensor<1>;
     fn size(&self) -> usize;
     fn as_any(&self) -> &dyn Any;
     fn into_any(self: Box<Self>) -> Box<dyn Any>;
@@ -237,6 +242,10 @@ impl<C: Carry + 'static> ErasedCarry for C {
             |other: Box<dyn ErasedCarry>| -> C { *other.into_any().downcast().expect(FOREIGN) };
         let steps = [*self].into_iter().chain(others.into_iter().map(own));
         Box::new(C::join(steps.collect()))
+    }
+
+    fn measured(&self) -> Tensor<1> {
+        self.magnitude()
     }
 
     fn size(&self) -> usize {

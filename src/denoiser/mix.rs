@@ -36,3 +36,8 @@ pub fn join_rows<C, const D: usize>(steps: &[C], tensor: impl Fn(&C) -> &Tensor<
         _ => Tensor::cat(steps.iter().map(|step| tensor(step).clone()).collect(), 0),
     }
 }
+
+/// Mean |value|, in f32, `[1]`.
+pub fn mean_magnitude<const D: usize>(tensor: &Tensor<D>) -> Tensor<1> {
+    tensor.clone().cast(FloatDType::F32).abs().mean()
+}

@@ -11,7 +11,7 @@ mod erased;
 mod mix;
 
 pub use erased::{AnyCarry, AnyPrepared, AnyRun, Denoiser};
-pub use mix::{join_rows, weighted_sum};
+pub use mix::{join_rows, mean_magnitude, weighted_sum};
 
 use crate::conditioning::Conditioning;
 use crate::recall::{Branch, Recall, Site};
@@ -163,6 +163,9 @@ pub trait Carry: Clone {
     /// If there are none.
     #[must_use]
     fn join(steps: Vec<Self>) -> Self;
+
+    /// Mean size of the hidden tensor's values, `[1]`, f32: what deciders compare changes by ([`mean_magnitude`]).
+    fn magnitude(&self) -> Tensor<1>;
 
     /// Bytes held on the device.
     fn bytes(&self) -> usize;

@@ -123,6 +123,21 @@ pub(crate) enum PlanError {
     )]
     NoSchedule { rule: String, reason: &'static str },
 
+    #[error("a threshold of {threshold}\nhint: it is a share, from 0 on; 0.1 is usual")]
+    DeciderThreshold { threshold: f64 },
+    #[error(
+        "`{rule}` decides at every single step, and `parallel` is {parallel}\nhint: use parallel=1"
+    )]
+    ParallelDecided { rule: String, parallel: usize },
+    #[error(
+        "`{rule}` decides in the run what is computed, which leaves no plan for a rule inside cells\nhint: use one of them alone"
+    )]
+    DecidedBranches { rule: String },
+    #[error(
+        "`{rule}` makes its forecast itself\nhint: `forecast` goes with rules that are planned, and with `easycache`"
+    )]
+    DecidedForecast { rule: String },
+
     // The run and the trunk.
     #[error("a gate at step 0 would never attend to the text\nhint: 10 of 50 works well")]
     ZeroGate,
@@ -166,6 +181,14 @@ pub(crate) enum PlanError {
         "{method} needs skip connections, and this trunk has none\nhint: use `dit-propagation`"
     )]
     NoSkips { method: &'static str },
+    #[error(
+        "`first-block` needs a line of cells that are alike, and this trunk has skip connections\nhint: use `dicache` or `easycache`"
+    )]
+    Skips,
+    #[error(
+        "a probe of cells 0 to {branch} leaves nothing to reuse of {cells} cells\nhint: use a smaller `branch`"
+    )]
+    Probe { branch: usize, cells: usize },
     #[error("branch {branch} does not exist in this trunk\nhint: its branches are 0 to {last}")]
     Branch { branch: usize, last: usize },
     #[error(

@@ -11,7 +11,10 @@ use std::{cell::RefCell, ops::Range};
 use afterimage::conditioning::Conditioning;
 use afterimage::{
     cache::{Account, CachePlan, CacheRule, Course, Session},
-    denoiser::{Blueprint, Carry, Cell, Evaluation, Rows, StagedDenoiser, join_rows, weighted_sum},
+    denoiser::{
+        Blueprint, Carry, Cell, Evaluation, Rows, StagedDenoiser, join_rows, mean_magnitude,
+        weighted_sum,
+    },
     recall::Recall,
 };
 use burn::tensor::{Device, Tensor, TensorData};
@@ -83,6 +86,10 @@ impl<const R: usize> Carry for ToyCarry<R> {
                 .map(|skip| join_rows(&steps, |step| &step.skips[skip]))
                 .collect(),
         }
+    }
+
+    fn magnitude(&self) -> Tensor<1> {
+        mean_magnitude(&self.hidden)
     }
 
     fn bytes(&self) -> usize {

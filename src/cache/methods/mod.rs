@@ -3,6 +3,7 @@
 //! A new method is a file here and its line in [`ALL`]; the constructors of [`CacheRule`] stand beside the text they are written as.
 
 mod auto;
+mod deciders;
 mod deepcache;
 mod dit_propagation;
 mod encoder_propagation;
@@ -18,7 +19,7 @@ use method::Method;
 use super::rule::CacheRule;
 
 /// All of them, in the order of the manual.
-pub(super) static ALL: [Method; 9] = [
+pub(super) static ALL: [Method; 12] = [
     deepcache::METHOD,
     encoder_propagation::METHOD,
     encoder_propagation::PRESET,
@@ -28,6 +29,9 @@ pub(super) static ALL: [Method; 9] = [
     learning_to_cache::METHOD,
     auto::METHOD,
     taylorseer::METHOD,
+    deciders::EASYCACHE,
+    deciders::FIRST_BLOCK,
+    deciders::DICACHE,
 ];
 
 /// A rule as the method reads it that it is of; `None` where nothing is reused.

@@ -336,6 +336,10 @@ impl Carry for ControlledCarry {
         }
     }
 
+    fn magnitude(&self) -> Tensor<1> {
+        self.unet.magnitude()
+    }
+
     fn bytes(&self) -> usize {
         let bytes = |net: &Tensor<4>| net.dims().iter().product::<usize>() * net.dtype().size();
         self.unet.bytes() + self.nets.iter().flatten().map(bytes).sum::<usize>()

@@ -8,7 +8,7 @@ use super::blocks::DiTTransformer2DModel;
 use super::config::DiTConfig;
 use super::positions;
 use crate::conditioning::Conditioning;
-use crate::denoiser::{Carry, Evaluation, StagedDenoiser, join_rows, weighted_sum};
+use crate::denoiser::{Carry, Evaluation, StagedDenoiser, join_rows, mean_magnitude, weighted_sum};
 use crate::nn::embed::TimeTable;
 use crate::ops;
 use crate::recall::Recall;
@@ -205,6 +205,10 @@ impl Carry for DiTCarry {
             hidden: join_rows(&steps, Self::hidden),
             grid: first.grid,
         }
+    }
+
+    fn magnitude(&self) -> Tensor<1> {
+        mean_magnitude(&self.hidden)
     }
 
     fn bytes(&self) -> usize {

@@ -7,7 +7,7 @@ use burn::tensor::{DType, FloatDType, Tensor};
 use super::blocks::{UNet2DConditionModel, layer};
 use super::config::{AddedConfig, UNetConfig};
 use crate::conditioning::Conditioning;
-use crate::denoiser::{Carry, Evaluation, StagedDenoiser, join_rows, weighted_sum};
+use crate::denoiser::{Carry, Evaluation, StagedDenoiser, join_rows, mean_magnitude, weighted_sum};
 use crate::nn::embed::TimeTable;
 use crate::nn::transformer::{Attended, TransformerContext};
 use crate::ops;
@@ -426,6 +426,10 @@ impl Carry for UNetCarry {
                 .map(|skip| join_rows(&steps, |step| &step.skips[skip]))
                 .collect(),
         }
+    }
+
+    fn magnitude(&self) -> Tensor<1> {
+        mean_magnitude(&self.hidden)
     }
 
     fn bytes(&self) -> usize {

@@ -36,6 +36,7 @@ pub(in crate::pipeline) fn schedulable(rule: &CacheRule) -> Result<CacheRule, Er
     let predictor = matches!(rule.forecast, Predictor::Hold | Predictor::Linear);
     let reason = match rule {
         _ if rule.auto.is_some() || rule.cut == Cut::Nowhere => "it cuts no trunk",
+        _ if rule.decider.is_some() => "it decides in the run when to refresh",
         _ if rule.branches.is_some() => "it also works inside cells",
         _ if !predictor => "the best schedule is known for two refreshes at most",
         _ if rule.max_parallel > 1 || rule.guard > 0.0 || rule.noise.is_some() => {
@@ -234,6 +235,7 @@ mod tests {
             ("auto:speedup=2", "cuts no trunk"),
             ("tgate:gate=3", "cuts no trunk"),
             ("deepcache;tgate:gate=3", "inside cells"),
+            ("easycache:threshold=0.1", "decides in the run"),
             ("deepcache:forecast=taylor:2", "two refreshes"),
             ("encoder-propagation:every=3,parallel=3", "batches"),
         ] {

@@ -6,7 +6,8 @@ use afterimage::{
     cache::{CachePlan, CacheRule, Course, OpenSkips, Predictor, Refresh, Session},
     conditioning::Conditioning,
     denoiser::{
-        Blueprint, Carry, Cell, Denoiser, Evaluation, Rows, StagedDenoiser, join_rows, weighted_sum,
+        Blueprint, Carry, Cell, Denoiser, Evaluation, Rows, StagedDenoiser, join_rows,
+        mean_magnitude, weighted_sum,
     },
     recall::Recall,
 };
@@ -40,6 +41,10 @@ impl Carry for Echoed {
 
     fn join(steps: Vec<Self>) -> Self {
         Self(join_rows(&steps, |step| &step.0))
+    }
+
+    fn magnitude(&self) -> Tensor<1> {
+        mean_magnitude(&self.0)
     }
 
     fn bytes(&self) -> usize {

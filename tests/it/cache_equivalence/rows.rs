@@ -6,7 +6,8 @@ use afterimage::conditioning::Conditioning;
 use afterimage::{
     cache::{CachePlan, CacheRule, Course, Refresh, Session, Span},
     denoiser::{
-        Blueprint, Carry, Cell, Denoiser, Evaluation, Rows, StagedDenoiser, join_rows, weighted_sum,
+        Blueprint, Carry, Cell, Denoiser, Evaluation, Rows, StagedDenoiser, join_rows,
+        mean_magnitude, weighted_sum,
     },
     recall::Recall,
 };
@@ -43,6 +44,10 @@ impl Carry for Codes {
         Self {
             hidden: join_rows(&steps, |step| &step.hidden),
         }
+    }
+
+    fn magnitude(&self) -> Tensor<1> {
+        mean_magnitude(&self.hidden)
     }
 
     fn bytes(&self) -> usize {
