@@ -49,8 +49,8 @@ pub use recipe::{
     RecipeModel, RecipePictures, RecipeRefiner, RecipeUpscaler,
 };
 pub use request::{
-    Added, Control, Edit, FilmRequest, Framing, LowPicture, Request, Resolved, SeededNoise, Seeds,
-    Stage, Subject, check_refiner,
+    Added, Control, Edit, FilmRequest, Framing, LowPicture, PromptEmbeds, Request, Resolved,
+    SeededNoise, Seeds, Stage, Subject, check_refiner,
 };
 pub use run::Trace;
 
@@ -82,7 +82,7 @@ pub struct Pipeline {
 
 impl Pipeline {
     /// Reads a model's weights onto `device`: the denoiser in `format`, a data type or that and how weights are kept; text encoders keep
-    /// weights in the same way and compute in f32, as all else does.
+    /// weights in the same way and compute in f32, as all else does. T5 is read when the first prompt comes.
     ///
     /// # Errors
     ///
@@ -107,8 +107,22 @@ impl Pipeline {
         format: impl Into<Format>,
         adapters: &Adapters,
     ) -> Result<Self, Error> {
+        Self::load_as(ModelConfig::read(folder)?, folder, device, format, adapters)
+    }
+
+    /// [`load_with`](Self::load_with), the model being what `config` says: the folder's own, with what a caller has changed of it.
+    ///
+    /// # Errors
+    ///
+    /// As [`load_with`](Self::load_with).
+    pub fn load_as(
+        config: ModelConfig,
+        folder: &ModelFolder,
+        device: &Device,
+        format: impl Into<Format>,
+        adapters: &Adapters,
+    ) -> Result<Self, Error> {
         let format = format.into();
-        let config = ModelConfig::read(folder)?;
         if !config.takes_adapters() {
             adapters.check_none()?;
         }
@@ -169,9 +183,6 @@ impl Pipeline {
     ///
     /// If a file is missing or malformed, or the net is for another model family.
     pub fn add_control(&mut self, part: &ModelPart) -> Result<usize, Error> {
-        if !self.config.starts_from_pictures() {
-            return Err(RequestError::NoControl.into());
-        }
         let config = ControlNetConfig::from_json(&part.config()?)?;
         let number = self.config.add_control(config.clone())?;
         let net = ControlNetModel::new(&config, &self.device);
@@ -275,12 +286,12 @@ impl Pipeline {
         let conditioning = timed(|| self.conditioning(&run, &mut noise, observer));
         let (mut conditioning, text) = conditioning?;
         self.make_room(request, resolved)?;
-        let upscale = self.config.upscale.as_ref();
-        run.enlarge(upscale, false, &mut noise, &mut conditioning)?;
         let mut start = self.start(&run, &mut noise)?;
-        run.enlarge(upscale, true, &mut noise, &mut conditioning)?;
         if let Some(channels) = start.channels.take() {
             conditioning.channels = Some(resolved.guidance.expand(channels));
+        }
+        if let Some(level) = start.level {
+            conditioning.labels = vec![level; resolved.rows.total()];
         }
         let nets = request.controls.iter();
         let nets: Vec<_> = nets.map(|control| &self.controls[control.net]).collect();
@@ -354,16 +365,15 @@ impl Pipeline {
     }
 
     fn start(&self, run: &Run<'_>, noise: &mut SeededNoise) -> Result<Start, Error> {
-        let (Some(edit), Some(vae)) = (&run.request.edit, self.space.autoencoder()) else {
-            return run.start_from_noise(noise);
+        let (vae, fills) = (self.space.autoencoder(), self.config.fills_masks());
+        let start = |noise: &mut SeededNoise| match &run.request.edit {
+            Some(edit) => Starter::new(edit, run, vae, fills).start(noise),
+            None => run.start_from_noise(noise),
         };
-        let starter = Starter {
-            edit,
-            run,
-            vae,
-            fills: self.config.fills_masks(),
-        };
-        starter.start(noise)
+        match &self.config.upscale {
+            Some(upscale) => run.start_enlarging(upscale, noise, start),
+            None => start(noise),
+        }
     }
 
     /// What the nets of the run follow.

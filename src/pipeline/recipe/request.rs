@@ -146,6 +146,7 @@ impl Recipe {
         Ok(Request {
             subject,
             negative_prompts: self.negative_prompts.clone(),
+            prompt_embeds: None,
             added: self.added(),
             film: self.film.clone(),
             batch: self.batch.unwrap_or(1),
