@@ -20,22 +20,21 @@ use burn::tensor::{Device, Tensor};
 
 use crate::cache::{CacheRule, Router};
 use crate::catalog::{ModelFolder, ModelPart};
-use crate::conditioning::{Conditioning, Hint};
+use crate::conditioning::Conditioning;
 use crate::denoise::Observer;
 use crate::denoiser::Denoiser;
 use crate::device;
 use crate::error::{Error, RequestError};
-use crate::image_io::Picture;
 use crate::models::control::{ControlNet, ControlNetConfig, ControlNetModel, ControlledUNet};
 use crate::models::unet::UNet;
-use crate::samplers::SamplerConfig;
+use crate::samplers::{SamplerConfig, SamplerKind};
 use crate::weights::adapt::Merge;
 use crate::weights::{Format, Storage, load_strict, reload};
 
 pub use cascade::{Cascade, Cascaded, Link};
 pub use config::{
-    AddedInputs, Canvas, ClassesConfig, Defaults, EncoderConfig, Films, ModelConfig, Numbers,
-    SentenceConfig, SourceConfig, SpaceConfig, TextConfig, TrunkConfig, UpscaleConfig,
+    AddedInputs, Canvas, ClassesConfig, Defaults, Distilled, EncoderConfig, Films, ModelConfig,
+    Numbers, SentenceConfig, SourceConfig, SpaceConfig, TextConfig, TrunkConfig, UpscaleConfig,
     check_control_weights, check_weights,
 };
 pub use made::{
@@ -55,7 +54,7 @@ pub use request::{
 pub use run::Trace;
 
 use made::timed;
-use parts::{Asked, Exchange, Notes, Parts, Source, Space, origin};
+use parts::{Asked, Exchange, FewSteps, Notes, Parts, Source, Space, origin};
 use request::course;
 use run::{Changes, Observed, Run, Start, Starter};
 
@@ -75,6 +74,8 @@ pub struct Pipeline {
     merge: Merge,
     /// What the user should know of the adapters.
     notes: Notes,
+    /// Those among them that ask for few steps.
+    few_steps: Vec<FewSteps>,
     residency: Residency,
     device: Device,
     format: Format,
@@ -140,6 +141,7 @@ impl Pipeline {
             controls: Vec::new(),
             merge,
             notes: Notes::new(notes),
+            few_steps: FewSteps::among(adapters),
             residency: Residency::default(),
             device: device.clone(),
             format,
@@ -174,6 +176,7 @@ impl Pipeline {
         self.trunk = Box::new(UNet::new(config, model));
         (self.source, self.merge) = (source, merge);
         self.notes = Notes::new(notes);
+        self.few_steps = FewSteps::among(adapters);
         Ok(())
     }
 
@@ -281,10 +284,15 @@ impl Pipeline {
     ) -> Result<(Conditioning, Begun), Error> {
         self.notes.tell(observer);
         resolved.notes.iter().for_each(|note| observer.warn(note));
+        let asked = request.sampler.map(SamplerKind::name);
+        let sampler = asked.unwrap_or(self.config.sampler.name());
+        FewSteps::tell(&self.few_steps, sampler, resolved, observer);
         let run = self.run(request, resolved);
         let mut noise = run.noise();
         let conditioning = timed(|| self.conditioning(&run, &mut noise, observer));
         let (mut conditioning, text) = conditioning?;
+        let guidance = resolved.guidance;
+        conditioning.guidance_scale = guidance.embedded.then_some(guidance.scale);
         self.make_room(request, resolved)?;
         let mut start = self.start(&run, &mut noise)?;
         if let Some(channels) = start.channels.take() {
@@ -298,7 +306,7 @@ impl Pipeline {
         let unet = self.trunk_as::<UNet>().filter(|_| !nets.is_empty());
         let mut begun = match (unet, resolved.motion) {
             (Some(unet), _) => {
-                conditioning.hints = self.hints(&run);
+                conditioning.hints = run.hints(self.pixels(resolved));
                 let trunk = ControlledUNet::new(unet, nets);
                 run.denoise_from(start, &trunk, &conditioning, &mut noise, observer)?
             }
@@ -374,20 +382,6 @@ impl Pipeline {
             Some(upscale) => run.start_enlarging(upscale, noise, start),
             None => start(noise),
         }
-    }
-
-    /// What the nets of the run follow.
-    fn hints(&self, run: &Run<'_>) -> Vec<Hint> {
-        let [height, width] = self.pixels(run.resolved);
-        let controls = run.request.controls.iter().zip(&run.resolved.windows);
-        let of = |picture: &Picture| picture.resized(width, height).to_tensor(&self.device);
-        let hints = controls.map(|(control, window)| Hint {
-            picture: Tensor::cat(control.pictures.iter().map(of).collect(), 0),
-            scale: control.scale,
-            evaluations: window.clone(),
-            guess: control.guess,
-        });
-        hints.collect()
     }
 
     /// A router of Learning-to-Cache for runs such as `request` describes, from one run of it under each of `seeds`; what `request`

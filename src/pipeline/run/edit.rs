@@ -58,7 +58,9 @@ impl<'a> Starter<'a> {
                 start.channels = Some(Tensor::cat(vec![painted, self.encode(masked, noise)], 1));
             } else {
                 // diffusers encodes the masked picture here too and does not use it: later draws follow that one.
-                noise.draw(self.posterior_shape(masked.dims()[0], noise));
+                if self.vae.is_some_and(|vae| vae.config().draws()) {
+                    noise.draw(self.posterior_shape(masked.dims()[0], noise));
+                }
                 start.known = clean.map(|latents| Known {
                     latents,
                     noise: normals,
@@ -118,14 +120,17 @@ impl<'a> Starter<'a> {
         )
     }
 
-    /// Latents in the denoiser's units, drawn from the autoencoder's distribution where there is one: `[pictures, 3, height, width]` to
-    /// `[items, channels, latent height, latent width]`.
+    /// Latents in the denoiser's units, drawn from the autoencoder's distribution if it has one: `[pictures, 3, height, width]` to `[items, channels,
+    /// latent height, latent width]`. Without an autoencoder they are the pixels.
     fn encode(&self, pixels: Tensor<4>, noise: &mut SeededNoise) -> Tensor<4> {
         let Some(vae) = self.vae else {
             return self.for_items(pixels);
         };
         let shape = self.posterior_shape(pixels.dims()[0], noise);
         let mut moments = vae.encode(pixels, self.run.request.tiling);
+        if !vae.config().draws() {
+            return self.for_items(vae.to_denoiser(moments.mean));
+        }
         if shape[0] != moments.mean.dims()[0] {
             moments.mean = self.for_items(moments.mean);
             moments.log_variance = self.for_items(moments.log_variance);
