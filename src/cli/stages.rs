@@ -73,6 +73,9 @@ impl Stages {
         mut model: Model,
         level: Option<usize>,
     ) -> Result<Self, Error> {
+        if self.first().resolved.rows.frames > 1 {
+            return Err(RequestError::NotOfFilms { option: "upscaler" }.into());
+        }
         let first = &self.first().model;
         let read = (&first.config, &first.folder);
         model.config.share_texts(&model.folder, read)?;

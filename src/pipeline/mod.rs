@@ -56,6 +56,8 @@ pub use run::Trace;
 use made::timed;
 use parts::{Asked, Exchange, FewSteps, Notes, Parts, Source, Space, origin};
 use request::course;
+#[cfg(feature = "cli")]
+pub(crate) use request::numbered;
 use run::{Changes, Observed, Run, Start, Starter};
 
 /// A loaded model, whatever it makes its pictures from.

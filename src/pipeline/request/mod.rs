@@ -19,6 +19,7 @@ mod subject;
 pub use added::{Added, Framing};
 pub use asked::Request;
 pub use control::Control;
+pub(crate) use control::numbered;
 pub use edit::Edit;
 pub(super) use edit::Painted;
 pub use embeds::PromptEmbeds;
