@@ -91,15 +91,23 @@ impl ModelConfig {
     ///
     /// If it is for another model family.
     pub fn add_control(&mut self, net: ControlNetConfig) -> Result<usize, Error> {
-        let unet = self.unet().filter(|_| self.starts_from_pictures());
+        let follows = self.texts().is_some() && self.upscale.is_none();
+        let unet = self.unet().filter(|_| follows);
         net.check_fits(unet.ok_or(RequestError::NoControl)?)?;
         self.controls.push(net);
         Ok(self.controls.len() - 1)
     }
 
-    /// Whether pictures can be edited and followed: models of latents under CLIP's text encoders do, but for those that make a picture larger.
+    /// Whether a run can start from a picture: models under text do, but for those of latents that make a picture larger.
     pub(in crate::pipeline) fn starts_from_pictures(&self) -> bool {
-        self.texts().is_some() && self.upscale.is_none()
+        self.sentences().is_some() || self.texts().is_some() && self.upscale.is_none()
+    }
+
+    /// The least side of a picture to start from, in pixels, where that decides the size and proportions the other side: `DeepFloyd` IF's
+    /// models make no other than their own.
+    pub(in crate::pipeline) fn least_side(&self) -> Option<usize> {
+        let [height, width] = self.canvas().sides;
+        self.sentences().map(|_| height.min(width))
     }
 
     /// Whether the size is not that of the files, which is too small in conversions of before diffusers 0.9.
