@@ -46,11 +46,12 @@ pub(super) fn run(arguments: &args::Bench) -> Result<(), Error> {
     let controls = pictures::blank_controls(&arguments.nets, &mut model, arguments.course.size)?;
     let subject = pictures::any_subject(&arguments.course, &model);
     let mut request = job::request(
+        &model,
         &arguments.course,
         subject,
         CacheRule::none(),
         arguments.seed,
-    );
+    )?;
     request.controls = controls;
     let plain = request.resolve(&model.config)?;
     let promises = rules

@@ -7,6 +7,7 @@ use serde::Serialize;
 use super::{
     adapters, args, console, health,
     progress::{self, Downloads},
+    recipe,
 };
 use crate::{
     cache::CacheRule,
@@ -16,8 +17,8 @@ use crate::{
     models::control::ControlNetConfig,
     noise::Prediction,
     pipeline::{
-        Adapters, Kept, Memory, ModelConfig, Pipeline, Request, Residency, Resolved, Seeds,
-        Subject, check_control_weights, check_weights,
+        Adapters, Kept, Memory, ModelConfig, Pipeline, Recipe, RecipePictures, Request, Residency,
+        Resolved, Seeds, Subject, check_control_weights, check_weights,
     },
     weights::{Format, Storage, WeightFormat},
 };
@@ -222,23 +223,22 @@ pub(super) fn subject(prompt: Option<&str>, classes: &[usize], model: &Model) ->
     Subject::named(prompts.collect(), classes.to_vec(), &model.config)
 }
 
-/// The request that `course` describes; the rest as the model would have it.
+/// The request for `model` that `course` describes; the rest as the model would have it.
 pub(super) fn request(
+    model: &Model,
     course: &args::Course,
     subject: Subject,
     rule: CacheRule,
     seed: u64,
-) -> Request {
-    let mut request = Request::of(subject);
-    request.film = course.film.request();
-    request.batch = course.batch.unwrap_or(1);
-    request.seeds = Seeds::One(seed);
-    request.steps = course.steps;
-    request.guidance_scale = course.guidance_scale;
-    request.size = course.size;
-    request.sampler = course.sampler;
-    request.cache = rule;
-    request
+) -> Result<Request, Error> {
+    let mut recipe = Recipe {
+        seed: Some(Seeds::One(seed)),
+        ..Recipe::default()
+    };
+    recipe::course(&mut recipe, course);
+    recipe.reuse(Some(rule));
+    let request = recipe.request(&model.config, RecipePictures::default())?;
+    Ok(Request { subject, ..request })
 }
 
 /// What a run is called by: enough to make it again, but for the prompt and the seed.

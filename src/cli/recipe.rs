@@ -30,10 +30,10 @@ pub(super) fn asked(arguments: &args::Generate) -> Result<Recipe, Error> {
     model(&mut recipe, &arguments.model);
     refiner(&mut recipe, &arguments.links)?;
     upscalers(&mut recipe, &arguments.links)?;
-    course(&mut recipe, arguments);
+    prompts(&mut recipe, arguments);
+    course(&mut recipe, &arguments.course);
     numbers(&mut recipe, arguments)?;
     framing(&mut recipe, &arguments.xl);
-    film(&mut recipe, &arguments.course.film);
     adapted(&mut recipe, &arguments.adapt);
     start(&mut recipe, &arguments.start)?;
     follow(&mut recipe, &arguments.follow)?;
@@ -113,15 +113,18 @@ pub(super) fn levels(
     }
 }
 
-/// What is shown, and in how many steps.
-fn course(recipe: &mut Recipe, arguments: &args::Generate) {
-    let given = &arguments.course;
-    if let Some(prompt) = &arguments.prompt {
+fn prompts(recipe: &mut Recipe, given: &args::Generate) {
+    if let Some(prompt) = &given.prompt {
         recipe.prompts = vec![prompt.clone()];
     }
-    if let Some(prompt) = &arguments.negative_prompt {
+    if let Some(prompt) = &given.negative_prompt {
         recipe.negative_prompts = vec![prompt.clone()];
     }
+}
+
+/// What every command that runs a model is told of the run.
+pub(super) fn course(recipe: &mut Recipe, given: &args::Course) {
+    film(recipe, &given.film);
     if !given.class_label.is_empty() {
         recipe.classes.clone_from(&given.class_label);
     }
@@ -151,7 +154,7 @@ fn numbers(recipe: &mut Recipe, given: &args::Generate) -> Result<(), Error> {
         None => {}
     }
     if !given.cache.rules.is_empty() {
-        recipe.cache = Some(CacheRule::combine(given.cache.rules.iter().cloned())?);
+        recipe.reuse(Some(CacheRule::combine(given.cache.rules.iter().cloned())?));
     }
     set(&mut recipe.dtype, given.machine.place.dtype.as_ref());
     set(&mut recipe.weights, given.machine.weights.as_ref());

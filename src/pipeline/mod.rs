@@ -57,7 +57,7 @@ pub use run::Trace;
 use made::timed;
 use parts::{Asked, Exchange, Notes, Parts, Source, Space, origin};
 use request::course;
-use run::{Changes, Observed, Run, Start, Starter};
+use run::{Changes, Observed, Run, Shown, Start, Starter};
 
 /// A loaded model, whatever it makes its pictures from.
 #[derive(Debug)]
@@ -268,6 +268,12 @@ impl Pipeline {
         resolved: &Resolved,
         observer: &mut dyn Observer,
     ) -> Result<(Conditioning, Begun), Error> {
+        let observer: &mut dyn Observer = &mut Shown {
+            observer,
+            space: &*self.space,
+            items: request.items(),
+            tiling: request.tiling,
+        };
         self.notes.tell(observer);
         resolved.notes.iter().for_each(|note| observer.warn(note));
         let run = self.run(request, resolved);
