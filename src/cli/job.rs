@@ -7,18 +7,16 @@ use serde::Serialize;
 use super::{
     adapters, args, console, health,
     progress::{self, Downloads},
-    recipe,
 };
 use crate::{
-    cache::CacheRule,
     catalog::{ModelFolder, ModelPart, Overrides},
     device::{self, OpenDevice, Workload},
     error::Error,
     models::control::ControlNetConfig,
     noise::Prediction,
     pipeline::{
-        Adapters, Kept, Memory, ModelConfig, Pipeline, Recipe, RecipePictures, Request, Residency,
-        Resolved, Seeds, Subject, check_control_weights, check_weights,
+        Adapters, Kept, Memory, ModelConfig, Pipeline, Request, Residency, Resolved, Subject,
+        check_control_weights, check_weights,
     },
     weights::{Format, Storage, WeightFormat},
 };
@@ -221,24 +219,6 @@ pub(super) fn subject(prompt: Option<&str>, classes: &[usize], model: &Model) ->
     let silent = model.config.reads_text().then_some(args::DEFAULT_PROMPT);
     let prompts = prompt.or(silent).into_iter().map(str::to_owned);
     Subject::named(prompts.collect(), classes.to_vec(), &model.config)
-}
-
-/// The request for `model` that `course` describes; the rest as the model would have it.
-pub(super) fn request(
-    model: &Model,
-    course: &args::Course,
-    subject: Subject,
-    rule: CacheRule,
-    seed: u64,
-) -> Result<Request, Error> {
-    let mut recipe = Recipe {
-        seed: Some(Seeds::One(seed)),
-        ..Recipe::default()
-    };
-    recipe::course(&mut recipe, course);
-    recipe.reuse(Some(rule));
-    let request = recipe.request(&model.config, RecipePictures::default())?;
-    Ok(Request { subject, ..request })
 }
 
 /// What a run is called by: enough to make it again, but for the prompt and the seed.

@@ -5,6 +5,7 @@ mod tests;
 
 use super::{
     args::{self, Corner},
+    job::Model,
     pictures::{groups, spread},
     stages::no_refiner,
 };
@@ -12,8 +13,8 @@ use crate::{
     cache::CacheRule,
     error::{Error, RequestError},
     pipeline::{
-        Recipe, RecipeControl, RecipeEmbedding, RecipeFile, RecipeLora, RecipeRefiner,
-        RecipeUpscaler, Seeds,
+        Recipe, RecipeControl, RecipeEmbedding, RecipeFile, RecipeLora, RecipePictures,
+        RecipeRefiner, RecipeUpscaler, Request, Seeds, Subject,
     },
 };
 
@@ -39,6 +40,24 @@ pub(super) fn asked(arguments: &args::Generate) -> Result<Recipe, Error> {
     follow(&mut recipe, &arguments.follow)?;
     recipe.check_files()?;
     Ok(recipe)
+}
+
+/// The request for `model` that `course` describes; the rest as the model would have it.
+pub(super) fn request(
+    model: &Model,
+    course: &args::Course,
+    subject: Subject,
+    rule: CacheRule,
+    seed: u64,
+) -> Result<Request, Error> {
+    let mut recipe = Recipe {
+        seed: Some(Seeds::One(seed)),
+        ..Recipe::default()
+    };
+    self::course(&mut recipe, course);
+    recipe.reuse(Some(rule));
+    let request = recipe.request(&model.config, RecipePictures::default())?;
+    Ok(Request { subject, ..request })
 }
 
 /// Puts what is given in the place of what is there.

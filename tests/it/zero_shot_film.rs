@@ -275,7 +275,7 @@ fn loops_are_planned_one_by_one() {
         }
         cached += 1;
     }
-    assert!(cached >= 4, "{cached} cached cases");
+    assert!(cached >= 3, "{cached} cached cases");
 }
 
 /// Every step by itself, from what the reference had in front of it: nothing adds up.
