@@ -22,6 +22,8 @@ pub struct Conditioning {
     pub labels: Vec<usize>,
     /// Labels that are vectors, `[rows, width]`.
     pub label_vectors: Option<Tensor<2>>,
+    /// How strongly a network guides itself that was distilled to read it.
+    pub guidance_scale: Option<f64>,
     /// Input channels beside the latents, `[rows, channels, height, width]`: a mask, a picture or its latents.
     pub channels: Option<Tensor<4>>,
     /// What steers beside the trunk, one entry a net.
@@ -51,6 +53,7 @@ impl Conditioning {
             numbers: Vec::new(),
             labels: Vec::new(),
             label_vectors: None,
+            guidance_scale: None,
             channels: None,
             hints: Vec::new(),
         }

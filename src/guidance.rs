@@ -43,6 +43,8 @@ impl FrameScales {
 pub struct Guidance {
     /// 1 and less is unguided: one row a picture instead of two.
     pub scale: f64,
+    /// The network reads the scale itself, whatever it is: one row a picture.
+    pub embedded: bool,
     /// Of films whose frames are guided more and more, or less and less; `None` guides every row alike.
     pub over_frames: Option<FrameScales>,
     /// 0 to 1: how far the guided prediction is brought back to the spread of the conditioned one.
@@ -59,6 +61,7 @@ impl Default for Guidance {
     fn default() -> Self {
         Self {
             scale: 1.0,
+            embedded: false,
             over_frames: None,
             rescale: 0.0,
             conditioned: Conditioned::default(),
@@ -71,7 +74,7 @@ impl Guidance {
     /// Whether the unconditioned half is computed at all.
     pub fn is_on(self) -> bool {
         let first = self.over_frames.map_or(self.scale, |scales| scales.first);
-        self.scale.max(first) > 1.0
+        !self.embedded && self.scale.max(first) > 1.0
     }
 
     /// The same, switched off.

@@ -9,7 +9,10 @@ use crate::{
     error::{ConfigError, Error, FileError, WeightsError},
     weights::{
         WeightSource,
-        original::{DECODER_INPUT, autoencoder_alone},
+        original::{
+            DECODER_INPUT, autoencoder_alone, is_tiny_autoencoder, tiny_autoencoder, tiny_config,
+            tiny_half,
+        },
     },
 };
 
@@ -43,6 +46,16 @@ impl Replacement {
             name: name.to_owned(),
         })
     }
+
+    /// [`open`](Self::open), of a tiny one alone.
+    pub(super) fn tiny(name: &str, model: &ModelFolder) -> Result<Self, Error> {
+        let opened = Self::open(name, model)?;
+        if is_tiny_autoencoder(&opened.weights) {
+            return Ok(opened);
+        }
+        let hint = "it is no tiny autoencoder: give a large one as `--vae`";
+        Err(ConfigError::unsupported("tiny-vae", name, hint).into())
+    }
 }
 
 /// The configuration of the model's own autoencoder, whose structure a file is taken to have.
@@ -68,6 +81,10 @@ fn folder(path: &Path) -> Result<(String, WeightSource), Error> {
             return Ok((index::with_quoted_numbers(&text), weights));
         }
     }
+    if let Some(half) = files.weight_file_with("decoder") {
+        let half = path.join(half);
+        return tiny(&half, &WeightSource::open(&half)?);
+    }
     let model = files.has(index::FILE);
     Err(FileError::NotAPart { name, model }.into())
 }
@@ -75,6 +92,9 @@ fn folder(path: &Path) -> Result<(String, WeightSource), Error> {
 /// A file of either layout. What its tensors do not say is as in `own`.
 fn file(path: &Path, own: &Map<String, Value>) -> Result<(String, WeightSource), Error> {
     let source = WeightSource::open(path)?;
+    if is_tiny_autoencoder(&source) {
+        return tiny(path, &source);
+    }
     let levels = own.get("block_out_channels").and_then(Value::as_array);
     let weights = autoencoder_alone(&source, levels.map_or(1, Vec::len))?;
     let mut config = own.clone();
@@ -89,4 +109,22 @@ fn file(path: &Path, own: &Map<String, Value>) -> Result<(String, WeightSource),
         }
     }
     Ok((Value::Object(config).to_string(), weights))
+}
+
+/// A tiny one, whose file may hold one half: the other lies beside it, under the same name but for the half's.
+fn tiny(path: &Path, source: &WeightSource) -> Result<(String, WeightSource), Error> {
+    let mut files = vec![source.clone()];
+    if let Some(half) = tiny_half(source) {
+        let file = path.file_name().unwrap_or_default().to_string_lossy();
+        let other = file.replace(half.word(), half.other().word());
+        let path = path.with_file_name(&other);
+        if other == file || !path.is_file() {
+            let (name, half) = (source.origin().to_owned(), half.other().word());
+            return Err(FileError::HalfMissing { name, half }.into());
+        }
+        files.push(WeightSource::open(path)?);
+    }
+    let weights = tiny_autoencoder(&files)?;
+    let config = Value::Object(tiny_config(&weights));
+    Ok((config.to_string(), weights))
 }

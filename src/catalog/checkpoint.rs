@@ -70,9 +70,15 @@ impl Recognised {
             zero_snr,
             size,
             edm,
+            distilled,
             ..
         } = &self.claims;
         let mut said = Said::default();
+        if let (Some(Claim { value, by }), true) = (distilled, self.is_stable_diffusion()) {
+            let xl = self.card.name.contains("xl");
+            said.set(SCHEDULER, "_class_name", value.scheduler(xl), by);
+            said.set(SCHEDULER, "timestep_spacing", "trailing", by);
+        }
         if let Some(Claim { value, by }) = prediction {
             said.set_prediction(*value, by);
         }

@@ -6,6 +6,7 @@
 
 use std::{fs, path::Path};
 
+use super::distilled::{Distillation, Named};
 use crate::{
     error::{ConfigError, Error},
     noise::Prediction,
@@ -33,6 +34,8 @@ pub(super) struct Claims {
     pub(super) architecture: Option<String>,
     /// What it is called.
     pub(super) title: Option<String>,
+    /// What its name or its title says of how it was distilled.
+    pub(super) distilled: Option<Claim<Distillation>>,
     /// What two words of the file contradict each other in.
     pub(super) quarrel: Option<String>,
 }
@@ -77,10 +80,23 @@ impl Claims {
             ..Self::default()
         };
         let said = predictions(source, path, asked)?;
+        claims.distilled = distilled(path, claims.title.as_deref());
         claims.quarrel = quarrel(&said).filter(|_| asked.is_none());
         claims.prediction = said.into_iter().next();
         Ok(claims)
     }
+}
+
+/// How a file was distilled that calls itself so.
+fn distilled(path: &Path, title: Option<&str>) -> Option<Claim<Distillation>> {
+    let name = path.file_name()?.to_str()?;
+    let named = Named::read(name).map(|named| (named, "the file's name"));
+    let titled = || Some((Named::read(title?)?, "`modelspec.title` in the file"));
+    let (named, by) = named.or_else(titled)?;
+    Some(Claim {
+        value: named.kind,
+        by: format!("{by}, `{}`", named.word),
+    })
 }
 
 /// What the file predicts, by all that say so; the weightiest first.

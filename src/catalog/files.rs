@@ -122,6 +122,17 @@ impl Files {
         self.names(".").iter().any(|name| is_weights(name))
     }
 
+    /// The only file in the folder itself that holds weights and has `word` in its name.
+    pub(super) fn weight_file_with(&self, word: &str) -> Option<String> {
+        let mut names = self.names(".").into_iter();
+        let mut named = names.by_ref().filter(|name| {
+            let weights = is_weights(name) || name.ends_with(".pth");
+            weights && name.contains(word)
+        });
+        let first = named.next()?;
+        named.next().is_none().then_some(first)
+    }
+
     /// What is there in place of a part's weights, and what to do.
     pub(super) fn lacks(&self, part: &str) -> String {
         if matches!(self, Self::Static(_)) {

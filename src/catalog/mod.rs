@@ -8,6 +8,7 @@ mod autoencoder;
 mod cards;
 mod checkpoint;
 mod claims;
+mod distilled;
 mod files;
 mod hash;
 #[cfg(feature = "hub")]
@@ -27,6 +28,7 @@ mod variants;
 
 use serde::de::DeserializeOwned;
 
+pub(crate) use self::distilled::{Distillation, Named};
 use self::{
     autoencoder::Replacement, checkpoint::Checkpoint, files::Files, hash::Fingerprint, said::Said,
 };
@@ -101,6 +103,12 @@ impl ModelFolder {
     /// What a single-file checkpoint calls itself.
     pub fn title(&self) -> Option<&str> {
         self.checkpoint.as_ref()?.title.as_deref()
+    }
+
+    /// What its name, or a title within a single file, says of a model that is distilled for few steps.
+    pub(crate) fn distilled(&self) -> Option<Named> {
+        let titled = || self.title().and_then(Named::read);
+        Named::read(&self.name).or_else(titled)
     }
 
     /// Who says what `key` of the JSON file `relative` is: the caller, the words of a single file, its card, the file itself.

@@ -81,7 +81,9 @@ impl ModelFolder {
         if let Some(prediction) = overrides.prediction {
             self.said.set_prediction(prediction, "as asked for");
         }
-        if let Some(vae) = &overrides.vae {
+        if let Some(vae) = &overrides.tiny_vae {
+            self.vae = Some(Replacement::tiny(vae, &self)?);
+        } else if let Some(vae) = &overrides.vae {
             self.vae = Some(Replacement::open(vae, &self)?);
         }
         Ok(self)

@@ -259,7 +259,7 @@ impl Facts {
         let own = model.config.sampler.name();
         Self {
             model: model.folder.name().to_owned(),
-            vae: model.said.vae.clone(),
+            vae: model.folder.other_vae().map(str::to_owned),
             prediction: model.said.prediction.map(Prediction::name),
             sampler: request.sampler.map_or(own, |kind| kind.name()).to_owned(),
             steps: resolved.steps,

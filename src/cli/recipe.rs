@@ -70,12 +70,16 @@ fn set<T: Clone>(place: &mut Option<T>, given: Option<&T>) {
 /// A model or an autoencoder that is named by the caller is the right one, whatever it holds.
 fn model(recipe: &mut Recipe, given: &args::Model) {
     let said = &given.said;
-    if given.name.is_some() || said.vae.is_some() {
+    if given.name.is_some() || said.vae.is_some() || said.tiny_vae.is_some() {
         recipe.model.hash = None;
+    }
+    if said.vae.is_some() {
+        recipe.model.tiny_vae = None;
     }
     set(&mut recipe.model.name, given.name.as_ref());
     set(&mut recipe.model.prediction, said.prediction.as_ref());
     set(&mut recipe.model.vae, said.vae.as_ref());
+    set(&mut recipe.model.tiny_vae, said.tiny_vae.as_ref());
 }
 
 fn refiner(recipe: &mut Recipe, given: &args::Links) -> Result<(), RequestError> {

@@ -30,6 +30,10 @@ pub(crate) enum FileError {
     NotAModel { name: String, hint: &'static str },
     #[error("`{name}` is no part of a model: it has no `config.json`\nhint: {}", if *model { "this is a whole model, name the folder of its part" } else { "a ControlNet is a folder with `config.json` and weights" })]
     NotAPart { name: String, model: bool },
+    #[error(
+        "`{name}` is half of a tiny autoencoder: its {half} is missing\nhint: put the file with the {half} beside it, under the same name with `{half}` in it"
+    )]
+    HalfMissing { name: String, half: &'static str },
     #[cfg(feature = "hub")]
     #[error("`{id}` is not complete in the cache and cannot be fetched: {reason}\nhint: {hint}\nwanted: {}", wanted.join(", "))]
     Fetch {

@@ -33,7 +33,7 @@ pub(super) fn parse<T: DeserializeOwned>(
 const MOST: [(&str, u64); 10] = [
     ("transformer_layers", 32),
     ("layers_per_block", 16),
-    ("num_res_blocks", 16),
+    ("_blocks", 16),
     ("layers", 256),
     ("head", 1 << 12),
     ("channels", 1 << 14),
@@ -74,7 +74,9 @@ fn check_bounds(key: &str, value: &Value) -> Result<(), ConfigError> {
             ConfigError::unsupported(key, number, format!("it is at most {most}")),
         ),
         Value::Array(list) => {
-            let levels = key.ends_with("block_types") || key == "block_out_channels";
+            let levels = ["block_types", "block_out_channels", "_blocks"]
+                .iter()
+                .any(|word| key.ends_with(word));
             let longest = if levels { MOST_LEVELS } else { LONGEST_LIST };
             if list.len() > longest {
                 let found = format!("{} entries long", list.len());

@@ -60,6 +60,7 @@ impl Sinusoid {
 #[derive(Module, Debug)]
 pub struct TimestepEmbedding {
     linear_1: Linear,
+    cond_proj: Option<Linear>,
     linear_2: Linear,
     #[module(skip)]
     activation: Activation,
@@ -76,7 +77,19 @@ impl TimestepEmbedding {
         Self {
             linear_1: LinearConfig::new(input, inner).init(device),
             linear_2: LinearConfig::new(inner, output).init(device),
+            cond_proj: None,
             activation: Activation::Silu,
+        }
+    }
+
+    /// The same that reads a guidance scale too, as `width` sinusoids.
+    #[must_use]
+    pub fn guided(self, width: usize, device: &Device) -> Self {
+        let sinusoids = self.linear_1.weight.shape()[0];
+        let layer = LinearConfig::new(width, sinusoids).with_bias(false);
+        Self {
+            cond_proj: Some(layer.init(device)),
+            ..self
         }
     }
 
@@ -89,6 +102,30 @@ impl TimestepEmbedding {
     /// Embeddings of all `timesteps` at once, `[timesteps, width]`, f32.
     pub fn embed(&self, timesteps: &[f64], sinusoid: Sinusoid) -> Tensor<2> {
         self.forward(sinusoid.embed(timesteps, &self.linear_1.weight.device()))
+    }
+
+    /// [`embed`](Self::embed), where a guidance scale is read besides: it is put in front of the first layer.
+    ///
+    /// Source: Meng et al., "On Distillation of Guided Diffusion Models" (arXiv 2210.03142, section 3.1), as latent consistency models
+    /// (arXiv 2310.04378) have it: sinusoids of a thousand times what guidance adds.
+    ///
+    /// # Panics
+    ///
+    /// If it is not [`guided`](Self::guided).
+    pub fn embed_guided(&self, timesteps: &[f64], sinusoid: Sinusoid, scale: f64) -> Tensor<2> {
+        let layer = self.cond_proj.as_ref();
+        let weight = layer.expect("built to read guidance").weight.val();
+        let weight = weight.cast(FloatDType::F32); // [width, sinusoids]
+        let of_scale = Sinusoid {
+            width: weight.dims()[0],
+            flip_sin_to_cos: false,
+            freq_shift: 1.0,
+        };
+        let device = weight.device();
+        let scale = of_scale
+            .embed(&[1000.0 * (scale - 1.0)], &device)
+            .matmul(weight); // [1, sinusoids]
+        self.forward(sinusoid.embed(timesteps, &device) + scale)
     }
 
     /// In f32 whatever the weights are: this is done once a run, and every block reads it.
@@ -223,11 +260,13 @@ mod tests {
         let halves = TimestepEmbedding {
             linear_1: round(&layer.linear_1),
             linear_2: round(&layer.linear_2),
+            cond_proj: None,
             activation: Activation::Silu,
         };
         let wide = TimestepEmbedding {
             linear_1: in_single(&halves.linear_1),
             linear_2: in_single(&halves.linear_2),
+            cond_proj: None,
             activation: Activation::Silu,
         };
         let sinusoid = Sinusoid {

@@ -251,7 +251,7 @@ pub fn dtype(bias: Option<&Param<Tensor<1>>>) -> DType {
     bias.map_or(DType::F32, |bias| bias.val().dtype())
 }
 
-/// `layer` over `input`, `[rows, channels, height, width]`. The kernel is for layers with a bias and a fixed padding, as models have.
+/// `layer` over `input`, `[rows, channels, height, width]`. The kernel is for layers with a fixed padding, as models have.
 pub fn conv2d(layer: &Conv2d, input: Tensor<4>) -> Tensor<4> {
     let kernel = match layer.kernel_size {
         [1, 1] => Kernel::PointwiseConvolution,
@@ -265,15 +265,17 @@ pub fn conv2d(layer: &Conv2d, input: Tensor<4>) -> Tensor<4> {
         PaddingConfig2d::Explicit(top, left, bottom, right) => [(top, bottom), (left, right)],
         PaddingConfig2d::Same => return by_burn(layer, input),
     };
-    let Some(bias) = &layer.bias else {
-        return by_burn(layer, input);
+    let weight = layer.weight.val();
+    let bias = match &layer.bias {
+        Some(bias) => bias.val(),
+        None => Tensor::zeros([weight.dims()[0]], (&weight.device(), weight.dtype())),
     };
     let options =
         ConvOptions::new_with_padding(layer.stride, padding, layer.dilation, layer.groups);
     Tensor::from_dispatch(Dispatch::convolved(
         input.into_dispatch(),
-        layer.weight.val().into_dispatch(),
-        bias.val().into_dispatch(),
+        weight.into_dispatch(),
+        bias.into_dispatch(),
         options,
     ))
 }

@@ -28,14 +28,14 @@ use crate::error::{Error, RequestError};
 use crate::image_io::Picture;
 use crate::models::control::{ControlNet, ControlNetConfig, ControlNetModel, ControlledUNet};
 use crate::models::unet::UNet;
-use crate::samplers::SamplerConfig;
+use crate::samplers::{SamplerConfig, SamplerKind};
 use crate::weights::adapt::Merge;
 use crate::weights::{Format, Storage, load_strict, reload};
 
 pub use cascade::{Cascade, Cascaded, Link};
 pub use config::{
-    AddedInputs, Canvas, ClassesConfig, Defaults, EncoderConfig, Films, ModelConfig, Numbers,
-    SentenceConfig, SourceConfig, SpaceConfig, TextConfig, TrunkConfig, UpscaleConfig,
+    AddedInputs, Canvas, ClassesConfig, Defaults, Distilled, EncoderConfig, Films, ModelConfig,
+    Numbers, SentenceConfig, SourceConfig, SpaceConfig, TextConfig, TrunkConfig, UpscaleConfig,
     check_control_weights, check_weights,
 };
 pub use made::{
@@ -55,7 +55,7 @@ pub use request::{
 pub use run::Trace;
 
 use made::timed;
-use parts::{Asked, Exchange, Notes, Parts, Source, Space, origin};
+use parts::{Asked, Exchange, FewSteps, Notes, Parts, Source, Space, origin};
 use request::course;
 use run::{Changes, Observed, Run, Shown, Start, Starter};
 
@@ -75,6 +75,8 @@ pub struct Pipeline {
     merge: Merge,
     /// What the user should know of the adapters.
     notes: Notes,
+    /// Those among them that ask for few steps.
+    few_steps: Vec<FewSteps>,
     residency: Residency,
     device: Device,
     format: Format,
@@ -126,6 +128,7 @@ impl Pipeline {
             controls: Vec::new(),
             merge,
             notes: Notes::new(notes),
+            few_steps: FewSteps::among(adapters),
             residency: Residency::default(),
             device: device.clone(),
             format,
@@ -160,6 +163,7 @@ impl Pipeline {
         self.trunk = Box::new(UNet::new(config, model));
         (self.source, self.merge) = (source, merge);
         self.notes = Notes::new(notes);
+        self.few_steps = FewSteps::among(adapters);
         Ok(())
     }
 
@@ -276,10 +280,15 @@ impl Pipeline {
         };
         self.notes.tell(observer);
         resolved.notes.iter().for_each(|note| observer.warn(note));
+        let asked = request.sampler.map(SamplerKind::name);
+        let sampler = asked.unwrap_or(self.config.sampler.name());
+        FewSteps::tell(&self.few_steps, sampler, resolved, observer);
         let run = self.run(request, resolved);
         let mut noise = run.noise();
         let conditioning = timed(|| self.conditioning(&run, &mut noise, observer));
         let (mut conditioning, text) = conditioning?;
+        let guidance = resolved.guidance;
+        conditioning.guidance_scale = guidance.embedded.then_some(guidance.scale);
         self.make_room(request, resolved)?;
         let upscale = self.config.upscale.as_ref();
         run.enlarge(upscale, false, &mut noise, &mut conditioning)?;

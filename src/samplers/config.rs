@@ -206,6 +206,27 @@ impl SamplerConfig {
         })
     }
 
+    /// diffusers' class of it.
+    pub(crate) fn class_name(&self) -> &str {
+        &self.class_name
+    }
+
+    /// Whether it is that of the Turbo models: Euler's method, whose few steps begin at pure noise as the spacing `trailing` has it, over a
+    /// usual schedule.
+    pub(crate) fn is_of_turbo(&self) -> bool {
+        let json = &self.settings.json;
+        let trails = json.timestep_spacing.as_deref() == Some("trailing");
+        let usual = json.rescale_betas_zero_snr != Some(true)
+            && self
+                .prediction()
+                .is_ok_and(|one| one == Prediction::Epsilon);
+        let euler = matches!(
+            self.class_name.as_str(),
+            "EulerDiscreteScheduler" | "EulerAncestralDiscreteScheduler"
+        );
+        trails && usual && euler
+    }
+
     /// Number of timesteps the model was trained on.
     pub fn train_timesteps(&self) -> usize {
         self.settings.train_timesteps()

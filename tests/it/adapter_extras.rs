@@ -16,7 +16,7 @@ type Open = fn(PathBuf) -> afterimage::Error;
 
 /// What a run says.
 #[derive(Default)]
-struct Heard(Vec<String>);
+pub(crate) struct Heard(pub(crate) Vec<String>);
 
 impl Observer for Heard {
     fn warn(&mut self, message: &str) {

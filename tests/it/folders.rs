@@ -19,7 +19,7 @@ use crate::fixture::Fixture;
 use crate::weights::{counting, folder};
 
 /// A copy of a fixture's model.
-fn copied(name: &str) -> tempfile::TempDir {
+pub(crate) fn copied(name: &str) -> tempfile::TempDir {
     let folder = folder();
     copy(&Fixture::best(name).model(), folder.path());
     folder
@@ -39,7 +39,7 @@ fn copy(from: &Path, to: &Path) {
 }
 
 /// Sets keys of a JSON file; null takes one out.
-fn edited(folder: &Path, file: &str, keys: Value) {
+pub(crate) fn edited(folder: &Path, file: &str, keys: Value) {
     let path = folder.join(file);
     let mut value: Value = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
     let object = value.as_object_mut().unwrap();

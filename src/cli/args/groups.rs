@@ -37,6 +37,9 @@ pub(in crate::cli) struct Said {
     /// Autoencoder in place of the model's own: folder, or file in the original or the diffusers layout
     #[arg(long, value_name = "DIR|FILE")]
     pub(in crate::cli) vae: Option<String>,
+    /// Tiny autoencoder in place of the model's own or that of --vae (TAESD and its kin): faster by far, a little less right
+    #[arg(long, value_name = "DIR|FILE")]
+    pub(in crate::cli) tiny_vae: Option<String>,
 }
 
 impl Said {
@@ -44,6 +47,7 @@ impl Said {
         Overrides {
             prediction: self.prediction,
             vae: self.vae.clone(),
+            tiny_vae: self.tiny_vae.clone(),
         }
     }
 }

@@ -26,6 +26,7 @@ const TOLD: &[(&str, &str, &str)] = &[
     ("name", "", "--model some-folder"),
     ("prediction", "", "--prediction v"),
     ("vae", "", "--vae some-folder"),
+    ("tiny_vae", "", "--tiny-vae some-folder"),
     ("refiner", "", "--refiner some-folder"),
     ("refiner_from", "--refiner a", "--refiner-from 0.7"),
     ("negative_prompt", "", "--negative-prompt rain"),

@@ -96,6 +96,7 @@ impl SpatioTemporalJson {
                 sinusoid: sinusoid(channels[0]),
                 time_width: 4 * channels[0],
                 added: Some(self.added()?),
+                guidance_width: None,
                 labels: None,
                 time_activations: vec![Activation::Silu],
                 sample_size: self.sample_size.unwrap_or(Sides::Square(96)).resolve(),

@@ -64,10 +64,14 @@ impl UNet2DConditionModel {
         let builder = Builder { config, device };
         let outer = config.levels[0].channels;
         let activation = config.resnets.activation;
+        let time = builder.embedding(config.sinusoid.width).with(activation);
         let projected = |width| LinearConfig::new(width, config.context_width).init(device);
         Self {
             conv_in: conv3x3(config.in_channels, outer, 1, device),
-            time_embedding: builder.embedding(config.sinusoid.width).with(activation),
+            time_embedding: match config.guidance_width {
+                Some(width) => time.guided(width, device),
+                None => time,
+            },
             add_embedding: builder.of_text(),
             class_embedding: config.labels.map(|labels| builder.of_labels(labels)),
             encoder_hid_proj: config.text.projected.map(projected),

@@ -45,6 +45,7 @@ struct UNetJson {
     flip_sin_to_cos: Option<bool>,
     freq_shift: Option<f64>,
     time_embedding_dim: Option<usize>,
+    time_cond_proj_dim: Option<usize>,
     addition_embed_type: Option<String>,
     addition_embed_type_num_heads: Option<usize>,
     addition_time_embed_dim: Option<usize>,
@@ -74,7 +75,6 @@ const NEUTRAL: &[Neutral] = &[
     ("dual_cross_attention", &["false"]),
     ("mid_block_only_cross_attention", &["null", "false"]),
     ("reverse_transformer_layers_per_block", &["null"]),
-    ("time_cond_proj_dim", &["null"]),
     ("time_embedding_type", &["\"positional\""]),
     ("timestep_post_act", &["null"]),
 ];
@@ -129,6 +129,7 @@ impl UNetJson {
             epsilon: self.norm_eps.unwrap_or(1e-5),
             upcast_attention: self.upcast_attention.unwrap_or(false),
             sinusoid,
+            guidance_width: self.time_cond_proj_dim.filter(|&width| width > 0),
             added: self.added()?,
             labels: self.labels()?,
             time_width: self.time_embedding_dim.unwrap_or(4 * channels[0]),

@@ -114,6 +114,8 @@ pub struct UNetConfig {
     pub time_width: usize,
     /// What the sum of all that is added to the time embedding goes through before blocks read it, in this order.
     pub time_activations: Vec<Activation>,
+    /// Sinusoids that a guidance scale is read as, where the network was distilled to guide itself.
+    pub guidance_width: Option<usize>,
     /// What is added to the time embedding besides the timestep, if anything (SDXL).
     pub added: Option<AddedConfig>,
     /// What rows are told apart from their text, if anything.

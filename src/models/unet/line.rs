@@ -148,10 +148,15 @@ impl UNet {
     }
 
     /// `[evaluations, time_width]`
-    fn times(&self, evaluations: &[Evaluation]) -> Tensor<2> {
+    fn times(&self, conditioning: &Conditioning, evaluations: &[Evaluation]) -> Tensor<2> {
         let timesteps = Evaluation::timesteps(evaluations);
-        let embedding = &self.model.time_embedding;
-        embedding.embed(&timesteps, self.config.sinusoid)
+        let (embedding, sinusoid) = (&self.model.time_embedding, self.config.sinusoid);
+        if self.config.guidance_width.is_none() {
+            return embedding.embed(&timesteps, sinusoid);
+        }
+        let scale = conditioning.guidance_scale;
+        let scale = scale.expect("a UNet that reads a guidance scale is given it");
+        embedding.embed_guided(&timesteps, sinusoid, scale)
     }
 
     /// Time embeddings with all that is added to them, for `rows` rows.
@@ -163,7 +168,7 @@ impl UNet {
     ) -> TimeTable {
         TimeTable::through(
             &self.config.time_activations,
-            self.times(evaluations),
+            self.times(conditioning, evaluations),
             self.added(conditioning),
             rows,
             self.dtype,

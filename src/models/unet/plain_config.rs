@@ -150,6 +150,7 @@ impl UNet2dJson {
                 freq_shift: self.freq_shift.unwrap_or(0.0),
             },
             time_width: self.time_embedding_dim.unwrap_or(4 * channels[0]),
+            guidance_width: None,
             added: None,
             labels: self.label_width()?.map(Labels::Vectors),
             time_activations: vec![Activation::Silu],

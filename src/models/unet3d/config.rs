@@ -102,6 +102,7 @@ impl UNet3dJson {
                 freq_shift: 0.0,
             },
             time_width: 4 * outer,
+            guidance_width: None,
             added: None,
             labels: None,
             time_activations: vec![Activation::Silu],

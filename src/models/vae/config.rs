@@ -5,6 +5,8 @@ use serde::Deserialize;
 use crate::error::{ConfigError, Error};
 use crate::models::json::{Sides, current_block, current_class};
 
+use super::tiny::{TinyConfig, TinyJson};
+
 /// `vae/config.json` as it stands.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
@@ -33,6 +35,8 @@ pub struct VaeJson {
     vq_embed_dim: Option<usize>,
     norm_type: Option<String>,
     lookup_from_codebook: Option<bool>,
+    #[serde(flatten)]
+    tiny: TinyJson,
 }
 
 /// Class of the autoencoders that quantise their latents.
@@ -41,11 +45,17 @@ const QUANTISING: &str = "VQModel";
 /// Class of the autoencoders whose decoder looks along the frames of a film.
 const OVER_FRAMES: &str = "AutoencoderKLTemporalDecoder";
 
+/// Class of the tiny autoencoders.
+const TINY: &str = "AutoencoderTiny";
+
+/// Side of the pictures that tiles of a tiny autoencoder follow, in pixels.
+const TINY_SAMPLE: usize = 512;
+
 /// Residual blocks of a level, and of the middle, of a decoder that looks along frames: the class runs no others in the middle.
 const LAYERS_OVER_FRAMES: usize = 2;
 
 /// The shape of an autoencoder and the units of its latents. What a checkpoint leaves out has the default of diffusers'
-/// `AutoencoderKL` or, for one with a codebook, `VQModel`.
+/// `AutoencoderKL`, for one with a codebook `VQModel`, for a tiny one `AutoencoderTiny`.
 #[expect(
     clippy::struct_excessive_bools,
     reason = "the checkpoint's own switches"
@@ -82,6 +92,8 @@ pub struct VaeConfig {
     pub force_upcast: bool,
     /// The decoder looks along the frames of a film.
     pub over_frames: bool,
+    /// Built of a few plain convolutions; `layers`, `groups` and what follows from them say nothing then.
+    pub tiny: Option<TinyConfig>,
 }
 
 impl VaeConfig {
@@ -91,6 +103,9 @@ impl VaeConfig {
     ///
     /// If it asks for a block, an activation or a normalisation of latents that is not supported.
     pub fn new(json: VaeJson) -> Result<Self, Error> {
+        if json.class_name.as_deref().map(current_class) == Some(TINY) {
+            return Ok(Self::tiny(json)?);
+        }
         let channels = json.block_out_channels.unwrap_or_else(|| vec![64]);
         let groups = json.norm_num_groups.unwrap_or(32);
         let class_name = json
@@ -106,7 +121,7 @@ impl VaeConfig {
         only(
             "_class_name",
             class_name,
-            &["AutoencoderKL", QUANTISING, OVER_FRAMES],
+            &["AutoencoderKL", QUANTISING, OVER_FRAMES, TINY],
         )?;
         let layers = json.layers_per_block.unwrap_or(1);
         layered(layers, over_frames)?;
@@ -147,7 +162,37 @@ impl VaeConfig {
             sample_size: json.sample_size.unwrap_or(Sides::Square(32)).resolve()[0],
             force_upcast: json.force_upcast.unwrap_or(!quantises),
             over_frames,
+            tiny: None,
         })
+    }
+
+    /// As diffusers' `AutoencoderTiny`: its latents are the denoiser's.
+    fn tiny(json: VaeJson) -> Result<Self, ConfigError> {
+        only("act_fn", json.act_fn, &["relu"])?;
+        let tiny = json.tiny.resolve()?;
+        Ok(Self {
+            in_channels: json.in_channels.unwrap_or(3),
+            out_channels: json.out_channels.unwrap_or(3),
+            latent_channels: json.latent_channels.unwrap_or(4),
+            channels: vec![tiny.decoder.channels; tiny.decoder.blocks.len()],
+            layers: 0,
+            groups: 1,
+            mid_attention: false,
+            quant_conv: false,
+            post_quant_conv: false,
+            codes: None,
+            scaling_factor: json.scaling_factor.unwrap_or(1.0),
+            shift_factor: json.shift_factor.unwrap_or(0.0),
+            sample_size: TINY_SAMPLE,
+            force_upcast: json.force_upcast.unwrap_or(false),
+            over_frames: false,
+            tiny: Some(tiny),
+        })
+    }
+
+    /// Whether a picture's latents are drawn from a distribution; else every picture has one encoding.
+    pub fn draws(&self) -> bool {
+        self.codes.is_none() && self.tiny.is_none()
     }
 
     /// Pixels per latent position, along each side.
@@ -157,9 +202,10 @@ impl VaeConfig {
 
     /// Channels behind the encoder: the latents, or their moments.
     pub(super) fn encoded_channels(&self) -> usize {
-        match self.codes {
-            Some(_) => self.latent_channels,
-            None => 2 * self.latent_channels,
+        if self.draws() {
+            2 * self.latent_channels
+        } else {
+            self.latent_channels
         }
     }
 
@@ -214,7 +260,7 @@ fn levels(channels: &[usize], first: usize, resnets: usize) -> Vec<Level> {
 }
 
 /// Refuses a name that is there and not among `known`.
-fn only(key: &str, name: Option<String>, known: &[&str]) -> Result<(), ConfigError> {
+pub(super) fn only(key: &str, name: Option<String>, known: &[&str]) -> Result<(), ConfigError> {
     match name {
         Some(name) if !known.contains(&name.as_str()) => {
             let hint = format!("known: `{}`", known.join("`, `"));
@@ -325,8 +371,8 @@ mod tests {
     #[test]
     fn what_is_not_supported_is_named() {
         let message = |text| config(text).unwrap_err().to_string();
-        let tiny = message(r#"{"_class_name": "AutoencoderTiny"}"#);
-        assert!(tiny.starts_with("`_class_name` is `AutoencoderTiny`"));
+        let other = message(r#"{"_class_name": "AutoencoderDC"}"#);
+        assert!(other.starts_with("`_class_name` is `AutoencoderDC`"));
         let wide = message(r#"{"_class_name": "VQModel", "vq_embed_dim": 4}"#);
         assert!(wide.contains("`latent_channels` = 3"), "{wide}");
         assert!(message(r#"{"lookup_from_codebook": true}"#).contains("code numbers"));

@@ -16,6 +16,13 @@ impl VaeConfig {
     /// Multiply-accumulates of decoding one row of `height` x `width` latents, untiled. Norms and activations are not counted.
     pub fn decode_macs(&self, height: usize, width: usize) -> u64 {
         let positions = (height * width) as u64;
+        if let Some(tiny) = &self.tiny {
+            return tiny.decode_macs(
+                positions,
+                self.latent_channels as u64,
+                self.out_channels as u64,
+            );
+        }
         let (latents, mid) = (self.latent_channels as u64, self.mid_channels() as u64);
         let quant = u64::from(self.post_quant_conv) * latents * latents;
         let inward = positions * (quant + conv3x3(latents, mid));
@@ -31,12 +38,18 @@ impl VaeConfig {
     /// Forecast of the most memory in bytes that decoding one row of `height` x `width` latents takes beside the weights and the
     /// kernels' own, untiled, in f32.
     pub fn decode_bytes(&self, height: usize, width: usize) -> u64 {
+        if let Some(tiny) = &self.tiny {
+            return tiny.decode_bytes((height * width) as u64);
+        }
         let levels = self.at_levels((height * width) as u64);
         levels.map(level_bytes).max().unwrap_or(0)
     }
 
     /// [`decode_bytes`](Self::decode_bytes) of `frames` decoded together.
     pub fn decode_frames_bytes(&self, frames: usize, height: usize, width: usize) -> u64 {
+        if self.tiny.is_some() {
+            return frames as u64 * self.decode_bytes(height, width);
+        }
         let levels = self.at_levels((height * width) as u64);
         let along = |(level, positions): (Level, u64)| {
             // A residual block along frames has the map, its frames side by side, that after the norm, and that convolved.
@@ -57,6 +70,9 @@ impl VaeConfig {
     /// makes, in f32.
     pub fn largest_map(&self, latents: [usize; 4], tiling: Tiling) -> u64 {
         let [frames, _, height, width] = self.worked_on(latents, tiling);
+        if let Some(tiny) = &self.tiny {
+            return frames as u64 * tiny.largest_map((height * width) as u64);
+        }
         let largest = |(level, positions): (Level, u64)| {
             let grown = positions * if level.resample { 4 } else { 1 };
             let map = (positions * level.input as u64).max(grown * level.output as u64);

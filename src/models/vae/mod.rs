@@ -1,5 +1,5 @@
 //! The autoencoder between pixels and latents: of moments (diffusers' `AutoencoderKL`), or with a codebook in front of its decoder
-//! (`VQModel`), or with a decoder that looks along the frames of a film (`AutoencoderKLTemporalDecoder`).
+//! (`VQModel`), or with a decoder that looks along the frames of a film (`AutoencoderKLTemporalDecoder`), or tiny (`AutoencoderTiny`).
 //!
 //! Source: Rombach et al., "High-Resolution Image Synthesis with Latent Diffusion Models" (arXiv 2112.10752, section 3.1 and
 //! appendix G).
@@ -7,11 +7,14 @@
 mod codebook;
 mod config;
 mod cost;
+mod halves;
 mod layers;
 mod temporal;
 mod tiles;
+mod tiny;
 
 pub use config::{VaeConfig, VaeJson};
+pub use tiny::{TinyConfig, TinyHalf};
 
 use burn::module::Module;
 use burn::nn::conv::Conv2d;
@@ -21,8 +24,7 @@ use serde::{Deserialize, Serialize};
 use crate::nn::conv1x1;
 use crate::ops;
 use codebook::Codebook;
-use layers::Encoder;
-use temporal::AnyDecoder;
+use halves::{AnyDecoder, AnyEncoder};
 use tiles::Tiles;
 
 /// The log variance's range; outside of it, exponentials are of no use.
@@ -46,8 +48,8 @@ pub enum Tiling {
 pub struct Moments {
     /// `[rows, latent_channels, height, width]`
     pub mean: Tensor<4>,
-    /// Natural logarithm of the variance, clamped to [-30, 20]; of the mean's shape. Where there is a codebook, the encoder is certain:
-    /// -30, which no draw in f32 tells from 0.
+    /// Natural logarithm of the variance, clamped to [-30, 20]; of the mean's shape. Where nothing is drawn
+    /// ([`VaeConfig::draws`]) it is -30, which no draw in f32 tells from 0.
     pub log_variance: Tensor<4>,
 }
 
@@ -66,7 +68,7 @@ pub type AutoencoderKl = Autoencoder;
 /// [`from_denoiser`](Self::from_denoiser) change units.
 #[derive(Module, Debug)]
 pub struct Autoencoder {
-    encoder: Encoder,
+    encoder: AnyEncoder,
     decoder: AnyDecoder,
     quant_conv: Option<Conv2d>,
     quantize: Option<Codebook>,
@@ -80,7 +82,7 @@ impl Autoencoder {
     pub fn new(config: VaeConfig, device: &Device) -> Self {
         let quant = |there: bool, channels| there.then(|| conv1x1(channels, channels, device));
         Self {
-            encoder: Encoder::new(&config, device),
+            encoder: AnyEncoder::new(&config, device),
             decoder: AnyDecoder::new(&config, device),
             quant_conv: quant(config.quant_conv, config.encoded_channels()),
             quantize: config
@@ -130,9 +132,10 @@ impl Autoencoder {
         let channels = self.config.latent_channels;
         let (least, most) = LOG_VARIANCE;
         let mean = moments.clone().narrow(1, 0, channels);
-        let log_variance = match self.quantize {
-            Some(_) => mean.full_like(least),
-            None => moments.narrow(1, channels, channels).clamp(least, most),
+        let log_variance = if self.config.draws() {
+            moments.narrow(1, channels, channels).clamp(least, most)
+        } else {
+            mean.full_like(least)
         };
         Moments { mean, log_variance }
     }

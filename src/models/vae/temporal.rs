@@ -3,15 +3,13 @@
 //! Source: Blattmann et al., "Align your Latents" (arXiv 2304.08818, section 3.1.1); behaviour as diffusers'
 //! `AutoencoderKLTemporalDecoder`.
 
-#![allow(clippy::large_enum_variant, reason = "an autoencoder has one decoder")]
-
 use burn::module::Module;
 use burn::nn::GroupNorm;
 use burn::nn::conv::{Conv2d, Conv3d};
 use burn::tensor::{DType, Device, Tensor};
 
 use super::config::{Level, VaeConfig};
-use super::layers::{Decoder, NORM_EPSILON, mid_attention};
+use super::layers::{NORM_EPSILON, mid_attention};
 use crate::nn::frames::{along_frames, conv_frames, one_by_one, side_by_side};
 use crate::nn::map_attention::MapAttention;
 use crate::nn::resnet::{ResnetConfig, Upsample2d};
@@ -22,41 +20,6 @@ use crate::recall::Recall;
 
 /// Epsilon of the norms along frames.
 const TEMPORAL_EPSILON: f64 = 1e-5;
-
-/// Latents to pixels, either way.
-#[derive(Module, Debug)]
-pub(super) enum AnyDecoder {
-    /// Every row by itself.
-    Pictures(Decoder),
-    /// Rows are the frames of a film.
-    Frames(TemporalDecoder),
-}
-
-impl AnyDecoder {
-    pub(super) fn new(config: &VaeConfig, device: &Device) -> Self {
-        if config.over_frames {
-            Self::Frames(TemporalDecoder::new(config, device))
-        } else {
-            Self::Pictures(Decoder::new(config, device))
-        }
-    }
-
-    /// The type it computes in, which inputs must have too.
-    pub(super) fn dtype(&self) -> DType {
-        match self {
-            Self::Pictures(decoder) => decoder.dtype(),
-            Self::Frames(decoder) => ops::dtype(decoder.conv_in.bias.as_ref()),
-        }
-    }
-
-    /// `[rows, latent_channels, height, width]` to `[rows, out_channels, factor · height, factor · width]`.
-    pub(super) fn forward(&self, latents: Tensor<4>) -> Tensor<4> {
-        match self {
-            Self::Pictures(decoder) => decoder.forward(latents),
-            Self::Frames(decoder) => decoder.forward(latents),
-        }
-    }
-}
 
 fn resnet(input: usize, output: usize, groups: usize, device: &Device) -> SpatioTemporalResBlock {
     let spatial = ResnetConfig {
@@ -146,7 +109,7 @@ pub(super) struct TemporalDecoder {
 }
 
 impl TemporalDecoder {
-    fn new(config: &VaeConfig, device: &Device) -> Self {
+    pub(super) fn new(config: &VaeConfig, device: &Device) -> Self {
         let (groups, last) = (config.groups, config.channels[0]);
         let levels = config.decoder_levels().into_iter();
         Self {
@@ -161,8 +124,13 @@ impl TemporalDecoder {
         }
     }
 
+    /// The type it computes in, which inputs must have too.
+    pub(super) fn dtype(&self) -> DType {
+        ops::dtype(self.conv_in.bias.as_ref())
+    }
+
     /// `[frames, latent_channels, height, width]` to `[frames, out_channels, factor · height, factor · width]`.
-    fn forward(&self, latents: Tensor<4>) -> Tensor<4> {
+    pub(super) fn forward(&self, latents: Tensor<4>) -> Tensor<4> {
         let frames = latents.dims()[0];
         let film = self.mid_block.forward(ops::conv2d(&self.conv_in, latents));
         let up = |film, block: &TemporalUpBlock| block.forward(film);

@@ -1,5 +1,6 @@
 //! Which source, trunk and space a pipeline of diffusers has: the one place that knows families.
 
+use super::distilled::Distilled;
 use super::encoders::TextConfig;
 use super::json::json;
 use super::model::{Defaults, ModelConfig};
@@ -57,7 +58,7 @@ fn sampler(folder: &ModelFolder) -> Result<SamplerConfig, Error> {
     Ok(sampler.repaired_for(folder.index().pipeline()))
 }
 
-/// Stable Diffusion 1.x, 2.x and XL.
+/// Stable Diffusion 1.x, 2.x and XL, distilled ones among them.
 ///
 /// Source: Rombach et al. (arXiv 2112.10752), Podell et al. (arXiv 2307.01952); behaviour as diffusers' `StableDiffusionPipeline` and
 /// `StableDiffusionXLPipeline`.
@@ -80,11 +81,16 @@ fn text_to_image(folder: &ModelFolder, sampler: SamplerConfig) -> Result<ModelCo
         );
         return Err(ConfigError::unsupported("in_channels", found, hint).into());
     }
+    let (distilled, defaults) = match Distilled::recognised(folder, &sampler, &unet) {
+        Some((distilled, defaults)) => (Some(distilled), defaults),
+        None => (None, Defaults::texts(texts.added.is_some())),
+    };
     Ok(ModelConfig {
         sampler,
-        defaults: Defaults::texts(texts.added.is_some()),
+        defaults,
         controls: Vec::new(),
         upscale: None,
+        distilled,
         repaired: unet.sample_size != written,
         source: SourceConfig::Texts(texts),
         trunk: TrunkConfig::UNet(unet),
@@ -124,6 +130,7 @@ fn pixels_of_text(
         },
         controls: Vec::new(),
         upscale,
+        distilled: None,
         repaired: false,
     })
 }
@@ -165,6 +172,7 @@ fn larger_latents(folder: &ModelFolder, sampler: SamplerConfig) -> Result<ModelC
         defaults: Defaults::cascade(75, 9.0),
         controls: Vec::new(),
         upscale: Some(upscale),
+        distilled: None,
         repaired: false,
     })
 }
@@ -189,6 +197,7 @@ fn text_to_video(folder: &ModelFolder, sampler: SamplerConfig) -> Result<ModelCo
         defaults: Defaults::films_of_text(),
         controls: Vec::new(),
         upscale: None,
+        distilled: None,
         repaired: false,
     })
 }
@@ -210,6 +219,7 @@ fn image_to_video(folder: &ModelFolder, sampler: SamplerConfig) -> Result<ModelC
         defaults: Defaults::films_of_pictures(),
         controls: Vec::new(),
         upscale: None,
+        distilled: None,
         repaired: false,
     })
 }
@@ -273,6 +283,7 @@ fn class_to_image(folder: &ModelFolder, sampler: SamplerConfig) -> Result<ModelC
         defaults: Defaults::classes(),
         controls: Vec::new(),
         upscale: None,
+        distilled: None,
         repaired: false,
     })
 }
@@ -345,6 +356,7 @@ fn unconditional(
         defaults: Defaults::unconditional(steps),
         controls: Vec::new(),
         upscale: None,
+        distilled: None,
         repaired: false,
     })
 }

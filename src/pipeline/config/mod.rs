@@ -1,5 +1,6 @@
 //! What a model folder says of itself, read without its weights: a source, a trunk and a space, and how they are sampled.
 
+mod distilled;
 mod encoders;
 mod families;
 mod fit;
@@ -13,6 +14,8 @@ mod trunk;
 mod upscale;
 mod visit;
 
+pub use distilled::Distilled;
+pub(super) use distilled::FewStepRun;
 pub use encoders::{AddedInputs, EncoderConfig, Numbers, TextConfig};
 pub use fit::{check_control_weights, check_weights};
 pub(super) use json::json;

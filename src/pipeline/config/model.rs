@@ -3,6 +3,7 @@
 use burn::tensor::Device;
 use serde::Deserialize;
 
+use super::distilled::Distilled;
 use super::encoders::TextConfig;
 use super::source::{ClassesConfig, SourceConfig};
 use super::space::SpaceConfig;
@@ -115,6 +116,8 @@ pub struct ModelConfig {
     pub defaults: Defaults,
     /// The `ControlNets` put beside the model, in the order they were.
     pub controls: Vec<ControlNetConfig>,
+    /// How it is known to be distilled for few steps, if it is.
+    pub distilled: Option<Distilled>,
     /// Whether the size of the latents is not that of the file.
     pub(super) repaired: bool,
 }

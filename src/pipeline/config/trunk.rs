@@ -98,6 +98,12 @@ impl TrunkConfig {
         }
     }
 
+    /// Whether it was distilled to read a guidance scale.
+    pub(in crate::pipeline) fn reads_guidance(&self) -> bool {
+        self.unet()
+            .is_some_and(|unet| unet.guidance_width.is_some())
+    }
+
     /// Frames of the films it was trained on, where it looks along them.
     pub(super) fn frames(&self) -> Option<usize> {
         match self {

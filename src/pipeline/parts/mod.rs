@@ -4,6 +4,7 @@
 mod adapters;
 mod build;
 mod classes;
+mod few_steps;
 mod held;
 mod memory;
 mod picture;
@@ -17,6 +18,7 @@ mod wording;
 pub use adapters::Adapters;
 pub(super) use adapters::{Exchange, Notes};
 pub(super) use build::{Parts, origin};
+pub(super) use few_steps::FewSteps;
 pub use memory::{Kept, Memory, Phase, Weights, file_dtype};
 pub use residency::Residency;
 pub(super) use source::{Asked, Source};

@@ -146,6 +146,8 @@ pub struct RecipeModel {
     pub prediction: Option<Prediction>,
     /// The autoencoder in place of its own.
     pub vae: Option<String>,
+    /// A tiny autoencoder in place of its own.
+    pub tiny_vae: Option<String>,
 }
 
 /// A refiner.

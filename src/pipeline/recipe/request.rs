@@ -30,6 +30,7 @@ impl Recipe {
         Overrides {
             prediction: self.model.prediction,
             vae: self.model.vae.clone(),
+            tiny_vae: self.model.tiny_vae.clone(),
         }
     }
 

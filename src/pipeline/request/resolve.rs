@@ -5,11 +5,11 @@ use super::control::{Control, switches};
 use super::edit::Edit;
 use super::resolved::{Draws, Resolved};
 use super::subject::Subject;
-use crate::cache::Course;
+use crate::cache::{CacheRule, Course};
 use crate::error::{Error, RequestError};
 use crate::guidance::Guidance;
 use crate::motion::Motion;
-use crate::pipeline::config::{Films, ModelConfig};
+use crate::pipeline::config::{FewStepRun, Films, ModelConfig};
 use crate::sampler::Sampler;
 use crate::samplers::{SamplerConfig, SamplerKind, Steps};
 
@@ -116,6 +116,13 @@ impl Request {
         frames: usize,
     ) -> Vec<String> {
         let mut notes = sampler.notes();
+        if let Some(distilled) = &model.distilled {
+            let run = FewStepRun {
+                silent: self.steps.is_none() || self.guidance_scale.is_none(),
+                caches: self.cache != CacheRule::none(),
+            };
+            notes.extend(distilled.notes(model.defaults, run));
+        }
         if let Subject::Picture { picture, name } = &self.subject {
             let [height, width] = latent_size.map(|side| side * model.canvas().factor);
             let (wide, high) = (picture.width(), picture.height());
@@ -267,6 +274,7 @@ impl Request {
         let guidance = Guidance {
             scale,
             rescale,
+            embedded: model.trunk.reads_guidance(),
             over_frames: self.film.scales(model, frames),
             channels: model.guided_channels(),
             ..Guidance::default()

@@ -42,7 +42,9 @@ impl Starter<'_> {
                 start.channels = Some(Tensor::cat(vec![painted, self.encode(masked, noise)], 1));
             } else {
                 // diffusers encodes the masked picture here too and does not use it: later draws follow that one.
-                noise.draw(self.posterior_shape(masked.dims()[0], noise));
+                if self.vae.config().draws() {
+                    noise.draw(self.posterior_shape(masked.dims()[0], noise));
+                }
                 start.known = clean.map(|latents| Known {
                     latents,
                     noise: normals,
@@ -93,11 +95,14 @@ impl Starter<'_> {
         )
     }
 
-    /// Latents in the denoiser's units, drawn from the autoencoder's distribution: `[pictures, 3, height, width]` to `[items, channels,
+    /// Latents in the denoiser's units, drawn from the autoencoder's distribution if it has one: `[pictures, 3, height, width]` to `[items, channels,
     /// latent height, latent width]`.
     fn encode(&self, pixels: Tensor<4>, noise: &mut SeededNoise) -> Tensor<4> {
         let shape = self.posterior_shape(pixels.dims()[0], noise);
         let mut moments = self.vae.encode(pixels, self.run.request.tiling);
+        if !self.vae.config().draws() {
+            return self.for_items(self.vae.to_denoiser(moments.mean));
+        }
         if shape[0] != moments.mean.dims()[0] {
             moments.mean = self.for_items(moments.mean);
             moments.log_variance = self.for_items(moments.log_variance);

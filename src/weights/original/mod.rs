@@ -11,6 +11,7 @@
 mod frames;
 mod leftovers;
 mod text;
+mod tiny;
 mod unet;
 mod vae;
 mod wrappers;
@@ -20,6 +21,7 @@ use std::collections::BTreeMap;
 use burn::tensor::{Bytes, Shape, TensorData};
 use burn_store::{bridge, burn_pack::Tensor as Packed};
 
+pub use tiny::{Half, is_tiny_autoencoder, tiny_autoencoder, tiny_config, tiny_half};
 pub use vae::{DECODER_INPUT, autoencoder_alone};
 pub use wrappers::unwrapped;
 

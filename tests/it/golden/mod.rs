@@ -5,7 +5,7 @@ mod steps;
 
 use std::ops::Range;
 
-use afterimage::catalog::{ModelFolder, ModelPart};
+use afterimage::catalog::{ModelFolder, ModelPart, Overrides};
 use afterimage::conditioning::Conditioning;
 use afterimage::denoiser::{Evaluation, StagedDenoiser};
 use afterimage::models::unet::{UNet, UNetCarry};
@@ -32,7 +32,13 @@ pub(crate) fn unet(pipeline: &Pipeline) -> &UNet {
 
 /// The model of a fixture, with its `ControlNet` where it has one.
 pub(crate) fn load(fixture: &Fixture, device: &Device) -> Pipeline {
-    let folder = ModelFolder::open(fixture.model().to_str().unwrap()).unwrap();
+    load_with(fixture, &Overrides::default(), device)
+}
+
+/// The same with what a caller says of it.
+pub(crate) fn load_with(fixture: &Fixture, said: &Overrides, device: &Device) -> Pipeline {
+    let name = fixture.model();
+    let folder = ModelFolder::open_with(name.to_str().unwrap(), said, &mut ()).unwrap();
     let mut pipeline = Pipeline::load(&folder, device, tested::dtype()).unwrap();
     let places = [
         fixture.model().join("controlnet"),

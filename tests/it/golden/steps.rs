@@ -63,6 +63,7 @@ impl Stepwise<'_> {
         };
         let numbers = golden("added_time_ids").map(|numbers| numbers.rows());
         let inputs = &self.steps.inputs;
+        let guidance = self.resolved.guidance;
         let context = match inputs.get("prompt_embeds") {
             Some(here) => here.on(&device),
             None => golden("prompt_embeds")?.on(&device),
@@ -71,6 +72,7 @@ impl Stepwise<'_> {
             rows: self.resolved.rows,
             pooled: golden("added_text_embeds").map(|pooled| pooled.on(&device)),
             numbers: numbers.unwrap_or_default(),
+            guidance_scale: guidance.embedded.then_some(guidance.scale),
             channels: inputs.get("channels").map(|here| here.on(&device)),
             ..Conditioning::of_context(context)
         })

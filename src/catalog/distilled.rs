@@ -1,0 +1,137 @@
+//! What a name says of a model that was distilled for few steps.
+//!
+//! **Source.** The names of the published models and `LoRA`s: SD and SDXL Turbo (Sauer et al., arXiv 2311.17042), latent consistency models
+//! (Luo et al., arXiv 2310.04378 and 2311.05556), SDXL Lightning (Lin et al., arXiv 2402.13929), Hyper-SD (Ren et al., arXiv 2404.13686),
+//! trajectory consistency (Zheng et al., arXiv 2402.19159).
+
+/// How a model was distilled, as far as that decides how it is sampled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Distillation {
+    /// Against a discriminator: one to four steps.
+    Turbo,
+    /// Progressively, against a discriminator: as many steps as the file is for.
+    Lightning,
+    /// Along whole trajectories, by parts.
+    Hyper,
+    /// Trajectory consistency.
+    Trajectory,
+    /// Latent consistency.
+    Consistency,
+}
+
+/// Words of names, and what they say.
+const WORDS: [(&str, Distillation); 6] = [
+    ("turbo", Distillation::Turbo),
+    ("lightning", Distillation::Lightning),
+    ("hyper", Distillation::Hyper),
+    ("tcd", Distillation::Trajectory),
+    ("lcm", Distillation::Consistency),
+    ("consistency", Distillation::Consistency),
+];
+
+/// Turbo models of one step, by the words of their names.
+const ONE_STEP: [&[&str]; 4] = [
+    &["sd", "turbo"],
+    &["sdxl", "turbo"],
+    &["sd", "xl", "turbo"],
+    &["sd", "2", "1", "turbo"],
+];
+
+/// What a name says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Named {
+    pub(crate) kind: Distillation,
+    /// The word that says it.
+    pub(crate) word: &'static str,
+    /// Steps that it is made for.
+    pub(crate) steps: usize,
+}
+
+impl Named {
+    /// Of a model or a file; folders in front of it do not count.
+    pub(crate) fn read(name: &str) -> Option<Self> {
+        let file = name.rsplit(['/', '\\']).next().unwrap_or(name);
+        let file = file.to_lowercase();
+        let words: Vec<&str> = file
+            .split(|letter: char| !letter.is_ascii_alphanumeric())
+            .collect();
+        let said = |word: &&(&'static str, Distillation)| words.contains(&word.0);
+        let (word, kind) = *WORDS.iter().find(said)?;
+        let one = ONE_STEP.iter().any(|name| words.starts_with(name));
+        let usual = if one { 1 } else { 4 };
+        Some(Self {
+            kind,
+            word,
+            steps: steps(&words).unwrap_or(usual),
+        })
+    }
+}
+
+impl Distillation {
+    /// Class of its sampler in diffusers, in a family that has pooled texts (`xl`) or has none.
+    pub(crate) fn scheduler(self, xl: bool) -> &'static str {
+        match self {
+            Self::Turbo if xl => "EulerAncestralDiscreteScheduler",
+            Self::Turbo | Self::Lightning => "EulerDiscreteScheduler",
+            Self::Hyper | Self::Trajectory => "TCDScheduler",
+            Self::Consistency => "LCMScheduler",
+        }
+    }
+
+    /// Its sampler by the word of the command line.
+    pub(crate) fn sampler(self) -> &'static str {
+        match self {
+            Self::Turbo | Self::Lightning => "euler",
+            Self::Hyper | Self::Trajectory => "tcd",
+            Self::Consistency => "lcm",
+        }
+    }
+}
+
+/// `8steps`, `4step`, `2-step`: the number.
+fn steps(words: &[&str]) -> Option<usize> {
+    let together = |word: &&str| {
+        let digits = word.strip_suffix("steps").or(word.strip_suffix("step"))?;
+        digits.parse().ok()
+    };
+    let apart = |pair: &[&str]| {
+        let stepped = pair[1] == "step" || pair[1] == "steps";
+        pair[0].parse().ok().filter(|_| stepped)
+    };
+    let found: Option<usize> = words.iter().find_map(together);
+    let found = found.or_else(|| words.windows(2).find_map(apart));
+    found.filter(|steps| (1..=64).contains(steps))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_published_models_say_how_they_are_sampled() {
+        use Distillation::{Consistency, Hyper, Lightning, Trajectory, Turbo};
+        for (name, kind, steps) in [
+            ("stabilityai/sd-turbo", Turbo, 1),
+            ("models/sd_xl_turbo_1.0_fp16.safetensors", Turbo, 1),
+            ("DreamShaperXL_Turbo_v2.safetensors", Turbo, 4),
+            ("sdxl_lightning_8step_lora.safetensors", Lightning, 8),
+            ("sdxl_lightning_4step.safetensors", Lightning, 4),
+            ("Hyper-SD15-8steps-lora.safetensors", Hyper, 8),
+            ("h1t/TCD-SD15-LoRA", Trajectory, 4),
+            ("lcm-lora-sdv1-5", Consistency, 4),
+            ("lightning-2-step.safetensors", Lightning, 2),
+        ] {
+            let named = Named::read(name).unwrap();
+            assert_eq!((named.kind, named.steps), (kind, steps), "{name}");
+        }
+        for name in [
+            "turbo/model.safetensors",
+            "hyperrealism.safetensors",
+            "turbine",
+            "",
+        ] {
+            assert_eq!(Named::read(name), None, "{name}");
+        }
+        assert_eq!(Named::read("lcm-0steps").unwrap().steps, 4);
+    }
+}
