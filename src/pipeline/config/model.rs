@@ -11,6 +11,7 @@ use super::trunk::TrunkConfig;
 use super::upscale::UpscaleConfig;
 use super::visit::Visitor;
 use crate::denoiser::Blueprint;
+use crate::doctor::Models;
 use crate::error::{Error, RequestError};
 use crate::models::control::ControlNetConfig;
 use crate::models::unet::{Extent, UNetConfig};
@@ -68,6 +69,11 @@ pub enum Films {
 }
 
 impl ModelConfig {
+    /// Whose shapes its operations have, for [`checks`](crate::doctor::checks).
+    pub fn examined_as(&self) -> Vec<Models> {
+        vec![self.trunk.examined_as(), Models::Vae, Models::KnownDefects]
+    }
+
     /// How it makes films.
     pub fn films(&self) -> Films {
         let zero_shot = self.texts().is_some_and(|texts| texts.added.is_none());
