@@ -2,6 +2,7 @@
 
 use super::{
     auto::Auto, branches::BranchRule, decider::Decider, predictor::Predictor, refresh::Refresh,
+    router::Router,
 };
 use crate::inject::PriorNoise;
 
@@ -76,6 +77,14 @@ pub struct CacheRule {
 }
 
 impl CacheRule {
+    /// The router of Learning-to-Cache, where it goes by one.
+    pub fn router(&self) -> Option<&Router> {
+        match &self.branches {
+            Some(BranchRule::Routed(router)) => Some(router),
+            _ => None,
+        }
+    }
+
     pub(super) fn new(cut: Cut, refresh: Refresh) -> Self {
         Self {
             cut,

@@ -7,6 +7,7 @@ use super::{
     cancel, console, curve,
     job::{self, Machine, Model},
     progress::Watch,
+    recipe,
 };
 use crate::{
     cache::CacheRule,
@@ -103,22 +104,22 @@ fn requests(arguments: &args::Calibrate, model: &Model) -> Result<Vec<Request>, 
         } else {
             Subject::Nothing
         };
-        let mut request = job::request(course, subject, CacheRule::none(), 0);
+        let mut request = recipe::request(model, course, subject, CacheRule::none(), 0)?;
         request.batch = match request.subject {
             Subject::Nothing => chunk.len(),
             _ => 1,
         };
         request.seeds = Seeds::Each(chunk.iter().map(|(_, seed)| *seed).collect());
-        request
+        Ok(request)
     };
-    Ok(numbered.chunks(together).map(of).collect())
+    numbered.chunks(together).map(of).collect()
 }
 
 fn router(arguments: &args::Calibrate) -> Result<(), Error> {
     check_writable(&arguments.output, "the router")?;
     let model = Model::open(&arguments.model)?;
     let subject = job::subject(None, &arguments.course.class_label, &model);
-    let request = job::request(&arguments.course, subject, CacheRule::none(), 0);
+    let request = recipe::request(&model, &arguments.course, subject, CacheRule::none(), 0)?;
     let resolved = request.resolve(&model.config)?;
     let mut workload = job::workload(&model, &request, &resolved);
     workload.macs *= arguments.seeds.len() as u64;

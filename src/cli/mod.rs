@@ -26,11 +26,12 @@ mod output;
 mod paced;
 mod pictures;
 mod plan;
+mod preview;
 mod progress;
 mod recipe;
 mod stages;
 mod tensors;
-mod xl;
+mod told;
 
 use std::{panic::catch_unwind, process::ExitCode};
 

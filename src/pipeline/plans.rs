@@ -127,7 +127,9 @@ impl Pipeline {
             let resolved = request.resolve(&self.config)?;
             let run = self.run(&request, &resolved);
             let mut noise = run.noise();
-            let conditioning = self.conditioning(&run, &mut noise, observer)?;
+            let mut conditioning = self.conditioning(&run, &mut noise, observer)?;
+            let guidance = resolved.guidance;
+            conditioning.guidance_scale = guidance.embedded.then_some(guidance.scale);
             let start = run.start_from_noise(&mut noise)?;
             let calibrated = Calibrated {
                 run: &run,

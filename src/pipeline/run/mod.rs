@@ -5,12 +5,14 @@ mod edit;
 mod enlarge;
 #[cfg(feature = "eval")]
 pub(super) mod planning;
+mod shown;
 mod start;
 mod steps;
 mod trace;
 
 pub(super) use calibrate::{Changes, Observed};
 pub(super) use edit::Starter;
+pub(super) use shown::Shown;
 pub(super) use start::Start;
 pub(super) use steps::Run;
 pub use trace::Trace;
