@@ -9,14 +9,14 @@ use super::{
     progress::{self, Downloads},
 };
 use crate::{
-    cache::CacheRule,
     catalog::{ModelFolder, ModelPart, Overrides},
+    denoise::Observer,
     device::{self, OpenDevice, Workload},
     error::Error,
     models::control::ControlNetConfig,
     noise::Prediction,
     pipeline::{
-        Adapters, Kept, Memory, ModelConfig, Pipeline, Request, Residency, Resolved, Seeds,
+        Adapters, Kept, Memory, ModelConfig, Pipeline, PromptEmbeds, Request, Residency, Resolved,
         Subject, check_control_weights, check_weights,
     },
     weights::{Format, Storage, WeightFormat},
@@ -94,10 +94,30 @@ impl Model {
         Ok(number)
     }
 
+    /// What the prompts of `request` say, read before all else where the encoder is large.
+    pub(super) fn read_texts(
+        &self,
+        machine: &Machine,
+        request: &Request,
+        observer: &mut dyn Observer,
+    ) -> Result<Option<PromptEmbeds>, Error> {
+        let (device, format) = (machine.device.device(), machine.format);
+        PromptEmbeds::read(
+            &self.folder,
+            &self.config,
+            device,
+            format,
+            request,
+            observer,
+        )
+    }
+
     pub(super) fn load(&self, machine: &Machine) -> Result<Pipeline, Error> {
         let (device, adapters) = (machine.device.device(), &self.adapters);
-        let mut pipeline = Pipeline::load_with(&self.folder, device, machine.format, adapters)?;
-        pipeline.set_sampler(self.config.sampler.clone());
+        let mut config = self.config.clone();
+        config.controls.clear(); // they come again, with their weights
+        let (folder, format) = (&self.folder, machine.format);
+        let mut pipeline = Pipeline::load_as(config, folder, device, format, adapters)?;
         pipeline.set_residency(machine.residency);
         for part in &self.controls {
             pipeline.add_control(part)?;
@@ -220,25 +240,6 @@ pub(super) fn subject(prompt: Option<&str>, classes: &[usize], model: &Model) ->
     let silent = model.config.reads_text().then_some(args::DEFAULT_PROMPT);
     let prompts = prompt.or(silent).into_iter().map(str::to_owned);
     Subject::named(prompts.collect(), classes.to_vec(), &model.config)
-}
-
-/// The request that `course` describes; the rest as the model would have it.
-pub(super) fn request(
-    course: &args::Course,
-    subject: Subject,
-    rule: CacheRule,
-    seed: u64,
-) -> Request {
-    let mut request = Request::of(subject);
-    request.film = course.film.request();
-    request.batch = course.batch.unwrap_or(1);
-    request.seeds = Seeds::One(seed);
-    request.steps = course.steps;
-    request.guidance_scale = course.guidance_scale;
-    request.size = course.size;
-    request.sampler = course.sampler;
-    request.cache = rule;
-    request
 }
 
 /// What a run is called by: enough to make it again, but for the prompt and the seed.

@@ -49,6 +49,10 @@ pub(crate) enum RequestError {
     )]
     OutputName { given: String },
     #[error(
+        "the output `{given}` is of no format that is written here\nhint: end the name of a picture in .png, .jpg or .webp, that of a film in .mp4, .gif, .apng, .png or .y4m, or in / for a folder of frames"
+    )]
+    OutputFormat { given: String },
+    #[error(
         "the output `{given}` is a film's, and this run makes pictures\nhint: end its name in .png, .jpg or .webp; a model of films, or `frames`, makes films"
     )]
     FilmAsPicture { given: String },
@@ -150,6 +154,17 @@ pub(crate) enum RequestError {
         "this model makes a picture larger, and there is none\nhint: `--init-image` names it; or the model goes on after another, as its `--upscaler`"
     )]
     NothingToEnlarge,
+    #[error(
+        "this model has no text encoder of its own, and none has read its prompts\nhint: name it as `--upscaler` of a model that reads prompts as it does (the first stage of DeepFloyd IF), or add a folder `text_encoder`"
+    )]
+    NoTextEncoder,
+    #[error(
+        "encoded prompts of shape {found:?}, the model reads {expected:?}\nhint: they are one row a prompt, as `PromptEmbeds::read` makes them for this request"
+    )]
+    PromptEmbeds {
+        found: [usize; 3],
+        expected: [usize; 3],
+    },
     #[cfg(feature = "cli")]
     #[error(
         "{found} noise levels for {upscalers} upscalers\nhint: give one for all of them, or one each"

@@ -93,6 +93,7 @@ mod sdxl;
 mod shipped;
 mod svd;
 mod t5;
+mod t5_precision;
 mod tested;
 mod text;
 mod text_to_video;

@@ -11,6 +11,7 @@ use super::trunk::TrunkConfig;
 use super::upscale::UpscaleConfig;
 use super::visit::Visitor;
 use crate::denoiser::Blueprint;
+use crate::doctor::Models;
 use crate::error::{Error, RequestError};
 use crate::models::control::ControlNetConfig;
 use crate::models::unet::{Extent, UNetConfig};
@@ -68,6 +69,11 @@ pub enum Films {
 }
 
 impl ModelConfig {
+    /// Whose shapes its operations have, for [`checks`](crate::doctor::checks).
+    pub fn examined_as(&self) -> Vec<Models> {
+        vec![self.trunk.examined_as(), Models::Vae, Models::KnownDefects]
+    }
+
     /// How it makes films.
     pub fn films(&self) -> Films {
         let zero_shot = self.texts().is_some_and(|texts| texts.added.is_none());
@@ -91,15 +97,23 @@ impl ModelConfig {
     ///
     /// If it is for another model family.
     pub fn add_control(&mut self, net: ControlNetConfig) -> Result<usize, Error> {
-        let unet = self.unet().filter(|_| self.starts_from_pictures());
+        let follows = self.texts().is_some() && self.upscale.is_none();
+        let unet = self.unet().filter(|_| follows);
         net.check_fits(unet.ok_or(RequestError::NoControl)?)?;
         self.controls.push(net);
         Ok(self.controls.len() - 1)
     }
 
-    /// Whether pictures can be edited and followed: models of latents under CLIP's text encoders do, but for those that make a picture larger.
+    /// Whether a run can start from a picture: models under text do, but for those of latents that make a picture larger.
     pub(in crate::pipeline) fn starts_from_pictures(&self) -> bool {
-        self.texts().is_some() && self.upscale.is_none()
+        self.sentences().is_some() || self.texts().is_some() && self.upscale.is_none()
+    }
+
+    /// The least side of a picture to start from, in pixels, where that decides the size and proportions the other side: `DeepFloyd` IF's
+    /// models make no other than their own.
+    pub(in crate::pipeline) fn least_side(&self) -> Option<usize> {
+        let [height, width] = self.canvas().sides;
+        self.sentences().map(|_| height.min(width))
     }
 
     /// Whether the size is not that of the files, which is too small in conversions of before diffusers 0.9.
