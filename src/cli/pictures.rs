@@ -88,7 +88,7 @@ pub(super) fn blank_controls(
 ) -> Result<Vec<Control>, Error> {
     let blank = blank(model, size);
     let groups = groups(arguments)?;
-    let (nets, numbers) = numbered(groups.iter().map(|group| group.model.as_str()));
+    let (nets, numbers) = numbered(groups.iter().map(|group| group.model));
     for net in nets {
         model.add_control(ModelPart::open(net)?)?;
     }
