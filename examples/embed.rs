@@ -56,8 +56,8 @@ struct Watcher<'a> {
 
 impl Watcher<'_> {
     /// Every other latent of every other row: a quarter of the work, half the size, and right for any model.
-    fn preview(&self, latents: &Tensor<4>) -> Result<Vec<Picture>, Error> {
-        let latents = latents.clone().slice(s![.., .., 0..;2, 0..;2]);
+    fn small(&self, latents: Tensor<4>) -> Result<Vec<Picture>, Error> {
+        let latents = latents.slice(s![.., .., 0..;2, 0..;2]);
         Picture::from_batch(self.model.decode(latents, Tiling::default())?)
     }
 }
@@ -66,7 +66,7 @@ impl Observer for Watcher<'_> {
     fn progress(&mut self, progress: &Progress<'_>) -> ControlFlow<()> {
         let done = progress.evaluation.index + 1;
         if done.is_multiple_of(PREVIEW_EVERY) {
-            let preview = self.preview(progress.latents);
+            let preview = self.small(progress.clean());
             let _ = self.events.send(Event::Preview(preview));
         }
         let heard = self.events.send(Event::Step(done, progress.total));

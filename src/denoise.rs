@@ -31,6 +31,29 @@ pub struct Progress<'a> {
     pub prediction: &'a Tensor<4>,
     /// The latents after the step, `[items, channels, height, width]`.
     pub latents: &'a Tensor<4>,
+    pub(crate) step: Step<'a>,
+}
+
+/// What the step of an evaluation was made from.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Step<'a> {
+    sampler: &'a dyn Sampler,
+    /// Of the sampler's evaluations.
+    evaluation: usize,
+    /// The latents before it.
+    from: &'a Tensor<4>,
+}
+
+impl Progress<'_> {
+    /// What the latents seem to become, `[items, channels, height, width]`: the clean ones that the prediction speaks of. For previews.
+    pub fn clean(&self) -> Tensor<4> {
+        let Step {
+            sampler,
+            evaluation,
+            from,
+        } = self.step;
+        sampler.clean(from.clone(), self.prediction.clone(), evaluation)
+    }
 }
 
 /// The one door for progress, previews and cancelling. Every method has a default that does nothing.
@@ -42,6 +65,14 @@ pub trait Observer {
     fn progress(&mut self, _progress: &Progress<'_>) -> ControlFlow<()> {
         ControlFlow::Continue(())
     }
+
+    /// Whether a pipeline is to show how far it is behind this evaluation: [`preview`](Self::preview) follows then. That costs a decoding.
+    fn wants_preview(&mut self, _progress: &Progress<'_>) -> bool {
+        false
+    }
+
+    /// What the pictures seem to become, `[items, 3, height, width]` in 0 to 1; of a film its middle frame.
+    fn preview(&mut self, _images: Tensor<4>) {}
 
     /// Something the user should know, in one sentence.
     fn warn(&mut self, _message: &str) {}
@@ -119,7 +150,8 @@ impl Denoise<'_> {
                 let first = evaluation.index == span.first;
                 let prediction = guidance.combine(prediction);
                 latents = self.inject(latents, &prior, evaluation, first, Moment::BeforeStep);
-                latents = self.step(history, prediction.clone(), evaluation, latents, noise);
+                let from = latents;
+                latents = self.step(history, prediction.clone(), evaluation, from.clone(), noise);
                 latents = self.restore(latents, evaluation.index);
                 latents = self.inject(latents, &prior, evaluation, first, Moment::AfterStep);
                 finish_on_device(&latents, evaluation.index, total)?;
@@ -129,6 +161,11 @@ impl Denoise<'_> {
                     refresh: first && span.refresh,
                     prediction: &prediction,
                     latents: &latents,
+                    step: Step {
+                        sampler: self.sampler,
+                        evaluation: evaluation.index,
+                        from: &from,
+                    },
                 };
                 if observer.progress(&progress).is_break() {
                     return Err(Error::cancelled());

@@ -40,6 +40,9 @@ pub trait Sampler: std::fmt::Debug + Send + Sync {
     /// `alpha·x0 + sigma·noise`.
     fn noise_level(&self, evaluation: usize) -> NoiseLevel;
 
+    /// The clean sample that the prediction of an evaluation speaks of, made from `sample`: where a run would end if the network were right.
+    fn clean(&self, sample: Tensor<4>, prediction: Tensor<4>, evaluation: usize) -> Tensor<4>;
+
     /// Standard deviation of the latents a run starts from.
     fn initial_noise_scale(&self) -> f64;
 

@@ -1,6 +1,6 @@
 //! What is reused, and when: one small value for every method.
 
-use super::{branches::BranchRule, refresh::Refresh};
+use super::{branches::BranchRule, refresh::Refresh, router::Router};
 use crate::inject::PriorNoise;
 
 /// Where the line of cells is split: what lies before is reused, what lies after is computed at every step.
@@ -57,6 +57,14 @@ pub struct CacheRule {
 }
 
 impl CacheRule {
+    /// The router of Learning-to-Cache, where it goes by one.
+    pub fn router(&self) -> Option<&Router> {
+        match &self.branches {
+            Some(BranchRule::Routed(router)) => Some(router),
+            _ => None,
+        }
+    }
+
     pub(super) fn new(cut: Cut, refresh: Refresh) -> Self {
         Self {
             cut,

@@ -11,7 +11,7 @@ use super::{
     plan::Summary,
     progress::speed,
     stages::Made,
-    xl::Told,
+    told::Told,
 };
 use crate::{
     catalog::ModelFolder,

@@ -10,6 +10,7 @@ use super::{
     job::{self, Arithmetic, Facts, Machine, Model},
     pictures::{self, Sources},
     progress::Watch,
+    recipe,
 };
 use crate::{
     cache::CacheRule,
@@ -45,12 +46,13 @@ pub(super) fn run(arguments: &args::Bench) -> Result<(), Error> {
     model.adapt(&arguments.adapt)?;
     let controls = pictures::blank_controls(&arguments.nets, &mut model, arguments.course.size)?;
     let subject = pictures::any_subject(&arguments.course, &model);
-    let mut request = job::request(
+    let mut request = recipe::request(
+        &model,
         &arguments.course,
         subject,
         CacheRule::none(),
         arguments.seed,
-    );
+    )?;
     request.controls = controls;
     let plain = request.resolve(&model.config)?;
     let promises = rules

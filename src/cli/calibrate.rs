@@ -4,6 +4,7 @@ use super::{
     args, cancel, console,
     job::{self, Machine, Model},
     progress::Watch,
+    recipe,
 };
 use crate::{
     cache::CacheRule,
@@ -15,7 +16,7 @@ pub(super) fn run(arguments: &args::Calibrate) -> Result<(), Error> {
     check_writable(&arguments.output, "the router")?;
     let model = Model::open(&arguments.model)?;
     let subject = job::subject(None, &arguments.course.class_label, &model);
-    let request = job::request(&arguments.course, subject, CacheRule::none(), 0);
+    let request = recipe::request(&model, &arguments.course, subject, CacheRule::none(), 0)?;
     let resolved = request.resolve(&model.config)?;
     let mut workload = job::workload(&model, &request, &resolved);
     workload.macs *= arguments.seeds.len() as u64;

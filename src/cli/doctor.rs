@@ -13,14 +13,15 @@ use super::{
 use crate::{
     catalog::Overrides,
     device::{self, Backend, OpenDevice},
-    doctor::{self, Examination, Fallback, Finding, Kernel, Models, Records, Verdict},
+    doctor::{self, Examination, Fallback, Finding, Kernel, Records, Verdict},
     error::{DeviceError, Error},
-    pipeline::{ModelConfig, TrunkConfig},
 };
 
 pub(super) fn run(arguments: &args::Doctor) -> Result<(), Error> {
     let models = match &arguments.model {
-        Some(name) => models(&Model::open_configs(Some(name), Overrides::default())?.config),
+        Some(name) => Model::open_configs(Some(name), Overrides::default())?
+            .config
+            .examined_as(),
         None => Vec::new(),
     };
     Backend::Cpu.require()?;
@@ -48,20 +49,6 @@ pub(super) fn run(arguments: &args::Doctor) -> Result<(), Error> {
         kernels: format!("{} computed wrongly", wrong.join(", ")),
     }
     .into())
-}
-
-/// Whose shapes a model has.
-fn models(config: &ModelConfig) -> Vec<Models> {
-    let denoiser = match &config.trunk {
-        TrunkConfig::UNet(unet) if unet.added.is_some() => Models::Xl,
-        TrunkConfig::DiT(_) => Models::Dit,
-        // Over one frame, films have the shapes of pictures.
-        TrunkConfig::UNet(_)
-        | TrunkConfig::UNet2d(_)
-        | TrunkConfig::SpatioTemporal(_)
-        | TrunkConfig::UNet3d(_) => Models::StableDiffusion,
-    };
-    vec![denoiser, Models::Vae, Models::KnownDefects]
 }
 
 #[derive(Serialize)]

@@ -16,6 +16,7 @@ use super::{
     job::{self, Machine, Model},
     pictures,
     progress::Watch,
+    recipe,
 };
 use crate::{
     cache::CacheRule,
@@ -46,7 +47,7 @@ fn sample(arguments: &args::Sampling) -> Result<(), Error> {
     model.adapt(&arguments.adapt)?;
     let subject = pictures::any_subject(&arguments.course, &model);
     let rule = CacheRule::none();
-    let mut request = job::request(&arguments.course, subject, rule, arguments.seed);
+    let mut request = recipe::request(&model, &arguments.course, subject, rule, arguments.seed)?;
     let batch = request.batch.min(arguments.samples);
     request.batch = 1;
     match &mut request.subject {

@@ -9,10 +9,12 @@ use super::{
     output::{self, Output, Shape, file_beside},
     pictures::Sources,
     plan::Summary,
+    preview::Preview,
     progress::Watch,
     recipe,
     stages::{Made, Others, Stage, Stages},
-    tensors, xl,
+    tensors,
+    told::Told,
 };
 use crate::{
     catalog::ModelPart,
@@ -30,6 +32,7 @@ pub(super) fn run(arguments: &args::Generate) -> Result<(), Error> {
     output::check_name(&named)?;
     let mut asked = Asked::read(arguments, recipe, seed)?;
     let output = asked.output(arguments, &named)?;
+    let watch = Watch::with(Preview::asked(&arguments.previews)?);
     let workload = asked.stages.workload();
     let machine = Machine::open(&asked.machine(arguments), &workload)?;
     for stage in asked.stages.iter() {
@@ -42,7 +45,8 @@ pub(super) fn run(arguments: &args::Generate) -> Result<(), Error> {
     }
     asked.settle(&machine)?;
     cancel::listen();
-    let (made, traced) = generate(&mut asked.stages, &machine, arguments.trace.as_deref())?;
+    let trace = arguments.trace.as_deref();
+    let (made, traced) = generate(&mut asked.stages, &machine, watch, trace)?;
     machine.note_run(&workload);
     let work = work(&asked.stages, &made.reports);
     let account = asked.account(seed, &machine);
@@ -90,7 +94,6 @@ impl Asked {
         let mut model = Model::open_with(recipe.model.name.as_deref(), recipe.overrides())?;
         recipe.check_model(&model.folder)?;
         model.adapters = recipe.adapters()?;
-        xl::check(&arguments.xl, &model.config, recipe.refiner.is_some())?;
         for net in recipe.nets() {
             model.add_control(ModelPart::open(net)?)?;
         }
@@ -199,7 +202,7 @@ impl Asked {
             prompt: recipe.prompts.first().cloned().unwrap_or_default(),
             classes,
             negative_prompt: recipe.negative_prompts.first().cloned(),
-            told: xl::Told::new(&recipe),
+            told: Told::new(&recipe),
             seed,
             weights: recipe.model.hash.clone().unwrap_or_default(),
             refiner_weights: refiner.and_then(|refiner| refiner.hash.clone()),
@@ -222,9 +225,9 @@ fn rescue(arguments: &args::Generate, seed: u64) -> PathBuf {
 fn generate(
     stages: &mut Stages,
     machine: &Machine,
+    mut watch: Watch,
     trace: Option<&Path>,
 ) -> Result<(Made, Result<(), Error>), Error> {
-    let mut watch = Watch::new();
     let Some(path) = trace else {
         let made = stages.generate(machine, &mut watch);
         watch.finish();

@@ -6,7 +6,7 @@ use super::{adapters, args, console, job::Model};
 use crate::{
     catalog::{ModelFolder, PartSummary},
     error::Error,
-    pipeline::{Canvas, Films, ModelConfig, TrunkConfig},
+    pipeline::{Canvas, Films, ModelConfig},
 };
 
 pub(super) fn run(arguments: &args::Inspect) -> Result<(), Error> {
@@ -127,20 +127,12 @@ fn size(model: &Model) -> String {
     let Canvas { sides, factor, .. } = model.config.canvas();
     let [height, width] = sides;
     let pixels = format!("{}x{}", width * factor, height * factor);
-    let (multiple, by) = (model.config.multiple(), denoiser_file(&model.config));
+    let (multiple, by) = (model.config.multiple(), model.config.trunk.file());
     let mut by = model.folder.says(by, "sample_size");
     if model.config.is_repaired() {
         by = format!("{by} of before diffusers 0.9, as its pipelines repair it");
     }
     format!("{pixels}, latents {width}x{height}, in multiples of {multiple} ({by})")
-}
-
-/// The file of the denoiser's configuration.
-fn denoiser_file(config: &ModelConfig) -> &'static str {
-    match config.trunk {
-        TrunkConfig::DiT(_) => "transformer/config.json",
-        _ => "unet/config.json",
-    }
 }
 
 /// What the network predicts, on which schedule, and who says so.

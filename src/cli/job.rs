@@ -9,7 +9,6 @@ use super::{
     progress::{self, Downloads},
 };
 use crate::{
-    cache::CacheRule,
     catalog::{ModelFolder, ModelPart, Overrides},
     denoise::Observer,
     device::{self, OpenDevice, Workload},
@@ -18,7 +17,7 @@ use crate::{
     noise::Prediction,
     pipeline::{
         Adapters, Kept, Memory, ModelConfig, Pipeline, PromptEmbeds, Request, Residency, Resolved,
-        Seeds, Subject, check_control_weights, check_weights,
+        Subject, check_control_weights, check_weights,
     },
     weights::{Format, Storage, WeightFormat},
 };
@@ -241,25 +240,6 @@ pub(super) fn subject(prompt: Option<&str>, classes: &[usize], model: &Model) ->
     let silent = model.config.reads_text().then_some(args::DEFAULT_PROMPT);
     let prompts = prompt.or(silent).into_iter().map(str::to_owned);
     Subject::named(prompts.collect(), classes.to_vec(), &model.config)
-}
-
-/// The request that `course` describes; the rest as the model would have it.
-pub(super) fn request(
-    course: &args::Course,
-    subject: Subject,
-    rule: CacheRule,
-    seed: u64,
-) -> Request {
-    let mut request = Request::of(subject);
-    request.film = course.film.request();
-    request.batch = course.batch.unwrap_or(1);
-    request.seeds = Seeds::One(seed);
-    request.steps = course.steps;
-    request.guidance_scale = course.guidance_scale;
-    request.size = course.size;
-    request.sampler = course.sampler;
-    request.cache = rule;
-    request
 }
 
 /// What a run is called by: enough to make it again, but for the prompt and the seed.

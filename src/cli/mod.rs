@@ -24,11 +24,12 @@ mod memory;
 mod output;
 mod pictures;
 mod plan;
+mod preview;
 mod progress;
 mod recipe;
 mod stages;
 mod tensors;
-mod xl;
+mod told;
 
 use std::{panic::catch_unwind, process::ExitCode};
 

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::{
     args, console,
-    job::{self, Facts, Model},
+    job::{Facts, Model},
     memory::MemoryFacts,
     pictures, recipe,
     stages::{Others, Stage, Stages},
@@ -35,7 +35,7 @@ pub(super) fn run(arguments: &args::Plan) -> Result<(), Error> {
     let edit = pictures::planned_edit(arguments.strength, &model, arguments.course.size)?;
     let controls = pictures::blank_controls(&arguments.nets, &mut model, arguments.course.size)?;
     let subject = pictures::any_subject(&arguments.course, &model);
-    let mut request = job::request(&arguments.course, subject, rule, 0);
+    let mut request = recipe::request(&model, &arguments.course, subject, rule, 0)?;
     (request.edit, request.controls) = (edit, controls);
     let links = &arguments.links;
     let levels = match &links.noise_level[..] {

@@ -5,9 +5,10 @@ use std::{
     ops::ControlFlow,
 };
 
+use burn::tensor::Tensor;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
-use super::{cancel, console};
+use super::{cancel, console, preview::Preview};
 use crate::catalog::FetchProgress;
 use crate::denoise::{Observer, Progress};
 use crate::doctor::Check;
@@ -19,6 +20,7 @@ pub(super) struct Watch {
     warns: bool,
     /// What was said: both models of a run have something to say of the same prompt.
     said: Vec<String>,
+    preview: Option<Preview>,
 }
 
 impl Watch {
@@ -28,6 +30,15 @@ impl Watch {
             bar: Bar::new(),
             warns: true,
             said: Vec::new(),
+            preview: None,
+        }
+    }
+
+    /// The same, and `preview`.
+    pub(super) fn with(preview: Option<Preview>) -> Self {
+        Self {
+            preview,
+            ..Self::new()
         }
     }
 
@@ -55,6 +66,19 @@ impl Observer for Watch {
             ControlFlow::Break(())
         } else {
             ControlFlow::Continue(())
+        }
+    }
+
+    fn wants_preview(&mut self, progress: &Progress<'_>) -> bool {
+        let preview = self.preview.as_ref();
+        preview.is_some_and(|preview| preview.is_due(progress.evaluation.index, progress.total))
+    }
+
+    fn preview(&mut self, images: Tensor<4>) {
+        let shown = self.preview.as_ref().map(|preview| preview.show(images));
+        if let Some(Err(error)) = shown {
+            self.preview = None;
+            self.warn(&format!("there are no more previews: {error}"));
         }
     }
 

@@ -5,6 +5,7 @@ mod tests;
 
 use super::{
     args::{self, Corner},
+    job::Model,
     pictures::{groups, spread},
     stages::no_refiner,
 };
@@ -12,8 +13,8 @@ use crate::{
     cache::CacheRule,
     error::{Error, RequestError},
     pipeline::{
-        Recipe, RecipeControl, RecipeEmbedding, RecipeFile, RecipeLora, RecipeRefiner,
-        RecipeUpscaler, Seeds,
+        Recipe, RecipeControl, RecipeEmbedding, RecipeFile, RecipeLora, RecipePictures,
+        RecipeRefiner, RecipeUpscaler, Request, Seeds, Subject,
     },
 };
 
@@ -30,15 +31,33 @@ pub(super) fn asked(arguments: &args::Generate) -> Result<Recipe, Error> {
     model(&mut recipe, &arguments.model);
     refiner(&mut recipe, &arguments.links)?;
     upscalers(&mut recipe, &arguments.links)?;
-    course(&mut recipe, arguments);
+    prompts(&mut recipe, arguments);
+    course(&mut recipe, &arguments.course);
     numbers(&mut recipe, arguments)?;
     framing(&mut recipe, &arguments.xl);
-    film(&mut recipe, &arguments.course.film);
     adapted(&mut recipe, &arguments.adapt);
     start(&mut recipe, &arguments.start)?;
     follow(&mut recipe, &arguments.follow)?;
     recipe.check_files()?;
     Ok(recipe)
+}
+
+/// The request for `model` that `course` describes; the rest as the model would have it.
+pub(super) fn request(
+    model: &Model,
+    course: &args::Course,
+    subject: Subject,
+    rule: CacheRule,
+    seed: u64,
+) -> Result<Request, Error> {
+    let mut recipe = Recipe {
+        seed: Some(Seeds::One(seed)),
+        ..Recipe::default()
+    };
+    self::course(&mut recipe, course);
+    recipe.reuse(Some(rule));
+    let request = recipe.request(&model.config, RecipePictures::default())?;
+    Ok(Request { subject, ..request })
 }
 
 /// Puts what is given in the place of what is there.
@@ -117,15 +136,18 @@ pub(super) fn levels(
     }
 }
 
-/// What is shown, and in how many steps.
-fn course(recipe: &mut Recipe, arguments: &args::Generate) {
-    let given = &arguments.course;
-    if let Some(prompt) = &arguments.prompt {
+fn prompts(recipe: &mut Recipe, given: &args::Generate) {
+    if let Some(prompt) = &given.prompt {
         recipe.prompts = vec![prompt.clone()];
     }
-    if let Some(prompt) = &arguments.negative_prompt {
+    if let Some(prompt) = &given.negative_prompt {
         recipe.negative_prompts = vec![prompt.clone()];
     }
+}
+
+/// What every command that runs a model is told of the run.
+pub(super) fn course(recipe: &mut Recipe, given: &args::Course) {
+    film(recipe, &given.film);
     if !given.class_label.is_empty() {
         recipe.classes.clone_from(&given.class_label);
     }
@@ -155,7 +177,7 @@ fn numbers(recipe: &mut Recipe, given: &args::Generate) -> Result<(), Error> {
         None => {}
     }
     if !given.cache.rules.is_empty() {
-        recipe.cache = Some(CacheRule::combine(given.cache.rules.iter().cloned())?);
+        recipe.reuse(Some(CacheRule::combine(given.cache.rules.iter().cloned())?));
     }
     set(&mut recipe.dtype, given.machine.place.dtype.as_ref());
     set(&mut recipe.weights, given.machine.weights.as_ref());

@@ -49,6 +49,10 @@ pub(crate) enum RequestError {
     )]
     OutputName { given: String },
     #[error(
+        "the output `{given}` is of no format that is written here\nhint: end the name of a picture in .png, .jpg or .webp, that of a film in .mp4, .gif, .apng, .png or .y4m, or in / for a folder of frames"
+    )]
+    OutputFormat { given: String },
+    #[error(
         "the output `{given}` is a film's, and this run makes pictures\nhint: end its name in .png, .jpg or .webp; a model of films, or `frames`, makes films"
     )]
     FilmAsPicture { given: String },

@@ -7,7 +7,7 @@ use super::{
     place::{is_film_by_name, is_folder_by_name},
     save::PictureFormat,
 };
-use crate::error::Error;
+use crate::error::{Error, RequestError};
 
 /// Refuses a name that neither a picture nor a film could have, for those who do not know yet which of the two they will write.
 ///
@@ -21,6 +21,9 @@ pub fn check_output_name(output: &Path) -> Result<(), Error> {
     match (PictureFormat::of(output), FilmFormat::of(output)) {
         (Ok(_), _) | (_, Ok(_)) => Ok(()),
         (Err(_), Err(film)) if is_film_by_name(output) => Err(film),
-        (Err(picture), Err(_)) => Err(picture),
+        (Err(_), Err(_)) => Err(RequestError::OutputFormat {
+            given: output.display().to_string(),
+        }
+        .into()),
     }
 }

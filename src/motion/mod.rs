@@ -284,17 +284,32 @@ struct Counted<'a> {
     total: usize,
 }
 
-impl Observer for Counted<'_> {
-    fn progress(&mut self, progress: &Progress<'_>) -> ControlFlow<()> {
+impl Counted<'_> {
+    /// Through all runs.
+    fn counted<'a>(&self, progress: &Progress<'a>) -> Progress<'a> {
         let evaluation = Evaluation {
             index: self.made + progress.evaluation.index,
             ..progress.evaluation
         };
-        self.observer.progress(&Progress {
+        Progress {
             evaluation,
             total: self.total,
             ..*progress
-        })
+        }
+    }
+}
+
+impl Observer for Counted<'_> {
+    fn progress(&mut self, progress: &Progress<'_>) -> ControlFlow<()> {
+        self.observer.progress(&self.counted(progress))
+    }
+
+    fn wants_preview(&mut self, progress: &Progress<'_>) -> bool {
+        self.observer.wants_preview(&self.counted(progress))
+    }
+
+    fn preview(&mut self, images: Tensor<4>) {
+        self.observer.preview(images);
     }
 
     fn warn(&mut self, message: &str) {

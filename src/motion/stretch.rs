@@ -50,6 +50,11 @@ impl Sampler for Stretch<'_> {
         self.sampler.noise_level(self.first + evaluation)
     }
 
+    fn clean(&self, sample: Tensor<4>, prediction: Tensor<4>, evaluation: usize) -> Tensor<4> {
+        self.sampler
+            .clean(sample, prediction, self.first + evaluation)
+    }
+
     fn initial_noise_scale(&self) -> f64 {
         self.sampler.initial_noise_scale()
     }

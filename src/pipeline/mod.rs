@@ -58,7 +58,7 @@ use parts::{Asked, Exchange, FewSteps, Notes, Parts, Source, Space, origin};
 use request::course;
 #[cfg(feature = "cli")]
 pub(crate) use request::numbered;
-use run::{Changes, Observed, Run, Start, Starter};
+use run::{Changes, Observed, Run, Shown, Start, Starter};
 
 /// A loaded model, whatever it makes its pictures from.
 #[derive(Debug)]
@@ -284,6 +284,12 @@ impl Pipeline {
         resolved: &Resolved,
         observer: &mut dyn Observer,
     ) -> Result<(Conditioning, Begun), Error> {
+        let observer: &mut dyn Observer = &mut Shown {
+            observer,
+            space: &*self.space,
+            items: request.items(),
+            tiling: request.tiling,
+        };
         self.notes.tell(observer);
         resolved.notes.iter().for_each(|note| observer.warn(note));
         let asked = request.sampler.map(SamplerKind::name);

@@ -137,3 +137,41 @@ fn a_film_that_finds_no_room_leaves_its_latents_and_they_become_a_film() {
         &["no films of 2", "hint: give `--frames` a divisor of 3"],
     );
 }
+
+/// What the run seems to become, of a film its middle frame, every so many calls of the model.
+#[test]
+fn previews_show_a_frame_while_a_run_goes_on() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let preview = ["--preview", "now.png", "--preview-every", "3"];
+    let arguments = [&FILM[..], &preview, &["--output", "a.y4m"]].concat();
+    let ending = generate(folder.path(), &arguments);
+    assert_eq!(ending.code, Some(0), "{}", ending.shown());
+    assert_eq!(names(folder.path()), ["a.y4m", "now.png"]);
+    let frame = image::open(folder.path().join("now.png")).expect("a picture");
+    assert_eq!((frame.width(), frame.height()), (64, 64));
+    let without = made(folder.path(), &["b.y4m"]);
+    let with = fs::read(folder.path().join("a.y4m")).expect("a film");
+    assert!(with == without, "a preview changes nothing");
+    let never = ["--preview", "late.png", "--preview-every", "100"];
+    let ending = generate(
+        folder.path(),
+        &[&FILM[..], &never, &["--output", "c.y4m"]].concat(),
+    );
+    assert_eq!(ending.code, Some(0), "{}", ending.shown());
+    assert!(!folder.path().join("late.png").exists());
+}
+
+#[test]
+fn previews_that_could_not_be_shown_are_refused() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let refused: &[(&[&str], &str)] = &[
+        (&["--preview", "a.gif"], "`a.gif` is a film's"),
+        (&["--preview", "a"], "`a` does not end in .png"),
+        (&["--preview-every", "3"], "hint: name one with `--preview`"),
+    ];
+    for (arguments, words) in refused {
+        generate(folder.path(), arguments).refused(2, &[words]);
+    }
+    generate(folder.path(), &["--preview", "no/folder/a.png"]).refused(1, &["the preview"]);
+    assert!(names(folder.path()).is_empty());
+}

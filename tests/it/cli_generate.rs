@@ -139,7 +139,7 @@ fn requests_that_cannot_be_met_write_nothing() {
         (
             &["--output", "a.bmp"],
             2,
-            &["does not end in .png, .jpg or .webp"],
+            &["is of no format that is written here", ".webp", ".gif"],
         ),
         (&["--trace", "no/such/t"], 1, &["cannot write the trace"]),
         (

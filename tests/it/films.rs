@@ -37,9 +37,12 @@ fn request(fixture: &Fixture, case: &Value) -> Request {
     Request { cache, ..request }
 }
 
+/// The film model that ships, whose weights are trained, and whose sampler begins with pure noise.
+const SHIPPED: (&str, &str, usize) = ("scenes-film", "txt2video", 3);
+
 #[test]
 fn films_agree_with_diffusers() {
-    for (name, kind, cases) in FAMILIES {
+    for (name, kind, cases) in FAMILIES.into_iter().chain([SHIPPED]) {
         let fixture = Fixture::best(name);
         let mut pipeline = load(&fixture, &tested::device());
         let mut tally = Tally::default();
@@ -63,7 +66,9 @@ fn check(fixture: &Fixture, case: &Value, pipeline: &Pipeline) -> Result<f64, St
         .map_err(|error| error.to_string())?;
     assert_eq!(made.report.account.cells, made.report.forecast.cells);
     let times = golden("timesteps").unwrap().values;
+    let alike = |(&found, &time): (&f64, &f32)| (found - f64::from(time)).abs() < 1e-5;
     assert_eq!(trace.timesteps.len(), times.len(), "{}", case["id"]);
+    assert!(trace.timesteps.iter().zip(&times).all(alike), "{times:?}");
     for (row, step) in case["kept_steps"].as_array().unwrap().iter().enumerate() {
         let step = step.as_u64().unwrap() as usize;
         let Some(all) = golden("noise_pred") else {
@@ -72,6 +77,12 @@ fn check(fixture: &Fixture, case: &Value, pipeline: &Pipeline) -> Result<f64, St
         let (name, expected) = (format!("noise_pred.{step}"), rows(all.row(row)));
         let found = trace.predictions[step].clone();
         comparison.check(Part::Predictions, name, &expected, found)?;
+    }
+    let steps = case["tensors"]["latents_by_step"].as_array();
+    for (step, name) in steps.into_iter().flatten().enumerate() {
+        let expected = fixture.tensor(name.as_str().unwrap());
+        let found = trace.latents[step].clone();
+        comparison.check(Part::Latents, format!("latents.{step}"), &expected, found)?;
     }
     let latents = rows(golden("final_latents").unwrap());
     comparison.check(Part::Latents, "final", &latents, made.latents.clone())?;

@@ -1,24 +1,27 @@
-//! text-to-video-ms-1.7b against diffusers: cells, layers, laws, costs, parameters.
+//! text-to-video-ms-1.7b against diffusers: cells, layers, steps, laws, costs, parameters; whole films are in `films`.
 
-use afterimage::cache::{CacheRule, Course, Session};
+use std::collections::BTreeMap;
+
+use afterimage::cache::Course;
 use afterimage::conditioning::Conditioning;
 use afterimage::denoise::Denoise;
 use afterimage::denoiser::{Evaluation, Rows, StagedDenoiser as _};
 use afterimage::guidance::Guidance;
 use afterimage::models::spatio_temporal::FilmExtent;
 use afterimage::models::unet3d::{UNet3DConditionModel, UNet3d, UNet3dConfig};
-use afterimage::pipeline::{SeededNoise, Seeds, Trace};
+use afterimage::pipeline::{SeededNoise, Seeds};
 use afterimage::samplers::SamplerConfig;
 use afterimage::weights::{WeightSource, load_strict, shapes};
 use burn::tensor::Tensor;
 use serde_json::Value;
 
-use crate::fixture::{Fixture, shared, text};
+use crate::fixture::{Fixture, Reference, shared, text};
 use crate::golden::{check_cells, rule};
 use crate::laws::{Subject, made_once_is_made_at_every_step};
 use crate::param_lists::assert_same_parameters;
+use crate::parity::{Comparison, Followed, Steps, Tally, Way};
 use crate::tested::{self, normals};
-use crate::tolerance::{F32_CPU, F32_RUN};
+use crate::tolerance::F32_CPU;
 
 /// An odd size: 9x5 latents halve to 5x3, 3x2, 2x1.
 const EXTENT: FilmExtent = FilmExtent {
@@ -104,149 +107,80 @@ fn check_one_pass(fixture: &Fixture) {
     outcome.unwrap_or_else(|error| panic!("{error}"));
 }
 
-/// A case without its text encoder and its decoder.
-struct Film<'a> {
-    unet: &'a UNet3d,
-    case: &'a Value,
-    condition: Conditioning,
-    sampler: SamplerConfig,
-}
-
-impl Film<'_> {
-    /// Runs the case under `rule` from `latents`, `[frames, channels, height, width]`; gives what every evaluation left and the last.
-    fn run(&self, rule: &CacheRule, latents: Tensor<4>) -> (Vec<[Tensor<4>; 2]>, Tensor<4>) {
-        let call = &self.case["call"];
-        let steps = call["num_inference_steps"].as_u64().unwrap() as usize;
-        let sampler = self.sampler.build(steps, 0.0).unwrap();
-        let [_, _, height, width] = latents.dims();
-        let tokens = self.condition.states().dims()[1];
-        let frames = self.condition.rows.frames;
-        let blueprint = self.unet.config().blueprint(FilmExtent {
-            frames,
-            height,
-            width,
-            tokens,
-        });
-        let plan = rule.plan(&Course::steps(steps), &blueprint).unwrap();
-        let guidance = Guidance {
-            scale: call["guidance_scale"].as_f64().unwrap(),
-            ..Guidance::default()
-        };
-        let run = self.unet.start(&self.condition, sampler.evaluations());
-        let mut session = Session::new(self.unet, &run, &plan, self.condition.rows);
-        let denoise = Denoise {
-            sampler: sampler.as_ref(),
-            plan: &plan,
-            guidance,
-            prior_noise: None,
-            known: None,
-        };
-        let mut noise = SeededNoise::new(&Seeds::One(0), &tested::device());
-        let mut ignored = ();
-        let mut trace = Trace::new(&mut ignored);
-        let last = denoise.run(&mut session, latents, &mut noise, &mut trace);
-        let steps = trace.predictions.into_iter().zip(trace.latents);
-        (steps.map(<[_; 2]>::from).collect(), last.unwrap())
-    }
-
-    /// The prediction at an evaluation, after guidance, for `latents`, `[frames, channels, height, width]`.
-    fn predict(&self, evaluation: usize, latents: Tensor<4>) -> Tensor<4> {
-        let call = &self.case["call"];
-        let steps = call["num_inference_steps"].as_u64().unwrap() as usize;
-        let sampler = self.sampler.build(steps, 0.0).unwrap();
-        let evaluations = [Evaluation {
-            index: 0,
-            ..sampler.evaluations()[evaluation]
-        }];
-        let guidance = Guidance {
-            scale: call["guidance_scale"].as_f64().unwrap(),
-            ..Guidance::default()
-        };
-        let run = self.unet.start(&self.condition, &evaluations);
-        let prepared = self.unet.prepare(&run, &evaluations);
-        let input = guidance.expand(sampler.scale_input(latents, evaluation));
-        guidance.combine(self.unet.forward(input, &prepared))
-    }
+/// Trained weights; whole films of theirs are in `films`.
+#[test]
+fn one_pass_of_the_shipped_film_model_agrees_with_diffusers() {
+    check_one_pass(&Fixture::committed("scenes-film"));
 }
 
 #[test]
-fn runs_agree_with_diffusers() {
-    let ran = check_runs(&fixture());
-    assert!(ran >= 11, "{ran} cases");
-}
-
-/// Trained weights, and a sampler that begins with pure noise.
-#[test]
-fn the_shipped_film_model_agrees_with_diffusers() {
-    let fixture = Fixture::committed("scenes-film");
-    check_one_pass(&fixture);
-    assert_eq!(check_runs(&fixture), 3);
-}
-
-/// All films of a fixture, and how many they are.
-fn check_runs(fixture: &Fixture) -> usize {
-    let unet = unet(fixture);
-    let mut ran = 0;
+fn steps_agree_with_diffusers() {
+    let mut tally = Tally::default();
+    let fixture = fixture();
+    let unet = unet(&fixture);
     for case in fixture.of_kinds(&["txt2video"]) {
-        let golden = |key: &str| fixture.of(case, key).unwrap();
-        let initial = golden("initial_noise");
-        let film = Film {
-            unet: &unet,
-            case,
-            condition: texts(
-                golden("prompt_embeds").on(&tested::device()),
-                initial.shape[2],
-            ),
-            sampler: {
-                let scheduler = fixture.scheduler(case["scheduler"].as_str().unwrap());
-                SamplerConfig::from_json(&scheduler, "case".as_ref()).unwrap()
-            },
-        };
-        let latents = fixture.by_row(case, "initial_noise").on(&tested::device());
         let kept = case["kept_steps"].as_array().unwrap();
-        if kept.len() > 1 && kept[1] == 1 {
-            let before = golden("latents").row(0).on(&tested::device());
-            let outcome = golden("noise_pred")
-                .row(1)
-                .compare(film.predict(1, before), tested::tolerance(F32_CPU));
-            outcome.unwrap_or_else(|error| panic!("{}: prediction 1: {error}", case["id"]));
+        let first = (0..kept.len()).take_while(|&row| kept[row] == row).count();
+        if first > 0 {
+            tally.add(&fixture, case, check_steps(&fixture, case, &unet, first));
         }
-        let (steps, last) = film.run(&rule(&case["cache"]), latents);
-        check_steps(fixture, case, &steps, &last).unwrap_or_else(|error| {
-            panic!("{}: {error}", case["id"]);
-        });
-        ran += 1;
     }
-    ran
+    tally.finish(2);
 }
 
-/// What the case has of its run, each within what its rounding amplifies to; the first prediction as of the reference's own latents.
+/// The first predictions of a case, each from the reference's own latents and texts, and what they leave.
 fn check_steps(
     fixture: &Fixture,
     case: &Value,
-    steps: &[[Tensor<4>; 2]],
-    last: &Tensor<4>,
-) -> Result<(), String> {
-    let amplification = case["info"]["amplification"].as_f64().unwrap();
-    let free = tested::tolerance(F32_CPU.max(F32_RUN * amplification));
-    let kept = case["kept_steps"].as_array().unwrap().iter().enumerate();
-    for (row, step) in kept {
-        let step = step.as_u64().unwrap() as usize;
-        let pairs = ["noise_pred", "latents"].into_iter().zip(&steps[step]);
-        for (key, found) in pairs {
-            let golden = fixture.of(case, key).unwrap().row(row);
-            let tolerance = match step {
-                0 => tested::tolerance(F32_CPU),
-                _ => free,
-            };
-            let outcome = golden.compare(found.clone(), tolerance);
-            outcome.map_err(|error| format!("{key}.{step}: {error}"))?;
-        }
-    }
-    let golden = fixture.by_row(case, "final_latents");
-    let share = golden.compare(last.clone(), free)? / free;
-    eprintln!("{}: {share:.3} of the tolerance", case["id"]);
-    Ok(())
+    unet: &UNet3d,
+    first: usize,
+) -> Result<f64, String> {
+    let (call, golden) = (&case["call"], |key: &str| fixture.of(case, key).unwrap());
+    let sampler = fixture.scheduler(case["scheduler"].as_str().unwrap());
+    let sampler = SamplerConfig::from_json(&sampler, "case".as_ref()).unwrap();
+    let count = call["num_inference_steps"].as_u64().unwrap() as usize;
+    let sampler = sampler.build(count, 0.0).unwrap();
+    let start = fixture.by_row(case, "initial_noise");
+    let [frames, _, height, width] = start.shape[..] else {
+        panic!("{:?}", start.shape);
+    };
+    let states: Tensor<3> = golden("prompt_embeds").on(&tested::device());
+    let blueprint = unet.config().blueprint(FilmExtent {
+        frames,
+        height,
+        width,
+        tokens: states.dims()[1],
+    });
+    let condition = texts(states, frames);
+    let guidance = Guidance {
+        scale: call["guidance_scale"].as_f64().unwrap(),
+        ..Guidance::default()
+    };
+    let plan = rule(&case["cache"]).plan(&Course::steps(count), &blueprint);
+    let scale = sampler.initial_noise_scale() as f32;
+    let followed = Followed {
+        denoise: Denoise {
+            sampler: sampler.as_ref(),
+            plan: &plan.unwrap(),
+            guidance,
+            prior_noise: None,
+            known: None,
+        },
+        rows: condition.rows,
+        noise: &mut SeededNoise::new(&Seeds::One(0), &tested::device()),
+        steps: &Steps {
+            predictions: golden("noise_pred").first(first),
+            samples: Some(Reference {
+                shape: [&[1], &start.shape[..]].concat(),
+                values: start.values.iter().map(|value| value * scale).collect(),
+            }),
+            inputs: BTreeMap::new(),
+            of_the_case: true,
+        },
+    };
+    let mut comparison = Comparison::new(fixture, case, Way::Stepwise);
+    followed.check(unet, &condition, fixture, case, &mut comparison)?;
+    Ok(comparison.share())
 }
 
 #[test]

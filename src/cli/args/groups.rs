@@ -304,6 +304,17 @@ pub(in crate::cli) struct Place {
 
 #[derive(Debug, Args)]
 #[command(next_help_heading = OUTPUT)]
+pub(in crate::cli) struct Previews {
+    /// Show in a picture file (PNG, JPEG, WebP) what the run seems to become while it goes on; of a film, its middle frame
+    #[arg(long, value_name = "FILE")]
+    pub(in crate::cli) preview: Option<PathBuf>,
+    /// Calls of the model from one preview to the next [default: 5]
+    #[arg(long, value_name = "N", value_parser = count)]
+    pub(in crate::cli) preview_every: Option<usize>,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = OUTPUT)]
 pub(in crate::cli) struct Form {
     /// Print one JSON object instead of text
     #[arg(long)]

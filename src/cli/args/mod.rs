@@ -132,6 +132,8 @@ pub(super) struct Generate {
     /// Picture to write (PNG, JPEG, WebP) or film (MP4, GIF, APNG, PNG, Y4M, or a folder of frames as NAME/), or - for the standard output; several are numbered from FILE-0.png on [default: afterimage-SEED.png]
     #[arg(long, value_name = "FILE", help_heading = OUTPUT)]
     pub(super) output: Option<PathBuf>,
+    #[command(flatten)]
+    pub(super) previews: Previews,
     /// Write latents and predictions of every step to a file
     #[arg(long, value_name = "FILE.safetensors", help_heading = OUTPUT)]
     pub(super) trace: Option<PathBuf>,

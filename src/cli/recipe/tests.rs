@@ -6,11 +6,13 @@ use super::*;
 use crate::cli::args::{Arguments, Command, Generate};
 
 /// Options that change no picture: where it goes, what is told of it, how it is computed.
-const SILENT: [&str; 9] = [
+const SILENT: [&str; 11] = [
     "device",
     "json",
     "no_doctor",
     "output",
+    "preview",
+    "preview_every",
     "replay",
     "step_graphs",
     "text_encoders",

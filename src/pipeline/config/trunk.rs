@@ -4,6 +4,7 @@ use burn::tensor::Device;
 
 use super::visit::{Role, Visitor};
 use crate::denoiser::Blueprint;
+use crate::doctor::Models;
 use crate::error::Error;
 use crate::models::dit::{DiTConfig, DiTTransformer2DModel};
 use crate::models::spatio_temporal::{
@@ -35,6 +36,16 @@ const FILM_SIDES: ([usize; 2], [usize; 2]) = ([96, 96], [72, 128]);
 const FRAMES_OF_TEXT: usize = 16;
 
 impl TrunkConfig {
+    /// Where its configuration stands in a folder.
+    pub fn file(&self) -> &'static str {
+        match self {
+            Self::DiT(_) => "transformer/config.json",
+            Self::UNet(_) | Self::UNet2d(_) | Self::SpatioTemporal(_) | Self::UNet3d(_) => {
+                "unet/config.json"
+            }
+        }
+    }
+
     /// Channels it takes in.
     pub fn in_channels(&self) -> usize {
         match self {
@@ -64,6 +75,18 @@ impl TrunkConfig {
             Self::UNet2d(unet) => halvings(unet),
             Self::SpatioTemporal(unet) => halvings(&unet.spatial),
             Self::DiT(dit) => dit.patch,
+        }
+    }
+
+    /// Whose shapes its operations have.
+    pub(super) fn examined_as(&self) -> Models {
+        match self {
+            Self::UNet(unet) if unet.added.is_some() => Models::Xl,
+            Self::DiT(_) => Models::Dit,
+            // Over one frame, films have the shapes of pictures.
+            Self::UNet(_) | Self::UNet2d(_) | Self::SpatioTemporal(_) | Self::UNet3d(_) => {
+                Models::StableDiffusion
+            }
         }
     }
 

@@ -87,6 +87,7 @@ impl Recipe {
             ),
             ("mask", "--mask", &mut self.mask),
             ("latents", "--initial-latents", &mut self.initial_latents),
+            ("router", "--cache", &mut self.router),
         ];
         let start = start.into_iter();
         let start = start.filter_map(|(what, option, file)| Some((what, option, file.as_mut()?)));

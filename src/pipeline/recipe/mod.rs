@@ -11,8 +11,10 @@
 //! ```
 
 mod files;
+mod framing;
 mod json;
 mod kept;
+mod of;
 mod request;
 #[cfg(test)]
 mod tests;
@@ -84,9 +86,11 @@ pub struct Recipe {
     pub sampler: Option<SamplerKind>,
     /// Noise of the update rule.
     pub eta: Option<f64>,
-    /// What is reused between steps.
+    /// What is reused between steps; [`reuse`](Self::reuse) puts another in its place.
     #[serde(with = "words")]
     pub cache: Option<CacheRule>,
+    /// The router that it names, where it names one.
+    pub router: Option<RecipeFile>,
     /// What films are told.
     pub film: FilmRequest,
     /// What SDXL is told.
@@ -277,6 +281,7 @@ impl Default for Recipe {
             sampler: None,
             eta: None,
             cache: None,
+            router: None,
             film: FilmRequest::default(),
             framing: RecipeFraming::default(),
             init_image: None,

@@ -11,7 +11,7 @@ use crate::image_io::{CannyThresholds, Mask, Picture};
 use crate::pipeline::config::{ModelConfig, SourceConfig};
 use crate::pipeline::parts::Adapters;
 use crate::pipeline::request::{
-    Added, Control, Edit, Framing, LowPicture, Request, Seeds, Stage, Subject, numbered,
+    Control, Edit, LowPicture, Request, Seeds, Stage, Subject, numbered,
 };
 use crate::text::Embedding;
 use crate::weights::adapt::{CustomDiffusion, Lora};
@@ -135,8 +135,9 @@ impl Recipe {
     ///
     /// # Errors
     ///
-    /// A request error if a film of a picture is to start from a part of it.
+    /// A request error if a film of a picture is to start from a part of it, or the model takes no notice of sizes or scores that are given.
     pub fn request(&self, model: &ModelConfig, pictures: RecipePictures) -> Result<Request, Error> {
+        self.framing.check(model, self.refiner.is_some())?;
         let subject = Subject::named(self.prompts.clone(), self.classes.clone(), model);
         let (low, edit) = enlarged(pictures.edit, model)?;
         let (subject, edit) = begun(subject, edit, model)?;
@@ -168,32 +169,6 @@ impl Recipe {
             rescue: None,
             step_graphs: false,
         })
-    }
-
-    /// What SDXL is told.
-    fn added(&self) -> Added {
-        let turned = |pair: Option<[usize; 2]>| pair.map(|[first, second]| [second, first]);
-        let (given, silent) = (&self.framing, Added::default());
-        let framing = Framing {
-            original: turned(given.original_size),
-            crop: turned(given.crop).unwrap_or_default(),
-            target: turned(given.target_size),
-        };
-        let negative = Framing {
-            original: turned(given.negative_original_size).or(framing.original),
-            crop: turned(given.negative_crop).unwrap_or(framing.crop),
-            target: turned(given.negative_target_size).or(framing.target),
-        };
-        Added {
-            second_prompts: self.second_prompts.clone(),
-            second_negative_prompts: self.second_negative_prompts.clone(),
-            framing,
-            negative_framing: (negative != framing).then_some(negative),
-            aesthetic_score: given.aesthetic_score.unwrap_or(silent.aesthetic_score),
-            negative_aesthetic_score: given
-                .negative_aesthetic_score
-                .unwrap_or(silent.negative_aesthetic_score),
-        }
     }
 }
 

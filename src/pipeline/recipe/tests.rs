@@ -1,6 +1,7 @@
 use std::path::Path;
 
 use super::*;
+use crate::cache::Router;
 use crate::image_io::Picture;
 
 #[test]
@@ -142,4 +143,103 @@ fn files_are_found_beside_the_recipe_and_held_to_their_hash() {
         missing.starts_with("the picture to start from of the recipe is not there"),
         "{missing}"
     );
+}
+
+#[test]
+fn a_router_is_held_to_its_hash() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("router.safetensors");
+    let write = |score: f32| {
+        let file = std::fs::File::create(&path).expect("a file");
+        let router = Router::new("router", vec![vec![score; 2]; 4], 0.1);
+        router.write(file).expect("a router");
+    };
+    write(0.5);
+    let mut recipe = Recipe::default();
+    let rule = format!("l2c:router={}", path.display());
+    recipe.reuse(Some(rule.parse().expect("a rule")));
+    recipe.hash_files().expect("a router");
+    let mut read = Recipe::from_json(&recipe.to_json()).expect("a recipe");
+    assert_eq!(read, recipe);
+    assert!(read.check_files().is_ok());
+    write(0.25);
+    let changed = read.check_files().expect_err("another").to_string();
+    assert!(
+        changed.starts_with("the router is not the one") && changed.contains("`--cache`"),
+        "{changed}"
+    );
+    read.reuse(Some(
+        "deepcache:interval=2,branch=0".parse().expect("a rule"),
+    ));
+    assert_eq!(read.router, None, "a rule without one");
+}
+
+#[test]
+fn framings_come_back_from_what_a_request_is_told() {
+    let framing = RecipeFraming {
+        original_size: Some([640, 480]),
+        crop: Some([3, 7]),
+        target_size: Some([600, 400]),
+        negative_original_size: Some([64, 48]),
+        negative_crop: Some([1, 2]),
+        negative_target_size: Some([60, 40]),
+        aesthetic_score: Some(7.5),
+        negative_aesthetic_score: Some(1.5),
+    };
+    for framing in [framing, RecipeFraming::default()] {
+        let recipe = Recipe {
+            framing: framing.clone(),
+            ..Recipe::default()
+        };
+        assert_eq!(RecipeFraming::of(&recipe.added()), framing);
+    }
+}
+
+#[cfg(feature = "bundled")]
+#[test]
+fn a_request_in_memory_has_the_recipe_that_it_was_made_of() {
+    use crate::catalog::ModelFolder;
+    use crate::pipeline::Request;
+
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = |name: &str| folder.path().join(name);
+    std::fs::write(at("a.png"), picture(&[])).expect("a file");
+    let text = r#"{"version": 1, "prompts": ["a", "b"], "negative_prompts": ["c"], "batch": 2, "seed": [1, 2, 3, 4], "steps": 7,
+        "guidance_scale": 4.5, "guidance_rescale": 0.7, "guidance_until": 0.6, "guidance_channels": 3, "clip_skip": 1, "size": [320, 192],
+        "sampler": "ddim", "eta": 0.3, "cache": "deepcache:interval=3,branch=0", "film": {"frames": 9}, "noise_level": 40,
+        "strength": 0.4, "tiling": "always"}"#;
+    let mut recipe = Recipe::from_json(text).expect("a recipe");
+    let file = Some(RecipeFile::new(&at("a.png")));
+    recipe.init_image.clone_from(&file);
+    recipe.controls = vec![RecipeControl {
+        model: "net".into(),
+        hash: None,
+        image: file.expect("named"),
+        canny: None,
+        scale: 0.8,
+        window: [0.1, 0.9],
+        guess: true,
+    }];
+    let config = ModelFolder::bundled().and_then(|folder| ModelConfig::read(&folder));
+    let config = config.expect("the bundled model");
+    let pictures = recipe.pictures(&mut |_| ()).expect("the pictures");
+    let request = recipe.request(&config, pictures).expect("a request");
+    assert_eq!(Recipe::of(&request, &recipe.nets()), recipe);
+    let plain = Recipe::of(&Request::new("a red fox"), &[]);
+    assert_eq!(
+        plain.to_json(),
+        r#"{"prompts":["a red fox"],"seed":0,"version":1}"#
+    );
+}
+
+/// What a request holds and no file has cannot be kept, and is not left out without a word.
+#[test]
+fn contents_in_memory_are_no_files() {
+    use crate::pipeline::{Edit, Request};
+
+    let mut request = Request::new("a red fox");
+    request.edit = Some(Edit::new(Picture::filled(8, 8, [9; 3])));
+    let mut recipe = Recipe::of(&request, &[]);
+    let error = recipe.hash_files().expect_err("no file").to_string();
+    assert!(error.contains("a picture in memory"), "{error}");
 }

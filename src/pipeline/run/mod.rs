@@ -3,12 +3,14 @@
 mod calibrate;
 mod edit;
 mod enlarge;
+mod shown;
 mod start;
 mod steps;
 mod trace;
 
 pub(super) use calibrate::{Changes, Observed};
 pub(super) use edit::Starter;
+pub(super) use shown::Shown;
 pub(super) use start::Start;
 pub(super) use steps::Run;
 pub use trace::Trace;

@@ -55,6 +55,14 @@ impl Observer for Trace<'_> {
         self.inner.progress(progress)
     }
 
+    fn wants_preview(&mut self, progress: &Progress<'_>) -> bool {
+        self.inner.wants_preview(progress)
+    }
+
+    fn preview(&mut self, images: Tensor<4>) {
+        self.inner.preview(images);
+    }
+
     fn warn(&mut self, message: &str) {
         self.inner.warn(message);
     }

@@ -203,6 +203,15 @@ impl<R: Rule> Sampler for Run<R> {
         self.trajectory.level(self.whole(evaluation))
     }
 
+    fn clean(&self, sample: Tensor<4>, prediction: Tensor<4>, evaluation: usize) -> Tensor<4> {
+        self.trajectory.raw_data(&Input {
+            evaluation: self.whole(evaluation),
+            prediction,
+            sample,
+            noise: None,
+        })
+    }
+
     fn initial_noise_scale(&self) -> f64 {
         self.trajectory.initial_noise_scale
     }

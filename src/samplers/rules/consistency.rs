@@ -150,6 +150,16 @@ impl Sampler for Consistency {
         NoiseLevel::exploding(self.jumps[evaluation].sigma)
     }
 
+    fn clean(&self, sample: Tensor<4>, prediction: Tensor<4>, evaluation: usize) -> Tensor<4> {
+        let jump = self.jumps[evaluation];
+        let clean = combine((sample, jump.skip), [(prediction, jump.output)]);
+        if self.clips {
+            clean.clamp(-1.0, 1.0)
+        } else {
+            clean
+        }
+    }
+
     fn initial_noise_scale(&self) -> f64 {
         self.jumps.first().map_or(1.0, |jump| jump.sigma)
     }
@@ -172,12 +182,7 @@ impl Sampler for Consistency {
         noise: Option<Tensor<4>>,
     ) -> Tensor<4> {
         let jump = self.jumps[evaluation];
-        let clean = combine((sample, jump.skip), [(prediction, jump.output)]);
-        let clean = if self.clips {
-            clean.clamp(-1.0, 1.0)
-        } else {
-            clean
-        };
+        let clean = self.clean(sample, prediction, evaluation);
         combine((clean, 1.0), noise.map(|noise| (noise, jump.noise)))
     }
 }

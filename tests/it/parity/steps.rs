@@ -184,6 +184,10 @@ impl Sampler for Taught<'_> {
         self.sampler.noise_level(evaluation)
     }
 
+    fn clean(&self, sample: Tensor<4>, prediction: Tensor<4>, evaluation: usize) -> Tensor<4> {
+        self.sampler.clean(sample, prediction, evaluation)
+    }
+
     fn initial_noise_scale(&self) -> f64 {
         self.sampler.initial_noise_scale()
     }

@@ -1,81 +1,10 @@
-//! What SDXL's models take besides the prompts, by the words of the command line.
+//! What SDXL's models were told besides the prompts, for the record of a run.
 
 use serde::Serialize;
 
-use super::args::Xl;
-use crate::{
-    error::RequestError,
-    pipeline::{ModelConfig, Numbers, Recipe},
-};
+use crate::pipeline::Recipe;
 
-/// Refuses what `model` does not take, whatever its value; a refiner that follows takes scores.
-///
-/// # Errors
-///
-/// A request error that names the option.
-pub(super) fn check(given: &Xl, model: &ModelConfig, refined: bool) -> Result<(), RequestError> {
-    let inputs = model.texts().and_then(|texts| texts.added);
-    let numbers = inputs.map(|inputs| inputs.numbers);
-    let refused = |option: Option<&'static str>, what, hint| match option {
-        Some(option) => Err(RequestError::NotTaken { option, what, hint }),
-        None => Ok(()),
-    };
-    let options = Options::of(given);
-    if numbers.is_none() {
-        refused(options.sizes.or(options.targets), "sizes", "SDXL models do")?;
-    }
-    if numbers != Some(Numbers::Score) && !refined {
-        refused(options.scores, "aesthetic scores", "SDXL's refiner does")?;
-    }
-    if numbers == Some(Numbers::Score) {
-        let hint = "SDXL's base models do";
-        refused(options.targets, "target size", hint)?;
-    }
-    Ok(())
-}
-
-/// The first option of each kind that is given.
-struct Options {
-    sizes: Option<&'static str>,
-    targets: Option<&'static str>,
-    scores: Option<&'static str>,
-}
-
-impl Options {
-    fn of(given: &Xl) -> Self {
-        let first = |options: &[(&'static str, bool)]| {
-            let mut named = options.iter().filter(|(_, given)| *given);
-            named.next().map(|(name, _)| *name)
-        };
-        Self {
-            sizes: first(&[
-                ("--original-size", given.original_size.is_some()),
-                ("--crop", given.crop.is_some()),
-                (
-                    "--negative-original-size",
-                    given.negative_original_size.is_some(),
-                ),
-                ("--negative-crop", given.negative_crop.is_some()),
-            ]),
-            targets: first(&[
-                ("--target-size", given.target_size.is_some()),
-                (
-                    "--negative-target-size",
-                    given.negative_target_size.is_some(),
-                ),
-            ]),
-            scores: first(&[
-                ("--aesthetic-score", given.aesthetic_score.is_some()),
-                (
-                    "--negative-aesthetic-score",
-                    given.negative_aesthetic_score.is_some(),
-                ),
-            ]),
-        }
-    }
-}
-
-/// The same for the run's record, in the words of the options; what was left out is left out.
+/// What a run was told, in the words of the options; what was left out is left out.
 #[derive(Debug, Clone, Default, Serialize)]
 pub(super) struct Told {
     #[serde(skip_serializing_if = "Option::is_none")]
