@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::{
     args, console,
-    job::{self, Facts, Model},
+    job::{Facts, Model},
     memory::MemoryFacts,
     pictures, recipe,
     stages::{Others, Stage, Stages},
