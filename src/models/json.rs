@@ -113,6 +113,17 @@ fn refuse_unsupported(
     Ok(())
 }
 
+/// Refuses a name that is there and not among `known`.
+pub(super) fn only(key: &str, name: Option<String>, known: &[&str]) -> Result<(), ConfigError> {
+    match name {
+        Some(name) if !known.contains(&name.as_str()) => {
+            let hint = format!("known: `{}`", known.join("`, `"));
+            Err(ConfigError::unsupported(key, name, hint))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// `sample_size`: one number for both sides, or height and width.
 #[derive(Debug, Clone, Copy, Deserialize)]
 #[serde(untagged)]

@@ -3,7 +3,7 @@
 use serde::Deserialize;
 
 use crate::error::{ConfigError, Error};
-use crate::models::json::{Sides, current_block, current_class};
+use crate::models::json::{Sides, current_block, current_class, only};
 
 use super::tiny::{TinyConfig, TinyJson};
 
@@ -106,6 +106,11 @@ impl VaeConfig {
         if json.class_name.as_deref().map(current_class) == Some(TINY) {
             return Ok(Self::tiny(json)?);
         }
+        Self::deep(json)
+    }
+
+    /// Of residual blocks and norms.
+    fn deep(json: VaeJson) -> Result<Self, Error> {
         let channels = json.block_out_channels.unwrap_or_else(|| vec![64]);
         let groups = json.norm_num_groups.unwrap_or(32);
         let class_name = json
@@ -259,17 +264,6 @@ fn levels(channels: &[usize], first: usize, resnets: usize) -> Vec<Level> {
         .collect()
 }
 
-/// Refuses a name that is there and not among `known`.
-pub(super) fn only(key: &str, name: Option<String>, known: &[&str]) -> Result<(), ConfigError> {
-    match name {
-        Some(name) if !known.contains(&name.as_str()) => {
-            let hint = format!("known: `{}`", known.join("`, `"));
-            Err(ConfigError::unsupported(key, name, hint))
-        }
-        _ => Ok(()),
-    }
-}
-
 fn blocks(
     key: &str,
     names: Option<Vec<String>>,
@@ -361,6 +355,15 @@ mod tests {
     }
 
     #[test]
+    fn a_tiny_one_has_the_latents_of_its_denoiser() {
+        let config = config(r#"{"_class_name": "AutoencoderTiny"}"#).unwrap();
+        assert_eq!((config.factor(), config.latent_channels), (8, 4));
+        assert_eq!((config.scaling_factor, config.shift_factor), (1.0, 0.0));
+        assert_eq!(config.encoded_channels(), 4);
+        assert!(!config.draws() && !config.force_upcast);
+    }
+
+    #[test]
     fn a_codebook_leaves_no_moments() {
         let config = config(r#"{"_class_name": "VQModel", "num_vq_embeddings": 8192}"#).unwrap();
         assert_eq!((config.codes, config.latent_channels), (Some(8192), 3));
@@ -376,6 +379,8 @@ mod tests {
         let wide = message(r#"{"_class_name": "VQModel", "vq_embed_dim": 4}"#);
         assert!(wide.contains("`latent_channels` = 3"), "{wide}");
         assert!(message(r#"{"lookup_from_codebook": true}"#).contains("code numbers"));
+        let tiny = message(r#"{"_class_name": "AutoencoderTiny", "act_fn": "gelu"}"#);
+        assert!(tiny.contains("`relu`"), "{tiny}");
         assert!(message(r#"{"act_fn": "relu"}"#).contains("known: `silu`, `swish`"));
         assert!(
             message(r#"{"down_block_types": ["AttnDownEncoderBlock2D"]}"#).contains("`AttnDown")

@@ -24,8 +24,9 @@ pub(super) enum AnyEncoder {
 
 impl AnyEncoder {
     pub(super) fn new(config: &VaeConfig, device: &Device) -> Self {
+        let (pixels, latents) = (config.in_channels, config.latent_channels);
         match &config.tiny {
-            Some(tiny) => Self::Tiny(TinyEncoder::new(config, tiny, device)),
+            Some(tiny) => Self::Tiny(TinyEncoder::new(tiny, pixels, latents, device)),
             None => Self::Deep(Encoder::new(config, device)),
         }
     }
@@ -52,8 +53,9 @@ pub(super) enum AnyDecoder {
 
 impl AnyDecoder {
     pub(super) fn new(config: &VaeConfig, device: &Device) -> Self {
+        let (latents, pixels) = (config.latent_channels, config.out_channels);
         match &config.tiny {
-            Some(tiny) => Self::Tiny(TinyDecoder::new(config, tiny, device)),
+            Some(tiny) => Self::Tiny(TinyDecoder::new(tiny, latents, pixels, device)),
             None if config.over_frames => Self::Frames(TemporalDecoder::new(config, device)),
             None => Self::Pictures(Decoder::new(config, device)),
         }

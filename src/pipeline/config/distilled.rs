@@ -1,6 +1,6 @@
 //! Models that were distilled for few steps: what they run with where a request is silent.
 
-use super::model::Defaults;
+use super::defaults::Defaults;
 use crate::catalog::ModelFolder;
 use crate::models::unet::UNetConfig;
 use crate::samplers::SamplerConfig;

@@ -1,9 +1,10 @@
 //! Which source, trunk and space a pipeline of diffusers has: the one place that knows families.
 
+use super::defaults::Defaults;
 use super::distilled::Distilled;
 use super::encoders::TextConfig;
 use super::json::json;
-use super::model::{Defaults, ModelConfig};
+use super::model::ModelConfig;
 use super::repairs;
 use super::sentences::SentenceConfig;
 use super::source::{ClassesConfig, PICTURE_ENCODER, SourceConfig};

@@ -1,5 +1,6 @@
 //! What a model folder says of itself, read without its weights: a source, a trunk and a space, and how they are sampled.
 
+mod defaults;
 mod distilled;
 mod encoders;
 mod families;
@@ -14,12 +15,13 @@ mod trunk;
 mod upscale;
 mod visit;
 
+pub use defaults::Defaults;
 pub use distilled::Distilled;
 pub(super) use distilled::FewStepRun;
 pub use encoders::{AddedInputs, EncoderConfig, Numbers, TextConfig};
 pub use fit::{check_control_weights, check_weights};
 pub(super) use json::json;
-pub use model::{Canvas, Defaults, Films, ModelConfig};
+pub use model::{Canvas, Films, ModelConfig};
 pub(super) use sentences::SENTENCE_ENCODER;
 pub use sentences::SentenceConfig;
 pub(super) use source::PICTURE_ENCODER;

@@ -1,8 +1,8 @@
 //! The configuration of a model, whatever its family.
 
 use burn::tensor::Device;
-use serde::Deserialize;
 
+use super::defaults::Defaults;
 use super::distilled::Distilled;
 use super::encoders::TextConfig;
 use super::source::{ClassesConfig, SourceConfig};
@@ -17,87 +17,6 @@ use crate::models::control::ControlNetConfig;
 use crate::models::unet::{Extent, UNetConfig};
 use crate::models::vae::VaeConfig;
 use crate::samplers::SamplerConfig;
-
-/// What a run uses where the request is silent.
-#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
-pub struct Defaults {
-    /// Solver steps.
-    pub steps: usize,
-    /// Guidance scale.
-    pub guidance_scale: f64,
-    /// Channels of the prediction that are guided, from the first; the family's own number where this is silent.
-    #[serde(default)]
-    pub guidance_channels: Option<usize>,
-    /// Frames of a film; the family's own number where this is silent.
-    #[serde(default)]
-    pub frames: Option<usize>,
-}
-
-impl Defaults {
-    /// What diffusers' `StableDiffusionPipeline` and `StableDiffusionXLPipeline` use.
-    pub(super) fn texts(xl: bool) -> Self {
-        let silent = Self::default();
-        Self {
-            guidance_scale: if xl { 5.0 } else { silent.guidance_scale },
-            ..silent
-        }
-    }
-
-    /// What diffusers' pipelines without text use, of as many steps.
-    pub(super) fn unconditional(steps: usize) -> Self {
-        Self {
-            steps,
-            guidance_scale: 1.0,
-            ..Self::default()
-        }
-    }
-
-    /// What diffusers' `TextToVideoSDPipeline` uses.
-    pub(super) fn films_of_text() -> Self {
-        Self {
-            guidance_scale: 9.0,
-            ..Self::default()
-        }
-    }
-
-    /// What diffusers' `StableVideoDiffusionPipeline` uses.
-    pub(super) fn films_of_pictures() -> Self {
-        Self {
-            steps: 25,
-            guidance_scale: 3.0,
-            ..Self::default()
-        }
-    }
-
-    /// What diffusers' pipelines of `DeepFloyd` IF and of upscalers use.
-    pub(super) fn cascade(steps: usize, guidance_scale: f64) -> Self {
-        Self {
-            steps,
-            guidance_scale,
-            ..Self::default()
-        }
-    }
-
-    /// What diffusers' `DiTPipeline` uses.
-    pub(super) fn classes() -> Self {
-        Self {
-            guidance_scale: 4.0,
-            ..Self::default()
-        }
-    }
-}
-
-impl Default for Defaults {
-    /// What diffusers' `StableDiffusionPipeline` uses.
-    fn default() -> Self {
-        Self {
-            steps: 50,
-            guidance_scale: 7.5,
-            guidance_channels: None,
-            frames: None,
-        }
-    }
-}
 
 /// The configuration of a model: its three parts, and how they are sampled.
 #[derive(Debug, Clone)]

@@ -4,7 +4,7 @@ use serde::Deserialize;
 
 use super::POOL;
 use crate::error::ConfigError;
-use crate::models::vae::config::only;
+use crate::models::json::only;
 
 /// Maps alive at the peak of a block: what went in, beside a convolution's input and output.
 const MAPS: u64 = 3;
@@ -158,53 +158,47 @@ impl TinyConfig {
 
 #[cfg(test)]
 mod tests {
-    use crate::models::vae::{VaeConfig, VaeJson};
+    use super::*;
 
-    fn config(more: &str) -> Result<VaeConfig, crate::Error> {
-        let text = format!(r#"{{"_class_name": "AutoencoderTiny"{more}}}"#);
-        VaeConfig::new(serde_json::from_str::<VaeJson>(&text).unwrap())
+    fn config(text: &str) -> Result<TinyConfig, ConfigError> {
+        serde_json::from_str::<TinyJson>(text).unwrap().resolve()
     }
 
     #[test]
     fn what_is_not_said_is_as_in_taesd() {
-        let config = config("").unwrap();
-        let tiny = config.tiny.as_ref().unwrap();
-        assert_eq!((config.factor(), config.latent_channels), (8, 4));
-        assert_eq!((config.scaling_factor, config.shift_factor), (1.0, 0.0));
-        assert_eq!(tiny.encoder.blocks, [1, 3, 3, 3]);
-        assert_eq!(tiny.decoder.blocks, [3, 3, 3, 1]);
-        assert!(!config.draws() && !config.force_upcast);
+        let config = config("{}").unwrap();
+        assert_eq!(config.encoder.blocks, [1, 3, 3, 3]);
+        assert_eq!(config.decoder.blocks, [3, 3, 3, 1]);
+        assert_eq!((config.encoder.channels, config.pooled), (64, false));
     }
 
     #[test]
     fn decoding_is_counted_by_hand() {
-        let shape = r#", "decoder_block_out_channels": [2, 2], "encoder_block_out_channels": [2, 2], "latent_channels": 1,
+        let shape = r#""decoder_block_out_channels": [2, 2], "encoder_block_out_channels": [2, 2],
             "num_decoder_blocks": [1, 2], "num_encoder_blocks": [1, 1]"#;
         // A position: in 18, a block 3·36; four pixels of it: the enlarging convolution 36, two blocks, out 54.
-        let macs = config(shape).unwrap().decode_macs(1, 3);
+        let plain = config(&format!("{{{shape}}}")).unwrap();
+        let macs = plain.decode_macs(3, 1, 3);
         assert_eq!(macs, 3 * (18 + 108 + 4 * (36 + 216 + 54)));
-        let pooled = format!(r#"{shape}, "use_midblock_gn": true"#);
-        assert_eq!(
-            config(&pooled).unwrap().decode_macs(1, 3),
-            macs + 3 * 2 * 16
-        );
+        let pooled = config(&format!(r#"{{{shape}, "use_midblock_gn": true}}"#)).unwrap();
+        assert_eq!(pooled.decode_macs(3, 1, 3), macs + 3 * 2 * 16);
+        assert_eq!(plain.decode_bytes(3), 3 * plain.largest_map(3));
     }
 
     #[test]
     fn what_is_not_built_is_named() {
-        let message = |more| config(more).unwrap_err().to_string();
-        assert!(message(r#", "upsample_fn": "bilinear""#).contains("`nearest`"));
-        assert!(message(r#", "upsampling_scaling_factor": 4"#).contains("is `4`"));
-        assert!(message(r#", "act_fn": "gelu""#).contains("`relu`"));
-        let uneven = message(r#", "encoder_block_out_channels": [8, 16, 16, 16]"#);
+        let message = |text| config(text).unwrap_err().to_string();
+        assert!(message(r#"{"upsample_fn": "bilinear"}"#).contains("`nearest`"));
+        assert!(message(r#"{"upsampling_scaling_factor": 4}"#).contains("is `4`"));
+        let uneven = message(r#"{"encoder_block_out_channels": [8, 16, 16, 16]}"#);
         assert!(uneven.contains("same channels"), "{uneven}");
-        assert!(message(r#", "encoder_block_out_channels": []"#).contains("`[]`"));
-        let levels = message(r#", "num_decoder_blocks": [3, 1]"#);
+        assert!(message(r#"{"encoder_block_out_channels": []}"#).contains("`[]`"));
+        let levels = message(r#"{"num_decoder_blocks": [3, 1]}"#);
         assert!(
             levels.contains("`num_encoder_blocks` has 4 levels"),
             "{levels}"
         );
-        let counts = r#", "num_encoder_blocks": [1, 3], "encoder_block_out_channels": [64]"#;
+        let counts = r#"{"num_encoder_blocks": [1, 3], "encoder_block_out_channels": [64]}"#;
         assert!(message(counts).contains("`encoder_block_out_channels` names 1 levels"));
     }
 }

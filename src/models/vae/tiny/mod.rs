@@ -18,7 +18,6 @@ use burn::nn::conv::{Conv2d, Conv2dConfig};
 use burn::nn::{GroupNorm, PaddingConfig2d, Relu};
 use burn::tensor::{DType, Device, Tensor};
 
-use super::VaeConfig;
 use crate::nn::resnet::enlarged;
 use crate::nn::{conv3x3, group_norm};
 use crate::ops;
@@ -127,19 +126,20 @@ pub(super) struct TinyEncoder {
 }
 
 impl TinyEncoder {
-    pub(super) fn new(config: &VaeConfig, tiny: &TinyConfig, device: &Device) -> Self {
+    /// From pixels of `pixels` channels to latents of `latents`.
+    pub(super) fn new(tiny: &TinyConfig, pixels: usize, latents: usize, device: &Device) -> Self {
         let TinyHalf { channels, blocks } = &tiny.encoder;
         let mut layers = Vec::new();
         for (level, &count) in blocks.iter().enumerate() {
             layers.push(match level {
-                0 => Layer::conv(config.in_channels, *channels, device),
+                0 => Layer::conv(pixels, *channels, device),
                 _ => Layer::unbiased(*channels, 2, device),
             });
             let pooled = tiny.pooled && level + 1 == blocks.len();
             let block = || Layer::Block(Block::new(*channels, pooled, device));
             layers.extend((0..count).map(|_| block()));
         }
-        layers.push(Layer::conv(*channels, config.latent_channels, device));
+        layers.push(Layer::conv(*channels, latents, device));
         Self { layers }
     }
 
@@ -156,12 +156,10 @@ pub(super) struct TinyDecoder {
 }
 
 impl TinyDecoder {
-    pub(super) fn new(config: &VaeConfig, tiny: &TinyConfig, device: &Device) -> Self {
+    /// From latents of `latents` channels to pixels of `pixels`.
+    pub(super) fn new(tiny: &TinyConfig, latents: usize, pixels: usize, device: &Device) -> Self {
         let TinyHalf { channels, blocks } = &tiny.decoder;
-        let mut layers = vec![
-            Layer::conv(config.latent_channels, *channels, device),
-            Layer::relu(),
-        ];
+        let mut layers = vec![Layer::conv(latents, *channels, device), Layer::relu()];
         for (level, &count) in blocks.iter().enumerate() {
             let pooled = tiny.pooled && level == 0;
             let block = || Layer::Block(Block::new(*channels, pooled, device));
@@ -171,7 +169,7 @@ impl TinyDecoder {
                 layers.push(Layer::unbiased(*channels, 1, device));
             }
         }
-        layers.push(Layer::conv(*channels, config.out_channels, device));
+        layers.push(Layer::conv(*channels, pixels, device));
         Self { layers }
     }
 
