@@ -158,7 +158,7 @@ impl Denoise<'_> {
                 let progress = Progress {
                     evaluation,
                     total,
-                    refresh: first && span.refresh,
+                    refresh: first && session.refreshed(),
                     prediction: &prediction,
                     latents: &latents,
                     step: Step {
