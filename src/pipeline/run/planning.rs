@@ -14,8 +14,8 @@ use crate::cache::{
     CacheRule, CostTable, Curve, Cut, Point, Predictor, Probe, Refresh, Schedule, schedules,
 };
 use crate::conditioning::Conditioning;
-use crate::denoise::{Noise as _, Observer, Progress};
-use crate::denoiser::{Evaluation, StagedDenoiser};
+use crate::denoise::{Noise as _, Observer, Progress, Step};
+use crate::denoiser::StagedDenoiser;
 use crate::error::{DeviceError, Error, PlanError};
 use crate::metrics::{float_error, float_psnr};
 use crate::pipeline::request::SeededNoise;
@@ -104,36 +104,24 @@ impl<D: StagedDenoiser + ?Sized> Calibrated<'_, D> {
             if kept.len() >= 2 * table.gap() {
                 kept.pop_front();
             }
+            let made = Progress {
+                evaluation: *evaluation,
+                total: evaluations.len(),
+                refresh: true,
+                prediction: &prediction,
+                latents: &next,
+                step: Step {
+                    sampler,
+                    evaluation: index,
+                    from: &latents,
+                },
+            };
+            if observer.progress(&made).is_break() {
+                return Err(Error::cancelled());
+            }
             (history, latents) = (after, next);
-            tell(
-                observer,
-                *evaluation,
-                evaluations.len(),
-                &prediction,
-                &latents,
-            )?;
         }
         Ok(())
-    }
-}
-
-fn tell(
-    observer: &mut dyn Observer,
-    evaluation: Evaluation,
-    total: usize,
-    prediction: &Tensor<4>,
-    latents: &Tensor<4>,
-) -> Result<(), Error> {
-    let progress = Progress {
-        evaluation,
-        total,
-        refresh: true,
-        prediction,
-        latents,
-    };
-    match observer.progress(&progress) {
-        ControlFlow::Continue(()) => Ok(()),
-        ControlFlow::Break(()) => Err(Error::cancelled()),
     }
 }
 
