@@ -11,10 +11,16 @@ use crate::fixture::values;
 use crate::tested::normals;
 use crate::tolerance::{F16, Q8};
 
+/// Width of a head.
+const HEAD: usize = 32;
+
 /// Wide enough that every matrix is worth 8 bits.
 fn config() -> T5Config {
-    let json = r#"{"vocab_size": 200, "d_model": 128, "d_kv": 32, "d_ff": 320, "num_layers": 4, "num_heads": 4, "feed_forward_proj": "gated-gelu"}"#;
-    T5Config::from_json(json, "text_encoder").unwrap()
+    let json = serde_json::json!({
+        "vocab_size": 200, "d_model": 128, "d_kv": HEAD, "d_ff": 320, "num_layers": 4, "num_heads": 4,
+        "feed_forward_proj": "gated-gelu"
+    });
+    T5Config::from_json(&json.to_string(), "text_encoder").unwrap()
 }
 
 /// Normal weights, those into the feed-forward layers `strong` times as large: with 1, every layer keeps the size of its input.
@@ -30,7 +36,12 @@ impl Weights {
             .into_iter()
             .enumerate()
             .map(|(seed, (name, shape))| {
-                let gain = if name.contains("wi_") { strong } else { 1.0 };
+                let gain = match name.as_str() {
+                    name if name.contains("wi_") => strong,
+                    // T5's scores are not scaled: its queries are that much smaller.
+                    name if name.contains(".q.") => (HEAD as f32).powf(-0.5),
+                    _ => 1.0,
+                };
                 (name, bytes(&shape, gain, seed as u64), shape)
             })
             .collect();

@@ -112,8 +112,8 @@ impl ModelConfig {
         self.sentences().is_some() || self.texts().is_some() && self.upscale.is_none()
     }
 
-    /// The least side of a picture to start from, in pixels, where that decides the size and proportions the other side: `DeepFloyd` IF's
-    /// models make no other than their own.
+    /// What the lesser side of a picture to start from becomes, in pixels, where the model says that: `DeepFloyd` IF's do, others take the
+    /// picture's own size.
     pub(in crate::pipeline) fn least_side(&self) -> Option<usize> {
         let [height, width] = self.canvas().sides;
         self.sentences().map(|_| height.min(width))

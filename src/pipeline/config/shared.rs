@@ -46,10 +46,10 @@ impl ModelConfig {
         first: (&Self, &ModelFolder),
     ) -> Result<(), Error> {
         let (Some(own), Some(theirs)) = (self.sentences(), first.0.sentences()) else {
-            return match self.shares_texts() {
-                true => Err(RequestError::NoTextEncoder.into()),
-                false => Ok(()),
-            };
+            if self.shares_texts() {
+                return Err(RequestError::NoTextEncoder.into());
+            }
+            return Ok(());
         };
         if own.t5.is_none() {
             return Ok(own.check_width(theirs.width)?);

@@ -104,23 +104,22 @@ impl<D: StagedDenoiser + ?Sized> Calibrated<'_, D> {
             if kept.len() >= 2 * table.gap() {
                 kept.pop_front();
             }
-            history = after;
-            let from = std::mem::replace(&mut latents, next);
-            let progress = Progress {
+            let made = Progress {
                 evaluation: *evaluation,
                 total: evaluations.len(),
                 refresh: true,
                 prediction: &prediction,
-                latents: &latents,
+                latents: &next,
                 step: Step {
                     sampler,
                     evaluation: index,
-                    from: &from,
+                    from: &latents,
                 },
             };
-            if observer.progress(&progress).is_break() {
+            if observer.progress(&made).is_break() {
                 return Err(Error::cancelled());
             }
+            (history, latents) = (after, next);
         }
         Ok(())
     }
