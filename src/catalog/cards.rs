@@ -107,6 +107,20 @@ macro_rules! film_of_text {
     };
 }
 
+/// A card of a stage of `DeepFloyd` IF: T5 and no autoencoder; the stages after the first have a schedule for the small picture's noise.
+macro_rules! deep_floyd {
+    ($name:literal $(, $noising:literal)?) => {
+        card!($name: "text_encoder/config.json" $(, $noising)?;)
+    };
+}
+
+/// A card of an upscaler of latents.
+macro_rules! upscaler {
+    ($name:literal) => {
+        card!($name: "vae/config.json", "text_encoder/config.json", "low_res_scheduler/scheduler_config.json", "tokenizer/tokenizer_config.json"; "tokenizer")
+    };
+}
+
 const VOCABULARY: &[u8] = file!("clip", "vocab.json");
 const MERGES: &[u8] = file!("clip", "merges.txt");
 
@@ -132,7 +146,7 @@ macro_rules! dit {
     };
 }
 
-static CARDS: [Card; 17] = [
+static CARDS: [Card; 20] = [
     stable_diffusion!("stable-diffusion-v1-5"),
     stable_diffusion!("stable-diffusion-v1-5-inpainting"),
     stable_diffusion!("stable-diffusion-2-1-base"),
@@ -150,6 +164,12 @@ static CARDS: [Card; 17] = [
     pixels!("ddpm-church-256"),
     film_of_picture!("stable-video-diffusion-img2vid-xt"),
     film_of_text!("text-to-video-ms-1.7b"),
+    deep_floyd!("IF-I-XL-v1.0"),
+    deep_floyd!(
+        "IF-II-L-v1.0",
+        "image_noising_scheduler/scheduler_config.json"
+    ),
+    upscaler!("stable-diffusion-x4-upscaler"),
 ];
 
 /// Cards of parts that stand beside a model.
@@ -183,6 +203,7 @@ pub(super) fn unknown(name: &str) -> Error {
 pub(super) const SCENES: StaticFiles = folder!("scenes":
     "model_index.json",
     "afterimage.json",
+    "afterimage-plan.json",
     "scheduler/scheduler_config.json",
     "text_encoder/config.json",
     "text_encoder/model.safetensors",

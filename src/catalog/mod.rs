@@ -288,6 +288,20 @@ impl ModelFolder {
         Ok(hash.digits())
     }
 
+    /// Whether a part has the same weights in both folders, as far as [`weights_hash`](Self::weights_hash) tells; a folder that has none of it
+    /// has no others.
+    pub(crate) fn same_part(&self, other: &Self, part: &str) -> Result<bool, Error> {
+        if !self.has_weights(part) || !other.has_weights(part) {
+            return Ok(true);
+        }
+        let digits = |folder: &Self| {
+            let mut hash = Fingerprint::new();
+            hash.add_part(part, &folder.weights(part)?)?;
+            Ok::<_, Error>(hash.digits())
+        };
+        Ok(digits(self)? == digits(other)?)
+    }
+
     /// What each part's weights are, for people to read. Parts without weights are left out.
     ///
     /// # Errors

@@ -10,13 +10,14 @@ use super::{
 };
 use crate::{
     catalog::{ModelFolder, ModelPart, Overrides},
+    denoise::Observer,
     device::{self, OpenDevice, Workload},
     error::Error,
     models::control::ControlNetConfig,
     noise::Prediction,
     pipeline::{
-        Adapters, Kept, Memory, ModelConfig, Pipeline, Request, Residency, Resolved, Subject,
-        check_control_weights, check_weights,
+        Adapters, Kept, Memory, ModelConfig, Pipeline, PromptEmbeds, Request, Residency, Resolved,
+        Subject, check_control_weights, check_weights,
     },
     weights::{Format, Storage, WeightFormat},
 };
@@ -93,10 +94,30 @@ impl Model {
         Ok(number)
     }
 
+    /// What the prompts of `request` say, read before all else where the encoder is large.
+    pub(super) fn read_texts(
+        &self,
+        machine: &Machine,
+        request: &Request,
+        observer: &mut dyn Observer,
+    ) -> Result<Option<PromptEmbeds>, Error> {
+        let (device, format) = (machine.device.device(), machine.format);
+        PromptEmbeds::read(
+            &self.folder,
+            &self.config,
+            device,
+            format,
+            request,
+            observer,
+        )
+    }
+
     pub(super) fn load(&self, machine: &Machine) -> Result<Pipeline, Error> {
         let (device, adapters) = (machine.device.device(), &self.adapters);
-        let mut pipeline = Pipeline::load_with(&self.folder, device, machine.format, adapters)?;
-        pipeline.set_sampler(self.config.sampler.clone());
+        let mut config = self.config.clone();
+        config.controls.clear(); // they come again, with their weights
+        let (folder, format) = (&self.folder, machine.format);
+        let mut pipeline = Pipeline::load_as(config, folder, device, format, adapters)?;
         pipeline.set_residency(machine.residency);
         for part in &self.controls {
             pipeline.add_control(part)?;

@@ -41,29 +41,51 @@ struct PartEntry {
 impl MemoryFacts {
     /// Models run one after the other, each dropped before the next is read: the one that takes most counts.
     pub(super) fn forecast(stages: &Stages, format: Format) -> Result<Self, Error> {
-        let facts = stages.iter().map(|stage| Self::of(stage, format));
-        let facts = facts.collect::<Result<Vec<_>, _>>()?;
+        let kept = Kept::unnamed(format)?;
+        let mut facts = Vec::new();
+        for stage in stages.iter() {
+            facts.extend(Self::of_texts(stage, kept)?);
+            facts.push(Self::of_run(stage, kept)?);
+        }
         let most = facts.into_iter().max_by_key(|facts| facts.peak);
         Ok(most.expect("a run has at least one model"))
     }
 
-    fn of(stage: &Stage, format: Format) -> Result<Self, Error> {
+    /// Of a text encoder that is read before all else.
+    fn of_texts(stage: &Stage, kept: Kept) -> Result<Option<Self>, Error> {
+        let Stage { model, request, .. } = stage;
+        if !model.config.reads_texts_first() {
+            return Ok(None);
+        }
+        let file = |part: &str| file_dtype(&model.folder, part);
+        let memory = Memory::of_texts(&model.config, request, kept, file)?;
+        Ok(Some(Self::new(stage, kept, memory)))
+    }
+
+    /// Of all that comes after.
+    fn of_run(stage: &Stage, kept: Kept) -> Result<Self, Error> {
         let Stage {
             model,
             request,
             resolved,
+            ..
         } = stage;
-        let kept = Kept::unnamed(format)?;
+        let config = model.config.clone().with_texts_read();
         let file = |part: &str| file_dtype(&model.folder, part);
-        let memory = Memory::forecast(&model.config, request, resolved, kept, file)?;
+        let memory = Memory::forecast(&config, request, resolved, kept, file)?;
+        Ok(Self::new(stage, kept, memory))
+    }
+
+    fn new(stage: &Stage, kept: Kept, memory: Memory) -> Self {
+        let model = &stage.model;
         let unseen = memory
             .weights
             .iter()
             .all(|one| !model.folder.has_weights(&one.part));
-        Ok(Self {
+        Self {
             peak: memory.peak(),
             phase: memory.fullest().name(),
-            dtype: format.dtype.name(),
+            dtype: kept.dtype.name(),
             assumption: assumption(kept, unseen),
             encoding: memory.encoding,
             denoising: memory.denoising,
@@ -72,7 +94,7 @@ impl MemoryFacts {
             kernels: memory.kernels,
             program: memory.program,
             weights: memory.weights.into_iter().map(PartEntry::new).collect(),
-        })
+        }
     }
 
     pub(super) fn text(&self) -> String {

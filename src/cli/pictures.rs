@@ -13,7 +13,9 @@ use crate::{
     catalog::ModelPart,
     error::{Error, RequestError},
     image_io::{Mask, Picture},
-    pipeline::{Adapters, Control, Edit, Recipe, RecipeControl, RecipeFile, SourceConfig, Subject},
+    pipeline::{
+        Adapters, Control, Edit, Recipe, RecipeControl, RecipeFile, SourceConfig, Subject, numbered,
+    },
 };
 
 /// One `ControlNet` of the command line.
@@ -86,26 +88,18 @@ pub(super) fn blank_controls(
 ) -> Result<Vec<Control>, Error> {
     let blank = blank(model, size);
     let groups = groups(arguments)?;
-    let mut names: Vec<&str> = Vec::new();
-    let mut controls = Vec::new();
-    for group in groups {
-        let known = names.iter().position(|name| *name == group.model);
-        let net = match known {
-            Some(net) => net,
-            None => model.add_control(ModelPart::open(group.model)?)?,
-        };
-        if known.is_none() {
-            names.push(group.model);
-        }
-        controls.push(Control {
-            name: "a blank picture".into(),
-            scale: group.scale,
-            window: group.window,
-            guess: arguments.control_guess,
-            ..Control::new(net, blank.clone())
-        });
+    let (nets, numbers) = numbered(groups.iter().map(|group| group.model));
+    for net in nets {
+        model.add_control(ModelPart::open(net)?)?;
     }
-    Ok(controls)
+    let controls = groups.into_iter().zip(numbers).map(|(group, net)| Control {
+        name: "a blank picture".into(),
+        scale: group.scale,
+        window: group.window,
+        guess: arguments.control_guess,
+        ..Control::new(net, blank.clone())
+    });
+    Ok(controls.collect())
 }
 
 /// What a plan starts from: a blank picture under a strength, with a mask for models that fill one.

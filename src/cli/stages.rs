@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::{
-    cancel,
+    cancel, console,
     job::{self, Facts, Machine, Model},
 };
 use crate::{
@@ -55,6 +55,9 @@ impl Stages {
         others: &Others<'_>,
         open: Open,
     ) -> Result<Self, Error> {
+        if model.config.shares_texts() {
+            return Err(RequestError::NoTextEncoder.into());
+        }
         let shown = request.clone();
         let mut stages = Self::refined(model, request, others, open)?;
         for &(name, level) in &others.upscalers {
@@ -64,7 +67,18 @@ impl Stages {
     }
 
     /// With a model that makes larger what the last one makes of `shown`.
-    fn enlarged(self, shown: &Request, model: Model, level: Option<usize>) -> Result<Self, Error> {
+    fn enlarged(
+        self,
+        shown: &Request,
+        mut model: Model,
+        level: Option<usize>,
+    ) -> Result<Self, Error> {
+        if self.first().resolved.rows.frames > 1 {
+            return Err(RequestError::NotOfFilms { option: "upscaler" }.into());
+        }
+        let first = &self.first().model;
+        let read = (&first.config, &first.folder);
+        model.config.share_texts(&model.folder, read)?;
         let request = shown.enlarged(&model.config, self.size(), level)?;
         let cascade = self.cascade.followed_by(link(model, request)?);
         Ok(Self { cascade, ..self })
@@ -136,6 +150,7 @@ impl Stages {
                 model,
                 request,
                 resolved,
+                ..
             } = stage;
             job::workload(model, request, resolved)
         });
@@ -152,6 +167,7 @@ impl Stages {
             model,
             request,
             resolved,
+            ..
         } = self.cascade.first();
         let facts = Facts::new(model, request, resolved);
         let others = self.iter().skip(1);
@@ -173,6 +189,12 @@ impl Stages {
         observer: &mut dyn Observer,
     ) -> Result<Made, Error> {
         let mut loading = Duration::ZERO;
+        let read = |model: &Model, request: &Request| {
+            timed(&mut loading, || {
+                model.read_texts(machine, request, observer)
+            })
+        };
+        self.cascade.read_texts(read)?;
         let load = |model: &Model| timed(&mut loading, || model.load(machine));
         let made = self.cascade.generate(load, observer)?;
         Ok(Made {
@@ -185,7 +207,9 @@ impl Stages {
 
 fn link(model: Model, request: Request) -> Result<Stage, Error> {
     let config = model.config.clone();
-    Link::new(model, &config, request)
+    let (request, picked) = request.settled(&config)?;
+    picked.iter().for_each(|picked| console::note(picked));
+    Link::new(model, &config, request.into_owned())
 }
 
 /// Pictures, and how each model came to its part.

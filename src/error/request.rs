@@ -12,7 +12,7 @@ pub(crate) enum RequestError {
         train_timesteps: usize,
     },
     #[error(
-        "the motion's places are {moved_at} and {joined_at} in a run of {evaluations} steps\nhint: `t0` is below `t1`, and `t1` is below the number of steps"
+        "the motion's places are {moved_at} and {joined_at} in a run of {evaluations} steps\nhint: `motion_t0` is below `motion_t1`, and that is below the number of steps: take more steps, or give both"
     )]
     MotionPlaces {
         moved_at: usize,
@@ -154,6 +154,17 @@ pub(crate) enum RequestError {
         "this model makes a picture larger, and there is none\nhint: `--init-image` names it; or the model goes on after another, as its `--upscaler`"
     )]
     NothingToEnlarge,
+    #[error(
+        "this model has no text encoder of its own, and none has read its prompts\nhint: name it as `--upscaler` of a model that reads prompts as it does (the first stage of DeepFloyd IF), or add a folder `text_encoder`"
+    )]
+    NoTextEncoder,
+    #[error(
+        "encoded prompts of shape {found:?}, the model reads {expected:?}\nhint: they are one row a prompt, as `PromptEmbeds::read` makes them for this request"
+    )]
+    PromptEmbeds {
+        found: [usize; 3],
+        expected: [usize; 3],
+    },
     #[cfg(feature = "cli")]
     #[error(
         "{found} noise levels for {upscalers} upscalers\nhint: give one for all of them, or one each"

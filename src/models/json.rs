@@ -30,7 +30,7 @@ pub(super) fn parse<T: DeserializeOwned>(
 
 /// Keys with one of these words in them, and the most that they count: what is built is made of so many modules, and what a pass over
 /// 128x128 latents costs is a number of 64 bits.
-const MOST: [(&str, u64); 10] = [
+const MOST: [(&str, u64); 13] = [
     ("transformer_layers", 32),
     ("layers_per_block", 16),
     ("_blocks", 16),
@@ -40,6 +40,9 @@ const MOST: [(&str, u64); 10] = [
     ("dim", 1 << 14),
     ("hidden_size", 1 << 14),
     ("intermediate_size", 1 << 15),
+    ("d_model", 1 << 14),
+    ("d_kv", 1 << 12),
+    ("d_ff", 1 << 17),
     ("", 1 << 20),
 ];
 /// Entries of the longest list.

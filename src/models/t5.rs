@@ -12,7 +12,7 @@ use burn::tensor::activation::softmax;
 use burn::tensor::{DType, Device, FloatDType, Int, Tensor, TensorData};
 use serde::Deserialize;
 
-use super::json;
+use super::{encoded_bytes, json};
 use crate::error::{ConfigError, Error};
 use crate::nn::attention::{merge_heads, split_heads};
 use crate::ops::{self, Gelu};
@@ -77,9 +77,7 @@ impl T5Config {
     /// Bytes alive at the peak of encoding `rows` prompts of `tokens`, in f32: the states, what a feed-forward layer makes of them, the
     /// scores.
     pub fn encode_bytes(&self, rows: usize, tokens: usize) -> u64 {
-        let states = tokens * (4 * self.width + 3 * self.inner);
-        let scores = 3 * self.heads * tokens * tokens;
-        (rows * (states + scores) * size_of::<f32>()) as u64
+        encoded_bytes(rows, tokens, [self.width, self.inner, self.heads])
     }
 
     fn norm(&self, device: &Device) -> RmsNorm {
@@ -385,5 +383,34 @@ mod tests {
         assert!(refused(few).contains("`relative_attention_num_buckets` is `2`"));
         let near = r#"{"feed_forward_proj": "gated-gelu", "relative_attention_max_distance": 8}"#;
         assert!(refused(near).contains("`relative_attention_max_distance` is `8`"));
+    }
+
+    #[test]
+    fn widths_that_no_encoder_has_are_refused() {
+        for (key, most) in [("d_model", 1 << 14), ("d_kv", 1 << 12), ("d_ff", 1 << 17)] {
+            let with = |width: usize| {
+                let text = format!(r#"{{"feed_forward_proj": "gated-gelu", "{key}": {width}}}"#);
+                T5Config::from_json(&text, "text_encoder")
+            };
+            assert!(with(most).is_ok(), "{key}");
+            let said = with(most + 1).unwrap_err().to_string();
+            assert!(
+                said.contains(&format!("`{key}` is `{}`", most + 1)),
+                "{said}"
+            );
+            assert!(said.contains(&format!("it is at most {most}")), "{said}");
+        }
+    }
+
+    #[test]
+    fn bytes_beyond_counting_are_the_most_there_are() {
+        let text =
+            r#"{"feed_forward_proj": "gated-gelu", "d_model": 8, "d_ff": 16, "num_heads": 2}"#;
+        let mut config = T5Config::from_json(text, "text_encoder").unwrap();
+        let (states, scores) = (77 * (4 * 8 + 3 * 16), 3 * 2 * 77 * 77);
+        assert_eq!(config.encode_bytes(2, 77), 2 * 4 * (states + scores));
+        assert_eq!(config.encode_bytes(usize::MAX, 77), u64::MAX);
+        config.width = usize::MAX / 4;
+        assert_eq!(config.encode_bytes(1, 77), u64::MAX);
     }
 }

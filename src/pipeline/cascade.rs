@@ -3,7 +3,9 @@
 //! Source: Podell et al., SDXL (arXiv 2307.01952, section 2.5); behaviour as diffusers' `denoising_end` and `denoising_start`. Ho et al.,
 //! "Cascaded Diffusion Models" (2106.15282), for pictures that are made larger.
 
-use super::{Generated, LowPicture, ModelConfig, Pipeline, Report, Request, Resolved, Stage};
+use super::{
+    Generated, LowPicture, ModelConfig, Pipeline, PromptEmbeds, Report, Request, Resolved, Stage,
+};
 use crate::denoise::Observer;
 use crate::error::Error;
 
@@ -16,6 +18,8 @@ pub struct Link<M> {
     pub request: Request,
     /// What that means for it.
     pub resolved: Resolved,
+    /// Whether its prompts are read by the first model of the chain.
+    shares_texts: bool,
 }
 
 impl<M> Link<M> {
@@ -30,6 +34,7 @@ impl<M> Link<M> {
             model,
             request,
             resolved,
+            shares_texts: config.shares_texts(),
         })
     }
 }
@@ -49,6 +54,22 @@ pub struct Cascaded {
     pub generated: Generated,
     /// One a model.
     pub reports: Vec<Report>,
+}
+
+impl Pipeline {
+    /// What the prompts of `request` say, where that can be read before a run ([`Request::prompt_embeds`]): those it has, or what the text
+    /// encoder makes of its texts.
+    ///
+    /// # Errors
+    ///
+    /// If the encoder's weights cannot be read.
+    pub fn prompt_embeds(
+        &self,
+        request: &Request,
+        observer: &mut dyn Observer,
+    ) -> Result<Option<PromptEmbeds>, Error> {
+        self.source.embeds(request, observer)
+    }
 }
 
 impl<M> Cascade<M> {
@@ -77,12 +98,30 @@ impl<M> Cascade<M> {
         &mut self.first
     }
 
+    /// Has `read` encode the prompts of every model but of those that share the first one's, before any denoiser is in memory; it gives
+    /// `None` for models that are to read texts in their runs.
+    ///
+    /// # Errors
+    ///
+    /// If `read` fails.
+    pub fn read_texts(
+        &mut self,
+        mut read: impl FnMut(&M, &Request) -> Result<Option<PromptEmbeds>, Error>,
+    ) -> Result<(), Error> {
+        let links = std::iter::once(&mut self.first).chain(&mut self.others);
+        for link in links.filter(|link| !link.shares_texts) {
+            link.request.prompt_embeds = read(&link.model, &link.request)?;
+        }
+        Ok(())
+    }
+
     /// In the order they run.
     pub fn links(&self) -> impl Iterator<Item = &Link<M>> {
         std::iter::once(&self.first).chain(&self.others)
     }
 
-    /// Runs one model after the other as `load` gives them; each is dropped before the next is read.
+    /// Runs one model after the other as `load` gives them; each is dropped before the next is read. Prompts that several of them read alike
+    /// are read once.
     ///
     /// # Errors
     ///
@@ -93,9 +132,18 @@ impl<M> Cascade<M> {
         observer: &mut dyn Observer,
     ) -> Result<Cascaded, Error> {
         let mut reports = Vec::new();
+        let shared = self.others.iter().any(|link| link.shares_texts);
+        let mut texts = None;
         let mut link = &mut self.first;
         for next in &mut self.others {
             let pipeline = load(&link.model)?;
+            if shared && texts.is_none() {
+                texts = pipeline.prompt_embeds(&link.request, observer)?;
+                link.request.prompt_embeds.clone_from(&texts);
+            }
+            if next.shares_texts {
+                next.request.prompt_embeds.clone_from(&texts);
+            }
             if matches!(next.request.stage, Stage::Finish { .. }) {
                 let begun = pipeline.begin(&link.request, observer)?;
                 reports.push(begun.report);

@@ -9,23 +9,25 @@
 mod cascade;
 mod config;
 mod made;
+mod pace;
 mod parts;
+#[cfg(feature = "eval")]
+mod plans;
 mod recipe;
 mod request;
+mod routers;
 mod run;
 
 use std::any::Any;
 
 use burn::tensor::{Device, Tensor};
 
-use crate::cache::{CacheRule, Router};
 use crate::catalog::{ModelFolder, ModelPart};
-use crate::conditioning::{Conditioning, Hint};
+use crate::conditioning::Conditioning;
 use crate::denoise::Observer;
 use crate::denoiser::Denoiser;
 use crate::device;
 use crate::error::{Error, RequestError};
-use crate::image_io::Picture;
 use crate::models::control::{ControlNet, ControlNetConfig, ControlNetModel, ControlledUNet};
 use crate::models::unet::UNet;
 use crate::samplers::{SamplerConfig, SamplerKind};
@@ -43,21 +45,25 @@ pub use made::{
 };
 #[cfg(feature = "cli")]
 pub(crate) use made::{read_back, write_tensors};
+pub use pace::Pace;
 pub use parts::{Adapters, Kept, Memory, Phase, Residency, Weights, file_dtype};
+#[cfg(feature = "eval")]
+pub use plans::Calibration;
 pub use recipe::{
     Recipe, RecipeControl, RecipeEmbedding, RecipeFile, RecipeFraming, RecipeLora, RecipeMade,
     RecipeModel, RecipePictures, RecipeRefiner, RecipeUpscaler,
 };
 pub use request::{
-    Added, Control, Edit, FilmRequest, Framing, LowPicture, Request, Resolved, SeededNoise, Seeds,
-    Stage, Subject, check_refiner,
+    Added, Control, Edit, FilmRequest, Framing, LowPicture, PLAN_FILE, PromptEmbeds, Request,
+    Resolved, SeededNoise, Seeds, Stage, Subject, check_refiner,
 };
 pub use run::Trace;
 
 use made::timed;
 use parts::{Asked, Exchange, FewSteps, Notes, Parts, Source, Space, origin};
-use request::course;
-use run::{Changes, Observed, Run, Shown, Start, Starter};
+#[cfg(feature = "cli")]
+pub(crate) use request::numbered;
+use run::{Run, Shown, Start, Starter};
 
 /// A loaded model, whatever it makes its pictures from.
 #[derive(Debug)]
@@ -84,7 +90,7 @@ pub struct Pipeline {
 
 impl Pipeline {
     /// Reads a model's weights onto `device`: the denoiser in `format`, a data type or that and how weights are kept; text encoders keep
-    /// weights in the same way and compute in f32, as all else does.
+    /// weights in the same way and compute in f32, as all else does. T5 is read when the first prompt comes.
     ///
     /// # Errors
     ///
@@ -109,8 +115,22 @@ impl Pipeline {
         format: impl Into<Format>,
         adapters: &Adapters,
     ) -> Result<Self, Error> {
+        Self::load_as(ModelConfig::read(folder)?, folder, device, format, adapters)
+    }
+
+    /// [`load_with`](Self::load_with), the model being what `config` says: the folder's own, with what a caller has changed of it.
+    ///
+    /// # Errors
+    ///
+    /// As [`load_with`](Self::load_with).
+    pub fn load_as(
+        config: ModelConfig,
+        folder: &ModelFolder,
+        device: &Device,
+        format: impl Into<Format>,
+        adapters: &Adapters,
+    ) -> Result<Self, Error> {
         let format = format.into();
-        let config = ModelConfig::read(folder)?;
         if !config.takes_adapters() {
             adapters.check_none()?;
         }
@@ -173,9 +193,6 @@ impl Pipeline {
     ///
     /// If a file is missing or malformed, or the net is for another model family.
     pub fn add_control(&mut self, part: &ModelPart) -> Result<usize, Error> {
-        if !self.config.starts_from_pictures() {
-            return Err(RequestError::NoControl.into());
-        }
         let config = ControlNetConfig::from_json(&part.config()?)?;
         let number = self.config.add_control(config.clone())?;
         let net = ControlNetModel::new(&config, &self.device);
@@ -231,6 +248,9 @@ impl Pipeline {
         request: &Request,
         observer: &mut dyn Observer,
     ) -> Result<Generated, Error> {
+        let (request, picked) = request.settled(&self.config)?;
+        picked.iter().for_each(|note| observer.warn(note));
+        let request = request.as_ref();
         let resolved = request.resolve(&self.config)?;
         let (conditioning, begun) = self.latents(request, &resolved, observer)?;
         let how = Decoding {
@@ -261,8 +281,10 @@ impl Pipeline {
         if self.config.texts().is_none() {
             return Err(RequestError::NotSdxl { role: "model" }.into());
         }
+        let (request, picked) = request.settled(&self.config)?;
+        picked.iter().for_each(|note| observer.warn(note));
         let resolved = request.resolve(&self.config)?;
-        Ok(self.latents(request, &resolved, observer)?.1)
+        Ok(self.latents(&request, &resolved, observer)?.1)
     }
 
     /// Everything but the decoding.
@@ -290,19 +312,19 @@ impl Pipeline {
         let guidance = resolved.guidance;
         conditioning.guidance_scale = guidance.embedded.then_some(guidance.scale);
         self.make_room(request, resolved)?;
-        let upscale = self.config.upscale.as_ref();
-        run.enlarge(upscale, false, &mut noise, &mut conditioning)?;
         let mut start = self.start(&run, &mut noise)?;
-        run.enlarge(upscale, true, &mut noise, &mut conditioning)?;
         if let Some(channels) = start.channels.take() {
             conditioning.channels = Some(resolved.guidance.expand(channels));
+        }
+        if let Some(level) = start.level {
+            conditioning.labels = vec![level; resolved.rows.total()];
         }
         let nets = request.controls.iter();
         let nets: Vec<_> = nets.map(|control| &self.controls[control.net]).collect();
         let unet = self.trunk_as::<UNet>().filter(|_| !nets.is_empty());
         let mut begun = match (unet, resolved.motion) {
             (Some(unet), _) => {
-                conditioning.hints = self.hints(&run);
+                conditioning.hints = run.hints(self.pixels(resolved));
                 let trunk = ControlledUNet::new(unet, nets);
                 run.denoise_from(start, &trunk, &conditioning, &mut noise, observer)?
             }
@@ -369,72 +391,15 @@ impl Pipeline {
     }
 
     fn start(&self, run: &Run<'_>, noise: &mut SeededNoise) -> Result<Start, Error> {
-        let (Some(edit), Some(vae)) = (&run.request.edit, self.space.autoencoder()) else {
-            return run.start_from_noise(noise);
+        let (vae, fills) = (self.space.autoencoder(), self.config.fills_masks());
+        let start = |noise: &mut SeededNoise| match &run.request.edit {
+            Some(edit) => Starter::new(edit, run, vae, fills).start(noise),
+            None => run.start_from_noise(noise),
         };
-        let starter = Starter {
-            edit,
-            run,
-            vae,
-            fills: self.config.fills_masks(),
-        };
-        starter.start(noise)
-    }
-
-    /// What the nets of the run follow.
-    fn hints(&self, run: &Run<'_>) -> Vec<Hint> {
-        let [height, width] = self.pixels(run.resolved);
-        let controls = run.request.controls.iter().zip(&run.resolved.windows);
-        let of = |picture: &Picture| picture.resized(width, height).to_tensor(&self.device);
-        let hints = controls.map(|(control, window)| Hint {
-            picture: Tensor::cat(control.pictures.iter().map(of).collect(), 0),
-            scale: control.scale,
-            evaluations: window.clone(),
-            guess: control.guess,
-        });
-        hints.collect()
-    }
-
-    /// A router of Learning-to-Cache for runs such as `request` describes, from one run of it under each of `seeds`; what `request`
-    /// caches is left out.
-    ///
-    /// A branch's score says how early a greedy choice takes it: the threshold of a rule is the share of the multiply-accumulates of
-    /// branches, at steps that may reuse, that the rule spares.
-    ///
-    /// # Errors
-    ///
-    /// If the model reads no classes, the request does not fit it, the observer cancels, or the device fails.
-    pub fn calibrate(
-        &self,
-        request: &Request,
-        seeds: &[u64],
-        observer: &mut dyn Observer,
-    ) -> Result<Router, Error> {
-        if self.config.classes().is_none() {
-            return Err(RequestError::NoRouter.into());
+        match &self.config.upscale {
+            Some(upscale) => run.start_enlarging(upscale, noise, start),
+            None => start(noise),
         }
-        let mut request = Request {
-            cache: CacheRule::none(),
-            ..request.clone()
-        };
-        let resolved = request.resolve(&self.config)?;
-        resolved.notes.iter().for_each(|note| observer.warn(note));
-        let mut changes = Changes::new(resolved.plan.evaluations());
-        for &seed in seeds {
-            request.seeds = Seeds::One(seed);
-            let run = self.run(&request, &resolved);
-            let mut noise = run.noise();
-            let conditioning = self.conditioning(&run, &mut noise, observer)?;
-            let observed = Observed::new(self.trunk(), changes);
-            run.denoise(&observed, &conditioning, observer)?;
-            changes = observed.into_changes();
-        }
-        let router = changes.router(&resolved.blueprint);
-        let rule = CacheRule::learning_to_cache(router.clone());
-        let sampler = resolved.sampler.as_ref();
-        let course = course(sampler, sampler.evaluations().len());
-        rule.plan(&course, &resolved.blueprint)?;
-        Ok(router)
     }
 
     /// Pictures, `[items, 3, height, width]` in 0 to 1, from latents in the denoiser's units, `[items, channels, height, width]`: for

@@ -1,5 +1,6 @@
 //! Text: tokenizing and the encoder contract.
 
+mod characters;
 mod clip_tokenizer;
 mod embedding;
 mod sentence_piece;

@@ -9,6 +9,7 @@ use tokenizers::normalizers::{NormalizerWrapper, Precompiled, Replace, Sequence,
 use tokenizers::pre_tokenizers::metaspace::{Metaspace, PrependScheme};
 use tokenizers::{AddedToken, Tokenizer};
 
+use super::characters;
 use crate::error::ConfigError;
 
 /// What stands for a space.
@@ -86,11 +87,12 @@ pub(super) fn tokenizer(contents: &[u8]) -> Result<Tokenizer, ConfigError> {
 }
 
 /// Characters as the model has them, no space at the end, and runs of spaces as one.
-fn normalizer(characters: &[u8]) -> tokenizers::Result<Sequence> {
+fn normalizer(map: &[u8]) -> tokenizers::Result<Sequence> {
     let spaces = Replace::new(ReplacePattern::Regex(" {2,}".to_owned()), SPACE.to_string())?;
     let mut steps: Vec<NormalizerWrapper> = Vec::new();
-    if !characters.is_empty() {
-        steps.push(Precompiled::from(characters)?.into());
+    if !map.is_empty() {
+        characters::check(map)?;
+        steps.push(Precompiled::from(map)?.into());
     }
     steps.extend([Strip::new(false, true).into(), spaces.into()]);
     Ok(Sequence::new(steps))

@@ -6,6 +6,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use tokenizers::Tokenizer;
 
+use super::characters;
 use crate::error::{ConfigError, Error};
 
 const BEGIN: &str = "<|startoftext|>";
@@ -180,6 +181,7 @@ fn length(named: Option<f64>) -> Result<usize, ConfigError> {
 /// A whole `tokenizer.json`, whose own cutting and padding are switched off.
 pub(super) fn complete(contents: &str) -> Result<Tokenizer, ConfigError> {
     let build = || {
+        characters::check_json(contents)?;
         let mut tokenizer = Tokenizer::from_bytes(contents)?;
         tokenizer.with_truncation(None)?.with_padding(None);
         Ok(tokenizer)

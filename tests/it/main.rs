@@ -82,6 +82,8 @@ mod parity;
 #[cfg(feature = "eval")]
 mod parsers;
 mod picture_files;
+#[cfg(all(feature = "bundled", feature = "eval"))]
+mod planned;
 mod quantised;
 #[cfg(feature = "eval")]
 mod regressions;
@@ -93,6 +95,7 @@ mod sdxl;
 mod shipped;
 mod svd;
 mod t5;
+mod t5_precision;
 mod tested;
 mod text;
 mod text_to_video;

@@ -4,6 +4,7 @@ use serde::Deserialize;
 
 use super::{Tower, check_heads, is_quick_gelu};
 use crate::error::Error;
+use crate::models::encoded_bytes;
 
 /// `text_encoder/config.json` as it stands.
 #[derive(Debug, Clone, Deserialize)]
@@ -91,9 +92,7 @@ impl ClipTextConfig {
 
     /// Bytes alive at the peak of encoding `rows` prompts, in f32: the states, what a feed-forward layer makes of them, the scores.
     pub fn encode_bytes(&self, rows: usize) -> u64 {
-        let tokens = self.positions * (4 * self.width + 3 * self.inner);
-        let scores = 3 * self.heads * self.positions * self.positions;
-        (rows * (tokens + scores) * size_of::<f32>()) as u64
+        encoded_bytes(rows, self.positions, [self.width, self.inner, self.heads])
     }
 
     pub(super) fn tower(&self) -> Tower {

@@ -9,6 +9,7 @@ mod json;
 mod model;
 mod repairs;
 mod sentences;
+mod shared;
 mod source;
 mod space;
 mod trunk;

@@ -10,6 +10,7 @@ use super::space::SpaceConfig;
 use super::trunk::TrunkConfig;
 use super::upscale::UpscaleConfig;
 use super::visit::Visitor;
+use crate::catalog::ModelFolder;
 use crate::denoiser::Blueprint;
 use crate::doctor::Models;
 use crate::error::{Error, RequestError};
@@ -39,6 +40,8 @@ pub struct ModelConfig {
     pub distilled: Option<Distilled>,
     /// Whether the size of the latents is not that of the file.
     pub(super) repaired: bool,
+    /// Where it was read from: calibrated plans lie there.
+    pub(super) folder: Option<ModelFolder>,
 }
 
 /// What a denoiser works on.
@@ -97,15 +100,28 @@ impl ModelConfig {
     ///
     /// If it is for another model family.
     pub fn add_control(&mut self, net: ControlNetConfig) -> Result<usize, Error> {
-        let unet = self.unet().filter(|_| self.starts_from_pictures());
+        let follows = self.texts().is_some() && self.upscale.is_none();
+        let unet = self.unet().filter(|_| follows);
         net.check_fits(unet.ok_or(RequestError::NoControl)?)?;
         self.controls.push(net);
         Ok(self.controls.len() - 1)
     }
 
-    /// Whether pictures can be edited and followed: models of latents under CLIP's text encoders do, but for those that make a picture larger.
+    /// Whether a run can start from a picture: models under text do, but for those of latents that make a picture larger.
     pub(in crate::pipeline) fn starts_from_pictures(&self) -> bool {
-        self.texts().is_some() && self.upscale.is_none()
+        self.sentences().is_some() || self.texts().is_some() && self.upscale.is_none()
+    }
+
+    /// What the lesser side of a picture to start from becomes, in pixels, where the model says that: `DeepFloyd` IF's do, others take the
+    /// picture's own size.
+    pub(in crate::pipeline) fn least_side(&self) -> Option<usize> {
+        let [height, width] = self.canvas().sides;
+        self.sentences().map(|_| height.min(width))
+    }
+
+    /// The folder it was read from.
+    pub(in crate::pipeline) fn folder(&self) -> Option<&ModelFolder> {
+        self.folder.as_ref()
     }
 
     /// Whether the size is not that of the files, which is too small in conversions of before diffusers 0.9.

@@ -71,15 +71,22 @@ impl SourceConfig {
         }
     }
 
-    pub(super) fn visit(&self, device: &Device, visitor: &mut impl Visitor) -> Result<(), Error> {
+    pub(in crate::pipeline) fn visit(
+        &self,
+        device: &Device,
+        visitor: &mut impl Visitor,
+    ) -> Result<(), Error> {
         match self {
             Self::Texts(texts) => texts.encoders.iter().try_for_each(|encoder| {
                 let model = ClipTextModel::new(&encoder.clip, device);
                 visitor.part(encoder.part, Role::Encoder, &model)
             }),
             Self::Sentences(sentences) => {
-                let model = T5EncoderModel::new(&sentences.t5, device);
-                visitor.part(SENTENCE_ENCODER, Role::Encoder, &model)
+                let visit = |t5| {
+                    let model = T5EncoderModel::new(t5, device);
+                    visitor.part(SENTENCE_ENCODER, Role::Encoder, &model)
+                };
+                sentences.t5.as_ref().map_or(Ok(()), visit)
             }
             Self::Classes(ClassesConfig {
                 embedder: Some(embedder),

@@ -31,7 +31,7 @@ impl<T> Held<T> {
         if let Some(there) = &*held {
             return Ok(there.clone());
         }
-        tracing::info!("reading the text encoders again");
+        tracing::info!("reading the text encoders");
         let read = Arc::new(load()?);
         *held = Some(read.clone());
         Ok(read)

@@ -146,6 +146,34 @@ impl Memory {
         })
     }
 
+    /// [`forecast`](Self::forecast) of reading the prompts alone ([`PromptEmbeds::read`](crate::pipeline::PromptEmbeds::read)).
+    ///
+    /// # Errors
+    ///
+    /// As [`forecast`](Self::forecast).
+    pub fn of_texts(
+        config: &ModelConfig,
+        request: &Request,
+        kept: Kept,
+        file: impl Fn(&str) -> DType,
+    ) -> Result<Self, Error> {
+        let mut scales = Scales {
+            kept,
+            file,
+            weights: Vec::new(),
+        };
+        config.source.visit(&device::for_shapes()?, &mut scales)?;
+        Ok(Self {
+            weights: scales.weights,
+            encoding: encoding(config, request),
+            denoising: 0,
+            cache: 0,
+            decoding: 0,
+            kernels: 0,
+            program: if kept.on_processor { PROGRAM } else { 0 },
+        })
+    }
+
     /// [`forecast`](Self::forecast) of all but the weights.
     fn without_weights(
         config: &ModelConfig,

@@ -5,56 +5,84 @@
 
 use std::sync::Arc;
 
-use burn::tensor::Tensor;
+use burn::tensor::{Device, Tensor};
 
 use super::held::Held;
 use super::prompts::repeat_each;
 use super::source::{Asked, Origin, Source};
+use crate::catalog::ModelFolder;
 use crate::conditioning::Conditioning;
 use crate::denoise::Observer;
-use crate::error::Error;
-use crate::models::t5::T5EncoderModel;
-use crate::pipeline::config::{SENTENCE_ENCODER, SentenceConfig};
-use crate::pipeline::request::SeededNoise;
+use crate::error::{Error, RequestError};
+use crate::models::t5::{T5Config, T5EncoderModel};
+use crate::pipeline::config::{ModelConfig, SENTENCE_ENCODER, SentenceConfig};
+use crate::pipeline::request::{PromptEmbeds, Request, SeededNoise};
 use crate::text::{SentenceEncoder as _, T5Tokenizer};
-use crate::weights::load_strict;
+use crate::weights::adapt::Merge;
+use crate::weights::{Format, load_strict};
 
-/// The encoder: loaded, or released until the next prompt.
+/// How prompts are read: through an encoder of the model's own, or not here.
 #[derive(Debug)]
-pub(super) struct Sentences {
-    config: SentenceConfig,
+pub(super) struct Sentences(Option<Reader>);
+
+/// The encoder, which is read when the first prompt comes and released until the next.
+#[derive(Debug)]
+struct Reader {
+    t5: T5Config,
+    tokens: usize,
     origin: Origin,
     tokenizer: T5Tokenizer,
     encoder: Held<T5EncoderModel>,
 }
 
-impl Origin {
-    /// Reads the encoder's weights.
-    fn sentence_encoder(&self, config: &SentenceConfig) -> Result<T5EncoderModel, Error> {
-        let model = T5EncoderModel::new(&config.t5, &self.device);
-        let weights = self.folder.weights(SENTENCE_ENCODER)?;
-        load_strict(model, &weights, SENTENCE_ENCODER, self.storage()?)
+impl Sentences {
+    /// Reads the tokenizer; the encoder waits for the first prompt.
+    pub(super) fn load(config: &SentenceConfig, origin: Origin) -> Result<Self, Error> {
+        let Some(t5) = config.t5.clone() else {
+            return Ok(Self(None));
+        };
+        let tokenizer = origin.folder.t5_tokenizer("tokenizer", config.tokens)?;
+        tokenizer.check_rows(t5.vocabulary)?;
+        Ok(Self(Some(Reader {
+            t5,
+            tokens: config.tokens,
+            origin,
+            tokenizer,
+            encoder: Held::new(None),
+        })))
+    }
+
+    /// States of one half, one row a prompt: those that were encoded before, or what the encoder makes of its texts.
+    fn states(
+        &self,
+        half: Half,
+        request: &Request,
+        observer: &mut dyn Observer,
+    ) -> Result<Tensor<3>, Error> {
+        if let Some(embeds) = &request.prompt_embeds {
+            return Ok(match half {
+                Half::Prompts => embeds.prompts.clone(),
+                Half::Negative => embeds.negative.clone(),
+            });
+        }
+        let prompts = request.subject.prompts();
+        let texts = match half {
+            Half::Prompts => prompts.iter().map(String::as_str).collect(),
+            Half::Negative => request.one_each(&request.negative_prompts),
+        };
+        let reader = self.0.as_ref().ok_or(RequestError::NoTextEncoder)?;
+        reader.states(&texts, observer)
     }
 }
 
-impl Sentences {
-    /// Reads the encoder's weights and its tokenizer.
-    pub(super) fn load(config: &SentenceConfig, origin: Origin) -> Result<Self, Error> {
-        let tokenizer = origin.folder.t5_tokenizer("tokenizer", config.tokens)?;
-        tokenizer.check_rows(config.t5.vocabulary)?;
-        let encoder = origin.sentence_encoder(config)?;
-        Ok(Self {
-            config: config.clone(),
-            origin,
-            tokenizer,
-            encoder: Held::new(Some(encoder)),
-        })
-    }
-
-    /// The encoder, read again if it was released.
+impl Reader {
+    /// The encoder, read if it is not there.
     fn encoder(&self) -> Result<Arc<T5EncoderModel>, Error> {
-        let load = || self.origin.sentence_encoder(&self.config);
-        self.encoder.get_or(load)
+        self.encoder.get_or(|| {
+            let model = T5EncoderModel::new(&self.t5, &self.origin.device);
+            let weights = self.origin.folder.weights(SENTENCE_ENCODER)?;
+            load_strict(model, &weights, SENTENCE_ENCODER, self.origin.storage()?)
+        })
     }
 
     /// States of `texts`, `[texts, tokens, width]`.
@@ -63,7 +91,7 @@ impl Sentences {
         for text in texts {
             let tokens = self.tokenizer.encode(text.to_lowercase().trim())?;
             if let Some(cut) = &tokens.cut {
-                let read = self.config.tokens;
+                let read = self.tokens;
                 observer.warn(&format!(
                     "the model reads {read} tokens of a prompt; cut off was `{cut}`"
                 ));
@@ -75,6 +103,13 @@ impl Sentences {
     }
 }
 
+/// A half of guidance.
+#[derive(Clone, Copy)]
+enum Half {
+    Prompts,
+    Negative,
+}
+
 impl Source for Sentences {
     fn conditioning(
         &self,
@@ -83,17 +118,13 @@ impl Source for Sentences {
         observer: &mut dyn Observer,
     ) -> Result<Conditioning, Error> {
         let (request, resolved) = (asked.request, asked.resolved);
-        let prompts: Vec<_> = request
-            .subject
-            .prompts()
-            .iter()
-            .map(String::as_str)
-            .collect();
-        let negative = request.one_each(&request.negative_prompts);
-        let halves = resolved.guidance.pair(vec![prompts], vec![negative]);
-        let states = halves
-            .iter()
-            .map(|texts| Ok(repeat_each(self.states(texts, observer)?, request.batch)));
+        let halves = resolved
+            .guidance
+            .pair(vec![Half::Prompts], vec![Half::Negative]);
+        let states = halves.into_iter().map(|half| {
+            let states = self.states(half, request, observer)?;
+            Ok(repeat_each(states, request.batch))
+        });
         let states = states.collect::<Result<Vec<_>, Error>>()?;
         Ok(Conditioning {
             rows: resolved.rows,
@@ -101,11 +132,56 @@ impl Source for Sentences {
         })
     }
 
+    fn embeds(
+        &self,
+        request: &Request,
+        observer: &mut dyn Observer,
+    ) -> Result<Option<PromptEmbeds>, Error> {
+        Ok(Some(PromptEmbeds {
+            prompts: self.states(Half::Prompts, request, observer)?,
+            negative: self.states(Half::Negative, request, observer)?,
+        }))
+    }
+
     fn holds(&self) -> bool {
-        self.encoder.get().is_some()
+        let reader = self.0.as_ref();
+        reader.is_some_and(|reader| reader.encoder.get().is_some())
     }
 
     fn release(&self) -> bool {
-        self.encoder.release(&self.origin.device)
+        let reader = self.0.as_ref();
+        reader.is_some_and(|reader| reader.encoder.release(&reader.origin.device))
+    }
+}
+
+impl PromptEmbeds {
+    /// Reads the prompts of `request` through the encoder of the model in `folder`, alone: it is in memory before the denoiser is, and no
+    /// longer. `None` where texts and denoiser are read together.
+    ///
+    /// # Errors
+    ///
+    /// If a file is missing or malformed, or the device fails.
+    pub fn read(
+        folder: &ModelFolder,
+        config: &ModelConfig,
+        device: &Device,
+        format: impl Into<Format>,
+        request: &Request,
+        observer: &mut dyn Observer,
+    ) -> Result<Option<Self>, Error> {
+        let Some(sentences) = config.sentences().filter(|_| config.reads_texts_first()) else {
+            return Ok(None);
+        };
+        let origin = Origin {
+            folder: folder.clone(),
+            device: device.clone(),
+            format: format.into(),
+            merge: Merge::default(),
+            embeddings: Vec::new(),
+        };
+        let source = Sentences::load(sentences, origin)?;
+        let embeds = source.embeds(request, observer)?;
+        source.release();
+        Ok(embeds)
     }
 }

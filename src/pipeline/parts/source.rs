@@ -9,7 +9,7 @@ use crate::conditioning::Conditioning;
 use crate::denoise::Observer;
 use crate::error::{Error, RequestError};
 use crate::models::vae::Autoencoder;
-use crate::pipeline::request::{Request, Resolved, SeededNoise};
+use crate::pipeline::request::{PromptEmbeds, Request, Resolved, SeededNoise};
 use crate::text::Embedding;
 use crate::weights::Format;
 use crate::weights::adapt::Merge;
@@ -24,6 +24,15 @@ pub(in crate::pipeline) trait Source: Debug + Send + Sync {
         noise: &mut SeededNoise,
         observer: &mut dyn Observer,
     ) -> Result<Conditioning, Error>;
+
+    /// What the prompts of `request` say, where that can be told before its run: models that read them through T5.
+    fn embeds(
+        &self,
+        _request: &Request,
+        _observer: &mut dyn Observer,
+    ) -> Result<Option<PromptEmbeds>, Error> {
+        Ok(None)
+    }
 
     /// Whether it holds networks that can be given up while the denoiser runs.
     fn holds(&self) -> bool {

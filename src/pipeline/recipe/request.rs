@@ -10,7 +10,9 @@ use crate::error::{Error, FileError, RequestError};
 use crate::image_io::{CannyThresholds, Mask, Picture};
 use crate::pipeline::config::{ModelConfig, SourceConfig};
 use crate::pipeline::parts::Adapters;
-use crate::pipeline::request::{Control, Edit, LowPicture, Request, Seeds, Stage, Subject};
+use crate::pipeline::request::{
+    Control, Edit, LowPicture, Request, Seeds, Stage, Subject, numbered,
+};
 use crate::text::Embedding;
 use crate::weights::adapt::{CustomDiffusion, Lora};
 
@@ -71,13 +73,11 @@ impl Recipe {
 
     /// Folders of the `ControlNets` to put beside the model, in order, each once: [`request`](Self::request) numbers them so.
     pub fn nets(&self) -> Vec<&str> {
-        let mut nets: Vec<&str> = Vec::new();
-        for control in &self.controls {
-            if !nets.contains(&control.model.as_str()) {
-                nets.push(&control.model);
-            }
-        }
-        nets
+        self.numbered_nets().0
+    }
+
+    fn numbered_nets(&self) -> (Vec<&str>, Vec<usize>) {
+        numbered(self.controls.iter().map(|control| control.model.as_str()))
     }
 
     /// Opens the adapters.
@@ -105,11 +105,9 @@ impl Recipe {
     ///
     /// If one cannot be read.
     pub fn pictures(&self, warn: &mut dyn FnMut(&str)) -> Result<RecipePictures, Error> {
-        let nets = self.nets();
-        let controls = self.controls.iter().map(|control| {
-            let net = nets.iter().position(|net| *net == control.model);
-            followed(control, net.unwrap_or_default(), warn)
-        });
+        let (_, numbers) = self.numbered_nets();
+        let controls = self.controls.iter().zip(numbers);
+        let controls = controls.map(|(control, net)| followed(control, net, warn));
         let controls = controls.collect::<Result<_, Error>>()?;
         Ok(RecipePictures {
             edit: self.edit(warn)?,
@@ -146,6 +144,7 @@ impl Recipe {
         Ok(Request {
             subject,
             negative_prompts: self.negative_prompts.clone(),
+            prompt_embeds: None,
             added: self.added(),
             film: self.film.clone(),
             batch: self.batch.unwrap_or(1),

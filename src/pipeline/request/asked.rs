@@ -7,6 +7,7 @@ use burn::tensor::Tensor;
 use super::added::Added;
 use super::control::Control;
 use super::edit::Edit;
+use super::embeds::PromptEmbeds;
 use super::film::FilmRequest;
 use super::low::LowPicture;
 use super::noise::Seeds;
@@ -23,6 +24,9 @@ pub struct Request {
     pub subject: Subject,
     /// What they avoid: none, one for all, or one a prompt.
     pub negative_prompts: Vec<String>,
+    /// What prompts and negative prompts say, encoded before: models that read them through T5 then need no encoder. In a
+    /// [`Cascade`](crate::pipeline::Cascade), the first link's go on to the others that read as it does.
+    pub prompt_embeds: Option<PromptEmbeds>,
     /// What only some models are told besides (SDXL).
     pub added: Added,
     /// What films are told besides.
@@ -81,6 +85,7 @@ impl Request {
         Self {
             subject: Subject::Prompts(vec![prompt.into()]),
             negative_prompts: Vec::new(),
+            prompt_embeds: None,
             added: Added::default(),
             film: FilmRequest::default(),
             batch: 1,

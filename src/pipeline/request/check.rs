@@ -1,5 +1,7 @@
 //! Whether a request says what its model understands, and no more.
 
+use burn::tensor::Tensor;
+
 use super::added::Added;
 use super::asked::Request;
 use super::noise::Seeds;
@@ -69,6 +71,26 @@ impl Request {
                 pictures: self.items(),
             }),
             _ => Ok(()),
+        }
+    }
+
+    /// Refuses encoded prompts that are not the model's, or not of these prompts.
+    pub(super) fn check_embeds(&self, model: &ModelConfig) -> Result<(), RequestError> {
+        let Some(embeds) = &self.prompt_embeds else {
+            return Ok(());
+        };
+        let Some(sentences) = model.sentences() else {
+            return Err(RequestError::NotTaken {
+                option: "prompt_embeds",
+                what: "encoded prompts",
+                hint: "models that read prompts through T5 do",
+            });
+        };
+        let expected = [self.subject.count(), sentences.tokens, sentences.width];
+        let both = [&embeds.prompts, &embeds.negative].map(Tensor::dims);
+        match both.into_iter().find(|found| *found != expected) {
+            Some(found) => Err(RequestError::PromptEmbeds { found, expected }),
+            None => Ok(()),
         }
     }
 

@@ -22,6 +22,20 @@ pub struct Control {
     pub guess: bool,
 }
 
+/// The nets that `models` names, each once in the order in which it comes first; and the number of each of `models` among them.
+pub(crate) fn numbered<'a>(models: impl Iterator<Item = &'a str>) -> (Vec<&'a str>, Vec<usize>) {
+    let mut nets = Vec::new();
+    let numbers = models.map(|model| {
+        let known = nets.iter().position(|net| *net == model);
+        known.unwrap_or_else(|| {
+            nets.push(model);
+            nets.len() - 1
+        })
+    });
+    let numbers = numbers.collect();
+    (nets, numbers)
+}
+
 impl Control {
     /// Has net `net` follow `picture` during the whole run, at full strength.
     pub fn new(net: usize, picture: Picture) -> Self {

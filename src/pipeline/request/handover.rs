@@ -39,7 +39,8 @@ impl Request {
 
 impl Request {
     /// What the upscaler `model` is asked for that makes larger what this request makes, of `size` (width and height): the same subject under
-    /// the same seeds. Steps, guidance and sampler are its own; the cache rule goes for both.
+    /// the same seeds. Steps, guidance and sampler are its own; the cache rule goes for both, and so does a picture to start from, where the
+    /// model can: it keeps more of it then than the small one has.
     ///
     /// # Errors
     ///
@@ -66,6 +67,9 @@ impl Request {
             seeds: self.seeds.clone(),
             size: (!upscale.stretched).then_some(size),
             noise_level,
+            edit: self.edit.clone().filter(|edit| {
+                upscale.stretched && model.starts_from_pictures() && !edit.inpaints()
+            }),
             cache: self.cache.clone(),
             tiling: self.tiling,
             rescue: self.rescue.clone(),

@@ -23,8 +23,17 @@ impl Request {
     ///
     /// If a number is out of range, the sampler or the rule does not fit, or sizes do not.
     pub fn resolve(&self, model: &ModelConfig) -> Result<Resolved, Error> {
+        let (settled, picked) = self.settled(model)?;
+        let mut resolved = settled.resolve_ordinary(model)?;
+        resolved.notes.extend(picked);
+        Ok(resolved)
+    }
+
+    /// [`resolve`](Self::resolve) with a rule that needs no picking.
+    fn resolve_ordinary(&self, model: &ModelConfig) -> Result<Resolved, Error> {
         self.check_subject(model)?;
         self.check_prompts()?;
+        self.check_embeds(model)?;
         self.check_added(model)?;
         self.check_stage(model)?;
         self.check_low(model)?;
@@ -158,6 +167,14 @@ impl Request {
         if !model.starts_from_pictures() {
             return Err(RequestError::NoPictureStart.into());
         }
+        if edit.inpaints() && model.vae().is_none() {
+            return Err(RequestError::NotTaken {
+                option: "mask",
+                what: "part of a picture to paint",
+                hint: "text-to-image models with an autoencoder do",
+            }
+            .into());
+        }
         if fills && !edit.inpaints() {
             return Err(RequestError::NothingToFill { missing: "mask" }.into());
         }
@@ -165,14 +182,18 @@ impl Request {
         Ok(edit.steps(steps)?)
     }
 
-    /// Width and height of the picture to start from or to follow, rounded down to multiples.
-    fn pictured_size(&self, multiple: usize) -> Result<Option<(usize, usize)>, RequestError> {
+    /// Width and height of the picture to start from or to follow, rounded down to multiples; or brought to the size that the model makes.
+    fn pictured_size(&self, model: &ModelConfig) -> Result<Option<(usize, usize)>, RequestError> {
+        let multiple = model.multiple();
         let edit = self.edit.as_ref().and_then(Edit::first);
         let control = || self.controls.first().and_then(Control::first);
         let Some((picture, name)) = edit.or_else(control) else {
             return Ok(None);
         };
         let (width, height) = (picture.width(), picture.height());
+        if let Some(least) = model.least_side() {
+            return Ok(Some(proportioned(width, height, least)));
+        }
         if width < multiple || height < multiple {
             return Err(RequestError::SmallPicture {
                 name: name.to_owned(),
@@ -219,7 +240,7 @@ impl Request {
         let enlarged = self.enlarged_size(model)?;
         let (width, height) = match self.size.or(enlarged) {
             Some(size) => size,
-            None => self.pictured_size(multiple)?.unwrap_or((width, height)),
+            None => self.pictured_size(model)?.unwrap_or((width, height)),
         };
         if width == 0 || height == 0 || width % multiple != 0 || height % multiple != 0 {
             return Err(RequestError::Size {
@@ -297,6 +318,19 @@ impl Request {
             channels: Some(channels),
             ..guidance
         })
+    }
+}
+
+/// Width and height with the proportions of a picture of `width` and `height`, the lesser of `least` and the other the nearest multiple of
+/// eight, as in diffusers.
+fn proportioned(width: usize, height: usize, least: usize) -> (usize, usize) {
+    let share = width as f64 / height as f64;
+    let eighths = least as f64 / 8.0;
+    let nearest = |eighths: f64| 8 * eighths.round_ties_even() as usize;
+    if share >= 1.0 {
+        (nearest(eighths * share), least)
+    } else {
+        (least, nearest(eighths / share))
     }
 }
 

@@ -9,19 +9,35 @@ use super::steps::Run;
 use crate::blend::{Known, noised};
 use crate::denoise::Noise as _;
 use crate::error::Error;
+use crate::image_io::Picture;
 use crate::models::vae::AutoencoderKl;
 use crate::pipeline::request::{Edit, Painted, SeededNoise};
 
 /// Turns an [`Edit`] into where the run starts. Normals are drawn in the order of diffusers' pipelines.
 pub(in crate::pipeline) struct Starter<'a> {
-    pub(in crate::pipeline) edit: &'a Edit,
-    pub(in crate::pipeline) run: &'a Run<'a>,
-    pub(in crate::pipeline) vae: &'a AutoencoderKl,
+    edit: &'a Edit,
+    run: &'a Run<'a>,
+    /// `None` where pixels are denoised as they are.
+    vae: Option<&'a AutoencoderKl>,
     /// Whether the denoiser takes mask and masked picture in.
-    pub(in crate::pipeline) fills: bool,
+    fills: bool,
 }
 
-impl Starter<'_> {
+impl<'a> Starter<'a> {
+    pub(in crate::pipeline) fn new(
+        edit: &'a Edit,
+        run: &'a Run<'a>,
+        vae: Option<&'a AutoencoderKl>,
+        fills: bool,
+    ) -> Self {
+        Self {
+            edit,
+            run,
+            vae,
+            fills,
+        }
+    }
+
     pub(in crate::pipeline) fn start(&self, noise: &mut SeededNoise) -> Result<Start, Error> {
         let pixels = self.pixels(); // [pictures, 3, height, width]
         let from_noise = self.edit.starts_from_noise();
@@ -42,7 +58,7 @@ impl Starter<'_> {
                 start.channels = Some(Tensor::cat(vec![painted, self.encode(masked, noise)], 1));
             } else {
                 // diffusers encodes the masked picture here too and does not use it: later draws follow that one.
-                if self.vae.config().draws() {
+                if self.vae.is_some_and(|vae| vae.config().draws()) {
                     noise.draw(self.posterior_shape(masked.dims()[0], noise));
                 }
                 start.known = clean.map(|latents| Known {
@@ -58,14 +74,23 @@ impl Starter<'_> {
     /// Height and width in pixels.
     fn size(&self) -> [usize; 2] {
         let [_, _, height, width] = self.run.resolved.latent_shape;
-        [height, width].map(|side| side * self.vae.config().factor())
+        [height, width].map(|side| side * self.factor())
+    }
+
+    /// Pixels a side of a latent.
+    fn factor(&self) -> usize {
+        self.vae.map_or(1, |vae| vae.config().factor())
     }
 
     /// `[pictures, 3, height, width]`, -1 to 1.
     fn pixels(&self) -> Tensor<4> {
         let [height, width] = self.size();
         let pictures = self.edit.pictures.iter();
-        let pictures = pictures.map(|one| one.resized(width, height).to_tensor(self.run.device));
+        let resized = |one: &Picture| match self.vae {
+            Some(_) => one.resized(width, height),
+            None => one.resized_cubic(width, height),
+        };
+        let pictures = pictures.map(|one| resized(one).to_tensor(self.run.device));
         Tensor::cat(pictures.collect(), 0) * 2.0 - 1.0
     }
 
@@ -76,7 +101,7 @@ impl Starter<'_> {
 
     /// 1 where latents are painted, `[items, 1, height, width]`.
     fn painted(&self) -> Tensor<4> {
-        let factor = self.vae.config().factor();
+        let factor = self.factor();
         let [_, _, height, width] = self.run.resolved.latent_shape;
         self.for_items(self.masks([height, width], |mask| mask.latents(factor)))
     }
@@ -96,19 +121,22 @@ impl Starter<'_> {
     }
 
     /// Latents in the denoiser's units, drawn from the autoencoder's distribution if it has one: `[pictures, 3, height, width]` to `[items, channels,
-    /// latent height, latent width]`.
+    /// latent height, latent width]`. Without an autoencoder they are the pixels.
     fn encode(&self, pixels: Tensor<4>, noise: &mut SeededNoise) -> Tensor<4> {
+        let Some(vae) = self.vae else {
+            return self.for_items(pixels);
+        };
         let shape = self.posterior_shape(pixels.dims()[0], noise);
-        let mut moments = self.vae.encode(pixels, self.run.request.tiling);
-        if !self.vae.config().draws() {
-            return self.for_items(self.vae.to_denoiser(moments.mean));
+        let mut moments = vae.encode(pixels, self.run.request.tiling);
+        if !vae.config().draws() {
+            return self.for_items(vae.to_denoiser(moments.mean));
         }
         if shape[0] != moments.mean.dims()[0] {
             moments.mean = self.for_items(moments.mean);
             moments.log_variance = self.for_items(moments.log_variance);
         }
         let drawn = noise.draw(shape);
-        self.for_items(self.vae.to_denoiser(moments.sample(drawn)))
+        self.for_items(vae.to_denoiser(moments.sample(drawn)))
     }
 
     /// One draw a picture from a common stream; with a stream for every item, one an item.

@@ -5,9 +5,9 @@
 
 use burn::tensor::Tensor;
 
+use super::start::Start;
 use super::steps::Run;
 use crate::blend::noised;
-use crate::conditioning::Conditioning;
 use crate::denoise::Noise as _;
 use crate::error::{Error, RequestError};
 use crate::nn::stretch::stretched;
@@ -15,21 +15,36 @@ use crate::pipeline::config::UpscaleConfig;
 use crate::pipeline::request::SeededNoise;
 
 impl Run<'_> {
-    /// Puts the small picture of a model that makes it larger into `conditioning`, under the next normals of `noise`, and says how much of
-    /// them there are: after the run's own normals where the picture is stretched, else before them.
-    pub(in crate::pipeline) fn enlarge(
+    /// Where a run starts that makes a picture larger: as `start` says, with the small picture beside it. What `start` draws comes first
+    /// where that picture is stretched, else after the noise on it.
+    pub(in crate::pipeline) fn start_enlarging(
         &self,
-        upscale: Option<&UpscaleConfig>,
-        after: bool,
+        upscale: &UpscaleConfig,
         noise: &mut SeededNoise,
-        conditioning: &mut Conditioning,
-    ) -> Result<(), Error> {
-        let Some(upscale) = upscale.filter(|upscale| upscale.stretched == after) else {
-            return Ok(());
-        };
-        let resolved = self.resolved;
-        let [items, _, height, width] = resolved.latent_shape;
+        start: impl FnOnce(&mut SeededNoise) -> Result<Start, Error>,
+    ) -> Result<Start, Error> {
         let level = upscale.level(self.request.noise_level)?;
+        let (low, start) = if upscale.stretched {
+            let start = start(noise)?;
+            (self.low(upscale, level, noise)?, start)
+        } else {
+            (self.low(upscale, level, noise)?, start(noise)?)
+        };
+        Ok(Start {
+            channels: Some(low),
+            level: Some(level),
+            ..start
+        })
+    }
+
+    /// The small picture under noise, `[items, 3, height, width]`.
+    fn low(
+        &self,
+        upscale: &UpscaleConfig,
+        level: usize,
+        noise: &mut SeededNoise,
+    ) -> Result<Tensor<4>, Error> {
+        let [items, _, height, width] = self.resolved.latent_shape;
         let low = self.request.low.as_ref();
         let low = low.ok_or(RequestError::NothingToEnlarge)?;
         let low = if upscale.stretched {
@@ -39,9 +54,6 @@ impl Run<'_> {
         };
         let drawn = noise.draw(low.dims());
         let copies = items / low.dims()[0];
-        let low: Tensor<4> = noised(low, drawn, upscale.noise(level)?).repeat_dim(0, copies);
-        conditioning.channels = Some(resolved.guidance.expand(low));
-        conditioning.labels = vec![level; resolved.rows.total()];
-        Ok(())
+        Ok(noised(low, drawn, upscale.noise(level)?).repeat_dim(0, copies))
     }
 }

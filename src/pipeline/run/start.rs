@@ -9,8 +9,11 @@ use crate::blend::Known;
 pub(in crate::pipeline) struct Start {
     /// At the scale of the sampler's first evaluation, `[items, channels, height, width]`.
     pub(in crate::pipeline) latents: Tensor<4>,
-    /// Mask and masked picture for a model that fills masks, `[items, 1 + channels, height, width]`.
+    /// What stands beside the latents: mask and masked picture for a model that fills masks, `[items, 1 + channels, height, width]`; the
+    /// small picture for one that makes it larger, `[items, 3, height, width]`.
     pub(in crate::pipeline) channels: Option<Tensor<4>>,
+    /// The level of the noise on that small picture.
+    pub(in crate::pipeline) level: Option<usize>,
     /// What is put back after every step, for a model that does not.
     pub(in crate::pipeline) known: Option<Known>,
 }
@@ -21,6 +24,7 @@ impl Start {
         Self {
             latents,
             channels: None,
+            level: None,
             known: None,
         }
     }

@@ -6,11 +6,12 @@ use burn::tensor::{DType, Device, Tensor};
 
 use super::start::Start;
 use crate::cache::{Account, Session};
-use crate::conditioning::Conditioning;
+use crate::conditioning::{Conditioning, Hint};
 use crate::denoise::{Denoise, Noise as _, Observer};
 use crate::denoiser::{Denoiser, StagedDenoiser};
 use crate::device;
 use crate::error::{Error, RequestError};
+use crate::image_io::Picture;
 use crate::motion::{Motion, ZeroShotFilm};
 use crate::noise::NoiseSchedule;
 use crate::pipeline::made::{Begun, Report, timed};
@@ -116,6 +117,19 @@ impl Run<'_> {
         let outcome = timed(|| denoise.run(&mut session, start.latents.clone(), noise, observer));
         let (latents, time) = outcome.map_err(|error| self.told(error))?;
         Ok(self.begun(latents, time, session.account()))
+    }
+
+    /// What the nets of the run follow, at `size`, height and width in pixels.
+    pub(in crate::pipeline) fn hints(&self, [height, width]: [usize; 2]) -> Vec<Hint> {
+        let controls = self.request.controls.iter().zip(&self.resolved.windows);
+        let of = |picture: &Picture| picture.resized(width, height).to_tensor(self.device);
+        let hints = controls.map(|(control, window)| Hint {
+            picture: Tensor::cat(control.pictures.iter().map(of).collect(), 0),
+            scale: control.scale,
+            evaluations: window.clone(),
+            guess: control.guess,
+        });
+        hints.collect()
     }
 
     /// A device's failure, in the words that fit the type that it computes in.

@@ -79,6 +79,67 @@ fn pictures_are_made_larger_alone_and_in_a_chain() {
     assert!(!texts(&made)["upscalers"].is_empty());
 }
 
+/// The second stage without its encoder; a long prompt, which both stages read the start of.
+#[test]
+fn stages_of_if_share_their_texts_and_the_picture_to_start_from() {
+    let folder = tempfile::tempdir().unwrap();
+    let [first, second] = ["if-stage1", "if-stage2"].map(|name| Fixture::committed(name).model());
+    let bare = folder.path().join("second");
+    for part in ["unet", "scheduler", "image_noising_scheduler"] {
+        fs::create_dir_all(bare.join(part)).unwrap();
+        for entry in fs::read_dir(second.join(part)).unwrap() {
+            let file = entry.unwrap();
+            fs::copy(file.path(), bare.join(part).join(file.file_name())).unwrap();
+        }
+    }
+    fs::copy(
+        second.join("model_index.json"),
+        bare.join("model_index.json"),
+    )
+    .unwrap();
+    let (first, bare) = (first.to_str().unwrap(), bare.to_str().unwrap());
+    let words = "a fox and a hen ".repeat(75);
+    let asked = [words.trim(), "--steps", "2", "--seed", "3"];
+    let models = ["--model", first, "--upscaler", bare];
+    let output = ["--output", "tower.png"];
+    let ending = run(folder.path(), &[&asked[..], &models, &output].concat());
+    assert_eq!(ending.code, Some(0), "{}", ending.shown());
+    let cut = "the model reads 77 tokens of a prompt; cut off was";
+    assert_eq!(ending.stderr.matches(cut).count(), 1, "{}", ending.shown());
+    assert_eq!(sides(&folder.path().join("tower.png")), (32, 32));
+    let small = Picture::filled(40, 20, [90, 20, 160]);
+    small.save(&folder.path().join("small.png"), &[]).unwrap();
+    let start = ["--init-image", "small.png", "--strength", "0.6"];
+    made_twice(
+        folder.path(),
+        "from.png",
+        &[&["a fox", "--steps", "4"][..], &models, &start].concat(),
+    );
+    assert_eq!(sides(&folder.path().join("from.png")), (64, 32));
+    let refused = run(
+        folder.path(),
+        &["--model", bare, "--init-image", "small.png"],
+    );
+    refused.refused(2, &["no text encoder of its own", "hint: "]);
+    let mask = ["--mask", "small.png"];
+    let masked = [&["a fox"][..], &models, &start, &mask].concat();
+    run(folder.path(), &masked).refused(2, &["`mask` is given"]);
+}
+
+#[test]
+fn films_are_not_made_larger() {
+    let folder = tempfile::tempdir().unwrap();
+    let film = crate::fixture::shipped("scenes-film");
+    let last = models().latents.model();
+    let options = [
+        "--model",
+        film.to_str().unwrap(),
+        "--upscaler",
+        last.to_str().unwrap(),
+    ];
+    run(folder.path(), &options).refused(2, &["`upscaler` has no place in a film"]);
+}
+
 #[test]
 fn chains_that_do_not_fit_are_refused() {
     let Models { pixels, latents } = models();

@@ -3,13 +3,17 @@
 #[cfg(feature = "cli")]
 mod commands;
 mod costs;
+mod img2img;
 mod pipelines;
 mod runs;
+mod texts;
 
+use afterimage::catalog::ModelFolder;
 use afterimage::conditioning::Conditioning;
 use afterimage::denoiser::Rows;
 use afterimage::models::unet::{Extent, Labels, UNet, UNet2DConditionModel, UNetConfig};
 use afterimage::models::vae::{Autoencoder, Tiling, VaeConfig};
+use afterimage::pipeline::ModelConfig;
 use afterimage::weights::{WeightSource, load_strict, shapes};
 use serde_json::Value;
 
@@ -20,10 +24,9 @@ use crate::param_lists::assert_same_parameters;
 use crate::tested::{self, normals};
 use crate::tolerance::F32_CPU;
 
-/// The models of a cascade; the first stage of IF is in the complete reference alone.
-fn fixtures() -> impl Iterator<Item = Fixture> {
-    let others = ["if-stage2", "sd-x4-upscaler"].map(Fixture::best);
-    Fixture::any("if-stage1").into_iter().chain(others)
+/// The models of a cascade, in the order of a chain.
+fn fixtures() -> [Fixture; 3] {
+    ["if-stage1", "if-stage2", "sd-x4-upscaler"].map(Fixture::best)
 }
 
 fn unet(fixture: &Fixture) -> UNet {
@@ -116,9 +119,9 @@ fn laws_hold() {
 /// The noise level is part of what every block is told: no row may get another's.
 #[test]
 fn levels_of_noise_are_told_row_by_row() {
-    for fixture in fixtures().filter(|fixture| fixture.name() != "if-stage1") {
+    for fixture in &fixtures()[1..] {
         use afterimage::denoiser::{Evaluation, StagedDenoiser as _};
-        let unet = unet(&fixture);
+        let unet = unet(fixture);
         let evaluations = [Evaluation {
             index: 0,
             timestep: 400.0,
@@ -180,6 +183,37 @@ fn published(path: &str) -> Option<UNetConfig> {
 const STAGE_1: &str = "from-docs/DeepFloyd/IF-I-XL-v1.0/unet/config.json";
 const STAGE_2: &str = "from-docs/DeepFloyd/IF-II-L-v1.0/unet/config.TAIL_DERIVED.json";
 const UPSCALER: &str = "stabilityai/stable-diffusion-x4-upscaler/unet/config.json";
+
+/// The cards of a chain: its networks, that its texts are read once, and what they make.
+#[test]
+fn cards_plan_a_chain_without_weights() {
+    let names = [
+        "IF-I-XL-v1.0",
+        "IF-II-L-v1.0",
+        "stable-diffusion-x4-upscaler",
+    ];
+    let folders = names.map(|name| ModelFolder::open(name).unwrap());
+    let [first, mut second, third] = folders
+        .each_ref()
+        .map(|one| ModelConfig::read(one).unwrap());
+    assert!(first.reads_texts_first() && second.reads_texts_first());
+    let read = (&first, &folders[0]);
+    second.share_texts(&folders[1], read).unwrap();
+    assert!(second.shares_texts() && !third.shares_texts());
+    let sizes = [&first, &second, &third].map(|config| {
+        let canvas = config.canvas();
+        canvas.sides.map(|side| side * canvas.factor)
+    });
+    assert_eq!(sizes, [[64; 2], [256; 2], [512; 2]]);
+    for (config, list) in [
+        (&first, "if-I-XL.unet"),
+        (&second, "if-II-L.unet"),
+        (&third, "sd-x4-upscaler.unet"),
+    ] {
+        let model = UNet2DConditionModel::new(config.unet().unwrap(), &tested::device());
+        assert_same_parameters(list, shapes(&model));
+    }
+}
 
 #[test]
 fn parameters_are_those_of_the_real_checkpoints() {

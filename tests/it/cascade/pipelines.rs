@@ -3,9 +3,12 @@
 use afterimage::cache::CacheRule;
 use afterimage::catalog::ModelFolder;
 use afterimage::image_io::Picture;
+use afterimage::models::control::ControlNetConfig;
 use afterimage::pipeline::{
-    Cascade, Link, LowPicture, ModelConfig, Pipeline, Recipe, Report, Request, Seeds,
+    Adapters, Cascade, Edit, Link, LowPicture, ModelConfig, Pipeline, Recipe, Report, Request,
+    Seeds,
 };
+use afterimage::weights::adapt::Lora;
 use serde_json::Value;
 
 use crate::fixture::Fixture;
@@ -86,10 +89,7 @@ fn asked(fixture: &Fixture) -> Request {
 /// What one model makes is what the next makes larger, whether a cascade hands it over or a caller does.
 #[test]
 fn a_chain_is_its_links_one_after_the_other() {
-    let fixtures: Vec<_> = super::fixtures().collect();
-    let [.., second, third] = &fixtures[..] else {
-        panic!("the second stage and the upscaler are committed");
-    };
+    let [_, second, third] = &super::fixtures();
     let configs = [second, third].map(|one| ModelConfig::read(&folder(one)).unwrap());
     let first = Request {
         cache: CacheRule::deepcache(2, 0),
@@ -127,8 +127,8 @@ fn a_chain_is_its_links_one_after_the_other() {
 
 #[test]
 fn what_does_not_fit_an_upscaler_is_refused() {
-    for fixture in super::fixtures().filter(|one| one.name() != "if-stage1") {
-        let config = ModelConfig::read(&folder(&fixture)).unwrap();
+    for fixture in &super::fixtures()[1..] {
+        let config = ModelConfig::read(&folder(fixture)).unwrap();
         let refused = |request: Request, words: &str| {
             let error = request.resolve(&config).unwrap_err();
             assert!(
@@ -136,7 +136,7 @@ fn what_does_not_fit_an_upscaler_is_refused() {
                 "{error}"
             );
         };
-        let plain = asked(&fixture);
+        let plain = asked(fixture);
         refused(
             Request {
                 noise_level: Some(2000),
@@ -159,9 +159,42 @@ fn what_does_not_fit_an_upscaler_is_refused() {
             low: None,
             ..plain.clone()
         };
-        let error = load(&fixture).generate(&alone, &mut ()).unwrap_err();
+        let error = load(fixture).generate(&alone, &mut ()).unwrap_err();
         assert!(error.to_string().contains("there is none"), "{error}");
     }
+}
+
+/// Nets, adapters, and a picture to start from beside the small one.
+#[test]
+fn what_does_not_go_with_a_cascade_is_refused() {
+    let net = crate::fixture::fixture("sd15-controlnet").join("model/controlnet/config.json");
+    let net = ControlNetConfig::from_json(&crate::fixture::text(net)).unwrap();
+    let lora = crate::fixture::fixture("sd15-lora/lora_diffusers.safetensors");
+    let adapters = Adapters {
+        loras: vec![Lora::open(lora).unwrap()],
+        ..Adapters::default()
+    };
+    for fixture in &super::fixtures() {
+        let model = folder(fixture);
+        let mut config = ModelConfig::read(&model).unwrap();
+        let error = config.add_control(net.clone()).unwrap_err().to_string();
+        assert!(error.contains("no skips that a ControlNet"), "{error}");
+        let loaded = Pipeline::load_with(&model, &tested::device(), tested::dtype(), &adapters);
+        let words = match fixture.name() {
+            "sd-x4-upscaler" => "the model has",
+            _ => "takes no adapters",
+        };
+        let error = loaded.unwrap_err().to_string();
+        assert!(error.contains(words), "{error}");
+    }
+    let latents = &super::fixtures()[2];
+    let config = ModelConfig::read(&folder(latents)).unwrap();
+    let edited = Request {
+        edit: Some(Edit::new(Picture::filled(64, 64, [7; 3]))),
+        ..asked(latents)
+    };
+    let error = edited.resolve(&config).unwrap_err().to_string();
+    assert!(error.contains("cannot start from a picture"), "{error}");
 }
 
 /// The picture that a recipe starts from is made larger by a model that does.

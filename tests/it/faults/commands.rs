@@ -79,7 +79,7 @@ pub(super) fn cases() -> Vec<Case> {
 
 const ROUTER: &str = "a router";
 
-pub(super) const CASES: [Case; 9] = [
+pub(super) const CASES: [Case; 12] = [
     PICTURE,
     case(
         "pictures",
@@ -92,6 +92,21 @@ pub(super) const CASES: [Case; 9] = [
         &["t.safetensors", "t.png"],
     ),
     KEEPING,
+    case(
+        "a film",
+        "generate --device cpu --steps 3 --seed 7 --size 16x16 --frames 2 --output f.gif",
+        &["f.gif"],
+    ),
+    case(
+        "a film in plain frames",
+        "generate --device cpu --steps 3 --seed 7 --size 16x16 --frames 2 --output f.y4m",
+        &["f.y4m"],
+    ),
+    case(
+        "a folder of frames",
+        "generate --device cpu --steps 3 --seed 7 --size 16x16 --frames 2 --output frames/",
+        &[],
+    ),
     case(
         "a decoded picture",
         "decode made.latents.safetensors --device cpu --output d.png",

@@ -4,7 +4,9 @@ use std::path::Path;
 
 use afterimage::Error;
 use afterimage::catalog::{ModelFolder, ModelPart};
-use afterimage::pipeline::{self, Adapters, FilmRequest, Generated, Pipeline, Report, Request};
+use afterimage::pipeline::{
+    self, Adapters, FilmRequest, Generated, LowPicture, Pipeline, Report, Request,
+};
 use afterimage::weights::adapt::Lora;
 use burn::tensor::{DType, Device, Tensor};
 
@@ -31,6 +33,12 @@ pub(super) enum Model {
     SpatioTemporal,
     /// Films of a text.
     UNet3d,
+    /// Pixels of a text.
+    DeepFloyd,
+    /// Larger pixels of a text and a small picture.
+    DeepFloydSecond,
+    /// Larger latents, likewise.
+    Upscaler,
 }
 
 /// A loaded model.
@@ -61,6 +69,9 @@ impl Model {
                 Self::Ddpm => model("ddpm"),
                 Self::SpatioTemporal => model("svd"),
                 Self::UNet3d => model("t2v-ms"),
+                Self::DeepFloyd => model("if-stage1"),
+                Self::DeepFloydSecond => model("if-stage2"),
+                Self::Upscaler => model("sd-x4-upscaler"),
             },
             refiner: (self == Self::XlAndRefiner).then(|| model("sdxl-refiner")),
         }
@@ -82,6 +93,15 @@ impl Model {
                 size: Some((64, 64)),
                 film: frames(3),
                 ..Request::new("a red circle")
+            },
+            Self::DeepFloyd => Request {
+                guidance_scale: Some(2.0),
+                ..Request::new("a red fox")
+            },
+            Self::DeepFloydSecond | Self::Upscaler => Request {
+                guidance_scale: Some(2.0),
+                low: Some(LowPicture::of(&super::rows::picture().resized(16, 16))),
+                ..Request::new("a red fox")
             },
             _ => Request {
                 guidance_scale: Some(4.0),

@@ -172,6 +172,33 @@ pub(super) const ROWS: &[Row] = &[
         ..PLAIN
     },
     Row {
+        name: "DeepFloyd IF, first stage",
+        model: Model::DeepFloyd,
+        ..PLAIN
+    },
+    Row {
+        name: "DeepFloyd IF, first stage, from a picture",
+        model: Model::DeepFloyd,
+        ask: |request| request.edit = Some(Edit::new(picture())),
+        ..PLAIN
+    },
+    Row {
+        name: "DeepFloyd IF, second stage",
+        model: Model::DeepFloydSecond,
+        ..PLAIN
+    },
+    Row {
+        name: "DeepFloyd IF, second stage, from a picture",
+        model: Model::DeepFloydSecond,
+        ask: |request| request.edit = Some(Edit::new(picture())),
+        ..PLAIN
+    },
+    Row {
+        name: "the x4 upscaler",
+        model: Model::Upscaler,
+        ..PLAIN
+    },
+    Row {
         name: "films of a picture, Stable Video Diffusion",
         model: Model::SpatioTemporal,
         ..PLAIN

@@ -8,6 +8,7 @@ mod evaluation;
 pub(crate) mod meter;
 mod models;
 mod pictures;
+mod recipes;
 mod rules;
 mod text;
 mod weights;
@@ -20,7 +21,7 @@ use tempfile::TempDir;
 pub(crate) type Parser = (&'static str, fn(&[u8]));
 
 /// All of them.
-pub(crate) const PARSERS: [Parser; 16] = [
+pub(crate) const PARSERS: [Parser; 17] = [
     ("safetensors", weights::safetensors),
     ("shards", weights::shards),
     ("torch", weights::torch),
@@ -35,6 +36,7 @@ pub(crate) const PARSERS: [Parser; 16] = [
     ("routers", rules::routers),
     ("pictures", pictures::pictures),
     ("png_text", pictures::png_text),
+    ("recipes", recipes::recipes),
     ("manifests", evaluation::manifests),
     ("data", evaluation::data),
 ];

@@ -31,6 +31,16 @@ pub(super) fn checkpoints(data: &[u8]) {
 
 /// A model's folder: files, each a line with its path and its contents.
 pub(super) fn configs(data: &[u8]) {
+    let folder = folder(&model_files(data));
+    bounded(data, || {
+        if let Some(model) = shown(ModelFolder::open(typed(folder.path()))) {
+            asked(&model);
+        }
+    });
+}
+
+/// The paths and contents of such a folder's files, but for those that no folder has room for.
+pub(super) fn model_files(data: &[u8]) -> Vec<(&str, &[u8])> {
     let named = pieces(data).into_iter().filter_map(|piece| {
         let end = piece.iter().position(|&byte| byte == b'\n')?;
         let path = std::str::from_utf8(&piece[..end]).ok()?;
@@ -44,16 +54,11 @@ pub(super) fn configs(data: &[u8]) {
         let fits = |other: &str| {
             !Path::new(path).starts_with(other) && !Path::new(other).starts_with(path)
         };
-        if files.len() < 8 && files.iter().all(|(other, _)| fits(other)) {
+        if files.len() < 10 && files.iter().all(|(other, _)| fits(other)) {
             files.push((path, contents));
         }
     }
-    let folder = folder(&files);
-    bounded(data, || {
-        if let Some(model) = shown(ModelFolder::open(typed(folder.path()))) {
-            asked(&model);
-        }
-    });
+    files
 }
 
 /// Asks a model what the program asks before it reads weights.

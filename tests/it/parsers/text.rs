@@ -1,6 +1,6 @@
 //! Tokenizers.
 
-use afterimage::text::{ClipTokenizer, TokenizerFiles};
+use afterimage::text::{ClipTokenizer, T5Tokenizer, TokenizerFiles};
 
 use super::{bounded, pieces, shown};
 
@@ -13,10 +13,42 @@ const PROMPTS: [&str; 5] = [
     "lowerlowerlower",
 ];
 
-/// `vocab.json`, `merges.txt`, the two small files, `tokenizer.json`, `added_tokens.json`; an empty one is absent.
+/// Tokens that T5's tokenizer is asked for.
+const SENTENCE: usize = 12;
+
+/// `vocab.json`, `merges.txt`, the two small files, `tokenizer.json`, `added_tokens.json`; an empty one is absent. What has no separator
+/// in it is T5's: its `tokenizer.json` or `spiece.model`.
 pub(super) fn tokenizers(data: &[u8]) {
-    let texts: Vec<_> = pieces(data)
-        .into_iter()
+    match pieces(data).as_slice() {
+        [alone] => sentences(alone),
+        pieces => words(data, pieces),
+    }
+}
+
+fn sentences(data: &[u8]) {
+    let text = std::str::from_utf8(data).ok();
+    let text = text.filter(|text| text.trim_start().starts_with('{'));
+    bounded(data, || {
+        let read = match text {
+            Some(text) => T5Tokenizer::from_json(text, SENTENCE),
+            None => T5Tokenizer::from_pieces(data, SENTENCE),
+        };
+        let Some(tokenizer) = shown(read) else {
+            return;
+        };
+        shown(tokenizer.check_rows(1 << 10));
+        for prompt in PROMPTS {
+            if let Some(tokens) = shown(tokenizer.encode(prompt)) {
+                assert_eq!(tokens.ids.len(), SENTENCE);
+                assert!(tokens.end < SENTENCE);
+            }
+        }
+    });
+}
+
+fn words(data: &[u8], pieces: &[&[u8]]) {
+    let texts: Vec<_> = pieces
+        .iter()
         .map(|piece| {
             std::str::from_utf8(piece)
                 .ok()

@@ -1,0 +1,14 @@
+//! Prompts that were encoded before their run.
+
+use burn::tensor::Tensor;
+
+/// What the prompts of a request say, encoded: the models of a chain that read them through the same encoder go on from one reading.
+///
+/// Behaviour as the `prompt_embeds` and `negative_prompt_embeds` of diffusers' pipelines of `DeepFloyd` IF.
+#[derive(Debug, Clone)]
+pub struct PromptEmbeds {
+    /// `[prompts, tokens, width]`
+    pub prompts: Tensor<3>,
+    /// What the pictures avoid, likewise: an empty text where nothing is said.
+    pub negative: Tensor<3>,
+}

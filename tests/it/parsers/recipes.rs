@@ -1,0 +1,49 @@
+//! Recipes: JSON of their own, and what pictures and films keep of how they were made.
+
+use std::sync::LazyLock;
+
+use afterimage::catalog::ModelFolder;
+use afterimage::pipeline::{ModelConfig, Recipe, RecipePictures};
+
+use super::{bounded, folder, models::model_files, shown, typed};
+
+/// The model that recipes are asked of: what a small Stable Diffusion 1.5 says of itself.
+static MODEL: LazyLock<ModelConfig> = LazyLock::new(|| {
+    let said = include_bytes!("../../../fuzz/seeds/configs/sd15");
+    let files = folder(&model_files(said));
+    let model = ModelFolder::open(typed(files.path())).expect("a model");
+    ModelConfig::read(&model).expect("a model's configuration")
+});
+
+/// A recipe, or a file with one in it; how it ends says nothing, as its first bytes do.
+pub(super) fn recipes(data: &[u8]) {
+    let model = &*MODEL;
+    let folder = folder(&[("recipe", data)]);
+    bounded(data, || {
+        if let Some(recipe) = shown(Recipe::read(&folder.path().join("recipe"))) {
+            followed(&recipe, model);
+        }
+    });
+}
+
+/// A recipe is written, read again, and asked of a model.
+fn followed(recipe: &Recipe, model: &ModelConfig) {
+    let written = recipe.to_json();
+    let again = shown(Recipe::from_json(&written)).expect("what was just written");
+    assert_eq!(again.to_json(), written);
+    assert!(recipe.nets().len() <= recipe.controls.len());
+    let _ = recipe.overrides();
+    let Some(mut request) = shown(recipe.request(model, RecipePictures::default())) else {
+        return;
+    };
+    // As many as are asked for cost their time, here as in a run.
+    if request.steps.is_some_and(|steps| steps > 50) || request.subject.count() > 64 {
+        return;
+    }
+    request.steps.get_or_insert(4);
+    if let Some(resolved) = shown(request.resolve(model)) {
+        let _ = resolved.forecast(4);
+        let settled = recipe.clone().settled(&resolved, model).to_json();
+        shown(Recipe::from_json(&settled)).expect("what a run came to");
+    }
+}
