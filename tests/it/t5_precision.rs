@@ -9,10 +9,14 @@ use tempfile::TempDir;
 
 use crate::fixture::values;
 use crate::tested::normals;
-use crate::tolerance::{F16, Q8};
+use crate::tolerance::F16;
 
 /// Width of a head.
 const HEAD: usize = 32;
+
+/// How far 8 bits move states, by the root of the mean square. The same rounding in PyTorch moves those of transformers by 2.9e-2: layers of
+/// random weights add as much as they get, so that errors of 0.6 % a matrix add up.
+const STATES: f64 = 5e-2;
 
 /// Wide enough that every matrix is worth 8 bits.
 fn config() -> T5Config {
@@ -102,7 +106,7 @@ fn eight_bits_move_states_a_little() {
     let apart = apart(&rounded, &exact);
     eprintln!("T5 in 8 bits: {apart:.2e}");
     assert!(rounded != exact, "nothing was rounded");
-    assert!(apart < 2.0 * Q8, "{apart}");
+    assert!(apart < STATES, "{apart}");
 }
 
 /// Gate and input of a feed-forward layer are some thousand each: their product, and the sums that it goes into, are beyond the 65504 of f16.

@@ -28,6 +28,9 @@ const TWO_CALLS: &str = "`parallel` is 3, but the sampler calls the model 2 time
 /// What a text-to-image model refuses.
 const TEXT: &[(Column, &str)] = &[(Column::Routed, NO_ROUTER)];
 
+/// What a model refuses whose text stands beside its own positions in one attention.
+const PIXELS: &[(Column, &str)] = &[(Column::Gate, NO_TEXT), (Column::Routed, NO_ROUTER)];
+
 const PLAIN: Row = Row {
     name: "text to image",
     model: Model::StableDiffusion,
@@ -174,23 +177,27 @@ pub(super) const ROWS: &[Row] = &[
     Row {
         name: "DeepFloyd IF, first stage",
         model: Model::DeepFloyd,
+        refused: PIXELS,
         ..PLAIN
     },
     Row {
         name: "DeepFloyd IF, first stage, from a picture",
         model: Model::DeepFloyd,
         ask: |request| request.edit = Some(Edit::new(picture())),
+        refused: PIXELS,
         ..PLAIN
     },
     Row {
         name: "DeepFloyd IF, second stage",
         model: Model::DeepFloydSecond,
+        refused: PIXELS,
         ..PLAIN
     },
     Row {
         name: "DeepFloyd IF, second stage, from a picture",
         model: Model::DeepFloydSecond,
         ask: |request| request.edit = Some(Edit::new(picture())),
+        refused: PIXELS,
         ..PLAIN
     },
     Row {
