@@ -264,7 +264,7 @@ mod tests {
         assert!((sum(&weights, &positions, values) - expected).abs() < 1e-12);
     }
 
-    /// Many refreshes on a parabola with noise: closer with a fit than with a line through the last two.
+    /// Noise of every refresh comes through with the square of its weight.
     #[test]
     fn a_fit_passes_less_noise_on_than_a_polynomial_through_the_last_refreshes() {
         let positions: Vec<f64> = (0..12).map(|step| f64::from(step) * 2.0).collect();
