@@ -12,6 +12,7 @@
 mod account;
 mod auto;
 mod branches;
+mod changing;
 mod cost;
 mod course;
 mod decider;

@@ -9,7 +9,8 @@ use burn::tensor::Tensor;
 use super::{
     account::Account,
     branches::BranchStore,
-    decider::{Changing, Decider},
+    changing::Changing,
+    decider::Decider,
     graphs::StepGraphs,
     plan::CachePlan,
     probe::Probe,
