@@ -121,7 +121,9 @@ fn stages_of_if_share_their_texts_and_the_picture_to_start_from() {
         &["--model", bare, "--init-image", "small.png"],
     );
     refused.refused(2, &["no text encoder of its own", "hint: "]);
-    let mask = ["--mask", "small.png"];
+    let light = Picture::filled(40, 20, [255; 3]);
+    light.save(&folder.path().join("light.png"), &[]).unwrap();
+    let mask = ["--mask", "light.png"];
     let masked = [&["a fox"][..], &models, &start, &mask].concat();
     run(folder.path(), &masked).refused(2, &["`mask` is given"]);
 }
