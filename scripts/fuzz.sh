@@ -4,7 +4,8 @@
 #   cargo install cargo-fuzz --locked && rustup toolchain install nightly
 #   scripts/fuzz.sh [SECONDS [TARGET…]]     until each target (default all) has had so many seconds of processor (default 1200), those
 #                                           of earlier calls among them; JOBS of them at once (default 2), SLICE seconds of one after
-#                                           the other (default 60), so that all have had alike whenever it is stopped
+#                                           the other (default 60), so that all have had alike whenever it is stopped; BUILD=no goes
+#                                           on with the programs as they are, whatever has changed since
 #   scripts/fuzz.sh table [TARGET…]         what all calls together came to, or have come to so far
 #   scripts/fuzz.sh lines [TARGET…]         lines of each parser's files that seeds and findings reach; needs LLVM's tools of
 #                                           the compiler's version (LLVM=-22 for llvm-cov-22), and the corpus of a run before
@@ -128,7 +129,7 @@ fi
 seconds=${1:-1200}
 shift || true
 mapfile -t chosen < <(names "$@")
-cargo "+${TOOLCHAIN:-nightly}" fuzz build -s none --target-dir "$target"
+if [ "${BUILD:-yes}" = yes ]; then cargo "+${TOOLCHAIN:-nightly}" fuzz build -s none --target-dir "$target"; fi
 export target host
 slice=${SLICE:-60}
 for goal in $(seq "$slice" "$slice" "$((seconds - 1))") "$seconds"; do

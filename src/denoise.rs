@@ -37,11 +37,11 @@ pub struct Progress<'a> {
 /// What the step of an evaluation was made from.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Step<'a> {
-    sampler: &'a dyn Sampler,
+    pub(crate) sampler: &'a dyn Sampler,
     /// Of the sampler's evaluations.
-    evaluation: usize,
+    pub(crate) evaluation: usize,
     /// The latents before it.
-    from: &'a Tensor<4>,
+    pub(crate) from: &'a Tensor<4>,
 }
 
 impl Progress<'_> {
@@ -158,7 +158,7 @@ impl Denoise<'_> {
                 let progress = Progress {
                     evaluation,
                     total,
-                    refresh: first && span.refresh,
+                    refresh: first && session.refreshed(),
                     prediction: &prediction,
                     latents: &latents,
                     step: Step {

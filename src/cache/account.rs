@@ -12,6 +12,8 @@ pub struct Account {
     pub cells: Vec<usize>,
     /// Evaluations that ran every cell.
     pub refreshes: usize,
+    /// The evaluations that ran every cell, in order: as many as `refreshes`.
+    pub refreshed: Vec<usize>,
     /// Evaluations that read the store, or shared the refresh of their span.
     pub reuses: usize,
     /// Refreshes that were not asked for, because the store was empty or did not fit.
@@ -28,6 +30,9 @@ impl Account {
     /// Of a run that `next` goes on with, over the same cells with a store of its own.
     #[must_use]
     pub fn followed_by(mut self, next: &Self) -> Self {
+        let before = self.refreshes + self.reuses;
+        let refreshed = next.refreshed.iter().map(|evaluation| before + evaluation);
+        self.refreshed.extend(refreshed);
         self.cells.resize(next.cells.len(), 0);
         add(&mut self.cells, &next.cells);
         self.refreshes += next.refreshes;
@@ -55,6 +60,7 @@ impl Account {
             }
         }
         self.refreshes += usize::from(refreshes);
+        self.refreshed.extend(refreshes.then_some(span.first));
         self.reuses += span.len - usize::from(refreshes);
         if refreshes && !span.refresh {
             self.fallbacks += 1;

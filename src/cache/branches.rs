@@ -1,13 +1,13 @@
 //! Reuse inside cells: which branches answer from an earlier evaluation, and whose outputs are kept for that.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Range;
 
 use burn::tensor::Tensor;
 
-use super::{course::Course, router::Router};
+use super::{course::Course, predictor::Predictor, router::Router, series::Series};
 use crate::{
-    denoiser::Blueprint,
+    denoiser::{Blueprint, weighted_sum},
     error::{Error, PlanError},
     recall::{Branch, BranchMemory, Site},
 };
@@ -24,6 +24,8 @@ pub enum BranchRule {
     /// Learning-to-Cache (arXiv 2406.01733, section 3): at every other evaluation, the branches that a trained router names are those
     /// of the evaluation before.
     Routed(Router),
+    /// `TaylorSeer` (arXiv 2503.06923): outputs of attention layers are forecast between full evaluations.
+    Series(Series),
 }
 
 impl BranchRule {
@@ -36,6 +38,7 @@ impl BranchRule {
         let sites: Vec<Site> = trunk.sites().collect();
         match self {
             Self::Gate { gate } => gated(*gate, course, &sites),
+            Self::Series(series) => series.wanted(course.evaluations(), &sites),
             Self::Routed(router) => match course.repeated_step() {
                 Some((step, calls)) => Err(PlanError::RouterSolver { calls, step }.into()),
                 None => router.wanted(course.evaluations(), &sites),
@@ -43,11 +46,19 @@ impl BranchRule {
         }
     }
 
+    /// What stands in for outputs: `wanted`, but for a method that is a forecast itself.
+    pub(super) fn predictor(&self, wanted: Predictor) -> Predictor {
+        match self {
+            Self::Series(series) => Predictor::TaylorSeer(series.order),
+            Self::Gate { .. } | Self::Routed(_) => wanted,
+        }
+    }
+
     /// The evaluation from which on guidance is off.
     pub(super) fn guidance_end(&self, course: &Course) -> Option<usize> {
         match self {
             Self::Gate { gate } => course.first_evaluation(*gate),
-            Self::Routed(_) => None,
+            Self::Routed(_) | Self::Series(_) => None,
         }
     }
 }
@@ -78,14 +89,16 @@ fn gated(gate: usize, course: &Course, sites: &[Site]) -> Result<Vec<BTreeSet<Si
 struct Use {
     /// Not computed.
     reused: BTreeSet<Site>,
-    /// A later evaluation reads these outputs.
-    kept: BTreeSet<Site>,
+    /// How many outputs of a branch that runs, the last ones, later evaluations read.
+    kept: BTreeMap<Site, usize>,
 }
 
 /// For every evaluation, the branches that answer from an earlier one.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct BranchPlan {
     evaluations: Vec<Use>,
+    /// What stands in for outputs that are not computed.
+    predictor: Predictor,
 }
 
 impl BranchPlan {
@@ -93,6 +106,7 @@ impl BranchPlan {
     /// was never computed before cannot be reused.
     pub(super) fn new(
         wanted: Vec<BTreeSet<Site>>,
+        predictor: Predictor,
         trunk: &Blueprint,
         runs: impl Fn(usize) -> [Range<usize>; 2],
     ) -> Self {
@@ -108,17 +122,25 @@ impl BranchPlan {
                 .filter(|site| wanted.contains(site) && known.contains(site))
                 .collect();
             known.extend(asked(evaluation));
-            let kept = BTreeSet::new();
+            let kept = BTreeMap::new();
             evaluations.push(Use { reused, kept });
         }
-        let mut read_later = BTreeSet::new();
+        let mut needed = BTreeMap::new();
         for (evaluation, this) in evaluations.iter_mut().enumerate().rev() {
-            let kept = |site: &Site| read_later.contains(site);
-            this.kept = asked(evaluation).filter(kept).collect();
-            read_later.retain(|site| !this.kept.contains(site) || this.reused.contains(site));
-            read_later.extend(this.reused.iter().copied());
+            for site in asked(evaluation) {
+                let later = needed.remove(&site).unwrap_or(0);
+                this.kept.extend((later > 0).then_some((site, later)));
+                let now = match this.reused.contains(&site) {
+                    true => predictor.history(),
+                    false => later.saturating_sub(1),
+                };
+                needed.extend((now > 0).then_some((site, now)));
+            }
         }
-        Self { evaluations }
+        Self {
+            evaluations,
+            predictor,
+        }
     }
 
     /// Branches that an evaluation does not compute.
@@ -133,24 +155,48 @@ impl BranchPlan {
         self.evaluations.iter().any(|this| !this.reused.is_empty())
     }
 
-    /// The most elements that one row keeps after an evaluation.
+    /// The most elements that one row keeps at any time.
     pub(super) fn kept_elements(&self, trunk: &Blueprint) -> u64 {
-        let behind = |this: &Use| {
-            let kept = this.kept.iter();
-            kept.map(|site| trunk.branch(*site).elements).sum()
-        };
-        self.evaluations.iter().map(behind).max().unwrap_or(0)
+        let mut held = BTreeMap::new();
+        let (mut elements, mut most) = (0, 0);
+        for this in &self.evaluations {
+            let sites = this.reused.iter().chain(this.kept.keys());
+            for &site in sites.collect::<BTreeSet<_>>() {
+                let computed = usize::from(!this.reused.contains(&site));
+                let before = held.remove(&site).unwrap_or(0);
+                let after = (before + computed).min(this.kept.get(&site).copied().unwrap_or(0));
+                held.insert(site, after);
+                let each = trunk.branch(site).elements;
+                elements += after as u64 * each;
+                elements -= before as u64 * each;
+                most = most.max(elements);
+            }
+        }
+        most
     }
 }
 
 /// The outputs that are kept between evaluations of one run.
 #[derive(Debug, Default)]
 pub(super) struct BranchStore {
-    kept: BTreeMap<Site, Tensor<3>>,
+    kept: BTreeMap<Site, VecDeque<Output>>,
     /// Branches that were not computed.
     pub(super) reused: usize,
     /// The most bytes held.
     pub(super) bytes: usize,
+}
+
+/// The output of a branch, `[rows, tokens, width]`, and the evaluation that computed it.
+#[derive(Debug)]
+struct Output {
+    tensor: Tensor<3>,
+    evaluation: usize,
+}
+
+impl Output {
+    fn bytes(&self) -> usize {
+        self.tensor.dims().iter().product::<usize>() * self.tensor.dtype().size()
+    }
 }
 
 impl BranchStore {
@@ -162,49 +208,77 @@ impl BranchStore {
     ) -> impl BranchMemory + 'a {
         View {
             store: self,
+            predictor: plan.predictor,
+            evaluation,
             this: plan.evaluations.get(evaluation),
         }
     }
 
     /// Goes on with one guidance half: what is kept becomes the mean of both.
     pub(super) fn merge_halves(&mut self) {
-        for output in self.kept.values_mut() {
-            let halves = output.clone().chunk(2, 0);
+        for output in self.kept.values_mut().flatten() {
+            let halves = output.tensor.clone().chunk(2, 0);
             let count = halves.len() as f64;
             let sum = halves.into_iter().reduce(|sum, half| sum + half);
-            *output = sum.map_or_else(|| output.clone(), |sum| sum / count);
+            output.tensor = sum.map_or_else(|| output.tensor.clone(), |sum| sum / count);
         }
     }
 
-    fn keep(&mut self, site: Site, output: Tensor<3>) {
-        self.kept.insert(site, output);
-        let bytes =
-            |output: &Tensor<3>| output.dims().iter().product::<usize>() * output.dtype().size();
-        self.bytes = self.bytes.max(self.kept.values().map(bytes).sum());
+    /// Drops all but the last `count` outputs of a branch.
+    fn retain(&mut self, site: Site, count: usize) {
+        let Some(outputs) = self.kept.get_mut(&site) else {
+            return;
+        };
+        let old = outputs.len().saturating_sub(count);
+        outputs.drain(..old);
+        if outputs.is_empty() {
+            self.kept.remove(&site);
+        }
     }
 }
 
 struct View<'a> {
     store: &'a mut BranchStore,
+    predictor: Predictor,
+    evaluation: usize,
     this: Option<&'a Use>,
+}
+
+impl View<'_> {
+    /// How many outputs of a branch later evaluations read.
+    fn kept(&self, site: Site) -> usize {
+        let kept = self.this.and_then(|this| this.kept.get(&site));
+        kept.copied().unwrap_or(0)
+    }
 }
 
 impl BranchMemory for View<'_> {
     fn recall(&mut self, site: Site) -> Option<Tensor<3>> {
-        let this = self.this.filter(|this| this.reused.contains(&site))?;
-        let output = if this.kept.contains(&site) {
-            self.store.kept.get(&site).cloned()
-        } else {
-            self.store.kept.remove(&site)
-        };
-        self.store.reused += usize::from(output.is_some());
-        output
+        self.this.filter(|this| this.reused.contains(&site))?;
+        let outputs: Vec<&Output> = self.store.kept.get(&site)?.iter().collect();
+        let positions: Vec<f64> = outputs
+            .iter()
+            .map(|output| output.evaluation as f64)
+            .collect();
+        let weights = self.predictor.weights(&positions, self.evaluation as f64);
+        let parts: Vec<(&Output, f64)> = outputs.into_iter().zip(weights).collect();
+        let output = weighted_sum(&parts, |output| &output.tensor);
+        self.store.retain(site, self.kept(site));
+        self.store.reused += 1;
+        Some(output)
     }
 
     fn keep(&mut self, site: Site, output: &Tensor<3>) {
-        if self.this.is_some_and(|this| this.kept.contains(&site)) {
-            self.store.keep(site, output.clone());
+        let kept = self.kept(site);
+        if kept > 0 {
+            self.store.kept.entry(site).or_default().push_back(Output {
+                tensor: output.clone(),
+                evaluation: self.evaluation,
+            });
         }
+        self.store.retain(site, kept);
+        let held = self.store.kept.values().flatten();
+        self.store.bytes = self.store.bytes.max(held.map(Output::bytes).sum());
     }
 }
 
@@ -247,16 +321,24 @@ mod tests {
 
     #[test]
     fn outputs_are_kept_as_long_as_someone_reads_them() {
-        let plan = BranchPlan::new(wanted(&[false, false, true, true, false]), &trunk(), |_| {
-            [0..4, 4..4]
-        });
+        let plan = BranchPlan::new(
+            wanted(&[false, false, true, true, false]),
+            Predictor::Hold,
+            &trunk(),
+            |_| [0..4, 4..4],
+        );
         assert_eq!(counts(&plan), [[0, 0], [0, 4], [4, 4], [4, 0], [0, 0]]);
         assert_eq!(plan.kept_elements(&trunk()), 20);
     }
 
     #[test]
     fn nothing_is_reused_before_it_was_computed() {
-        let plan = BranchPlan::new(wanted(&[true, true, false]), &trunk(), |_| [0..4, 4..4]);
+        let plan = BranchPlan::new(
+            wanted(&[true, true, false]),
+            Predictor::Hold,
+            &trunk(),
+            |_| [0..4, 4..4],
+        );
         assert_eq!(counts(&plan), [[0, 4], [4, 0], [0, 0]]);
     }
 
@@ -267,7 +349,12 @@ mod tests {
             0 | 3 => [0..3, 3..4],
             _ => [0..1, 3..4],
         };
-        let plan = BranchPlan::new(wanted(&[false, false, true, true]), &trunk(), shallow);
+        let plan = BranchPlan::new(
+            wanted(&[false, false, true, true]),
+            Predictor::Hold,
+            &trunk(),
+            shallow,
+        );
         assert_eq!(counts(&plan), [[0, 2], [0, 2], [2, 2], [4, 0]]);
     }
 }

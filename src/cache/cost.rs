@@ -2,7 +2,7 @@
 
 use std::ops::AddAssign;
 
-use super::{plan::CachePlan, rule::OpenSkips};
+use super::{decider::Decider, plan::CachePlan, rule::OpenSkips, spans::Span};
 use crate::denoiser::{Blueprint, Rows};
 
 /// The cost of a plan on a trunk. Multiply-accumulates (MACs) are of the denoiser only, for all rows.
@@ -18,6 +18,8 @@ pub struct Forecast {
     pub plain_macs: u64,
     /// The most bytes that the store holds; 0 if no span reads it.
     pub store_bytes: u64,
+    /// Whether it is decided in the run what is computed: between this and everything.
+    pub decided: bool,
 }
 
 impl Forecast {
@@ -29,6 +31,7 @@ impl Forecast {
         self.evaluation_macs.extend(next.evaluation_macs);
         self.plain_macs += next.plain_macs;
         self.store_bytes = self.store_bytes.max(next.store_bytes);
+        self.decided |= next.decided;
         self
     }
 
@@ -82,6 +85,7 @@ impl CachePlan {
             cell_macs: self.cell_macs(trunk, &rows),
             plain_macs: product([self.evaluations() as u64, trunk.full_macs(), count]),
             store_bytes: product([kept, count, element_bytes as u64]),
+            decided: self.decider.is_some(),
         }
     }
 
@@ -146,17 +150,44 @@ impl CachePlan {
         })
     }
 
-    /// Elements that one row keeps in the store.
+    /// Elements that one row keeps in the store: as many refreshes as later spans read.
     fn store_elements(&self, trunk: &Blueprint) -> u64 {
-        let read = self.spans.iter().any(|span| !span.refresh);
-        let Some(last) = self.cut.checked_sub(1).filter(|_| read) else {
+        let Some(last) = self.cut.checked_sub(1) else {
             return 0;
         };
-        trunk.cells[last].hidden
-            + match self.skips {
-                OpenSkips::Recompute => 0,
-                OpenSkips::Hold => open_elements(trunk, self.cut),
+        let skips = match self.skips {
+            OpenSkips::Recompute => 0,
+            OpenSkips::Hold => open_elements(trunk, self.cut),
+        };
+        let stored = sum([trunk.cells[last].hidden, skips]);
+        let mark = self
+            .prefix
+            .checked_sub(1)
+            .map(|last| trunk.cells[last].hidden);
+        match (self.decider, mark) {
+            (Some(Decider::FirstBlock { .. }), Some(mark)) => sum([mark, stored]),
+            (Some(Decider::DiCache { .. }), Some(mark)) => {
+                sum([product([2, sum([mark, stored])]), mark])
             }
+            _ => product([self.most_kept(), stored]),
+        }
+    }
+
+    /// The most refreshes that the store holds.
+    fn most_kept(&self) -> u64 {
+        if self.decider.is_some() {
+            return self.predictor.history().min(self.evaluations()) as u64;
+        }
+        let mut held = 0;
+        let after = |span: &Span| {
+            let before = match self.changes.contains(&span.first) {
+                true => 0,
+                false => held,
+            };
+            held = (before + usize::from(span.refresh)).min(span.keep);
+            held
+        };
+        self.spans.iter().map(after).max().unwrap_or(0) as u64
     }
 }
 

@@ -95,6 +95,11 @@ impl Course {
         evaluations.filter_map(|&evaluation| self.solver_steps.get(evaluation).copied())
     }
 
+    /// Evaluations whose conditions are not those before.
+    pub(super) fn changes(&self) -> impl Iterator<Item = usize> {
+        self.must_refresh.iter().copied()
+    }
+
     /// The evaluation from which on guidance is off.
     pub(super) fn guidance_end(&self) -> Option<usize> {
         self.guidance_end

@@ -7,6 +7,7 @@ use std::fmt;
 
 use burn::tensor::Tensor;
 
+use super::decider::Decider;
 use super::spans::Span;
 use super::step::{Entry, Line, Outcome};
 use crate::denoiser::{Carry, StagedDenoiser};
@@ -40,9 +41,13 @@ struct StepGraph<'a, C> {
 }
 
 impl<'a, D: StagedDenoiser + ?Sized> StepGraphs<'a, D> {
-    /// For runs long enough that do not reuse branches inside cells, which differ from step to step.
+    /// For runs long enough that do not reuse branches inside cells, which differ from step to step, and hold what is stored: a forecast
+    /// reads several refreshes, and a recording leaves all of them in one place.
     pub(super) fn of(line: Line<'a, D>) -> Option<Self> {
-        let suits = line.plan.spans.len() >= LEAST_SPANS && !line.plan.branches.reuses();
+        let plan = line.plan;
+        let decided = plan.decider.is_some_and(Decider::probes);
+        let one_place = plan.predictor.holds() && !plan.branches.reuses() && !decided;
+        let suits = plan.spans.len() >= LEAST_SPANS && one_place;
         suits.then_some(Self {
             full: Slot::Unseen,
             reuse: Slot::Unseen,
@@ -129,11 +134,17 @@ impl<'a, C: Carry + 'a> StepGraph<'a, C> {
             first: 0,
             len: 1,
             refresh: entry.refreshes(),
-            read_after: line.plan.cut < line.plan.cells,
+            keep: usize::from(line.plan.cut < line.plan.cells),
         };
         let work = move || {
             let prepared = [&prepared, &prepared];
-            line.step(entry.clone(), prepared, &span, &mut Recall::none())
+            line.step(
+                entry.clone(),
+                prepared,
+                &span,
+                |carry| carry,
+                &mut Recall::none(),
+            )
         };
         Some(Self {
             sample,

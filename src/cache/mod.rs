@@ -10,31 +10,47 @@
 //! 2404.02747, section 4).
 
 mod account;
+mod auto;
 mod branches;
+mod changing;
 mod cost;
 mod course;
+mod decider;
 mod graphs;
 mod keys;
 mod methods;
 mod options;
 mod parse;
 mod plan;
+mod planner;
+mod predictor;
+mod probe;
 mod refresh;
 mod router;
 mod rule;
+mod series;
 mod session;
 mod spans;
 mod step;
 mod store;
+mod warning;
 
 pub use account::Account;
+pub use auto::{Auto, Budget};
 pub use branches::{BranchPlan, BranchRule};
 pub use cost::Forecast;
 pub use course::Course;
+pub use decider::Decider;
 pub use keys::KeyList;
-pub use plan::{CachePlan, Warning};
+pub use plan::CachePlan;
+pub use planner::{
+    Choice, CostEntry, CostTable, Curve, FewerSteps, PlanFile, Point, Probe, Schedule, schedules,
+};
+pub use predictor::Predictor;
 pub use refresh::Refresh;
 pub use router::Router;
 pub use rule::{CacheRule, Cut, OpenSkips};
+pub use series::Series;
 pub use session::Session;
 pub use spans::{Before, Span, Spans};
+pub use warning::Warning;

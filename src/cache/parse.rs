@@ -3,14 +3,19 @@
 use std::{fmt, str::FromStr};
 
 use super::{
+    branches::BranchRule,
     methods,
-    options::Options,
+    options::{Options, wrong},
+    predictor::Predictor,
     rule::{CacheRule, Cut},
 };
 use crate::error::{Error, PlanError};
 
 /// No caching, as rules call it.
 const NONE: &str = "none";
+
+/// The option of every rule.
+const FORECAST: &str = "forecast";
 
 /// Between rules that go together.
 const JOINT: &str = ";";
@@ -29,12 +34,29 @@ impl FromStr for CacheRule {
         let mut options = Options::read(name, options)?;
         let method = methods::ALL.iter().find(|method| method.name == name);
         let rule = match method {
-            Some(method) => (method.read)(&mut options)?,
+            Some(method) => {
+                let rule = (method.read)(&mut options)?;
+                forecast(&mut options, rule)?
+            }
             None if name == NONE => Self::none(),
             None => return Err(unknown(name)),
         };
         options.finish()?;
         Ok(rule)
+    }
+}
+
+/// With the forecast that any rule takes that is none itself.
+fn forecast(options: &mut Options<'_>, rule: CacheRule) -> Result<CacheRule, Error> {
+    if let Some(BranchRule::Series(_)) = rule.branches {
+        return Ok(rule);
+    }
+    match options.take(FORECAST) {
+        Some(given) if rule.auto.is_some() => {
+            Err(wrong(FORECAST, given, "`auto` picks the forecast itself"))
+        }
+        Some(predictor) => Ok(rule.with_forecast(predictor.parse()?)),
+        None => Ok(rule),
     }
 }
 
@@ -52,12 +74,15 @@ fn unknown(name: &str) -> Error {
 impl fmt::Display for CacheRule {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (self.cut, &self.branches) {
+            (Cut::Nowhere, None) if self.auto.is_some() => self.write(formatter, Predictor::Hold),
             (Cut::Nowhere, None) => formatter.write_str(NONE),
-            (Cut::Nowhere, Some(_)) | (_, None) => {
-                formatter.write_str(&methods::text(self).unwrap_or_default())
+            (Cut::Nowhere, Some(_)) if self.auto.is_none() => {
+                self.write(formatter, self.branch_forecast)
             }
+            (_, None) => self.write(formatter, self.forecast),
             (_, Some(branches)) => {
                 let inside = Self::none().with_branches(branches.clone());
+                let inside = inside.with_forecast(self.branch_forecast);
                 let mut cuts = self.clone();
                 cuts.branches = None;
                 write!(formatter, "{cuts}{JOINT}{inside}")
@@ -67,6 +92,20 @@ impl fmt::Display for CacheRule {
 }
 
 impl CacheRule {
+    /// Whether it cuts the trunk, or will.
+    fn cuts(&self) -> bool {
+        self.cut != Cut::Nowhere || self.auto.is_some()
+    }
+
+    /// One method with its forecast.
+    fn write(&self, formatter: &mut fmt::Formatter<'_>, forecast: Predictor) -> fmt::Result {
+        formatter.write_str(&methods::text(self).unwrap_or_default())?;
+        match forecast {
+            Predictor::Hold => Ok(()),
+            _ => write!(formatter, ",{FORECAST}={forecast}"),
+        }
+    }
+
     /// One rule from several: one that cuts the trunk at most, and one that works inside cells at most. `none` adds nothing.
     ///
     /// # Errors
@@ -75,19 +114,24 @@ impl CacheRule {
     pub fn combine(rules: impl IntoIterator<Item = Self>) -> Result<Self, Error> {
         let mut combined = Self::none();
         for rule in rules {
-            let cuts = rule.cut != Cut::Nowhere && combined.cut != Cut::Nowhere;
-            if cuts || (rule.branches.is_some() && combined.branches.is_some()) {
+            if (rule.cuts() && combined.cuts())
+                || (rule.branches.is_some() && combined.branches.is_some())
+            {
                 return Err(PlanError::Combination {
                     first: combined.to_string(),
                     second: rule.to_string(),
                 }
                 .into());
             }
-            let branches = rule.branches.clone().or(combined.branches.take());
-            if rule.cut != Cut::Nowhere {
+            let inside = match rule.branches {
+                Some(_) => &rule,
+                None => &combined,
+            };
+            let (branches, forecast) = (inside.branches.clone(), inside.branch_forecast);
+            if rule.cuts() {
                 combined = rule;
             }
-            combined.branches = branches;
+            (combined.branches, combined.branch_forecast) = (branches, forecast);
         }
         Ok(combined)
     }
@@ -133,6 +177,16 @@ mod tests {
             .prop_map(|noise| noise.map(|(alpha, from, at)| PriorNoise { alpha, from, at }))
     }
 
+    fn predictors() -> impl Strategy<Value = Predictor> {
+        prop_oneof![
+            Just(Predictor::Hold),
+            Just(Predictor::Linear),
+            (0..9_usize).prop_map(Predictor::Taylor),
+            (0..9_usize).prop_map(Predictor::Chebyshev),
+            (0..9_usize).prop_map(Predictor::TaylorSeer),
+        ]
+    }
+
     fn rules() -> impl Strategy<Value = CacheRule> {
         let held = (refreshes(), 1..20_usize, 0..30_usize, noises());
         let held = held.prop_flat_map(|(refresh, parallel, cut, noise)| {
@@ -147,12 +201,18 @@ mod tests {
         let deep = (0..12_usize, refreshes())
             .prop_map(|(skip, refresh)| CacheRule::deepcache_skip(skip, refresh));
         let guards = prop_oneof![Just(0.0), 0.0..0.5];
-        (prop_oneof![Just(CacheRule::none()), deep, held], guards).prop_map(|(rule, guard)| {
-            match rule.cut {
+        let cuts = prop_oneof![Just(CacheRule::none()), deep, held];
+        let cuts =
+            (cuts, guards, predictors()).prop_map(|(rule, guard, predictor)| match rule.cut {
                 Cut::Nowhere => rule,
-                _ => rule.with_guard(guard),
-            }
-        })
+                _ => rule.with_guard(guard).with_forecast(predictor),
+            });
+        let gates = (1..30_usize, predictors());
+        let gates = prop::option::of(
+            gates.prop_map(|(gate, predictor)| CacheRule::tgate(gate).with_forecast(predictor)),
+        );
+        (cuts, gates)
+            .prop_map(|(rule, gate)| CacheRule::combine([rule].into_iter().chain(gate)).unwrap())
     }
 
     proptest! {
@@ -194,6 +254,10 @@ mod tests {
             ("deepcache", CacheRule::deepcache(3, 0)),
             ("deepcache:interval=5,branch=1", CacheRule::deepcache(5, 1)),
             ("deepcache:interval=5,skip=4", CacheRule::deepcache(5, 4)),
+            (
+                "deepcache:interval=5,forecast=chebyshev:3",
+                CacheRule::deepcache(5, 0).with_forecast(Predictor::Chebyshev(3)),
+            ),
             (
                 "deepcache:interval=3,branch=0,schedule=quadratic,center=15,power=1.4",
                 CacheRule::deepcache_skip(0, quadratic),
@@ -267,6 +331,14 @@ mod tests {
         (
             "deepcache:step=3",
             "`deepcache` has no option `step`\nhint: it has interval, at, ",
+        ),
+        (
+            "none:forecast=linear",
+            "`none` has no option `forecast`\nhint: it has no options",
+        ),
+        (
+            "tgate:gate=3,forecast=cubic",
+            "`forecast` is `cubic`\nhint: one of hold, linear, taylor:N, chebyshev:N",
         ),
         (
             "deepcache:interval",

@@ -1,14 +1,16 @@
 //! A rule applied to one run of one trunk: which cells run at which evaluation.
 
-use std::{fmt, ops::Range};
+use std::ops::Range;
 
 use super::{
     branches::BranchPlan,
     course::Course,
-    keys::KeyList,
+    decider::Decider,
+    predictor::Predictor,
     refresh::{Refresh, guarded},
     rule::{CacheRule, Cut, OpenSkips},
-    spans::{Before, Span, Spans},
+    spans::{self, Before, Span, Spans},
+    warning::Warning,
 };
 use crate::{
     denoiser::Blueprint,
@@ -17,53 +19,6 @@ use crate::{
 
 /// Steps below which neighbouring evaluations differ too much for any reuse to go unnoticed.
 const FEW_STEPS: usize = 10;
-
-/// What a user should know before running a plan.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Warning {
-    /// So few steps that neighbouring ones differ much.
-    FewSteps {
-        /// Solver steps of the run.
-        steps: usize,
-    },
-    /// Several evaluations are decoded in one batch.
-    Batched {
-        /// The largest batch, in evaluations.
-        evaluations: usize,
-    },
-    /// A published list was made for another number of steps.
-    ListOfOtherLength {
-        /// The list.
-        list: KeyList,
-        /// Solver steps of the run.
-        steps: usize,
-    },
-    /// Every evaluation refreshes.
-    NothingReused,
-}
-
-impl fmt::Display for Warning {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::FewSteps { steps } => write!(
-                formatter,
-                "{steps} steps are few: expect visible changes; a guard band (`guard=0.1`) or a smaller interval helps"
-            ),
-            Self::Batched { evaluations } => write!(
-                formatter,
-                "up to {evaluations} steps are decoded in one batch: this saves no arithmetic and pays only on a large GPU with one \
-                 picture, never on a CPU"
-            ),
-            Self::ListOfOtherLength { list, steps } => write!(
-                formatter,
-                "key list `{}` was made for {} steps and is not rescaled to {steps}",
-                list.name(),
-                list.made_for()
-            ),
-            Self::NothingReused => write!(formatter, "every step refreshes: nothing is reused"),
-        }
-    }
-}
 
 /// A rule resolved for one run of one trunk.
 #[derive(Debug, Clone, PartialEq)]
@@ -78,6 +33,13 @@ pub struct CachePlan {
     pub prefix: usize,
     /// What happens to open skips.
     pub skips: OpenSkips,
+    /// What stands in for the tensors at the cut where they are not computed.
+    pub predictor: Predictor,
+    /// Evaluations whose conditions are not those before: nothing that was stored before is read from there on.
+    pub changes: Vec<usize>,
+    /// What decides in the run, at evaluations that need not compute everything, whether they do; spans are then those of a run that
+    /// computes as little as it may.
+    pub decider: Option<Decider>,
     /// What is reused inside cells.
     pub branches: BranchPlan,
     /// The evaluation from which on guidance is off.
@@ -90,11 +52,14 @@ impl CachePlan {
     /// A plan that reuses nothing: plain forward passes.
     pub fn plain(evaluations: usize, cells: usize) -> Self {
         Self {
-            spans: spans(&vec![true; evaluations], 1),
+            spans: spans::plain(evaluations),
             cut: cells,
             cells,
             prefix: 0,
             skips: OpenSkips::Hold,
+            predictor: Predictor::Hold,
+            changes: Vec::new(),
+            decider: None,
             branches: BranchPlan::default(),
             guidance_end: None,
             warnings: Vec::new(),
@@ -152,7 +117,12 @@ impl CacheRule {
     /// If a number is out of range, the schedule does not exist for this run, the trunk has no such cut, or the evaluations cannot be
     /// decoded in batches.
     pub fn plan(&self, course: &Course, trunk: &Blueprint) -> Result<CachePlan, Error> {
+        if self.auto.is_some() {
+            let rule = self.to_string();
+            return Err(PlanError::Unpicked { rule }.into());
+        }
         self.check_numbers()?;
+        self.check_decider()?;
         if course.evaluations() == 0 {
             return Err(PlanError::NoEvaluations.into());
         }
@@ -162,7 +132,8 @@ impl CacheRule {
         if let Some(branches) = &self.branches {
             let wanted = branches.wanted(&course, trunk)?;
             let runs = |evaluation| plan.runs(plan.refreshes_at(evaluation));
-            plan.branches = BranchPlan::new(wanted, trunk, runs);
+            let predictor = branches.predictor(self.branch_forecast);
+            plan.branches = BranchPlan::new(wanted, predictor, trunk, runs);
         }
         if self.cut != Cut::Nowhere || self.branches.is_some() {
             plan.warnings = self.warnings(&course, &plan);
@@ -184,13 +155,38 @@ impl CacheRule {
             return Ok(plain);
         };
         self.check_parallel(course)?;
+        let flags = self.refresh_flags(course)?;
+        if self.decider.is_none() {
+            self.check_order(&flags)?;
+        }
+        let changes: Vec<usize> = course.changes().collect();
+        let mut spans = spans::of(&flags, self.max_parallel);
+        spans::keep(&mut spans, self.forecast.history(), &changes);
         Ok(CachePlan {
-            spans: spans(&self.refresh_flags(course)?, self.max_parallel),
+            spans,
             cut,
             prefix,
             skips: self.cut.skips(),
+            predictor: self.forecast,
+            changes,
+            decider: self.decider,
             ..plain
         })
+    }
+
+    /// A forecast of second and higher order must reach it in the run.
+    fn check_order(&self, refreshes: &[bool]) -> Result<(), Error> {
+        let refreshes = refreshes.iter().filter(|&&refresh| refresh).count();
+        let needed = self.forecast.order() + 1;
+        if needed > 2 && needed > refreshes {
+            return Err(PlanError::ForecastOrder {
+                forecast: self.forecast.to_string(),
+                needed,
+                refreshes,
+            }
+            .into());
+        }
+        Ok(())
     }
 
     fn check_numbers(&self) -> Result<(), Error> {
@@ -207,6 +203,33 @@ impl CacheRule {
             }
             _ => Ok(()),
         }
+    }
+
+    /// A decision is made for every evaluation, with nothing batched and nothing reused inside cells, and some decide on what is stored.
+    fn check_decider(&self) -> Result<(), Error> {
+        let Some(decider) = self.decider else {
+            return Ok(());
+        };
+        let threshold = decider.threshold();
+        if !(threshold.is_finite() && threshold >= 0.0) {
+            return Err(PlanError::DeciderThreshold { threshold }.into());
+        }
+        let rule = || self.to_string();
+        if self.max_parallel > 1 {
+            let parallel = self.max_parallel;
+            return Err(PlanError::ParallelDecided {
+                rule: rule(),
+                parallel,
+            }
+            .into());
+        }
+        if self.branches.is_some() {
+            return Err(PlanError::DecidedBranches { rule: rule() }.into());
+        }
+        if decider.probes() && !self.forecast.holds() {
+            return Err(PlanError::DecidedForecast { rule: rule() }.into());
+        }
+        Ok(())
     }
 
     fn check_parallel(&self, course: &Course) -> Result<(), Error> {
@@ -269,12 +292,15 @@ impl CacheRule {
             Refresh::Keys(list) if list.made_for() != steps => Some(list),
             _ => None,
         };
+        let single = plan.refreshes().take(2).count() == 1;
+        let idle = (single && plan.decider.is_none() && !plan.predictor.holds())
+            .then_some(Warning::NothingForecast);
         let few = (steps <= FEW_STEPS).then_some(Warning::FewSteps { steps });
         let batched = (largest > 1).then_some(Warning::Batched {
             evaluations: largest,
         });
         let list = list.map(|list| Warning::ListOfOtherLength { list, steps });
-        [few, batched, list].into_iter().flatten().collect()
+        [few, batched, list, idle].into_iter().flatten().collect()
     }
 }
 
@@ -295,6 +321,19 @@ impl Cut {
             Self::Cell(cut) if (1..cells).contains(&cut) => Ok(Some((0, cut))),
             Self::Cell(cut) => Err(PlanError::CutPlace { cut, cells }.into()),
             Self::Proportional => Self::Cell(published_share(cells)).place(trunk),
+            Self::Outermost | Self::Probe(_) if trunk.skips() > 0 => {
+                let branch = if let Self::Probe(branch) = self {
+                    branch
+                } else {
+                    0
+                };
+                skip_place(trunk, branch).map(Some)
+            }
+            Self::Outermost => Self::Cell(cells.saturating_sub(1)).place(trunk),
+            Self::FirstCell if trunk.skips() > 0 => Err(PlanError::Skips.into()),
+            Self::FirstCell => Self::Probe(0).place(trunk),
+            Self::Probe(cell) if cell + 1 < cells => Ok(Some((cell + 1, cells))),
+            Self::Probe(branch) => Err(PlanError::Probe { branch, cells }.into()),
         }
     }
 }
@@ -329,26 +368,6 @@ fn popping(trunk: &Blueprint) -> impl Iterator<Item = usize> {
     cells.filter(|(_, cell)| cell.pops).map(|(index, _)| index)
 }
 
-/// One span for each refresh and the evaluations after it, in pieces of at most `max_parallel`.
-fn spans(refresh: &[bool], max_parallel: usize) -> Vec<Span> {
-    let mut spans: Vec<Span> = Vec::new();
-    for (first, &refresh) in refresh.iter().enumerate() {
-        match spans.last_mut() {
-            Some(span) if !refresh && span.len < max_parallel => span.len += 1,
-            _ => spans.push(Span {
-                first,
-                len: 1,
-                refresh,
-                read_after: false,
-            }),
-        }
-    }
-    for index in 1..spans.len() {
-        spans[index - 1].read_after = !spans[index].refresh;
-    }
-    spans
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -356,24 +375,5 @@ mod tests {
     #[test]
     fn the_published_cut_keeps_its_share() {
         assert_eq!([28, 24, 12, 6].map(published_share), [18, 15, 8, 4]);
-    }
-
-    #[test]
-    fn groups_are_cut_into_pieces() {
-        let flags = [true, false, false, false, true, false];
-        let of = |parallel| -> Vec<(usize, bool)> {
-            let all = spans(&flags, parallel);
-            all.iter().map(|span| (span.len, span.refresh)).collect()
-        };
-        assert_eq!(of(3), [(3, true), (1, false), (2, true)]);
-        assert_eq!(of(9), [(4, true), (2, true)]);
-        assert_eq!(of(1).len(), 6);
-    }
-
-    #[test]
-    fn the_last_reader_of_the_store_is_known() {
-        let spans = spans(&[true, false, false, true], 1);
-        let read: Vec<bool> = spans.iter().map(|span| span.read_after).collect();
-        assert_eq!(read, [true, true, false, false]);
     }
 }

@@ -1,6 +1,9 @@
 //! What is reused, and when: one small value for every method.
 
-use super::{branches::BranchRule, refresh::Refresh, router::Router};
+use super::{
+    auto::Auto, branches::BranchRule, decider::Decider, predictor::Predictor, refresh::Refresh,
+    router::Router,
+};
 use crate::inject::PriorNoise;
 
 /// Where the line of cells is split: what lies before is reused, what lies after is computed at every step.
@@ -14,6 +17,12 @@ pub enum Cut {
     AfterMiddle,
     /// In front of the cell of this number (`DiT` propagation).
     Cell(usize),
+    /// In front of the last cell, with its skip where it pops one.
+    Outermost,
+    /// After the first cell: what all others add is reused.
+    FirstCell,
+    /// As [`Skip`](Self::Skip) where there are skips; else after the cell of this number, and what all others add is reused.
+    Probe(usize),
     /// Where the published cut of `DiT-XL/2` stands, in front of cell 18 of 28, or at the same share of another line.
     Proportional,
 }
@@ -31,7 +40,9 @@ impl Cut {
     /// What this cut does with open skips.
     pub fn skips(self) -> OpenSkips {
         match self {
-            Self::Skip(_) => OpenSkips::Recompute,
+            Self::Skip(_) | Self::Outermost | Self::FirstCell | Self::Probe(_) => {
+                OpenSkips::Recompute
+            }
             Self::Nowhere | Self::AfterMiddle | Self::Cell(_) | Self::Proportional => {
                 OpenSkips::Hold
             }
@@ -44,16 +55,25 @@ impl Cut {
 pub struct CacheRule {
     /// What is reused.
     pub cut: Cut,
-    /// When it is computed anew.
+    /// When it is computed anew: at least, where that is decided in the run.
     pub refresh: Refresh,
+    /// What decides it in the run.
+    pub decider: Option<Decider>,
     /// Share of the run, 0 to 0.5, that is computed in full at either end.
     pub guard: f64,
     /// Evaluations decoded in one batch at most; more than 1 only where the skips are held.
     pub max_parallel: usize,
     /// Prior noise that goes with the method.
     pub noise: Option<PriorNoise>,
+    /// What stands in for the tensors at the cut where they are not computed.
+    pub forecast: Predictor,
     /// What is reused inside the cells that run.
     pub branches: Option<BranchRule>,
+    /// What stands in for outputs inside cells.
+    pub branch_forecast: Predictor,
+    /// What picks the cut, its forecast and its refreshes when model and run are known; the other fields but those of branches are idle
+    /// until then.
+    pub auto: Option<Auto>,
 }
 
 impl CacheRule {
@@ -69,11 +89,22 @@ impl CacheRule {
         Self {
             cut,
             refresh,
+            decider: None,
             guard: 0.0,
             max_parallel: 1,
             noise: None,
+            forecast: Predictor::Hold,
             branches: None,
+            branch_forecast: Predictor::Hold,
+            auto: None,
         }
+    }
+
+    /// A rule that decides in the run; the first evaluation computes everything.
+    pub(super) fn decided(cut: Cut, decider: Decider) -> Self {
+        let mut rule = Self::new(cut, Refresh::At(Vec::new()));
+        rule.decider = Some(decider);
+        rule
     }
 
     /// No caching.
@@ -99,6 +130,17 @@ impl CacheRule {
     #[must_use]
     pub fn with_parallel(mut self, evaluations: usize) -> Self {
         self.max_parallel = evaluations;
+        self
+    }
+
+    /// With a forecast of what the rule stores: at the cut, or inside cells for a rule that has no cut. `TaylorSeer` keeps its own.
+    #[must_use]
+    pub fn with_forecast(mut self, predictor: Predictor) -> Self {
+        match (self.cut, &self.branches) {
+            (Cut::Nowhere, Some(BranchRule::Series(_))) => {}
+            (Cut::Nowhere, Some(_)) => self.branch_forecast = predictor,
+            _ => self.forecast = predictor,
+        }
         self
     }
 

@@ -9,8 +9,11 @@ use burn::tensor::Tensor;
 use super::{
     account::Account,
     branches::BranchStore,
+    changing::Changing,
+    decider::Decider,
     graphs::StepGraphs,
     plan::CachePlan,
+    probe::Probe,
     rule::OpenSkips,
     spans::{Before, Span, Spans},
     step::{Entry, Line, Outcome},
@@ -29,9 +32,12 @@ pub struct Session<'a, D: StagedDenoiser + ?Sized> {
     unguided: Option<D::Run>,
     rows: Rows,
     store: Store<D::Carry>,
+    /// What decides in the middle of evaluations, if anything does.
+    probe: Option<Probe<D::Carry>>,
     branches: BranchStore,
     graphs: Option<StepGraphs<'a, D>>,
     account: Account,
+    last_refreshed: bool,
 }
 
 impl<'a, D: StagedDenoiser + ?Sized> Session<'a, D> {
@@ -39,14 +45,19 @@ impl<'a, D: StagedDenoiser + ?Sized> Session<'a, D> {
     pub fn new(denoiser: &'a D, run: &'a D::Run, plan: &'a CachePlan, rows: Rows) -> Self {
         Self {
             line: Line { denoiser, plan },
-            spans: Box::new(plan),
+            spans: match plan.decider {
+                Some(Decider::EasyCache { threshold }) => Box::new(Changing::new(plan, threshold)),
+                _ => Box::new(plan),
+            },
             run,
             unguided: None,
             rows,
-            store: Store::default(),
+            store: Store::new(plan.predictor),
+            probe: Probe::of(plan),
             branches: BranchStore::default(),
             graphs: None,
             account: Account::of(plan.cells),
+            last_refreshed: false,
         }
     }
 
@@ -59,7 +70,7 @@ impl<'a, D: StagedDenoiser + ?Sized> Session<'a, D> {
 
     /// Records what the device launches in a step, and plays it at later steps of the same kind: fewer orders to the device for the same
     /// predictions. It costs memory (what a step works on stays) and the time of some steps, so it is for long runs; nothing changes on
-    /// devices that record nothing (the CPU), for batched spans, reuse inside cells and `ControlNet`s. While a step is recorded, other
+    /// devices that record nothing (the CPU), for batched spans, forecasts, reuse inside cells and `ControlNet`s. While a step is recorded, other
     /// work of the process on the device may be refused.
     #[must_use]
     pub fn with_step_graphs(mut self) -> Self {
@@ -75,7 +86,7 @@ impl<'a, D: StagedDenoiser + ?Sized> Session<'a, D> {
         }
         self.unguided = Some(self.line.denoiser.select(self.run(), conditioned));
         self.rows.halves = 1;
-        self.store.void();
+        self.void();
         self.branches.merge_halves();
         if let Some(graphs) = &mut self.graphs {
             graphs.clear();
@@ -87,9 +98,16 @@ impl<'a, D: StagedDenoiser + ?Sized> Session<'a, D> {
         Account {
             branches_reused: self.branches.reused,
             played: self.graphs.as_ref().map_or(0, |graphs| graphs.played),
-            store_bytes: self.store.bytes + self.branches.bytes,
+            store_bytes: self.store.bytes
+                + self.branches.bytes
+                + self.probe.as_ref().map_or(0, |probe| probe.bytes),
             ..self.account.clone()
         }
+    }
+
+    /// Whether the last span ran every cell for its first evaluation.
+    pub fn refreshed(&self) -> bool {
+        self.last_refreshed
     }
 
     /// The span that comes next.
@@ -119,29 +137,67 @@ impl<'a, D: StagedDenoiser + ?Sized> Session<'a, D> {
         input: impl FnOnce() -> Tensor<4>,
     ) -> Vec<Tensor<4>> {
         assert_eq!(evaluations.len(), span.len, "evaluations of {span:?}");
+        if self.line.plan.changes.contains(&span.first) {
+            self.void();
+        }
+        if let Some(mut probe) = self.probe.take() {
+            let prediction = self.probed(&mut probe, span, evaluations, input());
+            self.probe = Some(probe);
+            return vec![prediction];
+        }
         let entry = self.enter(span, input);
         let cells = self.line.cells(&entry);
+        self.last_refreshed = entry.refreshes();
         self.account.note(span, entry.refreshes(), cells);
         let refreshed = entry.refreshed().map(signature);
+        if let Some(sample) = refreshed {
+            self.store.admit(sample);
+        }
         let outcome = match self.play(&entry, evaluations) {
             Some(outcome) => outcome,
             None => self.compute(span, entry, evaluations),
         };
         if let Some(sample) = refreshed {
-            let kept = outcome.kept.filter(|_| span.read_after);
-            self.store.fill(kept, sample, outcome.played);
+            let kept = outcome.kept.filter(|_| span.keep > 0);
+            self.store.fill(span, kept, sample, outcome.played);
         }
         split(outcome.prediction, span.len)
+    }
+
+    /// The prediction of an evaluation in whose middle `probe` decides.
+    fn probed(
+        &mut self,
+        probe: &mut Probe<D::Carry>,
+        span: &Span,
+        evaluations: &[Evaluation],
+        sample: Tensor<4>,
+    ) -> Tensor<4> {
+        probe.admit(signature(&sample));
+        let prepared = self.prepare(evaluations);
+        let (prediction, refresh) = self.line.probed(sample, &prepared, span, probe);
+        let decided = Span { refresh, ..*span };
+        let cells = self.line.plan.runs(refresh);
+        self.last_refreshed = refresh;
+        self.account.note(&decided, refresh, cells);
+        prediction
+    }
+
+    /// Forgets what was made under other conditions, or for other rows.
+    fn void(&mut self) {
+        self.store.void();
+        if let Some(probe) = &mut self.probe {
+            probe.void();
+        }
     }
 
     /// Where the span comes in: at the store if there is one that fits, else at the latents.
     fn enter(&mut self, span: &Span, input: impl FnOnce() -> Tensor<4>) -> Entry<D::Carry> {
         match self.store.read(span) {
-            Some(held) if self.line.plan.skips == OpenSkips::Hold => Entry::Stored(held.carry),
-            held => {
+            Some(read) if self.line.plan.skips == OpenSkips::Hold => Entry::Stored(read.carry),
+            read => {
                 let sample = input();
-                match held.filter(|held| held.fits(&sample)) {
-                    Some(held) => Entry::Around(held.carry, sample),
+                match read.filter(|read| read.fits(&sample)) {
+                    Some(read) => Entry::Around(read.carry, sample),
                     None => Entry::Latents(sample),
                 }
             }
@@ -177,7 +233,8 @@ impl<'a, D: StagedDenoiser + ?Sized> Session<'a, D> {
         let prepared = [&first, all.as_ref().unwrap_or(&first)];
         let mut memory = self.branches.at(&self.line.plan.branches, span.first);
         let mut recall = Recall::with(&mut memory);
-        self.line.step(entry, prepared, span, &mut recall)
+        let ahead = |carry| self.store.ahead(carry, span);
+        self.line.step(entry, prepared, span, ahead, &mut recall)
     }
 
     fn prepare(&self, evaluations: &[Evaluation]) -> D::Prepared {

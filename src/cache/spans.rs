@@ -16,8 +16,8 @@ pub struct Span {
     pub len: usize,
     /// Whether the first of them computes up to the cut and fills the store.
     pub refresh: bool,
-    /// Whether the span after it may read the store: if not, nothing is kept.
-    pub read_after: bool,
+    /// How many of the last refreshes later spans may read, its own among them: all others are dropped after it.
+    pub keep: usize,
 }
 
 impl Span {
@@ -48,4 +48,88 @@ pub trait Spans: Debug {
     ///
     /// A span that does not refresh although nothing fitting is stored refreshes all the same, and is counted as a fallback.
     fn next(&mut self, before: &Before<'_>) -> Span;
+}
+
+/// Spans that each compute one evaluation in full.
+pub(super) fn plain(evaluations: usize) -> Vec<Span> {
+    of(&vec![true; evaluations], 1)
+}
+
+/// One span for each refresh and the evaluations after it, in pieces of at most `max_parallel`; nothing is kept yet.
+pub(super) fn of(refresh: &[bool], max_parallel: usize) -> Vec<Span> {
+    let mut spans: Vec<Span> = Vec::new();
+    for (first, &refresh) in refresh.iter().enumerate() {
+        match spans.last_mut() {
+            Some(span) if !refresh && span.len < max_parallel => span.len += 1,
+            _ => spans.push(Span {
+                first,
+                len: 1,
+                refresh,
+                keep: 0,
+            }),
+        }
+    }
+    spans
+}
+
+/// Keeps what later spans read: the last `history` refreshes, but none from before a change of conditions.
+pub(super) fn keep(spans: &mut [Span], history: usize, changes: &[usize]) {
+    let mut needed = 0;
+    for span in spans.iter_mut().rev() {
+        span.keep = needed;
+        if !span.refresh || span.len > 1 {
+            needed = history;
+        }
+        if span.refresh {
+            needed = needed.saturating_sub(1);
+        }
+        if changes.contains(&span.first) {
+            needed = 0;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn groups_are_cut_into_pieces() {
+        let flags = [true, false, false, false, true, false];
+        let of = |parallel| -> Vec<(usize, bool)> {
+            let all = of(&flags, parallel);
+            all.iter().map(|span| (span.len, span.refresh)).collect()
+        };
+        assert_eq!(of(3), [(3, true), (1, false), (2, true)]);
+        assert_eq!(of(9), [(4, true), (2, true)]);
+        assert_eq!(of(1).len(), 6);
+    }
+
+    /// What is kept after each span of these refreshes.
+    fn kept(flags: &[bool], parallel: usize, history: usize, changes: &[usize]) -> Vec<usize> {
+        let mut spans = of(flags, parallel);
+        keep(&mut spans, history, changes);
+        spans.iter().map(|span| span.keep).collect()
+    }
+
+    #[test]
+    fn the_last_reader_of_the_store_is_known() {
+        assert_eq!(kept(&[true, false, false, true], 1, 1, &[]), [1, 1, 0, 0]);
+        assert_eq!(kept(&[true, false, true, false], 2, 1, &[]), [0, 0]);
+    }
+
+    #[test]
+    fn a_forecast_keeps_earlier_refreshes() {
+        let flags = [true, true, false, true, true, false, true];
+        assert_eq!(kept(&flags, 1, 2, &[]), [1, 2, 0, 1, 2, 0, 0]);
+        assert_eq!(kept(&flags, 1, 3, &[]), [2, 3, 1, 2, 3, 0, 0]);
+        assert_eq!(kept(&[true, false, true, false], 2, 2, &[]), [1, 0]);
+    }
+
+    #[test]
+    fn nothing_is_kept_over_a_change_of_conditions() {
+        let flags = [true, false, true, false, true, false];
+        assert_eq!(kept(&flags, 1, 2, &[]), [2, 1, 2, 1, 2, 0]);
+        assert_eq!(kept(&flags, 1, 2, &[2]), [2, 0, 2, 1, 2, 0]);
+    }
 }

@@ -28,9 +28,9 @@ impl<D: ?Sized> Copy for Line<'_, D> {}
 pub(super) enum Entry<C> {
     /// The latents: a refresh.
     Latents(Tensor<4>),
-    /// What is stored of the cut.
+    /// What stands in for the carry at the cut, of all evaluations of the span.
     Stored(C),
-    /// The latents, for the outermost cells around the stored deep tensor.
+    /// The latents, for the outermost cells around what stands in for the deep tensor.
     Around(C, Tensor<4>),
 }
 
@@ -76,22 +76,20 @@ pub(super) struct Outcome<C> {
 
 impl<D: StagedDenoiser + ?Sized> Line<'_, D> {
     /// Computes a span: up to the cut for its first evaluation, from there on for all of them. `prepared` are those of the first
-    /// evaluation and of all.
+    /// evaluation and of all; `ahead` makes the carries of all evaluations of what a refresh has computed for the first.
     pub(super) fn step(
         &self,
         entry: Entry<D::Carry>,
         prepared: [&D::Prepared; 2],
         span: &Span,
+        ahead: impl FnOnce(D::Carry) -> D::Carry,
         recall: &mut Recall<'_>,
     ) -> Outcome<D::Carry> {
         let [first, all] = prepared;
-        let keeps = entry.refreshes() && span.read_after;
+        let refreshes = entry.refreshes();
         let carry = self.reach_cut(entry, first, recall);
-        let kept = keeps.then(|| self.kept(&carry));
-        let carry = match span.len {
-            1 => carry,
-            steps => carry.repeat(steps),
-        };
+        let kept = (refreshes && span.keep > 0).then(|| self.kept(&carry));
+        let carry = if refreshes { ahead(carry) } else { carry };
         Outcome {
             prediction: self.go_on(carry, all, recall),
             kept,
@@ -147,7 +145,7 @@ impl<D: StagedDenoiser + ?Sized> Line<'_, D> {
         self.denoiser.leave(carry, prepared)
     }
 
-    fn advance(
+    pub(super) fn advance(
         &self,
         carry: D::Carry,
         cells: Range<usize>,

@@ -1,24 +1,29 @@
-//! What a refresh leaves at the cut for the spans after it.
+//! What refreshes leave at the cut for the spans after them, and the forecasts that are made of it.
+
+use std::collections::VecDeque;
 
 use burn::tensor::{DType, Tensor};
 
-use super::spans::Span;
+use super::{predictor::Predictor, spans::Span};
 use crate::denoiser::Carry;
 
 /// What reuse steps read.
 #[derive(Debug)]
 pub(super) struct Store<C> {
-    held: Option<Held<C>>,
+    predictor: Predictor,
+    /// The last refreshes, oldest first, all made from latents of one kind.
+    past: VecDeque<Held<C>>,
     /// Whether a recording left it, always in the same memory.
     pub(super) in_place: bool,
     /// The most bytes it held.
     pub(super) bytes: usize,
 }
 
-/// A carry, and the latents it was made from.
+/// A carry, the evaluation that computed it, and the latents it was made from.
 #[derive(Debug, Clone)]
-pub(super) struct Held<C> {
-    pub(super) carry: C,
+struct Held<C> {
+    carry: C,
+    evaluation: usize,
     sample: Signature,
 }
 
@@ -30,40 +35,107 @@ pub(super) fn signature(sample: &Tensor<4>) -> Signature {
 }
 
 impl<C> Held<C> {
+    fn place(&self) -> (usize, &C) {
+        (self.evaluation, &self.carry)
+    }
+}
+
+/// What a span reads: the carry of its evaluations, rows step-major, and the latents it was made from.
+#[derive(Debug)]
+pub(super) struct Forecast<C> {
+    pub(super) carry: C,
+    sample: Signature,
+}
+
+impl<C> Forecast<C> {
     /// Whether it was made from latents such as these.
     pub(super) fn fits(&self, sample: &Tensor<4>) -> bool {
         self.sample == signature(sample)
     }
 }
 
-impl<C> Default for Store<C> {
-    fn default() -> Self {
+impl<C: Carry> Store<C> {
+    pub(super) fn new(predictor: Predictor) -> Self {
         Self {
-            held: None,
+            predictor,
+            past: VecDeque::new(),
             in_place: false,
             bytes: 0,
         }
     }
-}
 
-impl<C: Carry> Store<C> {
-    /// What `span` reads, if it reads and something is there. Nothing stays behind its last reader.
-    pub(super) fn read(&mut self, span: &Span) -> Option<Held<C>> {
-        let held = self.held.take().filter(|_| !span.refresh)?;
-        self.held = span.read_after.then(|| held.clone());
-        Some(held)
+    /// What `span` reads, if it reads and something is there. Nothing stays after its last reader.
+    pub(super) fn read(&mut self, span: &Span) -> Option<Forecast<C>> {
+        if span.refresh {
+            self.retain(self.read_beside(span));
+            return None;
+        }
+        let sample = self.past.back()?.sample;
+        let past: Vec<(usize, &C)> = self.past.iter().map(Held::place).collect();
+        let carries = span.range().map(|evaluation| self.at(&past, evaluation));
+        let carry = C::join(carries.collect());
+        self.retain(span.keep);
+        Some(Forecast { carry, sample })
+    }
+
+    /// How many of the refreshes before it a refresh, or one of the spans after it, reads.
+    fn read_beside(&self, span: &Span) -> usize {
+        let own = match span.len {
+            1 => 0,
+            _ => self.predictor.history(),
+        };
+        own.max(span.keep).saturating_sub(1)
+    }
+
+    /// Makes room for a refresh from these latents: what was made from others does not go with it.
+    pub(super) fn admit(&mut self, sample: Signature) {
+        self.past.retain(|held| held.sample == sample);
+    }
+
+    /// The carry of all evaluations of a span, rows step-major, whose first has computed `carry`.
+    pub(super) fn ahead(&self, carry: C, span: &Span) -> C {
+        let new = (span.first, &carry);
+        let past: Vec<(usize, &C)> = self.past.iter().map(Held::place).chain([new]).collect();
+        let rest = span.range().skip(1);
+        let rest: Vec<C> = rest.map(|evaluation| self.at(&past, evaluation)).collect();
+        C::join([carry].into_iter().chain(rest).collect())
+    }
+
+    /// What stands in for the carry of an evaluation.
+    fn at(&self, past: &[(usize, &C)], evaluation: usize) -> C {
+        let positions: Vec<f64> = past.iter().map(|(at, _)| *at as f64).collect();
+        let weights = self.predictor.weights(&positions, evaluation as f64);
+        let parts: Vec<(&C, f64)> = past.iter().map(|(_, carry)| *carry).zip(weights).collect();
+        C::mix(&parts)
     }
 
     /// What a refresh leaves, if anything is read of it.
-    pub(super) fn fill(&mut self, carry: Option<C>, sample: Signature, in_place: bool) {
-        let bytes = carry.as_ref().map_or(0, Carry::bytes);
-        self.bytes = self.bytes.max(bytes);
+    pub(super) fn fill(
+        &mut self,
+        span: &Span,
+        carry: Option<C>,
+        sample: Signature,
+        in_place: bool,
+    ) {
         self.in_place = in_place;
-        self.held = carry.map(|carry| Held { carry, sample });
+        self.past.extend(carry.map(|carry| Held {
+            carry,
+            evaluation: span.first,
+            sample,
+        }));
+        self.retain(span.keep);
+        let bytes = self.past.iter().map(|held| held.carry.bytes()).sum();
+        self.bytes = self.bytes.max(bytes);
+    }
+
+    /// Drops all but the last `count` refreshes.
+    fn retain(&mut self, count: usize) {
+        let old = self.past.len().saturating_sub(count);
+        self.past.drain(..old);
     }
 
     /// Forgets what was made under other conditions, or for other rows.
     pub(super) fn void(&mut self) {
-        self.held = None;
+        self.past.clear();
     }
 }

@@ -203,6 +203,7 @@ pub(super) fn unknown(name: &str) -> Error {
 pub(super) const SCENES: StaticFiles = folder!("scenes":
     "model_index.json",
     "afterimage.json",
+    "afterimage-plan.json",
     "scheduler/scheduler_config.json",
     "text_encoder/config.json",
     "text_encoder/model.safetensors",

@@ -17,7 +17,7 @@ use crate::{
     device,
     error::Error,
     evaluation::{Spread, of_the_whole, turns},
-    pipeline::{Pipeline, Request},
+    pipeline::{Pipeline, Request, Resolved},
 };
 
 /// What is timed.
@@ -57,7 +57,7 @@ pub(super) fn run(arguments: &args::Bench) -> Result<(), Error> {
     let plain = request.resolve(&model.config)?;
     let promises = rules
         .iter()
-        .map(|rule| promise(&model, &request, rule))
+        .map(|rule| promise(&model, (&request, &plain), rule))
         .collect::<Result<_, _>>()?;
     let variants = variants(rules, promises, arguments.step_graphs);
     let mut workload = job::workload(&model, &request, &plain);
@@ -95,7 +95,11 @@ pub(super) fn run(arguments: &args::Bench) -> Result<(), Error> {
 }
 
 /// What the configuration promises for `rule`; its warnings are said here, once.
-fn promise(model: &Model, request: &Request, rule: &CacheRule) -> Result<Promise, Error> {
+fn promise(
+    model: &Model,
+    (request, plain): (&Request, &Resolved),
+    rule: &CacheRule,
+) -> Result<Promise, Error> {
     let request = Request {
         cache: rule.clone(),
         ..request.clone()
@@ -105,8 +109,9 @@ fn promise(model: &Model, request: &Request, rule: &CacheRule) -> Result<Promise
         console::warning(&format!("{rule}: {warning}"));
     }
     let forecast = resolved.forecast(1);
+    let plain = plain.forecast(1).total_macs();
     Ok(Promise {
-        speedup: forecast.speedup(),
+        speedup: plain as f64 / forecast.total_macs().max(1) as f64,
         cells: forecast.cells.iter().sum(),
     })
 }

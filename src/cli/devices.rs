@@ -18,7 +18,6 @@ const HEAD: [&str; 8] = [
 ];
 
 pub(super) fn run() -> Result<(), Error> {
-    device::keep_nothing();
     let mut rows = vec![HEAD.map(String::from).to_vec()];
     for device in device::list() {
         match device {

@@ -397,6 +397,7 @@ mod tests {
         let method = |rule: &str| Method {
             rule: rule.into(),
             steps: 12,
+            sampler: None,
             speedup_forecast: 1.0,
             cells_forecast: 1,
         };

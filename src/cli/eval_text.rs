@@ -37,6 +37,10 @@ pub(super) fn text(results: &Results) -> String {
         ),
         ("rounds", format!("{}, medians", results.rounds)),
     ];
+    if results.outcomes.iter().any(|it| it.float_psnr.is_some()) {
+        let meaning = "of pictures in 0 to 1 before rounding: mean of the pictures, equal ones 70 dB; 8-BIT is of the rounded set";
+        facts.push(("FLOAT PSNR", meaning.into()));
+    }
     if let Some(space) = &results.feature_space {
         facts.push(("FRECHET", format!("feature space: {space}; not FID")));
     }
@@ -75,9 +79,20 @@ fn comparisons(results: &Results) -> String {
     console::table(&rows.collect::<Vec<_>>(), &[1, 2, 3])
 }
 
-const HEAD: [&str; 12] = [
-    "METHOD", "STEPS", "SPEED-UP", "FORECAST", "PSNR", "SSIM", "LPIPS", "FRECHET", "TO DATA",
-    "JUDGE", "STEADY", "CLIP",
+const HEAD: [&str; 13] = [
+    "METHOD",
+    "STEPS",
+    "SPEED-UP",
+    "FORECAST",
+    "FLOAT PSNR",
+    "8-BIT PSNR",
+    "SSIM",
+    "LPIPS",
+    "FRECHET",
+    "TO DATA",
+    "JUDGE",
+    "STEADY",
+    "CLIP",
 ];
 
 /// One line a method; columns of what was not measured are left out.
@@ -97,7 +112,7 @@ fn table(results: &Results) -> String {
     console::table(&lines, &(1..kept.len()).collect::<Vec<_>>())
 }
 
-fn cells(outcome: &Outcome) -> [String; 12] {
+fn cells(outcome: &Outcome) -> [String; 13] {
     let mean = |estimate: Option<Estimate>| {
         estimate.map_or_else(String::new, |it| format!("{:.4}", it.mean))
     };
@@ -109,6 +124,9 @@ fn cells(outcome: &Outcome) -> [String; 12] {
         outcome.method.steps.to_string(),
         outcome.speedup.speedup(),
         format!("{:.2}x", outcome.method.speedup_forecast),
+        outcome
+            .float_psnr
+            .map_or_else(String::new, |it| format!("{:.1}", it.mean)),
         outcome
             .psnr()
             .map_or_else(|| "same".into(), |psnr| format!("{psnr:.1}")),

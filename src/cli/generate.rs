@@ -7,6 +7,7 @@ use super::{
     args, cancel, console, decode,
     job::{self, Machine, Model},
     output::{self, Output, Shape, file_beside},
+    paced,
     pictures::Sources,
     plan::Summary,
     preview::Preview,
@@ -17,6 +18,7 @@ use super::{
     told::Told,
 };
 use crate::{
+    cache::Auto,
     catalog::ModelPart,
     device::DtypeChoice,
     error::{Error, RequestError},
@@ -43,8 +45,9 @@ pub(super) fn run(arguments: &args::Generate) -> Result<(), Error> {
         let latents = pipeline::read_latents(file.place(), machine.device.device())?;
         asked.stages.first_mut().request.initial_latents = Some(latents);
     }
-    asked.settle(&machine)?;
     cancel::listen();
+    asked.keep_time(&machine)?;
+    asked.settle(&machine)?;
     let trace = arguments.trace.as_deref();
     let (made, traced) = generate(&mut asked.stages, &machine, watch, trace)?;
     machine.note_run(&workload);
@@ -85,6 +88,8 @@ struct Asked {
     stages: Stages,
     recipe: Recipe,
     classes: Vec<Class>,
+    /// A budget that is still to be measured.
+    timed: Option<Auto>,
 }
 
 impl Asked {
@@ -106,6 +111,7 @@ impl Asked {
             return Err(RequestError::NothingToEnlarge.into());
         }
         request.step_graphs = arguments.step_graphs;
+        let timed = paced::take(&mut request);
         request.rescue = Some(rescue(arguments, seed));
         let refiner = recipe.refiner.as_ref();
         let upscalers = recipe.upscalers.iter();
@@ -126,10 +132,23 @@ impl Asked {
         for (number, folder) in others.enumerate() {
             recipe.check_upscaler(number, folder)?;
         }
+        if timed.is_some() && stages.iter().count() > 1 {
+            let rule = recipe.cache.as_ref();
+            return Err(paced::refused(rule));
+        }
         Ok(Self {
             stages,
             recipe,
             classes,
+            timed,
+        })
+    }
+
+    /// Picks what a budget in seconds buys on this machine.
+    fn keep_time(&mut self, machine: &Machine) -> Result<(), Error> {
+        let timed = self.timed.take();
+        timed.map_or(Ok(()), |auto| {
+            paced::pick(self.stages.first_mut(), auto, machine)
         })
     }
 
@@ -171,6 +190,7 @@ impl Asked {
             ));
         }
         recipe.made = Some(made);
+        self.note_picked(&mut recipe);
         recipe.dtype = machine.arithmetic().dtype.parse::<DtypeChoice>().ok();
         recipe.model.name = Some(model.folder.name().to_owned());
         recipe.model.hash = Some(model.folder.weights_hash()?);
@@ -188,12 +208,26 @@ impl Asked {
         Ok(())
     }
 
+    /// Notes what a rule `auto` has picked, so that another plan changes nothing. A rule that goes for several models is picked for each.
+    fn note_picked(&self, recipe: &mut Recipe) {
+        let picks = recipe
+            .cache
+            .as_ref()
+            .is_some_and(|rule| rule.auto.is_some());
+        if picks && self.stages.iter().count() == 1 {
+            let request = &self.stages.first().request;
+            recipe.cache = Some(request.cache.clone());
+            recipe.sampler = request.sampler.or(recipe.sampler);
+        }
+    }
+
     /// How the run could be made again.
     fn account(self, seed: u64, machine: &Machine) -> Account {
         let Self {
             stages,
             recipe,
             classes,
+            timed: _,
         } = self;
         let refiner = recipe.refiner.as_ref();
         Account {

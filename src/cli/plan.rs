@@ -7,7 +7,7 @@ use std::ops::Range;
 use serde::Serialize;
 
 use super::{
-    args, console,
+    args, console, curve,
     job::{Facts, Model},
     memory::MemoryFacts,
     pictures, recipe,
@@ -16,7 +16,7 @@ use super::{
 use crate::{
     cache::{CachePlan, CacheRule, Forecast, Span},
     error::Error,
-    pipeline::Resolved,
+    pipeline::{Request, Resolved},
     weights::Format,
 };
 
@@ -27,7 +27,7 @@ use summary::{digits, giga};
 const ELEMENT_BYTES: usize = 2;
 
 pub(super) fn run(arguments: &args::Plan) -> Result<(), Error> {
-    let rule = CacheRule::combine(arguments.cache.rules.iter().cloned())?;
+    let rule = rule(arguments)?;
     let mut model = Model::open_configs(
         arguments.model.name.as_deref(),
         arguments.model.said.overrides(),
@@ -51,6 +51,7 @@ pub(super) fn run(arguments: &args::Plan) -> Result<(), Error> {
         refiner_from: links.refiner_from,
         upscalers: upscalers.zip(levels).collect(),
     };
+    let curve = curve(&request, &model)?;
     let stages = Stages::new(model, request, &others, Model::open_configs)?;
     let facts = stages.facts();
     let models = stages.iter().enumerate();
@@ -66,7 +67,9 @@ pub(super) fn run(arguments: &args::Plan) -> Result<(), Error> {
     if arguments.form.json {
         console::json(&Document::new(&facts, &parts, memory))?;
     } else {
-        console::data(&text(&facts, &parts, &memory))?;
+        let text = text(&facts, &parts, &memory);
+        let sections = curve.into_iter().chain([text]).collect::<Vec<_>>();
+        console::data(&sections.join("\n\n"))?;
     }
     for part in &parts {
         for warning in &part.plan.warnings {
@@ -74,6 +77,29 @@ pub(super) fn run(arguments: &args::Plan) -> Result<(), Error> {
         }
     }
     Ok(())
+}
+
+/// The rules given, or the one that a budget asks for.
+fn rule(arguments: &args::Plan) -> Result<CacheRule, Error> {
+    let speedup = arguments
+        .budget
+        .map(|speedup| format!("auto:speedup={speedup}"));
+    let budget = speedup.or_else(|| Some(format!("auto:psnr={}", arguments.psnr?)));
+    let budget = budget.map(|budget| budget.parse()).transpose()?;
+    CacheRule::combine(arguments.cache.rules.iter().cloned().chain(budget))
+}
+
+/// The curve that a rule `auto` picks from, where the model has one.
+fn curve(request: &Request, model: &Model) -> Result<Option<String>, Error> {
+    let Some(auto) = &request.cache.auto else {
+        return Ok(None);
+    };
+    request.settled(&model.config)?;
+    let Some((name, plan)) = request.calibrated(&model.config)? else {
+        return Ok(None);
+    };
+    let picked = plan.choose(auto.budget)?;
+    curve::text(&name, &plan, Some(&picked)).map(Some)
 }
 
 /// One model's plan, or that of one of the loops it makes a film in.

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::{
-    cancel,
+    cancel, console,
     job::{self, Facts, Machine, Model},
 };
 use crate::{
@@ -207,7 +207,9 @@ impl Stages {
 
 fn link(model: Model, request: Request) -> Result<Stage, Error> {
     let config = model.config.clone();
-    Link::new(model, &config, request)
+    let (request, picked) = request.settled(&config)?;
+    picked.iter().for_each(|picked| console::note(picked));
+    Link::new(model, &config, request.into_owned())
 }
 
 /// Pictures, and how each model came to its part.

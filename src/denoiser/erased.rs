@@ -178,8 +178,23 @@ impl Carry for AnyCarry {
         Self(self.0.skipless())
     }
 
-    fn repeat(&self, steps: usize) -> Self {
-        Self(self.0.repeated(steps))
+    fn mix(parts: &[(&Self, f64)]) -> Self {
+        let erased = parts
+            .iter()
+            .map(|(part, weight)| (part.0.as_any(), *weight));
+        let erased: Vec<(&dyn Any, f64)> = erased.collect();
+        let (first, _) = parts.first().expect("a carry to mix");
+        Self(first.0.mixed(&erased))
+    }
+
+    fn join(steps: Vec<Self>) -> Self {
+        let mut steps = steps.into_iter().map(|step| step.0);
+        let first = steps.next().expect("a carry to join");
+        Self(first.joined(steps.collect()))
+    }
+
+    fn magnitude(&self) -> Tensor<1> {
+        self.0.measured()
     }
 
     fn bytes(&self) -> usize {
@@ -192,7 +207,9 @@ trait ErasedCarry {
     fn cloned(&self) -> Box<dyn ErasedCarry>;
     fn grafted(&mut self, from: &dyn Any);
     fn skipless(self: Box<Self>) -> Box<dyn ErasedCarry>;
-    fn repeated(&self, steps: usize) -> Box<dyn ErasedCarry>;
+    fn mixed(&self, parts: &[(&dyn Any, f64)]) -> Box<dyn ErasedCarry>;
+    fn joined(self: Box<Self>, others: Vec<Box<dyn ErasedCarry>>) -> Box<dyn ErasedCarry>;
+    fn measured(&self) -> Tensor<1>;
     fn size(&self) -> usize;
     fn as_any(&self) -> &dyn Any;
     fn into_any(self: Box<Self>) -> Box<dyn Any>;
@@ -211,8 +228,24 @@ impl<C: Carry + 'static> ErasedCarry for C {
         Box::new(self.without_skips())
     }
 
-    fn repeated(&self, steps: usize) -> Box<dyn ErasedCarry> {
-        Box::new(self.repeat(steps))
+    fn mixed(&self, parts: &[(&dyn Any, f64)]) -> Box<dyn ErasedCarry> {
+        let own = parts.iter().map(|&(part, weight)| {
+            let part: &C = part.downcast_ref().expect(FOREIGN);
+            (part, weight)
+        });
+        let parts: Vec<(&C, f64)> = own.collect();
+        Box::new(C::mix(&parts))
+    }
+
+    fn joined(self: Box<Self>, others: Vec<Box<dyn ErasedCarry>>) -> Box<dyn ErasedCarry> {
+        let own =
+            |other: Box<dyn ErasedCarry>| -> C { *other.into_any().downcast().expect(FOREIGN) };
+        let steps = [*self].into_iter().chain(others.into_iter().map(own));
+        Box::new(C::join(steps.collect()))
+    }
+
+    fn measured(&self) -> Tensor<1> {
+        self.magnitude()
     }
 
     fn size(&self) -> usize {

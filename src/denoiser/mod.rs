@@ -8,8 +8,10 @@ use std::ops::Range;
 use burn::tensor::Tensor;
 
 mod erased;
+mod mix;
 
 pub use erased::{AnyCarry, AnyPrepared, AnyRun, Denoiser};
+pub use mix::{join_rows, mean_magnitude, weighted_sum};
 
 use crate::conditioning::Conditioning;
 use crate::recall::{Branch, Recall, Site};
@@ -146,9 +148,24 @@ pub trait Carry: Clone {
     #[must_use]
     fn without_skips(self) -> Self;
 
-    /// The same rows once per step, step-major.
+    /// The weighted sum of carries that stand at one place, all of the same shapes ([`weighted_sum`]).
+    ///
+    /// # Panics
+    ///
+    /// If there are none, or nothing weighs anything.
     #[must_use]
-    fn repeat(&self, steps: usize) -> Self;
+    fn mix(parts: &[(&Self, f64)]) -> Self;
+
+    /// The rows of several evaluations after each other, step-major ([`join_rows`]).
+    ///
+    /// # Panics
+    ///
+    /// If there are none.
+    #[must_use]
+    fn join(steps: Vec<Self>) -> Self;
+
+    /// Mean size of the hidden tensor's values, `[1]`, f32: what deciders compare changes by ([`mean_magnitude`]).
+    fn magnitude(&self) -> Tensor<1>;
 
     /// Bytes held on the device.
     fn bytes(&self) -> usize;

@@ -206,16 +206,10 @@ pub(crate) fn is_processor(device: &Device) -> bool {
     }
 }
 
-/// Has this process keep nothing that it learns of GPUs: for programs that list them and end, before anything else of this module.
-pub fn keep_nothing() {
-    #[cfg(any(feature = "cuda", feature = "wgpu"))]
-    tuning::keep_nothing();
-}
-
 /// Every device this build can reach; a GPU that several backends reach is listed by each.
 ///
 /// Devices that are present but do not start come as the error that [`open`] would give. Nothing is computed on the others, so that
-/// listing them leaves nothing behind but the empty database that [`keep_nothing`] does without, and what drivers keep of themselves.
+/// listing them writes nothing anywhere.
 pub fn list() -> Vec<Result<DeviceInfo, Error>> {
     let processor = cpu::open("listed").map(|open| open.info);
     let processor = Some(processor).filter(|_| Backend::Cpu.is_built());

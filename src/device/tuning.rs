@@ -25,38 +25,17 @@ use super::{DeviceInfo, TUNED, Workload, database, user_cache};
 /// Whether the configuration of this process is [`configuration`].
 static OURS: AtomicBool = AtomicBool::new(false);
 
-/// Whether this process keeps anything.
-static KEEPS: AtomicBool = AtomicBool::new(true);
-
-/// Has [`configure`] keep nothing: cubecl opens its database, and makes it where there is none, as soon as a device is started.
-pub(super) fn keep_nothing() {
-    KEEPS.store(false, Ordering::Relaxed);
-}
-
 /// Configures cubecl, once and before anything of it is used.
 pub(super) fn configure() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
+        let Some(root) = user_cache() else { return };
         let folders = env::current_dir().unwrap_or_default();
-        if has_configuration(&folders) {
-            return;
-        }
-        if !KEEPS.load(Ordering::Relaxed) {
-            CubeClRuntimeConfig::try_set(in_memory());
-        } else if let Some(root) = user_cache() {
+        if !has_configuration(&folders) {
             let set = CubeClRuntimeConfig::try_set(configuration(root.join("tuning")));
             OURS.store(set, Ordering::Relaxed);
         }
     });
-}
-
-/// What opens no database.
-fn in_memory() -> CubeClRuntimeConfig {
-    let mut configuration = CubeClRuntimeConfig::default();
-    configuration.compilation.cache = false;
-    configuration.autotune.disable_cache = true;
-    configuration.throughput.disable_cache = true;
-    configuration.override_from_env()
 }
 
 fn configuration(root: PathBuf) -> CubeClRuntimeConfig {
@@ -137,13 +116,6 @@ mod tests {
             Path::new("/somewhere")
         );
         assert!(configuration.compilation.cache);
-    }
-
-    #[test]
-    fn a_process_that_only_tells_opens_no_database() {
-        let configuration = in_memory();
-        assert!(!configuration.compilation.cache);
-        assert!(configuration.autotune.disable_cache && configuration.throughput.disable_cache);
     }
 
     #[test]

@@ -38,7 +38,7 @@ pub(crate) enum PlanError {
         needed: &'static str,
     },
     #[error(
-        "cache rules `{first}` and `{second}` do not go together\nhint: one rule that cuts the trunk and one that works inside cells (tgate, l2c) do"
+        "cache rules `{first}` and `{second}` do not go together\nhint: one rule that cuts the trunk and one that works inside cells (tgate, l2c, taylorseer) do"
     )]
     Combination { first: String, second: String },
 
@@ -75,9 +75,76 @@ pub(crate) enum PlanError {
     )]
     Guard { guard: f64 },
 
+    #[error(
+        "`forecast={forecast}` needs {needed} refreshes, and the run has {refreshes}\nhint: use a lower order or a smaller interval"
+    )]
+    ForecastOrder {
+        forecast: String,
+        needed: usize,
+        refreshes: usize,
+    },
+
+    // Plans that are picked.
+    #[error(
+        "`{rule}` is not picked yet\nhint: `Request::settled` picks a rule when the model and the run are known"
+    )]
+    Unpicked { rule: String },
+    #[error(
+        "`{file}` is no plan, or was cut short: {reason}\nhint: `afterimage calibrate` writes it anew"
+    )]
+    PlanFile { file: String, reason: String },
+    #[error(
+        "the plan `{file}` has version {found}, and this program knows {known}\nhint: a later release wrote it; `afterimage calibrate` writes it anew"
+    )]
+    PlanVersion {
+        file: String,
+        found: u64,
+        known: u64,
+    },
+    #[error("the plan `{file}` is for {made_for}, and this is {found}\nhint: {hint}")]
+    PlanOfOther {
+        file: String,
+        made_for: String,
+        found: String,
+        hint: String,
+    },
+    #[error(
+        "`auto:{budget}` is measured where one model makes pictures\nhint: `generate` takes it; here, use `auto:speedup=S`"
+    )]
+    Unmeasured { budget: String },
+    #[error("nothing reaches `{budget}`\nhint: the nearest is `auto:{nearest}`")]
+    Unreached { budget: String, nearest: String },
+    #[error(
+        "`auto:{budget}` needs a calibrated plan, and the model has none for {run}\nhint: `afterimage calibrate --cache RULE` writes one; `auto:speedup=S` does without"
+    )]
+    Uncalibrated { budget: String, run: String },
+    #[error(
+        "`{rule}` cannot be calibrated: {reason}\nhint: a rule that cuts the trunk, with forecast=linear or none, as in deepcache:branch=0,forecast=linear"
+    )]
+    NoSchedule { rule: String, reason: &'static str },
+
+    #[error("a threshold of {threshold}\nhint: it is a share, from 0 on; 0.1 is usual")]
+    DeciderThreshold { threshold: f64 },
+    #[error(
+        "`{rule}` decides at every single step, and `parallel` is {parallel}\nhint: use parallel=1"
+    )]
+    ParallelDecided { rule: String, parallel: usize },
+    #[error(
+        "`{rule}` decides in the run what is computed, which leaves no plan for a rule inside cells\nhint: use one of them alone"
+    )]
+    DecidedBranches { rule: String },
+    #[error(
+        "`{rule}` makes its forecast itself\nhint: `forecast` goes with rules that are planned, and with `easycache`"
+    )]
+    DecidedForecast { rule: String },
+
     // The run and the trunk.
     #[error("a gate at step 0 would never attend to the text\nhint: 10 of 50 works well")]
     ZeroGate,
+    #[error("a warm-up of 0 leaves nothing to forecast from\nhint: 3 evaluations work well")]
+    ZeroWarmup,
+    #[error("`taylorseer` forecasts attention, and this trunk has none")]
+    NoAttention,
     #[error("`tgate` freezes cross-attention, and this trunk has none")]
     NoCrossAttention,
     #[error(
@@ -114,6 +181,14 @@ pub(crate) enum PlanError {
         "{method} needs skip connections, and this trunk has none\nhint: use `dit-propagation`"
     )]
     NoSkips { method: &'static str },
+    #[error(
+        "`first-block` needs a line of cells that are alike, and this trunk has skip connections\nhint: use `dicache` or `easycache`"
+    )]
+    Skips,
+    #[error(
+        "a probe of cells 0 to {branch} leaves nothing to reuse of {cells} cells\nhint: use a smaller `branch`"
+    )]
+    Probe { branch: usize, cells: usize },
     #[error("branch {branch} does not exist in this trunk\nhint: its branches are 0 to {last}")]
     Branch { branch: usize, last: usize },
     #[error(

@@ -12,7 +12,7 @@ pub(crate) enum RequestError {
         train_timesteps: usize,
     },
     #[error(
-        "the motion's places are {moved_at} and {joined_at} in a run of {evaluations} steps\nhint: `t0` is below `t1`, and `t1` is below the number of steps"
+        "the motion's places are {moved_at} and {joined_at} in a run of {evaluations} steps\nhint: `motion_t0` is below `motion_t1`, and that is below the number of steps: take more steps, or give both"
     )]
     MotionPlaces {
         moved_at: usize,

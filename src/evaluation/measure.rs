@@ -10,7 +10,7 @@ use super::study::{Sample, Study};
 use super::timing::{Spread, is_time};
 use crate::error::Error;
 use crate::metrics::{
-    Asked, ClipScore, FeatureSpace, FeatureStatistics, Judge, Lpips, frechet_distance,
+    Asked, ClipScore, FeatureSpace, FeatureStatistics, Judge, Lpips, float_psnr, frechet_distance,
     mean_squared_error, ssim, steadiness,
 };
 
@@ -85,6 +85,7 @@ pub fn measure(
 #[derive(Debug, Default)]
 struct Column {
     squared_errors: Vec<f64>,
+    float_psnr: Vec<f64>,
     ssim: Vec<f64>,
     lpips: Vec<f64>,
     features: Option<FeatureStatistics>,
@@ -106,6 +107,9 @@ impl Column {
             self.squared_errors.push(mean_squared_error(a, b));
             self.ssim.extend(ssim(a, b));
         }
+        let errors = batch.float_errors(method).iter();
+        self.float_psnr
+            .extend(errors.map(|&error| float_psnr(error)));
         if let Some(lpips) = &instruments.lpips {
             self.lpips.extend(lpips.distances(plain, own)?);
         }
@@ -226,6 +230,7 @@ fn outcomes(
                 .map_or(0, |(_, costs)| costs[index].cells),
             mean_squared_error: Estimate::of(&column.squared_errors)
                 .map_or(0.0, |estimate| estimate.mean),
+            float_psnr: Estimate::of(&column.float_psnr),
             ssim: Estimate::of(&column.ssim),
             lpips: Estimate::of(&column.lpips),
             frechet_to_plain: distance(column, plain),

@@ -10,7 +10,8 @@ Written by `afterimage eval report`; do not edit by hand.
 Every picture is made by the plain run, by each cache rule, and by plain runs of as few steps as cost the same as the rules, from the
 same seed. Speed-ups are medians of paired measurements (batch by batch, the methods in turn), of the denoising loop; the forecast
 counts multiply-accumulates. PSNR, SSIM and LPIPS compare with the plain run's pictures: they say how much a method *changes* the
-pictures, not how good they are. The Fréchet distance compares sets of pictures in the named feature space; it is not FID, and it
+pictures, not how good they are. Float PSNR is of pictures in 0 to 1 before they are rounded to bytes, the mean over pictures, and equal
+ones count as 70 dB; PSNR without that word is of the rounded pictures' mean squared error. The Fréchet distance compares sets of pictures in the named feature space; it is not FID, and it
 depends on the number of pictures. Of films every frame counts as a picture; steadiness is the PSNR of neighbouring frames, which flicker
 lowers and motion too. `±` is a standard error.
 ";
@@ -134,8 +135,12 @@ fn columns(results: &Results) -> Vec<Column> {
         column("forecast", |outcome| {
             format!("{:.2}x", outcome.method.speedup_forecast)
         }),
-        column("PSNR", |outcome| decibels(outcome.psnr())),
     ];
+    columns.push(if measured(|outcome| outcome.float_psnr.is_some()) {
+        column("float PSNR", |outcome| estimated(outcome.float_psnr))
+    } else {
+        column("PSNR", |outcome| decibels(outcome.psnr()))
+    });
     if measured(|outcome| outcome.ssim.is_some()) {
         columns.push(column("SSIM", |outcome| number(outcome.ssim)));
     }
@@ -163,9 +168,7 @@ fn columns(results: &Results) -> Vec<Column> {
     }
     if measured(|outcome| outcome.steadiness.is_some()) {
         columns.push(column("steadiness", |outcome| {
-            outcome.steadiness.map_or_else(String::new, |it| {
-                format!("{:.1} dB ± {:.1}", it.mean, it.error)
-            })
+            estimated(outcome.steadiness)
         }));
     }
     if let Some(model) = &results.clip_model {
@@ -183,6 +186,12 @@ fn number(estimate: Option<Estimate>) -> String {
 
 fn decibels(psnr: Option<f64>) -> String {
     psnr.map_or_else(|| "the same".into(), |psnr| format!("{psnr:.1} dB"))
+}
+
+fn estimated(decibels: Option<Estimate>) -> String {
+    decibels.map_or_else(String::new, |it| {
+        format!("{:.1} dB ± {:.1}", it.mean, it.error)
+    })
 }
 
 fn distance(distance: Option<f64>) -> String {

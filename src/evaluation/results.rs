@@ -66,6 +66,9 @@ pub struct Outcome {
     pub cells_run: usize,
     /// Mean squared error against the plain pictures, of all of them, on the scale of 0 to 255.
     pub mean_squared_error: f64,
+    /// PSNR in dB against the plain pictures before rounding ([`float_psnr`](crate::metrics::float_psnr)): of each picture, then the mean.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub float_psnr: Option<Estimate>,
     /// Structural similarity with the plain pictures.
     pub ssim: Option<Estimate>,
     /// LPIPS distance from the plain pictures.
@@ -148,7 +151,7 @@ impl Results {
     pub(super) fn compare(outcomes: &[Outcome]) -> Vec<Comparison> {
         let mut line: Vec<(f64, Estimate)> = outcomes
             .iter()
-            .filter(|outcome| outcome.method.is_plain())
+            .filter(|outcome| outcome.method.is_plain() && outcome.method.sampler.is_none())
             .filter_map(|outcome| Some((outcome.speedup.median, outcome.lpips?)))
             .collect();
         line.sort_by(|a, b| a.0.total_cmp(&b.0));
@@ -235,6 +238,7 @@ mod tests {
             method: Method {
                 rule: rule.into(),
                 steps: 10,
+                sampler: None,
                 speedup_forecast: speedup,
                 cells_forecast: 1,
             },
@@ -243,6 +247,7 @@ mod tests {
             denoising_seconds: Spread::of([1.0]),
             cells_run: 1,
             mean_squared_error: 1.0,
+            float_psnr: None,
             ssim: None,
             lpips: Some(lpips),
             frechet_to_plain: None,

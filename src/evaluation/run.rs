@@ -1,5 +1,6 @@
 //! Making the pictures.
 
+use std::iter::zip;
 use std::time::Duration;
 
 use super::store::{Batch, Cost, Record, Store, fingerprint};
@@ -8,7 +9,7 @@ use super::timing::turns;
 use crate::denoise::Observer;
 use crate::error::Error;
 use crate::image_io::Picture;
-use crate::metrics::Asked;
+use crate::metrics::{Asked, float_error};
 use crate::pipeline::{Pipeline, Request, Seeds, Subject};
 
 /// Pictures of a batch and what they took.
@@ -16,6 +17,8 @@ use crate::pipeline::{Pipeline, Request, Seeds, Subject};
 pub struct Made {
     /// One a sample; of films all frames, those of a film one after the other.
     pub pictures: Vec<Picture>,
+    /// Their values in 0 to 1 before they were rounded to bytes, picture by picture.
+    pub values: Vec<f32>,
     /// The denoising loop.
     pub denoising: Duration,
     /// From what is asked for to the pixels.
@@ -107,9 +110,17 @@ fn make(store: &Store, batch: usize, warm: bool, maker: &mut dyn Maker) -> Resul
             device: maker.device(),
             warm,
             costs: made.iter().map(cost).collect(),
+            float_errors: made.iter().map(|own| float_errors(&made[0], own)).collect(),
         },
         pictures: made.into_iter().map(|made| made.pictures).collect(),
     })
+}
+
+/// By picture, how far `own` is from `plain`.
+fn float_errors(plain: &Made, own: &Made) -> Vec<f64> {
+    let size = (plain.values.len() / plain.pictures.len().max(1)).max(1);
+    let pairs = zip(plain.values.chunks(size), own.values.chunks(size));
+    pairs.map(|(a, b)| float_error(a, b)).collect()
 }
 
 /// A loaded model as the maker of an evaluation.
@@ -131,6 +142,10 @@ impl<O: Observer> Maker for PipelineMaker<'_, O> {
             steps: Some(method.steps),
             cache: method.rule.parse()?,
             seeds: Seeds::Each(samples.iter().map(|sample| sample.seed).collect()),
+            sampler: match &method.sampler {
+                Some(sampler) => Some(sampler.parse()?),
+                None => self.request.sampler,
+            },
             ..self.request.clone()
         };
         ask(&mut request, samples);
@@ -140,6 +155,7 @@ impl<O: Observer> Maker for PipelineMaker<'_, O> {
             denoising: report.denoising,
             whole: report.text + report.denoising + report.decoding,
             cells: report.account.cells.iter().sum(),
+            values: generated.values()?,
             pictures: generated.pictures()?,
         })
     }

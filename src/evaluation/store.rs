@@ -46,6 +46,9 @@ pub(super) struct Record {
     pub(super) warm: bool,
     /// By method.
     pub(super) costs: Vec<Cost>,
+    /// By method, then picture: the [`float_error`](crate::metrics::float_error) against the plain run's.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) float_errors: Vec<Vec<f64>>,
 }
 
 /// One batch, by method; the frames of a film are pictures one after the other.
@@ -59,6 +62,14 @@ impl Batch {
     /// The pictures of a method.
     pub fn pictures(&self, method: usize) -> &[Picture] {
         &self.pictures[method]
+    }
+
+    /// How far a method's pictures are from the plain run's before rounding; nothing where an older version made them.
+    pub(super) fn float_errors(&self, method: usize) -> &[f64] {
+        self.record
+            .float_errors
+            .get(method)
+            .map_or(&[], Vec::as_slice)
     }
 
     /// What each method took.

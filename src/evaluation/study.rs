@@ -17,6 +17,9 @@ pub struct Method {
     pub rule: String,
     /// Solver steps.
     pub steps: usize,
+    /// The update rule, where it is not the study's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sampler: Option<String>,
     /// How much faster than the plain run its denoising loop can be at best.
     pub speedup_forecast: f64,
     /// Cells that it runs, over all evaluations.
@@ -30,6 +33,7 @@ impl Method {
         Ok(Self {
             rule: request.cache.to_string(),
             steps: resolved.steps,
+            sampler: None,
             speedup_forecast: short(plain_macs as f64 / forecast.total_macs().max(1) as f64),
             cells_forecast: forecast.cells.iter().sum(),
         })
@@ -50,10 +54,10 @@ impl Method {
 
     /// The rule, or how many plain steps.
     pub fn name(&self) -> String {
-        if self.is_plain() {
-            format!("{} steps", self.steps)
-        } else {
-            self.rule.clone()
+        match (&self.sampler, self.is_plain()) {
+            (Some(sampler), true) => format!("{} steps of {sampler}", self.steps),
+            (None, true) => format!("{} steps", self.steps),
+            (_, false) => self.rule.clone(),
         }
     }
 
@@ -79,12 +83,16 @@ impl Method {
         let mut fewer = Vec::new();
         for rule in rules {
             let cached = with(request.steps, rule.clone());
-            let steps = cached
-                .resolve(model)?
-                .forecast(1)
-                .plain_steps(resolved.steps);
+            let (cached, _) = cached.settled(model)?;
+            let macs = cached.resolve(model)?.forecast(1).total_macs();
+            let share = macs as f64 / plain_macs.max(1) as f64;
+            let steps = ((resolved.steps as f64 * share).round() as usize).max(1);
             fewer.push(with(Some(steps), CacheRule::none()));
-            methods.push(Self::new(&cached, plain_macs, model)?);
+            let sampler = cached.sampler.filter(|own| Some(*own) != request.sampler);
+            methods.push(Self {
+                sampler: sampler.map(|sampler| sampler.name().to_owned()),
+                ..Self::new(&cached, plain_macs, model)?
+            });
         }
         fewer.sort_by_key(|request| std::cmp::Reverse(request.steps));
         for request in fewer {
@@ -102,7 +110,8 @@ fn short(number: f64) -> f64 {
 fn without_repetitions(methods: Vec<Method>) -> Vec<Method> {
     let mut kept: Vec<Method> = Vec::new();
     for method in methods {
-        let same = |other: &Method| (&other.rule, other.steps) == (&method.rule, method.steps);
+        let what = |one: &Method| (one.rule.clone(), one.steps, one.sampler.clone());
+        let same = |other: &Method| what(other) == what(&method);
         if !kept.iter().any(same) {
             kept.push(method);
         }
@@ -338,6 +347,7 @@ mod tests {
         let method = |rule: &str, steps| Method {
             rule: rule.into(),
             steps,
+            sampler: None,
             speedup_forecast: 2.0,
             cells_forecast: 9,
         };

@@ -1,6 +1,6 @@
 //! How good pictures are: against other pictures, against a set of pictures, against what was asked for.
 //!
-//! - [`psnr`] and [`ssim`] compare pixels, [`Lpips`] compares what a network sees;
+//! - [`psnr`], [`float_psnr`] and [`ssim`] compare pixels, [`Lpips`] compares what a network sees;
 //! - [`frechet_distance`] compares two sets of pictures in a feature space; its number means nothing without the name of the space,
 //!   and it is called FID in Inception's alone;
 //! - [`ClipScore`] says how well pictures fit their texts;
@@ -26,7 +26,7 @@ pub use frechet::{FeatureStatistics, frechet_distance};
 pub use judge::{Asked, Judge, Judgement, ShapeJudge};
 pub use lpips::Lpips;
 pub use motion::{Direction, FilmVerdict, steadiness};
-pub use pixels::{mean_squared_error, psnr, ssim};
+pub use pixels::{float_error, float_psnr, mean_squared_error, psnr, ssim};
 
 use crate::error::{DeviceError, Error};
 use crate::image_io::Picture;

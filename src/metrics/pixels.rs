@@ -30,6 +30,25 @@ pub fn psnr(mean_squared_error: f64) -> Option<f64> {
     (mean_squared_error > 0.0).then(|| 10.0 * (255.0 * 255.0 / mean_squared_error).log10())
 }
 
+/// What [`float_psnr`] says at most, dB: of equal pictures, and of all that differ less than roundings do.
+const HIGHEST: f64 = 70.0;
+
+/// Mean squared difference of two pictures' values, which lie in 0 to 1 and are not rounded to bytes.
+///
+/// # Panics
+///
+/// If one has more values than the other.
+pub fn float_error(a: &[f32], b: &[f32]) -> f64 {
+    assert_eq!(a.len(), b.len(), "pictures of one size");
+    let squares = zip(a, b).map(|(a, b)| f64::from(a - b).powi(2));
+    squares.sum::<f64>() / a.len().max(1) as f64
+}
+
+/// Peak signal-to-noise ratio in dB of a [`float_error`], 70 at most. Rounding pictures to bytes hides what is smaller: 56 becomes 53.
+pub fn float_psnr(float_error: f64) -> f64 {
+    (-10.0 * float_error.log10()).min(HIGHEST)
+}
+
 /// Structural similarity, 1 for equal pictures: a Gaussian window of 11 x 11 with standard deviation 1.5 that lies wholly inside,
 /// K1 = 0.01, K2 = 0.03, population covariances, mean of the channels. `None` for pictures smaller than the window.
 ///

@@ -9,16 +9,19 @@
 mod cascade;
 mod config;
 mod made;
+mod pace;
 mod parts;
+#[cfg(feature = "eval")]
+mod plans;
 mod recipe;
 mod request;
+mod routers;
 mod run;
 
 use std::any::Any;
 
 use burn::tensor::{Device, Tensor};
 
-use crate::cache::{CacheRule, Router};
 use crate::catalog::{ModelFolder, ModelPart};
 use crate::conditioning::Conditioning;
 use crate::denoise::Observer;
@@ -42,23 +45,25 @@ pub use made::{
 };
 #[cfg(feature = "cli")]
 pub(crate) use made::{read_back, write_tensors};
+pub use pace::Pace;
 pub use parts::{Adapters, Kept, Memory, Phase, Residency, Weights, file_dtype};
+#[cfg(feature = "eval")]
+pub use plans::Calibration;
 pub use recipe::{
     Recipe, RecipeControl, RecipeEmbedding, RecipeFile, RecipeFraming, RecipeLora, RecipeMade,
     RecipeModel, RecipePictures, RecipeRefiner, RecipeUpscaler,
 };
 pub use request::{
-    Added, Control, Edit, FilmRequest, Framing, LowPicture, PromptEmbeds, Request, Resolved,
-    SeededNoise, Seeds, Stage, Subject, check_refiner,
+    Added, Control, Edit, FilmRequest, Framing, LowPicture, PLAN_FILE, PromptEmbeds, Request,
+    Resolved, SeededNoise, Seeds, Stage, Subject, check_refiner,
 };
 pub use run::Trace;
 
 use made::timed;
 use parts::{Asked, Exchange, FewSteps, Notes, Parts, Source, Space, origin};
-use request::course;
 #[cfg(feature = "cli")]
 pub(crate) use request::numbered;
-use run::{Changes, Observed, Run, Shown, Start, Starter};
+use run::{Run, Shown, Start, Starter};
 
 /// A loaded model, whatever it makes its pictures from.
 #[derive(Debug)]
@@ -243,6 +248,9 @@ impl Pipeline {
         request: &Request,
         observer: &mut dyn Observer,
     ) -> Result<Generated, Error> {
+        let (request, picked) = request.settled(&self.config)?;
+        picked.iter().for_each(|note| observer.warn(note));
+        let request = request.as_ref();
         let resolved = request.resolve(&self.config)?;
         let (conditioning, begun) = self.latents(request, &resolved, observer)?;
         let how = Decoding {
@@ -273,8 +281,10 @@ impl Pipeline {
         if self.config.texts().is_none() {
             return Err(RequestError::NotSdxl { role: "model" }.into());
         }
+        let (request, picked) = request.settled(&self.config)?;
+        picked.iter().for_each(|note| observer.warn(note));
         let resolved = request.resolve(&self.config)?;
-        Ok(self.latents(request, &resolved, observer)?.1)
+        Ok(self.latents(&request, &resolved, observer)?.1)
     }
 
     /// Everything but the decoding.
@@ -390,48 +400,6 @@ impl Pipeline {
             Some(upscale) => run.start_enlarging(upscale, noise, start),
             None => start(noise),
         }
-    }
-
-    /// A router of Learning-to-Cache for runs such as `request` describes, from one run of it under each of `seeds`; what `request`
-    /// caches is left out.
-    ///
-    /// A branch's score says how early a greedy choice takes it: the threshold of a rule is the share of the multiply-accumulates of
-    /// branches, at steps that may reuse, that the rule spares.
-    ///
-    /// # Errors
-    ///
-    /// If the model reads no classes, the request does not fit it, the observer cancels, or the device fails.
-    pub fn calibrate(
-        &self,
-        request: &Request,
-        seeds: &[u64],
-        observer: &mut dyn Observer,
-    ) -> Result<Router, Error> {
-        if self.config.classes().is_none() {
-            return Err(RequestError::NoRouter.into());
-        }
-        let mut request = Request {
-            cache: CacheRule::none(),
-            ..request.clone()
-        };
-        let resolved = request.resolve(&self.config)?;
-        resolved.notes.iter().for_each(|note| observer.warn(note));
-        let mut changes = Changes::new(resolved.plan.evaluations());
-        for &seed in seeds {
-            request.seeds = Seeds::One(seed);
-            let run = self.run(&request, &resolved);
-            let mut noise = run.noise();
-            let conditioning = self.conditioning(&run, &mut noise, observer)?;
-            let observed = Observed::new(self.trunk(), changes);
-            run.denoise(&observed, &conditioning, observer)?;
-            changes = observed.into_changes();
-        }
-        let router = changes.router(&resolved.blueprint);
-        let rule = CacheRule::learning_to_cache(router.clone());
-        let sampler = resolved.sampler.as_ref();
-        let course = course(sampler, sampler.evaluations().len());
-        rule.plan(&course, &resolved.blueprint)?;
-        Ok(router)
     }
 
     /// Pictures, `[items, 3, height, width]` in 0 to 1, from latents in the denoiser's units, `[items, channels, height, width]`: for

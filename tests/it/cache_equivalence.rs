@@ -8,6 +8,7 @@
 
 mod changes;
 mod deciders;
+mod forecasts;
 mod published;
 mod rows;
 

@@ -14,7 +14,9 @@ use burn::tensor::{DType, Device};
 use serde_json::Value;
 
 use crate::checkpoints::{ADDED, INPUT, STATES, first_checkpoint, sparse_file};
+use crate::fixture::Fixture;
 use crate::weights::folder;
+use crate::{golden, tested};
 
 pub(crate) type Tensors = Vec<(String, Vec<usize>)>;
 
@@ -366,4 +368,40 @@ fn continuous_noise_is_handed_to_its_scheduler() {
         (&120.0.into(), &0.002.into())
     );
     assert_eq!(scheduler["prediction_type"], "v_prediction");
+}
+
+/// Single files have the card's size, so what this one says is handed to a small model of its family, whose pictures are known.
+#[test]
+fn a_file_that_ends_in_noise_alone_makes_the_pictures_of_diffusers() {
+    let folder = folder();
+    let mut tensors = family(STATES, 1024);
+    for marker in ["v_pred", "ztsnr"] {
+        tensors.push((marker.to_owned(), vec![0]));
+    }
+    let path = sparse_file(&folder.path().join("m.safetensors"), &tensors, &[]);
+    let model = opened(&path, &Overrides::default()).unwrap();
+    let said = ModelConfig::read(&model).unwrap().sampler;
+    let plain = sparse_file(
+        &folder.path().join("plain.safetensors"),
+        &tensors[..tensors.len() - 1],
+        &[],
+    );
+    let plain = opened(&plain, &Overrides::default()).unwrap();
+    let plain = ModelConfig::read(&plain).unwrap().sampler;
+    let mut runs = 0;
+    for fixture in Fixture::both("sd21") {
+        let mut pipeline = golden::load(&fixture, &tested::device());
+        for case in fixture.of_kinds(&["txt2img"]) {
+            let id = case["id"].as_str().unwrap();
+            if !id.starts_with("ddim_zero_snr") {
+                continue;
+            }
+            let share = golden::check_run_by(said.clone(), &fixture, case, &mut pipeline);
+            assert!(share.unwrap() <= 1.0, "{id}");
+            let other = golden::check_run_by(plain.clone(), &fixture, case, &mut pipeline);
+            assert!(other.is_err(), "{id}: the marker makes no difference");
+            runs += 1;
+        }
+    }
+    assert!(runs > 0, "no case of such a schedule");
 }

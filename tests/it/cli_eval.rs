@@ -61,6 +61,7 @@ fn quality(results: &str) -> Vec<serde_json::Value> {
                 outcome["rule"],
                 outcome["steps"],
                 outcome["mean_squared_error"],
+                outcome["float_psnr"],
                 outcome["ssim"],
                 outcome["judged"],
                 outcome["cells_run"]

@@ -91,6 +91,14 @@ fn names_that_do_not_fit_are_refused_before_weights_are_read() {
         &["`a.jpg` is of no format that films are written in", ".gif"],
     );
     refused(
+        &of_film(&["--output", "a.avi"]),
+        &[
+            "`a.avi` is of no format that is written here",
+            ".gif",
+            ".webp",
+        ],
+    );
+    refused(
         &of_film(&["--output", "a.gif", "--fps", "0"]),
         &["`fps` is 0"],
     );

@@ -10,8 +10,8 @@ use std::{
 use afterimage::{
     Error,
     evaluation::{
-        Instruments, Joined, Made, Maker, Method, Results, Sample, Shard, Store, Study, Subjects,
-        fill, for_each_picture, measure, plot, report, write_archive,
+        Instruments, Joined, Made, Maker, Method, Outcome, Results, Sample, Shard, Store, Study,
+        Subjects, fill, for_each_picture, measure, plot, report, write_archive,
     },
     image_io::Picture,
     metrics::{Asked, ShapeJudge},
@@ -23,6 +23,7 @@ fn method(rule: &str, steps: usize, speedup_forecast: f64) -> Method {
     Method {
         rule: rule.into(),
         steps,
+        sampler: None,
         speedup_forecast,
         cells_forecast: steps * 25,
     }
@@ -78,8 +79,11 @@ impl Maker for Toy {
         self.calls
             .push((method.rule.clone(), method.steps, seeds.clone()));
         let time = Duration::from_secs_f64(1.0 / method.speedup_forecast);
+        let pictures: Vec<_> = seeds.iter().map(|&seed| picture(seed, method)).collect();
+        let bytes = pictures.iter().flat_map(Picture::pixels);
         Ok(Made {
-            pictures: seeds.iter().map(|&seed| picture(seed, method)).collect(),
+            values: bytes.map(|&byte| f32::from(byte) / 255.0).collect(),
+            pictures,
             denoising: time,
             whole: time + Duration::from_millis(100),
             cells: method.cells_forecast,
@@ -211,6 +215,11 @@ fn joined_shards_give_the_results_of_the_whole() {
     assert_eq!(cached.speedup.median, 2.0);
     assert!((cached.mean_squared_error - 4.0 / 3.0).abs() < 1e-12);
     assert_eq!(whole.outcomes[0].psnr(), None);
+    // Two of 255 levels in one of three channels.
+    let expected = -10.0 * (4.0_f64 / 3.0 / 255.0 / 255.0).log10();
+    let float = |outcome: &Outcome| outcome.float_psnr.expect("it is measured").mean;
+    assert!((float(cached) - expected).abs() < 1e-4, "{}", float(cached));
+    assert_eq!(float(&whole.outcomes[0]), 70.0);
     assert_eq!(cached.judged.unwrap().asked, 11);
     assert_eq!(whole.rounds, 3, "the first batch of a process is not timed");
 }

@@ -82,6 +82,8 @@ mod parity;
 #[cfg(feature = "eval")]
 mod parsers;
 mod picture_files;
+#[cfg(all(feature = "bundled", feature = "eval"))]
+mod planned;
 mod quantised;
 #[cfg(feature = "eval")]
 mod regressions;

@@ -3,7 +3,7 @@
 use afterimage::catalog::ModelFolder;
 use afterimage::metrics::{Asked, Judge as _, Judgement, ShapeJudge};
 use afterimage::pipeline::{Pipeline, Request, Seeds, Subject};
-use burn::tensor::{DType, Device};
+use burn::tensor::{DType, Device, Tensor};
 
 use crate::fixture::text;
 
@@ -14,19 +14,19 @@ const PROMPTS: usize = 16;
 /// prompts give; this guards against a broken model or engine on the first of them.
 const FOUND: f64 = 0.85;
 
-fn prompts() -> Vec<String> {
+fn prompts(count: usize) -> Vec<String> {
     let path = concat!(
         env!("CARGO_MANIFEST_DIR"),
         "/models/scenes/train/prompts.txt"
     );
-    text(path).lines().take(PROMPTS).map(String::from).collect()
+    text(path).lines().take(count).map(String::from).collect()
 }
 
 #[test]
 fn prompts_are_drawn_with_and_without_caching() {
     let device = Device::flex();
     let model = Pipeline::load(&ModelFolder::bundled().unwrap(), &device, DType::F32).unwrap();
-    let prompts = prompts();
+    let prompts = prompts(PROMPTS);
     let asked: Vec<_> = prompts.iter().map(|prompt| Asked::Text(prompt)).collect();
     for rule in ["none", "deepcache:interval=3,branch=0"] {
         let request = Request {
@@ -45,4 +45,68 @@ fn prompts_are_drawn_with_and_without_caching() {
         eprintln!("{rule}: {shown} of {named} objects found");
         assert!(share >= FOUND, "{rule}: {shown} of {named} objects found");
     }
+}
+
+/// Mean PSNR of float pictures in [0, 1] to those of the plain run, dB; a picture that is equal counts as 70.
+fn closeness(found: &Tensor<4>, plain: &Tensor<4>) -> f64 {
+    let squares = (found.clone() - plain.clone()).square();
+    let rows = squares.dims()[0];
+    let of = |row: usize| {
+        let error = squares.clone().narrow(0, row, 1).mean();
+        -10.0 * f64::from(error.into_scalar::<f32>()).max(1e-7).log10()
+    };
+    (0..rows).map(of).sum::<f64>() / rows as f64
+}
+
+/// How close rules are to the plain run of 30 steps on the first `count` prompts.
+fn closenesses<const N: usize>(count: usize, rules: [&str; N]) -> [f64; N] {
+    let device = Device::flex();
+    let model = Pipeline::load(&ModelFolder::bundled().unwrap(), &device, DType::F32).unwrap();
+    let made = |rule: &str| {
+        let request = Request {
+            subject: Subject::Prompts(prompts(count)),
+            seeds: Seeds::Each((0..count as u64).collect()),
+            steps: Some(30),
+            guidance_scale: Some(4.0),
+            cache: rule.parse().unwrap(),
+            ..Request::new("")
+        };
+        model.generate(&request, &mut ()).unwrap().images
+    };
+    let plain = made("none");
+    rules.map(|rule| {
+        let closeness = closeness(&made(rule), &plain);
+        eprintln!("{rule}: {closeness:.1} dB");
+        closeness
+    })
+}
+
+/// A line through the last two refreshes is closer to the plain run than the last one held, at no more work.
+#[test]
+fn a_linear_forecast_is_closer_than_holding() {
+    let [held, linear] = closenesses(
+        4,
+        [
+            "deepcache:interval=2,branch=0",
+            "deepcache:interval=2,branch=0,forecast=linear",
+        ],
+    );
+    assert!(linear > held + 3.0, "{linear} dB, held {held} dB");
+}
+
+/// What `docs/quality.md` says of forecasts at an interval.
+#[test]
+#[ignore = "takes minutes"]
+fn forecasts_measured() {
+    let rules = |interval: usize| {
+        let deep = format!("deepcache:interval={interval},branch=0");
+        let propagation = format!("encoder-propagation:every={interval}");
+        [deep, propagation].map(|rule| {
+            let forecasts = ["hold", "linear", "taylor:2", "chebyshev:2", "chebyshev:3"];
+            forecasts.map(|forecast| format!("{rule},forecast={forecast}"))
+        })
+    };
+    let rules: Vec<String> = [2, 3, 4].map(rules).concat().concat();
+    let rules: [&str; 30] = std::array::from_fn(|index| rules[index].as_str());
+    closenesses(PROMPTS, rules);
 }

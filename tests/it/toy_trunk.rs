@@ -11,7 +11,10 @@ use std::{cell::RefCell, ops::Range};
 use afterimage::conditioning::Conditioning;
 use afterimage::{
     cache::{Account, CachePlan, CacheRule, Course, Session},
-    denoiser::{Blueprint, Carry, Cell, Evaluation, Rows, StagedDenoiser},
+    denoiser::{
+        Blueprint, Carry, Cell, Evaluation, Rows, StagedDenoiser, join_rows, mean_magnitude,
+        weighted_sum,
+    },
     recall::Recall,
 };
 use burn::tensor::{Device, Tensor, TensorData};
@@ -65,12 +68,28 @@ impl<const R: usize> Carry for ToyCarry<R> {
         self
     }
 
-    fn repeat(&self, steps: usize) -> Self {
-        let repeat = |tensor: &Tensor<R>| tensor.clone().repeat_dim(0, steps);
+    fn mix(parts: &[(&Self, f64)]) -> Self {
+        let skips = 0..parts[0].0.skips.len();
         Self {
-            hidden: repeat(&self.hidden),
-            skips: self.skips.iter().map(repeat).collect(),
+            hidden: weighted_sum(parts, |part| &part.hidden),
+            skips: skips
+                .map(|skip| weighted_sum(parts, |part| &part.skips[skip]))
+                .collect(),
         }
+    }
+
+    fn join(steps: Vec<Self>) -> Self {
+        let skips = 0..steps[0].skips.len();
+        Self {
+            hidden: join_rows(&steps, |step| &step.hidden),
+            skips: skips
+                .map(|skip| join_rows(&steps, |step| &step.skips[skip]))
+                .collect(),
+        }
+    }
+
+    fn magnitude(&self) -> Tensor<1> {
+        mean_magnitude(&self.hidden)
     }
 
     fn bytes(&self) -> usize {

@@ -38,6 +38,9 @@ fn read(options: &mut Options<'_>) -> Result<CacheRule, Error> {
 }
 
 fn text(rule: &CacheRule) -> Option<String> {
+    if rule.decider.is_some() {
+        return None;
+    }
     let Cut::Skip(skip) = rule.cut else {
         return None;
     };

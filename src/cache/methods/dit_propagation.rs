@@ -37,6 +37,9 @@ fn read(options: &mut Options<'_>) -> Result<CacheRule, Error> {
 }
 
 fn text(rule: &CacheRule) -> Option<String> {
+    if rule.decider.is_some() {
+        return None;
+    }
     let cut = match rule.cut {
         Cut::Cell(cut) => format!("cut={cut},"),
         Cut::Proportional => String::new(),

@@ -2,6 +2,8 @@
 //!
 //! A new method is a file here and its line in [`ALL`]; the constructors of [`CacheRule`] stand beside the text they are written as.
 
+mod auto;
+mod deciders;
 mod deepcache;
 mod dit_propagation;
 mod encoder_propagation;
@@ -9,6 +11,7 @@ pub(super) mod extras;
 mod learning_to_cache;
 mod method;
 mod schedule;
+mod taylorseer;
 mod tgate;
 
 use method::Method;
@@ -16,7 +19,7 @@ use method::Method;
 use super::rule::CacheRule;
 
 /// All of them, in the order of the manual.
-pub(super) static ALL: [Method; 7] = [
+pub(super) static ALL: [Method; 12] = [
     deepcache::METHOD,
     encoder_propagation::METHOD,
     encoder_propagation::PRESET,
@@ -24,6 +27,11 @@ pub(super) static ALL: [Method; 7] = [
     dit_propagation::METHOD,
     tgate::METHOD,
     learning_to_cache::METHOD,
+    auto::METHOD,
+    taylorseer::METHOD,
+    deciders::EASYCACHE,
+    deciders::FIRST_BLOCK,
+    deciders::DICACHE,
 ];
 
 /// A rule as the method reads it that it is of; `None` where nothing is reused.

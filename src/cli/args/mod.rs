@@ -18,11 +18,11 @@ use crate::{
     evaluation::Shard,
     weights::WeightFormat,
 };
-use values::{count, finite, fixed_seed, samples, seed};
+use values::{calibrated, count, faster, finite, fixed_seed, samples, seed};
 
 pub(super) use files::{EmbeddingFile, LoraFile};
 pub(super) use groups::*;
-pub(super) use values::{Corner, Seed, Window};
+pub(super) use values::{Calibrated, Corner, Seed, Window};
 
 /// Makes pictures with diffusion models on any GPU and on the CPU, and makes them sooner by reusing what barely changes between
 /// steps.
@@ -56,9 +56,9 @@ pub(super) enum Command {
         after_help = "Example: afterimage bench --steps 30 --cache deepcache:interval=3,branch=0 encoder-propagation:keys=50ls"
     )]
     Bench(Bench),
-    /// Make a router for Learning-to-Cache: see which branches change little from step to step
+    /// Make a plan for --cache auto: find out where to refresh, and how close that comes to the plain run; or a router for Learning-to-Cache
     #[command(
-        after_help = "Example: afterimage calibrate --model path/to/dit --class-label 207 --steps 20 --output router.safetensors"
+        after_help = "Example: afterimage calibrate --cache deepcache:branch=0,forecast=linear --steps 30 --prompts prompts.txt --output plan.json"
     )]
     Calibrate(Calibrate),
     /// List devices with their memory, data types, subgroups and matrix units
@@ -178,6 +178,12 @@ pub(super) struct Plan {
     pub(super) nets: Nets,
     #[command(flatten)]
     pub(super) cache: Cache,
+    /// Show the curve of the model's calibrated plan, and plan what it picks for this speed-up, as in 2x
+    #[arg(long, value_name = "Sx", value_parser = faster, conflicts_with = "psnr", help_heading = RULES)]
+    pub(super) budget: Option<f64>,
+    /// The same for a closeness to the plain run, in dB
+    #[arg(long, value_name = "D", value_parser = finite, help_heading = RULES)]
+    pub(super) psnr: Option<f64>,
     /// Forecast memory for a denoiser in f32 on the CPU, or in f16 or bf16 on a GPU
     #[arg(long, value_name = "T", default_value = "f32", help_heading = MACHINE)]
     pub(super) dtype: DtypeChoice,
@@ -222,7 +228,16 @@ pub(super) struct Calibrate {
     pub(super) model: Model,
     #[command(flatten)]
     pub(super) course: Course,
-    /// Seeds of the runs that are watched
+    /// Rules to find the best refreshes of, whatever their own are: they cut the trunk, with forecast=linear or none; l2c makes a router [default: l2c]
+    #[arg(long, value_name = "RULE", num_args = 1.., value_parser = calibrated, help_heading = RULES)]
+    pub(super) cache: Vec<Calibrated>,
+    /// The most model calls from one refresh of a plan to the next
+    #[arg(long, value_name = "N", default_value_t = 7, value_parser = count, help_heading = RULES)]
+    pub(super) gap: usize,
+    /// What the pictures of a plan show, going round the seeds: a prompt a line, or JSON objects with a prompt in a .jsonl file
+    #[arg(long, value_name = "FILE", help_heading = SAMPLES)]
+    pub(super) prompts: Option<PathBuf>,
+    /// Seeds of the runs that are watched, of a plan one a picture
     #[arg(
         long,
         value_name = "N[,N]",
@@ -234,8 +249,8 @@ pub(super) struct Calibrate {
     pub(super) seeds: Vec<u64>,
     #[command(flatten)]
     pub(super) machine: Machine,
-    /// File to write, for --cache l2c:router=FILE,threshold=T: T is the share of the branches' work at every other step that is left out
-    #[arg(long, value_name = "FILE.safetensors", help_heading = OUTPUT)]
+    /// File to write: a plan for --cache auto:speedup=S,plan=FILE, which is taken by itself where it lies in the model's folder as afterimage-plan.json; or a router for --cache l2c:router=FILE,threshold=T, where T is the share of the branches' work at every other step that is left out
+    #[arg(long, value_name = "FILE", help_heading = OUTPUT)]
     pub(super) output: PathBuf,
 }
 

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use crate::image_io::CannyThresholds;
+use crate::{cache::CacheRule, error::Error, image_io::CannyThresholds};
 
 /// A part of the run, 0 to 1.
 #[derive(Debug, Clone, PartialEq)]
@@ -60,6 +60,29 @@ fn count_to(text: &str, most: usize) -> Result<usize, String> {
         Ok(number) => Ok(number),
         Err(_) => Err("a whole number is needed".into()),
     }
+}
+
+/// What a calibration finds out.
+#[derive(Debug, Clone)]
+pub(in crate::cli) enum Calibrated {
+    /// Which branches change little.
+    Router,
+    /// When a rule had best refresh.
+    Rule(Box<CacheRule>),
+}
+
+/// Reads `l2c`, or a rule.
+pub(super) fn calibrated(text: &str) -> Result<Calibrated, Error> {
+    match text {
+        "l2c" => Ok(Calibrated::Router),
+        _ => Ok(Calibrated::Rule(Box::new(text.parse()?))),
+    }
+}
+
+/// Reads `2x`, or `2`.
+pub(super) fn faster(text: &str) -> Result<f64, String> {
+    finite(text.strip_suffix('x').unwrap_or(text))
+        .map_err(|_| "write how many times faster, as in 2x".into())
 }
 
 /// Reads `100,200`.
@@ -154,6 +177,12 @@ mod tests {
         ] {
             assert!(size(wrong).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn speed_ups_are_read() {
+        assert_eq!((faster("2x"), faster("1.5")), (Ok(2.0), Ok(1.5)));
+        assert!(faster("x").is_err() && faster("fast").is_err());
     }
 
     #[test]

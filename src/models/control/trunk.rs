@@ -12,7 +12,7 @@ use burn::tensor::{Tensor, TensorData};
 use super::net::{CellInput, ControlNet};
 use super::rows::NetRows;
 use crate::conditioning::{Conditioning, Hint};
-use crate::denoiser::{Carry, Evaluation, Rows, StagedDenoiser};
+use crate::denoiser::{Carry, Evaluation, Rows, StagedDenoiser, join_rows, weighted_sum};
 use crate::models::unet::{UNet, UNetCarry, UNetPrepared, UNetRun};
 use crate::nn::embed::TimeTable;
 use crate::nn::transformer::{Attended, TransformerContext};
@@ -315,13 +315,29 @@ impl Carry for ControlledCarry {
         }
     }
 
-    fn repeat(&self, steps: usize) -> Self {
-        let repeat = |net: &Tensor<4>| net.clone().repeat_dim(0, steps);
-        let nets = self.nets.iter().map(|net| net.as_ref().map(repeat));
+    fn mix(parts: &[(&Self, f64)]) -> Self {
+        let trunks = parts.iter().map(|(part, weight)| (&part.unet, *weight));
+        let trunks: Vec<(&UNetCarry, f64)> = trunks.collect();
         Self {
-            unet: self.unet.repeat(steps),
-            nets: nets.collect(),
+            unet: UNetCarry::mix(&trunks),
+            nets: Self::each_net(parts.first().map(|(part, _)| *part), |net| {
+                weighted_sum(parts, |part| part.steering(net))
+            }),
         }
+    }
+
+    fn join(steps: Vec<Self>) -> Self {
+        let nets = Self::each_net(steps.first(), |net| {
+            join_rows(&steps, |step| step.steering(net))
+        });
+        Self {
+            unet: UNetCarry::join(steps.into_iter().map(|step| step.unet).collect()),
+            nets,
+        }
+    }
+
+    fn magnitude(&self) -> Tensor<1> {
+        self.unet.magnitude()
     }
 
     fn bytes(&self) -> usize {
@@ -334,5 +350,19 @@ impl ControlledCarry {
     /// The trunk's carry.
     pub fn trunk(&self) -> &UNetCarry {
         &self.unet
+    }
+
+    /// What `of` makes of every net that steers, by its number.
+    fn each_net(first: Option<&Self>, of: impl Fn(usize) -> Tensor<4>) -> Vec<Option<Tensor<4>>> {
+        let nets = first.map_or(&[][..], |first| &first.nets).iter();
+        nets.enumerate()
+            .map(|(number, net)| net.as_ref().map(|_| of(number)))
+            .collect()
+    }
+
+    /// What a net that steers has computed.
+    fn steering(&self, net: usize) -> &Tensor<4> {
+        let net = self.nets[net].as_ref();
+        net.expect("the same nets steer all evaluations between two changes")
     }
 }

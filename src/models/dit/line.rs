@@ -8,7 +8,7 @@ use super::blocks::DiTTransformer2DModel;
 use super::config::DiTConfig;
 use super::positions;
 use crate::conditioning::Conditioning;
-use crate::denoiser::{Carry, Evaluation, StagedDenoiser};
+use crate::denoiser::{Carry, Evaluation, StagedDenoiser, join_rows, mean_magnitude, weighted_sum};
 use crate::nn::embed::TimeTable;
 use crate::ops;
 use crate::recall::Recall;
@@ -191,11 +191,24 @@ impl Carry for DiTCarry {
         self
     }
 
-    fn repeat(&self, steps: usize) -> Self {
+    fn mix(parts: &[(&Self, f64)]) -> Self {
+        let (first, _) = parts.first().expect("a carry to mix");
         Self {
-            hidden: self.hidden.clone().repeat_dim(0, steps),
-            grid: self.grid,
+            hidden: weighted_sum(parts, Self::hidden),
+            grid: first.grid,
         }
+    }
+
+    fn join(steps: Vec<Self>) -> Self {
+        let first = steps.first().expect("a carry to join");
+        Self {
+            hidden: join_rows(&steps, Self::hidden),
+            grid: first.grid,
+        }
+    }
+
+    fn magnitude(&self) -> Tensor<1> {
+        mean_magnitude(&self.hidden)
     }
 
     fn bytes(&self) -> usize {

@@ -7,7 +7,7 @@ use burn::tensor::{DType, FloatDType, Tensor};
 use super::blocks::{UNet2DConditionModel, layer};
 use super::config::{AddedConfig, UNetConfig};
 use crate::conditioning::Conditioning;
-use crate::denoiser::{Carry, Evaluation, StagedDenoiser};
+use crate::denoiser::{Carry, Evaluation, StagedDenoiser, join_rows, mean_magnitude, weighted_sum};
 use crate::nn::embed::TimeTable;
 use crate::nn::transformer::{Attended, TransformerContext};
 use crate::ops;
@@ -408,12 +408,28 @@ impl Carry for UNetCarry {
         self
     }
 
-    fn repeat(&self, steps: usize) -> Self {
-        let repeat = |tensor: &Tensor<4>| tensor.clone().repeat_dim(0, steps);
+    fn mix(parts: &[(&Self, f64)]) -> Self {
+        let skips = 0..parts.first().map_or(0, |(part, _)| part.skips.len());
         Self {
-            hidden: repeat(&self.hidden),
-            skips: self.skips.iter().map(repeat).collect(),
+            hidden: weighted_sum(parts, |part| &part.hidden),
+            skips: skips
+                .map(|skip| weighted_sum(parts, |part| &part.skips[skip]))
+                .collect(),
         }
+    }
+
+    fn join(steps: Vec<Self>) -> Self {
+        let skips = 0..steps.first().map_or(0, |step| step.skips.len());
+        Self {
+            hidden: join_rows(&steps, |step| &step.hidden),
+            skips: skips
+                .map(|skip| join_rows(&steps, |step| &step.skips[skip]))
+                .collect(),
+        }
+    }
+
+    fn magnitude(&self) -> Tensor<1> {
+        mean_magnitude(&self.hidden)
     }
 
     fn bytes(&self) -> usize {

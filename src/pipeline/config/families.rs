@@ -46,6 +46,7 @@ impl ModelConfig {
         if folder.has("afterimage.json") {
             config.defaults = json(folder, "afterimage.json", "afterimage.json")?;
         }
+        config.folder = Some(folder.clone());
         Ok(config)
     }
 }
@@ -93,6 +94,7 @@ fn text_to_image(folder: &ModelFolder, sampler: SamplerConfig) -> Result<ModelCo
         upscale: None,
         distilled,
         repaired: unet.sample_size != written,
+        folder: None,
         source: SourceConfig::Texts(texts),
         trunk: TrunkConfig::UNet(unet),
         space: SpaceConfig::Latents(vae),
@@ -133,6 +135,7 @@ fn pixels_of_text(
         upscale,
         distilled: None,
         repaired: false,
+        folder: None,
     })
 }
 
@@ -175,6 +178,7 @@ fn larger_latents(folder: &ModelFolder, sampler: SamplerConfig) -> Result<ModelC
         upscale: Some(upscale),
         distilled: None,
         repaired: false,
+        folder: None,
     })
 }
 
@@ -200,6 +204,7 @@ fn text_to_video(folder: &ModelFolder, sampler: SamplerConfig) -> Result<ModelCo
         upscale: None,
         distilled: None,
         repaired: false,
+        folder: None,
     })
 }
 
@@ -222,6 +227,7 @@ fn image_to_video(folder: &ModelFolder, sampler: SamplerConfig) -> Result<ModelC
         upscale: None,
         distilled: None,
         repaired: false,
+        folder: None,
     })
 }
 
@@ -286,6 +292,7 @@ fn class_to_image(folder: &ModelFolder, sampler: SamplerConfig) -> Result<ModelC
         upscale: None,
         distilled: None,
         repaired: false,
+        folder: None,
     })
 }
 
@@ -359,6 +366,7 @@ fn unconditional(
         upscale: None,
         distilled: None,
         repaired: false,
+        folder: None,
     })
 }
 

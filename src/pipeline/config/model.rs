@@ -10,6 +10,7 @@ use super::space::SpaceConfig;
 use super::trunk::TrunkConfig;
 use super::upscale::UpscaleConfig;
 use super::visit::Visitor;
+use crate::catalog::ModelFolder;
 use crate::denoiser::Blueprint;
 use crate::doctor::Models;
 use crate::error::{Error, RequestError};
@@ -39,6 +40,8 @@ pub struct ModelConfig {
     pub distilled: Option<Distilled>,
     /// Whether the size of the latents is not that of the file.
     pub(super) repaired: bool,
+    /// Where it was read from: calibrated plans lie there.
+    pub(super) folder: Option<ModelFolder>,
 }
 
 /// What a denoiser works on.
@@ -114,6 +117,11 @@ impl ModelConfig {
     pub(in crate::pipeline) fn least_side(&self) -> Option<usize> {
         let [height, width] = self.canvas().sides;
         self.sentences().map(|_| height.min(width))
+    }
+
+    /// The folder it was read from.
+    pub(in crate::pipeline) fn folder(&self) -> Option<&ModelFolder> {
+        self.folder.as_ref()
     }
 
     /// Whether the size is not that of the files, which is too small in conversions of before diffusers 0.9.

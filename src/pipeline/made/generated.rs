@@ -9,7 +9,7 @@ use super::output::Output;
 use super::rescue::{self, KeptLatents};
 use crate::cache::{Account, Forecast};
 use crate::device;
-use crate::error::Error;
+use crate::error::{DeviceError, Error};
 use crate::image_io::Picture;
 
 /// Pictures and how they came about.
@@ -33,6 +33,17 @@ pub struct Generated {
 }
 
 impl Generated {
+    /// The pictures' values in 0 to 1, not rounded to bytes, one picture after the other.
+    ///
+    /// # Errors
+    ///
+    /// If the device fails.
+    pub fn values(&self) -> Result<Vec<f32>, Error> {
+        let data = self.images.clone().try_into_data();
+        let data = data.map_err(|cause| DeviceError::execution("reading pictures back", &cause))?;
+        Ok(data.iter::<f32>().collect())
+    }
+
     /// `error`, for which the pictures could not be written, and where the latents are: those kept, or else written to `rescue` now, if
     /// that can be done.
     #[must_use]

@@ -66,7 +66,7 @@ impl Edit {
         !self.masks.is_empty()
     }
 
-    fn strength(&self) -> f64 {
+    pub(in crate::pipeline) fn strength(&self) -> f64 {
         let silent = if self.inpaints() {
             1.0
         } else {

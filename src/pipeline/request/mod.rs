@@ -13,6 +13,7 @@ mod nets;
 mod noise;
 mod resolve;
 mod resolved;
+mod settle;
 mod stage;
 mod subject;
 
@@ -30,5 +31,6 @@ pub use noise::{SeededNoise, Seeds};
 pub(super) use resolve::course;
 pub(super) use resolved::Draws;
 pub use resolved::Resolved;
+pub use settle::PLAN_FILE;
 pub use stage::Stage;
 pub use subject::Subject;

@@ -23,6 +23,14 @@ impl Request {
     ///
     /// If a number is out of range, the sampler or the rule does not fit, or sizes do not.
     pub fn resolve(&self, model: &ModelConfig) -> Result<Resolved, Error> {
+        let (settled, picked) = self.settled(model)?;
+        let mut resolved = settled.resolve_ordinary(model)?;
+        resolved.notes.extend(picked);
+        Ok(resolved)
+    }
+
+    /// [`resolve`](Self::resolve) with a rule that needs no picking.
+    fn resolve_ordinary(&self, model: &ModelConfig) -> Result<Resolved, Error> {
         self.check_subject(model)?;
         self.check_prompts()?;
         self.check_embeds(model)?;

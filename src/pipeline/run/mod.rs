@@ -3,6 +3,8 @@
 mod calibrate;
 mod edit;
 mod enlarge;
+#[cfg(feature = "eval")]
+pub(super) mod planning;
 mod shown;
 mod start;
 mod steps;

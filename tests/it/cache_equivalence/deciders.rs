@@ -3,10 +3,10 @@
 use std::{cell::RefCell, path::Path, rc::Rc};
 
 use afterimage::{
-    cache::{Account, Before, CachePlan, CacheRule, Course, Refresh, Session, Span, Spans},
+    cache::{Account, Before, CachePlan, CacheRule, Course, Cut, Refresh, Session, Span, Spans},
     conditioning::Conditioning,
     denoise::{Denoise, Noise},
-    denoiser::StagedDenoiser,
+    denoiser::{Rows, StagedDenoiser},
     guidance::Guidance,
     samplers::SamplerConfig,
 };
@@ -76,7 +76,7 @@ impl Spans for Changing {
             first: before.evaluation,
             len: 1,
             refresh,
-            read_after: before.evaluation + 1 < before.total,
+            keep: usize::from(before.evaluation + 1 < before.total),
         }
     }
 }
@@ -167,7 +167,7 @@ fn spans_follow_each_other() {
                 first: before.evaluation + 1,
                 len: 1,
                 refresh: true,
-                read_after: false,
+                keep: 0,
             }
         }
     }
@@ -183,4 +183,90 @@ fn spans_follow_each_other() {
         latents: &latents,
         prediction: None,
     });
+}
+
+/// A run that decides for itself computes between as little as it may and everything, and says which evaluations those were.
+#[test]
+fn rules_decide_between_the_least_and_everything() {
+    let unet = ToyUnet::new(4);
+    for rule in [
+        "easycache:threshold=",
+        "easycache:branch=2,threshold=",
+        "easycache:cut=5,threshold=",
+        "easycache:cut=middle,threshold=",
+        "dicache:branch=1,threshold=",
+    ] {
+        let refreshes = [0.0, 0.05, 0.3, 1e9].map(|threshold| {
+            let rule: CacheRule = format!("{rule}{threshold}").parse().unwrap();
+            let plan = planned(&unet, &rule);
+            let (latents, account) = run(&unet, &plan, None);
+            assert!(latents.iter().all(|value| value.is_finite()));
+            assert_eq!(account.refreshed.len(), account.refreshes, "{rule}");
+            assert_eq!(account.refreshes + account.reuses, STEPS, "{rule}");
+            assert_eq!(account.fallbacks, 0, "{rule}");
+            let forecast = plan.forecast(&unet.blueprint(), Rows::new(2, 2), 4);
+            assert!(forecast.decided);
+            assert!(account.store_bytes as u64 <= forecast.store_bytes, "{rule}");
+            let full = account.refreshed.clone();
+            let cell = plan.prefix;
+            assert_eq!(account.cells[cell], full.len(), "{rule}");
+            full.len()
+        });
+        assert_eq!(refreshes[0], STEPS, "{rule}");
+        assert!(
+            refreshes.is_sorted_by(|more, less| more >= less),
+            "{rule} {refreshes:?}"
+        );
+        assert!((1..3).contains(&refreshes[3]), "{rule} {refreshes:?}");
+        let between = refreshes[1..3]
+            .iter()
+            .any(|count| (3..STEPS).contains(count));
+        assert!(between, "{rule} {refreshes:?}");
+    }
+}
+
+/// Everything computed is the plain run, bit for bit.
+#[test]
+fn a_threshold_of_0_is_the_plain_run() {
+    let unet = ToyUnet::new(4);
+    let (plain, _) = run(&unet, &planned(&unet, &CacheRule::none()), None);
+    for rule in ["easycache:threshold=0", "dicache:threshold=0"] {
+        let plan = planned(&unet, &rule.parse().unwrap());
+        assert_eq!(run(&unet, &plan, None).0, plain, "{rule}");
+    }
+}
+
+#[test]
+fn what_cannot_be_decided_is_refused() {
+    let unet = ToyUnet::new(4);
+    for (rule, expected) in [
+        (
+            "first-block:threshold=0.1",
+            "`first-block` needs a line of cells that are alike",
+        ),
+        ("easycache:threshold=-1", "a threshold of -1"),
+        (
+            "dicache:threshold=0.1,forecast=linear",
+            "`dicache:threshold=0.1,branch=0,forecast=linear` makes its forecast itself",
+        ),
+        (
+            "easycache:threshold=0.1;tgate:gate=3",
+            "`easycache:threshold=0.1;tgate:gate=3` decides in the run",
+        ),
+    ] {
+        let rule: CacheRule = rule.parse().unwrap();
+        let error = rule
+            .plan(&Course::steps(STEPS), &unet.blueprint())
+            .unwrap_err();
+        assert!(error.is_plan());
+        assert!(error.to_string().starts_with(expected), "{error}");
+    }
+    let batched = CacheRule::easycache(0.1, Cut::AfterMiddle).with_parallel(2);
+    let error = batched
+        .plan(&Course::steps(STEPS), &unet.blueprint())
+        .unwrap_err();
+    assert!(
+        error.to_string().ends_with("hint: use parallel=1"),
+        "{error}"
+    );
 }

@@ -5,7 +5,10 @@ use std::ops::Range;
 use afterimage::conditioning::Conditioning;
 use afterimage::{
     cache::{CachePlan, CacheRule, Course, Refresh, Session, Span},
-    denoiser::{Blueprint, Carry, Cell, Denoiser, Evaluation, Rows, StagedDenoiser},
+    denoiser::{
+        Blueprint, Carry, Cell, Denoiser, Evaluation, Rows, StagedDenoiser, join_rows,
+        mean_magnitude, weighted_sum,
+    },
     recall::Recall,
 };
 use burn::tensor::Tensor;
@@ -31,10 +34,20 @@ impl Carry for Codes {
         self
     }
 
-    fn repeat(&self, steps: usize) -> Self {
+    fn mix(parts: &[(&Self, f64)]) -> Self {
         Self {
-            hidden: self.hidden.clone().repeat_dim(0, steps),
+            hidden: weighted_sum(parts, |part| &part.hidden),
         }
+    }
+
+    fn join(steps: Vec<Self>) -> Self {
+        Self {
+            hidden: join_rows(&steps, |step| &step.hidden),
+        }
+    }
+
+    fn magnitude(&self) -> Tensor<1> {
+        mean_magnitude(&self.hidden)
     }
 
     fn bytes(&self) -> usize {
@@ -157,7 +170,7 @@ fn a_span_wants_its_own_evaluations() {
         first: 0,
         len: 1,
         refresh: true,
-        read_after: false,
+        keep: 0,
     };
     session.predict(&span, &[], || unreachable!("asked for the latents"));
 }

@@ -132,7 +132,7 @@ fn short(rule: CacheRule, sampler: &str, pictures: usize, scale: f64) -> Setting
 fn latents_of(dit: &DiT, setting: &Setting) -> Vec<f32> {
     let mut noise = SeededNoise::new(&Seeds::One(3), &tested::device());
     let mut ignored = ();
-    values(run(dit, setting, &mut noise, &mut Trace::new(&mut ignored)))
+    values(run(dit, setting, &mut noise, &mut Trace::new(&mut ignored)).0)
 }
 
 #[test]

@@ -186,7 +186,18 @@ pub(crate) fn check_run(
     pipeline: &mut Pipeline,
 ) -> Result<f64, String> {
     let scheduler = fixture.scheduler(case["scheduler"].as_str().unwrap());
-    pipeline.set_sampler(SamplerConfig::from_json(&scheduler, "case".as_ref()).unwrap());
+    let sampler = SamplerConfig::from_json(&scheduler, "case".as_ref()).unwrap();
+    check_run_by(sampler, fixture, case, pipeline)
+}
+
+/// [`check_run`] by another configuration than the case names, which comes to the same.
+pub(crate) fn check_run_by(
+    sampler: SamplerConfig,
+    fixture: &Fixture,
+    case: &Value,
+    pipeline: &mut Pipeline,
+) -> Result<f64, String> {
+    pipeline.set_sampler(sampler);
     let mut request = request(fixture, case);
     if let Some(first) = case["image_in_from"].as_str() {
         request.initial_latents = Some(fixture.final_latents(first));

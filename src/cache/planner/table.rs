@@ -1,0 +1,98 @@
+//! What it costs to forecast an evaluation, for every pair of refreshes that it can be forecast from.
+
+/// Errors of forecast evaluations, by the refreshes before them.
+///
+/// An entry `(before, last, at)` is the error of evaluation `at` when the last refresh was `last` and the one before it `before`; `None`
+/// where there was no other, or where forecasts look at one refresh alone.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CostTable {
+    evaluations: usize,
+    gap: usize,
+    looks_back: bool,
+    /// By `last`, then distance of `before` (0: none), then distance of `at` less 1.
+    costs: Vec<f64>,
+}
+
+/// A place in a [`CostTable`]: the refresh before the last, the last, and the evaluation that is forecast.
+pub type CostEntry = (Option<usize>, usize, usize);
+
+impl CostTable {
+    /// A table of zeros for runs of so many evaluations with a refresh after `gap` of them at the latest. `looks_back` says that forecasts
+    /// are made from two refreshes.
+    pub fn new(evaluations: usize, gap: usize, looks_back: bool) -> Self {
+        let gap = gap.clamp(1, evaluations.max(1));
+        let distances = if looks_back { gap + 1 } else { 1 };
+        Self {
+            evaluations,
+            gap,
+            looks_back,
+            costs: vec![0.0; evaluations * distances * (gap - 1)],
+        }
+    }
+
+    /// Evaluations of a run.
+    pub fn evaluations(&self) -> usize {
+        self.evaluations
+    }
+
+    /// The most evaluations from one refresh to the next, or to the end.
+    pub fn gap(&self) -> usize {
+        self.gap
+    }
+
+    /// All entries that a schedule can ask for.
+    pub fn entries(&self) -> impl Iterator<Item = CostEntry> + '_ {
+        (1..self.evaluations).flat_map(|at| self.entries_at(at))
+    }
+
+    /// Those of one evaluation.
+    pub fn entries_at(&self, at: usize) -> impl Iterator<Item = CostEntry> + '_ {
+        let lasts = (at + 1).saturating_sub(self.gap)..at;
+        lasts.flat_map(move |last| self.befores(last).map(move |before| (before, last, at)))
+    }
+
+    /// The refreshes that can stand before the refresh `last`: evaluation 0 always refreshes.
+    fn befores(&self, last: usize) -> impl Iterator<Item = Option<usize>> + use<> {
+        let earlier = if self.looks_back {
+            last.saturating_sub(self.gap)..last
+        } else {
+            0..0
+        };
+        let none = earlier.is_empty().then_some(None);
+        none.into_iter().chain(earlier.map(Some))
+    }
+
+    /// Adds to the error of an entry: errors of several runs add up.
+    ///
+    /// # Panics
+    ///
+    /// If it is none of [`entries`](Self::entries).
+    pub fn add(&mut self, entry: CostEntry, error: f64) {
+        let place = self.place(entry);
+        self.costs[place] += error;
+    }
+
+    /// The error of an entry.
+    ///
+    /// # Panics
+    ///
+    /// If it is none of [`entries`](Self::entries).
+    pub fn cost(&self, entry: CostEntry) -> f64 {
+        self.costs[self.place(entry)]
+    }
+
+    /// The error of all evaluations between the refresh `last` and the evaluation `next`.
+    pub(super) fn stretch(&self, before: Option<usize>, last: usize, next: usize) -> f64 {
+        let ats = last + 1..next;
+        ats.map(|at| self.cost((before, last, at))).sum()
+    }
+
+    fn place(&self, (before, last, at): CostEntry) -> usize {
+        let distances = if self.looks_back { self.gap + 1 } else { 1 };
+        let back = before
+            .filter(|_| self.looks_back)
+            .map_or(0, |before| last - before);
+        assert!(last < at && at < last + self.gap && back < distances);
+        (last * distances + back) * (self.gap - 1) + (at - last - 1)
+    }
+}

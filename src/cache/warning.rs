@@ -1,0 +1,58 @@
+//! What a user should know before running a plan.
+
+use std::fmt;
+
+use super::keys::KeyList;
+
+/// What a user should know before running a plan.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Warning {
+    /// So few steps that neighbouring ones differ much.
+    FewSteps {
+        /// Solver steps of the run.
+        steps: usize,
+    },
+    /// Several evaluations are decoded in one batch.
+    Batched {
+        /// The largest batch, in evaluations.
+        evaluations: usize,
+    },
+    /// A published list was made for another number of steps.
+    ListOfOtherLength {
+        /// The list.
+        list: KeyList,
+        /// Solver steps of the run.
+        steps: usize,
+    },
+    /// Every evaluation refreshes.
+    NothingReused,
+    /// A single refresh gives a forecast nothing to go on with.
+    NothingForecast,
+}
+
+impl fmt::Display for Warning {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::FewSteps { steps } => write!(
+                formatter,
+                "{steps} steps are few: expect visible changes; a guard band (`guard=0.1`) or a smaller interval helps"
+            ),
+            Self::Batched { evaluations } => write!(
+                formatter,
+                "up to {evaluations} steps are decoded in one batch: this saves no arithmetic and pays only on a large GPU with one \
+                 picture, never on a CPU"
+            ),
+            Self::ListOfOtherLength { list, steps } => write!(
+                formatter,
+                "key list `{}` was made for {} steps and is not rescaled to {steps}",
+                list.name(),
+                list.made_for()
+            ),
+            Self::NothingReused => write!(formatter, "every step refreshes: nothing is reused"),
+            Self::NothingForecast => write!(
+                formatter,
+                "the run refreshes once: there is nothing to forecast from, and what is stored is held"
+            ),
+        }
+    }
+}

@@ -1,0 +1,43 @@
+//! Weighted sums of carries: the arithmetic of forecasts, in one place.
+
+use burn::tensor::{FloatDType, Tensor};
+
+/// Σ weight · tensor, of one tensor of each carry, all of one shape and type, summed in f32. What weighs nothing is not read, and one
+/// tensor alone with weight 1 is itself, bit for bit.
+///
+/// # Panics
+///
+/// If nothing weighs anything.
+pub fn weighted_sum<C, const D: usize>(
+    parts: &[(&C, f64)],
+    tensor: impl Fn(&C) -> &Tensor<D>,
+) -> Tensor<D> {
+    let weighing = parts.iter().filter(|(_, weight)| *weight != 0.0);
+    let weighing: Vec<(&Tensor<D>, f64)> = weighing
+        .map(|(part, weight)| (tensor(part), *weight))
+        .collect();
+    if let [(tensor, weight)] = weighing[..]
+        && (weight - 1.0).abs() < f64::EPSILON
+    {
+        return tensor.clone();
+    }
+    let terms = weighing
+        .iter()
+        .map(|(tensor, weight)| (*tensor).clone().cast(FloatDType::F32) * *weight);
+    let sum = terms.reduce(|sum, term| sum + term);
+    let sum = sum.expect("a part that weighs something");
+    sum.cast(weighing[0].0.dtype())
+}
+
+/// The rows of one tensor of each carry after each other; of a single carry the tensor itself.
+pub fn join_rows<C, const D: usize>(steps: &[C], tensor: impl Fn(&C) -> &Tensor<D>) -> Tensor<D> {
+    match steps {
+        [single] => tensor(single).clone(),
+        _ => Tensor::cat(steps.iter().map(|step| tensor(step).clone()).collect(), 0),
+    }
+}
+
+/// Mean |value|, in f32, `[1]`.
+pub fn mean_magnitude<const D: usize>(tensor: &Tensor<D>) -> Tensor<1> {
+    tensor.clone().cast(FloatDType::F32).abs().mean()
+}

@@ -1,0 +1,233 @@
+//! Calibrated plans: a model's own, from a few runs of it.
+
+use super::Pipeline;
+use super::request::{Request, Resolved};
+use super::run::planning::{
+    Calibrated, FEW_STEP_SAMPLERS, Quiet, closeness, curve, fewer, mean, schedulable, short, tried,
+};
+use crate::cache::{CacheRule, CostTable, FewerSteps, PlanFile, Predictor, Refresh};
+use crate::denoise::Observer;
+use crate::error::{Error, PlanError, RequestError};
+use crate::samplers::SamplerKind;
+
+/// What a plan is made from.
+#[derive(Debug, Clone)]
+pub struct Calibration {
+    /// Identity of the model's weights ([`weights_hash`](crate::catalog::ModelFolder::weights_hash)).
+    pub model: String,
+    /// The rules that schedules are found for; their own refreshes do not matter.
+    pub rules: Vec<CacheRule>,
+    /// The runs that are watched: they differ in subjects and seeds alone.
+    pub requests: Vec<Request>,
+    /// The most evaluations from one refresh to the next.
+    pub gap: usize,
+}
+
+impl Calibration {
+    /// With another rule in a request.
+    fn request(request: &Request, cache: CacheRule) -> Request {
+        Request {
+            cache,
+            ..request.clone()
+        }
+    }
+
+    /// The first request without a cache.
+    fn plain(&self) -> Result<Request, Error> {
+        let first = self.requests.first().ok_or(RequestError::NoPictures)?;
+        Ok(Self::request(first, CacheRule::none()))
+    }
+}
+
+impl Pipeline {
+    /// A plan for runs such as `asked` describes: for each of its rules the best schedule of every number of refreshes, what it saves and
+    /// how close it comes to the plain run; and the same of fewer steps, of the run's sampler and of those best for few steps.
+    ///
+    /// The same runs give the same plan: nothing in it depends on the time they take.
+    ///
+    /// # Errors
+    ///
+    /// If a rule has no schedules to find, a request does not fit the model, the observer cancels, or the device fails.
+    pub fn plan(
+        &self,
+        asked: &Calibration,
+        observer: &mut dyn Observer,
+    ) -> Result<PlanFile, Error> {
+        let rules: Vec<_> = asked
+            .rules
+            .iter()
+            .map(schedulable)
+            .collect::<Result<_, _>>()?;
+        let plain = asked.plain()?;
+        let resolved = plain.resolve(&self.config)?;
+        self.check_plannable(&rules, &resolved)?;
+        resolved.notes.iter().for_each(|note| observer.warn(note));
+        let observer = &mut Quiet(observer);
+        let mut plan = self.unmeasured(asked, &plain, &resolved);
+        for rule in &rules {
+            let table = self.table(asked, rule, plan.evaluations, observer)?;
+            let speedup = |refreshes: &[usize]| {
+                let refresh = Refresh::At(refreshes.to_vec());
+                let rule = CacheRule {
+                    refresh,
+                    ..rule.clone()
+                };
+                let request = Calibration::request(&plain, rule);
+                Ok(request.resolve(&self.config)?.forecast(1).speedup())
+            };
+            plan.curves.push(curve(rule, &table, speedup)?);
+        }
+        self.compare(asked, &mut plan, observer)?;
+        Ok(plan)
+    }
+
+    fn check_plannable(&self, rules: &[CacheRule], resolved: &Resolved) -> Result<(), Error> {
+        let reason = if resolved.motion.is_some() {
+            "films that one frame is moved to are made in several loops"
+        } else if self.config.upscale.is_some() {
+            "a model that makes pictures larger needs pictures"
+        } else {
+            return Ok(());
+        };
+        let rule = rules.first().map(CacheRule::to_string).unwrap_or_default();
+        Err(PlanError::NoSchedule { rule, reason }.into())
+    }
+
+    /// A plan without anything measured.
+    fn unmeasured(&self, asked: &Calibration, plain: &Request, resolved: &Resolved) -> PlanFile {
+        let sampler = match plain.sampler {
+            Some(kind) => kind.name(),
+            None => self.config.sampler.name(),
+        };
+        let evaluations = resolved.plan.evaluations();
+        let [_, _, height, width] = resolved.latent_shape;
+        let factor = self.config.canvas().factor;
+        let made = (sampler, resolved.steps);
+        let mut plan = PlanFile::new(asked.model.clone(), made, evaluations);
+        plan.guidance_scale = resolved.guidance.scale;
+        plan.size = [width * factor, height * factor];
+        plan.pictures = asked.requests.iter().map(Request::items).sum();
+        plan.gap = asked.gap.clamp(1, evaluations);
+        plan
+    }
+
+    /// What forecasts of a rule cost, over all runs.
+    fn table(
+        &self,
+        asked: &Calibration,
+        rule: &CacheRule,
+        evaluations: usize,
+        observer: &mut dyn Observer,
+    ) -> Result<CostTable, Error> {
+        let looks_back = rule.forecast == Predictor::Linear;
+        let mut table = CostTable::new(evaluations, asked.gap, looks_back);
+        let all: usize = asked.requests.iter().map(Request::items).sum();
+        for request in &asked.requests {
+            let request = Calibration::request(request, rule.clone());
+            let resolved = request.resolve(&self.config)?;
+            let run = self.run(&request, &resolved);
+            let mut noise = run.noise();
+            let mut conditioning = self.conditioning(&run, &mut noise, observer)?;
+            let guidance = resolved.guidance;
+            conditioning.guidance_scale = guidance.embedded.then_some(guidance.scale);
+            let start = run.start_from_noise(&mut noise)?;
+            let calibrated = Calibrated {
+                run: &run,
+                denoiser: self.trunk(),
+                share: request.items() as f64 / all as f64,
+            };
+            let latents = start.latents;
+            calibrated.fill(&mut table, &conditioning, latents, &mut noise, observer)?;
+        }
+        Ok(table)
+    }
+
+    /// Measures how close schedules and fewer steps come to the plain run.
+    fn compare(
+        &self,
+        asked: &Calibration,
+        plan: &mut PlanFile,
+        observer: &mut dyn Observer,
+    ) -> Result<(), Error> {
+        let plain = asked.requests.iter().map(|request| {
+            let request = Calibration::request(request, CacheRule::none());
+            self.generate(&request, observer)?.values()
+        });
+        let plain: Vec<_> = plain.collect::<Result<_, Error>>()?;
+        for curve in &mut plan.curves {
+            for index in tried(curve) {
+                let point = &mut curve.points[index];
+                let mut rule: CacheRule = curve.rule.parse()?;
+                rule.refresh = Refresh::At(point.refreshes.clone());
+                let change = |request: &mut Request| request.cache = rule.clone();
+                point.psnr = Some(self.closeness(asked, &plain, change, observer)?);
+            }
+        }
+        let own = plan.sampler.clone();
+        let others = FEW_STEP_SAMPLERS.iter().filter(|other| **other != own);
+        let few = fewer(plan.steps);
+        let own = few.iter().map(|steps| (own.as_str(), *steps));
+        // What another solver loses is its own: half of the numbers show it.
+        let others = others.flat_map(|other| {
+            few.iter()
+                .skip(1)
+                .step_by(2)
+                .map(move |steps| (*other, *steps))
+        });
+        for (sampler, steps) in own.chain(others) {
+            let offer = self.fewer_steps(asked, &plain, (sampler, steps), observer)?;
+            plan.fewer_steps.extend(offer);
+        }
+        Ok(())
+    }
+
+    /// What a plain run of fewer steps is worth; `None` where the model does not go with the sampler.
+    fn fewer_steps(
+        &self,
+        asked: &Calibration,
+        plain: &[Vec<f32>],
+        (sampler, steps): (&str, usize),
+        observer: &mut dyn Observer,
+    ) -> Result<Option<FewerSteps>, Error> {
+        let kind: SamplerKind = sampler.parse()?;
+        let change = |request: &mut Request| {
+            request.cache = CacheRule::none();
+            request.steps = Some(steps);
+            if kind.name() != self.config.sampler.name() {
+                request.sampler = Some(kind);
+            }
+        };
+        let full = asked.plain()?;
+        let mut fewer = full.clone();
+        change(&mut fewer);
+        let Ok(resolved) = fewer.resolve(&self.config) else {
+            return Ok(None);
+        };
+        let whole = full.resolve(&self.config)?.forecast(1).total_macs();
+        let own = resolved.forecast(1).total_macs().max(1);
+        Ok(Some(FewerSteps {
+            sampler: sampler.to_owned(),
+            steps,
+            speedup: short(whole as f64 / own as f64),
+            psnr: self.closeness(asked, plain, change, observer)?,
+        }))
+    }
+
+    /// The mean PSNR of all pictures of changed requests against `plain`.
+    fn closeness(
+        &self,
+        asked: &Calibration,
+        plain: &[Vec<f32>],
+        change: impl Fn(&mut Request),
+        observer: &mut dyn Observer,
+    ) -> Result<f64, Error> {
+        let mut all = Vec::new();
+        for (request, plain) in asked.requests.iter().zip(plain) {
+            let mut request = request.clone();
+            change(&mut request);
+            let made = self.generate(&request, observer)?;
+            all.extend(closeness(plain, &made.values()?, made.images.dims()[0]));
+        }
+        Ok(mean(&all))
+    }
+}

@@ -1,0 +1,260 @@
+//! Calibration of plans: what forecasts cost on a few runs, the best schedules, and how close they and fewer steps come.
+//!
+//! **Source**: the table is that of `DPCache` (2026): the real latents of an evaluation, its prediction from what earlier evaluations left
+//! at the cut, one sampler step, and the mean squared distance from the latents that the full run has next.
+
+use std::collections::VecDeque;
+use std::ops::ControlFlow;
+use std::slice;
+
+use burn::tensor::Tensor;
+
+use super::steps::Run;
+use crate::cache::{
+    CacheRule, CostTable, Curve, Cut, Point, Predictor, Probe, Refresh, Schedule, schedules,
+};
+use crate::conditioning::Conditioning;
+use crate::denoise::{Noise as _, Observer, Progress, Step};
+use crate::denoiser::StagedDenoiser;
+use crate::error::{DeviceError, Error, PlanError};
+use crate::metrics::{float_error, float_psnr};
+use crate::pipeline::request::SeededNoise;
+use crate::sampler::History;
+
+/// Speed-ups at which schedules and fewer steps are made to the end and compared with the plain run.
+pub(in crate::pipeline) const SPEEDS: [f64; 8] = [1.3, 1.5, 1.8, 2.1, 2.4, 2.8, 3.4, 4.2];
+
+/// The samplers beside a model's own that fewer steps are tried with.
+pub(in crate::pipeline) const FEW_STEP_SAMPLERS: [&str; 2] = ["dpmsolver++", "unipc"];
+
+/// A rule that schedules can be found for, with the refreshes left open.
+///
+/// # Errors
+///
+/// If it cuts nothing, or does more than that.
+pub(in crate::pipeline) fn schedulable(rule: &CacheRule) -> Result<CacheRule, Error> {
+    let predictor = matches!(rule.forecast, Predictor::Hold | Predictor::Linear);
+    let reason = match rule {
+        _ if rule.auto.is_some() || rule.cut == Cut::Nowhere => "it cuts no trunk",
+        _ if rule.decider.is_some() => "it decides in the run when to refresh",
+        _ if rule.branches.is_some() => "it also works inside cells",
+        _ if !predictor => "the best schedule is known for two refreshes at most",
+        _ if rule.max_parallel > 1 || rule.guard > 0.0 || rule.noise.is_some() => {
+            "batches, guard bands and prior noise go with schedules of their own"
+        }
+        _ => {
+            let refresh = Refresh::At(vec![0]);
+            return Ok(CacheRule {
+                refresh,
+                ..rule.clone()
+            });
+        }
+    };
+    let rule = rule.to_string();
+    Err(PlanError::NoSchedule { rule, reason }.into())
+}
+
+/// One run in full that fills a table on its way.
+pub(in crate::pipeline) struct Calibrated<'a, D: StagedDenoiser + ?Sized> {
+    pub(in crate::pipeline) run: &'a Run<'a>,
+    pub(in crate::pipeline) denoiser: &'a D,
+    /// What the run's errors weigh.
+    pub(in crate::pipeline) share: f64,
+}
+
+impl<D: StagedDenoiser + ?Sized> Calibrated<'_, D> {
+    /// Runs from `latents`, and adds to `table`.
+    pub(in crate::pipeline) fn fill(
+        &self,
+        table: &mut CostTable,
+        conditioning: &Conditioning,
+        mut latents: Tensor<4>,
+        noise: &mut SeededNoise,
+        observer: &mut dyn Observer,
+    ) -> Result<(), Error> {
+        let sampler = self.run.resolved.sampler.as_ref();
+        let evaluations = sampler.evaluations();
+        let run = self.denoiser.start(conditioning, evaluations);
+        let probe = Probe::new(self.denoiser, &self.run.resolved.plan);
+        let (mut history, mut kept) = (History::default(), VecDeque::new());
+        for evaluation in evaluations {
+            let index = evaluation.index;
+            let prepared = self.denoiser.prepare(&run, slice::from_ref(evaluation));
+            let guidance = self.run.resolved.guidance;
+            let sample = guidance.expand(sampler.scale_input(latents.clone(), index));
+            let (prediction, carry) = probe.full(sample.clone(), &prepared);
+            let drawn = sampler
+                .draws_noise(index)
+                .then(|| noise.draw(latents.dims()));
+            let step = |history: &mut History, prediction| {
+                sampler.step(history, prediction, index, latents.clone(), drawn.clone())
+            };
+            let prediction = guidance.combine(prediction);
+            let mut after = history.clone();
+            let next = step(&mut after, prediction.clone());
+            for entry in table.entries_at(index).collect::<Vec<_>>() {
+                let past = entry.0.into_iter().chain([entry.1]);
+                let oldest = index - kept.len();
+                let past: Vec<_> = past.map(|at| (at, &kept[at - oldest])).collect();
+                let forecast = probe.forecast(&past, index, sample.clone(), &prepared);
+                let other = step(&mut history.clone(), guidance.combine(forecast));
+                table.add(entry, self.share * mean_square(other - next.clone())?);
+            }
+            kept.push_back(carry);
+            if kept.len() >= 2 * table.gap() {
+                kept.pop_front();
+            }
+            let made = Progress {
+                evaluation: *evaluation,
+                total: evaluations.len(),
+                refresh: true,
+                prediction: &prediction,
+                latents: &next,
+                step: Step {
+                    sampler,
+                    evaluation: index,
+                    from: &latents,
+                },
+            };
+            if observer.progress(&made).is_break() {
+                return Err(Error::cancelled());
+            }
+            (history, latents) = (after, next);
+        }
+        Ok(())
+    }
+}
+
+fn mean_square(difference: Tensor<4>) -> Result<f64, Error> {
+    let mean = difference.square().mean().try_into_data();
+    let mean = mean.map_err(|cause| DeviceError::execution("comparing forecasts", &cause))?;
+    Ok(mean.iter::<f64>().sum())
+}
+
+/// The schedules of a table as points of a curve, `speedup` saying what each saves.
+pub(in crate::pipeline) fn curve(
+    rule: &CacheRule,
+    table: &CostTable,
+    speedup: impl Fn(&[usize]) -> Result<f64, Error>,
+) -> Result<Curve, Error> {
+    let point = |Schedule { refreshes, error }: Schedule| {
+        Ok(Point {
+            speedup: short(speedup(&refreshes)?),
+            refreshes,
+            error: short(error),
+            psnr: None,
+        })
+    };
+    let points: Result<_, Error> = schedules(table).into_iter().map(point).collect();
+    Ok(Curve {
+        rule: rule.to_string(),
+        points: points?,
+    })
+}
+
+/// The points of a curve that are made to the end: for each of [`SPEEDS`] the one of most refreshes that is as fast.
+pub(in crate::pipeline) fn tried(curve: &Curve) -> Vec<usize> {
+    let fast = |speed: &f64| {
+        let points = curve.points.iter();
+        points.rev().position(|point| point.speedup >= *speed)
+    };
+    let last = curve.points.len().wrapping_sub(1);
+    let mut tried: Vec<usize> = SPEEDS.iter().filter_map(fast).collect();
+    tried.dedup();
+    tried.iter().map(|from_last| last - from_last).collect()
+}
+
+/// For each of [`SPEEDS`], as few steps as are as fast.
+#[allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a share of a number of steps"
+)]
+pub(in crate::pipeline) fn fewer(steps: usize) -> Vec<usize> {
+    let few = SPEEDS.iter().map(|speed| (steps as f64 / speed) as usize);
+    let mut few: Vec<usize> = few.filter(|few| (2..steps).contains(few)).collect();
+    few.dedup();
+    few
+}
+
+/// PSNR of pictures before rounding, one number a picture, of two runs' values.
+pub(in crate::pipeline) fn closeness(plain: &[f32], own: &[f32], pictures: usize) -> Vec<f64> {
+    let size = (plain.len() / pictures.max(1)).max(1);
+    let pairs = plain.chunks(size).zip(own.chunks(size));
+    pairs
+        .map(|(plain, own)| float_psnr(float_error(plain, own)))
+        .collect()
+}
+
+/// The mean of numbers, as a file has it.
+pub(in crate::pipeline) fn mean(numbers: &[f64]) -> f64 {
+    short(numbers.iter().sum::<f64>() / numbers.len().max(1) as f64)
+}
+
+/// Five digits: more are no knowledge, and long numbers do not come back from JSON to the last bit.
+pub(in crate::pipeline) fn short(number: f64) -> f64 {
+    format!("{number:.4e}").parse().unwrap_or(number)
+}
+
+/// Passes on how far a run is, and no word about what is tried.
+pub(in crate::pipeline) struct Quiet<'a>(pub(in crate::pipeline) &'a mut dyn Observer);
+
+impl Observer for Quiet<'_> {
+    fn begin(&mut self, initial_latents: &Tensor<4>) {
+        self.0.begin(initial_latents);
+    }
+
+    fn progress(&mut self, progress: &Progress<'_>) -> ControlFlow<()> {
+        self.0.progress(progress)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_rules_that_cut_and_look_back_on_two_refreshes_are_scheduled() {
+        let read = |text: &str| text.parse::<CacheRule>().unwrap();
+        let open = schedulable(&read("deepcache:interval=3,branch=1,forecast=linear")).unwrap();
+        assert_eq!(open, read("deepcache:branch=1,at=0,forecast=linear"));
+        for (text, reason) in [
+            ("none", "cuts no trunk"),
+            ("auto:speedup=2", "cuts no trunk"),
+            ("tgate:gate=3", "cuts no trunk"),
+            ("deepcache;tgate:gate=3", "inside cells"),
+            ("easycache:threshold=0.1", "decides in the run"),
+            ("deepcache:forecast=taylor:2", "two refreshes"),
+            ("encoder-propagation:every=3,parallel=3", "batches"),
+        ] {
+            let error = schedulable(&read(text)).unwrap_err().to_string();
+            assert!(error.contains(reason), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn what_is_tried_spreads_over_the_speeds() {
+        let point = |speedup| Point {
+            refreshes: vec![0],
+            speedup,
+            error: 0.0,
+            psnr: None,
+        };
+        let curve = Curve {
+            rule: "deepcache".into(),
+            points: [4.0, 2.9, 2.2, 1.8, 1.55, 1.4, 1.2, 1.0]
+                .map(point)
+                .to_vec(),
+        };
+        assert_eq!(tried(&curve), [5, 4, 3, 2, 1, 0]);
+        assert_eq!(fewer(30), [23, 20, 16, 14, 12, 10, 8, 7]);
+        assert_eq!(fewer(4), [3, 2]);
+        assert!(fewer(1).is_empty());
+    }
+
+    #[test]
+    fn numbers_are_short() {
+        assert_eq!(short(1.0 / 3.0e6).to_string(), "0.00000033333");
+        assert_eq!(short(0.0), 0.0);
+    }
+}

@@ -1,0 +1,280 @@
+//! Calibrated plans: they come out the same twice, and what they pick runs as an ordinary rule.
+
+use std::fs;
+use std::path::Path;
+use std::sync::LazyLock;
+
+use afterimage::cache::{CacheRule, PlanFile, Refresh};
+use afterimage::catalog::ModelFolder;
+use afterimage::image_io::Picture;
+use afterimage::pipeline::{
+    Calibration, Edit, ModelConfig, PLAN_FILE, Pipeline, Request, Seeds, Subject,
+};
+use afterimage::{Error, samplers::SamplerKind};
+use burn::tensor::{DType, Device};
+
+const STEPS: usize = 8;
+
+fn bundled() -> Pipeline {
+    Pipeline::load(
+        &ModelFolder::bundled().unwrap(),
+        &Device::flex(),
+        DType::F32,
+    )
+    .unwrap()
+}
+
+fn request(cache: &str) -> Request {
+    Request {
+        subject: Subject::Prompts(vec!["a red circle above a blue square".into()]),
+        seeds: Seeds::Each(vec![7]),
+        steps: Some(STEPS),
+        cache: cache.parse().unwrap(),
+        ..Request::new("")
+    }
+}
+
+fn calibrated(model: &Pipeline, gap: usize) -> PlanFile {
+    let asked = Calibration {
+        model: ModelFolder::bundled().unwrap().weights_hash().unwrap(),
+        rules: vec![
+            "deepcache:interval=2,branch=0,forecast=linear"
+                .parse()
+                .unwrap(),
+        ],
+        requests: vec![request("none")],
+        gap,
+    };
+    model.plan(&asked, &mut ()).unwrap()
+}
+
+/// One calibration for all tests of its file.
+static PLAN: LazyLock<PlanFile> = LazyLock::new(|| calibrated(&bundled(), 4));
+
+/// The plan as a file in `folder`.
+fn written(folder: &Path, plan: &str) -> String {
+    let path = folder.join("plan.json");
+    fs::write(&path, plan).unwrap();
+    path.display().to_string()
+}
+
+fn config() -> ModelConfig {
+    ModelConfig::read(&ModelFolder::bundled().unwrap()).unwrap()
+}
+
+#[test]
+fn calibrating_twice_gives_the_same_file() {
+    let again = calibrated(&bundled(), 4);
+    assert_eq!(again.to_json(), PLAN.to_json());
+    let read = PlanFile::from_json(&again.to_json(), "plan").unwrap();
+    assert_eq!(read, *PLAN);
+    let points = &PLAN.curves[0].points;
+    assert_eq!(points.first().unwrap().refreshes.len(), STEPS.div_ceil(4));
+    let last = points.last().unwrap();
+    assert_eq!(
+        (last.refreshes.len(), last.speedup, last.error),
+        (STEPS, 1.0, 0.0)
+    );
+    let errors: Vec<f64> = points.iter().map(|point| point.error).collect();
+    assert!(errors.is_sorted_by(|a, b| a > b), "{errors:?}");
+    let closest = points
+        .iter()
+        .filter_map(|point| point.psnr)
+        .fold(0.0, f64::max);
+    let farthest = points
+        .iter()
+        .filter_map(|point| point.psnr)
+        .fold(70.0, f64::min);
+    assert!(closest > farthest + 3.0, "{closest} {farthest}");
+    assert!(
+        PLAN.fewer_steps
+            .iter()
+            .any(|fewer| fewer.sampler == "dpmsolver++")
+    );
+}
+
+/// What a shorter bound on gaps costs: nothing where the best schedule keeps it, and never a gain.
+#[test]
+fn a_shorter_gap_is_never_better() {
+    let tight = calibrated(&bundled(), 2);
+    for point in &tight.curves[0].points {
+        let wide = PLAN.curves[0].points.iter();
+        let mut wide = wide.filter(|wide| wide.refreshes.len() == point.refreshes.len());
+        let wide = wide.next().expect("the wider bound has it too");
+        assert!(wide.error <= point.error * 1.001, "{wide:?} {point:?}");
+    }
+    assert!(tight.curves[0].points[0].speedup < PLAN.curves[0].points[0].speedup);
+}
+
+#[test]
+fn what_is_picked_runs_as_it_was_planned() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = written(folder.path(), &PLAN.to_json());
+    let asked = request(&format!("auto:speedup=1.5,plan={file}"));
+    let (settled, note) = asked.settled(&config()).unwrap();
+    assert_eq!(
+        settled.cache,
+        asked.settled(&config()).unwrap().0.cache,
+        "it is deterministic"
+    );
+    let note = note.unwrap();
+    assert!(
+        note.contains("dB from the plain run") && note.contains(&file),
+        "{note}"
+    );
+    let Refresh::At(refreshes) = &settled.cache.refresh else {
+        panic!("{}", settled.cache)
+    };
+    let resolved = settled.resolve(&config()).unwrap();
+    assert_eq!(resolved.plan.refreshes().collect::<Vec<_>>(), *refreshes);
+    let generated = bundled().generate(&asked, &mut ()).unwrap();
+    assert_eq!(generated.report.account.cells, resolved.forecast(4).cells);
+    let again = bundled().generate(&settled, &mut ()).unwrap();
+    assert_eq!(generated.values().unwrap(), again.values().unwrap());
+}
+
+/// A run from a picture makes the last steps alone, and its plan is the last part.
+#[test]
+fn a_plan_is_cut_to_the_steps_really_made() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = written(folder.path(), &PLAN.to_json());
+    let rule = format!("auto:speedup=2,plan={file}");
+    let whole = request(&rule);
+    let (whole, _) = whole.settled(&config()).unwrap();
+    let picture = Picture::from_fn(128, 128, |x, y| [x as u8, y as u8, 0]);
+    let half = Request {
+        edit: Some(Edit::new(picture).with_strength(0.5)),
+        ..request(&rule)
+    };
+    let (half, _) = half.settled(&config()).unwrap();
+    let (Refresh::At(whole), Refresh::At(half)) = (&whole.cache.refresh, &half.cache.refresh)
+    else {
+        panic!("{} {}", whole.cache, half.cache)
+    };
+    let skipped = STEPS / 2;
+    let expected: Vec<usize> = whole
+        .iter()
+        .filter_map(|at| at.checked_sub(skipped))
+        .collect();
+    assert_eq!(*half, expected);
+}
+
+#[test]
+fn plans_of_other_runs_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let json = PLAN.to_json();
+    let refused = |plan: &str, change: fn(&mut Request), words: &[&str]| {
+        let file = written(folder.path(), plan);
+        let mut request = request(&format!("auto:speedup=1.5,plan={file}"));
+        change(&mut request);
+        let error = request.resolve(&config()).unwrap_err();
+        assert!(error.is_plan() || error.is_file(), "{error}");
+        let found = error.to_string();
+        for word in words {
+            assert!(found.contains(word), "no `{word}` in {found}");
+        }
+    };
+    let steps = |request: &mut Request| request.steps = Some(9);
+    refused(
+        &json,
+        steps,
+        &["is for 8 steps, and this is 9 steps", "--steps 8"],
+    );
+    let sampler = |request: &mut Request| request.sampler = "euler".parse::<SamplerKind>().ok();
+    refused(&json, sampler, &["is for ddim, and this is euler"]);
+    let other = json.replace(&PLAN.model, "0123456789abcdef");
+    refused(&other, |_| {}, &["weights `0123456789abcdef`"]);
+    refused(&json[..json.len() / 2], |_| {}, &["cut short"]);
+    let later = json.replace("\"afterimage_plan\": 1", "\"afterimage_plan\": 7");
+    refused(&later, |_| {}, &["version 7", "later release"]);
+    let fast = |request: &mut Request| {
+        request.cache.auto.as_mut().unwrap().budget = afterimage::cache::Budget::Speedup(99.0);
+    };
+    refused(
+        &json,
+        fast,
+        &[
+            "nothing reaches `speedup=99`",
+            "the nearest is `auto:speedup=",
+        ],
+    );
+}
+
+/// A model without a plan for a run takes the default of its family, and says so; a closeness needs a measurement.
+#[test]
+fn without_a_calibration_the_family_has_a_default() {
+    let folder = ModelFolder::open_configs("DiT-XL-2-256").unwrap();
+    let model = ModelConfig::read(&folder).unwrap();
+    let mut request = Request::of_classes([207]);
+    request.cache = "auto:speedup=1.7".parse().unwrap();
+    let (settled, note) = request.settled(&model).unwrap();
+    assert_eq!(
+        settled.cache.to_string(),
+        "dit-propagation:cut=27,every=2,forecast=linear"
+    );
+    assert!(note.unwrap().contains("the default of the family"));
+    let speedup = settled.resolve(&model).unwrap().forecast(1).speedup();
+    assert!(speedup >= 1.7, "{speedup}");
+    request.cache = "auto:psnr=40".parse().unwrap();
+    let error: Error = request.settled(&model).unwrap_err();
+    assert!(
+        error.to_string().contains("needs a calibrated plan"),
+        "{error}"
+    );
+    request.cache = "auto:speedup=50".parse().unwrap();
+    let error = request.settled(&model).unwrap_err().to_string();
+    assert!(error.contains("the nearest is `auto:speedup="), "{error}");
+}
+
+/// The bundled model brings its plan; other steps than it is for are no failure.
+#[test]
+fn the_bundled_model_has_a_plan() {
+    let mut request = request("auto:speedup=2.4");
+    request.steps = None;
+    assert!(ModelFolder::bundled().unwrap().has(PLAN_FILE));
+    let (name, plan) = request.calibrated(&config()).unwrap().expect("a plan");
+    assert!(name.ends_with(PLAN_FILE));
+    let (settled, _) = request.settled(&config()).unwrap();
+    assert_ne!(settled.cache, CacheRule::none());
+    assert!(plan.steps == 30 && settled.resolve(&config()).unwrap().steps == 30);
+    request.steps = Some(20);
+    let (settled, note) = request.settled(&config()).unwrap();
+    let note = note.unwrap();
+    assert!(
+        note.contains("its own is for 30 steps, and this is 20 steps"),
+        "{note}"
+    );
+    assert_eq!(
+        settled.cache.to_string(),
+        "deepcache:branch=0,interval=4,forecast=linear"
+    );
+}
+
+#[test]
+fn rules_that_pick_read_as_they_are_written() {
+    for text in [
+        "auto:speedup=2",
+        "auto:psnr=41.5",
+        "auto:seconds=20",
+        "auto:speedup=2,plan=a.json",
+    ] {
+        let rule: CacheRule = text.parse().unwrap();
+        assert_eq!(rule.to_string(), text);
+    }
+    for (text, words) in [
+        ("auto", "needs `speedup`"),
+        ("auto:speedup=0.5", "at least 1"),
+        ("auto:psnr=80", "at most 70"),
+        ("auto:seconds=0", "above 0"),
+        ("auto:seconds=9,psnr=40", "exclude each other"),
+        ("auto:speedup=2,psnr=40", "exclude each other"),
+        (
+            "auto:speedup=2,forecast=linear",
+            "picks the forecast itself",
+        ),
+        ("auto:speedup=2;deepcache", "do not go together"),
+    ] {
+        let error = text.parse::<CacheRule>().unwrap_err().to_string();
+        assert!(error.contains(words), "{text}: {error}");
+    }
+}
