@@ -21,6 +21,9 @@ pub(in crate::cli) struct Summary {
     pub(in crate::cli) gmacs: f64,
     pub(in crate::cli) gmacs_without_cache: f64,
     pub(in crate::cli) predicted_speedup: f64,
+    /// The run decides what is computed: the prediction is the most that can be spared, and 1 is the least.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(in crate::cli) decided_in_the_run: bool,
     pub(in crate::cli) cache_bytes: u64,
 }
 
@@ -37,6 +40,7 @@ impl Summary {
             gmacs: giga(forecast.total_macs()),
             gmacs_without_cache: giga(forecast.plain_macs),
             predicted_speedup: forecast.speedup(),
+            decided_in_the_run: forecast.decided,
             cache_bytes: forecast.store_bytes,
         }
     }
@@ -64,6 +68,7 @@ impl Summary {
                 gmacs,
                 gmacs_without_cache,
                 predicted_speedup: gmacs_without_cache / gmacs,
+                decided_in_the_run: one.decided_in_the_run || other.decided_in_the_run,
                 cache_bytes: one.cache_bytes.max(other.cache_bytes),
             }
         };
@@ -76,15 +81,24 @@ impl Summary {
     /// `10 of 30 steps in full, 270 of 750 cells; predicted 2.59x for the denoising loop; 2.6 MiB kept`
     pub(in crate::cli) fn spared(&self) -> String {
         format!(
-            "{} of {} steps in full, {} of {} cells{}; predicted {:.2}x for the denoising loop; {} kept",
+            "{} of {} steps in full, {} of {} cells{}; predicted {} for the denoising loop; {} kept",
             self.full_evaluations,
             self.evaluations,
             self.cells_run,
             self.cells_total,
             self.branches(),
-            self.predicted_speedup,
+            self.predicted(),
             console::bytes(self.cache_bytes),
         )
+    }
+
+    /// `2.59x`, or `1.00x to 6.68x, as the run decides,`
+    fn predicted(&self) -> String {
+        let most = format!("{:.2}x", self.predicted_speedup);
+        if self.decided_in_the_run {
+            return format!("1.00x to {most}, as the run decides,");
+        }
+        most
     }
 
     /// `, 248 branches in them reused`
@@ -106,7 +120,14 @@ impl Summary {
         console::pairs(&[
             (
                 "in full",
-                format!("{full_evaluations} of {evaluations} evaluations"),
+                format!(
+                    "{}{full_evaluations} of {evaluations} evaluations",
+                    if self.decided_in_the_run {
+                        "at least "
+                    } else {
+                        ""
+                    }
+                ),
             ),
             (
                 "cells",
@@ -122,7 +143,7 @@ impl Summary {
             ),
             (
                 "predicted",
-                format!("{:.2}x for the denoising loop", self.predicted_speedup),
+                format!("{} for the denoising loop", self.predicted()),
             ),
             (
                 "cache",
