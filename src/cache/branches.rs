@@ -130,9 +130,10 @@ impl BranchPlan {
             for site in asked(evaluation) {
                 let later = needed.remove(&site).unwrap_or(0);
                 this.kept.extend((later > 0).then_some((site, later)));
-                let now = match this.reused.contains(&site) {
-                    true => predictor.history(),
-                    false => later.saturating_sub(1),
+                let now = if this.reused.contains(&site) {
+                    predictor.history()
+                } else {
+                    later.saturating_sub(1)
                 };
                 needed.extend((now > 0).then_some((site, now)));
             }

@@ -61,7 +61,7 @@ impl<'a> Changing<'a> {
         let expected = rate.clone() * change(latents, last) / mean_magnitude(prediction);
         self.expected += f64::from(expected.into_scalar::<f32>());
         // What is no number asks for everything, too.
-        !(self.expected < self.threshold)
+        self.expected.is_nan() || self.expected >= self.threshold
     }
 }
 

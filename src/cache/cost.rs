@@ -180,9 +180,10 @@ impl CachePlan {
         }
         let mut held = 0;
         let after = |span: &Span| {
-            let before = match self.changes.contains(&span.first) {
-                true => 0,
-                false => held,
+            let before = if self.changes.contains(&span.first) {
+                0
+            } else {
+                held
             };
             held = (before + usize::from(span.refresh)).min(span.keep);
             held

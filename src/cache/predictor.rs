@@ -83,11 +83,13 @@ fn last(count: usize) -> Vec<f64> {
 
 /// Of the polynomial through all `nodes`, at `x`.
 fn lagrange(nodes: &[f64], x: f64) -> Vec<f64> {
-    let weight = |at: &f64| {
-        let others = nodes.iter().filter(|other| *other != at);
-        others.map(|other| (x - other) / (at - other)).product()
+    let weight = |node: usize| {
+        let others = (0..nodes.len()).filter(|&other| other != node);
+        others
+            .map(|other| (x - nodes[other]) / (nodes[node] - nodes[other]))
+            .product()
     };
-    nodes.iter().map(weight).collect()
+    (0..nodes.len()).map(weight).collect()
 }
 
 /// Of the sum Σ fₖ dᵏ / k! at `x`, as many orders as there are differences between `nodes`.
@@ -110,7 +112,7 @@ fn series(nodes: &[f64], x: f64) -> Vec<f64> {
     weights.iter().copied().collect()
 }
 
-/// Of the ridge fit of T₀ … Tₙ to all `nodes`, with τ from -1 at the first of them to 1 at `x`: t(τ)ᵀ (XᵀX + λI)⁻¹ Xᵀ, where λ leaves
+/// Of the ridge fit of T₀ … Tₙ to all `nodes`, with τ from -1 at the first of them to 1 at `x`: `t(τ)ᵀ (XᵀX + λI)⁻¹ Xᵀ`, where λ leaves
 /// T₀ alone, so that what does not change is forecast exactly.
 fn fitted(nodes: &[f64], x: f64, order: usize) -> Vec<f64> {
     let tau = |at: f64| 2.0 * (at - nodes[0]) / (x - nodes[0]) - 1.0;

@@ -162,9 +162,10 @@ impl<D: StagedDenoiser + ?Sized> Line<'_, D> {
             Some(stored) => (D::Carry::mix(&[(&head, 1.0), (&stored, 1.0)]), None),
             None => {
                 let carry = advance(head.clone(), self.plan.prefix..self.plan.cut);
-                let stored = match around {
-                    true => carry.clone().without_skips(),
-                    false => minus(&carry, &head),
+                let stored = if around {
+                    carry.clone().without_skips()
+                } else {
+                    minus(&carry, &head)
                 };
                 (carry, Some(stored))
             }

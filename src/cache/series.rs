@@ -57,9 +57,12 @@ impl Series {
         if forecast.is_empty() {
             return Err(PlanError::NoAttention.into());
         }
-        let of = |evaluation| match self.is_full(evaluation) {
-            true => BTreeSet::new(),
-            false => forecast.clone(),
+        let of = |evaluation| {
+            if self.is_full(evaluation) {
+                BTreeSet::new()
+            } else {
+                forecast.clone()
+            }
         };
         Ok((0..evaluations).map(of).collect())
     }

@@ -126,7 +126,8 @@ impl Files {
     pub(super) fn weight_file_with(&self, word: &str) -> Option<String> {
         let mut names = self.names(".").into_iter();
         let mut named = names.by_ref().filter(|name| {
-            let weights = is_weights(name) || name.ends_with(".pth");
+            let weights =
+                is_weights(name) || Path::new(name).extension().is_some_and(|end| end == "pth");
             weights && name.contains(word)
         });
         let first = named.next()?;

@@ -40,7 +40,9 @@ pub(super) fn pick(stage: &mut Stage, auto: Auto, machine: &Machine) -> Result<(
     stage.request.cache.auto = Some(Auto { budget, ..auto });
     let (request, picked) = stage.request.settled(&stage.model.config)?;
     let request = request.into_owned();
-    picked.iter().for_each(|picked| console::note(picked));
+    if let Some(picked) = &picked {
+        console::note(picked);
+    }
     stage.resolved = request.resolve(&stage.model.config)?;
     stage.request = request;
     Ok(())

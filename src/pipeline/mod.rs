@@ -249,7 +249,9 @@ impl Pipeline {
         observer: &mut dyn Observer,
     ) -> Result<Generated, Error> {
         let (request, picked) = request.settled(&self.config)?;
-        picked.iter().for_each(|note| observer.warn(note));
+        if let Some(note) = &picked {
+            observer.warn(note);
+        }
         let request = request.as_ref();
         let resolved = request.resolve(&self.config)?;
         let (conditioning, begun) = self.latents(request, &resolved, observer)?;
@@ -282,7 +284,9 @@ impl Pipeline {
             return Err(RequestError::NotSdxl { role: "model" }.into());
         }
         let (request, picked) = request.settled(&self.config)?;
-        picked.iter().for_each(|note| observer.warn(note));
+        if let Some(note) = &picked {
+            observer.warn(note);
+        }
         let resolved = request.resolve(&self.config)?;
         Ok(self.latents(&request, &resolved, observer)?.1)
     }

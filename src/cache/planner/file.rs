@@ -198,6 +198,10 @@ impl PlanFile {
     }
 
     /// Everything that a budget can buy, the plain run first.
+    ///
+    /// # Errors
+    ///
+    /// If a rule of a curve is none.
     pub fn offers(&self) -> Result<Vec<Choice>, Error> {
         let plain = Choice {
             rule: CacheRule::none(),

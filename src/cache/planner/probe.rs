@@ -31,6 +31,10 @@ impl<'a, D: StagedDenoiser + ?Sized> Probe<'a, D> {
     }
 
     /// The prediction that everything is computed for, and what a refresh leaves at the cut.
+    ///
+    /// # Panics
+    ///
+    /// If the plan cuts nothing: a programmer's mistake, as rules without a cut are not calibrated.
     pub fn full(&self, sample: Tensor<4>, prepared: &D::Prepared) -> (Tensor<4>, D::Carry) {
         let span = Span {
             first: 0,
