@@ -208,7 +208,9 @@ impl Stages {
 fn link(model: Model, request: Request) -> Result<Stage, Error> {
     let config = model.config.clone();
     let (request, picked) = request.settled(&config)?;
-    picked.iter().for_each(|picked| console::note(picked));
+    if let Some(picked) = &picked {
+        console::note(picked);
+    }
     Link::new(model, &config, request.into_owned())
 }
 

@@ -209,12 +209,12 @@ fn a_request_in_memory_has_the_recipe_that_it_was_made_of() {
         "sampler": "ddim", "eta": 0.3, "cache": "deepcache:interval=3,branch=0", "film": {"frames": 9}, "noise_level": 40,
         "strength": 0.4, "tiling": "always"}"#;
     let mut recipe = Recipe::from_json(text).expect("a recipe");
-    let file = Some(RecipeFile::new(&at("a.png")));
-    recipe.init_image.clone_from(&file);
+    let file = RecipeFile::new(&at("a.png"));
+    recipe.init_image = Some(file.clone());
     recipe.controls = vec![RecipeControl {
         model: "net".into(),
         hash: None,
-        image: file.expect("named"),
+        image: file,
         canny: None,
         scale: 0.8,
         window: [0.1, 0.9],
