@@ -15,7 +15,7 @@ use crate::tolerance::F16;
 const HEAD: usize = 32;
 
 /// How far 8 bits move states, by the root of the mean square: 2.5e-2 was measured, and 2.9e-2 of transformers' states under the same rounding
-/// in PyTorch. Layers of random weights add as much as they get, so that errors of 0.6 % a matrix add up.
+/// in `PyTorch`. Layers of random weights add as much as they get, so that errors of 0.6 % a matrix add up.
 const STATES: f64 = 5e-2;
 
 /// Wide enough that every matrix is worth 8 bits.
