@@ -8,7 +8,7 @@ use super::{
     plan::CachePlan,
     spans::{Before, Span, Spans},
 };
-use crate::denoiser::mean_magnitude;
+use crate::denoiser::{mean_magnitude, numbers};
 
 /// `EasyCache`: the change of the guided prediction for a change of the latents is taken to be that between the last two computed
 /// evaluations; evaluations that the plan computes in full are computed all the same.
@@ -59,7 +59,7 @@ impl<'a> Changing<'a> {
             return true;
         };
         let expected = rate.clone() * change(latents, last) / mean_magnitude(prediction);
-        self.expected += f64::from(expected.into_scalar::<f32>());
+        self.expected += numbers(expected)[0];
         // What is no number asks for everything, too.
         self.expected.is_nan() || self.expected >= self.threshold
     }

@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use burn::tensor::Tensor;
 
 use super::{decider::Decider, plan::CachePlan, spans::Span, step::Line, store::Signature};
-use crate::denoiser::{Carry, StagedDenoiser};
+use crate::denoiser::{Carry, StagedDenoiser, numbers};
 use crate::recall::Recall;
 
 /// By how much the last two stored tensors are extended at most, as a multiple of their difference.
@@ -88,8 +88,7 @@ impl<C: Carry> Probe<C> {
             }
             Decider::EasyCache { threshold } | Decider::FirstBlock { threshold } => {
                 let change = difference(mark, &newest.mark) / newest.mark.magnitude();
-                let change = f64::from(change.into_scalar::<f32>());
-                (change <= threshold).then(|| newest.stored.clone())
+                (numbers(change)[0] <= threshold).then(|| newest.stored.clone())
             }
         }
     }
@@ -104,8 +103,7 @@ impl<C: Carry> Probe<C> {
             [before, newest] => difference(mark, before) / difference(newest, before),
             _ => changed.clone(),
         };
-        let both = Tensor::cat(vec![changed, reach], 0).into_data();
-        let mut both = both.iter::<f32>().map(f64::from);
+        let mut both = numbers(Tensor::cat(vec![changed, reach], 0)).into_iter();
         let (changed, reach) = (both.next(), both.next());
         let reach = reach.filter(|reach| reach.is_finite()).unwrap_or(1.0);
         [changed.unwrap_or(f64::NAN), reach.min(FARTHEST)]

@@ -37,6 +37,15 @@ pub fn join_rows<C, const D: usize>(steps: &[C], tensor: impl Fn(&C) -> &Tensor<
     }
 }
 
+/// The numbers of `[count]`, read back; no number where the device has failed, which the run says when its latents are read.
+pub(crate) fn numbers(tensor: Tensor<1>) -> Vec<f64> {
+    let count = tensor.dims()[0];
+    let read = tensor
+        .try_into_data()
+        .map(|data| data.iter::<f64>().collect());
+    read.unwrap_or_else(|_| vec![f64::NAN; count])
+}
+
 /// Mean |value|, in f32, `[1]`.
 pub fn mean_magnitude<const D: usize>(tensor: &Tensor<D>) -> Tensor<1> {
     tensor.clone().cast(FloatDType::F32).abs().mean()

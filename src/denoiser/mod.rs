@@ -11,6 +11,7 @@ mod erased;
 mod mix;
 
 pub use erased::{AnyCarry, AnyPrepared, AnyRun, Denoiser};
+pub(crate) use mix::numbers;
 pub use mix::{join_rows, mean_magnitude, weighted_sum};
 
 use crate::conditioning::Conditioning;
