@@ -349,5 +349,5 @@ pub(crate) enum RequestError {
 
 /// The multiple of `multiple` nearest to `side`, at least one of it.
 fn nearest(side: usize, multiple: usize) -> usize {
-    ((side + multiple / 2) / multiple).max(1) * multiple
+    (side.saturating_add(multiple / 2) / multiple).max(1) * multiple
 }

@@ -144,6 +144,9 @@ fn decode(
     if format == ImageFormat::Jpeg {
         return decode_jpeg(bytes);
     }
+    if format == ImageFormat::WebP {
+        whole::webp(bytes).map_err(damaged)?;
+    }
     let has_pages = match format {
         ImageFormat::Tiff => tiff::has_pages(bytes).map_err(damaged)?,
         _ => false,
@@ -197,7 +200,6 @@ fn is_animated(bytes: &[u8], format: ImageFormat) -> Result<bool, Fault> {
             Ok(frames > 1)
         }
         ImageFormat::Png => Ok(PngDecoder::with_limits(file, limits())?.is_apng()?),
-        ImageFormat::WebP if !whole::webp(bytes) => Err(damaged("it is cut off")),
         ImageFormat::WebP => Ok(WebPDecoder::new(file)?.has_animation()),
         _ => Ok(false),
     }

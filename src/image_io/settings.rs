@@ -32,8 +32,10 @@ pub fn settings(bytes: &[u8]) -> Option<Settings> {
         let decoder = JpegDecoder::new(Cursor::new(bytes));
         decoder.ok().and_then(exif_comment)
     } else if bytes.starts_with(b"RIFF") && bytes.get(8..12) == Some(b"WEBP") {
-        let decoder = WebPDecoder::new(Cursor::new(bytes));
-        decoder.ok().and_then(exif_comment)
+        // Its reader takes as much memory as a part says it has.
+        let whole = whole::webp(bytes).is_ok();
+        let decoder = whole.then(|| WebPDecoder::new(Cursor::new(bytes)).ok());
+        decoder.flatten().and_then(exif_comment)
     } else if bytes.starts_with(b"GIF8") {
         whole::gif_comment(bytes)
     } else if bytes.get(4..8) == Some(b"ftyp") {

@@ -26,16 +26,91 @@ pub(super) fn jpeg(bytes: &[u8]) -> bool {
     }
 }
 
-/// Whether a WebP file is as long as it says; a byte of padding at its end is often left out.
+/// Refuses a WebP file that is not as long as it says (a byte of padding at its end is often left out), or that holds a picture of another
+/// size than it says: decoders take as much memory as each asks for.
 ///
-/// Source: RFC 9649, section 2.4: `RIFF`, and the length of what follows.
-pub(super) fn webp(bytes: &[u8]) -> bool {
+/// Source: RFC 9649, sections 2.4 to 2.7: `RIFF`, the length of what follows, and chunks; RFC 6386, section 9.1 (the head of a lossy
+/// picture), RFC 9649, section 3.4 (of a lossless one).
+///
+/// # Errors
+///
+/// What is wrong.
+pub(super) fn webp(bytes: &[u8]) -> Result<(), &'static str> {
+    const CUT: &str = "it is cut off";
     const HEADER: usize = 8;
-    let length = bytes.get(4..).and_then(<[u8]>::first_chunk);
-    length.is_some_and(|length| {
-        let announced = u32::from_le_bytes(*length) as usize;
-        bytes.len() + 1 >= HEADER + announced
+    let announced = bytes.get(4..).and_then(<[u8]>::first_chunk).ok_or(CUT)?;
+    if bytes.len() + 1 < HEADER + u32::from_le_bytes(*announced) as usize {
+        return Err(CUT);
+    }
+    let mut canvas = None;
+    for chunk in webp_chunks(bytes.get(HEADER + 4..).ok_or(CUT)?) {
+        let (name, data) = chunk?;
+        match &name {
+            b"VP8X" => canvas = Some([4, 7].map(|at| u24(data, at).map(|side| side + 1))),
+            b"ANMF" => {
+                const FRAME: usize = 16;
+                let size = [6, 9].map(|at| u24(data, at).map(|side| side + 1));
+                let beyond = |canvas: Sides| canvas.iter().zip(&size).any(|(all, one)| one > all);
+                if canvas.is_none_or(beyond) {
+                    return Err("a frame goes beyond the picture");
+                }
+                for chunk in webp_chunks(data.get(FRAME..).ok_or(CUT)?) {
+                    webp_size(chunk?, Some(size))?;
+                }
+            }
+            _ => webp_size((name, data), canvas)?,
+        }
+    }
+    Ok(())
+}
+
+/// Width and height, as far as they are there.
+type Sides = [Option<u32>; 2];
+
+/// Refuses a picture of another size than `said`.
+fn webp_size((name, data): ([u8; 4], &[u8]), said: Option<Sides>) -> Result<(), &'static str> {
+    let found: Sides = match &name {
+        b"VP8 " => [6, 8].map(|at| Some(u32::from(u16_at(data, at)? & 0x3fff))),
+        b"VP8L" => {
+            let sides = data.get(1..).and_then(<[u8]>::first_chunk);
+            let sides = sides.map(|sides| u32::from_le_bytes(*sides));
+            [0, 14].map(|shift| sides.map(|sides| (sides >> shift & 0x3fff) + 1))
+        }
+        _ => return Ok(()),
+    };
+    match said {
+        Some(said) if said != found => Err("its picture has another size than it says"),
+        _ => Ok(()),
+    }
+}
+
+/// Name and data of each chunk; of the last one, padding may be missing.
+fn webp_chunks(mut rest: &[u8]) -> impl Iterator<Item = Result<([u8; 4], &[u8]), &'static str>> {
+    std::iter::from_fn(move || {
+        let (name, after) = rest.split_first_chunk()?;
+        let Some((length, after)) = after.split_first_chunk() else {
+            rest = &[];
+            return Some(Err("it is cut off"));
+        };
+        let length = u32::from_le_bytes(*length) as usize;
+        let Some(data) = after.get(..length) else {
+            rest = &[];
+            return Some(Err("a part of it goes beyond its end"));
+        };
+        rest = after.get(length + length % 2..).unwrap_or_default();
+        Some(Ok((*name, data)))
     })
+}
+
+fn u16_at(data: &[u8], at: usize) -> Option<u16> {
+    let bytes = data.get(at..)?.first_chunk()?;
+    Some(u16::from_le_bytes(*bytes))
+}
+
+fn u24(data: &[u8], at: usize) -> Option<u32> {
+    let low = u16_at(data, at)?;
+    let high = *data.get(at + 2)?;
+    Some(u32::from(low) | u32::from(high) << 16)
 }
 
 /// How many frames a GIF file holds.
@@ -148,10 +223,58 @@ mod tests {
         assert!(jpeg(&[&start[..], b"\xff\xff\xd9 and more"].concat()));
     }
 
+    /// A file of these chunks.
+    fn riff(chunks: &[(&[u8; 4], &[u8])]) -> Vec<u8> {
+        let mut body = b"WEBP".to_vec();
+        for (name, data) in chunks {
+            body.extend_from_slice(*name);
+            body.extend_from_slice(&u32::try_from(data.len()).unwrap_or(0).to_le_bytes());
+            body.extend_from_slice(data);
+            body.resize(body.len().next_multiple_of(2), 0);
+        }
+        let length = u32::try_from(body.len()).unwrap_or(0);
+        [&b"RIFF"[..], &length.to_le_bytes(), &body].concat()
+    }
+
     #[test]
     fn a_webp_is_as_long_as_it_says() {
-        assert!(webp(b"RIFF\x06\0\0\0WEBPxx") && webp(b"RIFF\x06\0\0\0WEBPx"));
-        assert!(!webp(b"RIFF\x06\0\0\0WEBP") && !webp(b"RIFF"));
+        let whole = riff(&[(b"EXIF", b"abc")]);
+        assert_eq!(webp(&whole), Ok(()));
+        assert_eq!(webp(&whole[..whole.len() - 1]), Ok(()), "padding");
+        let cut = Err("it is cut off");
+        assert_eq!(webp(&whole[..whole.len() - 2]), cut);
+        assert_eq!(webp(b"RIFF"), cut);
+        let mut long = whole;
+        long[16] = 200;
+        assert_eq!(webp(&long), Err("a part of it goes beyond its end"));
+    }
+
+    #[test]
+    fn a_webp_holds_pictures_of_the_size_that_it_says() {
+        const LOSSY: [u8; 10] = [0, 0, 0, 0x9d, 1, 0x2a, 7, 0, 5, 0];
+        const LOSSLESS: [u8; 5] = [0x2f, 6, 0, 1, 0];
+        let canvas = [0, 0, 0, 0, 6, 0, 0, 4, 0, 0];
+        for (name, picture) in [(b"VP8 ", &LOSSY[..]), (b"VP8L", &LOSSLESS)] {
+            assert_eq!(webp(&riff(&[(b"VP8X", &canvas), (name, picture)])), Ok(()));
+            let mut frame = [0; 16].to_vec();
+            (frame[6], frame[9]) = (6, 4);
+            frame.extend_from_slice(&riff(&[(name, picture)])[12..]);
+            assert_eq!(
+                webp(&riff(&[(b"VP8X", &canvas), (b"ANMF", &frame)])),
+                Ok(())
+            );
+            let other = Err("its picture has another size than it says");
+            frame[9] = 3;
+            assert_eq!(webp(&riff(&[(b"VP8X", &canvas), (b"ANMF", &frame)])), other);
+            frame[6] = 9;
+            let beyond = Err("a frame goes beyond the picture");
+            assert_eq!(
+                webp(&riff(&[(b"VP8X", &canvas), (b"ANMF", &frame)])),
+                beyond
+            );
+            let wide = [0, 0, 0, 0, 7, 0, 0, 4, 0, 0];
+            assert_eq!(webp(&riff(&[(b"VP8X", &wide), (name, picture)])), other);
+        }
     }
 
     #[test]

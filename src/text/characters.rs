@@ -92,13 +92,31 @@ struct Whole {
     _normalizer: Option<Step>,
 }
 
-/// A step of normalising, or several.
+/// A step of normalising, or several, whose maps are there and sound.
 #[derive(serde::Deserialize)]
-struct Step {
+#[serde(try_from = "Said")]
+struct Step;
+
+/// What a step says of itself.
+#[derive(serde::Deserialize)]
+struct Said {
+    #[serde(rename = "type")]
+    kind: Option<String>,
     #[serde(rename = "precompiled_charsmap")]
-    _map: Option<Map>,
+    map: Option<Map>,
     #[serde(rename = "normalizers")]
     _steps: Option<Steps>,
+}
+
+impl TryFrom<Said> for Step {
+    type Error = &'static str;
+
+    fn try_from(said: Said) -> Result<Self, Self::Error> {
+        match (said.kind.as_deref(), said.map) {
+            (Some("Precompiled"), None) => Err("its map of characters is missing"),
+            _ => Ok(Self),
+        }
+    }
 }
 
 /// A map that is sound.

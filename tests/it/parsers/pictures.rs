@@ -27,8 +27,9 @@ pub(super) fn pictures(data: &[u8]) {
 
 /// The pixels that a file says it has, where it may be decoded: a damaged one may be found out at its end.
 fn described(data: &[u8]) -> usize {
-    let reader = image::ImageReader::new(Cursor::new(data)).with_guessed_format();
-    let Ok((width, height)) = reader.expect("bytes in memory").into_dimensions() else {
+    let format = image::guess_format(data).unwrap_or(image::ImageFormat::Tga);
+    let reader = image::ImageReader::with_format(Cursor::new(data), format);
+    let Ok((width, height)) = reader.into_dimensions() else {
         return 0;
     };
     let pixels = width as usize * height as usize;
