@@ -3,6 +3,7 @@
 use std::{
     fs::File,
     io::{Cursor, Read},
+    panic::{AssertUnwindSafe, catch_unwind},
     path::Path,
 };
 
@@ -172,7 +173,9 @@ fn decode(
     } else if profile.is_some_and(|profile| !is_srgb(&profile)) {
         dropped.push(Dropped::Profile);
     }
-    let mut image = DynamicImage::from_decoder(decoder)?;
+    // A decoder may break on what is damaged: `image-webp` 0.2.4 reads past the end of some lossy pictures that are cut off.
+    let decoded = catch_unwind(AssertUnwindSafe(|| DynamicImage::from_decoder(decoder)));
+    let mut image = decoded.map_err(|_| damaged("its decoder broke off"))??;
     image.apply_orientation(orientation);
     Ok((image, dropped))
 }

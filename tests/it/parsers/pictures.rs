@@ -9,6 +9,9 @@ use super::{folder, shown, within};
 /// Bytes a pixel that a decoded picture may take on its way: of 16 bits with alpha, turned upright, and as it is kept.
 const PIXEL: usize = 8 + 8 + 3;
 
+/// Pixels of the largest picture that is read: of one byte each.
+const MOST: usize = 512 << 20;
+
 /// A picture's file, known by its first bytes or else taken as TGA, which has none.
 pub(super) fn pictures(data: &[u8]) {
     let folder = folder(&[("picture.tga", data)]);
@@ -33,7 +36,7 @@ fn described(data: &[u8]) -> usize {
         return 0;
     };
     let pixels = width as usize * height as usize;
-    if pixels > 1 << 28 { 0 } else { pixels }
+    if pixels > MOST { 0 } else { pixels }
 }
 
 /// Keys and values, one a line: written beside a picture, and found again by another reader.
