@@ -1,4 +1,4 @@
-//! The tiny autoencoder: two short rows of plain convolutions, trained to do what a large autoencoder does with a hundredth of its work.
+//! The tiny autoencoder: two short rows of plain convolutions, trained to do what a large autoencoder does with an eighteenth of its work.
 //!
 //! Source: Bohan, "TAESD: Tiny `AutoEncoder` for Stable Diffusion" (github.com/madebyollin/taesd), with its kin for other latents (TAESDXL,
 //! TAESD3, TAEF1, TAEF2); behaviour as diffusers' `AutoencoderTiny`.
