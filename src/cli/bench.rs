@@ -62,7 +62,7 @@ pub(super) fn run(arguments: &args::Bench) -> Result<(), Error> {
     let mut workload = workload(&model, &request, &plain);
     workload.macs *= ((variants.len() + 1) * arguments.repeat) as u64;
     let machine = job::machine(&arguments.machine, &workload)?;
-    machine.check_memory(&model, &request, &plain)?;
+    machine.check_memory(&model.config, &request, &plain)?;
     cancel::listen();
     let pipeline = model.load(&machine)?;
     let samples = interleave(variants.len(), arguments.repeat, |variant| {

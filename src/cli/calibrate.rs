@@ -47,7 +47,7 @@ fn plan(arguments: &args::Calibrate, rules: Vec<CacheRule>) -> Result<(), Error>
     let mut workload = workload(&model, &requests[0], &resolved);
     workload.macs = workload.macs.saturating_mul(RUNS * requests.len() as u64);
     let machine = job::machine(&arguments.machine, &workload)?;
-    machine.check_memory(&model, &requests[0], &resolved)?;
+    machine.check_memory(&model.config, &requests[0], &resolved)?;
     cancel::listen();
     let pipeline = model.load(&machine)?;
     let asked = Calibration {
@@ -124,7 +124,7 @@ fn router(arguments: &args::Calibrate) -> Result<(), Error> {
     let mut workload = workload(&model, &request, &resolved);
     workload.macs *= arguments.seeds.len() as u64;
     let machine = job::machine(&arguments.machine, &workload)?;
-    machine.check_memory(&model, &request, &resolved)?;
+    machine.check_memory(&model.config, &request, &resolved)?;
     cancel::listen();
     let pipeline = model.load(&machine)?;
     let mut watch = Watch::new();

@@ -60,7 +60,7 @@ fn sample(arguments: &args::Sampling) -> Result<(), Error> {
     let passes = methods * arguments.samples.div_ceil(batch);
     workload.macs = workload.macs.saturating_mul(passes as u64);
     let machine = job::machine(&arguments.machine, &workload)?;
-    machine.check_memory(&model, &request, &resolved)?;
+    machine.check_memory(&model.config, &request, &resolved)?;
     let study = study(arguments, &model, &machine, &request, &resolved)?;
     let shard = arguments.shard.unwrap_or(Shard::ALL);
     make_folder(&arguments.output)?;

@@ -39,7 +39,7 @@ pub(super) fn run(arguments: &args::Generate) -> Result<(), Error> {
     let workload = job.stages.workload();
     let machine = job::machine(&place(&job.recipe, arguments), &workload)?;
     for stage in job.stages.iter() {
-        machine.check_memory(&stage.model, &stage.request, &stage.resolved)?;
+        machine.check_memory(&stage.model.config, &stage.request, &stage.resolved)?;
         stage.model.check_weights(&machine)?;
     }
     job.read_latents(&machine)?;

@@ -1,7 +1,5 @@
 //! What a run is called by.
 
-use std::fmt;
-
 use serde::Serialize;
 
 use super::model::Model;
@@ -9,24 +7,6 @@ use crate::{
     noise::Prediction,
     pipeline::{Request, Resolved},
 };
-
-/// What a run computes in, by the words of the command line.
-#[derive(Debug, Clone, Copy, Serialize)]
-pub(crate) struct Arithmetic {
-    pub(crate) dtype: &'static str,
-    /// How weights are kept, if not as the file has them.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) weight_format: Option<&'static str>,
-}
-
-impl fmt::Display for Arithmetic {
-    /// `f32`, or `f32, weights in q8`
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(self.dtype)?;
-        let format = self.weight_format;
-        format.map_or(Ok(()), |format| write!(formatter, ", weights in {format}"))
-    }
-}
 
 /// What a run is called by: enough to make it again, but for the prompt and the seed.
 #[derive(Debug, Clone, Serialize)]

@@ -338,7 +338,7 @@ fn held_to(asked: Option<&String>, own: Option<&String>) -> Result<(), RequestEr
 /// Refuses what does not fit into memory, and weights of later models that do not fit their configurations.
 fn check(stages: &Stages, machine: &Machine) -> Result<(), Error> {
     for (number, stage) in stages.iter().enumerate() {
-        machine.check_memory(&stage.model, &stage.request, &stage.resolved)?;
+        machine.check_memory(&stage.model.config, &stage.request, &stage.resolved)?;
         if number > 0 {
             stage.model.check_weights(machine)?;
         }

@@ -1,10 +1,14 @@
 //! Where a run computes, and in what.
 
-use super::{facts::Arithmetic, health, listener::Listener, model::Model};
+use std::fmt;
+
+use serde::Serialize;
+
+use super::{health, listener::Listener};
 use crate::{
     device::{self, DeviceChoice, DtypeChoice, OpenDevice, Workload},
     error::Error,
-    pipeline::{Kept, Memory, Request, Residency, Resolved},
+    pipeline::{Kept, Memory, ModelConfig, Request, Residency, Resolved},
     weights::{Format, Storage, WeightFormat},
 };
 
@@ -94,13 +98,13 @@ impl Machine {
     /// Refuses a run that does not fit into the device's memory, before anything is loaded.
     pub(crate) fn check_memory(
         &self,
-        model: &Model,
+        model: &ModelConfig,
         request: &Request,
         resolved: &Resolved,
     ) -> Result<(), Error> {
         let kept = Kept::on(self.device.device(), self.format)?;
         let info = self.device.info();
-        Memory::check(&model.config, request, resolved, kept, info)
+        Memory::check(model, request, resolved, kept, info)
     }
 }
 
@@ -116,4 +120,22 @@ fn format(
     };
     Storage::of(device.device(), format)?;
     Ok(format)
+}
+
+/// What a run computes in, by the words of the command line.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub(crate) struct Arithmetic {
+    pub(crate) dtype: &'static str,
+    /// How weights are kept, if not as the file has them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) weight_format: Option<&'static str>,
+}
+
+impl fmt::Display for Arithmetic {
+    /// `f32`, or `f32, weights in q8`
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.dtype)?;
+        let format = self.weight_format;
+        format.map_or(Ok(()), |format| write!(formatter, ", weights in {format}"))
+    }
 }

@@ -35,7 +35,7 @@ pub use listener::Listener;
 pub use plan::plan;
 
 #[cfg(feature = "cli")]
-pub(crate) use facts::{Arithmetic, Facts};
+pub(crate) use facts::Facts;
 #[cfg(feature = "cli")]
 pub(crate) use health::{examine, keep, named};
 #[cfg(feature = "cli")]
@@ -43,7 +43,7 @@ pub(crate) use held::random_seed;
 #[cfg(feature = "cli")]
 pub(crate) use job::{Job, Wishes};
 #[cfg(feature = "cli")]
-pub(crate) use machine::{Machine, Place};
+pub(crate) use machine::{Arithmetic, Machine, Place};
 #[cfg(feature = "cli")]
 pub(crate) use memory::MemoryFacts;
 #[cfg(feature = "cli")]
