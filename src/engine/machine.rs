@@ -33,6 +33,7 @@ pub(crate) struct Machine {
 
 impl Machine {
     /// The machine for a run of which the work is known. Its kernels are checked if it never computed before.
+    #[cfg(feature = "cli")]
     pub(crate) fn open_for(
         place: Place,
         workload: &Workload,

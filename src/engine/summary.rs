@@ -2,10 +2,9 @@
 
 use serde::Serialize;
 
-use crate::{
-    cache::{CachePlan, Forecast},
-    pipeline::Resolved,
-};
+use crate::cache::{CachePlan, Forecast};
+#[cfg(feature = "cli")]
+use crate::pipeline::Resolved;
 
 /// Bytes of a stored element: the denoiser computes in f16 wherever a cache matters.
 pub(crate) const ELEMENT_BYTES: usize = 2;
@@ -47,6 +46,7 @@ impl Summary {
     }
 
     /// Of all loops of a run, in multiply-accumulates.
+    #[cfg(feature = "cli")]
     pub(crate) fn of(resolved: &Resolved) -> Self {
         let plans = resolved.plans().map(|(plan, rows)| {
             let forecast = plan.forecast(&resolved.blueprint, rows, ELEMENT_BYTES);

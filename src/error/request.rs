@@ -264,7 +264,6 @@ pub(crate) enum RequestError {
         found: (usize, usize),
         expected: (usize, usize),
     },
-    #[cfg(feature = "cli")]
     #[error("`{option}` is given without {what}\nhint: name one with `{needed}`")]
     Without {
         option: &'static str,
