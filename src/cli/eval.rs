@@ -12,14 +12,13 @@ use serde::Serialize;
 use super::{
     adapters,
     args::{self, EvalCommand, JudgeChoice},
-    cancel, console, eval_text,
-    job::{self, Machine, Model},
-    pictures,
+    cancel, console, eval_text, job, pictures,
     progress::Watch,
     recipe,
 };
 use crate::{
     cache::CacheRule,
+    engine::{Machine, Model, workload},
     error::{Error, EvaluationError, FileError, RequestError},
     evaluation::{
         self, Instruments, Joined, Method, Peers, PipelineMaker, Results, Shard, Store, Study,
@@ -43,8 +42,7 @@ pub(super) fn run(arguments: &args::Eval) -> Result<(), Error> {
 
 /// Makes the pictures of a shard, and measures them if that completes the evaluation.
 fn sample(arguments: &args::Sampling) -> Result<(), Error> {
-    let mut model = Model::open(&arguments.model)?;
-    model.adapt(&arguments.adapt)?;
+    let model = job::adapted(&arguments.model, &arguments.adapt)?;
     let subject = pictures::any_subject(&arguments.course, &model);
     let rule = CacheRule::none();
     let mut request = recipe::request(&model, &arguments.course, subject, rule, arguments.seed)?;
@@ -56,14 +54,14 @@ fn sample(arguments: &args::Sampling) -> Result<(), Error> {
         Subject::Picture { .. } | Subject::Nothing => request.batch = batch,
     }
     let resolved = request.resolve(&model.config)?;
-    let mut workload = job::workload(&model, &request, &resolved);
+    let mut workload = workload(&model, &request, &resolved);
     // Each rule has its peers of fewer steps; the converged run counts as several.
     let converged = arguments.converged.unwrap_or(0) / resolved.steps.max(1);
     let methods = (2 + arguments.peers.len()) * arguments.cache.len() + 1 + converged;
     let passes = methods * arguments.samples.div_ceil(batch);
     workload.macs = workload.macs.saturating_mul(passes as u64);
-    let machine = Machine::open(&arguments.machine, &workload)?;
-    machine.check_memory(&model, &request, &resolved)?;
+    let machine = job::machine(&arguments.machine, &workload)?;
+    machine.check_memory(&model.config, &request, &resolved)?;
     let study = study(arguments, &model, &machine, &request, &resolved)?;
     let shard = arguments.shard.unwrap_or(Shard::ALL);
     make_folder(&arguments.output)?;
@@ -239,7 +237,7 @@ fn merge(arguments: &args::Merge) -> Result<(), Error> {
     let output = output.unwrap_or_else(|| arguments.folders[0].as_path());
     make_folder(output)?;
     check_outputs(&arguments.measures)?;
-    let machine = Machine::open_for_anything(&arguments.machine)?;
+    let machine = job::machine_for_anything(&arguments.machine)?;
     let instruments = instruments(&arguments.measures, &machine)?;
     conclude(
         &joined,
