@@ -1,0 +1,271 @@
+"""Models, and what is asked of them."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+import warnings
+from contextlib import ExitStack
+from os import PathLike
+from typing import TYPE_CHECKING, Any, Callable, Mapping, Sequence, Tuple, Union
+
+import numpy as np
+
+from . import _afterimage
+from ._result import Result
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+Path = Union[str, "PathLike[str]"]
+"""A file or folder."""
+
+Lora = Union[Path, Tuple[Path, float]]
+"""A LoRA's file, and how much of it."""
+
+VERSION = 1
+"""Of the schema of recipes."""
+
+
+class Pipeline:
+    """A model in memory. Calls from several threads wait for each other, and release Python's lock while they compute."""
+
+    def __init__(self, engine: _afterimage.Engine) -> None:
+        self._engine = engine
+
+    @classmethod
+    def load(
+        cls,
+        model: Path = "bundled",
+        *,
+        device: str = "auto",
+        dtype: str | None = None,
+        weights: str | None = None,
+        loras: Sequence[Lora] = (),
+        embeddings: Sequence[Path] = (),
+        vae: Path | None = None,
+        tiny_vae: Path | None = None,
+        prediction: str | None = None,
+    ) -> Pipeline:
+        """Opens a model: a folder in diffusers' layout, a checkpoint file, `bundled`, or a Hub id in builds that fetch.
+
+        `device` is `auto`, `cpu`, `wgpu`, `cuda`, … (see `afterimage.devices()`), `dtype` is `f32` or `f16`, `weights` is `file`, `q8` or `q4`.
+        Whatever is wrong with the files is a `ModelError`, no such device a `DeviceError`.
+        """
+        recipe = _model(model, vae, tiny_vae, prediction)
+        recipe.update(_adapters(loras, embeddings))
+        _put(recipe, dtype=dtype, weights=weights)
+        return cls(_afterimage.Engine(json.dumps(recipe), device, _warn))
+
+    @property
+    def model(self) -> str:
+        """The name that it was loaded by."""
+        return self._engine.model
+
+    @property
+    def device(self) -> str:
+        """Where it computes."""
+        return self._engine.device
+
+    def __call__(
+        self,
+        prompt: str | Sequence[str] | None = None,
+        *,
+        cache: str | None = None,
+        seed: int | Sequence[int] | None = None,
+        recipe: Mapping[str, Any] | str | None = None,
+        image: Path | NDArray[np.uint8] | Any = None,
+        mask_image: Path | NDArray[np.uint8] | Any = None,
+        callback: Callable[[int, int, bool], bool | None] | None = None,
+        preview: Callable[[int, NDArray[np.uint8]], None] | None = None,
+        preview_every: int = 5,
+        progress: bool = False,
+        **options: Any,
+    ) -> Result:
+        """Makes pictures.
+
+        Further options, with diffusers' names: `negative_prompt`, `num_inference_steps`, `guidance_scale`, `guidance_rescale`, `width` and
+        `height`, `num_images_per_prompt`, `class_labels`, `strength`, `eta`, `clip_skip`, `num_frames`; `sampler`; `loras`, `embeddings` in place of
+        the pipeline's own. `recipe` is a whole request (as `Result.recipe` has it, or JSON); what is given beside it takes its place.
+
+        `image` and `mask_image` are files, PIL pictures or arrays `[height, width, 3]` (`[height, width]` for the mask) of bytes.
+        `callback(done, total, computed)` is called after every model call, and ends the run (`Cancelled`) by returning False; Ctrl-C raises
+        KeyboardInterrupt. `preview(item, array)` is shown what becomes of each picture. `progress=True` draws a bar with tqdm.
+        """
+        asked: dict[str, Any] = _read(recipe)
+        _put(asked, cache=cache, seed=_seeds(seed))
+        if prompt is not None:
+            asked["prompts"] = _listed(prompt)
+        _translate(asked, options)
+        with ExitStack() as stack:
+            for key, given in (("init_image", image), ("mask", mask_image)):
+                if given is not None:
+                    asked[key] = {"path": stack.enter_context(_File(given))}
+            bar = stack.enter_context(_bar()) if progress else None
+            finished = self._engine.run(
+                json.dumps(asked), _steps(callback, bar), _shown(preview), preview_every, _warn
+            )
+        return Result(finished)
+
+
+def plan(
+    model: Path = "bundled",
+    *,
+    cache: str | None = None,
+    recipe: Mapping[str, Any] | str | None = None,
+    vae: Path | None = None,
+    prediction: str | None = None,
+    **options: Any,
+) -> dict[str, Any]:
+    """What a call would do, without reading weights: cells and multiply-accumulates by evaluation, what the cache spares, memory.
+
+    Options are those of `Pipeline.__call__` that decide it.
+    """
+    asked = {**_read(recipe), **_model(model, vae, None, prediction)}
+    _put(asked, cache=cache)
+    _translate(asked, options)
+    planned: dict[str, Any] = json.loads(_afterimage.plan(json.dumps(asked), _warn))
+    return planned
+
+
+NAMES = {
+    "num_inference_steps": "steps",
+    "num_images_per_prompt": "batch",
+    "guidance_scale": "guidance_scale",
+    "guidance_rescale": "guidance_rescale",
+    "strength": "strength",
+    "eta": "eta",
+    "clip_skip": "clip_skip",
+    "sampler": "sampler",
+}
+"""Options that are one key of a recipe."""
+
+
+def _translate(recipe: dict[str, Any], options: dict[str, Any]) -> None:
+    """Puts options by diffusers' names into a recipe."""
+    given = {name: value for name, value in options.items() if value is not None}
+    for name, key in NAMES.items():
+        _put(recipe, **{key: given.pop(name, None)})
+    if "negative_prompt" in given:
+        recipe["negative_prompts"] = _listed(given.pop("negative_prompt"))
+    if "class_labels" in given:
+        recipe["classes"] = [int(label) for label in np.atleast_1d(given.pop("class_labels"))]
+    if "num_frames" in given:
+        recipe["film"] = {**recipe.get("film", {}), "frames": given.pop("num_frames")}
+    sides = given.pop("width", None), given.pop("height", None)
+    if any(side is not None for side in sides):
+        if None in sides:
+            raise TypeError("`width` and `height` go together")
+        recipe["size"] = sides
+    recipe.update(_adapters(given.pop("loras", ()), given.pop("embeddings", ())))
+    if given:
+        raise TypeError(f"`{next(iter(given))}` is no option; a recipe takes what has no name here (`recipe=`)")
+
+
+def _model(model: Path, vae: Path | None, tiny_vae: Path | None, prediction: str | None) -> dict[str, Any]:
+    said: dict[str, Any] = {"name": os.fspath(model)}
+    paths = {"vae": vae, "tiny_vae": tiny_vae}
+    _put(said, **{key: os.fspath(path) for key, path in paths.items() if path is not None}, prediction=prediction)
+    return {"version": VERSION, "model": said}
+
+
+def _adapters(loras: Sequence[Lora], embeddings: Sequence[Path]) -> dict[str, Any]:
+    said: dict[str, Any] = {}
+    if loras:
+        scaled = [one if isinstance(one, tuple) else (one, 1.0) for one in loras]
+        said["loras"] = [{"file": {"path": os.fspath(path)}, "scale": scale} for path, scale in scaled]
+    if embeddings:
+        said["embeddings"] = [{"file": {"path": os.fspath(path)}} for path in embeddings]
+    return said
+
+
+def _read(recipe: Mapping[str, Any] | str | None) -> dict[str, Any]:
+    if recipe is None:
+        return {"version": VERSION}
+    read: dict[str, Any] = json.loads(recipe) if isinstance(recipe, str) else dict(recipe)
+    return read
+
+
+def _put(into: dict[str, Any], **values: Any) -> None:
+    into.update({key: value for key, value in values.items() if value is not None})
+
+
+def _listed(texts: str | Sequence[str]) -> list[str]:
+    return [texts] if isinstance(texts, str) else list(texts)
+
+
+def _seeds(seed: int | Sequence[int] | None) -> int | list[int] | None:
+    if seed is None or isinstance(seed, (int, np.integer)):
+        return None if seed is None else int(seed)
+    return [int(one) for one in seed]
+
+
+def _warn(text: str) -> None:
+    warnings.warn(text, stacklevel=3)
+
+
+def _steps(
+    callback: Callable[[int, int, bool], bool | None] | None, bar: Any
+) -> Callable[[int, int, bool], bool | None] | None:
+    if bar is None:
+        return callback
+
+    def step(done: int, total: int, computed: bool) -> bool | None:
+        bar.total = total
+        bar.update(done - bar.n)
+        return callback(done, total, computed) if callback else None
+
+    return step
+
+
+def _shown(
+    preview: Callable[[int, NDArray[np.uint8]], None] | None,
+) -> Callable[[int, int, int, bytes], None] | None:
+    if preview is None:
+        return None
+    show = preview
+    return lambda item, width, height, pixels: show(item, np.frombuffer(pixels, np.uint8).reshape(height, width, 3))
+
+
+def _bar() -> Any:
+    try:
+        from tqdm.auto import tqdm
+    except ImportError:
+        raise ImportError("`progress=True` draws with tqdm: pip install tqdm") from None
+    return tqdm(unit="step")
+
+
+class _File:
+    """A picture as a file: its own, or a temporary one of what is in memory."""
+
+    def __init__(self, picture: Any) -> None:
+        self._picture = picture
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
+
+    def __enter__(self) -> str:
+        if isinstance(self._picture, (str, os.PathLike)):
+            return os.fspath(self._picture)
+        self._folder = tempfile.TemporaryDirectory(prefix="afterimage-")
+        path = os.path.join(self._folder.name, "picture.png")
+        if hasattr(self._picture, "save"):
+            self._picture.save(path)
+        else:
+            _write_netpbm(path := path[:-3] + "ppm", np.asarray(self._picture))
+        return path
+
+    def __exit__(self, *_: object) -> None:
+        if self._folder:
+            self._folder.cleanup()
+
+
+def _write_netpbm(path: str, array: NDArray[Any]) -> None:
+    """Netpbm is a line and the bytes: no library is needed for arrays."""
+    if array.dtype != np.uint8 or array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] != 3):
+        raise TypeError(
+            f"a picture is bytes, [height, width, 3] or [height, width]; this is {array.dtype}, {list(array.shape)}"
+        )
+    kind = b"P6" if array.ndim == 3 else b"P5"
+    with open(path, "wb") as file:
+        file.write(b"%b %d %d 255\n" % (kind, array.shape[1], array.shape[0]))
+        file.write(np.ascontiguousarray(array).tobytes())

@@ -1,0 +1,102 @@
+//! What a run has made.
+
+use std::path::PathBuf;
+
+use afterimage::{
+    engine::Finished as Made,
+    image_io::Picture,
+    pipeline::{Recipe, Report},
+};
+use pyo3::{exceptions::PyIndexError, prelude::*, types::PyBytes};
+use serde_json::json;
+
+use crate::errors::raised;
+
+/// Pictures or films, and what they took.
+#[pyclass(frozen, module = "afterimage._afterimage")]
+pub(crate) struct Finished {
+    pictures: Vec<Picture>,
+    values: Vec<f32>,
+    recipe: Recipe,
+    report: String,
+    /// Pictures of an item: 1, or the frames of a film.
+    #[pyo3(get)]
+    frames: usize,
+}
+
+impl Finished {
+    pub(crate) fn of(made: Made) -> Result<Self, afterimage::Error> {
+        let generated = &made.generated;
+        let reports: Vec<_> = made.reports.iter().map(told).collect();
+        Ok(Self {
+            pictures: generated.pictures()?,
+            values: generated.values()?,
+            frames: generated.frames,
+            report: json!({"loading_seconds": made.loading.as_secs_f64(), "models": reports}).to_string(),
+            recipe: made.recipe,
+        })
+    }
+
+    fn picture(&self, index: usize) -> PyResult<&Picture> {
+        let missing = || PyIndexError::new_err(format!("there is no picture {index}"));
+        self.pictures.get(index).ok_or_else(missing)
+    }
+}
+
+#[pymethods]
+impl Finished {
+    /// All of them; the frames of a film follow each other.
+    fn __len__(&self) -> usize {
+        self.pictures.len()
+    }
+
+    /// Pixels across and down.
+    #[getter]
+    fn size(&self) -> (usize, usize) {
+        let first = self.pictures.first();
+        first.map_or((0, 0), |picture| (picture.width(), picture.height()))
+    }
+
+    /// Red, green and blue of a picture's pixels, row after row.
+    fn pixels<'py>(&self, py: Python<'py>, index: usize) -> PyResult<Bound<'py, PyBytes>> {
+        Ok(PyBytes::new(py, self.picture(index)?.pixels()))
+    }
+
+    /// All pictures before they were rounded to bytes, in 0 to 1: little-endian f32, `[pictures, 3, height, width]`.
+    fn values<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
+        let bytes: Vec<u8> = self.values.iter().flat_map(|value| value.to_le_bytes()).collect();
+        PyBytes::new(py, &bytes)
+    }
+
+    /// The recipe with everything that was picked, as JSON.
+    #[getter]
+    fn recipe(&self) -> String {
+        self.recipe.to_json()
+    }
+
+    /// Seconds and cells of each model, as JSON.
+    #[getter]
+    fn report(&self) -> &str {
+        &self.report
+    }
+
+    /// Writes a picture as PNG, JPEG or WebP, with its recipe.
+    fn save(&self, py: Python<'_>, index: usize, path: PathBuf) -> PyResult<()> {
+        let picture = self.picture(index)?;
+        let texts = [("recipe".to_owned(), self.recipe.to_json())];
+        py.detach(|| picture.save(&path, &texts)).map_err(raised)
+    }
+}
+
+/// What one model took.
+fn told(report: &Report) -> serde_json::Value {
+    json!({
+        "text_seconds": report.text.as_secs_f64(),
+        "denoising_seconds": report.denoising.as_secs_f64(),
+        "decoding_seconds": report.decoding.as_secs_f64(),
+        "evaluations": report.account.refreshes + report.account.reuses,
+        "refreshed": report.account.refreshed,
+        "cells": report.account.cells.iter().sum::<usize>(),
+        "store_bytes": report.account.store_bytes,
+    })
+}
