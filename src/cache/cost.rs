@@ -85,7 +85,7 @@ impl CachePlan {
             cell_macs: self.cell_macs(trunk, &rows),
             plain_macs: product([self.evaluations() as u64, trunk.full_macs(), count]),
             store_bytes: product([kept, count, element_bytes as u64]),
-            decided: self.decider.is_some(),
+            decided: self.decider.is_some() || self.verify.is_some(),
         }
     }
 
@@ -175,7 +175,7 @@ impl CachePlan {
 
     /// The most refreshes that the store holds.
     fn most_kept(&self) -> u64 {
-        if self.decider.is_some() {
+        if self.decider.is_some() || self.verify.is_some() {
             return self.predictor.history().min(self.evaluations()) as u64;
         }
         let mut held = 0;

@@ -33,6 +33,7 @@ mod session;
 mod spans;
 mod step;
 mod store;
+mod verify;
 mod warning;
 
 pub use account::Account;
@@ -53,4 +54,5 @@ pub use rule::{CacheRule, Cut, OpenSkips};
 pub use series::Series;
 pub use session::Session;
 pub use spans::{Before, Span, Spans};
+pub use verify::Verified;
 pub use warning::Warning;

@@ -14,8 +14,9 @@ use crate::error::{Error, PlanError};
 /// No caching, as rules call it.
 const NONE: &str = "none";
 
-/// The option of every rule.
+/// The options of every rule.
 const FORECAST: &str = "forecast";
+const VERIFY: &str = "verify";
 
 /// Between rules that go together.
 const JOINT: &str = ";";
@@ -36,7 +37,8 @@ impl FromStr for CacheRule {
         let rule = match method {
             Some(method) => {
                 let rule = (method.read)(&mut options)?;
-                forecast(&mut options, rule)?
+                let rule = forecast(&mut options, rule)?;
+                verify(&mut options, rule)?
             }
             None if name == NONE => Self::none(),
             None => return Err(unknown(name)),
@@ -56,6 +58,19 @@ fn forecast(options: &mut Options<'_>, rule: CacheRule) -> Result<CacheRule, Err
             Err(wrong(FORECAST, given, "`auto` picks the forecast itself"))
         }
         Some(predictor) => Ok(rule.with_forecast(predictor.parse()?)),
+        None => Ok(rule),
+    }
+}
+
+/// With the error that its forecasts may have.
+fn verify(options: &mut Options<'_>, rule: CacheRule) -> Result<CacheRule, Error> {
+    match options.number(VERIFY)? {
+        Some(allowed) if allowed > 0.0 => Ok(rule.with_verify(allowed)),
+        Some(allowed) => Err(wrong(
+            VERIFY,
+            &allowed.to_string(),
+            "it is the error that a forecast may have, relative to what is computed in its place: above 0; 0.05 is a twentieth",
+        )),
         None => Ok(rule),
     }
 }
@@ -100,9 +115,12 @@ impl CacheRule {
     /// One method with its forecast.
     fn write(&self, formatter: &mut fmt::Formatter<'_>, forecast: Predictor) -> fmt::Result {
         formatter.write_str(&methods::text(self).unwrap_or_default())?;
-        match forecast {
-            Predictor::Hold => Ok(()),
-            _ => write!(formatter, ",{FORECAST}={forecast}"),
+        if forecast != Predictor::Hold {
+            write!(formatter, ",{FORECAST}={forecast}")?;
+        }
+        match self.verify {
+            Some(allowed) => write!(formatter, ",{VERIFY}={allowed}"),
+            None => Ok(()),
         }
     }
 
@@ -128,10 +146,12 @@ impl CacheRule {
                 None => &combined,
             };
             let (branches, forecast) = (inside.branches.clone(), inside.branch_forecast);
+            let verify = rule.verify.or(combined.verify);
             if rule.cuts() {
                 combined = rule;
             }
             (combined.branches, combined.branch_forecast) = (branches, forecast);
+            combined.verify = verify;
         }
         Ok(combined)
     }
@@ -202,11 +222,17 @@ mod tests {
             .prop_map(|(skip, refresh)| CacheRule::deepcache_skip(skip, refresh));
         let guards = prop_oneof![Just(0.0), 0.0..0.5];
         let cuts = prop_oneof![Just(CacheRule::none()), deep, held];
-        let cuts =
-            (cuts, guards, predictors()).prop_map(|(rule, guard, predictor)| match rule.cut {
-                Cut::Nowhere => rule,
-                _ => rule.with_guard(guard).with_forecast(predictor),
-            });
+        let cuts = (cuts, guards, predictors(), prop::option::of(0.001..2.0));
+        let cuts = cuts.prop_map(
+            |(rule, guard, predictor, verify)| match (rule.cut, verify) {
+                (Cut::Nowhere, _) => rule,
+                (_, None) => rule.with_guard(guard).with_forecast(predictor),
+                (_, Some(verify)) => rule
+                    .with_guard(guard)
+                    .with_forecast(predictor)
+                    .with_verify(verify),
+            },
+        );
         let gates = (1..30_usize, predictors());
         let gates = prop::option::of(
             gates.prop_map(|(gate, predictor)| CacheRule::tgate(gate).with_forecast(predictor)),

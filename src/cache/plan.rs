@@ -40,6 +40,8 @@ pub struct CachePlan {
     /// What decides in the run, at evaluations that need not compute everything, whether they do; spans are then those of a run that
     /// computes as little as it may.
     pub decider: Option<Decider>,
+    /// The error of a forecast above which refreshes come sooner; spans are then those of a run in which none is as large.
+    pub verify: Option<f64>,
     /// What is reused inside cells.
     pub branches: BranchPlan,
     /// The evaluation from which on guidance is off.
@@ -60,6 +62,7 @@ impl CachePlan {
             predictor: Predictor::Hold,
             changes: Vec::new(),
             decider: None,
+            verify: None,
             branches: BranchPlan::default(),
             guidance_end: None,
             warnings: Vec::new(),
@@ -87,6 +90,13 @@ impl CachePlan {
         let spans = &self.spans;
         let index = spans.binary_search_by_key(&evaluation, |span| span.first);
         index.ok().map(|index| spans[index])
+    }
+
+    /// The span that an evaluation is in.
+    pub(super) fn span_around(&self, evaluation: usize) -> Span {
+        let next = self.spans.partition_point(|span| span.first <= evaluation);
+        let span = next.checked_sub(1).and_then(|index| self.spans.get(index));
+        *span.expect("a plan covers its run, and spans are asked for in order")
     }
 
     /// Whether any evaluation reuses anything.
@@ -123,6 +133,7 @@ impl CacheRule {
         }
         self.check_numbers()?;
         self.check_decider()?;
+        self.check_verified()?;
         if course.evaluations() == 0 {
             return Err(PlanError::NoEvaluations.into());
         }
@@ -170,6 +181,7 @@ impl CacheRule {
             predictor: self.forecast,
             changes,
             decider: self.decider,
+            verify: self.verify,
             ..plain
         })
     }
@@ -230,6 +242,22 @@ impl CacheRule {
             return Err(PlanError::DecidedForecast { rule: rule() }.into());
         }
         Ok(())
+    }
+
+    /// Refreshes are added to those that are planned, and only where nothing else counts on them.
+    fn check_verified(&self) -> Result<(), Error> {
+        let reason = match self {
+            Self { verify: None, .. } => return Ok(()),
+            Self {
+                decider: Some(_), ..
+            } => "it decides in the run when to refresh",
+            Self {
+                branches: Some(_), ..
+            } => "what is reused inside cells is planned for the refreshes there are",
+            _ => return Ok(()),
+        };
+        let rule = self.to_string();
+        Err(PlanError::Unverifiable { rule, reason }.into())
     }
 
     fn check_parallel(&self, course: &Course) -> Result<(), Error> {

@@ -71,6 +71,8 @@ pub struct CacheRule {
     pub branches: Option<BranchRule>,
     /// What stands in for outputs inside cells.
     pub branch_forecast: Predictor,
+    /// The error of a forecast, relative to what is computed in its place, above which refreshes come sooner.
+    pub verify: Option<f64>,
     /// What picks the cut, its forecast and its refreshes when model and run are known; the other fields but those of branches are idle
     /// until then.
     pub auto: Option<Auto>,
@@ -96,6 +98,7 @@ impl CacheRule {
             forecast: Predictor::Hold,
             branches: None,
             branch_forecast: Predictor::Hold,
+            verify: None,
             auto: None,
         }
     }
@@ -141,6 +144,13 @@ impl CacheRule {
             (Cut::Nowhere, Some(_)) => self.branch_forecast = predictor,
             _ => self.forecast = predictor,
         }
+        self
+    }
+
+    /// With forecasts held against what refreshes compute: where one is off by more than the share `allowed`, refreshes come sooner.
+    #[must_use]
+    pub fn with_verify(mut self, allowed: f64) -> Self {
+        self.verify = Some(allowed);
         self
     }
 

@@ -18,6 +18,7 @@ use super::{
     spans::{Before, Span, Spans},
     step::{Entry, Line, Outcome},
     store::{Store, signature},
+    verify::Verifier,
 };
 use crate::denoiser::{Evaluation, Rows, StagedDenoiser};
 use crate::recall::Recall;
@@ -34,6 +35,8 @@ pub struct Session<'a, D: StagedDenoiser + ?Sized> {
     store: Store<D::Carry>,
     /// What decides in the middle of evaluations, if anything does.
     probe: Option<Probe<D::Carry>>,
+    /// What holds forecasts against refreshes, if anything does.
+    verifier: Option<Verifier>,
     branches: BranchStore,
     graphs: Option<StepGraphs<'a, D>>,
     account: Account,
@@ -52,8 +55,9 @@ impl<'a, D: StagedDenoiser + ?Sized> Session<'a, D> {
             run,
             unguided: None,
             rows,
-            store: Store::new(plan.predictor),
+            store: Store::new(plan.predictor, plan.verify.is_some()),
             probe: Probe::of(plan),
+            verifier: Verifier::of(plan),
             branches: BranchStore::default(),
             graphs: None,
             account: Account::of(plan.cells),
@@ -95,7 +99,10 @@ impl<'a, D: StagedDenoiser + ?Sized> Session<'a, D> {
 
     /// What was computed so far.
     pub fn account(&self) -> Account {
+        let verifier = self.verifier.as_ref();
         Account {
+            verified: verifier.map_or_else(Vec::new, |verifier| verifier.found.clone()),
+            added: verifier.map_or(0, |verifier| verifier.added),
             branches_reused: self.branches.reused,
             played: self.graphs.as_ref().map_or(0, |graphs| graphs.played),
             store_bytes: self.store.bytes
@@ -116,7 +123,10 @@ impl<'a, D: StagedDenoiser + ?Sized> Session<'a, D> {
     ///
     /// If a decider names one that begins elsewhere, is empty, or goes beyond the end of the run.
     pub fn next_span(&mut self, before: &Before<'_>) -> Span {
-        let span = self.spans.next(before);
+        let span = match &mut self.verifier {
+            Some(verifier) => verifier.next(self.line.plan, before),
+            None => self.spans.next(before),
+        };
         let fits = span.first == before.evaluation && span.len > 0;
         assert!(fits && span.range().end <= before.total, "{span:?}");
         span
@@ -158,10 +168,19 @@ impl<'a, D: StagedDenoiser + ?Sized> Session<'a, D> {
             None => self.compute(span, entry, evaluations),
         };
         if let Some(sample) = refreshed {
+            self.verify(span, outcome.kept.as_ref());
             let kept = outcome.kept.filter(|_| span.keep > 0);
             self.store.fill(span, kept, sample, outcome.played);
         }
         split(outcome.prediction, span.len)
+    }
+
+    /// Holds what was expected of a refresh against what it computed.
+    fn verify(&mut self, span: &Span, computed: Option<&D::Carry>) {
+        if let Some(verifier) = &mut self.verifier {
+            let expected = self.store.expected(span.first);
+            verifier.refreshed(span.first, computed, expected);
+        }
     }
 
     /// The prediction of an evaluation in whose middle `probe` decides.

@@ -11,6 +11,7 @@ mod deciders;
 mod forecasts;
 mod published;
 mod rows;
+mod verified;
 
 use afterimage::{
     cache::{CacheRule, Course, OpenSkips, Refresh, Session},

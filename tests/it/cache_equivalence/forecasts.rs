@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use afterimage::{
-    cache::{CachePlan, CacheRule, Course, OpenSkips, Predictor, Refresh, Session},
+    cache::{CachePlan, CacheRule, Course, OpenSkips, Predictor, Refresh, Session, Verified},
     conditioning::Conditioning,
     denoiser::{
         Blueprint, Carry, Cell, Denoiser, Evaluation, Rows, StagedDenoiser, join_rows,
@@ -178,6 +178,43 @@ fn a_change_of_conditions_voids_the_history() {
         if predictor == "linear" {
             assert_follows(&made, 0, &jumping);
         }
+    }
+}
+
+/// Held over three evaluations of `at + 1`, a refresh is off by three of what it is; along a line by nothing.
+#[test]
+fn a_verified_run_measures_how_far_forecasts_are_off() {
+    let line = |at: f64| 1.0 + at;
+    for (forecast, expected) in [
+        ("hold", [0.75, 3.0 / 7.0, 0.3]),
+        ("linear", [0.75, 0.0, 0.0]),
+    ] {
+        let rule = format!("dit-propagation:cut=1,every=3,forecast={forecast},verify=0.5");
+        let plan = echo_plan(&rule.parse().unwrap(), &Course::steps(12));
+        let mut session = Session::new(&Echo, &(), &plan, Rows::single(1));
+        for span in &plan.spans {
+            let evaluation = Evaluation {
+                index: span.first,
+                timestep: 0.0,
+            };
+            let sample = || tensor(vec![line(span.first as f64) as f32; 2], [1, 1, 1, 2]);
+            session.predict(span, &[evaluation], sample);
+        }
+        let account = session.account();
+        let near = |(one, expected): (&Verified, f64)| {
+            (one.error - expected).abs() < 1e-6 && one.distance == 3
+        };
+        assert!(
+            account.verified.iter().zip(expected).all(near),
+            "{account:?}"
+        );
+        let exceeds: Vec<bool> = account.verified.iter().map(|one| one.exceeds).collect();
+        assert_eq!(exceeds, [true, false, false]);
+        let text = account.drift().unwrap().to_string();
+        assert!(
+            text.contains("1 of 3 forecasts") && text.contains("0.7500 at evaluation 3"),
+            "{text}"
+        );
     }
 }
 
