@@ -4,6 +4,7 @@
 //! speed-ups are ratios within a round, so that a machine that warms up or is busy for a while harms all alike.
 
 mod curve;
+mod placed;
 
 use serde::Serialize;
 

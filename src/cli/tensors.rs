@@ -23,12 +23,14 @@ pub(super) fn write_trace(
     stage: &Stage,
     made: &Made,
 ) -> Result<(), Error> {
+    let account = made.computed();
+    let made = &made.generated;
     let mut tensors = vec![
         (
             "timesteps".to_owned(),
             numbers(trace.timesteps.iter().copied()),
         ),
-        ("image".to_owned(), read_back(&made.generated.images)?),
+        ("image".to_owned(), read_back(&made.images)?),
     ];
     if let Some(states) = &made.prompt_embeds {
         tensors.push(("prompt_embeds".to_owned(), read_back(states)?));
@@ -36,8 +38,6 @@ pub(super) fn write_trace(
     if let Some(pooled) = &made.pooled_prompt_embeds {
         tensors.push(("pooled_prompt_embeds".to_owned(), read_back(pooled)?));
     }
-    let account = made.computed();
-    let made = &made.generated;
     if account.refreshes < trace.timesteps.len() {
         let refreshed = account.refreshed.iter().map(|&at| at as f64);
         tensors.push(("refreshed".to_owned(), numbers(refreshed)));

@@ -3,7 +3,11 @@
 //! Paired and interleaved like all of `bench`. Every round has a seed of its own; what is made before the rounds, to warm up, is compared
 //! too.
 
+use std::io::Write as _;
+
 use serde::Serialize;
+
+use super::placed::{Placed, charts, mark_best, table};
 
 use crate::{
     cache::{CacheRule, Predictor, Refresh, Verified},
@@ -13,7 +17,7 @@ use crate::{
         progress::Watch,
     },
     error::{Error, RequestError},
-    evaluation::{Chart, Estimate, Method, Spread, read_prompts, svg, turns},
+    evaluation::{Estimate, Method, Spread, read_prompts, svg, turns},
     image_io::{check_writable, write_atomically},
     metrics::{float_error, float_psnr},
     pipeline::{Pipeline, Request, Resolved, Seeds, Subject},
@@ -57,7 +61,7 @@ pub(super) fn run(arguments: &args::Bench, model: &Model, request: &Request) -> 
         curve: measured.points(&methods),
     };
     if let Some(plot) = &arguments.plot {
-        let drawn = svg(&document.charts())?;
+        let drawn = svg(&charts(&document.curve, plain.evaluations()))?;
         write_atomically(plot, "the plot", |file| file.write_all(drawn.as_bytes()))?;
     }
     if arguments.form.json {
@@ -247,37 +251,6 @@ fn compare(plain: &Sample, own: &Sample) -> Vec<f64> {
         .collect()
 }
 
-/// Where a method stands.
-#[derive(Debug, Clone, Serialize)]
-struct Placed {
-    method: String,
-    #[serde(skip)]
-    family: String,
-    /// Of the denoising loop.
-    seconds: Spread,
-    speedup: Spread,
-    speedup_forecast: f64,
-    /// dB of pictures before rounding against the plain run's; none of the plain run.
-    psnr: Option<Estimate>,
-    /// Whether nothing is both as fast and closer, or faster and as close.
-    best: bool,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    verified: Vec<Verified>,
-}
-
-fn mark_best(points: &mut [Placed]) {
-    let places: Vec<_> = points
-        .iter()
-        .map(|point| Some((point.speedup.median, point.psnr.as_ref()?.mean)))
-        .collect();
-    for (point, own) in points.iter_mut().zip(&places) {
-        let beats = |&(fast, close): &(f64, f64)| {
-            own.is_some_and(|own| fast >= own.0 && close >= own.1 && (fast, close) != own)
-        };
-        point.best = own.is_some() && !places.iter().flatten().any(beats);
-    }
-}
-
 #[derive(Serialize)]
 struct Document {
     #[serde(flatten)]
@@ -304,95 +277,7 @@ impl Document {
                 ),
             ),
         ]);
-        let mut points: Vec<&Placed> = self.curve.iter().collect();
-        points.sort_by(|a, b| a.speedup.median.total_cmp(&b.speedup.median));
-        let title = ["", "SPEED-UP", "FORECAST", "PSNR", "RUN"].map(String::from);
-        let mut rows = vec![title.to_vec()];
-        rows.extend(points.into_iter().map(Placed::row));
-        format!("{head}\n\n{}", console::table(&rows, &[1, 2, 3]))
-    }
-
-    /// Closeness against speed and, where forecasts were held against what was computed, their errors along the run.
-    fn charts(&self) -> Vec<Chart> {
-        let errors = self.errors();
-        let measured = !errors.lines.is_empty();
-        [self.closeness()]
-            .into_iter()
-            .chain(measured.then_some(errors))
-            .collect()
-    }
-
-    fn closeness(&self) -> Chart {
-        let mut lines: Vec<(String, Vec<(f64, f64)>)> = Vec::new();
-        for point in &self.curve {
-            let Some(psnr) = &point.psnr else { continue };
-            let place = (point.speedup.median, psnr.mean);
-            match lines.iter_mut().find(|(name, _)| *name == point.family) {
-                Some((_, points)) => points.push(place),
-                None => lines.push((point.family.clone(), vec![place])),
-            }
-        }
-        for (_, points) in &mut lines {
-            points.sort_by(|a, b| a.0.total_cmp(&b.0));
-        }
-        // Fewer steps are drawn in the first colour, wherever they come from.
-        lines.sort_by_key(|(name, _)| name != "fewer steps");
-        let points = || lines.iter().flat_map(|(_, points)| points);
-        let lowest = points().map(|point| point.1).fold(f64::INFINITY, f64::min);
-        Chart {
-            across: "measured speed-up of the denoising loop".into(),
-            width: 0.9..Chart::most(points().map(|point| point.0), 1.1) * 1.05,
-            up: "PSNR to the plain run, before rounding, in dB".into(),
-            height: (lowest.min(60.0) - 3.0)..Chart::most(points().map(|point| point.1), 0.0) + 6.0,
-            lines,
-        }
-    }
-
-    fn errors(&self) -> Chart {
-        let verified = self.curve.iter().filter(|point| !point.verified.is_empty());
-        let lines = verified.map(|point| {
-            let mut places: Vec<(f64, f64)> = point
-                .verified
-                .iter()
-                .map(|one| (one.evaluation as f64, one.error))
-                .collect();
-            places.sort_by(|a, b| a.0.total_cmp(&b.0));
-            (point.method.clone(), places)
-        });
-        let lines: Vec<_> = lines.collect();
-        let points = || {
-            lines
-                .iter()
-                .flat_map(|(_, points): &(String, Vec<(f64, f64)>)| points)
-        };
-        Chart {
-            across: "evaluation that computed everything".into(),
-            width: 0.0..self.run.evaluations as f64,
-            up: "how far its forecast was off, relative".into(),
-            height: 0.0..Chart::most(
-                points()
-                    .map(|point| point.1)
-                    .filter(|error| error.is_finite()),
-                1e-3,
-            ) * 1.2,
-            lines,
-        }
-    }
-}
-
-impl Placed {
-    fn row(&self) -> Vec<String> {
-        let psnr = self.psnr.as_ref();
-        vec![
-            if self.best { "*" } else { "" }.to_owned(),
-            self.speedup.speedup(),
-            format!("{:.2}x", self.speedup_forecast),
-            psnr.map_or_else(
-                || "the same".to_owned(),
-                |psnr| format!("{:.1} ± {:.1} dB", psnr.mean, psnr.error),
-            ),
-            self.method.clone(),
-        ]
+        format!("{head}\n\n{}", table(&self.curve))
     }
 }
 
@@ -450,15 +335,8 @@ mod tests {
         let points = measured.points(&methods);
         let best: Vec<bool> = points.iter().map(|point| point.best).collect();
         assert_eq!(best, [false, true, true, false]);
-        assert_eq!(
-            points[2].row(),
-            [
-                "*",
-                "4.00x (4.00-4.00)",
-                "1.00x",
-                "30.0 ± 0.0 dB",
-                "2 steps"
-            ]
-        );
+        let last = table(&points).lines().last().map(str::to_owned);
+        let expected = "*  4.00x (4.00-4.00)     1.00x  30.0 ± 0.0 dB  2 steps";
+        assert_eq!(last.as_deref(), Some(expected));
     }
 }
