@@ -35,6 +35,7 @@ mod step;
 mod store;
 mod verify;
 mod warning;
+mod whole;
 
 pub use account::Account;
 pub use auto::{Auto, Budget};
@@ -51,7 +52,7 @@ pub use predictor::Predictor;
 pub use refresh::Refresh;
 pub use router::Router;
 pub use rule::{CacheRule, Cut, OpenSkips};
-pub use series::Series;
+pub use series::{Series, Sites};
 pub use session::Session;
 pub use spans::{Before, Span, Spans};
 pub use verify::Verified;

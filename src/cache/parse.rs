@@ -109,7 +109,7 @@ impl fmt::Display for CacheRule {
 impl CacheRule {
     /// Whether it cuts the trunk, or will.
     fn cuts(&self) -> bool {
-        self.cut != Cut::Nowhere || self.auto.is_some()
+        self.cut != Cut::Nowhere || self.auto.is_some() || self.outputs().is_some()
     }
 
     /// One method with its forecast.

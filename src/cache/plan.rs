@@ -9,6 +9,7 @@ use super::{
     predictor::Predictor,
     refresh::{Refresh, guarded},
     rule::{CacheRule, Cut, OpenSkips},
+    series::Series,
     spans::{self, Before, Span, Spans},
     warning::Warning,
 };
@@ -25,7 +26,7 @@ const FEW_STEPS: usize = 10;
 pub struct CachePlan {
     /// In order, without gaps.
     pub spans: Vec<Span>,
-    /// The cell in front of which the line is split; the number of cells if nothing is reused.
+    /// The cell in front of which the line is split; the number of cells if nothing is reused, or whole predictions are.
     pub cut: usize,
     /// Cells of the line.
     pub cells: usize,
@@ -104,6 +105,12 @@ impl CachePlan {
         self.branches.reuses() || self.spans.iter().any(|span| !span.refresh || span.len > 1)
     }
 
+    /// Whether whole predictions are stored: nothing runs where they are reused.
+    pub fn whole(&self) -> bool {
+        let reuses = self.spans.iter().any(|span| !span.refresh);
+        reuses && self.prefix == 0 && self.cut == self.cells
+    }
+
     /// Cells that run for one evaluation: all of them when it refreshes, else those before `prefix` and after `cut`.
     pub fn runs(&self, refresh: bool) -> [Range<usize>; 2] {
         let front = if refresh { self.cut } else { self.prefix };
@@ -140,7 +147,7 @@ impl CacheRule {
         let course = self.course(course);
         let mut plan = self.line(&course, trunk)?;
         plan.guidance_end = course.guidance_end();
-        if let Some(branches) = &self.branches {
+        if let Some(branches) = self.branches.as_ref().filter(|_| self.outputs().is_none()) {
             let wanted = branches.wanted(&course, trunk)?;
             let runs = |evaluation| plan.runs(plan.refreshes_at(evaluation));
             let predictor = branches.predictor(self.branch_forecast);
@@ -162,6 +169,9 @@ impl CacheRule {
     /// What is reused of the line.
     fn line(&self, course: &Course, trunk: &Blueprint) -> Result<CachePlan, Error> {
         let plain = CachePlan::plain(course.evaluations(), trunk.cells.len());
+        if let Some(series) = self.outputs() {
+            return self.whole_outputs(series, course, plain);
+        }
         let Some((prefix, cut)) = self.cut.place(trunk)? else {
             return Ok(plain);
         };
@@ -181,6 +191,30 @@ impl CacheRule {
             predictor: self.forecast,
             changes,
             decider: self.decider,
+            verify: self.verify,
+            ..plain
+        })
+    }
+
+    /// Whole predictions that a series forecasts.
+    fn whole_outputs(
+        &self,
+        series: &Series,
+        course: &Course,
+        plain: CachePlan,
+    ) -> Result<CachePlan, Error> {
+        let mut flags = series.flags(course.evaluations())?;
+        let changes: Vec<usize> = course.changes().collect();
+        for &change in &changes {
+            flags[change] = true;
+        }
+        let predictor = Predictor::TaylorSeer(series.order);
+        let mut spans = spans::of(&flags, 1);
+        spans::keep(&mut spans, predictor.history(), &changes);
+        Ok(CachePlan {
+            spans,
+            predictor,
+            changes,
             verify: self.verify,
             ..plain
         })
@@ -253,7 +287,9 @@ impl CacheRule {
             } => "it decides in the run when to refresh",
             Self {
                 branches: Some(_), ..
-            } => "what is reused inside cells is planned for the refreshes there are",
+            } if self.outputs().is_none() => {
+                "what is reused inside cells is planned for the refreshes there are"
+            }
             _ => return Ok(()),
         };
         let rule = self.to_string();
@@ -346,6 +382,7 @@ impl Cut {
                 }
                 .into()),
             },
+            Self::End => Ok(Some((0, cells))),
             Self::Cell(cut) if (1..cells).contains(&cut) => Ok(Some((0, cut))),
             Self::Cell(cut) => Err(PlanError::CutPlace { cut, cells }.into()),
             Self::Proportional => Self::Cell(published_share(cells)).place(trunk),

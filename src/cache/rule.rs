@@ -1,8 +1,13 @@
 //! What is reused, and when: one small value for every method.
 
 use super::{
-    auto::Auto, branches::BranchRule, decider::Decider, predictor::Predictor, refresh::Refresh,
+    auto::Auto,
+    branches::BranchRule,
+    decider::Decider,
+    predictor::Predictor,
+    refresh::Refresh,
     router::Router,
+    series::{Series, Sites},
 };
 use crate::inject::PriorNoise;
 
@@ -17,6 +22,8 @@ pub enum Cut {
     AfterMiddle,
     /// In front of the cell of this number (`DiT` propagation).
     Cell(usize),
+    /// Behind the last cell: whole predictions are stored, and nothing runs where they are reused.
+    End,
     /// In front of the last cell, with its skip where it pops one.
     Outermost,
     /// After the first cell: what all others add is reused.
@@ -43,7 +50,7 @@ impl Cut {
             Self::Skip(_) | Self::Outermost | Self::FirstCell | Self::Probe(_) => {
                 OpenSkips::Recompute
             }
-            Self::Nowhere | Self::AfterMiddle | Self::Cell(_) | Self::Proportional => {
+            Self::Nowhere | Self::AfterMiddle | Self::Cell(_) | Self::Proportional | Self::End => {
                 OpenSkips::Hold
             }
         }
@@ -83,6 +90,14 @@ impl CacheRule {
     pub fn router(&self) -> Option<&Router> {
         match &self.branches {
             Some(BranchRule::Routed(router)) => Some(router),
+            _ => None,
+        }
+    }
+
+    /// The series that forecasts whole predictions, where one does.
+    pub(super) fn outputs(&self) -> Option<&Series> {
+        match &self.branches {
+            Some(BranchRule::Series(series)) if series.sites == Sites::Output => Some(series),
             _ => None,
         }
     }

@@ -12,6 +12,7 @@ mod forecasts;
 mod published;
 mod rows;
 mod verified;
+mod whole;
 
 use afterimage::{
     cache::{CacheRule, Course, OpenSkips, Refresh, Session},

@@ -198,6 +198,7 @@ fn rules_decide_between_the_least_and_everything() {
         "easycache:branch=2,threshold=",
         "easycache:cut=5,threshold=",
         "easycache:cut=middle,threshold=",
+        "easycache:cut=end,threshold=",
         "dicache:branch=1,threshold=",
     ] {
         let refreshes = [0.0, 0.05, 0.3, 1e9].map(|threshold| {

@@ -118,6 +118,14 @@ fn what_cannot_be_verified_is_refused() {
         let named = text.starts_with(&format!("`{rule}` cannot be verified: "));
         assert!(named && text.contains(reason), "{text}");
     }
+    let whole: CacheRule = "taylorseer:sites=output,verify=0.1".parse().unwrap();
+    assert_eq!(
+        whole
+            .plan(&Course::steps(STEPS), &unet.blueprint())
+            .unwrap()
+            .verify,
+        Some(0.1)
+    );
     for (rule, words) in [
         ("deepcache:verify=0", "above 0"),
         ("deepcache:verify=-0.5", "above 0"),
