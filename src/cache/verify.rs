@@ -78,7 +78,7 @@ impl Verifier {
 
     /// The evaluation that is to refresh at the latest.
     fn due(&self) -> Option<usize> {
-        Some(self.last? + self.limit?)
+        Some(self.last?.saturating_add(self.limit?))
     }
 
     /// Takes in that an evaluation refreshed: what was computed, and what was expected in its place.
@@ -128,8 +128,8 @@ impl Verifier {
 )]
 fn reach(distance: usize, order: usize, ratio: f64) -> usize {
     let factor = ratio.powf(1.0 / (order + 1) as f64);
-    let reach = (distance as f64 * factor).floor();
-    reach.clamp(1.0, f64::from(u32::MAX)) as usize
+    let reach = (distance as f64 * factor) as usize;
+    reach.max(1)
 }
 
 #[cfg(test)]
@@ -173,7 +173,7 @@ mod tests {
             [Some(3), Some(6), Some(6)]
         );
         assert_eq!(limits(&[(2, 40.0), (1, f64::NAN)]), [Some(1), Some(1)]);
-        assert_eq!(limits(&[(2, 0.4), (1, 0.0)])[1], Some(u32::MAX as usize));
+        assert_eq!(limits(&[(2, 0.4), (1, 0.0)])[1], Some(usize::MAX));
     }
 
     #[test]
