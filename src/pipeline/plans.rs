@@ -1,11 +1,17 @@
 //! Calibrated plans: a model's own, from a few runs of it.
 
+use burn::tensor::Tensor;
+
 use super::Pipeline;
-use super::request::{Request, Resolved};
+use super::request::{Request, Resolved, SeededNoise};
+use super::run::Run;
 use super::run::planning::{
-    Calibrated, FEW_STEP_SAMPLERS, Quiet, closeness, curve, fewer, mean, schedulable, short, tried,
+    FEW_STEP_SAMPLERS, Quiet, closeness, curve, fewer, mean, schedulable, short, tried,
 };
+use super::run::sensitivity::Followed;
+use super::run::stretches::Calibrated;
 use crate::cache::{CacheRule, CostTable, FewerSteps, PlanFile, Predictor, Refresh};
+use crate::conditioning::Conditioning;
 use crate::denoise::Observer;
 use crate::error::{Error, PlanError, RequestError};
 use crate::samplers::SamplerKind;
@@ -64,8 +70,10 @@ impl Pipeline {
         resolved.notes.iter().for_each(|note| observer.warn(note));
         let observer = &mut Quiet(observer);
         let mut plan = self.unmeasured(asked, &plain, &resolved);
+        let gains = self.gains(asked, observer)?;
         for rule in &rules {
-            let table = self.table(asked, rule, plan.evaluations, observer)?;
+            let mut table = self.table(asked, rule, plan.evaluations, observer)?;
+            table.weigh(&gains);
             let speedup = |refreshes: &[usize]| {
                 let refresh = Refresh::At(refreshes.to_vec());
                 let rule = CacheRule {
@@ -111,6 +119,29 @@ impl Pipeline {
         plan
     }
 
+    /// What a run is conditioned on, where it starts, and the noise that is left.
+    fn begun(
+        &self,
+        run: &Run<'_>,
+        observer: &mut dyn Observer,
+    ) -> Result<(Conditioning, Tensor<4>, SeededNoise), Error> {
+        let mut noise = run.noise();
+        let mut conditioning = self.conditioning(run, &mut noise, observer)?;
+        let guidance = run.resolved.guidance;
+        conditioning.guidance_scale = guidance.embedded.then_some(guidance.scale);
+        let latents = run.start_from_noise(&mut noise)?.latents;
+        Ok((conditioning, latents, noise))
+    }
+
+    /// What is left in the end of a deviation in front of every evaluation, on the first of the runs.
+    fn gains(&self, asked: &Calibration, observer: &mut dyn Observer) -> Result<Vec<f64>, Error> {
+        let request = asked.plain()?;
+        let resolved = request.resolve(&self.config)?;
+        let run = self.run(&request, &resolved);
+        let (conditioning, latents, mut noise) = self.begun(&run, observer)?;
+        Followed::new(&run, self.trunk(), &conditioning, latents, &mut noise).gains()
+    }
+
     /// What forecasts of a rule cost, over all runs.
     fn table(
         &self,
@@ -126,17 +157,12 @@ impl Pipeline {
             let request = Calibration::request(request, rule.clone());
             let resolved = request.resolve(&self.config)?;
             let run = self.run(&request, &resolved);
-            let mut noise = run.noise();
-            let mut conditioning = self.conditioning(&run, &mut noise, observer)?;
-            let guidance = resolved.guidance;
-            conditioning.guidance_scale = guidance.embedded.then_some(guidance.scale);
-            let start = run.start_from_noise(&mut noise)?;
+            let (conditioning, latents, mut noise) = self.begun(&run, observer)?;
             let calibrated = Calibrated {
                 run: &run,
                 denoiser: self.trunk(),
                 share: request.items() as f64 / all as f64,
             };
-            let latents = start.latents;
             calibrated.fill(&mut table, &conditioning, latents, &mut noise, observer)?;
         }
         Ok(table)

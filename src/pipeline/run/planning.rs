@@ -1,25 +1,15 @@
-//! Calibration of plans: what forecasts cost on a few runs, the best schedules, and how close they and fewer steps come.
-//!
-//! **Source**: the table is that of `DPCache` (2026): the real latents of an evaluation, its prediction from what earlier evaluations left
-//! at the cut, one sampler step, and the mean squared distance from the latents that the full run has next.
+//! Calibration of plans: which rules have schedules to find, the best ones of a table, and which of them are made to the end.
 
-use std::collections::VecDeque;
 use std::ops::ControlFlow;
-use std::slice;
 
 use burn::tensor::Tensor;
 
-use super::steps::Run;
 use crate::cache::{
-    CacheRule, CostTable, Curve, Cut, Point, Predictor, Probe, Refresh, Schedule, schedules,
+    CacheRule, CostTable, Curve, Cut, Point, Predictor, Refresh, Schedule, schedules,
 };
-use crate::conditioning::Conditioning;
-use crate::denoise::{Noise as _, Observer, Progress, Step};
-use crate::denoiser::StagedDenoiser;
-use crate::error::{DeviceError, Error, PlanError};
+use crate::denoise::{Observer, Progress};
+use crate::error::{Error, PlanError};
 use crate::metrics::{float_error, float_psnr};
-use crate::pipeline::request::SeededNoise;
-use crate::sampler::History;
 
 /// Speed-ups at which schedules and fewer steps are made to the end and compared with the plain run.
 pub(in crate::pipeline) const SPEEDS: [f64; 8] = [1.3, 1.5, 1.8, 2.1, 2.4, 2.8, 3.4, 4.2];
@@ -53,83 +43,6 @@ pub(in crate::pipeline) fn schedulable(rule: &CacheRule) -> Result<CacheRule, Er
     };
     let rule = rule.to_string();
     Err(PlanError::NoSchedule { rule, reason }.into())
-}
-
-/// One run in full that fills a table on its way.
-pub(in crate::pipeline) struct Calibrated<'a, D: StagedDenoiser + ?Sized> {
-    pub(in crate::pipeline) run: &'a Run<'a>,
-    pub(in crate::pipeline) denoiser: &'a D,
-    /// What the run's errors weigh.
-    pub(in crate::pipeline) share: f64,
-}
-
-impl<D: StagedDenoiser + ?Sized> Calibrated<'_, D> {
-    /// Runs from `latents`, and adds to `table`.
-    pub(in crate::pipeline) fn fill(
-        &self,
-        table: &mut CostTable,
-        conditioning: &Conditioning,
-        mut latents: Tensor<4>,
-        noise: &mut SeededNoise,
-        observer: &mut dyn Observer,
-    ) -> Result<(), Error> {
-        let sampler = self.run.resolved.sampler.as_ref();
-        let evaluations = sampler.evaluations();
-        let run = self.denoiser.start(conditioning, evaluations);
-        let probe = Probe::new(self.denoiser, &self.run.resolved.plan);
-        let (mut history, mut kept) = (History::default(), VecDeque::new());
-        for evaluation in evaluations {
-            let index = evaluation.index;
-            let prepared = self.denoiser.prepare(&run, slice::from_ref(evaluation));
-            let guidance = self.run.resolved.guidance;
-            let sample = guidance.expand(sampler.scale_input(latents.clone(), index));
-            let (prediction, carry) = probe.full(sample.clone(), &prepared);
-            let drawn = sampler
-                .draws_noise(index)
-                .then(|| noise.draw(latents.dims()));
-            let step = |history: &mut History, prediction| {
-                sampler.step(history, prediction, index, latents.clone(), drawn.clone())
-            };
-            let prediction = guidance.combine(prediction);
-            let mut after = history.clone();
-            let next = step(&mut after, prediction.clone());
-            for entry in table.entries_at(index).collect::<Vec<_>>() {
-                let past = entry.0.into_iter().chain([entry.1]);
-                let oldest = index - kept.len();
-                let past: Vec<_> = past.map(|at| (at, &kept[at - oldest])).collect();
-                let forecast = probe.forecast(&past, index, sample.clone(), &prepared);
-                let other = step(&mut history.clone(), guidance.combine(forecast));
-                table.add(entry, self.share * mean_square(other - next.clone())?);
-            }
-            kept.push_back(carry);
-            if kept.len() >= 2 * table.gap() {
-                kept.pop_front();
-            }
-            let made = Progress {
-                evaluation: *evaluation,
-                total: evaluations.len(),
-                refresh: true,
-                prediction: &prediction,
-                latents: &next,
-                step: Step {
-                    sampler,
-                    evaluation: index,
-                    from: &latents,
-                },
-            };
-            if observer.progress(&made).is_break() {
-                return Err(Error::cancelled());
-            }
-            (history, latents) = (after, next);
-        }
-        Ok(())
-    }
-}
-
-fn mean_square(difference: Tensor<4>) -> Result<f64, Error> {
-    let mean = difference.square().mean().try_into_data();
-    let mean = mean.map_err(|cause| DeviceError::execution("comparing forecasts", &cause))?;
-    Ok(mean.iter::<f64>().sum())
 }
 
 /// The schedules of a table as points of a curve, `speedup` saying what each saves.
