@@ -6,7 +6,7 @@ use super::Pipeline;
 use super::request::{Request, Resolved, SeededNoise};
 use super::run::Run;
 use super::run::planning::{
-    FEW_STEP_SAMPLERS, Quiet, closeness, curve, fewer, mean, schedulable, short, tried,
+    BEHIND, FEW_STEP_SAMPLERS, Quiet, closeness, curve, fewer, mean, schedulable, short, tried,
 };
 use super::run::sensitivity::Followed;
 use super::run::stretches::Calibrated;
@@ -150,7 +150,12 @@ impl Pipeline {
         evaluations: usize,
         observer: &mut dyn Observer,
     ) -> Result<CostTable, Error> {
-        let looks_back = rule.forecast == Predictor::Linear;
+        let looks_back = !rule.forecast.holds();
+        // The best schedule is known where forecasts look at two refreshes; it serves those that look at more.
+        let rule = &match rule.forecast.order() {
+            0 | 1 => rule.clone(),
+            _ => rule.clone().with_forecast(Predictor::Linear),
+        };
         let mut table = CostTable::new(evaluations, asked.gap, looks_back);
         let all: usize = asked.requests.iter().map(Request::items).sum();
         for request in &asked.requests {
@@ -189,22 +194,46 @@ impl Pipeline {
                 point.psnr = Some(self.closeness(asked, &plain, change, observer)?);
             }
         }
-        let own = plan.sampler.clone();
-        let others = FEW_STEP_SAMPLERS.iter().filter(|other| **other != own);
         let few = fewer(plan.steps);
-        let own = few.iter().map(|steps| (own.as_str(), *steps));
-        // What another solver loses is its own: half of the numbers show it.
-        let others = others.flat_map(|other| {
-            few.iter()
-                .skip(1)
-                .step_by(2)
-                .map(move |steps| (*other, *steps))
-        });
-        for (sampler, steps) in own.chain(others) {
-            let offer = self.fewer_steps(asked, &plain, (sampler, steps), observer)?;
+        let own = plan.sampler.clone();
+        for steps in &few {
+            let offer = self.fewer_steps(asked, &plain, (&own, *steps), observer)?;
             plan.fewer_steps.extend(offer);
         }
+        let others = FEW_STEP_SAMPLERS.iter().filter(|other| **other != own);
+        for other in others {
+            let offers = self.others(asked, &plain, (other, &few), &plan.fewer_steps, observer)?;
+            plan.fewer_steps.extend(offers);
+        }
         Ok(())
+    }
+
+    /// What fewer steps of another sampler are worth: of half of the numbers, and of one alone where that is far behind the model's `own`.
+    fn others(
+        &self,
+        asked: &Calibration,
+        plain: &[Vec<f32>],
+        (sampler, few): (&str, &[usize]),
+        own: &[FewerSteps],
+        observer: &mut dyn Observer,
+    ) -> Result<Vec<FewerSteps>, Error> {
+        let middle = few.len() / 2;
+        let Some(&steps) = few.get(middle) else {
+            return Ok(Vec::new());
+        };
+        let mut offers = Vec::new();
+        offers.extend(self.fewer_steps(asked, plain, (sampler, steps), observer)?);
+        let own = own.iter().find(|own| own.steps == steps);
+        let behind = |offer: &FewerSteps| own.is_some_and(|own| offer.psnr < own.psnr - BEHIND);
+        if offers.iter().all(behind) {
+            return Ok(offers);
+        }
+        let rest = few.iter().enumerate();
+        let second = |&(place, _): &(usize, _)| place != middle && place % 2 == middle % 2;
+        for (_, steps) in rest.filter(second) {
+            offers.extend(self.fewer_steps(asked, plain, (sampler, *steps), observer)?);
+        }
+        Ok(offers)
     }
 
     /// What a plain run of fewer steps is worth; `None` where the model does not go with the sampler.

@@ -114,3 +114,27 @@ impl CostTable {
         (last * distances + back) * (self.gap - 1) + (at - last - 1)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A stretch weighs what the evaluation behind it does.
+    #[test]
+    fn what_is_left_in_the_end_weighs() {
+        for looks_back in [false, true] {
+            let mut table = CostTable::new(7, 4, looks_back);
+            let entries: Vec<CostEntry> = table.entries().collect();
+            for &entry in &entries {
+                table.add(entry, 2.0);
+            }
+            let gains: Vec<f64> = (0..=7).map(f64::from).collect();
+            table.weigh(&gains);
+            for entry in entries {
+                let (_, _, at) = entry;
+                assert_eq!(table.cost(entry), 2.0 * gains[at + 1], "{entry:?}");
+            }
+            assert_eq!(table.stretch(None, 0, 1), 0.0);
+        }
+    }
+}

@@ -4,15 +4,16 @@ use std::ops::ControlFlow;
 
 use burn::tensor::Tensor;
 
-use crate::cache::{
-    CacheRule, CostTable, Curve, Cut, Point, Predictor, Refresh, Schedule, schedules,
-};
+use crate::cache::{CacheRule, CostTable, Curve, Cut, Point, Refresh, Schedule, schedules};
 use crate::denoise::{Observer, Progress};
 use crate::error::{Error, PlanError};
 use crate::metrics::{float_error, float_psnr};
 
 /// Speed-ups at which schedules and fewer steps are made to the end and compared with the plain run.
-pub(in crate::pipeline) const SPEEDS: [f64; 8] = [1.3, 1.5, 1.8, 2.1, 2.4, 2.8, 3.4, 4.2];
+pub(in crate::pipeline) const SPEEDS: [f64; 7] = [1.4, 1.6, 1.8, 2.1, 2.4, 2.8, 3.4];
+
+/// By how much, in dB, another sampler of fewer steps may be behind a model's own at one number of steps to be tried at others.
+pub(in crate::pipeline) const BEHIND: f64 = 1.0;
 
 /// The samplers beside a model's own that fewer steps are tried with.
 pub(in crate::pipeline) const FEW_STEP_SAMPLERS: [&str; 2] = ["dpmsolver++", "unipc"];
@@ -23,13 +24,11 @@ pub(in crate::pipeline) const FEW_STEP_SAMPLERS: [&str; 2] = ["dpmsolver++", "un
 ///
 /// If it cuts nothing, or does more than that.
 pub(in crate::pipeline) fn schedulable(rule: &CacheRule) -> Result<CacheRule, Error> {
-    let predictor = matches!(rule.forecast, Predictor::Hold | Predictor::Linear);
     let reason = match rule {
         _ if rule.auto.is_some() || rule.cut == Cut::Nowhere => "it cuts no trunk",
         _ if rule.decider.is_some() => "it decides in the run when to refresh",
         _ if rule.branches.is_some() => "it also works inside cells",
         _ if rule.verify.is_some() => "it adds refreshes in the run",
-        _ if !predictor => "the best schedule is known for two refreshes at most",
         _ if rule.max_parallel > 1 || rule.guard > 0.0 || rule.noise.is_some() => {
             "batches, guard bands and prior noise go with schedules of their own"
         }
@@ -59,7 +58,14 @@ pub(in crate::pipeline) fn curve(
             psnr: None,
         })
     };
-    let points: Result<_, Error> = schedules(table).into_iter().map(point).collect();
+    // A forecast of second and higher order must reach it in the run.
+    let least = match rule.forecast.order() {
+        order @ 2.. => order + 1,
+        _ => 1,
+    };
+    let found = schedules(table).into_iter();
+    let found = found.filter(|one| one.refreshes.len() >= least);
+    let points: Result<_, Error> = found.map(point).collect();
     Ok(Curve {
         rule: rule.to_string(),
         points: points?,
@@ -128,7 +134,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_rules_that_cut_and_look_back_on_two_refreshes_are_scheduled() {
+    fn only_rules_that_cut_are_scheduled() {
         let read = |text: &str| text.parse::<CacheRule>().unwrap();
         let open = schedulable(&read("deepcache:interval=3,branch=1,forecast=linear")).unwrap();
         assert_eq!(open, read("deepcache:branch=1,at=0,forecast=linear"));
@@ -138,7 +144,7 @@ mod tests {
             ("tgate:gate=3", "cuts no trunk"),
             ("deepcache;tgate:gate=3", "inside cells"),
             ("easycache:threshold=0.1", "decides in the run"),
-            ("deepcache:forecast=taylor:2", "two refreshes"),
+            ("deepcache:verify=0.1", "adds refreshes"),
             ("encoder-propagation:every=3,parallel=3", "batches"),
         ] {
             let error = schedulable(&read(text)).unwrap_err().to_string();
@@ -160,9 +166,9 @@ mod tests {
                 .map(point)
                 .to_vec(),
         };
-        assert_eq!(tried(&curve), [5, 4, 3, 2, 1, 0]);
-        assert_eq!(fewer(30), [23, 20, 16, 14, 12, 10, 8, 7]);
-        assert_eq!(fewer(4), [3, 2]);
+        assert_eq!(tried(&curve), [5, 3, 2, 1, 0]);
+        assert_eq!(fewer(30), [21, 18, 16, 14, 12, 10, 8]);
+        assert_eq!(fewer(4), [2]);
         assert!(fewer(1).is_empty());
     }
 

@@ -1,7 +1,7 @@
 //! How much of what goes wrong at an evaluation is left in the end: early deviations grow, late ones are smoothed away.
 //!
-//! **Source**: ours. On a trained model the squares of early deviations came out hundreds of times larger against late ones than they went
-//! in; a schedule whose errors are merely added up refreshes too late.
+//! **Source**: ours. On a small trained transformer the squares of early deviations came out ten times larger than they went in, those of
+//! late ones six times smaller: a schedule whose errors are merely added up refreshes too late.
 
 use std::slice;
 
