@@ -139,7 +139,15 @@ impl Pipeline {
         let resolved = request.resolve(&self.config)?;
         let run = self.run(&request, &resolved);
         let (conditioning, latents, mut noise) = self.begun(&run, observer)?;
-        Followed::new(&run, self.trunk(), &conditioning, latents, &mut noise).gains()
+        let followed = Followed::new(
+            &run,
+            self.trunk(),
+            &conditioning,
+            latents,
+            &mut noise,
+            observer,
+        )?;
+        followed.gains(observer)
     }
 
     /// What forecasts of a rule cost, over all runs.

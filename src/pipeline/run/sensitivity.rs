@@ -9,7 +9,7 @@ use burn::tensor::Tensor;
 
 use super::steps::Run;
 use crate::conditioning::Conditioning;
-use crate::denoise::Noise as _;
+use crate::denoise::{Noise as _, Observer, Progress, Step};
 use crate::denoiser::{Evaluation, StagedDenoiser};
 use crate::error::{DeviceError, Error};
 use crate::pipeline::request::SeededNoise;
@@ -40,7 +40,8 @@ impl<'a, D: StagedDenoiser + ?Sized> Followed<'a, D> {
         conditioning: &Conditioning,
         latents: Tensor<4>,
         noise: &mut SeededNoise,
-    ) -> Self {
+        observer: &mut dyn Observer,
+    ) -> Result<Self, Error> {
         let sampler = run.resolved.sampler.as_ref();
         let mut followed = Self {
             run,
@@ -55,31 +56,58 @@ impl<'a, D: StagedDenoiser + ?Sized> Followed<'a, D> {
         for evaluation in sampler.evaluations() {
             let latents = followed.latents[evaluation.index].clone();
             let drawn = sampler.draws_noise(evaluation.index);
-            let drawn = drawn.then(|| noise.draw(latents.dims()));
-            let prediction = followed.predict(evaluation, &latents);
+            followed
+                .drawn
+                .push(drawn.then(|| noise.draw(latents.dims())));
             followed.histories.push(history.clone());
-            followed.drawn.push(drawn);
-            followed.predictions.push(prediction.clone());
-            let next = followed.step(evaluation.index, prediction, latents, &mut history);
+            let (prediction, next) =
+                followed.advance(*evaluation, latents, &mut history, observer)?;
+            followed.predictions.push(prediction);
             followed.latents.push(next);
         }
-        followed
+        Ok(followed)
     }
 
     fn evaluations(&self) -> &[Evaluation] {
         self.run.resolved.sampler.evaluations()
     }
 
-    fn predict(&self, evaluation: &Evaluation, latents: &Tensor<4>) -> Tensor<4> {
-        let (sampler, guidance) = (
-            self.run.resolved.sampler.as_ref(),
-            self.run.resolved.guidance,
-        );
-        let prepared = self
-            .denoiser
-            .prepare(&self.conditions, slice::from_ref(evaluation));
+    /// The prediction of an evaluation, and the latents behind it.
+    fn advance(
+        &self,
+        evaluation: Evaluation,
+        latents: Tensor<4>,
+        history: &mut History,
+        observer: &mut dyn Observer,
+    ) -> Result<(Tensor<4>, Tensor<4>), Error> {
+        let resolved = self.run.resolved;
+        let (sampler, guidance) = (resolved.sampler.as_ref(), resolved.guidance);
+        let only = slice::from_ref(&evaluation);
+        let prepared = self.denoiser.prepare(&self.conditions, only);
         let sample = guidance.expand(sampler.scale_input(latents.clone(), evaluation.index));
-        guidance.combine(self.denoiser.forward(sample, &prepared))
+        let prediction = guidance.combine(self.denoiser.forward(sample, &prepared));
+        let next = self.step(
+            evaluation.index,
+            prediction.clone(),
+            latents.clone(),
+            history,
+        );
+        let made = Progress {
+            evaluation,
+            total: self.evaluations().len(),
+            refresh: true,
+            prediction: &prediction,
+            latents: &next,
+            step: Step {
+                sampler,
+                evaluation: evaluation.index,
+                from: &latents,
+            },
+        };
+        if observer.progress(&made).is_break() {
+            return Err(Error::cancelled());
+        }
+        Ok((prediction, next))
     }
 
     fn step(
@@ -96,13 +124,21 @@ impl<'a, D: StagedDenoiser + ?Sized> Followed<'a, D> {
 
     /// In front of every evaluation, and at the end, what the square of a deviation there is in the end, as a multiple: the mean of its
     /// logarithm over pictures, between the places where it is found on straight lines.
-    pub(in crate::pipeline) fn gains(&self) -> Result<Vec<f64>, Error> {
+    #[allow(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a share of a number of evaluations"
+    )]
+    pub(in crate::pipeline) fn gains(
+        &self,
+        observer: &mut dyn Observer,
+    ) -> Result<Vec<f64>, Error> {
         let count = self.evaluations().len();
         let mut places = vec![];
         for share in PLACES {
             let place = ((share * count as f64).round() as usize).clamp(1, count);
             if places.last().is_none_or(|&(before, _)| before < place) {
-                places.push((place, self.gain(place)?));
+                places.push((place, self.gain(place, observer)?));
             }
         }
         places.push((count, 0.0));
@@ -110,7 +146,7 @@ impl<'a, D: StagedDenoiser + ?Sized> Followed<'a, D> {
     }
 
     /// The logarithm of the gain in front of an evaluation, of the deviation that a forecast of the prediction before makes.
-    fn gain(&self, place: usize) -> Result<f64, Error> {
+    fn gain(&self, place: usize, observer: &mut dyn Observer) -> Result<f64, Error> {
         let at = place - 1;
         let before = |back: usize| self.predictions[at.saturating_sub(back)].clone();
         let forecast = match at {
@@ -122,8 +158,7 @@ impl<'a, D: StagedDenoiser + ?Sized> Followed<'a, D> {
         let mut latents = self.step(at, forecast, self.latents[at].clone(), &mut history);
         let first = self.off(&latents, place)?;
         for evaluation in &self.evaluations()[place..] {
-            let prediction = self.predict(evaluation, &latents);
-            latents = self.step(evaluation.index, prediction, latents, &mut history);
+            (_, latents) = self.advance(*evaluation, latents, &mut history, observer)?;
         }
         let last = self.off(&latents, self.evaluations().len())?;
         let logarithms = first
