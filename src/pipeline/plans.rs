@@ -70,10 +70,9 @@ impl Pipeline {
         resolved.notes.iter().for_each(|note| observer.warn(note));
         let observer = &mut Quiet(observer);
         let mut plan = self.unmeasured(asked, &plain, &resolved);
-        let gains = self.gains(asked, observer)?;
+        let mut gains = None;
         for rule in &rules {
-            let mut table = self.table(asked, rule, plan.evaluations, observer)?;
-            table.weigh(&gains);
+            let table = self.table(asked, (rule, plan.evaluations), &mut gains, observer)?;
             let speedup = |refreshes: &[usize]| {
                 let refresh = Refresh::At(refreshes.to_vec());
                 let rule = CacheRule {
@@ -133,29 +132,13 @@ impl Pipeline {
         Ok((conditioning, latents, noise))
     }
 
-    /// What is left in the end of a deviation in front of every evaluation, on the first of the runs.
-    fn gains(&self, asked: &Calibration, observer: &mut dyn Observer) -> Result<Vec<f64>, Error> {
-        let request = asked.plain()?;
-        let resolved = request.resolve(&self.config)?;
-        let run = self.run(&request, &resolved);
-        let (conditioning, latents, mut noise) = self.begun(&run, observer)?;
-        let followed = Followed::new(
-            &run,
-            self.trunk(),
-            &conditioning,
-            latents,
-            &mut noise,
-            observer,
-        )?;
-        followed.gains(observer)
-    }
-
-    /// What forecasts of a rule cost, over all runs.
+    /// What forecasts of a rule cost, over all runs, weighed by `gains`: what is left in the end of a deviation, on the first of the runs,
+    /// where that is not known.
     fn table(
         &self,
         asked: &Calibration,
-        rule: &CacheRule,
-        evaluations: usize,
+        (rule, evaluations): (&CacheRule, usize),
+        gains: &mut Option<Vec<f64>>,
         observer: &mut dyn Observer,
     ) -> Result<CostTable, Error> {
         let looks_back = !rule.forecast.holds();
@@ -176,7 +159,15 @@ impl Pipeline {
                 denoiser: self.trunk(),
                 share: request.items() as f64 / all as f64,
             };
-            calibrated.fill(&mut table, &conditioning, latents, &mut noise, observer)?;
+            let trajectory =
+                calibrated.fill(&mut table, &conditioning, latents, &mut noise, observer)?;
+            if gains.is_none() {
+                let followed = Followed::new(&run, self.trunk(), &conditioning, trajectory);
+                *gains = Some(followed.gains(observer)?);
+            }
+        }
+        if let Some(gains) = gains {
+            table.weigh(gains);
         }
         Ok(table)
     }

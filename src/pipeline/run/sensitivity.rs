@@ -9,77 +9,64 @@ use burn::tensor::Tensor;
 
 use super::steps::Run;
 use crate::conditioning::Conditioning;
-use crate::denoise::{Noise as _, Observer, Progress, Step};
+use crate::denoise::{Observer, Progress, Step};
 use crate::denoiser::{Evaluation, StagedDenoiser};
 use crate::error::{DeviceError, Error};
-use crate::pipeline::request::SeededNoise;
 use crate::sampler::History;
 
 /// Shares of the run at which deviations are followed to the end.
-const PLACES: [f64; 5] = [0.125, 0.25, 0.375, 0.5, 0.75];
+const PLACES: [f64; 4] = [0.125, 0.3, 0.5, 0.75];
 
-/// A run in full.
+/// A run in full, evaluation by evaluation.
+#[derive(Default)]
+pub(in crate::pipeline) struct Trajectory {
+    /// In front of every evaluation, and at the end.
+    pub(in crate::pipeline) latents: Vec<Tensor<4>>,
+    /// In front of every evaluation.
+    pub(in crate::pipeline) histories: Vec<History>,
+    /// What the sampler drew.
+    pub(in crate::pipeline) drawn: Vec<Option<Tensor<4>>>,
+    /// After guidance.
+    pub(in crate::pipeline) predictions: Vec<Tensor<4>>,
+}
+
+/// Follows deviations from a run to its end.
 pub(in crate::pipeline) struct Followed<'a, D: StagedDenoiser + ?Sized> {
     run: &'a Run<'a>,
     denoiser: &'a D,
     conditions: D::Run,
-    /// In front of every evaluation, and at the end.
-    latents: Vec<Tensor<4>>,
-    /// In front of every evaluation.
-    histories: Vec<History>,
-    drawn: Vec<Option<Tensor<4>>>,
-    /// After guidance.
-    predictions: Vec<Tensor<4>>,
+    trajectory: Trajectory,
 }
 
 impl<'a, D: StagedDenoiser + ?Sized> Followed<'a, D> {
-    /// Runs from `latents`.
+    /// Of the run that `trajectory` is.
     pub(in crate::pipeline) fn new(
         run: &'a Run<'a>,
         denoiser: &'a D,
         conditioning: &Conditioning,
-        latents: Tensor<4>,
-        noise: &mut SeededNoise,
-        observer: &mut dyn Observer,
-    ) -> Result<Self, Error> {
-        let sampler = run.resolved.sampler.as_ref();
-        let mut followed = Self {
+        trajectory: Trajectory,
+    ) -> Self {
+        let evaluations = run.resolved.sampler.evaluations();
+        Self {
             run,
             denoiser,
-            conditions: denoiser.start(conditioning, sampler.evaluations()),
-            latents: vec![latents],
-            histories: Vec::new(),
-            drawn: Vec::new(),
-            predictions: Vec::new(),
-        };
-        let mut history = History::default();
-        for evaluation in sampler.evaluations() {
-            let latents = followed.latents[evaluation.index].clone();
-            let drawn = sampler.draws_noise(evaluation.index);
-            followed
-                .drawn
-                .push(drawn.then(|| noise.draw(latents.dims())));
-            followed.histories.push(history.clone());
-            let (prediction, next) =
-                followed.advance(*evaluation, latents, &mut history, observer)?;
-            followed.predictions.push(prediction);
-            followed.latents.push(next);
+            conditions: denoiser.start(conditioning, evaluations),
+            trajectory,
         }
-        Ok(followed)
     }
 
     fn evaluations(&self) -> &[Evaluation] {
         self.run.resolved.sampler.evaluations()
     }
 
-    /// The prediction of an evaluation, and the latents behind it.
+    /// The latents behind an evaluation.
     fn advance(
         &self,
         evaluation: Evaluation,
         latents: Tensor<4>,
         history: &mut History,
         observer: &mut dyn Observer,
-    ) -> Result<(Tensor<4>, Tensor<4>), Error> {
+    ) -> Result<Tensor<4>, Error> {
         let resolved = self.run.resolved;
         let (sampler, guidance) = (resolved.sampler.as_ref(), resolved.guidance);
         let only = slice::from_ref(&evaluation);
@@ -107,7 +94,7 @@ impl<'a, D: StagedDenoiser + ?Sized> Followed<'a, D> {
         if observer.progress(&made).is_break() {
             return Err(Error::cancelled());
         }
-        Ok((prediction, next))
+        Ok(next)
     }
 
     fn step(
@@ -117,7 +104,7 @@ impl<'a, D: StagedDenoiser + ?Sized> Followed<'a, D> {
         latents: Tensor<4>,
         history: &mut History,
     ) -> Tensor<4> {
-        let drawn = self.drawn[index].clone();
+        let drawn = self.trajectory.drawn[index].clone();
         let sampler = self.run.resolved.sampler.as_ref();
         sampler.step(history, prediction, index, latents, drawn)
     }
@@ -148,17 +135,22 @@ impl<'a, D: StagedDenoiser + ?Sized> Followed<'a, D> {
     /// The logarithm of the gain in front of an evaluation, of the deviation that a forecast of the prediction before makes.
     fn gain(&self, place: usize, observer: &mut dyn Observer) -> Result<f64, Error> {
         let at = place - 1;
-        let before = |back: usize| self.predictions[at.saturating_sub(back)].clone();
+        let before = |back: usize| self.trajectory.predictions[at.saturating_sub(back)].clone();
         let forecast = match at {
             0 => before(0) * 0.9,
             1 => before(1),
             _ => before(1) * 2.0 - before(2),
         };
-        let mut history = self.histories[at].clone();
-        let mut latents = self.step(at, forecast, self.latents[at].clone(), &mut history);
+        let mut history = self.trajectory.histories[at].clone();
+        let mut latents = self.step(
+            at,
+            forecast,
+            self.trajectory.latents[at].clone(),
+            &mut history,
+        );
         let first = self.off(&latents, place)?;
         for evaluation in &self.evaluations()[place..] {
-            (_, latents) = self.advance(*evaluation, latents, &mut history, observer)?;
+            latents = self.advance(*evaluation, latents, &mut history, observer)?;
         }
         let last = self.off(&latents, self.evaluations().len())?;
         let logarithms = first
@@ -171,7 +163,7 @@ impl<'a, D: StagedDenoiser + ?Sized> Followed<'a, D> {
 
     /// Of each picture, the mean square of how far `latents` are from the run's in front of an evaluation.
     fn off(&self, latents: &Tensor<4>, place: usize) -> Result<Vec<f64>, Error> {
-        let off = (latents.clone() - self.latents[place].clone()).square();
+        let off = (latents.clone() - self.trajectory.latents[place].clone()).square();
         let [items, ..] = off.dims();
         let values = off.dims().iter().product::<usize>() / items;
         let means = off.reshape([items, values]).mean_dim(1).try_into_data();

@@ -8,6 +8,7 @@ use std::slice;
 
 use burn::tensor::Tensor;
 
+use super::sensitivity::Trajectory;
 use super::steps::Run;
 use crate::cache::{CostTable, Probe};
 use crate::conditioning::Conditioning;
@@ -31,6 +32,8 @@ struct Seen<D: StagedDenoiser + ?Sized> {
     latents: Tensor<4>,
     history: History,
     drawn: Option<Tensor<4>>,
+    /// After guidance.
+    prediction: Tensor<4>,
     /// At the cut.
     carry: D::Carry,
     next: Tensor<4>,
@@ -64,7 +67,7 @@ impl<D: StagedDenoiser + ?Sized> Window<D> {
 }
 
 impl<D: StagedDenoiser + ?Sized> Calibrated<'_, D> {
-    /// Runs from `latents`, and adds to `table`.
+    /// Runs from `latents`, and adds to `table`; what the run was.
     pub(in crate::pipeline) fn fill(
         &self,
         table: &mut CostTable,
@@ -72,11 +75,12 @@ impl<D: StagedDenoiser + ?Sized> Calibrated<'_, D> {
         mut latents: Tensor<4>,
         noise: &mut SeededNoise,
         observer: &mut dyn Observer,
-    ) -> Result<(), Error> {
+    ) -> Result<Trajectory, Error> {
         let evaluations = self.run.resolved.sampler.evaluations();
         let run = self.denoiser.start(conditioning, evaluations);
         let probe = Probe::new(self.denoiser, &self.run.resolved.plan);
         let mut history = History::default();
+        let mut trajectory = Trajectory::default();
         let (seen, first) = (VecDeque::new(), 0);
         let mut window = Window { seen, first };
         for evaluation in evaluations {
@@ -90,6 +94,10 @@ impl<D: StagedDenoiser + ?Sized> Calibrated<'_, D> {
                 observer,
             )?;
             latents = seen.next.clone();
+            trajectory.latents.push(seen.latents.clone());
+            trajectory.histories.push(seen.history.clone());
+            trajectory.drawn.push(seen.drawn.clone());
+            trajectory.predictions.push(seen.prediction.clone());
             window.push(seen, 2 * table.gap());
             if let Some(last) = window.end().checked_sub(table.gap()) {
                 self.stretches(table, &probe, &window, last)?;
@@ -99,7 +107,8 @@ impl<D: StagedDenoiser + ?Sized> Calibrated<'_, D> {
         for last in rest {
             self.stretches(table, &probe, &window, last)?;
         }
-        Ok(())
+        trajectory.latents.push(latents);
+        Ok(trajectory)
     }
 
     /// Computes an evaluation in full.
@@ -151,6 +160,7 @@ impl<D: StagedDenoiser + ?Sized> Calibrated<'_, D> {
             latents,
             history: before,
             drawn,
+            prediction,
             carry,
             next,
         })
