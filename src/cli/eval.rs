@@ -21,8 +21,8 @@ use crate::{
     engine::{Machine, Model, workload},
     error::{Error, EvaluationError, FileError, RequestError},
     evaluation::{
-        self, Instruments, Joined, Method, PipelineMaker, Results, Shard, Store, Study, Subjects,
-        Tally, fill, for_each_picture, measure, read_prompts, write_archive,
+        self, Instruments, Joined, Method, Peers, PipelineMaker, Results, Shard, Store, Study,
+        Subjects, Tally, fill, for_each_picture, measure, read_prompts, write_archive,
     },
     image_io::{check_writable, write_atomically},
     metrics::{Classifier, ClipScore, FeatureSpace, FeatureStatistics, Judge, Lpips, ShapeJudge},
@@ -55,8 +55,9 @@ fn sample(arguments: &args::Sampling) -> Result<(), Error> {
     }
     let resolved = request.resolve(&model.config)?;
     let mut workload = workload(&model, &request, &resolved);
-    // Each rule has its peer of fewer steps.
-    let methods = 2 * arguments.cache.len() + 1;
+    // Each rule has its peers of fewer steps; the converged run counts as several.
+    let converged = arguments.converged.unwrap_or(0) / resolved.steps.max(1);
+    let methods = (2 + arguments.peers.len()) * arguments.cache.len() + 1 + converged;
     let passes = methods * arguments.samples.div_ceil(batch);
     workload.macs = workload.macs.saturating_mul(passes as u64);
     let machine = job::machine(&arguments.machine, &workload)?;
@@ -113,6 +114,10 @@ fn study(
     let sampler = request
         .sampler
         .map_or(model.config.sampler.name(), |kind| kind.name());
+    let peers = Peers {
+        samplers: arguments.peers.clone(),
+        converged: arguments.converged,
+    };
     Ok(Study {
         version: env!("CARGO_PKG_VERSION").into(),
         model: model.folder.name().into(),
@@ -126,7 +131,7 @@ fn study(
         samples: arguments.samples,
         batch: request.items(),
         seed: arguments.seed,
-        methods: Method::all(request, &arguments.cache, &model.config)?,
+        methods: Method::all(request, &arguments.cache, &peers, &model.config)?,
         subjects: subjects(arguments, model)?,
     })
 }
@@ -396,6 +401,7 @@ mod tests {
             rule: rule.into(),
             steps: 12,
             sampler: None,
+            converged: false,
             speedup_forecast: 1.0,
             cells_forecast: 1,
         };
