@@ -7,11 +7,11 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
+use super::unread::Unread;
 use burn::{
     module::{Module, ModuleMapper, ModuleVisitor, Param},
     tensor::{Bool, DType, Int, Tensor, TensorData},
 };
-use burn_store::{bridge, burn_pack::Tensor as Packed};
 
 use super::filters::placed;
 use super::finite::check_finite;
@@ -180,7 +180,7 @@ fn slots<M: Module>(module: &M) -> Vec<Slot> {
 /// Compares both sides by name and shape.
 fn check(
     slots: &[Slot],
-    tensors: &HashMap<String, Packed>,
+    tensors: &HashMap<String, Unread>,
     part: &str,
     origin: &str,
 ) -> Result<(), Error> {
@@ -303,7 +303,7 @@ impl ModuleVisitor for Collector {
 /// Puts tensors into parameters. After a failure it leaves the rest alone.
 struct Filler<'source> {
     trail: Trail,
-    matched: HashMap<String, (Packed, Slot)>,
+    matched: HashMap<String, (Unread, Slot)>,
     storage: Storage,
     origin: &'source str,
     failed: Option<WeightsError>,
@@ -328,7 +328,7 @@ impl Filler<'_> {
     /// Reads a tensor in the module's layout and data type.
     fn data(
         &self,
-        tensor: Packed,
+        tensor: Unread,
         slot: &Slot,
         fits: fn(DType) -> bool,
     ) -> Result<TensorData, WeightsError> {
@@ -344,7 +344,7 @@ impl Filler<'_> {
             reason,
             origin: self.origin.to_owned(),
         };
-        let data = bridge::into_data(tensor).map_err(|error| failed(error.to_string()))?;
+        let data = tensor.read().map_err(|error| failed(error.to_string()))?;
         check_finite(&data, &slot.name, self.origin)?;
         Ok(self.laid(data, slot))
     }

@@ -10,6 +10,7 @@ pub mod dit;
 pub mod names;
 pub mod original;
 
+mod blocks;
 mod filters;
 mod finite;
 mod format;
@@ -17,6 +18,10 @@ mod load;
 mod quantise;
 mod source;
 mod transpose;
+mod unread;
+
+#[cfg(all(test, feature = "gpu"))]
+pub(crate) use unread::Unread;
 
 pub(crate) use filters::placed;
 pub use format::{Format, Storage, WeightFormat};
