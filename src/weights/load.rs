@@ -10,13 +10,15 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use super::unread::Unread;
 use burn::{
     module::{Module, ModuleMapper, ModuleVisitor, Param},
-    tensor::{Bool, DType, Int, Tensor, TensorData},
+    tensor::{Bool, DType, Device, Int, Tensor, TensorData},
 };
 
 use super::filters::placed;
 use super::finite::check_finite;
 use super::transpose::transposed;
 use super::{Storage, WeightSource, adapt::Patches, names, quantise};
+#[cfg(feature = "cpu")]
+use super::{finite::check_finite_blocks, packed, unread::Blocks};
 use crate::error::{Error, Misfit, WeightsError};
 
 /// Fills `module` with the tensors of `source`, floats kept as `storage` says. `part` (`unet`, `vae`, …) is what errors call it.
@@ -151,6 +153,14 @@ impl Slot {
     /// Name and shape in a checkpoint.
     fn asked(&self) -> (&str, &[usize]) {
         (&self.name, &self.shape)
+    }
+
+    /// The blocks that stay as the file has them.
+    #[cfg(feature = "cpu")]
+    fn packed<'a>(&self, tensor: &'a Unread, storage: Storage) -> Option<&'a Blocks> {
+        let stays = !matches!(storage, Storage::As(_)) && self.transposed;
+        let blocks = tensor.blocks().filter(|_| stays);
+        blocks.filter(|blocks| packed::packs(blocks.kind, &self.shape))
     }
 
     /// Inputs that share a scale, if it is kept in 8 bits.
@@ -310,18 +320,59 @@ struct Filler<'source> {
 }
 
 impl Filler<'_> {
-    /// What belongs into the parameter at hand, unless it failed or something failed before.
-    fn next(&mut self, fits: fn(DType) -> bool) -> Option<TensorData> {
+    /// What `make` makes of what belongs into the parameter at hand, unless it failed or something failed before.
+    fn next<T>(
+        &mut self,
+        make: impl FnOnce(&Self, Unread, &Slot) -> Result<T, WeightsError>,
+    ) -> Option<T> {
         let (tensor, slot) = self.matched.remove(&self.trail.path())?;
         if self.failed.is_some() {
             return None;
         }
-        match self.data(tensor, &slot, fits) {
-            Ok(data) => Some(data),
+        match make(self, tensor, &slot) {
+            Ok(made) => Some(made),
             Err(error) => {
                 self.failed = Some(error);
                 None
             }
+        }
+    }
+
+    /// A parameter of floats.
+    fn float<const D: usize>(
+        &self,
+        tensor: Unread,
+        slot: &Slot,
+        device: &Device,
+    ) -> Result<Tensor<D>, WeightsError> {
+        #[cfg(feature = "cpu")]
+        if let Some(blocks) = slot.packed(&tensor, self.storage) {
+            return self.packed(blocks, slot, device);
+        }
+        let data = self.data(tensor, slot, |dtype| dtype.is_float())?;
+        Ok(placed(data, device))
+    }
+
+    /// A weight that stays in the file's blocks.
+    #[cfg(feature = "cpu")]
+    fn packed<const D: usize>(
+        &self,
+        blocks: &Blocks,
+        slot: &Slot,
+        device: &Device,
+    ) -> Result<Tensor<D>, WeightsError> {
+        let bytes = blocks.read();
+        let bytes = bytes.map_err(|error| self.unreadable(slot, error.to_string()))?;
+        check_finite_blocks(blocks.kind, &bytes, &slot.name, self.origin)?;
+        let packed = packed::packed(blocks.kind, &bytes, [slot.shape[0], slot.shape[1]]);
+        Ok(packed.tensor(|data| placed(data, device)))
+    }
+
+    fn unreadable(&self, slot: &Slot, reason: String) -> WeightsError {
+        WeightsError::Tensor {
+            name: slot.name.clone(),
+            reason,
+            origin: self.origin.to_owned(),
         }
     }
 
@@ -339,12 +390,8 @@ impl Filler<'_> {
                 origin: self.origin.to_owned(),
             });
         }
-        let failed = |reason: String| WeightsError::Tensor {
-            name: slot.name.clone(),
-            reason,
-            origin: self.origin.to_owned(),
-        };
-        let data = tensor.read().map_err(|error| failed(error.to_string()))?;
+        let data = tensor.read();
+        let data = data.map_err(|error| self.unreadable(slot, error.to_string()))?;
         check_finite(&data, &slot.name, self.origin)?;
         Ok(self.laid(data, slot))
     }
@@ -377,9 +424,10 @@ impl ModuleMapper for Filler<'_> {
     }
 
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        match self.next(|dtype| dtype.is_float()) {
-            Some(data) => {
-                let (id, tensor) = (param.id, placed(data, &param.lazy_device()));
+        let device = param.lazy_device();
+        match self.next(|filler, tensor, slot| filler.float(tensor, slot, &device)) {
+            Some(tensor) => {
+                let id = param.id;
                 param.transform_for_load(tensor, id)
             }
             None => param,
@@ -387,7 +435,8 @@ impl ModuleMapper for Filler<'_> {
     }
 
     fn map_int<const D: usize>(&mut self, param: Param<Tensor<D, Int>>) -> Param<Tensor<D, Int>> {
-        match self.next(|dtype| dtype.is_int() || dtype.is_uint()) {
+        let is_integer = |dtype: DType| dtype.is_int() || dtype.is_uint();
+        match self.next(|filler, tensor, slot| filler.data(tensor, slot, is_integer)) {
             Some(data) => {
                 let options = (&param.lazy_device(), data.dtype());
                 let (id, tensor) = (param.id, Tensor::from_data(data, options));

@@ -15,6 +15,8 @@ mod filters;
 mod finite;
 mod format;
 mod load;
+#[cfg(feature = "cpu")]
+mod packed;
 mod quantise;
 mod source;
 mod transpose;

@@ -28,7 +28,6 @@ pub(crate) struct Unread {
 
 #[derive(Clone)]
 enum Source {
-    Whole(Bytes),
     Deferred { length: usize, read: Read<Bytes> },
     Blocks(Blocks),
 }
@@ -82,14 +81,10 @@ impl Blocks {
 
 impl Unread {
     /// Values that are there already.
+    #[cfg(test)]
     pub(crate) fn of(data: TensorData, name: impl Into<String>) -> Self {
         let (bytes, shape, dtype) = data.into_parts();
-        Self {
-            name: name.into(),
-            dtype,
-            shape,
-            source: Source::Whole(bytes),
-        }
+        Self::deferred(name.into(), dtype, shape, move || Ok(bytes.clone()))
     }
 
     /// Values whose bytes `read` reads.
@@ -123,7 +118,6 @@ impl Unread {
     /// Bytes in the file.
     pub(crate) fn byte_len(&self) -> usize {
         match &self.source {
-            Source::Whole(bytes) => bytes.len(),
             Source::Deferred { length, .. } => *length,
             Source::Blocks(blocks) => blocks.length(),
         }
@@ -133,7 +127,7 @@ impl Unread {
     pub(crate) fn blocks(&self) -> Option<&Blocks> {
         match &self.source {
             Source::Blocks(blocks) => Some(blocks),
-            _ => None,
+            Source::Deferred { .. } => None,
         }
     }
 
@@ -141,14 +135,13 @@ impl Unread {
     pub(crate) fn stored(&self) -> String {
         match &self.source {
             Source::Blocks(blocks) => blocks.kind.name().to_owned(),
-            _ => format!("{:?}", self.dtype),
+            Source::Deferred { .. } => format!("{:?}", self.dtype),
         }
     }
 
     /// Reads it.
     pub(crate) fn read(&self) -> Result<TensorData, ReadError> {
         let bytes = match &self.source {
-            Source::Whole(bytes) => bytes.clone(),
             Source::Deferred { read, .. } => read()?,
             Source::Blocks(blocks) => Bytes::from_elems(blocks.kind.widened(&blocks.read()?)),
         };

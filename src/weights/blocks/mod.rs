@@ -127,6 +127,20 @@ impl Kind {
         }
     }
 
+    /// Whether a block's scales are finite numbers.
+    #[cfg(feature = "cpu")]
+    pub(crate) fn is_finite(self, block: &[u8]) -> bool {
+        let halves: &[usize] = match self {
+            Self::Q4_1 | Self::Q5_1 | Self::Q4K | Self::Q5K => &[0, 2],
+            Self::Q4_0 | Self::Q5_0 | Self::Q8_0 => &[0],
+            Self::Q2K => &[80, 82],
+            Self::Q3K => &[108],
+            Self::Q6K => &[208],
+            Self::Q8K => return block[3] & 0x7f != 0x7f || block[2] & 0x80 == 0,
+        };
+        halves.iter().all(|at| half(block, *at).is_finite())
+    }
+
     /// Unpacks one block.
     pub(crate) fn unpack(self, block: &[u8], unit: &mut Unit) {
         match self {
