@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     error::Error,
-    pipeline::{Kept, Memory, Weights, file_dtype},
+    pipeline::{Kept, Memory, Weights, file_types},
     weights::{Format, Storage},
 };
 
@@ -57,7 +57,7 @@ impl MemoryFacts {
         if !model.config.reads_texts_first() {
             return Ok(None);
         }
-        let file = |part: &str| file_dtype(&model.folder, part);
+        let file = |part: &str| file_types(&model.folder, part);
         let memory = Memory::of_texts(&model.config, request, kept, file)?;
         Ok(Some(Self::new(stage, kept, memory)))
     }
@@ -71,7 +71,7 @@ impl MemoryFacts {
             ..
         } = stage;
         let config = model.config.clone().with_texts_read();
-        let file = |part: &str| file_dtype(&model.folder, part);
+        let file = |part: &str| file_types(&model.folder, part);
         let memory = Memory::forecast(&config, request, resolved, kept, file)?;
         Ok(Self::new(stage, kept, memory))
     }

@@ -125,12 +125,43 @@ pub fn shapes<M: Module>(module: &M) -> Vec<(String, Vec<usize>)> {
     slots(module).into_iter().map(pair).collect()
 }
 
-/// Number of a module's parameters, and the bytes they take once they are filled with tensors of type `file` and kept as `storage`
-/// says; without allocating one.
-pub fn weight_bytes<M: Module>(module: &M, storage: Storage, file: DType) -> (u64, u64) {
-    let sizes = slots(module).into_iter().map(|slot| {
+/// In what the file of a part has its tensors, as far as that is known.
+#[derive(Debug, Clone)]
+pub struct FileTypes {
+    /// Of tensors of which nothing else is known.
+    floats: DType,
+    source: Option<WeightSource>,
+}
+
+impl FileTypes {
+    /// Of `source`.
+    pub fn of(source: WeightSource) -> Self {
+        Self {
+            floats: source.float_dtype().unwrap_or(DType::F32),
+            source: Some(source),
+        }
+    }
+}
+
+impl From<DType> for FileTypes {
+    fn from(floats: DType) -> Self {
+        let source = None;
+        Self { floats, source }
+    }
+}
+
+/// Number of a module's parameters, and the bytes they take once they are filled from `file` and kept as `storage` says; without allocating
+/// one.
+pub fn weight_bytes<M: Module>(module: &M, storage: Storage, file: &FileTypes) -> (u64, u64) {
+    let slots = slots(module);
+    let asked = slots.iter().map(Slot::asked).collect();
+    let tensors = file.source.as_ref();
+    let tensors = tensors.and_then(|source| names::canonical(source, &asked).ok());
+    let tensors = tensors.unwrap_or_default();
+    let sizes = slots.iter().map(|slot| {
         let elements = slot.shape.iter().product::<usize>();
-        (elements as u64, slot.bytes(elements, storage, file))
+        let tensor = tensors.get(&slot.name);
+        (elements as u64, slot.bytes(tensor, storage, file.floats))
     });
     sizes.fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1))
 }
@@ -160,7 +191,7 @@ impl Slot {
     fn packed<'a>(&self, tensor: &'a Unread, storage: Storage) -> Option<&'a Blocks> {
         let stays = !matches!(storage, Storage::As(_)) && self.transposed;
         let blocks = tensor.blocks().filter(|_| stays);
-        blocks.filter(|blocks| packed::packs(blocks.kind, &self.shape))
+        blocks.filter(|blocks| packed::packs(blocks.kind, &self.name, &self.shape))
     }
 
     /// Inputs that share a scale, if it is kept in 8 bits.
@@ -171,8 +202,14 @@ impl Slot {
             .flatten()
     }
 
-    /// What its `elements` take where the file has them in type `file`.
-    fn bytes(&self, elements: usize, storage: Storage, file: DType) -> u64 {
+    /// What it takes where the file has it as `tensor`, or, if there is none, in type `file`.
+    fn bytes(&self, tensor: Option<&Unread>, storage: Storage, file: DType) -> u64 {
+        #[cfg(feature = "cpu")]
+        if let Some(blocks) = tensor.and_then(|tensor| self.packed(tensor, storage)) {
+            return packed::memory(blocks.kind, [self.shape[0], self.shape[1]]) as u64;
+        }
+        let elements = self.shape.iter().product::<usize>();
+        let file = tensor.map_or(file, |tensor| tensor.dtype);
         let bytes = match self.group(storage) {
             Some(group) => elements + elements / group * size_of::<f32>(),
             None => elements * storage.dtype(file, self.is_weight).size(),

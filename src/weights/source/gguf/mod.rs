@@ -5,6 +5,7 @@
 
 mod header;
 mod reader;
+mod t5;
 mod types;
 mod words;
 
@@ -51,7 +52,12 @@ pub(super) fn open(path: &Path) -> Result<WeightSource, Error> {
         tensor.map(|tensor| tensor.reshaped(shape))
     });
     let tensors = tensors.collect::<Result<_, _>>();
-    let tensors = tensors.map_err(|misplaced: Misplaced| misplaced.told(length, &origin))?;
+    let mut tensors: Vec<Unread> =
+        tensors.map_err(|misplaced: Misplaced| misplaced.told(length, &origin))?;
+    let architecture = header.words.text("general.architecture");
+    if architecture.is_some_and(|name| t5::ARCHITECTURES.contains(&name)) {
+        tensors = t5::renamed(tensors);
+    }
     Ok(WeightSource {
         metadata: header.words.texts(),
         ..WeightSource::from_tensors(origin, tensors)?

@@ -55,6 +55,13 @@ impl Words {
         }
     }
 
+    pub(super) fn text(&self, key: &str) -> Option<&str> {
+        match self.0.get(key) {
+            Some(Word::Text(text)) => Some(text),
+            _ => None,
+        }
+    }
+
     pub(super) fn numbers(&self, key: &str) -> Option<&[i64]> {
         match self.0.get(key) {
             Some(Word::Numbers(numbers)) => Some(numbers),
