@@ -157,8 +157,13 @@ fn assumption(kept: Kept, unseen: bool) -> String {
     } else {
         "as the files have them"
     };
-    if kept.denoiser == Storage::Quantised {
-        format!("on the CPU, linear layers in 8 bits, the rest {files}")
+    let bits = match kept.denoiser {
+        Storage::Quantised => Some(8),
+        Storage::Fours => Some(4),
+        _ => None,
+    };
+    if let Some(bits) = bits {
+        format!("on the CPU, linear layers in {bits} bits, the rest {files}")
     } else if kept.on_processor {
         format!("on the CPU, {files}")
     } else {

@@ -7,15 +7,16 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
-use super::unread::Unread;
 use burn::{
-    module::{Module, ModuleMapper, ModuleVisitor, Param},
-    tensor::{Bool, DType, Device, Int, Tensor, TensorData},
+    module::{Module, ModuleMapper, Param},
+    tensor::{DType, Device, Int, Tensor, TensorData},
 };
 
 use super::filters::placed;
 use super::finite::check_finite;
+use super::slots::{Keeping, Slot, Trail, slots};
 use super::transpose::transposed;
+use super::unread::Unread;
 use super::{Storage, WeightSource, adapt::Patches, names, quantise};
 #[cfg(feature = "cpu")]
 use super::{finite::check_finite_blocks, packed, unread::Blocks};
@@ -119,111 +120,6 @@ fn fill<M: Module>(
     }
 }
 
-/// Names and shapes of a module's parameters as a checkpoint has them, without allocating one.
-pub fn shapes<M: Module>(module: &M) -> Vec<(String, Vec<usize>)> {
-    let pair = |slot: Slot| (slot.name, slot.shape);
-    slots(module).into_iter().map(pair).collect()
-}
-
-/// In what the file of a part has its tensors, as far as that is known.
-#[derive(Debug, Clone)]
-pub struct FileTypes {
-    /// Of tensors of which nothing else is known.
-    floats: DType,
-    source: Option<WeightSource>,
-}
-
-impl FileTypes {
-    /// Of `source`.
-    pub fn of(source: WeightSource) -> Self {
-        Self {
-            floats: source.float_dtype().unwrap_or(DType::F32),
-            source: Some(source),
-        }
-    }
-}
-
-impl From<DType> for FileTypes {
-    fn from(floats: DType) -> Self {
-        let source = None;
-        Self { floats, source }
-    }
-}
-
-/// Number of a module's parameters, and the bytes they take once they are filled from `file` and kept as `storage` says; without allocating
-/// one.
-pub fn weight_bytes<M: Module>(module: &M, storage: Storage, file: &FileTypes) -> (u64, u64) {
-    let slots = slots(module);
-    let asked = slots.iter().map(Slot::asked).collect();
-    let tensors = file.source.as_ref();
-    let tensors = tensors.and_then(|source| names::canonical(source, &asked).ok());
-    let tensors = tensors.unwrap_or_default();
-    let sizes = slots.iter().map(|slot| {
-        let elements = slot.shape.iter().product::<usize>();
-        let tensor = tensors.get(&slot.name);
-        (elements as u64, slot.bytes(tensor, storage, file.floats))
-    });
-    sizes.fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1))
-}
-
-/// A parameter of a module.
-struct Slot {
-    /// Path in the module.
-    path: String,
-    /// Name in a checkpoint.
-    name: String,
-    /// Shape in a checkpoint.
-    shape: Vec<usize>,
-    /// Whether the module keeps it transposed.
-    transposed: bool,
-    /// Whether it is the weight of a linear layer or a convolution.
-    is_weight: bool,
-}
-
-impl Slot {
-    /// Name and shape in a checkpoint.
-    fn asked(&self) -> (&str, &[usize]) {
-        (&self.name, &self.shape)
-    }
-
-    /// The blocks that stay as the file has them.
-    #[cfg(feature = "cpu")]
-    fn packed<'a>(&self, tensor: &'a Unread, storage: Storage) -> Option<&'a Blocks> {
-        let stays = !matches!(storage, Storage::As(_)) && self.transposed;
-        let blocks = tensor.blocks().filter(|_| stays);
-        blocks.filter(|blocks| packed::packs(blocks.kind, &self.name, &self.shape))
-    }
-
-    /// Inputs that share a scale, if it is kept in 8 bits.
-    fn group(&self, storage: Storage) -> Option<usize> {
-        let asked = storage == Storage::Quantised && self.transposed;
-        asked
-            .then(|| quantise::group(&self.name, &self.shape))
-            .flatten()
-    }
-
-    /// What it takes where the file has it as `tensor`, or, if there is none, in type `file`.
-    fn bytes(&self, tensor: Option<&Unread>, storage: Storage, file: DType) -> u64 {
-        #[cfg(feature = "cpu")]
-        if let Some(blocks) = tensor.and_then(|tensor| self.packed(tensor, storage)) {
-            return packed::memory(blocks.kind, [self.shape[0], self.shape[1]]) as u64;
-        }
-        let elements = self.shape.iter().product::<usize>();
-        let file = tensor.map_or(file, |tensor| tensor.dtype);
-        let bytes = match self.group(storage) {
-            Some(group) => elements + elements / group * size_of::<f32>(),
-            None => elements * storage.dtype(file, self.is_weight).size(),
-        };
-        bytes as u64
-    }
-}
-
-fn slots<M: Module>(module: &M) -> Vec<Slot> {
-    let mut collector = Collector::default();
-    module.visit(&mut collector);
-    collector.slots
-}
-
 /// Compares both sides by name and shape.
 fn check(
     slots: &[Slot],
@@ -254,97 +150,6 @@ fn check(
         return Ok(());
     }
     Err(WeightsError::from(misfit).into())
-}
-
-/// Where a traversal of a module stands.
-#[derive(Default)]
-struct Trail {
-    names: Vec<String>,
-    containers: Vec<String>,
-}
-
-impl Trail {
-    fn enter(&mut self, name: &str, container: &str) {
-        self.names.push(name.to_owned());
-        self.containers.push(container.to_owned());
-    }
-
-    fn exit(&mut self) {
-        self.names.pop();
-        self.containers.pop();
-    }
-
-    /// The path without the names of enum variants, which no checkpoint has.
-    fn path(&self) -> String {
-        let named = self.names.iter().zip(&self.containers);
-        let kept: Vec<_> = named
-            .filter(|(_, container)| !container.starts_with("Enum:"))
-            .map(|(name, _)| name.as_str())
-            .collect();
-        kept.join(".")
-    }
-
-    /// The innermost struct that holds the parameter.
-    fn holder(&self) -> &str {
-        let holds = |name: &&String| name.starts_with("Struct:") || name.starts_with("Enum:");
-        self.containers
-            .iter()
-            .rev()
-            .find(holds)
-            .map_or("", |name| name.split_once(':').map_or("", |(_, kind)| kind))
-    }
-}
-
-/// Collects parameters without making them.
-#[derive(Default)]
-struct Collector {
-    trail: Trail,
-    slots: Vec<Slot>,
-}
-
-impl Collector {
-    fn add(&mut self, mut shape: Vec<usize>) {
-        let path = self.trail.path();
-        let holder = self.trail.holder();
-        let transposed = holder == "Linear" && shape.len() == 2;
-        if transposed {
-            shape.reverse();
-        }
-        self.slots.push(Slot {
-            name: names::checkpoint_name(&path, is_norm(holder)),
-            path,
-            is_weight: matches!(holder, "Linear" | "Conv2d" | "Conv3d") && shape.len() > 1,
-            shape,
-            transposed,
-        });
-    }
-}
-
-/// Whether a burn layer calls its parameters `gamma` and `beta` where torch has `weight` and `bias`.
-fn is_norm(holder: &str) -> bool {
-    matches!(holder, "GroupNorm" | "LayerNorm" | "BatchNorm" | "RmsNorm")
-}
-
-impl ModuleVisitor for Collector {
-    fn enter_module(&mut self, name: &str, container_type: &str) {
-        self.trail.enter(name, container_type);
-    }
-
-    fn exit_module(&mut self, _name: &str, _container_type: &str) {
-        self.trail.exit();
-    }
-
-    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        self.add(param.lazy_shape().to_vec());
-    }
-
-    fn visit_int<const D: usize>(&mut self, param: &Param<Tensor<D, Int>>) {
-        self.add(param.lazy_shape().to_vec());
-    }
-
-    fn visit_bool<const D: usize>(&mut self, param: &Param<Tensor<D, Bool>>) {
-        self.add(param.lazy_shape().to_vec());
-    }
 }
 
 /// Puts tensors into parameters. After a failure it leaves the rest alone.
@@ -382,12 +187,21 @@ impl Filler<'_> {
         slot: &Slot,
         device: &Device,
     ) -> Result<Tensor<D>, WeightsError> {
-        #[cfg(feature = "cpu")]
-        if let Some(blocks) = slot.packed(&tensor, self.storage) {
-            return self.packed(blocks, slot, device);
-        }
-        let data = self.data(tensor, slot, |dtype| dtype.is_float())?;
-        Ok(placed(data, device))
+        let data = || self.data(&tensor, slot, |dtype| dtype.is_float());
+        Ok(
+            match slot.keeping(Some(&tensor), self.storage, tensor.dtype) {
+                #[cfg(feature = "cpu")]
+                Keeping::Blocks(blocks) => self.packed(blocks, slot, device)?,
+                #[cfg(feature = "cpu")]
+                Keeping::Fours => packed::fours(&data()?).tensor(|data| placed(data, device)),
+                Keeping::Bytes(group) => placed(quantise::quantised(&data()?, group), device),
+                Keeping::Plain(dtype) => {
+                    let data = data()?.convert_dtype(dtype);
+                    let turned = slot.transposed.then(|| transposed(&data));
+                    placed(turned.unwrap_or(data), device)
+                }
+            },
+        )
     }
 
     /// A weight that stays in the file's blocks.
@@ -413,10 +227,10 @@ impl Filler<'_> {
         }
     }
 
-    /// Reads a tensor in the module's layout and data type.
+    /// Reads a tensor.
     fn data(
         &self,
-        tensor: Unread,
+        tensor: &Unread,
         slot: &Slot,
         fits: fn(DType) -> bool,
     ) -> Result<TensorData, WeightsError> {
@@ -430,24 +244,7 @@ impl Filler<'_> {
         let data = tensor.read();
         let data = data.map_err(|error| self.unreadable(slot, error.to_string()))?;
         check_finite(&data, &slot.name, self.origin)?;
-        Ok(self.laid(data, slot))
-    }
-
-    /// What the file has, in the module's layout and data type.
-    fn laid(&self, data: TensorData, slot: &Slot) -> TensorData {
-        let kept = data.dtype();
-        if !kept.is_float() {
-            return data;
-        }
-        if let Some(group) = slot.group(self.storage) {
-            return quantise::quantised(&data, group);
-        }
-        let data = data.convert_dtype(self.storage.dtype(kept, slot.is_weight));
-        if slot.transposed {
-            transposed(&data)
-        } else {
-            data
-        }
+        Ok(data)
     }
 }
 
@@ -473,7 +270,7 @@ impl ModuleMapper for Filler<'_> {
 
     fn map_int<const D: usize>(&mut self, param: Param<Tensor<D, Int>>) -> Param<Tensor<D, Int>> {
         let is_integer = |dtype: DType| dtype.is_int() || dtype.is_uint();
-        match self.next(|filler, tensor, slot| filler.data(tensor, slot, is_integer)) {
+        match self.next(|filler, tensor, slot| filler.data(&tensor, slot, is_integer)) {
             Some(data) => {
                 let options = (&param.lazy_device(), data.dtype());
                 let (id, tensor) = (param.id, Tensor::from_data(data, options));

@@ -18,6 +18,7 @@ mod load;
 #[cfg(feature = "cpu")]
 mod packed;
 mod quantise;
+mod slots;
 mod source;
 mod transpose;
 mod unread;
@@ -27,7 +28,8 @@ pub(crate) use unread::Unread;
 
 pub(crate) use filters::placed;
 pub use format::{Format, Storage, WeightFormat};
-pub use load::{FileTypes, check_fit, load_merged, load_strict, reload, shapes, weight_bytes};
+pub use load::{check_fit, load_merged, load_strict, reload};
+pub use slots::{FileTypes, shapes, weight_bytes};
 pub use source::WeightSource;
 pub(crate) use source::refuse_stand_in;
 #[cfg(feature = "hub")]

@@ -4,7 +4,7 @@ use burn::tensor::{Tensor, TensorData};
 use rayon::prelude::*;
 
 use super::{
-    blocks::{Kind, Unit},
+    blocks::{Kind, LONGEST, Unit},
     quantise,
 };
 use crate::{
@@ -39,7 +39,8 @@ pub(super) fn packs(kind: Kind, name: &str, shape: &[usize]) -> bool {
 }
 
 /// Bytes of memory that such a weight takes.
-pub(super) fn memory(kind: Kind, [outputs, inputs]: [usize; 2]) -> usize {
+pub(super) fn memory(kind: Kind, shape: &[usize]) -> usize {
+    let (outputs, inputs) = (shape[0], shape[1]);
     match kind {
         Kind::Q8_0 => outputs * (inputs + inputs / kind.group() * size_of::<f32>()),
         _ => packing(kind).lengths(inputs, outputs).memory(),
@@ -61,7 +62,61 @@ pub(super) fn packed(kind: Kind, blocks: &[u8], [outputs, inputs]: [usize; 2]) -
     if kind == Kind::Q8_0 {
         return Packed::Bytes(in_bytes(blocks, [outputs, inputs]));
     }
-    let packing = packing(kind);
+    let (size, across) = (kind.bytes(), inputs / kind.values());
+    filled(packing(kind), [outputs, inputs], |output, index, unit| {
+        let block = &blocks[(output * across + index) * size..][..size];
+        kind.unpack(block, unit);
+    })
+}
+
+/// Bits of a rounded weight.
+pub(super) const BITS: usize = 4;
+/// Inputs of a rounded weight that share a scale and a minimum.
+const GROUP: usize = 32;
+
+/// Whether a weight of `shape` can be rounded to 4 bits.
+pub(super) fn rounds(shape: &[usize]) -> bool {
+    matches!(shape, [_, inputs] if inputs.is_multiple_of(GROUP))
+}
+
+/// Bytes of memory that a weight of `shape` takes in 4 bits.
+pub(super) fn memory_of_fours(shape: &[usize]) -> usize {
+    let (outputs, inputs) = (shape[0], shape[1]);
+    packing_of_fours(inputs).lengths(inputs, outputs).memory()
+}
+
+/// The blocks of `Q4_K`, as long as the inputs can be divided into.
+fn packing_of_fours(inputs: usize) -> Packing {
+    let groups = (1..=LONGEST / GROUP).rev();
+    let groups = groups
+        .map(|groups| groups * GROUP)
+        .find(|block| inputs.is_multiple_of(*block));
+    Packing {
+        block: groups.unwrap_or(GROUP) as u16,
+        ..packing(Kind::Q4K)
+    }
+}
+
+/// A weight, `[outputs, inputs]`, rounded to 4 bits.
+pub(super) fn fours(weight: &TensorData) -> Packed {
+    let (outputs, inputs, dtype) = (weight.shape()[0], weight.shape()[1], weight.dtype());
+    let packing = packing_of_fours(inputs);
+    let block = usize::from(packing.block);
+    let size = dtype.size();
+    filled(packing, [outputs, inputs], |output, index, unit| {
+        let bytes = &weight.as_bytes()[(output * inputs + index * block) * size..][..block * size];
+        let values = TensorData::from_bytes_vec(bytes.to_vec(), [block], dtype);
+        let values: Vec<f32> = values.iter().collect();
+        unit.round(&values, GROUP);
+    })
+}
+
+/// A weight of `[outputs, inputs]` whose blocks `unpack` finds, by output and place.
+fn filled(
+    packing: Packing,
+    [outputs, inputs]: [usize; 2],
+    unpack: impl Fn(usize, usize, &mut Unit) + Sync,
+) -> Packed {
     let lengths = packing.lengths(inputs, outputs);
     let mut planes = packing.planes(lengths);
     let mut scales = vec![0.0; lengths.blocks + lengths.lowest];
@@ -69,8 +124,8 @@ pub(super) fn packed(kind: Kind, blocks: &[u8], [outputs, inputs]: [usize; 2]) -
     let (high, rest) = rest.split_at_mut(lengths.high);
     let (group_scales, minima) = rest.split_at_mut(lengths.scales);
     let (block_scales, lowest) = scales.split_at_mut(lengths.blocks);
-    let across = inputs / kind.values();
     let whole = Columns {
+        packing,
         low,
         high,
         scales: group_scales,
@@ -78,8 +133,11 @@ pub(super) fn packed(kind: Kind, blocks: &[u8], [outputs, inputs]: [usize; 2]) -
         blocks: block_scales,
         lowest,
     };
+    let across = inputs / usize::from(packing.block);
     let columns = whole.divided(across).into_par_iter().enumerate();
-    columns.for_each(|(index, mut column)| column.fill(kind, blocks, [index, across], outputs));
+    columns.for_each(|(index, mut column)| {
+        column.fill(outputs, |output, unit| unpack(output, index, unit));
+    });
     Packed::Planes {
         planes,
         scales,
@@ -102,6 +160,7 @@ fn in_bytes(blocks: &[u8], [outputs, inputs]: [usize; 2]) -> TensorData {
 
 /// What some blocks of every output become.
 struct Columns<'a> {
+    packing: Packing,
     low: &'a mut [u8],
     high: &'a mut [u8],
     scales: &'a mut [u8],
@@ -116,6 +175,7 @@ impl Columns<'_> {
         let mut columns = Vec::with_capacity(across);
         for left in (1..=across).rev() {
             columns.push(Self {
+                packing: self.packing,
                 low: cut(&mut self.low, left),
                 high: cut(&mut self.high, left),
                 scales: cut(&mut self.scales, left),
@@ -127,28 +187,26 @@ impl Columns<'_> {
         columns
     }
 
-    /// Turns the block `index` of the `across` that every output has.
-    fn fill(&mut self, kind: Kind, blocks: &[u8], [index, across]: [usize; 2], outputs: usize) {
-        let size = kind.bytes();
+    /// Turns one block of every output.
+    fn fill(&mut self, outputs: usize, unpack: impl Fn(usize, &mut Unit)) {
         let mut units: Vec<Unit> = (0..TILE.min(outputs)).map(|_| Unit::default()).collect();
         for first in (0..outputs).step_by(TILE) {
             let units = &mut units[..TILE.min(outputs - first)];
             for (output, unit) in (first..).zip(units.iter_mut()) {
-                let block = &blocks[(output * across + index) * size..][..size];
-                kind.unpack(block, unit);
+                unpack(output, unit);
             }
-            self.put(kind, units, first, outputs);
+            self.put(units, first, outputs);
         }
     }
 
     /// Puts the blocks of the outputs from `first` on in their places.
-    fn put(&mut self, kind: Kind, units: &[Unit], first: usize, outputs: usize) {
-        let bias = kind.bias();
+    fn put(&mut self, units: &[Unit], first: usize, outputs: usize) {
+        let bias = self.packing.bias.cast_signed();
         let integer = |unit: &Unit, at: usize| (unit.integers[at] + bias).cast_unsigned();
         lines(self.low, outputs, first, units, |unit, row| {
             integer(unit, 2 * row) & 15 | integer(unit, 2 * row + 1) << 4
         });
-        let high = kind.bits().saturating_sub(4);
+        let high = usize::from(self.packing.high);
         let apart = 8_usize.checked_div(high).unwrap_or_default();
         lines(self.high, outputs, first, units, |unit, row| {
             let above = |place| integer(unit, row * apart + place) >> 4 << (place * high);
@@ -202,5 +260,49 @@ impl Packed {
                 shape,
             } => ops::packed(planes, scales, shape),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bytes(packed: &Packed) -> usize {
+        match packed {
+            Packed::Bytes(data) => data.as_bytes().len(),
+            Packed::Planes { planes, scales, .. } => planes.len() + size_of_val(&scales[..]),
+        }
+    }
+
+    #[test]
+    fn weights_take_what_is_forecast() {
+        for kind in Kind::ALL {
+            let shape = [70, 2 * kind.values()];
+            if !packs(kind, "proj.weight", &shape) {
+                assert_eq!(kind, Kind::Q8K);
+                continue;
+            }
+            let blocks = vec![0; shape[0] * 2 * kind.bytes()];
+            let found = bytes(&packed(kind, &blocks, shape));
+            assert_eq!(found, memory(kind, &shape), "{}", kind.name());
+        }
+        for shape in [[70, 320], [64, 96], [3, 512]] {
+            let values = vec![0.25_f32; shape[0] * shape[1]];
+            let found = bytes(&fours(&TensorData::new(values, shape)));
+            assert_eq!(found, memory_of_fours(&shape), "{shape:?}");
+        }
+    }
+
+    /// What is multiplied elsewhere is widened, and what is no whole blocks wide.
+    #[test]
+    fn some_weights_are_widened() {
+        assert!(packs(Kind::Q4K, "to_q.weight", &[10, 512]));
+        assert!(!packs(Kind::Q4K, "to_q.weight", &[10, 320]));
+        assert!(!packs(Kind::Q4K, "conv.weight", &[10, 256, 3, 3]));
+        assert!(!packs(
+            Kind::Q8_0,
+            "time_embedding.cond_proj.weight",
+            &[320, 256]
+        ));
     }
 }

@@ -36,8 +36,8 @@ enum Source {
 #[derive(Clone)]
 pub(crate) struct Blocks {
     pub(crate) kind: Kind,
-    /// Of them all.
-    blocks: Range<usize>,
+    /// Which of the file's, one part after the other.
+    parts: Vec<Range<usize>>,
     /// Reads the bytes of some of a file's.
     read: Arc<dyn Fn(Range<usize>) -> Result<Vec<u8>, ReadError> + Send + Sync>,
 }
@@ -51,31 +51,44 @@ impl Blocks {
     ) -> Self {
         Self {
             kind,
-            blocks: 0..count,
+            parts: vec![0..count],
             read: Arc::new(read),
         }
     }
 
     /// Bytes of the file.
     fn length(&self) -> usize {
-        self.blocks.len() * self.kind.bytes()
+        let blocks: usize = self.parts.iter().map(ExactSizeIterator::len).sum();
+        blocks * self.kind.bytes()
     }
 
     /// The blocks as the file has them.
     pub(crate) fn read(&self) -> Result<Vec<u8>, ReadError> {
         let size = self.kind.bytes();
-        (self.read)(self.blocks.start * size..self.blocks.end * size)
+        let part = |part: &Range<usize>| (self.read)(part.start * size..part.end * size);
+        match &self.parts[..] {
+            [whole] => part(whole),
+            parts => Ok(parts
+                .iter()
+                .map(part)
+                .collect::<Result<Vec<_>, _>>()?
+                .concat()),
+        }
     }
 
-    /// `count` values from the value `first` on, if they are whole blocks.
-    fn part(&self, first: usize, count: usize) -> Option<Self> {
-        let values = self.kind.values();
-        let whole = first.is_multiple_of(values) && count.is_multiple_of(values);
-        let start = self.blocks.start + first / values;
-        whole.then(|| Self {
-            blocks: start..start + count / values,
-            ..self.clone()
-        })
+    /// These values of a tensor that is all in one part, if they are whole blocks.
+    fn cut(&self, values: &[Range<usize>]) -> Option<Self> {
+        let [whole] = &self.parts[..] else {
+            return None;
+        };
+        let each = self.kind.values();
+        let blocks = |part: &Range<usize>| {
+            let even = part.start.is_multiple_of(each) && part.end.is_multiple_of(each);
+            even.then(|| whole.start + part.start / each..whole.start + part.end / each)
+        };
+        let parts = values.iter().map(blocks).collect::<Option<_>>()?;
+        let (kind, read) = (self.kind, self.read.clone());
+        Some(Self { kind, parts, read })
     }
 }
 
@@ -167,19 +180,23 @@ impl Unread {
         Self::deferred(name, dtype, shape, read)
     }
 
-    /// As many of its first dimension as `shape` has, from `first` on.
-    pub(crate) fn rows(self, first: usize, shape: impl Into<Shape>) -> Self {
-        let shape = shape.into();
+    /// These rows of it, one part after the other.
+    pub(crate) fn rows(self, parts: &[Range<usize>]) -> Self {
+        let mut shape = self.shape.clone();
         let row: usize = shape.iter().skip(1).product();
-        let (first, count) = (first * row, shape.iter().product::<usize>());
-        let part = self.blocks().and_then(|blocks| blocks.part(first, count));
-        if let Some(blocks) = part {
+        shape[0] = parts.iter().map(ExactSizeIterator::len).sum();
+        let values = parts.iter().map(|part| part.start * row..part.end * row);
+        let values: Vec<_> = values.collect();
+        if let Some(blocks) = self.blocks().and_then(|blocks| blocks.cut(&values)) {
             return Self::in_blocks(self.name, shape, blocks);
         }
-        let (dtype, inner) = (self.dtype, shape.clone());
+        let (dtype, inner, size) = (self.dtype, shape.clone(), self.dtype.size());
         self.mapped(dtype, shape, move |data| {
-            let size = dtype.size();
-            let bytes = data.as_bytes()[first * size..][..count * size].to_vec();
+            let bytes = data.as_bytes();
+            let parts = values
+                .iter()
+                .map(|part| &bytes[part.start * size..part.end * size]);
+            let bytes = parts.collect::<Vec<_>>().concat();
             TensorData::from_bytes_vec(bytes, inner.clone(), dtype)
         })
     }
@@ -189,5 +206,43 @@ impl fmt::Debug for Unread {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let stored = self.stored();
         write!(formatter, "{} {stored} {:?}", self.name, self.shape)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Four rows of 32 values in blocks, each of its own number.
+    fn rows_in_blocks() -> Unread {
+        let block = |number: u8| [&[0, 0x3c], &[number; 32][..]].concat();
+        let bytes: Vec<u8> = (1..=4).flat_map(block).collect();
+        let blocks = Blocks::new(Kind::Q8_0, 4, move |part| Ok(bytes[part].to_vec()));
+        Unread::in_blocks("a".into(), [4, 32], blocks)
+    }
+
+    fn first_of_each(tensor: &Unread) -> Vec<f32> {
+        let values: Vec<f32> = tensor.read().expect("values").iter().collect();
+        values.into_iter().step_by(32).collect()
+    }
+
+    #[test]
+    fn rows_of_blocks_stay_blocks() {
+        let some = rows_in_blocks().rows(&[2..4, 0..1]);
+        assert_eq!(some.shape.to_vec(), [3, 32]);
+        assert_eq!(some.stored(), "Q8_0");
+        assert_eq!(some.byte_len(), 3 * 34);
+        assert_eq!(first_of_each(&some), [3.0, 4.0, 1.0]);
+        // What is cut again is widened.
+        let fewer = some.rows(&[1..2]);
+        assert_eq!(fewer.stored(), "F32");
+        assert_eq!(first_of_each(&fewer), [4.0]);
+    }
+
+    #[test]
+    fn parts_of_blocks_are_widened() {
+        let halves = rows_in_blocks().reshaped([8, 16]).rows(&[1..2]);
+        assert_eq!(halves.stored(), "F32");
+        assert_eq!(first_of_each(&halves), [1.0]);
     }
 }

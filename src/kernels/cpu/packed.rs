@@ -162,68 +162,90 @@ impl<'a> Packed<'a> {
         (self.low, input / 2 * self.outputs + first)
     }
 
-    /// The weights of a `part` that lies in one input's line.
+    /// The weights of a `part` that lies in one input's line; `scales` serve all inputs of a group.
     #[inline(always)]
-    pub(super) fn widen(&self, part: Range<usize>, room: &mut [f32]) {
+    pub(super) fn widen(&self, part: Range<usize>, scales: &mut Scales, room: &mut [f32]) {
         let (input, first) = (part.start / self.outputs, part.start % self.outputs);
         assert!(first + part.len() <= self.outputs && part.len() == room.len());
-        self.integers(input, first, room);
-        self.scale(input, first, room);
-    }
-
-    /// The integers of one input, of the outputs from `first` on.
-    #[inline(always)]
-    fn integers(&self, input: usize, first: usize, room: &mut [f32]) {
-        let (high, bias) = (usize::from(self.packing.high), i16::from(self.packing.bias));
+        self.scale(input, first, part.len(), scales);
+        let bias = i16::from(self.packing.bias);
         let line = |plane: &'a [u8], row: usize| &plane[row * self.outputs + first..][..room.len()];
         let low = line(self.low, input / 2);
-        let shift = input % 2 * 4;
-        let value = |bits: u8| f32::from(i16::from(bits) - bias);
+        let scales = scales.values[..part.len()].iter().zip(&scales.minima);
+        let weight = |bits: u8, (scale, minimum): (&f32, &f32)| {
+            f32::from(i16::from(bits) - bias) * scale - minimum
+        };
+        let high = usize::from(self.packing.high);
         if high == 0 {
-            for (room, low) in room.iter_mut().zip(low) {
-                *room = value(low >> shift & 15);
+            let places = room.iter_mut().zip(low).zip(scales);
+            match input % 2 {
+                0 => places.for_each(|((room, low), scale)| *room = weight(low & 15, scale)),
+                _ => places.for_each(|((room, low), scale)| *room = weight(low >> 4, scale)),
             }
             return;
         }
         let (apart, mask) = (8 / high, (1 << high) - 1);
-        let above = line(self.high, input / apart);
-        let place = input % apart * high;
-        for ((room, low), above) in room.iter_mut().zip(low).zip(above) {
-            *room = value(low >> shift & 15 | (above >> place & mask) << 4);
+        let (shift, place) = (input % 2 * 4, input % apart * high);
+        let above = line(self.high, input / apart).iter();
+        for (((room, low), above), scale) in room.iter_mut().zip(low).zip(above).zip(scales) {
+            let bits = low >> shift & 15 | (above >> place & mask) << 4;
+            *room = weight(bits, scale);
         }
     }
 
-    /// Integers of one input to weights.
+    /// Brings scales to those of an input's group, of `count` outputs from `first` on.
     #[inline(always)]
-    fn scale(&self, input: usize, first: usize, room: &mut [f32]) {
+    fn scale(&self, input: usize, first: usize, count: usize, scales: &mut Scales) {
+        let group = input / usize::from(self.packing.group);
+        if scales.of == Some((group, first, count)) {
+            return;
+        }
+        scales.of = Some((group, first, count));
         let block = input / usize::from(self.packing.block) * self.outputs + first;
-        let group = input / usize::from(self.packing.group) * self.outputs + first;
-        let count = room.len();
-        let scales = room.iter_mut().zip(&self.blocks[block..][..count]);
-        match (self.scales.is_empty(), self.packing.minima) {
-            (true, false) => scales.for_each(|(room, scale)| *room *= scale),
-            (true, true) => {
-                let lowest = &self.lowest[block..][..count];
-                for ((room, scale), lowest) in scales.zip(lowest) {
-                    *room = *room * scale - lowest;
-                }
+        let group = group * self.outputs + first;
+        let values = scales.values[..count].iter_mut();
+        let values = values.zip(&self.blocks[block..][..count]);
+        if self.scales.is_empty() {
+            values.for_each(|(scale, block)| *scale = *block);
+        } else {
+            let groups = &self.scales[group..][..count];
+            for ((scale, block), group) in values.zip(groups) {
+                *scale = block * f32::from(group.cast_signed());
             }
-            (false, false) => {
-                let groups = &self.scales[group..][..count];
-                for ((room, scale), group) in scales.zip(groups) {
-                    *room *= scale * f32::from(group.cast_signed());
-                }
+        }
+        if !self.packing.minima {
+            return;
+        }
+        let minima = scales.minima[..count].iter_mut();
+        let minima = minima.zip(&self.lowest[block..][..count]);
+        if self.minima.is_empty() {
+            minima.for_each(|(minimum, block)| *minimum = *block);
+        } else {
+            let groups = &self.minima[group..][..count];
+            for ((minimum, block), group) in minima.zip(groups) {
+                *minimum = block * f32::from(*group);
             }
-            (false, true) => {
-                let groups = &self.scales[group..][..count];
-                let minima = &self.minima[group..][..count];
-                let lowest = &self.lowest[block..][..count];
-                let all = scales.zip(groups).zip(minima).zip(lowest);
-                for ((((room, scale), group), minimum), lowest) in all {
-                    let scale = scale * f32::from(group.cast_signed());
-                    *room = *room * scale - lowest * f32::from(*minimum);
-                }
-            }
+        }
+    }
+}
+
+/// Outputs of a line that are widened at once, at most.
+const MOST: usize = 256;
+
+/// Scales and minima of the group that was last asked for.
+pub(super) struct Scales {
+    /// Group, first output, outputs.
+    of: Option<(usize, usize, usize)>,
+    values: [f32; MOST],
+    minima: [f32; MOST],
+}
+
+impl Default for Scales {
+    fn default() -> Self {
+        Self {
+            of: None,
+            values: [0.0; MOST],
+            minima: [0.0; MOST],
         }
     }
 }

@@ -202,6 +202,39 @@ impl Unit {
         (self.minimum, self.minima[0]) = (0.0, 0);
     }
 
+    /// Rounds values to the blocks of `Q4_K`: for each group, fifteen steps from its least value, or zero, to its largest; steps and least values
+    /// themselves in 63 steps of the block's largest.
+    #[cfg(feature = "cpu")]
+    pub(crate) fn round(&mut self, values: &[f32], group: usize) {
+        const STEPS: f32 = 15.0;
+        const SCALES: f32 = 63.0;
+        let ranges: Vec<(f32, f32)> = values
+            .chunks_exact(group)
+            .map(|values| {
+                let least = values.iter().copied().fold(0.0, f32::min);
+                let most = values.iter().copied().fold(least, f32::max);
+                ((most - least) / STEPS, -least)
+            })
+            .collect();
+        let largest = |of: fn(&(f32, f32)) -> f32| ranges.iter().map(of).fold(0.0, f32::max);
+        self.scale = largest(|range| range.0) / SCALES;
+        self.minimum = largest(|range| range.1) / SCALES;
+        let groups = values
+            .chunks_exact(group)
+            .zip(self.integers.chunks_exact_mut(group));
+        for (index, (values, integers)) in groups.enumerate() {
+            let (step, minimum) = ranges[index];
+            let scale = nearest(step, self.scale, SCALES);
+            let below = nearest(minimum, self.minimum, SCALES);
+            self.scales[index] = scale as i8;
+            self.minima[index] = below as u8;
+            let (scale, below) = (scale * self.scale, below * self.minimum);
+            for (integer, value) in integers.iter_mut().zip(values) {
+                *integer = nearest(value + below, scale, STEPS) as i8;
+            }
+        }
+    }
+
     /// The values, in f32: products are exact there, a difference is rounded once.
     fn widen(&self, group: usize, values: &mut [f32]) {
         let groups = values
@@ -214,6 +247,16 @@ impl Unit {
                 *value = scale * f32::from(*integer) - minimum;
             }
         }
+    }
+}
+
+/// How many steps, of `most`, are nearest to `value`.
+#[cfg(feature = "cpu")]
+fn nearest(value: f32, step: f32, most: f32) -> f32 {
+    if step > 0.0 {
+        (value / step).round().clamp(0.0, most)
+    } else {
+        0.0
     }
 }
 
@@ -249,5 +292,27 @@ mod tests {
             }
         }
         assert!(rest.is_empty());
+    }
+
+    /// Half a step of the group, and what scale and minimum of the group are rounded by.
+    #[cfg(feature = "cpu")]
+    #[test]
+    fn rounded_values_are_near() {
+        let values: Vec<f32> = (0..160)
+            .map(|i| (i as f32 * 0.731).sin() * (1 + i / 32) as f32 + 0.2)
+            .collect();
+        let mut unit = Unit::default();
+        unit.round(&values, 32);
+        let mut found = vec![0.0; 160];
+        unit.widen(32, &mut found);
+        for (place, (found, value)) in found.iter().zip(&values).enumerate() {
+            let scale = unit.scale * f32::from(unit.scales[place / 32]);
+            let most = 0.5 * scale + 7.5 * unit.scale + 0.5 * unit.minimum;
+            let apart = (found - value).abs();
+            assert!(apart <= 1.001 * most, "{place}: {found} {value}");
+        }
+        unit.round(&[0.0; 160], 32);
+        unit.widen(32, &mut found);
+        assert_eq!(found, [0.0; 160]);
     }
 }

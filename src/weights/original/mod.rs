@@ -97,7 +97,10 @@ impl Elements {
         match self {
             Self::Whole => tensor,
             Self::Linear => tensor.reshaped(shape),
-            Self::Third(third) => tensor.rows(third * shape[0], shape),
+            Self::Third(third) => match shape.first() {
+                Some(rows) => tensor.rows(&[third * rows..(third + 1) * rows]),
+                None => tensor,
+            },
             Self::Transposed => {
                 let dtype = tensor.dtype;
                 tensor.mapped(dtype, shape, |data| transposed(&data))

@@ -12,7 +12,7 @@ use ::half::{bf16, f16};
 
 use crate::kernels::cpu::{
     half::{widen_bf16, widen_f16},
-    packed::Packed,
+    packed::{Packed, Scales},
     quantised::Quantised,
 };
 
@@ -69,7 +69,10 @@ impl<'a> Values<'a> {
             Self::F16(values) => widen_f16(&values[part.clone()], &mut room[..part.len()]),
             Self::Bf16(values) => widen_bf16(&values[part.clone()], &mut room[..part.len()]),
             Self::Q8(weight) => weight.widen(part.clone(), &mut room[..part.len()]),
-            Self::Packed(weight) => weight.widen(part.clone(), &mut room[..part.len()]),
+            Self::Packed(weight) => {
+                let room = &mut room[..part.len()];
+                weight.widen(part.clone(), &mut Scales::default(), room);
+            }
         }
         &room[..part.len()]
     }
