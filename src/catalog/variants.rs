@@ -11,6 +11,8 @@
 //! **Source.** The names of huggingface/diffusers (`variant`) and huggingface/transformers: `stem.variant.ending`,
 //! `stem.ending.index.variant.json` and, of before diffusers 0.20, `stem.variant.ending.index.json`.
 
+use std::path::Path;
+
 /// Beginnings of weight files, as diffusers and transformers call them.
 const STEMS: [&str; 3] = ["diffusion_pytorch_model", "model", "pytorch_model"];
 
@@ -78,8 +80,8 @@ fn only_variant<S: AsRef<str>>(names: &[S]) -> Option<&str> {
 
 /// The GGUF file, if there is only one.
 fn only_gguf<S: AsRef<str>>(names: &[S]) -> Option<&str> {
-    let mut files = names.iter().map(AsRef::as_ref);
-    let mut files = files.by_ref().filter(|name| name.ends_with(".gguf"));
+    let is_gguf = |name: &&str| Path::new(name).extension().is_some_and(|end| end == "gguf");
+    let mut files = names.iter().map(AsRef::as_ref).filter(is_gguf);
     let first = files.next()?;
     files.next().is_none().then_some(first)
 }

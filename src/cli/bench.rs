@@ -6,8 +6,7 @@
 use serde::Serialize;
 
 use super::{
-    args, cancel, console,
-    job::{self, Arithmetic, Facts, Machine, Model},
+    args, cancel, console, job,
     pictures::{self, Sources},
     progress::Watch,
     recipe,
@@ -15,6 +14,7 @@ use super::{
 use crate::{
     cache::CacheRule,
     device,
+    engine::{Arithmetic, Facts, Model, workload},
     error::Error,
     evaluation::{Spread, of_the_whole, turns},
     pipeline::{Pipeline, Request, Resolved},
@@ -42,8 +42,7 @@ struct Sample {
 
 pub(super) fn run(arguments: &args::Bench) -> Result<(), Error> {
     let rules = rules(&arguments.cache);
-    let mut model = Model::open(&arguments.model)?;
-    model.adapt(&arguments.adapt)?;
+    let mut model = job::adapted(&arguments.model, &arguments.adapt)?;
     let controls = pictures::blank_controls(&arguments.nets, &mut model, arguments.course.size)?;
     let subject = pictures::any_subject(&arguments.course, &model);
     let mut request = recipe::request(
@@ -60,10 +59,10 @@ pub(super) fn run(arguments: &args::Bench) -> Result<(), Error> {
         .map(|rule| promise(&model, (&request, &plain), rule))
         .collect::<Result<_, _>>()?;
     let variants = variants(rules, promises, arguments.step_graphs);
-    let mut workload = job::workload(&model, &request, &plain);
+    let mut workload = workload(&model, &request, &plain);
     workload.macs *= ((variants.len() + 1) * arguments.repeat) as u64;
-    let machine = Machine::open(&arguments.machine, &workload)?;
-    machine.check_memory(&model, &request, &plain)?;
+    let machine = job::machine(&arguments.machine, &workload)?;
+    machine.check_memory(&model.config, &request, &plain)?;
     cancel::listen();
     let pipeline = model.load(&machine)?;
     let samples = interleave(variants.len(), arguments.repeat, |variant| {

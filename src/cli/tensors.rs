@@ -4,8 +4,8 @@ use std::path::Path;
 
 use burn::tensor::{Tensor, TensorData};
 
-use super::stages::Stage;
 use crate::{
+    engine::Stage,
     error::Error,
     pipeline::{self, Generated, Trace, write_tensors},
 };

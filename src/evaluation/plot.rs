@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use plotters::coord::Shift;
 use plotters::prelude::*;
 
-use super::results::{Outcome, Results};
+use super::outcome::Outcome;
+use super::results::Results;
 use crate::error::{Error, EvaluationError};
 
 const SIZE: (u32, u32) = (760, 460);
@@ -14,13 +15,14 @@ const SIZE: (u32, u32) = (760, 460);
 const FONT: (&str, u32) = ("sans-serif", 18);
 
 /// Colours that are told apart by people who see red and green alike (Okabe and Ito, 2008); the first is that of fewer steps.
-const COLOURS: [RGBColor; 6] = [
+const COLOURS: [RGBColor; 7] = [
     RGBColor(90, 90, 90),
     RGBColor(0, 114, 178),
     RGBColor(213, 94, 0),
     RGBColor(0, 158, 115),
     RGBColor(204, 121, 167),
     RGBColor(230, 159, 0),
+    RGBColor(86, 180, 233),
 ];
 
 /// What stands on the vertical axis.
@@ -117,16 +119,21 @@ fn draw(area: &DrawingArea<SVGBackend<'_>, Shift>, results: &Results) -> Result<
     area.present().map_err(|error| failed(&error))
 }
 
-/// Every family's points by speed, from the plain run on; fewer steps come first.
+/// Every family's points by speed, from the plain run on; fewer steps come first. Those of another sampler begin at their most steps.
 fn lines<'a>(results: &'a Results, quality: &Quality) -> Vec<Line<'a>> {
     let mut families: BTreeMap<(bool, &str), Vec<(f64, f64)>> = BTreeMap::new();
-    for outcome in &results.outcomes[1..] {
-        let family = (!outcome.method.is_plain(), outcome.method.family());
-        let points = families.entry(family).or_default();
+    let drawn = results.outcomes[1..].iter();
+    for outcome in drawn.filter(|outcome| !outcome.method.converged) {
+        let method = &outcome.method;
+        let is_of_another_sampler = method.is_plain() && method.sampler.is_some();
+        let family = (!method.is_plain() || is_of_another_sampler, method.family());
+        let points = families.entry(family).or_insert_with(|| {
+            let plain = quality.plain.filter(|_| !is_of_another_sampler);
+            plain.map(|value| (1.0, value)).into_iter().collect()
+        });
         points.extend((quality.of)(outcome).map(|value| (outcome.speedup.median, value)));
     }
     let ordered = families.into_iter().map(|((_, name), mut points)| {
-        points.extend(quality.plain.map(|value| (1.0, value)));
         points.sort_by(|a, b| a.0.total_cmp(&b.0));
         (name, points)
     });

@@ -191,7 +191,7 @@ impl Filler<'_> {
         Ok(
             match slot.keeping(Some(&tensor), self.storage, tensor.dtype) {
                 #[cfg(feature = "cpu")]
-                Keeping::Blocks(blocks) => self.packed(blocks, slot, device)?,
+                Keeping::Blocks(blocks) => self.packed(&blocks, slot, device)?,
                 #[cfg(feature = "cpu")]
                 Keeping::Fours => packed::fours(&data()?).tensor(|data| placed(data, device)),
                 Keeping::Bytes(group) => placed(quantise::quantised(&data()?, group), device),

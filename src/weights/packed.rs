@@ -1,5 +1,7 @@
 //! Blocks of a file as the processor's products read them: the same integers and scales, the other way round.
 
+use std::{iter, mem};
+
 use burn::tensor::{Tensor, TensorData};
 use rayon::prelude::*;
 
@@ -171,20 +173,23 @@ struct Columns<'a> {
 
 impl Columns<'_> {
     /// One block of every output each.
-    fn divided(mut self, across: usize) -> Vec<Self> {
-        let mut columns = Vec::with_capacity(across);
-        for left in (1..=across).rev() {
-            columns.push(Self {
-                packing: self.packing,
-                low: cut(&mut self.low, left),
-                high: cut(&mut self.high, left),
-                scales: cut(&mut self.scales, left),
-                minima: cut(&mut self.minima, left),
-                blocks: cut(&mut self.blocks, left),
-                lowest: cut(&mut self.lowest, left),
-            });
-        }
-        columns
+    fn divided(self, across: usize) -> Vec<Self> {
+        let packing = self.packing;
+        let (mut low, mut high) = (parts(self.low, across), parts(self.high, across));
+        let (mut scales, mut minima) = (parts(self.scales, across), parts(self.minima, across));
+        let (mut blocks, mut lowest) = (parts(self.blocks, across), parts(self.lowest, across));
+        let columns = iter::from_fn(|| {
+            Some(Self {
+                packing,
+                low: low.next()?,
+                high: high.next()?,
+                scales: scales.next()?,
+                minima: minima.next()?,
+                blocks: blocks.next()?,
+                lowest: lowest.next()?,
+            })
+        });
+        columns.collect()
     }
 
     /// Turns one block of every output.
@@ -223,12 +228,15 @@ impl Columns<'_> {
     }
 }
 
-/// Takes the first of so many parts off a plane.
-fn cut<'a, T>(plane: &mut &'a mut [T], parts: usize) -> &'a mut [T] {
-    let length = plane.len() / parts;
-    let (first, rest) = std::mem::take(plane).split_at_mut(length);
-    *plane = rest;
-    first
+/// A plane in so many parts; of an empty one they are empty.
+fn parts<T>(plane: &mut [T], across: usize) -> impl Iterator<Item = &mut [T]> {
+    let length = plane.len() / across.max(1);
+    let mut rest = plane;
+    (0..across).map(move |_| {
+        let (part, tail) = mem::take(&mut rest).split_at_mut(length);
+        rest = tail;
+        part
+    })
 }
 
 /// Fills a part of every line of a plane.

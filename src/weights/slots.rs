@@ -80,12 +80,12 @@ impl Slot {
     }
 
     /// How it is kept where the file has it as `tensor`, or, if there is none, in type `file`.
-    pub(super) fn keeping<'a>(
+    pub(super) fn keeping(
         &self,
-        tensor: Option<&'a Unread>,
+        tensor: Option<&Unread>,
         storage: Storage,
         file: DType,
-    ) -> Keeping<'a> {
+    ) -> Keeping {
         let rounds = self.transposed && matches!(storage, Storage::Quantised | Storage::Fours);
         let group = rounds.then(|| quantise::group(&self.name, &self.shape));
         let group = group.flatten();
@@ -100,7 +100,7 @@ impl Slot {
                 self.transposed && on_processor && packs && !wide
             };
             match blocks.filter(stay) {
-                Some(blocks) => return Keeping::Blocks(blocks),
+                Some(blocks) => return Keeping::Blocks(blocks.clone()),
                 None if fours => return Keeping::Fours,
                 None => {}
             }
@@ -113,7 +113,7 @@ impl Slot {
     }
 
     /// Bytes that it takes.
-    fn bytes(&self, keeping: Keeping<'_>) -> u64 {
+    fn bytes(&self, keeping: Keeping) -> u64 {
         let elements = self.shape.iter().product::<usize>();
         let bytes = match keeping {
             #[cfg(feature = "cpu")]
@@ -128,10 +128,10 @@ impl Slot {
 }
 
 /// How a parameter is kept.
-pub(super) enum Keeping<'a> {
+pub(super) enum Keeping {
     /// In the file's blocks.
     #[cfg(feature = "cpu")]
-    Blocks(&'a Blocks),
+    Blocks(Blocks),
     /// Rounded to 4 bits.
     #[cfg(feature = "cpu")]
     Fours,

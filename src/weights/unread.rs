@@ -3,7 +3,7 @@
 //! What is done to a tensor on its way into a module (a cut, another shape, a sum) is done to the reading, so that one tensor at a time is
 //! in memory. Blocks stay blocks through whatever leaves them whole.
 
-use std::{fmt, ops::Range, sync::Arc};
+use std::{fmt, iter, ops::Range, sync::Arc};
 
 use burn::tensor::{Bytes, DType, Shape, TensorData};
 
@@ -14,7 +14,8 @@ use super::blocks::Kind;
 #[error("{0}")]
 pub(crate) struct ReadError(pub(crate) String);
 
-type Read<T> = Arc<dyn Fn() -> Result<T, ReadError> + Send + Sync>;
+type Read = Arc<dyn Fn() -> Result<Bytes, ReadError> + Send + Sync>;
+type ReadPart = Arc<dyn Fn(Range<usize>) -> Result<Vec<u8>, ReadError> + Send + Sync>;
 
 /// A tensor that is read when it is drawn.
 #[derive(Clone)]
@@ -28,7 +29,7 @@ pub(crate) struct Unread {
 
 #[derive(Clone)]
 enum Source {
-    Deferred { length: usize, read: Read<Bytes> },
+    Deferred { length: usize, read: Read },
     Blocks(Blocks),
 }
 
@@ -39,7 +40,7 @@ pub(crate) struct Blocks {
     /// Which of the file's, one part after the other.
     parts: Vec<Range<usize>>,
     /// Reads the bytes of some of a file's.
-    read: Arc<dyn Fn(Range<usize>) -> Result<Vec<u8>, ReadError> + Send + Sync>,
+    read: ReadPart,
 }
 
 impl Blocks {
@@ -51,7 +52,7 @@ impl Blocks {
     ) -> Self {
         Self {
             kind,
-            parts: vec![0..count],
+            parts: iter::once(0..count).collect(),
             read: Arc::new(read),
         }
     }
@@ -109,7 +110,7 @@ impl Unread {
     ) -> Self {
         let shape = shape.into();
         let length = shape.iter().product::<usize>() * dtype.size();
-        let read: Read<Bytes> = Arc::new(read);
+        let read: Read = Arc::new(read);
         Self {
             name,
             dtype,
@@ -211,6 +212,8 @@ impl fmt::Debug for Unread {
 
 #[cfg(test)]
 mod tests {
+    use std::slice;
+
     use super::*;
 
     /// Four rows of 32 values in blocks, each of its own number.
@@ -234,14 +237,15 @@ mod tests {
         assert_eq!(some.byte_len(), 3 * 34);
         assert_eq!(first_of_each(&some), [3.0, 4.0, 1.0]);
         // What is cut again is widened.
-        let fewer = some.rows(&[1..2]);
+        let fewer = some.rows(slice::from_ref(&(1..2)));
         assert_eq!(fewer.stored(), "F32");
         assert_eq!(first_of_each(&fewer), [4.0]);
     }
 
     #[test]
     fn parts_of_blocks_are_widened() {
-        let halves = rows_in_blocks().reshaped([8, 16]).rows(&[1..2]);
+        let halves = rows_in_blocks().reshaped([8, 16]);
+        let halves = halves.rows(slice::from_ref(&(1..2)));
         assert_eq!(halves.stored(), "F32");
         assert_eq!(first_of_each(&halves), [1.0]);
     }

@@ -47,7 +47,7 @@ fn crumb(low: &[u8], at: usize) -> i8 {
 
 /// A scale and a minimum, scales and minima of six bits, integers of four.
 pub(super) fn four_bits(block: &[u8], unit: &mut Unit) {
-    let low = &scales_and_minima(block, unit)[..];
+    let low = scales_and_minima(block, unit);
     for (at, integer) in unit.integers.iter_mut().enumerate() {
         *integer = nibble(low, at).cast_signed();
     }

@@ -30,7 +30,7 @@ pub(super) fn nibbles(kind: Kind, block: &[u8], unit: &mut Unit) {
 }
 
 fn integer(low: u8, high: u32) -> i8 {
-    (low | ((high & 1) << 4) as u8) as i8
+    (low | ((high & 1) << 4) as u8).cast_signed()
 }
 
 /// Integers of eight bits.

@@ -16,7 +16,7 @@ mod unet;
 mod vae;
 mod wrappers;
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, slice};
 
 use super::unread::Unread;
 
@@ -98,7 +98,7 @@ impl Elements {
             Self::Whole => tensor,
             Self::Linear => tensor.reshaped(shape),
             Self::Third(third) => match shape.first() {
-                Some(rows) => tensor.rows(&[third * rows..(third + 1) * rows]),
+                Some(rows) => tensor.rows(slice::from_ref(&(third * rows..(third + 1) * rows))),
                 None => tensor,
             },
             Self::Transposed => {

@@ -74,7 +74,7 @@ fn text_encoders_of_sdxl_are_found_under_either_name() {
     assert_whole(&model);
 }
 
-/// Files for ComfyUI hold the denoiser alone, without a prefix.
+/// Files for `ComfyUI` hold the denoiser alone, without a prefix.
 #[test]
 fn what_a_denoiser_alone_lacks_is_asked_for_by_name() {
     let tensors: Vec<_> = list("original/sd15.unet.ldm.tsv")

@@ -84,9 +84,8 @@ impl Word {
     fn read(reader: &mut Reader<'_>, kind: u32, depth: usize) -> Result<Option<Self>, Fault> {
         let number = |number| Ok(Some(Self::Number(number)));
         match kind {
-            0 => number(reader.u8()?.into()),
+            0 | BOOL => number(reader.u8()?.into()),
             1 => number(reader.u8()?.cast_signed().into()),
-            BOOL => number(reader.u8()?.into()),
             2 => number(reader.u16()?.into()),
             3 => number(reader.u16()?.cast_signed().into()),
             4 => number(reader.u32()?.into()),
