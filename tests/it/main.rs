@@ -67,6 +67,7 @@ mod faults;
 mod films;
 mod fixture;
 mod folders;
+mod gguf;
 mod golden;
 mod gpu;
 #[cfg(feature = "hub")]
