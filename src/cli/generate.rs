@@ -50,7 +50,11 @@ pub(super) fn run(arguments: &args::Generate) -> Result<(), Error> {
     let (made, traced) = generate(&mut job.stages, &machine, watch, trace)?;
     machine.note_run(&workload);
     let work = work(&job.stages, &made.reports);
-    let account = account(job, seed, &machine);
+    let drift = made.computed().drift().map(|drift| drift.to_string());
+    let account = Account {
+        drift,
+        ..account(job, seed, &machine)
+    };
     let shown = made.generated.output();
     let written = shown.and_then(|shown| output.write(shown, &account.texts()));
     if let Err(error) = written {
@@ -129,6 +133,7 @@ fn account(job: Job, seed: u64, machine: &Machine) -> Account {
         device: machine.device.to_string(),
         arithmetic: machine.arithmetic(),
         version: env!("CARGO_PKG_VERSION"),
+        drift: None,
         recipe,
     }
 }
@@ -154,7 +159,7 @@ fn generate(
     };
     let mut trace = Trace::new(&mut watch);
     let made = make(stages, machine, &mut trace)?;
-    let traced = tensors::write_trace(path, &trace, stages.first(), &made.generated);
+    let traced = tensors::write_trace(path, &trace, stages.first(), &made);
     watch.finish();
     Ok((made, traced))
 }

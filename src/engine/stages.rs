@@ -13,6 +13,7 @@ use super::{
     model::{self, Model, Reading},
 };
 use crate::{
+    cache::Account,
     catalog::Overrides,
     denoise::Observer,
     device::Workload,
@@ -233,6 +234,14 @@ pub(crate) struct Made {
     pub(crate) reports: Vec<Report>,
     /// Reading all weights.
     pub(crate) loading: Duration,
+}
+
+impl Made {
+    /// What was computed, evaluations counted over all models.
+    pub(crate) fn computed(&self) -> Account {
+        let accounts = self.reports.iter().map(|report| &report.account);
+        accounts.fold(Account::default(), Account::followed_by)
+    }
 }
 
 /// Adds to `total` what `load` takes.

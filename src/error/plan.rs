@@ -119,7 +119,7 @@ pub(crate) enum PlanError {
     )]
     Uncalibrated { budget: String, run: String },
     #[error(
-        "`{rule}` cannot be calibrated: {reason}\nhint: a rule that cuts the trunk, with forecast=linear or none, as in deepcache:branch=0,forecast=linear"
+        "`{rule}` cannot be calibrated: {reason}\nhint: a rule that cuts the trunk, as in deepcache:branch=0,forecast=linear"
     )]
     NoSchedule { rule: String, reason: &'static str },
 
@@ -137,6 +137,11 @@ pub(crate) enum PlanError {
         "`{rule}` makes its forecast itself\nhint: `forecast` goes with rules that are planned, and with `easycache`"
     )]
     DecidedForecast { rule: String },
+
+    #[error(
+        "`{rule}` cannot be verified: {reason}\nhint: `verify` goes with a rule that cuts the trunk at planned refreshes, as in deepcache:interval=3,forecast=linear,verify=0.05"
+    )]
+    Unverifiable { rule: String, reason: &'static str },
 
     // The run and the trunk.
     #[error("a gate at step 0 would never attend to the text\nhint: 10 of 50 works well")]

@@ -9,6 +9,7 @@
 //! Within a batch every method takes its turn, so that each batch is one round of a paired timing.
 
 mod archive;
+mod chart;
 mod compare;
 mod data;
 mod joined;
@@ -24,6 +25,7 @@ mod study;
 mod timing;
 
 pub use archive::write_archive;
+pub use chart::{Chart, svg};
 pub use compare::{Comparison, Reference, Standing};
 pub use data::{for_each_picture, read_prompts};
 pub use joined::Joined;

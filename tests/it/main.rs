@@ -28,6 +28,8 @@ mod cli_adapters;
 #[cfg(feature = "cli")]
 mod cli_classes;
 #[cfg(feature = "cli")]
+mod cli_curve;
+#[cfg(feature = "cli")]
 mod cli_eval;
 #[cfg(feature = "cli")]
 mod cli_films;
@@ -65,6 +67,7 @@ mod faults;
 mod films;
 mod fixture;
 mod folders;
+mod gguf;
 mod golden;
 mod gpu;
 #[cfg(feature = "hub")]

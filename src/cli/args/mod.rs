@@ -188,7 +188,7 @@ pub(super) struct Plan {
     /// Forecast memory for a denoiser in f32 on the CPU, or in f16 or bf16 on a GPU
     #[arg(long, value_name = "T", default_value = "f32", help_heading = MACHINE)]
     pub(super) dtype: DtypeChoice,
-    /// Forecast memory for linear layers as the files have them, file, or in 8 bits, q8
+    /// Forecast memory for linear layers as the files have them, file, in 8 bits, q8, or in 4 bits, q4
     #[arg(long, value_name = "W", default_value_t, help_heading = MACHINE)]
     pub(super) weights: WeightFormat,
     #[command(flatten)]
@@ -202,9 +202,18 @@ pub(super) struct Bench {
     #[command(flatten)]
     pub(super) course: Course,
     /// Rules to time, each against the plain run
-    #[arg(long, value_name = "RULE", required = true, num_args = 1.., help_heading = RULES)]
+    #[arg(long, value_name = "RULE", required_unless_present = "curve", num_args = 1.., help_heading = RULES)]
     pub(super) cache: Vec<CacheRule>,
-    /// Rounds; in each, the plain run and every rule take their turn
+    /// Measure speed against difference: how far the pictures of every rule, and of fewer steps at its cost, are from the plain run's; without --cache the rules that go with the model
+    #[arg(long, conflicts_with = "step_graphs", help_heading = RULES)]
+    pub(super) curve: bool,
+    /// What the pictures of a curve show, going round the rounds: a prompt a line, or JSON objects with a prompt in a .jsonl file
+    #[arg(long, value_name = "FILE", requires = "curve", help_heading = SAMPLES)]
+    pub(super) prompts: Option<PathBuf>,
+    /// Draw the curve, and how far the forecasts of rules with `verify` were off, as SVG
+    #[arg(long, value_name = "FILE", requires = "curve", help_heading = OUTPUT)]
+    pub(super) plot: Option<PathBuf>,
+    /// Rounds; in each, the plain run and every rule take their turn; of a curve, each with the next seed
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = count)]
     pub(super) repeat: usize,
     /// Seed of the noise
@@ -229,7 +238,7 @@ pub(super) struct Calibrate {
     pub(super) model: Model,
     #[command(flatten)]
     pub(super) course: Course,
-    /// Rules to find the best refreshes of, whatever their own are: they cut the trunk, with forecast=linear or none; l2c makes a router [default: l2c]
+    /// Rules to find the best refreshes of, whatever their own are: they cut the trunk; l2c makes a router [default: l2c]
     #[arg(long, value_name = "RULE", num_args = 1.., value_parser = calibrated, help_heading = RULES)]
     pub(super) cache: Vec<Calibrated>,
     /// The most model calls from one refresh of a plan to the next

@@ -16,10 +16,9 @@ mod unet;
 mod vae;
 mod wrappers;
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, slice};
 
-use burn::tensor::{Bytes, Shape, TensorData};
-use burn_store::{bridge, burn_pack::Tensor as Packed};
+use super::unread::Unread;
 
 pub use tiny::{Half, is_tiny_autoencoder, tiny_autoencoder, tiny_config, tiny_half};
 pub use vae::{DECODER_INPUT, autoencoder_alone};
@@ -33,7 +32,7 @@ use self::{
     text::text,
     vae::autoencoder,
 };
-use super::{WeightSource, names::reshaped, transpose::transposed};
+use super::{WeightSource, transpose::transposed};
 use crate::error::{Error, WeightsError};
 
 /// What the numbering of a checkpoint depends on.
@@ -93,34 +92,21 @@ impl Elements {
         }
     }
 
-    fn apply(self, tensor: Packed) -> Packed {
+    fn apply(self, tensor: Unread) -> Unread {
         let shape = self.shape(&tensor.shape.to_vec());
         match self {
             Self::Whole => tensor,
-            Self::Linear => reshaped(tensor, shape),
-            Self::Third(third) => rows(tensor, shape, third),
-            Self::Transposed => turned(tensor, shape),
+            Self::Linear => tensor.reshaped(shape),
+            Self::Third(third) => match shape.first() {
+                Some(rows) => tensor.rows(slice::from_ref(&(third * rows..(third + 1) * rows))),
+                None => tensor,
+            },
+            Self::Transposed => {
+                let dtype = tensor.dtype;
+                tensor.mapped(dtype, shape, |data| transposed(&data))
+            }
         }
     }
-}
-
-/// A third of the rows, still unread.
-fn rows(tensor: Packed, shape: Vec<usize>, third: usize) -> Packed {
-    let (name, dtype, shape) = (tensor.name.clone(), tensor.dtype, Shape::from(shape));
-    let inner = shape.clone();
-    bridge::map_data(tensor, name, dtype, shape, move |data| {
-        let length = bridge::data_len(dtype, &inner);
-        let bytes = data.as_bytes()[third * length..][..length].to_vec();
-        TensorData::from_bytes(Bytes::from_bytes_vec(bytes), inner.clone(), dtype)
-    })
-}
-
-/// The transpose of a matrix, still unread.
-fn turned(tensor: Packed, shape: Vec<usize>) -> Packed {
-    let (name, dtype) = (tensor.name.clone(), tensor.dtype);
-    bridge::map_data(tensor, name, dtype, Shape::from(shape), |data| {
-        transposed(&data)
-    })
 }
 
 const UNET: &str = "model.diffusion_model.";
@@ -224,7 +210,7 @@ pub(super) fn split_by(
     source: &WeightSource,
     place: impl Fn(&str) -> Placement,
 ) -> Result<Parts, Error> {
-    let mut parts: BTreeMap<&'static str, Vec<Packed>> = BTreeMap::new();
+    let mut parts: BTreeMap<&'static str, Vec<Unread>> = BTreeMap::new();
     let (mut leftovers, mut strangers) = (Vec::new(), Vec::new());
     for tensor in source.packed() {
         match place(&tensor.name) {
@@ -251,7 +237,7 @@ pub(super) fn split_by(
     })
 }
 
-pub(super) fn cut(tensor: &Packed, piece: Piece) -> Packed {
+pub(super) fn cut(tensor: &Unread, piece: Piece) -> Unread {
     let mut tensor = piece.cut.apply(tensor.clone());
     tensor.name = piece.name;
     tensor
