@@ -43,8 +43,10 @@ impl FrameScales {
 pub struct Guidance {
     /// 1 and less is unguided: one row a picture instead of two.
     pub scale: f64,
-    /// The network reads the scale itself, whatever it is: one row a picture.
-    pub embedded: bool,
+    /// The scale that the network reads itself, whatever it is, where it was distilled to; `scale` guides beside it.
+    pub embedded: Option<f64>,
+    /// The halves are calls of their own, with what is stored and decided of its own: less memory than both at once.
+    pub apart: bool,
     /// Of films whose frames are guided more and more, or less and less; `None` guides every row alike.
     pub over_frames: Option<FrameScales>,
     /// 0 to 1: how far the guided prediction is brought back to the spread of the conditioned one.
@@ -61,7 +63,8 @@ impl Default for Guidance {
     fn default() -> Self {
         Self {
             scale: 1.0,
-            embedded: false,
+            embedded: None,
+            apart: false,
             over_frames: None,
             rescale: 0.0,
             conditioned: Conditioned::default(),
@@ -74,7 +77,16 @@ impl Guidance {
     /// Whether the unconditioned half is computed at all.
     pub fn is_on(self) -> bool {
         let first = self.over_frames.map_or(self.scale, |scales| scales.first);
-        !self.embedded && self.scale.max(first) > 1.0
+        self.scale.max(first) > 1.0
+    }
+
+    /// The scale by which a request asks for it: the one that the network reads where it reads one.
+    pub fn asked(self) -> f64 {
+        match self.embedded {
+            Some(scale) => scale,
+            None if self.apart => 1.0,
+            None => self.scale,
+        }
     }
 
     /// The same, switched off.

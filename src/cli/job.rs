@@ -284,7 +284,7 @@ impl Facts {
             sampler: request.sampler.map_or(own, |kind| kind.name()).to_owned(),
             steps: resolved.steps,
             evaluations: resolved.evaluations(),
-            guidance_scale: resolved.guidance.scale,
+            guidance_scale: resolved.guidance.asked(),
             width,
             height,
             batch: request.items(),

@@ -168,6 +168,8 @@ fn numbers(recipe: &mut Recipe, given: &args::Generate) -> Result<(), Error> {
         &mut recipe.guidance_rescale,
         given.guidance_rescale.as_ref(),
     );
+    let away = given.true_guidance_scale.as_ref();
+    set(&mut recipe.true_guidance_scale, away);
     set(&mut recipe.guidance_until, given.guidance_until.as_ref());
     let channels = given.guidance_channels.as_ref();
     set(&mut recipe.guidance_channels, channels);

@@ -315,7 +315,7 @@ impl Pipeline {
         let conditioning = timed(|| self.conditioning(&run, &mut noise, observer));
         let (mut conditioning, text) = conditioning?;
         let guidance = resolved.guidance;
-        conditioning.guidance_scale = guidance.embedded.then_some(guidance.scale);
+        conditioning.guidance_scale = guidance.embedded;
         self.make_room(request, resolved)?;
         let mut start = self.start(&run, &mut noise)?;
         if let Some(channels) = start.channels.take() {

@@ -7,6 +7,7 @@
 pub mod adapt;
 pub mod adm;
 pub mod dit;
+pub mod flux;
 pub mod names;
 pub mod original;
 

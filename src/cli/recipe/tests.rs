@@ -48,6 +48,7 @@ const TOLD: &[(&str, &str, &str)] = &[
     ("motion_y", "", "--motion-y -2"),
     ("motion_t0", "", "--motion-t0 20"),
     ("motion_t1", "", "--motion-t1 25"),
+    ("true_guidance_scale", "", "--true-guidance-scale 2.5"),
     ("guidance_rescale", "", "--guidance-rescale 0.7"),
     ("guidance_until", "", "--guidance-until 0.6"),
     ("guidance_channels", "", "--guidance-channels 3"),

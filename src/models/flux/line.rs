@@ -4,8 +4,9 @@ use std::ops::Range;
 
 use burn::tensor::{DType, Device, FloatDType, Tensor};
 
-use super::blocks::{FluxTransformer2DModel, Given, joined, streams};
 use super::config::{FluxConfig, PATCH};
+use super::parts::{Given, joined, streams};
+use super::whole::FluxTransformer2DModel;
 use crate::conditioning::Conditioning;
 use crate::denoiser::{Carry, Evaluation, StagedDenoiser, join_rows, mean_magnitude, weighted_sum};
 use crate::models::patches::grid;

@@ -7,12 +7,14 @@
 //! A line of as many cells as there are blocks, those with two streams in front: [`Flux`] runs it, [`FluxConfig::blueprint`] tells its
 //! costs. What crosses a boundary is one tensor, the text's tokens in front of the image's.
 
-mod blocks;
 mod blueprint;
 mod config;
+mod double;
 mod line;
+mod parts;
 mod single;
+mod whole;
 
-pub use blocks::FluxTransformer2DModel;
 pub use config::FluxConfig;
 pub use line::{Flux, FluxCarry, FluxPrepared, FluxRun};
+pub use whole::FluxTransformer2DModel;

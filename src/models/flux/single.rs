@@ -4,8 +4,8 @@ use burn::module::Module;
 use burn::nn::{Linear, LinearConfig};
 use burn::tensor::{Device, Tensor};
 
-use super::blocks::{AdaNorm, EPSILON, Given};
 use super::config::FluxConfig;
+use super::parts::{AdaNorm, EPSILON, Given};
 use crate::nn::attention::{merge_heads, split_heads};
 use crate::nn::head_norm::HeadNorm;
 use crate::nn::modulation::{modulate, modulation};

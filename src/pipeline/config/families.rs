@@ -6,9 +6,10 @@ use super::encoders::TextConfig;
 use super::json::json;
 use super::model::ModelConfig;
 use super::repairs;
-use super::sentences::{LONGEST, Read, SentenceConfig};
+use super::sentences::{Read, SentenceConfig};
 use super::source::{ClassesConfig, PICTURE_ENCODER, SourceConfig};
-use super::space::SpaceConfig;
+use super::space::{SpaceConfig, autoencoder, check_latents};
+use super::transformers;
 use super::trunk::TrunkConfig;
 use super::upscale::UpscaleConfig;
 use crate::catalog::ModelFolder;
@@ -17,11 +18,10 @@ use crate::guidance::Conditioned;
 use crate::models::class_embedder::ClassEmbedderConfig;
 use crate::models::clip_vision::ClipVisionConfig;
 use crate::models::dit::DiTConfig;
-use crate::models::pixart::PixArtConfig;
 use crate::models::spatio_temporal::SpatioTemporalUNetConfig;
 use crate::models::unet::{Labels, UNetConfig};
 use crate::models::unet3d::UNet3dConfig;
-use crate::models::vae::{VaeConfig, VaeJson};
+use crate::models::vae::VaeConfig;
 use crate::samplers::SamplerConfig;
 
 impl ModelConfig {
@@ -40,8 +40,8 @@ impl ModelConfig {
             "TextToVideoSDPipeline" => text_to_video(folder, sampler)?,
             "IFPipeline" => pixels_of_text(folder, sampler, None)?,
             "IFSuperResolutionPipeline" => larger_pixels(folder, sampler)?,
-            "PixArtSigmaPipeline" => latents_of_sentences(folder, sampler, 300)?,
-            "PixArtAlphaPipeline" => latents_of_sentences(folder, sampler, 120)?,
+            "PixArtSigmaPipeline" => transformers::pixart(folder, sampler, 300)?,
+            "PixArtAlphaPipeline" => transformers::pixart(folder, sampler, 120)?,
             "StableDiffusionUpscalePipeline" => larger_latents(folder, sampler)?,
             "DiTPipeline" | "LDMClassToImagePipeline" => class_to_image(folder, sampler)?,
             _ => text_to_image(folder, sampler)?,
@@ -158,42 +158,6 @@ fn larger_pixels(folder: &ModelFolder, sampler: SamplerConfig) -> Result<ModelCo
         ..UpscaleConfig::read(folder, "image_noising_scheduler", 250, None)?
     };
     pixels_of_text(folder, sampler, Some(upscale))
-}
-
-/// `PixArt`-α and -Σ: latents of a text of so many tokens, read through T5. The variance that they learn is left out, as in diffusers.
-///
-/// Source: Chen et al. (arXiv 2310.00426, arXiv 2403.04692); behaviour as diffusers' `PixArtAlphaPipeline` and `PixArtSigmaPipeline`.
-fn latents_of_sentences(
-    folder: &ModelFolder,
-    sampler: SamplerConfig,
-    tokens: usize,
-) -> Result<ModelConfig, Error> {
-    let pixart = PixArtConfig::from_json(&folder.read_json("transformer/config.json")?)?;
-    let vae = autoencoder(folder)?;
-    let (found, latent) = (pixart.in_channels, vae.latent_channels);
-    check_latents(folder, found, latent)?;
-    if found != latent {
-        let hint = format!("the autoencoder's `latent_channels` is {latent}");
-        return Err(ConfigError::unsupported("in_channels", found, hint).into());
-    }
-    let read = Read {
-        tokens,
-        longest: Some(LONGEST),
-        width: ("caption_channels", pixart.text_width),
-        told_sizes: pixart.told_sizes,
-    };
-    Ok(ModelConfig {
-        sampler,
-        source: SourceConfig::Sentences(SentenceConfig::read(folder, read)?),
-        trunk: TrunkConfig::PixArt(pixart),
-        space: SpaceConfig::Latents(vae),
-        defaults: Defaults::own(20, 4.5),
-        controls: Vec::new(),
-        upscale: None,
-        distilled: None,
-        repaired: false,
-        folder: None,
-    })
 }
 
 /// The x4 upscaler of Stable Diffusion, whose small picture has the size of the latents.
@@ -416,21 +380,4 @@ fn unconditional(
         repaired: false,
         folder: None,
     })
-}
-
-fn autoencoder(folder: &ModelFolder) -> Result<VaeConfig, Error> {
-    VaeConfig::new(json::<VaeJson>(folder, "vae", "vae/config.json")?)
-}
-
-/// Refuses an autoencoder whose latents are not what the denoiser works on: it was put beside it by a caller.
-fn check_latents(folder: &ModelFolder, denoiser: usize, latent: usize) -> Result<(), ConfigError> {
-    match folder.other_vae() {
-        Some(name) if denoiser != latent && denoiser != 2 * latent + 1 => {
-            let hint = format!(
-                "the autoencoder `{name}` is for another model family: the denoiser takes {denoiser} channels in"
-            );
-            Err(ConfigError::unsupported("latent_channels", latent, hint))
-        }
-        _ => Ok(()),
-    }
 }

@@ -13,6 +13,7 @@ mod sentences;
 mod shared;
 mod source;
 mod space;
+mod transformers;
 mod trunk;
 mod upscale;
 mod visit;

@@ -7,6 +7,7 @@ use crate::denoiser::Blueprint;
 use crate::doctor::Models;
 use crate::error::Error;
 use crate::models::dit::{DiTConfig, DiTTransformer2DModel};
+use crate::models::flux::{FluxConfig, FluxTransformer2DModel};
 use crate::models::pixart::{PixArtConfig, PixArtTransformer2DModel};
 use crate::models::spatio_temporal::{
     FilmExtent, SpatioTemporalUNetConfig, UNetSpatioTemporalConditionModel,
@@ -25,6 +26,8 @@ pub enum TrunkConfig {
     DiT(DiTConfig),
     /// A diffusion transformer with cross-attention, `transformer/config.json`.
     PixArt(PixArtConfig),
+    /// A transformer of two streams and then one, `transformer/config.json`.
+    Flux(FluxConfig),
     /// A `UNet` over the frames of a film of a picture, `unet/config.json`.
     SpatioTemporal(SpatioTemporalUNetConfig),
     /// A `UNet` over the frames of a film of a text, `unet/config.json`.
@@ -42,7 +45,7 @@ impl TrunkConfig {
     /// Where its configuration stands in a folder.
     pub fn file(&self) -> &'static str {
         match self {
-            Self::DiT(_) | Self::PixArt(_) => "transformer/config.json",
+            Self::DiT(_) | Self::PixArt(_) | Self::Flux(_) => "transformer/config.json",
             Self::UNet(_) | Self::UNet2d(_) | Self::SpatioTemporal(_) | Self::UNet3d(_) => {
                 "unet/config.json"
             }
@@ -55,6 +58,7 @@ impl TrunkConfig {
             Self::UNet(unet) | Self::UNet2d(unet) => unet.in_channels,
             Self::DiT(dit) => dit.in_channels,
             Self::PixArt(pixart) => pixart.in_channels,
+            Self::Flux(flux) => flux.latent_channels,
             Self::SpatioTemporal(unet) => unet.spatial.in_channels,
             Self::UNet3d(unet) => unet.spatial.in_channels,
         }
@@ -66,6 +70,7 @@ impl TrunkConfig {
             Self::UNet(unet) | Self::UNet2d(unet) => unet.sample_size,
             Self::DiT(dit) => [dit.sample_size; 2],
             Self::PixArt(pixart) => [pixart.sample_size; 2],
+            Self::Flux(flux) => flux.sides(),
             Self::SpatioTemporal(unet) if unet.spatial.sample_size == FILM_SIDES.0 => FILM_SIDES.1,
             Self::SpatioTemporal(unet) => unet.spatial.sample_size,
             Self::UNet3d(unet) => unet.spatial.sample_size,
@@ -81,6 +86,7 @@ impl TrunkConfig {
             Self::SpatioTemporal(unet) => halvings(&unet.spatial),
             Self::DiT(dit) => dit.patch,
             Self::PixArt(pixart) => pixart.patch,
+            Self::Flux(flux) => flux.patch(),
         }
     }
 
@@ -88,7 +94,7 @@ impl TrunkConfig {
     pub(super) fn examined_as(&self) -> Models {
         match self {
             Self::UNet(unet) if unet.added.is_some() => Models::Xl,
-            Self::DiT(_) | Self::PixArt(_) => Models::Dit,
+            Self::DiT(_) | Self::PixArt(_) | Self::Flux(_) => Models::Dit,
             // Over one frame, films have the shapes of pictures.
             Self::UNet(_) | Self::UNet2d(_) | Self::SpatioTemporal(_) | Self::UNet3d(_) => {
                 Models::StableDiffusion
@@ -106,8 +112,17 @@ impl TrunkConfig {
 
     /// Whether it was distilled to read a guidance scale.
     pub(in crate::pipeline) fn reads_guidance(&self) -> bool {
-        self.unet()
-            .is_some_and(|unet| unet.guidance_width.is_some())
+        match self {
+            Self::Flux(flux) => flux.guided,
+            _ => self
+                .unet()
+                .is_some_and(|unet| unet.guidance_width.is_some()),
+        }
+    }
+
+    /// Whether what guides it beside that takes calls of its own.
+    pub(in crate::pipeline) fn guides_apart(&self) -> bool {
+        matches!(self, Self::Flux(_))
     }
 
     /// Frames of the films it was trained on, where it looks along them.
@@ -115,7 +130,9 @@ impl TrunkConfig {
         match self {
             Self::SpatioTemporal(unet) => Some(unet.frames),
             Self::UNet3d(_) => Some(FRAMES_OF_TEXT),
-            Self::UNet(_) | Self::UNet2d(_) | Self::DiT(_) | Self::PixArt(_) => None,
+            Self::UNet(_) | Self::UNet2d(_) | Self::DiT(_) | Self::PixArt(_) | Self::Flux(_) => {
+                None
+            }
         }
     }
 
@@ -123,7 +140,11 @@ impl TrunkConfig {
     pub(super) fn unet(&self) -> Option<&UNetConfig> {
         match self {
             Self::UNet(unet) | Self::UNet2d(unet) => Some(unet),
-            Self::DiT(_) | Self::PixArt(_) | Self::SpatioTemporal(_) | Self::UNet3d(_) => None,
+            Self::DiT(_)
+            | Self::PixArt(_)
+            | Self::Flux(_)
+            | Self::SpatioTemporal(_)
+            | Self::UNet3d(_) => None,
         }
     }
 
@@ -133,7 +154,7 @@ impl TrunkConfig {
             Self::UNet(unet) | Self::UNet2d(unet) => Some(unet.widest()),
             Self::SpatioTemporal(unet) => Some(unet.spatial.widest()),
             Self::UNet3d(unet) => Some(unet.spatial.widest()),
-            Self::DiT(_) | Self::PixArt(_) => None,
+            Self::DiT(_) | Self::PixArt(_) | Self::Flux(_) => None,
         }
     }
 
@@ -143,6 +164,7 @@ impl TrunkConfig {
             Self::UNet(unet) | Self::UNet2d(unet) => unet.blueprint(extent),
             Self::DiT(dit) => dit.blueprint(extent.height, extent.width),
             Self::PixArt(pixart) => pixart.blueprint(extent),
+            Self::Flux(flux) => flux.blueprint(extent),
             Self::SpatioTemporal(unet) => unet.blueprint(FilmExtent::of(extent, frames)),
             Self::UNet3d(unet) => unet.blueprint(FilmExtent::of(extent, frames)),
         }
@@ -155,6 +177,7 @@ impl TrunkConfig {
             Self::UNet(unet) | Self::UNet2d(unet) => unet.blueprint_without_products(extent),
             Self::DiT(dit) => dit.blueprint_without_products(extent.height, extent.width),
             Self::PixArt(pixart) => pixart.blueprint_without_products(extent),
+            Self::Flux(flux) => flux.blueprint_without_products(extent),
             Self::SpatioTemporal(unet) => unet.blueprint_without_products(film),
             Self::UNet3d(unet) => unet.blueprint_without_products(film),
         }
@@ -172,6 +195,10 @@ impl TrunkConfig {
             }
             Self::PixArt(pixart) => {
                 let model = PixArtTransformer2DModel::new(pixart, device);
+                visitor.part("transformer", Role::Denoiser, &model)
+            }
+            Self::Flux(flux) => {
+                let model = FluxTransformer2DModel::new(flux, device);
                 visitor.part("transformer", Role::Denoiser, &model)
             }
             Self::SpatioTemporal(unet) => {

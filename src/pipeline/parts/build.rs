@@ -15,6 +15,7 @@ use crate::error::Error;
 use crate::models::class_embedder::ClassEmbedder;
 use crate::models::clip::ClipTextModel;
 use crate::models::dit::{DiT, DiTTransformer2DModel};
+use crate::models::flux::{Flux, FluxTransformer2DModel};
 use crate::models::pixart::{PixArt, PixArtTransformer2DModel};
 use crate::models::spatio_temporal::{SpatioTemporalUNet, UNetSpatioTemporalConditionModel};
 use crate::models::unet::{UNet, UNet2DConditionModel, UNet2d, UNetConfig};
@@ -107,6 +108,12 @@ fn trunk(
             let (part, model) = ("transformer", PixArtTransformer2DModel::new(config, device));
             let model = load_strict(model, &folder.weights(part)?, part, storage)?;
             Ok(Box::new(PixArt::new(config.clone(), model)))
+        }
+        TrunkConfig::Flux(config) => {
+            let (part, model) = ("transformer", FluxTransformer2DModel::new(config, device));
+            let source = folder.weights(part)?;
+            let model = load_merged(model, &source, part, storage, &merge.of(part))?;
+            Ok(Box::new(Flux::new(config.clone(), model)))
         }
         TrunkConfig::SpatioTemporal(config) => {
             let model = UNetSpatioTemporalConditionModel::new(config, device);

@@ -71,6 +71,8 @@ pub struct Recipe {
     pub steps: Option<usize>,
     /// See [`Request::guidance_scale`](super::Request::guidance_scale).
     pub guidance_scale: Option<f64>,
+    /// See [`Request::true_guidance_scale`](super::Request::true_guidance_scale).
+    pub true_guidance_scale: Option<f64>,
     /// See [`Request::guidance_rescale`](super::Request::guidance_rescale).
     pub guidance_rescale: Option<f64>,
     /// See [`Request::guidance_until`](super::Request::guidance_until).
@@ -277,6 +279,7 @@ impl Default for Recipe {
             seed: None,
             steps: None,
             guidance_scale: None,
+            true_guidance_scale: None,
             guidance_rescale: None,
             guidance_until: None,
             guidance_channels: None,
@@ -315,7 +318,7 @@ impl Recipe {
         self.steps = Some(resolved.steps);
         // What guides nothing is refused where it is said.
         if !matches!(model.source, SourceConfig::Nothing) {
-            self.guidance_scale = Some(resolved.guidance.scale);
+            self.guidance_scale = Some(resolved.guidance.asked());
         }
         if resolved.rows.frames > 1 {
             self.film.frames = Some(resolved.rows.frames);

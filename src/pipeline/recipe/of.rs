@@ -29,6 +29,7 @@ impl Recipe {
             seed: Some(request.seeds.clone()),
             steps: request.steps,
             guidance_scale: request.guidance_scale,
+            true_guidance_scale: request.true_guidance_scale,
             guidance_rescale: nonzero(request.guidance_rescale),
             guidance_until: request.guidance_until,
             guidance_channels: request.guidance_channels,

@@ -151,6 +151,7 @@ impl Recipe {
             seeds: self.seed.clone().unwrap_or(Seeds::One(0)),
             steps: self.steps,
             guidance_scale: self.guidance_scale,
+            true_guidance_scale: self.true_guidance_scale,
             guidance_rescale: self.guidance_rescale.unwrap_or(0.0),
             guidance_until: self.guidance_until,
             guidance_channels: self.guidance_channels,

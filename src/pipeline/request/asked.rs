@@ -39,6 +39,9 @@ pub struct Request {
     pub steps: Option<usize>,
     /// Guidance scale; 1 and less is unguided.
     pub guidance_scale: Option<f64>,
+    /// The scale of guidance away from the negative prompt, for models that do without it or read `guidance_scale` themselves (FLUX); 1 and
+    /// less is unguided.
+    pub true_guidance_scale: Option<f64>,
     /// 0 to 1, see [`Guidance::rescale`](crate::guidance::Guidance::rescale).
     pub guidance_rescale: f64,
     /// Share of the run, 0 to 1, behind which guidance is off and one row a picture is computed; `None` guides to the end.
@@ -96,6 +99,7 @@ impl Request {
             seeds: Seeds::One(0),
             steps: None,
             guidance_scale: None,
+            true_guidance_scale: None,
             guidance_rescale: 0.0,
             guidance_until: None,
             guidance_channels: None,

@@ -293,16 +293,43 @@ impl Request {
         }
     }
 
-    fn guidance(&self, model: &ModelConfig, frames: usize) -> Result<Guidance, RequestError> {
-        let scale = self.guidance_scale.unwrap_or(model.defaults.guidance_scale);
-        let rescale = self.guidance_rescale;
-        if !scale.is_finite() {
-            return Err(RequestError::Range {
-                name: "guidance_scale",
-                value: scale,
-                range: "a finite number",
+    /// What guides, and what the network is told, with whether the halves are calls of their own.
+    fn scales(&self, model: &ModelConfig) -> Result<(f64, Option<f64>, bool), RequestError> {
+        let asked = self.guidance_scale.unwrap_or(model.defaults.guidance_scale);
+        let away = self.true_guidance_scale;
+        let numbers = [
+            ("guidance_scale", asked),
+            ("true_guidance_scale", away.unwrap_or(1.0)),
+        ];
+        if let Some((name, value)) = numbers.into_iter().find(|(_, value)| !value.is_finite()) {
+            let range = "a finite number";
+            return Err(RequestError::Range { name, value, range });
+        }
+        let told = model.trunk.reads_guidance().then_some(asked);
+        if !model.trunk.guides_apart() {
+            return match away {
+                Some(_) => Err(RequestError::NotTaken {
+                    option: "true_guidance_scale",
+                    what: "true guidance scale",
+                    hint: "FLUX models do; `guidance_scale` guides others",
+                }),
+                None => Ok((if told.is_some() { 1.0 } else { asked }, told, false)),
+            };
+        }
+        if told.is_none() && asked > 1.0 {
+            return Err(RequestError::NotTaken {
+                option: "guidance_scale",
+                what: "guidance scale",
+                hint: "FLUX.1 dev does; `true_guidance_scale` leads this one away from a negative prompt",
             });
         }
+        let scale = away.unwrap_or(1.0);
+        Ok((scale, told, scale > 1.0))
+    }
+
+    fn guidance(&self, model: &ModelConfig, frames: usize) -> Result<Guidance, RequestError> {
+        let (scale, embedded, apart) = self.scales(model)?;
+        let rescale = self.guidance_rescale;
         if !(0.0..=1.0).contains(&rescale) {
             return Err(RequestError::Range {
                 name: "guidance_rescale",
@@ -313,7 +340,8 @@ impl Request {
         let guidance = Guidance {
             scale,
             rescale,
-            embedded: model.trunk.reads_guidance(),
+            embedded,
+            apart,
             over_frames: self.film.scales(model, frames),
             channels: model.guided_channels(),
             ..Guidance::default()

@@ -17,6 +17,7 @@ mod vae;
 mod wrappers;
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use burn::tensor::{Bytes, Shape, TensorData};
 use burn_store::{bridge, burn_pack::Tensor as Packed};
@@ -27,11 +28,12 @@ pub use wrappers::unwrapped;
 
 pub(super) use unet::unet;
 
+pub(super) use vae::autoencoder;
+
 use self::{
     frames::{pictures, unet_over_frames},
     leftovers::is_leftover,
     text::text,
-    vae::autoencoder,
 };
 use super::{WeightSource, names::reshaped, transpose::transposed};
 use crate::error::{Error, WeightsError};
@@ -80,6 +82,17 @@ pub enum Elements {
     Third(usize),
     /// All, a matrix that is multiplied from the right as the linear layer that it is.
     Transposed,
+    /// So many equal shares of the rows, from this one on: layers of different heights are kept in one tensor.
+    Share {
+        /// The first share.
+        first: usize,
+        /// How many.
+        count: usize,
+        /// Shares of the whole tensor.
+        of: usize,
+    },
+    /// All, the second half of the rows in front of the first.
+    Exchanged,
 }
 
 impl Elements {
@@ -88,6 +101,9 @@ impl Elements {
         match (self, shape) {
             (Self::Linear, [rows, columns, 1, 1]) => vec![*rows, *columns],
             (Self::Third(_), [rows, rest @ ..]) => [&[rows / 3], rest].concat(),
+            (Self::Share { count, of, .. }, [rows, rest @ ..]) => {
+                [&[rows / of * count], rest].concat()
+            }
             (Self::Transposed, [rows, columns]) => vec![*columns, *rows],
             _ => shape.to_vec(),
         }
@@ -98,19 +114,36 @@ impl Elements {
         match self {
             Self::Whole => tensor,
             Self::Linear => reshaped(tensor, shape),
-            Self::Third(third) => rows(tensor, shape, third),
+            Self::Third(third) => rows(tensor, shape, |third_length| {
+                let start = third * third_length;
+                vec![start..start + third_length]
+            }),
+            Self::Share { first, count, .. } => rows(tensor, shape, |length| {
+                let start = length / count * first;
+                vec![start..start + length]
+            }),
+            Self::Exchanged => rows(tensor, shape, |length| {
+                let half = length / 2;
+                vec![half..length, 0..half]
+            }),
             Self::Transposed => turned(tensor, shape),
         }
     }
 }
 
-/// A third of the rows, still unread.
-fn rows(tensor: Packed, shape: Vec<usize>, third: usize) -> Packed {
+/// Some of the rows, still unread: those of these bytes, where the result has so many.
+fn rows(
+    tensor: Packed,
+    shape: Vec<usize>,
+    bytes: impl FnOnce(usize) -> Vec<Range<usize>>,
+) -> Packed {
     let (name, dtype, shape) = (tensor.name.clone(), tensor.dtype, Shape::from(shape));
+    let ranges = bytes(bridge::data_len(dtype, &shape));
     let inner = shape.clone();
     bridge::map_data(tensor, name, dtype, shape, move |data| {
-        let length = bridge::data_len(dtype, &inner);
-        let bytes = data.as_bytes()[third * length..][..length].to_vec();
+        let all = data.as_bytes();
+        let parts = ranges.iter().map(|range| &all[range.clone()]);
+        let bytes = parts.collect::<Vec<_>>().concat();
         TensorData::from_bytes(Bytes::from_bytes_vec(bytes), inner.clone(), dtype)
     })
 }

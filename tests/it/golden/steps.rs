@@ -73,7 +73,7 @@ impl Stepwise<'_> {
             lengths: golden("encoder_attention_mask").map_or_else(Vec::new, |mask| mask.lengths()),
             pooled: golden("added_text_embeds").map(|pooled| pooled.on(&device)),
             numbers: numbers.unwrap_or_default(),
-            guidance_scale: guidance.embedded.then_some(guidance.scale),
+            guidance_scale: guidance.embedded,
             channels: inputs.get("channels").map(|here| here.on(&device)),
             ..Conditioning::of_context(context)
         })

@@ -1,0 +1,48 @@
+//! The families of transformers under texts.
+
+use super::defaults::Defaults;
+use super::model::ModelConfig;
+use super::sentences::{LONGEST, Read, SentenceConfig};
+use super::source::SourceConfig;
+use super::space::{SpaceConfig, autoencoder, check_latents};
+use super::trunk::TrunkConfig;
+use crate::catalog::ModelFolder;
+use crate::error::{ConfigError, Error};
+use crate::models::pixart::PixArtConfig;
+use crate::samplers::SamplerConfig;
+
+/// `PixArt`-α and -Σ: latents of a text of so many tokens, read through T5. The variance that they learn is left out, as in diffusers.
+///
+/// Source: Chen et al. (arXiv 2310.00426, arXiv 2403.04692); behaviour as diffusers' `PixArtAlphaPipeline` and `PixArtSigmaPipeline`.
+pub(super) fn pixart(
+    folder: &ModelFolder,
+    sampler: SamplerConfig,
+    tokens: usize,
+) -> Result<ModelConfig, Error> {
+    let pixart = PixArtConfig::from_json(&folder.read_json("transformer/config.json")?)?;
+    let vae = autoencoder(folder)?;
+    let (found, latent) = (pixart.in_channels, vae.latent_channels);
+    check_latents(folder, found, latent)?;
+    if found != latent {
+        let hint = format!("the autoencoder's `latent_channels` is {latent}");
+        return Err(ConfigError::unsupported("in_channels", found, hint).into());
+    }
+    let read = Read {
+        tokens,
+        longest: Some(LONGEST),
+        width: ("caption_channels", pixart.text_width),
+        told_sizes: pixart.told_sizes,
+    };
+    Ok(ModelConfig {
+        sampler,
+        source: SourceConfig::Sentences(SentenceConfig::read(folder, read)?),
+        trunk: TrunkConfig::PixArt(pixart),
+        space: SpaceConfig::Latents(vae),
+        defaults: Defaults::own(20, 4.5),
+        controls: Vec::new(),
+        upscale: None,
+        distilled: None,
+        repaired: false,
+        folder: None,
+    })
+}
