@@ -216,7 +216,7 @@ fn second_generation(claims: &Claims, asked: Option<Prediction>) -> (&'static st
     let said = claims.prediction.as_ref().map(|claim| claim.value);
     match (asked.or(said), &claims.size) {
         (Some(Prediction::Velocity), _) => (VELOCITY, None),
-        (Some(Prediction::Epsilon | Prediction::Sample), _) => (EPSILON, None),
+        (Some(Prediction::Epsilon | Prediction::Sample | Prediction::Flow), _) => (EPSILON, None),
         (None, Some(Claim { value, by })) if value.iter().all(|side| *side < 768) => {
             let [width, height] = value;
             let note = format!(
