@@ -27,6 +27,7 @@ pub(super) enum Model {
     Xl,
     XlAndRefiner,
     DiT,
+    PixArt,
     Ldm,
     Ddpm,
     /// Films of a picture.
@@ -65,6 +66,7 @@ impl Model {
                 Self::Adapted => adapted(),
                 Self::Xl | Self::XlAndRefiner => model("sdxl"),
                 Self::DiT => model("dit"),
+                Self::PixArt => model("pixart-sigma"),
                 Self::Ldm => open(crate::ldm::assembled().path()),
                 Self::Ddpm => model("ddpm"),
                 Self::SpatioTemporal => model("svd"),
@@ -93,6 +95,13 @@ impl Model {
                 size: Some((64, 64)),
                 film: frames(3),
                 ..Request::new("a red circle")
+            },
+            Self::PixArt => Request {
+                guidance_scale: Some(4.0),
+                size: Some((64, 64)),
+                text_length: Some(16),
+                resolution_binning: false,
+                ..Request::new("a red fox")
             },
             Self::DeepFloyd => Request {
                 guidance_scale: Some(2.0),

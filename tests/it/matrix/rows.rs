@@ -31,6 +31,14 @@ const TEXT: &[(Column, &str)] = &[(Column::Routed, NO_ROUTER)];
 /// What a model refuses whose text stands beside its own positions in one attention.
 const PIXELS: &[(Column, &str)] = &[(Column::Gate, NO_TEXT), (Column::Routed, NO_ROUTER)];
 
+/// What a transformer under a text refuses: a line of blocks, without skips.
+const BLOCKS: &[(Column, &str)] = &[
+    (Column::OuterCut, NO_SKIPS),
+    (Column::MiddleCut, NO_SKIPS),
+    (Column::InnerCut, NO_SKIPS),
+    (Column::Routed, NO_ROUTER),
+];
+
 const PLAIN: Row = Row {
     name: "text to image",
     model: Model::StableDiffusion,
@@ -160,6 +168,19 @@ pub(super) const ROWS: &[Row] = &[
             (Column::InnerCut, NO_SKIPS),
             (Column::Gate, NO_TEXT),
         ],
+        ..PLAIN
+    },
+    Row {
+        name: "PixArt-Σ",
+        model: Model::PixArt,
+        refused: BLOCKS,
+        ..PLAIN
+    },
+    Row {
+        name: "PixArt-Σ, from a picture",
+        model: Model::PixArt,
+        ask: |request| request.edit = Some(Edit::new(picture())),
+        refused: BLOCKS,
         ..PLAIN
     },
     Row {
