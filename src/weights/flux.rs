@@ -176,6 +176,25 @@ pub(super) fn pieces(name: &str) -> Option<Vec<Piece>> {
     Some(vec![whole(renamed(name, &ONCE)?)])
 }
 
+/// The program's name of a layer, with its last dot, whose dots a file has as underscores.
+pub(super) fn layer(flat: &str) -> Option<String> {
+    let spelt = |name: &str| name.trim_end_matches('.').replace('.', "_");
+    let of_block = |kind: &str, whole: &[(&'static str, &str)], fused: &[Fused]| {
+        let (number, rest) = flat.strip_prefix(&format!("{kind}_"))?.split_once('_')?;
+        let names = whole.iter().map(|(name, _)| *name);
+        let mut names = names.chain(fused.iter().map(|(name, _)| *name));
+        let name = names.find(|name| spelt(name) == rest)?;
+        Some(format!("{kind}.{number}.{name}"))
+    };
+    let once = || {
+        let mut names = ONCE.iter().map(|(name, _)| *name).chain([LAST_NORM.0]);
+        names.find(|name| spelt(name) == flat).map(str::to_owned)
+    };
+    of_block("double_blocks", &DOUBLE, &DOUBLE_FUSED)
+        .or_else(|| of_block("single_blocks", &SINGLE, &SINGLE_FUSED))
+        .or_else(once)
+}
+
 fn of_block(
     prefix: &str,
     rest: &str,

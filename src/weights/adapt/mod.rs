@@ -13,6 +13,7 @@
 mod change;
 mod custom_diffusion;
 mod factors;
+mod flux;
 mod kind;
 mod layer;
 mod lora;
