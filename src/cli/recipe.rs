@@ -153,6 +153,10 @@ pub(super) fn course(recipe: &mut Recipe, given: &args::Course) {
     }
     let size = given.size.map(|(width, height)| [width, height]);
     set(&mut recipe.size, size.as_ref());
+    if given.no_resolution_binning {
+        recipe.resolution_binning = Some(false);
+    }
+    set(&mut recipe.text_length, given.text_length.as_ref());
     set(&mut recipe.batch, given.batch.as_ref());
     set(&mut recipe.steps, given.steps.as_ref());
     set(&mut recipe.guidance_scale, given.guidance_scale.as_ref());

@@ -151,6 +151,10 @@ pub(crate) enum RequestError {
         hint: &'static str,
     },
     #[error(
+        "`text_length` is {tokens}, the model reads 1 to {longest} tokens of a prompt\nhint: leave it out for as many as the model was trained with"
+    )]
+    TextLength { tokens: usize, longest: usize },
+    #[error(
         "this model makes a picture larger, and there is none\nhint: `--init-image` names it; or the model goes on after another, as its `--upscaler`"
     )]
     NothingToEnlarge,

@@ -6,6 +6,8 @@ pub mod clip;
 pub mod clip_vision;
 pub mod control;
 pub mod dit;
+pub mod patches;
+pub mod pixart;
 pub mod spatio_temporal;
 pub mod t5;
 pub mod unet;

@@ -6,6 +6,8 @@ pub mod embed;
 pub mod frames;
 pub mod layer_norm;
 pub mod map_attention;
+pub mod modulation;
+pub mod ragged;
 pub mod resnet;
 pub mod spatio_temporal;
 pub mod stretch;

@@ -259,6 +259,7 @@ impl Pipeline {
             tiling: request.tiling,
             frames: resolved.rows.frames,
             chunk: resolved.decode_chunk,
+            size: Some(resolved.size).filter(|size| *size != self.pixels(&resolved)),
         };
         let generated = begun.decoded(|latents| {
             let rescue = request.rescue.as_deref();

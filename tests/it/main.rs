@@ -82,6 +82,7 @@ mod parity;
 #[cfg(feature = "eval")]
 mod parsers;
 mod picture_files;
+mod pixart;
 #[cfg(all(feature = "bundled", feature = "eval"))]
 mod planned;
 mod quantised;

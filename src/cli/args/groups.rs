@@ -85,6 +85,12 @@ pub(in crate::cli) struct Course {
     /// Width and height in pixels
     #[arg(long, value_name = "WxH", value_parser = size)]
     pub(in crate::cli) size: Option<(usize, usize)>,
+    /// Make a picture at its own size with models that make them at the nearest of a list of sizes (PixArt)
+    #[arg(long)]
+    pub(in crate::cli) no_resolution_binning: bool,
+    /// Tokens read of a prompt by models that let that be said [default: the model's own number]
+    #[arg(long, value_name = "N", value_parser = count)]
+    pub(in crate::cli) text_length: Option<usize>,
     /// Pictures made together, of each class where classes are named [default: 1]
     #[arg(long, value_name = "N", value_parser = count)]
     pub(in crate::cli) batch: Option<usize>,

@@ -34,6 +34,8 @@ const TOLD: &[(&str, &str, &str)] = &[
     ("steps", "", "--steps 7"),
     ("guidance_scale", "", "--guidance-scale 4.3"),
     ("size", "", "--size 320x192"),
+    ("no_resolution_binning", "", "--no-resolution-binning"),
+    ("text_length", "", "--text-length 40"),
     ("batch", "", "--batch 2"),
     ("sampler", "", "--sampler ddim"),
     ("frames", "", "--frames 9"),

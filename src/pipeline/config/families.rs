@@ -6,7 +6,7 @@ use super::encoders::TextConfig;
 use super::json::json;
 use super::model::ModelConfig;
 use super::repairs;
-use super::sentences::SentenceConfig;
+use super::sentences::{LONGEST, Read, SentenceConfig};
 use super::source::{ClassesConfig, PICTURE_ENCODER, SourceConfig};
 use super::space::SpaceConfig;
 use super::trunk::TrunkConfig;
@@ -17,6 +17,7 @@ use crate::guidance::Conditioned;
 use crate::models::class_embedder::ClassEmbedderConfig;
 use crate::models::clip_vision::ClipVisionConfig;
 use crate::models::dit::DiTConfig;
+use crate::models::pixart::PixArtConfig;
 use crate::models::spatio_temporal::SpatioTemporalUNetConfig;
 use crate::models::unet::{Labels, UNetConfig};
 use crate::models::unet3d::UNet3dConfig;
@@ -39,6 +40,8 @@ impl ModelConfig {
             "TextToVideoSDPipeline" => text_to_video(folder, sampler)?,
             "IFPipeline" => pixels_of_text(folder, sampler, None)?,
             "IFSuperResolutionPipeline" => larger_pixels(folder, sampler)?,
+            "PixArtSigmaPipeline" => latents_of_sentences(folder, sampler, 300)?,
+            "PixArtAlphaPipeline" => latents_of_sentences(folder, sampler, 120)?,
             "StableDiffusionUpscalePipeline" => larger_latents(folder, sampler)?,
             "DiTPipeline" | "LDMClassToImagePipeline" => class_to_image(folder, sampler)?,
             _ => text_to_image(folder, sampler)?,
@@ -101,6 +104,9 @@ fn text_to_image(folder: &ModelFolder, sampler: SamplerConfig) -> Result<ModelCo
     })
 }
 
+/// Tokens that `DeepFloyd` IF was trained to read of a prompt.
+const IF_TOKENS: usize = 77;
+
 /// `DeepFloyd` IF: pictures of a text read through T5, denoised as they are; with `upscale`, larger ones of small ones.
 ///
 /// Source: Saharia et al., "Imagen" (arXiv 2205.11487); behaviour as diffusers' `IFPipeline` and `IFSuperResolutionPipeline`.
@@ -122,14 +128,20 @@ fn pixels_of_text(
         let found = format!("{:?}", unet.labels);
         return Err(ConfigError::unsupported("class_embed_type", found, hint).into());
     }
+    let read = Read {
+        tokens: IF_TOKENS,
+        longest: None,
+        width: ("encoder_hid_dim", unet.text_width()),
+        told_sizes: false,
+    };
     Ok(ModelConfig {
         sampler,
-        source: SourceConfig::Sentences(SentenceConfig::read(folder, &unet)?),
+        source: SourceConfig::Sentences(SentenceConfig::read(folder, read)?),
         trunk: TrunkConfig::UNet(unet),
         space: SpaceConfig::Pixels,
         defaults: match upscale {
-            Some(_) => Defaults::cascade(50, 4.0),
-            None => Defaults::cascade(100, 7.0),
+            Some(_) => Defaults::own(50, 4.0),
+            None => Defaults::own(100, 7.0),
         },
         controls: Vec::new(),
         upscale,
@@ -146,6 +158,42 @@ fn larger_pixels(folder: &ModelFolder, sampler: SamplerConfig) -> Result<ModelCo
         ..UpscaleConfig::read(folder, "image_noising_scheduler", 250, None)?
     };
     pixels_of_text(folder, sampler, Some(upscale))
+}
+
+/// `PixArt`-α and -Σ: latents of a text of so many tokens, read through T5. The variance that they learn is left out, as in diffusers.
+///
+/// Source: Chen et al. (arXiv 2310.00426, arXiv 2403.04692); behaviour as diffusers' `PixArtAlphaPipeline` and `PixArtSigmaPipeline`.
+fn latents_of_sentences(
+    folder: &ModelFolder,
+    sampler: SamplerConfig,
+    tokens: usize,
+) -> Result<ModelConfig, Error> {
+    let pixart = PixArtConfig::from_json(&folder.read_json("transformer/config.json")?)?;
+    let vae = autoencoder(folder)?;
+    let (found, latent) = (pixart.in_channels, vae.latent_channels);
+    check_latents(folder, found, latent)?;
+    if found != latent {
+        let hint = format!("the autoencoder's `latent_channels` is {latent}");
+        return Err(ConfigError::unsupported("in_channels", found, hint).into());
+    }
+    let read = Read {
+        tokens,
+        longest: Some(LONGEST),
+        width: ("caption_channels", pixart.text_width),
+        told_sizes: pixart.told_sizes,
+    };
+    Ok(ModelConfig {
+        sampler,
+        source: SourceConfig::Sentences(SentenceConfig::read(folder, read)?),
+        trunk: TrunkConfig::PixArt(pixart),
+        space: SpaceConfig::Latents(vae),
+        defaults: Defaults::own(20, 4.5),
+        controls: Vec::new(),
+        upscale: None,
+        distilled: None,
+        repaired: false,
+        folder: None,
+    })
 }
 
 /// The x4 upscaler of Stable Diffusion, whose small picture has the size of the latents.
@@ -173,7 +221,7 @@ fn larger_latents(folder: &ModelFolder, sampler: SamplerConfig) -> Result<ModelC
         source: SourceConfig::Texts(texts),
         trunk: TrunkConfig::UNet(unet),
         space: SpaceConfig::Latents(vae),
-        defaults: Defaults::cascade(75, 9.0),
+        defaults: Defaults::own(75, 9.0),
         controls: Vec::new(),
         upscale: Some(upscale),
         distilled: None,

@@ -1,5 +1,6 @@
 //! What a model folder says of itself, read without its weights: a source, a trunk and a space, and how they are sampled.
 
+mod bins;
 mod defaults;
 mod distilled;
 mod encoders;

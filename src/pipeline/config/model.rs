@@ -2,6 +2,7 @@
 
 use burn::tensor::Device;
 
+use super::bins;
 use super::defaults::Defaults;
 use super::distilled::Distilled;
 use super::encoders::TextConfig;
@@ -116,7 +117,16 @@ impl ModelConfig {
     /// picture's own size.
     pub(in crate::pipeline) fn least_side(&self) -> Option<usize> {
         let [height, width] = self.canvas().sides;
-        self.sentences().map(|_| height.min(width))
+        let pixels = self.sentences().filter(|_| self.vae().is_none());
+        pixels.map(|_| height.min(width))
+    }
+
+    /// Height and width in pixels that a picture of another is made at, where the model knows a list of sizes (`PixArt`).
+    pub(in crate::pipeline) fn binned(&self, size: [usize; 2]) -> Option<[usize; 2]> {
+        match &self.trunk {
+            TrunkConfig::PixArt(pixart) => bins::nearest(pixart.sample_size, size),
+            _ => None,
+        }
     }
 
     /// The folder it was read from.
@@ -203,22 +213,21 @@ impl ModelConfig {
             Films::Trained { frames } => frames,
             Films::ZeroShot | Films::Never => 1,
         };
-        self.blueprint_of(size, frames)
+        self.blueprint_of(self.extent(size), frames)
     }
 
     /// The same of a film of `frames`, a frame.
-    pub(in crate::pipeline) fn blueprint_of(&self, size: [usize; 2], frames: usize) -> Blueprint {
-        self.trunk.blueprint(self.extent(size), frames)
+    pub(in crate::pipeline) fn blueprint_of(&self, extent: Extent, frames: usize) -> Blueprint {
+        self.trunk.blueprint(extent, frames)
     }
 
     /// [`blueprint_of`](Self::blueprint_of) without attention's two products, as `DeepCache` counts.
     pub(in crate::pipeline) fn blueprint_without_products(
         &self,
-        size: [usize; 2],
+        extent: Extent,
         frames: usize,
     ) -> Blueprint {
-        self.trunk
-            .blueprint_without_products(self.extent(size), frames)
+        self.trunk.blueprint_without_products(extent, frames)
     }
 
     /// Shows every part with weights of its own to `visitor`: source, trunk, space. `device` is where networks would be; nothing is

@@ -7,6 +7,7 @@ use crate::denoiser::Blueprint;
 use crate::doctor::Models;
 use crate::error::Error;
 use crate::models::dit::{DiTConfig, DiTTransformer2DModel};
+use crate::models::pixart::{PixArtConfig, PixArtTransformer2DModel};
 use crate::models::spatio_temporal::{
     FilmExtent, SpatioTemporalUNetConfig, UNetSpatioTemporalConditionModel,
 };
@@ -22,6 +23,8 @@ pub enum TrunkConfig {
     UNet2d(UNetConfig),
     /// A diffusion transformer, `transformer/config.json`.
     DiT(DiTConfig),
+    /// A diffusion transformer with cross-attention, `transformer/config.json`.
+    PixArt(PixArtConfig),
     /// A `UNet` over the frames of a film of a picture, `unet/config.json`.
     SpatioTemporal(SpatioTemporalUNetConfig),
     /// A `UNet` over the frames of a film of a text, `unet/config.json`.
@@ -39,7 +42,7 @@ impl TrunkConfig {
     /// Where its configuration stands in a folder.
     pub fn file(&self) -> &'static str {
         match self {
-            Self::DiT(_) => "transformer/config.json",
+            Self::DiT(_) | Self::PixArt(_) => "transformer/config.json",
             Self::UNet(_) | Self::UNet2d(_) | Self::SpatioTemporal(_) | Self::UNet3d(_) => {
                 "unet/config.json"
             }
@@ -51,6 +54,7 @@ impl TrunkConfig {
         match self {
             Self::UNet(unet) | Self::UNet2d(unet) => unet.in_channels,
             Self::DiT(dit) => dit.in_channels,
+            Self::PixArt(pixart) => pixart.in_channels,
             Self::SpatioTemporal(unet) => unet.spatial.in_channels,
             Self::UNet3d(unet) => unet.spatial.in_channels,
         }
@@ -61,6 +65,7 @@ impl TrunkConfig {
         match self {
             Self::UNet(unet) | Self::UNet2d(unet) => unet.sample_size,
             Self::DiT(dit) => [dit.sample_size; 2],
+            Self::PixArt(pixart) => [pixart.sample_size; 2],
             Self::SpatioTemporal(unet) if unet.spatial.sample_size == FILM_SIDES.0 => FILM_SIDES.1,
             Self::SpatioTemporal(unet) => unet.spatial.sample_size,
             Self::UNet3d(unet) => unet.spatial.sample_size,
@@ -75,6 +80,7 @@ impl TrunkConfig {
             Self::UNet2d(unet) => halvings(unet),
             Self::SpatioTemporal(unet) => halvings(&unet.spatial),
             Self::DiT(dit) => dit.patch,
+            Self::PixArt(pixart) => pixart.patch,
         }
     }
 
@@ -82,7 +88,7 @@ impl TrunkConfig {
     pub(super) fn examined_as(&self) -> Models {
         match self {
             Self::UNet(unet) if unet.added.is_some() => Models::Xl,
-            Self::DiT(_) => Models::Dit,
+            Self::DiT(_) | Self::PixArt(_) => Models::Dit,
             // Over one frame, films have the shapes of pictures.
             Self::UNet(_) | Self::UNet2d(_) | Self::SpatioTemporal(_) | Self::UNet3d(_) => {
                 Models::StableDiffusion
@@ -109,7 +115,7 @@ impl TrunkConfig {
         match self {
             Self::SpatioTemporal(unet) => Some(unet.frames),
             Self::UNet3d(_) => Some(FRAMES_OF_TEXT),
-            Self::UNet(_) | Self::UNet2d(_) | Self::DiT(_) => None,
+            Self::UNet(_) | Self::UNet2d(_) | Self::DiT(_) | Self::PixArt(_) => None,
         }
     }
 
@@ -117,7 +123,7 @@ impl TrunkConfig {
     pub(super) fn unet(&self) -> Option<&UNetConfig> {
         match self {
             Self::UNet(unet) | Self::UNet2d(unet) => Some(unet),
-            Self::DiT(_) | Self::SpatioTemporal(_) | Self::UNet3d(_) => None,
+            Self::DiT(_) | Self::PixArt(_) | Self::SpatioTemporal(_) | Self::UNet3d(_) => None,
         }
     }
 
@@ -127,7 +133,7 @@ impl TrunkConfig {
             Self::UNet(unet) | Self::UNet2d(unet) => Some(unet.widest()),
             Self::SpatioTemporal(unet) => Some(unet.spatial.widest()),
             Self::UNet3d(unet) => Some(unet.spatial.widest()),
-            Self::DiT(_) => None,
+            Self::DiT(_) | Self::PixArt(_) => None,
         }
     }
 
@@ -136,6 +142,7 @@ impl TrunkConfig {
         match self {
             Self::UNet(unet) | Self::UNet2d(unet) => unet.blueprint(extent),
             Self::DiT(dit) => dit.blueprint(extent.height, extent.width),
+            Self::PixArt(pixart) => pixart.blueprint(extent),
             Self::SpatioTemporal(unet) => unet.blueprint(FilmExtent::of(extent, frames)),
             Self::UNet3d(unet) => unet.blueprint(FilmExtent::of(extent, frames)),
         }
@@ -147,6 +154,7 @@ impl TrunkConfig {
         match self {
             Self::UNet(unet) | Self::UNet2d(unet) => unet.blueprint_without_products(extent),
             Self::DiT(dit) => dit.blueprint_without_products(extent.height, extent.width),
+            Self::PixArt(pixart) => pixart.blueprint_without_products(extent),
             Self::SpatioTemporal(unet) => unet.blueprint_without_products(film),
             Self::UNet3d(unet) => unet.blueprint_without_products(film),
         }
@@ -160,6 +168,10 @@ impl TrunkConfig {
             }
             Self::DiT(dit) => {
                 let model = DiTTransformer2DModel::new(dit, device);
+                visitor.part("transformer", Role::Denoiser, &model)
+            }
+            Self::PixArt(pixart) => {
+                let model = PixArtTransformer2DModel::new(pixart, device);
                 visitor.part("transformer", Role::Denoiser, &model)
             }
             Self::SpatioTemporal(unet) => {

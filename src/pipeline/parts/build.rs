@@ -15,6 +15,7 @@ use crate::error::Error;
 use crate::models::class_embedder::ClassEmbedder;
 use crate::models::clip::ClipTextModel;
 use crate::models::dit::{DiT, DiTTransformer2DModel};
+use crate::models::pixart::{PixArt, PixArtTransformer2DModel};
 use crate::models::spatio_temporal::{SpatioTemporalUNet, UNetSpatioTemporalConditionModel};
 use crate::models::unet::{UNet, UNet2DConditionModel, UNet2d, UNetConfig};
 use crate::models::unet3d::{UNet3DConditionModel, UNet3d};
@@ -101,6 +102,11 @@ fn trunk(
             let source = dit::canonical(&folder.weights(part)?)?;
             let model = load_strict(model, &source, part, storage)?;
             Ok(Box::new(DiT::new(config.clone(), model)))
+        }
+        TrunkConfig::PixArt(config) => {
+            let (part, model) = ("transformer", PixArtTransformer2DModel::new(config, device));
+            let model = load_strict(model, &folder.weights(part)?, part, storage)?;
+            Ok(Box::new(PixArt::new(config.clone(), model)))
         }
         TrunkConfig::SpatioTemporal(config) => {
             let model = UNetSpatioTemporalConditionModel::new(config, device);

@@ -314,7 +314,10 @@ fn encoding(config: &ModelConfig, request: &Request) -> u64 {
     let encoders = config.texts().into_iter().flat_map(|texts| &texts.encoders);
     let most = encoders.map(|encoder| encoder.clip.encode_bytes(request.subject.count()));
     match &config.source {
-        SourceConfig::Sentences(sentences) => sentences.encode_bytes(request.subject.count()),
+        SourceConfig::Sentences(sentences) => {
+            let tokens = request.text_length.unwrap_or(sentences.tokens);
+            sentences.encode_bytes(request.subject.count(), tokens)
+        }
         _ => most.max().unwrap_or(0),
     }
 }

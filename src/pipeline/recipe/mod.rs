@@ -79,8 +79,12 @@ pub struct Recipe {
     pub guidance_channels: Option<usize>,
     /// Last layers of the text encoder left out.
     pub clip_skip: Option<usize>,
+    /// See [`Request::text_length`](super::Request::text_length).
+    pub text_length: Option<usize>,
     /// Width and height in pixels.
     pub size: Option<[usize; 2]>,
+    /// See [`Request::resolution_binning`](super::Request::resolution_binning).
+    pub resolution_binning: Option<bool>,
     /// The update rule.
     #[serde(with = "words")]
     pub sampler: Option<SamplerKind>,
@@ -277,7 +281,9 @@ impl Default for Recipe {
             guidance_until: None,
             guidance_channels: None,
             clip_skip: None,
+            text_length: None,
             size: None,
+            resolution_binning: None,
             sampler: None,
             eta: None,
             cache: None,
@@ -304,9 +310,8 @@ impl Recipe {
     /// With what `resolved` has filled in of its request for `model`, so that other defaults change nothing.
     #[must_use]
     pub fn settled(mut self, resolved: &Resolved, model: &ModelConfig) -> Self {
-        let factor = model.canvas().factor;
-        let [_, _, height, width] = resolved.latent_shape;
-        self.size = Some([width, height].map(|side| side * factor));
+        let [height, width] = resolved.size;
+        self.size = Some([width, height]);
         self.steps = Some(resolved.steps);
         // What guides nothing is refused where it is said.
         if !matches!(model.source, SourceConfig::Nothing) {

@@ -47,8 +47,12 @@ pub struct Request {
     pub guidance_channels: Option<usize>,
     /// Last layers of the text encoder left out.
     pub clip_skip: usize,
+    /// Tokens that are read of a prompt, for models that let that be said; `None` for the model's own number.
+    pub text_length: Option<usize>,
     /// Width and height in pixels.
     pub size: Option<(usize, usize)>,
+    /// Whether models that know a list of sizes (`PixArt`) make pictures at the nearest of it, and bring them to their size afterwards.
+    pub resolution_binning: bool,
     /// The update rule.
     pub sampler: Option<SamplerKind>,
     /// Noise added by DDIM (0 none, 1 as much as DDPM) and by TCD, whose gamma it is.
@@ -96,7 +100,9 @@ impl Request {
             guidance_until: None,
             guidance_channels: None,
             clip_skip: 0,
+            text_length: None,
             size: None,
+            resolution_binning: true,
             sampler: None,
             eta: 0.0,
             cache: CacheRule::none(),

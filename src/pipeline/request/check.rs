@@ -86,11 +86,28 @@ impl Request {
                 hint: "models that read prompts through T5 do",
             });
         };
-        let expected = [self.subject.count(), sentences.tokens, sentences.width];
+        let tokens = self.text_length.unwrap_or(sentences.tokens);
+        let expected = [self.subject.count(), tokens, sentences.width];
         let both = [&embeds.prompts, &embeds.negative].map(Tensor::dims);
         match both.into_iter().find(|found| *found != expected) {
             Some(found) => Err(RequestError::PromptEmbeds { found, expected }),
             None => Ok(()),
+        }
+    }
+
+    /// Refuses a number of tokens that the model does not let be said, or that is beyond what it reads.
+    pub(super) fn check_text_length(&self, model: &ModelConfig) -> Result<(), RequestError> {
+        let Some(tokens) = self.text_length else {
+            return Ok(());
+        };
+        match model.longest_text() {
+            Some(longest) if (1..=longest).contains(&tokens) => Ok(()),
+            Some(longest) => Err(RequestError::TextLength { tokens, longest }),
+            None => Err(RequestError::NotTaken {
+                option: "text_length",
+                what: "number of tokens to read",
+                hint: "models that read prompts through T5 beside latents do",
+            }),
         }
     }
 

@@ -33,6 +33,7 @@ impl Request {
     fn resolve_ordinary(&self, model: &ModelConfig) -> Result<Resolved, Error> {
         self.check_subject(model)?;
         self.check_prompts()?;
+        self.check_text_length(model)?;
         self.check_embeds(model)?;
         self.check_added(model)?;
         self.check_stage(model)?;
@@ -43,7 +44,8 @@ impl Request {
         }
         let frames = self.film.frames(model, self.followed())?;
         self.check_film(model, frames)?;
-        let latent_size = self.latent_size(model, frames)?;
+        let size = self.pixels(model)?;
+        let latent_size = self.latent_size(model, size, frames)?;
         let executed = self.executed(steps, latent_size, model)?;
         let guidance = self.guidance(model, frames)?;
         let sampler_config = match self.sampler {
@@ -78,6 +80,7 @@ impl Request {
                 latent_size[0],
                 latent_size[1],
             ],
+            size,
             draws,
             motion,
             decode_chunk: self.film.decode_chunk.unwrap_or(frames).min(frames),
@@ -232,16 +235,31 @@ impl Request {
         }
     }
 
-    /// Height and width of the latents.
-    fn latent_size(&self, model: &ModelConfig, frames: usize) -> Result<[usize; 2], RequestError> {
+    /// Height and width of the pictures in pixels.
+    fn pixels(&self, model: &ModelConfig) -> Result<[usize; 2], RequestError> {
+        let canvas = model.canvas();
+        let enlarged = self.enlarged_size(model)?;
+        let size = match self.size.or(enlarged) {
+            Some(size) => Some(size),
+            None => self.pictured_size(model)?,
+        };
+        let silent = canvas.sides.map(|side| side * canvas.factor);
+        Ok(size.map_or(silent, |(width, height)| [height, width]))
+    }
+
+    /// Height and width of the latents of pictures of `size`, height and width in pixels.
+    fn latent_size(
+        &self,
+        model: &ModelConfig,
+        size: [usize; 2],
+        frames: usize,
+    ) -> Result<[usize; 2], RequestError> {
         let canvas = model.canvas();
         let multiple = model.multiple();
-        let [height, width] = canvas.sides.map(|side| side * canvas.factor);
-        let enlarged = self.enlarged_size(model)?;
-        let (width, height) = match self.size.or(enlarged) {
-            Some(size) => size,
-            None => self.pictured_size(model)?.unwrap_or((width, height)),
-        };
+        let binned = model
+            .binned(size)
+            .filter(|_| self.resolution_binning && !size.contains(&0));
+        let [height, width] = binned.unwrap_or(size);
         if width == 0 || height == 0 || width % multiple != 0 || height % multiple != 0 {
             return Err(RequestError::Size {
                 width,
