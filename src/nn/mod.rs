@@ -4,6 +4,7 @@ pub mod activation;
 pub mod attention;
 pub mod embed;
 pub mod frames;
+pub mod joint_attention;
 pub mod layer_norm;
 pub mod map_attention;
 pub mod modulation;
