@@ -308,6 +308,13 @@ impl Reference {
         Self::from(swapped)
     }
 
+    /// Of a mask, `[rows, tokens]`, how many tokens of each row are text.
+    pub(crate) fn lengths(&self) -> Vec<usize> {
+        let rows = self.rows();
+        let sums = rows.iter().map(|row| row.iter().sum::<f64>() as usize);
+        sums.collect()
+    }
+
     /// The parts along the first axis, flat.
     pub(crate) fn rows(&self) -> Vec<Vec<f64>> {
         let size = self.values.len() / self.shape[0];

@@ -63,6 +63,7 @@ mod evaluation;
 mod faults;
 mod films;
 mod fixture;
+mod flux;
 mod folders;
 mod golden;
 mod gpu;

@@ -5,9 +5,9 @@ use burn::nn::conv::{Conv2d, Conv2dConfig};
 use burn::nn::{Initializer, Linear, LinearConfig};
 use burn::tensor::{Device, Tensor};
 
+use super::attention::{HeadedAttention, JointAttention, parted};
 use super::config::MmditConfig;
 use crate::nn::embed::TimestepEmbedding;
-use crate::nn::joint_attention::{HeadedAttention, JointAttention, parted};
 use crate::nn::modulation::{PlainFeedForward, modulate, modulation};
 use crate::ops::{self, standardised};
 use crate::recall::{Branch, Recall};

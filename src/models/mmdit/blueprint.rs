@@ -39,7 +39,9 @@ impl MmditConfig {
         let embedders = Self::SINUSOID.width + self.pooled_width + 2 * width;
         let prepare = width * embedders + tokens.text * self.text_width * width;
         Blueprint {
-            cells: (0..self.layers).map(|index| self.cell(index, tokens)).collect(),
+            cells: (0..self.layers)
+                .map(|index| self.cell(index, tokens))
+                .collect(),
             prepare_macs: prepare as u64,
             leave_macs: head as u64,
         }
@@ -76,13 +78,21 @@ impl MmditConfig {
         let Tokens { image, text, .. } = tokens;
         let square = width * width;
         let both = image + text;
-        let left = if self.text_goes_on(index) { both } else { image };
+        let left = if self.text_goes_on(index) {
+            both
+        } else {
+            image
+        };
         let cost = |branch, macs: usize| BranchCost {
             branch,
             macs: macs as u64,
             elements: (left * width) as u64,
         };
-        let mixing = if tokens.products { 2 * both * both * width } else { 0 };
+        let mixing = if tokens.products {
+            2 * both * both * width
+        } else {
+            0
+        };
         vec![
             cost(
                 Branch::SelfAttention,
@@ -100,11 +110,17 @@ impl MmditConfig {
     }
 
     fn second_attention(&self, index: usize, tokens: Tokens) -> usize {
-        let Tokens { image, products, .. } = tokens;
+        let Tokens {
+            image, products, ..
+        } = tokens;
         if !self.is_dual(index) {
             return 0;
         }
-        let mixing = if products { 2 * image * image * self.width } else { 0 };
+        let mixing = if products {
+            2 * image * image * self.width
+        } else {
+            0
+        };
         4 * image * self.width * self.width + mixing
     }
 }

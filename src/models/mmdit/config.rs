@@ -2,10 +2,10 @@
 
 use serde::Deserialize;
 
+use super::attention::HeadsConfig;
 use crate::error::ConfigError;
 use crate::models::json;
 use crate::nn::embed::Sinusoid;
-use crate::nn::joint_attention::HeadsConfig;
 
 /// A network's shape: every default filled in, every value checked.
 #[derive(Debug, Clone, PartialEq, Eq)]

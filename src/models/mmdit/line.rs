@@ -142,9 +142,7 @@ impl StagedDenoiser for Mmdit {
     }
 
     fn leave(&self, carry: MmditCarry, prepared: &MmditPrepared) -> Tensor<4> {
-        let patches = self
-            .model
-            .head(carry.streams.image, &prepared.conditioning);
+        let patches = self.model.head(carry.streams.image, &prepared.conditioning);
         unpatched(patches, carry.grid, self.config.patch).cast(FloatDType::F32)
     }
 }
@@ -213,9 +211,8 @@ impl Carry for MmditCarry {
 
     fn bytes(&self) -> usize {
         let streams = [self.text(), Some(self.image())].into_iter().flatten();
-        let bytes = |tokens: &Tensor<3>| {
-            tokens.dims().iter().product::<usize>() * tokens.dtype().size()
-        };
+        let bytes =
+            |tokens: &Tensor<3>| tokens.dims().iter().product::<usize>() * tokens.dtype().size();
         streams.map(bytes).sum()
     }
 }

@@ -16,6 +16,7 @@
 //!
 //! The line has a cell a block, without skips; what crosses a boundary are the tokens of both streams. The last block has no text to give.
 
+mod attention;
 mod blocks;
 mod blueprint;
 mod config;

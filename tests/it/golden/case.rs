@@ -25,7 +25,9 @@ pub(crate) fn request(fixture: &Fixture, case: &Value) -> Request {
         guidance_scale: real("guidance_scale").or(real("max_guidance_scale")),
         guidance_rescale: real("guidance_rescale").unwrap_or(0.0),
         clip_skip: number("clip_skip").unwrap_or(0),
+        text_length: number("max_sequence_length"),
         size: number("width").zip(number("height")),
+        resolution_binning: call["use_resolution_binning"] != false,
         eta: real("eta").unwrap_or(0.0),
         stage: stage(call),
         cache: rule(&case["cache"]),
@@ -186,7 +188,7 @@ pub(crate) fn rule(cache: &Value) -> CacheRule {
                 None => rule,
             }
         }
-        Some(other) => panic!("unknown method `{other}`"),
+        Some(_) => crate::dit::rule(cache, 0),
     }
 }
 

@@ -218,6 +218,16 @@ fn check_free(
     let generated = pipeline
         .generate(request, &mut trace)
         .map_err(|error| error.to_string())?;
+    if let Some(computed) = case["cache"]["computed"].as_array() {
+        let computed = computed.iter().enumerate();
+        let computed = computed.filter(|(_, computed)| **computed == Value::Bool(true));
+        let computed: Vec<usize> = computed.map(|(call, _)| call).collect();
+        assert_eq!(
+            generated.report.account.refreshed, computed,
+            "{}",
+            case["id"]
+        );
+    }
     let mut comparison = Comparison::new(fixture, case, Way::Free);
     let kept = kept(fixture, case);
     let mut check = |part: Part, name: String, golden: &Reference, found: Tensor<4>| {

@@ -35,7 +35,7 @@ pub(super) fn check(
         return Ok(0.0);
     };
     if request.controls.is_empty() {
-        return run.follow(crate::golden::unet(pipeline), &condition);
+        return run.follow(pipeline.trunk(), &condition);
     }
     let nets = request.controls.iter();
     let nets = nets.map(|control| &pipeline.control_nets()[control.net]);
@@ -70,6 +70,7 @@ impl Stepwise<'_> {
         };
         Some(Conditioning {
             rows: self.resolved.rows,
+            lengths: golden("encoder_attention_mask").map_or_else(Vec::new, |mask| mask.lengths()),
             pooled: golden("added_text_embeds").map(|pooled| pooled.on(&device)),
             numbers: numbers.unwrap_or_default(),
             guidance_scale: guidance.embedded.then_some(guidance.scale),
@@ -92,7 +93,7 @@ impl Stepwise<'_> {
         }
     }
 
-    fn follow<D: StagedDenoiser>(
+    fn follow<D: StagedDenoiser + ?Sized>(
         &self,
         denoiser: &D,
         condition: &Conditioning,

@@ -1,5 +1,7 @@
 //! `PixArt`-Σ against diffusers and against block-by-block references: text, cells, runs, caches; and its laws.
 
+mod runs;
+
 use std::collections::BTreeMap;
 
 use afterimage::conditioning::Conditioning;
@@ -25,14 +27,6 @@ fn load(fixture: &Fixture) -> PixArt {
     PixArt::new(config, model)
 }
 
-/// Tokens of text in every row of a mask.
-fn lengths(mask: &Reference) -> Vec<usize> {
-    let rows = mask.rows();
-    rows.iter()
-        .map(|row| row.iter().sum::<f64>() as usize)
-        .collect()
-}
-
 #[test]
 fn cells_agree_with_diffusers() {
     let fixture = Fixture::best("pixart-sigma");
@@ -44,7 +38,7 @@ fn cells_agree_with_diffusers() {
         let timestep = f64::from(golden("timestep").values[0]);
         let evaluations = [Evaluation { index: 0, timestep }];
         let condition = Conditioning {
-            lengths: lengths(&golden("encoder_attention_mask")),
+            lengths: golden("encoder_attention_mask").lengths(),
             ..Conditioning::of_context(golden("encoder_hidden_states").on(&device))
         };
         let run = pixart.start(&condition, &evaluations);

@@ -2,51 +2,28 @@
 //! projections of its own.
 //!
 //! **Source**: Esser et al., "Scaling Rectified Flow Transformers for High-Resolution Image Synthesis" (arXiv 2403.03206, section 4 and
-//! figure 2b; section 5.3.2 for the norms); root mean square norms: Zhang and Sennrich (arXiv 1910.07467).
+//! figure 2b; section 5.3.2 for the norms).
 
-use burn::module::{Module, Param};
-use burn::nn::{Initializer, Linear, LinearConfig};
-use burn::tensor::{Device, FloatDType, Tensor};
+use burn::module::Module;
+use burn::nn::{Linear, LinearConfig};
+use burn::tensor::{Device, Tensor};
 
-use super::attention::{KeyValue, merge_heads, scaled_dot_product, split_heads};
-use crate::ops::{self, Precision};
+use crate::nn::attention::{merge_heads, split_heads};
+use crate::nn::head_norm::HeadNorm;
+use crate::ops::{self, Precision, attention};
 
 /// Epsilon of the norms of queries and keys.
 const EPSILON: f64 = 1e-6;
 
-/// Every head of a token to a mean square of 1, then a learned scale.
-#[derive(Module, Debug)]
-pub struct HeadNorm {
-    weight: Param<Tensor<1>>,
-}
-
-impl HeadNorm {
-    /// Of heads of `width`; weights stay lazy until loaded.
-    pub fn new(width: usize, device: &Device) -> Self {
-        Self {
-            weight: Initializer::Ones.init([width], device),
-        }
-    }
-
-    /// `[rows, heads, tokens, width]` to the same; in f32 inside.
-    pub fn forward(&self, heads: Tensor<4>) -> Tensor<4> {
-        let dtype = heads.dtype();
-        let heads = heads.cast(FloatDType::F32);
-        let square = (heads.clone() * heads.clone()).mean_dim(3); // [rows, heads, tokens, 1]
-        let weight = self.weight.val().cast(FloatDType::F32);
-        (heads / (square + EPSILON).sqrt() * weight.unsqueeze()).cast(dtype)
-    }
-}
-
 /// What an attention over one or two streams is built from.
 #[derive(Debug, Clone, Copy)]
-pub struct HeadsConfig {
+pub(super) struct HeadsConfig {
     /// Width of the tokens of all streams.
-    pub width: usize,
+    pub(super) width: usize,
     /// Number of heads; divides `width`.
-    pub heads: usize,
+    pub(super) heads: usize,
     /// Whether queries and keys are normed.
-    pub normed: bool,
+    pub(super) normed: bool,
 }
 
 impl HeadsConfig {
@@ -56,7 +33,7 @@ impl HeadsConfig {
 
     fn norm(self, device: &Device) -> Option<HeadNorm> {
         self.normed
-            .then(|| HeadNorm::new(self.width / self.heads, device))
+            .then(|| HeadNorm::new(self.width / self.heads, EPSILON, device))
     }
 }
 
@@ -100,17 +77,18 @@ impl Heads {
 
     /// What every token reads of all, `[rows, tokens, width]`.
     fn attended(self) -> Tensor<3> {
-        let context = KeyValue {
-            key: self.key,
-            value: self.value,
-        };
-        merge_heads(scaled_dot_product(self.query, context, Precision::Fused))
+        merge_heads(attention(
+            self.query,
+            self.key,
+            self.value,
+            Precision::Fused,
+        ))
     }
 }
 
 /// Self-attention of one stream.
 #[derive(Module, Debug)]
-pub struct HeadedAttention {
+pub(super) struct HeadedAttention {
     to_q: Linear,
     to_k: Linear,
     to_v: Linear,
@@ -122,7 +100,7 @@ pub struct HeadedAttention {
 
 impl HeadedAttention {
     /// Builds the layer; weights stay lazy until loaded.
-    pub fn new(config: HeadsConfig, device: &Device) -> Self {
+    pub(super) fn new(config: HeadsConfig, device: &Device) -> Self {
         let linear = || config.linear(device);
         Self {
             to_q: linear(),
@@ -136,7 +114,7 @@ impl HeadedAttention {
     }
 
     /// `[rows, tokens, width]` to the same.
-    pub fn forward(&self, tokens: &Tensor<3>) -> Tensor<3> {
+    pub(super) fn forward(&self, tokens: &Tensor<3>) -> Tensor<3> {
         let layers = [&self.to_q, &self.to_k, &self.to_v];
         let norms = [self.norm_q.as_ref(), self.norm_k.as_ref()];
         let heads = Heads::of(layers, norms, tokens, self.heads);
@@ -146,7 +124,7 @@ impl HeadedAttention {
 
 /// One attention over the tokens of a text and of a picture.
 #[derive(Module, Debug)]
-pub struct JointAttention {
+pub(super) struct JointAttention {
     to_q: Linear,
     to_k: Linear,
     to_v: Linear,
@@ -164,7 +142,7 @@ pub struct JointAttention {
 
 impl JointAttention {
     /// Builds the layer, with an output for the text if it `goes_on`; weights stay lazy until loaded.
-    pub fn new(config: HeadsConfig, goes_on: bool, device: &Device) -> Self {
+    pub(super) fn new(config: HeadsConfig, goes_on: bool, device: &Device) -> Self {
         let linear = || config.linear(device);
         Self {
             to_q: linear(),
@@ -185,7 +163,7 @@ impl JointAttention {
 
     /// What `text`, `[rows, text, width]`, and `image`, `[rows, image, width]`, read of both, the text first: `[rows, text + image,
     /// width]`, or `[rows, image, width]` where the text does not go on.
-    pub fn forward(&self, text: &Tensor<3>, image: &Tensor<3>) -> Tensor<3> {
+    pub(super) fn forward(&self, text: &Tensor<3>, image: &Tensor<3>) -> Tensor<3> {
         let of_text = Heads::of(
             [&self.add_q_proj, &self.add_k_proj, &self.add_v_proj],
             [self.norm_added_q.as_ref(), self.norm_added_k.as_ref()],
@@ -209,7 +187,7 @@ impl JointAttention {
 }
 
 /// The first `count` tokens of `[rows, tokens, width]`, and the rest.
-pub fn parted(both: Tensor<3>, count: usize) -> [Tensor<3>; 2] {
+pub(super) fn parted(both: Tensor<3>, count: usize) -> [Tensor<3>; 2] {
     let rest = both.dims()[1] - count;
     [
         both.clone().narrow(1, 0, count),
