@@ -24,8 +24,6 @@ const FIELDS: [(&str, &str); 17] = [
     (".ff_context.out.", ".ff_context.net.2."),
     (".ff_in.proj.", ".ff_in.net.0.proj."),
     (".ff_in.out.", ".ff_in.net.2."),
-    (".ff_context.proj.", ".ff_context.net.0.proj."),
-    (".ff_context.out.", ".ff_context.net.2."),
     (".to_out.", ".to_out.0."),
     (".conv1.norm.", ".conv1.0."),
     (".conv1.conv.", ".conv1.2."),

@@ -158,17 +158,9 @@ impl MmditCarry {
         self.streams.text.as_ref()
     }
 
-    /// The text of all of `carries`, where it has ended in none of them.
-    fn texts<'c>(
-        mut carries: impl Iterator<Item = &'c Self>,
-        text: impl Fn(&dyn Fn(&'c Self) -> &'c Tensor<3>) -> Tensor<3>,
-    ) -> Option<Tensor<3>> {
-        let all = carries.all(|carry| carry.streams.text.is_some());
-        let of = |carry: &'c Self| {
-            let text = carry.streams.text.as_ref();
-            text.expect("every carry was seen to have one")
-        };
-        all.then(|| text(&of))
+    /// The text of a carry that was seen to have one.
+    fn open_text(&self) -> &Tensor<3> {
+        self.text().expect("the text has not ended")
     }
 }
 
@@ -183,11 +175,11 @@ impl Carry for MmditCarry {
 
     fn mix(parts: &[(&Self, f64)]) -> Self {
         let (first, _) = parts.first().expect("a carry to mix");
-        let carries = parts.iter().map(|(carry, _)| *carry);
+        let goes_on = parts.iter().all(|(carry, _)| carry.text().is_some());
         Self {
             streams: Streams {
                 image: weighted_sum(parts, Self::image),
-                text: Self::texts(carries, |text| weighted_sum(parts, text)),
+                text: goes_on.then(|| weighted_sum(parts, Self::open_text)),
             },
             grid: first.grid,
         }
@@ -195,10 +187,11 @@ impl Carry for MmditCarry {
 
     fn join(steps: Vec<Self>) -> Self {
         let first = steps.first().expect("a carry to join");
+        let goes_on = steps.iter().all(|carry| carry.text().is_some());
         Self {
             streams: Streams {
                 image: join_rows(&steps, Self::image),
-                text: Self::texts(steps.iter(), |text| join_rows(&steps, text)),
+                text: goes_on.then(|| join_rows(&steps, Self::open_text)),
             },
             grid: first.grid,
         }
