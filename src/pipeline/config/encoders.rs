@@ -74,6 +74,26 @@ impl TextConfig {
         })
     }
 
+    /// The first `count` encoders of a model that has one of T5 besides.
+    ///
+    /// # Errors
+    ///
+    /// If one is missing or malformed, or they read different numbers of tokens.
+    pub(super) fn beside_t5(folder: &ModelFolder, count: usize) -> Result<Self, Error> {
+        let encoders = encoders(folder)?;
+        check_tokens(&encoders)?;
+        let found = encoders.len();
+        if found == count {
+            return Ok(Self {
+                encoders,
+                added: None,
+            });
+        }
+        let (missing, _) = PARTS[found.min(PARTS.len() - 1)];
+        let part = "model_index.json";
+        Err(ConfigError::Missing { key: missing, part }.into())
+    }
+
     /// Tokens that the encoders read of a prompt.
     pub fn tokens(&self) -> usize {
         self.encoders

@@ -3,6 +3,7 @@
 use super::defaults::Defaults;
 use super::distilled::Distilled;
 use super::encoders::TextConfig;
+use super::joint::JointTextConfig;
 use super::json::json;
 use super::model::ModelConfig;
 use super::repairs;
@@ -17,6 +18,7 @@ use crate::guidance::Conditioned;
 use crate::models::class_embedder::ClassEmbedderConfig;
 use crate::models::clip_vision::ClipVisionConfig;
 use crate::models::dit::DiTConfig;
+use crate::models::mmdit::MmditConfig;
 use crate::models::pixart::PixArtConfig;
 use crate::models::spatio_temporal::SpatioTemporalUNetConfig;
 use crate::models::unet::{Labels, UNetConfig};
@@ -43,6 +45,9 @@ impl ModelConfig {
             "PixArtSigmaPipeline" => latents_of_sentences(folder, sampler, 300)?,
             "PixArtAlphaPipeline" => latents_of_sentences(folder, sampler, 120)?,
             "StableDiffusionUpscalePipeline" => larger_latents(folder, sampler)?,
+            "StableDiffusion3Pipeline"
+            | "StableDiffusion3Img2ImgPipeline"
+            | "StableDiffusion3InpaintPipeline" => text_to_image_by_flow(folder, sampler)?,
             "DiTPipeline" | "LDMClassToImagePipeline" => class_to_image(folder, sampler)?,
             _ => text_to_image(folder, sampler)?,
         };
@@ -106,6 +111,35 @@ fn text_to_image(folder: &ModelFolder, sampler: SamplerConfig) -> Result<ModelCo
 
 /// Tokens that `DeepFloyd` IF was trained to read of a prompt.
 const IF_TOKENS: usize = 77;
+
+/// Stable Diffusion 3 and 3.5.
+///
+/// Source: Esser et al. (arXiv 2403.03206); behaviour as diffusers' `StableDiffusion3Pipeline`.
+fn text_to_image_by_flow(
+    folder: &ModelFolder,
+    sampler: SamplerConfig,
+) -> Result<ModelConfig, Error> {
+    let mmdit = MmditConfig::from_json(&folder.read_json("transformer/config.json")?)?;
+    let vae = autoencoder(folder)?;
+    let (found, latent) = (mmdit.in_channels, vae.latent_channels);
+    check_latents(folder, found, latent)?;
+    if [mmdit.in_channels, mmdit.out_channels] != [latent; 2] {
+        let hint = format!("the autoencoder's `latent_channels` is {latent}, and as many come out");
+        return Err(ConfigError::unsupported("in_channels", found, hint).into());
+    }
+    Ok(ModelConfig {
+        sampler,
+        source: SourceConfig::Joint(JointTextConfig::of_mmdit(folder, &mmdit)?),
+        trunk: TrunkConfig::Mmdit(mmdit),
+        space: SpaceConfig::Latents(vae),
+        defaults: Defaults::own(28, 7.0),
+        controls: Vec::new(),
+        upscale: None,
+        distilled: None,
+        repaired: false,
+        folder: None,
+    })
+}
 
 /// `DeepFloyd` IF: pictures of a text read through T5, denoised as they are; with `upscale`, larger ones of small ones.
 ///

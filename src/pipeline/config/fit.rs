@@ -28,8 +28,10 @@ pub fn check_weights(
     config.visit(device, &mut names)?;
     folder.check_has_weights(&names.0)?;
     let mut config = config.clone();
-    if let SourceConfig::Texts(texts) = &mut config.source {
-        *texts = texts.fitted(folder)?;
+    match &mut config.source {
+        SourceConfig::Texts(texts) => *texts = texts.fitted(folder)?,
+        SourceConfig::Joint(texts) => texts.clip = texts.clip.fitted(folder)?,
+        _ => {}
     }
     config.visit(device, &mut Fit(folder))
 }

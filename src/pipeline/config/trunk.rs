@@ -7,6 +7,7 @@ use crate::denoiser::Blueprint;
 use crate::doctor::Models;
 use crate::error::Error;
 use crate::models::dit::{DiTConfig, DiTTransformer2DModel};
+use crate::models::mmdit::{MmditConfig, SD3Transformer2DModel};
 use crate::models::pixart::{PixArtConfig, PixArtTransformer2DModel};
 use crate::models::spatio_temporal::{
     FilmExtent, SpatioTemporalUNetConfig, UNetSpatioTemporalConditionModel,
@@ -25,6 +26,8 @@ pub enum TrunkConfig {
     DiT(DiTConfig),
     /// A diffusion transformer with cross-attention, `transformer/config.json`.
     PixArt(PixArtConfig),
+    /// A diffusion transformer whose text is a stream of its own, `transformer/config.json`.
+    Mmdit(MmditConfig),
     /// A `UNet` over the frames of a film of a picture, `unet/config.json`.
     SpatioTemporal(SpatioTemporalUNetConfig),
     /// A `UNet` over the frames of a film of a text, `unet/config.json`.
@@ -42,7 +45,7 @@ impl TrunkConfig {
     /// Where its configuration stands in a folder.
     pub fn file(&self) -> &'static str {
         match self {
-            Self::DiT(_) | Self::PixArt(_) => "transformer/config.json",
+            Self::DiT(_) | Self::PixArt(_) | Self::Mmdit(_) => "transformer/config.json",
             Self::UNet(_) | Self::UNet2d(_) | Self::SpatioTemporal(_) | Self::UNet3d(_) => {
                 "unet/config.json"
             }
@@ -55,6 +58,7 @@ impl TrunkConfig {
             Self::UNet(unet) | Self::UNet2d(unet) => unet.in_channels,
             Self::DiT(dit) => dit.in_channels,
             Self::PixArt(pixart) => pixart.in_channels,
+            Self::Mmdit(mmdit) => mmdit.in_channels,
             Self::SpatioTemporal(unet) => unet.spatial.in_channels,
             Self::UNet3d(unet) => unet.spatial.in_channels,
         }
@@ -66,6 +70,7 @@ impl TrunkConfig {
             Self::UNet(unet) | Self::UNet2d(unet) => unet.sample_size,
             Self::DiT(dit) => [dit.sample_size; 2],
             Self::PixArt(pixart) => [pixart.sample_size; 2],
+            Self::Mmdit(mmdit) => [mmdit.sample_size; 2],
             Self::SpatioTemporal(unet) if unet.spatial.sample_size == FILM_SIDES.0 => FILM_SIDES.1,
             Self::SpatioTemporal(unet) => unet.spatial.sample_size,
             Self::UNet3d(unet) => unet.spatial.sample_size,
@@ -81,6 +86,7 @@ impl TrunkConfig {
             Self::SpatioTemporal(unet) => halvings(&unet.spatial),
             Self::DiT(dit) => dit.patch,
             Self::PixArt(pixart) => pixart.patch,
+            Self::Mmdit(mmdit) => mmdit.patch,
         }
     }
 
@@ -88,7 +94,7 @@ impl TrunkConfig {
     pub(super) fn examined_as(&self) -> Models {
         match self {
             Self::UNet(unet) if unet.added.is_some() => Models::Xl,
-            Self::DiT(_) | Self::PixArt(_) => Models::Dit,
+            Self::DiT(_) | Self::PixArt(_) | Self::Mmdit(_) => Models::Dit,
             // Over one frame, films have the shapes of pictures.
             Self::UNet(_) | Self::UNet2d(_) | Self::SpatioTemporal(_) | Self::UNet3d(_) => {
                 Models::StableDiffusion
@@ -115,7 +121,9 @@ impl TrunkConfig {
         match self {
             Self::SpatioTemporal(unet) => Some(unet.frames),
             Self::UNet3d(_) => Some(FRAMES_OF_TEXT),
-            Self::UNet(_) | Self::UNet2d(_) | Self::DiT(_) | Self::PixArt(_) => None,
+            Self::UNet(_) | Self::UNet2d(_) | Self::DiT(_) | Self::PixArt(_) | Self::Mmdit(_) => {
+                None
+            }
         }
     }
 
@@ -123,7 +131,11 @@ impl TrunkConfig {
     pub(super) fn unet(&self) -> Option<&UNetConfig> {
         match self {
             Self::UNet(unet) | Self::UNet2d(unet) => Some(unet),
-            Self::DiT(_) | Self::PixArt(_) | Self::SpatioTemporal(_) | Self::UNet3d(_) => None,
+            Self::DiT(_)
+            | Self::PixArt(_)
+            | Self::Mmdit(_)
+            | Self::SpatioTemporal(_)
+            | Self::UNet3d(_) => None,
         }
     }
 
@@ -133,7 +145,15 @@ impl TrunkConfig {
             Self::UNet(unet) | Self::UNet2d(unet) => Some(unet.widest()),
             Self::SpatioTemporal(unet) => Some(unet.spatial.widest()),
             Self::UNet3d(unet) => Some(unet.spatial.widest()),
-            Self::DiT(_) | Self::PixArt(_) => None,
+            Self::DiT(_) | Self::PixArt(_) | Self::Mmdit(_) => None,
+        }
+    }
+
+    /// The longest side of latents that there are positions for, where these are a table.
+    pub(in crate::pipeline) fn longest_side(&self) -> Option<usize> {
+        match self {
+            Self::Mmdit(mmdit) => Some(mmdit.positions * mmdit.patch),
+            _ => None,
         }
     }
 
@@ -143,6 +163,7 @@ impl TrunkConfig {
             Self::UNet(unet) | Self::UNet2d(unet) => unet.blueprint(extent),
             Self::DiT(dit) => dit.blueprint(extent.height, extent.width),
             Self::PixArt(pixart) => pixart.blueprint(extent),
+            Self::Mmdit(mmdit) => mmdit.blueprint(extent),
             Self::SpatioTemporal(unet) => unet.blueprint(FilmExtent::of(extent, frames)),
             Self::UNet3d(unet) => unet.blueprint(FilmExtent::of(extent, frames)),
         }
@@ -155,6 +176,7 @@ impl TrunkConfig {
             Self::UNet(unet) | Self::UNet2d(unet) => unet.blueprint_without_products(extent),
             Self::DiT(dit) => dit.blueprint_without_products(extent.height, extent.width),
             Self::PixArt(pixart) => pixart.blueprint_without_products(extent),
+            Self::Mmdit(mmdit) => mmdit.blueprint_without_products(extent),
             Self::SpatioTemporal(unet) => unet.blueprint_without_products(film),
             Self::UNet3d(unet) => unet.blueprint_without_products(film),
         }
@@ -172,6 +194,10 @@ impl TrunkConfig {
             }
             Self::PixArt(pixart) => {
                 let model = PixArtTransformer2DModel::new(pixart, device);
+                visitor.part("transformer", Role::Denoiser, &model)
+            }
+            Self::Mmdit(mmdit) => {
+                let model = SD3Transformer2DModel::new(mmdit, device);
                 visitor.part("transformer", Role::Denoiser, &model)
             }
             Self::SpatioTemporal(unet) => {
