@@ -197,6 +197,12 @@ fn framing(recipe: &mut Recipe, given: &args::Xl) {
     if let Some(prompt) = &given.negative_prompt_2 {
         recipe.second_negative_prompts = vec![prompt.clone()];
     }
+    if let Some(prompt) = &given.prompt_3 {
+        recipe.third_prompts = vec![prompt.clone()];
+    }
+    if let Some(prompt) = &given.negative_prompt_3 {
+        recipe.third_negative_prompts = vec![prompt.clone()];
+    }
     let size = |given: Option<(usize, usize)>| given.map(|(width, height)| [width, height]);
     let corner = |given: Option<Corner>| given.map(|Corner { x, y }| [x, y]);
     let framing = &mut recipe.framing;

@@ -123,6 +123,18 @@ pub(crate) enum RequestError {
     )]
     NoSecondEncoder,
     #[error(
+        "this model reads no third prompt\nhint: Stable Diffusion 3 and 3.5 have three text encoders"
+    )]
+    NoThirdEncoder,
+    #[error(
+        "pictures of {width}x{height} are larger than the model has positions for\nhint: {most} pixels a side are the most"
+    )]
+    Positions {
+        width: usize,
+        height: usize,
+        most: usize,
+    },
+    #[error(
         "this model is a refiner: it finishes what a base model has begun\nhint: name a base model as `--model`, and this one as `--refiner`"
     )]
     RefinerAlone,

@@ -7,6 +7,7 @@ pub mod clip_vision;
 pub mod control;
 pub mod dit;
 pub mod flux;
+pub mod mmdit;
 pub mod patches;
 pub mod pixart;
 pub mod spatio_temporal;

@@ -36,9 +36,9 @@ use crate::weights::{Format, Storage, load_strict, reload};
 
 pub use cascade::{Cascade, Cascaded, Link};
 pub use config::{
-    AddedInputs, Canvas, ClassesConfig, Defaults, Distilled, EncoderConfig, Films, ModelConfig,
-    Numbers, SentenceConfig, SourceConfig, SpaceConfig, TextConfig, TrunkConfig, UpscaleConfig,
-    check_control_weights, check_weights,
+    AddedInputs, Canvas, ClassesConfig, Defaults, Distilled, EncoderConfig, Films, JointTextConfig,
+    ModelConfig, Numbers, SentenceConfig, SourceConfig, SpaceConfig, TextConfig, TrunkConfig,
+    UpscaleConfig, check_control_weights, check_weights,
 };
 pub use made::{
     Begun, Decoder, Decoding, Generated, KeptLatents, Output, Report, read_latents, write_latents,

@@ -20,10 +20,10 @@ use crate::error::{Error, WeightsError};
 const FIELDS: [(&str, &str); 17] = [
     (".ff.proj.", ".ff.net.0.proj."),
     (".ff.out.", ".ff.net.2."),
-    (".ff_in.proj.", ".ff_in.net.0.proj."),
-    (".ff_in.out.", ".ff_in.net.2."),
     (".ff_context.proj.", ".ff_context.net.0.proj."),
     (".ff_context.out.", ".ff_context.net.2."),
+    (".ff_in.proj.", ".ff_in.net.0.proj."),
+    (".ff_in.out.", ".ff_in.net.2."),
     (".to_out.", ".to_out.0."),
     (".conv1.norm.", ".conv1.0."),
     (".conv1.conv.", ".conv1.2."),

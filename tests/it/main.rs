@@ -77,6 +77,7 @@ mod made_once;
 mod matrix;
 #[cfg(feature = "eval")]
 mod metrics;
+mod mmdit;
 mod other_vae;
 mod param_lists;
 mod parity;

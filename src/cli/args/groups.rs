@@ -169,9 +169,9 @@ impl Film {
     }
 }
 
-/// What SDXL's models take besides the prompts.
+/// What models with several text encoders take besides the prompts.
 #[derive(Debug, Clone, Args)]
-#[command(next_help_heading = "SDXL")]
+#[command(next_help_heading = "SDXL and SD3")]
 pub(in crate::cli) struct Xl {
     /// What the second text encoder reads [default: the prompt]
     #[arg(long, value_name = "TEXT")]
@@ -179,6 +179,12 @@ pub(in crate::cli) struct Xl {
     /// What the second text encoder reads of what the picture avoids [default: --negative-prompt]
     #[arg(long, value_name = "TEXT")]
     pub(in crate::cli) negative_prompt_2: Option<String>,
+    /// What the third text encoder reads (SD3) [default: the prompt]
+    #[arg(long, value_name = "TEXT")]
+    pub(in crate::cli) prompt_3: Option<String>,
+    /// What the third text encoder reads of what the picture avoids [default: --negative-prompt]
+    #[arg(long, value_name = "TEXT")]
+    pub(in crate::cli) negative_prompt_3: Option<String>,
     /// Size of the photograph that the picture is to look like; small ones look blurred [default: the picture's]
     #[arg(long, value_name = "WxH", value_parser = size)]
     pub(in crate::cli) original_size: Option<(usize, usize)>,

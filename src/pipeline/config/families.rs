@@ -40,9 +40,15 @@ impl ModelConfig {
             "TextToVideoSDPipeline" => text_to_video(folder, sampler)?,
             "IFPipeline" => pixels_of_text(folder, sampler, None)?,
             "IFSuperResolutionPipeline" => larger_pixels(folder, sampler)?,
+            "FluxPipeline" | "FluxImg2ImgPipeline" | "FluxInpaintPipeline" => {
+                transformers::flux(folder, sampler)?
+            }
             "PixArtSigmaPipeline" => transformers::pixart(folder, sampler, 300)?,
             "PixArtAlphaPipeline" => transformers::pixart(folder, sampler, 120)?,
             "StableDiffusionUpscalePipeline" => larger_latents(folder, sampler)?,
+            "StableDiffusion3Pipeline"
+            | "StableDiffusion3Img2ImgPipeline"
+            | "StableDiffusion3InpaintPipeline" => transformers::mmdit(folder, sampler)?,
             "DiTPipeline" | "LDMClassToImagePipeline" => class_to_image(folder, sampler)?,
             _ => text_to_image(folder, sampler)?,
         };

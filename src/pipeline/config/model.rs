@@ -58,6 +58,13 @@ pub struct Canvas {
     pub patch: usize,
 }
 
+impl Canvas {
+    /// Patches of latents of this height and width.
+    pub(in crate::pipeline) fn tokens(&self, size: [usize; 2]) -> usize {
+        size.iter().map(|side| side / self.patch).product()
+    }
+}
+
 /// How a model makes films.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Films {
@@ -80,7 +87,8 @@ impl ModelConfig {
 
     /// How it makes films.
     pub fn films(&self) -> Films {
-        let zero_shot = self.texts().is_some_and(|texts| texts.added.is_none());
+        let texts = self.texts().filter(|_| self.unet().is_some());
+        let zero_shot = texts.is_some_and(|texts| texts.added.is_none());
         match self.trunk.frames() {
             Some(frames) => Films::Trained {
                 frames: self.defaults.frames.unwrap_or(frames),
@@ -90,9 +98,13 @@ impl ModelConfig {
         }
     }
 
-    /// Whether adapters fit it: a `UNet` under text encoders.
+    /// Whether adapters fit it: a `UNet`, an MMDiT or a FLUX transformer under text encoders.
     pub(in crate::pipeline) fn takes_adapters(&self) -> bool {
-        self.texts().is_some() && self.unet().is_some()
+        let adapted = matches!(
+            self.trunk,
+            TrunkConfig::UNet(_) | TrunkConfig::Mmdit(_) | TrunkConfig::Flux(_)
+        );
+        adapted && self.texts().is_some()
     }
 
     /// Puts a `ControlNet` beside the model, and gives its number.
@@ -202,7 +214,7 @@ impl ModelConfig {
         Extent {
             height,
             width,
-            tokens: self.source.tokens(),
+            tokens: self.source.tokens(None),
         }
     }
 

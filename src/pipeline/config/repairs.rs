@@ -80,7 +80,7 @@ pub(super) fn check_reads_text(index: &ModelIndex) -> Result<(), ConfigError> {
         let parts: Vec<_> = index.parts().collect();
         let hint = format!(
             "its parts are `{}`; built are pipelines of Stable Diffusion, `DiTPipeline`, `PixArtAlphaPipeline`, `PixArtSigmaPipeline`, `LDMClassToImagePipeline`, `DDPMPipeline`, \
-             `DDIMPipeline`, `PNDMPipeline`, `IFPipeline`, `IFSuperResolutionPipeline`, `StableDiffusionUpscalePipeline`, `StableVideoDiffusionPipeline` \
+             `DDIMPipeline`, `PNDMPipeline`, `IFPipeline`, `IFSuperResolutionPipeline`, `StableDiffusion3Pipeline`, `StableDiffusionUpscalePipeline`, `StableVideoDiffusionPipeline` \
              and `TextToVideoSDPipeline`",
             parts.join("`, `")
         );

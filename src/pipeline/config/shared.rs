@@ -17,7 +17,11 @@ impl ModelConfig {
 
     /// The most tokens that a request may have it read of a prompt, where it may say so.
     pub(in crate::pipeline) fn longest_text(&self) -> Option<usize> {
-        self.sentences().and_then(|one| one.longest)
+        match &self.source {
+            SourceConfig::Joint(texts) => Some(texts.longest),
+            SourceConfig::Sentences(sentences) => sentences.longest,
+            _ => None,
+        }
     }
 
     /// Whether it reads prompts through an encoder of its own that is large enough to be read alone, before the denoiser is: T5's.

@@ -8,6 +8,7 @@ use crate::doctor::Models;
 use crate::error::Error;
 use crate::models::dit::{DiTConfig, DiTTransformer2DModel};
 use crate::models::flux::{FluxConfig, FluxTransformer2DModel};
+use crate::models::mmdit::{MmditConfig, SD3Transformer2DModel};
 use crate::models::pixart::{PixArtConfig, PixArtTransformer2DModel};
 use crate::models::spatio_temporal::{
     FilmExtent, SpatioTemporalUNetConfig, UNetSpatioTemporalConditionModel,
@@ -28,6 +29,8 @@ pub enum TrunkConfig {
     PixArt(PixArtConfig),
     /// A transformer of two streams and then one, `transformer/config.json`.
     Flux(FluxConfig),
+    /// A diffusion transformer whose text is a stream of its own, `transformer/config.json`.
+    Mmdit(MmditConfig),
     /// A `UNet` over the frames of a film of a picture, `unet/config.json`.
     SpatioTemporal(SpatioTemporalUNetConfig),
     /// A `UNet` over the frames of a film of a text, `unet/config.json`.
@@ -45,7 +48,9 @@ impl TrunkConfig {
     /// Where its configuration stands in a folder.
     pub fn file(&self) -> &'static str {
         match self {
-            Self::DiT(_) | Self::PixArt(_) | Self::Flux(_) => "transformer/config.json",
+            Self::DiT(_) | Self::PixArt(_) | Self::Flux(_) | Self::Mmdit(_) => {
+                "transformer/config.json"
+            }
             Self::UNet(_) | Self::UNet2d(_) | Self::SpatioTemporal(_) | Self::UNet3d(_) => {
                 "unet/config.json"
             }
@@ -59,6 +64,7 @@ impl TrunkConfig {
             Self::DiT(dit) => dit.in_channels,
             Self::PixArt(pixart) => pixart.in_channels,
             Self::Flux(flux) => flux.latent_channels,
+            Self::Mmdit(mmdit) => mmdit.in_channels,
             Self::SpatioTemporal(unet) => unet.spatial.in_channels,
             Self::UNet3d(unet) => unet.spatial.in_channels,
         }
@@ -71,6 +77,7 @@ impl TrunkConfig {
             Self::DiT(dit) => [dit.sample_size; 2],
             Self::PixArt(pixart) => [pixart.sample_size; 2],
             Self::Flux(flux) => flux.sides(),
+            Self::Mmdit(mmdit) => [mmdit.sample_size; 2],
             Self::SpatioTemporal(unet) if unet.spatial.sample_size == FILM_SIDES.0 => FILM_SIDES.1,
             Self::SpatioTemporal(unet) => unet.spatial.sample_size,
             Self::UNet3d(unet) => unet.spatial.sample_size,
@@ -87,6 +94,7 @@ impl TrunkConfig {
             Self::DiT(dit) => dit.patch,
             Self::PixArt(pixart) => pixart.patch,
             Self::Flux(flux) => flux.patch(),
+            Self::Mmdit(mmdit) => mmdit.patch,
         }
     }
 
@@ -94,7 +102,7 @@ impl TrunkConfig {
     pub(super) fn examined_as(&self) -> Models {
         match self {
             Self::UNet(unet) if unet.added.is_some() => Models::Xl,
-            Self::DiT(_) | Self::PixArt(_) | Self::Flux(_) => Models::Dit,
+            Self::DiT(_) | Self::PixArt(_) | Self::Flux(_) | Self::Mmdit(_) => Models::Dit,
             // Over one frame, films have the shapes of pictures.
             Self::UNet(_) | Self::UNet2d(_) | Self::SpatioTemporal(_) | Self::UNet3d(_) => {
                 Models::StableDiffusion
@@ -130,9 +138,12 @@ impl TrunkConfig {
         match self {
             Self::SpatioTemporal(unet) => Some(unet.frames),
             Self::UNet3d(_) => Some(FRAMES_OF_TEXT),
-            Self::UNet(_) | Self::UNet2d(_) | Self::DiT(_) | Self::PixArt(_) | Self::Flux(_) => {
-                None
-            }
+            Self::UNet(_)
+            | Self::UNet2d(_)
+            | Self::DiT(_)
+            | Self::PixArt(_)
+            | Self::Flux(_)
+            | Self::Mmdit(_) => None,
         }
     }
 
@@ -143,6 +154,7 @@ impl TrunkConfig {
             Self::DiT(_)
             | Self::PixArt(_)
             | Self::Flux(_)
+            | Self::Mmdit(_)
             | Self::SpatioTemporal(_)
             | Self::UNet3d(_) => None,
         }
@@ -154,7 +166,15 @@ impl TrunkConfig {
             Self::UNet(unet) | Self::UNet2d(unet) => Some(unet.widest()),
             Self::SpatioTemporal(unet) => Some(unet.spatial.widest()),
             Self::UNet3d(unet) => Some(unet.spatial.widest()),
-            Self::DiT(_) | Self::PixArt(_) | Self::Flux(_) => None,
+            Self::DiT(_) | Self::PixArt(_) | Self::Flux(_) | Self::Mmdit(_) => None,
+        }
+    }
+
+    /// The longest side of latents that there are positions for, where these are a table.
+    pub(in crate::pipeline) fn longest_side(&self) -> Option<usize> {
+        match self {
+            Self::Mmdit(mmdit) => Some(mmdit.positions * mmdit.patch),
+            _ => None,
         }
     }
 
@@ -165,6 +185,7 @@ impl TrunkConfig {
             Self::DiT(dit) => dit.blueprint(extent.height, extent.width),
             Self::PixArt(pixart) => pixart.blueprint(extent),
             Self::Flux(flux) => flux.blueprint(extent),
+            Self::Mmdit(mmdit) => mmdit.blueprint(extent),
             Self::SpatioTemporal(unet) => unet.blueprint(FilmExtent::of(extent, frames)),
             Self::UNet3d(unet) => unet.blueprint(FilmExtent::of(extent, frames)),
         }
@@ -178,6 +199,7 @@ impl TrunkConfig {
             Self::DiT(dit) => dit.blueprint_without_products(extent.height, extent.width),
             Self::PixArt(pixart) => pixart.blueprint_without_products(extent),
             Self::Flux(flux) => flux.blueprint_without_products(extent),
+            Self::Mmdit(mmdit) => mmdit.blueprint_without_products(extent),
             Self::SpatioTemporal(unet) => unet.blueprint_without_products(film),
             Self::UNet3d(unet) => unet.blueprint_without_products(film),
         }
@@ -199,6 +221,10 @@ impl TrunkConfig {
             }
             Self::Flux(flux) => {
                 let model = FluxTransformer2DModel::new(flux, device);
+                visitor.part("transformer", Role::Denoiser, &model)
+            }
+            Self::Mmdit(mmdit) => {
+                let model = SD3Transformer2DModel::new(mmdit, device);
                 visitor.part("transformer", Role::Denoiser, &model)
             }
             Self::SpatioTemporal(unet) => {

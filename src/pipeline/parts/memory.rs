@@ -318,6 +318,9 @@ fn encoding(config: &ModelConfig, request: &Request) -> u64 {
             let tokens = request.text_length.unwrap_or(sentences.tokens);
             sentences.encode_bytes(request.subject.count(), tokens)
         }
+        SourceConfig::Joint(texts) => {
+            texts.encode_bytes(request.subject.count(), request.text_length)
+        }
         _ => most.max().unwrap_or(0),
     }
 }

@@ -31,12 +31,24 @@ pub(super) struct Sentences {
 
 /// The encoder, which is read when the first prompt comes and released until the next.
 #[derive(Debug)]
-struct Reader {
+pub(super) struct Reader {
     t5: T5Config,
     tokens: usize,
+    place: Place,
     origin: Origin,
     tokenizer: T5Tokenizer,
     encoder: Held<T5EncoderModel>,
+}
+
+/// Where an encoder stands, and how texts go into it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Place {
+    /// Its folder.
+    pub(super) part: &'static str,
+    /// That of its tokenizer.
+    pub(super) tokenizer: &'static str,
+    /// Texts are not put into small letters, and padding is read like text.
+    pub(super) as_it_stands: bool,
 }
 
 impl Sentences {
@@ -47,15 +59,12 @@ impl Sentences {
             let reader = None;
             return Ok(Self { reader, told_sizes });
         };
-        let tokenizer = origin.folder.t5_tokenizer("tokenizer", config.tokens)?;
-        tokenizer.check_rows(t5.vocabulary)?;
-        let reader = Some(Reader {
-            t5,
-            tokens: config.tokens,
-            origin,
-            tokenizer,
-            encoder: Held::new(None),
-        });
+        let place = Place {
+            part: SENTENCE_ENCODER,
+            tokenizer: "tokenizer",
+            as_it_stands: false,
+        };
+        let reader = Some(Reader::new(t5, config.tokens, place, origin)?);
         Ok(Self { reader, told_sizes })
     }
 
@@ -90,17 +99,47 @@ impl Sentences {
 }
 
 impl Reader {
+    /// Reads the tokenizer; the encoder waits for the first prompt.
+    pub(super) fn new(
+        t5: T5Config,
+        tokens: usize,
+        place: Place,
+        origin: Origin,
+    ) -> Result<Self, Error> {
+        let tokenizer = origin.folder.t5_tokenizer(place.tokenizer, tokens)?;
+        tokenizer.check_rows(t5.vocabulary)?;
+        Ok(Self {
+            t5,
+            tokens,
+            place,
+            origin,
+            tokenizer,
+            encoder: Held::new(None),
+        })
+    }
+
+    /// Whether the encoder is in memory.
+    pub(super) fn holds(&self) -> bool {
+        self.encoder.get().is_some()
+    }
+
+    /// Gives its memory back; whether there was any.
+    pub(super) fn release(&self) -> bool {
+        self.encoder.release(&self.origin.device)
+    }
+
     /// The encoder, read if it is not there.
     fn encoder(&self) -> Result<Arc<T5EncoderModel>, Error> {
         self.encoder.get_or(|| {
             let model = T5EncoderModel::new(&self.t5, &self.origin.device);
-            let weights = self.origin.folder.weights(SENTENCE_ENCODER)?;
-            load_strict(model, &weights, SENTENCE_ENCODER, self.origin.storage()?)
+            let part = self.place.part;
+            let weights = self.origin.folder.weights(part)?;
+            load_strict(model, &weights, part, self.origin.storage()?)
         })
     }
 
     /// States of `texts`, of which as many `tokens` are read.
-    fn states(
+    pub(super) fn states(
         &self,
         texts: &[&str],
         read: usize,
@@ -108,15 +147,24 @@ impl Reader {
     ) -> Result<States, Error> {
         let (mut ids, mut ends) = (Vec::new(), Vec::new());
         for text in texts {
-            let text = text.to_lowercase();
-            let tokens = self.tokenizer.encode_to(read, text.trim())?;
+            let tokens = if self.place.as_it_stands {
+                self.tokenizer.encode_to(read, text)?
+            } else {
+                let text = text.to_lowercase();
+                self.tokenizer.encode_to(read, text.trim())?
+            };
             if let Some(cut) = &tokens.cut {
                 observer.warn(&format!(
                     "the model reads {read} tokens of a prompt; cut off was `{cut}`"
                 ));
             }
+            let last = tokens.ids.len() - 1;
+            ends.push(if self.place.as_it_stands {
+                last
+            } else {
+                tokens.end
+            });
             ids.push(tokens.ids);
-            ends.push(tokens.end);
         }
         Ok(States {
             states: self.encoder()?.states(&ids, &ends),
@@ -126,9 +174,9 @@ impl Reader {
 }
 
 /// What texts say.
-struct States {
+pub(super) struct States {
     /// `[texts, tokens, width]`
-    states: Tensor<3>,
+    pub(super) states: Tensor<3>,
     /// Tokens of each that are no padding.
     lengths: Vec<usize>,
 }
@@ -202,12 +250,12 @@ impl Source for Sentences {
 
     fn holds(&self) -> bool {
         let reader = self.reader.as_ref();
-        reader.is_some_and(|reader| reader.encoder.get().is_some())
+        reader.is_some_and(Reader::holds)
     }
 
     fn release(&self) -> bool {
         let reader = self.reader.as_ref();
-        reader.is_some_and(|reader| reader.encoder.release(&reader.origin.device))
+        reader.is_some_and(Reader::release)
     }
 }
 

@@ -61,6 +61,10 @@ pub struct Recipe {
     pub second_prompts: Vec<String>,
     /// The same of the negative prompts.
     pub second_negative_prompts: Vec<String>,
+    /// What the third text encoder reads, if another text.
+    pub third_prompts: Vec<String>,
+    /// Likewise of what the pictures avoid.
+    pub third_negative_prompts: Vec<String>,
     /// Classes, a picture each.
     pub classes: Vec<usize>,
     /// Pictures or films of each prompt or class.
@@ -274,6 +278,8 @@ impl Default for Recipe {
             negative_prompts: Vec::new(),
             second_prompts: Vec::new(),
             second_negative_prompts: Vec::new(),
+            third_prompts: Vec::new(),
+            third_negative_prompts: Vec::new(),
             classes: Vec::new(),
             batch: None,
             seed: None,

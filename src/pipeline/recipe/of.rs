@@ -24,6 +24,8 @@ impl Recipe {
             negative_prompts: request.negative_prompts.clone(),
             second_prompts: added.second_prompts.clone(),
             second_negative_prompts: added.second_negative_prompts.clone(),
+            third_prompts: added.third_prompts.clone(),
+            third_negative_prompts: added.third_negative_prompts.clone(),
             classes: request.subject.classes().to_vec(),
             batch: (request.batch != 1).then_some(request.batch),
             seed: Some(request.seeds.clone()),

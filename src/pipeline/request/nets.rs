@@ -55,7 +55,7 @@ impl Request {
     fn extent(&self, model: &ModelConfig, size: [usize; 2]) -> Extent {
         let extent = model.extent(size);
         Extent {
-            tokens: self.text_length.unwrap_or(extent.tokens),
+            tokens: model.source.tokens(self.text_length),
             ..extent
         }
     }

@@ -52,6 +52,7 @@ impl Request {
             Some(kind) => model.sampler.clone().with_kind(kind),
             None => model.sampler.clone(),
         };
+        let sampler_config = sampler_config.with_tokens(model.canvas().tokens(latent_size));
         let (sampler, evaluations) = self.stage.sampler(&sampler_config, executed, self.eta)?;
         let rows = guidance.rows(self.items()).with_frames(frames);
         let windows = self.windows(model, latent_size, frames, evaluations)?;
@@ -278,7 +279,15 @@ impl Request {
                 most: MOST_PIXELS,
             });
         }
-        Ok([height / canvas.factor, width / canvas.factor])
+        let most = model.trunk.longest_side().map(|side| side * canvas.factor);
+        match most {
+            Some(most) if height.max(width) > most => Err(RequestError::Positions {
+                width,
+                height,
+                most,
+            }),
+            _ => Ok([height / canvas.factor, width / canvas.factor]),
+        }
     }
 
     /// The share of the run behind which guidance that is on goes off.

@@ -127,6 +127,8 @@ fn added(call: &Value) -> Added {
     Added {
         second_prompts: strings(&call["prompt_2"]),
         second_negative_prompts: strings(&call["negative_prompt_2"]),
+        third_prompts: strings(&call["prompt_3"]),
+        third_negative_prompts: strings(&call["negative_prompt_3"]),
         framing: framing(call, ""),
         negative_framing: pair(&call["negative_original_size"]).map(|_| framing(call, "negative_")),
         aesthetic_score: score("aesthetic_score", silent.aesthetic_score),
