@@ -20,6 +20,7 @@ mod run;
 
 use std::any::Any;
 
+use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 
 use crate::catalog::{ModelFolder, ModelPart};
@@ -29,6 +30,7 @@ use crate::denoiser::Denoiser;
 use crate::device;
 use crate::error::{Error, RequestError};
 use crate::models::control::{ControlNet, ControlNetConfig, ControlNetModel, ControlledUNet};
+use crate::models::flux::Flux;
 use crate::models::unet::UNet;
 use crate::samplers::{SamplerConfig, SamplerKind};
 use crate::weights::adapt::Merge;
@@ -164,27 +166,41 @@ impl Pipeline {
     ///
     /// As [`load_with`](Self::load_with); the model then stays as it was.
     pub fn set_adapters(&mut self, folder: &ModelFolder, adapters: &Adapters) -> Result<(), Error> {
-        let Some(unet) = self
-            .trunk_as::<UNet>()
-            .filter(|_| self.config.takes_adapters())
-        else {
+        if !self.config.takes_adapters() {
             return Ok(adapters.check_none()?);
-        };
-        let (config, model) = (unet.config().clone(), unet.model().clone());
+        }
         let (origin, mut notes) =
             origin(&self.config, folder, &self.device, self.format, adapters)?;
         let merge = origin.merge.clone();
         let (source, more) = self.source.exchanged(origin)?;
         notes.extend(more);
-        let exchange = Exchange::of("unet", &self.merge, &merge);
-        let (weights, names) = (folder.weights("unet")?, exchange.names());
-        let storage = Storage::of(&self.device, self.format)?;
-        let model = reload(model, &weights, "unet", storage, &exchange.new, &names)?;
-        self.trunk = Box::new(UNet::new(config, model));
+        if let Some(unet) = self.trunk_as::<UNet>() {
+            let (config, model) = (unet.config().clone(), unet.model().clone());
+            let model = self.exchanged(model, "unet", folder, &merge)?;
+            self.trunk = Box::new(UNet::new(config, model));
+        } else if let Some(flux) = self.trunk_as::<Flux>() {
+            let (config, model) = (flux.config().clone(), flux.model().clone());
+            let model = self.exchanged(model, "transformer", folder, &merge)?;
+            self.trunk = Box::new(Flux::new(config, model));
+        }
         (self.source, self.merge) = (source, merge);
         self.notes = Notes::new(notes);
         self.few_steps = FewSteps::among(adapters);
         Ok(())
+    }
+
+    /// The denoiser `model` of `part` with `merge` in place of the present adapters.
+    fn exchanged<M: Module>(
+        &self,
+        model: M,
+        part: &str,
+        folder: &ModelFolder,
+        merge: &Merge,
+    ) -> Result<M, Error> {
+        let exchange = Exchange::of(part, &self.merge, merge);
+        let (weights, names) = (folder.weights(part)?, exchange.names());
+        let storage = Storage::of(&self.device, self.format)?;
+        reload(model, &weights, part, storage, &exchange.new, &names)
     }
 
     /// Puts a `ControlNet` beside the model and gives its number, for [`Control::net`].

@@ -136,6 +136,13 @@ impl Request {
             };
             notes.extend(distilled.notes(model.defaults, run));
         }
+        let avoids = self.negative_prompts.iter().any(|text| !text.is_empty());
+        if avoids
+            && model.trunk.guides_apart()
+            && self.true_guidance_scale.is_none_or(|away| away <= 1.0)
+        {
+            notes.push("the negative prompt does nothing: this model is led away from it by `true_guidance_scale` above 1".into());
+        }
         if let Subject::Picture { picture, name } = &self.subject {
             let [height, width] = latent_size.map(|side| side * model.canvas().factor);
             let (wide, high) = (picture.width(), picture.height());

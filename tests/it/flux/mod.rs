@@ -1,5 +1,7 @@
 //! FLUX.1 against diffusers and against block-by-block references: cells, runs, caches; and its laws.
 
+mod runs;
+
 use std::collections::BTreeMap;
 
 use afterimage::conditioning::Conditioning;
@@ -11,7 +13,7 @@ use afterimage::recall::Recall;
 use afterimage::weights::{WeightSource, load_strict, shapes};
 use burn::tensor::Tensor;
 
-use crate::fixture::{Fixture, Reference, shared, text, values};
+use crate::fixture::{Fixture, shared, text, values};
 use crate::tested;
 use crate::tolerance::F32_CPU;
 
@@ -24,22 +26,6 @@ fn load(fixture: &Fixture) -> Flux {
     let model = FluxTransformer2DModel::new(&config, &tested::device());
     let model = load_strict(model, &source, "transformer", tested::dtype()).unwrap();
     Flux::new(config, model)
-}
-
-/// Packed tokens, `[…, patches, channels · 2 · 2]`, as latents of height and width, `[…, channels, height, width]`.
-pub(crate) fn unpacked(packed: &Reference, [height, width]: [usize; 2]) -> Reference {
-    let (outer, inner) = packed.shape.split_at(packed.shape.len() - 2);
-    let (rows, channels) = (outer.iter().product::<usize>(), inner[1] / 4);
-    let patches: Tensor<3> = Tensor::<1>::from_floats(&packed.values[..], &tested::device())
-        .reshape([rows, inner[0], inner[1]]);
-    let latents = patches
-        .reshape([rows, height / 2, width / 2, channels, 2, 2])
-        .permute([0, 3, 1, 4, 2, 5])
-        .reshape([rows, channels, height, width]);
-    Reference {
-        shape: [outer, &[channels, height, width]].concat(),
-        values: values(latents),
-    }
 }
 
 #[test]

@@ -23,6 +23,7 @@ pub(crate) fn request(fixture: &Fixture, case: &Value) -> Request {
         batch: number("num_images_per_prompt").unwrap_or(1),
         steps: number("num_inference_steps"),
         guidance_scale: real("guidance_scale").or(real("max_guidance_scale")),
+        true_guidance_scale: real("true_cfg_scale"),
         guidance_rescale: real("guidance_rescale").unwrap_or(0.0),
         clip_skip: number("clip_skip").unwrap_or(0),
         text_length: number("max_sequence_length"),

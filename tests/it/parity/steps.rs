@@ -86,7 +86,7 @@ impl Followed<'_> {
             let name = format!("prediction.{index}");
             comparison.check(Part::Predictions, name, &golden, found)?;
         }
-        let golden = fixture.of(case, "latents");
+        let golden = fixture.latents(case, "latents");
         let Some(golden) = golden.filter(|_| of_the_case) else {
             return Ok(());
         };
