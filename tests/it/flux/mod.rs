@@ -80,8 +80,9 @@ fn check_cells(fixture: &Fixture, id: &str, flux: &Flux) {
         }
     }
     let output = flux.leave(carry, &prepared);
-    let outcome =
-        unpacked(&golden("output"), [height, width]).compare(output, tested::tolerance(F32_CPU));
+    let outcome = golden("output")
+        .unpacked([height, width])
+        .compare(output, tested::tolerance(F32_CPU));
     outcome.unwrap_or_else(|error| panic!("{}, {id}, output: {error}", fixture.name()));
 }
 

@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::cli::afterimage_in;
 use crate::fixture::{Fixture, Golden, Reference, values};
 use crate::folders::copied;
-use crate::golden::{check_run, load, request};
+use crate::golden::{check_run, load};
 use crate::parity::Tally;
 use crate::tested;
 use crate::tolerance::F32_CPU;
@@ -138,8 +138,7 @@ fn what_the_model_does_not_take_is_refused() {
 /// The configuration of dev over the weights of schnell, in one message.
 #[test]
 fn weights_of_the_other_model_are_told() {
-    let fixture = Fixture::best("flux-schnell");
-    let folder = copied(&fixture.model());
+    let folder = copied("flux-schnell");
     let path = folder.path().join("transformer/config.json");
     let text = fs::read_to_string(&path).unwrap();
     let text = text.replace("\"guidance_embeds\": false", "\"guidance_embeds\": true");
