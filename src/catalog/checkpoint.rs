@@ -13,7 +13,7 @@ use crate::{
     error::{ConfigError, Error},
     noise::Prediction,
     weights::{
-        WeightSource, dit,
+        WeightSource, dit, flux,
         original::{Parts, Structure, split, unwrapped},
     },
 };
@@ -123,6 +123,8 @@ impl Recognised {
             strangers,
         } = if dit::is_original(&self.source) {
             dit::split(&self.source)?
+        } else if flux::is_original(&self.source) {
+            flux::split(&self.source)?
         } else {
             split(&self.source, &structure(folder)?)?
         };
@@ -253,6 +255,9 @@ fn fitting(source: &WeightSource, claims: &Claims) -> Result<&'static [&'static 
     if dit::is_original(source) {
         return transformer(source);
     }
+    if flux::is_original(source) {
+        return of_flux(source);
+    }
     let (text, added, channels) = (width(CROSS_ATTENTION), width(ADDED), width(INPUT));
     if let Some(classes) = source.shape(CLASSES) {
         return match (&classes[..], channels) {
@@ -299,6 +304,19 @@ fn transformer(source: &WeightSource) -> Result<&'static [&'static str], ConfigE
     }
 }
 
+/// The card of a FLUX.1: models for fills, depths and outlines take more channels in.
+fn of_flux(source: &WeightSource) -> Result<&'static [&'static str], ConfigError> {
+    match flux::input(source).as_deref() {
+        Some([3072, 64]) if flux::is_guided(source) => Ok(&["FLUX.1-dev"]),
+        Some([3072, 64]) => Ok(&["FLUX.1-schnell"]),
+        other => {
+            let found = format!("a FLUX with an input of {:?}", other.unwrap_or_default());
+            let hint = "single files of FLUX.1 dev and schnell are read, whose input is [3072, 64]; put others into a diffusers folder";
+            Err(ConfigError::unsupported("checkpoint", found, hint))
+        }
+    }
+}
+
 fn unfamiliar(
     text: Option<usize>,
     added: Option<usize>,
@@ -338,7 +356,7 @@ fn other_kind(source: &WeightSource, claims: &Claims) -> String {
     if holds("decoder.conv_in.weight") && !holds("diffusion_model.") {
         return "this is an autoencoder: give it as `--vae`, beside a model".into();
     }
-    let known = "single files of Stable Diffusion 1.x, 2.x and XL, of Stable Video Diffusion and of LDM-4-G are read; convert others to a diffusers folder";
+    let known = "single files of Stable Diffusion 1.x, 2.x and XL, of Stable Video Diffusion, of LDM-4-G, DiT-XL/2 and FLUX.1 are read; convert others to a diffusers folder";
     match &claims.architecture {
         Some(architecture) => format!("the file calls itself `{architecture}`; {known}"),
         None => known.into(),
