@@ -15,17 +15,12 @@ use crate::parity::Tally;
 use crate::tested;
 use crate::tolerance::F32_CPU;
 
-/// Forecast whole predictions.
-fn is_lite(case: &Value) -> bool {
-    case["cache"]["use_lite_mode"] == true
-}
-
 #[test]
 fn runs_agree_with_diffusers() {
     let mut tally = Tally::default();
     for fixture in super::FIXTURES.into_iter().flat_map(Fixture::both) {
         let mut pipeline = load(&fixture, &tested::device());
-        for case in fixture.of_kinds(&["txt2img"]).filter(|case| !is_lite(case)) {
+        for case in fixture.of_kinds(&["txt2img"]) {
             // Which of its two calls decided what is in the latents alone.
             let mut case = case.clone();
             if case["call"]["true_cfg_scale"].is_number() {
