@@ -28,6 +28,7 @@ pub(super) enum Model {
     XlAndRefiner,
     DiT,
     PixArt,
+    Flux,
     Ldm,
     Ddpm,
     /// Films of a picture.
@@ -67,6 +68,7 @@ impl Model {
                 Self::Xl | Self::XlAndRefiner => model("sdxl"),
                 Self::DiT => model("dit"),
                 Self::PixArt => model("pixart-sigma"),
+                Self::Flux => model("flux-schnell"),
                 Self::Ldm => open(crate::ldm::assembled().path()),
                 Self::Ddpm => model("ddpm"),
                 Self::SpatioTemporal => model("svd"),
@@ -101,6 +103,11 @@ impl Model {
                 size: Some((64, 64)),
                 text_length: Some(16),
                 resolution_binning: false,
+                ..Request::new("a red fox")
+            },
+            Self::Flux => Request {
+                size: Some((64, 64)),
+                text_length: Some(16),
                 ..Request::new("a red fox")
             },
             Self::DeepFloyd => Request {

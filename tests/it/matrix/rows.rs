@@ -39,6 +39,15 @@ const BLOCKS: &[(Column, &str)] = &[
     (Column::Routed, NO_ROUTER),
 ];
 
+/// What a transformer refuses whose text is a stream of its own.
+const STREAMS: &[(Column, &str)] = &[
+    (Column::OuterCut, NO_SKIPS),
+    (Column::MiddleCut, NO_SKIPS),
+    (Column::InnerCut, NO_SKIPS),
+    (Column::Gate, NO_TEXT),
+    (Column::Routed, NO_ROUTER),
+];
+
 const PLAIN: Row = Row {
     name: "text to image",
     model: Model::StableDiffusion,
@@ -181,6 +190,29 @@ pub(super) const ROWS: &[Row] = &[
         model: Model::PixArt,
         ask: |request| request.edit = Some(Edit::new(picture())),
         refused: BLOCKS,
+        ..PLAIN
+    },
+    Row {
+        name: "FLUX.1",
+        model: Model::Flux,
+        refused: STREAMS,
+        ..PLAIN
+    },
+    Row {
+        name: "FLUX.1, true guidance in two calls",
+        model: Model::Flux,
+        ask: |request| {
+            request.true_guidance_scale = Some(2.0);
+            request.negative_prompts = vec!["rain".into()];
+        },
+        refused: STREAMS,
+        ..PLAIN
+    },
+    Row {
+        name: "FLUX.1, from a picture",
+        model: Model::Flux,
+        ask: |request| request.edit = Some(Edit::new(picture())),
+        refused: STREAMS,
         ..PLAIN
     },
     Row {
