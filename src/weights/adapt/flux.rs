@@ -1,7 +1,7 @@
 //! Adapters of FLUX under the names of its program, as those of diffusers.
 //!
 //! kohya's scripts write them flat (`lora_unet_double_blocks_0_img_attn_qkv.lora_down.weight`), node programs dotted
-//! (`diffusion_model.double_blocks.0.…`), XLabs' trainer by its processors (`double_blocks.0.processor.qkv_lora1.down.weight`). A layer that one
+//! (`diffusion_model.double_blocks.0.…`), `XLabs`' trainer by its processors (`double_blocks.0.processor.qkv_lora1.down.weight`). A layer that one
 //! tensor holds there becomes several here: what makes the outputs is cut, what reads the inputs is theirs in common.
 
 use burn_store::burn_pack::Tensor as Packed;
@@ -22,7 +22,7 @@ const PREFIXES: [&str; 6] = [
     "unet.",
 ];
 
-/// What XLabs' processors are called, and the layers that they stand at: of a block with two streams, and of one with one.
+/// What `XLabs`' processors are called, and the layers that they stand at: of a block with two streams, and of one with one.
 const PROCESSORS: [(&str, &str, &str); 6] = [
     ("double_blocks_", "processor_qkv_lora1", "img_attn_qkv"),
     ("double_blocks_", "processor_proj_lora1", "img_attn_proj"),
@@ -32,10 +32,10 @@ const PROCESSORS: [(&str, &str, &str); 6] = [
     ("single_blocks_", "processor_proj_lora", "linear2"),
 ];
 
-/// Query, key and value of a block with one stream, which XLabs' processors have without the feed-forward layer.
+/// Query, key and value of a block with one stream, which `XLabs`' processors have without the feed-forward layer.
 const QKV: [&str; 3] = ["to_q", "to_k", "to_v"];
 
-/// Endings of XLabs' tensors, and ours.
+/// Endings of `XLabs`' tensors, and ours.
 const ENDINGS: [(&str, &str, Role); 2] = [
     (".down.weight", ".lora_down.weight", Role::Down),
     (".up.weight", ".lora_up.weight", Role::Up),

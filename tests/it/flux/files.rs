@@ -208,7 +208,7 @@ fn adapters(tensors: &[Made]) -> Adapters {
 
 const KOHYA: [&str; 2] = [".lora_down.weight", ".lora_up.weight"];
 
-/// A LoRA on a fused layer in the names of each trainer makes the same picture; without it the model is the plain one again.
+/// A `LoRA` on a fused layer in the names of each trainer makes the same picture; without it the model is the plain one again.
 #[test]
 fn adapters_of_all_trainers_are_one() {
     let fixture = Fixture::best("flux-schnell");
