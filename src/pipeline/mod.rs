@@ -57,7 +57,7 @@ pub use recipe::{
 };
 pub use request::{
     Added, Control, Edit, FilmRequest, Framing, LowPicture, PLAN_FILE, PromptEmbeds, Request,
-    Resolved, SeededNoise, Seeds, Stage, Subject, check_refiner,
+    Resolved, SeededNoise, Seeds, SkipLayers, Stage, Subject, check_refiner,
 };
 pub use run::Trace;
 

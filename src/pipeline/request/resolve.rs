@@ -47,7 +47,7 @@ impl Request {
         let size = self.pixels(model)?;
         let latent_size = self.latent_size(model, size, frames)?;
         let executed = self.executed(steps, latent_size, model)?;
-        let guidance = self.guidance(model, frames)?;
+        let guidance = self.guidance(model, frames, executed.executed())?;
         let sampler_config = match self.sampler {
             Some(kind) => model.sampler.clone().with_kind(kind),
             None => model.sampler.clone(),
@@ -343,7 +343,12 @@ impl Request {
         Ok((scale, told, scale > 1.0))
     }
 
-    fn guidance(&self, model: &ModelConfig, frames: usize) -> Result<Guidance, RequestError> {
+    fn guidance(
+        &self,
+        model: &ModelConfig,
+        frames: usize,
+        steps: usize,
+    ) -> Result<Guidance, RequestError> {
         let (scale, embedded, apart) = self.scales(model)?;
         let rescale = self.guidance_rescale;
         if !(0.0..=1.0).contains(&rescale) {
@@ -358,6 +363,7 @@ impl Request {
             rescale,
             embedded,
             apart,
+            skipped: self.skipped_layers(model, steps)?,
             over_frames: self.film.scales(model, frames),
             channels: model.guided_channels(),
             ..Guidance::default()
