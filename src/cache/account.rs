@@ -4,9 +4,11 @@ use std::ops::Range;
 
 use super::cost::add;
 use super::spans::Span;
+use super::verify::Verified;
+use super::warning::Warning;
 
 /// What was really computed.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Account {
     /// For each cell, for how many evaluations it ran.
     pub cells: Vec<usize>,
@@ -18,6 +20,10 @@ pub struct Account {
     pub reuses: usize,
     /// Refreshes that were not asked for, because the store was empty or did not fit.
     pub fallbacks: usize,
+    /// Forecasts that were held against what a refresh computed, in order: where a rule verifies.
+    pub verified: Vec<Verified>,
+    /// Refreshes that were added because a forecast was off by more than the rule allows.
+    pub added: usize,
     /// Branches inside cells that were not computed.
     pub branches_reused: usize,
     /// Evaluations whose launches came from a recording ([`with_step_graphs`](super::Session::with_step_graphs)).
@@ -33,6 +39,12 @@ impl Account {
         let before = self.refreshes + self.reuses;
         let refreshed = next.refreshed.iter().map(|evaluation| before + evaluation);
         self.refreshed.extend(refreshed);
+        let verified = next.verified.iter().map(|one| Verified {
+            evaluation: before + one.evaluation,
+            ..*one
+        });
+        self.verified.extend(verified);
+        self.added += next.added;
         self.cells.resize(next.cells.len(), 0);
         add(&mut self.cells, &next.cells);
         self.refreshes += next.refreshes;
@@ -61,6 +73,19 @@ impl Account {
         self.played += other.played;
         self.store_bytes += other.store_bytes;
         self
+    }
+
+    /// What is to be said of forecasts that were off by more than the rule allows, if any were.
+    pub fn drift(&self) -> Option<Warning> {
+        let beyond = self.verified.iter().filter(|one| one.exceeds);
+        let worst = beyond.clone().max_by(|a, b| a.error.total_cmp(&b.error))?;
+        Some(Warning::Drifted {
+            beyond: beyond.count(),
+            of: self.verified.len(),
+            error: worst.error,
+            evaluation: worst.evaluation,
+            added: self.added,
+        })
     }
 
     /// Nothing yet, of a line of `cells`.

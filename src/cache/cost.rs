@@ -85,7 +85,7 @@ impl CachePlan {
             cell_macs: self.cell_macs(trunk, &rows),
             plain_macs: product([self.evaluations() as u64, trunk.full_macs(), count]),
             store_bytes: product([kept, count, element_bytes as u64]),
-            decided: self.decider.is_some(),
+            decided: self.decider.is_some() || self.verify.is_some(),
         }
     }
 
@@ -139,18 +139,23 @@ impl CachePlan {
 
     /// One row of each evaluation.
     fn evaluation_macs(&self, trunk: &Blueprint) -> impl Iterator<Item = u64> {
+        let whole = self.whole();
         self.spans.iter().flat_map(move |span| {
             (0..span.len).map(move |position| {
                 let refresh = span.refresh && position == 0;
                 let cells = self.runs(refresh).map(|cells| trunk.span_macs(cells));
                 let reused = self.branches.reused(span.first + position);
                 let spared: u64 = reused.map(|site| trunk.branch(site).macs).sum();
+                if whole && !refresh {
+                    return 0;
+                }
                 cells.iter().sum::<u64>() - spared + trunk.prepare_macs + trunk.leave_macs
             })
         })
     }
 
-    /// Elements that one row keeps in the store: as many refreshes as later spans read.
+    /// Elements that one row keeps in the store: as many refreshes as later spans read. A whole prediction is taken to be as large as
+    /// the hidden tensor that it is made of, which is more than it is.
     fn store_elements(&self, trunk: &Blueprint) -> u64 {
         let Some(last) = self.cut.checked_sub(1) else {
             return 0;
@@ -175,7 +180,7 @@ impl CachePlan {
 
     /// The most refreshes that the store holds.
     fn most_kept(&self) -> u64 {
-        if self.decider.is_some() {
+        if self.decider.is_some() || self.verify.is_some() {
             return self.predictor.history().min(self.evaluations()) as u64;
         }
         let mut held = 0;

@@ -42,11 +42,12 @@ struct StepGraph<'a, C> {
 
 impl<'a, D: StagedDenoiser + ?Sized> StepGraphs<'a, D> {
     /// For runs long enough that do not reuse branches inside cells, which differ from step to step, and hold what is stored: a forecast
-    /// reads several refreshes, and a recording leaves all of them in one place.
+    /// reads several refreshes, as a verification does, and a recording leaves all of them in one place.
     pub(super) fn of(line: Line<'a, D>) -> Option<Self> {
         let plan = line.plan;
         let decided = plan.decider.is_some_and(Decider::probes);
-        let one_place = plan.predictor.holds() && !plan.branches.reuses() && !decided;
+        let in_order = !decided && plan.verify.is_none();
+        let one_place = plan.predictor.holds() && !plan.branches.reuses() && in_order;
         let suits = plan.spans.len() >= LEAST_SPANS && one_place;
         suits.then_some(Self {
             full: Slot::Unseen,

@@ -9,6 +9,7 @@ use super::{
     predictor::Predictor,
     refresh::{Refresh, guarded},
     rule::{CacheRule, Cut, OpenSkips},
+    series::Series,
     spans::{self, Before, Span, Spans},
     warning::Warning,
 };
@@ -25,7 +26,7 @@ const FEW_STEPS: usize = 10;
 pub struct CachePlan {
     /// In order, without gaps.
     pub spans: Vec<Span>,
-    /// The cell in front of which the line is split; the number of cells if nothing is reused.
+    /// The cell in front of which the line is split; the number of cells if nothing is reused, or whole predictions are.
     pub cut: usize,
     /// Cells of the line.
     pub cells: usize,
@@ -40,6 +41,8 @@ pub struct CachePlan {
     /// What decides in the run, at evaluations that need not compute everything, whether they do; spans are then those of a run that
     /// computes as little as it may.
     pub decider: Option<Decider>,
+    /// The error of a forecast above which refreshes come sooner; spans are then those of a run in which none is as large.
+    pub verify: Option<f64>,
     /// What is reused inside cells.
     pub branches: BranchPlan,
     /// The evaluation from which on guidance is off.
@@ -60,6 +63,7 @@ impl CachePlan {
             predictor: Predictor::Hold,
             changes: Vec::new(),
             decider: None,
+            verify: None,
             branches: BranchPlan::default(),
             guidance_end: None,
             warnings: Vec::new(),
@@ -89,9 +93,22 @@ impl CachePlan {
         index.ok().map(|index| spans[index])
     }
 
+    /// The span that an evaluation is in.
+    pub(super) fn span_around(&self, evaluation: usize) -> Span {
+        let next = self.spans.partition_point(|span| span.first <= evaluation);
+        let span = next.checked_sub(1).and_then(|index| self.spans.get(index));
+        *span.expect("a plan covers its run, and spans are asked for in order")
+    }
+
     /// Whether any evaluation reuses anything.
     pub fn reuses(&self) -> bool {
         self.branches.reuses() || self.spans.iter().any(|span| !span.refresh || span.len > 1)
+    }
+
+    /// Whether whole predictions are stored: nothing runs where they are reused.
+    pub fn whole(&self) -> bool {
+        let reuses = self.spans.iter().any(|span| !span.refresh);
+        reuses && self.prefix == 0 && self.cut == self.cells
     }
 
     /// Cells that run for one evaluation: all of them when it refreshes, else those before `prefix` and after `cut`.
@@ -123,13 +140,14 @@ impl CacheRule {
         }
         self.check_numbers()?;
         self.check_decider()?;
+        self.check_verified()?;
         if course.evaluations() == 0 {
             return Err(PlanError::NoEvaluations.into());
         }
         let course = self.course(course);
         let mut plan = self.line(&course, trunk)?;
         plan.guidance_end = course.guidance_end();
-        if let Some(branches) = &self.branches {
+        if let Some(branches) = self.branches.as_ref().filter(|_| self.outputs().is_none()) {
             let wanted = branches.wanted(&course, trunk)?;
             let runs = |evaluation| plan.runs(plan.refreshes_at(evaluation));
             let predictor = branches.predictor(self.branch_forecast);
@@ -151,6 +169,9 @@ impl CacheRule {
     /// What is reused of the line.
     fn line(&self, course: &Course, trunk: &Blueprint) -> Result<CachePlan, Error> {
         let plain = CachePlan::plain(course.evaluations(), trunk.cells.len());
+        if let Some(series) = self.outputs() {
+            return self.whole_outputs(series, course, plain);
+        }
         let Some((prefix, cut)) = self.cut.place(trunk)? else {
             return Ok(plain);
         };
@@ -170,6 +191,31 @@ impl CacheRule {
             predictor: self.forecast,
             changes,
             decider: self.decider,
+            verify: self.verify,
+            ..plain
+        })
+    }
+
+    /// Whole predictions that a series forecasts.
+    fn whole_outputs(
+        &self,
+        series: &Series,
+        course: &Course,
+        plain: CachePlan,
+    ) -> Result<CachePlan, Error> {
+        let mut flags = series.flags(course.evaluations())?;
+        let changes: Vec<usize> = course.changes().collect();
+        for &change in &changes {
+            flags[change] = true;
+        }
+        let predictor = Predictor::TaylorSeer(series.order);
+        let mut spans = spans::of(&flags, 1);
+        spans::keep(&mut spans, predictor.history(), &changes);
+        Ok(CachePlan {
+            spans,
+            predictor,
+            changes,
+            verify: self.verify,
             ..plain
         })
     }
@@ -230,6 +276,24 @@ impl CacheRule {
             return Err(PlanError::DecidedForecast { rule: rule() }.into());
         }
         Ok(())
+    }
+
+    /// Refreshes are added to those that are planned, and only where nothing else counts on them.
+    fn check_verified(&self) -> Result<(), Error> {
+        let reason = match self {
+            Self { verify: None, .. } => return Ok(()),
+            Self {
+                decider: Some(_), ..
+            } => "it decides in the run when to refresh",
+            Self {
+                branches: Some(_), ..
+            } if self.outputs().is_none() => {
+                "what is reused inside cells is planned for the refreshes there are"
+            }
+            _ => return Ok(()),
+        };
+        let rule = self.to_string();
+        Err(PlanError::Unverifiable { rule, reason }.into())
     }
 
     fn check_parallel(&self, course: &Course) -> Result<(), Error> {
@@ -318,6 +382,7 @@ impl Cut {
                 }
                 .into()),
             },
+            Self::End => Ok(Some((0, cells))),
             Self::Cell(cut) if (1..cells).contains(&cut) => Ok(Some((0, cut))),
             Self::Cell(cut) => Err(PlanError::CutPlace { cut, cells }.into()),
             Self::Proportional => Self::Cell(published_share(cells)).place(trunk),

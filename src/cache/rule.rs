@@ -1,8 +1,13 @@
 //! What is reused, and when: one small value for every method.
 
 use super::{
-    auto::Auto, branches::BranchRule, decider::Decider, predictor::Predictor, refresh::Refresh,
+    auto::Auto,
+    branches::BranchRule,
+    decider::Decider,
+    predictor::Predictor,
+    refresh::Refresh,
     router::Router,
+    series::{Series, Sites},
 };
 use crate::inject::PriorNoise;
 
@@ -17,6 +22,8 @@ pub enum Cut {
     AfterMiddle,
     /// In front of the cell of this number (`DiT` propagation).
     Cell(usize),
+    /// Behind the last cell: whole predictions are stored, and nothing runs where they are reused.
+    End,
     /// In front of the last cell, with its skip where it pops one.
     Outermost,
     /// After the first cell: what all others add is reused.
@@ -43,7 +50,7 @@ impl Cut {
             Self::Skip(_) | Self::Outermost | Self::FirstCell | Self::Probe(_) => {
                 OpenSkips::Recompute
             }
-            Self::Nowhere | Self::AfterMiddle | Self::Cell(_) | Self::Proportional => {
+            Self::Nowhere | Self::AfterMiddle | Self::Cell(_) | Self::Proportional | Self::End => {
                 OpenSkips::Hold
             }
         }
@@ -71,6 +78,8 @@ pub struct CacheRule {
     pub branches: Option<BranchRule>,
     /// What stands in for outputs inside cells.
     pub branch_forecast: Predictor,
+    /// The error of a forecast, relative to what is computed in its place, above which refreshes come sooner.
+    pub verify: Option<f64>,
     /// What picks the cut, its forecast and its refreshes when model and run are known; the other fields but those of branches are idle
     /// until then.
     pub auto: Option<Auto>,
@@ -81,6 +90,14 @@ impl CacheRule {
     pub fn router(&self) -> Option<&Router> {
         match &self.branches {
             Some(BranchRule::Routed(router)) => Some(router),
+            _ => None,
+        }
+    }
+
+    /// The series that forecasts whole predictions, where one does.
+    pub(super) fn outputs(&self) -> Option<&Series> {
+        match &self.branches {
+            Some(BranchRule::Series(series)) if series.sites == Sites::Output => Some(series),
             _ => None,
         }
     }
@@ -96,6 +113,7 @@ impl CacheRule {
             forecast: Predictor::Hold,
             branches: None,
             branch_forecast: Predictor::Hold,
+            verify: None,
             auto: None,
         }
     }
@@ -141,6 +159,13 @@ impl CacheRule {
             (Cut::Nowhere, Some(_)) => self.branch_forecast = predictor,
             _ => self.forecast = predictor,
         }
+        self
+    }
+
+    /// With forecasts held against what refreshes compute: where one is off by more than the share `allowed`, refreshes come sooner.
+    #[must_use]
+    pub fn with_verify(mut self, allowed: f64) -> Self {
+        self.verify = Some(allowed);
         self
     }
 

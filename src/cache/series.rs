@@ -1,4 +1,4 @@
-//! `TaylorSeer`: outputs inside cells are forecast by a series between full evaluations at an interval.
+//! `TaylorSeer`: outputs inside cells, or of the whole trunk, are forecast by a series between full evaluations at an interval.
 //!
 //! **Source**: Liu et al., "From Reusing to Forecasting" (arXiv 2503.06923); schedule and sums as diffusers has them, whose first
 //! evaluation after the warm-up is forecast and whose second is full.
@@ -21,8 +21,19 @@ pub struct Series {
     pub until: Option<usize>,
     /// The highest order of the series; it falls where there were fewer full evaluations.
     pub order: usize,
-    /// Whether the feed-forward layers are forecast beside the attention layers.
-    pub feed_forward: bool,
+    /// What is forecast.
+    pub sites: Sites,
+}
+
+/// Which outputs a [`Series`] forecasts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sites {
+    /// Those of the attention layers.
+    Attention,
+    /// Those of the attention and of the feed-forward layers.
+    AttentionAndFeedForward,
+    /// That of the whole trunk, of which nothing runs then (`use_lite_mode`).
+    Output,
 }
 
 impl Series {
@@ -36,8 +47,24 @@ impl Series {
     fn forecasts(&self, site: Site) -> bool {
         match site.branch {
             Branch::SelfAttention | Branch::CrossAttention => true,
-            Branch::FeedForward => self.feed_forward,
+            Branch::FeedForward => self.sites == Sites::AttentionAndFeedForward,
         }
+    }
+
+    fn check(&self) -> Result<(), Error> {
+        if self.interval == 0 {
+            return Err(PlanError::ZeroInterval.into());
+        }
+        if self.warmup == 0 {
+            return Err(PlanError::ZeroWarmup.into());
+        }
+        Ok(())
+    }
+
+    /// For each evaluation, whether it is full.
+    pub(super) fn flags(&self, evaluations: usize) -> Result<Vec<bool>, Error> {
+        self.check()?;
+        Ok((0..evaluations).map(|at| self.is_full(at)).collect())
     }
 
     /// For each evaluation, the branches that are not computed.
@@ -46,12 +73,7 @@ impl Series {
         evaluations: usize,
         sites: &[Site],
     ) -> Result<Vec<BTreeSet<Site>>, Error> {
-        if self.interval == 0 {
-            return Err(PlanError::ZeroInterval.into());
-        }
-        if self.warmup == 0 {
-            return Err(PlanError::ZeroWarmup.into());
-        }
+        self.check()?;
         let sites = sites.iter().copied();
         let forecast: BTreeSet<Site> = sites.filter(|&site| self.forecasts(site)).collect();
         if forecast.is_empty() {
@@ -78,7 +100,7 @@ mod tests {
             warmup,
             until,
             order: 1,
-            feed_forward: false,
+            sites: Sites::Attention,
         };
         (0..12).filter(|&at| series.is_full(at)).collect()
     }

@@ -18,9 +18,11 @@ use super::{
     rule::OpenSkips,
     spans::{Before, Span, Spans},
     step::{Entry, Line, Outcome},
-    store::{Store, signature},
+    store::{Expected, Store, signature},
+    verify::Verifier,
+    whole::Predicted,
 };
-use crate::denoiser::{Evaluation, Rows, StagedDenoiser};
+use crate::denoiser::{Carry, Evaluation, Rows, StagedDenoiser};
 use crate::recall::Recall;
 
 /// Executes the spans of one run in order.
@@ -35,8 +37,12 @@ pub struct Session<'a, D: StagedDenoiser + ?Sized> {
     /// The second guidance half, where each is computed by itself.
     second: Option<Box<Self>>,
     store: Store<D::Carry>,
+    /// Whole predictions, where those are stored.
+    outputs: Option<Store<Predicted>>,
     /// What decides in the middle of evaluations, if anything does.
     probe: Option<Probe<D::Carry>>,
+    /// What holds forecasts against refreshes, if anything does.
+    verifier: Option<Verifier>,
     branches: BranchStore,
     graphs: Option<StepGraphs<'a, D>>,
     account: Account,
@@ -56,8 +62,10 @@ impl<'a, D: StagedDenoiser + ?Sized> Session<'a, D> {
             half: None,
             rows,
             second: None,
-            store: Store::new(plan.predictor),
+            store: Store::new(plan.predictor, plan.verify.is_some()),
+            outputs: (plan.whole()).then(|| Store::new(plan.predictor, plan.verify.is_some())),
             probe: Probe::of(plan),
+            verifier: Verifier::of(plan),
             branches: BranchStore::default(),
             graphs: None,
             account: Account::of(plan.cells),
@@ -138,10 +146,14 @@ impl<'a, D: StagedDenoiser + ?Sized> Session<'a, D> {
     }
 
     fn own_account(&self) -> Account {
+        let verifier = self.verifier.as_ref();
         Account {
+            verified: verifier.map_or_else(Vec::new, |verifier| verifier.found.clone()),
+            added: verifier.map_or(0, |verifier| verifier.added),
             branches_reused: self.branches.reused,
             played: self.graphs.as_ref().map_or(0, |graphs| graphs.played),
             store_bytes: self.store.bytes
+                + self.outputs.as_ref().map_or(0, |outputs| outputs.bytes)
                 + self.branches.bytes
                 + self.probe.as_ref().map_or(0, |probe| probe.bytes),
             ..self.account.clone()
@@ -159,7 +171,10 @@ impl<'a, D: StagedDenoiser + ?Sized> Session<'a, D> {
     ///
     /// If a decider names one that begins elsewhere, is empty, or goes beyond the end of the run.
     pub fn next_span(&mut self, before: &Before<'_>) -> Span {
-        let span = self.spans.next(before);
+        let span = match &mut self.verifier {
+            Some(verifier) => verifier.next(self.line.plan, before),
+            None => self.spans.next(before),
+        };
         let fits = span.first == before.evaluation && span.len > 0;
         assert!(fits && span.range().end <= before.total, "{span:?}");
         if let Some(second) = &mut self.second {
@@ -234,6 +249,11 @@ impl<'a, D: StagedDenoiser + ?Sized> Session<'a, D> {
             self.probe = Some(probe);
             return vec![prediction];
         }
+        if let Some(mut outputs) = self.outputs.take() {
+            let predictions = self.whole(&mut outputs, span, evaluations, input);
+            self.outputs = Some(outputs);
+            return split(predictions.0, span.len);
+        }
         let entry = self.enter(span, input);
         let cells = self.line.cells(&entry);
         self.last_refreshed = entry.refreshes();
@@ -247,10 +267,58 @@ impl<'a, D: StagedDenoiser + ?Sized> Session<'a, D> {
             None => self.compute(span, entry, evaluations),
         };
         if let Some(sample) = refreshed {
+            let expected = self
+                .verifier
+                .is_some()
+                .then(|| self.store.expected(span.first));
+            self.verify(span, outcome.kept.as_ref(), expected.flatten());
             let kept = outcome.kept.filter(|_| span.keep > 0);
             self.store.fill(span, kept, sample, outcome.played);
         }
         split(outcome.prediction, span.len)
+    }
+
+    /// Holds what was expected of a refresh against what it computed.
+    fn verify<C: Carry>(
+        &mut self,
+        span: &Span,
+        computed: Option<&C>,
+        expected: Option<Expected<C>>,
+    ) {
+        if let Some(verifier) = &mut self.verifier {
+            verifier.refreshed(span.first, computed, expected);
+        }
+    }
+
+    /// Whole predictions of a span, from the store where there are some, without reading the latents.
+    fn whole(
+        &mut self,
+        outputs: &mut Store<Predicted>,
+        span: &Span,
+        evaluations: &[Evaluation],
+        input: impl FnOnce() -> Tensor<4>,
+    ) -> Predicted {
+        let read = outputs.read(span);
+        self.last_refreshed = read.is_none();
+        let cells = self.line.plan.runs(read.is_none());
+        self.account.note(span, read.is_none(), cells);
+        if let Some(read) = read {
+            return read.carry;
+        }
+        let sample = input();
+        let made_from = signature(&sample);
+        outputs.admit(made_from);
+        let prepared = self.prepare(&evaluations[..1]);
+        let computed = Predicted(self.line.denoiser.forward(sample, &prepared));
+        let expected = self
+            .verifier
+            .is_some()
+            .then(|| outputs.expected(span.first));
+        self.verify(span, Some(&computed), expected.flatten());
+        let all = outputs.ahead(computed.clone(), span);
+        let kept = (span.keep > 0).then_some(computed);
+        outputs.fill(span, kept, made_from, false);
+        all
     }
 
     /// The prediction of an evaluation in whose middle `probe` decides.
@@ -274,6 +342,9 @@ impl<'a, D: StagedDenoiser + ?Sized> Session<'a, D> {
     /// Forgets what was made under other conditions, or for other rows.
     fn void(&mut self) {
         self.store.void();
+        if let Some(outputs) = &mut self.outputs {
+            outputs.void();
+        }
         if let Some(probe) = &mut self.probe {
             probe.void();
         }

@@ -11,6 +11,8 @@ use crate::denoiser::Carry;
 #[derive(Debug)]
 pub(super) struct Store<C> {
     predictor: Predictor,
+    /// Whether refreshes are held against what was expected of them, which takes all that is left of those before.
+    verifies: bool,
     /// The last refreshes, oldest first, all made from latents of one kind.
     past: VecDeque<Held<C>>,
     /// Whether a recording left it, always in the same memory.
@@ -40,6 +42,15 @@ impl<C> Held<C> {
     }
 }
 
+/// What would have stood in for what a refresh computes.
+#[derive(Debug)]
+pub(super) struct Expected<C> {
+    /// The hidden tensor alone.
+    pub(super) carry: C,
+    /// The order of the forecast, which falls where there are few refreshes.
+    pub(super) order: usize,
+}
+
 /// What a span reads: the carry of its evaluations, rows step-major, and the latents it was made from.
 #[derive(Debug)]
 pub(super) struct Forecast<C> {
@@ -55,9 +66,10 @@ impl<C> Forecast<C> {
 }
 
 impl<C: Carry> Store<C> {
-    pub(super) fn new(predictor: Predictor) -> Self {
+    pub(super) fn new(predictor: Predictor, verifies: bool) -> Self {
         Self {
             predictor,
+            verifies,
             past: VecDeque::new(),
             in_place: false,
             bytes: 0,
@@ -80,6 +92,9 @@ impl<C: Carry> Store<C> {
 
     /// How many of the refreshes before it a refresh, or one of the spans after it, reads.
     fn read_beside(&self, span: &Span) -> usize {
+        if self.verifies {
+            return usize::MAX;
+        }
         let own = match span.len {
             1 => 0,
             _ => self.predictor.history(),
@@ -107,6 +122,21 @@ impl<C: Carry> Store<C> {
         let weights = self.predictor.weights(&positions, evaluation as f64);
         let parts: Vec<(&C, f64)> = past.iter().map(|(_, carry)| *carry).zip(weights).collect();
         C::mix(&parts)
+    }
+
+    /// What the refreshes before would have stood in with for what `evaluation` computes.
+    pub(super) fn expected(&self, evaluation: usize) -> Option<Expected<C>> {
+        let read = self.predictor.history().min(self.past.len());
+        let order = self.predictor.order().min(read.checked_sub(1)?);
+        let hidden = self
+            .past
+            .iter()
+            .map(|held| held.carry.clone().without_skips());
+        let hidden: Vec<C> = hidden.collect();
+        let past = self.past.iter().zip(&hidden);
+        let past: Vec<(usize, &C)> = past.map(|(held, carry)| (held.evaluation, carry)).collect();
+        let carry = self.at(&past, evaluation);
+        Some(Expected { carry, order })
     }
 
     /// What a refresh leaves, if anything is read of it.

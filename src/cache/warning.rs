@@ -1,10 +1,10 @@
-//! What a user should know before running a plan.
+//! What a user should know of a plan, or of its run.
 
 use std::fmt;
 
 use super::keys::KeyList;
 
-/// What a user should know before running a plan.
+/// What a user should know of a plan, or of its run.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Warning {
     /// So few steps that neighbouring ones differ much.
@@ -28,6 +28,19 @@ pub enum Warning {
     NothingReused,
     /// A single refresh gives a forecast nothing to go on with.
     NothingForecast,
+    /// Forecasts were off by more than the rule allows: said behind the run.
+    Drifted {
+        /// How many.
+        beyond: usize,
+        /// Of so many that were held against what was computed.
+        of: usize,
+        /// The largest error.
+        error: f64,
+        /// Where it was.
+        evaluation: usize,
+        /// Refreshes that were added.
+        added: usize,
+    },
 }
 
 impl fmt::Display for Warning {
@@ -49,6 +62,17 @@ impl fmt::Display for Warning {
                 list.made_for()
             ),
             Self::NothingReused => write!(formatter, "every step refreshes: nothing is reused"),
+            Self::Drifted {
+                beyond,
+                of,
+                error,
+                evaluation,
+                added,
+            } => write!(
+                formatter,
+                "the cache drifted: {beyond} of {of} forecasts were off by more than `verify` allows, the farthest by {error:.4} at \
+                 evaluation {evaluation}; {added} evaluations more were computed in full"
+            ),
             Self::NothingForecast => write!(
                 formatter,
                 "the run refreshes once: there is nothing to forecast from, and what is stored is held"

@@ -14,6 +14,7 @@ use super::{
     told::Told,
 };
 use crate::{
+    cache::Verified,
     catalog::ModelFolder,
     device,
     image_io::RECIPE,
@@ -67,6 +68,9 @@ pub(super) struct Account {
     #[serde(flatten)]
     pub(super) arithmetic: Arithmetic,
     pub(super) version: &'static str,
+    /// What is to be said of the cache behind the run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) drift: Option<String>,
     /// All of it again, for programs.
     #[serde(skip)]
     pub(super) recipe: Recipe,
@@ -104,6 +108,7 @@ impl Account {
             ("steps", facts.steps.to_string()),
             ("guidance scale", facts.guidance_scale.to_string()),
             ("cache", facts.cache.clone()),
+            ("cache drift", self.drift.clone().unwrap_or_default()),
             ("device", self.device.clone()),
             ("dtype", self.arithmetic.dtype.into()),
             (
@@ -159,6 +164,11 @@ pub(super) struct Outcome {
     #[serde(flatten)]
     account: Account,
     work: Summary,
+    /// Evaluations that computed everything, counted over all models.
+    refreshed: Vec<usize>,
+    /// What was expected of them, where the rule verifies that.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    verified: Vec<Verified>,
     /// Evaluations that were played from a recording, where that was asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     evaluations_played: Option<usize>,
@@ -179,10 +189,13 @@ impl Outcome {
     ) -> Self {
         let reports = made.reports.iter();
         let device_memory = reports.filter_map(|report| report.device_memory);
+        let done = made.computed();
         Self {
             files,
             account,
             work,
+            refreshed: done.refreshed,
+            verified: done.verified,
             evaluations_played: step_graphs.then(|| {
                 let played = made.reports.iter().map(|report| report.account.played);
                 played.sum()
@@ -191,6 +204,20 @@ impl Outcome {
             peak_memory: device::peak_memory(),
             peak_device_memory: device_memory.max(),
         }
+    }
+
+    /// How far forecasts were off, where they were held against what was computed.
+    fn forecasts(&self) -> Option<String> {
+        let errors = || self.verified.iter().map(|one| one.error);
+        let mean = errors().sum::<f64>() / self.verified.len() as f64;
+        let worst = self.verified.iter();
+        let worst = worst.max_by(|a, b| a.error.total_cmp(&b.error))?;
+        let Verified {
+            evaluation, error, ..
+        } = worst;
+        Some(format!(
+            "off by {mean:.4} on average, by {error:.4} at most, at evaluation {evaluation}"
+        ))
     }
 
     pub(super) fn text(&self) -> String {
@@ -219,7 +246,9 @@ impl Outcome {
         lines.splice(0..0, self.account.sources.lines());
         if facts.cache != "none" {
             lines.push(("cache", format!("{}: {}", facts.cache, self.work.spared())));
+            lines.push(("in full", console::numbers(&self.refreshed)));
         }
+        lines.extend(self.forecasts().map(|text| ("forecasts", text)));
         lines.extend(self.evaluations_played.map(|played| {
             let text = format!("{played} of {} evaluations played", facts.evaluations);
             ("step graphs", text)

@@ -3,6 +3,9 @@
 //! Paired and interleaved: in every round the plain run and each rule take their turn, each round begins with another of them, and
 //! speed-ups are ratios within a round, so that a machine that warms up or is busy for a while harms all alike.
 
+mod curve;
+mod placed;
+
 use serde::Serialize;
 
 use super::{
@@ -41,19 +44,12 @@ struct Sample {
 }
 
 pub(super) fn run(arguments: &args::Bench) -> Result<(), Error> {
+    if arguments.curve {
+        let (model, request) = asked(arguments)?;
+        return curve::run(arguments, &model, &request);
+    }
     let rules = rules(&arguments.cache);
-    let mut model = Model::open(&arguments.model)?;
-    model.adapt(&arguments.adapt)?;
-    let controls = pictures::blank_controls(&arguments.nets, &mut model, arguments.course.size)?;
-    let subject = pictures::any_subject(&arguments.course, &model);
-    let mut request = recipe::request(
-        &model,
-        &arguments.course,
-        subject,
-        CacheRule::none(),
-        arguments.seed,
-    )?;
-    request.controls = controls;
+    let (model, mut request) = asked(arguments)?;
     let plain = request.resolve(&model.config)?;
     let promises = rules
         .iter()
@@ -92,6 +88,23 @@ pub(super) fn run(arguments: &args::Bench) -> Result<(), Error> {
         console::data(&document.text())?;
     }
     Ok(())
+}
+
+/// The model, and its plain run.
+fn asked(arguments: &args::Bench) -> Result<(Model, Request), Error> {
+    let mut model = Model::open(&arguments.model)?;
+    model.adapt(&arguments.adapt)?;
+    let controls = pictures::blank_controls(&arguments.nets, &mut model, arguments.course.size)?;
+    let subject = pictures::any_subject(&arguments.course, &model);
+    let (course, seed) = (&arguments.course, arguments.seed);
+    let request = recipe::request(&model, course, subject, CacheRule::none(), seed)?;
+    Ok((
+        model,
+        Request {
+            controls,
+            ..request
+        },
+    ))
 }
 
 /// What the configuration promises for `rule`; its warnings are said here, once.

@@ -121,6 +121,20 @@ pub(super) fn pairs(lines: &[(&str, String)]) -> String {
     table(&rows.collect::<Vec<_>>(), &[])
 }
 
+/// Ascending numbers, those that follow each other by their ends: `0, 2, 5-9`.
+pub(super) fn numbers(numbers: &[usize]) -> String {
+    let stretches = numbers.chunk_by(|a, b| a + 1 == *b);
+    let texts = stretches.map(|stretch| match stretch {
+        [first, .., last] if last - first > 1 => format!("{first}-{last}"),
+        few => few
+            .iter()
+            .map(usize::to_string)
+            .collect::<Vec<_>>()
+            .join(", "),
+    });
+    texts.collect::<Vec<_>>().join(", ")
+}
+
 /// Thousands, millions and billions by their letters: `860 M`, `3.1 M`, `742`.
 pub(super) fn count(number: u64) -> String {
     let scales = [(1e9, " G"), (1e6, " M"), (1e3, " k")];
@@ -141,6 +155,12 @@ mod tests {
     fn columns_line_up() {
         let rows = [["a", "bb", "c"], ["long", "1", ""]].map(|row| row.map(String::from).into());
         assert_eq!(table(&rows, &[1]), "a     bb  c\nlong   1");
+    }
+
+    #[test]
+    fn neighbours_share_a_dash() {
+        assert_eq!(numbers(&[0, 2, 5, 6, 7, 9, 10]), "0, 2, 5-7, 9, 10");
+        assert_eq!(numbers(&[]), "");
     }
 
     #[test]

@@ -52,7 +52,11 @@ pub(super) fn run(arguments: &args::Generate) -> Result<(), Error> {
     let (made, traced) = generate(&mut asked.stages, &machine, watch, trace)?;
     machine.note_run(&workload);
     let work = work(&asked.stages, &made.reports);
-    let account = asked.account(seed, &machine);
+    let drift = made.computed().drift().map(|drift| drift.to_string());
+    let account = Account {
+        drift,
+        ..asked.account(seed, &machine)
+    };
     let shown = made.generated.output();
     let written = shown.and_then(|shown| output.write(shown, &account.texts()));
     if let Err(error) = written {
@@ -243,6 +247,7 @@ impl Asked {
             device: machine.device.to_string(),
             arithmetic: machine.arithmetic(),
             version: env!("CARGO_PKG_VERSION"),
+            drift: None,
             recipe,
         }
     }
@@ -269,7 +274,7 @@ fn generate(
     };
     let mut trace = Trace::new(&mut watch);
     let made = stages.generate(machine, &mut trace)?;
-    let traced = tensors::write_trace(path, &trace, stages.first(), &made.generated);
+    let traced = tensors::write_trace(path, &trace, stages.first(), &made);
     watch.finish();
     Ok((made, traced))
 }

@@ -305,10 +305,14 @@ fn row(plan: &CachePlan, forecast: &Forecast, stretch: &[Span], before: usize) -
     let each = giga(macs.iter().sum::<u64>()) / macs.len() as f64;
     let cells = cells_run(plan, first.refresh);
     let cells: Vec<_> = cells.iter().map(inclusive).collect();
+    let cells = match &cells[..] {
+        [] => "none".to_owned(),
+        cells => cells.join(", "),
+    };
     vec![
         inclusive(&(before + evaluations.start..before + evaluations.end)),
         kind,
-        cells.join(", "),
+        cells,
         digits(each),
     ]
 }

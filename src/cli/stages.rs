@@ -7,6 +7,7 @@ use super::{
     job::{self, Facts, Machine, Model},
 };
 use crate::{
+    cache::Account,
     catalog::Overrides,
     denoise::Observer,
     device::Workload,
@@ -220,6 +221,14 @@ pub(super) struct Made {
     pub(super) reports: Vec<Report>,
     /// Reading all weights.
     pub(super) loading: Duration,
+}
+
+impl Made {
+    /// What was computed, evaluations counted over all models.
+    pub(super) fn computed(&self) -> Account {
+        let accounts = self.reports.iter().map(|report| &report.account);
+        accounts.fold(Account::default(), Account::followed_by)
+    }
 }
 
 /// Adds to `total` what `load` takes.

@@ -4,13 +4,14 @@ use std::path::Path;
 
 use burn::tensor::{Tensor, TensorData};
 
-use super::stages::Stage;
+use super::stages::{Made, Stage};
 use crate::{
     error::Error,
-    pipeline::{self, Generated, Trace, write_tensors},
+    pipeline::{self, Trace, write_tensors},
 };
 
-/// Writes a run's tensors as f32; of films, `initial_latents` are the normals in the shape they were drawn in, `[items, frames, channels,
+/// Writes a run's tensors as f32, the evaluations that computed everything (`refreshed`), and how far forecasts of those at `verified`
+/// were off (`forecast_error`); of films, `initial_latents` are the normals in the shape they were drawn in, `[items, frames, channels,
 /// height, width]` or `[items, channels, frames, height, width]`.
 ///
 /// # Errors
@@ -20,10 +21,15 @@ pub(super) fn write_trace(
     path: &Path,
     trace: &Trace<'_>,
     stage: &Stage,
-    made: &Generated,
+    made: &Made,
 ) -> Result<(), Error> {
+    let account = made.computed();
+    let made = &made.generated;
     let mut tensors = vec![
-        ("timesteps".to_owned(), timesteps(trace)),
+        (
+            "timesteps".to_owned(),
+            numbers(trace.timesteps.iter().copied()),
+        ),
         ("image".to_owned(), read_back(&made.images)?),
     ];
     if let Some(states) = &made.prompt_embeds {
@@ -31,6 +37,16 @@ pub(super) fn write_trace(
     }
     if let Some(pooled) = &made.pooled_prompt_embeds {
         tensors.push(("pooled_prompt_embeds".to_owned(), read_back(pooled)?));
+    }
+    if account.refreshes < trace.timesteps.len() {
+        let refreshed = account.refreshed.iter().map(|&at| at as f64);
+        tensors.push(("refreshed".to_owned(), numbers(refreshed)));
+    }
+    if !account.verified.is_empty() {
+        let errors = account.verified.iter().map(|one| one.error);
+        let places = account.verified.iter().map(|one| one.evaluation as f64);
+        tensors.push(("verified".to_owned(), numbers(places)));
+        tensors.push(("forecast_error".to_owned(), numbers(errors)));
     }
     if let Some(initial) = trace.initial_latents.clone() {
         let resolved = &stage.resolved;
@@ -54,12 +70,12 @@ pub(super) fn write_trace(
 
 #[expect(
     clippy::cast_possible_truncation,
-    reason = "timesteps are at most 1000"
+    reason = "times, places and shares: all of few digits"
 )]
-fn timesteps(trace: &Trace<'_>) -> TensorData {
-    let timesteps: Vec<f32> = trace.timesteps.iter().map(|&step| step as f32).collect();
-    let count = timesteps.len();
-    TensorData::new(timesteps, [count])
+fn numbers(numbers: impl Iterator<Item = f64>) -> TensorData {
+    let numbers: Vec<f32> = numbers.map(|number| number as f32).collect();
+    let count = numbers.len();
+    TensorData::new(numbers, [count])
 }
 
 fn read_back<const D: usize>(tensor: &Tensor<D>) -> Result<TensorData, Error> {

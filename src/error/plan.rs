@@ -138,6 +138,11 @@ pub(crate) enum PlanError {
     )]
     DecidedForecast { rule: String },
 
+    #[error(
+        "`{rule}` cannot be verified: {reason}\nhint: `verify` goes with a rule that cuts the trunk at planned refreshes, as in deepcache:interval=3,forecast=linear,verify=0.05"
+    )]
+    Unverifiable { rule: String, reason: &'static str },
+
     // The run and the trunk.
     #[error("a gate at step 0 would never attend to the text\nhint: 10 of 50 works well")]
     ZeroGate,

@@ -8,6 +8,7 @@
 //! Within a batch every method takes its turn, so that each batch is one round of a paired timing.
 
 mod archive;
+mod chart;
 mod data;
 mod joined;
 mod measure;
@@ -20,6 +21,7 @@ mod study;
 mod timing;
 
 pub use archive::write_archive;
+pub use chart::{Chart, svg};
 pub use data::{for_each_picture, read_prompts};
 pub use joined::Joined;
 pub use measure::{Instruments, measure};

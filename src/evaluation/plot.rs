@@ -2,26 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use plotters::coord::Shift;
-use plotters::prelude::*;
-
+use super::chart::{Chart, svg};
 use super::results::{Outcome, Results};
-use crate::error::{Error, EvaluationError};
-
-const SIZE: (u32, u32) = (760, 460);
-
-/// Family and size of all letters.
-const FONT: (&str, u32) = ("sans-serif", 18);
-
-/// Colours that are told apart by people who see red and green alike (Okabe and Ito, 2008); the first is that of fewer steps.
-const COLOURS: [RGBColor; 6] = [
-    RGBColor(90, 90, 90),
-    RGBColor(0, 114, 178),
-    RGBColor(213, 94, 0),
-    RGBColor(0, 158, 115),
-    RGBColor(204, 121, 167),
-    RGBColor(230, 159, 0),
-];
+use crate::error::Error;
 
 /// What stands on the vertical axis.
 struct Quality {
@@ -54,7 +37,7 @@ impl Quality {
     }
 }
 
-type Line<'a> = (&'a str, Vec<(f64, f64)>);
+type Line = (String, Vec<(f64, f64)>);
 
 /// Draws measured speed-up against distance from the plain pictures, as SVG.
 ///
@@ -62,63 +45,22 @@ type Line<'a> = (&'a str, Vec<(f64, f64)>);
 ///
 /// If the numbers cannot be drawn.
 pub fn plot(results: &Results) -> Result<String, Error> {
-    let mut svg = String::new();
-    let area = SVGBackend::with_string(&mut svg, SIZE).into_drawing_area();
-    let drawn = draw(&area, results);
-    drop(area);
-    match drawn {
-        Ok(()) => Ok(svg),
-        Err(reason) => Err(EvaluationError::Plot { reason }.into()),
-    }
-}
-
-fn draw(area: &DrawingArea<SVGBackend<'_>, Shift>, results: &Results) -> Result<(), String> {
     let quality = Quality::of(results);
     let lines = lines(results, &quality);
     let points = || lines.iter().flat_map(|(_, points)| points);
-    let most = |of: fn(&(f64, f64)) -> f64| points().map(of).fold(0.0, f64::max);
-    let (fastest, highest) = (
-        most(|point| point.0).max(1.1),
-        most(|point| point.1).max(1e-3),
-    );
-    let failed = |error: &dyn ToString| error.to_string();
-    area.fill(&WHITE).map_err(|error| failed(&error))?;
-    let mut chart = ChartBuilder::on(area)
-        .margin(14)
-        .x_label_area_size(44)
-        .y_label_area_size(80)
-        .build_cartesian_2d(0.9..fastest * 1.05, 0.0..highest * 1.08)
-        .map_err(|error| failed(&error))?;
-    chart
-        .configure_mesh()
-        .x_desc("measured speed-up of the denoising loop")
-        .y_desc(quality.label)
-        .light_line_style(WHITE)
-        .label_style(FONT)
-        .axis_desc_style(FONT)
-        .draw()
-        .map_err(|error| failed(&error))?;
-    for (index, (name, points)) in lines.iter().enumerate() {
-        let colour = COLOURS[index % COLOURS.len()];
-        let path = LineSeries::new(points.iter().copied(), colour.stroke_width(2)).point_size(3);
-        let series = chart.draw_series(path).map_err(|error| failed(&error))?;
-        series
-            .label(*name)
-            .legend(move |(x, y)| PathElement::new([(x, y), (x + 18, y)], colour.stroke_width(2)));
-    }
-    chart
-        .configure_series_labels()
-        .position(SeriesLabelPosition::UpperLeft)
-        .background_style(WHITE.mix(0.85))
-        .border_style(BLACK.mix(0.3))
-        .label_font(FONT)
-        .draw()
-        .map_err(|error| failed(&error))?;
-    area.present().map_err(|error| failed(&error))
+    let fastest = Chart::most(points().map(|point| point.0), 1.1);
+    let highest = Chart::most(points().map(|point| point.1), 1e-3);
+    svg(&[Chart {
+        across: "measured speed-up of the denoising loop".into(),
+        width: 0.9..fastest * 1.05,
+        up: quality.label.into(),
+        height: 0.0..highest * 1.08,
+        lines,
+    }])
 }
 
 /// Every family's points by speed, from the plain run on; fewer steps come first.
-fn lines<'a>(results: &'a Results, quality: &Quality) -> Vec<Line<'a>> {
+fn lines(results: &Results, quality: &Quality) -> Vec<Line> {
     let mut families: BTreeMap<(bool, &str), Vec<(f64, f64)>> = BTreeMap::new();
     for outcome in &results.outcomes[1..] {
         let family = (!outcome.method.is_plain(), outcome.method.family());
@@ -128,7 +70,7 @@ fn lines<'a>(results: &'a Results, quality: &Quality) -> Vec<Line<'a>> {
     let ordered = families.into_iter().map(|((_, name), mut points)| {
         points.extend(quality.plain.map(|value| (1.0, value)));
         points.sort_by(|a, b| a.0.total_cmp(&b.0));
-        (name, points)
+        (name.to_owned(), points)
     });
     ordered.collect()
 }

@@ -133,8 +133,18 @@ pub fn is_guided(source: &WeightSource) -> bool {
     has(source, GUIDANCE)
 }
 
+/// Shape of the layer that takes patches in, `[width, channels of a patch]`.
+pub fn input(source: &WeightSource) -> Option<Vec<usize>> {
+    shape(source, "img_in.weight")
+}
+
 fn has(source: &WeightSource, name: &str) -> bool {
-    source.shape(name).is_some() || source.shape(&format!("{PREFIX}{name}")).is_some()
+    shape(source, name).is_some()
+}
+
+fn shape(source: &WeightSource, name: &str) -> Option<Vec<usize>> {
+    let bare = source.shape(name);
+    bare.or_else(|| source.shape(&format!("{PREFIX}{name}")))
 }
 
 /// Where a tensor of a file belongs.

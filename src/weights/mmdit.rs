@@ -41,10 +41,22 @@ const LEFT: [&str; 3] = ["logit_scale", "position_ids", "spiece_model"];
 /// Name and place of what a model has once.
 const ONCE: [(&str, &str); 7] = [
     ("x_embedder.", "pos_embed."),
-    ("t_embedder.mlp.0.", "time_text_embed.timestep_embedder.linear_1."),
-    ("t_embedder.mlp.2.", "time_text_embed.timestep_embedder.linear_2."),
-    ("y_embedder.mlp.0.", "time_text_embed.text_embedder.linear_1."),
-    ("y_embedder.mlp.2.", "time_text_embed.text_embedder.linear_2."),
+    (
+        "t_embedder.mlp.0.",
+        "time_text_embed.timestep_embedder.linear_1.",
+    ),
+    (
+        "t_embedder.mlp.2.",
+        "time_text_embed.timestep_embedder.linear_2.",
+    ),
+    (
+        "y_embedder.mlp.0.",
+        "time_text_embed.text_embedder.linear_1.",
+    ),
+    (
+        "y_embedder.mlp.2.",
+        "time_text_embed.text_embedder.linear_2.",
+    ),
     ("context_embedder.", "context_embedder."),
     ("final_layer.linear.", "proj_out."),
 ];
@@ -78,8 +90,14 @@ const BLOCK: [(&str, &str); 14] = [
 
 /// Query, key and value, which one tensor holds.
 const FUSED: [(&str, [&str; 3]); 3] = [
-    ("x_block.attn.qkv.", ["attn.to_q.", "attn.to_k.", "attn.to_v."]),
-    ("x_block.attn2.qkv.", ["attn2.to_q.", "attn2.to_k.", "attn2.to_v."]),
+    (
+        "x_block.attn.qkv.",
+        ["attn.to_q.", "attn.to_k.", "attn.to_v."],
+    ),
+    (
+        "x_block.attn2.qkv.",
+        ["attn2.to_q.", "attn2.to_k.", "attn2.to_v."],
+    ),
     (
         "context_block.attn.qkv.",
         ["attn.add_q_proj.", "attn.add_k_proj.", "attn.add_v_proj."],
@@ -111,7 +129,11 @@ pub fn kind(source: &WeightSource) -> Kind {
         shape(source, &name)
     };
     let width = block(0, "attn.proj.weight").and_then(|shape| shape.first().copied());
-    let count = |rest: &str| (0..).take_while(|&layer| block(layer, rest).is_some()).count();
+    let count = |rest: &str| {
+        (0..)
+            .take_while(|&layer| block(layer, rest).is_some())
+            .count()
+    };
     Kind {
         width: width.unwrap_or(0),
         layers: count("attn.qkv.weight"),
@@ -136,7 +158,9 @@ pub fn place(name: &str, layers: usize) -> Placement {
     if name.starts_with("text_encoders.") && LEFT.iter().any(|one| name.contains(one)) {
         return Placement::Leftover;
     }
-    let tail = AUTOENCODER.iter().find_map(|prefix| name.strip_prefix(prefix));
+    let tail = AUTOENCODER
+        .iter()
+        .find_map(|prefix| name.strip_prefix(prefix));
     if let Some(tail) = tail {
         return autoencoder(tail, LEVELS, false);
     }
@@ -155,8 +179,26 @@ fn text(part: &'static str, tail: &str) -> Placement {
     Placement::Part(part, vec![piece(tail.to_owned(), Elements::Whole)])
 }
 
+/// The program's name of a layer, with its last dot, whose dots a file has as underscores.
+pub(super) fn layer(flat: &str) -> Option<String> {
+    let spelt = |name: &str| name.trim_end_matches('.').replace('.', "_");
+    let of_block = || {
+        let (number, rest) = flat.strip_prefix("joint_blocks_")?.split_once('_')?;
+        let names = BLOCK.iter().map(|(name, _)| *name);
+        let fused = FUSED.iter().map(|(name, _)| *name);
+        let mut names = names.chain(fused).chain([TEXT_NORM.0]);
+        let name = names.find(|name| spelt(name) == rest)?;
+        Some(format!("joint_blocks.{number}.{name}"))
+    };
+    let once = || {
+        let mut names = ONCE.iter().map(|(name, _)| *name).chain([LAST_NORM.0]);
+        names.find(|name| spelt(name) == flat).map(str::to_owned)
+    };
+    of_block().or_else(once)
+}
+
 /// What a tensor of the transformer becomes.
-fn pieces(name: &str, layers: usize) -> Option<Vec<Piece>> {
+pub(super) fn pieces(name: &str, layers: usize) -> Option<Vec<Piece>> {
     if let Some((block, rest)) = name.strip_prefix("joint_blocks.").and_then(number) {
         return of_block(block, rest, block + 1 == layers);
     }
@@ -182,7 +224,11 @@ fn of_block(block: usize, rest: &str, last: bool) -> Option<Vec<Piece>> {
         return Some(layers.iter().enumerate().map(third).collect());
     }
     if let Some(kind) = rest.strip_prefix(TEXT_NORM.0) {
-        let cut = if last { Elements::Exchanged } else { Elements::Whole };
+        let cut = if last {
+            Elements::Exchanged
+        } else {
+            Elements::Whole
+        };
         return Some(vec![piece(format!("{prefix}{}{kind}", TEXT_NORM.1), cut)]);
     }
     let name = renamed(rest, &BLOCK)?;

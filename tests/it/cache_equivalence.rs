@@ -11,6 +11,8 @@ mod deciders;
 mod forecasts;
 mod published;
 mod rows;
+mod verified;
+mod whole;
 
 use afterimage::{
     cache::{CacheRule, Course, OpenSkips, Refresh, Session},

@@ -19,7 +19,7 @@ use crate::{
 pub(super) const EASYCACHE: Method = Method {
     name: "easycache",
     example: "easycache:threshold=0.1",
-    help: "the outermost cells (others by branch, cut=8, cut=middle), until the prediction is expected to have changed by the threshold",
+    help: "the outermost cells (others by branch, cut=8, cut=middle; cut=end: nothing), until the prediction is expected to have changed by the threshold",
     read: easycache,
     text: easycache_text,
 };
@@ -43,7 +43,11 @@ pub(super) const DICACHE: Method = Method {
 /// The cut of encoder propagation.
 const MIDDLE: &str = "middle";
 
-const PLACES: &str = "the number of the first cell that runs, or `middle`";
+/// Behind the last cell.
+const END: &str = "end";
+
+const PLACES: &str =
+    "the number of the first cell that runs, or `middle`, or `end`, where none does";
 
 fn threshold(options: &mut Options<'_>) -> Result<f64, Error> {
     let threshold = options.number("threshold")?;
@@ -57,6 +61,7 @@ fn easycache(options: &mut Options<'_>) -> Result<CacheRule, Error> {
     let cut = match (branch, cut) {
         (Some(branch), _) => Cut::Skip(branch),
         (None, Some(MIDDLE)) => Cut::AfterMiddle,
+        (None, Some(END)) => Cut::End,
         (None, Some(cut)) => Cut::Cell(cut.parse().map_err(|_| wrong("cut", cut, PLACES))?),
         (None, None) => Cut::Outermost,
     };
@@ -71,6 +76,7 @@ fn easycache_text(rule: &CacheRule) -> Option<String> {
         Cut::Skip(branch) => format!(",branch={branch}"),
         Cut::Cell(cut) => format!(",cut={cut}"),
         Cut::AfterMiddle => format!(",cut={MIDDLE}"),
+        Cut::End => format!(",cut={END}"),
         _ => String::new(),
     };
     let extras = extras::text(rule);

@@ -9,7 +9,7 @@ use crate::{
         options::{Options, wrong},
         predictor::Predictor,
         rule::CacheRule,
-        series::Series,
+        series::{Series, Sites},
     },
     error::Error,
 };
@@ -17,13 +17,17 @@ use crate::{
 pub(super) const METHOD: Method = Method {
     name: "taylorseer",
     example: "taylorseer:interval=5,warmup=3,order=1",
-    help: "everything but attention, which is forecast; sites=attention+mlp forecasts the feed-forward layers too",
+    help: "everything but attention, which is forecast; sites=attention+mlp forecasts the feed-forward layers too, sites=output all of it",
     read,
     text,
 };
 
 /// Which outputs are forecast, by name.
-const SITES: [(&str, bool); 2] = [("attention", false), ("attention+mlp", true)];
+const SITES: [(&str, Sites); 3] = [
+    ("attention", Sites::Attention),
+    ("attention+mlp", Sites::AttentionAndFeedForward),
+    ("output", Sites::Output),
+];
 
 fn read(options: &mut Options<'_>) -> Result<CacheRule, Error> {
     let interval = options.count("interval")?.unwrap_or(5);
@@ -33,21 +37,21 @@ fn read(options: &mut Options<'_>) -> Result<CacheRule, Error> {
     let predictor: Predictor =
         predictor.map_err(|_| wrong("order", order, "it must be a whole number from 0 to 8"))?;
     let until = options.count("until")?;
-    let sites = options.take("sites").map_or(Ok(false), sites)?;
+    let sites = options.take("sites").map_or(Ok(Sites::Attention), sites)?;
     Ok(CacheRule::taylorseer(Series {
         interval,
         warmup,
         until,
         order: predictor.order(),
-        feed_forward: sites,
+        sites,
     }))
 }
 
-fn sites(text: &str) -> Result<bool, Error> {
+fn sites(text: &str) -> Result<Sites, Error> {
     let found = SITES.iter().find(|(name, _)| *name == text);
     found
-        .map(|&(_, feed_forward)| feed_forward)
-        .ok_or_else(|| wrong("sites", text, "one of attention, attention+mlp"))
+        .map(|&(_, sites)| sites)
+        .ok_or_else(|| wrong("sites", text, "one of attention, attention+mlp, output"))
 }
 
 fn text(rule: &CacheRule) -> Option<String> {
@@ -59,21 +63,21 @@ fn text(rule: &CacheRule) -> Option<String> {
         warmup,
         until,
         order,
-        feed_forward,
+        sites,
     } = series;
     let until = until.map_or_else(String::new, |until| format!(",until={until}"));
-    let sites = if *feed_forward {
-        ",sites=attention+mlp"
-    } else {
-        ""
-    };
+    let named = SITES.iter().filter(|(_, one)| *one != Sites::Attention);
+    let mut named = named.filter(|(_, one)| one == sites);
+    let sites = named
+        .next()
+        .map_or_else(String::new, |(name, _)| format!(",sites={name}"));
     Some(format!(
         "taylorseer:interval={interval},warmup={warmup},order={order}{until}{sites}"
     ))
 }
 
 impl CacheRule {
-    /// `TaylorSeer`: between full evaluations, outputs of attention layers are forecast.
+    /// `TaylorSeer`: between full evaluations, outputs of attention layers, or of more, are forecast.
     pub fn taylorseer(series: Series) -> Self {
         Self::none().with_branches(BranchRule::Series(series))
     }

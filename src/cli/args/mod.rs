@@ -206,9 +206,18 @@ pub(super) struct Bench {
     #[command(flatten)]
     pub(super) course: Course,
     /// Rules to time, each against the plain run
-    #[arg(long, value_name = "RULE", required = true, num_args = 1.., help_heading = RULES)]
+    #[arg(long, value_name = "RULE", required_unless_present = "curve", num_args = 1.., help_heading = RULES)]
     pub(super) cache: Vec<CacheRule>,
-    /// Rounds; in each, the plain run and every rule take their turn
+    /// Measure speed against difference: how far the pictures of every rule, and of fewer steps at its cost, are from the plain run's; without --cache the rules that go with the model
+    #[arg(long, conflicts_with = "step_graphs", help_heading = RULES)]
+    pub(super) curve: bool,
+    /// What the pictures of a curve show, going round the rounds: a prompt a line, or JSON objects with a prompt in a .jsonl file
+    #[arg(long, value_name = "FILE", requires = "curve", help_heading = SAMPLES)]
+    pub(super) prompts: Option<PathBuf>,
+    /// Draw the curve, and how far the forecasts of rules with `verify` were off, as SVG
+    #[arg(long, value_name = "FILE", requires = "curve", help_heading = OUTPUT)]
+    pub(super) plot: Option<PathBuf>,
+    /// Rounds; in each, the plain run and every rule take their turn; of a curve, each with the next seed
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = count)]
     pub(super) repeat: usize,
     /// Seed of the noise

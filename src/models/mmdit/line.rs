@@ -61,6 +61,11 @@ impl Mmdit {
         &self.config
     }
 
+    /// The network.
+    pub fn model(&self) -> &SD3Transformer2DModel {
+        &self.model
+    }
+
     fn device(&self) -> Device {
         self.model.pos_embed.proj.weight.device()
     }

@@ -48,11 +48,7 @@ impl Request {
         let latent_size = self.latent_size(model, size, frames)?;
         let executed = self.executed(steps, latent_size, model)?;
         let guidance = self.guidance(model, frames, executed.executed())?;
-        let sampler_config = match self.sampler {
-            Some(kind) => model.sampler.clone().with_kind(kind),
-            None => model.sampler.clone(),
-        };
-        let sampler_config = sampler_config.with_tokens(model.canvas().tokens(latent_size));
+        let sampler_config = self.sampler_for(model, latent_size);
         let (sampler, evaluations) = self.stage.sampler(&sampler_config, executed, self.eta)?;
         let rows = guidance.rows(self.items()).with_frames(frames);
         let windows = self.windows(model, latent_size, frames, evaluations)?;
@@ -90,6 +86,16 @@ impl Request {
             before,
             plan,
         })
+    }
+
+    /// How latents of this size are sampled.
+    fn sampler_for(&self, model: &ModelConfig, latent_size: [usize; 2]) -> SamplerConfig {
+        let own = model.sampler.clone();
+        let asked = match self.sampler {
+            Some(kind) => own.with_kind(kind),
+            None => own,
+        };
+        asked.with_tokens(model.canvas().tokens(latent_size))
     }
 
     /// Pictures of the control that follows most, where anything is followed.

@@ -38,6 +38,7 @@ pub(in crate::pipeline) fn schedulable(rule: &CacheRule) -> Result<CacheRule, Er
         _ if rule.auto.is_some() || rule.cut == Cut::Nowhere => "it cuts no trunk",
         _ if rule.decider.is_some() => "it decides in the run when to refresh",
         _ if rule.branches.is_some() => "it also works inside cells",
+        _ if rule.verify.is_some() => "it adds refreshes in the run",
         _ if !predictor => "the best schedule is known for two refreshes at most",
         _ if rule.max_parallel > 1 || rule.guard > 0.0 || rule.noise.is_some() => {
             "batches, guard bands and prior noise go with schedules of their own"

@@ -17,6 +17,13 @@ use crate::noise::NoiseSchedule;
 use crate::pipeline::made::{Begun, Report, timed};
 use crate::pipeline::request::{Draws, Request, Resolved, SeededNoise, Stage};
 
+/// Says that forecasts were off by more than their rule allows.
+fn observe_drift(account: &Account, observer: &mut dyn Observer) {
+    if let Some(drift) = account.drift() {
+        observer.warn(&drift.to_string());
+    }
+}
+
 /// A request on its way through the denoising loop.
 pub(in crate::pipeline) struct Run<'a> {
     pub(in crate::pipeline) request: &'a Request,
@@ -84,6 +91,7 @@ impl Run<'_> {
         let (filmed, time) = outcome.map_err(|error| self.told(error))?;
         let accounts = filmed.loops.iter().map(|(account, _)| account);
         let account = accounts.fold(Account::default(), Account::followed_by);
+        observe_drift(&account, observer);
         Ok(self.begun(filmed.latents, time, account))
     }
 
@@ -119,7 +127,9 @@ impl Run<'_> {
         };
         let outcome = timed(|| denoise.run(&mut session, start.latents.clone(), noise, observer));
         let (latents, time) = outcome.map_err(|error| self.told(error))?;
-        Ok(self.begun(latents, time, session.account()))
+        let account = session.account();
+        observe_drift(&account, observer);
+        Ok(self.begun(latents, time, account))
     }
 
     /// What the nets of the run follow, at `size`, height and width in pixels.

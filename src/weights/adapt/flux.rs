@@ -1,7 +1,7 @@
 //! Adapters of FLUX under the names of its program, as those of diffusers.
 //!
 //! kohya's scripts write them flat (`lora_unet_double_blocks_0_img_attn_qkv.lora_down.weight`), node programs dotted
-//! (`diffusion_model.double_blocks.0.…`), XLabs' trainer by its processors (`double_blocks.0.processor.qkv_lora1.down.weight`). A layer that one
+//! (`diffusion_model.double_blocks.0.…`), `XLabs`' trainer by its processors (`double_blocks.0.processor.qkv_lora1.down.weight`). A layer that one
 //! tensor holds there becomes several here: what makes the outputs is cut, what reads the inputs is theirs in common.
 
 use burn_store::burn_pack::Tensor as Packed;
@@ -22,7 +22,7 @@ const PREFIXES: [&str; 6] = [
     "unet.",
 ];
 
-/// What XLabs' processors are called, and the layers that they stand at: of a block with two streams, and of one with one.
+/// What `XLabs`' processors are called, and the layers that they stand at: of a block with two streams, and of one with one.
 const PROCESSORS: [(&str, &str, &str); 6] = [
     ("double_blocks_", "processor_qkv_lora1", "img_attn_qkv"),
     ("double_blocks_", "processor_proj_lora1", "img_attn_proj"),
@@ -32,10 +32,10 @@ const PROCESSORS: [(&str, &str, &str); 6] = [
     ("single_blocks_", "processor_proj_lora", "linear2"),
 ];
 
-/// Query, key and value of a block with one stream, which XLabs' processors have without the feed-forward layer.
+/// Query, key and value of a block with one stream, which `XLabs`' processors have without the feed-forward layer.
 const QKV: [&str; 3] = ["to_q", "to_k", "to_v"];
 
-/// Endings of XLabs' tensors, and ours.
+/// Endings of `XLabs`' tensors, and ours.
 const ENDINGS: [(&str, &str, Role); 2] = [
     (".down.weight", ".lora_down.weight", Role::Down),
     (".up.weight", ".lora_up.weight", Role::Up),
@@ -47,23 +47,34 @@ const ENDINGS: [(&str, &str, Role); 2] = [
 ///
 /// When two tensors come to one name.
 pub(super) fn renamed(source: &WeightSource) -> Result<WeightSource, Error> {
-    let blocks = |name: &str| {
-        ["double_blocks", "single_blocks"]
-            .iter()
-            .any(|kind| name.contains(kind))
-    };
-    if !source.names().any(blocks) {
+    renamed_by(source, &["double_blocks", "single_blocks"], layers)
+}
+
+/// The same of a program whose blocks are called so: `layers` gives the layers of ours that one of an adapter means.
+///
+/// # Errors
+///
+/// When two tensors come to one name.
+pub(super) fn renamed_by(
+    source: &WeightSource,
+    blocks: &[&str],
+    layers: impl Fn(&str) -> Option<Vec<Piece>>,
+) -> Result<WeightSource, Error> {
+    let of_program = |name: &str| blocks.iter().any(|kind| name.contains(kind));
+    if !source.names().any(of_program) {
         return Ok(source.clone());
     }
-    let tensors = source.packed().flat_map(|tensor| match tensors(tensor) {
-        Some(tensors) => tensors,
-        None => vec![tensor.clone()],
-    });
+    let tensors = source
+        .packed()
+        .flat_map(|tensor| match tensors(tensor, &layers) {
+            Some(tensors) => tensors,
+            None => vec![tensor.clone()],
+        });
     WeightSource::from_tensors(source.origin().to_owned(), tensors.collect())
 }
 
 /// What a tensor becomes, if its layer is one of the program's.
-fn tensors(tensor: &Packed) -> Option<Vec<Packed>> {
+fn tensors(tensor: &Packed, layers: impl Fn(&str) -> Option<Vec<Piece>>) -> Option<Vec<Packed>> {
     let name = tensor.name.as_str();
     let of_processor = ENDINGS.iter().find_map(|&(theirs, ours, role)| {
         let stem = name.strip_suffix(theirs)?;
@@ -96,19 +107,24 @@ fn tensors(tensor: &Packed) -> Option<Vec<Packed>> {
 }
 
 /// Whether the rows of such a tensor are the layer's outputs.
-fn makes_outputs(role: Role) -> bool {
+pub(super) fn makes_outputs(role: Role) -> bool {
     matches!(
         role,
         Role::Up | Role::FirstLeft | Role::SecondLeft | Role::Whole | Role::WholeBias
     )
 }
 
-/// The layers of ours that a layer of an adapter means.
-fn layers(stem: &str) -> Option<Vec<Piece>> {
+/// A layer's name without what programs put in front of it, its dots as underscores.
+pub(super) fn flattened(stem: &str) -> String {
     let bare = PREFIXES.iter().fold(stem, |name, prefix| {
         name.strip_prefix(prefix).unwrap_or(name)
     });
-    let flat = bare.replace('.', "_");
+    bare.replace('.', "_")
+}
+
+/// The layers of ours that a layer of an adapter means.
+fn layers(stem: &str) -> Option<Vec<Piece>> {
+    let flat = flattened(stem);
     let processor = PROCESSORS.iter().find_map(|&(kind, theirs, ours)| {
         let block = flat.strip_prefix(kind)?.strip_suffix(theirs)?;
         Some((

@@ -15,12 +15,12 @@ use burn::tensor::Tensor;
 use super::rules;
 use crate::toy_trunk::{HEIGHT, ToyUnet, WIDTH, tensor, values, wave};
 
-const STEPS: usize = 12;
+pub(super) const STEPS: usize = 12;
 
 /// Refreshes while the guided prediction is expected to have changed by `threshold` since it was computed, after `EasyCache`: its
 /// change for a change of the latents is taken to be that between the last two computed evaluations.
 #[derive(Debug, Default)]
-struct Changing {
+pub(super) struct Changing {
     threshold: f32,
     expected: f32,
     rate: Option<f32>,
@@ -91,7 +91,11 @@ impl Noise for Silent {
 }
 
 /// The latents at the end of a run of `plan`, or of what `spans` decide under its cut.
-fn run(unet: &ToyUnet, plan: &CachePlan, spans: Option<Changing>) -> (Vec<f32>, Account) {
+pub(super) fn run(
+    unet: &ToyUnet,
+    plan: &CachePlan,
+    spans: Option<Changing>,
+) -> (Vec<f32>, Account) {
     let json = r#"{"_class_name": "DDIMScheduler", "clip_sample": false}"#;
     let config = SamplerConfig::from_json(json, Path::new("scheduler_config.json")).unwrap();
     let sampler = config.build(STEPS, 0.0).unwrap();
@@ -122,7 +126,7 @@ fn run(unet: &ToyUnet, plan: &CachePlan, spans: Option<Changing>) -> (Vec<f32>, 
     (values(&made.unwrap()), session.account())
 }
 
-fn planned(unet: &ToyUnet, rule: &CacheRule) -> CachePlan {
+pub(super) fn planned(unet: &ToyUnet, rule: &CacheRule) -> CachePlan {
     rule.plan(&Course::steps(STEPS), &unet.blueprint()).unwrap()
 }
 
@@ -194,6 +198,7 @@ fn rules_decide_between_the_least_and_everything() {
         "easycache:branch=2,threshold=",
         "easycache:cut=5,threshold=",
         "easycache:cut=middle,threshold=",
+        "easycache:cut=end,threshold=",
         "dicache:branch=1,threshold=",
     ] {
         let refreshes = [0.0, 0.05, 0.3, 1e9].map(|threshold| {

@@ -3,7 +3,9 @@
 use std::ops::Range;
 
 use afterimage::{
-    cache::{CachePlan, CacheRule, Course, OpenSkips, Predictor, Refresh, Session},
+    cache::{
+        Account, Before, CachePlan, CacheRule, Course, OpenSkips, Predictor, Refresh, Session,
+    },
     conditioning::Conditioning,
     denoiser::{
         Blueprint, Carry, Cell, Denoiser, Evaluation, Rows, StagedDenoiser, join_rows,
@@ -178,6 +180,57 @@ fn a_change_of_conditions_voids_the_history() {
         if predictor == "linear" {
             assert_follows(&made, 0, &jumping);
         }
+    }
+}
+
+/// What a run of `rule` over twelve latents `at + 1` computes, every third evaluation in full where nothing is added.
+fn verified(rule: &str) -> Account {
+    let plan = echo_plan(&rule.parse().unwrap(), &Course::steps(12));
+    let mut session = Session::new(&Echo, &(), &plan, Rows::single(1));
+    let sample = |at: usize| tensor(vec![1.0 + at as f32; 2], [1, 1, 1, 2]);
+    for index in 0..12 {
+        let span = session.next_span(&Before {
+            evaluation: index,
+            total: 12,
+            latents: &sample(index),
+            prediction: None,
+        });
+        let timestep = 0.0;
+        session.predict(&span, &[Evaluation { index, timestep }], || sample(index));
+    }
+    session.account()
+}
+
+/// Held over three evaluations, a refresh is off by three of what it is; along a line by nothing. Three at half as much again as is
+/// allowed are two from there on, and three again once two are off by less.
+#[test]
+fn a_verified_run_measures_how_far_forecasts_are_off() {
+    for (options, refreshed, expected) in [
+        ("verify=2", vec![0, 3, 6, 9], vec![0.75, 3.0 / 7.0, 0.3]),
+        (
+            "forecast=linear,verify=2",
+            vec![0, 3, 6, 9],
+            vec![0.75, 0.0, 0.0],
+        ),
+        (
+            "verify=0.5",
+            vec![0, 3, 5, 6, 9],
+            vec![0.75, 1.0 / 3.0, 1.0 / 7.0, 0.3],
+        ),
+    ] {
+        let account = verified(&format!("dit-propagation:cut=1,every=3,{options}"));
+        assert_eq!(account.refreshed, refreshed, "{options}");
+        let errors: Vec<f64> = account.verified.iter().map(|one| one.error).collect();
+        let near = |(error, expected): (&f64, &f64)| (error - expected).abs() < 1e-6;
+        assert!(
+            errors.iter().zip(&expected).all(near),
+            "{options}: {errors:?}"
+        );
+        assert_eq!(errors.len(), expected.len());
+        let drift = account.drift().map(|drift| drift.to_string());
+        let beyond = "1 of 4 forecasts were off by more than `verify` allows, the farthest by 0.7500 at evaluation 3; 1 ";
+        assert_eq!(drift.is_some(), account.added > 0, "{options}");
+        assert!(drift.is_none_or(|drift| drift.contains(beyond)));
     }
 }
 

@@ -2,7 +2,9 @@
 
 use std::collections::VecDeque;
 
-use afterimage::cache::{Account, CachePlan, CacheRule, Course, Refresh, Router, Series, Session};
+use afterimage::cache::{
+    Account, CachePlan, CacheRule, Course, Refresh, Router, Series, Session, Sites,
+};
 use afterimage::conditioning::Conditioning;
 use afterimage::denoise::{Denoise, Noise};
 use afterimage::denoiser::{Blueprint, Rows, StagedDenoiser as _};
@@ -90,7 +92,11 @@ pub(crate) fn rule(cache: &Value, steps: usize) -> CacheRule {
                 warmup: count("disable_cache_before_step").unwrap(),
                 until: count("disable_cache_after_step"),
                 order: count("max_order").unwrap(),
-                feed_forward: cache["cache_identifiers"].is_array(),
+                sites: match (&cache["use_lite_mode"], &cache["cache_identifiers"]) {
+                    (Value::Bool(true), _) => Sites::Output,
+                    (_, Value::Array(_)) => Sites::AttentionAndFeedForward,
+                    _ => Sites::Attention,
+                },
             })
         }
         Some(other) => panic!("unknown method `{other}`"),

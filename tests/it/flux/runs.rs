@@ -15,17 +15,12 @@ use crate::parity::Tally;
 use crate::tested;
 use crate::tolerance::F32_CPU;
 
-/// Forecast whole predictions.
-fn is_lite(case: &Value) -> bool {
-    case["cache"]["use_lite_mode"] == true
-}
-
 #[test]
 fn runs_agree_with_diffusers() {
     let mut tally = Tally::default();
     for fixture in super::FIXTURES.into_iter().flat_map(Fixture::both) {
         let mut pipeline = load(&fixture, &tested::device());
-        for case in fixture.of_kinds(&["txt2img"]).filter(|case| !is_lite(case)) {
+        for case in fixture.of_kinds(&["txt2img"]) {
             // Which of its two calls decided what is in the latents alone.
             let mut case = case.clone();
             if case["call"]["true_cfg_scale"].is_number() {
@@ -151,6 +146,31 @@ fn weights_of_the_other_model_are_told() {
         said.contains("`guidance_embeds`") && said.contains("FLUX.1 schnell"),
         "{said}"
     );
+}
+
+/// FLUX.1 dev at 1024x1024, 28 steps, from its card alone: 37.2 T multiply-accumulates a step.
+#[cfg(feature = "cli")]
+#[test]
+fn plans_of_full_size_need_no_weights() {
+    let folder = tempfile::tempdir().unwrap();
+    let plan = |more: &[&str]| -> Value {
+        let fixed = ["plan", "--model", "FLUX.1-dev", "--json"];
+        let ending = afterimage_in(folder.path(), fixed.iter().chain(more));
+        assert_eq!(ending.code, Some(0), "{}", ending.shown());
+        serde_json::from_str(&ending.stdout).unwrap()
+    };
+    let plain = plan(&[]);
+    let macs = |plan: &Value, key: &str| plan["work"][key].as_f64().unwrap() / 28.0 / 1e3;
+    let whole = macs(&plain, "gmacs");
+    assert!((37.1..37.3).contains(&whole), "{whole}");
+    assert_eq!(
+        (plain["width"].as_u64(), plain["steps"].as_u64()),
+        (Some(1024), Some(28))
+    );
+    let cached = plan(&["--cache", "dit-propagation:cut=19,every=2"]);
+    let half = macs(&cached, "gmacs") / whole;
+    // Every other step runs the 38 single blocks of 57.
+    assert!((0.82..0.85).contains(&half), "{half}");
 }
 
 #[cfg(feature = "cli")]

@@ -218,16 +218,7 @@ fn check_free(
     let generated = pipeline
         .generate(request, &mut trace)
         .map_err(|error| error.to_string())?;
-    if let Some(computed) = case["cache"]["computed"].as_array() {
-        let computed = computed.iter().enumerate();
-        let computed = computed.filter(|(_, computed)| **computed == Value::Bool(true));
-        let computed: Vec<usize> = computed.map(|(call, _)| call).collect();
-        assert_eq!(
-            generated.report.account.refreshed, computed,
-            "{}",
-            case["id"]
-        );
-    }
+    check_computed(case, &generated.report.account.refreshed);
     let mut comparison = Comparison::new(fixture, case, Way::Free);
     let kept = kept(fixture, case);
     let mut check = |part: Part, name: String, golden: &Reference, found: Tensor<4>| {
@@ -267,6 +258,17 @@ fn check_free(
         comparison.check(Part::Layers, "added_text_embeds", &golden, found)?;
     }
     Ok(comparison.share())
+}
+
+/// Whether what decided in the run did so at the reference's evaluations, where they are listed.
+fn check_computed(case: &Value, refreshed: &[usize]) {
+    let Some(computed) = case["cache"]["computed"].as_array() else {
+        return;
+    };
+    let computed = computed.iter().enumerate();
+    let computed = computed.filter(|(_, computed)| **computed == Value::Bool(true));
+    let computed: Vec<usize> = computed.map(|(call, _)| call).collect();
+    assert_eq!(refreshed, computed, "{}", case["id"]);
 }
 
 /// Of rows of both halves, those of the conditioned one where the reference has no more: it may call the model once for each.

@@ -1,5 +1,6 @@
 //! Stable Diffusion 3 and 3.5 against diffusers, cell by cell; and the laws of their trunk.
 
+mod files;
 mod parts;
 mod runs;
 

@@ -80,7 +80,10 @@ fn sentences_are_read_without_a_mask() {
         let prompts = prompts(case);
         let encoded = prompts.iter().map(|prompt| tokenizer.encode_to(24, prompt));
         let ids: Vec<Vec<u32>> = encoded.map(|tokens| tokens.unwrap().ids).collect();
-        for (found, expected) in ids.iter().zip(fixture.of(case, "input_ids").unwrap().rows()) {
+        for (found, expected) in ids
+            .iter()
+            .zip(fixture.of(case, "input_ids").unwrap().rows())
+        {
             let found: Vec<f64> = found.iter().map(|&id| f64::from(id)).collect();
             assert_eq!(found, expected);
         }
@@ -105,8 +108,16 @@ fn texts_are_joined() {
         };
         let made = pipeline.generate(&request, &mut ()).unwrap();
         let golden = |key: &str| fixture.of(case, key).unwrap();
-        check("states", &golden("prompt_embeds"), made.prompt_embeds.unwrap());
-        check("pooled", &golden("pooled"), made.pooled_prompt_embeds.unwrap());
+        check(
+            "states",
+            &golden("prompt_embeds"),
+            made.prompt_embeds.unwrap(),
+        );
+        check(
+            "pooled",
+            &golden("pooled"),
+            made.pooled_prompt_embeds.unwrap(),
+        );
     }
 }
 

@@ -82,11 +82,11 @@ fn all_keys_are_the_plain_run_bit_for_bit_and_batches_are_the_sequence() {
             let cache = rule.parse().unwrap();
             latents(&pipeline, &Request { cache, ..small() })
         };
-        let all = of(format!("dit-propagation:cut={cut},at=0+1+2+3"));
+        let all = of(format!("dit-propagation:cut={cut},keys=0+1+2+3"));
         assert_eq!(all.values, plain.values, "cut {cut}");
-        let alone = of(format!("dit-propagation:cut={cut},at=0"));
+        let alone = of(format!("dit-propagation:cut={cut},keys=0"));
         assert_ne!(alone.values, plain.values, "cut {cut}: nothing is reused");
-        let together = of(format!("dit-propagation:cut={cut},at=0,parallel=3"));
+        let together = of(format!("dit-propagation:cut={cut},keys=0,parallel=3"));
         let together = together.on::<4>(&tested::device());
         let outcome = alone.compare(together, tested::tolerance(F32_CPU));
         outcome.unwrap_or_else(|error| panic!("cut {cut}: {error}"));
@@ -112,7 +112,7 @@ fn what_the_model_does_not_take_is_refused() {
             "reads 1 to 512 tokens",
         ),
         (
-            refused(&|request| request.size = Some((64, 392))),
+            refused(&|request| request.size = Some((64, 400))),
             "are larger than the model has positions for\nhint: 384 pixels a side",
         ),
         (

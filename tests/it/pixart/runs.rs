@@ -13,17 +13,12 @@ use crate::parity::Tally;
 use crate::tested;
 use crate::tolerance::F32_CPU;
 
-/// Forecast whole predictions.
-fn is_lite(case: &serde_json::Value) -> bool {
-    case["cache"]["use_lite_mode"] == true
-}
-
 #[test]
 fn runs_agree_with_diffusers() {
     let mut tally = Tally::default();
     for fixture in Fixture::both("pixart-sigma") {
         let mut pipeline = load(&fixture, &tested::device());
-        for case in fixture.of_kinds(&["txt2img"]).filter(|case| !is_lite(case)) {
+        for case in fixture.of_kinds(&["txt2img"]) {
             let outcome = check_run(&fixture, case, &mut pipeline);
             tally.add(&fixture, case, outcome);
         }
