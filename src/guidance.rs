@@ -153,11 +153,12 @@ impl Guidance {
 
     /// The conditioned half of the denoiser's rows.
     pub fn conditioned_half(self, rows: Tensor<4>) -> Tensor<4> {
-        let half = rows.dims()[0] / if self.is_on() { 2 } else { 1 };
-        match self.is_on() {
-            true => rows.narrow(0, self.conditioned_rows(half).start, half),
-            false => rows,
+        if !self.is_on() {
+            return rows;
         }
+        let half = rows.dims()[0] / 2;
+        rows.narrow(0, self.conditioned_rows(half).start, half)
+    }
     }
 
     /// The rows of the conditioned half of an evaluation, of whose halves each has `items` rows.
