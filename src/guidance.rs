@@ -159,7 +159,6 @@ impl Guidance {
         let half = rows.dims()[0] / 2;
         rows.narrow(0, self.conditioned_rows(half).start, half)
     }
-    }
 
     /// The rows of the conditioned half of an evaluation, of whose halves each has `items` rows.
     pub fn conditioned_rows(self, items: usize) -> Range<usize> {
