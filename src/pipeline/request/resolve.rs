@@ -9,6 +9,7 @@ use crate::cache::{CacheRule, Course};
 use crate::error::{Error, RequestError};
 use crate::guidance::Guidance;
 use crate::motion::Motion;
+use crate::noise::Prediction;
 use crate::pipeline::config::{FewStepRun, Films, ModelConfig};
 use crate::sampler::Sampler;
 use crate::samplers::{SamplerConfig, SamplerKind, Steps};
@@ -196,7 +197,8 @@ impl Request {
             return Err(RequestError::NothingToFill { missing: "mask" }.into());
         }
         edit.check(self.subject.count(), latent_size, model.canvas().factor)?;
-        Ok(edit.steps(steps)?)
+        let flows = model.sampler.prediction()? == Prediction::Flow;
+        Ok(edit.steps(steps, flows)?)
     }
 
     /// Width and height of the picture to start from or to follow, rounded down to multiples; or brought to the size that the model makes.
@@ -369,7 +371,7 @@ impl Request {
             rescale,
             embedded,
             apart,
-            skipped: self.skipped_layers(model, steps)?,
+            skipped: self.skip_layers.resolved(model, steps)?,
             over_frames: self.film.scales(model, frames),
             channels: model.guided_channels(),
             ..Guidance::default()

@@ -4,7 +4,6 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::asked::Request;
 use crate::error::RequestError;
 use crate::guidance::{LayerSet, SkippedLayers};
 use crate::pipeline::config::ModelConfig;
@@ -41,18 +40,15 @@ impl SkipLayers {
         let mut given = given.into_iter().filter(|(_, value)| value.is_some());
         given.next().map(|(option, _)| option)
     }
-}
 
-impl Request {
     /// Which layers of the model are left out, how strongly and when that guides a run of so many `steps`.
-    pub(super) fn skipped_layers(
+    pub(super) fn resolved(
         &self,
         model: &ModelConfig,
         steps: usize,
     ) -> Result<Option<SkippedLayers>, RequestError> {
-        let asked = &self.skip_layers;
-        let Some(layers) = &asked.layers else {
-            return match asked.beside() {
+        let Some(layers) = &self.layers else {
+            return match self.beside() {
                 Some(option) => Err(RequestError::NoSkippedLayers { option }),
                 None => Ok(None),
             };
@@ -71,9 +67,9 @@ impl Request {
             });
         }
         let [scale, from, until] = [
-            ("skip_layer_scale", asked.scale.unwrap_or(SCALE)),
-            ("skip_layer_from", asked.from.unwrap_or(FROM)),
-            ("skip_layer_until", asked.until.unwrap_or(UNTIL)),
+            ("skip_layer_scale", self.scale.unwrap_or(SCALE)),
+            ("skip_layer_from", self.from.unwrap_or(FROM)),
+            ("skip_layer_until", self.until.unwrap_or(UNTIL)),
         ];
         for (name, value) in [from, until] {
             if !(0.0..=1.0).contains(&value) {

@@ -145,12 +145,50 @@ fn what_the_model_does_not_take_is_refused() {
     assert!(said.contains("reads no third prompt"), "{said}");
 }
 
+/// The words of the program for a case's call but its steps.
+#[cfg(feature = "cli")]
+fn said(fixture: &Fixture, case: &Value) -> Vec<String> {
+    let model = fixture.model();
+    let call = &case["call"];
+    let mut given: Vec<String> = vec!["generate".into()];
+    given.push(call["prompt"].as_str().unwrap().into());
+    for (key, option) in [
+        ("negative_prompt", "--negative-prompt"),
+        ("prompt_2", "--prompt-2"),
+        ("prompt_3", "--prompt-3"),
+        ("negative_prompt_2", "--negative-prompt-2"),
+        ("negative_prompt_3", "--negative-prompt-3"),
+    ] {
+        if let Some(text) = call[key].as_str() {
+            given.extend([option.into(), text.into()]);
+        }
+    }
+    if let Some(layers) = call["skip_guidance_layers"].as_array() {
+        let layers: Vec<String> = layers.iter().map(Value::to_string).collect();
+        given.extend(["--skip-layers".into(), layers.join(",")]);
+    }
+    let size = format!("{}x{}", call["width"], call["height"]);
+    let (seed, scale) = (call["seed"].to_string(), call["guidance_scale"].to_string());
+    let length = call["max_sequence_length"].to_string();
+    for (option, value) in [
+        ("--model", model.to_str().unwrap()),
+        ("--device", "cpu"),
+        ("--guidance-scale", &scale),
+        ("--seed", &seed),
+        ("--size", &size),
+        ("--text-length", &length),
+        ("--output", "fox.png"),
+    ] {
+        given.extend([option.into(), value.into()]);
+    }
+    given
+}
+
 /// Everything that only these models are told, through the program and in a recipe.
 #[cfg(feature = "cli")]
 #[test]
 fn the_program_makes_the_same() {
     let fixture = Fixture::best("sd35");
-    let model = fixture.model();
     let folder = tempfile::tempdir().unwrap();
     for (id, options) in [
         ("three_prompts", vec!["--steps", "3", "--trace", "t.safetensors"]),
@@ -162,38 +200,7 @@ fn the_program_makes_the_same() {
         ),
     ] {
         let case = fixture.case(id);
-        let call = &case["call"];
-        let mut given: Vec<String> = vec!["generate".into()];
-        given.push(call["prompt"].as_str().unwrap().into());
-        for (key, option) in [
-            ("negative_prompt", "--negative-prompt"),
-            ("prompt_2", "--prompt-2"),
-            ("prompt_3", "--prompt-3"),
-            ("negative_prompt_2", "--negative-prompt-2"),
-            ("negative_prompt_3", "--negative-prompt-3"),
-        ] {
-            if let Some(text) = call[key].as_str() {
-                given.extend([option.into(), text.into()]);
-            }
-        }
-        if let Some(layers) = call["skip_guidance_layers"].as_array() {
-            let layers: Vec<String> = layers.iter().map(Value::to_string).collect();
-            given.extend(["--skip-layers".into(), layers.join(",")]);
-        }
-        let size = format!("{}x{}", call["width"], call["height"]);
-        let (seed, scale) = (call["seed"].to_string(), call["guidance_scale"].to_string());
-        let length = call["max_sequence_length"].to_string();
-        for (option, value) in [
-            ("--model", model.to_str().unwrap()),
-            ("--device", "cpu"),
-            ("--guidance-scale", &scale),
-            ("--seed", &seed),
-            ("--size", &size),
-            ("--text-length", &length),
-            ("--output", "fox.png"),
-        ] {
-            given.extend([option.into(), value.into()]);
-        }
+        let mut given = said(&fixture, case);
         given.extend(options.into_iter().map(String::from));
         let ending = afterimage_in(folder.path(), given.iter());
         assert_eq!(ending.code, Some(0), "{}", ending.shown());
