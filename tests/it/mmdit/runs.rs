@@ -206,7 +206,8 @@ fn the_program_makes_the_same() {
         assert_eq!(ending.code, Some(0), "{}", ending.shown());
         let trace = Golden::open(folder.path().join("t.safetensors"));
         let golden = fixture.of(case, "final_latents").unwrap();
-        let last = format!("latents.{}", call["num_inference_steps"].as_u64().unwrap() - 1);
+        let steps = case["call"]["num_inference_steps"].as_u64().unwrap();
+        let last = format!("latents.{}", steps - 1);
         let found = trace.tensor::<4>(&last, &tested::device());
         let outcome = golden.compare(found, F32_CPU * 10.0);
         outcome.unwrap_or_else(|error| panic!("{id}: {error}"));
