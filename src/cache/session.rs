@@ -397,6 +397,26 @@ impl<'a, D: StagedDenoiser + ?Sized> Session<'a, D> {
         self.line.step(entry, prepared, span, ahead, &mut recall)
     }
 
+    /// The prediction of one evaluation for some of its rows, `[rows, channels, height, width]`, by the line without the cells that it
+    /// `skips`. Nothing is stored and nothing reused.
+    pub fn without_cells(
+        &self,
+        skips: impl Fn(usize) -> bool,
+        rows: Range<usize>,
+        evaluation: Evaluation,
+        sample: Tensor<4>,
+    ) -> Tensor<4> {
+        let denoiser = self.line.denoiser;
+        let run = denoiser.select(self.run, rows);
+        let prepared = denoiser.prepare(&run, &[evaluation]);
+        let entered = denoiser.enter(sample, &prepared);
+        let left = (0..denoiser.cells()).filter(|&cell| !skips(cell));
+        let carry = left.fold(entered, |carry, cell| {
+            denoiser.advance(carry, cell..cell + 1, &prepared, &mut Recall::none())
+        });
+        denoiser.leave(carry, &prepared)
+    }
+
     fn prepare(&self, evaluations: &[Evaluation]) -> D::Prepared {
         self.line.denoiser.prepare(self.run(), evaluations)
     }

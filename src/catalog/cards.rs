@@ -153,6 +153,14 @@ macro_rules! flux {
     };
 }
 
+/// A card of Stable Diffusion 3: both encoders of CLIP, and T5 without its vocabulary.
+macro_rules! stable_diffusion_3 {
+    ($name:literal) => {
+        transformer!($name: "text_encoder/config.json", "text_encoder_2/config.json", "text_encoder_3/config.json",
+            "tokenizer/tokenizer_config.json", "tokenizer_2/tokenizer_config.json"; "tokenizer", "tokenizer_2")
+    };
+}
+
 /// A card of `PixArt`: T5 without its vocabulary.
 macro_rules! pixart {
     ($name:literal) => {
@@ -186,7 +194,7 @@ macro_rules! transformer {
     };
 }
 
-static CARDS: [Card; 23] = [
+static CARDS: [Card; 26] = [
     stable_diffusion!("stable-diffusion-v1-5"),
     stable_diffusion!("stable-diffusion-v1-5-inpainting"),
     stable_diffusion!("stable-diffusion-2-1-base"),
@@ -211,6 +219,9 @@ static CARDS: [Card; 23] = [
     ),
     upscaler!("stable-diffusion-x4-upscaler"),
     pixart!("PixArt-Sigma-XL-2-1024-MS"),
+    stable_diffusion_3!("stable-diffusion-3-medium"),
+    stable_diffusion_3!("stable-diffusion-3.5-medium"),
+    stable_diffusion_3!("stable-diffusion-3.5-large"),
     flux!("FLUX.1-dev"),
     flux!("FLUX.1-schnell"),
 ];

@@ -100,6 +100,11 @@ impl ModelFolder {
         said.map(String::as_str).collect()
     }
 
+    /// Whether it is a single-file checkpoint, whose configurations are a card's.
+    pub fn is_single_file(&self) -> bool {
+        self.checkpoint.is_some()
+    }
+
     /// What a single-file checkpoint calls itself.
     pub fn title(&self) -> Option<&str> {
         self.checkpoint.as_ref()?.title.as_deref()

@@ -173,6 +173,7 @@ fn numbers(recipe: &mut Recipe, given: &args::Generate) -> Result<(), Error> {
     set(&mut recipe.guidance_until, given.guidance_until.as_ref());
     let channels = given.guidance_channels.as_ref();
     set(&mut recipe.guidance_channels, channels);
+    skipped(recipe, &given.skip);
     set(&mut recipe.clip_skip, given.clip_skip.as_ref());
     set(&mut recipe.eta, given.eta.as_ref());
     let latents = given.initial_latents.as_deref().map(RecipeFile::new);
@@ -188,6 +189,16 @@ fn numbers(recipe: &mut Recipe, given: &args::Generate) -> Result<(), Error> {
     set(&mut recipe.dtype, given.machine.place.dtype.as_ref());
     set(&mut recipe.weights, given.machine.weights.as_ref());
     Ok(())
+}
+
+fn skipped(recipe: &mut Recipe, given: &args::Skip) {
+    let skip = &mut recipe.skip_layers;
+    if !given.skip_layers.is_empty() {
+        skip.layers = Some(given.skip_layers.clone());
+    }
+    set(&mut skip.scale, given.skip_layer_scale.as_ref());
+    set(&mut skip.from, given.skip_layer_from.as_ref());
+    set(&mut skip.until, given.skip_layer_until.as_ref());
 }
 
 fn framing(recipe: &mut Recipe, given: &args::Xl) {

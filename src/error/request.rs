@@ -127,6 +127,12 @@ pub(crate) enum RequestError {
     )]
     NoThirdEncoder,
     #[error(
+        "`{option}` says how layers guide that are left out, and none are\nhint: name them as `skip_layers`"
+    )]
+    NoSkippedLayers { option: &'static str },
+    #[error("the model has no layer {layer}\nhint: it has {layers}, counted from 0")]
+    SkippedLayer { layer: usize, layers: usize },
+    #[error(
         "pictures of {width}x{height} are larger than the model has positions for\nhint: {most} pixels a side are the most"
     )]
     Positions {

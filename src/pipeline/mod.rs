@@ -31,6 +31,7 @@ use crate::device;
 use crate::error::{Error, RequestError};
 use crate::models::control::{ControlNet, ControlNetConfig, ControlNetModel, ControlledUNet};
 use crate::models::flux::Flux;
+use crate::models::mmdit::Mmdit;
 use crate::models::unet::UNet;
 use crate::samplers::{SamplerConfig, SamplerKind};
 use crate::weights::adapt::Merge;
@@ -57,7 +58,7 @@ pub use recipe::{
 };
 pub use request::{
     Added, Control, Edit, FilmRequest, Framing, LowPicture, PLAN_FILE, PromptEmbeds, Request,
-    Resolved, SeededNoise, Seeds, Stage, Subject, check_refiner,
+    Resolved, SeededNoise, Seeds, SkipLayers, Stage, Subject, check_refiner,
 };
 pub use run::Trace;
 
@@ -182,6 +183,10 @@ impl Pipeline {
             let (config, model) = (flux.config().clone(), flux.model().clone());
             let model = self.exchanged(model, "transformer", folder, &merge)?;
             self.trunk = Box::new(Flux::new(config, model));
+        } else if let Some(mmdit) = self.trunk_as::<Mmdit>() {
+            let (config, model) = (mmdit.config().clone(), mmdit.model().clone());
+            let model = self.exchanged(model, "transformer", folder, &merge)?;
+            self.trunk = Box::new(Mmdit::new(config, model));
         }
         (self.source, self.merge) = (source, merge);
         self.notes = Notes::new(notes);

@@ -8,6 +8,7 @@ pub mod adapt;
 pub mod adm;
 pub mod dit;
 pub mod flux;
+pub mod mmdit;
 pub mod names;
 pub mod original;
 

@@ -211,6 +211,23 @@ pub(in crate::cli) struct Xl {
     pub(in crate::cli) negative_aesthetic_score: Option<f64>,
 }
 
+/// Guidance by layers that are left out.
+#[derive(Debug, Args)]
+pub(in crate::cli) struct Skip {
+    /// Guide away from the denoiser without these layers too (SD3), counted from 0; one more call of the model while it lasts
+    #[arg(long, value_name = "N,...", value_delimiter = ',')]
+    pub(in crate::cli) skip_layers: Vec<usize>,
+    /// How strongly [default: 2.8]
+    #[arg(long, value_name = "G", value_parser = finite)]
+    pub(in crate::cli) skip_layer_scale: Option<f64>,
+    /// From which share of the run on, 0 to 1 [default: 0.01]
+    #[arg(long, value_name = "F", value_parser = finite)]
+    pub(in crate::cli) skip_layer_from: Option<f64>,
+    /// Up to which share of the run, 0 to 1 [default: 0.2]
+    #[arg(long, value_name = "F", value_parser = finite)]
+    pub(in crate::cli) skip_layer_until: Option<f64>,
+}
+
 /// Files that change the model.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Adapters")]

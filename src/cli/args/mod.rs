@@ -105,6 +105,8 @@ pub(super) struct Generate {
     /// How many channels of the latents are guided, from the first [default: all; 3 for the single files of class-conditional transformers]
     #[arg(long, value_name = "N", value_parser = count)]
     pub(super) guidance_channels: Option<usize>,
+    #[command(flatten)]
+    pub(super) skip: Skip,
     /// Leave out the last N layers of the text encoder
     #[arg(long, value_name = "N")]
     pub(super) clip_skip: Option<usize>,

@@ -21,7 +21,7 @@ const MODULATIONS: usize = 6;
 /// The same of a second attention besides.
 const DUAL_MODULATIONS: usize = 9;
 
-/// The weights of an MMDiT, named as in the checkpoint.
+/// The weights of a multimodal diffusion transformer, named as in the checkpoint.
 #[derive(Module, Debug)]
 pub struct SD3Transformer2DModel {
     pub(super) pos_embed: PlacedPatches,
@@ -195,10 +195,10 @@ impl Modulated {
     }
 
     fn of_dual(parts: [Tensor<3>; DUAL_MODULATIONS]) -> Self {
-        let [a, b, c, d, e, f, shift, scale, gate] = parts;
+        let [first @ .., shift, scale, gate] = parts;
         Self {
             second: Some((Norm { shift, scale }, gate)),
-            ..Self::of([a, b, c, d, e, f])
+            ..Self::of(first)
         }
     }
 }

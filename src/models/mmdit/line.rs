@@ -13,7 +13,7 @@ use crate::nn::embed::TimeTable;
 use crate::ops;
 use crate::recall::Recall;
 
-/// An MMDiT ready to run. One cell a block.
+/// A multimodal diffusion transformer ready to run. One cell a block.
 #[derive(Debug)]
 pub struct Mmdit {
     config: MmditConfig,
@@ -61,6 +61,11 @@ impl Mmdit {
         &self.config
     }
 
+    /// The network.
+    pub fn model(&self) -> &SD3Transformer2DModel {
+        &self.model
+    }
+
     fn device(&self) -> Device {
         self.model.pos_embed.proj.weight.device()
     }
@@ -83,7 +88,7 @@ impl StagedDenoiser for Mmdit {
             .timestep_embedder
             .embed(&timesteps, MmditConfig::SINUSOID); // [evaluations, width]
         let pooled = conditioning.pooled.clone();
-        let pooled = pooled.expect("an MMDiT is given pooled texts");
+        let pooled = pooled.expect("the transformer is given pooled texts");
         let rows = conditioning.rows.total();
         let added = embedders.text_embedder.forward(pooled); // [rows, width]
         let states = conditioning.states().clone().to_device(&self.device());

@@ -42,7 +42,9 @@ impl JointTextConfig {
         let clip = TextConfig::beside_t5(folder, 2)?;
         let parts = ["text_encoder_3", "tokenizer_3"];
         let config = Self {
-            t5: t5(folder, parts[0])?,
+            // Files of the program are published with and without it, under one card.
+            t5: t5(folder, parts[0])?
+                .filter(|_| !folder.is_single_file() || folder.has_weights(parts[0])),
             clip,
             parts,
             tokens: TOKENS,

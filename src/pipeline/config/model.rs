@@ -98,7 +98,7 @@ impl ModelConfig {
         }
     }
 
-    /// Whether adapters fit it: a `UNet`, an MMDiT or a FLUX transformer under text encoders.
+    /// Whether adapters fit it: a `UNet`, a transformer of Stable Diffusion 3 or of FLUX under text encoders.
     pub(in crate::pipeline) fn takes_adapters(&self) -> bool {
         let adapted = matches!(
             self.trunk,

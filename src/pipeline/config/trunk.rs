@@ -170,6 +170,14 @@ impl TrunkConfig {
         }
     }
 
+    /// Layers of which some can be left out for guidance, in models that are guided so.
+    pub(in crate::pipeline) fn skippable_layers(&self) -> Option<usize> {
+        match self {
+            Self::Mmdit(mmdit) => Some(mmdit.layers),
+            _ => None,
+        }
+    }
+
     /// The longest side of latents that there are positions for, where these are a table.
     pub(in crate::pipeline) fn longest_side(&self) -> Option<usize> {
         match self {

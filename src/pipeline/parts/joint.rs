@@ -135,24 +135,20 @@ fn shown(request: &Request) -> [Vec<&str>; 3] {
 
 /// Texts of the three encoders that they avoid.
 fn avoided(request: &Request) -> [Vec<&str>; 3] {
-    let own = |texts: &'_ [String]| texts.is_empty();
-    let [second, third] = [
-        &request.added.second_negative_prompts,
-        &request.added.third_negative_prompts,
-    ];
+    let added = &request.added;
     [
         request.one_each(&request.negative_prompts),
-        if own(second) {
-            Vec::new()
-        } else {
-            request.one_each(second)
-        },
-        if own(third) {
-            Vec::new()
-        } else {
-            request.one_each(third)
-        },
+        each_said(request, &added.second_negative_prompts),
+        each_said(request, &added.third_negative_prompts),
     ]
+}
+
+/// The text of every prompt among `texts`, if there are any.
+fn each_said<'r>(request: &Request, texts: &'r [String]) -> Vec<&'r str> {
+    if texts.is_empty() {
+        return Vec::new();
+    }
+    request.one_each(texts)
 }
 
 impl Source for JointTexts {

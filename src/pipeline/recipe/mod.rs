@@ -23,7 +23,7 @@ mod words;
 use serde::{Deserialize, Serialize};
 
 use super::config::{ModelConfig, SourceConfig};
-use super::request::{FilmRequest, Resolved, Seeds};
+use super::request::{FilmRequest, Resolved, Seeds, SkipLayers};
 use crate::cache::CacheRule;
 use crate::device::DtypeChoice;
 use crate::models::vae::Tiling;
@@ -83,6 +83,8 @@ pub struct Recipe {
     pub guidance_until: Option<f64>,
     /// See [`Request::guidance_channels`](super::Request::guidance_channels).
     pub guidance_channels: Option<usize>,
+    /// See [`Request::skip_layers`](super::Request::skip_layers).
+    pub skip_layers: SkipLayers,
     /// Last layers of the text encoder left out.
     pub clip_skip: Option<usize>,
     /// See [`Request::text_length`](super::Request::text_length).
@@ -289,6 +291,7 @@ impl Default for Recipe {
             guidance_rescale: None,
             guidance_until: None,
             guidance_channels: None,
+            skip_layers: SkipLayers::default(),
             clip_skip: None,
             text_length: None,
             size: None,

@@ -35,6 +35,7 @@ impl Recipe {
             guidance_rescale: nonzero(request.guidance_rescale),
             guidance_until: request.guidance_until,
             guidance_channels: request.guidance_channels,
+            skip_layers: request.skip_layers.clone(),
             clip_skip: (request.clip_skip > 0).then_some(request.clip_skip),
             text_length: request.text_length,
             size: request.size.map(|(width, height)| [width, height]),

@@ -155,6 +155,7 @@ impl Recipe {
             guidance_rescale: self.guidance_rescale.unwrap_or(0.0),
             guidance_until: self.guidance_until,
             guidance_channels: self.guidance_channels,
+            skip_layers: self.skip_layers.clone(),
             clip_skip: self.clip_skip.unwrap_or(0),
             text_length: self.text_length,
             size: self.size.map(|[width, height]| (width, height)),

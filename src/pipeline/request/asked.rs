@@ -11,6 +11,7 @@ use super::embeds::PromptEmbeds;
 use super::film::FilmRequest;
 use super::low::LowPicture;
 use super::noise::Seeds;
+use super::skipped::SkipLayers;
 use super::stage::Stage;
 use super::subject::Subject;
 use crate::cache::CacheRule;
@@ -48,6 +49,8 @@ pub struct Request {
     pub guidance_until: Option<f64>,
     /// Channels that are guided, see [`Guidance::channels`](crate::guidance::Guidance::channels).
     pub guidance_channels: Option<usize>,
+    /// Layers of the denoiser whose absence guides besides.
+    pub skip_layers: SkipLayers,
     /// Last layers of the text encoder left out.
     pub clip_skip: usize,
     /// Tokens that are read of a prompt, for models that let that be said; `None` for the model's own number.
@@ -103,6 +106,7 @@ impl Request {
             guidance_rescale: 0.0,
             guidance_until: None,
             guidance_channels: None,
+            skip_layers: SkipLayers::default(),
             clip_skip: 0,
             text_length: None,
             size: None,

@@ -9,6 +9,7 @@ use crate::cache::{CacheRule, Course};
 use crate::error::{Error, RequestError};
 use crate::guidance::Guidance;
 use crate::motion::Motion;
+use crate::noise::Prediction;
 use crate::pipeline::config::{FewStepRun, Films, ModelConfig};
 use crate::sampler::Sampler;
 use crate::samplers::{SamplerConfig, SamplerKind, Steps};
@@ -47,7 +48,7 @@ impl Request {
         let size = self.pixels(model)?;
         let latent_size = self.latent_size(model, size, frames)?;
         let executed = self.executed(steps, latent_size, model)?;
-        let guidance = self.guidance(model, frames)?;
+        let guidance = self.guidance(model, frames, executed.executed())?;
         let sampler_config = self.sampler_for(model, latent_size);
         let (sampler, evaluations) = self.stage.sampler(&sampler_config, executed, self.eta)?;
         let rows = guidance.rows(self.items()).with_frames(frames);
@@ -196,7 +197,8 @@ impl Request {
             return Err(RequestError::NothingToFill { missing: "mask" }.into());
         }
         edit.check(self.subject.count(), latent_size, model.canvas().factor)?;
-        Ok(edit.steps(steps)?)
+        let flows = model.sampler.prediction()? == Prediction::Flow;
+        Ok(edit.steps(steps, flows)?)
     }
 
     /// Width and height of the picture to start from or to follow, rounded down to multiples; or brought to the size that the model makes.
@@ -349,7 +351,12 @@ impl Request {
         Ok((scale, told, scale > 1.0))
     }
 
-    fn guidance(&self, model: &ModelConfig, frames: usize) -> Result<Guidance, RequestError> {
+    fn guidance(
+        &self,
+        model: &ModelConfig,
+        frames: usize,
+        steps: usize,
+    ) -> Result<Guidance, RequestError> {
         let (scale, embedded, apart) = self.scales(model)?;
         let rescale = self.guidance_rescale;
         if !(0.0..=1.0).contains(&rescale) {
@@ -364,6 +371,7 @@ impl Request {
             rescale,
             embedded,
             apart,
+            skipped: self.skip_layers.resolved(model, steps)?,
             over_frames: self.film.scales(model, frames),
             channels: model.guided_channels(),
             ..Guidance::default()

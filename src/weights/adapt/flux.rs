@@ -47,23 +47,34 @@ const ENDINGS: [(&str, &str, Role); 2] = [
 ///
 /// When two tensors come to one name.
 pub(super) fn renamed(source: &WeightSource) -> Result<WeightSource, Error> {
-    let blocks = |name: &str| {
-        ["double_blocks", "single_blocks"]
-            .iter()
-            .any(|kind| name.contains(kind))
-    };
-    if !source.names().any(blocks) {
+    renamed_by(source, &["double_blocks", "single_blocks"], layers)
+}
+
+/// The same of a program whose blocks are called so: `layers` gives the layers of ours that one of an adapter means.
+///
+/// # Errors
+///
+/// When two tensors come to one name.
+pub(super) fn renamed_by(
+    source: &WeightSource,
+    blocks: &[&str],
+    layers: impl Fn(&str) -> Option<Vec<Piece>>,
+) -> Result<WeightSource, Error> {
+    let of_program = |name: &str| blocks.iter().any(|kind| name.contains(kind));
+    if !source.names().any(of_program) {
         return Ok(source.clone());
     }
-    let tensors = source.packed().flat_map(|tensor| match tensors(tensor) {
-        Some(tensors) => tensors,
-        None => vec![tensor.clone()],
-    });
+    let tensors = source
+        .packed()
+        .flat_map(|tensor| match tensors(tensor, &layers) {
+            Some(tensors) => tensors,
+            None => vec![tensor.clone()],
+        });
     WeightSource::from_tensors(source.origin().to_owned(), tensors.collect())
 }
 
 /// What a tensor becomes, if its layer is one of the program's.
-fn tensors(tensor: &Packed) -> Option<Vec<Packed>> {
+fn tensors(tensor: &Packed, layers: impl Fn(&str) -> Option<Vec<Piece>>) -> Option<Vec<Packed>> {
     let name = tensor.name.as_str();
     let of_processor = ENDINGS.iter().find_map(|&(theirs, ours, role)| {
         let stem = name.strip_suffix(theirs)?;
@@ -96,19 +107,24 @@ fn tensors(tensor: &Packed) -> Option<Vec<Packed>> {
 }
 
 /// Whether the rows of such a tensor are the layer's outputs.
-fn makes_outputs(role: Role) -> bool {
+pub(super) fn makes_outputs(role: Role) -> bool {
     matches!(
         role,
         Role::Up | Role::FirstLeft | Role::SecondLeft | Role::Whole | Role::WholeBias
     )
 }
 
-/// The layers of ours that a layer of an adapter means.
-fn layers(stem: &str) -> Option<Vec<Piece>> {
+/// A layer's name without what programs put in front of it, its dots as underscores.
+pub(super) fn flattened(stem: &str) -> String {
     let bare = PREFIXES.iter().fold(stem, |name, prefix| {
         name.strip_prefix(prefix).unwrap_or(name)
     });
-    let flat = bare.replace('.', "_");
+    bare.replace('.', "_")
+}
+
+/// The layers of ours that a layer of an adapter means.
+fn layers(stem: &str) -> Option<Vec<Piece>> {
+    let flat = flattened(stem);
     let processor = PROCESSORS.iter().find_map(|&(kind, theirs, ours)| {
         let block = flat.strip_prefix(kind)?.strip_suffix(theirs)?;
         Some((

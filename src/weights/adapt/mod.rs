@@ -18,6 +18,7 @@ mod kind;
 mod layer;
 mod lora;
 mod merge;
+mod mmdit;
 mod names;
 mod peft;
 mod roles;

@@ -4,7 +4,7 @@ use afterimage::cache::{CacheRule, Refresh};
 use afterimage::image_io::{Mask, Picture};
 use afterimage::inject::{Moment, PriorNoise};
 use afterimage::pipeline::{
-    Added, Control, Edit, FilmRequest, Framing, Request, Seeds, Stage, Subject,
+    Added, Control, Edit, FilmRequest, Framing, Request, Seeds, SkipLayers, Stage, Subject,
 };
 use serde_json::Value;
 
@@ -25,6 +25,7 @@ pub(crate) fn request(fixture: &Fixture, case: &Value) -> Request {
         guidance_scale: real("guidance_scale").or(real("max_guidance_scale")),
         true_guidance_scale: real("true_cfg_scale"),
         guidance_rescale: real("guidance_rescale").unwrap_or(0.0),
+        skip_layers: skipped(call),
         clip_skip: number("clip_skip").unwrap_or(0),
         text_length: number("max_sequence_length"),
         size: number("width").zip(number("height")),
@@ -35,6 +36,16 @@ pub(crate) fn request(fixture: &Fixture, case: &Value) -> Request {
         edit: edit(fixture, case),
         controls: controls(fixture, case),
         ..Request::new("")
+    }
+}
+
+fn skipped(call: &Value) -> SkipLayers {
+    let share = |key: &str| call[format!("skip_layer_guidance_{key}")].as_f64();
+    SkipLayers {
+        layers: serde_json::from_value(call["skip_guidance_layers"].clone()).ok(),
+        scale: share("scale"),
+        from: share("start"),
+        until: share("stop"),
     }
 }
 

@@ -28,6 +28,7 @@ pub(super) enum Model {
     XlAndRefiner,
     DiT,
     PixArt,
+    Mmdit,
     Flux,
     Ldm,
     Ddpm,
@@ -68,6 +69,7 @@ impl Model {
                 Self::Xl | Self::XlAndRefiner => model("sdxl"),
                 Self::DiT => model("dit"),
                 Self::PixArt => model("pixart-sigma"),
+                Self::Mmdit => model("sd35"),
                 Self::Flux => model("flux-schnell"),
                 Self::Ldm => open(crate::ldm::assembled().path()),
                 Self::Ddpm => model("ddpm"),
@@ -103,6 +105,12 @@ impl Model {
                 size: Some((64, 64)),
                 text_length: Some(16),
                 resolution_binning: false,
+                ..Request::new("a red fox")
+            },
+            Self::Mmdit => Request {
+                guidance_scale: Some(4.0),
+                size: Some((64, 64)),
+                text_length: Some(16),
                 ..Request::new("a red fox")
             },
             Self::Flux => Request {

@@ -1,7 +1,7 @@
 //! The ways to make a picture.
 
 use afterimage::image_io::{Mask, Picture};
-use afterimage::pipeline::{Control, Edit, Request};
+use afterimage::pipeline::{Control, Edit, Request, SkipLayers};
 use afterimage::samplers::SamplerKind;
 
 use super::columns::Column;
@@ -44,6 +44,16 @@ const STREAMS: &[(Column, &str)] = &[
     (Column::OuterCut, NO_SKIPS),
     (Column::MiddleCut, NO_SKIPS),
     (Column::InnerCut, NO_SKIPS),
+    (Column::Gate, NO_TEXT),
+    (Column::Routed, NO_ROUTER),
+];
+
+/// The same where the sampler calls it twice a step.
+const TWICE_OF_STREAMS: &[(Column, &str)] = &[
+    (Column::OuterCut, NO_SKIPS),
+    (Column::MiddleCut, NO_SKIPS),
+    (Column::InnerCut, NO_SKIPS),
+    (Column::Batched, TWO_CALLS),
     (Column::Gate, NO_TEXT),
     (Column::Routed, NO_ROUTER),
 ];
@@ -190,6 +200,46 @@ pub(super) const ROWS: &[Row] = &[
         model: Model::PixArt,
         ask: |request| request.edit = Some(Edit::new(picture())),
         refused: BLOCKS,
+        ..PLAIN
+    },
+    Row {
+        name: "Stable Diffusion 3 and 3.5",
+        model: Model::Mmdit,
+        refused: STREAMS,
+        ..PLAIN
+    },
+    Row {
+        name: "SD3, samplers of flows",
+        model: Model::Mmdit,
+        samplers: &["flow-euler"],
+        refused: STREAMS,
+        ..PLAIN
+    },
+    Row {
+        name: "SD3, two evaluations a step",
+        model: Model::Mmdit,
+        samplers: &["flow-heun"],
+        refused: TWICE_OF_STREAMS,
+        ..PLAIN
+    },
+    Row {
+        name: "SD3, guided by layers left out",
+        model: Model::Mmdit,
+        ask: |request| {
+            request.skip_layers = SkipLayers {
+                layers: Some(vec![1, 2]),
+                until: Some(0.7),
+                ..SkipLayers::default()
+            };
+        },
+        refused: STREAMS,
+        ..PLAIN
+    },
+    Row {
+        name: "SD3, from a picture",
+        model: Model::Mmdit,
+        ask: |request| request.edit = Some(Edit::new(picture())),
+        refused: STREAMS,
         ..PLAIN
     },
     Row {

@@ -1,5 +1,9 @@
 //! Stable Diffusion 3 and 3.5 against diffusers, cell by cell; and the laws of their trunk.
 
+mod files;
+mod parts;
+mod runs;
+
 use afterimage::conditioning::Conditioning;
 use afterimage::denoise::Noise as _;
 use afterimage::denoiser::{Carry as _, Evaluation, StagedDenoiser as _};
