@@ -9,7 +9,7 @@
 //! 3. three worlds that do not know each other: [`models`], [`samplers`], [`cache`]
 //! 4. where they meet: [`guidance`], [`blend`], [`denoise`], [`motion`], [`doctor`], [`pipeline`], [`catalog`], [`image_io`],
 //!    `metrics`
-//! 5. experiments on pipelines: `evaluation`
+//! 5. recipes to pictures: [`engine`]; experiments on pipelines: `evaluation`
 //! 6. the outer edge: the command line
 //!
 //! `metrics` and `evaluation` are there with the feature `eval`.
@@ -55,6 +55,7 @@ pub mod metrics;
 pub mod motion;
 pub mod pipeline;
 
+pub mod engine;
 #[cfg(feature = "eval")]
 pub mod evaluation;
 
@@ -63,4 +64,4 @@ pub mod cli;
 
 /// The tensors in this crate's signatures. Embedders name them through this path, so that both sides mean the same release.
 pub use burn;
-pub use error::Error;
+pub use error::{Error, ErrorKind};

@@ -12,7 +12,7 @@ use std::path::Path;
 const CONFIG: &str = "config.json";
 
 /// A part: its `config.json` and its weights.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct ModelPart {
     name: String,
     files: Files,

@@ -4,19 +4,12 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::{
-    console,
-    job::{Arithmetic, Facts},
-    pictures::Sources,
-    plan::Summary,
-    progress::speed,
-    stages::Made,
-    told::Told,
-};
+use super::{console, pictures::Sources, progress::speed, told::Told};
 use crate::{
     cache::Verified,
     catalog::ModelFolder,
     device,
+    engine::{Arithmetic, Facts, Made, Summary},
     image_io::RECIPE,
     pipeline::{Recipe, Report},
 };

@@ -9,8 +9,7 @@ mod placed;
 use serde::Serialize;
 
 use super::{
-    args, cancel, console,
-    job::{self, Arithmetic, Facts, Machine, Model},
+    args, cancel, console, job,
     pictures::{self, Sources},
     progress::Watch,
     recipe,
@@ -18,6 +17,7 @@ use super::{
 use crate::{
     cache::CacheRule,
     device,
+    engine::{Arithmetic, Facts, Model, workload},
     error::Error,
     evaluation::{Spread, of_the_whole, turns},
     pipeline::{Pipeline, Request, Resolved},
@@ -56,10 +56,10 @@ pub(super) fn run(arguments: &args::Bench) -> Result<(), Error> {
         .map(|rule| promise(&model, (&request, &plain), rule))
         .collect::<Result<_, _>>()?;
     let variants = variants(rules, promises, arguments.step_graphs);
-    let mut workload = job::workload(&model, &request, &plain);
+    let mut workload = workload(&model, &request, &plain);
     workload.macs *= ((variants.len() + 1) * arguments.repeat) as u64;
-    let machine = Machine::open(&arguments.machine, &workload)?;
-    machine.check_memory(&model, &request, &plain)?;
+    let machine = job::machine(&arguments.machine, &workload)?;
+    machine.check_memory(&model.config, &request, &plain)?;
     cancel::listen();
     let pipeline = model.load(&machine)?;
     let samples = interleave(variants.len(), arguments.repeat, |variant| {
@@ -92,8 +92,7 @@ pub(super) fn run(arguments: &args::Bench) -> Result<(), Error> {
 
 /// The model, and its plain run.
 fn asked(arguments: &args::Bench) -> Result<(Model, Request), Error> {
-    let mut model = Model::open(&arguments.model)?;
-    model.adapt(&arguments.adapt)?;
+    let mut model = job::adapted(&arguments.model, &arguments.adapt)?;
     let controls = pictures::blank_controls(&arguments.nets, &mut model, arguments.course.size)?;
     let subject = pictures::any_subject(&arguments.course, &model);
     let (course, seed) = (&arguments.course, arguments.seed);

@@ -4,13 +4,13 @@ use std::io::Write as _;
 
 use super::{
     args::{self, Calibrated},
-    cancel, console, curve,
-    job::{self, Machine, Model},
+    cancel, console, curve, job,
     progress::Watch,
     recipe,
 };
 use crate::{
     cache::CacheRule,
+    engine::{Model, workload},
     error::{Error, EvaluationError, PlanError, RequestError},
     evaluation::read_prompts,
     image_io::{check_writable, write_atomically},
@@ -41,13 +41,13 @@ pub(super) fn run(arguments: &args::Calibrate) -> Result<(), Error> {
 
 fn plan(arguments: &args::Calibrate, rules: Vec<CacheRule>) -> Result<(), Error> {
     check_writable(&arguments.output, "the plan")?;
-    let model = Model::open(&arguments.model)?;
+    let model = job::model(&arguments.model)?;
     let requests = requests(arguments, &model)?;
     let resolved = requests[0].resolve(&model.config)?;
-    let mut workload = job::workload(&model, &requests[0], &resolved);
+    let mut workload = workload(&model, &requests[0], &resolved);
     workload.macs = workload.macs.saturating_mul(RUNS * requests.len() as u64);
-    let machine = Machine::open(&arguments.machine, &workload)?;
-    machine.check_memory(&model, &requests[0], &resolved)?;
+    let machine = job::machine(&arguments.machine, &workload)?;
+    machine.check_memory(&model.config, &requests[0], &resolved)?;
     cancel::listen();
     let pipeline = model.load(&machine)?;
     let asked = Calibration {
@@ -117,14 +117,14 @@ fn requests(arguments: &args::Calibrate, model: &Model) -> Result<Vec<Request>, 
 
 fn router(arguments: &args::Calibrate) -> Result<(), Error> {
     check_writable(&arguments.output, "the router")?;
-    let model = Model::open(&arguments.model)?;
+    let model = job::model(&arguments.model)?;
     let subject = job::subject(None, &arguments.course.class_label, &model);
     let request = recipe::request(&model, &arguments.course, subject, CacheRule::none(), 0)?;
     let resolved = request.resolve(&model.config)?;
-    let mut workload = job::workload(&model, &request, &resolved);
+    let mut workload = workload(&model, &request, &resolved);
     workload.macs *= arguments.seeds.len() as u64;
-    let machine = Machine::open(&arguments.machine, &workload)?;
-    machine.check_memory(&model, &request, &resolved)?;
+    let machine = job::machine(&arguments.machine, &workload)?;
+    machine.check_memory(&model.config, &request, &resolved)?;
     cancel::listen();
     let pipeline = model.load(&machine)?;
     let mut watch = Watch::new();

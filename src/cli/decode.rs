@@ -3,12 +3,12 @@
 use std::path::{Path, PathBuf};
 
 use super::{
-    args,
-    job::Model,
+    args, job,
     output::{Output, Shape, check_name},
 };
 use crate::{
     device,
+    engine::Model,
     error::{Error, RequestError},
     image_io::Picture,
     models::vae::Tiling,
@@ -27,7 +27,7 @@ pub(super) fn run(arguments: &args::Decode) -> Result<(), Error> {
     let output = arguments.output.clone();
     let output = output.unwrap_or_else(|| beside(&arguments.latents));
     check_name(&output)?;
-    let model = Model::open(&arguments.model)?;
+    let model = job::model(&arguments.model)?;
     let device = device::open(arguments.device)?;
     let latents = read_latents(&arguments.latents, device.device())?;
     let [rows, channels, height, width] = latents.dims();

@@ -5,21 +5,18 @@ use std::path::PathBuf;
 use burn::tensor::DType;
 use serde::Serialize;
 
-use super::{
-    args, console,
-    health::{examine, keep, named},
-    job::Model,
-};
+use super::{args, console, job, progress::Preparation};
 use crate::{
     catalog::Overrides,
     device::{self, Backend, OpenDevice},
     doctor::{self, Examination, Fallback, Finding, Kernel, Records, Verdict},
+    engine::{examine, keep, named},
     error::{DeviceError, Error},
 };
 
 pub(super) fn run(arguments: &args::Doctor) -> Result<(), Error> {
     let models = match &arguments.model {
-        Some(name) => Model::open_configs(Some(name), Overrides::default())?
+        Some(name) => job::configs(Some(name), Overrides::default())?
             .config
             .examined_as(),
         None => Vec::new(),
@@ -27,9 +24,10 @@ pub(super) fn run(arguments: &args::Doctor) -> Result<(), Error> {
     Backend::Cpu.require()?;
     let device = device::open(arguments.place.device)?;
     let dtypes = doctor::dtypes(device.dtype(arguments.place.dtype)?);
-    let examination = examine(&device, &dtypes, &doctor::checks(&device, &models));
+    let checks = doctor::checks(&device, &models);
+    let examination = examine(&device, &dtypes, &checks, &mut Preparation::new());
     if models.is_empty() {
-        keep(&device, &examination);
+        keep(&device, &examination, &mut Preparation::new());
     }
     let report = Report::new(&device, &examination);
     if arguments.form.json {

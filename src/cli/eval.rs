@@ -12,18 +12,17 @@ use serde::Serialize;
 use super::{
     adapters,
     args::{self, EvalCommand, JudgeChoice},
-    cancel, console, eval_text,
-    job::{self, Machine, Model},
-    pictures,
+    cancel, console, eval_text, job, pictures,
     progress::Watch,
     recipe,
 };
 use crate::{
     cache::CacheRule,
+    engine::{Machine, Model, workload},
     error::{Error, EvaluationError, FileError, RequestError},
     evaluation::{
-        self, Instruments, Joined, Method, PipelineMaker, Results, Shard, Store, Study, Subjects,
-        Tally, fill, for_each_picture, measure, read_prompts, write_archive,
+        self, Instruments, Joined, Method, Peers, PipelineMaker, Results, Shard, Store, Study,
+        Subjects, Tally, fill, for_each_picture, measure, read_prompts, write_archive,
     },
     image_io::{check_writable, write_atomically},
     metrics::{Classifier, ClipScore, FeatureSpace, FeatureStatistics, Judge, Lpips, ShapeJudge},
@@ -43,8 +42,7 @@ pub(super) fn run(arguments: &args::Eval) -> Result<(), Error> {
 
 /// Makes the pictures of a shard, and measures them if that completes the evaluation.
 fn sample(arguments: &args::Sampling) -> Result<(), Error> {
-    let mut model = Model::open(&arguments.model)?;
-    model.adapt(&arguments.adapt)?;
+    let model = job::adapted(&arguments.model, &arguments.adapt)?;
     let subject = pictures::any_subject(&arguments.course, &model);
     let rule = CacheRule::none();
     let mut request = recipe::request(&model, &arguments.course, subject, rule, arguments.seed)?;
@@ -56,13 +54,14 @@ fn sample(arguments: &args::Sampling) -> Result<(), Error> {
         Subject::Picture { .. } | Subject::Nothing => request.batch = batch,
     }
     let resolved = request.resolve(&model.config)?;
-    let mut workload = job::workload(&model, &request, &resolved);
-    // Each rule has its peer of fewer steps.
-    let methods = 2 * arguments.cache.len() + 1;
+    let mut workload = workload(&model, &request, &resolved);
+    // Each rule has its peers of fewer steps; the converged run counts as several.
+    let converged = arguments.converged.unwrap_or(0) / resolved.steps.max(1);
+    let methods = (2 + arguments.peers.len()) * arguments.cache.len() + 1 + converged;
     let passes = methods * arguments.samples.div_ceil(batch);
     workload.macs = workload.macs.saturating_mul(passes as u64);
-    let machine = Machine::open(&arguments.machine, &workload)?;
-    machine.check_memory(&model, &request, &resolved)?;
+    let machine = job::machine(&arguments.machine, &workload)?;
+    machine.check_memory(&model.config, &request, &resolved)?;
     let study = study(arguments, &model, &machine, &request, &resolved)?;
     let shard = arguments.shard.unwrap_or(Shard::ALL);
     make_folder(&arguments.output)?;
@@ -115,6 +114,10 @@ fn study(
     let sampler = request
         .sampler
         .map_or(model.config.sampler.name(), |kind| kind.name());
+    let peers = Peers {
+        samplers: arguments.peers.clone(),
+        converged: arguments.converged,
+    };
     Ok(Study {
         version: env!("CARGO_PKG_VERSION").into(),
         model: model.folder.name().into(),
@@ -128,7 +131,7 @@ fn study(
         samples: arguments.samples,
         batch: request.items(),
         seed: arguments.seed,
-        methods: Method::all(request, &arguments.cache, &model.config)?,
+        methods: Method::all(request, &arguments.cache, &peers, &model.config)?,
         subjects: subjects(arguments, model)?,
     })
 }
@@ -234,7 +237,7 @@ fn merge(arguments: &args::Merge) -> Result<(), Error> {
     let output = output.unwrap_or_else(|| arguments.folders[0].as_path());
     make_folder(output)?;
     check_outputs(&arguments.measures)?;
-    let machine = Machine::open_for_anything(&arguments.machine)?;
+    let machine = job::machine_for_anything(&arguments.machine)?;
     let instruments = instruments(&arguments.measures, &machine)?;
     conclude(
         &joined,
@@ -398,6 +401,7 @@ mod tests {
             rule: rule.into(),
             steps: 12,
             sampler: None,
+            converged: false,
             speedup_forecast: 1.0,
             cells_forecast: 1,
         };

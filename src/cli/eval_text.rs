@@ -1,7 +1,7 @@
 //! An evaluation's results as text.
 
 use super::console;
-use crate::evaluation::{Estimate, Judged, Outcome, Results, Standing};
+use crate::evaluation::{Estimate, Judged, Outcome, Reference, Results, Standing};
 
 /// What was measured, for people.
 pub(super) fn text(results: &Results) -> String {
@@ -49,7 +49,9 @@ pub(super) fn text(results: &Results) -> String {
     }
     let mut text = format!("{}\n\n{}", console::pairs(&facts), table(results));
     if !results.comparisons.is_empty() {
-        text.push_str("\n\nagainst fewer steps at the rule's own speed, by LPIPS:\n");
+        text.push_str(
+            "\n\nagainst fewer steps at the rule's own speed, by LPIPS to the pictures named:\n",
+        );
         text.push_str(&comparisons(results));
     }
     text
@@ -67,8 +69,15 @@ fn comparisons(results: &Results) -> String {
         } else {
             ""
         };
+        let to = match comparison.reference {
+            Reference::Plain => "plain",
+            Reference::Converged => "converged",
+        };
+        let sampler = comparison.sampler.as_ref();
         vec![
             comparison.rule.clone(),
+            to.to_owned(),
+            sampler.map_or_else(String::new, |sampler| format!("of {sampler}")),
             format!("{:.2}x", comparison.speedup),
             format!("{:.4}", comparison.lpips.mean),
             format!("{:.4}", comparison.fewer_steps_lpips.mean),
@@ -76,18 +85,21 @@ fn comparisons(results: &Results) -> String {
             beyond.to_owned(),
         ]
     });
-    console::table(&rows.collect::<Vec<_>>(), &[1, 2, 3])
+    console::table(&rows.collect::<Vec<_>>(), &[3, 4, 5])
 }
 
-const HEAD: [&str; 13] = [
+const HEAD: [&str; 16] = [
     "METHOD",
     "STEPS",
+    "SAMPLER",
     "SPEED-UP",
     "FORECAST",
     "FLOAT PSNR",
     "8-BIT PSNR",
     "SSIM",
     "LPIPS",
+    "TO CONVERGED",
+    "LPIPS TO IT",
     "FRECHET",
     "TO DATA",
     "JUDGE",
@@ -112,7 +124,7 @@ fn table(results: &Results) -> String {
     console::table(&lines, &(1..kept.len()).collect::<Vec<_>>())
 }
 
-fn cells(outcome: &Outcome) -> [String; 13] {
+fn cells(outcome: &Outcome) -> [String; 16] {
     let mean = |estimate: Option<Estimate>| {
         estimate.map_or_else(String::new, |it| format!("{:.4}", it.mean))
     };
@@ -122,6 +134,7 @@ fn cells(outcome: &Outcome) -> [String; 13] {
     [
         outcome.method.rule.clone(),
         outcome.method.steps.to_string(),
+        outcome.method.sampler.clone().unwrap_or_default(),
         outcome.speedup.speedup(),
         format!("{:.2}x", outcome.method.speedup_forecast),
         outcome
@@ -132,6 +145,10 @@ fn cells(outcome: &Outcome) -> [String; 13] {
             .map_or_else(|| "same".into(), |psnr| format!("{psnr:.1}")),
         mean(outcome.ssim),
         mean(outcome.lpips),
+        outcome
+            .to_converged
+            .map_or_else(String::new, |it| format!("{:.1}", it.float_psnr.mean)),
+        mean(outcome.to_converged.and_then(|it| it.lpips)),
         distance(outcome.frechet_to_plain),
         distance(outcome.frechet_to_data),
         share.map_or_else(String::new, |share| format!("{:.1} %", 100.0 * share.mean)),

@@ -2,9 +2,10 @@
 
 use serde_json::Value;
 
-use super::{adapters, args, console, job::Model};
+use super::{adapters, args, console, job};
 use crate::{
     catalog::{ModelFolder, PartSummary},
+    engine::Model,
     error::Error,
     pipeline::{Canvas, Films, ModelConfig},
 };
@@ -16,7 +17,7 @@ pub(super) fn run(arguments: &args::Inspect) -> Result<(), Error> {
         console::data(&text)?;
         return Ok(());
     }
-    let model = Model::open_configs(arguments.model.as_deref(), arguments.said.overrides())?;
+    let model = job::configs(arguments.model.as_deref(), arguments.said.overrides())?;
     let parts = model.folder.inspect()?;
     let mut sections = vec![console::pairs(&heading(&model))];
     if parts.is_empty() {

@@ -4,13 +4,10 @@ use std::ops::Range;
 
 use serde::Serialize;
 
-use super::{
-    adapters::Adapted,
-    args,
-    job::{self, Model},
-};
+use super::{adapters::Adapted, args, job};
 use crate::{
     catalog::ModelPart,
+    engine::Model,
     error::{Error, RequestError},
     image_io::{Mask, Picture},
     pipeline::{

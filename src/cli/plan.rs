@@ -4,34 +4,24 @@ mod summary;
 
 use std::ops::Range;
 
-use serde::Serialize;
-
-use super::{
-    args, console, curve,
-    job::{Facts, Model},
-    memory::MemoryFacts,
-    pictures, recipe,
-    stages::{Others, Stage, Stages},
-};
+use super::{args, console, curve, job, pictures, progress::Preparation, recipe};
 use crate::{
     cache::{CachePlan, CacheRule, Forecast, Span},
+    engine::{
+        Facts, MemoryFacts, Model, Others, Part, PlanDocument, Published, Reading, Stages, Summary,
+        cells_run, giga,
+    },
     error::Error,
-    pipeline::{Request, Resolved},
+    pipeline::Request,
     weights::Format,
 };
 
-pub(super) use summary::Summary;
-use summary::{digits, giga};
-
-/// Bytes of a stored element: the denoiser computes in f16 wherever a cache matters.
-const ELEMENT_BYTES: usize = 2;
+use summary::digits;
 
 pub(super) fn run(arguments: &args::Plan) -> Result<(), Error> {
     let rule = rule(arguments)?;
-    let mut model = Model::open_configs(
-        arguments.model.name.as_deref(),
-        arguments.model.said.overrides(),
-    )?;
+    let said = arguments.model.said.overrides();
+    let mut model = job::configs(arguments.model.name.as_deref(), said)?;
     let edit = pictures::planned_edit(arguments.strength, &model, arguments.course.size)?;
     let controls = pictures::blank_controls(&arguments.nets, &mut model, arguments.course.size)?;
     let subject = pictures::any_subject(&arguments.course, &model);
@@ -52,11 +42,10 @@ pub(super) fn run(arguments: &args::Plan) -> Result<(), Error> {
         upscalers: upscalers.zip(levels).collect(),
     };
     let curve = curve(&request, &model)?;
-    let stages = Stages::new(model, request, &others, Model::open_configs)?;
+    let listener = &mut Preparation::new();
+    let stages = Stages::new(model, request, &others, Reading::Configurations, listener)?;
     let facts = stages.facts();
-    let models = stages.iter().enumerate();
-    let parts = models.flat_map(|(number, stage)| Part::of(number, stage));
-    let parts: Vec<_> = parts.collect();
+    let parts: Vec<_> = Part::all(&stages).collect();
     let memory = MemoryFacts::forecast(
         &stages,
         Format {
@@ -65,7 +54,7 @@ pub(super) fn run(arguments: &args::Plan) -> Result<(), Error> {
         },
     )?;
     if arguments.form.json {
-        console::json(&Document::new(&facts, &parts, memory))?;
+        console::json(&PlanDocument::new(&facts, &parts, memory))?;
     } else {
         let text = text(&facts, &parts, &memory);
         let sections = curve.into_iter().chain([text]).collect::<Vec<_>>();
@@ -102,49 +91,9 @@ fn curve(request: &Request, model: &Model) -> Result<Option<String>, Error> {
     curve::text(&name, &plan, Some(&picked)).map(Some)
 }
 
-/// One model's plan, or that of one of the loops it makes a film in.
-struct Part<'a> {
-    /// Of the model.
-    number: usize,
-    /// Model calls of the loops before.
-    first: usize,
-    plan: &'a CachePlan,
-    forecast: Forecast,
-    /// The forecast without attention's products.
-    published: Forecast,
-    rows: usize,
-}
-
-impl<'a> Part<'a> {
-    fn of(number: usize, stage: &'a Stage) -> impl Iterator<Item = Self> {
-        let Resolved {
-            blueprint,
-            latent_shape: [_, _, height, width],
-            ..
-        } = &stage.resolved;
-        let (model, size) = (&stage.model.config, [*height, *width]);
-        let mut made = 0;
-        stage.resolved.plans().map(move |(plan, rows)| {
-            let trunk = stage.request.trunk_without_products(model, size, rows);
-            let first = made;
-            made += plan.evaluations();
-            Self {
-                number,
-                first,
-                plan,
-                forecast: plan.forecast(blueprint, rows, ELEMENT_BYTES),
-                published: plan.forecast(&trunk, rows, ELEMENT_BYTES),
-                rows: rows.total(),
-            }
-        })
-    }
-
+impl Part<'_> {
     fn table(&self) -> String {
         table(self.plan, &self.forecast, self.first)
-    }
-
-    fn summary(&self) -> Summary {
-        Summary::new(self.plan, &self.forecast)
     }
 }
 
@@ -164,41 +113,7 @@ fn text(facts: &Facts, parts: &[Part<'_>], memory: &MemoryFacts) -> String {
     sections.join("\n\n")
 }
 
-#[derive(Serialize)]
-struct Document<'a> {
-    #[serde(flatten)]
-    run: &'a Facts,
-    spans: Vec<SpanEntry>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    refiner_spans: Vec<SpanEntry>,
-    /// Of all models together.
-    work: Summary,
-    published: Published,
-    /// Of the model that takes most.
-    memory: MemoryFacts,
-}
-
-/// The count of `DeepCache`'s tables: one row of one evaluation, on average, attention's two products left out.
-#[derive(Debug, Clone, Copy, Serialize)]
-struct Published {
-    gmacs: f64,
-    gmacs_without_cache: f64,
-}
-
 impl Published {
-    fn new(parts: &[Part<'_>]) -> Self {
-        let rows = |part: &Part<'_>| (part.plan.evaluations() * part.rows) as f64;
-        let count: f64 = parts.iter().map(rows).sum();
-        let mean = |macs: fn(&Forecast) -> u64| {
-            let total: u64 = parts.iter().map(|part| macs(&part.published)).sum();
-            giga(total) / count
-        };
-        Self {
-            gmacs: mean(Forecast::total_macs),
-            gmacs_without_cache: mean(|forecast| forecast.plain_macs),
-        }
-    }
-
     fn text(self) -> String {
         let (gmacs, plain) = (digits(self.gmacs), digits(self.gmacs_without_cache));
         console::pairs(&[(
@@ -208,65 +123,6 @@ impl Published {
             ),
         )])
     }
-}
-
-impl<'a> Document<'a> {
-    fn new(run: &'a Facts, parts: &[Part<'_>], memory: MemoryFacts) -> Self {
-        let spans = |number: usize| {
-            let parts = parts.iter().filter(|part| part.number == number);
-            parts.flat_map(spans).collect()
-        };
-        Self {
-            run,
-            spans: spans(0),
-            refiner_spans: if run.refiner.is_some() {
-                spans(1)
-            } else {
-                Vec::new()
-            },
-            work: Summary::joined(parts.iter().map(Part::summary)),
-            published: Published::new(parts),
-            memory,
-        }
-    }
-}
-
-#[derive(Serialize)]
-struct SpanEntry {
-    first: usize,
-    len: usize,
-    refresh: bool,
-    /// Cells that run at the first evaluation, half-open.
-    cells: Vec<[usize; 2]>,
-    gmacs: f64,
-}
-
-fn spans(part: &Part<'_>) -> Vec<SpanEntry> {
-    let Part { plan, forecast, .. } = part;
-    let entry = |span: &Span| SpanEntry {
-        first: part.first + span.first,
-        len: span.len,
-        refresh: span.refresh,
-        cells: cells_run(plan, span.refresh)
-            .iter()
-            .map(|cells| [cells.start, cells.end])
-            .collect(),
-        gmacs: giga(forecast.evaluation_macs[span.range()].iter().sum()),
-    };
-    plan.spans.iter().map(entry).collect()
-}
-
-/// The ranges of cells that an evaluation runs: adjoining ones joined, empty ones left out.
-fn cells_run(plan: &CachePlan, refresh: bool) -> Vec<Range<usize>> {
-    let [front, back] = plan.runs(refresh);
-    let ranges = if front.end == back.start {
-        [front.start..back.end, 0..0]
-    } else {
-        [front, back]
-    };
-    let mut ranges = ranges.to_vec();
-    ranges.retain(|cells| !cells.is_empty());
-    ranges
 }
 
 /// One line for every stretch of evaluations that do the same, counted from `before`.
@@ -333,6 +189,9 @@ mod tests {
         cache::{Course, Refresh},
         denoiser::{Blueprint, Cell, Rows},
     };
+
+    /// Bytes of an element in f16.
+    const ELEMENT_BYTES: usize = 2;
 
     /// Two skips; a cell costs as many giga-MACs a row as its name says.
     fn trunk() -> Blueprint {

@@ -9,9 +9,12 @@ use burn::tensor::Tensor;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
 use super::{cancel, console, preview::Preview};
-use crate::catalog::FetchProgress;
-use crate::denoise::{Observer, Progress};
-use crate::doctor::Check;
+use crate::{
+    catalog::FetchProgress,
+    denoise::{Observer, Progress},
+    doctor::Check,
+    engine::Listener,
+};
 
 /// The observer of the command line.
 #[derive(Debug)]
@@ -90,58 +93,79 @@ impl Observer for Watch {
     }
 }
 
-/// A bar for every file that is fetched.
+/// What is shown while a model is opened and a device made ready: a bar for every file that is fetched and over the checks of kernels.
+/// Without a terminal, what is said alone.
 #[derive(Debug)]
-pub(super) struct Downloads(ProgressBar);
+pub(super) struct Preparation {
+    download: ProgressBar,
+    checks: Option<Checks>,
+}
 
-impl Downloads {
-    /// Draws nothing before the first file.
+impl Preparation {
+    /// Draws nothing before there is something to show.
     pub(super) fn new() -> Self {
-        Self(ProgressBar::hidden())
+        Self {
+            download: ProgressBar::hidden(),
+            checks: None,
+        }
+    }
+
+    /// Says something in the place of the bar over the checks, which are done then.
+    fn say(&mut self, say: impl FnOnce()) {
+        self.checks = None;
+        say();
     }
 }
 
-impl FetchProgress for Downloads {
+impl FetchProgress for Preparation {
     fn begin(&mut self, file: &str, size: u64) {
         let style = styled("{msg}  {bytes}/{total_bytes} [{bar:30}] {bytes_per_sec}, {eta} left");
-        self.0 = ProgressBar::with_draw_target(Some(size), ProgressDrawTarget::stderr())
+        self.download = ProgressBar::with_draw_target(Some(size), ProgressDrawTarget::stderr())
             .with_style(style)
             .with_message(file.to_owned());
     }
 
     fn advance(&mut self, bytes: u64) {
-        self.0.inc(bytes);
+        self.download.inc(bytes);
     }
 
     fn end(&mut self) {
-        self.0.finish();
+        self.download.finish();
     }
 }
 
-/// Says something where a bar would be drawn, and nothing elsewhere.
-pub(super) fn say(text: &str) {
-    if io::stderr().is_terminal() {
-        console::note(text);
+impl Listener for Preparation {
+    fn warn(&mut self, text: &str) {
+        self.say(|| console::warning(text));
+    }
+
+    fn note(&mut self, text: &str) {
+        self.say(|| console::note(text));
+    }
+
+    /// Where a bar would be drawn, and nowhere else.
+    fn busy(&mut self, text: &str) {
+        if io::stderr().is_terminal() {
+            self.note(text);
+        }
+    }
+
+    fn check(&mut self, check: &Check, total: usize) {
+        let Checks(bar) = self.checks.get_or_insert_with(|| Checks::new(total));
+        bar.set_message(format!("{}, {}", check.kernel(), check.case()));
+        bar.inc(1);
     }
 }
 
 /// A bar over the checks of a device.
 #[derive(Debug)]
-pub(super) struct Checks(ProgressBar);
+struct Checks(ProgressBar);
 
 impl Checks {
-    /// Draws nothing before the first check.
-    pub(super) fn new(total: usize) -> Self {
+    fn new(total: usize) -> Self {
         let total = Some(total as u64);
         let bar = ProgressBar::with_draw_target(total, ProgressDrawTarget::stderr());
         Self(bar.with_style(styled("{pos:>4}/{len} [{bar:40}] {msg}")))
-    }
-
-    /// `check` begins.
-    pub(super) fn begin(&self, check: &Check) {
-        self.0
-            .set_message(format!("{}, {}", check.kernel(), check.case()));
-        self.0.inc(1);
     }
 }
 

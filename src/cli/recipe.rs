@@ -5,12 +5,11 @@ mod tests;
 
 use super::{
     args::{self, Corner},
-    job::Model,
     pictures::{groups, spread},
-    stages::no_refiner,
 };
 use crate::{
     cache::CacheRule,
+    engine::{Model, no_refiner},
     error::{Error, RequestError},
     pipeline::{
         Recipe, RecipeControl, RecipeEmbedding, RecipeFile, RecipeLora, RecipePictures,

@@ -4,8 +4,8 @@ use std::path::Path;
 
 use burn::tensor::{Tensor, TensorData};
 
-use super::stages::{Made, Stage};
 use crate::{
+    engine::{Made, Stage},
     error::Error,
     pipeline::{self, Trace, write_tensors},
 };

@@ -62,6 +62,14 @@ pub(crate) enum EvaluationError {
         classifier: String,
         side: usize,
     },
+    #[error(
+        "{steps} steps are no more than the {fewest} of the runs that are measured to them\nhint: give `--converged` several times as many, as in `--converged {}`", (8 * fewest).max(250)
+    )]
+    NotConverged { steps: usize, fewest: usize },
+    #[error(
+        "`{sampler}` draws noise at its steps: another number of them makes another picture, however many there are\nhint: leave `--converged` out, or take a sampler that draws none, as in `--sampler ddim`"
+    )]
+    NeverConverges { sampler: String },
     #[error("the plot cannot be drawn: {reason}")]
     Plot { reason: String },
 }

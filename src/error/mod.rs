@@ -64,7 +64,66 @@ enum Kind {
     Cancelled,
 }
 
+/// What an [`Error`] is of, for programs that tell kinds apart by a value; each has its predicate too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// [`Error::is_config`]
+    Config,
+    /// [`Error::is_weights`]
+    Weights,
+    /// [`Error::is_request`]
+    Request,
+    /// [`Error::is_plan`]
+    Plan,
+    /// [`Error::is_device`]
+    Device,
+    /// [`Error::is_file`]
+    File,
+    /// What `is_evaluation` says, in builds with the feature `eval`.
+    Evaluation,
+    /// [`Error::is_cancelled`]
+    Cancelled,
+}
+
+/// How a line with a hint begins.
+const HINT: &str = "hint: ";
+
 impl Error {
+    /// What the error is of.
+    pub fn kind(&self) -> ErrorKind {
+        match &*self.0 {
+            Kind::Config(_) => ErrorKind::Config,
+            Kind::Weights(_) => ErrorKind::Weights,
+            Kind::Request(_) | Kind::Recipe(_) => ErrorKind::Request,
+            Kind::Plan(_) => ErrorKind::Plan,
+            Kind::Device(_) => ErrorKind::Device,
+            Kind::File(_) => ErrorKind::File,
+            #[cfg(feature = "eval")]
+            Kind::Evaluation(_) => ErrorKind::Evaluation,
+            Kind::Cancelled => ErrorKind::Cancelled,
+        }
+    }
+
+    /// The message without its hint.
+    pub fn message(&self) -> String {
+        self.parts().0
+    }
+
+    /// What to do about it, where something can be done.
+    pub fn hint(&self) -> Option<String> {
+        Some(self.parts().1).filter(|hint| !hint.is_empty())
+    }
+
+    /// Lines that are no hints, and hints.
+    fn parts(&self) -> (String, String) {
+        let text = self.to_string();
+        let is_hint = |line: &&str| line.starts_with(HINT);
+        let (hints, lines): (Vec<_>, Vec<_>) = text.lines().partition(is_hint);
+        let hints = hints.iter().map(|line| line.trim_start_matches(HINT));
+        (lines.join("\n"), hints.collect::<Vec<_>>().join("\n"))
+    }
+
     /// The run was stopped by its observer.
     pub fn cancelled() -> Self {
         Self(Box::new(Kind::Cancelled))
@@ -171,6 +230,10 @@ mod tests {
     fn predicates_follow_the_kind() {
         let error = Error::from(RequestError::ZeroSteps);
         assert!(error.is_request() && !error.is_plan());
+        assert_eq!(error.kind(), ErrorKind::Request);
+        assert_eq!(error.message(), "`steps` is 0");
+        assert_eq!(error.hint().as_deref(), Some("ask for at least one step"));
+        assert_eq!(Error::cancelled().hint(), None);
         assert!(Error::cancelled().is_cancelled());
     }
 }

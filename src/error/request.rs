@@ -110,6 +110,10 @@ pub(crate) enum RequestError {
         pictures: usize,
         most: usize,
     },
+    #[error(
+        "the recipe asks for `{asked}`, and the engine has {}\nhint: open a model as the recipe asks, or leave this out of the recipe", own.as_ref().map_or_else(|| "none".to_owned(), |own| format!("`{own}`"))
+    )]
+    OtherModel { asked: String, own: Option<String> },
     #[error("no pictures are asked for\nhint: give at least one prompt, and a batch of at least 1")]
     NoPictures,
     #[error(
@@ -282,7 +286,6 @@ pub(crate) enum RequestError {
         found: (usize, usize),
         expected: (usize, usize),
     },
-    #[cfg(feature = "cli")]
     #[error("`{option}` is given without {what}\nhint: name one with `{needed}`")]
     Without {
         option: &'static str,

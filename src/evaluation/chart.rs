@@ -13,13 +13,14 @@ const SIZE: (u32, u32) = (760, 460);
 const FONT: (&str, u32) = ("sans-serif", 18);
 
 /// Colours that are told apart by people who see red and green alike (Okabe and Ito, 2008); the first is that of fewer steps.
-const COLOURS: [RGBColor; 6] = [
+const COLOURS: [RGBColor; 7] = [
     RGBColor(90, 90, 90),
     RGBColor(0, 114, 178),
     RGBColor(213, 94, 0),
     RGBColor(0, 158, 115),
     RGBColor(204, 121, 167),
     RGBColor(230, 159, 0),
+    RGBColor(86, 180, 233),
 ];
 
 /// Lines of named points.

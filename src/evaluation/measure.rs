@@ -3,8 +3,10 @@
 use std::iter::repeat_n;
 use std::rc::Rc;
 
+use super::compare::Comparison;
 use super::joined::Joined;
-use super::results::{Estimate, Judged, Outcome, Results};
+use super::outcome::{Estimate, Judged, Outcome, ToConverged};
+use super::results::Results;
 use super::store::{Batch, Cost};
 use super::study::{Sample, Study};
 use super::timing::{Spread, is_time};
@@ -59,6 +61,9 @@ pub fn measure(
         let samples = study.samples_of(index);
         for (method, column) in columns.iter_mut().enumerate() {
             column.take(&batch, method, (&samples, study.frames), instruments)?;
+            if let Some(converged) = study.converged() {
+                column.take_converged(&batch, method, converged, instruments)?;
+            }
         }
         rounds.take(&batch);
         progress(index + 1, study.batches());
@@ -76,7 +81,7 @@ pub fn measure(
             .map(|(name, set)| (name.clone(), set.count())),
         clip_model: instruments.clip.as_ref().map(|clip| clip.name().into()),
         judge: instruments.judge.as_ref().map(|judge| judge.name().into()),
-        comparisons: Results::compare(&outcomes),
+        comparisons: Comparison::all(&outcomes),
         outcomes,
     })
 }
@@ -88,6 +93,8 @@ struct Column {
     float_psnr: Vec<f64>,
     ssim: Vec<f64>,
     lpips: Vec<f64>,
+    converged_psnr: Vec<f64>,
+    converged_lpips: Vec<f64>,
     features: Option<FeatureStatistics>,
     judged: Option<Judged>,
     steadiness: Vec<f64>,
@@ -144,6 +151,34 @@ impl Column {
             self.clip.extend(clip.scores(own, &texts)?);
         }
         Ok(())
+    }
+}
+
+impl Column {
+    /// How far a method's pictures are from those of the method `converged`.
+    fn take_converged(
+        &mut self,
+        batch: &Batch,
+        method: usize,
+        converged: usize,
+        instruments: &Instruments,
+    ) -> Result<(), Error> {
+        let errors = batch.converged_errors(method).iter();
+        self.converged_psnr
+            .extend(errors.map(|&error| float_psnr(error)));
+        if let Some(lpips) = &instruments.lpips {
+            let (converged, own) = (batch.pictures(converged), batch.pictures(method));
+            self.converged_lpips
+                .extend(lpips.distances(converged, own)?);
+        }
+        Ok(())
+    }
+
+    fn to_converged(&self) -> Option<ToConverged> {
+        Some(ToConverged {
+            float_psnr: Estimate::of(&self.converged_psnr)?,
+            lpips: Estimate::of(&self.converged_lpips),
+        })
     }
 }
 
@@ -233,6 +268,7 @@ fn outcomes(
             float_psnr: Estimate::of(&column.float_psnr),
             ssim: Estimate::of(&column.ssim),
             lpips: Estimate::of(&column.lpips),
+            to_converged: column.to_converged(),
             frechet_to_plain: distance(column, plain),
             frechet_to_data: distance(column, data),
             judged: column.judged,

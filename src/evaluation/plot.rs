@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::chart::{Chart, svg};
-use super::results::{Outcome, Results};
+use super::outcome::Outcome;
+use super::results::Results;
 use crate::error::Error;
 
 /// What stands on the vertical axis.
@@ -59,16 +60,21 @@ pub fn plot(results: &Results) -> Result<String, Error> {
     }])
 }
 
-/// Every family's points by speed, from the plain run on; fewer steps come first.
+/// Every family's points by speed, from the plain run on; fewer steps come first. Those of another sampler begin at their most steps.
 fn lines(results: &Results, quality: &Quality) -> Vec<Line> {
     let mut families: BTreeMap<(bool, &str), Vec<(f64, f64)>> = BTreeMap::new();
-    for outcome in &results.outcomes[1..] {
-        let family = (!outcome.method.is_plain(), outcome.method.family());
-        let points = families.entry(family).or_default();
+    let drawn = results.outcomes[1..].iter();
+    for outcome in drawn.filter(|outcome| !outcome.method.converged) {
+        let method = &outcome.method;
+        let is_of_another_sampler = method.is_plain() && method.sampler.is_some();
+        let family = (!method.is_plain() || is_of_another_sampler, method.family());
+        let points = families.entry(family).or_insert_with(|| {
+            let plain = quality.plain.filter(|_| !is_of_another_sampler);
+            plain.map(|value| (1.0, value)).into_iter().collect()
+        });
         points.extend((quality.of)(outcome).map(|value| (outcome.speedup.median, value)));
     }
     let ordered = families.into_iter().map(|((_, name), mut points)| {
-        points.extend(quality.plain.map(|value| (1.0, value)));
         points.sort_by(|a, b| a.0.total_cmp(&b.0));
         (name.to_owned(), points)
     });

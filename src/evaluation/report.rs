@@ -2,7 +2,9 @@
 
 use std::fmt::Write as _;
 
-use super::results::{Comparison, Estimate, Outcome, Results, Standing};
+use super::compare::{Comparison, Reference, Standing};
+use super::outcome::{Estimate, Outcome};
+use super::results::Results;
 
 const INTRODUCTION: &str = "\
 Written by `afterimage eval report`; do not edit by hand.
@@ -14,6 +16,10 @@ pictures, not how good they are. Float PSNR is of pictures in 0 to 1 before they
 ones count as 70 dB; PSNR without that word is of the rounded pictures' mean squared error. The Fréchet distance compares sets of pictures in the named feature space; it is not FID, and it
 depends on the number of pictures. Of films every frame counts as a picture; steadiness is the PSNR of neighbouring frames, which flicker
 lowers and motion too. `±` is a standard error.
+
+Where a converged run was made, all are measured to it as well: a plain run of so many steps that more would change nothing, which thirty
+steps are themselves away from. Rules are compared with fewer steps at their own measured speed, on the straight line between the runs of
+fewer steps next to it, of the model's sampler and of others that are good at few steps.
 ";
 
 /// A Markdown page of several models' results, each with the address of its plot.
@@ -39,9 +45,7 @@ fn section(results: &Results, plot: &str) -> String {
         String::new(),
     ];
     if !results.comparisons.is_empty() {
-        lines.push("Against fewer steps at the rule's own measured speed:".into());
-        lines.push(String::new());
-        lines.extend(results.comparisons.iter().map(sentence));
+        lines.push(comparisons(&results.comparisons));
         lines.push(String::new());
     }
     lines.join("\n")
@@ -116,13 +120,48 @@ struct Column {
     cell: fn(&Outcome) -> String,
 }
 
+impl Column {
+    /// A column of numbers.
+    fn new(head: &str, cell: fn(&Outcome) -> String) -> Self {
+        Self {
+            head: head.into(),
+            rule: "---:",
+            cell,
+        }
+    }
+}
+
+/// The columns of distances, picture by picture, from the plain pictures and from the converged ones.
+fn distances(results: &Results) -> Vec<Column> {
+    let column = Column::new;
+    let measured = |of: fn(&Outcome) -> bool| results.outcomes.iter().any(of);
+    let mut columns = vec![if measured(|outcome| outcome.float_psnr.is_some()) {
+        column("float PSNR", |outcome| estimated(outcome.float_psnr))
+    } else {
+        column("PSNR", |outcome| decibels(outcome.psnr()))
+    }];
+    if measured(|outcome| outcome.ssim.is_some()) {
+        columns.push(column("SSIM", |outcome| number(outcome.ssim)));
+    }
+    if measured(|outcome| outcome.lpips.is_some()) {
+        columns.push(column("LPIPS", |outcome| number(outcome.lpips)));
+    }
+    if measured(|outcome| outcome.to_converged.is_some()) {
+        columns.push(column("float PSNR to converged", |outcome| {
+            estimated(outcome.to_converged.map(|to| to.float_psnr))
+        }));
+    }
+    if measured(|outcome| outcome.to_converged.and_then(|to| to.lpips).is_some()) {
+        columns.push(column("LPIPS to converged", |outcome| {
+            number(outcome.to_converged.and_then(|to| to.lpips))
+        }));
+    }
+    columns
+}
+
 /// The columns of a table; what was not measured has none.
 fn columns(results: &Results) -> Vec<Column> {
-    let column = |head: &str, cell| Column {
-        head: head.into(),
-        rule: "---:",
-        cell,
-    };
+    let column = Column::new;
     let measured = |of: fn(&Outcome) -> bool| results.outcomes.iter().any(of);
     let mut columns = vec![
         Column {
@@ -136,17 +175,7 @@ fn columns(results: &Results) -> Vec<Column> {
             format!("{:.2}x", outcome.method.speedup_forecast)
         }),
     ];
-    columns.push(if measured(|outcome| outcome.float_psnr.is_some()) {
-        column("float PSNR", |outcome| estimated(outcome.float_psnr))
-    } else {
-        column("PSNR", |outcome| decibels(outcome.psnr()))
-    });
-    if measured(|outcome| outcome.ssim.is_some()) {
-        columns.push(column("SSIM", |outcome| number(outcome.ssim)));
-    }
-    if measured(|outcome| outcome.lpips.is_some()) {
-        columns.push(column("LPIPS", |outcome| number(outcome.lpips)));
-    }
+    columns.extend(distances(results));
     if measured(|outcome| outcome.frechet_to_plain.is_some()) {
         columns.push(column("Fréchet to plain", |outcome| {
             distance(outcome.frechet_to_plain)
@@ -198,28 +227,88 @@ fn distance(distance: Option<f64>) -> String {
     distance.map_or_else(String::new, |distance| format!("{distance:.3}"))
 }
 
-fn sentence(comparison: &Comparison) -> String {
+/// Rules against fewer steps, one table for what both are measured to.
+fn comparisons(all: &[Comparison]) -> String {
+    let tables = [Reference::Plain, Reference::Converged].map(|reference| {
+        let of: Vec<_> = all
+            .iter()
+            .filter(|one| one.reference == reference)
+            .collect();
+        comparison_table(&of, reference)
+    });
+    let tables: Vec<_> = tables.into_iter().flatten().collect();
+    tables.join("\n\n")
+}
+
+fn comparison_table(all: &[&Comparison], reference: Reference) -> Option<String> {
+    let first = all.first()?;
+    let samplers: Vec<_> = all
+        .iter()
+        .take_while(|one| one.rule == first.rule)
+        .map(|one| one.sampler.as_deref())
+        .collect();
+    let to = match reference {
+        Reference::Plain => "plain",
+        Reference::Converged => "converged",
+    };
+    let heads = samplers.iter().map(|sampler| match sampler {
+        None => "fewer steps".to_owned(),
+        Some(sampler) => format!("of {sampler}"),
+    });
+    let heads: Vec<_> = heads.collect();
+    let mut lines = vec![
+        format!(
+            "LPIPS distance from the {to} pictures at the rule's own measured speed; **bold** is nearer by more than two standard errors \
+             (`>`: the rule is faster than the fewest steps that were tried, whose distance stands there):"
+        ),
+        String::new(),
+        format!("| rule | speed-up | rule's | {} | |", heads.join(" | ")),
+        format!(
+            "| --- | ---: | ---: |{} --- |",
+            " ---: |".repeat(heads.len())
+        ),
+    ];
+    for row in all.chunks(samplers.len()) {
+        lines.push(comparison_row(row));
+    }
+    Some(lines.join("\n"))
+}
+
+/// One rule against every sampler's fewer steps.
+fn comparison_row(row: &[&Comparison]) -> String {
     let Comparison {
         rule,
         speedup,
         lpips,
-        fewer_steps_lpips,
         ..
-    } = comparison;
-    let verdict = match comparison.standing {
-        Standing::Better => "**better** than fewer steps",
-        Standing::Worse => "**loses** to fewer steps",
-        Standing::Alike => "no clear difference from fewer steps",
-    };
-    let line = if comparison.beyond {
-        "at the fewest steps tried, which are slower"
+    } = row[0];
+    let all = |standing| row.iter().all(|one| one.standing == standing);
+    let any = |standing| row.iter().any(|one| one.standing == standing);
+    let verdict = if all(Standing::Better) {
+        "**better** than fewer steps"
+    } else if any(Standing::Worse) {
+        "**loses** to fewer steps"
     } else {
-        "for fewer steps"
+        "no clear difference from fewer steps"
     };
+    let own = emphasised(number(Some(*lpips)), all(Standing::Better));
+    let others = row.iter().map(|one| {
+        let beyond = if one.beyond { "> " } else { "" };
+        let distance = number(Some(one.fewer_steps_lpips));
+        format!(
+            "{beyond}{}",
+            emphasised(distance, one.standing == Standing::Worse)
+        )
+    });
+    let others: Vec<_> = others.collect();
     format!(
-        "- `{rule}` ({speedup:.2}x): {verdict}; LPIPS {:.4} ± {:.4}, {:.4} ± {:.4} {line}",
-        lpips.mean, lpips.error, fewer_steps_lpips.mean, fewer_steps_lpips.error
+        "| `{rule}` | {speedup:.2}x | {own} | {} | {verdict} |",
+        others.join(" | ")
     )
+}
+
+fn emphasised(text: String, is_bold: bool) -> String {
+    if is_bold { format!("**{text}**") } else { text }
 }
 
 #[cfg(test)]
@@ -234,22 +323,32 @@ mod tests {
     }
 
     #[test]
-    fn a_method_that_loses_is_said_to() {
+    fn a_method_that_loses_to_one_sampler_is_said_to() {
         let estimate = |mean| Estimate { mean, error: 0.001 };
-        let mut comparison = Comparison {
+        let of = |sampler: Option<&str>, fewer, standing| Comparison {
             rule: "deepcache:interval=5,branch=0".into(),
+            reference: Reference::Plain,
+            sampler: sampler.map(Into::into),
             speedup: 2.5,
             lpips: estimate(0.2),
-            fewer_steps_lpips: estimate(0.1),
+            fewer_steps_lpips: estimate(fewer),
             beyond: false,
-            standing: Standing::Worse,
+            standing,
         };
-        let text = sentence(&comparison);
-        assert_eq!(
-            text,
-            "- `deepcache:interval=5,branch=0` (2.50x): **loses** to fewer steps; LPIPS 0.2000 ± 0.0010, 0.1000 ± 0.0010 for fewer steps"
+        let mut all = [
+            of(None, 0.3, Standing::Better),
+            of(Some("dpmsolver++"), 0.1, Standing::Worse),
+        ];
+        let text = comparisons(&all);
+        let row = "| `deepcache:interval=5,branch=0` | 2.50x | 0.2000 ± 0.0010 | 0.3000 ± 0.0010 | **0.1000 ± 0.0010** | **loses** to fewer steps |";
+        assert!(text.ends_with(row), "{text}");
+        assert!(
+            text.contains("| fewer steps | of dpmsolver++ | |"),
+            "{text}"
         );
-        comparison.beyond = true;
-        assert!(sentence(&comparison).ends_with("which are slower"));
+        all[1] = of(Some("dpmsolver++"), 0.3, Standing::Better);
+        all[1].beyond = true;
+        let row = "| **0.2000 ± 0.0010** | 0.3000 ± 0.0010 | > 0.3000 ± 0.0010 | **better** than fewer steps |";
+        assert!(comparisons(&all).ends_with(row), "{}", comparisons(&all));
     }
 }

@@ -3,8 +3,9 @@
 use std::iter::zip;
 use std::time::Duration;
 
+use super::method::Method;
 use super::store::{Batch, Cost, Record, Store, fingerprint};
-use super::study::{Method, Sample, Shard};
+use super::study::{Sample, Shard};
 use super::timing::turns;
 use crate::denoise::Observer;
 use crate::error::Error;
@@ -103,6 +104,10 @@ fn make(store: &Store, batch: usize, warm: bool, maker: &mut dyn Maker) -> Resul
         whole: made.whole.as_secs_f64(),
         cells: made.cells,
     };
+    let errors_to = |reference: &Made| -> Vec<_> {
+        let errors = made.iter().map(|own| float_errors(reference, own));
+        errors.collect()
+    };
     Ok(Batch {
         record: Record {
             batch,
@@ -110,16 +115,19 @@ fn make(store: &Store, batch: usize, warm: bool, maker: &mut dyn Maker) -> Resul
             device: maker.device(),
             warm,
             costs: made.iter().map(cost).collect(),
-            float_errors: made.iter().map(|own| float_errors(&made[0], own)).collect(),
+            float_errors: errors_to(&made[0]),
+            converged_errors: study
+                .converged()
+                .map_or_else(Vec::new, |converged| errors_to(&made[converged])),
         },
         pictures: made.into_iter().map(|made| made.pictures).collect(),
     })
 }
 
-/// By picture, how far `own` is from `plain`.
-fn float_errors(plain: &Made, own: &Made) -> Vec<f64> {
-    let size = (plain.values.len() / plain.pictures.len().max(1)).max(1);
-    let pairs = zip(plain.values.chunks(size), own.values.chunks(size));
+/// By picture, how far `own` is from `reference`.
+fn float_errors(reference: &Made, own: &Made) -> Vec<f64> {
+    let size = (reference.values.len() / reference.pictures.len().max(1)).max(1);
+    let pairs = zip(reference.values.chunks(size), own.values.chunks(size));
     pairs.map(|(a, b)| float_error(a, b)).collect()
 }
 

@@ -49,6 +49,9 @@ pub(super) struct Record {
     /// By method, then picture: the [`float_error`](crate::metrics::float_error) against the plain run's.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) float_errors: Vec<Vec<f64>>,
+    /// The same against the converged run's, where one is made.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) converged_errors: Vec<Vec<f64>>,
 }
 
 /// One batch, by method; the frames of a film are pictures one after the other.
@@ -68,6 +71,14 @@ impl Batch {
     pub(super) fn float_errors(&self, method: usize) -> &[f64] {
         self.record
             .float_errors
+            .get(method)
+            .map_or(&[], Vec::as_slice)
+    }
+
+    /// How far they are from the converged run's; nothing where none was made.
+    pub(super) fn converged_errors(&self, method: usize) -> &[f64] {
+        self.record
+            .converged_errors
             .get(method)
             .map_or(&[], Vec::as_slice)
     }

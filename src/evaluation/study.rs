@@ -5,119 +5,9 @@ use std::{ops::Range, str::FromStr};
 use serde::de::{Error as _, Unexpected};
 use serde::{Deserialize, Deserializer, Serialize};
 
-use crate::cache::CacheRule;
+use super::method::Method;
 use crate::error::{Error, EvaluationError};
 use crate::metrics::Asked;
-use crate::pipeline::{ModelConfig, Request};
-
-/// One way of making the pictures.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Method {
-    /// The cache rule as text; `none` for the plain run and for fewer steps.
-    pub rule: String,
-    /// Solver steps.
-    pub steps: usize,
-    /// The update rule, where it is not the study's.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub sampler: Option<String>,
-    /// How much faster than the plain run its denoising loop can be at best.
-    pub speedup_forecast: f64,
-    /// Cells that it runs, over all evaluations.
-    pub cells_forecast: usize,
-}
-
-impl Method {
-    fn new(request: &Request, plain_macs: u64, model: &ModelConfig) -> Result<Self, Error> {
-        let resolved = request.resolve(model)?;
-        let forecast = resolved.forecast(1);
-        Ok(Self {
-            rule: request.cache.to_string(),
-            steps: resolved.steps,
-            sampler: None,
-            speedup_forecast: short(plain_macs as f64 / forecast.total_macs().max(1) as f64),
-            cells_forecast: forecast.cells.iter().sum(),
-        })
-    }
-
-    /// Whether nothing is reused.
-    pub fn is_plain(&self) -> bool {
-        self.rule == "none"
-    }
-
-    /// The method's name without its settings: `deepcache`, `encoder-propagation`; `fewer steps` for plain runs.
-    pub fn family(&self) -> &str {
-        if self.is_plain() {
-            return "fewer steps";
-        }
-        self.rule.split(':').next().unwrap_or(&self.rule)
-    }
-
-    /// The rule, or how many plain steps.
-    pub fn name(&self) -> String {
-        match (&self.sampler, self.is_plain()) {
-            (Some(sampler), true) => format!("{} steps of {sampler}", self.steps),
-            (None, true) => format!("{} steps", self.steps),
-            (_, false) => self.rule.clone(),
-        }
-    }
-
-    /// The plain run that `request` describes, then the rules, then for each rule as few plain steps as cost the same; nothing twice.
-    ///
-    /// # Errors
-    ///
-    /// If a rule does not fit the model and the run.
-    pub fn all(
-        request: &Request,
-        rules: &[CacheRule],
-        model: &ModelConfig,
-    ) -> Result<Vec<Self>, Error> {
-        let with = |steps, cache| Request {
-            steps,
-            cache,
-            ..request.clone()
-        };
-        let plain = with(request.steps, CacheRule::none());
-        let resolved = plain.resolve(model)?;
-        let plain_macs = resolved.forecast(1).total_macs();
-        let mut methods = vec![Self::new(&plain, plain_macs, model)?];
-        let mut fewer = Vec::new();
-        for rule in rules {
-            let cached = with(request.steps, rule.clone());
-            let (cached, _) = cached.settled(model)?;
-            let macs = cached.resolve(model)?.forecast(1).total_macs();
-            let share = macs as f64 / plain_macs.max(1) as f64;
-            let steps = ((resolved.steps as f64 * share).round() as usize).max(1);
-            fewer.push(with(Some(steps), CacheRule::none()));
-            let sampler = cached.sampler.filter(|own| Some(*own) != request.sampler);
-            methods.push(Self {
-                sampler: sampler.map(|sampler| sampler.name().to_owned()),
-                ..Self::new(&cached, plain_macs, model)?
-            });
-        }
-        fewer.sort_by_key(|request| std::cmp::Reverse(request.steps));
-        for request in fewer {
-            methods.push(Self::new(&request, plain_macs, model)?);
-        }
-        Ok(without_repetitions(methods))
-    }
-}
-
-/// Six decimals: long numbers do not come back from JSON to the last bit, and manifests are compared.
-fn short(number: f64) -> f64 {
-    (number * 1e6).round() / 1e6
-}
-
-fn without_repetitions(methods: Vec<Method>) -> Vec<Method> {
-    let mut kept: Vec<Method> = Vec::new();
-    for method in methods {
-        let what = |one: &Method| (one.rule.clone(), one.steps, one.sampler.clone());
-        let same = |other: &Method| what(other) == what(&method);
-        if !kept.iter().any(same) {
-            kept.push(method);
-        }
-    }
-    kept
-}
 
 /// What the pictures show; samples go round the list.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -233,6 +123,11 @@ impl Study {
         }
     }
 
+    /// The method of so many steps that more change nothing, where there is one.
+    pub fn converged(&self) -> Option<usize> {
+        self.methods.iter().position(|method| method.converged)
+    }
+
     /// Batches in all.
     pub fn batches(&self) -> usize {
         self.samples.div_ceil(self.batch.max(1))
@@ -340,28 +235,5 @@ mod tests {
         all.sort_unstable();
         assert_eq!(all, Shard::ALL.batches(8).collect::<Vec<_>>());
         assert_eq!("4/4".parse::<Shard>().unwrap().batches(2).count(), 0);
-    }
-
-    #[test]
-    fn methods_have_names_and_families() {
-        let method = |rule: &str, steps| Method {
-            rule: rule.into(),
-            steps,
-            sampler: None,
-            speedup_forecast: 2.0,
-            cells_forecast: 9,
-        };
-        let cached = method("deepcache:interval=3,branch=0", 30);
-        assert_eq!(
-            (cached.name().as_str(), cached.family()),
-            ("deepcache:interval=3,branch=0", "deepcache")
-        );
-        let fewer = method("none", 12);
-        assert_eq!(
-            (fewer.name().as_str(), fewer.family()),
-            ("12 steps", "fewer steps")
-        );
-        let kept = without_repetitions(vec![cached.clone(), fewer.clone(), fewer.clone()]);
-        assert_eq!(kept, [cached, fewer]);
     }
 }

@@ -3,6 +3,8 @@
 //! Source: Podell et al., SDXL (arXiv 2307.01952, section 2.5); behaviour as diffusers' `denoising_end` and `denoising_start`. Ho et al.,
 //! "Cascaded Diffusion Models" (2106.15282), for pictures that are made larger.
 
+use std::borrow::Borrow;
+
 use super::{
     Generated, LowPicture, ModelConfig, Pipeline, PromptEmbeds, Report, Request, Resolved, Stage,
 };
@@ -126,9 +128,9 @@ impl<M> Cascade<M> {
     /// # Errors
     ///
     /// If a model cannot be loaded, the observer cancels, or the device fails.
-    pub fn generate(
+    pub fn generate<P: Borrow<Pipeline>>(
         &mut self,
-        mut load: impl FnMut(&M) -> Result<Pipeline, Error>,
+        mut load: impl FnMut(&M) -> Result<P, Error>,
         observer: &mut dyn Observer,
     ) -> Result<Cascaded, Error> {
         let mut reports = Vec::new();
@@ -136,7 +138,8 @@ impl<M> Cascade<M> {
         let mut texts = None;
         let mut link = &mut self.first;
         for next in &mut self.others {
-            let pipeline = load(&link.model)?;
+            let loaded = load(&link.model)?;
+            let pipeline = loaded.borrow();
             if shared && texts.is_none() {
                 texts = pipeline.prompt_embeds(&link.request, observer)?;
                 link.request.prompt_embeds.clone_from(&texts);
@@ -155,7 +158,8 @@ impl<M> Cascade<M> {
             }
             link = next;
         }
-        let generated = load(&link.model)?.generate(&link.request, observer)?;
+        let last = load(&link.model)?;
+        let generated = last.borrow().generate(&link.request, observer)?;
         reports.push(generated.report.clone());
         Ok(Cascaded { generated, reports })
     }

@@ -187,3 +187,55 @@ fn evaluations_that_make_no_sense_are_refused_at_once() {
         ],
     );
 }
+
+/// Peers of another sampler and a converged run are part of an evaluation; what cannot be one is refused before pictures are made.
+#[cfg(feature = "bundled")]
+#[test]
+fn peers_and_a_converged_run_are_measured() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let whole = folder.path().join("whole");
+    let further = [
+        "--peers",
+        "dpmsolver++",
+        "ddim",
+        "--converged",
+        "16",
+        "--json",
+    ];
+    let ending = ended(evaluation(&whole, &further));
+    assert_eq!(ending.code, Some(0), "{}", ending.shown());
+    let results: serde_json::Value = serde_json::from_str(&ending.stdout).expect("JSON");
+    let outcomes = results["outcomes"].as_array().expect("outcomes");
+    let ways: Vec<_> = outcomes
+        .iter()
+        .map(|outcome| (outcome["steps"].as_u64(), outcome["sampler"].as_str()))
+        .collect();
+    let (own, other) = (None, Some("dpmsolver++"));
+    let expected = [(4, own), (4, own), (2, own), (2, other), (16, own)];
+    assert_eq!(
+        ways,
+        expected.map(|(steps, sampler)| (Some(steps), sampler))
+    );
+    let to_converged =
+        |index: usize| outcomes[index]["to_converged"]["float_psnr"]["mean"].as_f64();
+    assert_eq!(to_converged(4), Some(70.0));
+    assert!(
+        to_converged(0) > to_converged(2),
+        "4 steps are nearer than 2"
+    );
+
+    for (further, words) in [
+        (
+            vec!["--converged", "3"],
+            ["3 steps are no more than the 4", "--converged 250"],
+        ),
+        (
+            vec!["--converged", "--sampler", "euler-a"],
+            ["`euler-a` draws noise", "--sampler ddim"],
+        ),
+    ] {
+        let other = folder.path().join("refused");
+        ended(evaluation(&other, &further)).refused(1, &words);
+        assert!(batches(&other).is_empty());
+    }
+}

@@ -24,6 +24,7 @@ fn method(rule: &str, steps: usize, speedup_forecast: f64) -> Method {
         rule: rule.into(),
         steps,
         sampler: None,
+        converged: false,
         speedup_forecast,
         cells_forecast: steps * 25,
     }
@@ -416,4 +417,31 @@ fn results_become_a_plot_and_a_page() {
         assert!(svg.contains(word), "no `{word}` in {svg}");
     }
     insta::assert_snapshot!(page(&results));
+}
+
+/// Every method is measured to the run of most steps as well, and the page says so.
+#[test]
+fn a_converged_run_is_measured_to_and_not_compared_with() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut study = study();
+    study.methods.push(Method {
+        converged: true,
+        ..method("none", 120, 0.1)
+    });
+    let store = Store::begin(folder.path(), &study).unwrap();
+    fill(&store, Shard::ALL, &mut Toy::default(), |_| {}).unwrap();
+    let results = results(&[folder.path().into()]);
+    let to_converged: Vec<_> = results
+        .outcomes
+        .iter()
+        .map(|outcome| outcome.to_converged.unwrap().float_psnr.mean)
+        .collect();
+    let [plain, cached, fewer, converged] = to_converged[..] else {
+        panic!("{to_converged:?}")
+    };
+    assert!((converged - 70.0).abs() < 1e-9, "it is itself: {converged}");
+    assert!(plain < converged && cached < converged && fewer < converged);
+    let page = report(&[(results, "toy.svg".into())]);
+    assert!(page.contains("float PSNR to converged"), "{page}");
+    assert!(page.contains("`120 steps, converged`"), "{page}");
 }

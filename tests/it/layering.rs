@@ -18,7 +18,7 @@ const FLOORS: &[&[&str]] = &[
         "blend", "catalog", "denoise", "doctor", "guidance", "image_io", "metrics", "motion",
         "pipeline",
     ],
-    &["evaluation"],
+    &["engine", "evaluation"],
     &["cli"],
 ];
 

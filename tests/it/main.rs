@@ -52,6 +52,7 @@ mod dit;
 mod doctor;
 mod drawn;
 mod edit;
+mod engine;
 #[cfg(feature = "eval")]
 mod evaluation;
 #[cfg(all(

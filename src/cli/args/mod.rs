@@ -16,6 +16,7 @@ use crate::{
     cache::CacheRule,
     device::{DeviceChoice, DtypeChoice},
     evaluation::Shard,
+    samplers::SamplerKind,
     weights::WeightFormat,
 };
 use values::{calibrated, count, faster, finite, fixed_seed, samples, seed};
@@ -310,6 +311,12 @@ pub(super) struct Sampling {
     /// Rules to measure, each against the plain run and against fewer steps of equal cost
     #[arg(long, value_name = "RULE", num_args = 1.., help_heading = RULES)]
     pub(super) cache: Vec<CacheRule>,
+    /// Samplers whose fewer steps the rules are compared with, beside those of the run's own
+    #[arg(long, value_name = "SAMPLER", num_args = 1.., help_heading = RULES)]
+    pub(super) peers: Vec<SamplerKind>,
+    /// Make each picture in N plain steps too, and measure how far all are from it: how close to N steps says more than how close to few
+    #[arg(long, value_name = "N", num_args = 0..=1, default_missing_value = "250", value_parser = count, help_heading = RULES)]
+    pub(super) converged: Option<usize>,
     /// Samples; every method makes a picture of each
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = samples, help_heading = SAMPLES)]
     pub(super) samples: usize,

@@ -11,13 +11,10 @@ use super::placed::{Placed, charts, mark_best, table};
 
 use crate::{
     cache::{CacheRule, Predictor, Refresh, Verified},
-    cli::{
-        args, cancel, console,
-        job::{self, Arithmetic, Facts, Machine, Model},
-        progress::Watch,
-    },
+    cli::{args, cancel, console, job, progress::Watch},
+    engine::{Arithmetic, Facts, Model, workload},
     error::{Error, RequestError},
-    evaluation::{Estimate, Method, Spread, read_prompts, svg, turns},
+    evaluation::{Estimate, Method, Peers, Spread, read_prompts, svg, turns},
     image_io::{check_writable, write_atomically},
     metrics::{float_error, float_psnr},
     pipeline::{Pipeline, Request, Resolved, Seeds, Subject},
@@ -39,12 +36,12 @@ pub(super) fn run(arguments: &args::Bench, model: &Model, request: &Request) -> 
         [] => usual(model, request, &plain)?,
         given => given.to_vec(),
     };
-    let methods = Method::all(request, &rules, &model.config)?;
-    let mut workload = job::workload(model, request, &plain);
+    let methods = Method::all(request, &rules, &Peers::default(), &model.config)?;
+    let mut workload = workload(model, request, &plain);
     let runs = methods.len() * (arguments.repeat + 1);
     workload.macs = workload.macs.saturating_mul(runs as u64);
-    let machine = Machine::open(&arguments.machine, &workload)?;
-    machine.check_memory(model, request, &plain)?;
+    let machine = job::machine(&arguments.machine, &workload)?;
+    machine.check_memory(&model.config, request, &plain)?;
     cancel::listen();
     let pipeline = model.load(&machine)?;
     let mut measured = Measured::new(methods.len());
@@ -299,6 +296,7 @@ mod tests {
             rule: rule.into(),
             steps,
             sampler: None,
+            converged: false,
             speedup_forecast: 1.0,
             cells_forecast: 1,
         }

@@ -1,83 +1,8 @@
-//! What a plan saves, as numbers and in words.
+//! What a plan saves, in words.
 
-use serde::Serialize;
-
-use super::ELEMENT_BYTES;
-use crate::{
-    cache::{CachePlan, Forecast},
-    cli::console,
-    pipeline::Resolved,
-};
-
-/// What a plan saves in all.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub(in crate::cli) struct Summary {
-    pub(in crate::cli) evaluations: usize,
-    pub(in crate::cli) full_evaluations: usize,
-    pub(in crate::cli) cells_run: usize,
-    pub(in crate::cli) cells_total: usize,
-    /// Outputs inside cells that are used again.
-    pub(in crate::cli) branches_reused: usize,
-    pub(in crate::cli) gmacs: f64,
-    pub(in crate::cli) gmacs_without_cache: f64,
-    pub(in crate::cli) predicted_speedup: f64,
-    /// The run decides what is computed: the prediction is the most that can be spared, and 1 is the least.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    pub(in crate::cli) decided_in_the_run: bool,
-    pub(in crate::cli) cache_bytes: u64,
-}
+use crate::{cli::console, engine::Summary};
 
 impl Summary {
-    pub(in crate::cli) fn new(plan: &CachePlan, forecast: &Forecast) -> Self {
-        Self {
-            evaluations: plan.evaluations(),
-            full_evaluations: plan.refreshes().count(),
-            cells_run: forecast.cells.iter().sum(),
-            cells_total: plan.cells * plan.evaluations(),
-            branches_reused: (0..plan.evaluations())
-                .map(|evaluation| plan.branches.reused(evaluation).count())
-                .sum(),
-            gmacs: giga(forecast.total_macs()),
-            gmacs_without_cache: giga(forecast.plain_macs),
-            predicted_speedup: forecast.speedup(),
-            decided_in_the_run: forecast.decided,
-            cache_bytes: forecast.store_bytes,
-        }
-    }
-
-    /// Of all loops of a run, in multiply-accumulates.
-    pub(in crate::cli) fn of(resolved: &Resolved) -> Self {
-        let plans = resolved.plans().map(|(plan, rows)| {
-            let forecast = plan.forecast(&resolved.blueprint, rows, ELEMENT_BYTES);
-            Self::new(plan, &forecast)
-        });
-        Self::joined(plans)
-    }
-
-    /// What several models, one after the other, save together; each has a store of its own, and one at a time.
-    pub(in crate::cli) fn joined(parts: impl IntoIterator<Item = Self>) -> Self {
-        let join = |one: Self, other: Self| {
-            let gmacs = one.gmacs + other.gmacs;
-            let gmacs_without_cache = one.gmacs_without_cache + other.gmacs_without_cache;
-            Self {
-                evaluations: one.evaluations + other.evaluations,
-                full_evaluations: one.full_evaluations + other.full_evaluations,
-                branches_reused: one.branches_reused + other.branches_reused,
-                cells_run: one.cells_run + other.cells_run,
-                cells_total: one.cells_total + other.cells_total,
-                gmacs,
-                gmacs_without_cache,
-                predicted_speedup: gmacs_without_cache / gmacs,
-                decided_in_the_run: one.decided_in_the_run || other.decided_in_the_run,
-                cache_bytes: one.cache_bytes.max(other.cache_bytes),
-            }
-        };
-        parts
-            .into_iter()
-            .reduce(join)
-            .expect("a run has at least one model")
-    }
-
     /// `10 of 30 steps in full, 270 of 750 cells; predicted 2.59x for the denoising loop; 2.6 MiB kept`
     pub(in crate::cli) fn spared(&self) -> String {
         format!(
@@ -161,8 +86,4 @@ pub(super) fn digits(gmacs: f64) -> String {
         _ => 4,
     };
     format!("{gmacs:.decimals$}")
-}
-
-pub(super) fn giga(macs: u64) -> f64 {
-    macs as f64 / 1e9
 }

@@ -1,10 +1,16 @@
 //! The models of a run in their order: one, or a base model and its refiner; and those that make the picture larger.
 
-use std::time::{Duration, Instant};
+use std::{
+    borrow::Borrow,
+    time::{Duration, Instant},
+};
 
 use super::{
-    cancel, console,
-    job::{self, Facts, Machine, Model},
+    cancel::Cancel,
+    facts::Facts,
+    listener::Listener,
+    machine::Machine,
+    model::{self, Model, Reading},
 };
 use crate::{
     cache::Account,
@@ -12,14 +18,14 @@ use crate::{
     denoise::Observer,
     device::Workload,
     error::{Error, RequestError},
-    pipeline::{self, Cascade, Generated, Link, Report, Request, check_refiner},
+    pipeline::{self, Cascade, Generated, Link, Pipeline, Report, Request, check_refiner},
 };
 
 /// Share of the noise that a base model takes away where the user is silent: what SDXL's authors use.
 const REFINER_FROM: f64 = 0.8;
 
 /// A share of the noise is named for no refiner.
-pub(super) fn no_refiner() -> RequestError {
+pub(crate) fn no_refiner() -> RequestError {
     RequestError::Without {
         option: "--refiner-from",
         what: "a refiner",
@@ -28,41 +34,42 @@ pub(super) fn no_refiner() -> RequestError {
 }
 
 /// A model with its part of the request.
-pub(super) type Stage = Link<Model>;
-
-/// Opens the models after the first.
-type Open = fn(Option<&str>, Overrides) -> Result<Model, Error>;
+pub(crate) type Stage = Link<Model>;
 
 /// The models after the first, by their names.
-pub(super) struct Others<'a> {
-    pub(super) refiner: Option<&'a str>,
+pub(crate) struct Others<'a> {
+    pub(crate) refiner: Option<&'a str>,
     /// The user's word on [`REFINER_FROM`].
-    pub(super) refiner_from: Option<f64>,
+    pub(crate) refiner_from: Option<f64>,
     /// Each with the level of its noise; a silent one is the model's own.
-    pub(super) upscalers: Vec<(&'a str, Option<usize>)>,
+    pub(crate) upscalers: Vec<(&'a str, Option<usize>)>,
 }
 
 /// All models of a run, never none.
-pub(super) struct Stages {
+#[derive(Debug)]
+pub(crate) struct Stages {
     cascade: Cascade<Model>,
     from: f64,
 }
 
 impl Stages {
-    /// Opens the others with `open`, and checks everything that needs no weights.
-    pub(super) fn new(
+    /// Opens the others, and checks everything that needs no weights.
+    pub(crate) fn new(
         model: Model,
         request: Request,
         others: &Others<'_>,
-        open: Open,
+        reading: Reading,
+        listener: &mut dyn Listener,
     ) -> Result<Self, Error> {
         if model.config.shares_texts() {
             return Err(RequestError::NoTextEncoder.into());
         }
         let shown = request.clone();
-        let mut stages = Self::refined(model, request, others, open)?;
+        let mut stages = Self::refined(model, request, others, reading, listener)?;
         for &(name, level) in &others.upscalers {
-            stages = stages.enlarged(&shown, open(Some(name), Overrides::default())?, level)?;
+            let said = Overrides::default();
+            let model = Model::open(Some(name), said, reading, listener)?;
+            stages = stages.enlarged(&shown, model, level, listener)?;
         }
         Ok(stages)
     }
@@ -73,6 +80,7 @@ impl Stages {
         shown: &Request,
         mut model: Model,
         level: Option<usize>,
+        listener: &mut dyn Listener,
     ) -> Result<Self, Error> {
         if self.first().resolved.rows.frames > 1 {
             return Err(RequestError::NotOfFilms { option: "upscaler" }.into());
@@ -81,7 +89,7 @@ impl Stages {
         let read = (&first.config, &first.folder);
         model.config.share_texts(&model.folder, read)?;
         let request = shown.enlarged(&model.config, self.size(), level)?;
-        let cascade = self.cascade.followed_by(link(model, request)?);
+        let cascade = self.cascade.followed_by(link(model, request, listener)?);
         Ok(Self { cascade, ..self })
     }
 
@@ -97,14 +105,15 @@ impl Stages {
         model: Model,
         request: Request,
         others: &Others<'_>,
-        open: Open,
+        reading: Reading,
+        listener: &mut dyn Listener,
     ) -> Result<Self, Error> {
         let from = others.refiner_from.unwrap_or(REFINER_FROM);
         let Some(name) = others.refiner else {
             if others.refiner_from.is_some() {
                 return Err(no_refiner().into());
             }
-            let cascade = Cascade::new(link(model, request)?);
+            let cascade = Cascade::new(link(model, request, listener)?);
             return Ok(Self { cascade, from });
         };
         let [begin, finish] = request.handed_over(from, &model.config)?;
@@ -113,38 +122,39 @@ impl Stages {
             prediction: None,
             ..model.said.clone()
         };
-        let mut refiner = open(Some(name), said)?;
+        let mut refiner = Model::open(Some(name), said, reading, listener)?;
         check_refiner(&model.config, &refiner.config)?;
         refiner.config.sampler = model.config.sampler.clone();
         // Learned words are in the prompt of both; weights of the base model fit no refiner.
         let words = &model.adapters.embeddings;
         refiner.adapters.embeddings.clone_from(words);
-        let cascade = Cascade::new(link(model, begin)?).followed_by(link(refiner, finish)?);
+        let begin = link(model, begin, listener)?;
+        let cascade = Cascade::new(begin).followed_by(link(refiner, finish, listener)?);
         Ok(Self { cascade, from })
     }
 
     /// The model that begins.
-    pub(super) fn first(&self) -> &Stage {
+    pub(crate) fn first(&self) -> &Stage {
         self.cascade.first()
     }
 
     /// The model that begins, its request open to changes.
-    pub(super) fn first_mut(&mut self) -> &mut Stage {
+    pub(crate) fn first_mut(&mut self) -> &mut Stage {
         self.cascade.first_mut()
     }
 
     /// Share of the noise that the first model takes away before a refiner.
-    pub(super) fn handed_over_at(&self) -> f64 {
+    pub(crate) fn handed_over_at(&self) -> f64 {
         self.from
     }
 
     /// In the order they run.
-    pub(super) fn iter(&self) -> impl Iterator<Item = &Stage> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Stage> {
         self.cascade.links()
     }
 
     /// What is known of the run before its device is chosen.
-    pub(super) fn workload(&self) -> Workload {
+    pub(crate) fn workload(&self) -> Workload {
         let parts = self.iter().map(|stage| {
             let Stage {
                 model,
@@ -152,7 +162,7 @@ impl Stages {
                 resolved,
                 ..
             } = stage;
-            job::workload(model, request, resolved)
+            model::workload(model, request, resolved)
         });
         let joined = parts.reduce(|one, other| Workload {
             name: format!("{}; {}", one.name, other.name),
@@ -162,7 +172,7 @@ impl Stages {
     }
 
     /// What the run is called by.
-    pub(super) fn facts(&self) -> Facts {
+    pub(crate) fn facts(&self) -> Facts {
         let Stage {
             model,
             request,
@@ -182,20 +192,22 @@ impl Stages {
         })
     }
 
-    /// Loads and runs one model after the other; a model is dropped before the next is read.
-    pub(super) fn generate(
+    /// Runs one model after the other as `load` gives them; a model is dropped before the next is read.
+    pub(crate) fn generate<P: Borrow<Pipeline>>(
         &mut self,
         machine: &Machine,
+        cancel: &Cancel,
+        mut load: impl FnMut(&Model) -> Result<P, Error>,
         observer: &mut dyn Observer,
     ) -> Result<Made, Error> {
         let mut loading = Duration::ZERO;
         let read = |model: &Model, request: &Request| {
-            timed(&mut loading, || {
+            timed(&mut loading, cancel, || {
                 model.read_texts(machine, request, observer)
             })
         };
         self.cascade.read_texts(read)?;
-        let load = |model: &Model| timed(&mut loading, || model.load(machine));
+        let load = |model: &Model| timed(&mut loading, cancel, || load(model));
         let made = self.cascade.generate(load, observer)?;
         Ok(Made {
             generated: made.generated,
@@ -205,37 +217,41 @@ impl Stages {
     }
 }
 
-fn link(model: Model, request: Request) -> Result<Stage, Error> {
+fn link(model: Model, request: Request, listener: &mut dyn Listener) -> Result<Stage, Error> {
     let config = model.config.clone();
     let (request, picked) = request.settled(&config)?;
     if let Some(picked) = &picked {
-        console::note(picked);
+        listener.note(picked);
     }
     Link::new(model, &config, request.into_owned())
 }
 
 /// Pictures, and how each model came to its part.
-pub(super) struct Made {
-    pub(super) generated: Generated,
+pub(crate) struct Made {
+    pub(crate) generated: Generated,
     /// One a model.
-    pub(super) reports: Vec<Report>,
+    pub(crate) reports: Vec<Report>,
     /// Reading all weights.
-    pub(super) loading: Duration,
+    pub(crate) loading: Duration,
 }
 
 impl Made {
     /// What was computed, evaluations counted over all models.
-    pub(super) fn computed(&self) -> Account {
+    pub(crate) fn computed(&self) -> Account {
         let accounts = self.reports.iter().map(|report| &report.account);
         accounts.fold(Account::default(), Account::followed_by)
     }
 }
 
 /// Adds to `total` what `load` takes.
-fn timed<T>(total: &mut Duration, load: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
+fn timed<T>(
+    total: &mut Duration,
+    cancel: &Cancel,
+    load: impl FnOnce() -> Result<T, Error>,
+) -> Result<T, Error> {
     let start = Instant::now();
     let loaded = load()?;
     *total += start.elapsed();
-    cancel::check()?;
+    cancel.check()?;
     Ok(loaded)
 }

@@ -1,10 +1,11 @@
 //! A budget in seconds: steps are timed on the machine that makes the pictures, and what is picked is an ordinary rule.
 
-use super::{console, job::Machine, progress::Watch, stages::Stage};
+use super::{listener::Listener, stages::Stage};
 use crate::{
     cache::{Auto, Budget, CacheRule},
+    denoise::Observer,
     error::{Error, PlanError},
-    pipeline::Request,
+    pipeline::{Pipeline, Request},
 };
 
 /// Takes a budget that must be measured out of a request, which is without a cache until then: what it takes at most is known so.
@@ -21,18 +22,20 @@ pub(super) fn refused(rule: Option<&CacheRule>) -> Error {
     PlanError::Unmeasured { budget }.into()
 }
 
-/// Times some steps of the stage, and puts what `auto` picks into its request.
-pub(super) fn pick(stage: &mut Stage, auto: Auto, machine: &Machine) -> Result<(), Error> {
+/// Times some steps of the stage on `pipeline`, and puts what `auto` picks into its request.
+pub(super) fn pick(
+    stage: &mut Stage,
+    auto: Auto,
+    pipeline: &Pipeline,
+    observer: &mut dyn Observer,
+    listener: &mut dyn Listener,
+) -> Result<(), Error> {
     let Budget::Seconds(seconds) = auto.budget else {
         return Ok(());
     };
-    let pipeline = stage.model.load(machine)?;
-    let mut watch = Watch::quiet();
-    let pace = pipeline.pace(&stage.request, &mut watch);
-    watch.finish();
-    let pace = pace?;
+    let pace = pipeline.pace(&stage.request, observer)?;
     let speedup = pace.speedup(seconds, stage.resolved.evaluations());
-    console::note(&format!(
+    listener.note(&format!(
         "a step takes {:.3} s and all else {:.2} s: {seconds} s are a speed-up of {speedup:.2}",
         pace.evaluation, pace.rest
     ));
@@ -41,7 +44,7 @@ pub(super) fn pick(stage: &mut Stage, auto: Auto, machine: &Machine) -> Result<(
     let (request, picked) = stage.request.settled(&stage.model.config)?;
     let request = request.into_owned();
     if let Some(picked) = &picked {
-        console::note(picked);
+        listener.note(picked);
     }
     stage.resolved = request.resolve(&stage.model.config)?;
     stage.request = request;

@@ -1,0 +1,356 @@
+//! A model that stays in memory from one run to the next.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use super::{
+    cancel::{Cancel, Stoppable},
+    job::{Job, Wishes},
+    listener::{Listener, Observed},
+    machine::{Machine, Place},
+    model::{Model, Reading},
+    stages::{Made, Stages},
+};
+use crate::{
+    denoise::Observer,
+    device::{DeviceChoice, OpenDevice},
+    error::{Error, RequestError},
+    pipeline::{
+        Generated, Pipeline, Recipe, RecipeControl, RecipeEmbedding, RecipeFile, RecipeLora,
+        RecipeModel, Report, Residency, Seeds,
+    },
+    weights::Format,
+};
+
+/// What an [`Engine`] is opened with.
+#[derive(Debug, Clone)]
+pub struct EngineOptions {
+    /// The model, its adapters, its data type and how its weights are kept. What the recipe says of a run is not looked at.
+    pub recipe: Recipe,
+    /// Where it computes.
+    pub device: DeviceChoice,
+    /// Whether text encoders stay in memory while the denoiser runs.
+    pub residency: Residency,
+    /// Whether the kernels of a GPU go unchecked on its first use.
+    pub unchecked: bool,
+}
+
+impl Default for EngineOptions {
+    /// The bundled model on the device that is picked by itself.
+    fn default() -> Self {
+        Self {
+            recipe: Recipe::default(),
+            device: DeviceChoice::Auto,
+            residency: Residency::default(),
+            unchecked: false,
+        }
+    }
+}
+
+/// A model in memory. Any number of threads may run recipes on it: one runs, the others wait for their turn.
+#[derive(Debug)]
+pub struct Engine {
+    model: Model,
+    /// What recipes are completed by: model, adapters, data type, weights; with hashes.
+    own: Recipe,
+    machine: Machine,
+    held: Mutex<Option<Held>>,
+}
+
+/// A pipeline, and what it was loaded as.
+#[derive(Debug)]
+struct Held {
+    pipeline: Arc<Pipeline>,
+    loaded: Loaded,
+}
+
+/// What decides whether a pipeline serves a run.
+#[derive(Debug, Clone, PartialEq)]
+struct Loaded {
+    format: Format,
+    /// `ControlNets` by folder and hash.
+    nets: Vec<(String, Option<String>)>,
+    loras: Vec<RecipeLora>,
+    embeddings: Vec<RecipeEmbedding>,
+    custom_diffusions: Vec<RecipeFile>,
+}
+
+/// What a run has made.
+#[derive(Debug)]
+pub struct Finished {
+    /// Pictures or films, by the last model.
+    pub generated: Generated,
+    /// The recipe with everything that was picked, and with hashes: what makes the same again.
+    pub recipe: Recipe,
+    /// One a model, in the order they ran.
+    pub reports: Vec<Report>,
+    /// Reading weights; nothing is read where the model of the run before serves.
+    pub loading: Duration,
+}
+
+impl Engine {
+    /// Opens a model and reads its weights.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such model or device, a file is missing or malformed, or an adapter does not fit.
+    pub fn open(options: &EngineOptions, listener: &mut dyn Listener) -> Result<Self, Error> {
+        let mut own = said_of_models(&options.recipe);
+        own.check_files()?;
+        let (name, said) = (own.model.name.as_deref(), own.overrides());
+        let mut model = Model::open(name, said, Reading::Weights, listener)?;
+        own.check_model(&model.folder)?;
+        model.adapters = own.adapters()?;
+        own.hash_files()?;
+        own.model.name = Some(model.folder.name().to_owned());
+        let place = Place {
+            device: options.device,
+            dtype: own.dtype,
+            weights: own.weights,
+            residency: options.residency,
+            unchecked: options.unchecked,
+        };
+        let machine = Machine::open(place, listener)?;
+        let engine = Self {
+            held: Mutex::default(),
+            model,
+            own,
+            machine,
+        };
+        let loaded = Loaded::by(&engine.own, &engine.machine);
+        let pipeline = engine.model.load(&engine.machine)?;
+        let pipeline = Arc::new(pipeline);
+        *engine.turn() = Some(Held { pipeline, loaded });
+        Ok(engine)
+    }
+
+    /// The name that the model was opened by.
+    pub fn model(&self) -> &str {
+        self.model.folder.name()
+    }
+
+    /// Where it computes.
+    pub fn device(&self) -> &OpenDevice {
+        &self.machine.device
+    }
+
+    /// Runs `recipe`, once runs that other threads have begun are done. What it does not say of model, adapters, data type and weights is as
+    /// the engine was opened; adapters that it names take the place of the engine's for this run. A refiner or upscalers are read for the
+    /// run, one after the other, and the engine's own model makes way for them: it is read again for the next.
+    ///
+    /// # Errors
+    ///
+    /// If the recipe is of another model or does not fit this one, a file is missing, it is cancelled, or the device fails. The engine then
+    /// serves the next run.
+    pub fn run(
+        &self,
+        recipe: &Recipe,
+        cancel: &Cancel,
+        observer: &mut dyn Observer,
+    ) -> Result<Finished, Error> {
+        cancel.check_before()?;
+        let mut recipe = recipe.clone();
+        recipe.check_files()?;
+        recipe.check_model(&self.model.folder)?;
+        let recipe = self.completed(recipe)?;
+        let mut held = self.turn();
+        cancel.check_before()?;
+        let machine = self.machine.computing(recipe.dtype, recipe.weights)?;
+        let mut job = self.job(recipe, observer)?;
+        check(&job.stages, &machine)?;
+        job.read_latents(&machine)?;
+        let made = make(&mut job, &mut held, &machine, cancel, observer)?;
+        Ok(Finished {
+            generated: made.generated,
+            recipe: job.recipe,
+            reports: made.reports,
+            loading: made.loading,
+        })
+    }
+
+    /// The pipeline, once nobody runs on it. A run that panicked leaves none behind.
+    fn turn(&self) -> MutexGuard<'_, Option<Held>> {
+        self.held.lock().unwrap_or_else(|poisoned| {
+            self.held.clear_poison();
+            let mut held = PoisonError::into_inner(poisoned);
+            *held = None;
+            held
+        })
+    }
+
+    /// `recipe` with what the engine was opened with, where it is silent.
+    fn completed(&self, mut recipe: Recipe) -> Result<Recipe, Error> {
+        let (own, asked) = (&self.own, &mut recipe.model);
+        // Weights are known by their hash, wherever they lie.
+        if asked.hash.is_none() {
+            held_to(asked.name.as_ref(), own.model.name.as_ref())?;
+        }
+        held_to(asked.vae.as_ref(), own.model.vae.as_ref())?;
+        held_to(asked.tiny_vae.as_ref(), own.model.tiny_vae.as_ref())?;
+        let name = |said: &RecipeModel| said.prediction.map(|one| one.name().to_owned());
+        held_to(name(asked).as_ref(), name(&own.model).as_ref())?;
+        *asked = RecipeModel {
+            hash: asked.hash.take(),
+            ..own.model.clone()
+        };
+        if adapters(&recipe) == adapters(&Recipe::default()) {
+            recipe.loras.clone_from(&own.loras);
+            recipe.embeddings.clone_from(&own.embeddings);
+            recipe.custom_diffusions.clone_from(&own.custom_diffusions);
+        }
+        recipe.seed.get_or_insert_with(|| Seeds::One(random_seed()));
+        recipe.dtype = recipe.dtype.or(own.dtype);
+        recipe.weights = recipe.weights.or(own.weights);
+        Ok(recipe)
+    }
+
+    fn job(&self, recipe: Recipe, observer: &mut dyn Observer) -> Result<Job, Error> {
+        let listener = &mut Observed(observer);
+        let mut model = self.model.clone();
+        let pictures = recipe.pictures(&mut |text| listener.warn(text))?;
+        if adapters(&recipe) != adapters(&self.own) {
+            model.adapters = recipe.adapters()?;
+        }
+        Job::of(model, (recipe, pictures), Wishes::default(), listener)
+    }
+}
+
+/// Runs `job` on the pipeline that is held, which makes way for several models.
+fn make(
+    job: &mut Job,
+    held: &mut Option<Held>,
+    machine: &Machine,
+    cancel: &Cancel,
+    observer: &mut dyn Observer,
+) -> Result<Made, Error> {
+    let alone = job.stages.iter().count() == 1;
+    if !alone {
+        *held = None;
+    }
+    job.recipe.hash_files()?;
+    let loaded = Loaded::by(&job.recipe, machine);
+    let mut load = |model: &Model| match alone {
+        true => Held::serve(held, model, machine, &loaded),
+        false => model.load(machine).map(Arc::new),
+    };
+    let timing = &mut Stoppable {
+        observer: &mut (),
+        cancel,
+    };
+    job.keep_time(&mut load, timing, &mut Observed(observer))?;
+    job.settle(machine, &mut Observed(observer))?;
+    let workload = job.stages.workload();
+    let observer = &mut Stoppable { observer, cancel };
+    let made = job.stages.generate(machine, cancel, load, observer)?;
+    machine.note_run(&workload);
+    Ok(made)
+}
+
+impl Held {
+    /// The pipeline that is held if it serves; else with its adapters exchanged, or another in its place.
+    fn serve(
+        held: &mut Option<Self>,
+        model: &Model,
+        machine: &Machine,
+        loaded: &Loaded,
+    ) -> Result<Arc<Pipeline>, Error> {
+        if let Some(held) = held
+            && held.adapt(model, loaded)?
+        {
+            return Ok(Arc::clone(&held.pipeline));
+        }
+        *held = None; // before the next: memory has place for one
+        let pipeline = Arc::new(model.load(machine)?);
+        *held = Some(Self {
+            pipeline: Arc::clone(&pipeline),
+            loaded: loaded.clone(),
+        });
+        Ok(pipeline)
+    }
+
+    /// Exchanges what was merged into the weights if that differs; whether the pipeline serves then.
+    fn adapt(&mut self, model: &Model, loaded: &Loaded) -> Result<bool, Error> {
+        if self.loaded == *loaded {
+            return Ok(true);
+        }
+        let only_adapters = self.loaded.without_adapters() == loaded.without_adapters();
+        let alone = Arc::get_mut(&mut self.pipeline).filter(|_| only_adapters);
+        let Some(pipeline) = alone else {
+            return Ok(false);
+        };
+        pipeline.set_adapters(&model.folder, &model.adapters)?;
+        self.loaded = loaded.clone();
+        Ok(true)
+    }
+}
+
+impl Loaded {
+    /// What `recipe`, whose files are hashed, loads a model as.
+    fn by(recipe: &Recipe, machine: &Machine) -> Self {
+        let net = |control: &RecipeControl| (control.model.clone(), control.hash.clone());
+        let mut nets: Vec<_> = recipe.controls.iter().map(net).collect();
+        nets.dedup();
+        Self {
+            format: machine.format,
+            nets,
+            loras: recipe.loras.clone(),
+            embeddings: recipe.embeddings.clone(),
+            custom_diffusions: recipe.custom_diffusions.clone(),
+        }
+    }
+
+    fn without_adapters(&self) -> (Format, &[(String, Option<String>)]) {
+        (self.format, &self.nets)
+    }
+}
+
+/// What `recipe` says of models.
+fn said_of_models(recipe: &Recipe) -> Recipe {
+    let recipe = recipe.clone();
+    Recipe {
+        model: recipe.model,
+        loras: recipe.loras,
+        embeddings: recipe.embeddings,
+        custom_diffusions: recipe.custom_diffusions,
+        dtype: recipe.dtype,
+        weights: recipe.weights,
+        ..Recipe::default()
+    }
+}
+
+/// The adapters that a recipe names.
+fn adapters(recipe: &Recipe) -> (&[RecipeLora], &[RecipeEmbedding], &[RecipeFile]) {
+    let customs = &recipe.custom_diffusions;
+    (&recipe.loras, &recipe.embeddings, customs)
+}
+
+/// Refuses what is `asked` of a model that is open as its `own`.
+fn held_to(asked: Option<&String>, own: Option<&String>) -> Result<(), RequestError> {
+    match asked {
+        Some(asked) if Some(asked) != own => Err(RequestError::OtherModel {
+            asked: asked.clone(),
+            own: own.cloned(),
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// Refuses what does not fit into memory, and weights of later models that do not fit their configurations.
+fn check(stages: &Stages, machine: &Machine) -> Result<(), Error> {
+    for (number, stage) in stages.iter().enumerate() {
+        machine.check_memory(&stage.model.config, &stage.request, &stage.resolved)?;
+        if number > 0 {
+            stage.model.check_weights(machine)?;
+        }
+    }
+    Ok(())
+}
+
+/// A seed short enough to be typed again.
+pub(crate) fn random_seed() -> u64 {
+    let from_clock = || {
+        let since = std::time::UNIX_EPOCH.elapsed().unwrap_or_default();
+        since.subsec_nanos()
+    };
+    u64::from(getrandom::u32().unwrap_or_else(|_| from_clock()))
+}

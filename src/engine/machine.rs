@@ -1,0 +1,142 @@
+//! Where a run computes, and in what.
+
+use std::fmt;
+
+use serde::Serialize;
+
+use super::{health, listener::Listener};
+use crate::{
+    device::{self, DeviceChoice, DtypeChoice, OpenDevice, Workload},
+    error::Error,
+    pipeline::{Kept, Memory, ModelConfig, Request, Residency, Resolved},
+    weights::{Format, Storage, WeightFormat},
+};
+
+/// What is asked for of a machine.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Place {
+    pub(crate) device: DeviceChoice,
+    pub(crate) dtype: Option<DtypeChoice>,
+    pub(crate) weights: Option<WeightFormat>,
+    pub(crate) residency: Residency,
+    /// Whether the kernels of a GPU go unchecked on its first use.
+    pub(crate) unchecked: bool,
+}
+
+/// A device that is open, and what is computed in there.
+#[derive(Debug, Clone)]
+pub(crate) struct Machine {
+    pub(crate) device: OpenDevice,
+    pub(crate) format: Format,
+    pub(super) residency: Residency,
+}
+
+impl Machine {
+    /// The machine for a run of which the work is known. Its kernels are checked if it never computed before.
+    #[cfg(feature = "cli")]
+    pub(crate) fn open_for(
+        place: Place,
+        workload: &Workload,
+        listener: &mut dyn Listener,
+    ) -> Result<Self, Error> {
+        let device = device::open_for(place.device, workload)?;
+        let machine = Self::prepare(place, device, listener)?;
+        if machine.device.was_refused() {
+            listener.note(&format!("on the processor: {}", machine.device.reason()));
+        }
+        if !device::is_tuned(&machine.device, workload) {
+            listener.busy("tuning kernels (first run on this device)");
+        }
+        Ok(machine)
+    }
+
+    /// The machine for work that nobody has counted.
+    pub(crate) fn open(place: Place, listener: &mut dyn Listener) -> Result<Self, Error> {
+        Self::prepare(place, device::open(place.device)?, listener)
+    }
+
+    fn prepare(
+        place: Place,
+        device: OpenDevice,
+        listener: &mut dyn Listener,
+    ) -> Result<Self, Error> {
+        let format = format(&device, place.dtype, place.weights)?;
+        let dtype = device.dtype(place.dtype)?;
+        health::look_at(&device, dtype, place.unchecked, listener);
+        Ok(Self {
+            device,
+            format,
+            residency: place.residency,
+        })
+    }
+
+    /// The same machine, computing in what is asked for.
+    pub(super) fn computing(
+        &self,
+        dtype: Option<DtypeChoice>,
+        weights: Option<WeightFormat>,
+    ) -> Result<Self, Error> {
+        Ok(Self {
+            format: format(&self.device, dtype, weights)?,
+            ..self.clone()
+        })
+    }
+
+    /// Notes that `workload` was run here, so that kernels are tuned for it.
+    pub(crate) fn note_run(&self, workload: &Workload) {
+        device::note_tuned(&self.device, workload);
+    }
+
+    pub(crate) fn arithmetic(&self) -> Arithmetic {
+        let Format { dtype, weights } = self.format;
+        let differs = weights != WeightFormat::default();
+        Arithmetic {
+            dtype: dtype.name(),
+            weight_format: differs.then(|| weights.name()),
+        }
+    }
+
+    /// Refuses a run that does not fit into the device's memory, before anything is loaded.
+    pub(crate) fn check_memory(
+        &self,
+        model: &ModelConfig,
+        request: &Request,
+        resolved: &Resolved,
+    ) -> Result<(), Error> {
+        let kept = Kept::on(self.device.device(), self.format)?;
+        let info = self.device.info();
+        Memory::check(model, request, resolved, kept, info)
+    }
+}
+
+/// What `device` computes in and keeps weights as.
+fn format(
+    device: &OpenDevice,
+    dtype: Option<DtypeChoice>,
+    weights: Option<WeightFormat>,
+) -> Result<Format, Error> {
+    let format = Format {
+        dtype: device.dtype(dtype)?.into(),
+        weights: weights.unwrap_or_default(),
+    };
+    Storage::of(device.device(), format)?;
+    Ok(format)
+}
+
+/// What a run computes in, by the words of the command line.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub(crate) struct Arithmetic {
+    pub(crate) dtype: &'static str,
+    /// How weights are kept, if not as the file has them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) weight_format: Option<&'static str>,
+}
+
+impl fmt::Display for Arithmetic {
+    /// `f32`, or `f32, weights in q8`
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.dtype)?;
+        let format = self.weight_format;
+        format.map_or(Ok(()), |format| write!(formatter, ", weights in {format}"))
+    }
+}

@@ -1,0 +1,133 @@
+//! A model by its name, its weights unread.
+
+use super::{listener::Listener, machine::Machine};
+use crate::{
+    catalog::{ModelFolder, ModelPart, Overrides},
+    denoise::Observer,
+    device::Workload,
+    error::Error,
+    models::control::ControlNetConfig,
+    pipeline::{
+        Adapters, ModelConfig, Pipeline, PromptEmbeds, Request, Resolved, check_control_weights,
+        check_weights,
+    },
+};
+
+/// The model that is taken when none is named.
+const BUNDLED: &str = "bundled";
+
+/// What will be read of a model.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum Reading {
+    /// All of it: what is missing of a Hub id is fetched.
+    #[default]
+    Weights,
+    /// Configurations alone.
+    Configurations,
+}
+
+/// A model that is named, its weights unread.
+#[derive(Debug, Clone)]
+pub(crate) struct Model {
+    pub(crate) folder: ModelFolder,
+    pub(crate) config: ModelConfig,
+    /// `ControlNets` to put beside it.
+    pub(super) controls: Vec<ModelPart>,
+    /// What is merged into its weights.
+    pub(crate) adapters: Adapters,
+    /// What the caller says of it.
+    pub(crate) said: Overrides,
+}
+
+impl Model {
+    /// The model of that name, or the bundled one.
+    pub(crate) fn open(
+        name: Option<&str>,
+        said: Overrides,
+        reading: Reading,
+        listener: &mut dyn Listener,
+    ) -> Result<Self, Error> {
+        let name = name.unwrap_or(BUNDLED);
+        let folder = match reading {
+            Reading::Weights => ModelFolder::open_with(name, &said, listener)?,
+            Reading::Configurations => ModelFolder::open_configs_with(name, &said)?,
+        };
+        if reading == Reading::Weights {
+            let warnings = folder.warnings().into_iter();
+            warnings.for_each(|warning| listener.warn(warning));
+        }
+        let config = ModelConfig::read(&folder)?;
+        Ok(Self {
+            folder,
+            config,
+            controls: Vec::new(),
+            adapters: Adapters::default(),
+            said,
+        })
+    }
+
+    /// Holds the weights of all parts to their configurations, by their headers.
+    pub(crate) fn check_weights(&self, machine: &Machine) -> Result<(), Error> {
+        let device = machine.device.device();
+        check_weights(&self.folder, &self.config, device)?;
+        for (part, net) in self.controls.iter().zip(&self.config.controls) {
+            check_control_weights(part, net, device)?;
+        }
+        Ok(())
+    }
+
+    /// Has `part`, a `ControlNet`, loaded beside the model; gives its number.
+    pub(crate) fn add_control(&mut self, part: ModelPart) -> Result<usize, Error> {
+        let net = ControlNetConfig::from_json(&part.config()?)?;
+        let number = self.config.add_control(net)?;
+        self.controls.push(part);
+        Ok(number)
+    }
+
+    /// What the prompts of `request` say, read before all else where the encoder is large.
+    pub(super) fn read_texts(
+        &self,
+        machine: &Machine,
+        request: &Request,
+        observer: &mut dyn Observer,
+    ) -> Result<Option<PromptEmbeds>, Error> {
+        let (device, format) = (machine.device.device(), machine.format);
+        PromptEmbeds::read(
+            &self.folder,
+            &self.config,
+            device,
+            format,
+            request,
+            observer,
+        )
+    }
+
+    /// Reads the weights.
+    pub(crate) fn load(&self, machine: &Machine) -> Result<Pipeline, Error> {
+        let (device, adapters) = (machine.device.device(), &self.adapters);
+        let mut config = self.config.clone();
+        config.controls.clear(); // they come again, with their weights
+        let (folder, format) = (&self.folder, machine.format);
+        let mut pipeline = Pipeline::load_as(config, folder, device, format, adapters)?;
+        pipeline.set_residency(machine.residency);
+        for part in &self.controls {
+            pipeline.add_control(part)?;
+        }
+        Ok(pipeline)
+    }
+}
+
+/// What is known of a run before its device is chosen.
+pub(crate) fn workload(model: &Model, request: &Request, resolved: &Resolved) -> Workload {
+    let [items, channels, height, width] = resolved.latent_shape;
+    let rows = resolved.rows.total();
+    let nets = match model.controls.len() {
+        0 => String::new(),
+        nets => format!(" with {nets} ControlNets"),
+    };
+    let (model, rule) = (model.folder.name(), &request.cache);
+    Workload {
+        name: format!("{model}{nets} {items}x{channels}x{height}x{width} in {rows} rows, {rule}"),
+        macs: resolved.forecast(1).total_macs(),
+    }
+}
