@@ -18,8 +18,6 @@ mod wrappers;
 
 use std::{collections::BTreeMap, slice};
 
-use super::unread::Unread;
-
 pub use tiny::{Half, is_tiny_autoencoder, tiny_autoencoder, tiny_config, tiny_half};
 pub use vae::{DECODER_INPUT, autoencoder_alone};
 pub use wrappers::unwrapped;
@@ -32,7 +30,7 @@ use self::{
     text::text,
     vae::autoencoder,
 };
-use super::{WeightSource, transpose::transposed};
+use super::{WeightSource, transpose::transposed, unread::Unread};
 use crate::error::{Error, WeightsError};
 
 /// What the numbering of a checkpoint depends on.
