@@ -1,6 +1,6 @@
 //! Times the operations of `afterimage::ops` against their versions composed of burn's own, over the shapes of `peers/shapes.json`.
 //!
-//! `cargo bench --bench ops -- [FILTER] [ours|burn|f16|q8]` (`f16` and `q8`: ours, with the weights of linear layers kept so) prints the
+//! `cargo bench --bench ops -- [FILTER] [ours|burn|f16|q8|q4]` (the last three: ours, with the weights of linear layers kept so) prints the
 //! seconds of every repetition; `benches/peers/compare.py` runs it and `PyTorch` in turn.
 #![allow(
     clippy::print_stdout,
@@ -14,14 +14,17 @@ use std::collections::BTreeMap;
 
 use afterimage::nn::layer_norm::LayerNorm;
 use afterimage::ops::{self, Precision};
+use afterimage::weights::{Storage, WeightSource, load_strict};
+use burn::module::Module;
 use burn::nn::conv::Conv2dConfig;
-use burn::nn::{GroupNormConfig, LayerNormConfig, LinearConfig, PaddingConfig2d};
+use burn::nn::{GroupNormConfig, LayerNormConfig, Linear, LinearConfig, PaddingConfig2d};
 use burn::tensor::activation::silu;
 use burn::tensor::module;
 use burn::tensor::ops::AttentionModuleOptions;
 use burn::tensor::quantization::{QuantScheme, QuantStore, QuantValue, ScaleDtype};
 use burn::tensor::{Device, FloatDType};
 use harness::{Case, Run, random};
+use safetensors::tensor::{Dtype, TensorView};
 
 /// Sizes of every case, shared with `PyTorch`: SD 1.5's levels, its text, SD 2.x, DiT-XL/2, the autoencoder.
 const SHAPES: &str = include_str!("peers/shapes.json");
@@ -35,6 +38,8 @@ enum Side {
     Half,
     /// Ours, weights of linear layers in 8 bits.
     Eight,
+    /// Ours, weights of linear layers in 4 bits.
+    Four,
 }
 
 impl Side {
@@ -44,6 +49,7 @@ impl Side {
             "ours" => Some(Self::Ours),
             "f16" => Some(Self::Half),
             "q8" => Some(Self::Eight),
+            "q4" => Some(Self::Four),
             _ => None,
         }
     }
@@ -124,8 +130,11 @@ fn linear([tokens, before, after]: [usize; 3], device: &Device, side: Side) -> R
     layer.weight = layer.weight.map(|weight| match side {
         Side::Half => weight.cast(FloatDType::F16),
         Side::Eight => weight.quantize_dynamic(&groups_of_64()),
-        Side::Ours | Side::Burn => weight,
+        Side::Ours | Side::Burn | Side::Four => weight,
     });
+    if side == Side::Four {
+        layer = in_fours(layer);
+    }
     let input = random([1, tokens, before], device);
     Box::new(move || {
         if side == Side::Burn {
@@ -134,6 +143,30 @@ fn linear([tokens, before, after]: [usize; 3], device: &Device, side: Side) -> R
             ops::linear(&layer, input.clone());
         }
     })
+}
+
+/// A layer whose weights the loader has rounded to 4 bits.
+fn in_fours(layer: Linear) -> Linear {
+    #[derive(Module, Debug)]
+    struct Layer {
+        proj: Linear,
+    }
+    let (weight, bias) = (layer.weight.val(), layer.bias.as_ref().unwrap().val());
+    let tensors = [
+        ("proj.weight", weight.transpose().into_data()),
+        ("proj.bias", bias.into_data()),
+    ];
+    let views = tensors.iter().map(|(name, data)| {
+        let view = TensorView::new(Dtype::F32, data.shape().to_vec(), data.as_bytes());
+        (*name, view.unwrap())
+    });
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), safetensors::serialize(views, None).unwrap()).unwrap();
+    let source = WeightSource::open(file.path()).unwrap();
+    let layer = Layer { proj: layer };
+    load_strict(layer, &source, "layer", Storage::Fours)
+        .unwrap()
+        .proj
 }
 
 /// As the loader makes weights in 8 bits.

@@ -69,6 +69,56 @@ def safetensors():
     seed("safetensors", "page", b"<!DOCTYPE html><html></html>")
 
 
+GGUF_BLOCKS = [(2, 32, 18), (3, 32, 20), (6, 32, 22), (7, 32, 24), (8, 32, 34), (10, 256, 84), (11, 256, 110), (12, 256, 144), (13, 256, 176), (14, 256, 210), (15, 256, 292)]
+
+
+def gguf():
+    def text(word):
+        return struct.pack("<Q", len(word)) + word.encode()
+
+    def word(key, kind, value):
+        return text(key) + struct.pack("<I", kind) + value
+
+    def tensor(name, sides, kind, offset=0):
+        return text(name) + struct.pack(f"<I{len(sides)}QIQ", len(sides), *sides, kind, offset)
+
+    def file(tensors, words=(), data=b"", version=3, counts=None):
+        counts = counts or (len(tensors), len(words))
+        head = b"GGUF" + struct.pack("<IQQ", version, *counts) + b"".join(words) + b"".join(tensors)
+        return head + bytes(-len(head) % 32) + data
+
+    def each(kind, values):
+        return struct.pack("<IQ", kind, len(values)) + b"".join(values)
+
+    random.seed(0)
+    for kind, values, size in GGUF_BLOCKS:
+        seed("gguf", f"blocks_{kind}", file([tensor("a.weight", [values, 2], kind)], data=random.randbytes(2 * size)))
+    for kind, size in [(0, 4), (1, 2), (24, 1), (27, 8), (28, 8), (30, 2)]:
+        seed("gguf", f"plain_{kind}", file([tensor("a.weight", [3], kind)], data=bytes(3 * size)))
+    one = [tensor("a.weight", [2], 0)]
+    numbers = [word(f"n{kind}", kind, bytes(size)) for kind, size in enumerate([1, 1, 2, 2, 4, 4, 4, 1])]
+    wide = [word(f"n{kind}", kind, bytes(8)) for kind in (10, 11, 12)]
+    lists = [word("tokenizer.ggml.tokens", 9, each(8, [text("a"), text("b")])), word("k", 9, each(9, [each(0, [b"1"])]))]
+    seed("gguf", "words", file(one, [word("general.name", 8, text("x")), *numbers, *wide, *lists], bytes(8)))
+    shape = word("comfy.gguf.orig_shape.a.weight", 9, each(5, [struct.pack("<i", side) for side in (4, 8, 1, 1)]))
+    seed("gguf", "shape", file([tensor("a.weight", [32], 8)], [shape], bytes(34)))
+    seed("gguf", "aligned", file(one, [word("general.alignment", 4, struct.pack("<I", 8))], bytes(8)))
+    seed("gguf", "crooked", file(one, [word("general.alignment", 4, struct.pack("<I", 24))], bytes(8)))
+    layers = ["token_embd", "enc.blk.0.attn_q", "enc.blk.0.ffn_up", "dec.blk.0.attn_q"]
+    encoder = [tensor(f"{layer}.weight", [1], 0, 32 * place) for place, layer in enumerate(layers)]
+    seed("gguf", "t5", file(encoder, [word("general.architecture", 8, text("t5encoder"))], bytes(100)))
+    seed("gguf", "second", file(one, data=bytes(8), version=2))
+    seed("gguf", "first", file(one, data=bytes(8), version=1))
+    seed("gguf", "swapped", file(one, data=bytes(8), version=3 << 24))
+    seed("gguf", "counts", file(one, data=bytes(8), counts=(1 << 60, 1 << 60)))
+    seed("gguf", "cut", file([tensor("a.weight", [64], 8)], data=bytes(34)))
+    seed("gguf", "overflow", file([tensor("a.weight", [1 << 40, 1 << 40], 0)], data=bytes(8)))
+    seed("gguf", "far", file([tensor("a.weight", [2], 0, (1 << 64) - 32)], data=bytes(8)))
+    seed("gguf", "strange", file([tensor("a.weight", [2], 4711)], data=bytes(8)))
+    seed("gguf", "long", file(one, [word("k", 8, struct.pack("<Q", 1 << 60))], bytes(8)))
+    seed("gguf", "none", file([]))
+
+
 def shards():
     def index(names, **more):
         return compact({"metadata": {"total_size": 8}, "weight_map": names, **more}).encode()
@@ -539,12 +589,15 @@ OPCODES = [f"\\x{ord(one):02x}" for one in "().0]}abcdeghijlopqrstuBCGIJKLMNPQRS
 CLASSES = [f"c{module}\\x0a{name}\\x0a" for module, name in [("torch._utils", "_rebuild_tensor_v2"), ("torch._utils", "_rebuild_parameter"), ("torch", "FloatStorage"), ("torch", "HalfStorage"), ("torch", "BFloat16Storage"), ("collections", "OrderedDict"), ("numpy", "dtype"), ("_codecs", "encode"), ("os", "system")]]
 
 
+KEYS = ["GGUF", "general.alignment", "general.architecture", "t5encoder", "comfy.gguf.orig_shape.", "\\x09\\x00\\x00\\x00", "\\x08\\x00\\x00\\x00"]
+
+
 def dictionary(target, files):
     """Every quoted word of the seeds, or every word of a rule."""
     pattern = rb"[a-z0-9.-]+[=:,;+]?" if target in ("rules", "png_text") else rb'"[A-Za-z0-9_.]{1,48}"'
     words = {word.decode() for file in files for word in re.findall(pattern, file.read_bytes())}
     quoted = [word.replace('"', '\\"') for word in sorted(words)]
-    more = [*OPCODES, *CLASSES] if target in ("torch", "embeddings", "routers") else []
+    more = [*OPCODES, *CLASSES] if target in ("torch", "embeddings", "routers") else KEYS if target == "gguf" else []
     lines = [f'"{word}"' for word in [*EVERYWHERE, *more, *quoted]]
     folder = ROOT / "fuzz" / "dictionaries"
     folder.mkdir(exist_ok=True)
@@ -554,7 +607,7 @@ def dictionary(target, files):
 def main():
     shutil.rmtree(SEEDS, ignore_errors=True)
     torch.manual_seed(0)
-    for make in (safetensors, shards, torch_files, adapters, embeddings, checkpoints, configs, controls, schedulers, tokenizers, rules, routers, pictures, png_text, manifests, data):
+    for make in (safetensors, gguf, shards, torch_files, adapters, embeddings, checkpoints, configs, controls, schedulers, tokenizers, rules, routers, pictures, png_text, manifests, data):
         make()
     for folder in sorted(SEEDS.iterdir()):
         files = list(folder.iterdir())

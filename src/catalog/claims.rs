@@ -1,6 +1,6 @@
 //! What a single file says of itself beside its tensors' values.
 //!
-//! **Source.** The keys of the `ModelSpec` standard of Stability AI (`modelspec.*`), of kohya-ss/sd-scripts (`ss_*`); the empty tensors by
+//! **Source.** The keys of the `ModelSpec` standard of Stability AI (`modelspec.*`), of kohya-ss/sd-scripts (`ss_*`), of GGUF (`general.*`); the empty tensors by
 //! which `ComfyUI` marks checkpoints (`v_pred`, `ztsnr`, `edm_vpred.sigma_max`); `parameterization` in the YAML of the training program,
 //! which the web interfaces keep beside a file under its name.
 
@@ -72,8 +72,8 @@ impl Claims {
         asked: Option<Prediction>,
     ) -> Result<Self, Error> {
         let mut claims = Self {
-            architecture: source.metadata("modelspec.architecture").map(plain),
-            title: source.metadata("modelspec.title").map(plain),
+            architecture: said(source, ["modelspec.architecture", "general.architecture"]),
+            title: said(source, ["modelspec.title", "general.name"]),
             size: size(source),
             zero_snr: zero_snr(source),
             edm: edm(source)?,
@@ -85,6 +85,13 @@ impl Claims {
         claims.prediction = said.into_iter().next();
         Ok(claims)
     }
+}
+
+/// The first of two words that a file has: of safetensors, of GGUF.
+fn said(source: &WeightSource, keys: [&str; 2]) -> Option<String> {
+    keys.into_iter()
+        .find_map(|key| source.metadata(key))
+        .map(plain)
 }
 
 /// How a file was distilled that calls itself so.

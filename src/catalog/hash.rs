@@ -30,7 +30,7 @@ impl Fingerprint {
         self.add(name.as_bytes());
         for tensor in source.packed() {
             let shape = tensor.shape.to_vec();
-            let head = format!("{} {:?} {shape:?}", tensor.name, tensor.dtype);
+            let head = format!("{} {} {shape:?}", tensor.name, tensor.stored());
             self.add(head.as_bytes());
             if shape.iter().product::<usize>() <= HASHED_ELEMENTS {
                 self.add(source.read(&tensor.name)?.as_bytes());

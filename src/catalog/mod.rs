@@ -39,7 +39,7 @@ pub use self::{
 use crate::{
     error::{ConfigError, Error, FileError, WeightsError},
     text::T5Tokenizer,
-    weights::WeightSource,
+    weights::{WeightSource, flux, mmdit},
 };
 
 /// Parts of a folder that this crate does not use.
@@ -230,7 +230,14 @@ impl ModelFolder {
             return Ok(source.clone());
         }
         let weights = self.weight_files().weights(part)?;
-        weights.ok_or_else(|| self.no_weights(&[part]).into())
+        let weights = weights.ok_or_else(|| self.no_weights(&[part]))?;
+        if flux::is_original(&weights) {
+            return flux::named(&weights);
+        }
+        if mmdit::is_original(&weights) {
+            return mmdit::named(&weights);
+        }
+        Ok(weights)
     }
 
     /// Whether a part has weights in this folder.

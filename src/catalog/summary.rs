@@ -28,7 +28,7 @@ impl PartSummary {
         let mut dtypes = BTreeMap::new();
         for tensor in source.packed() {
             let elements = tensor.shape.iter().product::<usize>() as u64;
-            *dtypes.entry(format!("{:?}", tensor.dtype)).or_default() += elements;
+            *dtypes.entry(tensor.stored()).or_default() += elements;
         }
         Self {
             part: part.to_owned(),

@@ -5,10 +5,13 @@
 //! 1. safetensors without a variant, then `fp32`, `ema`, `fp16`, `bf16`;
 //! 2. torch files (`.bin`) in the same order;
 //! 3. `non_ema`, the weights of training, which make worse pictures than their average does; safetensors before torch files;
-//! 4. another variant, if there is only one.
+//! 4. another variant, if there is only one;
+//! 5. a GGUF file, whatever it is called, if there is only one.
 //!
 //! **Source.** The names of huggingface/diffusers (`variant`) and huggingface/transformers: `stem.variant.ending`,
 //! `stem.ending.index.variant.json` and, of before diffusers 0.20, `stem.variant.ending.index.json`.
+
+use std::path::Path;
 
 /// Beginnings of weight files, as diffusers and transformers call them.
 const STEMS: [&str; 3] = ["diffusion_pytorch_model", "model", "pytorch_model"];
@@ -32,7 +35,10 @@ pub(super) fn choose<S: AsRef<str>>(names: &[S]) -> Option<&str> {
     let mut found = ranked
         .flat_map(|(ending, variant)| spellings(ending, variant))
         .filter_map(|wanted| names.iter().map(AsRef::as_ref).find(|name| *name == wanted));
-    found.next().or_else(|| only_variant(names))
+    found
+        .next()
+        .or_else(|| only_variant(names))
+        .or_else(|| only_gguf(names))
 }
 
 /// Names of a variant's file: whole, then sharded in either spelling.
@@ -70,6 +76,14 @@ fn only_variant<S: AsRef<str>>(names: &[S]) -> Option<&str> {
         let first = variants.next()?;
         variants.next().is_none().then_some(first)
     })
+}
+
+/// The GGUF file, if there is only one.
+fn only_gguf<S: AsRef<str>>(names: &[S]) -> Option<&str> {
+    let is_gguf = |name: &&str| Path::new(name).extension().is_some_and(|end| end == "gguf");
+    let mut files = names.iter().map(AsRef::as_ref).filter(is_gguf);
+    let first = files.next()?;
+    files.next().is_none().then_some(first)
 }
 
 /// Whether a file could be weights, of whatever program.
@@ -132,6 +146,9 @@ mod tests {
         let two = ["model.q4.safetensors", "model.q5.safetensors"];
         assert_eq!(choose(&two), None);
         assert_eq!(choose(&["model-00001-of-00002.safetensors"]), None);
+        let gguf = ["t5-v1_1-xxl-encoder-Q8_0.gguf", "config.json"];
+        assert_eq!(choose(&gguf), Some(gguf[0]));
+        assert_eq!(choose(&["a.gguf", "b.gguf"]), None);
         assert!(is_weights("flax_model.msgpack") && !is_weights("config.json"));
     }
 

@@ -5,7 +5,7 @@ use serde::Serialize;
 use super::stages::{Stage, Stages};
 use crate::{
     error::Error,
-    pipeline::{Kept, Memory, Weights, file_dtype},
+    pipeline::{Kept, Memory, Weights, file_types},
     weights::{Format, Storage},
 };
 
@@ -54,7 +54,7 @@ impl MemoryFacts {
         if !model.config.reads_texts_first() {
             return Ok(None);
         }
-        let file = |part: &str| file_dtype(&model.folder, part);
+        let file = |part: &str| file_types(&model.folder, part);
         let memory = Memory::of_texts(&model.config, request, kept, file)?;
         Ok(Some(Self::new(stage, kept, memory)))
     }
@@ -68,7 +68,7 @@ impl MemoryFacts {
             ..
         } = stage;
         let config = model.config.clone().with_texts_read();
-        let file = |part: &str| file_dtype(&model.folder, part);
+        let file = |part: &str| file_types(&model.folder, part);
         let memory = Memory::forecast(&config, request, resolved, kept, file)?;
         Ok(Self::new(stage, kept, memory))
     }
@@ -117,8 +117,13 @@ fn assumption(kept: Kept, unseen: bool) -> String {
     } else {
         "as the files have them"
     };
-    if kept.denoiser == Storage::Quantised {
-        format!("on the CPU, linear layers in 8 bits, the rest {files}")
+    let bits = match kept.denoiser {
+        Storage::Quantised => Some(8),
+        Storage::Fours => Some(4),
+        _ => None,
+    };
+    if let Some(bits) = bits {
+        format!("on the CPU, linear layers in {bits} bits, the rest {files}")
     } else if kept.on_processor {
         format!("on the CPU, {files}")
     } else {

@@ -25,9 +25,12 @@ pub(crate) enum DeviceError {
         supported: String,
     },
     #[error(
-        "weights in `q8` are for the CPU in `f32`, not for {found}\nhint: use `--device cpu --dtype f32`, or leave `--weights q8` out"
+        "weights in `{format}` are for the CPU in `f32`, not for {found}\nhint: use `--device cpu --dtype f32`, or leave `--weights {format}` out"
     )]
-    Quantised { found: &'static str },
+    Quantised {
+        format: &'static str,
+        found: &'static str,
+    },
     #[error(
         "the device is out of memory while {task}\nhint: make the picture or the batch smaller, or use `--dtype f16`\ncause: {reason}"
     )]

@@ -368,7 +368,7 @@ pub(crate) enum RequestError {
     UnknownDtype { given: String },
     #[error("`{given}` is not known as what a model predicts\nhint: use epsilon, v or sample")]
     UnknownPrediction { given: String },
-    #[error("`{given}` is not a format of weights\nhint: use file or q8")]
+    #[error("`{given}` is not a format of weights\nhint: use file, q8 or q4")]
     UnknownWeights { given: String },
 }
 

@@ -86,11 +86,8 @@ pub(crate) enum WeightsError {
         path.display()
     )]
     Text { text: String, path: PathBuf },
-    #[error(
-        "weights in the GGUF format are not read\nhint: use a safetensors file of the same model\nfile: {}",
-        path.display()
-    )]
-    Gguf { path: PathBuf },
+    #[error("not a readable GGUF file: {reason}\nfile: {origin}")]
+    Gguf { reason: String, origin: String },
     #[error("not a readable torch file: {reason}\nfile: {}", path.display())]
     Pickle { reason: String, path: PathBuf },
     #[error(

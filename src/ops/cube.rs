@@ -250,9 +250,9 @@ mod tests {
     #[test]
     fn filters_lie_as_convolutions_read_them() {
         use crate::weights::adapt::Patches;
-        use crate::weights::{WeightSource, load_strict, reload};
+        use crate::weights::{Unread, WeightSource, load_strict, reload};
 
-        let tensor = |name: &str, data| burn_store::bridge::from_data(data, name.into(), None);
+        let tensor = |name: &str, data| Unread::of(data, name);
         let (weight, bias) = (wave([8, 4, 3, 3], 0.0), wave([8], 1.0));
         for device in devices() {
             let tensors = vec![

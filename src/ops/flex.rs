@@ -3,15 +3,19 @@
 use ::half::{bf16, f16};
 use burn::backend::ops::{ConvOptions, FloatTensorOps, ModuleOps};
 use burn::backend::tensor::{FloatTensor, QuantizedTensor};
-use burn::backend::{Flex, TensorMetadata};
-use burn::tensor::{DType, Shape, TensorData};
-use burn_flex::{FlexQTensor, FlexTensor};
+use burn::backend::{
+    BackendTensor, DispatchKindConversion as _, DispatchTensor, Flex, TensorMetadata,
+};
+use burn::tensor::quantization::{QuantScheme, QuantStore, QuantValue};
+use burn::tensor::{Bytes, DType, Shape, Tensor, TensorData};
+use burn_flex::{FlexQTensor, FlexTensor, Layout};
 
 use crate::kernels::cpu::attention::{Heads, attention};
 use crate::kernels::cpu::convolution::{Convolution, Geometry, convolve};
 use crate::kernels::cpu::gate::{activated, gated};
 use crate::kernels::cpu::linear::linear;
 use crate::kernels::cpu::norm::{Affine, group_norm, layer_norm};
+use crate::kernels::cpu::packed::Packed;
 use crate::kernels::cpu::product::Values;
 use crate::kernels::cpu::quantised::Quantised;
 use crate::kernels::cpu::{few, winograd};
@@ -195,10 +199,39 @@ fn by_layer(input: FlexTensor, weight: FlexTensor, bias: Option<FlexTensor>) -> 
     by_values(input, values(&weight), bias, [depth, width])
 }
 
-/// By a weight as [`crate::weights`] makes them: with a scale for every group of inputs of an output.
+/// A weight of less than 8 bits, `[inputs, outputs]`, as [`Packed`] reads it.
+///
+/// burn has no such tensor: this one has the shape of the weight and the bytes of its planes, so nobody but [`by_quantised`] can read it.
+pub(crate) fn packed<const D: usize>(
+    planes: Vec<u8>,
+    scales: Vec<f32>,
+    shape: [usize; 2],
+) -> Tensor<D> {
+    let scheme = QuantScheme::default()
+        .with_value(PACKED)
+        .with_store(QuantStore::Native);
+    let layout = Layout::contiguous(Shape::new(shape));
+    let planes = FlexTensor::new(Bytes::from_bytes_vec(planes), layout, DType::I8);
+    let weight = FlexQTensor::new(planes, scheme, scales, None);
+    let weight = BackendTensor::<Flex>::Quantized(weight);
+    Tensor::from_dispatch(DispatchTensor::from_backend(weight))
+}
+
+/// How burn's schemes name what is [`packed`].
+const PACKED: QuantValue = QuantValue::Q4S;
+
+fn is_packed(weight: &FlexQTensor) -> bool {
+    matches!(weight.dtype(), DType::QFloat(scheme) if scheme.value == PACKED)
+}
+
+/// By a weight as [`crate::weights`] makes them: with a scale for every group of inputs of an output, or packed tighter.
 fn by_quantised(input: FlexTensor, weight: &FlexQTensor, bias: Option<FlexTensor>) -> FlexTensor {
     let integers = weight.tensor();
     let [depth, width] = integers.shape().dims();
+    if is_packed(weight) {
+        let values = Packed::new(integers.bytes(), weight.scales(), [depth, width]);
+        return by_values(input, Values::Packed(values), bias, [depth, width]);
+    }
     assert!(
         integers.is_contiguous(),
         "a weight in 8 bits is kept in order"

@@ -36,6 +36,8 @@ use burn::nn::{GroupNorm, Linear, PaddingConfig2d};
 use burn::tensor::{DType, Tensor};
 
 pub use crate::kernels::Gelu;
+#[cfg(feature = "cpu")]
+pub(crate) use flex::packed;
 pub(crate) use graph::{Graph, copied};
 use quarantine::Kernel;
 pub use route::AttentionPath;

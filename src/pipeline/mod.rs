@@ -49,7 +49,7 @@ pub use made::{
 #[cfg(feature = "cli")]
 pub(crate) use made::{read_back, write_tensors};
 pub use pace::Pace;
-pub use parts::{Adapters, Kept, Memory, Phase, Residency, Weights, file_dtype};
+pub use parts::{Adapters, Kept, Memory, Phase, Residency, Weights, file_types};
 #[cfg(feature = "eval")]
 pub use plans::Calibration;
 pub use recipe::{

@@ -5,10 +5,9 @@
 //! attention keeps query, key and value in one convolution, one below the other (`use_new_attention_order`), and residual blocks
 //! may stand for the resamplers.
 
-use burn_store::burn_pack::Tensor as Packed;
+use super::unread::Unread;
 
 use super::WeightSource;
-use super::names::reshaped;
 use super::original::{Elements, Piece, cut, renamed, unet};
 use crate::error::{Error, WeightsError};
 
@@ -77,9 +76,9 @@ fn split_at_attention(name: &str) -> Option<(&str, &str)> {
 
 /// Convolutions of one position, `[outputs, inputs, 1]`, as the linear layers they are; others as they stand. Those with two unit
 /// sides are left to loading, which knows whether a convolution is wanted.
-fn without_unit_sides(tensor: &Packed) -> Packed {
+fn without_unit_sides(tensor: &Unread) -> Unread {
     match tensor.shape.to_vec()[..] {
-        [outputs, inputs, 1] => reshaped(tensor.clone(), vec![outputs, inputs]),
+        [outputs, inputs, 1] => tensor.clone().reshaped([outputs, inputs]),
         _ => tensor.clone(),
     }
 }

@@ -4,7 +4,7 @@
 //! `DiTTransformer2DModel`. The original file keeps query, key and value in one tensor and stores the position table, which is
 //! computed here; the diffusers folder repeats the embedders of timestep and class in every block, as equal copies.
 
-use burn_store::burn_pack::Tensor as Packed;
+use super::unread::Unread;
 
 use super::WeightSource;
 use super::original::{Elements, Parts, Piece, Placement, number, renamed, split_by, unrecognised};
@@ -136,7 +136,7 @@ pub fn first_of(name: &str) -> Option<String> {
     repeated.then(|| format!("transformer_blocks.0.{rest}"))
 }
 
-fn check_equal(source: &WeightSource, first: &str, repeated: &Packed) -> Result<(), Error> {
+fn check_equal(source: &WeightSource, first: &str, repeated: &Unread) -> Result<(), Error> {
     if source.read(first)? == source.read(&repeated.name)? {
         return Ok(());
     }

@@ -2,6 +2,8 @@
 
 use burn::tensor::{DType, TensorData};
 
+#[cfg(feature = "cpu")]
+use super::blocks::Kind;
 use crate::error::WeightsError;
 
 /// Refuses a tensor that holds infinities or what is not a number. Integers always pass.
@@ -10,14 +12,31 @@ pub(super) fn check_finite(
     name: &str,
     origin: &str,
 ) -> Result<(), WeightsError> {
-    let wrong = not_finite(data);
+    checked(not_finite(data), data.num_elements(), name, origin)
+}
+
+/// [`check_finite`] of a tensor in blocks: their scales tell.
+#[cfg(feature = "cpu")]
+pub(super) fn check_finite_blocks(
+    kind: Kind,
+    blocks: &[u8],
+    name: &str,
+    origin: &str,
+) -> Result<(), WeightsError> {
+    let count = blocks.len() / kind.bytes();
+    let blocks = blocks.chunks_exact(kind.bytes());
+    let wrong = blocks.filter(|block| !kind.is_finite(block)).count();
+    checked(wrong * kind.values(), count * kind.values(), name, origin)
+}
+
+fn checked(wrong: usize, total: usize, name: &str, origin: &str) -> Result<(), WeightsError> {
     if wrong == 0 {
         return Ok(());
     }
     Err(WeightsError::NotFinite {
         name: name.to_owned(),
         wrong,
-        total: data.num_elements(),
+        total,
         origin: origin.to_owned(),
     })
 }

@@ -5,12 +5,10 @@
 //! feed-forward beside them, and in its last norm the shift in front of the scale. Node programs put `model.diffusion_model.` in front of
 //! the names and the other parts beside them.
 
-use burn_store::burn_pack::Tensor as Packed;
-
-use super::WeightSource;
 use super::original::{
     Elements, Parts, Piece, Placement, autoencoder, number, renamed, split_by, unrecognised,
 };
+use super::{WeightSource, unread::Unread};
 use crate::error::Error;
 
 /// The part of a model folder that the denoiser is.
@@ -259,7 +257,7 @@ pub fn named(source: &WeightSource) -> Result<WeightSource, Error> {
         return Ok(source.clone());
     }
     let part = split(source)?.parts.remove(PART);
-    let none = || WeightSource::from_tensors(source.origin().to_owned(), Vec::<Packed>::new());
+    let none = || WeightSource::from_tensors(source.origin().to_owned(), Vec::<Unread>::new());
     part.map_or_else(none, Ok)
 }
 

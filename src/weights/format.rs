@@ -14,16 +14,19 @@ pub enum WeightFormat {
     File,
     /// In 8 bits and a scale for every 64 inputs of an output. On the CPU.
     Q8,
+    /// In 4 bits, with a scale and a minimum for every 32 inputs of an output. On the CPU.
+    Q4,
 }
 
 impl WeightFormat {
-    const ALL: [Self; 2] = [Self::File, Self::Q8];
+    const ALL: [Self; 3] = [Self::File, Self::Q8, Self::Q4];
 
     /// The word of the command line.
     pub fn name(self) -> &'static str {
         match self {
             Self::File => "file",
             Self::Q8 => "q8",
+            Self::Q4 => "q4",
         }
     }
 }
@@ -84,6 +87,8 @@ pub enum Storage {
     /// As [`HalfWeights`](Self::HalfWeights), but the weights of linear layers of at least 64 inputs and outputs in 8 bits, which rounds
     /// them. Layers that read the timestep stay as they are.
     Quantised,
+    /// As [`Quantised`](Self::Quantised), but in 4 bits, if the inputs are a multiple of 32.
+    Fours,
 }
 
 impl Storage {
@@ -104,9 +109,12 @@ impl Storage {
     pub fn on(processor: bool, format: impl Into<Format>) -> Result<Self, Error> {
         let Format { dtype, weights } = format.into();
         match weights {
-            WeightFormat::Q8 if !processor => Err(misplaced("a GPU")),
-            WeightFormat::Q8 if dtype != DType::F32 => Err(misplaced(dtype.name())),
+            WeightFormat::Q8 | WeightFormat::Q4 if !processor => Err(misplaced(weights, "a GPU")),
+            WeightFormat::Q8 | WeightFormat::Q4 if dtype != DType::F32 => {
+                Err(misplaced(weights, dtype.name()))
+            }
             WeightFormat::Q8 => Ok(Self::Quantised),
+            WeightFormat::Q4 => Ok(Self::Fours),
             WeightFormat::File if processor && dtype == DType::F32 => Ok(Self::HalfWeights),
             WeightFormat::File => Ok(Self::As(dtype)),
         }
@@ -117,13 +125,14 @@ impl Storage {
         match self {
             Self::As(dtype) => dtype,
             _ if is_weight && matches!(kept, DType::F16 | DType::BF16) => kept,
-            Self::HalfWeights | Self::Quantised => DType::F32,
+            Self::HalfWeights | Self::Quantised | Self::Fours => DType::F32,
         }
     }
 }
 
-fn misplaced(found: &'static str) -> Error {
-    DeviceError::Quantised { found }.into()
+fn misplaced(format: WeightFormat, found: &'static str) -> Error {
+    let format = format.name();
+    DeviceError::Quantised { format, found }.into()
 }
 
 impl From<DType> for Storage {
@@ -143,10 +152,11 @@ mod tests {
             "file".parse::<WeightFormat>().ok(),
             Some(WeightFormat::File)
         );
-        let error = "q4".parse::<WeightFormat>().expect_err("no such format");
+        assert_eq!("q4".parse::<WeightFormat>().ok(), Some(WeightFormat::Q4));
+        let error = "q3".parse::<WeightFormat>().expect_err("no such format");
         assert_eq!(
             error.to_string(),
-            "`q4` is not a format of weights\nhint: use file or q8"
+            "`q3` is not a format of weights\nhint: use file, q8 or q4"
         );
     }
 

@@ -8,15 +8,18 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 
 use burn::{
-    module::{Module, ModuleMapper, ModuleVisitor, Param},
-    tensor::{Bool, DType, Int, Tensor, TensorData},
+    module::{Module, ModuleMapper, Param},
+    tensor::{DType, Device, Int, Tensor, TensorData},
 };
-use burn_store::{bridge, burn_pack::Tensor as Packed};
 
 use super::filters::placed;
 use super::finite::check_finite;
+use super::slots::{Keeping, Slot, Trail, slots};
 use super::transpose::transposed;
+use super::unread::Unread;
 use super::{Storage, WeightSource, adapt::Patches, names, quantise};
+#[cfg(feature = "cpu")]
+use super::{finite::check_finite_blocks, packed, unread::Blocks};
 use crate::error::{Error, Misfit, WeightsError};
 
 /// Fills `module` with the tensors of `source`, floats kept as `storage` says. `part` (`unet`, `vae`, …) is what errors call it.
@@ -117,70 +120,10 @@ fn fill<M: Module>(
     }
 }
 
-/// Names and shapes of a module's parameters as a checkpoint has them, without allocating one.
-pub fn shapes<M: Module>(module: &M) -> Vec<(String, Vec<usize>)> {
-    let pair = |slot: Slot| (slot.name, slot.shape);
-    slots(module).into_iter().map(pair).collect()
-}
-
-/// Number of a module's parameters, and the bytes they take once they are filled with tensors of type `file` and kept as `storage`
-/// says; without allocating one.
-pub fn weight_bytes<M: Module>(module: &M, storage: Storage, file: DType) -> (u64, u64) {
-    let sizes = slots(module).into_iter().map(|slot| {
-        let elements = slot.shape.iter().product::<usize>();
-        (elements as u64, slot.bytes(elements, storage, file))
-    });
-    sizes.fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1))
-}
-
-/// A parameter of a module.
-struct Slot {
-    /// Path in the module.
-    path: String,
-    /// Name in a checkpoint.
-    name: String,
-    /// Shape in a checkpoint.
-    shape: Vec<usize>,
-    /// Whether the module keeps it transposed.
-    transposed: bool,
-    /// Whether it is the weight of a linear layer or a convolution.
-    is_weight: bool,
-}
-
-impl Slot {
-    /// Name and shape in a checkpoint.
-    fn asked(&self) -> (&str, &[usize]) {
-        (&self.name, &self.shape)
-    }
-
-    /// Inputs that share a scale, if it is kept in 8 bits.
-    fn group(&self, storage: Storage) -> Option<usize> {
-        let asked = storage == Storage::Quantised && self.transposed;
-        asked
-            .then(|| quantise::group(&self.name, &self.shape))
-            .flatten()
-    }
-
-    /// What its `elements` take where the file has them in type `file`.
-    fn bytes(&self, elements: usize, storage: Storage, file: DType) -> u64 {
-        let bytes = match self.group(storage) {
-            Some(group) => elements + elements / group * size_of::<f32>(),
-            None => elements * storage.dtype(file, self.is_weight).size(),
-        };
-        bytes as u64
-    }
-}
-
-fn slots<M: Module>(module: &M) -> Vec<Slot> {
-    let mut collector = Collector::default();
-    module.visit(&mut collector);
-    collector.slots
-}
-
 /// Compares both sides by name and shape.
 fn check(
     slots: &[Slot],
-    tensors: &HashMap<String, Packed>,
+    tensors: &HashMap<String, Unread>,
     part: &str,
     origin: &str,
 ) -> Result<(), Error> {
@@ -209,115 +152,27 @@ fn check(
     Err(WeightsError::from(misfit).into())
 }
 
-/// Where a traversal of a module stands.
-#[derive(Default)]
-struct Trail {
-    names: Vec<String>,
-    containers: Vec<String>,
-}
-
-impl Trail {
-    fn enter(&mut self, name: &str, container: &str) {
-        self.names.push(name.to_owned());
-        self.containers.push(container.to_owned());
-    }
-
-    fn exit(&mut self) {
-        self.names.pop();
-        self.containers.pop();
-    }
-
-    /// The path without the names of enum variants, which no checkpoint has.
-    fn path(&self) -> String {
-        let named = self.names.iter().zip(&self.containers);
-        let kept: Vec<_> = named
-            .filter(|(_, container)| !container.starts_with("Enum:"))
-            .map(|(name, _)| name.as_str())
-            .collect();
-        kept.join(".")
-    }
-
-    /// The innermost struct that holds the parameter.
-    fn holder(&self) -> &str {
-        let holds = |name: &&String| name.starts_with("Struct:") || name.starts_with("Enum:");
-        self.containers
-            .iter()
-            .rev()
-            .find(holds)
-            .map_or("", |name| name.split_once(':').map_or("", |(_, kind)| kind))
-    }
-}
-
-/// Collects parameters without making them.
-#[derive(Default)]
-struct Collector {
-    trail: Trail,
-    slots: Vec<Slot>,
-}
-
-impl Collector {
-    fn add(&mut self, mut shape: Vec<usize>) {
-        let path = self.trail.path();
-        let holder = self.trail.holder();
-        let transposed = holder == "Linear" && shape.len() == 2;
-        if transposed {
-            shape.reverse();
-        }
-        self.slots.push(Slot {
-            name: names::checkpoint_name(&path, is_norm(holder)),
-            path,
-            is_weight: matches!(holder, "Linear" | "Conv2d" | "Conv3d") && shape.len() > 1,
-            shape,
-            transposed,
-        });
-    }
-}
-
-/// Whether a burn layer calls its parameters `gamma` and `beta` where torch has `weight` and `bias`.
-fn is_norm(holder: &str) -> bool {
-    matches!(holder, "GroupNorm" | "LayerNorm" | "BatchNorm" | "RmsNorm")
-}
-
-impl ModuleVisitor for Collector {
-    fn enter_module(&mut self, name: &str, container_type: &str) {
-        self.trail.enter(name, container_type);
-    }
-
-    fn exit_module(&mut self, _name: &str, _container_type: &str) {
-        self.trail.exit();
-    }
-
-    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        self.add(param.lazy_shape().to_vec());
-    }
-
-    fn visit_int<const D: usize>(&mut self, param: &Param<Tensor<D, Int>>) {
-        self.add(param.lazy_shape().to_vec());
-    }
-
-    fn visit_bool<const D: usize>(&mut self, param: &Param<Tensor<D, Bool>>) {
-        self.add(param.lazy_shape().to_vec());
-    }
-}
-
 /// Puts tensors into parameters. After a failure it leaves the rest alone.
 struct Filler<'source> {
     trail: Trail,
-    matched: HashMap<String, (Packed, Slot)>,
+    matched: HashMap<String, (Unread, Slot)>,
     storage: Storage,
     origin: &'source str,
     failed: Option<WeightsError>,
 }
 
 impl Filler<'_> {
-    /// What belongs into the parameter at hand, unless it failed or something failed before.
-    fn next(&mut self, fits: fn(DType) -> bool) -> Option<TensorData> {
+    /// What `make` makes of what belongs into the parameter at hand, unless it failed or something failed before.
+    fn next<T>(
+        &mut self,
+        make: impl FnOnce(&Self, Unread, &Slot) -> Result<T, WeightsError>,
+    ) -> Option<T> {
         let (tensor, slot) = self.matched.remove(&self.trail.path())?;
         if self.failed.is_some() {
             return None;
         }
-        match self.data(tensor, &slot, fits) {
-            Ok(data) => Some(data),
+        match make(self, tensor, &slot) {
+            Ok(made) => Some(made),
             Err(error) => {
                 self.failed = Some(error);
                 None
@@ -325,10 +180,57 @@ impl Filler<'_> {
         }
     }
 
-    /// Reads a tensor in the module's layout and data type.
+    /// A parameter of floats.
+    fn float<const D: usize>(
+        &self,
+        tensor: Unread,
+        slot: &Slot,
+        device: &Device,
+    ) -> Result<Tensor<D>, WeightsError> {
+        let data = || self.data(&tensor, slot, |dtype| dtype.is_float());
+        Ok(
+            match slot.keeping(Some(&tensor), self.storage, tensor.dtype) {
+                #[cfg(feature = "cpu")]
+                Keeping::Blocks(blocks) => self.packed(&blocks, slot, device)?,
+                #[cfg(feature = "cpu")]
+                Keeping::Fours => packed::fours(&data()?).tensor(|data| placed(data, device)),
+                Keeping::Bytes(group) => placed(quantise::quantised(&data()?, group), device),
+                Keeping::Plain(dtype) => {
+                    let data = data()?.convert_dtype(dtype);
+                    let turned = slot.transposed.then(|| transposed(&data));
+                    placed(turned.unwrap_or(data), device)
+                }
+            },
+        )
+    }
+
+    /// A weight that stays in the file's blocks.
+    #[cfg(feature = "cpu")]
+    fn packed<const D: usize>(
+        &self,
+        blocks: &Blocks,
+        slot: &Slot,
+        device: &Device,
+    ) -> Result<Tensor<D>, WeightsError> {
+        let bytes = blocks.read();
+        let bytes = bytes.map_err(|error| self.unreadable(slot, error.to_string()))?;
+        check_finite_blocks(blocks.kind, &bytes, &slot.name, self.origin)?;
+        let packed = packed::packed(blocks.kind, &bytes, [slot.shape[0], slot.shape[1]]);
+        Ok(packed.tensor(|data| placed(data, device)))
+    }
+
+    fn unreadable(&self, slot: &Slot, reason: String) -> WeightsError {
+        WeightsError::Tensor {
+            name: slot.name.clone(),
+            reason,
+            origin: self.origin.to_owned(),
+        }
+    }
+
+    /// Reads a tensor.
     fn data(
         &self,
-        tensor: Packed,
+        tensor: &Unread,
         slot: &Slot,
         fits: fn(DType) -> bool,
     ) -> Result<TensorData, WeightsError> {
@@ -339,31 +241,10 @@ impl Filler<'_> {
                 origin: self.origin.to_owned(),
             });
         }
-        let failed = |reason: String| WeightsError::Tensor {
-            name: slot.name.clone(),
-            reason,
-            origin: self.origin.to_owned(),
-        };
-        let data = bridge::into_data(tensor).map_err(|error| failed(error.to_string()))?;
+        let data = tensor.read();
+        let data = data.map_err(|error| self.unreadable(slot, error.to_string()))?;
         check_finite(&data, &slot.name, self.origin)?;
-        Ok(self.laid(data, slot))
-    }
-
-    /// What the file has, in the module's layout and data type.
-    fn laid(&self, data: TensorData, slot: &Slot) -> TensorData {
-        let kept = data.dtype();
-        if !kept.is_float() {
-            return data;
-        }
-        if let Some(group) = slot.group(self.storage) {
-            return quantise::quantised(&data, group);
-        }
-        let data = data.convert_dtype(self.storage.dtype(kept, slot.is_weight));
-        if slot.transposed {
-            transposed(&data)
-        } else {
-            data
-        }
+        Ok(data)
     }
 }
 
@@ -377,9 +258,10 @@ impl ModuleMapper for Filler<'_> {
     }
 
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        match self.next(|dtype| dtype.is_float()) {
-            Some(data) => {
-                let (id, tensor) = (param.id, placed(data, &param.lazy_device()));
+        let device = param.lazy_device();
+        match self.next(|filler, tensor, slot| filler.float(tensor, slot, &device)) {
+            Some(tensor) => {
+                let id = param.id;
                 param.transform_for_load(tensor, id)
             }
             None => param,
@@ -387,7 +269,8 @@ impl ModuleMapper for Filler<'_> {
     }
 
     fn map_int<const D: usize>(&mut self, param: Param<Tensor<D, Int>>) -> Param<Tensor<D, Int>> {
-        match self.next(|dtype| dtype.is_int() || dtype.is_uint()) {
+        let is_integer = |dtype: DType| dtype.is_int() || dtype.is_uint();
+        match self.next(|filler, tensor, slot| filler.data(&tensor, slot, is_integer)) {
             Some(data) => {
                 let options = (&param.lazy_device(), data.dtype());
                 let (id, tensor) = (param.id, Tensor::from_data(data, options));

@@ -5,12 +5,10 @@
 //! in its last norms, that of the text in the last block among them, the shift in front of the scale. Text encoders stand beside it as node
 //! programs name them, or are left out; what CLIP-L makes of a whole text is not projected there.
 
-use burn_store::burn_pack::Tensor as Packed;
-
-use super::WeightSource;
 use super::original::{
     Elements, Parts, Piece, Placement, autoencoder, number, renamed, split_by, unrecognised,
 };
+use super::{WeightSource, unread::Unread};
 use crate::error::Error;
 
 /// The part of a model folder that the denoiser is.
@@ -267,7 +265,7 @@ pub fn named(source: &WeightSource) -> Result<WeightSource, Error> {
         return Ok(source.clone());
     }
     let part = split(source)?.parts.remove(PART);
-    let none = || WeightSource::from_tensors(source.origin().to_owned(), Vec::<Packed>::new());
+    let none = || WeightSource::from_tensors(source.origin().to_owned(), Vec::<Unread>::new());
     part.map_or_else(none, Ok)
 }
 

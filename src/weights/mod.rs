@@ -12,17 +12,26 @@ pub mod mmdit;
 pub mod names;
 pub mod original;
 
+mod blocks;
 mod filters;
 mod finite;
 mod format;
 mod load;
+#[cfg(feature = "cpu")]
+mod packed;
 mod quantise;
+mod slots;
 mod source;
 mod transpose;
+mod unread;
+
+#[cfg(all(test, feature = "gpu"))]
+pub(crate) use unread::Unread;
 
 pub(crate) use filters::placed;
 pub use format::{Format, Storage, WeightFormat};
-pub use load::{check_fit, load_merged, load_strict, reload, shapes, weight_bytes};
+pub use load::{check_fit, load_merged, load_strict, reload};
+pub use slots::{FileTypes, shapes, weight_bytes};
 pub use source::WeightSource;
 pub(crate) use source::refuse_stand_in;
 #[cfg(feature = "hub")]

@@ -10,8 +10,7 @@
 
 use std::collections::HashMap;
 
-use burn::tensor::{Shape, TensorData};
-use burn_store::{bridge, burn_pack::Tensor as Packed};
+use super::unread::Unread;
 
 use super::WeightSource;
 use crate::error::{Error, WeightsError};
@@ -105,7 +104,7 @@ fn is_buffer(name: &str) -> bool {
 pub(crate) fn canonical(
     source: &WeightSource,
     asked: &HashMap<&str, &[usize]>,
-) -> Result<HashMap<String, Packed>, Error> {
+) -> Result<HashMap<String, Unread>, Error> {
     let prefixed = prefixed(asked.keys().copied());
     let mut tensors = HashMap::new();
     for tensor in source.packed().filter(|one| !is_buffer(&one.name)) {
@@ -121,7 +120,7 @@ pub(crate) fn canonical(
 }
 
 /// Has tensors with two names under the one that is asked for, unless they are of another shape.
-fn join_twins(tensors: &mut HashMap<String, Packed>, asked: &HashMap<&str, &[usize]>) {
+fn join_twins(tensors: &mut HashMap<String, Unread>, asked: &HashMap<&str, &[usize]>) {
     for (twin, name) in TWINS {
         let shape = tensors.get(twin).map(|tensor| tensor.shape.to_vec());
         let fits = shape.as_deref() == asked.get(name).copied();
@@ -152,22 +151,11 @@ fn aligned(name: String, prefixed: Option<bool>) -> String {
 
 /// Takes the unit sides off a 1x1 convolution `[outputs, inputs, 1, 1]` where the module has the linear layer that it is: the
 /// projections of SD 1.x transformers and of early autoencoders' attention.
-fn squeezed(tensor: Packed, asked: Option<&[usize]>) -> Packed {
+fn squeezed(tensor: Unread, asked: Option<&[usize]>) -> Unread {
     match (&tensor.shape.to_vec()[..], asked) {
-        (&[outputs, inputs, 1, 1], Some([_, _])) => reshaped(tensor, vec![outputs, inputs]),
+        (&[outputs, inputs, 1, 1], Some([_, _])) => tensor.reshaped([outputs, inputs]),
         _ => tensor,
     }
-}
-
-/// The same elements under another shape.
-pub(crate) fn reshaped(tensor: Packed, shape: Vec<usize>) -> Packed {
-    let (name, dtype) = (tensor.name.clone(), tensor.dtype);
-    let shape = Shape::from(shape);
-    let inner = shape.clone();
-    bridge::map_data(tensor, name, dtype, shape, move |data| {
-        let (bytes, _, dtype) = data.into_parts();
-        TensorData::from_bytes(bytes, inner.clone(), dtype)
-    })
 }
 
 #[cfg(test)]

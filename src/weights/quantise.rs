@@ -58,8 +58,18 @@ pub(super) fn quantised(weight: &TensorData, group: usize) -> TensorData {
             scales.push(scale);
         }
     }
-    let mut integers = turned(&integers, 0, outputs, inputs);
-    let scales = turned(&scales, 0.0, outputs, inputs / group);
+    turned_about(&integers, &scales, [outputs, inputs])
+}
+
+/// Integers, `[outputs, inputs]`, under the scales of their groups, `[outputs, inputs / group]`, as the weight `[inputs, outputs]`.
+pub(super) fn turned_about(
+    integers: &[i8],
+    scales: &[f32],
+    [outputs, inputs]: [usize; 2],
+) -> TensorData {
+    let group = integers.len() / scales.len();
+    let mut integers = turned(integers, 0, outputs, inputs);
+    let scales = turned(scales, 0.0, outputs, inputs / group);
     // burn appends the scales to the integers, and would take twice the memory to have room for them.
     integers.reserve_exact(size_of_val(scales.as_slice()) + size_of::<f32>());
     TensorData::quantized(integers, [inputs, outputs], scheme(group), &scales, None)

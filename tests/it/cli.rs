@@ -130,8 +130,11 @@ fn names_that_are_not_known_are_usage_errors_with_a_hint() {
             &["`int8` is not a data type", "f32, f16 or bf16"],
         ),
         (
-            &["generate", "--weights", "q4"],
-            &["`q4` is not a format of weights", "hint: use file or q8"],
+            &["generate", "--weights", "q3"],
+            &[
+                "`q3` is not a format of weights",
+                "hint: use file, q8 or q4",
+            ],
         ),
     ]);
 }

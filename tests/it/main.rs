@@ -66,6 +66,7 @@ mod films;
 mod fixture;
 mod flux;
 mod folders;
+mod gguf;
 mod golden;
 mod gpu;
 #[cfg(feature = "hub")]

@@ -1,4 +1,4 @@
-//! Weights in 8 bits: how far they move predictions, and what adapters and the command line make of them.
+//! Weights in 8 and 4 bits: how far they move predictions, and what adapters and the command line make of them.
 
 use afterimage::catalog::ModelFolder;
 use afterimage::pipeline::{Adapters, Pipeline, Request, Trace};
@@ -8,7 +8,7 @@ use burn::tensor::{DType, Device};
 
 use crate::adapter_files::{file, pair};
 use crate::fixture::{shipped, values};
-use crate::tolerance::Q8;
+use crate::tolerance::{Q4, Q8};
 
 fn folder(model: &str) -> ModelFolder {
     ModelFolder::open(shipped(model).to_str().unwrap()).unwrap()
@@ -46,11 +46,11 @@ fn apart(found: &[f32], expected: &[f32]) -> f64 {
 }
 
 #[track_caller]
-fn assert_near(found: &[f32], expected: &[f32], case: &str) {
+fn assert_near(found: &[f32], expected: &[f32], most: f64, case: &str) {
     let apart = apart(found, expected);
     eprintln!("{case}: {apart:.2e}");
     assert!(found != expected, "{case}: nothing was rounded");
-    assert!(apart < Q8, "{case}: {apart}");
+    assert!(apart < most, "{case}: {apart}");
 }
 
 #[test]
@@ -62,11 +62,13 @@ fn predictions_move_a_little() {
     ];
     for (model, request) in requests {
         let folder = folder(model);
-        let [exact, rounded] = [WeightFormat::File, WeightFormat::Q8].map(|weights| {
+        let formats = [WeightFormat::File, WeightFormat::Q8, WeightFormat::Q4];
+        let [exact, eight, four] = formats.map(|weights| {
             let pipeline = load(&folder, weights, &Adapters::default());
             prediction(&pipeline, request.clone())
         });
-        assert_near(&rounded, &exact, model);
+        assert_near(&eight, &exact, Q8, &format!("{model} in 8 bits"));
+        assert_near(&four, &exact, Q4, &format!("{model} in 4 bits"));
     }
 }
 
@@ -86,7 +88,7 @@ fn adapters_are_merged_before_weights_are_rounded() {
     let (plain, adapters) = (Adapters::default(), lora(100.0));
     let exact = prediction(&load(&folder, WeightFormat::File, &adapters), prompted());
     let rounded = prediction(&load(&folder, WeightFormat::Q8, &adapters), prompted());
-    assert_near(&rounded, &exact, "merged");
+    assert_near(&rounded, &exact, Q8, "merged");
 
     let mut pipeline = load(&folder, WeightFormat::Q8, &plain);
     let before = prediction(&pipeline, prompted());

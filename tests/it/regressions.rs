@@ -100,6 +100,33 @@ fn headers_that_ask_for_more_than_they_have() {
 }
 
 #[test]
+fn gguf_files_that_ask_for_more_than_they_have() {
+    let gguf = parser("gguf");
+    let head = |tensors: u64, words: u64| {
+        [
+            &b"GGUF\x03\0\0\0"[..],
+            &tensors.to_le_bytes(),
+            &words.to_le_bytes(),
+        ]
+        .concat()
+    };
+    let text = |text: &str| [&(text.len() as u64).to_le_bytes(), text.as_bytes()].concat();
+    // As many of the smallest words and tensors as a file may have.
+    let word = |number: usize| [&text(&format!("{number}"))[..], &[0, 0, 0, 0, 0]].concat();
+    let words: Vec<_> = (0..1 << 17).map(word).collect();
+    gguf(&[head(0, 1 << 17), words.concat()].concat());
+    let tensor = |number: usize| [&text(&format!("{number}"))[..], &[0; 16]].concat();
+    let tensors: Vec<_> = (0..1 << 16).map(tensor).collect();
+    gguf(&[&head(1 << 16, 0)[..], &tensors.concat(), &[0; 64]].concat());
+    // A list of lists of lists, and a list of as many elements as the file has bytes.
+    let list = [9, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0].repeat(100_000);
+    gguf(&[&head(0, 1)[..], &text("a"), &[9, 0, 0, 0], &list].concat());
+    let long = [&[7, 0, 0, 0][..], &4_000_000_u64.to_le_bytes()].concat();
+    let zeros = vec![0; 4_000_000];
+    gguf(&[&head(0, 1)[..], &text("a"), &[9, 0, 0, 0], &long, &zeros].concat());
+}
+
+#[test]
 fn indices_that_ask_for_more_than_they_have() {
     let tensor = |number| format!(r#""{number}":"a.safetensors""#);
     let many = format!(

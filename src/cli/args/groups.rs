@@ -309,7 +309,7 @@ pub(in crate::cli) struct Cache {
 pub(in crate::cli) struct Machine {
     #[command(flatten)]
     pub(in crate::cli) place: Place,
-    /// How linear layers keep their weights: file, as it has them, or q8, in 8 bits (on the CPU) [default: file]
+    /// How linear layers keep their weights: file, as it has them, or, on the CPU, q8, in 8 bits, or q4, in 4 bits [default: file]
     #[arg(long, value_name = "W")]
     pub(in crate::cli) weights: Option<WeightFormat>,
     /// Text encoders while the denoiser runs: keep, release (and read them again for the next prompt), or auto, which releases them when memory is short

@@ -193,7 +193,7 @@ pub(super) struct Plan {
     /// Forecast memory for a denoiser in f32 on the CPU, or in f16 or bf16 on a GPU
     #[arg(long, value_name = "T", default_value = "f32", help_heading = MACHINE)]
     pub(super) dtype: DtypeChoice,
-    /// Forecast memory for linear layers as the files have them, file, or in 8 bits, q8
+    /// Forecast memory for linear layers as the files have them, file, in 8 bits, q8, or in 4 bits, q4
     #[arg(long, value_name = "W", default_value_t, help_heading = MACHINE)]
     pub(super) weights: WeightFormat,
     #[command(flatten)]

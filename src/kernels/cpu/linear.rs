@@ -10,6 +10,7 @@ use std::ops::Range;
 
 use macerator::Simd;
 
+use super::packed::Scales;
 use super::product::{
     COLUMNS, Factor, Output, Rows, Scratch, Task, Values, compute, lay, run, tasks,
 };
@@ -80,11 +81,18 @@ struct Weights<'a> {
 impl Factor for Weights<'_> {
     #[inline(always)]
     fn gather<S: Simd>(&self, part: Range<usize>, width: usize, columns: &mut [f32]) {
-        let mut room = [0.0; COLUMNS];
+        let (mut room, mut scales) = ([0.0; COLUMNS], Scales::default());
         for (slot, index) in part.enumerate() {
             let start = index * self.job.width;
             let line = start + self.task.columns.start..start + self.task.columns.end;
-            let line = self.job.weight.widened(line, &mut room);
+            let line = match self.job.weight {
+                Values::Packed(weight) => {
+                    let room = &mut room[..line.len()];
+                    weight.widen(line, &mut scales, room);
+                    &*room
+                }
+                weight => weight.widened(line, &mut room),
+            };
             lay::<S>(line, slot, width, columns);
         }
     }

@@ -9,6 +9,7 @@ pub(crate) mod gate;
 mod half;
 pub(crate) mod linear;
 pub(crate) mod norm;
+pub(crate) mod packed;
 pub(crate) mod product;
 pub(crate) mod quantised;
 mod simd;

@@ -14,7 +14,7 @@ use crate::models::vae::VaeConfig;
 use crate::ops;
 use crate::pipeline::config::{ModelConfig, Role, SourceConfig, Visitor};
 use crate::pipeline::request::{Request, Resolved};
-use crate::weights::{Format, Storage, weight_bytes};
+use crate::weights::{FileTypes, Format, Storage, weight_bytes};
 
 /// The program itself: 28 MiB that it holds before any model is read, and 8 of its code and threads at work. Measured on Linux.
 const PROGRAM: u64 = 36 << 20;
@@ -122,8 +122,8 @@ pub struct Memory {
 }
 
 impl Memory {
-    /// Forecasts the run of `request`, resolved, of a model whose configuration is `config`; `file` tells the type in which a part's
-    /// file has its weights.
+    /// Forecasts the run of `request`, resolved, of a model whose configuration is `config`; `file` tells in what a part's file
+    /// has its weights.
     ///
     /// # Errors
     ///
@@ -133,7 +133,7 @@ impl Memory {
         request: &Request,
         resolved: &Resolved,
         kept: Kept,
-        file: impl Fn(&str) -> DType,
+        file: impl Fn(&str) -> FileTypes,
     ) -> Result<Self, Error> {
         let scales = Scales {
             kept,
@@ -155,7 +155,7 @@ impl Memory {
         config: &ModelConfig,
         request: &Request,
         kept: Kept,
-        file: impl Fn(&str) -> DType,
+        file: impl Fn(&str) -> FileTypes,
     ) -> Result<Self, Error> {
         let mut scales = Scales {
             kept,
@@ -272,13 +272,11 @@ impl Memory {
     }
 }
 
-/// The type in which `folder` has the weights of a part; half precision where it has none.
-pub fn file_dtype(folder: &ModelFolder, part: &str) -> DType {
+/// In what `folder` has the weights of a part; half precision where it has none.
+pub fn file_types(folder: &ModelFolder, part: &str) -> FileTypes {
     let source = folder.has_weights(part).then(|| folder.weights(part));
     let source = source.and_then(Result::ok);
-    source
-        .and_then(|source| source.float_dtype())
-        .unwrap_or(UNSEEN)
+    source.map_or_else(|| UNSEEN.into(), FileTypes::of)
 }
 
 /// Weighs modules that are never filled.
@@ -288,7 +286,7 @@ struct Scales<F> {
     weights: Vec<Weights>,
 }
 
-impl<F: Fn(&str) -> DType> Visitor for Scales<F> {
+impl<F: Fn(&str) -> FileTypes> Visitor for Scales<F> {
     fn part<M: Module>(&mut self, part: &'static str, role: Role, module: &M) -> Result<(), Error> {
         let storage = match role {
             Role::Encoder => self.kept.encoders,
@@ -296,7 +294,7 @@ impl<F: Fn(&str) -> DType> Visitor for Scales<F> {
             Role::Denoiser => self.kept.denoiser,
             Role::Decoder => self.kept.decoder,
         };
-        let (parameters, bytes) = weight_bytes(module, storage, (self.file)(part));
+        let (parameters, bytes) = weight_bytes(module, storage, &(self.file)(part));
         self.weights.push(Weights {
             part: part.to_owned(),
             parameters,
@@ -306,7 +304,7 @@ impl<F: Fn(&str) -> DType> Visitor for Scales<F> {
     }
 }
 
-impl<F: Fn(&str) -> DType> Scales<F> {
+impl<F: Fn(&str) -> FileTypes> Scales<F> {
     fn weights(mut self, config: &ModelConfig, device: &Device) -> Result<Vec<Weights>, Error> {
         config.visit(device, &mut self)?;
         for net in &config.controls {
@@ -394,7 +392,7 @@ mod tests {
         let folder = ModelFolder::bundled().expect("the bundled model");
         let config = ModelConfig::read(&folder).expect("its configuration");
         let resolved = request.resolve(&config).expect("a run");
-        let file = |part: &str| file_dtype(&folder, part);
+        let file = |part: &str| file_types(&folder, part);
         Memory::forecast(&config, request, &resolved, kept, file).expect("a forecast")
     }
 

@@ -20,7 +20,7 @@ pub use adapters::Adapters;
 pub(super) use adapters::{Exchange, Notes};
 pub(super) use build::{Parts, origin};
 pub(super) use few_steps::FewSteps;
-pub use memory::{Kept, Memory, Phase, Weights, file_dtype};
+pub use memory::{Kept, Memory, Phase, Weights, file_types};
 pub use residency::Residency;
 pub(super) use source::{Asked, Source};
 pub(super) use space::Space;

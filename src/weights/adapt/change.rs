@@ -1,6 +1,6 @@
 //! The change that an adapter makes to one parameter.
 
-use burn_store::burn_pack::{Error as PackError, Tensor as Packed};
+use super::super::unread::{ReadError, Unread};
 
 use super::factors::{Factors, read};
 
@@ -14,13 +14,13 @@ pub(super) enum Delta {
     /// `LoKr`: every element of the first matrix times the whole of the second.
     Kronecker(Side, Side),
     /// As it is.
-    Whole(Packed),
+    Whole(Unread),
 }
 
 /// A matrix of a Kronecker product.
 #[derive(Debug, Clone)]
 pub(super) enum Side {
-    Whole(Packed),
+    Whole(Unread),
     Product(Box<Factors>),
 }
 
@@ -35,7 +35,7 @@ pub(super) struct Change {
 
 /// The lengths that the rows or columns of a weight are brought to (`DoRA`).
 #[derive(Debug, Clone)]
-pub(super) struct Magnitude(pub(super) Packed);
+pub(super) struct Magnitude(pub(super) Unread);
 
 impl Side {
     /// `[rows, columns]` or more sides, and the rank of a product.
@@ -53,7 +53,7 @@ impl Side {
         }
     }
 
-    fn tensor(&self) -> &Packed {
+    fn tensor(&self) -> &Unread {
         match self {
             Self::Product(factors) => &factors.left,
             Self::Whole(tensor) => tensor,
@@ -61,7 +61,7 @@ impl Side {
     }
 
     /// Values, rows first.
-    fn values(&self) -> Result<Vec<f32>, PackError> {
+    fn values(&self) -> Result<Vec<f32>, ReadError> {
         match self {
             Self::Whole(tensor) => read(tensor),
             Self::Product(factors) => {
@@ -103,7 +103,7 @@ impl Delta {
     }
 
     /// Two of its tensors, for those who say that they do not fit.
-    pub(super) fn pair(&self) -> (&Packed, &Packed) {
+    pub(super) fn pair(&self) -> (&Unread, &Unread) {
         match self {
             Self::Product(factors) => (&factors.left, &factors.right),
             Self::Hadamard(first, _) if first.shape().is_none() => (&first.left, &first.right),
@@ -115,7 +115,7 @@ impl Delta {
     }
 
     /// Adds `scale` times the change to `weights`, row-major with the outputs first.
-    fn add_to(&self, weights: &mut [f32], scale: f32) -> Result<(), PackError> {
+    fn add_to(&self, weights: &mut [f32], scale: f32) -> Result<(), ReadError> {
         match self {
             Self::Product(factors) => factors.add_to(weights, scale)?,
             Self::Hadamard(first, second) => {
@@ -145,7 +145,7 @@ fn kronecker(
     scale: f32,
     first: &Side,
     second: &Side,
-) -> Result<(), PackError> {
+) -> Result<(), ReadError> {
     let columns = first.shape().map_or(1, |(shape, _)| shape[1]);
     let inner = second.shape().map_or(1, |(shape, _)| shape[0]);
     let (first, second) = (first.values()?, second.values()?);
@@ -173,7 +173,7 @@ impl Change {
         weights: &mut [f32],
         shape: &[usize],
         scale: f64,
-    ) -> Result<(), PackError> {
+    ) -> Result<(), ReadError> {
         let Some(magnitude) = &self.magnitude else {
             return self.delta.add_to(weights, (scale * self.scale) as f32);
         };
@@ -210,7 +210,7 @@ impl Magnitude {
     }
 
     /// Brings rows or columns of `weights` to their lengths.
-    fn apply(&self, weights: &mut [f32], shape: &[usize]) -> Result<(), PackError> {
+    fn apply(&self, weights: &mut [f32], shape: &[usize]) -> Result<(), ReadError> {
         let lengths = read(&self.0)?;
         let rows = self.of_outputs(shape) != Some(false);
         let (outputs, inputs) = (shape[0], shape.get(1).copied().unwrap_or(1));

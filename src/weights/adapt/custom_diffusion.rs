@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use burn_store::burn_pack::Tensor as Packed;
+use super::super::unread::Unread;
 
 use super::names::Target;
 use crate::error::{AdapterError, Error};
@@ -16,7 +16,7 @@ const MARK: &str = "_custom_diffusion";
 #[derive(Debug, Clone)]
 pub struct CustomDiffusion {
     origin: String,
-    pub(super) layers: Vec<(Target, Packed)>,
+    pub(super) layers: Vec<(Target, Unread)>,
     left_out: Vec<String>,
 }
 
@@ -37,7 +37,7 @@ impl CustomDiffusion {
     /// When it holds no such weights, or values that are no finite numbers.
     pub fn from_source(source: &WeightSource) -> Result<Self, Error> {
         let origin = source.origin().to_owned();
-        let layer = |tensor: &Packed| {
+        let layer = |tensor: &Unread| {
             let (front, end) = tensor.name.split_once(MARK)?;
             let stem = format!("{front}{}", end.strip_suffix(".weight")?);
             Some((Target::new(&stem), tensor.clone()))

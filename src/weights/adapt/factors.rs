@@ -1,10 +1,7 @@
 //! The low-rank matrices of an adapter, and their product.
 
+use super::super::unread::{ReadError, Unread};
 use burn::tensor::DType;
-use burn_store::{
-    bridge,
-    burn_pack::{Error as PackError, Tensor as Packed},
-};
 use nalgebra::{DMatrixView, DMatrixViewMut};
 
 /// A matrix of low rank as the product of two: `left · right`, or `left · core · right` for a convolution whose core has the kernel's
@@ -12,11 +9,11 @@ use nalgebra::{DMatrixView, DMatrixViewMut};
 #[derive(Debug, Clone)]
 pub(super) struct Factors {
     /// `[outputs, rank]`, behind it unit sides; `[rank, outputs]` where `turned`.
-    pub(super) left: Packed,
+    pub(super) left: Unread,
     /// `[rank, inputs]`, or `[rank, inputs, height, width]` of a convolution without a core.
-    pub(super) right: Packed,
+    pub(super) right: Unread,
     /// `[rank of left, rank of right, height, width]`
-    pub(super) core: Option<Packed>,
+    pub(super) core: Option<Unread>,
     /// Whether `left` is kept transposed, as `LoHa` and `LoKr` do beside a core.
     pub(super) turned: bool,
 }
@@ -51,7 +48,7 @@ impl Factors {
     }
 
     /// Adds `scale` times the product to `weights`, row-major with the outputs first.
-    pub(super) fn add_to(&self, weights: &mut [f32], scale: f32) -> Result<(), PackError> {
+    pub(super) fn add_to(&self, weights: &mut [f32], scale: f32) -> Result<(), ReadError> {
         let left = self.left()?;
         let (right, rank) = self.right()?;
         add_product(weights, scale, &left, &right, rank);
@@ -59,7 +56,7 @@ impl Factors {
     }
 
     /// `[outputs, rank]`
-    fn left(&self) -> Result<Vec<f32>, PackError> {
+    fn left(&self) -> Result<Vec<f32>, ReadError> {
         let left = read(&self.left)?;
         if !self.turned {
             return Ok(left);
@@ -72,7 +69,7 @@ impl Factors {
     }
 
     /// Everything behind `left`, `[rank of left, inputs · height · width]`, and that rank.
-    fn right(&self) -> Result<(Vec<f32>, usize), PackError> {
+    fn right(&self) -> Result<(Vec<f32>, usize), ReadError> {
         let right = read(&self.right)?;
         let Some(core) = &self.core else {
             return Ok((right, self.right.shape[0]));
@@ -104,8 +101,8 @@ fn add_product(into: &mut [f32], scale: f32, left: &[f32], right: &[f32], inner:
 }
 
 /// The values of a tensor.
-pub(super) fn read(tensor: &Packed) -> Result<Vec<f32>, PackError> {
-    let data = bridge::to_data(tensor)?.convert_dtype(DType::F32);
+pub(super) fn read(tensor: &Unread) -> Result<Vec<f32>, ReadError> {
+    let data = tensor.read()?.convert_dtype(DType::F32);
     data.try_into_vec()
-        .map_err(|error| PackError::ValidationError(error.to_string()))
+        .map_err(|error| ReadError(error.to_string()))
 }

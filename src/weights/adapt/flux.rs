@@ -4,7 +4,7 @@
 //! (`diffusion_model.double_blocks.0.…`), `XLabs`' trainer by its processors (`double_blocks.0.processor.qkv_lora1.down.weight`). A layer that one
 //! tensor holds there becomes several here: what makes the outputs is cut, what reads the inputs is theirs in common.
 
-use burn_store::burn_pack::Tensor as Packed;
+use crate::weights::unread::Unread;
 
 use super::roles::{Role, role};
 use crate::error::Error;
@@ -74,7 +74,7 @@ pub(super) fn renamed_by(
 }
 
 /// What a tensor becomes, if its layer is one of the program's.
-fn tensors(tensor: &Packed, layers: impl Fn(&str) -> Option<Vec<Piece>>) -> Option<Vec<Packed>> {
+fn tensors(tensor: &Unread, layers: impl Fn(&str) -> Option<Vec<Piece>>) -> Option<Vec<Unread>> {
     let name = tensor.name.as_str();
     let of_processor = ENDINGS.iter().find_map(|&(theirs, ours, role)| {
         let stem = name.strip_suffix(theirs)?;
@@ -154,14 +154,13 @@ fn alone(block: &str) -> Vec<Piece> {
 #[cfg(test)]
 mod tests {
     use burn::tensor::TensorData;
-    use burn_store::bridge;
 
     use super::*;
 
     /// Names and shapes that a tensor of this name and shape becomes.
     fn became(name: &str, shape: [usize; 2]) -> Vec<(String, Vec<usize>)> {
         let data = TensorData::zeros::<f32, _>(shape);
-        let tensor = bridge::from_data(data, name.to_owned(), None);
+        let tensor = Unread::of(data, name);
         let source = WeightSource::from_tensors("test".into(), vec![tensor]).unwrap();
         let renamed = renamed(&source).unwrap();
         let packed = renamed.packed();

@@ -1,6 +1,6 @@
 //! One layer of an adapter, made of its tensors.
 
-use burn_store::burn_pack::Tensor as Packed;
+use super::super::unread::Unread;
 
 use super::change::{Change, Delta, Magnitude, Side};
 use super::factors::{Factors, read};
@@ -54,7 +54,7 @@ impl Parts<'_> {
     }
 
     /// A change that is kept as it is; alphas do not scale it.
-    fn whole(&self, tensor: Packed, target: Target) -> Result<Layer, AdapterError> {
+    fn whole(&self, tensor: Unread, target: Target) -> Result<Layer, AdapterError> {
         let delta = Delta::Whole(tensor);
         let (shape, _) = self.shape(&delta)?;
         Ok(Layer {
@@ -204,7 +204,7 @@ impl Parts<'_> {
         })
     }
 
-    fn take(&mut self, role: Role) -> Result<Packed, AdapterError> {
+    fn take(&mut self, role: Role) -> Result<Unread, AdapterError> {
         let tensor = self.roles.remove(&role);
         tensor.ok_or_else(|| self.incomplete(format!("{}{}", self.name, ending(role))))
     }

@@ -2,11 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use burn::tensor::{DType, TensorData};
-use burn_store::{
-    bridge,
-    burn_pack::{Error as PackError, Tensor as Packed},
-};
+use super::super::unread::{ReadError, Unread};
+use burn::tensor::{Bytes, DType, TensorData};
 
 use super::change::Change;
 use super::factors::read;
@@ -35,7 +32,7 @@ struct Patch {
 
 #[derive(Debug, Clone)]
 struct Replacement {
-    tensor: Packed,
+    tensor: Unread,
     origin: String,
 }
 
@@ -355,22 +352,21 @@ impl Patches {
     }
 
     /// The parameter `name` as it becomes, `base` as the model has it; still unread.
-    pub(crate) fn applied(&self, name: &str, base: Packed) -> Packed {
+    pub(crate) fn applied(&self, name: &str, base: Unread) -> Unread {
         let Some(patch) = self.0.get(name) else {
             return base;
         };
         let (patch, shape) = (patch.clone(), base.shape.clone());
-        let inner = shape.to_vec();
-        bridge::deferred(base.name.clone(), DType::F32, shape, None, move || {
+        Unread::deferred(base.name.clone(), DType::F32, shape, move || {
             let weights = patch.weights(&base)?;
-            Ok(TensorData::new(weights, inner.clone()))
+            Ok(Bytes::from_elems(weights))
         })
     }
 }
 
 impl Patch {
     /// Sums are made in f32, whatever the files hold, and rounded once when they are put into the module.
-    fn weights(&self, base: &Packed) -> Result<Vec<f32>, PackError> {
+    fn weights(&self, base: &Unread) -> Result<Vec<f32>, ReadError> {
         let mut weights = match &self.replaced {
             Some(Replacement { tensor, origin }) => {
                 read(tensor).map_err(|error| named(&tensor.name, origin, &error))?
@@ -387,6 +383,6 @@ impl Patch {
 }
 
 /// Which file failed, as the model's own is what the reader's error names.
-fn named(name: &str, origin: &str, error: &PackError) -> PackError {
-    PackError::ValidationError(format!("`{name}` in {origin}: {error}"))
+fn named(name: &str, origin: &str, error: &ReadError) -> ReadError {
+    ReadError(format!("`{name}` in {origin}: {error}"))
 }

@@ -48,14 +48,14 @@ fn last_block(source: &WeightSource) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use burn::tensor::TensorData;
-    use burn_store::bridge;
 
     use super::*;
+    use crate::weights::unread::Unread;
 
     fn became(tensors: &[(&str, [usize; 2])]) -> Vec<(String, Vec<usize>)> {
         let tensors = tensors.iter().map(|(name, shape)| {
             let data = TensorData::zeros::<f32, _>(*shape);
-            bridge::from_data(data, (*name).to_owned(), None)
+            Unread::of(data, *name)
         });
         let source = WeightSource::from_tensors("test".into(), tensors.collect()).unwrap();
         let renamed = renamed(&source).unwrap();
@@ -88,7 +88,7 @@ mod tests {
             let tensors = [0, 1].map(|block| {
                 let name = format!("lora_unet_joint_blocks_{block}{TEXT_NORM}.lora_up.weight");
                 let data = TensorData::zeros::<f32, _>([rows[block], 4]);
-                bridge::from_data(data, name, None)
+                Unread::of(data, name)
             });
             let source = WeightSource::from_tensors("test".into(), tensors.to_vec()).unwrap();
             last_block(&source)

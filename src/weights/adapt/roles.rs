@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use burn_store::burn_pack::Tensor as Packed;
+use super::super::unread::Unread;
 
 use crate::error::AdapterError;
 use crate::weights::WeightSource;
@@ -122,7 +122,7 @@ pub(super) fn other_method(name: &str) -> Option<&'static str> {
 }
 
 /// The tensors of a layer.
-pub(super) type Roles = BTreeMap<Role, Packed>;
+pub(super) type Roles = BTreeMap<Role, Unread>;
 
 /// The tensors of a file.
 #[derive(Default)]
@@ -130,7 +130,7 @@ pub(super) struct Grouped {
     /// Those of each layer.
     pub(super) layers: BTreeMap<String, Roles>,
     /// Those of each embedding, by its word.
-    pub(super) words: BTreeMap<String, Vec<Packed>>,
+    pub(super) words: BTreeMap<String, Vec<Unread>>,
     /// Names of all others.
     pub(super) left_out: Vec<String>,
 }
@@ -161,7 +161,7 @@ impl Grouped {
         })
     }
 
-    fn add(&mut self, tensor: &Packed, origin: &str) -> Result<(), AdapterError> {
+    fn add(&mut self, tensor: &Unread, origin: &str) -> Result<(), AdapterError> {
         let name = &tensor.name;
         if let Some((word, vectors)) = bundled(name) {
             let mut tensor = tensor.clone();

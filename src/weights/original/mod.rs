@@ -16,11 +16,7 @@ mod unet;
 mod vae;
 mod wrappers;
 
-use std::collections::BTreeMap;
-use std::ops::Range;
-
-use burn::tensor::{Bytes, Shape, TensorData};
-use burn_store::{bridge, burn_pack::Tensor as Packed};
+use std::{collections::BTreeMap, iter, ops::Range};
 
 pub use tiny::{Half, is_tiny_autoencoder, tiny_autoencoder, tiny_config, tiny_half};
 pub use vae::{DECODER_INPUT, autoencoder_alone};
@@ -35,7 +31,7 @@ use self::{
     leftovers::is_leftover,
     text::text,
 };
-use super::{WeightSource, names::reshaped, transpose::transposed};
+use super::{WeightSource, transpose::transposed, unread::Unread};
 use crate::error::{Error, WeightsError};
 
 /// What the numbering of a checkpoint depends on.
@@ -109,51 +105,38 @@ impl Elements {
         }
     }
 
-    fn apply(self, tensor: Packed) -> Packed {
+    /// Which of `rows` rows, in their new order.
+    fn rows(self, rows: usize) -> Vec<Range<usize>> {
+        let shares = |first: usize, count: usize, of: usize| {
+            let share = rows / of;
+            first * share..(first + count) * share
+        };
+        let part = match self {
+            Self::Exchanged => return vec![rows / 2..rows, 0..rows / 2],
+            Self::Third(third) => shares(third, 1, 3),
+            Self::Share { first, count, of } => shares(first, count, of),
+            Self::Whole | Self::Linear | Self::Transposed => 0..rows,
+        };
+        iter::once(part).collect()
+    }
+
+    fn apply(self, tensor: Unread) -> Unread {
         let shape = self.shape(&tensor.shape.to_vec());
         match self {
             Self::Whole => tensor,
-            Self::Linear => reshaped(tensor, shape),
-            Self::Third(third) => rows(tensor, shape, |third_length| {
-                let start = third * third_length;
-                vec![start..start + third_length]
-            }),
-            Self::Share { first, count, .. } => rows(tensor, shape, |length| {
-                let start = length / count * first;
-                vec![start..start + length]
-            }),
-            Self::Exchanged => rows(tensor, shape, |length| {
-                let half = length / 2;
-                vec![half..length, 0..half]
-            }),
-            Self::Transposed => turned(tensor, shape),
+            Self::Linear => tensor.reshaped(shape),
+            Self::Transposed => {
+                let dtype = tensor.dtype;
+                tensor.mapped(dtype, shape, |data| transposed(&data))
+            }
+            Self::Third(_) | Self::Share { .. } | Self::Exchanged => {
+                match tensor.shape.first().copied() {
+                    Some(rows) => tensor.rows(&self.rows(rows)),
+                    None => tensor,
+                }
+            }
         }
     }
-}
-
-/// Some of the rows, still unread: those of these bytes, where the result has so many.
-fn rows(
-    tensor: Packed,
-    shape: Vec<usize>,
-    bytes: impl FnOnce(usize) -> Vec<Range<usize>>,
-) -> Packed {
-    let (name, dtype, shape) = (tensor.name.clone(), tensor.dtype, Shape::from(shape));
-    let ranges = bytes(bridge::data_len(dtype, &shape));
-    let inner = shape.clone();
-    bridge::map_data(tensor, name, dtype, shape, move |data| {
-        let all = data.as_bytes();
-        let parts = ranges.iter().map(|range| &all[range.clone()]);
-        let bytes = parts.collect::<Vec<_>>().concat();
-        TensorData::from_bytes(Bytes::from_bytes_vec(bytes), inner.clone(), dtype)
-    })
-}
-
-/// The transpose of a matrix, still unread.
-fn turned(tensor: Packed, shape: Vec<usize>) -> Packed {
-    let (name, dtype) = (tensor.name.clone(), tensor.dtype);
-    bridge::map_data(tensor, name, dtype, Shape::from(shape), |data| {
-        transposed(&data)
-    })
 }
 
 const UNET: &str = "model.diffusion_model.";
@@ -257,7 +240,7 @@ pub(super) fn split_by(
     source: &WeightSource,
     place: impl Fn(&str) -> Placement,
 ) -> Result<Parts, Error> {
-    let mut parts: BTreeMap<&'static str, Vec<Packed>> = BTreeMap::new();
+    let mut parts: BTreeMap<&'static str, Vec<Unread>> = BTreeMap::new();
     let (mut leftovers, mut strangers) = (Vec::new(), Vec::new());
     for tensor in source.packed() {
         match place(&tensor.name) {
@@ -284,7 +267,7 @@ pub(super) fn split_by(
     })
 }
 
-pub(super) fn cut(tensor: &Packed, piece: Piece) -> Packed {
+pub(super) fn cut(tensor: &Unread, piece: Piece) -> Unread {
     let mut tensor = piece.cut.apply(tensor.clone());
     tensor.name = piece.name;
     tensor

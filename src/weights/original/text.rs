@@ -3,7 +3,9 @@
 use super::{Elements, Piece, Placement, number, renamed, whole};
 
 /// Text encoders of the transformers library: prefix, part, and whether the part projects the whole text.
-const CLIP: [(&str, &str, bool); 3] = [
+/// stable-diffusion.cpp calls those of SDXL as it calls those of other models, the second with a number.
+const CLIP: [(&str, &str, bool); 4] = [
+    ("cond_stage_model.1.transformer.", "text_encoder_2", true),
     ("cond_stage_model.transformer.", "text_encoder", false),
     (
         "conditioner.embedders.0.transformer.",
@@ -47,6 +49,9 @@ fn clip(part: &'static str, tail: &str, layers: usize, projects: bool) -> Placem
     }
     if projection {
         return whole(part, None, tail);
+    }
+    if tail == "text_model.text_projection" {
+        return self::projection(part, projects);
     }
     let bare = tail.strip_prefix("text_model.").unwrap_or(tail);
     let layer = bare.strip_prefix("encoder.layers.").and_then(number);

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use burn_store::burn_pack::Tensor as Packed;
+use super::super::unread::Unread;
 use serde_json::{Map, Value, json};
 
 use super::{Elements, Piece, WeightSource, cut, number, unrecognised, unwrapped};
@@ -72,7 +72,7 @@ pub fn tiny_half(source: &WeightSource) -> Option<Half> {
 ///
 /// When the first holds none, or two tensors come to one name.
 pub fn tiny_autoencoder(files: &[WeightSource]) -> Result<WeightSource, Error> {
-    let mut tensors: Vec<Packed> = Vec::new();
+    let mut tensors: Vec<Unread> = Vec::new();
     for file in files {
         let file = unwrapped(file)?;
         let alone = tiny_half(&file);

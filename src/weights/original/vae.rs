@@ -1,6 +1,6 @@
 //! The autoencoder.
 
-use burn_store::burn_pack::Tensor as Packed;
+use super::super::unread::Unread;
 
 use super::{
     Elements, Piece, Placement, WeightSource, frames::autoencoder_over_frames,
@@ -85,7 +85,7 @@ pub fn autoencoder_alone(source: &WeightSource, levels: usize) -> Result<WeightS
         .into_iter()
         .find(|prefix| source.names().any(|name| name.starts_with(prefix)))
         .unwrap_or_default();
-    let inside = |tensor: &Packed| tensor.name.strip_prefix(prefix).map(str::to_owned);
+    let inside = |tensor: &Unread| tensor.name.strip_prefix(prefix).map(str::to_owned);
     let original = source
         .packed()
         .filter_map(inside)

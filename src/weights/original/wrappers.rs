@@ -115,11 +115,11 @@ mod tests {
     use super::*;
 
     fn names(of: &[&str]) -> Vec<String> {
+        use crate::weights::unread::Unread;
         use burn::tensor::TensorData;
-        use burn_store::bridge;
         let tensor = |name: &&str| {
             let data = TensorData::from([0.0_f32]);
-            bridge::from_data(data, (*name).to_owned(), None)
+            Unread::of(data, *name)
         };
         let tensors = of.iter().map(tensor).collect();
         let source = WeightSource::from_tensors("test".into(), tensors).unwrap();

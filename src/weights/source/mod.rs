@@ -7,6 +7,7 @@
 //! files as `torch.save` writes them; sharded `*.index.json` as transformers writes them.
 
 mod bounds;
+mod gguf;
 mod place;
 mod safetensors;
 mod scaled;
@@ -22,8 +23,8 @@ use std::{
     path::Path,
 };
 
+use super::unread::Unread;
 use burn::tensor::{DType, TensorData};
-use burn_store::{bridge, burn_pack::Tensor as Packed};
 
 #[cfg(feature = "hub")]
 pub(crate) use shards::shard_files;
@@ -38,14 +39,14 @@ use stand_in::{Kind, START};
 pub struct WeightSource {
     /// Path, or what else errors call the place.
     origin: String,
-    tensors: BTreeMap<String, Packed>,
+    tensors: BTreeMap<String, Unread>,
     /// What a safetensors header says beside its tensors.
     metadata: BTreeMap<String, String>,
 }
 
 impl WeightSource {
-    /// Opens a weight file: safetensors, a torch file (`.bin`, `.pt`, `.ckpt`; of what a training program left there, the tensors of the
-    /// model), or a sharded set by its `*.index.json`. Which of the first two it is, is in the file, whatever it is called.
+    /// Opens a weight file: safetensors, GGUF, a torch file (`.bin`, `.pt`, `.ckpt`; of what a training program left there, the tensors of the
+    /// model), or a sharded set by its `*.index.json`. Which of the first three it is, is in the file, whatever it is called.
     ///
     /// # Errors
     ///
@@ -55,13 +56,14 @@ impl WeightSource {
         let path = path.as_ref();
         let (start, length) = start(path)?;
         refuse_stand_in(&start, path)?;
-        let kind = stand_in::kind(&start, length, path)?;
+        let kind = stand_in::kind(&start, length, path);
         if kind != Kind::Index {
             stand_in::refuse_text(&start, path)?;
         }
         match kind {
             Kind::Index => shards::open(path),
             Kind::Torch => torch::open(path),
+            Kind::Gguf => gguf::open(path),
             Kind::Safetensors => safetensors::open(path),
         }
     }
@@ -76,7 +78,7 @@ impl WeightSource {
         safetensors::read(&place, bytes.len() as u64, origin.to_owned())
     }
 
-    pub(crate) fn from_tensors(origin: String, tensors: Vec<Packed>) -> Result<Self, Error> {
+    pub(crate) fn from_tensors(origin: String, tensors: Vec<Unread>) -> Result<Self, Error> {
         let mut named = BTreeMap::new();
         for tensor in scaled::multiplied(unwrapped(tensors), &origin)? {
             match named.entry(tensor.name.clone()) {
@@ -146,7 +148,7 @@ impl WeightSource {
 
     /// Elements of all tensors.
     pub fn parameters(&self) -> u64 {
-        let elements = |tensor: &Packed| tensor.shape.iter().product::<usize>() as u64;
+        let elements = |tensor: &Unread| tensor.shape.iter().product::<usize>() as u64;
         self.tensors.values().map(elements).sum()
     }
 
@@ -164,13 +166,11 @@ impl WeightSource {
                 origin: origin(),
             }
         })?;
-        Ok(
-            bridge::to_data(tensor).map_err(|error| WeightsError::Tensor {
-                name: name.to_owned(),
-                reason: error.to_string(),
-                origin: origin(),
-            })?,
-        )
+        Ok(tensor.read().map_err(|error| WeightsError::Tensor {
+            name: name.to_owned(),
+            reason: error.to_string(),
+            origin: origin(),
+        })?)
     }
 
     /// [`read`](Self::read), for tensors that are used as they are.
@@ -199,11 +199,11 @@ impl WeightSource {
     }
 
     /// The unread tensors.
-    pub(crate) fn packed(&self) -> impl Iterator<Item = &Packed> {
+    pub(crate) fn packed(&self) -> impl Iterator<Item = &Unread> {
         self.tensors.values()
     }
 
-    pub(crate) fn tensor(&self, name: &str) -> Option<&Packed> {
+    pub(crate) fn tensor(&self, name: &str) -> Option<&Unread> {
         self.tensors.get(name)
     }
 }
@@ -228,9 +228,9 @@ fn start(path: &Path) -> Result<(Vec<u8>, u64), FileError> {
 const WRAPPERS: [&str; 2] = ["module.", "_orig_mod."];
 
 /// The tensors under the names that they have without a wrapper.
-fn unwrapped(mut tensors: Vec<Packed>) -> Vec<Packed> {
-    let wrapped = |tensors: &[Packed], wrapper: &str| {
-        let inside = |tensor: &Packed| tensor.name.starts_with(wrapper);
+fn unwrapped(mut tensors: Vec<Unread>) -> Vec<Unread> {
+    let wrapped = |tensors: &[Unread], wrapper: &str| {
+        let inside = |tensor: &Unread| tensor.name.starts_with(wrapper);
         !tensors.is_empty() && tensors.iter().all(inside)
     };
     while let Some(wrapper) = WRAPPERS.iter().find(|one| wrapped(&tensors, one)) {

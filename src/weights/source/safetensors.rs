@@ -4,8 +4,8 @@
 
 use std::{collections::BTreeMap, fs::File, path::Path};
 
+use super::super::unread::{ReadError, Unread};
 use burn::tensor::{Bytes, DType, Shape};
-use burn_store::burn_pack::{Error as PackError, Tensor as Packed};
 use safetensors::tensor::{Dtype, Metadata, TensorInfo};
 use serde::Deserialize;
 use serde_json::Value;
@@ -139,7 +139,7 @@ fn packed(
     name: String,
     info: &TensorInfo,
     origin: &str,
-) -> Result<Packed, WeightsError> {
+) -> Result<Unread, WeightsError> {
     let Some(stored) = stored(info.dtype) else {
         return Err(WeightsError::DataType {
             name,
@@ -150,14 +150,13 @@ fn packed(
     let (start, end) = info.data_offsets;
     let (place, start, length) = (place.clone(), data_start + start as u64, end - start);
     let (dtype, shape) = (stored.dtype(), Shape::from(info.shape.clone()));
-    let wide = length / stored.size() * dtype.size();
     let read = move || {
         let bytes = place.read(start, length);
         bytes
             .map(|bytes| Bytes::from_bytes_vec(stored.widened(bytes)))
-            .map_err(|error| PackError::IoError(error.to_string()))
+            .map_err(|error| ReadError(error.to_string()))
     };
-    Ok(Packed::deferred(name, dtype, shape, None, wide, read))
+    Ok(Unread::deferred(name, dtype, shape, read))
 }
 
 fn stored(dtype: Dtype) -> Option<Stored> {

@@ -6,11 +6,8 @@
 
 use std::collections::BTreeMap;
 
-use burn::tensor::{DType, TensorData};
-use burn_store::{
-    bridge,
-    burn_pack::{Error as PackError, Tensor as Packed},
-};
+use super::super::unread::{ReadError, Unread};
+use burn::tensor::{Bytes, DType};
 
 use crate::error::WeightsError;
 
@@ -24,13 +21,13 @@ const MARK: &str = "scaled_fp8";
 /// # Errors
 ///
 /// When a scale fits its weight's shape in no way.
-pub(super) fn multiplied(tensors: Vec<Packed>, origin: &str) -> Result<Vec<Packed>, WeightsError> {
-    let has_scale = |tensor: &Packed| tensor.name.ends_with(SCALE);
+pub(super) fn multiplied(tensors: Vec<Unread>, origin: &str) -> Result<Vec<Unread>, WeightsError> {
+    let has_scale = |tensor: &Unread| tensor.name.ends_with(SCALE);
     if !tensors.iter().any(has_scale) {
         return Ok(tensors);
     }
     let (scales, others): (Vec<_>, Vec<_>) = tensors.into_iter().partition(has_scale);
-    let of_weight = |scale: Packed| {
+    let of_weight = |scale: Unread| {
         let layer = scale.name.strip_suffix(SCALE).unwrap_or_default();
         (format!("{layer}{WEIGHT}"), scale)
     };
@@ -51,7 +48,7 @@ pub(super) fn multiplied(tensors: Vec<Packed>, origin: &str) -> Result<Vec<Packe
 }
 
 /// `weight`, `[outputs, …]`, times `scale`, one number or one an output.
-fn product(weight: Packed, scale: Packed, origin: &str) -> Result<Packed, WeightsError> {
+fn product(weight: Unread, scale: Unread, origin: &str) -> Result<Unread, WeightsError> {
     let count: usize = scale.shape.iter().product();
     if count != 1 && weight.shape.first() != Some(&count) {
         let (scale_shape, shape) = (scale.shape.to_vec(), weight.shape.to_vec());
@@ -64,8 +61,7 @@ fn product(weight: Packed, scale: Packed, origin: &str) -> Result<Packed, Weight
         });
     }
     let (name, shape) = (weight.name.clone(), weight.shape.clone());
-    let inner = shape.to_vec();
-    Ok(bridge::deferred(name, DType::F32, shape, None, move || {
+    Ok(Unread::deferred(name, DType::F32, shape, move || {
         let (mut weights, scales) = (floats(&weight)?, floats(&scale)?);
         let each = weights.len().div_ceil(count.max(1)).max(1);
         for (weights, scale) in weights.chunks_mut(each).zip(scales) {
@@ -73,12 +69,12 @@ fn product(weight: Packed, scale: Packed, origin: &str) -> Result<Packed, Weight
                 *weight *= scale;
             }
         }
-        Ok(TensorData::new(weights, inner.clone()))
+        Ok(Bytes::from_elems(weights))
     }))
 }
 
-fn floats(tensor: &Packed) -> Result<Vec<f32>, PackError> {
-    let data = bridge::to_data(tensor)?.convert_dtype(DType::F32);
+fn floats(tensor: &Unread) -> Result<Vec<f32>, ReadError> {
+    let data = tensor.read()?.convert_dtype(DType::F32);
     data.try_into_vec()
-        .map_err(|error| PackError::ValidationError(error.to_string()))
+        .map_err(|error| ReadError(error.to_string()))
 }

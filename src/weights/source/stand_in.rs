@@ -59,23 +59,22 @@ pub(super) fn refuse_text(start: &[u8], path: &Path) -> Result<(), WeightsError>
 pub(super) enum Kind {
     Safetensors,
     Torch,
+    Gguf,
     Index,
 }
 
 /// The format of a file: what its `start` says, whatever it is called; else what its name says.
-pub(super) fn kind(start: &[u8], length: u64, path: &Path) -> Result<Kind, WeightsError> {
+pub(super) fn kind(start: &[u8], length: u64, path: &Path) -> Kind {
     let header = start.first_chunk().map(|bytes| u64::from_le_bytes(*bytes));
     let described = header.is_some_and(|header| header <= length);
     let pickle = matches!(start, [0x80, 2..=5, ..]);
     match path.extension().and_then(|extension| extension.to_str()) {
-        Some("json") => Ok(Kind::Index),
-        _ if described && start.get(8) == Some(&b'{') => Ok(Kind::Safetensors),
-        _ if pickle || start.starts_with(b"PK\x03\x04") => Ok(Kind::Torch),
-        _ if start.starts_with(b"GGUF") => Err(WeightsError::Gguf {
-            path: path.to_owned(),
-        }),
-        Some("bin" | "pt" | "pth" | "ckpt") => Ok(Kind::Torch),
-        _ => Ok(Kind::Safetensors),
+        Some("json") => Kind::Index,
+        _ if described && start.get(8) == Some(&b'{') => Kind::Safetensors,
+        _ if pickle || start.starts_with(b"PK\x03\x04") => Kind::Torch,
+        _ if start.starts_with(b"GGUF") => Kind::Gguf,
+        Some("bin" | "pt" | "pth" | "ckpt") => Kind::Torch,
+        _ => Kind::Safetensors,
     }
 }
 
@@ -110,19 +109,15 @@ mod tests {
 
     #[test]
     fn the_content_tells_the_format_whatever_the_name() {
-        let kind = |start: &[u8], name: &str| kind(start, 100, name.as_ref()).ok();
+        let kind = |start: &[u8], name: &str| kind(start, 100, name.as_ref());
         let header = b"\x80\0\0\0\0\0\0\0{";
-        assert_eq!(
-            kind(header, "a.ckpt"),
-            Some(Kind::Torch),
-            "128 of 100 bytes"
-        );
+        assert_eq!(kind(header, "a.ckpt"), Kind::Torch, "128 of 100 bytes");
         let header = b"\x02\0\0\0\0\0\0\0{}";
-        assert_eq!(kind(header, "a.ckpt"), Some(Kind::Safetensors));
-        assert_eq!(kind(b"PK\x03\x04", "a.safetensors"), Some(Kind::Torch));
-        assert_eq!(kind(b"\x80\x02}", "a.safetensors"), Some(Kind::Torch));
-        assert_eq!(kind(b"", "a.pt"), Some(Kind::Torch));
-        assert_eq!(kind(b"", "a"), Some(Kind::Safetensors));
-        assert_eq!(kind(b"GGUF", "a"), None);
+        assert_eq!(kind(header, "a.ckpt"), Kind::Safetensors);
+        assert_eq!(kind(b"PK\x03\x04", "a.safetensors"), Kind::Torch);
+        assert_eq!(kind(b"\x80\x02}", "a.safetensors"), Kind::Torch);
+        assert_eq!(kind(b"", "a.pt"), Kind::Torch);
+        assert_eq!(kind(b"", "a"), Kind::Safetensors);
+        assert_eq!(kind(b"GGUF", "a.bin"), Kind::Gguf);
     }
 }

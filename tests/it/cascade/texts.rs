@@ -231,7 +231,7 @@ fn memory_is_forecast_of_texts_and_of_the_rest() {
     let request = Request::new("a fox");
     let resolved = request.resolve(&first).unwrap();
     let kept = Kept::unnamed(DType::F32).unwrap();
-    let file = |_: &str| DType::F32;
+    let file = |_: &str| DType::F32.into();
     let parts = |memory: Memory| -> Vec<String> {
         memory.weights.into_iter().map(|one| one.part).collect()
     };

@@ -76,7 +76,7 @@ const ONCE: [(&str, &str); 10] = [
 ];
 
 /// The tensors of a transformer as the program keeps them.
-fn program(tensors: &[Made], prefix: &str) -> Vec<Made> {
+pub(crate) fn program(tensors: &[Made], prefix: &str) -> Vec<Made> {
     let known: BTreeMap<&str, &Made> = tensors.iter().map(|one| (one.0.as_str(), one)).collect();
     let mut made = Vec::new();
     let mut keep = |theirs: String, ours: Vec<String>| {
@@ -127,7 +127,7 @@ fn transformer(fixture: &Fixture) -> WeightSource {
     WeightSource::open(fixture.model().join(path)).unwrap()
 }
 
-fn tensors(source: &WeightSource) -> Vec<Made> {
+pub(crate) fn tensors(source: &WeightSource) -> Vec<Made> {
     let all = source.names().map(|name| {
         let data = source.read(name).unwrap();
         (

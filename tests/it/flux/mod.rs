@@ -1,6 +1,6 @@
 //! FLUX.1 against diffusers and against block-by-block references: cells, runs, caches; and its laws.
 
-mod files;
+pub(crate) mod files;
 mod runs;
 
 use std::collections::BTreeMap;

@@ -21,8 +21,9 @@ use tempfile::TempDir;
 pub(crate) type Parser = (&'static str, fn(&[u8]));
 
 /// All of them.
-pub(crate) const PARSERS: [Parser; 17] = [
+pub(crate) const PARSERS: [Parser; 18] = [
     ("safetensors", weights::safetensors),
+    ("gguf", weights::gguf),
     ("shards", weights::shards),
     ("torch", weights::torch),
     ("adapters", adapters::adapters),

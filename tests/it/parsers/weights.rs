@@ -9,6 +9,11 @@ pub(super) fn safetensors(data: &[u8]) {
     opened(data, &[("model.safetensors", data)], "model.safetensors");
 }
 
+/// A GGUF file: header and every tensor.
+pub(super) fn gguf(data: &[u8]) {
+    opened(data, &[("model.gguf", data)], "model.gguf");
+}
+
 /// A torch file: archive and pickle, and every tensor.
 pub(super) fn torch(data: &[u8]) {
     opened(data, &[("model.ckpt", data)], "model.ckpt");

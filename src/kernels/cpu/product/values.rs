@@ -12,6 +12,7 @@ use ::half::{bf16, f16};
 
 use crate::kernels::cpu::{
     half::{widen_bf16, widen_f16},
+    packed::{Packed, Scales},
     quantised::Quantised,
 };
 
@@ -23,6 +24,8 @@ pub(crate) enum Values<'a> {
     Bf16(&'a [bf16]),
     /// Of linear layers alone.
     Q8(Quantised<'a>),
+    /// Of linear layers alone.
+    Packed(Packed<'a>),
 }
 
 impl<'a> Values<'a> {
@@ -32,6 +35,7 @@ impl<'a> Values<'a> {
             Self::F16(values) => values.len(),
             Self::Bf16(values) => values.len(),
             Self::Q8(weight) => weight.values().len(),
+            Self::Packed(weight) => weight.len(),
         }
     }
 
@@ -42,6 +46,10 @@ impl<'a> Values<'a> {
             Self::F16(values) => prefetch(values, start, count),
             Self::Bf16(values) => prefetch(values, start, count),
             Self::Q8(weight) => prefetch(weight.values(), start, count),
+            Self::Packed(weight) => {
+                let (low, start) = weight.low(start);
+                prefetch(low, start, count);
+            }
             Self::F32(_) => {}
         }
     }
@@ -61,6 +69,10 @@ impl<'a> Values<'a> {
             Self::F16(values) => widen_f16(&values[part.clone()], &mut room[..part.len()]),
             Self::Bf16(values) => widen_bf16(&values[part.clone()], &mut room[..part.len()]),
             Self::Q8(weight) => weight.widen(part.clone(), &mut room[..part.len()]),
+            Self::Packed(weight) => {
+                let room = &mut room[..part.len()];
+                weight.widen(part.clone(), &mut Scales::default(), room);
+            }
         }
         &room[..part.len()]
     }

@@ -14,8 +14,8 @@ mod value;
 
 use std::{fs::File, path::Path};
 
+use super::super::unread::{ReadError, Unread};
 use burn::tensor::{Bytes, Shape};
-use burn_store::burn_pack::{Error as PackError, Tensor as Packed};
 
 use self::archive::{Archive, Storages};
 use self::fault::Fault;
@@ -81,7 +81,7 @@ fn packed(
     heap: &Heap,
     storages: &Storages,
     origin: &str,
-) -> Result<Packed, Placing> {
+) -> Result<Unread, Placing> {
     let key = heap.name(view.storage.key);
     let key = key.ok_or(Placing::Fault(Fault::wrong("a storage has no name")))?;
     let (bytes, length) = storages.find(&key).map_err(Placing::Fault)?;
@@ -97,14 +97,11 @@ fn packed(
         }));
     }
     let dtype = view.stored.dtype();
-    let (shape, length) = (
-        Shape::from(view.shape.clone()),
-        view.elements() * dtype.size(),
-    );
+    let shape = Shape::from(view.shape.clone());
     let view = view.clone();
     let read = move || {
         let read = bytes.elements(&view).map(Bytes::from_bytes_vec);
-        read.map_err(|error| PackError::IoError(error.to_string()))
+        read.map_err(|error| ReadError(error.to_string()))
     };
-    Ok(Packed::deferred(name, dtype, shape, None, length, read))
+    Ok(Unread::deferred(name, dtype, shape, read))
 }

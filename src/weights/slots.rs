@@ -1,0 +1,238 @@
+//! The parameters of a module, as a checkpoint has them and as they are kept.
+
+use burn::{
+    module::{Module, ModuleVisitor, Param},
+    tensor::{Bool, DType, Int, Tensor},
+};
+
+use super::{Storage, WeightSource, names, quantise, unread::Unread};
+#[cfg(feature = "cpu")]
+use super::{packed, unread::Blocks};
+
+/// Names and shapes of a module's parameters as a checkpoint has them, without allocating one.
+pub fn shapes<M: Module>(module: &M) -> Vec<(String, Vec<usize>)> {
+    let pair = |slot: Slot| (slot.name, slot.shape);
+    slots(module).into_iter().map(pair).collect()
+}
+
+/// In what the file of a part has its tensors, as far as that is known.
+#[derive(Debug, Clone)]
+pub struct FileTypes {
+    /// Of tensors of which nothing else is known.
+    floats: DType,
+    source: Option<WeightSource>,
+}
+
+impl FileTypes {
+    /// Of `source`.
+    pub fn of(source: WeightSource) -> Self {
+        Self {
+            floats: source.float_dtype().unwrap_or(DType::F32),
+            source: Some(source),
+        }
+    }
+}
+
+impl From<DType> for FileTypes {
+    fn from(floats: DType) -> Self {
+        let source = None;
+        Self { floats, source }
+    }
+}
+
+/// Number of a module's parameters, and the bytes they take once they are filled from `file` and kept as `storage` says; without allocating
+/// one.
+pub fn weight_bytes<M: Module>(module: &M, storage: Storage, file: &FileTypes) -> (u64, u64) {
+    let slots = slots(module);
+    let asked = slots.iter().map(Slot::asked).collect();
+    let tensors = file.source.as_ref();
+    let tensors = tensors.and_then(|source| names::canonical(source, &asked).ok());
+    let tensors = tensors.unwrap_or_default();
+    let sizes = slots.iter().map(|slot| {
+        let elements = slot.shape.iter().product::<usize>();
+        let tensor = tensors.get(&slot.name);
+        (
+            elements as u64,
+            slot.bytes(slot.keeping(tensor, storage, file.floats)),
+        )
+    });
+    sizes.fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1))
+}
+
+/// A parameter of a module.
+pub(super) struct Slot {
+    /// Path in the module.
+    pub(super) path: String,
+    /// Name in a checkpoint.
+    pub(super) name: String,
+    /// Shape in a checkpoint.
+    pub(super) shape: Vec<usize>,
+    /// Whether the module keeps it transposed.
+    pub(super) transposed: bool,
+    /// Whether it is the weight of a linear layer or a convolution.
+    is_weight: bool,
+}
+
+impl Slot {
+    /// Name and shape in a checkpoint.
+    pub(super) fn asked(&self) -> (&str, &[usize]) {
+        (&self.name, &self.shape)
+    }
+
+    /// How it is kept where the file has it as `tensor`, or, if there is none, in type `file`.
+    pub(super) fn keeping(
+        &self,
+        tensor: Option<&Unread>,
+        storage: Storage,
+        file: DType,
+    ) -> Keeping {
+        let rounds = self.transposed && matches!(storage, Storage::Quantised | Storage::Fours);
+        let group = rounds.then(|| quantise::group(&self.name, &self.shape));
+        let group = group.flatten();
+        #[cfg(feature = "cpu")]
+        {
+            let fours = storage == Storage::Fours && group.is_some() && packed::rounds(&self.shape);
+            let blocks = tensor.and_then(Unread::blocks);
+            let stay = |blocks: &&Blocks| {
+                let wide = fours && blocks.kind.bits() > packed::BITS;
+                let on_processor = !matches!(storage, Storage::As(_));
+                let packs = packed::packs(blocks.kind, &self.name, &self.shape);
+                self.transposed && on_processor && packs && !wide
+            };
+            match blocks.filter(stay) {
+                Some(blocks) => return Keeping::Blocks(blocks.clone()),
+                None if fours => return Keeping::Fours,
+                None => {}
+            }
+        }
+        let file = tensor.map_or(file, |tensor| tensor.dtype);
+        match group {
+            Some(group) => Keeping::Bytes(group),
+            None => Keeping::Plain(storage.dtype(file, self.is_weight)),
+        }
+    }
+
+    /// Bytes that it takes.
+    fn bytes(&self, keeping: Keeping) -> u64 {
+        let elements = self.shape.iter().product::<usize>();
+        let bytes = match keeping {
+            #[cfg(feature = "cpu")]
+            Keeping::Blocks(blocks) => packed::memory(blocks.kind, &self.shape),
+            #[cfg(feature = "cpu")]
+            Keeping::Fours => packed::memory_of_fours(&self.shape),
+            Keeping::Bytes(group) => elements + elements / group * size_of::<f32>(),
+            Keeping::Plain(dtype) => elements * dtype.size(),
+        };
+        bytes as u64
+    }
+}
+
+/// How a parameter is kept.
+pub(super) enum Keeping {
+    /// In the file's blocks.
+    #[cfg(feature = "cpu")]
+    Blocks(Blocks),
+    /// Rounded to 4 bits.
+    #[cfg(feature = "cpu")]
+    Fours,
+    /// Rounded to 8 bits, so many inputs under a scale.
+    Bytes(usize),
+    Plain(DType),
+}
+
+pub(super) fn slots<M: Module>(module: &M) -> Vec<Slot> {
+    let mut collector = Collector::default();
+    module.visit(&mut collector);
+    collector.slots
+}
+
+/// Where a traversal of a module stands.
+#[derive(Default)]
+pub(super) struct Trail {
+    names: Vec<String>,
+    containers: Vec<String>,
+}
+
+impl Trail {
+    pub(super) fn enter(&mut self, name: &str, container: &str) {
+        self.names.push(name.to_owned());
+        self.containers.push(container.to_owned());
+    }
+
+    pub(super) fn exit(&mut self) {
+        self.names.pop();
+        self.containers.pop();
+    }
+
+    /// The path without the names of enum variants, which no checkpoint has.
+    pub(super) fn path(&self) -> String {
+        let named = self.names.iter().zip(&self.containers);
+        let kept: Vec<_> = named
+            .filter(|(_, container)| !container.starts_with("Enum:"))
+            .map(|(name, _)| name.as_str())
+            .collect();
+        kept.join(".")
+    }
+
+    /// The innermost struct that holds the parameter.
+    fn holder(&self) -> &str {
+        let holds = |name: &&String| name.starts_with("Struct:") || name.starts_with("Enum:");
+        self.containers
+            .iter()
+            .rev()
+            .find(holds)
+            .map_or("", |name| name.split_once(':').map_or("", |(_, kind)| kind))
+    }
+}
+
+/// Collects parameters without making them.
+#[derive(Default)]
+struct Collector {
+    trail: Trail,
+    slots: Vec<Slot>,
+}
+
+impl Collector {
+    fn add(&mut self, mut shape: Vec<usize>) {
+        let path = self.trail.path();
+        let holder = self.trail.holder();
+        let transposed = holder == "Linear" && shape.len() == 2;
+        if transposed {
+            shape.reverse();
+        }
+        self.slots.push(Slot {
+            name: names::checkpoint_name(&path, is_norm(holder)),
+            path,
+            is_weight: matches!(holder, "Linear" | "Conv2d" | "Conv3d") && shape.len() > 1,
+            shape,
+            transposed,
+        });
+    }
+}
+
+/// Whether a burn layer calls its parameters `gamma` and `beta` where torch has `weight` and `bias`.
+fn is_norm(holder: &str) -> bool {
+    matches!(holder, "GroupNorm" | "LayerNorm" | "BatchNorm" | "RmsNorm")
+}
+
+impl ModuleVisitor for Collector {
+    fn enter_module(&mut self, name: &str, container_type: &str) {
+        self.trail.enter(name, container_type);
+    }
+
+    fn exit_module(&mut self, _name: &str, _container_type: &str) {
+        self.trail.exit();
+    }
+
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        self.add(param.lazy_shape().to_vec());
+    }
+
+    fn visit_int<const D: usize>(&mut self, param: &Param<Tensor<D, Int>>) {
+        self.add(param.lazy_shape().to_vec());
+    }
+
+    fn visit_bool<const D: usize>(&mut self, param: &Param<Tensor<D, Bool>>) {
+        self.add(param.lazy_shape().to_vec());
+    }
+}
