@@ -229,9 +229,12 @@ fn make(
     }
     job.recipe.hash_files()?;
     let loaded = Loaded::by(&job.recipe, machine);
-    let mut load = |model: &Model| match alone {
-        true => Held::serve(held, model, machine, &loaded),
-        false => model.load(machine).map(Arc::new),
+    let mut load = |model: &Model| {
+        if alone {
+            Held::serve(held, model, machine, &loaded)
+        } else {
+            model.load(machine).map(Arc::new)
+        }
     };
     let timing = &mut Stoppable {
         observer: &mut (),
