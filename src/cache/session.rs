@@ -73,10 +73,12 @@ impl<'a, D: StagedDenoiser + ?Sized> Session<'a, D> {
         }
     }
 
-    /// Takes the spans from `spans` in place of the plan, whose cut stays: when the line is computed in full is decided in the run.
+    /// Takes the spans from `spans` in place of the plan, whose cut stays: when the line is computed in full is decided in the run, and
+    /// nothing is verified.
     #[must_use]
     pub fn decided_by(mut self, spans: impl Spans + 'a) -> Self {
         self.spans = Box::new(spans);
+        self.verifier = None;
         self
     }
 

@@ -119,7 +119,7 @@ pub(crate) enum PlanError {
     )]
     Uncalibrated { budget: String, run: String },
     #[error(
-        "`{rule}` cannot be calibrated: {reason}\nhint: a rule that cuts the trunk, with forecast=linear or none, as in deepcache:branch=0,forecast=linear"
+        "`{rule}` cannot be calibrated: {reason}\nhint: a rule that cuts the trunk, as in deepcache:branch=0,forecast=linear"
     )]
     NoSchedule { rule: String, reason: &'static str },
 

@@ -1,11 +1,17 @@
 //! Calibrated plans: a model's own, from a few runs of it.
 
+use burn::tensor::Tensor;
+
 use super::Pipeline;
-use super::request::{Request, Resolved};
+use super::request::{Request, Resolved, SeededNoise};
+use super::run::Run;
 use super::run::planning::{
-    Calibrated, FEW_STEP_SAMPLERS, Quiet, closeness, curve, fewer, mean, schedulable, short, tried,
+    BEHIND, FEW_STEP_SAMPLERS, Quiet, closeness, curve, fewer, mean, schedulable, short, tried,
 };
+use super::run::sensitivity::Followed;
+use super::run::stretches::Calibrated;
 use crate::cache::{CacheRule, CostTable, FewerSteps, PlanFile, Predictor, Refresh};
+use crate::conditioning::Conditioning;
 use crate::denoise::Observer;
 use crate::error::{Error, PlanError, RequestError};
 use crate::samplers::SamplerKind;
@@ -64,8 +70,9 @@ impl Pipeline {
         resolved.notes.iter().for_each(|note| observer.warn(note));
         let observer = &mut Quiet(observer);
         let mut plan = self.unmeasured(asked, &plain, &resolved);
+        let mut gains = None;
         for rule in &rules {
-            let table = self.table(asked, rule, plan.evaluations, observer)?;
+            let table = self.table(asked, (rule, plan.evaluations), &mut gains, observer)?;
             let speedup = |refreshes: &[usize]| {
                 let refresh = Refresh::At(refreshes.to_vec());
                 let rule = CacheRule {
@@ -111,33 +118,56 @@ impl Pipeline {
         plan
     }
 
-    /// What forecasts of a rule cost, over all runs.
+    /// What a run is conditioned on, where it starts, and the noise that is left.
+    fn begun(
+        &self,
+        run: &Run<'_>,
+        observer: &mut dyn Observer,
+    ) -> Result<(Conditioning, Tensor<4>, SeededNoise), Error> {
+        let mut noise = run.noise();
+        let mut conditioning = self.conditioning(run, &mut noise, observer)?;
+        let guidance = run.resolved.guidance;
+        conditioning.guidance_scale = guidance.embedded;
+        let latents = run.start_from_noise(&mut noise)?.latents;
+        Ok((conditioning, latents, noise))
+    }
+
+    /// What forecasts of a rule cost, over all runs, weighed by `gains`: what is left in the end of a deviation, on the first of the runs,
+    /// where that is not known.
     fn table(
         &self,
         asked: &Calibration,
-        rule: &CacheRule,
-        evaluations: usize,
+        (rule, evaluations): (&CacheRule, usize),
+        gains: &mut Option<Vec<f64>>,
         observer: &mut dyn Observer,
     ) -> Result<CostTable, Error> {
-        let looks_back = rule.forecast == Predictor::Linear;
+        let looks_back = !rule.forecast.holds();
+        // The best schedule is known where forecasts look at two refreshes; it serves those that look at more.
+        let rule = &match rule.forecast.order() {
+            0 | 1 => rule.clone(),
+            _ => rule.clone().with_forecast(Predictor::Linear),
+        };
         let mut table = CostTable::new(evaluations, asked.gap, looks_back);
         let all: usize = asked.requests.iter().map(Request::items).sum();
         for request in &asked.requests {
             let request = Calibration::request(request, rule.clone());
             let resolved = request.resolve(&self.config)?;
             let run = self.run(&request, &resolved);
-            let mut noise = run.noise();
-            let mut conditioning = self.conditioning(&run, &mut noise, observer)?;
-            let guidance = resolved.guidance;
-            conditioning.guidance_scale = guidance.embedded;
-            let start = run.start_from_noise(&mut noise)?;
+            let (conditioning, latents, mut noise) = self.begun(&run, observer)?;
             let calibrated = Calibrated {
                 run: &run,
                 denoiser: self.trunk(),
                 share: request.items() as f64 / all as f64,
             };
-            let latents = start.latents;
-            calibrated.fill(&mut table, &conditioning, latents, &mut noise, observer)?;
+            let trajectory =
+                calibrated.fill(&mut table, &conditioning, latents, &mut noise, observer)?;
+            if gains.is_none() {
+                let followed = Followed::new(&run, self.trunk(), &conditioning, trajectory);
+                *gains = Some(followed.gains(observer)?);
+            }
+        }
+        if let Some(gains) = gains {
+            table.weigh(gains);
         }
         Ok(table)
     }
@@ -163,22 +193,46 @@ impl Pipeline {
                 point.psnr = Some(self.closeness(asked, &plain, change, observer)?);
             }
         }
-        let own = plan.sampler.clone();
-        let others = FEW_STEP_SAMPLERS.iter().filter(|other| **other != own);
         let few = fewer(plan.steps);
-        let own = few.iter().map(|steps| (own.as_str(), *steps));
-        // What another solver loses is its own: half of the numbers show it.
-        let others = others.flat_map(|other| {
-            few.iter()
-                .skip(1)
-                .step_by(2)
-                .map(move |steps| (*other, *steps))
-        });
-        for (sampler, steps) in own.chain(others) {
-            let offer = self.fewer_steps(asked, &plain, (sampler, steps), observer)?;
+        let own = plan.sampler.clone();
+        for steps in &few {
+            let offer = self.fewer_steps(asked, &plain, (&own, *steps), observer)?;
             plan.fewer_steps.extend(offer);
         }
+        let others = FEW_STEP_SAMPLERS.iter().filter(|other| **other != own);
+        for other in others {
+            let offers = self.others(asked, &plain, (other, &few), &plan.fewer_steps, observer)?;
+            plan.fewer_steps.extend(offers);
+        }
         Ok(())
+    }
+
+    /// What fewer steps of another sampler are worth: of half of the numbers, and of one alone where that is far behind the model's `own`.
+    fn others(
+        &self,
+        asked: &Calibration,
+        plain: &[Vec<f32>],
+        (sampler, few): (&str, &[usize]),
+        own: &[FewerSteps],
+        observer: &mut dyn Observer,
+    ) -> Result<Vec<FewerSteps>, Error> {
+        let middle = few.len() / 2;
+        let Some(&steps) = few.get(middle) else {
+            return Ok(Vec::new());
+        };
+        let mut offers = Vec::new();
+        offers.extend(self.fewer_steps(asked, plain, (sampler, steps), observer)?);
+        let own = own.iter().find(|own| own.steps == steps);
+        let behind = |offer: &FewerSteps| own.is_some_and(|own| offer.psnr < own.psnr - BEHIND);
+        if offers.iter().all(behind) {
+            return Ok(offers);
+        }
+        let rest = few.iter().enumerate();
+        let second = |&(place, _): &(usize, _)| place != middle && place % 2 == middle % 2;
+        for (_, steps) in rest.filter(second) {
+            offers.extend(self.fewer_steps(asked, plain, (sampler, *steps), observer)?);
+        }
+        Ok(offers)
     }
 
     /// What a plain run of fewer steps is worth; `None` where the model does not go with the sampler.

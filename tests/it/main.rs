@@ -28,6 +28,8 @@ mod cli_adapters;
 #[cfg(feature = "cli")]
 mod cli_classes;
 #[cfg(feature = "cli")]
+mod cli_curve;
+#[cfg(feature = "cli")]
 mod cli_eval;
 #[cfg(feature = "cli")]
 mod cli_films;

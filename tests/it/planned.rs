@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::sync::LazyLock;
 
-use afterimage::cache::{CacheRule, PlanFile, Refresh};
+use afterimage::cache::{Budget, CacheRule, Curve, PlanFile, Refresh};
 use afterimage::catalog::ModelFolder;
 use afterimage::image_io::Picture;
 use afterimage::pipeline::{
@@ -35,13 +35,13 @@ fn request(cache: &str) -> Request {
 }
 
 fn calibrated(model: &Pipeline, gap: usize) -> PlanFile {
+    of_rule(model, "deepcache:interval=2,branch=0,forecast=linear", gap)
+}
+
+fn of_rule(model: &Pipeline, rule: &str, gap: usize) -> PlanFile {
     let asked = Calibration {
         model: ModelFolder::bundled().unwrap().weights_hash().unwrap(),
-        rules: vec![
-            "deepcache:interval=2,branch=0,forecast=linear"
-                .parse()
-                .unwrap(),
-        ],
+        rules: vec![rule.parse().unwrap()],
         requests: vec![request("none")],
         gap,
     };
@@ -91,6 +91,35 @@ fn calibrating_twice_gives_the_same_file() {
             .iter()
             .any(|fewer| fewer.sampler == "dpmsolver++")
     );
+}
+
+/// Forecasts that look further back get the schedules of the line, as far as those reach their order, and are measured by themselves.
+#[test]
+fn higher_orders_are_measured_on_schedules_of_the_line() {
+    let plan = of_rule(&bundled(), "deepcache:branch=0,forecast=taylor:2", 4);
+    let [curve, line] = [&plan.curves[0], &PLAN.curves[0]];
+    assert_eq!(curve.rule, "deepcache:branch=0,at=0,forecast=taylor:2");
+    let lists = |curve: &Curve| -> Vec<Vec<usize>> {
+        curve
+            .points
+            .iter()
+            .map(|point| point.refreshes.clone())
+            .collect()
+    };
+    assert_eq!(lists(curve), lists(line)[1..]);
+    assert_eq!(lists(curve)[0].len(), 3);
+    let found = |curve: &Curve| {
+        curve
+            .points
+            .iter()
+            .filter_map(|point| point.psnr)
+            .collect::<Vec<f64>>()
+    };
+    assert_ne!(found(curve), found(line)[..found(curve).len()]);
+    let chosen = plan.choose(Budget::Speedup(1.5)).unwrap();
+    let mut asked = request("none");
+    asked.cache = chosen.rule;
+    assert!(asked.resolve(&config()).is_ok());
 }
 
 /// What a shorter bound on gaps costs: nothing where the best schedule keeps it, and never a gain.
@@ -188,7 +217,7 @@ fn plans_of_other_runs_are_refused() {
     let later = json.replace("\"afterimage_plan\": 1", "\"afterimage_plan\": 7");
     refused(&later, |_| {}, &["version 7", "later release"]);
     let fast = |request: &mut Request| {
-        request.cache.auto.as_mut().unwrap().budget = afterimage::cache::Budget::Speedup(99.0);
+        request.cache.auto.as_mut().unwrap().budget = Budget::Speedup(99.0);
     };
     refused(
         &json,

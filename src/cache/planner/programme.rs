@@ -1,6 +1,6 @@
 //! Where to refresh: the schedules of least error, by dynamic programming.
 //!
-//! **Source**: the idea of `DPCache` (2026), a programme over calibrated errors. The error of a forecast depends on the last two refreshes
+//! **Source**: the idea of `DPCache` (2026), a programme over calibrated errors. The error of a stretch depends on the last two refreshes
 //! at most, so those two are the state, and the schedules found are the best ones, not merely good ones.
 
 use super::table::CostTable;
@@ -10,7 +10,7 @@ use super::table::CostTable;
 pub struct Schedule {
     /// Ascending, from 0.
     pub refreshes: Vec<usize>,
-    /// The table's errors, summed over all evaluations that are forecast.
+    /// The table's errors, summed over all stretches that are forecast.
     pub error: f64,
 }
 
@@ -75,11 +75,8 @@ impl Round {
     fn next(&self, table: &CostTable) -> Self {
         let mut next = Self::empty(table);
         for (before, last, so_far) in self.states() {
-            let mut error = so_far;
             for refresh in last + 1..table.evaluations().min(last + table.gap() + 1) {
-                if refresh > last + 1 {
-                    error += table.cost((before, last, refresh - 1));
-                }
+                let error = so_far + table.stretch(before, last, refresh);
                 let way = &mut next.ways[refresh][refresh - last];
                 if way.is_none_or(|known| error < known.error) {
                     *way = Some(Way {

@@ -1,9 +1,9 @@
-//! What it costs to forecast an evaluation, for every pair of refreshes that it can be forecast from.
+//! What it costs to forecast a stretch of evaluations, for every pair of refreshes that it can be forecast from.
 
-/// Errors of forecast evaluations, by the refreshes before them.
+/// Errors of forecast stretches, by the refreshes before them.
 ///
-/// An entry `(before, last, at)` is the error of evaluation `at` when the last refresh was `last` and the one before it `before`; `None`
-/// where there was no other, or where forecasts look at one refresh alone.
+/// An entry `(before, last, at)` is the error behind evaluation `at` when all evaluations behind the last refresh, `last`, were forecast,
+/// and the refresh before it was `before`; `None` where there was no other, or where forecasts look at one refresh alone.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CostTable {
     evaluations: usize,
@@ -13,7 +13,7 @@ pub struct CostTable {
     costs: Vec<f64>,
 }
 
-/// A place in a [`CostTable`]: the refresh before the last, the last, and the evaluation that is forecast.
+/// A place in a [`CostTable`]: the refresh before the last, the last, and the last evaluation that is forecast from them.
 pub type CostEntry = (Option<usize>, usize, usize);
 
 impl CostTable {
@@ -52,7 +52,7 @@ impl CostTable {
     }
 
     /// The refreshes that can stand before the refresh `last`: evaluation 0 always refreshes.
-    fn befores(&self, last: usize) -> impl Iterator<Item = Option<usize>> + use<> {
+    pub(crate) fn befores(&self, last: usize) -> impl Iterator<Item = Option<usize>> + use<> {
         let earlier = if self.looks_back {
             last.saturating_sub(self.gap)..last
         } else {
@@ -72,6 +72,22 @@ impl CostTable {
         self.costs[place] += error;
     }
 
+    /// Multiplies the error of every stretch by that of `gains` in front of the evaluation behind it: what is left of it in the end.
+    ///
+    /// # Panics
+    ///
+    /// If there are fewer gains than evaluations and one more.
+    pub fn weigh(&mut self, gains: &[f64]) {
+        let width = self.gap - 1;
+        for (place, cost) in self.costs.iter_mut().enumerate() {
+            let row = place / width;
+            let last = row / if self.looks_back { self.gap + 1 } else { 1 };
+            // Entries beyond the end are never asked for.
+            let behind = (last + place % width + 2).min(self.evaluations);
+            *cost *= gains[behind];
+        }
+    }
+
     /// The error of an entry.
     ///
     /// # Panics
@@ -81,10 +97,12 @@ impl CostTable {
         self.costs[self.place(entry)]
     }
 
-    /// The error of all evaluations between the refresh `last` and the evaluation `next`.
+    /// The error of the stretch between the refresh `last` and the evaluation `next`.
     pub(super) fn stretch(&self, before: Option<usize>, last: usize, next: usize) -> f64 {
-        let ats = last + 1..next;
-        ats.map(|at| self.cost((before, last, at))).sum()
+        if next == last + 1 {
+            return 0.0;
+        }
+        self.cost((before, last, next - 1))
     }
 
     fn place(&self, (before, last, at): CostEntry) -> usize {
@@ -94,5 +112,29 @@ impl CostTable {
             .map_or(0, |before| last - before);
         assert!(last < at && at < last + self.gap && back < distances);
         (last * distances + back) * (self.gap - 1) + (at - last - 1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A stretch weighs what the evaluation behind it does.
+    #[test]
+    fn what_is_left_in_the_end_weighs() {
+        for looks_back in [false, true] {
+            let mut table = CostTable::new(7, 4, looks_back);
+            let entries: Vec<CostEntry> = table.entries().collect();
+            for &entry in &entries {
+                table.add(entry, 2.0);
+            }
+            let gains: Vec<f64> = (0..=7).map(f64::from).collect();
+            table.weigh(&gains);
+            for entry in entries {
+                let (_, _, at) = entry;
+                assert_eq!(table.cost(entry), 2.0 * gains[at + 1], "{entry:?}");
+            }
+            assert_eq!(table.stretch(None, 0, 1), 0.0);
+        }
     }
 }

@@ -243,7 +243,7 @@ pub(super) struct Calibrate {
     pub(super) model: Model,
     #[command(flatten)]
     pub(super) course: Course,
-    /// Rules to find the best refreshes of, whatever their own are: they cut the trunk, with forecast=linear or none; l2c makes a router [default: l2c]
+    /// Rules to find the best refreshes of, whatever their own are: they cut the trunk; l2c makes a router [default: l2c]
     #[arg(long, value_name = "RULE", num_args = 1.., value_parser = calibrated, help_heading = RULES)]
     pub(super) cache: Vec<Calibrated>,
     /// The most model calls from one refresh of a plan to the next

@@ -5,9 +5,13 @@ mod edit;
 mod enlarge;
 #[cfg(feature = "eval")]
 pub(super) mod planning;
+#[cfg(feature = "eval")]
+pub(super) mod sensitivity;
 mod shown;
 mod start;
 mod steps;
+#[cfg(feature = "eval")]
+pub(super) mod stretches;
 mod trace;
 
 pub(super) use calibrate::{Changes, Observed};

@@ -1,28 +1,19 @@
-//! Calibration of plans: what forecasts cost on a few runs, the best schedules, and how close they and fewer steps come.
-//!
-//! **Source**: the table is that of `DPCache` (2026): the real latents of an evaluation, its prediction from what earlier evaluations left
-//! at the cut, one sampler step, and the mean squared distance from the latents that the full run has next.
+//! Calibration of plans: which rules have schedules to find, the best ones of a table, and which of them are made to the end.
 
-use std::collections::VecDeque;
 use std::ops::ControlFlow;
-use std::slice;
 
 use burn::tensor::Tensor;
 
-use super::steps::Run;
-use crate::cache::{
-    CacheRule, CostTable, Curve, Cut, Point, Predictor, Probe, Refresh, Schedule, schedules,
-};
-use crate::conditioning::Conditioning;
-use crate::denoise::{Noise as _, Observer, Progress, Step};
-use crate::denoiser::StagedDenoiser;
-use crate::error::{DeviceError, Error, PlanError};
+use crate::cache::{CacheRule, CostTable, Curve, Cut, Point, Refresh, Schedule, schedules};
+use crate::denoise::{Observer, Progress};
+use crate::error::{Error, PlanError};
 use crate::metrics::{float_error, float_psnr};
-use crate::pipeline::request::SeededNoise;
-use crate::sampler::History;
 
 /// Speed-ups at which schedules and fewer steps are made to the end and compared with the plain run.
-pub(in crate::pipeline) const SPEEDS: [f64; 8] = [1.3, 1.5, 1.8, 2.1, 2.4, 2.8, 3.4, 4.2];
+pub(in crate::pipeline) const SPEEDS: [f64; 6] = [1.4, 1.6, 1.8, 2.4, 2.8, 3.4];
+
+/// By how much, in dB, another sampler of fewer steps may be behind a model's own at one number of steps to be tried at others.
+pub(in crate::pipeline) const BEHIND: f64 = 1.0;
 
 /// The samplers beside a model's own that fewer steps are tried with.
 pub(in crate::pipeline) const FEW_STEP_SAMPLERS: [&str; 2] = ["dpmsolver++", "unipc"];
@@ -33,13 +24,11 @@ pub(in crate::pipeline) const FEW_STEP_SAMPLERS: [&str; 2] = ["dpmsolver++", "un
 ///
 /// If it cuts nothing, or does more than that.
 pub(in crate::pipeline) fn schedulable(rule: &CacheRule) -> Result<CacheRule, Error> {
-    let predictor = matches!(rule.forecast, Predictor::Hold | Predictor::Linear);
     let reason = match rule {
         _ if rule.auto.is_some() || rule.cut == Cut::Nowhere => "it cuts no trunk",
         _ if rule.decider.is_some() => "it decides in the run when to refresh",
         _ if rule.branches.is_some() => "it also works inside cells",
         _ if rule.verify.is_some() => "it adds refreshes in the run",
-        _ if !predictor => "the best schedule is known for two refreshes at most",
         _ if rule.max_parallel > 1 || rule.guard > 0.0 || rule.noise.is_some() => {
             "batches, guard bands and prior noise go with schedules of their own"
         }
@@ -53,83 +42,6 @@ pub(in crate::pipeline) fn schedulable(rule: &CacheRule) -> Result<CacheRule, Er
     };
     let rule = rule.to_string();
     Err(PlanError::NoSchedule { rule, reason }.into())
-}
-
-/// One run in full that fills a table on its way.
-pub(in crate::pipeline) struct Calibrated<'a, D: StagedDenoiser + ?Sized> {
-    pub(in crate::pipeline) run: &'a Run<'a>,
-    pub(in crate::pipeline) denoiser: &'a D,
-    /// What the run's errors weigh.
-    pub(in crate::pipeline) share: f64,
-}
-
-impl<D: StagedDenoiser + ?Sized> Calibrated<'_, D> {
-    /// Runs from `latents`, and adds to `table`.
-    pub(in crate::pipeline) fn fill(
-        &self,
-        table: &mut CostTable,
-        conditioning: &Conditioning,
-        mut latents: Tensor<4>,
-        noise: &mut SeededNoise,
-        observer: &mut dyn Observer,
-    ) -> Result<(), Error> {
-        let sampler = self.run.resolved.sampler.as_ref();
-        let evaluations = sampler.evaluations();
-        let run = self.denoiser.start(conditioning, evaluations);
-        let probe = Probe::new(self.denoiser, &self.run.resolved.plan);
-        let (mut history, mut kept) = (History::default(), VecDeque::new());
-        for evaluation in evaluations {
-            let index = evaluation.index;
-            let prepared = self.denoiser.prepare(&run, slice::from_ref(evaluation));
-            let guidance = self.run.resolved.guidance;
-            let sample = guidance.expand(sampler.scale_input(latents.clone(), index));
-            let (prediction, carry) = probe.full(sample.clone(), &prepared);
-            let drawn = sampler
-                .draws_noise(index)
-                .then(|| noise.draw(latents.dims()));
-            let step = |history: &mut History, prediction| {
-                sampler.step(history, prediction, index, latents.clone(), drawn.clone())
-            };
-            let prediction = guidance.combine(prediction);
-            let mut after = history.clone();
-            let next = step(&mut after, prediction.clone());
-            for entry in table.entries_at(index).collect::<Vec<_>>() {
-                let past = entry.0.into_iter().chain([entry.1]);
-                let oldest = index - kept.len();
-                let past: Vec<_> = past.map(|at| (at, &kept[at - oldest])).collect();
-                let forecast = probe.forecast(&past, index, sample.clone(), &prepared);
-                let other = step(&mut history.clone(), guidance.combine(forecast));
-                table.add(entry, self.share * mean_square(other - next.clone())?);
-            }
-            kept.push_back(carry);
-            if kept.len() >= 2 * table.gap() {
-                kept.pop_front();
-            }
-            let made = Progress {
-                evaluation: *evaluation,
-                total: evaluations.len(),
-                refresh: true,
-                prediction: &prediction,
-                latents: &next,
-                step: Step {
-                    sampler,
-                    evaluation: index,
-                    from: &latents,
-                },
-            };
-            if observer.progress(&made).is_break() {
-                return Err(Error::cancelled());
-            }
-            (history, latents) = (after, next);
-        }
-        Ok(())
-    }
-}
-
-fn mean_square(difference: Tensor<4>) -> Result<f64, Error> {
-    let mean = difference.square().mean().try_into_data();
-    let mean = mean.map_err(|cause| DeviceError::execution("comparing forecasts", &cause))?;
-    Ok(mean.iter::<f64>().sum())
 }
 
 /// The schedules of a table as points of a curve, `speedup` saying what each saves.
@@ -146,7 +58,14 @@ pub(in crate::pipeline) fn curve(
             psnr: None,
         })
     };
-    let points: Result<_, Error> = schedules(table).into_iter().map(point).collect();
+    // A forecast of second and higher order must reach it in the run.
+    let least = match rule.forecast.order() {
+        order @ 2.. => order + 1,
+        _ => 1,
+    };
+    let found = schedules(table).into_iter();
+    let found = found.filter(|one| one.refreshes.len() >= least);
+    let points: Result<_, Error> = found.map(point).collect();
     Ok(Curve {
         rule: rule.to_string(),
         points: points?,
@@ -215,7 +134,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_rules_that_cut_and_look_back_on_two_refreshes_are_scheduled() {
+    fn only_rules_that_cut_are_scheduled() {
         let read = |text: &str| text.parse::<CacheRule>().unwrap();
         let open = schedulable(&read("deepcache:interval=3,branch=1,forecast=linear")).unwrap();
         assert_eq!(open, read("deepcache:branch=1,at=0,forecast=linear"));
@@ -225,7 +144,7 @@ mod tests {
             ("tgate:gate=3", "cuts no trunk"),
             ("deepcache;tgate:gate=3", "inside cells"),
             ("easycache:threshold=0.1", "decides in the run"),
-            ("deepcache:forecast=taylor:2", "two refreshes"),
+            ("deepcache:verify=0.1", "adds refreshes"),
             ("encoder-propagation:every=3,parallel=3", "batches"),
         ] {
             let error = schedulable(&read(text)).unwrap_err().to_string();
@@ -247,9 +166,9 @@ mod tests {
                 .map(point)
                 .to_vec(),
         };
-        assert_eq!(tried(&curve), [5, 4, 3, 2, 1, 0]);
-        assert_eq!(fewer(30), [23, 20, 16, 14, 12, 10, 8, 7]);
-        assert_eq!(fewer(4), [3, 2]);
+        assert_eq!(tried(&curve), [5, 3, 1, 0]);
+        assert_eq!(fewer(30), [21, 18, 16, 12, 10, 8]);
+        assert_eq!(fewer(4), [2]);
         assert!(fewer(1).is_empty());
     }
 
