@@ -20,6 +20,9 @@ const PREFIX: &str = "model.diffusion_model.";
 /// A tensor that every file has.
 const SIGN: &str = "joint_blocks.0.x_block.attn.qkv.weight";
 
+/// The most blocks that are counted.
+const MOST_LAYERS: usize = 256;
+
 /// Levels of the autoencoder.
 const LEVELS: usize = 4;
 
@@ -128,9 +131,8 @@ pub fn kind(source: &WeightSource) -> Kind {
     };
     let width = block(0, "attn.proj.weight").and_then(|shape| shape.first().copied());
     let count = |rest: &str| {
-        (0..)
-            .take_while(|&layer| block(layer, rest).is_some())
-            .count()
+        let layers = (0..MOST_LAYERS).take_while(|&layer| block(layer, rest).is_some());
+        layers.count()
     };
     Kind {
         width: width.unwrap_or(0),

@@ -213,6 +213,7 @@ pub(in crate::cli) struct Xl {
 
 /// Guidance by layers that are left out.
 #[derive(Debug, Args)]
+#[expect(clippy::struct_field_names, reason = "options are named by fields")]
 pub(in crate::cli) struct Skip {
     /// Guide away from the denoiser without these layers too (SD3), counted from 0; one more call of the model while it lasts
     #[arg(long, value_name = "N,...", value_delimiter = ',')]

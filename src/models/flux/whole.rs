@@ -53,6 +53,10 @@ impl FluxTransformer2DModel {
 
 /// Timestep, guidance and the text as one vector.
 #[derive(Module, Debug)]
+#[allow(
+    clippy::struct_field_names,
+    reason = "named after the weights they are filled from"
+)]
 pub(super) struct Embedders {
     timestep_embedder: TimestepEmbedding,
     guidance_embedder: Option<TimestepEmbedding>,

@@ -9,7 +9,7 @@
 //! | patching, linear, positional embedding | `pos_embed` |
 //! | y: timestep's sinusoids and pooled text, an MLP each | `time_text_embed` |
 //! | c: linear | `context_embedder` |
-//! | modulation: SiLU, linear | `norm1.linear`, `norm1_context.linear` |
+//! | modulation: `SiLU`, linear | `norm1.linear`, `norm1_context.linear` |
 //! | joint attention, optional RMS norms | `attn` |
 //! | MLP | `ff`, `ff_context` |
 //! | second attention of the picture (3.5 medium) | `attn2` |

@@ -84,6 +84,10 @@ pub(super) struct AdaLayerNormSingle {
 
 /// The embedders of timestep, size and ratio.
 #[derive(Module, Debug)]
+#[allow(
+    clippy::struct_field_names,
+    reason = "named after the weights they are filled from"
+)]
 pub(super) struct Embedders {
     pub(super) timestep_embedder: TimestepEmbedding,
     resolution_embedder: Option<TimestepEmbedding>,

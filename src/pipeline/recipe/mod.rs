@@ -234,6 +234,7 @@ pub struct RecipeControl {
     pub window: [f64; 2],
     /// See [`Control::guess`](super::Control::guess).
     #[serde(default)]
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub guess: bool,
 }
 

@@ -177,6 +177,9 @@ fn check_flow(settings: &Settings) -> Result<(), Error> {
     Err(ConfigError::unsupported("prediction_type", said.unwrap_or("epsilon"), hint).into())
 }
 
+/// The noise level of a sigma.
+pub(in crate::samplers) type Level = fn(f64) -> NoiseLevel;
+
 /// What a solver in lambda makes of the ends of its sigmas.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::samplers) enum Ends {

@@ -13,7 +13,7 @@ use crate::sampler::{History, Sampler};
 use crate::samplers::parts::{
     class::{Class, Word},
     dpm::{Algorithm, SecondOrder},
-    flow::{Ends, in_lambda},
+    flow::{Ends, Level, in_lambda},
     json::Key,
     settings::{Defaults, Settings},
     sigmas::preserving,
@@ -94,10 +94,10 @@ fn build(settings: &Settings, steps: Steps, _eta: f64) -> Result<Box<dyn Sampler
     let rounds = settings.json.beta_schedule.as_deref() != Some("squaredcos_cap_v2");
     let (table, level) = if settings.flows()? {
         let table = in_lambda(settings, steps.total, Ends::Open)?;
-        (table, NoiseLevel::flow as fn(f64) -> NoiseLevel)
+        (table, NoiseLevel::flow as Level)
     } else {
         let table = preserving(settings, steps.total, rounds)?;
-        (table, NoiseLevel::from_ratio as fn(f64) -> NoiseLevel)
+        (table, NoiseLevel::from_ratio as Level)
     };
     let rule = solver.over(&table.points(level), steps);
     let trajectory = table

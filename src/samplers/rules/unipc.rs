@@ -15,7 +15,7 @@ use crate::noise::NoiseLevel;
 use crate::sampler::{History, Sampler};
 use crate::samplers::parts::{
     class::{Class, Word},
-    flow::{Ends, in_lambda},
+    flow::{Ends, Level, in_lambda},
     json::Key,
     settings::{Defaults, Settings, choose},
     sigmas::{SigmaTable, preserving},
@@ -87,7 +87,7 @@ fn build(settings: &Settings, steps: Steps, _eta: f64) -> Result<Box<dyn Sampler
 }
 
 /// The sigmas, and the noise levels that they are.
-fn table(settings: &Settings, steps: usize) -> Result<(SigmaTable, fn(f64) -> NoiseLevel), Error> {
+fn table(settings: &Settings, steps: usize) -> Result<(SigmaTable, Level), Error> {
     if settings.flows()? {
         let table = in_lambda(settings, steps, Ends::Noise)?;
         return Ok((table, NoiseLevel::flow));

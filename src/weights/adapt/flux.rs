@@ -80,12 +80,11 @@ fn tensors(tensor: &Unread, layers: impl Fn(&str) -> Option<Vec<Piece>>) -> Opti
         let stem = name.strip_suffix(theirs)?;
         stem.contains(".processor.").then_some((stem, ours, role))
     });
-    let (stem, ending, role) = match of_processor {
-        Some(found) => found,
-        None => {
-            let (stem, role) = role(name)?;
-            (stem, &name[stem.len()..], role)
-        }
+    let (stem, ending, role) = if let Some(found) = of_processor {
+        found
+    } else {
+        let (stem, role) = role(name)?;
+        (stem, &name[stem.len()..], role)
     };
     let pieces = layers(stem)?.into_iter().map(|piece| {
         let target = piece.name.strip_suffix(".weight").unwrap_or(&piece.name);
