@@ -5,7 +5,7 @@ use std::{ops::ControlFlow, path::Path};
 use afterimage::{
     ErrorKind,
     denoise::{Observer, Progress},
-    device::DeviceChoice,
+    device::{DeviceChoice, DtypeChoice},
     engine::{Cancel, Engine, EngineOptions, Finished, plan},
     pipeline::Recipe,
 };
@@ -67,7 +67,7 @@ fn a_finished_run_says_what_makes_it_again() {
     let settled = first.recipe;
     assert_eq!(settled.model.name.as_deref(), Some(engine.model()));
     assert!(settled.model.hash.is_some() && settled.size.is_some());
-    assert_eq!(settled.dtype.map(|dtype| dtype.name()), Some("f32"));
+    assert_eq!(settled.dtype.map(DtypeChoice::name), Some("f32"));
     let again = run(&engine, &settled);
     assert_eq!(
         again.generated.values().unwrap(),

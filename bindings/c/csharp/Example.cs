@@ -6,6 +6,9 @@ using Afterimage;
 
 static unsafe class Example
 {
+    // The interface that this program is written for.
+    const uint Abi = 1;
+
     static void Check(afterimage_code code, afterimage_error* error)
     {
         if (code == afterimage_code.Ok) return;
@@ -21,7 +24,7 @@ static unsafe class Example
 
     static int Main()
     {
-        if (Native.afterimage_abi_version() != Native.AFTERIMAGE_ABI_VERSION) return 1;
+        if (Native.afterimage_abi_version() != Abi) return 1;
         afterimage_error* error;
         afterimage_model* model;
         fixed (byte* name = Utf8("bundled"))

@@ -19,17 +19,17 @@ using Result = std::unique_ptr<afterimage_result, Free<afterimage_result, afteri
 using Cancel = std::unique_ptr<afterimage_cancel, Free<afterimage_cancel, afterimage_cancel_free>>;
 
 // Turns what a call answered into an exception, on this side of the border.
-static void check(afterimage_code code, afterimage_error *error) {
+static void check(afterimage_code code, afterimage_error **error) {
   if (code == AFTERIMAGE_CODE_OK) return;
-  std::string message = afterimage_error_message(error);
-  afterimage_error_free(error);
+  std::string message = afterimage_error_message(*error);
+  afterimage_error_free(*error);
   throw std::runtime_error(message);
 }
 
 static Model open(const char *name) {
   afterimage_model *model = nullptr;
   afterimage_error *error = nullptr;
-  check(afterimage_model_open(name, nullptr, &model, &error), error);
+  check(afterimage_model_open(name, nullptr, &model, &error), &error);
   return Model(model);
 }
 
@@ -43,7 +43,7 @@ static Result run(const Model &model, const std::string &recipe, const Cancel &c
   };
   afterimage_result *result = nullptr;
   afterimage_error *error = nullptr;
-  check(afterimage_run(model.get(), recipe.c_str(), &callbacks, cancel.get(), &result, &error), error);
+  check(afterimage_run(model.get(), recipe.c_str(), &callbacks, cancel.get(), &result, &error), &error);
   return Result(result);
 }
 
@@ -51,14 +51,15 @@ int main() try {
   const std::string recipe = R"({"version": 1, "prompts": ["a white star"], "seed": 3, "steps": 8})";
   Model model = open("bundled");
   afterimage_cancel *token = nullptr;
-  check(afterimage_cancel_new(&token, nullptr), nullptr);
+  afterimage_error *error = nullptr;
+  check(afterimage_cancel_new(&token, &error), &error);
   Cancel cancel(token);
   std::atomic<int> steps{0};
   auto work = [&] { return run(model, recipe, cancel, steps); };
   Result result = std::async(std::launch::async, work).get();
   afterimage_shape shape{};
   shape.size = sizeof shape;
-  check(afterimage_result_shape(result.get(), &shape, nullptr), nullptr);
+  check(afterimage_result_shape(result.get(), &shape, &error), &error);
   std::printf("%d model calls, %dx%d pixels\n", steps.load(), int(shape.width), int(shape.height));
 
   auto second = std::async(std::launch::async, work);

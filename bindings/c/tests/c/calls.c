@@ -18,10 +18,11 @@ static const char RECIPE[] =
     "{\"version\": 1, \"prompts\": [\"a red circle above a blue square\"], \"seed\": 7, \"steps\": 4}";
 
 /* The call ended with `code`, and said why, and what to do about it. */
-static void failed(afterimage_code code, afterimage_error *error, afterimage_code expected, const char *word) {
+static void failed(afterimage_code code, afterimage_error **place, afterimage_code expected, const char *word) {
+  afterimage_error *error = *place;
   if (code != expected || error == NULL) {
     const char *text = afterimage_error_message(error);
-    fprintf(stderr, "code %d, not %d: %s\n", (int)code, (int)expected, text ? text : "no message");
+    fprintf(stderr, "`%s`: code %d, not %d: %s\n", word, (int)code, (int)expected, text ? text : "no message");
     exit(1);
   }
   EXPECT(afterimage_error_code(error) == expected);
@@ -37,7 +38,8 @@ static void failed(afterimage_code code, afterimage_error *error, afterimage_cod
   EXPECT(afterimage_error_message(error) == NULL && afterimage_error_hint(error) == NULL);
 }
 
-static void fine(afterimage_code code, afterimage_error *error) {
+static void fine(afterimage_code code, afterimage_error **place) {
+  afterimage_error *error = *place; /* after the call: arguments are evaluated in any order */
   if (code != AFTERIMAGE_CODE_OK) {
     fprintf(stderr, "failed: %s\n", error ? afterimage_error_message(error) : "no message");
     exit(1);
@@ -62,7 +64,7 @@ static int32_t progress(void *user_data, const afterimage_progress *told) {
     afterimage_result *result = NULL;
     afterimage_error *error = NULL;
     afterimage_code code = afterimage_run(heard->model, RECIPE, NULL, NULL, &result, &error);
-    failed(code, error, AFTERIMAGE_CODE_ARGUMENT, "a callback");
+    failed(code, &error, AFTERIMAGE_CODE_ARGUMENT, "a callback");
     EXPECT(result == NULL);
   }
   if (heard->cancel != NULL) EXPECT(afterimage_cancel_after_this(heard->cancel) == AFTERIMAGE_CODE_OK);
@@ -98,7 +100,7 @@ static afterimage_model *opened(void) {
   options.device = "cpu";
   afterimage_model *model = NULL;
   afterimage_error *error = NULL;
-  fine(afterimage_model_open("bundled", &options, &model, &error), error);
+  fine(afterimage_model_open("bundled", &options, &model, &error), &error);
   return model;
 }
 
@@ -107,57 +109,57 @@ static void versions_and_devices(void) {
   EXPECT(strchr(afterimage_version(), '.') != NULL);
   char *json = NULL;
   afterimage_error *error = NULL;
-  fine(afterimage_devices(&json, &error), error);
+  fine(afterimage_devices(&json, &error), &error);
   EXPECT(json[0] == '[' && strstr(json, "\"selector\":\"cpu\"") != NULL);
   EXPECT(afterimage_free(json) == AFTERIMAGE_CODE_OK);
   EXPECT(afterimage_free(json) == AFTERIMAGE_CODE_HANDLE);
   EXPECT(afterimage_free(NULL) == AFTERIMAGE_CODE_OK);
-  failed(afterimage_devices(NULL, &error), error, AFTERIMAGE_CODE_ARGUMENT, "null");
+  failed(afterimage_devices(NULL, &error), &error, AFTERIMAGE_CODE_ARGUMENT, "null");
 }
 
 static void plans(void) {
   char *json = NULL;
   afterimage_error *error = NULL;
   const char *recipe = "{\"version\": 1, \"steps\": 9, \"cache\": \"deepcache:interval=3,branch=0\"}";
-  fine(afterimage_plan(recipe, &json, &error), error);
+  fine(afterimage_plan(recipe, &json, &error), &error);
   EXPECT(strstr(json, "\"predicted_speedup\":") != NULL);
   afterimage_free(json);
   json = NULL;
-  failed(afterimage_plan("{", &json, &error), error, AFTERIMAGE_CODE_REQUEST, "recipe");
-  failed(afterimage_plan("{\"version\": 99}", &json, &error), error, AFTERIMAGE_CODE_REQUEST, "version");
-  failed(afterimage_plan("{\"version\": 1, \"stepz\": 1}", &json, &error), error, AFTERIMAGE_CODE_REQUEST, "stepz");
-  failed(afterimage_plan(NULL, &json, &error), error, AFTERIMAGE_CODE_ARGUMENT, "null");
-  failed(afterimage_plan("\xff", &json, &error), error, AFTERIMAGE_CODE_ARGUMENT, "UTF-8");
+  failed(afterimage_plan("{", &json, &error), &error, AFTERIMAGE_CODE_REQUEST, "recipe");
+  failed(afterimage_plan("{\"version\": 99}", &json, &error), &error, AFTERIMAGE_CODE_REQUEST, "version");
+  failed(afterimage_plan("{\"version\": 1, \"stepz\": 1}", &json, &error), &error, AFTERIMAGE_CODE_REQUEST, "stepz");
+  failed(afterimage_plan(NULL, &json, &error), &error, AFTERIMAGE_CODE_ARGUMENT, "null");
+  failed(afterimage_plan("\xff", &json, &error), &error, AFTERIMAGE_CODE_ARGUMENT, "UTF-8");
   const char *odd = "{\"version\": 1, \"size\": [7, 7]}";
-  failed(afterimage_plan(odd, &json, &error), error, AFTERIMAGE_CODE_REQUEST, "7x7");
+  failed(afterimage_plan(odd, &json, &error), &error, AFTERIMAGE_CODE_REQUEST, "7x7");
   EXPECT(json == NULL);
 }
 
 static void models_that_are_none(void) {
   afterimage_model *model = NULL;
   afterimage_error *error = NULL;
-  failed(afterimage_model_open("no-such-model", NULL, &model, &error), error, AFTERIMAGE_CODE_REQUEST, "no-such-model");
-  failed(afterimage_model_open("bundled", NULL, NULL, &error), error, AFTERIMAGE_CODE_ARGUMENT, "null");
+  failed(afterimage_model_open("no-such-model", NULL, &model, &error), &error, AFTERIMAGE_CODE_REQUEST, "no-such-model");
+  failed(afterimage_model_open("bundled", NULL, NULL, &error), &error, AFTERIMAGE_CODE_ARGUMENT, "null");
   afterimage_open_options options = {0};
-  failed(afterimage_model_open("bundled", &options, &model, &error), error, AFTERIMAGE_CODE_ARGUMENT, "0 bytes");
+  failed(afterimage_model_open("bundled", &options, &model, &error), &error, AFTERIMAGE_CODE_ARGUMENT, "0 bytes");
   options.size = (size_t)-1;
-  failed(afterimage_model_open("bundled", &options, &model, &error), error, AFTERIMAGE_CODE_ARGUMENT, "bytes");
+  failed(afterimage_model_open("bundled", &options, &model, &error), &error, AFTERIMAGE_CODE_ARGUMENT, "bytes");
   options.size = sizeof options;
   options.device = "abacus";
-  failed(afterimage_model_open("bundled", &options, &model, &error), error, AFTERIMAGE_CODE_REQUEST, "abacus");
+  failed(afterimage_model_open("bundled", &options, &model, &error), &error, AFTERIMAGE_CODE_REQUEST, "abacus");
   options.device = "cuda:1";
-  failed(afterimage_model_open("bundled", &options, &model, &error), error, AFTERIMAGE_CODE_DEVICE, "cuda");
+  failed(afterimage_model_open("bundled", &options, &model, &error), &error, AFTERIMAGE_CODE_DEVICE, "cuda");
   options.device = "cpu";
-  options.recipe = "{\"version\": 1, \"dtype\": \"f16\"}";
-  failed(afterimage_model_open("bundled", &options, &model, &error), error, AFTERIMAGE_CODE_DEVICE, "f16");
+  options.recipe = "{\"version\": 1, \"dtype\": \"f8\"}";
+  failed(afterimage_model_open("bundled", &options, &model, &error), &error, AFTERIMAGE_CODE_REQUEST, "f8");
   options.recipe = "{\"version\": 1, \"loras\": [{\"file\": {\"path\": \"absent.safetensors\"}}]}";
-  failed(afterimage_model_open("bundled", &options, &model, &error), error, AFTERIMAGE_CODE_FILE, "absent");
+  failed(afterimage_model_open("bundled", &options, &model, &error), &error, AFTERIMAGE_CODE_FILE, "absent");
   struct {
     afterimage_open_options known;
     uint64_t later;
   } newer = {{0}, 1};
   newer.known.size = sizeof newer;
-  failed(afterimage_model_open("bundled", &newer.known, &model, &error), error, AFTERIMAGE_CODE_ARGUMENT, "not known");
+  failed(afterimage_model_open("bundled", &newer.known, &model, &error), &error, AFTERIMAGE_CODE_ARGUMENT, "not known");
   EXPECT(model == NULL);
   /* Whoever wants no reasons leaves out their place. */
   EXPECT(afterimage_model_open("no-such-model", NULL, &model, NULL) == AFTERIMAGE_CODE_REQUEST);
@@ -166,40 +168,40 @@ static void models_that_are_none(void) {
 static void handles_that_are_none(afterimage_model *model) {
   afterimage_result *result = NULL;
   afterimage_error *error = NULL;
-  failed(afterimage_run(NULL, RECIPE, NULL, NULL, &result, &error), error, AFTERIMAGE_CODE_ARGUMENT, "null");
+  failed(afterimage_run(NULL, RECIPE, NULL, NULL, &result, &error), &error, AFTERIMAGE_CODE_ARGUMENT, "null");
   const afterimage_model *stray = (const afterimage_model *)(uintptr_t)0xdead;
-  failed(afterimage_run(stray, RECIPE, NULL, NULL, &result, &error), error, AFTERIMAGE_CODE_HANDLE, "model");
+  failed(afterimage_run(stray, RECIPE, NULL, NULL, &result, &error), &error, AFTERIMAGE_CODE_HANDLE, "model");
   const afterimage_cancel *other = (const afterimage_cancel *)model;
-  failed(afterimage_run(model, RECIPE, NULL, other, &result, &error), error, AFTERIMAGE_CODE_HANDLE, "cancel token");
+  failed(afterimage_run(model, RECIPE, NULL, other, &result, &error), &error, AFTERIMAGE_CODE_HANDLE, "cancel token");
   EXPECT(afterimage_cancel_now(other) == AFTERIMAGE_CODE_HANDLE);
   EXPECT(afterimage_cancel_free((afterimage_cancel *)model) == AFTERIMAGE_CODE_HANDLE);
   EXPECT(afterimage_model_free(NULL) == AFTERIMAGE_CODE_OK && afterimage_result_free(NULL) == AFTERIMAGE_CODE_OK);
   EXPECT(afterimage_error_code(NULL) == AFTERIMAGE_CODE_ARGUMENT && afterimage_error_message(NULL) == NULL);
-  failed(afterimage_run(model, NULL, NULL, NULL, &result, &error), error, AFTERIMAGE_CODE_ARGUMENT, "null");
-  failed(afterimage_run(model, "a fox", NULL, NULL, &result, &error), error, AFTERIMAGE_CODE_REQUEST, "recipe");
-  failed(afterimage_run(model, RECIPE, NULL, NULL, NULL, &error), error, AFTERIMAGE_CODE_ARGUMENT, "null");
+  failed(afterimage_run(model, NULL, NULL, NULL, &result, &error), &error, AFTERIMAGE_CODE_ARGUMENT, "null");
+  failed(afterimage_run(model, "a fox", NULL, NULL, &result, &error), &error, AFTERIMAGE_CODE_REQUEST, "recipe");
+  failed(afterimage_run(model, RECIPE, NULL, NULL, NULL, &error), &error, AFTERIMAGE_CODE_ARGUMENT, "null");
   const char *other_model = "{\"version\": 1, \"model\": {\"name\": \"another\"}}";
-  failed(afterimage_run(model, other_model, NULL, NULL, &result, &error), error, AFTERIMAGE_CODE_REQUEST, "another");
+  failed(afterimage_run(model, other_model, NULL, NULL, &result, &error), &error, AFTERIMAGE_CODE_REQUEST, "another");
   const char *no_plan = "{\"version\": 1, \"steps\": 4, \"cache\": \"deepcache:interval=2,branch=99\"}";
-  failed(afterimage_run(model, no_plan, NULL, NULL, &result, &error), error, AFTERIMAGE_CODE_PLAN, "99");
+  failed(afterimage_run(model, no_plan, NULL, NULL, &result, &error), &error, AFTERIMAGE_CODE_PLAN, "99");
   afterimage_callbacks small = {0};
   small.size = 3;
-  failed(afterimage_run(model, RECIPE, &small, NULL, &result, &error), error, AFTERIMAGE_CODE_ARGUMENT, "3 bytes");
+  failed(afterimage_run(model, RECIPE, &small, NULL, &result, &error), &error, AFTERIMAGE_CODE_ARGUMENT, "3 bytes");
   EXPECT(result == NULL);
 }
 
 static void pictures(afterimage_result *result) {
   afterimage_error *error = NULL;
   afterimage_shape shape = {0};
-  failed(afterimage_result_shape(result, &shape, &error), error, AFTERIMAGE_CODE_ARGUMENT, "0 bytes");
+  failed(afterimage_result_shape(result, &shape, &error), &error, AFTERIMAGE_CODE_ARGUMENT, "0 bytes");
   shape.size = sizeof shape;
-  fine(afterimage_result_shape(result, &shape, &error), error);
+  fine(afterimage_result_shape(result, &shape, &error), &error);
   EXPECT(shape.items == 1 && shape.frames == 1 && shape.width >= 64 && shape.height >= 64);
   size_t pixels = shape.width * shape.height;
   uint8_t *own = malloc(pixels * 4);
   float *floats = malloc(pixels * 3 * sizeof(float));
-  fine(afterimage_result_rgba8(result, 0, 0, own, pixels * 4, &error), error);
-  fine(afterimage_result_f32(result, 0, 0, floats, pixels * 3, &error), error);
+  fine(afterimage_result_rgba8(result, 0, 0, own, pixels * 4, &error), &error);
+  fine(afterimage_result_f32(result, 0, 0, floats, pixels * 3, &error), &error);
   for (size_t pixel = 0; pixel < pixels; pixel++) {
     EXPECT(own[pixel * 4 + 3] == 255);
     for (size_t channel = 0; channel < 3; channel++) {
@@ -208,20 +210,20 @@ static void pictures(afterimage_result *result) {
       EXPECT(exact - rounded <= 0.5001f && rounded - exact <= 0.5001f);
     }
   }
-  failed(afterimage_result_rgba8(result, 0, 0, own, pixels * 4 - 1, &error), error, AFTERIMAGE_CODE_BUFFER, "buffer");
-  failed(afterimage_result_rgba8(result, 0, 0, NULL, pixels * 4, &error), error, AFTERIMAGE_CODE_ARGUMENT, "null");
-  failed(afterimage_result_rgba8(result, 1, 0, own, pixels * 4, &error), error, AFTERIMAGE_CODE_ARGUMENT, "item 1");
-  failed(afterimage_result_f32(result, 0, UINT64_MAX, floats, pixels * 3, &error), error, AFTERIMAGE_CODE_ARGUMENT, "frame");
+  failed(afterimage_result_rgba8(result, 0, 0, own, pixels * 4 - 1, &error), &error, AFTERIMAGE_CODE_BUFFER, "buffer");
+  failed(afterimage_result_rgba8(result, 0, 0, NULL, pixels * 4, &error), &error, AFTERIMAGE_CODE_ARGUMENT, "null");
+  failed(afterimage_result_rgba8(result, 1, 0, own, pixels * 4, &error), &error, AFTERIMAGE_CODE_ARGUMENT, "item 1");
+  failed(afterimage_result_f32(result, 0, UINT64_MAX, floats, pixels * 3, &error), &error, AFTERIMAGE_CODE_ARGUMENT, "frame");
   uint8_t *theirs = NULL;
   float *their_floats = NULL;
-  fine(afterimage_result_take_rgba8(result, 0, 0, &theirs, &error), error);
-  fine(afterimage_result_take_f32(result, 0, 0, &their_floats, &error), error);
+  fine(afterimage_result_take_rgba8(result, 0, 0, &theirs, &error), &error);
+  fine(afterimage_result_take_f32(result, 0, 0, &their_floats, &error), &error);
   EXPECT(memcmp(own, theirs, pixels * 4) == 0);
   EXPECT(memcmp(floats, their_floats, pixels * 3 * sizeof(float)) == 0);
   EXPECT(afterimage_free(theirs) == AFTERIMAGE_CODE_OK && afterimage_free(their_floats) == AFTERIMAGE_CODE_OK);
   EXPECT(afterimage_free(own) == AFTERIMAGE_CODE_HANDLE); /* not the library's */
   char *json = NULL;
-  fine(afterimage_result_report(result, &json, &error), error);
+  fine(afterimage_result_report(result, &json, &error), &error);
   EXPECT(strstr(json, "\"denoising\":") != NULL);
   afterimage_free(json);
   free(own);
@@ -234,20 +236,20 @@ static void runs(afterimage_model *model) {
   afterimage_callbacks hear = callbacks(&heard);
   afterimage_result *result = NULL;
   afterimage_error *error = NULL;
-  fine(afterimage_run(model, RECIPE, &hear, NULL, &result, &error), error);
+  fine(afterimage_run(model, RECIPE, &hear, NULL, &result, &error), &error);
   EXPECT(heard.steps >= 4 && heard.previews >= 1);
   pictures(result);
   /* What a result says of itself makes the same again. */
   char *recipe = NULL;
-  fine(afterimage_result_recipe(result, &recipe, &error), error);
+  fine(afterimage_result_recipe(result, &recipe, &error), &error);
   afterimage_result *again = NULL;
-  fine(afterimage_run(model, recipe, NULL, NULL, &again, &error), error);
+  fine(afterimage_run(model, recipe, NULL, NULL, &again, &error), &error);
   uint8_t *one = NULL, *other = NULL;
   afterimage_shape shape = {0};
   shape.size = sizeof shape;
-  fine(afterimage_result_shape(result, &shape, &error), error);
-  fine(afterimage_result_take_rgba8(result, 0, 0, &one, &error), error);
-  fine(afterimage_result_take_rgba8(again, 0, 0, &other, &error), error);
+  fine(afterimage_result_shape(result, &shape, &error), &error);
+  fine(afterimage_result_take_rgba8(result, 0, 0, &one, &error), &error);
+  fine(afterimage_result_take_rgba8(again, 0, 0, &other, &error), &error);
   EXPECT(memcmp(one, other, shape.width * shape.height * 4) == 0);
   afterimage_free(one);
   afterimage_free(other);
@@ -255,12 +257,12 @@ static void runs(afterimage_model *model) {
   afterimage_result_free(again);
   EXPECT(afterimage_result_free(result) == AFTERIMAGE_CODE_OK);
   EXPECT(afterimage_result_free(result) == AFTERIMAGE_CODE_HANDLE);
-  failed(afterimage_result_shape(result, &shape, &error), error, AFTERIMAGE_CODE_HANDLE, "result");
+  failed(afterimage_result_shape(result, &shape, &error), &error, AFTERIMAGE_CODE_HANDLE, "result");
   /* An unknown word is warned of. */
   struct heard warned = {0};
   hear = callbacks(&warned);
   const char *cat = "{\"version\": 1, \"prompts\": [\"a cat\"], \"steps\": 1, \"seed\": 1}";
-  fine(afterimage_run(model, cat, &hear, NULL, &result, &error), error);
+  fine(afterimage_run(model, cat, &hear, NULL, &result, &error), &error);
   EXPECT(warned.warnings == 1);
   afterimage_result_free(result);
 }
@@ -273,51 +275,51 @@ static void cancelled(afterimage_model *model) {
   struct heard heard = {0};
   heard.stop_at = 2;
   afterimage_callbacks hear = callbacks(&heard);
-  failed(afterimage_run(model, RECIPE, &hear, NULL, &result, &error), error, AFTERIMAGE_CODE_CANCELLED, "cancelled");
+  failed(afterimage_run(model, RECIPE, &hear, NULL, &result, &error), &error, AFTERIMAGE_CODE_CANCELLED, "cancelled");
   EXPECT(heard.steps == 2 && result == NULL);
   /* Before it starts. */
-  fine(afterimage_cancel_new(&cancel, &error), error);
+  fine(afterimage_cancel_new(&cancel, &error), &error);
   EXPECT(afterimage_cancel_now(cancel) == AFTERIMAGE_CODE_OK);
-  failed(afterimage_run(model, RECIPE, NULL, cancel, &result, &error), error, AFTERIMAGE_CODE_CANCELLED, "cancelled");
+  failed(afterimage_run(model, RECIPE, NULL, cancel, &result, &error), &error, AFTERIMAGE_CODE_CANCELLED, "cancelled");
   EXPECT(afterimage_cancel_free(cancel) == AFTERIMAGE_CODE_OK && afterimage_cancel_now(cancel) == AFTERIMAGE_CODE_HANDLE);
   /* After this picture, which is finished; after the end. */
-  fine(afterimage_cancel_new(&cancel, &error), error);
+  fine(afterimage_cancel_new(&cancel, &error), &error);
   struct heard afterwards = {0};
   afterwards.cancel = cancel;
   hear = callbacks(&afterwards);
-  fine(afterimage_run(model, RECIPE, &hear, cancel, &result, &error), error);
+  fine(afterimage_run(model, RECIPE, &hear, cancel, &result, &error), &error);
   EXPECT(afterwards.steps >= 4 && afterimage_cancel_now(cancel) == AFTERIMAGE_CODE_OK);
   afterimage_result_free(result);
   result = NULL;
-  failed(afterimage_run(model, RECIPE, NULL, cancel, &result, &error), error, AFTERIMAGE_CODE_CANCELLED, "cancelled");
+  failed(afterimage_run(model, RECIPE, NULL, cancel, &result, &error), &error, AFTERIMAGE_CODE_CANCELLED, "cancelled");
   afterimage_cancel_free(cancel);
 }
 
 static void requests(afterimage_model *model) {
   afterimage_request *request = NULL;
   afterimage_error *error = NULL;
-  fine(afterimage_request_new(&request, &error), error);
-  fine(afterimage_request_add_prompt(request, "a green ring", &error), error);
-  fine(afterimage_request_add_negative_prompt(request, "a \"blue\" square", &error), error);
-  fine(afterimage_request_set_seed(request, UINT64_MAX, &error), error);
-  fine(afterimage_request_set_steps(request, 2, &error), error);
-  fine(afterimage_request_set_guidance_scale(request, 4.5, &error), error);
-  fine(afterimage_request_set_size(request, 64, 64, &error), error);
-  fine(afterimage_request_set_batch(request, 2, &error), error);
-  fine(afterimage_request_set_sampler(request, "ddim", &error), error);
-  fine(afterimage_request_set_cache(request, "deepcache:interval=2,branch=0", &error), error);
-  failed(afterimage_request_set_guidance_scale(request, NAN, &error), error, AFTERIMAGE_CODE_ARGUMENT, "guidance");
-  failed(afterimage_request_add_prompt(request, NULL, &error), error, AFTERIMAGE_CODE_ARGUMENT, "null");
+  fine(afterimage_request_new(&request, &error), &error);
+  fine(afterimage_request_add_prompt(request, "a green ring", &error), &error);
+  fine(afterimage_request_add_negative_prompt(request, "a \"blue\" square", &error), &error);
+  fine(afterimage_request_set_seed(request, UINT64_MAX, &error), &error);
+  fine(afterimage_request_set_steps(request, 2, &error), &error);
+  fine(afterimage_request_set_guidance_scale(request, 4.5, &error), &error);
+  fine(afterimage_request_set_size(request, 64, 64, &error), &error);
+  fine(afterimage_request_set_batch(request, 2, &error), &error);
+  fine(afterimage_request_set_sampler(request, "ddim", &error), &error);
+  fine(afterimage_request_set_cache(request, "deepcache:interval=2,branch=0", &error), &error);
+  failed(afterimage_request_set_guidance_scale(request, NAN, &error), &error, AFTERIMAGE_CODE_ARGUMENT, "guidance");
+  failed(afterimage_request_add_prompt(request, NULL, &error), &error, AFTERIMAGE_CODE_ARGUMENT, "null");
   char *recipe = NULL;
-  fine(afterimage_request_recipe(request, &recipe, &error), error);
+  fine(afterimage_request_recipe(request, &recipe, &error), &error);
   EXPECT(strstr(recipe, "18446744073709551615") != NULL);
   EXPECT(afterimage_request_free(request) == AFTERIMAGE_CODE_OK);
-  failed(afterimage_request_set_steps(request, 3, &error), error, AFTERIMAGE_CODE_HANDLE, "request");
+  failed(afterimage_request_set_steps(request, 3, &error), &error, AFTERIMAGE_CODE_HANDLE, "request");
   afterimage_result *result = NULL;
-  fine(afterimage_run(model, recipe, NULL, NULL, &result, &error), error);
+  fine(afterimage_run(model, recipe, NULL, NULL, &result, &error), &error);
   afterimage_shape shape = {0};
   shape.size = sizeof shape;
-  fine(afterimage_result_shape(result, &shape, &error), error);
+  fine(afterimage_result_shape(result, &shape, &error), &error);
   EXPECT(shape.items == 2 && shape.width == 64);
   afterimage_result_free(result);
   afterimage_free(recipe);
