@@ -31,8 +31,7 @@ fn devices(py: Python<'_>) -> Vec<(String, String)> {
 }
 
 #[pymodule]
-#[pyo3(name = "_afterimage")]
-fn module(module: &Bound<'_, PyModule>) -> PyResult<()> {
+fn _afterimage(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     module.add_class::<engine::Engine>()?;
     module.add_class::<finished::Finished>()?;
