@@ -14,6 +14,8 @@ pub struct Conditioning {
     pub rows: Rows,
     /// What cross-attention reads: states of texts, classes or pictures, `[rows, tokens, width]`.
     pub context: Option<Tensor<3>>,
+    /// How many of those tokens are text, one a row, for networks that look at no padding; none where all are read.
+    pub lengths: Vec<usize>,
     /// Each row's text or picture as one vector, `[rows, width]`, added to the time embedding.
     pub pooled: Option<Tensor<2>>,
     /// Each row's numbers, added to the time embedding as sinusoids: sizes and crops in pixels, height first; scores; frame rates.
@@ -49,6 +51,7 @@ impl Conditioning {
         Self {
             rows,
             context: None,
+            lengths: Vec::new(),
             pooled: None,
             numbers: Vec::new(),
             labels: Vec::new(),

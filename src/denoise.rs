@@ -148,7 +148,8 @@ impl Denoise<'_> {
             });
             for (&evaluation, prediction) in evaluations.iter().zip(predictions) {
                 let first = evaluation.index == span.first;
-                let prediction = guidance.combine(prediction);
+                let sample = || self.sampler.scale_input(latents.clone(), evaluation.index);
+                let prediction = guided(guidance, prediction, evaluation, session, sample);
                 latents = self.inject(latents, &prior, evaluation, first, Moment::BeforeStep);
                 let from = latents;
                 latents = self.step(history, prediction.clone(), evaluation, from.clone(), noise);
@@ -227,6 +228,24 @@ impl Denoise<'_> {
             _ => latents,
         }
     }
+}
+
+/// One prediction a picture from the denoiser's rows, `sample` giving the scaled latents, `[items, channels, height, width]`.
+fn guided<D: StagedDenoiser + ?Sized>(
+    guidance: Guidance,
+    prediction: Tensor<4>,
+    evaluation: Evaluation,
+    session: &Session<'_, D>,
+    sample: impl FnOnce() -> Tensor<4>,
+) -> Tensor<4> {
+    let Some(skipped) = guidance.skipped_at(evaluation.index) else {
+        return guidance.combine(prediction);
+    };
+    let (sample, conditioned) = (sample(), guidance.conditioned_half(prediction.clone()));
+    let rows = guidance.conditioned_rows(sample.dims()[0]);
+    let skips = |cell| skipped.layers.contains(cell);
+    let without = session.without_cells(skips, rows, evaluation, sample);
+    guidance.combine(prediction) + (conditioned - without) * skipped.scale
 }
 
 /// Waits for the device, so that progress, cancelling and errors belong to the step that caused them. The latents are little beside

@@ -2,7 +2,8 @@
 //!
 //! Source: Ho and Salimans (arXiv 2207.12598, section 3.2); rescaling: Lin et al., "Common Diffusion Noise Schedules and Sample Steps
 //! Are Flawed" (arXiv 2305.08891, section 3.4); a scale per frame: Blattmann et al., "Stable Video Diffusion" (arXiv 2311.15127,
-//! section 4.2).
+//! section 4.2); away from a network without some of its layers: Hong et al., "Smoothed Energy Guidance" (arXiv 2408.00760) and Hyung et
+//! al., "Spatiotemporal Skip Guidance" (arXiv 2411.18664, section 3), as Stable Diffusion 3.5 has it.
 
 use std::ops::Range;
 
@@ -38,13 +39,57 @@ impl FrameScales {
     }
 }
 
+/// Layers of a network, counted from 0.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct LayerSet([u64; 4]);
+
+impl LayerSet {
+    /// The most layers that a network has.
+    pub const MOST: usize = 256;
+
+    /// Those that are listed.
+    ///
+    /// # Panics
+    ///
+    /// If one is [`MOST`](Self::MOST) or more.
+    pub fn of(layers: &[usize]) -> Self {
+        let mut words = [0; 4];
+        for layer in layers {
+            words[layer / 64] |= 1 << (layer % 64);
+        }
+        Self(words)
+    }
+
+    /// Whether a layer is among them.
+    pub fn contains(self, layer: usize) -> bool {
+        layer < Self::MOST && self.0[layer / 64] & (1 << (layer % 64)) != 0
+    }
+}
+
+/// Guidance away from what the network predicts without some of its layers: another call for the conditioned rows.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct SkippedLayers {
+    /// Those that are left out.
+    pub layers: LayerSet,
+    /// How strongly.
+    pub scale: f64,
+    /// The evaluation from which it guides, counted from 0.
+    pub from: usize,
+    /// The evaluation before which it ends.
+    pub until: usize,
+}
+
 /// How strongly the condition guides.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Guidance {
     /// 1 and less is unguided: one row a picture instead of two.
     pub scale: f64,
-    /// The network reads the scale itself, whatever it is: one row a picture.
-    pub embedded: bool,
+    /// The scale that the network reads itself, whatever it is, where it was distilled to; `scale` guides beside it.
+    pub embedded: Option<f64>,
+    /// The halves are calls of their own, with what is stored and decided of its own: less memory than both at once.
+    pub apart: bool,
+    /// Beside that, away from the network without some layers.
+    pub skipped: Option<SkippedLayers>,
     /// Of films whose frames are guided more and more, or less and less; `None` guides every row alike.
     pub over_frames: Option<FrameScales>,
     /// 0 to 1: how far the guided prediction is brought back to the spread of the conditioned one.
@@ -61,7 +106,9 @@ impl Default for Guidance {
     fn default() -> Self {
         Self {
             scale: 1.0,
-            embedded: false,
+            embedded: None,
+            apart: false,
+            skipped: None,
             over_frames: None,
             rescale: 0.0,
             conditioned: Conditioned::default(),
@@ -74,7 +121,16 @@ impl Guidance {
     /// Whether the unconditioned half is computed at all.
     pub fn is_on(self) -> bool {
         let first = self.over_frames.map_or(self.scale, |scales| scales.first);
-        !self.embedded && self.scale.max(first) > 1.0
+        self.scale.max(first) > 1.0
+    }
+
+    /// The scale by which a request asks for it: the one that the network reads where it reads one.
+    pub fn asked(self) -> f64 {
+        match self.embedded {
+            Some(scale) => scale,
+            None if self.apart => 1.0,
+            None => self.scale,
+        }
     }
 
     /// The same, switched off.
@@ -83,8 +139,25 @@ impl Guidance {
         Self {
             scale: 1.0,
             over_frames: None,
+            skipped: None,
             ..self
         }
+    }
+
+    /// The layers whose absence guides an evaluation.
+    pub fn skipped_at(self, evaluation: usize) -> Option<SkippedLayers> {
+        let guides = |skipped: &SkippedLayers| (skipped.from..skipped.until).contains(&evaluation);
+        self.skipped
+            .filter(|skipped| self.is_on() && guides(skipped))
+    }
+
+    /// The conditioned half of the denoiser's rows.
+    pub fn conditioned_half(self, rows: Tensor<4>) -> Tensor<4> {
+        if !self.is_on() {
+            return rows;
+        }
+        let half = rows.dims()[0] / 2;
+        rows.narrow(0, self.conditioned_rows(half).start, half)
     }
 
     /// The rows of the conditioned half of an evaluation, of whose halves each has `items` rows.
@@ -224,6 +297,33 @@ mod tests {
             frames: 1,
         };
         assert_eq!(one.up_to(3.0), [1.5]);
+    }
+
+    #[test]
+    fn layers_guide_within_their_window_and_where_guidance_is_on() {
+        let layers = LayerSet::of(&[0, 7, 64, 255]);
+        let held: Vec<usize> = (0..300).filter(|&layer| layers.contains(layer)).collect();
+        assert_eq!(held, [0, 7, 64, 255]);
+        let guidance = Guidance {
+            scale: 3.0,
+            skipped: Some(SkippedLayers {
+                layers,
+                scale: 2.8,
+                from: 1,
+                until: 4,
+            }),
+            ..Guidance::default()
+        };
+        let within =
+            |guidance: Guidance| (0..6).filter(move |&at| guidance.skipped_at(at).is_some());
+        assert_eq!(within(guidance).collect::<Vec<_>>(), [1, 2, 3]);
+        let unguided = Guidance {
+            scale: 1.0,
+            ..guidance
+        };
+        assert_eq!(within(unguided).chain(within(guidance.off())).count(), 0);
+        let halves = tensor([1.0, 2.0, 3.0, 4.0]);
+        assert_eq!(values(guidance.conditioned_half(halves)), [3.0, 4.0]);
     }
 
     #[test]

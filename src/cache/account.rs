@@ -57,6 +57,25 @@ impl Account {
         self
     }
 
+    /// Of one half of guidance beside the other, where each is computed by itself: what either computed, and what both store.
+    #[must_use]
+    pub(super) fn beside(mut self, other: &Self) -> Self {
+        for (own, other) in self.cells.iter_mut().zip(&other.cells) {
+            *own = (*own).max(*other);
+        }
+        self.refreshed.extend(&other.refreshed);
+        self.refreshed.sort_unstable();
+        self.refreshed.dedup();
+        let evaluations = self.refreshes + self.reuses;
+        self.refreshes = self.refreshed.len();
+        self.reuses = evaluations - self.refreshes;
+        self.fallbacks += other.fallbacks;
+        self.branches_reused = self.branches_reused.max(other.branches_reused);
+        self.played += other.played;
+        self.store_bytes += other.store_bytes;
+        self
+    }
+
     /// What is to be said of forecasts that were off by more than the rule allows, if any were.
     pub fn drift(&self) -> Option<Warning> {
         let beyond = self.verified.iter().filter(|one| one.exceeds);

@@ -2,6 +2,7 @@
 //!
 //! Sessions belong to one run (under two-pass guidance, to one half of it) and die with it; no state outlives them.
 
+use std::cell::OnceCell;
 use std::ops::Range;
 
 use burn::tensor::Tensor;
@@ -30,9 +31,11 @@ pub struct Session<'a, D: StagedDenoiser + ?Sized> {
     line: Line<'a, D>,
     spans: Box<dyn Spans + 'a>,
     run: &'a D::Run,
-    /// What goes on in place of `run` when guidance has ended.
-    unguided: Option<D::Run>,
+    /// What goes on in place of `run`: that of one guidance half.
+    half: Option<D::Run>,
     rows: Rows,
+    /// The second guidance half, where each is computed by itself.
+    second: Option<Box<Self>>,
     store: Store<D::Carry>,
     /// Whole predictions, where those are stored.
     outputs: Option<Store<Predicted>>,
@@ -56,8 +59,9 @@ impl<'a, D: StagedDenoiser + ?Sized> Session<'a, D> {
                 _ => Box::new(plan),
             },
             run,
-            unguided: None,
+            half: None,
             rows,
+            second: None,
             store: Store::new(plan.predictor, plan.verify.is_some()),
             outputs: (plan.whole()).then(|| Store::new(plan.predictor, plan.verify.is_some())),
             probe: Probe::of(plan),
@@ -78,6 +82,27 @@ impl<'a, D: StagedDenoiser + ?Sized> Session<'a, D> {
         self
     }
 
+    /// Computes both halves of guidance one after the other, each with what is stored and decided of its own; nothing changes without
+    /// guidance. A source of spans that takes the plan's place comes after, and is the first half's.
+    #[must_use]
+    pub fn apart(self) -> Self {
+        if self.rows.halves == 1 {
+            return self;
+        }
+        let (Line { denoiser, plan }, size) = (self.line, self.rows.half());
+        let of = |rows| {
+            let mut half = Session::new(denoiser, self.run, plan, self.rows);
+            half.half = Some(denoiser.select(self.run, rows));
+            half.rows.halves = 1;
+            half
+        };
+        let second = Some(Box::new(of(size..2 * size)));
+        Self {
+            second,
+            ..of(0..size)
+        }
+    }
+
     /// Records what the device launches in a step, and plays it at later steps of the same kind: fewer orders to the device for the same
     /// predictions. It costs memory (what a step works on stays) and the time of some steps, so it is for long runs; nothing changes on
     /// devices that record nothing (the CPU), for batched spans, forecasts, reuse inside cells and `ControlNet`s. While a step is recorded, other
@@ -85,16 +110,26 @@ impl<'a, D: StagedDenoiser + ?Sized> Session<'a, D> {
     #[must_use]
     pub fn with_step_graphs(mut self) -> Self {
         self.graphs = StepGraphs::of(self.line);
+        if let Some(second) = &mut self.second {
+            second.graphs = StepGraphs::of(self.line);
+        }
         self
     }
 
     /// Goes on with the rows of one guidance half, `conditioned`. What is stored of the line no longer fits, so the next span
     /// refreshes; kept outputs of branches become the mean of both halves.
     pub fn end_guidance(&mut self, conditioned: Range<usize>) {
+        if let Some(second) = self.second.take() {
+            if conditioned.start > 0 {
+                let first = std::mem::replace(self, *second);
+                self.account = first.account.beside(&self.account);
+            }
+            return;
+        }
         if self.rows.halves == 1 {
             return;
         }
-        self.unguided = Some(self.line.denoiser.select(self.run(), conditioned));
+        self.half = Some(self.line.denoiser.select(self.run(), conditioned));
         self.rows.halves = 1;
         self.void();
         self.branches.merge_halves();
@@ -103,8 +138,16 @@ impl<'a, D: StagedDenoiser + ?Sized> Session<'a, D> {
         }
     }
 
-    /// What was computed so far.
+    /// What was computed so far; of halves that are computed apart, by either of them.
     pub fn account(&self) -> Account {
+        let own = self.own_account();
+        match &self.second {
+            Some(second) => own.beside(&second.own_account()),
+            None => own,
+        }
+    }
+
+    fn own_account(&self) -> Account {
         let verifier = self.verifier.as_ref();
         Account {
             verified: verifier.map_or_else(Vec::new, |verifier| verifier.found.clone()),
@@ -136,6 +179,10 @@ impl<'a, D: StagedDenoiser + ?Sized> Session<'a, D> {
         };
         let fits = span.first == before.evaluation && span.len > 0;
         assert!(fits && span.range().end <= before.total, "{span:?}");
+        if let Some(second) = &mut self.second {
+            // Spans depend on the plan and on what both halves have made together.
+            second.next_span(before);
+        }
         span
     }
 
@@ -154,6 +201,48 @@ impl<'a, D: StagedDenoiser + ?Sized> Session<'a, D> {
         input: impl FnOnce() -> Tensor<4>,
     ) -> Vec<Tensor<4>> {
         assert_eq!(evaluations.len(), span.len, "evaluations of {span:?}");
+        match self.second.take() {
+            None => self.predict_rows(span, evaluations, input),
+            Some(mut second) => {
+                let made = self.predict_halves(&mut second, span, evaluations, input);
+                self.second = Some(second);
+                made
+            }
+        }
+    }
+
+    /// Of both halves, one after the other; rows of an evaluation stand in the order of the halves.
+    fn predict_halves(
+        &mut self,
+        second: &mut Self,
+        span: &Span,
+        evaluations: &[Evaluation],
+        input: impl FnOnce() -> Tensor<4>,
+    ) -> Vec<Tensor<4>> {
+        let sample = OnceCell::new();
+        let mut input = Some(input);
+        let rows = self.rows.total();
+        let mut half = |first: usize| {
+            let whole: &Tensor<4> = sample.get_or_init(|| {
+                let input = input.take().expect("it is asked for once");
+                input()
+            });
+            whole.clone().narrow(0, first, rows)
+        };
+        let first = self.predict_rows(span, evaluations, || half(0));
+        let second = second.predict_rows(span, evaluations, || half(rows));
+        let pairs = first.into_iter().zip(second);
+        pairs
+            .map(|(first, second)| Tensor::cat(vec![first, second], 0))
+            .collect()
+    }
+
+    fn predict_rows(
+        &mut self,
+        span: &Span,
+        evaluations: &[Evaluation],
+        input: impl FnOnce() -> Tensor<4>,
+    ) -> Vec<Tensor<4>> {
         if self.line.plan.changes.contains(&span.first) {
             self.void();
         }
@@ -310,12 +399,32 @@ impl<'a, D: StagedDenoiser + ?Sized> Session<'a, D> {
         self.line.step(entry, prepared, span, ahead, &mut recall)
     }
 
+    /// The prediction of one evaluation for some of its rows, `[rows, channels, height, width]`, by the line without the cells that it
+    /// `skips`. Nothing is stored and nothing reused.
+    pub fn without_cells(
+        &self,
+        skips: impl Fn(usize) -> bool,
+        rows: Range<usize>,
+        evaluation: Evaluation,
+        sample: Tensor<4>,
+    ) -> Tensor<4> {
+        let denoiser = self.line.denoiser;
+        let run = denoiser.select(self.run, rows);
+        let prepared = denoiser.prepare(&run, &[evaluation]);
+        let entered = denoiser.enter(sample, &prepared);
+        let left = (0..denoiser.cells()).filter(|&cell| !skips(cell));
+        let carry = left.fold(entered, |carry, cell| {
+            denoiser.advance(carry, cell..cell + 1, &prepared, &mut Recall::none())
+        });
+        denoiser.leave(carry, &prepared)
+    }
+
     fn prepare(&self, evaluations: &[Evaluation]) -> D::Prepared {
         self.line.denoiser.prepare(self.run(), evaluations)
     }
 
     fn run(&self) -> &D::Run {
-        self.unguided.as_ref().unwrap_or(self.run)
+        self.half.as_ref().unwrap_or(self.run)
     }
 }
 

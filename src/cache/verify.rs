@@ -95,22 +95,19 @@ impl Verifier {
         let computed = computed.clone().without_skips();
         let off = C::mix(&[(&expected.carry, 1.0), (&computed, -1.0)]);
         let error = numbers(off.magnitude() / computed.magnitude());
-        self.note(
-            evaluation - before,
-            expected.order,
-            Verified {
-                evaluation,
-                distance: evaluation - before,
-                error: error[0],
-                // What is no number is too much.
-                exceeds: error[0].is_nan() || error[0] > self.allowed,
-            },
-        );
+        let found = Verified {
+            evaluation,
+            distance: evaluation - before,
+            error: error[0],
+            // What is no number is too much.
+            exceeds: error[0].is_nan() || error[0] > self.allowed,
+        };
+        self.note(expected.order, found);
     }
 
-    /// Draws the limit from what was found of a forecast of `order` over `distance` evaluations.
-    fn note(&mut self, distance: usize, order: usize, found: Verified) {
-        let reach = reach(distance, order, self.allowed / found.error);
+    /// Draws the limit from what was found of a forecast of `order`.
+    fn note(&mut self, order: usize, found: Verified) {
+        let reach = reach(found.distance, order, self.allowed / found.error);
         self.limit = match self.limit {
             _ if found.exceeds => Some(reach),
             Some(limit) => Some(limit.max(reach)),
@@ -156,7 +153,7 @@ mod tests {
                 error,
                 exceeds: error.is_nan() || error > verifier.allowed,
             };
-            verifier.note(distance, 1, found);
+            verifier.note(1, found);
             verifier.limit
         };
         found.iter().map(note).collect()

@@ -146,7 +146,55 @@ macro_rules! dit {
     };
 }
 
-static CARDS: [Card; 20] = [
+/// A card of FLUX.1: CLIP, and T5 without its vocabulary.
+macro_rules! flux {
+    ($name:literal) => {
+        transformer!($name: "text_encoder/config.json", "text_encoder_2/config.json", "tokenizer/tokenizer_config.json"; "tokenizer")
+    };
+}
+
+/// A card of Stable Diffusion 3: both encoders of CLIP, and T5 without its vocabulary.
+macro_rules! stable_diffusion_3 {
+    ($name:literal) => {
+        transformer!($name: "text_encoder/config.json", "text_encoder_2/config.json", "text_encoder_3/config.json",
+            "tokenizer/tokenizer_config.json", "tokenizer_2/tokenizer_config.json"; "tokenizer", "tokenizer_2")
+    };
+}
+
+/// A card of `PixArt`: T5 without its vocabulary.
+macro_rules! pixart {
+    ($name:literal) => {
+        transformer!($name: "text_encoder/config.json";)
+    };
+}
+
+/// A card of a transformer under texts.
+macro_rules! transformer {
+    ($name:literal: $($file:literal),*; $($tokenizer:literal),*) => {
+        Card {
+            name: $name,
+            files: &[
+                ("model_index.json", file!($name, "model_index.json")),
+                (
+                    "transformer/config.json",
+                    file!($name, "transformer/config.json"),
+                ),
+                ("vae/config.json", file!($name, "vae/config.json")),
+                (
+                    "scheduler/scheduler_config.json",
+                    file!($name, "scheduler/scheduler_config.json"),
+                ),
+                $(($file, file!($name, $file)),)*
+                $(
+                    (concat!($tokenizer, "/vocab.json"), VOCABULARY),
+                    (concat!($tokenizer, "/merges.txt"), MERGES),
+                )*
+            ],
+        }
+    };
+}
+
+static CARDS: [Card; 26] = [
     stable_diffusion!("stable-diffusion-v1-5"),
     stable_diffusion!("stable-diffusion-v1-5-inpainting"),
     stable_diffusion!("stable-diffusion-2-1-base"),
@@ -170,6 +218,12 @@ static CARDS: [Card; 20] = [
         "image_noising_scheduler/scheduler_config.json"
     ),
     upscaler!("stable-diffusion-x4-upscaler"),
+    pixart!("PixArt-Sigma-XL-2-1024-MS"),
+    stable_diffusion_3!("stable-diffusion-3-medium"),
+    stable_diffusion_3!("stable-diffusion-3.5-medium"),
+    stable_diffusion_3!("stable-diffusion-3.5-large"),
+    flux!("FLUX.1-dev"),
+    flux!("FLUX.1-schnell"),
 ];
 
 /// Cards of parts that stand beside a model.

@@ -13,7 +13,7 @@ use crate::{
     error::{ConfigError, Error},
     noise::Prediction,
     weights::{
-        WeightSource, dit,
+        WeightSource, dit, flux, mmdit,
         original::{Parts, Structure, split, unwrapped},
     },
 };
@@ -121,8 +121,12 @@ impl Recognised {
             parts,
             leftovers,
             strangers,
-        } = if dit::is_original(&self.source) {
+        } = if mmdit::is_original(&self.source) {
+            mmdit::split(&self.source)?
+        } else if dit::is_original(&self.source) {
             dit::split(&self.source)?
+        } else if flux::is_original(&self.source) {
+            flux::split(&self.source)?
         } else {
             split(&self.source, &structure(folder)?)?
         };
@@ -216,7 +220,7 @@ fn second_generation(claims: &Claims, asked: Option<Prediction>) -> (&'static st
     let said = claims.prediction.as_ref().map(|claim| claim.value);
     match (asked.or(said), &claims.size) {
         (Some(Prediction::Velocity), _) => (VELOCITY, None),
-        (Some(Prediction::Epsilon | Prediction::Sample), _) => (EPSILON, None),
+        (Some(Prediction::Epsilon | Prediction::Sample | Prediction::Flow), _) => (EPSILON, None),
         (None, Some(Claim { value, by })) if value.iter().all(|side| *side < 768) => {
             let [width, height] = value;
             let note = format!(
@@ -250,8 +254,14 @@ fn of_family(
 /// Names of the cards that fit a checkpoint's shapes, the likeliest first.
 fn fitting(source: &WeightSource, claims: &Claims) -> Result<&'static [&'static str], ConfigError> {
     let width = |name| source.shape(name).and_then(|shape| shape.get(1).copied());
+    if mmdit::is_original(source) {
+        return of_mmdit(source);
+    }
     if dit::is_original(source) {
         return transformer(source);
+    }
+    if flux::is_original(source) {
+        return of_flux(source);
     }
     let (text, added, channels) = (width(CROSS_ATTENTION), width(ADDED), width(INPUT));
     if let Some(classes) = source.shape(CLASSES) {
@@ -299,6 +309,40 @@ fn transformer(source: &WeightSource) -> Result<&'static [&'static str], ConfigE
     }
 }
 
+/// The card of a Stable Diffusion 3 or 3.5.
+fn of_mmdit(source: &WeightSource) -> Result<&'static [&'static str], ConfigError> {
+    let mmdit::Kind {
+        width,
+        layers,
+        normed,
+        dual,
+    } = mmdit::kind(source);
+    match (width, layers, normed, dual) {
+        (1536, 24, false, 0) => Ok(&["stable-diffusion-3-medium"]),
+        (1536, 24, true, 13) => Ok(&["stable-diffusion-3.5-medium"]),
+        (2432, 38, true, 0) => Ok(&["stable-diffusion-3.5-large"]),
+        _ => {
+            let found = format!("a Stable Diffusion 3 of {layers} blocks of width {width}");
+            let hint = "single files of 3 medium (24 blocks of width 1536), 3.5 medium (the same with normed queries and keys, and 13 \
+                        blocks with two attentions) and 3.5 large (38 of width 2432) are read; put others into a diffusers folder";
+            Err(ConfigError::unsupported("checkpoint", found, hint))
+        }
+    }
+}
+
+/// The card of a FLUX.1: models for fills, depths and outlines take more channels in.
+fn of_flux(source: &WeightSource) -> Result<&'static [&'static str], ConfigError> {
+    match flux::input(source).as_deref() {
+        Some([3072, 64]) if flux::is_guided(source) => Ok(&["FLUX.1-dev"]),
+        Some([3072, 64]) => Ok(&["FLUX.1-schnell"]),
+        other => {
+            let found = format!("a FLUX with an input of {:?}", other.unwrap_or_default());
+            let hint = "single files of FLUX.1 dev and schnell are read, whose input is [3072, 64]; put others into a diffusers folder";
+            Err(ConfigError::unsupported("checkpoint", found, hint))
+        }
+    }
+}
+
 fn unfamiliar(
     text: Option<usize>,
     added: Option<usize>,
@@ -338,7 +382,7 @@ fn other_kind(source: &WeightSource, claims: &Claims) -> String {
     if holds("decoder.conv_in.weight") && !holds("diffusion_model.") {
         return "this is an autoencoder: give it as `--vae`, beside a model".into();
     }
-    let known = "single files of Stable Diffusion 1.x, 2.x and XL, of Stable Video Diffusion and of LDM-4-G are read; convert others to a diffusers folder";
+    let known = "single files of Stable Diffusion 1.x, 2.x and XL, of Stable Video Diffusion, of LDM-4-G, DiT-XL/2, Stable Diffusion 3 and FLUX.1 are read; convert others to a diffusers folder";
     match &claims.architecture {
         Some(architecture) => format!("the file calls itself `{architecture}`; {known}"),
         None => known.into(),

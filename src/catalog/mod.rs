@@ -39,7 +39,7 @@ pub use self::{
 use crate::{
     error::{ConfigError, Error, FileError, WeightsError},
     text::T5Tokenizer,
-    weights::WeightSource,
+    weights::{WeightSource, flux, mmdit},
 };
 
 /// Parts of a folder that this crate does not use.
@@ -98,6 +98,11 @@ impl ModelFolder {
         let checkpoint = self.checkpoint.iter();
         let said = checkpoint.flat_map(|one| one.note.iter().chain(&one.notes));
         said.map(String::as_str).collect()
+    }
+
+    /// Whether it is a single-file checkpoint, whose configurations are a card's.
+    pub fn is_single_file(&self) -> bool {
+        self.checkpoint.is_some()
     }
 
     /// What a single-file checkpoint calls itself.
@@ -225,7 +230,14 @@ impl ModelFolder {
             return Ok(source.clone());
         }
         let weights = self.weight_files().weights(part)?;
-        weights.ok_or_else(|| self.no_weights(&[part]).into())
+        let weights = weights.ok_or_else(|| self.no_weights(&[part]))?;
+        if flux::is_original(&weights) {
+            return flux::named(&weights);
+        }
+        if mmdit::is_original(&weights) {
+            return mmdit::named(&weights);
+        }
+        Ok(weights)
     }
 
     /// Whether a part has weights in this folder.

@@ -75,6 +75,7 @@ fn word(prediction: Prediction) -> &'static str {
         Prediction::Epsilon => "epsilon",
         Prediction::Velocity => "v_prediction",
         Prediction::Sample => "sample",
+        Prediction::Flow => "flow_prediction",
     }
 }
 

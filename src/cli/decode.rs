@@ -45,6 +45,7 @@ pub(super) fn run(arguments: &args::Decode) -> Result<(), Error> {
     let output = Output::open(&output, rows / frames, shape, false)?;
     let decoder = Decoder::load(&model.folder, &model.config, device.device())?;
     let how = Decoding {
+        size: None,
         tiling: Tiling::Automatic,
         frames,
         chunk: arguments.film.decode_chunk.unwrap_or(frames).min(frames),

@@ -124,7 +124,7 @@ fn study(
         weights: adapters::identity(model.folder.weights_hash()?, &model.adapters),
         dtype: machine.arithmetic().to_string(),
         sampler: sampler.into(),
-        guidance_scale: resolved.guidance.scale,
+        guidance_scale: resolved.guidance.asked(),
         width: width * factor,
         height: height * factor,
         frames: resolved.rows.frames,

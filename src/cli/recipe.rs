@@ -152,6 +152,10 @@ pub(super) fn course(recipe: &mut Recipe, given: &args::Course) {
     }
     let size = given.size.map(|(width, height)| [width, height]);
     set(&mut recipe.size, size.as_ref());
+    if given.no_resolution_binning {
+        recipe.resolution_binning = Some(false);
+    }
+    set(&mut recipe.text_length, given.text_length.as_ref());
     set(&mut recipe.batch, given.batch.as_ref());
     set(&mut recipe.steps, given.steps.as_ref());
     set(&mut recipe.guidance_scale, given.guidance_scale.as_ref());
@@ -163,9 +167,12 @@ fn numbers(recipe: &mut Recipe, given: &args::Generate) -> Result<(), Error> {
         &mut recipe.guidance_rescale,
         given.guidance_rescale.as_ref(),
     );
+    let away = given.true_guidance_scale.as_ref();
+    set(&mut recipe.true_guidance_scale, away);
     set(&mut recipe.guidance_until, given.guidance_until.as_ref());
     let channels = given.guidance_channels.as_ref();
     set(&mut recipe.guidance_channels, channels);
+    skipped(recipe, &given.skip);
     set(&mut recipe.clip_skip, given.clip_skip.as_ref());
     set(&mut recipe.eta, given.eta.as_ref());
     let latents = given.initial_latents.as_deref().map(RecipeFile::new);
@@ -183,12 +190,28 @@ fn numbers(recipe: &mut Recipe, given: &args::Generate) -> Result<(), Error> {
     Ok(())
 }
 
+fn skipped(recipe: &mut Recipe, given: &args::Skip) {
+    let skip = &mut recipe.skip_layers;
+    if !given.skip_layers.is_empty() {
+        skip.layers = Some(given.skip_layers.clone());
+    }
+    set(&mut skip.scale, given.skip_layer_scale.as_ref());
+    set(&mut skip.from, given.skip_layer_from.as_ref());
+    set(&mut skip.until, given.skip_layer_until.as_ref());
+}
+
 fn framing(recipe: &mut Recipe, given: &args::Xl) {
     if let Some(prompt) = &given.prompt_2 {
         recipe.second_prompts = vec![prompt.clone()];
     }
     if let Some(prompt) = &given.negative_prompt_2 {
         recipe.second_negative_prompts = vec![prompt.clone()];
+    }
+    if let Some(prompt) = &given.prompt_3 {
+        recipe.third_prompts = vec![prompt.clone()];
+    }
+    if let Some(prompt) = &given.negative_prompt_3 {
+        recipe.third_negative_prompts = vec![prompt.clone()];
     }
     let size = |given: Option<(usize, usize)>| given.map(|(width, height)| [width, height]);
     let corner = |given: Option<Corner>| given.map(|Corner { x, y }| [x, y]);

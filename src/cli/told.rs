@@ -1,4 +1,4 @@
-//! What SDXL's models were told besides the prompts, for the record of a run.
+//! What models with several text encoders were told besides the prompts, for the record of a run.
 
 use serde::Serialize;
 
@@ -11,6 +11,10 @@ pub(super) struct Told {
     prompt_2: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     negative_prompt_2: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    prompt_3: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    negative_prompt_3: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     original_size: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -37,6 +41,8 @@ impl Told {
         Self {
             prompt_2: recipe.second_prompts.first().cloned(),
             negative_prompt_2: recipe.second_negative_prompts.first().cloned(),
+            prompt_3: recipe.third_prompts.first().cloned(),
+            negative_prompt_3: recipe.third_negative_prompts.first().cloned(),
             original_size: given.original_size.map(size),
             crop: given.crop.map(corner),
             target_size: given.target_size.map(size),
@@ -54,6 +60,8 @@ impl Told {
         let texts = [
             ("prompt 2", self.prompt_2.clone()),
             ("negative prompt 2", self.negative_prompt_2.clone()),
+            ("prompt 3", self.prompt_3.clone()),
+            ("negative prompt 3", self.negative_prompt_3.clone()),
             ("original size", self.original_size.clone()),
             ("crop", self.crop.clone()),
             ("target size", self.target_size.clone()),

@@ -40,8 +40,7 @@ pub(crate) struct Facts {
 
 impl Facts {
     pub(crate) fn new(model: &Model, request: &Request, resolved: &Resolved) -> Self {
-        let factor = model.config.canvas().factor;
-        let [_, _, height, width] = resolved.latent_shape;
+        let [height, width] = resolved.size;
         let frames = resolved.rows.frames;
         let own = model.config.sampler.name();
         Self {
@@ -51,9 +50,9 @@ impl Facts {
             sampler: request.sampler.map_or(own, |kind| kind.name()).to_owned(),
             steps: resolved.steps,
             evaluations: resolved.evaluations(),
-            guidance_scale: resolved.guidance.scale,
-            width: width * factor,
-            height: height * factor,
+            guidance_scale: resolved.guidance.asked(),
+            width,
+            height,
             batch: request.items(),
             frames: (frames > 1).then_some(frames),
             cache: request.cache.to_string(),
@@ -78,10 +77,8 @@ impl Facts {
         evaluations: usize,
         resolved: &Resolved,
     ) -> Self {
-        let factor = upscaler.config.canvas().factor;
-        let [_, _, height, width] = resolved.latent_shape;
         self.evaluations += evaluations;
-        (self.width, self.height) = (width * factor, height * factor);
+        [self.height, self.width] = resolved.size;
         self.upscalers.push(upscaler.folder.name().to_owned());
         self
     }

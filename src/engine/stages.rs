@@ -96,9 +96,8 @@ impl Stages {
     /// Width and height of what the last model makes.
     fn size(&self) -> (usize, usize) {
         let last = self.iter().last().unwrap_or(self.first());
-        let factor = last.model.config.canvas().factor;
-        let [_, _, height, width] = last.resolved.latent_shape;
-        (width * factor, height * factor)
+        let [height, width] = last.resolved.size;
+        (width, height)
     }
 
     /// The base model, and its refiner if one is named.

@@ -142,7 +142,7 @@ fn family(width: usize) -> &'static str {
 /// What tells the families apart that have the part.
 fn has(part: &str) -> &'static str {
     match part {
-        "transformer" => {
+        "transformer" | "unet" => {
             "FLUX, SD3 and PixArt have a transformer, Stable Diffusion 1.x, 2.x and XL have a UNet"
         }
         "prior" | "prior_text_encoder" => "Stable Cascade has a prior, Stable Diffusion has none",

@@ -127,6 +127,24 @@ pub(crate) enum RequestError {
     )]
     NoSecondEncoder,
     #[error(
+        "this model reads no third prompt\nhint: Stable Diffusion 3 and 3.5 have three text encoders"
+    )]
+    NoThirdEncoder,
+    #[error(
+        "`{option}` says how layers guide that are left out, and none are\nhint: name them as `skip_layers`"
+    )]
+    NoSkippedLayers { option: &'static str },
+    #[error("the model has no layer {layer}\nhint: it has {layers}, counted from 0")]
+    SkippedLayer { layer: usize, layers: usize },
+    #[error(
+        "pictures of {width}x{height} are larger than the model has positions for\nhint: {most} pixels a side are the most"
+    )]
+    Positions {
+        width: usize,
+        height: usize,
+        most: usize,
+    },
+    #[error(
         "this model is a refiner: it finishes what a base model has begun\nhint: name a base model as `--model`, and this one as `--refiner`"
     )]
     RefinerAlone,
@@ -154,6 +172,10 @@ pub(crate) enum RequestError {
         what: &'static str,
         hint: &'static str,
     },
+    #[error(
+        "`text_length` is {tokens}, the model reads 1 to {longest} tokens of a prompt\nhint: leave it out for as many as the model was trained with"
+    )]
+    TextLength { tokens: usize, longest: usize },
     #[error(
         "this model makes a picture larger, and there is none\nhint: `--init-image` names it; or the model goes on after another, as its `--upscaler`"
     )]

@@ -198,8 +198,8 @@ impl NoiseSchedule {
 
 /// How much of a sample is signal and how much noise: `x = alpha·x0 + sigma·epsilon`.
 ///
-/// Either variance preserving (`alpha² + sigma² = 1`, what networks are trained on) or variance exploding (`alpha = 1`, what
-/// Euler-like solvers integrate).
+/// Variance preserving (`alpha² + sigma² = 1`, what most networks are trained on), variance exploding (`alpha = 1`, what Euler-like
+/// solvers integrate), or of flow matching (`alpha + sigma = 1`).
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct NoiseLevel {
     /// Weight of the clean sample.
@@ -223,6 +223,14 @@ impl NoiseLevel {
         Self {
             alpha,
             sigma: ratio * alpha,
+        }
+    }
+
+    /// Of flow matching: on the straight line from the clean sample to the noise, `alpha + sigma = 1`.
+    pub fn flow(sigma: f64) -> Self {
+        Self {
+            alpha: 1.0 - sigma,
+            sigma,
         }
     }
 
@@ -251,6 +259,9 @@ pub enum Prediction {
     Velocity,
     /// The clean sample.
     Sample,
+    /// `epsilon - x0`, the direction of the straight line from the clean sample to the noise (Liu et al., Rectified Flow, arXiv
+    /// 2209.03003; Lipman et al., Flow Matching, 2210.02747).
+    Flow,
 }
 
 /// `sample·x + prediction·m`: every reading of a prediction is of this form.
@@ -263,15 +274,23 @@ pub struct LinearReading {
 }
 
 impl Prediction {
+    /// What brings a sample of `level` to the scale the network was trained on: unit variance, or `alpha + sigma = 1`.
+    pub fn input_scale(self, level: NoiseLevel) -> f64 {
+        match self {
+            Self::Flow => 1.0 / (level.alpha + level.sigma),
+            Self::Epsilon | Self::Velocity | Self::Sample => level.unit_scale(),
+        }
+    }
+
     /// Reads the clean sample from a prediction made at `level`.
     pub fn data(self, level: NoiseLevel) -> LinearReading {
-        // Networks predict for unit-variance samples.
-        let scale = level.unit_scale();
+        let scale = self.input_scale(level);
         let (alpha, sigma) = (level.alpha * scale, level.sigma * scale);
         let (sample, prediction) = match self {
             Self::Epsilon => (1.0 / alpha, -sigma / alpha),
             Self::Velocity => (alpha, -sigma),
             Self::Sample => (0.0, 1.0),
+            Self::Flow => (1.0, -sigma),
         };
         LinearReading {
             sample: sample * scale,
@@ -281,12 +300,13 @@ impl Prediction {
 
     /// Reads the unit noise from a prediction made at `level`.
     pub fn noise(self, level: NoiseLevel) -> LinearReading {
-        let scale = level.unit_scale();
+        let scale = self.input_scale(level);
         let (alpha, sigma) = (level.alpha * scale, level.sigma * scale);
         let (sample, prediction) = match self {
             Self::Epsilon => (0.0, 1.0),
             Self::Velocity => (sigma, alpha),
             Self::Sample => (1.0 / sigma, -alpha / sigma),
+            Self::Flow => (1.0, alpha),
         };
         LinearReading {
             sample: sample * scale,
@@ -311,6 +331,7 @@ mod tests {
             NoiseLevel::from_alpha_bar(0.4),
             NoiseLevel::from_ratio(3.0),
             NoiseLevel::exploding(3.0),
+            NoiseLevel::flow(0.8),
         ];
         for level in levels {
             let sample = level.alpha * data + level.sigma * noise;
@@ -320,6 +341,7 @@ mod tests {
                 (Prediction::Epsilon, noise),
                 (Prediction::Velocity, velocity),
                 (Prediction::Sample, data),
+                (Prediction::Flow, noise - data),
             ] {
                 let read = |w: LinearReading| w.sample * sample + w.prediction * prediction;
                 assert!((read(kind.data(level)) - data).abs() < 1e-12);

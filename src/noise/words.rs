@@ -6,7 +6,7 @@ use super::Prediction;
 use crate::error::{Error, RequestError};
 
 /// Each prediction's name, and all words for it: of the command line, of diffusers, of headers and configurations of other programs.
-const WORDS: [(Prediction, &str, &[&str]); 3] = [
+const WORDS: [(Prediction, &str, &[&str]); 4] = [
     (Prediction::Epsilon, "epsilon", &["epsilon", "eps", "noise"]),
     (
         Prediction::Velocity,
@@ -21,16 +21,18 @@ const WORDS: [(Prediction, &str, &[&str]); 3] = [
         ],
     ),
     (Prediction::Sample, "sample", &["sample", "x0"]),
+    (Prediction::Flow, "flow", &["flow", "flow_prediction"]),
 ];
 
 impl Prediction {
-    /// `epsilon`, `velocity` or `sample`
+    /// `epsilon`, `velocity`, `sample` or `flow`
     pub fn name(self) -> &'static str {
-        let [epsilon, velocity, sample] = WORDS.map(|(_, name, _)| name);
+        let [epsilon, velocity, sample, flow] = WORDS.map(|(_, name, _)| name);
         match self {
             Self::Epsilon => epsilon,
             Self::Velocity => velocity,
             Self::Sample => sample,
+            Self::Flow => flow,
         }
     }
 }
@@ -70,10 +72,10 @@ mod tests {
                 );
             }
         }
-        let error = "flow".parse::<Prediction>().unwrap_err();
+        let error = "score".parse::<Prediction>().unwrap_err();
         assert_eq!(
             error.to_string(),
-            "`flow` is not known as what a model predicts\nhint: use epsilon, v or sample"
+            "`score` is not known as what a model predicts\nhint: use epsilon, v or sample"
         );
     }
 }

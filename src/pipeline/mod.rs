@@ -20,6 +20,7 @@ mod run;
 
 use std::any::Any;
 
+use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 
 use crate::catalog::{ModelFolder, ModelPart};
@@ -29,6 +30,8 @@ use crate::denoiser::Denoiser;
 use crate::device;
 use crate::error::{Error, RequestError};
 use crate::models::control::{ControlNet, ControlNetConfig, ControlNetModel, ControlledUNet};
+use crate::models::flux::Flux;
+use crate::models::mmdit::Mmdit;
 use crate::models::unet::UNet;
 use crate::samplers::{SamplerConfig, SamplerKind};
 use crate::weights::adapt::Merge;
@@ -36,9 +39,9 @@ use crate::weights::{Format, Storage, load_strict, reload};
 
 pub use cascade::{Cascade, Cascaded, Link};
 pub use config::{
-    AddedInputs, Canvas, ClassesConfig, Defaults, Distilled, EncoderConfig, Films, ModelConfig,
-    Numbers, SentenceConfig, SourceConfig, SpaceConfig, TextConfig, TrunkConfig, UpscaleConfig,
-    check_control_weights, check_weights,
+    AddedInputs, Canvas, ClassesConfig, Defaults, Distilled, EncoderConfig, Films, JointTextConfig,
+    ModelConfig, Numbers, SentenceConfig, SourceConfig, SpaceConfig, TextConfig, TrunkConfig,
+    UpscaleConfig, check_control_weights, check_weights,
 };
 pub use made::{
     Begun, Decoder, Decoding, Generated, KeptLatents, Output, Report, read_latents, write_latents,
@@ -55,7 +58,7 @@ pub use recipe::{
 };
 pub use request::{
     Added, Control, Edit, FilmRequest, Framing, LowPicture, PLAN_FILE, PromptEmbeds, Request,
-    Resolved, SeededNoise, Seeds, Stage, Subject, check_refiner,
+    Resolved, SeededNoise, Seeds, SkipLayers, Stage, Subject, check_refiner,
 };
 pub use run::Trace;
 
@@ -164,27 +167,45 @@ impl Pipeline {
     ///
     /// As [`load_with`](Self::load_with); the model then stays as it was.
     pub fn set_adapters(&mut self, folder: &ModelFolder, adapters: &Adapters) -> Result<(), Error> {
-        let Some(unet) = self
-            .trunk_as::<UNet>()
-            .filter(|_| self.config.takes_adapters())
-        else {
+        if !self.config.takes_adapters() {
             return Ok(adapters.check_none()?);
-        };
-        let (config, model) = (unet.config().clone(), unet.model().clone());
+        }
         let (origin, mut notes) =
             origin(&self.config, folder, &self.device, self.format, adapters)?;
         let merge = origin.merge.clone();
         let (source, more) = self.source.exchanged(origin)?;
         notes.extend(more);
-        let exchange = Exchange::of("unet", &self.merge, &merge);
-        let (weights, names) = (folder.weights("unet")?, exchange.names());
-        let storage = Storage::of(&self.device, self.format)?;
-        let model = reload(model, &weights, "unet", storage, &exchange.new, &names)?;
-        self.trunk = Box::new(UNet::new(config, model));
+        if let Some(unet) = self.trunk_as::<UNet>() {
+            let (config, model) = (unet.config().clone(), unet.model().clone());
+            let model = self.exchanged(model, "unet", folder, &merge)?;
+            self.trunk = Box::new(UNet::new(config, model));
+        } else if let Some(flux) = self.trunk_as::<Flux>() {
+            let (config, model) = (flux.config().clone(), flux.model().clone());
+            let model = self.exchanged(model, "transformer", folder, &merge)?;
+            self.trunk = Box::new(Flux::new(config, model));
+        } else if let Some(mmdit) = self.trunk_as::<Mmdit>() {
+            let (config, model) = (mmdit.config().clone(), mmdit.model().clone());
+            let model = self.exchanged(model, "transformer", folder, &merge)?;
+            self.trunk = Box::new(Mmdit::new(config, model));
+        }
         (self.source, self.merge) = (source, merge);
         self.notes = Notes::new(notes);
         self.few_steps = FewSteps::among(adapters);
         Ok(())
+    }
+
+    /// The denoiser `model` of `part` with `merge` in place of the present adapters.
+    fn exchanged<M: Module>(
+        &self,
+        model: M,
+        part: &str,
+        folder: &ModelFolder,
+        merge: &Merge,
+    ) -> Result<M, Error> {
+        let exchange = Exchange::of(part, &self.merge, merge);
+        let (weights, names) = (folder.weights(part)?, exchange.names());
+        let storage = Storage::of(&self.device, self.format)?;
+        reload(model, &weights, part, storage, &exchange.new, &names)
     }
 
     /// Puts a `ControlNet` beside the model and gives its number, for [`Control::net`].
@@ -259,6 +280,7 @@ impl Pipeline {
             tiling: request.tiling,
             frames: resolved.rows.frames,
             chunk: resolved.decode_chunk,
+            size: Some(resolved.size).filter(|size| *size != self.pixels(&resolved)),
         };
         let generated = begun.decoded(|latents| {
             let rescue = request.rescue.as_deref();
@@ -314,7 +336,7 @@ impl Pipeline {
         let conditioning = timed(|| self.conditioning(&run, &mut noise, observer));
         let (mut conditioning, text) = conditioning?;
         let guidance = resolved.guidance;
-        conditioning.guidance_scale = guidance.embedded.then_some(guidance.scale);
+        conditioning.guidance_scale = guidance.embedded;
         self.make_room(request, resolved)?;
         let mut start = self.start(&run, &mut noise)?;
         if let Some(channels) = start.channels.take() {

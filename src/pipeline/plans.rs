@@ -111,7 +111,7 @@ impl Pipeline {
         let factor = self.config.canvas().factor;
         let made = (sampler, resolved.steps);
         let mut plan = PlanFile::new(asked.model.clone(), made, evaluations);
-        plan.guidance_scale = resolved.guidance.scale;
+        plan.guidance_scale = resolved.guidance.asked();
         plan.size = [width * factor, height * factor];
         plan.pictures = asked.requests.iter().map(Request::items).sum();
         plan.gap = asked.gap.clamp(1, evaluations);
@@ -127,7 +127,7 @@ impl Pipeline {
         let mut noise = run.noise();
         let mut conditioning = self.conditioning(run, &mut noise, observer)?;
         let guidance = run.resolved.guidance;
-        conditioning.guidance_scale = guidance.embedded.then_some(guidance.scale);
+        conditioning.guidance_scale = guidance.embedded;
         let latents = run.start_from_noise(&mut noise)?.latents;
         Ok((conditioning, latents, noise))
     }

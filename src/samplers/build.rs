@@ -2,6 +2,7 @@
 
 use super::config::SamplerConfig;
 use super::kind::SamplerKind;
+use super::parts::json::Key;
 use super::parts::steps::Steps;
 use crate::Error;
 use crate::error::{ConfigError, RequestError};
@@ -38,6 +39,12 @@ impl SamplerConfig {
             let hint = others();
             return Err(ConfigError::unsupported("_class_name", &self.class_name, hint).into());
         };
+        if self.settings.flows()? && !class.knows(Key::FlowSigmas) {
+            let hint = "models that predict a flow are sampled by flow-euler, flow-heun, dpmsolver++ and unipc";
+            return Err(
+                ConfigError::unsupported("prediction_type", "flow_prediction", hint).into(),
+            );
+        }
         (class.build)(&self.settings, steps, eta).map_err(|error| {
             error.with_hint(|key| (!MODEL.contains(&key)).then(|| format!("; or {}", others())))
         })

@@ -9,7 +9,7 @@ use super::kind::SamplerKind;
 use super::parts::{
     class::Class,
     json::{SchedulerJson, quote_bare_numbers},
-    settings::{Defaults, PREDICTIONS, Settings},
+    settings::{Defaults, FlowRun, PREDICTIONS, Settings},
 };
 use super::repairs::Repair;
 use super::rules;
@@ -78,7 +78,7 @@ impl SamplerConfig {
         const PART: &str = "the scheduler configuration";
         ConfigError::check_length(text, "scheduler_config.json")?;
         let parsed = serde_json::from_str(&quote_bare_numbers(text));
-        let all: SchedulerJson = parsed.map_err(|source| ConfigError::Json {
+        let mut all: SchedulerJson = parsed.map_err(|source| ConfigError::Json {
             part: PART.to_owned(),
             path: path.to_owned(),
             source,
@@ -89,20 +89,22 @@ impl SamplerConfig {
             key: "_class_name",
             part: PART,
         })?;
+        all.state_flow(&class_name);
         let other = class.filter(|class| *class != class_name);
         Ok(Self {
             other_class: other.map(str::to_owned),
-            ..Self::new(all, class_name, Vec::new())
+            ..Self::new(all, class_name, Vec::new(), FlowRun::of(""))
         })
     }
 
-    fn new(all: SchedulerJson, class_name: String, repairs: Vec<Repair>) -> Self {
+    fn new(all: SchedulerJson, class_name: String, repairs: Vec<Repair>, flow: FlowRun) -> Self {
         let class = rules::class(&class_name);
         let json = all.clone();
         Self {
             settings: Settings {
                 json: class.map_or(json.clone(), |class| json.only(class.knows)),
                 defaults: class.map_or(Defaults::PLAIN, |class| class.defaults),
+                flow,
             },
             all,
             class,
@@ -155,15 +157,27 @@ impl SamplerConfig {
 
     /// The configuration as diffusers' `pipeline` mends it, an old one that is silent or wrong for a latent model:
     /// `StableDiffusionPipeline` and its image-to-image kin take `steps_offset` as 1 and `clip_sample` as false,
-    /// `StableDiffusionInpaintPipeline` takes `steps_offset` as 1 and `skip_prk_steps` as true; others mend nothing.
+    /// `StableDiffusionInpaintPipeline` takes `steps_offset` as 1 and `skip_prk_steps` as true; others mend nothing. FLUX' pipelines lay
+    /// the sigmas of Euler's method out themselves.
     #[must_use]
     pub fn repaired_for(self, pipeline: &str) -> Self {
         let mut repairs = Vec::new();
-        let repaired = self.edited(|json| repairs = Repair::all(pipeline, json));
+        let mut repaired = self.edited(|json| repairs = Repair::all(pipeline, json));
+        repaired.settings.flow = FlowRun {
+            tokens: repaired.settings.flow.tokens,
+            ..FlowRun::of(pipeline)
+        };
         Self {
             repairs,
             ..repaired
         }
+    }
+
+    /// The same for latents of so many tokens: the shift of flows may go by them (`use_dynamic_shifting`).
+    #[must_use]
+    pub fn with_tokens(mut self, tokens: usize) -> Self {
+        self.settings.flow.tokens = Some(tokens);
+        self
     }
 
     /// What [`repaired_for`](Self::repaired_for) changed of this sampler and what old keys are not read, in sentences for the user.
@@ -195,7 +209,7 @@ impl SamplerConfig {
         edit(&mut all);
         Self {
             other_class: self.other_class,
-            ..Self::new(all, self.class_name, self.repairs)
+            ..Self::new(all, self.class_name, self.repairs, self.settings.flow)
         }
     }
 

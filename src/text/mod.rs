@@ -38,8 +38,8 @@ pub trait TextEncoder {
 pub struct Summary {
     /// `[rows, tokens, width]`, f32, before the encoder's final norm.
     pub states: Tensor<3>,
-    /// Each whole text as one vector, `[rows, projection]`; `None` from encoders that make none.
-    pub pooled: Option<Tensor<2>>,
+    /// Each whole text as one vector, `[rows, projection]`; of encoders without a projection `[rows, width]`.
+    pub pooled: Tensor<2>,
 }
 
 /// A transformer that also makes one vector of a whole text, and whose states are read before its last layer (SDXL).
@@ -68,7 +68,7 @@ pub trait SentenceEncoder {
 pub struct Context {
     /// Text states, `[rows, tokens, width]`, f32.
     pub states: Tensor<3>,
-    /// Each whole prompt as one vector, `[rows, projection]`, where it was asked for and the encoder makes one.
+    /// Each whole prompt as one vector, `[rows, projection or width]`, where it was asked for.
     pub pooled: Option<Tensor<2>>,
     /// What each prompt lost because it was longer than the model reads; callers tell the user.
     pub cut: Vec<Option<String>>,
@@ -132,7 +132,7 @@ impl<E: TextEncoder> PromptEncoder<E> {
 
 impl<E: PooledTextEncoder> PromptEncoder<E> {
     /// Encodes one row a prompt as SDXL reads them: the states before the last layer (`clip_skip` leaves out as many more), and the
-    /// whole prompt as one vector if the encoder makes one.
+    /// whole prompt as one vector.
     ///
     /// # Errors
     ///
@@ -148,7 +148,7 @@ impl<E: PooledTextEncoder> PromptEncoder<E> {
         let Summary { states, pooled } = self.encoder.summary(&rows.ids, &rows.ends, clip_skip);
         Ok(Context {
             states,
-            pooled,
+            pooled: Some(pooled),
             cut: rows.cut,
         })
     }

@@ -77,15 +77,25 @@ impl T5Tokenizer {
     ///
     /// If the vocabulary has no token for the unknown.
     pub fn encode(&self, prompt: &str) -> Result<Tokens, Error> {
+        self.encode_to(self.length, prompt)
+    }
+
+    /// [`encode`](Self::encode) with rows of another length.
+    ///
+    /// # Errors
+    ///
+    /// As [`encode`](Self::encode).
+    pub fn encode_to(&self, length: usize, prompt: &str) -> Result<Tokens, Error> {
+        let length = length.max(1);
         let encoding = self
             .tokenizer
             .encode(prompt, false)
             .map_err(|source| ConfigError::Tokenizer { source })?;
-        let room = self.length - 1;
+        let room = length - 1;
         let mut ids: Vec<u32> = encoding.get_ids().iter().copied().take(room).collect();
         let end = ids.len();
         ids.push(self.end);
-        ids.resize(self.length, self.pad);
+        ids.resize(length, self.pad);
         let cut = encoding.get_offsets().get(room).map(|&(start, _)| {
             let rest = &prompt[prompt.floor_char_boundary(start)..];
             rest.trim().to_owned()

@@ -7,6 +7,8 @@
 pub mod adapt;
 pub mod adm;
 pub mod dit;
+pub mod flux;
+pub mod mmdit;
 pub mod names;
 pub mod original;
 

@@ -16,9 +16,11 @@ use super::WeightSource;
 use crate::error::{Error, WeightsError};
 
 /// Module path and checkpoint path of the fields that differ.
-const FIELDS: [(&str, &str); 15] = [
+const FIELDS: [(&str, &str); 17] = [
     (".ff.proj.", ".ff.net.0.proj."),
     (".ff.out.", ".ff.net.2."),
+    (".ff_context.proj.", ".ff_context.net.0.proj."),
+    (".ff_context.out.", ".ff_context.net.2."),
     (".ff_in.proj.", ".ff_in.net.0.proj."),
     (".ff_in.out.", ".ff_in.net.2."),
     (".to_out.", ".to_out.0."),

@@ -15,7 +15,7 @@ pub(crate) fn made(name: impl Into<String>, shape: &[usize], value: impl Fn(usiz
     (name.into(), shape.to_vec(), values)
 }
 
-fn bytes(tensors: &[Made], metadata: Option<&str>) -> Vec<u8> {
+pub(crate) fn bytes(tensors: &[Made], metadata: Option<&str>) -> Vec<u8> {
     let data = tensors.iter().map(|(_, _, values)| {
         let bytes = values.iter().flat_map(|value| value.to_le_bytes());
         bytes.collect::<Vec<u8>>()

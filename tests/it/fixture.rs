@@ -179,7 +179,7 @@ impl Fixture {
         }
         let kept = case["kept_steps"].as_array()?;
         let first = (0..kept.len()).take_while(|&row| kept[row] == row).count();
-        let predictions = self.of(case, "noise_pred").filter(|_| first > 0)?;
+        let predictions = self.latents(case, "noise_pred").filter(|_| first > 0)?;
         Some(Steps {
             predictions: predictions.first(first),
             samples: None,
@@ -248,6 +248,16 @@ impl Fixture {
         }
     }
 
+    /// The latents or predictions that `case` calls `key`, as maps: FLUX' pipeline has them packed.
+    pub(crate) fn latents(&self, case: &Value, key: &str) -> Option<Reference> {
+        let tensor = self.of(case, key)?;
+        if case["layout"].is_null() {
+            return Some(tensor);
+        }
+        let side = |key: &str| case["call"][key].as_u64().unwrap() as usize / 8;
+        Some(tensor.unpacked([side("height"), side("width")]))
+    }
+
     /// The tensor that `case` calls `key`, if it has one.
     pub(crate) fn of(&self, case: &Value, key: &str) -> Option<Reference> {
         case["tensors"][key].as_str().map(|name| self.tensor(name))
@@ -306,6 +316,28 @@ impl Reference {
     pub(crate) fn frames_outside(&self) -> Self {
         let swapped = self.on::<5>(&Device::flex()).swap_dims(1, 2);
         Self::from(swapped)
+    }
+
+    /// Packed tokens, `[…, patches, channels · 2 · 2]`, as latents of height and width, `[…, channels, height, width]`.
+    pub(crate) fn unpacked(&self, [height, width]: [usize; 2]) -> Self {
+        let (outer, inner) = self.shape.split_at(self.shape.len() - 2);
+        let (rows, channels) = (outer.iter().product::<usize>(), inner[1] / 4);
+        let packed = Tensor::<1>::from_floats(&self.values[..], &Device::flex());
+        let latents = packed
+            .reshape([rows, height / 2, width / 2, channels, 2, 2])
+            .permute([0, 3, 1, 4, 2, 5])
+            .reshape([rows, channels, height, width]);
+        Self {
+            shape: [outer, &[channels, height, width]].concat(),
+            values: values(latents),
+        }
+    }
+
+    /// Of a mask, `[rows, tokens]`, how many tokens of each row are text.
+    pub(crate) fn lengths(&self) -> Vec<usize> {
+        let rows = self.rows();
+        let sums = rows.iter().map(|row| row.iter().sum::<f64>() as usize);
+        sums.collect()
     }
 
     /// The parts along the first axis, flat.

@@ -66,6 +66,7 @@ mod evaluation;
 mod faults;
 mod films;
 mod fixture;
+mod flux;
 mod folders;
 mod gguf;
 mod golden;
@@ -80,12 +81,14 @@ mod made_once;
 mod matrix;
 #[cfg(feature = "eval")]
 mod metrics;
+mod mmdit;
 mod other_vae;
 mod param_lists;
 mod parity;
 #[cfg(feature = "eval")]
 mod parsers;
 mod picture_files;
+mod pixart;
 #[cfg(all(feature = "bundled", feature = "eval"))]
 mod planned;
 mod quantised;

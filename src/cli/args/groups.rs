@@ -85,6 +85,12 @@ pub(in crate::cli) struct Course {
     /// Width and height in pixels
     #[arg(long, value_name = "WxH", value_parser = size)]
     pub(in crate::cli) size: Option<(usize, usize)>,
+    /// Make a picture at its own size with models that make them at the nearest of a list of sizes (PixArt)
+    #[arg(long)]
+    pub(in crate::cli) no_resolution_binning: bool,
+    /// Tokens read of a prompt by models that let that be said [default: the model's own number]
+    #[arg(long, value_name = "N", value_parser = count)]
+    pub(in crate::cli) text_length: Option<usize>,
     /// Pictures made together, of each class where classes are named [default: 1]
     #[arg(long, value_name = "N", value_parser = count)]
     pub(in crate::cli) batch: Option<usize>,
@@ -163,9 +169,9 @@ impl Film {
     }
 }
 
-/// What SDXL's models take besides the prompts.
+/// What models with several text encoders take besides the prompts.
 #[derive(Debug, Clone, Args)]
-#[command(next_help_heading = "SDXL")]
+#[command(next_help_heading = "SDXL and SD3")]
 pub(in crate::cli) struct Xl {
     /// What the second text encoder reads [default: the prompt]
     #[arg(long, value_name = "TEXT")]
@@ -173,6 +179,12 @@ pub(in crate::cli) struct Xl {
     /// What the second text encoder reads of what the picture avoids [default: --negative-prompt]
     #[arg(long, value_name = "TEXT")]
     pub(in crate::cli) negative_prompt_2: Option<String>,
+    /// What the third text encoder reads (SD3) [default: the prompt]
+    #[arg(long, value_name = "TEXT")]
+    pub(in crate::cli) prompt_3: Option<String>,
+    /// What the third text encoder reads of what the picture avoids [default: --negative-prompt]
+    #[arg(long, value_name = "TEXT")]
+    pub(in crate::cli) negative_prompt_3: Option<String>,
     /// Size of the photograph that the picture is to look like; small ones look blurred [default: the picture's]
     #[arg(long, value_name = "WxH", value_parser = size)]
     pub(in crate::cli) original_size: Option<(usize, usize)>,
@@ -197,6 +209,24 @@ pub(in crate::cli) struct Xl {
     /// How good the picture is not to look, 1 to 10, for the refiner [default: 2.5]
     #[arg(long, value_name = "S", value_parser = finite)]
     pub(in crate::cli) negative_aesthetic_score: Option<f64>,
+}
+
+/// Guidance by layers that are left out.
+#[derive(Debug, Args)]
+#[expect(clippy::struct_field_names, reason = "options are named by fields")]
+pub(in crate::cli) struct Skip {
+    /// Guide away from the denoiser without these layers too (SD3), counted from 0; one more call of the model while it lasts
+    #[arg(long, value_name = "N,...", value_delimiter = ',')]
+    pub(in crate::cli) skip_layers: Vec<usize>,
+    /// How strongly [default: 2.8]
+    #[arg(long, value_name = "G", value_parser = finite)]
+    pub(in crate::cli) skip_layer_scale: Option<f64>,
+    /// From which share of the run on, 0 to 1 [default: 0.01]
+    #[arg(long, value_name = "F", value_parser = finite)]
+    pub(in crate::cli) skip_layer_from: Option<f64>,
+    /// Up to which share of the run, 0 to 1 [default: 0.2]
+    #[arg(long, value_name = "F", value_parser = finite)]
+    pub(in crate::cli) skip_layer_until: Option<f64>,
 }
 
 /// Files that change the model.

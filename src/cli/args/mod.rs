@@ -94,6 +94,9 @@ pub(super) struct Generate {
     pub(super) negative_prompt: Option<String>,
     #[command(flatten)]
     pub(super) course: Course,
+    /// How strongly FLUX is led away from the negative prompt; 1 or less is not, more makes two calls of the model a step [default: 1]
+    #[arg(long, value_name = "G", value_parser = finite)]
+    pub(super) true_guidance_scale: Option<f64>,
     /// How far guided predictions are rescaled to the contrast of unguided ones, 0 to 1
     #[arg(long, value_name = "R", value_parser = finite)]
     pub(super) guidance_rescale: Option<f64>,
@@ -103,6 +106,8 @@ pub(super) struct Generate {
     /// How many channels of the latents are guided, from the first [default: all; 3 for the single files of class-conditional transformers]
     #[arg(long, value_name = "N", value_parser = count)]
     pub(super) guidance_channels: Option<usize>,
+    #[command(flatten)]
+    pub(super) skip: Skip,
     /// Leave out the last N layers of the text encoder
     #[arg(long, value_name = "N")]
     pub(super) clip_skip: Option<usize>,

@@ -1,5 +1,7 @@
 //! Where methods stand between speed and closeness: as lines of a table, and drawn.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 
 use crate::{
@@ -88,15 +90,7 @@ fn closeness(curve: &[Placed]) -> Chart {
 /// How far forecasts were off along the run.
 fn errors(curve: &[Placed], evaluations: usize) -> Chart {
     let verified = curve.iter().filter(|point| !point.verified.is_empty());
-    let lines = verified.map(|point| {
-        let mut places: Vec<(f64, f64)> = point
-            .verified
-            .iter()
-            .map(|one| (one.evaluation as f64, one.error))
-            .collect();
-        places.sort_by(|a, b| a.0.total_cmp(&b.0));
-        (point.method.clone(), places)
-    });
+    let lines = verified.map(|point| (point.method.clone(), means(&point.verified)));
     let lines: Vec<_> = lines.collect();
     let points = || {
         lines
@@ -107,14 +101,22 @@ fn errors(curve: &[Placed], evaluations: usize) -> Chart {
         across: "evaluation that computed everything".into(),
         width: 0.0..evaluations as f64,
         up: "how far its forecast was off, relative".into(),
-        height: 0.0..Chart::most(
-            points()
-                .map(|point| point.1)
-                .filter(|error| error.is_finite()),
-            1e-3,
-        ) * 1.2,
+        height: 0.0..Chart::most(points().map(|point| point.1), 1e-3) * 1.2,
         lines,
     }
+}
+
+/// The mean error at every evaluation that any round has.
+fn means(verified: &[Verified]) -> Vec<(f64, f64)> {
+    let mut errors: BTreeMap<usize, Vec<f64>> = BTreeMap::new();
+    for one in verified.iter().filter(|one| one.error.is_finite()) {
+        errors.entry(one.evaluation).or_default().push(one.error);
+    }
+    let mean = |errors: Vec<f64>| errors.iter().sum::<f64>() / errors.len() as f64;
+    let means = errors.into_iter();
+    means
+        .map(|(at, errors)| (at as f64, mean(errors)))
+        .collect()
 }
 
 impl Placed {

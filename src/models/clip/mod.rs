@@ -97,13 +97,13 @@ impl ClipTextModel {
     }
 
     /// States after all layers but the last `1 + clip_skip`, without the final norm; and each whole text as one vector: the state of
-    /// its end, at the place that `ends` names, after all layers, the norm and the projection.
+    /// its end, at the place that `ends` names, after all layers, the norm and the projection, where there is one.
     ///
     /// # Shapes
     ///
     /// - ids: `[rows, tokens]`
     /// - states: `[rows, tokens, width]`
-    /// - pooled: `[rows, projection]`
+    /// - pooled: `[rows, projection or width]`
     ///
     /// # Panics
     ///
@@ -115,11 +115,13 @@ impl ClipTextModel {
         let depth = layers - 1 - clip_skip;
         let hidden = self.text_model.embeddings.forward(ids);
         let states = self.through(0..depth, hidden, &mask);
-        let pooled = self.text_projection.as_ref().map(|projection| {
-            let last = self.through(depth..layers, states.clone(), &mask);
-            let last = self.text_model.final_layer_norm.forward(last);
-            ops::linear(projection, at_ends(&last, ends)) // [rows, projection]
-        });
+        let last = self.through(depth..layers, states.clone(), &mask);
+        let last = self.text_model.final_layer_norm.forward(last);
+        let whole = at_ends(&last, ends); // [rows, width]
+        let pooled = match &self.text_projection {
+            Some(projection) => ops::linear(projection, whole), // [rows, projection]
+            None => whole,
+        };
         Summary { states, pooled }
     }
 

@@ -1,18 +1,16 @@
 //! The nested layers, as in the checkpoint.
 
 use burn::module::Module;
-use burn::nn::conv::{Conv2d, Conv2dConfig};
 use burn::nn::{Embedding, EmbeddingConfig, Linear, LinearConfig};
 use burn::tensor::{Device, Tensor};
 
 use super::config::DiTConfig;
+use crate::models::patches::PatchEmbed;
 use crate::nn::attention::{Attention, AttentionConfig};
 use crate::nn::embed::TimestepEmbedding;
-use crate::ops::{self, Gelu, standardised};
+use crate::nn::modulation::{PlainFeedForward, modulate, modulation};
+use crate::ops::{self, standardised};
 use crate::recall::{Branch, Recall};
-
-/// Width of the feed-forward layer over that of the tokens.
-const EXPANSION: usize = 4;
 
 /// Epsilon of the norm in front of attention and of the last one.
 const NORM_EPSILON: f64 = 1e-6;
@@ -37,7 +35,7 @@ impl DiTTransformer2DModel {
         } = config;
         let linear = |output| LinearConfig::new(width, output).init(device);
         Self {
-            pos_embed: PatchEmbed::new(config, device),
+            pos_embed: PatchEmbed::new(config.in_channels, width, patch, device),
             transformer_blocks: (0..config.layers)
                 .map(|index| DiTBlock::new(config, index == 0, device))
                 .collect(),
@@ -58,27 +56,6 @@ impl DiTTransformer2DModel {
         let [shift, scale] = modulation(&self.proj_out_1, conditioning);
         let hidden = modulate(standardised(hidden, NORM_EPSILON), shift, scale);
         ops::linear(&self.proj_out_2, hidden)
-    }
-}
-
-/// Latents to tokens.
-#[derive(Module, Debug)]
-pub(super) struct PatchEmbed {
-    pub(super) proj: Conv2d,
-}
-
-impl PatchEmbed {
-    fn new(config: &DiTConfig, device: &Device) -> Self {
-        let side = [config.patch, config.patch];
-        let proj = Conv2dConfig::new([config.in_channels, config.width], side)
-            .with_stride(side)
-            .init(device);
-        Self { proj }
-    }
-
-    /// `[rows, channels, height, width]` to `[rows, patches, width]`, without positions.
-    pub(super) fn forward(&self, sample: Tensor<4>) -> Tensor<3> {
-        ops::to_tokens(ops::conv2d(&self.proj, sample)) // [rows, patches, width]
     }
 }
 
@@ -120,36 +97,12 @@ impl AdaLayerNormZero {
     }
 }
 
-/// `out(gelu(proj(x)))`.
-#[derive(Module, Debug)]
-struct FeedForward {
-    proj: Linear,
-    out: Linear,
-}
-
-impl FeedForward {
-    fn new(width: usize, device: &Device) -> Self {
-        Self {
-            proj: LinearConfig::new(width, EXPANSION * width).init(device),
-            out: LinearConfig::new(EXPANSION * width, width).init(device),
-        }
-    }
-
-    /// `[rows, tokens, width]` to the same.
-    fn forward(&self, hidden: Tensor<3>) -> Tensor<3> {
-        ops::linear(
-            &self.out,
-            ops::gelu(ops::linear(&self.proj, hidden), Gelu::Tanh),
-        )
-    }
-}
-
 /// Attention and feed-forward, each after a modulated norm and gated.
 #[derive(Module, Debug)]
 pub(super) struct DiTBlock {
     norm1: AdaLayerNormZero,
     attn1: Attention,
-    ff: FeedForward,
+    ff: PlainFeedForward,
     feed_forward_epsilon: f64,
 }
 
@@ -166,7 +119,7 @@ impl DiTBlock {
         Self {
             norm1: AdaLayerNormZero::new(config, embeds, device),
             attn1: Attention::new(attention, device),
-            ff: FeedForward::new(width, device),
+            ff: PlainFeedForward::new(width, device),
             feed_forward_epsilon: config.feed_forward_epsilon,
         }
     }
@@ -200,15 +153,4 @@ impl DiTBlock {
         });
         hidden + gate_fed * fed
     }
-}
-
-/// `PARTS` vectors a row, `[rows, 1, width]` each, from the conditioning, `[rows, width]`.
-fn modulation<const PARTS: usize>(linear: &Linear, conditioning: &Tensor<2>) -> [Tensor<3>; PARTS] {
-    let all: Tensor<3> = ops::linear(linear, conditioning.clone()).unsqueeze_dim(1); // [rows, 1, PARTS · width]
-    let width = all.dims()[2] / PARTS;
-    std::array::from_fn(|part| all.clone().narrow(2, part * width, width))
-}
-
-fn modulate(normed: Tensor<3>, shift: Tensor<3>, scale: Tensor<3>) -> Tensor<3> {
-    normed * (scale + 1.0) + shift
 }

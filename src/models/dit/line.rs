@@ -6,9 +6,10 @@ use burn::tensor::{DType, Device, FloatDType, Int, Tensor, TensorData};
 
 use super::blocks::DiTTransformer2DModel;
 use super::config::DiTConfig;
-use super::positions;
 use crate::conditioning::Conditioning;
-use crate::denoiser::{Carry, Evaluation, StagedDenoiser, join_rows, mean_magnitude, weighted_sum};
+use crate::denoiser::{Evaluation, StagedDenoiser};
+use crate::models::patches::positions::{Trained, table};
+use crate::models::patches::{PatchCarry, grid, unpatched};
 use crate::nn::embed::TimeTable;
 use crate::ops;
 use crate::recall::Recall;
@@ -21,13 +22,6 @@ pub struct DiT {
     /// Positions at the trained size, `[1, patches, width]`.
     positions: Tensor<3>,
     dtype: DType,
-}
-
-/// Tokens, and how many patches the latents have along each side.
-#[derive(Debug, Clone)]
-pub struct DiTCarry {
-    hidden: Tensor<3>,
-    grid: [usize; 2],
 }
 
 /// Timestep and class as one vector, for all evaluations and the rows of each.
@@ -80,17 +74,22 @@ impl DiT {
         if grid == [base, base] {
             return self.positions.clone();
         }
-        positions::table(grid, base, self.config.width, &self.device()).cast(self.dtype)
+        positions(&self.config, grid, &self.device()).cast(self.dtype)
     }
 }
 
 fn trained_positions(config: &DiTConfig, device: &Device) -> Tensor<3> {
     let base = config.patches(config.sample_size);
-    positions::table([base, base], base, config.width, device)
+    positions(config, [base, base], device)
+}
+
+fn positions(config: &DiTConfig, grid: [usize; 2], device: &Device) -> Tensor<3> {
+    let base = config.patches(config.sample_size);
+    table(grid, Trained { base, scale: 1.0 }, config.width, device)
 }
 
 impl StagedDenoiser for DiT {
-    type Carry = DiTCarry;
+    type Carry = PatchCarry;
     type Run = DiTRun;
     type Prepared = DiTPrepared;
 
@@ -129,16 +128,10 @@ impl StagedDenoiser for DiT {
     /// # Panics
     ///
     /// If a side of the latents is not a whole number of patches.
-    fn enter(&self, sample: Tensor<4>, _prepared: &DiTPrepared) -> DiTCarry {
-        let [_, _, height, width] = sample.dims();
-        let patch = self.config.patch;
-        assert!(
-            height.is_multiple_of(patch) && width.is_multiple_of(patch),
-            "`sample` has sides {height}x{width}, which are no whole patches of {patch}"
-        );
-        let grid = [self.config.patches(height), self.config.patches(width)];
+    fn enter(&self, sample: Tensor<4>, _prepared: &DiTPrepared) -> PatchCarry {
+        let grid = grid(&sample, self.config.patch);
         let tokens = self.model.pos_embed.forward(sample.cast(self.dtype)); // [rows, patches, width]
-        DiTCarry {
+        PatchCarry {
             hidden: tokens + self.positions(grid),
             grid,
         }
@@ -146,72 +139,21 @@ impl StagedDenoiser for DiT {
 
     fn advance(
         &self,
-        carry: DiTCarry,
+        carry: PatchCarry,
         cells: Range<usize>,
         prepared: &DiTPrepared,
         recall: &mut Recall<'_>,
-    ) -> DiTCarry {
-        let DiTCarry { hidden, grid } = carry;
+    ) -> PatchCarry {
+        let PatchCarry { hidden, grid } = carry;
         let hidden = cells.fold(hidden, |hidden, cell| {
             let block = &self.model.transformer_blocks[cell];
             block.forward(hidden, &prepared.conditioning, recall.at_cell(cell))
         });
-        DiTCarry { hidden, grid }
+        PatchCarry { hidden, grid }
     }
 
-    fn leave(&self, carry: DiTCarry, prepared: &DiTPrepared) -> Tensor<4> {
+    fn leave(&self, carry: PatchCarry, prepared: &DiTPrepared) -> Tensor<4> {
         let patches = self.model.head(carry.hidden, &prepared.conditioning);
         unpatched(patches, carry.grid, self.config.patch).cast(FloatDType::F32)
-    }
-}
-
-/// Patches, `[rows, patches, patch · patch · channels]`, put together: `[rows, channels, height, width]`.
-fn unpatched(patches: Tensor<3>, grid: [usize; 2], patch: usize) -> Tensor<4> {
-    let [rows, _, values] = patches.dims();
-    let channels = values / (patch * patch);
-    patches
-        .reshape([rows, grid[0], grid[1], patch, patch, channels])
-        .permute([0, 5, 1, 3, 2, 4]) // [rows, channels, grid rows, patch, grid columns, patch]
-        .reshape([rows, channels, grid[0] * patch, grid[1] * patch])
-}
-
-impl DiTCarry {
-    /// Tokens, `[rows, patches, width]`.
-    pub fn hidden(&self) -> &Tensor<3> {
-        &self.hidden
-    }
-}
-
-impl Carry for DiTCarry {
-    fn graft_deep(&mut self, from: &Self) {
-        self.hidden = from.hidden.clone();
-    }
-
-    fn without_skips(self) -> Self {
-        self
-    }
-
-    fn mix(parts: &[(&Self, f64)]) -> Self {
-        let (first, _) = parts.first().expect("a carry to mix");
-        Self {
-            hidden: weighted_sum(parts, Self::hidden),
-            grid: first.grid,
-        }
-    }
-
-    fn join(steps: Vec<Self>) -> Self {
-        let first = steps.first().expect("a carry to join");
-        Self {
-            hidden: join_rows(&steps, Self::hidden),
-            grid: first.grid,
-        }
-    }
-
-    fn magnitude(&self) -> Tensor<1> {
-        mean_magnitude(&self.hidden)
-    }
-
-    fn bytes(&self) -> usize {
-        self.hidden.dims().iter().product::<usize>() * self.hidden.dtype().size()
     }
 }

@@ -9,8 +9,7 @@ mod blocks;
 mod blueprint;
 mod config;
 mod line;
-mod positions;
 
 pub use blocks::DiTTransformer2DModel;
 pub use config::DiTConfig;
-pub use line::{DiT, DiTCarry, DiTPrepared, DiTRun};
+pub use line::{DiT, DiTPrepared, DiTRun};

@@ -53,8 +53,8 @@ impl Defaults {
         }
     }
 
-    /// What diffusers' pipelines of `DeepFloyd` IF and of upscalers use.
-    pub(super) fn cascade(steps: usize, guidance_scale: f64) -> Self {
+    /// What diffusers' other pipelines of texts use, each its own.
+    pub(super) fn own(steps: usize, guidance_scale: f64) -> Self {
         Self {
             steps,
             guidance_scale,

@@ -58,7 +58,7 @@ impl TextConfig {
     ///
     /// If there is none, one is malformed, or they do not fit the denoiser.
     pub(super) fn read(folder: &ModelFolder, unet: &UNetConfig) -> Result<Self, Error> {
-        let encoders = encoders(folder)?;
+        let encoders = encoders(folder, PARTS.len())?;
         check_tokens(&encoders)?;
         check_widths(&encoders, unet.context_width)?;
         let added = unet.added.map(|added| -> Result<AddedInputs, Error> {
@@ -72,6 +72,26 @@ impl TextConfig {
             encoders,
             added: added.transpose()?,
         })
+    }
+
+    /// The first `count` encoders of a model that has one of T5 besides.
+    ///
+    /// # Errors
+    ///
+    /// If one is missing or malformed, or they read different numbers of tokens.
+    pub(super) fn beside_t5(folder: &ModelFolder, count: usize) -> Result<Self, Error> {
+        let encoders = encoders(folder, count)?;
+        check_tokens(&encoders)?;
+        let found = encoders.len();
+        if found == count {
+            return Ok(Self {
+                encoders,
+                added: None,
+            });
+        }
+        let (missing, _) = PARTS[found.min(PARTS.len() - 1)];
+        let part = "model_index.json";
+        Err(ConfigError::Missing { key: missing, part }.into())
     }
 
     /// Tokens that the encoders read of a prompt.
@@ -88,9 +108,10 @@ impl TextConfig {
     }
 }
 
-fn encoders(folder: &ModelFolder) -> Result<Vec<EncoderConfig>, Error> {
+/// Those of the first `count` places.
+fn encoders(folder: &ModelFolder, count: usize) -> Result<Vec<EncoderConfig>, Error> {
     let mut encoders = Vec::new();
-    for (part, tokenizer) in PARTS {
+    for (part, tokenizer) in PARTS.into_iter().take(count) {
         let path = format!("{part}/config.json");
         if folder.index().class(part).is_none() && !folder.has(&path) {
             continue;

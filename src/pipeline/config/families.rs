@@ -6,9 +6,10 @@ use super::encoders::TextConfig;
 use super::json::json;
 use super::model::ModelConfig;
 use super::repairs;
-use super::sentences::SentenceConfig;
+use super::sentences::{Read, SentenceConfig};
 use super::source::{ClassesConfig, PICTURE_ENCODER, SourceConfig};
-use super::space::SpaceConfig;
+use super::space::{SpaceConfig, autoencoder, check_latents};
+use super::transformers;
 use super::trunk::TrunkConfig;
 use super::upscale::UpscaleConfig;
 use crate::catalog::ModelFolder;
@@ -20,7 +21,7 @@ use crate::models::dit::DiTConfig;
 use crate::models::spatio_temporal::SpatioTemporalUNetConfig;
 use crate::models::unet::{Labels, UNetConfig};
 use crate::models::unet3d::UNet3dConfig;
-use crate::models::vae::{VaeConfig, VaeJson};
+use crate::models::vae::VaeConfig;
 use crate::samplers::SamplerConfig;
 
 impl ModelConfig {
@@ -39,7 +40,15 @@ impl ModelConfig {
             "TextToVideoSDPipeline" => text_to_video(folder, sampler)?,
             "IFPipeline" => pixels_of_text(folder, sampler, None)?,
             "IFSuperResolutionPipeline" => larger_pixels(folder, sampler)?,
+            "FluxPipeline" | "FluxImg2ImgPipeline" | "FluxInpaintPipeline" => {
+                transformers::flux(folder, sampler)?
+            }
+            "PixArtSigmaPipeline" => transformers::pixart(folder, sampler, 300)?,
+            "PixArtAlphaPipeline" => transformers::pixart(folder, sampler, 120)?,
             "StableDiffusionUpscalePipeline" => larger_latents(folder, sampler)?,
+            "StableDiffusion3Pipeline"
+            | "StableDiffusion3Img2ImgPipeline"
+            | "StableDiffusion3InpaintPipeline" => transformers::mmdit(folder, sampler)?,
             "DiTPipeline" | "LDMClassToImagePipeline" => class_to_image(folder, sampler)?,
             _ => text_to_image(folder, sampler)?,
         };
@@ -101,6 +110,9 @@ fn text_to_image(folder: &ModelFolder, sampler: SamplerConfig) -> Result<ModelCo
     })
 }
 
+/// Tokens that `DeepFloyd` IF was trained to read of a prompt.
+const IF_TOKENS: usize = 77;
+
 /// `DeepFloyd` IF: pictures of a text read through T5, denoised as they are; with `upscale`, larger ones of small ones.
 ///
 /// Source: Saharia et al., "Imagen" (arXiv 2205.11487); behaviour as diffusers' `IFPipeline` and `IFSuperResolutionPipeline`.
@@ -122,14 +134,20 @@ fn pixels_of_text(
         let found = format!("{:?}", unet.labels);
         return Err(ConfigError::unsupported("class_embed_type", found, hint).into());
     }
+    let read = Read {
+        tokens: IF_TOKENS,
+        longest: None,
+        width: ("encoder_hid_dim", unet.text_width()),
+        told_sizes: false,
+    };
     Ok(ModelConfig {
         sampler,
-        source: SourceConfig::Sentences(SentenceConfig::read(folder, &unet)?),
+        source: SourceConfig::Sentences(SentenceConfig::read(folder, read)?),
         trunk: TrunkConfig::UNet(unet),
         space: SpaceConfig::Pixels,
         defaults: match upscale {
-            Some(_) => Defaults::cascade(50, 4.0),
-            None => Defaults::cascade(100, 7.0),
+            Some(_) => Defaults::own(50, 4.0),
+            None => Defaults::own(100, 7.0),
         },
         controls: Vec::new(),
         upscale,
@@ -173,7 +191,7 @@ fn larger_latents(folder: &ModelFolder, sampler: SamplerConfig) -> Result<ModelC
         source: SourceConfig::Texts(texts),
         trunk: TrunkConfig::UNet(unet),
         space: SpaceConfig::Latents(vae),
-        defaults: Defaults::cascade(75, 9.0),
+        defaults: Defaults::own(75, 9.0),
         controls: Vec::new(),
         upscale: Some(upscale),
         distilled: None,
@@ -368,21 +386,4 @@ fn unconditional(
         repaired: false,
         folder: None,
     })
-}
-
-fn autoencoder(folder: &ModelFolder) -> Result<VaeConfig, Error> {
-    VaeConfig::new(json::<VaeJson>(folder, "vae", "vae/config.json")?)
-}
-
-/// Refuses an autoencoder whose latents are not what the denoiser works on: it was put beside it by a caller.
-fn check_latents(folder: &ModelFolder, denoiser: usize, latent: usize) -> Result<(), ConfigError> {
-    match folder.other_vae() {
-        Some(name) if denoiser != latent && denoiser != 2 * latent + 1 => {
-            let hint = format!(
-                "the autoencoder `{name}` is for another model family: the denoiser takes {denoiser} channels in"
-            );
-            Err(ConfigError::unsupported("latent_channels", latent, hint))
-        }
-        _ => Ok(()),
-    }
 }

@@ -6,11 +6,13 @@ use burn::tensor::Device;
 use super::encoders::TextConfig;
 use super::model::ModelConfig;
 use super::source::SourceConfig;
+use super::trunk::TrunkConfig;
 use super::visit::{Role, Visitor};
 use crate::catalog::{ModelFolder, ModelPart};
-use crate::error::Error;
+use crate::error::{ConfigError, Error};
 use crate::models::control::{ControlNetConfig, ControlNetModel};
-use crate::weights::{check_fit, dit};
+use crate::models::flux::FluxConfig;
+use crate::weights::{WeightSource, check_fit, dit};
 
 /// Holds every part of a model to its configuration: whether it has weights, and whether names and shapes are those of the network. Nothing
 /// is read but headers; `device` is where the networks would be, and allocates nothing.
@@ -28,10 +30,13 @@ pub fn check_weights(
     config.visit(device, &mut names)?;
     folder.check_has_weights(&names.0)?;
     let mut config = config.clone();
-    if let SourceConfig::Texts(texts) = &mut config.source {
-        *texts = texts.fitted(folder)?;
+    match &mut config.source {
+        SourceConfig::Texts(texts) => *texts = texts.fitted(folder)?,
+        SourceConfig::Joint(texts) => texts.clip = texts.clip.fitted(folder)?,
+        _ => {}
     }
-    config.visit(device, &mut Fit(folder))
+    let trunk = &config.trunk;
+    config.visit(device, &mut Fit { folder, trunk })
 }
 
 /// [`check_weights`], for a `ControlNet`.
@@ -59,14 +64,39 @@ impl Visitor for Names {
     }
 }
 
-struct Fit<'a>(&'a ModelFolder);
+struct Fit<'a> {
+    folder: &'a ModelFolder,
+    trunk: &'a TrunkConfig,
+}
+
+/// Refuses the weights of FLUX.1 dev under the configuration of schnell, and the other way round: they differ in one embedder.
+fn check_guidance(config: &FluxConfig, source: &WeightSource) -> Result<(), ConfigError> {
+    let reads = source
+        .names()
+        .any(|name| name.contains("guidance_embedder"));
+    if reads == config.guided {
+        return Ok(());
+    }
+    let hint = if reads {
+        "the weights read a guidance scale, as those of FLUX.1 dev do: `transformer/config.json` must be that model's"
+    } else {
+        "the weights read no guidance scale, as those of FLUX.1 schnell: `transformer/config.json` must be that model's"
+    };
+    let found = config.guided;
+    Err(ConfigError::unsupported("guidance_embeds", found, hint))
+}
 
 impl Visitor for Fit<'_> {
     fn part<M: Module>(&mut self, part: &'static str, _: Role, module: &M) -> Result<(), Error> {
-        let mut source = self.0.weights(part)?;
-        if part == "transformer" {
-            source = dit::named(&source)?;
-        }
+        let source = self.folder.weights(part)?;
+        let source = match (part, self.trunk) {
+            ("transformer", TrunkConfig::DiT(_)) => dit::named(&source)?,
+            ("transformer", TrunkConfig::Flux(config)) => {
+                check_guidance(config, &source)?;
+                source
+            }
+            _ => source,
+        };
         check_fit(module, &source, part)
     }
 }

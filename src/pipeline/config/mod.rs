@@ -1,10 +1,12 @@
 //! What a model folder says of itself, read without its weights: a source, a trunk and a space, and how they are sampled.
 
+mod bins;
 mod defaults;
 mod distilled;
 mod encoders;
 mod families;
 mod fit;
+mod joint;
 mod json;
 mod model;
 mod repairs;
@@ -12,6 +14,7 @@ mod sentences;
 mod shared;
 mod source;
 mod space;
+mod transformers;
 mod trunk;
 mod upscale;
 mod visit;
@@ -21,6 +24,7 @@ pub use distilled::Distilled;
 pub(super) use distilled::FewStepRun;
 pub use encoders::{AddedInputs, EncoderConfig, Numbers, TextConfig};
 pub use fit::{check_control_weights, check_weights};
+pub use joint::JointTextConfig;
 pub(super) use json::json;
 pub use model::{Canvas, Films, ModelConfig};
 pub(super) use sentences::SENTENCE_ENCODER;

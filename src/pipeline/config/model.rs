@@ -2,6 +2,7 @@
 
 use burn::tensor::Device;
 
+use super::bins;
 use super::defaults::Defaults;
 use super::distilled::Distilled;
 use super::encoders::TextConfig;
@@ -57,6 +58,13 @@ pub struct Canvas {
     pub patch: usize,
 }
 
+impl Canvas {
+    /// Patches of latents of this height and width.
+    pub(in crate::pipeline) fn tokens(&self, size: [usize; 2]) -> usize {
+        size.iter().map(|side| side / self.patch).product()
+    }
+}
+
 /// How a model makes films.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Films {
@@ -79,7 +87,8 @@ impl ModelConfig {
 
     /// How it makes films.
     pub fn films(&self) -> Films {
-        let zero_shot = self.texts().is_some_and(|texts| texts.added.is_none());
+        let texts = self.texts().filter(|_| self.unet().is_some());
+        let zero_shot = texts.is_some_and(|texts| texts.added.is_none());
         match self.trunk.frames() {
             Some(frames) => Films::Trained {
                 frames: self.defaults.frames.unwrap_or(frames),
@@ -89,9 +98,13 @@ impl ModelConfig {
         }
     }
 
-    /// Whether adapters fit it: a `UNet` under text encoders.
+    /// Whether adapters fit it: a `UNet`, a transformer of Stable Diffusion 3 or of FLUX under text encoders.
     pub(in crate::pipeline) fn takes_adapters(&self) -> bool {
-        self.texts().is_some() && self.unet().is_some()
+        let adapted = matches!(
+            self.trunk,
+            TrunkConfig::UNet(_) | TrunkConfig::Mmdit(_) | TrunkConfig::Flux(_)
+        );
+        adapted && self.texts().is_some()
     }
 
     /// Puts a `ControlNet` beside the model, and gives its number.
@@ -116,7 +129,16 @@ impl ModelConfig {
     /// picture's own size.
     pub(in crate::pipeline) fn least_side(&self) -> Option<usize> {
         let [height, width] = self.canvas().sides;
-        self.sentences().map(|_| height.min(width))
+        let pixels = self.sentences().filter(|_| self.vae().is_none());
+        pixels.map(|_| height.min(width))
+    }
+
+    /// Height and width in pixels that a picture of another is made at, where the model knows a list of sizes (`PixArt`).
+    pub(in crate::pipeline) fn binned(&self, size: [usize; 2]) -> Option<[usize; 2]> {
+        match &self.trunk {
+            TrunkConfig::PixArt(pixart) => bins::nearest(pixart.sample_size, size),
+            _ => None,
+        }
     }
 
     /// The folder it was read from.
@@ -192,7 +214,7 @@ impl ModelConfig {
         Extent {
             height,
             width,
-            tokens: self.source.tokens(),
+            tokens: self.source.tokens(None),
         }
     }
 
@@ -203,22 +225,21 @@ impl ModelConfig {
             Films::Trained { frames } => frames,
             Films::ZeroShot | Films::Never => 1,
         };
-        self.blueprint_of(size, frames)
+        self.blueprint_of(self.extent(size), frames)
     }
 
     /// The same of a film of `frames`, a frame.
-    pub(in crate::pipeline) fn blueprint_of(&self, size: [usize; 2], frames: usize) -> Blueprint {
-        self.trunk.blueprint(self.extent(size), frames)
+    pub(in crate::pipeline) fn blueprint_of(&self, extent: Extent, frames: usize) -> Blueprint {
+        self.trunk.blueprint(extent, frames)
     }
 
     /// [`blueprint_of`](Self::blueprint_of) without attention's two products, as `DeepCache` counts.
     pub(in crate::pipeline) fn blueprint_without_products(
         &self,
-        size: [usize; 2],
+        extent: Extent,
         frames: usize,
     ) -> Blueprint {
-        self.trunk
-            .blueprint_without_products(self.extent(size), frames)
+        self.trunk.blueprint_without_products(extent, frames)
     }
 
     /// Shows every part with weights of its own to `visitor`: source, trunk, space. `device` is where networks would be; nothing is

@@ -79,8 +79,8 @@ pub(super) fn check_reads_text(index: &ModelIndex) -> Result<(), ConfigError> {
     if index.class("unet").is_none() {
         let parts: Vec<_> = index.parts().collect();
         let hint = format!(
-            "its parts are `{}`; built are pipelines of Stable Diffusion, `DiTPipeline`, `LDMClassToImagePipeline`, `DDPMPipeline`, \
-             `DDIMPipeline`, `PNDMPipeline`, `IFPipeline`, `IFSuperResolutionPipeline`, `StableDiffusionUpscalePipeline`, `StableVideoDiffusionPipeline` \
+            "its parts are `{}`; built are pipelines of Stable Diffusion, `DiTPipeline`, `PixArtAlphaPipeline`, `PixArtSigmaPipeline`, `LDMClassToImagePipeline`, `DDPMPipeline`, \
+             `DDIMPipeline`, `PNDMPipeline`, `IFPipeline`, `IFSuperResolutionPipeline`, `StableDiffusion3Pipeline`, `StableDiffusionUpscalePipeline`, `StableVideoDiffusionPipeline` \
              and `TextToVideoSDPipeline`",
             parts.join("`, `")
         );

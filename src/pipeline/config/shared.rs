@@ -15,6 +15,15 @@ impl ModelConfig {
         }
     }
 
+    /// The most tokens that a request may have it read of a prompt, where it may say so.
+    pub(in crate::pipeline) fn longest_text(&self) -> Option<usize> {
+        match &self.source {
+            SourceConfig::Joint(texts) => Some(texts.longest),
+            SourceConfig::Sentences(sentences) => sentences.longest,
+            _ => None,
+        }
+    }
+
     /// Whether it reads prompts through an encoder of its own that is large enough to be read alone, before the denoiser is: T5's.
     pub fn reads_texts_first(&self) -> bool {
         self.sentences().is_some_and(|one| one.t5.is_some())
@@ -52,7 +61,7 @@ impl ModelConfig {
             return Ok(());
         };
         if own.t5.is_none() {
-            return Ok(own.check_width(theirs.width)?);
+            return Ok(own.check_width("encoder_hid_dim", theirs.width)?);
         }
         if own == theirs && folder.same_part(first.1, SENTENCE_ENCODER)? {
             *self = self.clone().with_texts_read();

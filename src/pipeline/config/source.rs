@@ -3,6 +3,7 @@
 use burn::tensor::Device;
 
 use super::encoders::TextConfig;
+use super::joint::JointTextConfig;
 use super::sentences::{SENTENCE_ENCODER, SentenceConfig};
 use super::visit::{Role, Visitor};
 use crate::error::{Error, RequestError};
@@ -17,6 +18,8 @@ use crate::models::t5::T5EncoderModel;
 pub enum SourceConfig {
     /// Prompts, through text encoders.
     Texts(TextConfig),
+    /// Prompts, through encoders of CLIP and that of T5.
+    Joint(JointTextConfig),
     /// Prompts, through the encoder of T5.
     Sentences(SentenceConfig),
     /// Classes.
@@ -44,21 +47,32 @@ pub struct ClassesConfig {
 }
 
 impl SourceConfig {
-    /// Tokens that cross-attention reads, a row.
-    pub(super) fn tokens(&self) -> usize {
+    /// Tokens that attention reads beside the picture's own, a row; of a prompt as many as are asked for, where that can be.
+    pub(in crate::pipeline) fn tokens(&self, asked: Option<usize>) -> usize {
         match self {
             Self::Texts(texts) => texts.tokens(),
-            Self::Sentences(sentences) => sentences.tokens,
+            Self::Joint(texts) => texts.tokens(asked),
+            Self::Sentences(sentences) => asked.unwrap_or(sentences.tokens),
             Self::Classes(classes) => usize::from(classes.embedder.is_some()),
             Self::Picture(_) => 1,
             Self::Nothing => 0,
         }
     }
 
-    /// The text encoders.
+    /// How many texts of a prompt are read, each by an encoder of its own.
+    pub(in crate::pipeline) fn texts_read(&self) -> usize {
+        match self {
+            Self::Texts(texts) => texts.encoders.len(),
+            Self::Joint(texts) => texts.clip.encoders.len() + 1,
+            Self::Sentences(_) => 1,
+            Self::Classes(_) | Self::Picture(_) | Self::Nothing => 0,
+        }
+    }
+
+    /// The text encoders of CLIP.
     pub(super) fn texts(&self) -> Option<&TextConfig> {
         match self {
-            Self::Texts(texts) => Some(texts),
+            Self::Texts(texts) | Self::Joint(JointTextConfig { clip: texts, .. }) => Some(texts),
             _ => None,
         }
     }
@@ -77,10 +91,15 @@ impl SourceConfig {
         visitor: &mut impl Visitor,
     ) -> Result<(), Error> {
         match self {
-            Self::Texts(texts) => texts.encoders.iter().try_for_each(|encoder| {
-                let model = ClipTextModel::new(&encoder.clip, device);
-                visitor.part(encoder.part, Role::Encoder, &model)
-            }),
+            Self::Texts(texts) => texts.visit(device, visitor),
+            Self::Joint(texts) => {
+                texts.clip.visit(device, visitor)?;
+                let visit = |t5| {
+                    let model = T5EncoderModel::new(t5, device);
+                    visitor.part(texts.parts[0], Role::Encoder, &model)
+                };
+                texts.t5.as_ref().map_or(Ok(()), visit)
+            }
             Self::Sentences(sentences) => {
                 let visit = |t5| {
                     let model = T5EncoderModel::new(t5, device);
@@ -101,6 +120,15 @@ impl SourceConfig {
             }
             Self::Classes(_) | Self::Nothing => Ok(()),
         }
+    }
+}
+
+impl TextConfig {
+    fn visit(&self, device: &Device, visitor: &mut impl Visitor) -> Result<(), Error> {
+        self.encoders.iter().try_for_each(|encoder| {
+            let model = ClipTextModel::new(&encoder.clip, device);
+            visitor.part(encoder.part, Role::Encoder, &model)
+        })
     }
 }
 

@@ -2,9 +2,11 @@
 
 use burn::tensor::Device;
 
+use super::json::json;
 use super::visit::{Role, Visitor};
-use crate::error::Error;
-use crate::models::vae::{Autoencoder, VaeConfig};
+use crate::catalog::ModelFolder;
+use crate::error::{ConfigError, Error};
+use crate::models::vae::{Autoencoder, VaeConfig, VaeJson};
 
 /// What a model denoises in.
 #[derive(Debug, Clone)]
@@ -37,5 +39,27 @@ impl SpaceConfig {
             }
             Self::Pixels => Ok(()),
         }
+    }
+}
+
+/// The autoencoder of a folder.
+pub(super) fn autoencoder(folder: &ModelFolder) -> Result<VaeConfig, Error> {
+    VaeConfig::new(json::<VaeJson>(folder, "vae", "vae/config.json")?)
+}
+
+/// Refuses an autoencoder whose latents are not what the denoiser works on: it was put beside it by a caller.
+pub(super) fn check_latents(
+    folder: &ModelFolder,
+    denoiser: usize,
+    latent: usize,
+) -> Result<(), ConfigError> {
+    match folder.other_vae() {
+        Some(name) if denoiser != latent && denoiser != 2 * latent + 1 => {
+            let hint = format!(
+                "the autoencoder `{name}` is for another model family: the denoiser takes {denoiser} channels in"
+            );
+            Err(ConfigError::unsupported("latent_channels", latent, hint))
+        }
+        _ => Ok(()),
     }
 }

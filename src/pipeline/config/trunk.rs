@@ -7,6 +7,9 @@ use crate::denoiser::Blueprint;
 use crate::doctor::Models;
 use crate::error::Error;
 use crate::models::dit::{DiTConfig, DiTTransformer2DModel};
+use crate::models::flux::{FluxConfig, FluxTransformer2DModel};
+use crate::models::mmdit::{MmditConfig, SD3Transformer2DModel};
+use crate::models::pixart::{PixArtConfig, PixArtTransformer2DModel};
 use crate::models::spatio_temporal::{
     FilmExtent, SpatioTemporalUNetConfig, UNetSpatioTemporalConditionModel,
 };
@@ -22,6 +25,12 @@ pub enum TrunkConfig {
     UNet2d(UNetConfig),
     /// A diffusion transformer, `transformer/config.json`.
     DiT(DiTConfig),
+    /// A diffusion transformer with cross-attention, `transformer/config.json`.
+    PixArt(PixArtConfig),
+    /// A transformer of two streams and then one, `transformer/config.json`.
+    Flux(FluxConfig),
+    /// A diffusion transformer whose text is a stream of its own, `transformer/config.json`.
+    Mmdit(MmditConfig),
     /// A `UNet` over the frames of a film of a picture, `unet/config.json`.
     SpatioTemporal(SpatioTemporalUNetConfig),
     /// A `UNet` over the frames of a film of a text, `unet/config.json`.
@@ -39,7 +48,9 @@ impl TrunkConfig {
     /// Where its configuration stands in a folder.
     pub fn file(&self) -> &'static str {
         match self {
-            Self::DiT(_) => "transformer/config.json",
+            Self::DiT(_) | Self::PixArt(_) | Self::Flux(_) | Self::Mmdit(_) => {
+                "transformer/config.json"
+            }
             Self::UNet(_) | Self::UNet2d(_) | Self::SpatioTemporal(_) | Self::UNet3d(_) => {
                 "unet/config.json"
             }
@@ -51,6 +62,9 @@ impl TrunkConfig {
         match self {
             Self::UNet(unet) | Self::UNet2d(unet) => unet.in_channels,
             Self::DiT(dit) => dit.in_channels,
+            Self::PixArt(pixart) => pixart.in_channels,
+            Self::Flux(flux) => flux.latent_channels,
+            Self::Mmdit(mmdit) => mmdit.in_channels,
             Self::SpatioTemporal(unet) => unet.spatial.in_channels,
             Self::UNet3d(unet) => unet.spatial.in_channels,
         }
@@ -61,6 +75,9 @@ impl TrunkConfig {
         match self {
             Self::UNet(unet) | Self::UNet2d(unet) => unet.sample_size,
             Self::DiT(dit) => [dit.sample_size; 2],
+            Self::PixArt(pixart) => [pixart.sample_size; 2],
+            Self::Flux(flux) => flux.sides(),
+            Self::Mmdit(mmdit) => [mmdit.sample_size; 2],
             Self::SpatioTemporal(unet) if unet.spatial.sample_size == FILM_SIDES.0 => FILM_SIDES.1,
             Self::SpatioTemporal(unet) => unet.spatial.sample_size,
             Self::UNet3d(unet) => unet.spatial.sample_size,
@@ -75,6 +92,9 @@ impl TrunkConfig {
             Self::UNet2d(unet) => halvings(unet),
             Self::SpatioTemporal(unet) => halvings(&unet.spatial),
             Self::DiT(dit) => dit.patch,
+            Self::PixArt(pixart) => pixart.patch,
+            Self::Flux(flux) => flux.patch(),
+            Self::Mmdit(mmdit) => mmdit.patch,
         }
     }
 
@@ -82,7 +102,7 @@ impl TrunkConfig {
     pub(super) fn examined_as(&self) -> Models {
         match self {
             Self::UNet(unet) if unet.added.is_some() => Models::Xl,
-            Self::DiT(_) => Models::Dit,
+            Self::DiT(_) | Self::PixArt(_) | Self::Flux(_) | Self::Mmdit(_) => Models::Dit,
             // Over one frame, films have the shapes of pictures.
             Self::UNet(_) | Self::UNet2d(_) | Self::SpatioTemporal(_) | Self::UNet3d(_) => {
                 Models::StableDiffusion
@@ -100,8 +120,17 @@ impl TrunkConfig {
 
     /// Whether it was distilled to read a guidance scale.
     pub(in crate::pipeline) fn reads_guidance(&self) -> bool {
-        self.unet()
-            .is_some_and(|unet| unet.guidance_width.is_some())
+        match self {
+            Self::Flux(flux) => flux.guided,
+            _ => self
+                .unet()
+                .is_some_and(|unet| unet.guidance_width.is_some()),
+        }
+    }
+
+    /// Whether what guides it beside that takes calls of its own.
+    pub(in crate::pipeline) fn guides_apart(&self) -> bool {
+        matches!(self, Self::Flux(_))
     }
 
     /// Frames of the films it was trained on, where it looks along them.
@@ -109,7 +138,12 @@ impl TrunkConfig {
         match self {
             Self::SpatioTemporal(unet) => Some(unet.frames),
             Self::UNet3d(_) => Some(FRAMES_OF_TEXT),
-            Self::UNet(_) | Self::UNet2d(_) | Self::DiT(_) => None,
+            Self::UNet(_)
+            | Self::UNet2d(_)
+            | Self::DiT(_)
+            | Self::PixArt(_)
+            | Self::Flux(_)
+            | Self::Mmdit(_) => None,
         }
     }
 
@@ -117,7 +151,12 @@ impl TrunkConfig {
     pub(super) fn unet(&self) -> Option<&UNetConfig> {
         match self {
             Self::UNet(unet) | Self::UNet2d(unet) => Some(unet),
-            Self::DiT(_) | Self::SpatioTemporal(_) | Self::UNet3d(_) => None,
+            Self::DiT(_)
+            | Self::PixArt(_)
+            | Self::Flux(_)
+            | Self::Mmdit(_)
+            | Self::SpatioTemporal(_)
+            | Self::UNet3d(_) => None,
         }
     }
 
@@ -127,7 +166,23 @@ impl TrunkConfig {
             Self::UNet(unet) | Self::UNet2d(unet) => Some(unet.widest()),
             Self::SpatioTemporal(unet) => Some(unet.spatial.widest()),
             Self::UNet3d(unet) => Some(unet.spatial.widest()),
-            Self::DiT(_) => None,
+            Self::DiT(_) | Self::PixArt(_) | Self::Flux(_) | Self::Mmdit(_) => None,
+        }
+    }
+
+    /// Layers of which some can be left out for guidance, in models that are guided so.
+    pub(in crate::pipeline) fn skippable_layers(&self) -> Option<usize> {
+        match self {
+            Self::Mmdit(mmdit) => Some(mmdit.layers),
+            _ => None,
+        }
+    }
+
+    /// The longest side of latents that there are positions for, where these are a table.
+    pub(in crate::pipeline) fn longest_side(&self) -> Option<usize> {
+        match self {
+            Self::Mmdit(mmdit) => Some(mmdit.positions * mmdit.patch),
+            _ => None,
         }
     }
 
@@ -136,6 +191,9 @@ impl TrunkConfig {
         match self {
             Self::UNet(unet) | Self::UNet2d(unet) => unet.blueprint(extent),
             Self::DiT(dit) => dit.blueprint(extent.height, extent.width),
+            Self::PixArt(pixart) => pixart.blueprint(extent),
+            Self::Flux(flux) => flux.blueprint(extent),
+            Self::Mmdit(mmdit) => mmdit.blueprint(extent),
             Self::SpatioTemporal(unet) => unet.blueprint(FilmExtent::of(extent, frames)),
             Self::UNet3d(unet) => unet.blueprint(FilmExtent::of(extent, frames)),
         }
@@ -147,6 +205,9 @@ impl TrunkConfig {
         match self {
             Self::UNet(unet) | Self::UNet2d(unet) => unet.blueprint_without_products(extent),
             Self::DiT(dit) => dit.blueprint_without_products(extent.height, extent.width),
+            Self::PixArt(pixart) => pixart.blueprint_without_products(extent),
+            Self::Flux(flux) => flux.blueprint_without_products(extent),
+            Self::Mmdit(mmdit) => mmdit.blueprint_without_products(extent),
             Self::SpatioTemporal(unet) => unet.blueprint_without_products(film),
             Self::UNet3d(unet) => unet.blueprint_without_products(film),
         }
@@ -160,6 +221,18 @@ impl TrunkConfig {
             }
             Self::DiT(dit) => {
                 let model = DiTTransformer2DModel::new(dit, device);
+                visitor.part("transformer", Role::Denoiser, &model)
+            }
+            Self::PixArt(pixart) => {
+                let model = PixArtTransformer2DModel::new(pixart, device);
+                visitor.part("transformer", Role::Denoiser, &model)
+            }
+            Self::Flux(flux) => {
+                let model = FluxTransformer2DModel::new(flux, device);
+                visitor.part("transformer", Role::Denoiser, &model)
+            }
+            Self::Mmdit(mmdit) => {
+                let model = SD3Transformer2DModel::new(mmdit, device);
                 visitor.part("transformer", Role::Denoiser, &model)
             }
             Self::SpatioTemporal(unet) => {

@@ -11,6 +11,7 @@ use crate::catalog::ModelFolder;
 use crate::device;
 use crate::error::{ConfigError, DeviceError, Error};
 use crate::models::vae::{Autoencoder, Tiling, VaeConfig};
+use crate::nn::stretch::covering;
 use crate::ops;
 use crate::pipeline::config::ModelConfig;
 use crate::weights::{Storage, load_strict};
@@ -24,6 +25,8 @@ pub struct Decoding {
     pub frames: usize,
     /// Frames of a film that are decoded together where the decoder looks along them.
     pub chunk: usize,
+    /// Height and width in pixels that the pictures are brought to and cut to; `None` for those that they are made at.
+    pub size: Option<[usize; 2]>,
 }
 
 impl From<Tiling> for Decoding {
@@ -33,6 +36,7 @@ impl From<Tiling> for Decoding {
             tiling,
             frames: 1,
             chunk: 1,
+            size: None,
         }
     }
 }
@@ -207,7 +211,11 @@ fn pictures(vae: &Autoencoder, latents: Tensor<4>, how: Decoding) -> Result<Tens
     let films = films
         .into_iter()
         .map(|film| vae.decode_frames(film, how.chunk, how.tiling));
-    finished(Tensor::cat(films.collect(), 0))
+    let pictures = Tensor::cat(films.collect(), 0);
+    finished(match how.size {
+        Some(size) => covering(pictures, size),
+        None => pictures,
+    })
 }
 
 /// Pictures, 0 to 1, from pixels, -1 to 1, both `[items, 3, height, width]`; waits for the device, and reads a value back, as some

@@ -4,6 +4,7 @@ use burn::tensor::{DType, Device};
 
 use super::adapters::Adapters;
 use super::classes::{Classes, Nothing};
+use super::joint::JointTexts;
 use super::picture::FirstPicture;
 use super::prompts::Prompts;
 use super::sentences::Sentences;
@@ -15,6 +16,9 @@ use crate::error::Error;
 use crate::models::class_embedder::ClassEmbedder;
 use crate::models::clip::ClipTextModel;
 use crate::models::dit::{DiT, DiTTransformer2DModel};
+use crate::models::flux::{Flux, FluxTransformer2DModel};
+use crate::models::mmdit::{Mmdit, SD3Transformer2DModel};
+use crate::models::pixart::{PixArt, PixArtTransformer2DModel};
 use crate::models::spatio_temporal::{SpatioTemporalUNet, UNetSpatioTemporalConditionModel};
 use crate::models::unet::{UNet, UNet2DConditionModel, UNet2d, UNetConfig};
 use crate::models::unet3d::{UNet3DConditionModel, UNet3d};
@@ -55,6 +59,10 @@ fn source(config: &SourceConfig, origin: Origin) -> Result<(Box<dyn Source>, Vec
         SourceConfig::Texts(texts) => {
             let (prompts, notes) = Prompts::load(texts, origin)?;
             Ok((Box::new(prompts), notes))
+        }
+        SourceConfig::Joint(texts) => {
+            let (texts, notes) = JointTexts::load(texts, origin)?;
+            Ok((Box::new(texts), notes))
         }
         SourceConfig::Sentences(sentences) => {
             let sentences = Sentences::load(sentences, origin)?;
@@ -102,6 +110,23 @@ fn trunk(
             let model = load_strict(model, &source, part, storage)?;
             Ok(Box::new(DiT::new(config.clone(), model)))
         }
+        TrunkConfig::PixArt(config) => {
+            let (part, model) = ("transformer", PixArtTransformer2DModel::new(config, device));
+            let model = load_strict(model, &folder.weights(part)?, part, storage)?;
+            Ok(Box::new(PixArt::new(config.clone(), model)))
+        }
+        TrunkConfig::Flux(config) => {
+            let (part, model) = ("transformer", FluxTransformer2DModel::new(config, device));
+            let source = folder.weights(part)?;
+            let model = load_merged(model, &source, part, storage, &merge.of(part))?;
+            Ok(Box::new(Flux::new(config.clone(), model)))
+        }
+        TrunkConfig::Mmdit(config) => {
+            let (part, model) = ("transformer", SD3Transformer2DModel::new(config, device));
+            let source = folder.weights(part)?;
+            let model = load_merged(model, &source, part, storage, &merge.of(part))?;
+            Ok(Box::new(Mmdit::new(config.clone(), model)))
+        }
         TrunkConfig::SpatioTemporal(config) => {
             let model = UNetSpatioTemporalConditionModel::new(config, device);
             let model = load_strict(model, &folder.weights("unet")?, "unet", storage)?;
@@ -128,11 +153,22 @@ fn space(
 
 /// What adapters can change: the parameters of the denoiser and of the text encoders. Nothing is allocated for them.
 fn parameters(config: &ModelConfig, device: &Device) -> Vec<Parameters> {
-    let (Some(texts), Some(unet)) = (config.texts(), config.unet()) else {
+    let Some(texts) = config.texts() else {
         return Vec::new();
     };
-    let unet = UNet2DConditionModel::new(unet, device);
-    let mut parts = vec![Parameters::new("unet", shapes(&unet))];
+    let denoiser = match &config.trunk {
+        TrunkConfig::UNet(unet) => ("unet", shapes(&UNet2DConditionModel::new(unet, device))),
+        TrunkConfig::Mmdit(mmdit) => {
+            let model = SD3Transformer2DModel::new(mmdit, device);
+            ("transformer", shapes(&model))
+        }
+        TrunkConfig::Flux(flux) => {
+            let model = FluxTransformer2DModel::new(flux, device);
+            ("transformer", shapes(&model))
+        }
+        _ => return Vec::new(),
+    };
+    let mut parts = vec![Parameters::new(denoiser.0, denoiser.1)];
     for encoder in &texts.encoders {
         let model = ClipTextModel::new(&encoder.clip, device);
         parts.push(Parameters::new(encoder.part, shapes(&model)));

@@ -43,7 +43,7 @@ impl FewSteps {
         let Named { kind, steps, .. } = self.named;
         let own = kind.sampler();
         let other = kind == Distillation::Hyper && sampler == "ddim";
-        let scale = run.guidance.scale;
+        let scale = run.guidance.asked();
         let fits = (sampler.starts_with(own) || other)
             && run.steps <= MOST_STEPS
             && scale <= MOST_GUIDANCE;

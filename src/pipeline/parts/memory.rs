@@ -183,11 +183,19 @@ impl Memory {
     ) -> Self {
         let element = kept.dtype.size();
         let blueprint = &resolved.blueprint;
-        let working = blueprint.peak_elements() + blueprint.context_elements();
+        let rows = resolved.rows;
+        // Halves that are calls of their own work one after the other; both texts stay.
+        let at_once = if resolved.guidance.apart {
+            rows.half()
+        } else {
+            rows.total()
+        };
+        let working = blueprint.peak_elements() * at_once as u64
+            + blueprint.context_elements() * rows.total() as u64;
         Self {
             weights: Vec::new(),
             encoding: encoding(config, request),
-            denoising: working * (resolved.rows.total() * element) as u64,
+            denoising: working * element as u64,
             cache: resolved.forecast(element).store_bytes,
             decoding: decoding(config, request, resolved),
             kernels: if kept.on_processor {
@@ -312,7 +320,13 @@ fn encoding(config: &ModelConfig, request: &Request) -> u64 {
     let encoders = config.texts().into_iter().flat_map(|texts| &texts.encoders);
     let most = encoders.map(|encoder| encoder.clip.encode_bytes(request.subject.count()));
     match &config.source {
-        SourceConfig::Sentences(sentences) => sentences.encode_bytes(request.subject.count()),
+        SourceConfig::Sentences(sentences) => {
+            let tokens = request.text_length.unwrap_or(sentences.tokens);
+            sentences.encode_bytes(request.subject.count(), tokens)
+        }
+        SourceConfig::Joint(texts) => {
+            texts.encode_bytes(request.subject.count(), request.text_length)
+        }
         _ => most.max().unwrap_or(0),
     }
 }

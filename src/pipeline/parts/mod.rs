@@ -6,6 +6,7 @@ mod build;
 mod classes;
 mod few_steps;
 mod held;
+mod joint;
 mod memory;
 mod picture;
 mod prompts;

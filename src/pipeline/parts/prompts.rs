@@ -60,6 +60,14 @@ struct Half {
     pooled: Option<Tensor<2>>,
 }
 
+/// What all encoders make of texts, side by side.
+pub(super) struct Summaries {
+    /// `[prompts, tokens, width of all]`
+    pub(super) states: Tensor<3>,
+    /// `[prompts, width of all]`
+    pub(super) pooled: Tensor<2>,
+}
+
 impl Prompts {
     /// Reads the encoders' weights and their words; and gives what the user should know of the latter.
     pub(super) fn load(config: &TextConfig, origin: Origin) -> Result<(Self, Vec<String>), Error> {
@@ -83,13 +91,15 @@ impl Prompts {
     }
 
     /// Says what of the prompts is not read as it was meant.
-    fn warn(&self, request: &Request, observer: &mut dyn Observer) -> Result<(), Error> {
+    pub(super) fn warn(&self, request: &Request, observer: &mut dyn Observer) -> Result<(), Error> {
         let added = &request.added;
         let texts = [
             strings(request.subject.prompts()),
             strings(&request.negative_prompts),
             strings(&added.second_prompts),
             strings(&added.second_negative_prompts),
+            strings(&added.third_prompts),
+            strings(&added.third_negative_prompts),
         ]
         .concat();
         let vocabulary = Vocabulary::read(&self.origin.folder)?;
@@ -155,6 +165,30 @@ impl Prompts {
         })
     }
 
+    /// What every encoder makes of its own texts, side by side.
+    ///
+    /// # Panics
+    ///
+    /// If there are fewer texts than encoders, or an encoder that makes no vector of a whole text.
+    pub(super) fn summaries(
+        &self,
+        texts: &[&[&str]],
+        clip_skip: usize,
+        observer: &mut dyn Observer,
+    ) -> Result<Summaries, Error> {
+        let (mut states, mut pooled) = (Vec::new(), Vec::new());
+        for (encoder, own) in self.encoders()?.iter().zip(texts) {
+            let context = encoder.encode_pooled(own, clip_skip)?;
+            self.report(&context.cut, observer);
+            states.push(context.states);
+            pooled.extend(context.pooled);
+        }
+        Ok(Summaries {
+            states: Tensor::cat(states, 2),
+            pooled: Tensor::cat(pooled, 1),
+        })
+    }
+
     fn report(&self, cut: &[Option<String>], observer: &mut dyn Observer) {
         let tokens = self.config.tokens();
         for cut in cut.iter().flatten() {
@@ -213,9 +247,17 @@ impl Source for Prompts {
     }
 
     fn exchanged(&self, origin: Origin) -> Result<(Box<dyn Source>, Vec<String>), Error> {
+        let (exchanged, notes) = self.with(origin)?;
+        Ok((Box::new(exchanged), notes))
+    }
+}
+
+impl Prompts {
+    /// The same with other adapters, and what the user should know of them.
+    pub(super) fn with(&self, origin: Origin) -> Result<(Self, Vec<String>), Error> {
         let (words, notes) = words(&origin.folder, &self.config, &origin.embeddings)?;
         let Some(loaded) = self.encoders.get() else {
-            return Ok((Box::new(Self::new(&self.config, origin, None)), notes));
+            return Ok((Self::new(&self.config, origin, None), notes));
         };
         let storage = origin.storage()?;
         let encoders = self.config.encoders.iter().zip(loaded.iter()).zip(words);
@@ -229,10 +271,7 @@ impl Source for Prompts {
             Ok(words.joined(model, clip.vocabulary))
         });
         let encoders = encoders.collect::<Result<_, Error>>()?;
-        Ok((
-            Box::new(Self::new(&self.config, origin, Some(encoders))),
-            notes,
-        ))
+        Ok((Self::new(&self.config, origin, Some(encoders)), notes))
     }
 }
 

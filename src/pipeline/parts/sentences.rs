@@ -1,8 +1,9 @@
 //! The prompt side of models that read through T5.
 //!
-//! Source: Saharia et al., "Imagen" (arXiv 2205.11487, section 2.1); behaviour as diffusers' `IFPipeline`, which reads prompts in small
-//! letters.
+//! Source: Saharia et al., "Imagen" (arXiv 2205.11487, section 2.1); behaviour as diffusers' `IFPipeline` and `PixArtSigmaPipeline`, which
+//! read prompts in small letters.
 
+use std::iter::repeat_n;
 use std::sync::Arc;
 
 use burn::tensor::{Device, Tensor};
@@ -23,46 +24,67 @@ use crate::weights::{Format, load_strict};
 
 /// How prompts are read: through an encoder of the model's own, or not here.
 #[derive(Debug)]
-pub(super) struct Sentences(Option<Reader>);
+pub(super) struct Sentences {
+    reader: Option<Reader>,
+    told_sizes: bool,
+}
 
 /// The encoder, which is read when the first prompt comes and released until the next.
 #[derive(Debug)]
-struct Reader {
+pub(super) struct Reader {
     t5: T5Config,
     tokens: usize,
+    place: Place,
     origin: Origin,
     tokenizer: T5Tokenizer,
     encoder: Held<T5EncoderModel>,
 }
 
+/// Where an encoder stands, and how texts go into it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Place {
+    /// Its folder.
+    pub(super) part: &'static str,
+    /// That of its tokenizer.
+    pub(super) tokenizer: &'static str,
+    /// Texts are not put into small letters, and padding is read like text.
+    pub(super) as_it_stands: bool,
+}
+
 impl Sentences {
     /// Reads the tokenizer; the encoder waits for the first prompt.
     pub(super) fn load(config: &SentenceConfig, origin: Origin) -> Result<Self, Error> {
+        let told_sizes = config.told_sizes;
         let Some(t5) = config.t5.clone() else {
-            return Ok(Self(None));
+            let reader = None;
+            return Ok(Self { reader, told_sizes });
         };
-        let tokenizer = origin.folder.t5_tokenizer("tokenizer", config.tokens)?;
-        tokenizer.check_rows(t5.vocabulary)?;
-        Ok(Self(Some(Reader {
-            t5,
-            tokens: config.tokens,
-            origin,
-            tokenizer,
-            encoder: Held::new(None),
-        })))
+        let place = Place {
+            part: SENTENCE_ENCODER,
+            tokenizer: "tokenizer",
+            as_it_stands: false,
+        };
+        let reader = Some(Reader::new(t5, config.tokens, place, origin)?);
+        Ok(Self { reader, told_sizes })
     }
 
-    /// States of one half, one row a prompt: those that were encoded before, or what the encoder makes of its texts.
+    /// What one half says, one row a prompt: those that were encoded before, or what the encoder makes of its texts.
     fn states(
         &self,
         half: Half,
         request: &Request,
         observer: &mut dyn Observer,
-    ) -> Result<Tensor<3>, Error> {
-        if let Some(embeds) = &request.prompt_embeds {
+    ) -> Result<States, Error> {
+        if let Some(embeds) = request.prompt_embeds.clone() {
             return Ok(match half {
-                Half::Prompts => embeds.prompts.clone(),
-                Half::Negative => embeds.negative.clone(),
+                Half::Prompts => States {
+                    states: embeds.prompts,
+                    lengths: embeds.prompt_lengths,
+                },
+                Half::Negative => States {
+                    states: embeds.negative,
+                    lengths: embeds.negative_lengths,
+                },
             });
         }
         let prompts = request.subject.prompts();
@@ -70,36 +92,105 @@ impl Sentences {
             Half::Prompts => prompts.iter().map(String::as_str).collect(),
             Half::Negative => request.one_each(&request.negative_prompts),
         };
-        let reader = self.0.as_ref().ok_or(RequestError::NoTextEncoder)?;
-        reader.states(&texts, observer)
+        let reader = self.reader.as_ref().ok_or(RequestError::NoTextEncoder)?;
+        let tokens = request.text_length.unwrap_or(reader.tokens);
+        reader.states(&texts, tokens, observer)
     }
 }
 
 impl Reader {
+    /// Reads the tokenizer; the encoder waits for the first prompt.
+    pub(super) fn new(
+        t5: T5Config,
+        tokens: usize,
+        place: Place,
+        origin: Origin,
+    ) -> Result<Self, Error> {
+        let tokenizer = origin.folder.t5_tokenizer(place.tokenizer, tokens)?;
+        tokenizer.check_rows(t5.vocabulary)?;
+        Ok(Self {
+            t5,
+            tokens,
+            place,
+            origin,
+            tokenizer,
+            encoder: Held::new(None),
+        })
+    }
+
+    /// Whether the encoder is in memory.
+    pub(super) fn holds(&self) -> bool {
+        self.encoder.get().is_some()
+    }
+
+    /// Gives its memory back; whether there was any.
+    pub(super) fn release(&self) -> bool {
+        self.encoder.release(&self.origin.device)
+    }
+
     /// The encoder, read if it is not there.
     fn encoder(&self) -> Result<Arc<T5EncoderModel>, Error> {
         self.encoder.get_or(|| {
             let model = T5EncoderModel::new(&self.t5, &self.origin.device);
-            let weights = self.origin.folder.weights(SENTENCE_ENCODER)?;
-            load_strict(model, &weights, SENTENCE_ENCODER, self.origin.storage()?)
+            let part = self.place.part;
+            let weights = self.origin.folder.weights(part)?;
+            load_strict(model, &weights, part, self.origin.storage()?)
         })
     }
 
-    /// States of `texts`, `[texts, tokens, width]`.
-    fn states(&self, texts: &[&str], observer: &mut dyn Observer) -> Result<Tensor<3>, Error> {
+    /// States of `texts`, of which as many `tokens` are read.
+    pub(super) fn states(
+        &self,
+        texts: &[&str],
+        read: usize,
+        observer: &mut dyn Observer,
+    ) -> Result<States, Error> {
         let (mut ids, mut ends) = (Vec::new(), Vec::new());
         for text in texts {
-            let tokens = self.tokenizer.encode(text.to_lowercase().trim())?;
+            let tokens = if self.place.as_it_stands {
+                self.tokenizer.encode_to(read, text)?
+            } else {
+                let text = text.to_lowercase();
+                self.tokenizer.encode_to(read, text.trim())?
+            };
             if let Some(cut) = &tokens.cut {
-                let read = self.tokens;
                 observer.warn(&format!(
                     "the model reads {read} tokens of a prompt; cut off was `{cut}`"
                 ));
             }
+            let last = tokens.ids.len() - 1;
+            ends.push(if self.place.as_it_stands {
+                last
+            } else {
+                tokens.end
+            });
             ids.push(tokens.ids);
-            ends.push(tokens.end);
         }
-        Ok(self.encoder()?.states(&ids, &ends))
+        Ok(States {
+            states: self.encoder()?.states(&ids, &ends),
+            lengths: ends.iter().map(|end| end + 1).collect(),
+        })
+    }
+}
+
+/// What texts say.
+pub(super) struct States {
+    /// `[texts, tokens, width]`
+    pub(super) states: Tensor<3>,
+    /// Tokens of each that are no padding.
+    lengths: Vec<usize>,
+}
+
+impl States {
+    /// Every row `count` times in a row.
+    fn repeated(self, count: usize) -> Self {
+        let lengths = self.lengths.iter();
+        Self {
+            lengths: lengths
+                .flat_map(|&length| repeat_n(length, count))
+                .collect(),
+            states: repeat_each(self.states, count),
+        }
     }
 }
 
@@ -123,13 +214,23 @@ impl Source for Sentences {
             .pair(vec![Half::Prompts], vec![Half::Negative]);
         let states = halves.into_iter().map(|half| {
             let states = self.states(half, request, observer)?;
-            Ok(repeat_each(states, request.batch))
+            Ok(states.repeated(request.batch))
         });
         let states = states.collect::<Result<Vec<_>, Error>>()?;
-        Ok(Conditioning {
+        let lengths = states.iter().flat_map(|half| half.lengths.iter().copied());
+        let mut conditioning = Conditioning {
             rows: resolved.rows,
-            ..Conditioning::of_context(Tensor::cat(states, 0))
-        })
+            lengths: lengths.collect(),
+            ..Conditioning::of_context(Tensor::cat(
+                states.into_iter().map(|half| half.states).collect(),
+                0,
+            ))
+        };
+        if self.told_sizes {
+            let [height, width] = asked.size.map(|side| side as f64);
+            conditioning.numbers = vec![vec![height, width, height / width]; resolved.rows.total()];
+        }
+        Ok(conditioning)
     }
 
     fn embeds(
@@ -137,20 +238,24 @@ impl Source for Sentences {
         request: &Request,
         observer: &mut dyn Observer,
     ) -> Result<Option<PromptEmbeds>, Error> {
+        let prompts = self.states(Half::Prompts, request, observer)?;
+        let negative = self.states(Half::Negative, request, observer)?;
         Ok(Some(PromptEmbeds {
-            prompts: self.states(Half::Prompts, request, observer)?,
-            negative: self.states(Half::Negative, request, observer)?,
+            prompts: prompts.states,
+            negative: negative.states,
+            prompt_lengths: prompts.lengths,
+            negative_lengths: negative.lengths,
         }))
     }
 
     fn holds(&self) -> bool {
-        let reader = self.0.as_ref();
-        reader.is_some_and(|reader| reader.encoder.get().is_some())
+        let reader = self.reader.as_ref();
+        reader.is_some_and(Reader::holds)
     }
 
     fn release(&self) -> bool {
-        let reader = self.0.as_ref();
-        reader.is_some_and(|reader| reader.encoder.release(&reader.origin.device))
+        let reader = self.reader.as_ref();
+        reader.is_some_and(Reader::release)
     }
 }
 

@@ -62,7 +62,7 @@ pub(in crate::pipeline) struct Asked<'a> {
 }
 
 /// What the networks of a source are made from.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(in crate::pipeline) struct Origin {
     pub(in crate::pipeline) folder: ModelFolder,
     pub(in crate::pipeline) device: Device,

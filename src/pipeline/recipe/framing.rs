@@ -102,6 +102,8 @@ impl Recipe {
         Added {
             second_prompts: self.second_prompts.clone(),
             second_negative_prompts: self.second_negative_prompts.clone(),
+            third_prompts: self.third_prompts.clone(),
+            third_negative_prompts: self.third_negative_prompts.clone(),
             framing,
             negative_framing: (negative != framing).then_some(negative),
             aesthetic_score: score.unwrap_or(silent.aesthetic_score),

@@ -42,7 +42,7 @@ impl Recipe {
 /// A value without what says nothing.
 fn pruned(value: Value) -> Option<Value> {
     match value {
-        Value::Null | Value::Bool(false) => None,
+        Value::Null => None,
         Value::Object(map) => {
             let said = map.into_iter();
             let said = said.filter_map(|(key, value)| Some((key, pruned(value)?)));

@@ -23,7 +23,7 @@ mod words;
 use serde::{Deserialize, Serialize};
 
 use super::config::{ModelConfig, SourceConfig};
-use super::request::{FilmRequest, Resolved, Seeds};
+use super::request::{FilmRequest, Resolved, Seeds, SkipLayers};
 use crate::cache::CacheRule;
 use crate::device::DtypeChoice;
 use crate::models::vae::Tiling;
@@ -61,6 +61,10 @@ pub struct Recipe {
     pub second_prompts: Vec<String>,
     /// The same of the negative prompts.
     pub second_negative_prompts: Vec<String>,
+    /// What the third text encoder reads, if another text.
+    pub third_prompts: Vec<String>,
+    /// Likewise of what the pictures avoid.
+    pub third_negative_prompts: Vec<String>,
     /// Classes, a picture each.
     pub classes: Vec<usize>,
     /// Pictures or films of each prompt or class.
@@ -71,16 +75,24 @@ pub struct Recipe {
     pub steps: Option<usize>,
     /// See [`Request::guidance_scale`](super::Request::guidance_scale).
     pub guidance_scale: Option<f64>,
+    /// See [`Request::true_guidance_scale`](super::Request::true_guidance_scale).
+    pub true_guidance_scale: Option<f64>,
     /// See [`Request::guidance_rescale`](super::Request::guidance_rescale).
     pub guidance_rescale: Option<f64>,
     /// See [`Request::guidance_until`](super::Request::guidance_until).
     pub guidance_until: Option<f64>,
     /// See [`Request::guidance_channels`](super::Request::guidance_channels).
     pub guidance_channels: Option<usize>,
+    /// See [`Request::skip_layers`](super::Request::skip_layers).
+    pub skip_layers: SkipLayers,
     /// Last layers of the text encoder left out.
     pub clip_skip: Option<usize>,
+    /// See [`Request::text_length`](super::Request::text_length).
+    pub text_length: Option<usize>,
     /// Width and height in pixels.
     pub size: Option<[usize; 2]>,
+    /// See [`Request::resolution_binning`](super::Request::resolution_binning).
+    pub resolution_binning: Option<bool>,
     /// The update rule.
     #[serde(with = "words")]
     pub sampler: Option<SamplerKind>,
@@ -222,6 +234,7 @@ pub struct RecipeControl {
     pub window: [f64; 2],
     /// See [`Control::guess`](super::Control::guess).
     #[serde(default)]
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub guess: bool,
 }
 
@@ -268,16 +281,22 @@ impl Default for Recipe {
             negative_prompts: Vec::new(),
             second_prompts: Vec::new(),
             second_negative_prompts: Vec::new(),
+            third_prompts: Vec::new(),
+            third_negative_prompts: Vec::new(),
             classes: Vec::new(),
             batch: None,
             seed: None,
             steps: None,
             guidance_scale: None,
+            true_guidance_scale: None,
             guidance_rescale: None,
             guidance_until: None,
             guidance_channels: None,
+            skip_layers: SkipLayers::default(),
             clip_skip: None,
+            text_length: None,
             size: None,
+            resolution_binning: None,
             sampler: None,
             eta: None,
             cache: None,
@@ -304,13 +323,12 @@ impl Recipe {
     /// With what `resolved` has filled in of its request for `model`, so that other defaults change nothing.
     #[must_use]
     pub fn settled(mut self, resolved: &Resolved, model: &ModelConfig) -> Self {
-        let factor = model.canvas().factor;
-        let [_, _, height, width] = resolved.latent_shape;
-        self.size = Some([width, height].map(|side| side * factor));
+        let [height, width] = resolved.size;
+        self.size = Some([width, height]);
         self.steps = Some(resolved.steps);
         // What guides nothing is refused where it is said.
         if !matches!(model.source, SourceConfig::Nothing) {
-            self.guidance_scale = Some(resolved.guidance.scale);
+            self.guidance_scale = Some(resolved.guidance.asked());
         }
         if resolved.rows.frames > 1 {
             self.film.frames = Some(resolved.rows.frames);

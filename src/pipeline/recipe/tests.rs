@@ -205,7 +205,8 @@ fn a_request_in_memory_has_the_recipe_that_it_was_made_of() {
     let at = |name: &str| folder.path().join(name);
     std::fs::write(at("a.png"), picture(&[])).expect("a file");
     let text = r#"{"version": 1, "prompts": ["a", "b"], "negative_prompts": ["c"], "batch": 2, "seed": [1, 2, 3, 4], "steps": 7,
-        "guidance_scale": 4.5, "guidance_rescale": 0.7, "guidance_until": 0.6, "guidance_channels": 3, "clip_skip": 1, "size": [320, 192],
+        "guidance_scale": 4.5, "true_guidance_scale": 2.5, "guidance_rescale": 0.7, "guidance_until": 0.6, "guidance_channels": 3, "clip_skip": 1, "text_length": 40, "size": [320, 192],
+        "resolution_binning": false,
         "sampler": "ddim", "eta": 0.3, "cache": "deepcache:interval=3,branch=0", "film": {"frames": 9}, "noise_level": 40,
         "strength": 0.4, "tiling": "always"}"#;
     let mut recipe = Recipe::from_json(text).expect("a recipe");

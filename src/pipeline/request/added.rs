@@ -23,6 +23,10 @@ pub struct Added {
     pub second_prompts: Vec<String>,
     /// The same for the negative prompts: none, one for all, or one a prompt.
     pub second_negative_prompts: Vec<String>,
+    /// What the third text encoder reads (Stable Diffusion 3), likewise.
+    pub third_prompts: Vec<String>,
+    /// The same for the negative prompts.
+    pub third_negative_prompts: Vec<String>,
     /// Sizes and crop.
     pub framing: Framing,
     /// Sizes and crop of the unconditioned half; those of the other where it is silent.
@@ -39,6 +43,8 @@ impl Default for Added {
         Self {
             second_prompts: Vec::new(),
             second_negative_prompts: Vec::new(),
+            third_prompts: Vec::new(),
+            third_negative_prompts: Vec::new(),
             framing: Framing::default(),
             negative_framing: None,
             aesthetic_score: 6.0,

@@ -11,6 +11,7 @@ use super::embeds::PromptEmbeds;
 use super::film::FilmRequest;
 use super::low::LowPicture;
 use super::noise::Seeds;
+use super::skipped::SkipLayers;
 use super::stage::Stage;
 use super::subject::Subject;
 use crate::cache::CacheRule;
@@ -39,16 +40,25 @@ pub struct Request {
     pub steps: Option<usize>,
     /// Guidance scale; 1 and less is unguided.
     pub guidance_scale: Option<f64>,
+    /// The scale of guidance away from the negative prompt, for models that do without it or read `guidance_scale` themselves (FLUX); 1 and
+    /// less is unguided.
+    pub true_guidance_scale: Option<f64>,
     /// 0 to 1, see [`Guidance::rescale`](crate::guidance::Guidance::rescale).
     pub guidance_rescale: f64,
     /// Share of the run, 0 to 1, behind which guidance is off and one row a picture is computed; `None` guides to the end.
     pub guidance_until: Option<f64>,
     /// Channels that are guided, see [`Guidance::channels`](crate::guidance::Guidance::channels).
     pub guidance_channels: Option<usize>,
+    /// Layers of the denoiser whose absence guides besides.
+    pub skip_layers: SkipLayers,
     /// Last layers of the text encoder left out.
     pub clip_skip: usize,
+    /// Tokens that are read of a prompt, for models that let that be said; `None` for the model's own number.
+    pub text_length: Option<usize>,
     /// Width and height in pixels.
     pub size: Option<(usize, usize)>,
+    /// Whether models that know a list of sizes (`PixArt`) make pictures at the nearest of it, and bring them to their size afterwards.
+    pub resolution_binning: bool,
     /// The update rule.
     pub sampler: Option<SamplerKind>,
     /// Noise added by DDIM (0 none, 1 as much as DDPM) and by TCD, whose gamma it is.
@@ -92,11 +102,15 @@ impl Request {
             seeds: Seeds::One(0),
             steps: None,
             guidance_scale: None,
+            true_guidance_scale: None,
             guidance_rescale: 0.0,
             guidance_until: None,
             guidance_channels: None,
+            skip_layers: SkipLayers::default(),
             clip_skip: 0,
+            text_length: None,
             size: None,
+            resolution_binning: true,
             sampler: None,
             eta: 0.0,
             cache: CacheRule::none(),

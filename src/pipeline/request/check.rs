@@ -14,7 +14,10 @@ impl Request {
     /// Whether the model makes its pictures from what the request says: nothing is silently left out.
     pub(super) fn check_subject(&self, model: &ModelConfig) -> Result<(), RequestError> {
         match (&model.source, &self.subject) {
-            (SourceConfig::Texts(_) | SourceConfig::Sentences(_), Subject::Prompts(_)) => Ok(()),
+            (
+                SourceConfig::Texts(_) | SourceConfig::Joint(_) | SourceConfig::Sentences(_),
+                Subject::Prompts(_),
+            ) => Ok(()),
             (SourceConfig::Classes(classes), subject) => match (self.text(), subject) {
                 (None, subject) => classes.check_labels(subject.classes()),
                 (Some(_), _) => Err(RequestError::NoText {
@@ -27,11 +30,12 @@ impl Request {
                 (None, _) => Err(RequestError::NothingToFilm),
                 (Some(condition), _) => Err(RequestError::NoTextInFilms { condition }),
             },
-            (SourceConfig::Texts(_) | SourceConfig::Sentences(_), subject) => {
-                Err(RequestError::NoPrompt {
-                    given: subject.kind(),
-                })
-            }
+            (
+                SourceConfig::Texts(_) | SourceConfig::Joint(_) | SourceConfig::Sentences(_),
+                subject,
+            ) => Err(RequestError::NoPrompt {
+                given: subject.kind(),
+            }),
             (SourceConfig::Nothing, Subject::Picture { .. }) => Err(RequestError::NoPictureStart),
             (SourceConfig::Nothing, _) => match self.text().or(self.guide()) {
                 Some(condition) => Err(RequestError::Unconditional { condition }),
@@ -86,11 +90,28 @@ impl Request {
                 hint: "models that read prompts through T5 do",
             });
         };
-        let expected = [self.subject.count(), sentences.tokens, sentences.width];
+        let tokens = self.text_length.unwrap_or(sentences.tokens);
+        let expected = [self.subject.count(), tokens, sentences.width];
         let both = [&embeds.prompts, &embeds.negative].map(Tensor::dims);
         match both.into_iter().find(|found| *found != expected) {
             Some(found) => Err(RequestError::PromptEmbeds { found, expected }),
             None => Ok(()),
+        }
+    }
+
+    /// Refuses a number of tokens that the model does not let be said, or that is beyond what it reads.
+    pub(super) fn check_text_length(&self, model: &ModelConfig) -> Result<(), RequestError> {
+        let Some(tokens) = self.text_length else {
+            return Ok(());
+        };
+        match model.longest_text() {
+            Some(longest) if (1..=longest).contains(&tokens) => Ok(()),
+            Some(longest) => Err(RequestError::TextLength { tokens, longest }),
+            None => Err(RequestError::NotTaken {
+                option: "text_length",
+                what: "number of tokens to read",
+                hint: "models that read prompts through T5 beside latents do",
+            }),
         }
     }
 
@@ -178,24 +199,31 @@ impl Request {
         let Added {
             second_prompts: second,
             second_negative_prompts: negative,
+            third_prompts: third,
+            third_negative_prompts: third_negative,
             ..
         } = &self.added;
-        let given = !second.is_empty() || !negative.is_empty();
-        let text = model.texts();
-        let encoders = text.map_or(0, |text| text.encoders.len());
-        if given && encoders < 2 {
+        let encoders = model.source.texts_read();
+        if encoders < 2 && !(second.is_empty() && negative.is_empty()) {
             return Err(RequestError::NoSecondEncoder);
         }
-        let told = text.and_then(|text| text.added);
+        if encoders < 3 && !(third.is_empty() && third_negative.is_empty()) {
+            return Err(RequestError::NoThirdEncoder);
+        }
+        let told = model.texts().and_then(|text| text.added);
         self.added.check(told.map(|inputs| inputs.numbers))?;
         let prompts = self.subject.count();
-        if !second.is_empty() && second.len() != prompts {
-            let second = second.len();
-            return Err(RequestError::SecondPrompts { prompts, second });
+        for second in [second, third] {
+            if !second.is_empty() && second.len() != prompts {
+                let second = second.len();
+                return Err(RequestError::SecondPrompts { prompts, second });
+            }
         }
-        if negative.len() > 1 && negative.len() != prompts {
-            let negative = negative.len();
-            return Err(RequestError::NegativePrompts { prompts, negative });
+        for negative in [negative, third_negative] {
+            if negative.len() > 1 && negative.len() != prompts {
+                let negative = negative.len();
+                return Err(RequestError::NegativePrompts { prompts, negative });
+            }
         }
         Ok(())
     }

@@ -80,13 +80,17 @@ impl Edit {
         self.inpaints() && self.strength() >= 1.0
     }
 
-    /// Which of `total` steps are made.
-    pub(super) fn steps(&self, total: usize) -> Result<Steps, RequestError> {
+    /// Which of `total` steps are made, of a model that predicts a flow or another.
+    pub(super) fn steps(&self, total: usize, flows: bool) -> Result<Steps, RequestError> {
         let strength = self.strength();
         if !(strength > 0.0 && strength <= 1.0) {
             return Err(RequestError::Strength { strength });
         }
-        let steps = Steps::of_strength(total, strength);
+        let steps = if flows {
+            Steps::of_strength_along_flow(total, strength)
+        } else {
+            Steps::of_strength(total, strength)
+        };
         match steps.executed() {
             0 => Err(RequestError::StrengthOfNoStep {
                 strength,

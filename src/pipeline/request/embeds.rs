@@ -11,4 +11,8 @@ pub struct PromptEmbeds {
     pub prompts: Tensor<3>,
     /// What the pictures avoid, likewise: an empty text where nothing is said.
     pub negative: Tensor<3>,
+    /// How many tokens of each prompt are text, for denoisers that look at no padding; none where all are read.
+    pub prompt_lengths: Vec<usize>,
+    /// The same of what the pictures avoid.
+    pub negative_lengths: Vec<usize>,
 }

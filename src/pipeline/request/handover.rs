@@ -25,7 +25,7 @@ impl Request {
         let finish = Self {
             stage: Stage::Finish { from: share },
             steps: Some(resolved.steps),
-            guidance_scale: Some(resolved.guidance.scale),
+            guidance_scale: Some(resolved.guidance.asked()),
             size: Some((width * factor, height * factor)),
             initial_latents: None,
             edit: None,

@@ -14,6 +14,7 @@ mod noise;
 mod resolve;
 mod resolved;
 mod settle;
+mod skipped;
 mod stage;
 mod subject;
 
@@ -32,5 +33,6 @@ pub(super) use resolve::course;
 pub(super) use resolved::Draws;
 pub use resolved::Resolved;
 pub use settle::PLAN_FILE;
+pub use skipped::SkipLayers;
 pub use stage::Stage;
 pub use subject::Subject;

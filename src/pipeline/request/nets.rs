@@ -34,7 +34,7 @@ impl Request {
 
     /// The denoiser's cells and what they cost together with the nets that ride along.
     pub(super) fn blueprint(&self, model: &ModelConfig, size: [usize; 2], rows: Rows) -> Blueprint {
-        let alone = model.blueprint_of(size, rows.frames);
+        let alone = model.blueprint_of(self.extent(model, size), rows.frames);
         self.join_nets(model, size, rows, alone, UNetConfig::blueprint)
     }
 
@@ -46,9 +46,18 @@ impl Request {
         size: [usize; 2],
         rows: Rows,
     ) -> Blueprint {
-        let alone = model.blueprint_without_products(size, rows.frames);
+        let alone = model.blueprint_without_products(self.extent(model, size), rows.frames);
         let count = UNetConfig::blueprint_without_products;
         self.join_nets(model, size, rows, alone, count)
+    }
+
+    /// What the denoiser works on, and how much text it reads.
+    fn extent(&self, model: &ModelConfig, size: [usize; 2]) -> Extent {
+        let extent = model.extent(size);
+        Extent {
+            tokens: model.source.tokens(self.text_length),
+            ..extent
+        }
     }
 
     fn join_nets(

@@ -9,6 +9,7 @@ use crate::cache::{CacheRule, Course};
 use crate::error::{Error, RequestError};
 use crate::guidance::Guidance;
 use crate::motion::Motion;
+use crate::noise::Prediction;
 use crate::pipeline::config::{FewStepRun, Films, ModelConfig};
 use crate::sampler::Sampler;
 use crate::samplers::{SamplerConfig, SamplerKind, Steps};
@@ -33,6 +34,7 @@ impl Request {
     fn resolve_ordinary(&self, model: &ModelConfig) -> Result<Resolved, Error> {
         self.check_subject(model)?;
         self.check_prompts()?;
+        self.check_text_length(model)?;
         self.check_embeds(model)?;
         self.check_added(model)?;
         self.check_stage(model)?;
@@ -43,13 +45,11 @@ impl Request {
         }
         let frames = self.film.frames(model, self.followed())?;
         self.check_film(model, frames)?;
-        let latent_size = self.latent_size(model, frames)?;
+        let size = self.pixels(model)?;
+        let latent_size = self.latent_size(model, size, frames)?;
         let executed = self.executed(steps, latent_size, model)?;
-        let guidance = self.guidance(model, frames)?;
-        let sampler_config = match self.sampler {
-            Some(kind) => model.sampler.clone().with_kind(kind),
-            None => model.sampler.clone(),
-        };
+        let guidance = self.guidance(model, frames, executed.executed())?;
+        let sampler_config = self.sampler_for(model, latent_size);
         let (sampler, evaluations) = self.stage.sampler(&sampler_config, executed, self.eta)?;
         let rows = guidance.rows(self.items()).with_frames(frames);
         let windows = self.windows(model, latent_size, frames, evaluations)?;
@@ -78,6 +78,7 @@ impl Request {
                 latent_size[0],
                 latent_size[1],
             ],
+            size,
             draws,
             motion,
             decode_chunk: self.film.decode_chunk.unwrap_or(frames).min(frames),
@@ -86,6 +87,16 @@ impl Request {
             before,
             plan,
         })
+    }
+
+    /// How latents of this size are sampled.
+    fn sampler_for(&self, model: &ModelConfig, latent_size: [usize; 2]) -> SamplerConfig {
+        let own = model.sampler.clone();
+        let asked = match self.sampler {
+            Some(kind) => own.with_kind(kind),
+            None => own,
+        };
+        asked.with_tokens(model.canvas().tokens(latent_size))
     }
 
     /// Pictures of the control that follows most, where anything is followed.
@@ -131,6 +142,13 @@ impl Request {
                 caches: self.cache != CacheRule::none(),
             };
             notes.extend(distilled.notes(model.defaults, run));
+        }
+        let avoids = self.negative_prompts.iter().any(|text| !text.is_empty());
+        if avoids
+            && model.trunk.guides_apart()
+            && self.true_guidance_scale.is_none_or(|away| away <= 1.0)
+        {
+            notes.push("the negative prompt does nothing: this model is led away from it by `true_guidance_scale` above 1".into());
         }
         if let Subject::Picture { picture, name } = &self.subject {
             let [height, width] = latent_size.map(|side| side * model.canvas().factor);
@@ -179,7 +197,8 @@ impl Request {
             return Err(RequestError::NothingToFill { missing: "mask" }.into());
         }
         edit.check(self.subject.count(), latent_size, model.canvas().factor)?;
-        Ok(edit.steps(steps)?)
+        let flows = model.sampler.prediction()? == Prediction::Flow;
+        Ok(edit.steps(steps, flows)?)
     }
 
     /// Width and height of the picture to start from or to follow, rounded down to multiples; or brought to the size that the model makes.
@@ -232,16 +251,31 @@ impl Request {
         }
     }
 
-    /// Height and width of the latents.
-    fn latent_size(&self, model: &ModelConfig, frames: usize) -> Result<[usize; 2], RequestError> {
+    /// Height and width of the pictures in pixels.
+    fn pixels(&self, model: &ModelConfig) -> Result<[usize; 2], RequestError> {
+        let canvas = model.canvas();
+        let enlarged = self.enlarged_size(model)?;
+        let size = match self.size.or(enlarged) {
+            Some(size) => Some(size),
+            None => self.pictured_size(model)?,
+        };
+        let silent = canvas.sides.map(|side| side * canvas.factor);
+        Ok(size.map_or(silent, |(width, height)| [height, width]))
+    }
+
+    /// Height and width of the latents of pictures of `size`, height and width in pixels.
+    fn latent_size(
+        &self,
+        model: &ModelConfig,
+        size: [usize; 2],
+        frames: usize,
+    ) -> Result<[usize; 2], RequestError> {
         let canvas = model.canvas();
         let multiple = model.multiple();
-        let [height, width] = canvas.sides.map(|side| side * canvas.factor);
-        let enlarged = self.enlarged_size(model)?;
-        let (width, height) = match self.size.or(enlarged) {
-            Some(size) => size,
-            None => self.pictured_size(model)?.unwrap_or((width, height)),
-        };
+        let binned = model
+            .binned(size)
+            .filter(|_| self.resolution_binning && !size.contains(&0));
+        let [height, width] = binned.unwrap_or(size);
         if width == 0 || height == 0 || width % multiple != 0 || height % multiple != 0 {
             return Err(RequestError::Size {
                 width,
@@ -260,7 +294,15 @@ impl Request {
                 most: MOST_PIXELS,
             });
         }
-        Ok([height / canvas.factor, width / canvas.factor])
+        let most = model.trunk.longest_side().map(|side| side * canvas.factor);
+        match most {
+            Some(most) if height.max(width) > most => Err(RequestError::Positions {
+                width,
+                height,
+                most,
+            }),
+            _ => Ok([height / canvas.factor, width / canvas.factor]),
+        }
     }
 
     /// The share of the run behind which guidance that is on goes off.
@@ -275,16 +317,48 @@ impl Request {
         }
     }
 
-    fn guidance(&self, model: &ModelConfig, frames: usize) -> Result<Guidance, RequestError> {
-        let scale = self.guidance_scale.unwrap_or(model.defaults.guidance_scale);
-        let rescale = self.guidance_rescale;
-        if !scale.is_finite() {
-            return Err(RequestError::Range {
-                name: "guidance_scale",
-                value: scale,
-                range: "a finite number",
+    /// What guides, and what the network is told, with whether the halves are calls of their own.
+    fn scales(&self, model: &ModelConfig) -> Result<(f64, Option<f64>, bool), RequestError> {
+        let asked = self.guidance_scale.unwrap_or(model.defaults.guidance_scale);
+        let away = self.true_guidance_scale;
+        let numbers = [
+            ("guidance_scale", asked),
+            ("true_guidance_scale", away.unwrap_or(1.0)),
+        ];
+        if let Some((name, value)) = numbers.into_iter().find(|(_, value)| !value.is_finite()) {
+            let range = "a finite number";
+            return Err(RequestError::Range { name, value, range });
+        }
+        let told = model.trunk.reads_guidance().then_some(asked);
+        if !model.trunk.guides_apart() {
+            return match away {
+                Some(_) => Err(RequestError::NotTaken {
+                    option: "true_guidance_scale",
+                    what: "true guidance scale",
+                    hint: "FLUX models do; `guidance_scale` guides others",
+                }),
+                None => Ok((if told.is_some() { 1.0 } else { asked }, told, false)),
+            };
+        }
+        if told.is_none() && asked > 1.0 {
+            return Err(RequestError::NotTaken {
+                option: "guidance_scale",
+                what: "guidance scale",
+                hint: "FLUX.1 dev does; `true_guidance_scale` leads this one away from a negative prompt",
             });
         }
+        let scale = away.unwrap_or(1.0);
+        Ok((scale, told, scale > 1.0))
+    }
+
+    fn guidance(
+        &self,
+        model: &ModelConfig,
+        frames: usize,
+        steps: usize,
+    ) -> Result<Guidance, RequestError> {
+        let (scale, embedded, apart) = self.scales(model)?;
+        let rescale = self.guidance_rescale;
         if !(0.0..=1.0).contains(&rescale) {
             return Err(RequestError::Range {
                 name: "guidance_rescale",
@@ -295,7 +369,9 @@ impl Request {
         let guidance = Guidance {
             scale,
             rescale,
-            embedded: model.trunk.reads_guidance(),
+            embedded,
+            apart,
+            skipped: self.skip_layers.resolved(model, steps)?,
             over_frames: self.film.scales(model, frames),
             channels: model.guided_channels(),
             ..Guidance::default()

@@ -34,6 +34,8 @@ pub struct Resolved {
     pub rows: Rows,
     /// `[items · frames, channels, height, width]`
     pub latent_shape: [usize; 4],
+    /// Height and width of the pictures in pixels; they are made at another size where the model knows a list of sizes.
+    pub size: [usize; 2],
     /// The update rule's tables.
     pub sampler: Box<dyn Sampler>,
     /// For each control, the evaluations at which it steers.

@@ -31,10 +31,10 @@ impl Subject {
             SourceConfig::Classes(_) if said => Self::Prompts(prompts),
             SourceConfig::Classes(_) => Self::Classes(classes),
             _ if !classes.is_empty() => Self::Classes(classes),
-            SourceConfig::Texts(_) | SourceConfig::Sentences(_) if prompts.is_empty() => {
-                Self::Prompts(vec![String::new()])
+            _ if model.reads_text() && prompts.is_empty() => Self::Prompts(vec![String::new()]),
+            SourceConfig::Texts(_) | SourceConfig::Joint(_) | SourceConfig::Sentences(_) => {
+                Self::Prompts(prompts)
             }
-            SourceConfig::Texts(_) | SourceConfig::Sentences(_) => Self::Prompts(prompts),
             SourceConfig::Picture(_) | SourceConfig::Nothing if said => Self::Prompts(prompts),
             SourceConfig::Picture(_) | SourceConfig::Nothing => Self::Nothing,
         }

@@ -112,6 +112,9 @@ impl Run<'_> {
         }
         let run = denoiser.start(condition, resolved.sampler.evaluations());
         let mut session = Session::new(denoiser, &run, &resolved.plan, resolved.rows);
+        if resolved.guidance.apart {
+            session = session.apart();
+        }
         if request.step_graphs {
             session = session.with_step_graphs();
         }

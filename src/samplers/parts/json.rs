@@ -45,6 +45,19 @@ pub(in crate::samplers) struct SchedulerJson {
     pub(in crate::samplers) use_beta_sigmas: Option<bool>,
     pub(in crate::samplers) use_lu_lambdas: Option<bool>,
     pub(in crate::samplers) use_flow_sigmas: Option<bool>,
+    pub(in crate::samplers) flow_shift: Option<AnyFloat>,
+    pub(in crate::samplers) shift: Option<f64>,
+    pub(in crate::samplers) use_dynamic_shifting: Option<bool>,
+    pub(in crate::samplers) time_shift_type: Option<String>,
+    pub(in crate::samplers) base_shift: Option<f64>,
+    pub(in crate::samplers) max_shift: Option<f64>,
+    #[serde(deserialize_with = "few")]
+    pub(in crate::samplers) base_image_seq_len: Option<usize>,
+    #[serde(deserialize_with = "few")]
+    pub(in crate::samplers) max_image_seq_len: Option<usize>,
+    pub(in crate::samplers) shift_terminal: Option<f64>,
+    pub(in crate::samplers) invert_sigmas: Option<bool>,
+    pub(in crate::samplers) stochastic_sampling: Option<bool>,
     pub(in crate::samplers) sigma_min: Option<f64>,
     pub(in crate::samplers) sigma_max: Option<f64>,
     /// Noise levels of multistep consistency sampling, noisy to clean; diffusers has no word for them.
@@ -96,6 +109,10 @@ pub(in crate::samplers) enum Key {
     FinalSigmas,
     /// `use_flow_sigmas`
     FlowSigmas,
+    /// `use_dynamic_shifting`, `time_shift_type`
+    DynamicShift,
+    /// `shift_terminal`
+    ShiftTerminal,
     /// `use_lu_lambdas`
     LuLambdas,
     /// `lambda_min_clipped`
@@ -107,7 +124,7 @@ pub(in crate::samplers) enum Key {
 }
 
 impl Key {
-    const ALL: [Self; 12] = [
+    const ALL: [Self; 14] = [
         Self::Spacing,
         Self::ZeroSnr,
         Self::ClipSample,
@@ -116,6 +133,8 @@ impl Key {
         Self::SigmaEnds,
         Self::FinalSigmas,
         Self::FlowSigmas,
+        Self::DynamicShift,
+        Self::ShiftTerminal,
         Self::LuLambdas,
         Self::ClippedLambda,
         Self::TimestepType,
@@ -135,6 +154,8 @@ impl Key {
             Self::SigmaEnds => (json.sigma_min, json.sigma_max) = (None, None),
             Self::FinalSigmas => json.final_sigmas_type = None,
             Self::FlowSigmas => json.use_flow_sigmas = None,
+            Self::DynamicShift => (json.use_dynamic_shifting, json.time_shift_type) = (None, None),
+            Self::ShiftTerminal => json.shift_terminal = None,
             Self::LuLambdas => json.use_lu_lambdas = None,
             Self::ClippedLambda => json.lambda_min_clipped = None,
             Self::TimestepType => (json.timestep_type, json.interpolation_type) = (None, None),
@@ -144,6 +165,20 @@ impl Key {
 }
 
 impl SchedulerJson {
+    /// States in the words of all classes what some say by their name or in words of their own: that the model predicts a flow, and
+    /// its shift.
+    pub(in crate::samplers) fn state_flow(&mut self, class_name: &str) {
+        if class_name.starts_with("FlowMatch") {
+            self.prediction_type
+                .get_or_insert("flow_prediction".to_owned());
+            self.use_flow_sigmas = Some(true);
+            self.flow_shift = self.shift.map(AnyFloat);
+            self.max_shift.get_or_insert(1.15);
+        } else if self.use_flow_sigmas == Some(true) {
+            self.shift = self.flow_shift.map(|shift| shift.0);
+        }
+    }
+
     /// Without the keys that a class does not know: diffusers drops them when a configuration moves from class to class.
     pub(in crate::samplers) fn only(mut self, known: &[Key]) -> Self {
         let unknown = Key::ALL.iter().filter(|key| !known.contains(key));

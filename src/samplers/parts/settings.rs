@@ -10,10 +10,11 @@ use crate::noise::{BetaSchedule, NoiseLevel, NoiseSchedule, Prediction, Spacing,
 pub(in crate::samplers) const QUADRATIC: &str = "quad";
 
 /// `prediction_type`, as diffusers writes it.
-pub(in crate::samplers) const PREDICTIONS: [(&str, Prediction); 3] = [
+pub(in crate::samplers) const PREDICTIONS: [(&str, Prediction); 4] = [
     ("epsilon", Prediction::Epsilon),
     ("v_prediction", Prediction::Velocity),
     ("sample", Prediction::Sample),
+    ("flow_prediction", Prediction::Flow),
 ];
 
 /// Finds `value` among `choices`, or says which ones there are.
@@ -74,9 +75,46 @@ pub(in crate::samplers) struct Settings {
     /// Those that the class knows.
     pub(in crate::samplers) json: SchedulerJson,
     pub(in crate::samplers) defaults: Defaults,
+    /// What flows are told of a run.
+    pub(in crate::samplers) flow: FlowRun,
+}
+
+/// What a run says to the sampler of a flow that no configuration says.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(in crate::samplers) struct FlowRun {
+    /// Tokens of the latents, by which dynamic shifting goes.
+    pub(in crate::samplers) tokens: Option<usize>,
+    /// Whether Euler's sigmas are laid out down to `1 / steps`, as FLUX' pipelines do, rather than to the least that is trained.
+    pub(in crate::samplers) trailing: bool,
+    /// `max_shift` of classes that have no such key.
+    pub(in crate::samplers) max_shift: f64,
+}
+
+impl FlowRun {
+    /// As diffusers' `pipeline` calls a scheduler.
+    pub(in crate::samplers) fn of(pipeline: &str) -> Self {
+        Self {
+            tokens: None,
+            trailing: pipeline.starts_with("Flux"),
+            max_shift: if pipeline.starts_with("StableDiffusion3") {
+                1.16
+            } else {
+                1.15
+            },
+        }
+    }
 }
 
 impl Settings {
+    /// Whether the model predicts a flow.
+    ///
+    /// # Errors
+    ///
+    /// If `prediction_type` is unknown.
+    pub(in crate::samplers) fn flows(&self) -> Result<bool, Error> {
+        Ok(self.prediction()? == Prediction::Flow)
+    }
+
     /// Number of timesteps the model was trained on.
     pub(in crate::samplers) fn train_timesteps(&self) -> usize {
         match &self.json.trained_betas {

@@ -30,15 +30,12 @@ impl SigmaTable {
     }
 
     /// With a last step that stays at the last sigma where sigmas are laid out, however far from the schedule's smallest.
-    pub(in crate::samplers) fn ending_where_laid_out(
-        mut self,
-        settings: &Settings,
-    ) -> Result<Self, Error> {
+    pub(in crate::samplers) fn ending_where_laid_out(mut self, settings: &Settings) -> Self {
         let steps = self.timesteps.len();
-        if Layout::of(settings)? != Layout::Visited {
+        if Layout::of(settings) != Layout::Visited {
             self.sigmas[steps] = self.sigmas[steps - 1];
         }
-        Ok(self)
+        self
     }
 
     /// One evaluation for each sigma but the last.
@@ -65,7 +62,7 @@ impl SigmaTable {
 
 /// How sigmas lie between the largest and the smallest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Layout {
+pub(super) enum Layout {
     /// Where the visited timesteps have them.
     Visited,
     Karras,
@@ -76,12 +73,8 @@ enum Layout {
 }
 
 impl Layout {
-    fn of(settings: &Settings) -> Result<Self, ConfigError> {
+    pub(super) fn of(settings: &Settings) -> Self {
         let json = &settings.json;
-        if json.use_flow_sigmas.unwrap_or(false) {
-            let hint = "use_karras_sigmas, use_exponential_sigmas and use_beta_sigmas are";
-            return Err(ConfigError::unsupported("use_flow_sigmas", true, hint));
-        }
         let layouts = [
             (json.use_karras_sigmas, Self::Karras),
             (json.use_lu_lambdas, Self::Lu),
@@ -89,11 +82,11 @@ impl Layout {
             (json.use_beta_sigmas, Self::Beta),
         ];
         let asked = layouts.iter().find(|(flag, _)| flag.unwrap_or(false));
-        Ok(asked.map_or(Self::Visited, |(_, layout)| *layout))
+        asked.map_or(Self::Visited, |(_, layout)| *layout)
     }
 
     /// `steps` sigmas from `max` to `min`; `None` if the visited timesteps decide.
-    fn sigmas(self, max: f64, min: f64, steps: usize) -> Option<Vec<f64>> {
+    pub(super) fn sigmas(self, max: f64, min: f64, steps: usize) -> Option<Vec<f64>> {
         match self {
             Self::Visited => None,
             Self::Karras => Some(karras_sigmas(max, min, steps)),
@@ -113,7 +106,7 @@ pub(in crate::samplers) fn exploding(
     let visited = grid.closed(steps)?;
     let visited_sigmas = at(&table, &visited);
     let (min, max) = settings.sigma_ends(visited_sigmas[steps - 1], visited_sigmas[0])?;
-    let (mut timesteps, mut sigmas) = match Layout::of(settings)?.sigmas(max, min, steps) {
+    let (mut timesteps, mut sigmas) = match Layout::of(settings).sigmas(max, min, steps) {
         None => (visited, visited_sigmas),
         Some(sigmas) => (timesteps_of(&table, &sigmas), sigmas),
     };
@@ -140,12 +133,16 @@ pub(in crate::samplers) fn preserving(
     steps: usize,
     rounds: bool,
 ) -> Result<SigmaTable, Error> {
+    if settings.json.use_flow_sigmas.unwrap_or(false) {
+        let hint = "use_karras_sigmas, use_exponential_sigmas and use_beta_sigmas are";
+        return Err(ConfigError::unsupported("use_flow_sigmas", true, hint).into());
+    }
     let table = settings.schedule()?.with_finite_sigmas().sigmas();
     let visited = settings
         .grid()?
         .open(steps, clipped_end(settings, &table))?;
     let (min, max) = settings.sigma_ends(table[0], table[table.len() - 1])?;
-    let layout = Layout::of(settings)?;
+    let layout = Layout::of(settings);
     let (timesteps, mut sigmas) = match layout.sigmas(max, min, steps) {
         None => (visited.clone(), at(&table, &visited)),
         Some(sigmas) => {

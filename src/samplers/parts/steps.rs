@@ -22,6 +22,13 @@ impl Steps {
         }
     }
 
+    /// The same of a flow, whose steps are rounded up, as in diffusers.
+    pub fn of_strength_along_flow(total: usize, strength: f64) -> Self {
+        let whole = total as f64;
+        let skipped = (whole - (whole * strength).min(whole)) as usize;
+        Self { total, skipped }
+    }
+
     /// Steps that are made.
     pub fn executed(self) -> usize {
         self.total.saturating_sub(self.skipped)
@@ -55,6 +62,21 @@ mod tests {
             (10, 0.09, 0),
         ] {
             assert_eq!(Steps::of_strength(total, strength).executed(), executed);
+        }
+    }
+
+    /// `n - int(n - n * strength)` in Python.
+    #[test]
+    fn strength_is_rounded_up_along_a_flow() {
+        for (total, strength, executed) in [
+            (10, 0.3, 3),
+            (10, 0.35, 4),
+            (50, 0.58, 29),
+            (4, 1.0, 4),
+            (10, 0.05, 1),
+        ] {
+            let steps = Steps::of_strength_along_flow(total, strength);
+            assert_eq!(steps.executed(), executed);
         }
     }
 }

@@ -125,6 +125,14 @@ impl Trajectory {
         mix(weights, input.sample.clone(), input.mean())
     }
 
+    /// The derivative of the sample by what its levels are counted in: the noise where samples explode, the output of a flow.
+    pub(in crate::samplers) fn derivative(&self, input: &Input) -> Tensor<4> {
+        if self.reading.is_flow() {
+            return input.mean();
+        }
+        self.noise(input)
+    }
+
     fn raw_data(&self, input: &Input) -> Tensor<4> {
         let weights = self.reading.data(self.level(input.evaluation));
         mix(weights, input.sample.clone(), input.mean())

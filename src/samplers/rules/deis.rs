@@ -54,7 +54,7 @@ struct Deis {
 fn build(settings: &Settings, steps: Steps, _eta: f64) -> Result<Box<dyn Sampler>, Error> {
     let order = checked_order(settings)?;
     let lowers = settings.json.lower_order_final.unwrap_or(true) && steps.total < FEW_STEPS;
-    let table = preserving(settings, steps.total, true)?.ending_where_laid_out(settings)?;
+    let table = preserving(settings, steps.total, true)?.ending_where_laid_out(settings);
     let update = |step: usize| {
         // As many orders as steps are left, if few.
         let left = steps.total - step;

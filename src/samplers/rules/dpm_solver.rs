@@ -13,6 +13,7 @@ use crate::sampler::{History, Sampler};
 use crate::samplers::parts::{
     class::{Class, Word},
     dpm::{Algorithm, SecondOrder},
+    flow::{Ends, Level, in_lambda},
     json::Key,
     settings::{Defaults, Settings},
     sigmas::preserving,
@@ -52,6 +53,7 @@ pub(super) static CLASS: Class = Class {
         Key::SigmaEnds,
         Key::FinalSigmas,
         Key::FlowSigmas,
+        Key::DynamicShift,
         Key::LuLambdas,
         Key::ClippedLambda,
     ],
@@ -90,10 +92,16 @@ fn build(settings: &Settings, steps: Steps, _eta: f64) -> Result<Box<dyn Sampler
     ];
     let solver = Solver::new(settings, Algorithm::of(settings, &words)?)?;
     let rounds = settings.json.beta_schedule.as_deref() != Some("squaredcos_cap_v2");
-    let table = preserving(settings, steps.total, rounds)?;
-    let rule = solver.over(&table.points(NoiseLevel::from_ratio), steps);
+    let (table, level) = if settings.flows()? {
+        let table = in_lambda(settings, steps.total, Ends::Open)?;
+        (table, NoiseLevel::flow as Level)
+    } else {
+        let table = preserving(settings, steps.total, rounds)?;
+        (table, NoiseLevel::from_ratio as Level)
+    };
+    let rule = solver.over(&table.points(level), steps);
     let trajectory = table
-        .trajectory(settings, NoiseLevel::from_ratio)?
+        .trajectory(settings, level)?
         .joined_after(steps.skipped);
     Ok(Box::new(Run { trajectory, rule }))
 }

@@ -66,9 +66,10 @@ pub(super) fn trajectory(
     let sign = match settings.prediction()? {
         Prediction::Epsilon => 1.0,
         Prediction::Velocity => -1.0,
-        Prediction::Sample => {
+        Prediction::Sample | Prediction::Flow => {
             let hint = "preconditioned networks predict epsilon or v_prediction";
-            return Err(ConfigError::unsupported("prediction_type", "sample", hint).into());
+            let said = settings.json.prediction_type.clone().unwrap_or_default();
+            return Err(ConfigError::unsupported("prediction_type", said, hint).into());
         }
     };
     let data = settings.json.sigma_data.map_or(0.5, |data| data.0);

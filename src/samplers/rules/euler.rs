@@ -63,7 +63,7 @@ impl Euler {
 
 impl Rule for Euler {
     fn step(&self, trajectory: &Trajectory, _history: &mut History, input: Input) -> Tensor<4> {
-        let derivative = trajectory.noise(&input);
+        let derivative = trajectory.derivative(&input);
         self.updates[input.evaluation].apply(input.sample, &[derivative], None)
     }
 }

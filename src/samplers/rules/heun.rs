@@ -27,7 +27,7 @@ pub(super) static CLASS: Class = Class {
 };
 
 #[derive(Debug)]
-struct Heun {
+pub(super) struct Heun {
     /// By evaluation: predictors (one derivative) and correctors (two, from the sample before the predictor) in turn; the last
     /// step, onto sigma 0, has a predictor alone.
     updates: Vec<Update>,
@@ -35,35 +35,43 @@ struct Heun {
 
 fn build(settings: &Settings, steps: Steps, _eta: f64) -> Result<Box<dyn Sampler>, Error> {
     let table = exploding(settings, steps.total)?;
-    let evaluations = 2 * steps.total - 1;
-    let update = |evaluation: usize| {
-        let step = evaluation / 2;
-        let stride = table.sigmas[step + 1] - table.sigmas[step];
-        Update {
-            sample: 1.0,
-            outputs: if is_corrector(evaluation) {
-                vec![stride / 2.0; 2]
-            } else {
-                vec![stride]
-            },
-            noise: 0.0,
-        }
-    };
-    let rule = Heun {
-        updates: (0..evaluations).map(update).collect(),
-    };
+    let rule = Heun::over(&table.sigmas);
     let trajectory = doubled(&table)
         .trajectory(settings, NoiseLevel::exploding)?
         .joined_after(2 * steps.skipped);
     Ok(Box::new(Run { trajectory, rule }))
 }
 
+impl Heun {
+    /// From each of `sigmas` to the next, the last with a predictor alone.
+    pub(super) fn over(sigmas: &[f64]) -> Self {
+        let evaluations = 2 * (sigmas.len() - 1) - 1;
+        let update = |evaluation: usize| {
+            let step = evaluation / 2;
+            let stride = sigmas[step + 1] - sigmas[step];
+            Update {
+                sample: 1.0,
+                outputs: if is_corrector(evaluation) {
+                    vec![stride / 2.0; 2]
+                } else {
+                    vec![stride]
+                },
+                noise: 0.0,
+            }
+        };
+        Self {
+            updates: (0..evaluations).map(update).collect(),
+        }
+    }
+}
+
 /// Every point but the first is evaluated twice: at the end of a step and at the start of the next.
+pub(super) fn twice(values: &[f64]) -> Vec<f64> {
+    let repeated = values.iter().flat_map(|value| [*value; 2]);
+    repeated.skip(1).collect()
+}
+
 fn doubled(table: &SigmaTable) -> SigmaTable {
-    let twice = |values: &[f64]| -> Vec<f64> {
-        let repeated = values.iter().flat_map(|value| [*value; 2]);
-        repeated.skip(1).collect()
-    };
     SigmaTable {
         timesteps: twice(&table.timesteps),
         sigmas: twice(&table.sigmas),
@@ -81,7 +89,7 @@ impl Rule for Heun {
     }
 
     fn step(&self, trajectory: &Trajectory, history: &mut History, input: Input) -> Tensor<4> {
-        history.remember(trajectory.noise(&input), 2);
+        history.remember(trajectory.derivative(&input), 2);
         let start = history
             .sample
             .take()

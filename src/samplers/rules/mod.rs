@@ -12,6 +12,8 @@ mod edm;
 mod edm_dpm_solver;
 mod euler;
 mod euler_ancestral;
+mod flow_euler;
+mod flow_heun;
 mod heun;
 mod lcm;
 mod lms;
@@ -22,7 +24,7 @@ mod unipc;
 use super::parts::class::Class;
 
 /// In the order in which their words are listed to users.
-pub(in crate::samplers) static CLASSES: [&Class; 18] = [
+pub(in crate::samplers) static CLASSES: [&Class; 20] = [
     &ddim::CLASS,
     &pndm::CLASS,
     &ddpm::CLASS,
@@ -41,6 +43,8 @@ pub(in crate::samplers) static CLASSES: [&Class; 18] = [
     &consistency::CLASS,
     &edm::CLASS,
     &edm_dpm_solver::CLASS,
+    &flow_euler::CLASS,
+    &flow_heun::CLASS,
 ];
 
 /// The class that diffusers calls `name`, in its JAX edition too.

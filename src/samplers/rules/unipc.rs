@@ -15,9 +15,10 @@ use crate::noise::NoiseLevel;
 use crate::sampler::{History, Sampler};
 use crate::samplers::parts::{
     class::{Class, Word},
+    flow::{Ends, Level, in_lambda},
     json::Key,
     settings::{Defaults, Settings, choose},
-    sigmas::preserving,
+    sigmas::{SigmaTable, preserving},
     steps::Steps,
     trajectory::{Input, Rule, Run, Trajectory},
     update::{Update, solve},
@@ -34,6 +35,8 @@ pub(super) static CLASS: Class = Class {
         Key::SigmaEnds,
         Key::FinalSigmas,
         Key::FlowSigmas,
+        Key::DynamicShift,
+        Key::ShiftTerminal,
     ],
     defaults: Defaults::PLAIN,
     build,
@@ -61,11 +64,8 @@ struct UniPc {
 
 fn build(settings: &Settings, steps: Steps, _eta: f64) -> Result<Box<dyn Sampler>, Error> {
     let solver = Solver::new(settings)?;
-    let mut table = preserving(settings, steps.total, true)?;
-    if !settings.ends_at_zero()? {
-        table = table.ending_where_laid_out(settings)?;
-    }
-    let points = table.points(NoiseLevel::from_ratio);
+    let (table, level) = table(settings, steps.total)?;
+    let points = table.points(level);
     let order = |step: usize| solver.order_at(step, steps);
     let predictor = |step: usize| solver.predictor(&points[step + 1 - order(step)..=step + 1]);
     let corrector = |step: usize| {
@@ -81,9 +81,24 @@ fn build(settings: &Settings, steps: Steps, _eta: f64) -> Result<Box<dyn Sampler
         solver: solver.clone(),
     };
     let trajectory = table
-        .trajectory(settings, NoiseLevel::from_ratio)?
+        .trajectory(settings, level)?
         .joined_after(steps.skipped);
     Ok(Box::new(Run { trajectory, rule }))
+}
+
+/// The sigmas, and the noise levels that they are.
+fn table(settings: &Settings, steps: usize) -> Result<(SigmaTable, Level), Error> {
+    if settings.flows()? {
+        let table = in_lambda(settings, steps, Ends::Noise)?;
+        return Ok((table, NoiseLevel::flow));
+    }
+    let table = preserving(settings, steps, true)?;
+    let table = if settings.ends_at_zero()? {
+        table
+    } else {
+        table.ending_where_laid_out(settings)
+    };
+    Ok((table, NoiseLevel::from_ratio))
 }
 
 impl Solver {

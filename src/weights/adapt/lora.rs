@@ -6,6 +6,7 @@ use super::kind::LoraKind;
 use super::layer::{Layer, Parts};
 use super::peft::PeftConfig;
 use super::roles::{Grouped, Role, other_method, role};
+use super::{flux, mmdit};
 use crate::error::Error;
 use crate::weights::WeightSource;
 
@@ -39,6 +40,7 @@ impl Lora {
     /// When it holds no layer, a layer that is not complete, a method that is not merged, or values that are no finite numbers.
     pub fn from_source(source: &WeightSource) -> Result<Self, Error> {
         let config = PeftConfig::of(source)?;
+        let source = &mmdit::renamed(&flux::renamed(source)?)?;
         let origin = source.origin();
         let Grouped {
             layers: grouped,

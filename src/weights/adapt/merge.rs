@@ -189,6 +189,7 @@ fn located<'a>(
     layers: &[Named<'_>],
     origin: &str,
 ) -> Result<Located<'a>, AdapterError> {
+    check_denoiser(parts, layers, origin)?;
     check_family(parts, layers, origin)?;
     let (mut found, mut left_out) = (Vec::new(), Vec::new());
     let mut seen = BTreeMap::new();
@@ -260,6 +261,28 @@ fn check_magnitude(layer: &Layer, found: &Found<'_>, origin: &str) -> Result<(),
             })
         }
         _ => Ok(()),
+    }
+}
+
+/// A denoiser is a `UNet` or a transformer; text encoders are alike in many families, and say nothing of it.
+fn check_denoiser(
+    parts: &[Parameters],
+    layers: &[Named<'_>],
+    origin: &str,
+) -> Result<(), AdapterError> {
+    const DENOISERS: [&str; 2] = ["unet", "transformer"];
+    let has = |part: &str| parts.iter().any(|one| one.part == part);
+    let other = |layer: &&Named<'_>| {
+        let part = layer.target.part;
+        DENOISERS.contains(&part) && !has(part)
+    };
+    match layers.iter().find(other) {
+        None => Ok(()),
+        Some(layer) => Err(AdapterError::Part {
+            name: layer.name.to_owned(),
+            part: layer.target.part,
+            origin: origin.to_owned(),
+        }),
     }
 }
 

@@ -13,10 +13,12 @@
 mod change;
 mod custom_diffusion;
 mod factors;
+mod flux;
 mod kind;
 mod layer;
 mod lora;
 mod merge;
+mod mmdit;
 mod names;
 mod peft;
 mod roles;

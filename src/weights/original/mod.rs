@@ -16,9 +16,7 @@ mod unet;
 mod vae;
 mod wrappers;
 
-use std::{collections::BTreeMap, slice};
-
-use super::unread::Unread;
+use std::{collections::BTreeMap, iter, ops::Range};
 
 pub use tiny::{Half, is_tiny_autoencoder, tiny_autoencoder, tiny_config, tiny_half};
 pub use vae::{DECODER_INPUT, autoencoder_alone};
@@ -26,13 +24,14 @@ pub use wrappers::unwrapped;
 
 pub(super) use unet::unet;
 
+pub(super) use vae::autoencoder;
+
 use self::{
     frames::{pictures, unet_over_frames},
     leftovers::is_leftover,
     text::text,
-    vae::autoencoder,
 };
-use super::{WeightSource, transpose::transposed};
+use super::{WeightSource, transpose::transposed, unread::Unread};
 use crate::error::{Error, WeightsError};
 
 /// What the numbering of a checkpoint depends on.
@@ -79,6 +78,17 @@ pub enum Elements {
     Third(usize),
     /// All, a matrix that is multiplied from the right as the linear layer that it is.
     Transposed,
+    /// So many equal shares of the rows, from this one on: layers of different heights are kept in one tensor.
+    Share {
+        /// The first share.
+        first: usize,
+        /// How many.
+        count: usize,
+        /// Shares of the whole tensor.
+        of: usize,
+    },
+    /// All, the second half of the rows in front of the first.
+    Exchanged,
 }
 
 impl Elements {
@@ -87,9 +97,27 @@ impl Elements {
         match (self, shape) {
             (Self::Linear, [rows, columns, 1, 1]) => vec![*rows, *columns],
             (Self::Third(_), [rows, rest @ ..]) => [&[rows / 3], rest].concat(),
+            (Self::Share { count, of, .. }, [rows, rest @ ..]) => {
+                [&[rows / of * count], rest].concat()
+            }
             (Self::Transposed, [rows, columns]) => vec![*columns, *rows],
             _ => shape.to_vec(),
         }
+    }
+
+    /// Which of `rows` rows, in their new order.
+    fn rows(self, rows: usize) -> Vec<Range<usize>> {
+        let shares = |first: usize, count: usize, of: usize| {
+            let share = rows / of;
+            first * share..(first + count) * share
+        };
+        let part = match self {
+            Self::Exchanged => return vec![rows / 2..rows, 0..rows / 2],
+            Self::Third(third) => shares(third, 1, 3),
+            Self::Share { first, count, of } => shares(first, count, of),
+            Self::Whole | Self::Linear | Self::Transposed => 0..rows,
+        };
+        iter::once(part).collect()
     }
 
     fn apply(self, tensor: Unread) -> Unread {
@@ -97,13 +125,15 @@ impl Elements {
         match self {
             Self::Whole => tensor,
             Self::Linear => tensor.reshaped(shape),
-            Self::Third(third) => match shape.first() {
-                Some(rows) => tensor.rows(slice::from_ref(&(third * rows..(third + 1) * rows))),
-                None => tensor,
-            },
             Self::Transposed => {
                 let dtype = tensor.dtype;
                 tensor.mapped(dtype, shape, |data| transposed(&data))
+            }
+            Self::Third(_) | Self::Share { .. } | Self::Exchanged => {
+                match tensor.shape.first().copied() {
+                    Some(rows) => tensor.rows(&self.rows(rows)),
+                    None => tensor,
+                }
             }
         }
     }

@@ -197,6 +197,8 @@ fn texts_that_are_not_the_requests_are_refused() {
     let config = ModelConfig::read(&stages.first).unwrap();
     let states = || Tensor::<3>::zeros([1, 77, 32], &tested::device());
     let embeds = PromptEmbeds {
+        prompt_lengths: Vec::new(),
+        negative_lengths: Vec::new(),
         prompts: states(),
         negative: states(),
     };

@@ -1,129 +1,196 @@
 //! Models whose parts are GGUF files, against the same models with the same values in f32.
 
-use std::{collections::BTreeMap, fs, path::Path};
+use std::{fs, path::Path};
 
 use afterimage::{
     catalog::ModelFolder,
     pipeline::{Kept, Memory, ModelConfig, Pipeline, Request, Trace, file_types},
-    weights::WeightSource,
+    weights::{WeightSource, flux},
 };
 use burn::tensor::{DType, Device};
-use safetensors::tensor::{Dtype, TensorView};
+use tempfile::TempDir;
 
-use super::file::{self, File, in_eights, in_fours};
+use super::file::{self, File, Word, in_eights, in_fours};
 use crate::{
-    fixture::{shipped, values},
+    adapter_files::{Made, bytes},
+    fixture::{Fixture, shipped, values},
+    flux::files::{program, tensors},
     tolerance::F32_CPU,
-    weights::{floats, folder},
+    weights::folder,
 };
 
-/// Packs a part's matrices by `pack`, as type `kind`; everything else stays in f32.
-fn packed(source: &WeightSource, kind: u32, pack: fn(&[f32]) -> Vec<u8>) -> File {
-    let tensors = source.names().map(str::to_owned).collect::<Vec<_>>();
-    tensors.iter().fold(File::new(), |file, name| {
-        let shape = source.shape(name).unwrap();
-        let values = floats(source.read(name).unwrap());
-        match shape[..] {
-            [_, inputs] if inputs % 32 == 0 => file.tensor(name, kind, &shape, pack(&values)),
+/// A type of blocks: its number, its name, and how values come into it.
+type Kind = (u32, &'static str, fn(&[f32]) -> Vec<u8>);
+
+const EIGHTS: Kind = (file::Q8_0, "Q8_0", in_eights);
+const FOURS: Kind = (file::Q4_0, "Q4_0", in_fours);
+
+/// A part that becomes a GGUF file.
+struct Part {
+    /// Its safetensors file within the model.
+    file: &'static str,
+    /// What the GGUF file calls itself.
+    architecture: &'static str,
+    /// Its tensors under the names of the GGUF file.
+    renamed: fn(&[Made]) -> Vec<Made>,
+}
+
+fn part(file: &'static str) -> Part {
+    Part {
+        file,
+        architecture: "toy",
+        renamed: <[Made]>::to_vec,
+    }
+}
+
+/// Packs matrices, and keeps everything else in f32.
+fn packed(tensors: &[Made], architecture: &'static str, (kind, _, pack): Kind) -> File {
+    let file = File::new().word("general.architecture", Word::Text(architecture));
+    tensors
+        .iter()
+        .fold(file, |file, (name, shape, values)| match shape[..] {
+            [_, inputs] if inputs % 32 == 0 => file.tensor(name, kind, shape, pack(values)),
             _ => {
                 let bytes = values.iter().flat_map(|value| value.to_le_bytes());
-                file.tensor(name, file::F32, &shape, bytes.collect())
+                file.tensor(name, file::F32, shape, bytes.collect())
             }
+        })
+}
+
+fn copied(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let to = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            copied(&entry.path(), &to);
+        } else {
+            fs::copy(entry.path(), to).unwrap();
         }
+    }
+}
+
+/// Copies of a model: one whose `parts` are in blocks, one with the blocks' values.
+fn twins(model: &Path, parts: &[Part], kind: Kind) -> [(TempDir, ModelFolder); 2] {
+    let (blocks, wide) = (folder(), folder());
+    for twin in [&blocks, &wide] {
+        copied(model, twin.path());
+    }
+    for part in parts {
+        let own = tensors(&WeightSource::open(model.join(part.file)).unwrap());
+        let file = packed(&(part.renamed)(&own), part.architecture, kind);
+        let place = blocks.path().join(part.file);
+        fs::remove_file(&place).unwrap();
+        let place = place.with_file_name("packed.gguf");
+        fs::write(&place, file.bytes()).unwrap();
+        let source = flux::named(&WeightSource::open(place).unwrap()).unwrap();
+        fs::write(wide.path().join(part.file), bytes(&tensors(&source), None)).unwrap();
+    }
+    [blocks, wide].map(|twin| {
+        let model = ModelFolder::open(twin.path().to_str().unwrap()).unwrap();
+        (twin, model)
     })
 }
 
-/// What a file holds, in f32.
-fn widened(source: &WeightSource) -> Vec<u8> {
-    let tensors: BTreeMap<_, _> = source
-        .names()
-        .map(|name| {
-            let values = floats(source.read(name).unwrap());
-            let bytes = values.iter().flat_map(|value| value.to_le_bytes());
-            let shape = source.shape(name).unwrap();
-            (name.to_owned(), (shape, bytes.collect::<Vec<_>>()))
-        })
-        .collect();
-    let views = tensors.iter().map(|(name, (shape, bytes))| {
-        let view = TensorView::new(Dtype::F32, shape.clone(), bytes).unwrap();
-        (name.clone(), view)
-    });
-    safetensors::serialize(views, None).unwrap()
-}
-
-/// Copies of a shipped model whose denoiser and text encoder are in blocks, and in the blocks' values.
-fn twins(blocks: &Path, wide: &Path, kind: u32, pack: fn(&[f32]) -> Vec<u8>) {
-    let model = shipped("scenes");
-    let whole = ModelFolder::open(model.to_str().unwrap()).unwrap();
-    for entry in ["scheduler", "tokenizer", "vae", "unet", "text_encoder"] {
-        for twin in [blocks, wide] {
-            fs::create_dir_all(twin.join(entry)).unwrap();
-            for file in fs::read_dir(model.join(entry)).unwrap() {
-                let file = file.unwrap();
-                fs::copy(file.path(), twin.join(entry).join(file.file_name())).unwrap();
-            }
-        }
-    }
-    for (part, stem) in [
-        ("unet", "diffusion_pytorch_model"),
-        ("text_encoder", "model"),
-    ] {
-        let name = format!("{stem}.safetensors");
-        let file = packed(&whole.weights(part).unwrap(), kind, pack);
-        fs::remove_file(blocks.join(part).join(&name)).unwrap();
-        let path = blocks.join(part).join("packed.gguf");
-        fs::write(&path, file.bytes()).unwrap();
-        let wide = wide.join(part).join(name);
-        fs::write(wide, widened(&WeightSource::open(path).unwrap())).unwrap();
-    }
-    for twin in [blocks, wide] {
-        fs::copy(
-            model.join("model_index.json"),
-            twin.join("model_index.json"),
-        )
-        .unwrap();
-    }
-}
-
-fn predictions(folder: &ModelFolder) -> Vec<f32> {
-    let request = Request {
-        steps: Some(2),
-        ..Request::new("a red circle above a blue square")
-    };
+fn predictions(folder: &ModelFolder, request: &Request) -> Vec<f32> {
     let pipeline = Pipeline::load(folder, &Device::flex(), DType::F32).unwrap();
     let mut ignored = ();
     let mut trace = Trace::new(&mut ignored);
-    pipeline.generate(&request, &mut trace).unwrap();
+    pipeline.generate(request, &mut trace).unwrap();
     let all = trace.predictions.iter().cloned();
     all.flat_map(values).collect()
 }
 
+/// Runs both, and looks whether `denoiser` is in blocks.
+fn assert_twins(model: &Path, parts: &[Part], kind: Kind, denoiser: &str, request: &Request) {
+    let (_, name, _) = kind;
+    let [(_blocks, blocks), (_wide, wide)] = twins(model, parts, kind);
+    let [found, expected] = [&blocks, &wide].map(|folder| predictions(folder, request));
+    let mean = expected.iter().sum::<f32>() / expected.len() as f32;
+    let spread = expected.iter().map(|one| (one - mean).powi(2)).sum::<f32>();
+    let deviation = (spread / expected.len() as f32).sqrt();
+    let apart = found.iter().zip(&expected);
+    let apart = apart.fold(0.0_f32, |most, (a, b)| most.max((a - b).abs()));
+    assert!(
+        apart <= F32_CPU as f32 * deviation,
+        "{name}: {apart} of {deviation}"
+    );
+    let summaries = blocks.inspect().unwrap();
+    let part = summaries.iter().find(|part| part.part == denoiser).unwrap();
+    assert!(part.dtypes.contains_key(name), "{:?}", part.dtypes);
+    assert!(forecast(&blocks) < forecast(&wide), "{name}");
+}
+
 #[test]
 fn runs_from_blocks_are_runs_of_their_values() {
-    for (kind, name, pack) in [
-        (file::Q8_0, "Q8_0", in_eights as fn(&[f32]) -> Vec<u8>),
-        (file::Q4_0, "Q4_0", in_fours),
-    ] {
-        let (blocks, wide) = (folder(), folder());
-        twins(blocks.path(), wide.path(), kind, pack);
-        let open = |path: &Path| ModelFolder::open(path.to_str().unwrap()).unwrap();
-        let (blocks, wide) = (open(blocks.path()), open(wide.path()));
-        let [found, expected] = [&blocks, &wide].map(predictions);
-        let mean = expected.iter().sum::<f32>() / expected.len() as f32;
-        let spread = expected.iter().map(|one| (one - mean).powi(2)).sum::<f32>();
-        let deviation = (spread / expected.len() as f32).sqrt();
-        let apart = found.iter().zip(&expected);
-        let apart = apart.fold(0.0_f32, |most, (a, b)| most.max((a - b).abs()));
-        assert!(
-            apart <= F32_CPU as f32 * deviation,
-            "{name}: {apart} of {deviation}"
-        );
-
-        let summaries = blocks.inspect().unwrap();
-        let unet = summaries.iter().find(|part| part.part == "unet").unwrap();
-        assert!(unet.dtypes.contains_key(name), "{:?}", unet.dtypes);
-        assert!(forecast(&blocks) < forecast(&wide), "{name}");
+    let parts = [
+        part("unet/diffusion_pytorch_model.safetensors"),
+        part("text_encoder/model.safetensors"),
+    ];
+    let request = Request {
+        steps: Some(2),
+        ..Request::new("a red circle above a blue square")
+    };
+    for kind in [EIGHTS, FOURS] {
+        assert_twins(&shipped("scenes"), &parts, kind, "unet", &request);
     }
+}
+
+/// FLUX in the layout of its program, whose fused layers are cut, and T5 in that of llama.cpp.
+#[test]
+fn layers_that_are_cut_stay_in_blocks() {
+    let fixture = Fixture::best("flux-schnell");
+    let parts = [
+        Part {
+            file: "transformer/diffusion_pytorch_model.safetensors",
+            architecture: "flux",
+            renamed: |tensors| program(tensors, ""),
+        },
+        Part {
+            file: "text_encoder_2/model.safetensors",
+            architecture: "t5encoder",
+            renamed: llama,
+        },
+    ];
+    let request = Request {
+        steps: Some(2),
+        size: Some((64, 64)),
+        text_length: Some(9),
+        ..Request::new("a red fox")
+    };
+    assert_twins(&fixture.model(), &parts, EIGHTS, "transformer", &request);
+}
+
+/// Names of T5's encoder as llama.cpp has them.
+fn llama(tensors: &[Made]) -> Vec<Made> {
+    const NAMES: [(&str, &str); 14] = [
+        ("encoder.block.", "enc.blk."),
+        (
+            "layer.0.SelfAttention.relative_attention_bias",
+            "attn_rel_b",
+        ),
+        ("layer.0.SelfAttention.q", "attn_q"),
+        ("layer.0.SelfAttention.k", "attn_k"),
+        ("layer.0.SelfAttention.v", "attn_v"),
+        ("layer.0.SelfAttention.o", "attn_o"),
+        ("layer.0.layer_norm", "attn_norm"),
+        ("layer.1.DenseReluDense.wi_0", "ffn_gate"),
+        ("layer.1.DenseReluDense.wi_1", "ffn_up"),
+        ("layer.1.DenseReluDense.wo", "ffn_down"),
+        ("layer.1.layer_norm", "ffn_norm"),
+        ("encoder.final_layer_norm", "enc.output_norm"),
+        ("encoder.embed_tokens", "token_embd"),
+        ("shared", "token_embd"),
+    ];
+    let renamed = tensors.iter().cloned().map(|(name, shape, values)| {
+        let name = NAMES
+            .iter()
+            .fold(name, |name, (ours, theirs)| name.replace(ours, theirs));
+        (name, shape, values)
+    });
+    let mut renamed: Vec<Made> = renamed.collect();
+    renamed.dedup_by(|one, other| one.0 == other.0);
+    renamed
 }
 
 /// Bytes of all weights.

@@ -4,7 +4,7 @@ use afterimage::cache::{CacheRule, Refresh};
 use afterimage::image_io::{Mask, Picture};
 use afterimage::inject::{Moment, PriorNoise};
 use afterimage::pipeline::{
-    Added, Control, Edit, FilmRequest, Framing, Request, Seeds, Stage, Subject,
+    Added, Control, Edit, FilmRequest, Framing, Request, Seeds, SkipLayers, Stage, Subject,
 };
 use serde_json::Value;
 
@@ -23,15 +23,29 @@ pub(crate) fn request(fixture: &Fixture, case: &Value) -> Request {
         batch: number("num_images_per_prompt").unwrap_or(1),
         steps: number("num_inference_steps"),
         guidance_scale: real("guidance_scale").or(real("max_guidance_scale")),
+        true_guidance_scale: real("true_cfg_scale"),
         guidance_rescale: real("guidance_rescale").unwrap_or(0.0),
+        skip_layers: skipped(call),
         clip_skip: number("clip_skip").unwrap_or(0),
+        text_length: number("max_sequence_length"),
         size: number("width").zip(number("height")),
+        resolution_binning: call["use_resolution_binning"] != false,
         eta: real("eta").unwrap_or(0.0),
         stage: stage(call),
         cache: rule(&case["cache"]),
         edit: edit(fixture, case),
         controls: controls(fixture, case),
         ..Request::new("")
+    }
+}
+
+fn skipped(call: &Value) -> SkipLayers {
+    let share = |key: &str| call[format!("skip_layer_guidance_{key}")].as_f64();
+    SkipLayers {
+        layers: serde_json::from_value(call["skip_guidance_layers"].clone()).ok(),
+        scale: share("scale"),
+        from: share("start"),
+        until: share("stop"),
     }
 }
 
@@ -125,6 +139,8 @@ fn added(call: &Value) -> Added {
     Added {
         second_prompts: strings(&call["prompt_2"]),
         second_negative_prompts: strings(&call["negative_prompt_2"]),
+        third_prompts: strings(&call["prompt_3"]),
+        third_negative_prompts: strings(&call["negative_prompt_3"]),
         framing: framing(call, ""),
         negative_framing: pair(&call["negative_original_size"]).map(|_| framing(call, "negative_")),
         aesthetic_score: score("aesthetic_score", silent.aesthetic_score),
@@ -186,7 +202,7 @@ pub(crate) fn rule(cache: &Value) -> CacheRule {
                 None => rule,
             }
         }
-        Some(other) => panic!("unknown method `{other}`"),
+        Some(_) => crate::dit::rule(cache, 0),
     }
 }
 

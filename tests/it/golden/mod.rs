@@ -186,7 +186,11 @@ pub(crate) fn check_run(
     pipeline: &mut Pipeline,
 ) -> Result<f64, String> {
     let scheduler = fixture.scheduler(case["scheduler"].as_str().unwrap());
-    let sampler = SamplerConfig::from_json(&scheduler, "case".as_ref()).unwrap();
+    let mut sampler = SamplerConfig::from_json(&scheduler, "case".as_ref()).unwrap();
+    // FLUX' pipeline lays its sigmas out itself.
+    if let Some(pipeline @ "FluxPipeline") = fixture.said("pipeline").as_str() {
+        sampler = sampler.repaired_for(pipeline);
+    }
     check_run_by(sampler, fixture, case, pipeline)
 }
 
@@ -218,6 +222,7 @@ fn check_free(
     let generated = pipeline
         .generate(request, &mut trace)
         .map_err(|error| error.to_string())?;
+    check_computed(case, &generated.report.account.refreshed)?;
     let mut comparison = Comparison::new(fixture, case, Way::Free);
     let kept = kept(fixture, case);
     let mut check = |part: Part, name: String, golden: &Reference, found: Tensor<4>| {
@@ -235,26 +240,48 @@ fn check_free(
             (Part::Predictions, "noise_pred", &trace.predictions),
             (Part::Latents, "latents", &trace.latents),
         ] {
-            if let Some(golden) = fixture.of(case, key) {
+            if let Some(golden) = fixture.latents(case, key) {
                 let name = format!("{key}.{step}");
                 check(part, name, &golden.row(row), found[step].clone())?;
             }
         }
     }
-    let golden = fixture.of(case, "final_latents").unwrap();
+    let golden = fixture.latents(case, "final_latents").unwrap();
     check(Part::Latents, "final".into(), &golden, generated.latents)?;
     if let Some(golden) = fixture.of(case, "image") {
         check(Part::Picture, "image".into(), &golden, generated.images)?;
     }
     if let Some(golden) = fixture.of(case, "prompt_embeds") {
-        let found = generated.prompt_embeds.unwrap();
+        let found = conditioned(generated.prompt_embeds.unwrap(), &golden);
         comparison.check(Part::Layers, "prompt_embeds", &golden, found)?;
     }
-    if let Some(golden) = fixture.of(case, "added_text_embeds") {
-        let found = generated.pooled_prompt_embeds.unwrap();
+    let pooled = ["added_text_embeds", "pooled_projections"];
+    let pooled = pooled.into_iter().find_map(|key| fixture.of(case, key));
+    if let Some(golden) = pooled {
+        let found = conditioned(generated.pooled_prompt_embeds.unwrap(), &golden);
         comparison.check(Part::Layers, "added_text_embeds", &golden, found)?;
     }
     Ok(comparison.share())
+}
+
+/// Whether what decided in the run did so at the reference's evaluations, where they are listed.
+fn check_computed(case: &Value, refreshed: &[usize]) -> Result<(), String> {
+    let Some(computed) = case["cache"]["computed"].as_array() else {
+        return Ok(());
+    };
+    let computed = computed.iter().enumerate();
+    let computed = computed.filter(|(_, computed)| **computed == Value::Bool(true));
+    let computed: Vec<usize> = computed.map(|(call, _)| call).collect();
+    if refreshed == computed {
+        return Ok(());
+    }
+    Err(format!("computed {refreshed:?}, reference {computed:?}"))
+}
+
+/// Of rows of both halves, those of the conditioned one where the reference has no more: it may call the model once for each.
+fn conditioned<const D: usize>(rows: Tensor<D>, golden: &Reference) -> Tensor<D> {
+    let (all, kept) = (rows.dims()[0], golden.shape[0].min(rows.dims()[0]));
+    rows.narrow(0, all - kept, kept)
 }
 
 /// Where the latents of a case are put back behind every step, `[1, channels, height, width]`. The reference has them in front of that:

@@ -5,6 +5,7 @@ use afterimage::denoise::{Denoise, Noise as _};
 use afterimage::denoiser::StagedDenoiser;
 use afterimage::models::control::ControlledUNet;
 use afterimage::pipeline::{Pipeline, Request, Resolved, SeededNoise, Stage};
+use burn::tensor::Tensor;
 use serde_json::Value;
 
 use crate::fixture::Fixture;
@@ -35,7 +36,7 @@ pub(super) fn check(
         return Ok(0.0);
     };
     if request.controls.is_empty() {
-        return run.follow(crate::golden::unet(pipeline), &condition);
+        return run.follow(pipeline.trunk(), &condition);
     }
     let nets = request.controls.iter();
     let nets = nets.map(|control| &pipeline.control_nets()[control.net]);
@@ -64,15 +65,22 @@ impl Stepwise<'_> {
         let numbers = golden("added_time_ids").map(|numbers| numbers.rows());
         let inputs = &self.steps.inputs;
         let guidance = self.resolved.guidance;
-        let context = match inputs.get("prompt_embeds") {
+        let context: Tensor<3> = match inputs.get("prompt_embeds") {
             Some(here) => here.on(&device),
             None => golden("prompt_embeds")?.on(&device),
         };
+        // Where each half is a call, the reference has the states of one.
+        if context.dims()[0] < self.resolved.rows.total() {
+            return None;
+        }
         Some(Conditioning {
             rows: self.resolved.rows,
-            pooled: golden("added_text_embeds").map(|pooled| pooled.on(&device)),
+            lengths: golden("encoder_attention_mask").map_or_else(Vec::new, |mask| mask.lengths()),
+            pooled: golden("added_text_embeds")
+                .or_else(|| golden("pooled_projections"))
+                .map(|pooled| pooled.on(&device)),
             numbers: numbers.unwrap_or_default(),
-            guidance_scale: guidance.embedded.then_some(guidance.scale),
+            guidance_scale: guidance.embedded,
             channels: inputs.get("channels").map(|here| here.on(&device)),
             ..Conditioning::of_context(context)
         })
@@ -92,7 +100,7 @@ impl Stepwise<'_> {
         }
     }
 
-    fn follow<D: StagedDenoiser>(
+    fn follow<D: StagedDenoiser + ?Sized>(
         &self,
         denoiser: &D,
         condition: &Conditioning,

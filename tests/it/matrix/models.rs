@@ -27,6 +27,9 @@ pub(super) enum Model {
     Xl,
     XlAndRefiner,
     DiT,
+    PixArt,
+    Mmdit,
+    Flux,
     Ldm,
     Ddpm,
     /// Films of a picture.
@@ -65,6 +68,9 @@ impl Model {
                 Self::Adapted => adapted(),
                 Self::Xl | Self::XlAndRefiner => model("sdxl"),
                 Self::DiT => model("dit"),
+                Self::PixArt => model("pixart-sigma"),
+                Self::Mmdit => model("sd35"),
+                Self::Flux => model("flux-schnell"),
                 Self::Ldm => open(crate::ldm::assembled().path()),
                 Self::Ddpm => model("ddpm"),
                 Self::SpatioTemporal => model("svd"),
@@ -93,6 +99,24 @@ impl Model {
                 size: Some((64, 64)),
                 film: frames(3),
                 ..Request::new("a red circle")
+            },
+            Self::PixArt => Request {
+                guidance_scale: Some(4.0),
+                size: Some((64, 64)),
+                text_length: Some(16),
+                resolution_binning: false,
+                ..Request::new("a red fox")
+            },
+            Self::Mmdit => Request {
+                guidance_scale: Some(4.0),
+                size: Some((64, 64)),
+                text_length: Some(16),
+                ..Request::new("a red fox")
+            },
+            Self::Flux => Request {
+                size: Some((64, 64)),
+                text_length: Some(16),
+                ..Request::new("a red fox")
             },
             Self::DeepFloyd => Request {
                 guidance_scale: Some(2.0),

@@ -1,7 +1,7 @@
 //! The ways to make a picture.
 
 use afterimage::image_io::{Mask, Picture};
-use afterimage::pipeline::{Control, Edit, Request};
+use afterimage::pipeline::{Control, Edit, Request, SkipLayers};
 use afterimage::samplers::SamplerKind;
 
 use super::columns::Column;
@@ -30,6 +30,33 @@ const TEXT: &[(Column, &str)] = &[(Column::Routed, NO_ROUTER)];
 
 /// What a model refuses whose text stands beside its own positions in one attention.
 const PIXELS: &[(Column, &str)] = &[(Column::Gate, NO_TEXT), (Column::Routed, NO_ROUTER)];
+
+/// What a transformer under a text refuses: a line of blocks, without skips.
+const BLOCKS: &[(Column, &str)] = &[
+    (Column::OuterCut, NO_SKIPS),
+    (Column::MiddleCut, NO_SKIPS),
+    (Column::InnerCut, NO_SKIPS),
+    (Column::Routed, NO_ROUTER),
+];
+
+/// What a transformer refuses whose text is a stream of its own.
+const STREAMS: &[(Column, &str)] = &[
+    (Column::OuterCut, NO_SKIPS),
+    (Column::MiddleCut, NO_SKIPS),
+    (Column::InnerCut, NO_SKIPS),
+    (Column::Gate, NO_TEXT),
+    (Column::Routed, NO_ROUTER),
+];
+
+/// The same where the sampler calls it twice a step.
+const TWICE_OF_STREAMS: &[(Column, &str)] = &[
+    (Column::OuterCut, NO_SKIPS),
+    (Column::MiddleCut, NO_SKIPS),
+    (Column::InnerCut, NO_SKIPS),
+    (Column::Batched, TWO_CALLS),
+    (Column::Gate, NO_TEXT),
+    (Column::Routed, NO_ROUTER),
+];
 
 const PLAIN: Row = Row {
     name: "text to image",
@@ -160,6 +187,82 @@ pub(super) const ROWS: &[Row] = &[
             (Column::InnerCut, NO_SKIPS),
             (Column::Gate, NO_TEXT),
         ],
+        ..PLAIN
+    },
+    Row {
+        name: "PixArt-Σ",
+        model: Model::PixArt,
+        refused: BLOCKS,
+        ..PLAIN
+    },
+    Row {
+        name: "PixArt-Σ, from a picture",
+        model: Model::PixArt,
+        ask: |request| request.edit = Some(Edit::new(picture())),
+        refused: BLOCKS,
+        ..PLAIN
+    },
+    Row {
+        name: "Stable Diffusion 3 and 3.5",
+        model: Model::Mmdit,
+        refused: STREAMS,
+        ..PLAIN
+    },
+    Row {
+        name: "SD3, samplers of flows",
+        model: Model::Mmdit,
+        samplers: &["flow-euler"],
+        refused: STREAMS,
+        ..PLAIN
+    },
+    Row {
+        name: "SD3, two evaluations a step",
+        model: Model::Mmdit,
+        samplers: &["flow-heun"],
+        refused: TWICE_OF_STREAMS,
+        ..PLAIN
+    },
+    Row {
+        name: "SD3, guided by layers left out",
+        model: Model::Mmdit,
+        ask: |request| {
+            request.skip_layers = SkipLayers {
+                layers: Some(vec![1, 2]),
+                until: Some(0.7),
+                ..SkipLayers::default()
+            };
+        },
+        refused: STREAMS,
+        ..PLAIN
+    },
+    Row {
+        name: "SD3, from a picture",
+        model: Model::Mmdit,
+        ask: |request| request.edit = Some(Edit::new(picture())),
+        refused: STREAMS,
+        ..PLAIN
+    },
+    Row {
+        name: "FLUX.1",
+        model: Model::Flux,
+        refused: STREAMS,
+        ..PLAIN
+    },
+    Row {
+        name: "FLUX.1, true guidance in two calls",
+        model: Model::Flux,
+        ask: |request| {
+            request.true_guidance_scale = Some(2.0);
+            request.negative_prompts = vec!["rain".into()];
+        },
+        refused: STREAMS,
+        ..PLAIN
+    },
+    Row {
+        name: "FLUX.1, from a picture",
+        model: Model::Flux,
+        ask: |request| request.edit = Some(Edit::new(picture())),
+        refused: STREAMS,
         ..PLAIN
     },
     Row {

@@ -69,7 +69,7 @@ impl Steps {
 
 impl Followed<'_> {
     /// Runs the steps there are, and compares every prediction, and the latents that the case has behind a step.
-    pub(crate) fn check<D: StagedDenoiser>(
+    pub(crate) fn check<D: StagedDenoiser + ?Sized>(
         self,
         denoiser: &D,
         condition: &Conditioning,
@@ -86,7 +86,7 @@ impl Followed<'_> {
             let name = format!("prediction.{index}");
             comparison.check(Part::Predictions, name, &golden, found)?;
         }
-        let golden = fixture.of(case, "latents");
+        let golden = fixture.latents(case, "latents");
         let Some(golden) = golden.filter(|_| of_the_case) else {
             return Ok(());
         };
@@ -100,7 +100,7 @@ impl Followed<'_> {
         Ok(())
     }
 
-    fn run<D: StagedDenoiser>(
+    fn run<D: StagedDenoiser + ?Sized>(
         self,
         denoiser: &D,
         condition: &Conditioning,

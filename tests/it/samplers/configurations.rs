@@ -83,7 +83,7 @@ fn errors_name_the_key_and_the_choices() {
     };
     assert_eq!(
         message("DDIMScheduler", "prediction_type", "flow".into()),
-        "`prediction_type` is `flow`, which is not supported\nhint: known are epsilon, v_prediction, sample"
+        "`prediction_type` is `flow`, which is not supported\nhint: known are epsilon, v_prediction, sample, flow_prediction"
     );
     let noise = message(
         "DPMSolverMultistepScheduler",
@@ -116,8 +116,8 @@ fn errors_name_the_key_and_the_choices() {
 #[test]
 fn unknown_samplers_point_to_known_ones() {
     let words = "ddim, ddim-quad, pndm, ddpm, dpmsolver, dpmsolver++, dpmsolver++-sde, dpmsolver-singlestep, euler, euler-a, heun, \
-                 dpm2, dpm2-a, unipc, deis, lms, lcm, tcd, consistency, edm-euler, edm-dpmsolver++; dpmsolver, dpmsolver++, \
-                 dpmsolver++-sde, dpmsolver-singlestep, euler, heun, dpm2, dpm2-a, unipc, deis, lms also end in -karras, \
+                 dpm2, dpm2-a, unipc, deis, lms, lcm, tcd, consistency, edm-euler, edm-dpmsolver++, flow-euler, flow-heun; dpmsolver, dpmsolver++, \
+                 dpmsolver++-sde, dpmsolver-singlestep, euler, heun, dpm2, dpm2-a, unipc, deis, lms, flow-euler also end in -karras, \
                  -exponential, -beta";
     let unknown = |word: &str| word.parse::<SamplerKind>().expect_err(word).to_string();
     for word in ["dpm", "ddim-karras", "euler-a-beta", "Euler", ""] {

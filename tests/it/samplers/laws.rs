@@ -2,7 +2,7 @@
 
 use afterimage::samplers::{SamplerKind, Steps};
 
-use super::{config, draws_wanted, kind, latent_diffusion, run, to_f32};
+use super::{config, draws_wanted, kind, latent_diffusion, run, taken_over, to_f32};
 
 const CLASSES: [&str; 17] = [
     "DDIMScheduler",
@@ -58,7 +58,7 @@ fn few_steps_and_odd_ends_stay_finite() {
 #[test]
 fn a_batch_steps_as_its_items_do() {
     for kind in SamplerKind::all() {
-        let sampler = latent_diffusion().with_kind(kind).build(7, 0.5).unwrap();
+        let sampler = taken_over(kind).build(7, 0.5).unwrap();
         let items = [
             to_f32(&[0.3, -1.0, 0.2, 2.0]),
             to_f32(&[-0.7, 0.1, 1.1, -0.4]),
@@ -81,10 +81,10 @@ fn a_batch_steps_as_its_items_do() {
 fn every_kind_takes_over_a_model() {
     for kind in SamplerKind::all() {
         assert_eq!(kind.name().parse::<SamplerKind>().unwrap(), kind);
-        let sampler = latent_diffusion().with_kind(kind).build(10, 0.0).unwrap();
+        let sampler = taken_over(kind).build(10, 0.0).unwrap();
         let count = sampler.evaluations().len();
         let expected = match kind.name() {
-            "heun" | "dpm2" | "dpm2-a" => 19,
+            "heun" | "dpm2" | "dpm2-a" | "flow-heun" => 19,
             "pndm" => 11,
             _ => 10,
         };
@@ -111,7 +111,7 @@ fn samplers_of_two_evaluations_pair_them() {
 #[test]
 fn a_late_start_joins_the_schedule() {
     for kind in SamplerKind::all().filter(|kind| kind.name() != "pndm") {
-        let model = latent_diffusion().with_kind(kind);
+        let model = taken_over(kind);
         let whole = model.build(10, 0.0).unwrap();
         let late = model
             .build(

@@ -12,6 +12,7 @@
 
 mod configurations;
 mod few_step;
+mod flow;
 mod folders;
 mod laws;
 mod recorded;
@@ -157,6 +158,19 @@ fn latent_diffusion() -> SamplerConfig {
         "beta_schedule": "scaled_linear", "beta_start": 0.00085, "num_train_timesteps": 1000, "set_alpha_to_one": false,
         "skip_prk_steps": true, "steps_offset": 1, "trained_betas": null, "clip_sample": false}"#;
     SamplerConfig::from_json(text, Path::new("scheduler_config.json")).unwrap()
+}
+
+/// A model that the sampler is for, under it.
+fn taken_over(kind: SamplerKind) -> SamplerConfig {
+    let model = if kind.name().starts_with("flow") {
+        config(
+            "FlowMatchEulerDiscreteScheduler",
+            &serde_json::json!({"shift": 3.0}),
+        )
+    } else {
+        latent_diffusion()
+    };
+    model.with_kind(kind)
 }
 
 fn kind(word: &str) -> SamplerKind {

@@ -1,18 +1,33 @@
 //! Where a patch stands, as sines and cosines.
 //!
 //! **Source**: Dosovitskiy et al. (arXiv 2010.11929) with the fixed two-dimensional table of He et al., "Masked Autoencoders"
-//! (arXiv 2111.06377), as `DiT` takes it. Computed in f64 and rounded once, as the published tables are.
+//! (arXiv 2111.06377), as `DiT` takes it; divided by a scale as `PixArt` does
+//! (arXiv 2403.04692, section 3.3). Computed in f64 and rounded once, as the published tables are.
 
 use burn::tensor::{Device, Tensor, TensorData};
 
 /// Longest wavelength, in patches over 2π.
 const MAX_PERIOD: f64 = 10_000.0;
 
-/// Embeddings of `grid` patches (rows, columns), `[1, patches, width]`, f32. A grid of other sides than the `base` patches that
-/// the model was trained on covers the same range in finer or coarser steps.
-pub(super) fn table(grid: [usize; 2], base: usize, width: usize, device: &Device) -> Tensor<3> {
-    let rows = axis(grid[0], base, width / 2);
-    let columns = axis(grid[1], base, width / 2);
+/// The places that a model was trained on.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::models) struct Trained {
+    /// Patches a side.
+    pub(in crate::models) base: usize,
+    /// By what the places are divided: how much larger than the model before the trained pictures were.
+    pub(in crate::models) scale: f64,
+}
+
+/// Embeddings of `grid` patches (rows, columns), `[1, patches, width]`, f32. A grid of other sides than those that the model was
+/// `trained` on covers the same range in finer or coarser steps.
+pub(in crate::models) fn table(
+    grid: [usize; 2],
+    trained: Trained,
+    width: usize,
+    device: &Device,
+) -> Tensor<3> {
+    let rows = axis(grid[0], trained, width / 2);
+    let columns = axis(grid[1], trained, width / 2);
     // The first half of a token's vector tells its column, the second its row.
     let values = rows
         .iter()
@@ -25,11 +40,12 @@ pub(super) fn table(grid: [usize; 2], base: usize, width: usize, device: &Device
 
 /// Vectors of `width` for each place along a side: sines of falling frequencies, then cosines.
 #[allow(clippy::cast_possible_truncation, reason = "values lie in -1 to 1")]
-fn axis(count: usize, base: usize, width: usize) -> Vec<Vec<f32>> {
+fn axis(count: usize, trained: Trained, width: usize) -> Vec<Vec<f32>> {
+    let Trained { base, scale } = trained;
     let half = width / 2;
     let frequency = |index: usize| MAX_PERIOD.powf(-(index as f64) / half as f64);
     let place = |index: usize| {
-        let place = index as f64 * base as f64 / count as f64;
+        let place = index as f64 * base as f64 / count as f64 / scale;
         let angles = (0..half).map(|index| place * frequency(index));
         let sines = angles.clone().map(|angle| angle.sin() as f32);
         sines
@@ -45,10 +61,11 @@ mod tests {
 
     #[test]
     fn columns_come_first_and_other_grids_keep_the_range() {
-        let values = |grid: [usize; 2]| -> Vec<f32> {
-            let table = table(grid, 4, 8, &Device::flex());
+        let of = |grid: [usize; 2], scale: f64| -> Vec<f32> {
+            let table = table(grid, Trained { base: 4, scale }, 8, &Device::flex());
             table.into_data().iter::<f32>().collect()
         };
+        let values = |grid| of(grid, 1.0);
         let square = values([4, 4]);
         assert_eq!(
             square[8..10],
@@ -59,5 +76,7 @@ mod tests {
         assert_eq!(square[4 * 8 + 4], 1f64.sin() as f32, "row 1");
         let fine = values([4, 8]);
         assert_eq!(fine[2 * 8..3 * 8], square[8..16], "twice as fine");
+        let near = of([4, 4], 2.0);
+        assert_eq!(near[2 * 8..3 * 8], square[8..16], "half as far");
     }
 }

@@ -1,0 +1,206 @@
+//! The prompt side of models that read prompts through CLIP and through T5.
+//!
+//! Source: Esser et al. (arXiv 2403.03206, section 4); behaviour as diffusers' `StableDiffusion3Pipeline`: texts are read as they stand,
+//! padding is read too, and without an encoder of T5 its states are zeros.
+
+use burn::tensor::{Device, Tensor};
+
+use super::prompts::{Prompts, repeat_each};
+use super::sentences::{Place, Reader};
+use super::source::{Asked, Origin, Source};
+use crate::conditioning::Conditioning;
+use crate::denoise::Observer;
+use crate::error::Error;
+use crate::pipeline::config::JointTextConfig;
+use crate::pipeline::request::{Request, SeededNoise};
+
+/// Encoders of CLIP, in memory or not, and that of T5, which is read when the first prompt comes.
+#[derive(Debug)]
+pub(super) struct JointTexts {
+    config: JointTextConfig,
+    clip: Prompts,
+    t5: Option<Reader>,
+    device: Device,
+}
+
+/// One half of a guided condition, one row a prompt.
+struct Half {
+    /// `[prompts, tokens, width]`
+    states: Tensor<3>,
+    /// `[prompts, pooled width]`
+    pooled: Tensor<2>,
+}
+
+impl JointTexts {
+    /// Reads what CLIP needs, and the tokenizer of T5; and gives what the user should know of adapters.
+    pub(super) fn load(
+        config: &JointTextConfig,
+        origin: Origin,
+    ) -> Result<(Self, Vec<String>), Error> {
+        let t5 = reader(config, &origin)?;
+        let device = origin.device.clone();
+        let (clip, notes) = Prompts::load(&config.clip, origin)?;
+        let config = config.clone();
+        let loaded = Self {
+            config,
+            clip,
+            t5,
+            device,
+        };
+        Ok((loaded, notes))
+    }
+
+    /// What the encoders make of `texts`, those of the first, second and third; one without texts reads the first's.
+    fn half(
+        &self,
+        texts: &[Vec<&str>; 3],
+        clip_skip: usize,
+        asked: Option<usize>,
+        observer: &mut dyn Observer,
+    ) -> Result<Half, Error> {
+        let last = self.config.clip.encoders.len();
+        let of_t5 = said(texts, last);
+        // The larger one first: it may be given up before CLIP is read.
+        let sentences = self.sentences(of_t5, asked, observer)?; // [prompts, tokens, width]
+        let own: Vec<&[&str]> = (0..last).map(|encoder| said(texts, encoder)).collect();
+        let read = self.clip.summaries(&own, clip_skip, observer)?;
+        let states = if self.config.joined {
+            Tensor::cat(vec![widened(read.states, self.config.width), sentences], 1)
+        } else {
+            sentences
+        };
+        Ok(Half {
+            states,
+            pooled: read.pooled,
+        })
+    }
+
+    fn sentences(
+        &self,
+        texts: &[&str],
+        asked: Option<usize>,
+        observer: &mut dyn Observer,
+    ) -> Result<Tensor<3>, Error> {
+        let tokens = asked.unwrap_or(self.config.tokens);
+        match &self.t5 {
+            Some(reader) => Ok(reader.states(texts, tokens, observer)?.states),
+            None => Ok(Tensor::zeros(
+                [texts.len(), tokens, self.config.width],
+                &self.device,
+            )),
+        }
+    }
+}
+
+/// T5, where the model has it.
+fn reader(config: &JointTextConfig, origin: &Origin) -> Result<Option<Reader>, Error> {
+    let [part, tokenizer] = config.parts;
+    let place = Place {
+        part,
+        tokenizer,
+        as_it_stands: true,
+    };
+    let t5 = config.t5.clone();
+    t5.map(|t5| Reader::new(t5, config.tokens, place, origin.clone()))
+        .transpose()
+}
+
+/// The texts of an encoder: its own, or where it has none those of the first. A single text that is empty is none, as in diffusers.
+fn said<'t, 's>(texts: &'t [Vec<&'s str>; 3], encoder: usize) -> &'t [&'s str] {
+    match &texts[encoder][..] {
+        [] | [""] => &texts[0],
+        own => own,
+    }
+}
+
+/// `[rows, tokens, less]` filled up with zeros to `[rows, tokens, width]`.
+fn widened(states: Tensor<3>, width: usize) -> Tensor<3> {
+    let [rows, tokens, own] = states.dims();
+    if own == width {
+        return states;
+    }
+    let zeros = Tensor::zeros([rows, tokens, width - own], &states.device());
+    Tensor::cat(vec![states, zeros], 2)
+}
+
+/// Texts of the three encoders that the pictures show.
+fn shown(request: &Request) -> [Vec<&str>; 3] {
+    let texts = [
+        request.subject.prompts(),
+        &request.added.second_prompts,
+        &request.added.third_prompts,
+    ];
+    texts.map(|texts| texts.iter().map(String::as_str).collect())
+}
+
+/// Texts of the three encoders that they avoid.
+fn avoided(request: &Request) -> [Vec<&str>; 3] {
+    let added = &request.added;
+    [
+        request.one_each(&request.negative_prompts),
+        each_said(request, &added.second_negative_prompts),
+        each_said(request, &added.third_negative_prompts),
+    ]
+}
+
+/// The text of every prompt among `texts`, if there are any.
+fn each_said<'r>(request: &Request, texts: &'r [String]) -> Vec<&'r str> {
+    if texts.is_empty() {
+        return Vec::new();
+    }
+    request.one_each(texts)
+}
+
+impl Source for JointTexts {
+    fn conditioning(
+        &self,
+        asked: &Asked<'_>,
+        _noise: &mut SeededNoise,
+        observer: &mut dyn Observer,
+    ) -> Result<Conditioning, Error> {
+        let (request, resolved) = (asked.request, asked.resolved);
+        self.clip.warn(request, observer)?;
+        let length = request.text_length;
+        let conditioned = self.half(&shown(request), request.clip_skip, length, observer)?;
+        let halves = if resolved.guidance.is_on() {
+            // As in diffusers, negative prompts keep all layers.
+            let other = self.half(&avoided(request), 0, length, observer)?;
+            resolved.guidance.pair(vec![conditioned], vec![other])
+        } else {
+            vec![conditioned]
+        };
+        let (mut states, mut pooled) = (Vec::new(), Vec::new());
+        for half in halves {
+            states.push(repeat_each(half.states, request.batch));
+            pooled.push(repeat_each(half.pooled, request.batch));
+        }
+        Ok(Conditioning {
+            rows: resolved.rows,
+            pooled: Some(Tensor::cat(pooled, 0)),
+            ..Conditioning::of_context(Tensor::cat(states, 0))
+        })
+    }
+
+    fn holds(&self) -> bool {
+        let t5 = self.t5.as_ref().is_some_and(Reader::holds);
+        t5 || self.clip.holds()
+    }
+
+    fn release(&self) -> bool {
+        let t5 = self.t5.as_ref().is_some_and(Reader::release);
+        let clip = self.clip.release();
+        t5 || clip
+    }
+
+    fn exchanged(&self, origin: Origin) -> Result<(Box<dyn Source>, Vec<String>), Error> {
+        let t5 = reader(&self.config, &origin)?;
+        let (clip, notes) = self.clip.with(origin)?;
+        let exchanged = Self {
+            config: self.config.clone(),
+            clip,
+            t5,
+            device: self.device.clone(),
+        };
+        Ok((Box::new(exchanged), notes))
+    }
+}

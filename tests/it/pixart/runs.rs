@@ -1,0 +1,167 @@
+//! Whole runs through the library and the program, plain and cached.
+
+use std::collections::BTreeSet;
+
+use afterimage::pipeline::{Request, Trace};
+use burn::tensor::Tensor;
+
+#[cfg(feature = "cli")]
+use crate::cli::afterimage_in;
+use crate::fixture::{Fixture, Golden};
+use crate::golden::{check_run, load, request};
+use crate::parity::Tally;
+use crate::tested;
+use crate::tolerance::F32_CPU;
+
+#[test]
+fn runs_agree_with_diffusers() {
+    let mut tally = Tally::default();
+    for fixture in Fixture::both("pixart-sigma") {
+        let mut pipeline = load(&fixture, &tested::device());
+        for case in fixture.of_kinds(&["txt2img"]) {
+            let outcome = check_run(&fixture, case, &mut pipeline);
+            tally.add(&fixture, case, outcome);
+        }
+    }
+    tally.finish(5);
+}
+
+/// 200 x 320 is made at 192 x 320, brought to 200 x 333 and cut.
+#[test]
+fn pictures_of_other_proportions_are_brought_to_their_size() {
+    for fixture in Fixture::both("pixart-sigma") {
+        let pipeline = load(&fixture, &tested::device());
+        let case = fixture
+            .cases()
+            .find(|case| case["id"] == "resolution_binning");
+        let request = case.map_or_else(
+            || Request {
+                size: Some((320, 200)),
+                steps: Some(1),
+                text_length: Some(8),
+                ..Request::new("a red fox")
+            },
+            |case| request(&fixture, case),
+        );
+        let resolved = request.resolve(pipeline.config()).unwrap();
+        let made = (resolved.size, resolved.latent_shape);
+        assert_eq!(made, ([200, 320], [1, 4, 24, 40]));
+        let generated = pipeline.generate(&request, &mut ()).unwrap();
+        assert_eq!(generated.images.dims(), [1, 3, 200, 320]);
+        let Some(golden) = case.and_then(|case| fixture.of(case, "image_u8")) else {
+            continue;
+        };
+        let golden: Tensor<4> = golden.on(&tested::device());
+        // Rounded in the reference alone.
+        let apart = (generated.images * 255.0 - golden).abs().max();
+        let apart: f32 = apart.into_scalar();
+        assert!(apart < 0.51, "{apart}");
+    }
+}
+
+#[test]
+fn all_keys_are_the_plain_run_bit_for_bit_and_batches_are_the_sequence() {
+    let fixture = Fixture::best("pixart-sigma");
+    let pipeline = load(&fixture, &tested::device());
+    let mut plain = request(&fixture, fixture.case("no_cfg"));
+    plain.guidance_scale = Some(3.0);
+    let latents = |rule: &str| {
+        let request = Request {
+            cache: rule.parse().unwrap(),
+            ..plain.clone()
+        };
+        let mut ignored = ();
+        let mut trace = Trace::new(&mut ignored);
+        pipeline.generate(&request, &mut trace).unwrap().latents
+    };
+    let golden = crate::fixture::Reference::from(latents("none"));
+    for cut in 1..6 {
+        let found = latents(&format!("dit-propagation:cut={cut},keys=0+1+2+3"));
+        assert_eq!(crate::fixture::values(found), golden.values, "cut {cut}");
+        let [alone, together] = ["", ",parallel=3"]
+            .map(|parallel| latents(&format!("dit-propagation:cut={cut},keys=0{parallel}")));
+        let alone = crate::fixture::Reference::from(alone);
+        assert_ne!(
+            alone.values, golden.values,
+            "cut {cut}: the cache is not used"
+        );
+        let outcome = alone.compare(together, tested::tolerance(F32_CPU));
+        outcome.unwrap_or_else(|error| panic!("cut {cut}: {error}"));
+    }
+}
+
+#[test]
+fn what_the_model_does_not_take_is_refused() {
+    let fixture = Fixture::best("pixart-sigma");
+    let pipeline = load(&fixture, &tested::device());
+    let refused = |change: &dyn Fn(&mut Request)| {
+        let mut request = Request::new("a red fox");
+        change(&mut request);
+        request.resolve(pipeline.config()).unwrap_err().to_string()
+    };
+    let said: BTreeSet<_> = [
+        refused(&|request| request.text_length = Some(0)),
+        refused(&|request| request.text_length = Some(513)),
+    ]
+    .into();
+    assert!(
+        said.iter()
+            .all(|said| said.contains("reads 1 to 512 tokens")),
+        "{said:?}"
+    );
+    let said = refused(&|request| request.clip_skip = 1);
+    assert!(
+        said.contains("`clip_skip`") || said.contains("layers to leave out"),
+        "{said}"
+    );
+    let said = refused(&|request| {
+        request.size = Some((100, 128));
+        request.resolution_binning = false;
+    });
+    assert!(said.contains("not a multiple of 16"), "{said}");
+}
+
+#[cfg(feature = "cli")]
+#[test]
+fn the_program_makes_the_same() {
+    let fixture = Fixture::best("pixart-sigma");
+    let case = fixture.case("fd.dpmpp2m.mod2.cut4");
+    let model = fixture.model();
+    let folder = tempfile::tempdir().unwrap();
+    let call = &case["call"];
+    let text = |key: &str| call[key].as_str().unwrap();
+    let options = [
+        "generate",
+        text("prompt"),
+        "--negative-prompt",
+        text("negative_prompt"),
+        "--model",
+        model.to_str().unwrap(),
+        "--device",
+        "cpu",
+        "--steps",
+        "12",
+        "--guidance-scale",
+        "4.5",
+        "--seed",
+        "40",
+        "--size",
+        "128x128",
+        "--no-resolution-binning",
+        "--text-length",
+        "24",
+        "--cache",
+        "dit-propagation:cut=4,keys=0+2+4+6+8+10",
+        "--output",
+        "fox.png",
+        "--trace",
+        "trace.safetensors",
+    ];
+    let ending = afterimage_in(folder.path(), options.iter());
+    assert_eq!(ending.code, Some(0), "{}", ending.shown());
+    let trace = Golden::open(folder.path().join("trace.safetensors"));
+    let golden = fixture.of(case, "final_latents").unwrap();
+    let last: Tensor<4> = trace.tensor("latents.11", &tested::device());
+    let outcome = golden.compare(last, F32_CPU * 10.0);
+    outcome.unwrap_or_else(|error| panic!("{error}"));
+}
