@@ -45,7 +45,8 @@ impl Account {
         });
         self.verified.extend(verified);
         self.added += next.added;
-        self.cells.resize(next.cells.len(), 0);
+        let cells = self.cells.len().max(next.cells.len());
+        self.cells.resize(cells, 0);
         add(&mut self.cells, &next.cells);
         self.refreshes += next.refreshes;
         self.reuses += next.reuses;

@@ -10,7 +10,7 @@ use super::distilled::{Distillation, Named};
 use crate::{
     error::{ConfigError, Error},
     noise::Prediction,
-    weights::WeightSource,
+    weights::{WeightSource, flux, mmdit},
 };
 
 /// A value, and what said it.
@@ -121,7 +121,11 @@ fn predictions(
         let Some(word) = source.metadata(key) else {
             continue;
         };
-        match word.parse().ok() {
+        // Straight lines to the noise are what transformers of two streams were trained on, and no U-Net that is built.
+        let known = word.parse().ok().filter(|&value| {
+            value != Prediction::Flow || mmdit::is_original(source) || flux::is_original(source)
+        });
+        match known {
             Some(value) => said.push(claim(value, format!("`{key}` in the file"))),
             None if asked.is_some() => {}
             None => {

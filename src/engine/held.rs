@@ -12,6 +12,7 @@ use super::{
     stages::{Made, Stages},
 };
 use crate::{
+    cache::Account,
     denoise::Observer,
     device::{DeviceChoice, OpenDevice},
     error::{Error, RequestError},
@@ -84,6 +85,8 @@ pub struct Finished {
     pub recipe: Recipe,
     /// One a model, in the order they ran.
     pub reports: Vec<Report>,
+    /// What they computed together.
+    pub account: Account,
     /// Reading weights; nothing is read where the model of the run before serves.
     pub loading: Duration,
 }
@@ -161,6 +164,7 @@ impl Engine {
         job.read_latents(&machine)?;
         let made = make(&mut job, &mut held, &machine, cancel, observer)?;
         Ok(Finished {
+            account: made.computed(),
             generated: made.generated,
             recipe: job.recipe,
             reports: made.reports,

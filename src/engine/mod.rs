@@ -11,7 +11,7 @@
 //! let engine = Engine::open(&EngineOptions::default(), &mut ())?;
 //! let recipe = Recipe::from_json(r#"{"version": 1, "prompts": ["a red circle"], "seed": 7}"#)?;
 //! let finished = engine.run(&recipe, &Cancel::default(), &mut ())?;
-//! finished.generated.pictures()?[0].save("circle.png", &[])?;
+//! finished.generated.pictures()?[0].save("circle.png".as_ref(), &[])?;
 //! # Ok(()) }
 //! ```
 

@@ -118,6 +118,7 @@ pub(crate) enum PlanError {
         "`auto:{budget}` needs a calibrated plan, and the model has none for {run}\nhint: `afterimage calibrate --cache RULE` writes one; `auto:speedup=S` does without"
     )]
     Uncalibrated { budget: String, run: String },
+    #[cfg(feature = "eval")]
     #[error(
         "`{rule}` cannot be calibrated: {reason}\nhint: a rule that cuts the trunk, as in deepcache:branch=0,forecast=linear"
     )]

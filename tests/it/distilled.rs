@@ -77,7 +77,7 @@ fn silent_run(model: &ModelFolder) -> (usize, f64, Vec<String>) {
         ..Request::new("a fox")
     };
     let run = request.resolve(&config).unwrap();
-    (run.steps, run.guidance.scale, run.notes)
+    (run.steps, run.guidance.asked(), run.notes)
 }
 
 #[test]

@@ -123,11 +123,11 @@ fn classes_of_the_same_kind_are_read_and_others_are_named() {
     edited(
         folder.path(),
         index,
-        json!({"unet": null, "text_encoder": null, "_class_name": "FluxPipeline"}),
+        json!({"unet": null, "text_encoder": null, "_class_name": "StableCascadeDecoderPipeline"}),
     );
     let text = config(folder.path()).unwrap_err().to_string();
     assert!(
-        text.starts_with("`_class_name` is `FluxPipeline`"),
+        text.starts_with("`_class_name` is `StableCascadeDecoderPipeline`"),
         "{text}"
     );
     assert!(

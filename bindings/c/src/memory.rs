@@ -42,16 +42,16 @@ pub(crate) fn give_text(place: *mut *mut c_char, text: &str) -> Result<(), Fault
     })
 }
 
-/// Puts what `make` makes where `place` points; it is not made if there is no place.
+/// Puts what `work` makes where `place` points; nothing is made if there is no place.
 pub(crate) fn put<T>(
     place: *mut T,
     what: &'static str,
-    make: impl FnOnce() -> Result<T, Fault>,
+    work: impl FnOnce() -> Result<T, Fault>,
 ) -> Result<(), Fault> {
     if place.is_null() {
         return Err(Fault::Null { what });
     }
-    let made = make()?;
+    let made = work()?;
     // SAFETY: by contract, a place that is not null takes a value of its type.
     unsafe { place.write(made) };
     Ok(())

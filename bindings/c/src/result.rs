@@ -66,7 +66,7 @@ pub(crate) struct Pictures {
 }
 
 impl Pictures {
-    pub(crate) fn new(finished: Finished) -> Result<Self, Fault> {
+    pub(crate) fn new(finished: &Finished) -> Result<Self, Fault> {
         let items = match finished.generated.output()? {
             Output::Pictures(pictures) => pictures.into_iter().map(|one| vec![one]).collect(),
             Output::Frames(films) => films,
@@ -75,7 +75,7 @@ impl Pictures {
             items,
             values: finished.generated.values()?,
             recipe: finished.recipe.to_json(),
-            report: report(&finished),
+            report: report(finished),
         })
     }
 
@@ -134,7 +134,7 @@ fn report(finished: &Finished) -> String {
         let times = reports.iter().map(time);
         times.sum::<Duration>().as_secs_f64()
     };
-    let count = |count: fn(&Report) -> usize| reports.iter().map(count).sum::<usize>();
+    let account = &finished.account;
     json!({
         "seconds": {
             "loading": finished.loading.as_secs_f64(),
@@ -142,9 +142,9 @@ fn report(finished: &Finished) -> String {
             "denoising": seconds(|report| report.denoising),
             "decoding": seconds(|report| report.decoding),
         },
-        "evaluations": count(|report| report.account.refreshes + report.account.reuses),
-        "full_evaluations": count(|report| report.account.refreshes),
-        "cells_run": count(|report| report.account.cells.iter().sum()),
+        "evaluations": account.refreshes + account.reuses,
+        "full_evaluations": account.refreshes,
+        "cells_run": reports.iter().flat_map(|report| &report.account.cells).sum::<usize>(),
     })
     .to_string()
 }

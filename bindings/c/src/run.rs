@@ -118,7 +118,7 @@ pub extern "C" fn afterimage_run(
             };
             let recipe = Recipe::from_json(needed(recipe, "recipe")?)?;
             let finished = engine.run(&recipe, &cancel, &mut Watch(callbacks))?;
-            let pictures = Pictures::new(finished)?;
+            let pictures = Pictures::new(&finished)?;
             Ok(give(Held::Result(Arc::new(pictures))))
         })
     })
