@@ -21,6 +21,8 @@ ls -l "$clean"/wheels/*.whl
 
 # From another folder: what is tested is what was installed.
 cp -r bindings/python/tests "$clean/tests"
+cp bindings/python/examples/pictures.py "$clean/example.py"
 cd "$clean"
 "$clean/venv/bin/mypy" --strict -p afterimage
 "$clean/venv/bin/python" -m unittest discover -s tests -v
+"$clean/venv/bin/python" example.py "$clean"

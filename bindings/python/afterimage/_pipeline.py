@@ -6,9 +6,9 @@ import json
 import os
 import tempfile
 import warnings
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from os import PathLike
-from typing import TYPE_CHECKING, Any, Callable, Mapping, Sequence, Tuple, Union
+from typing import TYPE_CHECKING, Any, Callable, Iterator, Mapping, Sequence, Tuple, Union
 
 import numpy as np
 
@@ -101,7 +101,7 @@ class Pipeline:
         with ExitStack() as stack:
             for key, given in (("init_image", image), ("mask", mask_image)):
                 if given is not None:
-                    asked[key] = {"path": stack.enter_context(_File(given))}
+                    asked[key] = {"path": stack.enter_context(_file(given))}
             bar = stack.enter_context(_bar()) if progress else None
             finished = self._engine.run(
                 json.dumps(asked), _steps(callback, bar), _shown(preview), preview_every, _warn
@@ -236,27 +236,20 @@ def _bar() -> Any:
     return tqdm(unit="step")
 
 
-class _File:
+@contextmanager
+def _file(picture: Any) -> Iterator[str]:
     """A picture as a file: its own, or a temporary one of what is in memory."""
-
-    def __init__(self, picture: Any) -> None:
-        self._picture = picture
-        self._folder: tempfile.TemporaryDirectory[str] | None = None
-
-    def __enter__(self) -> str:
-        if isinstance(self._picture, (str, os.PathLike)):
-            return os.fspath(self._picture)
-        self._folder = tempfile.TemporaryDirectory(prefix="afterimage-")
-        path = os.path.join(self._folder.name, "picture.png")
-        if hasattr(self._picture, "save"):
-            self._picture.save(path)
+    if isinstance(picture, (str, os.PathLike)):
+        yield os.fspath(picture)
+        return
+    with tempfile.TemporaryDirectory(prefix="afterimage-") as folder:
+        if hasattr(picture, "save"):
+            path = os.path.join(folder, "picture.png")
+            picture.save(path)
         else:
-            _write_netpbm(path := path[:-3] + "ppm", np.asarray(self._picture))
-        return path
-
-    def __exit__(self, *_: object) -> None:
-        if self._folder:
-            self._folder.cleanup()
+            path = os.path.join(folder, "picture.ppm")
+            _write_netpbm(path, np.asarray(picture))
+        yield path
 
 
 def _write_netpbm(path: str, array: NDArray[Any]) -> None:
