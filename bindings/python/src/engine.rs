@@ -23,9 +23,9 @@ impl Engine {
     #[new]
     #[pyo3(signature = (recipe, device, warn = None))]
     fn open(py: Python<'_>, recipe: &str, device: &str, warn: Option<Py<PyAny>>) -> PyResult<Self> {
-        let device: DeviceChoice = device.parse().map_err(raised)?;
+        let device: DeviceChoice = device.parse().map_err(|error| raised(&error))?;
         let options = EngineOptions {
-            recipe: Recipe::from_json(recipe).map_err(raised)?,
+            recipe: Recipe::from_json(recipe).map_err(|error| raised(&error))?,
             device,
             ..EngineOptions::default()
         };
@@ -57,7 +57,7 @@ impl Engine {
         preview_every: usize,
         warn: Option<Py<PyAny>>,
     ) -> PyResult<Finished> {
-        let recipe = Recipe::from_json(recipe).map_err(raised)?;
+        let recipe = Recipe::from_json(recipe).map_err(|error| raised(&error))?;
         let mut watch = Watch {
             told: Told::new(warn),
             progress,

@@ -1,11 +1,7 @@
 //! Errors as Python's exceptions.
 
 use afterimage::{Error, ErrorKind};
-use pyo3::{
-    create_exception,
-    exceptions::PyException,
-    prelude::*,
-};
+use pyo3::{create_exception, exceptions::PyException, prelude::*};
 
 create_exception!(
     afterimage,
@@ -63,7 +59,7 @@ pub(crate) fn add(module: &Bound<'_, PyModule>) -> PyResult<()> {
 }
 
 /// `error` as an exception that has `message` and `hint`.
-pub(crate) fn raised(error: Error) -> PyErr {
+pub(crate) fn raised(error: &Error) -> PyErr {
     let text = error.to_string();
     let exception = match error.kind() {
         ErrorKind::Config | ErrorKind::Weights => ModelError::new_err(text),

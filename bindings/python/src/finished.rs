@@ -32,7 +32,8 @@ impl Finished {
             pictures: generated.pictures()?,
             values: generated.values()?,
             frames: generated.frames,
-            report: json!({"loading_seconds": made.loading.as_secs_f64(), "models": reports}).to_string(),
+            report: json!({"loading_seconds": made.loading.as_secs_f64(), "models": reports})
+                .to_string(),
             recipe: made.recipe,
         })
     }
@@ -64,7 +65,11 @@ impl Finished {
 
     /// All pictures before they were rounded to bytes, in 0 to 1: little-endian f32, `[pictures, 3, height, width]`.
     fn values<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
-        let bytes: Vec<u8> = self.values.iter().flat_map(|value| value.to_le_bytes()).collect();
+        let bytes: Vec<u8> = self
+            .values
+            .iter()
+            .flat_map(|value| value.to_le_bytes())
+            .collect();
         PyBytes::new(py, &bytes)
     }
 
@@ -81,10 +86,15 @@ impl Finished {
     }
 
     /// Writes a picture as PNG, JPEG or WebP, with its recipe.
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "arguments from Python are owned"
+    )]
     fn save(&self, py: Python<'_>, index: usize, path: PathBuf) -> PyResult<()> {
         let picture = self.picture(index)?;
         let texts = [("recipe".to_owned(), self.recipe.to_json())];
-        py.detach(|| picture.save(&path, &texts)).map_err(raised)
+        py.detach(|| picture.save(&path, &texts))
+            .map_err(|error| raised(&error))
     }
 }
 

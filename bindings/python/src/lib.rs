@@ -16,7 +16,7 @@ use crate::{errors::raised, watch::Told};
 /// What a recipe would do, as JSON; weights are not read.
 #[pyfunction]
 fn plan(py: Python<'_>, recipe: &str, warn: Option<Py<PyAny>>) -> PyResult<String> {
-    let recipe = Recipe::from_json(recipe).map_err(raised)?;
+    let recipe = Recipe::from_json(recipe).map_err(|error| raised(&error))?;
     let mut told = Told::new(warn);
     let plan = py.detach(|| afterimage::engine::plan(&recipe, &mut told));
     told.settle(plan)

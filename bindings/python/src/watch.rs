@@ -29,7 +29,7 @@ impl Told {
     pub(crate) fn settle<T>(self, outcome: Result<T, Error>) -> PyResult<T> {
         match self.raised {
             Some(error) => Err(error),
-            None => outcome.map_err(raised),
+            None => outcome.map_err(|error| raised(&error)),
         }
     }
 
@@ -66,7 +66,10 @@ pub(crate) struct Watch {
 
 impl Watch {
     /// Runs what calls back; what it raises ends the run.
-    fn call(&mut self, call: impl FnOnce(&Self, Python<'_>) -> PyResult<ControlFlow<()>>) -> ControlFlow<()> {
+    fn call(
+        &mut self,
+        call: impl FnOnce(&Self, Python<'_>) -> PyResult<ControlFlow<()>>,
+    ) -> ControlFlow<()> {
         if self.told.raised.is_some() {
             return ControlFlow::Break(());
         }
