@@ -13,6 +13,7 @@ use afterimage::pipeline::{SeededNoise, Seeds};
 use afterimage::recall::Recall;
 use afterimage::weights::{WeightSource, load_strict, shapes};
 use burn::tensor::Tensor;
+use serde_json::Value;
 
 use crate::fixture::{Fixture, shared, text, values};
 use crate::tested;
@@ -31,16 +32,16 @@ fn load(fixture: &Fixture) -> Flux {
 
 #[test]
 fn cells_agree_with_diffusers() {
-    for fixture in FIXTURES.map(Fixture::best) {
+    for fixture in FIXTURES.into_iter().filter_map(Fixture::any) {
         let flux = load(&fixture);
-        for id in ["transformer", "transformer_not_square"] {
-            check_cells(&fixture, id, &flux);
+        for case in fixture.of_kinds(&["transformer_trace"]) {
+            check_cells(&fixture, case, &flux);
         }
     }
 }
 
-fn check_cells(fixture: &Fixture, id: &str, flux: &Flux) {
-    let (device, case) = (tested::device(), fixture.case(id));
+fn check_cells(fixture: &Fixture, case: &Value, flux: &Flux) {
+    let (device, id) = (tested::device(), &case["id"]);
     let golden = |key: &str| fixture.of(case, key).unwrap();
     let timestep = f64::from(golden("timestep").values[0]) * 1000.0;
     let evaluations = [Evaluation { index: 0, timestep }];
@@ -89,7 +90,7 @@ fn check_cells(fixture: &Fixture, id: &str, flux: &Flux) {
 
 #[test]
 fn a_pass_can_pause_at_every_cut_and_at_any_size() {
-    for fixture in FIXTURES.map(Fixture::best) {
+    for fixture in FIXTURES.into_iter().filter_map(Fixture::any) {
         let flux = load(&fixture);
         let evaluations = [Evaluation {
             index: 0,

@@ -13,6 +13,7 @@ use afterimage::pipeline::{SeededNoise, Seeds};
 use afterimage::recall::Recall;
 use afterimage::weights::{WeightSource, load_strict, shapes};
 use burn::tensor::Tensor;
+use serde_json::Value;
 
 use crate::fixture::{Fixture, shared, text, values};
 use crate::param_lists::assert_same_parameters;
@@ -32,18 +33,17 @@ fn load(fixture: &Fixture) -> Mmdit {
 
 #[test]
 fn cells_agree_with_diffusers() {
-    for name in FIXTURES {
-        let fixture = Fixture::best(name);
+    for fixture in FIXTURES.into_iter().filter_map(Fixture::any) {
         let mmdit = load(&fixture);
-        for id in ["transformer", "transformer_not_square"] {
-            check_trace(&fixture, &mmdit, id);
+        for case in fixture.of_kinds(&["transformer_trace"]) {
+            check_trace(&fixture, &mmdit, case);
         }
     }
 }
 
 /// Both streams in front of every cell, and the prediction.
-fn check_trace(fixture: &Fixture, mmdit: &Mmdit, id: &str) {
-    let (case, device) = (fixture.case(id), tested::device());
+fn check_trace(fixture: &Fixture, mmdit: &Mmdit, case: &Value) {
+    let (id, device) = (&case["id"], tested::device());
     let golden = |key: &str| fixture.of(case, key).unwrap();
     let timestep = f64::from(golden("timestep").values[0]);
     let evaluations = [Evaluation { index: 0, timestep }];
@@ -92,8 +92,8 @@ fn condition(mmdit: &Mmdit, rows: usize, noise: &mut SeededNoise) -> Conditionin
 
 #[test]
 fn a_pass_can_pause_at_every_cut_and_at_any_size() {
-    for name in FIXTURES {
-        let mmdit = load(&Fixture::best(name));
+    for fixture in FIXTURES.into_iter().filter_map(Fixture::any) {
+        let mmdit = load(&fixture);
         let timestep = 501.5;
         let evaluations = [Evaluation { index: 0, timestep }];
         let mut noise = SeededNoise::new(&Seeds::One(1), &tested::device());

@@ -32,8 +32,8 @@ fn cells_agree_with_diffusers() {
     let fixture = Fixture::best("pixart-sigma");
     let pixart = load(&fixture);
     let device = tested::device();
-    for id in ["transformer", "transformer_not_square"] {
-        let case = fixture.case(id);
+    for case in fixture.of_kinds(&["transformer_trace"]) {
+        let id = &case["id"];
         let golden = |key: &str| fixture.of(case, key).unwrap();
         let timestep = f64::from(golden("timestep").values[0]);
         let evaluations = [Evaluation { index: 0, timestep }];

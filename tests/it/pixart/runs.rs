@@ -125,43 +125,51 @@ fn what_the_model_does_not_take_is_refused() {
 #[test]
 fn the_program_makes_the_same() {
     let fixture = Fixture::best("pixart-sigma");
-    let case = fixture.case("fd.dpmpp2m.mod2.cut4");
+    let case = fixture.case("fd.dpmpp2m.mod3.cut1");
     let model = fixture.model();
     let folder = tempfile::tempdir().unwrap();
-    let call = &case["call"];
-    let text = |key: &str| call[key].as_str().unwrap();
+    let (call, cache) = (&case["call"], &case["cache"]);
+    let text = |key: &str| call[key].as_str().unwrap().to_owned();
+    let number = |key: &str| call[key].to_string();
+    let keys = cache["key_steps"].as_array().unwrap().iter();
+    let keys: Vec<String> = keys.map(ToString::to_string).collect();
     let options = [
-        "generate",
+        "generate".to_owned(),
         text("prompt"),
-        "--negative-prompt",
+        "--negative-prompt".into(),
         text("negative_prompt"),
-        "--model",
-        model.to_str().unwrap(),
-        "--device",
-        "cpu",
-        "--steps",
-        "12",
-        "--guidance-scale",
-        "4.5",
-        "--seed",
-        "40",
-        "--size",
-        "128x128",
-        "--no-resolution-binning",
-        "--text-length",
-        "24",
-        "--cache",
-        "dit-propagation:cut=4,keys=0+2+4+6+8+10",
-        "--output",
-        "fox.png",
-        "--trace",
-        "trace.safetensors",
+        "--model".into(),
+        model.to_str().unwrap().into(),
+        "--device".into(),
+        "cpu".into(),
+        "--steps".into(),
+        number("num_inference_steps"),
+        "--guidance-scale".into(),
+        number("guidance_scale"),
+        "--seed".into(),
+        number("seed"),
+        "--size".into(),
+        format!("{}x{}", call["width"], call["height"]),
+        "--no-resolution-binning".into(),
+        "--text-length".into(),
+        number("max_sequence_length"),
+        "--cache".into(),
+        format!(
+            "dit-propagation:cut={},keys={}",
+            cache["cut"],
+            keys.join("+")
+        ),
+        "--output".into(),
+        "fox.png".into(),
+        "--trace".into(),
+        "trace.safetensors".into(),
     ];
     let ending = afterimage_in(folder.path(), options.iter());
     assert_eq!(ending.code, Some(0), "{}", ending.shown());
     let trace = Golden::open(folder.path().join("trace.safetensors"));
     let golden = fixture.of(case, "final_latents").unwrap();
-    let last: Tensor<4> = trace.tensor("latents.11", &tested::device());
+    let last = call["num_inference_steps"].as_u64().unwrap() - 1;
+    let last: Tensor<4> = trace.tensor(&format!("latents.{last}"), &tested::device());
     let outcome = golden.compare(last, F32_CPU * 10.0);
     outcome.unwrap_or_else(|error| panic!("{error}"));
 }

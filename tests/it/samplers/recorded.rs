@@ -93,6 +93,12 @@ impl Recording {
         if !visits(sampler.as_ref(), &numbers(&case["timesteps"]), &name) {
             return 0; // a part of a run: refiner, denoising_end
         }
+        let mut evaluations = 0..sampler.evaluations().len();
+        if evaluations.any(|evaluation| sampler.draws_noise(evaluation))
+            && case["tensors"].get("draws").is_none()
+        {
+            return 0; // what was drawn is not in the committed selection
+        }
         let kept = numbers(&case["kept_steps"]).into_iter().enumerate();
         let consecutive = kept.take_while(|(position, step)| *step == *position as f64);
         let consecutive = consecutive.count();
