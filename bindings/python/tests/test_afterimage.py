@@ -3,6 +3,7 @@
 import _thread
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -88,6 +89,9 @@ class Runs(unittest.TestCase):
 
     def test_a_keyboard_interrupt_ends_a_run(self):
         done = []
+        # A program that a shell has put into the background ignores the signal, and Python then has no handler for it.
+        before = signal.signal(signal.SIGINT, signal.default_int_handler)
+        self.addCleanup(signal.signal, signal.SIGINT, before)
 
         def step(made, total, computed):
             done.append(made)
