@@ -11,6 +11,18 @@ use crate::error::ConfigError;
 /// A key and the values, as JSON, that leave a network as it is built here; the first is named in messages.
 pub(super) type Neutral = (&'static str, &'static [&'static str]);
 
+/// Refuses sizes that are 0, by their keys.
+///
+/// # Errors
+///
+/// Names the first of them.
+pub(super) fn all_positive(sizes: &[(&'static str, usize)]) -> Result<(), ConfigError> {
+    match sizes.iter().find(|(_, size)| *size == 0) {
+        Some((key, _)) => Err(ConfigError::unsupported(*key, 0, "it must be at least 1")),
+        None => Ok(()),
+    }
+}
+
 /// The text of `part/config.json` as `T`, unless a key of `neutral` has another value than those listed; `network` is for messages.
 pub(super) fn parse<T: DeserializeOwned>(
     text: &str,

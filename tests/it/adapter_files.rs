@@ -15,6 +15,21 @@ pub(crate) fn made(name: impl Into<String>, shape: &[usize], value: impl Fn(usiz
     (name.into(), shape.to_vec(), values)
 }
 
+/// The tensors of a source, by name.
+pub(crate) fn tensors(source: &WeightSource) -> Vec<Made> {
+    let all = source.names().map(|name| {
+        let data = source.read(name).unwrap();
+        (
+            name.to_owned(),
+            data.shape().to_vec(),
+            data.iter::<f32>().collect(),
+        )
+    });
+    let mut all: Vec<Made> = all.collect();
+    all.sort_by(|one, other| one.0.cmp(&other.0));
+    all
+}
+
 pub(crate) fn bytes(tensors: &[Made], metadata: Option<&str>) -> Vec<u8> {
     let data = tensors.iter().map(|(_, _, values)| {
         let bytes = values.iter().flat_map(|value| value.to_le_bytes());

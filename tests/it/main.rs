@@ -110,6 +110,7 @@ mod tiny_vae;
 mod tolerance;
 mod torch_files;
 mod toy_trunk;
+mod transformers;
 mod unet;
 mod vae;
 mod weight_files;

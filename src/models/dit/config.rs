@@ -94,7 +94,7 @@ impl DiTConfig {
     }
 
     fn check(&self) -> Result<(), ConfigError> {
-        let positive = [
+        json::all_positive(&[
             ("num_layers", self.layers),
             ("num_attention_heads", self.heads),
             ("attention_head_dim", self.width),
@@ -102,10 +102,7 @@ impl DiTConfig {
             ("in_channels", self.in_channels),
             ("num_embeds_ada_norm", self.classes),
             ("sample_size", self.sample_size),
-        ];
-        if let Some((key, _)) = positive.iter().find(|(_, value)| *value == 0) {
-            return Err(ConfigError::unsupported(*key, 0, "it must be at least 1"));
-        }
+        ])?;
         if !self.width.is_multiple_of(4) {
             let hint = "heads times head width must be a multiple of 4, for the position embedding";
             return Err(ConfigError::unsupported(

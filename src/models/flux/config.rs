@@ -96,7 +96,7 @@ impl FluxConfig {
     }
 
     fn check(&self, packed: usize, out: usize) -> Result<(), ConfigError> {
-        let positive = [
+        json::all_positive(&[
             ("num_layers", self.double_layers),
             ("num_single_layers", self.single_layers),
             ("num_attention_heads", self.heads),
@@ -104,10 +104,7 @@ impl FluxConfig {
             ("joint_attention_dim", self.text_width),
             ("pooled_projection_dim", self.pooled_width),
             ("in_channels", packed),
-        ];
-        if let Some((key, _)) = positive.iter().find(|(_, value)| *value == 0) {
-            return Err(ConfigError::unsupported(*key, 0, "it must be at least 1"));
-        }
+        ])?;
         if !packed.is_multiple_of(PATCH * PATCH) {
             let hint = "it must be four times the channels of the latents";
             return Err(ConfigError::unsupported("in_channels", packed, hint));

@@ -101,7 +101,7 @@ impl MmditConfig {
     }
 
     fn check(&self, projected: usize) -> Result<(), ConfigError> {
-        let positive = [
+        json::all_positive(&[
             ("num_layers", self.layers),
             ("num_attention_heads", self.heads),
             ("attention_head_dim", self.width),
@@ -112,10 +112,7 @@ impl MmditConfig {
             ("joint_attention_dim", self.text_width),
             ("pooled_projection_dim", self.pooled_width),
             ("pos_embed_max_size", self.positions),
-        ];
-        if let Some((key, _)) = positive.iter().find(|(_, value)| *value == 0) {
-            return Err(ConfigError::unsupported(*key, 0, "it must be at least 1"));
-        }
+        ])?;
         if projected != self.width {
             let hint = format!(
                 "the text joins tokens of heads times head width, {}",

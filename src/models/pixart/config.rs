@@ -106,7 +106,7 @@ impl PixArtConfig {
     }
 
     fn check(&self, cross_attention: Option<usize>) -> Result<(), ConfigError> {
-        let positive = [
+        json::all_positive(&[
             ("num_layers", self.layers),
             ("num_attention_heads", self.heads),
             ("attention_head_dim", self.width),
@@ -114,10 +114,7 @@ impl PixArtConfig {
             ("in_channels", self.in_channels),
             ("caption_channels", self.text_width),
             ("sample_size", self.sample_size),
-        ];
-        if let Some((key, _)) = positive.iter().find(|(_, value)| *value == 0) {
-            return Err(ConfigError::unsupported(*key, 0, "it must be at least 1"));
-        }
+        ])?;
         let width = self.width;
         let refused =
             |key, value: usize, hint: String| Err(ConfigError::unsupported(key, value, hint));

@@ -7,7 +7,7 @@ use afterimage::pipeline::{Adapters, ModelConfig, Pipeline, Request, check_weigh
 use afterimage::weights::adapt::Lora;
 use afterimage::weights::{WeightSource, flux};
 
-use crate::adapter_files::{Made, made, source};
+use crate::adapter_files::{Made, made, source, tensors};
 use crate::checkpoints::{shared_list, sparse_checkpoint};
 use crate::fixture::{Fixture, values};
 use crate::tested;
@@ -125,20 +125,6 @@ pub(crate) fn program(tensors: &[Made], prefix: &str) -> Vec<Made> {
 fn transformer(fixture: &Fixture) -> WeightSource {
     let path = "transformer/diffusion_pytorch_model.safetensors";
     WeightSource::open(fixture.model().join(path)).unwrap()
-}
-
-pub(crate) fn tensors(source: &WeightSource) -> Vec<Made> {
-    let all = source.names().map(|name| {
-        let data = source.read(name).unwrap();
-        (
-            name.to_owned(),
-            data.shape().to_vec(),
-            data.iter::<f32>().collect(),
-        )
-    });
-    let mut all: Vec<Made> = all.collect();
-    all.sort_by(|one, other| one.0.cmp(&other.0));
-    all
 }
 
 #[test]

@@ -8,12 +8,13 @@ use serde_json::Value;
 
 #[cfg(feature = "cli")]
 use crate::cli::afterimage_in;
-use crate::fixture::{Fixture, Golden, Reference, values};
+use crate::fixture::{Fixture, Golden, values};
 use crate::folders::copied;
 use crate::golden::{check_run, load};
 use crate::parity::Tally;
 use crate::tested;
 use crate::tolerance::F32_CPU;
+use crate::transformers::{block_propagation_holds, latents, small};
 
 #[test]
 fn runs_agree_with_diffusers() {
@@ -40,43 +41,10 @@ fn pipeline() -> (Fixture, Pipeline) {
     (fixture, pipeline)
 }
 
-fn small() -> Request {
-    Request {
-        steps: Some(4),
-        text_length: Some(9),
-        size: Some((64, 80)),
-        ..Request::new("a red fox")
-    }
-}
-
-fn latents(pipeline: &Pipeline, request: &Request) -> Reference {
-    pipeline.generate(request, &mut ()).unwrap().latents.into()
-}
-
 #[test]
 fn all_keys_are_the_plain_run_bit_for_bit_and_batches_are_the_sequence() {
     let (_, pipeline) = pipeline();
-    let plain = latents(&pipeline, &small());
-    let cells = pipeline.trunk().cell_count();
-    for cut in 1..cells {
-        let of = |rule: String| {
-            let cache = rule.parse().unwrap();
-            latents(&pipeline, &Request { cache, ..small() })
-        };
-        let all = of(format!("dit-propagation:cut={cut},keys=0+1+2+3"));
-        assert_eq!(all.values, plain.values, "cut {cut}");
-        let alone = of(format!("dit-propagation:cut={cut},keys=0"));
-        let together = of(format!("dit-propagation:cut={cut},keys=0,parallel=3"));
-        assert_ne!(
-            alone.values, plain.values,
-            "cut {cut}: the cache is not used"
-        );
-        let outcome = alone.compare(
-            together.on::<4>(&tested::device()),
-            tested::tolerance(F32_CPU),
-        );
-        outcome.unwrap_or_else(|error| panic!("cut {cut}: {error}"));
-    }
+    block_propagation_holds(&pipeline, &small());
 }
 
 /// Each half by itself gives what both together give, and both are told apart by a decider.

@@ -12,9 +12,9 @@ use tempfile::TempDir;
 
 use super::file::{self, File, Word, in_eights, in_fours};
 use crate::{
-    adapter_files::{Made, bytes},
+    adapter_files::{Made, bytes, tensors},
     fixture::{Fixture, shipped, values},
-    flux::files::{program, tensors},
+    flux::files::program,
     tolerance::F32_CPU,
     weights::folder,
 };

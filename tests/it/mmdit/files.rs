@@ -8,7 +8,7 @@ use afterimage::weights::adapt::Lora;
 use afterimage::weights::{WeightSource, mmdit};
 
 use super::FIXTURES;
-use crate::adapter_files::{Made, made, source};
+use crate::adapter_files::{Made, made, source, tensors};
 use crate::checkpoints::{shared_list, sparse_checkpoint};
 use crate::fixture::{Fixture, values};
 use crate::tested;
@@ -126,20 +126,6 @@ fn program(tensors: &[Made], layers: usize, prefix: &str) -> Vec<Made> {
         }
     }
     made
-}
-
-fn tensors(source: &WeightSource) -> Vec<Made> {
-    let all = source.names().map(|name| {
-        let data = source.read(name).unwrap();
-        (
-            name.to_owned(),
-            data.shape().to_vec(),
-            data.iter::<f32>().collect(),
-        )
-    });
-    let mut all: Vec<Made> = all.collect();
-    all.sort_by(|one, other| one.0.cmp(&other.0));
-    all
 }
 
 #[test]

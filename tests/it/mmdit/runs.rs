@@ -9,12 +9,13 @@ use serde_json::{Value, json};
 
 #[cfg(feature = "cli")]
 use crate::cli::afterimage_in;
-use crate::fixture::{Fixture, Golden, Reference};
+use crate::fixture::{Fixture, Golden};
 use crate::folders::{copied, edited};
 use crate::golden::{check_run, load};
 use crate::parity::Tally;
 use crate::tested;
 use crate::tolerance::F32_CPU;
+use crate::transformers::{block_propagation_holds, small};
 
 /// A case of a folder without the encoder of T5.
 fn is_without(case: &Value) -> bool {
@@ -60,37 +61,10 @@ fn runs_agree_with_diffusers() {
     tally.finish(8);
 }
 
-fn small() -> Request {
-    Request {
-        steps: Some(4),
-        text_length: Some(9),
-        size: Some((64, 80)),
-        ..Request::new("a red fox")
-    }
-}
-
-fn latents(pipeline: &Pipeline, request: &Request) -> Reference {
-    pipeline.generate(request, &mut ()).unwrap().latents.into()
-}
-
 #[test]
 fn all_keys_are_the_plain_run_bit_for_bit_and_batches_are_the_sequence() {
     let pipeline = load(&Fixture::best("sd35"), &tested::device());
-    let plain = latents(&pipeline, &small());
-    for cut in 1..pipeline.trunk().cell_count() {
-        let of = |rule: String| {
-            let cache = rule.parse().unwrap();
-            latents(&pipeline, &Request { cache, ..small() })
-        };
-        let all = of(format!("dit-propagation:cut={cut},keys=0+1+2+3"));
-        assert_eq!(all.values, plain.values, "cut {cut}");
-        let alone = of(format!("dit-propagation:cut={cut},keys=0"));
-        assert_ne!(alone.values, plain.values, "cut {cut}: nothing is reused");
-        let together = of(format!("dit-propagation:cut={cut},keys=0,parallel=3"));
-        let together = together.on::<4>(&tested::device());
-        let outcome = alone.compare(together, tested::tolerance(F32_CPU));
-        outcome.unwrap_or_else(|error| panic!("cut {cut}: {error}"));
-    }
+    block_propagation_holds(&pipeline, &small());
 }
 
 #[test]

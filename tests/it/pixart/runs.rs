@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use afterimage::pipeline::{Request, Trace};
+use afterimage::pipeline::Request;
 use burn::tensor::Tensor;
 
 #[cfg(feature = "cli")]
@@ -12,6 +12,7 @@ use crate::golden::{check_run, load, request};
 use crate::parity::Tally;
 use crate::tested;
 use crate::tolerance::F32_CPU;
+use crate::transformers::block_propagation_holds;
 
 #[test]
 fn runs_agree_with_diffusers() {
@@ -65,29 +66,7 @@ fn all_keys_are_the_plain_run_bit_for_bit_and_batches_are_the_sequence() {
     let pipeline = load(&fixture, &tested::device());
     let mut plain = request(&fixture, fixture.case("no_cfg"));
     plain.guidance_scale = Some(3.0);
-    let latents = |rule: &str| {
-        let request = Request {
-            cache: rule.parse().unwrap(),
-            ..plain.clone()
-        };
-        let mut ignored = ();
-        let mut trace = Trace::new(&mut ignored);
-        pipeline.generate(&request, &mut trace).unwrap().latents
-    };
-    let golden = crate::fixture::Reference::from(latents("none"));
-    for cut in 1..6 {
-        let found = latents(&format!("dit-propagation:cut={cut},keys=0+1+2+3"));
-        assert_eq!(crate::fixture::values(found), golden.values, "cut {cut}");
-        let [alone, together] = ["", ",parallel=3"]
-            .map(|parallel| latents(&format!("dit-propagation:cut={cut},keys=0{parallel}")));
-        let alone = crate::fixture::Reference::from(alone);
-        assert_ne!(
-            alone.values, golden.values,
-            "cut {cut}: the cache is not used"
-        );
-        let outcome = alone.compare(together, tested::tolerance(F32_CPU));
-        outcome.unwrap_or_else(|error| panic!("cut {cut}: {error}"));
-    }
+    block_propagation_holds(&pipeline, &plain);
 }
 
 #[test]
