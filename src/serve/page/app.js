@@ -65,7 +65,8 @@ const deeds = {
   recipe: (item) => save(new Blob([`${api.write(item.recipe, 2)}\n`], { type: "application/json" }), `${stem(item)}.json`),
   forget: async (item) => {
     await drop(item);
-    await api.stop(item.job).catch(() => null);
+    const others = [...pictures.values()].some(({ job }) => job === item.job);
+    if (!others) await api.stop(item.job).catch(() => null);
     say("Removed.");
     part("stage").focus();
   },
@@ -94,20 +95,25 @@ async function drop({ key }) {
   render();
 }
 
-/** Brings a done job's pictures home. */
+/** Brings a done job's pictures home; answers the key of the one to show. A replay that gave the same bytes is not kept twice. */
 async function bring({ job, request, replays }) {
-  const keys = job.images.map((image, at) => `${job.id}.${at}`);
+  const { id, seconds, work, finished: made } = job;
   for (const [at, image] of job.images.entries()) {
-    if (pictures.has(keys[at])) continue;
+    const key = `${id}.${at}`;
+    if (pictures.has(key)) continue;
     const blob = await api.picture(image.url);
-    const { id, seconds, work, finished } = job;
-    const item = { key: keys[at], job: id, blob, recipe: image.recipe ?? job.recipe, seconds, work, made: finished, files: request?.files };
-    const model = replays && pictures.get(replays);
-    if (model) item.word = (await shelf.same(model.blob, blob)) ? "Replayed: the same bytes." : "Replayed: other bytes than before.";
+    const item = { key, job: id, blob, recipe: image.recipe ?? job.recipe, seconds, work, made, files: request?.files };
+    const before = pictures.get(replays);
+    if (before && await shelf.same(before.blob, blob)) {
+      before.word = "Replayed: the same bytes.";
+      await api.stop(id);
+      return replays;
+    }
+    if (before) item.word = "Replayed: other bytes than before.";
     for (const gone of await shelf.keep(item)) pictures.delete(gone);
     hold(item);
   }
-  return keys;
+  return `${id}.0`;
 }
 
 async function finished({ detail: entry }) {
@@ -118,7 +124,7 @@ async function finished({ detail: entry }) {
     return;
   }
   try {
-    const [first] = await bring(entry);
+    const first = await bring(entry);
     jobs.dismiss(entry);
     say(`Done: ${stage.title(job.recipe)}, ${job.seconds.total.toFixed(1)} seconds.`);
     if (shown.job === job.id || !(shown.job || shown.key)) shown = { key: first };
@@ -148,13 +154,17 @@ function render() {
   });
 }
 
+let hung = "";
 function renderStage() {
   const entry = jobs.all.get(shown.job);
   const item = pictures.get(shown.key);
+  if (entry || !item) hung = "";
   if (entry) return stage.job(entry);
   if (!item) return stage.empty();
-  const plain = shelf.rule(item.recipe) && [...pictures.values()].find((other) => !shelf.rule(other.recipe) && shelf.akin(item.recipe, other.recipe));
-  return stage.picture(item, plain);
+  const plain = shelf.rule(item.recipe) ? [...pictures.values()].find((other) => !shelf.rule(other.recipe) && shelf.akin(item.recipe, other.recipe)) : null;
+  const now = [item.key, item.word, plain?.key].join();
+  if (now !== hung) stage.picture(item, plain);
+  hung = now;
 }
 
 function how({ job, lost }) {
@@ -166,30 +176,43 @@ function how({ job, lost }) {
   return { loading: "reads the model", encoding: "writes the picture" }[job.phase] ?? `step ${job.step} of ${job.steps || "…"}`;
 }
 
+const lines = new Map();
+
+/** The line of a job. It stays the same element while the job's state does: a button that is being pressed must not be replaced. */
 function row(entry) {
   const { job, lost } = entry;
-  const name = stage.title(job.recipe);
-  const live = !lost && ["queued", "running"].includes(job.state);
-  const ends = make("div");
-  const request = { recipe: job.recipe, files: entry.request?.files, preview_every: entry.request?.preview_every };
-  if (live) ends.append(button("Cancel", `Cancel: ${name}`, () => attempt(() => jobs.stop(entry))));
-  else ends.append(
-    button("Again", `Send again: ${name}`, () => (jobs.dismiss(entry), send(request))),
-    button("×", `Take off the list: ${name}`, () => jobs.dismiss(entry)));
-  const what = button(name, null, () => ((shown = { job: job.id }), render()), "what");
-  const words = make("p", { className: live ? "how" : "how bad", textContent: how(entry) });
-  const bar = make("progress", { max: job.steps || 1, value: job.step, hidden: !live || job.state !== "running" });
-  bar.setAttribute("aria-label", `Progress: ${name}`);
-  const line = make("li", {}, what, words, bar, ends);
-  line.dataset.id = job.id;
-  line.dataset.state = lost ? "lost" : job.state;
+  const state = lost ? "lost" : job.state;
+  const before = lines.get(job.id);
+  const line = before?.dataset.state === state ? before : draft(entry, state);
+  lines.set(job.id, line);
+  const bar = line.querySelector("progress");
+  line.querySelector(".how").textContent = how(entry);
+  Object.assign(bar, { max: job.steps || 1, value: job.step, hidden: state !== "running" });
   return line;
 }
 
-/** Puts `lines` into `list`, and the focus back where it was. */
-function refill(list, lines) {
+function draft(entry, state) {
+  const { job, request } = entry;
+  const name = stage.title(job.recipe);
+  const live = ["queued", "running"].includes(state);
+  const ends = make("div");
+  if (live) ends.append(button("Cancel", `Cancel: ${name}`, () => attempt(() => jobs.stop(entry))));
+  else ends.append(
+    button("Again", `Again: ${name}`, () => (jobs.dismiss(entry), again({ files: request?.files }, job.recipe))),
+    button("×", `Take off the list: ${name}`, () => jobs.dismiss(entry)));
+  const what = button(name, null, () => ((shown = { job: job.id }), render()), "what");
+  const bar = make("progress");
+  bar.setAttribute("aria-label", `Progress: ${name}`);
+  const line = make("li", {}, what, make("p", { className: live ? "how" : "how bad" }), bar, ends);
+  Object.assign(line.dataset, { id: job.id, state });
+  return line;
+}
+
+/** Puts `items` into `list` where they are not there already, and the focus back where it was. */
+function refill(list, items) {
+  if (items.length === list.children.length && items.every((item, at) => item === list.children[at])) return;
   const at = [...list.querySelectorAll("button")].indexOf(document.activeElement);
-  list.replaceChildren(...lines);
+  list.replaceChildren(...items);
   const buttons = list.querySelectorAll("button");
   if (at >= 0) (buttons[Math.min(at, buttons.length - 1)] ?? part("stage")).focus();
 }
@@ -198,6 +221,7 @@ function renderQueue() {
   const order = (entry) => [entry.lost ? 3 : { running: 0, queued: 1 }[entry.job.state] ?? 2, entry.job.position ?? 0, entry.job.created];
   const entries = [...jobs.all.values()].filter((entry) => entry.job.state !== "done" || entry.lost);
   entries.sort((a, b) => order(a).map((one, at) => one - order(b)[at]).find(Boolean) ?? 0);
+  for (const id of lines.keys()) if (!jobs.all.has(id)) lines.delete(id);
   refill(part("queue").querySelector("ol"), entries.map(row));
 }
 

@@ -10,7 +10,7 @@ export function draw(row, plan) {
     bar.style.setProperty("--tall", `${Math.max(7, Math.round(100 * call.gmacs / dearest))}%`);
     return bar;
   }));
-  row.style.columnGap = calls.length > 90 ? "0" : "";
+  row.classList.toggle("many", calls.length > 60);
   row.setAttribute("aria-label", told(plan));
 }
 
