@@ -6,7 +6,7 @@
 
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
-import { mkdirSync, mkdtempSync, readFileSync, readdirSync, statSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readFileSync, readdirSync, statSync, writeFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { tmpdir } from "node:os";
 import path from "node:path";
@@ -89,11 +89,21 @@ async function accessible(page) {
   assert.deepEqual(violations.map(({ id, nodes }) => [id, nodes.map((node) => node.html)]), []);
 }
 
+/** A screenshot as WebP, which the browser itself makes of it. */
 async function photograph(page, name) {
   if (!pictures) return;
   await page.mouse.move(0, 0);
   await page.waitForTimeout(400);
-  await page.screenshot({ path: path.join(pictures, `${name}.png`) });
+  const png = (await page.screenshot()).toString("base64");
+  const desk = await browser.newPage();
+  const webp = await desk.evaluate(async (data) => {
+    const bitmap = await createImageBitmap(await (await fetch(`data:image/png;base64,${data}`)).blob());
+    const canvas = Object.assign(document.createElement("canvas"), { width: bitmap.width, height: bitmap.height });
+    canvas.getContext("2d").drawImage(bitmap, 0, 0);
+    return canvas.toDataURL("image/webp", 0.88).split(",")[1];
+  }, png);
+  await desk.close();
+  writeFileSync(path.join(pictures, `${name}.webp`), Buffer.from(webp, "base64"));
 }
 
 const tests = {
@@ -135,6 +145,7 @@ const tests = {
     assert.equal(await page.locator("#easel").evaluate((easel) => easel.style.getPropertyValue("--share")), "51%");
     await page.locator("#easel").click({ position: { x: 40, y: 90 } });
     assert.ok(Number(await page.locator("#share").inputValue()) < 20);
+    await page.fill("#share", "50");
     await accessible(page);
     await photograph(page, "page");
   },
@@ -157,6 +168,8 @@ const tests = {
   async "one is cancelled while it runs, one while it waits, and nobody else"(page) {
     for (const prompt of ["a green star", "a blue star", "a white star"]) await make(page, prompt, { steps: 200 });
     await page.waitForFunction(() => /step [1-9]/.test(document.querySelector("#queue li")?.textContent));
+    await rows(page).first().getByRole("button", { name: "a green star", exact: true }).click();
+    await page.waitForSelector("#easel.soft #picture");
     await accessible(page);
     await photograph(page, "page-queue");
     const ids = await rows(page).evaluateAll((lines) => lines.map((line) => line.dataset.id));

@@ -290,7 +290,10 @@ function open() {
 }
 
 function listen() {
-  ask.listen((request) => send(request));
+  ask.listen((request) => {
+    send(request);
+    if (matchMedia("(max-width: 48rem)").matches) part("stage").scrollIntoView();
+  });
   stage.listen();
   part("keep").onclick = () => {
     const recipe = pictures.get(shown.key)?.recipe ?? jobs.all.get(shown.job)?.job.recipe;

@@ -55,6 +55,7 @@ function suit(fresh) {
   if (!chosen) return;
   part("text").hidden = chosen.kind === "nothing" || chosen.kind === "class";
   part("class").hidden = chosen.kind !== "class";
+  if (chosen.kind === "picture") part("from").open = true;
   part("prompt").required = chosen.kind === "text";
   for (const id of ["width", "height"]) Object.assign(part(id), { min: chosen.multiple, step: chosen.multiple });
   if (about.limits?.max_steps) part("steps").max = about.limits.max_steps;
