@@ -26,7 +26,7 @@ for client in "$@"; do
 done
 
 port=${PORT:-7874}
-token="open sesame"
+token="open-sesame"
 AFTERIMAGE_TOKEN=$token "$program" serve --port "$port" --models models --controls models >"$tools/server.log" 2>&1 &
 server=$!
 trap 'kill "$server" 2>/dev/null; wait "$server" 2>/dev/null || true' EXIT

@@ -256,14 +256,14 @@ async function looks() {
 }
 
 async function token() {
-  await start({ AFTERIMAGE_TOKEN: "open sesame" });
+  await start({ AFTERIMAGE_TOKEN: "open-sesame" });
   const page = await open();
   await page.waitForSelector("#door[open]");
   await accessible(page);
-  await page.fill("#token", "open barley");
+  await page.fill("#token", "open-barley");
   await page.keyboard.press("Enter");
   await says(page, "#door-note", "does not know");
-  await page.fill("#token", "open sesame");
+  await page.fill("#token", "open-sesame");
   await page.keyboard.press("Enter");
   await up(page);
   await make(page, "a red star", { steps: 4 });
