@@ -24,7 +24,7 @@ if (pictures) mkdirSync(pictures, { recursive: true });
 let server;
 
 async function start(env = {}) {
-  server = spawn(program, ["serve", "--port", String(port)], { env: { ...process.env, ...env }, stdio: ["ignore", "ignore", "inherit"] });
+  server = spawn(program, ["serve", "--port", String(port), "--max-steps", "1000"], { env: { ...process.env, ...env }, stdio: ["ignore", "ignore", "inherit"] });
   for (let tries = 0; tries < 200; tries += 1) {
     if (await fetch(`${base}healthz`).then((answer) => answer.status < 500, () => false)) return;
     await new Promise((resolve) => setTimeout(resolve, 50));
@@ -166,12 +166,9 @@ const tests = {
   },
 
   async "one is cancelled while it runs, one while it waits, and nobody else"(page) {
-    for (const prompt of ["a green star", "a blue star", "a white star"]) await make(page, prompt, { steps: 200 });
+    for (const prompt of ["a green star", "a blue star", "a white star", "a yellow star"]) await make(page, prompt, { steps: 900 });
+    await count(page, "#queue li", 4);
     await page.waitForFunction(() => /step [1-9]/.test(document.querySelector("#queue li")?.textContent));
-    await rows(page).first().getByRole("button", { name: "a green star", exact: true }).click();
-    await page.waitForSelector("#easel.soft #picture");
-    await accessible(page);
-    await photograph(page, "page-queue");
     const ids = await rows(page).evaluateAll((lines) => lines.map((line) => line.dataset.id));
     const cancel = (at) => page.locator(`[data-id="${ids[at]}"]`).getByRole("button", { name: "Cancel" }).click();
     const is = (at, state) => page.waitForSelector(`[data-id="${ids[at]}"][data-state=${state}]`);
@@ -181,9 +178,15 @@ const tests = {
     await cancel(0);
     await is(0, "cancelled");
     await is(2, "running");
+    await page.getByRole("button", { name: "a white star", exact: true }).click();
+    await page.waitForSelector("#easel.soft #picture");
+    await accessible(page);
+    await photograph(page, "page-queue");
+    await cancel(3);
+    await is(3, "cancelled");
     await cancel(2);
     await is(2, "cancelled");
-    for (let left = 3; left > 0; left -= 1) await page.getByRole("button", { name: "Take off the list" }).first().click();
+    for (let left = 4; left > 0; left -= 1) await page.getByRole("button", { name: "Take off the list" }).first().click();
     await count(page, "#queue li", 0);
   },
 
