@@ -8,6 +8,7 @@ program=$(realpath "$1")
 shift
 [ $# -gt 0 ] || set -- openai.py openai.mjs webui sillytavern
 cd "$(dirname "$0")/.."
+. scripts/node.sh
 tools=$(realpath -m "${CARGO_TARGET_DIR:-target}/tools/clients")
 mkdir -p "$tools"
 
