@@ -8,6 +8,7 @@ program=$(realpath "$1")
 shift
 [ $# -gt 0 ] || set -- openai.py openai.mjs webui sillytavern
 cd "$(dirname "$0")/.."
+. scripts/node.sh
 tools=$(realpath -m "${CARGO_TARGET_DIR:-target}/tools/clients")
 mkdir -p "$tools"
 
@@ -26,7 +27,7 @@ for client in "$@"; do
 done
 
 port=${PORT:-7874}
-token="open sesame"
+token="open-sesame"
 AFTERIMAGE_TOKEN=$token "$program" serve --port "$port" --models models --controls models >"$tools/server.log" 2>&1 &
 server=$!
 trap 'kill "$server" 2>/dev/null; wait "$server" 2>/dev/null || true' EXIT

@@ -6,7 +6,7 @@
 
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
-import { mkdirSync, mkdtempSync, readFileSync, readdirSync, statSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readFileSync, readdirSync, statSync, writeFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { tmpdir } from "node:os";
 import path from "node:path";
@@ -24,7 +24,7 @@ if (pictures) mkdirSync(pictures, { recursive: true });
 let server;
 
 async function start(env = {}) {
-  server = spawn(program, ["serve", "--port", String(port)], { env: { ...process.env, ...env }, stdio: ["ignore", "ignore", "inherit"] });
+  server = spawn(program, ["serve", "--port", String(port), "--max-steps", "1000"], { env: { ...process.env, ...env }, stdio: ["ignore", "ignore", "inherit"] });
   for (let tries = 0; tries < 200; tries += 1) {
     if (await fetch(`${base}healthz`).then((answer) => answer.status < 500, () => false)) return;
     await new Promise((resolve) => setTimeout(resolve, 50));
@@ -89,11 +89,21 @@ async function accessible(page) {
   assert.deepEqual(violations.map(({ id, nodes }) => [id, nodes.map((node) => node.html)]), []);
 }
 
+/** A screenshot as WebP, which the browser itself makes of it. */
 async function photograph(page, name) {
   if (!pictures) return;
   await page.mouse.move(0, 0);
   await page.waitForTimeout(400);
-  await page.screenshot({ path: path.join(pictures, `${name}.png`) });
+  const png = (await page.screenshot()).toString("base64");
+  const desk = await browser.newPage();
+  const webp = await desk.evaluate(async (data) => {
+    const bitmap = await createImageBitmap(await (await fetch(`data:image/png;base64,${data}`)).blob());
+    const canvas = Object.assign(document.createElement("canvas"), { width: bitmap.width, height: bitmap.height });
+    canvas.getContext("2d").drawImage(bitmap, 0, 0);
+    return canvas.toDataURL("image/webp", 0.88).split(",")[1];
+  }, png);
+  await desk.close();
+  writeFileSync(path.join(pictures, `${name}.webp`), Buffer.from(webp, "base64"));
 }
 
 const tests = {
@@ -135,6 +145,7 @@ const tests = {
     assert.equal(await page.locator("#easel").evaluate((easel) => easel.style.getPropertyValue("--share")), "51%");
     await page.locator("#easel").click({ position: { x: 40, y: 90 } });
     assert.ok(Number(await page.locator("#share").inputValue()) < 20);
+    await page.fill("#share", "50");
     await accessible(page);
     await photograph(page, "page");
   },
@@ -155,10 +166,9 @@ const tests = {
   },
 
   async "one is cancelled while it runs, one while it waits, and nobody else"(page) {
-    for (const prompt of ["a green star", "a blue star", "a white star"]) await make(page, prompt, { steps: 200 });
+    for (const prompt of ["a green star", "a blue star", "a white star", "a yellow star"]) await make(page, prompt, { steps: 900 });
+    await count(page, "#queue li", 4);
     await page.waitForFunction(() => /step [1-9]/.test(document.querySelector("#queue li")?.textContent));
-    await accessible(page);
-    await photograph(page, "page-queue");
     const ids = await rows(page).evaluateAll((lines) => lines.map((line) => line.dataset.id));
     const cancel = (at) => page.locator(`[data-id="${ids[at]}"]`).getByRole("button", { name: "Cancel" }).click();
     const is = (at, state) => page.waitForSelector(`[data-id="${ids[at]}"][data-state=${state}]`);
@@ -168,9 +178,15 @@ const tests = {
     await cancel(0);
     await is(0, "cancelled");
     await is(2, "running");
+    await page.getByRole("button", { name: "a white star", exact: true }).click();
+    await page.waitForSelector("#easel.soft #picture");
+    await accessible(page);
+    await photograph(page, "page-queue");
+    await cancel(3);
+    await is(3, "cancelled");
     await cancel(2);
     await is(2, "cancelled");
-    for (let left = 3; left > 0; left -= 1) await page.getByRole("button", { name: "Take off the list" }).first().click();
+    for (let left = 4; left > 0; left -= 1) await page.getByRole("button", { name: "Take off the list" }).first().click();
     await count(page, "#queue li", 0);
   },
 
@@ -243,14 +259,14 @@ async function looks() {
 }
 
 async function token() {
-  await start({ AFTERIMAGE_TOKEN: "open sesame" });
+  await start({ AFTERIMAGE_TOKEN: "open-sesame" });
   const page = await open();
   await page.waitForSelector("#door[open]");
   await accessible(page);
-  await page.fill("#token", "open barley");
+  await page.fill("#token", "open-barley");
   await page.keyboard.press("Enter");
   await says(page, "#door-note", "does not know");
-  await page.fill("#token", "open sesame");
+  await page.fill("#token", "open-sesame");
   await page.keyboard.press("Enter");
   await up(page);
   await make(page, "a red star", { steps: 4 });

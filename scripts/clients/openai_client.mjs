@@ -49,7 +49,7 @@ test("an edit", async () => {
 test("errors", async () => {
   await assert.rejects(client.images.generate({ ...quick, steps: 100000 }), (error) => error instanceof OpenAI.BadRequestError && error.param === "steps");
   await assert.rejects(client.images.generate({ ...quick, model: "dall-e-9" }), (error) => error.code === "model_not_found");
-  const stranger = new OpenAI({ baseURL: `${address}/v1`, apiKey: "open barley", maxRetries: 0 });
+  const stranger = new OpenAI({ baseURL: `${address}/v1`, apiKey: "open-barley", maxRetries: 0 });
   await assert.rejects(stranger.models.list(), OpenAI.AuthenticationError);
 });
 

@@ -119,7 +119,7 @@ class Images(unittest.TestCase):
             self.assertEqual(refused.exception.param, named)
 
     def test_another_token(self):
-        stranger = openai.OpenAI(base_url=f"{ADDRESS}/v1", api_key="open barley", max_retries=0)
+        stranger = openai.OpenAI(base_url=f"{ADDRESS}/v1", api_key="open-barley", max_retries=0)
         with self.assertRaises(openai.AuthenticationError):
             stranger.models.list()
 

@@ -84,6 +84,6 @@ test("its stop button stops the picture, and the next is made", async () => {
 });
 
 test("a wrong password is told", async () => {
-  const answer = await fetch(`${address}/sdapi/v1/options`, { headers: { authorization: `Basic ${btoa("tavern:open barley")}` } });
+  const answer = await fetch(`${address}/sdapi/v1/options`, { headers: { authorization: `Basic ${btoa("tavern:open-barley")}` } });
   assert.equal(answer.status, 401);
 });

@@ -115,7 +115,7 @@ class WebUi(unittest.TestCase):
             self.assertIn(refused.exception.args[0] // 100, [4])
 
     def test_a_wrong_password(self):
-        stranger = webuiapi.WebUIApi(host=HOST, port=int(PORT), username="anybody", password="open barley")
+        stranger = webuiapi.WebUIApi(host=HOST, port=int(PORT), username="anybody", password="open-barley")
         with self.assertRaises(RuntimeError) as refused:
             stranger.txt2img(**QUICK)
         self.assertEqual(refused.exception.args[0], 401)

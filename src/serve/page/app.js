@@ -55,7 +55,10 @@ async function send(request, extra = {}) {
 const again = (item, recipe, extra) => send({ recipe, files: item.files, preview_every: Math.max(1, Math.round((recipe.steps ?? 24) / 8)) }, extra);
 
 const deeds = {
-  compare: (item) => again(item, shelf.plainly(item.recipe), { aside: true }),
+  compare: (item) => {
+    part("stage").focus({ preventScroll: true });
+    return again(item, shelf.plainly(item.recipe), { aside: item.key });
+  },
   replay: (item) => again(item, item.recipe, { replays: item.key }),
   use: (item) => {
     ask.use(item.recipe, item.files);
@@ -110,7 +113,7 @@ async function bring({ job, request, replays }) {
       return replays;
     }
     if (before) item.word = "Replayed: other bytes than before.";
-    for (const gone of await shelf.keep(item)) pictures.delete(gone);
+    for (const gone of await shelf.keep(item).catch(() => [])) pictures.delete(gone);
     hold(item);
   }
   return `${id}.0`;
@@ -121,6 +124,8 @@ async function finished({ detail: entry }) {
   if (job.state !== "done") {
     if (job.state === "failed") say(`Failed: ${job.error?.message}`);
     if (job.state === "cancelled") say("Cancelled.");
+    // What another program asked for is its own affair.
+    if (!entry.request && shown.job !== job.id) jobs.dismiss(entry);
     return;
   }
   try {
@@ -151,6 +156,8 @@ function render() {
     renderQueue();
     renderGallery();
     renderStage();
+    const running = jobs.live().find(({ job }) => job.state === "running" && job.steps);
+    document.title = running ? `${Math.round(100 * running.job.step / running.job.steps)} % · Afterimage` : "Afterimage";
   });
 }
 
@@ -162,8 +169,9 @@ function renderStage() {
   if (entry) return stage.job(entry);
   if (!item) return stage.empty();
   const plain = shelf.rule(item.recipe) ? [...pictures.values()].find((other) => !shelf.rule(other.recipe) && shelf.akin(item.recipe, other.recipe)) : null;
-  const now = [item.key, item.word, plain?.key].join();
-  if (now !== hung) stage.picture(item, plain);
+  const making = jobs.live().some(({ aside }) => aside === item.key);
+  const now = [item.key, item.word, plain?.key, making].join();
+  if (now !== hung) stage.picture(item, plain, making);
   hung = now;
 }
 
@@ -290,7 +298,10 @@ function open() {
 }
 
 function listen() {
-  ask.listen((request) => send(request));
+  ask.listen((request) => {
+    send(request);
+    if (matchMedia("(max-width: 48rem)").matches) part("stage").scrollIntoView();
+  });
   stage.listen();
   part("keep").onclick = () => {
     const recipe = pictures.get(shown.key)?.recipe ?? jobs.all.get(shown.job)?.job.recipe;

@@ -6,6 +6,18 @@ import { draw, promise } from "./score.js";
 const KEPT = "afterimage.ask";
 const OWN = "…";
 const PREVIEWS = 8;
+const RULES = {
+  none: "None: the plain run",
+  "auto:speedup=2": "Automatic: twice as fast",
+  "auto:psnr=35": "Automatic: 35 dB from the plain run",
+  "deepcache:interval=2,branch=0": "DeepCache, every 2nd step in full",
+  "deepcache:interval=3,branch=0": "DeepCache, every 3rd step in full",
+  "deepcache:interval=5,branch=0": "DeepCache, every 5th step in full",
+  "encoder-propagation:every=3": "Encoder propagation, every 3rd step",
+  "taylorseer:interval=5,warmup=3,order=1": "TaylorSeer, every 5th step in full",
+  "easycache:threshold=0.1": "EasyCache: decides as it goes",
+  "tgate:gate=10": "T-GATE: no text from step 10 on",
+};
 const part = (id) => document.getElementById(id);
 const number = (id) => (part(id).value === "" ? null : Number(part(id).value));
 
@@ -22,7 +34,8 @@ export function furnish(info, list) {
   [about, models] = [info, list.filter((model) => !model.error)];
   const names = models.map(({ id }) => new Option(id, id));
   part("model").replaceChildren(...names);
-  const rules = info.rules.map(({ rule, help }) => new Option(help ?? rule, rule));
+  const rules = Object.entries(RULES).map(([rule, name]) => new Option(name, rule));
+  part("rules").replaceChildren(...info.rules.map(({ rule, help }) => new Option(help, rule)));
   part("rule").replaceChildren(...rules, new Option("Another rule…", OWN));
   part("model").value = (models.find(({ id }) => id === before?.model) ?? models.find((model) => model.default) ?? models[0])?.id;
   suit(!before);
@@ -55,6 +68,7 @@ function suit(fresh) {
   if (!chosen) return;
   part("text").hidden = chosen.kind === "nothing" || chosen.kind === "class";
   part("class").hidden = chosen.kind !== "class";
+  if (chosen.kind === "picture") part("from").open = true;
   part("prompt").required = chosen.kind === "text";
   for (const id of ["width", "height"]) Object.assign(part(id), { min: chosen.multiple, step: chosen.multiple });
   if (about.limits?.max_steps) part("steps").max = about.limits.max_steps;
@@ -102,6 +116,8 @@ export function use(recipe, files) {
 /** After any change: remembers it, and asks what the rule promises. */
 export function changed() {
   part("own").hidden = part("rule").value !== OWN;
+  const [method] = part("own-rule").value.split(":");
+  part("own-note").textContent = about.rules?.find(({ rule }) => rule.split(":")[0] === method)?.help ?? "";
   localStorage.setItem(KEPT, JSON.stringify(read()));
   clearTimeout(timer);
   timer = setTimeout(forecast, 200);

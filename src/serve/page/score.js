@@ -2,11 +2,12 @@
 
 /** Draws the spans of a plan; `label` is for those who do not see it. */
 export function draw(row, plan) {
-  const calls = plan.spans.flatMap((span) => Array(span.len).fill(span));
+  const calls = plan.spans.flatMap(({ len, refresh, gmacs }) =>
+    Array.from({ length: len }, (_, at) => ({ refresh: refresh && at === 0, gmacs: gmacs / len })));
   const dearest = Math.max(...calls.map((call) => call.gmacs));
   row.replaceChildren(...calls.map((call) => {
     const bar = document.createElement("i");
-    if (!call.refresh || call.gmacs < 0.999 * dearest) bar.className = "reuse";
+    if (!call.refresh) bar.className = "reuse";
     bar.style.setProperty("--tall", `${Math.max(7, Math.round(100 * call.gmacs / dearest))}%`);
     return bar;
   }));
@@ -27,7 +28,8 @@ export function told({ work }) {
 /** What a plan promises, in words. */
 export function promise(plan) {
   const { predicted_speedup: faster, gmacs } = plan.work;
-  const speed = faster > 1.005 ? `${faster.toFixed(2)} times as fast, by count` : "The plain run: every step in full";
+  const most = plan.work.decided_in_the_run ? "Up to " : "";
+  const speed = faster > 1.005 ? `${most}${faster.toFixed(2)} times as fast, by count` : "The plain run: every step in full";
   return [speed, `${told(plan)} · ${gmacs.toPrecision(3)} GMACs · ${bytes(plan.memory?.peak)}`];
 }
 

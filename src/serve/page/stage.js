@@ -45,9 +45,9 @@ export function job({ job, preview, lost }) {
   shape(job.recipe);
   part("easel").className = preview ? "soft" : "empty";
   Object.assign(part("picture"), { hidden: !preview, src: preview ?? "", alt: preview ? "What the picture seems to become" : "" });
-  part("blank").textContent = lost ? "Lost in a restart of the server." : { queued: "It waits for its turn.", running: "It begins." }[job.state] ?? "";
+  part("blank").textContent = lost ? "Lost in a restart of the server." : { queued: "It waits for its turn.", running: "It begins.", failed: "It failed.", cancelled: "It was cancelled." }[job.state] ?? "";
   part("caption").textContent = title(job.recipe);
-  part("details").textContent = settings(job.recipe);
+  part("details").textContent = [settings(job.recipe), job.error?.message, job.error?.hint].filter(Boolean).join("\n");
   score(job.id, job.recipe, job.step);
 }
 
@@ -67,7 +67,7 @@ async function score(id, recipe, step) {
 }
 
 /** Shows a picture of the gallery, beside its plain run where there is one. */
-export async function picture(item, plain) {
+export async function picture(item, plain, making) {
   bare();
   shape(item.recipe);
   const image = part("picture");
@@ -75,7 +75,9 @@ export async function picture(item, plain) {
   part("caption").textContent = title(item.recipe);
   part("details").textContent = [settings(item.recipe), account(item), item.word].filter(Boolean).join("\n");
   part("deeds").hidden = false;
-  document.querySelector("[data-deed=compare]").hidden = !rule(item.recipe) || Boolean(plain);
+  Object.assign(document.querySelector("[data-deed=compare]"), {
+    hidden: !rule(item.recipe) || Boolean(plain), disabled: making, textContent: making ? "The plain run is on its way…" : "Compare with the plain run",
+  });
   score(item.job, item.recipe, Infinity);
   if (plain) await beside(item, plain);
 }
