@@ -113,7 +113,11 @@ pub(super) fn understand(server: &Server, owner: &str, ask: Ask) -> Result<Under
         weights,
     };
     Ok(Understood {
-        warnings: heard.0.iter().map(|text| named(text, &work.names)).collect(),
+        warnings: heard
+            .0
+            .iter()
+            .map(|text| named(text, &work.names))
+            .collect(),
         work,
         folder,
         plan,
@@ -136,7 +140,9 @@ fn refused(error: crate::Error) -> Fault {
 pub(super) fn named(text: &str, names: &[(String, String)]) -> String {
     let lines = text.lines().filter(|line| !line.starts_with("file: "));
     let text = lines.collect::<Vec<_>>().join("\n");
-    names.iter().fold(text, |text, (place, name)| text.replace(place.as_str(), name))
+    names.iter().fold(text, |text, (place, name)| {
+        text.replace(place.as_str(), name)
+    })
 }
 
 /// Reads a recipe from a request: nothing in it may name a file of this machine.
@@ -145,10 +151,14 @@ fn read(value: Value) -> Result<Recipe, Fault> {
         return Err(Fault::value("recipe", "`recipe` is no JSON object"));
     };
     recipe.entry("version").or_insert(1.into());
-    let rule = recipe.get("cache").and_then(Value::as_str).unwrap_or_default();
+    let rule = recipe
+        .get("cache")
+        .and_then(Value::as_str)
+        .unwrap_or_default();
     let names_file = FILES_OF_RULES.iter().any(|option| rule.contains(option));
     if names_file || recipe.get("router").is_some_and(|router| !router.is_null()) {
-        let message = format!("`{rule}` names a file, and files of rules are not taken from requests");
+        let message =
+            format!("`{rule}` names a file, and files of rules are not taken from requests");
         let hint = "`auto` finds the plan in the model's own folder";
         return Err(Fault::value("cache", message).hint(hint));
     }
@@ -176,11 +186,17 @@ impl Resolver<'_> {
         let mut recipe = shown.clone();
         self.names.push((place.clone(), name.clone()));
         recipe.model.name = Some(place);
-        for vae in [&mut recipe.model.vae, &mut recipe.model.tiny_vae].into_iter().flatten() {
+        for vae in [&mut recipe.model.vae, &mut recipe.model.tiny_vae]
+            .into_iter()
+            .flatten()
+        {
             self.place(&self.shelf.vaes, vae, "autoencoder")?;
         }
         let refiner = recipe.refiner.iter_mut().map(|refiner| &mut refiner.name);
-        let upscalers = recipe.upscalers.iter_mut().map(|upscaler| &mut upscaler.name);
+        let upscalers = recipe
+            .upscalers
+            .iter_mut()
+            .map(|upscaler| &mut upscaler.name);
         for model in refiner.chain(upscalers) {
             let (name, place) = self.shelf.model(Some(model))?;
             self.names.push((place.to_owned(), name.to_owned()));
@@ -222,7 +238,8 @@ impl Resolver<'_> {
     /// Finds a file that came with the request, or one that a kept result was made with.
     fn upload(&mut self, param: &str, file: &mut RecipeFile) -> Result<(), Fault> {
         let place = self.written(param, file)?;
-        self.names.push((place.display().to_string(), file.path.clone()));
+        self.names
+            .push((place.display().to_string(), file.path.clone()));
         let hash = file.hash.take();
         *file = RecipeFile::placed(&file.path, &place);
         file.hash = hash;
@@ -244,8 +261,11 @@ impl Resolver<'_> {
             (None, Some(kept)) => self.folder.borrow(&name, &kept),
             (None, None) => {
                 let message = format!("there is no file `{}` for `{param}`", file.path);
-                let fault = Fault::new(StatusCode::BAD_REQUEST, "file_not_found", message).of(param);
-                return Err(fault.hint("send it under this name in `files`; paths are not taken from requests"));
+                let fault =
+                    Fault::new(StatusCode::BAD_REQUEST, "file_not_found", message).of(param);
+                return Err(fault.hint(
+                    "send it under this name in `files`; paths are not taken from requests",
+                ));
             }
         };
         let place = written.map_err(|cause| {
@@ -272,7 +292,9 @@ impl Resolver<'_> {
 }
 
 /// The files of a recipe that come with a request, and what they are for.
-pub(super) fn uploads(recipe: &mut Recipe) -> impl Iterator<Item = (&'static str, &mut RecipeFile)> {
+pub(super) fn uploads(
+    recipe: &mut Recipe,
+) -> impl Iterator<Item = (&'static str, &mut RecipeFile)> {
     let start = [
         ("init_image", &mut recipe.init_image),
         ("mask", &mut recipe.mask),

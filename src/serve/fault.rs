@@ -72,7 +72,12 @@ impl Fault {
     }
 
     /// More than `option` allows.
-    pub(super) fn limit(param: &str, found: impl ToString, most: impl ToString, option: &str) -> Self {
+    pub(super) fn limit(
+        param: &str,
+        found: impl ToString,
+        most: impl ToString,
+        option: &str,
+    ) -> Self {
         let (found, most) = (found.to_string(), most.to_string());
         let message = format!("`{param}` is {found}, and the server allows {most} (`{option}`)");
         Self::new(StatusCode::BAD_REQUEST, "limit", message).of(param)
@@ -200,7 +205,12 @@ mod tests {
         assert_eq!(openai["error"]["type"], "invalid_request_error");
         let sdapi = fault.body(Form::of("/sdapi/v1/txt2img"));
         assert_eq!(sdapi["error"], "limit");
-        assert!(sdapi["detail"].as_str().unwrap().ends_with("hint: ask for fewer"));
+        assert!(
+            sdapi["detail"]
+                .as_str()
+                .unwrap()
+                .ends_with("hint: ask for fewer")
+        );
     }
 
     #[test]

@@ -10,10 +10,10 @@ use std::{
 use serde_json::{Value, json};
 
 use super::{
+    asked::uploads,
     fault::Fault,
     infotext,
     job::{Job, State, recipe_value},
-    asked::uploads,
     server::Server,
     store::Record,
     work::{Format, Work, alone, seed, with_names},
@@ -42,7 +42,9 @@ impl Item {
     fn encode(&self, format: Format, texts: &[(String, String)]) -> io::Result<Vec<u8>> {
         let mut bytes = Vec::new();
         match (self, format) {
-            (Self::Picture(picture), Format::Picture(format)) => picture.encode_as(&mut bytes, format, texts)?,
+            (Self::Picture(picture), Format::Picture(format)) => {
+                picture.encode_as(&mut bytes, format, texts)?
+            }
             (Self::Film(film), Format::Film(format)) => film.encode(&mut bytes, format, texts)?,
             _ => return Err(io::ErrorKind::InvalidInput.into()),
         }
@@ -51,7 +53,12 @@ impl Item {
 }
 
 /// Writes what was made, and ends the job.
-pub(super) fn write(server: &Server, job: &Arc<Job>, work: &Work, mut finished: Finished) -> Result<(), Fault> {
+pub(super) fn write(
+    server: &Server,
+    job: &Arc<Job>,
+    work: &Work,
+    mut finished: Finished,
+) -> Result<(), Fault> {
     keep_inputs(job, &mut finished.recipe);
     let seconds = seconds(job, &finished);
     let counts = counts(&finished.account);
@@ -95,7 +102,10 @@ fn keep(job: &Job) {
         inputs: job.inputs.get().cloned().unwrap_or_default(),
     };
     if let Err(cause) = job.folder.keep(&record) {
-        tracing::warn!(job = job.id, "its results will not outlive the server: {cause}");
+        tracing::warn!(
+            job = job.id,
+            "its results will not outlive the server: {cause}"
+        );
     }
 }
 
@@ -114,9 +124,15 @@ fn items(finished: &Finished, recipe: &Recipe) -> Result<Vec<Item>, Fault> {
     Ok(match finished.generated.output()? {
         Output::Pictures(pictures) => pictures.into_iter().map(Item::Picture).collect(),
         Output::Frames(films) => {
-            let rate = u16::try_from(recipe.film.rate()).ok().and_then(NonZeroU16::new);
-            let rate = rate.ok_or_else(|| Fault::value("fps", "no film shows so many frames a second"))?;
-            films.into_iter().map(|frames| Item::Film(Film::new(frames, rate))).collect()
+            let rate = u16::try_from(recipe.film.rate())
+                .ok()
+                .and_then(NonZeroU16::new);
+            let rate =
+                rate.ok_or_else(|| Fault::value("fps", "no film shows so many frames a second"))?;
+            films
+                .into_iter()
+                .map(|frames| Item::Film(Film::new(frames, rate)))
+                .collect()
         }
     })
 }
@@ -130,14 +146,18 @@ fn image(
     let recipe = own.unwrap_or(whole);
     let seed = seed(whole, number).filter(|_| own.is_some());
     let texts = [
-        ("Software", concat!("afterimage ", env!("CARGO_PKG_VERSION")).to_owned()),
+        (
+            "Software",
+            concat!("afterimage ", env!("CARGO_PKG_VERSION")).to_owned(),
+        ),
         ("parameters", infotext::write(recipe, &work.model)),
         (RECIPE, recipe.to_json()),
     ];
     let texts = texts.map(|(key, text)| (key.to_owned(), text));
     let ending = work.format.ending();
     let name = format!("{number}.{ending}");
-    job.folder.write(&name, &item.encode(work.format, &texts)?)?;
+    job.folder
+        .write(&name, &item.encode(work.format, &texts)?)?;
     let [width, height] = item.size();
     let mut image = json!({
         "url": format!("/results/{}/{name}", job.key),
@@ -155,9 +175,18 @@ fn image(
 }
 
 fn seconds(job: &Job, finished: &Finished) -> Value {
-    let sum = |time: fn(&Report) -> Duration| finished.reports.iter().map(time).sum::<Duration>().as_secs_f64();
+    let sum = |time: fn(&Report) -> Duration| {
+        finished
+            .reports
+            .iter()
+            .map(time)
+            .sum::<Duration>()
+            .as_secs_f64()
+    };
     let seen = job.now();
-    let started = seen.started.and_then(|started| started.duration_since(seen.created).ok());
+    let started = seen
+        .started
+        .and_then(|started| started.duration_since(seen.created).ok());
     json!({
         "waiting": started.unwrap_or_default().as_secs_f64(),
         "loading": finished.loading.as_secs_f64(),

@@ -8,11 +8,17 @@ use crate::pipeline::Recipe;
 /// The text `parameters` of a picture that `recipe` makes.
 pub(super) fn write(recipe: &Recipe, model: &str) -> String {
     let mut text = recipe.prompts.first().cloned().unwrap_or_default();
-    if let Some(negative) = recipe.negative_prompts.first().filter(|negative| !negative.is_empty()) {
+    if let Some(negative) = recipe
+        .negative_prompts
+        .first()
+        .filter(|negative| !negative.is_empty())
+    {
         let _ = write!(text, "\nNegative prompt: {negative}");
     }
     let number = |number: Option<f64>| number.map(|number| number.to_string());
-    let size = recipe.size.map(|[width, height]| format!("{width}x{height}"));
+    let size = recipe
+        .size
+        .map(|[width, height]| format!("{width}x{height}"));
     let sampler = recipe.sampler.map(|sampler| sampler.name().to_owned());
     let settings = [
         ("Steps", recipe.steps.map(|steps| steps.to_string())),
@@ -23,9 +29,14 @@ pub(super) fn write(recipe: &Recipe, model: &str) -> String {
         ("Model hash", recipe.model.hash.clone()),
         ("Model", Some(model.to_owned())),
         ("Denoising strength", number(recipe.strength)),
-        ("Version", Some(concat!("afterimage ", env!("CARGO_PKG_VERSION")).to_owned())),
+        (
+            "Version",
+            Some(concat!("afterimage ", env!("CARGO_PKG_VERSION")).to_owned()),
+        ),
     ];
-    let said = settings.into_iter().filter_map(|(key, value)| Some(format!("{key}: {}", value?)));
+    let said = settings
+        .into_iter()
+        .filter_map(|(key, value)| Some(format!("{key}: {}", value?)));
     let _ = write!(text, "\n{}", said.collect::<Vec<_>>().join(", "));
     text
 }

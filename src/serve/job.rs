@@ -242,7 +242,16 @@ impl Job {
 
     /// What is to be done, to the first who asks.
     pub(super) fn take(&self) -> Option<Work> {
-        self.work.lock().unwrap_or_else(PoisonError::into_inner).take()
+        self.work
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take()
+    }
+
+    /// Has every so many model calls be followed by a preview.
+    pub(super) fn show_every(&self, calls: usize) {
+        let calls = u32::try_from(calls).unwrap_or(u32::MAX);
+        self.preview_every.store(calls, Ordering::Relaxed);
     }
 
     /// Has the next model call be followed by a preview.
@@ -282,7 +291,10 @@ fn seconds<S: Serializer>(time: &SystemTime, serializer: S) -> Result<S::Ok, S::
 }
 
 #[expect(clippy::ref_option, reason = "serde calls it so")]
-fn maybe_seconds<S: Serializer>(time: &Option<SystemTime>, serializer: S) -> Result<S::Ok, S::Error> {
+fn maybe_seconds<S: Serializer>(
+    time: &Option<SystemTime>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
     time.map(since_epoch).serialize(serializer)
 }
 

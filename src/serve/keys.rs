@@ -20,7 +20,12 @@ mod tests {
     #[test]
     fn ids_are_no_paths() {
         assert!(is_id(&random_key()));
-        for name in ["", "..", "../../../../../../../../etc/passwd", "ABCDEF0123456789ABCDEF0123456789"] {
+        for name in [
+            "",
+            "..",
+            "../../../../../../../../etc/passwd",
+            "ABCDEF0123456789ABCDEF0123456789",
+        ] {
             assert!(!is_id(name), "{name}");
         }
     }

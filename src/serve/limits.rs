@@ -27,10 +27,16 @@ impl Limits {
             &recipe.third_prompts,
             &recipe.third_negative_prompts,
         ];
-        let long = texts.into_iter().flatten().find(|text| text.len() > LONGEST_PROMPT);
+        let long = texts
+            .into_iter()
+            .flatten()
+            .find(|text| text.len() > LONGEST_PROMPT);
         match long {
             Some(text) => {
-                let message = format!("a prompt has {} bytes, and {LONGEST_PROMPT} are read", text.len());
+                let message = format!(
+                    "a prompt has {} bytes, and {LONGEST_PROMPT} are read",
+                    text.len()
+                );
                 Err(Fault::value("prompt", message))
             }
             None => Ok(()),
@@ -46,7 +52,12 @@ impl Limits {
         self.check_pixels("size", width, height)
     }
 
-    fn check_numbers(&self, steps: Option<usize>, items: Option<usize>, frames: Option<usize>) -> Result<(), Fault> {
+    fn check_numbers(
+        &self,
+        steps: Option<usize>,
+        items: Option<usize>,
+        frames: Option<usize>,
+    ) -> Result<(), Fault> {
         let rows = [
             ("steps", steps, self.max_steps, "--max-steps"),
             ("batch", items, self.max_batch, "--max-batch"),
@@ -121,7 +132,11 @@ mod tests {
         assert_eq!(fault.code, "limit");
         assert!(fault.message.contains("--max-pixels"));
         let plan = serde_json::json!({"steps": 51, "width": 64, "height": 64});
-        assert!(limits().check_plan(&plan).is_err_and(|fault| fault.message.contains("--max-steps")));
+        assert!(
+            limits()
+                .check_plan(&plan)
+                .is_err_and(|fault| fault.message.contains("--max-steps"))
+        );
     }
 
     #[test]

@@ -10,7 +10,9 @@ use super::job::{Door, Job};
 use crate::cache::Account;
 
 /// Bounds of the histogram of jobs' seconds.
-const BOUNDS: [f64; 12] = [0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 25.0, 60.0, 150.0, 600.0, 1800.0];
+const BOUNDS: [f64; 12] = [
+    0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 25.0, 60.0, 150.0, 600.0, 1800.0,
+];
 
 /// Counts since the start.
 #[derive(Debug, Default)]
@@ -39,7 +41,11 @@ impl Metrics {
 
     /// A request was answered.
     pub(super) fn request(&self, path: &str, status: u16) {
-        *self.lock().requests.entry((interface(path), status)).or_default() += 1;
+        *self
+            .lock()
+            .requests
+            .entry((interface(path), status))
+            .or_default() += 1;
     }
 
     /// A job has ended, after so many seconds of computing.
@@ -75,13 +81,31 @@ impl Metrics {
         let counts = self.lock();
         let mut text = String::new();
         let out = &mut text;
-        family(out, "requests_total", "counter", "Requests answered, by interface and status.");
+        family(
+            out,
+            "requests_total",
+            "counter",
+            "Requests answered, by interface and status.",
+        );
         for ((interface, status), count) in &counts.requests {
-            line(out, &format!("requests_total{{interface=\"{interface}\",status=\"{status}\"}}"), count);
+            line(
+                out,
+                &format!("requests_total{{interface=\"{interface}\",status=\"{status}\"}}"),
+                count,
+            );
         }
-        family(out, "jobs_total", "counter", "Jobs that ran and ended, by interface and state.");
+        family(
+            out,
+            "jobs_total",
+            "counter",
+            "Jobs that ran and ended, by interface and state.",
+        );
         for ((door, state), count) in &counts.jobs {
-            line(out, &format!("jobs_total{{interface=\"{door}\",state=\"{state}\"}}"), count);
+            line(
+                out,
+                &format!("jobs_total{{interface=\"{door}\",state=\"{state}\"}}"),
+                count,
+            );
         }
         family(out, "job_seconds", "histogram", "Seconds that jobs ran.");
         for (bound, count) in BOUNDS.iter().zip(counts.within) {
@@ -91,12 +115,25 @@ impl Metrics {
         line(out, "job_seconds_sum", counts.seconds);
         line(out, "job_seconds_count", counts.ended);
         let evaluations = "Calls of models.";
-        single(out, ("evaluations_total", "counter", evaluations), counts.evaluations);
+        single(
+            out,
+            ("evaluations_total", "counter", evaluations),
+            counts.evaluations,
+        );
         let refreshes = "Calls of models that computed everything.";
-        single(out, ("full_evaluations_total", "counter", refreshes), counts.refreshes);
+        single(
+            out,
+            ("full_evaluations_total", "counter", refreshes),
+            counts.refreshes,
+        );
         single(out, ("queue_waiting", "gauge", "Jobs that wait."), waiting);
         single(out, ("queue_running", "gauge", "Jobs that run."), running);
-        family(out, "weights_bytes", "gauge", "Weights in memory, by device.");
+        family(
+            out,
+            "weights_bytes",
+            "gauge",
+            "Weights in memory, by device.",
+        );
         for (device, bytes) in &counts.weights {
             line(out, &format!("weights_bytes{{device=\"{device}\"}}"), bytes);
         }
@@ -105,14 +142,21 @@ impl Metrics {
 }
 
 fn family(text: &mut String, name: &str, kind: &str, help: &str) {
-    let _ = writeln!(text, "# HELP afterimage_{name} {help}\n# TYPE afterimage_{name} {kind}");
+    let _ = writeln!(
+        text,
+        "# HELP afterimage_{name} {help}\n# TYPE afterimage_{name} {kind}"
+    );
 }
 
 fn line(text: &mut String, name: &str, value: impl std::fmt::Display) {
     let _ = writeln!(text, "afterimage_{name} {value}");
 }
 
-fn single(text: &mut String, (name, kind, help): (&str, &str, &str), value: impl std::fmt::Display) {
+fn single(
+    text: &mut String,
+    (name, kind, help): (&str, &str, &str),
+    value: impl std::fmt::Display,
+) {
     family(text, name, kind, help);
     line(text, name, value);
 }
@@ -142,7 +186,12 @@ mod tests {
         let text = metrics.text((3, 1));
         assert!(text.contains("afterimage_requests_total{interface=\"own\",status=\"202\"} 2\n"));
         assert!(text.contains("afterimage_requests_total{interface=\"page\",status=\"404\"} 1\n"));
-        assert!(text.contains("# TYPE afterimage_queue_waiting gauge\nafterimage_queue_waiting 3\n"));
-        assert!(text.lines().all(|line| line.starts_with("# ") || line.starts_with("afterimage_")));
+        assert!(
+            text.contains("# TYPE afterimage_queue_waiting gauge\nafterimage_queue_waiting 3\n")
+        );
+        assert!(
+            text.lines()
+                .all(|line| line.starts_with("# ") || line.starts_with("afterimage_"))
+        );
     }
 }

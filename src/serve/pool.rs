@@ -74,7 +74,9 @@ impl Pool {
         (name, bytes): (&str, u64),
         listener: &mut dyn Listener,
     ) -> Result<Held, Error> {
-        while self.held.iter().map(|held| held.bytes).sum::<u64>() + bytes > self.budget && !self.held.is_empty() {
+        while self.held.iter().map(|held| held.bytes).sum::<u64>() + bytes > self.budget
+            && !self.held.is_empty()
+        {
             let gone = self.held.remove(0);
             tracing::info!(model = gone.name, "makes way for `{name}`");
         }

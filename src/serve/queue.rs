@@ -107,7 +107,10 @@ impl Queue {
             if inner.closed {
                 return None;
             }
-            inner = self.ready.wait(inner).unwrap_or_else(PoisonError::into_inner);
+            inner = self
+                .ready
+                .wait(inner)
+                .unwrap_or_else(PoisonError::into_inner);
         }
     }
 
@@ -153,7 +156,8 @@ impl Queue {
         let number = inner.numbers.get(id);
         let job = number.and_then(|number| inner.jobs.get(number));
         let own = job.filter(|job| job.owner == owner);
-        own.cloned().ok_or_else(|| Fault::not_found("there is no such job").of("id"))
+        own.cloned()
+            .ok_or_else(|| Fault::not_found("there is no such job").of("id"))
     }
 
     /// The job whose results go by `key`.
@@ -228,7 +232,10 @@ impl Queue {
 
     fn old(&self) -> Vec<Arc<Job>> {
         let inner = self.lock();
-        let age = self.limits.keep.map(|minutes| Duration::from_secs(60 * minutes));
+        let age = self
+            .limits
+            .keep
+            .map(|minutes| Duration::from_secs(60 * minutes));
         let (mut bytes, mut count) = (0, 0);
         let mut old = Vec::new();
         for job in inner.jobs.values().rev() {
@@ -237,7 +244,11 @@ impl Queue {
                 continue;
             };
             // Without pictures there is nothing to keep for long.
-            let age = if seen.state == State::Done { age } else { age.or(Some(HOUR)) };
+            let age = if seen.state == State::Done {
+                age
+            } else {
+                age.or(Some(HOUR))
+            };
             let aged = age.is_some_and(|age| finished.elapsed().unwrap_or_default() > age);
             bytes += job.folder.bytes();
             count += 1;
@@ -264,7 +275,10 @@ impl Queue {
     /// Stops all that runs.
     pub(super) fn stop(&self) {
         let inner = self.lock();
-        let running = inner.jobs.values().filter(|job| job.state() == State::Running);
+        let running = inner
+            .jobs
+            .values()
+            .filter(|job| job.state() == State::Running);
         running.for_each(|job| job.cancel.now());
     }
 }
@@ -280,7 +294,9 @@ impl Inner {
         };
         let own = self.waiting.iter().filter(|job| job.owner == owner).count();
         if own >= limits.max_queue_client {
-            return full(format!("{own} of your jobs wait, as many as may (`--max-queue-client`)"));
+            return full(format!(
+                "{own} of your jobs wait, as many as may (`--max-queue-client`)"
+            ));
         }
         let all = self.waiting.len();
         if all >= limits.max_queue {

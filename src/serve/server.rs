@@ -3,22 +3,23 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard},
+    time::{Duration, Instant, SystemTime},
 };
 
+use serde_json::Value;
 use tokio::sync::{Semaphore, watch};
 
 use super::{
-    fault::Fault,
-    metrics::Metrics,
-    options::Options,
-    queue::Queue,
-    shelf::Shelf,
+    fault::Fault, job::since_epoch, metrics::Metrics, options::Options, queue::Queue, shelf::Shelf,
     store::Store,
 };
 use crate::device::OpenDevice;
 
 /// Plans that are made at once: they read configurations and pictures.
 const PLANNING: usize = 4;
+
+/// Between looks whether all jobs have ended.
+const LOOK: Duration = Duration::from_millis(20);
 
 /// What all handlers share.
 #[derive(Debug)]
@@ -32,6 +33,9 @@ pub(super) struct Server {
     planning: Semaphore,
     /// Models in memory, by the number of their device.
     loaded: Mutex<BTreeSet<(usize, String)>>,
+    /// What models are, by their names, once they were looked at.
+    described: Mutex<BTreeMap<String, Value>>,
+    begun: SystemTime,
     /// The model that a client of `/sdapi` has picked.
     pub(super) picked: Mutex<BTreeMap<String, String>>,
     /// Whether the server ends.
@@ -52,6 +56,8 @@ impl Server {
             devices,
             metrics: Metrics::default(),
             loaded: Mutex::default(),
+            described: Mutex::default(),
+            begun: SystemTime::now(),
             picked: Mutex::default(),
             closing: watch::channel(false).0,
         }
@@ -66,11 +72,37 @@ impl Server {
     pub(super) fn look_again(&self) {
         let found = Shelf::look(&self.options);
         *self.shelf.write().unwrap_or_else(PoisonError::into_inner) = found;
+        self.described().clear();
+    }
+
+    /// What models are, by their names, as far as that was asked.
+    pub(super) fn described(&self) -> MutexGuard<'_, BTreeMap<String, Value>> {
+        self.described
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// When it began, in seconds since 1970.
+    pub(super) fn started(&self) -> f64 {
+        since_epoch(self.begun)
     }
 
     /// Models in memory, by the number of their device.
     pub(super) fn loaded(&self) -> MutexGuard<'_, BTreeSet<(usize, String)>> {
         self.loaded.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes no more jobs, gives back those that wait, and waits for those that run as long as the operator says; then they are stopped.
+    pub(super) async fn drain(&self) {
+        self.queue.close();
+        let until = Instant::now() + self.options.drain;
+        while self.queue.counts().1 > 0 && Instant::now() < until {
+            tokio::time::sleep(LOOK).await;
+        }
+        self.queue.stop();
+        while self.queue.counts().1 > 0 {
+            tokio::time::sleep(LOOK).await;
+        }
     }
 
     /// Does work that reads files on a thread of its own, a few at once.

@@ -35,7 +35,9 @@ impl Shelf {
             loras: found(&options.lora_folders, is_weights),
             embeddings: found(&options.embedding_folders, is_weights),
             controls: found(&options.control_folders, is_part),
-            vaes: found(&options.vae_folders, |path| is_part(path) || is_weights(path)),
+            vaes: found(&options.vae_folders, |path| {
+                is_part(path) || is_weights(path)
+            }),
             ..Self::default()
         };
         for place in &options.models {
@@ -60,18 +62,25 @@ impl Shelf {
     /// The model of that name, and its place. Front ends add a hash behind a name: `name [0123abcd]`, `name.safetensors`.
     pub(super) fn model(&self, asked: Option<&str>) -> Result<(&str, &str), Fault> {
         let Some(asked) = asked.or(self.order.first().map(String::as_str)) else {
-            return Err(Fault::not_found("there is no model").hint("the operator names some with `--models` or `--model`"));
+            return Err(Fault::not_found("there is no model")
+                .hint("the operator names some with `--models` or `--model`"));
         };
         let bare = asked.split(" [").next().unwrap_or(asked);
         let stem = name_of(Path::new(bare));
         let keys = [asked, bare, stem.as_str()];
         let found = keys.iter().find_map(|key| self.models.get_key_value(*key));
-        found.map(|(name, place)| (name.as_str(), place.as_str())).ok_or_else(|| {
-            let known = self.order.join("`, `");
-            Fault::new(StatusCode::NOT_FOUND, "model_not_found", format!("there is no model `{asked}`"))
+        found
+            .map(|(name, place)| (name.as_str(), place.as_str()))
+            .ok_or_else(|| {
+                let known = self.order.join("`, `");
+                Fault::new(
+                    StatusCode::NOT_FOUND,
+                    "model_not_found",
+                    format!("there is no model `{asked}`"),
+                )
                 .of("model")
                 .hint(format!("there are `{known}`"))
-        })
+            })
     }
 
     /// The place of `name` among `named`, which are `what`.
@@ -80,7 +89,11 @@ impl Shelf {
         let found = named.get(name).or_else(|| named.get(bare));
         found.map(String::as_str).ok_or_else(|| {
             let known: Vec<_> = named.keys().map(String::as_str).collect();
-            let fault = Fault::new(StatusCode::NOT_FOUND, "file_not_found", format!("there is no {what} `{name}`"));
+            let fault = Fault::new(
+                StatusCode::NOT_FOUND,
+                "file_not_found",
+                format!("there is no {what} `{name}`"),
+            );
             if known.is_empty() {
                 fault.hint(format!("the operator offers no {what}"))
             } else {
@@ -93,7 +106,11 @@ impl Shelf {
 /// The last part of a path or a Hub id, without the ending of a file of weights.
 fn name_of(path: &Path) -> String {
     let whole = path.file_name().unwrap_or(path.as_os_str());
-    let stem = if is_weights(path) { path.file_stem().unwrap_or(whole) } else { whole };
+    let stem = if is_weights(path) {
+        path.file_stem().unwrap_or(whole)
+    } else {
+        whole
+    };
     stem.to_string_lossy().into_owned()
 }
 
@@ -113,7 +130,9 @@ fn is_model(path: &Path) -> bool {
 
 /// Everything in `folders` that `is_one`; folders that cannot be read have nothing.
 fn found(folders: &[PathBuf], is_one: fn(&Path) -> bool) -> Named {
-    let entries = folders.iter().filter_map(|folder| fs::read_dir(folder).ok());
+    let entries = folders
+        .iter()
+        .filter_map(|folder| fs::read_dir(folder).ok());
     let paths = entries.flatten().flatten().map(|entry| entry.path());
     let named = paths.filter(|path| is_one(path)).filter_map(|path| {
         let place = path.to_str()?.to_owned();
@@ -139,11 +158,20 @@ mod tests {
 
     #[test]
     fn models_go_by_the_names_of_their_files() {
-        let shelf = shelf(&["/srv/models/sd15", "org/tiny-sd", "/srv/photo.v2.safetensors"]);
+        let shelf = shelf(&[
+            "/srv/models/sd15",
+            "org/tiny-sd",
+            "/srv/photo.v2.safetensors",
+        ]);
         assert_eq!(shelf.models(), ["sd15", "tiny-sd", "photo.v2"]);
         assert_eq!(shelf.model(None), Ok(("sd15", "/srv/models/sd15")));
         let photo = Ok(("photo.v2", "/srv/photo.v2.safetensors"));
-        for asked in ["photo.v2", "photo.v2 [0123456789]", "photo.v2.safetensors", "photo.v2.safetensors [01]"] {
+        for asked in [
+            "photo.v2",
+            "photo.v2 [0123456789]",
+            "photo.v2.safetensors",
+            "photo.v2.safetensors [01]",
+        ] {
             assert_eq!(shelf.model(Some(asked)), photo, "{asked}");
         }
     }
@@ -153,7 +181,11 @@ mod tests {
         let shelf = shelf(&["/srv/models/sd15"]);
         for asked in ["/srv/models", "..", "", "/etc/passwd", "sd15/unet"] {
             let fault = shelf.model(Some(asked)).unwrap_err();
-            assert_eq!((fault.status, fault.code), (StatusCode::NOT_FOUND, "model_not_found"), "{asked}");
+            assert_eq!(
+                (fault.status, fault.code),
+                (StatusCode::NOT_FOUND, "model_not_found"),
+                "{asked}"
+            );
         }
     }
 }

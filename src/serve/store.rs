@@ -64,7 +64,9 @@ impl Store {
                 _temporary: None,
             });
         }
-        let folder = tempfile::Builder::new().prefix("afterimage-serve-").tempdir();
+        let folder = tempfile::Builder::new()
+            .prefix("afterimage-serve-")
+            .tempdir();
         let folder = folder.map_err(|source| fault(&std::env::temp_dir(), source))?;
         Ok(Self {
             root: folder.path().to_owned(),
@@ -201,6 +203,10 @@ mod tests {
         kept[0].1.go();
         drop(kept);
         assert!(store.kept().is_empty());
-        assert_eq!(fs::read_dir(root.path()).unwrap().count(), 1, "what is not ours stays");
+        assert_eq!(
+            fs::read_dir(root.path()).unwrap().count(),
+            1,
+            "what is not ours stays"
+        );
     }
 }

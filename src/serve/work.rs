@@ -67,7 +67,10 @@ impl Format {
         };
         known.ok_or_else(|| {
             let (what, list) = if films {
-                ("films", "apng, gif, y4m, and mp4 in builds with the Cargo feature `video`")
+                (
+                    "films",
+                    "apng, gif, y4m, and mp4 in builds with the Cargo feature `video`",
+                )
             } else {
                 ("pictures", "png, jpeg, webp")
             };
@@ -189,7 +192,10 @@ mod tests {
     fn formats_are_of_pictures_or_of_films() {
         let png = Format::Picture(PictureFormat::Png);
         assert_eq!(Format::read(None, false), Ok(png));
-        assert_eq!(Format::read(Some("gif"), true), Ok(Format::Film(FilmFormat::Gif)));
+        assert_eq!(
+            Format::read(Some("gif"), true),
+            Ok(Format::Film(FilmFormat::Gif))
+        );
         let fault = Format::read(Some("gif"), false).unwrap_err();
         assert_eq!(fault.param.as_deref(), Some("format"));
     }

@@ -144,7 +144,10 @@ impl Observer for Watch<'_> {
             return;
         };
         let mut jpeg = Vec::new();
-        if picture.encode_as(&mut jpeg, PictureFormat::Jpeg, &[]).is_ok() {
+        if picture
+            .encode_as(&mut jpeg, PictureFormat::Jpeg, &[])
+            .is_ok()
+        {
             let seen = self.job.now();
             let (step, steps) = (seen.step, seen.steps);
             let preview = Preview { step, steps, jpeg };
