@@ -11,7 +11,7 @@ use super::{
     server::Server,
     shelf::{Named, Shelf},
     store::Folder,
-    work::{Format, Input, Work},
+    work::{Format, Work},
 };
 use crate::{
     catalog::FetchProgress,
@@ -90,7 +90,7 @@ pub(super) fn understand(server: &Server, owner: &str, ask: Ask) -> Result<Under
         inputs: Vec::new(),
     };
     let (model, recipe) = resolver.resolve(&mut shown)?;
-    let Resolver { names, inputs, .. } = resolver;
+    let names = resolver.names;
     let mut heard = Heard::default();
     let planned = plan(&recipe, &mut heard);
     let planned = planned.map_err(|error| refused(error).with_names(&names))?;
@@ -107,7 +107,6 @@ pub(super) fn understand(server: &Server, owner: &str, ask: Ask) -> Result<Under
         recipe,
         shown,
         names,
-        inputs,
         format,
         evaluations,
         weights,
@@ -128,10 +127,7 @@ pub(super) fn understand(server: &Server, owner: &str, ask: Ask) -> Result<Under
 fn refused(error: crate::Error) -> Fault {
     let fault = Fault::from(error);
     if fault.status.is_server_error() {
-        return Fault {
-            status: StatusCode::BAD_REQUEST,
-            ..fault
-        };
+        return fault.with_status(StatusCode::BAD_REQUEST);
     }
     fault
 }
@@ -174,7 +170,8 @@ struct Resolver<'a> {
     folder: &'a Folder,
     files: BTreeMap<String, Vec<u8>>,
     names: Vec<(String, String)>,
-    inputs: Vec<Input>,
+    /// Names of files that are written already, and where.
+    inputs: Vec<(String, PathBuf)>,
 }
 
 impl Resolver<'_> {
@@ -247,8 +244,8 @@ impl Resolver<'_> {
     }
 
     fn written(&mut self, param: &str, file: &RecipeFile) -> Result<PathBuf, Fault> {
-        if let Some(input) = self.inputs.iter().find(|input| input.name == file.path) {
-            return Ok(input.place.clone());
+        if let Some((_, place)) = self.inputs.iter().find(|(name, _)| *name == file.path) {
+            return Ok(place.clone());
         }
         let name = format!("in-{}", self.inputs.len());
         let written = match (self.files.get(&file.path), self.kept(file)) {
@@ -272,10 +269,7 @@ impl Resolver<'_> {
             tracing::error!("a file of a request cannot be written: {cause}");
             Fault::internal()
         })?;
-        self.inputs.push(Input {
-            name: file.path.clone(),
-            place: place.clone(),
-        });
+        self.inputs.push((file.path.clone(), place.clone()));
         Ok(place)
     }
 

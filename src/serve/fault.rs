@@ -49,17 +49,10 @@ impl Form {
 
 impl Fault {
     pub(super) fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
-        let kind = match status {
-            StatusCode::UNAUTHORIZED => "authentication_error",
-            StatusCode::FORBIDDEN => "permission_error",
-            StatusCode::TOO_MANY_REQUESTS => "rate_limit_error",
-            status if status.is_server_error() => "server_error",
-            _ => "invalid_request_error",
-        };
         Self {
             status,
             message: message.into(),
-            kind,
+            kind: kind(status),
             param: None,
             code,
             hint: None,
@@ -120,6 +113,17 @@ impl Fault {
         self
     }
 
+    /// The same with another status.
+    #[must_use]
+    pub(super) fn with_status(self, status: StatusCode) -> Self {
+        let kind = kind(status);
+        Self {
+            status,
+            kind,
+            ..self
+        }
+    }
+
     /// The same, places of the operator's called by their names.
     #[must_use]
     pub(super) fn with_names(mut self, names: &[(String, String)]) -> Self {
@@ -160,6 +164,17 @@ impl Fault {
             _ => {}
         }
         response
+    }
+}
+
+/// What OpenAI calls refusals of a status.
+fn kind(status: StatusCode) -> &'static str {
+    match status {
+        StatusCode::UNAUTHORIZED => "authentication_error",
+        StatusCode::FORBIDDEN => "permission_error",
+        StatusCode::TOO_MANY_REQUESTS => "rate_limit_error",
+        status if status.is_server_error() => "server_error",
+        _ => "invalid_request_error",
     }
 }
 

@@ -1,7 +1,5 @@
 //! What a worker is given to do.
 
-use std::path::PathBuf;
-
 use axum::http::StatusCode;
 
 use super::fault::Fault;
@@ -21,20 +19,11 @@ pub(super) struct Work {
     pub(super) shown: Recipe,
     /// Places and their names.
     pub(super) names: Vec<(String, String)>,
-    /// Files of the request, by their hashes once these are known.
-    pub(super) inputs: Vec<Input>,
     pub(super) format: Format,
     /// Model calls.
     pub(super) evaluations: usize,
     /// Bytes of the model's weights.
     pub(super) weights: u64,
-}
-
-/// A file that came with a request.
-#[derive(Debug, Clone)]
-pub(super) struct Input {
-    pub(super) name: String,
-    pub(super) place: PathBuf,
 }
 
 /// How results are written.
