@@ -14,7 +14,7 @@ use utoipa::{
     },
 };
 
-use super::{models, openai, own, routes, sdapi};
+use super::{health, models, openai, own, sdapi};
 
 /// All that is described.
 #[derive(OpenApi)]
@@ -24,7 +24,7 @@ use super::{models, openai, own, routes, sdapi};
         own::create, own::list, own::show, own::stop, own::follow, own::follow_all, own::plan, own::info,
         models::list, models::show, openai::generate, openai::edit,
         sdapi::txt2img, sdapi::img2img, sdapi::progress::show, sdapi::progress::stop, sdapi::options::show, sdapi::options::set,
-        sdapi::options::png_info, routes::health, routes::metrics,
+        sdapi::options::png_info, health::show, health::metrics,
     ),
     components(schemas(own::JobRequest, openai::ImageRequest, openai::EditRequest, sdapi::SdRequest, sdapi::PngInfo)),
     modifiers(&Secrets)

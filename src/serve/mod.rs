@@ -14,6 +14,7 @@ mod events;
 mod fault;
 mod finish;
 mod gate;
+mod health;
 mod infotext;
 mod job;
 mod keys;

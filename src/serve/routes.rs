@@ -3,25 +3,18 @@
 use std::sync::Arc;
 
 use axum::{
-    Json, Router,
-    extract::State,
+    Router,
     http::{HeaderValue, Method, header},
     middleware::from_fn_with_state,
     response::{IntoResponse as _, Response},
     routing::get,
 };
-use serde_json::{Value, json};
 use tower_http::{
     catch_panic::CatchPanicLayer,
     cors::{AllowOrigin, CorsLayer},
 };
 
-use super::{
-    document,
-    fault::Fault,
-    gate, openai, own, page, sdapi,
-    server::{Server, Shared},
-};
+use super::{document, fault::Fault, gate, health, openai, own, page, sdapi, server::Server};
 
 /// Everything that is served.
 pub(super) fn all(server: &Arc<Server>) -> Router {
@@ -30,12 +23,12 @@ pub(super) fn all(server: &Arc<Server>) -> Router {
         .merge(own::routes())
         .merge(openai::routes())
         .merge(sdapi::routes())
-        .route("/metrics", get(metrics))
+        .route("/metrics", get(health::metrics))
         .layer(from_fn_with_state(state(), gate::whole))
         .route_layer(from_fn_with_state(state(), gate::admit));
     let open = Router::new()
         .merge(page::routes())
-        .route("/healthz", get(health))
+        .route("/healthz", get(health::show))
         .route("/openapi.json", get(document::show));
     let routes = closed.merge(open).fallback(nothing).with_state(state());
     // Upload sizes are held by `gate::whole`, of all kinds of bodies.
@@ -75,27 +68,4 @@ fn cors(origins: &[String]) -> CorsLayer {
         .allow_origin(allowed)
         .allow_methods([Method::GET, Method::POST, Method::DELETE])
         .allow_headers([header::AUTHORIZATION, header::CONTENT_TYPE])
-}
-
-/// Whether the server lives
-#[utoipa::path(get, path = "/healthz", tag = "server", responses(
-    (status = 200, description = "It lives"),
-    (status = 503, description = "It ends")))]
-pub(super) async fn health(State(server): Shared) -> Result<Json<Value>, Fault> {
-    if *server.closing.borrow() {
-        return Err(Fault::shutting_down());
-    }
-    Ok(Json(
-        json!({"status": "ok", "started": server.started(), "version": env!("CARGO_PKG_VERSION")}),
-    ))
-}
-
-/// Counts, as Prometheus reads them
-#[utoipa::path(get, path = "/metrics", tag = "server", responses(
-    (status = 200, description = "Counts", content_type = "text/plain"),
-    (status = "4XX", description = "Refused")))]
-pub(super) async fn metrics(State(server): Shared) -> Response {
-    let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
-    let text = server.metrics.text(server.queue.counts());
-    ([(header::CONTENT_TYPE, kind)], text).into_response()
 }
