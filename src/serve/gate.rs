@@ -14,6 +14,7 @@ use axum::{
     response::{IntoResponse as _, Response},
 };
 use base64::Engine as _;
+use futures_util::StreamExt as _;
 
 use super::{
     fault::{Fault, Form},
@@ -27,6 +28,10 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Bytes of an answer that is written anew in the form of an interface.
 const MOST_REFUSAL: usize = 4096;
+
+/// Bytes of a refused body that are taken in, and how long they are waited for.
+const MOST_DISCARDED: usize = 8 << 20;
+const MOMENT: Duration = Duration::from_secs(2);
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -285,35 +290,58 @@ pub(super) async fn whole(
 }
 
 async fn read(body: Body, most: usize, headers: &HeaderMap) -> Result<Bytes, Fault> {
-    let too_large = || {
-        let message = format!("the request has more than {most} bytes (`--max-body`)");
-        Fault::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", message)
-    };
     let length = headers
         .get(header::CONTENT_LENGTH)
         .and_then(|length| length.to_str().ok());
-    if length
-        .and_then(|length| length.parse().ok())
-        .is_some_and(|length: usize| length > most)
-    {
-        return Err(too_large());
+    let length = length.and_then(|length| length.parse::<usize>().ok());
+    if length.is_some_and(|length| length > most) {
+        discard(body).await;
+        return Err(too_large(most));
     }
-    match tokio::time::timeout(PATIENCE, to_bytes(body, most)).await {
-        Ok(Ok(bytes)) => Ok(bytes),
-        Ok(Err(error)) if format!("{error:?}").contains("LengthLimit") => Err(too_large()),
-        Ok(Err(error)) => {
-            let message = format!("the request cannot be read: {error}");
-            Err(Fault::new(
-                StatusCode::BAD_REQUEST,
-                "invalid_request",
-                message,
-            ))
-        }
+    match tokio::time::timeout(PATIENCE, gathered(body, most)).await {
+        Ok(read) => read,
         Err(_) => {
             let message = format!("the request did not come within {} s", PATIENCE.as_secs());
             Err(Fault::new(StatusCode::REQUEST_TIMEOUT, "timeout", message))
         }
     }
+}
+
+async fn gathered(body: Body, most: usize) -> Result<Bytes, Fault> {
+    let mut chunks = body.into_data_stream();
+    let mut whole = Vec::new();
+    while let Some(chunk) = chunks.next().await {
+        let chunk = chunk.map_err(|error| {
+            let message = format!("the request cannot be read: {error}");
+            Fault::new(StatusCode::BAD_REQUEST, "invalid_request", message)
+        })?;
+        if whole.len() + chunk.len() > most {
+            return Err(too_large(most));
+        }
+        whole.extend_from_slice(&chunk);
+    }
+    Ok(whole.into())
+}
+
+fn too_large(most: usize) -> Fault {
+    let message = format!("the request has more than {most} bytes (`--max-body`)");
+    Fault::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", message)
+}
+
+/// Takes in some of a body that is refused: a client that still sends would not see the answer.
+async fn discard(body: Body) {
+    let mut chunks = body.into_data_stream();
+    let taking = async {
+        let mut taken = 0;
+        while let Some(Ok(chunk)) = chunks.next().await {
+            taken += chunk.len();
+            if taken > MOST_DISCARDED {
+                break;
+            }
+        }
+    };
+    // What comes later is not waited for.
+    let _ = tokio::time::timeout(MOMENT, taking).await;
 }
 
 #[cfg(test)]

@@ -7,6 +7,10 @@
 //! gate ─▶ own, openai, sdapi ─▶ asked: names to places, limits, a plan ─▶ queue ─▶ worker ─▶ engine
 //!                                                                           └─▶ events, previews ◀─┘
 //! ```
+#![expect(
+    clippy::unused_async,
+    reason = "handlers are futures, whether they wait for something or not"
+)]
 
 mod asked;
 mod document;
