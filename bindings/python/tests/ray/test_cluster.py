@@ -3,6 +3,7 @@
 import base64
 import json
 import os
+import secrets
 import signal
 import subprocess
 import sys
@@ -14,10 +15,13 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
-import afterimage
-import afterimage.ray as many
-import ray
-from ray.util import state
+os.environ.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=secrets.token_hex(16))  # nobody else on this machine joins
+os.environ.setdefault("RAY_worker_niceness", "0")  # Ray's own is 15: next to other work its workers get little
+
+import afterimage  # noqa: E402  Ray reads these when it is imported
+import afterimage.ray as many  # noqa: E402
+import ray  # noqa: E402
+from ray.util import state  # noqa: E402
 
 HEAD = "127.0.0.1:6379"
 STARTED = [str(Path(sys.executable).with_name("ray")), "start", "--num-cpus", "1", "--object-store-memory", "100000000", "--disable-usage-stats"]
