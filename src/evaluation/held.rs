@@ -21,10 +21,10 @@ use crate::{
     pipeline::Request,
 };
 
-/// An evaluation on the model of an [`Engine`], which any number of processes may share: each makes other batches of it, into one folder or into
+/// Makes an evaluation on the model of an [`Engine`], which any number of processes may share: each makes other batches of it, into one folder or into
 /// several.
 #[derive(Debug)]
-pub struct Evaluation {
+pub struct Evaluator {
     engine: Arc<Engine>,
     lent: Lent,
     request: Request,
@@ -33,7 +33,7 @@ pub struct Evaluation {
     warm: AtomicBool,
 }
 
-impl Evaluation {
+impl Evaluator {
     /// Plans an evaluation; nothing is made yet.
     ///
     /// # Errors

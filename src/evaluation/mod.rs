@@ -4,7 +4,7 @@
 //! and plain runs of fewer steps that cost as much as the rules, by the run's own sampler and by others; and one of so many that more
 //! would change nothing. [`fill`] makes them batch by batch into a [`Store`], where every
 //! batch is one file that appears whole or not at all; a [`Shard`] makes a part of the batches, and a run that was stopped goes on
-//! where it was. An [`Evaluation`] does so on a model that an engine holds. [`Joined`] brings the folders of all shards together, and
+//! where it was. An [`Evaluator`] does so on a model that an engine holds. [`Joined`] brings the folders of all shards together, and
 //! [`measure`] turns the pictures into [`Results`].
 //!
 //! Within a batch every method takes its turn, so that each batch is one round of a paired timing.
@@ -32,7 +32,7 @@ pub use archive::write_archive;
 pub use chart::{Chart, svg};
 pub use compare::{Comparison, Reference, Standing};
 pub use data::{for_each_picture, read_prompts};
-pub use held::Evaluation;
+pub use held::Evaluator;
 pub use instruments::Measures;
 pub use joined::Joined;
 pub use measure::{Instruments, measure};

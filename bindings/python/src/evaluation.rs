@@ -6,9 +6,7 @@ use afterimage::{
     Error,
     cache::CacheRule,
     device::{self, DeviceChoice},
-    evaluation::{
-        Evaluation as Planned, Instruments, Joined, Measures, Peers, Sampling, Shard, measure,
-    },
+    evaluation::{Evaluator, Instruments, Joined, Measures, Peers, Sampling, Shard, measure},
     pipeline::Recipe,
 };
 use pyo3::prelude::*;
@@ -17,7 +15,7 @@ use crate::{engine::Engine, errors::raised, watch::Watch};
 
 /// An evaluation on a model in memory. Any number of processes may make parts of it.
 #[pyclass(frozen, module = "afterimage._afterimage")]
-pub(crate) struct Evaluation(Planned);
+pub(crate) struct Evaluation(Evaluator);
 
 #[pymethods]
 impl Evaluation {
@@ -53,7 +51,7 @@ impl Evaluation {
                 seed,
                 prompts,
             };
-            Planned::new(engine.0.clone(), &sampling)
+            Evaluator::new(engine.0.clone(), &sampling)
         };
         py.detach(plan).map(Self).map_err(|error| raised(&error))
     }
@@ -111,9 +109,13 @@ pub(crate) fn measured(
         shapes,
         clip,
     };
+    let mut interrupted = None;
     let mut go_on = || {
         let signals = Python::attach(|py| py.check_signals());
-        signals.map_err(|_| Error::cancelled())
+        signals.map_err(|signal| {
+            interrupted = Some(signal);
+            Error::cancelled()
+        })
     };
     let work = || {
         let joined = Joined::open(&folders)?;
@@ -124,5 +126,9 @@ pub(crate) fn measured(
         results.write(&output)?;
         Ok(results.to_json())
     };
-    py.detach(work).map_err(|error: Error| raised(&error))
+    let measured = py.detach(work);
+    match interrupted {
+        Some(signal) => Err(signal),
+        None => measured.map_err(|error: Error| raised(&error)),
+    }
 }
