@@ -4,25 +4,18 @@ use std::{
     fs,
     path::{Path, PathBuf},
     rc::Rc,
-    sync::Arc,
     time::Duration,
 };
 
 use afterimage::{
     Error,
-    device::DeviceChoice,
-    engine::{Engine, EngineOptions},
     evaluation::{
-        Evaluator, Instruments, Joined, Made, Maker, Method, Outcome, Results, Sample, Sampling,
-        Shard, Store, Study, Subjects, fill, for_each_picture, measure, plot, report,
-        write_archive,
+        Instruments, Joined, Made, Maker, Method, Outcome, Results, Sample, Shard, Store, Study,
+        Subjects, fill, for_each_picture, measure, plot, report, write_archive,
     },
     image_io::Picture,
     metrics::{Asked, ShapeJudge},
-    pipeline::Recipe,
 };
-
-use crate::fixture::fixture;
 
 const SIDE: usize = 16;
 
@@ -451,52 +444,4 @@ fn a_converged_run_is_measured_to_and_not_compared_with() {
     let page = report(&[(results, "toy.svg".into())]);
     assert!(page.contains("float PSNR to converged"), "{page}");
     assert!(page.contains("`120 steps, converged`"), "{page}");
-}
-
-/// Shards that two engines make into two folders are what one makes into one, but for the time they take.
-#[test]
-fn an_engine_makes_its_share() {
-    let evaluator = || {
-        let said = serde_json::json!({
-            "version": 1, "steps": 2, "batch": 2, "sampler": "ddim",
-            "model": {"name": fixture("sd15/model").display().to_string()},
-        });
-        let recipe = Recipe::from_json(&said.to_string()).unwrap();
-        let options = EngineOptions {
-            recipe: recipe.clone(),
-            device: DeviceChoice::Cpu,
-            ..EngineOptions::default()
-        };
-        let sampling = Sampling {
-            recipe,
-            rules: vec!["deepcache:interval=2,branch=0".parse().unwrap()],
-            samples: 5,
-            seed: 7,
-            prompts: Some(vec!["a fox".into(), "a hen".into()]),
-            ..Sampling::default()
-        };
-        let engine = Arc::new(Engine::open(&options, &mut ()).unwrap());
-        Evaluator::new(engine, &sampling).unwrap()
-    };
-    let folders = [(); 3].map(|()| tempfile::tempdir().unwrap());
-    let [one, other, whole] = folders.each_ref().map(|folder| folder.path().to_owned());
-    let fill = |evaluator: &Evaluator, folder: &Path, shard| {
-        evaluator.fill(folder, shard, &mut (), |_| {}).unwrap().done
-    };
-    let [first, second] = [1, 2].map(|number| Shard { number, of: 2 });
-    assert_eq!(fill(&evaluator(), &one, first), 2);
-    let last = evaluator();
-    assert_eq!(fill(&last, &other, second), 1);
-    assert_eq!(fill(&last, &whole, Shard::ALL), 3);
-    assert_eq!(fill(&last, &whole, Shard::ALL), 3);
-    let (shared, alone) = (results(&[one, other]), results(&[whole]));
-    assert_eq!(shared.study, alone.study);
-    let kept = |results: &Results| -> Vec<_> {
-        let outcomes = results.outcomes.iter();
-        outcomes
-            .map(|it| (it.mean_squared_error, it.float_psnr, it.ssim))
-            .collect()
-    };
-    assert_eq!(kept(&shared), kept(&alone));
-    assert!(shared.outcomes.len() > 2 && shared.outcomes[1].mean_squared_error > 0.0);
 }
