@@ -4,7 +4,8 @@
 #   scripts/ray.sh WHEEL             checks the types, and runs the tests (minutes)
 #   scripts/ray.sh WHEEL bench       64 bundled pictures by two workers of one core each, and by the program with two threads, in turn
 #
-# AFTERIMAGE_PROGRAM is the program that is compared with; RAY_VENV keeps the environment from one call to the next.
+# AFTERIMAGE_PROGRAM is the program that is compared with; RAY_VENV keeps the environment from one call to the next. In the end, every process of Ray on
+# this machine is stopped.
 set -euo pipefail
 wheel=$(realpath "$1")
 what=${2:-tests}
@@ -16,6 +17,7 @@ trap '"$venv/bin/ray" stop --force >/dev/null 2>&1 || true; rm -rf "$place"' EXI
 [ -x "$venv/bin/python" ] || python3 -m venv "$venv"
 "$venv/bin/pip" install --quiet "ray[data,serve]==2.60.0" mypy pillow tqdm types-tqdm
 "$venv/bin/pip" install --quiet --force-reinstall --no-deps "$wheel"
+export RAY_DATA_DISABLE_PROGRESS_BARS=1
 export EXAMPLES="$repository/bindings/python/examples" PYTHONPATH="$repository/bindings/python/examples"
 cd "$place"   # what is tested is what was installed
 case "$what" in

@@ -70,7 +70,7 @@ impl Evaluator {
         folder: &Path,
         shard: Shard,
         observer: &mut dyn Observer,
-        mut progress: impl FnMut(Tally),
+        progress: impl FnMut(Tally),
     ) -> Result<Tally, Error> {
         let store = Store::begin(folder, &self.study)?;
         let total = self.study.batches();
@@ -86,7 +86,7 @@ impl Evaluator {
                 warm: self.warm.load(Ordering::Relaxed),
                 observer,
             };
-            let tally = fill(&store, shard, &mut maker, |tally| progress(tally))?;
+            let tally = fill(&store, shard, &mut maker, progress)?;
             self.warm.store(true, Ordering::Relaxed);
             Ok(tally)
         })

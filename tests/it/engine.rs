@@ -264,24 +264,23 @@ fn a_file_keeps_what_the_program_writes_into_its_own() {
 fn a_plan_is_calibrated_on_the_model_in_memory() {
     let engine = tiny();
     let watched = Watched {
-        recipe: recipe(json!({"steps": 4, "sampler": "ddim"})),
-        prompts: vec!["a fox".into(), "a hen".into()],
-        seeds: vec![1, 2, 3],
+        recipe: recipe(json!({"steps": 2, "sampler": "ddim"})),
+        prompts: vec!["a fox".into()],
+        seeds: vec![1, 2],
     };
     let rules = || vec!["deepcache:branch=0".parse().unwrap()];
     let go = Cancel::default();
-    let calibrate = |cancel: &Cancel| engine.calibrate(&watched, (rules(), 3), cancel, &mut ());
+    let calibrate = |cancel: &Cancel| engine.calibrate(&watched, (rules(), 2), cancel, &mut ());
     let plan = calibrate(&go).unwrap();
-    assert_eq!((plan.steps, plan.pictures, plan.gap), (4, 3, 3));
+    assert_eq!((plan.steps, plan.pictures, plan.gap), (2, 2, 2));
     assert_eq!(plan.curves.len(), 1);
-    assert_eq!(calibrate(&go).unwrap(), plan);
     go.now();
     assert!(calibrate(&go).is_err_and(|error| error.is_cancelled()));
     let nothing = Watched {
         seeds: Vec::new(),
         ..watched.clone()
     };
-    let none = engine.calibrate(&nothing, (rules(), 3), &Cancel::default(), &mut ());
+    let none = engine.calibrate(&nothing, (rules(), 2), &Cancel::default(), &mut ());
     assert!(none.is_err_and(|error| error.is_request()));
     assert_eq!(values(&engine, &fox()), values(&tiny(), &fox()));
 }
