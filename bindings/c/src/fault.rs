@@ -217,7 +217,11 @@ pub extern "C" fn afterimage_error_free(error: *mut afterimage_error) -> afterim
 
 #[cfg(test)]
 mod tests {
-    use std::{ffi::CStr, panic::panic_any, ptr::null_mut};
+    use std::{
+        ffi::CStr,
+        panic::panic_any,
+        ptr::{dangling_mut, null_mut},
+    };
 
     use super::*;
 
@@ -250,7 +254,7 @@ mod tests {
 
     #[test]
     fn success_leaves_no_error() {
-        let mut error = null_mut::<afterimage_error>().wrapping_add(1);
+        let mut error = dangling_mut::<afterimage_error>();
         assert_eq!(guard(&raw mut error, || Ok(())), afterimage_code::Ok);
         assert!(error.is_null());
     }
