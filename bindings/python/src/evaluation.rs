@@ -113,8 +113,11 @@ pub(crate) fn measured(
     };
     let mut interrupted = None;
     let mut go_on = || {
-        let signals = Python::attach(Python::check_signals);
-        signals.map_err(|signal| {
+        let heard = Python::attach(|py| {
+            py.check_signals()?;
+            Ok(())
+        });
+        heard.map_err(|signal| {
             interrupted = Some(signal);
             Error::cancelled()
         })

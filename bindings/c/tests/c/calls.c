@@ -15,7 +15,7 @@
   } while (0)
 
 static const char RECIPE[] =
-    "{\"version\": 1, \"prompts\": [\"a red circle above a blue square\"], \"seed\": 7, \"steps\": 4}";
+    "{\"version\": 1, \"prompts\": [\"a red circle above a blue square\"], \"seed\": 7, \"steps\": 4, \"size\": [64, 64]}";
 
 /* Where files go. */
 static const char *folder = "/tmp";
