@@ -223,21 +223,26 @@ READERS: dict[str, Callable[[File], Iterator[Mapping[str, Any]]]] = {".jsonl": _
 
 
 def _task(row: Mapping[str, Any], index: int, seed: int, options: Mapping[str, Any], pool: Pool) -> dict[str, Any]:
-    """A row as a recipe, and the file that it becomes."""
+    """A row as a recipe, and the file that it becomes. What its columns say goes before its recipe, and that before the options."""
     given = {name: row[name] for name in COLUMNS if row.get(name) is not None}
-    asked = {**options, **given}
-    recipe = _read(asked.pop("recipe", None))
-    prompt = asked.pop("prompt", None)
-    own = recipe.get("seed")
-    _put(recipe, cache=asked.pop("cache", None), seed=asked.pop("seed", seed + index if own is None else own))
-    if prompt is not None:
-        recipe["prompts"] = [prompt]
-    _translate(recipe, asked)
+    recipe = {**_recipe({**options}), **_read(given.pop("recipe", None))}
+    recipe.update(_recipe(given))
+    if recipe.get("seed") is None:
+        recipe["seed"] = seed + index
     if len(recipe.get("prompts", ())) > 1 or len(recipe.get("classes", ())) > 1 or recipe.get("batch", 1) > 1:
         raise ValueError(f"row {index} asks for several pictures; a row is one")
     text = json.dumps(recipe, sort_keys=True)
     named = json.dumps([os.fspath(pool.model), sorted((key, str(value)) for key, value in pool.loading.items()), text])
     return {"row": index, "file": hashlib.sha256(named.encode()).hexdigest()[:24] + ".png", "recipe": text}
+
+
+def _recipe(said: dict[str, Any]) -> dict[str, Any]:
+    """Options, or columns, as keys of a recipe."""
+    recipe: dict[str, Any] = {}
+    prompt = said.pop("prompt", None)
+    _put(recipe, cache=said.pop("cache", None), seed=said.pop("seed", None), prompts=None if prompt is None else [prompt])
+    _translate(recipe, said)
+    return recipe
 
 
 def _line(task: Mapping[str, Any], folder: File, failed: Mapping[str, str]) -> dict[str, Any]:

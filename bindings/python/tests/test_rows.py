@@ -70,6 +70,11 @@ class Rows(unittest.TestCase):
         self.assertEqual(self.made(ROWS)[0].made, 1)
         self.assertEqual(self.made(ROWS, cache="deepcache:interval=2,branch=0")[0].made, 2)
 
+    def test_a_row_goes_before_the_options(self):
+        rows = [{"recipe": '{"version": 1, "prompts": ["a red circle"], "steps": 1, "seed": 3}'}, {"recipe": {"version": 1, "steps": 1}, "num_inference_steps": 3}]
+        tasks = [json.loads(many._task(row, index, 5, {**SHORT, "prompt": "a green ring"}, POOL)["recipe"]) for index, row in enumerate(rows)]
+        self.assertEqual([(task["prompts"], task["steps"], task["seed"]) for task in tasks], [(["a red circle"], 1, 3), (["a green ring"], 3, 6)])
+
     def test_refused_rows_are_written_down(self):
         summary, lines = self.made([{"prompt": "a red circle", "cache": "deepcash"}, {"prompt": "a red circle"}])
         self.assertEqual((summary.made, summary.failed), (1, 1))
