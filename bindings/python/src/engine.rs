@@ -81,8 +81,9 @@ impl Engine {
     /// Calibrates a plan for `rules`, or a router where there is none, writes it to `output`, and gives a plan as JSON.
     #[pyo3(signature = (recipe, rules, prompts, seeds, gap, output, progress = None, warn = None))]
     #[expect(
+        clippy::needless_pass_by_value,
         clippy::too_many_arguments,
-        reason = "Python names them, and one function calls it"
+        reason = "arguments from Python are owned, and named there"
     )]
     fn calibrate(
         &self,

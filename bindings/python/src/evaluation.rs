@@ -23,8 +23,9 @@ impl Evaluation {
     #[new]
     #[pyo3(signature = (engine, recipe, rules, samples, seed, prompts = None, peers = Vec::new(), converged = None))]
     #[expect(
+        clippy::needless_pass_by_value,
         clippy::too_many_arguments,
-        reason = "Python names them, and one function calls it"
+        reason = "arguments from Python are owned, and named there"
     )]
     fn plan(
         py: Python<'_>,
@@ -39,12 +40,12 @@ impl Evaluation {
     ) -> PyResult<Self> {
         let plan = || {
             let rules = rules.iter().map(|rule| rule.parse::<CacheRule>());
-            let samplers = peers.iter().map(|sampler| sampler.parse());
+            let peers = peers.iter().map(|sampler| sampler.parse());
             let sampling = Sampling {
                 recipe: Recipe::from_json(recipe)?,
                 rules: rules.collect::<Result<_, _>>()?,
                 peers: Peers {
-                    samplers: samplers.collect::<Result<_, _>>()?,
+                    samplers: peers.collect::<Result<_, _>>()?,
                     converged,
                 },
                 samples,
@@ -88,8 +89,9 @@ impl Evaluation {
 #[pyfunction]
 #[pyo3(signature = (folders, output, device, lpips = None, classifier = None, data = None, shapes = false, clip = None))]
 #[expect(
+    clippy::needless_pass_by_value,
     clippy::too_many_arguments,
-    reason = "Python names them, and one function calls it"
+    reason = "arguments from Python are owned, and named there"
 )]
 pub(crate) fn measured(
     py: Python<'_>,
@@ -111,7 +113,7 @@ pub(crate) fn measured(
     };
     let mut interrupted = None;
     let mut go_on = || {
-        let signals = Python::attach(|py| py.check_signals());
+        let signals = Python::attach(Python::check_signals);
         signals.map_err(|signal| {
             interrupted = Some(signal);
             Error::cancelled()
@@ -126,9 +128,9 @@ pub(crate) fn measured(
         results.write(&output)?;
         Ok(results.to_json())
     };
-    let measured = py.detach(work);
+    let results = py.detach(work);
     match interrupted {
         Some(signal) => Err(signal),
-        None => measured.map_err(|error: Error| raised(&error)),
+        None => results.map_err(|error: Error| raised(&error)),
     }
 }
