@@ -6,6 +6,7 @@
 //! that is said outward, names and shapes, is the checkpoint's.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
 
 use burn::{
     module::{Module, ModuleMapper, Param},
@@ -15,6 +16,7 @@ use burn::{
 use super::filters::placed;
 use super::finite::check_finite;
 use super::slots::{Keeping, Slot, Trail, slots};
+use super::stack::{BlockReader, Stacked};
 use super::transpose::transposed;
 use super::unread::Unread;
 use super::{Storage, WeightSource, adapt::Patches, names, quantise};
@@ -86,6 +88,46 @@ pub fn reload<M: Module>(
     })
 }
 
+/// [`load_merged`], but the blocks of `module` stay unread: each is read when it is needed, adapters merged, and given up after.
+///
+/// # Errors
+///
+/// As [`load_merged`] for all that is read now, and for names and shapes of the blocks.
+pub(crate) fn load_streamed<M: Stacked>(
+    module: M,
+    source: &WeightSource,
+    part: &str,
+    storage: impl Into<Storage>,
+    patches: &Patches,
+) -> Result<M, Error> {
+    let storage = storage.into();
+    let matched = matched(&module, source, part, patches)?;
+    let (mut streamed, mut rest) = (HashMap::<String, Matched>::new(), Matched::new());
+    for (path, (tensor, slot)) in matched {
+        match slot.in_block() {
+            Some((block, inside)) => {
+                let inside = inside.to_owned();
+                let block = streamed.entry(block.to_owned()).or_default();
+                block.insert(inside, (tensor, slot));
+            }
+            None => {
+                rest.insert(path, (tensor, slot));
+            }
+        }
+    }
+    let mut module = filled(module, rest, storage, source.origin())?;
+    let reader = Arc::new(BlockReader::new(storage, source.origin()));
+    for (name, stack) in module.stacks() {
+        let mut tensors =
+            |index: usize| (streamed.remove(&format!("{name}.{index}"))).unwrap_or_default();
+        stack.stream_from(reader.clone(), &mut tensors);
+    }
+    Ok(module)
+}
+
+/// Tensors and the parameters that they belong into, by the paths of these.
+pub(super) type Matched = HashMap<String, (Unread, Slot)>;
+
 fn fill<M: Module>(
     module: M,
     source: &WeightSource,
@@ -94,30 +136,45 @@ fn fill<M: Module>(
     patches: &Patches,
     wanted: impl Fn(&str) -> bool,
 ) -> Result<M, Error> {
-    let slots = slots(&module);
+    let mut matched = matched(&module, source, part, patches)?;
+    matched.retain(|_, (_, slot)| wanted(&slot.name));
+    Ok(filled(module, matched, storage, source.origin())?)
+}
+
+/// What belongs into every parameter of `module`.
+fn matched<M: Module>(
+    module: &M,
+    source: &WeightSource,
+    part: &str,
+    patches: &Patches,
+) -> Result<Matched, Error> {
+    let slots = slots(module);
     let asked = slots.iter().map(Slot::asked).collect();
     let mut tensors = names::canonical(source, &asked)?;
     check(&slots, &tensors, part, source.origin())?;
-    let matched = slots
-        .into_iter()
-        .filter(|slot| wanted(&slot.name))
-        .filter_map(|slot| {
-            let tensor = patches.applied(&slot.name, tensors.remove(&slot.name)?);
-            Some((slot.path.clone(), (tensor, slot)))
-        })
-        .collect();
+    let matched = slots.into_iter().filter_map(|slot| {
+        let tensor = patches.applied(&slot.name, tensors.remove(&slot.name)?);
+        Some((slot.path.clone(), (tensor, slot)))
+    });
+    Ok(matched.collect())
+}
+
+/// `module` with what is `matched` in its parameters.
+pub(super) fn filled<M: Module>(
+    module: M,
+    matched: Matched,
+    storage: Storage,
+    origin: &str,
+) -> Result<M, WeightsError> {
     let mut filler = Filler {
         trail: Trail::default(),
         matched,
         storage,
-        origin: source.origin(),
+        origin,
         failed: None,
     };
     let module = module.map(&mut filler);
-    match filler.failed {
-        Some(error) => Err(error.into()),
-        None => Ok(module),
-    }
+    filler.failed.map_or(Ok(module), Err)
 }
 
 /// Compares both sides by name and shape.
@@ -155,7 +212,7 @@ fn check(
 /// Puts tensors into parameters. After a failure it leaves the rest alone.
 struct Filler<'source> {
     trail: Trail,
-    matched: HashMap<String, (Unread, Slot)>,
+    matched: Matched,
     storage: Storage,
     origin: &'source str,
     failed: Option<WeightsError>,
