@@ -169,12 +169,8 @@ impl<'a, D: StagedDenoiser + ?Sized> Session<'a, D> {
         self.last_refreshed
     }
 
-    /// Whether all blocks that were asked for could be read, where they are read as they are needed.
-    ///
-    /// # Errors
-    ///
-    /// If one could not: what was predicted since is worth nothing.
-    pub fn check(&self) -> Result<(), Error> {
+    /// Whether all blocks could be read, where they are read as they are needed: else what was predicted is worth nothing.
+    pub(crate) fn check(&self) -> Result<(), Error> {
         self.line
             .denoiser
             .reader()

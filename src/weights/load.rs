@@ -6,7 +6,6 @@
 //! that is said outward, names and shapes, is the checkpoint's.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
-use std::sync::Arc;
 
 use burn::{
     module::{Module, ModuleMapper, Param},
@@ -16,7 +15,6 @@ use burn::{
 use super::filters::placed;
 use super::finite::check_finite;
 use super::slots::{Keeping, Slot, Trail, slots};
-use super::stack::{BlockReader, Stacked};
 use super::transpose::transposed;
 use super::unread::Unread;
 use super::{Storage, WeightSource, adapt::Patches, names, quantise};
@@ -88,43 +86,6 @@ pub fn reload<M: Module>(
     })
 }
 
-/// [`load_merged`], but the blocks of `module` stay unread: each is read when it is needed, adapters merged, and given up after.
-///
-/// # Errors
-///
-/// As [`load_merged`] for all that is read now, and for names and shapes of the blocks.
-pub(crate) fn load_streamed<M: Stacked>(
-    module: M,
-    source: &WeightSource,
-    part: &str,
-    storage: impl Into<Storage>,
-    patches: &Patches,
-) -> Result<M, Error> {
-    let storage = storage.into();
-    let matched = matched(&module, source, part, patches)?;
-    let (mut streamed, mut rest) = (HashMap::<String, Matched>::new(), Matched::new());
-    for (path, (tensor, slot)) in matched {
-        match slot.in_block() {
-            Some((block, inside)) => {
-                let inside = inside.to_owned();
-                let block = streamed.entry(block.to_owned()).or_default();
-                block.insert(inside, (tensor, slot));
-            }
-            None => {
-                rest.insert(path, (tensor, slot));
-            }
-        }
-    }
-    let mut module = filled(module, rest, storage, source.origin())?;
-    let reader = Arc::new(BlockReader::new(storage, source.origin()));
-    for (name, stack) in module.stacks() {
-        let mut tensors =
-            |index: usize| (streamed.remove(&format!("{name}.{index}"))).unwrap_or_default();
-        stack.stream_from(reader.clone(), &mut tensors);
-    }
-    Ok(module)
-}
-
 /// Tensors and the parameters that they belong into, by the paths of these.
 pub(super) type Matched = HashMap<String, (Unread, Slot)>;
 
@@ -142,7 +103,7 @@ fn fill<M: Module>(
 }
 
 /// What belongs into every parameter of `module`.
-fn matched<M: Module>(
+pub(super) fn matched<M: Module>(
     module: &M,
     source: &WeightSource,
     part: &str,

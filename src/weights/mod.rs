@@ -23,6 +23,7 @@ mod quantise;
 mod slots;
 mod source;
 mod stack;
+mod streamed;
 mod transpose;
 mod unread;
 
@@ -31,7 +32,6 @@ pub(crate) use unread::Unread;
 
 pub(crate) use filters::placed;
 pub use format::{Format, Storage, WeightFormat};
-pub(crate) use load::load_streamed;
 pub use load::{check_fit, load_merged, load_strict, reload};
 pub use slots::{FileTypes, shapes, weight_bytes};
 pub(crate) use slots::{Weight, weight};
@@ -41,3 +41,4 @@ pub(crate) use source::refuse_stand_in;
 pub(crate) use source::shard_files;
 pub(crate) use stack::{AnyStack, Stack, Stacked};
 pub use stack::{BlockReader, BlocksRead};
+pub(crate) use streamed::load_streamed;

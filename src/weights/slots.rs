@@ -7,9 +7,12 @@ use burn::{
     tensor::{Bool, DType, Int, Tensor},
 };
 
-use super::{Storage, WeightSource, names, quantise, stack::CONTAINER, unread::Unread};
+use super::{Storage, WeightSource, names, quantise, unread::Unread};
 #[cfg(feature = "cpu")]
 use super::{packed, unread::Blocks};
+
+/// What modules call the container of streamed blocks, or of such as could be.
+pub(super) const CONTAINER: &str = "Stack";
 
 /// Names and shapes of a module's parameters as a checkpoint has them, without allocating one.
 pub fn shapes<M: Module>(module: &M) -> Vec<(String, Vec<usize>)> {

@@ -25,11 +25,9 @@ use burn::{
 use super::{
     Storage,
     load::{Matched, filled},
+    slots::CONTAINER,
 };
 use crate::error::{Error, WeightsError};
-
-/// What modules call the container of streamed blocks, or of such as could be.
-pub(super) const CONTAINER: &str = "Stack";
 
 /// A sequence of blocks.
 #[derive(Debug, Clone)]

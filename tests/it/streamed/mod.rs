@@ -1,5 +1,6 @@
 //! Models whose blocks are read from the file as they are needed, against the same models in memory: the same bits.
 
+mod commands;
 mod faults;
 
 use std::slice;
