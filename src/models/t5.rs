@@ -17,6 +17,7 @@ use crate::error::{ConfigError, Error};
 use crate::nn::attention::{merge_heads, split_heads};
 use crate::ops::{self, Gelu};
 use crate::text::SentenceEncoder;
+use crate::weights::{AnyStack, BlockReader, Stack, Stacked};
 
 /// Added to the scores of padding: far below any score, and finite, as GPU compilers may assume no infinity.
 const MASKED: f32 = -1e9;
@@ -264,7 +265,7 @@ impl T5Block {
 
 #[derive(Module, Debug)]
 struct T5Stack {
-    block: Vec<T5Block>,
+    block: Stack<T5Block>,
     final_layer_norm: RmsNorm,
 }
 
@@ -298,7 +299,14 @@ impl T5EncoderModel {
     ///
     /// - output: `[1, heads, tokens, tokens]`, queries then keys
     pub fn position_bias(&self, tokens: usize, device: &Device) -> Option<Tensor<4>> {
-        let (attention, _) = &self.encoder.block.first()?.layer;
+        let blocks = &self.encoder.block;
+        let first = 0..blocks.len().min(1);
+        blocks.fold(first, None, |_, _, block| self.bias(block, tokens, device))
+    }
+
+    /// [`position_bias`](Self::position_bias), which the first block holds.
+    fn bias(&self, first: &T5Block, tokens: usize, device: &Device) -> Option<Tensor<4>> {
+        let (attention, _) = &first.layer;
         let table = attention.self_attention.relative_attention_bias.as_ref()?;
         let bucket = |query, key| bucket(query, key, self.buckets, self.farthest);
         let buckets = (0..tokens)
@@ -319,19 +327,36 @@ impl T5EncoderModel {
     pub fn encode(&self, ids: Tensor<2, Int>, mask: Option<Tensor<2>>) -> Tensor<3> {
         let ([_, tokens], device) = (ids.dims(), ids.device());
         let dtype = self.encoder.final_layer_norm.weight.val().dtype();
-        let mut hidden = self.shared.forward(ids).cast(FloatDType::F32); // [rows, tokens, width]
-        if let Some(bias) = self.position_bias(tokens, &device) {
-            let bias = match mask {
-                Some(mask) => {
-                    let padding: Tensor<4> = ((mask - 1.0) * -MASKED).unsqueeze_dims(&[1, 1]);
-                    bias + padding // [rows, heads, tokens, tokens]
-                }
+        let hidden = self.shared.forward(ids).cast(FloatDType::F32); // [rows, tokens, width]
+        let padding = mask.map(|mask| ((mask - 1.0) * -MASKED).unsqueeze_dims(&[1, 1]));
+        let of_first = |block: &T5Block| {
+            let bias = self.bias(block, tokens, &device)?;
+            Some(match &padding {
+                Some(padding) => bias + padding.clone(), // [rows, heads, tokens, tokens]
                 None => bias,
-            };
-            let blocks = self.encoder.block.iter();
-            hidden = blocks.fold(hidden, |hidden, block| block.forward(hidden, &bias, dtype));
-        }
+            })
+        };
+        let blocks = &self.encoder.block;
+        let (hidden, _) = blocks.fold(
+            0..blocks.len(),
+            (hidden, None),
+            |(hidden, bias), _, block| match bias.or_else(|| of_first(block)) {
+                Some(bias) => (block.forward(hidden, &bias, dtype), Some(bias)),
+                None => (hidden, None),
+            },
+        );
         self.encoder.final_layer_norm.forward(hidden)
+    }
+
+    /// What reads the blocks, where they are read as they are needed.
+    pub fn reader(&self) -> Option<&BlockReader> {
+        self.encoder.block.reader()
+    }
+}
+
+impl Stacked for T5EncoderModel {
+    fn stacks(&mut self) -> Vec<(&'static str, &mut dyn AnyStack)> {
+        vec![("encoder.block", &mut self.encoder.block)]
     }
 }
 
