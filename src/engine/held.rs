@@ -216,9 +216,9 @@ impl Engine {
         if adapters(&recipe) != adapters(&self.own) {
             model.adapters = recipe.adapters()?;
         }
-        let machine = self.machine.computing(recipe.dtype, recipe.weights)?;
+        let machine = self.machine.computing(&recipe)?;
         Ok(Lent {
-            loaded: Loaded::by(&recipe, &machine),
+            loaded: Loaded::by(&recipe, &model, &machine),
             model,
             machine,
         })
