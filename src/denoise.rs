@@ -177,6 +177,7 @@ impl Denoise<'_> {
                 latents = self.step(history, prediction.clone(), evaluation, from.clone(), noise);
                 latents = self.restore(latents, evaluation.index);
                 latents = self.inject(latents, &prior, evaluation, first, Moment::AfterStep);
+                session.check()?;
                 finish_on_device(&latents, evaluation.index, total)?;
                 let progress = Progress {
                     evaluation,

@@ -10,6 +10,7 @@ use crate::{
     device,
     engine::{Account, Made, Summary},
     pipeline::Report,
+    weights::BlocksRead,
 };
 
 #[derive(Serialize)]
@@ -46,6 +47,27 @@ impl Seconds {
     }
 }
 
+/// What was read of streamed blocks.
+#[derive(Serialize)]
+struct Reads {
+    blocks: u64,
+    bytes: u64,
+}
+
+impl Reads {
+    /// Of all models of a run; `None` where their blocks stay in memory.
+    fn new(made: &Made) -> Option<Self> {
+        let reads = made.reports.iter().map(|report| report.blocks_read);
+        let BlocksRead { blocks, bytes } = reads.sum();
+        (blocks > 0).then_some(Self { blocks, bytes })
+    }
+
+    fn text(&self) -> String {
+        let bytes = console::bytes(self.bytes);
+        format!("{} blocks read as they were needed, {bytes}", self.blocks)
+    }
+}
+
 #[derive(Serialize)]
 pub(super) struct Outcome {
     files: Vec<String>,
@@ -60,6 +82,9 @@ pub(super) struct Outcome {
     /// Evaluations that were played from a recording, where that was asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     evaluations_played: Option<usize>,
+    /// What was read of streamed blocks while the denoiser ran.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    blocks_read: Option<Reads>,
     seconds: Seconds,
     /// Bytes of main memory, where the system says.
     peak_memory: Option<u64>,
@@ -88,6 +113,7 @@ impl Outcome {
                 let played = made.reports.iter().map(|report| report.account.played);
                 played.sum()
             }),
+            blocks_read: Reads::new(made),
             seconds: Seconds::new(made),
             peak_memory: device::peak_memory(),
             peak_device_memory: device_memory.max(),
@@ -136,6 +162,11 @@ impl Outcome {
             lines.push(("cache", format!("{}: {}", facts.cache, self.work.spared())));
             lines.push(("in full", console::numbers(&self.refreshed)));
         }
+        lines.extend(
+            self.blocks_read
+                .iter()
+                .map(|reads| ("weights", reads.text())),
+        );
         lines.extend(self.forecasts().map(|text| ("forecasts", text)));
         lines.extend(self.evaluations_played.map(|played| {
             let text = format!("{played} of {} evaluations played", facts.evaluations);

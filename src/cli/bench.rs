@@ -56,7 +56,7 @@ pub(super) fn run(arguments: &args::Bench) -> Result<(), Error> {
     let machine = job::machine(&arguments.machine, &workload)?;
     machine.check_memory(&model.config, &request, &plain)?;
     cancel::listen();
-    let pipeline = model.load(&machine)?;
+    let pipeline = job::load(&model, &machine, (&request, &plain))?;
     let samples = interleave(variants.len(), arguments.repeat, |variant| {
         let (variant, _) = &variants[variant];
         (request.cache, request.step_graphs) = (variant.rule.clone(), variant.step_graphs);

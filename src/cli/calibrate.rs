@@ -49,7 +49,7 @@ fn plan(arguments: &args::Calibrate, rules: Vec<CacheRule>) -> Result<(), Error>
     let machine = job::machine(&arguments.machine, &workload)?;
     machine.check_memory(&model.config, &requests[0], &resolved)?;
     cancel::listen();
-    let pipeline = model.load(&machine)?;
+    let pipeline = job::load(&model, &machine, (&requests[0], &resolved))?;
     let asked = Calibration {
         model: model.folder.weights_hash()?,
         rules,
@@ -96,7 +96,7 @@ fn router(arguments: &args::Calibrate) -> Result<(), Error> {
     let machine = job::machine(&arguments.machine, &workload)?;
     machine.check_memory(&model.config, &request, &resolved)?;
     cancel::listen();
-    let pipeline = model.load(&machine)?;
+    let pipeline = job::load(&model, &machine, (&request, &resolved))?;
     let mut watch = Watch::new();
     let router = pipeline.calibrate(&request, &arguments.seeds, &mut watch)?;
     watch.finish();

@@ -123,7 +123,7 @@ fn make(
         let total = shard.batches(total).count();
         return Ok(Tally { done: total, total });
     }
-    let pipeline = model.load(machine)?;
+    let pipeline = job::load(model, machine, (&request, &request.resolve(&model.config)?))?;
     let mut maker = PipelineMaker {
         pipeline: &pipeline,
         request,

@@ -42,6 +42,7 @@ pub(super) fn run(arguments: &args::Generate) -> Result<(), Error> {
         machine.check_memory(&stage.model.config, &stage.request, &stage.resolved)?;
         stage.model.check_weights(&machine)?;
     }
+    job.stages.arrange(&machine, listener)?;
     job.read_latents(&machine)?;
     cancel::listen();
     keep_time(&mut job, &machine)?;
@@ -105,6 +106,7 @@ fn place(recipe: &Recipe, arguments: &args::Generate) -> args::Machine {
     let mut machine = arguments.machine.clone();
     machine.place.dtype = recipe.dtype;
     machine.weights = recipe.weights;
+    machine.blocks.stream_weights = recipe.stream_weights;
     machine
 }
 

@@ -18,8 +18,8 @@ use crate::{
     device::{DeviceChoice, OpenDevice},
     error::{Error, RequestError},
     pipeline::{
-        Generated, Pipeline, Recipe, RecipeControl, RecipeEmbedding, RecipeFile, RecipeLora,
-        RecipeModel, Report, Residency, Seeds,
+        Arrangement, Generated, Pipeline, Recipe, RecipeControl, RecipeEmbedding, RecipeFile,
+        RecipeLora, RecipeModel, Report, Residency, Seeds,
     },
     weights::Format,
 };
@@ -70,6 +70,7 @@ struct Held {
 #[derive(Debug, Clone, PartialEq)]
 struct Loaded {
     format: Format,
+    arrangement: Arrangement,
     /// `ControlNets` by folder and hash.
     nets: Vec<(String, Option<String>)>,
     loras: Vec<RecipeLora>,
@@ -125,16 +126,18 @@ impl Engine {
             dtype: own.dtype,
             weights: own.weights,
             residency: options.residency,
+            streaming: own.stream_weights.unwrap_or_default(),
             unchecked: options.unchecked,
         };
         let machine = Machine::open(place, listener)?;
+        model.arrange_for_any(&machine, listener)?;
         let engine = Self {
             held: Mutex::default(),
             model,
             own,
             machine,
         };
-        let loaded = Loaded::by(&engine.own, &engine.machine);
+        let loaded = Loaded::by(&engine.own, &engine.model, &engine.machine);
         let pipeline = engine.model.load(&engine.machine)?;
         let pipeline = Arc::new(pipeline);
         *engine.turn() = Some(Held { pipeline, loaded });
@@ -172,8 +175,12 @@ impl Engine {
         let recipe = self.completed(recipe)?;
         let mut held = self.turn();
         cancel.check_before()?;
-        let machine = self.machine.computing(recipe.dtype, recipe.weights)?;
+        let machine = self.machine.computing(&recipe)?;
         let mut job = self.job(recipe, observer)?;
+        if machine.streaming != self.machine.streaming {
+            job.stages.first_mut().model.arrangement = None;
+        }
+        job.stages.arrange(&machine, &mut Observed(observer))?;
         check(&job.stages, &machine)?;
         job.read_latents(&machine)?;
         let made = make(&mut job, &mut held, &machine, cancel, observer)?;
@@ -209,9 +216,9 @@ impl Engine {
         if adapters(&recipe) != adapters(&self.own) {
             model.adapters = recipe.adapters()?;
         }
-        let machine = self.machine.computing(recipe.dtype, recipe.weights)?;
+        let machine = self.machine.computing(&recipe)?;
         Ok(Lent {
-            loaded: Loaded::by(&recipe, &machine),
+            loaded: Loaded::by(&recipe, &model, &machine),
             model,
             machine,
         })
@@ -283,7 +290,7 @@ fn make(
         *held = None;
     }
     job.recipe.hash_files()?;
-    let loaded = Loaded::by(&job.recipe, machine);
+    let loaded = Loaded::by(&job.recipe, &job.stages.first().model, machine);
     let mut load = |model: &Model| {
         if alone {
             Held::serve(held, model, machine, &loaded)
@@ -343,13 +350,14 @@ impl Held {
 }
 
 impl Loaded {
-    /// What `recipe`, whose files are hashed, loads a model as.
-    fn by(recipe: &Recipe, machine: &Machine) -> Self {
+    /// What `recipe`, whose files are hashed, loads `model` as.
+    fn by(recipe: &Recipe, model: &Model, machine: &Machine) -> Self {
         let net = |control: &RecipeControl| (control.model.clone(), control.hash.clone());
         let mut nets: Vec<_> = recipe.controls.iter().map(net).collect();
         nets.dedup();
         Self {
             format: machine.format,
+            arrangement: model.arrangement(),
             nets,
             loras: recipe.loras.clone(),
             embeddings: recipe.embeddings.clone(),
@@ -357,8 +365,8 @@ impl Loaded {
         }
     }
 
-    fn without_adapters(&self) -> (Format, &[(String, Option<String>)]) {
-        (self.format, &self.nets)
+    fn without_adapters(&self) -> (Format, Arrangement, &[(String, Option<String>)]) {
+        (self.format, self.arrangement, &self.nets)
     }
 }
 
@@ -372,6 +380,7 @@ fn said_of_models(recipe: &Recipe) -> Recipe {
         custom_diffusions: recipe.custom_diffusions,
         dtype: recipe.dtype,
         weights: recipe.weights,
+        stream_weights: recipe.stream_weights,
         ..Recipe::default()
     }
 }

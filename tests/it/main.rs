@@ -101,6 +101,7 @@ mod samplers;
 mod scenes;
 mod sdxl;
 mod shipped;
+mod streamed;
 mod svd;
 mod t5;
 mod t5_precision;
