@@ -134,6 +134,8 @@ async function finished({ detail: entry }) {
     say(`Done: ${stage.title(job.recipe)}, ${job.seconds.total.toFixed(1)} seconds.`);
     if (shown.job === job.id || !(shown.job || shown.key)) shown = { key: first };
   } catch {
+    // Other programs' pictures go with the answer that they wait for.
+    if (!entry.request) return jobs.dismiss(entry);
     notice("A picture is done, but could not be fetched. Reload the page to try again.", false);
   }
   render();

@@ -85,8 +85,9 @@ export class Jobs extends EventTarget {
 
   #hear(name, job) {
     if (name !== "job") return;
-    if (job.state === "gone") return;
-    this.#take(job);
+    if (job.state !== "gone") return this.#take(job);
+    const entry = this.all.get(job.id);
+    if (entry && !LIVE.includes(entry.job.state)) this.dismiss(entry);
   }
 
   #take(job, extra) {
