@@ -83,7 +83,8 @@ async fn answered(
     headers: &HeaderMap,
 ) -> Result<Response, Fault> {
     let Wanted { ask, reply } = wanted;
-    let mut once = Once::begin(server, owner, Door::OpenAi, ask).await?;
+    let begun = Once::begin(server, owner, Door::OpenAi, ask).await;
+    let mut once = begun.map_err(|fault| fault.called("batch", "n"))?;
     if reply.by_url {
         once.keep();
     }
