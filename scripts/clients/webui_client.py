@@ -67,8 +67,10 @@ class WebUi(unittest.TestCase):
         lines = Image.new("RGB", (128, 128), "black")
         ImageDraw.Draw(lines).ellipse((30, 30, 98, 98), outline="white", width=3)
         unit = webuiapi.ControlNetUnit(image=lines, module="none", model=NET, weight=1.0)
-        made = self.api.txt2img(**QUICK, controlnet_units=[unit])
-        self.assertNotEqual(made.images[0].tobytes(), self.api.txt2img(**QUICK).image.tobytes())
+        # Units are put into `alwayson_scripts`, whose default the package shares between calls.
+        made = self.api.txt2img(**QUICK, controlnet_units=[unit], alwayson_scripts={})
+        plain = self.api.txt2img(**QUICK, alwayson_scripts={})
+        self.assertTrue(made.images[0].tobytes() != plain.image.tobytes(), "the net changes nothing")
 
     def test_lists(self):
         self.assertTrue(self.api.util_get_model_names())
