@@ -31,7 +31,6 @@ mod recipe;
 #[cfg(feature = "serve")]
 mod serve;
 mod tensors;
-mod told;
 
 use std::{panic::catch_unwind, process::ExitCode};
 

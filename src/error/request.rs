@@ -364,6 +364,8 @@ pub(crate) enum RequestError {
     Unconditional { condition: &'static str },
     #[error("`{given}` is not known\nhint: use auto, keep or release")]
     UnknownResidency { given: String },
+    #[error("`{given}` is not known\nhint: use auto, always or never")]
+    UnknownStreaming { given: String },
     #[error("`{given}` is not a data type\nhint: use f32, f16 or bf16")]
     UnknownDtype { given: String },
     #[error("`{given}` is not known as what a model predicts\nhint: use epsilon, v or sample")]

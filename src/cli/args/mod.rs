@@ -207,6 +207,8 @@ pub(super) struct Plan {
     #[arg(long, value_name = "W", default_value_t, help_heading = MACHINE)]
     pub(super) weights: WeightFormat,
     #[command(flatten)]
+    pub(super) blocks: Blocks,
+    #[command(flatten)]
     pub(super) form: Form,
 }
 
