@@ -66,7 +66,7 @@ fn progress_is_whole_and_interrupting_reaches_ones_own_job_alone() {
         (&json!(0.0), &json!(0))
     );
     thread::scope(|scope| {
-        let asked = json!({"prompt": "a red circle", "steps": 200, "batch_size": 8});
+        let asked = json!({"prompt": "a red circle", "steps": 200});
         let asking = scope.spawn(|| {
             served
                 .ask("POST", TXT2IMG)
