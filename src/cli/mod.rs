@@ -29,7 +29,6 @@ mod preview;
 mod progress;
 mod recipe;
 mod tensors;
-mod told;
 
 use std::{panic::catch_unwind, process::ExitCode};
 

@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::{
+    account,
     cancel::{Cancel, Stoppable},
     job::{Job, Wishes},
     listener::{Listener, Observed},
@@ -88,8 +89,21 @@ pub struct Finished {
     pub reports: Vec<Report>,
     /// What they computed together.
     pub account: Account,
+    /// What a file of it keeps, as the program writes it ([`save_item`](crate::image_io::save_item)): lines for people, and the recipe.
+    pub texts: Vec<(String, String)>,
+    /// Frames a second that a film is shown at.
+    pub fps: usize,
     /// Reading weights; nothing is read where the model of the run before serves.
     pub loading: Duration,
+}
+
+/// What an experiment works on.
+#[cfg(feature = "eval")]
+#[derive(Debug)]
+pub(crate) struct Lent {
+    pub(crate) model: Model,
+    pub(crate) machine: Machine,
+    loaded: Loaded,
 }
 
 impl Engine {
@@ -172,6 +186,8 @@ impl Engine {
         let made = make(&mut job, &mut held, &machine, cancel, observer)?;
         Ok(Finished {
             account: made.computed(),
+            texts: account::Account::of(&job, &machine, &made).texts(),
+            fps: job.recipe.film.rate(),
             generated: made.generated,
             recipe: job.recipe,
             reports: made.reports,
@@ -187,6 +203,41 @@ impl Engine {
             *held = None;
             held
         })
+    }
+
+    /// Model and machine as `recipe` would have them, for experiments; pictures, nets and further models that it names are not looked at.
+    #[cfg(feature = "eval")]
+    pub(crate) fn lent(&self, mut recipe: Recipe) -> Result<Lent, Error> {
+        recipe.check_files()?;
+        recipe.check_model(&self.model.folder)?;
+        let mut recipe = self.completed(recipe)?;
+        recipe.hash_files()?;
+        let mut model = self.model.clone();
+        if adapters(&recipe) != adapters(&self.own) {
+            model.adapters = recipe.adapters()?;
+        }
+        let machine = self.machine.computing(&recipe)?;
+        Ok(Lent {
+            loaded: Loaded::by(&recipe, &model, &machine),
+            model,
+            machine,
+        })
+    }
+
+    /// Has `work` done on the pipeline of what was lent, once nobody runs on it.
+    #[cfg(feature = "eval")]
+    pub(crate) fn work_on<T>(
+        &self,
+        lent: &Lent,
+        work: impl FnOnce(&Pipeline) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let mut held = self.turn();
+        let Lent {
+            model,
+            machine,
+            loaded,
+        } = lent;
+        work(&*Held::serve(&mut held, model, machine, loaded)?)
     }
 
     /// `recipe` with what the engine was opened with, where it is silent.

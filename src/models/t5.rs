@@ -35,6 +35,7 @@ struct T5Json {
     relative_attention_max_distance: Option<usize>,
     layer_norm_epsilon: Option<f64>,
     feed_forward_proj: Option<String>,
+    model_type: Option<String>,
 }
 
 /// The shape of a T5 encoder.
@@ -68,7 +69,7 @@ impl T5Config {
     ///
     /// # Errors
     ///
-    /// If it is not JSON, the feed-forward layers are not those of v1.1, there are fewer than four kinds of distance, or no distance is
+    /// If it is not JSON or that of another kind of encoder, the feed-forward layers are not those of v1.1, there are fewer than four kinds of distance, or no distance is
     /// farther than those with a kind of their own.
     pub fn from_json(text: &str, part: &str) -> Result<Self, Error> {
         let json: T5Json = json::parse(text, part, "encoder", &[])?;
@@ -91,6 +92,7 @@ impl T5Config {
 
 impl T5Json {
     fn resolve(self) -> Result<T5Config, ConfigError> {
+        json::check_kin(self.model_type.as_deref(), "t5")?;
         let form = self.feed_forward_proj.as_deref().unwrap_or("relu");
         if form != "gated-gelu" {
             let hint = "T5 v1.1 has `gated-gelu`";
@@ -404,6 +406,10 @@ mod tests {
     #[test]
     fn other_feed_forward_layers_and_few_buckets_are_refused() {
         assert!(refused("{}").contains("`feed_forward_proj` is `relu`"));
+        assert!(
+            refused(r#"{"model_type": "clip_text_model"}"#)
+                .contains("`model_type` is `clip_text_model`")
+        );
         let few = r#"{"feed_forward_proj": "gated-gelu", "relative_attention_num_buckets": 2}"#;
         assert!(refused(few).contains("`relative_attention_num_buckets` is `2`"));
         let near = r#"{"feed_forward_proj": "gated-gelu", "relative_attention_max_distance": 8}"#;

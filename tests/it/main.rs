@@ -57,6 +57,7 @@ mod edit;
 mod engine;
 #[cfg(feature = "eval")]
 mod evaluation;
+mod evaluator;
 #[cfg(all(
     target_os = "linux",
     any(target_arch = "x86_64", target_arch = "aarch64"),
