@@ -372,6 +372,18 @@ pub(crate) enum RequestError {
     UnknownPrediction { given: String },
     #[error("`{given}` is not a format of weights\nhint: use file, q8 or q4")]
     UnknownWeights { given: String },
+    #[cfg(feature = "serve")]
+    #[error(
+        "`{host}` is no loopback address, and no token is set\nhint: set AFTERIMAGE_TOKEN or give `--tokens`, or stay with `--host 127.0.0.1`"
+    )]
+    NoToken { host: String },
+    #[cfg(feature = "serve")]
+    #[error("`{given}` is no {what}\nhint: {hint}")]
+    ServeOption {
+        what: &'static str,
+        given: String,
+        hint: &'static str,
+    },
 }
 
 /// The multiple of `multiple` nearest to `side`, at least one of it.

@@ -100,6 +100,8 @@ mod samplers;
 #[cfg(all(feature = "bundled", feature = "eval"))]
 mod scenes;
 mod sdxl;
+#[cfg(all(unix, feature = "serve", feature = "bundled"))]
+mod serve;
 mod shipped;
 mod streamed;
 mod svd;
