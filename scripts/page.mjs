@@ -166,7 +166,7 @@ const tests = {
   },
 
   async "one is cancelled while it runs, one while it waits, and nobody else"(page) {
-    for (const prompt of ["a green star", "a blue star", "a white star", "a yellow star"]) await make(page, prompt, { steps: 900 });
+    for (const prompt of ["a green star", "a blue star", "a white star", "a yellow star"]) await make(page, prompt, { steps: 400 });
     await count(page, "#queue li", 4);
     await page.waitForFunction(() => /step [1-9]/.test(document.querySelector("#queue li")?.textContent));
     const ids = await rows(page).evaluateAll((lines) => lines.map((line) => line.dataset.id));

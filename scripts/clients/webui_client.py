@@ -43,10 +43,9 @@ class WebUi(unittest.TestCase):
     def test_samplers_and_schedulers(self):
         samplers, schedulers = self.api.util_get_sampler_names(), self.api.util_get_scheduler_names()
         self.assertIn("Euler a", samplers)
-        for sampler in ["Euler a", "DPM++ 2M", "DDIM"]:
-            for scheduler in ["automatic", "karras"]:
-                with self.subTest(sampler=sampler, scheduler=scheduler):
-                    self.assertEqual(self.api.txt2img(**QUICK, sampler_name=sampler, scheduler=scheduler).image.size, (128, 128))
+        for sampler, scheduler in [("Euler a", "automatic"), ("DDIM", "automatic"), ("Euler", "karras"), ("DPM++ 2M", "karras")]:
+            with self.subTest(sampler=sampler, scheduler=scheduler):
+                self.assertEqual(self.api.txt2img(**QUICK, sampler_name=sampler, scheduler=scheduler).image.size, (128, 128))
         self.assertIn("karras", [scheduler.lower() for scheduler in schedulers])
 
     def test_a_picture_from_a_picture(self):
