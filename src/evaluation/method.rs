@@ -90,8 +90,14 @@ impl Method {
         for rule in rules {
             let cached = with(request.steps, rule.clone());
             let (cached, _) = cached.settled(model)?;
-            let macs = cached.resolve(model)?.forecast(1).total_macs();
-            let share = macs as f64 / plain_macs.max(1) as f64;
+            let forecast = cached.resolve(model)?.forecast(1);
+            let least = forecast.total_macs() as f64 / plain_macs.max(1) as f64;
+            // What is decided in the run lies between the least and everything.
+            let share = if forecast.decided {
+                least.sqrt()
+            } else {
+                least
+            };
             let steps = ((resolved.steps as f64 * share).round() as usize).max(1);
             fewer.push(steps);
             let sampler = cached.sampler.filter(|own| Some(*own) != request.sampler);
