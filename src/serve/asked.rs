@@ -161,7 +161,7 @@ fn read(value: Value) -> Result<Recipe, Fault> {
         return Err(Fault::value("cache", message).hint(hint));
     }
     let text = Value::Object(recipe).to_string();
-    Ok(Recipe::from_json(&text).map_err(|error| Fault::from(error).of("recipe"))?)
+    Recipe::from_json(&text).map_err(|error| Fault::from(error).of("recipe"))
 }
 
 /// Puts places for names.

@@ -15,6 +15,10 @@ use crate::error::Error;
 /// # Errors
 ///
 /// As [`load_merged`](super::load_merged) for all that is read now, and for names and shapes of the blocks.
+#[expect(
+    clippy::iter_over_hash_type,
+    reason = "what is sorted goes into maps again"
+)]
 pub(crate) fn load_streamed<M: Stacked>(
     module: M,
     source: &WeightSource,

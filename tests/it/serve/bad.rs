@@ -34,16 +34,15 @@ fn refused(answer: &Answer, path: &str, word: &str) {
     assert!(said.contains(word), "{path}: no `{word}` in {said}");
 }
 
-#[test]
-fn recipes_that_make_no_sense() {
-    let served = Served::start(&["--max-pixels", "65536"]);
+/// Jobs that are refused, and a word of why.
+fn nonsense() -> Vec<(Value, &'static str)> {
     let image = json!({"a.png": base64(&photo())});
     let with = |key: &str, value: Value| {
         let mut recipe = circle();
         recipe[key] = value;
         json!({"recipe": recipe, "files": image})
     };
-    let rows = [
+    vec![
         (json!({}), "recipe"),
         (json!({"recipe": 7}), "recipe"),
         (with("seed", json!("seven")), ""),
@@ -94,8 +93,13 @@ fn recipes_that_make_no_sense() {
             json!({"recipe": circle(), "preview_every": "often"}),
             "preview_every",
         ),
-    ];
-    for (body, word) in rows {
+    ]
+}
+
+#[test]
+fn recipes_that_make_no_sense() {
+    let served = Served::start(&["--max-pixels", "65536"]);
+    for (body, word) in nonsense() {
         refused(&served.post("/v1/jobs", &body), "/v1/jobs", word);
         if body["format"].is_null() {
             refused(&served.post("/v1/plan", &body), "/v1/plan", word);
