@@ -159,12 +159,9 @@ fn recipe(server: &Server, owner: &str, request: &SdRequest) -> Result<Value, Fa
         .sampler_name
         .as_deref()
         .or(request.sampler_index.as_deref());
-    let layers = settings
-        .get("CLIP_stop_at_last_layers")
-        .and_then(Value::as_u64);
-    let layers = layers
-        .or(request.clip_skip.map(|layers| layers as u64))
-        .unwrap_or(1);
+    let stop = settings.get("CLIP_stop_at_last_layers");
+    let own = request.clip_skip.map(|layers| layers as u64);
+    let layers = stop.and_then(Value::as_u64).or(own).unwrap_or(1);
     let mut recipe = json!({
         "model": {"name": name},
         "prompts": [said.prompt],
