@@ -47,7 +47,7 @@ pub(super) fn parameters(layer: &Conv2d) -> [DispatchTensor; 2] {
 }
 
 /// burn's own, which wants the weight in the input's type.
-fn by_burn(layer: &Conv2d, input: Tensor<4>) -> Tensor<4> {
+pub(super) fn by_burn(layer: &Conv2d, input: Tensor<4>) -> Tensor<4> {
     let mut layer = layer.clone();
     layer.weight = layer.weight.map(|weight| weight.cast(input.dtype()));
     layer.forward(input)

@@ -5,7 +5,7 @@ use burn::backend::{Flex, TensorMetadata};
 use burn::tensor::{DType, Shape};
 use burn_flex::FlexTensor;
 
-use super::super::{Grouping, Operations, reference};
+use super::super::{Grouping, reference};
 use super::{cast, contiguous, in_order, slice, tensor, values};
 use crate::kernels::cpu::convolution::{Convolution, Geometry, convolve};
 use crate::kernels::cpu::few;

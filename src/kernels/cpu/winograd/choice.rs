@@ -51,17 +51,17 @@ fn cost<C: Scheme>(geometry: &Geometry) -> f64 {
     /// To move a weight, and to read it back from the cache or from memory.
     const WEIGHT: f64 = 20.0;
     const FAR_WEIGHT: f64 = 32.0;
-    let [before, after] = geometry.channels.map(|channels| channels as f64);
+    let [before, after] = geometry.channels;
+    let numbers = C::POINTS * before * after;
     // Few squares leave lanes empty.
     let squares = Grid::of::<C>(geometry).of_item().next_multiple_of(8) as f64;
-    let (inputs, points) = (C::INPUTS as f64, C::POINTS as f64);
-    let weights = points * before * after;
-    let moved = match weights as usize {
-        numbers if kept::suits(numbers) => 0.0,
-        numbers if numbers <= WEIGHTS / 2 => WEIGHT * weights,
-        _ => FAR_WEIGHT * weights,
+    let moved = match numbers {
+        _ if kept::suits(numbers) => 0.0,
+        _ if numbers <= WEIGHTS / 2 => WEIGHT,
+        _ => FAR_WEIGHT,
     };
-    weights * squares + NUMBER * squares * (inputs * before + points * after) + moved
+    let around = NUMBER * (C::INPUTS * before + C::POINTS * after) as f64;
+    (numbers as f64 + around) * squares + moved * numbers as f64
 }
 
 /// Whether a convolution of a map whose positions are repeated, twice in both directions, is one for this kernel: by a padding of one.

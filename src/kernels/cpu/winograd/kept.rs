@@ -11,8 +11,8 @@ use std::sync::{Arc, LazyLock, Mutex, PoisonError, Weak};
 /// Who holds the memory of a layer's weights.
 pub(crate) type Owner = Arc<dyn Any + Send + Sync>;
 
-/// Numbers of a layer, at most: 1 MiB.
-const LAYER: usize = 1 << 18;
+/// Numbers of a layer, at most: 2 MiB.
+const LAYER: usize = 1 << 19;
 
 /// Numbers that are kept, at most: 16 MiB.
 pub(super) const ALL: usize = 1 << 22;

@@ -22,7 +22,7 @@ use std::{cell::RefCell, ops::Range};
 use macerator::Simd;
 use rayon::prelude::*;
 
-use super::convolution::{Convolution, Geometry, Job};
+use super::convolution::{Convolution, Job};
 use super::norm::Shifted;
 use super::product::{Output, sized};
 use super::simd::lanes;
@@ -122,7 +122,7 @@ fn fill_by<'a, C: Scheme>(
     lanes: usize,
     scheme: C,
     (move_task, compute): (
-        impl Fn(Weights<'a>, Panels, &Range<usize>, &Output, C) + Sync,
+        impl Fn(Weights<'a>, &Panels, &Range<usize>, &Output, C) + Sync,
         impl Fn(&Part<'_>, &Task, &mut Space, C) + Sync,
     ),
 ) {
@@ -250,7 +250,7 @@ fn tasks(squares: usize, channels: usize, lanes: usize, threads: usize) -> Vec<T
 #[allow(clippy::elidable_lifetime_names, reason = "the macro needs it named")]
 fn move_task<'a, S: Simd, C: Scheme>(
     weights: Weights<'a>,
-    panels: Panels,
+    panels: &Panels,
     channels: &Range<usize>,
     moved: &Output,
     _: C,

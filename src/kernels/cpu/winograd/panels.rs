@@ -59,7 +59,7 @@ pub(super) fn move_weights(
     channels: &Range<usize>,
     lanes: usize,
     moved: &mut [f32],
-    move_panels: impl Fn(Panels, &Output) + Sync,
+    move_panels: impl Fn(&Panels, &Output) + Sync,
 ) {
     let rows = rows(lanes);
     let all = channels.len().div_ceil(rows);
@@ -72,7 +72,7 @@ pub(super) fn move_weights(
             all,
             some: first..all.min(first + together),
         };
-        move_panels(panels, &moved);
+        move_panels(&panels, &moved);
     });
 }
 
@@ -86,7 +86,7 @@ pub(super) struct Panels {
 #[inline(always)]
 pub(super) fn move_panels<S: Simd, C: Scheme>(
     weights: Weights<'_>,
-    panels: Panels,
+    panels: &Panels,
     channels: &Range<usize>,
     moved: &Output,
 ) {
@@ -100,7 +100,7 @@ pub(super) fn move_panels<S: Simd, C: Scheme>(
 #[inline(always)]
 fn panels_of<S: Simd, C: Scheme, const R: usize>(
     weights: Weights<'_>,
-    panels: Panels,
+    panels: &Panels,
     channels: &Range<usize>,
     moved: &Output,
 ) {

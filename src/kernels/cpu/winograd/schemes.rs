@@ -279,19 +279,19 @@ struct FourInput;
 
 impl Axis<6, 6> for FourInput {
     #[inline(always)]
-    fn moved<S: Simd>([a, b, c, d, e, f]: [Floats<S>; 6]) -> [Floats<S>; 6] {
+    fn moved<S: Simd>([first, b, c, d, e, last]: [Floats<S>; 6]) -> [Floats<S>; 6] {
         let outer = splat::<S>(-2.5);
         let near = c.mul_add(splat(-2.0), e);
         let near_odd = b.mul_add(splat(-2.0), d);
         let far = c.mul_add(splat(-0.5), e);
         let far_odd = b.mul_add(splat(-0.5), d);
         [
-            c.mul_add(outer, a) + e,
+            c.mul_add(outer, first) + e,
             near_odd.mul_add(splat(HALF_ROOT), near),
             near_odd.mul_add(splat(-HALF_ROOT), near),
             far_odd.mul_add(splat(ROOT), far),
             far_odd.mul_add(splat(-ROOT), far),
-            d.mul_add(outer, b) + f,
+            d.mul_add(outer, b) + last,
         ]
     }
 }
@@ -300,16 +300,16 @@ struct FourOutput;
 
 impl Axis<6, 4> for FourOutput {
     #[inline(always)]
-    fn moved<S: Simd>([a, b, c, d, e, f]: [Floats<S>; 6]) -> [Floats<S>; 4] {
+    fn moved<S: Simd>([first, b, c, d, e, last]: [Floats<S>; 6]) -> [Floats<S>; 4] {
         let (near, near_odd) = (b + c, b - c);
         let (far, far_odd) = (d + e, d - e);
         [
-            a + near + far,
+            first + near + far,
             far_odd.mul_add(splat(ROOT), near_odd * splat(HALF_ROOT)),
             far.mul_add(splat(2.0), near * splat(0.5)),
             far_odd.mul_add(
                 splat(2.0 * ROOT),
-                near_odd.mul_add(splat(0.5 * HALF_ROOT), f),
+                near_odd.mul_add(splat(0.5 * HALF_ROOT), last),
             ),
         ]
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use macerator::WithSimd;
 
 use super::*;
-use crate::kernels::cpu::convolution::{self, tests::Trial};
+use crate::kernels::cpu::convolution::{self, Geometry, tests::Trial};
 use crate::kernels::cpu::norm::{Affine, group_norm, group_shifts};
 use crate::kernels::cpu::simd::kinds;
 
