@@ -50,13 +50,13 @@ impl<C: Scheme> WithSimd for Alike<'_, C> {
     }
 }
 
+/// Of sums over the kernels of so many channels, whose own size says how far they may be apart: the samples' waves cancel.
 #[track_caller]
-fn assert_near(found: &[f32], expected: &[f32], case: &str) {
+fn assert_near(found: &[f32], expected: &[f32], before: usize, case: &str) {
     assert_eq!(found.len(), expected.len(), "{case}");
-    let squares = expected.iter().map(|value| value * value);
-    let size = (squares.sum::<f32>() / expected.len() as f32).sqrt();
+    let size = (0.5 * (9.0 * before as f32).sqrt()).max(5.0);
     for (i, (a, b)) in found.iter().zip(expected).enumerate() {
-        assert!((a - b).abs() < 2e-5 * size.max(1.0), "{case}, {i}: {a} {b}");
+        assert!((a - b).abs() < 4e-6 * size, "{case}, {i}: {a} {b}");
     }
 }
 
@@ -66,7 +66,7 @@ fn check<C: Scheme>(layer: Convolution<'_>, expected: &[f32]) {
         // SAFETY: the processor has every one of them.
         let found = unsafe { arch.dispatch(alike) };
         let case = format!("{arch:?} {} {:?}", C::POINTS, layer.geometry);
-        assert_near(&found, expected, &case);
+        assert_near(&found, expected, layer.geometry.channels[0], &case);
     }
 }
 
@@ -137,9 +137,9 @@ fn large_layers_are_moved_in_parts() {
     let [_, layer, _] = trial.convolutions();
     let expected = convolution::convolve(layer);
     let two = layer.output_of(|job| fill_as::<Two>(&job, alone(layer), false));
-    assert_near(&two, &expected, "two");
+    assert_near(&two, &expected, 2050, "two");
     let four = layer.output_of(|job| fill_as::<Four>(&job, alone(layer), false));
-    assert_near(&four, &expected, "four");
+    assert_near(&four, &expected, 2050, "four");
 }
 
 /// As norm, curve, convolution and sum one after the other.
@@ -163,11 +163,11 @@ fn what_surrounds_it_is_done_on_the_way() {
         norm: Some(&shifts),
         ..alone(layer)
     };
-    assert_near(&convolve(whole), &expected, "normed");
+    assert_near(&convolve(whole), &expected, 24, "normed");
     let mut onto: Vec<f32> = (0..expected.len()).map(|i| i as f32 * 1e-3).collect();
     let sum: Vec<f32> = onto.iter().zip(&expected).map(|(a, b)| a + b).collect();
     convolve_onto(whole, &mut onto);
-    assert_near(&onto, &sum, "onto");
+    assert_near(&onto, &sum, 24, "onto");
 }
 
 /// A weight that is changed in its place is moved anew.
@@ -196,6 +196,7 @@ fn kept_weights_are_the_layers_own() {
     assert_near(
         &second,
         &first.iter().map(|value| 2.0 * value).collect::<Vec<_>>(),
+        16,
         "twice",
     );
 }
