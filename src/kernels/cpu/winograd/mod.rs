@@ -54,14 +54,19 @@ const ALONE: usize = 1 << 21;
 /// After every plane of squares or products, so that those of a channel do not share a set of the cache.
 const GAP: usize = 16;
 
-/// Bytes of memory that is kept, at most, for layers of up to so many channels: weights, and squares and products of all threads.
+/// Bytes of memory that is held, at most, for layers of up to so many channels: weights, squares and products of all threads, and small
+/// layers' weights, if the widest is one.
 pub(crate) fn room([before, after]: [usize; 2]) -> u64 {
+    /// The widest layers' maps are small: more threads have fewer squares each.
+    const THREADS: usize = 8;
     if before.min(after) < choice::LEAST_CHANNELS {
         return 0;
     }
     let weights = WEIGHTS.min(Four::POINTS * before * after);
     let space = Four::POINTS * SQUARES * (before + CHANNELS);
-    let floats = weights + rayon::current_num_threads() * space;
+    let small = kept::suits(Two::POINTS * before * after);
+    let kept = if small { kept::ALL } else { 0 };
+    let floats = weights + rayon::current_num_threads().min(THREADS) * space + kept;
     (floats * size_of::<f32>()) as u64
 }
 
