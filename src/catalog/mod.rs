@@ -195,9 +195,11 @@ impl ModelFolder {
     /// When a file is there and unreadable. A missing one is `None`.
     pub fn tokenizer_files(&self, part: &str) -> Result<TokenizerTexts, Error> {
         let text = |file: &str| self.files.text(&format!("{part}/{file}"));
+        let merges = text("merges.txt")?;
+        let numbered = || merges.as_deref().and_then(cards::vocabulary);
         Ok(TokenizerTexts {
-            vocab: text("vocab.json")?,
-            merges: text("merges.txt")?,
+            vocab: text("vocab.json")?.or_else(numbered),
+            merges,
             tokenizer: text("tokenizer.json")?,
             config: text("tokenizer_config.json")?,
             special_tokens: text("special_tokens_map.json")?,
