@@ -46,7 +46,13 @@ impl Forecast {
     ) -> Self {
         let cells = trunk.cells.iter().enumerate();
         let runs: Vec<u64> = cells
-            .map(|(cell, cost)| if skips(cell) { 0 } else { product([rows, cost.macs]) })
+            .map(|(cell, cost)| {
+                if skips(cell) {
+                    0
+                } else {
+                    product([rows, cost.macs])
+                }
+            })
             .collect();
         let ends = product([rows, trunk.prepare_macs + trunk.leave_macs]);
         let call = sum(runs.iter().copied().chain([ends]));

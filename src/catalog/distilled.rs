@@ -88,7 +88,6 @@ impl Named {
 }
 
 impl Distillation {
-
     /// Its sampler by the word of the command line.
     pub(crate) fn sampler(self) -> &'static str {
         match self {
@@ -137,8 +136,14 @@ mod tests {
             assert_eq!((named.kind, named.steps), (kind, steps), "{name}");
         }
         let one = Named::read("Hyper-SDXL-1step-Unet").unwrap();
-        assert_eq!((one.first_timestep(true), one.scheduler(true)), (Some(800), "LCMScheduler"));
-        assert_eq!((one.first_timestep(false), one.scheduler(false)), (None, "TCDScheduler"));
+        assert_eq!(
+            (one.first_timestep(true), one.scheduler(true)),
+            (Some(800), "LCMScheduler")
+        );
+        assert_eq!(
+            (one.first_timestep(false), one.scheduler(false)),
+            (None, "TCDScheduler")
+        );
         for name in [
             "turbo/model.safetensors",
             "hyperrealism.safetensors",

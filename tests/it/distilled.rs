@@ -18,8 +18,8 @@ use serde_json::{Value, json};
 
 use crate::adapter_extras::Heard;
 use crate::adapters::load as with_adapters;
-use crate::checkpoint_words::{ADDED, family, opened};
-use crate::checkpoints::{first_checkpoint, sparse_file};
+use crate::checkpoint_words::{family, opened};
+use crate::checkpoints::{ADDED, first_checkpoint, sparse_file};
 
 use crate::fixture::Fixture;
 use crate::folders::{copied, edited};

@@ -85,7 +85,11 @@ fn four_steps_draw_what_prompts_ask_for() {
     assert_eq!((resolved.steps, resolved.guidance.asked()), (4, 1.0));
     let told = "distilled for few steps (its `afterimage.json`): 4 steps and guidance 1";
     assert!(resolved.notes[0].contains(told), "{:?}", resolved.notes);
-    assert_share("four steps", judged(&pipeline, &request, &ShapeJudge, &asked), 0.85);
+    assert_share(
+        "four steps",
+        judged(&pipeline, &request, &ShapeJudge, &asked),
+        0.85,
+    );
 }
 
 #[test]

@@ -26,7 +26,10 @@ fn pieces(json: &str) -> (Vec<String>, Vec<f32>) {
 /// A list of numbers of four bytes.
 fn list(kind: u32, numbers: &[[u8; 4]]) -> Word {
     let count = (numbers.len() as u64).to_le_bytes();
-    Word::Raw(9, [&kind.to_le_bytes()[..], &count, &numbers.concat()].concat())
+    Word::Raw(
+        9,
+        [&kind.to_le_bytes()[..], &count, &numbers.concat()].concat(),
+    )
 }
 
 /// With the vocabulary as llama.cpp writes it: filled up with pieces that are not used.
@@ -65,7 +68,10 @@ fn the_vocabulary_of_t5_is_in_its_file() {
     let weights = place.path().join("text_encoder_2/model.safetensors");
     let own = llama(&tensors(&WeightSource::open(&weights).unwrap()));
     let error = open().t5_tokenizer("tokenizer_2", LENGTH).unwrap_err();
-    assert!(error.to_string().contains("tokenizer_2/spiece.model"), "{error}");
+    assert!(
+        error.to_string().contains("tokenizer_2/spiece.model"),
+        "{error}"
+    );
 
     fs::remove_file(&weights).unwrap();
     let packed = with_words(packed(&own, "t5encoder", EIGHTS), &text);

@@ -143,7 +143,12 @@ fn guidance_by_absent_layers_is_forecast() {
     let (guided, _) = forecast(&request);
     let trunk = &resolved.blueprint;
     let left = trunk.full_macs() - trunk.cells[1].macs - trunk.cells[2].macs;
-    for (at, (with, without)) in guided.evaluation_macs.iter().zip(&plain.evaluation_macs).enumerate() {
+    for (at, (with, without)) in guided
+        .evaluation_macs
+        .iter()
+        .zip(&plain.evaluation_macs)
+        .enumerate()
+    {
         let expected = if (2..5).contains(&at) { left } else { 0 };
         assert_eq!(with - without, expected, "evaluation {at}");
     }
