@@ -9,6 +9,7 @@ it gets wrong.
 """
 
 import argparse
+import itertools
 import random
 
 import torch
@@ -114,8 +115,11 @@ def train(rank, count, a):
     while len(pool.pairs) < a.first:
         pool.advance(net)
 
+    calls = itertools.count()
+
     def errors(n):
-        pool.advance(net)
+        if next(calls) % a.every == 0:
+            pool.advance(net)
         t, x, ids, v = pool.draw(n)
         with torch.no_grad():
             states = text(ids).last_hidden_state
@@ -128,6 +132,7 @@ def arguments():
     p = argparse.ArgumentParser(description=__doc__)
     p.add_argument("--walkers", type=int, default=8)
     p.add_argument("--pool", type=int, default=40000, help="pairs kept, the oldest go first")
+    p.add_argument("--every", type=int, default=2, help="training steps for each step of the walkers")
     p.add_argument("--first", type=int, default=256, help="pairs before the first step")
     return loop.arguments(p)
 
