@@ -191,6 +191,8 @@ pub(super) struct Plan {
     #[arg(long, value_name = "S", value_parser = finite)]
     pub(super) strength: Option<f64>,
     #[command(flatten)]
+    pub(super) skip: Skip,
+    #[command(flatten)]
     pub(super) nets: Nets,
     #[command(flatten)]
     pub(super) cache: Cache,
