@@ -5,10 +5,7 @@
 
 use std::sync::Arc;
 
-use super::{
-    reader::{Fault, Reader},
-    words::{LONGEST_TEXT, TEXT},
-};
+use super::reader::{Fault, LONGEST_TEXT, Reader, TEXT};
 
 /// Pieces of the largest vocabulary, and bytes of a map of characters.
 const MOST_PIECES: u64 = 1 << 18;

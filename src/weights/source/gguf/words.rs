@@ -3,12 +3,10 @@
 use std::collections::BTreeMap;
 
 use super::pieces::Vocabulary;
-use super::reader::{Fault, Reader};
+use super::reader::{Fault, LONGEST_TEXT, Reader, TEXT};
 
 /// Bytes of a key, at most.
 const LONGEST_KEY: u64 = u16::MAX as u64;
-/// Bytes of a text that is kept, at most.
-pub(super) const LONGEST_TEXT: u64 = 1 << 16;
 /// Bytes of all that is kept, at most; the rest is passed over.
 const MOST_KEPT: usize = 16 << 20;
 /// Numbers of a list that is kept, at most: the sides of a tensor.
@@ -31,7 +29,6 @@ enum Word {
 
 /// Types of values.
 const BOOL: u32 = 7;
-pub(super) const TEXT: u32 = 8;
 const LIST: u32 = 9;
 
 impl Words {
