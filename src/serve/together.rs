@@ -18,7 +18,10 @@ pub(super) struct Run {
 /// what is computed: there one picture would decide over another.
 pub(super) fn kind(recipe: &Recipe, plan: &serde_json::Value) -> Option<String> {
     let decided = plan["work"]["decided_in_the_run"].as_bool() == Some(true);
-    let auto = recipe.cache.as_ref().is_some_and(|rule| rule.auto.is_some());
+    let auto = recipe
+        .cache
+        .as_ref()
+        .is_some_and(|rule| rule.auto.is_some());
     let several = recipe.refiner.is_some() || !recipe.upscalers.is_empty();
     let pictures = recipe.init_image.is_some() || !recipe.controls.is_empty();
     let latents = recipe.initial_latents.is_some();
