@@ -95,8 +95,6 @@ fn help_is_worth_reading() {
         let name = format!("help_{command}");
         insta::assert_snapshot!(name, afterimage([command, "--help"]).shown());
     }
-    #[cfg(feature = "serve")]
-    insta::assert_snapshot!("help_serve", afterimage(["serve", "--help"]).shown());
 }
 
 #[test]
