@@ -33,6 +33,7 @@ pub(super) fn run(arguments: args::Serve) -> Result<(), Error> {
         weights,
         memory,
         results,
+        together,
         drain,
         names,
         gate,
@@ -54,6 +55,7 @@ pub(super) fn run(arguments: args::Serve) -> Result<(), Error> {
         vae_folders: names.vaes,
         memory,
         results,
+        together: together.get(),
         drain: Duration::from_secs(drain),
         limits,
     };

@@ -311,6 +311,10 @@ pub(crate) enum RequestError {
     )]
     ControlWindow { from: f64, until: f64 },
     #[error(
+        "thresholds of outlines from {low} to {high}\nhint: write the lower and the upper one, as in 100 and 200"
+    )]
+    Outlines { low: f32, high: f32 },
+    #[error(
         "this model starts from noise alone and cannot start from a picture\nhint: `--init-image` and `--mask` need a text-to-image model with an autoencoder"
     )]
     NoPictureStart,

@@ -36,6 +36,8 @@ mod sdapi;
 mod server;
 mod shelf;
 mod store;
+mod together;
+mod watch;
 mod work;
 mod worker;
 

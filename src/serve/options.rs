@@ -35,6 +35,8 @@ pub(crate) struct Options {
     pub(crate) memory: Option<u64>,
     /// Where results are kept beyond the life of the server.
     pub(crate) results: Option<PathBuf>,
+    /// Waiting jobs that are made in one run, at most.
+    pub(crate) together: usize,
     /// How long running jobs are waited for when the server is told to stop.
     pub(crate) drain: Duration,
     pub(crate) limits: Limits,

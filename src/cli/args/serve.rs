@@ -4,7 +4,7 @@
     reason = "these comments are the help texts, which are read as they are"
 )]
 
-use std::{net::IpAddr, path::PathBuf};
+use std::{net::IpAddr, num::NonZeroUsize, path::PathBuf};
 
 use clap::{Args, ValueEnum};
 
@@ -41,6 +41,9 @@ pub(in crate::cli) struct Serve {
     /// Folder in which results are kept beyond the life of the server [default: a temporary one]
     #[arg(long, value_name = "DIR")]
     pub(in crate::cli) results: Option<PathBuf>,
+    /// Waiting requests that are made in one run, at most, where they differ in text and seed alone: more pictures in all, each of them later
+    #[arg(long, value_name = "N", default_value = "1")]
+    pub(in crate::cli) together: NonZeroUsize,
     /// Seconds for which running jobs are waited for when the server is told to end
     #[arg(long, value_name = "S", default_value_t = 30)]
     pub(in crate::cli) drain: u64,
