@@ -20,6 +20,7 @@ use afterimage::conditioning::Conditioning;
 use afterimage::denoiser::{Evaluation, StagedDenoiser};
 use afterimage::models::dit::{DiT, DiTConfig, DiTTransformer2DModel};
 use afterimage::models::unet::{UNet, UNet2DConditionModel, UNetConfig};
+use afterimage::models::vae::{Autoencoder, Tiling, VaeConfig};
 use afterimage::pipeline::{Pipeline, Request};
 use afterimage::recall::Recall;
 use burn::tensor::{DType, Device, Tensor};
@@ -44,6 +45,12 @@ enum Setting {
         side: usize,
         #[serde(default)]
         cells: Cells,
+    },
+    /// Latents to pixels, one picture.
+    Decoding {
+        autoencoder: String,
+        /// Of the latents, squares.
+        side: usize,
     },
     Run {
         model: String,
@@ -133,6 +140,16 @@ fn dit_step(config: &str, side: usize, cells: Cells) -> Run {
     step(DiT::new(config, model), &condition, sample, cells)
 }
 
+fn decoding(config: &str, side: usize) -> Run {
+    let device = Device::flex();
+    let config = VaeConfig::new(serde_json::from_str(config).unwrap()).unwrap();
+    let latents = random([1, config.latent_channels, side, side], &device);
+    let model = Autoencoder::new(config, &device);
+    Box::new(move || {
+        model.decode(latents.clone(), Tiling::Never);
+    })
+}
+
 fn read(card: &str, part: &str) -> Option<String> {
     std::fs::read_to_string(models("cards").join(card).join(part).join("config.json")).ok()
 }
@@ -144,6 +161,9 @@ fn ready(setting: &Setting) -> Run {
             Some(config) => dit_step(&config, *side, *cells),
             None => unet_step(&read(card, "unet").unwrap(), *side, *cells),
         },
+        Setting::Decoding { autoencoder, side } => {
+            decoding(&read(autoencoder, "vae").unwrap(), *side)
+        }
         Setting::Run {
             model,
             steps,

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from types import SimpleNamespace
 
 import torch
-from diffusers import DiTTransformer2DModel, UNet2DConditionModel
+from diffusers import AutoencoderKL, DiTTransformer2DModel, UNet2DConditionModel
 from harness import Run, report
 from pipelines import open_pipeline
 
@@ -58,11 +58,20 @@ def step(card: str, side: int, cells: str = "full") -> Run:
     return made(card, side, cells)
 
 
+def decoding(autoencoder: str, side: int) -> Run:
+    config = json.loads((MODELS / "cards" / autoencoder / "vae/config.json").read_text())
+    vae = AutoencoderKL.from_config(config).eval()
+    latents = torch.randn(1, vae.config.latent_channels, side, side)
+    return lambda: vae.decode(latents)
+
+
 def whole_run(model: str, **call: object) -> Run:
     return open_pipeline(str(MODELS / model), torch.device("cpu"), torch.float32).caller(call)
 
 
 def ready(setting: dict) -> Run:
+    if "autoencoder" in setting:
+        return decoding(**setting)
     return whole_run(**setting) if "model" in setting else step(**setting)
 
 

@@ -1,6 +1,7 @@
 //! The curves between layers.
 
 use burn::nn::GroupNorm;
+use burn::nn::conv::Conv2d;
 use burn::tensor::Tensor;
 use burn::tensor::activation::silu;
 
@@ -30,6 +31,28 @@ impl Activation {
         match self {
             Self::Silu => ops::group_norm_silu(norm, input),
             Self::Gelu => self.of(ops::group_norm(norm, input)),
+        }
+    }
+
+    /// `layer` over [`after`](Self::after).
+    pub fn convolved(self, norm: &GroupNorm, layer: &Conv2d, input: Tensor<4>) -> Tensor<4> {
+        match self {
+            Self::Silu => ops::group_norm_silu_conv2d(norm, layer, input),
+            Self::Gelu => ops::conv2d(layer, self.after(norm, input)),
+        }
+    }
+
+    /// [`convolved`](Self::convolved), added to `onto`.
+    pub fn convolved_onto(
+        self,
+        norm: &GroupNorm,
+        layer: &Conv2d,
+        input: Tensor<4>,
+        onto: Tensor<4>,
+    ) -> Tensor<4> {
+        match self {
+            Self::Silu => ops::group_norm_silu_conv2d_onto(norm, layer, input, onto),
+            Self::Gelu => onto + self.convolved(norm, layer, input),
         }
     }
 }

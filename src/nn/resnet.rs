@@ -5,8 +5,8 @@
 use burn::module::Module;
 use burn::nn::conv::{Conv2d, Conv2dConfig};
 use burn::nn::{GroupNorm, Linear, LinearConfig, PaddingConfig2d};
-use burn::tensor::module::{avg_pool2d, interpolate};
-use burn::tensor::ops::{AvgPoolOptions, InterpolateMode, InterpolateOptions};
+use burn::tensor::module::avg_pool2d;
+use burn::tensor::ops::AvgPoolOptions;
 use burn::tensor::{Device, Tensor};
 
 use super::activation::Activation;
@@ -110,7 +110,9 @@ impl ResnetBlock2d {
     /// - time: `[rows, time_width]`, already activated; `None` in autoencoders
     /// - output: `[rows, output, height, width]`
     pub fn forward(&self, hidden: Tensor<4>, time: Option<&Tensor<2>>) -> Tensor<4> {
-        self.resampled(hidden, time, |map| map)
+        let activation = self.form.activation;
+        let branch = activation.convolved(&self.norm1, &self.conv1, hidden.clone());
+        self.joined(hidden, branch, time)
     }
 
     /// [`forward`](Self::forward) with both sides of the map changed by `resample`, in front of the first convolution and in the
@@ -122,34 +124,39 @@ impl ResnetBlock2d {
         resample: impl Fn(Tensor<4>) -> Tensor<4>,
     ) -> Tensor<4> {
         let branch = resample(self.form.activation.after(&self.norm1, hidden.clone()));
-        let branch = ops::conv2d(&self.conv1, branch); // [rows, output, height, width]
+        let branch = ops::conv2d(&self.conv1, branch);
+        self.joined(resample(hidden), branch, time)
+    }
+
+    /// The rest of the `branch` after its first convolution, `[rows, output, height, width]`, and the shortcut over `hidden`.
+    fn joined(&self, hidden: Tensor<4>, branch: Tensor<4>, time: Option<&Tensor<2>>) -> Tensor<4> {
         let time = self.time_emb_proj.as_ref().zip(time);
         let time = time.map(|(project, time)| per_channel(ops::linear(project, time.clone())));
-        let branch = ops::conv2d(&self.conv2, self.shifted(branch, time));
-        let hidden = resample(hidden);
         let shortcut = match &self.conv_shortcut {
             Some(shortcut) => ops::conv2d(shortcut, hidden),
             None => hidden,
         };
-        let sum = shortcut + branch;
+        let sum = self.added(shortcut, branch, time);
         match self.form.divisor {
             Some(divisor) => sum / divisor,
             None => sum,
         }
     }
 
-    /// The second norm with the time embedding, `[rows, features, 1, 1]`, brought in, and what comes after.
-    fn shifted(&self, branch: Tensor<4>, time: Option<Tensor<4>>) -> Tensor<4> {
+    /// `onto` plus the second convolution, with the time embedding, `[rows, features, 1, 1]`, brought in around the norm in front of it.
+    fn added(&self, onto: Tensor<4>, branch: Tensor<4>, time: Option<Tensor<4>>) -> Tensor<4> {
         let activation = self.form.activation;
+        let (norm, layer) = (&self.norm2, &self.conv2);
         match time {
-            None => activation.after(&self.norm2, branch),
+            None => activation.convolved_onto(norm, layer, branch, onto),
             Some(time) if self.form.shift == TimeShift::ScaleShift => {
                 let channels = branch.dims()[1];
                 let scale = time.clone().narrow(1, 0, channels);
                 let shift = time.narrow(1, channels, channels);
-                activation.of(ops::group_norm(&self.norm2, branch) * (scale + 1.0) + shift)
+                let normed = ops::group_norm(norm, branch) * (scale + 1.0) + shift;
+                onto + ops::conv2d(layer, activation.of(normed))
             }
-            Some(time) => activation.after(&self.norm2, branch + time),
+            Some(time) => activation.convolved_onto(norm, layer, branch + time, onto),
         }
     }
 }
@@ -157,12 +164,6 @@ impl ResnetBlock2d {
 /// Halves both sides, rounding down, by the mean of every square of four.
 pub fn halved(map: Tensor<4>) -> Tensor<4> {
     avg_pool2d(map, AvgPoolOptions::new([2, 2]).with_stride([2, 2]))
-}
-
-/// Brings a map to `size` by repeating positions.
-pub fn enlarged(map: Tensor<4>, size: [usize; 2]) -> Tensor<4> {
-    let options = InterpolateOptions::new(InterpolateMode::Nearest).with_output_size(size);
-    interpolate(map, options)
 }
 
 /// `[rows, channels]` as `[rows, channels, 1, 1]`.
@@ -215,6 +216,6 @@ impl Upsample2d {
 
     /// To `[rows, channels, size[0], size[1]]`: twice the sides, or one less where the level above has an odd side.
     pub fn forward(&self, hidden: Tensor<4>, size: [usize; 2]) -> Tensor<4> {
-        ops::conv2d(&self.conv, enlarged(hidden, size))
+        ops::conv2d_enlarged(&self.conv, hidden, size)
     }
 }

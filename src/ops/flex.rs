@@ -11,16 +11,16 @@ use burn::tensor::{Bytes, DType, Shape, Tensor, TensorData};
 use burn_flex::{FlexQTensor, FlexTensor, Layout};
 
 use crate::kernels::cpu::attention::{Heads, attention};
-use crate::kernels::cpu::convolution::{Convolution, Geometry, convolve};
 use crate::kernels::cpu::gate::{activated, gated};
 use crate::kernels::cpu::linear::linear;
 use crate::kernels::cpu::norm::{Affine, group_norm, layer_norm};
 use crate::kernels::cpu::packed::Packed;
 use crate::kernels::cpu::product::Values;
 use crate::kernels::cpu::quantised::Quantised;
-use crate::kernels::cpu::{few, winograd};
 
-use super::{AttentionPath, Gelu, Operations, reference};
+use super::{AttentionPath, Gelu, Grouping, Operations, reference};
+
+mod maps;
 
 /// Tokens that are too few to be worth gathering a layer's weights for.
 const FEW_TOKENS: usize = 16;
@@ -49,28 +49,38 @@ impl Operations for Flex {
         bias: FloatTensor<Self>,
         options: ConvOptions<2>,
     ) -> FloatTensor<Self> {
-        let dtype = input.dtype();
-        if dtype == DType::F64 || options.groups != 1 || options.dilation != [1, 1] {
-            return Self::conv2d(input, cast(weight, dtype), Some(bias), options);
-        }
-        let geometry = geometry(&input, &weight, &options);
-        let [rows, output] = [geometry.rows, geometry.channels[1]];
-        let shape = Shape::new([rows, output, geometry.output[0], geometry.output[1]]);
-        let (input, weight, bias) = (contiguous(input), in_order(weight), contiguous(bias));
-        let convolve = if winograd::suits(&geometry) {
-            winograd::convolve
-        } else if few::suits(&geometry) {
-            few::convolve
-        } else {
-            convolve
-        };
-        let output = convolve(Convolution {
-            geometry,
-            input: slice(&input),
-            weight: values(&weight),
-            bias: slice(&bias),
-        });
-        cast(tensor(output, shape), dtype)
+        maps::convolved(input, weight, bias, options)
+    }
+
+    fn convolved_doubled(
+        input: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
+        maps::doubled(input, weight, bias)
+    }
+
+    fn normed_convolved(
+        input: FloatTensor<Self>,
+        scale: FloatTensor<Self>,
+        shift: FloatTensor<Self>,
+        norm: Grouping,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
+        maps::normed(input, [scale, shift], norm, [weight, bias])
+    }
+
+    fn normed_convolved_onto(
+        input: FloatTensor<Self>,
+        scale: FloatTensor<Self>,
+        shift: FloatTensor<Self>,
+        norm: Grouping,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        onto: FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
+        maps::normed_onto(input, [scale, shift], norm, [weight, bias], onto)
     }
 
     fn projected(
@@ -258,25 +268,6 @@ fn by_values(
         width,
     );
     cast(tensor(output, shape), dtype)
-}
-
-fn geometry(input: &FlexTensor, weight: &FlexTensor, options: &ConvOptions<2>) -> Geometry {
-    let [rows, channels, height, width] = input.shape().dims();
-    let [output, _, tall, wide] = weight.shape().dims();
-    let [(top, bottom), (left, right)] = options.padding;
-    let [down, across] = options.stride;
-    Geometry {
-        rows,
-        channels: [channels, output],
-        input: [height, width],
-        output: [
-            (height + top + bottom - tall) / down + 1,
-            (width + left + right - wide) / across + 1,
-        ],
-        kernel: [tall, wide],
-        stride: options.stride,
-        padding: [top, left],
-    }
 }
 
 fn by_token(input: FlexTensor, affine: Affine<'_>, epsilon: f64) -> FlexTensor {

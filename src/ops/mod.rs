@@ -12,8 +12,10 @@
     )
 )]
 
+mod convolution;
 mod fallback;
 mod graph;
+mod normed;
 pub mod quarantine;
 mod reference;
 mod route;
@@ -31,14 +33,15 @@ use burn::backend::ops::ConvOptions;
 use burn::backend::tensor::{FloatTensor, QuantizedTensor};
 use burn::backend::{Backend, Dispatch, backend_extension};
 use burn::module::Param;
-use burn::nn::conv::Conv2d;
-use burn::nn::{GroupNorm, Linear, PaddingConfig2d};
+use burn::nn::{GroupNorm, Linear};
 use burn::tensor::{DType, Tensor};
 
 pub use crate::kernels::Gelu;
+pub use convolution::{conv2d, conv2d_enlarged, enlarged};
 #[cfg(feature = "cpu")]
 pub(crate) use flex::packed;
 pub(crate) use graph::{Graph, copied};
+pub use normed::{group_norm_silu_conv2d, group_norm_silu_conv2d_onto};
 use quarantine::Kernel;
 pub use route::AttentionPath;
 use route::{Abilities, AttentionShape};
@@ -50,6 +53,15 @@ pub enum Precision {
     Fused,
     /// With a softmax in f32 over all scores at once.
     Operands,
+}
+
+/// How a norm groups channels, and what it adds to their variance.
+#[derive(Debug, Clone, Copy)]
+pub struct Grouping {
+    /// Number of groups.
+    pub groups: usize,
+    /// Added to the variance.
+    pub epsilon: f64,
 }
 
 /// Bytes that the kernels of the CPU keep for themselves once convolutions of up to `channels`, before and after, have run on a thread;
@@ -87,6 +99,46 @@ pub trait Operations: Backend {
         options: ConvOptions<2>,
     ) -> FloatTensor<Self> {
         Self::conv2d(input, weight, Some(bias), options)
+    }
+
+    /// [`convolved`](Self::convolved), by a kernel of 3x3 that keeps the sides, of the map with both sides doubled by repeating every
+    /// position.
+    #[fusion(default)]
+    fn convolved_doubled(
+        input: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
+        reference::convolved_doubled::<Self>(input, weight, bias)
+    }
+
+    /// [`convolved`](Self::convolved), by a kernel of 3x3 that keeps the sides, of the input after [group
+    /// normalisation](Self::group_normalised) and `SiLU`.
+    #[fusion(default)]
+    fn normed_convolved(
+        input: FloatTensor<Self>,
+        scale: FloatTensor<Self>,
+        shift: FloatTensor<Self>,
+        norm: Grouping,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
+        reference::normed_convolved::<Self>(input, scale, shift, norm, weight, bias)
+    }
+
+    /// [`normed_convolved`](Self::normed_convolved), added to `onto`.
+    #[fusion(default)]
+    fn normed_convolved_onto(
+        input: FloatTensor<Self>,
+        scale: FloatTensor<Self>,
+        shift: FloatTensor<Self>,
+        norm: Grouping,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        onto: FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
+        let convolved = Self::normed_convolved(input, scale, shift, norm, weight, bias);
+        Self::float_add(onto, convolved)
     }
 
     /// `[…, in]` times `weight`, `[in, out]`, plus `bias`, `[out]`.
@@ -251,42 +303,6 @@ pub(crate) fn attention_along(
 /// f32.
 pub fn dtype(bias: Option<&Param<Tensor<1>>>) -> DType {
     bias.map_or(DType::F32, |bias| bias.val().dtype())
-}
-
-/// `layer` over `input`, `[rows, channels, height, width]`. The kernel is for layers with a fixed padding, as models have.
-pub fn conv2d(layer: &Conv2d, input: Tensor<4>) -> Tensor<4> {
-    let kernel = match layer.kernel_size {
-        [1, 1] => Kernel::PointwiseConvolution,
-        _ => Kernel::Convolution,
-    };
-    if let Some(instead) = fallback::of(kernel, &input) {
-        return fallback::conv2d(instead, layer, input);
-    }
-    let padding = match layer.padding {
-        PaddingConfig2d::Valid => [(0, 0), (0, 0)],
-        PaddingConfig2d::Explicit(top, left, bottom, right) => [(top, bottom), (left, right)],
-        PaddingConfig2d::Same => return by_burn(layer, input),
-    };
-    let weight = layer.weight.val();
-    let bias = match &layer.bias {
-        Some(bias) => bias.val(),
-        None => Tensor::zeros([weight.dims()[0]], (&weight.device(), weight.dtype())),
-    };
-    let options =
-        ConvOptions::new_with_padding(layer.stride, padding, layer.dilation, layer.groups);
-    Tensor::from_dispatch(Dispatch::convolved(
-        input.into_dispatch(),
-        weight.into_dispatch(),
-        bias.into_dispatch(),
-        options,
-    ))
-}
-
-/// burn's own, which wants the weight in the input's type.
-fn by_burn(layer: &Conv2d, input: Tensor<4>) -> Tensor<4> {
-    let mut layer = layer.clone();
-    layer.weight = layer.weight.map(|weight| weight.cast(input.dtype()));
-    layer.forward(input)
 }
 
 /// `layer` over `input`, `[…, width]`.

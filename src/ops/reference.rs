@@ -1,11 +1,13 @@
 //! The operations composed of burn's own.
 
-use burn::backend::ops::AttentionModuleOptions;
+use burn::backend::ops::{
+    AttentionModuleOptions, ConvOptions, InterpolateMode, InterpolateOptions,
+};
 use burn::backend::tensor::{FloatTensor, QuantizedTensor};
 use burn::backend::{Backend, TensorMetadata};
 use burn::tensor::{DType, FloatDType, Shape, Slice};
 
-use super::{AttentionPath, Gelu};
+use super::{AttentionPath, Gelu, Grouping, Operations};
 
 pub(super) fn attention<B: Backend>(
     query: FloatTensor<B>,
@@ -45,6 +47,36 @@ fn fused<B: Backend>(
         mixed,
         &[0..rows, 0..heads, 0..asked, 0..narrow].map(Slice::from),
     )
+}
+
+/// The map made, then convolved.
+pub(super) fn convolved_doubled<B: Operations>(
+    input: FloatTensor<B>,
+    weight: FloatTensor<B>,
+    bias: FloatTensor<B>,
+) -> FloatTensor<B> {
+    let [_, _, height, width] = input.shape().dims();
+    let nearest = InterpolateOptions::new(InterpolateMode::Nearest);
+    let doubled = B::interpolate(input, [2 * height, 2 * width], nearest);
+    B::convolved(doubled, weight, bias, keeping_sides())
+}
+
+/// One after the other.
+pub(super) fn normed_convolved<B: Operations>(
+    input: FloatTensor<B>,
+    scale: FloatTensor<B>,
+    shift: FloatTensor<B>,
+    norm: Grouping,
+    weight: FloatTensor<B>,
+    bias: FloatTensor<B>,
+) -> FloatTensor<B> {
+    let normed = B::group_normalised(input, scale, shift, norm.groups, norm.epsilon, true);
+    B::convolved(normed, weight, bias, keeping_sides())
+}
+
+/// Of a kernel of 3x3 that gives a map of the same sides.
+pub(super) fn keeping_sides() -> ConvOptions<2> {
+    ConvOptions::new_with_padding([1, 1], [(1, 1), (1, 1)], [1, 1], 1)
 }
 
 /// `tensor` with zeros after it up to `size` along `dim`.

@@ -2,8 +2,8 @@
 
 use burn::backend::Flex;
 use burn::backend::tensor::FloatTensor;
-use burn::nn::conv::Conv2dConfig;
-use burn::nn::{GroupNormConfig, LinearConfig};
+use burn::nn::conv::{Conv2d, Conv2dConfig};
+use burn::nn::{GroupNormConfig, LinearConfig, PaddingConfig2d};
 use burn::tensor::quantization::{QuantScheme, QuantStore, QuantValue, ScaleDtype};
 use burn::tensor::{Device, FloatDType, Tensor, TensorData};
 
@@ -263,6 +263,65 @@ fn convolutions_are_burns() {
             1e-5,
             &format!("{channels:?}"),
         );
+    }
+}
+
+/// A layer of 3x3 that keeps the sides.
+fn keeping(channels: [usize; 2]) -> Conv2d {
+    Conv2dConfig::new(channels, [3, 3])
+        .with_padding(PaddingConfig2d::Explicit(1, 1, 1, 1))
+        .init(&Device::flex())
+}
+
+/// As of the enlarged map, also where that is not twice the map.
+#[test]
+fn enlarged_maps_are_convolved_without_being_made() {
+    for (channels, size, larger) in [
+        ([20, 17], [9, 7], [18, 14]),
+        ([20, 17], [9, 7], [17, 14]),
+        ([3, 5], [4, 4], [8, 8]),
+    ] {
+        let layer = keeping(channels);
+        let input = wave([2, channels[0], size[0], size[1]], 0.0);
+        let expected = layer.forward(enlarged(input.clone(), larger));
+        let case = format!("{channels:?} {larger:?}");
+        assert_close(
+            conv2d_enlarged(&layer, input, larger),
+            expected,
+            2e-5,
+            &case,
+        );
+    }
+}
+
+/// With a kernel that does all of it at once, and without one.
+#[test]
+fn convolutions_of_norms_are_one_after_the_other() {
+    for channels in [[24, 20], [4, 6]] {
+        let layer = keeping(channels);
+        let mut norm = GroupNormConfig::new(2, channels[0]).init(&Device::flex());
+        norm.gamma = norm
+            .gamma
+            .map(|param| param.map(|_| wave([channels[0]], 3.0)));
+        let input = wave([2, channels[0], 11, 18], 0.0);
+        let expected = conv2d(&layer, group_norm_silu(&norm, input.clone()));
+        let case = format!("{channels:?}");
+        let found = group_norm_silu_conv2d(&norm, &layer, input.clone());
+        assert_close(found, expected.clone(), 2e-5, &case);
+        let onto = wave([2, channels[1], 11, 18], 1.0);
+        let sum = onto.clone() + expected;
+        let held = onto.clone();
+        let found = group_norm_silu_conv2d_onto(&norm, &layer, input.clone(), onto);
+        assert_close(found, sum.clone(), 2e-5, &case);
+        // What others hold stays as it is; what nobody else does is written over.
+        assert_close(
+            held.clone(),
+            wave([2, channels[1], 11, 18], 1.0),
+            0.0,
+            &case,
+        );
+        let found = group_norm_silu_conv2d_onto(&norm, &layer, input, held);
+        assert_close(found, sum, 2e-5, &case);
     }
 }
 

@@ -1,14 +1,14 @@
 //! What an operation gives does not depend on how many threads there are, to the last bit: neither our kernels nor what burn computes.
 
 use burn::nn::conv::{Conv2d, Conv2dConfig};
-use burn::nn::{GroupNormConfig, LinearConfig};
+use burn::nn::{GroupNormConfig, LinearConfig, PaddingConfig2d};
 use burn::tensor::activation::softmax;
 use burn::tensor::{Device, Tensor};
 
 use super::tests::wave;
 use super::*;
 
-const THREADS: [usize; 4] = [1, 2, 3, 5];
+const THREADS: [usize; 5] = [1, 2, 3, 4, 5];
 
 fn bits<const D: usize>(tensor: Tensor<D>) -> Vec<u32> {
     let values = tensor.into_data().try_to_vec::<f32>().unwrap();
@@ -48,6 +48,25 @@ fn convolutions() {
         let input = wave([2, channels[0], size[0], size[1]], 0.0);
         let case = format!("{channels:?} {kernel} {size:?}");
         assert_alike(&case, || conv2d(&conv, input.clone()));
+    }
+}
+
+/// Squares in the space of products, by every scheme, with norm, curve and sum.
+#[test]
+fn convolutions_with_what_surrounds_them() {
+    let mut layer = conv([40, 70], 3);
+    layer.padding = PaddingConfig2d::Explicit(1, 1, 1, 1);
+    let norm = GroupNormConfig::new(8, 40).init(&Device::flex());
+    for size in [[40, 35], [8, 6]] {
+        let input = wave([2, 40, size[0], size[1]], 0.0);
+        let onto = wave([2, 70, size[0], size[1]], 1.0);
+        let case = format!("{size:?}");
+        assert_alike(&case, || {
+            conv2d_enlarged(&layer, input.clone(), size.map(|side| 2 * side))
+        });
+        assert_alike(&case, || {
+            group_norm_silu_conv2d_onto(&norm, &layer, input.clone(), onto.clone())
+        });
     }
 }
 

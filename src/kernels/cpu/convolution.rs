@@ -171,19 +171,19 @@ impl Factor for Maps<'_> {
 }
 
 /// What the positions of an output line from `x` on meet in the `y`th of the input's lines, both counted with the padding, under a
-/// stride of one; nothing is zero. False, and all zeros, where there is no line.
+/// stride of one; nothing is zero. Which of the values are the map's.
 #[inline(always)]
 pub(super) fn reach<S: Simd>(
     geometry: &Geometry,
     map: &[f32],
     [y, x]: [usize; 2],
     values: &mut [f32],
-) -> bool {
+) -> Range<usize> {
     let ([height, width], [above, left]) = (geometry.input, geometry.padding);
     let line = y.checked_sub(above).filter(|line| *line < height);
     let Some(line) = line else {
         values.fill(0.0);
-        return false;
+        return 0..0;
     };
     let line = &map[line * width..(line + 1) * width];
     let before = left.saturating_sub(x).min(values.len());
@@ -195,7 +195,7 @@ pub(super) fn reach<S: Simd>(
         &mut values[before..before + count],
     );
     values[before + count..].fill(0.0);
-    true
+    before..before + count
 }
 
 /// One place of the kernel.

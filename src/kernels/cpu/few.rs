@@ -118,12 +118,9 @@ fn sums<S: Simd>(
     for channel in 0..before {
         let map = &job.layer.input[(item * before + channel) * height * width..][..height * width];
         for row in 0..tall {
-            if !reach::<S>(
-                &job.layer.geometry,
-                map,
-                [y + row, x],
-                &mut values[..reached],
-            ) {
+            let values = &mut values[..reached];
+            let met = reach::<S>(&job.layer.geometry, map, [y + row, x], values);
+            if met.is_empty() {
                 continue;
             }
             let places = &weights[(channel * tall + row) * across..][..across];

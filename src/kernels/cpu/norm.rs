@@ -24,6 +24,9 @@ const SUMS: usize = 4;
 /// Values that are worth a task of their own.
 const TASK: usize = 16_384;
 
+/// Values that are not worth waking another thread for.
+const ALONE: usize = 65_536;
+
 /// A learned scale and shift.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Affine<'a> {
@@ -74,6 +77,84 @@ impl Moments {
     }
 }
 
+/// What becomes of a channel's values: `(value - mean) · scale + shift`.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub(crate) struct Shifted {
+    mean: f32,
+    scale: f32,
+    shift: f32,
+}
+
+/// What [`group_norm`] does to every channel of every item, whose `positions` values follow each other in `input`.
+pub(crate) fn group_shifts(
+    input: &[f32],
+    affine: Affine<'_>,
+    groups: usize,
+    positions: usize,
+    epsilon: f64,
+) -> Vec<Shifted> {
+    let channels = affine.scale.len() / groups;
+    let group = channels * positions;
+    let mut shifts = vec![Shifted::default(); input.len() / positions];
+    let measure = |(index, (shifts, input)): (usize, (&mut [Shifted], &[f32]))| {
+        let part = index % groups * channels..(index % groups + 1) * channels;
+        let (scale, shift) = (&affine.scale[part.clone()], &affine.shift[part]);
+        shifts_of(input, shifts, scale, shift, epsilon);
+    };
+    if input.len() <= ALONE {
+        let parts = shifts.chunks_mut(channels).zip(input.chunks(group));
+        parts.enumerate().for_each(measure);
+    } else {
+        let parts = shifts.par_chunks_mut(channels).zip(input.par_chunks(group));
+        parts
+            .enumerate()
+            .with_min_len((TASK / group).max(1))
+            .for_each(measure);
+    }
+    shifts
+}
+
+/// [`group_shifts`] of one group.
+#[macerator::with_simd]
+pub(super) fn shifts_of<S: Simd>(
+    input: &[f32],
+    shifts: &mut [Shifted],
+    scale: &[f32],
+    shift: &[f32],
+    epsilon: f64,
+) {
+    let moments = moments::<S>(input);
+    let ([mean, rest], inverse) = (moments.split_mean(), moments.scale(epsilon));
+    for (channel, shifted) in shifts.iter_mut().enumerate() {
+        let scale = scale[channel] * inverse;
+        *shifted = Shifted {
+            mean,
+            scale,
+            shift: shift[channel] - rest * scale,
+        };
+    }
+}
+
+/// `SiLU` of what a channel's values become, in their place.
+#[inline(always)]
+pub(super) fn activate<S: Simd>(values: &mut [f32], shifted: Shifted) {
+    let Shifted { mean, scale, shift } = shifted;
+    let whole = values.len() - values.len() % S::lanes32();
+    let (means, scales, shifts) = (splat::<S>(mean), splat::<S>(scale), splat::<S>(shift));
+    for i in (0..whole).step_by(S::lanes32()) {
+        // SAFETY: a vector from `i` ends within `whole`.
+        unsafe {
+            let at = values.as_mut_ptr().add(i);
+            let centred = load::<S>(at) - means;
+            store(at, silu(centred.mul_add(scales, shifts)));
+        }
+    }
+    for value in &mut values[whole..] {
+        let shifted = (*value - mean) * scale + shift;
+        *value = shifted / (1.0 + (-shifted).exp());
+    }
+}
+
 /// Normalises groups of `channels`, with `positions` values each, that follow each other in `input`.
 pub(crate) fn group_norm(
     input: &[f32],
@@ -115,6 +196,12 @@ fn by_parts(
     assert_eq!(input.len() % size, 0);
     let some = size * count;
     let write = |output: &mut Unwritten| {
+        if input.len() <= ALONE {
+            let parts = output.chunks_mut(some).zip(input.chunks(some));
+            let parts = parts.enumerate();
+            return parts
+                .for_each(|(index, (output, input))| normalise(index * count, input, output));
+        }
         let parts = output.par_chunks_mut(some).zip(input.par_chunks(some));
         let parts = parts.enumerate().with_min_len((TASK / some).max(1));
         parts.for_each(|(index, (output, input))| normalise(index * count, input, output));

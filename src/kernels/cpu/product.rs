@@ -257,13 +257,9 @@ pub(super) fn compute<S: Simd>(
         let (rows, stride) = rows.part(task.rows.clone(), part.clone(), room);
         for (tile, sums) in all_sums.chunks_exact_mut(count * width).enumerate() {
             let columns = &columns[tile * DEPTH * width..][..part.len() * width];
-            // Sixteen registers hold four rows of two vectors of sums; thirty-two hold eight.
-            let four = S::lanes32() == 8 || count <= 4;
-            match (four, first) {
-                (true, 0) => pass::<S, 4, false>(columns, rows, stride, sums),
-                (true, _) => pass::<S, 4, true>(columns, rows, stride, sums),
-                (false, 0) => pass::<S, 8, false>(columns, rows, stride, sums),
-                (false, _) => pass::<S, 8, true>(columns, rows, stride, sums),
+            match first {
+                0 => all::<S, false>(columns, rows, stride, sums),
+                _ => all::<S, true>(columns, rows, stride, sums),
             }
         }
     }
@@ -273,6 +269,25 @@ pub(super) fn compute<S: Simd>(
             factor.put::<S>(row, task.columns.start + tile * width, &sums[..kept]);
         }
     }
+}
+
+/// [`pass`] for all rows: sixteen registers hold six rows of two vectors of sums, or four where six would be fewer; thirty-two hold eight.
+#[inline(always)]
+fn all<S: Simd, const ON: bool>(columns: &[f32], rows: &[f32], stride: usize, sums: &mut [f32]) {
+    let width = tile_width::<S>();
+    let count = sums.len() / width;
+    if S::lanes32() != 8 && count > 4 {
+        return pass::<S, 8, ON>(columns, rows, stride, sums);
+    }
+    let sixes = if S::lanes32() == 8 { count / 6 * 6 } else { 0 };
+    let (six, four) = sums.split_at_mut(sixes * width);
+    pass::<S, 6, ON>(columns, rows, stride, six);
+    pass::<S, 4, ON>(
+        columns,
+        &rows[(sixes * stride).min(rows.len())..],
+        stride,
+        four,
+    );
 }
 
 /// `sums = rows · columns`, `[rows, width]`, for a tile of columns, `[depth, width]`, added to the sums so far if it goes `ON`; a row
@@ -286,6 +301,9 @@ fn pass<S: Simd, const R: usize, const ON: bool>(
 ) {
     let width = tile_width::<S>();
     let (depth, all) = (columns.len() / width, sums.len() / width);
+    if all == 0 {
+        return;
+    }
     assert!(rows.len() >= (all - 1) * stride + depth);
     for first in (0..all).step_by(R) {
         let count = R.min(all - first);

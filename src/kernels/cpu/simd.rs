@@ -2,8 +2,9 @@
 
 #![allow(
     clippy::inline_always,
+    clippy::needless_range_loop,
     unsafe_code,
-    reason = "one instruction set runs through all of a kernel; vector loads and stores take pointers; every caller passes the room it checked"
+    reason = "one instruction set runs through all of a kernel; index what no vector holds; vector loads and stores take pointers; every caller passes the room it checked"
 )]
 
 use std::mem::MaybeUninit;
@@ -43,6 +44,19 @@ pub(super) unsafe fn load<S: Simd>(from: *const f32) -> Floats<S> {
 pub(super) unsafe fn store<S: Simd>(to: *mut f32, values: Floats<S>) {
     // SAFETY: the caller's promise.
     unsafe { vstore_unaligned(to, values) }
+}
+
+/// Asks for the line of the cache at `from`, wherever that is, on processors that can be asked.
+#[inline(always)]
+pub(super) fn prefetch(from: *const f32) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: no address is invalid for a prefetch.
+    unsafe {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        _mm_prefetch::<_MM_HINT_T0>(from.cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = from;
 }
 
 /// What is added to sums on their way out.
@@ -94,6 +108,25 @@ pub(super) fn add<S: Simd>(sums: &[f32], addend: Addend<'_>, output: &mut Unwrit
             Addend::Each(values) => values[i],
         };
         output[i].write(sums[i] + addend);
+    }
+}
+
+/// Adds `sums` plus `bias` to all of `values`.
+#[inline(always)]
+pub(super) fn add_onto<S: Simd>(sums: &[f32], bias: f32, values: &mut [f32]) {
+    let (count, lanes) = (values.len(), S::lanes32());
+    assert!(sums.len() >= count);
+    let whole = count - count % lanes;
+    for i in (0..whole).step_by(lanes) {
+        // SAFETY: a vector from `i` ends within `whole`, and both slices are as long, asserted above.
+        unsafe {
+            let at = values.as_mut_ptr().add(i);
+            let sum = load::<S>(sums.as_ptr().add(i)) + splat(bias);
+            store(at, load::<S>(at) + sum);
+        }
+    }
+    for i in whole..count {
+        values[i] += sums[i] + bias;
     }
 }
 

@@ -13,10 +13,11 @@ use super::config::{AddedConfig, Labels};
 use crate::conditioning::Conditioning;
 use crate::nn::embed::{Sinusoid, TimestepEmbedding};
 use crate::nn::map_attention::MapAttention;
-use crate::nn::resnet::{Downsample2d, ResnetBlock2d, Upsample2d, enlarged, halved};
+use crate::nn::resnet::{Downsample2d, ResnetBlock2d, Upsample2d, halved};
 use crate::nn::text_map_attention::TextMapAttention;
 use crate::nn::text_time::TextTimeEmbedding;
 use crate::nn::transformer::{Attended, Transformer2d, TransformerContext};
+use crate::ops::enlarged;
 use crate::recall::Recall;
 
 /// What attends after a residual block.

@@ -39,6 +39,19 @@ impl<'a> Values<'a> {
         }
     }
 
+    /// Where they lie in memory, and how many bytes they are; nothing of those of linear layers alone.
+    pub(in crate::kernels::cpu) fn place(&self) -> Option<(usize, usize)> {
+        fn of<T>(values: &[T]) -> (usize, usize) {
+            (values.as_ptr().addr(), size_of_val(values))
+        }
+        match self {
+            Self::F32(values) => Some(of(values)),
+            Self::F16(values) => Some(of(values)),
+            Self::Bf16(values) => Some(of(values)),
+            Self::Q8(_) | Self::Packed(_) => None,
+        }
+    }
+
     /// Asks for some of them that are read next, on processors that can be asked.
     #[inline(always)]
     pub(in crate::kernels::cpu) fn prefetch(&self, start: usize, count: usize) {

@@ -18,9 +18,8 @@ use burn::nn::conv::{Conv2d, Conv2dConfig};
 use burn::nn::{GroupNorm, PaddingConfig2d, Relu};
 use burn::tensor::{DType, Device, Tensor};
 
-use crate::nn::resnet::enlarged;
 use crate::nn::{conv3x3, group_norm};
-use crate::ops;
+use crate::ops::{self, enlarged};
 
 /// Latents are bent into -3 to 3 before they are decoded.
 const BOUND: f64 = 3.0;

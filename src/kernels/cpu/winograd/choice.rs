@@ -1,0 +1,70 @@
+//! Which scheme a convolution is computed by, if by any.
+
+use super::schemes::{Four, Scheme, Two};
+use super::squares::Grid;
+use super::{WEIGHTS, kept};
+use crate::kernels::cpu::convolution::Geometry;
+
+/// Channels on either side, at least: with fewer, moving the squares takes longer than it saves.
+pub(super) const LEAST_CHANNELS: usize = 16;
+
+/// A scheme for maps as they are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Two,
+    Four,
+}
+
+/// Whether a convolution is one for this kernel, and large enough. What it gives an item does not depend on the others.
+pub(crate) fn suits(geometry: &Geometry) -> bool {
+    kind(geometry).is_some()
+}
+
+/// The scheme that costs least, if that is less than the plain sums.
+pub(super) fn kind(geometry: &Geometry) -> Option<Kind> {
+    if !moves(geometry) {
+        return None;
+    }
+    let [two, four] = [cost::<Two>(geometry), cost::<Four>(geometry)];
+    let [before, after] = geometry.channels;
+    // Gathering what the plain sums multiply takes a share of its own.
+    let plain = (9 * geometry.positions() * before * after) as f64 * 1.15;
+    if two.min(four) > plain {
+        return None;
+    }
+    Some(if four < two { Kind::Four } else { Kind::Two })
+}
+
+/// Whether a convolution can be one for this kernel.
+fn moves(geometry: &Geometry) -> bool {
+    let [before, after] = geometry.channels;
+    geometry.kernel == [3, 3]
+        && geometry.stride == [1, 1]
+        && geometry.padding.iter().all(|padding| *padding <= 2)
+        && before.min(after) >= LEAST_CHANNELS
+}
+
+/// What an item takes, in multiply-accumulates.
+fn cost<C: Scheme>(geometry: &Geometry) -> f64 {
+    /// To move a number of a square, which vectors do.
+    const NUMBER: f64 = 8.0;
+    /// To move a weight, and to read it back from the cache or from memory.
+    const WEIGHT: f64 = 20.0;
+    const FAR_WEIGHT: f64 = 32.0;
+    let [before, after] = geometry.channels;
+    let numbers = C::POINTS * before * after;
+    // Few squares leave lanes empty.
+    let squares = Grid::of::<C>(geometry).of_item().next_multiple_of(8) as f64;
+    let moved = match numbers {
+        _ if kept::suits(numbers) => 0.0,
+        _ if numbers <= WEIGHTS / 2 => WEIGHT,
+        _ => FAR_WEIGHT,
+    };
+    let around = NUMBER * (C::INPUTS * before + C::POINTS * after) as f64;
+    (numbers as f64 + around) * squares + moved * numbers as f64
+}
+
+/// Whether a convolution of a map whose positions are repeated, twice in both directions, is one for this kernel: by a padding of one.
+pub(crate) fn suits_doubled(geometry: &Geometry) -> bool {
+    moves(geometry) && geometry.padding == [1, 1]
+}

@@ -1,0 +1,225 @@
+//! The schemes as whole convolutions, against the plain one.
+
+use std::sync::Arc;
+
+use macerator::WithSimd;
+
+use super::*;
+use crate::kernels::cpu::convolution::{self, Geometry, tests::Trial};
+use crate::kernels::cpu::norm::{Affine, group_norm, group_shifts};
+use crate::kernels::cpu::simd::kinds;
+
+fn geometry(
+    rows: usize,
+    channels: [usize; 2],
+    input: [usize; 2],
+    [before, after]: [usize; 2],
+) -> Geometry {
+    Geometry {
+        rows,
+        channels,
+        input,
+        output: input.map(|side| side + before + after - 2),
+        kernel: [3, 3],
+        stride: [1, 1],
+        padding: [before; 2],
+    }
+}
+
+/// Alone, by weights that nobody keeps.
+fn alone(convolution: Convolution<'_>) -> Whole<'_> {
+    Whole {
+        convolution,
+        owner: None,
+        norm: None,
+    }
+}
+
+/// A whole convolution with one kind of vectors.
+struct Alike<'a, C>(Convolution<'a>, std::marker::PhantomData<C>);
+
+impl<C: Scheme> WithSimd for Alike<'_, C> {
+    type Output = Vec<f32>;
+
+    fn with_simd<S: Simd>(self) -> Vec<f32> {
+        let by = (move_task_impl::<S, C>, compute_impl::<S, C>);
+        let fill = |job: Job<'_>| {
+            fill_by(&job, alone(self.0), false, S::lanes32(), C::default(), by);
+        };
+        self.0.output_of(fill)
+    }
+}
+
+#[track_caller]
+fn assert_near(found: &[f32], expected: &[f32], case: &str) {
+    assert_eq!(found.len(), expected.len(), "{case}");
+    let squares = expected.iter().map(|value| value * value);
+    let size = (squares.sum::<f32>() / expected.len() as f32).sqrt();
+    for (i, (a, b)) in found.iter().zip(expected).enumerate() {
+        assert!((a - b).abs() < 2e-5 * size.max(1.0), "{case}, {i}: {a} {b}");
+    }
+}
+
+fn check<C: Scheme>(layer: Convolution<'_>, expected: &[f32]) {
+    for arch in kinds() {
+        let alike = Alike::<C>(layer, std::marker::PhantomData);
+        // SAFETY: the processor has every one of them.
+        let found = unsafe { arch.dispatch(alike) };
+        let case = format!("{arch:?} {} {:?}", C::POINTS, layer.geometry);
+        assert_near(&found, expected, &case);
+    }
+}
+
+/// Sides that squares do not divide, lines that groups do not divide, more channels than are multiplied at a time.
+#[test]
+fn it_is_the_plain_convolution() {
+    for geometry in [
+        geometry(1, [1, 1], [2, 2], [1, 1]),
+        geometry(1, [3, 5], [3, 3], [0, 0]),
+        geometry(2, [4, 3], [9, 7], [1, 1]),
+        geometry(2, [3, 20], [16, 16], [1, 1]),
+        geometry(1, [2, 2], [5, 131], [1, 1]),
+        geometry(3, [2, 3], [41, 34], [2, 1]),
+        geometry(1, [2, 2], [8, 260], [0, 1]),
+        geometry(2, [300, 62], [6, 5], [1, 1]),
+    ] {
+        for layer in Trial::of(geometry).convolutions() {
+            let expected = convolution::convolve(layer);
+            check::<Two>(layer, &expected);
+            check::<Four>(layer, &expected);
+        }
+    }
+}
+
+/// Every position twice in both directions.
+fn repeated(geometry: &Geometry, input: &[f32]) -> Vec<f32> {
+    let [height, width] = geometry.input;
+    let maps = input.chunks_exact(height * width);
+    let lines = maps.flat_map(|map| {
+        let lines = map.chunks_exact(width);
+        lines.flat_map(|line| [line, line])
+    });
+    lines.flatten().flat_map(|value| [*value; 2]).collect()
+}
+
+#[test]
+fn a_doubled_map_is_never_made() {
+    for (rows, channels, input) in [
+        (1, [1, 1], [1, 1]),
+        (2, [3, 5], [4, 7]),
+        (1, [2, 20], [3, 40]),
+        (2, [20, 51], [16, 16]),
+    ] {
+        let doubled = Geometry {
+            output: input.map(|side| 2 * side),
+            ..geometry(rows, channels, input, [1, 1])
+        };
+        let plain = geometry(rows, channels, doubled.output, [1, 1]);
+        let trial = Trial::of(doubled);
+        for layer in trial.convolutions() {
+            let input = repeated(&doubled, layer.input);
+            let plain = Convolution {
+                geometry: plain,
+                input: &input,
+                ..layer
+            };
+            check::<Doubled>(layer, &convolution::convolve(plain));
+        }
+    }
+}
+
+/// More weights than are moved at a time, whatever the number of threads.
+#[test]
+fn large_layers_are_moved_in_parts() {
+    let geometry = geometry(2, [2050, 300], [24, 20], [1, 1]);
+    assert!(suits(&geometry) && geometry.channels[0] * Two::POINTS * 300 > WEIGHTS);
+    let trial = Trial::of(geometry);
+    let [_, layer, _] = trial.convolutions();
+    let expected = convolution::convolve(layer);
+    let two = layer.output_of(|job| fill_as::<Two>(&job, alone(layer), false));
+    assert_near(&two, &expected, "two");
+    let four = layer.output_of(|job| fill_as::<Four>(&job, alone(layer), false));
+    assert_near(&four, &expected, "four");
+}
+
+/// As norm, curve, convolution and sum one after the other.
+#[test]
+fn what_surrounds_it_is_done_on_the_way() {
+    let geometry = geometry(2, [24, 20], [9, 21], [1, 1]);
+    let trial = Trial::of(geometry);
+    let [layer, ..] = trial.convolutions();
+    let affine = Affine {
+        scale: &[0.5, 2.0, -1.0].repeat(8),
+        shift: &[0.25, -0.5].repeat(12),
+    };
+    let normed = group_norm(layer.input, affine, 6, 9 * 21, 1e-5, true);
+    let after = Convolution {
+        input: &normed,
+        ..layer
+    };
+    let expected = convolution::convolve(after);
+    let shifts = group_shifts(layer.input, affine, 6, 9 * 21, 1e-5);
+    let whole = Whole {
+        norm: Some(&shifts),
+        ..alone(layer)
+    };
+    assert_near(&convolve(whole), &expected, "normed");
+    let mut onto: Vec<f32> = (0..expected.len()).map(|i| i as f32 * 1e-3).collect();
+    let sum: Vec<f32> = onto.iter().zip(&expected).map(|(a, b)| a + b).collect();
+    convolve_onto(whole, &mut onto);
+    assert_near(&onto, &sum, "onto");
+}
+
+/// A weight that is changed in its place is moved anew.
+#[test]
+fn kept_weights_are_the_layers_own() {
+    let mut weight = Arc::new(vec![0.5f32; 20 * 16 * 9]);
+    let input = vec![1.0; 16 * 8 * 8];
+    let geometry = geometry(1, [16, 20], [8, 8], [1, 1]);
+    let run = |weight: &Arc<Vec<f32>>| {
+        let owner: Owner = weight.clone();
+        let layer = Convolution {
+            geometry,
+            input: &input,
+            weight: crate::kernels::cpu::product::Values::F32(weight),
+            bias: &[0.0; 20],
+        };
+        convolve(Whole {
+            owner: Some(&owner),
+            ..alone(layer)
+        })
+    };
+    let first = run(&weight);
+    assert_eq!(run(&weight), first);
+    Arc::make_mut(&mut weight).fill(1.0);
+    let second = run(&weight);
+    assert_near(
+        &second,
+        &first.iter().map(|value| 2.0 * value).collect::<Vec<_>>(),
+        "twice",
+    );
+}
+
+#[test]
+fn each_map_has_the_scheme_that_costs_least() {
+    let kind = |channels: [usize; 2], side| kind(&geometry(2, channels, [side; 2], [1, 1]));
+    assert_eq!(kind([128, 128], 512), Some(Kind::Four));
+    assert_eq!(kind([320, 320], 64), Some(Kind::Four));
+    assert_eq!(kind([32, 32], 128), Some(Kind::Four));
+    assert_eq!(kind([1280, 1280], 16), Some(Kind::Two));
+    assert_eq!(kind([128, 128], 8), Some(Kind::Two));
+    assert_eq!(kind([1280, 1280], 8), None);
+    assert_eq!(kind([4, 320], 64), None);
+}
+
+#[test]
+fn squares_are_divided_first() {
+    let found = tasks(2 * 256, 320, 8, 2);
+    assert_eq!(found.len(), 8);
+    assert_eq!(found[1].squares, 64..128);
+    assert_eq!(found[1].panels, 0..54);
+    let found = tasks(32, 64, 8, 2);
+    assert_eq!(found.len(), 2 * 2);
+    assert_eq!(tasks(32, 64, 8, 1).len(), 1);
+    assert_eq!(tasks(100, 64, 16, 1).len(), 2);
+}

@@ -1,0 +1,176 @@
+//! Which kernel convolves a map.
+
+use burn::backend::ops::{ConvOptions, FloatTensorOps, ModuleOps};
+use burn::backend::{Flex, TensorMetadata};
+use burn::tensor::{DType, Shape};
+use burn_flex::FlexTensor;
+
+use super::super::{Grouping, reference};
+use super::{cast, contiguous, in_order, slice, tensor, values};
+use crate::kernels::cpu::convolution::{Convolution, Geometry, convolve};
+use crate::kernels::cpu::few;
+use crate::kernels::cpu::norm::{Affine, Shifted, group_shifts};
+use crate::kernels::cpu::winograd::{self, Owner, Whole};
+
+/// A weight and a bias, or a scale and a shift.
+type Pair = [FlexTensor; 2];
+
+pub(super) fn convolved(
+    input: FlexTensor,
+    weight: FlexTensor,
+    bias: FlexTensor,
+    options: ConvOptions<2>,
+) -> FlexTensor {
+    let dtype = input.dtype();
+    if dtype == DType::F64 || options.groups != 1 || options.dilation != [1, 1] {
+        return Flex::conv2d(input, cast(weight, dtype), Some(bias), options);
+    }
+    let geometry = geometry(&input, &weight, &options);
+    let layer = Layer::new(input, [weight, bias]);
+    let output = if winograd::suits(&geometry) {
+        layer.by(geometry, None, winograd::convolve)
+    } else if few::suits(&geometry) {
+        few::convolve(layer.convolution(geometry))
+    } else {
+        convolve(layer.convolution(geometry))
+    };
+    cast(tensor(output, shape(&geometry)), dtype)
+}
+
+/// Of the map with both sides doubled, which is never made.
+pub(super) fn doubled(input: FlexTensor, weight: FlexTensor, bias: FlexTensor) -> FlexTensor {
+    let dtype = input.dtype();
+    let kept = geometry(&input, &weight, &reference::keeping_sides());
+    let geometry = Geometry {
+        output: kept.input.map(|side| 2 * side),
+        ..kept
+    };
+    if dtype == DType::F64 || !winograd::suits_doubled(&geometry) {
+        return reference::convolved_doubled::<Flex>(input, weight, bias);
+    }
+    let layer = Layer::new(input, [weight, bias]);
+    let output = layer.by(geometry, None, winograd::convolve_doubled);
+    cast(tensor(output, shape(&geometry)), dtype)
+}
+
+/// Of what norm and `SiLU` give.
+pub(super) fn normed(
+    input: FlexTensor,
+    [scale, shift]: Pair,
+    norm: Grouping,
+    [weight, bias]: Pair,
+) -> FlexTensor {
+    let dtype = input.dtype();
+    let geometry = geometry(&input, &weight, &reference::keeping_sides());
+    if dtype == DType::F64 || !winograd::suits(&geometry) {
+        return reference::normed_convolved::<Flex>(input, scale, shift, norm, weight, bias);
+    }
+    let layer = Layer::new(input, [weight, bias]);
+    let shifts = layer.shifts([scale, shift], norm);
+    let output = layer.by(geometry, Some(&shifts), winograd::convolve);
+    cast(tensor(output, shape(&geometry)), dtype)
+}
+
+/// [`normed`], added to `onto`, in its place if nobody else holds it.
+pub(super) fn normed_onto(
+    input: FlexTensor,
+    affine: Pair,
+    norm: Grouping,
+    [weight, bias]: Pair,
+    mut onto: FlexTensor,
+) -> FlexTensor {
+    let geometry = geometry(&input, &weight, &reference::keeping_sides());
+    let whole = onto.is_contiguous() && onto.bytes().len() == size_of::<f32>() * size(&geometry);
+    let in_f32 = [&input, &onto].map(FlexTensor::dtype) == [DType::F32; 2];
+    if !in_f32 || !whole || !onto.is_unique() || !winograd::suits(&geometry) {
+        return Flex::float_add(onto, normed(input, affine, norm, [weight, bias]));
+    }
+    let layer = Layer::new(input, [weight, bias]);
+    let shifts = layer.shifts(affine, norm);
+    let output = onto.storage_mut::<f32>();
+    layer.by(geometry, Some(&shifts), |whole| {
+        winograd::convolve_onto(whole, output);
+    });
+    onto
+}
+
+/// A layer and its input, in order.
+struct Layer {
+    input: FlexTensor,
+    weight: FlexTensor,
+    bias: FlexTensor,
+}
+
+impl Layer {
+    fn new(input: FlexTensor, [weight, bias]: Pair) -> Self {
+        Self {
+            input: contiguous(input),
+            weight: in_order(weight),
+            bias: contiguous(bias),
+        }
+    }
+
+    fn convolution(&self, geometry: Geometry) -> Convolution<'_> {
+        Convolution {
+            geometry,
+            input: slice(&self.input),
+            weight: values(&self.weight),
+            bias: slice(&self.bias),
+        }
+    }
+
+    /// By one of the kernels that keep small weights as they need them, if somebody keeps the weight itself for the next call.
+    fn by<T>(
+        &self,
+        geometry: Geometry,
+        norm: Option<&[Shifted]>,
+        kernel: impl FnOnce(Whole<'_>) -> T,
+    ) -> T {
+        let owner = (!self.weight.is_unique()).then(|| -> Owner { self.weight.data_arc() });
+        kernel(Whole {
+            convolution: self.convolution(geometry),
+            owner: owner.as_ref(),
+            norm,
+        })
+    }
+
+    fn shifts(&self, [scale, shift]: Pair, norm: Grouping) -> Vec<Shifted> {
+        let (scale, shift) = (contiguous(scale), contiguous(shift));
+        let affine = Affine {
+            scale: slice(&scale),
+            shift: slice(&shift),
+        };
+        let positions = self.input.shape()[2..].iter().product();
+        let input = slice(&self.input);
+        group_shifts(input, affine, norm.groups, positions, norm.epsilon)
+    }
+}
+
+fn shape(geometry: &Geometry) -> Shape {
+    let [height, width] = geometry.output;
+    Shape::new([geometry.rows, geometry.channels[1], height, width])
+}
+
+/// Values of the output.
+fn size(geometry: &Geometry) -> usize {
+    shape(geometry).num_elements()
+}
+
+fn geometry(input: &FlexTensor, weight: &FlexTensor, options: &ConvOptions<2>) -> Geometry {
+    let [rows, channels, height, width] = input.shape().dims();
+    let [output, _, tall, wide] = weight.shape().dims();
+    let [(top, bottom), (left, right)] = options.padding;
+    let [down, across] = options.stride;
+    Geometry {
+        rows,
+        channels: [channels, output],
+        input: [height, width],
+        output: [
+            (height + top + bottom - tall) / down + 1,
+            (width + left + right - wide) / across + 1,
+        ],
+        kernel: [tall, wide],
+        stride: options.stride,
+        padding: [top, left],
+    }
+}
