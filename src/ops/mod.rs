@@ -37,7 +37,7 @@ use burn::tensor::{DType, Tensor};
 
 pub use crate::kernels::Gelu;
 #[cfg(feature = "cpu")]
-pub(crate) use flex::packed;
+pub(crate) use flex::{narrow, packed};
 pub(crate) use graph::{Graph, copied};
 use quarantine::Kernel;
 pub use route::AttentionPath;
@@ -86,6 +86,18 @@ pub trait Operations: Backend {
         bias: FloatTensor<Self>,
         options: ConvOptions<2>,
     ) -> FloatTensor<Self> {
+        Self::conv2d(input, weight, Some(bias), options)
+    }
+
+    /// [`convolved`](Self::convolved) by a weight in 8 bits.
+    #[fusion(default)]
+    fn convolved_quantised(
+        input: FloatTensor<Self>,
+        weight: QuantizedTensor<Self>,
+        bias: FloatTensor<Self>,
+        options: ConvOptions<2>,
+    ) -> FloatTensor<Self> {
+        let weight = reference::dequantised::<Self>(weight, &input);
         Self::conv2d(input, weight, Some(bias), options)
     }
 
@@ -268,13 +280,24 @@ pub fn conv2d(layer: &Conv2d, input: Tensor<4>) -> Tensor<4> {
         PaddingConfig2d::Same => return by_burn(layer, input),
     };
     let weight = layer.weight.val();
+    let quantised = matches!(weight.dtype(), DType::QFloat(_));
+    let dtype = if quantised {
+        DType::F32
+    } else {
+        weight.dtype()
+    };
     let bias = match &layer.bias {
         Some(bias) => bias.val(),
-        None => Tensor::zeros([weight.dims()[0]], (&weight.device(), weight.dtype())),
+        None => Tensor::zeros([weight.dims()[0]], (&weight.device(), dtype)),
     };
     let options =
         ConvOptions::new_with_padding(layer.stride, padding, layer.dilation, layer.groups);
-    Tensor::from_dispatch(Dispatch::convolved(
+    let convolved = if quantised {
+        Dispatch::convolved_quantised
+    } else {
+        Dispatch::convolved
+    };
+    Tensor::from_dispatch(convolved(
         input.into_dispatch(),
         weight.into_dispatch(),
         bias.into_dispatch(),

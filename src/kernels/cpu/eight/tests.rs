@@ -2,11 +2,14 @@
 
 use super::{instruction::Kind, *};
 
-/// Along a wave that repeats nowhere.
-fn wave(count: usize, shift: f32) -> Vec<f32> {
-    (0..count)
-        .map(|i| (i as f32 * 0.731 + shift).sin())
-        .collect()
+/// Values of -1 to 1 that have nothing to do with each other.
+fn drawn(count: usize, seed: u32) -> Vec<f32> {
+    let mut state = seed;
+    let mut next = || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 8) as f32 / (1 << 23) as f32 - 1.0
+    };
+    (0..count).map(|_| next()).collect()
 }
 
 /// A weight, `[outputs, inputs, taps]`, and what is kept of it.
@@ -20,7 +23,7 @@ struct Sample {
 impl Sample {
     fn of(sizes: Sizes) -> Self {
         let count = sizes.inputs * sizes.taps;
-        let values = wave(sizes.outputs * count, 1.0);
+        let values = drawn(sizes.outputs * count, 1);
         let (integers, floats) = rounded(sizes, |output, room| {
             room.copy_from_slice(&values[output * count..][..count]);
         });
@@ -92,7 +95,7 @@ fn linear_layers_are_near_and_the_same_by_every_instruction() {
             inputs,
             taps: 1,
         });
-        let (input, bias) = (wave(tokens * inputs, 0.0), wave(outputs, 2.0));
+        let (input, bias) = (drawn(tokens * inputs, 0), drawn(outputs, 2));
         let found = by_all(over_tokens(&input, sample.weight(), Some(&bias)));
         let expected = linear_in_f64(&input, &sample, &bias);
         let apart = apart(&found, &expected);
@@ -171,7 +174,7 @@ fn convolutions_are_near_and_the_same_by_every_instruction() {
             taps,
         });
         let count = geometry.rows * before * geometry.input[0] * geometry.input[1];
-        let (input, bias) = (wave(count, 0.0), wave(after, 2.0));
+        let (input, bias) = (drawn(count, 0), drawn(after, 2));
         let found = by_all(over_maps(&input, sample.weight(), &bias, geometry));
         let expected = convolved_in_f64(&input, &sample, &bias, geometry);
         let apart = apart(&found, &expected);
@@ -207,7 +210,7 @@ fn what_is_far_larger_than_the_rest_is_kept_apart() {
         inputs: 512,
         taps: 1,
     });
-    let mut input = wave(3 * 512, 0.0);
+    let mut input = drawn(3 * 512, 0);
     input[512 + 77] = 300.0;
     input[512 + 78] = -200.0;
     let bias = vec![0.0; 96];
@@ -237,7 +240,7 @@ fn zeros_give_the_bias_and_what_is_not_finite_shows() {
         inputs: 64,
         taps: 1,
     });
-    let bias = wave(70, 2.0);
+    let bias = drawn(70, 2);
     let mut input = vec![0.0; 4 * 64];
     input[64..128].fill(1e-40);
     input[130] = f32::NAN;
@@ -256,7 +259,7 @@ fn threads_change_nothing() {
         taps: 9,
     });
     let geometry = geometry(2, [96, 130], [17, 19], [3, 1, 1, 1]);
-    let (input, bias) = (wave(2 * 96 * 17 * 19, 0.0), wave(130, 2.0));
+    let (input, bias) = (drawn(2 * 96 * 17 * 19, 0), drawn(130, 2));
     let on = |threads: usize| {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
         let run = || convolve(&input, sample.weight(), &bias, geometry);
