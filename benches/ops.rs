@@ -16,7 +16,7 @@ use std::collections::BTreeMap;
 use afterimage::nn::layer_norm::LayerNorm;
 use afterimage::ops::{self, Precision};
 use afterimage::weights::{Storage, WeightSource, load_strict};
-use burn::module::Module;
+use burn::module::{Module, ModuleDisplay};
 use burn::nn::conv::Conv2dConfig;
 use burn::nn::{GroupNormConfig, LayerNormConfig, LinearConfig, PaddingConfig2d};
 use burn::tensor::activation::silu;
@@ -178,9 +178,13 @@ fn saved([weight, bias]: [TensorData; 2]) -> tempfile::NamedTempFile {
 }
 
 /// `layer` as the loader makes it of a file.
-fn loaded<M: Module>(layer: M, file: &tempfile::NamedTempFile, storage: Storage) -> M {
+fn loaded<M: Module + ModuleDisplay>(
+    layer: M,
+    file: &tempfile::NamedTempFile,
+    storage: Storage,
+) -> M {
     #[derive(Module, Debug)]
-    struct Layer<M: Module> {
+    struct Layer<M: Module + ModuleDisplay> {
         proj: M,
     }
     let source = WeightSource::open(file.path()).unwrap();

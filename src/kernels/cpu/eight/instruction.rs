@@ -9,12 +9,6 @@
     reason = "vector loads take pointers, and instructions are there on some processors only; every caller passes the room it checked"
 )]
 
-use super::{
-    products::{Job, Room, multiply},
-    rows::{Outliers, Values, round},
-};
-use crate::kernels::cpu::product::Task;
-
 /// Activations of a token that are multiplied by as many weights of an output at once.
 pub(super) const QUAD: usize = 4;
 
@@ -67,20 +61,6 @@ pub(super) trait Instruction {
     ///
     /// The processor has the instructions.
     unsafe fn sums(sums: Self::Sums) -> [i32; MOST];
-
-    /// [`round`], compiled for the processors that have the instructions.
-    ///
-    /// # Safety
-    ///
-    /// The processor has them.
-    unsafe fn round(values: Values<'_>, kept: &mut [Self::Value], scales: &mut [f32]) -> Outliers;
-
-    /// [`multiply`], likewise.
-    ///
-    /// # Safety
-    ///
-    /// The processor has them.
-    unsafe fn multiply(job: &Job<'_, Self::Value>, task: &Task, room: &mut Room);
 }
 
 /// Which of them.
@@ -122,46 +102,6 @@ impl Kind {
     pub(super) fn best() -> Self {
         Self::all().last().copied().unwrap_or(Self::Plain)
     }
-}
-
-/// [`Instruction::round`] and [`Instruction::multiply`], by so many tokens and vectors of outputs at a time.
-macro_rules! compiled {
-    ($tokens:literal, $vectors:literal $(, $features:literal)?) => {
-        #[inline]
-        unsafe fn round(
-            values: Values<'_>,
-            kept: &mut [Self::Value],
-            scales: &mut [f32],
-        ) -> Outliers {
-            $(#[target_feature(enable = $features)])?
-            fn compiled<I: Instruction>(
-                values: Values<'_>,
-                kept: &mut [I::Value],
-                scales: &mut [f32],
-            ) -> Outliers {
-                round::<I>(values, kept, scales)
-            }
-            // SAFETY: the caller's promise.
-            #[allow(unused_unsafe, reason = "without features nothing is promised")]
-            unsafe {
-                compiled::<Self>(values, kept, scales)
-            }
-        }
-
-        #[inline]
-        unsafe fn multiply(job: &Job<'_, Self::Value>, task: &Task, room: &mut Room) {
-            $(#[target_feature(enable = $features)])?
-            fn compiled<I: Instruction>(job: &Job<'_, I::Value>, task: &Task, room: &mut Room) {
-                // SAFETY: whoever runs this has the instructions.
-                unsafe { multiply::<I, $tokens, $vectors>(job, task, room) };
-            }
-            // SAFETY: the caller's promise.
-            #[allow(unused_unsafe, reason = "without features nothing is promised")]
-            unsafe {
-                compiled::<Self>(job, task, room);
-            }
-        }
-    };
 }
 
 /// Without any instruction of its own, and the measure of the others.
@@ -213,8 +153,6 @@ impl Instruction for Plain {
     unsafe fn sums(sums: Self::Sums) -> [i32; MOST] {
         sums
     }
-
-    compiled!(4, 1);
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -230,9 +168,7 @@ mod vectors {
         _mm512_loadu_si512, _mm512_set1_epi32, _mm512_setzero_si512, _mm512_storeu_si512,
     };
 
-    use super::{
-        Instruction, Job, MOST, Outliers, Plain, QUAD, Room, Task, Values, multiply, round,
-    };
+    use super::{Instruction, MOST, Plain, QUAD};
 
     /// Products in 16 bits, two of which are summed at once; the two sums of an output lie side by side until the end.
     #[derive(Debug, Clone, Copy)]
@@ -287,8 +223,6 @@ mod vectors {
             }
             found
         }
-
-        compiled!(4, 2, "avx2");
     }
 
     /// VNNI over vectors of 32 bytes.
@@ -340,8 +274,6 @@ mod vectors {
             unsafe { _mm256_storeu_si256(found.as_mut_ptr().cast(), sums) };
             found
         }
-
-        compiled!(6, 2, "avx2,avxvnni");
     }
 
     /// VNNI over vectors of 64 bytes.
@@ -393,8 +325,6 @@ mod vectors {
             unsafe { _mm512_storeu_si512(found.as_mut_ptr().cast(), sums) };
             found
         }
-
-        compiled!(8, 2, "avx512f,avx512vnni");
     }
 
     const _: () = assert!(QUAD == 4, "vectors are of quads of four");

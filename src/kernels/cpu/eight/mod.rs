@@ -3,17 +3,19 @@
 //! Source: Dettmers et al., "LLM.int8()" (arXiv 2208.07339): vector-wise scales and values that are kept apart. Sums of products are whole
 //! numbers and exact, what follows them is in one order: every instruction gives the same values, to the last bit.
 
+mod compiled;
 mod instruction;
 mod products;
 mod rows;
+mod source;
 #[cfg(test)]
 mod tests;
 mod weight;
 
-#[cfg(target_arch = "x86_64")]
-use instruction::{Avx2, Avx512Vnni, AvxVnni};
-use instruction::{Kind, Plain};
-use products::{Layer, Source};
+use compiled::by;
+use instruction::Kind;
+use products::Layer;
+use source::Source;
 pub(crate) use weight::{Sizes, Weight, rounded};
 
 use super::convolution::Geometry;
@@ -86,24 +88,5 @@ fn over_maps<'a>(
         weight,
         bias: Some(bias),
         geometry,
-    }
-}
-
-#[allow(
-    unsafe_code,
-    reason = "the instructions are there on some processors only"
-)]
-fn by(kind: Kind, layer: Layer<'_>) -> Vec<f32> {
-    // SAFETY: a kind is one that the processor has.
-    unsafe {
-        match kind {
-            Kind::Plain => layer.by::<Plain>(),
-            #[cfg(target_arch = "x86_64")]
-            Kind::Avx2 => layer.by::<Avx2>(),
-            #[cfg(target_arch = "x86_64")]
-            Kind::AvxVnni => layer.by::<AvxVnni>(),
-            #[cfg(target_arch = "x86_64")]
-            Kind::Avx512Vnni => layer.by::<Avx512Vnni>(),
-        }
     }
 }

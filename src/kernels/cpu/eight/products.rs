@@ -15,6 +15,7 @@ use rayon::prelude::*;
 use super::{
     instruction::{Instruction, MOST, QUAD},
     rows::Rows,
+    source::Source,
     weight::{PANEL, Weight},
 };
 use crate::kernels::cpu::{
@@ -22,48 +23,6 @@ use crate::kernels::cpu::{
     product::{Output, Task, tasks},
     simd::{Unwritten, written},
 };
-
-/// What a layer reads.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Source<'a> {
-    /// `[tokens, inputs]`, or `[items, inputs, positions]`, where each position is a token.
-    pub(super) values: &'a [f32],
-    pub(super) inputs: usize,
-    /// Of an item; `None` where tokens lie in order.
-    pub(super) positions: Option<usize>,
-}
-
-impl<'a> Source<'a> {
-    pub(super) fn tokens(&self) -> usize {
-        self.values.len() / self.inputs
-    }
-
-    /// `count` tokens from `first` on, in order.
-    #[inline(always)]
-    pub(super) fn some<'b>(&self, first: usize, count: usize, room: &'b mut Vec<f32>) -> &'b [f32]
-    where
-        'a: 'b,
-    {
-        let inputs = self.inputs;
-        let Some(positions) = self.positions else {
-            return &self.values[first * inputs..(first + count) * inputs];
-        };
-        room.resize(count * inputs, 0.0);
-        let mut at = 0;
-        while at < count {
-            let (item, position) = ((first + at) / positions, (first + at) % positions);
-            let some = (positions - position).min(count - at);
-            for input in 0..inputs {
-                let line = &self.values[(item * inputs + input) * positions + position..][..some];
-                for (token, value) in line.iter().enumerate() {
-                    room[(at + token) * inputs + input] = *value;
-                }
-            }
-            at += some;
-        }
-        room
-    }
-}
 
 /// A layer whose products are in 8 bits.
 #[derive(Debug, Clone, Copy)]
@@ -77,14 +36,13 @@ pub(super) struct Layer<'a> {
 }
 
 impl Layer<'_> {
-    /// What it gives: `[tokens, outputs]`, or `[items, outputs, positions]` where it reads that.
-    ///
-    /// # Safety
-    ///
-    /// The processor has the instruction.
-    pub(super) unsafe fn by<I: Instruction>(self) -> Vec<f32> {
-        // SAFETY: the caller's promise.
-        let rows = unsafe { Rows::rounded::<I>(self.source) };
+    /// What it gives of its tokens, `rows`, by a `compute` for one instruction: `[tokens, outputs]`, or `[items, outputs, positions]` where
+    /// it reads that.
+    pub(super) fn by<V: Send + Sync>(
+        self,
+        rows: Rows<V>,
+        compute: impl Fn(&Job<'_, V>, &Task, &mut Room) + Sync,
+    ) -> Vec<f32> {
         let (items, positions) = (self.geometry.rows, self.geometry.positions());
         let outputs = self.weight.sizes.outputs;
         let write = |output: &mut Unwritten| {
@@ -95,10 +53,7 @@ impl Layer<'_> {
             };
             let tasks = tasks(items, positions, outputs);
             let tasks = tasks.par_iter().with_max_len(1);
-            tasks.for_each(|task| {
-                // SAFETY: the caller's promise.
-                ROOM.with_borrow_mut(|room| unsafe { I::multiply(&job, task, room) });
-            });
+            tasks.for_each(|task| ROOM.with_borrow_mut(|room| compute(&job, task, room)));
         };
         // SAFETY: the tasks divide it without a gap.
         unsafe { written(items * positions * outputs, write) }
@@ -269,12 +224,7 @@ unsafe fn tile<I: Instruction, const R: usize, const N: usize>(
 
 /// Adds what tokens' values that are kept apart give at a tap.
 #[inline(always)]
-fn add_outliers<V: Copy + Send + Sync>(
-    job: &Job<'_, V>,
-    panels: Range<usize>,
-    tap: usize,
-    room: &mut Room,
-) {
+fn add_outliers<V>(job: &Job<'_, V>, panels: Range<usize>, tap: usize, room: &mut Room) {
     let count = room.tokens.len();
     for (row, token) in room.tokens.iter().enumerate() {
         for (input, value) in job.rows.outliers(*token) {

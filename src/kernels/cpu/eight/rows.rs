@@ -6,7 +6,6 @@
 
 #![allow(
     clippy::inline_always,
-    unsafe_code,
     reason = "the loops take the instructions of the kernel that they are part of"
 )]
 
@@ -14,7 +13,7 @@ use rayon::prelude::*;
 
 use super::{
     instruction::{Instruction, QUAD},
-    products::Source,
+    source::Source,
 };
 
 /// Tokens that are rounded at a time.
@@ -70,14 +69,14 @@ pub(super) struct Rows<V> {
 }
 
 impl<V: Copy + Send + Sync> Rows<V> {
-    /// `tokens` of `source`.
-    ///
-    /// # Safety
-    ///
-    /// The processor has the instruction.
-    pub(super) unsafe fn rounded<I: Instruction<Value = V>>(source: Source<'_>) -> Self {
+    /// The tokens of `source` by a `round` for one instruction; `zero` is what it makes of zero.
+    pub(super) fn rounded(
+        source: Source<'_>,
+        zero: V,
+        round: impl Fn(Values<'_>, &mut [V], &mut [f32]) -> Outliers + Sync,
+    ) -> Self {
         let (tokens, padded) = (source.tokens(), source.inputs.next_multiple_of(QUAD));
-        let mut values = vec![I::kept(0); (tokens + 1) * padded];
+        let mut values = vec![zero; (tokens + 1) * padded];
         let mut scales = vec![0.0; tokens + 1];
         let blocks = values[..tokens * padded].par_chunks_mut(BLOCK * padded);
         let blocks = blocks
@@ -85,8 +84,7 @@ impl<V: Copy + Send + Sync> Rows<V> {
             .enumerate();
         let outliers = blocks.map(|(block, (kept, scales))| {
             let first = block * BLOCK;
-            // SAFETY: the caller's promise.
-            unsafe { I::round(Values { source, first }, kept, scales) }
+            round(Values { source, first }, kept, scales)
         });
         let outliers = outliers.collect();
         Self {
@@ -95,7 +93,9 @@ impl<V: Copy + Send + Sync> Rows<V> {
             outliers,
         }
     }
+}
 
+impl<V> Rows<V> {
     /// The token of zeros.
     pub(super) fn zeros(&self) -> usize {
         self.scales.len() - 1
