@@ -52,6 +52,7 @@ pub(super) fn run(arguments: &args::Plan) -> Result<(), Error> {
         Format {
             dtype: arguments.dtype.float().into(),
             weights: arguments.weights,
+            activations: arguments.activations,
         },
         arguments.blocks.stream_weights.unwrap_or_default(),
     )?;

@@ -376,6 +376,8 @@ pub(crate) enum RequestError {
     UnknownPrediction { given: String },
     #[error("`{given}` is not a format of weights\nhint: use file, q8 or q4")]
     UnknownWeights { given: String },
+    #[error("`{given}` is not a format of activations\nhint: use dtype or q8")]
+    UnknownActivations { given: String },
     #[cfg(feature = "serve")]
     #[error(
         "`{host}` is no loopback address, and no token is set\nhint: set AFTERIMAGE_TOKEN or give `--tokens`, or stay with `--host 127.0.0.1`"

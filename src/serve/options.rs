@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::{
     device::{DeviceChoice, DtypeChoice},
-    weights::WeightFormat,
+    weights::{ActivationFormat, WeightFormat},
 };
 
 /// What a server is started with.
@@ -23,6 +23,7 @@ pub(crate) struct Options {
     pub(crate) devices: Vec<DeviceChoice>,
     pub(crate) dtype: Option<DtypeChoice>,
     pub(crate) weights: Option<WeightFormat>,
+    pub(crate) activations: Option<ActivationFormat>,
     /// Models by name, the first of which is taken where a request names none: folders, checkpoint files, Hub ids.
     pub(crate) models: Vec<String>,
     /// Folders in which every folder and file of a model is one.

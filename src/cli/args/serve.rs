@@ -11,7 +11,7 @@ use clap::{Args, ValueEnum};
 use super::values::bytes;
 use crate::{
     device::{DeviceChoice, DtypeChoice},
-    weights::WeightFormat,
+    weights::{ActivationFormat, WeightFormat},
 };
 
 const NAMES: &str = "What requests may name";
@@ -35,6 +35,9 @@ pub(in crate::cli) struct Serve {
     /// How linear layers keep their weights: file, q8 or q4 [default: file]
     #[arg(long, value_name = "W")]
     pub(in crate::cli) weights: Option<WeightFormat>,
+    /// What the denoiser's layers multiply their weights with: dtype or q8 [default: dtype]
+    #[arg(long, value_name = "A")]
+    pub(in crate::cli) activations: Option<ActivationFormat>,
     /// Bytes that weights of models take together on each device, as in 8GiB; the model that was used longest ago makes way [default: half of the device's memory]
     #[arg(long, value_name = "BYTES", value_parser = bytes)]
     pub(in crate::cli) memory: Option<u64>,
