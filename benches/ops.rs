@@ -1,6 +1,7 @@
 //! Times the operations of `afterimage::ops` against their versions composed of burn's own, over the shapes of `peers/shapes.json`.
 //!
-//! `cargo bench --bench ops -- [FILTER] [ours|burn|f16|q8|q4]` (the last three: ours, with the weights of linear layers kept so) prints the
+//! `cargo bench --bench ops -- [FILTER] [ours|burn|f16|q8|q4|w8a8]` (f16 to q4: ours, with the weights of linear layers kept so; w8a8: products in 8
+//! bits, of convolutions too) prints the
 //! seconds of every repetition; `benches/peers/compare.py` runs it and `PyTorch` in turn.
 #![allow(
     clippy::print_stdout,
@@ -15,14 +16,14 @@ use std::collections::BTreeMap;
 use afterimage::nn::layer_norm::LayerNorm;
 use afterimage::ops::{self, Precision};
 use afterimage::weights::{Storage, WeightSource, load_strict};
-use burn::module::Module;
+use burn::module::{Module, ModuleDisplay};
 use burn::nn::conv::Conv2dConfig;
-use burn::nn::{GroupNormConfig, LayerNormConfig, Linear, LinearConfig, PaddingConfig2d};
+use burn::nn::{GroupNormConfig, LayerNormConfig, LinearConfig, PaddingConfig2d};
 use burn::tensor::activation::silu;
 use burn::tensor::module;
 use burn::tensor::ops::AttentionModuleOptions;
 use burn::tensor::quantization::{QuantScheme, QuantStore, QuantValue, ScaleDtype};
-use burn::tensor::{Device, FloatDType};
+use burn::tensor::{Device, FloatDType, TensorData};
 use harness::{Case, Run, random};
 use safetensors::tensor::{Dtype, TensorView};
 
@@ -40,6 +41,8 @@ enum Side {
     Eight,
     /// Ours, weights of linear layers in 4 bits.
     Four,
+    /// Ours, products in 8 bits.
+    Products,
 }
 
 impl Side {
@@ -50,6 +53,7 @@ impl Side {
             "f16" => Some(Self::Half),
             "q8" => Some(Self::Eight),
             "q4" => Some(Self::Four),
+            "w8a8" => Some(Self::Products),
             _ => None,
         }
     }
@@ -79,20 +83,25 @@ fn attention([rows, heads, queries, keys, width]: [usize; 5], device: &Device, o
 fn convolution(
     [rows, before, height, width, after, kernel, stride]: [usize; 7],
     device: &Device,
-    ours: bool,
+    side: Side,
 ) -> Run {
-    let side = (kernel - 1) / 2;
-    let layer = Conv2dConfig::new([before, after], [kernel; 2])
+    let around = (kernel - 1) / 2;
+    let mut layer = Conv2dConfig::new([before, after], [kernel; 2])
         .with_stride([stride; 2])
-        .with_padding(PaddingConfig2d::Explicit(side, side, side, side))
+        .with_padding(PaddingConfig2d::Explicit(around, around, around, around))
         .init(device);
+    if side == Side::Products {
+        let (weight, bias) = (layer.weight.val(), layer.bias.as_ref().unwrap().val());
+        let file = saved([weight.into_data(), bias.into_data()]);
+        layer = loaded(layer, &file, Storage::Products);
+    }
     let input = random([rows, before, height, width], device);
     Box::new(move || {
         let input = input.clone();
-        if ours {
-            ops::conv2d(&layer, input);
-        } else {
+        if side == Side::Burn {
             layer.forward(input);
+        } else {
+            ops::conv2d(&layer, input);
         }
     })
 }
@@ -130,10 +139,12 @@ fn linear([tokens, before, after]: [usize; 3], device: &Device, side: Side) -> R
     layer.weight = layer.weight.map(|weight| match side {
         Side::Half => weight.cast(FloatDType::F16),
         Side::Eight => weight.quantize_dynamic(&groups_of_64()),
-        Side::Ours | Side::Burn | Side::Four => weight,
+        Side::Ours | Side::Burn | Side::Four | Side::Products => weight,
     });
-    if side == Side::Four {
-        layer = in_fours(layer);
+    if let Some(storage) = rounded(side) {
+        let (weight, bias) = (layer.weight.val(), layer.bias.as_ref().unwrap().val());
+        let file = saved([weight.transpose().into_data(), bias.into_data()]);
+        layer = loaded(layer, &file, storage);
     }
     let input = random([1, tokens, before], device);
     Box::new(move || {
@@ -145,28 +156,40 @@ fn linear([tokens, before, after]: [usize; 3], device: &Device, side: Side) -> R
     })
 }
 
-/// A layer whose weights the loader has rounded to 4 bits.
-fn in_fours(layer: Linear) -> Linear {
-    #[derive(Module, Debug)]
-    struct Layer {
-        proj: Linear,
+/// How the loader keeps weights that it rounds for this side.
+fn rounded(side: Side) -> Option<Storage> {
+    match side {
+        Side::Four => Some(Storage::Fours),
+        Side::Products => Some(Storage::Products),
+        _ => None,
     }
-    let (weight, bias) = (layer.weight.val(), layer.bias.as_ref().unwrap().val());
-    let tensors = [
-        ("proj.weight", weight.transpose().into_data()),
-        ("proj.bias", bias.into_data()),
-    ];
+}
+
+/// The weight and the bias of a layer in a file.
+fn saved([weight, bias]: [TensorData; 2]) -> tempfile::NamedTempFile {
+    let tensors = [("proj.weight", weight), ("proj.bias", bias)];
     let views = tensors.iter().map(|(name, data)| {
         let view = TensorView::new(Dtype::F32, data.shape().to_vec(), data.as_bytes());
         (*name, view.unwrap())
     });
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), safetensors::serialize(views, None).unwrap()).unwrap();
+    file
+}
+
+/// `layer` as the loader makes it of a file.
+fn loaded<M: Module + ModuleDisplay>(
+    layer: M,
+    file: &tempfile::NamedTempFile,
+    storage: Storage,
+) -> M {
+    #[derive(Module, Debug)]
+    struct Layer<M: Module + ModuleDisplay> {
+        proj: M,
+    }
     let source = WeightSource::open(file.path()).unwrap();
     let layer = Layer { proj: layer };
-    load_strict(layer, &source, "layer", Storage::Fours)
-        .unwrap()
-        .proj
+    load_strict(layer, &source, "layer", storage).unwrap().proj
 }
 
 /// As the loader makes weights in 8 bits.
@@ -182,7 +205,7 @@ fn ready(operation: &str, sizes: &[usize], side: Side) -> Run {
     let device = &Device::flex();
     match operation {
         "attention" => attention(fixed(sizes), device, ours),
-        "convolution" => convolution(fixed(sizes), device, ours),
+        "convolution" => convolution(fixed(sizes), device, side),
         "group_norm_silu" => group_norm_silu(fixed(sizes), device, ours),
         "layer_norm" => layer_norm(fixed(sizes), device, ours),
         "linear" => linear(fixed(sizes), device, side),

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Makes the tables of docs/parity.md: errors over tolerances by fixture, on this processor and on narrower ones.
 
-    python3 scripts/parity.py [--binary target/release/deps/it-…] [--keep FOLDER] [pictures] [films]
+    python3 scripts/parity.py [--binary target/release/deps/it-…] [--keep FOLDER] [pictures] [films] [transformers]
 
 Builds the tests (without GPUs), runs the committed cases on one, two and three threads and a choice of them as an older processor sees
 them: through `qemu-x86_64` (Debian: qemu-user), and with other caches, which the matrix product asks Linux for.  Takes a quarter of an
@@ -35,6 +35,10 @@ TESTS = {
         "films::films_agree_with_diffusers", "svd::runs::steps_agree_with_diffusers", "text_to_video::steps_agree_with_diffusers",
         "zero_shot_film::each_step_agrees_from_the_latents_of_diffusers", "cascade::runs::runs_agree_with_diffusers",
     ),
+    "transformers": (
+        "mmdit::runs::runs_agree_with_diffusers", "flux::runs::runs_agree_with_diffusers", "pixart::runs::runs_agree_with_diffusers",
+        "distilled::embedded_guidance_agrees_with_diffusers", "tiny_vae::runs_agree_with_diffusers",
+    ),
 }
 # Fixtures too large to be committed, which are taken from the complete reference where there is one.
 COMPLETE = ("if-stage1",)
@@ -50,6 +54,11 @@ CHOICE = {
         "t2v-ms/ddim.deepcache_n2_s3", "t2v-ms/decoded", "t2v-zero/ddim", "t2v-zero/ddim.deepcache_n3_s1", "t2v-zero/fd.ddim",
         "scenes-film/ddim.deepcache_n2_s0", "if-stage1/ddpm", "if-stage1/dpmpp", "if-stage2/ddpm", "if-stage2/dpmpp.deepcache_n2_s7",
         "sd-x4-upscaler/ddim", "sd-x4-upscaler/not_square", "sd-x4-upscaler/dpmpp2m.deepcache_n3_b3",
+    ),
+    "transformers": (
+        "sd35/flow_heun", "sd35/skip_layer_guidance", "sd35/fd.flow_euler.mod2.cut2", "sd35/fbc.flow_euler.t0.295", "flux-schnell/one_step",
+        "flux-schnell/not_square", "flux-schnell/fd.flow_euler.first.cut1", "pixart-sigma/no_cfg", "pixart-sigma/fd.dpmpp2m.mod3.cut1",
+        "pixart-sigma/taylor.dpmpp2m.order2", "few-step-lcm/lcm_few", "few-step-lcm/lcm_more.deepcache_n2_b0",
     ),
 }
 # As Zen 5 has them, against Zen 4's 32 KiB in 8 ways and 1 MiB; and as small as they come.
@@ -203,7 +212,7 @@ def main():
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--binary", help="the integration tests as they are built")
     arguments.add_argument("--keep", type=Path, help="folder of what columns came to")
-    arguments.add_argument("parts", nargs="*", help="pictures, films; both if none is named")
+    arguments.add_argument("parts", nargs="*", help="pictures, films, transformers; all if none is named")
     given = arguments.parse_args()
     binary, keep = given.binary or build(), given.keep
     if keep:

@@ -313,6 +313,42 @@ def speed(server, scale):
             f"the command line's engine {statistics.median(alone) * 1e3:.1f} ms; first byte of progress after {link * 1e3:.1f} ms")
 
 
+def together(server, scale):
+    """Waiting requests of one kind in one run, against one after the other, in turns: how many a second, how late each, and whether they are the same."""
+    number, rounds = 16, max(3, round(10 * scale))
+    servers = {most: Server(server.program, server.port + most, 33, "--together", str(most)) for most in (1, 8)}
+    faster, later = [], []
+    try:
+        for turn in range(rounds):
+            told = {}
+            for most in sorted(servers, reverse=turn % 2 == 1):
+                told[most] = in_one_go(servers[most], number, 100 * turn)
+            (wall, mean, plain), (wall_together, mean_together, joined) = told[1], told[8]
+            assert plain == joined, "other pictures together than alone"
+            faster.append(wall / wall_together)
+            later.append(mean_together / mean)
+    finally:
+        for one in servers.values():
+            one.process.kill()
+    return (f"{number} waiting pictures of 20 steps, 8 a run: {statistics.median(faster):.2f} times as many a second as one after the other ({min(faster):.2f} to {max(faster):.2f}, "
+            f"{rounds} rounds in turns), each after {statistics.median(later):.2f} of the time on the average; the same bytes")
+
+
+def in_one_go(server, number, seed):
+    """Seconds for that many that wait together, the mean of when each was done, and their files."""
+    server.job(client=1, steps=4)
+    server.idle()
+    first = server.job(client=1, steps=150)
+    server.until(lambda: server.state(first, 1) == "running")
+    jobs = [server.job(client=2, seed=seed + at, steps=20) for at in range(number)]
+    server.call("DELETE", f"/v1/jobs/{first['id']}", client=1)
+    server.idle()
+    told = [server.call("GET", f"/v1/jobs/{job['id']}", client=2) for job in jobs]
+    began = min(job["started"] for job in told)
+    ends = [job["finished"] - began for job in told]
+    return max(ends), statistics.mean(ends), [server.call("GET", job["images"][0]["url"], client=2) for job in told]
+
+
 def first_byte(server):
     """Seconds from sending a job to a free engine to the first byte of its events."""
     server.idle()
@@ -340,7 +376,7 @@ def schema(server, program, seconds):
     return f"{seconds} s: no fault; {cases}"
 
 
-STAGES = {stage.__name__: stage for stage in (dropped, many, slow, half_open, owners, full, speed, kill)}
+STAGES = {stage.__name__: stage for stage in (dropped, many, slow, half_open, owners, full, speed, together, kill)}
 
 
 def main():
@@ -349,11 +385,12 @@ def main():
     parser.add_argument("--scale", type=float, default=1.0)
     parser.add_argument("--stage", nargs="*", default=list(STAGES))
     parser.add_argument("--port", type=int, default=7875)
+    parser.add_argument("--together", type=int, default=1, help="the server's option in all stages but its own")
     parser.add_argument("--schemathesis")
     parser.add_argument("--seconds", type=int, default=600)
     arguments = parser.parse_args()
     # Few results are kept, so that what grows is a leak and not the store.
-    server = Server(os.path.abspath(arguments.program), arguments.port, 33, "--keep-bytes", str(4 << 20), "--max-seconds-client", "100000")
+    server = Server(os.path.abspath(arguments.program), arguments.port, 33, "--keep-bytes", str(4 << 20), "--max-seconds-client", "100000", "--together", str(arguments.together))
     rows, failed = [], False
     try:
         with concurrent.futures.ThreadPoolExecutor(32) as pool:

@@ -35,6 +35,37 @@ impl Forecast {
         self
     }
 
+    /// With another call of `rows` rows at each of `evaluations`, of all cells of `trunk` but those that `skips` names: nothing of it is reused.
+    #[must_use]
+    pub fn with_calls(
+        mut self,
+        trunk: &Blueprint,
+        evaluations: impl Iterator<Item = usize>,
+        rows: u64,
+        skips: impl Fn(usize) -> bool,
+    ) -> Self {
+        let cells = trunk.cells.iter().enumerate();
+        let runs: Vec<u64> = cells
+            .map(|(cell, cost)| {
+                if skips(cell) {
+                    0
+                } else {
+                    product([rows, cost.macs])
+                }
+            })
+            .collect();
+        let ends = product([rows, trunk.prepare_macs + trunk.leave_macs]);
+        let call = sum(runs.iter().copied().chain([ends]));
+        for evaluation in evaluations {
+            if let Some(macs) = self.evaluation_macs.get_mut(evaluation) {
+                *macs = sum([*macs, call]);
+                self.plain_macs = sum([self.plain_macs, call]);
+                add(&mut self.cell_macs, &runs);
+            }
+        }
+        self
+    }
+
     /// MACs of the run.
     pub fn total_macs(&self) -> u64 {
         sum(self.evaluation_macs.iter().copied())

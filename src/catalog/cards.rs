@@ -1,5 +1,7 @@
 //! What is compiled in: the cards of the public families, and the bundled model.
 
+use std::collections::BTreeMap;
+
 use crate::error::{Error, RequestError};
 
 type StaticFiles = &'static [(&'static str, &'static [u8])];
@@ -35,7 +37,7 @@ macro_rules! file {
     };
 }
 
-/// A card of these files; the vocabulary, which all of them share, is compiled in once.
+/// A card of these files; the merges, which all of them share, are compiled in once.
 macro_rules! card {
     ($name:literal: $($file:literal),*; $($tokenizer:literal),*) => {
         Card {
@@ -48,10 +50,7 @@ macro_rules! card {
                     file!($name, "scheduler/scheduler_config.json"),
                 ),
                 $(($file, file!($name, $file)),)*
-                $(
-                    (concat!($tokenizer, "/vocab.json"), VOCABULARY),
-                    (concat!($tokenizer, "/merges.txt"), MERGES),
-                )*
+                $((concat!($tokenizer, "/merges.txt"), MERGES),)*
             ],
         }
     };
@@ -121,8 +120,26 @@ macro_rules! upscaler {
     };
 }
 
-const VOCABULARY: &[u8] = file!("clip", "vocab.json");
 const MERGES: &[u8] = file!("clip", "merges.txt");
+
+/// The `vocab.json` beside CLIP's own merges, and none beside others: the merges number its tokens, after those of single bytes, within words
+/// and at their ends (Radford et al., `simple_tokenizer.py` of openai/CLIP). It would be another megabyte of the program.
+pub(super) fn vocabulary(merges: &str) -> Option<String> {
+    if merges.as_bytes() != MERGES {
+        return None;
+    }
+    let plain = |byte: &u8| matches!(byte, 33..=126 | 161..=172 | 174..=255);
+    let shown = (0..=u8::MAX).filter(plain).map(char::from);
+    let hidden = (0..=u8::MAX).filter(|byte| !plain(byte)).zip('\u{100}'..);
+    let bytes: Vec<char> = shown.chain(hidden.map(|(_, letter)| letter)).collect();
+    let inner = bytes.iter().map(char::to_string);
+    let last = bytes.iter().map(|letter| format!("{letter}</w>"));
+    let merged = merges.lines().skip(1).map(|pair| pair.replace(' ', ""));
+    let special = ["<|startoftext|>", "<|endoftext|>"].map(str::to_owned);
+    let tokens = inner.chain(last).chain(merged).chain(special);
+    let numbered: BTreeMap<String, usize> = tokens.zip(0..).collect();
+    serde_json::to_string(&numbered).ok()
+}
 
 /// A card of a `DiT`: no text.
 macro_rules! dit {
@@ -185,10 +202,7 @@ macro_rules! transformer {
                     file!($name, "scheduler/scheduler_config.json"),
                 ),
                 $(($file, file!($name, $file)),)*
-                $(
-                    (concat!($tokenizer, "/vocab.json"), VOCABULARY),
-                    (concat!($tokenizer, "/merges.txt"), MERGES),
-                )*
+                $((concat!($tokenizer, "/merges.txt"), MERGES),)*
             ],
         }
     };
@@ -283,5 +297,14 @@ mod tests {
         let files: StaticFiles = folder!("cards/clip": "merges.txt", "LICENSE");
         assert_eq!(files[0].0, "merges.txt");
         assert_eq!(files[0].1, MERGES);
+    }
+
+    #[test]
+    fn merges_number_the_vocabulary() {
+        let merges = str::from_utf8(MERGES).unwrap();
+        let parsed = |text: &str| serde_json::from_str::<BTreeMap<String, usize>>(text).unwrap();
+        let published = include_str!("../../models/cards/clip/vocab.json");
+        assert_eq!(parsed(&vocabulary(merges).unwrap()), parsed(published));
+        assert_eq!(vocabulary(&merges[..1000]), None);
     }
 }

@@ -78,6 +78,9 @@ impl Recognised {
             let xl = self.card.name.contains("xl");
             said.set(SCHEDULER, "_class_name", value.scheduler(xl), by);
             said.set(SCHEDULER, "timestep_spacing", "trailing", by);
+            if let Some(first) = value.first_timestep(xl) {
+                said.set(SCHEDULER, "first_timestep", first, by);
+            }
         }
         if let Some(Claim { value, by }) = prediction {
             said.set_prediction(*value, by);

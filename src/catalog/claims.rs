@@ -6,7 +6,7 @@
 
 use std::{fs, path::Path};
 
-use super::distilled::{Distillation, Named};
+use super::distilled::Named;
 use crate::{
     error::{ConfigError, Error},
     noise::Prediction,
@@ -35,7 +35,7 @@ pub(super) struct Claims {
     /// What it is called.
     pub(super) title: Option<String>,
     /// What its name or its title says of how it was distilled.
-    pub(super) distilled: Option<Claim<Distillation>>,
+    pub(super) distilled: Option<Claim<Named>>,
     /// What two words of the file contradict each other in.
     pub(super) quarrel: Option<String>,
 }
@@ -95,13 +95,13 @@ fn said(source: &WeightSource, keys: [&str; 2]) -> Option<String> {
 }
 
 /// How a file was distilled that calls itself so.
-fn distilled(path: &Path, title: Option<&str>) -> Option<Claim<Distillation>> {
+fn distilled(path: &Path, title: Option<&str>) -> Option<Claim<Named>> {
     let name = path.file_name()?.to_str()?;
     let named = Named::read(name).map(|named| (named, "the file's name"));
     let titled = || Some((Named::read(title?)?, "`modelspec.title` in the file"));
     let (named, by) = named.or_else(titled)?;
     Some(Claim {
-        value: named.kind,
+        value: named,
         by: format!("{by}, `{}`", named.word),
     })
 }

@@ -37,6 +37,9 @@ const ONE_STEP: [&[&str]; 4] = [
     &["sd", "2", "1", "turbo"],
 ];
 
+/// Timestep of Hyper-SD's only step.
+const HYPER_FIRST: usize = 800;
+
 /// What a name says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Named {
@@ -65,19 +68,26 @@ impl Named {
             steps: steps(&words).unwrap_or(usual),
         })
     }
-}
 
-impl Distillation {
     /// Class of its sampler in diffusers, in a family that has pooled texts (`xl`) or has none.
     pub(crate) fn scheduler(self, xl: bool) -> &'static str {
-        match self {
-            Self::Turbo if xl => "EulerAncestralDiscreteScheduler",
-            Self::Turbo | Self::Lightning => "EulerDiscreteScheduler",
-            Self::Hyper | Self::Trajectory => "TCDScheduler",
-            Self::Consistency => "LCMScheduler",
+        match self.kind {
+            Distillation::Turbo if xl => "EulerAncestralDiscreteScheduler",
+            Distillation::Turbo | Distillation::Lightning => "EulerDiscreteScheduler",
+            Distillation::Hyper if self.first_timestep(xl).is_some() => "LCMScheduler",
+            Distillation::Hyper | Distillation::Trajectory => "TCDScheduler",
+            Distillation::Consistency => "LCMScheduler",
         }
     }
 
+    /// Where its only step begins, if not at the noisiest timestep: Hyper-SD's U-Net of one step for SDXL, as its card has it.
+    pub(crate) fn first_timestep(self, xl: bool) -> Option<usize> {
+        let one = xl && self.kind == Distillation::Hyper && self.steps == 1;
+        one.then_some(HYPER_FIRST)
+    }
+}
+
+impl Distillation {
     /// Its sampler by the word of the command line.
     pub(crate) fn sampler(self) -> &'static str {
         match self {
@@ -117,6 +127,7 @@ mod tests {
             ("sdxl_lightning_8step_lora.safetensors", Lightning, 8),
             ("sdxl_lightning_4step.safetensors", Lightning, 4),
             ("Hyper-SD15-8steps-lora.safetensors", Hyper, 8),
+            ("Hyper-SDXL-1step-Unet.safetensors", Hyper, 1),
             ("h1t/TCD-SD15-LoRA", Trajectory, 4),
             ("lcm-lora-sdv1-5", Consistency, 4),
             ("lightning-2-step.safetensors", Lightning, 2),
@@ -124,6 +135,15 @@ mod tests {
             let named = Named::read(name).unwrap();
             assert_eq!((named.kind, named.steps), (kind, steps), "{name}");
         }
+        let one = Named::read("Hyper-SDXL-1step-Unet").unwrap();
+        assert_eq!(
+            (one.first_timestep(true), one.scheduler(true)),
+            (Some(800), "LCMScheduler")
+        );
+        assert_eq!(
+            (one.first_timestep(false), one.scheduler(false)),
+            (None, "TCDScheduler")
+        );
         for name in [
             "turbo/model.safetensors",
             "hyperrealism.safetensors",

@@ -195,9 +195,11 @@ impl ModelFolder {
     /// When a file is there and unreadable. A missing one is `None`.
     pub fn tokenizer_files(&self, part: &str) -> Result<TokenizerTexts, Error> {
         let text = |file: &str| self.files.text(&format!("{part}/{file}"));
+        let merges = text("merges.txt")?;
+        let numbered = || merges.as_deref().and_then(cards::vocabulary);
         Ok(TokenizerTexts {
-            vocab: text("vocab.json")?,
-            merges: text("merges.txt")?,
+            vocab: text("vocab.json")?.or_else(numbered),
+            merges,
             tokenizer: text("tokenizer.json")?,
             config: text("tokenizer_config.json")?,
             special_tokens: text("special_tokens_map.json")?,
@@ -205,7 +207,7 @@ impl ModelFolder {
         })
     }
 
-    /// The tokenizer of T5 in `part`, which gives `length` ids.
+    /// The tokenizer of T5 in `part`, which gives `length` ids; where there is none, that in the weights of its encoder, as GGUF files have it.
     ///
     /// # Errors
     ///
@@ -215,12 +217,15 @@ impl ModelFolder {
             return T5Tokenizer::from_json(&text, length);
         }
         let file = format!("{part}/spiece.model");
-        let pieces = self.files.bytes(&file)?;
-        let pieces = pieces.ok_or_else(|| FileError::Missing {
-            file,
-            model: self.name.clone(),
-        })?;
-        T5Tokenizer::from_pieces(&pieces, length)
+        if let Some(pieces) = self.files.bytes(&file)? {
+            return T5Tokenizer::from_pieces(&pieces, length);
+        }
+        let encoder = part.replacen("tokenizer", "text_encoder", 1);
+        if let Some(pieces) = self.weights(&encoder)?.pieces() {
+            return T5Tokenizer::from_pieces(pieces, length);
+        }
+        let model = self.name.clone();
+        Err(FileError::Missing { file, model }.into())
     }
 
     /// The weights of a part, unread: which file of several, full precision before half, an average before what it is taken of; whole or in shards. A part that a single-file checkpoint leaves

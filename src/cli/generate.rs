@@ -106,6 +106,7 @@ fn place(recipe: &Recipe, arguments: &args::Generate) -> args::Machine {
     let mut machine = arguments.machine.clone();
     machine.place.dtype = recipe.dtype;
     machine.weights = recipe.weights;
+    machine.activations = recipe.activations;
     machine.blocks.stream_weights = recipe.stream_weights;
     machine
 }

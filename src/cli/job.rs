@@ -51,6 +51,7 @@ fn place(asked: &args::Machine) -> Place {
         device: asked.place.device,
         dtype: asked.place.dtype,
         weights: asked.weights,
+        activations: asked.activations,
         residency: asked.text_encoders,
         streaming: asked.blocks.stream_weights.unwrap_or_default(),
         unchecked: asked.no_doctor,

@@ -27,6 +27,7 @@ pub(super) fn run(arguments: &args::Plan) -> Result<(), Error> {
     let subject = pictures::any_subject(&arguments.course, &model);
     let mut request = recipe::request(&model, &arguments.course, subject, rule, 0)?;
     (request.edit, request.controls) = (edit, controls);
+    recipe::skip_layers(&mut request.skip_layers, &arguments.skip);
     let links = &arguments.links;
     let levels = match &links.noise_level[..] {
         [level] if links.upscaler.is_empty() => {
@@ -51,6 +52,7 @@ pub(super) fn run(arguments: &args::Plan) -> Result<(), Error> {
         Format {
             dtype: arguments.dtype.float().into(),
             weights: arguments.weights,
+            activations: arguments.activations,
         },
         arguments.blocks.stream_weights.unwrap_or_default(),
     )?;
@@ -132,17 +134,18 @@ fn table(plan: &CachePlan, forecast: &Forecast, before: usize) -> String {
     let mut rows = vec![head.to_vec()];
     for stretch in plan
         .spans
-        .chunk_by(|a, b| a.len == 1 && b.len == 1 && alike(plan, a, b))
+        .chunk_by(|a, b| a.len == 1 && b.len == 1 && alike(plan, forecast, a, b))
     {
         rows.push(row(plan, forecast, stretch, before));
     }
     console::table(&rows, &[3])
 }
 
-/// Whether two spans run the same cells and reuse as many branches in them.
-fn alike(plan: &CachePlan, a: &Span, b: &Span) -> bool {
+/// Whether two spans run the same cells, reuse as many branches in them, and cost the same: calls without some layers come on top.
+fn alike(plan: &CachePlan, forecast: &Forecast, a: &Span, b: &Span) -> bool {
     let branches = |span: &Span| plan.branches.reused(span.first).count();
-    a.refresh == b.refresh && branches(a) == branches(b)
+    let macs = |span: &Span| forecast.evaluation_macs[span.first];
+    a.refresh == b.refresh && branches(a) == branches(b) && macs(a) == macs(b)
 }
 
 fn row(plan: &CachePlan, forecast: &Forecast, stretch: &[Span], before: usize) -> Vec<String> {

@@ -13,7 +13,7 @@ use crate::{
     error::{Error, RequestError},
     pipeline::{
         Recipe, RecipeControl, RecipeEmbedding, RecipeFile, RecipeLora, RecipePictures,
-        RecipeRefiner, RecipeUpscaler, Request, Seeds, Subject,
+        RecipeRefiner, RecipeUpscaler, Request, Seeds, SkipLayers, Subject,
     },
 };
 
@@ -172,7 +172,7 @@ fn numbers(recipe: &mut Recipe, given: &args::Generate) -> Result<(), Error> {
     set(&mut recipe.guidance_until, given.guidance_until.as_ref());
     let channels = given.guidance_channels.as_ref();
     set(&mut recipe.guidance_channels, channels);
-    skipped(recipe, &given.skip);
+    skip_layers(&mut recipe.skip_layers, &given.skip);
     set(&mut recipe.clip_skip, given.clip_skip.as_ref());
     set(&mut recipe.eta, given.eta.as_ref());
     let latents = given.initial_latents.as_deref().map(RecipeFile::new);
@@ -187,13 +187,15 @@ fn numbers(recipe: &mut Recipe, given: &args::Generate) -> Result<(), Error> {
     }
     set(&mut recipe.dtype, given.machine.place.dtype.as_ref());
     set(&mut recipe.weights, given.machine.weights.as_ref());
+    let activations = given.machine.activations.as_ref();
+    set(&mut recipe.activations, activations);
     let streaming = given.machine.blocks.stream_weights.as_ref();
     set(&mut recipe.stream_weights, streaming);
     Ok(())
 }
 
-fn skipped(recipe: &mut Recipe, given: &args::Skip) {
-    let skip = &mut recipe.skip_layers;
+/// Sets what is given of layers whose absence guides.
+pub(super) fn skip_layers(skip: &mut SkipLayers, given: &args::Skip) {
     if !given.skip_layers.is_empty() {
         skip.layers = Some(given.skip_layers.clone());
     }

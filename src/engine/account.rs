@@ -134,6 +134,10 @@ impl Account {
                 "weight format",
                 self.arithmetic.weight_format.unwrap_or("").into(),
             ),
+            (
+                "activation format",
+                self.arithmetic.activation_format.unwrap_or("").into(),
+            ),
         ];
         let texts = texts.into_iter().chain(self.told.texts());
         let texts = texts.chain(self.sources.texts());

@@ -125,6 +125,7 @@ impl Engine {
             device: options.device,
             dtype: own.dtype,
             weights: own.weights,
+            activations: own.activations,
             residency: options.residency,
             streaming: own.stream_weights.unwrap_or_default(),
             unchecked: options.unchecked,
@@ -263,6 +264,7 @@ impl Engine {
         recipe.seed.get_or_insert_with(|| Seeds::One(random_seed()));
         recipe.dtype = recipe.dtype.or(own.dtype);
         recipe.weights = recipe.weights.or(own.weights);
+        recipe.activations = recipe.activations.or(own.activations);
         Ok(recipe)
     }
 
@@ -380,6 +382,7 @@ fn said_of_models(recipe: &Recipe) -> Recipe {
         custom_diffusions: recipe.custom_diffusions,
         dtype: recipe.dtype,
         weights: recipe.weights,
+        activations: recipe.activations,
         stream_weights: recipe.stream_weights,
         ..Recipe::default()
     }

@@ -13,7 +13,7 @@ use crate::{
         Arranged, Arrangement, Kept, Memory, ModelConfig, Recipe, Request, Residency, Resolved,
         Streaming, file_types,
     },
-    weights::{Format, Storage, WeightFormat},
+    weights::{ActivationFormat, Format, Storage, WeightFormat},
 };
 
 /// What is asked for of a machine.
@@ -22,6 +22,7 @@ pub(crate) struct Place {
     pub(crate) device: DeviceChoice,
     pub(crate) dtype: Option<DtypeChoice>,
     pub(crate) weights: Option<WeightFormat>,
+    pub(crate) activations: Option<ActivationFormat>,
     pub(crate) residency: Residency,
     pub(crate) streaming: Streaming,
     /// Whether the kernels of a GPU go unchecked on its first use.
@@ -66,7 +67,7 @@ impl Machine {
         device: OpenDevice,
         listener: &mut dyn Listener,
     ) -> Result<Self, Error> {
-        let format = format(&device, place.dtype, place.weights)?;
+        let format = format(&device, place.dtype, (place.weights, place.activations))?;
         let dtype = device.dtype(place.dtype)?;
         health::look_at(&device, dtype, place.unchecked, listener);
         Ok(Self {
@@ -80,7 +81,11 @@ impl Machine {
     /// The same machine, computing in what `recipe` asks for.
     pub(super) fn computing(&self, recipe: &Recipe) -> Result<Self, Error> {
         Ok(Self {
-            format: format(&self.device, recipe.dtype, recipe.weights)?,
+            format: format(
+                &self.device,
+                recipe.dtype,
+                (recipe.weights, recipe.activations),
+            )?,
             streaming: recipe.stream_weights.unwrap_or(self.streaming),
             ..self.clone()
         })
@@ -111,11 +116,17 @@ impl Machine {
     }
 
     pub(crate) fn arithmetic(&self) -> Arithmetic {
-        let Format { dtype, weights } = self.format;
+        let Format {
+            dtype,
+            weights,
+            activations,
+        } = self.format;
         let differs = weights != WeightFormat::default();
+        let rounds = activations != ActivationFormat::default();
         Arithmetic {
             dtype: dtype.name(),
             weight_format: differs.then(|| weights.name()),
+            activation_format: rounds.then(|| activations.name()),
         }
     }
 
@@ -136,11 +147,12 @@ impl Machine {
 fn format(
     device: &OpenDevice,
     dtype: Option<DtypeChoice>,
-    weights: Option<WeightFormat>,
+    (weights, activations): (Option<WeightFormat>, Option<ActivationFormat>),
 ) -> Result<Format, Error> {
     let format = Format {
         dtype: device.dtype(dtype)?.into(),
         weights: weights.unwrap_or_default(),
+        activations: activations.unwrap_or_default(),
     };
     Storage::of(device.device(), format)?;
     Ok(format)
@@ -153,13 +165,21 @@ pub(crate) struct Arithmetic {
     /// How weights are kept, if not as the file has them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) weight_format: Option<&'static str>,
+    /// What they are multiplied with, if not what is computed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) activation_format: Option<&'static str>,
 }
 
 impl fmt::Display for Arithmetic {
-    /// `f32`, or `f32, weights in q8`
+    /// `f32`, `f32, weights in q8`, or `f32, weights in q8, activations in q8`
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(self.dtype)?;
-        let format = self.weight_format;
-        format.map_or(Ok(()), |format| write!(formatter, ", weights in {format}"))
+        if let Some(format) = self.weight_format {
+            write!(formatter, ", weights in {format}")?;
+        }
+        let format = self.activation_format;
+        format.map_or(Ok(()), |format| {
+            write!(formatter, ", activations in {format}")
+        })
     }
 }

@@ -150,6 +150,7 @@ fn assumption(kept: Kept, unseen: bool) -> String {
     let bits = match kept.denoiser {
         Storage::Quantised => Some(8),
         Storage::Fours => Some(4),
+        Storage::Products => return format!("on the CPU, wide layers in 8 bits, the rest {files}"),
         _ => None,
     };
     if let Some(bits) = bits {

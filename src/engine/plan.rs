@@ -32,6 +32,7 @@ pub fn plan(recipe: &Recipe, listener: &mut dyn Listener) -> Result<String, Erro
     let format = Format {
         dtype: recipe.dtype.unwrap_or(DtypeChoice::F32).float().into(),
         weights: recipe.weights.unwrap_or_default(),
+        activations: recipe.activations.unwrap_or_default(),
     };
     let streaming = recipe.stream_weights.unwrap_or_default();
     let mut recipe = recipe.clone();

@@ -32,6 +32,14 @@ pub(crate) enum DeviceError {
         found: &'static str,
     },
     #[error(
+        "activations in `q8` are for the CPU in `f32`, not for {found}\nhint: use `--device cpu --dtype f32`, or leave `--activations q8` out"
+    )]
+    QuantisedActivations { found: &'static str },
+    #[error(
+        "activations in `q8` are multiplied by weights in `q8`, not in `{weights}`\nhint: use `--weights q8 --activations q8`, or leave `--activations q8` out"
+    )]
+    WideWeights { weights: &'static str },
+    #[error(
         "the device is out of memory while {task}\nhint: make the picture or the batch smaller, or use `--dtype f16`\ncause: {reason}"
     )]
     OutOfMemory { task: &'static str, reason: String },

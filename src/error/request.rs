@@ -311,6 +311,10 @@ pub(crate) enum RequestError {
     )]
     ControlWindow { from: f64, until: f64 },
     #[error(
+        "thresholds of outlines from {low} to {high}\nhint: write the lower and the upper one, as in 100 and 200"
+    )]
+    Outlines { low: f32, high: f32 },
+    #[error(
         "this model starts from noise alone and cannot start from a picture\nhint: `--init-image` and `--mask` need a text-to-image model with an autoencoder"
     )]
     NoPictureStart,
@@ -372,6 +376,8 @@ pub(crate) enum RequestError {
     UnknownPrediction { given: String },
     #[error("`{given}` is not a format of weights\nhint: use file, q8 or q4")]
     UnknownWeights { given: String },
+    #[error("`{given}` is not a format of activations\nhint: use dtype or q8")]
+    UnknownActivations { given: String },
     #[cfg(feature = "serve")]
     #[error(
         "`{host}` is no loopback address, and no token is set\nhint: set AFTERIMAGE_TOKEN or give `--tokens`, or stay with `--host 127.0.0.1`"

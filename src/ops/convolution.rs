@@ -4,7 +4,7 @@ use burn::backend::ops::ConvOptions;
 use burn::backend::{Dispatch, DispatchTensor};
 use burn::nn::PaddingConfig2d;
 use burn::nn::conv::Conv2d;
-use burn::tensor::Tensor;
+use burn::tensor::{DType, Tensor};
 use burn::tensor::module::interpolate;
 use burn::tensor::ops::{InterpolateMode, InterpolateOptions};
 
@@ -28,20 +28,25 @@ pub fn conv2d(layer: &Conv2d, input: Tensor<4>) -> Tensor<4> {
     let [weight, bias] = parameters(layer);
     let options =
         ConvOptions::new_with_padding(layer.stride, padding, layer.dilation, layer.groups);
-    Tensor::from_dispatch(Dispatch::convolved(
-        input.into_dispatch(),
-        weight,
-        bias,
-        options,
-    ))
+    let convolved = if is_quantised(layer) {
+        Dispatch::convolved_quantised
+    } else {
+        Dispatch::convolved
+    };
+    Tensor::from_dispatch(convolved(input.into_dispatch(), weight, bias, options))
 }
 
 /// The weight and the bias of a layer, zeros where it has none.
 pub(super) fn parameters(layer: &Conv2d) -> [DispatchTensor; 2] {
     let weight = layer.weight.val();
+    let dtype = if is_quantised(layer) {
+        DType::F32
+    } else {
+        weight.dtype()
+    };
     let bias = match &layer.bias {
         Some(bias) => bias.val(),
-        None => Tensor::zeros([weight.dims()[0]], (&weight.device(), weight.dtype())),
+        None => Tensor::zeros([weight.dims()[0]], (&weight.device(), dtype)),
     };
     [weight.into_dispatch(), bias.into_dispatch()]
 }
@@ -72,9 +77,15 @@ pub fn conv2d_enlarged(layer: &Conv2d, input: Tensor<4>, size: [usize; 2]) -> Te
     Tensor::from_dispatch(Dispatch::convolved_doubled(input, weight, bias))
 }
 
-/// Whether a layer is of 3x3, in the usual form that gives a map of the same sides.
+/// Whether a layer's weight is in 8 bits.
+fn is_quantised(layer: &Conv2d) -> bool {
+    matches!(layer.weight.val().dtype(), DType::QFloat(_))
+}
+
+/// Whether a layer is of 3x3, in the usual form that gives a map of the same sides, with a weight of floats.
 pub(super) fn keeps_sides(layer: &Conv2d) -> bool {
-    layer.kernel_size == [3, 3]
+    !is_quantised(layer)
+        && layer.kernel_size == [3, 3]
         && layer.stride == [1, 1]
         && layer.dilation == [1, 1]
         && layer.groups == 1

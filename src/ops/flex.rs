@@ -11,6 +11,7 @@ use burn::tensor::{Bytes, DType, Shape, Tensor, TensorData};
 use burn_flex::{FlexQTensor, FlexTensor, Layout};
 
 use crate::kernels::cpu::attention::{Heads, attention};
+use crate::kernels::cpu::eight::{self, Sizes, Weight};
 use crate::kernels::cpu::gate::{activated, gated};
 use crate::kernels::cpu::linear::linear;
 use crate::kernels::cpu::norm::{Affine, group_norm, layer_norm};
@@ -81,6 +82,26 @@ impl Operations for Flex {
         onto: FloatTensor<Self>,
     ) -> FloatTensor<Self> {
         maps::normed_onto(input, [scale, shift], norm, [weight, bias], onto)
+    }
+
+    fn convolved_quantised(
+        input: FloatTensor<Self>,
+        weight: QuantizedTensor<Self>,
+        bias: FloatTensor<Self>,
+        options: ConvOptions<2>,
+    ) -> FloatTensor<Self> {
+        assert!(
+            is_kept_as(&weight, NARROW) && options.groups == 1 && options.dilation == [1, 1],
+            "convolutions in 8 bits have one group, and nothing between their taps"
+        );
+        let dtype = input.dtype();
+        let geometry = maps::geometry(&input, weight.tensor(), &options);
+        let [rows, output] = [geometry.rows, geometry.channels[1]];
+        let shape = Shape::new([rows, output, geometry.output[0], geometry.output[1]]);
+        let (input, bias) = (contiguous(input), contiguous(bias));
+        let weight = narrow_weight(&weight);
+        let output = eight::convolve(slice(&input), weight, slice(&bias), geometry);
+        cast(tensor(output, shape), dtype)
     }
 
     fn projected(
@@ -210,19 +231,37 @@ fn by_layer(input: FlexTensor, weight: FlexTensor, bias: Option<FlexTensor>) -> 
 }
 
 /// A weight of less than 8 bits, `[inputs, outputs]`, as [`Packed`] reads it.
-///
-/// burn has no such tensor: this one has the shape of the weight and the bytes of its planes, so nobody but [`by_quantised`] can read it.
 pub(crate) fn packed<const D: usize>(
     planes: Vec<u8>,
     scales: Vec<f32>,
     shape: [usize; 2],
 ) -> Tensor<D> {
+    kept_as(PACKED, planes, scales, &shape)
+}
+
+/// A weight for products in 8 bits as [`Weight`] reads it, of a linear layer, `[inputs, outputs]`, or of a convolution.
+pub(crate) fn narrow<const D: usize>(
+    integers: Vec<u8>,
+    scales: Vec<f32>,
+    shape: &[usize],
+) -> Tensor<D> {
+    kept_as(NARROW, integers, scales, shape)
+}
+
+/// burn has no such tensors: they have the shape of the weight and bytes in an order of their own, so nobody but [`by_quantised`] and
+/// [`convolved_quantised`](Operations::convolved_quantised) can read them.
+fn kept_as<const D: usize>(
+    value: QuantValue,
+    bytes: Vec<u8>,
+    scales: Vec<f32>,
+    shape: &[usize],
+) -> Tensor<D> {
     let scheme = QuantScheme::default()
-        .with_value(PACKED)
+        .with_value(value)
         .with_store(QuantStore::Native);
-    let layout = Layout::contiguous(Shape::new(shape));
-    let planes = FlexTensor::new(Bytes::from_bytes_vec(planes), layout, DType::I8);
-    let weight = FlexQTensor::new(planes, scheme, scales, None);
+    let layout = Layout::contiguous(Shape::from(shape.to_vec()));
+    let bytes = FlexTensor::new(Bytes::from_bytes_vec(bytes), layout, DType::I8);
+    let weight = FlexQTensor::new(bytes, scheme, scales, None);
     let weight = BackendTensor::<Flex>::Quantized(weight);
     Tensor::from_dispatch(DispatchTensor::from_backend(weight))
 }
@@ -230,15 +269,31 @@ pub(crate) fn packed<const D: usize>(
 /// How burn's schemes name what is [`packed`].
 const PACKED: QuantValue = QuantValue::Q4S;
 
-fn is_packed(weight: &FlexQTensor) -> bool {
-    matches!(weight.dtype(), DType::QFloat(scheme) if scheme.value == PACKED)
+/// How they name what is [`narrow`].
+const NARROW: QuantValue = QuantValue::Q8F;
+
+fn is_kept_as(weight: &FlexQTensor, value: QuantValue) -> bool {
+    matches!(weight.dtype(), DType::QFloat(scheme) if scheme.value == value)
+}
+
+/// A [`narrow`] weight.
+fn narrow_weight(weight: &FlexQTensor) -> Weight<'_> {
+    let integers = weight.tensor();
+    let mut shape: Vec<usize> = integers.shape().iter().copied().collect();
+    if shape.len() == 2 {
+        shape.reverse();
+    }
+    Weight::new(Sizes::of(&shape), integers.bytes(), weight.scales())
 }
 
 /// By a weight as [`crate::weights`] makes them: with a scale for every group of inputs of an output, or packed tighter.
 fn by_quantised(input: FlexTensor, weight: &FlexQTensor, bias: Option<FlexTensor>) -> FlexTensor {
     let integers = weight.tensor();
     let [depth, width] = integers.shape().dims();
-    if is_packed(weight) {
+    if is_kept_as(weight, NARROW) {
+        return by_narrow(input, narrow_weight(weight), bias, width);
+    }
+    if is_kept_as(weight, PACKED) {
         let values = Packed::new(integers.bytes(), weight.scales(), [depth, width]);
         return by_values(input, Values::Packed(values), bias, [depth, width]);
     }
@@ -248,6 +303,20 @@ fn by_quantised(input: FlexTensor, weight: &FlexQTensor, bias: Option<FlexTensor
     );
     let values = Quantised::new(integers.storage(), weight.scales(), width);
     by_values(input, Values::Q8(values), bias, [depth, width])
+}
+
+fn by_narrow(
+    input: FlexTensor,
+    weight: Weight<'_>,
+    bias: Option<FlexTensor>,
+    width: usize,
+) -> FlexTensor {
+    let (dtype, mut shape) = (input.dtype(), input.shape());
+    let last = shape.num_dims() - 1;
+    shape[last] = width;
+    let (input, bias) = (contiguous(input), bias.map(contiguous));
+    let output = eight::linear(slice(&input), weight, bias.as_ref().map(slice));
+    cast(tensor(output, shape), dtype)
 }
 
 fn by_values(

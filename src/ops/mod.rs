@@ -39,7 +39,7 @@ use burn::tensor::{DType, Tensor};
 pub use crate::kernels::Gelu;
 pub use convolution::{conv2d, conv2d_enlarged, enlarged};
 #[cfg(feature = "cpu")]
-pub(crate) use flex::packed;
+pub(crate) use flex::{narrow, packed};
 pub(crate) use graph::{Graph, copied};
 pub use normed::{group_norm_silu_conv2d, group_norm_silu_conv2d_onto};
 use quarantine::Kernel;
@@ -139,6 +139,18 @@ pub trait Operations: Backend {
     ) -> FloatTensor<Self> {
         let convolved = Self::normed_convolved(input, scale, shift, norm, weight, bias);
         Self::float_add(onto, convolved)
+    }
+
+    /// [`convolved`](Self::convolved) by a weight in 8 bits.
+    #[fusion(default)]
+    fn convolved_quantised(
+        input: FloatTensor<Self>,
+        weight: QuantizedTensor<Self>,
+        bias: FloatTensor<Self>,
+        options: ConvOptions<2>,
+    ) -> FloatTensor<Self> {
+        let weight = reference::dequantised::<Self>(weight, &input);
+        Self::conv2d(input, weight, Some(bias), options)
     }
 
     /// `[…, in]` times `weight`, `[in, out]`, plus `bias`, `[out]`.

@@ -162,6 +162,61 @@ fn weights_in_8_bits_are_widened() {
     }
 }
 
+/// A layer's weight as the loader keeps it for products in 8 bits.
+fn narrowed<const D: usize>(weight: Tensor<D>) -> Tensor<D> {
+    use crate::kernels::cpu::eight::{Sizes, rounded};
+
+    let shape = weight.dims();
+    let of_outputs = if D == 2 { weight.transpose() } else { weight };
+    let values = of_outputs.clone().into_data().try_to_vec::<f32>().unwrap();
+    let sizes = Sizes::of(&of_outputs.dims());
+    let count = sizes.inputs * sizes.taps;
+    let output = |output: usize, room: &mut [f32]| {
+        room.copy_from_slice(&values[output * count..][..count]);
+    };
+    let (integers, scales) = rounded(sizes, output);
+    narrow(integers, scales, &shape)
+}
+
+/// Values that steps of 1/127 hold, so that nothing is rounded but sums.
+fn steps<const D: usize>(shape: [usize; D]) -> Tensor<D> {
+    let count = shape.iter().product::<usize>();
+    let values = (0..count).map(|i| ((i * 37) % 255) as f32 - 127.0);
+    let data = TensorData::new(values.map(|value| value / 127.0).collect::<Vec<_>>(), shape);
+    Tensor::from_data(data, &Device::flex())
+}
+
+/// What burn computes with the weight as it was.
+#[test]
+fn products_in_8_bits_are_those_of_the_layer() {
+    let device = Device::flex();
+    for (tokens, bias) in [(1, true), (50, true), (3, false)] {
+        let layer = LinearConfig::new(255, 70).with_bias(bias);
+        let mut layer = layer.init(&device);
+        layer.weight = layer.weight.map(|_| steps([70, 255]).transpose());
+        let mut narrow = layer.clone();
+        narrow.weight = narrow.weight.map(narrowed);
+        let input = steps([2, tokens, 255]);
+        let expected = layer.forward(input.clone());
+        assert_close(linear(&narrow, input), expected, 1e-3, &format!("{tokens}"));
+    }
+    for (kernel, stride, bias) in [(1, 1, true), (3, 1, false), (3, 2, true)] {
+        let side = kernel / 2;
+        let conv = Conv2dConfig::new([64, 70], [kernel; 2])
+            .with_stride([stride; 2])
+            .with_padding(PaddingConfig2d::Explicit(side, side, side, side))
+            .with_bias(bias);
+        let mut conv = conv.init(&device);
+        conv.weight = conv.weight.map(|_| steps([70, 64, kernel, kernel]));
+        let mut narrow = conv.clone();
+        narrow.weight = narrow.weight.map(narrowed);
+        let input = steps([2, 9, 7, 64]).permute([0, 3, 1, 2]);
+        let expected = conv.forward(input.clone());
+        let case = format!("{kernel} {stride}");
+        assert_close(conv2d(&narrow, input), expected, 0.3, &case);
+    }
+}
+
 #[test]
 fn group_norm_is_the_composed_one() {
     let cases = [

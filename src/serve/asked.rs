@@ -11,6 +11,7 @@ use super::{
     server::Server,
     shelf::{Named, Shelf},
     store::Folder,
+    together,
     work::{Format, Work},
 };
 use crate::{
@@ -103,6 +104,7 @@ pub(super) fn understand(server: &Server, owner: &str, ask: Ask) -> Result<Under
     let weights = plan["memory"]["weights"].as_array().into_iter().flatten();
     let weights = weights.filter_map(|part| part["bytes"].as_u64()).sum();
     let evaluations = plan["evaluations"].as_u64().unwrap_or(0) as usize;
+    let kind = together::kind(&recipe, &plan);
     let work = Work {
         model,
         recipe,
@@ -111,6 +113,7 @@ pub(super) fn understand(server: &Server, owner: &str, ask: Ask) -> Result<Under
         format,
         evaluations,
         weights,
+        kind,
     };
     Ok(Understood {
         warnings: heard

@@ -13,9 +13,10 @@ use super::{
     asked::uploads,
     fault::Fault,
     infotext,
-    job::{Job, State, recipe_value},
+    job::{Door, Job, Seen, State, Step, recipe_value},
     server::Server,
     store::Record,
+    together::Run,
     work::{Format, Work, alone, seed, with_names},
 };
 use crate::{
@@ -52,41 +53,72 @@ impl Item {
     }
 }
 
-/// Writes what was made, and ends the job.
-pub(super) fn write(
+/// Writes what was made for every job of a run, and ends them.
+pub(super) fn write(server: &Server, runs: &[Run], mut finished: Finished) -> Result<(), Fault> {
+    let account = counts(&finished.account, runs.len());
+    if let [run] = runs {
+        keep_inputs(&run.job, &mut finished.recipe);
+    }
+    let items = items(&finished)?;
+    if runs.len() > 1 && items.len() != runs.len() {
+        tracing::error!("{} pictures for {} jobs", items.len(), runs.len());
+        return Err(Fault::internal());
+    }
+    for (number, Run { job, work }) in runs.iter().enumerate() {
+        let recipe = with_names(finished.recipe.clone(), &work.shown);
+        let (recipe, items) = if runs.len() > 1 {
+            let own = alone(&recipe, number, runs.len());
+            (own.ok_or_else(Fault::internal)?, &items[number..=number])
+        } else {
+            (recipe, &items[..])
+        };
+        job.change(|seen| seen.phase = Some(Step::Encoding));
+        let told = Told {
+            seconds: seconds(job, &finished),
+            work: account.clone(),
+        };
+        one(server, (job, work), (&recipe, items), told)?;
+    }
+    Ok(())
+}
+
+/// What clients are told of a run.
+struct Told {
+    seconds: Value,
+    work: Value,
+}
+
+/// Writes what was made for one job, and ends it.
+fn one(
     server: &Server,
-    job: &Arc<Job>,
-    work: &Work,
-    mut finished: Finished,
+    (job, work): (&Arc<Job>, &Work),
+    (recipe, items): (&Recipe, &[Item]),
+    told: Told,
 ) -> Result<(), Fault> {
-    keep_inputs(job, &mut finished.recipe);
-    let seconds = seconds(job, &finished);
-    let counts = counts(&finished.account);
-    let recipe = with_names(finished.recipe.clone(), &work.shown);
-    let items = items(&finished, &recipe)?;
     let mut images = Vec::new();
     for (number, item) in items.iter().enumerate() {
-        let own = alone(&recipe, number, items.len());
-        let image = image(job, work, (number, item), (own.as_ref(), &recipe));
+        let own = alone(recipe, number, items.len());
+        let image = image(job, work, (number, item), (own.as_ref(), recipe));
         images.push(image.map_err(|cause| {
             tracing::error!(job = job.id, "a result cannot be written: {cause}");
             Fault::internal()
         })?);
     }
-    let fill = |seen: &mut super::job::Seen| {
-        seen.recipe = Arc::new(recipe_value(&recipe));
+    let fill = |seen: &mut Seen| {
+        seen.recipe = Arc::new(recipe_value(recipe));
         seen.images = Arc::new(Value::Array(images));
-        seen.seconds = Arc::new(seconds);
-        seen.work = Arc::new(counts);
+        seen.seconds = Arc::new(told.seconds);
+        seen.work = Arc::new(told.work);
         seen.phase = None;
     };
     if !job.change(fill) {
         return Ok(());
     }
-    if server.store.lasts() && job.door == super::job::Door::Own {
+    if server.store.lasts() && job.door == Door::Own {
         keep(job);
     }
     job.end(State::Done, None);
+    server.queue.tell(job);
     Ok(())
 }
 
@@ -120,11 +152,11 @@ fn keep_inputs(job: &Job, recipe: &mut Recipe) {
     let _ = job.inputs.set(files);
 }
 
-fn items(finished: &Finished, recipe: &Recipe) -> Result<Vec<Item>, Fault> {
+fn items(finished: &Finished) -> Result<Vec<Item>, Fault> {
     Ok(match finished.generated.output()? {
         Output::Pictures(pictures) => pictures.into_iter().map(Item::Picture).collect(),
         Output::Frames(films) => {
-            let rate = u16::try_from(recipe.film.rate())
+            let rate = u16::try_from(finished.recipe.film.rate())
                 .ok()
                 .and_then(NonZeroU16::new);
             let rate =
@@ -197,7 +229,7 @@ fn seconds(job: &Job, finished: &Finished) -> Value {
     })
 }
 
-fn counts(account: &Account) -> Value {
+fn counts(account: &Account, together: usize) -> Value {
     let evaluations = account.refreshes + account.reuses;
     let cells: usize = account.cells.iter().sum();
     let all = account.cells.len() * evaluations;
@@ -206,5 +238,6 @@ fn counts(account: &Account) -> Value {
         "full": account.refreshes,
         "cells": cells,
         "reused": all.saturating_sub(cells),
+        "together": together,
     })
 }

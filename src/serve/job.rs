@@ -114,6 +114,8 @@ pub(super) struct Job {
     pub(super) owner: String,
     pub(super) door: Door,
     pub(super) cancel: Cancel,
+    /// What it has in common with jobs that can be one run with it.
+    pub(super) kind: Option<String>,
     /// What is to be done, until a worker takes it.
     work: Mutex<Option<Work>>,
     /// Where its files are.
@@ -166,6 +168,7 @@ impl Job {
         Self {
             door: order.door,
             owner: order.owner,
+            kind: order.work.kind.clone(),
             work: Mutex::new(Some(order.work)),
             preview_every: AtomicU32::new(order.preview_every),
             ..Self::seen(seen, random_key(), folder)
@@ -187,6 +190,7 @@ impl Job {
             owner: String::new(),
             door: Door::Own,
             cancel: Cancel::default(),
+            kind: None,
             work: Mutex::default(),
             folder,
             seen: watch::channel(seen).0,

@@ -36,6 +36,8 @@ mod sdapi;
 mod server;
 mod shelf;
 mod store;
+mod together;
+mod watch;
 mod work;
 mod worker;
 
@@ -100,7 +102,7 @@ fn start(server: &Arc<Server>) -> std::io::Result<Vec<thread::JoinHandle<()>>> {
     } = server.as_ref();
     let numbered = options.devices.iter().zip(devices).enumerate();
     let workers = numbered.map(|(number, (choice, opened))| {
-        let kept = (options.dtype, options.weights);
+        let kept = (options.dtype, options.weights, options.activations);
         let pool = Pool::new(*choice, opened, options.memory, kept);
         let server = Arc::clone(server);
         let named = thread::Builder::new().name(format!("worker {number}"));

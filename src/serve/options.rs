@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::{
     device::{DeviceChoice, DtypeChoice},
-    weights::WeightFormat,
+    weights::{ActivationFormat, WeightFormat},
 };
 
 /// What a server is started with.
@@ -23,6 +23,7 @@ pub(crate) struct Options {
     pub(crate) devices: Vec<DeviceChoice>,
     pub(crate) dtype: Option<DtypeChoice>,
     pub(crate) weights: Option<WeightFormat>,
+    pub(crate) activations: Option<ActivationFormat>,
     /// Models by name, the first of which is taken where a request names none: folders, checkpoint files, Hub ids.
     pub(crate) models: Vec<String>,
     /// Folders in which every folder and file of a model is one.
@@ -35,6 +36,8 @@ pub(crate) struct Options {
     pub(crate) memory: Option<u64>,
     /// Where results are kept beyond the life of the server.
     pub(crate) results: Option<PathBuf>,
+    /// Waiting jobs that are made in one run, at most.
+    pub(crate) together: usize,
     /// How long running jobs are waited for when the server is told to stop.
     pub(crate) drain: Duration,
     pub(crate) limits: Limits,

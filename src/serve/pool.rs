@@ -5,7 +5,7 @@ use crate::{
     device::{DeviceChoice, DtypeChoice, OpenDevice},
     engine::{Engine, EngineOptions, Listener},
     pipeline::{Recipe, RecipeModel},
-    weights::WeightFormat,
+    weights::{ActivationFormat, WeightFormat},
 };
 
 /// Share of a device's memory that weights take where the operator is silent.
@@ -17,9 +17,17 @@ pub(super) struct Pool {
     device: DeviceChoice,
     dtype: Option<DtypeChoice>,
     weights: Option<WeightFormat>,
+    activations: Option<ActivationFormat>,
     budget: u64,
     held: Vec<Held>,
 }
+
+/// What models compute in, how they keep weights, and what they multiply these with.
+type Kept = (
+    Option<DtypeChoice>,
+    Option<WeightFormat>,
+    Option<ActivationFormat>,
+);
 
 #[derive(Debug)]
 struct Held {
@@ -36,13 +44,14 @@ impl Pool {
         device: DeviceChoice,
         opened: &OpenDevice,
         budget: Option<u64>,
-        (dtype, weights): (Option<DtypeChoice>, Option<WeightFormat>),
+        (dtype, weights, activations): Kept,
     ) -> Self {
         let half = opened.info().memory.map(|bytes| bytes / SHARE);
         Self {
             device,
             dtype,
             weights,
+            activations,
             budget: budget.or(half).unwrap_or(u64::MAX),
             held: Vec::new(),
         }
@@ -85,6 +94,7 @@ impl Pool {
                 model: model.clone(),
                 dtype: self.dtype,
                 weights: self.weights,
+                activations: self.activations,
                 ..Recipe::default()
             },
             device: self.device,

@@ -93,16 +93,18 @@ impl Queue {
         self.lock().keep(Arc::new(job));
     }
 
-    /// Waits for the next job; none is left when the queue was closed.
-    pub(super) fn next(&self) -> Option<Arc<Job>> {
+    /// Waits for the next job, and takes with it up to `most` in all of those that can be one run with it, wherever they wait. None is
+    /// left when the queue was closed.
+    pub(super) fn next(&self, most: usize) -> Option<Vec<Arc<Job>>> {
         let mut inner = self.lock();
         loop {
             if let Some(job) = inner.waiting.pop_front() {
-                inner.running += 1;
+                let jobs = inner.with_its_kind(job, most);
+                inner.running += jobs.len();
                 let moved: Vec<_> = inner.waiting.iter().cloned().collect();
                 drop(inner);
                 self.renumber(&moved);
-                return Some(job);
+                return Some(jobs);
             }
             if inner.closed {
                 return None;
@@ -312,6 +314,24 @@ impl Inner {
             ));
         }
         Ok(())
+    }
+
+    /// `job`, and those of its kind that wait, in their order.
+    fn with_its_kind(&mut self, job: Arc<Job>, most: usize) -> Vec<Arc<Job>> {
+        let mut jobs = vec![job];
+        if most == 1 || jobs[0].kind.is_none() {
+            return jobs;
+        }
+        let mut others = VecDeque::new();
+        for job in std::mem::take(&mut self.waiting) {
+            if jobs.len() < most && job.kind == jobs[0].kind {
+                jobs.push(job);
+            } else {
+                others.push_back(job);
+            }
+        }
+        self.waiting = others;
+        jobs
     }
 
     fn keep(&mut self, job: Arc<Job>) {

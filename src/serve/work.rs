@@ -24,6 +24,8 @@ pub(super) struct Work {
     pub(super) evaluations: usize,
     /// Bytes of the model's weights.
     pub(super) weights: u64,
+    /// What requests have in common that can be one run ([`together`](super::together)); nothing for one that is made alone.
+    pub(super) kind: Option<String>,
 }
 
 /// How results are written.

@@ -1,65 +1,54 @@
-//! What runs jobs: a thread for every device, one job after the other.
+//! What runs jobs: a thread for every device, one run after the other.
 
 use std::{
-    ops::ControlFlow,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
     time::{Duration, Instant, SystemTime},
 };
 
 use axum::http::StatusCode;
-use burn::tensor::Tensor;
 
 use super::{
-    asked::named,
     fault::Fault,
     finish,
-    job::{Job, Preview, State, Step},
+    job::{Job, State, Step},
     pool::Pool,
     server::Server,
-    work::Work,
+    together::{self, Run},
+    watch::Watch,
 };
-use crate::{
-    catalog::FetchProgress,
-    denoise::{Observer, Progress},
-    engine::Listener,
-    image_io::{Picture, PictureFormat},
-};
+use crate::engine::Cancel;
 
 /// Runs what waits until the queue is closed and empty.
 pub(super) fn run(server: &Arc<Server>, number: usize, mut pool: Pool) {
-    while let Some(job) = server.queue.next() {
-        let begun = Instant::now();
-        if let Some(work) = job.take() {
-            let made = catch_unwind(AssertUnwindSafe(|| make(server, &job, &work, &mut pool)));
-            let made = made.unwrap_or_else(|_| {
-                tracing::error!(job = job.id, "a run failed where it should not");
-                pool.drop_last();
-                Err(Fault::internal())
-            });
-            end(&job, made);
+    while let Some(jobs) = server.queue.next(server.options.together) {
+        let runs = jobs.into_iter().filter_map(|job| match job.take() {
+            Some(work) => Some(Run { job, work }),
+            None => {
+                ended(server, &job, Duration::ZERO);
+                None
+            }
+        });
+        let runs: Vec<_> = runs.collect();
+        if runs.len() > 1 {
+            make_together(server, &runs, &mut pool);
+        } else {
+            runs.iter()
+                .for_each(|run| make_alone(server, run, &mut pool));
         }
-        let seconds = begun.elapsed().as_secs_f64();
-        server.queue.done(&job, seconds);
-        server.metrics.job(&job, seconds);
         server.metrics.weights(number, pool.bytes());
         note_loaded(server, number, &pool);
-        let state = job.state().name();
-        tracing::info!(job = job.id, state, seconds, "ended");
-        server.queue.tell(&job);
     }
 }
 
-fn end(job: &Job, made: Result<(), Fault>) {
-    match made {
-        Ok(()) => {}
-        Err(fault) if fault.code == "cancelled" => {
-            job.end(State::Cancelled, None);
-        }
-        Err(fault) => {
-            job.end(State::Failed, Some(fault));
-        }
-    }
+/// Counts and tells a job that has ended, after so long.
+fn ended(server: &Server, job: &Arc<Job>, time: Duration) {
+    let seconds = time.as_secs_f64();
+    server.queue.done(job, seconds);
+    server.metrics.job(job, seconds);
+    let state = job.state().name();
+    tracing::info!(job = job.id, state, seconds, "ended");
+    server.queue.tell(job);
 }
 
 fn note_loaded(server: &Server, number: usize, pool: &Pool) {
@@ -68,38 +57,94 @@ fn note_loaded(server: &Server, number: usize, pool: &Pool) {
     loaded.extend(pool.names().map(|name| (number, name.to_owned())));
 }
 
-fn make(server: &Arc<Server>, job: &Arc<Job>, work: &Work, pool: &mut Pool) -> Result<(), Fault> {
-    if job.cancel.is_now() {
+/// One run for several jobs, which share its time. Where that cannot be, each is made alone, and a fault is its own.
+fn make_together(server: &Arc<Server>, runs: &[Run], pool: &mut Pool) {
+    let begun = Instant::now();
+    let made = caught(server, runs, pool);
+    let each = begun.elapsed() / u32::try_from(runs.len()).unwrap_or(u32::MAX);
+    let apart = match made {
+        Err(fault) if fault.code != "cancelled" => Some(fault.message),
+        _ => None,
+    };
+    if let Some(cause) = &apart {
+        tracing::info!(jobs = runs.len(), "are made one after the other: {cause}");
+    }
+    for run in runs {
+        if apart.is_some() && !run.job.state().stays() {
+            make_alone(server, run, pool);
+        } else {
+            run.job.end(State::Cancelled, None);
+            ended(server, &run.job, each);
+        }
+    }
+}
+
+fn make_alone(server: &Arc<Server>, run: &Run, pool: &mut Pool) {
+    let begun = Instant::now();
+    match caught(server, std::slice::from_ref(run), pool) {
+        Ok(()) => {}
+        Err(fault) if fault.code == "cancelled" => {
+            run.job.end(State::Cancelled, None);
+        }
+        Err(fault) => {
+            run.job.end(State::Failed, Some(fault));
+        }
+    }
+    ended(server, &run.job, begun.elapsed());
+}
+
+/// [`make`], and what is said where it panics.
+fn caught(server: &Arc<Server>, runs: &[Run], pool: &mut Pool) -> Result<(), Fault> {
+    let made = catch_unwind(AssertUnwindSafe(|| make(server, runs, pool)));
+    made.unwrap_or_else(|_| {
+        let jobs: Vec<_> = runs.iter().map(|run| run.job.id.as_str()).collect();
+        tracing::error!(?jobs, "a run failed where it should not");
+        pool.drop_last();
+        Err(Fault::internal())
+    })
+}
+
+/// Makes one run of `runs`, and ends their jobs as they are written.
+fn make(server: &Arc<Server>, runs: &[Run], pool: &mut Pool) -> Result<(), Fault> {
+    let [first, ..] = runs else { return Ok(()) };
+    let stopped = |run: &Run| run.job.cancel.is_now();
+    if runs.iter().all(stopped) {
         return Err(Fault::cancelled());
     }
     let begun = Instant::now();
-    job.change(|seen| {
-        seen.state = State::Running;
-        seen.position = None;
-        seen.phase = Some(Step::Loading);
-        seen.started = Some(SystemTime::now());
-    });
-    server.queue.tell(job);
+    for Run { job, .. } in runs {
+        job.change(|seen| {
+            seen.state = State::Running;
+            seen.position = None;
+            seen.phase = Some(Step::Loading);
+            seen.started = Some(SystemTime::now());
+        });
+        server.queue.tell(job);
+    }
     let most = Duration::from_secs(server.options.limits.max_seconds);
-    let mut watch = Watch {
-        job,
-        work,
-        until: begun + most,
-        late: false,
-    };
+    let mut watch = Watch::new(server, runs, begun + most * runs.len() as u32);
+    let work = &first.work;
     let model = (work.model.as_str(), work.weights);
     let engine = pool.engine(&work.recipe, model, &mut watch);
     let engine = engine.map_err(|error| Fault::from(error).with_names(&work.names))?;
     let loading = begun.elapsed();
-    let finished = engine.run(&work.recipe, &job.cancel, &mut watch);
+    let (recipe, cancel) = match runs {
+        [run] => (run.work.recipe.clone(), run.job.cancel.clone()),
+        // Those that are stopped leave; the watch ends the run after the last.
+        runs => (together::joined(runs), Cancel::default()),
+    };
+    let finished = engine.run(&recipe, &cancel, &mut watch);
     if watch.late {
         return Err(late(most));
     }
+    if watch.apart {
+        let message = "the model says something of one of them";
+        return Err(Fault::value("prompt", message));
+    }
     let mut finished = finished.map_err(|error| Fault::from(error).with_names(&work.names))?;
     finished.loading += loading;
-    job.change(|seen| seen.phase = Some(Step::Encoding));
     server.metrics.computed(&finished.account);
-    finish::write(server, job, work, finished)
+    finish::write(server, runs, finished)
 }
 
 fn late(most: Duration) -> Fault {
@@ -109,69 +154,4 @@ fn late(most: Duration) -> Fault {
     );
     Fault::new(StatusCode::REQUEST_TIMEOUT, "time_limit", message)
         .hint("ask for fewer steps, a smaller picture or a faster rule")
-}
-
-/// Tells a job's clients of its run.
-struct Watch<'a> {
-    job: &'a Job,
-    work: &'a Work,
-    until: Instant,
-    late: bool,
-}
-
-impl Observer for Watch<'_> {
-    fn progress(&mut self, progress: &Progress<'_>) -> ControlFlow<()> {
-        self.job.change(|seen| {
-            seen.phase = Some(Step::Denoising);
-            seen.step = progress.evaluation.index + 1;
-            seen.steps = progress.total;
-            seen.computed = progress.refresh;
-        });
-        self.late = Instant::now() > self.until;
-        if self.late {
-            return ControlFlow::Break(());
-        }
-        ControlFlow::Continue(())
-    }
-
-    fn wants_preview(&mut self, progress: &Progress<'_>) -> bool {
-        let step = progress.evaluation.index + 1;
-        self.job.wants_preview(step, progress.total)
-    }
-
-    fn preview(&mut self, images: Tensor<4>) {
-        let Some(picture) = Picture::from_batch(images).ok().and_then(first) else {
-            return;
-        };
-        let mut jpeg = Vec::new();
-        if picture
-            .encode_as(&mut jpeg, PictureFormat::Jpeg, &[])
-            .is_ok()
-        {
-            let seen = self.job.now();
-            let (step, steps) = (seen.step, seen.steps);
-            let preview = Preview { step, steps, jpeg };
-            self.job.preview.send_replace(Some(Arc::new(preview)));
-        }
-    }
-
-    fn warn(&mut self, message: &str) {
-        self.job.warn(&named(message, &self.work.names));
-    }
-}
-
-fn first(pictures: Vec<Picture>) -> Option<Picture> {
-    pictures.into_iter().next()
-}
-
-impl FetchProgress for Watch<'_> {
-    fn begin(&mut self, _file: &str, _size: u64) {}
-    fn advance(&mut self, _bytes: u64) {}
-    fn end(&mut self) {}
-}
-
-impl Listener for Watch<'_> {
-    fn warn(&mut self, text: &str) {
-        Observer::warn(self, text);
-    }
 }

@@ -46,6 +46,43 @@ impl FromStr for WeightFormat {
     }
 }
 
+/// What the denoiser's layers multiply their weights with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum ActivationFormat {
+    /// Activations as they are computed.
+    #[default]
+    Dtype,
+    /// Activations in 8 bits under a scale for every token, by weights in 8 bits under one for every output. On the CPU.
+    Q8,
+}
+
+impl ActivationFormat {
+    const ALL: [Self; 2] = [Self::Dtype, Self::Q8];
+
+    /// The word of the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Dtype => "dtype",
+            Self::Q8 => "q8",
+        }
+    }
+}
+
+impl fmt::Display for ActivationFormat {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.pad(self.name())
+    }
+}
+
+impl FromStr for ActivationFormat {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let known = Self::ALL.into_iter().find(|known| known.name() == text);
+        known.ok_or_else(|| RequestError::UnknownActivations { given: text.into() }.into())
+    }
+}
+
 /// What a model computes in, and how its weights are kept. A data type alone stands for the weights of the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Format {
@@ -53,9 +90,26 @@ pub struct Format {
     pub dtype: DType,
     /// Of the denoiser and of what reads its conditions.
     pub weights: WeightFormat,
+    /// Of the denoiser.
+    pub activations: ActivationFormat,
 }
 
 impl Format {
+    /// Weights as `weights` says, in a model that computes in `dtype`.
+    pub fn new(dtype: DType, weights: WeightFormat) -> Self {
+        Self {
+            dtype,
+            weights,
+            activations: ActivationFormat::Dtype,
+        }
+    }
+
+    /// The same of what reads the denoiser's conditions: in f32, whatever the denoiser computes in.
+    #[must_use]
+    pub fn of_encoders(self) -> Self {
+        Self::new(DType::F32, self.weights)
+    }
+
     /// The same weights in a model that computes in `dtype`.
     #[must_use]
     pub fn with_dtype(self, dtype: DType) -> Self {
@@ -65,8 +119,7 @@ impl Format {
 
 impl From<DType> for Format {
     fn from(dtype: DType) -> Self {
-        let weights = WeightFormat::File;
-        Self { dtype, weights }
+        Self::new(dtype, WeightFormat::File)
     }
 }
 
@@ -89,6 +142,9 @@ pub enum Storage {
     Quantised,
     /// As [`Quantised`](Self::Quantised), but in 4 bits, if the inputs are a multiple of 32.
     Fours,
+    /// As [`Quantised`](Self::Quantised), but what a layer reads is rounded to 8 bits as well, and convolutions of at least 64 channels are
+    /// as linear layers are. The first and last layers, and those that make modulations of the timestep, stay as there.
+    Products,
 }
 
 impl Storage {
@@ -107,7 +163,22 @@ impl Storage {
     ///
     /// As [`of`](Self::of).
     pub fn on(processor: bool, format: impl Into<Format>) -> Result<Self, Error> {
-        let Format { dtype, weights } = format.into();
+        let Format {
+            dtype,
+            weights,
+            activations,
+        } = format.into();
+        if activations == ActivationFormat::Q8 {
+            return match weights {
+                WeightFormat::Q8 if processor && dtype == DType::F32 => Ok(Self::Products),
+                WeightFormat::Q8 if processor => Err(misplaced_activations(dtype.name())),
+                WeightFormat::Q8 => Err(misplaced_activations("a GPU")),
+                WeightFormat::File | WeightFormat::Q4 => {
+                    let weights = weights.name();
+                    Err(DeviceError::WideWeights { weights }.into())
+                }
+            };
+        }
         match weights {
             WeightFormat::Q8 | WeightFormat::Q4 if !processor => Err(misplaced(weights, "a GPU")),
             WeightFormat::Q8 | WeightFormat::Q4 if dtype != DType::F32 => {
@@ -125,7 +196,7 @@ impl Storage {
         match self {
             Self::As(dtype) => dtype,
             _ if is_weight && matches!(kept, DType::F16 | DType::BF16) => kept,
-            Self::HalfWeights | Self::Quantised | Self::Fours => DType::F32,
+            Self::HalfWeights | Self::Quantised | Self::Fours | Self::Products => DType::F32,
         }
     }
 }
@@ -133,6 +204,10 @@ impl Storage {
 fn misplaced(format: WeightFormat, found: &'static str) -> Error {
     let format = format.name();
     DeviceError::Quantised { format, found }.into()
+}
+
+fn misplaced_activations(found: &'static str) -> Error {
+    DeviceError::QuantisedActivations { found }.into()
 }
 
 impl From<DType> for Storage {
@@ -163,10 +238,7 @@ mod tests {
     #[cfg(feature = "cpu")]
     #[test]
     fn eight_bits_are_for_the_cpu_in_f32() {
-        let format = Format {
-            dtype: DType::F32,
-            weights: WeightFormat::Q8,
-        };
+        let format = Format::new(DType::F32, WeightFormat::Q8);
         let storage = |format| Storage::of(&Device::flex(), format);
         assert_eq!(storage(format).ok(), Some(Storage::Quantised));
         let error = storage(format.with_dtype(DType::F16)).expect_err("f16");
@@ -175,5 +247,41 @@ mod tests {
             error.to_string(),
             "weights in `q8` are for the CPU in `f32`, not for f16\nhint: use `--device cpu --dtype f32`, or leave `--weights q8` out"
         );
+    }
+
+    #[cfg(feature = "cpu")]
+    #[test]
+    fn activations_in_8_bits_want_such_weights_on_the_cpu() {
+        let storage = |processor, dtype, weights| {
+            let format = Format {
+                activations: ActivationFormat::Q8,
+                ..Format::new(dtype, weights)
+            };
+            let storage = Storage::on(processor, format);
+            storage.map_err(|error| error.to_string())
+        };
+        let found = storage(true, DType::F32, WeightFormat::Q8);
+        assert_eq!(found, Ok(Storage::Products));
+        let wrong = "activations in `q8` are for the CPU in `f32`, not for a GPU\nhint: use `--device cpu --dtype f32`, or leave \
+                     `--activations q8` out";
+        let found = storage(false, DType::F32, WeightFormat::Q8);
+        assert_eq!(found, Err(wrong.to_owned()));
+        let found = storage(true, DType::BF16, WeightFormat::Q8);
+        assert_eq!(found, Err(wrong.replace("a GPU", "bf16")));
+        for weights in [WeightFormat::File, WeightFormat::Q4] {
+            let wrong = format!(
+                "activations in `q8` are multiplied by weights in `q8`, not in `{weights}`\nhint: use `--weights q8 --activations q8`, or \
+                 leave `--activations q8` out"
+            );
+            assert_eq!(storage(true, DType::F32, weights), Err(wrong));
+        }
+        let word = "q4"
+            .parse::<ActivationFormat>()
+            .expect_err("no such format");
+        assert_eq!(
+            word.to_string(),
+            "`q4` is not a format of activations\nhint: use dtype or q8"
+        );
+        assert_eq!("q8".parse().ok(), Some(ActivationFormat::Q8));
     }
 }

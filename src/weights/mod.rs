@@ -13,6 +13,8 @@ pub mod names;
 pub mod original;
 
 mod blocks;
+#[cfg(feature = "cpu")]
+mod eight;
 mod filters;
 mod finite;
 mod format;
@@ -31,7 +33,7 @@ mod unread;
 pub(crate) use unread::Unread;
 
 pub(crate) use filters::placed;
-pub use format::{Format, Storage, WeightFormat};
+pub use format::{ActivationFormat, Format, Storage, WeightFormat};
 pub use load::{check_fit, load_merged, load_strict, reload};
 pub use slots::{FileTypes, shapes, weight_bytes};
 pub(crate) use slots::{Weight, weight};

@@ -32,12 +32,17 @@ pub(super) fn group(name: &str, shape: &[usize]) -> Option<usize> {
         return None;
     };
     let small = outputs < LEAST_SIDE || inputs < LEAST_SIDE;
-    if small || TIMES.iter().any(|part| name.contains(part)) {
+    if small || reads_timestep(name) {
         return None;
     }
     (LEAST..=MOST)
         .rev()
         .find(|group| inputs.is_multiple_of(*group))
+}
+
+/// Whether a weight of this name is of a layer that reads the timestep.
+pub(super) fn reads_timestep(name: &str) -> bool {
+    TIMES.iter().any(|part| name.contains(part))
 }
 
 /// A weight, `[outputs, inputs]`, in 8 bits, `[inputs, outputs]`, under a scale for `group` inputs.

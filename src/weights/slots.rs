@@ -9,7 +9,7 @@ use burn::{
 
 use super::{Storage, WeightSource, names, quantise, unread::Unread};
 #[cfg(feature = "cpu")]
-use super::{packed, unread::Blocks};
+use super::{eight, packed, unread::Blocks};
 
 /// What modules call the container of streamed blocks, or of such as could be.
 pub(super) const CONTAINER: &str = "Stack";
@@ -133,11 +133,21 @@ impl Slot {
         storage: Storage,
         file: DType,
     ) -> Keeping {
-        let rounds = self.transposed && matches!(storage, Storage::Quantised | Storage::Fours);
+        let rounds = self.transposed
+            && matches!(
+                storage,
+                Storage::Quantised | Storage::Fours | Storage::Products
+            );
         let group = rounds.then(|| quantise::group(&self.name, &self.shape));
         let group = group.flatten();
         #[cfg(feature = "cpu")]
         {
+            if storage == Storage::Products
+                && self.is_weight
+                && eight::rounds(&self.name, &self.shape)
+            {
+                return Keeping::Products;
+            }
             let fours = storage == Storage::Fours && group.is_some() && packed::rounds(&self.shape);
             let blocks = tensor.and_then(Unread::blocks);
             let stay = |blocks: &&Blocks| {
@@ -167,6 +177,8 @@ impl Slot {
             Keeping::Blocks(blocks) => packed::memory(blocks.kind, &self.shape),
             #[cfg(feature = "cpu")]
             Keeping::Fours => packed::memory_of_fours(&self.shape),
+            #[cfg(feature = "cpu")]
+            Keeping::Products => eight::memory(&self.shape),
             Keeping::Bytes(group) => elements + elements / group * size_of::<f32>(),
             Keeping::Plain(dtype) => elements * dtype.size(),
         };
@@ -182,6 +194,9 @@ pub(super) enum Keeping {
     /// Rounded to 4 bits.
     #[cfg(feature = "cpu")]
     Fours,
+    /// Rounded to 8 bits, for products in 8 bits.
+    #[cfg(feature = "cpu")]
+    Products,
     /// Rounded to 8 bits, so many inputs under a scale.
     Bytes(usize),
     Plain(DType),

@@ -18,8 +18,8 @@ use serde_json::{Value, json};
 
 use crate::adapter_extras::Heard;
 use crate::adapters::load as with_adapters;
-use crate::checkpoint_words::opened;
-use crate::checkpoints::{first_checkpoint, sparse_file};
+use crate::checkpoint_words::{family, opened};
+use crate::checkpoints::{ADDED, first_checkpoint, sparse_file};
 
 use crate::fixture::Fixture;
 use crate::folders::{copied, edited};
@@ -149,6 +149,23 @@ fn a_single_file_is_what_it_is_called() {
         let config = ModelConfig::read(&model).unwrap();
         assert_eq!(config.sampler.name(), sampler, "{name}");
         assert_eq!(silent_run(&model).0, steps, "{name}");
+    }
+}
+
+/// Hyper-SD's U-Net of one step for SDXL: LCM, from timestep 800.
+#[test]
+fn hyper_of_one_step_begins_at_its_own_timestep() {
+    let place = tempfile::tempdir().unwrap();
+    for (name, class, first) in [
+        ("Hyper-SDXL-1step-Unet.safetensors", "lcm", 800.0),
+        ("Hyper-SDXL-4step-Unet.safetensors", "tcd", 999.0),
+    ] {
+        let file = sparse_file(&place.path().join(name), &family(ADDED, 2816), &[]);
+        let model = opened(&file, &Overrides::default()).unwrap();
+        let config = ModelConfig::read(&model).unwrap();
+        assert_eq!(config.sampler.name(), class, "{name}");
+        let sampler = config.sampler.build(silent_run(&model).0, 0.0).unwrap();
+        assert_eq!(sampler.evaluations()[0].timestep, first, "{name}");
     }
 }
 

@@ -162,6 +162,27 @@ fn what_is_picked_runs_as_it_was_planned() {
     assert_eq!(generated.values().unwrap(), again.values().unwrap());
 }
 
+/// What is picked can be held to a bound, as any rule can: one that no forecast keeps refreshes wherever it may, a wide one changes nothing.
+#[test]
+fn what_is_picked_can_be_verified() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = written(folder.path(), &PLAN.to_json());
+    let model = bundled();
+    let run = |options: &str| {
+        let asked = request(&format!("auto:speedup=2,plan={file}{options}"));
+        model.generate(&asked, &mut ()).unwrap()
+    };
+    let (planned, wide, strict) = (run(""), run(",verify=1e9"), run(",verify=1e-9"));
+    assert_eq!(wide.values().unwrap(), planned.values().unwrap());
+    assert_eq!(wide.report.account.cells, planned.report.account.cells);
+    let plain = model.generate(&request("none"), &mut ()).unwrap();
+    let cells =
+        [&planned, &strict, &plain].map(|made| made.report.account.cells.iter().sum::<usize>());
+    assert!(cells[0] < cells[1] && cells[1] <= cells[2], "{cells:?}");
+    let beyond = request(&format!("auto:psnr=70,plan={file},verify=0.1"));
+    assert!(beyond.resolve(&config()).is_ok(), "the plain run, verified");
+}
+
 /// A run from a picture makes the last steps alone, and its plan is the last part.
 #[test]
 fn a_plan_is_cut_to_the_steps_really_made() {

@@ -3,20 +3,30 @@
 use afterimage::catalog::ModelFolder;
 use afterimage::pipeline::{Adapters, Pipeline, Request, Trace};
 use afterimage::weights::adapt::Lora;
-use afterimage::weights::{Format, WeightFormat};
+use afterimage::weights::{ActivationFormat, Format, WeightFormat};
 use burn::tensor::{DType, Device};
 
 use crate::adapter_files::{file, pair};
 use crate::fixture::{shipped, values};
-use crate::tolerance::{Q4, Q8};
+use crate::tolerance::{Q4, Q8, W8A8};
 
 fn folder(model: &str) -> ModelFolder {
     ModelFolder::open(shipped(model).to_str().unwrap()).unwrap()
 }
 
 fn load(folder: &ModelFolder, weights: WeightFormat, adapters: &Adapters) -> Pipeline {
-    let dtype = DType::F32;
-    let format = Format { dtype, weights };
+    load_as(folder, Format::new(DType::F32, weights), adapters)
+}
+
+/// With products in 8 bits.
+fn products() -> Format {
+    Format {
+        activations: ActivationFormat::Q8,
+        ..Format::new(DType::F32, WeightFormat::Q8)
+    }
+}
+
+fn load_as(folder: &ModelFolder, format: Format, adapters: &Adapters) -> Pipeline {
     Pipeline::load_with(folder, &Device::flex(), format, adapters).unwrap()
 }
 
@@ -69,6 +79,10 @@ fn predictions_move_a_little() {
         });
         assert_near(&eight, &exact, Q8, &format!("{model} in 8 bits"));
         assert_near(&four, &exact, Q4, &format!("{model} in 4 bits"));
+        let pipeline = load_as(&folder, products(), &Adapters::default());
+        let both = prediction(&pipeline, request);
+        assert_near(&both, &exact, W8A8, &format!("{model}, products in 8 bits"));
+        assert!(both != eight, "{model}: activations were not rounded");
     }
 }
 
@@ -102,6 +116,20 @@ fn adapters_are_merged_before_weights_are_rounded() {
     assert_eq!(prediction(&pipeline, prompted()), before);
 }
 
+/// What a picture gives does not depend on the one beside it, as it does where whole features are kept apart.
+#[test]
+fn a_batch_in_8_bits_is_its_pictures() {
+    let pipeline = load_as(&folder("scenes"), products(), &Adapters::default());
+    let alone = prediction(&pipeline, prompted());
+    let batch = Request {
+        batch: 2,
+        ..prompted()
+    };
+    let both = prediction(&pipeline, batch);
+    assert_eq!(both.len(), 2 * alone.len());
+    assert_eq!(both[..alone.len()], alone);
+}
+
 #[cfg(feature = "cli")]
 #[test]
 fn the_account_of_a_picture_says_how_weights_were_kept() {
@@ -133,6 +161,10 @@ fn the_account_of_a_picture_says_how_weights_were_kept() {
     assert_eq!(told["weight_format"], "q8");
     assert_eq!(told["dtype"], "f32");
     assert_eq!(kept["weight format"], "q8");
+    let (told, kept) = run(&["--weights", "q8", "--activations", "q8"]);
+    assert_eq!(told["activation_format"], "q8");
+    assert_eq!(kept["activation format"], "q8");
     let (told, kept) = run(&["--weights", "file"]);
+    assert!(told["activation_format"].is_null() && !kept.contains_key("activation format"));
     assert!(told["weight_format"].is_null() && !kept.contains_key("weight format"));
 }

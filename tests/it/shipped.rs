@@ -9,7 +9,7 @@ use afterimage::metrics::{Asked, Classifier, Judge, Judgement, ShapeJudge};
 use afterimage::pipeline::{Control, Pipeline, Request, Seeds, Subject};
 use burn::tensor::{DType, Device};
 
-use crate::fixture::shipped;
+use crate::fixture::{shipped, text};
 
 /// Counts what the judge finds right in the pictures of a request, and what was asked for.
 fn judged(
@@ -66,6 +66,30 @@ fn classes_are_drawn_with_and_without_caching() {
         };
         assert_share(rule, judged(&pipeline, &request, &ShapeJudge, &asked), 0.7);
     }
+}
+
+/// Four steps without guidance, as its folder says; prompts that neither it nor its teacher has seen.
+#[test]
+fn four_steps_draw_what_prompts_ask_for() {
+    let (_, pipeline) = open("scenes-distilled");
+    let prompts = shipped("scenes/train/prompts.txt");
+    let prompts = text(prompts.to_str().unwrap());
+    let prompts: Vec<String> = prompts.lines().take(24).map(String::from).collect();
+    let asked: Vec<_> = prompts.iter().map(|prompt| Asked::Text(prompt)).collect();
+    let request = Request {
+        subject: Subject::Prompts(prompts.clone()),
+        seeds: Seeds::Each((0..prompts.len() as u64).collect()),
+        ..Request::new("")
+    };
+    let resolved = request.resolve(pipeline.config()).unwrap();
+    assert_eq!((resolved.steps, resolved.guidance.asked()), (4, 1.0));
+    let told = "distilled for few steps (its `afterimage.json`): 4 steps and guidance 1";
+    assert!(resolved.notes[0].contains(told), "{:?}", resolved.notes);
+    assert_share(
+        "four steps",
+        judged(&pipeline, &request, &ShapeJudge, &asked),
+        0.85,
+    );
 }
 
 #[test]

@@ -97,10 +97,7 @@ fn apart(found: &[f32], expected: &[f32]) -> f64 {
 #[test]
 fn eight_bits_move_states_a_little() {
     let weights = Weights::drawn(1.0);
-    let eight = Format {
-        dtype: DType::F32,
-        weights: WeightFormat::Q8,
-    };
+    let eight = Format::new(DType::F32, WeightFormat::Q8);
     let rounded = weights.states(Storage::of(&Device::flex(), eight).unwrap());
     let exact = weights.states(DType::F32);
     let apart = apart(&rounded, &exact);

@@ -42,6 +42,7 @@ class Pipeline:
         device: str = "auto",
         dtype: str | None = None,
         weights: str | None = None,
+        activations: str | None = None,
         loras: Sequence[Lora] = (),
         embeddings: Sequence[Path] = (),
         vae: Path | None = None,
@@ -50,12 +51,13 @@ class Pipeline:
     ) -> Pipeline:
         """Opens a model: a folder in diffusers' layout, a checkpoint file, `bundled`, or a Hub id in builds that fetch.
 
-        `device` is `auto`, `cpu`, `wgpu`, `cuda`, … (see `afterimage.devices()`), `dtype` is `f32` or `f16`, `weights` is `file`, `q8` or `q4`.
+        `device` is `auto`, `cpu`, `wgpu`, `cuda`, … (see `afterimage.devices()`), `dtype` is `f32` or `f16`, `weights` is `file`, `q8` or `q4`,
+        `activations` is `dtype` or, with weights in `q8`, `q8`.
         Whatever is wrong with the files is a `ModelError`, no such device a `DeviceError`.
         """
         recipe = _model(model, vae, tiny_vae, prediction)
         recipe.update(_adapters(loras, embeddings))
-        _put(recipe, dtype=dtype, weights=weights)
+        _put(recipe, dtype=dtype, weights=weights, activations=activations)
         return cls(_afterimage.Engine(json.dumps(recipe), device, _warn))
 
     @property

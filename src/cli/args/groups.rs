@@ -16,7 +16,7 @@ use crate::{
     noise::Prediction,
     pipeline::{FilmRequest, Residency, Streaming},
     samplers::SamplerKind,
-    weights::WeightFormat,
+    weights::{ActivationFormat, WeightFormat},
 };
 
 #[derive(Debug, Args)]
@@ -313,6 +313,9 @@ pub(in crate::cli) struct Machine {
     /// How linear layers keep their weights: file, as it has them, or, on the CPU, q8, in 8 bits, or q4, in 4 bits [default: file]
     #[arg(long, value_name = "W")]
     pub(in crate::cli) weights: Option<WeightFormat>,
+    /// What the denoiser's layers multiply their weights with: dtype, what --dtype computes, or, on the CPU and with --weights q8, q8, the same in 8 bits [default: dtype]
+    #[arg(long, value_name = "A")]
+    pub(in crate::cli) activations: Option<ActivationFormat>,
     /// Text encoders while the denoiser runs: keep, release (and read them again for the next prompt), or auto, which releases them when memory is short
     #[arg(long, value_name = "POLICY", default_value = "auto")]
     pub(in crate::cli) text_encoders: Residency,

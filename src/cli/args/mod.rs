@@ -19,7 +19,7 @@ use crate::{
     device::{DeviceChoice, DtypeChoice},
     evaluation::Shard,
     samplers::SamplerKind,
-    weights::WeightFormat,
+    weights::{ActivationFormat, WeightFormat},
 };
 use values::{calibrated, count, faster, finite, fixed_seed, samples, seed};
 
@@ -191,6 +191,8 @@ pub(super) struct Plan {
     #[arg(long, value_name = "S", value_parser = finite)]
     pub(super) strength: Option<f64>,
     #[command(flatten)]
+    pub(super) skip: Skip,
+    #[command(flatten)]
     pub(super) nets: Nets,
     #[command(flatten)]
     pub(super) cache: Cache,
@@ -206,6 +208,9 @@ pub(super) struct Plan {
     /// Forecast memory for linear layers as the files have them, file, in 8 bits, q8, or in 4 bits, q4
     #[arg(long, value_name = "W", default_value_t, help_heading = MACHINE)]
     pub(super) weights: WeightFormat,
+    /// The same for what they are multiplied with: dtype, or, with --weights q8, q8
+    #[arg(long, value_name = "A", default_value_t, help_heading = MACHINE)]
+    pub(super) activations: ActivationFormat,
     #[command(flatten)]
     pub(super) blocks: Blocks,
     #[command(flatten)]

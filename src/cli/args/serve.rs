@@ -4,14 +4,14 @@
     reason = "these comments are the help texts, which are read as they are"
 )]
 
-use std::{net::IpAddr, path::PathBuf};
+use std::{net::IpAddr, num::NonZeroUsize, path::PathBuf};
 
 use clap::{Args, ValueEnum};
 
 use super::values::bytes;
 use crate::{
     device::{DeviceChoice, DtypeChoice},
-    weights::WeightFormat,
+    weights::{ActivationFormat, WeightFormat},
 };
 
 const NAMES: &str = "What requests may name";
@@ -35,12 +35,18 @@ pub(in crate::cli) struct Serve {
     /// How linear layers keep their weights: file, q8 or q4 [default: file]
     #[arg(long, value_name = "W")]
     pub(in crate::cli) weights: Option<WeightFormat>,
+    /// What the denoiser's layers multiply their weights with: dtype or q8 [default: dtype]
+    #[arg(long, value_name = "A")]
+    pub(in crate::cli) activations: Option<ActivationFormat>,
     /// Bytes that weights of models take together on each device, as in 8GiB; the model that was used longest ago makes way [default: half of the device's memory]
     #[arg(long, value_name = "BYTES", value_parser = bytes)]
     pub(in crate::cli) memory: Option<u64>,
     /// Folder in which results are kept beyond the life of the server [default: a temporary one]
     #[arg(long, value_name = "DIR")]
     pub(in crate::cli) results: Option<PathBuf>,
+    /// Waiting requests that are made in one run, at most, where they differ in text and seed alone: more pictures in all, each of them later
+    #[arg(long, value_name = "N", default_value = "1")]
+    pub(in crate::cli) together: NonZeroUsize,
     /// Seconds for which running jobs are waited for when the server is told to end
     #[arg(long, value_name = "S", default_value_t = 30)]
     pub(in crate::cli) drain: u64,

@@ -4,6 +4,7 @@
 
 pub(crate) mod attention;
 pub(crate) mod convolution;
+pub(crate) mod eight;
 pub(crate) mod few;
 pub(crate) mod gate;
 mod half;

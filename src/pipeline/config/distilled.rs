@@ -1,5 +1,7 @@
 //! Models that were distilled for few steps: what they run with where a request is silent.
 
+use serde::Deserialize;
+
 use super::defaults::Defaults;
 use crate::catalog::ModelFolder;
 use crate::models::unet::UNetConfig;
@@ -12,7 +14,20 @@ pub struct Distilled {
     by: String,
 }
 
+/// What `afterimage.json` says of it.
+#[derive(Debug, Deserialize)]
+pub(super) struct Told {
+    #[serde(default)]
+    distilled: bool,
+}
+
 impl Distilled {
+    /// By the folder's own word.
+    pub(super) fn told(told: Told) -> Option<Self> {
+        let by = "its `afterimage.json`".into();
+        told.distilled.then_some(Self { by })
+    }
+
     /// By the network, the sampler of the folder, and the name; with what runs use where they are silent.
     pub(super) fn recognised(
         folder: &ModelFolder,

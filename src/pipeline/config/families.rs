@@ -24,6 +24,9 @@ use crate::models::unet3d::UNet3dConfig;
 use crate::models::vae::VaeConfig;
 use crate::samplers::SamplerConfig;
 
+/// What a folder says of its runs itself, beside what diffusers reads.
+const OWN: &str = "afterimage.json";
+
 impl ModelConfig {
     /// Reads and checks all of them.
     ///
@@ -52,8 +55,9 @@ impl ModelConfig {
             "DiTPipeline" | "LDMClassToImagePipeline" => class_to_image(folder, sampler)?,
             _ => text_to_image(folder, sampler)?,
         };
-        if folder.has("afterimage.json") {
-            config.defaults = json(folder, "afterimage.json", "afterimage.json")?;
+        if folder.has(OWN) {
+            config.defaults = json(folder, OWN, OWN)?;
+            config.distilled = Distilled::told(json(folder, OWN, OWN)?).or(config.distilled);
         }
         config.folder = Some(folder.clone());
         Ok(config)

@@ -49,7 +49,7 @@ impl Kept {
         Ok(Self {
             dtype: format.dtype,
             denoiser: Storage::on(on_processor, format)?,
-            encoders: Storage::on(on_processor, format.with_dtype(DType::F32))?,
+            encoders: Storage::on(on_processor, format.of_encoders())?,
             decoder: Storage::on(on_processor, DType::F32)?,
             on_processor,
             arrangement: Arrangement::default(),

@@ -303,10 +303,7 @@ mod tests {
         let config = ModelConfig::read(&folder).expect("its configuration");
         let texts = config.texts().expect("a text-to-image model");
         let (unet, vae) = (config.unet().unwrap(), config.vae().unwrap());
-        let eight = Format {
-            dtype: DType::F32,
-            weights: WeightFormat::Q8,
-        };
+        let eight = Format::new(DType::F32, WeightFormat::Q8);
         for format in [DType::F32.into(), DType::F16.into(), eight] {
             let kept = Kept::on(&device, format).unwrap();
             let memory = forecast(&Request::new(""), kept);

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use burn::tensor::{DType, Int, Tensor};
+use burn::tensor::{Int, Tensor};
 
 use super::adapters::{Exchange, left_out};
 use super::held::Held;
@@ -34,7 +34,7 @@ pub(super) struct Prompts {
 impl Origin {
     /// How encoders keep their weights.
     pub(super) fn storage(&self) -> Result<Storage, Error> {
-        Storage::of(&self.device, self.format.with_dtype(DType::F32))
+        Storage::of(&self.device, self.format.of_encoders())
     }
 
     /// Reads the encoders' weights and their words.

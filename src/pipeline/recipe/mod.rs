@@ -30,7 +30,7 @@ use crate::device::DtypeChoice;
 use crate::models::vae::Tiling;
 use crate::noise::Prediction;
 use crate::samplers::SamplerKind;
-use crate::weights::WeightFormat;
+use crate::weights::{ActivationFormat, WeightFormat};
 
 pub use files::RecipeFile;
 pub use request::RecipePictures;
@@ -134,6 +134,10 @@ pub struct Recipe {
     /// How linear layers keep their weights.
     #[serde(with = "words")]
     pub weights: Option<WeightFormat>,
+    /// What the denoiser's layers multiply their weights with.
+    #[serde(with = "words")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub activations: Option<ActivationFormat>,
     /// Whether blocks are read from their files as they are needed.
     #[serde(with = "words")]
     pub stream_weights: Option<Streaming>,
@@ -319,6 +323,7 @@ impl Default for Recipe {
             tiling: None,
             dtype: None,
             weights: None,
+            activations: None,
             stream_weights: None,
         }
     }

@@ -235,6 +235,9 @@ fn followed(
     for path in frames(control.image.place())? {
         let picture = read(&path, warn)?;
         pictures.push(match control.canny {
+            Some([low, high]) if !(0.0 <= low && low <= high) => {
+                return Err(RequestError::Outlines { low, high }.into());
+            }
             Some([low, high]) => outlines(&picture, CannyThresholds { low, high }, &path, warn),
             None => picture,
         });

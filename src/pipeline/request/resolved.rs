@@ -99,7 +99,12 @@ impl Resolved {
     pub fn forecast(&self, element_bytes: usize) -> Forecast {
         let of = |plan: &CachePlan, rows| plan.forecast(&self.blueprint, rows, element_bytes);
         let first = self.rows.with_frames(1);
-        let last = of(&self.plan, self.rows);
+        let guided =
+            (0..self.plan.evaluations()).filter(|&at| self.guidance.skipped_at(at).is_some());
+        let skipped = self.guidance.skipped.map(|skipped| skipped.layers);
+        let skips = |cell| skipped.is_some_and(|layers| layers.contains(cell));
+        let half = self.rows.half() as u64;
+        let last = of(&self.plan, self.rows).with_calls(&self.blueprint, guided, half, skips);
         let before = self.before.iter().rev();
         before.fold(last, |rest, plan| of(plan, first).followed_by(rest))
     }

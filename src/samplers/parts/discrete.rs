@@ -42,12 +42,20 @@ pub(in crate::samplers) fn whole_timesteps(
 }
 
 /// Timesteps of distilled models: evenly spaced ones of those they were distilled on, whose strides end at the noisiest timestep
-/// (Luo et al., arXiv 2310.04378, section 4.3). Spacing and offset of a configuration do not count.
+/// (Luo et al., arXiv 2310.04378, section 4.3). Spacing and offset of a configuration do not count. A run of one step begins where `first_timestep` says
+/// (a key of ours; `timesteps=[800]` of Hyper-SD's card).
 pub(in crate::samplers) fn distilled_timesteps(
     settings: &Settings,
     steps: usize,
 ) -> Result<Vec<usize>, Error> {
     let trained = settings.train_timesteps();
+    if let (1, Some(first)) = (steps, settings.json.first_timestep) {
+        if first >= trained {
+            let hint = format!("a schedule of {trained} timesteps begins below that");
+            return Err(ConfigError::unsupported("first_timestep", first, hint).into());
+        }
+        return Ok(vec![first]);
+    }
     let original = settings.json.original_inference_steps.unwrap_or(DISTILLED);
     if original == 0 || original > trained {
         let hint = format!("a schedule of {trained} timesteps has 1 to as many");

@@ -70,6 +70,9 @@ pub(in crate::samplers) struct SchedulerJson {
     pub(in crate::samplers) interpolation_type: Option<String>,
     #[serde(deserialize_with = "few")]
     pub(in crate::samplers) original_inference_steps: Option<usize>,
+    /// Where a run of one step begins; diffusers takes it from the caller.
+    #[serde(deserialize_with = "few")]
+    pub(in crate::samplers) first_timestep: Option<usize>,
     pub(in crate::samplers) timestep_scaling: Option<f64>,
     pub(in crate::samplers) sigma_schedule: Option<String>,
     /// Of before there was `prediction_type`; diffusers no longer reads it.

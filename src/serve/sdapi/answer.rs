@@ -81,6 +81,7 @@ fn info(seen: &Seen) -> Value {
         "index_of_first_image": 0,
         "infotexts": infotexts,
         "styles": [],
+        "comments": seen.warnings.join("\n"),
         "job_timestamp": timestamp(seen.created),
         "clip_skip": 1 + recipe["clip_skip"].as_u64().unwrap_or(0),
         "is_using_inpainting_conditioning": false,

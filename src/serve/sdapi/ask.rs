@@ -102,7 +102,7 @@ pub(super) fn ask(
 ) -> Result<Ask, Fault> {
     warnings.extend(missed(&request.without));
     let mut ask = Ask {
-        recipe: recipe(server, owner, &request)?,
+        recipe: recipe(server, owner, &request, &mut warnings)?,
         warnings,
         ..Ask::default()
     };
@@ -140,7 +140,12 @@ fn missed(without: &Without) -> Vec<String> {
         .collect()
 }
 
-fn recipe(server: &Server, owner: &str, request: &SdRequest) -> Result<Value, Fault> {
+fn recipe(
+    server: &Server,
+    owner: &str,
+    request: &SdRequest,
+    warnings: &mut Vec<String>,
+) -> Result<Value, Fault> {
     let settings = &request.override_settings;
     let setting = |key: &str| {
         settings
@@ -153,6 +158,7 @@ fn recipe(server: &Server, owner: &str, request: &SdRequest) -> Result<Value, Fa
     let shelf = server.shelf();
     let (name, _) = shelf.model(asked.as_deref())?;
     let said = prompt::read(&request.prompt, &request.negative_prompt, &shelf);
+    warnings.extend(said.warnings);
     let pictures = pictures(request)?;
     let size = size(request)?;
     let sampler = request
@@ -181,7 +187,7 @@ fn recipe(server: &Server, owner: &str, request: &SdRequest) -> Result<Value, Fa
         ("guidance_scale", request.cfg_scale.map(Value::from)),
         (
             "sampler",
-            samplers::word(sampler, request.scheduler.as_deref())?.map(Value::from),
+            samplers::word(sampler, request.scheduler.as_deref(), warnings)?.map(Value::from),
         ),
         ("cache", request.cache.clone().map(Value::from)),
         ("clip_skip", (layers > 1).then(|| (layers - 1).into())),
@@ -250,6 +256,7 @@ fn start(server: &Server, request: &SdRequest, ask: &mut Ask) -> Result<(), Faul
     }
     let inverted = match &request.inpainting_mask_invert {
         Some(Value::Bool(inverted)) => *inverted,
+        Some(Value::String(text)) => !matches!(text.trim(), "" | "0"),
         Some(value) => value.as_f64().is_some_and(|number| number != 0.0),
         None => false,
     };

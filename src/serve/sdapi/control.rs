@@ -101,7 +101,11 @@ fn control(server: &Server, number: usize, unit: &Unit, ask: &mut Ask) -> Result
         .as_str()
     {
         "none" | "" => None,
-        "canny" => Some([positive(low, CANNY[0]), positive(high, CANNY[1])]),
+        "canny" => {
+            let ends = [positive(low, CANNY[0]), positive(high, CANNY[1])];
+            // In either order, as the extension takes them.
+            Some([ends[0].min(ends[1]), ends[0].max(ends[1])])
+        }
         other => {
             let message = format!("there is no preprocessor `{}`", read::short(other));
             return Err(Fault::value("module", message)

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::serve::shelf::Shelf;
+use crate::serve::{read::short, shelf::Shelf};
 
 /// What a prompt says.
 #[derive(Debug, Default, PartialEq)]
@@ -13,13 +13,15 @@ pub(super) struct Said {
     /// Parts of a recipe.
     pub(super) loras: Vec<Value>,
     pub(super) embeddings: Vec<Value>,
+    /// What of it was read otherwise than it stands.
+    pub(super) warnings: Vec<String>,
 }
 
 /// Reads both prompts.
 pub(super) fn read(prompt: &str, negative: &str, shelf: &Shelf) -> Said {
     let mut said = Said::default();
-    said.prompt = without_loras(prompt, &mut said.loras);
-    said.negative = without_loras(negative, &mut said.loras);
+    said.prompt = without_loras(prompt, &mut said);
+    said.negative = without_loras(negative, &mut said);
     let words = |text: &str| -> Vec<String> {
         let words =
             text.split(|letter: char| !(letter.is_alphanumeric() || "-_.".contains(letter)));
@@ -33,8 +35,8 @@ pub(super) fn read(prompt: &str, negative: &str, shelf: &Shelf) -> Said {
     said
 }
 
-/// The text without `<lora:NAME>` and `<lora:NAME:SCALE>`, which go to `loras`. Others between brackets are text.
-fn without_loras(text: &str, loras: &mut Vec<Value>) -> String {
+/// The text without `<lora:NAME>` and `<lora:NAME:SCALE>`, which go to `said`. Others between brackets are text.
+fn without_loras(text: &str, said: &mut Said) -> String {
     let mut plain = String::new();
     let mut rest = text;
     while let Some((before, after)) = rest.split_once("<lora:") {
@@ -44,10 +46,15 @@ fn without_loras(text: &str, loras: &mut Vec<Value>) -> String {
         plain.push_str(before);
         let mut parts = tag.split(':');
         let name = parts.next().unwrap_or_default();
-        let scale = parts
-            .next()
-            .and_then(|scale| scale.trim().parse::<f64>().ok());
-        loras.push(json!({"file": {"path": name}, "scale": scale.unwrap_or(1.0)}));
+        let scale = parts.next().unwrap_or("1").trim();
+        let read = scale.parse::<f64>().ok().filter(|scale| scale.is_finite());
+        if read.is_none() {
+            let scale = short(scale);
+            let word = format!("the scale `{scale}` of a LoRA is no number; 1 was taken");
+            said.warnings.push(word);
+        }
+        let lora = json!({"file": {"path": name}, "scale": read.unwrap_or(1.0)});
+        said.loras.push(lora);
         rest = behind;
     }
     plain.push_str(rest);
@@ -60,14 +67,24 @@ mod tests {
 
     #[test]
     fn adapters_are_taken_out_of_the_text() {
-        let mut loras = Vec::new();
+        let mut said = Said::default();
         let plain = without_loras(
             "a fox <lora:ink:0.8>, <lora:snow> at <night> <lora:open",
-            &mut loras,
+            &mut said,
         );
         assert_eq!(plain, "a fox ,  at <night> <lora:open");
+        let loras = &said.loras;
         assert_eq!(loras[0], json!({"file": {"path": "ink"}, "scale": 0.8}));
         assert_eq!(loras[1]["scale"], 1.0);
+        assert!(said.warnings.is_empty());
+        for scale in ["much", "nan", "inf"] {
+            let mut said = Said::default();
+            without_loras(&format!("<lora:ink:{scale}>"), &mut said);
+            assert_eq!(
+                (&said.loras[0]["scale"], said.warnings.len()),
+                (&json!(1.0), 1)
+            );
+        }
     }
 
     #[test]

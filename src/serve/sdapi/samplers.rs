@@ -24,6 +24,14 @@ const NAMES: [(&str, &str); 15] = [
     ("TCD", "tcd"),
 ];
 
+/// Names of the web interface for samplers that are not here, and the nearest that is.
+const NEAREST: [(&str, &str); 4] = [
+    ("DPM++ SDE", "DPM++ 2M SDE"),
+    ("DPM++ 2M SDE Heun", "DPM++ 2M SDE"),
+    ("DPM++ 3M SDE", "DPM++ 2M SDE"),
+    ("DPM++ 2S a", "DPM2 a"),
+];
+
 /// How sigmas are laid out: the web interface's names and labels, and our endings.
 pub(super) const SCHEDULERS: [(&str, &str, &str); 4] = [
     ("automatic", "Automatic", ""),
@@ -41,45 +49,73 @@ pub(super) fn all() -> impl Iterator<Item = (&'static str, &'static str)> {
     })
 }
 
-/// Our word for a sampler and a scheduler; nothing where neither is asked for.
+/// Our word for a sampler and a scheduler; nothing where neither is asked for. Where the pair is not here, the nearest is taken with a word
+/// in `warnings`: a web interface makes a picture then, and does not refuse it.
+///
+/// # Errors
+///
+/// If there is no such sampler.
 pub(super) fn word(
     sampler: Option<&str>,
     scheduler: Option<&str>,
+    warnings: &mut Vec<String>,
 ) -> Result<Option<String>, Fault> {
+    let layout = scheduler.filter(|layout| !layout.is_empty());
+    let layout = layout.filter(|layout| ending(layout) != Some(""));
     let Some(sampler) = sampler.filter(|sampler| !sampler.is_empty()) else {
+        warnings.extend(layout.map(|layout| {
+            format!(
+                "the scheduler `{}` goes with a sampler, and none is named; it was ignored",
+                short(layout)
+            )
+        }));
         return Ok(None);
     };
     // As they were called before schedulers had names of their own.
-    let (bare, old) = match sampler.rsplit_once(' ') {
-        Some((bare, layout)) if ending(layout).is_some() => (bare, ending(layout)),
-        _ => (sampler, None),
+    let (bare, layout) = match sampler.rsplit_once(' ') {
+        Some((bare, old)) if ending(old).is_some() => (bare, layout.or(Some(old))),
+        _ => (sampler, layout),
     };
-    let known = NAMES
+    let named = |asked: &str| {
+        let found = NAMES
+            .iter()
+            .find(|(name, _)| name.eq_ignore_ascii_case(asked));
+        found.map_or(asked, |(_, word)| *word).to_owned()
+    };
+    let nearest = NEAREST
         .iter()
         .find(|(name, _)| name.eq_ignore_ascii_case(bare));
-    let word = known.map_or(bare, |(_, word)| *word);
-    let layout = scheduler.filter(|layout| !layout.is_empty());
-    let ending = match layout {
-        None => old.unwrap_or(""),
-        Some(layout) => ending(layout).or(old).ok_or_else(|| {
-            let message = format!("there is no scheduler `{}`", short(layout));
-            Fault::value("scheduler", message)
-                .hint("`GET /sdapi/v1/schedulers` lists those there are")
-        })?,
+    let word = match nearest {
+        Some((missed, near)) => {
+            warnings.push(format!(
+                "there is no sampler `{missed}`; `{near}` was taken"
+            ));
+            named(near)
+        }
+        None => named(bare),
     };
-    let word = format!("{word}{ending}");
-    let known = word.parse::<SamplerKind>().is_ok();
-    if known {
-        return Ok(Some(word));
+    if !is_known(&word) {
+        let message = format!("there is no sampler `{}`", short(sampler));
+        return Err(Fault::value("sampler_name", message)
+            .hint("`GET /sdapi/v1/samplers` lists those there are"));
     }
-    let message = format!("there is no sampler `{}`", short(sampler));
-    let message = if ending.is_empty() {
-        message
-    } else {
-        format!("{message} with the scheduler `{}`", &ending[1..])
+    let Some(layout) = layout else {
+        return Ok(Some(word));
     };
-    Err(Fault::value("sampler_name", message)
-        .hint("`GET /sdapi/v1/samplers` lists those there are"))
+    let laid_out = format!("{word}{}", ending(layout).unwrap_or("?"));
+    if is_known(&laid_out) {
+        return Ok(Some(laid_out));
+    }
+    warnings.push(format!(
+        "the sampler `{}` has no scheduler `{}`; its own was taken",
+        short(bare),
+        short(layout)
+    ));
+    Ok(Some(word))
+}
+
+fn is_known(word: &str) -> bool {
+    word.parse::<SamplerKind>().is_ok()
 }
 
 fn ending(layout: &str) -> Option<&'static str> {
@@ -102,23 +138,45 @@ mod tests {
             ("euler", Some("automatic"), "euler"),
             ("ddim-quad", None, "ddim-quad"),
         ] {
-            assert_eq!(
-                word(Some(sampler), scheduler),
-                Ok(Some(expected.to_owned()))
+            let mut warnings = Vec::new();
+            let word = word(Some(sampler), scheduler, &mut warnings);
+            assert_eq!(word, Ok(Some(expected.to_owned())));
+            assert!(warnings.is_empty(), "{warnings:?}");
+        }
+        let none = word(None, Some("automatic"), &mut Vec::new());
+        assert_eq!(none, Ok(None));
+        for sampler in ["Restart", "karras", "Euler karras karras"] {
+            assert!(
+                word(Some(sampler), None, &mut Vec::new()).is_err(),
+                "{sampler}"
             );
         }
-        assert_eq!(word(None, Some("karras")), Ok(None));
-        for (sampler, scheduler) in [
-            ("Restart", None),
-            ("Euler", Some("sgm")),
-            ("DDIM", Some("karras")),
+    }
+
+    #[test]
+    fn what_is_not_here_gives_way_to_the_nearest_with_a_word() {
+        for (sampler, scheduler, expected) in [
+            (Some("Euler a"), Some("karras"), Some("euler-a")),
+            (Some("Euler a Karras"), None, Some("euler-a")),
+            (Some("Euler"), Some("sgm_uniform"), Some("euler")),
+            (
+                Some("DPM++ SDE Karras"),
+                None,
+                Some("dpmsolver++-sde-karras"),
+            ),
+            (None, Some("karras"), None),
         ] {
-            assert!(word(Some(sampler), scheduler).is_err(), "{sampler}");
+            let mut warnings = Vec::new();
+            let word = word(sampler, scheduler, &mut warnings);
+            assert_eq!(word, Ok(expected.map(str::to_owned)), "{sampler:?}");
+            assert_eq!(warnings.len(), 1, "{sampler:?}: {warnings:?}");
         }
     }
 
     #[test]
     fn every_name_has_a_sampler() {
+        let names = NAMES.map(|(name, _)| name);
+        assert!(NEAREST.iter().all(|(_, near)| names.contains(near)));
         for (name, ours) in NAMES {
             assert!(ours.parse::<SamplerKind>().is_ok(), "{name}");
         }

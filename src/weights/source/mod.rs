@@ -21,6 +21,7 @@ use std::{
     fs::File,
     io::Read as _,
     path::Path,
+    sync::Arc,
 };
 
 use super::unread::Unread;
@@ -42,6 +43,8 @@ pub struct WeightSource {
     tensors: BTreeMap<String, Unread>,
     /// What a safetensors header says beside its tensors.
     metadata: BTreeMap<String, String>,
+    /// A vocabulary that lies in the file beside its tensors.
+    pieces: Option<Arc<[u8]>>,
 }
 
 impl WeightSource {
@@ -93,6 +96,7 @@ impl WeightSource {
             origin,
             tensors: named,
             metadata: BTreeMap::new(),
+            pieces: None,
         })
     }
 
@@ -104,6 +108,11 @@ impl WeightSource {
     /// What the header of a safetensors file says under `key`, beside its tensors.
     pub fn metadata(&self, key: &str) -> Option<&str> {
         self.metadata.get(key).map(String::as_str)
+    }
+
+    /// The vocabulary of T5 that the file has beside its tensors, as a `spiece.model`: that of a GGUF file is written so.
+    pub(crate) fn pieces(&self) -> Option<&[u8]> {
+        self.pieces.as_deref()
     }
 
     /// Names, sorted.
@@ -195,6 +204,7 @@ impl WeightSource {
                 .map(|(name, tensor)| (name.clone(), tensor.clone()))
                 .collect(),
             metadata: self.metadata.clone(),
+            pieces: self.pieces.clone(),
         }
     }
 

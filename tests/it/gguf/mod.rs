@@ -11,6 +11,7 @@ mod faults;
 pub(crate) mod file;
 mod products;
 mod runs;
+mod vocabulary;
 
 use afterimage::weights::WeightSource;
 use burn::tensor::DType;

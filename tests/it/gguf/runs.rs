@@ -21,9 +21,9 @@ use crate::{
 };
 
 /// A type of blocks: its number, its name, and how values come into it.
-type Kind = (u32, &'static str, fn(&[f32]) -> Vec<u8>);
+pub(super) type Kind = (u32, &'static str, fn(&[f32]) -> Vec<u8>);
 
-const EIGHTS: Kind = (file::Q8_0, "Q8_0", in_eights);
+pub(super) const EIGHTS: Kind = (file::Q8_0, "Q8_0", in_eights);
 const FOURS: Kind = (file::Q4_0, "Q4_0", in_fours);
 
 /// A part that becomes a GGUF file.
@@ -45,7 +45,7 @@ fn part(file: &'static str) -> Part {
 }
 
 /// Packs matrices, and keeps everything else in f32.
-fn packed(tensors: &[Made], architecture: &'static str, (kind, _, pack): Kind) -> File {
+pub(super) fn packed(tensors: &[Made], architecture: &'static str, (kind, _, pack): Kind) -> File {
     let file = File::new().word("general.architecture", Word::Text(architecture));
     tensors
         .iter()
@@ -58,7 +58,7 @@ fn packed(tensors: &[Made], architecture: &'static str, (kind, _, pack): Kind) -
         })
 }
 
-fn copied(from: &Path, to: &Path) {
+pub(super) fn copied(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
     for entry in fs::read_dir(from).unwrap() {
         let entry = entry.unwrap();
@@ -167,7 +167,7 @@ fn layers_that_are_cut_stay_in_blocks() {
 }
 
 /// Names of T5's encoder as llama.cpp has them.
-fn llama(tensors: &[Made]) -> Vec<Made> {
+pub(super) fn llama(tensors: &[Made]) -> Vec<Made> {
     const NAMES: [(&str, &str); 14] = [
         ("encoder.block.", "enc.blk."),
         (

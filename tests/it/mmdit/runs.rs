@@ -119,6 +119,43 @@ fn what_the_model_does_not_take_is_refused() {
     assert!(said.contains("reads no third prompt"), "{said}");
 }
 
+/// The call without some layers is counted: of the conditioned rows, where it guides, of the layers that are left.
+#[test]
+fn guidance_by_absent_layers_is_forecast() {
+    let fixture = Fixture::best("sd35");
+    let pipeline = load(&fixture, &tested::device());
+    let mut request = Request {
+        steps: Some(10),
+        size: Some((64, 64)),
+        ..Request::new("a fox")
+    };
+    let forecast = |request: &Request| {
+        let resolved = request.resolve(pipeline.config()).unwrap();
+        (resolved.forecast(4), resolved)
+    };
+    let (plain, resolved) = forecast(&request);
+    request.skip_layers = SkipLayers {
+        layers: Some(vec![1, 2]),
+        from: Some(0.1),
+        until: Some(0.5),
+        ..SkipLayers::default()
+    };
+    let (guided, _) = forecast(&request);
+    let trunk = &resolved.blueprint;
+    let left = trunk.full_macs() - trunk.cells[1].macs - trunk.cells[2].macs;
+    for (at, (with, without)) in guided
+        .evaluation_macs
+        .iter()
+        .zip(&plain.evaluation_macs)
+        .enumerate()
+    {
+        let expected = if (2..5).contains(&at) { left } else { 0 };
+        assert_eq!(with - without, expected, "evaluation {at}");
+    }
+    assert_eq!(guided.plain_macs - plain.plain_macs, 3 * left);
+    assert_eq!(guided.cell_macs[1], plain.cell_macs[1]);
+}
+
 /// The words of the program for a case's call but its steps.
 #[cfg(feature = "cli")]
 fn said(fixture: &Fixture, case: &Value) -> Vec<String> {

@@ -7,7 +7,7 @@ use afterimage::evaluation::Shard;
 use afterimage::pipeline::Residency;
 use afterimage::recall::Branch;
 use afterimage::samplers::SamplerKind;
-use afterimage::weights::WeightFormat;
+use afterimage::weights::{ActivationFormat, WeightFormat};
 
 use super::{bounded, folder, is_torch, shown};
 
@@ -101,6 +101,7 @@ fn planned(rule: &CacheRule, course: &Course) {
 fn words(text: &str) {
     shown(text.parse::<SamplerKind>());
     shown(text.parse::<WeightFormat>());
+    shown(text.parse::<ActivationFormat>());
     shown(text.parse::<DeviceChoice>());
     shown(text.parse::<DtypeChoice>());
     shown(text.parse::<Residency>());

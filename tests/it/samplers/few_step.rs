@@ -46,6 +46,20 @@ fn sampler(row: &Value) -> Result<Box<dyn Sampler>, afterimage::Error> {
     config(row["class"].as_str().unwrap(), &keys).build(steps, eta)
 }
 
+/// `LCMScheduler` with `timesteps=[800]`, as Hyper-SD's card has it; more steps are those of the schedule.
+#[test]
+fn a_run_of_one_step_begins_where_it_is_told() {
+    let keys = serde_json::json!({"first_timestep": 800});
+    let begins = |steps| {
+        let sampler = config("LCMScheduler", &keys).build(steps, 0.0).unwrap();
+        sampler.evaluations()[0].timestep
+    };
+    assert_eq!((begins(1), begins(2)), (800.0, 999.0));
+    let beyond = serde_json::json!({"first_timestep": 1000});
+    let error = config("LCMScheduler", &beyond).build(1, 0.0).unwrap_err();
+    assert!(error.to_string().contains("`first_timestep`"), "{error}");
+}
+
 /// Two evaluations a step: the table lists the sigma of the step's end for the second, which lies in the middle.
 fn evaluates_middles(row: &Value) -> bool {
     row["class"].as_str().unwrap().starts_with("KDPM2")

@@ -268,3 +268,42 @@ fn requests_for_pictures_that_make_no_sense() {
         .answer();
     refused(&plain, edits, "");
 }
+
+#[test]
+fn edits_that_make_no_sense() {
+    let served = Served::start(&["--max-pixels", "65536"]);
+    let (photo, bomb) = (photo(), bomb());
+    let small = {
+        let mut bytes = Vec::new();
+        let picture = afterimage::image_io::Picture::filled(8, 8, [255; 3]);
+        picture.encode(&mut bytes, &[]).unwrap();
+        bytes
+    };
+    type Part<'a> = (&'a str, bool, &'a [u8]);
+    let prompt: Part<'_> = ("prompt", false, b"a red circle");
+    let cases: [(Vec<Part<'_>>, &str); 7] = [
+        (vec![("image", true, &photo)], "prompt"),
+        (vec![("image", true, &bomb), prompt], ""),
+        (vec![("image", true, b"no picture"), prompt], "no picture"),
+        (
+            vec![("image", true, &photo), ("mask", true, &small), prompt],
+            "size",
+        ),
+        (
+            vec![("image", true, &photo), ("prompt", false, b"\xff\xfe")],
+            "UTF-8",
+        ),
+        (
+            vec![("image", true, &photo), ("seed", false, b"seven"), prompt],
+            "seed",
+        ),
+        (
+            vec![("image[]", true, &photo), ("image[]", true, &photo), prompt],
+            "2 pictures",
+        ),
+    ];
+    let path = "/v1/images/edits";
+    for (parts, word) in cases {
+        refused(&served.ask("POST", path).form(&parts).answer(), path, word);
+    }
+}

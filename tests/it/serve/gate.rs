@@ -13,6 +13,11 @@ use super::{Served, circle, jobs::base64, long};
 use crate::cli::{afterimage, program};
 
 #[test]
+fn help_is_worth_reading() {
+    insta::assert_snapshot!("help", afterimage(["serve", "--help"]).shown());
+}
+
+#[test]
 fn other_addresses_need_a_token() {
     afterimage(["serve", "--host", "0.0.0.0", "--port", "0"])
         .refused(2, &["`0.0.0.0`", "AFTERIMAGE_TOKEN"]);
@@ -181,4 +186,58 @@ fn jobs_end_when_their_time_is_up() {
         "{}",
         refused.text()
     );
+}
+
+#[test]
+fn one_client_does_not_fill_the_queue() {
+    let folder = tempfile::tempdir().unwrap();
+    let tokens = folder.path().join("tokens");
+    std::fs::write(&tokens, "alice a-secret\nbob b-secret\n").unwrap();
+    let tokens = tokens.to_str().unwrap();
+    let served = Served::start(&["--tokens", tokens, "--max-queue-client", "1"]);
+    let ask = |token: &str| {
+        let body = json!({"recipe": long()});
+        let ask = served.ask("POST", "/v1/jobs").token(token);
+        ask.json(&body).answer()
+    };
+    let begun = ask("a-secret").body();
+    let path = format!("/v1/jobs/{}", begun["id"].as_str().unwrap());
+    let runs = || {
+        let job = served.ask("GET", &path).token("a-secret").answer().body();
+        job["state"] == "running"
+    };
+    while !runs() {
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    assert_eq!(ask("a-secret").status, 202);
+    let full = ask("a-secret");
+    assert!(full.status == 429 && full.text().contains("--max-queue-client"));
+    assert_eq!(ask("b-secret").status, 202, "there is place for others");
+}
+
+#[test]
+fn connections_beyond_their_number_wait() {
+    let served = Served::start(&["--max-connections", "1"]);
+    let first = TcpStream::connect(&served.address).unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(100));
+    std::thread::scope(|scope| {
+        let next = scope.spawn(|| served.get("/healthz").status);
+        std::thread::sleep(std::time::Duration::from_millis(200));
+        assert!(!next.is_finished());
+        drop(first);
+        assert_eq!(next.join().unwrap(), 200);
+    });
+}
+
+#[test]
+fn results_are_kept_within_bounds() {
+    let served = Served::start(&["--keep-bytes", "1"]);
+    let done = served.ended(&served.job(&circle())["id"]);
+    let url = done["images"][0]["url"].as_str().unwrap();
+    let begun = std::time::Instant::now();
+    while served.get(url).status == 200 {
+        assert!(begun.elapsed() < super::PATIENCE);
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    assert_eq!(served.get("/v1/jobs").body()["jobs"], json!([]));
 }

@@ -4,8 +4,10 @@ mod bad;
 mod client;
 mod gate;
 mod jobs;
+mod kinds;
 mod openai;
 mod sdapi;
+mod together;
 
 use std::{
     io::{BufRead as _, BufReader},

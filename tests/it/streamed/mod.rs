@@ -9,7 +9,7 @@ use afterimage::pipeline::{
     file_types,
 };
 use afterimage::weights::adapt::Lora;
-use afterimage::weights::{Format, WeightFormat};
+use afterimage::weights::{ActivationFormat, Format, WeightFormat};
 use burn::tensor::DType;
 
 use crate::adapter_files::{made, source};
@@ -115,13 +115,15 @@ fn golden_cases_are_the_resident_ones_bit_for_bit() {
 #[test]
 fn every_format_is_streamed() {
     let opened = Opened::at(&Fixture::best("flux-schnell").model());
-    let packed = |weights| Format {
-        dtype: DType::F32,
-        weights,
+    let packed = |weights| Format::new(DType::F32, weights);
+    let products = Format {
+        activations: ActivationFormat::Q8,
+        ..packed(WeightFormat::Q8)
     };
     for format in [
         packed(WeightFormat::Q8),
         packed(WeightFormat::Q4),
+        products,
         DType::F16.into(),
         DType::BF16.into(),
     ] {

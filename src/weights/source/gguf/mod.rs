@@ -4,6 +4,7 @@
 //! words `comfy.gguf.orig_shape.*` of city96/ComfyUI-GGUF.
 
 mod header;
+mod pieces;
 mod reader;
 mod t5;
 mod types;
@@ -55,10 +56,13 @@ pub(super) fn open(path: &Path) -> Result<WeightSource, Error> {
     let mut tensors: Vec<Unread> =
         tensors.map_err(|misplaced: Misplaced| misplaced.told(length, &origin))?;
     let architecture = header.words.text("general.architecture");
+    let mut pieces = None;
     if architecture.is_some_and(|name| t5::ARCHITECTURES.contains(&name)) {
         tensors = t5::renamed(tensors);
+        pieces = header.words.vocabulary().model();
     }
     Ok(WeightSource {
+        pieces,
         metadata: header.words.texts(),
         ..WeightSource::from_tensors(origin, tensors)?
     })

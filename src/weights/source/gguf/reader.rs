@@ -5,6 +5,11 @@ use std::{
     io::{self, BufReader, ErrorKind, Read as _},
 };
 
+/// Type of a text among values.
+pub(super) const TEXT: u32 = 8;
+/// Bytes of a text that is kept, at most.
+pub(super) const LONGEST_TEXT: u64 = 1 << 16;
+
 /// Why a header could not be read.
 #[derive(Debug)]
 pub(super) enum Fault {

@@ -2,12 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use super::reader::{Fault, Reader};
+use super::pieces::Vocabulary;
+use super::reader::{Fault, LONGEST_TEXT, Reader, TEXT};
 
 /// Bytes of a key, at most.
 const LONGEST_KEY: u64 = u16::MAX as u64;
-/// Bytes of a text that is kept, at most.
-const LONGEST_TEXT: u64 = 1 << 16;
 /// Bytes of all that is kept, at most; the rest is passed over.
 const MOST_KEPT: usize = 16 << 20;
 /// Numbers of a list that is kept, at most: the sides of a tensor.
@@ -15,9 +14,12 @@ const LONGEST_LIST: u64 = 8;
 /// Lists within lists, at most.
 const DEEPEST: usize = 4;
 
-/// Words by their keys.
+/// Words by their keys, and the vocabulary among them.
 #[derive(Default)]
-pub(super) struct Words(BTreeMap<String, Word>);
+pub(super) struct Words {
+    words: BTreeMap<String, Word>,
+    vocabulary: Vocabulary,
+}
 
 enum Word {
     Text(String),
@@ -27,16 +29,19 @@ enum Word {
 
 /// Types of values.
 const BOOL: u32 = 7;
-const TEXT: u32 = 8;
 const LIST: u32 = 9;
 
 impl Words {
     pub(super) fn read(reader: &mut Reader<'_>, count: u64) -> Result<Self, Fault> {
-        let mut words = BTreeMap::new();
+        let (mut words, mut vocabulary) = (BTreeMap::new(), Vocabulary::default());
         let mut kept = 0;
         for _ in 0..count {
             let key = reader.text(LONGEST_KEY, "a key")?;
             let kind = reader.u32()?;
+            if kind == LIST && Vocabulary::has(&key) {
+                vocabulary.read(&key, reader)?;
+                continue;
+            }
             let word = Word::read(reader, kind, 0)?;
             if let Some(word) = word {
                 kept += key.len() + word.length();
@@ -45,33 +50,37 @@ impl Words {
                 }
             }
         }
-        Ok(Self(words))
+        Ok(Self { words, vocabulary })
     }
 
     pub(super) fn number(&self, key: &str) -> Option<i64> {
-        match self.0.get(key) {
+        match self.words.get(key) {
             Some(Word::Number(number)) => Some(*number),
             _ => None,
         }
     }
 
     pub(super) fn text(&self, key: &str) -> Option<&str> {
-        match self.0.get(key) {
+        match self.words.get(key) {
             Some(Word::Text(text)) => Some(text),
             _ => None,
         }
     }
 
     pub(super) fn numbers(&self, key: &str) -> Option<&[i64]> {
-        match self.0.get(key) {
+        match self.words.get(key) {
             Some(Word::Numbers(numbers)) => Some(numbers),
             _ => None,
         }
     }
 
+    pub(super) fn vocabulary(&self) -> &Vocabulary {
+        &self.vocabulary
+    }
+
     /// Those that are texts.
     pub(super) fn texts(self) -> BTreeMap<String, String> {
-        let texts = self.0.into_iter().filter_map(|(key, word)| match word {
+        let texts = self.words.into_iter().filter_map(|(key, word)| match word {
             Word::Text(text) => Some((key, text)),
             _ => None,
         });
