@@ -135,23 +135,37 @@ pub(super) fn shifts_of<S: Simd>(
     }
 }
 
-/// `SiLU` of what a channel's values become, in their place.
+/// `SiLU` of what a channel's values become, in their place: whatever their place, by vectors, so that a value's neighbours change nothing.
 #[inline(always)]
 pub(super) fn activate<S: Simd>(values: &mut [f32], shifted: Shifted) {
-    let Shifted { mean, scale, shift } = shifted;
-    let whole = values.len() - values.len() % S::lanes32();
-    let (means, scales, shifts) = (splat::<S>(mean), splat::<S>(scale), splat::<S>(shift));
-    for i in (0..whole).step_by(S::lanes32()) {
-        // SAFETY: a vector from `i` ends within `whole`.
-        unsafe {
-            let at = values.as_mut_ptr().add(i);
-            let centred = load::<S>(at) - means;
-            store(at, silu(centred.mul_add(scales, shifts)));
-        }
+    /// No processor's vectors hold more.
+    const WIDEST: usize = 64;
+    let lanes = S::lanes32();
+    let mut vectors = values.chunks_exact_mut(lanes);
+    for vector in &mut vectors {
+        // SAFETY: it is as long as a vector.
+        unsafe { activate_one::<S>(vector.as_mut_ptr(), shifted) };
     }
-    for value in &mut values[whole..] {
-        let shifted = (*value - mean) * scale + shift;
-        *value = shifted / (1.0 + (-shifted).exp());
+    let rest = vectors.into_remainder();
+    if !rest.is_empty() {
+        let mut vector = [0.0; WIDEST];
+        vector[..rest.len()].copy_from_slice(rest);
+        // SAFETY: there is room for a vector.
+        unsafe { activate_one::<S>(vector.as_mut_ptr(), shifted) };
+        rest.copy_from_slice(&vector[..rest.len()]);
+    }
+}
+
+/// # Safety
+///
+/// A vector's worth of values is readable and writable at `at`.
+#[inline(always)]
+unsafe fn activate_one<S: Simd>(at: *mut f32, shifted: Shifted) {
+    let Shifted { mean, scale, shift } = shifted;
+    // SAFETY: the caller's promise.
+    unsafe {
+        let centred = load::<S>(at) - splat(mean);
+        store(at, silu(centred.mul_add(splat(scale), splat(shift))));
     }
 }
 
