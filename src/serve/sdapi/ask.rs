@@ -147,15 +147,9 @@ fn recipe(
     warnings: &mut Vec<String>,
 ) -> Result<Value, Fault> {
     let settings = &request.override_settings;
-    let setting = |key: &str| {
-        settings
-            .get(key)
-            .and_then(Value::as_str)
-            .filter(|text| !text.is_empty())
-    };
-    let asked = setting("sd_model_checkpoint").or(request.model.as_deref());
-    let asked = asked.map(str::to_owned).or_else(|| picked(server, owner));
     let shelf = server.shelf();
+    let asked = setting(request, "sd_model_checkpoint").or(request.model.as_deref());
+    let asked = asked.map(str::to_owned).or_else(|| picked(server, owner));
     let (name, _) = shelf.model(asked.as_deref())?;
     let said = prompt::read(&request.prompt, &request.negative_prompt, &shelf);
     warnings.extend(said.warnings);
@@ -173,7 +167,8 @@ fn recipe(
         "prompts": [said.prompt],
         "seed": seeds(request.seed, pictures)?,
     });
-    if let Some(vae) = setting("sd_vae").filter(|vae| !["Automatic", "None"].contains(vae)) {
+    if let Some(vae) = setting(request, "sd_vae").filter(|vae| !["Automatic", "None"].contains(vae))
+    {
         recipe["model"]["vae"] = vae.into();
     }
     let given = [
@@ -203,6 +198,12 @@ fn recipe(
         }
     }
     Ok(recipe)
+}
+
+/// A setting of this request alone.
+fn setting<'a>(request: &'a SdRequest, key: &str) -> Option<&'a str> {
+    let text = request.override_settings.get(key).and_then(Value::as_str);
+    text.filter(|text| !text.is_empty())
 }
 
 /// How many pictures are asked for.

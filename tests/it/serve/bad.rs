@@ -269,6 +269,9 @@ fn requests_for_pictures_that_make_no_sense() {
     refused(&plain, edits, "");
 }
 
+/// Of a form: its name, whether it is a file, what is in it.
+type Part<'a> = (&'a str, bool, &'a [u8]);
+
 #[test]
 fn edits_that_make_no_sense() {
     let served = Served::start(&["--max-pixels", "65536"]);
@@ -279,7 +282,6 @@ fn edits_that_make_no_sense() {
         picture.encode(&mut bytes, &[]).unwrap();
         bytes
     };
-    type Part<'a> = (&'a str, bool, &'a [u8]);
     let prompt: Part<'_> = ("prompt", false, b"a red circle");
     let cases: [(Vec<Part<'_>>, &str); 7] = [
         (vec![("image", true, &photo)], "prompt"),
