@@ -8,6 +8,7 @@
 
 mod cascade;
 mod config;
+mod linear;
 mod made;
 mod pace;
 mod parts;
