@@ -48,7 +48,12 @@ case "$what" in
   all)
     step "library"; build cpu,bundled; install_to_place "$target/release"
     step "C: every call, and every mistake"
-    compile calls bindings/c/tests/c/calls.c; "$place/calls"
+    compile calls bindings/c/tests/c/calls.c; "$place/calls" "$place"
+    program=${AFTERIMAGE_PROGRAM:-$target/release/afterimage}
+    if [ -x "$program" ]; then   # a file that the library writes is the program's, to the byte
+      "$program" generate --replay "$place/calls.png" --device cpu --output "$place/its.png" >/dev/null 2>&1
+      cmp "$place/calls.png" "$place/its.png"
+    else echo "no program here: files are not compared"; fi
     step "C: a program of the first release"
     cc -std=c11 -O1 "${warnings[@]}" bindings/c/tests/c/old.c -L"$place/lib" -lafterimage_c -o "$place/old"; "$place/old"
     step "C: the example"
@@ -91,12 +96,12 @@ CMAKE
   memcheck)
     build cpu,bundled; install_to_place "$target/release"
     compile calls bindings/c/tests/c/calls.c
-    valgrind --quiet --error-exitcode=9 --leak-check=full --errors-for-leak-kinds=definite --suppressions=bindings/c/tests/valgrind.supp "$place/calls"
+    valgrind --quiet --error-exitcode=9 --leak-check=full --errors-for-leak-kinds=definite --suppressions=bindings/c/tests/valgrind.supp "$place/calls" "$place"
     ;;
   helgrind)
     build cpu,bundled; install_to_place "$target/release"
     compile calls bindings/c/tests/c/calls.c
-    valgrind --quiet --tool=helgrind --error-exitcode=9 --suppressions=bindings/c/tests/valgrind.supp "$place/calls"
+    valgrind --quiet --tool=helgrind --error-exitcode=9 --suppressions=bindings/c/tests/valgrind.supp "$place/calls" "$place"
     ;;
   asan)
     cargo="cargo +nightly"
@@ -104,7 +109,7 @@ CMAKE
     install_to_place "$target/x86_64-unknown-linux-gnu/release"
     # shellcheck disable=SC2046
     clang -std=c11 -O1 -g -fsanitize=address bindings/c/tests/c/calls.c $(pkg-config --cflags --libs afterimage) -lpthread -lm -o "$place/calls"
-    "$place/calls"
+    "$place/calls" "$place"
     ;;
   size)
     build cpu; strip --strip-unneeded -o "$place/stripped.so" "$target/release/libafterimage_c.so"

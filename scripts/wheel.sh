@@ -4,6 +4,7 @@
 #     scripts/wheel.sh [FEATURES]      for example wgpu; AFTERIMAGE_PROGRAM names the program that pictures are compared with
 set -euo pipefail
 cd "$(dirname "$0")/.."
+repository=$PWD
 export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-target}"
 mkdir -p "$CARGO_TARGET_DIR"
 CARGO_TARGET_DIR=$(realpath "$CARGO_TARGET_DIR")
@@ -23,6 +24,6 @@ ls -l "$clean"/wheels/*.whl
 cp -r bindings/python/tests "$clean/tests"
 cp bindings/python/examples/pictures.py "$clean/example.py"
 cd "$clean"
-"$clean/venv/bin/mypy" --strict -p afterimage
+"$clean/venv/bin/mypy" --strict --config-file "$repository/bindings/python/pyproject.toml" -p afterimage
 "$clean/venv/bin/python" -m unittest discover -s tests -v
 "$clean/venv/bin/python" example.py "$clean"

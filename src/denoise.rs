@@ -81,6 +81,28 @@ pub trait Observer {
 /// Watches nothing.
 impl Observer for () {}
 
+impl<O: Observer + ?Sized> Observer for &mut O {
+    fn begin(&mut self, initial_latents: &Tensor<4>) {
+        (**self).begin(initial_latents);
+    }
+
+    fn progress(&mut self, progress: &Progress<'_>) -> ControlFlow<()> {
+        (**self).progress(progress)
+    }
+
+    fn wants_preview(&mut self, progress: &Progress<'_>) -> bool {
+        (**self).wants_preview(progress)
+    }
+
+    fn preview(&mut self, images: Tensor<4>) {
+        (**self).preview(images);
+    }
+
+    fn warn(&mut self, message: &str) {
+        (**self).warn(message);
+    }
+}
+
 /// What a denoising loop is made of.
 #[derive(Debug)]
 pub struct Denoise<'a> {
@@ -155,6 +177,7 @@ impl Denoise<'_> {
                 latents = self.step(history, prediction.clone(), evaluation, from.clone(), noise);
                 latents = self.restore(latents, evaluation.index);
                 latents = self.inject(latents, &prior, evaluation, first, Moment::AfterStep);
+                session.check()?;
                 finish_on_device(&latents, evaluation.index, total)?;
                 let progress = Progress {
                     evaluation,

@@ -10,7 +10,7 @@
 //! 4. where they meet: [`guidance`], [`blend`], [`denoise`], [`motion`], [`doctor`], [`pipeline`], [`catalog`], [`image_io`],
 //!    [`display`], `metrics`
 //! 5. recipes to pictures: [`engine`]; experiments on pipelines: `evaluation`
-//! 6. the outer edge: the command line
+//! 6. the outer edge: the command line, the server
 //!
 //! `metrics` and `evaluation` are there with the feature `eval`.
 
@@ -62,6 +62,8 @@ pub mod evaluation;
 
 #[cfg(feature = "cli")]
 pub mod cli;
+#[cfg(feature = "serve")]
+mod serve;
 
 /// The tensors in this crate's signatures. Embedders name them through this path, so that both sides mean the same release.
 pub use burn;

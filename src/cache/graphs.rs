@@ -45,10 +45,12 @@ impl<'a, D: StagedDenoiser + ?Sized> StepGraphs<'a, D> {
     /// reads several refreshes, as a verification does, and a recording leaves all of them in one place.
     pub(super) fn of(line: Line<'a, D>) -> Option<Self> {
         let plan = line.plan;
+        // A recording is bound to the memory of its blocks.
+        let stays = line.denoiser.reader().is_none();
         let decided = plan.decider.is_some_and(Decider::probes);
         let in_order = !decided && plan.verify.is_none();
         let one_place = plan.predictor.holds() && !plan.branches.reuses() && in_order;
-        let suits = plan.spans.len() >= LEAST_SPANS && one_place;
+        let suits = plan.spans.len() >= LEAST_SPANS && one_place && stays;
         suits.then_some(Self {
             full: Slot::Unseen,
             reuse: Slot::Unseen,

@@ -23,7 +23,9 @@ use super::{
     whole::Predicted,
 };
 use crate::denoiser::{Carry, Evaluation, Rows, StagedDenoiser};
+use crate::error::Error;
 use crate::recall::Recall;
+use crate::weights::BlockReader;
 
 /// Executes the spans of one run in order.
 #[derive(Debug)]
@@ -165,6 +167,14 @@ impl<'a, D: StagedDenoiser + ?Sized> Session<'a, D> {
     /// Whether the last span ran every cell for its first evaluation.
     pub fn refreshed(&self) -> bool {
         self.last_refreshed
+    }
+
+    /// Whether all blocks could be read, where they are read as they are needed: else what was predicted is worth nothing.
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        self.line
+            .denoiser
+            .reader()
+            .map_or(Ok(()), BlockReader::check)
     }
 
     /// The span that comes next.

@@ -26,6 +26,8 @@ mod summary;
 mod tokenizer;
 mod variants;
 
+use std::sync::{Arc, OnceLock};
+
 use serde::de::DeserializeOwned;
 
 pub(crate) use self::distilled::{Distillation, Named};
@@ -58,6 +60,8 @@ pub struct ModelFolder {
     said: Said,
     /// The autoencoder that a caller put in place of the model's own.
     vae: Option<Replacement>,
+    /// What [`weights_hash`](Self::weights_hash) has found, for clones too: they read the same weights.
+    hash: Arc<OnceLock<String>>,
 }
 
 impl ModelFolder {
@@ -285,19 +289,22 @@ impl ModelFolder {
     }
 
     /// Sixteen digits that differ when the weights do, for a picture's record. Small tensors are read, large ones only named: an
-    /// identity of files, no checksum.
+    /// identity of files, no checksum. It is that of the first call, whatever becomes of the files.
     ///
     /// # Errors
     ///
     /// When a weight file is unreadable.
     pub fn weights_hash(&self) -> Result<String, Error> {
+        if let Some(known) = self.hash.get() {
+            return Ok(known.clone());
+        }
         let mut hash = Fingerprint::new();
         for part in self.parts() {
             if self.has_weights(part) {
                 hash.add_part(part, &self.weights(part)?)?;
             }
         }
-        Ok(hash.digits())
+        Ok(self.hash.get_or_init(|| hash.digits()).clone())
     }
 
     /// Whether a part has the same weights in both folders, as far as [`weights_hash`](Self::weights_hash) tells; a folder that has none of it

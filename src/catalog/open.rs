@@ -1,6 +1,6 @@
 //! From a name to a model.
 
-use std::path::Path;
+use std::{path::Path, sync::Arc};
 
 #[cfg(feature = "hub")]
 use super::hub;
@@ -78,6 +78,7 @@ impl ModelFolder {
 
     /// Puts what a caller says in place of what the files say.
     fn with_overrides(mut self, overrides: &Overrides) -> Result<Self, Error> {
+        self.hash = Arc::default(); // of other weights, where another autoencoder is put in
         if let Some(prediction) = overrides.prediction {
             self.said.set_prediction(prediction, "as asked for");
         }
@@ -141,6 +142,7 @@ impl ModelFolder {
             beside: None,
             said: Said::default(),
             vae: None,
+            hash: Arc::default(),
         })
     }
 

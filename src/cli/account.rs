@@ -1,121 +1,17 @@
-//! The account of a run: how it could be made again, and what it took.
+//! What a run took, beside the account of how it could be made again.
 
 use std::time::Duration;
 
 use serde::Serialize;
 
-use super::{console, pictures::Sources, progress::speed, told::Told};
+use super::{console, progress::speed};
 use crate::{
     cache::Verified,
-    catalog::ModelFolder,
     device,
-    engine::{Arithmetic, Facts, Made, Summary},
-    image_io::RECIPE,
-    pipeline::{Recipe, Report},
+    engine::{Account, Made, Summary},
+    pipeline::Report,
+    weights::BlocksRead,
 };
-
-/// A class by number and, where the model has one, name.
-#[derive(Serialize)]
-pub(super) struct Class {
-    label: usize,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    name: Option<String>,
-}
-
-impl Class {
-    pub(super) fn of(labels: &[usize], folder: &ModelFolder) -> Vec<Self> {
-        let class = |&label: &usize| Self {
-            label,
-            name: folder.index().label(label).map(str::to_owned),
-        };
-        labels.iter().map(class).collect()
-    }
-
-    /// `207 (golden retriever)`
-    fn text(&self) -> String {
-        match &self.name {
-            Some(name) => format!("{} ({name})", self.label),
-            None => self.label.to_string(),
-        }
-    }
-}
-
-/// How a run could be made again.
-#[derive(Serialize)]
-pub(super) struct Account {
-    #[serde(flatten)]
-    pub(super) facts: Facts,
-    #[serde(flatten)]
-    pub(super) sources: Sources,
-    pub(super) prompt: String,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub(super) classes: Vec<Class>,
-    pub(super) negative_prompt: Option<String>,
-    #[serde(flatten)]
-    pub(super) told: Told,
-    pub(super) seed: u64,
-    pub(super) weights: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) refiner_weights: Option<String>,
-    pub(super) device: String,
-    #[serde(flatten)]
-    pub(super) arithmetic: Arithmetic,
-    pub(super) version: &'static str,
-    /// What is to be said of the cache behind the run.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) drift: Option<String>,
-    /// All of it again, for programs.
-    #[serde(skip)]
-    pub(super) recipe: Recipe,
-}
-
-impl Account {
-    fn classes(&self) -> String {
-        let classes: Vec<_> = self.classes.iter().map(Class::text).collect();
-        classes.join(", ")
-    }
-
-    /// What the file keeps: lines for people, and the recipe at the end.
-    pub(super) fn texts(&self) -> Vec<(String, String)> {
-        let facts = &self.facts;
-        let texts = [
-            ("Software", format!("afterimage {}", self.version)),
-            ("prompt", self.prompt.clone()),
-            ("class", self.classes()),
-            (
-                "negative prompt",
-                self.negative_prompt.clone().unwrap_or_default(),
-            ),
-            ("seed", self.seed.to_string()),
-            ("model", facts.model.clone()),
-            ("weights", self.weights.clone()),
-            ("vae", facts.vae.clone().unwrap_or_default()),
-            ("prediction", facts.prediction.unwrap_or_default().into()),
-            ("refiner", facts.refinement().unwrap_or_default()),
-            (
-                "refiner weights",
-                self.refiner_weights.clone().unwrap_or_default(),
-            ),
-            ("upscalers", facts.upscalers.join(", ")),
-            ("sampler", facts.sampler.clone()),
-            ("steps", facts.steps.to_string()),
-            ("guidance scale", facts.guidance_scale.to_string()),
-            ("cache", facts.cache.clone()),
-            ("cache drift", self.drift.clone().unwrap_or_default()),
-            ("device", self.device.clone()),
-            ("dtype", self.arithmetic.dtype.into()),
-            (
-                "weight format",
-                self.arithmetic.weight_format.unwrap_or("").into(),
-            ),
-        ];
-        let texts = texts.into_iter().chain(self.told.texts());
-        let texts = texts.chain(self.sources.texts());
-        let texts = texts.chain([(RECIPE, self.recipe.to_json())]);
-        let texts = texts.map(|(key, text)| (key.to_owned(), text));
-        texts.filter(|(_, text)| !text.is_empty()).collect()
-    }
-}
 
 #[derive(Serialize)]
 struct Seconds {
@@ -151,6 +47,27 @@ impl Seconds {
     }
 }
 
+/// What was read of streamed blocks.
+#[derive(Serialize)]
+struct Reads {
+    blocks: u64,
+    bytes: u64,
+}
+
+impl Reads {
+    /// Of all models of a run; `None` where their blocks stay in memory.
+    fn new(made: &Made) -> Option<Self> {
+        let reads = made.reports.iter().map(|report| report.blocks_read);
+        let BlocksRead { blocks, bytes } = reads.sum();
+        (blocks > 0).then_some(Self { blocks, bytes })
+    }
+
+    fn text(&self) -> String {
+        let bytes = console::bytes(self.bytes);
+        format!("{} blocks read as they were needed, {bytes}", self.blocks)
+    }
+}
+
 #[derive(Serialize)]
 pub(super) struct Outcome {
     files: Vec<String>,
@@ -165,6 +82,9 @@ pub(super) struct Outcome {
     /// Evaluations that were played from a recording, where that was asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     evaluations_played: Option<usize>,
+    /// What was read of streamed blocks while the denoiser ran.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    blocks_read: Option<Reads>,
     seconds: Seconds,
     /// Bytes of main memory, where the system says.
     peak_memory: Option<u64>,
@@ -193,6 +113,7 @@ impl Outcome {
                 let played = made.reports.iter().map(|report| report.account.played);
                 played.sum()
             }),
+            blocks_read: Reads::new(made),
             seconds: Seconds::new(made),
             peak_memory: device::peak_memory(),
             peak_device_memory: device_memory.max(),
@@ -241,6 +162,11 @@ impl Outcome {
             lines.push(("cache", format!("{}: {}", facts.cache, self.work.spared())));
             lines.push(("in full", console::numbers(&self.refreshed)));
         }
+        lines.extend(
+            self.blocks_read
+                .iter()
+                .map(|reads| ("weights", reads.text())),
+        );
         lines.extend(self.forecasts().map(|text| ("forecasts", text)));
         lines.extend(self.evaluations_played.map(|played| {
             let text = format!("{played} of {} evaluations played", facts.evaluations);

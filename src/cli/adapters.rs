@@ -2,8 +2,6 @@
 
 use std::path::Path;
 
-use serde::Serialize;
-
 use super::{
     args::{self, EmbeddingFile, LoraFile},
     console,
@@ -34,57 +32,6 @@ pub(super) fn open(named: &args::Adapt) -> Result<Adapters, Error> {
             .map(CustomDiffusion::open)
             .collect::<Result<_, _>>()?,
     })
-}
-
-/// The adapters of a run, for its record.
-#[derive(Debug, Clone, Default, Serialize)]
-pub(super) struct Adapted {
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    loras: Vec<String>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    embeddings: Vec<String>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    custom_diffusions: Vec<String>,
-}
-
-impl Adapted {
-    pub(super) fn new(adapters: &Adapters) -> Self {
-        let lora = |lora: &Lora| format!("{}={}", lora.origin(), lora.scale());
-        let embedding = |one: &Embedding| format!("{}={}", one.token(), one.origin());
-        let customs = adapters.custom_diffusions.iter();
-        Self {
-            loras: adapters.loras.iter().map(lora).collect(),
-            embeddings: adapters.embeddings.iter().map(embedding).collect(),
-            custom_diffusions: customs.map(|custom| custom.origin().to_owned()).collect(),
-        }
-    }
-
-    /// For the text chunks of the PNG; empty texts are left out there.
-    pub(super) fn texts(&self) -> [(&'static str, String); 3] {
-        [
-            ("lora", self.loras.join("; ")),
-            ("embedding", self.embeddings.join("; ")),
-            ("custom diffusion", self.custom_diffusions.join("; ")),
-        ]
-    }
-}
-
-/// What an evaluation knows the weights by: the model's `hash`, and the adapters by file name, as their folders may lie elsewhere.
-pub(super) fn identity(hash: String, adapters: &Adapters) -> String {
-    let file = |path: &str| {
-        let name = Path::new(path).file_name();
-        name.map_or_else(String::new, |name| name.to_string_lossy().into_owned())
-    };
-    let loras = adapters.loras.iter();
-    let loras = loras.map(|lora| format!("{}={}", file(lora.origin()), lora.scale()));
-    let words = adapters.embeddings.iter();
-    let words = words.map(|word| format!("{}={}", word.token(), file(word.origin())));
-    let customs = adapters
-        .custom_diffusions
-        .iter()
-        .map(|custom| file(custom.origin()));
-    let adapters = loras.chain(words).chain(customs);
-    adapters.fold(hash, |text, adapter| format!("{text} + {adapter}"))
 }
 
 /// What a file of an adapter is, in lines; `None` for files of anything else.

@@ -8,16 +8,11 @@ mod placed;
 
 use serde::Serialize;
 
-use super::{
-    args, cancel, console, job,
-    pictures::{self, Sources},
-    progress::Watch,
-    recipe,
-};
+use super::{args, cancel, console, job, pictures, progress::Watch, recipe};
 use crate::{
     cache::CacheRule,
     device,
-    engine::{Arithmetic, Facts, Model, workload},
+    engine::{Arithmetic, Facts, Model, Sources, workload},
     error::Error,
     evaluation::{Spread, of_the_whole, turns},
     pipeline::{Pipeline, Request, Resolved},
@@ -61,7 +56,7 @@ pub(super) fn run(arguments: &args::Bench) -> Result<(), Error> {
     let machine = job::machine(&arguments.machine, &workload)?;
     machine.check_memory(&model.config, &request, &plain)?;
     cancel::listen();
-    let pipeline = model.load(&machine)?;
+    let pipeline = job::load(&model, &machine, (&request, &plain))?;
     let samples = interleave(variants.len(), arguments.repeat, |variant| {
         let (variant, _) = &variants[variant];
         (request.cache, request.step_graphs) = (variant.rule.clone(), variant.step_graphs);
@@ -70,7 +65,11 @@ pub(super) fn run(arguments: &args::Bench) -> Result<(), Error> {
     machine.note_run(&workload);
     let document = Document {
         run: Facts::new(&model, &request, &plain),
-        sources: Sources::followed(&arguments.nets, &request.controls, &model.adapters),
+        sources: Sources::followed(
+            &arguments.nets.control_model,
+            &request.controls,
+            &model.adapters,
+        ),
         device: machine.device.to_string(),
         arithmetic: machine.arithmetic(),
         repeat: arguments.repeat,

@@ -10,11 +10,11 @@ use super::{
 };
 use crate::{
     cache::CacheRule,
-    engine::{Model, workload},
-    error::{Error, EvaluationError, PlanError, RequestError},
+    engine::{Model, Watched, workload},
+    error::{Error, PlanError},
     evaluation::read_prompts,
     image_io::{check_writable, write_atomically},
-    pipeline::{Calibration, Request, Seeds, SourceConfig, Subject},
+    pipeline::{Calibration, Recipe},
 };
 
 /// Runs of a model that a calibration is worth, for the first guess of how long it takes.
@@ -42,14 +42,14 @@ pub(super) fn run(arguments: &args::Calibrate) -> Result<(), Error> {
 fn plan(arguments: &args::Calibrate, rules: Vec<CacheRule>) -> Result<(), Error> {
     check_writable(&arguments.output, "the plan")?;
     let model = job::model(&arguments.model)?;
-    let requests = requests(arguments, &model)?;
+    let requests = watched(arguments, &model)?.requests(&model.config)?;
     let resolved = requests[0].resolve(&model.config)?;
     let mut workload = workload(&model, &requests[0], &resolved);
     workload.macs = workload.macs.saturating_mul(RUNS * requests.len() as u64);
     let machine = job::machine(&arguments.machine, &workload)?;
     machine.check_memory(&model.config, &requests[0], &resolved)?;
     cancel::listen();
-    let pipeline = model.load(&machine)?;
+    let pipeline = job::load(&model, &machine, (&requests[0], &resolved))?;
     let asked = Calibration {
         model: model.folder.weights_hash()?,
         rules,
@@ -69,50 +69,20 @@ fn plan(arguments: &args::Calibrate, rules: Vec<CacheRule>) -> Result<(), Error>
     Ok(())
 }
 
-/// The runs that are watched: a picture a seed, going round what there is to show, so many together.
-fn requests(arguments: &args::Calibrate, model: &Model) -> Result<Vec<Request>, Error> {
-    let config = &model.config;
-    let course = &arguments.course;
-    if matches!(config.source, SourceConfig::Picture(_)) {
-        return Err(EvaluationError::FilmsOfPictures.into());
-    }
+/// The runs that are watched.
+fn watched(arguments: &args::Calibrate, model: &Model) -> Result<Watched, Error> {
+    let mut recipe = Recipe::default();
+    recipe::course(&mut recipe, &arguments.course);
+    let silent = || model.config.reads_text().then_some(args::DEFAULT_PROMPT);
     let prompts = match &arguments.prompts {
-        Some(_) if !config.reads_text() => {
-            let condition = "prompts";
-            return Err(RequestError::Unconditional { condition }.into());
-        }
         Some(path) => read_prompts(path)?,
-        None => vec![args::DEFAULT_PROMPT.to_owned()],
+        None => silent().map(str::to_owned).into_iter().collect(),
     };
-    let classes = config.classes().map_or(0, |classes| classes.count);
-    let label = |number: usize| {
-        let spread = number * classes / arguments.seeds.len();
-        let named = course
-            .class_label
-            .get(number % course.class_label.len().max(1));
-        named.copied().unwrap_or(spread)
-    };
-    let numbered: Vec<(usize, u64)> = arguments.seeds.iter().copied().enumerate().collect();
-    let together = course.batch.unwrap_or(numbered.len()).max(1);
-    let of = |chunk: &[(usize, u64)]| {
-        let numbers = chunk.iter().map(|(number, _)| *number);
-        let subject = if config.reads_text() {
-            let prompt = |number: usize| prompts[number % prompts.len()].clone();
-            Subject::Prompts(numbers.map(prompt).collect())
-        } else if classes > 0 {
-            Subject::Classes(numbers.map(label).collect())
-        } else {
-            Subject::Nothing
-        };
-        let mut request = recipe::request(model, course, subject, CacheRule::none(), 0)?;
-        request.batch = match request.subject {
-            Subject::Nothing => chunk.len(),
-            _ => 1,
-        };
-        request.seeds = Seeds::Each(chunk.iter().map(|(_, seed)| *seed).collect());
-        Ok(request)
-    };
-    numbered.chunks(together).map(of).collect()
+    Ok(Watched {
+        recipe,
+        prompts,
+        seeds: arguments.seeds.clone(),
+    })
 }
 
 fn router(arguments: &args::Calibrate) -> Result<(), Error> {
@@ -126,7 +96,7 @@ fn router(arguments: &args::Calibrate) -> Result<(), Error> {
     let machine = job::machine(&arguments.machine, &workload)?;
     machine.check_memory(&model.config, &request, &resolved)?;
     cancel::listen();
-    let pipeline = model.load(&machine)?;
+    let pipeline = job::load(&model, &machine, (&request, &resolved))?;
     let mut watch = Watch::new();
     let router = pipeline.calibrate(&request, &arguments.seeds, &mut watch)?;
     watch.finish();

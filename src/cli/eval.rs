@@ -4,33 +4,27 @@ use std::{
     fs,
     io::Write as _,
     path::{Path, PathBuf},
-    rc::Rc,
 };
 
 use serde::Serialize;
 
 use super::{
-    adapters,
     args::{self, EvalCommand, JudgeChoice},
-    cancel, console, eval_text, job, pictures,
+    cancel, console, eval_text, job,
     progress::Watch,
     recipe,
 };
 use crate::{
     cache::CacheRule,
     engine::{Machine, Model, workload},
-    error::{Error, EvaluationError, FileError, RequestError},
+    error::{Error, FileError},
     evaluation::{
-        self, Instruments, Joined, Method, Peers, PipelineMaker, Results, Shard, Store, Study,
-        Subjects, Tally, fill, for_each_picture, measure, read_prompts, write_archive,
+        self, Instruments, Joined, Measures, Method, Peers, PipelineMaker, Results, Sampling,
+        Shard, Store, Tally, fill, measure, read_prompts, write_archive,
     },
     image_io::{check_writable, write_atomically},
-    metrics::{Classifier, ClipScore, FeatureSpace, FeatureStatistics, Judge, Lpips, ShapeJudge},
-    pipeline::{Request, Resolved, SourceConfig, Subject},
+    pipeline::{Recipe, Request},
 };
-
-/// What an evaluation leaves beside its pictures.
-const RESULTS: &str = "results.json";
 
 pub(super) fn run(arguments: &args::Eval) -> Result<(), Error> {
     match &arguments.command {
@@ -43,26 +37,18 @@ pub(super) fn run(arguments: &args::Eval) -> Result<(), Error> {
 /// Makes the pictures of a shard, and measures them if that completes the evaluation.
 fn sample(arguments: &args::Sampling) -> Result<(), Error> {
     let model = job::adapted(&arguments.model, &arguments.adapt)?;
-    let subject = pictures::any_subject(&arguments.course, &model);
-    let rule = CacheRule::none();
-    let mut request = recipe::request(&model, &arguments.course, subject, rule, arguments.seed)?;
-    let batch = request.batch.min(arguments.samples);
-    request.batch = 1;
-    match &mut request.subject {
-        Subject::Classes(labels) => labels.resize(batch, labels[0]),
-        Subject::Prompts(prompts) => prompts.resize(batch, String::new()),
-        Subject::Picture { .. } | Subject::Nothing => request.batch = batch,
-    }
+    let sampling = sampling(arguments, &model)?;
+    let request = sampling.request(&model)?;
     let resolved = request.resolve(&model.config)?;
     let mut workload = workload(&model, &request, &resolved);
     // Each rule has its peers of fewer steps; the converged run counts as several.
     let converged = arguments.converged.unwrap_or(0) / resolved.steps.max(1);
     let methods = (2 + arguments.peers.len()) * arguments.cache.len() + 1 + converged;
-    let passes = methods * arguments.samples.div_ceil(batch);
+    let passes = methods * arguments.samples.div_ceil(request.items());
     workload.macs = workload.macs.saturating_mul(passes as u64);
     let machine = job::machine(&arguments.machine, &workload)?;
     machine.check_memory(&model.config, &request, &resolved)?;
-    let study = study(arguments, &model, &machine, &request, &resolved)?;
+    let study = sampling.study((&model, &machine), (&request, &resolved))?;
     let shard = arguments.shard.unwrap_or(Shard::ALL);
     make_folder(&arguments.output)?;
     check_outputs(&arguments.measures)?;
@@ -85,6 +71,28 @@ fn sample(arguments: &args::Sampling) -> Result<(), Error> {
     say_partial(shard, tally, &arguments.output, &arguments.form)
 }
 
+/// What is asked for; a model that reads texts and is given none shows what pictures show by default.
+fn sampling(arguments: &args::Sampling, model: &Model) -> Result<Sampling, Error> {
+    let mut recipe = Recipe::default();
+    recipe::course(&mut recipe, &arguments.course);
+    let silent = || vec![args::DEFAULT_PROMPT.to_owned()];
+    let prompts = match &arguments.prompts {
+        Some(path) => Some(read_prompts(path)?),
+        None => model.config.reads_text().then(silent),
+    };
+    Ok(Sampling {
+        recipe,
+        rules: arguments.cache.clone(),
+        peers: Peers {
+            samplers: arguments.peers.clone(),
+            converged: arguments.converged,
+        },
+        samples: arguments.samples,
+        seed: arguments.seed,
+        prompts,
+    })
+}
+
 /// Says what is read otherwise than the model's configuration says, and what each rule's plan warns of, once.
 fn warn(model: &Model, request: &Request, rules: &[CacheRule]) -> Result<(), Error> {
     for note in request.resolve(&model.config)?.notes {
@@ -102,81 +110,6 @@ fn warn(model: &Model, request: &Request, rules: &[CacheRule]) -> Result<(), Err
     Ok(())
 }
 
-fn study(
-    arguments: &args::Sampling,
-    model: &Model,
-    machine: &Machine,
-    request: &Request,
-    resolved: &Resolved,
-) -> Result<Study, Error> {
-    let factor = model.config.canvas().factor;
-    let [_, _, height, width] = resolved.latent_shape;
-    let sampler = request
-        .sampler
-        .map_or(model.config.sampler.name(), |kind| kind.name());
-    let peers = Peers {
-        samplers: arguments.peers.clone(),
-        converged: arguments.converged,
-    };
-    Ok(Study {
-        version: env!("CARGO_PKG_VERSION").into(),
-        model: model.folder.name().into(),
-        weights: adapters::identity(model.folder.weights_hash()?, &model.adapters),
-        dtype: machine.arithmetic().to_string(),
-        sampler: sampler.into(),
-        guidance_scale: resolved.guidance.asked(),
-        width: width * factor,
-        height: height * factor,
-        frames: resolved.rows.frames,
-        samples: arguments.samples,
-        batch: request.items(),
-        seed: arguments.seed,
-        methods: Method::all(request, &arguments.cache, &peers, &model.config)?,
-        subjects: subjects(arguments, model)?,
-    })
-}
-
-/// What the samples show, which is the family's affair.
-fn subjects(arguments: &args::Sampling, model: &Model) -> Result<Subjects, Error> {
-    let (config, prompts) = (&model.config, &arguments.prompts);
-    if let Some(known) = config.classes() {
-        let classes = known.count;
-        return match prompts {
-            None => Ok(self::classes(arguments, classes, model)),
-            Some(_) => Err(RequestError::NoText { classes }.into()),
-        };
-    }
-    if matches!(config.source, SourceConfig::Picture(_)) {
-        return Err(EvaluationError::FilmsOfPictures.into());
-    }
-    match prompts {
-        Some(path) if config.reads_text() => read_prompts(path).map(Subjects::Prompts),
-        Some(_) => {
-            let condition = "prompts";
-            Err(RequestError::Unconditional { condition }.into())
-        }
-        None if config.reads_text() => Ok(Subjects::Prompts(vec![args::DEFAULT_PROMPT.into()])),
-        None => Ok(Subjects::Nothing),
-    }
-}
-
-/// The classes named, or all there are, with their names.
-fn classes(arguments: &args::Sampling, count: usize, model: &Model) -> Subjects {
-    let named = &arguments.course.class_label;
-    let labels = if named.is_empty() {
-        (0..count).collect()
-    } else {
-        named.clone()
-    };
-    let name = |label| model.folder.index().label(label).unwrap_or_default();
-    let labels = labels.into_iter();
-    Subjects::Classes(
-        labels
-            .map(|label| (label, name(label).to_owned()))
-            .collect(),
-    )
-}
-
 fn make(
     store: &Store,
     shard: Shard,
@@ -190,11 +123,12 @@ fn make(
         let total = shard.batches(total).count();
         return Ok(Tally { done: total, total });
     }
-    let pipeline = model.load(machine)?;
+    let pipeline = job::load(model, machine, (&request, &request.resolve(&model.config)?))?;
     let mut maker = PipelineMaker {
         pipeline: &pipeline,
         request,
         device: machine.device.to_string(),
+        warm: false,
         observer: Watch::quiet(),
     };
     let tally = fill(store, shard, &mut maker, |tally| {
@@ -252,7 +186,7 @@ fn report(arguments: &args::Report) -> Result<(), Error> {
     check_writable(&arguments.output, "the report")?;
     let mut sections = Vec::new();
     for (index, folder) in arguments.folders.iter().enumerate() {
-        let results = read_results(folder)?;
+        let results = Results::read(folder)?;
         let plot = plot_beside(&arguments.output, index);
         write_text(&plot, "the plot", &evaluation::plot(&results)?)?;
         let address = plot.file_name().unwrap_or_default().display().to_string();
@@ -274,58 +208,16 @@ fn plot_beside(report: &Path, index: usize) -> PathBuf {
     report.with_file_name(name)
 }
 
-fn read_results(folder: &Path) -> Result<Results, Error> {
-    let path = folder.join(RESULTS);
-    let read = fs::read(&path).and_then(|bytes| serde_json::from_slice(&bytes).map_err(Into::into));
-    let failed = |source| FileError::Read {
-        what: "the results".into(),
-        path,
-        source,
-    };
-    read.map_err(|source| failed(source).into())
-}
-
-/// Loads what was asked for; the data are read at once, so that a mistake shows before hours of sampling.
+/// Loads what was asked for.
 fn instruments(asked: &args::Measures, machine: &Machine) -> Result<Instruments, Error> {
-    let device = machine.device.device();
-    let load = |path: &PathBuf| Lpips::load(path, device);
-    let lpips = asked.lpips.as_ref().map(load).transpose()?;
-    let load = |folder: &PathBuf| Classifier::load(folder, device).map(Rc::new);
-    let classifier = asked.classifier.as_ref().map(load).transpose()?;
-    let space = classifier.clone().map(|it| it as Rc<dyn FeatureSpace>);
-    let space = space.or_else(|| Some(Rc::new(lpips.clone()?)));
-    let data = match (&asked.data, &space) {
-        (Some(path), Some(space)) => Some((path.display().to_string(), features(path, &**space)?)),
-        _ => None,
+    let measures = Measures {
+        lpips: asked.lpips.clone(),
+        classifier: asked.classifier.clone(),
+        data: asked.data.clone(),
+        shapes: asked.judge == Some(JudgeChoice::Shapes),
+        clip: asked.clip.clone(),
     };
-    let judge = asked.judge.map(|choice| -> Rc<dyn Judge> {
-        match choice {
-            JudgeChoice::Shapes => Rc::new(ShapeJudge),
-        }
-    });
-    let clip = asked.clip.as_deref();
-    let clip = clip.map(|folder| ClipScore::load(folder, device));
-    Ok(Instruments {
-        lpips,
-        space,
-        data,
-        judge: judge.or_else(|| Some(classifier?)),
-        clip: clip.transpose()?,
-    })
-}
-
-fn features(path: &Path, space: &dyn FeatureSpace) -> Result<FeatureStatistics, Error> {
-    let mut set = FeatureStatistics::new(space.width());
-    for_each_picture(path, &mut |picture| {
-        cancel::check()?;
-        space.check_size(picture.width(), picture.height())?;
-        let features = space.features(&[picture])?;
-        for features in &features {
-            set.add(features);
-        }
-        Ok(())
-    })?;
-    Ok(set)
+    Instruments::load(&measures, machine.device.device(), &mut cancel::check)
 }
 
 /// Nothing starts that could not be written in the end.
@@ -360,8 +252,7 @@ fn conclude(
     form: &args::Form,
 ) -> Result<(), Error> {
     let results = measure(joined, instruments, |_, _| {})?;
-    let json = serde_json::to_string_pretty(&results).unwrap_or_default();
-    write_text(&output.join(RESULTS), "the results", &json)?;
+    results.write(output)?;
     if let Some(path) = &asked.plot {
         write_text(path, "the plot", &evaluation::plot(&results)?)?;
     }

@@ -4,12 +4,6 @@ use super::console;
 use crate::engine::Facts;
 
 impl Facts {
-    /// `stable-diffusion-xl-refiner-1.0 from 0.8`
-    pub(in crate::cli) fn refinement(&self) -> Option<String> {
-        let (refiner, from) = (self.refiner.as_ref()?, self.refiner_from?);
-        Some(format!("{refiner} from {from}"))
-    }
-
     /// `30 steps of ddim, guidance 4, 128x128`
     pub(in crate::cli) fn course(&self) -> String {
         let Self {

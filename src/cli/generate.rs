@@ -3,18 +3,18 @@
 use std::path::{Path, PathBuf};
 
 use super::{
-    account::{Account, Class, Outcome},
+    account::Outcome,
     args, cancel, console, decode, job,
     output::{self, Output, Shape, file_beside},
-    pictures::Sources,
     preview::Preview,
     progress::{Preparation, Watch},
     recipe, tensors,
-    told::Told,
 };
 use crate::{
     denoise::Observer,
-    engine::{Job, Machine, Made, Model, Reading, Stage, Stages, Summary, Wishes, random_seed},
+    engine::{
+        Account, Job, Machine, Made, Model, Reading, Stage, Stages, Summary, Wishes, random_seed,
+    },
     error::Error,
     image_io::check_writable,
     pipeline::{Recipe, Report, Seeds, Trace},
@@ -42,6 +42,7 @@ pub(super) fn run(arguments: &args::Generate) -> Result<(), Error> {
         machine.check_memory(&stage.model.config, &stage.request, &stage.resolved)?;
         stage.model.check_weights(&machine)?;
     }
+    job.stages.arrange(&machine, listener)?;
     job.read_latents(&machine)?;
     cancel::listen();
     keep_time(&mut job, &machine)?;
@@ -50,11 +51,7 @@ pub(super) fn run(arguments: &args::Generate) -> Result<(), Error> {
     let (made, traced) = generate(&mut job.stages, &machine, watch, trace)?;
     machine.note_run(&workload);
     let work = work(&job.stages, &made.reports);
-    let drift = made.computed().drift().map(|drift| drift.to_string());
-    let account = Account {
-        drift,
-        ..account(job, seed, &machine)
-    };
+    let account = Account::of(&job, &machine, &made);
     let shown = made.generated.output();
     let written = shown.and_then(|shown| output.write(shown, &account.texts()));
     if let Err(error) = written {
@@ -74,10 +71,7 @@ pub(super) fn run(arguments: &args::Generate) -> Result<(), Error> {
 /// The seed that a run is called by; a recipe without one gets a random one.
 fn seed(recipe: &mut Recipe) -> u64 {
     let random = || Seeds::One(random_seed());
-    match recipe.seed.get_or_insert_with(random) {
-        Seeds::One(seed) => *seed,
-        Seeds::Each(seeds) => seeds.first().copied().unwrap_or(0),
-    }
+    recipe.seed.get_or_insert_with(random).first()
 }
 
 /// Where the pictures go if nothing is said.
@@ -112,30 +106,8 @@ fn place(recipe: &Recipe, arguments: &args::Generate) -> args::Machine {
     let mut machine = arguments.machine.clone();
     machine.place.dtype = recipe.dtype;
     machine.weights = recipe.weights;
+    machine.blocks.stream_weights = recipe.stream_weights;
     machine
-}
-
-/// How the run could be made again.
-fn account(job: Job, seed: u64, machine: &Machine) -> Account {
-    let Job { stages, recipe, .. } = job;
-    let refiner = recipe.refiner.as_ref();
-    let model = &stages.first().model;
-    Account {
-        facts: stages.facts(),
-        sources: Sources::new(&recipe, &model.adapters),
-        prompt: recipe.prompts.first().cloned().unwrap_or_default(),
-        classes: Class::of(&recipe.classes, &model.folder),
-        negative_prompt: recipe.negative_prompts.first().cloned(),
-        told: Told::new(&recipe),
-        seed,
-        weights: recipe.model.hash.clone().unwrap_or_default(),
-        refiner_weights: refiner.and_then(|refiner| refiner.hash.clone()),
-        device: machine.device.to_string(),
-        arithmetic: machine.arithmetic(),
-        version: env!("CARGO_PKG_VERSION"),
-        drift: None,
-        recipe,
-    }
 }
 
 /// Where the finished latents are kept while there are no pictures.

@@ -6,7 +6,7 @@ use crate::{
     device::Workload,
     engine::{Machine, Model, Place, Reading},
     error::Error,
-    pipeline::Subject,
+    pipeline::{Pipeline, Request, Resolved, Subject},
 };
 
 /// The model that a command names, to be loaded: what is missing of a Hub id is fetched.
@@ -27,6 +27,15 @@ pub(super) fn configs(name: Option<&str>, said: Overrides) -> Result<Model, Erro
     Model::open(name, said, Reading::Configurations, &mut Preparation::new())
 }
 
+/// The weights of `model`, for runs of that request, resolved.
+pub(super) fn load(
+    model: &Model,
+    machine: &Machine,
+    run: (&Request, &Resolved),
+) -> Result<Pipeline, Error> {
+    model.load_for(machine, run, &mut Preparation::new())
+}
+
 /// The machine for a run of which the work is known.
 pub(super) fn machine(asked: &args::Machine, workload: &Workload) -> Result<Machine, Error> {
     Machine::open_for(place(asked), workload, &mut Preparation::new())
@@ -43,6 +52,7 @@ fn place(asked: &args::Machine) -> Place {
         dtype: asked.place.dtype,
         weights: asked.weights,
         residency: asked.text_encoders,
+        streaming: asked.blocks.stream_weights.unwrap_or_default(),
         unchecked: asked.no_doctor,
     }
 }

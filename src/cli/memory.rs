@@ -8,17 +8,25 @@ impl MemoryFacts {
         let total: u64 = self.weights.iter().map(|part| part.bytes).sum();
         let parts = self.weights.iter();
         let parts: Vec<_> = parts
-            .map(|entry| format!("{} {}", entry.part, console::bytes(entry.bytes)))
+            .map(|entry| {
+                let bytes = console::bytes(entry.bytes);
+                match entry.streamed {
+                    Some(read) => {
+                        let read = console::bytes(read);
+                        format!("{} {bytes} at a time of {read}", entry.part)
+                    }
+                    None => format!("{} {bytes}", entry.part),
+                }
+            })
             .collect();
+        let (peak, phase) = (console::bytes(self.peak), self.phase);
+        let less = self.streamed_peak.map(|peak| {
+            let peak = console::bytes(peak);
+            format!("; {peak} with --stream-weights")
+        });
+        let less = less.unwrap_or_default();
         console::pairs(&[
-            (
-                "memory",
-                format!(
-                    "{} at most, while {}",
-                    console::bytes(self.peak),
-                    self.phase
-                ),
-            ),
+            ("memory", format!("{peak} at most, while {phase}{less}")),
             (
                 "weights",
                 format!(

@@ -28,8 +28,9 @@ mod plan;
 mod preview;
 mod progress;
 mod recipe;
+#[cfg(feature = "serve")]
+mod serve;
 mod tensors;
-mod told;
 
 use std::{panic::catch_unwind, process::ExitCode};
 
@@ -51,7 +52,11 @@ pub fn main() -> ExitCode {
         Ok(arguments) => arguments,
         Err(answer) => return usage(&answer),
     };
-    console::start_logging();
+    match arguments.command {
+        #[cfg(feature = "serve")]
+        Command::Serve(ref arguments) => arguments.start_logging(),
+        _ => console::start_logging(),
+    }
     match catch_unwind(|| run(arguments.command)) {
         Ok(Ok(())) => ExitCode::SUCCESS,
         Ok(Err(error)) => report(&error),
@@ -73,6 +78,8 @@ fn run(command: Command) -> Result<(), Error> {
         Command::Doctor(arguments) => doctor::run(&arguments),
         Command::Eval(arguments) => eval::run(&arguments),
         Command::Inspect(arguments) => inspect::run(&arguments),
+        #[cfg(feature = "serve")]
+        Command::Serve(arguments) => serve::run(*arguments),
     }
 }
 

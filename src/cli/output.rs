@@ -11,7 +11,7 @@ use crate::{
     error::{Error, RequestError},
     image_io::{
         Film, FilmFormat, Picture, batch_paths, check_film, check_output_name, check_writable,
-        film_paths, is_stdout, is_stream,
+        film_paths, frames_a_second, is_stdout, is_stream,
     },
     pipeline,
 };
@@ -53,12 +53,7 @@ impl Shape {
         if frames < 2 {
             return Ok(Self::Pictures);
         }
-        let rate = u16::try_from(fps).ok().and_then(NonZeroU16::new);
-        let fps = rate.ok_or(RequestError::Range {
-            name: "fps",
-            value: fps as f64,
-            range: "a film shows 1 to 65535 frames a second",
-        })?;
+        let fps = frames_a_second(fps)?;
         Ok(Self::Films { frames, fps })
     }
 

@@ -2,17 +2,13 @@
 
 use std::ops::Range;
 
-use serde::Serialize;
-
-use super::{adapters::Adapted, args, job};
+use super::{args, job};
 use crate::{
     catalog::ModelPart,
     engine::Model,
     error::{Error, RequestError},
     image_io::{Mask, Picture},
-    pipeline::{
-        Adapters, Control, Edit, Recipe, RecipeControl, RecipeFile, SourceConfig, Subject, numbered,
-    },
+    pipeline::{Control, Edit, SourceConfig, Subject, numbered},
 };
 
 /// One `ControlNet` of the command line.
@@ -132,97 +128,6 @@ fn blank(model: &Model, size: Option<(usize, usize)>) -> Picture {
     let [height, width] = canvas.sides.map(|side| side * canvas.factor);
     let (width, height) = size.unwrap_or((width, height));
     Picture::filled(width, height, [255; 3])
-}
-
-/// What the pictures and adapters of a run were, for its record.
-#[derive(Debug, Clone, Default, Serialize)]
-pub(super) struct Sources {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    init_image: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    strength: Option<f64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    mask: Option<String>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    controls: Vec<Source>,
-    #[serde(flatten)]
-    adapted: Adapted,
-}
-
-#[derive(Debug, Clone, Serialize)]
-struct Source {
-    model: String,
-    image: String,
-    scale: f64,
-    window: [f64; 2],
-}
-
-impl Sources {
-    /// What a run by `recipe` starts from, follows and is adapted by.
-    pub(super) fn new(recipe: &Recipe, adapters: &Adapters) -> Self {
-        let shown = |file: &RecipeFile| file.path.clone();
-        let source = |control: &RecipeControl| Source {
-            model: control.model.clone(),
-            image: shown(&control.image),
-            scale: control.scale,
-            window: control.window,
-        };
-        Self {
-            init_image: recipe.init_image.as_ref().map(shown),
-            strength: recipe.strength,
-            mask: recipe.mask.as_ref().map(shown),
-            controls: recipe.controls.iter().map(source).collect(),
-            adapted: Adapted::new(adapters),
-        }
-    }
-
-    /// The same of runs that follow `controls`.
-    pub(super) fn followed(nets: &args::Nets, controls: &[Control], adapters: &Adapters) -> Self {
-        let source = |(control, model): (&Control, &String)| Source {
-            model: model.clone(),
-            image: control.name.clone(),
-            scale: control.scale,
-            window: [control.window.start, control.window.end],
-        };
-        let models = &nets.control_model;
-        Self {
-            controls: controls.iter().zip(models).map(source).collect(),
-            adapted: Adapted::new(adapters),
-            ..Self::default()
-        }
-    }
-
-    /// For the text chunks of the PNG; empty texts are left out there.
-    pub(super) fn texts(&self) -> impl Iterator<Item = (&'static str, String)> {
-        let control = |source: &Source| {
-            let Source {
-                model,
-                image,
-                scale,
-                window: [from, until],
-            } = source;
-            format!("{model} on {image}, scale {scale}, from {from} to {until}")
-        };
-        let controls = self.controls.iter().map(control).collect::<Vec<_>>();
-        let pictures = [
-            ("init image", self.init_image.clone().unwrap_or_default()),
-            ("mask", self.mask.clone().unwrap_or_default()),
-            (
-                "strength",
-                self.strength
-                    .as_ref()
-                    .map(ToString::to_string)
-                    .unwrap_or_default(),
-            ),
-            ("control", controls.join("; ")),
-        ];
-        pictures.into_iter().chain(self.adapted.texts())
-    }
-
-    /// Lines of the report.
-    pub(super) fn lines(&self) -> Vec<(&'static str, String)> {
-        self.texts().filter(|(_, text)| !text.is_empty()).collect()
-    }
 }
 
 #[cfg(test)]

@@ -52,6 +52,7 @@ pub(super) fn run(arguments: &args::Plan) -> Result<(), Error> {
             dtype: arguments.dtype.float().into(),
             weights: arguments.weights,
         },
+        arguments.blocks.stream_weights.unwrap_or_default(),
     )?;
     if arguments.form.json {
         console::json(&PlanDocument::new(&facts, &parts, memory))?;

@@ -187,6 +187,8 @@ fn numbers(recipe: &mut Recipe, given: &args::Generate) -> Result<(), Error> {
     }
     set(&mut recipe.dtype, given.machine.place.dtype.as_ref());
     set(&mut recipe.weights, given.machine.weights.as_ref());
+    let streaming = given.machine.blocks.stream_weights.as_ref();
+    set(&mut recipe.stream_weights, streaming);
     Ok(())
 }
 

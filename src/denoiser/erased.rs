@@ -9,6 +9,7 @@ use burn::tensor::Tensor;
 use super::{Carry, Evaluation, StagedDenoiser};
 use crate::conditioning::Conditioning;
 use crate::recall::Recall;
+use crate::weights::BlockReader;
 
 /// [`StagedDenoiser`] with its types erased: every trunk is one, and `dyn Denoiser` is a [`StagedDenoiser`] again, so sessions and
 /// executors run it like any other.
@@ -39,6 +40,9 @@ pub trait Denoiser: Debug + Any + Send + Sync {
         prepared: &AnyPrepared,
         recall: &mut Recall<'_>,
     ) -> AnyCarry;
+
+    /// [`StagedDenoiser::reader`].
+    fn reader_any(&self) -> Option<&BlockReader>;
 
     /// [`StagedDenoiser::leave`].
     fn leave_any(&self, carry: AnyCarry, prepared: &AnyPrepared) -> Tensor<4>;
@@ -102,6 +106,10 @@ where
         AnyCarry(Box::new(carry))
     }
 
+    fn reader_any(&self) -> Option<&BlockReader> {
+        self.reader()
+    }
+
     fn leave_any(&self, carry: AnyCarry, prepared: &AnyPrepared) -> Tensor<4> {
         self.leave(carry.into::<D::Carry>(), prepared.of::<D>())
     }
@@ -144,6 +152,10 @@ impl StagedDenoiser for dyn Denoiser {
         recall: &mut Recall<'_>,
     ) -> AnyCarry {
         self.advance_any(carry, cells, prepared, recall)
+    }
+
+    fn reader(&self) -> Option<&BlockReader> {
+        self.reader_any()
     }
 
     fn leave(&self, carry: AnyCarry, prepared: &AnyPrepared) -> Tensor<4> {

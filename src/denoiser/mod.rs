@@ -16,6 +16,7 @@ pub use mix::{join_rows, mean_magnitude, weighted_sum};
 
 use crate::conditioning::Conditioning;
 use crate::recall::{Branch, Recall, Site};
+use crate::weights::BlockReader;
 
 /// One model call: its position in the run and the training timestep it denoises at.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -128,6 +129,12 @@ pub trait StagedDenoiser {
         prepared: &Self::Prepared,
         recall: &mut Recall<'_>,
     ) -> Self::Carry;
+
+    /// What reads the blocks, where they are read as they are needed. What was computed is worth nothing unless its
+    /// [check](BlockReader::check) says so.
+    fn reader(&self) -> Option<&BlockReader> {
+        None
+    }
 
     /// Gives the prediction, f32, `[rows, channels, height, width]`. `carry` must stand after the last cell.
     fn leave(&self, carry: Self::Carry, prepared: &Self::Prepared) -> Tensor<4>;

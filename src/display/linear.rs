@@ -1,6 +1,6 @@
 //! Latents to small pictures without a decoder.
 
-use burn::tensor::{Tensor, TensorData};
+use burn::tensor::{DType, Tensor, TensorData};
 use nalgebra::DMatrix;
 
 use crate::error::{DeviceError, Error};
@@ -56,6 +56,7 @@ impl LinearMap {
         }
         let products = seen.transpose() * wanted;
         let fitted = squares.cholesky().map(|factors| factors.solve(&products));
+        let fitted = fitted.filter(|fitted| fitted.iter().all(|share| share.is_finite()));
         let Some(fitted) = fitted else {
             return Err(DeviceError::NotANumber.into());
         };
@@ -82,7 +83,7 @@ impl LinearMap {
         self.offset
     }
 
-    /// A pixel a cell, `[items, 3, height, width]` in 0 to 1, from `[items, channels, height, width]`, on the device of the latents.
+    /// A pixel a cell, `[items, 3, height, width]` in 0 to 1 and f32, from `[items, channels, height, width]`, on the device of the latents.
     ///
     /// # Panics
     ///
@@ -90,11 +91,12 @@ impl LinearMap {
     pub fn apply(&self, latents: Tensor<4>) -> Tensor<4> {
         let [_, channels, _, _] = latents.dims();
         assert_eq!(channels, self.channels(), "a map is of one model");
-        let device = latents.device();
+        let (latents, device) = (latents.clone().cast(DType::F32), latents.device());
         let colour = |colour: usize| {
-            let shares = self.weights.iter().map(|shares| shares[colour]).collect();
-            let shares = TensorData::new(shares, [1, channels, 1, 1]);
-            (latents.clone() * Tensor::from_data(shares, &device)).sum_dim(1) + self.offset[colour]
+            let shares = self.weights.iter().map(|shares| shares[colour]);
+            let shares = TensorData::new(shares.collect::<Vec<_>>(), [1, channels, 1, 1]);
+            let shares = Tensor::<4>::from_data(shares, (&device, DType::F32));
+            (latents.clone() * shares).sum_dim(1) + self.offset[colour]
         };
         Tensor::cat([0, 1, 2].map(colour).to_vec(), 1).clamp(0.0, 1.0)
     }

@@ -82,4 +82,9 @@ impl Facts {
         self.upscalers.push(upscaler.folder.name().to_owned());
         self
     }
+    /// `stable-diffusion-xl-refiner-1.0 from 0.8`
+    pub(crate) fn refinement(&self) -> Option<String> {
+        let (refiner, from) = (self.refiner.as_ref()?, self.refiner_from?);
+        Some(format!("{refiner} from {from}"))
+    }
 }

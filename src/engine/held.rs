@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::{
+    account,
     cancel::{Cancel, Stoppable},
     job::{Job, Wishes},
     listener::{Listener, Observed},
@@ -18,8 +19,8 @@ use crate::{
     display::LinearMap,
     error::{Error, RequestError},
     pipeline::{
-        Generated, Pipeline, Recipe, RecipeControl, RecipeEmbedding, RecipeFile, RecipeLora,
-        RecipeModel, Report, Residency, Seeds,
+        Arrangement, Generated, Pipeline, Recipe, RecipeControl, RecipeEmbedding, RecipeFile,
+        RecipeLora, RecipeModel, Report, Residency, Seeds,
     },
     weights::Format,
 };
@@ -73,6 +74,7 @@ struct Held {
 #[derive(Debug, Clone, PartialEq)]
 struct Loaded {
     format: Format,
+    arrangement: Arrangement,
     /// `ControlNets` by folder and hash.
     nets: Vec<(String, Option<String>)>,
     loras: Vec<RecipeLora>,
@@ -91,8 +93,21 @@ pub struct Finished {
     pub reports: Vec<Report>,
     /// What they computed together.
     pub account: Account,
+    /// What a file of it keeps, as the program writes it ([`save_item`](crate::image_io::save_item)): lines for people, and the recipe.
+    pub texts: Vec<(String, String)>,
+    /// Frames a second that a film is shown at.
+    pub fps: usize,
     /// Reading weights; nothing is read where the model of the run before serves.
     pub loading: Duration,
+}
+
+/// What an experiment works on.
+#[cfg(feature = "eval")]
+#[derive(Debug)]
+pub(crate) struct Lent {
+    pub(crate) model: Model,
+    pub(crate) machine: Machine,
+    loaded: Loaded,
 }
 
 impl Engine {
@@ -115,19 +130,21 @@ impl Engine {
             dtype: own.dtype,
             weights: own.weights,
             residency: options.residency,
+            streaming: own.stream_weights.unwrap_or_default(),
             unchecked: options.unchecked,
         };
         let machine = match &options.opened {
             Some(open) => Machine::prepare(place, open.clone(), listener)?,
             None => Machine::open(place, listener)?,
         };
+        model.arrange_for_any(&machine, listener)?;
         let engine = Self {
             held: Mutex::default(),
             model,
             own,
             machine,
         };
-        let loaded = Loaded::by(&engine.own, &engine.machine);
+        let loaded = Loaded::by(&engine.own, &engine.model, &engine.machine);
         let pipeline = engine.model.load(&engine.machine)?;
         let pipeline = Arc::new(pipeline);
         *engine.turn() = Some(Held { pipeline, loaded });
@@ -165,13 +182,19 @@ impl Engine {
         let recipe = self.completed(recipe)?;
         let mut held = self.turn();
         cancel.check_before()?;
-        let machine = self.machine.computing(recipe.dtype, recipe.weights)?;
+        let machine = self.machine.computing(&recipe)?;
         let mut job = self.job(recipe, observer)?;
+        if machine.streaming != self.machine.streaming {
+            job.stages.first_mut().model.arrangement = None;
+        }
+        job.stages.arrange(&machine, &mut Observed(observer))?;
         check(&job.stages, &machine)?;
         job.read_latents(&machine)?;
         let made = make(&mut job, &mut held, &machine, cancel, observer)?;
         Ok(Finished {
             account: made.computed(),
+            texts: account::Account::of(&job, &machine, &made).texts(),
+            fps: job.recipe.film.rate(),
             generated: made.generated,
             recipe: job.recipe,
             reports: made.reports,
@@ -187,7 +210,7 @@ impl Engine {
     /// If the device fails.
     pub fn linear_map(&self) -> Result<LinearMap, Error> {
         let mut held = self.turn();
-        let loaded = Loaded::by(&self.own, &self.machine);
+        let loaded = Loaded::by(&self.own, &self.model, &self.machine);
         Held::serve(&mut held, &self.model, &self.machine, &loaded)?.linear_map()
     }
 
@@ -199,6 +222,41 @@ impl Engine {
             *held = None;
             held
         })
+    }
+
+    /// Model and machine as `recipe` would have them, for experiments; pictures, nets and further models that it names are not looked at.
+    #[cfg(feature = "eval")]
+    pub(crate) fn lent(&self, mut recipe: Recipe) -> Result<Lent, Error> {
+        recipe.check_files()?;
+        recipe.check_model(&self.model.folder)?;
+        let mut recipe = self.completed(recipe)?;
+        recipe.hash_files()?;
+        let mut model = self.model.clone();
+        if adapters(&recipe) != adapters(&self.own) {
+            model.adapters = recipe.adapters()?;
+        }
+        let machine = self.machine.computing(&recipe)?;
+        Ok(Lent {
+            loaded: Loaded::by(&recipe, &model, &machine),
+            model,
+            machine,
+        })
+    }
+
+    /// Has `work` done on the pipeline of what was lent, once nobody runs on it.
+    #[cfg(feature = "eval")]
+    pub(crate) fn work_on<T>(
+        &self,
+        lent: &Lent,
+        work: impl FnOnce(&Pipeline) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let mut held = self.turn();
+        let Lent {
+            model,
+            machine,
+            loaded,
+        } = lent;
+        work(&*Held::serve(&mut held, model, machine, loaded)?)
     }
 
     /// `recipe` with what the engine was opened with, where it is silent.
@@ -251,7 +309,7 @@ fn make(
         *held = None;
     }
     job.recipe.hash_files()?;
-    let loaded = Loaded::by(&job.recipe, machine);
+    let loaded = Loaded::by(&job.recipe, &job.stages.first().model, machine);
     let mut load = |model: &Model| {
         if alone {
             Held::serve(held, model, machine, &loaded)
@@ -311,13 +369,14 @@ impl Held {
 }
 
 impl Loaded {
-    /// What `recipe`, whose files are hashed, loads a model as.
-    fn by(recipe: &Recipe, machine: &Machine) -> Self {
+    /// What `recipe`, whose files are hashed, loads `model` as.
+    fn by(recipe: &Recipe, model: &Model, machine: &Machine) -> Self {
         let net = |control: &RecipeControl| (control.model.clone(), control.hash.clone());
         let mut nets: Vec<_> = recipe.controls.iter().map(net).collect();
         nets.dedup();
         Self {
             format: machine.format,
+            arrangement: model.arrangement(),
             nets,
             loras: recipe.loras.clone(),
             embeddings: recipe.embeddings.clone(),
@@ -325,8 +384,8 @@ impl Loaded {
         }
     }
 
-    fn without_adapters(&self) -> (Format, &[(String, Option<String>)]) {
-        (self.format, &self.nets)
+    fn without_adapters(&self) -> (Format, Arrangement, &[(String, Option<String>)]) {
+        (self.format, self.arrangement, &self.nets)
     }
 }
 
@@ -340,6 +399,7 @@ fn said_of_models(recipe: &Recipe) -> Recipe {
         custom_diffusions: recipe.custom_diffusions,
         dtype: recipe.dtype,
         weights: recipe.weights,
+        stream_weights: recipe.stream_weights,
         ..Recipe::default()
     }
 }

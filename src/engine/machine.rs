@@ -6,9 +6,13 @@ use serde::Serialize;
 
 use super::{health, listener::Listener};
 use crate::{
+    catalog::ModelFolder,
     device::{self, DeviceChoice, DtypeChoice, OpenDevice, Workload},
     error::Error,
-    pipeline::{Kept, Memory, ModelConfig, Request, Residency, Resolved},
+    pipeline::{
+        Arranged, Arrangement, Kept, Memory, ModelConfig, Recipe, Request, Residency, Resolved,
+        Streaming, file_types,
+    },
     weights::{Format, Storage, WeightFormat},
 };
 
@@ -19,6 +23,7 @@ pub(crate) struct Place {
     pub(crate) dtype: Option<DtypeChoice>,
     pub(crate) weights: Option<WeightFormat>,
     pub(crate) residency: Residency,
+    pub(crate) streaming: Streaming,
     /// Whether the kernels of a GPU go unchecked on its first use.
     pub(crate) unchecked: bool,
 }
@@ -29,6 +34,7 @@ pub(crate) struct Machine {
     pub(crate) device: OpenDevice,
     pub(crate) format: Format,
     pub(super) residency: Residency,
+    pub(super) streaming: Streaming,
 }
 
 impl Machine {
@@ -68,18 +74,35 @@ impl Machine {
             device,
             format,
             residency: place.residency,
+            streaming: place.streaming,
         })
     }
 
-    /// The same machine, computing in what is asked for.
-    pub(super) fn computing(
-        &self,
-        dtype: Option<DtypeChoice>,
-        weights: Option<WeightFormat>,
-    ) -> Result<Self, Error> {
+    /// The same machine, computing in what `recipe` asks for.
+    pub(super) fn computing(&self, recipe: &Recipe) -> Result<Self, Error> {
         Ok(Self {
-            format: format(&self.device, dtype, weights)?,
+            format: format(&self.device, recipe.dtype, recipe.weights)?,
+            streaming: recipe.stream_weights.unwrap_or(self.streaming),
             ..self.clone()
+        })
+    }
+
+    /// How `model` is arranged in what the device has left, for a run of `request`, resolved.
+    pub(super) fn arranged(
+        &self,
+        model: &ModelConfig,
+        folder: &ModelFolder,
+        (request, resolved): (&Request, &Resolved),
+    ) -> Result<Arranged, Error> {
+        let kept = Kept::on(self.device.device(), self.format)?;
+        let free = device::room(self.device.device()).free;
+        let wished = (self.residency, self.streaming);
+        Arrangement::pick(model, wished, free, |arrangement| {
+            let kept = kept.arranged(arrangement);
+            let file = |part: &str| file_types(folder, part);
+            let memory = Memory::forecast(model, request, resolved, kept, file)?;
+            let texts = Memory::of_texts(model, request, kept, file)?;
+            Ok(memory.peak().max(texts.peak()))
         })
     }
 

@@ -5,7 +5,7 @@ use serde::Serialize;
 use super::stages::{Stage, Stages};
 use crate::{
     error::Error,
-    pipeline::{Kept, Memory, Weights, file_types},
+    pipeline::{Arrangement, Kept, Memory, ModelConfig, Streaming, Weights, file_types},
     weights::{Format, Storage},
 };
 
@@ -13,6 +13,9 @@ use crate::{
 #[derive(Debug, Serialize)]
 pub(crate) struct MemoryFacts {
     pub(crate) peak: u64,
+    /// The same with blocks that are read as they are needed, where that is less.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) streamed_peak: Option<u64>,
     /// `encoding`, `denoising` or `decoding`.
     pub(crate) phase: &'static str,
     /// Of the denoiser.
@@ -33,14 +36,39 @@ pub(crate) struct PartEntry {
     pub(crate) part: String,
     parameters: u64,
     pub(crate) bytes: u64,
+    /// Bytes of the file that are read each time all blocks are run, where they are read as they are needed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) streamed: Option<u64>,
 }
 
 impl MemoryFacts {
     /// Models run one after the other, each dropped before the next is read: the one that takes most counts.
-    pub(crate) fn forecast(stages: &Stages, format: Format) -> Result<Self, Error> {
+    pub(crate) fn forecast(
+        stages: &Stages,
+        format: Format,
+        streaming: Streaming,
+    ) -> Result<Self, Error> {
         let kept = Kept::unnamed(format)?;
+        let least = Self::fullest(stages, kept, Arrangement::least)?;
+        if streaming == Streaming::Always {
+            return Ok(least);
+        }
+        let usual = Self::fullest(stages, kept, Arrangement::of)?;
+        Ok(Self {
+            streamed_peak: Some(least.peak).filter(|peak| *peak < usual.peak),
+            ..usual
+        })
+    }
+
+    /// Of the model and the part of its run that takes most.
+    fn fullest(
+        stages: &Stages,
+        kept: Kept,
+        arrangement: fn(&ModelConfig) -> Arrangement,
+    ) -> Result<Self, Error> {
         let mut facts = Vec::new();
         for stage in stages.iter() {
+            let kept = kept.arranged(arrangement(&stage.model.config));
             facts.extend(Self::of_texts(stage, kept)?);
             facts.push(Self::of_run(stage, kept)?);
         }
@@ -48,10 +76,10 @@ impl MemoryFacts {
         Ok(most.expect("a run has at least one model"))
     }
 
-    /// Of a text encoder that is read before all else.
+    /// Of text encoders that are read before all else.
     fn of_texts(stage: &Stage, kept: Kept) -> Result<Option<Self>, Error> {
         let Stage { model, request, .. } = stage;
-        if !model.config.reads_texts_first() {
+        if !kept.arrangement.texts_first {
             return Ok(None);
         }
         let file = |part: &str| file_types(&model.folder, part);
@@ -67,9 +95,8 @@ impl MemoryFacts {
             resolved,
             ..
         } = stage;
-        let config = model.config.clone().with_texts_read();
         let file = |part: &str| file_types(&model.folder, part);
-        let memory = Memory::forecast(&config, request, resolved, kept, file)?;
+        let memory = Memory::forecast(&model.config, request, resolved, kept, file)?;
         Ok(Self::new(stage, kept, memory))
     }
 
@@ -81,6 +108,7 @@ impl MemoryFacts {
             .all(|one| !model.folder.has_weights(&one.part));
         Self {
             peak: memory.peak(),
+            streamed_peak: None,
             phase: memory.fullest().name(),
             dtype: kept.dtype.name(),
             assumption: assumption(kept, unseen),
@@ -101,11 +129,13 @@ impl PartEntry {
             part,
             parameters,
             bytes,
+            streamed,
         } = weights;
         Self {
             part,
             parameters,
             bytes,
+            streamed,
         }
     }
 }

@@ -8,8 +8,8 @@ use crate::{
     error::Error,
     models::control::ControlNetConfig,
     pipeline::{
-        Adapters, ModelConfig, Pipeline, PromptEmbeds, Request, Resolved, check_control_weights,
-        check_weights,
+        Adapters, Arrangement, ModelConfig, Pipeline, PromptEmbeds, Request, Resolved, Texts,
+        check_control_weights, check_weights,
     },
 };
 
@@ -37,6 +37,8 @@ pub(crate) struct Model {
     pub(crate) adapters: Adapters,
     /// What the caller says of it.
     pub(crate) said: Overrides,
+    /// What of it is in memory at a time, once that is known.
+    pub(super) arrangement: Option<Arrangement>,
 }
 
 impl Model {
@@ -63,7 +65,45 @@ impl Model {
             controls: Vec::new(),
             adapters: Adapters::default(),
             said,
+            arrangement: None,
         })
+    }
+
+    /// Picks what of it is to be in memory at a time, for a run of `request`, resolved; unless it is known.
+    pub(crate) fn arrange(
+        &mut self,
+        machine: &Machine,
+        run: (&Request, &Resolved),
+        listener: &mut dyn Listener,
+    ) -> Result<(), Error> {
+        if self.arrangement.is_some() || !self.config.can_be_arranged() {
+            return Ok(());
+        }
+        let arranged = machine.arranged(&self.config, &self.folder, run)?;
+        if let Some(note) = arranged.note {
+            listener.warn(&note);
+        }
+        self.arrangement = Some(arranged.arrangement);
+        Ok(())
+    }
+
+    /// [`arrange`](Self::arrange), for a picture of the model's own size.
+    pub(super) fn arrange_for_any(
+        &mut self,
+        machine: &Machine,
+        listener: &mut dyn Listener,
+    ) -> Result<(), Error> {
+        let request = Request::new("");
+        match request.resolve(&self.config) {
+            Ok(resolved) => self.arrange(machine, (&request, &resolved), listener),
+            Err(_) => Ok(()), // it takes more than a text, and is read as a whole
+        }
+    }
+
+    /// What of it is in memory at a time.
+    pub(super) fn arrangement(&self) -> Arrangement {
+        self.arrangement
+            .unwrap_or_else(|| Arrangement::of(&self.config))
     }
 
     /// Holds the weights of all parts to their configurations, by their headers.
@@ -91,15 +131,28 @@ impl Model {
         request: &Request,
         observer: &mut dyn Observer,
     ) -> Result<Option<PromptEmbeds>, Error> {
-        let (device, format) = (machine.device.device(), machine.format);
-        PromptEmbeds::read(
-            &self.folder,
-            &self.config,
-            device,
-            format,
-            request,
-            observer,
-        )
+        let texts = Texts {
+            folder: &self.folder,
+            config: &self.config,
+            device: machine.device.device(),
+            format: machine.format,
+            adapters: &self.adapters,
+            arrangement: self.arrangement(),
+        };
+        texts.read(request, observer)
+    }
+
+    /// [`load`](Self::load), arranged for runs of `request`, resolved.
+    #[cfg(feature = "cli")]
+    pub(crate) fn load_for(
+        &self,
+        machine: &Machine,
+        run: (&Request, &Resolved),
+        listener: &mut dyn Listener,
+    ) -> Result<Pipeline, Error> {
+        let mut model = self.clone();
+        model.arrange(machine, run, listener)?;
+        model.load(machine)
     }
 
     /// Reads the weights.
@@ -108,7 +161,10 @@ impl Model {
         let mut config = self.config.clone();
         config.controls.clear(); // they come again, with their weights
         let (folder, format) = (&self.folder, machine.format);
-        let mut pipeline = Pipeline::load_as(config, folder, device, format, adapters)?;
+        let arrangement = self.arrangement();
+        let pipeline =
+            Pipeline::load_arranged(config, folder, device, format, adapters, arrangement);
+        let mut pipeline = pipeline?;
         pipeline.set_residency(machine.residency);
         for part in &self.controls {
             pipeline.add_control(part)?;

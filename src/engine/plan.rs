@@ -33,6 +33,7 @@ pub fn plan(recipe: &Recipe, listener: &mut dyn Listener) -> Result<String, Erro
         dtype: recipe.dtype.unwrap_or(DtypeChoice::F32).float().into(),
         weights: recipe.weights.unwrap_or_default(),
     };
+    let streaming = recipe.stream_weights.unwrap_or_default();
     let mut recipe = recipe.clone();
     recipe.check_files()?;
     let wishes = Wishes {
@@ -45,7 +46,7 @@ pub fn plan(recipe: &Recipe, listener: &mut dyn Listener) -> Result<String, Erro
     for warning in parts.iter().flat_map(|part| &part.plan.warnings) {
         listener.warn(&warning.to_string());
     }
-    let memory = MemoryFacts::forecast(&stages, format)?;
+    let memory = MemoryFacts::forecast(&stages, format, streaming)?;
     Ok(PlanDocument::new(&facts, &parts, memory).to_json())
 }
 

@@ -133,6 +133,19 @@ impl Stages {
         Ok(Self { cascade, from })
     }
 
+    /// Picks what of every model is to be in memory at a time.
+    pub(crate) fn arrange(
+        &mut self,
+        machine: &Machine,
+        listener: &mut dyn Listener,
+    ) -> Result<(), Error> {
+        for stage in self.cascade.links_mut() {
+            let run = (&stage.request, &stage.resolved);
+            stage.model.arrange(machine, run, listener)?;
+        }
+        Ok(())
+    }
+
     /// The model that begins.
     pub(crate) fn first(&self) -> &Stage {
         self.cascade.first()

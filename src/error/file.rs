@@ -21,6 +21,14 @@ pub(crate) enum FileError {
         cause: Box<super::Error>,
         path: PathBuf,
     },
+    #[cfg(feature = "serve")]
+    #[error(
+        "cannot listen on {address}: {source}\nhint: name another port with `--port`; 0 takes any that is free"
+    )]
+    Listen {
+        address: std::net::SocketAddr,
+        source: io::Error,
+    },
     #[cfg(feature = "cli")]
     #[error("cannot write to the standard output: {source}{}", advice(source))]
     Stdout { source: io::Error },

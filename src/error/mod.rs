@@ -17,7 +17,6 @@ mod request;
 mod weights;
 
 pub(crate) use adapter::AdapterError;
-#[cfg(feature = "cli")]
 pub(crate) use amount::bytes;
 pub(crate) use config::ConfigError;
 pub(crate) use device::DeviceError;

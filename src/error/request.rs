@@ -364,12 +364,26 @@ pub(crate) enum RequestError {
     Unconditional { condition: &'static str },
     #[error("`{given}` is not known\nhint: use auto, keep or release")]
     UnknownResidency { given: String },
+    #[error("`{given}` is not known\nhint: use auto, always or never")]
+    UnknownStreaming { given: String },
     #[error("`{given}` is not a data type\nhint: use f32, f16 or bf16")]
     UnknownDtype { given: String },
     #[error("`{given}` is not known as what a model predicts\nhint: use epsilon, v or sample")]
     UnknownPrediction { given: String },
     #[error("`{given}` is not a format of weights\nhint: use file, q8 or q4")]
     UnknownWeights { given: String },
+    #[cfg(feature = "serve")]
+    #[error(
+        "`{host}` is no loopback address, and no token is set\nhint: set AFTERIMAGE_TOKEN or give `--tokens`, or stay with `--host 127.0.0.1`"
+    )]
+    NoToken { host: String },
+    #[cfg(feature = "serve")]
+    #[error("`{given}` is no {what}\nhint: {hint}")]
+    ServeOption {
+        what: &'static str,
+        given: String,
+        hint: &'static str,
+    },
 }
 
 /// The multiple of `multiple` nearest to `side`, at least one of it.

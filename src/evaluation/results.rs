@@ -1,10 +1,21 @@
 //! What an evaluation found.
 
+use std::{
+    fs,
+    io::Write as _,
+    path::{Path, PathBuf},
+};
+
 use serde::{Deserialize, Serialize};
 
 use super::compare::Comparison;
 use super::outcome::Outcome;
 use super::study::Study;
+use crate::error::{Error, FileError};
+use crate::image_io::write_atomically;
+
+/// What an evaluation leaves beside its pictures.
+const FILE: &str = "results.json";
 
 /// What an evaluation found.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -28,4 +39,39 @@ pub struct Results {
     pub outcomes: Vec<Outcome>,
     /// Rule by rule, to the plain pictures and to the converged ones, with every sampler.
     pub comparisons: Vec<Comparison>,
+}
+
+impl Results {
+    /// The whole as JSON.
+    pub fn to_json(&self) -> String {
+        serde_json::to_string_pretty(self).unwrap_or_default()
+    }
+
+    /// Writes `results.json` into a folder, whole or not at all.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be written.
+    pub fn write(&self, folder: &Path) -> Result<(), Error> {
+        write_atomically(&folder.join(FILE), "the results", |file| {
+            writeln!(file, "{}", self.to_json())
+        })
+    }
+
+    /// Reads the `results.json` of a folder.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be read, or is none.
+    pub fn read(folder: &Path) -> Result<Self, Error> {
+        let path: PathBuf = folder.join(FILE);
+        let read = fs::read(&path);
+        let read = read.and_then(|bytes| serde_json::from_slice(&bytes).map_err(Into::into));
+        let failed = |source| FileError::Read {
+            what: "the results".into(),
+            path,
+            source,
+        };
+        read.map_err(|source| failed(source).into())
+    }
 }

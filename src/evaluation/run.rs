@@ -39,6 +39,11 @@ pub trait Maker {
 
     /// Where the pictures are made.
     fn device(&self) -> String;
+
+    /// Whether it has made pictures before: kernels are compiled and tuned by the first.
+    fn is_warm(&self) -> bool {
+        false
+    }
 }
 
 /// How far a shard is.
@@ -81,7 +86,8 @@ pub fn fill(
     for (round, batch) in missing.into_iter().enumerate() {
         // Another process over the same folder may have made it meanwhile.
         if !store.has(batch) {
-            let made = make(store, batch, round > 0, maker)?;
+            let warm = round > 0 || maker.is_warm();
+            let made = make(store, batch, warm, maker)?;
             store.write(&made)?;
         }
         tally.done += 1;
@@ -140,6 +146,8 @@ pub struct PipelineMaker<'a, O> {
     pub request: Request,
     /// What devices are called.
     pub device: String,
+    /// Whether it has made pictures before.
+    pub warm: bool,
     /// Watches every run, and can stop it.
     pub observer: O,
 }
@@ -170,6 +178,10 @@ impl<O: Observer> Maker for PipelineMaker<'_, O> {
 
     fn device(&self) -> String {
         self.device.clone()
+    }
+
+    fn is_warm(&self) -> bool {
+        self.warm
     }
 }
 

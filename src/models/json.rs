@@ -23,6 +23,22 @@ pub(super) fn all_positive(sizes: &[(&'static str, usize)]) -> Result<(), Config
     }
 }
 
+/// Refuses the configuration of an encoder of another kind than `kind`, which its `model_type` holds: encoders change places.
+///
+/// # Errors
+///
+/// Names the other kind.
+pub(super) fn check_kin(model_type: Option<&str>, kind: &str) -> Result<(), ConfigError> {
+    match model_type {
+        Some(found) if !found.contains(kind) => {
+            let name = kind.to_uppercase();
+            let hint = format!("a {name} encoder belongs here: have two folders changed places?");
+            Err(ConfigError::unsupported("model_type", found, hint))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// The text of `part/config.json` as `T`, unless a key of `neutral` has another value than those listed; `network` is for messages.
 pub(super) fn parse<T: DeserializeOwned>(
     text: &str,

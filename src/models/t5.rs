@@ -17,6 +17,7 @@ use crate::error::{ConfigError, Error};
 use crate::nn::attention::{merge_heads, split_heads};
 use crate::ops::{self, Gelu};
 use crate::text::SentenceEncoder;
+use crate::weights::{AnyStack, BlockReader, Stack, Stacked};
 
 /// Added to the scores of padding: far below any score, and finite, as GPU compilers may assume no infinity.
 const MASKED: f32 = -1e9;
@@ -34,6 +35,7 @@ struct T5Json {
     relative_attention_max_distance: Option<usize>,
     layer_norm_epsilon: Option<f64>,
     feed_forward_proj: Option<String>,
+    model_type: Option<String>,
 }
 
 /// The shape of a T5 encoder.
@@ -67,7 +69,7 @@ impl T5Config {
     ///
     /// # Errors
     ///
-    /// If it is not JSON, the feed-forward layers are not those of v1.1, there are fewer than four kinds of distance, or no distance is
+    /// If it is not JSON or that of another kind of encoder, the feed-forward layers are not those of v1.1, there are fewer than four kinds of distance, or no distance is
     /// farther than those with a kind of their own.
     pub fn from_json(text: &str, part: &str) -> Result<Self, Error> {
         let json: T5Json = json::parse(text, part, "encoder", &[])?;
@@ -90,6 +92,7 @@ impl T5Config {
 
 impl T5Json {
     fn resolve(self) -> Result<T5Config, ConfigError> {
+        json::check_kin(self.model_type.as_deref(), "t5")?;
         let form = self.feed_forward_proj.as_deref().unwrap_or("relu");
         if form != "gated-gelu" {
             let hint = "T5 v1.1 has `gated-gelu`";
@@ -262,7 +265,7 @@ impl T5Block {
 
 #[derive(Module, Debug)]
 struct T5Stack {
-    block: Vec<T5Block>,
+    block: Stack<T5Block>,
     final_layer_norm: RmsNorm,
 }
 
@@ -296,7 +299,14 @@ impl T5EncoderModel {
     ///
     /// - output: `[1, heads, tokens, tokens]`, queries then keys
     pub fn position_bias(&self, tokens: usize, device: &Device) -> Option<Tensor<4>> {
-        let (attention, _) = &self.encoder.block.first()?.layer;
+        let blocks = &self.encoder.block;
+        let first = 0..blocks.len().min(1);
+        blocks.fold(first, None, |_, _, block| self.bias(block, tokens, device))
+    }
+
+    /// [`position_bias`](Self::position_bias), which the first block holds.
+    fn bias(&self, first: &T5Block, tokens: usize, device: &Device) -> Option<Tensor<4>> {
+        let (attention, _) = &first.layer;
         let table = attention.self_attention.relative_attention_bias.as_ref()?;
         let bucket = |query, key| bucket(query, key, self.buckets, self.farthest);
         let buckets = (0..tokens)
@@ -317,19 +327,36 @@ impl T5EncoderModel {
     pub fn encode(&self, ids: Tensor<2, Int>, mask: Option<Tensor<2>>) -> Tensor<3> {
         let ([_, tokens], device) = (ids.dims(), ids.device());
         let dtype = self.encoder.final_layer_norm.weight.val().dtype();
-        let mut hidden = self.shared.forward(ids).cast(FloatDType::F32); // [rows, tokens, width]
-        if let Some(bias) = self.position_bias(tokens, &device) {
-            let bias = match mask {
-                Some(mask) => {
-                    let padding: Tensor<4> = ((mask - 1.0) * -MASKED).unsqueeze_dims(&[1, 1]);
-                    bias + padding // [rows, heads, tokens, tokens]
-                }
+        let hidden = self.shared.forward(ids).cast(FloatDType::F32); // [rows, tokens, width]
+        let padding = mask.map(|mask| ((mask - 1.0) * -MASKED).unsqueeze_dims(&[1, 1]));
+        let of_first = |block: &T5Block| {
+            let bias = self.bias(block, tokens, &device)?;
+            Some(match &padding {
+                Some(padding) => bias + padding.clone(), // [rows, heads, tokens, tokens]
                 None => bias,
-            };
-            let blocks = self.encoder.block.iter();
-            hidden = blocks.fold(hidden, |hidden, block| block.forward(hidden, &bias, dtype));
-        }
+            })
+        };
+        let blocks = &self.encoder.block;
+        let (hidden, _) = blocks.fold(
+            0..blocks.len(),
+            (hidden, None),
+            |(hidden, bias), _, block| match bias.or_else(|| of_first(block)) {
+                Some(bias) => (block.forward(hidden, &bias, dtype), Some(bias)),
+                None => (hidden, None),
+            },
+        );
         self.encoder.final_layer_norm.forward(hidden)
+    }
+
+    /// What reads the blocks, where they are read as they are needed.
+    pub fn reader(&self) -> Option<&BlockReader> {
+        self.encoder.block.reader()
+    }
+}
+
+impl Stacked for T5EncoderModel {
+    fn stacks(&mut self) -> Vec<(&'static str, &mut dyn AnyStack)> {
+        vec![("encoder.block", &mut self.encoder.block)]
     }
 }
 
@@ -379,6 +406,10 @@ mod tests {
     #[test]
     fn other_feed_forward_layers_and_few_buckets_are_refused() {
         assert!(refused("{}").contains("`feed_forward_proj` is `relu`"));
+        assert!(
+            refused(r#"{"model_type": "clip_text_model"}"#)
+                .contains("`model_type` is `clip_text_model`")
+        );
         let few = r#"{"feed_forward_proj": "gated-gelu", "relative_attention_num_buckets": 2}"#;
         assert!(refused(few).contains("`relative_attention_num_buckets` is `2`"));
         let near = r#"{"feed_forward_proj": "gated-gelu", "relative_attention_max_distance": 8}"#;

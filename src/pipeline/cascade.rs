@@ -70,7 +70,8 @@ impl Pipeline {
         request: &Request,
         observer: &mut dyn Observer,
     ) -> Result<Option<PromptEmbeds>, Error> {
-        self.source.embeds(request, observer)
+        let guided = request.resolve(&self.config)?.guidance.is_on();
+        self.source.embeds(request, guided, observer)
     }
 }
 
@@ -110,8 +111,7 @@ impl<M> Cascade<M> {
         &mut self,
         mut read: impl FnMut(&M, &Request) -> Result<Option<PromptEmbeds>, Error>,
     ) -> Result<(), Error> {
-        let links = std::iter::once(&mut self.first).chain(&mut self.others);
-        for link in links.filter(|link| !link.shares_texts) {
+        for link in self.links_mut().filter(|link| !link.shares_texts) {
             link.request.prompt_embeds = read(&link.model, &link.request)?;
         }
         Ok(())
@@ -120,6 +120,11 @@ impl<M> Cascade<M> {
     /// In the order they run.
     pub fn links(&self) -> impl Iterator<Item = &Link<M>> {
         std::iter::once(&self.first).chain(&self.others)
+    }
+
+    /// The same, open to changes.
+    pub fn links_mut(&mut self) -> impl Iterator<Item = &mut Link<M>> {
+        std::iter::once(&mut self.first).chain(&mut self.others)
     }
 
     /// Runs one model after the other as `load` gives them; each is dropped before the next is read. Prompts that several of them read alike

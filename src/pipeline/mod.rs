@@ -9,6 +9,7 @@
 mod cascade;
 mod config;
 mod linear;
+mod load;
 mod made;
 mod pace;
 mod parts;
@@ -21,22 +22,18 @@ mod run;
 
 use std::any::Any;
 
-use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 
-use crate::catalog::{ModelFolder, ModelPart};
 use crate::conditioning::Conditioning;
 use crate::denoise::Observer;
 use crate::denoiser::Denoiser;
 use crate::device;
 use crate::error::{Error, RequestError};
-use crate::models::control::{ControlNet, ControlNetConfig, ControlNetModel, ControlledUNet};
-use crate::models::flux::Flux;
-use crate::models::mmdit::Mmdit;
+use crate::models::control::{ControlNet, ControlledUNet};
 use crate::models::unet::UNet;
 use crate::samplers::{SamplerConfig, SamplerKind};
 use crate::weights::adapt::Merge;
-use crate::weights::{Format, Storage, load_strict, reload};
+use crate::weights::{BlockReader, BlocksRead, Format};
 
 pub use cascade::{Cascade, Cascaded, Link};
 pub use config::{
@@ -50,7 +47,10 @@ pub use made::{
 #[cfg(feature = "cli")]
 pub(crate) use made::{read_back, write_tensors};
 pub use pace::Pace;
-pub use parts::{Adapters, Kept, Memory, Phase, Residency, Weights, file_types};
+pub(crate) use parts::Arranged;
+pub use parts::{
+    Adapters, Arrangement, Kept, Memory, Phase, Residency, Streaming, Texts, Weights, file_types,
+};
 #[cfg(feature = "eval")]
 pub use plans::Calibration;
 pub use recipe::{
@@ -64,7 +64,7 @@ pub use request::{
 pub use run::Trace;
 
 use made::timed;
-use parts::{Asked, Exchange, FewSteps, Notes, Parts, Source, Space, origin};
+use parts::{Asked, FewSteps, Notes, Source, Space};
 #[cfg(feature = "cli")]
 pub(crate) use request::numbered;
 use run::{Run, Shown, Start, Starter};
@@ -90,140 +90,10 @@ pub struct Pipeline {
     residency: Residency,
     device: Device,
     format: Format,
+    arrangement: Arrangement,
 }
 
 impl Pipeline {
-    /// Reads a model's weights onto `device`: the denoiser in `format`, a data type or that and how weights are kept; text encoders keep
-    /// weights in the same way and compute in f32, as all else does. T5 is read when the first prompt comes.
-    ///
-    /// # Errors
-    ///
-    /// If a file is missing or malformed, the weights do not fit the configuration, or the device has no such format.
-    pub fn load(
-        folder: &ModelFolder,
-        device: &Device,
-        format: impl Into<Format>,
-    ) -> Result<Self, Error> {
-        Self::load_with(folder, device, format, &Adapters::default())
-    }
-
-    /// [`load`](Self::load), with `adapters` merged into the weights as they are read: memory never holds more than the model and the
-    /// tensor at hand.
-    ///
-    /// # Errors
-    ///
-    /// As [`load`](Self::load), and if an adapter does not fit the model; that is found before any weight is read.
-    pub fn load_with(
-        folder: &ModelFolder,
-        device: &Device,
-        format: impl Into<Format>,
-        adapters: &Adapters,
-    ) -> Result<Self, Error> {
-        Self::load_as(ModelConfig::read(folder)?, folder, device, format, adapters)
-    }
-
-    /// [`load_with`](Self::load_with), the model being what `config` says: the folder's own, with what a caller has changed of it.
-    ///
-    /// # Errors
-    ///
-    /// As [`load_with`](Self::load_with).
-    pub fn load_as(
-        config: ModelConfig,
-        folder: &ModelFolder,
-        device: &Device,
-        format: impl Into<Format>,
-        adapters: &Adapters,
-    ) -> Result<Self, Error> {
-        let format = format.into();
-        if !config.takes_adapters() {
-            adapters.check_none()?;
-        }
-        Storage::of(device, format)?;
-        check_weights(folder, &config, device)?;
-        let (origin, mut notes) = origin(&config, folder, device, format, adapters)?;
-        let merge = origin.merge.clone();
-        let parts = Parts::load(&config, origin)?;
-        notes.extend(parts.notes);
-        Ok(Self {
-            config,
-            source: parts.source,
-            trunk: parts.trunk,
-            space: parts.space,
-            controls: Vec::new(),
-            merge,
-            notes: Notes::new(notes),
-            few_steps: FewSteps::among(adapters),
-            residency: Residency::default(),
-            device: device.clone(),
-            format,
-        })
-    }
-
-    /// Puts `adapters` in place of the present ones; empty ones give the plain model back, bit for bit.
-    ///
-    /// What old or new adapters touch is read anew from `folder`, which must be the one the model was loaded from: nothing is subtracted,
-    /// so nothing is left of rounding. While that goes on, memory holds the touched weights twice.
-    ///
-    /// # Errors
-    ///
-    /// As [`load_with`](Self::load_with); the model then stays as it was.
-    pub fn set_adapters(&mut self, folder: &ModelFolder, adapters: &Adapters) -> Result<(), Error> {
-        if !self.config.takes_adapters() {
-            return Ok(adapters.check_none()?);
-        }
-        let (origin, mut notes) =
-            origin(&self.config, folder, &self.device, self.format, adapters)?;
-        let merge = origin.merge.clone();
-        let (source, more) = self.source.exchanged(origin)?;
-        notes.extend(more);
-        if let Some(unet) = self.trunk_as::<UNet>() {
-            let (config, model) = (unet.config().clone(), unet.model().clone());
-            let model = self.exchanged(model, "unet", folder, &merge)?;
-            self.trunk = Box::new(UNet::new(config, model));
-        } else if let Some(flux) = self.trunk_as::<Flux>() {
-            let (config, model) = (flux.config().clone(), flux.model().clone());
-            let model = self.exchanged(model, "transformer", folder, &merge)?;
-            self.trunk = Box::new(Flux::new(config, model));
-        } else if let Some(mmdit) = self.trunk_as::<Mmdit>() {
-            let (config, model) = (mmdit.config().clone(), mmdit.model().clone());
-            let model = self.exchanged(model, "transformer", folder, &merge)?;
-            self.trunk = Box::new(Mmdit::new(config, model));
-        }
-        (self.source, self.merge) = (source, merge);
-        self.notes = Notes::new(notes);
-        self.few_steps = FewSteps::among(adapters);
-        Ok(())
-    }
-
-    /// The denoiser `model` of `part` with `merge` in place of the present adapters.
-    fn exchanged<M: Module>(
-        &self,
-        model: M,
-        part: &str,
-        folder: &ModelFolder,
-        merge: &Merge,
-    ) -> Result<M, Error> {
-        let exchange = Exchange::of(part, &self.merge, merge);
-        let (weights, names) = (folder.weights(part)?, exchange.names());
-        let storage = Storage::of(&self.device, self.format)?;
-        reload(model, &weights, part, storage, &exchange.new, &names)
-    }
-
-    /// Puts a `ControlNet` beside the model and gives its number, for [`Control::net`].
-    ///
-    /// # Errors
-    ///
-    /// If a file is missing or malformed, or the net is for another model family.
-    pub fn add_control(&mut self, part: &ModelPart) -> Result<usize, Error> {
-        let config = ControlNetConfig::from_json(&part.config()?)?;
-        let number = self.config.add_control(config.clone())?;
-        let net = ControlNetModel::new(&config, &self.device);
-        let storage = Storage::of(&self.device, self.format)?;
-        let net = load_strict(net, &part.weights()?, "controlnet", storage)?;
-        self.controls.push(ControlNet::new(config, net));
-        Ok(number)
-    }
-
     /// What the model says of itself.
     pub fn config(&self) -> &ModelConfig {
         &self.config
@@ -237,6 +107,11 @@ impl Pipeline {
     /// Says whether text encoders stay in memory while the denoiser runs; models without them have nothing to say to it.
     pub fn set_residency(&mut self, residency: Residency) {
         self.residency = residency;
+    }
+
+    /// What of it is in memory at a time.
+    pub fn arrangement(&self) -> Arrangement {
+        self.arrangement
     }
 
     /// Whether text encoders are in memory now.
@@ -339,6 +214,7 @@ impl Pipeline {
         let guidance = resolved.guidance;
         conditioning.guidance_scale = guidance.embedded;
         self.make_room(request, resolved)?;
+        let read = self.blocks_read();
         let mut start = self.start(&run, &mut noise)?;
         if let Some(channels) = start.channels.take() {
             conditioning.channels = Some(resolved.guidance.expand(channels));
@@ -364,7 +240,14 @@ impl Pipeline {
             }
         };
         begun.report.text = text;
+        begun.report.blocks_read = self.blocks_read().since(read);
         Ok((conditioning, begun))
+    }
+
+    /// What was read of streamed blocks of the denoiser so far.
+    fn blocks_read(&self) -> BlocksRead {
+        let reader = self.trunk.reader_any();
+        reader.map(BlockReader::so_far).unwrap_or_default()
     }
 
     fn run<'a>(&'a self, request: &'a Request, resolved: &'a Resolved) -> Run<'a> {

@@ -86,6 +86,9 @@ pub fn reload<M: Module>(
     })
 }
 
+/// Tensors and the parameters that they belong into, by the paths of these.
+pub(super) type Matched = HashMap<String, (Unread, Slot)>;
+
 fn fill<M: Module>(
     module: M,
     source: &WeightSource,
@@ -94,30 +97,45 @@ fn fill<M: Module>(
     patches: &Patches,
     wanted: impl Fn(&str) -> bool,
 ) -> Result<M, Error> {
-    let slots = slots(&module);
+    let mut matched = matched(&module, source, part, patches)?;
+    matched.retain(|_, (_, slot)| wanted(&slot.name));
+    Ok(filled(module, matched, storage, source.origin())?)
+}
+
+/// What belongs into every parameter of `module`.
+pub(super) fn matched<M: Module>(
+    module: &M,
+    source: &WeightSource,
+    part: &str,
+    patches: &Patches,
+) -> Result<Matched, Error> {
+    let slots = slots(module);
     let asked = slots.iter().map(Slot::asked).collect();
     let mut tensors = names::canonical(source, &asked)?;
     check(&slots, &tensors, part, source.origin())?;
-    let matched = slots
-        .into_iter()
-        .filter(|slot| wanted(&slot.name))
-        .filter_map(|slot| {
-            let tensor = patches.applied(&slot.name, tensors.remove(&slot.name)?);
-            Some((slot.path.clone(), (tensor, slot)))
-        })
-        .collect();
+    let matched = slots.into_iter().filter_map(|slot| {
+        let tensor = patches.applied(&slot.name, tensors.remove(&slot.name)?);
+        Some((slot.path.clone(), (tensor, slot)))
+    });
+    Ok(matched.collect())
+}
+
+/// `module` with what is `matched` in its parameters.
+pub(super) fn filled<M: Module>(
+    module: M,
+    matched: Matched,
+    storage: Storage,
+    origin: &str,
+) -> Result<M, WeightsError> {
     let mut filler = Filler {
         trail: Trail::default(),
         matched,
         storage,
-        origin: source.origin(),
+        origin,
         failed: None,
     };
     let module = module.map(&mut filler);
-    match filler.failed {
-        Some(error) => Err(error.into()),
-        None => Ok(module),
-    }
+    filler.failed.map_or(Ok(module), Err)
 }
 
 /// Compares both sides by name and shape.
@@ -155,7 +173,7 @@ fn check(
 /// Puts tensors into parameters. After a failure it leaves the rest alone.
 struct Filler<'source> {
     trail: Trail,
-    matched: HashMap<String, (Unread, Slot)>,
+    matched: Matched,
     storage: Storage,
     origin: &'source str,
     failed: Option<WeightsError>,

@@ -22,6 +22,8 @@ mod packed;
 mod quantise;
 mod slots;
 mod source;
+mod stack;
+mod streamed;
 mod transpose;
 mod unread;
 
@@ -32,7 +34,11 @@ pub(crate) use filters::placed;
 pub use format::{Format, Storage, WeightFormat};
 pub use load::{check_fit, load_merged, load_strict, reload};
 pub use slots::{FileTypes, shapes, weight_bytes};
+pub(crate) use slots::{Weight, weight};
 pub use source::WeightSource;
 pub(crate) use source::refuse_stand_in;
 #[cfg(feature = "hub")]
 pub(crate) use source::shard_files;
+pub(crate) use stack::{AnyStack, Stack, Stacked};
+pub use stack::{BlockReader, BlocksRead};
+pub(crate) use streamed::load_streamed;

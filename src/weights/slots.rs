@@ -1,5 +1,7 @@
 //! The parameters of a module, as a checkpoint has them and as they are kept.
 
+use std::collections::HashMap;
+
 use burn::{
     module::{Module, ModuleVisitor, Param},
     tensor::{Bool, DType, Int, Tensor},
@@ -8,6 +10,9 @@ use burn::{
 use super::{Storage, WeightSource, names, quantise, unread::Unread};
 #[cfg(feature = "cpu")]
 use super::{packed, unread::Blocks};
+
+/// What modules call the container of streamed blocks, or of such as could be.
+pub(super) const CONTAINER: &str = "Stack";
 
 /// Names and shapes of a module's parameters as a checkpoint has them, without allocating one.
 pub fn shapes<M: Module>(module: &M) -> Vec<(String, Vec<usize>)> {
@@ -40,27 +45,59 @@ impl From<DType> for FileTypes {
     }
 }
 
-/// Number of a module's parameters, and the bytes they take once they are filled from `file` and kept as `storage` says; without allocating
-/// one.
-pub fn weight_bytes<M: Module>(module: &M, storage: Storage, file: &FileTypes) -> (u64, u64) {
+/// What the parameters of a module take.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Weight {
+    /// How many there are.
+    pub(crate) parameters: u64,
+    /// Bytes of all.
+    pub(crate) bytes: u64,
+    /// Bytes that are in memory at a time where blocks are streamed; `None` of a module that has none.
+    pub(crate) streamed: Option<u64>,
+    /// Bytes of the file that blocks are read from.
+    pub(crate) read: u64,
+}
+
+/// What the parameters of a module take once they are filled from `file` and kept as `storage` says; without allocating one.
+pub(crate) fn weight<M: Module>(module: &M, storage: Storage, file: &FileTypes) -> Weight {
     let slots = slots(module);
     let asked = slots.iter().map(Slot::asked).collect();
     let tensors = file.source.as_ref();
     let tensors = tensors.and_then(|source| names::canonical(source, &asked).ok());
     let tensors = tensors.unwrap_or_default();
-    let sizes = slots.iter().map(|slot| {
+    let (mut weight, mut in_blocks) = (Weight::default(), 0);
+    let (mut blocks, mut through) = (HashMap::<&str, u64>::new(), 0);
+    for slot in &slots {
         let elements = slot.shape.iter().product::<usize>();
         let tensor = tensors.get(&slot.name);
-        (
-            elements as u64,
-            slot.bytes(slot.keeping(tensor, storage, file.floats)),
-        )
-    });
-    sizes.fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1))
+        let bytes = slot.bytes(slot.keeping(tensor, storage, file.floats));
+        weight.parameters += elements as u64;
+        weight.bytes += bytes;
+        let Some((block, _)) = slot.in_block() else {
+            continue;
+        };
+        let stored = tensor.map_or(elements * file.floats.size(), Unread::byte_len) as u64;
+        weight.read += stored;
+        through = through.max(stored);
+        *blocks.entry(block).or_default() += bytes;
+        in_blocks += bytes;
+    }
+    let widest = blocks.into_values().max();
+    // One block runs while the next is read, a tensor at a time.
+    weight.streamed = widest.map(|widest| weight.bytes - in_blocks + 2 * widest + through);
+    weight
+}
+
+/// Number of a module's parameters, and the bytes they take once they are filled from `file` and kept as `storage` says; without allocating
+/// one.
+pub fn weight_bytes<M: Module>(module: &M, storage: Storage, file: &FileTypes) -> (u64, u64) {
+    let weight = weight(module, storage, file);
+    (weight.parameters, weight.bytes)
 }
 
 /// A parameter of a module.
-pub(super) struct Slot {
+#[derive(Debug, Clone)]
+pub(crate) struct Slot {
     /// Path in the module.
     pub(super) path: String,
     /// Name in a checkpoint.
@@ -71,12 +108,20 @@ pub(super) struct Slot {
     pub(super) transposed: bool,
     /// Whether it is the weight of a linear layer or a convolution.
     is_weight: bool,
+    /// How much of the path is that of the block it stands in, where blocks can be streamed.
+    block: Option<usize>,
 }
 
 impl Slot {
     /// Name and shape in a checkpoint.
     pub(super) fn asked(&self) -> (&str, &[usize]) {
         (&self.name, &self.shape)
+    }
+
+    /// The path of the block it stands in, and its own in there, where blocks can be streamed.
+    pub(super) fn in_block(&self) -> Option<(&str, &str)> {
+        let (block, inside) = self.path.split_at(self.block?);
+        Some((block, inside.strip_prefix('.').unwrap_or(inside)))
     }
 
     /// How it is kept where the file has it as `tensor`, or, if there is none, in type `file`.
@@ -166,7 +211,18 @@ impl Trail {
 
     /// The path without the names of enum variants, which no checkpoint has.
     pub(super) fn path(&self) -> String {
-        let named = self.names.iter().zip(&self.containers);
+        self.path_to(self.names.len())
+    }
+
+    /// Length of the path of the block that it stands in, where that can be streamed.
+    fn block(&self) -> Option<usize> {
+        let place = self.containers.iter().position(|one| one == CONTAINER)?;
+        Some(self.path_to(place + 1).len())
+    }
+
+    /// The same of so many names.
+    fn path_to(&self, depth: usize) -> String {
+        let named = self.names.iter().zip(&self.containers).take(depth);
         let kept: Vec<_> = named
             .filter(|(_, container)| !container.starts_with("Enum:"))
             .map(|(name, _)| name.as_str())
@@ -206,6 +262,7 @@ impl Collector {
             is_weight: matches!(holder, "Linear" | "Conv2d" | "Conv3d") && shape.len() > 1,
             shape,
             transposed,
+            block: self.trail.block(),
         });
     }
 }

@@ -6,7 +6,8 @@ use afterimage::{
     ErrorKind,
     denoise::{Observer, Progress},
     device::{DeviceChoice, DtypeChoice},
-    engine::{Cancel, Engine, EngineOptions, Finished, plan},
+    engine::{Cancel, Engine, EngineOptions, Finished, Watched, plan},
+    image_io::save_item,
     pipeline::Recipe,
 };
 use serde_json::{Value, json};
@@ -237,4 +238,49 @@ fn plans_are_those_of_the_program() {
     let theirs: Value = serde_json::from_str(&ending.stdout).unwrap();
     assert_eq!(ours, theirs);
     assert_eq!(ours["spans"].as_array().map(Vec::len), Some(5));
+}
+
+#[test]
+fn a_file_keeps_what_the_program_writes_into_its_own() {
+    let engine = tiny();
+    let made = run(&engine, &fox());
+    let keys: Vec<_> = made.texts.iter().map(|(key, _)| key.as_str()).collect();
+    assert_eq!(keys[..3], ["Software", "prompt", "seed"]);
+    let (last, text) = made.texts.last().unwrap();
+    assert_eq!((last.as_str(), text), ("recipe", &made.recipe.to_json()));
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("fox.png");
+    save_item(
+        &made.generated.pictures().unwrap(),
+        made.fps,
+        &path,
+        &made.texts,
+    )
+    .unwrap();
+    assert_eq!(Recipe::read(&path).unwrap(), made.recipe);
+}
+
+#[test]
+fn a_plan_is_calibrated_on_the_model_in_memory() {
+    let engine = tiny();
+    let watched = Watched {
+        recipe: recipe(json!({"steps": 2, "sampler": "ddim"})),
+        prompts: vec!["a fox".into()],
+        seeds: vec![1, 2],
+    };
+    let rules = || vec!["deepcache:branch=0".parse().unwrap()];
+    let go = Cancel::default();
+    let calibrate = |cancel: &Cancel| engine.calibrate(&watched, (rules(), 2), cancel, &mut ());
+    let plan = calibrate(&go).unwrap();
+    assert_eq!((plan.steps, plan.pictures, plan.gap), (2, 2, 2));
+    assert_eq!(plan.curves.len(), 1);
+    go.now();
+    assert!(calibrate(&go).is_err_and(|error| error.is_cancelled()));
+    let nothing = Watched {
+        seeds: Vec::new(),
+        ..watched.clone()
+    };
+    let none = engine.calibrate(&nothing, (rules(), 2), &Cancel::default(), &mut ());
+    assert!(none.is_err_and(|error| error.is_request()));
+    assert_eq!(values(&engine, &fox()), values(&tiny(), &fox()));
 }

@@ -19,7 +19,7 @@ const FLOORS: &[&[&str]] = &[
         "motion", "pipeline",
     ],
     &["engine", "evaluation"],
-    &["cli"],
+    &["cli", "serve"],
 ];
 
 /// Three worlds that do not know each other.

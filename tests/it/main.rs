@@ -57,6 +57,7 @@ mod edit;
 mod engine;
 #[cfg(feature = "eval")]
 mod evaluation;
+mod evaluator;
 #[cfg(all(
     target_os = "linux",
     any(target_arch = "x86_64", target_arch = "aarch64"),
@@ -99,7 +100,10 @@ mod samplers;
 #[cfg(all(feature = "bundled", feature = "eval"))]
 mod scenes;
 mod sdxl;
+#[cfg(all(unix, feature = "serve", feature = "bundled"))]
+mod serve;
 mod shipped;
+mod streamed;
 mod svd;
 mod t5;
 mod t5_precision;

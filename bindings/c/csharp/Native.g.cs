@@ -246,6 +246,13 @@ namespace Afterimage
         public static extern afterimage_code afterimage_result_recipe(afterimage_result* result, byte** json, afterimage_error** error);
 
         /// <summary>
+        ///  Writes an item to a file, whole or not at all, as the program does and with the same texts in it, its recipe among them: a picture as PNG, JPEG or
+        ///  WebP, a film as APNG, GIF, MP4 (in builds that have it), Y4M or a folder of frames, as the name says. `path` is in UTF-8. Any thread may call it.
+        /// </summary>
+        [DllImport(__DllName, EntryPoint = "afterimage_result_save", CallingConvention = CallingConvention.Cdecl, ExactSpelling = true)]
+        public static extern afterimage_code afterimage_result_save(afterimage_result* result, ulong item, byte* path, afterimage_error** error);
+
+        /// <summary>
         ///  Writes where the time went and what was computed to `*json`, which the program frees with `afterimage_free`: an object with `seconds` (of
         ///  `loading`, `text`, `denoising`, `decoding`), `evaluations`, `full_evaluations` and `cells_run`. Any thread may call it.
         /// </summary>

@@ -518,6 +518,15 @@ afterimage_code afterimage_result_recipe(const afterimage_result *result,
                                          afterimage_error **error);
 
 /**
+ * Writes an item to a file, whole or not at all, as the program does and with the same texts in it, its recipe among them: a picture as PNG, JPEG or
+ * WebP, a film as APNG, GIF, MP4 (in builds that have it), Y4M or a folder of frames, as the name says. `path` is in UTF-8. Any thread may call it.
+ */
+afterimage_code afterimage_result_save(const afterimage_result *result,
+                                       uint64_t item,
+                                       const char *path,
+                                       afterimage_error **error);
+
+/**
  * Writes where the time went and what was computed to `*json`, which the program frees with `afterimage_free`: an object with `seconds` (of
  * `loading`, `text`, `denoising`, `decoding`), `evaluations`, `full_evaluations` and `cells_run`. Any thread may call it.
  */

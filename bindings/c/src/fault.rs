@@ -214,3 +214,48 @@ pub extern "C" fn afterimage_error_hint(error: *const afterimage_error) -> *cons
 pub extern "C" fn afterimage_error_free(error: *mut afterimage_error) -> afterimage_code {
     code(&forget(error))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        ffi::CStr,
+        panic::panic_any,
+        ptr::{dangling_mut, null_mut},
+    };
+
+    use super::*;
+
+    /// What a program is told of an entry that does `work`.
+    fn told(work: impl FnOnce() -> Result<(), Fault>) -> (afterimage_code, String) {
+        let mut error = null_mut();
+        let code = guard(&raw mut error, work);
+        assert_eq!(afterimage_error_code(error), code);
+        // SAFETY: an error's message is a text that lives as long as it.
+        let message = unsafe { CStr::from_ptr(afterimage_error_message(error)) };
+        let message = message.to_string_lossy().into_owned();
+        assert!(!afterimage_error_hint(error).is_null());
+        assert_eq!(afterimage_error_free(error), afterimage_code::Ok);
+        (code, message)
+    }
+
+    #[test]
+    fn a_panic_ends_at_the_border() {
+        let internal = |cause: &str| {
+            let message = format!("the library failed: {cause}");
+            (afterimage_code::Internal, message)
+        };
+        assert_eq!(told(|| panic!("a plain one")), internal("a plain one"));
+        let number = 7;
+        assert_eq!(told(|| panic!("one of {number}")), internal("one of 7"));
+        assert_eq!(told(|| panic_any(number)), internal("no cause was given"));
+        let unheard = guard(null_mut(), || panic!("nobody asks why"));
+        assert_eq!(unheard, afterimage_code::Internal);
+    }
+
+    #[test]
+    fn success_leaves_no_error() {
+        let mut error = dangling_mut::<afterimage_error>();
+        assert_eq!(guard(&raw mut error, || Ok(())), afterimage_code::Ok);
+        assert!(error.is_null());
+    }
+}

@@ -1,10 +1,10 @@
 //! What runs have made.
 
-use std::{ffi::c_char, ptr::null_mut, sync::Arc, time::Duration};
+use std::{ffi::c_char, path::Path, ptr::null_mut, sync::Arc, time::Duration};
 
 use afterimage::{
     engine::Finished,
-    image_io::Picture,
+    image_io::{Picture, save_item},
     pipeline::{Output, Report},
 };
 use serde_json::json;
@@ -12,7 +12,7 @@ use serde_json::json;
 use crate::{
     fault::{Fault, afterimage_code, afterimage_error, guard},
     handles::{Handle, Held, find, forget},
-    memory::{self, Given, give_text, put},
+    memory::{self, Given, give_text, needed, put},
     sized::{self, Growing},
 };
 
@@ -63,6 +63,8 @@ pub(crate) struct Pictures {
     values: Vec<f32>,
     recipe: String,
     report: String,
+    texts: Vec<(String, String)>,
+    fps: usize,
 }
 
 impl Pictures {
@@ -76,6 +78,8 @@ impl Pictures {
             values: finished.generated.values()?,
             recipe: finished.recipe.to_json(),
             report: report(finished),
+            texts: finished.texts.clone(),
+            fps: finished.fps,
         })
     }
 
@@ -98,15 +102,26 @@ impl Pictures {
             let frames = self.items.get(item)?;
             Some((item * frames.len() + frame, frames.get(frame)?))
         });
-        found.ok_or_else(|| {
-            let afterimage_shape { items, frames, .. } = self.shape();
-            Fault::Argument {
-                message: format!(
-                    "there is no frame {frame} of item {item} among {items} of {frames} frames"
-                ),
-                hint: "both count from 0",
-            }
-        })
+        found.ok_or_else(|| self.missing(item, frame))
+    }
+
+    /// The frames of an item.
+    fn frames(&self, item: u64) -> Result<&[Picture], Fault> {
+        let place = usize::try_from(item).ok();
+        let found = place.and_then(|item| self.items.get(item));
+        found
+            .map(Vec::as_slice)
+            .ok_or_else(|| self.missing(item, 0))
+    }
+
+    fn missing(&self, item: u64, frame: u64) -> Fault {
+        let afterimage_shape { items, frames, .. } = self.shape();
+        Fault::Argument {
+            message: format!(
+                "there is no frame {frame} of item {item} among {items} of {frames} frames"
+            ),
+            hint: "both count from 0",
+        }
     }
 
     /// Red, green and blue of every pixel of a frame, row after row.
@@ -237,6 +252,23 @@ pub extern "C" fn afterimage_result_recipe(
     error: *mut *mut afterimage_error,
 ) -> afterimage_code {
     guard(error, || give_text(json, &find(result)?.recipe))
+}
+
+/// Writes an item to a file, whole or not at all, as the program does and with the same texts in it, its recipe among them: a picture as PNG, JPEG or
+/// WebP, a film as APNG, GIF, MP4 (in builds that have it), Y4M or a folder of frames, as the name says. `path` is in UTF-8. Any thread may call it.
+#[unsafe(no_mangle)]
+pub extern "C" fn afterimage_result_save(
+    result: *const afterimage_result,
+    item: u64,
+    path: *const c_char,
+    error: *mut *mut afterimage_error,
+) -> afterimage_code {
+    guard(error, || {
+        let pictures = find(result)?;
+        let path = Path::new(needed(path, "path")?);
+        let frames = pictures.frames(item)?;
+        Ok(save_item(frames, pictures.fps, path, &pictures.texts)?)
+    })
 }
 
 /// Writes where the time went and what was computed to `*json`, which the program frees with `afterimage_free`: an object with `seconds` (of

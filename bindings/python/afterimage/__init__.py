@@ -20,6 +20,7 @@ from ._afterimage import (
     __version__,
     devices,
 )
+from ._evaluation import Evaluation, measure
 from ._pipeline import Pipeline, plan
 from ._result import Result
 
@@ -27,6 +28,7 @@ __all__ = [
     "AfterimageError",
     "Cancelled",
     "DeviceError",
+    "Evaluation",
     "FileError",
     "ModelError",
     "Pipeline",
@@ -35,5 +37,6 @@ __all__ = [
     "Result",
     "__version__",
     "devices",
+    "measure",
     "plan",
 ]

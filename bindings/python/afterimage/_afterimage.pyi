@@ -22,7 +22,7 @@ class Finished:
     def __len__(self) -> int: ...
     def pixels(self, index: int) -> bytes: ...
     def values(self) -> bytes: ...
-    def save(self, index: int, path: Union[str, "PathLike[str]"]) -> None: ...
+    def save(self, item: int, path: Union[str, "PathLike[str]"]) -> None: ...
 
 class Engine:
     model: str
@@ -36,6 +36,49 @@ class Engine:
         preview_every: int = ...,
         warn: Optional[Callable[[str], object]] = ...,
     ) -> Finished: ...
+    def calibrate(
+        self,
+        recipe: str,
+        rules: List[str],
+        prompts: List[str],
+        seeds: List[int],
+        gap: int,
+        output: str,
+        progress: Optional[Callable[[int, int, bool], object]] = ...,
+        warn: Optional[Callable[[str], object]] = ...,
+    ) -> Optional[str]: ...
+
+class Evaluation:
+    batches: int
+    def __init__(
+        self,
+        engine: Engine,
+        recipe: str,
+        rules: List[str],
+        samples: int,
+        seed: int,
+        prompts: Optional[List[str]] = ...,
+        peers: List[str] = ...,
+        converged: Optional[int] = ...,
+    ) -> None: ...
+    def fill(
+        self,
+        folder: str,
+        shard: str,
+        progress: Optional[Callable[[int, int, bool], object]] = ...,
+        warn: Optional[Callable[[str], object]] = ...,
+    ) -> Tuple[int, int]: ...
+
+def measured(
+    folders: List[str],
+    output: str,
+    device: str,
+    lpips: Optional[str] = ...,
+    classifier: Optional[str] = ...,
+    data: Optional[str] = ...,
+    shapes: bool = ...,
+    clip: Optional[str] = ...,
+) -> str: ...
 
 def plan(recipe: str, warn: Optional[Callable[[str], object]] = ...) -> str: ...
 def devices() -> List[Tuple[str, str]]: ...

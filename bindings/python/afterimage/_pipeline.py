@@ -108,6 +108,34 @@ class Pipeline:
             )
         return Result(finished)
 
+    def calibrate(
+        self,
+        output: Path,
+        *,
+        cache: str | Sequence[str] = (),
+        prompts: str | Sequence[str] = (),
+        seeds: Sequence[int] = (0, 1, 2, 3),
+        gap: int = 7,
+        callback: Callable[[int, int, bool], bool | None] | None = None,
+        progress: bool = False,
+        **options: Any,
+    ) -> dict[str, Any] | None:
+        """Finds out, from runs of `seeds` that go round `prompts`, where the rules of `cache` best refresh, and writes that plan to `output`.
+
+        A run then names it by its file, `cache="auto:speedup=2,plan=plan.json"`, and one that lies in the model's folder as
+        `afterimage-plan.json` is found without being named (`cache="auto:psnr=32"`). Gives the plan: speed-ups, closeness in dB, refreshes. `gap` is
+        the most model calls from one refresh to the next. Without a rule it is a router for Learning-to-Cache that is written
+        (`cache="l2c:router=FILE,threshold=T"`), and nothing is given. Options are those of a call that decide the run; callbacks are, too.
+        """
+        asked: dict[str, Any] = {"version": VERSION}
+        _translate(asked, options)
+        with ExitStack() as stack:
+            bar = stack.enter_context(_bar()) if progress else None
+            plan = self._engine.calibrate(
+                json.dumps(asked), _listed(cache), _listed(prompts), _numbers(seeds), gap, os.fspath(output), _steps(callback, bar), _warn
+            )
+        return None if plan is None else dict(json.loads(plan))
+
 
 def plan(
     model: Path = "bundled",
@@ -198,7 +226,11 @@ def _listed(texts: str | Sequence[str]) -> list[str]:
 def _seeds(seed: int | Sequence[int] | None) -> int | list[int] | None:
     if seed is None or isinstance(seed, (int, np.integer)):
         return None if seed is None else int(seed)
-    return [int(one) for one in seed]
+    return _numbers(seed)
+
+
+def _numbers(given: Sequence[int]) -> list[int]:
+    return [int(one) for one in given]
 
 
 def _warn(text: str) -> None:

@@ -56,7 +56,7 @@ class Result:
         return [images[first : first + frames] for first in range(0, len(images), frames)]
 
     def save(self, path: str | PathLike[str], index: int = 0) -> None:
-        """Writes a picture as PNG, JPEG or WebP, whole or not at all, with its recipe in it."""
+        """Writes a picture (PNG, JPEG, WebP) or film (APNG, GIF, Y4M, a folder), whole or not at all: the file that the program writes, its recipe in it."""
         self._finished.save(index, path)
 
 

@@ -1,8 +1,17 @@
 //! A model in memory.
 
+use std::{
+    io::Write as _,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
 use afterimage::{
+    Error,
+    cache::CacheRule,
     device::DeviceChoice,
-    engine::{Cancel, Engine as Held, EngineOptions},
+    engine::{Cancel, Engine as Held, EngineOptions, Watched},
+    image_io::{check_writable, write_atomically},
     pipeline::Recipe,
 };
 use pyo3::prelude::*;
@@ -15,7 +24,7 @@ use crate::{
 
 /// A model in memory. Runs of several threads wait for each other.
 #[pyclass(frozen, module = "afterimage._afterimage")]
-pub(crate) struct Engine(Held);
+pub(crate) struct Engine(pub(crate) Arc<Held>);
 
 #[pymethods]
 impl Engine {
@@ -31,7 +40,7 @@ impl Engine {
         };
         let mut told = Told::new(warn);
         let engine = py.detach(|| Held::open(&options, &mut told));
-        told.settle(engine).map(Self)
+        told.settle(engine).map(|engine| Self(Arc::new(engine)))
     }
 
     /// The name that the model was opened by.
@@ -59,15 +68,66 @@ impl Engine {
     ) -> PyResult<Finished> {
         let recipe = Recipe::from_json(recipe).map_err(|error| raised(&error))?;
         let mut watch = Watch {
-            told: Told::new(warn),
-            progress,
             preview,
             preview_every: preview_every.max(1),
+            ..Watch::new(progress, warn)
         };
         let made = py.detach(|| {
             let made = self.0.run(&recipe, &Cancel::default(), &mut watch)?;
             Finished::of(made)
         });
         watch.told.settle(made)
+    }
+    /// Calibrates a plan for `rules`, or a router where there is none, writes it to `output`, and gives a plan as JSON.
+    #[pyo3(signature = (recipe, rules, prompts, seeds, gap, output, progress = None, warn = None))]
+    #[expect(
+        clippy::needless_pass_by_value,
+        clippy::too_many_arguments,
+        reason = "arguments from Python are owned, and named there"
+    )]
+    fn calibrate(
+        &self,
+        py: Python<'_>,
+        recipe: &str,
+        rules: Vec<String>,
+        prompts: Vec<String>,
+        seeds: Vec<u64>,
+        gap: usize,
+        output: PathBuf,
+        progress: Option<Py<PyAny>>,
+        warn: Option<Py<PyAny>>,
+    ) -> PyResult<Option<String>> {
+        let watched = Watched {
+            recipe: Recipe::from_json(recipe).map_err(|error| raised(&error))?,
+            prompts,
+            seeds,
+        };
+        let mut watch = Watch::new(progress, warn);
+        let plan = py.detach(|| self.calibrated(&watched, (&rules, gap), &output, &mut watch));
+        watch.told.settle(plan)
+    }
+}
+
+impl Engine {
+    fn calibrated(
+        &self,
+        watched: &Watched,
+        (rules, gap): (&[String], usize),
+        output: &Path,
+        watch: &mut Watch,
+    ) -> Result<Option<String>, Error> {
+        check_writable(output, "the calibration")?;
+        let cancel = Cancel::default();
+        if rules.is_empty() {
+            let router = self.0.calibrate_router(watched, &cancel, watch)?;
+            write_atomically(output, "the router", |file| router.write(file))?;
+            return Ok(None);
+        }
+        let rules = rules.iter().map(|rule| rule.parse::<CacheRule>());
+        let rules = rules.collect::<Result<_, _>>()?;
+        let plan = self.0.calibrate(watched, (rules, gap), &cancel, watch)?;
+        let json = plan.to_json();
+        write_atomically(output, "the plan", |file| writeln!(file, "{json}"))?;
+        Ok(Some(json))
     }
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use afterimage::{
     engine::Finished as Made,
-    image_io::Picture,
+    image_io::{Picture, save_item},
     pipeline::{Recipe, Report},
 };
 use pyo3::{exceptions::PyIndexError, prelude::*, types::PyBytes};
@@ -19,6 +19,8 @@ pub(crate) struct Finished {
     values: Vec<f32>,
     recipe: Recipe,
     report: String,
+    texts: Vec<(String, String)>,
+    fps: usize,
     /// Pictures of an item: 1, or the frames of a film.
     #[pyo3(get)]
     frames: usize,
@@ -35,6 +37,8 @@ impl Finished {
             report: json!({"loading_seconds": made.loading.as_secs_f64(), "models": reports})
                 .to_string(),
             recipe: made.recipe,
+            texts: made.texts,
+            fps: made.fps,
         })
     }
 
@@ -85,15 +89,16 @@ impl Finished {
         &self.report
     }
 
-    /// Writes a picture as PNG, JPEG or WebP, with its recipe.
+    /// Writes a picture or film as the program does, with the same texts in it.
     #[expect(
         clippy::needless_pass_by_value,
         reason = "arguments from Python are owned"
     )]
-    fn save(&self, py: Python<'_>, index: usize, path: PathBuf) -> PyResult<()> {
-        let picture = self.picture(index)?;
-        let texts = [("recipe".to_owned(), self.recipe.to_json())];
-        py.detach(|| picture.save(&path, &texts))
+    fn save(&self, py: Python<'_>, item: usize, path: PathBuf) -> PyResult<()> {
+        let mut items = self.pictures.chunks(self.frames.max(1));
+        let missing = || PyIndexError::new_err(format!("there is no picture or film {item}"));
+        let frames = items.nth(item).ok_or_else(missing)?;
+        py.detach(|| save_item(frames, self.fps, &path, &self.texts))
             .map_err(|error| raised(&error))
     }
 }

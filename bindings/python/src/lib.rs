@@ -5,6 +5,7 @@
 
 mod engine;
 mod errors;
+mod evaluation;
 mod finished;
 mod watch;
 
@@ -34,8 +35,10 @@ fn devices(py: Python<'_>) -> Vec<(String, String)> {
 fn _afterimage(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     module.add_class::<engine::Engine>()?;
+    module.add_class::<evaluation::Evaluation>()?;
     module.add_class::<finished::Finished>()?;
     module.add_function(wrap_pyfunction!(plan, module)?)?;
     module.add_function(wrap_pyfunction!(devices, module)?)?;
+    module.add_function(wrap_pyfunction!(evaluation::measured, module)?)?;
     errors::add(module)
 }

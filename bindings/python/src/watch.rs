@@ -65,6 +65,16 @@ pub(crate) struct Watch {
 }
 
 impl Watch {
+    /// Tells how far a run is, and shows nothing.
+    pub(crate) fn new(progress: Option<Py<PyAny>>, warn: Option<Py<PyAny>>) -> Self {
+        Self {
+            told: Told::new(warn),
+            progress,
+            preview: None,
+            preview_every: 1,
+        }
+    }
+
     /// Runs what calls back; what it raises ends the run.
     fn call(
         &mut self,

@@ -14,7 +14,7 @@ use crate::{
     device::{DeviceChoice, DtypeChoice},
     image_io::CannyThresholds,
     noise::Prediction,
-    pipeline::{FilmRequest, Residency},
+    pipeline::{FilmRequest, Residency, Streaming},
     samplers::SamplerKind,
     weights::WeightFormat,
 };
@@ -316,9 +316,19 @@ pub(in crate::cli) struct Machine {
     /// Text encoders while the denoiser runs: keep, release (and read them again for the next prompt), or auto, which releases them when memory is short
     #[arg(long, value_name = "POLICY", default_value = "auto")]
     pub(in crate::cli) text_encoders: Residency,
+    #[command(flatten)]
+    pub(in crate::cli) blocks: Blocks,
     /// Do not check the kernels of a GPU on its first use
     #[arg(long)]
     pub(in crate::cli) no_doctor: bool,
+}
+
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = MACHINE)]
+pub(in crate::cli) struct Blocks {
+    /// Read the blocks of transformers and of T5 from the file as they are needed, for the memory of two of them: always (which the option alone says), never, or auto, when memory is short [default: auto]
+    #[arg(long, value_name = "WHEN", num_args = 0..=1, require_equals = true, default_missing_value = "always")]
+    pub(in crate::cli) stream_weights: Option<Streaming>,
 }
 
 #[derive(Debug, Clone, Args)]

@@ -6,6 +6,8 @@
 
 mod files;
 mod groups;
+#[cfg(feature = "serve")]
+mod serve;
 mod values;
 
 use std::path::PathBuf;
@@ -23,6 +25,8 @@ use values::{calibrated, count, faster, finite, fixed_seed, samples, seed};
 
 pub(super) use files::{EmbeddingFile, LoraFile};
 pub(super) use groups::*;
+#[cfg(feature = "serve")]
+pub(super) use serve::{LogForm, Serve};
 pub(super) use values::{Calibrated, Corner, Seed, Window};
 
 /// Makes pictures with diffusion models on any GPU and on the CPU, and makes them sooner by reusing what barely changes between
@@ -76,6 +80,12 @@ pub(super) enum Command {
     /// Show what a model is made of, or what an adapter or an embedding is
     #[command(after_help = "Example: afterimage inspect style.safetensors")]
     Inspect(Inspect),
+    /// Serve pictures over HTTP: a page, an interface of its own, OpenAI's, and /sdapi/v1
+    #[cfg(feature = "serve")]
+    #[command(
+        after_help = "Example: afterimage serve --models path/to/models --results path/to/pictures"
+    )]
+    Serve(Box<Serve>),
 }
 
 #[derive(Debug, Args)]
@@ -196,6 +206,8 @@ pub(super) struct Plan {
     /// Forecast memory for linear layers as the files have them, file, in 8 bits, q8, or in 4 bits, q4
     #[arg(long, value_name = "W", default_value_t, help_heading = MACHINE)]
     pub(super) weights: WeightFormat,
+    #[command(flatten)]
+    pub(super) blocks: Blocks,
     #[command(flatten)]
     pub(super) form: Form,
 }

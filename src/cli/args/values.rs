@@ -48,6 +48,28 @@ pub(super) fn count(text: &str) -> Result<usize, String> {
     count_to(text, LARGEST_COUNT)
 }
 
+/// Bytes, in units of 1024 where one is named: `8GiB`, `512 MiB`, `1000`.
+#[cfg(feature = "serve")]
+pub(super) fn bytes(text: &str) -> Result<u64, String> {
+    const UNITS: [(&str, u32); 8] = [
+        ("KiB", 10),
+        ("MiB", 20),
+        ("GiB", 30),
+        ("TiB", 40),
+        ("K", 10),
+        ("M", 20),
+        ("G", 30),
+        ("", 0),
+    ];
+    let wrong = || "write bytes, as in 8GiB, 512MiB or 1000000".to_owned();
+    let unit = UNITS
+        .iter()
+        .find_map(|(unit, bits)| Some((text.strip_suffix(unit)?, *bits)));
+    let (number, bits) = unit.ok_or_else(wrong)?;
+    let number: u64 = number.trim().parse().map_err(|_| wrong())?;
+    number.checked_mul(1 << bits).ok_or_else(wrong)
+}
+
 /// Samples of an evaluation.
 pub(super) fn samples(text: &str) -> Result<usize, String> {
     count_to(text, LARGEST_STUDY)

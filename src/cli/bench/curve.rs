@@ -43,7 +43,7 @@ pub(super) fn run(arguments: &args::Bench, model: &Model, request: &Request) -> 
     let machine = job::machine(&arguments.machine, &workload)?;
     machine.check_memory(&model.config, request, &plain)?;
     cancel::listen();
-    let pipeline = model.load(&machine)?;
+    let pipeline = job::load(model, &machine, (request, &plain))?;
     let mut measured = Measured::new(methods.len());
     for round in 0..=arguments.repeat {
         let request = subjects.round(request, round);

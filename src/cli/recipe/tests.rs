@@ -117,6 +117,7 @@ const TOLD: &[(&str, &str, &str)] = &[
     ("rules", "", "--cache deepcache:interval=3,branch=0"),
     ("dtype", "", "--dtype bf16"),
     ("weights", "", "--weights q8"),
+    ("stream_weights", "", "--stream-weights"),
 ];
 
 const NET: &str = "--control-model a --control-image c.png";

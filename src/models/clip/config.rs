@@ -4,7 +4,7 @@ use serde::Deserialize;
 
 use super::{Tower, check_heads, is_quick_gelu};
 use crate::error::Error;
-use crate::models::encoded_bytes;
+use crate::models::{encoded_bytes, json};
 
 /// `text_encoder/config.json` as it stands.
 #[derive(Debug, Clone, Deserialize)]
@@ -19,6 +19,7 @@ pub struct ClipTextJson {
     layer_norm_eps: Option<f64>,
     projection_dim: Option<usize>,
     architectures: Option<Vec<String>>,
+    model_type: Option<String>,
     /// The text half, in the configuration of a whole CLIP.
     text_config: Option<Box<Self>>,
 }
@@ -68,8 +69,9 @@ impl ClipTextConfig {
     ///
     /// # Errors
     ///
-    /// If the activation is unknown or the heads do not divide the width.
+    /// If it is that of another kind of encoder, the activation is unknown or the heads do not divide the width.
     pub fn new(json: &ClipTextJson) -> Result<Self, Error> {
+        json::check_kin(json.model_type.as_deref(), "clip")?;
         let architectures = json.architectures.as_deref().unwrap_or_default();
         let projected = architectures.iter().any(|name| name == WITH_PROJECTION);
         let json = json.text_config.as_deref().unwrap_or(json);
@@ -118,6 +120,16 @@ mod tests {
         });
         json[change] = value;
         serde_json::from_value(json).unwrap()
+    }
+
+    #[test]
+    fn other_encoders_are_named() {
+        let error = ClipTextConfig::new(&json("model_type", "t5".into())).unwrap_err();
+        assert!(
+            error.to_string().contains("`model_type` is `t5`"),
+            "{error}"
+        );
+        assert!(ClipTextConfig::new(&json("model_type", "clip_text_model".into())).is_ok());
     }
 
     #[test]

@@ -14,6 +14,7 @@ use crate::nn::embed::TimeTable;
 use crate::nn::rotary::Rotary;
 use crate::ops;
 use crate::recall::Recall;
+use crate::weights::BlockReader;
 
 /// A FLUX transformer ready to run. One cell a block.
 #[derive(Debug)]
@@ -158,16 +159,21 @@ impl StagedDenoiser for Flux {
             rotary: &rotary,
             text,
         };
-        let double = self.model.transformer_blocks.len();
-        let tokens = cells.fold(tokens, |tokens, cell| {
-            let recall = recall.at_cell(cell);
-            match cell.checked_sub(double) {
-                None => self.model.transformer_blocks[cell].forward(tokens, &given, recall),
-                Some(single) => {
-                    let block = &self.model.single_transformer_blocks[single];
-                    block.forward(tokens, &given, recall)
-                }
-            }
+        let (double, single) = (
+            &self.model.transformer_blocks,
+            &self.model.single_transformer_blocks,
+        );
+        let behind = double.len();
+        let cells_of = |offset: usize, count: usize| {
+            let within = |cell: usize| cell.saturating_sub(offset).min(count);
+            within(cells.start)..within(cells.end)
+        };
+        let tokens = double.fold(cells_of(0, behind), tokens, |tokens, cell, block| {
+            block.forward(tokens, &given, recall.at_cell(cell))
+        });
+        let cells = cells_of(behind, single.len());
+        let tokens = single.fold(cells, tokens, |tokens, cell, block| {
+            block.forward(tokens, &given, recall.at_cell(behind + cell))
         });
         FluxCarry {
             tokens,
@@ -175,6 +181,10 @@ impl StagedDenoiser for Flux {
             grid,
             rotary,
         }
+    }
+
+    fn reader(&self) -> Option<&BlockReader> {
+        self.model.transformer_blocks.reader()
     }
 
     fn leave(&self, carry: FluxCarry, prepared: &FluxPrepared) -> Tensor<4> {

@@ -11,6 +11,7 @@ use super::single::SingleBlock;
 use crate::nn::embed::TimestepEmbedding;
 use crate::nn::modulation::{modulate, modulation};
 use crate::ops::{self, standardised};
+use crate::weights::{AnyStack, Stack, Stacked};
 
 /// The weights of a FLUX transformer, named as in the checkpoint.
 #[derive(Module, Debug)]
@@ -18,8 +19,8 @@ pub struct FluxTransformer2DModel {
     pub(super) x_embedder: Linear,
     pub(super) context_embedder: Linear,
     pub(super) time_text_embed: Embedders,
-    pub(super) transformer_blocks: Vec<DoubleBlock>,
-    pub(super) single_transformer_blocks: Vec<SingleBlock>,
+    pub(super) transformer_blocks: Stack<DoubleBlock>,
+    pub(super) single_transformer_blocks: Stack<SingleBlock>,
     norm_out: AdaNorm,
     proj_out: Linear,
 }
@@ -48,6 +49,18 @@ impl FluxTransformer2DModel {
         let [scale, shift] = modulation(&self.norm_out.linear, conditioning);
         let image = modulate(standardised(image, EPSILON), shift, scale);
         ops::linear(&self.proj_out, image)
+    }
+}
+
+impl Stacked for FluxTransformer2DModel {
+    fn stacks(&mut self) -> Vec<(&'static str, &mut dyn AnyStack)> {
+        vec![
+            ("transformer_blocks", &mut self.transformer_blocks),
+            (
+                "single_transformer_blocks",
+                &mut self.single_transformer_blocks,
+            ),
+        ]
     }
 }
 

@@ -11,6 +11,7 @@ use crate::nn::embed::TimestepEmbedding;
 use crate::nn::modulation::{PlainFeedForward, modulate, modulation};
 use crate::ops::{self, standardised};
 use crate::recall::{Branch, Recall};
+use crate::weights::{AnyStack, Stack, Stacked};
 
 /// Epsilon of all norms.
 const EPSILON: f64 = 1e-6;
@@ -27,7 +28,7 @@ pub struct SD3Transformer2DModel {
     pub(super) pos_embed: PlacedPatches,
     pub(super) time_text_embed: TimeTextEmbedding,
     pub(super) context_embedder: Linear,
-    pub(super) transformer_blocks: Vec<JointBlock>,
+    pub(super) transformer_blocks: Stack<JointBlock>,
     norm_out: Modulation,
     proj_out: Linear,
 }
@@ -53,6 +54,12 @@ impl SD3Transformer2DModel {
         let [scale, shift] = modulation(&self.norm_out.linear, conditioning);
         let normed = modulate(standardised(image, EPSILON), shift, scale); // [rows, patches, width]
         ops::linear(&self.proj_out, normed)
+    }
+}
+
+impl Stacked for SD3Transformer2DModel {
+    fn stacks(&mut self) -> Vec<(&'static str, &mut dyn AnyStack)> {
+        vec![("transformer_blocks", &mut self.transformer_blocks)]
     }
 }
 

@@ -12,6 +12,7 @@ use crate::models::patches::{grid, unpatched};
 use crate::nn::embed::TimeTable;
 use crate::ops;
 use crate::recall::Recall;
+use crate::weights::BlockReader;
 
 /// A multimodal diffusion transformer ready to run. One cell a block.
 #[derive(Debug)]
@@ -139,11 +140,15 @@ impl StagedDenoiser for Mmdit {
         recall: &mut Recall<'_>,
     ) -> MmditCarry {
         let MmditCarry { streams, grid } = carry;
-        let streams = cells.fold(streams, |streams, cell| {
-            let block = &self.model.transformer_blocks[cell];
+        let blocks = &self.model.transformer_blocks;
+        let streams = blocks.fold(cells, streams, |streams, cell, block| {
             block.forward(streams, &prepared.conditioning, recall.at_cell(cell))
         });
         MmditCarry { streams, grid }
+    }
+
+    fn reader(&self) -> Option<&BlockReader> {
+        self.model.transformer_blocks.reader()
     }
 
     fn leave(&self, carry: MmditCarry, prepared: &MmditPrepared) -> Tensor<4> {

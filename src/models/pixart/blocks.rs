@@ -13,6 +13,7 @@ use crate::nn::modulation::{PlainFeedForward, modulate, parts};
 use crate::nn::ragged::RaggedContext;
 use crate::ops::{self, Gelu, standardised};
 use crate::recall::{Branch, Recall};
+use crate::weights::{AnyStack, Stack, Stacked};
 
 /// Epsilon of the last norm.
 const LAST_EPSILON: f64 = 1e-6;
@@ -26,7 +27,7 @@ pub struct PixArtTransformer2DModel {
     pub(super) pos_embed: PatchEmbed,
     pub(super) adaln_single: AdaLayerNormSingle,
     pub(super) caption_projection: CaptionProjection,
-    pub(super) transformer_blocks: Vec<PixArtBlock>,
+    pub(super) transformer_blocks: Stack<PixArtBlock>,
     scale_shift_table: Param<Tensor<2>>,
     proj_out: Linear,
 }
@@ -60,6 +61,12 @@ impl PixArtTransformer2DModel {
         let [shift, scale] = parts(twice + flat(&self.scale_shift_table));
         let hidden = modulate(standardised(hidden, LAST_EPSILON), shift, scale);
         ops::linear(&self.proj_out, hidden)
+    }
+}
+
+impl Stacked for PixArtTransformer2DModel {
+    fn stacks(&mut self) -> Vec<(&'static str, &mut dyn AnyStack)> {
+        vec![("transformer_blocks", &mut self.transformer_blocks)]
     }
 }
 

@@ -14,6 +14,7 @@ use crate::nn::embed::TimeTable;
 use crate::nn::ragged::RaggedContext;
 use crate::ops;
 use crate::recall::Recall;
+use crate::weights::BlockReader;
 
 /// A `PixArt` transformer ready to run. One cell a block.
 #[derive(Debug)]
@@ -100,11 +101,15 @@ impl StagedDenoiser for PixArt {
         let rows = conditioning.rows.total();
         let states = conditioning.states().clone().cast(self.dtype);
         let text = self.model.caption_projection.forward(states); // [rows, tokens, width]
-        let blocks = self.model.transformer_blocks.iter();
-        let contexts = blocks.map(|block| block.context(&text, &conditioning.lengths));
+        let blocks = &self.model.transformer_blocks;
+        let contexts = Vec::with_capacity(blocks.len());
+        let contexts = blocks.fold(0..blocks.len(), contexts, |mut contexts, _, block| {
+            contexts.push(block.context(&text, &conditioning.lengths));
+            contexts
+        });
         PixArtRun {
             embedded: TimeTable::through(&[], times, sizes, rows, self.dtype),
-            text: contexts.collect(),
+            text: contexts,
         }
     }
 
@@ -146,12 +151,16 @@ impl StagedDenoiser for PixArt {
         recall: &mut Recall<'_>,
     ) -> PatchCarry {
         let PatchCarry { hidden, grid } = carry;
-        let hidden = cells.fold(hidden, |hidden, cell| {
-            let block = &self.model.transformer_blocks[cell];
+        let blocks = &self.model.transformer_blocks;
+        let hidden = blocks.fold(cells, hidden, |hidden, cell, block| {
             let (modulations, text) = (&prepared.modulations, &prepared.text[cell]);
             block.forward(hidden, modulations, text, recall.at_cell(cell))
         });
         PatchCarry { hidden, grid }
+    }
+
+    fn reader(&self) -> Option<&BlockReader> {
+        self.model.transformer_blocks.reader()
     }
 
     /// A learned variance is left out: no sampler of these models reads it.

@@ -87,16 +87,6 @@ impl JointTextConfig {
         joined + asked.unwrap_or(self.tokens)
     }
 
-    /// Bytes alive at the peak of encoding `rows` prompts, of which T5 reads so many tokens, in f32.
-    pub(in crate::pipeline) fn encode_bytes(&self, rows: usize, asked: Option<usize>) -> u64 {
-        let tokens = asked.unwrap_or(self.tokens);
-        let clip = self.clip.encoders.iter();
-        let clip = clip.map(|encoder| encoder.clip.encode_bytes(rows)).max();
-        let t5 = self.t5.as_ref();
-        let t5 = t5.map(|encoder| encoder.encode_bytes(rows, tokens));
-        clip.max(t5).unwrap_or(0)
-    }
-
     /// Parts that do not fit each other would fail deep inside the first step.
     fn check(&self, pooled: usize) -> Result<(), ConfigError> {
         let given = self.t5.as_ref().map_or(self.width, |t5| t5.width);

@@ -31,7 +31,11 @@ impl SpaceConfig {
         self.vae().map_or(1, VaeConfig::factor)
     }
 
-    pub(super) fn visit(&self, device: &Device, visitor: &mut impl Visitor) -> Result<(), Error> {
+    pub(in crate::pipeline) fn visit(
+        &self,
+        device: &Device,
+        visitor: &mut impl Visitor,
+    ) -> Result<(), Error> {
         match self {
             Self::Latents(vae) => {
                 let model = Autoencoder::new(vae.clone(), device);

@@ -57,6 +57,11 @@ impl TrunkConfig {
         }
     }
 
+    /// Whether its blocks can be read as they are needed.
+    pub(in crate::pipeline) fn streams(&self) -> bool {
+        matches!(self, Self::PixArt(_) | Self::Flux(_) | Self::Mmdit(_))
+    }
+
     /// Channels it takes in.
     pub fn in_channels(&self) -> usize {
         match self {
@@ -213,7 +218,11 @@ impl TrunkConfig {
         }
     }
 
-    pub(super) fn visit(&self, device: &Device, visitor: &mut impl Visitor) -> Result<(), Error> {
+    pub(in crate::pipeline) fn visit(
+        &self,
+        device: &Device,
+        visitor: &mut impl Visitor,
+    ) -> Result<(), Error> {
         match self {
             Self::UNet(unet) | Self::UNet2d(unet) => {
                 let model = UNet2DConditionModel::new(unet, device);

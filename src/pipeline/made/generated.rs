@@ -11,6 +11,7 @@ use crate::cache::{Account, Forecast};
 use crate::device;
 use crate::error::{DeviceError, Error};
 use crate::image_io::Picture;
+use crate::weights::BlocksRead;
 
 /// Pictures and how they came about.
 #[derive(Debug)]
@@ -83,6 +84,8 @@ pub struct Report {
     pub account: Account,
     /// What the plan forecast.
     pub forecast: Forecast,
+    /// What was read of blocks of the denoiser while it ran, where they are streamed.
+    pub blocks_read: BlocksRead,
     /// The most bytes that the device's memory pool held, asked behind the denoising loop and behind decoding; pages kept for later count,
     /// so that little of a peak between is missed. `None` on the CPU, which has no pool.
     pub device_memory: Option<u64>,

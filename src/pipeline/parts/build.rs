@@ -1,8 +1,10 @@
 //! From configurations to parts: weights are read here.
 
+use burn::module::Module;
 use burn::tensor::{DType, Device};
 
 use super::adapters::Adapters;
+use super::arrangement::Arrangement;
 use super::classes::{Classes, Nothing};
 use super::joint::JointTexts;
 use super::picture::FirstPicture;
@@ -25,7 +27,12 @@ use crate::models::unet3d::{UNet3DConditionModel, UNet3d};
 use crate::pipeline::config::{ModelConfig, SourceConfig, SpaceConfig, TrunkConfig};
 use crate::pipeline::made::Decoder;
 use crate::weights::adapt::{Merge, Parameters};
-use crate::weights::{Format, Storage, dit, load_merged, load_strict, shapes};
+use crate::weights::{
+    Format, Stacked, Storage, dit, load_merged, load_streamed, load_strict, shapes,
+};
+
+/// The part that a transformer is.
+pub(in crate::pipeline) const TRANSFORMER: &str = "transformer";
 
 /// The parts of a model.
 #[derive(Debug)]
@@ -44,17 +51,27 @@ impl Parts {
         let Origin { folder, device, .. } = &origin;
         let (folder, device) = (folder.clone(), device.clone());
         let (merge, storage) = (origin.merge.clone(), Storage::of(&device, origin.format)?);
+        let streams = origin.arrangement.streams_denoiser;
         let (source, notes) = source(&config.source, origin)?;
+        let weights = Denoisers {
+            folder: &folder,
+            storage,
+            merge: &merge,
+            streams,
+        };
         Ok(Self {
             source,
             notes,
-            trunk: trunk(&config.trunk, &folder, &device, storage, &merge)?,
+            trunk: trunk(&config.trunk, &device, &weights)?,
             space: space(&config.space, &folder, &device)?,
         })
     }
 }
 
-fn source(config: &SourceConfig, origin: Origin) -> Result<(Box<dyn Source>, Vec<String>), Error> {
+pub(super) fn source(
+    config: &SourceConfig,
+    origin: Origin,
+) -> Result<(Box<dyn Source>, Vec<String>), Error> {
     match config {
         SourceConfig::Texts(texts) => {
             let (prompts, notes) = Prompts::load(texts, origin)?;
@@ -88,53 +105,72 @@ fn source(config: &SourceConfig, origin: Origin) -> Result<(Box<dyn Source>, Vec
     }
 }
 
+/// What denoisers are filled with.
+struct Denoisers<'a> {
+    folder: &'a ModelFolder,
+    storage: Storage,
+    merge: &'a Merge,
+    /// Whether blocks that can be are read as they are needed.
+    streams: bool,
+}
+
+impl Denoisers<'_> {
+    /// `model`, of `part`, with its weights.
+    fn fill<M: Module>(&self, model: M, part: &str) -> Result<M, Error> {
+        let source = self.folder.weights(part)?;
+        load_merged(model, &source, part, self.storage, &self.merge.of(part))
+    }
+
+    /// The same of a transformer.
+    fn stacked<M: Stacked>(&self, model: M) -> Result<M, Error> {
+        if !self.streams {
+            return self.fill(model, TRANSFORMER);
+        }
+        let (source, patches) = (
+            self.folder.weights(TRANSFORMER)?,
+            self.merge.of(TRANSFORMER),
+        );
+        load_streamed(model, &source, TRANSFORMER, self.storage, &patches)
+    }
+}
+
 fn trunk(
     config: &TrunkConfig,
-    folder: &ModelFolder,
     device: &Device,
-    storage: Storage,
-    merge: &Merge,
+    weights: &Denoisers<'_>,
 ) -> Result<Box<dyn Denoiser>, Error> {
     let unet = |config: &UNetConfig| {
-        let (part, model) = ("unet", UNet2DConditionModel::new(config, device));
-        let source = folder.weights(part)?;
-        let model = load_merged(model, &source, part, storage, &merge.of(part))?;
+        let model = weights.fill(UNet2DConditionModel::new(config, device), "unet")?;
         Ok::<_, Error>(UNet::new(config.clone(), model))
     };
     match config {
         TrunkConfig::UNet(config) => Ok(Box::new(unet(config)?)),
         TrunkConfig::UNet2d(config) => Ok(Box::new(UNet2d::new(unet(config)?))),
         TrunkConfig::DiT(config) => {
-            let (part, model) = ("transformer", DiTTransformer2DModel::new(config, device));
-            let source = dit::canonical(&folder.weights(part)?)?;
-            let model = load_strict(model, &source, part, storage)?;
+            let model = DiTTransformer2DModel::new(config, device);
+            let source = dit::canonical(&weights.folder.weights(TRANSFORMER)?)?;
+            let model = load_strict(model, &source, TRANSFORMER, weights.storage)?;
             Ok(Box::new(DiT::new(config.clone(), model)))
         }
         TrunkConfig::PixArt(config) => {
-            let (part, model) = ("transformer", PixArtTransformer2DModel::new(config, device));
-            let model = load_strict(model, &folder.weights(part)?, part, storage)?;
+            let model = weights.stacked(PixArtTransformer2DModel::new(config, device))?;
             Ok(Box::new(PixArt::new(config.clone(), model)))
         }
         TrunkConfig::Flux(config) => {
-            let (part, model) = ("transformer", FluxTransformer2DModel::new(config, device));
-            let source = folder.weights(part)?;
-            let model = load_merged(model, &source, part, storage, &merge.of(part))?;
+            let model = weights.stacked(FluxTransformer2DModel::new(config, device))?;
             Ok(Box::new(Flux::new(config.clone(), model)))
         }
         TrunkConfig::Mmdit(config) => {
-            let (part, model) = ("transformer", SD3Transformer2DModel::new(config, device));
-            let source = folder.weights(part)?;
-            let model = load_merged(model, &source, part, storage, &merge.of(part))?;
+            let model = weights.stacked(SD3Transformer2DModel::new(config, device))?;
             Ok(Box::new(Mmdit::new(config.clone(), model)))
         }
         TrunkConfig::SpatioTemporal(config) => {
             let model = UNetSpatioTemporalConditionModel::new(config, device);
-            let model = load_strict(model, &folder.weights("unet")?, "unet", storage)?;
+            let model = weights.fill(model, "unet")?;
             Ok(Box::new(SpatioTemporalUNet::new(config.clone(), model)))
         }
         TrunkConfig::UNet3d(config) => {
-            let model = UNet3DConditionModel::new(config, device);
-            let model = load_strict(model, &folder.weights("unet")?, "unet", storage)?;
+            let model = weights.fill(UNet3DConditionModel::new(config, device), "unet")?;
             Ok(Box::new(UNet3d::new(config.clone(), model)))
         }
     }
@@ -160,11 +196,11 @@ fn parameters(config: &ModelConfig, device: &Device) -> Vec<Parameters> {
         TrunkConfig::UNet(unet) => ("unet", shapes(&UNet2DConditionModel::new(unet, device))),
         TrunkConfig::Mmdit(mmdit) => {
             let model = SD3Transformer2DModel::new(mmdit, device);
-            ("transformer", shapes(&model))
+            (TRANSFORMER, shapes(&model))
         }
         TrunkConfig::Flux(flux) => {
             let model = FluxTransformer2DModel::new(flux, device);
-            ("transformer", shapes(&model))
+            (TRANSFORMER, shapes(&model))
         }
         _ => return Vec::new(),
     };
@@ -180,8 +216,8 @@ fn parameters(config: &ModelConfig, device: &Device) -> Vec<Parameters> {
 pub(in crate::pipeline) fn origin(
     config: &ModelConfig,
     folder: &ModelFolder,
-    device: &Device,
-    format: Format,
+    (device, format): (&Device, Format),
+    arrangement: Arrangement,
     adapters: &Adapters,
 ) -> Result<(Origin, Vec<String>), Error> {
     let merge = adapters.merge(&parameters(config, device))?;
@@ -191,6 +227,7 @@ pub(in crate::pipeline) fn origin(
         folder: folder.clone(),
         device: device.clone(),
         format,
+        arrangement,
         merge,
         embeddings,
     };

@@ -12,7 +12,7 @@ use crate::conditioning::Conditioning;
 use crate::denoise::Observer;
 use crate::error::Error;
 use crate::pipeline::config::JointTextConfig;
-use crate::pipeline::request::{Request, SeededNoise};
+use crate::pipeline::request::{PromptEmbeds, Request, SeededNoise};
 
 /// Encoders of CLIP, in memory or not, and that of T5, which is read when the first prompt comes.
 #[derive(Debug)]
@@ -21,6 +21,14 @@ pub(super) struct JointTexts {
     clip: Prompts,
     t5: Option<Reader>,
     device: Device,
+    /// Whether T5 makes way for CLIP.
+    apart: bool,
+}
+
+/// What one half of a guided condition is to say: texts of the first, second and third encoder. One without texts reads the first's.
+struct Said<'t> {
+    texts: [Vec<&'t str>; 3],
+    clip_skip: usize,
 }
 
 /// One half of a guided condition, one row a prompt.
@@ -31,6 +39,16 @@ struct Half {
     pooled: Tensor<2>,
 }
 
+impl Half {
+    /// Both halves, from texts that were read before.
+    fn read_before(embeds: PromptEmbeds) -> (Self, Option<Self>) {
+        let [prompts, negative] = embeds.pooled.expect("such embeds are checked to have them");
+        let half = |states, pooled| Self { states, pooled };
+        let other = half(embeds.negative, negative);
+        (half(embeds.prompts, prompts), Some(other))
+    }
+}
+
 impl JointTexts {
     /// Reads what CLIP needs, and the tokenizer of T5; and gives what the user should know of adapters.
     pub(super) fn load(
@@ -38,7 +56,7 @@ impl JointTexts {
         origin: Origin,
     ) -> Result<(Self, Vec<String>), Error> {
         let t5 = reader(config, &origin)?;
-        let device = origin.device.clone();
+        let (device, apart) = (origin.device.clone(), origin.arrangement.texts_first);
         let (clip, notes) = Prompts::load(&config.clip, origin)?;
         let config = config.clone();
         let loaded = Self {
@@ -46,24 +64,65 @@ impl JointTexts {
             clip,
             t5,
             device,
+            apart,
         };
         Ok((loaded, notes))
     }
 
-    /// What the encoders make of `texts`, those of the first, second and third; one without texts reads the first's.
-    fn half(
+    /// What the encoders make of each half.
+    fn halves(
         &self,
-        texts: &[Vec<&str>; 3],
-        clip_skip: usize,
-        asked: Option<usize>,
+        halves: &[Said<'_>],
+        length: Option<usize>,
+        observer: &mut dyn Observer,
+    ) -> Result<Vec<Half>, Error> {
+        let last = self.config.clip.encoders.len();
+        // The larger encoder first: it may be given up before CLIP is read.
+        let sentences = halves.iter().map(|half| {
+            self.sentences(half.of(last), length, observer) // [prompts, tokens, width]
+        });
+        let sentences = sentences.collect::<Result<Vec<_>, Error>>()?;
+        if let Some(t5) = self.t5.as_ref().filter(|_| self.apart) {
+            t5.release();
+        }
+        let halves = halves.iter().zip(sentences);
+        let halves = halves.map(|(half, sentences)| self.joined(half, sentences, observer));
+        halves.collect()
+    }
+
+    /// Both halves of a request, or the one that is guided towards where nothing is guided away from.
+    fn read(
+        &self,
+        request: &Request,
+        guided: bool,
+        observer: &mut dyn Observer,
+    ) -> Result<(Half, Option<Half>), Error> {
+        self.clip.warn(request, observer)?;
+        let mut asked = vec![Said {
+            texts: shown(request),
+            clip_skip: request.clip_skip,
+        }];
+        // As in diffusers, negative prompts keep all layers.
+        asked.extend(guided.then(|| Said {
+            texts: avoided(request),
+            clip_skip: 0,
+        }));
+        let halves = self.halves(&asked, request.text_length, observer)?;
+        let mut halves = halves.into_iter();
+        let conditioned = halves.next().expect("as many halves as were asked for");
+        Ok((conditioned, halves.next()))
+    }
+
+    /// One half, of which T5 gave the `sentences`.
+    fn joined(
+        &self,
+        half: &Said<'_>,
+        sentences: Tensor<3>,
         observer: &mut dyn Observer,
     ) -> Result<Half, Error> {
-        let last = self.config.clip.encoders.len();
-        let of_t5 = said(texts, last);
-        // The larger one first: it may be given up before CLIP is read.
-        let sentences = self.sentences(of_t5, asked, observer)?; // [prompts, tokens, width]
-        let own: Vec<&[&str]> = (0..last).map(|encoder| said(texts, encoder)).collect();
-        let read = self.clip.summaries(&own, clip_skip, observer)?;
+        let encoders = 0..self.config.clip.encoders.len();
+        let own: Vec<&[&str]> = encoders.map(|encoder| half.of(encoder)).collect();
+        let read = self.clip.summaries(&own, half.clip_skip, observer)?;
         let states = if self.config.joined {
             Tensor::cat(vec![widened(read.states, self.config.width), sentences], 1)
         } else {
@@ -105,11 +164,13 @@ fn reader(config: &JointTextConfig, origin: &Origin) -> Result<Option<Reader>, E
         .transpose()
 }
 
-/// The texts of an encoder: its own, or where it has none those of the first. A single text that is empty is none, as in diffusers.
-fn said<'t, 's>(texts: &'t [Vec<&'s str>; 3], encoder: usize) -> &'t [&'s str] {
-    match &texts[encoder][..] {
-        [] | [""] => &texts[0],
-        own => own,
+impl<'t> Said<'t> {
+    /// The texts of an encoder: its own, or where it has none those of the first. A single text that is empty is none, as in diffusers.
+    fn of(&self, encoder: usize) -> &[&'t str] {
+        match &self.texts[encoder][..] {
+            [] | [""] => &self.texts[0],
+            own => own,
+        }
     }
 }
 
@@ -159,15 +220,14 @@ impl Source for JointTexts {
         observer: &mut dyn Observer,
     ) -> Result<Conditioning, Error> {
         let (request, resolved) = (asked.request, asked.resolved);
-        self.clip.warn(request, observer)?;
-        let length = request.text_length;
-        let conditioned = self.half(&shown(request), request.clip_skip, length, observer)?;
-        let halves = if resolved.guidance.is_on() {
-            // As in diffusers, negative prompts keep all layers.
-            let other = self.half(&avoided(request), 0, length, observer)?;
-            resolved.guidance.pair(vec![conditioned], vec![other])
-        } else {
-            vec![conditioned]
+        let guided = resolved.guidance.is_on();
+        let (conditioned, other) = match request.prompt_embeds.clone() {
+            Some(embeds) => Half::read_before(embeds),
+            None => self.read(request, guided, observer)?,
+        };
+        let halves = match other.filter(|_| guided) {
+            Some(other) => resolved.guidance.pair(vec![conditioned], vec![other]),
+            None => vec![conditioned],
         };
         let (mut states, mut pooled) = (Vec::new(), Vec::new());
         for half in halves {
@@ -179,6 +239,26 @@ impl Source for JointTexts {
             pooled: Some(Tensor::cat(pooled, 0)),
             ..Conditioning::of_context(Tensor::cat(states, 0))
         })
+    }
+
+    fn embeds(
+        &self,
+        request: &Request,
+        guided: bool,
+        observer: &mut dyn Observer,
+    ) -> Result<Option<PromptEmbeds>, Error> {
+        let (prompts, negative) = self.read(request, guided, observer)?;
+        let negative = negative.unwrap_or_else(|| Half {
+            states: prompts.states.zeros_like(),
+            pooled: prompts.pooled.zeros_like(),
+        });
+        Ok(Some(PromptEmbeds {
+            prompts: prompts.states,
+            negative: negative.states,
+            pooled: Some([prompts.pooled, negative.pooled]),
+            prompt_lengths: Vec::new(),
+            negative_lengths: Vec::new(),
+        }))
     }
 
     fn holds(&self) -> bool {
@@ -200,6 +280,7 @@ impl Source for JointTexts {
             clip,
             t5,
             device: self.device.clone(),
+            apart: self.apart,
         };
         Ok((Box::new(exchanged), notes))
     }

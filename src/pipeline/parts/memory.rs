@@ -3,82 +3,18 @@
 //! Weights are counted exactly. What works beside them is counted where it is largest: in the widest cell of the denoiser, in the
 //! decoder's widest level; maps that are alive at once are those of our layers on the CPU.
 
-use burn::module::Module;
-use burn::tensor::{DType, Device};
-
-use crate::catalog::ModelFolder;
+use super::kept::Kept;
+use super::weighed::{Scales, Weights};
 use crate::device::{self, DeviceInfo};
 use crate::error::{DeviceError, Error};
-use crate::models::control::ControlNetModel;
 use crate::models::vae::VaeConfig;
 use crate::ops;
-use crate::pipeline::config::{ModelConfig, Role, SourceConfig, Visitor};
+use crate::pipeline::config::{ModelConfig, SourceConfig};
 use crate::pipeline::request::{Request, Resolved};
-use crate::weights::{FileTypes, Format, Storage, weight_bytes};
+use crate::weights::FileTypes;
 
 /// The program itself: 28 MiB that it holds before any model is read, and 8 of its code and threads at work. Measured on Linux.
 const PROGRAM: u64 = 36 << 20;
-
-/// The type that weights are taken to have in files that are not there: the one that most are published in.
-const UNSEEN: DType = DType::F16;
-
-/// How numbers are kept: what a forecast of memory rests on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Kept {
-    /// What the denoiser computes in.
-    pub dtype: DType,
-    /// Its weights.
-    pub denoiser: Storage,
-    /// Those of text encoders.
-    pub encoders: Storage,
-    /// Those of the autoencoder.
-    pub decoder: Storage,
-    /// Whether the kernels of the CPU run, which keep memory of their own.
-    pub on_processor: bool,
-}
-
-impl Kept {
-    /// For a denoiser in `format` on `device`.
-    ///
-    /// # Errors
-    ///
-    /// If the device has no such format.
-    pub fn on(device: &Device, format: impl Into<Format>) -> Result<Self, Error> {
-        Self::new(device::is_processor(device), format.into())
-    }
-
-    /// For a device that is not named: in f32 the CPU, which leaves half-precision weights as they are in the file; in half precision a
-    /// GPU, with text encoders and autoencoder in f32.
-    ///
-    /// # Errors
-    ///
-    /// If that device has no such format.
-    pub fn unnamed(format: impl Into<Format>) -> Result<Self, Error> {
-        let format = format.into();
-        Self::new(format.dtype == DType::F32, format)
-    }
-
-    fn new(on_processor: bool, format: Format) -> Result<Self, Error> {
-        Ok(Self {
-            dtype: format.dtype,
-            denoiser: Storage::on(on_processor, format)?,
-            encoders: Storage::on(on_processor, format.with_dtype(DType::F32))?,
-            decoder: Storage::on(on_processor, DType::F32)?,
-            on_processor,
-        })
-    }
-}
-
-/// The weights of one part of a model.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Weights {
-    /// `unet`, `vae`, `text_encoder`, …
-    pub part: String,
-    /// How many numbers.
-    pub parameters: u64,
-    /// Bytes of memory.
-    pub bytes: u64,
-}
 
 /// What a run does one after the other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -135,18 +71,15 @@ impl Memory {
         kept: Kept,
         file: impl Fn(&str) -> FileTypes,
     ) -> Result<Self, Error> {
-        let scales = Scales {
-            kept,
-            file,
-            weights: Vec::new(),
-        };
+        let scales = Scales::new(kept, file);
         Ok(Self {
-            weights: scales.weights(config, &device::for_shapes()?)?,
+            weights: scales.of_run(config, &device::for_shapes()?)?,
             ..Self::without_weights(config, request, resolved, kept)
         })
     }
 
-    /// [`forecast`](Self::forecast) of reading the prompts alone ([`PromptEmbeds::read`](crate::pipeline::PromptEmbeds::read)).
+    /// [`forecast`](Self::forecast) of reading the prompts alone ([`Texts`](crate::pipeline::Texts)), by the encoder that takes most: that of
+    /// T5, or those of CLIP.
     ///
     /// # Errors
     ///
@@ -157,21 +90,20 @@ impl Memory {
         kept: Kept,
         file: impl Fn(&str) -> FileTypes,
     ) -> Result<Self, Error> {
-        let mut scales = Scales {
-            kept,
-            file,
-            weights: Vec::new(),
-        };
-        config.source.visit(&device::for_shapes()?, &mut scales)?;
-        Ok(Self {
-            weights: scales.weights,
-            encoding: encoding(config, request),
+        let encoders = Scales::new(kept, file).of_texts(config, &device::for_shapes()?)?;
+        let [clip, t5] = encoding(config, request);
+        let memories = encoders.into_iter().zip([clip, t5]);
+        let memories = memories.map(|(weights, encoding)| Self {
+            weights,
+            encoding,
             denoising: 0,
             cache: 0,
             decoding: 0,
             kernels: 0,
             program: if kept.on_processor { PROGRAM } else { 0 },
-        })
+        });
+        let most = memories.max_by_key(Self::peak);
+        Ok(most.expect("there are two kinds of encoders"))
     }
 
     /// [`forecast`](Self::forecast) of all but the weights.
@@ -194,7 +126,11 @@ impl Memory {
             + blueprint.context_elements() * rows.total() as u64;
         Self {
             weights: Vec::new(),
-            encoding: encoding(config, request),
+            encoding: if kept.arrangement.texts_first {
+                0
+            } else {
+                encoding(config, request).into_iter().max().unwrap_or(0)
+            },
             denoising: working * element as u64,
             cache: resolved.forecast(element).store_bytes,
             decoding: decoding(config, request, resolved),
@@ -272,63 +208,24 @@ impl Memory {
     }
 }
 
-/// In what `folder` has the weights of a part; half precision where it has none.
-pub fn file_types(folder: &ModelFolder, part: &str) -> FileTypes {
-    let source = folder.has_weights(part).then(|| folder.weights(part));
-    let source = source.and_then(Result::ok);
-    source.map_or_else(|| UNSEEN.into(), FileTypes::of)
-}
-
-/// Weighs modules that are never filled.
-struct Scales<F> {
-    kept: Kept,
-    file: F,
-    weights: Vec<Weights>,
-}
-
-impl<F: Fn(&str) -> FileTypes> Visitor for Scales<F> {
-    fn part<M: Module>(&mut self, part: &'static str, role: Role, module: &M) -> Result<(), Error> {
-        let storage = match role {
-            Role::Encoder => self.kept.encoders,
-            Role::Table => DType::F32.into(),
-            Role::Denoiser => self.kept.denoiser,
-            Role::Decoder => self.kept.decoder,
-        };
-        let (parameters, bytes) = weight_bytes(module, storage, &(self.file)(part));
-        self.weights.push(Weights {
-            part: part.to_owned(),
-            parameters,
-            bytes,
-        });
-        Ok(())
-    }
-}
-
-impl<F: Fn(&str) -> FileTypes> Scales<F> {
-    fn weights(mut self, config: &ModelConfig, device: &Device) -> Result<Vec<Weights>, Error> {
-        config.visit(device, &mut self)?;
-        for net in &config.controls {
-            let net = ControlNetModel::new(net, device);
-            self.part("controlnet", Role::Denoiser, &net)?;
-        }
-        Ok(self.weights)
-    }
-}
-
-/// Of a picture that a film starts from, nothing that decoding does not take as well.
-fn encoding(config: &ModelConfig, request: &Request) -> u64 {
+/// What works in encoders of CLIP, and in that of T5. Of a picture that a film starts from, nothing that decoding does not take as well.
+fn encoding(config: &ModelConfig, request: &Request) -> [u64; 2] {
+    let prompts = request.subject.count();
     let encoders = config.texts().into_iter().flat_map(|texts| &texts.encoders);
-    let most = encoders.map(|encoder| encoder.clip.encode_bytes(request.subject.count()));
-    match &config.source {
+    let clip = encoders.map(|encoder| encoder.clip.encode_bytes(prompts));
+    let t5 = match &config.source {
         SourceConfig::Sentences(sentences) => {
             let tokens = request.text_length.unwrap_or(sentences.tokens);
-            sentences.encode_bytes(request.subject.count(), tokens)
+            sentences.encode_bytes(prompts, tokens)
         }
         SourceConfig::Joint(texts) => {
-            texts.encode_bytes(request.subject.count(), request.text_length)
+            let tokens = request.text_length.unwrap_or(texts.tokens);
+            let t5 = texts.t5.as_ref();
+            t5.map_or(0, |t5| t5.encode_bytes(prompts, tokens))
         }
-        _ => most.max().unwrap_or(0),
-    }
+        _ => 0,
+    };
+    [clip.max().unwrap_or(0), t5]
 }
 
 /// The pictures twice, as the decoder leaves them and joined, beside those that are decoded at once.
@@ -359,15 +256,18 @@ fn kernels(config: &ModelConfig) -> u64 {
 
 #[cfg(all(test, feature = "bundled", feature = "cpu"))]
 mod tests {
+    use burn::module::Module;
     use burn::module::ModuleVisitor;
     use burn::module::Param;
-    use burn::tensor::Tensor;
+    use burn::tensor::{DType, Device, Tensor};
 
+    use super::super::weighed::file_types;
     use super::*;
+    use crate::catalog::ModelFolder;
     use crate::models::clip::ClipTextModel;
     use crate::models::unet::UNet2DConditionModel;
     use crate::models::vae::Autoencoder;
-    use crate::weights::{WeightFormat, load_strict};
+    use crate::weights::{Format, Storage, WeightFormat, load_strict};
 
     /// Bytes of parameters that are there.
     #[derive(Default)]

@@ -2,11 +2,13 @@
 //! under it; and a space, which turns what was denoised into pictures.
 
 mod adapters;
+mod arrangement;
 mod build;
 mod classes;
 mod few_steps;
 mod held;
 mod joint;
+mod kept;
 mod memory;
 mod picture;
 mod prompts;
@@ -14,13 +16,22 @@ mod residency;
 mod sentences;
 mod source;
 mod space;
+mod streaming;
+mod texts;
+mod weighed;
 mod wording;
 
 pub use adapters::Adapters;
 pub(super) use adapters::{Exchange, Notes};
-pub(super) use build::{Parts, origin};
+pub(crate) use arrangement::Arranged;
+pub use arrangement::Arrangement;
+pub(super) use build::{Parts, TRANSFORMER, origin};
 pub(super) use few_steps::FewSteps;
-pub use memory::{Kept, Memory, Phase, Weights, file_types};
+pub use kept::Kept;
+pub use memory::{Memory, Phase};
 pub use residency::Residency;
 pub(super) use source::{Asked, Source};
 pub(super) use space::Space;
+pub use streaming::Streaming;
+pub use texts::Texts;
+pub use weighed::{Weights, file_types};

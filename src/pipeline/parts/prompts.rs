@@ -72,6 +72,11 @@ impl Prompts {
     /// Reads the encoders' weights and their words; and gives what the user should know of the latter.
     pub(super) fn load(config: &TextConfig, origin: Origin) -> Result<(Self, Vec<String>), Error> {
         let config = config.fitted(&origin.folder)?;
+        if origin.arrangement.texts_first {
+            // They wait for the first prompt.
+            let (_, notes) = words(&origin.folder, &config, &origin.embeddings)?;
+            return Ok((Self::new(&config, origin, None), notes));
+        }
         let (encoders, notes) = origin.load(&config)?;
         Ok((Self::new(&config, origin, Some(encoders)), notes))
     }

@@ -6,21 +6,20 @@
 use std::iter::repeat_n;
 use std::sync::Arc;
 
-use burn::tensor::{Device, Tensor};
+use burn::tensor::Tensor;
 
 use super::held::Held;
 use super::prompts::repeat_each;
 use super::source::{Asked, Origin, Source};
-use crate::catalog::ModelFolder;
 use crate::conditioning::Conditioning;
 use crate::denoise::Observer;
 use crate::error::{Error, RequestError};
 use crate::models::t5::{T5Config, T5EncoderModel};
-use crate::pipeline::config::{ModelConfig, SENTENCE_ENCODER, SentenceConfig};
+use crate::pipeline::config::{SENTENCE_ENCODER, SentenceConfig};
 use crate::pipeline::request::{PromptEmbeds, Request, SeededNoise};
 use crate::text::{SentenceEncoder as _, T5Tokenizer};
-use crate::weights::adapt::Merge;
-use crate::weights::{Format, load_strict};
+use crate::weights::adapt::Patches;
+use crate::weights::{BlockReader, load_streamed, load_strict};
 
 /// How prompts are read: through an encoder of the model's own, or not here.
 #[derive(Debug)]
@@ -133,8 +132,12 @@ impl Reader {
         self.encoder.get_or(|| {
             let model = T5EncoderModel::new(&self.t5, &self.origin.device);
             let part = self.place.part;
-            let weights = self.origin.folder.weights(part)?;
-            load_strict(model, &weights, part, self.origin.storage()?)
+            let (weights, storage) = (self.origin.folder.weights(part)?, self.origin.storage()?);
+            if self.origin.arrangement.streams_texts {
+                load_streamed(model, &weights, part, storage, &Patches::default())
+            } else {
+                load_strict(model, &weights, part, storage)
+            }
         })
     }
 
@@ -166,8 +169,11 @@ impl Reader {
             });
             ids.push(tokens.ids);
         }
+        let encoder = self.encoder()?;
+        let states = encoder.states(&ids, &ends);
+        encoder.reader().map_or(Ok(()), BlockReader::check)?;
         Ok(States {
-            states: self.encoder()?.states(&ids, &ends),
+            states,
             lengths: ends.iter().map(|end| end + 1).collect(),
         })
     }
@@ -236,6 +242,7 @@ impl Source for Sentences {
     fn embeds(
         &self,
         request: &Request,
+        _guided: bool,
         observer: &mut dyn Observer,
     ) -> Result<Option<PromptEmbeds>, Error> {
         let prompts = self.states(Half::Prompts, request, observer)?;
@@ -243,6 +250,7 @@ impl Source for Sentences {
         Ok(Some(PromptEmbeds {
             prompts: prompts.states,
             negative: negative.states,
+            pooled: None,
             prompt_lengths: prompts.lengths,
             negative_lengths: negative.lengths,
         }))
@@ -256,37 +264,5 @@ impl Source for Sentences {
     fn release(&self) -> bool {
         let reader = self.reader.as_ref();
         reader.is_some_and(Reader::release)
-    }
-}
-
-impl PromptEmbeds {
-    /// Reads the prompts of `request` through the encoder of the model in `folder`, alone: it is in memory before the denoiser is, and no
-    /// longer. `None` where texts and denoiser are read together.
-    ///
-    /// # Errors
-    ///
-    /// If a file is missing or malformed, or the device fails.
-    pub fn read(
-        folder: &ModelFolder,
-        config: &ModelConfig,
-        device: &Device,
-        format: impl Into<Format>,
-        request: &Request,
-        observer: &mut dyn Observer,
-    ) -> Result<Option<Self>, Error> {
-        let Some(sentences) = config.sentences().filter(|_| config.reads_texts_first()) else {
-            return Ok(None);
-        };
-        let origin = Origin {
-            folder: folder.clone(),
-            device: device.clone(),
-            format: format.into(),
-            merge: Merge::default(),
-            embeddings: Vec::new(),
-        };
-        let source = Sentences::load(sentences, origin)?;
-        let embeds = source.embeds(request, observer)?;
-        source.release();
-        Ok(embeds)
     }
 }

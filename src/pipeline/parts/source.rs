@@ -4,6 +4,7 @@ use std::fmt::Debug;
 
 use burn::tensor::Device;
 
+use super::arrangement::Arrangement;
 use crate::catalog::ModelFolder;
 use crate::conditioning::Conditioning;
 use crate::denoise::Observer;
@@ -25,10 +26,12 @@ pub(in crate::pipeline) trait Source: Debug + Send + Sync {
         observer: &mut dyn Observer,
     ) -> Result<Conditioning, Error>;
 
-    /// What the prompts of `request` say, where that can be told before its run: models that read them through T5.
+    /// What the prompts of `request` say, where that can be told before its run: models that read them through T5. What the pictures avoid
+    /// may be left out where nothing is `guided` away from it.
     fn embeds(
         &self,
         _request: &Request,
+        _guided: bool,
         _observer: &mut dyn Observer,
     ) -> Result<Option<PromptEmbeds>, Error> {
         Ok(None)
@@ -68,6 +71,8 @@ pub(in crate::pipeline) struct Origin {
     pub(in crate::pipeline) device: Device,
     /// The denoiser's: encoders keep their weights likewise, and compute in f32.
     pub(in crate::pipeline) format: Format,
+    /// What of it is in memory at a time.
+    pub(in crate::pipeline) arrangement: Arrangement,
     pub(in crate::pipeline) merge: Merge,
     pub(in crate::pipeline) embeddings: Vec<Embedding>,
 }

@@ -31,6 +31,15 @@ impl RecipeFile {
         }
     }
 
+    /// A file that is called `name`, and lies at `place`.
+    pub fn placed(name: &str, place: &Path) -> Self {
+        Self {
+            path: name.to_owned(),
+            hash: None,
+            found: Some(place.to_owned()),
+        }
+    }
+
     /// Where it is.
     pub fn place(&self) -> &Path {
         let named = Path::new(&self.path);

@@ -23,6 +23,7 @@ mod words;
 use serde::{Deserialize, Serialize};
 
 use super::config::{ModelConfig, SourceConfig};
+use super::parts::Streaming;
 use super::request::{FilmRequest, Resolved, Seeds, SkipLayers};
 use crate::cache::CacheRule;
 use crate::device::DtypeChoice;
@@ -133,6 +134,9 @@ pub struct Recipe {
     /// How linear layers keep their weights.
     #[serde(with = "words")]
     pub weights: Option<WeightFormat>,
+    /// Whether blocks are read from their files as they are needed.
+    #[serde(with = "words")]
+    pub stream_weights: Option<Streaming>,
 }
 
 /// What a picture was made by and on.
@@ -315,6 +319,7 @@ impl Default for Recipe {
             tiling: None,
             dtype: None,
             weights: None,
+            stream_weights: None,
         }
     }
 }

@@ -83,15 +83,25 @@ impl Request {
         let Some(embeds) = &self.prompt_embeds else {
             return Ok(());
         };
-        let Some(sentences) = model.sentences() else {
+        let read = match &model.source {
+            SourceConfig::Sentences(sentences) => {
+                let tokens = self.text_length.unwrap_or(sentences.tokens);
+                Some((tokens, sentences.width)).filter(|_| embeds.pooled.is_none())
+            }
+            SourceConfig::Joint(texts) => {
+                let tokens = texts.tokens(self.text_length);
+                Some((tokens, texts.width)).filter(|_| embeds.pooled.is_some())
+            }
+            _ => None,
+        };
+        let Some((tokens, width)) = read else {
             return Err(RequestError::NotTaken {
                 option: "prompt_embeds",
-                what: "encoded prompts",
-                hint: "models that read prompts through T5 do",
+                what: "such encoded prompts",
+                hint: "models that read prompts through T5 do, and those that read them through CLIP besides take `pooled` as well",
             });
         };
-        let tokens = self.text_length.unwrap_or(sentences.tokens);
-        let expected = [self.subject.count(), tokens, sentences.width];
+        let expected = [self.subject.count(), tokens, width];
         let both = [&embeds.prompts, &embeds.negative].map(Tensor::dims);
         match both.into_iter().find(|found| *found != expected) {
             Some(found) => Err(RequestError::PromptEmbeds { found, expected }),

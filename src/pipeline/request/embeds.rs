@@ -11,6 +11,9 @@ pub struct PromptEmbeds {
     pub prompts: Tensor<3>,
     /// What the pictures avoid, likewise: an empty text where nothing is said.
     pub negative: Tensor<3>,
+    /// Each prompt as one vector, `[prompts, pooled width]`, and what the pictures avoid likewise: for models that read prompts through CLIP
+    /// besides.
+    pub pooled: Option<[Tensor<2>; 2]>,
     /// How many tokens of each prompt are text, for denoisers that look at no padding; none where all are read.
     pub prompt_lengths: Vec<usize>,
     /// The same of what the pictures avoid.

@@ -16,6 +16,16 @@ pub enum Seeds {
     Each(Vec<u64>),
 }
 
+impl Seeds {
+    /// The one that a run is called by.
+    pub fn first(&self) -> u64 {
+        match self {
+            Self::One(seed) => *seed,
+            Self::Each(seeds) => seeds.first().copied().unwrap_or(0),
+        }
+    }
+}
+
 /// Normals from torch's CPU generators, drawn on the host in f32.
 #[derive(Debug)]
 pub struct SeededNoise {

@@ -16,6 +16,7 @@ use crate::motion::{Motion, ZeroShotFilm};
 use crate::noise::NoiseSchedule;
 use crate::pipeline::made::{Begun, Report, timed};
 use crate::pipeline::request::{Draws, Request, Resolved, SeededNoise, Stage};
+use crate::weights::BlocksRead;
 
 /// Says that forecasts were off by more than their rule allows.
 fn observe_drift(account: &Account, observer: &mut dyn Observer) {
@@ -163,6 +164,7 @@ impl Run<'_> {
                 decoding: Duration::ZERO,
                 account,
                 forecast: self.resolved.forecast(self.dtype.size()),
+                blocks_read: BlocksRead::default(),
                 device_memory: device::pool_bytes(self.device),
             },
         }

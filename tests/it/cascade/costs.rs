@@ -49,21 +49,28 @@ fn run(blueprint: &Blueprint, steps: usize, keys: Refresh) -> [f64; 2] {
 /// small, so the published count leaves operations out that the paper does not name, and its ratio is of that count.
 #[test]
 fn propagation_leaves_the_share_of_the_reference() {
-    let listed = |name| Refresh::from(KeyList::named(name).unwrap());
-    let stages = [
-        (STAGE_1, 64, 100, listed("100ls")),
-        (STAGE_2, 256, 50, Refresh::EveryStep),
-        (UPSCALER, 256, 75, listed("pro")),
-    ];
-    let mut sums = [0.0; 2];
-    for (path, side, steps, keys) in stages {
-        let Some(blueprint) = blueprint(path, side) else {
-            return;
-        };
-        let [plain, cached] = run(&blueprint, steps, keys);
-        sums = [sums[0] + plain, sums[1] + cached];
-    }
-    let share = sums[1] / sums[0];
-    assert!((share - 0.8229).abs() < 1e-3, "{share}");
-    assert!((share - 626_523.0 / 734_825.0).abs() < 0.03, "{share}");
+    let share = |second, third| {
+        let listed = |name| Refresh::from(KeyList::named(name).unwrap());
+        let stages = [
+            (STAGE_1, 64, 100, listed("100ls")),
+            (STAGE_2, 256, 50, second),
+            (UPSCALER, 256, 75, listed(third)),
+        ];
+        let mut sums = [0.0; 2];
+        for (path, side, steps, keys) in stages {
+            let [plain, cached] = run(&blueprint(path, side)?, steps, keys);
+            sums = [sums[0] + plain, sums[1] + cached];
+        }
+        Some(sums[1] / sums[0])
+    };
+    let Some(released) = share(Refresh::EveryStep, "pro") else {
+        return;
+    };
+    assert!((released - 0.8229).abs() < 1e-3, "{released}");
+    // With the list for the third stage that lies unused in its program, and the second's own, the ratio is that of the paper: perhaps
+    // what was measured.
+    let second = KeyList::named("s2").unwrap().into();
+    let unused = share(second, "75ls").unwrap();
+    let published = 626_523.0 / 734_825.0;
+    assert!((unused - published).abs() < 5e-3, "{unused}, {published}");
 }

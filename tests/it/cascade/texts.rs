@@ -201,6 +201,7 @@ fn texts_that_are_not_the_requests_are_refused() {
         negative_lengths: Vec::new(),
         prompts: states(),
         negative: states(),
+        pooled: None,
     };
     let request = Request {
         prompt_embeds: Some(embeds.clone()),

@@ -15,6 +15,7 @@ use crate::{
     adapter_files::{Made, bytes, tensors},
     fixture::{Fixture, shipped, values},
     flux::files::program,
+    streamed::Opened,
     tolerance::F32_CPU,
     weights::folder,
 };
@@ -92,8 +93,7 @@ fn twins(model: &Path, parts: &[Part], kind: Kind) -> [(TempDir, ModelFolder); 2
     })
 }
 
-fn predictions(folder: &ModelFolder, request: &Request) -> Vec<f32> {
-    let pipeline = Pipeline::load(folder, &Device::flex(), DType::F32).unwrap();
+fn predictions(pipeline: &Pipeline, request: &Request) -> Vec<f32> {
     let mut ignored = ();
     let mut trace = Trace::new(&mut ignored);
     pipeline.generate(request, &mut trace).unwrap();
@@ -104,8 +104,13 @@ fn predictions(folder: &ModelFolder, request: &Request) -> Vec<f32> {
 /// Runs both, and looks whether `denoiser` is in blocks.
 fn assert_twins(model: &Path, parts: &[Part], kind: Kind, denoiser: &str, request: &Request) {
     let (_, name, _) = kind;
-    let [(_blocks, blocks), (_wide, wide)] = twins(model, parts, kind);
-    let [found, expected] = [&blocks, &wide].map(|folder| predictions(folder, request));
+    let [(place, blocks), (_wide, wide)] = twins(model, parts, kind);
+    let [found, expected] = [&blocks, &wide].map(|folder| {
+        let pipeline = Pipeline::load(folder, &Device::flex(), DType::F32).unwrap();
+        predictions(&pipeline, request)
+    });
+    let streamed = predictions(&Opened::at(place.path()).streamed(), request);
+    assert!(streamed == found, "{name}: streamed");
     let mean = expected.iter().sum::<f32>() / expected.len() as f32;
     let spread = expected.iter().map(|one| (one - mean).powi(2)).sum::<f32>();
     let deviation = (spread / expected.len() as f32).sqrt();

@@ -15,7 +15,10 @@
   } while (0)
 
 static const char RECIPE[] =
-    "{\"version\": 1, \"prompts\": [\"a red circle above a blue square\"], \"seed\": 7, \"steps\": 4}";
+    "{\"version\": 1, \"prompts\": [\"a red circle above a blue square\"], \"seed\": 7, \"steps\": 4, \"size\": [64, 64]}";
+
+/* Where files go. */
+static const char *folder = "/tmp";
 
 /* The call ended with `code`, and said why, and what to do about it. */
 static void failed(afterimage_code code, afterimage_error **place, afterimage_code expected, const char *word) {
@@ -230,6 +233,22 @@ static void pictures(afterimage_result *result) {
   free(floats);
 }
 
+/* A file of a result is the program's own: the script compares it. */
+static void saved(const afterimage_result *result) {
+  char path[4096], tail[5] = {0};
+  afterimage_error *error = NULL;
+  EXPECT(snprintf(path, sizeof path, "%s/calls.png", folder) < (int)sizeof path);
+  fine(afterimage_result_save(result, 0, path, &error), &error);
+  FILE *file = fopen(path, "rb");
+  EXPECT(file != NULL && fread(tail, 1, 4, file) == 4 && memcmp(tail, "\x89PNG", 4) == 0);
+  fclose(file);
+  failed(afterimage_result_save(result, 1, path, &error), &error, AFTERIMAGE_CODE_ARGUMENT, "item 1");
+  failed(afterimage_result_save(result, 0, NULL, &error), &error, AFTERIMAGE_CODE_ARGUMENT, "path");
+  failed(afterimage_result_save(result, 0, "a.bmp", &error), &error, AFTERIMAGE_CODE_REQUEST, "bmp");
+  EXPECT(snprintf(path, sizeof path, "%s/absent/calls.png", folder) < (int)sizeof path);
+  failed(afterimage_result_save(result, 0, path, &error), &error, AFTERIMAGE_CODE_FILE, "absent");
+}
+
 static void runs(afterimage_model *model) {
   struct heard heard = {0};
   heard.model = model;
@@ -239,6 +258,7 @@ static void runs(afterimage_model *model) {
   fine(afterimage_run(model, RECIPE, &hear, NULL, &result, &error), &error);
   EXPECT(heard.steps >= 4 && heard.previews >= 1);
   pictures(result);
+  saved(result);
   /* What a result says of itself makes the same again. */
   char *recipe = NULL;
   fine(afterimage_result_recipe(result, &recipe, &error), &error);
@@ -367,7 +387,8 @@ static void threads(void) {
   EXPECT(afterimage_model_free(model) == AFTERIMAGE_CODE_OK);
 }
 
-int main(void) {
+int main(int count, char **words) {
+  if (count > 1) folder = words[1];
   versions_and_devices();
   plans();
   models_that_are_none();

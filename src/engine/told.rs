@@ -6,7 +6,7 @@ use crate::pipeline::Recipe;
 
 /// What a run was told, in the words of the options; what was left out is left out.
 #[derive(Debug, Clone, Default, Serialize)]
-pub(super) struct Told {
+pub(crate) struct Told {
     #[serde(skip_serializing_if = "Option::is_none")]
     prompt_2: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -34,7 +34,7 @@ pub(super) struct Told {
 }
 
 impl Told {
-    pub(super) fn new(recipe: &Recipe) -> Self {
+    pub(crate) fn new(recipe: &Recipe) -> Self {
         let size = |[width, height]: [usize; 2]| format!("{width}x{height}");
         let corner = |[x, y]: [usize; 2]| format!("{x},{y}");
         let given = &recipe.framing;
@@ -55,7 +55,7 @@ impl Told {
     }
 
     /// For the text chunks of the PNG and the report.
-    pub(super) fn texts(&self) -> Vec<(&'static str, String)> {
+    pub(crate) fn texts(&self) -> Vec<(&'static str, String)> {
         let score = |score: Option<f64>| score.map(|score| score.to_string());
         let texts = [
             ("prompt 2", self.prompt_2.clone()),

@@ -1,0 +1,94 @@
+"""What Ray costs: pictures by two workers of one core each and by the program with two threads, in turn; then by the picture.
+
+    ROUNDS=5 PICTURES=64 python bench.py PROGRAM
+"""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import afterimage
+import afterimage.ray as many
+import ray
+
+PROGRAM = sys.argv[1]
+ROUNDS, PICTURES = (int(os.environ.get(name, silent)) for name, silent in (("ROUNDS", 5), ("PICTURES", 64)))
+PROMPT = "a red circle above a blue square"
+
+
+def processor():
+    """Seconds of processor time that this process has taken, and all that came of it."""
+    parents, ticks = {}, {}
+    for place in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            numbers = place.read_text().rsplit(")", 1)[1].split()
+        except OSError:
+            continue  # it has ended meanwhile
+        pid = int(place.parent.name)
+        parents[pid], ticks[pid] = int(numbers[1]), sum(map(int, numbers[11:15]))
+    ours = {os.getpid()}
+    while more := {pid for pid, parent in parents.items() if parent in ours} - ours:
+        ours |= more
+    return sum(ticks[pid] for pid in ours) / os.sysconf("SC_CLK_TCK")
+
+
+def timed(make, folder):
+    """Seconds on the clock, and of processors: the second tells more where others use them, too."""
+    before = processor()
+    seconds = make(folder)
+    return {"seconds": seconds, "processor": processor() - before}
+
+
+def by_ray(folder):
+    """Seconds from the call to the manifest: workers start, load their models, and make everything."""
+    begun = time.monotonic()
+    summary = many.generate_many([{"prompt": PROMPT}] * PICTURES, folder, pool=many.Pool(device="cpu", workers=2))
+    assert summary.made == PICTURES
+    return time.monotonic() - begun
+
+
+def by_program(folder):
+    """Seconds of one process that makes as many in one batch, which costs it the least."""
+    asked = [PROGRAM, "generate", PROMPT, "--batch", str(PICTURES), "--seed", "0", "--device", "cpu", "--output", str(Path(folder, "picture.png"))]
+    begun = time.monotonic()
+    subprocess.run(asked, check=True, capture_output=True, env={**os.environ, "RAYON_NUM_THREADS": "2"})
+    return time.monotonic() - begun
+
+
+def small(pictures):
+    """Seconds that one worker takes for pictures of one step."""
+    with tempfile.TemporaryDirectory() as folder:
+        begun = time.monotonic()
+        many.generate_many([{"prompt": PROMPT}] * pictures, folder, pool=many.Pool(device="cpu", workers=1), num_inference_steps=1)
+        return time.monotonic() - begun
+
+
+def here(pictures):
+    """Seconds that the same take in this process, once the model is loaded."""
+    os.environ["RAYON_NUM_THREADS"] = "1"
+    pipe = afterimage.Pipeline.load(device="cpu")
+    with tempfile.TemporaryDirectory() as folder:
+        begun = time.monotonic()
+        for seed in range(pictures):
+            pipe(PROMPT, seed=seed, num_inference_steps=1).save(Path(folder, f"{seed}.png"))
+        return time.monotonic() - begun
+
+
+ray.init(num_cpus=2, object_store_memory=100_000_000, log_to_driver=False, include_dashboard=False)
+ray.data.DataContext.get_current().enable_progress_bars = False
+rounds = []
+for number in range(ROUNDS):
+    with tempfile.TemporaryDirectory() as one, tempfile.TemporaryDirectory() as other:
+        turns = [(by_ray, one), (by_program, other)]
+        rounds.append({make.__name__: timed(make, folder) for make, folder in (turns if number % 2 == 0 else turns[::-1])})
+    print(json.dumps(rounds[-1]), flush=True)
+for what in ("seconds", "processor"):
+    shares = sorted(one["by_ray"][what] / one["by_program"][what] for one in rounds)
+    print(f"{PICTURES} pictures, two workers over two threads, {what}: {shares[len(shares) // 2]:.3f} ({shares[0]:.3f} to {shares[-1]:.3f}, {ROUNDS} rounds)", flush=True)
+few, more = small(16), small(16 + PICTURES)
+task = (more - few - here(PICTURES)) / PICTURES
+print(f"a picture costs {1000 * task:.1f} ms beside the engine's work; workers, their models and the end {few - 16 * (more - few) / PICTURES:.1f} s a call")

@@ -1,0 +1,138 @@
+"""What `afterimage.ray` makes of rows, on a stand-in for Ray that runs its tasks here, one after the other: CI has no Ray. `tests/ray` has one."""
+
+import hashlib
+import json
+import sys
+import tempfile
+import types
+import unittest
+from pathlib import Path
+
+import afterimage
+import numpy as np
+
+
+def stand_in():
+    """As much of Ray as `afterimage.ray` calls."""
+
+    class Items:
+        def __init__(self, items):
+            self.items = items
+
+        def map(self, worker, fn_constructor_kwargs, **_placement):
+            work = worker(**fn_constructor_kwargs)
+            return types.SimpleNamespace(iter_rows=lambda: map(work, self.items))
+
+    ray, data = types.ModuleType("ray"), types.ModuleType("ray.data")
+    data.from_items = lambda items, override_num_blocks: Items(items)
+    data.ActorPoolStrategy = lambda **sizes: sizes
+    ray.remote = lambda **_placement: lambda function: types.SimpleNamespace(remote=function)
+    ray.data, ray.get, ray.get_gpu_ids = data, lambda value: value, lambda: []
+    return {"ray": ray, "ray.data": data}
+
+
+sys.modules.update(stand_in())
+import afterimage.ray as many  # noqa: E402  Ray comes first
+
+SHORT = {"num_inference_steps": 2}
+POOL = many.Pool(device="cpu")
+ROWS = [{"prompt": "a red circle", "other": 1}, {"prompt": "a blue square", "seed": 9}, {"prompt": "a red circle", "seed": 0}]
+
+
+class Rows(unittest.TestCase):
+    def setUp(self):
+        place = tempfile.TemporaryDirectory()
+        self.addCleanup(place.cleanup)
+        self.place = Path(place.name)
+
+    def made(self, rows, **options):
+        summary = many.generate_many(rows, self.place / "pictures", pool=POOL, **{**SHORT, **options})
+        lines = [json.loads(line) for line in Path(summary.manifest).read_text().splitlines()]
+        return summary, lines
+
+    def test_rows_become_pictures_and_a_manifest(self):
+        summary, lines = self.made(ROWS)
+        self.assertEqual((summary.made, summary.found, summary.failed), (2, 1, 0))  # the third is the first, by its seed
+        self.assertEqual([line["seed"] for line in lines], [0, 9, 0])
+        self.assertEqual([line["row"] for line in lines], [0, 1, 2])
+        self.assertEqual(lines[0]["file"], lines[2]["file"])
+        pipe, own = afterimage.Pipeline.load(device="cpu"), self.place / "own.png"
+        pipe("a blue square", seed=9, **SHORT).save(own)
+        self.assertEqual((self.place / "pictures" / lines[1]["file"]).read_bytes(), own.read_bytes())
+        self.assertEqual(lines[1]["sha256"], hashlib.sha256(own.read_bytes()).hexdigest())
+
+    def test_what_is_there_is_not_made_again(self):
+        _, lines = self.made(ROWS)
+        again, same = self.made(ROWS)
+        self.assertEqual((again.made, again.found), (0, 3))
+        self.assertEqual(lines, same)
+        (self.place / "pictures" / lines[1]["file"]).unlink()
+        self.assertEqual(self.made(ROWS)[0].made, 1)
+        self.assertEqual(self.made(ROWS, cache="deepcache:interval=2,branch=0")[0].made, 2)
+
+    def test_a_row_goes_before_the_options(self):
+        rows = [{"recipe": '{"version": 1, "prompts": ["a red circle"], "steps": 1, "seed": 3}'}, {"recipe": {"version": 1, "steps": 1}, "num_inference_steps": 3}]
+        tasks = [json.loads(many._task(row, index, 5, {**SHORT, "prompt": "a green ring"}, POOL)["recipe"]) for index, row in enumerate(rows)]
+        self.assertEqual([(task["prompts"], task["steps"], task["seed"]) for task in tasks], [(["a red circle"], 1, 3), (["a green ring"], 3, 6)])
+
+    def test_refused_rows_are_written_down(self):
+        summary, lines = self.made([{"prompt": "a red circle", "cache": "deepcash"}, {"prompt": "a red circle"}])
+        self.assertEqual((summary.made, summary.failed), (1, 1))
+        self.assertIn("deepcash", lines[0]["error"])
+        self.assertNotIn("file", lines[0])
+
+    def test_files_of_rows_are_read(self):
+        rows = self.place / "rows.jsonl"
+        rows.write_text("\n".join(json.dumps(row) for row in ROWS) + "\n\n")
+        self.assertEqual(self.made(rows)[1], self.made(ROWS)[1])
+        for text, wrong in (("{", "line 1"), ("{}\n[1]", "line 2")):
+            rows.write_text(text)
+            with self.assertRaisesRegex(ValueError, wrong):
+                self.made(rows)
+        with self.assertRaisesRegex(ValueError, "rows.csv"):
+            self.made(self.place / "rows.csv")
+        with self.assertRaisesRegex(ValueError, "row 1 asks for several"):
+            self.made([{"prompt": "a"}, {"recipe": {"version": 1, "prompts": ["a", "b"]}}])
+
+    def test_an_evaluation_is_that_of_one_process(self):
+        options = {"cache": "deepcache:interval=2,branch=0", "samples": 5, "batch": 2, "prompts": ["a red circle"], **SHORT}
+        spread = many.evaluate(self.place / "spread", pool=POOL, shapes=True, **options)
+        whole = afterimage.Evaluation(afterimage.Pipeline.load(device="cpu"), **options)
+        self.assertEqual((whole.batches, whole.fill(self.place / "whole", "1/2"), whole.fill(self.place / "other", "2/2")), (3, (2, 2), (1, 1)))
+        joined = afterimage.measure([self.place / "whole", self.place / "other"], device="cpu", shapes=True)
+        self.assertEqual(untimed(spread), untimed(joined))
+        self.assertEqual(json.loads((self.place / "whole" / "results.json").read_text())["samples"], 5)
+        with self.assertRaises(afterimage.AfterimageError):
+            afterimage.measure(self.place / "other", device="cpu")
+
+
+def untimed(results):
+    times = {"speedup", "whole_speedup", "denoising_seconds"}
+    outcomes = [{key: value for key, value in outcome.items() if key not in times} for outcome in results["outcomes"]]
+    return {**results, "outcomes": outcomes, "comparisons": None, "rounds": None}
+
+
+class Calibrations(unittest.TestCase):
+    def test_a_plan_is_found_written_and_named(self):
+        pipe = afterimage.Pipeline.load(device="cpu")
+        with tempfile.TemporaryDirectory() as place:
+            path, calls = Path(place, "plan.json"), []
+            plan = pipe.calibrate(
+                path, cache="deepcache:branch=0", prompts="a red circle", seeds=[1], num_inference_steps=6, callback=lambda *_: calls.append(1)
+            )
+            self.assertEqual(plan, json.loads(path.read_text()))
+            self.assertGreater(len(calls), 6)
+            planned = pipe("a red circle", seed=2, num_inference_steps=6, cache=f"auto:speedup=1.5,plan={path}")
+            self.assertLess(planned.report["models"][0]["cells"], pipe("a red circle", seed=2, num_inference_steps=6).report["models"][0]["cells"])
+            self.assertTrue(np.isfinite(planned.values).all())
+            with self.assertRaises(afterimage.Cancelled):
+                pipe.calibrate(path, cache="deepcache:branch=0", seeds=[1], num_inference_steps=6, callback=lambda *_: False)
+            with self.assertRaises(afterimage.AfterimageError):
+                pipe.calibrate(path, cache="none", seeds=[1], num_inference_steps=6)
+            with self.assertRaises(afterimage.RequestError):
+                pipe.calibrate(path, cache="deepcache:branch=0", seeds=[], num_inference_steps=6)
+            self.assertEqual(plan, json.loads(path.read_text()))
+
+
+if __name__ == "__main__":
+    sys.exit(unittest.main())

@@ -1,0 +1,391 @@
+#!/usr/bin/env python3
+"""Load and bad manners against the server: what it loses, mixes up or leaks. Linux; needs nothing but Python, and schemathesis for one stage.
+
+    scripts/soak.py PROGRAM [--scale 0.1] [--stage NAME…] [--schemathesis ST --seconds 600]
+
+PROGRAM is built with --features serve. Every stage fails loudly; at the end there is a table for docs/server.md. `--scale` is the share of the load.
+"""
+
+import argparse
+import base64
+import concurrent.futures
+import http.client
+import json
+import os
+import random
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+
+PROMPT = "a red circle above a blue square"
+FLAT = 1.05
+
+
+class Refused(Exception):
+    def __init__(self, status, body):
+        super().__init__(f"{status}: {body}")
+        self.status, self.body = status, body
+
+
+class Server:
+    """The program under test, with a token a client, so that clients are told apart on one machine."""
+
+    def __init__(self, program, port, clients, *options):
+        self.program, self.port, self.options = program, port, options
+        self.tokens = tempfile.NamedTemporaryFile("w", suffix=".tokens")
+        self.tokens.writelines(f"c{client} secret-{client}\n" for client in range(clients))
+        self.tokens.flush()
+        self.start()
+
+    def start(self):
+        command = [self.program, "serve", "--port", str(self.port), "--tokens", self.tokens.name, *self.options]
+        self.log = tempfile.NamedTemporaryFile("w+", suffix=".log")
+        self.process = subprocess.Popen(command, stdout=self.log, stderr=self.log)
+        for _ in range(400):
+            try:
+                return self.call("GET", "/healthz")
+            except OSError:
+                time.sleep(0.05)
+        raise SystemExit("the server does not start")
+
+    def stop(self, how=signal.SIGTERM):
+        began = time.monotonic()
+        self.process.send_signal(how)
+        self.process.wait(60)
+        return time.monotonic() - began
+
+    def memory(self):
+        """Resident bytes that are the program's own: pages of files can be dropped at any time."""
+        with open(f"/proc/{self.process.pid}/status") as status:
+            return next(int(line.split()[1]) * 1024 for line in status if line.startswith("RssAnon"))
+
+    def handles(self):
+        return len(os.listdir(f"/proc/{self.process.pid}/fd"))
+
+    def call(self, method, path, body=None, client=0, timeout=600):
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)
+        headers = {"authorization": f"Bearer secret-{client}"}
+        data = None
+        if body is not None:
+            data, headers["content-type"] = json.dumps(body), "application/json"
+        try:
+            connection.request(method, path, data, headers)
+            answer = connection.getresponse()
+            text = answer.read()
+        finally:
+            connection.close()
+        is_json = "json" in (answer.headers.get("content-type") or "")
+        value = json.loads(text) if is_json else text
+        if answer.status >= 400:
+            raise Refused(answer.status, value)
+        return value
+
+    def raw(self, method, path, body, client=0):
+        """A socket on which a request was sent, and nothing was read."""
+        data = json.dumps(body).encode()
+        head = f"{method} {path} HTTP/1.1\r\nhost: 127.0.0.1:{self.port}\r\nauthorization: Bearer secret-{client}\r\n"
+        head += f"content-type: application/json\r\ncontent-length: {len(data)}\r\n\r\n"
+        link = socket.create_connection(("127.0.0.1", self.port))
+        link.sendall(head.encode() + data)
+        return link
+
+    def job(self, client=0, **recipe):
+        recipe = {"prompts": [PROMPT], "steps": 2} | recipe
+        return self.call("POST", "/v1/jobs", {"recipe": recipe}, client)
+
+    def until(self, true, seconds=120):
+        end = time.monotonic() + seconds
+        while not (value := true()):
+            if time.monotonic() > end:
+                raise AssertionError("it does not come to that")
+            time.sleep(0.02)
+        return value
+
+    def queue(self):
+        return self.call("GET", "/v1/info")["queue"]
+
+    def idle(self):
+        self.until(lambda: not any(self.queue().values()))
+
+    def state(self, job, client=0):
+        return self.call("GET", f"/v1/jobs/{job['id']}", client=client)["state"]
+
+    def finished(self, job, client=0):
+        return self.until(lambda: self.state(job, client) in ("done", "failed", "cancelled") and self.state(job, client))
+
+
+def recipe_of(png):
+    """The recipe that a PNG keeps."""
+    at = 8
+    while at < len(png):
+        length, kind = int.from_bytes(png[at:at + 4], "big"), png[at + 4:at + 8]
+        chunk = png[at + 8:at + 8 + length]
+        if kind == b"iTXt" and chunk.startswith(b"recipe\0"):
+            return json.loads(chunk.split(b"\0", 5)[5])
+        at += 12 + length
+    raise AssertionError("a picture without a recipe")
+
+
+def picture(server, client=0, timeout=600, **fields):
+    body = {"model": "bundled", "prompt": PROMPT, "steps": 2} | fields
+    answer = server.call("POST", "/v1/images/generations", body, client, timeout)
+    return base64.b64decode(answer["data"][0]["b64_json"])
+
+
+def dropped(server, scale):
+    """Requests whose client goes away: each ends, and no other client's job does."""
+    number = round(200 * scale)
+    kept = [server.job(client=1, seed=seed, steps=6) for seed in range(round(20 * max(scale, 0.25)))]
+    for at in range(number):
+        path = ["/v1/images/generations", "/sdapi/v1/txt2img"][at % 2]
+        link = server.raw("POST", path, {"prompt": PROMPT, "steps": 150, "width": 128, "height": 128}, client=0)
+        time.sleep(random.uniform(0, 0.12))
+        link.close()
+    server.idle()
+    states = [server.finished(job, 1) for job in kept]
+    assert set(states) == {"done"}, states
+    mine = listed(server, 0)
+    finished = sum(job["state"] == "done" for job in mine)
+    assert finished == 0, f"{finished} of the dropped ones were made to the end"
+    return f"{number} dropped, {len(mine)} of them known, all cancelled; {len(kept)} of another client's all done"
+
+
+def listed(server, client):
+    jobs, before = [], ""
+    while True:
+        page = server.call("GET", f"/v1/jobs?limit=200{before}", client=client)
+        jobs += page["jobs"]
+        if not page["more"]:
+            return jobs
+        before = f"&before={page['jobs'][-1]['id']}"
+
+
+def many(server, scale):
+    """Small ones from 32 clients at once: everyone gets what they asked for, once."""
+    clients, number = 32, round(1000 * scale)
+    began = time.monotonic()
+
+    def one(at):
+        recipe = recipe_of(picture(server, client=at % clients, seed=at + 1))
+        assert recipe["seed"] == at + 1, (at, recipe)
+        return recipe["seed"]
+
+    with concurrent.futures.ThreadPoolExecutor(clients) as pool:
+        seeds = list(pool.map(one, range(number)))
+    assert len(set(seeds)) == number
+    took = time.monotonic() - began
+    server.idle()
+    return f"{number} pictures for 32 clients in {took:.1f} s ({number / took:.1f} a second), each its own seed"
+
+
+def slow(server, _scale):
+    """A client that does not read its events, and one that reads its picture a byte at a time: nobody waits for them."""
+    quick = statistics.median(timed(lambda: picture(server, client=2)) for _ in range(10))
+    job = server.job(client=0, steps=100)
+    links = []
+    for path in ["/v1/events", f"/v1/jobs/{job['id']}/events"] * 4:
+        link = socket.socket()
+        link.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+        link.connect(("127.0.0.1", server.port))
+        link.sendall(f"GET {path} HTTP/1.1\r\nhost: 127.0.0.1:{server.port}\r\nauthorization: Bearer secret-0\r\n\r\n".encode())
+        links.append(link)
+    assert server.finished(job) == "done"
+    beside = statistics.median(timed(lambda: picture(server, client=2)) for _ in range(10))
+    for link in links:
+        link.close()
+    assert beside < quick * 1.5 + 0.02, (quick, beside)
+    return f"8 that do not read; a picture takes {beside * 1e3:.0f} ms beside them, {quick * 1e3:.0f} ms alone"
+
+
+def half_open(server, scale):
+    """Connections that send half a request and stay: the server answers others, and closes them."""
+    number = round(200 * scale)
+    links = []
+    for at in range(number):
+        link = socket.create_connection(("127.0.0.1", server.port))
+        link.sendall([b"", b"POST /v1/jobs HTTP/1.1\r\nhost: 127", b"POST /v1/jobs HTTP/1.1\r\nhost: 127.0.0.1\r\nauthorization: Bearer secret-0\r\ncontent-type: application/json\r\ncontent-length: 900\r\n\r\n{"][at % 3])
+        links.append(link)
+    answered = statistics.median(timed(lambda: server.call("GET", "/healthz")) for _ in range(20))
+    began = time.monotonic()
+    for link in links:
+        link.settimeout(90)
+        while True:
+            try:
+                if not link.recv(4096):
+                    break
+            except ConnectionResetError:
+                break
+        link.close()
+    return f"{number} half requests; /healthz in {answered * 1e3:.1f} ms beside them, all closed after {time.monotonic() - began:.0f} s"
+
+
+def owners(server, _scale):
+    """Another client's job is not there: not to see, not to stop, not by `interrupt` either."""
+    job = server.job(client=3, steps=60)
+    for method, path in [("GET", ""), ("DELETE", ""), ("GET", "/events")]:
+        try:
+            server.call(method, f"/v1/jobs/{job['id']}{path}", client=4)
+            raise AssertionError(f"{method} of another's job")
+        except Refused as refused:
+            assert refused.status == 404, refused
+    for call in ["interrupt", "skip"]:
+        server.call("POST", f"/sdapi/v1/{call}", {}, client=4)
+    assert server.finished(job, 3) == "done"
+    return "GET, DELETE, events, interrupt and skip of another client: 404 or without effect; the job is done"
+
+
+def full(server, _scale):
+    """A full queue is said with 429, and what was taken in is worked off or stopped."""
+    jobs, refused = [], 0
+    for _ in range(90):
+        try:
+            jobs.append(server.job(client=5, steps=150))
+        except Refused as error:
+            assert error.status == 429 and "max-queue" in json.dumps(error.body), error
+            refused += 1
+    assert refused > 0
+    for job in reversed(jobs):
+        server.call("DELETE", f"/v1/jobs/{job['id']}", client=5)
+    server.idle()
+    states = {server.finished(job, 5) for job in jobs}
+    assert states <= {"cancelled", "done"}, states
+    return f"{len(jobs)} taken in, {refused} refused with 429, all taken in stopped"
+
+
+def kill(server, _scale):
+    """A shutdown in mid-picture finishes or gives back; a kill is told by the connection; both times it starts again."""
+    answers = []
+
+    def ask():
+        try:
+            answers.append(("done", recipe_of(picture(server, seed=1, steps=120))["seed"]))
+        except Refused as refused:
+            answers.append(("refused", refused.status))
+        except (OSError, http.client.HTTPException) as lost:
+            answers.append(("lost", type(lost).__name__))
+
+    def in_the_middle(how):
+        thread = threading.Thread(target=ask)
+        thread.start()
+        server.until(lambda: server.queue()["running"])
+        took = server.stop(how)
+        thread.join()
+        server.start()
+        picture(server)
+        return answers.pop(), took
+
+    gentle, took = in_the_middle(signal.SIGTERM)
+    assert gentle in [("done", 1), ("refused", 503)], gentle
+    hard, _ = in_the_middle(signal.SIGKILL)
+    assert hard[0] == "lost", hard
+    return f"SIGTERM in mid-picture: {gentle[0]} {gentle[1]}, gone after {took:.1f} s; SIGKILL: the connection breaks; it starts again both times"
+
+
+def timed(act):
+    began = time.perf_counter()
+    act()
+    return time.perf_counter() - began
+
+
+def speed(server, scale):
+    """The queue against the engine: the same pictures by the command line's own account of time, and by the server's clock."""
+    number, steps = round(60 * max(scale, 0.2)), 30
+    alone = []
+    for seed in range(max(8, number // 3)):
+        out = subprocess.run([server.program, "generate", PROMPT, "--seed", str(seed), "--steps", str(steps), "--json", "--output", "/dev/shm/soak.png"],
+                             capture_output=True, check=True)
+        seconds = json.loads(out.stdout)["seconds"]
+        alone.append(seconds["text"] + seconds["denoising"] + seconds["decoding"])
+    server.job(client=6, steps=steps)
+    server.idle()
+    jobs = [server.job(client=6, seed=seed, steps=steps) for seed in range(number)]
+    server.until(lambda: server.state(jobs[-1], 6) == "done", 600)
+    told = [server.call("GET", f"/v1/jobs/{job['id']}", client=6) for job in jobs]
+    wall = (told[-1]["finished"] - told[0]["started"]) / number
+    inside = statistics.mean(sum(job["seconds"][part] for part in ("text", "denoising", "decoding")) for job in told)
+    link = statistics.median(first_byte(server) for _ in range(20))
+    return (f"{number} pictures of {steps} steps with a queue: {wall * 1e3:.1f} ms each, {inside * 1e3:.1f} ms of it the engine's ({100 * (wall / inside - 1):.1f} % over); "
+            f"the command line's engine {statistics.median(alone) * 1e3:.1f} ms; first byte of progress after {link * 1e3:.1f} ms")
+
+
+def first_byte(server):
+    """Seconds from sending a job to a free engine to the first byte of its events."""
+    server.idle()
+    began = time.perf_counter()
+    job = server.job(client=6, steps=20)
+    link = server.raw("GET", f"/v1/jobs/{job['id']}/events", {}, client=6)
+    data = b""
+    while b"event:" not in data:
+        data += link.recv(4096)
+    took = time.perf_counter() - began
+    link.close()
+    return took
+
+
+def schema(server, program, seconds):
+    """schemathesis against the OpenAPI document: no 5xx, nothing that the document does not say."""
+    command = [program, "run", f"http://127.0.0.1:{server.port}/openapi.json", "--max-time", str(seconds), "--continue-on-failure", "--request-timeout", "120",
+               "-H", "Authorization: Bearer secret-7", "--checks", "not_a_server_error,content_type_conformance,response_schema_conformance,status_code_conformance",
+               "--suppress-health-check", "all", "--workers", "2", "--warnings", "off"]
+    out = subprocess.run(command, capture_output=True, text=True)
+    if out.returncode:
+        print(out.stdout[-6000:], out.stderr[-2000:], file=sys.stderr)
+        raise AssertionError("schemathesis found faults")
+    cases = next((line.strip() for line in out.stdout.splitlines() if "test cases" in line.lower() or "generated" in line.lower()), "")
+    return f"{seconds} s: no fault; {cases}"
+
+
+STAGES = {stage.__name__: stage for stage in (dropped, many, slow, half_open, owners, full, speed, kill)}
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("program")
+    parser.add_argument("--scale", type=float, default=1.0)
+    parser.add_argument("--stage", nargs="*", default=list(STAGES))
+    parser.add_argument("--port", type=int, default=7875)
+    parser.add_argument("--schemathesis")
+    parser.add_argument("--seconds", type=int, default=600)
+    arguments = parser.parse_args()
+    # Few results are kept, so that what grows is a leak and not the store.
+    server = Server(os.path.abspath(arguments.program), arguments.port, 33, "--keep-bytes", str(4 << 20), "--max-seconds-client", "100000")
+    rows, failed = [], False
+    try:
+        with concurrent.futures.ThreadPoolExecutor(32) as pool:
+            list(pool.map(lambda at: picture(server, client=at % 32), range(round(400 * max(arguments.scale, 0.2)))))
+        server.idle()
+        time.sleep(1)
+        base, handles = server.memory(), server.handles()
+        stages = dict.fromkeys(arguments.stage)
+        if arguments.schemathesis:
+            stages["schemathesis"] = None
+        for name in stages:
+            began = time.monotonic()
+            process = server.process
+            try:
+                said = schema(server, arguments.schemathesis, arguments.seconds) if name == "schemathesis" else STAGES[name](server, arguments.scale)
+                server.idle()
+                time.sleep(1)
+                memory, open_now = server.memory(), server.handles()
+                if server.process is process:
+                    assert memory <= base * FLAT, f"memory grew from {base >> 20} to {memory >> 20} MiB"
+                    assert open_now <= handles + 8, f"{open_now} handles, {handles} before"
+            except Exception as error:  # noqa: BLE001 — the other stages are still of interest
+                failed, said, memory = True, f"FAILED: {type(error).__name__}: {error}", server.memory()
+            rows.append((name, said, f"{memory / base:.3f}"))
+            print(f"{name} ({time.monotonic() - began:.0f} s): {said}; memory {memory >> 20} MiB, {base >> 20} at first", file=sys.stderr, flush=True)
+    finally:
+        server.process.kill()
+    print("| stage | what came of it | memory, of that before |\n|---|---|---:|")
+    for row in rows:
+        print("| " + " | ".join(row) + " |")
+    sys.exit(failed)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,67 @@
+//! What a forecast of memory rests on.
+
+use burn::tensor::{DType, Device};
+
+use super::arrangement::Arrangement;
+use crate::device;
+use crate::error::Error;
+use crate::weights::{Format, Storage};
+
+/// How numbers are kept, and when: what a forecast of memory rests on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Kept {
+    /// What the denoiser computes in.
+    pub dtype: DType,
+    /// Its weights.
+    pub denoiser: Storage,
+    /// Those of text encoders.
+    pub encoders: Storage,
+    /// Those of the autoencoder.
+    pub decoder: Storage,
+    /// Whether the kernels of the CPU run, which keep memory of their own.
+    pub on_processor: bool,
+    /// What of the model is in memory at a time.
+    pub arrangement: Arrangement,
+}
+
+impl Kept {
+    /// For a denoiser in `format` on `device`.
+    ///
+    /// # Errors
+    ///
+    /// If the device has no such format.
+    pub fn on(device: &Device, format: impl Into<Format>) -> Result<Self, Error> {
+        Self::new(device::is_processor(device), format.into())
+    }
+
+    /// For a device that is not named: in f32 the CPU, which leaves half-precision weights as they are in the file; in half precision a
+    /// GPU, with text encoders and autoencoder in f32.
+    ///
+    /// # Errors
+    ///
+    /// If that device has no such format.
+    pub fn unnamed(format: impl Into<Format>) -> Result<Self, Error> {
+        let format = format.into();
+        Self::new(format.dtype == DType::F32, format)
+    }
+
+    fn new(on_processor: bool, format: Format) -> Result<Self, Error> {
+        Ok(Self {
+            dtype: format.dtype,
+            denoiser: Storage::on(on_processor, format)?,
+            encoders: Storage::on(on_processor, format.with_dtype(DType::F32))?,
+            decoder: Storage::on(on_processor, DType::F32)?,
+            on_processor,
+            arrangement: Arrangement::default(),
+        })
+    }
+
+    /// The same of a model that is arranged so.
+    #[must_use]
+    pub fn arranged(self, arrangement: Arrangement) -> Self {
+        Self {
+            arrangement,
+            ..self
+        }
+    }
+}

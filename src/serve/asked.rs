@@ -1,0 +1,323 @@
+//! From what a client has sent to a job: names become places, limits are held, and a plan is made before anything waits.
+
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
+
+use axum::http::StatusCode;
+use serde_json::Value;
+
+use super::{
+    fault::Fault,
+    job::{Door, Job, Order},
+    server::Server,
+    shelf::{Named, Shelf},
+    store::Folder,
+    work::{Format, Work},
+};
+use crate::{
+    catalog::FetchProgress,
+    engine::{Listener, plan, random_seed},
+    pipeline::{Recipe, RecipeFile, Seeds},
+};
+
+/// Options of rules that name files.
+const FILES_OF_RULES: [&str; 2] = ["router=", "plan="];
+
+/// A request, whichever interface it came by.
+#[derive(Debug, Default)]
+pub(super) struct Ask {
+    /// The recipe as JSON, names in place of paths.
+    pub(super) recipe: Value,
+    /// Files by their names.
+    pub(super) files: BTreeMap<String, Vec<u8>>,
+    pub(super) format: Option<String>,
+    pub(super) preview_every: u32,
+    pub(super) warnings: Vec<String>,
+}
+
+/// A recipe that was understood, and what it comes to.
+#[derive(Debug)]
+pub(super) struct Understood {
+    pub(super) work: Work,
+    pub(super) folder: Folder,
+    pub(super) plan: Value,
+    pub(super) warnings: Vec<String>,
+}
+
+/// Puts a job of `owner` at the end of the queue.
+pub(super) async fn submit(
+    server: &Arc<Server>,
+    owner: &str,
+    door: Door,
+    mut ask: Ask,
+) -> Result<Arc<Job>, Fault> {
+    server.queue.check(owner)?;
+    let owner = owner.to_owned();
+    let preview_every = ask.preview_every;
+    let order = move |server: &Server| {
+        let warnings = std::mem::take(&mut ask.warnings);
+        let understood = understand(server, &owner, ask)?;
+        Ok(Order {
+            owner,
+            door,
+            work: understood.work,
+            folder: understood.folder,
+            preview_every,
+            warnings: [warnings, understood.warnings].concat(),
+        })
+    };
+    let job = Arc::new(Job::new(server.aside(order).await?));
+    server.queue.add(Arc::clone(&job))?;
+    Ok(job)
+}
+
+/// Understands a request of `owner`.
+pub(super) fn understand(server: &Server, owner: &str, ask: Ask) -> Result<Understood, Fault> {
+    let limits = &server.options.limits;
+    let mut shown = read(ask.recipe)?;
+    limits.check_said(&shown)?;
+    shown.seed.get_or_insert_with(|| Seeds::One(random_seed()));
+    let folder = server.store.folder().map_err(|cause| {
+        tracing::error!("results cannot be written: {cause}");
+        Fault::internal()
+    })?;
+    let mut resolver = Resolver {
+        server,
+        owner,
+        shelf: &server.shelf(),
+        folder: &folder,
+        files: ask.files,
+        names: Vec::new(),
+        inputs: Vec::new(),
+    };
+    let (model, recipe) = resolver.resolve(&mut shown)?;
+    let names = resolver.names;
+    let mut heard = Heard::default();
+    let planned = plan(&recipe, &mut heard);
+    let planned = planned.map_err(|error| refused(error).with_names(&names))?;
+    let mut plan: Value = serde_json::from_str(&planned).unwrap_or_default();
+    limits.check_plan(&plan)?;
+    plan["model"] = model.clone().into();
+    let films = plan["frames"].as_u64() > Some(1);
+    let format = Format::read(ask.format.as_deref(), films)?;
+    let weights = plan["memory"]["weights"].as_array().into_iter().flatten();
+    let weights = weights.filter_map(|part| part["bytes"].as_u64()).sum();
+    let evaluations = plan["evaluations"].as_u64().unwrap_or(0) as usize;
+    let work = Work {
+        model,
+        recipe,
+        shown,
+        names,
+        format,
+        evaluations,
+        weights,
+    };
+    Ok(Understood {
+        warnings: heard
+            .0
+            .iter()
+            .map(|text| named(text, &work.names))
+            .collect(),
+        work,
+        folder,
+        plan,
+    })
+}
+
+/// What does not fit into the device is the request's fault, before it runs.
+fn refused(error: crate::Error) -> Fault {
+    let fault = Fault::from(error);
+    if fault.status.is_server_error() {
+        return fault.with_status(StatusCode::BAD_REQUEST);
+    }
+    fault
+}
+
+/// A text for clients: places by their names, and lines about files left out.
+pub(super) fn named(text: &str, names: &[(String, String)]) -> String {
+    let lines = text.lines().filter(|line| !line.starts_with("file: "));
+    let text = lines.collect::<Vec<_>>().join("\n");
+    names.iter().fold(text, |text, (place, name)| {
+        text.replace(place.as_str(), name)
+    })
+}
+
+/// Reads a recipe from a request: nothing in it may name a file of this machine.
+fn read(value: Value) -> Result<Recipe, Fault> {
+    let Value::Object(mut recipe) = value else {
+        return Err(Fault::value("recipe", "`recipe` is no JSON object"));
+    };
+    recipe.entry("version").or_insert(1.into());
+    let rule = recipe
+        .get("cache")
+        .and_then(Value::as_str)
+        .unwrap_or_default();
+    let names_file = FILES_OF_RULES.iter().any(|option| rule.contains(option));
+    if names_file || recipe.get("router").is_some_and(|router| !router.is_null()) {
+        let message =
+            format!("`{rule}` names a file, and files of rules are not taken from requests");
+        let hint = "`auto` finds the plan in the model's own folder";
+        return Err(Fault::value("cache", message).hint(hint));
+    }
+    let text = Value::Object(recipe).to_string();
+    Ok(Recipe::from_json(&text).map_err(|error| Fault::from(error).of("recipe"))?)
+}
+
+/// Puts places for names.
+struct Resolver<'a> {
+    server: &'a Server,
+    owner: &'a str,
+    shelf: &'a Shelf,
+    folder: &'a Folder,
+    files: BTreeMap<String, Vec<u8>>,
+    names: Vec<(String, String)>,
+    /// Names of files that are written already, and where.
+    inputs: Vec<(String, PathBuf)>,
+}
+
+impl Resolver<'_> {
+    /// The name of the model, and `shown` with places in it; in `shown`, names become those of this server.
+    fn resolve(&mut self, shown: &mut Recipe) -> Result<(String, Recipe), Fault> {
+        let (name, place) = self.shelf.model(shown.model.name.as_deref())?;
+        let (name, place) = (name.to_owned(), place.to_owned());
+        shown.model.name = Some(name.clone());
+        let mut recipe = shown.clone();
+        self.names.push((place.clone(), name.clone()));
+        recipe.model.name = Some(place);
+        for vae in [&mut recipe.model.vae, &mut recipe.model.tiny_vae]
+            .into_iter()
+            .flatten()
+        {
+            self.place(&self.shelf.vaes, vae, "autoencoder")?;
+        }
+        let refiner = recipe.refiner.iter_mut().map(|refiner| &mut refiner.name);
+        let upscalers = recipe
+            .upscalers
+            .iter_mut()
+            .map(|upscaler| &mut upscaler.name);
+        for model in refiner.chain(upscalers) {
+            let (name, place) = self.shelf.model(Some(model))?;
+            self.names.push((place.to_owned(), name.to_owned()));
+            *model = place.to_owned();
+        }
+        for control in &mut recipe.controls {
+            self.place(&self.shelf.controls, &mut control.model, "ControlNet")?;
+        }
+        let loras = recipe.loras.iter_mut().map(|lora| &mut lora.file);
+        for file in loras.chain(&mut recipe.custom_diffusions) {
+            Self::adapter(&self.shelf.loras, file, "LoRA")?;
+        }
+        for embedding in &mut recipe.embeddings {
+            Self::adapter(&self.shelf.embeddings, &mut embedding.file, "embedding")?;
+        }
+        for (param, file) in uploads(&mut recipe) {
+            self.upload(param, file)?;
+        }
+        Ok((name, recipe))
+    }
+
+    /// Puts the place for a name of a part.
+    fn place(&mut self, named: &Named, name: &mut String, what: &str) -> Result<(), Fault> {
+        let place = Shelf::find(named, name, what)?;
+        self.names.push((place.to_owned(), name.clone()));
+        place.clone_into(name);
+        Ok(())
+    }
+
+    /// The same for the file of an adapter.
+    fn adapter(named: &Named, file: &mut RecipeFile, what: &str) -> Result<(), Fault> {
+        let place = Shelf::find(named, &file.path, what)?;
+        let hash = file.hash.take();
+        *file = RecipeFile::placed(&file.path, place.as_ref());
+        file.hash = hash;
+        Ok(())
+    }
+
+    /// Finds a file that came with the request, or one that a kept result was made with.
+    fn upload(&mut self, param: &str, file: &mut RecipeFile) -> Result<(), Fault> {
+        let place = self.written(param, file)?;
+        self.names
+            .push((place.display().to_string(), file.path.clone()));
+        let hash = file.hash.take();
+        *file = RecipeFile::placed(&file.path, &place);
+        file.hash = hash;
+        Ok(())
+    }
+
+    fn written(&mut self, param: &str, file: &RecipeFile) -> Result<PathBuf, Fault> {
+        if let Some((_, place)) = self.inputs.iter().find(|(name, _)| *name == file.path) {
+            return Ok(place.clone());
+        }
+        let name = format!("in-{}", self.inputs.len());
+        let written = match (self.files.get(&file.path), self.kept(file)) {
+            (Some(bytes), _) => {
+                if param != "initial_latents" {
+                    self.server.options.limits.check_picture(param, bytes)?;
+                }
+                self.folder.write(&name, bytes)
+            }
+            (None, Some(kept)) => self.folder.borrow(&name, &kept),
+            (None, None) => {
+                let message = format!("there is no file `{}` for `{param}`", file.path);
+                let fault =
+                    Fault::new(StatusCode::BAD_REQUEST, "file_not_found", message).of(param);
+                return Err(fault.hint(
+                    "send it under this name in `files`; paths are not taken from requests",
+                ));
+            }
+        };
+        let place = written.map_err(|cause| {
+            tracing::error!("a file of a request cannot be written: {cause}");
+            Fault::internal()
+        })?;
+        self.inputs.push((file.path.clone(), place.clone()));
+        Ok(place)
+    }
+
+    /// A file of this hash that a kept result of the same client was made with.
+    fn kept(&self, file: &RecipeFile) -> Option<PathBuf> {
+        let hash = file.hash.as_ref()?;
+        let jobs = self.server.queue.of(self.owner);
+        jobs.iter().find_map(|job| {
+            let mut inputs = job.inputs.get()?.iter();
+            let found = inputs.find(|(known, _)| known == hash);
+            found.map(|(_, name)| job.folder.path.join(name))
+        })
+    }
+}
+
+/// The files of a recipe that come with a request, and what they are for.
+pub(super) fn uploads(
+    recipe: &mut Recipe,
+) -> impl Iterator<Item = (&'static str, &mut RecipeFile)> {
+    let start = [
+        ("init_image", &mut recipe.init_image),
+        ("mask", &mut recipe.mask),
+        ("initial_latents", &mut recipe.initial_latents),
+    ];
+    let start = start.into_iter();
+    let start = start.filter_map(|(param, file)| Some((param, file.as_mut()?)));
+    let controls = recipe.controls.iter_mut();
+    start.chain(controls.map(|control| ("controls", &mut control.image)))
+}
+
+/// Keeps what there is to say.
+#[derive(Debug, Default)]
+pub(super) struct Heard(pub(super) Vec<String>);
+
+impl FetchProgress for Heard {
+    fn begin(&mut self, _file: &str, _size: u64) {}
+    fn advance(&mut self, _bytes: u64) {}
+    fn end(&mut self) {}
+}
+
+impl Listener for Heard {
+    fn warn(&mut self, text: &str) {
+        if !self.0.iter().any(|said| said == text) {
+            self.0.push(text.to_owned());
+        }
+    }
+
+    fn note(&mut self, text: &str) {
+        self.warn(text);
+    }
+}

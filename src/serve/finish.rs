@@ -1,0 +1,210 @@
+//! What is left of a run: files with their recipe, and what clients are told of it.
+
+use std::{
+    io,
+    num::NonZeroU16,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use serde_json::{Value, json};
+
+use super::{
+    asked::uploads,
+    fault::Fault,
+    infotext,
+    job::{Job, State, recipe_value},
+    server::Server,
+    store::Record,
+    work::{Format, Work, alone, seed, with_names},
+};
+use crate::{
+    cache::Account,
+    engine::Finished,
+    image_io::{Film, Picture, RECIPE},
+    pipeline::{Output, Recipe, Report},
+};
+
+/// A picture or a film.
+enum Item {
+    Picture(Picture),
+    Film(Film),
+}
+
+impl Item {
+    fn size(&self) -> [usize; 2] {
+        match self {
+            Self::Picture(picture) => [picture.width(), picture.height()],
+            Self::Film(film) => [film.width(), film.height()],
+        }
+    }
+
+    fn encode(&self, format: Format, texts: &[(String, String)]) -> io::Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        match (self, format) {
+            (Self::Picture(picture), Format::Picture(format)) => {
+                picture.encode_as(&mut bytes, format, texts)?
+            }
+            (Self::Film(film), Format::Film(format)) => film.encode(&mut bytes, format, texts)?,
+            _ => return Err(io::ErrorKind::InvalidInput.into()),
+        }
+        Ok(bytes)
+    }
+}
+
+/// Writes what was made, and ends the job.
+pub(super) fn write(
+    server: &Server,
+    job: &Arc<Job>,
+    work: &Work,
+    mut finished: Finished,
+) -> Result<(), Fault> {
+    keep_inputs(job, &mut finished.recipe);
+    let seconds = seconds(job, &finished);
+    let counts = counts(&finished.account);
+    let recipe = with_names(finished.recipe.clone(), &work.shown);
+    let items = items(&finished, &recipe)?;
+    let mut images = Vec::new();
+    for (number, item) in items.iter().enumerate() {
+        let own = alone(&recipe, number, items.len());
+        let image = image(job, work, (number, item), (own.as_ref(), &recipe));
+        images.push(image.map_err(|cause| {
+            tracing::error!(job = job.id, "a result cannot be written: {cause}");
+            Fault::internal()
+        })?);
+    }
+    let fill = |seen: &mut super::job::Seen| {
+        seen.recipe = Arc::new(recipe_value(&recipe));
+        seen.images = Arc::new(Value::Array(images));
+        seen.seconds = Arc::new(seconds);
+        seen.work = Arc::new(counts);
+        seen.phase = None;
+    };
+    if !job.change(fill) {
+        return Ok(());
+    }
+    if server.store.lasts() && job.door == super::job::Door::Own {
+        keep(job);
+    }
+    job.end(State::Done, None);
+    Ok(())
+}
+
+/// Writes the record by which the next server finds the job; without one its pictures go with this server.
+fn keep(job: &Job) {
+    let mut seen = job.now();
+    seen.state = State::Done;
+    seen.finished = Some(SystemTime::now());
+    let record = Record {
+        owner: job.owner.clone(),
+        key: job.key.clone(),
+        job: serde_json::to_value(seen).unwrap_or_default(),
+        inputs: job.inputs.get().cloned().unwrap_or_default(),
+    };
+    if let Err(cause) = job.folder.keep(&record) {
+        tracing::warn!(
+            job = job.id,
+            "its results will not outlive the server: {cause}"
+        );
+    }
+}
+
+/// Notes what came with the request by its hash, so that the recipe can be sent again without it.
+fn keep_inputs(job: &Job, recipe: &mut Recipe) {
+    let files = uploads(recipe).filter_map(|(_, file)| {
+        let name = file.place().file_name()?.to_str()?.to_owned();
+        Some((file.hash.clone()?, name))
+    });
+    let files: Vec<_> = files.collect();
+    // Set once: a job is written once.
+    let _ = job.inputs.set(files);
+}
+
+fn items(finished: &Finished, recipe: &Recipe) -> Result<Vec<Item>, Fault> {
+    Ok(match finished.generated.output()? {
+        Output::Pictures(pictures) => pictures.into_iter().map(Item::Picture).collect(),
+        Output::Frames(films) => {
+            let rate = u16::try_from(recipe.film.rate())
+                .ok()
+                .and_then(NonZeroU16::new);
+            let rate =
+                rate.ok_or_else(|| Fault::value("fps", "no film shows so many frames a second"))?;
+            films
+                .into_iter()
+                .map(|frames| Item::Film(Film::new(frames, rate)))
+                .collect()
+        }
+    })
+}
+
+fn image(
+    job: &Job,
+    work: &Work,
+    (number, item): (usize, &Item),
+    (own, whole): (Option<&Recipe>, &Recipe),
+) -> io::Result<Value> {
+    let recipe = own.unwrap_or(whole);
+    let seed = seed(whole, number).filter(|_| own.is_some());
+    let texts = [
+        (
+            "Software",
+            concat!("afterimage ", env!("CARGO_PKG_VERSION")).to_owned(),
+        ),
+        ("parameters", infotext::write(recipe, &work.model)),
+        (RECIPE, recipe.to_json()),
+    ];
+    let texts = texts.map(|(key, text)| (key.to_owned(), text));
+    let ending = work.format.ending();
+    let name = format!("{number}.{ending}");
+    job.folder
+        .write(&name, &item.encode(work.format, &texts)?)?;
+    let [width, height] = item.size();
+    let mut image = json!({
+        "url": format!("/results/{}/{name}", job.key),
+        "type": Format::media(ending),
+        "width": width,
+        "height": height,
+        "seed": seed,
+        "recipe": recipe_value(recipe),
+    });
+    if let Item::Film(film) = item {
+        image["frames"] = film.frames().len().into();
+        image["fps"] = film.fps().get().into();
+    }
+    Ok(image)
+}
+
+fn seconds(job: &Job, finished: &Finished) -> Value {
+    let sum = |time: fn(&Report) -> Duration| {
+        finished
+            .reports
+            .iter()
+            .map(time)
+            .sum::<Duration>()
+            .as_secs_f64()
+    };
+    let seen = job.now();
+    let started = seen
+        .started
+        .and_then(|started| started.duration_since(seen.created).ok());
+    json!({
+        "waiting": started.unwrap_or_default().as_secs_f64(),
+        "loading": finished.loading.as_secs_f64(),
+        "text": sum(|report| report.text),
+        "denoising": sum(|report| report.denoising),
+        "decoding": sum(|report| report.decoding),
+        "total": job.begun.elapsed().as_secs_f64(),
+    })
+}
+
+fn counts(account: &Account) -> Value {
+    let evaluations = account.refreshes + account.reuses;
+    let cells: usize = account.cells.iter().sum();
+    let all = account.cells.len() * evaluations;
+    json!({
+        "evaluations": evaluations,
+        "full": account.refreshes,
+        "cells": cells,
+        "reused": all.saturating_sub(cells),
+    })
+}

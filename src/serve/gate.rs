@@ -1,0 +1,369 @@
+//! What every request passes: a number and a log line, who asks, from where, how much; and the form of what is refused.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use axum::{
+    body::{Body, Bytes, to_bytes},
+    extract::{Request, State},
+    http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header},
+    middleware::Next,
+    response::{IntoResponse as _, Response},
+};
+use base64::Engine as _;
+use futures_util::StreamExt as _;
+
+use super::{
+    fault::{Fault, Form},
+    keys::random_key,
+    options::{Options, Token},
+    server::Server,
+};
+
+/// How long a client may take to send its request.
+pub(super) const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Bytes of an answer that is written anew in the form of an interface.
+const MOST_REFUSAL: usize = 4096;
+
+/// Bytes of a refused body that are taken in, and how long they are waited for.
+const MOST_DISCARDED: usize = 8 << 20;
+const MOMENT: Duration = Duration::from_secs(2);
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// Where a request came from.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Peer(pub(super) SocketAddr);
+
+/// Who asks: a token by its name, or an address.
+#[derive(Debug, Clone)]
+pub(super) struct Client(pub(super) String);
+
+/// The outermost: numbers the request, writes refusals in the form of their interface, logs.
+pub(super) async fn number(
+    State(server): State<Arc<Server>>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let begun = Instant::now();
+    let id = request_id(request.headers());
+    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    let response = next.run(request).await;
+    let mut response = in_form(response, Form::of(&path)).await;
+    let headers = response.headers_mut();
+    if let Ok(id) = HeaderValue::from_str(&id) {
+        headers.insert(REQUEST_ID, id);
+    }
+    let nosniff = HeaderValue::from_static("nosniff");
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, nosniff);
+    let no_referrer = HeaderValue::from_static("no-referrer");
+    headers.insert(header::REFERRER_POLICY, no_referrer);
+    headers
+        .entry(header::CACHE_CONTROL)
+        .or_insert(HeaderValue::from_static("no-store"));
+    let status = response.status().as_u16();
+    server.metrics.request(&path, status);
+    let milliseconds = begun.elapsed().as_secs_f64() * 1e3;
+    tracing::info!(request = id, %method, path, status, milliseconds, "answered");
+    response
+}
+
+/// The client's own number, if it is a plain one; else a new one.
+fn request_id(headers: &HeaderMap) -> String {
+    let given = headers.get(REQUEST_ID).and_then(|id| id.to_str().ok());
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+    let given = given.filter(|id| (1..=64).contains(&id.len()) && id.bytes().all(plain));
+    given.map_or_else(|| random_key()[..16].to_owned(), str::to_owned)
+}
+
+/// Refusals, whoever made them, as the interface writes its errors.
+async fn in_form(response: Response, form: Form) -> Response {
+    if let Some(fault) = response.extensions().get::<Fault>() {
+        return fault.answer(form);
+    }
+    let status = response.status();
+    let kind = response.headers().get(header::CONTENT_TYPE);
+    let json = kind.is_some_and(|kind| kind.as_bytes().starts_with(b"application/json"));
+    if json || !(status.is_client_error() || status.is_server_error()) {
+        return response;
+    }
+    let allowed = response.headers().get(header::ALLOW).cloned();
+    let text = to_bytes(response.into_body(), MOST_REFUSAL)
+        .await
+        .unwrap_or_default();
+    let mut answer = unnamed(status, &String::from_utf8_lossy(&text)).answer(form);
+    if let Some(allowed) = allowed {
+        answer.headers_mut().insert(header::ALLOW, allowed);
+    }
+    answer
+}
+
+/// A refusal that a library has made.
+fn unnamed(status: StatusCode, text: &str) -> Fault {
+    let (code, silent) = match status {
+        StatusCode::NOT_FOUND => ("not_found", "there is nothing at this path"),
+        StatusCode::METHOD_NOT_ALLOWED => {
+            ("method_not_allowed", "this path is not asked in this way")
+        }
+        _ => ("invalid_request", "the request cannot be read"),
+    };
+    Fault::new(status, code, if text.is_empty() { silent } else { text })
+}
+
+/// Makes one slash of several in a row: programs put them there whose address ends in one.
+pub(super) fn one_slash(uri: &mut Uri) {
+    if !uri.path().contains("//") {
+        return;
+    }
+    let parts: Vec<_> = uri
+        .path()
+        .split('/')
+        .filter(|part| !part.is_empty())
+        .collect();
+    let query = uri.query().map(|query| format!("?{query}"));
+    let plain = format!("/{}{}", parts.join("/"), query.unwrap_or_default());
+    if let Ok(plain) = plain.parse() {
+        *uri = plain;
+    }
+}
+
+/// Who asks, and whether they may.
+pub(super) async fn admit(
+    State(server): State<Arc<Server>>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    let client = who(&server.options, &request);
+    match client {
+        Ok(client) => {
+            request.extensions_mut().insert(client);
+            next.run(request).await
+        }
+        Err(fault) => fault.into_response(),
+    }
+}
+
+/// Refuses what other sites' pages ask for, and names that are not this machine's where no token is asked for.
+pub(super) async fn same_site(
+    State(server): State<Arc<Server>>,
+    request: Request,
+    next: Next,
+) -> Response {
+    match check_site(&server.options, request.headers()) {
+        Ok(()) => next.run(request).await,
+        Err(fault) => fault.into_response(),
+    }
+}
+
+fn who(options: &Options, request: &Request) -> Result<Client, Fault> {
+    let peer = request.extensions().get::<Peer>();
+    if options.tokens.is_empty() {
+        let address = peer.map_or("nowhere".to_owned(), |peer| peer.0.ip().to_string());
+        return Ok(Client(address));
+    }
+    let given = request.headers().get(header::AUTHORIZATION);
+    let Some(secret) = given.and_then(secret) else {
+        let fault = Fault::new(
+            StatusCode::UNAUTHORIZED,
+            "unauthorized",
+            "a token is asked for",
+        );
+        return Err(fault.hint(
+            "send `Authorization: Bearer TOKEN`, or the token as the password of HTTP Basic",
+        ));
+    };
+    // All are looked at, so that the time tells nothing.
+    let matching = options
+        .tokens
+        .iter()
+        .fold(None, |found: Option<&Token>, token| {
+            if same(token.secret.as_bytes(), secret.as_bytes()) {
+                Some(token)
+            } else {
+                found
+            }
+        });
+    let token = matching.ok_or_else(|| {
+        Fault::new(
+            StatusCode::UNAUTHORIZED,
+            "unauthorized",
+            "the token is not known",
+        )
+    })?;
+    Ok(Client(token.name.clone()))
+}
+
+/// The token of `Bearer TOKEN`, or the password of `Basic …`.
+fn secret(header: &HeaderValue) -> Option<String> {
+    let (scheme, rest) = header.to_str().ok()?.split_once(' ')?;
+    let rest = rest.trim();
+    if scheme.eq_ignore_ascii_case("bearer") {
+        return Some(rest.to_owned());
+    }
+    if !scheme.eq_ignore_ascii_case("basic") {
+        return None;
+    }
+    let pair = base64::engine::general_purpose::STANDARD
+        .decode(rest)
+        .ok()?;
+    let pair = String::from_utf8(pair).ok()?;
+    pair.split_once(':')
+        .map(|(_, password)| password.to_owned())
+}
+
+/// Whether both are the same, in a time that does not tell where they differ.
+fn same(one: &[u8], other: &[u8]) -> bool {
+    let differ = one
+        .iter()
+        .zip(other)
+        .fold(0, |differ, (one, other)| differ | (one ^ other));
+    one.len() == other.len() && differ == 0
+}
+
+fn check_site(options: &Options, headers: &HeaderMap) -> Result<(), Fault> {
+    let text = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
+    let host = text(header::HOST).unwrap_or_default();
+    if options.tokens.is_empty() && !is_ours(options, host) {
+        let message = format!("`{host}` is not a name of this machine");
+        let fault = Fault::new(StatusCode::FORBIDDEN, "forbidden", message);
+        return Err(fault.hint("the operator allows names with `--allow-host`"));
+    }
+    let Some(origin) = headers.get(header::ORIGIN) else {
+        return Ok(());
+    };
+    let origin = origin.to_str().unwrap_or_default();
+    let own = origin
+        .split_once("://")
+        .is_some_and(|(_, site)| site == host);
+    if own
+        || options
+            .origins
+            .iter()
+            .any(|allowed| allowed == origin || allowed == "*")
+    {
+        return Ok(());
+    }
+    let message = format!("pages of `{origin}` may not ask here");
+    let fault = Fault::new(StatusCode::FORBIDDEN, "forbidden", message);
+    Err(fault.hint("the operator allows sites with `--cors`"))
+}
+
+/// Whether `host` is loopback by name or address, or a name that the operator allows.
+fn is_ours(options: &Options, host: &str) -> bool {
+    let bare = match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
+        _ => host,
+    };
+    let address = bare.trim_matches(['[', ']']).parse::<IpAddr>();
+    bare.eq_ignore_ascii_case("localhost")
+        || address.is_ok_and(|address| address.is_loopback() || address == options.address.ip())
+        || options
+            .hosts
+            .iter()
+            .any(|allowed| allowed.eq_ignore_ascii_case(bare))
+}
+
+/// Reads a body to its end, within the limits, before a handler begins.
+pub(super) async fn whole(
+    State(server): State<Arc<Server>>,
+    request: Request,
+    next: Next,
+) -> Response {
+    if matches!(
+        *request.method(),
+        Method::GET | Method::HEAD | Method::OPTIONS | Method::DELETE
+    ) {
+        return next.run(request).await;
+    }
+    let (parts, body) = request.into_parts();
+    match read(body, server.options.limits.max_body, &parts.headers).await {
+        Ok(bytes) => {
+            next.run(Request::from_parts(parts, Body::from(bytes)))
+                .await
+        }
+        Err(fault) => fault.into_response(),
+    }
+}
+
+async fn read(body: Body, most: usize, headers: &HeaderMap) -> Result<Bytes, Fault> {
+    let length = headers
+        .get(header::CONTENT_LENGTH)
+        .and_then(|length| length.to_str().ok());
+    let length = length.and_then(|length| length.parse::<usize>().ok());
+    if length.is_some_and(|length| length > most) {
+        discard(body).await;
+        return Err(too_large(most));
+    }
+    match tokio::time::timeout(PATIENCE, gathered(body, most)).await {
+        Ok(read) => read,
+        Err(_) => {
+            let message = format!("the request did not come within {} s", PATIENCE.as_secs());
+            Err(Fault::new(StatusCode::REQUEST_TIMEOUT, "timeout", message))
+        }
+    }
+}
+
+async fn gathered(body: Body, most: usize) -> Result<Bytes, Fault> {
+    let mut chunks = body.into_data_stream();
+    let mut whole = Vec::new();
+    while let Some(chunk) = chunks.next().await {
+        let chunk = chunk.map_err(|error| {
+            let message = format!("the request cannot be read: {error}");
+            Fault::new(StatusCode::BAD_REQUEST, "invalid_request", message)
+        })?;
+        if whole.len() + chunk.len() > most {
+            return Err(too_large(most));
+        }
+        whole.extend_from_slice(&chunk);
+    }
+    Ok(whole.into())
+}
+
+fn too_large(most: usize) -> Fault {
+    let message = format!("the request has more than {most} bytes (`--max-body`)");
+    Fault::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", message)
+}
+
+/// Takes in some of a body that is refused: a client that still sends would not see the answer.
+async fn discard(body: Body) {
+    let mut chunks = body.into_data_stream();
+    let taking = async {
+        let mut taken = 0;
+        while let Some(Ok(chunk)) = chunks.next().await {
+            taken += chunk.len();
+            if taken > MOST_DISCARDED {
+                break;
+            }
+        }
+    };
+    // What comes later is not waited for.
+    let _ = tokio::time::timeout(MOMENT, taking).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secrets_are_read_from_both_schemes() {
+        let read = |text: &str| secret(&HeaderValue::from_str(text).unwrap());
+        assert_eq!(read("Bearer s3cret").as_deref(), Some("s3cret"));
+        assert_eq!(read("bearer  s3cret").as_deref(), Some("s3cret"));
+        assert_eq!(read("Basic dXNlcjpzM2NyZXQ=").as_deref(), Some("s3cret"));
+        for wrong in ["s3cret", "Basic !!", "Basic dXNlcg==", "Digest a", ""] {
+            assert_eq!(read(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn secrets_are_compared_as_a_whole() {
+        assert!(same(b"abc", b"abc"));
+        for other in ["abd", "ab", "abcd", ""] {
+            assert!(!same(b"abc", other.as_bytes()), "{other}");
+        }
+    }
+}

@@ -1,0 +1,153 @@
+//! `afterimage serve`: one queue in front of one engine per device, behind HTTP.
+//!
+//! Three interfaces end in the one request type, a [`Recipe`](crate::pipeline::Recipe): the server's own (`/v1/jobs`), OpenAI's
+//! (`/v1/images`) and the web interface's (`/sdapi/v1`). What they promise is in `docs/server.md`.
+//!
+//! ```text
+//! gate ─▶ own, openai, sdapi ─▶ asked: names to places, limits, a plan ─▶ queue ─▶ worker ─▶ engine
+//!                                                                           └─▶ events, previews ◀─┘
+//! ```
+#![expect(
+    clippy::unused_async,
+    reason = "handlers are futures, whether they wait for something or not"
+)]
+
+mod asked;
+mod document;
+mod events;
+mod fault;
+mod finish;
+mod gate;
+mod health;
+mod infotext;
+mod job;
+mod keys;
+mod limits;
+mod listen;
+mod metrics;
+mod models;
+mod once;
+mod openai;
+mod options;
+mod own;
+mod page;
+mod pool;
+mod queue;
+mod read;
+mod restore;
+mod routes;
+mod sdapi;
+mod server;
+mod shelf;
+mod store;
+mod work;
+mod worker;
+
+use std::{net::SocketAddr, sync::Arc, thread, time::Duration};
+
+use tokio::{net::TcpListener, runtime};
+
+pub(crate) use options::{Limits, Options, Token};
+
+use self::{pool::Pool, server::Server, store::Store};
+use crate::{
+    device,
+    error::{Error, FileError, RequestError},
+};
+
+/// Between looks for results that are too old.
+const SWEEP: Duration = Duration::from_secs(5);
+
+/// Serves until the process is told to end; `ready` is told where.
+///
+/// # Errors
+///
+/// If the address is not loopback and there is no token, a device does not open, or the address or the folder of results cannot be had.
+pub(crate) fn run(options: Options, ready: impl FnOnce(SocketAddr)) -> Result<(), Error> {
+    let address = options.address;
+    if !address.ip().is_loopback() && options.tokens.is_empty() {
+        let host = address.ip().to_string();
+        return Err(RequestError::NoToken { host }.into());
+    }
+    let devices = options.devices.iter().map(|choice| device::open(*choice));
+    let devices = devices.collect::<Result<Vec<_>, _>>()?;
+    let store = Store::open(options.results.as_deref())?;
+    let server = Arc::new(Server::new(options, store, devices));
+    restore::restore(&server);
+    let listening = |source| FileError::Listen { address, source };
+    let runtime = runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build();
+    let runtime = runtime.map_err(listening)?;
+    let listener = runtime
+        .block_on(TcpListener::bind(address))
+        .map_err(listening)?;
+    let workers = start(&server).map_err(listening)?;
+    ready(listener.local_addr().unwrap_or(address));
+    runtime.block_on(async {
+        tokio::spawn(stop(Arc::clone(&server)));
+        tokio::spawn(sweep(Arc::clone(&server)));
+        listen::serve(&server, listener, routes::all(&server)).await;
+    });
+    for worker in workers {
+        // One that panicked has said so.
+        let _ = worker.join();
+    }
+    Ok(())
+}
+
+/// A worker for every device.
+fn start(server: &Arc<Server>) -> std::io::Result<Vec<thread::JoinHandle<()>>> {
+    let Server {
+        options, devices, ..
+    } = server.as_ref();
+    let numbered = options.devices.iter().zip(devices).enumerate();
+    let workers = numbered.map(|(number, (choice, opened))| {
+        let kept = (options.dtype, options.weights);
+        let pool = Pool::new(*choice, opened, options.memory, kept);
+        let server = Arc::clone(server);
+        let named = thread::Builder::new().name(format!("worker {number}"));
+        named.spawn(move || worker::run(&server, number, pool))
+    });
+    workers.collect()
+}
+
+/// Ends the server at the first signal, and the process at the second.
+async fn stop(server: Arc<Server>) {
+    signal().await;
+    tracing::info!("ending: what runs is finished, what waits is given back; again ends at once");
+    server.closing.send_replace(true);
+    signal().await;
+    std::process::exit(130);
+}
+
+#[cfg(unix)]
+async fn signal() {
+    use tokio::signal::unix::{SignalKind, signal};
+
+    match signal(SignalKind::terminate()) {
+        Ok(mut terminate) => {
+            tokio::select! {
+                _ = tokio::signal::ctrl_c() => {}
+                _ = terminate.recv() => {}
+            }
+        }
+        Err(_) => drop(tokio::signal::ctrl_c().await),
+    }
+}
+
+#[cfg(not(unix))]
+async fn signal() {
+    drop(tokio::signal::ctrl_c().await);
+}
+
+async fn sweep(server: Arc<Server>) {
+    let mut clock = tokio::time::interval(SWEEP);
+    loop {
+        clock.tick().await;
+        let server = Arc::clone(&server);
+        // Files are removed.
+        drop(tokio::task::spawn_blocking(move || server.queue.sweep()).await);
+    }
+}

@@ -1,0 +1,108 @@
+//! Models as clients see them.
+
+use std::sync::Arc;
+
+use axum::{
+    Json,
+    extract::{Path, State},
+};
+use serde_json::{Value, json};
+
+use super::{
+    fault::Fault,
+    server::{Server, Shared},
+};
+use crate::{
+    catalog::Overrides,
+    engine::{Model, Reading},
+    pipeline::{Films, SourceConfig},
+};
+
+/// List the models
+#[utoipa::path(get, path = "/v1/models", tag = "openai", responses(
+    (status = 200, description = "Models, as OpenAI lists them"),
+    (status = "4XX", description = "Refused")))]
+pub(super) async fn list(State(server): Shared) -> Result<Json<Value>, Fault> {
+    let names = server.shelf().models().to_vec();
+    let mut data = Vec::new();
+    for name in names {
+        data.push(seen(&server, name).await?);
+    }
+    Ok(Json(json!({"object": "list", "data": data})))
+}
+
+/// Look at a model
+#[utoipa::path(get, path = "/v1/models/{id}", tag = "openai", params(("id" = String, Path)), responses(
+    (status = 200, description = "The model"),
+    (status = "4XX", description = "Refused")))]
+pub(super) async fn show(
+    State(server): Shared,
+    Path(id): Path<String>,
+) -> Result<Json<Value>, Fault> {
+    let name = server.shelf().model(Some(&id))?.0.to_owned();
+    Ok(Json(seen(&server, name).await?))
+}
+
+/// What there is to say of a model.
+async fn seen(server: &Arc<Server>, name: String) -> Result<Value, Fault> {
+    let mut model = described(server, &name).await?;
+    model["loaded"] = server
+        .loaded()
+        .iter()
+        .any(|(_, loaded)| *loaded == name)
+        .into();
+    model["default"] = (server.shelf().models().first() == Some(&name)).into();
+    Ok(model)
+}
+
+/// What its configurations say, read once.
+pub(super) async fn described(server: &Arc<Server>, name: &str) -> Result<Value, Fault> {
+    if let Some(known) = server.described().get(name) {
+        return Ok(known.clone());
+    }
+    let place = server.shelf().model(Some(name))?.1.to_owned();
+    let asked = name.to_owned();
+    let described = server.aside(move |_| Ok(read(&asked, &place))).await?;
+    server
+        .described()
+        .insert(name.to_owned(), described.clone());
+    Ok(described)
+}
+
+fn read(name: &str, place: &str) -> Value {
+    let mut seen = json!({"id": name, "object": "model", "created": 0, "owned_by": "afterimage"});
+    match Model::open(
+        Some(place),
+        Overrides::default(),
+        Reading::Configurations,
+        &mut (),
+    ) {
+        Ok(model) => describe(&mut seen, &model),
+        Err(error) => {
+            let fault = Fault::from(error).with_names(&[(place.to_owned(), name.to_owned())]);
+            seen["error"] = json!({"message": fault.message, "hint": fault.hint});
+        }
+    }
+    seen
+}
+
+fn describe(seen: &mut Value, model: &Model) {
+    let config = &model.config;
+    let canvas = config.canvas();
+    let [height, width] = canvas.sides.map(|side| side * canvas.factor);
+    let kind = match &config.source {
+        _ if config.upscale.is_some() => "picture",
+        SourceConfig::Classes(_) => "class",
+        SourceConfig::Picture(_) => "picture",
+        SourceConfig::Nothing => "nothing",
+        _ => "text",
+    };
+    seen["kind"] = kind.into();
+    seen["size"] = json!([width, height]);
+    seen["multiple"] = config.multiple().into();
+    seen["steps"] = config.defaults.steps.into();
+    seen["guidance_scale"] = config.defaults.guidance_scale.into();
+    seen["sampler"] = config.sampler.name().into();
+    seen["films"] = (!matches!(config.films(), Films::Never)).into();
+    seen["hash"] = model.folder.weights_hash().ok().into();
+}

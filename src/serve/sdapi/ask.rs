@@ -1,0 +1,273 @@
+//! Requests of the web interface as recipes.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+use utoipa::ToSchema;
+
+use super::{control, picked, prompt, samplers};
+use crate::serve::{asked::Ask, fault::Fault, openai::seeds, read, server::Server};
+
+/// What there is to say of a picture that is to be made. What is absent is the model's default
+#[derive(Debug, Default, Serialize, Deserialize, ToSchema)]
+#[serde(default)]
+pub(in crate::serve) struct SdRequest {
+    /// What the picture shows; `<lora:NAME:0.8>` adds an adapter
+    pub(super) prompt: String,
+    /// What it avoids
+    pub(super) negative_prompt: String,
+    /// Seed of the first picture; -1 draws one
+    pub(super) seed: Option<i64>,
+    /// Denoising steps
+    pub(super) steps: Option<usize>,
+    /// How strongly the text guides
+    pub(super) cfg_scale: Option<f64>,
+    pub(super) width: Option<usize>,
+    pub(super) height: Option<usize>,
+    /// Pictures made together
+    pub(super) batch_size: Option<usize>,
+    /// How often so many
+    pub(super) n_iter: Option<usize>,
+    pub(super) sampler_name: Option<String>,
+    pub(super) sampler_index: Option<String>,
+    pub(super) scheduler: Option<String>,
+    /// A rule that makes it sooner, as `deepcache:interval=3,branch=0`
+    pub(super) cache: Option<String>,
+    /// The model, if `override_settings` does not name one
+    pub(super) model: Option<String>,
+    #[schema(value_type = Object)]
+    pub(super) override_settings: Map<String, Value>,
+    /// Layers of the text encoder that are not read, and 1
+    pub(super) clip_skip: Option<usize>,
+    /// Pictures to change, in base64; one is taken
+    pub(super) init_images: Vec<String>,
+    /// What is light in it is painted anew
+    pub(super) mask: Option<String>,
+    /// 1 if what is dark is
+    pub(super) inpainting_mask_invert: Option<Value>,
+    pub(super) denoising_strength: Option<f64>,
+    /// Whether pictures are in the answer
+    pub(super) send_images: Option<bool>,
+    /// Whether they stay in the gallery
+    pub(super) save_images: Option<bool>,
+    /// `controlnet` is read
+    #[schema(value_type = Object)]
+    pub(super) alwayson_scripts: BTreeMap<String, Value>,
+    #[serde(flatten)]
+    #[schema(value_type = Object)]
+    pub(super) without: Without,
+}
+
+macro_rules! without_effect {
+    ($($key:ident),* $(,)?) => {
+        /// Keys that programs send and that have no effect here
+        #[derive(Debug, Default, Serialize, Deserialize, ToSchema)]
+        #[serde(default)]
+        pub(in crate::serve) struct Without { $($key: Option<Value>),* }
+    };
+}
+
+without_effect! {
+    styles, subseed, subseed_strength, seed_resize_from_h, seed_resize_from_w, restore_faces, tiling, do_not_save_samples,
+    do_not_save_grid, eta, s_min_uncond, s_churn, s_tmax, s_tmin, s_noise, override_settings_restore_afterwards,
+    refiner_checkpoint, refiner_switch_at, disable_extra_networks, firstpass_image, comments, enable_hr, firstphase_width,
+    firstphase_height, hr_scale, hr_upscaler, hr_second_pass_steps, hr_resize_x, hr_resize_y, hr_checkpoint_name,
+    hr_sampler_name, hr_scheduler, hr_prompt, hr_negative_prompt, hr_cfg, hr_distilled_cfg, hr_additional_modules,
+    distilled_cfg_scale, force_task_id, script_name, script_args, infotext, mask_blur, mask_blur_x, mask_blur_y,
+    inpainting_fill, inpaint_full_res, inpaint_full_res_padding, initial_noise_multiplier, latent_mask, include_init_images,
+    resize_mode, image_cfg_scale, mask_round, use_async, user,
+}
+
+/// Keys without effect that change the picture where they are given.
+const MISSED: [&str; 9] = [
+    "styles",
+    "subseed_strength",
+    "restore_faces",
+    "tiling",
+    "enable_hr",
+    "refiner_checkpoint",
+    "script_name",
+    "inpaint_full_res",
+    "latent_mask",
+];
+
+/// Understands a request of `owner`; `of_picture` says that it changes one.
+pub(super) fn ask(
+    server: &Server,
+    owner: &str,
+    request: SdRequest,
+    of_picture: bool,
+    mut warnings: Vec<String>,
+) -> Result<Ask, Fault> {
+    warnings.extend(missed(&request.without));
+    let mut ask = Ask {
+        recipe: recipe(server, owner, &request)?,
+        warnings,
+        ..Ask::default()
+    };
+    if of_picture {
+        start(server, &request, &mut ask)?;
+    }
+    control::add(server, &request.alwayson_scripts, &mut ask)?;
+    let others = request
+        .alwayson_scripts
+        .keys()
+        .filter(|script| !script.eq_ignore_ascii_case("controlnet"));
+    let others = others.map(|script| {
+        format!(
+            "the script `{}` is not known and was ignored",
+            read::short(script)
+        )
+    });
+    ask.warnings.extend(others);
+    Ok(ask)
+}
+
+/// Words about keys that would have changed the picture.
+fn missed(without: &Without) -> Vec<String> {
+    let given = serde_json::to_value(without).unwrap_or_default();
+    let says = |key: &&str| match &given[*key] {
+        Value::Null | Value::Bool(false) => false,
+        Value::String(text) => !text.is_empty() && text != "None",
+        Value::Array(list) => !list.is_empty(),
+        Value::Number(number) => number.as_f64() != Some(0.0),
+        _ => true,
+    };
+    let given = MISSED.into_iter().filter(says);
+    given
+        .map(|key| format!("`{key}` has no effect here and was ignored"))
+        .collect()
+}
+
+fn recipe(server: &Server, owner: &str, request: &SdRequest) -> Result<Value, Fault> {
+    let settings = &request.override_settings;
+    let setting = |key: &str| {
+        settings
+            .get(key)
+            .and_then(Value::as_str)
+            .filter(|text| !text.is_empty())
+    };
+    let asked = setting("sd_model_checkpoint").or(request.model.as_deref());
+    let asked = asked.map(str::to_owned).or_else(|| picked(server, owner));
+    let shelf = server.shelf();
+    let (name, _) = shelf.model(asked.as_deref())?;
+    let said = prompt::read(&request.prompt, &request.negative_prompt, &shelf);
+    let pictures = request
+        .batch_size
+        .unwrap_or(1)
+        .saturating_mul(request.n_iter.unwrap_or(1));
+    if pictures == 0 {
+        return Err(Fault::value("batch_size", "no picture is asked for"));
+    }
+    let size = match (request.width, request.height) {
+        (Some(width), Some(height)) => Some(json!([width, height])),
+        (None, None) => None,
+        _ => return Err(Fault::value("width", "`width` and `height` go together")),
+    };
+    let sampler = request
+        .sampler_name
+        .as_deref()
+        .or(request.sampler_index.as_deref());
+    let layers = settings
+        .get("CLIP_stop_at_last_layers")
+        .and_then(Value::as_u64);
+    let layers = layers
+        .or(request.clip_skip.map(|layers| layers as u64))
+        .unwrap_or(1);
+    let mut recipe = json!({
+        "model": {"name": name},
+        "prompts": [said.prompt],
+        "seed": seeds(request.seed, pictures)?,
+    });
+    if let Some(vae) = setting("sd_vae").filter(|vae| !["Automatic", "None"].contains(vae)) {
+        recipe["model"]["vae"] = vae.into();
+    }
+    let given = [
+        (
+            "negative_prompts",
+            (!said.negative.is_empty()).then(|| json!([said.negative])),
+        ),
+        ("batch", (pictures > 1).then(|| pictures.into())),
+        ("size", size),
+        ("steps", request.steps.map(Value::from)),
+        ("guidance_scale", request.cfg_scale.map(Value::from)),
+        (
+            "sampler",
+            samplers::word(sampler, request.scheduler.as_deref())?.map(Value::from),
+        ),
+        ("cache", request.cache.clone().map(Value::from)),
+        ("clip_skip", (layers > 1).then(|| (layers - 1).into())),
+        ("loras", (!said.loras.is_empty()).then(|| said.loras.into())),
+        (
+            "embeddings",
+            (!said.embeddings.is_empty()).then(|| said.embeddings.into()),
+        ),
+    ];
+    for (key, value) in given {
+        if let Some(value) = value {
+            recipe[key] = value;
+        }
+    }
+    Ok(recipe)
+}
+
+/// The picture to change and its mask.
+fn start(server: &Server, request: &SdRequest, ask: &mut Ask) -> Result<(), Fault> {
+    let limits = &server.options.limits;
+    let Some(first) = request.init_images.first() else {
+        return Err(Fault::value(
+            "init_images",
+            "`init_images` is missing or empty",
+        ));
+    };
+    if request.init_images.len() > 1 {
+        let word = "the first of `init_images` is changed, and the others were ignored";
+        ask.warnings.push(word.to_owned());
+    }
+    let image = read::base64("init_images", first)?;
+    let sides = limits.check_picture("init_images", &image)?;
+    ask.recipe["init_image"] = json!({"path": "init_image"});
+    ask.files.insert("init_image".into(), image);
+    if let Some(strength) = request.denoising_strength {
+        ask.recipe["strength"] = strength.into();
+    }
+    let Some(mask) = request.mask.as_ref().filter(|mask| !mask.is_empty()) else {
+        return Ok(());
+    };
+    let mask = read::base64("mask", mask)?;
+    if limits.check_picture("mask", &mask)? != sides {
+        return Err(Fault::value(
+            "mask",
+            "`mask` is not of the size of the picture",
+        ));
+    }
+    let inverted = match &request.inpainting_mask_invert {
+        Some(Value::Bool(inverted)) => *inverted,
+        Some(value) => value.as_f64().is_some_and(|number| number != 0.0),
+        None => false,
+    };
+    let mask = if inverted {
+        control::inverted(&mask)?
+    } else {
+        mask
+    };
+    ask.recipe["mask"] = json!({"path": "mask"});
+    ask.files.insert("mask".into(), mask);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_that_would_change_the_picture_are_told() {
+        let without = serde_json::from_value(
+            json!({"tiling": true, "styles": [], "mask_blur": 4, "subseed_strength": 0.5, "script_name": ""}),
+        );
+        let words = missed(&without.unwrap());
+        assert_eq!(words.len(), 2, "{words:?}");
+        assert!(words[0].contains("subseed_strength") && words[1].contains("tiling"));
+    }
+}

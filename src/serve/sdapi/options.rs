@@ -1,0 +1,104 @@
+//! What a client has set, and what a picture says.
+
+use std::{collections::BTreeMap, sync::PoisonError};
+
+use axum::{Extension, Json, body::Bytes, extract::State, http::HeaderMap};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use utoipa::ToSchema;
+
+use super::{picked, title};
+use crate::{
+    image_io,
+    serve::{fault::Fault, gate::Client, read, server::Shared},
+};
+
+/// Clients whose model is remembered.
+const MOST_PICKED: usize = 4096;
+
+/// A picture to read settings from
+#[derive(Debug, Default, Serialize, Deserialize, ToSchema)]
+#[serde(default)]
+pub(in crate::serve) struct PngInfo {
+    /// The file, in base64
+    image: String,
+}
+
+/// Look at your options
+#[utoipa::path(get, path = "/sdapi/v1/options", tag = "sdapi", responses(
+    (status = 200, description = "Options"),
+    (status = "4XX", description = "Refused")))]
+pub(in crate::serve) async fn show(
+    State(server): Shared,
+    Extension(client): Extension<Client>,
+) -> Result<Json<Value>, Fault> {
+    let chosen = picked(&server, &client.0);
+    let name = server.shelf().model(chosen.as_deref())?.0.to_owned();
+    let (title, hash) = title(&server, &name).await?;
+    Ok(Json(json!({
+        "sd_model_checkpoint": title,
+        "sd_checkpoint_hash": hash,
+        "sd_vae": "Automatic",
+        "CLIP_stop_at_last_layers": 1,
+        "samples_format": "png",
+        "show_progress_every_n_steps": 1,
+    })))
+}
+
+/// Pick the model of your next pictures: `sd_model_checkpoint`; all else is ignored
+#[utoipa::path(post, path = "/sdapi/v1/options", tag = "sdapi", request_body = Object, responses(
+    (status = 200, description = "null, or `warnings`"),
+    (status = "4XX", description = "Refused")))]
+pub(in crate::serve) async fn set(
+    State(server): Shared,
+    Extension(client): Extension<Client>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<Json<Value>, Fault> {
+    let mut options = read::object(&headers, &body)?;
+    if let Some(model) = options.remove("sd_model_checkpoint") {
+        let asked = model.as_str().ok_or_else(|| {
+            Fault::value("sd_model_checkpoint", "`sd_model_checkpoint` is no text")
+        })?;
+        let name = server.shelf().model(Some(asked))?.0.to_owned();
+        let mut picked = server.picked.lock().unwrap_or_else(PoisonError::into_inner);
+        if picked.len() >= MOST_PICKED {
+            picked.pop_first();
+        }
+        picked.insert(client.0, name);
+    }
+    let ignored = options.keys().take(16);
+    let ignored: Vec<_> = ignored
+        .map(|key| format!("`{}` cannot be set and was ignored", read::short(key)))
+        .collect();
+    Ok(Json(if ignored.is_empty() {
+        Value::Null
+    } else {
+        json!({"warnings": ignored})
+    }))
+}
+
+/// Read what a picture says of how it was made
+#[utoipa::path(post, path = "/sdapi/v1/png-info", tag = "sdapi", request_body = PngInfo, responses(
+    (status = 200, description = "`info`, `items`, `parameters`"),
+    (status = "4XX", description = "Refused")))]
+pub(in crate::serve) async fn png_info(
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<Json<Value>, Fault> {
+    let (asked, _) = read::typed::<PngInfo>(read::object(&headers, &body)?)?;
+    let bytes = read::base64("image", &asked.image)?;
+    let settings = tokio::task::spawn_blocking(move || image_io::settings(&bytes)).await;
+    let settings = settings.unwrap_or_default();
+    let settings = settings.ok_or_else(|| {
+        Fault::value(
+            "image",
+            "`image` is no picture that has a place for settings",
+        )
+    })?;
+    let items: BTreeMap<_, _> = settings.into_iter().collect();
+    let info = items.get("parameters").cloned().unwrap_or_default();
+    Ok(Json(
+        json!({"info": info, "items": items, "parameters": {}}),
+    ))
+}
