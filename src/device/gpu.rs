@@ -44,7 +44,7 @@ pub(super) fn adapters(backend: Backend) -> Vec<Adapter> {
 }
 
 /// One thread at a time: OpenGL's drivers abort the process when two open a device at once.
-fn alone() -> MutexGuard<'static, ()> {
+pub(super) fn alone() -> MutexGuard<'static, ()> {
     static ALONE: Mutex<()> = Mutex::new(());
     ALONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -227,7 +227,10 @@ pub(super) fn register(setup: burn::tensor::wgpu::WgpuSetup) -> Result<OpenDevic
     let selector = "shared".to_owned();
     tuning::configure();
     let info = setup.adapter.get_info();
-    let device = guarded(|| Device::wgpu_options().setup(setup).init());
+    let device = {
+        let _alone = alone();
+        guarded(|| Device::wgpu_options().setup(setup).init())
+    };
     let device = device.and_then(|device| device.map_err(|error| error.to_string()));
     let device = device.map_err(|reason| DeviceError::Start {
         name: selector.clone(),

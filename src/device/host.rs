@@ -167,6 +167,7 @@ impl Host {
             name: info.name.clone(),
             reason,
         };
+        let _alone = gpu::alone();
         let made = gpu::guarded(|| pollster::block_on(made_for(&adapter)));
         let (device, queue) = made.flatten().map_err(refused)?;
         Ok(Self::of(instance, adapter, device, queue))

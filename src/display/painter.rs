@@ -130,7 +130,7 @@ impl Painter {
     }
 
     /// The picture of row `item` of `[rows, 3, height, width]`, 0 to 1: of what a run has made, of a preview that was decoded, or the frame of
-    /// a film. The bytes are those that [`Picture::from_tensor`](crate::image_io::Picture::from_tensor) gives.
+    /// a film: what [`Picture::from_tensor`](crate::image_io::Picture::from_tensor) gives, to one step of 255.
     ///
     /// # Errors
     ///
