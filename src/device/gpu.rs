@@ -9,14 +9,14 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
+#[cfg(feature = "wgpu")]
+use burn::tensor::wgpu::wgpu;
 use burn::{
     backend::{CubeDevice, DispatchDevice},
     cubecl::features::Plane,
     tensor::{Device, DeviceType, Tensor},
 };
 
-#[cfg(feature = "wgpu")]
-use super::host::wgpu;
 use super::{Backend, DeviceClass, DeviceInfo, DtypeChoice, OpenDevice, tuning};
 use crate::error::{DeviceError, Error};
 

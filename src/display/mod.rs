@@ -10,6 +10,8 @@ mod linear;
 #[cfg(feature = "wgpu")]
 mod painter;
 #[cfg(feature = "wgpu")]
+mod painting;
+#[cfg(feature = "wgpu")]
 mod program;
 #[cfg(feature = "wgpu")]
 mod values;
@@ -17,4 +19,6 @@ mod values;
 pub use compare::compared;
 pub use linear::LinearMap;
 #[cfg(feature = "wgpu")]
-pub use painter::{Painter, Painting, Sampled};
+pub use painter::{Painter, Sampled};
+#[cfg(feature = "wgpu")]
+pub use painting::Painting;

@@ -5,13 +5,11 @@ use bytemuck::{Pod, Zeroable};
 
 use super::compare::{line, split};
 use super::linear::LinearMap;
+use super::painting::Painting;
 use super::program::Program;
 use super::values::Values;
 use crate::device::{Host, wgpu};
 use crate::error::{DeviceError, Error};
-
-/// Words that rows of pixels are rounded up to: what copies into textures take.
-const ROW: u32 = wgpu::COPY_BYTES_PER_ROW_ALIGNMENT / 4;
 
 /// Channels that `shaders/preview.wgsl` has place for.
 const CHANNELS: usize = 32;
@@ -38,49 +36,6 @@ pub struct Painter {
     picture: Program,
     preview: Program,
     compare: Program,
-}
-
-/// A picture on the host's device.
-#[derive(Debug, Clone)]
-pub struct Painting {
-    texture: wgpu::Texture,
-    /// The pixels once more, in rows of whole [`ROW`]s.
-    words: wgpu::Buffer,
-}
-
-impl Painting {
-    /// `Rgba8Unorm` or `Rgba8UnormSrgb`, opaque, to be bound or copied from.
-    pub fn texture(&self) -> &wgpu::Texture {
-        &self.texture
-    }
-
-    /// Width and height in pixels.
-    pub fn size(&self) -> [u32; 2] {
-        [self.texture.width(), self.texture.height()]
-    }
-
-    pub(super) fn words(&self) -> &wgpu::Buffer {
-        &self.words
-    }
-
-    fn row(&self) -> u32 {
-        self.texture.width().next_multiple_of(ROW)
-    }
-
-    /// Copies the words into the texture.
-    pub(super) fn fill(&self, encoder: &mut wgpu::CommandEncoder) {
-        let layout = wgpu::TexelCopyBufferLayout {
-            offset: 0,
-            bytes_per_row: Some(4 * self.row()),
-            rows_per_image: None,
-        };
-        let words = wgpu::TexelCopyBufferInfo {
-            buffer: &self.words,
-            layout,
-        };
-        let texture = self.texture.as_image_copy();
-        encoder.copy_buffer_to_texture(words, texture, self.texture.size());
-    }
 }
 
 /// `Given` of `shaders/picture.wgsl`.
@@ -144,7 +99,7 @@ impl Painter {
         assert!(item < rows && planes == 3, "a row of three planes");
         let painting = self.blank([width, height])?;
         let values = Values::of(pictures, &self.host)?;
-        let place = painting.place(item * planes * height * width);
+        let place = Place::of(&painting, item * planes * height * width);
         let inputs = [values.binding()];
         self.picture.paint(&self.host, &place, &inputs, &painting);
         Ok(painting)
@@ -178,7 +133,7 @@ impl Painter {
         }
         let painting = self.blank([width, height])?;
         let values = Values::of(latents, &self.host)?;
-        let place = painting.place(item * channels * height * width);
+        let place = Place::of(&painting, item * channels * height * width);
         let given = Mapped::new(place, map);
         let inputs = [values.binding()];
         self.preview.paint(&self.host, &given, &inputs, &painting);
@@ -203,7 +158,7 @@ impl Painter {
             line: line(width as usize) as u32,
             unused: [0; 3],
         };
-        let inputs = [left, right].map(|painting| painting.words.as_entire_binding());
+        let inputs = [left, right].map(|painting| painting.words().as_entire_binding());
         self.compare.paint(&self.host, &slider, &inputs, target);
     }
 
@@ -223,44 +178,23 @@ impl Painter {
             }
             .into());
         }
-        let [width, height] = [width as u32, height as u32];
-        let texture = device.create_texture(&wgpu::TextureDescriptor {
-            label: Some("afterimage"),
-            size: wgpu::Extent3d {
-                width,
-                height,
-                depth_or_array_layers: 1,
-            },
-            mip_level_count: 1,
-            sample_count: 1,
-            dimension: wgpu::TextureDimension::D2,
-            format: match self.sampled {
-                Sampled::Encoded => wgpu::TextureFormat::Rgba8Unorm,
-                Sampled::Linear => wgpu::TextureFormat::Rgba8UnormSrgb,
-            },
-            usage: wgpu::TextureUsages::TEXTURE_BINDING
-                | wgpu::TextureUsages::COPY_DST
-                | wgpu::TextureUsages::COPY_SRC,
-            view_formats: &[],
-        });
-        let words = device.create_buffer(&wgpu::BufferDescriptor {
-            label: Some("afterimage"),
-            size: u64::from(4 * width.next_multiple_of(ROW) * height),
-            usage: wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC,
-            mapped_at_creation: false,
-        });
-        Ok(Painting { texture, words })
+        let format = match self.sampled {
+            Sampled::Encoded => wgpu::TextureFormat::Rgba8Unorm,
+            Sampled::Linear => wgpu::TextureFormat::Rgba8UnormSrgb,
+        };
+        let size = [width as u32, height as u32];
+        Ok(Painting::blank(device, format, size))
     }
 }
 
-impl Painting {
-    /// Where its values are, `first` of them in front.
-    fn place(&self, first: usize) -> Place {
-        let [width, height] = self.size();
-        Place {
+impl Place {
+    /// Of `painting`, whose values have `first` in front.
+    fn of(painting: &Painting, first: usize) -> Self {
+        let [width, height] = painting.size();
+        Self {
             width,
             height,
-            row: self.row(),
+            row: painting.row(),
             first: first as u32,
         }
     }

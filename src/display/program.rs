@@ -2,7 +2,7 @@
 
 use bytemuck::Pod;
 
-use super::painter::Painting;
+use super::painting::Painting;
 use crate::device::{Host, wgpu};
 
 /// Pixels that a workgroup makes in each direction.
