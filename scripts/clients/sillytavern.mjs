@@ -44,6 +44,12 @@ async function jobs(state) {
   return (await answer.json()).jobs.length;
 }
 
+/** Pictures of its interface that were stopped. */
+async function stopped() {
+  const text = await (await fetch(`${address}/metrics`, { headers: { authorization: `Bearer ${token}` } })).text();
+  return Number(/jobs_total\{interface="sdapi",state="cancelled"\} (\d+)/.exec(text)?.[1] ?? 0);
+}
+
 async function until(true_) {
   for (let tries = 0; tries < 400; tries += 1) {
     if (await true_()) return;
@@ -72,14 +78,14 @@ test("it makes a picture, and the same again", async () => {
 });
 
 test("its stop button stops the picture, and the next is made", async () => {
-  const before = await jobs("cancelled");
+  const before = await stopped();
   const button = new AbortController();
   const long = call("generate", { ...ask, steps: 200 }, button.signal);
   long.catch(() => null);
   await until(async () => (await jobs("running")) > 0);
   button.abort();
   await assert.rejects(long, { name: "AbortError" });
-  await until(async () => (await jobs("running")) === 0 && (await jobs("cancelled")) === before + 1);
+  await until(async () => (await jobs("running")) === 0 && (await stopped()) === before + 1);
   assert.ok((await call("generate", ask)).images[0]);
 });
 

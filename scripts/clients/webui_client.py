@@ -43,10 +43,9 @@ class WebUi(unittest.TestCase):
     def test_samplers_and_schedulers(self):
         samplers, schedulers = self.api.util_get_sampler_names(), self.api.util_get_scheduler_names()
         self.assertIn("Euler a", samplers)
-        for sampler in ["Euler a", "DPM++ 2M", "DDIM"]:
-            for scheduler in ["automatic", "karras"]:
-                with self.subTest(sampler=sampler, scheduler=scheduler):
-                    self.assertEqual(self.api.txt2img(**QUICK, sampler_name=sampler, scheduler=scheduler).image.size, (128, 128))
+        for sampler, scheduler in [("Euler a", "automatic"), ("DDIM", "automatic"), ("Euler", "karras"), ("DPM++ 2M", "karras")]:
+            with self.subTest(sampler=sampler, scheduler=scheduler):
+                self.assertEqual(self.api.txt2img(**QUICK, sampler_name=sampler, scheduler=scheduler).image.size, (128, 128))
         self.assertIn("karras", [scheduler.lower() for scheduler in schedulers])
 
     def test_a_picture_from_a_picture(self):
@@ -67,8 +66,10 @@ class WebUi(unittest.TestCase):
         lines = Image.new("RGB", (128, 128), "black")
         ImageDraw.Draw(lines).ellipse((30, 30, 98, 98), outline="white", width=3)
         unit = webuiapi.ControlNetUnit(image=lines, module="none", model=NET, weight=1.0)
-        made = self.api.txt2img(**QUICK, controlnet_units=[unit])
-        self.assertNotEqual(made.images[0].tobytes(), self.api.txt2img(**QUICK).image.tobytes())
+        # Units are put into `alwayson_scripts`, whose default the package shares between calls.
+        made = self.api.txt2img(**QUICK, controlnet_units=[unit], alwayson_scripts={})
+        plain = self.api.txt2img(**QUICK, alwayson_scripts={})
+        self.assertTrue(made.images[0].tobytes() != plain.image.tobytes(), "the net changes nothing")
 
     def test_lists(self):
         self.assertTrue(self.api.util_get_model_names())
@@ -89,9 +90,9 @@ class WebUi(unittest.TestCase):
         made = []
         thread = threading.Thread(target=lambda: made.append(self.api.txt2img(**QUICK | {"steps": 200})))
         thread.start()
-        seen = self.until(lambda told: told["progress"] > 0)
+        seen = self.until(lambda told: told["state"]["sampling_step"] > 0)
         self.assertEqual(seen["state"]["sampling_steps"], 200)
-        self.assertGreaterEqual(seen["state"]["sampling_step"], 1)
+        self.assertGreater(seen["progress"], 0)
         self.assertEqual(seen["state"]["job_count"], 1)
         self.api.interrupt()
         began = time.monotonic()
@@ -101,7 +102,7 @@ class WebUi(unittest.TestCase):
         self.until(lambda told: told["progress"] == 0 and told["state"]["job_count"] == 0)
 
     def until(self, true):
-        for _ in range(400):
+        for _ in range(3000):
             told = self.api.get_progress()
             if true(told):
                 return told
@@ -122,4 +123,4 @@ class WebUi(unittest.TestCase):
 
 
 if __name__ == "__main__":
-    unittest.main(argv=sys.argv[:1], verbosity=2)
+    unittest.main(argv=sys.argv[:1] + sys.argv[5:], verbosity=2)

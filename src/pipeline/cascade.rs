@@ -5,6 +5,7 @@
 
 use std::borrow::Borrow;
 
+use super::parts::is_guided;
 use super::{
     Generated, LowPicture, ModelConfig, Pipeline, PromptEmbeds, Report, Request, Resolved, Stage,
 };
@@ -70,7 +71,7 @@ impl Pipeline {
         request: &Request,
         observer: &mut dyn Observer,
     ) -> Result<Option<PromptEmbeds>, Error> {
-        let guided = request.resolve(&self.config)?.guidance.is_on();
+        let guided = is_guided(request, &self.config);
         self.source.embeds(request, guided, observer)
     }
 }

@@ -151,10 +151,12 @@ fn read(value: Value) -> Result<Recipe, Fault> {
         .get("cache")
         .and_then(Value::as_str)
         .unwrap_or_default();
-    let names_file = FILES_OF_RULES.iter().any(|option| rule.contains(option));
-    if names_file || recipe.get("router").is_some_and(|router| !router.is_null()) {
+    let of_rule = FILES_OF_RULES.iter().any(|option| rule.contains(option));
+    let router = recipe.get("router").is_some_and(|router| !router.is_null());
+    if of_rule || router {
+        let named = if of_rule { rule } else { "router" };
         let message =
-            format!("`{rule}` names a file, and files of rules are not taken from requests");
+            format!("`{named}` names a file, and files of rules are not taken from requests");
         let hint = "`auto` finds the plan in the model's own folder";
         return Err(Fault::value("cache", message).hint(hint));
     }

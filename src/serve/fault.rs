@@ -113,6 +113,18 @@ impl Fault {
         self
     }
 
+    /// The same of what an interface calls otherwise.
+    #[must_use]
+    pub(super) fn called(self, ours: &str, theirs: &str) -> Self {
+        if self.param.as_deref() != Some(ours) {
+            return self;
+        }
+        let message = self
+            .message
+            .replace(&format!("`{ours}`"), &format!("`{theirs}`"));
+        Self { message, ..self }.of(theirs)
+    }
+
     /// The same with another status.
     #[must_use]
     pub(super) fn with_status(self, status: StatusCode) -> Self {

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::{fault::Fault, server::Shared};
 
 /// Whether the server lives
-#[utoipa::path(get, path = "/healthz", tag = "server", responses(
+#[utoipa::path(get, operation_id = "getHealth", path = "/healthz", tag = "server", responses(
     (status = 200, description = "It lives"),
     (status = 503, description = "It ends")))]
 pub(super) async fn show(State(server): Shared) -> Result<Json<Value>, Fault> {
@@ -24,7 +24,7 @@ pub(super) async fn show(State(server): Shared) -> Result<Json<Value>, Fault> {
 }
 
 /// Counts, as Prometheus reads them
-#[utoipa::path(get, path = "/metrics", tag = "server", responses(
+#[utoipa::path(get, operation_id = "getMetrics", path = "/metrics", tag = "server", responses(
     (status = 200, description = "Counts", content_type = "text/plain"),
     (status = "4XX", description = "Refused")))]
 pub(super) async fn metrics(State(server): Shared) -> Response {

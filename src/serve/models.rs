@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// List the models
-#[utoipa::path(get, path = "/v1/models", tag = "openai", responses(
+#[utoipa::path(get, operation_id = "listModels", path = "/v1/models", tag = "openai", responses(
     (status = 200, description = "Models, as OpenAI lists them"),
     (status = "4XX", description = "Refused")))]
 pub(super) async fn list(State(server): Shared) -> Result<Json<Value>, Fault> {
@@ -32,7 +32,7 @@ pub(super) async fn list(State(server): Shared) -> Result<Json<Value>, Fault> {
 }
 
 /// Look at a model
-#[utoipa::path(get, path = "/v1/models/{id}", tag = "openai", params(("id" = String, Path)), responses(
+#[utoipa::path(get, operation_id = "getModel", path = "/v1/models/{id}", tag = "openai", params(("id" = String, Path)), responses(
     (status = 200, description = "The model"),
     (status = "4XX", description = "Refused")))]
 pub(super) async fn show(

@@ -82,7 +82,7 @@ fn ask(request: JobRequest, warnings: Vec<String>) -> Result<Ask, Fault> {
 }
 
 /// Ask for pictures or films
-#[utoipa::path(post, path = "/v1/jobs", tag = "jobs", request_body = JobRequest, responses(
+#[utoipa::path(post, operation_id = "createJob", path = "/v1/jobs", tag = "jobs", request_body = JobRequest, responses(
     (status = 202, description = "The job"),
     (status = "4XX", description = "Refused"),
     (status = 503, description = "The server is shutting down")))]
@@ -103,7 +103,7 @@ pub(super) async fn create(
 }
 
 /// List your jobs, newest first
-#[utoipa::path(get, path = "/v1/jobs", tag = "jobs", params(JobsQuery), responses(
+#[utoipa::path(get, operation_id = "listJobs", path = "/v1/jobs", tag = "jobs", params(JobsQuery), responses(
     (status = 200, description = "Jobs"),
     (status = "4XX", description = "Refused")))]
 pub(super) async fn list(
@@ -142,7 +142,7 @@ pub(super) async fn list(
 }
 
 /// Look at a job
-#[utoipa::path(get, path = "/v1/jobs/{id}", tag = "jobs", params(("id" = String, Path)), responses(
+#[utoipa::path(get, operation_id = "getJob", path = "/v1/jobs/{id}", tag = "jobs", params(("id" = String, Path)), responses(
     (status = 200, description = "The job"),
     (status = "4XX", description = "Refused")))]
 pub(super) async fn show(
@@ -155,7 +155,7 @@ pub(super) async fn show(
 }
 
 /// Stop a job that waits or runs; take the results of a finished one away
-#[utoipa::path(delete, path = "/v1/jobs/{id}", tag = "jobs", params(("id" = String, Path)), responses(
+#[utoipa::path(delete, operation_id = "stopJob", path = "/v1/jobs/{id}", tag = "jobs", params(("id" = String, Path)), responses(
     (status = 200, description = "The job"),
     (status = "4XX", description = "Refused")))]
 pub(super) async fn stop(
@@ -173,7 +173,7 @@ pub(super) async fn stop(
 }
 
 /// Follow a job by server-sent events
-#[utoipa::path(get, path = "/v1/jobs/{id}/events", tag = "jobs", params(("id" = String, Path)), responses(
+#[utoipa::path(get, operation_id = "followJob", path = "/v1/jobs/{id}/events", tag = "jobs", params(("id" = String, Path)), responses(
     (status = 200, description = "Events `state` and `preview`", content_type = "text/event-stream"),
     (status = "4XX", description = "Refused")))]
 pub(super) async fn follow(
@@ -186,7 +186,7 @@ pub(super) async fn follow(
 }
 
 /// Follow all your jobs by server-sent events
-#[utoipa::path(get, path = "/v1/events", tag = "jobs", responses(
+#[utoipa::path(get, operation_id = "followJobs", path = "/v1/events", tag = "jobs", responses(
     (status = 200, description = "Events `job`", content_type = "text/event-stream"),
     (status = "4XX", description = "Refused")))]
 pub(super) async fn follow_all(
@@ -197,7 +197,7 @@ pub(super) async fn follow_all(
 }
 
 /// Say what a job would do, from configurations alone
-#[utoipa::path(post, path = "/v1/plan", tag = "jobs", request_body = JobRequest, responses(
+#[utoipa::path(post, operation_id = "planJob", path = "/v1/plan", tag = "jobs", request_body = JobRequest, responses(
     (status = 200, description = "What `afterimage plan --json` prints, with warnings"),
     (status = "4XX", description = "Refused"),
     (status = 503, description = "The server is shutting down")))]
@@ -219,7 +219,7 @@ pub(super) async fn plan(
 }
 
 /// What the server is and has
-#[utoipa::path(get, path = "/v1/info", tag = "server", responses(
+#[utoipa::path(get, operation_id = "getInfo", path = "/v1/info", tag = "server", responses(
     (status = 200, description = "Devices, samplers, rules, adapters, limits"),
     (status = "4XX", description = "Refused")))]
 pub(super) async fn info(State(server): Shared) -> Json<Value> {

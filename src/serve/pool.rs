@@ -4,7 +4,7 @@ use crate::{
     Error,
     device::{DeviceChoice, DtypeChoice, OpenDevice},
     engine::{Engine, EngineOptions, Listener},
-    pipeline::{Recipe, RecipeModel, Residency},
+    pipeline::{Recipe, RecipeModel},
     weights::WeightFormat,
 };
 
@@ -88,8 +88,6 @@ impl Pool {
                 ..Recipe::default()
             },
             device: self.device,
-            residency: Residency::default(),
-            unchecked: false,
             ..EngineOptions::default()
         };
         let engine = Engine::open(&options, listener)?;

@@ -78,7 +78,9 @@ pub(crate) fn weight<M: Module>(module: &M, storage: Storage, file: &FileTypes) 
         };
         let stored = tensor.map_or(elements * file.floats.size(), Unread::byte_len) as u64;
         weight.read += stored;
-        through = through.max(stored);
+        // Blocks are taken apart beside the bytes that they were read as.
+        let in_parts = tensor.is_some_and(|tensor| tensor.blocks().is_some());
+        through = through.max(if in_parts { 2 * stored } else { stored });
         *blocks.entry(block).or_default() += bytes;
         in_blocks += bytes;
     }

@@ -44,8 +44,13 @@ pub(in crate::cli) struct Serve {
     /// Seconds for which running jobs are waited for when the server is told to end
     #[arg(long, value_name = "S", default_value_t = 30)]
     pub(in crate::cli) drain: u64,
-    /// How the log is written, on the standard error
-    #[arg(long, value_name = "FORM", default_value = "text")]
+    /// How the log is written, on the standard error: text, or json, an object a line
+    #[arg(
+        long,
+        value_name = "FORM",
+        default_value = "text",
+        hide_possible_values = true
+    )]
     pub(in crate::cli) log: LogForm,
     #[command(flatten)]
     pub(in crate::cli) names: Names,

@@ -34,4 +34,5 @@ pub(super) use source::{Asked, Source};
 pub(super) use space::Space;
 pub use streaming::Streaming;
 pub use texts::Texts;
+pub(super) use texts::is_guided;
 pub use weighed::{Weights, file_types};

@@ -35,7 +35,7 @@ impl Texts<'_> {
     ///
     /// # Errors
     ///
-    /// If a file is missing or malformed, the request does not fit the model, or the device fails.
+    /// If a file is missing or malformed, or the device fails.
     pub fn read(
         &self,
         request: &Request,
@@ -52,13 +52,18 @@ impl Texts<'_> {
         if !arrangement.texts_first {
             return Ok(None);
         }
-        let guided = request.resolve(config)?.guidance.is_on();
         let (origin, _) = origin(config, folder, (device, format), arrangement, adapters)?;
         let (source, _) = source(&config.source, origin)?;
-        let embeds = source.embeds(request, guided, observer)?;
+        let embeds = source.embeds(request, is_guided(request, config), observer)?;
         source.release();
         Ok(embeds)
     }
+}
+
+/// Whether `request` is guided away from something; where it is another model's of a chain, it may be.
+pub(in crate::pipeline) fn is_guided(request: &Request, config: &ModelConfig) -> bool {
+    let resolved = request.resolve(config);
+    resolved.map_or(true, |resolved| resolved.guidance.is_on())
 }
 
 impl PromptEmbeds {
@@ -67,7 +72,7 @@ impl PromptEmbeds {
     ///
     /// # Errors
     ///
-    /// If a file is missing or malformed, the request does not fit the model, or the device fails.
+    /// If a file is missing or malformed, or the device fails.
     pub fn read(
         folder: &ModelFolder,
         config: &ModelConfig,

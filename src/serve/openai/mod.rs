@@ -42,7 +42,7 @@ pub(super) fn routes() -> Router<Arc<Server>> {
 async fn nothing() {}
 
 /// Make pictures of a text
-#[utoipa::path(post, path = "/v1/images/generations", tag = "openai", request_body = ImageRequest, responses(
+#[utoipa::path(post, operation_id = "createImage", path = "/v1/images/generations", tag = "openai", request_body = ImageRequest, responses(
     (status = 200, description = "Pictures, or with `stream` events"),
     (status = "4XX", description = "Refused"),
     (status = 503, description = "The device failed, or the server is shutting down")))]
@@ -58,7 +58,7 @@ pub(super) async fn generate(
 }
 
 /// Change a picture
-#[utoipa::path(post, path = "/v1/images/edits", tag = "openai",
+#[utoipa::path(post, operation_id = "createImageEdit", path = "/v1/images/edits", tag = "openai",
     request_body(content = EditRequest, content_type = "multipart/form-data"), responses(
     (status = 200, description = "Pictures, or with `stream` events"),
     (status = "4XX", description = "Refused"),
@@ -83,7 +83,8 @@ async fn answered(
     headers: &HeaderMap,
 ) -> Result<Response, Fault> {
     let Wanted { ask, reply } = wanted;
-    let mut once = Once::begin(server, owner, Door::OpenAi, ask).await?;
+    let begun = Once::begin(server, owner, Door::OpenAi, ask).await;
+    let mut once = begun.map_err(|fault| fault.called("batch", "n"))?;
     if reply.by_url {
         once.keep();
     }

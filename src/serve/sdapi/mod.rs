@@ -85,7 +85,7 @@ pub(super) fn routes() -> Router<Arc<Server>> {
 }
 
 /// Make pictures of a text
-#[utoipa::path(post, path = "/sdapi/v1/txt2img", tag = "sdapi", request_body = SdRequest, responses(
+#[utoipa::path(post, operation_id = "textToImage", path = "/sdapi/v1/txt2img", tag = "sdapi", request_body = SdRequest, responses(
     (status = 200, description = "`images` in base64, `parameters`, `info`"),
     (status = "4XX", description = "Refused"),
     (status = 503, description = "The device failed, or the server is shutting down")))]
@@ -99,7 +99,7 @@ pub(super) async fn txt2img(
 }
 
 /// Change a picture
-#[utoipa::path(post, path = "/sdapi/v1/img2img", tag = "sdapi", request_body = SdRequest, responses(
+#[utoipa::path(post, operation_id = "imageToImage", path = "/sdapi/v1/img2img", tag = "sdapi", request_body = SdRequest, responses(
     (status = 200, description = "`images` in base64, `parameters`, `info`"),
     (status = "4XX", description = "Refused"),
     (status = 503, description = "The device failed, or the server is shutting down")))]

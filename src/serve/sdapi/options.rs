@@ -25,7 +25,7 @@ pub(in crate::serve) struct PngInfo {
 }
 
 /// Look at your options
-#[utoipa::path(get, path = "/sdapi/v1/options", tag = "sdapi", responses(
+#[utoipa::path(get, operation_id = "getOptions", path = "/sdapi/v1/options", tag = "sdapi", responses(
     (status = 200, description = "Options"),
     (status = "4XX", description = "Refused")))]
 pub(in crate::serve) async fn show(
@@ -46,7 +46,7 @@ pub(in crate::serve) async fn show(
 }
 
 /// Pick the model of your next pictures: `sd_model_checkpoint`; all else is ignored
-#[utoipa::path(post, path = "/sdapi/v1/options", tag = "sdapi", request_body = Object, responses(
+#[utoipa::path(post, operation_id = "setOptions", path = "/sdapi/v1/options", tag = "sdapi", request_body = Object, responses(
     (status = 200, description = "null, or `warnings`"),
     (status = "4XX", description = "Refused")))]
 pub(in crate::serve) async fn set(
@@ -79,7 +79,7 @@ pub(in crate::serve) async fn set(
 }
 
 /// Read what a picture says of how it was made
-#[utoipa::path(post, path = "/sdapi/v1/png-info", tag = "sdapi", request_body = PngInfo, responses(
+#[utoipa::path(post, operation_id = "readPngInfo", path = "/sdapi/v1/png-info", tag = "sdapi", request_body = PngInfo, responses(
     (status = 200, description = "`info`, `items`, `parameters`"),
     (status = "4XX", description = "Refused")))]
 pub(in crate::serve) async fn png_info(

@@ -32,7 +32,7 @@ pub(in crate::serve) struct ProgressQuery {
 }
 
 /// How far your picture is
-#[utoipa::path(get, path = "/sdapi/v1/progress", tag = "sdapi", params(ProgressQuery), responses(
+#[utoipa::path(get, operation_id = "getProgress", path = "/sdapi/v1/progress", tag = "sdapi", params(ProgressQuery), responses(
     (status = 200, description = "`progress`, `eta_relative`, `state`, `current_image`, `textinfo`"),
     (status = "4XX", description = "Refused")))]
 pub(in crate::serve) async fn show(
@@ -51,7 +51,7 @@ pub(in crate::serve) async fn show(
 }
 
 /// Stop your picture
-#[utoipa::path(post, path = "/sdapi/v1/interrupt", tag = "sdapi", params(ProgressQuery), responses(
+#[utoipa::path(post, operation_id = "interrupt", path = "/sdapi/v1/interrupt", tag = "sdapi", params(ProgressQuery), responses(
     (status = 200, description = "It stops, if there is one"),
     (status = "4XX", description = "Refused")))]
 pub(in crate::serve) async fn stop(

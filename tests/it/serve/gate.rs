@@ -12,6 +12,11 @@ use super::{Served, circle, jobs::base64, long};
 use crate::cli::{afterimage, program};
 
 #[test]
+fn help_is_worth_reading() {
+    insta::assert_snapshot!("help_serve", afterimage(["serve", "--help"]).shown());
+}
+
+#[test]
 fn other_addresses_need_a_token() {
     afterimage(["serve", "--host", "0.0.0.0", "--port", "0"])
         .refused(2, &["`0.0.0.0`", "AFTERIMAGE_TOKEN"]);

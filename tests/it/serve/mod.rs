@@ -108,5 +108,5 @@ fn circle() -> Value {
 
 /// A run that nobody waits for.
 fn long() -> Value {
-    json!({"prompts": ["a red circle"], "seed": 7, "steps": 200, "batch": 8})
+    json!({"prompts": ["a red circle"], "seed": 7, "steps": 200})
 }
