@@ -12,8 +12,8 @@ const SIZE: (u32, u32) = (760, 460);
 /// Family and size of all letters.
 const FONT: (&str, u32) = ("sans-serif", 18);
 
-/// Colours that are told apart by people who see red and green alike (Okabe and Ito, 2008); the first is that of fewer steps.
-const COLOURS: [RGBColor; 7] = [
+/// Colours that are told apart by people who see red and green alike (Okabe and Ito, 2008, and a violet); the first is that of fewer steps.
+const COLOURS: [RGBColor; 8] = [
     RGBColor(90, 90, 90),
     RGBColor(0, 114, 178),
     RGBColor(213, 94, 0),
@@ -21,6 +21,7 @@ const COLOURS: [RGBColor; 7] = [
     RGBColor(204, 121, 167),
     RGBColor(230, 159, 0),
     RGBColor(86, 180, 233),
+    RGBColor(110, 60, 150),
 ];
 
 /// Lines of named points.

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::cache::CacheRule;
+use crate::cache::{CacheRule, Forecast};
 use crate::error::{Error, EvaluationError};
 use crate::pipeline::{ModelConfig, Request, Resolved};
 use crate::samplers::SamplerKind;
@@ -90,8 +90,7 @@ impl Method {
         for rule in rules {
             let cached = with(request.steps, rule.clone());
             let (cached, _) = cached.settled(model)?;
-            let macs = cached.resolve(model)?.forecast(1).total_macs();
-            let share = macs as f64 / plain_macs.max(1) as f64;
+            let share = share(&cached.resolve(model)?.forecast(1), plain_macs);
             let steps = ((resolved.steps as f64 * share).round() as usize).max(1);
             fewer.push(steps);
             let sampler = cached.sampler.filter(|own| Some(*own) != request.sampler);
@@ -129,6 +128,12 @@ impl Method {
         }
         Ok(methods)
     }
+}
+
+/// How much of the plain run's work a rule does; what is decided in the run lies between the least and everything.
+fn share(rule: &Forecast, plain_macs: u64) -> f64 {
+    let least = rule.total_macs() as f64 / plain_macs.max(1) as f64;
+    if rule.decided { least.sqrt() } else { least }
 }
 
 /// What rules are compared with, beside fewer steps of their own sampler.

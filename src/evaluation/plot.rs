@@ -47,7 +47,12 @@ type Line = (String, Vec<(f64, f64)>);
 /// If the numbers cannot be drawn.
 pub fn plot(results: &Results) -> Result<String, Error> {
     let quality = Quality::of(results);
-    let lines = lines(results, &quality);
+    let mut lines = lines(results, &quality);
+    if let Some(fastest) = fastest_rule(results) {
+        for (_, points) in &mut lines {
+            points.retain(|point| point.0 <= BEYOND * fastest);
+        }
+    }
     let points = || lines.iter().flat_map(|(_, points)| points);
     let fastest = Chart::most(points().map(|point| point.0), 1.1);
     let highest = Chart::most(points().map(|point| point.1), 1e-3);
@@ -58,6 +63,18 @@ pub fn plot(results: &Results) -> Result<String, Error> {
         height: 0.0..highest * 1.08,
         lines,
     }])
+}
+
+/// How much faster than the fastest rule a run of fewer steps may be to be drawn.
+const BEYOND: f64 = 1.3;
+
+/// Speed-up of the fastest rule, if there is one.
+fn fastest_rule(results: &Results) -> Option<f64> {
+    let rules = results.outcomes.iter();
+    let rules = rules.filter(|outcome| !outcome.method.is_plain());
+    rules
+        .map(|outcome| outcome.speedup.median)
+        .max_by(f64::total_cmp)
 }
 
 /// Every family's points by speed, from the plain run on; fewer steps come first. Those of another sampler begin at their most steps.

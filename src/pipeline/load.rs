@@ -66,7 +66,7 @@ impl Pipeline {
         Self::load_arranged(config, folder, device, format, adapters, arrangement)
     }
 
-    /// [`load_as`](Self::load_as), where not all of the model is to be in memory at a time: prompts are read before by [`Texts::read`] then, and
+    /// [`load_as`](Self::load_as), where not all of the model is to be in memory at a time: prompts are read before by [`Texts::read`](super::Texts::read) then, and
     /// blocks as they are needed.
     ///
     /// # Errors
@@ -172,7 +172,7 @@ impl Pipeline {
         load_streamed(model, &weights, TRANSFORMER, storage, &patches)
     }
 
-    /// Puts a `ControlNet` beside the model and gives its number, for [`Control::net`].
+    /// Puts a `ControlNet` beside the model and gives its number, for [`Control::net`](super::Control::net).
     ///
     /// # Errors
     ///

@@ -14,6 +14,7 @@ use super::{
     work::{Format, Work},
 };
 use crate::{
+    cache::CacheRule,
     catalog::FetchProgress,
     engine::{Listener, plan, random_seed},
     pipeline::{Recipe, RecipeFile, Seeds},
@@ -160,8 +161,12 @@ fn read(value: Value) -> Result<Recipe, Fault> {
         let hint = "`auto` finds the plan in the model's own folder";
         return Err(Fault::value("cache", message).hint(hint));
     }
+    if !rule.is_empty() {
+        let read = rule.parse::<CacheRule>();
+        read.map_err(|error| Fault::from(error).of("cache"))?;
+    }
     let text = Value::Object(recipe).to_string();
-    Ok(Recipe::from_json(&text).map_err(|error| Fault::from(error).of("recipe"))?)
+    Recipe::from_json(&text).map_err(|error| Fault::from(error).of("recipe"))
 }
 
 /// Puts places for names.

@@ -179,7 +179,7 @@ impl Fault {
     }
 }
 
-/// What OpenAI calls refusals of a status.
+/// What `OpenAI`'s interface calls refusals of a status.
 fn kind(status: StatusCode) -> &'static str {
     match status {
         StatusCode::UNAUTHORIZED => "authentication_error",

@@ -43,7 +43,7 @@ impl Item {
         let mut bytes = Vec::new();
         match (self, format) {
             (Self::Picture(picture), Format::Picture(format)) => {
-                picture.encode_as(&mut bytes, format, texts)?
+                picture.encode_as(&mut bytes, format, texts)?;
             }
             (Self::Film(film), Format::Film(format)) => film.encode(&mut bytes, format, texts)?,
             _ => return Err(io::ErrorKind::InvalidInput.into()),

@@ -298,13 +298,11 @@ async fn read(body: Body, most: usize, headers: &HeaderMap) -> Result<Bytes, Fau
         discard(body).await;
         return Err(too_large(most));
     }
-    match tokio::time::timeout(PATIENCE, gathered(body, most)).await {
-        Ok(read) => read,
-        Err(_) => {
-            let message = format!("the request did not come within {} s", PATIENCE.as_secs());
-            Err(Fault::new(StatusCode::REQUEST_TIMEOUT, "timeout", message))
-        }
-    }
+    let read = tokio::time::timeout(PATIENCE, gathered(body, most)).await;
+    read.unwrap_or_else(|_| {
+        let message = format!("the request did not come within {} s", PATIENCE.as_secs());
+        Err(Fault::new(StatusCode::REQUEST_TIMEOUT, "timeout", message))
+    })
 }
 
 async fn gathered(body: Body, most: usize) -> Result<Bytes, Fault> {

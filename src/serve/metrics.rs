@@ -81,12 +81,8 @@ impl Metrics {
         let counts = self.lock();
         let mut text = String::new();
         let out = &mut text;
-        family(
-            out,
-            "requests_total",
-            "counter",
-            "Requests answered, by interface and status.",
-        );
+        let answered = "Requests answered, by interface and status.";
+        family(out, "requests_total", "counter", answered);
         for ((interface, status), count) in &counts.requests {
             line(
                 out,
@@ -94,12 +90,8 @@ impl Metrics {
                 count,
             );
         }
-        family(
-            out,
-            "jobs_total",
-            "counter",
-            "Jobs that ran and ended, by interface and state.",
-        );
+        let ended = "Jobs that ran and ended, by interface and state.";
+        family(out, "jobs_total", "counter", ended);
         for ((door, state), count) in &counts.jobs {
             line(
                 out,
@@ -128,12 +120,8 @@ impl Metrics {
         );
         single(out, ("queue_waiting", "gauge", "Jobs that wait."), waiting);
         single(out, ("queue_running", "gauge", "Jobs that run."), running);
-        family(
-            out,
-            "weights_bytes",
-            "gauge",
-            "Weights in memory, by device.",
-        );
+        let weights = "Weights in memory, by device.";
+        family(out, "weights_bytes", "gauge", weights);
         for (device, bytes) in &counts.weights {
             line(out, &format!("weights_bytes{{device=\"{device}\"}}"), bytes);
         }

@@ -1,16 +1,12 @@
 //! `afterimage serve`: one queue in front of one engine per device, behind HTTP.
 //!
-//! Three interfaces end in the one request type, a [`Recipe`](crate::pipeline::Recipe): the server's own (`/v1/jobs`), OpenAI's
+//! Three interfaces end in the one request type, a [`Recipe`](crate::pipeline::Recipe): the server's own (`/v1/jobs`), `OpenAI`'s
 //! (`/v1/images`) and the web interface's (`/sdapi/v1`). What they promise is in `docs/server.md`.
 //!
 //! ```text
 //! gate ─▶ own, openai, sdapi ─▶ asked: names to places, limits, a plan ─▶ queue ─▶ worker ─▶ engine
 //!                                                                           └─▶ events, previews ◀─┘
 //! ```
-#![expect(
-    clippy::unused_async,
-    reason = "handlers are futures, whether they wait for something or not"
-)]
 
 mod asked;
 mod document;

@@ -19,7 +19,9 @@ pub(super) fn restore(server: &Server) {
     let mut jobs: Vec<_> = kept.map(|(record, folder)| job(record, folder)).collect();
     jobs.sort_by_key(|job| job.seen.borrow().created);
     let count = jobs.len();
-    jobs.into_iter().for_each(|job| server.queue.restore(job));
+    for job in jobs {
+        server.queue.restore(job);
+    }
     if count > 0 {
         tracing::info!(count, "results of earlier servers are here");
     }

@@ -149,14 +149,14 @@ impl<B: Module + Sync> Stack<B> {
                 let blocks = cells.clone().zip(&self.blocks[cells]);
                 blocks.fold(first, |left, (cell, block)| run(left, cell, block))
             }
-            Some(stream) => self.streamed(stream, cells, first, run),
+            Some(stream) => self.streamed(stream, &cells, first, run),
         }
     }
 
     fn streamed<T>(
         &self,
         stream: &Stream,
-        cells: Range<usize>,
+        cells: &Range<usize>,
         mut left: T,
         mut run: impl FnMut(T, usize, &B) -> T,
     ) -> T {

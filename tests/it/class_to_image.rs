@@ -121,7 +121,7 @@ fn requests_that_do_not_fit_are_refused() {
         guidance_channels: Some(0),
         ..Request::of_classes([1])
     };
-    let cases = [
+    let cases = vec![
         (Request::of_classes([]), &classes, "no class is named"),
         (
             Request::of_classes([3, 1000]),

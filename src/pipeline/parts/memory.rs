@@ -90,10 +90,10 @@ impl Memory {
         kept: Kept,
         file: impl Fn(&str) -> FileTypes,
     ) -> Result<Self, Error> {
-        let encoders = Scales::new(kept, file).of_texts(config, &device::for_shapes()?)?;
-        let [clip, t5] = encoding(config, request);
-        let memories = encoders.into_iter().zip([clip, t5]);
-        let memories = memories.map(|(weights, encoding)| Self {
+        let scales = Scales::new(kept, file);
+        let [clip, t5] = scales.of_texts(config, &device::for_shapes()?)?;
+        let [in_clip, in_t5] = encoding(config, request);
+        let memory = |weights, encoding| Self {
             weights,
             encoding,
             denoising: 0,
@@ -101,9 +101,9 @@ impl Memory {
             decoding: 0,
             kernels: 0,
             program: if kept.on_processor { PROGRAM } else { 0 },
-        });
-        let most = memories.max_by_key(Self::peak);
-        Ok(most.expect("there are two kinds of encoders"))
+        };
+        let (clip, t5) = (memory(clip, in_clip), memory(t5, in_t5));
+        Ok(if t5.peak() > clip.peak() { t5 } else { clip })
     }
 
     /// [`forecast`](Self::forecast) of all but the weights.

@@ -1,4 +1,4 @@
-//! Answers of OpenAI's form.
+//! Answers of `OpenAI`'s form.
 
 use axum::http::{HeaderMap, header};
 use serde_json::{Value, json};

@@ -1,4 +1,4 @@
-//! Requests of OpenAI's form as recipes.
+//! Requests of `OpenAI`'s form as recipes.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
@@ -9,7 +9,7 @@ use crate::{
     serve::{asked::Ask, fault::Fault},
 };
 
-/// Previews of one stream, as OpenAI counts them.
+/// Previews of one stream, as `OpenAI`'s interface counts them.
 const MOST_PARTIAL: u32 = 3;
 
 /// A request for pictures of a text

@@ -1,4 +1,4 @@
-//! Masks as OpenAI means them: what is transparent is painted anew. Ours are light there.
+//! Masks as `OpenAI`'s interface means them: what is transparent is painted anew. Ours are light there.
 
 use image::{DynamicImage, GenericImageView as _};
 

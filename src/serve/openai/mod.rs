@@ -1,4 +1,4 @@
-//! OpenAI's images interface.
+//! `OpenAI`'s images interface.
 //!
 //! Source: the reference of the images API, "Create image", "Create image edit" and their streaming events.
 

@@ -1,4 +1,4 @@
-//! Answers step by step, as OpenAI's events.
+//! Answers step by step, as `OpenAI`'s events.
 
 use std::{collections::VecDeque, convert::Infallible};
 

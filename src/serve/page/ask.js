@@ -9,14 +9,14 @@ const PREVIEWS = 8;
 const RULES = {
   none: "None: the plain run",
   "auto:speedup=2": "Automatic: twice as fast",
-  "auto:psnr=35": "Automatic: 35 dB from the plain run",
-  "deepcache:interval=2,branch=0": "DeepCache, every 2nd step in full",
-  "deepcache:interval=3,branch=0": "DeepCache, every 3rd step in full",
-  "deepcache:interval=5,branch=0": "DeepCache, every 5th step in full",
-  "encoder-propagation:every=3": "Encoder propagation, every 3rd step",
-  "taylorseer:interval=5,warmup=3,order=1": "TaylorSeer, every 5th step in full",
+  "auto:psnr=35": "Automatic: 35 dB from plain",
+  "deepcache:interval=2,branch=0": "DeepCache, every 2nd step",
+  "deepcache:interval=3,branch=0": "DeepCache, every 3rd step",
+  "deepcache:interval=5,branch=0": "DeepCache, every 5th step",
+  "encoder-propagation:every=3": "Encoder propagation, every 3rd",
+  "taylorseer:interval=5,warmup=3,order=1": "TaylorSeer, every 5th step",
   "easycache:threshold=0.1": "EasyCache: decides as it goes",
-  "tgate:gate=10": "T-GATE: no text from step 10 on",
+  "tgate:gate=10": "T-GATE, from step 10 on",
 };
 const part = (id) => document.getElementById(id);
 const number = (id) => (part(id).value === "" ? null : Number(part(id).value));

@@ -153,28 +153,15 @@ fn recipe(server: &Server, owner: &str, request: &SdRequest) -> Result<Value, Fa
     let shelf = server.shelf();
     let (name, _) = shelf.model(asked.as_deref())?;
     let said = prompt::read(&request.prompt, &request.negative_prompt, &shelf);
-    let pictures = request
-        .batch_size
-        .unwrap_or(1)
-        .saturating_mul(request.n_iter.unwrap_or(1));
-    if pictures == 0 {
-        return Err(Fault::value("batch_size", "no picture is asked for"));
-    }
-    let size = match (request.width, request.height) {
-        (Some(width), Some(height)) => Some(json!([width, height])),
-        (None, None) => None,
-        _ => return Err(Fault::value("width", "`width` and `height` go together")),
-    };
+    let pictures = pictures(request)?;
+    let size = size(request)?;
     let sampler = request
         .sampler_name
         .as_deref()
         .or(request.sampler_index.as_deref());
-    let layers = settings
-        .get("CLIP_stop_at_last_layers")
-        .and_then(Value::as_u64);
-    let layers = layers
-        .or(request.clip_skip.map(|layers| layers as u64))
-        .unwrap_or(1);
+    let stop = settings.get("CLIP_stop_at_last_layers");
+    let own = request.clip_skip.map(|layers| layers as u64);
+    let layers = stop.and_then(Value::as_u64).or(own).unwrap_or(1);
     let mut recipe = json!({
         "model": {"name": name},
         "prompts": [said.prompt],
@@ -210,6 +197,25 @@ fn recipe(server: &Server, owner: &str, request: &SdRequest) -> Result<Value, Fa
         }
     }
     Ok(recipe)
+}
+
+/// How many pictures are asked for.
+fn pictures(request: &SdRequest) -> Result<usize, Fault> {
+    let rounds = request.n_iter.unwrap_or(1);
+    let pictures = request.batch_size.unwrap_or(1).saturating_mul(rounds);
+    if pictures == 0 {
+        return Err(Fault::value("batch_size", "no picture is asked for"));
+    }
+    Ok(pictures)
+}
+
+/// Width and height, where they are said.
+fn size(request: &SdRequest) -> Result<Option<Value>, Fault> {
+    match (request.width, request.height) {
+        (Some(width), Some(height)) => Ok(Some(json!([width, height]))),
+        (None, None) => Ok(None),
+        _ => Err(Fault::value("width", "`width` and `height` go together")),
+    }
 }
 
 /// The picture to change and its mask.

@@ -34,16 +34,15 @@ fn refused(answer: &Answer, path: &str, word: &str) {
     assert!(said.contains(word), "{path}: no `{word}` in {said}");
 }
 
-#[test]
-fn recipes_that_make_no_sense() {
-    let served = Served::start(&["--max-pixels", "65536"]);
+/// Jobs that are refused, and a word of why.
+fn nonsense() -> Vec<(Value, &'static str)> {
     let image = json!({"a.png": base64(&photo())});
     let with = |key: &str, value: Value| {
         let mut recipe = circle();
         recipe[key] = value;
         json!({"recipe": recipe, "files": image})
     };
-    let rows = [
+    vec![
         (json!({}), "recipe"),
         (json!({"recipe": 7}), "recipe"),
         (with("seed", json!("seven")), ""),
@@ -94,8 +93,13 @@ fn recipes_that_make_no_sense() {
             json!({"recipe": circle(), "preview_every": "often"}),
             "preview_every",
         ),
-    ];
-    for (body, word) in rows {
+    ]
+}
+
+#[test]
+fn recipes_that_make_no_sense() {
+    let served = Served::start(&["--max-pixels", "65536"]);
+    for (body, word) in nonsense() {
         refused(&served.post("/v1/jobs", &body), "/v1/jobs", word);
         if body["format"].is_null() {
             refused(&served.post("/v1/plan", &body), "/v1/plan", word);
@@ -164,22 +168,8 @@ fn bodies_that_cannot_be_read() {
     );
 }
 
-#[test]
-fn requests_for_pictures_that_make_no_sense() {
-    let served = Served::start(&["--max-pixels", "65536"]);
-    let openai = [
-        (json!({}), "prompt"),
-        (json!({"prompt": "a", "model": "dall-e-9"}), "dall-e-9"),
-        (json!({"prompt": "a", "seed": "7"}), "seed"),
-        (json!({"prompt": "a", "n": 100}), "--max-batch"),
-        (json!({"prompt": "a", "size": "1024x1024"}), "--max-pixels"),
-        (json!({"prompt": "a", "size": "large"}), "large"),
-        (json!({"prompt": "a", "sampler": "best"}), "best"),
-    ];
-    for (body, word) in openai {
-        let path = "/v1/images/generations";
-        refused(&served.post(path, &body), path, word);
-    }
+/// The same through the web interface: a call, what it is sent, a word of why it is refused.
+fn sdapi_nonsense() -> Vec<(&'static str, Value, &'static str)> {
     let small = base64(&{
         let mut bytes = Vec::new();
         let picture = afterimage::image_io::Picture::filled(8, 8, [255; 3]);
@@ -187,7 +177,7 @@ fn requests_for_pictures_that_make_no_sense() {
         bytes
     });
     let photo = base64(&photo());
-    let sdapi = [
+    vec![
         ("txt2img", json!({"prompt": "a", "seed": "7"}), "seed"),
         (
             "txt2img",
@@ -237,8 +227,26 @@ fn requests_for_pictures_that_make_no_sense() {
             "size",
         ),
         ("png-info", json!({"image": "Zm94"}), "image"),
+    ]
+}
+
+#[test]
+fn requests_for_pictures_that_make_no_sense() {
+    let served = Served::start(&["--max-pixels", "65536"]);
+    let openai = [
+        (json!({}), "prompt"),
+        (json!({"prompt": "a", "model": "dall-e-9"}), "dall-e-9"),
+        (json!({"prompt": "a", "seed": "7"}), "seed"),
+        (json!({"prompt": "a", "n": 100}), "--max-batch"),
+        (json!({"prompt": "a", "size": "1024x1024"}), "--max-pixels"),
+        (json!({"prompt": "a", "size": "large"}), "large"),
+        (json!({"prompt": "a", "sampler": "best"}), "best"),
     ];
-    for (name, body, word) in sdapi {
+    for (body, word) in openai {
+        let path = "/v1/images/generations";
+        refused(&served.post(path, &body), path, word);
+    }
+    for (name, body, word) in sdapi_nonsense() {
         let path = format!("/sdapi/v1/{name}");
         refused(&served.post(&path, &body), &path, word);
     }

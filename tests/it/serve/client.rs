@@ -82,22 +82,15 @@ impl<'a> Ask<'a> {
     pub(super) fn send(self) -> Reading {
         let mut stream = TcpStream::connect(self.address).expect("the server listens");
         stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
-        let mut head = format!(
-            "{} {} HTTP/1.1\r\nConnection: close\r\n",
-            self.method, self.path
+        let (method, path, length) = (self.method, self.path, self.body.len());
+        let given = |(name, value): &(String, String)| format!("{name}: {value}\r\n");
+        let headers: String = self.headers.iter().map(given).collect();
+        let named = headers.to_lowercase().contains("host: ");
+        let host = if named { "X-Host" } else { "Host" };
+        let head = format!(
+            "{method} {path} HTTP/1.1\r\nConnection: close\r\n{host}: {}\r\n{headers}Content-Length: {length}\r\n\r\n",
+            self.address
         );
-        let has = |name: &str| {
-            self.headers
-                .iter()
-                .any(|(given, _)| given.eq_ignore_ascii_case(name))
-        };
-        if !has("Host") {
-            head += &format!("Host: {}\r\n", self.address);
-        }
-        for (name, value) in &self.headers {
-            head += &format!("{name}: {value}\r\n");
-        }
-        head += &format!("Content-Length: {}\r\n\r\n", self.body.len());
         // A server may have answered before it has read everything.
         let _ = stream.write_all(&[head.as_bytes(), &self.body].concat());
         Reading::begin(stream)

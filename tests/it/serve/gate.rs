@@ -3,6 +3,7 @@
 use std::{
     io::{Read as _, Write as _},
     net::TcpStream,
+    path::Path,
     process::Command,
 };
 
@@ -12,15 +13,23 @@ use super::{Served, circle, jobs::base64, long};
 use crate::cli::{afterimage, program};
 
 #[test]
-fn help_is_worth_reading() {
-    insta::assert_snapshot!("help_serve", afterimage(["serve", "--help"]).shown());
-}
-
-#[test]
 fn other_addresses_need_a_token() {
     afterimage(["serve", "--host", "0.0.0.0", "--port", "0"])
         .refused(2, &["`0.0.0.0`", "AFTERIMAGE_TOKEN"]);
     afterimage(["serve", "--memory", "much"]).refused(2, &["as in 8GiB"]);
+}
+
+/// A server on all addresses, with the tokens of a file and one more.
+fn everywhere(tokens: &Path) -> Served {
+    let mut command = program();
+    command
+        .args(["serve", "--host", "0.0.0.0", "--port", "0"])
+        .args(["--device", "cpu", "--tokens"])
+        .arg(tokens);
+    command.env("AFTERIMAGE_TOKEN", "c-secret");
+    let mut served = Served::of(command);
+    served.address = served.address.replace("0.0.0.0", "127.0.0.1");
+    served
 }
 
 #[test]
@@ -28,15 +37,7 @@ fn tokens_are_asked_for_and_tell_clients_apart() {
     let folder = tempfile::tempdir().unwrap();
     let tokens = folder.path().join("tokens");
     std::fs::write(&tokens, "# ours\nalice a-secret\n\nbob b-secret\n").unwrap();
-    let mut command = program();
-    command
-        .args([
-            "serve", "--host", "0.0.0.0", "--port", "0", "--device", "cpu", "--tokens",
-        ])
-        .arg(&tokens);
-    command.env("AFTERIMAGE_TOKEN", "c-secret");
-    let mut served = Served::of(command);
-    served.address = served.address.replace("0.0.0.0", "127.0.0.1");
+    let served = everywhere(&tokens);
     let refused = served.get("/v1/jobs");
     assert_eq!(
         (refused.status, &refused.body()["error"]["code"]),

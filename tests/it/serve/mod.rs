@@ -19,7 +19,7 @@ use self::client::{Answer, Ask};
 use crate::cli::program;
 
 /// How long anything is waited for.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_mins(2);
 
 /// A program that serves, until it is dropped.
 struct Served {

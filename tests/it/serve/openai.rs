@@ -1,4 +1,4 @@
-//! OpenAI's images interface.
+//! `OpenAI`'s images interface.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
