@@ -78,10 +78,10 @@ fn copied(tensor: Tensor<4>, host: &Host) -> Result<Values, Error> {
     let data = data.map_err(|cause| DeviceError::execution(TASK, &cause))?;
     let buffer = host.device().create_buffer(&wgpu::BufferDescriptor {
         label: Some("values"),
-        size: data.bytes.len() as u64,
+        size: data.bytes().len() as u64,
         usage: wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST,
         mapped_at_creation: false,
     });
-    host.queue().write_buffer(&buffer, 0, &data.bytes);
+    host.queue().write_buffer(&buffer, 0, data.bytes());
     Ok(Values::Copied(buffer))
 }

@@ -7,7 +7,7 @@ use std::sync::LazyLock;
 
 use afterimage::device::{self, Host, wgpu};
 use afterimage::display::{LinearMap, Painter, Painting, Sampled, compared};
-use afterimage::error::Error;
+use afterimage::Error;
 use afterimage::image_io::Picture;
 use afterimage::rng::TorchRng;
 use burn::tensor::{Device, Tensor, TensorData};
