@@ -153,6 +153,7 @@ fn buttons(ui: &mut Ui, around: &Around<'_>) -> Option<Pressed> {
     if run.clicked() {
         return Some(Pressed::Run);
     }
-    let is_saved = ui.add_enabled(around.is_made, save).clicked();
-    is_saved.then_some(Pressed::Save)
+    let is_control = |input: &mut egui::InputState| input.consume_key(Modifiers::COMMAND, Key::S);
+    let is_saved = ui.add_enabled(around.is_made, save).clicked() || ui.input_mut(is_control);
+    (is_saved && around.is_made).then_some(Pressed::Save)
 }

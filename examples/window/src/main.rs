@@ -43,6 +43,9 @@ struct Arguments {
     /// Where the engine computes: `shared` with the window, or as `--device` of the program says [default: shared if that is a GPU, else cpu]
     #[arg(long)]
     device: Option<Computes>,
+    /// Run everything a second time with all of it computed, and compare
+    #[arg(long)]
+    compare: bool,
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -53,7 +56,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let place = Place::open(computes, &host)?;
     let options = options(&host);
     let app = move |context: &CreationContext<'_>| {
-        let window = Window::new(context, host, place, arguments.model, arguments.recipe)?;
+        let window = Window::new(context, &host, place, arguments)?;
         Ok(Box::new(window) as Box<dyn eframe::App>)
     };
     let mut program = eframe::create_native("Afterimage", options, Box::new(app), &events);

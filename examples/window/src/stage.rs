@@ -147,7 +147,7 @@ impl Stage {
 
     /// The handle on `picture`, and what is on either side of it.
     fn slide(&mut self, ui: &mut Ui, picture: Rect) {
-        let response = ui.interact(picture, ui.id().with("slider"), Sense::click_and_drag());
+        let response = ui.interact(picture, ui.scope_id().with("slider"), Sense::click_and_drag());
         let response = response.on_hover_and_drag_cursor(CursorIcon::ResizeHorizontal);
         if let Some(at) = response.interact_pointer_pos() {
             self.slider = Some(((at.x - picture.left()) / picture.width()).clamp(0.0, 1.0));

@@ -41,7 +41,7 @@ impl Watch<'_> {
         heard.map_or(ControlFlow::Break(()), ControlFlow::Continue)
     }
 
-    fn preview(&self, progress: &Progress<'_>) -> Option<Painting> {
+    fn seen(&self, progress: &Progress<'_>) -> Option<Painting> {
         let [rows, channels, _, _] = progress.latents.dims();
         let map = self.map.filter(|map| map.channels() == channels)?;
         let row = (self.frames / 2).min(rows - 1);
@@ -55,7 +55,7 @@ impl Observer for Watch<'_> {
             number: progress.evaluation.index + 1,
             of: progress.total,
             refresh: progress.refresh,
-            preview: self.preview(progress),
+            preview: self.seen(progress),
         }))
     }
 

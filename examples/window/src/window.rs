@@ -7,10 +7,11 @@ use afterimage::device::Host;
 use afterimage::display::{Painter, Sampled};
 use afterimage::engine::Cancel;
 use afterimage::pipeline::{Recipe, Seeds};
-use eframe::egui::{self, CentralPanel, Context, Panel, RichText, Ui, ViewportCommand};
+use eframe::egui::{CentralPanel, Context, Panel, RichText, Ui, ViewportCommand};
 use eframe::wgpu::FilterMode;
 use eframe::{App, CreationContext, Frame};
 
+use crate::Arguments;
 use crate::controls::{self, Around, Pressed};
 use crate::look;
 use crate::plan::{Plan, Planner};
@@ -58,15 +59,14 @@ pub(crate) struct Window {
 impl Window {
     pub(crate) fn new(
         context: &CreationContext<'_>,
-        host: Host,
+        host: &Host,
         place: Place,
-        model: String,
-        replayed: Option<PathBuf>,
+        arguments: Arguments,
     ) -> Result<Self, Box<dyn Error + Send + Sync>> {
         look::dress(&context.egui_ctx);
         let renderer = context.wgpu_render_state.clone();
         let textures = Textures::new(renderer.ok_or("the window is drawn without wgpu")?);
-        let painter = || Painter::new(&host, Sampled::Encoded);
+        let painter = || Painter::new(host, Sampled::Encoded);
         let name = match &place.opened {
             Some(open) => format!("Computes on the window's device, {}.", open.info().name),
             None => format!(
@@ -76,8 +76,8 @@ impl Window {
             ),
         };
         let mut window = Self {
-            wishes: Wishes::new(model),
-            compares: false,
+            wishes: Wishes::new(arguments.model),
+            compares: arguments.compare,
             planned: None,
             plan: None,
             wrong: None,
@@ -93,7 +93,7 @@ impl Window {
             planner: Planner::new(context.egui_ctx.clone()),
             worker: Worker::new(place, painter(), context.egui_ctx.clone()),
         };
-        if let Some(path) = replayed {
+        if let Some(path) = arguments.recipe {
             window.open(&path, &context.egui_ctx);
         }
         Ok(window)
