@@ -21,8 +21,7 @@ use afterimage::pipeline::Recipe;
 /// The first evaluations compile shaders.
 const WARM: usize = 3;
 
-const RECIPE: &str =
-    r#"{"version": 1, "prompts": ["a red circle to the left of a blue star"], "seed": 7, "steps": 12}"#;
+const RECIPE: &str = r#"{"version": 1, "prompts": ["a red circle to the left of a blue star"], "seed": 7, "steps": 12}"#;
 
 struct Watch<'a> {
     host: &'a Host,
@@ -97,6 +96,9 @@ fn main() {
     let recipe = Recipe::from_json(RECIPE).unwrap();
     engine.run(&recipe, &Cancel::default(), &mut watch).unwrap();
     let [step, preview] = [watch.steps, watch.previews].map(median);
-    println!("step {step:.4} s, preview {preview:.4} s, {:.2} %", 100.0 * preview / step);
+    println!(
+        "step {step:.4} s, preview {preview:.4} s, {:.2} %",
+        100.0 * preview / step
+    );
     println!("read back: {} bytes at most", watch.read);
 }

@@ -36,11 +36,11 @@ start() {
   "$window" "$@" >log 2>&1 &
   running=$!
   for _ in $(seq 150); do
-    id=$(xdotool search --pid "$running" --name Afterimage 2>/dev/null | head -1) && [ -n "$id" ] && break
+    id=$(xdotool search --onlyvisible --name Afterimage 2>/dev/null | head -1) || true
+    [ -n "$id" ] && xdotool windowfocus "$id" 2>/dev/null && break
     kill -0 "$running" 2>/dev/null || { cat log >&2; exit 1; }
     sleep 0.2
   done
-  xdotool windowfocus --sync "$id"
   sleep 1
 }
 
@@ -78,7 +78,7 @@ same() {
 }
 
 start
-xdotool type --delay 25 'a red circle to the left of a blue star'
+xdotool type --delay 25 'a red circle to the left of a blue star, on a white background'
 xdotool key Return
 wait_for 120 'of [0-9]+ cells'
 shot made
@@ -90,7 +90,7 @@ same made "$saved"
 cmp <(convert "$saved" rgb:-) <(convert again.png rgb:-) || fail "the program makes another picture"
 echo "typed: $title; on the screen as in the file, and as the program makes it"
 
-xdotool type --delay 25 ' on a grey background'
+xdotool type --delay 25 ' with a green ring'
 xdotool key Return
 wait_for 60 'step [0-9]+ of'
 xdotool key Escape

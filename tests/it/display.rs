@@ -5,9 +5,9 @@
 
 use std::sync::LazyLock;
 
+use afterimage::Error;
 use afterimage::device::{self, Host, wgpu};
 use afterimage::display::{LinearMap, Painter, Painting, Sampled, compared};
-use afterimage::Error;
 use afterimage::image_io::Picture;
 use afterimage::rng::TorchRng;
 use burn::tensor::{Device, Tensor, TensorData};

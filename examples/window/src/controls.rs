@@ -64,7 +64,12 @@ pub(crate) fn show(
 /// Whether Enter was pressed in one of them.
 fn prompts(ui: &mut Ui, wishes: &mut Wishes) -> bool {
     ui.label(look::name("Prompt"));
-    let prompt = text(ui, &mut wishes.prompt, "a red circle to the left of a blue star", 3);
+    let prompt = text(
+        ui,
+        &mut wishes.prompt,
+        "a red circle to the left of a blue star",
+        3,
+    );
     if ui.memory(|memory| memory.focused().is_none()) {
         prompt.request_focus();
     }
@@ -122,7 +127,11 @@ fn numbers(ui: &mut Ui, wishes: &mut Wishes, plan: Option<&Plan>) {
     let frames = plan.and_then(|plan| plan.frames);
     let mut fields = vec![
         ("Seed", &mut wishes.seed, "any".to_owned()),
-        ("Steps", &mut wishes.steps, of_plan(|plan| plan.steps.to_string())),
+        (
+            "Steps",
+            &mut wishes.steps,
+            of_plan(|plan| plan.steps.to_string()),
+        ),
         (
             "Guidance",
             &mut wishes.guidance,
@@ -142,18 +151,21 @@ fn numbers(ui: &mut Ui, wishes: &mut Wishes, plan: Option<&Plan>) {
 }
 
 fn buttons(ui: &mut Ui, around: &Around<'_>) -> Option<Pressed> {
-    if around.is_running {
-        let cancel = look::button(ui, "Cancel", look::WRONG);
-        let is_escape = ui.input(|input| input.key_pressed(Key::Escape));
-        return (ui.add(cancel).clicked() || is_escape).then_some(Pressed::Cancel);
-    }
-    let run = look::button(ui, "Make it", look::ACCENT);
-    let run = ui.add_enabled(around.wrong.is_none(), run);
-    let save = egui::Button::new("Save").min_size(egui::vec2(ui.available_width(), 32.0));
-    if run.clicked() {
-        return Some(Pressed::Run);
-    }
-    let is_control = |input: &mut egui::InputState| input.consume_key(Modifiers::COMMAND, Key::S);
-    let is_saved = ui.add_enabled(around.is_made, save).clicked() || ui.input_mut(is_control);
-    (is_saved && around.is_made).then_some(Pressed::Save)
+    ui.vertical_centered_justified(|ui| {
+        if around.is_running {
+            let cancel = look::button("Cancel", look::WRONG);
+            let is_escape = ui.input(|input| input.key_pressed(Key::Escape));
+            return (ui.add(cancel).clicked() || is_escape).then_some(Pressed::Cancel);
+        }
+        let run = look::button("Make it", look::ACCENT);
+        if ui.add_enabled(around.wrong.is_none(), run).clicked() {
+            return Some(Pressed::Run);
+        }
+        let is_control =
+            |input: &mut egui::InputState| input.consume_key(Modifiers::COMMAND, Key::S);
+        let save = ui.add_enabled(around.is_made, egui::Button::new("Save"));
+        let is_saved = save.clicked() || ui.input_mut(is_control);
+        (is_saved && around.is_made).then_some(Pressed::Save)
+    })
+    .inner
 }

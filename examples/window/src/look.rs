@@ -2,7 +2,7 @@
 
 use eframe::egui::{
     self, Color32, CornerRadius, FontFamily, FontId, Frame, Margin, RichText, Stroke, TextStyle,
-    Theme, Vec2, Visuals, vec2,
+    Theme, Visuals, vec2,
 };
 
 pub(crate) const GROUND: Color32 = Color32::from_rgb(17, 18, 23);
@@ -83,12 +83,12 @@ pub(crate) fn name(text: &str) -> RichText {
     RichText::new(text).small().color(FAINT)
 }
 
-/// The one button that matters, as wide as there is place.
-pub(crate) fn button(ui: &egui::Ui, text: &str, fill: Color32) -> egui::Button<'static> {
+/// The one button that matters.
+pub(crate) fn button(text: &str, fill: Color32) -> egui::Button<'static> {
     let text = RichText::new(text).strong().color(GROUND);
     egui::Button::new(text)
         .fill(fill)
         .stroke(Stroke::NONE)
         .corner_radius(ROUND)
-        .min_size(Vec2::new(ui.available_width(), 38.0))
+        .min_size(vec2(0.0, 38.0))
 }

@@ -73,7 +73,8 @@ impl Plan {
 impl Span {
     /// `full` is the work of an evaluation that computes everything. What follows such a one in its span shares the rest.
     fn evaluations(&self, full: f64) -> impl Iterator<Item = Planned> + use<> {
-        let share = |gmacs: f64, of: usize| (gmacs / full / of.max(1) as f64).clamp(0.0, 1.0) as f32;
+        let share =
+            |gmacs: f64, of: usize| (gmacs / full / of.max(1) as f64).clamp(0.0, 1.0) as f32;
         let (first, next) = if self.refresh {
             (1.0, share(self.gmacs - full, self.len - 1))
         } else {
@@ -164,7 +165,11 @@ mod tests {
         assert_eq!(evaluations.len(), plan.evaluations);
         let full = evaluations.iter().filter(|one| one.refresh).count();
         assert_eq!(full, plan.work.full_evaluations);
-        assert!(evaluations.iter().any(|one| one.share > 0.0 && one.share < 1.0));
+        assert!(
+            evaluations
+                .iter()
+                .any(|one| one.share > 0.0 && one.share < 1.0)
+        );
     }
 
     #[test]

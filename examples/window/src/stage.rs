@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use afterimage::display::{Painter, Painting};
 use eframe::egui::{
-    self, Align2, Color32, CornerRadius, CursorIcon, Image, Pos2, Rect, RichText, Sense, Slider, Ui,
-    Vec2, load::SizedTexture, vec2,
+    self, Align2, Color32, CornerRadius, CursorIcon, Image, Pos2, Rect, RichText, Sense, Slider,
+    Ui, Vec2, load::SizedTexture, vec2,
 };
 use eframe::wgpu::FilterMode;
 
@@ -48,7 +48,10 @@ pub(crate) struct Stage {
 impl Picture {
     pub(crate) fn new(made: Made, textures: &Textures) -> Self {
         let shown = |painting: &Painting| textures.show(painting.clone(), FilterMode::Nearest);
-        let items = made.items.iter().map(|item| item.iter().map(shown).collect());
+        let items = made
+            .items
+            .iter()
+            .map(|item| item.iter().map(shown).collect());
         Self {
             items: items.collect(),
             made,
@@ -98,7 +101,12 @@ impl Stage {
         let slid = self.slid.take().map(|slid| slid.shown);
         let fits = slid.filter(|shown| shown.painting.size() == cached.size());
         let size = cached.size().map(|side| side as usize);
-        let new = || painter.blank(size).ok().map(|blank| textures.show(blank, FilterMode::Nearest));
+        let new = || {
+            painter
+                .blank(size)
+                .ok()
+                .map(|blank| textures.show(blank, FilterMode::Nearest))
+        };
         let Some(shown) = fits.or_else(new) else {
             return;
         };
@@ -120,7 +128,11 @@ impl Stage {
     pub(crate) fn show(&mut self, ui: &mut Ui, empty: &str) {
         self.play(ui);
         let has_films = self.frames() > 1;
-        let bar = if has_films || self.items() > 1 { 44.0 } else { 0.0 };
+        let bar = if has_films || self.items() > 1 {
+            44.0
+        } else {
+            0.0
+        };
         let place = ui.available_rect_before_wrap();
         let canvas = place.with_max_y(place.bottom() - bar);
         if let Some(made) = &self.made {
@@ -136,7 +148,12 @@ impl Stage {
         } else if let Some(preview) = &self.preview {
             let picture = fitted(canvas, 8.0 * preview.size());
             draw(ui, preview, picture);
-            tag(ui, picture.left_bottom() + vec2(10.0, -10.0), Align2::LEFT_BOTTOM, "preview");
+            tag(
+                ui,
+                picture.left_bottom() + vec2(10.0, -10.0),
+                Align2::LEFT_BOTTOM,
+                "preview",
+            );
         } else {
             let text = RichText::new(empty).color(look::FAINT).size(16.0);
             ui.put(canvas, egui::Label::new(text));
@@ -147,7 +164,11 @@ impl Stage {
 
     /// The handle on `picture`, and what is on either side of it.
     fn slide(&mut self, ui: &mut Ui, picture: Rect) {
-        let response = ui.interact(picture, ui.scope_id().with("slider"), Sense::click_and_drag());
+        let response = ui.interact(
+            picture,
+            ui.scope_id().with("slider"),
+            Sense::click_and_drag(),
+        );
         let response = response.on_hover_and_drag_cursor(CursorIcon::ResizeHorizontal);
         if let Some(at) = response.interact_pointer_pos() {
             self.slider = Some(((at.x - picture.left()) / picture.width()).clamp(0.0, 1.0));
@@ -207,7 +228,11 @@ impl Stage {
             return;
         }
         let now = ui.input(|input| input.time);
-        let sign = if self.plays_since.is_some() { "⏸" } else { "▶" };
+        let sign = if self.plays_since.is_some() {
+            "⏸"
+        } else {
+            "▶"
+        };
         if ui.button(sign).clicked() {
             self.plays_since = self.plays_since.is_none().then_some(now);
         }
@@ -224,11 +249,7 @@ impl Stage {
 /// Where a picture of `size` goes in `canvas`: in its middle, as large as it can be; where there is place for twice the size, by a whole number.
 fn fitted(canvas: Rect, size: Vec2) -> Rect {
     let scale = (canvas.size() / size).min_elem();
-    let scale = if scale >= 2.0 {
-        scale.floor()
-    } else {
-        scale
-    };
+    let scale = if scale >= 2.0 { scale.floor() } else { scale };
     let place = Rect::from_center_size(canvas.center(), size * scale.max(0.0));
     place.translate(place.min.round() - place.min)
 }

@@ -12,7 +12,8 @@ const LOWEST: f32 = 4.0;
 
 /// Shows `plan`, whose evaluations have run as far as `ran` says: for each whether it computed everything.
 pub(crate) fn show(ui: &mut Ui, plan: &Plan, ran: &[bool], is_running: bool) {
-    let (place, response) = ui.allocate_exact_size(vec2(ui.available_width(), HEIGHT), Sense::hover());
+    let (place, response) =
+        ui.allocate_exact_size(vec2(ui.available_width(), HEIGHT), Sense::hover());
     let evaluations = plan.evaluations();
     let width = place.width() / evaluations.len().max(1) as f32;
     let gap = (width * 0.25).min(3.0);
@@ -44,7 +45,10 @@ fn said(index: usize, of: usize, planned: Planned) -> String {
     let does = if planned.refresh {
         "computes everything".to_owned()
     } else {
-        format!("computes {:.0} % and uses the rest again", 100.0 * planned.share)
+        format!(
+            "computes {:.0} % and uses the rest again",
+            100.0 * planned.share
+        )
     };
     format!("Evaluation {} of {of} {does}", index + 1)
 }
@@ -52,7 +56,11 @@ fn said(index: usize, of: usize, planned: Planned) -> String {
 /// What the colours mean, and what `plan` spares.
 pub(crate) fn legend(ui: &mut Ui, plan: &Plan) {
     let work = &plan.work;
-    key(ui, look::ACCENT, &format!("{} in full", work.full_evaluations));
+    key(
+        ui,
+        look::ACCENT,
+        &format!("{} in full", work.full_evaluations),
+    );
     let reused = plan.evaluations - work.full_evaluations;
     key(ui, look::REUSED, &format!("{reused} reused"));
     let spares = if work.decided_in_the_run {
@@ -72,7 +80,9 @@ fn key(ui: &mut Ui, colour: Color32, text: &str) {
 /// A word on a dark ground, in a corner of a picture.
 pub(crate) fn tag(ui: &Ui, at: eframe::egui::Pos2, align: Align2, text: &str) {
     let font = FontId::proportional(13.0);
-    let galley = ui.painter().layout_no_wrap(text.to_owned(), font, look::TEXT);
+    let galley = ui
+        .painter()
+        .layout_no_wrap(text.to_owned(), font, look::TEXT);
     let place = align.anchor_size(at, galley.size() + vec2(16.0, 8.0));
     ui.painter()
         .rect_filled(place, look::ROUND, look::GROUND.gamma_multiply(0.8));

@@ -102,7 +102,9 @@ impl Window {
     /// Makes what `path` says again, or opens it as a model.
     fn open(&mut self, path: &Path, context: &Context) {
         let is_model = path.is_dir() && path.join("model_index.json").exists()
-            || path.extension().is_some_and(|ending| ending == "safetensors" || ending == "gguf");
+            || path
+                .extension()
+                .is_some_and(|ending| ending == "safetensors" || ending == "gguf");
         if is_model {
             self.wishes = Wishes::new(path.display().to_string());
             return;
@@ -144,7 +146,11 @@ impl Window {
             cancel: cancel.clone(),
         };
         if !self.worker.order(order) {
-            self.end("the engine's thread has ended; please start the program again", true, context);
+            self.end(
+                "the engine's thread has ended; please start the program again",
+                true,
+                context,
+            );
             return;
         }
         self.run = Some(Run {
@@ -152,7 +158,14 @@ impl Window {
             ran: Vec::new(),
             is_plain,
         });
-        self.say(if is_plain { "everything at every step" } else { "begins" }, false);
+        self.say(
+            if is_plain {
+                "everything at every step"
+            } else {
+                "begins"
+            },
+            false,
+        );
         title(context, "at work");
     }
 
@@ -276,7 +289,11 @@ impl Window {
         if let Some(plan) = &self.plan {
             let run = self.run.as_ref().filter(|run| !run.is_plain);
             let ran = run.map_or(&self.ran, |run| &run.ran);
-            let ran = if run.is_none() && self.stage.made.is_none() { &[] } else { &ran[..] };
+            let ran = if run.is_none() && self.stage.made.is_none() {
+                &[]
+            } else {
+                &ran[..]
+            };
             strip::show(ui, plan, ran, run.is_some());
             ui.horizontal(|ui| {
                 strip::legend(ui, plan);
@@ -291,7 +308,11 @@ impl Window {
             if self.run.is_some() {
                 ui.spinner();
             }
-            let colour = if self.is_failure { look::WRONG } else { look::TEXT };
+            let colour = if self.is_failure {
+                look::WRONG
+            } else {
+                look::TEXT
+            };
             ui.label(RichText::new(&self.said).color(colour));
         });
     }
@@ -352,10 +373,14 @@ impl App for Window {
 /// What a run took.
 fn account(made: &Made) -> String {
     let cells = format!("{} of {} cells", made.cells, made.cells_in_full);
-    let read = made.read_back.map(|bytes| {
-        format!(" · nothing larger than {bytes} bytes was read back from the device")
-    });
-    format!("{:.1} s · {cells}{}", made.seconds, read.unwrap_or_default())
+    let read = made
+        .read_back
+        .map(|bytes| format!(" · nothing larger than {bytes} bytes was read back from the device"));
+    format!(
+        "{:.1} s · {cells}{}",
+        made.seconds,
+        read.unwrap_or_default()
+    )
 }
 
 /// What the cached run spared beside the plain one.

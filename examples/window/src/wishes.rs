@@ -8,8 +8,14 @@ use afterimage::pipeline::{Recipe, Seeds};
 /// Rules that the menu offers, and what they are called there.
 pub(crate) const RULES: [(&str, &str); 6] = [
     ("Everything at every step", "none"),
-    ("DeepCache, every third step", "deepcache:interval=3,branch=0"),
-    ("DeepCache, every fifth step", "deepcache:interval=5,branch=0"),
+    (
+        "DeepCache, every third step",
+        "deepcache:interval=3,branch=0",
+    ),
+    (
+        "DeepCache, every fifth step",
+        "deepcache:interval=5,branch=0",
+    ),
     ("Encoder propagation", "faster-diffusion"),
     ("The run decides (EasyCache)", "easycache"),
     ("As fast as twice, calibrated", "auto:speedup=2"),
@@ -84,7 +90,9 @@ impl Wishes {
         recipe.film.frames = number("frames", &self.frames)?;
         let rule: CacheRule = match self.rule.trim() {
             "" => CacheRule::none(),
-            rule => rule.parse().map_err(|error: afterimage::Error| error.to_string())?,
+            rule => rule
+                .parse()
+                .map_err(|error: afterimage::Error| error.to_string())?,
         };
         recipe.reuse((rule != CacheRule::none()).then_some(rule));
         Ok(recipe)
@@ -142,11 +150,20 @@ mod tests {
         let mut wishes = Wishes::new(String::new());
         wishes.rule.clear();
         let silent = wishes.recipe().unwrap();
-        assert_eq!(silent, Recipe { version: 1, ..Recipe::default() });
+        assert_eq!(
+            silent,
+            Recipe {
+                version: 1,
+                ..Recipe::default()
+            }
+        );
         wishes.prompt = "a ring".into();
         wishes.seed = "9".into();
         let asked = wishes.recipe().unwrap();
-        assert_eq!((asked.prompts, asked.seed), (vec!["a ring".into()], Some(Seeds::One(9))));
+        assert_eq!(
+            (asked.prompts, asked.seed),
+            (vec!["a ring".into()], Some(Seeds::One(9)))
+        );
     }
 
     #[test]
