@@ -106,7 +106,8 @@ shot compared
 echo "compared: $title"
 stop
 
-start --model "$models/scenes-film"
+ln -s "$models/scenes-film" scenes-film
+start --model scenes-film
 xdotool type --delay 25 'a red circle moves to the right'
 xdotool key Return
 wait_for 240 'of [0-9]+ cells'

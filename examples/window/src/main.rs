@@ -8,6 +8,15 @@
 //! cargo run --release -p afterimage-window
 //! ```
 
+#![cfg_attr(
+    test,
+    allow(
+        clippy::unwrap_used,
+        clippy::float_cmp,
+        reason = "tests panic, and compare what was not computed"
+    )
+)]
+
 mod controls;
 mod look;
 mod plan;

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use afterimage::display::{Painter, Painting};
 use eframe::egui::{
-    self, Align2, Color32, CornerRadius, CursorIcon, Image, Pos2, Rect, RichText, Sense, Slider,
-    Ui, Vec2, load::SizedTexture, vec2,
+    Align2, Color32, CornerRadius, CursorIcon, Image, Label, Pos2, Rect, RichText, Sense, Slider,
+    Stroke, Ui, Vec2, load::SizedTexture, vec2,
 };
 use eframe::wgpu::FilterMode;
 
@@ -156,7 +156,7 @@ impl Stage {
             );
         } else {
             let text = RichText::new(empty).color(look::FAINT).size(16.0);
-            ui.put(canvas, egui::Label::new(text));
+            ui.put(canvas, Label::new(text));
         }
         ui.advance_cursor_after_rect(canvas);
         ui.horizontal(|ui| self.bar(ui));
@@ -176,9 +176,12 @@ impl Stage {
         let at = picture.left() + picture.width() * self.slider.unwrap_or(0.5);
         let handle = Pos2::new(at, picture.center().y);
         ui.painter().circle_filled(handle, 11.0, Color32::WHITE);
-        let arrow = egui::FontId::proportional(13.0);
-        let middle = Align2::CENTER_CENTER;
-        ui.painter().text(handle, middle, "⬌", arrow, look::GROUND);
+        for side in [-1.0, 1.0] {
+            let corner = |x: f32, y: f32| handle + vec2(side * x, y);
+            let arrow = [corner(3.0, -4.0), corner(7.0, 0.0), corner(3.0, 4.0)];
+            let stroke = Stroke::new(1.5, look::GROUND);
+            ui.painter().line(arrow.to_vec(), stroke);
+        }
         let said = |result: &Option<Picture>, name: &str| {
             let seconds = result.as_ref().map_or(0.0, |result| result.made.seconds);
             format!("{name}, {seconds:.1} s")
@@ -228,12 +231,12 @@ impl Stage {
             return;
         }
         let now = ui.input(|input| input.time);
-        let sign = if self.plays_since.is_some() {
-            "⏸"
+        let text = if self.plays_since.is_some() {
+            "Pause"
         } else {
-            "▶"
+            "Play"
         };
-        if ui.button(sign).clicked() {
+        if ui.button(text).clicked() {
             self.plays_since = self.plays_since.is_none().then_some(now);
         }
         ui.spacing_mut().slider_width = ui.available_width() - 80.0;

@@ -63,11 +63,15 @@ pub(crate) fn legend(ui: &mut Ui, plan: &Plan) {
     );
     let reused = plan.evaluations - work.full_evaluations;
     key(ui, look::REUSED, &format!("{reused} reused"));
-    let spares = if work.decided_in_the_run {
-        format!("up to {:.2} times less work", work.predicted_speedup)
+    let most = if work.decided_in_the_run {
+        "up to "
     } else {
-        format!("{:.2} times less work", work.predicted_speedup)
+        ""
     };
+    let spares = format!(
+        "{} of {} cells, {most}{:.2} times less work",
+        work.cells_run, work.cells_total, work.predicted_speedup
+    );
     ui.label(look::name(&spares));
 }
 

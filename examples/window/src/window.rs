@@ -7,7 +7,7 @@ use afterimage::device::Host;
 use afterimage::display::{Painter, Sampled};
 use afterimage::engine::Cancel;
 use afterimage::pipeline::{Recipe, Seeds};
-use eframe::egui::{CentralPanel, Context, Panel, RichText, Ui, ViewportCommand};
+use eframe::egui::{CentralPanel, Context, Panel, RichText, Spinner, Ui, ViewportCommand};
 use eframe::wgpu::FilterMode;
 use eframe::{App, CreationContext, Frame};
 
@@ -280,8 +280,8 @@ impl Window {
         let named = |name: String| PathBuf::from(format!("{name}.{ending}"));
         let plain = named(format!("afterimage-{seed}"));
         let numbered = (2..).map(|number| named(format!("afterimage-{seed}-{number}")));
-        let mut names = std::iter::once(plain).chain(numbered);
-        names.find(|name| !name.exists()).unwrap_or_default()
+        let mut all = std::iter::once(plain).chain(numbered);
+        all.find(|name| !name.exists()).unwrap_or_default()
     }
 
     /// Below the picture: the plan, and what is said.
@@ -306,7 +306,7 @@ impl Window {
         }
         ui.horizontal(|ui| {
             if self.run.is_some() {
-                ui.spinner();
+                ui.add(Spinner::new().size(16.0));
             }
             let colour = if self.is_failure {
                 look::WRONG

@@ -63,7 +63,7 @@ impl Wishes {
             steps: said(recipe.steps),
             guidance: said(recipe.guidance_scale),
             frames: said(recipe.film.frames),
-            rule: rule.map_or_else(|| RULES[0].1.to_owned(), ToString::to_string),
+            rule: rule.map_or_else(|| RULES[0].1.to_owned(), text_of),
             base: recipe,
         }
     }
@@ -97,6 +97,13 @@ impl Wishes {
         recipe.reuse((rule != CacheRule::none()).then_some(rule));
         Ok(recipe)
     }
+}
+
+/// `rule` as the menu has it, or as it writes itself.
+fn text_of(rule: &CacheRule) -> String {
+    let is_same = |text: &str| text.parse::<CacheRule>().is_ok_and(|known| known == *rule);
+    let known = RULES.iter().find(|(_, text)| is_same(text));
+    known.map_or_else(|| rule.to_string(), |(_, text)| (*text).to_owned())
 }
 
 /// `text` in place of the first of `texts`: further ones, of a batch, stay.

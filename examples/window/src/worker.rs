@@ -238,9 +238,9 @@ impl Made {
     fn of(finished: &Finished, painter: &Painter, place: &Place) -> Result<Self, Error> {
         let generated = &finished.generated;
         let rows = generated.images.dims()[0];
-        let painted = (0..rows).map(|row| painter.picture(generated.images.clone(), row));
-        let painted = painted.collect::<Result<Vec<_>, Error>>()?;
-        let items = painted.chunks(generated.frames.max(1));
+        let pictures = (0..rows).map(|row| painter.picture(generated.images.clone(), row));
+        let pictures = pictures.collect::<Result<Vec<_>, Error>>()?;
+        let items = pictures.chunks(generated.frames.max(1));
         let account = &finished.account;
         let took = |report: &afterimage::pipeline::Report| {
             (report.text + report.denoising + report.decoding).as_secs_f64()
