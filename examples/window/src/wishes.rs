@@ -17,7 +17,7 @@ pub(crate) const RULES: [(&str, &str); 6] = [
         "deepcache:interval=5,branch=0",
     ),
     ("Encoder propagation", "faster-diffusion"),
-    ("The run decides (EasyCache)", "easycache"),
+    ("The run decides (EasyCache)", "easycache:threshold=0.1"),
     ("As fast as twice, calibrated", "auto:speedup=2"),
 ];
 
