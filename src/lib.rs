@@ -8,7 +8,7 @@
 //! 2. contracts: [`conditioning`], [`denoiser`], [`sampler`], [`text`], [`inject`]
 //! 3. three worlds that do not know each other: [`models`], [`samplers`], [`cache`]
 //! 4. where they meet: [`guidance`], [`blend`], [`denoise`], [`motion`], [`doctor`], [`pipeline`], [`catalog`], [`image_io`],
-//!    `metrics`
+//!    [`display`], `metrics`
 //! 5. recipes to pictures: [`engine`]; experiments on pipelines: `evaluation`
 //! 6. the outer edge: the command line, the server
 //!
@@ -47,6 +47,7 @@ pub mod samplers;
 pub mod blend;
 pub mod catalog;
 pub mod denoise;
+pub mod display;
 pub mod doctor;
 pub mod guidance;
 pub mod image_io;

@@ -9,6 +9,8 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
+#[cfg(feature = "wgpu")]
+use burn::tensor::wgpu::wgpu;
 use burn::{
     backend::{CubeDevice, DispatchDevice},
     cubecl::features::Plane,
@@ -42,7 +44,7 @@ pub(super) fn adapters(backend: Backend) -> Vec<Adapter> {
 }
 
 /// One thread at a time: OpenGL's drivers abort the process when two open a device at once.
-fn alone() -> MutexGuard<'static, ()> {
+pub(super) fn alone() -> MutexGuard<'static, ()> {
     static ALONE: Mutex<()> = Mutex::new(());
     ALONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -199,6 +201,65 @@ pub(super) fn room(device: &Device) -> [Option<u64>; 2] {
     [free, Some(memory.max_page_size)]
 }
 
+/// The largest value that was ever read back from `device` to the program, in bytes, whoever read it: what cubecl reads through says that
+/// of itself. A program that shows textures holds by it that no picture went through its memory. 0 for devices that read otherwise.
+#[cfg(feature = "wgpu")]
+pub fn largest_read_back(device: &Device) -> u64 {
+    use burn_cubecl::cubecl::MemoryScope;
+
+    #[allow(
+        irrefutable_let_patterns,
+        reason = "builds without `cpu` have no other device"
+    )]
+    let DispatchDevice::Cube(cube) = device.as_dispatch() else {
+        return 0;
+    };
+    let report = cube.client().memory_report(MemoryScope::Device);
+    let memories = report.streams.iter().flat_map(|stream| &stream.auxiliary);
+    let staging = memories.filter(|memory| memory.name.contains("Staging"));
+    let pools = staging.flat_map(|memory| &memory.pools.dynamic);
+    pools.map(|pool| pool.largest_alloc).max().unwrap_or(0)
+}
+
+/// Has the runtime compute on the device of `setup`, which must not be registered twice.
+#[cfg(feature = "wgpu")]
+pub(super) fn register(setup: burn::tensor::wgpu::WgpuSetup) -> Result<OpenDevice, Error> {
+    let selector = "shared".to_owned();
+    tuning::configure();
+    let info = setup.adapter.get_info();
+    let device = {
+        let _alone = alone();
+        guarded(|| Device::wgpu_options().setup(setup).init())
+    };
+    let device = device.and_then(|device| device.map_err(|error| error.to_string()));
+    let device = device.map_err(|reason| DeviceError::Start {
+        name: selector.clone(),
+        reason,
+    })?;
+    remember(&device, driver_words(&info));
+    let class = match info.device_type {
+        wgpu::DeviceType::DiscreteGpu => DeviceClass::DiscreteGpu,
+        wgpu::DeviceType::IntegratedGpu => DeviceClass::IntegratedGpu,
+        wgpu::DeviceType::VirtualGpu => DeviceClass::VirtualGpu,
+        wgpu::DeviceType::Cpu => DeviceClass::SoftwareRasteriser,
+        wgpu::DeviceType::Other => DeviceClass::OtherGpu,
+    };
+    let adapter = Adapter {
+        device,
+        selector,
+        class,
+    };
+    adapter.open("the host's")
+}
+
+/// A driver and its version, as its adapter names them.
+#[cfg(feature = "wgpu")]
+fn driver_words(info: &wgpu::AdapterInfo) -> String {
+    let words = [info.driver.trim(), info.driver_info.trim()];
+    let words: Vec<_> = words.into_iter().filter(|word| !word.is_empty()).collect();
+    words.join(" ")
+}
+
 /// Acquires a wgpu adapter through the path that returns errors. Adapters that selector cannot name, and CUDA, start on first use.
 #[cfg(feature = "wgpu")]
 fn start(device: &Device) -> Result<(), String> {
@@ -213,10 +274,7 @@ fn start(device: &Device) -> Result<(), String> {
     let options = Device::wgpu_options().device_kind(kind);
     match options.graphics_api(wgpu.backend).init_with_setup() {
         Ok((_, setup)) => {
-            let info = setup.adapter.get_info();
-            let words = [info.driver.trim(), info.driver_info.trim()];
-            let words: Vec<_> = words.into_iter().filter(|word| !word.is_empty()).collect();
-            remember(device, words.join(" "));
+            remember(device, driver_words(&setup.adapter.get_info()));
             Ok(())
         }
         // An earlier call of this process started the same adapter.

@@ -11,6 +11,8 @@ mod database;
 mod dtype;
 #[cfg(any(feature = "cuda", feature = "wgpu"))]
 mod gpu;
+#[cfg(feature = "wgpu")]
+mod host;
 mod info;
 mod room;
 #[cfg(any(feature = "cuda", feature = "wgpu"))]
@@ -25,6 +27,10 @@ pub use cache::user_cache;
 pub use choice::{Backend, DeviceChoice};
 pub use cpu::peak_memory;
 pub use dtype::DtypeChoice;
+#[cfg(feature = "wgpu")]
+pub use gpu::largest_read_back;
+#[cfg(feature = "wgpu")]
+pub use host::{Host, Required, from_wgpu, required, wgpu};
 pub use info::{DeviceClass, DeviceInfo};
 pub use room::{Room, pool_bytes, room};
 pub use workload::Workload;

@@ -16,6 +16,7 @@ use crate::{
     cache::Account,
     denoise::Observer,
     device::{DeviceChoice, OpenDevice},
+    display::LinearMap,
     error::{Error, RequestError},
     pipeline::{
         Arrangement, Generated, Pipeline, Recipe, RecipeControl, RecipeEmbedding, RecipeFile,
@@ -31,6 +32,8 @@ pub struct EngineOptions {
     pub recipe: Recipe,
     /// Where it computes.
     pub device: DeviceChoice,
+    /// A device that is open already, in place of [`device`](Self::device): one that a host shares (`device::from_wgpu`).
+    pub opened: Option<OpenDevice>,
     /// Whether text encoders stay in memory while the denoiser runs.
     pub residency: Residency,
     /// Whether the kernels of a GPU go unchecked on its first use.
@@ -43,6 +46,7 @@ impl Default for EngineOptions {
         Self {
             recipe: Recipe::default(),
             device: DeviceChoice::Auto,
+            opened: None,
             residency: Residency::default(),
             unchecked: false,
         }
@@ -130,7 +134,10 @@ impl Engine {
             streaming: own.stream_weights.unwrap_or_default(),
             unchecked: options.unchecked,
         };
-        let machine = Machine::open(place, listener)?;
+        let machine = match &options.opened {
+            Some(open) => Machine::prepare(place, open.clone(), listener)?,
+            None => Machine::open(place, listener)?,
+        };
         model.arrange_for_any(&machine, listener)?;
         let engine = Self {
             held: Mutex::default(),
@@ -194,6 +201,18 @@ impl Engine {
             reports: made.reports,
             loading: made.loading,
         })
+    }
+
+    /// What shows latents of the model as small pictures at next to no cost ([`Pipeline::linear_map`]), once runs under way are done. Ask once,
+    /// before the first run.
+    ///
+    /// # Errors
+    ///
+    /// If the device fails.
+    pub fn linear_map(&self) -> Result<LinearMap, Error> {
+        let mut held = self.turn();
+        let loaded = Loaded::by(&self.own, &self.model, &self.machine);
+        Held::serve(&mut held, &self.model, &self.machine, &loaded)?.linear_map()
     }
 
     /// The pipeline, once nobody runs on it. A run that panicked leaves none behind.

@@ -62,7 +62,8 @@ impl Machine {
         Self::prepare(place, device::open(place.device)?, listener)
     }
 
-    fn prepare(
+    /// The machine of a device that is open; `place` names no other.
+    pub(super) fn prepare(
         place: Place,
         device: OpenDevice,
         listener: &mut dyn Listener,

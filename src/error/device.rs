@@ -16,6 +16,41 @@ pub(crate) enum DeviceError {
     #[cfg(any(feature = "cuda", feature = "wgpu"))]
     #[error("device `{name}` does not start: {reason}\nhint: `afterimage devices` shows what does")]
     Start { name: String, reason: String },
+    #[cfg(feature = "wgpu")]
+    #[error(
+        "device `{device}` was made without {missing}\nhint: ask for what `device::required` says of its adapter, or have `device::Host::request` make the device"
+    )]
+    Lacks { device: String, missing: String },
+    #[cfg(feature = "wgpu")]
+    #[error(
+        "device `{device}` was made by wgpu's own request, which cannot switch on what kernels in {compiler} need\nhint: have `device::Host::request` make the device, and hand it to whatever else uses it"
+    )]
+    Foreign {
+        device: String,
+        compiler: &'static str,
+    },
+    #[cfg(feature = "wgpu")]
+    #[error(
+        "the device is of `{device}`, the adapter is `{adapter}`\nhint: hand over the adapter that the device was requested from"
+    )]
+    OtherAdapter { device: String, adapter: String },
+    #[cfg(feature = "wgpu")]
+    #[error(
+        "`{device}` is software Vulkan, which crashes on the engine's kernels\nhint: take wgpu's OpenGL backend (`WGPU_BACKEND=gl`), which reaches the same rasteriser"
+    )]
+    SoftwareVulkan { device: String },
+    #[cfg(feature = "wgpu")]
+    #[error(
+        "the tensor is on another GPU than the textures\nhint: open the engine on the same host (`device::from_wgpu`)"
+    )]
+    Elsewhere,
+    #[cfg(feature = "wgpu")]
+    #[error("there is no texture of {what}\nhint: {device} takes up to {limit}")]
+    NoTexture {
+        what: String,
+        device: &'static str,
+        limit: usize,
+    },
     #[error(
         "device `{device}` cannot compute in `{dtype}`\nhint: leave `--dtype` out, or choose one of {supported}"
     )]

@@ -8,6 +8,7 @@
 
 mod cascade;
 mod config;
+mod linear;
 mod load;
 mod made;
 mod pace;

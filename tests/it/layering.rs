@@ -15,8 +15,8 @@ const FLOORS: &[&[&str]] = &[
     &["conditioning", "denoiser", "inject", "sampler", "text"],
     &["cache", "models", "samplers"],
     &[
-        "blend", "catalog", "denoise", "doctor", "guidance", "image_io", "metrics", "motion",
-        "pipeline",
+        "blend", "catalog", "denoise", "display", "doctor", "guidance", "image_io", "metrics",
+        "motion", "pipeline",
     ],
     &["engine", "evaluation"],
     &["cli", "serve"],

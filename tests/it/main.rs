@@ -49,6 +49,8 @@ mod clip;
 mod control;
 mod ddpm;
 mod device;
+#[cfg(feature = "wgpu")]
+mod display;
 mod distilled;
 mod dit;
 mod doctor;
