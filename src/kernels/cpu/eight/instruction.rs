@@ -1,7 +1,7 @@
 //! Instructions that multiply bytes and sum the products as whole numbers, which is exact: every processor gives the same.
 //!
 //! A weight is -127 to 127, an activation as well. The instructions of VNNI take one of the two without a sign, so activations are kept
-//! 128 above themselves there, and what that adds to a sum is taken off again ([`OFFSET`](Instruction::OFFSET)). AVX2 multiplies both in
+//! 128 above themselves there, and what that adds to a sum is taken off again ([`add_scaled`](Instruction::add_scaled)). AVX2 multiplies both in
 //! 16 bits, as its own product of bytes saturates.
 
 #![allow(
@@ -28,8 +28,6 @@ pub(super) trait Instruction {
 
     /// Outputs that a vector of sums is of.
     const OUTPUTS: usize;
-    /// What activations are kept above themselves, as VNNI wants it: 128 or nothing.
-    const OFFSET: i32;
 
     fn kept(integer: i8) -> Self::Value;
 
@@ -55,7 +53,7 @@ pub(super) trait Instruction {
     /// The processor has the instructions.
     unsafe fn add(sums: Self::Sums, quads: Self::Quads, weights: Self::Weights) -> Self::Sums;
 
-    /// Adds the sums under a `scale` to those so far, one for every output; `offsets` is what [`OFFSET`](Self::OFFSET) has added to them, in
+    /// Adds the sums under a `scale` to those so far, one for every output; `offsets` is what 128 above the activations has added to them, in
     /// whole numbers. Every step is rounded by itself, so that all kinds give the same.
     ///
     /// # Safety
@@ -116,7 +114,6 @@ impl Instruction for Plain {
     type Sums = [i32; MOST];
 
     const OUTPUTS: usize = MOST;
-    const OFFSET: i32 = 128;
 
     #[inline(always)]
     fn kept(integer: i8) -> u8 {
@@ -195,7 +192,6 @@ mod vectors {
         type Sums = __m256i;
 
         const OUTPUTS: usize = 4;
-        const OFFSET: i32 = 0;
 
         #[inline(always)]
         fn kept(integer: i8) -> i16 {
@@ -249,7 +245,6 @@ mod vectors {
         type Sums = __m256i;
 
         const OUTPUTS: usize = 8;
-        const OFFSET: i32 = Plain::OFFSET;
 
         #[inline(always)]
         fn kept(integer: i8) -> u8 {
@@ -302,7 +297,6 @@ mod vectors {
         type Sums = __m512i;
 
         const OUTPUTS: usize = MOST;
-        const OFFSET: i32 = Plain::OFFSET;
 
         #[inline(always)]
         fn kept(integer: i8) -> u8 {

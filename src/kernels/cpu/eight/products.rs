@@ -270,11 +270,10 @@ fn put<V>(job: &Job<'_, V>, task: &Task, sums: &[f32]) {
             for ((value, scale), bias) in line.iter_mut().zip(&scales).zip(&biases) {
                 *value = *value * scale + bias;
             }
-            match <&mut [_; PANEL]>::try_from(&mut *places) {
-                Ok(whole) => *whole = line.map(MaybeUninit::new),
-                Err(_) => {
-                    places.write_copy_of_slice(&line[..some]);
-                }
+            if let Ok(whole) = <&mut [_; PANEL]>::try_from(&mut *places) {
+                *whole = line.map(MaybeUninit::new);
+            } else {
+                places.write_copy_of_slice(&line[..some]);
             }
         }
     }
