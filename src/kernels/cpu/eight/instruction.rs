@@ -8,7 +8,8 @@
     clippy::cast_ptr_alignment,
     clippy::inline_always,
     unsafe_code,
-    reason = "one instruction set runs through all of a kernel; no load wants an alignment; vector loads take pointers, and instructions are there on some processors only; every caller passes the room it checked"
+    reason = "one instruction set runs through all of a kernel; no load wants an alignment; vector loads take pointers, and \
+              instructions are there on some processors only; every caller passes the room it checked"
 )]
 
 /// Activations of a token that are multiplied by as many weights of an output at once.
