@@ -4,9 +4,9 @@ use burn::backend::ops::ConvOptions;
 use burn::backend::{Dispatch, DispatchTensor};
 use burn::nn::PaddingConfig2d;
 use burn::nn::conv::Conv2d;
-use burn::tensor::{DType, Tensor};
 use burn::tensor::module::interpolate;
 use burn::tensor::ops::{InterpolateMode, InterpolateOptions};
+use burn::tensor::{DType, Tensor};
 
 use super::quarantine::Kernel;
 use super::{Operations, fallback};

@@ -156,7 +156,11 @@ fn size(geometry: &Geometry) -> usize {
     shape(geometry).num_elements()
 }
 
-pub(super) fn geometry(input: &FlexTensor, weight: &FlexTensor, options: &ConvOptions<2>) -> Geometry {
+pub(super) fn geometry(
+    input: &FlexTensor,
+    weight: &FlexTensor,
+    options: &ConvOptions<2>,
+) -> Geometry {
     let [rows, channels, height, width] = input.shape().dims();
     let [output, _, tall, wide] = weight.shape().dims();
     let [(top, bottom), (left, right)] = options.padding;

@@ -17,6 +17,7 @@ use crate::kernels::cpu::product::Task;
 /// A layer by one instruction, so many tokens and vectors of outputs at a time.
 macro_rules! kernel {
     ($name:ident, $instruction:ty, $tokens:literal, $vectors:literal $(, $features:literal)?) => {
+        #[allow(unused_unsafe, reason = "without features nothing is promised")]
         fn $name(layer: Layer<'_>) -> Vec<f32> {
             type Value = <$instruction as Instruction>::Value;
 
@@ -31,17 +32,14 @@ macro_rules! kernel {
                 unsafe { multiply::<$instruction, $tokens, $vectors>(job, task, room) };
             }
 
-            #[allow(unused_unsafe, reason = "without features nothing is promised")]
             let rows = Rows::rounded(
                 layer.source,
                 <$instruction>::kept(0),
                 // SAFETY: a kind is one that the processor has.
                 |values, kept, scales| unsafe { rounded(values, kept, scales) },
             );
-            #[allow(unused_unsafe, reason = "without features nothing is promised")]
             // SAFETY: as above.
-            let output = layer.by(rows, |job, task, room| unsafe { multiplied(job, task, room) });
-            output
+            layer.by(rows, |job, task, room| unsafe { multiplied(job, task, room) })
         }
     };
 }

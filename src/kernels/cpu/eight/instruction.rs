@@ -1,12 +1,15 @@
 //! Instructions that multiply bytes and sum the products as whole numbers, which is exact: every processor gives the same.
 //!
 //! A weight is -127 to 127, an activation as well. The instructions of VNNI take one of the two without a sign, so activations are kept
-//! 128 above themselves there, and what that adds to a sum is taken off again ([`OFFSET`](Instruction::OFFSET)). AVX2 multiplies both in
+//! 128 above themselves there, and what that adds to a sum is taken off again ([`add_scaled`](Instruction::add_scaled)). AVX2 multiplies both in
 //! 16 bits, as its own product of bytes saturates.
 
 #![allow(
+    clippy::cast_ptr_alignment,
+    clippy::inline_always,
     unsafe_code,
-    reason = "vector loads take pointers, and instructions are there on some processors only; every caller passes the room it checked"
+    reason = "one instruction set runs through all of a kernel; no load wants an alignment; vector loads take pointers, and \
+              instructions are there on some processors only; every caller passes the room it checked"
 )]
 
 /// Activations of a token that are multiplied by as many weights of an output at once.
@@ -28,8 +31,6 @@ pub(super) trait Instruction {
 
     /// Outputs that a vector of sums is of.
     const OUTPUTS: usize;
-    /// What activations are kept above themselves.
-    const OFFSET: i32;
 
     fn kept(integer: i8) -> Self::Value;
 
@@ -55,12 +56,13 @@ pub(super) trait Instruction {
     /// The processor has the instructions.
     unsafe fn add(sums: Self::Sums, quads: Self::Quads, weights: Self::Weights) -> Self::Sums;
 
-    /// The sums in front, one for every output.
+    /// Adds the sums under a `scale` to those so far, one for every output; `offsets` is what 128 above the activations has added to them, in
+    /// whole numbers. Every step is rounded by itself, so that all kinds give the same.
     ///
     /// # Safety
     ///
-    /// The processor has the instructions.
-    unsafe fn sums(sums: Self::Sums) -> [i32; MOST];
+    /// The processor has the instructions, and [`OUTPUTS`](Self::OUTPUTS) values are readable and writable.
+    unsafe fn add_scaled(sums: Self::Sums, offsets: *const f32, scale: f32, to: *mut f32);
 }
 
 /// Which of them.
@@ -115,7 +117,6 @@ impl Instruction for Plain {
     type Sums = [i32; MOST];
 
     const OUTPUTS: usize = MOST;
-    const OFFSET: i32 = 128;
 
     #[inline(always)]
     fn kept(integer: i8) -> u8 {
@@ -150,8 +151,17 @@ impl Instruction for Plain {
     }
 
     #[inline(always)]
-    unsafe fn sums(sums: Self::Sums) -> [i32; MOST] {
-        sums
+    unsafe fn add_scaled(sums: Self::Sums, offsets: *const f32, scale: f32, to: *mut f32) {
+        // SAFETY: the caller's promise.
+        let (offsets, to) = unsafe {
+            (
+                &*offsets.cast::<[f32; MOST]>(),
+                &mut *to.cast::<[f32; MOST]>(),
+            )
+        };
+        for ((to, sum), offset) in to.iter_mut().zip(&sums).zip(offsets) {
+            *to += (sum - *offset as i32) as f32 * scale;
+        }
     }
 }
 
@@ -161,11 +171,15 @@ pub(super) use vectors::{Avx2, Avx512Vnni, AvxVnni};
 #[cfg(target_arch = "x86_64")]
 mod vectors {
     use std::arch::x86_64::{
-        __m256i, __m512i, _mm_hadd_epi32, _mm_loadu_si128, _mm_storeu_si128, _mm256_add_epi32,
-        _mm256_castsi256_si128, _mm256_cvtepi8_epi16, _mm256_dpbusd_avx_epi32,
-        _mm256_extracti128_si256, _mm256_loadu_si256, _mm256_madd_epi16, _mm256_set1_epi32,
-        _mm256_set1_epi64x, _mm256_setzero_si256, _mm256_storeu_si256, _mm512_dpbusd_epi32,
-        _mm512_loadu_si512, _mm512_set1_epi32, _mm512_setzero_si512, _mm512_storeu_si512,
+        __m256i, __m512i, _mm_add_ps, _mm_cvtepi32_ps, _mm_hadd_epi32, _mm_loadu_ps,
+        _mm_loadu_si128, _mm_mul_ps, _mm_set1_ps, _mm_storeu_ps, _mm256_add_epi32, _mm256_add_ps,
+        _mm256_castsi256_si128, _mm256_cvtepi8_epi16, _mm256_cvtepi32_ps, _mm256_cvtps_epi32,
+        _mm256_dpbusd_avx_epi32, _mm256_extracti128_si256, _mm256_loadu_ps, _mm256_loadu_si256,
+        _mm256_madd_epi16, _mm256_mul_ps, _mm256_set1_epi32, _mm256_set1_epi64x, _mm256_set1_ps,
+        _mm256_setzero_si256, _mm256_storeu_ps, _mm256_sub_epi32, _mm512_add_ps,
+        _mm512_cvtepi32_ps, _mm512_cvtps_epi32, _mm512_dpbusd_epi32, _mm512_loadu_ps,
+        _mm512_loadu_si512, _mm512_mul_ps, _mm512_set1_epi32, _mm512_set1_ps, _mm512_setzero_si512,
+        _mm512_storeu_ps, _mm512_sub_epi32,
     };
 
     use super::{Instruction, MOST, Plain, QUAD};
@@ -181,7 +195,6 @@ mod vectors {
         type Sums = __m256i;
 
         const OUTPUTS: usize = 4;
-        const OFFSET: i32 = 0;
 
         #[inline(always)]
         fn kept(integer: i8) -> i16 {
@@ -213,15 +226,14 @@ mod vectors {
         }
 
         #[inline(always)]
-        unsafe fn sums(sums: __m256i) -> [i32; MOST] {
-            let mut found = [0; MOST];
-            // SAFETY: the caller's promise; there is room for four.
+        unsafe fn add_scaled(sums: __m256i, _offsets: *const f32, scale: f32, to: *mut f32) {
+            // SAFETY: the caller's promise.
             unsafe {
                 let high = _mm256_extracti128_si256::<1>(sums);
-                let both = _mm_hadd_epi32(_mm256_castsi256_si128(sums), high);
-                _mm_storeu_si128(found.as_mut_ptr().cast(), both);
+                let sums = _mm_hadd_epi32(_mm256_castsi256_si128(sums), high);
+                let scaled = _mm_mul_ps(_mm_cvtepi32_ps(sums), _mm_set1_ps(scale));
+                _mm_storeu_ps(to, _mm_add_ps(_mm_loadu_ps(to), scaled));
             }
-            found
         }
     }
 
@@ -236,7 +248,6 @@ mod vectors {
         type Sums = __m256i;
 
         const OUTPUTS: usize = 8;
-        const OFFSET: i32 = Plain::OFFSET;
 
         #[inline(always)]
         fn kept(integer: i8) -> u8 {
@@ -268,11 +279,13 @@ mod vectors {
         }
 
         #[inline(always)]
-        unsafe fn sums(sums: __m256i) -> [i32; MOST] {
-            let mut found = [0; MOST];
-            // SAFETY: the caller's promise; there is room for eight.
-            unsafe { _mm256_storeu_si256(found.as_mut_ptr().cast(), sums) };
-            found
+        unsafe fn add_scaled(sums: __m256i, offsets: *const f32, scale: f32, to: *mut f32) {
+            // SAFETY: the caller's promise.
+            unsafe {
+                let sums = _mm256_sub_epi32(sums, _mm256_cvtps_epi32(_mm256_loadu_ps(offsets)));
+                let scaled = _mm256_mul_ps(_mm256_cvtepi32_ps(sums), _mm256_set1_ps(scale));
+                _mm256_storeu_ps(to, _mm256_add_ps(_mm256_loadu_ps(to), scaled));
+            }
         }
     }
 
@@ -287,7 +300,6 @@ mod vectors {
         type Sums = __m512i;
 
         const OUTPUTS: usize = MOST;
-        const OFFSET: i32 = Plain::OFFSET;
 
         #[inline(always)]
         fn kept(integer: i8) -> u8 {
@@ -319,11 +331,13 @@ mod vectors {
         }
 
         #[inline(always)]
-        unsafe fn sums(sums: __m512i) -> [i32; MOST] {
-            let mut found = [0; MOST];
-            // SAFETY: the caller's promise; there is room for sixteen.
-            unsafe { _mm512_storeu_si512(found.as_mut_ptr().cast(), sums) };
-            found
+        unsafe fn add_scaled(sums: __m512i, offsets: *const f32, scale: f32, to: *mut f32) {
+            // SAFETY: the caller's promise.
+            unsafe {
+                let sums = _mm512_sub_epi32(sums, _mm512_cvtps_epi32(_mm512_loadu_ps(offsets)));
+                let scaled = _mm512_mul_ps(_mm512_cvtepi32_ps(sums), _mm512_set1_ps(scale));
+                _mm512_storeu_ps(to, _mm512_add_ps(_mm512_loadu_ps(to), scaled));
+            }
         }
     }
 

@@ -8,12 +8,12 @@
               once a task; tasks write parts of the output that do not overlap"
 )]
 
-use std::{cell::RefCell, ops::Range};
+use std::{cell::RefCell, mem::MaybeUninit, ops::Range};
 
 use rayon::prelude::*;
 
 use super::{
-    instruction::{Instruction, MOST, QUAD},
+    instruction::{Instruction, QUAD},
     rows::Rows,
     source::Source,
     weight::{PANEL, Weight},
@@ -173,24 +173,15 @@ unsafe fn add_tap<I: Instruction, const R: usize, const N: usize>(
                         break;
                     }
                     let (panel, start) = (place(n) / PANEL, place(n) % PANEL);
-                    let offsets = &layer.weight.sums(tap, panels.start + panel)[start..];
+                    let offsets = &layer.weight.offsets(tap, panels.start + panel)[start..];
                     let sums = &mut room.sums[(panel * count + group + r) * PANEL + start..];
-                    // SAFETY: the caller's promise.
-                    let found = unsafe { I::sums(tile[r][n]) };
-                    add_scaled::<I>(sums, found, offsets, scale);
+                    // SAFETY: both hold the outputs of a vector, as a panel's do.
+                    unsafe {
+                        I::add_scaled(tile[r][n], offsets.as_ptr(), scale, sums.as_mut_ptr());
+                    }
                 }
             }
         }
-    }
-}
-
-/// Adds whole sums under a token's scale.
-#[inline(always)]
-fn add_scaled<I: Instruction>(sums: &mut [f32], found: [i32; MOST], offsets: &[f32], scale: f32) {
-    let sums = sums[..I::OUTPUTS].iter_mut();
-    let places = sums.zip(&found[..I::OUTPUTS]).zip(&offsets[..I::OUTPUTS]);
-    for ((sum, found), offset) in places {
-        *sum += (found - I::OFFSET * *offset as i32) as f32 * scale;
     }
 }
 
@@ -267,21 +258,22 @@ fn put<V>(job: &Job<'_, V>, task: &Task, sums: &[f32]) {
             }
             continue;
         }
-        let scales = &layer.weight.scales[first..first + some];
-        let biases: [f32; PANEL] = std::array::from_fn(|index| {
-            if index < some {
-                bias(first + index)
-            } else {
-                0.0
-            }
-        });
+        let of_panel = |index: usize| if index < some { first + index } else { first };
+        let scales: [f32; PANEL] =
+            std::array::from_fn(|index| layer.weight.scales[of_panel(index)]);
+        let biases: [f32; PANEL] = std::array::from_fn(|index| bias(of_panel(index)));
         for (row, sums) in task.rows.clone().zip(sums) {
             let start = (task.item * positions + row) * outputs + first;
             // SAFETY: no other task has these values of the token.
             let places = unsafe { output.part(start, some) };
-            for (((place, sum), scale), bias) in places.iter_mut().zip(sums).zip(scales).zip(biases)
-            {
-                place.write(sum * scale + bias);
+            let mut line = *sums;
+            for ((value, scale), bias) in line.iter_mut().zip(&scales).zip(&biases) {
+                *value = *value * scale + bias;
+            }
+            if let Ok(whole) = <&mut [_; PANEL]>::try_from(&mut *places) {
+                *whole = line.map(MaybeUninit::new);
+            } else {
+                places.write_copy_of_slice(&line[..some]);
             }
         }
     }

@@ -153,9 +153,17 @@ fn round_token<I: Instruction>(
     let inverse = STEPS / largest;
     // Nothing but zeros, or values of less than 1e-36.
     let inverse = if inverse.is_finite() { inverse } else { 0.0 };
-    for (kept, value) in kept.iter_mut().zip(token) {
-        let integer = (value * inverse + ROUNDER).to_bits() as u8;
-        *kept = I::kept(integer.cast_signed());
+    let integer = |value: f32| {
+        let bits = (value * inverse + ROUNDER).to_bits() as u8;
+        I::kept(bits.cast_signed())
+    };
+    let (groups, rest) = token.as_chunks::<LANES>();
+    let (kept_groups, kept_rest) = kept.as_chunks_mut::<LANES>();
+    for (kept, group) in kept_groups.iter_mut().zip(groups) {
+        *kept = group.map(integer);
+    }
+    for (kept, value) in kept_rest.iter_mut().zip(rest) {
+        *kept = integer(*value);
     }
     if apart {
         for (place, value) in token.iter().enumerate() {

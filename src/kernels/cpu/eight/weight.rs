@@ -61,7 +61,7 @@ impl Sizes {
         self.panels() * self.taps * self.stride()
     }
 
-    /// Scales, and sums of integers.
+    /// Scales and offsets.
     fn floats(self) -> usize {
         self.outputs + self.taps * self.panels() * PANEL
     }
@@ -73,7 +73,8 @@ impl Sizes {
     }
 }
 
-/// Rounds a weight: integers, then the scales of the outputs and, behind them, the sums of each tap's integers.
+/// Rounds a weight: integers, then the scales of the outputs and, behind them, what activations that are kept 128 above themselves add to
+/// the sums of each tap.
 ///
 /// `output` fills in the weights of one, `[inputs, taps]`. Each becomes the nearest multiple of its output's scale, a 127th of the largest
 /// magnitude there; what is not a finite number makes its output not a number.
@@ -98,7 +99,7 @@ pub(crate) fn rounded(
             }
         }
     });
-    scales.extend(sums(sizes, &integers));
+    scales.extend(offsets(sizes, &integers));
     (integers, scales)
 }
 
@@ -111,8 +112,8 @@ fn largest(weights: &[f32]) -> f32 {
     if finite { largest } else { f32::NAN }
 }
 
-/// Sums of the integers of every tap and output, `[taps, panels, PANEL]`; small enough to be exact in f32.
-fn sums(sizes: Sizes, integers: &[u8]) -> impl Iterator<Item = f32> {
+/// 128 times the sums of the integers of every tap and output, `[taps, panels, PANEL]`, which f32 holds exactly.
+fn offsets(sizes: Sizes, integers: &[u8]) -> impl Iterator<Item = f32> {
     let outputs = sizes.panels() * PANEL;
     let places = (0..sizes.taps).flat_map(move |tap| (0..outputs).map(move |output| (tap, output)));
     places.map(move |(tap, output)| {
@@ -122,7 +123,7 @@ fn sums(sizes: Sizes, integers: &[u8]) -> impl Iterator<Item = f32> {
         let sum: i32 = integers
             .map(|integer| i32::from(integer.cast_signed()))
             .sum();
-        sum as f32
+        (128 * sum) as f32
     })
 }
 
@@ -135,7 +136,7 @@ pub(crate) struct Weight<'a> {
     /// Of every output.
     pub(super) scales: &'a [f32],
     /// `[taps, panels, PANEL]`
-    sums: &'a [f32],
+    offsets: &'a [f32],
 }
 
 impl<'a> Weight<'a> {
@@ -144,12 +145,12 @@ impl<'a> Weight<'a> {
             [integers.len(), floats.len()],
             [sizes.bytes(), sizes.floats()]
         );
-        let (scales, sums) = floats.split_at(sizes.outputs);
+        let (scales, offsets) = floats.split_at(sizes.outputs);
         Self {
             sizes,
             integers,
             scales,
-            sums,
+            offsets,
         }
     }
 
@@ -159,8 +160,8 @@ impl<'a> Weight<'a> {
         &self.integers[(panel * self.sizes.taps + tap) * stride..][..stride]
     }
 
-    /// The sums of a panel's integers at a tap.
-    pub(super) fn sums(&self, tap: usize, panel: usize) -> &'a [f32] {
-        &self.sums[(tap * self.sizes.panels() + panel) * PANEL..][..PANEL]
+    /// 128 times the sums of a panel's integers at a tap.
+    pub(super) fn offsets(&self, tap: usize, panel: usize) -> &'a [f32] {
+        &self.offsets[(tap * self.sizes.panels() + panel) * PANEL..][..PANEL]
     }
 }
