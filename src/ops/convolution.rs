@@ -1,6 +1,5 @@
-//! Convolutions of maps, and of maps whose positions are repeated.
+//! What is done to maps: repeated positions, convolutions of those, channels side by side, maps as tokens.
 
-use burn::backend::ops::ConvOptions;
 use burn::backend::{Dispatch, DispatchTensor};
 use burn::nn::PaddingConfig2d;
 use burn::nn::conv::Conv2d;
@@ -9,32 +8,7 @@ use burn::tensor::ops::{InterpolateMode, InterpolateOptions};
 use burn::tensor::{DType, Tensor};
 
 use super::quarantine::Kernel;
-use super::{Operations, fallback};
-
-/// `layer` over `input`, `[rows, channels, height, width]`. The kernel is for layers with a fixed padding, as models have.
-pub fn conv2d(layer: &Conv2d, input: Tensor<4>) -> Tensor<4> {
-    let kernel = match layer.kernel_size {
-        [1, 1] => Kernel::PointwiseConvolution,
-        _ => Kernel::Convolution,
-    };
-    if let Some(instead) = fallback::of(kernel, &input) {
-        return fallback::conv2d(instead, layer, input);
-    }
-    let padding = match layer.padding {
-        PaddingConfig2d::Valid => [(0, 0), (0, 0)],
-        PaddingConfig2d::Explicit(top, left, bottom, right) => [(top, bottom), (left, right)],
-        PaddingConfig2d::Same => return by_burn(layer, input),
-    };
-    let [weight, bias] = parameters(layer);
-    let options =
-        ConvOptions::new_with_padding(layer.stride, padding, layer.dilation, layer.groups);
-    let convolved = if is_quantised(layer) {
-        Dispatch::convolved_quantised
-    } else {
-        Dispatch::convolved
-    };
-    Tensor::from_dispatch(convolved(input.into_dispatch(), weight, bias, options))
-}
+use super::{Operations, conv2d, fallback};
 
 /// The weight and the bias of a layer, zeros where it has none.
 pub(super) fn parameters(layer: &Conv2d) -> [DispatchTensor; 2] {
@@ -49,13 +23,6 @@ pub(super) fn parameters(layer: &Conv2d) -> [DispatchTensor; 2] {
         None => Tensor::zeros([weight.dims()[0]], (&weight.device(), dtype)),
     };
     [weight.into_dispatch(), bias.into_dispatch()]
-}
-
-/// burn's own, which wants the weight in the input's type.
-pub(super) fn by_burn(layer: &Conv2d, input: Tensor<4>) -> Tensor<4> {
-    let mut layer = layer.clone();
-    layer.weight = layer.weight.map(|weight| weight.cast(input.dtype()));
-    layer.forward(input)
 }
 
 /// `map` with both sides brought to `size` by repeating positions.
@@ -78,7 +45,7 @@ pub fn conv2d_enlarged(layer: &Conv2d, input: Tensor<4>, size: [usize; 2]) -> Te
 }
 
 /// Whether a layer's weight is in 8 bits.
-fn is_quantised(layer: &Conv2d) -> bool {
+pub(super) fn is_quantised(layer: &Conv2d) -> bool {
     matches!(layer.weight.val().dtype(), DType::QFloat(_))
 }
 
@@ -90,4 +57,22 @@ pub(super) fn keeps_sides(layer: &Conv2d) -> bool {
         && layer.dilation == [1, 1]
         && layer.groups == 1
         && layer.padding == PaddingConfig2d::Explicit(1, 1, 1, 1)
+}
+
+/// `left`, `[rows, left, height, width]`, with the channels of `right` after its own.
+pub fn join_channels(left: Tensor<4>, right: Tensor<4>) -> Tensor<4> {
+    Tensor::from_dispatch(Dispatch::joined(
+        left.into_dispatch(),
+        right.into_dispatch(),
+    ))
+}
+
+/// `[rows, channels, height, width]` as `[rows, height · width, channels]`.
+pub fn to_tokens(map: Tensor<4>) -> Tensor<3> {
+    Tensor::from_dispatch(Dispatch::as_tokens(map.into_dispatch()))
+}
+
+/// The inverse of [`to_tokens`], for a map of `size`.
+pub fn to_map(tokens: Tensor<3>, size: [usize; 4]) -> Tensor<4> {
+    Tensor::from_dispatch(Dispatch::as_map(tokens.into_dispatch(), size))
 }

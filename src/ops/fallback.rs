@@ -61,10 +61,10 @@ pub(super) fn conv2d(fallback: Fallback, layer: &Conv2d, input: Tensor<4>) -> Te
 /// A convolution as the sum of one matrix product for every pixel of the kernel; grouped ones are left to burn.
 fn tap_by_tap(layer: &Conv2d, input: Tensor<4>) -> Tensor<4> {
     let PaddingConfig2d::Explicit(top, left, bottom, right) = explicit(&layer.padding) else {
-        return super::convolution::by_burn(layer, input);
+        return super::by_burn(layer, input);
     };
     if layer.groups != 1 {
-        return super::convolution::by_burn(layer, input);
+        return super::by_burn(layer, input);
     }
     let weight = layer.weight.val().cast(input.dtype()); // [out, in, tall, wide]
     let [output, channels, tall, wide] = weight.dims();

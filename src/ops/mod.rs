@@ -33,11 +33,13 @@ use burn::backend::ops::ConvOptions;
 use burn::backend::tensor::{FloatTensor, QuantizedTensor};
 use burn::backend::{Backend, Dispatch, backend_extension};
 use burn::module::Param;
-use burn::nn::{GroupNorm, Linear};
+use burn::nn::conv::Conv2d;
+use burn::nn::{GroupNorm, Linear, PaddingConfig2d};
 use burn::tensor::{DType, Tensor};
 
 pub use crate::kernels::Gelu;
-pub use convolution::{conv2d, conv2d_enlarged, enlarged};
+pub use convolution::{conv2d_enlarged, enlarged, join_channels, to_map, to_tokens};
+use convolution::{is_quantised, parameters};
 #[cfg(feature = "cpu")]
 pub(crate) use flex::{narrow, packed};
 pub(crate) use graph::{Graph, copied};
@@ -317,6 +319,38 @@ pub fn dtype(bias: Option<&Param<Tensor<1>>>) -> DType {
     bias.map_or(DType::F32, |bias| bias.val().dtype())
 }
 
+/// `layer` over `input`, `[rows, channels, height, width]`. The kernel is for layers with a fixed padding, as models have.
+pub fn conv2d(layer: &Conv2d, input: Tensor<4>) -> Tensor<4> {
+    let kernel = match layer.kernel_size {
+        [1, 1] => Kernel::PointwiseConvolution,
+        _ => Kernel::Convolution,
+    };
+    if let Some(instead) = fallback::of(kernel, &input) {
+        return fallback::conv2d(instead, layer, input);
+    }
+    let padding = match layer.padding {
+        PaddingConfig2d::Valid => [(0, 0), (0, 0)],
+        PaddingConfig2d::Explicit(top, left, bottom, right) => [(top, bottom), (left, right)],
+        PaddingConfig2d::Same => return by_burn(layer, input),
+    };
+    let [weight, bias] = parameters(layer);
+    let options =
+        ConvOptions::new_with_padding(layer.stride, padding, layer.dilation, layer.groups);
+    let convolved = if is_quantised(layer) {
+        Dispatch::convolved_quantised
+    } else {
+        Dispatch::convolved
+    };
+    Tensor::from_dispatch(convolved(input.into_dispatch(), weight, bias, options))
+}
+
+/// burn's own, which wants the weight in the input's type.
+fn by_burn(layer: &Conv2d, input: Tensor<4>) -> Tensor<4> {
+    let mut layer = layer.clone();
+    layer.weight = layer.weight.map(|weight| weight.cast(input.dtype()));
+    layer.forward(input)
+}
+
 /// `layer` over `input`, `[…, width]`.
 pub fn linear<const D: usize>(layer: &Linear, input: Tensor<D>) -> Tensor<D> {
     let kernel = match layer.weight.shape()[1] {
@@ -337,24 +371,6 @@ pub fn linear<const D: usize>(layer: &Linear, input: Tensor<D>) -> Tensor<D> {
         (None, false) => Dispatch::multiplied(input, weight),
         (None, true) => Dispatch::multiplied_quantised(input, weight),
     })
-}
-
-/// `left`, `[rows, left, height, width]`, with the channels of `right` after its own.
-pub fn join_channels(left: Tensor<4>, right: Tensor<4>) -> Tensor<4> {
-    Tensor::from_dispatch(Dispatch::joined(
-        left.into_dispatch(),
-        right.into_dispatch(),
-    ))
-}
-
-/// `[rows, channels, height, width]` as `[rows, height · width, channels]`.
-pub fn to_tokens(map: Tensor<4>) -> Tensor<3> {
-    Tensor::from_dispatch(Dispatch::as_tokens(map.into_dispatch()))
-}
-
-/// The inverse of [`to_tokens`], for a map of `size`.
-pub fn to_map(tokens: Tensor<3>, size: [usize; 4]) -> Tensor<4> {
-    Tensor::from_dispatch(Dispatch::as_map(tokens.into_dispatch(), size))
 }
 
 /// GELU of every value.

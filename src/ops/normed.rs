@@ -5,9 +5,9 @@ use burn::nn::GroupNorm;
 use burn::nn::conv::Conv2d;
 use burn::tensor::Tensor;
 
-use super::convolution::{conv2d, keeps_sides, parameters};
+use super::convolution::{keeps_sides, parameters};
 use super::quarantine::Kernel;
-use super::{Grouping, Operations, fallback, group_norm_silu};
+use super::{Grouping, Operations, conv2d, fallback, group_norm_silu};
 
 /// `layer` over `SiLU` after `norm` over `input`, `[rows, channels, height, width]`.
 pub fn group_norm_silu_conv2d(norm: &GroupNorm, layer: &Conv2d, input: Tensor<4>) -> Tensor<4> {
