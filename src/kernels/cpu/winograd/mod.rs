@@ -151,10 +151,9 @@ fn fill_by<'a, C: Scheme>(
             channels,
             weights,
         };
-        let compute = |part: &Part<'_>, task: &Task, space: &mut Space| {
+        part.run::<C>(lanes, |part, task, space| {
             compute(part, task, space, scheme);
-        };
-        part.run::<C>(lanes, compute);
+        });
     };
     let moved = |channels: &Range<usize>, moved: &mut [f32]| {
         move_weights(channels, lanes, moved, |panels, moved| {
