@@ -22,19 +22,20 @@ use crate::engine::Cancel;
 /// Runs what waits until the queue is closed and empty.
 pub(super) fn run(server: &Arc<Server>, number: usize, mut pool: Pool) {
     while let Some(jobs) = server.queue.next(server.options.together) {
-        let runs = jobs.into_iter().filter_map(|job| match job.take() {
-            Some(work) => Some(Run { job, work }),
-            None => {
-                ended(server, &job, Duration::ZERO);
-                None
+        let runs = jobs.into_iter().filter_map(|job| {
+            if let Some(work) = job.take() {
+                return Some(Run { job, work });
             }
+            ended(server, &job, Duration::ZERO);
+            None
         });
         let runs: Vec<_> = runs.collect();
         if runs.len() > 1 {
             make_together(server, &runs, &mut pool);
         } else {
-            runs.iter()
-                .for_each(|run| make_alone(server, run, &mut pool));
+            for run in &runs {
+                make_alone(server, run, &mut pool);
+            }
         }
         server.metrics.weights(number, pool.bytes());
         note_loaded(server, number, &pool);

@@ -34,9 +34,9 @@ pub(super) fn rounds(name: &str, shape: &[usize]) -> bool {
     if stays(&MODULATIONS) || stays(&ENDS) || name == LAST {
         return false;
     }
-    let large = match shape {
-        &[_, _] => quantise::group(name, shape).is_some(),
-        &[outputs, inputs, _, _] => {
+    let large = match *shape {
+        [_, _] => quantise::group(name, shape).is_some(),
+        [outputs, inputs, _, _] => {
             outputs.min(inputs) >= LEAST_SIDE && !quantise::reads_timestep(name)
         }
         _ => false,

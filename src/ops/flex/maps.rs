@@ -124,10 +124,10 @@ impl Layer {
         &self,
         geometry: Geometry,
         norm: Option<&[Shifted]>,
-        kernel: impl FnOnce(Whole<'_>) -> T,
+        kernel: impl FnOnce(&Whole<'_>) -> T,
     ) -> T {
         let owner = (!self.weight.is_unique()).then(|| -> Owner { self.weight.data_arc() });
-        kernel(Whole {
+        kernel(&Whole {
             convolution: self.convolution(geometry),
             owner: owner.as_ref(),
             norm,

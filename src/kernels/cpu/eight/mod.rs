@@ -1,6 +1,6 @@
 //! Layers whose products are in 8 bits: weights rounded once, activations on their way in.
 //!
-//! Source: Dettmers et al., "LLM.int8()" (arXiv 2208.07339): vector-wise scales and values that are kept apart. Sums of products are whole
+//! Source: Dettmers et al., "`LLM.int8()`" (arXiv 2208.07339): vector-wise scales and values that are kept apart. Sums of products are whole
 //! numbers and exact, what follows them is in one order: every instruction gives the same values, to the last bit.
 
 mod compiled;

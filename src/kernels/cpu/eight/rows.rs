@@ -1,6 +1,6 @@
 //! Activations in 8 bits: a scale for every token, and what is far larger than the rest of its token kept apart.
 //!
-//! Source: Dettmers et al., "LLM.int8(): 8-bit Matrix Multiplication for Transformers at Scale" (arXiv 2208.07339, section 3.2). Deviates:
+//! Source: Dettmers et al., "`LLM.int8()`: 8-bit Matrix Multiplication for Transformers at Scale" (arXiv 2208.07339, section 3.2). Deviates:
 //! there whole features of a batch are kept apart, here single values, so that what a token gives does not depend on those beside it; and
 //! what counts as large is told from the token, not from a constant.
 

@@ -20,9 +20,12 @@ pub(super) const ALL: usize = 1 << 22;
 /// Where weights lie, how many bytes they are, and in how many points they are moved.
 pub(super) type Place = (usize, usize, usize);
 
+/// Whose the weights are, and what they were moved to.
+type Layer = (Weak<dyn Any + Send + Sync>, Arc<Vec<f32>>);
+
 #[derive(Default)]
 struct Kept {
-    layers: HashMap<Place, (Weak<dyn Any + Send + Sync>, Arc<Vec<f32>>)>,
+    layers: HashMap<Place, Layer>,
     numbers: usize,
 }
 

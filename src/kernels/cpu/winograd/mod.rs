@@ -81,12 +81,12 @@ pub(crate) struct Whole<'a> {
 }
 
 /// As [`convolve`](super::convolution::convolve), for what [`suits`].
-pub(crate) fn convolve(whole: Whole<'_>) -> Vec<f32> {
+pub(crate) fn convolve(whole: &Whole<'_>) -> Vec<f32> {
     whole.convolution.output_of(|job| fill(&job, whole, false))
 }
 
 /// [`convolve`], added to what is in `output`.
-pub(crate) fn convolve_onto(whole: Whole<'_>, output: &mut [f32]) {
+pub(crate) fn convolve_onto(whole: &Whole<'_>, output: &mut [f32]) {
     let job = Job {
         layer: whole.convolution,
         output: Output::over(output),
@@ -94,7 +94,7 @@ pub(crate) fn convolve_onto(whole: Whole<'_>, output: &mut [f32]) {
     fill(&job, whole, true);
 }
 
-fn fill(job: &Job<'_>, whole: Whole<'_>, onto: bool) {
+fn fill(job: &Job<'_>, whole: &Whole<'_>, onto: bool) {
     match kind(&whole.convolution.geometry) {
         Some(Kind::Four) => fill_as::<Four>(job, whole, onto),
         _ => fill_as::<Two>(job, whole, onto),
@@ -103,12 +103,12 @@ fn fill(job: &Job<'_>, whole: Whole<'_>, onto: bool) {
 
 /// The convolution of the input's maps with every position repeated, twice in both directions, for what [`suits_doubled`]; the output's
 /// sides are twice the input's.
-pub(crate) fn convolve_doubled(whole: Whole<'_>) -> Vec<f32> {
+pub(crate) fn convolve_doubled(whole: &Whole<'_>) -> Vec<f32> {
     let fill = |job: Job<'_>| fill_as::<Doubled>(&job, whole, false);
     whole.convolution.output_of(fill)
 }
 
-fn fill_as<C: Scheme>(job: &Job<'_>, whole: Whole<'_>, onto: bool) {
+fn fill_as<C: Scheme>(job: &Job<'_>, whole: &Whole<'_>, onto: bool) {
     fill_by(
         job,
         whole,
@@ -122,7 +122,7 @@ fn fill_as<C: Scheme>(job: &Job<'_>, whole: Whole<'_>, onto: bool) {
 /// [`fill_as`] by functions for vectors of `lanes`.
 fn fill_by<'a, C: Scheme>(
     job: &Job<'_>,
-    whole: Whole<'a>,
+    whole: &Whole<'a>,
     onto: bool,
     lanes: usize,
     scheme: C,
@@ -131,7 +131,7 @@ fn fill_by<'a, C: Scheme>(
         impl Fn(&Part<'_>, &Task, &mut Space, C) + Sync,
     ),
 ) {
-    let Whole {
+    let &Whole {
         convolution,
         owner,
         norm,

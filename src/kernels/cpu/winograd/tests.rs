@@ -44,7 +44,7 @@ impl<C: Scheme> WithSimd for Alike<'_, C> {
     fn with_simd<S: Simd>(self) -> Vec<f32> {
         let by = (move_task_impl::<S, C>, compute_impl::<S, C>);
         let fill = |job: Job<'_>| {
-            fill_by(&job, alone(self.0), false, S::lanes32(), C::default(), by);
+            fill_by(&job, &alone(self.0), false, S::lanes32(), C::default(), by);
         };
         self.0.output_of(fill)
     }
@@ -136,9 +136,9 @@ fn large_layers_are_moved_in_parts() {
     let trial = Trial::of(geometry);
     let [_, layer, _] = trial.convolutions();
     let expected = convolution::convolve(layer);
-    let two = layer.output_of(|job| fill_as::<Two>(&job, alone(layer), false));
+    let two = layer.output_of(|job| fill_as::<Two>(&job, &alone(layer), false));
     assert_near(&two, &expected, 2050, "two");
-    let four = layer.output_of(|job| fill_as::<Four>(&job, alone(layer), false));
+    let four = layer.output_of(|job| fill_as::<Four>(&job, &alone(layer), false));
     assert_near(&four, &expected, 2050, "four");
 }
 
@@ -163,10 +163,10 @@ fn what_surrounds_it_is_done_on_the_way() {
         norm: Some(&shifts),
         ..alone(layer)
     };
-    assert_near(&convolve(whole), &expected, 24, "normed");
+    assert_near(&convolve(&whole), &expected, 24, "normed");
     let mut onto: Vec<f32> = (0..expected.len()).map(|i| i as f32 * 1e-3).collect();
     let sum: Vec<f32> = onto.iter().zip(&expected).map(|(a, b)| a + b).collect();
-    convolve_onto(whole, &mut onto);
+    convolve_onto(&whole, &mut onto);
     assert_near(&onto, &sum, 24, "onto");
 }
 
@@ -184,7 +184,7 @@ fn kept_weights_are_the_layers_own() {
             weight: crate::kernels::cpu::product::Values::F32(weight),
             bias: &[0.0; 20],
         };
-        convolve(Whole {
+        convolve(&Whole {
             owner: Some(&owner),
             ..alone(layer)
         })
