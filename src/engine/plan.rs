@@ -17,7 +17,7 @@ use crate::{
     cache::{CachePlan, Forecast, Span},
     device::DtypeChoice,
     error::Error,
-    pipeline::{Recipe, Resolved},
+    pipeline::Recipe,
     weights::Format,
 };
 
@@ -72,14 +72,11 @@ impl<'a> Part<'a> {
     }
 
     fn of(number: usize, stage: &'a Stage) -> impl Iterator<Item = Self> {
-        let Resolved {
-            blueprint,
-            latent_shape: [_, _, height, width],
-            ..
-        } = &stage.resolved;
-        let (model, size) = (&stage.model.config, [*height, *width]);
+        let resolved = &stage.resolved;
+        let [_, _, height, width] = resolved.latent_shape;
+        let (model, size) = (&stage.model.config, [height, width]);
         let mut made = 0;
-        stage.resolved.plans().map(move |(plan, rows)| {
+        resolved.plans().map(move |(plan, rows)| {
             let trunk = stage.request.trunk_without_products(model, size, rows);
             let first = made;
             made += plan.evaluations();
@@ -87,8 +84,8 @@ impl<'a> Part<'a> {
                 number,
                 first,
                 plan,
-                forecast: plan.forecast(blueprint, rows, ELEMENT_BYTES),
-                published: plan.forecast(&trunk, rows, ELEMENT_BYTES),
+                forecast: resolved.forecast_of(plan, rows, &resolved.blueprint, ELEMENT_BYTES),
+                published: resolved.forecast_of(plan, rows, &trunk, ELEMENT_BYTES),
                 rows: rows.total(),
             }
         })

@@ -49,7 +49,7 @@ impl Summary {
     #[cfg(feature = "cli")]
     pub(crate) fn of(resolved: &Resolved) -> Self {
         let plans = resolved.plans().map(|(plan, rows)| {
-            let forecast = plan.forecast(&resolved.blueprint, rows, ELEMENT_BYTES);
+            let forecast = resolved.forecast_of(plan, rows, &resolved.blueprint, ELEMENT_BYTES);
             Self::new(plan, &forecast)
         });
         Self::joined(plans)

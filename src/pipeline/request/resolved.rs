@@ -97,15 +97,25 @@ impl Resolved {
 
     /// What the plans cost when stored elements have `element_bytes` bytes.
     pub fn forecast(&self, element_bytes: usize) -> Forecast {
-        let of = |plan: &CachePlan, rows| plan.forecast(&self.blueprint, rows, element_bytes);
+        let of = |plan, rows| self.forecast_of(plan, rows, &self.blueprint, element_bytes);
         let first = self.rows.with_frames(1);
-        let guided =
-            (0..self.plan.evaluations()).filter(|&at| self.guidance.skipped_at(at).is_some());
-        let skipped = self.guidance.skipped.map(|skipped| skipped.layers);
-        let skips = |cell| skipped.is_some_and(|layers| layers.contains(cell));
-        let half = self.rows.half() as u64;
-        let last = of(&self.plan, self.rows).with_calls(&self.blueprint, guided, half, skips);
+        let last = of(&self.plan, self.rows);
         let before = self.before.iter().rev();
         before.fold(last, |rest, plan| of(plan, first).followed_by(rest))
+    }
+
+    /// What one of the [plans](Self::plans) costs on `trunk`, with the calls that guide by layers that are left out.
+    pub(crate) fn forecast_of(
+        &self,
+        plan: &CachePlan,
+        rows: Rows,
+        trunk: &Blueprint,
+        element_bytes: usize,
+    ) -> Forecast {
+        let guided = (0..plan.evaluations()).filter(|&at| self.guidance.skipped_at(at).is_some());
+        let skipped = self.guidance.skipped.map(|skipped| skipped.layers);
+        let skips = |cell| skipped.is_some_and(|layers| layers.contains(cell));
+        let forecast = plan.forecast(trunk, rows, element_bytes);
+        forecast.with_calls(trunk, guided, rows.half() as u64, skips)
     }
 }
