@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Makes docs/quality.md from the models that ship: every cache rule against the plain run, against a converged one, and against fewer steps of
-# the model's own sampler and of those that are good at few.
+# Makes docs/quality/MODEL.md for the models that ship: every cache rule against the plain run, against a converged one, and against fewer
+# steps of the model's own sampler and of those that are good at few.
 #
-#   scripts/quality.sh [SAMPLES]        default 64; pictures are kept in target/quality, so that a stopped run goes on
-#   scripts/quality.sh plans            the plans that ship beside the models, anew (16 pictures each, none of those that are evaluated)
+#   scripts/quality.sh [SAMPLES [MODEL…]]   default 64, of all; pictures are kept in target/quality, so that a stopped run goes on
+#   scripts/quality.sh plans                the plans that ship beside the models, anew (16 pictures each, none of those that are evaluated)
 #
 # Sets are compared with data where target/quality has them, made by `real.py` beside each model's training script:
 #   python models/scenes/train/real.py 1024 target/quality/scenes.npz        and so for scenes-dit and fashion-ddpm
@@ -33,17 +33,18 @@ if [ "${1:-}" = plans ]; then
   exit
 fi
 samples=${1:-64}
+models=${*:2}
 
-evaluated=()
-# evaluate NAME ARGUMENTS…: one model; data are used where they are.
+# evaluate NAME ARGUMENTS…: one model, if it is asked for; data are used where they are.
 evaluate() {
   local name=$1
   shift
+  if [ -n "$models" ] && [[ " $models " != *" $name "* ]]; then return; fi
   local data=()
   if [ -e "$folder/$name.npz" ]; then data=(--data "$folder/$name.npz"); fi
   "$afterimage" eval --model "models/$name" --output "$folder/$name" --samples "$samples" --batch 8 --device cpu --converged \
     --lpips models/lpips-alexnet/lpips-alexnet.safetensors "${data[@]}" "$@"
-  evaluated+=("$folder/$name")
+  "$afterimage" eval report "$folder/$name" --output "docs/quality/$name.md"
 }
 
 # What the shipped plan picks, over the range of speeds that are worth it.
@@ -57,7 +58,7 @@ evaluate scenes --steps 30 --prompts models/scenes/train/prompts.txt --judge sha
   encoder-propagation:every=2 encoder-propagation:every=3 encoder-propagation:every=2,forecast=linear encoder-propagation:every=3,forecast=linear
 
 router=$folder/scenes-dit-router.safetensors
-if [ ! -e "$router" ]; then
+if [ ! -e "$router" ] && [[ " ${models:-scenes-dit} " == *" scenes-dit "* ]]; then
   "$afterimage" calibrate --model models/scenes-dit --steps 30 --class-label 1,15,26,46 --device cpu --output "$router"
 fi
 evaluate scenes-dit --steps 30 --judge shapes --peers dpmsolver++ unipc --cache "${autos[@]}" auto:speedup=2.1 \
@@ -74,5 +75,3 @@ evaluate fashion-ddpm --sampler ddim --steps 50 --classifier models/fashion-ddpm
 samples=$(((samples + 3) / 4))
 evaluate scenes-film --prompts models/scenes-film/train/prompts.txt --peers dpmsolver++ --cache auto:speedup=1.4 auto:speedup=1.8 \
   deepcache:interval=3,branch=0 deepcache:interval=3,branch=0,forecast=linear encoder-propagation:every=2
-
-"$afterimage" eval report "${evaluated[@]}" --output docs/quality.md

@@ -94,7 +94,7 @@ fn a_linear_forecast_is_closer_than_holding() {
     assert!(linear > held + 3.0, "{linear} dB, held {held} dB");
 }
 
-/// What `docs/quality.md` says of forecasts at an interval.
+/// What `docs/quality/scenes.md` says of forecasts at an interval.
 #[test]
 #[ignore = "takes minutes"]
 fn forecasts_measured() {
