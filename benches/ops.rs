@@ -1,7 +1,7 @@
 //! Times the operations of `afterimage::ops` against their versions composed of burn's own, over the shapes of `peers/shapes.json`.
 //!
-//! `cargo bench --bench ops -- [FILTER] [ours|burn|f16|q8|q4|w8a8]` (f16 to q4: ours, with the weights of linear layers kept so; w8a8: products in 8
-//! bits, of convolutions too) prints the
+//! `cargo bench --bench ops -- [FILTER] [ours|burn|f16|q8|q4|w8a8|bf16]` (f16 to q4: ours, with the weights of linear layers kept so; w8a8: products in
+//! 8 bits, of convolutions too; bf16: all in bf16) prints the
 //! seconds of every repetition; `benches/peers/compare.py` runs it and `PyTorch` in turn.
 #![allow(
     clippy::print_stdout,
@@ -23,7 +23,7 @@ use burn::tensor::activation::silu;
 use burn::tensor::module;
 use burn::tensor::ops::AttentionModuleOptions;
 use burn::tensor::quantization::{QuantScheme, QuantStore, QuantValue, ScaleDtype};
-use burn::tensor::{Device, FloatDType, TensorData};
+use burn::tensor::{Device, FloatDType, Tensor, TensorData};
 use harness::{Case, Run, random};
 use safetensors::tensor::{Dtype, TensorView};
 
@@ -43,6 +43,8 @@ enum Side {
     Four,
     /// Ours, products in 8 bits.
     Products,
+    /// Ours, all in bf16.
+    Bf16,
 }
 
 impl Side {
@@ -54,8 +56,17 @@ impl Side {
             "q8" => Some(Self::Eight),
             "q4" => Some(Self::Four),
             "w8a8" => Some(Self::Products),
+            "bf16" => Some(Self::Bf16),
             _ => None,
         }
+    }
+}
+
+/// `tensor` in what this side computes in.
+fn typed<const D: usize>(tensor: Tensor<D>, side: Side) -> Tensor<D> {
+    match side {
+        Side::Bf16 => tensor.cast(FloatDType::BF16),
+        _ => tensor,
     }
 }
 
@@ -65,12 +76,12 @@ fn name(operation: &str, sizes: &[usize]) -> String {
 }
 
 /// `rows x heads x queries x keys x width`.
-fn attention([rows, heads, queries, keys, width]: [usize; 5], device: &Device, ours: bool) -> Run {
-    let split = |tokens| random([rows, tokens, heads, width], device).swap_dims(1, 2);
+fn attention([rows, heads, queries, keys, width]: [usize; 5], device: &Device, side: Side) -> Run {
+    let split = |tokens| typed(random([rows, tokens, heads, width], device), side).swap_dims(1, 2);
     let (query, key, value) = (split(queries), split(keys), split(keys));
     Box::new(move || {
         let (query, key, value) = (query.clone(), key.clone(), value.clone());
-        if ours {
+        if side != Side::Burn {
             ops::attention(query, key, value, Precision::Fused);
         } else {
             let options = AttentionModuleOptions::default();
@@ -107,11 +118,11 @@ fn convolution(
 }
 
 /// `rows x channels x height x width`.
-fn group_norm_silu(sizes: [usize; 4], device: &Device, ours: bool) -> Run {
+fn group_norm_silu(sizes: [usize; 4], device: &Device, side: Side) -> Run {
     let norm = GroupNormConfig::new(32, sizes[1]).init(device);
-    let input = random(sizes, device);
+    let input = typed(random(sizes, device), side);
     Box::new(move || {
-        if ours {
+        if side != Side::Burn {
             ops::group_norm_silu(&norm, input.clone());
         } else {
             silu(norm.forward(input.clone()));
@@ -120,12 +131,12 @@ fn group_norm_silu(sizes: [usize; 4], device: &Device, ours: bool) -> Run {
 }
 
 /// `rows x tokens x width`.
-fn layer_norm(sizes: [usize; 3], device: &Device, ours: bool) -> Run {
+fn layer_norm(sizes: [usize; 3], device: &Device, side: Side) -> Run {
     let norm = LayerNorm::new(sizes[2], 1e-5, device);
     let burns = LayerNormConfig::new(sizes[2]).init(device);
-    let input = random(sizes, device);
+    let input = typed(random(sizes, device), side);
     Box::new(move || {
-        if ours {
+        if side != Side::Burn {
             norm.forward(input.clone());
         } else {
             burns.forward(input.clone());
@@ -139,14 +150,14 @@ fn linear([tokens, before, after]: [usize; 3], device: &Device, side: Side) -> R
     layer.weight = layer.weight.map(|weight| match side {
         Side::Half => weight.cast(FloatDType::F16),
         Side::Eight => weight.quantize_dynamic(&groups_of_64()),
-        Side::Ours | Side::Burn | Side::Four | Side::Products => weight,
+        Side::Ours | Side::Burn | Side::Four | Side::Products | Side::Bf16 => weight,
     });
     if let Some(storage) = rounded(side) {
         let (weight, bias) = (layer.weight.val(), layer.bias.as_ref().unwrap().val());
         let file = saved([weight.transpose().into_data(), bias.into_data()]);
         layer = loaded(layer, &file, storage);
     }
-    let input = random([1, tokens, before], device);
+    let input = typed(random([1, tokens, before], device), side);
     Box::new(move || {
         if side == Side::Burn {
             layer.forward(input.clone());
@@ -161,6 +172,7 @@ fn rounded(side: Side) -> Option<Storage> {
     match side {
         Side::Four => Some(Storage::Fours),
         Side::Products => Some(Storage::Products),
+        Side::Bf16 => Some(Storage::Pairs),
         _ => None,
     }
 }
@@ -201,13 +213,12 @@ fn groups_of_64() -> QuantScheme {
 }
 
 fn ready(operation: &str, sizes: &[usize], side: Side) -> Run {
-    let ours = side != Side::Burn;
     let device = &Device::flex();
     match operation {
-        "attention" => attention(fixed(sizes), device, ours),
+        "attention" => attention(fixed(sizes), device, side),
         "convolution" => convolution(fixed(sizes), device, side),
-        "group_norm_silu" => group_norm_silu(fixed(sizes), device, ours),
-        "layer_norm" => layer_norm(fixed(sizes), device, ours),
+        "group_norm_silu" => group_norm_silu(fixed(sizes), device, side),
+        "layer_norm" => layer_norm(fixed(sizes), device, side),
         "linear" => linear(fixed(sizes), device, side),
         other => unreachable!("`{other}` of shapes.json has no benchmark"),
     }

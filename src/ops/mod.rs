@@ -41,7 +41,7 @@ pub use crate::kernels::Gelu;
 pub use convolution::{conv2d_enlarged, enlarged, join_channels, to_map, to_tokens};
 use convolution::{is_quantised, parameters};
 #[cfg(feature = "cpu")]
-pub(crate) use flex::{narrow, packed};
+pub(crate) use flex::{narrow, packed, paired};
 pub(crate) use graph::{Graph, copied};
 pub use normed::{group_norm_silu_conv2d, group_norm_silu_conv2d_onto};
 use quarantine::Kernel;

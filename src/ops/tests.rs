@@ -11,6 +11,7 @@ use super::*;
 
 mod attention;
 mod fallbacks;
+mod pairs;
 
 pub(super) fn wave<const D: usize>(shape: [usize; D], shift: f32) -> Tensor<D> {
     let count = shape.iter().product::<usize>();

@@ -3,7 +3,7 @@
 use burn::nn::conv::{Conv2d, Conv2dConfig};
 use burn::nn::{GroupNormConfig, LinearConfig, PaddingConfig2d};
 use burn::tensor::activation::softmax;
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{Device, FloatDType, Tensor};
 
 use super::tests::wave;
 use super::*;
@@ -11,7 +11,8 @@ use super::*;
 const THREADS: [usize; 5] = [1, 2, 3, 4, 5];
 
 fn bits<const D: usize>(tensor: Tensor<D>) -> Vec<u32> {
-    let values = tensor.into_data().try_to_vec::<f32>().unwrap();
+    let values = tensor.cast(FloatDType::F32).into_data();
+    let values = values.try_to_vec::<f32>().unwrap();
     values.into_iter().map(f32::to_bits).collect()
 }
 
@@ -79,6 +80,9 @@ fn layers_and_products() {
         let input = wave([2, tokens, before], 0.0);
         let case = format!("{tokens}x{before}x{after}");
         assert_alike(&case, || linear(&layer, input.clone()));
+        layer.weight = layer.weight.map(|weight| weight.cast(FloatDType::BF16));
+        let input = input.cast(FloatDType::BF16);
+        assert_alike(&case, || linear(&layer, input.clone()));
     }
     // burn's own: one after the other, many at once, one over all threads, and sums of more than gemm adds at a time.
     for [items, rows, depth, columns] in [
@@ -105,6 +109,11 @@ fn attention_and_norms() {
         let (query, key, value) = (heads(queries, 0.0), heads(tokens, 1.0), heads(tokens, 2.0));
         assert_alike(&case, || {
             let [query, key, value] = [&query, &key, &value].map(Clone::clone);
+            attention(query, key, value, Precision::Fused)
+        });
+        let halves = [&query, &key, &value].map(|tensor| tensor.clone().cast(FloatDType::BF16));
+        assert_alike(&case, || {
+            let [query, key, value] = halves.clone();
             attention(query, key, value, Precision::Fused)
         });
         assert_alike(&case, || softmax(query.clone(), 3));

@@ -145,6 +145,9 @@ pub enum Storage {
     /// As [`Quantised`](Self::Quantised), but what a layer reads is rounded to 8 bits as well, and convolutions of at least 64 channels are
     /// as linear layers are. The first and last layers, and those that make modulations of the timestep, stay as there.
     Products,
+    /// All in bf16, the weights of linear layers of at least 64 inputs and outputs in order for the products of the CPU. Layers that read the
+    /// timestep stay as they are.
+    Pairs,
 }
 
 impl Storage {
@@ -187,6 +190,7 @@ impl Storage {
             WeightFormat::Q8 => Ok(Self::Quantised),
             WeightFormat::Q4 => Ok(Self::Fours),
             WeightFormat::File if processor && dtype == DType::F32 => Ok(Self::HalfWeights),
+            WeightFormat::File if processor && dtype == DType::BF16 => Ok(Self::Pairs),
             WeightFormat::File => Ok(Self::As(dtype)),
         }
     }
@@ -195,6 +199,7 @@ impl Storage {
     pub(super) fn dtype(self, kept: DType, is_weight: bool) -> DType {
         match self {
             Self::As(dtype) => dtype,
+            Self::Pairs => DType::BF16,
             _ if is_weight && matches!(kept, DType::F16 | DType::BF16) => kept,
             Self::HalfWeights | Self::Quantised | Self::Fours | Self::Products => DType::F32,
         }

@@ -19,7 +19,7 @@ use super::transpose::transposed;
 use super::unread::Unread;
 use super::{Storage, WeightSource, adapt::Patches, names, quantise};
 #[cfg(feature = "cpu")]
-use super::{eight, finite::check_finite_blocks, packed, unread::Blocks};
+use super::{eight, finite::check_finite_blocks, packed, pairs, unread::Blocks};
 use crate::error::{Error, Misfit, WeightsError};
 
 /// Fills `module` with the tensors of `source`, floats kept as `storage` says. `part` (`unet`, `vae`, …) is what errors call it.
@@ -214,6 +214,8 @@ impl Filler<'_> {
                 Keeping::Fours => packed::fours(&data()?).tensor(|data| placed(data, device)),
                 #[cfg(feature = "cpu")]
                 Keeping::Products => eight::rounded(&data()?),
+                #[cfg(feature = "cpu")]
+                Keeping::Pairs => pairs::packed(data()?),
                 Keeping::Bytes(group) => placed(quantise::quantised(&data()?, group), device),
                 Keeping::Plain(dtype) => {
                     let data = data()?.convert_dtype(dtype);

@@ -21,6 +21,8 @@ mod format;
 mod load;
 #[cfg(feature = "cpu")]
 mod packed;
+#[cfg(feature = "cpu")]
+mod pairs;
 mod quantise;
 mod slots;
 mod source;

@@ -9,7 +9,7 @@ use burn::{
 
 use super::{Storage, WeightSource, names, quantise, unread::Unread};
 #[cfg(feature = "cpu")]
-use super::{eight, packed, unread::Blocks};
+use super::{eight, packed, pairs, unread::Blocks};
 
 /// What modules call the container of streamed blocks, or of such as could be.
 pub(super) const CONTAINER: &str = "Stack";
@@ -148,6 +148,10 @@ impl Slot {
             {
                 return Keeping::Products;
             }
+            if storage == Storage::Pairs && self.transposed && pairs::suits(&self.name, &self.shape)
+            {
+                return Keeping::Pairs;
+            }
             let fours = storage == Storage::Fours && group.is_some() && packed::rounds(&self.shape);
             let blocks = tensor.and_then(Unread::blocks);
             let stay = |blocks: &&Blocks| {
@@ -179,6 +183,8 @@ impl Slot {
             Keeping::Fours => packed::memory_of_fours(&self.shape),
             #[cfg(feature = "cpu")]
             Keeping::Products => eight::memory(&self.shape),
+            #[cfg(feature = "cpu")]
+            Keeping::Pairs => pairs::memory(&self.shape),
             Keeping::Bytes(group) => elements + elements / group * size_of::<f32>(),
             Keeping::Plain(dtype) => elements * dtype.size(),
         };
@@ -197,6 +203,9 @@ pub(super) enum Keeping {
     /// Rounded to 8 bits, for products in 8 bits.
     #[cfg(feature = "cpu")]
     Products,
+    /// Rounded to bf16, in order for products of bf16.
+    #[cfg(feature = "cpu")]
+    Pairs,
     /// Rounded to 8 bits, so many inputs under a scale.
     Bytes(usize),
     Plain(DType),

@@ -11,7 +11,9 @@
     reason = "the inner loops are whole only where they are inlined, index registers, and read packed panels through pointers whose lengths are asserted once a block"
 )]
 
+pub(crate) mod pairs;
 mod stream;
+mod tiles;
 
 use rayon::prelude::*;
 
@@ -25,15 +27,15 @@ const MAX_VECTORS: usize = 2;
 
 /// A tensor `[rows, heads, tokens, width]` whose widths are contiguous.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Heads<'a> {
-    pub(crate) values: &'a [f32],
+pub(crate) struct Heads<'a, T = f32> {
+    pub(crate) values: &'a [T],
     pub(crate) offset: usize,
     pub(crate) strides: [usize; 3],
     pub(crate) dims: [usize; 4],
 }
 
-impl<'a> Heads<'a> {
-    fn token(&self, row: usize, head: usize, token: usize) -> &'a [f32] {
+impl<'a, T> Heads<'a, T> {
+    fn token(&self, row: usize, head: usize, token: usize) -> &'a [T] {
         let [rows, heads, tokens] = self.strides;
         let start = self.offset + row * rows + head * heads + token * tokens;
         &self.values[start..start + self.dims[3]]

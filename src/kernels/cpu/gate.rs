@@ -12,6 +12,7 @@
 use macerator::Simd;
 use rayon::prelude::*;
 
+use super::half::Element;
 use super::simd::{Floats, Unwritten, gelu, gelu_tanh, load, store, written};
 use crate::kernels::Gelu;
 
@@ -21,28 +22,43 @@ const TASK: usize = 16_384;
 /// Values of the widest vector, and more.
 const WIDEST: usize = 64;
 
+/// Values that are widened at once.
+const BLOCK: usize = 4096;
+
 /// GELU of every value.
-pub(crate) fn activated(input: &[f32], form: Gelu) -> Vec<f32> {
-    let write = |output: &mut Unwritten| {
+pub(crate) fn activated<T: Element>(input: &[T], form: Gelu) -> Vec<T> {
+    let write = |output: &mut Unwritten<T>| {
         let parts = output.par_chunks_mut(TASK).zip(input.par_chunks(TASK));
-        parts.for_each(|(output, input)| activate(None, input, output, form));
+        parts.for_each(|(output, input)| {
+            let [mut before, mut after] = [const { Vec::new() }; 2];
+            for (output, input) in output.chunks_mut(BLOCK).zip(input.chunks(BLOCK)) {
+                let input = T::widened(input, &mut before);
+                let floats = T::floats(output, &mut after);
+                activate(None, input, floats, form);
+                T::round(&after, output);
+            }
+        });
     };
     // SAFETY: the parts are all of it.
     unsafe { written(input.len(), write) }
 }
 
 /// The first half of every token times GELU of the second; a token has `2 · inner` values.
-pub(crate) fn gated(tokens: &[f32], inner: usize) -> Vec<f32> {
+pub(crate) fn gated<T: Element>(tokens: &[T], inner: usize) -> Vec<T> {
     assert_eq!(tokens.len() % (2 * inner), 0);
     let count = (TASK / inner).max(1);
-    let write = |output: &mut Unwritten| {
+    let write = |output: &mut Unwritten<T>| {
         let parts = output.par_chunks_mut(count * inner);
         let parts = parts.zip(tokens.par_chunks(count * 2 * inner));
         parts.for_each(|(output, tokens)| {
+            let [mut before, mut after] = [const { Vec::new() }; 2];
             let tokens = tokens.chunks_exact(2 * inner);
             for (output, token) in output.chunks_exact_mut(inner).zip(tokens) {
+                let token = T::widened(token, &mut before);
                 let (value, gate) = token.split_at(inner);
-                activate(Some(value), gate, output, Gelu::Exact);
+                let floats = T::floats(output, &mut after);
+                activate(Some(value), gate, floats, Gelu::Exact);
+                T::round(&after, output);
             }
         });
     };
@@ -149,5 +165,22 @@ mod tests {
                 }
             }
         }
+    }
+
+    /// What is widened on its way in is rounded once, on its way out.
+    #[test]
+    fn halves_are_activated_as_floats_are() {
+        fn agrees<T: Element + PartialEq + std::fmt::Debug>(round: fn(f32) -> T) {
+            let input = (0..3 * 2 * 5000).map(|i| round((i as f32 * 0.71).sin() * 4.0));
+            let input = input.collect::<Vec<_>>();
+            let mut room = Vec::new();
+            let wide = T::widened(&input, &mut room);
+            let rounded = |values: Vec<f32>| values.into_iter().map(round).collect::<Vec<_>>();
+            assert_eq!(gated(&input, 5000), rounded(gated(wide, 5000)));
+            let found = activated(&input, Gelu::Tanh);
+            assert_eq!(found, rounded(activated(wide, Gelu::Tanh)));
+        }
+        agrees::<::half::bf16>(::half::bf16::from_f32);
+        agrees::<::half::f16>(::half::f16::from_f32);
     }
 }

@@ -11,6 +11,7 @@ mod half;
 pub(crate) mod linear;
 pub(crate) mod norm;
 pub(crate) mod packed;
+pub(crate) mod pairs;
 pub(crate) mod product;
 pub(crate) mod quantised;
 mod simd;

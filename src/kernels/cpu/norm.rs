@@ -10,9 +10,13 @@
     reason = "one instruction set runs through all of a kernel; index what no vector holds; vectors are read and written through pointers; their room is a whole number of vectors of the slice"
 )]
 
+#[cfg(test)]
+mod tests;
+
 use macerator::Simd;
 use rayon::prelude::*;
 
+use super::half::Element;
 use super::simd::{Floats, Unwritten, load, silu, splat, store, written};
 
 /// Values whose squares are taken around one mean, and summed in f32.
@@ -86,8 +90,8 @@ pub(crate) struct Shifted {
 }
 
 /// What [`group_norm`] does to every channel of every item, whose `positions` values follow each other in `input`.
-pub(crate) fn group_shifts(
-    input: &[f32],
+pub(crate) fn group_shifts<T: Element>(
+    input: &[T],
     affine: Affine<'_>,
     groups: usize,
     positions: usize,
@@ -96,7 +100,7 @@ pub(crate) fn group_shifts(
     let channels = affine.scale.len() / groups;
     let group = channels * positions;
     let mut shifts = vec![Shifted::default(); input.len() / positions];
-    let measure = |(index, (shifts, input)): (usize, (&mut [Shifted], &[f32]))| {
+    let measure = |(index, (shifts, input)): (usize, (&mut [Shifted], &[T]))| {
         let part = index % groups * channels..(index % groups + 1) * channels;
         let (scale, shift) = (&affine.scale[part.clone()], &affine.shift[part]);
         shifts_of(input, shifts, scale, shift, epsilon);
@@ -116,14 +120,14 @@ pub(crate) fn group_shifts(
 
 /// [`group_shifts`] of one group.
 #[macerator::with_simd]
-pub(super) fn shifts_of<S: Simd>(
-    input: &[f32],
+pub(super) fn shifts_of<S: Simd, T: Element>(
+    input: &[T],
     shifts: &mut [Shifted],
     scale: &[f32],
     shift: &[f32],
     epsilon: f64,
 ) {
-    let moments = moments::<S>(input);
+    let moments = moments::<S, T>(input, &mut Vec::new());
     let ([mean, rest], inverse) = (moments.split_mean(), moments.scale(epsilon));
     for (channel, shifted) in shifts.iter_mut().enumerate() {
         let scale = scale[channel] * inverse;
@@ -170,14 +174,14 @@ unsafe fn activate_one<S: Simd>(at: *mut f32, shifted: Shifted) {
 }
 
 /// Normalises groups of `channels`, with `positions` values each, that follow each other in `input`.
-pub(crate) fn group_norm(
-    input: &[f32],
+pub(crate) fn group_norm<T: Element>(
+    input: &[T],
     affine: Affine<'_>,
     groups: usize,
     positions: usize,
     epsilon: f64,
     activate: bool,
-) -> Vec<f32> {
+) -> Vec<T> {
     let channels = affine.scale.len() / groups;
     let group = channels * positions;
     by_parts(input, group, 1, |index, input, output| {
@@ -189,7 +193,7 @@ pub(crate) fn group_norm(
 }
 
 /// Normalises tokens of `width` that follow each other in `input`.
-pub(crate) fn layer_norm(input: &[f32], affine: Affine<'_>, epsilon: f64) -> Vec<f32> {
+pub(crate) fn layer_norm<T: Element>(input: &[T], affine: Affine<'_>, epsilon: f64) -> Vec<T> {
     let width = affine.scale.len();
     let tokens = (TASK / width).max(1);
     by_parts(input, width, tokens, |_, input, output| {
@@ -198,18 +202,18 @@ pub(crate) fn layer_norm(input: &[f32], affine: Affine<'_>, epsilon: f64) -> Vec
 }
 
 /// What `normalise` writes for all of `input`, of which it is given `count` parts of `size` at a time, with the number of the first.
-fn by_parts(
-    input: &[f32],
+fn by_parts<T: Element>(
+    input: &[T],
     size: usize,
     count: usize,
-    normalise: impl Fn(usize, &[f32], &mut Unwritten) + Sync,
-) -> Vec<f32> {
+    normalise: impl Fn(usize, &[T], &mut Unwritten<T>) + Sync,
+) -> Vec<T> {
     if input.is_empty() {
         return Vec::new();
     }
     assert_eq!(input.len() % size, 0);
     let some = size * count;
-    let write = |output: &mut Unwritten| {
+    let write = |output: &mut Unwritten<T>| {
         if input.len() <= ALONE {
             let parts = output.chunks_mut(some).zip(input.chunks(some));
             let parts = parts.enumerate();
@@ -225,15 +229,16 @@ fn by_parts(
 }
 
 #[macerator::with_simd]
-pub(super) fn normalise_group<S: Simd>(
-    input: &[f32],
-    output: &mut Unwritten,
+pub(super) fn normalise_group<S: Simd, T: Element>(
+    input: &[T],
+    output: &mut Unwritten<T>,
     scale: &[f32],
     shift: &[f32],
     epsilon: f64,
     activate: bool,
 ) {
-    let moments = moments::<S>(input);
+    let [mut before, mut after] = [const { Vec::new() }; 2];
+    let moments = moments::<S, T>(input, &mut before);
     let ([mean, rest], inverse) = (moments.split_mean(), moments.scale(epsilon));
     let positions = input.len() / scale.len();
     for channel in 0..scale.len() {
@@ -241,16 +246,41 @@ pub(super) fn normalise_group<S: Simd>(
         let output = &mut output[channel * positions..][..positions];
         let scale = scale[channel] * inverse;
         let shift = shift[channel] - rest * scale;
-        if activate {
-            shifted::<S, true>(input, output, mean, scale, shift);
-        } else {
-            shifted::<S, false>(input, output, mean, scale, shift);
+        for (input, output) in input.chunks(BLOCK).zip(output.chunks_mut(BLOCK)) {
+            let input = T::widened(input, &mut before);
+            let floats = T::floats(output, &mut after);
+            if activate {
+                shifted::<S, true>(input, floats, mean, scale, shift);
+            } else {
+                shifted::<S, false>(input, floats, mean, scale, shift);
+            }
+            T::round(&after, output);
         }
     }
 }
 
 #[macerator::with_simd]
-pub(super) fn normalise_tokens<S: Simd>(
+pub(super) fn normalise_tokens<S: Simd, T: Element>(
+    input: &[T],
+    output: &mut Unwritten<T>,
+    scale: &[f32],
+    shift: &[f32],
+    epsilon: f64,
+) {
+    let [mut before, mut after] = [const { Vec::new() }; 2];
+    let tokens = output
+        .chunks_exact_mut(scale.len())
+        .zip(input.chunks_exact(scale.len()));
+    for (output, input) in tokens {
+        let input = T::widened(input, &mut before);
+        let floats = T::floats(output, &mut after);
+        normalise_token::<S>(input, floats, scale, shift, epsilon);
+        T::round(&after, output);
+    }
+}
+
+#[inline(always)]
+fn normalise_token<S: Simd>(
     input: &[f32],
     output: &mut Unwritten,
     scale: &[f32],
@@ -258,26 +288,22 @@ pub(super) fn normalise_tokens<S: Simd>(
     epsilon: f64,
 ) {
     let width = scale.len();
-    let tokens = output
-        .chunks_exact_mut(width)
-        .zip(input.chunks_exact(width));
-    for (output, input) in tokens {
-        let moments = moments::<S>(input);
-        let ([mean, rest], inverse) = (moments.split_mean(), moments.scale(epsilon));
-        let whole = width - width % S::lanes32();
-        for i in (0..whole).step_by(S::lanes32()) {
-            // SAFETY: a vector from `i` ends within `whole`, and all four slices are `width` long.
-            unsafe {
-                let centred = load::<S>(input.as_ptr().add(i)) - splat(mean) - splat(rest);
-                let scale = load::<S>(scale.as_ptr().add(i)) * splat(inverse);
-                let shift = load::<S>(shift.as_ptr().add(i));
-                let to = output.as_mut_ptr().add(i);
-                store(to.cast(), centred.mul_add(scale, shift));
-            }
+    assert_eq!([input.len(), output.len(), shift.len()], [width; 3]);
+    let moments = moments::<S, f32>(input, &mut Vec::new());
+    let ([mean, rest], inverse) = (moments.split_mean(), moments.scale(epsilon));
+    let whole = width - width % S::lanes32();
+    for i in (0..whole).step_by(S::lanes32()) {
+        // SAFETY: a vector from `i` ends within `whole`, and all four slices are `width` long.
+        unsafe {
+            let centred = load::<S>(input.as_ptr().add(i)) - splat(mean) - splat(rest);
+            let scale = load::<S>(scale.as_ptr().add(i)) * splat(inverse);
+            let shift = load::<S>(shift.as_ptr().add(i));
+            let to = output.as_mut_ptr().add(i);
+            store(to.cast(), centred.mul_add(scale, shift));
         }
-        for i in whole..width {
-            output[i].write((input[i] - mean - rest) * (scale[i] * inverse) + shift[i]);
-        }
+    }
+    for i in whole..width {
+        output[i].write((input[i] - mean - rest) * (scale[i] * inverse) + shift[i]);
     }
 }
 
@@ -313,15 +339,15 @@ fn shifted<S: Simd, const ACTIVATE: bool>(
 
 /// Block by block in f32 around the mean so far, merged in f64.
 #[inline(always)]
-pub(super) fn moments<S: Simd>(values: &[f32]) -> Moments {
-    let first = &values[..BLOCK.min(values.len())];
+pub(super) fn moments<S: Simd, T: Element>(values: &[T], room: &mut Vec<f32>) -> Moments {
+    let first = T::widened(&values[..BLOCK.min(values.len())], room);
     let [sum, _] = deviations::<S>(first, 0.0);
     let start = f64::from(sum) / first.len() as f64;
     let mut all = Moments::NONE;
     for block in values.chunks(BLOCK) {
         let around = if all.count > 0.0 { all.mean } else { start } as f32;
         let count = block.len() as f64;
-        let [sum, squares] = deviations::<S>(block, around);
+        let [sum, squares] = deviations::<S>(T::widened(block, room), around);
         let (sum, squares) = (f64::from(sum), f64::from(squares));
         let block = Moments {
             count,
@@ -366,78 +392,4 @@ fn deviations<S: Simd>(values: &[f32], around: f32) -> [f32; 2] {
 #[inline(always)]
 fn total<S: Simd>([a, b, c, d]: [Floats<S>; SUMS]) -> f32 {
     ((a + b) + (c + d)).reduce_add()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::super::simd::kinds;
-    use super::*;
-    use macerator::{Arch, WithSimd};
-
-    struct Measured<'a>(&'a [f32]);
-
-    impl WithSimd for Measured<'_> {
-        type Output = Moments;
-
-        fn with_simd<S: Simd>(self) -> Moments {
-            moments::<S>(self.0)
-        }
-    }
-
-    /// A deviation of one around a mean of ten thousand, over several blocks and a ragged end.
-    #[test]
-    fn a_large_mean_cancels_nothing() {
-        let values = (0..20_001).map(|i| 1e4 + (i as f32 * 0.7).sin() * 2f32.sqrt());
-        let values = values.collect::<Vec<_>>();
-        let count = values.len() as f64;
-        let mean = values.iter().map(|value| f64::from(*value)).sum::<f64>() / count;
-        let squares = values
-            .iter()
-            .map(|value| (f64::from(*value) - mean).powi(2));
-        let variance = squares.sum::<f64>() / count;
-        for arch in kinds() {
-            // SAFETY: the processor has every one of them.
-            let moments = unsafe { arch.dispatch(Measured(&values)) };
-            assert!((moments.mean - mean).abs() < 1e-3, "{arch:?}");
-            assert!(
-                (moments.variance() / variance - 1.0).abs() < 1e-4,
-                "{arch:?}"
-            );
-        }
-    }
-
-    struct Grouped<'a>(&'a [f32], bool);
-
-    impl WithSimd for Grouped<'_> {
-        type Output = Vec<f32>;
-
-        fn with_simd<S: Simd>(self) -> Vec<f32> {
-            let affine = ([0.5, 2.0], [0.1, -3.0]);
-            // SAFETY: every value is normalised.
-            unsafe {
-                written(self.0.len(), |output| {
-                    let (scale, shift) = &affine;
-                    normalise_group_impl::<S>(self.0, output, scale, shift, 1e-5, self.1);
-                })
-            }
-        }
-    }
-
-    #[test]
-    fn vectors_and_the_scalar_fallback_agree() {
-        for positions in [1, 35, 64, 4096 + 5] {
-            let values = (0..2 * positions).map(|i| (i as f32 * 0.37).sin() * 9.0);
-            let values = values.collect::<Vec<_>>();
-            for activate in [false, true] {
-                // SAFETY: the fallback needs nothing; the processor has every other one.
-                let scalar = unsafe { Arch::Scalar.dispatch(Grouped(&values, activate)) };
-                for arch in kinds() {
-                    let vector = unsafe { arch.dispatch(Grouped(&values, activate)) };
-                    for (a, b) in scalar.iter().zip(vector) {
-                        assert!((a - b).abs() < 1e-5, "{arch:?} {positions}: {a} {b}");
-                    }
-                }
-            }
-        }
-    }
 }

@@ -86,20 +86,20 @@ fn parts(whole: usize, most: usize) -> Vec<Range<usize>> {
 }
 
 /// Memory that many tasks write, each a part of it.
-pub(super) struct Output(*mut MaybeUninit<f32>, usize);
+pub(super) struct Output<T = f32>(*mut MaybeUninit<T>, usize);
 
 // SAFETY: tasks write parts that do not overlap.
-unsafe impl Send for Output {}
+unsafe impl<T: Send> Send for Output<T> {}
 // SAFETY: as above.
-unsafe impl Sync for Output {}
+unsafe impl<T: Send> Sync for Output<T> {}
 
-impl Output {
-    pub(super) fn new(values: &mut Unwritten) -> Self {
+impl<T> Output<T> {
+    pub(super) fn new(values: &mut Unwritten<T>) -> Self {
         Self(values.as_mut_ptr(), values.len())
     }
 
     /// Over values that are there already.
-    pub(super) fn over(values: &mut [f32]) -> Self {
+    pub(super) fn over(values: &mut [T]) -> Self {
         Self(values.as_mut_ptr().cast(), values.len())
     }
 
@@ -113,7 +113,7 @@ impl Output {
         reason = "tasks share the output and write parts of it"
     )]
     #[inline(always)]
-    pub(super) unsafe fn part(&self, start: usize, count: usize) -> &mut Unwritten {
+    pub(super) unsafe fn part(&self, start: usize, count: usize) -> &mut Unwritten<T> {
         assert!(start + count <= self.1);
         // SAFETY: within the memory, asserted above; the rest is the caller's promise.
         unsafe { std::slice::from_raw_parts_mut(self.0.add(start), count) }
@@ -129,7 +129,7 @@ impl Output {
         reason = "tasks share the output and write parts of it"
     )]
     #[inline(always)]
-    pub(super) unsafe fn values(&self, start: usize, count: usize) -> &mut [f32] {
+    pub(super) unsafe fn values(&self, start: usize, count: usize) -> &mut [T] {
         // SAFETY: the caller's promise.
         unsafe { self.part(start, count).assume_init_mut() }
     }

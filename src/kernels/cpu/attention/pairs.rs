@@ -1,0 +1,446 @@
+//! Attention over bf16: both products by instructions that multiply pairs, the softmax between them in f32.
+//!
+//! Weights are rounded to bf16, and summed as rounded, so that what is mixed is an average of the values however they were rounded.
+
+#![allow(
+    clippy::inline_always,
+    clippy::needless_range_loop,
+    unsafe_code,
+    reason = "one instruction set runs through all of a kernel; index what is turned; every value of the output is written"
+)]
+
+use std::mem::MaybeUninit;
+
+use ::half::bf16;
+use macerator::Simd;
+use rayon::prelude::*;
+
+use super::{Heads, block_vectors, tiles};
+use crate::kernels::cpu::{
+    half::narrow,
+    pairs::{Instruction, Work, run},
+    simd::{Unwritten, written},
+};
+use tiles::{KEY_BLOCK, PANEL, Panels, Scratch, stream};
+
+/// Two values that are multiplied at once, the first in the lower half.
+fn pair(first: bf16, second: bf16) -> u32 {
+    u32::from(first.to_bits()) | u32::from(second.to_bits()) << 16
+}
+
+/// The pairs of a line; what stands alone is followed by zero.
+fn pairs_of(line: &[bf16]) -> impl Iterator<Item = u32> {
+    let (pairs, rest) = line.as_chunks::<2>();
+    let rest = rest.iter().map(|value| pair(*value, bf16::ZERO));
+    pairs
+        .iter()
+        .map(|[first, second]| pair(*first, *second))
+        .chain(rest)
+}
+
+/// Keys or values of every head in panels that the inner loops read from front to back.
+struct Packed {
+    pairs: Vec<u32>,
+    /// Pairs of a head.
+    head: usize,
+}
+
+impl Packed {
+    fn new(
+        heads: Heads<'_, bf16>,
+        head: usize,
+        pack: impl Fn(Heads<'_, bf16>, [usize; 2], &mut [u32]) + Sync,
+    ) -> Self {
+        let mut pairs = vec![0; heads.dims[0] * heads.dims[1] * head];
+        let parts = pairs.par_chunks_mut(head.max(1)).enumerate();
+        parts.for_each(|(i, part)| pack(heads, [i / heads.dims[1], i % heads.dims[1]], part));
+        Self { pairs, head }
+    }
+
+    /// Pairs along the width, `[tokens / PANEL, width / 2, PANEL]`; zeros after the last token, and nobody looks at their scores.
+    fn keys(heads: Heads<'_, bf16>) -> Self {
+        let [_, _, tokens, width] = heads.dims;
+        let panel = width.div_ceil(2) * PANEL;
+        Self::new(
+            heads,
+            tokens.div_ceil(PANEL) * panel,
+            |heads, [row, head], part| {
+                for (panel, part) in part.chunks_exact_mut(panel).enumerate() {
+                    let first = panel * PANEL;
+                    for token in first..tokens.min(first + PANEL) {
+                        let places = part[token - first..].iter_mut().step_by(PANEL);
+                        let pairs = pairs_of(heads.token(row, head, token));
+                        places.zip(pairs).for_each(|(place, pair)| *place = pair);
+                    }
+                }
+            },
+        )
+    }
+
+    /// Pairs along the tokens, `[width / PANEL, tokens / 2, PANEL]`, zeros after the last token and feature.
+    fn values(heads: Heads<'_, bf16>) -> Self {
+        let [_, _, tokens, width] = heads.dims;
+        let panel = tokens.div_ceil(2) * PANEL;
+        Self::new(
+            heads,
+            width.div_ceil(PANEL) * panel,
+            |heads, [row, head], part| {
+                let none = vec![bf16::ZERO; width];
+                for token in (0..tokens).step_by(2) {
+                    let first = heads.token(row, head, token);
+                    let second = match token + 1 {
+                        next if next < tokens => heads.token(row, head, next),
+                        _ => &none,
+                    };
+                    let panels = first.chunks(PANEL).zip(second.chunks(PANEL));
+                    for (index, (first, second)) in panels.enumerate() {
+                        let part = &mut part[index * panel + token / 2 * PANEL..][..PANEL];
+                        for ((place, first), second) in part.iter_mut().zip(first).zip(second) {
+                            *place = pair(*first, *second);
+                        }
+                    }
+                }
+            },
+        )
+    }
+
+    fn head(&self, index: usize) -> &[u32] {
+        &self.pairs[index * self.head..][..self.head]
+    }
+}
+
+/// One attention: packed keys and values, and the queries.
+struct Job<'a> {
+    query: Heads<'a, bf16>,
+    keys: Packed,
+    values: Packed,
+    tokens: usize,
+    /// Vectors of queries a block.
+    vectors: usize,
+}
+
+/// `softmax(q kᵀ / √width) v` as `[rows, queries, heads, width]`.
+pub(crate) fn attention(
+    query: Heads<'_, bf16>,
+    key: Heads<'_, bf16>,
+    value: Heads<'_, bf16>,
+) -> Vec<bf16> {
+    attention_by([query, key, value], run(Lanes), |block| run(block))
+}
+
+/// Lanes of an instruction's vectors.
+struct Lanes;
+
+impl Work for Lanes {
+    type Output = usize;
+
+    #[inline(always)]
+    fn by<I: Instruction>(self) -> usize {
+        <I::Simd as Simd>::lanes32()
+    }
+}
+
+/// [`attention`] by an `attend` for vectors of `lanes`.
+fn attention_by(
+    [query, key, value]: [Heads<'_, bf16>; 3],
+    lanes: usize,
+    attend: impl Fn(Block<'_>) + Sync,
+) -> Vec<bf16> {
+    let [rows, heads, queries, width] = query.dims;
+    if query.dims.contains(&0) {
+        return Vec::new();
+    }
+    let vectors = block_vectors(queries, lanes);
+    let job = Job {
+        query,
+        keys: Packed::keys(key),
+        values: Packed::values(value),
+        tokens: key.dims[2],
+        vectors,
+    };
+    let token = heads * width;
+    let block = vectors * lanes;
+    let write = |output: &mut Unwritten<bf16>| {
+        let rows = output.par_chunks_mut(queries * token).enumerate();
+        rows.for_each(|(row, output)| {
+            let blocks = output.par_chunks_mut(block * token).enumerate();
+            blocks.for_each_init(Scratch::default, |scratch, (index, output)| {
+                attend(Block {
+                    job: &job,
+                    row,
+                    first: index * block,
+                    output,
+                    scratch,
+                });
+            });
+        });
+    };
+    // SAFETY: the blocks are all of it, and every head of a block is written.
+    unsafe { written(rows * queries * token, write) }
+}
+
+/// The queries of a row from `first` on that `output`, `[queries, heads, width]`, has room for, in every head.
+struct Block<'a> {
+    job: &'a Job<'a>,
+    row: usize,
+    first: usize,
+    output: &'a mut Unwritten<bf16>,
+    scratch: &'a mut Scratch,
+}
+
+impl Work for Block<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn by<I: Instruction>(self) {
+        let Self {
+            job,
+            row,
+            first,
+            output,
+            scratch,
+        } = self;
+        let [_, heads, _, width] = job.query.dims;
+        let lanes = <I::Simd as Simd>::lanes32();
+        let columns = job.vectors * lanes;
+        scratch.resize(width, columns);
+        let count = output.len() / (heads * width);
+        for head in 0..heads {
+            gather(job.query, [row, head, first], count, columns, scratch);
+            let index = row * heads + head;
+            let panels = Panels {
+                keys: job.keys.head(index),
+                values: job.values.head(index),
+                tokens: job.tokens,
+                width,
+            };
+            // SAFETY: who runs this has the instruction.
+            unsafe {
+                match (job.vectors, lanes) {
+                    (1, _) => stream::<I, 8, 1>(panels, scratch),
+                    (_, 16) => stream::<I, 8, 2>(panels, scratch),
+                    _ => stream::<I, 4, 2>(panels, scratch),
+                }
+            }
+            scatter(scratch, columns, output, head * width, heads * width, width);
+        }
+    }
+}
+
+/// Side of the squares in which tokens become columns and columns tokens.
+const SQUARE: usize = 8;
+
+/// Queries as columns of pairs, `[width / 2, columns]`.
+#[inline(always)]
+fn gather(
+    query: Heads<'_, bf16>,
+    place: [usize; 3],
+    count: usize,
+    columns: usize,
+    scratch: &mut Scratch,
+) {
+    if columns.is_multiple_of(SQUARE) {
+        gather_some::<SQUARE>(query, place, count, columns, scratch);
+    } else {
+        gather_some::<1>(query, place, count, columns, scratch);
+    }
+}
+
+/// The same, `N` at a time.
+#[inline(always)]
+fn gather_some<const N: usize>(
+    query: Heads<'_, bf16>,
+    [row, head, first]: [usize; 3],
+    count: usize,
+    columns: usize,
+    scratch: &mut Scratch,
+) {
+    for left in (0..columns).step_by(N) {
+        let mut tokens: [&[bf16]; N] = [&[]; N];
+        for (i, token) in tokens.iter_mut().enumerate() {
+            // Columns after the last query repeat it; nobody reads them.
+            *token = query.token(row, head, first + (left + i).min(count - 1));
+        }
+        let width = tokens[0].len();
+        let whole = width - width % (2 * N);
+        for start in (0..whole).step_by(2 * N) {
+            let mut square = [[0; N]; N];
+            for i in 0..N {
+                let (pairs, _) = tokens[i][start..start + 2 * N].as_chunks::<2>();
+                for j in 0..N {
+                    square[i][j] = pair(pairs[j][0], pairs[j][1]);
+                }
+            }
+            for j in 0..N {
+                let line = &mut scratch.query[(start / 2 + j) * columns + left..][..N];
+                for i in 0..N {
+                    line[i] = square[i][j];
+                }
+            }
+        }
+        for i in 0..N {
+            for (j, pair) in pairs_of(&tokens[i][whole..]).enumerate() {
+                scratch.query[(whole / 2 + j) * columns + left + i] = pair;
+            }
+        }
+    }
+}
+
+/// Columns back to tokens.
+#[inline(always)]
+fn scatter(
+    scratch: &Scratch,
+    columns: usize,
+    output: &mut Unwritten<bf16>,
+    start: usize,
+    token: usize,
+    width: usize,
+) {
+    if columns.is_multiple_of(SQUARE) {
+        scatter_some::<SQUARE>(scratch, columns, output, start, token, width);
+    } else {
+        scatter_some::<1>(scratch, columns, output, start, token, width);
+    }
+}
+
+/// The same, `N` at a time.
+#[inline(always)]
+fn scatter_some<const N: usize>(
+    scratch: &Scratch,
+    columns: usize,
+    output: &mut Unwritten<bf16>,
+    start: usize,
+    token: usize,
+    width: usize,
+) {
+    let count = output.len() / token;
+    for left in (0..count).step_by(N) {
+        for top in (0..width).step_by(N) {
+            let mut square = [[0.0; N]; N];
+            for j in 0..N {
+                // There are rows for whole panels of features.
+                let line = &scratch.mixed[(top + j) * columns + left..][..N];
+                for i in 0..N {
+                    square[i][j] = line[i];
+                }
+            }
+            for i in 0..N.min(count - left) {
+                let place = (left + i) * token + start + top;
+                let features = square[i].map(|value| MaybeUninit::new(narrow(value)));
+                if top + N <= width {
+                    output[place..place + N].copy_from_slice(&features);
+                } else {
+                    output[place..place + width - top].copy_from_slice(&features[..width - top]);
+                }
+            }
+        }
+    }
+}
+
+const _: () = assert!(PANEL.is_multiple_of(SQUARE) && KEY_BLOCK.is_multiple_of(2));
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernels::cpu::pairs::{Kind, by};
+
+    fn on(kind: Kind, heads: [Heads<'_, bf16>; 3]) -> Vec<bf16> {
+        // SAFETY: a kind is one that the processor has.
+        let lanes = unsafe { by(kind, Lanes) };
+        // SAFETY: as above.
+        attention_by(heads, lanes, |block| unsafe { by(kind, block) })
+    }
+
+    fn heads(values: &[bf16], tokens: usize, width: usize) -> Heads<'_, bf16> {
+        Heads {
+            values,
+            offset: 0,
+            strides: [2 * tokens * width, tokens * width, width],
+            dims: [1, 2, tokens, width],
+        }
+    }
+
+    fn values(count: usize, shift: f32) -> Vec<bf16> {
+        let wave = |i: usize| bf16::from_f32((i as f32 * 0.731 + shift).sin() * 2.0);
+        (0..count).map(wave).collect()
+    }
+
+    /// One value in f64, of what is in bf16.
+    fn plain([query, key, value]: [Heads<'_, bf16>; 3], place: [usize; 3]) -> f64 {
+        let [token, head, feature] = place;
+        let [_, _, tokens, width] = key.dims;
+        let score = |other: usize| {
+            let (a, b) = (query.token(0, head, token), key.token(0, head, other));
+            let products = a.iter().zip(b).map(|(a, b)| a.to_f64() * b.to_f64());
+            products.sum::<f64>() / (width as f64).sqrt()
+        };
+        let scores: Vec<f64> = (0..tokens).map(score).collect();
+        let highest = scores.iter().copied().fold(f64::MIN, f64::max);
+        let weights: Vec<f64> = scores.iter().map(|score| (score - highest).exp()).collect();
+        let mixed = weights.iter().enumerate();
+        let mixed = mixed.map(|(i, weight)| weight * value.token(0, head, i)[feature].to_f64());
+        mixed.sum::<f64>() / weights.iter().sum::<f64>()
+    }
+
+    /// Every pair of sizes around the panels and blocks. Weights are off by half of a unit of 8 bits at most, as is what is written.
+    #[test]
+    fn every_instruction_agrees_with_plain_sums() {
+        for (queries, tokens, width) in [
+            (1, 1, 1),
+            (7, 77, 4),
+            (50, 129, 12),
+            (96, 9, 40),
+            (3, 300, 7),
+        ] {
+            let query = values(2 * queries * width, 0.0);
+            let key = values(2 * tokens * width, 1.0);
+            let value = values(2 * tokens * width, 2.0);
+            let all = [
+                heads(&query, queries, width),
+                heads(&key, tokens, width),
+                heads(&value, tokens, width),
+            ];
+            for kind in Kind::all() {
+                for (i, found) in on(kind, all).iter().enumerate() {
+                    let place = [i / (2 * width), i / width % 2, i % width];
+                    let (found, expected) = (found.to_f64(), plain(all, place));
+                    let near = (found - expected).abs() < 4e-3 * (0.5 + expected.abs());
+                    assert!(
+                        near,
+                        "{kind:?} {queries} {tokens} {width} {i}: {found} {expected}"
+                    );
+                }
+            }
+        }
+    }
+
+    /// Whatever the weights are rounded to.
+    #[test]
+    fn equal_values_are_mixed_to_themselves() {
+        let (query, key) = (values(2 * 40, 0.0), values(2 * 500 * 40, 1.0));
+        let value = vec![bf16::from_f32(1.625); 2 * 500 * 40];
+        let all = [
+            heads(&query, 1, 40),
+            heads(&key, 500, 40),
+            heads(&value, 500, 40),
+        ];
+        for kind in Kind::all() {
+            assert!(
+                on(kind, all).iter().all(|mixed| mixed.to_f32() == 1.625),
+                "{kind:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_query_that_is_no_number_stays_one() {
+        let query = [bf16::NAN; 2];
+        let rest = values(10, 0.0);
+        let all = [heads(&query, 1, 1), heads(&rest, 5, 1), heads(&rest, 5, 1)];
+        assert!(
+            attention(all[0], all[1], all[2])
+                .iter()
+                .all(|value| value.is_nan())
+        );
+    }
+}

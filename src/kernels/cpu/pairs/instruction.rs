@@ -1,0 +1,170 @@
+//! Instructions that multiply pairs of bf16.
+
+#![allow(
+    clippy::inline_always,
+    unsafe_code,
+    reason = "one instruction set runs through all of a kernel; the instruction is there on some processors only"
+)]
+
+use std::{marker::PhantomData, sync::LazyLock};
+
+use macerator::{Arch, Simd, Vector, WithSimd};
+
+use crate::kernels::cpu::simd::Floats;
+
+/// Two bf16 in every lane, the first in its lower half.
+pub(in crate::kernels::cpu) type Pairs<S> = Vector<S, u32>;
+
+/// A pair in every lane.
+#[inline(always)]
+pub(in crate::kernels::cpu) fn splat_pair<S: Simd>(pair: u32) -> Pairs<S> {
+    S::typed(S::splat_i32(pair.cast_signed()))
+}
+
+/// One way to multiply.
+pub(in crate::kernels::cpu) trait Instruction {
+    /// The vectors that it takes.
+    type Simd: Simd;
+
+    /// `sums` and the products, those of the second values first.
+    ///
+    /// # Safety
+    ///
+    /// The processor has the instruction.
+    unsafe fn add(
+        sums: Floats<Self::Simd>,
+        left: Pairs<Self::Simd>,
+        right: Pairs<Self::Simd>,
+    ) -> Floats<Self::Simd>;
+}
+
+/// What runs under an instruction. Its `by` must be inlined, or it lacks the instruction.
+pub(in crate::kernels::cpu) trait Work {
+    type Output;
+
+    fn by<I: Instruction>(self) -> Self::Output;
+}
+
+/// Runs `work` under the fastest instruction that the processor has.
+pub(in crate::kernels::cpu) fn run<W: Work>(work: W) -> W::Output {
+    static BEST: LazyLock<Kind> = LazyLock::new(|| {
+        Kind::all()
+            .last()
+            .copied()
+            .unwrap_or(Kind::Widened(Arch::Scalar))
+    });
+    // SAFETY: the processor has it.
+    unsafe { by(*BEST, work) }
+}
+
+/// Which of them.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::kernels::cpu) enum Kind {
+    /// None: both factors widened to f32, in the vectors of an architecture.
+    Widened(Arch),
+    /// `VDPBF16PS` over vectors of 64 bytes.
+    #[cfg(target_arch = "x86_64")]
+    Avx512Bf16,
+}
+
+impl Kind {
+    /// All that this processor has, the fastest last.
+    pub(in crate::kernels::cpu) fn all() -> Vec<Self> {
+        #[cfg_attr(
+            not(target_arch = "x86_64"),
+            expect(unused_mut, reason = "nothing is added")
+        )]
+        let mut kinds = vec![Self::Widened(Arch::Scalar), Self::Widened(Arch::detect())];
+        #[cfg(target_arch = "x86_64")]
+        if matches!(Arch::detect(), Arch::V4) && is_x86_feature_detected!("avx512bf16") {
+            kinds.push(Self::Avx512Bf16);
+        }
+        kinds
+    }
+}
+
+/// Runs `work` under an instruction.
+///
+/// # Safety
+///
+/// The processor has it.
+pub(in crate::kernels::cpu) unsafe fn by<W: Work>(kind: Kind, work: W) -> W::Output {
+    // SAFETY: the caller's promise.
+    unsafe {
+        match kind {
+            Kind::Widened(arch) => arch.dispatch(Under::<W, false>(work)),
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx512Bf16 => Arch::V4.dispatch(Under::<W, true>(work)),
+        }
+    }
+}
+
+/// Some work, by the processor's `OWN` instruction or by widened values.
+struct Under<W, const OWN: bool>(W);
+
+impl<W: Work, const OWN: bool> WithSimd for Under<W, OWN> {
+    type Output = W::Output;
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self) -> W::Output {
+        #[cfg(target_arch = "x86_64")]
+        if const { OWN && size_of::<S::Register>() == own::BYTES } {
+            // SAFETY: who asks for the processor's own has seen that it is there.
+            return unsafe { own::run::<S, W>(self.0) };
+        }
+        self.0.by::<Widened<S>>()
+    }
+}
+
+/// Both factors in f32: a bf16 is the upper half of one.
+struct Widened<S>(PhantomData<S>);
+
+impl<S: Simd> Instruction for Widened<S> {
+    type Simd = S;
+
+    #[inline(always)]
+    unsafe fn add(sums: Floats<S>, left: Pairs<S>, right: Pairs<S>) -> Floats<S> {
+        let upper = splat_pair::<S>(0xffff_0000);
+        let second = |pairs: Pairs<S>| (pairs & upper).reinterpret::<f32>();
+        let first = |pairs: Pairs<S>| (pairs << 16).reinterpret::<f32>();
+        let sums = second(left).mul_add(second(right), sums);
+        first(left).mul_add(first(right), sums)
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+mod own {
+    use std::arch::x86_64::{__m512, __m512bh, _mm512_dpbf16_ps};
+
+    use super::{Floats, Instruction, Pairs, PhantomData, Simd, Vector, Work};
+
+    /// Of a vector.
+    pub(super) const BYTES: usize = size_of::<__m512>();
+
+    /// Runs `work` by the instruction, with all that `S` has.
+    #[target_feature(enable = "avx512f,avx512bw,avx512cd,avx512dq,avx512vl,avx512bf16")]
+    #[target_feature(enable = "avx2,bmi1,bmi2,f16c,fma,lzcnt,popcnt")]
+    pub(super) fn run<S: Simd, W: Work>(work: W) -> W::Output {
+        work.by::<Own<S>>()
+    }
+
+    /// `VDPBF16PS` over the registers of `S`, which are 64 bytes long.
+    struct Own<S>(PhantomData<S>);
+
+    impl<S: Simd> Instruction for Own<S> {
+        type Simd = S;
+
+        #[inline(always)]
+        unsafe fn add(sums: Floats<S>, left: Pairs<S>, right: Pairs<S>) -> Floats<S> {
+            // SAFETY: registers of 64 bytes are these, whatever they are called, and this is run with no others; the instruction is the
+            // caller's promise.
+            unsafe {
+                let own = |pairs: Pairs<S>| std::mem::transmute_copy::<_, __m512bh>(&*pairs);
+                let sums = std::mem::transmute_copy::<_, __m512>(&*sums);
+                let sums = _mm512_dpbf16_ps(sums, own(left), own(right));
+                let sums: Vector<S, f32> = S::typed(std::mem::transmute_copy(&sums));
+                sums
+            }
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! Linear layers over tokens in bf16.
+
+#![allow(
+    clippy::inline_always,
+    unsafe_code,
+    reason = "one instruction set runs through all of a kernel; tasks write parts of the output that do not overlap"
+)]
+
+use std::borrow::Cow;
+
+use ::half::bf16;
+use macerator::Simd;
+use rayon::prelude::*;
+
+use super::{
+    instruction::{Instruction, Work, run},
+    products::{Put, Rows, multiply},
+    weight::Panels,
+};
+use crate::kernels::cpu::{
+    half::narrow,
+    product::{Output, Task, tasks},
+    simd::{Unwritten, written},
+};
+
+/// Tokens, `[tokens, depth]`, through a layer: `[tokens, outputs]`, the bias added in f32.
+pub(crate) fn linear(input: &[bf16], weight: Panels<'_>, bias: Option<&[f32]>) -> Vec<bf16> {
+    let (depth, outputs) = (weight.depth(), weight.outputs());
+    let tokens = input.len() / depth;
+    assert_eq!(input.len(), tokens * depth);
+    assert!(bias.is_none_or(|bias| bias.len() == outputs));
+    let (input, stride) = in_pairs(input, depth);
+    let rows = Rows {
+        values: &input,
+        stride,
+    };
+    let write = |output: &mut Unwritten<bf16>| {
+        let layer = Layer {
+            outputs,
+            bias,
+            output: Output::new(output),
+        };
+        let tasks = tasks(1, tokens, outputs);
+        tasks.par_iter().with_max_len(1).for_each(|task| {
+            run(Part {
+                rows,
+                weight,
+                layer: &layer,
+                task,
+            });
+        });
+    };
+    // SAFETY: the tasks divide it without a gap.
+    unsafe { written(tokens * outputs, write) }
+}
+
+/// Tokens of whole pairs, and how far they are apart.
+fn in_pairs(input: &[bf16], depth: usize) -> (Cow<'_, [bf16]>, usize) {
+    if depth.is_multiple_of(2) {
+        return (input.into(), depth);
+    }
+    let tokens = input.chunks_exact(depth);
+    let padded = tokens.flat_map(|token| token.iter().copied().chain([bf16::ZERO]));
+    (padded.collect(), depth + 1)
+}
+
+/// Where a layer's sums go.
+struct Layer<'a> {
+    outputs: usize,
+    bias: Option<&'a [f32]>,
+    output: Output<bf16>,
+}
+
+impl Put for Layer<'_> {
+    #[inline(always)]
+    fn put<S: Simd>(&self, token: usize, first: usize, sums: &[f32]) {
+        // SAFETY: no other task has these values of the token.
+        let output = unsafe { self.output.part(token * self.outputs + first, sums.len()) };
+        match self.bias {
+            Some(bias) => {
+                let bias = &bias[first..first + sums.len()];
+                for ((output, sum), bias) in output.iter_mut().zip(sums).zip(bias) {
+                    output.write(narrow(sum + bias));
+                }
+            }
+            None => {
+                for (output, sum) in output.iter_mut().zip(sums) {
+                    output.write(narrow(*sum));
+                }
+            }
+        }
+    }
+}
+
+/// One task.
+struct Part<'a> {
+    rows: Rows<'a>,
+    weight: Panels<'a>,
+    layer: &'a Layer<'a>,
+    task: &'a Task,
+}
+
+impl Work for Part<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn by<I: Instruction>(self) {
+        let Task { rows, columns, .. } = self.task;
+        let some = [rows.clone(), columns.clone()];
+        // SAFETY: who runs this has the instruction.
+        unsafe { multiply::<I>(self.rows, self.weight, some, self.layer) };
+    }
+}

@@ -1,0 +1,180 @@
+//! Which kernel a linear layer takes, and how weights are kept that burn has no name for.
+
+use ::half::bf16;
+use burn::backend::ops::ModuleOps;
+use burn::backend::{
+    BackendTensor, DispatchKindConversion as _, DispatchTensor, Flex, TensorMetadata,
+};
+use burn::tensor::quantization::{QuantScheme, QuantStore, QuantValue};
+use burn::tensor::{Bytes, DType, Shape, Tensor};
+use burn_flex::{FlexQTensor, FlexTensor, Layout};
+
+use super::{cast, contiguous, in_order, slice, tensor, typed, values};
+use crate::kernels::cpu::eight::{self, Sizes, Weight};
+use crate::kernels::cpu::linear::linear;
+use crate::kernels::cpu::packed::Packed;
+use crate::kernels::cpu::pairs::{self, Panels};
+use crate::kernels::cpu::product::Values;
+use crate::kernels::cpu::quantised::Quantised;
+
+/// Tokens that are too few to be worth gathering a layer's weights for.
+const FEW_TOKENS: usize = 16;
+
+pub(super) fn by_layer(
+    input: FlexTensor,
+    weight: FlexTensor,
+    bias: Option<FlexTensor>,
+) -> FlexTensor {
+    let dtype = input.dtype();
+    let [depth, width] = weight.shape().dims();
+    let few = input.shape().num_elements() < FEW_TOKENS * depth && weight.dtype() == dtype;
+    if dtype == DType::F64 || few {
+        return Flex::linear(input, cast(weight, dtype), bias);
+    }
+    let weight = in_order(weight);
+    if [dtype, weight.dtype()] == [DType::BF16; 2] {
+        let values: &[bf16] = typed(&weight);
+        let panels = pairs::packed([depth, width], |place, output| {
+            values[place * width + output]
+        });
+        return by_pairs(input, Panels::new(&panels, [depth, width]), bias);
+    }
+    by_values(input, values(&weight), bias, [depth, width])
+}
+
+/// A weight of less than 8 bits, `[inputs, outputs]`, as [`Packed`] reads it.
+pub(crate) fn packed<const D: usize>(
+    planes: Vec<u8>,
+    scales: Vec<f32>,
+    shape: [usize; 2],
+) -> Tensor<D> {
+    kept_as(PACKED, Bytes::from_bytes_vec(planes), scales, &shape)
+}
+
+/// A weight for products in 8 bits as [`Weight`] reads it, of a linear layer, `[inputs, outputs]`, or of a convolution.
+pub(crate) fn narrow<const D: usize>(
+    integers: Vec<u8>,
+    scales: Vec<f32>,
+    shape: &[usize],
+) -> Tensor<D> {
+    kept_as(NARROW, Bytes::from_bytes_vec(integers), scales, shape)
+}
+
+/// A weight for products of bf16 as [`Panels`] reads them, of a linear layer, `[inputs, outputs]`.
+pub(crate) fn paired<const D: usize>(values: Vec<bf16>, shape: [usize; 2]) -> Tensor<D> {
+    // burn wants a scale.
+    kept_as(PAIRED, Bytes::from_elems(values), vec![1.0], &shape)
+}
+
+/// burn has no such tensors: they have the shape of the weight and bytes in an order of their own, so nobody but [`by_quantised`] and
+/// [`convolved_quantised`](crate::ops::Operations::convolved_quantised) can read them.
+fn kept_as<const D: usize>(
+    value: QuantValue,
+    bytes: Bytes,
+    scales: Vec<f32>,
+    shape: &[usize],
+) -> Tensor<D> {
+    let scheme = QuantScheme::default()
+        .with_value(value)
+        .with_store(QuantStore::Native);
+    let layout = Layout::contiguous(Shape::from(shape.to_vec()));
+    let bytes = FlexTensor::new(bytes, layout, DType::I8);
+    let weight = FlexQTensor::new(bytes, scheme, scales, None);
+    let weight = BackendTensor::<Flex>::Quantized(weight);
+    Tensor::from_dispatch(DispatchTensor::from_backend(weight))
+}
+
+/// How burn's schemes name what is [`packed`].
+const PACKED: QuantValue = QuantValue::Q4S;
+
+/// How they name what is [`narrow`].
+pub(super) const NARROW: QuantValue = QuantValue::Q8F;
+
+/// And what is [`paired`].
+const PAIRED: QuantValue = QuantValue::E5M2;
+
+pub(super) fn is_kept_as(weight: &FlexQTensor, value: QuantValue) -> bool {
+    matches!(weight.dtype(), DType::QFloat(scheme) if scheme.value == value)
+}
+
+/// A [`narrow`] weight.
+pub(super) fn narrow_weight(weight: &FlexQTensor) -> Weight<'_> {
+    let integers = weight.tensor();
+    let mut shape: Vec<usize> = integers.shape().iter().copied().collect();
+    if shape.len() == 2 {
+        shape.reverse();
+    }
+    Weight::new(Sizes::of(&shape), integers.bytes(), weight.scales())
+}
+
+/// By a weight as [`crate::weights`] makes them: with a scale for every group of inputs of an output, or packed tighter.
+pub(super) fn by_quantised(
+    input: FlexTensor,
+    weight: &FlexQTensor,
+    bias: Option<FlexTensor>,
+) -> FlexTensor {
+    let integers = weight.tensor();
+    let [depth, width] = integers.shape().dims();
+    if is_kept_as(weight, NARROW) {
+        return by_narrow(input, narrow_weight(weight), bias, width);
+    }
+    if is_kept_as(weight, PAIRED) {
+        let panels = Panels::of_bytes(integers.bytes(), [depth, width]);
+        return by_pairs(input, panels, bias);
+    }
+    if is_kept_as(weight, PACKED) {
+        let values = Packed::new(integers.bytes(), weight.scales(), [depth, width]);
+        return by_values(input, Values::Packed(values), bias, [depth, width]);
+    }
+    assert!(
+        integers.is_contiguous(),
+        "a weight in 8 bits is kept in order"
+    );
+    let values = Quantised::new(integers.storage(), weight.scales(), width);
+    by_values(input, Values::Q8(values), bias, [depth, width])
+}
+
+fn by_narrow(
+    input: FlexTensor,
+    weight: Weight<'_>,
+    bias: Option<FlexTensor>,
+    width: usize,
+) -> FlexTensor {
+    let (dtype, mut shape) = (input.dtype(), input.shape());
+    let last = shape.num_dims() - 1;
+    shape[last] = width;
+    let (input, bias) = (contiguous(input), bias.map(contiguous));
+    let output = eight::linear(slice(&input), weight, bias.as_ref().map(slice));
+    cast(tensor(output, shape), dtype)
+}
+
+/// By products of bf16, whatever the input is in.
+fn by_pairs(input: FlexTensor, weight: Panels<'_>, bias: Option<FlexTensor>) -> FlexTensor {
+    let (dtype, mut shape) = (input.dtype(), input.shape());
+    let last = shape.num_dims() - 1;
+    shape[last] = weight.outputs();
+    let input = in_order(cast(input, DType::BF16));
+    let bias = bias.map(contiguous);
+    let output = pairs::linear(typed(&input), weight, bias.as_ref().map(slice));
+    cast(tensor(output, shape), dtype)
+}
+
+fn by_values(
+    input: FlexTensor,
+    weight: Values<'_>,
+    bias: Option<FlexTensor>,
+    [depth, width]: [usize; 2],
+) -> FlexTensor {
+    let (dtype, mut shape) = (input.dtype(), input.shape());
+    let last = shape.num_dims() - 1;
+    shape[last] = width;
+    let (input, bias) = (contiguous(input), bias.map(contiguous));
+    let output = linear(
+        slice(&input),
+        weight,
+        bias.as_ref().map(slice),
+        depth,
+        width,
+    );
+    cast(tensor(output, shape), dtype)
+}
