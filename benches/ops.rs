@@ -16,8 +16,8 @@ use std::collections::BTreeMap;
 use afterimage::nn::layer_norm::LayerNorm;
 use afterimage::ops::{self, Precision};
 use afterimage::weights::{Storage, WeightSource, load_strict};
-use burn::module::{Module, ModuleDisplay};
-use burn::nn::conv::Conv2dConfig;
+use burn::module::{Module, ModuleDisplay, Param};
+use burn::nn::conv::{Conv2d, Conv2dConfig};
 use burn::nn::{GroupNormConfig, LayerNormConfig, LinearConfig, PaddingConfig2d};
 use burn::tensor::activation::silu;
 use burn::tensor::module;
@@ -106,7 +106,11 @@ fn convolution(
         let file = saved([weight.into_data(), bias.into_data()]);
         layer = loaded(layer, &file, Storage::Products);
     }
-    let input = random([rows, before, height, width], device);
+    let mut input = random([rows, before, height, width], device);
+    if side == Side::Bf16 {
+        layer = in_bf16(layer);
+        input = input.cast(FloatDType::BF16);
+    }
     Box::new(move || {
         let input = input.clone();
         if side == Side::Burn {
@@ -115,6 +119,13 @@ fn convolution(
             ops::conv2d(&layer, input);
         }
     })
+}
+
+fn in_bf16(mut layer: Conv2d) -> Conv2d {
+    layer.weight = layer.weight.map(|weight| weight.cast(FloatDType::BF16));
+    let cast = |bias: Param<Tensor<1>>| bias.map(|bias| bias.cast(FloatDType::BF16));
+    layer.bias = layer.bias.map(cast);
+    layer
 }
 
 /// `rows x channels x height x width`.

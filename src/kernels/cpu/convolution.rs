@@ -12,8 +12,8 @@ use std::ops::Range;
 
 use macerator::Simd;
 
-use super::product::{DEPTH, Factor, Output, Rows, Scratch, Task, Values, compute, run, tasks};
-use super::simd::{Addend, Unwritten, add, copy, written};
+use super::maps::{Kept, Sink, read, read_every};
+use super::product::{DEPTH, Factor, Rows, Scratch, Task, Values, compute, run, tasks};
 
 /// Sizes of a convolution; pairs are height and width.
 #[derive(Debug, Clone, Copy)]
@@ -31,7 +31,7 @@ pub(crate) struct Geometry {
 
 impl Geometry {
     /// Products of one value of the output.
-    fn depth(&self) -> usize {
+    pub(super) fn depth(&self) -> usize {
         self.channels[0] * self.kernel[0] * self.kernel[1]
     }
 
@@ -40,7 +40,7 @@ impl Geometry {
     }
 
     /// As one long line where every position meets itself alone.
-    fn in_line(self) -> Self {
+    pub(super) fn in_line(self) -> Self {
         if self.kernel != [1, 1] || self.stride != [1, 1] || self.output != self.input {
             return self;
         }
@@ -58,7 +58,7 @@ impl Geometry {
 pub(crate) struct Convolution<'a> {
     pub(crate) geometry: Geometry,
     /// `[rows, channels, height, width]`
-    pub(crate) input: &'a [f32],
+    pub(crate) input: Values<'a>,
     /// `[out, in, height, width]`
     pub(crate) weight: Values<'a>,
     /// Of every channel of the output.
@@ -66,33 +66,31 @@ pub(crate) struct Convolution<'a> {
 }
 
 impl<'a> Convolution<'a> {
-    /// The maps that `run` gives, `[rows, channels, height, width]`; it writes every value of the job's output.
-    pub(super) fn output_of(self, run: impl FnOnce(Job<'a>)) -> Vec<f32> {
+    /// The maps that `run` gives, `[rows, channels, height, width]`, in the input's type; it writes every value of the job's output.
+    pub(super) fn output_of(self, run: impl FnOnce(Job<'a>)) -> Kept {
         let geometry = self.geometry;
         let ([before, after], [height, width]) = (geometry.channels, geometry.input);
         assert_eq!(self.input.len(), geometry.rows * before * height * width);
         assert_eq!(self.weight.len(), after * geometry.depth());
         assert_eq!(self.bias.len(), after);
         let count = geometry.rows * after * geometry.positions();
-        let write = |output: &mut Unwritten| {
-            run(Job {
-                layer: self,
-                output: Output::new(output),
-            });
+        let write = |output: Sink| {
+            let layer = self;
+            run(Job { layer, output });
         };
         // SAFETY: every kernel divides the output without a gap.
-        unsafe { written(count, write) }
+        unsafe { Kept::written(count, &self.input, write) }
     }
 }
 
 /// A convolution and where it goes.
 pub(super) struct Job<'a> {
     pub(super) layer: Convolution<'a>,
-    pub(super) output: Output,
+    pub(super) output: Sink,
 }
 
 /// The maps that a convolution gives.
-pub(crate) fn convolve(convolution: Convolution<'_>) -> Vec<f32> {
+pub(crate) fn convolve(convolution: Convolution<'_>) -> Kept {
     convolve_by(convolution, convolve_task)
 }
 
@@ -100,7 +98,7 @@ pub(crate) fn convolve(convolution: Convolution<'_>) -> Vec<f32> {
 fn convolve_by(
     convolution: Convolution<'_>,
     compute: impl Fn(&Job<'_>, &Task, &mut Scratch) + Sync,
-) -> Vec<f32> {
+) -> Kept {
     let geometry = convolution.geometry.in_line();
     let convolution = Convolution {
         geometry,
@@ -142,7 +140,6 @@ impl Factor for Maps<'_> {
         for (slot, index) in part.enumerate() {
             let (channel, place) = (index / area, index % area);
             let map = (task.item * geometry.channels[0] + channel) * height * across;
-            let map = &self.job.layer.input[map..map + height * across];
             let tap = Tap::new(geometry, place);
             let (mut y, mut x, mut at) = (top, left, 0);
             while at < count {
@@ -150,7 +147,7 @@ impl Factor for Maps<'_> {
                 let some = room.min(geometry.output[1] - x);
                 let start = (at / width * DEPTH + slot) * width + at % width;
                 let target = &mut columns[start..start + some];
-                tap.fetch::<S>(geometry, map, [y, x], target);
+                tap.fetch::<S>(&self.job.layer, map, [y, x], target);
                 (at, x) = (at + some, x + some);
                 if x == geometry.output[1] {
                     (y, x) = (y + 1, 0);
@@ -165,17 +162,17 @@ impl Factor for Maps<'_> {
         let geometry = &layer.geometry;
         let map = (self.task.item * geometry.channels[1] + channel) * geometry.positions();
         // SAFETY: no other task has these positions of the channel's map.
-        let output = unsafe { output.part(map + first, sums.len()) };
-        add::<S>(sums, Addend::One(layer.bias[channel]), output);
+        unsafe { output.put::<S>(map + first, sums, layer.bias[channel]) };
     }
 }
 
-/// What the positions of an output line from `x` on meet in the `y`th of the input's lines, both counted with the padding, under a
-/// stride of one; nothing is zero. Which of the values are the map's.
+/// What the positions of an output line from `x` on meet in the `y`th line of the map that begins at `map`, both counted with the padding,
+/// under a stride of one; nothing is zero. Which of the values are the map's.
 #[inline(always)]
 pub(super) fn reach<S: Simd>(
     geometry: &Geometry,
-    map: &[f32],
+    maps: &Values<'_>,
+    map: usize,
     [y, x]: [usize; 2],
     values: &mut [f32],
 ) -> Range<usize> {
@@ -185,21 +182,18 @@ pub(super) fn reach<S: Simd>(
         values.fill(0.0);
         return 0..0;
     };
-    let line = &map[line * width..(line + 1) * width];
     let before = left.saturating_sub(x).min(values.len());
     let start = (x + before - left).min(width);
     let count = (width - start).min(values.len() - before);
     values[..before].fill(0.0);
-    copy::<S>(
-        &line[start..start + count],
-        &mut values[before..before + count],
-    );
+    let line = map + line * width;
+    read::<S>(maps, line + start, &mut values[before..before + count]);
     values[before + count..].fill(0.0);
     before..before + count
 }
 
 /// One place of the kernel.
-struct Tap {
+pub(super) struct Tap {
     /// From the top and from the left of the kernel.
     place: [usize; 2],
     /// The output's columns at which it meets a value of the input; at the others it meets the padding.
@@ -208,7 +202,7 @@ struct Tap {
 
 impl Tap {
     #[inline(always)]
-    fn new(geometry: &Geometry, place: usize) -> Self {
+    pub(super) fn new(geometry: &Geometry, place: usize) -> Self {
         let place = [place / geometry.kernel[1], place % geometry.kernel[1]];
         let (step, left) = (geometry.stride[1], geometry.padding[1]);
         let reached = |values: usize| (values + left).saturating_sub(place[1]).div_ceil(step);
@@ -219,51 +213,45 @@ impl Tap {
         }
     }
 
-    /// What it meets at the positions of one output line from `x` on; nothing is zero.
+    /// Which of `count` positions of an output line from `x` on meet a value of the map, and which of the map's values the first of them meets.
     #[inline(always)]
-    fn fetch<S: Simd>(
+    pub(super) fn met(
         &self,
         geometry: &Geometry,
-        map: &[f32],
         [y, x]: [usize; 2],
-        target: &mut [f32],
-    ) {
+        count: usize,
+    ) -> (Range<usize>, usize) {
         let [height, across] = geometry.input;
         let line = (y * geometry.stride[0] + self.place[0]).checked_sub(geometry.padding[0]);
         let Some(line) = line.filter(|line| *line < height) else {
-            return target.fill(0.0);
+            return (0..0, 0);
         };
-        let inside = |end: usize| end.clamp(x, x + target.len()) - x;
+        let inside = |end: usize| end.clamp(x, x + count) - x;
         let (start, end) = (inside(self.inside.start), inside(self.inside.end));
-        target[..start].fill(0.0);
-        target[end..].fill(0.0);
         if start == end {
-            return;
+            return (0..0, 0);
         }
-        let step = geometry.stride[1];
-        let first = line * across + (x + start) * step + self.place[1] - geometry.padding[1];
-        let source = &map[first..];
-        let target = &mut target[start..end];
-        match step {
-            1 => copy::<S>(&source[..target.len()], target),
-            2 => every::<2>(source, target),
-            _ => {
-                for (value, source) in target.iter_mut().zip(source.iter().step_by(step)) {
-                    *value = *source;
-                }
-            }
-        }
+        let first = (x + start) * geometry.stride[1] + self.place[1] - geometry.padding[1];
+        (start..end, line * across + first)
     }
-}
 
-/// The first of every `STEP` values.
-#[inline(always)]
-fn every<const STEP: usize>(source: &[f32], target: &mut [f32]) {
-    let (last, target) = target.split_last_mut().expect("at least one value");
-    *last = source[STEP * target.len()];
-    let (groups, _) = source.as_chunks::<STEP>();
-    for (value, group) in target.iter_mut().zip(groups) {
-        *value = group[0];
+    /// What it meets at the positions of one output line from `x` on, of the map that begins at `map`; nothing is zero.
+    #[inline(always)]
+    fn fetch<S: Simd>(
+        &self,
+        layer: &Convolution<'_>,
+        map: usize,
+        place: [usize; 2],
+        target: &mut [f32],
+    ) {
+        let geometry = &layer.geometry;
+        let (met, first) = self.met(geometry, place, target.len());
+        target[..met.start].fill(0.0);
+        target[met.end..].fill(0.0);
+        if !met.is_empty() {
+            let step = geometry.stride[1];
+            read_every::<S>(&layer.input, map + first, step, &mut target[met]);
+        }
     }
 }
 
@@ -292,11 +280,16 @@ pub(super) mod tests {
             }
         }
 
+        pub(in crate::kernels::cpu) fn in_bf16(&self) -> Vec<half::bf16> {
+            let values = self.input.iter().copied();
+            values.map(half::bf16::from_f32).collect()
+        }
+
         /// With the weight as it may be kept, in every way.
         pub(in crate::kernels::cpu) fn convolutions(&self) -> [Convolution<'_>; 3] {
             self.weight.kept().map(|weight| Convolution {
                 geometry: self.geometry,
-                input: &self.input,
+                input: Values::F32(&self.input),
                 weight,
                 bias: &self.bias,
             })
@@ -309,7 +302,7 @@ pub(super) mod tests {
         type Output = Vec<f32>;
 
         fn with_simd<S: Simd>(self) -> Vec<f32> {
-            convolve_by(self.0, convolve_task_impl::<S>)
+            convolve_by(self.0, convolve_task_impl::<S>).in_f32()
         }
     }
 

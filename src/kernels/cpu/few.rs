@@ -10,18 +10,18 @@
     reason = "one instruction set runs through all of a kernel; index registers; lines of the output do not overlap"
 )]
 
+use ::half::bf16;
 use macerator::Simd;
 use rayon::prelude::*;
 
 use super::convolution::{Convolution, Geometry, Job, reach};
+use super::half::widen_bf16;
+use super::maps::Kept;
 use super::product::Values;
-use super::simd::{Addend, Floats, add, load, splat, store};
+use super::simd::{Floats, load, splat, store};
 
 /// Channels of the output, at most.
 const CHANNELS: usize = 4;
-
-/// Vectors of positions that are computed together: with all channels enough sums to hide an addition's latency.
-const VECTORS: usize = 2;
 
 /// Positions of the widest vectors that are computed together.
 const WIDEST: usize = 64;
@@ -38,7 +38,7 @@ pub(crate) fn suits(geometry: &Geometry) -> bool {
 }
 
 /// As [`convolve`](super::convolution::convolve), for what [`suits`].
-pub(crate) fn convolve(convolution: Convolution<'_>) -> Vec<f32> {
+pub(crate) fn convolve(convolution: Convolution<'_>) -> Kept {
     convolve_by(convolution, line)
 }
 
@@ -46,7 +46,7 @@ pub(crate) fn convolve(convolution: Convolution<'_>) -> Vec<f32> {
 fn convolve_by(
     convolution: Convolution<'_>,
     compute: impl Fn(&Job<'_>, &[[f32; CHANNELS]], [usize; 2]) + Sync,
-) -> Vec<f32> {
+) -> Kept {
     let geometry = convolution.geometry;
     let weights = by_place(&geometry, convolution.weight);
     let height = geometry.output[0];
@@ -75,68 +75,177 @@ fn by_place(geometry: &Geometry, weight: Values<'_>) -> Vec<[f32; CHANNELS]> {
 #[macerator::with_simd]
 #[allow(clippy::elidable_lifetime_names, reason = "the macro needs it named")]
 fn line<'a, S: Simd>(job: &Job<'a>, weights: &[[f32; CHANNELS]], place: [usize; 2]) {
-    let [item, y] = place;
+    // With all channels enough sums to hide an addition's latency, and no more than there are registers for.
+    if S::lanes32() == 16 {
+        line_of::<S, 4>(job, weights, place);
+    } else {
+        line_of::<S, 2>(job, weights, place);
+    }
+}
+
+/// `N` vectors of positions of every channel.
+type Sums<S, const N: usize> = [[Floats<S>; N]; CHANNELS];
+
+/// [`line`], `N` vectors at a time.
+#[inline(always)]
+fn line_of<S: Simd, const N: usize>(
+    job: &Job<'_>,
+    weights: &[[f32; CHANNELS]],
+    [item, y]: [usize; 2],
+) {
     let Geometry {
         channels: [_, after],
         output: [height, width],
         ..
     } = job.layer.geometry;
-    let group = VECTORS * S::lanes32();
+    let group = N * S::lanes32();
     for x in (0..width).step_by(group) {
-        let sums = sums::<S>(job, weights, item, [y, x]);
+        let sums = sums::<S, N>(job, weights, item, [y, x]);
         for channel in 0..after {
             let mut values = [0.0; WIDEST];
-            for n in 0..VECTORS {
+            for n in 0..N {
                 // SAFETY: there is room for the widest vectors.
                 unsafe { store(values.as_mut_ptr().add(n * S::lanes32()), sums[channel][n]) };
             }
             let start = ((item * after + channel) * height + y) * width + x;
             // SAFETY: no other line has these positions.
-            let output = unsafe { job.output.part(start, group.min(width - x)) };
-            add::<S>(&values, Addend::One(job.layer.bias[channel]), output);
+            unsafe {
+                let values = &values[..group.min(width - x)];
+                job.output.put::<S>(start, values, job.layer.bias[channel]);
+            }
         }
     }
 }
 
 /// The products of a group of positions from `[y, x]` on, summed.
 #[inline(always)]
-fn sums<S: Simd>(
+fn sums<S: Simd, const N: usize>(
     job: &Job<'_>,
     weights: &[[f32; CHANNELS]],
     item: usize,
+    place: [usize; 2],
+) -> Sums<S, N> {
+    match job.layer.input {
+        Values::F32(input) => sums_of::<S, N, f32>(job, Some(input), weights, item, place),
+        Values::Bf16(input) => sums_of::<S, N, bf16>(job, Some(input), weights, item, place),
+        _ => sums_of::<S, N, f32>(job, None, weights, item, place),
+    }
+}
+
+/// [`sums`] of maps of one type, read where they lie, as far as lines reach beyond them.
+#[inline(always)]
+fn sums_of<S: Simd, const N: usize, T>(
+    job: &Job<'_>,
+    input: Option<&[T]>,
+    weights: &[[f32; CHANNELS]],
+    item: usize,
     [y, x]: [usize; 2],
-) -> [[Floats<S>; VECTORS]; CHANNELS] {
+) -> Sums<S, N>
+where
+    [T]: Line,
+{
+    let geometry = &job.layer.geometry;
     let Geometry {
         channels: [before, _],
         input: [height, width],
         kernel: [tall, across],
+        padding: [above, left],
         ..
-    } = job.layer.geometry;
-    let mut sums = [[splat::<S>(0.0); VECTORS]; CHANNELS];
+    } = *geometry;
+    let mut sums = [[splat::<S>(0.0); N]; CHANNELS];
+    let reached = N * S::lanes32() + across - 1;
+    // What is reached before and after a line is its neighbours', and counts as zero.
+    let mut met = [0.0; WIDEST + ACROSS];
+    for (at, met) in met[..reached].iter_mut().enumerate() {
+        if (left..left + width).contains(&(x + at)) {
+            *met = f32::from_bits(u32::MAX);
+        }
+    }
     let mut values = [0.0; WIDEST + ACROSS];
-    let reached = VECTORS * S::lanes32() + across - 1;
     for channel in 0..before {
-        let map = &job.layer.input[(item * before + channel) * height * width..][..height * width];
+        let map = (item * before + channel) * height * width;
         for row in 0..tall {
-            let values = &mut values[..reached];
-            let met = reach::<S>(&job.layer.geometry, map, [y + row, x], values);
-            if met.is_empty() {
+            let Some(line) = (y + row).checked_sub(above).filter(|line| *line < height) else {
                 continue;
-            }
-            let places = &weights[(channel * tall + row) * across..][..across];
-            for (shift, weights) in places.iter().enumerate() {
-                for n in 0..VECTORS {
-                    // SAFETY: the last vector ends with what is reached.
-                    let value = unsafe { load(values.as_ptr().add(shift + n * S::lanes32())) };
-                    for channel in 0..CHANNELS {
-                        sums[channel][n] =
-                            splat::<S>(weights[channel]).mul_add(value, sums[channel][n]);
-                    }
-                }
+            };
+            let weights = &weights[(channel * tall + row) * across..][..across];
+            let part = input.zip((map + line * width + x).checked_sub(left));
+            let part = part.and_then(|(input, at)| input.get(at..at + reached));
+            if let Some(part) = part {
+                add_line::<S, N>(part, &met, weights, &mut sums);
+            } else {
+                let values = &mut values[..reached];
+                reach::<S>(geometry, &job.layer.input, map, [y + row, x], values);
+                add_line::<S, N>(&*values, &met, weights, &mut sums);
             }
         }
     }
     sums
+}
+
+/// Values that vectors are read from.
+trait Line {
+    fn len(&self) -> usize;
+
+    /// # Safety
+    ///
+    /// A vector's worth of values is there from `at` on.
+    unsafe fn vector<S: Simd>(&self, at: usize) -> Floats<S>;
+}
+
+impl Line for [f32] {
+    #[inline(always)]
+    fn len(&self) -> usize {
+        self.len()
+    }
+
+    #[inline(always)]
+    unsafe fn vector<S: Simd>(&self, at: usize) -> Floats<S> {
+        // SAFETY: the caller's promise.
+        unsafe { load(self.as_ptr().add(at)) }
+    }
+}
+
+impl Line for [bf16] {
+    #[inline(always)]
+    fn len(&self) -> usize {
+        self.len()
+    }
+
+    #[inline(always)]
+    unsafe fn vector<S: Simd>(&self, at: usize) -> Floats<S> {
+        let mut values = [0.0; WIDEST];
+        let values = &mut values[..S::lanes32()];
+        // SAFETY: the caller's promise, and there is room for the widest vectors.
+        unsafe {
+            widen_bf16(self.get_unchecked(at..at + values.len()), values);
+            load(values.as_ptr())
+        }
+    }
+}
+
+/// Adds the products of those values of one line that are `met` with the weights of one row of the kernel.
+#[inline(always)]
+fn add_line<S: Simd, const N: usize>(
+    line: &(impl Line + ?Sized),
+    met: &[f32; WIDEST + ACROSS],
+    weights: &[[f32; CHANNELS]],
+    sums: &mut Sums<S, N>,
+) {
+    assert!(weights.len() <= ACROSS && line.len() + 1 >= N * S::lanes32() + weights.len());
+    for (shift, weights) in weights.iter().enumerate() {
+        for n in 0..N {
+            let at = shift + n * S::lanes32();
+            // SAFETY: the last vector ends with the line, asserted above, and there are as many marks as the widest line has values.
+            let value = unsafe {
+                let met = load::<S>(met.as_ptr().add(at)).reinterpret::<i32>();
+                (line.vector::<S>(at).reinterpret::<i32>() & met).reinterpret::<f32>()
+            };
+            for channel in 0..CHANNELS {
+                sums[channel][n] = splat::<S>(weights[channel]).mul_add(value, sums[channel][n]);
+            }
+        }
+    }
 }
 
 #[cfg(test)]
@@ -154,7 +263,7 @@ mod tests {
         type Output = Vec<f32>;
 
         fn with_simd<S: Simd>(self) -> Vec<f32> {
-            convolve_by(self.0, line_impl::<S>)
+            convolve_by(self.0, line_impl::<S>).in_f32()
         }
     }
 
@@ -179,7 +288,7 @@ mod tests {
             };
             assert!(suits(&geometry));
             for convolution in Trial::of(geometry).convolutions() {
-                let expected = convolution::convolve(convolution);
+                let expected = convolution::convolve(convolution).in_f32();
                 for arch in kinds() {
                     // SAFETY: the processor has every one of them.
                     let found = unsafe { arch.dispatch(Whole(convolution)) };

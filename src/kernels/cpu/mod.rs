@@ -3,12 +3,15 @@
 //! `simd` and `product` are what the others are made of. Results do not depend on the number of threads.
 
 pub(crate) mod attention;
+mod caches;
 pub(crate) mod convolution;
+pub(crate) mod direct;
 pub(crate) mod eight;
 pub(crate) mod few;
 pub(crate) mod gate;
 mod half;
 pub(crate) mod linear;
+pub(crate) mod maps;
 pub(crate) mod norm;
 pub(crate) mod packed;
 pub(crate) mod pairs;

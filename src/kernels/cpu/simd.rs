@@ -59,6 +59,19 @@ pub(super) fn prefetch(from: *const f32) {
     let _ = from;
 }
 
+/// [`prefetch`] into the second-level cache.
+#[inline(always)]
+pub(super) fn prefetch_far(from: *const f32) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: no address is invalid for a prefetch.
+    unsafe {
+        use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+        _mm_prefetch::<_MM_HINT_T1>(from.cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = from;
+}
+
 /// What is added to sums on their way out.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Addend<'a> {

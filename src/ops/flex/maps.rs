@@ -1,15 +1,19 @@
 //! Which kernel convolves a map.
 
+use ::half::bf16;
 use burn::backend::ops::{ConvOptions, FloatTensorOps, ModuleOps};
 use burn::backend::{Flex, TensorMetadata};
-use burn::tensor::{DType, Shape};
+use burn::tensor::{DType, Shape, TensorData};
 use burn_flex::FlexTensor;
 
 use super::super::{Grouping, reference};
-use super::{cast, contiguous, in_order, slice, tensor, values};
+use super::{cast, contiguous, in_order, slice, values};
 use crate::kernels::cpu::convolution::{Convolution, Geometry, convolve};
+use crate::kernels::cpu::direct;
 use crate::kernels::cpu::few;
+use crate::kernels::cpu::maps::{Kept, KeptMut};
 use crate::kernels::cpu::norm::{Affine, Shifted, group_shifts};
+use crate::kernels::cpu::product::Values;
 use crate::kernels::cpu::winograd::{self, Owner, Whole};
 
 /// A weight and a bias, or a scale and a shift.
@@ -27,30 +31,33 @@ pub(super) fn convolved(
     }
     let geometry = geometry(&input, &weight, &options);
     let layer = Layer::new(input, [weight, bias]);
-    let output = if winograd::suits(&geometry) {
+    let convolution = layer.convolution(geometry);
+    let output = if winograd::suits(&geometry, dtype == DType::BF16) {
         layer.by(geometry, None, winograd::convolve)
     } else if few::suits(&geometry) {
-        few::convolve(layer.convolution(geometry))
+        few::convolve(convolution)
+    } else if direct::suits(&convolution) {
+        direct::convolve(convolution)
     } else {
-        convolve(layer.convolution(geometry))
+        convolve(convolution)
     };
-    cast(tensor(output, shape(&geometry)), dtype)
+    kept(output, &geometry, dtype)
 }
 
 /// Of the map with both sides doubled, which is never made.
 pub(super) fn doubled(input: FlexTensor, weight: FlexTensor, bias: FlexTensor) -> FlexTensor {
     let dtype = input.dtype();
-    let kept = geometry(&input, &weight, &reference::keeping_sides());
+    let plain = geometry(&input, &weight, &reference::keeping_sides());
     let geometry = Geometry {
-        output: kept.input.map(|side| 2 * side),
-        ..kept
+        output: plain.input.map(|side| 2 * side),
+        ..plain
     };
     if dtype == DType::F64 || !winograd::suits_doubled(&geometry) {
         return reference::convolved_doubled::<Flex>(input, weight, bias);
     }
     let layer = Layer::new(input, [weight, bias]);
     let output = layer.by(geometry, None, winograd::convolve_doubled);
-    cast(tensor(output, shape(&geometry)), dtype)
+    kept(output, &geometry, dtype)
 }
 
 /// Of what norm and `SiLU` give.
@@ -62,13 +69,13 @@ pub(super) fn normed(
 ) -> FlexTensor {
     let dtype = input.dtype();
     let geometry = geometry(&input, &weight, &reference::keeping_sides());
-    if dtype == DType::F64 || !winograd::suits(&geometry) {
+    if dtype == DType::F64 || !winograd::suits(&geometry, dtype == DType::BF16) {
         return reference::normed_convolved::<Flex>(input, scale, shift, norm, weight, bias);
     }
     let layer = Layer::new(input, [weight, bias]);
     let shifts = layer.shifts([scale, shift], norm);
     let output = layer.by(geometry, Some(&shifts), winograd::convolve);
-    cast(tensor(output, shape(&geometry)), dtype)
+    kept(output, &geometry, dtype)
 }
 
 /// [`normed`], added to `onto`, in its place if nobody else holds it.
@@ -80,14 +87,24 @@ pub(super) fn normed_onto(
     mut onto: FlexTensor,
 ) -> FlexTensor {
     let geometry = geometry(&input, &weight, &reference::keeping_sides());
-    let whole = onto.is_contiguous() && onto.bytes().len() == size_of::<f32>() * size(&geometry);
-    let in_f32 = [&input, &onto].map(FlexTensor::dtype) == [DType::F32; 2];
-    if !in_f32 || !whole || !onto.is_unique() || !winograd::suits(&geometry) {
+    let dtype = input.dtype();
+    let number = if dtype == DType::BF16 {
+        size_of::<bf16>()
+    } else {
+        size_of::<f32>()
+    };
+    let whole = onto.is_contiguous() && onto.bytes().len() == number * size(&geometry);
+    let written = matches!(dtype, DType::F32 | DType::BF16) && onto.dtype() == dtype;
+    if !written || !whole || !onto.is_unique() || !winograd::suits(&geometry, dtype == DType::BF16)
+    {
         return Flex::float_add(onto, normed(input, affine, norm, [weight, bias]));
     }
     let layer = Layer::new(input, [weight, bias]);
     let shifts = layer.shifts(affine, norm);
-    let output = onto.storage_mut::<f32>();
+    let output = match dtype {
+        DType::BF16 => KeptMut::Bf16(onto.storage_mut()),
+        _ => KeptMut::F32(onto.storage_mut()),
+    };
     layer.by(geometry, Some(&shifts), |whole| {
         winograd::convolve_onto(whole, output);
     });
@@ -104,7 +121,7 @@ struct Layer {
 impl Layer {
     fn new(input: FlexTensor, [weight, bias]: Pair) -> Self {
         Self {
-            input: contiguous(input),
+            input: in_order(input),
             weight: in_order(weight),
             bias: contiguous(bias),
         }
@@ -113,7 +130,7 @@ impl Layer {
     fn convolution(&self, geometry: Geometry) -> Convolution<'_> {
         Convolution {
             geometry,
-            input: slice(&self.input),
+            input: values(&self.input),
             weight: values(&self.weight),
             bias: slice(&self.bias),
         }
@@ -141,9 +158,24 @@ impl Layer {
             shift: slice(&shift),
         };
         let positions = self.input.shape()[2..].iter().product();
-        let input = slice(&self.input);
-        group_shifts(input, affine, norm.groups, positions, norm.epsilon)
+        let Grouping { groups, epsilon } = norm;
+        match values(&self.input) {
+            Values::F32(values) => group_shifts(values, affine, groups, positions, epsilon),
+            Values::F16(values) => group_shifts(values, affine, groups, positions, epsilon),
+            Values::Bf16(values) => group_shifts(values, affine, groups, positions, epsilon),
+            Values::Q8(_) | Values::Packed(_) => unreachable!("no map is kept so"),
+        }
     }
+}
+
+/// A kernel's maps as a tensor.
+fn kept(maps: Kept, geometry: &Geometry, dtype: DType) -> FlexTensor {
+    let shape = shape(geometry);
+    let maps = match maps {
+        Kept::F32(values) => TensorData::new(values, shape),
+        Kept::Bf16(values) => TensorData::new(values, shape),
+    };
+    cast(FlexTensor::from_data(maps), dtype)
 }
 
 fn shape(geometry: &Geometry) -> Shape {

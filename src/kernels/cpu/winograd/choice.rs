@@ -2,7 +2,7 @@
 
 use super::schemes::{Four, Scheme, Two};
 use super::squares::Grid;
-use super::{WEIGHTS, kept};
+use super::{WEIGHTS, fixed, kept};
 use crate::kernels::cpu::convolution::Geometry;
 
 /// Channels on either side, at least: with fewer, moving the squares takes longer than it saves.
@@ -16,24 +16,57 @@ pub(super) enum Kind {
 }
 
 /// Whether a convolution is one for this kernel, and large enough. What it gives an item does not depend on the others.
-pub(crate) fn suits(geometry: &Geometry) -> bool {
-    kind(geometry).is_some()
+pub(crate) fn suits(geometry: &Geometry, in_bf16: bool) -> bool {
+    kind(geometry, in_bf16).is_some()
 }
 
 /// The scheme that costs least, if that is less than the plain sums.
-pub(super) fn kind(geometry: &Geometry) -> Option<Kind> {
+pub(super) fn kind(geometry: &Geometry, in_bf16: bool) -> Option<Kind> {
     if !moves(geometry) {
         return None;
     }
-    let [two, four] = [cost::<Two>(geometry), cost::<Four>(geometry)];
+    let costs = if in_bf16 && fixed::best().is_some() {
+        FIXED
+    } else {
+        FLOATS
+    };
+    let [two, four] = [cost::<Two>(geometry, costs), cost::<Four>(geometry, costs)];
     let [before, after] = geometry.channels;
-    // Gathering what the plain sums multiply takes a share of its own.
-    let plain = (9 * geometry.positions() * before * after) as f64 * 1.15;
+    let plain = (9 * geometry.positions() * before * after) as f64 * costs.plain;
     if two.min(four) > plain {
         return None;
     }
     Some(if four < two { Kind::Four } else { Kind::Two })
 }
+
+/// What things take, in multiply-accumulates of f32.
+#[derive(Clone, Copy)]
+struct Costs {
+    product: f64,
+    /// Of the plain sums, with gathering what is multiplied.
+    plain: f64,
+    /// To move a number of a square, which vectors do.
+    number: f64,
+    /// To move a weight, and to read it back from the cache or from memory.
+    weight: f64,
+    far_weight: f64,
+}
+
+const FLOATS: Costs = Costs {
+    product: 1.0,
+    plain: 1.15,
+    number: 8.0,
+    weight: 20.0,
+    far_weight: 32.0,
+};
+
+const FIXED: Costs = Costs {
+    product: 0.5,
+    plain: 0.58,
+    number: 8.0,
+    weight: 20.0,
+    far_weight: 24.0,
+};
 
 /// Whether a convolution can be one for this kernel.
 fn moves(geometry: &Geometry) -> bool {
@@ -45,23 +78,18 @@ fn moves(geometry: &Geometry) -> bool {
 }
 
 /// What an item takes, in multiply-accumulates.
-fn cost<C: Scheme>(geometry: &Geometry) -> f64 {
-    /// To move a number of a square, which vectors do.
-    const NUMBER: f64 = 8.0;
-    /// To move a weight, and to read it back from the cache or from memory.
-    const WEIGHT: f64 = 20.0;
-    const FAR_WEIGHT: f64 = 32.0;
+fn cost<C: Scheme>(geometry: &Geometry, costs: Costs) -> f64 {
     let [before, after] = geometry.channels;
     let numbers = C::POINTS * before * after;
     // Few squares leave lanes empty.
     let squares = Grid::of::<C>(geometry).of_item().next_multiple_of(8) as f64;
     let moved = match numbers {
         _ if kept::suits(numbers) => 0.0,
-        _ if numbers <= WEIGHTS / 2 => WEIGHT,
-        _ => FAR_WEIGHT,
+        _ if numbers <= WEIGHTS / 2 => costs.weight,
+        _ => costs.far_weight,
     };
-    let around = NUMBER * (C::INPUTS * before + C::POINTS * after) as f64;
-    (numbers as f64 + around) * squares + moved * numbers as f64
+    let around = costs.number * (C::INPUTS * before + C::POINTS * after) as f64;
+    (costs.product * numbers as f64 + around) * squares + moved * numbers as f64
 }
 
 /// Whether a convolution of a map whose positions are repeated, twice in both directions, is one for this kernel: by a padding of one.

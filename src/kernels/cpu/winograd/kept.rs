@@ -17,8 +17,8 @@ const LAYER: usize = 1 << 19;
 /// Numbers that are kept, at most: 16 MiB.
 pub(super) const ALL: usize = 1 << 22;
 
-/// Where weights lie, how many bytes they are, and in how many points they are moved.
-pub(super) type Place = (usize, usize, usize);
+/// Where weights lie, how many bytes they are, and in how many points they are moved, as fixed numbers or not.
+pub(super) type Place = (usize, usize, (usize, bool));
 
 /// Whose the weights are, and what they were moved to.
 type Layer = (Weak<dyn Any + Send + Sync>, Arc<Vec<f32>>);
@@ -76,14 +76,14 @@ mod tests {
         let mut all = Kept::default();
         let owner: Owner = Arc::new(vec![1.0f32]);
         let moved = Arc::new(vec![2.0; 3]);
-        let place = (64, 4, 16);
+        let place = (64, 4, (16, false));
         all.keep(place, &owner, &moved);
         assert_eq!(all.find(place), Some(Arc::clone(&moved)));
-        assert_eq!(all.find((64, 4, 36)), None);
+        assert_eq!(all.find((64, 4, (36, false))), None);
         drop(owner);
         assert_eq!(all.find(place), None);
         let owner: Owner = Arc::new(vec![3.0f32]);
-        all.keep((128, 4, 16), &owner, &moved);
+        all.keep((128, 4, (16, true)), &owner, &moved);
         assert_eq!((all.layers.len(), all.numbers), (1, 0));
     }
 
@@ -93,7 +93,7 @@ mod tests {
         let owner: Owner = Arc::new(());
         let moved = Arc::new(vec![0.0; ALL / 2]);
         for at in 0..3 {
-            all.keep((at, 4, 16), &owner, &moved);
+            all.keep((at, 4, (16, false)), &owner, &moved);
         }
         assert_eq!(all.layers.len(), 2);
     }

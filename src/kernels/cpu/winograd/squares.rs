@@ -11,16 +11,12 @@ use std::ops::Range;
 
 use macerator::Simd;
 
+use super::lines::{LINE, divide, weave};
 use super::schemes::{GROUP, Group, Scheme};
 use crate::kernels::cpu::convolution::{Geometry, Job, reach};
+use crate::kernels::cpu::maps::ask;
 use crate::kernels::cpu::norm::{Shifted, activate};
-use crate::kernels::cpu::simd::{Addend, add, add_onto, prefetch};
-
-/// Values of a line that a group's squares are made from, at most: sixteen times four, and two that the last one reaches beyond them.
-const LINE: usize = 4 * GROUP + 2;
-
-/// Values of a line of the cache.
-const CACHE_LINE: usize = 16;
+use crate::kernels::cpu::product::Values;
 
 /// Squares of an item, counted along its lines, and the items' one after the other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,7 +72,7 @@ pub(super) struct Run {
 #[derive(Clone, Copy)]
 pub(super) struct Source<'a> {
     pub(super) geometry: &'a Geometry,
-    pub(super) maps: &'a [f32],
+    pub(super) maps: Values<'a>,
     pub(super) norm: Option<&'a [Shifted]>,
 }
 
@@ -88,52 +84,59 @@ pub(super) fn gather<S: Simd, C: Scheme>(
     runs: &[Run],
     taps: &mut [Group],
 ) {
-    let Source {
-        geometry,
-        maps,
-        norm,
-    } = source;
-    let [height, width] = geometry.input;
     let mut line = [0.0; LINE];
-    for run in runs {
-        let map = run.item * geometry.channels[0] + channel;
-        let shifted = norm.map(|norm| norm[map]);
-        let next = maps.as_ptr().wrapping_add((map + 1) * height * width);
-        let map = &maps[map * height * width..][..height * width];
-        let (y, x) = (run.line * C::STRIDE, run.first * C::STRIDE);
-        let reached = (run.count - 1) * C::STRIDE + C::REACH;
-        for row in 0..C::REACH {
-            // The next channel's: lines of large maps are too short for the processor to see what comes.
-            for at in (0..reached).step_by(CACHE_LINE) {
-                prefetch(next.wrapping_add((y + row) * width + x + at));
-            }
-            let met = reach::<S>(geometry, map, [y + row, x], &mut line[..reached]);
-            if let Some(shifted) = shifted {
-                activate::<S>(&mut line[met], shifted);
-            }
-            let taps = &mut taps[row * C::REACH..][..C::REACH];
-            if run.count == GROUP {
-                divide::<C>(&line, taps);
-            } else {
-                for (column, taps) in taps.iter_mut().enumerate() {
-                    let values = line[column..].iter().step_by(C::STRIDE);
-                    for (lane, value) in taps[run.lane..][..run.count].iter_mut().zip(values) {
-                        *lane = *value;
-                    }
-                }
+    // What the last square of every run reaches beyond its stride.
+    let mut ends = [[0.0; 2]; GROUP];
+    let beyond = C::REACH - C::STRIDE;
+    for row in 0..C::REACH {
+        for (run, end) in runs.iter().zip(&mut ends) {
+            let start = run.lane * C::STRIDE;
+            reach_run::<S, C>(source, channel, run, row, &mut line[start..]);
+            let reached = start + run.count * C::STRIDE;
+            end[..beyond].copy_from_slice(&line[reached..][..beyond]);
+        }
+        let taps = &mut taps[row * C::REACH..][..C::REACH];
+        match C::STRIDE {
+            2 => divide::<S, 2>(&line, taps),
+            _ => divide::<S, 4>(&line, taps),
+        }
+        for (run, end) in runs.iter().zip(&ends) {
+            for (taps, value) in taps[C::STRIDE..].iter_mut().zip(end) {
+                taps[run.lane + run.count - 1] = *value;
             }
         }
     }
 }
 
-/// Every `STRIDE`th value of a line, from each of its first `REACH` on.
+/// What the squares of a run reach of one row of positions, as norm and `SiLU` leave it, if they do; whatever comes after that in `line` may
+/// be written as well.
 #[inline(always)]
-fn divide<C: Scheme>(line: &[f32; LINE], taps: &mut [Group]) {
-    for column in 0..C::REACH {
-        let to = &mut taps[column];
-        for lane in 0..GROUP {
-            to[lane] = line[C::STRIDE * lane + column];
-        }
+fn reach_run<S: Simd, C: Scheme>(
+    Source {
+        geometry,
+        maps,
+        norm,
+    }: Source<'_>,
+    channel: usize,
+    run: &Run,
+    row: usize,
+    line: &mut [f32],
+) {
+    let [height, width] = geometry.input;
+    let map = run.item * geometry.channels[0] + channel;
+    let shifted = norm.map(|norm| norm[map]);
+    let (map, next) = (map * height * width, (map + 1) * height * width);
+    let (y, x) = (run.line * C::STRIDE + row, run.first * C::STRIDE);
+    let reached = (run.count - 1) * C::STRIDE + C::REACH;
+    // The next channel's: lines of large maps are too short for the processor to see what comes.
+    ask(&maps, next + y * width + x, reached);
+    let met = reach::<S>(geometry, &maps, map, [y, x], &mut line[..reached]);
+    if let Some(shifted) = shifted.filter(|_| !met.is_empty()) {
+        let whole = reached.next_multiple_of(S::lanes32()).min(line.len());
+        activate::<S>(&mut line[..whole], shifted);
+        // What is not the map's is zero after the norm.
+        line[..met.start].fill(0.0);
+        line[met.end..reached].fill(0.0);
     }
 }
 
@@ -151,7 +154,11 @@ pub(super) fn scatter<S: Simd, C: Scheme>(
     let bias = job.layer.bias[channel];
     let mut line = [0.0; LINE];
     for row in 0..C::SIDE {
-        weave::<C>(&values[row * C::SIDE..][..C::SIDE], &mut line);
+        let groups = &values[row * C::SIDE..][..C::SIDE];
+        match C::SIDE {
+            2 => weave::<S, 2>(groups, &mut line),
+            _ => weave::<S, 4>(groups, &mut line),
+        }
         for run in runs {
             let y = (run.line * C::SIDE + row).wrapping_sub(C::BEFORE);
             if y >= height {
@@ -166,21 +173,11 @@ pub(super) fn scatter<S: Simd, C: Scheme>(
             // SAFETY: no other task has these squares of the channel, and an output that is added to has values.
             unsafe {
                 if onto {
-                    add_onto::<S>(sums, bias, job.output.values(at, count));
+                    job.output.put_onto::<S>(at, &sums[..count], bias);
                 } else {
-                    add::<S>(sums, Addend::One(bias), job.output.part(at, count));
+                    job.output.put::<S>(at, &sums[..count], bias);
                 }
             }
-        }
-    }
-}
-
-/// The values of `SIDE` groups in turn.
-#[inline(always)]
-fn weave<C: Scheme>(groups: &[Group], line: &mut [f32; LINE]) {
-    for lane in 0..GROUP {
-        for column in 0..C::SIDE {
-            line[C::SIDE * lane + column] = groups[column][lane];
         }
     }
 }

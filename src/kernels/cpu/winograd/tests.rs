@@ -9,7 +9,7 @@ use crate::kernels::cpu::convolution::{self, Geometry, tests::Trial};
 use crate::kernels::cpu::norm::{Affine, group_norm, group_shifts};
 use crate::kernels::cpu::simd::kinds;
 
-fn geometry(
+pub(super) fn geometry(
     rows: usize,
     channels: [usize; 2],
     input: [usize; 2],
@@ -26,8 +26,15 @@ fn geometry(
     }
 }
 
+fn floats(values: Values<'_>) -> &[f32] {
+    match values {
+        Values::F32(values) => values,
+        _ => panic!("values in f32"),
+    }
+}
+
 /// Alone, by weights that nobody keeps.
-fn alone(convolution: Convolution<'_>) -> Whole<'_> {
+pub(super) fn alone(convolution: Convolution<'_>) -> Whole<'_> {
     Whole {
         convolution,
         owner: None,
@@ -43,10 +50,14 @@ impl<C: Scheme> WithSimd for Alike<'_, C> {
 
     fn with_simd<S: Simd>(self) -> Vec<f32> {
         let by = (move_task_impl::<S, C>, compute_impl::<S, C>);
-        let fill = |job: Job<'_>| {
-            fill_by(&job, &alone(self.0), false, S::lanes32(), C::default(), by);
+        let to = By {
+            lanes: S::lanes32(),
+            fixed: None,
         };
-        self.0.output_of(fill)
+        let fill = |job: Job<'_>| {
+            fill_by(&job, &alone(self.0), false, to, C::default(), by);
+        };
+        self.0.output_of(fill).in_f32()
     }
 }
 
@@ -84,7 +95,7 @@ fn it_is_the_plain_convolution() {
         geometry(2, [300, 62], [6, 5], [1, 1]),
     ] {
         for layer in Trial::of(geometry).convolutions() {
-            let expected = convolution::convolve(layer);
+            let expected = convolution::convolve(layer).in_f32();
             check::<Two>(layer, &expected);
             check::<Four>(layer, &expected);
         }
@@ -92,7 +103,7 @@ fn it_is_the_plain_convolution() {
 }
 
 /// Every position twice in both directions.
-fn repeated(geometry: &Geometry, input: &[f32]) -> Vec<f32> {
+pub(super) fn repeated(geometry: &Geometry, input: &[f32]) -> Vec<f32> {
     let [height, width] = geometry.input;
     let maps = input.chunks_exact(height * width);
     let lines = maps.flat_map(|map| {
@@ -117,13 +128,13 @@ fn a_doubled_map_is_never_made() {
         let plain = geometry(rows, channels, doubled.output, [1, 1]);
         let trial = Trial::of(doubled);
         for layer in trial.convolutions() {
-            let input = repeated(&doubled, layer.input);
+            let input = repeated(&doubled, floats(layer.input));
             let plain = Convolution {
                 geometry: plain,
-                input: &input,
+                input: Values::F32(&input),
                 ..layer
             };
-            check::<Doubled>(layer, &convolution::convolve(plain));
+            check::<Doubled>(layer, &convolution::convolve(plain).in_f32());
         }
     }
 }
@@ -132,13 +143,17 @@ fn a_doubled_map_is_never_made() {
 #[test]
 fn large_layers_are_moved_in_parts() {
     let geometry = geometry(2, [2050, 300], [24, 20], [1, 1]);
-    assert!(suits(&geometry) && geometry.channels[0] * Two::POINTS * 300 > WEIGHTS);
+    assert!(suits(&geometry, false) && geometry.channels[0] * Two::POINTS * 300 > WEIGHTS);
     let trial = Trial::of(geometry);
     let [_, layer, _] = trial.convolutions();
-    let expected = convolution::convolve(layer);
-    let two = layer.output_of(|job| fill_as::<Two>(&job, &alone(layer), false));
+    let expected = convolution::convolve(layer).in_f32();
+    let two = layer
+        .output_of(|job| fill_as::<Two>(&job, &alone(layer), false))
+        .in_f32();
     assert_near(&two, &expected, 2050, "two");
-    let four = layer.output_of(|job| fill_as::<Four>(&job, &alone(layer), false));
+    let four = layer
+        .output_of(|job| fill_as::<Four>(&job, &alone(layer), false))
+        .in_f32();
     assert_near(&four, &expected, 2050, "four");
 }
 
@@ -152,21 +167,21 @@ fn what_surrounds_it_is_done_on_the_way() {
         scale: &[0.5, 2.0, -1.0].repeat(8),
         shift: &[0.25, -0.5].repeat(12),
     };
-    let normed = group_norm(layer.input, affine, 6, 9 * 21, 1e-5, true);
+    let normed = group_norm(floats(layer.input), affine, 6, 9 * 21, 1e-5, true);
     let after = Convolution {
-        input: &normed,
+        input: Values::F32(&normed),
         ..layer
     };
-    let expected = convolution::convolve(after);
-    let shifts = group_shifts(layer.input, affine, 6, 9 * 21, 1e-5);
+    let expected = convolution::convolve(after).in_f32();
+    let shifts = group_shifts(floats(layer.input), affine, 6, 9 * 21, 1e-5);
     let whole = Whole {
         norm: Some(&shifts),
         ..alone(layer)
     };
-    assert_near(&convolve(&whole), &expected, 24, "normed");
+    assert_near(&convolve(&whole).in_f32(), &expected, 24, "normed");
     let mut onto: Vec<f32> = (0..expected.len()).map(|i| i as f32 * 1e-3).collect();
     let sum: Vec<f32> = onto.iter().zip(&expected).map(|(a, b)| a + b).collect();
-    convolve_onto(&whole, &mut onto);
+    convolve_onto(&whole, KeptMut::F32(&mut onto));
     assert_near(&onto, &sum, 24, "onto");
 }
 
@@ -180,7 +195,7 @@ fn kept_weights_are_the_layers_own() {
         let owner: Owner = weight.clone();
         let layer = Convolution {
             geometry,
-            input: &input,
+            input: Values::F32(&input),
             weight: crate::kernels::cpu::product::Values::F32(weight),
             bias: &[0.0; 20],
         };
@@ -188,6 +203,7 @@ fn kept_weights_are_the_layers_own() {
             owner: Some(&owner),
             ..alone(layer)
         })
+        .in_f32()
     };
     let first = run(&weight);
     assert_eq!(run(&weight), first);
@@ -203,7 +219,7 @@ fn kept_weights_are_the_layers_own() {
 
 #[test]
 fn each_map_has_the_scheme_that_costs_least() {
-    let kind = |channels: [usize; 2], side| kind(&geometry(2, channels, [side; 2], [1, 1]));
+    let kind = |channels: [usize; 2], side| kind(&geometry(2, channels, [side; 2], [1, 1]), false);
     assert_eq!(kind([128, 128], 512), Some(Kind::Four));
     assert_eq!(kind([320, 320], 64), Some(Kind::Four));
     assert_eq!(kind([32, 32], 128), Some(Kind::Four));
@@ -215,12 +231,12 @@ fn each_map_has_the_scheme_that_costs_least() {
 
 #[test]
 fn squares_are_divided_first() {
-    let found = tasks(2 * 256, 320, 8, 2);
+    let found = part::tasks(2 * 256, 320, 8, 2);
     assert_eq!(found.len(), 8);
     assert_eq!(found[1].squares, 64..128);
     assert_eq!(found[1].panels, 0..54);
-    let found = tasks(32, 64, 8, 2);
+    let found = part::tasks(32, 64, 8, 2);
     assert_eq!(found.len(), 2 * 2);
-    assert_eq!(tasks(32, 64, 8, 1).len(), 1);
-    assert_eq!(tasks(100, 64, 16, 1).len(), 2);
+    assert_eq!(part::tasks(32, 64, 8, 1).len(), 1);
+    assert_eq!(part::tasks(100, 64, 16, 1).len(), 2);
 }

@@ -1,0 +1,201 @@
+//! Fixed numbers, by every instruction that there is.
+
+use half::bf16;
+use macerator::WithSimd;
+
+use super::tests::{alone, geometry, repeated};
+use super::*;
+use crate::kernels::cpu::convolution::{self, Geometry};
+use crate::kernels::cpu::simd::kinds;
+
+/// A convolution of bf16 maps by fixed numbers.
+struct InFixed<'a, C>(Convolution<'a>, fixed::Kind, std::marker::PhantomData<C>);
+
+impl<C: Scheme> WithSimd for InFixed<'_, C> {
+    type Output = Vec<f32>;
+
+    fn with_simd<S: Simd>(self) -> Vec<f32> {
+        let by = (move_task_impl::<S, C>, compute_impl::<S, C>);
+        let to = By {
+            lanes: S::lanes32(),
+            fixed: Some(self.1),
+        };
+        let fill = |job: Job<'_>| fill_by(&job, &alone(self.0), false, to, C::default(), by);
+        self.0.output_of(fill).in_f32()
+    }
+}
+
+/// Numbers that bf16 holds.
+fn in_bf16(values: &[f32]) -> Vec<bf16> {
+    values.iter().copied().map(bf16::from_f32).collect()
+}
+
+/// What every instruction gives for a layer, each with its name.
+fn in_fixed<C: Scheme>(layer: Convolution<'_>) -> Vec<(String, Vec<f32>)> {
+    let lanes = |arch: &macerator::Arch| {
+        // SAFETY: the processor has every one of them.
+        unsafe { arch.dispatch(Lanes) }
+    };
+    let wide = kinds().into_iter().filter(|arch| lanes(arch) >= 8);
+    let each = wide.flat_map(|arch| {
+        let mut kinds = fixed::Kind::all(lanes(&arch));
+        kinds.push(fixed::Kind::Plain);
+        kinds.into_iter().map(move |kind| (arch, kind))
+    });
+    each.map(|(arch, kind)| {
+        let layer = InFixed::<C>(layer, kind, std::marker::PhantomData);
+        // SAFETY: as above.
+        let found = unsafe { arch.dispatch(layer) };
+        (format!("{arch:?} {kind:?}"), found)
+    })
+    .collect()
+}
+
+struct Lanes;
+
+impl WithSimd for Lanes {
+    type Output = usize;
+
+    fn with_simd<S: Simd>(self) -> usize {
+        S::lanes32()
+    }
+}
+
+/// The root of the mean square of the differences, over that of the values.
+fn apart(found: &[f32], expected: &[f32]) -> f64 {
+    let square = |value: f32| f64::from(value).powi(2);
+    let both = found.iter().zip(expected);
+    let off: f64 = both.map(|(a, b)| square(a - b)).sum();
+    (off / expected.iter().copied().map(square).sum::<f64>()).sqrt()
+}
+
+/// A layer of noise.
+struct Trial {
+    geometry: Geometry,
+    input: Vec<bf16>,
+    weight: Vec<bf16>,
+    bias: Vec<f32>,
+}
+
+impl Trial {
+    fn of(geometry: Geometry) -> Self {
+        let [before, after] = geometry.channels;
+        let count = geometry.rows * before * geometry.input[0] * geometry.input[1];
+        Self {
+            geometry,
+            input: in_bf16(&noise(count, 1)),
+            weight: in_bf16(&noise(before * after * 9, 2)),
+            bias: noise(after, 3),
+        }
+    }
+
+    fn layer(&self) -> Convolution<'_> {
+        Convolution {
+            geometry: self.geometry,
+            input: Values::Bf16(&self.input),
+            weight: Values::Bf16(&self.weight),
+            bias: &self.bias,
+        }
+    }
+}
+
+fn in_f32(values: &[bf16]) -> Vec<f32> {
+    values.iter().map(|value| value.to_f32()).collect()
+}
+
+/// The plain sums in f32 over a map of the layer's values.
+fn plain(layer: Convolution<'_>, geometry: Geometry, map: &[f32]) -> Vec<f32> {
+    let plain = Convolution {
+        geometry,
+        input: Values::F32(map),
+        ..layer
+    };
+    convolution::convolve(plain).in_f32()
+}
+
+/// All instructions give the same to the last bit, with an error of no more than `bound` times that of rounding the plain `sums`.
+#[track_caller]
+fn check<C: Scheme>(layer: Convolution<'_>, sums: &[f32], bound: f64) {
+    let least = apart(&in_f32(&in_bf16(sums)), sums);
+    let found = in_fixed::<C>(layer);
+    for (name, values) in &found {
+        let ratio = apart(values, sums) / least;
+        assert!(ratio < bound, "{name} {:?}: {ratio}", layer.geometry);
+        assert_eq!(*values, found[0].1, "{name}");
+    }
+}
+
+#[test]
+fn fixed_numbers_are_as_right_as_the_rounding_of_the_output() {
+    for geometry in [
+        geometry(1, [64, 20], [16, 16], [1, 1]),
+        geometry(2, [67, 33], [9, 13], [1, 1]),
+        geometry(1, [320, 16], [20, 24], [1, 1]),
+    ] {
+        let trial = Trial::of(geometry);
+        let sums = plain(trial.layer(), geometry, &in_f32(&trial.input));
+        check::<Two>(trial.layer(), &sums, 1.01);
+        check::<Four>(trial.layer(), &sums, 1.04);
+    }
+}
+
+#[test]
+fn so_are_those_of_doubled_maps() {
+    let doubled = Geometry {
+        output: [18, 26],
+        ..geometry(2, [67, 33], [9, 13], [1, 1])
+    };
+    let trial = Trial::of(doubled);
+    let map = repeated(&doubled, &in_f32(&trial.input));
+    let whole = geometry(2, [67, 33], doubled.output, [1, 1]);
+    let sums = plain(trial.layer(), whole, &map);
+    check::<Doubled>(trial.layer(), &sums, 1.02);
+}
+
+/// Even numbers from -1 to 1.
+fn noise(count: usize, seed: u64) -> Vec<f32> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 40) as f32 / (1u64 << 23) as f32 - 1.0
+    };
+    (0..count).map(|_| next()).collect()
+}
+
+/// Vectors that point the same way make the largest sums there are; one value far above the others is held as well.
+#[test]
+fn the_largest_sums_fit() {
+    let geometry = geometry(1, [64, 16], [12, 12], [1, 1]);
+    for (inside, peak) in [(1.0, 1.0), (3.0e4, 1.0), (1.0, 1e6), (0.0, 0.0)] {
+        let mut input = vec![inside; 64 * 12 * 12];
+        input[7 * 12 * 12 + 77] = peak;
+        let mut weight = vec![inside; 64 * 16 * 9];
+        weight[7 * 9 + 4] = peak;
+        let trial = Trial {
+            geometry,
+            input: in_bf16(&input),
+            weight: in_bf16(&weight),
+            bias: vec![0.0; 16],
+        };
+        let sums = plain(trial.layer(), geometry, &in_f32(&trial.input));
+        for (name, found) in in_fixed::<Four>(trial.layer()) {
+            let ratio = apart(&found, &sums);
+            assert!(ratio < 3e-3 || inside == 0.0, "{name}: {ratio}");
+            assert!(found.iter().all(|value| value.is_finite()), "{name}");
+        }
+    }
+}
+
+/// A value that is no number does not vanish.
+#[test]
+fn fixed_numbers_hand_nan_on() {
+    let geometry = geometry(1, [64, 16], [12, 12], [1, 1]);
+    let mut trial = Trial::of(geometry);
+    trial.input[5 * 12 * 12 + 40] = bf16::NAN;
+    for (name, found) in in_fixed::<Four>(trial.layer()) {
+        assert!(found[40].is_nan(), "{name}");
+        assert!(found[143].is_finite(), "{name}");
+    }
+}
