@@ -8,6 +8,20 @@ pub(crate) mod cpu;
 #[cfg(feature = "gpu")]
 pub(crate) mod gpu;
 
+/// Multiply-accumulates that kernels of the CPU have executed: Winograd's products where a convolution is made of them, not those of the plain
+/// sums. Scaling, norms and the softmax do not count, nor do products that burn makes itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ExecutedMacs {
+    /// In f32, of weights in fewer bits too where they are widened first.
+    pub f32: u64,
+    /// In bf16 with sums in f32, whether the processor has an instruction for that or not.
+    pub bf16: u64,
+    /// In whole numbers of 16 bits with sums in 32.
+    pub i16: u64,
+    /// In 8 bits with sums in whole numbers.
+    pub i8: u64,
+}
+
 /// The two forms of GELU that models have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Gelu {

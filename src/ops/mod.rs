@@ -37,7 +37,7 @@ use burn::nn::conv::Conv2d;
 use burn::nn::{GroupNorm, Linear, PaddingConfig2d};
 use burn::tensor::{DType, Tensor};
 
-pub use crate::kernels::Gelu;
+pub use crate::kernels::{ExecutedMacs, Gelu};
 pub use convolution::{conv2d_enlarged, enlarged, join_channels, to_map, to_tokens};
 use convolution::{is_quantised, parameters};
 #[cfg(feature = "cpu")]
@@ -64,6 +64,14 @@ pub struct Grouping {
     pub groups: usize,
     /// Added to the variance.
     pub epsilon: f64,
+}
+
+/// Multiply-accumulates of the kernels that this thread has called on the CPU since it began; a difference of two is what ran between them.
+pub fn executed_macs() -> ExecutedMacs {
+    #[cfg(feature = "cpu")]
+    return crate::kernels::cpu::executed::executed();
+    #[cfg(not(feature = "cpu"))]
+    ExecutedMacs::default()
 }
 
 /// Bytes that the kernels of the CPU keep for themselves once convolutions of up to `channels`, before and after, have run on a thread;

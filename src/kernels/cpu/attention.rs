@@ -17,6 +17,7 @@ mod tiles;
 
 use rayon::prelude::*;
 
+use super::executed::{Operands, count};
 use super::simd::{Unwritten, lanes, written};
 use macerator::Simd;
 use stream::{PANEL, Panels, Scratch, stream};
@@ -125,6 +126,10 @@ fn attention_by(
         return Vec::new();
     }
     let block = block_vectors(queries, lanes) * lanes;
+    count(
+        Operands::F32,
+        2 * rows * heads * queries * key.dims[2] * width,
+    );
     let job = Job {
         query,
         keys: Packed::keys(key),

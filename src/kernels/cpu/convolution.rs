@@ -12,6 +12,7 @@ use std::ops::Range;
 
 use macerator::Simd;
 
+use super::executed::{Operands, count};
 use super::maps::{Kept, Sink, read, read_every};
 use super::product::{DEPTH, Factor, Rows, Scratch, Task, Values, compute, run, tasks};
 
@@ -37,6 +38,11 @@ impl Geometry {
 
     pub(super) fn positions(&self) -> usize {
         self.output[0] * self.output[1]
+    }
+
+    /// Multiply-accumulates of the plain sums, those with the padding among them.
+    pub(super) fn macs(&self) -> usize {
+        self.rows * self.positions() * self.channels[1] * self.depth()
     }
 
     /// As one long line where every position meets itself alone.
@@ -104,6 +110,7 @@ fn convolve_by(
         geometry,
         ..convolution
     };
+    count(Operands::F32, geometry.macs());
     convolution.output_of(|job| {
         let tasks = tasks(geometry.rows, geometry.channels[1], geometry.positions());
         run(&tasks, |task, scratch| compute(&job, task, scratch));

@@ -15,6 +15,7 @@ use rayon::prelude::*;
 
 use super::caches::caches;
 use super::convolution::{Convolution, Geometry, Job, Tap};
+use super::executed::{Operands, count};
 use super::maps::Kept;
 use super::pairs::{Instruction, PANEL, Panels, Put, Rows, Work, multiply, run, size};
 use super::product::Values;
@@ -71,7 +72,8 @@ fn convolve_by(convolution: Convolution<'_>, run: impl Fn(Part<'_>) + Sync) -> K
                 });
             });
         };
-        let all = geometry.rows * geometry.positions() * geometry.channels[1] * geometry.depth();
+        let all = geometry.macs();
+        count(Operands::Bf16, all);
         if all <= ALONE {
             tasks(&geometry, 1).iter().for_each(compute);
         } else {

@@ -15,6 +15,7 @@ use macerator::Simd;
 use rayon::prelude::*;
 
 use super::convolution::{Convolution, Geometry, Job, reach};
+use super::executed::{Operands, count};
 use super::half::widen_bf16;
 use super::maps::Kept;
 use super::product::Values;
@@ -50,6 +51,7 @@ fn convolve_by(
     let geometry = convolution.geometry;
     let weights = by_place(&geometry, convolution.weight);
     let height = geometry.output[0];
+    count(Operands::F32, geometry.macs());
     convolution.output_of(|job| {
         let lines = (0..geometry.rows * height).into_par_iter();
         lines.for_each(|line| compute(&job, &weights, [line / height, line % height]));

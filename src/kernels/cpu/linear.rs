@@ -10,6 +10,7 @@ use std::ops::Range;
 
 use macerator::Simd;
 
+use super::executed::{Operands, count};
 use super::packed::Scales;
 use super::product::{
     COLUMNS, Factor, Output, Rows, Scratch, Task, Values, compute, lay, run, tasks,
@@ -48,6 +49,7 @@ fn linear_by(
     assert_eq!(input.len(), tokens * depth);
     assert_eq!(weight.len(), depth * width);
     assert!(bias.is_none_or(|bias| bias.len() == width));
+    count(Operands::F32, tokens * depth * width);
     let write = |output: &mut Unwritten| {
         let job = Job {
             input: Rows {

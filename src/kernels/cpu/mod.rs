@@ -7,6 +7,7 @@ mod caches;
 pub(crate) mod convolution;
 pub(crate) mod direct;
 pub(crate) mod eight;
+pub(crate) mod executed;
 pub(crate) mod few;
 pub(crate) mod gate;
 mod half;

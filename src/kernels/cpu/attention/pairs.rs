@@ -17,6 +17,7 @@ use rayon::prelude::*;
 
 use super::{Heads, block_vectors, tiles};
 use crate::kernels::cpu::{
+    executed::{Operands, count},
     half::narrow,
     pairs::{Instruction, Work, run},
     simd::{Unwritten, written},
@@ -151,6 +152,10 @@ fn attention_by(
         return Vec::new();
     }
     let vectors = block_vectors(queries, lanes);
+    count(
+        Operands::Bf16,
+        2 * rows * heads * queries * key.dims[2] * width,
+    );
     let job = Job {
         query,
         keys: Packed::keys(key),

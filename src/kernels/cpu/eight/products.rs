@@ -20,6 +20,7 @@ use super::{
 };
 use crate::kernels::cpu::{
     convolution::Geometry,
+    executed::{Operands, count},
     product::{Output, Task, tasks},
     simd::{Unwritten, written},
 };
@@ -45,6 +46,7 @@ impl Layer<'_> {
     ) -> Vec<f32> {
         let (items, positions) = (self.geometry.rows, self.geometry.positions());
         let outputs = self.weight.sizes.outputs;
+        count(Operands::I8, self.geometry.macs());
         let write = |output: &mut Unwritten| {
             let job = Job {
                 rows,

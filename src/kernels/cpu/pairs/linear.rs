@@ -18,6 +18,7 @@ use super::{
     weight::Panels,
 };
 use crate::kernels::cpu::{
+    executed::{Operands, count},
     half::narrow,
     product::{Output, Task, tasks},
     simd::{Unwritten, written},
@@ -29,6 +30,7 @@ pub(crate) fn linear(input: &[bf16], weight: Panels<'_>, bias: Option<&[f32]>) -
     let tokens = input.len() / depth;
     assert_eq!(input.len(), tokens * depth);
     assert!(bias.is_none_or(|bias| bias.len() == outputs));
+    count(Operands::Bf16, tokens * depth * outputs);
     let (input, stride) = in_pairs(input, depth);
     let rows = Rows {
         values: &input,

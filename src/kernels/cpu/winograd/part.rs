@@ -17,6 +17,7 @@ use super::panels::{columns, lines, rows};
 use super::schemes::{Apart, GROUP, MOST, Room, Scheme};
 use super::squares::{Grid, Run, Source, gather, scatter};
 use crate::kernels::cpu::convolution::Job;
+use crate::kernels::cpu::executed::{Operands, count};
 use crate::kernels::cpu::norm::Shifted;
 use crate::kernels::cpu::product::sized;
 
@@ -74,6 +75,14 @@ impl Part<'_> {
         let geometry = &self.job.layer.geometry;
         let squares = geometry.rows * self.grid.of_item();
         let products = C::POINTS * squares * geometry.channels[0] * self.channels.len();
+        count(
+            if self.fixed.is_some() {
+                Operands::I16
+            } else {
+                Operands::F32
+            },
+            products,
+        );
         let threads = if products <= ALONE {
             1
         } else {
