@@ -52,7 +52,7 @@ impl Activation {
     ) -> Tensor<4> {
         match self {
             Self::Silu => ops::group_norm_silu_conv2d_onto(norm, layer, input, onto),
-            Self::Gelu => onto + self.convolved(norm, layer, input),
+            Self::Gelu => ops::add(onto, self.convolved(norm, layer, input)),
         }
     }
 }

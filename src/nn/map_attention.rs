@@ -60,7 +60,7 @@ impl MapAttention {
     pub fn forward(&self, hidden: Tensor<4>, recall: &mut Recall<'_>) -> Tensor<4> {
         let size = hidden.dims();
         let attended = recall.branch(Branch::SelfAttention, || self.attend(hidden.clone()));
-        hidden + to_map(attended, size)
+        ops::add(hidden, to_map(attended, size))
     }
 
     /// What is added to a map, as tokens: `[rows, height · width, channels]`.

@@ -154,9 +154,9 @@ impl ResnetBlock2d {
                 let scale = time.clone().narrow(1, 0, channels);
                 let shift = time.narrow(1, channels, channels);
                 let normed = ops::group_norm(norm, branch) * (scale + 1.0) + shift;
-                onto + ops::conv2d(layer, activation.of(normed))
+                ops::add(onto, ops::conv2d(layer, activation.of(normed)))
             }
-            Some(time) => activation.convolved_onto(norm, layer, branch + time, onto),
+            Some(time) => activation.convolved_onto(norm, layer, ops::add(branch, time), onto),
         }
     }
 }

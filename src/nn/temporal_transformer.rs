@@ -71,20 +71,20 @@ impl TemporalBasicTransformerBlock {
         let fed = recall.branch(Branch::FeedForward, || {
             self.ff_in.forward(self.norm_in.forward(hidden.clone()))
         });
-        let hidden = hidden + fed;
+        let hidden = ops::add(hidden, fed);
         let attended = recall.branch(Branch::SelfAttention, || {
             self.along_frames(self.norm1.forward(hidden.clone()), frames)
         });
-        let hidden = hidden + attended;
+        let hidden = ops::add(hidden, attended);
         let attended = recall.branch(Branch::CrossAttention, || {
             let normed = self.norm2.forward(hidden.clone());
             self.attn2.attend(normed, context.clone())
         });
-        let hidden = hidden + attended;
+        let hidden = ops::add(hidden, attended);
         let fed = recall.branch(Branch::FeedForward, || {
             self.ff.forward(self.norm3.forward(hidden.clone()))
         });
-        hidden + fed
+        ops::add(hidden, fed)
     }
 
     /// The frames of each position attend to each other.
@@ -217,7 +217,7 @@ impl TransformerSpatioTemporal {
             let placed = temporal.forward(placed, along, frames, recall);
             tokens = tokens.clone() + (placed - tokens) * share.clone();
         }
-        hidden + to_map(ops::linear(&self.proj_out, tokens), size)
+        ops::add(hidden, to_map(ops::linear(&self.proj_out, tokens), size))
     }
 }
 

@@ -100,7 +100,7 @@ impl TextMapAttention {
         let attended = recall.branch(Branch::SelfAttention, || {
             self.attend(hidden.clone(), context.first_block())
         });
-        hidden + to_map(attended, size)
+        ops::add(hidden, to_map(attended, size))
     }
 
     /// What is added to a map, as tokens: `[rows, height · width, channels]`. The text's keys come first.

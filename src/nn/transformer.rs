@@ -154,7 +154,7 @@ impl BasicTransformerBlock {
                 Looked::AtText(text) => self.attn1.attend(normed, text.clone()),
             }
         });
-        let hidden = hidden + attended;
+        let hidden = ops::add(hidden, attended);
         let second = match context {
             Some(_) => Branch::CrossAttention,
             None => Branch::SelfAttention,
@@ -166,11 +166,11 @@ impl BasicTransformerBlock {
                 None => self.attn2.attend_self(normed),
             }
         });
-        let hidden = hidden + attended;
+        let hidden = ops::add(hidden, attended);
         let fed = recall.branch(Branch::FeedForward, || {
             self.ff.forward(self.norm3.forward(hidden.clone()))
         });
-        hidden + fed
+        ops::add(hidden, fed)
     }
 }
 
@@ -338,6 +338,6 @@ impl Transformer2d {
             .fold(tokens, |tokens, (index, (block, text))| {
                 block.run(tokens, context.looked(index), Some(text), recall)
             });
-        hidden + to_map(ops::linear(&self.proj_out, tokens), size)
+        ops::add(hidden, to_map(ops::linear(&self.proj_out, tokens), size))
     }
 }

@@ -5,7 +5,7 @@ use burn::backend::ops::{ConvOptions, FloatTensorOps};
 use burn::backend::tensor::{FloatTensor, QuantizedTensor};
 use burn::backend::{Flex, TensorMetadata};
 use burn::tensor::{DType, Element, Shape, TensorData};
-use burn_flex::FlexTensor;
+use burn_flex::{FlexTensor, Layout};
 use macerator::Scalar;
 
 use crate::kernels::cpu::attention::{Heads, attention, pairs::attention as attention_in_pairs};
@@ -13,11 +13,13 @@ use crate::kernels::cpu::eight;
 use crate::kernels::cpu::gate::{activated, gated};
 use crate::kernels::cpu::norm::{Affine, group_norm, layer_norm};
 use crate::kernels::cpu::product::Values;
+use crate::kernels::cpu::turn::turned;
 
 use super::{AttentionPath, Gelu, Grouping, Operations, reference};
 
 mod layers;
 mod maps;
+mod sums;
 
 use layers::{NARROW, by_layer, by_quantised, is_kept_as, narrow_weight};
 pub(crate) use layers::{narrow, packed, paired};
@@ -137,6 +139,10 @@ impl Operations for Flex {
 
     fn multiplied(input: FloatTensor<Self>, weight: FloatTensor<Self>) -> FloatTensor<Self> {
         by_layer(input, weight, None)
+    }
+
+    fn added(left: FloatTensor<Self>, right: FloatTensor<Self>) -> FloatTensor<Self> {
+        sums::added(left, right)
     }
 
     fn joined(left: FloatTensor<Self>, right: FloatTensor<Self>) -> FloatTensor<Self> {
@@ -261,10 +267,46 @@ fn cast(tensor: FlexTensor, dtype: DType) -> FlexTensor {
 
 fn in_order(tensor: FlexTensor) -> FlexTensor {
     if tensor.is_contiguous() {
-        tensor
-    } else {
-        tensor.to_contiguous()
+        return tensor;
     }
+    match tensor.dtype() {
+        DType::F32 => in_order_of::<f32>(tensor),
+        DType::BF16 => in_order_of::<bf16>(tensor),
+        _ => tensor.to_contiguous(),
+    }
+}
+
+/// [`in_order`]; maps as tokens and tokens as maps on all threads.
+fn in_order_of<T: Element + Scalar>(tensor: FlexTensor) -> FlexTensor {
+    let Some([count, rows, columns]) = turned_sides(tensor.layout()) else {
+        return tensor.to_contiguous();
+    };
+    let start = tensor.layout().start_offset();
+    let values = &tensor.storage::<T>()[start..start + count * rows * columns];
+    self::tensor(turned(values, count, [rows, columns]), tensor.shape())
+}
+
+/// Of a tensor that is `count` matrices of `[rows, columns]` in memory, each the other way round: those sides.
+fn turned_sides(layout: &Layout) -> Option<[usize; 3]> {
+    let signed = usize::cast_signed;
+    let (shape, strides) = (&layout.shape()[..], layout.strides());
+    let sides = match *shape {
+        [count, columns, rows] => [count, rows, columns],
+        [count, columns, height, width] => {
+            let lines = strides[2] == signed(width * columns);
+            [
+                count,
+                if lines { height * width } else { return None },
+                columns,
+            ]
+        }
+        _ => return None,
+    };
+    let [_, rows, columns] = sides;
+    let turned = strides[0] == signed(rows * columns)
+        && strides[1] == 1
+        && strides[strides.len() - 1] == signed(columns);
+    turned.then_some(sides)
 }
 
 /// In f32 and in order.

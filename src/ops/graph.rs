@@ -1,7 +1,7 @@
 //! Launches that a device records once and plays again, without asking anew what is to be launched.
 //!
 //! A CUDA graph or, on wgpu, a list of launches with everything resolved. What is played again reads and writes the memory of the
-//! recording: whoever wants other input writes it over the old one ([`super::overwrite`]).
+//! recording: whoever wants other input writes it over the old one ([`overwrite`]).
 
 #![allow(
     unsafe_code,
@@ -13,9 +13,17 @@ use std::marker::PhantomData;
 use burn::backend::{Backend as _, BackendTypes, Dispatch, DispatchDevice, ExecutionError};
 use burn::tensor::{Device, Tensor};
 
-use super::overwrite;
-
+use super::Operations;
 use crate::error::{DeviceError, Error};
+
+/// Writes `source` over the values of `target` on devices that record launches ([`Operations::overwritten`]); what it gives must be
+/// held until that has been done.
+pub(crate) fn overwrite<const D: usize>(target: &Tensor<D>, source: Tensor<D>) -> Tensor<D> {
+    Tensor::from_dispatch(Dispatch::overwritten(
+        target.clone().into_dispatch(),
+        source.into_dispatch(),
+    ))
+}
 
 /// Times that work runs before it is recorded: fusion and tuning find their kernels, and memory is laid out, as they stay.
 const WARM_UPS: usize = 3;

@@ -19,6 +19,7 @@ mod normed;
 pub mod quarantine;
 mod reference;
 mod route;
+mod sum;
 
 #[cfg(feature = "gpu")]
 mod cube;
@@ -42,11 +43,12 @@ pub use convolution::{conv2d_enlarged, enlarged, join_channels, to_map, to_token
 use convolution::{is_quantised, parameters};
 #[cfg(feature = "cpu")]
 pub(crate) use flex::{narrow, packed, paired};
-pub(crate) use graph::{Graph, copied};
+pub(crate) use graph::{Graph, copied, overwrite};
 pub use normed::{group_norm_silu_conv2d, group_norm_silu_conv2d_onto};
 use quarantine::Kernel;
 pub use route::AttentionPath;
 use route::{Abilities, AttentionShape};
+pub use sum::add;
 
 /// How attention over operands in f16 is computed where the backend has fused kernels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -212,6 +214,12 @@ pub trait Operations: Backend {
         reference::gated::<Self>(input)
     }
 
+    /// The sum of two tensors, `right` repeated where its sides are 1.
+    #[fusion(default)]
+    fn added(left: FloatTensor<Self>, right: FloatTensor<Self>) -> FloatTensor<Self> {
+        Self::float_add(left, right)
+    }
+
     /// `[rows, left, height, width]` and `[rows, right, height, width]` as `[rows, left + right, height, width]`.
     #[fusion(default)]
     fn joined(left: FloatTensor<Self>, right: FloatTensor<Self>) -> FloatTensor<Self> {
@@ -267,15 +275,6 @@ pub trait Operations: Backend {
         let _ = target;
         source
     }
-}
-
-/// Writes `source` over the values of `target` on devices that record launches ([`Operations::overwritten`]); what it gives must be
-/// held until that has been done.
-pub(crate) fn overwrite<const D: usize>(target: &Tensor<D>, source: Tensor<D>) -> Tensor<D> {
-    Tensor::from_dispatch(Dispatch::overwritten(
-        target.clone().into_dispatch(),
-        source.into_dispatch(),
-    ))
 }
 
 /// `softmax(q kᵀ / √head_width) v`.

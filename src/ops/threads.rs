@@ -140,6 +140,13 @@ fn functions_and_sums() {
     assert_alike("mean", || map.clone().mean_dim(3));
     assert_alike("mean of channels", || map.clone().mean_dim(1));
     assert_alike("variance", || map.clone().var(2));
+    assert_alike("added", || add(map.clone(), map.clone()));
+    assert_alike("turned", || {
+        add(
+            map.clone(),
+            to_map(to_tokens(map.clone()) + 0.5, map.dims()),
+        )
+    });
     assert_alike("joined", || join_channels(map.clone(), map.clone()));
     assert_alike("tokens", || to_tokens(map.clone()));
 }

@@ -8,7 +8,7 @@ use crate::{kernels::cpu::pairs, ops};
 
 /// Whether a linear layer's weight, `[outputs, inputs]`, is put in order. Layers that read the timestep are computed in f32 where they stand.
 pub(super) fn suits(name: &str, shape: &[usize]) -> bool {
-    quantise::group(name, shape).is_some()
+    shape.iter().all(|side| *side >= quantise::LEAST_SIDE) && !quantise::reads_timestep(name)
 }
 
 /// Bytes of memory that such a weight takes.

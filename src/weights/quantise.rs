@@ -17,7 +17,7 @@ const MOST: usize = 64;
 const LEAST: usize = 32;
 
 /// Sides of a matrix, at least, that is worth it.
-const LEAST_SIDE: usize = 64;
+pub(super) const LEAST_SIDE: usize = 64;
 
 /// Parts of the names of layers that stay as they are, as they read the timestep: in 8 bits they move the predictions of 50 steps of
 /// `fashion-ddpm` by up to 6.4e-3 of their deviation in place of 2.4e-3, for a thirtieth of the weights of Stable Diffusion 1.5's `UNet`.

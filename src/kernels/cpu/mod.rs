@@ -19,4 +19,6 @@ pub(crate) mod pairs;
 pub(crate) mod product;
 pub(crate) mod quantised;
 mod simd;
+pub(crate) mod sum;
+pub(crate) mod turn;
 pub(crate) mod winograd;

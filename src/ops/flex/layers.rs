@@ -29,6 +29,7 @@ pub(super) fn by_layer(
     let [depth, width] = weight.shape().dims();
     let few = input.shape().num_elements() < FEW_TOKENS * depth && weight.dtype() == dtype;
     if dtype == DType::F64 || few {
+        let bias = bias.map(|bias| cast(bias, dtype));
         return Flex::linear(input, cast(weight, dtype), bias);
     }
     let weight = in_order(weight);

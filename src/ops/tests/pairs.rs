@@ -7,7 +7,7 @@ use burn::nn::Linear;
 use safetensors::tensor::{Dtype, TensorView};
 
 /// As exact as what is rounded to bf16 at the end can be, beside sums in f32.
-const HALF_A_UNIT: f64 = 1.0 / 512.0;
+const HALF_A_UNIT: f64 = 1.0 / 256.0;
 
 #[derive(Module, Debug)]
 struct Layer {
@@ -137,4 +137,31 @@ fn norms_and_gates_are_those_of_f32_rounded() {
     assert_close(geglu(tokens.clone()), expected, 0.0, "geglu");
     let expected = gelu(wide, Gelu::Tanh).cast(FloatDType::BF16);
     assert_close(gelu(tokens, Gelu::Tanh), expected, 0.0, "gelu");
+}
+
+/// Sums of what is shaped alike, of one value for every channel, and of what else repeats; in order or not, held by others or not.
+#[test]
+fn sums_are_burns() {
+    for dtype in [FloatDType::F32, FloatDType::BF16] {
+        let map = |shift| wave([2, 5, 6, 7], shift).cast(dtype);
+        let turned = |shift| to_map(wave([2, 42, 5], shift).cast(dtype), [2, 5, 6, 7]);
+        let channels = |rows: usize, shift| wave([rows, 5, 1, 1], shift).cast(dtype);
+        let cases = [
+            ("alike", map(0.0), map(1.0)),
+            ("turned", map(0.0), turned(1.0)),
+            ("both turned", turned(0.0), turned(1.0)),
+            ("channels", map(0.0), channels(2, 1.0)),
+            ("shared channels", turned(0.0), channels(1, 1.0)),
+            ("lines", map(0.0), wave([1, 1, 1, 7], 1.0).cast(dtype)),
+            ("part", map(0.0).narrow(0, 1, 1), map(1.0).narrow(0, 0, 1)),
+        ];
+        for (case, left, right) in cases {
+            let expected = left.clone() + right.clone();
+            let found = add(left.clone(), right.clone());
+            assert_close(found, expected.clone(), 0.0, case);
+            let kept = left.clone().into_data();
+            assert_close(add(left.clone(), right), expected, 0.0, case);
+            left.into_data().assert_eq(&kept, true);
+        }
+    }
 }
