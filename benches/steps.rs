@@ -1,6 +1,6 @@
 //! Times single steps of full-size denoisers with random weights, and whole runs of the models that the repository ships.
 //!
-//! `cargo bench --bench steps -- [FILTER]` prints the seconds of every repetition; `benches/peers/compare.py --peer steps` runs it and diffusers
+//! `cargo bench --bench steps -- [FILTER] [bf16]` (bf16: decoders in it) prints the seconds of every repetition; `benches/peers/compare.py --peer steps` runs it and diffusers
 //! (with the `DeepCache` package where cells are left out) in turn. A step has two rows, as guidance asks for; weights that a case's
 //! cells do not read are never made.
 #![allow(
@@ -23,7 +23,8 @@ use afterimage::models::unet::{UNet, UNet2DConditionModel, UNetConfig};
 use afterimage::models::vae::{Autoencoder, Tiling, VaeConfig};
 use afterimage::pipeline::{Pipeline, Request};
 use afterimage::recall::Recall;
-use burn::tensor::{DType, Device, Tensor};
+use burn::module::{Module, ModuleMapper, Param};
+use burn::tensor::{DType, Device, FloatDType, Tensor};
 use harness::{Case, Run, random};
 use serde::Deserialize;
 
@@ -140,11 +141,23 @@ fn dit_step(config: &str, side: usize, cells: Cells) -> Run {
     step(DiT::new(config, model), &condition, sample, cells)
 }
 
-fn decoding(config: &str, side: usize) -> Run {
+/// Every weight in bf16.
+struct Narrow;
+
+impl ModuleMapper for Narrow {
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        param.map(|weight| weight.cast(FloatDType::BF16))
+    }
+}
+
+fn decoding(config: &str, side: usize, in_bf16: bool) -> Run {
     let device = Device::flex();
     let config = VaeConfig::new(serde_json::from_str(config).unwrap()).unwrap();
     let latents = random([1, config.latent_channels, side, side], &device);
-    let model = Autoencoder::new(config, &device);
+    let mut model = Autoencoder::new(config, &device);
+    if in_bf16 {
+        model = model.map(&mut Narrow);
+    }
     Box::new(move || {
         model.decode(latents.clone(), Tiling::Never);
     })
@@ -154,7 +167,7 @@ fn read(card: &str, part: &str) -> Option<String> {
     std::fs::read_to_string(models("cards").join(card).join(part).join("config.json")).ok()
 }
 
-fn ready(setting: &Setting) -> Run {
+fn ready(setting: &Setting, in_bf16: bool) -> Run {
     Device::flex().seed(SEED);
     match setting {
         Setting::Step { card, side, cells } => match read(card, "transformer") {
@@ -162,7 +175,7 @@ fn ready(setting: &Setting) -> Run {
             None => unet_step(&read(card, "unet").unwrap(), *side, *cells),
         },
         Setting::Decoding { autoencoder, side } => {
-            decoding(&read(autoencoder, "vae").unwrap(), *side)
+            decoding(&read(autoencoder, "vae").unwrap(), *side, in_bf16)
         }
         Setting::Run {
             model,
@@ -192,13 +205,14 @@ fn ready(setting: &Setting) -> Run {
 }
 
 fn main() {
-    let filters: Vec<String> = std::env::args()
+    let words = std::env::args()
         .skip(1)
-        .filter(|word| !word.starts_with("--"))
-        .collect();
+        .filter(|word| !word.starts_with("--"));
+    let (types, filters): (Vec<_>, Vec<_>) = words.partition(|word| word == "bf16");
+    let in_bf16 = !types.is_empty();
     let settings: BTreeMap<String, Setting> = serde_json::from_str(STEPS).unwrap();
     let cases = settings
         .into_iter()
-        .map(|(name, setting)| -> Case { (name, Box::new(move || ready(&setting))) });
+        .map(|(name, setting)| -> Case { (name, Box::new(move || ready(&setting, in_bf16))) });
     harness::report(cases.collect(), &filters);
 }
