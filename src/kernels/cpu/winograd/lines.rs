@@ -46,7 +46,7 @@ pub(super) fn weave<S: Simd, const SIDE: usize>(groups: &[Group], line: &mut [f3
     }
 }
 
-/// The same, as compilers do not find it.
+/// The same, as compilers do not find it; without closures, which lack the instructions where they are not inlined.
 #[cfg(target_arch = "x86_64")]
 mod wide {
     use std::arch::x86_64::{
@@ -61,7 +61,10 @@ mod wide {
     fn apart(a: __m512, b: __m512) -> [__m512; 2] {
         let even = _mm512_set_epi32(30, 28, 26, 24, 22, 20, 18, 16, 14, 12, 10, 8, 6, 4, 2, 0);
         let odd = _mm512_set_epi32(31, 29, 27, 25, 23, 21, 19, 17, 15, 13, 11, 9, 7, 5, 3, 1);
-        [even, odd].map(|index| _mm512_permutex2var_ps(a, index, b))
+        [
+            _mm512_permutex2var_ps(a, even, b),
+            _mm512_permutex2var_ps(a, odd, b),
+        ]
     }
 
     /// The values of two vectors in turn.
@@ -70,7 +73,10 @@ mod wide {
     fn together(a: __m512, b: __m512) -> [__m512; 2] {
         let low = _mm512_set_epi32(23, 7, 22, 6, 21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
         let high = _mm512_set_epi32(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8);
-        [low, high].map(|index| _mm512_permutex2var_ps(a, index, b))
+        [
+            _mm512_permutex2var_ps(a, low, b),
+            _mm512_permutex2var_ps(a, high, b),
+        ]
     }
 
     /// Every lane's next.
@@ -83,52 +89,64 @@ mod wide {
 
     #[target_feature(enable = "avx512f")]
     #[inline]
+    fn vector(line: &[f32; LINE], at: usize) -> __m512 {
+        let values = &line[16 * at..][..16];
+        // SAFETY: there are sixteen of them.
+        unsafe { _mm512_loadu_ps(values.as_ptr()) }
+    }
+
+    #[target_feature(enable = "avx512f")]
+    #[inline]
+    fn group(group: &Group) -> __m512 {
+        // SAFETY: a group is a vector.
+        unsafe { _mm512_loadu_ps(group.as_ptr()) }
+    }
+
+    #[target_feature(enable = "avx512f")]
+    #[inline]
+    fn put(values: __m512, to: &mut [f32]) {
+        let to = &mut to[..16];
+        // SAFETY: there is room for sixteen.
+        unsafe { _mm512_storeu_ps(to.as_mut_ptr(), values) };
+    }
+
+    #[target_feature(enable = "avx512f")]
+    #[inline]
     pub(super) fn divide<const STRIDE: usize>(line: &[f32; LINE], groups: &mut [Group]) {
-        // SAFETY: a line has more than four vectors of values.
-        let vector = |at: usize| unsafe { _mm512_loadu_ps(line.as_ptr().add(16 * at)) };
-        let mut found = [vector(0); 6];
-        match STRIDE {
-            2 => {
-                let [a, b] = apart(vector(0), vector(1));
-                found[..4].copy_from_slice(&[a, b, next(a), next(b)]);
-            }
-            4 => {
-                let [even, odd] = apart(vector(0), vector(1));
-                let [more_even, more_odd] = apart(vector(2), vector(3));
-                let [a, c] = apart(even, more_even);
-                let [b, d] = apart(odd, more_odd);
-                found = [a, b, c, d, next(a), next(b)];
-            }
-            _ => unreachable!("squares are two or four positions apart"),
-        }
         assert!(groups.len() <= STRIDE + 2);
+        let [even, odd] = apart(vector(line, 0), vector(line, 1));
+        if STRIDE == 2 {
+            let found = [even, odd, next(even), next(odd)];
+            for (group, values) in groups.iter_mut().zip(found) {
+                put(values, group);
+            }
+            return;
+        }
+        let [more_even, more_odd] = apart(vector(line, 2), vector(line, 3));
+        let [a, c] = apart(even, more_even);
+        let [b, d] = apart(odd, more_odd);
+        let found = [a, b, c, d, next(a), next(b)];
         for (group, values) in groups.iter_mut().zip(found) {
-            // SAFETY: a group is a vector.
-            unsafe { _mm512_storeu_ps(group.as_mut_ptr(), values) };
+            put(values, group);
         }
     }
 
     #[target_feature(enable = "avx512f")]
     #[inline]
     pub(super) fn weave<const SIDE: usize>(groups: &[Group], line: &mut [f32; LINE]) {
-        assert!(groups.len() >= SIDE);
-        // SAFETY: a group is a vector.
-        let group = |at: usize| unsafe { _mm512_loadu_ps(groups[at].as_ptr()) };
-        let mut found = [group(0); 4];
-        match SIDE {
-            2 => found[..2].copy_from_slice(&together(group(0), group(1))),
-            4 => {
-                let [a, b] = together(group(0), group(2));
-                let [c, d] = together(group(1), group(3));
-                let ([a, c], [b, d]) = (together(a, c), together(b, d));
-                found = [a, c, b, d];
-            }
-            _ => unreachable!("squares have sides of two or four"),
+        if SIDE == 2 {
+            let [a, b] = together(group(&groups[0]), group(&groups[1]));
+            put(a, &mut line[..16]);
+            put(b, &mut line[16..]);
+            return;
         }
-        for (at, values) in found.into_iter().enumerate().take(SIDE) {
-            // SAFETY: a line has more than four vectors of values.
-            unsafe { _mm512_storeu_ps(line.as_mut_ptr().add(16 * at), values) };
-        }
+        let [a, b] = together(group(&groups[0]), group(&groups[2]));
+        let [c, d] = together(group(&groups[1]), group(&groups[3]));
+        let ([first, second], [third, fourth]) = (together(a, c), together(b, d));
+        put(first, &mut line[..16]);
+        put(second, &mut line[16..]);
+        put(third, &mut line[32..]);
+        put(fourth, &mut line[48..]);
     }
 }
 

@@ -161,11 +161,23 @@ mod vectors {
 
     use super::Instruction;
 
+    #[target_feature(enable = "avx2")]
+    #[inline]
+    fn add_256(sums: __m256i, a: __m256i, b: __m256i) -> __m256i {
+        _mm256_add_epi32(sums, _mm256_madd_epi16(a, b))
+    }
+
+    #[target_feature(enable = "avx512f,avx512bw")]
+    #[inline]
+    fn add_512(sums: __m512i, a: __m512i, b: __m512i) -> __m512i {
+        _mm512_add_epi32(sums, _mm512_madd_epi16(a, b))
+    }
+
     /// All but the products, which some processors sum on their way and some do not.
     macro_rules! instruction {
         (
             $(#[$doc:meta])* $name:ident, $lanes:literal, $vector:ty, $zero:ident, $load:ident, $splat:ident,
-            $wide:ident, $one:ident, $read:ident, $times:ident, $fused:ident, $store:ident, $add:expr
+            $wide:ident, $one:ident, $read:ident, $times:ident, $fused:ident, $store:ident, $add:path
         ) => {
             $(#[$doc])*
             #[derive(Debug, Clone, Copy)]
@@ -224,7 +236,7 @@ mod vectors {
     }
 
     macro_rules! of_256 {
-        ($(#[$doc:meta])* $name:ident, $add:expr) => {
+        ($(#[$doc:meta])* $name:ident, $add:path) => {
             instruction! {
                 $(#[$doc])* $name, 8, __m256i, _mm256_setzero_si256, _mm256_loadu_si256, _mm256_set1_epi32,
                 _mm256_cvtepi32_ps, _mm256_set1_ps, _mm256_loadu_ps, _mm256_mul_ps, _mm256_fmadd_ps,
@@ -234,7 +246,7 @@ mod vectors {
     }
 
     macro_rules! of_512 {
-        ($(#[$doc:meta])* $name:ident, $add:expr) => {
+        ($(#[$doc:meta])* $name:ident, $add:path) => {
             instruction! {
                 $(#[$doc])* $name, 16, __m512i, _mm512_setzero_si512, _mm512_loadu_si512, _mm512_set1_epi32,
                 _mm512_cvtepi32_ps, _mm512_set1_ps, _mm512_loadu_ps, _mm512_mul_ps, _mm512_fmadd_ps,
@@ -246,7 +258,7 @@ mod vectors {
     of_256!(
         /// Products of pairs, then sums.
         Avx2,
-        |sums, a, b| _mm256_add_epi32(sums, _mm256_madd_epi16(a, b))
+        add_256
     );
     of_256!(
         /// VNNI over vectors of 32 bytes.
@@ -256,7 +268,7 @@ mod vectors {
     of_512!(
         /// Products of pairs, then sums.
         Avx512,
-        |sums, a, b| _mm512_add_epi32(sums, _mm512_madd_epi16(a, b))
+        add_512
     );
     of_512!(
         /// VNNI over vectors of 64 bytes.
