@@ -13,6 +13,7 @@ mod adapter_products;
 mod adapters;
 mod added_words;
 mod adm;
+mod bf16;
 mod branches;
 mod cache_equivalence;
 mod cache_plans;

@@ -45,7 +45,7 @@ fn prompted() -> Request {
 }
 
 /// Root of the mean square of the difference, in standard deviations of `expected`.
-fn apart(found: &[f32], expected: &[f32]) -> f64 {
+pub(crate) fn apart(found: &[f32], expected: &[f32]) -> f64 {
     let count = expected.len() as f64;
     let wide = || expected.iter().copied().map(f64::from);
     let mean = wide().sum::<f64>() / count;
