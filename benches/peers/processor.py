@@ -103,6 +103,8 @@ class Plan:
         yield theirs("OpenVINO as it comes", *openvino)
         yield theirs("diffusers bf16", *diffusers, "--dtype", "bf16")
         yield ours("q8")
+        if self.options.cases:
+            yield self.unit(f"decoding | ours bf16 | {turn}", [self.options.cases, f"sd15/{self.options.size}/decode", "bf16"])
         if self.options.sdcpp:
             words = [self.options.sdcpp, self.options.model, *size, "--steps", "1"]
             yield self.peer(f"steps | stable-diffusion.cpp | {turn}", "sdcpp.py", *words)

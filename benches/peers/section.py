@@ -105,7 +105,14 @@ def steps(figures: Figures) -> str:
             label = other if precision in other else f"{other} ({precision})"
             ratios = [figures.ratio("steps", ours, other, what) for what in ("denoising", "decoding")]
             rows.append([label, entry(other), ratios[0], decoding(figures, other), ratios[1], figures.memory("steps", other)])
-    return table(["", "s a step", "ratio", "s decoding", "ratio", "memory"], rows) + RATIOS
+    return table(["", "s a step", "ratio", "s decoding", "ratio", "memory"], rows) + RATIOS + in_bf16(figures)
+
+
+def in_bf16(figures: Figures) -> str:
+    """The decoder alone with weights in bf16, which no option of the program asks for."""
+    results = figures.rounds("decoding", "ours bf16").values()
+    found = [seconds for result in results for seconds in fastest([result]).values()]
+    return f" With its weights in bf16 our decoder takes {spread(found)} s (`--bench steps`)." if found else ""
 
 
 def decoding(figures: Figures, side: str) -> str:
