@@ -10,6 +10,8 @@
     reason = "one instruction set runs through all of a kernel; index registers; lines of the output do not overlap"
 )]
 
+use std::ops::Range;
+
 use ::half::bf16;
 use macerator::Simd;
 use rayon::prelude::*;
@@ -26,6 +28,9 @@ const CHANNELS: usize = 4;
 
 /// Positions of the widest vectors that are computed together.
 const WIDEST: usize = 64;
+
+/// Channels of the input whose products are summed before they are added to those of the others: short sums round less than a long one.
+const BLOCK: usize = 16;
 
 /// Columns of a kernel, at most.
 const ACROSS: usize = 8;
@@ -127,20 +132,31 @@ fn sums<S: Simd, const N: usize>(
     item: usize,
     place: [usize; 2],
 ) -> Sums<S, N> {
-    match job.layer.input {
-        Values::F32(input) => sums_of::<S, N, f32>(job, Some(input), weights, item, place),
-        Values::Bf16(input) => sums_of::<S, N, bf16>(job, Some(input), weights, item, place),
-        _ => sums_of::<S, N, f32>(job, None, weights, item, place),
+    let before = job.layer.geometry.channels[0];
+    let mut all = [[splat::<S>(0.0); N]; CHANNELS];
+    for first in (0..before).step_by(BLOCK) {
+        let some = item * before + first..item * before + before.min(first + BLOCK);
+        let sums = match job.layer.input {
+            Values::F32(input) => sums_of::<S, N, f32>(job, Some(input), weights, some, place),
+            Values::Bf16(input) => sums_of::<S, N, bf16>(job, Some(input), weights, some, place),
+            _ => sums_of::<S, N, f32>(job, None, weights, some, place),
+        };
+        for channel in 0..CHANNELS {
+            for n in 0..N {
+                all[channel][n] += sums[channel][n];
+            }
+        }
     }
+    all
 }
 
-/// [`sums`] of maps of one type, read where they lie, as far as lines reach beyond them.
+/// [`sums`] over some `maps` of the input, of one type, read where they lie, as far as lines reach beyond them.
 #[inline(always)]
 fn sums_of<S: Simd, const N: usize, T>(
     job: &Job<'_>,
     input: Option<&[T]>,
     weights: &[[f32; CHANNELS]],
-    item: usize,
+    maps: Range<usize>,
     [y, x]: [usize; 2],
 ) -> Sums<S, N>
 where
@@ -164,8 +180,8 @@ where
         }
     }
     let mut values = [0.0; WIDEST + ACROSS];
-    for channel in 0..before {
-        let map = (item * before + channel) * height * width;
+    for index in maps {
+        let (channel, map) = (index % before, index * height * width);
         for row in 0..tall {
             let Some(line) = (y + row).checked_sub(above).filter(|line| *line < height) else {
                 continue;

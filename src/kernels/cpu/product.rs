@@ -313,24 +313,26 @@ fn pass<S: Simd, const R: usize, const ON: bool>(
         unsafe {
             let starts: [*const f32; R] =
                 std::array::from_fn(|r| rows.as_ptr().add(row(r) * stride));
-            let mut tile = [[splat::<S>(0.0); VECTORS]; R];
-            for r in 0..if ON { R } else { 0 } {
-                for n in 0..VECTORS {
-                    tile[r][n] = load(sums.as_ptr().add(row(r) * width + n * S::lanes32()));
-                }
-            }
-            let tile = multiplied::<S, R>(depth, columns.as_ptr(), starts, tile);
+            let tile = multiplied::<S, R>(depth, columns.as_ptr(), starts);
             for r in 0..count {
                 for n in 0..VECTORS {
-                    let at = (first + r) * width + n * S::lanes32();
-                    store(sums.as_mut_ptr().add(at), tile[r][n]);
+                    let at = sums
+                        .as_mut_ptr()
+                        .add((first + r) * width + n * S::lanes32());
+                    // Added as a whole: short sums round less than one long one.
+                    let sum = if ON {
+                        load::<S>(at) + tile[r][n]
+                    } else {
+                        tile[r][n]
+                    };
+                    store(at, sum);
                 }
             }
         }
     }
 }
 
-/// `sums + rows · columns`, over `depth` products.
+/// `rows · columns`, over `depth` products.
 ///
 /// # Safety
 ///
@@ -340,9 +342,9 @@ unsafe fn multiplied<S: Simd, const R: usize>(
     depth: usize,
     columns: *const f32,
     rows: [*const f32; R],
-    mut sums: [[Floats<S>; VECTORS]; R],
 ) -> [[Floats<S>; VECTORS]; R] {
     let lanes = S::lanes32();
+    let mut sums = [[splat::<S>(0.0); VECTORS]; R];
     for i in 0..depth {
         // SAFETY: the caller's promise.
         unsafe {
