@@ -84,9 +84,9 @@ fn check(fixture: &Fixture, case: &Value, pipeline: &Pipeline) -> Result<f64, St
         let found = trace.latents[step].clone();
         comparison.check(Part::Latents, format!("latents.{step}"), &expected, found)?;
     }
-    let latents = rows(golden("final_latents").unwrap());
+    let latents = rows(fixture.exact(case, "final_latents").unwrap());
     comparison.check(Part::Latents, "final", &latents, made.latents.clone())?;
-    if let Some(frames) = golden("frames") {
+    if let Some(frames) = fixture.exact(case, "frames") {
         comparison.check(Part::Picture, "frames", &rows(frames), made.images.clone())?;
     }
     Ok(comparison.share())

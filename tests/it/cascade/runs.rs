@@ -253,13 +253,13 @@ fn check_free(unet: &UNet, setting: &Setting<'_>) -> Result<f64, String> {
             (Part::Predictions, "noise_pred", &trace.predictions),
             (Part::Latents, "latents", &trace.latents),
         ] {
-            let golden = setting.golden(key).unwrap().row(row);
+            let golden = fixture.exact(case, key).unwrap().row(row);
             // What is not used of a learned variance is not in the reference.
             let found = found[step].clone().narrow(1, 0, golden.shape[1]);
             comparison.check(part, format!("{key}.{step}"), &golden, found)?;
         }
     }
-    let golden = setting.golden("final_latents").unwrap();
+    let golden = fixture.exact(case, "final_latents").unwrap();
     comparison.check(Part::Latents, "final", &golden, latents.clone())?;
     if let Some(image) = setting
         .golden("image")
