@@ -4,6 +4,7 @@
 #
 #     scripts/faults.sh [CARGO OPTIONS…]      for example --no-default-features --features cpu,bundled,hub,cli
 #     TESTS=target/release/deps/it-… scripts/faults.sh      the integration tests as they are built
+#     AFTERIMAGE_FAULTS_INTO="a film;a report" …            these commands alone
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

@@ -10,7 +10,7 @@ use std::{
 
 use super::{
     Numbers, all,
-    commands::{CASES, Case, DOCTOR, EVALUATION, KEEPING, KEPT, Undisturbed},
+    commands::{self, Case, DOCTOR, EVALUATION, KEEPING, KEPT, Undisturbed},
     files,
     shim::Fault,
     tell, temporaries,
@@ -57,7 +57,8 @@ fn latents_are_whole(undisturbed: &Undisturbed, folder: &Path) -> bool {
 fn what_is_killed_at_a_write_can_be_run_again() {
     let mut cases = vec![KEEPING, EVALUATION];
     if all() {
-        cases = CASES.into_iter().chain([DOCTOR]).collect();
+        cases = commands::cases();
+        cases.push(DOCTOR);
     }
     for case in &cases {
         let Some(undisturbed) = case.undisturbed() else {
