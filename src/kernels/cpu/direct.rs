@@ -270,14 +270,25 @@ fn reach(
     line: &mut [bf16; COLUMNS],
 ) {
     let map = (run.item * geometry.channels[0] + channel) * geometry.input[0] * geometry.input[1];
-    let target = &mut line[run.columns.clone()];
-    let (met, first) = tap.met(geometry, run.place, target.len());
-    target[..met.start].fill(bf16::ZERO);
-    target[met.end..].fill(bf16::ZERO);
-    let target = &mut target[met];
+    let Range { start, end } = run.columns;
+    let (met, first) = tap.met(geometry, run.place, end - start);
     let source = &input[map + first..];
-    match geometry.stride[1] {
-        1 => target.copy_from_slice(&source[..target.len()]),
+    // Whole vectors, as long as there are values: what is too much is the next run's to write, or nobody's.
+    let step = geometry.stride[1];
+    let whole = met.len().next_multiple_of(PANEL);
+    let fits = start + met.start + whole <= COLUMNS && step * whole <= source.len();
+    let count = if fits { whole } else { met.len() };
+    let target = &mut line[start + met.start..][..count];
+    match step {
+        1 => {
+            let source = &source[..count];
+            let (vectors, rest) = target.as_chunks_mut::<PANEL>();
+            let (sources, last) = source.as_chunks::<PANEL>();
+            for (to, from) in vectors.iter_mut().zip(sources) {
+                *to = *from;
+            }
+            rest.copy_from_slice(last);
+        }
         2 => every::<2>(source, target),
         step => {
             for (to, from) in target.iter_mut().zip(source.iter().step_by(step)) {
@@ -285,18 +296,21 @@ fn reach(
             }
         }
     }
+    line[start..start + met.start].fill(bf16::ZERO);
+    line[start + met.end..end].fill(bf16::ZERO);
 }
 
 /// The first of every `STEP` values.
 #[inline(always)]
 fn every<const STEP: usize>(source: &[bf16], target: &mut [bf16]) {
-    let Some((last, target)) = target.split_last_mut() else {
-        return;
-    };
-    *last = source[STEP * target.len()];
-    let (groups, _) = source.as_chunks::<STEP>();
+    let (groups, rest) = source.as_chunks::<STEP>();
+    let whole = target.len().min(groups.len());
     for (value, group) in target.iter_mut().zip(groups) {
         *value = group[0];
+    }
+    // The last of a map may have no other after it.
+    if let ([value], Some(last)) = (&mut target[whole..], rest.first()) {
+        *value = *last;
     }
 }
 
