@@ -21,6 +21,7 @@ use afterimage::denoiser::{Evaluation, StagedDenoiser};
 use afterimage::models::dit::{DiT, DiTConfig, DiTTransformer2DModel};
 use afterimage::models::unet::{UNet, UNet2DConditionModel, UNetConfig};
 use afterimage::models::vae::{Autoencoder, Tiling, VaeConfig};
+use afterimage::ops::Reuse;
 use afterimage::pipeline::{Pipeline, Request};
 use afterimage::recall::Recall;
 use burn::module::{Module, ModuleMapper, Param};
@@ -104,7 +105,9 @@ fn step<D: StagedDenoiser + 'static>(
     }];
     let run = denoiser.start(condition, &evaluations);
     let ranges = cells.ranges(denoiser.cells());
+    let reuse = Reuse::new();
     Box::new(move || {
+        let _ = &reuse;
         let prepared = denoiser.prepare(&run, &evaluations);
         let mut carry = denoiser.enter(sample.clone(), &prepared);
         for range in ranges.clone() {
@@ -158,7 +161,9 @@ fn decoding(config: &str, side: usize, in_bf16: bool) -> Run {
     if in_bf16 {
         model = model.map(&mut Narrow);
     }
+    let reuse = Reuse::new();
     Box::new(move || {
+        let _ = &reuse;
         model.decode(latents.clone(), Tiling::Never);
     })
 }

@@ -30,3 +30,12 @@ pub enum Gelu {
     /// With its approximation by a hyperbolic tangent.
     Tanh,
 }
+
+/// How a norm groups channels, and what it adds to their variance.
+#[derive(Debug, Clone, Copy)]
+pub struct Grouping {
+    /// Number of groups.
+    pub groups: usize,
+    /// Added to the variance.
+    pub epsilon: f64,
+}

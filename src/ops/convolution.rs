@@ -36,7 +36,11 @@ pub fn enlarged(map: Tensor<4>, size: [usize; 2]) -> Tensor<4> {
 pub fn conv2d_enlarged(layer: &Conv2d, input: Tensor<4>, size: [usize; 2]) -> Tensor<4> {
     let [_, _, height, width] = input.dims();
     let doubles = size == [2 * height, 2 * width];
-    if !keeps_sides(layer) || !doubles || fallback::of(Kernel::Convolution, &input).is_some() {
+    if is_quantised(layer)
+        || !keeps_sides(layer)
+        || !doubles
+        || fallback::of(Kernel::Convolution, &input).is_some()
+    {
         return conv2d(layer, enlarged(input, size));
     }
     let [weight, bias] = parameters(layer);
@@ -49,10 +53,9 @@ pub(super) fn is_quantised(layer: &Conv2d) -> bool {
     matches!(layer.weight.val().dtype(), DType::QFloat(_))
 }
 
-/// Whether a layer is of 3x3, in the usual form that gives a map of the same sides, with a weight of floats.
+/// Whether a layer is of 3x3, in the usual form that gives a map of the same sides.
 pub(super) fn keeps_sides(layer: &Conv2d) -> bool {
-    !is_quantised(layer)
-        && layer.kernel_size == [3, 3]
+    layer.kernel_size == [3, 3]
         && layer.stride == [1, 1]
         && layer.dilation == [1, 1]
         && layer.groups == 1

@@ -48,6 +48,13 @@ pub(super) fn attention(
     }
 }
 
+/// burn's own, which wants the weight in the input's type.
+pub(super) fn by_burn(layer: &Conv2d, input: Tensor<4>) -> Tensor<4> {
+    let mut layer = layer.clone();
+    layer.weight = layer.weight.map(|weight| weight.cast(input.dtype()));
+    layer.forward(input)
+}
+
 pub(super) fn conv2d(fallback: Fallback, layer: &Conv2d, input: Tensor<4>) -> Tensor<4> {
     if fallback == Fallback::Composed {
         return tap_by_tap(layer, input);
@@ -61,10 +68,10 @@ pub(super) fn conv2d(fallback: Fallback, layer: &Conv2d, input: Tensor<4>) -> Te
 /// A convolution as the sum of one matrix product for every pixel of the kernel; grouped ones are left to burn.
 fn tap_by_tap(layer: &Conv2d, input: Tensor<4>) -> Tensor<4> {
     let PaddingConfig2d::Explicit(top, left, bottom, right) = explicit(&layer.padding) else {
-        return super::by_burn(layer, input);
+        return by_burn(layer, input);
     };
     if layer.groups != 1 {
-        return super::by_burn(layer, input);
+        return by_burn(layer, input);
     }
     let weight = layer.weight.val().cast(input.dtype()); // [out, in, tall, wide]
     let [output, channels, tall, wide] = weight.dims();

@@ -4,12 +4,11 @@ use ::half::{bf16, f16};
 use burn::backend::ops::{ConvOptions, FloatTensorOps};
 use burn::backend::tensor::{FloatTensor, QuantizedTensor};
 use burn::backend::{Flex, TensorMetadata};
-use burn::tensor::{DType, Element, Shape, TensorData};
+use burn::tensor::{DType, Element, Shape};
 use burn_flex::{FlexTensor, Layout};
 use macerator::Scalar;
 
 use crate::kernels::cpu::attention::{Heads, attention, pairs::attention as attention_in_pairs};
-use crate::kernels::cpu::eight;
 use crate::kernels::cpu::gate::{activated, gated};
 use crate::kernels::cpu::norm::{Affine, group_norm, layer_norm};
 use crate::kernels::cpu::product::Values;
@@ -19,9 +18,11 @@ use super::{AttentionPath, Gelu, Grouping, Operations, reference};
 
 mod layers;
 mod maps;
+mod memory;
+mod narrow;
 mod sums;
 
-use layers::{NARROW, by_layer, by_quantised, is_kept_as, narrow_weight};
+use layers::{by_layer, by_quantised};
 pub(crate) use layers::{narrow, packed, paired};
 
 /// What some work makes of the values of a tensor [`in_order`], in their own type.
@@ -115,18 +116,30 @@ impl Operations for Flex {
         bias: FloatTensor<Self>,
         options: ConvOptions<2>,
     ) -> FloatTensor<Self> {
-        assert!(
-            is_kept_as(&weight, NARROW) && options.groups == 1 && options.dilation == [1, 1],
-            "convolutions in 8 bits have one group, and nothing between their taps"
-        );
-        let dtype = input.dtype();
-        let geometry = maps::geometry(&input, weight.tensor(), &options);
-        let [rows, output] = [geometry.rows, geometry.channels[1]];
-        let shape = Shape::new([rows, output, geometry.output[0], geometry.output[1]]);
-        let (input, bias) = (contiguous(input), contiguous(bias));
-        let weight = narrow_weight(&weight);
-        let output = eight::convolve(slice(&input), weight, slice(&bias), geometry);
-        cast(tensor(output, shape), dtype)
+        narrow::convolved(input, &weight, bias, &options)
+    }
+
+    fn normed_convolved_quantised(
+        input: FloatTensor<Self>,
+        scale: FloatTensor<Self>,
+        shift: FloatTensor<Self>,
+        norm: Grouping,
+        weight: QuantizedTensor<Self>,
+        bias: FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
+        narrow::normed(input, [scale, shift], norm, &weight, bias)
+    }
+
+    fn normed_convolved_quantised_onto(
+        input: FloatTensor<Self>,
+        scale: FloatTensor<Self>,
+        shift: FloatTensor<Self>,
+        norm: Grouping,
+        weight: QuantizedTensor<Self>,
+        bias: FloatTensor<Self>,
+        onto: FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
+        narrow::normed_onto(input, [scale, shift], norm, &weight, bias, onto)
     }
 
     fn projected(
@@ -255,7 +268,7 @@ fn by_token(input: FlexTensor, affine: Affine<'_>, epsilon: f64) -> FlexTensor {
 }
 
 fn tensor<T: Element>(values: Vec<T>, shape: Shape) -> FlexTensor {
-    FlexTensor::from_data(TensorData::new(values, shape))
+    memory::tensor(values, shape)
 }
 
 fn cast(tensor: FlexTensor, dtype: DType) -> FlexTensor {

@@ -15,6 +15,7 @@
 mod convolution;
 mod fallback;
 mod graph;
+mod memory;
 mod normed;
 pub mod quarantine;
 mod reference;
@@ -38,55 +39,18 @@ use burn::nn::conv::Conv2d;
 use burn::nn::{GroupNorm, Linear, PaddingConfig2d};
 use burn::tensor::{DType, Tensor};
 
-pub use crate::kernels::{ExecutedMacs, Gelu};
+pub use crate::kernels::{ExecutedMacs, Gelu, Grouping};
 pub use convolution::{conv2d_enlarged, enlarged, join_channels, to_map, to_tokens};
 use convolution::{is_quantised, parameters};
 #[cfg(feature = "cpu")]
 pub(crate) use flex::{narrow, packed, paired};
 pub(crate) use graph::{Graph, copied, overwrite};
+pub use memory::{Reuse, executed_macs, kept_bytes};
 pub use normed::{group_norm_silu_conv2d, group_norm_silu_conv2d_onto};
 use quarantine::Kernel;
-pub use route::AttentionPath;
 use route::{Abilities, AttentionShape};
+pub use route::{AttentionPath, Precision};
 pub use sum::add;
-
-/// How attention over operands in f16 is computed where the backend has fused kernels.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Precision {
-    /// As the backend does it fastest.
-    Fused,
-    /// With a softmax in f32 over all scores at once.
-    Operands,
-}
-
-/// How a norm groups channels, and what it adds to their variance.
-#[derive(Debug, Clone, Copy)]
-pub struct Grouping {
-    /// Number of groups.
-    pub groups: usize,
-    /// Added to the variance.
-    pub epsilon: f64,
-}
-
-/// Multiply-accumulates of the kernels that this thread has called on the CPU since it began; a difference of two is what ran between them.
-pub fn executed_macs() -> ExecutedMacs {
-    #[cfg(feature = "cpu")]
-    return crate::kernels::cpu::executed::executed();
-    #[cfg(not(feature = "cpu"))]
-    ExecutedMacs::default()
-}
-
-/// Bytes that the kernels of the CPU keep for themselves once convolutions of up to `channels`, before and after, have run on a thread;
-/// 0 where no such convolution is one for them.
-pub fn kept_bytes(channels: [usize; 2]) -> u64 {
-    #[cfg(feature = "cpu")]
-    return crate::kernels::cpu::winograd::room(channels);
-    #[cfg(not(feature = "cpu"))]
-    {
-        let _ = channels;
-        0
-    }
-}
 
 /// What a backend may bring kernels for.
 #[backend_extension(Cube: cfg(feature = "gpu"), Flex: cfg(feature = "cpu"), Fusion: cfg(feature = "gpu"))]
@@ -163,6 +127,36 @@ pub trait Operations: Backend {
     ) -> FloatTensor<Self> {
         let weight = reference::dequantised::<Self>(weight, &input);
         Self::conv2d(input, weight, Some(bias), options)
+    }
+
+    /// [`normed_convolved`](Self::normed_convolved) by a weight in 8 bits.
+    #[fusion(default)]
+    fn normed_convolved_quantised(
+        input: FloatTensor<Self>,
+        scale: FloatTensor<Self>,
+        shift: FloatTensor<Self>,
+        norm: Grouping,
+        weight: QuantizedTensor<Self>,
+        bias: FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
+        let Grouping { groups, epsilon } = norm;
+        let normed = Self::group_normalised(input, scale, shift, groups, epsilon, true);
+        Self::convolved_quantised(normed, weight, bias, reference::keeping_sides())
+    }
+
+    /// [`normed_convolved_quantised`](Self::normed_convolved_quantised), added to `onto`.
+    #[fusion(default)]
+    fn normed_convolved_quantised_onto(
+        input: FloatTensor<Self>,
+        scale: FloatTensor<Self>,
+        shift: FloatTensor<Self>,
+        norm: Grouping,
+        weight: QuantizedTensor<Self>,
+        bias: FloatTensor<Self>,
+        onto: FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
+        let convolved = Self::normed_convolved_quantised(input, scale, shift, norm, weight, bias);
+        Self::float_add(onto, convolved)
     }
 
     /// `[…, in]` times `weight`, `[in, out]`, plus `bias`, `[out]`.
@@ -338,7 +332,7 @@ pub fn conv2d(layer: &Conv2d, input: Tensor<4>) -> Tensor<4> {
     let padding = match layer.padding {
         PaddingConfig2d::Valid => [(0, 0), (0, 0)],
         PaddingConfig2d::Explicit(top, left, bottom, right) => [(top, bottom), (left, right)],
-        PaddingConfig2d::Same => return by_burn(layer, input),
+        PaddingConfig2d::Same => return fallback::by_burn(layer, input),
     };
     let [weight, bias] = parameters(layer);
     let options =
@@ -349,13 +343,6 @@ pub fn conv2d(layer: &Conv2d, input: Tensor<4>) -> Tensor<4> {
         Dispatch::convolved
     };
     Tensor::from_dispatch(convolved(input.into_dispatch(), weight, bias, options))
-}
-
-/// burn's own, which wants the weight in the input's type.
-fn by_burn(layer: &Conv2d, input: Tensor<4>) -> Tensor<4> {
-    let mut layer = layer.clone();
-    layer.weight = layer.weight.map(|weight| weight.cast(input.dtype()));
-    layer.forward(input)
 }
 
 /// `layer` over `input`, `[…, width]`.

@@ -5,7 +5,7 @@ use burn::nn::GroupNorm;
 use burn::nn::conv::Conv2d;
 use burn::tensor::Tensor;
 
-use super::convolution::{keeps_sides, parameters};
+use super::convolution::{is_quantised, keeps_sides, parameters};
 use super::quarantine::Kernel;
 use super::{Grouping, Operations, conv2d, fallback, group_norm_silu};
 
@@ -17,9 +17,12 @@ pub fn group_norm_silu_conv2d(norm: &GroupNorm, layer: &Conv2d, input: Tensor<4>
     let [weight, bias] = parameters(layer);
     let input = input.into_dispatch();
     let grouping = grouping(norm);
-    Tensor::from_dispatch(Dispatch::normed_convolved(
-        input, scale, shift, grouping, weight, bias,
-    ))
+    let convolved = if is_quantised(layer) {
+        Dispatch::normed_convolved_quantised
+    } else {
+        Dispatch::normed_convolved
+    };
+    Tensor::from_dispatch(convolved(input, scale, shift, grouping, weight, bias))
 }
 
 /// [`group_norm_silu_conv2d`], added to `onto`, `[rows, channels after, height, width]`: in its memory, where nobody else holds it.
@@ -35,9 +38,12 @@ pub fn group_norm_silu_conv2d_onto(
     let [weight, bias] = parameters(layer);
     let (input, onto) = (input.into_dispatch(), onto.into_dispatch());
     let grouping = grouping(norm);
-    Tensor::from_dispatch(Dispatch::normed_convolved_onto(
-        input, scale, shift, grouping, weight, bias, onto,
-    ))
+    let convolved = if is_quantised(layer) {
+        Dispatch::normed_convolved_quantised_onto
+    } else {
+        Dispatch::normed_convolved_onto
+    };
+    Tensor::from_dispatch(convolved(input, scale, shift, grouping, weight, bias, onto))
 }
 
 fn grouping(norm: &GroupNorm) -> Grouping {

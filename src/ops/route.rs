@@ -6,7 +6,14 @@
 
 use burn::tensor::{DType, Device};
 
-use super::Precision;
+/// How attention over operands in f16 is computed where the backend has fused kernels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Precision {
+    /// As the backend does it fastest.
+    Fused,
+    /// With a softmax in f32 over all scores at once.
+    Operands,
+}
 
 /// How attention is computed on cubecl devices. burn's CPU backend has a kernel of its own for everything.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -31,6 +31,7 @@ use crate::device;
 use crate::error::{Error, RequestError};
 use crate::models::control::{ControlNet, ControlledUNet};
 use crate::models::unet::UNet;
+use crate::ops::Reuse;
 use crate::samplers::{SamplerConfig, SamplerKind};
 use crate::weights::adapt::Merge;
 use crate::weights::{BlockReader, BlocksRead, Format};
@@ -145,6 +146,7 @@ impl Pipeline {
         request: &Request,
         observer: &mut dyn Observer,
     ) -> Result<Generated, Error> {
+        let _reuse = Reuse::new();
         let (request, picked) = request.settled(&self.config)?;
         if let Some(note) = &picked {
             observer.warn(note);
@@ -181,6 +183,7 @@ impl Pipeline {
         if self.config.texts().is_none() {
             return Err(RequestError::NotSdxl { role: "model" }.into());
         }
+        let _reuse = Reuse::new();
         let (request, picked) = request.settled(&self.config)?;
         if let Some(note) = &picked {
             observer.warn(note);

@@ -13,6 +13,7 @@ pub(crate) mod gate;
 mod half;
 pub(crate) mod linear;
 pub(crate) mod maps;
+pub(crate) mod memory;
 pub(crate) mod norm;
 pub(crate) mod packed;
 pub(crate) mod pairs;

@@ -11,6 +11,8 @@ use std::mem::MaybeUninit;
 
 use macerator::{Simd, Vector, vload_unaligned, vstore_unaligned};
 
+use super::memory;
+
 /// As many f32 as the processor's vectors hold.
 pub(super) type Floats<S> = Vector<S, f32>;
 
@@ -87,11 +89,15 @@ pub(super) type Unwritten<T = f32> = [MaybeUninit<T>];
 /// # Safety
 ///
 /// `write` writes all of them.
-pub(super) unsafe fn written<T>(count: usize, write: impl FnOnce(&mut Unwritten<T>)) -> Vec<T> {
-    let mut values = Vec::with_capacity(count);
+pub(super) unsafe fn written<T: Send + 'static>(
+    count: usize,
+    write: impl FnOnce(&mut Unwritten<T>),
+) -> Vec<T> {
+    let mut values = memory::taken(count);
     write(&mut values.spare_capacity_mut()[..count]);
     // SAFETY: there is room for them, and the caller's promise.
     unsafe { values.set_len(count) };
+    memory::unused(&values);
     values
 }
 

@@ -19,7 +19,7 @@ const SQUARE: usize = 32;
 const TASK: usize = 4;
 
 /// Every one of `count` matrices, `[rows, columns]` as they follow each other in `values`, as `[columns, rows]`.
-pub(crate) fn turned<T: Copy + Send + Sync>(
+pub(crate) fn turned<T: Copy + Send + Sync + 'static>(
     values: &[T],
     count: usize,
     [rows, columns]: [usize; 2],

@@ -3,11 +3,11 @@
 use ::half::bf16;
 use burn::backend::ops::{ConvOptions, FloatTensorOps, ModuleOps};
 use burn::backend::{Flex, TensorMetadata};
-use burn::tensor::{DType, Shape, TensorData};
+use burn::tensor::{DType, Shape};
 use burn_flex::FlexTensor;
 
 use super::super::{Grouping, reference};
-use super::{cast, contiguous, in_order, slice, values};
+use super::{cast, contiguous, in_order, slice, tensor, values};
 use crate::kernels::cpu::convolution::{Convolution, Geometry, convolve};
 use crate::kernels::cpu::direct;
 use crate::kernels::cpu::few;
@@ -172,10 +172,10 @@ impl Layer {
 fn kept(maps: Kept, geometry: &Geometry, dtype: DType) -> FlexTensor {
     let shape = shape(geometry);
     let maps = match maps {
-        Kept::F32(values) => TensorData::new(values, shape),
-        Kept::Bf16(values) => TensorData::new(values, shape),
+        Kept::F32(values) => tensor(values, shape),
+        Kept::Bf16(values) => tensor(values, shape),
     };
-    cast(FlexTensor::from_data(maps), dtype)
+    cast(maps, dtype)
 }
 
 fn shape(geometry: &Geometry) -> Shape {

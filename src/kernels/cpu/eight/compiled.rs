@@ -5,62 +5,146 @@
     reason = "the instructions are there on some processors only"
 )]
 
+use std::mem::MaybeUninit;
+
 #[cfg(target_arch = "x86_64")]
 use super::instruction::{Avx2, Avx512Vnni, AvxVnni};
 use super::{
+    convolution,
     instruction::{Instruction, Kind, Plain},
-    products::{Job, Layer, Room, multiply},
-    rows::{Outliers, Rows, Values, round},
+    linear,
+    maps::{self, Block, Maps},
+    rows::{self, Outliers, Rows},
 };
-use crate::kernels::cpu::product::Task;
+use crate::kernels::cpu::{
+    product::{Output, Task},
+    simd::{Unwritten, written},
+};
 
-/// A layer by one instruction, so many tokens and vectors of outputs at a time.
-macro_rules! kernel {
-    ($name:ident, $instruction:ty, $tokens:literal, $vectors:literal $(, $features:literal)?) => {
+/// Layers by one instruction: linear ones so many tokens and vectors of outputs at a time, convolutions so many outputs and vectors of
+/// positions.
+macro_rules! kernels {
+    (
+        $name:ident, $instruction:ty, [$tokens:literal, $of_outputs:literal], [$outputs:literal, $of_positions:literal]
+        $(, $features:literal)?
+    ) => {
         #[allow(unused_unsafe, reason = "without features nothing is promised")]
-        fn $name(layer: Layer<'_>) -> Vec<f32> {
+        mod $name {
+            use super::*;
+
             type Value = <$instruction as Instruction>::Value;
 
             $(#[target_feature(enable = $features)])?
-            fn rounded(values: Values<'_>, kept: &mut [Value], scales: &mut [f32]) -> Outliers {
-                round::<$instruction>(values, kept, scales)
+            fn round_tokens(
+                tokens: &[f32],
+                inputs: usize,
+                kept: &mut [MaybeUninit<Value>],
+                scales: &mut [f32],
+            ) -> Outliers {
+                // SAFETY: whoever runs this has the instruction.
+                unsafe { rows::round::<$instruction>(tokens, inputs, kept, scales) }
             }
 
             $(#[target_feature(enable = $features)])?
-            fn multiplied(job: &Job<'_, Value>, task: &Task, room: &mut Room) {
+            fn multiply_tokens(job: &linear::Job<'_, Value>, task: &Task) {
                 // SAFETY: whoever runs this has the instruction.
-                unsafe { multiply::<$instruction, $tokens, $vectors>(job, task, room) };
+                unsafe { linear::multiply::<$instruction, $tokens, $of_outputs>(job, task) };
             }
 
-            let rows = Rows::rounded(
-                layer.source,
-                <$instruction>::kept(0),
-                // SAFETY: a kind is one that the processor has.
-                |values, kept, scales| unsafe { rounded(values, kept, scales) },
-            );
-            // SAFETY: as above.
-            layer.by(rows, |job, task, room| unsafe { multiplied(job, task, room) })
+            pub(super) fn of_tokens(layer: linear::Layer<'_>) -> Vec<f32> {
+                let inputs = layer.weight.sizes.inputs;
+                let rows = Rows::rounded(layer.input, inputs, |tokens, inputs, kept, scales| {
+                    // SAFETY: a kind is one that the processor has.
+                    unsafe { round_tokens(tokens, inputs, kept, scales) }
+                });
+                // SAFETY: as above.
+                layer.by(rows, |job, task| unsafe { multiply_tokens(job, task) })
+            }
+
+            $(#[target_feature(enable = $features)])?
+            fn round_maps(
+                block: &Block<'_, Value>,
+                values: &[f32],
+                scales: &mut [f32],
+            ) -> Outliers {
+                maps::round::<$instruction>(block, values, scales)
+            }
+
+            $(#[target_feature(enable = $features)])?
+            fn multiply_maps(
+                job: &convolution::Job<'_, Value>,
+                task: &convolution::Task,
+                room: &mut convolution::Room,
+            ) {
+                // SAFETY: whoever runs this has the instruction.
+                unsafe {
+                    convolution::multiply::<$instruction, $outputs, $of_positions>(job, task, room);
+                }
+            }
+
+            pub(super) fn fill(layer: convolution::Layer<'_>, output: Output, onto: bool) {
+                let maps = Maps::rounded(layer.source, |block, values, scales| {
+                    // SAFETY: a kind is one that the processor has.
+                    unsafe { round_maps(block, values, scales) }
+                });
+                let job = convolution::Job {
+                    maps,
+                    layer,
+                    output,
+                    onto,
+                };
+                // SAFETY: as above.
+                job.run(|job, task, room| unsafe { multiply_maps(job, task, room) });
+            }
         }
     };
 }
 
-kernel!(by_plain, Plain, 4, 1);
+kernels!(plain, Plain, [4, 1], [4, 1]);
 #[cfg(target_arch = "x86_64")]
-kernel!(by_avx2, Avx2, 4, 2, "avx2");
+kernels!(avx2, Avx2, [4, 2], [4, 2], "avx2");
 #[cfg(target_arch = "x86_64")]
-kernel!(by_avx_vnni, AvxVnni, 6, 2, "avx2,avxvnni");
+kernels!(avx_vnni, AvxVnni, [6, 2], [4, 3], "avx2,avxvnni");
 #[cfg(target_arch = "x86_64")]
-kernel!(by_avx512_vnni, Avx512Vnni, 8, 2, "avx512f,avx512vnni");
+kernels!(
+    avx512_vnni,
+    Avx512Vnni,
+    [8, 2],
+    [8, 2],
+    "avx512f,avx512vnni"
+);
 
-/// What a layer gives, by a kind that the processor has.
-pub(super) fn by(kind: Kind, layer: Layer<'_>) -> Vec<f32> {
+/// What a linear layer gives, by a kind that the processor has.
+pub(super) fn of_tokens(kind: Kind, layer: linear::Layer<'_>) -> Vec<f32> {
     match kind {
-        Kind::Plain => by_plain(layer),
+        Kind::Plain => plain::of_tokens(layer),
         #[cfg(target_arch = "x86_64")]
-        Kind::Avx2 => by_avx2(layer),
+        Kind::Avx2 => avx2::of_tokens(layer),
         #[cfg(target_arch = "x86_64")]
-        Kind::AvxVnni => by_avx_vnni(layer),
+        Kind::AvxVnni => avx_vnni::of_tokens(layer),
         #[cfg(target_arch = "x86_64")]
-        Kind::Avx512Vnni => by_avx512_vnni(layer),
+        Kind::Avx512Vnni => avx512_vnni::of_tokens(layer),
+    }
+}
+
+/// What a convolution gives, by a kind that the processor has.
+pub(super) fn of_maps(kind: Kind, layer: convolution::Layer<'_>) -> Vec<f32> {
+    let geometry = &layer.geometry;
+    let count = geometry.rows * geometry.channels[1] * geometry.positions();
+    let write = |output: &mut Unwritten| fill(kind, layer, Output::new(output), false);
+    // SAFETY: the layer fills all of it.
+    unsafe { written(count, write) }
+}
+
+/// Fills the output of a convolution, or adds it `onto` what is there, by a kind that the processor has.
+pub(super) fn fill(kind: Kind, layer: convolution::Layer<'_>, output: Output, onto: bool) {
+    match kind {
+        Kind::Plain => plain::fill(layer, output, onto),
+        #[cfg(target_arch = "x86_64")]
+        Kind::Avx2 => avx2::fill(layer, output, onto),
+        #[cfg(target_arch = "x86_64")]
+        Kind::AvxVnni => avx_vnni::fill(layer, output, onto),
+        #[cfg(target_arch = "x86_64")]
+        Kind::Avx512Vnni => avx512_vnni::fill(layer, output, onto),
     }
 }

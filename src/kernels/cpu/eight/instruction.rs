@@ -1,7 +1,7 @@
 //! Instructions that multiply bytes and sum the products as whole numbers, which is exact: every processor gives the same.
 //!
 //! A weight is -127 to 127, an activation as well. The instructions of VNNI take one of the two without a sign, so activations are kept
-//! 128 above themselves there, and what that adds to a sum is taken off again ([`add_scaled`](Instruction::add_scaled)). AVX2 multiplies both in
+//! 128 above themselves there, and what that adds to a sum is taken off again. AVX2 multiplies both in
 //! 16 bits, as its own product of bytes saturates.
 
 #![allow(
@@ -12,6 +12,16 @@
               instructions are there on some processors only; every caller passes the room it checked"
 )]
 
+#[cfg(target_arch = "x86_64")]
+mod vectors;
+
+use std::sync::LazyLock;
+
+use super::kept::Integer;
+
+#[cfg(target_arch = "x86_64")]
+pub(super) use vectors::{Avx2, Avx512Vnni, AvxVnni};
+
 /// Activations of a token that are multiplied by as many weights of an output at once.
 pub(super) const QUAD: usize = 4;
 
@@ -19,35 +29,68 @@ pub(super) const QUAD: usize = 4;
 pub(super) const MOST: usize = 16;
 
 /// One way to multiply.
+///
+/// Lanes are outputs of one token, or positions of one output: what is of a lane is loaded, what all share is repeated.
 pub(super) trait Instruction {
     /// An activation as it is kept.
-    type Value: Copy + Send + Sync;
-    /// Weights of some outputs, [`QUAD`] of each.
+    type Value: Integer;
+    /// [`QUAD`] weights for each lane.
     type Weights: Copy;
-    /// [`QUAD`] activations for each of these outputs.
+    /// [`QUAD`] activations for each lane.
     type Quads: Copy;
-    /// Sums of these outputs.
+    /// A sum for each lane.
     type Sums: Copy;
 
-    /// Outputs that a vector of sums is of.
-    const OUTPUTS: usize;
+    /// Sums of a vector.
+    const LANES: usize;
 
     fn kept(integer: i8) -> Self::Value;
+
+    /// What is [`kept`](Self::kept) of integers that are the low bytes of these.
+    fn kept_together(integers: [u32; QUAD]) -> [Self::Value; QUAD];
+
+    /// What is kept of values times `inverse`, rounded to the nearest integer.
+    ///
+    /// # Safety
+    ///
+    /// The processor has the instructions.
+    #[inline(always)]
+    unsafe fn rounded(values: &[f32; MOST], inverse: f32) -> [Self::Value; MOST] {
+        values.map(|value| Self::kept(nearest(value * inverse)))
+    }
 
     /// # Safety
     ///
     /// The processor has the instructions.
     unsafe fn zero() -> Self::Sums;
 
+    /// Weights of outputs that follow each other.
+    ///
     /// # Safety
     ///
-    /// The processor has the instructions, and as many bytes as the outputs have weights are readable.
+    /// The processor has the instructions, and [`QUAD`] bytes a lane are readable.
     unsafe fn weights(from: *const u8) -> Self::Weights;
 
+    /// Those of one output, for all lanes.
+    ///
+    /// # Safety
+    ///
+    /// The processor has the instructions, and [`QUAD`] bytes are readable.
+    unsafe fn weight(from: *const u8) -> Self::Weights;
+
+    /// Activations of positions that follow each other.
+    ///
+    /// # Safety
+    ///
+    /// The processor has the instructions, and [`QUAD`] values a lane are readable.
+    unsafe fn quads(from: *const Self::Value) -> Self::Quads;
+
+    /// Those of one token, for all lanes.
+    ///
     /// # Safety
     ///
     /// The processor has the instructions, and [`QUAD`] values are readable.
-    unsafe fn quads(from: *const Self::Value) -> Self::Quads;
+    unsafe fn quad(from: *const Self::Value) -> Self::Quads;
 
     /// `sums` and the products.
     ///
@@ -56,13 +99,41 @@ pub(super) trait Instruction {
     /// The processor has the instructions.
     unsafe fn add(sums: Self::Sums, quads: Self::Quads, weights: Self::Weights) -> Self::Sums;
 
-    /// Adds the sums under a `scale` to those so far, one for every output; `offsets` is what 128 above the activations has added to them, in
-    /// whole numbers. Every step is rounded by itself, so that all kinds give the same.
+    /// Puts the sums under a `scale`; `offsets` is what 128 above the activations has added to them, in whole numbers.
     ///
     /// # Safety
     ///
-    /// The processor has the instructions, and [`OUTPUTS`](Self::OUTPUTS) values are readable and writable.
-    unsafe fn add_scaled(sums: Self::Sums, offsets: *const f32, scale: f32, to: *mut f32);
+    /// The processor has the instructions, a value a lane is readable at `offsets` and writable at `to`.
+    unsafe fn scaled(sums: Self::Sums, offsets: *const f32, scale: f32, to: *mut f32);
+
+    /// Puts `values` times `scales` plus `addends`, each step rounded by itself.
+    ///
+    /// # Safety
+    ///
+    /// The processor has the instructions, a value a lane is readable in the first three and writable at `to`.
+    unsafe fn moved(values: *const f32, scales: *const f32, addends: *const f32, to: *mut f32);
+
+    /// Puts the sums of one output under the positions' scales, or adds them to those so far if it goes `ON`. Every step is rounded by
+    /// itself, so that all kinds give the same.
+    ///
+    /// # Safety
+    ///
+    /// The processor has the instructions, a value a lane is readable at `scales` and writable at `to`, and readable there if it goes `ON`.
+    unsafe fn scaled_each<const ON: bool>(
+        sums: Self::Sums,
+        offset: f32,
+        scales: *const f32,
+        to: *mut f32,
+    );
+}
+
+/// Adding 1.5 · 2^23 rounds to the nearest integer and leaves it in the low bits.
+pub(super) const ROUNDER: f32 = 12_582_912.0;
+
+/// The nearest integer to a value of -127 to 127.
+#[inline(always)]
+pub(super) fn nearest(value: f32) -> i8 {
+    ((value + ROUNDER).to_bits() as u8).cast_signed()
 }
 
 /// Which of them.
@@ -100,9 +171,21 @@ impl Kind {
         vec![Self::Plain]
     }
 
-    /// The fastest.
+    pub(super) fn multiplies_bytes(self) -> bool {
+        match self {
+            Self::Plain => false,
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2 => false,
+            #[cfg(target_arch = "x86_64")]
+            Self::AvxVnni | Self::Avx512Vnni => true,
+        }
+    }
+
+    /// The fastest, which the processor is asked once.
     pub(super) fn best() -> Self {
-        Self::all().last().copied().unwrap_or(Self::Plain)
+        static BEST: LazyLock<Kind> =
+            LazyLock::new(|| Kind::all().last().copied().unwrap_or(Kind::Plain));
+        *BEST
     }
 }
 
@@ -113,14 +196,20 @@ pub(super) struct Plain;
 impl Instruction for Plain {
     type Value = u8;
     type Weights = [[u8; QUAD]; MOST];
-    type Quads = [u8; QUAD];
+    type Quads = [[u8; QUAD]; MOST];
     type Sums = [i32; MOST];
 
-    const OUTPUTS: usize = MOST;
+    const LANES: usize = MOST;
 
     #[inline(always)]
     fn kept(integer: i8) -> u8 {
         integer.cast_unsigned() ^ 0x80
+    }
+
+    #[inline(always)]
+    fn kept_together([a, b, c, d]: [u32; QUAD]) -> [u8; QUAD] {
+        let low = (a & 0xff) | (b & 0xff) << 8 | (c & 0xff) << 16 | d << 24;
+        (low ^ 0x8080_8080).to_le_bytes()
     }
 
     #[inline(always)]
@@ -135,15 +224,27 @@ impl Instruction for Plain {
     }
 
     #[inline(always)]
+    unsafe fn weight(from: *const u8) -> Self::Weights {
+        // SAFETY: the caller's promise.
+        [unsafe { from.cast::<[u8; QUAD]>().read_unaligned() }; MOST]
+    }
+
+    #[inline(always)]
     unsafe fn quads(from: *const u8) -> Self::Quads {
         // SAFETY: the caller's promise.
-        unsafe { from.cast::<Self::Quads>().read_unaligned() }
+        unsafe { Self::weights(from) }
+    }
+
+    #[inline(always)]
+    unsafe fn quad(from: *const u8) -> Self::Quads {
+        // SAFETY: the caller's promise.
+        unsafe { Self::weight(from) }
     }
 
     #[inline(always)]
     unsafe fn add(mut sums: Self::Sums, quads: Self::Quads, weights: Self::Weights) -> Self::Sums {
-        for (sum, weights) in sums.iter_mut().zip(weights) {
-            for (value, weight) in quads.into_iter().zip(weights) {
+        for ((sum, values), weights) in sums.iter_mut().zip(quads).zip(weights) {
+            for (value, weight) in values.into_iter().zip(weights) {
                 *sum += i32::from(value) * i32::from(weight.cast_signed());
             }
         }
@@ -151,195 +252,38 @@ impl Instruction for Plain {
     }
 
     #[inline(always)]
-    unsafe fn add_scaled(sums: Self::Sums, offsets: *const f32, scale: f32, to: *mut f32) {
-        // SAFETY: the caller's promise.
-        let (offsets, to) = unsafe {
-            (
-                &*offsets.cast::<[f32; MOST]>(),
-                &mut *to.cast::<[f32; MOST]>(),
-            )
-        };
-        for ((to, sum), offset) in to.iter_mut().zip(&sums).zip(offsets) {
-            *to += (sum - *offset as i32) as f32 * scale;
+    unsafe fn scaled(sums: Self::Sums, offsets: *const f32, scale: f32, to: *mut f32) {
+        for (lane, sum) in sums.into_iter().enumerate() {
+            // SAFETY: the caller's promise.
+            unsafe { *to.add(lane) = (sum - *offsets.add(lane) as i32) as f32 * scale };
         }
     }
-}
 
-#[cfg(target_arch = "x86_64")]
-pub(super) use vectors::{Avx2, Avx512Vnni, AvxVnni};
-
-#[cfg(target_arch = "x86_64")]
-mod vectors {
-    use std::arch::x86_64::{
-        __m256i, __m512i, _mm_add_ps, _mm_cvtepi32_ps, _mm_hadd_epi32, _mm_loadu_ps,
-        _mm_loadu_si128, _mm_mul_ps, _mm_set1_ps, _mm_storeu_ps, _mm256_add_epi32, _mm256_add_ps,
-        _mm256_castsi256_si128, _mm256_cvtepi8_epi16, _mm256_cvtepi32_ps, _mm256_cvtps_epi32,
-        _mm256_dpbusd_avx_epi32, _mm256_extracti128_si256, _mm256_loadu_ps, _mm256_loadu_si256,
-        _mm256_madd_epi16, _mm256_mul_ps, _mm256_set1_epi32, _mm256_set1_epi64x, _mm256_set1_ps,
-        _mm256_setzero_si256, _mm256_storeu_ps, _mm256_sub_epi32, _mm512_add_ps,
-        _mm512_cvtepi32_ps, _mm512_cvtps_epi32, _mm512_dpbusd_epi32, _mm512_loadu_ps,
-        _mm512_loadu_si512, _mm512_mul_ps, _mm512_set1_epi32, _mm512_set1_ps, _mm512_setzero_si512,
-        _mm512_storeu_ps, _mm512_sub_epi32,
-    };
-
-    use super::{Instruction, MOST, Plain, QUAD};
-
-    /// Products in 16 bits, two of which are summed at once; the two sums of an output lie side by side until the end.
-    #[derive(Debug, Clone, Copy)]
-    pub(in super::super) struct Avx2;
-
-    impl Instruction for Avx2 {
-        type Value = i16;
-        type Weights = __m256i;
-        type Quads = __m256i;
-        type Sums = __m256i;
-
-        const OUTPUTS: usize = 4;
-
-        #[inline(always)]
-        fn kept(integer: i8) -> i16 {
-            integer.into()
-        }
-
-        #[inline(always)]
-        unsafe fn zero() -> __m256i {
-            // SAFETY: the caller's promise.
-            unsafe { _mm256_setzero_si256() }
-        }
-
-        #[inline(always)]
-        unsafe fn weights(from: *const u8) -> __m256i {
-            // SAFETY: the caller's promise.
-            unsafe { _mm256_cvtepi8_epi16(_mm_loadu_si128(from.cast())) }
-        }
-
-        #[inline(always)]
-        unsafe fn quads(from: *const i16) -> __m256i {
-            // SAFETY: the caller's promise.
-            unsafe { _mm256_set1_epi64x(from.cast::<i64>().read_unaligned()) }
-        }
-
-        #[inline(always)]
-        unsafe fn add(sums: __m256i, quads: __m256i, weights: __m256i) -> __m256i {
-            // SAFETY: the caller's promise.
-            unsafe { _mm256_add_epi32(sums, _mm256_madd_epi16(quads, weights)) }
-        }
-
-        #[inline(always)]
-        unsafe fn add_scaled(sums: __m256i, _offsets: *const f32, scale: f32, to: *mut f32) {
+    #[inline(always)]
+    unsafe fn moved(values: *const f32, scales: *const f32, addends: *const f32, to: *mut f32) {
+        for lane in 0..MOST {
             // SAFETY: the caller's promise.
             unsafe {
-                let high = _mm256_extracti128_si256::<1>(sums);
-                let sums = _mm_hadd_epi32(_mm256_castsi256_si128(sums), high);
-                let scaled = _mm_mul_ps(_mm_cvtepi32_ps(sums), _mm_set1_ps(scale));
-                _mm_storeu_ps(to, _mm_add_ps(_mm_loadu_ps(to), scaled));
+                let scaled = *values.add(lane) * *scales.add(lane);
+                *to.add(lane) = scaled + *addends.add(lane);
             }
         }
     }
 
-    /// VNNI over vectors of 32 bytes.
-    #[derive(Debug, Clone, Copy)]
-    pub(in super::super) struct AvxVnni;
-
-    impl Instruction for AvxVnni {
-        type Value = u8;
-        type Weights = __m256i;
-        type Quads = __m256i;
-        type Sums = __m256i;
-
-        const OUTPUTS: usize = 8;
-
-        #[inline(always)]
-        fn kept(integer: i8) -> u8 {
-            Plain::kept(integer)
-        }
-
-        #[inline(always)]
-        unsafe fn zero() -> __m256i {
-            // SAFETY: the caller's promise.
-            unsafe { _mm256_setzero_si256() }
-        }
-
-        #[inline(always)]
-        unsafe fn weights(from: *const u8) -> __m256i {
-            // SAFETY: the caller's promise.
-            unsafe { _mm256_loadu_si256(from.cast()) }
-        }
-
-        #[inline(always)]
-        unsafe fn quads(from: *const u8) -> __m256i {
-            // SAFETY: the caller's promise.
-            unsafe { _mm256_set1_epi32(from.cast::<i32>().read_unaligned()) }
-        }
-
-        #[inline(always)]
-        unsafe fn add(sums: __m256i, quads: __m256i, weights: __m256i) -> __m256i {
-            // SAFETY: the caller's promise.
-            unsafe { _mm256_dpbusd_avx_epi32(sums, quads, weights) }
-        }
-
-        #[inline(always)]
-        unsafe fn add_scaled(sums: __m256i, offsets: *const f32, scale: f32, to: *mut f32) {
+    #[inline(always)]
+    unsafe fn scaled_each<const ON: bool>(
+        sums: Self::Sums,
+        offset: f32,
+        scales: *const f32,
+        to: *mut f32,
+    ) {
+        for (lane, sum) in sums.into_iter().enumerate() {
             // SAFETY: the caller's promise.
             unsafe {
-                let sums = _mm256_sub_epi32(sums, _mm256_cvtps_epi32(_mm256_loadu_ps(offsets)));
-                let scaled = _mm256_mul_ps(_mm256_cvtepi32_ps(sums), _mm256_set1_ps(scale));
-                _mm256_storeu_ps(to, _mm256_add_ps(_mm256_loadu_ps(to), scaled));
+                let scaled = (sum - offset as i32) as f32 * *scales.add(lane);
+                let to = to.add(lane);
+                *to = if ON { *to + scaled } else { scaled };
             }
         }
     }
-
-    /// VNNI over vectors of 64 bytes.
-    #[derive(Debug, Clone, Copy)]
-    pub(in super::super) struct Avx512Vnni;
-
-    impl Instruction for Avx512Vnni {
-        type Value = u8;
-        type Weights = __m512i;
-        type Quads = __m512i;
-        type Sums = __m512i;
-
-        const OUTPUTS: usize = MOST;
-
-        #[inline(always)]
-        fn kept(integer: i8) -> u8 {
-            Plain::kept(integer)
-        }
-
-        #[inline(always)]
-        unsafe fn zero() -> __m512i {
-            // SAFETY: the caller's promise.
-            unsafe { _mm512_setzero_si512() }
-        }
-
-        #[inline(always)]
-        unsafe fn weights(from: *const u8) -> __m512i {
-            // SAFETY: the caller's promise.
-            unsafe { _mm512_loadu_si512(from.cast()) }
-        }
-
-        #[inline(always)]
-        unsafe fn quads(from: *const u8) -> __m512i {
-            // SAFETY: the caller's promise.
-            unsafe { _mm512_set1_epi32(from.cast::<i32>().read_unaligned()) }
-        }
-
-        #[inline(always)]
-        unsafe fn add(sums: __m512i, quads: __m512i, weights: __m512i) -> __m512i {
-            // SAFETY: the caller's promise.
-            unsafe { _mm512_dpbusd_epi32(sums, quads, weights) }
-        }
-
-        #[inline(always)]
-        unsafe fn add_scaled(sums: __m512i, offsets: *const f32, scale: f32, to: *mut f32) {
-            // SAFETY: the caller's promise.
-            unsafe {
-                let sums = _mm512_sub_epi32(sums, _mm512_cvtps_epi32(_mm512_loadu_ps(offsets)));
-                let scaled = _mm512_mul_ps(_mm512_cvtepi32_ps(sums), _mm512_set1_ps(scale));
-                _mm512_storeu_ps(to, _mm512_add_ps(_mm512_loadu_ps(to), scaled));
-            }
-        }
-    }
-
-    const _: () = assert!(QUAD == 4, "vectors are of quads of four");
 }

@@ -4,71 +4,92 @@
 //! numbers and exact, what follows them is in one order: every instruction gives the same values, to the last bit.
 
 mod compiled;
+mod convolution;
 mod instruction;
-mod products;
+mod kept;
+mod linear;
+mod maps;
 mod rows;
-mod source;
 #[cfg(test)]
 mod tests;
 mod weight;
 
-use compiled::by;
+use compiled::{fill, of_maps, of_tokens};
+use convolution::Layer as Convolution;
 use instruction::Kind;
-use products::Layer;
-use source::Source;
+use linear::Layer as Linear;
+pub(crate) use maps::Source;
 pub(crate) use weight::{Sizes, Weight, rounded};
 
-use super::convolution::Geometry;
+use super::{convolution::Geometry, product::Output};
+
+/// Whether the processor has an instruction that multiplies bytes.
+pub(crate) fn multiplies_bytes() -> bool {
+    Kind::best().multiplies_bytes()
+}
 
 /// Tokens, `[tokens, inputs]`, through a linear layer: `[tokens, outputs]`.
 pub(crate) fn linear(input: &[f32], weight: Weight<'_>, bias: Option<&[f32]>) -> Vec<f32> {
-    by(Kind::best(), over_tokens(input, weight, bias))
+    linear_by(Kind::best(), input, weight, bias)
 }
 
-/// Maps, `[rows, channels, height, width]`, through a convolution.
+fn linear_by(kind: Kind, input: &[f32], weight: Weight<'_>, bias: Option<&[f32]>) -> Vec<f32> {
+    let Sizes {
+        inputs,
+        outputs,
+        taps,
+    } = weight.sizes;
+    assert_eq!((input.len() % inputs, taps), (0, 1));
+    assert!(bias.is_none_or(|bias| bias.len() == outputs));
+    let layer = Linear {
+        input,
+        weight,
+        bias,
+    };
+    of_tokens(kind, layer)
+}
+
+/// Maps through a convolution, `[rows, channels, height, width]`.
 pub(crate) fn convolve(
-    input: &[f32],
+    source: Source<'_>,
     weight: Weight<'_>,
     bias: &[f32],
     geometry: Geometry,
 ) -> Vec<f32> {
-    by(Kind::best(), over_maps(input, weight, bias, geometry))
+    convolve_by(Kind::best(), source, weight, bias, geometry)
 }
 
-fn over_tokens<'a>(input: &'a [f32], weight: Weight<'a>, bias: Option<&'a [f32]>) -> Layer<'a> {
-    let inputs = weight.sizes.inputs;
-    let tokens = input.len() / inputs;
-    assert_eq!(input.len(), tokens * inputs);
-    assert!(bias.is_none_or(|bias| bias.len() == weight.sizes.outputs));
-    assert_eq!(weight.sizes.taps, 1);
-    let source = Source {
-        values: input,
-        inputs,
-        positions: None,
-    };
-    let line = Geometry {
-        rows: 1,
-        channels: [inputs, weight.sizes.outputs],
-        input: [1, tokens],
-        output: [1, tokens],
-        kernel: [1, 1],
-        stride: [1, 1],
-        padding: [0, 0],
-    };
-    Layer {
-        source,
-        weight,
-        bias,
-        geometry: line,
-    }
+fn convolve_by(
+    kind: Kind,
+    source: Source<'_>,
+    weight: Weight<'_>,
+    bias: &[f32],
+    geometry: Geometry,
+) -> Vec<f32> {
+    of_maps(kind, convolution_of(source, weight, bias, geometry))
 }
 
-fn over_maps<'a>(
-    input: &'a [f32],
+/// [`convolve`], added to what is in `output`.
+pub(crate) fn convolve_onto(
+    source: Source<'_>,
+    weight: Weight<'_>,
+    bias: &[f32],
+    geometry: Geometry,
+    output: &mut [f32],
+) {
+    let layer = convolution_of(source, weight, bias, geometry);
+    let count = geometry.rows * geometry.channels[1] * geometry.positions();
+    assert_eq!(output.len(), count);
+    fill(Kind::best(), layer, Output::over(output), true);
+}
+
+fn convolution_of<'a>(
+    source: Source<'a>,
     weight: Weight<'a>,
     bias: &'a [f32],
     geometry: Geometry,
-) -> Layer<'a> {
+) -> Convolution<'a> {
+    let geometry = geometry.in_line();
     let [inputs, outputs] = geometry.channels;
     let sizes = Sizes {
         outputs,
@@ -78,15 +99,17 @@ fn over_maps<'a>(
     assert_eq!(weight.sizes, sizes);
     assert_eq!(bias.len(), outputs);
     let positions = geometry.input.iter().product();
-    assert_eq!(input.len(), geometry.rows * inputs * positions);
-    Layer {
-        source: Source {
-            values: input,
-            inputs,
-            positions: Some(positions),
-        },
+    assert_eq!([source.inputs, source.positions], [inputs, positions]);
+    assert_eq!(source.values.len(), geometry.rows * inputs * positions);
+    assert!(
+        source
+            .norm
+            .is_none_or(|norm| norm.len() == geometry.rows * inputs)
+    );
+    Convolution {
+        source,
         weight,
-        bias: Some(bias),
+        bias,
         geometry,
     }
 }

@@ -6,14 +6,17 @@
 
 #![allow(
     clippy::inline_always,
-    reason = "the loops take the instructions of the kernel that they are part of"
+    unsafe_code,
+    reason = "the loops take the instructions of the kernel that they are part of; blocks write parts that do not overlap"
 )]
+
+use std::mem::MaybeUninit;
 
 use rayon::prelude::*;
 
 use super::{
-    instruction::{Instruction, QUAD},
-    source::Source,
+    instruction::{Instruction, MOST, QUAD, nearest},
+    kept::{Integer, Kept, Places},
 };
 
 /// Tokens that are rounded at a time.
@@ -22,23 +25,13 @@ const BLOCK: usize = 64;
 /// How many times the root of a token's mean square a value may be before it is kept apart.
 ///
 /// A token's step is a 127th of its largest value, so with the largest at the limit rounding is off by 1.4 % of the root mean square.
-const LARGE: f32 = 6.0;
+pub(super) const LARGE: f32 = 6.0;
 
 /// The largest integer.
-const STEPS: f32 = 127.0;
-
-/// Adding 1.5 · 2^23 rounds to the nearest integer and leaves it in the low bits.
-const ROUNDER: f32 = 12_582_912.0;
+pub(super) const STEPS: f32 = 127.0;
 
 /// Sums that are kept side by side, whatever vectors the processor has: the order of additions is the same everywhere.
-const LANES: usize = 16;
-
-/// Where the values of some tokens are.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Values<'a> {
-    pub(super) source: Source<'a>,
-    pub(super) first: usize,
-}
+pub(super) const LANES: usize = MOST;
 
 /// A value that is kept apart: its place in the token, and itself.
 pub(super) type Outlier = (u32, f32);
@@ -52,128 +45,155 @@ pub(super) struct Outliers {
 }
 
 impl Outliers {
-    fn of(&self, token: usize) -> &[Outlier] {
+    pub(super) fn of(&self, token: usize) -> &[Outlier] {
         let end = |token: usize| self.ends[token] as usize;
         let start = token.checked_sub(1).map_or(0, end);
         &self.values[start..end(token)]
     }
+
+    #[inline(always)]
+    pub(super) fn push(&mut self, place: usize, value: f32) {
+        self.values.push((place as u32, value));
+    }
+
+    /// Says that a token has no more of them.
+    #[inline(always)]
+    pub(super) fn end(&mut self) {
+        self.ends.push(self.values.len() as u32);
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.values.is_empty()
+    }
 }
 
-/// Tokens in 8 bits, and one of zeros behind them.
-pub(super) struct Rows<V> {
-    /// `[tokens + 1, quads, QUAD]`
-    pub(super) values: Vec<V>,
+/// Tokens in 8 bits.
+pub(super) struct Rows<V: Integer> {
+    /// `[tokens, quads, QUAD]`
+    pub(super) values: Kept<V>,
     /// Of every token.
     pub(super) scales: Vec<f32>,
     outliers: Vec<Outliers>,
 }
 
-impl<V: Copy + Send + Sync> Rows<V> {
-    /// The tokens of `source` by a `round` for one instruction; `zero` is what it makes of zero.
+impl<V: Integer> Rows<V> {
+    /// Tokens of `inputs` values each that follow each other, by a `round` for one instruction.
     pub(super) fn rounded(
-        source: Source<'_>,
-        zero: V,
-        round: impl Fn(Values<'_>, &mut [V], &mut [f32]) -> Outliers + Sync,
+        tokens: &[f32],
+        inputs: usize,
+        round: impl Fn(&[f32], usize, &mut [MaybeUninit<V>], &mut [f32]) -> Outliers + Sync,
     ) -> Self {
-        let (tokens, padded) = (source.tokens(), source.inputs.next_multiple_of(QUAD));
-        let mut values = vec![zero; (tokens + 1) * padded];
-        let mut scales = vec![0.0; tokens + 1];
-        let blocks = values[..tokens * padded].par_chunks_mut(BLOCK * padded);
-        let blocks = blocks
-            .zip(scales[..tokens].par_chunks_mut(BLOCK))
-            .enumerate();
-        let outliers = blocks.map(|(block, (kept, scales))| {
-            let first = block * BLOCK;
-            round(Values { source, first }, kept, scales)
-        });
-        let outliers = outliers.collect();
+        let (count, padded) = (tokens.len() / inputs, inputs.next_multiple_of(QUAD));
+        let mut scales = vec![0.0; count];
+        let mut outliers = Vec::new();
+        let write = |places: &Places<V>| {
+            let blocks = tokens.par_chunks(BLOCK * inputs);
+            let blocks = blocks.zip(scales.par_chunks_mut(BLOCK)).enumerate();
+            let blocks = blocks.map(|(block, (tokens, scales))| {
+                let start = block * BLOCK * padded;
+                // SAFETY: no other block has these tokens.
+                let kept = unsafe { places.part(start, scales.len() * padded) };
+                round(tokens, inputs, kept, scales)
+            });
+            blocks.collect_into_vec(&mut outliers);
+        };
+        // SAFETY: every token is in a block, which writes all of it.
+        let values = unsafe { Kept::written(count * padded, write) };
         Self {
             values,
             scales,
             outliers,
         }
     }
-}
-
-impl<V> Rows<V> {
-    /// The token of zeros.
-    pub(super) fn zeros(&self) -> usize {
-        self.scales.len() - 1
-    }
 
     /// What is kept apart of a token.
+    #[inline(always)]
     pub(super) fn outliers(&self, token: usize) -> &[Outlier] {
-        match self.outliers.get(token / BLOCK) {
-            Some(block) if token < self.zeros() => block.of(token % BLOCK),
-            _ => &[],
-        }
+        self.outliers[token / BLOCK].of(token % BLOCK)
     }
 }
 
 /// Rounds as many tokens as there are `scales`.
+///
+/// # Safety
+///
+/// The processor has the instruction.
 #[inline(always)]
-pub(super) fn round<I: Instruction>(
-    values: Values<'_>,
-    kept: &mut [I::Value],
+pub(super) unsafe fn round<I: Instruction>(
+    tokens: &[f32],
+    inputs: usize,
+    kept: &mut [MaybeUninit<I::Value>],
     scales: &mut [f32],
 ) -> Outliers {
-    let inputs = values.source.inputs;
-    let mut room = Vec::new();
-    let tokens = values.source.some(values.first, scales.len(), &mut room);
-    let padded = inputs.next_multiple_of(QUAD);
     let mut outliers = Outliers::default();
-    let tokens = tokens
-        .chunks_exact(inputs)
-        .zip(kept.chunks_exact_mut(padded));
-    for ((token, kept), scale) in tokens.zip(scales) {
-        *scale = round_token::<I>(token, &mut kept[..inputs], &mut outliers.values);
-        outliers.ends.push(outliers.values.len() as u32);
+    let kept = kept.chunks_exact_mut(inputs.next_multiple_of(QUAD));
+    for ((token, kept), scale) in tokens.chunks_exact(inputs).zip(kept).zip(scales) {
+        // SAFETY: the caller's promise.
+        *scale = unsafe { round_token::<I>(token, kept, &mut outliers) };
+        outliers.end();
     }
     outliers
 }
 
+/// By what a token is divided, and what is larger than the rest of it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Step {
+    /// One over the step; 0 where there is nothing but zeros, or values of less than 1e-36.
+    pub(super) inverse: f32,
+    /// Not a number for a token with values that are not finite.
+    pub(super) scale: f32,
+}
+
+impl Step {
+    #[inline(always)]
+    pub(super) fn of(largest: f32) -> Self {
+        let inverse = STEPS / largest;
+        Self {
+            inverse: if inverse.is_finite() { inverse } else { 0.0 },
+            scale: largest / STEPS,
+        }
+    }
+}
+
 /// Rounds a token, and says by which scale. A token with values that are not finite is not a number as a whole.
+///
+/// # Safety
+///
+/// The processor has the instruction.
 #[inline(always)]
-fn round_token<I: Instruction>(
+unsafe fn round_token<I: Instruction>(
     token: &[f32],
-    kept: &mut [I::Value],
-    outliers: &mut Vec<Outlier>,
+    kept: &mut [MaybeUninit<I::Value>],
+    outliers: &mut Outliers,
 ) -> f32 {
     let limit = LARGE * (squares(token) / token.len() as f32).sqrt();
     if !limit.is_finite() {
+        kept.fill(MaybeUninit::new(I::kept(0)));
         return f32::NAN;
     }
-    let largest = largest(token, f32::INFINITY);
-    let apart = largest > limit;
-    let largest = if apart {
-        self::largest(token, limit)
-    } else {
-        largest
-    };
-    let inverse = STEPS / largest;
-    // Nothing but zeros, or values of less than 1e-36.
-    let inverse = if inverse.is_finite() { inverse } else { 0.0 };
-    let integer = |value: f32| {
-        let bits = (value * inverse + ROUNDER).to_bits() as u8;
-        I::kept(bits.cast_signed())
-    };
+    let most = largest(token, f32::INFINITY);
+    let apart = most > limit;
+    let Step { inverse, scale } = Step::of(if apart { largest(token, limit) } else { most });
+    let (kept, padding) = kept.split_at_mut(token.len());
+    padding.fill(MaybeUninit::new(I::kept(0)));
     let (groups, rest) = token.as_chunks::<LANES>();
     let (kept_groups, kept_rest) = kept.as_chunks_mut::<LANES>();
     for (kept, group) in kept_groups.iter_mut().zip(groups) {
-        *kept = group.map(integer);
+        // SAFETY: the caller's promise.
+        *kept = unsafe { I::rounded(group, inverse) }.map(MaybeUninit::new);
     }
     for (kept, value) in kept_rest.iter_mut().zip(rest) {
-        *kept = integer(*value);
+        kept.write(I::kept(nearest(*value * inverse)));
     }
     if apart {
         for (place, value) in token.iter().enumerate() {
             if value.abs() > limit {
-                kept[place] = I::kept(0);
-                outliers.push((place as u32, *value));
+                kept[place] = MaybeUninit::new(I::kept(0));
+                outliers.push(place, *value);
             }
         }
     }
-    largest / STEPS
+    scale
 }
 
 /// The sum of squares.

@@ -1,6 +1,7 @@
 //! Every instruction against one product after the other, and against each other.
 
 use super::{instruction::Kind, *};
+use crate::kernels::cpu::norm::{Affine, group_norm, group_shifts};
 
 /// Values of -1 to 1 that have nothing to do with each other.
 fn drawn(count: usize, seed: u32) -> Vec<f32> {
@@ -50,13 +51,28 @@ fn bits(values: &[f32]) -> Vec<u32> {
 
 /// What all kinds give, which is the same, to the last bit.
 #[track_caller]
-fn by_all(layer: Layer<'_>) -> Vec<f32> {
-    let expected = by(Kind::Plain, layer);
+fn by_all(by: impl Fn(Kind) -> Vec<f32>) -> Vec<f32> {
+    let expected = by(Kind::Plain);
     for kind in Kind::all() {
-        let found = by(kind, layer);
-        assert_eq!(bits(&found), bits(&expected), "{kind:?}");
+        assert_eq!(bits(&by(kind)), bits(&expected), "{kind:?}");
     }
     expected
+}
+
+/// A linear layer by all kinds.
+#[track_caller]
+fn over_tokens(input: &[f32], weight: Weight<'_>, bias: Option<&[f32]>) -> Vec<f32> {
+    by_all(|kind| linear_by(kind, input, weight, bias))
+}
+
+/// Maps as they are.
+fn maps(values: &[f32], geometry: Geometry) -> Source<'_> {
+    Source {
+        values,
+        norm: None,
+        inputs: geometry.channels[0],
+        positions: geometry.input.iter().product(),
+    }
 }
 
 /// Root of the mean square of the difference, over that of `expected`.
@@ -96,7 +112,7 @@ fn linear_layers_are_near_and_the_same_by_every_instruction() {
             taps: 1,
         });
         let (input, bias) = (drawn(tokens * inputs, 0), drawn(outputs, 2));
-        let found = by_all(over_tokens(&input, sample.weight(), Some(&bias)));
+        let found = over_tokens(&input, sample.weight(), Some(&bias));
         let expected = linear_in_f64(&input, &sample, &bias);
         let apart = apart(&found, &expected);
         assert!(
@@ -165,6 +181,8 @@ fn convolutions_are_near_and_the_same_by_every_instruction() {
         geometry(1, [66, 70], [9, 8], [3, 2, 0, 1]),
         geometry(3, [64, 64], [3, 3], [3, 1, 1, 1]),
         geometry(1, [65, 64], [20, 21], [3, 2, 1, 1]),
+        geometry(1, [2568, 64], [9, 9], [3, 1, 1, 1]),
+        geometry(1, [64, 300], [2, 3], [3, 1, 2, 2]),
     ] {
         let [before, after] = geometry.channels;
         let taps = geometry.kernel.iter().product();
@@ -175,7 +193,8 @@ fn convolutions_are_near_and_the_same_by_every_instruction() {
         });
         let count = geometry.rows * before * geometry.input[0] * geometry.input[1];
         let (input, bias) = (drawn(count, 0), drawn(after, 2));
-        let found = by_all(over_maps(&input, sample.weight(), &bias, geometry));
+        let (source, weight) = (maps(&input, geometry), sample.weight());
+        let found = by_all(|kind| convolve_by(kind, source, weight, &bias, geometry));
         let expected = convolved_in_f64(&input, &sample, &bias, geometry);
         let apart = apart(&found, &expected);
         assert!((1e-5..0.02).contains(&apart), "{geometry:?}: {apart}");
@@ -198,7 +217,7 @@ fn whole_numbers_are_exact() {
     let weight = Weight::new(sizes, &integers, &floats);
     for sign in [1.0, -1.0] {
         let input = vec![127.0 * sign; 4096];
-        let found = by_all(over_tokens(&input, weight, None));
+        let found = over_tokens(&input, weight, None);
         assert_eq!(found, [127.0 * 127.0 * sign * 4094.0; 20]);
     }
 }
@@ -214,7 +233,7 @@ fn what_is_far_larger_than_the_rest_is_kept_apart() {
     input[512 + 77] = 300.0;
     input[512 + 78] = -200.0;
     let bias = vec![0.0; 96];
-    let found = by_all(over_tokens(&input, sample.weight(), Some(&bias)));
+    let found = over_tokens(&input, sample.weight(), Some(&bias));
     let expected = linear_in_f64(&input, &sample, &bias);
     let error = |token: usize| {
         let part = token * 96..(token + 1) * 96;
@@ -225,12 +244,71 @@ fn what_is_far_larger_than_the_rest_is_kept_apart() {
     // The weight of 300 is off by up to 1/254, the rest of the token by no more than that of its neighbours.
     assert!(error(1) < error(0) + 300.0 / 254.0, "{}", error(1));
     // With one step for all, a step would be 2.4, and nearly all values would vanish.
-    let alone = by_all(over_tokens(&input[..512], sample.weight(), Some(&bias)));
+    let alone = over_tokens(&input[..512], sample.weight(), Some(&bias));
     assert_eq!(
         bits(&alone),
         bits(&found[..96]),
         "tokens depend on each other"
     );
+}
+
+/// In maps too; nothing but the positions that meet them is further off.
+#[test]
+fn large_values_of_a_map_are_kept_apart() {
+    let geometry = geometry(2, [80, 70], [9, 11], [3, 1, 1, 1]);
+    let sample = Sample::of(Sizes {
+        outputs: 70,
+        inputs: 80,
+        taps: 9,
+    });
+    let mut input = drawn(2 * 80 * 99, 0);
+    let bias = vec![0.0; 70];
+    let error = |input: &[f32]| {
+        let (source, weight) = (maps(input, geometry), sample.weight());
+        let found = by_all(|kind| convolve_by(kind, source, weight, &bias, geometry));
+        let expected = convolved_in_f64(input, &sample, &bias, geometry);
+        let pairs = found.iter().zip(&expected);
+        let differences: f64 = pairs.map(|(a, b)| (f64::from(*a) - b).powi(2)).sum();
+        (differences / expected.len() as f64).sqrt()
+    };
+    let plain = error(&input);
+    for place in [5 * 99 + 40, 7 * 99 + 40, 80 * 99 + 98] {
+        input[place] = 100.0;
+    }
+    // A weight of 100 is off by up to 1/254, at nine positions of a hundred; with one step for all, a step would be 0.8.
+    let apart = error(&input);
+    assert!((plain..plain + 0.1).contains(&apart), "{plain} {apart}");
+}
+
+/// As norm, then convolution, then sum, but for what norms round otherwise.
+#[test]
+fn norm_and_sum_are_part_of_a_convolution() {
+    let geometry = geometry(2, [64, 70], [9, 8], [3, 1, 1, 1]);
+    let sample = Sample::of(Sizes {
+        outputs: 70,
+        inputs: 64,
+        taps: 9,
+    });
+    let (input, bias) = (drawn(2 * 64 * 72, 0), drawn(70, 2));
+    let (scale, shift) = (drawn(64, 3), drawn(64, 4));
+    let affine = Affine {
+        scale: &scale,
+        shift: &shift,
+    };
+    let normed = group_norm(&input, affine, 8, 72, 1e-5, true);
+    let expected = convolve(maps(&normed, geometry), sample.weight(), &bias, geometry);
+    let shifts = group_shifts(&input, affine, 8, 72, 1e-5);
+    let source = Source {
+        norm: Some(&shifts),
+        ..maps(&input, geometry)
+    };
+    let onto = drawn(expected.len(), 5);
+    let mut found = onto.clone();
+    convolve_onto(source, sample.weight(), &bias, geometry, &mut found);
+    let expected = expected.iter().zip(&onto);
+    let expected = expected.map(|(convolved, onto)| f64::from(convolved + onto));
+    let apart = apart(&found, &expected.collect::<Vec<_>>());
+    assert!(apart < 2e-3, "{apart}");
 }
 
 #[test]
@@ -245,7 +323,7 @@ fn zeros_give_the_bias_and_what_is_not_finite_shows() {
     input[64..128].fill(1e-40);
     input[130] = f32::NAN;
     input[200] = f32::INFINITY;
-    let found = by_all(over_tokens(&input, sample.weight(), Some(&bias)));
+    let found = over_tokens(&input, sample.weight(), Some(&bias));
     assert_eq!(found[..70], bias);
     assert_eq!(found[70..140], bias);
     assert!(found[140..].iter().all(|value| value.is_nan()));
@@ -262,7 +340,7 @@ fn threads_change_nothing() {
     let (input, bias) = (drawn(2 * 96 * 17 * 19, 0), drawn(130, 2));
     let on = |threads: usize| {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
-        let run = || convolve(&input, sample.weight(), &bias, geometry);
+        let run = || convolve(maps(&input, geometry), sample.weight(), &bias, geometry);
         bits(&pool.build().unwrap().install(run))
     };
     let alone = on(1);

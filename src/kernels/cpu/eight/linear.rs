@@ -1,0 +1,242 @@
+//! Products of tokens: a tile of tokens and outputs at a time. Lanes are outputs.
+
+#![allow(
+    clippy::inline_always,
+    clippy::needless_range_loop,
+    unsafe_code,
+    reason = "the inner loops are whole only where they are inlined, index registers, and read through pointers whose lengths are checked \
+              once a task; tasks write parts of the output that do not overlap"
+)]
+
+use rayon::prelude::*;
+
+use super::{
+    instruction::{Instruction, QUAD},
+    kept::Integer,
+    rows::Rows,
+    weight::{PANEL, Weight},
+};
+use crate::kernels::cpu::{
+    executed::{Operands, count},
+    product::{Output, Task, tasks},
+    simd::{Unwritten, written},
+};
+
+/// Outputs of a tile, at most.
+const WIDEST: usize = 2 * PANEL;
+
+/// A linear layer whose products are in 8 bits.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Layer<'a> {
+    /// `[tokens, inputs]`
+    pub(super) input: &'a [f32],
+    pub(super) weight: Weight<'a>,
+    /// Of every output.
+    pub(super) bias: Option<&'a [f32]>,
+}
+
+impl Layer<'_> {
+    pub(super) fn tokens(&self) -> usize {
+        self.input.len() / self.weight.sizes.inputs
+    }
+
+    /// What it gives of its tokens, `rows`, by a `compute` for one instruction: `[tokens, outputs]`.
+    pub(super) fn by<V: Integer>(
+        self,
+        rows: Rows<V>,
+        compute: impl Fn(&Job<'_, V>, &Task) + Sync,
+    ) -> Vec<f32> {
+        let (tokens, outputs) = (self.tokens(), self.weight.sizes.outputs);
+        count(Operands::I8, tokens * self.weight.sizes.inputs * outputs);
+        let write = |output: &mut Unwritten| {
+            let job = Job {
+                rows,
+                layer: self,
+                output: Output::new(output),
+            };
+            let tasks = tasks(1, tokens, outputs);
+            let tasks = tasks.par_iter().with_max_len(1);
+            tasks.for_each(|task| compute(&job, task));
+        };
+        // SAFETY: the tasks divide it without a gap.
+        unsafe { written(tokens * outputs, write) }
+    }
+}
+
+/// A layer, its tokens in 8 bits, and where it goes.
+pub(super) struct Job<'a, V: Integer> {
+    rows: Rows<V>,
+    layer: Layer<'a>,
+    output: Output,
+}
+
+/// Outputs that follow each other, as a tile has them, padded: the layer's weights, the sums of integers, scales and biases.
+struct Outputs<'a, const N: usize> {
+    first: usize,
+    /// Those that the layer has.
+    some: usize,
+    weights: [&'a [u8]; N],
+    offsets: [&'a [f32]; N],
+    scales: [f32; WIDEST],
+    biases: [f32; WIDEST],
+}
+
+impl<'a, const N: usize> Outputs<'a, N> {
+    /// Outputs from `first` on, before `end`, in vectors of `lanes`.
+    #[inline(always)]
+    fn of(layer: &Layer<'a>, first: usize, end: usize, lanes: usize) -> Self {
+        // Vectors after the last repeat it; nobody keeps them.
+        let last = end.next_multiple_of(PANEL) - lanes;
+        let place = |n: usize| (first + n * lanes).min(last);
+        let some = (end - first).min(N * lanes);
+        let mut outputs = Self {
+            first,
+            some,
+            weights: std::array::from_fn(|n| {
+                &layer.weight.panel(0, place(n) / PANEL)[place(n) % PANEL * QUAD..]
+            }),
+            offsets: std::array::from_fn(|n| {
+                &layer.weight.offsets(0, place(n) / PANEL)[place(n) % PANEL..][..lanes]
+            }),
+            scales: [0.0; WIDEST],
+            biases: [0.0; WIDEST],
+        };
+        let part = first..first + some;
+        outputs.scales[..some].copy_from_slice(&layer.weight.scales[part.clone()]);
+        if let Some(bias) = layer.bias {
+            outputs.biases[..some].copy_from_slice(&bias[part]);
+        }
+        outputs
+    }
+}
+
+/// One task, by tiles of `R` tokens and `N` vectors of outputs.
+///
+/// # Safety
+///
+/// The processor has the instruction.
+#[inline(always)]
+pub(super) unsafe fn multiply<I: Instruction, const R: usize, const N: usize>(
+    job: &Job<'_, I::Value>,
+    task: &Task,
+) {
+    const { assert!(N * I::LANES <= WIDEST && PANEL.is_multiple_of(I::LANES)) };
+    let Job { rows, layer, .. } = job;
+    let depth = layer.weight.sizes.quads() * QUAD;
+    let values = rows.values.values();
+    assert!(task.rows.end * depth <= values.len());
+    let firsts = task.columns.clone().step_by(N * I::LANES);
+    let outputs = firsts.map(|first| Outputs::<N>::of(layer, first, task.columns.end, I::LANES));
+    let outputs: Vec<_> = outputs.collect();
+    // A token's outputs one after the other, so that memory is written in order; the weights come from the second-level cache.
+    for group in task.rows.clone().step_by(R) {
+        let count = R.min(task.rows.end - group);
+        // Tokens after the last repeat it; nobody keeps them.
+        let token = |r: usize| group + r.min(count - 1);
+        for outputs in &outputs {
+            // SAFETY: the tokens are there, asserted above, and a panel's last quad has as many bytes as a vector takes from its place on.
+            let tile = unsafe {
+                let tokens: [*const I::Value; R] =
+                    std::array::from_fn(|r| values.as_ptr().add(token(r) * depth));
+                tile::<I, R, N>(depth / QUAD, tokens, outputs.weights.map(<[u8]>::as_ptr))
+            };
+            for r in 0..count {
+                let mut line = [0.0; WIDEST];
+                for n in 0..N {
+                    // SAFETY: both have the lanes of a vector.
+                    unsafe {
+                        let to = line[n * I::LANES..].as_mut_ptr();
+                        let offsets = outputs.offsets[n].as_ptr();
+                        I::scaled(tile[r][n], offsets, rows.scales[group + r], to);
+                    }
+                }
+                // SAFETY: the caller's promise.
+                unsafe { put::<I, N>(job, group + r, outputs, &mut line) };
+            }
+        }
+    }
+}
+
+/// The products of `R` tokens and `N` vectors of outputs, over all quads.
+///
+/// # Safety
+///
+/// The processor has the instruction; `quads` quads are readable of every token, and of weights, a panel apart.
+#[inline(always)]
+unsafe fn tile<I: Instruction, const R: usize, const N: usize>(
+    quads: usize,
+    tokens: [*const I::Value; R],
+    weights: [*const u8; N],
+) -> [[I::Sums; N]; R] {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let mut sums = [[I::zero(); N]; R];
+        for quad in 0..quads {
+            let weights: [I::Weights; N] =
+                std::array::from_fn(|n| I::weights(weights[n].add(quad * PANEL * QUAD)));
+            for r in 0..R {
+                let quad = I::quad(tokens[r].add(quad * QUAD));
+                for n in 0..N {
+                    sums[r][n] = I::add(sums[r][n], quad, weights[n]);
+                }
+            }
+        }
+        sums
+    }
+}
+
+/// Adds to a token's sums, `line`, what its values that are kept apart give, and puts them where they belong, under the outputs' scales and
+/// with the bias.
+///
+/// # Safety
+///
+/// The processor has the instruction.
+#[inline(always)]
+unsafe fn put<I: Instruction, const N: usize>(
+    job: &Job<'_, I::Value>,
+    token: usize,
+    outputs: &Outputs<'_, N>,
+    line: &mut [f32; WIDEST],
+) {
+    for (input, value) in job.rows.outliers(token) {
+        let (quad, byte) = (*input as usize / QUAD, *input as usize % QUAD);
+        for n in 0..N {
+            let weights = &outputs.weights[n][quad * PANEL * QUAD..];
+            let (weights, _) = weights.as_chunks::<QUAD>();
+            let sums = &mut line[n * I::LANES..][..I::LANES];
+            for (sum, weights) in sums.iter_mut().zip(weights) {
+                *sum += value * signed(*weights, byte);
+            }
+        }
+    }
+    let start = token * job.layer.weight.sizes.outputs + outputs.first;
+    // SAFETY: no other task has these values of the token.
+    let places = unsafe { job.output.part(start, outputs.some) };
+    let whole = outputs.some == N * I::LANES;
+    let values = line.as_mut_ptr();
+    let to = if whole {
+        places.as_mut_ptr().cast()
+    } else {
+        values
+    };
+    for n in 0..N {
+        let place = n * I::LANES;
+        let (scales, biases) = (&outputs.scales[place..], &outputs.biases[place..]);
+        // SAFETY: the processor has the instruction; all have the lanes of `N` vectors.
+        unsafe {
+            let values = values.add(place);
+            I::moved(values, scales.as_ptr(), biases.as_ptr(), to.add(place));
+        }
+    }
+    if !whole {
+        places.write_copy_of_slice(&line[..outputs.some]);
+    }
+}
+
+/// A byte of a quad of weights.
+#[inline(always)]
+pub(super) fn signed(weights: [u8; QUAD], byte: usize) -> f32 {
+    // The byte goes to the top, and comes back with its sign.
+    let weights = i32::from_le_bytes(weights);
+    (weights << (8 * (QUAD - 1 - byte)) >> (8 * (QUAD - 1))) as f32
+}
