@@ -63,7 +63,7 @@ def held(process):
 
 def lpips(left, right):
     """Zhang et al. (arXiv 1801.03924), version 0.1, over AlexNet."""
-    weights = load_file(LPIPS)
+    weights = {name: value.float() for name, value in load_file(LPIPS).items()}
     shift = torch.tensor([-0.030, -0.088, -0.188]).view(1, 3, 1, 1)
     scale = torch.tensor([0.458, 0.448, 0.450]).view(1, 3, 1, 1)
 
