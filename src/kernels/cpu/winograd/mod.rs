@@ -131,11 +131,7 @@ fn fill_by<'a, C: Scheme>(
         norm,
     } = whole;
     let [before, after] = convolution.geometry.channels;
-    let weights = Weights {
-        values: convolution.weight,
-        before,
-        fixed: fixed.is_some(),
-    };
+    let weights = Weights::of(&convolution, fixed.is_some());
     let lines = lines(before, fixed.is_some());
     let numbers = |channels: usize| panels::moved_len::<C>(channels, lines, lanes);
     let run = |channels: Range<usize>, weights: &[f32]| {
@@ -149,7 +145,7 @@ fn fill_by<'a, C: Scheme>(
             fixed,
         };
         part.run::<C>(lanes, |part, task, space| {
-            compute(part, task, space, scheme);
+            compute(part, task, space, scheme)
         });
     };
     let moved = |channels: &Range<usize>, moved: &mut [f32]| {
@@ -167,11 +163,26 @@ fn fill_by<'a, C: Scheme>(
         });
         return run(0..after, &moved);
     }
+    let some = (WEIGHTS / numbers(1)).max(1) * rows(lanes);
+    let parts = (0..after).step_by(some);
+    in_parts(
+        parts.map(|first| first..after.min(first + some)),
+        numbers,
+        moved,
+        run,
+    );
+}
+
+/// Moves the weights of some channels of the output after the other, each time into the same memory, of `numbers`, and runs with them.
+fn in_parts(
+    parts: impl Iterator<Item = Range<usize>>,
+    numbers: impl Fn(usize) -> usize,
+    moved: impl Fn(&Range<usize>, &mut [f32]),
+    run: impl Fn(Range<usize>, &[f32]),
+) {
     // Taken, not borrowed: while it waits for others, this thread may be given another layer.
     let mut room = ROOM.take();
-    let some = (WEIGHTS / numbers(1)).max(1) * rows(lanes);
-    for first in (0..after).step_by(some) {
-        let channels = first..after.min(first + some);
+    for channels in parts {
         let [room] = sized([&mut room], [numbers(channels.len())]);
         moved(&channels, room);
         run(channels, room);

@@ -18,6 +18,7 @@ use rayon::prelude::*;
 
 use super::fixed;
 use super::schemes::{Apart, GROUP, Group, MOST, Room, Scheme};
+use crate::kernels::cpu::convolution::Convolution;
 use crate::kernels::cpu::product::{Output, Values};
 
 /// Channels whose weights are moved together: those under one scale, where numbers are fixed.
@@ -47,6 +48,16 @@ pub(super) struct Weights<'a> {
     pub(super) before: usize,
     /// Whether they are moved as [`fixed`] numbers.
     pub(super) fixed: bool,
+}
+
+impl<'a> Weights<'a> {
+    pub(super) fn of(convolution: &Convolution<'a>, fixed: bool) -> Self {
+        Self {
+            values: convolution.weight,
+            before: convolution.geometry.channels[0],
+            fixed,
+        }
+    }
 }
 
 /// Lines of a panel or a tile.
