@@ -290,7 +290,8 @@ fn latents(model: &Path) -> Vec<f32> {
 
 #[test]
 fn both_layouts_are_the_same_network() {
-    let plain = latents(&model());
+    // A copy is written in f32; from the fixture's f16 a few tokens go through other sums.
+    let plain = latents(copied(|_| ()).path());
     assert_eq!(latents(copied(original).path()), plain, "original layout");
     let repeated = |tensors: &mut BTreeMap<String, Bytes>| repeat_embedders(tensors, 0);
     assert_eq!(
