@@ -145,7 +145,7 @@ fn fill_by<'a, C: Scheme>(
             fixed,
         };
         part.run::<C>(lanes, |part, task, space| {
-            compute(part, task, space, scheme)
+            compute(part, task, space, scheme);
         });
     };
     let moved = |channels: &Range<usize>, moved: &mut [f32]| {
