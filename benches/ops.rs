@@ -81,11 +81,11 @@ fn attention([rows, heads, queries, keys, width]: [usize; 5], device: &Device, s
     let (query, key, value) = (split(queries), split(keys), split(keys));
     Box::new(move || {
         let (query, key, value) = (query.clone(), key.clone(), value.clone());
-        if side != Side::Burn {
-            ops::attention(query, key, value, Precision::Fused);
-        } else {
+        if side == Side::Burn {
             let options = AttentionModuleOptions::default();
             module::attention(query, key, value, None, None, options);
+        } else {
+            ops::attention(query, key, value, Precision::Fused);
         }
     })
 }
@@ -133,10 +133,10 @@ fn group_norm_silu(sizes: [usize; 4], device: &Device, side: Side) -> Run {
     let norm = GroupNormConfig::new(32, sizes[1]).init(device);
     let input = typed(random(sizes, device), side);
     Box::new(move || {
-        if side != Side::Burn {
-            ops::group_norm_silu(&norm, input.clone());
-        } else {
+        if side == Side::Burn {
             silu(norm.forward(input.clone()));
+        } else {
+            ops::group_norm_silu(&norm, input.clone());
         }
     })
 }
@@ -147,10 +147,10 @@ fn layer_norm(sizes: [usize; 3], device: &Device, side: Side) -> Run {
     let burns = LayerNormConfig::new(sizes[2]).init(device);
     let input = typed(random(sizes, device), side);
     Box::new(move || {
-        if side != Side::Burn {
-            norm.forward(input.clone());
-        } else {
+        if side == Side::Burn {
             burns.forward(input.clone());
+        } else {
+            norm.forward(input.clone());
         }
     })
 }
