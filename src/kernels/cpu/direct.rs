@@ -3,9 +3,8 @@
 
 #![allow(
     clippy::inline_always,
-    clippy::large_types_passed_by_value,
     unsafe_code,
-    reason = "layers are passed by value once a call; one instruction set runs through all of a kernel; tasks write parts of the output that do not overlap"
+    reason = "one instruction set runs through all of a kernel; tasks write parts of the output that do not overlap"
 )]
 
 use std::{cell::RefCell, ops::Range};

@@ -5,10 +5,9 @@
 
 #![allow(
     clippy::inline_always,
-    clippy::large_types_passed_by_value,
     clippy::needless_range_loop,
     unsafe_code,
-    reason = "layers are passed by value once a call; one instruction set runs through all of a kernel; index registers; lines of the output do not overlap"
+    reason = "one instruction set runs through all of a kernel; index registers; lines of the output do not overlap"
 )]
 
 use std::ops::Range;

@@ -2,6 +2,11 @@
 //!
 //! `simd` and `product` are what the others are made of. Results do not depend on the number of threads.
 
+#![allow(
+    clippy::large_types_passed_by_value,
+    reason = "layers are views of their tensors, passed by value once a call"
+)]
+
 pub(crate) mod attention;
 mod caches;
 pub(crate) mod convolution;
