@@ -4,7 +4,8 @@ import argparse
 import statistics
 from typing import Any
 
-from table import spread, table
+from table import spread as median_and_extremes
+from table import table
 from units import Journal
 
 Facts = dict[str, str]
@@ -21,6 +22,11 @@ PAIRS = {
 }
 
 RATIOS = "\n\nRatios are ours in the row above that is bold over the row's own; of bold rows, over ours in f32."
+
+
+def spread(values: list[float]) -> str:
+    """One round has no extremes."""
+    return f"{values[0]:.2f}" if len(values) == 1 else median_and_extremes(values)
 
 
 class Figures:
@@ -74,8 +80,11 @@ def roofline(figures: Figures) -> str:
     rows = []
     for kind in ("f32", "bf16", "i8"):
         peak = figures.peak(kind)
-        best = max(peak.values(), default=None)
-        rows.append([kind, *(f"{peak[who]:.0f}" if who in peak else "–" for who in ("PyTorch", "ours")), f"**{best:.0f}**" if best else "–"])
+        if peak:
+            reached = (f"{peak[who]:.0f}" if who in peak else "–" for who in ("PyTorch", "ours"))
+            rows.append([kind, *reached, f"**{max(peak.values()):.0f}**"])
+    if not rows:
+        return ""
     text = table(["10⁹ multiply-accumulates a second, square product of 2048", "PyTorch (oneDNN, MKL)", "ours", "peak"], rows)
     stream = (figures.journal.result("roofline | PyTorch") or {}).get("bandwidth")
     return text + (f"\n\nA triad of three large arrays moves {stream:.1f} GB/s." if stream else "")
@@ -98,6 +107,8 @@ def steps(figures: Figures) -> str:
     entry = lambda side: spread(list(figures.seconds("steps", side).values()))
     for side in ("f32", "bf16", "q8"):
         ours, name = f"ours {side}", f"**ours**, {side}"
+        if not figures.rounds("steps", ours):
+            continue
         own = [figures.ratio("steps", ours, "ours f32", what) if side != "f32" else "–" for what in ("denoising", "decoding")]
         rows.append([name, entry(ours), own[0], decoding(figures, ours), own[1], figures.memory("steps", ours)])
         for other in [other for other, pair in PAIRS.items() if pair == side and figures.rounds("steps", other)]:
