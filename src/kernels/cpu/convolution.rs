@@ -355,7 +355,7 @@ pub(super) mod tests {
         sums
     }
 
-    fn geometry(
+    pub(in crate::kernels::cpu) fn geometry(
         rows: usize,
         channels: [usize; 2],
         input: [usize; 2],

@@ -317,28 +317,12 @@ fn every<const STEP: usize>(source: &[bf16], target: &mut [bf16]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernels::cpu::convolution::{self, tests::Trial};
+    use crate::kernels::cpu::convolution::{
+        self,
+        tests::{Trial, geometry},
+    };
     use crate::kernels::cpu::few;
     use crate::kernels::cpu::pairs::{Kind, by};
-
-    fn geometry(
-        rows: usize,
-        channels: [usize; 2],
-        input: [usize; 2],
-        kernel: usize,
-        stride: usize,
-        [before, after]: [usize; 2],
-    ) -> Geometry {
-        Geometry {
-            rows,
-            channels,
-            input,
-            output: input.map(|side| (side + before + after - kernel) / stride + 1),
-            kernel: [kernel; 2],
-            stride: [stride; 2],
-            padding: [before; 2],
-        }
-    }
 
     /// The waves of a trial are exact in bf16, so all that is rounded is the output.
     #[track_caller]
