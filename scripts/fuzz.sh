@@ -85,6 +85,7 @@ files() {
   case $1 in
     safetensors) echo src/weights/source/{mod,safetensors}.rs ;;
     shards) echo src/weights/source/{shards,safetensors}.rs ;;
+    gguf) echo src/weights/source/gguf/*.rs ;;
     torch) echo src/weights/source/{mod,place,stored}.rs src/weights/source/torch/*.rs ;;
     adapters) echo src/weights/adapt/*.rs ;;
     embeddings) echo src/text/embedding.rs ;;

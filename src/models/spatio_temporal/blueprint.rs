@@ -36,6 +36,15 @@ impl FilmExtent {
             tokens,
         }
     }
+
+    /// A frame by itself.
+    pub(crate) fn frame(self) -> Extent {
+        Extent {
+            height: self.height,
+            width: self.width,
+            tokens: self.tokens,
+        }
+    }
 }
 
 impl SpatioTemporalUNetConfig {
@@ -53,22 +62,7 @@ impl SpatioTemporalUNetConfig {
     }
 
     fn counted(&self, extent: FilmExtent, products: bool) -> Blueprint {
-        let FilmExtent {
-            height,
-            width,
-            tokens,
-            ..
-        } = extent;
-        let over_frame = Extent {
-            height,
-            width,
-            tokens,
-        };
-        let mut blueprint = if products {
-            self.spatial.blueprint(over_frame)
-        } else {
-            self.spatial.blueprint_without_products(over_frame)
-        };
+        let mut blueprint = self.spatial.counted(extent.frame(), products);
         let sites = self.spatial.line();
         for (site, cell) in sites.into_iter().zip(&mut blueprint.cells) {
             if let Some(place) = self.place(site) {

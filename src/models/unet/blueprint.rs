@@ -45,7 +45,8 @@ impl UNetConfig {
         [inputs.max().unwrap_or(0), outputs.max().unwrap_or(0)]
     }
 
-    fn counted(&self, extent: Extent, products: bool) -> Blueprint {
+    /// [`blueprint`](Self::blueprint), with attention's two products or without.
+    pub(crate) fn counted(&self, extent: Extent, products: bool) -> Blueprint {
         let counter = Counter {
             config: self,
             extent,

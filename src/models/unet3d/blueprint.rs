@@ -3,7 +3,7 @@
 use super::config::UNet3dConfig;
 use crate::denoiser::{Blueprint, BranchCost, Cell};
 use crate::models::spatio_temporal::FilmExtent;
-use crate::models::unet::{CellModule, Extent};
+use crate::models::unet::CellModule;
 use crate::recall::Branch;
 
 /// Weights of the four kernels along frames after a residual block.
@@ -27,25 +27,10 @@ impl UNet3dConfig {
     }
 
     fn counted(&self, extent: FilmExtent, products: bool) -> Blueprint {
-        let FilmExtent {
-            frames,
-            height,
-            width,
-            tokens,
-        } = extent;
-        let over_frame = Extent {
-            height,
-            width,
-            tokens,
-        };
-        let mut blueprint = if products {
-            self.spatial.blueprint(over_frame)
-        } else {
-            self.spatial.blueprint_without_products(over_frame)
-        };
+        let mut blueprint = self.spatial.counted(extent.frame(), products);
         let sites = self.spatial.line();
         for (site, cell) in sites.into_iter().zip(&mut blueprint.cells) {
-            cell.context = cell.context.div_ceil(frames as u64);
+            cell.context = cell.context.div_ceil(extent.frames as u64);
             self.add(site, (extent, products), cell);
         }
         blueprint
