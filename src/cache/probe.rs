@@ -7,7 +7,13 @@ use std::collections::VecDeque;
 
 use burn::tensor::Tensor;
 
-use super::{decider::Decider, plan::CachePlan, spans::Span, step::Line, store::Signature};
+use super::{
+    decider::Decider,
+    plan::CachePlan,
+    spans::Span,
+    step::{Asked, Line, Made},
+    store::{Signature, signature},
+};
 use crate::denoiser::{Carry, StagedDenoiser, numbers};
 use crate::recall::Recall;
 
@@ -56,8 +62,28 @@ impl<C: Carry> Probe<C> {
         self.past.clear();
     }
 
+    /// The prediction of an evaluation whose rows of the latents are `sample`.
+    pub(super) fn predict<D: StagedDenoiser<Carry = C> + ?Sized>(
+        &mut self,
+        asked: &Asked<'_, '_, D>,
+        sample: Tensor<4>,
+    ) -> Made {
+        self.admit(signature(&sample));
+        let Asked { line, span, .. } = *asked;
+        let (prediction, refreshes) = line.probed(sample, &asked.all(), span, self);
+        Made {
+            prediction,
+            span: Span {
+                refresh: refreshes,
+                ..*span
+            },
+            refreshes,
+            cells: line.plan.runs(refreshes),
+        }
+    }
+
     /// Forgets what was made from other latents than these.
-    pub(super) fn admit(&mut self, sample: Signature) {
+    fn admit(&mut self, sample: Signature) {
         if self.sample.replace(sample) != Some(sample) {
             self.void();
         }
@@ -134,7 +160,7 @@ fn difference<C: Carry>(one: &C, other: &C) -> Tensor<1> {
 
 impl<D: StagedDenoiser + ?Sized> Line<'_, D> {
     /// The prediction of one evaluation, and whether it computed everything: where the span refreshes, or `probe` asks for it.
-    pub(super) fn probed(
+    fn probed(
         &self,
         sample: Tensor<4>,
         prepared: &D::Prepared,

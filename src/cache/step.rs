@@ -5,7 +5,7 @@ use std::ops::Range;
 use burn::tensor::Tensor;
 
 use super::{plan::CachePlan, rule::OpenSkips, spans::Span};
-use crate::denoiser::{Carry as _, StagedDenoiser};
+use crate::denoiser::{Carry as _, Evaluation, StagedDenoiser};
 use crate::recall::Recall;
 
 /// A denoiser under a plan.
@@ -22,6 +22,42 @@ impl<D: ?Sized> Clone for Line<'_, D> {
 }
 
 impl<D: ?Sized> Copy for Line<'_, D> {}
+
+/// A span that is to be predicted.
+pub(super) struct Asked<'s, 'a, D: StagedDenoiser + ?Sized> {
+    pub(super) line: Line<'a, D>,
+    /// What its rows are conditioned on.
+    pub(super) run: &'s D::Run,
+    pub(super) span: &'s Span,
+    /// As many as the span has.
+    pub(super) evaluations: &'s [Evaluation],
+}
+
+impl<D: StagedDenoiser + ?Sized> Asked<'_, '_, D> {
+    /// What its first evaluation reads of the run.
+    pub(super) fn first(&self) -> D::Prepared {
+        let first = &self.evaluations[..1];
+        self.line.denoiser.prepare(self.run, first)
+    }
+
+    /// What all its evaluations read of the run.
+    pub(super) fn all(&self) -> D::Prepared {
+        self.line.denoiser.prepare(self.run, self.evaluations)
+    }
+}
+
+/// A span that was predicted.
+#[derive(Debug)]
+pub(super) struct Made {
+    /// Of all evaluations, rows step-major.
+    pub(super) prediction: Tensor<4>,
+    /// What was asked for, or decided while it was made.
+    pub(super) span: Span,
+    /// Whether its first evaluation ran every cell.
+    pub(super) refreshes: bool,
+    /// The cells that ran in front of the cut and after it.
+    pub(super) cells: [Range<usize>; 2],
+}
 
 /// Where a span comes in.
 #[derive(Debug, Clone)]
@@ -142,6 +178,21 @@ impl<D: StagedDenoiser + ?Sized> Line<'_, D> {
     fn go_on(&self, carry: D::Carry, prepared: &D::Prepared, recall: &mut Recall<'_>) -> Tensor<4> {
         let rest = self.plan.cut..self.plan.cells;
         let carry = self.advance(carry, rest, prepared, recall);
+        self.denoiser.leave(carry, prepared)
+    }
+
+    /// The prediction for `sample` by the cells that `skips` does not name.
+    pub(super) fn without_cells(
+        &self,
+        skips: impl Fn(usize) -> bool,
+        prepared: &D::Prepared,
+        sample: Tensor<4>,
+    ) -> Tensor<4> {
+        let entered = self.denoiser.enter(sample, prepared);
+        let left = (0..self.denoiser.cells()).filter(|&cell| !skips(cell));
+        let carry = left.fold(entered, |carry, cell| {
+            self.advance(carry, cell..cell + 1, prepared, &mut Recall::none())
+        });
         self.denoiser.leave(carry, prepared)
     }
 

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use burn::tensor::{DType, Tensor};
 
-use super::{predictor::Predictor, spans::Span};
+use super::{plan::CachePlan, predictor::Predictor, spans::Span};
 use crate::denoiser::Carry;
 
 /// What reuse steps read.
@@ -66,10 +66,10 @@ impl<C> Forecast<C> {
 }
 
 impl<C: Carry> Store<C> {
-    pub(super) fn new(predictor: Predictor, verifies: bool) -> Self {
+    pub(super) fn of(plan: &CachePlan) -> Self {
         Self {
-            predictor,
-            verifies,
+            predictor: plan.predictor,
+            verifies: plan.verify.is_some(),
             past: VecDeque::new(),
             in_place: false,
             bytes: 0,

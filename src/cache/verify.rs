@@ -10,7 +10,7 @@ use serde::Serialize;
 use super::{
     plan::CachePlan,
     spans::{Before, Span},
-    store::Expected,
+    store::Store,
 };
 use crate::denoiser::{Carry, numbers};
 
@@ -81,14 +81,15 @@ impl Verifier {
         Some(self.last?.saturating_add(self.limit?))
     }
 
-    /// Takes in that an evaluation refreshed: what was computed, and what was expected in its place.
+    /// Takes in that an evaluation refreshed: what was computed, and what the refreshes before it would have stood in with.
     pub(super) fn refreshed<C: Carry>(
         &mut self,
         evaluation: usize,
         computed: Option<&C>,
-        expected: Option<Expected<C>>,
+        store: &Store<C>,
     ) {
         let before = self.last.replace(evaluation);
+        let expected = store.expected(evaluation);
         let (Some(before), Some(computed), Some(expected)) = (before, computed, expected) else {
             return;
         };
