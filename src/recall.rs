@@ -28,7 +28,7 @@ pub struct Site {
 }
 
 /// Keeps outputs of branches between evaluations, and says which are used again.
-pub trait BranchMemory {
+pub trait BranchMemory: Send {
     /// The output to use in place of computing the branch.
     fn recall(&mut self, site: Site) -> Option<Tensor<3>>;
 

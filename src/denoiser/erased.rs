@@ -4,10 +4,11 @@ use std::any::Any;
 use std::fmt::{self, Debug};
 use std::ops::Range;
 
-use burn::tensor::Tensor;
+use burn::tensor::{Device, Tensor};
 
 use super::{Carry, Evaluation, StagedDenoiser};
 use crate::conditioning::Conditioning;
+use crate::ops::on_workers;
 use crate::recall::Recall;
 use crate::weights::BlockReader;
 
@@ -54,15 +55,15 @@ pub struct AnyRun(Box<dyn Any>);
 /// What some trunk has prepared for a span.
 pub struct AnyPrepared(Box<dyn Any>);
 
-/// What crosses the cell boundaries of some trunk.
-pub struct AnyCarry(Box<dyn ErasedCarry>);
+/// What crosses the cell boundaries of some trunk, on its device.
+pub struct AnyCarry(Box<dyn ErasedCarry>, Device);
 
 /// Said of a value that reaches another trunk than the one that made it.
 const FOREIGN: &str = "a trunk reads what it made itself";
 
 impl<D> Denoiser for D
 where
-    D: StagedDenoiser<Carry: 'static, Run: 'static, Prepared: 'static>
+    D: StagedDenoiser<Carry: Send + 'static, Run: 'static, Prepared: Sync + 'static>
         + Debug
         + Send
         + Sync
@@ -91,7 +92,9 @@ where
     }
 
     fn enter_any(&self, sample: Tensor<4>, prepared: &AnyPrepared) -> AnyCarry {
-        AnyCarry(Box::new(self.enter(sample, prepared.of::<D>())))
+        let (device, prepared) = (sample.device(), prepared.of::<D>());
+        let carry = on_workers(&device, || self.enter(sample, prepared));
+        AnyCarry(Box::new(carry), device)
     }
 
     fn advance_any(
@@ -101,9 +104,10 @@ where
         prepared: &AnyPrepared,
         recall: &mut Recall<'_>,
     ) -> AnyCarry {
-        let carry = carry.into::<D::Carry>();
-        let carry = self.advance(carry, cells, prepared.of::<D>(), recall);
-        AnyCarry(Box::new(carry))
+        let (carry, device) = carry.into::<D::Carry>();
+        let prepared = prepared.of::<D>();
+        let carry = on_workers(&device, || self.advance(carry, cells, prepared, recall));
+        AnyCarry(Box::new(carry), device)
     }
 
     fn reader_any(&self) -> Option<&BlockReader> {
@@ -111,7 +115,9 @@ where
     }
 
     fn leave_any(&self, carry: AnyCarry, prepared: &AnyPrepared) -> Tensor<4> {
-        self.leave(carry.into::<D::Carry>(), prepared.of::<D>())
+        let (carry, device) = carry.into::<D::Carry>();
+        let prepared = prepared.of::<D>();
+        on_workers(&device, || self.leave(carry, prepared))
     }
 }
 
@@ -170,14 +176,14 @@ impl AnyPrepared {
 }
 
 impl AnyCarry {
-    fn into<C: Carry + 'static>(self) -> C {
-        *self.0.into_any().downcast().expect(FOREIGN)
+    fn into<C: Carry + 'static>(self) -> (C, Device) {
+        (*self.0.into_any().downcast().expect(FOREIGN), self.1)
     }
 }
 
 impl Clone for AnyCarry {
     fn clone(&self) -> Self {
-        Self(self.0.cloned())
+        Self(self.0.cloned(), self.1.clone())
     }
 }
 
@@ -187,7 +193,7 @@ impl Carry for AnyCarry {
     }
 
     fn without_skips(self) -> Self {
-        Self(self.0.skipless())
+        Self(self.0.skipless(), self.1)
     }
 
     fn mix(parts: &[(&Self, f64)]) -> Self {
@@ -196,13 +202,13 @@ impl Carry for AnyCarry {
             .map(|(part, weight)| (part.0.as_any(), *weight));
         let erased: Vec<(&dyn Any, f64)> = erased.collect();
         let (first, _) = parts.first().expect("a carry to mix");
-        Self(first.0.mixed(&erased))
+        Self(first.0.mixed(&erased), first.1.clone())
     }
 
     fn join(steps: Vec<Self>) -> Self {
-        let mut steps = steps.into_iter().map(|step| step.0);
-        let first = steps.next().expect("a carry to join");
-        Self(first.joined(steps.collect()))
+        let mut steps = steps.into_iter();
+        let Self(first, device) = steps.next().expect("a carry to join");
+        Self(first.joined(steps.map(|step| step.0).collect()), device)
     }
 
     fn magnitude(&self) -> Tensor<1> {

@@ -21,6 +21,7 @@ pub mod quarantine;
 mod reference;
 mod route;
 mod sum;
+mod workers;
 
 #[cfg(feature = "gpu")]
 mod cube;
@@ -51,6 +52,7 @@ use quarantine::Kernel;
 use route::{Abilities, AttentionShape};
 pub use route::{AttentionPath, Precision};
 pub use sum::add;
+pub(crate) use workers::on_workers;
 
 /// What a backend may bring kernels for.
 #[backend_extension(Cube: cfg(feature = "gpu"), Flex: cfg(feature = "cpu"), Fusion: cfg(feature = "gpu"))]

@@ -1,6 +1,7 @@
 //! The multiply-accumulates that kernels execute, counted where a kernel is entered: what share of a processor's peak they reach.
 
 use std::cell::Cell;
+use std::ops::Add;
 
 use crate::kernels::ExecutedMacs;
 
@@ -27,6 +28,33 @@ pub(super) fn count(operands: Operands, macs: usize) {
         Operands::I8 => executed.i8 += macs as u64,
     }
     EXECUTED.set(executed);
+}
+
+impl Add for ExecutedMacs {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self {
+            f32: self.f32 + other.f32,
+            bf16: self.bf16 + other.bf16,
+            i16: self.i16 + other.i16,
+            i8: self.i8 + other.i8,
+        }
+    }
+}
+
+/// Does `work` on one of the threads that share the kernels' work, or here if this is one; what it executes counts for the thread that calls.
+pub(crate) fn on_workers<T: Send>(work: impl FnOnce() -> T + Send) -> T {
+    if rayon::current_thread_index().is_some() {
+        return work();
+    }
+    let (result, macs) = rayon::scope(|_| {
+        let others = EXECUTED.take(); // the thread may have been waiting in work of another caller
+        let result = work();
+        (result, EXECUTED.replace(others))
+    });
+    EXECUTED.set(EXECUTED.get() + macs);
+    result
 }
 
 /// Of the kernels that this thread has called since it began.
@@ -202,5 +230,19 @@ mod tests {
             std::thread::spawn(other).join().unwrap();
         });
         assert_eq!(macs, ExecutedMacs::default());
+    }
+
+    #[test]
+    fn what_runs_on_workers_counts_for_the_caller_alone() {
+        let multiply = || drop(linear(&[0.0; 8], Values::F32(&[0.0; 64]), None, 8, 8));
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(1);
+        let pool = pool.build().unwrap();
+        let macs = of(|| on_workers(multiply));
+        assert_eq!(macs, in_f32(64));
+        let outside = of(|| {
+            let inside = pool.install(|| of(|| on_workers(multiply)));
+            assert_eq!(inside, in_f32(64));
+        });
+        assert_eq!(outside, ExecutedMacs::default());
     }
 }
