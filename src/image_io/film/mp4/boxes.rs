@@ -91,7 +91,7 @@ fn film_box(
                 language: "und".into(),
                 ..Mdhd::default()
             },
-            hdlr: handler(b"vide"),
+            hdlr: handler(*b"vide"),
             minf: Minf {
                 vmhd: Some(Vmhd::default()),
                 dinf: Dinf {
@@ -119,9 +119,9 @@ fn film_box(
     })
 }
 
-fn handler(kind: &[u8; 4]) -> Hdlr {
+fn handler(kind: [u8; 4]) -> Hdlr {
     Hdlr {
-        handler: FourCC::new(kind),
+        handler: FourCC::new(&kind),
         name: String::new(),
     }
 }
@@ -215,7 +215,7 @@ fn settings(texts: &[(String, String)]) -> Udta {
     };
     Udta {
         meta: Some(Meta {
-            hdlr: handler(b"mdir"),
+            hdlr: handler(*b"mdir"),
             items: vec![Any::Ilst(list)],
         }),
         ..Udta::default()
