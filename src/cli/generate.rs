@@ -142,7 +142,7 @@ fn make(
     machine: &Machine,
     observer: &mut dyn Observer,
 ) -> Result<Made, Error> {
-    let load = |model: &Model| model.load(machine);
+    let load = |model: &Model| model.load_once(machine);
     stages.generate(machine, cancel::token(), load, observer)
 }
 

@@ -42,13 +42,13 @@ pub(crate) struct PartEntry {
 }
 
 impl MemoryFacts {
-    /// Models run one after the other, each dropped before the next is read: the one that takes most counts.
+    /// Of a run by itself. Models run one after the other, each dropped before the next is read: the one that takes most counts.
     pub(crate) fn forecast(
         stages: &Stages,
         format: Format,
         streaming: Streaming,
     ) -> Result<Self, Error> {
-        let kept = Kept::unnamed(format)?;
+        let kept = Kept::unnamed(format)?.releasing_texts();
         let least = Self::fullest(stages, kept, Arrangement::least)?;
         if streaming == Streaming::Always {
             return Ok(least);
@@ -130,6 +130,7 @@ impl PartEntry {
             parameters,
             bytes,
             streamed,
+            released: _,
         } = weights;
         Self {
             part,
@@ -155,6 +156,8 @@ fn assumption(kept: Kept, unseen: bool) -> String {
     };
     if let Some(bits) = bits {
         format!("on the CPU, linear layers in {bits} bits, the rest {files}")
+    } else if kept.denoiser == Storage::Pairs {
+        "on the CPU, in bf16, text encoders in f32 or as the files have them".to_owned()
     } else if kept.on_processor {
         format!("on the CPU, {files}")
     } else {

@@ -8,8 +8,8 @@ use crate::{
     error::Error,
     models::control::ControlNetConfig,
     pipeline::{
-        Adapters, Arrangement, ModelConfig, Pipeline, PromptEmbeds, Request, Resolved, Texts,
-        check_control_weights, check_weights,
+        Adapters, Arrangement, ModelConfig, Pipeline, PromptEmbeds, Request, Residency, Resolved,
+        Texts, check_control_weights, check_weights,
     },
 };
 
@@ -155,6 +155,16 @@ impl Model {
         model.load(machine)
     }
 
+    /// [`load`](Self::load), for one run: text encoders that nobody wants kept are released behind its prompts, as nobody asks them again.
+    #[cfg(feature = "cli")]
+    pub(crate) fn load_once(&self, machine: &Machine) -> Result<Pipeline, Error> {
+        let mut pipeline = self.load(machine)?;
+        if machine.residency == Residency::Auto {
+            pipeline.set_residency(Residency::Release);
+        }
+        Ok(pipeline)
+    }
+
     /// Reads the weights.
     pub(crate) fn load(&self, machine: &Machine) -> Result<Pipeline, Error> {
         let (device, adapters) = (machine.device.device(), &self.adapters);
@@ -185,5 +195,42 @@ pub(crate) fn workload(model: &Model, request: &Request, resolved: &Resolved) ->
     Workload {
         name: format!("{model}{nets} {items}x{channels}x{height}x{width} in {rows} rows, {rule}"),
         macs: resolved.forecast(1).total_macs(),
+    }
+}
+
+#[cfg(all(test, feature = "bundled", feature = "cpu", feature = "cli"))]
+mod tests {
+    use super::*;
+    use crate::engine::machine::Place;
+    use crate::pipeline::Streaming;
+
+    #[test]
+    fn text_encoders_stay_where_another_prompt_can_come() {
+        let said = Overrides::default();
+        let model = Model::open(None, said, Reading::Weights, &mut ()).expect("a model");
+        let request = Request {
+            steps: Some(1),
+            ..Request::new("a red circle")
+        };
+        for (residency, once, stay) in [
+            (Residency::Auto, false, true),
+            (Residency::Auto, true, false),
+            (Residency::Keep, true, true),
+        ] {
+            let place = Place {
+                device: "cpu".parse().expect("a device"),
+                dtype: None,
+                weights: None,
+                activations: None,
+                residency,
+                streaming: Streaming::default(),
+                unchecked: true,
+            };
+            let machine = Machine::open(place, &mut ()).expect("the processor");
+            let load = if once { Model::load_once } else { Model::load };
+            let pipeline = load(&model, &machine).expect("weights");
+            pipeline.generate(&request, &mut ()).expect("a picture");
+            assert_eq!(pipeline.holds_text_encoders(), stay, "{residency:?} {once}");
+        }
     }
 }

@@ -195,6 +195,22 @@ impl Storage {
         }
     }
 
+    /// For the autoencoder of a run whose denoiser computes in `dtype`: bf16 on the processor if that does, else f32. bf16 reaches as far as
+    /// f32, so what overflows f16 (`force_upcast`) does not there.
+    ///
+    /// # Errors
+    ///
+    /// As [`of`](Self::of).
+    pub fn of_decoder(processor: bool, dtype: DType) -> Result<Self, Error> {
+        let narrow = processor && dtype == DType::BF16;
+        Self::on(processor, if narrow { dtype } else { DType::F32 })
+    }
+
+    /// The type that a module computes in.
+    pub fn computes_in(self) -> DType {
+        self.dtype(DType::F32, false)
+    }
+
     /// The type of a tensor that the file has in `kept`.
     pub(super) fn dtype(self, kept: DType, is_weight: bool) -> DType {
         match self {

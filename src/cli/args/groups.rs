@@ -313,10 +313,10 @@ pub(in crate::cli) struct Machine {
     /// How linear layers keep their weights: file, as it has them, or, on the CPU, q8, in 8 bits, or q4, in 4 bits [default: file]
     #[arg(long, value_name = "W")]
     pub(in crate::cli) weights: Option<WeightFormat>,
-    /// What the denoiser's layers multiply their weights with: dtype, what --dtype computes, or, on the CPU and with --weights q8, q8, the same in 8 bits [default: dtype]
+    /// What the denoiser's layers multiply their weights with: dtype, what --dtype computes, or, on the CPU and with --weights q8, q8, the same in 8 bits, and attention in bf16 [default: dtype]
     #[arg(long, value_name = "A")]
     pub(in crate::cli) activations: Option<ActivationFormat>,
-    /// Text encoders while the denoiser runs: keep, release (and read them again for the next prompt), or auto, which releases them when memory is short
+    /// Text encoders while the denoiser runs: keep, release (and read them again for the next prompt), or auto, which releases them when memory is short or no other prompt can come
     #[arg(long, value_name = "POLICY", default_value = "auto")]
     pub(in crate::cli) text_encoders: Residency,
     #[command(flatten)]
@@ -340,7 +340,7 @@ pub(in crate::cli) struct Place {
     /// auto, cpu, wgpu, vulkan, metal or cuda; a number picks one of several, as in cuda:1
     #[arg(long, value_name = "D", default_value = "auto")]
     pub(in crate::cli) device: DeviceChoice,
-    /// f32, f16 or bf16 [default: f16 on a GPU that has it, else f32]
+    /// f32, f16 or bf16, on the CPU of the autoencoder too [default: f16 on a GPU that has it, else f32]
     #[arg(long, value_name = "T")]
     pub(in crate::cli) dtype: Option<DtypeChoice>,
 }

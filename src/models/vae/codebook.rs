@@ -5,7 +5,7 @@
 
 use burn::module::Module;
 use burn::nn::{Embedding, EmbeddingConfig};
-use burn::tensor::{Device, Int, Tensor};
+use burn::tensor::{Device, FloatDType, Int, Tensor};
 
 use crate::ops::{to_map, to_tokens};
 
@@ -32,7 +32,10 @@ impl Codebook {
         let [rows, positions, channels] = tokens.dims();
         let vectors = tokens.reshape([rows * positions, channels]);
         let codes = self.embedding.weight.val(); // [codes, channels]
-        let quantised = codes.clone().select(0, nearest(&vectors, &codes));
+        // Half precision would take neighbours for equals.
+        let in_full = |some: &Tensor<2>| some.clone().cast(FloatDType::F32);
+        let found = nearest(&in_full(&vectors), &in_full(&codes));
+        let quantised = codes.select(0, found);
         to_map(quantised.reshape([rows, positions, channels]), size)
     }
 }

@@ -1,5 +1,7 @@
 //! What decoding costs, from the configuration alone.
 
+use burn::tensor::DType;
+
 use super::Tiling;
 use super::config::{Level, VaeConfig};
 
@@ -60,18 +62,19 @@ impl VaeConfig {
     }
 
     /// [`decode_frames_bytes`](Self::decode_frames_bytes) of what `tiling` works on at once, the whole or a tile, of `latents`, `[frames
-    /// decoded together, channels, height, width]`.
-    pub fn working_bytes(&self, latents: [usize; 4], tiling: Tiling) -> u64 {
+    /// decoded together, channels, height, width]`, in `dtype`.
+    pub fn working_bytes(&self, latents: [usize; 4], tiling: Tiling, dtype: DType) -> u64 {
         let [frames, _, height, width] = self.worked_on(latents, tiling);
-        self.decode_frames_bytes(frames, height, width)
+        brought_to(dtype, self.decode_frames_bytes(frames, height, width))
     }
 
     /// Bytes of the largest tensor that decoding `latents`, `[frames decoded together, channels, height, width]`, in this `tiling`
-    /// makes, in f32.
-    pub fn largest_map(&self, latents: [usize; 4], tiling: Tiling) -> u64 {
+    /// makes, in `dtype`.
+    pub fn largest_map(&self, latents: [usize; 4], tiling: Tiling, dtype: DType) -> u64 {
         let [frames, _, height, width] = self.worked_on(latents, tiling);
         if let Some(tiny) = &self.tiny {
-            return frames as u64 * tiny.largest_map((height * width) as u64);
+            let largest = tiny.largest_map((height * width) as u64);
+            return brought_to(dtype, frames as u64 * largest);
         }
         let largest = |(level, positions): (Level, u64)| {
             let grown = positions * if level.resample { 4 } else { 1 };
@@ -79,10 +82,12 @@ impl VaeConfig {
             map * size_of::<f32>() as u64
         };
         let levels = self.at_levels((height * width) as u64);
-        frames as u64 * levels.map(largest).max().unwrap_or(0)
+        let largest = levels.map(largest).max().unwrap_or(0);
+        brought_to(dtype, frames as u64 * largest)
     }
 
-    /// Whether latents of `[frames decoded together, channels, height, width]` are split under `tiling`.
+    /// Whether latents of `[frames decoded together, channels, height, width]` are split under `tiling`: by what f32 takes, whatever it computes
+    /// in, so that a picture in half precision is made as one in f32 is.
     pub fn tiled(&self, [frames, _, height, width]: [usize; 4], tiling: Tiling) -> bool {
         let wanted = match tiling {
             Tiling::Automatic => self.decode_frames_bytes(frames, height, width) > UNTILED_BYTES,
@@ -111,6 +116,11 @@ impl VaeConfig {
         let levels = self.decoder_levels().into_iter().enumerate();
         levels.map(move |(index, level)| (level, latents << (2 * index)))
     }
+}
+
+/// Bytes in `dtype` of what takes as many in f32.
+fn brought_to(dtype: DType, bytes: u64) -> u64 {
+    bytes / size_of::<f32>() as u64 * dtype.size() as u64
 }
 
 /// What is alive at a level's peak: a residual block's input beside its norm and its first convolution, or its output twice and its
@@ -191,14 +201,13 @@ mod tests {
         assert!(!config.tiled([1, 4, 96, 96], Tiling::Automatic));
         let tile = config.decode_bytes(64, 64);
         assert_eq!(
-            config.working_bytes([1, 4, 128, 128], Tiling::Automatic),
+            config.working_bytes([1, 4, 128, 128], Tiling::Automatic, DType::F32),
             tile
         );
-        let whole = config.largest_map([1, 4, 128, 128], Tiling::Never);
-        assert_eq!(
-            whole,
-            4 * config.largest_map([1, 4, 128, 128], Tiling::Always)
-        );
+        let largest = |tiling, dtype| config.largest_map([1, 4, 128, 128], tiling, dtype);
+        let whole = largest(Tiling::Never, DType::F32);
+        assert_eq!(whole, 4 * largest(Tiling::Always, DType::F32));
+        assert_eq!(whole, 2 * largest(Tiling::Never, DType::BF16));
     }
 
     #[test]

@@ -18,7 +18,7 @@ pub use tiny::{TinyConfig, TinyHalf};
 
 use burn::module::Module;
 use burn::nn::conv::Conv2d;
-use burn::tensor::{DType, Device, Tensor};
+use burn::tensor::{DType, Device, FloatDType, Tensor};
 use serde::{Deserialize, Serialize};
 
 use crate::nn::conv1x1;
@@ -108,7 +108,7 @@ impl Autoencoder {
         latents / self.config.scaling_factor + self.config.shift_factor
     }
 
-    /// Moments of `pixels` in [-1, 1], one row at a time.
+    /// Moments of `pixels` in [-1, 1], one row at a time; in f32 where it computes in half precision.
     ///
     /// # Shapes
     ///
@@ -149,7 +149,7 @@ impl Autoencoder {
         }
     }
 
-    /// Pixels, in [-1, 1] but not clamped, of `latents`, one row at a time.
+    /// Pixels, in [-1, 1] but not clamped, of `latents`, one row at a time; in f32 where it computes in half precision.
     ///
     /// # Shapes
     ///
@@ -179,10 +179,10 @@ impl Autoencoder {
 
     fn encode_whole(&self, pixels: Tensor<4>) -> Tensor<4> {
         let moments = self.encoder.forward(pixels);
-        match &self.quant_conv {
+        widened(match &self.quant_conv {
             Some(conv) => ops::conv2d(conv, moments),
             None => moments,
-        }
+        })
     }
 
     fn decode_whole(&self, latents: Tensor<4>) -> Tensor<4> {
@@ -191,11 +191,20 @@ impl Autoencoder {
             Some(conv) => ops::conv2d(conv, latents),
             None => latents,
         };
-        self.decoder.forward(latents)
+        widened(self.decoder.forward(latents))
     }
 
-    fn dtype(&self) -> DType {
+    /// The type it computes in, to which what it reads is brought.
+    pub fn dtype(&self) -> DType {
         self.decoder.dtype()
+    }
+}
+
+/// What comes out of half precision, for what is done to it in f32.
+fn widened(map: Tensor<4>) -> Tensor<4> {
+    match map.dtype() {
+        DType::F16 | DType::BF16 => map.cast(FloatDType::F32),
+        _ => map,
     }
 }
 

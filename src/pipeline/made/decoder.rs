@@ -62,16 +62,18 @@ impl Decoder {
     ) -> Result<Self, Error> {
         let (key, part) = ("vae", "model_index.json");
         let vae = config.vae().ok_or(ConfigError::Missing { key, part })?;
-        Self::of(folder, vae, device)
+        Self::of(folder, vae, device, DType::F32)
     }
 
+    /// [`load`](Self::load), in a run whose denoiser computes in `dtype` ([`Storage::of_decoder`]).
     pub(in crate::pipeline) fn of(
         folder: &ModelFolder,
         config: &VaeConfig,
         device: &Device,
+        dtype: DType,
     ) -> Result<Self, Error> {
         Ok(Self {
-            vae: read(folder, config, device)?,
+            vae: read(folder, config, device, dtype)?,
             folder: folder.clone(),
             device: device.clone(),
         })
@@ -137,9 +139,13 @@ impl Decoder {
             0
         };
         let together = [chunk.min(items), channels, height, width];
-        let largest = config.largest_map(together, tiling);
+        let dtype = match rung {
+            Rung::Whole | Rung::Tiled => self.vae.dtype(),
+            Rung::Processor => DType::F32,
+        };
+        let largest = config.largest_map(together, tiling, dtype);
         Need {
-            bytes: config.working_bytes(together, tiling) + 2 * pictures + kernels,
+            bytes: config.working_bytes(together, tiling, dtype) + 2 * pictures + kernels,
             largest: largest.max(pictures),
         }
     }
@@ -190,7 +196,7 @@ impl Decoder {
         })?;
         let task = "reading the latents back";
         let data = device::caught(&self.device, task, || read_back(&latents, task))?;
-        let vae = read(&self.folder, self.vae.config(), &processor)?;
+        let vae = read(&self.folder, self.vae.config(), &processor, DType::F32)?;
         let how = Decoding {
             tiling: Tiling::Automatic,
             ..how
@@ -199,9 +205,14 @@ impl Decoder {
     }
 }
 
-fn read(folder: &ModelFolder, config: &VaeConfig, device: &Device) -> Result<Autoencoder, Error> {
+fn read(
+    folder: &ModelFolder,
+    config: &VaeConfig,
+    device: &Device,
+    dtype: DType,
+) -> Result<Autoencoder, Error> {
     let vae = Autoencoder::new(config.clone(), device);
-    let storage = Storage::of(device, DType::F32)?;
+    let storage = Storage::of_decoder(device::is_processor(device), dtype)?;
     load_strict(vae, &folder.weights("vae")?, "vae", storage)
 }
 

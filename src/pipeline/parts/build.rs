@@ -46,24 +46,28 @@ pub(in crate::pipeline) struct Parts {
 
 impl Parts {
     /// Reads the weights of the model whose configuration is `config`: the denoiser as `origin.format` says, text encoders likewise but
-    /// in f32, all else in f32.
+    /// in f32, the autoencoder in f32, or in bf16 where the processor's denoiser is ([`Storage::of_decoder`]); all else in f32.
     pub(in crate::pipeline) fn load(config: &ModelConfig, origin: Origin) -> Result<Self, Error> {
         let Origin { folder, device, .. } = &origin;
         let (folder, device) = (folder.clone(), device.clone());
         let (merge, storage) = (origin.merge.clone(), Storage::of(&device, origin.format)?);
         let streams = origin.arrangement.streams_denoiser;
-        let (source, notes) = source(&config.source, origin)?;
+        let dtype = origin.format.dtype;
         let weights = Denoisers {
             folder: &folder,
             storage,
             merge: &merge,
             streams,
         };
+        let trunk = trunk(&config.trunk, &device, &weights)?;
+        let space = space(&config.space, &folder, &device, dtype)?;
+        // Last: what is released first lies behind what stays, and the allocator gives it back.
+        let (source, notes) = source(&config.source, origin)?;
         Ok(Self {
             source,
+            trunk,
+            space,
             notes,
-            trunk: trunk(&config.trunk, &device, &weights)?,
-            space: space(&config.space, &folder, &device)?,
         })
     }
 }
@@ -180,9 +184,10 @@ fn space(
     config: &SpaceConfig,
     folder: &ModelFolder,
     device: &Device,
+    dtype: DType,
 ) -> Result<Box<dyn Space>, Error> {
     match config {
-        SpaceConfig::Latents(vae) => Ok(Box::new(Decoder::of(folder, vae, device)?)),
+        SpaceConfig::Latents(vae) => Ok(Box::new(Decoder::of(folder, vae, device, dtype)?)),
         SpaceConfig::Pixels => Ok(Box::new(Pixels)),
     }
 }

@@ -20,6 +20,8 @@ pub struct Kept {
     pub decoder: Storage,
     /// Whether the kernels of the CPU run, which keep memory of their own.
     pub on_processor: bool,
+    /// Whether text encoders are released behind the prompts.
+    pub releases_texts: bool,
     /// What of the model is in memory at a time.
     pub arrangement: Arrangement,
 }
@@ -34,15 +36,15 @@ impl Kept {
         Self::new(device::is_processor(device), format.into())
     }
 
-    /// For a device that is not named: in f32 the CPU, which leaves half-precision weights as they are in the file; in half precision a
-    /// GPU, with text encoders and autoencoder in f32.
+    /// For a device that is not named: in f32, where half-precision weights stay as they are in the file, and in bf16 the CPU; in f16 a GPU,
+    /// with text encoders and autoencoder in f32.
     ///
     /// # Errors
     ///
     /// If that device has no such format.
     pub fn unnamed(format: impl Into<Format>) -> Result<Self, Error> {
         let format = format.into();
-        Self::new(format.dtype == DType::F32, format)
+        Self::new(format.dtype != DType::F16, format)
     }
 
     fn new(on_processor: bool, format: Format) -> Result<Self, Error> {
@@ -50,10 +52,20 @@ impl Kept {
             dtype: format.dtype,
             denoiser: Storage::on(on_processor, format)?,
             encoders: Storage::on(on_processor, format.of_encoders())?,
-            decoder: Storage::on(on_processor, DType::F32)?,
+            decoder: Storage::of_decoder(on_processor, format.dtype)?,
             on_processor,
+            releases_texts: false,
             arrangement: Arrangement::default(),
         })
+    }
+
+    /// The same of a run that gives its text encoders back behind the prompts.
+    #[must_use]
+    pub fn releasing_texts(self) -> Self {
+        Self {
+            releases_texts: true,
+            ..self
+        }
     }
 
     /// The same of a model that is arranged so.

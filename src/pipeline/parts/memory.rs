@@ -133,7 +133,7 @@ impl Memory {
             },
             denoising: working * element as u64,
             cache: resolved.forecast(element).store_bytes,
-            decoding: decoding(config, request, resolved),
+            decoding: decoding(config, request, resolved, kept),
             kernels: if kept.on_processor {
                 kernels(config)
             } else {
@@ -182,11 +182,18 @@ impl Memory {
         }
     }
 
-    /// The phase that takes most.
+    /// The phase that takes most, with the weights that are still there in it.
     pub fn fullest(&self) -> Phase {
         let phases = [Phase::Encoding, Phase::Denoising, Phase::Decoding];
-        let most = phases.into_iter().max_by_key(|phase| self.of(*phase));
+        let most = phases.into_iter().max_by_key(|phase| self.held_in(*phase));
         most.unwrap_or(Phase::Denoising)
+    }
+
+    /// Weights, and what works beside them, in a phase.
+    fn held_in(&self, phase: Phase) -> u64 {
+        let there = |part: &&Weights| phase == Phase::Encoding || !part.released;
+        let weights = self.weights.iter().filter(there);
+        weights.map(|part| part.bytes).sum::<u64>() + self.of(phase)
     }
 
     /// What a run takes behind its prompts, in bytes, beside the weights and what is held already.
@@ -204,7 +211,7 @@ impl Memory {
 
     /// The most bytes that are held at once, all parts loaded.
     pub fn peak(&self) -> u64 {
-        self.weight_bytes() + self.program + self.kernels + self.of(self.fullest())
+        self.program + self.kernels + self.held_in(self.fullest())
     }
 }
 
@@ -229,7 +236,7 @@ fn encoding(config: &ModelConfig, request: &Request) -> [u64; 2] {
 }
 
 /// The pictures twice, as the decoder leaves them and joined, beside those that are decoded at once.
-fn decoding(config: &ModelConfig, request: &Request, resolved: &Resolved) -> u64 {
+fn decoding(config: &ModelConfig, request: &Request, resolved: &Resolved, kept: Kept) -> u64 {
     let [items, channels, height, width] = resolved.latent_shape;
     let floats = |channels: usize, factor: usize| {
         (items * channels * height * width * factor * factor * size_of::<f32>()) as u64
@@ -241,7 +248,9 @@ fn decoding(config: &ModelConfig, request: &Request, resolved: &Resolved) -> u64
             } else {
                 1
             };
-            let working = vae.working_bytes([chunk, channels, height, width], request.tiling);
+            let together = [chunk, channels, height, width];
+            let dtype = kept.decoder.computes_in();
+            let working = vae.working_bytes(together, request.tiling, dtype);
             working + 2 * floats(vae.out_channels, vae.factor())
         }
         None => 2 * floats(channels, 1),
@@ -335,6 +344,21 @@ mod tests {
         assert_eq!(large.weights, small.weights);
         let rest = large.peak() - large.weight_bytes() - large.program - large.kernels;
         assert_eq!(rest, large.denoising);
+    }
+
+    /// In bf16 decoding takes half but for the pictures, which stay in f32; what is released counts until the prompts are read.
+    #[test]
+    fn decoding_in_bf16_and_released_texts_take_less() {
+        let kept = |dtype| Kept::unnamed(dtype).unwrap();
+        let request = Request::new("");
+        let [wide, narrow] = [DType::F32, DType::BF16].map(|dtype| forecast(&request, kept(dtype)));
+        let pictures = 2 * 3 * 128 * 128 * size_of::<f32>() as u64;
+        assert_eq!(wide.decoding - pictures, 2 * (narrow.decoding - pictures));
+        let released = forecast(&request, kept(DType::BF16).releasing_texts());
+        let text = released.weights.iter().find(|part| part.released);
+        let text = text.expect("a text encoder");
+        assert_eq!(text.part, "text_encoder");
+        assert_eq!(released.peak() + text.bytes, narrow.peak());
     }
 
     #[test]

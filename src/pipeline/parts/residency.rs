@@ -8,7 +8,8 @@ use crate::error::{Error, RequestError};
 /// with the same adapters, and give the same states bit for bit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Residency {
-    /// They are released where the rest of the run would not fit into what the device has left.
+    /// They are released where the rest of the run would not fit into what the device has left; the program's `generate`, which reads
+    /// prompts once, releases them behind those.
     #[default]
     Auto,
     /// They stay.

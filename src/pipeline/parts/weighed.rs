@@ -7,7 +7,9 @@ use super::kept::Kept;
 use crate::catalog::ModelFolder;
 use crate::error::Error;
 use crate::models::control::ControlNetModel;
-use crate::pipeline::config::{ModelConfig, Role, SENTENCE_ENCODER, SourceConfig, Visitor};
+use crate::pipeline::config::{
+    ModelConfig, PICTURE_ENCODER, Role, SENTENCE_ENCODER, SourceConfig, Visitor,
+};
 use crate::weights::{FileTypes, Weight, weight};
 
 /// The type that weights are taken to have in files that are not there: the one that most are published in.
@@ -24,6 +26,8 @@ pub struct Weights {
     pub bytes: u64,
     /// Bytes of the file that are read each time all blocks are run, where they are streamed.
     pub streamed: Option<u64>,
+    /// Whether they are released behind the prompts.
+    pub released: bool,
 }
 
 /// In what `folder` has the weights of a part; half precision where it has none.
@@ -111,6 +115,7 @@ impl<F: Fn(&str) -> FileTypes> Visitor for Scales<F> {
             parameters,
             bytes: streamed.unwrap_or(bytes),
             streamed: streamed.map(|_| read),
+            released: kept.releases_texts && role == Role::Encoder && part != PICTURE_ENCODER,
         });
         Ok(())
     }
