@@ -126,9 +126,19 @@ impl Attention {
         let mixed = if self.upcast {
             upcast_scaled_dot_product(query, context)
         } else {
-            scaled_dot_product(query, context, Precision::Fused)
+            scaled_dot_product(query, context, precision(&self.to_q, Precision::Fused))
         };
         ops::linear(&self.to_out, merge_heads(mixed)).reshape([rows, tokens, width])
+    }
+}
+
+/// How queries that `layer` gives are attended with, if not otherwise in `usual`: by products of bf16 behind products in 8 bits,
+/// which round by more.
+pub fn precision(layer: &Linear, usual: Precision) -> Precision {
+    if ops::multiplies_in_8_bits(layer) {
+        Precision::Rounded
+    } else {
+        usual
     }
 }
 

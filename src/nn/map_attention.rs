@@ -7,7 +7,7 @@ use burn::module::Module;
 use burn::nn::{GroupNorm, Linear, LinearConfig};
 use burn::tensor::{Device, Tensor};
 
-use super::attention::{KeyValue, merge_heads, scaled_dot_product, split_heads};
+use super::attention::{KeyValue, merge_heads, precision, scaled_dot_product, split_heads};
 use super::group_norm;
 use crate::ops::{self, Precision, to_map, to_tokens};
 use crate::recall::{Branch, Recall};
@@ -71,7 +71,8 @@ impl MapAttention {
             key: heads(&self.to_k),
             value: heads(&self.to_v),
         };
-        let mixed = scaled_dot_product(heads(&self.to_q), context, Precision::Operands);
+        let precision = precision(&self.to_q, Precision::Operands);
+        let mixed = scaled_dot_product(heads(&self.to_q), context, precision);
         ops::linear(&self.to_out, merge_heads(mixed))
     }
 }

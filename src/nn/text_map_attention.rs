@@ -7,7 +7,7 @@ use burn::module::Module;
 use burn::nn::{GroupNorm, Linear, LinearConfig};
 use burn::tensor::{Device, Tensor};
 
-use super::attention::{KeyValue, merge_heads, scaled_dot_product, split_heads};
+use super::attention::{KeyValue, merge_heads, precision, scaled_dot_product, split_heads};
 use super::group_norm;
 use super::transformer::{Attended, TransformerContext};
 use crate::ops::{self, Precision, to_map, to_tokens};
@@ -112,7 +112,8 @@ impl TextMapAttention {
             key: joined(&text.key, heads(&self.to_k)), // [rows, heads, tokens + height · width, head_width]
             value: joined(&text.value, heads(&self.to_v)),
         };
-        let mixed = scaled_dot_product(heads(&self.to_q), context, Precision::Fused);
+        let precision = precision(&self.to_q, Precision::Fused);
+        let mixed = scaled_dot_product(heads(&self.to_q), context, precision);
         ops::linear(&self.to_out, merge_heads(mixed))
     }
 }

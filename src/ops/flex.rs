@@ -8,7 +8,8 @@ use burn::tensor::{DType, Element, Shape};
 use burn_flex::{FlexTensor, Layout};
 use macerator::Scalar;
 
-use crate::kernels::cpu::attention::{Heads, attention, pairs::attention as attention_in_pairs};
+use crate::kernels::cpu::attention::pairs::{Value, attention as attention_in_pairs};
+use crate::kernels::cpu::attention::{Heads, attention};
 use crate::kernels::cpu::gate::{activated, gated};
 use crate::kernels::cpu::norm::{Affine, group_norm, layer_norm};
 use crate::kernels::cpu::product::Values;
@@ -56,12 +57,12 @@ impl Operations for Flex {
         if dtype == DType::F64 {
             return reference::attention::<Self>(query, key, value, path);
         }
-        if [dtype, key.dtype(), value.dtype()] == [DType::BF16; 3] {
-            let [query, key, value] = [query, key, value].map(in_rows);
-            let [batch, count, queries, width] = query.shape().dims();
-            let mixed = attention_in_pairs(heads(&query), heads(&key), heads(&value));
-            let mixed = tensor(mixed, Shape::new([batch, queries, count, width]));
-            return Self::float_swap_dims(mixed, 1, 2);
+        let operands = [dtype, key.dtype(), value.dtype()];
+        if operands == [DType::BF16; 3] {
+            return in_pairs::<bf16>([query, key, value]);
+        }
+        if path == AttentionPath::Rounded && operands == [DType::F32; 3] {
+            return in_pairs::<f32>([query, key, value]);
         }
         let (query, key, value) = (rows(query), rows(key), rows(value));
         let [batch, count, queries, width] = query.shape().dims();
@@ -259,6 +260,15 @@ impl Operations for Flex {
         };
         by_token(input, affine, epsilon)
     }
+}
+
+/// Attention by products of bf16.
+fn in_pairs<T: Value + Element + Scalar>(operands: [FlexTensor; 3]) -> FlexTensor {
+    let [query, key, value] = operands.map(in_rows);
+    let [batch, count, queries, width] = query.shape().dims();
+    let mixed: Vec<T> = attention_in_pairs(heads(&query), heads(&key), heads(&value));
+    let mixed = tensor(mixed, Shape::new([batch, queries, count, width]));
+    Flex::float_swap_dims(mixed, 1, 2)
 }
 
 fn by_token(input: FlexTensor, affine: Affine<'_>, epsilon: f64) -> FlexTensor {

@@ -15,6 +15,7 @@
 mod convolution;
 mod fallback;
 mod graph;
+mod kept;
 mod memory;
 mod normed;
 pub mod quarantine;
@@ -46,6 +47,7 @@ use convolution::{is_quantised, parameters};
 #[cfg(feature = "cpu")]
 pub(crate) use flex::{narrow, packed, paired};
 pub(crate) use graph::{Graph, copied, overwrite};
+pub use kept::multiplies_in_8_bits;
 pub use memory::{Reuse, executed_macs, kept_bytes};
 pub use normed::{group_norm_silu_conv2d, group_norm_silu_conv2d_onto};
 use quarantine::Kernel;

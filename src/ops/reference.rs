@@ -18,6 +18,7 @@ pub(super) fn attention<B: Backend>(
     match path {
         AttentionPath::Fused { queries, width } => fused::<B>(query, key, value, queries, width),
         AttentionPath::WrittenOut { bytes } => written_out::<B>(query, key, value, bytes),
+        AttentionPath::Rounded => attention::<B>(query, key, value, AttentionPath::BOUNDED),
     }
 }
 

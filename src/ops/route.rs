@@ -13,9 +13,12 @@ pub enum Precision {
     Fused,
     /// With a softmax in f32 over all scores at once.
     Operands,
+    /// On the CPU by products of bf16, to which operands are rounded, and a softmax in f32; elsewhere as [`Operands`](Self::Operands).
+    Rounded,
 }
 
-/// How attention is computed on cubecl devices. burn's CPU backend has a kernel of its own for everything.
+/// How attention is computed on cubecl devices. burn's CPU backend has a kernel of its own for everything, and one for
+/// [`Rounded`](Self::Rounded).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AttentionPath {
     /// burn's fused kernel, over zeros after the operands up to so many queries and features.
@@ -30,6 +33,8 @@ pub enum AttentionPath {
         /// What the scores of a group take, at most.
         bytes: usize,
     },
+    /// On the CPU, by products of bf16; elsewhere as [`BOUNDED`](Self::BOUNDED).
+    Rounded,
 }
 
 /// The sizes that decide.
@@ -79,6 +84,9 @@ impl AttentionPath {
         precision: Precision,
         abilities: Abilities,
     ) -> Self {
+        if precision == Precision::Rounded {
+            return Self::Rounded;
+        }
         let fuses = precision == Precision::Fused && abilities.fuses.contains(&dtype);
         if fuses && shape.suits_tiles() {
             return Self::fused(shape);

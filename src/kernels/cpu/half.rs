@@ -28,6 +28,12 @@ pub(crate) trait Element: Copy + Send + Sync + 'static {
 
     /// Writes what is in `room` into `output`, rounded, if it is not there yet.
     fn round(room: &[f32], output: &mut Unwritten<Self>);
+
+    /// In f32, exactly.
+    fn wide(self) -> f32;
+
+    /// The nearest.
+    fn nearest(value: f32) -> Self;
 }
 
 impl Element for f32 {
@@ -43,11 +49,21 @@ impl Element for f32 {
 
     #[inline(always)]
     fn round(_room: &[f32], _output: &mut Unwritten<Self>) {}
+
+    #[inline(always)]
+    fn wide(self) -> f32 {
+        self
+    }
+
+    #[inline(always)]
+    fn nearest(value: f32) -> Self {
+        value
+    }
 }
 
 /// For types of half the width, by functions that widen and round slices.
 macro_rules! half {
-    ($type:ty, $widen:path, $narrow:path) => {
+    ($type:ty, $widen:path, $narrow:path, $wide:path, $nearest:path) => {
         impl Element for $type {
             fn widened<'a>(values: &'a [Self], room: &'a mut Vec<f32>) -> &'a [f32] {
                 room.resize(values.len(), 0.0);
@@ -67,12 +83,22 @@ macro_rules! half {
             fn round(room: &[f32], output: &mut Unwritten<Self>) {
                 $narrow(room, output);
             }
+
+            #[inline(always)]
+            fn wide(self) -> f32 {
+                $wide(self)
+            }
+
+            #[inline(always)]
+            fn nearest(value: f32) -> Self {
+                $nearest(value)
+            }
         }
     };
 }
 
-half!(f16, widen_f16, narrow_f16);
-half!(bf16, widen_some, narrow_some);
+half!(f16, widen_f16, narrow_f16, f16::to_f32, f16::from_f32);
+half!(bf16, widen_some, narrow_some, wide, narrow);
 
 #[macerator::with_simd]
 #[allow(
@@ -142,9 +168,14 @@ fn by_f16c(values: &[f16], room: &mut [f32]) {
 
 /// A bf16 is the upper half of an f32.
 #[inline(always)]
+fn wide(value: bf16) -> f32 {
+    f32::from_bits(u32::from(value.to_bits()) << 16)
+}
+
+#[inline(always)]
 pub(super) fn widen_bf16(values: &[bf16], room: &mut [f32]) {
     for (room, value) in room.iter_mut().zip(values) {
-        *room = f32::from_bits(u32::from(value.to_bits()) << 16);
+        *room = wide(*value);
     }
 }
 

@@ -6,7 +6,7 @@ use burn::tensor::{Device, Tensor};
 
 use super::config::FluxConfig;
 use super::parts::{AdaNorm, EPSILON, Given, joined, streams};
-use crate::nn::attention::{merge_heads, split_heads};
+use crate::nn::attention::{merge_heads, precision, split_heads};
 use crate::nn::head_norm::HeadNorm;
 use crate::nn::modulation::{PlainFeedForward, modulate, modulation};
 use crate::nn::rotary::Rotary;
@@ -70,7 +70,8 @@ impl JointAttention {
         );
         let value = both(heads(&self.add_v_proj, &text), heads(&self.to_v, &image));
         let (query, key) = (rotary.turned(query), rotary.turned(key));
-        let mixed = merge_heads(attention(query, key, value, Precision::Fused));
+        let precision = precision(&self.to_q, Precision::Fused);
+        let mixed = merge_heads(attention(query, key, value, precision));
         let [text, image] = streams(mixed, tokens);
         [
             ops::linear(&self.to_add_out, text),

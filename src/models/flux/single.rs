@@ -6,7 +6,7 @@ use burn::tensor::{Device, Tensor};
 
 use super::config::FluxConfig;
 use super::parts::{AdaNorm, EPSILON, Given};
-use crate::nn::attention::{merge_heads, split_heads};
+use crate::nn::attention::{merge_heads, precision, split_heads};
 use crate::nn::head_norm::HeadNorm;
 use crate::nn::modulation::{modulate, modulation};
 use crate::nn::rotary::Rotary;
@@ -46,7 +46,8 @@ impl BareAttention {
         let heads = |layer: &Linear| split_heads(ops::linear(layer, tokens.clone()), self.heads);
         let query = rotary.turned(self.norm_q.forward(heads(&self.to_q)));
         let key = rotary.turned(self.norm_k.forward(heads(&self.to_k)));
-        merge_heads(attention(query, key, heads(&self.to_v), Precision::Fused))
+        let precision = precision(&self.to_q, Precision::Fused);
+        merge_heads(attention(query, key, heads(&self.to_v), precision))
     }
 }
 

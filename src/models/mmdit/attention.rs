@@ -8,7 +8,7 @@ use burn::module::Module;
 use burn::nn::{Linear, LinearConfig};
 use burn::tensor::{Device, Tensor};
 
-use crate::nn::attention::{merge_heads, split_heads};
+use crate::nn::attention::{merge_heads, precision, split_heads};
 use crate::nn::head_norm::HeadNorm;
 use crate::ops::{self, Precision, attention};
 
@@ -42,6 +42,7 @@ struct Heads {
     query: Tensor<4>,
     key: Tensor<4>,
     value: Tensor<4>,
+    precision: Precision,
 }
 
 impl Heads {
@@ -62,6 +63,7 @@ impl Heads {
             query: normed(norms[0], query),
             key: normed(norms[1], key),
             value,
+            precision: precision(layers[0], Precision::Fused),
         }
     }
 
@@ -72,17 +74,13 @@ impl Heads {
             query: join(self.query, other.query),
             key: join(self.key, other.key),
             value: join(self.value, other.value),
+            precision: self.precision,
         }
     }
 
     /// What every token reads of all, `[rows, tokens, width]`.
     fn attended(self) -> Tensor<3> {
-        merge_heads(attention(
-            self.query,
-            self.key,
-            self.value,
-            Precision::Fused,
-        ))
+        merge_heads(attention(self.query, self.key, self.value, self.precision))
     }
 }
 

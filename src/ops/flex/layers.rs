@@ -9,6 +9,7 @@ use burn::tensor::quantization::{QuantScheme, QuantStore, QuantValue};
 use burn::tensor::{Bytes, DType, Shape, Tensor};
 use burn_flex::{FlexQTensor, FlexTensor, Layout};
 
+use super::super::kept::{NARROW, PACKED, PAIRED, is_kept_as};
 use super::{cast, contiguous, in_order, slice, tensor, typed, values};
 use crate::kernels::cpu::eight::{self, Sizes, Weight};
 use crate::kernels::cpu::linear::linear;
@@ -85,17 +86,9 @@ fn kept_as<const D: usize>(
     Tensor::from_dispatch(DispatchTensor::from_backend(weight))
 }
 
-/// How burn's schemes name what is [`packed`].
-const PACKED: QuantValue = QuantValue::Q4S;
-
-/// How they name what is [`narrow`].
-pub(super) const NARROW: QuantValue = QuantValue::Q8F;
-
-/// And what is [`paired`].
-const PAIRED: QuantValue = QuantValue::E5M2;
-
-pub(super) fn is_kept_as(weight: &FlexQTensor, value: QuantValue) -> bool {
-    matches!(weight.dtype(), DType::QFloat(scheme) if scheme.value == value)
+/// Whether a weight is [`narrow`].
+pub(super) fn is_narrow(weight: &FlexQTensor) -> bool {
+    is_kept_as(weight.dtype(), NARROW)
 }
 
 /// A [`narrow`] weight.
@@ -116,14 +109,14 @@ pub(super) fn by_quantised(
 ) -> FlexTensor {
     let integers = weight.tensor();
     let [depth, width] = integers.shape().dims();
-    if is_kept_as(weight, NARROW) {
+    if is_narrow(weight) {
         return by_narrow(input, narrow_weight(weight), bias, width);
     }
-    if is_kept_as(weight, PAIRED) {
+    if is_kept_as(weight.dtype(), PAIRED) {
         let panels = Panels::of_bytes(integers.bytes(), [depth, width]);
         return by_pairs(input, panels, bias);
     }
-    if is_kept_as(weight, PACKED) {
+    if is_kept_as(weight.dtype(), PACKED) {
         let values = Packed::new(integers.bytes(), weight.scales(), [depth, width]);
         return by_values(input, Values::Packed(values), bias, [depth, width]);
     }

@@ -6,7 +6,7 @@ use burn::tensor::{DType, Shape};
 use burn_flex::{FlexQTensor, FlexTensor};
 
 use super::super::{Grouping, reference};
-use super::layers::{NARROW, is_kept_as, narrow_weight};
+use super::layers::{is_narrow, narrow_weight};
 use super::maps::geometry;
 use super::{cast, contiguous, slice, tensor};
 use crate::kernels::cpu::convolution::Geometry;
@@ -29,7 +29,7 @@ impl<'a> Layer<'a> {
         options: &ConvOptions<2>,
     ) -> Self {
         assert!(
-            is_kept_as(weight, NARROW) && options.groups == 1 && options.dilation == [1, 1],
+            is_narrow(weight) && options.groups == 1 && options.dilation == [1, 1],
             "convolutions in 8 bits have one group, and nothing between their taps"
         );
         let geometry = geometry(&input, weight.tensor(), options);

@@ -1,4 +1,5 @@
-//! Attention over bf16: both products by instructions that multiply pairs, the softmax between them in f32.
+//! Attention by products of bf16: both by instructions that multiply pairs, the softmax between them in f32. Operands in f32 are rounded on
+//! their way in.
 //!
 //! Weights are rounded to bf16, and summed as rounded, so that what is mixed is an average of the values however they were rounded.
 
@@ -21,21 +22,43 @@ use rayon::prelude::*;
 use super::{Heads, block_vectors, tiles};
 use crate::kernels::cpu::{
     executed::{Operands, count},
-    half::narrow,
+    half::{Element, narrow},
     pairs::{Instruction, Work, run},
     simd::{Unwritten, written},
 };
 use tiles::{KEY_BLOCK, PANEL, Panels, Scratch, stream};
 
+/// What operands and outcomes are kept in.
+pub(crate) trait Value: Element {
+    /// As it is multiplied: the nearest.
+    fn multiplied(self) -> bf16;
+}
+
+impl Value for bf16 {
+    #[inline(always)]
+    fn multiplied(self) -> bf16 {
+        self
+    }
+}
+
+impl Value for f32 {
+    #[inline(always)]
+    fn multiplied(self) -> bf16 {
+        narrow(self)
+    }
+}
+
 /// Two values that are multiplied at once, the first in the lower half.
-fn pair(first: bf16, second: bf16) -> u32 {
-    u32::from(first.to_bits()) | u32::from(second.to_bits()) << 16
+#[inline(always)]
+fn pair<T: Value>(first: T, second: T) -> u32 {
+    let [first, second] = [first, second].map(|value| u32::from(value.multiplied().to_bits()));
+    first | second << 16
 }
 
 /// The pairs of a line; what stands alone is followed by zero.
-fn pairs_of(line: &[bf16]) -> impl Iterator<Item = u32> {
+fn pairs_of<T: Value>(line: &[T]) -> impl Iterator<Item = u32> {
     let (pairs, rest) = line.as_chunks::<2>();
-    let rest = rest.iter().map(|value| pair(*value, bf16::ZERO));
+    let rest = rest.iter().map(|value| pair(*value, T::nearest(0.0)));
     pairs
         .iter()
         .map(|[first, second]| pair(*first, *second))
@@ -50,10 +73,10 @@ struct Packed {
 }
 
 impl Packed {
-    fn new(
-        heads: Heads<'_, bf16>,
+    fn new<T: Value>(
+        heads: Heads<'_, T>,
         head: usize,
-        pack: impl Fn(Heads<'_, bf16>, [usize; 2], &mut [u32]) + Sync,
+        pack: impl Fn(Heads<'_, T>, [usize; 2], &mut [u32]) + Sync,
     ) -> Self {
         let mut pairs = vec![0; heads.dims[0] * heads.dims[1] * head];
         let parts = pairs.par_chunks_mut(head.max(1)).enumerate();
@@ -62,7 +85,7 @@ impl Packed {
     }
 
     /// Pairs along the width, `[tokens / PANEL, width / 2, PANEL]`; zeros after the last token, and nobody looks at their scores.
-    fn keys(heads: Heads<'_, bf16>) -> Self {
+    fn keys<T: Value>(heads: Heads<'_, T>) -> Self {
         let [_, _, tokens, width] = heads.dims;
         let panel = width.div_ceil(2) * PANEL;
         Self::new(
@@ -82,14 +105,14 @@ impl Packed {
     }
 
     /// Pairs along the tokens, `[width / PANEL, tokens / 2, PANEL]`, zeros after the last token and feature.
-    fn values(heads: Heads<'_, bf16>) -> Self {
+    fn values<T: Value>(heads: Heads<'_, T>) -> Self {
         let [_, _, tokens, width] = heads.dims;
         let panel = tokens.div_ceil(2) * PANEL;
         Self::new(
             heads,
             width.div_ceil(PANEL) * panel,
             |heads, [row, head], part| {
-                let none = vec![bf16::ZERO; width];
+                let none = vec![T::nearest(0.0); width];
                 for token in (0..tokens).step_by(2) {
                     let first = heads.token(row, head, token);
                     let second = match token + 1 {
@@ -114,8 +137,8 @@ impl Packed {
 }
 
 /// One attention: packed keys and values, and the queries.
-struct Job<'a> {
-    query: Heads<'a, bf16>,
+struct Job<'a, T> {
+    query: Heads<'a, T>,
     keys: Packed,
     values: Packed,
     tokens: usize,
@@ -124,11 +147,11 @@ struct Job<'a> {
 }
 
 /// `softmax(q kᵀ / √width) v` as `[rows, queries, heads, width]`.
-pub(crate) fn attention(
-    query: Heads<'_, bf16>,
-    key: Heads<'_, bf16>,
-    value: Heads<'_, bf16>,
-) -> Vec<bf16> {
+pub(crate) fn attention<T: Value>(
+    query: Heads<'_, T>,
+    key: Heads<'_, T>,
+    value: Heads<'_, T>,
+) -> Vec<T> {
     attention_by([query, key, value], run(Lanes), |block| run(block))
 }
 
@@ -145,11 +168,11 @@ impl Work for Lanes {
 }
 
 /// [`attention`] by an `attend` for vectors of `lanes`.
-fn attention_by(
-    [query, key, value]: [Heads<'_, bf16>; 3],
+fn attention_by<T: Value>(
+    [query, key, value]: [Heads<'_, T>; 3],
     lanes: usize,
-    attend: impl Fn(Block<'_>) + Sync,
-) -> Vec<bf16> {
+    attend: impl Fn(Block<'_, T>) + Sync,
+) -> Vec<T> {
     let [rows, heads, queries, width] = query.dims;
     if query.dims.contains(&0) {
         return Vec::new();
@@ -168,7 +191,7 @@ fn attention_by(
     };
     let token = heads * width;
     let block = vectors * lanes;
-    let write = |output: &mut Unwritten<bf16>| {
+    let write = |output: &mut Unwritten<T>| {
         let rows = output.par_chunks_mut(queries * token).enumerate();
         rows.for_each(|(row, output)| {
             let blocks = output.par_chunks_mut(block * token).enumerate();
@@ -188,15 +211,15 @@ fn attention_by(
 }
 
 /// The queries of a row from `first` on that `output`, `[queries, heads, width]`, has room for, in every head.
-struct Block<'a> {
-    job: &'a Job<'a>,
+struct Block<'a, T> {
+    job: &'a Job<'a, T>,
     row: usize,
     first: usize,
-    output: &'a mut Unwritten<bf16>,
+    output: &'a mut Unwritten<T>,
     scratch: &'a mut Scratch,
 }
 
-impl Work for Block<'_> {
+impl<T: Value> Work for Block<'_, T> {
     type Output = ();
 
     #[inline(always)]
@@ -240,31 +263,31 @@ const SQUARE: usize = 8;
 
 /// Queries as columns of pairs, `[width / 2, columns]`.
 #[inline(always)]
-fn gather(
-    query: Heads<'_, bf16>,
+fn gather<T: Value>(
+    query: Heads<'_, T>,
     place: [usize; 3],
     count: usize,
     columns: usize,
     scratch: &mut Scratch,
 ) {
     if columns.is_multiple_of(SQUARE) {
-        gather_some::<SQUARE>(query, place, count, columns, scratch);
+        gather_some::<T, SQUARE>(query, place, count, columns, scratch);
     } else {
-        gather_some::<1>(query, place, count, columns, scratch);
+        gather_some::<T, 1>(query, place, count, columns, scratch);
     }
 }
 
 /// The same, `N` at a time.
 #[inline(always)]
-fn gather_some<const N: usize>(
-    query: Heads<'_, bf16>,
+fn gather_some<T: Value, const N: usize>(
+    query: Heads<'_, T>,
     [row, head, first]: [usize; 3],
     count: usize,
     columns: usize,
     scratch: &mut Scratch,
 ) {
     for left in (0..columns).step_by(N) {
-        let mut tokens: [&[bf16]; N] = [&[]; N];
+        let mut tokens: [&[T]; N] = [&[]; N];
         for (i, token) in tokens.iter_mut().enumerate() {
             // Columns after the last query repeat it; nobody reads them.
             *token = query.token(row, head, first + (left + i).min(count - 1));
@@ -296,27 +319,27 @@ fn gather_some<const N: usize>(
 
 /// Columns back to tokens.
 #[inline(always)]
-fn scatter(
+fn scatter<T: Value>(
     scratch: &Scratch,
     columns: usize,
-    output: &mut Unwritten<bf16>,
+    output: &mut Unwritten<T>,
     start: usize,
     token: usize,
     width: usize,
 ) {
     if columns.is_multiple_of(SQUARE) {
-        scatter_some::<SQUARE>(scratch, columns, output, start, token, width);
+        scatter_some::<T, SQUARE>(scratch, columns, output, start, token, width);
     } else {
-        scatter_some::<1>(scratch, columns, output, start, token, width);
+        scatter_some::<T, 1>(scratch, columns, output, start, token, width);
     }
 }
 
 /// The same, `N` at a time.
 #[inline(always)]
-fn scatter_some<const N: usize>(
+fn scatter_some<T: Value, const N: usize>(
     scratch: &Scratch,
     columns: usize,
-    output: &mut Unwritten<bf16>,
+    output: &mut Unwritten<T>,
     start: usize,
     token: usize,
     width: usize,
@@ -334,7 +357,7 @@ fn scatter_some<const N: usize>(
             }
             for i in 0..N.min(count - left) {
                 let place = (left + i) * token + start + top;
-                let features = square[i].map(|value| MaybeUninit::new(narrow(value)));
+                let features = square[i].map(|value| MaybeUninit::new(T::nearest(value)));
                 if top + N <= width {
                     output[place..place + N].copy_from_slice(&features);
                 } else {

@@ -5,14 +5,14 @@
 use super::*;
 use crate::kernels::cpu::pairs::{Kind, by};
 
-fn on(kind: Kind, heads: [Heads<'_, bf16>; 3]) -> Vec<bf16> {
+fn on<T: Value>(kind: Kind, heads: [Heads<'_, T>; 3]) -> Vec<T> {
     // SAFETY: a kind is one that the processor has.
     let lanes = unsafe { by(kind, Lanes) };
     // SAFETY: as above.
     attention_by(heads, lanes, |block| unsafe { by(kind, block) })
 }
 
-fn heads(values: &[bf16], tokens: usize, width: usize) -> Heads<'_, bf16> {
+fn heads<T>(values: &[T], tokens: usize, width: usize) -> Heads<'_, T> {
     Heads {
         values,
         offset: 0,
