@@ -152,6 +152,9 @@ fn assumption(kept: Kept, unseen: bool) -> String {
         Storage::Quantised => Some(8),
         Storage::Fours => Some(4),
         Storage::Products => return format!("on the CPU, wide layers in 8 bits, the rest {files}"),
+        Storage::ProductsBesideBf16 => {
+            return "on the CPU, wide layers in 8 bits, the rest in bf16".to_owned();
+        }
         _ => None,
     };
     if let Some(bits) = bits {

@@ -67,7 +67,7 @@ pub(crate) enum DeviceError {
         found: &'static str,
     },
     #[error(
-        "activations in `q8` are for the CPU in `f32`, not for {found}\nhint: use `--device cpu --dtype f32`, or leave `--activations q8` out"
+        "activations in `q8` are for the CPU in `f32` or `bf16`, not for {found}\nhint: use `--device cpu --dtype f32`, or leave `--activations q8` out"
     )]
     QuantisedActivations { found: &'static str },
     #[error(

@@ -145,6 +145,8 @@ pub enum Storage {
     /// As [`Quantised`](Self::Quantised), but what a layer reads is rounded to 8 bits as well, and convolutions of at least 64 channels are
     /// as linear layers are. The first and last layers, and those that make modulations of the timestep, stay as there.
     Products,
+    /// As [`Products`](Self::Products), but all else in bf16.
+    ProductsBesideBf16,
     /// All in bf16, the weights of linear layers of at least 64 inputs and outputs in order for the products of the CPU. Layers that read the
     /// timestep stay as they are.
     Pairs,
@@ -174,6 +176,9 @@ impl Storage {
         if activations == ActivationFormat::Q8 {
             return match weights {
                 WeightFormat::Q8 if processor && dtype == DType::F32 => Ok(Self::Products),
+                WeightFormat::Q8 if processor && dtype == DType::BF16 => {
+                    Ok(Self::ProductsBesideBf16)
+                }
                 WeightFormat::Q8 if processor => Err(misplaced_activations(dtype.name())),
                 WeightFormat::Q8 => Err(misplaced_activations("a GPU")),
                 WeightFormat::File | WeightFormat::Q4 => {
@@ -206,6 +211,11 @@ impl Storage {
         Self::on(processor, if narrow { dtype } else { DType::F32 })
     }
 
+    /// Whether products are in 8 bits.
+    pub(super) fn multiplies_in_8_bits(self) -> bool {
+        matches!(self, Self::Products | Self::ProductsBesideBf16)
+    }
+
     /// The type that a module computes in.
     pub fn computes_in(self) -> DType {
         self.dtype(DType::F32, false)
@@ -215,7 +225,7 @@ impl Storage {
     pub(super) fn dtype(self, kept: DType, is_weight: bool) -> DType {
         match self {
             Self::As(dtype) => dtype,
-            Self::Pairs => DType::BF16,
+            Self::Pairs | Self::ProductsBesideBf16 => DType::BF16,
             _ if is_weight && matches!(kept, DType::F16 | DType::BF16) => kept,
             Self::HalfWeights | Self::Quantised | Self::Fours | Self::Products => DType::F32,
         }
@@ -283,12 +293,14 @@ mod tests {
         };
         let found = storage(true, DType::F32, WeightFormat::Q8);
         assert_eq!(found, Ok(Storage::Products));
-        let wrong = "activations in `q8` are for the CPU in `f32`, not for a GPU\nhint: use `--device cpu --dtype f32`, or leave \
-                     `--activations q8` out";
+        let found = storage(true, DType::BF16, WeightFormat::Q8);
+        assert_eq!(found, Ok(Storage::ProductsBesideBf16));
+        let wrong = "activations in `q8` are for the CPU in `f32` or `bf16`, not for a GPU\nhint: use `--device cpu --dtype f32`, or \
+                     leave `--activations q8` out";
         let found = storage(false, DType::F32, WeightFormat::Q8);
         assert_eq!(found, Err(wrong.to_owned()));
-        let found = storage(true, DType::BF16, WeightFormat::Q8);
-        assert_eq!(found, Err(wrong.replace("a GPU", "bf16")));
+        let found = storage(true, DType::F16, WeightFormat::Q8);
+        assert_eq!(found, Err(wrong.replace("a GPU", "f16")));
         for weights in [WeightFormat::File, WeightFormat::Q4] {
             let wrong = format!(
                 "activations in `q8` are multiplied by weights in `q8`, not in `{weights}`\nhint: use `--weights q8 --activations q8`, or \

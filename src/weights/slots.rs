@@ -134,15 +134,13 @@ impl Slot {
         file: DType,
     ) -> Keeping {
         let rounds = self.transposed
-            && matches!(
-                storage,
-                Storage::Quantised | Storage::Fours | Storage::Products
-            );
+            && (matches!(storage, Storage::Quantised | Storage::Fours)
+                || storage.multiplies_in_8_bits());
         let group = rounds.then(|| quantise::group(&self.name, &self.shape));
         let group = group.flatten();
         #[cfg(feature = "cpu")]
         {
-            if storage == Storage::Products
+            if storage.multiplies_in_8_bits()
                 && self.is_weight
                 && eight::rounds(&self.name, &self.shape)
             {

@@ -1,12 +1,15 @@
-//! Runs in bf16 on the CPU: how far they move predictions.
+//! Runs in bf16 on the CPU: how far they move predictions and pictures.
 
 use afterimage::catalog::ModelFolder;
-use afterimage::pipeline::{Pipeline, Request, Trace};
-use burn::tensor::{DType, Device};
+use afterimage::models::vae::{Autoencoder, Tiling};
+use afterimage::pipeline::{ModelConfig, Pipeline, Request, Trace};
+use afterimage::rng::TorchRng;
+use afterimage::weights::{ActivationFormat, Format, Storage, WeightFormat, load_strict};
+use burn::tensor::{DType, Device, Tensor, TensorData};
 
 use crate::fixture::{shipped, values};
 use crate::quantised::apart;
-use crate::tolerance::BF16;
+use crate::tolerance::{BF16, BF16_DECODED, BF16_ENCODED};
 
 /// The first predictions of two steps from the same noise, without guidance.
 fn predictions(model: &str, dtype: DType, request: &Request) -> Vec<f32> {
@@ -51,4 +54,59 @@ fn a_batch_in_bf16_is_its_pictures() {
     let both = predictions("scenes-dit", DType::BF16, &batch);
     assert_eq!(both.len(), 2 * alone.len());
     assert_eq!(both[..alone.len()], alone);
+}
+
+/// The autoencoder of `scenes` as runs in `dtype` have it.
+fn autoencoder(dtype: DType) -> Autoencoder {
+    let folder = ModelFolder::open(shipped("scenes").to_str().unwrap()).unwrap();
+    let config = ModelConfig::read(&folder).unwrap();
+    let vae = Autoencoder::new(config.vae().unwrap().clone(), &Device::flex());
+    let storage = Storage::of_decoder(true, dtype).unwrap();
+    load_strict(vae, &folder.weights("vae").unwrap(), "vae", storage).unwrap()
+}
+
+/// Normal numbers, in the denoiser's units.
+fn latents() -> Tensor<4> {
+    let (count, shape) = (4 * 16 * 16, [1, 4, 16, 16]);
+    Tensor::from_data(
+        TensorData::new(TorchRng::new(0).normal(count), shape),
+        &Device::flex(),
+    )
+}
+
+#[test]
+fn autoencoders_are_off_by_less_than_in_torch() {
+    let [exact, found] = [DType::F32, DType::BF16].map(autoencoder);
+    let latents = exact.from_denoiser(latents());
+    let pixels = exact.decode(latents.clone(), Tiling::Never);
+    let decoded = found.decode(latents, Tiling::Never);
+    assert_eq!((found.dtype(), decoded.dtype()), (DType::BF16, DType::F32));
+    let off = apart(&values(decoded), &values(pixels.clone()));
+    eprintln!("decoded in bf16: {off:.2e}");
+    assert!((1e-4..BF16_DECODED).contains(&off), "{off}");
+
+    let pixels = pixels.clamp(-1.0, 1.0);
+    let [exact, found] = [exact, found].map(|vae| vae.encode(pixels.clone(), Tiling::Never));
+    assert_eq!(found.mean.dtype(), DType::F32);
+    let off = apart(&values(found.mean), &values(exact.mean));
+    eprintln!("encoded in bf16: {off:.2e}");
+    assert!((1e-4..BF16_ENCODED).contains(&off), "{off}");
+}
+
+/// What a run is decoded by follows its type, and weights in 8 bits change nothing of it.
+#[test]
+fn pipelines_in_bf16_decode_in_bf16() {
+    let folder = ModelFolder::open(shipped("scenes").to_str().unwrap()).unwrap();
+    let expected = autoencoder(DType::BF16);
+    let expected = expected.decode(expected.from_denoiser(latents()), Tiling::Automatic);
+    let expected = values((expected / 2.0 + 0.5).clamp(0.0, 1.0));
+    let eight = Format {
+        activations: ActivationFormat::Q8,
+        ..Format::new(DType::BF16, WeightFormat::Q8)
+    };
+    for format in [DType::BF16.into(), eight] {
+        let pipeline = Pipeline::load(&folder, &Device::flex(), format).unwrap();
+        let pictures = pipeline.decode(latents(), Tiling::Automatic).unwrap();
+        assert_eq!(values(pictures), expected, "{format:?}");
+    }
 }

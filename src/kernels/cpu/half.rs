@@ -34,6 +34,12 @@ pub(crate) trait Element: Copy + Send + Sync + 'static {
 
     /// The nearest.
     fn nearest(value: f32) -> Self;
+
+    /// Where vectors of f32 can be stored as they are.
+    #[inline(always)]
+    fn straight(_output: &mut Unwritten<Self>) -> Option<*mut f32> {
+        None
+    }
 }
 
 impl Element for f32 {
@@ -58,6 +64,11 @@ impl Element for f32 {
     #[inline(always)]
     fn nearest(value: f32) -> Self {
         value
+    }
+
+    #[inline(always)]
+    fn straight(output: &mut Unwritten<Self>) -> Option<*mut f32> {
+        Some(output.as_mut_ptr().cast())
     }
 }
 

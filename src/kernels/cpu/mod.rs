@@ -15,7 +15,7 @@ pub(crate) mod eight;
 pub(crate) mod executed;
 pub(crate) mod few;
 pub(crate) mod gate;
-mod half;
+pub(crate) mod half;
 pub(crate) mod linear;
 pub(crate) mod maps;
 pub(crate) mod memory;

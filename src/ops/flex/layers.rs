@@ -137,8 +137,13 @@ fn by_narrow(
     let (dtype, mut shape) = (input.dtype(), input.shape());
     let last = shape.num_dims() - 1;
     shape[last] = width;
-    let (input, bias) = (contiguous(input), bias.map(contiguous));
-    let output = eight::linear(slice(&input), weight, bias.as_ref().map(slice));
+    let bias = bias.map(contiguous);
+    let bias = bias.as_ref().map(slice);
+    if dtype == DType::BF16 {
+        let input = in_order(input);
+        return tensor(eight::linear::<bf16>(typed(&input), weight, bias), shape);
+    }
+    let output = eight::linear(slice(&contiguous(input)), weight, bias);
     cast(tensor(output, shape), dtype)
 }
 

@@ -1,19 +1,28 @@
 //! Convolutions whose products are in 8 bits.
 
+use ::half::bf16;
 use burn::backend::Flex;
 use burn::backend::ops::{ConvOptions, FloatTensorOps};
-use burn::tensor::{DType, Shape};
+use burn::tensor::{DType, Element, Shape};
 use burn_flex::{FlexQTensor, FlexTensor};
+use macerator::Scalar;
 
 use super::super::{Grouping, reference};
 use super::layers::{is_narrow, narrow_weight};
 use super::maps::geometry;
-use super::{cast, contiguous, slice, tensor};
+use super::{cast, contiguous, in_order, slice, tensor, typed};
 use crate::kernels::cpu::convolution::Geometry;
 use crate::kernels::cpu::eight::{self, Source};
+use crate::kernels::cpu::half;
 use crate::kernels::cpu::norm::{Affine, Shifted, group_shifts};
 
-/// A convolution's maps and bias, in f32 and in order, and its weight.
+/// What maps are kept in.
+trait Value: half::Element + Element + Scalar {}
+
+impl Value for f32 {}
+impl Value for bf16 {}
+
+/// A convolution's maps, in bf16 or f32, and bias, in f32, both in order; and its weight.
 struct Layer<'a> {
     input: FlexTensor,
     bias: FlexTensor,
@@ -33,24 +42,39 @@ impl<'a> Layer<'a> {
             "convolutions in 8 bits have one group, and nothing between their taps"
         );
         let geometry = geometry(&input, weight.tensor(), options);
+        let input = match input.dtype() {
+            DType::BF16 => in_order(input),
+            _ => contiguous(input),
+        };
         Self {
-            input: contiguous(input),
+            input,
             bias: contiguous(bias),
             weight,
             geometry,
         }
     }
 
-    fn source<'b>(&'b self, norm: Option<&'b [Shifted]>) -> Source<'b> {
+    fn dtype(&self) -> DType {
+        self.input.dtype()
+    }
+
+    fn source<'b, T: Element + Scalar>(&'b self, norm: Option<&'b [Shifted]>) -> Source<'b, T> {
         Source {
-            values: slice(&self.input),
+            values: typed(&self.input),
             norm,
             inputs: self.geometry.channels[0],
             positions: self.geometry.input.iter().product(),
         }
     }
 
-    fn shifts(&self, [scale, shift]: [FlexTensor; 2], norm: Grouping) -> Vec<Shifted> {
+    fn shifts(&self, affine: [FlexTensor; 2], norm: Grouping) -> Vec<Shifted> {
+        match self.dtype() {
+            DType::BF16 => self.shifts_of::<bf16>(affine, norm),
+            _ => self.shifts_of::<f32>(affine, norm),
+        }
+    }
+
+    fn shifts_of<T: Value>(&self, [scale, shift]: [FlexTensor; 2], norm: Grouping) -> Vec<Shifted> {
         let (scale, shift) = (contiguous(scale), contiguous(shift));
         let affine = Affine {
             scale: slice(&scale),
@@ -58,7 +82,7 @@ impl<'a> Layer<'a> {
         };
         let Source {
             values, positions, ..
-        } = self.source(None);
+        } = self.source::<T>(None);
         group_shifts(values, affine, norm.groups, positions, norm.epsilon)
     }
 
@@ -73,9 +97,22 @@ impl<'a> Layer<'a> {
     }
 
     fn convolved(&self, norm: Option<&[Shifted]>) -> FlexTensor {
+        match self.dtype() {
+            DType::BF16 => self.convolved_in::<bf16>(norm),
+            _ => self.convolved_in::<f32>(norm),
+        }
+    }
+
+    fn convolved_in<T: Value>(&self, norm: Option<&[Shifted]>) -> FlexTensor {
         let (weight, bias) = (narrow_weight(self.weight), slice(&self.bias));
-        let output = eight::convolve(self.source(norm), weight, bias, self.geometry);
+        let output = eight::convolve(self.source::<T>(norm), weight, bias, self.geometry);
         tensor(output, self.output_shape())
+    }
+
+    fn add<T: Value>(&self, norm: &[Shifted], onto: &mut FlexTensor) {
+        let (weight, bias) = (narrow_weight(self.weight), slice(&self.bias));
+        let source = self.source::<T>(Some(norm));
+        eight::convolve_onto(source, weight, bias, self.geometry, onto.storage_mut::<T>());
     }
 }
 
@@ -115,17 +152,17 @@ pub(super) fn normed_onto(
     bias: FlexTensor,
     mut onto: FlexTensor,
 ) -> FlexTensor {
-    let in_f32 = [&input, &onto].map(FlexTensor::dtype) == [DType::F32; 2];
     let layer = Layer::new(input, weight, bias, &reference::keeping_sides());
     let shifts = layer.shifts(affine, norm);
-    let size = size_of::<f32>() * layer.output_shape().num_elements();
-    if !in_f32 || !onto.is_contiguous() || onto.bytes().len() != size || !onto.is_unique() {
+    let (dtype, count) = (layer.dtype(), layer.output_shape().num_elements());
+    let whole = onto.is_contiguous() && onto.bytes().len() == dtype.size() * count;
+    if onto.dtype() != dtype || !whole || !onto.is_unique() {
         let convolved = cast(layer.convolved(Some(&shifts)), onto.dtype());
         return Flex::float_add(onto, convolved);
     }
-    let (weight, bias) = (narrow_weight(weight), slice(&layer.bias));
-    let source = layer.source(Some(&shifts));
-    let output = onto.storage_mut::<f32>();
-    eight::convolve_onto(source, weight, bias, layer.geometry, output);
+    match dtype {
+        DType::BF16 => layer.add::<bf16>(&shifts, &mut onto),
+        _ => layer.add::<f32>(&shifts, &mut onto),
+    }
     onto
 }

@@ -17,6 +17,7 @@ use super::{
     rows::{self, Outliers, Rows},
 };
 use crate::kernels::cpu::{
+    half::Element,
     product::{Output, Task},
     simd::{Unwritten, written},
 };
@@ -35,23 +36,23 @@ macro_rules! kernels {
             type Value = <$instruction as Instruction>::Value;
 
             $(#[target_feature(enable = $features)])?
-            fn round_tokens(
-                tokens: &[f32],
+            fn round_tokens<T: Element>(
+                tokens: &[T],
                 inputs: usize,
                 kept: &mut [MaybeUninit<Value>],
                 scales: &mut [f32],
             ) -> Outliers {
                 // SAFETY: whoever runs this has the instruction.
-                unsafe { rows::round::<$instruction>(tokens, inputs, kept, scales) }
+                unsafe { rows::round::<$instruction, T>(tokens, inputs, kept, scales) }
             }
 
             $(#[target_feature(enable = $features)])?
-            fn multiply_tokens(job: &linear::Job<'_, Value>, task: &Task) {
+            fn multiply_tokens<T: Element>(job: &linear::Job<'_, Value, T>, task: &Task) {
                 // SAFETY: whoever runs this has the instruction.
-                unsafe { linear::multiply::<$instruction, $tokens, $of_outputs>(job, task) };
+                unsafe { linear::multiply::<$instruction, T, $tokens, $of_outputs>(job, task) };
             }
 
-            pub(super) fn of_tokens(layer: linear::Layer<'_>) -> Vec<f32> {
+            pub(super) fn of_tokens<T: Element>(layer: linear::Layer<'_, T>) -> Vec<T> {
                 let inputs = layer.weight.sizes.inputs;
                 let rows = Rows::rounded(layer.input, inputs, |tokens, inputs, kept, scales| {
                     // SAFETY: a kind is one that the processor has.
@@ -62,27 +63,29 @@ macro_rules! kernels {
             }
 
             $(#[target_feature(enable = $features)])?
-            fn round_maps(
-                block: &Block<'_, Value>,
+            fn round_maps<T: Element>(
+                block: &Block<'_, Value, T>,
                 values: &[f32],
                 scales: &mut [f32],
             ) -> Outliers {
-                maps::round::<$instruction>(block, values, scales)
+                maps::round::<$instruction, T>(block, values, scales)
             }
 
             $(#[target_feature(enable = $features)])?
-            fn multiply_maps(
-                job: &convolution::Job<'_, Value>,
+            fn multiply_maps<T: Element>(
+                job: &convolution::Job<'_, Value, T>,
                 task: &convolution::Task,
                 room: &mut convolution::Room,
             ) {
                 // SAFETY: whoever runs this has the instruction.
                 unsafe {
-                    convolution::multiply::<$instruction, $outputs, $of_positions>(job, task, room);
+                    convolution::multiply::<$instruction, T, $outputs, $of_positions>(
+                        job, task, room,
+                    );
                 }
             }
 
-            pub(super) fn fill(layer: convolution::Layer<'_>, output: Output, onto: bool) {
+            pub(super) fn fill<T: Element>(layer: convolution::Layer<'_, T>, output: Output<T>, onto: bool) {
                 let maps = Maps::rounded(layer.source, |block, values, scales| {
                     // SAFETY: a kind is one that the processor has.
                     unsafe { round_maps(block, values, scales) }
@@ -115,7 +118,7 @@ kernels!(
 );
 
 /// What a linear layer gives, by a kind that the processor has.
-pub(super) fn of_tokens(kind: Kind, layer: linear::Layer<'_>) -> Vec<f32> {
+pub(super) fn of_tokens<T: Element>(kind: Kind, layer: linear::Layer<'_, T>) -> Vec<T> {
     match kind {
         Kind::Plain => plain::of_tokens(layer),
         #[cfg(target_arch = "x86_64")]
@@ -128,16 +131,21 @@ pub(super) fn of_tokens(kind: Kind, layer: linear::Layer<'_>) -> Vec<f32> {
 }
 
 /// What a convolution gives, by a kind that the processor has.
-pub(super) fn of_maps(kind: Kind, layer: convolution::Layer<'_>) -> Vec<f32> {
+pub(super) fn of_maps<T: Element>(kind: Kind, layer: convolution::Layer<'_, T>) -> Vec<T> {
     let geometry = &layer.geometry;
     let count = geometry.rows * geometry.channels[1] * geometry.positions();
-    let write = |output: &mut Unwritten| fill(kind, layer, Output::new(output), false);
+    let write = |output: &mut Unwritten<T>| fill(kind, layer, Output::new(output), false);
     // SAFETY: the layer fills all of it.
     unsafe { written(count, write) }
 }
 
 /// Fills the output of a convolution, or adds it `onto` what is there, by a kind that the processor has.
-pub(super) fn fill(kind: Kind, layer: convolution::Layer<'_>, output: Output, onto: bool) {
+pub(super) fn fill<T: Element>(
+    kind: Kind,
+    layer: convolution::Layer<'_, T>,
+    output: Output<T>,
+    onto: bool,
+) {
     match kind {
         Kind::Plain => plain::fill(layer, output, onto),
         #[cfg(target_arch = "x86_64")]

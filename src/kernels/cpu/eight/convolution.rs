@@ -22,6 +22,7 @@ use super::{
 use crate::kernels::cpu::{
     convolution::Geometry,
     executed::{Operands, count},
+    half::Element,
     product::Output,
 };
 
@@ -40,8 +41,8 @@ const TASKS: usize = 4;
 
 /// A convolution whose products are in 8 bits.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Layer<'a> {
-    pub(super) source: Source<'a>,
+pub(super) struct Layer<'a, T> {
+    pub(super) source: Source<'a, T>,
     pub(super) weight: Weight<'a>,
     /// Of every output.
     pub(super) bias: &'a [f32],
@@ -49,10 +50,10 @@ pub(super) struct Layer<'a> {
 }
 
 /// A layer, its maps in 8 bits, and where it goes: in place of what is there or, `onto`, on top of it.
-pub(super) struct Job<'a, V: Integer> {
+pub(super) struct Job<'a, V: Integer, T> {
     pub(super) maps: Maps<V>,
-    pub(super) layer: Layer<'a>,
-    pub(super) output: Output,
+    pub(super) layer: Layer<'a, T>,
+    pub(super) output: Output<T>,
     pub(super) onto: bool,
 }
 
@@ -87,7 +88,7 @@ fn tasks(geometry: &Geometry, threads: usize) -> Vec<Task> {
     tasks
 }
 
-impl<V: Integer> Job<'_, V> {
+impl<V: Integer, T: Element> Job<'_, V, T> {
     /// Writes all of the output by a `compute` for one instruction.
     pub(super) fn run(&self, compute: impl Fn(&Self, &Task, &mut Room) + Sync) {
         count(Operands::I8, self.layer.geometry.macs());
@@ -210,8 +211,8 @@ fn overlapping<T: Copy, const N: usize>(from: &[T], to: &mut [T]) -> bool {
 ///
 /// The processor has the instruction.
 #[inline(always)]
-pub(super) unsafe fn multiply<I: Instruction, const R: usize, const N: usize>(
-    job: &Job<'_, I::Value>,
+pub(super) unsafe fn multiply<I: Instruction, T: Element, const R: usize, const N: usize>(
+    job: &Job<'_, I::Value, T>,
     task: &Task,
     room: &mut Room,
 ) {
@@ -231,12 +232,12 @@ pub(super) unsafe fn multiply<I: Instruction, const R: usize, const N: usize>(
     for tap in 0..layer.weight.sizes.taps {
         let (geometry, wide) = (&layer.geometry, N * I::LANES);
         meet(geometry, &task.positions, tap, wide, &mut room.runs);
-        gather::<I>(job, task, wide, room);
+        gather::<I, T>(job, task, wide, room);
         // SAFETY: the caller's promise.
         unsafe {
             match tap {
-                0 => add_tap::<I, R, N, false>(job, task, tap, width, room),
-                _ => add_tap::<I, R, N, true>(job, task, tap, width, room),
+                0 => add_tap::<I, T, R, N, false>(job, task, tap, width, room),
+                _ => add_tap::<I, T, R, N, true>(job, task, tap, width, room),
             }
         }
         if apart {
@@ -248,7 +249,12 @@ pub(super) unsafe fn multiply<I: Instruction, const R: usize, const N: usize>(
 
 /// Gathers the values and scales that a tap's positions meet, in tiles of `wide` positions.
 #[inline(always)]
-fn gather<I: Instruction>(job: &Job<'_, I::Value>, task: &Task, wide: usize, room: &mut Room) {
+fn gather<I: Instruction, T: Element>(
+    job: &Job<'_, I::Value, T>,
+    task: &Task,
+    wide: usize,
+    room: &mut Room,
+) {
     let Job { layer, maps, .. } = job;
     let step = layer.geometry.stride[1];
     let scales = &maps.scales[task.item * maps.positions..][..maps.positions];
@@ -277,8 +283,8 @@ fn gather<I: Instruction>(job: &Job<'_, I::Value>, task: &Task, wide: usize, roo
 ///
 /// The processor has the instruction.
 #[inline(always)]
-unsafe fn add_tap<I: Instruction, const R: usize, const N: usize, const ON: bool>(
-    job: &Job<'_, I::Value>,
+unsafe fn add_tap<I: Instruction, T: Element, const R: usize, const N: usize, const ON: bool>(
+    job: &Job<'_, I::Value, T>,
     task: &Task,
     tap: usize,
     width: usize,
@@ -342,8 +348,8 @@ unsafe fn tile<I: Instruction, const R: usize, const N: usize>(
 }
 
 /// Adds what positions' values that are kept apart give at a tap.
-fn add_outliers<V: Integer>(
-    job: &Job<'_, V>,
+fn add_outliers<V: Integer, T: Element>(
+    job: &Job<'_, V, T>,
     task: &Task,
     tap: usize,
     [width, wide]: [usize; 2],
@@ -369,7 +375,7 @@ fn add_outliers<V: Integer>(
 
 /// Puts a task's sums where they belong, under the outputs' scales and with the bias.
 #[inline(always)]
-fn put<V: Integer>(job: &Job<'_, V>, task: &Task, width: usize, sums: &[f32]) {
+fn put<V: Integer, T: Element>(job: &Job<'_, V, T>, task: &Task, width: usize, sums: &[f32]) {
     let Job { layer, output, .. } = job;
     let positions = layer.geometry.positions();
     for (index, sums) in task.outputs.clone().zip(sums.chunks_exact(width)) {
@@ -381,12 +387,12 @@ fn put<V: Integer>(job: &Job<'_, V>, task: &Task, width: usize, sums: &[f32]) {
             if job.onto {
                 let places = output.values(start, task.positions.len());
                 for (place, sum) in places.iter_mut().zip(sums) {
-                    *place += sum * scale + bias;
+                    *place = T::nearest(place.wide() + (sum * scale + bias));
                 }
             } else {
                 let places = output.part(start, task.positions.len());
                 for (place, sum) in places.iter_mut().zip(sums) {
-                    place.write(sum * scale + bias);
+                    place.write(T::nearest(sum * scale + bias));
                 }
             }
         }

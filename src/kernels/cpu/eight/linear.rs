@@ -18,6 +18,7 @@ use super::{
 };
 use crate::kernels::cpu::{
     executed::{Operands, count},
+    half::Element,
     product::{Output, Task, tasks},
     simd::{Unwritten, written},
 };
@@ -27,15 +28,15 @@ const WIDEST: usize = 2 * PANEL;
 
 /// A linear layer whose products are in 8 bits.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Layer<'a> {
+pub(super) struct Layer<'a, T> {
     /// `[tokens, inputs]`
-    pub(super) input: &'a [f32],
+    pub(super) input: &'a [T],
     pub(super) weight: Weight<'a>,
     /// Of every output.
     pub(super) bias: Option<&'a [f32]>,
 }
 
-impl Layer<'_> {
+impl<T: Element> Layer<'_, T> {
     pub(super) fn tokens(&self) -> usize {
         self.input.len() / self.weight.sizes.inputs
     }
@@ -44,11 +45,11 @@ impl Layer<'_> {
     pub(super) fn by<V: Integer>(
         self,
         rows: Rows<V>,
-        compute: impl Fn(&Job<'_, V>, &Task) + Sync,
-    ) -> Vec<f32> {
+        compute: impl Fn(&Job<'_, V, T>, &Task) + Sync,
+    ) -> Vec<T> {
         let (tokens, outputs) = (self.tokens(), self.weight.sizes.outputs);
         count(Operands::I8, tokens * self.weight.sizes.inputs * outputs);
-        let write = |output: &mut Unwritten| {
+        let write = |output: &mut Unwritten<T>| {
             let job = Job {
                 rows,
                 layer: self,
@@ -64,10 +65,10 @@ impl Layer<'_> {
 }
 
 /// A layer, its tokens in 8 bits, and where it goes.
-pub(super) struct Job<'a, V: Integer> {
+pub(super) struct Job<'a, V: Integer, T> {
     rows: Rows<V>,
-    layer: Layer<'a>,
-    output: Output,
+    layer: Layer<'a, T>,
+    output: Output<T>,
 }
 
 /// Outputs that follow each other, as a tile has them, padded: the layer's weights, the sums of integers, scales and biases.
@@ -84,7 +85,7 @@ struct Outputs<'a, const N: usize> {
 impl<'a, const N: usize> Outputs<'a, N> {
     /// Outputs from `first` on, before `end`, in vectors of `lanes`.
     #[inline(always)]
-    fn of(layer: &Layer<'a>, first: usize, end: usize, lanes: usize) -> Self {
+    fn of<T>(layer: &Layer<'a, T>, first: usize, end: usize, lanes: usize) -> Self {
         // Vectors after the last repeat it; nobody keeps them.
         let last = end.next_multiple_of(PANEL) - lanes;
         let place = |n: usize| (first + n * lanes).min(last);
@@ -116,8 +117,8 @@ impl<'a, const N: usize> Outputs<'a, N> {
 ///
 /// The processor has the instruction.
 #[inline(always)]
-pub(super) unsafe fn multiply<I: Instruction, const R: usize, const N: usize>(
-    job: &Job<'_, I::Value>,
+pub(super) unsafe fn multiply<I: Instruction, T: Element, const R: usize, const N: usize>(
+    job: &Job<'_, I::Value, T>,
     task: &Task,
 ) {
     const { assert!(N * I::LANES <= WIDEST && PANEL.is_multiple_of(I::LANES)) };
@@ -151,7 +152,7 @@ pub(super) unsafe fn multiply<I: Instruction, const R: usize, const N: usize>(
                     }
                 }
                 // SAFETY: the caller's promise.
-                unsafe { put::<I, N>(job, group + r, outputs, &mut line) };
+                unsafe { put::<I, T, N>(job, group + r, outputs, &mut line) };
             }
         }
     }
@@ -192,8 +193,8 @@ unsafe fn tile<I: Instruction, const R: usize, const N: usize>(
 ///
 /// The processor has the instruction.
 #[inline(always)]
-unsafe fn put<I: Instruction, const N: usize>(
-    job: &Job<'_, I::Value>,
+unsafe fn put<I: Instruction, T: Element, const N: usize>(
+    job: &Job<'_, I::Value, T>,
     token: usize,
     outputs: &Outputs<'_, N>,
     line: &mut [f32; WIDEST],
@@ -212,13 +213,9 @@ unsafe fn put<I: Instruction, const N: usize>(
     let start = token * job.layer.weight.sizes.outputs + outputs.first;
     // SAFETY: no other task has these values of the token.
     let places = unsafe { job.output.part(start, outputs.some) };
-    let whole = outputs.some == N * I::LANES;
+    let straight = T::straight(places).filter(|_| outputs.some == N * I::LANES);
     let values = line.as_mut_ptr();
-    let to = if whole {
-        places.as_mut_ptr().cast()
-    } else {
-        values
-    };
+    let to = straight.unwrap_or(values);
     for n in 0..N {
         let place = n * I::LANES;
         let (scales, biases) = (&outputs.scales[place..], &outputs.biases[place..]);
@@ -228,8 +225,10 @@ unsafe fn put<I: Instruction, const N: usize>(
             I::moved(values, scales.as_ptr(), biases.as_ptr(), to.add(place));
         }
     }
-    if !whole {
-        places.write_copy_of_slice(&line[..outputs.some]);
+    if straight.is_none() {
+        for (place, value) in places.iter_mut().zip(line) {
+            place.write(T::nearest(*value));
+        }
     }
 }
 

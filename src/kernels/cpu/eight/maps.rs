@@ -17,16 +17,19 @@ use super::{
     kept::{Integer, Kept, Places},
     rows::{LANES, LARGE, Outlier, Outliers, Step},
 };
-use crate::kernels::cpu::norm::{Shifted, activate};
+use crate::kernels::cpu::{
+    half::Element,
+    norm::{Shifted, activate},
+};
 
 /// Positions that are rounded at a time.
 const BLOCK: usize = 64;
 
 /// What a convolution reads.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Source<'a> {
+pub(crate) struct Source<'a, T> {
     /// `[items, inputs, positions]`
-    pub(crate) values: &'a [f32],
+    pub(crate) values: &'a [T],
     /// What norm and `SiLU` make of every item's channels first, if they do.
     pub(crate) norm: Option<&'a [Shifted]>,
     pub(crate) inputs: usize,
@@ -46,8 +49,8 @@ pub(super) struct Maps<V: Integer> {
 }
 
 /// Some positions of an item, and where they go.
-pub(super) struct Block<'a, V: Integer> {
-    source: Source<'a>,
+pub(super) struct Block<'a, V: Integer, T> {
+    source: Source<'a, T>,
     item: usize,
     first: usize,
     kept: &'a Places<V>,
@@ -60,9 +63,9 @@ thread_local! {
 
 impl<V: Integer> Maps<V> {
     /// The maps of `source` by a `round` for one instruction.
-    pub(super) fn rounded(
-        source: Source<'_>,
-        round: impl Fn(&Block<'_, V>, &[f32], &mut [f32]) -> Outliers + Sync,
+    pub(super) fn rounded<T: Element>(
+        source: Source<'_, T>,
+        round: impl Fn(&Block<'_, V, T>, &[f32], &mut [f32]) -> Outliers + Sync,
     ) -> Self {
         let Source {
             inputs, positions, ..
@@ -119,13 +122,15 @@ impl<V: Integer> Maps<V> {
 /// The values of some positions, `[inputs, BLOCK]`, after norm and `SiLU` where there are; zeros behind the last.
 #[macerator::with_simd]
 #[allow(clippy::elidable_lifetime_names, reason = "the macro needs it named")]
-fn gather<'a, S: Simd>(source: &Source<'a>, place: [usize; 3], room: &mut [f32]) {
+fn gather<'a, S: Simd, T: Element>(source: &Source<'a, T>, place: [usize; 3], room: &mut [f32]) {
     let [item, first, count] = place;
     for (input, line) in room.chunks_exact_mut(BLOCK).enumerate() {
         let channel = item * source.inputs + input;
         let from = &source.values[channel * source.positions + first..][..count];
         let (some, rest) = line.split_at_mut(count);
-        some.copy_from_slice(from);
+        for (value, from) in some.iter_mut().zip(from) {
+            *value = from.wide();
+        }
         rest.fill(0.0);
         if let Some(norm) = source.norm {
             activate::<S>(some, norm[channel]);
@@ -135,8 +140,8 @@ fn gather<'a, S: Simd>(source: &Source<'a>, place: [usize; 3], room: &mut [f32])
 
 /// Rounds as many positions as there are `scales`.
 #[inline(always)]
-pub(super) fn round<I: Instruction>(
-    block: &Block<'_, I::Value>,
+pub(super) fn round<I: Instruction, T: Element>(
+    block: &Block<'_, I::Value, T>,
     values: &[f32],
     scales: &mut [f32],
 ) -> Outliers {
@@ -164,7 +169,7 @@ pub(super) fn round<I: Instruction>(
             (inverses[place], scales[place]) = (step.inverse, step.scale);
         }
     }
-    put::<I>(block, lines, &inverses, &limits, scales.len());
+    put::<I, T>(block, lines, &inverses, &limits, scales.len());
     kept_apart(lines, &limits[..scales.len()])
 }
 
@@ -185,8 +190,8 @@ fn measured(lines: &[[f32; BLOCK]], first: usize) -> ([f32; LANES], [f32; LANES]
 
 /// Puts the integers of the first `count` positions; what is beyond its limit is 0.
 #[inline(always)]
-fn put<I: Instruction>(
-    block: &Block<'_, I::Value>,
+fn put<I: Instruction, T: Element>(
+    block: &Block<'_, I::Value, T>,
     lines: &[[f32; BLOCK]],
     inverses: &[f32; BLOCK],
     limits: &[f32; BLOCK],

@@ -21,7 +21,7 @@ use linear::Layer as Linear;
 pub(crate) use maps::Source;
 pub(crate) use weight::{Sizes, Weight, rounded};
 
-use super::{convolution::Geometry, product::Output};
+use super::{convolution::Geometry, half::Element, product::Output};
 
 /// Whether the processor has an instruction that multiplies bytes.
 pub(crate) fn multiplies_bytes() -> bool {
@@ -29,11 +29,16 @@ pub(crate) fn multiplies_bytes() -> bool {
 }
 
 /// Tokens, `[tokens, inputs]`, through a linear layer: `[tokens, outputs]`.
-pub(crate) fn linear(input: &[f32], weight: Weight<'_>, bias: Option<&[f32]>) -> Vec<f32> {
+pub(crate) fn linear<T: Element>(input: &[T], weight: Weight<'_>, bias: Option<&[f32]>) -> Vec<T> {
     linear_by(Kind::best(), input, weight, bias)
 }
 
-fn linear_by(kind: Kind, input: &[f32], weight: Weight<'_>, bias: Option<&[f32]>) -> Vec<f32> {
+fn linear_by<T: Element>(
+    kind: Kind,
+    input: &[T],
+    weight: Weight<'_>,
+    bias: Option<&[f32]>,
+) -> Vec<T> {
     let Sizes {
         inputs,
         outputs,
@@ -50,32 +55,32 @@ fn linear_by(kind: Kind, input: &[f32], weight: Weight<'_>, bias: Option<&[f32]>
 }
 
 /// Maps through a convolution, `[rows, channels, height, width]`.
-pub(crate) fn convolve(
-    source: Source<'_>,
+pub(crate) fn convolve<T: Element>(
+    source: Source<'_, T>,
     weight: Weight<'_>,
     bias: &[f32],
     geometry: Geometry,
-) -> Vec<f32> {
+) -> Vec<T> {
     convolve_by(Kind::best(), source, weight, bias, geometry)
 }
 
-fn convolve_by(
+fn convolve_by<T: Element>(
     kind: Kind,
-    source: Source<'_>,
+    source: Source<'_, T>,
     weight: Weight<'_>,
     bias: &[f32],
     geometry: Geometry,
-) -> Vec<f32> {
+) -> Vec<T> {
     of_maps(kind, convolution_of(source, weight, bias, geometry))
 }
 
 /// [`convolve`], added to what is in `output`.
-pub(crate) fn convolve_onto(
-    source: Source<'_>,
+pub(crate) fn convolve_onto<T: Element>(
+    source: Source<'_, T>,
     weight: Weight<'_>,
     bias: &[f32],
     geometry: Geometry,
-    output: &mut [f32],
+    output: &mut [T],
 ) {
     let layer = convolution_of(source, weight, bias, geometry);
     let count = geometry.rows * geometry.channels[1] * geometry.positions();
@@ -83,12 +88,12 @@ pub(crate) fn convolve_onto(
     fill(Kind::best(), layer, Output::over(output), true);
 }
 
-fn convolution_of<'a>(
-    source: Source<'a>,
+fn convolution_of<'a, T>(
+    source: Source<'a, T>,
     weight: Weight<'a>,
     bias: &'a [f32],
     geometry: Geometry,
-) -> Convolution<'a> {
+) -> Convolution<'a, T> {
     let geometry = geometry.in_line();
     let [inputs, outputs] = geometry.channels;
     let sizes = Sizes {

@@ -18,6 +18,7 @@ use super::{
     instruction::{Instruction, MOST, QUAD, nearest},
     kept::{Integer, Kept, Places},
 };
+use crate::kernels::cpu::half::Element;
 
 /// Tokens that are rounded at a time.
 const BLOCK: usize = 64;
@@ -78,10 +79,10 @@ pub(super) struct Rows<V: Integer> {
 
 impl<V: Integer> Rows<V> {
     /// Tokens of `inputs` values each that follow each other, by a `round` for one instruction.
-    pub(super) fn rounded(
-        tokens: &[f32],
+    pub(super) fn rounded<T: Element>(
+        tokens: &[T],
         inputs: usize,
-        round: impl Fn(&[f32], usize, &mut [MaybeUninit<V>], &mut [f32]) -> Outliers + Sync,
+        round: impl Fn(&[T], usize, &mut [MaybeUninit<V>], &mut [f32]) -> Outliers + Sync,
     ) -> Self {
         let (count, padded) = (tokens.len() / inputs, inputs.next_multiple_of(QUAD));
         let mut scales = vec![0.0; count];
@@ -119,17 +120,18 @@ impl<V: Integer> Rows<V> {
 ///
 /// The processor has the instruction.
 #[inline(always)]
-pub(super) unsafe fn round<I: Instruction>(
-    tokens: &[f32],
+pub(super) unsafe fn round<I: Instruction, T: Element>(
+    tokens: &[T],
     inputs: usize,
     kept: &mut [MaybeUninit<I::Value>],
     scales: &mut [f32],
 ) -> Outliers {
     let mut outliers = Outliers::default();
+    let mut room = Vec::new();
     let kept = kept.chunks_exact_mut(inputs.next_multiple_of(QUAD));
     for ((token, kept), scale) in tokens.chunks_exact(inputs).zip(kept).zip(scales) {
         // SAFETY: the caller's promise.
-        *scale = unsafe { round_token::<I>(token, kept, &mut outliers) };
+        *scale = unsafe { round_token::<I>(T::widened(token, &mut room), kept, &mut outliers) };
         outliers.end();
     }
     outliers

@@ -1,5 +1,7 @@
 //! Every instruction against one product after the other, and against each other.
 
+use ::half::bf16;
+
 use super::{instruction::Kind, *};
 use crate::kernels::cpu::norm::{Affine, group_norm, group_shifts};
 
@@ -66,7 +68,7 @@ fn over_tokens(input: &[f32], weight: Weight<'_>, bias: Option<&[f32]>) -> Vec<f
 }
 
 /// Maps as they are.
-fn maps(values: &[f32], geometry: Geometry) -> Source<'_> {
+fn maps<T>(values: &[T], geometry: Geometry) -> Source<'_, T> {
     Source {
         values,
         norm: None,
@@ -309,6 +311,68 @@ fn norm_and_sum_are_part_of_a_convolution() {
     let expected = expected.map(|(convolved, onto)| f64::from(convolved + onto));
     let apart = apart(&found, &expected.collect::<Vec<_>>());
     assert!(apart < 2e-3, "{apart}");
+}
+
+fn halves(values: &[f32]) -> Vec<bf16> {
+    values.iter().copied().map(bf16::from_f32).collect()
+}
+
+fn widened(values: &[bf16]) -> Vec<f32> {
+    values.iter().map(|value| value.to_f32()).collect()
+}
+
+/// What activations in bf16 give is what their values in f32 do, rounded once.
+#[test]
+fn bf16_is_read_exactly_and_rounded_once() {
+    let sample = Sample::of(Sizes {
+        outputs: 70,
+        inputs: 66,
+        taps: 1,
+    });
+    let (mut input, bias) = (drawn(77 * 66, 0), drawn(70, 2));
+    input[100] = 40.0; // kept apart
+    let input = halves(&input);
+    let found = by_all(|kind| widened(&linear_by(kind, &input, sample.weight(), Some(&bias))));
+    let expected = over_tokens(&widened(&input), sample.weight(), Some(&bias));
+    assert_eq!(bits(&found), bits(&widened(&halves(&expected))));
+}
+
+#[test]
+fn maps_in_bf16_are_read_exactly_and_added_to_before_they_are_rounded() {
+    let geometry = geometry(2, [64, 70], [9, 8], [3, 1, 1, 1]);
+    let sample = Sample::of(Sizes {
+        outputs: 70,
+        inputs: 64,
+        taps: 9,
+    });
+    let (input, bias) = (halves(&drawn(2 * 64 * 72, 0)), drawn(70, 2));
+    let (scale, shift) = (drawn(64, 3), drawn(64, 4));
+    let affine = Affine {
+        scale: &scale,
+        shift: &shift,
+    };
+    let shifts = group_shifts(&input, affine, 8, 72, 1e-5);
+    let source = Source {
+        norm: Some(&shifts),
+        ..maps(&input, geometry)
+    };
+    let wide = widened(&input);
+    let wide = Source {
+        norm: Some(&shifts),
+        ..maps(&wide, geometry)
+    };
+    let expected = by_all(|kind| convolve_by(kind, wide, sample.weight(), &bias, geometry));
+    let found = by_all(|kind| {
+        let found = convolve_by(kind, source, sample.weight(), &bias, geometry);
+        widened(&found)
+    });
+    assert_eq!(bits(&found), bits(&widened(&halves(&expected))));
+    let onto = halves(&drawn(expected.len(), 5));
+    let mut found = onto.clone();
+    convolve_onto(source, sample.weight(), &bias, geometry, &mut found);
+    let sums = onto.iter().zip(&expected);
+    let sums: Vec<f32> = sums.map(|(onto, value)| onto.to_f32() + value).collect();
+    assert_eq!(bits(&widened(&found)), bits(&widened(&halves(&sums))));
 }
 
 #[test]
