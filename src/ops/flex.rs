@@ -24,7 +24,7 @@ mod narrow;
 mod sums;
 
 use layers::{by_layer, by_quantised};
-pub(crate) use layers::{narrow, packed, paired};
+pub(crate) use layers::{halves, narrow, packed, paired};
 
 /// What some work makes of the values of a tensor [`in_order`], in their own type.
 macro_rules! in_its_type {
@@ -77,7 +77,7 @@ impl Operations for Flex {
         bias: FloatTensor<Self>,
         options: ConvOptions<2>,
     ) -> FloatTensor<Self> {
-        maps::convolved(input, weight, bias, options)
+        maps::convolved(input, weight, bias, options, maps::Precision::Full)
     }
 
     fn convolved_doubled(
@@ -96,7 +96,8 @@ impl Operations for Flex {
         weight: FloatTensor<Self>,
         bias: FloatTensor<Self>,
     ) -> FloatTensor<Self> {
-        maps::normed(input, [scale, shift], norm, [weight, bias])
+        let precision = maps::Precision::Full;
+        maps::normed(input, [scale, shift], norm, [weight, bias], precision)
     }
 
     fn normed_convolved_onto(
@@ -108,7 +109,8 @@ impl Operations for Flex {
         bias: FloatTensor<Self>,
         onto: FloatTensor<Self>,
     ) -> FloatTensor<Self> {
-        maps::normed_onto(input, [scale, shift], norm, [weight, bias], onto)
+        let precision = maps::Precision::Full;
+        maps::normed_onto(input, [scale, shift], norm, [weight, bias], precision, onto)
     }
 
     fn convolved_quantised(

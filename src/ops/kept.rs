@@ -16,6 +16,10 @@ pub(super) const NARROW: QuantValue = QuantValue::Q8F;
 #[cfg(feature = "cpu")]
 pub(super) const PAIRED: QuantValue = QuantValue::E5M2;
 
+/// That of one of a 3x3 convolution whose products are in 16 bits ([`halves`](crate::ops::halves)).
+#[cfg(feature = "cpu")]
+pub(super) const HALVES: QuantValue = QuantValue::E4M3;
+
 /// Whether weights of this type are kept so.
 pub(super) fn is_kept_as(dtype: DType, value: QuantValue) -> bool {
     matches!(dtype, DType::QFloat(scheme) if scheme.value == value)

@@ -45,7 +45,7 @@ pub use crate::kernels::{ExecutedMacs, Gelu, Grouping};
 pub use convolution::{conv2d_enlarged, enlarged, join_channels, to_map, to_tokens};
 use convolution::{is_quantised, parameters};
 #[cfg(feature = "cpu")]
-pub(crate) use flex::{narrow, packed, paired};
+pub(crate) use flex::{halves, narrow, packed, paired};
 pub(crate) use graph::{Graph, copied, overwrite};
 pub use kept::multiplies_in_8_bits;
 pub use memory::{Reuse, executed_macs, kept_bytes};

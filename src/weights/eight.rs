@@ -1,10 +1,11 @@
 //! Weights for products in 8 bits: which layers have them, and how they are rounded.
 
+use ::half::f16;
 use burn::tensor::{DType, Tensor, TensorData};
 
 use super::quantise;
 use crate::{
-    kernels::cpu::eight::{Sizes, multiplies_bytes, rounded as by_output},
+    kernels::cpu::eight::{Sizes, rounded as by_output},
     ops,
 };
 
@@ -28,21 +29,42 @@ const ENDS: [&str; 7] = [
 /// The last layer of transformers that have but one; blocks have their own of this name.
 const LAST: &str = "proj_out.weight";
 
-/// Channels of a 3x3 convolution on either side, at least, where the processor multiplies bytes in 16 bits: against fewer products in f32
-/// (`winograd`) those of 8 bits took 1.3 to 2.6 times as long with 64 to 960 channels, 0.7 to 0.9 with more.
-const LEAST_WITHOUT_VNNI: usize = 1024;
+/// Weights of a place of a 3x3 convolution's kernel that are few: with no more its products in 16 bits, of which Winograd's squares leave a
+/// quarter, take less time than nine in 8 bits, and they are the more exact. With more, maps are small, and moving the weights takes longer.
+const FEW: usize = 640 * 1024;
 
-/// Whether the products of the weight `name`, `[outputs, inputs]` or `[outputs, inputs, height, width]`, are in 8 bits on this processor.
-pub(super) fn rounds(name: &str, shape: &[usize]) -> bool {
-    suits(name, shape) && pays(shape, multiplies_bytes())
+/// Part of the names of convolutions by steps of two, which are no squares.
+const BY_STEPS: &str = "downsamplers.";
+
+/// The same of those of maps that are enlarged: by squares, which make a sixth of the products, they are no map of the larger size.
+const ENLARGING: &str = "upsamplers.";
+
+/// What a layer's products are rounded to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Products {
+    /// 8 bits.
+    Eight,
+    /// 16 bits, in Winograd's space.
+    Sixteen,
 }
 
-/// Whether they take less time than in f32, with an instruction that multiplies bytes or without.
-fn pays(shape: &[usize], multiplies_bytes: bool) -> bool {
-    match *shape {
-        [outputs, inputs, 3, 3] => multiplies_bytes || outputs.min(inputs) >= LEAST_WITHOUT_VNNI,
-        _ => true,
+/// What the products of the weight `name`, `[outputs, inputs]` or `[outputs, inputs, height, width]`, are rounded to, if to anything;
+/// `beside_bf16` is where squares are of 16 bits whatever is said here.
+pub(super) fn products(name: &str, shape: &[usize], beside_bf16: bool) -> Option<Products> {
+    if !suits(name, shape) {
+        return None;
     }
+    let &[outputs, inputs, 3, 3] = shape else {
+        return Some(Products::Eight);
+    };
+    let few = outputs * inputs <= FEW;
+    if name.contains(ENLARGING) {
+        return (!few && !beside_bf16).then_some(Products::Eight);
+    }
+    if few && !name.contains(BY_STEPS) {
+        return (!beside_bf16).then_some(Products::Sixteen);
+    }
+    Some(Products::Eight)
 }
 
 /// Whether they can be.
@@ -64,6 +86,17 @@ fn suits(name: &str, shape: &[usize]) -> bool {
 /// Bytes of memory that such a weight takes.
 pub(super) fn memory(shape: &[usize]) -> usize {
     Sizes::of(shape).memory()
+}
+
+/// A weight for products in 16 bits, if f16 holds it.
+pub(super) fn halves<const D: usize>(weight: &TensorData) -> Option<Tensor<D>> {
+    let shape = weight.shape().to_vec();
+    let weight = weight.clone().convert_dtype(DType::F16);
+    let (values, _) = weight.as_bytes().as_chunks::<2>();
+    let values = values.iter().map(|value| f16::from_ne_bytes(*value));
+    let values: Vec<f16> = values.collect();
+    let held = values.iter().all(|value| value.is_finite());
+    held.then(|| ops::halves(values, &shape))
 }
 
 /// A weight for products in 8 bits.
@@ -124,16 +157,35 @@ mod tests {
         }
     }
 
+    /// In f32 and beside bf16.
     #[test]
-    fn without_an_instruction_for_bytes_convolutions_of_few_channels_stay() {
-        for (shape, with, without) in [
-            (&[320, 320, 3, 3][..], true, false),
-            (&[1280, 2560, 3, 3], true, true),
-            (&[320, 320, 1, 1], true, true),
-            (&[320, 320], true, true),
+    fn convolutions_of_few_channels_are_of_16_bits() {
+        let (eight, sixteen) = (Some(Products::Eight), Some(Products::Sixteen));
+        let resnet = "down_blocks.0.resnets.0.conv1.weight";
+        let down = "down_blocks.0.downsamplers.0.conv.weight";
+        let up = "up_blocks.0.upsamplers.0.conv.weight";
+        for (name, shape, expected) in [
+            (resnet, &[320, 960, 3, 3][..], [sixteen, None]),
+            (resnet, &[640, 640, 3, 3], [sixteen, None]),
+            (resnet, &[640, 1280, 3, 3], [eight; 2]),
+            (resnet, &[320, 320, 1, 1], [eight; 2]),
+            (resnet, &[320, 320], [eight; 2]),
+            (down, &[320, 320, 3, 3], [eight; 2]),
+            (up, &[640, 640, 3, 3], [None; 2]),
+            (up, &[1280, 1280, 3, 3], [eight, None]),
         ] {
-            let found = [pays(shape, true), pays(shape, false)];
-            assert_eq!(found, [with, without], "{shape:?}");
+            let found = [false, true].map(|beside_bf16| products(name, shape, beside_bf16));
+            assert_eq!(found, expected, "{name} {shape:?}");
+        }
+    }
+
+    #[test]
+    fn halves_hold_what_they_can() {
+        let weight = |value: f32| TensorData::new(vec![value; 9], [1, 1, 3, 3]);
+        let kept: Tensor<4> = halves(&weight(0.5)).expect("a small weight");
+        assert_eq!(kept.dims(), [1, 1, 3, 3]);
+        for value in [1e5, f32::NAN, f32::INFINITY] {
+            assert!(halves::<4>(&weight(value)).is_none(), "{value}");
         }
     }
 

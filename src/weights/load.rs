@@ -215,6 +215,12 @@ impl Filler<'_> {
                 #[cfg(feature = "cpu")]
                 Keeping::Products => eight::rounded(&data()?),
                 #[cfg(feature = "cpu")]
+                Keeping::Halves => {
+                    let data = data()?;
+                    let plain = || placed(data.clone().convert_dtype(DType::F32), device);
+                    eight::halves(&data).unwrap_or_else(plain)
+                }
+                #[cfg(feature = "cpu")]
                 Keeping::Pairs => pairs::packed(data()?),
                 Keeping::Bytes(group) => placed(quantise::quantised(&data()?, group), device),
                 Keeping::Plain(dtype) => {

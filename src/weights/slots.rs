@@ -9,7 +9,11 @@ use burn::{
 
 use super::{Storage, WeightSource, names, quantise, unread::Unread};
 #[cfg(feature = "cpu")]
-use super::{eight, packed, pairs, unread::Blocks};
+use super::{
+    eight::{self, Products},
+    packed, pairs,
+    unread::Blocks,
+};
 
 /// What modules call the container of streamed blocks, or of such as could be.
 pub(super) const CONTAINER: &str = "Stack";
@@ -140,11 +144,13 @@ impl Slot {
         let group = group.flatten();
         #[cfg(feature = "cpu")]
         {
-            if storage.multiplies_in_8_bits()
-                && self.is_weight
-                && eight::rounds(&self.name, &self.shape)
-            {
-                return Keeping::Products;
+            let beside_bf16 = storage == Storage::ProductsBesideBf16;
+            let products = storage.multiplies_in_8_bits() && self.is_weight;
+            let products = products.then(|| eight::products(&self.name, &self.shape, beside_bf16));
+            match products.flatten() {
+                Some(Products::Eight) => return Keeping::Products,
+                Some(Products::Sixteen) => return Keeping::Halves,
+                None => {}
             }
             if storage == Storage::Pairs && self.transposed && pairs::suits(&self.name, &self.shape)
             {
@@ -182,6 +188,8 @@ impl Slot {
             #[cfg(feature = "cpu")]
             Keeping::Products => eight::memory(&self.shape),
             #[cfg(feature = "cpu")]
+            Keeping::Halves => elements * size_of::<u16>(),
+            #[cfg(feature = "cpu")]
             Keeping::Pairs => pairs::memory(&self.shape),
             Keeping::Bytes(group) => elements + elements / group * size_of::<f32>(),
             Keeping::Plain(dtype) => elements * dtype.size(),
@@ -201,6 +209,9 @@ pub(super) enum Keeping {
     /// Rounded to 8 bits, for products in 8 bits.
     #[cfg(feature = "cpu")]
     Products,
+    /// In f16, for products in 16 bits; what f16 does not hold in f32.
+    #[cfg(feature = "cpu")]
+    Halves,
     /// Rounded to bf16, in order for products of bf16.
     #[cfg(feature = "cpu")]
     Pairs,

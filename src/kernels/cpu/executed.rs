@@ -146,6 +146,7 @@ mod tests {
             convolution,
             owner: None,
             norm: None,
+            rounds: false,
         });
     }
 

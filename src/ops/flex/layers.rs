@@ -1,6 +1,6 @@
 //! Which kernel a linear layer takes, and how weights are kept that burn has no name for.
 
-use ::half::bf16;
+use ::half::{bf16, f16};
 use burn::backend::ops::ModuleOps;
 use burn::backend::{
     BackendTensor, DispatchKindConversion as _, DispatchTensor, Flex, TensorMetadata,
@@ -9,7 +9,7 @@ use burn::tensor::quantization::{QuantScheme, QuantStore, QuantValue};
 use burn::tensor::{Bytes, DType, Shape, Tensor};
 use burn_flex::{FlexQTensor, FlexTensor, Layout};
 
-use super::super::kept::{NARROW, PACKED, PAIRED, is_kept_as};
+use super::super::kept::{HALVES, NARROW, PACKED, PAIRED, is_kept_as};
 use super::{cast, contiguous, in_order, slice, tensor, typed, values};
 use crate::kernels::cpu::eight::{self, Sizes, Weight};
 use crate::kernels::cpu::linear::linear;
@@ -68,6 +68,11 @@ pub(crate) fn paired<const D: usize>(values: Vec<bf16>, shape: [usize; 2]) -> Te
     kept_as(PAIRED, Bytes::from_elems(values), vec![1.0], &shape)
 }
 
+/// A 3x3 convolution's weight, `[out, in, 3, 3]`, in f16, for products in 16 bits where it is computed in Winograd's space.
+pub(crate) fn halves<const D: usize>(values: Vec<f16>, shape: &[usize]) -> Tensor<D> {
+    kept_as(HALVES, Bytes::from_elems(values), vec![1.0], shape)
+}
+
 /// burn has no such tensors: they have the shape of the weight and bytes in an order of their own, so nobody but [`by_quantised`] and
 /// [`convolved_quantised`](crate::ops::Operations::convolved_quantised) can read them.
 fn kept_as<const D: usize>(
@@ -89,6 +94,13 @@ fn kept_as<const D: usize>(
 /// Whether a weight is [`narrow`].
 pub(super) fn is_narrow(weight: &FlexQTensor) -> bool {
     is_kept_as(weight.dtype(), NARROW)
+}
+
+/// A weight of [`halves`], in f16 as burn knows it.
+pub(super) fn half_weight(weight: &FlexQTensor) -> Option<FlexTensor> {
+    let halves = weight.tensor();
+    let (bytes, layout) = (halves.data_arc(), halves.layout().clone());
+    is_kept_as(weight.dtype(), HALVES).then(|| FlexTensor::from_arc(bytes, layout, DType::F16))
 }
 
 /// A [`narrow`] weight.

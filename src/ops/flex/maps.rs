@@ -19,20 +19,37 @@ use crate::kernels::cpu::winograd::{self, Owner, Whole};
 /// A weight and a bias, or a scale and a shift.
 type Pair = [FlexTensor; 2];
 
+/// What numbers of Winograd's space of products are multiplied in, where that is what a layer is computed by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Precision {
+    /// As the maps are kept.
+    Full,
+    /// In 16 bits.
+    Sixteen,
+}
+
+impl Precision {
+    /// Whether they are in 16 bits, for maps in `dtype`.
+    fn rounds(self, dtype: DType) -> bool {
+        self == Self::Sixteen || dtype == DType::BF16
+    }
+}
+
 pub(super) fn convolved(
     input: FlexTensor,
     weight: FlexTensor,
     bias: FlexTensor,
     options: ConvOptions<2>,
+    precision: Precision,
 ) -> FlexTensor {
     let dtype = input.dtype();
     if dtype == DType::F64 || options.groups != 1 || options.dilation != [1, 1] {
         return Flex::conv2d(input, cast(weight, dtype), Some(bias), options);
     }
     let geometry = geometry(&input, &weight, &options);
-    let layer = Layer::new(input, [weight, bias]);
+    let layer = Layer::new(input, [weight, bias], precision);
     let convolution = layer.convolution(geometry);
-    let output = if winograd::suits(&geometry, dtype == DType::BF16) {
+    let output = if winograd::suits(&geometry, layer.rounds) {
         layer.by(geometry, None, winograd::convolve)
     } else if few::suits(&geometry) {
         few::convolve(convolution)
@@ -55,7 +72,7 @@ pub(super) fn doubled(input: FlexTensor, weight: FlexTensor, bias: FlexTensor) -
     if dtype == DType::F64 || !winograd::suits_doubled(&geometry) {
         return reference::convolved_doubled::<Flex>(input, weight, bias);
     }
-    let layer = Layer::new(input, [weight, bias]);
+    let layer = Layer::new(input, [weight, bias], Precision::Full);
     let output = layer.by(geometry, None, winograd::convolve_doubled);
     kept(output, &geometry, dtype)
 }
@@ -66,13 +83,14 @@ pub(super) fn normed(
     [scale, shift]: Pair,
     norm: Grouping,
     [weight, bias]: Pair,
+    precision: Precision,
 ) -> FlexTensor {
     let dtype = input.dtype();
     let geometry = geometry(&input, &weight, &reference::keeping_sides());
-    if dtype == DType::F64 || !winograd::suits(&geometry, dtype == DType::BF16) {
+    if dtype == DType::F64 || !winograd::suits(&geometry, precision.rounds(dtype)) {
         return reference::normed_convolved::<Flex>(input, scale, shift, norm, weight, bias);
     }
-    let layer = Layer::new(input, [weight, bias]);
+    let layer = Layer::new(input, [weight, bias], precision);
     let shifts = layer.shifts([scale, shift], norm);
     let output = layer.by(geometry, Some(&shifts), winograd::convolve);
     kept(output, &geometry, dtype)
@@ -84,6 +102,7 @@ pub(super) fn normed_onto(
     affine: Pair,
     norm: Grouping,
     [weight, bias]: Pair,
+    precision: Precision,
     mut onto: FlexTensor,
 ) -> FlexTensor {
     let geometry = geometry(&input, &weight, &reference::keeping_sides());
@@ -95,11 +114,11 @@ pub(super) fn normed_onto(
     };
     let whole = onto.is_contiguous() && onto.bytes().len() == number * size(&geometry);
     let written = matches!(dtype, DType::F32 | DType::BF16) && onto.dtype() == dtype;
-    if !written || !whole || !onto.is_unique() || !winograd::suits(&geometry, dtype == DType::BF16)
-    {
-        return Flex::float_add(onto, normed(input, affine, norm, [weight, bias]));
+    let suits = winograd::suits(&geometry, precision.rounds(dtype));
+    if !written || !whole || !onto.is_unique() || !suits {
+        return Flex::float_add(onto, normed(input, affine, norm, [weight, bias], precision));
     }
-    let layer = Layer::new(input, [weight, bias]);
+    let layer = Layer::new(input, [weight, bias], precision);
     let shifts = layer.shifts(affine, norm);
     let output = match dtype {
         DType::BF16 => KeptMut::Bf16(onto.storage_mut()),
@@ -116,11 +135,13 @@ struct Layer {
     input: FlexTensor,
     weight: FlexTensor,
     bias: FlexTensor,
+    rounds: bool,
 }
 
 impl Layer {
-    fn new(input: FlexTensor, [weight, bias]: Pair) -> Self {
+    fn new(input: FlexTensor, [weight, bias]: Pair, precision: Precision) -> Self {
         Self {
+            rounds: precision.rounds(input.dtype()),
             input: in_order(input),
             weight: in_order(weight),
             bias: contiguous(bias),
@@ -148,6 +169,7 @@ impl Layer {
             convolution: self.convolution(geometry),
             owner: owner.as_ref(),
             norm,
+            rounds: self.rounds,
         })
     }
 

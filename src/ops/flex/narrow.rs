@@ -1,4 +1,4 @@
-//! Convolutions whose products are in 8 bits.
+//! Convolutions whose products are in 8 bits, or in 16 where they are computed in Winograd's space.
 
 use ::half::bf16;
 use burn::backend::Flex;
@@ -8,8 +8,8 @@ use burn_flex::{FlexQTensor, FlexTensor};
 use macerator::Scalar;
 
 use super::super::{Grouping, reference};
-use super::layers::{is_narrow, narrow_weight};
-use super::maps::geometry;
+use super::layers::{half_weight, is_narrow, narrow_weight};
+use super::maps::{self, Precision, geometry};
 use super::{cast, contiguous, in_order, slice, tensor, typed};
 use crate::kernels::cpu::convolution::Geometry;
 use crate::kernels::cpu::eight::{self, Source};
@@ -123,6 +123,9 @@ pub(super) fn convolved(
     options: &ConvOptions<2>,
 ) -> FlexTensor {
     let dtype = input.dtype();
+    if let Some(halves) = half_weight(weight) {
+        return maps::convolved(input, halves, bias, options.clone(), Precision::Sixteen);
+    }
     cast(
         Layer::new(input, weight, bias, options).convolved(None),
         dtype,
@@ -137,6 +140,9 @@ pub(super) fn normed(
     weight: &FlexQTensor,
     bias: FlexTensor,
 ) -> FlexTensor {
+    if let Some(halves) = half_weight(weight) {
+        return maps::normed(input, affine, norm, [halves, bias], Precision::Sixteen);
+    }
     let dtype = input.dtype();
     let layer = Layer::new(input, weight, bias, &reference::keeping_sides());
     let shifts = layer.shifts(affine, norm);
@@ -152,6 +158,10 @@ pub(super) fn normed_onto(
     bias: FlexTensor,
     mut onto: FlexTensor,
 ) -> FlexTensor {
+    if let Some(halves) = half_weight(weight) {
+        let layer = [halves, bias];
+        return maps::normed_onto(input, affine, norm, layer, Precision::Sixteen, onto);
+    }
     let layer = Layer::new(input, weight, bias, &reference::keeping_sides());
     let shifts = layer.shifts(affine, norm);
     let (dtype, count) = (layer.dtype(), layer.output_shape().num_elements());

@@ -171,16 +171,6 @@ impl Kind {
         vec![Self::Plain]
     }
 
-    pub(super) fn multiplies_bytes(self) -> bool {
-        match self {
-            Self::Plain => false,
-            #[cfg(target_arch = "x86_64")]
-            Self::Avx2 => false,
-            #[cfg(target_arch = "x86_64")]
-            Self::AvxVnni | Self::Avx512Vnni => true,
-        }
-    }
-
     /// The fastest, which the processor is asked once.
     pub(super) fn best() -> Self {
         static BEST: LazyLock<Kind> =

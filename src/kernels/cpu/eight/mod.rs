@@ -23,11 +23,6 @@ pub(crate) use weight::{Sizes, Weight, rounded};
 
 use super::{convolution::Geometry, half::Element, product::Output};
 
-/// Whether the processor has an instruction that multiplies bytes.
-pub(crate) fn multiplies_bytes() -> bool {
-    Kind::best().multiplies_bytes()
-}
-
 /// Tokens, `[tokens, inputs]`, through a linear layer: `[tokens, outputs]`.
 pub(crate) fn linear<T: Element>(input: &[T], weight: Weight<'_>, bias: Option<&[f32]>) -> Vec<T> {
     linear_by(Kind::best(), input, weight, bias)

@@ -16,16 +16,16 @@ pub(super) enum Kind {
 }
 
 /// Whether a convolution is one for this kernel, and large enough. What it gives an item does not depend on the others.
-pub(crate) fn suits(geometry: &Geometry, in_bf16: bool) -> bool {
-    kind(geometry, in_bf16).is_some()
+pub(crate) fn suits(geometry: &Geometry, rounds: bool) -> bool {
+    kind(geometry, rounds).is_some()
 }
 
-/// The scheme that costs least, if that is less than the plain sums.
-pub(super) fn kind(geometry: &Geometry, in_bf16: bool) -> Option<Kind> {
+/// The scheme that costs least, if that is less than the plain sums; numbers of the space of products may be rounded to 16 bits.
+pub(super) fn kind(geometry: &Geometry, rounds: bool) -> Option<Kind> {
     if !moves(geometry) {
         return None;
     }
-    let costs = if in_bf16 && fixed::best().is_some() {
+    let costs = if rounds && fixed::best().is_some() {
         FIXED
     } else {
         FLOATS

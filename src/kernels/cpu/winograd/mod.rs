@@ -65,6 +65,15 @@ pub(crate) struct Whole<'a> {
     pub(crate) owner: Option<&'a Owner>,
     /// What norm and `SiLU` make of every item's channels first, if they do.
     pub(crate) norm: Option<&'a [Shifted]>,
+    /// Whether numbers of the space of products are rounded to 16 bits, where the processor multiplies those: those of maps in bf16 always
+    /// are.
+    pub(crate) rounds: bool,
+}
+
+impl Whole<'_> {
+    fn rounds(&self) -> bool {
+        self.rounds || matches!(self.convolution.input, Values::Bf16(_))
+    }
 }
 
 /// As [`convolve`](super::convolution::convolve), for what [`suits`].
@@ -82,8 +91,7 @@ pub(crate) fn convolve_onto(whole: &Whole<'_>, output: KeptMut<'_>) {
 }
 
 fn fill(job: &Job<'_>, whole: &Whole<'_>, onto: bool) {
-    let in_bf16 = matches!(whole.convolution.input, Values::Bf16(_));
-    match kind(&whole.convolution.geometry, in_bf16) {
+    match kind(&whole.convolution.geometry, whole.rounds()) {
         Some(Kind::Four) => fill_as::<Four>(job, whole, onto),
         _ => fill_as::<Two>(job, whole, onto),
     }
@@ -97,11 +105,9 @@ pub(crate) fn convolve_doubled(whole: &Whole<'_>) -> Kept {
 }
 
 fn fill_as<C: Scheme>(job: &Job<'_>, whole: &Whole<'_>, onto: bool) {
-    // Maps in bf16 are of fixed numbers, where the processor multiplies those.
-    let in_bf16 = matches!(whole.convolution.input, Values::Bf16(_));
     let by = By {
         lanes: lanes(),
-        fixed: fixed::best().filter(|_| in_bf16),
+        fixed: fixed::best().filter(|_| whole.rounds()),
     };
     fill_by(job, whole, onto, by, C::default(), (move_task, compute));
 }
@@ -129,6 +135,7 @@ fn fill_by<'a, C: Scheme>(
         convolution,
         owner,
         norm,
+        rounds: _,
     } = whole;
     let [before, after] = convolution.geometry.channels;
     let weights = Weights::of(&convolution, fixed.is_some());

@@ -39,6 +39,7 @@ pub(super) fn alone(convolution: Convolution<'_>) -> Whole<'_> {
         convolution,
         owner: None,
         norm: None,
+        rounds: false,
     }
 }
 
