@@ -13,7 +13,7 @@ use rayon::prelude::*;
 use super::{
     instruction::{Instruction, QUAD},
     kept::Integer,
-    rows::Rows,
+    rows::{Outlier, Rows},
     weight::{PANEL, Weight},
 };
 use crate::kernels::cpu::{
@@ -134,6 +134,7 @@ pub(super) unsafe fn multiply<I: Instruction, T: Element, const R: usize, const 
         let count = R.min(task.rows.end - group);
         // Tokens after the last repeat it; nobody keeps them.
         let token = |r: usize| group + r.min(count - 1);
+        let apart: [&[Outlier]; R] = std::array::from_fn(|r| rows.outliers(token(r)));
         for outputs in &outputs {
             // SAFETY: the tokens are there, asserted above, and a panel's last quad has as many bytes as a vector takes from its place on.
             let tile = unsafe {
@@ -142,17 +143,8 @@ pub(super) unsafe fn multiply<I: Instruction, T: Element, const R: usize, const 
                 tile::<I, R, N>(depth / QUAD, tokens, outputs.weights.map(<[u8]>::as_ptr))
             };
             for r in 0..count {
-                let mut line = [0.0; WIDEST];
-                for n in 0..N {
-                    // SAFETY: both have the lanes of a vector.
-                    unsafe {
-                        let to = line[n * I::LANES..].as_mut_ptr();
-                        let offsets = outputs.offsets[n].as_ptr();
-                        I::scaled(tile[r][n], offsets, rows.scales[group + r], to);
-                    }
-                }
                 // SAFETY: the caller's promise.
-                unsafe { put::<I, T, N>(job, group + r, outputs, &mut line) };
+                unsafe { put::<I, T, N>(job, group + r, &tile[r], apart[r], outputs) };
             }
         }
     }
@@ -186,8 +178,8 @@ unsafe fn tile<I: Instruction, const R: usize, const N: usize>(
     }
 }
 
-/// Adds to a token's sums, `line`, what its values that are kept apart give, and puts them where they belong, under the outputs' scales and
-/// with the bias.
+/// Puts a token's sums where they belong, under its scale and the outputs', with what its values that are kept `apart` give, and with the
+/// bias.
 ///
 /// # Safety
 ///
@@ -196,23 +188,14 @@ unsafe fn tile<I: Instruction, const R: usize, const N: usize>(
 unsafe fn put<I: Instruction, T: Element, const N: usize>(
     job: &Job<'_, I::Value, T>,
     token: usize,
+    sums: &[I::Sums; N],
+    apart: &[Outlier],
     outputs: &Outputs<'_, N>,
-    line: &mut [f32; WIDEST],
 ) {
-    for (input, value) in job.rows.outliers(token) {
-        let (quad, byte) = (*input as usize / QUAD, *input as usize % QUAD);
-        for n in 0..N {
-            let weights = &outputs.weights[n][quad * PANEL * QUAD..];
-            let (weights, _) = weights.as_chunks::<QUAD>();
-            let sums = &mut line[n * I::LANES..][..I::LANES];
-            for (sum, weights) in sums.iter_mut().zip(weights) {
-                *sum += value * signed(*weights, byte);
-            }
-        }
-    }
     let start = token * job.layer.weight.sizes.outputs + outputs.first;
     // SAFETY: no other task has these values of the token.
     let places = unsafe { job.output.part(start, outputs.some) };
+    let mut line = [0.0; WIDEST];
     let straight = T::straight(places).filter(|_| outputs.some == N * I::LANES);
     let values = line.as_mut_ptr();
     let to = straight.unwrap_or(values);
@@ -221,13 +204,31 @@ unsafe fn put<I: Instruction, T: Element, const N: usize>(
         let (scales, biases) = (&outputs.scales[place..], &outputs.biases[place..]);
         // SAFETY: the processor has the instruction; all have the lanes of `N` vectors.
         unsafe {
-            let values = values.add(place);
-            I::moved(values, scales.as_ptr(), biases.as_ptr(), to.add(place));
+            let (offsets, scale) = (outputs.offsets[n].as_ptr(), job.rows.scales[token]);
+            let to = to.add(place);
+            I::scaled(sums[n], offsets, scale, to);
+            if !apart.is_empty() {
+                let weights = &outputs.weights[n];
+                add_apart(apart, weights, std::slice::from_raw_parts_mut(to, I::LANES));
+            }
+            I::moved(to, scales.as_ptr(), biases.as_ptr(), to);
         }
     }
     if straight.is_none() {
-        for (place, value) in places.iter_mut().zip(line) {
+        for (place, value) in places.iter_mut().zip(&line) {
             place.write(T::nearest(*value));
+        }
+    }
+}
+
+/// Adds to a vector's `sums` what a token's values that are kept apart give.
+#[inline(always)]
+fn add_apart(apart: &[Outlier], weights: &[u8], sums: &mut [f32]) {
+    for (input, value) in apart {
+        let (quad, byte) = (*input as usize / QUAD, *input as usize % QUAD);
+        let (weights, _) = weights[quad * PANEL * QUAD..].as_chunks::<QUAD>();
+        for (sum, weights) in sums.iter_mut().zip(weights) {
+            *sum += value * signed(*weights, byte);
         }
     }
 }
