@@ -14,7 +14,7 @@ use macerator::Simd;
 
 use super::executed::{Operands, count};
 use super::maps::{Kept, Sink, read, read_every};
-use super::product::{DEPTH, Factor, Rows, Scratch, Task, Values, compute, run, tasks};
+use super::product::{DEPTH, Factor, Rows, Scratch, Task, Values, compute, lay, run, tasks};
 
 /// Sizes of a convolution; pairs are height and width.
 #[derive(Debug, Clone, Copy)]
@@ -43,6 +43,12 @@ impl Geometry {
     /// Multiply-accumulates of the plain sums, those with the padding among them.
     pub(super) fn macs(&self) -> usize {
         self.rows * self.positions() * self.channels[1] * self.depth()
+    }
+
+    /// Whether it is one line, of which every position meets itself alone.
+    fn is_line(&self) -> bool {
+        let one = [1, 1];
+        self.kernel == one && self.stride == one && self.output == self.input && self.input[0] == 1
     }
 
     /// As one long line where every position meets itself alone.
@@ -144,6 +150,22 @@ impl Factor for Maps<'_> {
             task.columns.start / geometry.output[1],
             task.columns.start % geometry.output[1],
         );
+        if let Some(values) = geometry
+            .is_line()
+            .then(|| self.job.layer.input.in_f32())
+            .flatten()
+        {
+            for (slot, channel) in part.enumerate() {
+                let map = (task.item * geometry.channels[0] + channel) * across;
+                lay::<S>(
+                    &values[map + task.columns.start..][..count],
+                    slot,
+                    width,
+                    columns,
+                );
+            }
+            return;
+        }
         for (slot, index) in part.enumerate() {
             let (channel, place) = (index / area, index % area);
             let map = (task.item * geometry.channels[0] + channel) * height * across;

@@ -7,6 +7,7 @@
     reason = "layers are views of their tensors, passed by value once a call"
 )]
 
+mod aligned;
 pub(crate) mod attention;
 mod caches;
 pub(crate) mod convolution;

@@ -38,6 +38,9 @@ const MOST_ROWS: usize = 384;
 /// Tasks for every thread, at least.
 const TASKS: usize = 4;
 
+/// Values of a line of the cache.
+const LINE: usize = 16;
+
 /// Vectors of a tile.
 const VECTORS: usize = 2;
 
@@ -61,10 +64,10 @@ pub(super) fn tasks(items: usize, rows: usize, columns: usize) -> Vec<Task> {
 }
 
 fn divided(items: usize, rows: usize, columns: usize, wanted: usize) -> Vec<Task> {
-    let blocks = parts(columns, COLUMNS);
+    let blocks = parts(columns, COLUMNS, 32);
     let apart = wanted.div_ceil((items * blocks.len()).max(1));
     let group = rows.div_ceil(apart).clamp(LEAST_ROWS, MOST_ROWS);
-    let groups = parts(rows, group.next_multiple_of(8));
+    let groups = parts(rows, group.next_multiple_of(8), 8);
     let mut tasks = Vec::with_capacity(items * blocks.len() * groups.len());
     for item in 0..items {
         for columns in &blocks {
@@ -80,9 +83,12 @@ fn divided(items: usize, rows: usize, columns: usize, wanted: usize) -> Vec<Task
     tasks
 }
 
-fn parts(whole: usize, most: usize) -> Vec<Range<usize>> {
-    let starts = (0..whole).step_by(most);
-    starts.map(|start| start..whole.min(start + most)).collect()
+/// As few parts as no part larger than `most` allows, nearly equal multiples of a `unit`.
+fn parts(whole: usize, most: usize, unit: usize) -> Vec<Range<usize>> {
+    let count = whole.div_ceil(most).max(1);
+    let each = whole.div_ceil(count).next_multiple_of(unit).max(unit);
+    let starts = (0..whole).step_by(each);
+    starts.map(|start| start..whole.min(start + each)).collect()
 }
 
 /// Memory that many tasks write, each a part of it.
@@ -150,7 +156,8 @@ thread_local! {
     static SCRATCH: RefCell<Scratch> = RefCell::default();
 }
 
-/// Buffers of at least these sizes; what is in them at first means nothing.
+/// Buffers of at least these sizes, from the beginning of a line of the cache on, which no vector crosses then; what is in them at first means
+/// nothing.
 pub(super) fn sized<const N: usize>(
     buffers: [&mut Vec<f32>; N],
     counts: [usize; N],
@@ -158,10 +165,11 @@ pub(super) fn sized<const N: usize>(
     let mut counts = counts.into_iter();
     buffers.map(|values| {
         let count = counts.next().unwrap_or(0);
-        if values.len() < count {
-            values.resize(count, 0.0);
+        if values.len() < count + LINE {
+            values.resize(count + LINE, 0.0);
         }
-        &mut values[..count]
+        let start = values.as_ptr().align_offset(LINE * size_of::<f32>());
+        &mut values[start.min(LINE)..][..count]
     })
 }
 
@@ -374,5 +382,11 @@ mod tests {
         assert_eq!((found[1].rows.clone(), found[7].item), (320..640, 1));
         assert_eq!(divided(1, 320, 4096, 8).len(), 16);
         assert_eq!(divided(1, 8192, 128, 8).len(), 22);
+        let nearly_equal = divided(1, 154, 320, 8);
+        let sizes = nearly_equal
+            .iter()
+            .map(|task| (task.rows.len(), task.columns.len()));
+        let sizes: Vec<_> = sizes.collect();
+        assert_eq!(sizes, [(56, 160), (56, 160), (42, 160)].repeat(2));
     }
 }

@@ -9,6 +9,7 @@
 
 use macerator::Simd;
 
+use crate::kernels::cpu::aligned::Aligned;
 use crate::kernels::cpu::simd::{Floats, exp2, load, splat, store};
 
 /// Rows of a packed panel: keys of the first product, features of the second.
@@ -20,10 +21,10 @@ const KEY_BLOCK: usize = 128;
 /// Working memory of a thread, each a matrix with a column per query of the block.
 #[derive(Default)]
 pub(super) struct Scratch {
-    pub(super) query: Vec<f32>,
-    scores: Vec<f32>,
-    pub(super) mixed: Vec<f32>,
-    pub(super) sums: Vec<f32>,
+    pub(super) query: Aligned<f32>,
+    scores: Aligned<f32>,
+    pub(super) mixed: Aligned<f32>,
+    pub(super) sums: Aligned<f32>,
 }
 
 impl Scratch {

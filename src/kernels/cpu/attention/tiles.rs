@@ -10,6 +10,7 @@
 use macerator::{Simd, vload_unaligned, vstore_unaligned};
 
 use crate::kernels::cpu::{
+    aligned::Aligned,
     pairs::{Instruction, Pairs, splat_pair},
     simd::{Floats, exp2, exp2_near, load, splat, store},
 };
@@ -24,11 +25,11 @@ pub(super) const KEY_BLOCK: usize = 128;
 #[derive(Default)]
 pub(super) struct Scratch {
     /// Pairs along the width.
-    pub(super) query: Vec<u32>,
-    scores: Vec<f32>,
+    pub(super) query: Aligned<u32>,
+    scores: Aligned<f32>,
     /// Pairs along the keys.
-    weights: Vec<u32>,
-    pub(super) mixed: Vec<f32>,
+    weights: Aligned<u32>,
+    pub(super) mixed: Aligned<f32>,
 }
 
 impl Scratch {

@@ -14,6 +14,7 @@ use crate::kernels::cpu::{
     half::{widen_bf16, widen_f16},
     packed::{Packed, Scales},
     quantised::Quantised,
+    simd::prefetch_far,
 };
 
 /// Values as they are kept in memory.
@@ -52,6 +53,15 @@ impl<'a> Values<'a> {
         }
     }
 
+    /// Themselves, if they are in f32.
+    #[inline(always)]
+    pub(in crate::kernels::cpu) fn in_f32(&self) -> Option<&'a [f32]> {
+        match self {
+            Self::F32(values) => Some(values),
+            _ => None,
+        }
+    }
+
     /// Asks for some of them that are read next, on processors that can be asked.
     #[inline(always)]
     pub(in crate::kernels::cpu) fn prefetch(&self, start: usize, count: usize) {
@@ -64,6 +74,17 @@ impl<'a> Values<'a> {
                 prefetch(low, start, count);
             }
             Self::F32(_) => {}
+        }
+    }
+
+    /// [`prefetch`](Self::prefetch) into the second-level cache, of those that are not of linear layers alone.
+    #[inline(always)]
+    pub(in crate::kernels::cpu) fn prefetch_far(&self, start: usize, count: usize) {
+        match self {
+            Self::F32(values) => far(values, start, count),
+            Self::F16(values) => far(values, start, count),
+            Self::Bf16(values) => far(values, start, count),
+            Self::Q8(_) | Self::Packed(_) => {}
         }
     }
 
@@ -88,6 +109,14 @@ impl<'a> Values<'a> {
             }
         }
         &room[..part.len()]
+    }
+}
+
+#[inline(always)]
+fn far<T>(values: &[T], start: usize, count: usize) {
+    const LINE: usize = 64;
+    for at in (start..start + count).step_by(LINE / size_of::<T>()) {
+        prefetch_far(values.as_ptr().wrapping_add(at).cast());
     }
 }
 

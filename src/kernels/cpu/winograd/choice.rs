@@ -56,8 +56,8 @@ const FLOATS: Costs = Costs {
     product: 1.0,
     plain: 1.15,
     number: 8.0,
-    weight: 20.0,
-    far_weight: 32.0,
+    weight: 10.0,
+    far_weight: 12.0,
 };
 
 const FIXED: Costs = Costs {

@@ -8,19 +8,25 @@ use super::*;
 use crate::kernels::cpu::convolution::{self, Geometry};
 use crate::kernels::cpu::simd::kinds;
 
-/// A convolution of bf16 maps by fixed numbers.
-struct InFixed<'a, C>(Convolution<'a>, fixed::Kind, std::marker::PhantomData<C>);
+/// A convolution of bf16 maps by fixed numbers, weights moved by who multiplies with them or before.
+struct InFixed<'a, C>(
+    Convolution<'a>,
+    fixed::Kind,
+    bool,
+    std::marker::PhantomData<C>,
+);
 
 impl<C: Scheme> WithSimd for InFixed<'_, C> {
     type Output = Vec<f32>;
 
     fn with_simd<S: Simd>(self) -> Vec<f32> {
-        let by = (move_task_impl::<S, C>, compute_impl::<S, C>);
         let to = By {
             lanes: S::lanes32(),
             fixed: Some(self.1),
+            near: self.2,
         };
-        let fill = |job: Job<'_>| fill_by(&job, &alone(self.0), false, to, C::default(), by);
+        let work = |work: Work<'_>, space: &mut Space| work_impl::<S, C>(work, space, C::default());
+        let fill = |job: Job<'_>| fill_by::<C>(&job, &alone(self.0), false, to, work);
         self.0.output_of(fill).in_f32()
     }
 }
@@ -40,13 +46,16 @@ fn in_fixed<C: Scheme>(layer: Convolution<'_>) -> Vec<(String, Vec<f32>)> {
     let each = wide.flat_map(|arch| {
         let mut kinds = fixed::Kind::all(lanes(&arch));
         kinds.push(fixed::Kind::Plain);
-        kinds.into_iter().map(move |kind| (arch, kind))
+        let ways = kinds
+            .into_iter()
+            .flat_map(|kind| [(kind, true), (kind, false)]);
+        ways.map(move |way| (arch, way))
     });
-    each.map(|(arch, kind)| {
-        let layer = InFixed::<C>(layer, kind, std::marker::PhantomData);
+    each.map(|(arch, (kind, near))| {
+        let layer = InFixed::<C>(layer, kind, near, std::marker::PhantomData);
         // SAFETY: as above.
         let found = unsafe { arch.dispatch(layer) };
-        (format!("{arch:?} {kind:?}"), found)
+        (format!("{arch:?} {kind:?} {near}"), found)
     })
     .collect()
 }

@@ -7,9 +7,13 @@
     reason = "one instruction set runs through all of a kernel; index lanes; instructions are there on some processors only"
 )]
 
+#[cfg(target_arch = "x86_64")]
+mod wide;
+
 use macerator::Simd;
 
 use super::schemes::{GROUP, Group};
+use crate::kernels::cpu::product::Values;
 
 /// Values of a line that a group's squares are made from, at most: sixteen times four, and those that are reached beyond them, with room
 /// for whole vectors.
@@ -46,107 +50,64 @@ pub(super) fn weave<S: Simd, const SIDE: usize>(groups: &[Group], line: &mut [f3
     }
 }
 
-/// The same, as compilers do not find it; without closures, which lack the instructions where they are not inlined.
-#[cfg(target_arch = "x86_64")]
-mod wide {
-    use std::arch::x86_64::{
-        __m512, _mm512_loadu_ps, _mm512_permutex2var_ps, _mm512_set_epi32, _mm512_storeu_ps,
-    };
-
-    use super::{Group, LINE};
-
-    /// The values of two vectors at even and at odd places.
-    #[target_feature(enable = "avx512f")]
-    #[inline]
-    fn apart(a: __m512, b: __m512) -> [__m512; 2] {
-        let even = _mm512_set_epi32(30, 28, 26, 24, 22, 20, 18, 16, 14, 12, 10, 8, 6, 4, 2, 0);
-        let odd = _mm512_set_epi32(31, 29, 27, 25, 23, 21, 19, 17, 15, 13, 11, 9, 7, 5, 3, 1);
-        [
-            _mm512_permutex2var_ps(a, even, b),
-            _mm512_permutex2var_ps(a, odd, b),
-        ]
+/// Lines as columns: every value of a group's lines beside the others', `[values, GROUP]`.
+#[inline(always)]
+pub(super) fn turn<S: Simd>(lines: &[&[f32]; GROUP], to: &mut [f32]) {
+    let count = lines[0].len();
+    assert!(lines.iter().all(|line| line.len() == count) && to.len() >= count * GROUP);
+    let mut whole = 0;
+    #[cfg(target_arch = "x86_64")]
+    if S::lanes32() == 16 {
+        whole = count - count % GROUP;
+        for first in (0..whole).step_by(GROUP) {
+            // SAFETY: vectors of sixteen are AVX-512's; sixteen values of every line are there, and room for their squares.
+            unsafe { wide::turn(lines, first, &mut to[first * GROUP..]) };
+        }
     }
-
-    /// The values of two vectors in turn.
-    #[target_feature(enable = "avx512f")]
-    #[inline]
-    fn together(a: __m512, b: __m512) -> [__m512; 2] {
-        let low = _mm512_set_epi32(23, 7, 22, 6, 21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
-        let high = _mm512_set_epi32(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8);
-        [
-            _mm512_permutex2var_ps(a, low, b),
-            _mm512_permutex2var_ps(a, high, b),
-        ]
+    for (row, line) in lines.iter().enumerate() {
+        let places = to[row..].iter_mut().step_by(GROUP).skip(whole);
+        for (place, value) in places.zip(&line[whole..]) {
+            *place = *value;
+        }
     }
+}
 
-    /// Every lane's next.
-    #[target_feature(enable = "avx512f")]
-    #[inline]
-    fn next(a: __m512) -> __m512 {
-        let next = _mm512_set_epi32(0, 15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1);
-        _mm512_permutex2var_ps(a, next, a)
-    }
+/// A line of a map, and where in it, or before it, what is reached begins.
+#[derive(Clone, Copy)]
+pub(super) struct Reach {
+    /// Where the line begins among the maps' values.
+    pub(super) start: usize,
+    pub(super) width: usize,
+    pub(super) first: isize,
+    pub(super) count: usize,
+}
 
-    #[target_feature(enable = "avx512f")]
-    #[inline]
-    fn vector(line: &[f32; LINE], at: usize) -> __m512 {
-        let values = &line[16 * at..][..16];
-        // SAFETY: there are sixteen of them.
-        unsafe { _mm512_loadu_ps(values.as_ptr()) }
-    }
-
-    #[target_feature(enable = "avx512f")]
-    #[inline]
-    fn group(group: &Group) -> __m512 {
-        // SAFETY: a group is a vector.
-        unsafe { _mm512_loadu_ps(group.as_ptr()) }
-    }
-
-    #[target_feature(enable = "avx512f")]
-    #[inline]
-    fn put(values: __m512, to: &mut [f32]) {
-        let to = &mut to[..16];
-        // SAFETY: there is room for sixteen.
-        unsafe { _mm512_storeu_ps(to.as_mut_ptr(), values) };
-    }
-
-    #[target_feature(enable = "avx512f")]
-    #[inline]
-    pub(super) fn divide<const STRIDE: usize>(line: &[f32; LINE], groups: &mut [Group]) {
-        assert!(groups.len() <= STRIDE + 2);
-        let [even, odd] = apart(vector(line, 0), vector(line, 1));
-        if STRIDE == 2 {
-            let found = [even, odd, next(even), next(odd)];
-            for (group, values) in groups.iter_mut().zip(found) {
-                put(values, group);
+/// What is reached of a line, zeros before and after it, in whole vectors; whether this kind of vectors has a way of its own to do it.
+#[inline(always)]
+pub(super) fn fetch<S: Simd>(maps: &Values<'_>, reach: Reach, to: &mut [f32]) -> bool {
+    #[cfg(target_arch = "x86_64")]
+    if S::lanes32() == 16 {
+        let line = reach.start..reach.start + reach.width;
+        // SAFETY: vectors of sixteen are AVX-512's.
+        unsafe {
+            match maps {
+                Values::F32(maps) => wide::fetch(&maps[line], reach, to),
+                Values::Bf16(maps) => wide::fetch_bf16(&maps[line], reach, to),
+                _ => return false,
             }
-            return;
         }
-        let [more_even, more_odd] = apart(vector(line, 2), vector(line, 3));
-        let [a, c] = apart(even, more_even);
-        let [b, d] = apart(odd, more_odd);
-        let found = [a, b, c, d, next(a), next(b)];
-        for (group, values) in groups.iter_mut().zip(found) {
-            put(values, group);
-        }
+        return true;
     }
+    false
+}
 
-    #[target_feature(enable = "avx512f")]
-    #[inline]
-    pub(super) fn weave<const SIDE: usize>(groups: &[Group], line: &mut [f32; LINE]) {
-        if SIDE == 2 {
-            let [a, b] = together(group(&groups[0]), group(&groups[1]));
-            put(a, &mut line[..16]);
-            put(b, &mut line[16..]);
-            return;
-        }
-        let [a, b] = together(group(&groups[0]), group(&groups[2]));
-        let [c, d] = together(group(&groups[1]), group(&groups[3]));
-        let ([first, second], [third, fourth]) = (together(a, c), together(b, d));
-        put(first, &mut line[..16]);
-        put(second, &mut line[16..]);
-        put(third, &mut line[32..]);
-        put(fourth, &mut line[48..]);
+/// Zeros again for what is before and after the line, if [`fetch`] brought it.
+#[inline(always)]
+pub(super) fn clear<S: Simd>(reach: Reach, to: &mut [f32]) {
+    #[cfg(target_arch = "x86_64")]
+    if S::lanes32() == 16 {
+        // SAFETY: vectors of sixteen are AVX-512's.
+        unsafe { wide::clear(reach, to) };
     }
 }
 
@@ -154,6 +115,7 @@ mod wide {
 mod tests {
     use super::*;
     use crate::kernels::cpu::simd::kinds;
+    use half::bf16;
     use macerator::WithSimd;
 
     struct Both<const STRIDE: usize>;
@@ -184,6 +146,88 @@ mod tests {
             unsafe {
                 arch.dispatch(Both::<2>);
                 arch.dispatch(Both::<4>);
+            }
+        }
+    }
+
+    struct Turned<'a>(&'a [Vec<f32>]);
+
+    impl WithSimd for Turned<'_> {
+        type Output = Vec<f32>;
+
+        fn with_simd<S: Simd>(self) -> Vec<f32> {
+            let lines: [&[f32]; GROUP] = std::array::from_fn(|row| &self.0[row][..]);
+            let mut to = vec![0.0; self.0[0].len() * GROUP];
+            turn::<S>(&lines, &mut to);
+            to
+        }
+    }
+
+    struct Fetched<'a>(Values<'a>, Reach);
+
+    impl WithSimd for Fetched<'_> {
+        type Output = Option<Vec<f32>>;
+
+        fn with_simd<S: Simd>(self) -> Option<Vec<f32>> {
+            let mut to = vec![f32::NAN; LINE];
+            let found = fetch::<S>(&self.0, self.1, &mut to);
+            let mut cleared = vec![1.0; LINE];
+            clear::<S>(self.1, &mut cleared);
+            for (at, value) in cleared.iter().enumerate().take(self.1.count) {
+                let place = self.1.first + at as isize;
+                let inside = (0..self.1.width as isize).contains(&place);
+                assert!(!found || *value == f32::from(u8::from(inside)));
+            }
+            found.then_some(to)
+        }
+    }
+
+    #[test]
+    fn what_is_not_the_lines_is_zero() {
+        let values: Vec<f32> = (1..100).map(|at| at as f32).collect();
+        let halves: Vec<bf16> = values.iter().copied().map(bf16::from_f32).collect();
+        for (first, width, count) in [
+            (-1, 30, 34),
+            (-2, 3, 18),
+            (7, 20, 10),
+            (25, 20, 6),
+            (0, 64, 64),
+        ] {
+            let reach = Reach {
+                start: 9,
+                width,
+                first,
+                count,
+            };
+            let expected = |at: usize| {
+                let place = first + at as isize;
+                let inside = (0..width as isize).contains(&place);
+                if inside { (10 + place) as f32 } else { 0.0 }
+            };
+            for maps in [Values::F32(&values), Values::Bf16(&halves)] {
+                // SAFETY: the processor has every one of them.
+                let each = kinds()
+                    .into_iter()
+                    .map(|arch| unsafe { arch.dispatch(Fetched(maps, reach)) });
+                for found in each.flatten() {
+                    let expected: Vec<f32> = (0..count).map(expected).collect();
+                    assert_eq!(found[..count], expected, "{first} {width} {count}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn lines_become_columns() {
+        for count in [1, 16, 53] {
+            let line = |row: usize| (0..count).map(|at| (row * count + at) as f32).collect();
+            let lines: Vec<Vec<f32>> = (0..GROUP).map(line).collect();
+            for arch in kinds() {
+                // SAFETY: the processor has every one of them.
+                let found = unsafe { arch.dispatch(Turned(&lines)) };
+                for (i, found) in found.into_iter().enumerate() {
+                    assert_eq!(found, lines[i % GROUP][i / GROUP], "{arch:?} {count} {i}");
+                }
             }
         }
     }

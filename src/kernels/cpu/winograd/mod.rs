@@ -14,32 +14,37 @@
 mod choice;
 mod fixed;
 mod kept;
+mod layer;
 mod lines;
 mod multiply;
-mod panels;
+mod near;
 mod part;
 mod schemes;
 mod squares;
+mod weights;
 
 use std::{cell::RefCell, ops::Range};
 
 use macerator::Simd;
+use rayon::prelude::*;
 
 use super::convolution::{Convolution, Job};
 use super::maps::{Kept, KeptMut, Sink};
 use super::norm::Shifted;
-use super::product::{Output, Values, sized};
+use super::product::{Values, sized};
 use super::simd::lanes;
 use choice::{Kind, kind};
 pub(crate) use choice::{suits, suits_doubled};
 pub(crate) use kept::Owner;
-use panels::{Panels, Weights, lines, move_panels, move_weights, rows};
-use part::{CHANNELS, Part, SQUARES, Space, Task};
-use schemes::{Doubled, Four, Scheme, Two};
+use layer::Layer;
+use near::Near;
+use part::{CHANNELS, Part, SQUARES};
+use schemes::{Doubled, Four, GROUP, Scheme, Two};
 use squares::Grid;
+use weights::{Weights, moved_len};
 
-/// Numbers of weights that are moved at a time: 32 MiB.
-const WEIGHTS: usize = 8 << 20;
+/// Numbers of weights that are moved at a time, or of squares where those are few: 36 MiB.
+const WEIGHTS: usize = 9 << 20;
 
 /// Bytes of memory that is held, at most, for layers of up to so many channels: weights, squares and products of all threads, and small
 /// layers' weights, if the widest is one.
@@ -108,60 +113,60 @@ fn fill_as<C: Scheme>(job: &Job<'_>, whole: &Whole<'_>, onto: bool) {
     let by = By {
         lanes: lanes(),
         fixed: fixed::best().filter(|_| whole.rounds()),
+        near: true,
     };
-    fill_by(job, whole, onto, by, C::default(), (move_task, compute));
+    let scheme = C::default();
+    fill_by::<C>(job, whole, onto, by, |work, space| {
+        self::work(work, space, scheme);
+    });
 }
 
-/// Lanes of a vector, and what multiplies fixed numbers, if they are.
+/// Lanes of a vector, what multiplies fixed numbers, if they are, and whether weights may be moved by who multiplies with them.
 #[derive(Clone, Copy)]
 struct By {
     lanes: usize,
     fixed: Option<fixed::Kind>,
+    near: bool,
 }
 
-/// [`fill_as`] by functions for vectors of so many lanes.
-fn fill_by<'a, C: Scheme>(
+/// [`fill_as`] by a `work` for vectors of so many lanes.
+fn fill_by<C: Scheme>(
     job: &Job<'_>,
-    whole: &Whole<'a>,
+    whole: &Whole<'_>,
     onto: bool,
-    By { lanes, fixed }: By,
-    scheme: C,
-    (move_task, compute): (
-        impl Fn(Weights<'a>, &Panels, &Range<usize>, &Output, C) + Sync,
-        impl Fn(&Part<'_>, &Task, &mut Space, C) + Sync,
-    ),
+    By { lanes, fixed, near }: By,
+    work: impl Fn(Work<'_>, &mut Space) + Sync,
 ) {
-    let &Whole {
-        convolution,
-        owner,
-        norm,
-        rounds: _,
-    } = whole;
+    let convolution = whole.convolution;
     let [before, after] = convolution.geometry.channels;
-    let weights = Weights::of(&convolution, fixed.is_some());
-    let lines = lines(before, fixed.is_some());
-    let numbers = |channels: usize| panels::moved_len::<C>(channels, lines, lanes);
+    let layer = Layer {
+        job,
+        norm: whole.norm,
+        onto,
+        grid: Grid::of::<C>(&convolution.geometry),
+        fixed,
+    };
+    layer.count(C::POINTS);
+    let moved = |channels: &Range<usize>, moved: &mut [f32]| {
+        let weights = Weights::of(&convolution, channels.clone(), fixed.is_some());
+        move_weights::<C>(&weights, moved, &work);
+    };
     let run = |channels: Range<usize>, weights: &[f32]| {
         let part = Part {
-            job,
-            norm,
-            onto,
-            grid: Grid::of::<C>(&convolution.geometry),
+            layer,
             channels,
             weights,
-            fixed,
         };
-        part.run::<C>(lanes, |part, task, space| {
-            compute(part, task, space, scheme);
-        });
+        part.run::<C>(lanes, &work);
     };
-    let moved = |channels: &Range<usize>, moved: &mut [f32]| {
-        move_weights(channels, lanes, moved, |panels, moved| {
-            move_task(weights, panels, channels, moved, scheme);
-        });
-    };
-    let owner = owner.filter(|_| kept::suits(numbers(after)));
-    if let Some((owner, (start, bytes))) = owner.zip(convolution.weight.place()) {
+    let numbers =
+        |channels: usize| moved_len::<C>(channels, weights::lines(before, fixed.is_some()));
+    let small = kept::suits(C::POINTS * before * after);
+    if let Some((owner, (start, bytes))) = whole
+        .owner
+        .filter(|_| small)
+        .zip(convolution.weight.place())
+    {
         let place = (start, bytes, (C::POINTS, fixed.is_some()));
         let moved = kept::kept(place, owner, || {
             let mut room = vec![0.0; numbers(after)];
@@ -170,58 +175,98 @@ fn fill_by<'a, C: Scheme>(
         });
         return run(0..after, &moved);
     }
-    let some = (WEIGHTS / numbers(1)).max(1) * rows(lanes);
-    let parts = (0..after).step_by(some);
-    in_parts(
-        parts.map(|first| first..after.min(first + some)),
-        numbers,
-        moved,
-        run,
-    );
+    if let Some(each) = Near::suits::<C>(&layer, lanes).filter(|_| near) {
+        let weights = Weights::of(&convolution, 0..after, fixed.is_some());
+        let near = Near { layer, weights };
+        return in_room(|room| near.run::<C>(each, lanes, room, &work));
+    }
+    let some = (WEIGHTS / numbers(GROUP)).max(1) * GROUP;
+    in_room(|held| {
+        for first in (0..after).step_by(some) {
+            let channels = first..after.min(first + some);
+            let [room] = sized([&mut *held], [numbers(channels.len())]);
+            moved(&channels, room);
+            run(channels, room);
+        }
+    });
 }
 
-/// Moves the weights of some channels of the output after the other, each time into the same memory, of `numbers`, and runs with them.
-fn in_parts(
-    parts: impl Iterator<Item = Range<usize>>,
-    numbers: impl Fn(usize) -> usize,
-    moved: impl Fn(&Range<usize>, &mut [f32]),
-    run: impl Fn(Range<usize>, &[f32]),
+/// Moves weights, on all threads.
+fn move_weights<C: Scheme>(
+    weights: &Weights<'_>,
+    moved: &mut [f32],
+    work: &(impl Fn(Work<'_>, &mut Space) + Sync),
 ) {
-    // Taken, not borrowed: while it waits for others, this thread may be given another layer.
-    let mut room = ROOM.take();
-    for channels in parts {
-        let [room] = sized([&mut room], [numbers(channels.len())]);
-        moved(&channels, room);
-        run(channels, room);
-    }
-    ROOM.set(room);
+    let group = moved_len::<C>(GROUP, weights.lines());
+    let groups = moved.par_chunks_mut(group).enumerate();
+    groups.for_each(|(group, moved)| {
+        in_space(|space| work(Work::Weights(weights, group * GROUP, moved), space));
+    });
 }
 
 thread_local! {
-    /// Moved weights. Kept from layer to layer: asking the system for memory anew costs as much as what is done with it.
+    /// Moved weights or squares. Kept from layer to layer: asking the system for memory anew costs as much as what is done with it.
     static ROOM: RefCell<Vec<f32>> = RefCell::default();
 }
 
-#[macerator::with_simd]
-#[allow(clippy::elidable_lifetime_names, reason = "the macro needs it named")]
-fn move_task<'a, S: Simd, C: Scheme>(
-    weights: Weights<'a>,
-    panels: &Panels,
-    channels: &Range<usize>,
-    moved: &Output,
-    _: C,
-) {
-    move_panels::<S, C>(weights, panels, channels, moved);
+fn in_room(run: impl FnOnce(&mut Vec<f32>)) {
+    // Taken, not borrowed: while it waits for others, this thread may be given another layer.
+    let mut room = ROOM.take();
+    run(&mut room);
+    ROOM.set(room);
+}
+
+/// Working memory of a thread. What is in it at first means nothing.
+#[derive(Default)]
+struct Space {
+    squares: Vec<f32>,
+    products: Vec<f32>,
+    weights: Vec<f32>,
+    /// Of a block of channels, on their way.
+    block: Vec<f32>,
+}
+
+thread_local! {
+    static SPACE: RefCell<Space> = RefCell::default();
+}
+
+fn in_space(work: impl FnOnce(&mut Space)) {
+    SPACE.with_borrow_mut(work);
+}
+
+/// What a thread does at a time.
+enum Work<'a> {
+    /// Moves the weights of a group, from a channel on.
+    Weights(&'a Weights<'a>, usize, &'a mut [f32]),
+    /// A part of many squares.
+    Part(&'a Part<'a>, &'a part::Task),
+    /// Moves a block of few squares.
+    Squares(&'a Near<'a>, &'a near::Block, &'a mut [f32]),
+    /// Some channels of few squares.
+    Rows(&'a Near<'a>, &'a near::Moved<'a>, Range<usize>),
 }
 
 #[macerator::with_simd]
 #[allow(clippy::elidable_lifetime_names, reason = "the macro needs it named")]
-fn compute<'a, S: Simd, C: Scheme>(part: &Part<'a>, task: &Task, space: &mut Space, _: C) {
+fn work<'a, S: Simd, C: Scheme>(work: Work<'a>, space: &mut Space, _: C) {
     match S::lanes32() {
-        16 => part.compute::<S, C, 8, 2>(task, space),
-        8 => part.compute::<S, C, 6, 2>(task, space),
-        4 => part.compute::<S, C, 4, 4>(task, space),
-        _ => part.compute::<S, C, 4, 8>(task, space),
+        16 => work_by::<S, C, 8, 2>(work, space),
+        8 => work_by::<S, C, 6, 2>(work, space),
+        4 => work_by::<S, C, 4, 4>(work, space),
+        _ => work_by::<S, C, 4, 8>(work, space),
+    }
+}
+
+/// Sixteen registers hold six rows of two vectors of sums, thirty-two hold eight.
+#[inline(always)]
+fn work_by<S: Simd, C: Scheme, const R: usize, const N: usize>(work: Work<'_>, space: &mut Space) {
+    match work {
+        Work::Weights(weights, row, moved) => {
+            weights.move_group::<S, C>(row, moved, &mut space.block);
+        }
+        Work::Part(part, task) => part.compute::<S, C, R, N>(task, space),
+        Work::Squares(near, block, to) => near.move_squares::<S, C>(block, to, space),
+        Work::Rows(near, moved, rows) => near.compute::<S, C, R, N>(moved, rows, space),
     }
 }
 

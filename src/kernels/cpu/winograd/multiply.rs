@@ -1,99 +1,162 @@
-//! Products of weights and squares in their space: panels times tiles, both of which the inner loop reads from front to back.
+//! Products of weights and squares in their space: groups of rows times tiles, both of which the inner loop reads from front to back.
 
 #![allow(
     clippy::inline_always,
     clippy::needless_range_loop,
     unsafe_code,
-    reason = "one instruction set runs through all of a kernel; index registers; panels and tiles are read through pointers, whose lengths are asserted once a product"
+    reason = "one instruction set runs through all of a kernel; index registers; rows and tiles are read through pointers, whose lengths are asserted once a product"
 )]
 
 use macerator::Simd;
 
-use crate::kernels::cpu::caches::caches;
+use super::schemes::GROUP;
 use crate::kernels::cpu::simd::{load, prefetch_far, splat, store};
 
-/// Panels of weights, `[panels, lines, R]`, times tiles of squares, `[tiles, lines, width]`.
+/// Lines of groups of rows, `[lines, GROUP]` each, times as many lines of tiles of squares, `[lines, width]` each.
 #[derive(Clone, Copy)]
 pub(super) struct Factors<'a> {
-    pub(super) panels: &'a [f32],
-    pub(super) tiles: &'a [f32],
+    /// From the first line of the first group on, and how far groups are apart.
+    pub(super) rows: (&'a [f32], usize),
+    /// The same of tiles.
+    pub(super) tiles: (&'a [f32], usize),
     pub(super) lines: usize,
+    /// Rows of all groups.
+    pub(super) count: usize,
     /// Columns of a tile.
     pub(super) width: usize,
     /// Squares.
     pub(super) columns: usize,
-    /// How far after these panels those lie that are multiplied next.
-    pub(super) next: usize,
+    pub(super) next: Next,
 }
 
-/// What multiplies a panel's rows and a tile's columns.
+/// Which side comes from beyond the second-level cache, and where its next lines are: those of the first group, or of the first tile.
+#[derive(Clone, Copy)]
+pub(super) enum Next {
+    Rows(*const f32),
+    Tiles(*const f32),
+}
+
+/// Sums, `[rows, stride]`, and whether products are added to those that are there.
+pub(super) struct Sums<'a> {
+    pub(super) values: &'a mut [f32],
+    pub(super) stride: usize,
+    pub(super) on: bool,
+}
+
+/// What one pass reads and writes.
+#[derive(Clone, Copy)]
+pub(super) struct Lines {
+    pub(super) count: usize,
+    /// `GROUP` values a line.
+    pub(super) rows: *const f32,
+    /// And how far a line begins after the one before.
+    pub(super) columns: (*const f32, usize),
+    pub(super) sums: (*mut f32, usize),
+    /// What is asked for, so many values a line.
+    pub(super) ahead: (*const f32, usize),
+}
+
+/// What multiplies some rows and a tile's columns.
 ///
 /// A trait and not a closure, which is not always inlined, and then lacks the kernel's instructions.
 pub(super) trait Pass {
     /// Lanes of a vector.
     fn lanes() -> usize;
 
-    /// `depth` lines of a panel times as many of a tile, `N` vectors each, added to the sums so far if it goes `ON`; columns and sums each
-    /// come with how far a line begins after the one before. `R` values a line from `ahead` on are asked for.
+    /// `R` rows of all lines times `N` vectors of columns, added to the sums so far if it goes `ON`.
     ///
     /// # Safety
     ///
-    /// The processor has the instructions. `depth · R` values are readable in `rows`, `N` vectors of every line in `columns`, and readable
+    /// The processor has the instructions. `R` values are readable in every line of rows, `N` vectors in every line of columns, and readable
     /// and writable in `sums`, of which there are `R`.
-    unsafe fn pass<const R: usize, const N: usize, const ON: bool>(
-        depth: usize,
-        rows: *const f32,
-        columns: (*const f32, usize),
-        sums: (*mut f32, usize),
-        ahead: *const f32,
-    );
+    unsafe fn pass<const R: usize, const N: usize, const ON: bool>(lines: Lines);
 }
 
-/// All products, `[rows, stride]`, of which there are whole panels and tiles, `depth` lines at a time.
+/// Products of all rows and tiles, `R` rows and `N` vectors of columns at a time.
 #[inline(always)]
 pub(super) fn multiply_by<P: Pass, const R: usize, const N: usize>(
     factors: Factors<'_>,
-    depth: usize,
-    stride: usize,
-    products: &mut [f32],
+    sums: Sums<'_>,
 ) {
-    let Factors { lines, width, .. } = factors;
-    let (panels, tiles) = (
-        factors.panels.len() / (lines * R),
-        factors.tiles.len() / (lines * width),
-    );
-    if panels == 0 {
+    let Factors {
+        rows: (rows, apart),
+        tiles: (tiles, tiles_apart),
+        lines,
+        count,
+        width,
+        columns,
+        next,
+    } = factors;
+    let (groups, all) = (count.div_ceil(GROUP), columns.div_ceil(width));
+    if lines == 0 || groups == 0 || all == 0 {
         return;
     }
     assert_eq!(width, N * P::lanes());
-    assert!(products.len() >= (panels * R - 1) * stride + tiles * width);
-    let sums = products.as_mut_ptr();
-    for first in (0..lines).step_by(depth) {
-        let count = depth.min(lines - first);
-        for tile in 0..tiles {
-            // Half of a tile has nobody's squares where there are few.
-            let half = N == 2 && factors.columns <= tile * width + P::lanes();
-            for panel in 0..panels {
-                // SAFETY: as many lines are in every panel and tile, of which there are so many, and the sums are asserted.
+    assert!(rows.len() >= (groups - 1) * apart + lines * GROUP);
+    assert!(tiles.len() >= (all - 1) * tiles_apart + lines * width);
+    assert!(sums.values.len() >= (groups * GROUP - 1) * sums.stride + all * width);
+    let (rows, tiles) = (rows.as_ptr(), tiles.as_ptr());
+    let to = sums.values.as_mut_ptr();
+    // Of a tile or of a group, as many values a line in every pass as bring all of them.
+    let (of_tile, of_group) = (width.div_ceil(count.div_ceil(R)), R.min(GROUP / 2));
+    for tile in 0..all {
+        // Half of a tile has nobody's squares where there are few.
+        let half = N == 2 && columns <= tile * width + P::lanes();
+        let mut asked = 0;
+        for group in 0..groups {
+            let some = GROUP.min(count - group * GROUP);
+            for row in (0..some).step_by(R) {
+                let ahead = match next {
+                    Next::Rows(next) if tile + 1 == all => {
+                        let group = next.wrapping_add(group * apart);
+                        (group.wrapping_add(row * lines), of_group)
+                    }
+                    Next::Rows(_) => (rows, 0),
+                    Next::Tiles(next) => {
+                        let after = tiles.wrapping_add((tile + 1) * tiles_apart);
+                        let start = if tile + 1 == all { next } else { after };
+                        (start.wrapping_add(asked), of_tile)
+                    }
+                };
+                asked += of_tile * lines;
+                // SAFETY: as many lines are in every group and tile, of which there are so many, and the sums are asserted; sixteen rows
+                // are a whole number of passes, the last one of six being of four.
                 unsafe {
-                    let rows = factors.panels.as_ptr().add((panel * lines + first) * R);
-                    let columns = factors.tiles.as_ptr().add((tile * lines + first) * width);
-                    let sums = (sums.add(panel * R * stride + tile * width), stride);
-                    // Large layers' panels come from beyond the second-level cache.
-                    let ahead = match (tile + 1 == tiles, first + count == lines) {
-                        (false, _) => rows,
-                        (true, false) => rows.wrapping_add(count * R),
-                        (true, true) => rows.wrapping_add(factors.next).wrapping_sub(first * R),
+                    let lines = Lines {
+                        count: lines,
+                        rows: rows.add(group * apart + row),
+                        columns: (tiles.add(tile * tiles_apart), width),
+                        sums: (
+                            to.add((group * GROUP + row) * sums.stride + tile * width),
+                            sums.stride,
+                        ),
+                        ahead,
                     };
-                    let columns = (columns, width);
-                    match (half, first) {
-                        (true, 0) => P::pass::<R, 1, false>(count, rows, columns, sums, ahead),
-                        (true, _) => P::pass::<R, 1, true>(count, rows, columns, sums, ahead),
-                        (false, 0) => P::pass::<R, N, false>(count, rows, columns, sums, ahead),
-                        (false, _) => P::pass::<R, N, true>(count, rows, columns, sums, ahead),
+                    if R == 6 && row == 12 {
+                        pass::<P, 4, N>(lines, half, sums.on);
+                    } else {
+                        pass::<P, R, N>(lines, half, sums.on);
                     }
                 }
             }
+        }
+    }
+}
+
+/// One pass.
+///
+/// # Safety
+///
+/// As [`Pass::pass`].
+#[inline(always)]
+unsafe fn pass<P: Pass, const R: usize, const N: usize>(lines: Lines, half: bool, on: bool) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        match (half, on) {
+            (true, false) => P::pass::<R, 1, false>(lines),
+            (true, true) => P::pass::<R, 1, true>(lines),
+            (false, false) => P::pass::<R, N, false>(lines),
+            (false, true) => P::pass::<R, N, true>(lines),
         }
     }
 }
@@ -108,13 +171,14 @@ impl<S: Simd> Pass for Plain<S> {
     }
 
     #[inline(always)]
-    unsafe fn pass<const R: usize, const N: usize, const ON: bool>(
-        depth: usize,
-        rows: *const f32,
-        (columns, width): (*const f32, usize),
-        (sums, stride): (*mut f32, usize),
-        ahead: *const f32,
-    ) {
+    unsafe fn pass<const R: usize, const N: usize, const ON: bool>(lines: Lines) {
+        let Lines {
+            count,
+            rows,
+            columns: (columns, width),
+            sums: (sums, stride),
+            ahead: (ahead, step),
+        } = lines;
         let lanes = S::lanes32();
         // SAFETY: the caller's promise.
         unsafe {
@@ -124,14 +188,14 @@ impl<S: Simd> Pass for Plain<S> {
                     tile[r][n] = load(sums.add(r * stride + n * lanes));
                 }
             }
-            for i in 0..depth {
+            for i in 0..count {
                 let mut column = [splat::<S>(0.0); N];
                 for n in 0..N {
                     column[n] = load(columns.add(i * width + n * lanes));
                 }
-                prefetch_far(ahead.wrapping_add(i * R));
+                prefetch_far(ahead.wrapping_add(i * step));
                 for r in 0..R {
-                    let value = splat::<S>(*rows.add(i * R + r));
+                    let value = splat::<S>(*rows.add(i * GROUP + r));
                     for n in 0..N {
                         tile[r][n] = column[n].mul_add(value, tile[r][n]);
                     }
@@ -150,10 +214,7 @@ impl<S: Simd> Pass for Plain<S> {
 #[inline(always)]
 pub(super) fn multiply<S: Simd, const R: usize, const N: usize>(
     factors: Factors<'_>,
-    stride: usize,
-    products: &mut [f32],
+    sums: Sums<'_>,
 ) {
-    // A tile's columns fill half of a first-level cache.
-    let depth = caches().first / 2 / (factors.width * size_of::<f32>());
-    multiply_by::<Plain<S>, R, N>(factors, depth.max(1), stride, products);
+    multiply_by::<Plain<S>, R, N>(factors, sums);
 }

@@ -1,24 +1,23 @@
-//! A layer's products by tasks, each of which goes alone from the map to the output.
+//! Many squares: a layer's products by tasks, each of which goes alone from the map to the output, by weights that are moved already.
 
 #![allow(
     clippy::inline_always,
-    unsafe_code,
-    reason = "one instruction set runs through all of a kernel; tasks write parts of the output that do not overlap"
+    reason = "one instruction set runs through all of a kernel"
 )]
 
-use std::{cell::RefCell, ops::Range};
+use std::ops::Range;
 
 use macerator::Simd;
 use rayon::prelude::*;
 
 use super::fixed;
-use super::multiply::{Factors, multiply};
-use super::panels::{columns, lines, rows};
-use super::schemes::{Apart, GROUP, MOST, Room, Scheme};
-use super::squares::{Grid, Run, Source, gather, scatter};
-use crate::kernels::cpu::convolution::Job;
-use crate::kernels::cpu::executed::{Operands, count};
-use crate::kernels::cpu::norm::Shifted;
+use super::layer::{Layer, Products};
+use super::multiply::{Factors, Next, Sums};
+use super::schemes::{GROUP, Room, Scheme};
+use super::squares::Run;
+use super::weights::{BLOCK, GAP, apart, columns, lines};
+use super::{Space, Work, in_space};
+use crate::kernels::cpu::caches::caches;
 use crate::kernels::cpu::product::sized;
 
 /// Squares of a task, at most.
@@ -33,64 +32,38 @@ const LEAST_ROWS: usize = 48;
 /// Tasks for every thread, at least.
 const TASKS: usize = 4;
 
-/// Multiply-accumulates that are not worth waking another thread for.
+/// Multiply-accumulates that are not worth waking another thread for, and those that are not worth more than one task a thread.
 const ALONE: usize = 1 << 21;
-
-/// After every plane of squares or products, so that those of a channel do not share a set of the cache.
-const GAP: usize = 16;
-
-/// Working memory of a thread: squares, products, and squares on their way to fixed numbers. What is in it at first means nothing.
-#[derive(Default)]
-pub(super) struct Space([Vec<f32>; 3]);
-
-thread_local! {
-    static SPACE: RefCell<Space> = RefCell::default();
-}
+const FEW: usize = 1 << 25;
 
 /// A layer's moved weights of some channels of the output.
+#[derive(Clone)]
 pub(super) struct Part<'a> {
-    pub(super) job: &'a Job<'a>,
-    pub(super) norm: Option<&'a [Shifted]>,
-    pub(super) onto: bool,
-    pub(super) grid: Grid,
+    pub(super) layer: Layer<'a>,
     pub(super) channels: Range<usize>,
     pub(super) weights: &'a [f32],
-    /// What multiplies, if numbers are [`fixed`].
-    pub(super) fixed: Option<fixed::Kind>,
 }
 
-/// Squares of all items, and panels of the part's channels.
+/// Squares of all items, and groups of the part's channels.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Task {
     pub(super) squares: Range<usize>,
-    pub(super) panels: Range<usize>,
+    pub(super) groups: Range<usize>,
 }
 
 impl Part<'_> {
-    pub(super) fn run<C: Scheme>(
-        &self,
-        lanes: usize,
-        compute: impl Fn(&Part<'_>, &Task, &mut Space) + Sync,
-    ) {
-        let geometry = &self.job.layer.geometry;
-        let squares = geometry.rows * self.grid.of_item();
-        let products = C::POINTS * squares * geometry.channels[0] * self.channels.len();
-        count(
-            if self.fixed.is_some() {
-                Operands::I16
-            } else {
-                Operands::F32
-            },
-            products,
-        );
-        let threads = if products <= ALONE {
-            1
-        } else {
-            rayon::current_num_threads()
+    pub(super) fn run<C: Scheme>(&self, lanes: usize, work: impl Fn(Work<'_>, &mut Space) + Sync) {
+        let squares = self.layer.squares();
+        let products = C::POINTS * squares * self.layer.before() * self.channels.len();
+        let threads = rayon::current_num_threads();
+        let wanted = match products {
+            ..=ALONE => 1,
+            ..=FEW => threads,
+            _ => TASKS * threads,
         };
-        let tasks = tasks(squares, self.channels.len(), lanes, threads);
-        let compute = |task: &Task| SPACE.with_borrow_mut(|space| compute(self, task, space));
-        if threads == 1 {
+        let tasks = tasks(squares, self.channels.len(), lanes, [threads, wanted]);
+        let compute = |task: &Task| in_space(|space| work(Work::Part(self, task), space));
+        if wanted == 1 {
             tasks.iter().for_each(compute);
         } else {
             tasks.par_iter().with_max_len(1).for_each(compute);
@@ -98,22 +71,26 @@ impl Part<'_> {
     }
 }
 
-/// Divides squares, and channels where squares alone leave `threads` idle.
-pub(super) fn tasks(squares: usize, channels: usize, lanes: usize, threads: usize) -> Vec<Task> {
-    let (tile, rows) = (columns(lanes), rows(lanes));
-    let each = squares.div_ceil(threads).next_multiple_of(tile);
+/// Divides squares, and channels where squares alone are fewer tasks than are `wanted` of `threads`.
+pub(super) fn tasks(
+    squares: usize,
+    channels: usize,
+    lanes: usize,
+    [threads, wanted]: [usize; 2],
+) -> Vec<Task> {
+    let tile = columns(lanes);
+    let each = squares.div_ceil(threads.min(wanted)).next_multiple_of(tile);
     let each = each.min(SQUARES.next_multiple_of(tile));
     let blocks = squares.div_ceil(each);
-    let wanted = if threads == 1 { 1 } else { TASKS * threads };
-    let panels = channels.div_ceil(rows);
-    let group = panels.div_ceil(wanted.div_ceil(blocks));
-    let group = group.max(LEAST_ROWS / rows).min(panels);
-    let mut tasks = Vec::with_capacity(blocks * panels.div_ceil(group));
+    let groups = channels.div_ceil(GROUP);
+    let some = groups.div_ceil(wanted.div_ceil(blocks));
+    let some = some.max(LEAST_ROWS / GROUP).min(groups);
+    let mut tasks = Vec::with_capacity(blocks * groups.div_ceil(some));
     for first in (0..squares).step_by(each) {
-        for panel in (0..panels).step_by(group) {
+        for group in (0..groups).step_by(some) {
             tasks.push(Task {
                 squares: first..squares.min(first + each),
-                panels: panel..panels.min(panel + group),
+                groups: group..groups.min(group + some),
             });
         }
     }
@@ -123,8 +100,7 @@ pub(super) fn tasks(squares: usize, channels: usize, lanes: usize, threads: usiz
 /// Sizes of a task's working memory.
 #[derive(Clone, Copy)]
 struct Sizes {
-    before: usize,
-    /// Of a panel or a tile.
+    /// Of a group or a tile.
     lines: usize,
     /// Columns of a tile.
     width: usize,
@@ -136,202 +112,123 @@ struct Sizes {
 }
 
 impl Sizes {
-    /// Of squares, and of a channel's products.
+    /// Of a channel's products.
     fn stride(&self) -> usize {
         self.tiles * self.width
     }
 }
 
 impl Part<'_> {
-    /// One task, by panels of `R` rows and tiles of `N` vectors.
+    /// One task, by passes of `R` rows and tiles of `N` vectors.
     #[inline(always)]
     pub(super) fn compute<S: Simd, C: Scheme, const R: usize, const N: usize>(
         &self,
         task: &Task,
         space: &mut Space,
     ) {
-        let before = self.job.layer.geometry.channels[0];
-        let lines = lines(before, self.fixed.is_some());
-        let width = N * S::lanes32();
-        assert_eq!((R, width), (rows(S::lanes32()), columns(S::lanes32())));
+        let lines = lines(self.layer.before(), self.layer.fixed.is_some());
+        let width = columns(S::lanes32());
         let tiles = task.squares.len().div_ceil(width);
-        let some = (CHANNELS / R).min(task.panels.len());
+        let some = (CHANNELS / GROUP).min(task.groups.len());
         let sizes = Sizes {
-            before,
             lines,
             width,
             tiles,
             plane: tiles * width * lines + GAP,
-            product_plane: tiles * width * some * R + GAP,
+            product_plane: tiles * width * some * GROUP + GAP,
         };
-        let counts = [
-            C::INPUTS * sizes.plane,
-            C::POINTS * sizes.product_plane,
-            fixed::BLOCK * apart::<C>(),
-        ];
-        let [squares, products, block] = sized(space.0.each_mut(), counts);
-        let groups: Vec<Vec<Run>> = self.groups(&task.squares);
-        if self.fixed.is_some() {
-            self.move_fixed::<S, C>(&groups, sizes, block, squares);
-        } else {
-            self.move_squares::<S, C>(&groups, sizes, squares);
-        }
-        for first in task.panels.clone().step_by(some) {
-            let panels = first..task.panels.end.min(first + some);
-            self.multiply::<S, C, R, N>(task, &panels, sizes, squares, products);
-            self.move_back::<S, C>(&groups, panels.start * R..panels.end * R, sizes, products);
-        }
-    }
-
-    /// Runs of every group of squares.
-    fn groups(&self, squares: &Range<usize>) -> Vec<Vec<Run>> {
-        let firsts = squares.clone().step_by(GROUP);
-        let group = |first: usize| first..squares.end.min(first + GROUP);
-        let groups = firsts.map(|first| self.grid.runs(group(first)).collect());
-        groups.collect()
-    }
-
-    fn source(&self) -> Source<'_> {
-        Source {
-            geometry: &self.job.layer.geometry,
-            maps: self.job.layer.input,
-            norm: self.norm,
+        let counts = [C::INPUTS * sizes.plane, C::POINTS * sizes.product_plane];
+        let buffers = [&mut space.squares, &mut space.products];
+        let [squares, products] = sized(buffers, counts);
+        let groups = self.layer.groups(&task.squares);
+        self.move_squares::<S, C>(&groups, sizes, squares, &mut space.block);
+        for first in task.groups.clone().step_by(some) {
+            let rows = first * GROUP
+                ..self
+                    .channels
+                    .len()
+                    .min(task.groups.end.min(first + some) * GROUP);
+            self.multiply::<S, C, R, N>(task, &rows, sizes, squares, products);
+            let products = Products {
+                values: products,
+                plane: sizes.product_plane,
+                stride: sizes.stride(),
+            };
+            let channels = self.channels.start + rows.start..self.channels.start + rows.end;
+            self.layer.move_back::<S, C>(&groups, channels, products);
         }
     }
 
-    /// `[INPUTS, tiles, channels before, width]`
+    /// `[INPUTS, tiles, lines, width]`
     #[inline(always)]
     fn move_squares<S: Simd, C: Scheme>(
         &self,
         groups: &[Vec<Run>],
         sizes: Sizes,
         squares: &mut [f32],
+        room: &mut Vec<f32>,
     ) {
-        let source = self.source();
-        let mut taps = [[0.0; GROUP]; MOST];
+        let before = self.layer.before();
         for (group, runs) in groups.iter().enumerate() {
             let (tile, lane) = (group * GROUP / sizes.width, group * GROUP % sizes.width);
-            for channel in 0..sizes.before {
-                gather::<S, C>(source, channel, runs, &mut taps);
-                let at = (tile * sizes.lines + channel) * sizes.width + lane;
-                let from = Apart {
-                    values: taps.as_flattened(),
-                    apart: GROUP,
-                };
+            for first in (0..before).step_by(BLOCK) {
+                let part = first..before.min(first + BLOCK);
+                let line = tile * sizes.lines + lines(first, self.layer.fixed.is_some());
                 let to = Room {
-                    values: &mut squares[at..],
+                    values: &mut squares[line * sizes.width + lane..],
                     apart: sizes.plane,
                 };
-                C::input::<S>(from, to);
+                self.layer
+                    .move_squares::<S, C>(runs, &part, to, sizes.width, room);
             }
         }
     }
 
-    /// `[INPUTS, tiles, lines, width]`, a block of channels at a time.
-    #[inline(always)]
-    fn move_fixed<S: Simd, C: Scheme>(
-        &self,
-        groups: &[Vec<Run>],
-        sizes: Sizes,
-        block: &mut [f32],
-        squares: &mut [f32],
-    ) {
-        let source = self.source();
-        let apart = apart::<C>();
-        let mut taps = [[0.0; GROUP]; MOST];
-        for (group, runs) in groups.iter().enumerate() {
-            let (tile, lane) = (group * GROUP / sizes.width, group * GROUP % sizes.width);
-            for first in (0..sizes.before).step_by(fixed::BLOCK) {
-                let count = fixed::BLOCK.min(sizes.before - first);
-                for channel in 0..count {
-                    gather::<S, C>(source, first + channel, runs, &mut taps);
-                    let from = Apart {
-                        values: taps.as_flattened(),
-                        apart: GROUP,
-                    };
-                    let to = Room {
-                        values: &mut block[channel * apart..],
-                        apart: GROUP,
-                    };
-                    C::input::<S>(from, to);
-                }
-                let line = tile * sizes.lines + fixed::lines(first);
-                for point in 0..C::INPUTS {
-                    let from = &block[point * GROUP..];
-                    let to = &mut squares[point * sizes.plane + line * sizes.width + lane..];
-                    fixed::put::<S>(fixed::Side::Squares, from, apart, count, to, sizes.width);
-                }
-            }
-        }
-    }
-
-    /// `[POINTS, rows of the panels, squares]`
+    /// `[POINTS, rows, squares]`
     #[inline(always)]
     fn multiply<S: Simd, C: Scheme, const R: usize, const N: usize>(
         &self,
         task: &Task,
-        panels: &Range<usize>,
+        rows: &Range<usize>,
         sizes: Sizes,
         squares: &[f32],
         products: &mut [f32],
     ) {
-        let panel = sizes.lines * R;
-        let all = self.channels.len().div_ceil(R);
+        let Sizes { lines, width, .. } = sizes;
+        let point_apart = apart(lines);
+        let group = C::POINTS * point_apart;
+        // A tile's columns fill half of a first-level cache; fixed numbers are scaled a block at a time.
+        let depth = match self.layer.fixed {
+            Some(_) => fixed::LINES,
+            None => (caches().first / 2 / (width * size_of::<f32>())).max(1),
+        };
         for point in 0..C::POINTS {
-            let weights = &self.weights[(point * all + panels.start) * panel..];
+            let weights = &self.weights[rows.start / GROUP * group + point * point_apart..];
             let squares = &squares[C::input_of(point) * sizes.plane..];
-            let factors = Factors {
-                panels: &weights[..panels.len() * panel],
-                tiles: &squares[..sizes.stride() * sizes.lines],
-                lines: sizes.lines,
-                width: sizes.width,
-                columns: task.squares.len(),
-                next: all * panel,
-            };
-            let products = &mut products[point * sizes.product_plane..];
-            match self.fixed {
-                Some(kind) => fixed::multiply(kind, factors, sizes.stride(), products),
-                None => multiply::<S, R, N>(factors, sizes.stride(), products),
+            for first in (0..lines).step_by(depth) {
+                let count = depth.min(lines - first);
+                // Large layers' weights come from beyond the second-level cache.
+                let next = if first + count == lines {
+                    point_apart
+                } else {
+                    (first + count) * GROUP
+                };
+                let factors = Factors {
+                    rows: (&weights[first * GROUP..], group),
+                    tiles: (&squares[first * width..], lines * width),
+                    lines: count,
+                    count: rows.len(),
+                    width,
+                    columns: task.squares.len(),
+                    next: Next::Rows(weights.as_ptr().wrapping_add(next)),
+                };
+                let sums = Sums {
+                    values: &mut products[point * sizes.product_plane..],
+                    stride: sizes.stride(),
+                    on: first > 0,
+                };
+                self.layer.multiply::<S, R, N>(factors, sums);
             }
         }
     }
-
-    /// From `[POINTS, rows, squares]`.
-    #[inline(always)]
-    fn move_back<S: Simd, C: Scheme>(
-        &self,
-        groups: &[Vec<Run>],
-        rows: Range<usize>,
-        sizes: Sizes,
-        products: &[f32],
-    ) {
-        let mut values = [[0.0; GROUP]; 16];
-        for row in rows.start..rows.end.min(self.channels.len()) {
-            for (group, runs) in groups.iter().enumerate() {
-                let at = (row - rows.start) * sizes.stride() + group * GROUP;
-                let from = Apart {
-                    values: &products[at..],
-                    apart: sizes.product_plane,
-                };
-                let to = Room {
-                    values: values.as_flattened_mut(),
-                    apart: GROUP,
-                };
-                C::output::<S>(from, to);
-                scatter::<S, C>(
-                    self.job,
-                    self.onto,
-                    self.channels.start + row,
-                    runs,
-                    &values,
-                );
-            }
-        }
-    }
-}
-
-/// Numbers from a channel's squares to the next's on their way to fixed numbers: an odd number of lines of the cache, so that a point's do
-/// not share a set of it.
-const fn apart<C: Scheme>() -> usize {
-    (C::INPUTS | 1) * GROUP
 }

@@ -13,6 +13,7 @@ use std::mem::MaybeUninit;
 
 use macerator::Simd;
 
+use crate::kernels::cpu::aligned::Lined;
 use crate::kernels::cpu::simd::{Floats, load, splat, store};
 
 /// Squares, or channels' weights, that are moved at a time.
@@ -186,7 +187,7 @@ trait Axis<const K: usize, const Q: usize> {
 fn both<S: Simd, A: Axis<K, Q>, const K: usize, const Q: usize>(from: Apart<'_>, to: Room<'_>) {
     assert!(from.values.len() >= (K * K - 1) * from.apart + GROUP);
     assert!(to.values.len() >= (Q * Q - 1) * to.apart + GROUP);
-    let mut half = MaybeUninit::<[[Group; K]; Q]>::uninit();
+    let mut half = MaybeUninit::<Lined<[[Group; K]; Q]>>::uninit();
     let half = half.as_mut_ptr().cast::<f32>();
     let lanes = S::lanes32();
     for x in 0..K {

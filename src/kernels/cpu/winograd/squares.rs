@@ -11,8 +11,9 @@ use std::ops::Range;
 
 use macerator::Simd;
 
-use super::lines::{LINE, divide, weave};
+use super::lines::{LINE, Reach, clear, divide, fetch, weave};
 use super::schemes::{GROUP, Group, Scheme};
+use crate::kernels::cpu::aligned::Lined;
 use crate::kernels::cpu::convolution::{Geometry, Job, reach};
 use crate::kernels::cpu::maps::ask;
 use crate::kernels::cpu::norm::{Shifted, activate};
@@ -84,7 +85,8 @@ pub(super) fn gather<S: Simd, C: Scheme>(
     runs: &[Run],
     taps: &mut [Group],
 ) {
-    let mut line = [0.0; LINE];
+    let mut line = Lined([0.0; LINE]);
+    let line = &mut line.0;
     // What the last square of every run reaches beyond its stride.
     let mut ends = [[0.0; 2]; GROUP];
     let beyond = C::REACH - C::STRIDE;
@@ -97,8 +99,8 @@ pub(super) fn gather<S: Simd, C: Scheme>(
         }
         let taps = &mut taps[row * C::REACH..][..C::REACH];
         match C::STRIDE {
-            2 => divide::<S, 2>(&line, taps),
-            _ => divide::<S, 4>(&line, taps),
+            2 => divide::<S, 2>(line, taps),
+            _ => divide::<S, 4>(line, taps),
         }
         for (run, end) in runs.iter().zip(&ends) {
             for (taps, value) in taps[C::STRIDE..].iter_mut().zip(end) {
@@ -130,11 +132,28 @@ fn reach_run<S: Simd, C: Scheme>(
     let reached = (run.count - 1) * C::STRIDE + C::REACH;
     // The next channel's: lines of large maps are too short for the processor to see what comes.
     ask(&maps, next + y * width + x, reached);
+    let [above, left] = geometry.padding;
+    let whole = reached.next_multiple_of(S::lanes32()).min(line.len());
+    let Some(y_inside) = y.checked_sub(above).filter(|y| *y < height) else {
+        return line[..whole].fill(0.0);
+    };
+    let part = Reach {
+        start: map + y_inside * width,
+        width,
+        first: x.cast_signed() - left.cast_signed(),
+        count: reached,
+    };
+    if fetch::<S>(&maps, part, line) {
+        if let Some(shifted) = shifted {
+            activate::<S>(&mut line[..whole], shifted);
+            // What is not the map's is zero after the norm.
+            clear::<S>(part, line);
+        }
+        return;
+    }
     let met = reach::<S>(geometry, &maps, map, [y, x], &mut line[..reached]);
     if let Some(shifted) = shifted.filter(|_| !met.is_empty()) {
-        let whole = reached.next_multiple_of(S::lanes32()).min(line.len());
         activate::<S>(&mut line[..whole], shifted);
-        // What is not the map's is zero after the norm.
         line[..met.start].fill(0.0);
         line[met.end..reached].fill(0.0);
     }
@@ -152,12 +171,13 @@ pub(super) fn scatter<S: Simd, C: Scheme>(
     let geometry = &job.layer.geometry;
     let [height, width] = geometry.output;
     let bias = job.layer.bias[channel];
-    let mut line = [0.0; LINE];
+    let mut line = Lined([0.0; LINE]);
+    let line = &mut line.0;
     for row in 0..C::SIDE {
         let groups = &values[row * C::SIDE..][..C::SIDE];
         match C::SIDE {
-            2 => weave::<S, 2>(groups, &mut line),
-            _ => weave::<S, 4>(groups, &mut line),
+            2 => weave::<S, 2>(groups, line),
+            _ => weave::<S, 4>(groups, line),
         }
         for run in runs {
             let y = (run.line * C::SIDE + row).wrapping_sub(C::BEFORE);

@@ -43,21 +43,20 @@ pub(super) fn alone(convolution: Convolution<'_>) -> Whole<'_> {
     }
 }
 
-/// A whole convolution with one kind of vectors.
-struct Alike<'a, C>(Convolution<'a>, std::marker::PhantomData<C>);
+/// A whole convolution with one kind of vectors, weights moved by who multiplies with them or before.
+struct Alike<'a, C>(Convolution<'a>, bool, std::marker::PhantomData<C>);
 
 impl<C: Scheme> WithSimd for Alike<'_, C> {
     type Output = Vec<f32>;
 
     fn with_simd<S: Simd>(self) -> Vec<f32> {
-        let by = (move_task_impl::<S, C>, compute_impl::<S, C>);
         let to = By {
             lanes: S::lanes32(),
             fixed: None,
+            near: self.1,
         };
-        let fill = |job: Job<'_>| {
-            fill_by(&job, &alone(self.0), false, to, C::default(), by);
-        };
+        let work = |work: Work<'_>, space: &mut Space| work_impl::<S, C>(work, space, C::default());
+        let fill = |job: Job<'_>| fill_by::<C>(&job, &alone(self.0), false, to, work);
         self.0.output_of(fill).in_f32()
     }
 }
@@ -72,13 +71,15 @@ fn assert_near(found: &[f32], expected: &[f32], before: usize, case: &str) {
     }
 }
 
+/// Both ways are near the plain sums, and alike to the last bit.
 fn check<C: Scheme>(layer: Convolution<'_>, expected: &[f32]) {
     for arch in kinds() {
-        let alike = Alike::<C>(layer, std::marker::PhantomData);
+        let alike = |near: bool| Alike::<C>(layer, near, std::marker::PhantomData);
         // SAFETY: the processor has every one of them.
-        let found = unsafe { arch.dispatch(alike) };
+        let [near, far] = unsafe { [arch.dispatch(alike(true)), arch.dispatch(alike(false))] };
         let case = format!("{arch:?} {} {:?}", C::POINTS, layer.geometry);
-        assert_near(&found, expected, layer.geometry.channels[0], &case);
+        assert_near(&far, expected, layer.geometry.channels[0], &case);
+        assert!(near == far, "{case}");
     }
 }
 
@@ -140,22 +141,35 @@ fn a_doubled_map_is_never_made() {
     }
 }
 
-/// More weights than are moved at a time, whatever the number of threads.
+/// More weights than are moved at a time, and more squares than are moved together, whatever the number of threads.
 #[test]
 fn large_layers_are_moved_in_parts() {
-    let geometry = geometry(2, [2050, 300], [24, 20], [1, 1]);
+    let geometry = geometry(2, [2050, 300], [24, 32], [1, 1]);
     assert!(suits(&geometry, false) && geometry.channels[0] * Two::POINTS * 300 > WEIGHTS);
     let trial = Trial::of(geometry);
     let [_, layer, _] = trial.convolutions();
     let expected = convolution::convolve(layer).in_f32();
-    let two = layer
-        .output_of(|job| fill_as::<Two>(&job, &alone(layer), false))
-        .in_f32();
-    assert_near(&two, &expected, 2050, "two");
-    let four = layer
-        .output_of(|job| fill_as::<Four>(&job, &alone(layer), false))
-        .in_f32();
-    assert_near(&four, &expected, 2050, "four");
+    let in_parts = |kind: Kind, near: bool| {
+        let to = By {
+            lanes: lanes(),
+            fixed: None,
+            near,
+        };
+        let found = layer.output_of(|job| match kind {
+            Kind::Two => fill_by::<Two>(&job, &alone(layer), false, to, |w, space| {
+                work(w, space, Two);
+            }),
+            Kind::Four => fill_by::<Four>(&job, &alone(layer), false, to, |w, space| {
+                work(w, space, Four);
+            }),
+        });
+        found.in_f32()
+    };
+    for kind in [Kind::Two, Kind::Four] {
+        let [near, far] = [true, false].map(|near| in_parts(kind, near));
+        assert_near(&far, &expected, 2050, "far");
+        assert!(near == far);
+    }
 }
 
 /// As norm, curve, convolution and sum one after the other.
@@ -224,20 +238,20 @@ fn each_map_has_the_scheme_that_costs_least() {
     assert_eq!(kind([128, 128], 512), Some(Kind::Four));
     assert_eq!(kind([320, 320], 64), Some(Kind::Four));
     assert_eq!(kind([32, 32], 128), Some(Kind::Four));
-    assert_eq!(kind([1280, 1280], 16), Some(Kind::Two));
+    assert_eq!(kind([1280, 1280], 16), Some(Kind::Four));
     assert_eq!(kind([128, 128], 8), Some(Kind::Two));
-    assert_eq!(kind([1280, 1280], 8), None);
+    assert_eq!(kind([1280, 1280], 8), Some(Kind::Two));
     assert_eq!(kind([4, 320], 64), None);
 }
 
 #[test]
 fn squares_are_divided_first() {
-    let found = part::tasks(2 * 256, 320, 8, 2);
+    let found = part::tasks(2 * 256, 320, 8, [2, 8]);
     assert_eq!(found.len(), 8);
     assert_eq!(found[1].squares, 64..128);
-    assert_eq!(found[1].panels, 0..54);
-    let found = part::tasks(32, 64, 8, 2);
-    assert_eq!(found.len(), 2 * 2);
-    assert_eq!(part::tasks(32, 64, 8, 1).len(), 1);
-    assert_eq!(part::tasks(100, 64, 16, 1).len(), 2);
+    assert_eq!(found[1].groups, 0..20);
+    assert_eq!(part::tasks(32, 96, 8, [2, 8]).len(), 2 * 2);
+    assert_eq!(part::tasks(32, 128, 16, [2, 2]).len(), 2);
+    assert_eq!(part::tasks(32, 64, 8, [2, 1]).len(), 1);
+    assert_eq!(part::tasks(100, 64, 16, [2, 1]).len(), 2);
 }

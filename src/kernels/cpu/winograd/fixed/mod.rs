@@ -21,7 +21,7 @@ use std::sync::LazyLock;
 
 use macerator::{Simd, Vector};
 
-use super::multiply::{Factors, Pass, multiply_by};
+use super::multiply::{Factors, Lines, Pass, Sums, multiply_by};
 use super::schemes::GROUP;
 use crate::kernels::cpu::simd::{Floats, lanes, load, prefetch_far, splat, store};
 use instruction::Instruction;
@@ -162,24 +162,25 @@ impl<I: Instruction> Pass for By<I> {
     }
 
     #[inline(always)]
-    unsafe fn pass<const R: usize, const N: usize, const ON: bool>(
-        depth: usize,
-        rows: *const f32,
-        (columns, width): (*const f32, usize),
-        (sums, stride): (*mut f32, usize),
-        ahead: *const f32,
-    ) {
-        // SAFETY: the caller's promise: `depth` lines of rows and columns, of which the first is of scales.
+    unsafe fn pass<const R: usize, const N: usize, const ON: bool>(lines: Lines) {
+        let Lines {
+            count,
+            rows,
+            columns: (columns, width),
+            sums: (sums, stride),
+            ahead: (ahead, step),
+        } = lines;
+        // SAFETY: the caller's promise: of the lines of rows and columns the first is of scales.
         unsafe {
             let mut tile = [[I::zero(); N]; R];
-            for i in 1..depth {
+            for i in 1..count {
                 let mut column = [I::zero(); N];
                 for n in 0..N {
                     column[n] = I::load(columns.add(i * width + n * I::LANES));
                 }
-                prefetch_far(ahead.wrapping_add(i * R));
+                prefetch_far(ahead.wrapping_add(i * step));
                 for r in 0..R {
-                    let row = I::splat(rows.add(i * R + r));
+                    let row = I::splat(rows.add(i * GROUP + r));
                     for n in 0..N {
                         tile[r][n] = I::add(tile[r][n], column[n], row);
                     }
@@ -196,28 +197,28 @@ impl<I: Instruction> Pass for By<I> {
 }
 
 /// As [`multiply`](super::multiply::multiply), by a kind that the processor has.
-pub(super) fn multiply(kind: Kind, factors: Factors<'_>, stride: usize, products: &mut [f32]) {
+pub(super) fn multiply(kind: Kind, factors: Factors<'_>, sums: Sums<'_>) {
     match kind {
         #[cfg(test)]
         Kind::Plain if factors.width == 16 => {
-            multiply_by::<By<instruction::Plain<8>>, 6, 2>(factors, LINES, stride, products);
+            multiply_by::<By<instruction::Plain<8>>, 6, 2>(factors, sums);
         }
         #[cfg(test)]
         Kind::Plain => {
-            multiply_by::<By<instruction::Plain<16>>, 8, 2>(factors, LINES, stride, products);
+            multiply_by::<By<instruction::Plain<16>>, 8, 2>(factors, sums);
         }
         // SAFETY: a kind is one that the processor has.
         #[cfg(target_arch = "x86_64")]
-        Kind::Avx2 => unsafe { by_avx2(factors, stride, products) },
+        Kind::Avx2 => unsafe { by_avx2(factors, sums) },
         // SAFETY: as above.
         #[cfg(target_arch = "x86_64")]
-        Kind::AvxVnni => unsafe { by_avx_vnni(factors, stride, products) },
+        Kind::AvxVnni => unsafe { by_avx_vnni(factors, sums) },
         // SAFETY: as above.
         #[cfg(target_arch = "x86_64")]
-        Kind::Avx512 => unsafe { by_avx512(factors, stride, products) },
+        Kind::Avx512 => unsafe { by_avx512(factors, sums) },
         // SAFETY: as above.
         #[cfg(target_arch = "x86_64")]
-        Kind::Avx512Vnni => unsafe { by_avx512_vnni(factors, stride, products) },
+        Kind::Avx512Vnni => unsafe { by_avx512_vnni(factors, sums) },
     }
 }
 
@@ -226,10 +227,8 @@ pub(super) fn multiply(kind: Kind, factors: Factors<'_>, stride: usize, products
 macro_rules! kernel {
     ($name:ident, $instruction:ident, $rows:literal, $features:literal) => {
         #[target_feature(enable = $features)]
-        fn $name(factors: Factors<'_>, stride: usize, products: &mut [f32]) {
-            multiply_by::<By<instruction::$instruction>, $rows, 2>(
-                factors, LINES, stride, products,
-            );
+        fn $name(factors: Factors<'_>, sums: Sums<'_>) {
+            multiply_by::<By<instruction::$instruction>, $rows, 2>(factors, sums);
         }
     };
 }
