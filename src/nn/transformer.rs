@@ -62,8 +62,8 @@ impl FeedForward {
 
     /// `[rows, tokens, width]` to the same.
     pub fn forward(&self, hidden: Tensor<3>) -> Tensor<3> {
-        let projected = ops::linear(&self.proj, hidden); // [rows, tokens, 2 · inner]
-        ops::linear(&self.out, ops::geglu(projected)) // [rows, tokens, width]
+        let gated = ops::linear_geglu(&self.proj, hidden); // [rows, tokens, inner]
+        ops::linear(&self.out, gated) // [rows, tokens, width]
     }
 }
 

@@ -211,6 +211,22 @@ impl Operations for Flex {
         in_its_type!(input, shape, |values| gated(values, inner))
     }
 
+    fn projected_gated(
+        input: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
+        layers::gated_by_layer(input, weight, bias)
+    }
+
+    fn projected_gated_quantised(
+        input: FloatTensor<Self>,
+        weight: QuantizedTensor<Self>,
+        bias: FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
+        layers::gated_by_quantised(input, &weight, bias)
+    }
+
     fn group_normalised(
         input: FloatTensor<Self>,
         scale: FloatTensor<Self>,

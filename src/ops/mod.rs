@@ -212,6 +212,26 @@ pub trait Operations: Backend {
         reference::gated::<Self>(input)
     }
 
+    /// [`gated`](Self::gated) after [`projected`](Self::projected).
+    #[fusion(default)]
+    fn projected_gated(
+        input: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
+        Self::gated(Self::projected(input, weight, bias))
+    }
+
+    /// [`gated`](Self::gated) after [`projected_quantised`](Self::projected_quantised).
+    #[fusion(default)]
+    fn projected_gated_quantised(
+        input: FloatTensor<Self>,
+        weight: QuantizedTensor<Self>,
+        bias: FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
+        Self::gated(Self::projected_quantised(input, weight, bias))
+    }
+
     /// The sum of two tensors, `right` repeated where its sides are 1.
     #[fusion(default)]
     fn added(left: FloatTensor<Self>, right: FloatTensor<Self>) -> FloatTensor<Self> {
@@ -382,6 +402,21 @@ pub fn geglu<const D: usize>(input: Tensor<D>) -> Tensor<D> {
         return fallback::geglu(instead, input);
     }
     Tensor::from_dispatch(Dispatch::gated(input.into_dispatch()))
+}
+
+/// [`geglu`] of [`linear`], without what the layer gives being held where there is a kernel for it.
+pub fn linear_geglu<const D: usize>(layer: &Linear, input: Tensor<D>) -> Tensor<D> {
+    let instead = [Kernel::Linear, Kernel::Geglu].map(|kernel| fallback::of(kernel, &input));
+    let bias = layer.bias.as_ref().filter(|_| instead == [None; 2]);
+    let Some(bias) = bias else {
+        return geglu(linear(layer, input));
+    };
+    let (weight, bias) = (layer.weight.val(), bias.val().into_dispatch());
+    let kernel = match weight.dtype() {
+        DType::QFloat(_) => Dispatch::projected_gated_quantised,
+        _ => Dispatch::projected_gated,
+    };
+    Tensor::from_dispatch(kernel(input.into_dispatch(), weight.into_dispatch(), bias))
 }
 
 /// `norm` over `input`, `[rows, channels, height, width]`.

@@ -65,6 +65,20 @@ fn gelu_and_geglu_are_the_composed_ones() {
 }
 
 #[test]
+fn a_gated_layer_is_the_layer_and_the_gate() {
+    for (tokens, width, inner) in [(40, 33, 48), (3, 20, 32), (300, 64, 20)] {
+        let mut layer = LinearConfig::new(width, 2 * inner).init(&Device::flex());
+        for dtype in [FloatDType::F32, FloatDType::F16] {
+            layer.weight = layer.weight.map(|weight| weight.cast(dtype));
+            let input = wave([2, tokens, width], 0.0);
+            let expected = geglu(linear(&layer, input.clone()));
+            let case = format!("{dtype:?} {tokens} {width} {inner}");
+            assert_close(linear_geglu(&layer, input), expected, 0.0, &case);
+        }
+    }
+}
+
+#[test]
 fn gelu_is_burns() {
     let input = wave([4, 1000], 0.0) * 4.0;
     let tanh = burn::tensor::activation::gelu_approximate(input.clone());

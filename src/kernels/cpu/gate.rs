@@ -85,6 +85,32 @@ fn activate<'a, S: Simd>(
     }
 }
 
+/// Sums of values times GELU of the sums of their gates, each plus its bias if there is one; a whole number of vectors.
+#[inline(always)]
+pub(super) fn gated_sums<S: Simd>(
+    [values, gates]: [&[f32]; 2],
+    bias: Option<[&[f32]; 2]>,
+    output: &mut Unwritten,
+) {
+    let (count, lanes) = (output.len(), S::lanes32());
+    assert!(count.is_multiple_of(lanes) && values.len() == count && gates.len() == count);
+    if let Some([one, other]) = bias {
+        assert!(one.len() >= count && other.len() >= count);
+    }
+    for i in (0..count).step_by(lanes) {
+        // SAFETY: a vector from `i` ends within all slices, which are as long, asserted above.
+        unsafe {
+            let mut value = load::<S>(values.as_ptr().add(i));
+            let mut gate = load::<S>(gates.as_ptr().add(i));
+            if let Some([one, other]) = bias {
+                value += load::<S>(one.as_ptr().add(i));
+                gate += load::<S>(other.as_ptr().add(i));
+            }
+            store(output.as_mut_ptr().add(i).cast(), value * gelu(gate));
+        }
+    }
+}
+
 #[inline(always)]
 fn function<S: Simd, const EXACT: bool>(value: Floats<S>) -> Floats<S> {
     if EXACT { gelu(value) } else { gelu_tanh(value) }

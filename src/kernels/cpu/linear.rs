@@ -6,6 +6,8 @@
     reason = "one instruction set runs through all of a kernel; tasks write parts of the output that do not overlap"
 )]
 
+mod gated;
+
 use std::ops::Range;
 
 use macerator::Simd;
@@ -16,6 +18,7 @@ use super::product::{
     COLUMNS, Factor, Output, Rows, Scratch, Task, Values, compute, lay, run, tasks,
 };
 use super::simd::{Addend, Unwritten, add, written};
+pub(crate) use gated::{linear_gated, suits as suits_gated};
 
 struct Job<'a> {
     input: Rows<'a>,

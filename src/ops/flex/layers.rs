@@ -9,10 +9,11 @@ use burn::tensor::quantization::{QuantScheme, QuantStore, QuantValue};
 use burn::tensor::{Bytes, DType, Shape, Tensor};
 use burn_flex::{FlexQTensor, FlexTensor, Layout};
 
+use super::super::Operations;
 use super::super::kept::{HALVES, NARROW, PACKED, PAIRED, is_kept_as};
 use super::{cast, contiguous, in_order, slice, tensor, typed, values};
 use crate::kernels::cpu::eight::{self, Sizes, Weight};
-use crate::kernels::cpu::linear::linear;
+use crate::kernels::cpu::linear::{linear, linear_gated, suits_gated};
 use crate::kernels::cpu::packed::Packed;
 use crate::kernels::cpu::pairs::{self, Panels};
 use crate::kernels::cpu::product::Values;
@@ -42,6 +43,63 @@ pub(super) fn by_layer(
         return by_pairs(input, Panels::new(&panels, [depth, width]), bias);
     }
     by_values(input, values(&weight), bias, [depth, width])
+}
+
+/// [`by_layer`] with GEGLU after it.
+pub(super) fn gated_by_layer(
+    input: FlexTensor,
+    weight: FlexTensor,
+    bias: FlexTensor,
+) -> FlexTensor {
+    let [depth, width] = weight.shape().dims();
+    let few = input.shape().num_elements() < FEW_TOKENS * depth;
+    if few || input.dtype() != DType::F32 || !suits_gated(width / 2) {
+        return Flex::gated(by_layer(input, weight, Some(bias)));
+    }
+    let weight = in_order(weight);
+    gated_by_values(input, values(&weight), bias, [depth, width / 2])
+}
+
+/// [`by_quantised`] with GEGLU after it.
+pub(super) fn gated_by_quantised(
+    input: FlexTensor,
+    weight: &FlexQTensor,
+    bias: FlexTensor,
+) -> FlexTensor {
+    let integers = weight.tensor();
+    let [depth, width] = integers.shape().dims();
+    if is_kept_as(weight, PAIRED) && pairs::suits_gated(width / 2) {
+        let (dtype, shape) = (input.dtype(), halved(&input, width));
+        let input = in_order(cast(input, DType::BF16));
+        let panels = Panels::of_bytes(integers.bytes(), [depth, width]);
+        let output = pairs::linear_gated(typed(&input), panels, Some(slice(&contiguous(bias))));
+        return cast(tensor(output, shape), dtype);
+    }
+    if is_kept_as(weight, PACKED) && input.dtype() == DType::F32 && suits_gated(width / 2) {
+        let packed = Packed::new(integers.bytes(), weight.scales(), [depth, width]);
+        return gated_by_values(input, Values::Packed(packed), bias, [depth, width / 2]);
+    }
+    Flex::gated(by_quantised(input, weight, Some(bias)))
+}
+
+fn gated_by_values(
+    input: FlexTensor,
+    weight: Values<'_>,
+    bias: FlexTensor,
+    [depth, inner]: [usize; 2],
+) -> FlexTensor {
+    let shape = halved(&input, 2 * inner);
+    let (input, bias) = (contiguous(input), contiguous(bias));
+    let output = linear_gated(slice(&input), weight, Some(slice(&bias)), [depth, inner]);
+    tensor(output, shape)
+}
+
+/// The shape of tokens of half of `width` values.
+fn halved(input: &FlexTensor, width: usize) -> Shape {
+    let mut shape = input.shape();
+    let last = shape.num_dims() - 1;
+    shape[last] = width / 2;
+    shape
 }
 
 /// A weight of less than 8 bits, `[inputs, outputs]`, as [`Packed`] reads it.

@@ -165,3 +165,26 @@ fn sums_are_burns() {
         }
     }
 }
+
+#[test]
+fn gated_layers_are_rounded_once() {
+    for (tokens, before, inner) in [(3, 64, 16), (50, 65, 48), (300, 320, 160), (9, 20, 20)] {
+        let [_, layer] = both([before, 2 * inner]);
+        let input = wave([1, tokens, before], 0.0).cast(FloatDType::BF16);
+        let mut wide = layer.clone();
+        let weight = &both([before, 2 * inner])[0].weight;
+        wide.weight = weight.clone().map(|weight| weight.cast(FloatDType::F32));
+        let sums = linear(&wide, input.clone().cast(FloatDType::F32));
+        let found = linear_geglu(&layer, input);
+        assert_eq!(found.dtype(), DType::BF16);
+        // What is not gated by a kernel is rounded before it too.
+        let units = if inner % 16 == 0 { 1.01 } else { 4.0 };
+        for (found, exact) in doubles(found).into_iter().zip(doubles(geglu(sums))) {
+            let bound = units * HALF_A_UNIT * exact.abs() + 2e-3;
+            assert!(
+                (found - exact).abs() <= bound,
+                "{tokens} {before} {inner}: {found} {exact}"
+            );
+        }
+    }
+}

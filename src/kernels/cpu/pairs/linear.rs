@@ -7,6 +7,7 @@
 )]
 
 use std::borrow::Cow;
+use std::mem::MaybeUninit;
 
 use ::half::bf16;
 use macerator::Simd;
@@ -14,11 +15,12 @@ use rayon::prelude::*;
 
 use super::{
     instruction::{Instruction, Work, run},
-    products::{Put, Rows, multiply},
-    weight::Panels,
+    products::{Put, Rows, multiply, multiply_halves},
+    weight::{PANEL, Panels},
 };
 use crate::kernels::cpu::{
     executed::{Operands, count},
+    gate::gated_sums,
     half::narrow,
     product::{Output, Task, tasks},
     simd::{Unwritten, written},
@@ -54,6 +56,44 @@ pub(crate) fn linear(input: &[bf16], weight: Panels<'_>, bias: Option<&[f32]>) -
     };
     // SAFETY: the tasks divide it without a gap.
     unsafe { written(tokens * outputs, write) }
+}
+
+/// Whether [`linear_gated`] takes a layer to `2 · inner` outputs.
+pub(crate) fn suits_gated(inner: usize) -> bool {
+    inner.is_multiple_of(PANEL)
+}
+
+/// [`linear`] with GEGLU after it, for what [`suits_gated`], rounded once: `[tokens, outputs / 2]`.
+pub(crate) fn linear_gated(input: &[bf16], weight: Panels<'_>, bias: Option<&[f32]>) -> Vec<bf16> {
+    let (depth, outputs) = (weight.depth(), weight.outputs());
+    let (tokens, inner) = (input.len() / depth, outputs / 2);
+    assert!(suits_gated(inner));
+    assert_eq!(input.len(), tokens * depth);
+    assert!(bias.is_none_or(|bias| bias.len() == outputs));
+    count(Operands::Bf16, tokens * depth * outputs);
+    let (input, stride) = in_pairs(input, depth);
+    let rows = Rows {
+        values: &input,
+        stride,
+    };
+    let write = |output: &mut Unwritten<bf16>| {
+        let layer = Gated(Layer {
+            outputs,
+            bias,
+            output: Output::new(output),
+        });
+        let tasks = tasks(1, tokens, inner);
+        tasks.par_iter().with_max_len(1).for_each(|task| {
+            run(GatedPart {
+                rows,
+                weight,
+                layer: &layer,
+                task,
+            });
+        });
+    };
+    // SAFETY: the tasks divide it without a gap.
+    unsafe { written(tokens * inner, write) }
 }
 
 /// Tokens of whole pairs, and how far they are apart.
@@ -111,5 +151,51 @@ impl Work for Part<'_> {
         let some = [rows.clone(), columns.clone()];
         // SAFETY: who runs this has the instruction.
         unsafe { multiply::<I>(self.rows, self.weight, some, self.layer) };
+    }
+}
+
+/// A layer whose sums are of values, then of their gates.
+struct Gated<'a>(Layer<'a>);
+
+impl Put for Gated<'_> {
+    #[inline(always)]
+    fn put<S: Simd>(&self, token: usize, first: usize, sums: &[f32]) {
+        let Layer {
+            outputs,
+            bias,
+            output,
+        } = &self.0;
+        let inner = outputs / 2;
+        let (values, gates) = sums.split_at(sums.len() / 2);
+        let bias = bias.map(|bias| [&bias[first..inner], &bias[inner + first..]]);
+        let mut room = [MaybeUninit::new(0.0); PANEL];
+        let room = &mut room[..values.len()];
+        gated_sums::<S>([values, gates], bias, room);
+        // SAFETY: no other task has these values of the token.
+        let output = unsafe { output.part(token * inner + first, values.len()) };
+        for (output, value) in output.iter_mut().zip(room) {
+            // SAFETY: all of it is written.
+            output.write(narrow(unsafe { value.assume_init() }));
+        }
+    }
+}
+
+/// One task of a gated layer.
+struct GatedPart<'a> {
+    rows: Rows<'a>,
+    weight: Panels<'a>,
+    layer: &'a Gated<'a>,
+    task: &'a Task,
+}
+
+impl Work for GatedPart<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn by<I: Instruction>(self) {
+        let Task { rows, columns, .. } = self.task;
+        let some = [rows.clone(), columns.clone()];
+        // SAFETY: who runs this has the instruction.
+        unsafe { multiply_halves::<I>(self.rows, self.weight, some, self.layer) };
     }
 }

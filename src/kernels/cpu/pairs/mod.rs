@@ -16,7 +16,7 @@ mod weight;
 pub(super) use instruction::{Instruction, Pairs, Work, run, splat_pair};
 #[cfg(test)]
 pub(super) use instruction::{Kind, by};
-pub(crate) use linear::linear;
+pub(crate) use linear::{linear, linear_gated, suits_gated};
 pub(super) use products::{Put, Rows, multiply};
 pub(super) use weight::PANEL;
 pub(crate) use weight::{Panels, packed, size};

@@ -18,7 +18,10 @@ use super::{
     instruction::{Instruction, splat_pair},
     weight::{PANEL, Panels},
 };
-use crate::kernels::cpu::simd::{Floats, splat, store};
+use crate::kernels::cpu::{
+    aligned::Lined,
+    simd::{Floats, splat, store},
+};
 
 /// Vectors of outputs of a tile.
 const VECTORS: usize = 2;
@@ -58,48 +61,101 @@ pub(in crate::kernels::cpu) unsafe fn multiply<I: Instruction>(
     [places, outputs]: [Range<usize>; 2],
     put: &impl Put,
 ) {
-    if places.is_empty() || outputs.is_empty() {
+    assert!(outputs.start.is_multiple_of(PANEL) && outputs.end <= weight.outputs());
+    let lanes = <I::Simd as Simd>::lanes32();
+    let step = VECTORS * lanes;
+    for first in outputs.clone().step_by(step) {
+        let end = outputs.end.min(first + step);
+        // Vectors after the last repeat it; nobody keeps them.
+        let last = end.next_multiple_of(lanes) - lanes;
+        let tile = Tile {
+            vectors: std::array::from_fn(|n| weight.vector((first + n * lanes).min(last))),
+            pairs: weight.pairs(),
+            first,
+            kept: end - first,
+        };
+        // SAFETY: the caller's promise.
+        unsafe { block::<I>(rows, tile, places.clone(), put) };
+    }
+}
+
+/// The same of some `outputs` and those that come half of all outputs later: sums are of a vector of the ones, then of one of the others.
+/// Halves and the first of `outputs` are whole panels.
+///
+/// # Safety
+///
+/// As of [`multiply`].
+#[inline(always)]
+pub(in crate::kernels::cpu) unsafe fn multiply_halves<I: Instruction>(
+    rows: Rows<'_>,
+    weight: Panels<'_>,
+    [places, outputs]: [Range<usize>; 2],
+    put: &impl Put,
+) {
+    let half = weight.outputs() / 2;
+    let lanes = <I::Simd as Simd>::lanes32();
+    assert!(half.is_multiple_of(PANEL) && outputs.start.is_multiple_of(PANEL));
+    assert!(outputs.end.is_multiple_of(PANEL) && outputs.end <= half);
+    for first in outputs.step_by(lanes) {
+        let tile = Tile {
+            vectors: [first, half + first].map(|output| weight.vector(output)),
+            pairs: weight.pairs(),
+            first,
+            kept: VECTORS * lanes,
+        };
+        // SAFETY: the caller's promise.
+        unsafe { block::<I>(rows, tile, places.clone(), put) };
+    }
+}
+
+/// Vectors of outputs, a panel's pairs apart, all rows of which are computed together.
+#[derive(Clone, Copy)]
+struct Tile {
+    vectors: [*const bf16; VECTORS],
+    pairs: usize,
+    /// The first output, and how many sums of a row are kept.
+    first: usize,
+    kept: usize,
+}
+
+/// The product of some rows with a tile.
+///
+/// # Safety
+///
+/// The processor has the instruction, and the tile's vectors are those of a weight.
+#[inline(always)]
+unsafe fn block<I: Instruction>(rows: Rows<'_>, tile: Tile, places: Range<usize>, put: &impl Put) {
+    if places.is_empty() {
         return;
     }
-    assert!(outputs.start.is_multiple_of(PANEL) && outputs.end <= weight.outputs());
-    assert!(rows.values.len() >= (places.end - 1) * rows.stride + 2 * weight.pairs());
-    let step = VECTORS * <I::Simd as Simd>::lanes32();
-    assert!(step <= WIDEST);
-    // SAFETY: the last row's pairs are there, asserted above; the processor is the caller's promise.
+    assert!(rows.values.len() >= (places.end - 1) * rows.stride + 2 * tile.pairs);
+    assert!(VECTORS * <I::Simd as Simd>::lanes32() <= WIDEST && tile.kept <= WIDEST);
+    // SAFETY: the last row's pairs are there, asserted above; the rest is the caller's promise.
     unsafe {
-        for first in outputs.clone().step_by(step) {
-            let some = first..outputs.end.min(first + step);
-            // Sixteen registers have room for the sums of four rows by two vectors, thirty-two for those of eight.
-            if <I::Simd as Simd>::lanes32() == PANEL {
-                block::<I, ROWS>(rows, weight, places.clone(), some, put);
-            } else {
-                block::<I, { ROWS / 2 }>(rows, weight, places.clone(), some, put);
-            }
+        // Sixteen registers have room for the sums of four rows by two vectors, thirty-two for those of eight.
+        if <I::Simd as Simd>::lanes32() == PANEL {
+            block_by::<I, ROWS>(rows, tile, places, put);
+        } else {
+            block_by::<I, { ROWS / 2 }>(rows, tile, places, put);
         }
     }
 }
 
-/// The same of the outputs of one tile, `R` rows at a time.
+/// The same, `R` rows at a time.
 ///
 /// # Safety
 ///
-/// As [`multiply`] asserts.
+/// As [`block`] asserts.
 #[inline(always)]
-unsafe fn block<I: Instruction, const R: usize>(
+unsafe fn block_by<I: Instruction, const R: usize>(
     rows: Rows<'_>,
-    weight: Panels<'_>,
+    tile: Tile,
     places: Range<usize>,
-    outputs: Range<usize>,
     put: &impl Put,
 ) {
     let lanes = <I::Simd as Simd>::lanes32();
-    // Vectors after the last repeat it; nobody keeps them.
-    let last = outputs.end.next_multiple_of(lanes) - lanes;
-    let vectors: [*const bf16; VECTORS] = std::array::from_fn(|n| {
-        let output = (outputs.start + n * lanes).min(last);
-        weight.panel(output / PANEL)[2 * (output % PANEL)..].as_ptr()
-    });
-    let mut sums = [[0.0; WIDEST]; R];
+    let mut sums = Lined([[0.0; WIDEST]; R]);
+    let sums = &mut sums.0;
     for first in places.clone().step_by(R) {
         let count = R.min(places.end - first);
         // SAFETY: rows after the last repeat it; a panel is `pairs` long; `sums` holds the widest vectors.
@@ -109,15 +165,15 @@ unsafe fn block<I: Instruction, const R: usize>(
                     .as_ptr()
                     .add((first + r.min(count - 1)) * rows.stride)
             });
-            let tile = tile::<I, R>(weight.pairs(), starts, vectors);
+            let products = products::<I, R>(tile.pairs, starts, tile.vectors);
             for r in 0..R {
                 for n in 0..VECTORS {
-                    store(sums[r].as_mut_ptr().add(n * lanes), tile[r][n]);
+                    store(sums[r].as_mut_ptr().add(n * lanes), products[r][n]);
                 }
             }
         }
         for r in 0..count {
-            put.put::<I::Simd>(first + r, outputs.start, &sums[r][..outputs.len()]);
+            put.put::<I::Simd>(first + r, tile.first, &sums[r][..tile.kept]);
         }
     }
 }
@@ -128,7 +184,7 @@ unsafe fn block<I: Instruction, const R: usize>(
 ///
 /// The processor has the instruction; `pairs` pairs are readable of every row, and of the vectors, a panel's outputs apart.
 #[inline(always)]
-unsafe fn tile<I: Instruction, const R: usize>(
+unsafe fn products<I: Instruction, const R: usize>(
     pairs: usize,
     rows: [*const bf16; R],
     vectors: [*const bf16; VECTORS],

@@ -64,10 +64,11 @@ impl<'a> Panels<'a> {
         self.depth.div_ceil(PAIR)
     }
 
-    /// The panel of the outputs from `PANEL · index` on.
-    pub(super) fn panel(&self, index: usize) -> &'a [bf16] {
+    /// Where the panel of an output has it, of a vector of outputs the first.
+    pub(super) fn vector(&self, output: usize) -> *const bf16 {
         let stride = stride(self.depth);
-        &self.values[index * stride..][..stride]
+        let panel = &self.values[output / PANEL * stride..][..stride];
+        panel[PAIR * (output % PANEL)..].as_ptr()
     }
 }
 
