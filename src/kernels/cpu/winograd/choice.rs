@@ -64,8 +64,8 @@ const FIXED: Costs = Costs {
     product: 0.5,
     plain: 0.58,
     number: 8.0,
-    weight: 20.0,
-    far_weight: 24.0,
+    weight: 8.0,
+    far_weight: 8.0,
 };
 
 /// Whether a convolution can be one for this kernel.
