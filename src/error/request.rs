@@ -4,6 +4,8 @@
 pub(crate) enum RequestError {
     #[error("`steps` is 0\nhint: ask for at least one step")]
     ZeroSteps,
+    #[error("`steps` is {steps}, the most is {most}\nhint: models are trained on a thousand or so")]
+    StepsBeyondReason { steps: usize, most: usize },
     #[error(
         "{steps} steps do not fit the {train_timesteps} timesteps the model was trained on\nhint: ask for fewer steps"
     )]

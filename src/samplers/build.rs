@@ -8,6 +8,9 @@ use crate::Error;
 use crate::error::{ConfigError, RequestError};
 use crate::sampler::Sampler;
 
+/// Solver steps that no model is trained for.
+const MOST_STEPS: usize = 1 << 16;
+
 /// Keys that say what the model is, whatever it is sampled with.
 const MODEL: [&str; 4] = [
     "prediction_type",
@@ -31,6 +34,15 @@ impl SamplerConfig {
         let steps = steps.into();
         if steps.executed() == 0 {
             return Err(RequestError::ZeroSteps.into());
+        }
+        // Before schedules are made of as many: some are looked at only then.
+        if steps.total > MOST_STEPS {
+            let steps = steps.total;
+            return Err(RequestError::StepsBeyondReason {
+                steps,
+                most: MOST_STEPS,
+            }
+            .into());
         }
         if !(0.0..=1.0).contains(&eta) {
             return Err(RequestError::Eta { eta }.into());

@@ -198,6 +198,9 @@ fn what_does_not_fit_is_refused_and_harms_nothing() {
     let engine = tiny();
     let plain = values(&engine, &fox());
     assert!(refused(&engine, json!({"prompts": ["a fox"], "steps": 0})).is_request());
+    // Refused before anything is made of that size.
+    let error = refused(&engine, json!({"prompts": ["a fox"], "steps": usize::MAX}));
+    assert!(error.is_request(), "{error}");
     assert!(refused(&engine, json!({"classes": [1]})).is_request());
     let absent = json!([{"file": {"path": "absent.safetensors"}}]);
     let absent = refused(&engine, json!({"prompts": ["a fox"], "loras": absent}));

@@ -1,6 +1,7 @@
 //! Recipes as JSON.
 
 use serde::Deserialize;
+use serde::de::Error as _;
 use serde_json::Value;
 
 use super::{Recipe, VERSION};
@@ -20,6 +21,10 @@ impl Recipe {
     /// A request error if it is no JSON, of a newer version, or says something that is not known.
     pub fn from_json(text: &str) -> Result<Self, Error> {
         let json = |source| RecipeError::Json { source };
+        // Lists would be taken for the fields in their order.
+        if text.trim_start().starts_with('[') {
+            return Err(json(serde_json::Error::custom("it is a list, not an object")).into());
+        }
         let Versioned { version } = serde_json::from_str(text).map_err(json)?;
         match version {
             None | Some(0) => Err(RecipeError::NoVersion { known: VERSION }.into()),

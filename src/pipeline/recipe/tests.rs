@@ -25,10 +25,12 @@ fn what_is_not_known_is_refused() {
     refused(r#"{"steps": 3}"#, "has no `version`");
     refused(r#"{"version": 0}"#, "has no `version`");
     refused(r#"{"version": 1, "steps": "many"}"#, "invalid type");
+    refused(r#"{"version": 1, "seed": -1}"#, "a seed is a whole number");
     refused(r#"{"version": 1, "sampler": "dice"}"#, "no sampler `dice`");
     refused(r#"{"version": 1, "cache": "magic"}"#, "`magic`");
     refused(r#"{"version": 1"#, "cannot be read");
     refused("[]", "cannot be read");
+    refused(" [1]", "it is a list");
 }
 
 #[test]

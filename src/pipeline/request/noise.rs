@@ -8,7 +8,10 @@ use crate::rng::TorchRng;
 
 /// Where a run's noise starts.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(untagged)]
+#[serde(
+    untagged,
+    expecting = "a seed is a whole number from 0 to 2^64 - 1, or a list of them"
+)]
 pub enum Seeds {
     /// One stream for all pictures: `torch.Generator("cpu").manual_seed(seed)`.
     One(u64),
