@@ -5,10 +5,11 @@
 #   scripts/bindings.sh rounds     a hundred rounds of opening, running and freeing: memory stays
 #   scripts/bindings.sh memcheck   the calls under valgrind's memcheck (minutes)
 #   scripts/bindings.sh helgrind   the calls under valgrind's helgrind (minutes)
-#   scripts/bindings.sh asan       the calls with AddressSanitizer in the program and the library (nightly Rust; builds all anew)
+#   scripts/bindings.sh asan       the calls, and rounds, with AddressSanitizer in the program and the library (clang)
+#   scripts/bindings.sh tsan       the calls with ThreadSanitizer in both and in Rust's own library (builds all anew; `rustup component add rust-src`)
 #   scripts/bindings.sh size       the stripped library, for processors only and without a model
 #
-# CARGO, PROFILE_ARGUMENTS and CARGO_TARGET_DIR choose how it is built.
+# CARGO, PROFILE_ARGUMENTS and CARGO_TARGET_DIR choose how it is built; RUSTUP_TOOLCHAIN by which release: sanitizers take the pinned one, and nightly.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 cargo=${CARGO:-cargo}
@@ -44,6 +45,25 @@ compile() { # name, source, more arguments
   cc -std=c11 -O1 -g "${warnings[@]}" "$source" $(pkg-config --cflags --libs afterimage) -lpthread -lm "$@" -o "$place/$name"
 }
 
+under_valgrind() { # arguments for valgrind. Linked statically: the shared library has no names that a report could tell
+  local name
+  for name in calls threads; do
+    cc -std=c11 -O1 -g "${warnings[@]}" -I"$place/include" "bindings/c/tests/c/$name.c" "$place/lib/libafterimage_c.a" -lpthread -ldl -lm -o "$place/$name"
+    valgrind --quiet "$@" --error-exitcode=9 --suppressions=bindings/c/tests/valgrind.supp "$place/$name" "$place"
+  done
+}
+
+# The C programs and the library in this folder with a sanitizer of rustc, and with rustc's runtime of it.
+sanitized() { # sanitizer, its runtime, folder
+  local sanitizer=$1 runtime=$2 library=$3 host archive name
+  host=$(rustc -vV | sed -n 's/^host: //p')
+  archive=$(echo "$(rustc --print sysroot)/lib/rustlib/$host/lib"/librustc*_rt."$runtime".a)
+  for name in calls threads rounds; do
+    clang -std=c11 -O1 -g "${warnings[@]}" -fsanitize="$sanitizer" -fno-sanitize-link-runtime -Ibindings/c/include "bindings/c/tests/c/$name.c" \
+      "$library/libafterimage_c.a" -Wl,--whole-archive "$archive" -Wl,--no-whole-archive -lpthread -ldl -lm -lrt -o "$place/$name"
+  done
+}
+
 case "$what" in
   all)
     step "library"; build cpu,bundled; install_to_place "$target/release"
@@ -54,6 +74,8 @@ case "$what" in
       "$program" generate --replay "$place/calls.png" --device cpu --output "$place/its.png" >/dev/null 2>&1
       cmp "$place/calls.png" "$place/its.png"
     else echo "no program here: files are not compared"; fi
+    step "C: several threads"
+    compile threads bindings/c/tests/c/threads.c; "$place/threads"
     step "C: a program of the first release"
     cc -std=c11 -O1 "${warnings[@]}" bindings/c/tests/c/old.c -L"$place/lib" -lafterimage_c -o "$place/old"; "$place/old"
     step "C: the example"
@@ -95,21 +117,25 @@ CMAKE
     ;;
   memcheck)
     build cpu,bundled; install_to_place "$target/release"
-    compile calls bindings/c/tests/c/calls.c
-    valgrind --quiet --error-exitcode=9 --leak-check=full --errors-for-leak-kinds=definite --suppressions=bindings/c/tests/valgrind.supp "$place/calls" "$place"
+    under_valgrind --leak-check=full --errors-for-leak-kinds=definite
     ;;
   helgrind)
     build cpu,bundled; install_to_place "$target/release"
-    compile calls bindings/c/tests/c/calls.c
-    valgrind --quiet --tool=helgrind --error-exitcode=9 --suppressions=bindings/c/tests/valgrind.supp "$place/calls" "$place"
+    under_valgrind --tool=helgrind
     ;;
   asan)
-    cargo="cargo +nightly"
-    RUSTFLAGS="-Zsanitizer=address" build cpu,bundled --target x86_64-unknown-linux-gnu
-    install_to_place "$target/x86_64-unknown-linux-gnu/release"
-    # shellcheck disable=SC2046
-    clang -std=c11 -O1 -g -fsanitize=address bindings/c/tests/c/calls.c $(pkg-config --cflags --libs afterimage) -lpthread -lm -o "$place/calls"
-    "$place/calls" "$place"
+    # The crates of the workspace, at a level that leaves most accesses where they are written; see scripts/sanitizers.sh.
+    RUSTC_WORKSPACE_WRAPPER="$PWD/scripts/sanitizers.sh" build cpu,bundled --config profile.release.package.afterimage.opt-level=1
+    sanitized address asan "$target/release"
+    "$place/calls" "$place"; "$place/threads"
+    ASAN_OPTIONS=quarantine_size_mb=4 "$place/rounds" 40
+    ;;
+  tsan)
+    host=$(rustc -vV | sed -n 's/^host: //p')
+    # Everything: whoever does not see how threads wait for each other sees races.
+    RUSTC_BOOTSTRAP=1 RUSTFLAGS="-Zsanitizer=thread" CARGO_PROFILE_RELEASE_OPT_LEVEL=1 build cpu,bundled --target "$host" -Zbuild-std
+    sanitized thread tsan "$target/$host/release"
+    "$place/calls" "$place"; "$place/threads"
     ;;
   size)
     build cpu; strip --strip-unneeded -o "$place/stripped.so" "$target/release/libafterimage_c.so"

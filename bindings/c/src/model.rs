@@ -2,6 +2,7 @@
 
 use std::{
     ffi::{c_char, c_void},
+    mem::offset_of,
     path::Path,
     ptr::null_mut,
     sync::Arc,
@@ -64,6 +65,13 @@ pub struct afterimage_open_options {
 // SAFETY: `repr(C)`, a size first, then pointers, a number and a function that may be null.
 unsafe impl Growing for afterimage_open_options {
     const NAME: &'static str = "afterimage_open_options";
+    const STARTS: &'static [usize] = &[
+        offset_of!(Self, device),
+        offset_of!(Self, recipe),
+        offset_of!(Self, unchecked),
+        offset_of!(Self, warning),
+        offset_of!(Self, user_data),
+    ];
 }
 
 /// Reads a model into memory: a folder in diffusers' layout, a checkpoint file, `bundled` in builds that carry a model, or a Hub id in builds that

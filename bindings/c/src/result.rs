@@ -1,6 +1,6 @@
 //! What runs have made.
 
-use std::{ffi::c_char, path::Path, ptr::null_mut, sync::Arc, time::Duration};
+use std::{ffi::c_char, mem::offset_of, path::Path, ptr::null_mut, sync::Arc, time::Duration};
 
 use afterimage::{
     engine::Finished,
@@ -53,6 +53,12 @@ pub struct afterimage_shape {
 // SAFETY: `repr(C)`, a size first, then numbers.
 unsafe impl Growing for afterimage_shape {
     const NAME: &'static str = "afterimage_shape";
+    const STARTS: &'static [usize] = &[
+        offset_of!(Self, items),
+        offset_of!(Self, frames),
+        offset_of!(Self, width),
+        offset_of!(Self, height),
+    ];
 }
 
 /// What was made, read back from its device.

@@ -3,6 +3,7 @@
 use std::{
     cell::Cell,
     ffi::{c_char, c_void},
+    mem::offset_of,
     ops::ControlFlow,
     sync::Arc,
 };
@@ -88,6 +89,13 @@ pub struct afterimage_callbacks {
 // SAFETY: `repr(C)`, a size first, then a pointer, a number and functions that may be null.
 unsafe impl Growing for afterimage_callbacks {
     const NAME: &'static str = "afterimage_callbacks";
+    const STARTS: &'static [usize] = &[
+        offset_of!(Self, user_data),
+        offset_of!(Self, progress),
+        offset_of!(Self, warning),
+        offset_of!(Self, preview),
+        offset_of!(Self, preview_every),
+    ];
 }
 
 /// Model calls from one preview to the next, where the program is silent.

@@ -15,6 +15,8 @@ const LARGEST: usize = 4096;
 pub(crate) unsafe trait Growing: Copy {
     /// What messages call it.
     const NAME: &'static str;
+    /// Where its fields begin, that of the size apart: where the structs of older programs may end.
+    const STARTS: &'static [usize];
 }
 
 /// Reads what `given` points to, as far as both sides know it: what an older program does not know is zero, and what a newer one knows besides
@@ -64,7 +66,9 @@ pub(crate) fn write<T: Growing>(place: *mut T, value: &T) -> Result<(), Fault> {
 fn size<T: Growing>(given: *const T) -> Result<usize, Fault> {
     // SAFETY: by contract, a pointer that is not null points to a struct, which begins with its size.
     let size = unsafe { given.cast::<usize>().read_unaligned() };
-    if (size_of::<usize>()..=LARGEST).contains(&size) {
+    // One that ends within a field has half a pointer there.
+    let is_newer = (size_of::<T>()..=LARGEST).contains(&size);
+    if is_newer || T::STARTS.contains(&size) {
         return Ok(size);
     }
     Err(Fault::Argument {

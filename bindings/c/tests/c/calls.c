@@ -1,54 +1,9 @@
 /* Every call, and every mistake that a program can make with it. Ends with 0 if all answers are right. */
-#include <afterimage.h>
+#include "common.h"
 #include <math.h>
-#include <pthread.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-
-#define EXPECT(held) \
-  do { \
-    if (!(held)) { \
-      fprintf(stderr, "%s:%d: not so: %s\n", __FILE__, __LINE__, #held); \
-      exit(1); \
-    } \
-  } while (0)
-
-static const char RECIPE[] =
-    "{\"version\": 1, \"prompts\": [\"a red circle above a blue square\"], \"seed\": 7, \"steps\": 4, \"size\": [64, 64]}";
 
 /* Where files go. */
 static const char *folder = "/tmp";
-
-/* The call ended with `code`, and said why, and what to do about it. */
-static void failed(afterimage_code code, afterimage_error **place, afterimage_code expected, const char *word) {
-  afterimage_error *error = *place;
-  if (code != expected || error == NULL) {
-    const char *text = afterimage_error_message(error);
-    fprintf(stderr, "`%s`: code %d, not %d: %s\n", word, (int)code, (int)expected, text ? text : "no message");
-    exit(1);
-  }
-  EXPECT(afterimage_error_code(error) == expected);
-  const char *message = afterimage_error_message(error);
-  if (strstr(message, word) == NULL) {
-    fprintf(stderr, "no `%s` in `%s`\n", word, message);
-    exit(1);
-  }
-  if (expected != AFTERIMAGE_CODE_CANCELLED) EXPECT(strlen(message) > 0);
-  afterimage_error_hint(error);
-  EXPECT(afterimage_error_free(error) == AFTERIMAGE_CODE_OK);
-  EXPECT(afterimage_error_free(error) == AFTERIMAGE_CODE_HANDLE);
-  EXPECT(afterimage_error_message(error) == NULL && afterimage_error_hint(error) == NULL);
-}
-
-static void fine(afterimage_code code, afterimage_error **place) {
-  afterimage_error *error = *place; /* after the call: arguments are evaluated in any order */
-  if (code != AFTERIMAGE_CODE_OK) {
-    fprintf(stderr, "failed: %s\n", error ? afterimage_error_message(error) : "no message");
-    exit(1);
-  }
-  EXPECT(error == NULL);
-}
 
 struct heard {
   int steps;
@@ -57,6 +12,8 @@ struct heard {
   int stop_at;
   afterimage_cancel *cancel;
   const afterimage_model *model;
+  /* Freed by the first call. */
+  afterimage_model *last;
 };
 
 static int32_t progress(void *user_data, const afterimage_progress *told) {
@@ -71,6 +28,11 @@ static int32_t progress(void *user_data, const afterimage_progress *told) {
     EXPECT(result == NULL);
   }
   if (heard->cancel != NULL) EXPECT(afterimage_cancel_after_this(heard->cancel) == AFTERIMAGE_CODE_OK);
+  if (heard->last != NULL) {
+    EXPECT(afterimage_model_free(heard->last) == AFTERIMAGE_CODE_OK);
+    EXPECT(afterimage_model_free(heard->last) == AFTERIMAGE_CODE_HANDLE);
+    heard->last = NULL;
+  }
   return heard->stop_at == heard->steps;
 }
 
@@ -95,16 +57,6 @@ static afterimage_callbacks callbacks(struct heard *heard) {
   callbacks.preview = preview;
   callbacks.preview_every = 2;
   return callbacks;
-}
-
-static afterimage_model *opened(void) {
-  afterimage_open_options options = {0};
-  options.size = sizeof options;
-  options.device = "cpu";
-  afterimage_model *model = NULL;
-  afterimage_error *error = NULL;
-  fine(afterimage_model_open("bundled", &options, &model, &error), &error);
-  return model;
 }
 
 static void versions_and_devices(void) {
@@ -135,6 +87,9 @@ static void plans(void) {
   failed(afterimage_plan("\xff", &json, &error), &error, AFTERIMAGE_CODE_ARGUMENT, "UTF-8");
   const char *odd = "{\"version\": 1, \"size\": [7, 7]}";
   failed(afterimage_plan(odd, &json, &error), &error, AFTERIMAGE_CODE_REQUEST, "7x7");
+  failed(afterimage_plan("[1]", &json, &error), &error, AFTERIMAGE_CODE_REQUEST, "a list");
+  const char *endless = "{\"version\": 1, \"steps\": 1000000000}";
+  failed(afterimage_plan(endless, &json, &error), &error, AFTERIMAGE_CODE_REQUEST, "1000000000");
   EXPECT(json == NULL);
 }
 
@@ -147,6 +102,8 @@ static void models_that_are_none(void) {
   failed(afterimage_model_open("bundled", &options, &model, &error), &error, AFTERIMAGE_CODE_ARGUMENT, "0 bytes");
   options.size = (size_t)-1;
   failed(afterimage_model_open("bundled", &options, &model, &error), &error, AFTERIMAGE_CODE_ARGUMENT, "bytes");
+  options.size = sizeof(size_t) + 4; /* half of a pointer */
+  failed(afterimage_model_open("bundled", &options, &model, &error), &error, AFTERIMAGE_CODE_ARGUMENT, "12 bytes");
   options.size = sizeof options;
   options.device = "abacus";
   failed(afterimage_model_open("bundled", &options, &model, &error), &error, AFTERIMAGE_CODE_REQUEST, "abacus");
@@ -190,6 +147,8 @@ static void handles_that_are_none(afterimage_model *model) {
   afterimage_callbacks small = {0};
   small.size = 3;
   failed(afterimage_run(model, RECIPE, &small, NULL, &result, &error), &error, AFTERIMAGE_CODE_ARGUMENT, "3 bytes");
+  small.size = sizeof small - 1;
+  failed(afterimage_run(model, RECIPE, &small, NULL, &result, &error), &error, AFTERIMAGE_CODE_ARGUMENT, "bytes");
   EXPECT(result == NULL);
 }
 
@@ -315,6 +274,22 @@ static void cancelled(afterimage_model *model) {
   afterimage_cancel_free(cancel);
 }
 
+/* A model that is freed by a callback of its own run. */
+static void freed_under_way(void) {
+  struct heard heard = {0};
+  heard.last = opened();
+  const afterimage_model *model = heard.last;
+  afterimage_callbacks hear = callbacks(&heard);
+  afterimage_result *result = NULL;
+  afterimage_error *error = NULL;
+  fine(afterimage_run(model, RECIPE, &hear, NULL, &result, &error), &error);
+  EXPECT(heard.steps >= 4 && heard.last == NULL);
+  pictures(result);
+  EXPECT(afterimage_result_free(result) == AFTERIMAGE_CODE_OK);
+  result = NULL;
+  failed(afterimage_run(model, RECIPE, NULL, NULL, &result, &error), &error, AFTERIMAGE_CODE_HANDLE, "model");
+}
+
 static void requests(afterimage_model *model) {
   afterimage_request *request = NULL;
   afterimage_error *error = NULL;
@@ -345,48 +320,6 @@ static void requests(afterimage_model *model) {
   afterimage_free(recipe);
 }
 
-struct job {
-  afterimage_model *model;
-  afterimage_cancel *cancel;
-  afterimage_code code;
-  uint8_t first;
-};
-
-static void *work(void *given) {
-  struct job *job = given;
-  afterimage_result *result = NULL;
-  job->code = afterimage_run(job->model, RECIPE, NULL, job->cancel, &result, NULL);
-  afterimage_result_free(result);
-  return NULL;
-}
-
-/* Four threads on one model, which is freed while they run; and one that is cancelled from outside. */
-static void threads(void) {
-  afterimage_model *model = opened();
-  struct job jobs[4] = {{0}};
-  pthread_t thread[4];
-  for (int each = 0; each < 4; each++) {
-    jobs[each].model = model;
-    EXPECT(pthread_create(&thread[each], NULL, work, &jobs[each]) == 0);
-  }
-  EXPECT(afterimage_model_free(model) == AFTERIMAGE_CODE_OK);
-  EXPECT(afterimage_model_free(model) == AFTERIMAGE_CODE_HANDLE);
-  for (int each = 0; each < 4; each++) {
-    EXPECT(pthread_join(thread[each], NULL) == 0);
-    /* Who came before the model was freed is served, who came after is told. */
-    EXPECT(jobs[each].code == AFTERIMAGE_CODE_OK || jobs[each].code == AFTERIMAGE_CODE_HANDLE);
-  }
-  model = opened();
-  struct job one = {model, NULL, AFTERIMAGE_CODE_OK, 0};
-  EXPECT(afterimage_cancel_new(&one.cancel, NULL) == AFTERIMAGE_CODE_OK);
-  EXPECT(pthread_create(&thread[0], NULL, work, &one) == 0);
-  EXPECT(afterimage_cancel_now(one.cancel) == AFTERIMAGE_CODE_OK);
-  EXPECT(afterimage_cancel_free(one.cancel) == AFTERIMAGE_CODE_OK);
-  EXPECT(pthread_join(thread[0], NULL) == 0);
-  EXPECT(one.code == AFTERIMAGE_CODE_CANCELLED || one.code == AFTERIMAGE_CODE_HANDLE);
-  EXPECT(afterimage_model_free(model) == AFTERIMAGE_CODE_OK);
-}
-
 int main(int count, char **words) {
   if (count > 1) folder = words[1];
   versions_and_devices();
@@ -401,7 +334,7 @@ int main(int count, char **words) {
   cancelled(model);
   requests(model);
   EXPECT(afterimage_model_free(model) == AFTERIMAGE_CODE_OK);
-  threads();
+  freed_under_way();
   puts("calls: all as they should be");
   return 0;
 }
