@@ -7,7 +7,7 @@ import os
 from typing import Any, Callable, Sequence
 
 from . import _afterimage
-from ._pipeline import Path, Pipeline, _listed, _put, _translate, _warn, VERSION
+from ._pipeline import Path, Pipeline, _json, _listed, _put, _translate, _warn, VERSION
 
 
 class Evaluation:
@@ -39,7 +39,7 @@ class Evaluation:
         _put(recipe, batch=batch)
         self._planned = _afterimage.Evaluation(
             pipe._engine,
-            json.dumps(recipe),
+            _json(recipe),
             _listed(cache),
             samples,
             seed,

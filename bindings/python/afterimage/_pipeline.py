@@ -58,7 +58,7 @@ class Pipeline:
         recipe = _model(model, vae, tiny_vae, prediction)
         recipe.update(_adapters(loras, embeddings))
         _put(recipe, dtype=dtype, weights=weights, activations=activations)
-        return cls(_afterimage.Engine(json.dumps(recipe), device, _warn))
+        return cls(_afterimage.Engine(_json(recipe), device, _warn))
 
     @property
     def model(self) -> str:
@@ -106,7 +106,7 @@ class Pipeline:
                     asked[key] = {"path": stack.enter_context(_file(given))}
             bar = stack.enter_context(_bar()) if progress else None
             finished = self._engine.run(
-                json.dumps(asked), _steps(callback, bar), _shown(preview), preview_every, _warn
+                _json(asked), _steps(callback, bar), _shown(preview), preview_every, _warn
             )
         return Result(finished)
 
@@ -134,7 +134,7 @@ class Pipeline:
         with ExitStack() as stack:
             bar = stack.enter_context(_bar()) if progress else None
             plan = self._engine.calibrate(
-                json.dumps(asked), _listed(cache), _listed(prompts), _numbers(seeds), gap, os.fspath(output), _steps(callback, bar), _warn
+                _json(asked), _listed(cache), _listed(prompts), _numbers(seeds), gap, os.fspath(output), _steps(callback, bar), _warn
             )
         return None if plan is None else dict(json.loads(plan))
 
@@ -155,7 +155,7 @@ def plan(
     asked = {**_read(recipe), **_model(model, vae, None, prediction)}
     _put(asked, cache=cache)
     _translate(asked, options)
-    planned: dict[str, Any] = json.loads(_afterimage.plan(json.dumps(asked), _warn))
+    planned: dict[str, Any] = json.loads(_afterimage.plan(_json(asked), _warn))
     return planned
 
 
@@ -213,8 +213,30 @@ def _adapters(loras: Sequence[Lora], embeddings: Sequence[Path]) -> dict[str, An
 def _read(recipe: Mapping[str, Any] | str | None) -> dict[str, Any]:
     if recipe is None:
         return {"version": VERSION}
-    read: dict[str, Any] = json.loads(recipe) if isinstance(recipe, str) else dict(recipe)
-    return read
+    read: Any = recipe
+    if isinstance(recipe, str):
+        try:
+            read = json.loads(recipe)
+        except (ValueError, RecursionError):
+            read = None
+        if not isinstance(read, dict):
+            _afterimage.check(recipe)  # raises what is wrong with it
+    if not isinstance(read, Mapping):
+        raise TypeError(f"a recipe is a mapping or JSON; this is {type(recipe).__name__}")
+    return dict(read)
+
+
+def _json(recipe: Mapping[str, Any]) -> str:
+    """Numbers of numpy are numbers, and paths are their names."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, np.generic):
+            return value.item()
+        if isinstance(value, os.PathLike):
+            return os.fspath(value)
+        raise TypeError(f"a recipe holds no {type(value).__name__}")
+
+    return json.dumps(recipe, default=plain)
 
 
 def _put(into: dict[str, Any], **values: Any) -> None:

@@ -23,6 +23,13 @@ fn plan(py: Python<'_>, recipe: &str, warn: Option<Py<PyAny>>) -> PyResult<Strin
     told.settle(plan)
 }
 
+/// Raises what is wrong with a recipe's JSON, whatever it would be run on.
+#[pyfunction]
+fn check(recipe: &str) -> PyResult<()> {
+    let read = Recipe::from_json(recipe);
+    read.map(drop).map_err(|error| raised(&error))
+}
+
 /// The devices that this build reaches and that start: how they are picked, and what they are called.
 #[pyfunction]
 fn devices(py: Python<'_>) -> Vec<(String, String)> {
@@ -38,6 +45,7 @@ fn _afterimage(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<evaluation::Evaluation>()?;
     module.add_class::<finished::Finished>()?;
     module.add_function(wrap_pyfunction!(plan, module)?)?;
+    module.add_function(wrap_pyfunction!(check, module)?)?;
     module.add_function(wrap_pyfunction!(devices, module)?)?;
     module.add_function(wrap_pyfunction!(evaluation::measured, module)?)?;
     errors::add(module)

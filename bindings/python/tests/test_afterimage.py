@@ -141,6 +141,25 @@ class Runs(unittest.TestCase):
             self.pipe(recipe={"version": 1, "prompt": "not a key"})
         with self.assertRaises(afterimage.AfterimageError):
             self.pipe(recipe={"version": 1, "model": {"name": "another"}})
+        for text in ("", "{", "[1]", "null", "a fox", "[" * 100_000):
+            with self.assertRaises(afterimage.RequestError) as caught:
+                self.pipe(recipe=text)
+            self.assertTrue(caught.exception.hint)
+            with self.assertRaises(afterimage.RequestError):
+                afterimage.plan(recipe=text)
+        with self.assertRaisesRegex(TypeError, "this is int"):
+            self.pipe(recipe=7)
+        with self.assertRaisesRegex(TypeError, "holds no set"):
+            self.pipe(PROMPT, num_inference_steps={1})
+        with self.assertRaises(afterimage.RequestError):
+            self.pipe(PROMPT, seed=-1)
+        with self.assertRaises(afterimage.RequestError):
+            self.pipe(PROMPT, guidance_scale=float("nan"))
+
+    def test_numbers_of_numpy_are_numbers(self):
+        one = self.pipe(PROMPT, num_inference_steps=np.int64(1), guidance_scale=np.float32(3), seed=np.uint32(5), width=np.int32(64), height=64)
+        other = self.pipe(PROMPT, num_inference_steps=1, guidance_scale=3.0, seed=5, width=64, height=64)
+        np.testing.assert_array_equal(one.arrays, other.arrays)
 
 
 class Beside(unittest.TestCase):
