@@ -3,10 +3,15 @@
 # compared, a film plays. Needs Debian's packages xvfb, xdotool, imagemagick, libxcursor1, libxi6, libxkbcommon-x11-0.
 #
 #     scripts/window.sh WINDOW PROGRAM [FOLDER FOR SCREENSHOTS]
+#     scripts/window.sh WINDOW PROGRAM FOLDER shared     the first part alone, the engine on the window's own device: on a rasteriser kernels are
+#                                                        compiled and tuned for minutes, once; CUBECL_AUTOTUNE_LEVEL=minimal has fewer to try
 set -euo pipefail
 window=$(realpath "$1")
 program=$(realpath "$2")
 pictures=${3:+$(realpath -m "$3")}
+device=${4:-cpu}
+again=$device patience=120 # seconds for the first picture
+[ "$device" = cpu ] || { again=wgpu patience=3600; }
 models=$(realpath "$(dirname "$0")/../models")
 scratch=$(mktemp -d)
 cd "$scratch"
@@ -33,7 +38,7 @@ fail() {
 
 # Starts the window with these arguments.
 start() {
-  "$window" "$@" >log 2>&1 &
+  "$window" --device "$device" "$@" >log 2>&1 &
   running=$!
   for _ in $(seq 150); do
     id=$(xdotool search --onlyvisible --name Afterimage 2>/dev/null | head -1) || true
@@ -46,14 +51,16 @@ start() {
 
 # Waits, so many seconds at most, until the title has the words.
 wait_for() {
-  for _ in $(seq "$(($1 * 10))"); do
+  local pause=0.1 end=$((SECONDS + $1))
+  [ "$1" -le 600 ] || pause=2
+  while [ "$SECONDS" -lt "$end" ]; do
     title=$(xdotool getwindowname "$id" 2>/dev/null) || fail "it has gone"
     if grep -Eq "$2" <<<"$title"; then
       sleep 0.5
       return
     fi
     if grep -Eq ": (device|weights|no |the engine)" <<<"$title"; then fail "no \`$2\`"; fi
-    sleep 0.1
+    sleep "$pause"
   done
   fail "no \`$2\` after $1 s"
 }
@@ -80,15 +87,16 @@ same() {
 start
 xdotool type --delay 25 'a red circle to the left of a blue star, on a white background'
 xdotool key Return
-wait_for 120 'of [0-9]+ cells'
+wait_for "$patience" 'of [0-9]+ cells'
 shot made
 xdotool key ctrl+s
 for _ in $(seq 50); do compgen -G 'afterimage-*.png' >/dev/null && break; sleep 0.1; done
 saved=$(compgen -G 'afterimage-*.png') || fail "nothing was saved"
 same made "$saved"
-"$program" generate --device cpu --replay "$saved" --output again.png >/dev/null
+"$program" generate --device "$again" --replay "$saved" --output again.png >/dev/null
 cmp <(convert "$saved" rgb:-) <(convert again.png rgb:-) || fail "the program makes another picture"
 echo "typed: $title; on the screen as in the file, and as the program makes it"
+[ "$device" = cpu ] || { sed 's/^/the window says: /' log; exit 0; }
 
 xdotool type --delay 25 ' with a green ring'
 xdotool key Return

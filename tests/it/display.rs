@@ -222,3 +222,44 @@ fn a_host_says_what_its_device_lacks() {
     let error = said(&error.unwrap_err());
     assert!(error.contains("`max_buffer_size`"), "{error}");
 }
+
+/// A rasteriser is two adapters, one an interface: the device of one and the adapter of the other are no host.
+#[test]
+fn two_adapters_are_told_apart() {
+    let Some(host) = HOST.as_ref() else {
+        return;
+    };
+    let instance = wgpu::Instance::new(wgpu::InstanceDescriptor {
+        backends: wgpu::Backends::VULKAN,
+        ..wgpu::InstanceDescriptor::new_without_display_handle()
+    });
+    let adapters = pollster::block_on(instance.enumerate_adapters(wgpu::Backends::VULKAN));
+    let Some(other) = adapters.into_iter().next() else {
+        eprintln!("skipped: no adapter of Vulkan");
+        return;
+    };
+    let made = pollster::block_on(other.request_device(&wgpu::DeviceDescriptor::default()));
+    let (device, queue) = made.unwrap();
+    let refused = |adapter: &wgpu::Adapter| {
+        let host = Host::new(
+            instance.clone(),
+            adapter.clone(),
+            device.clone(),
+            queue.clone(),
+        );
+        let error = host.unwrap_err();
+        assert!(error.is_device());
+        said(&error)
+    };
+    let error = refused(host.adapter());
+    assert!(error.contains("hand over the adapter"), "{error}");
+    // Of one GPU, and refused for what it is.
+    let is_software = other.get_info().device_type == wgpu::DeviceType::Cpu;
+    let error = refused(&other);
+    let words = if cfg!(target_os = "linux") && is_software {
+        "is software Vulkan"
+    } else {
+        "wgpu's own request"
+    };
+    assert!(error.contains(words), "{error}");
+}
