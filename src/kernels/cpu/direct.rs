@@ -17,6 +17,7 @@ use super::caches::caches;
 use super::convolution::{Convolution, Geometry, Job, Tap};
 use super::executed::{Operands, count};
 use super::maps::Kept;
+use super::memory::working;
 use super::pairs::{Instruction, PANEL, Panels, Put, Rows, Work, multiply, run, size};
 use super::product::Values;
 
@@ -62,7 +63,7 @@ fn convolve_by(convolution: Convolution<'_>, run: impl Fn(Part<'_>) + Sync) -> K
     };
     convolution.output_of(|job| {
         let compute = |task: &Task| {
-            ROOM.with_borrow_mut(|room| {
+            working(&ROOM, |room| {
                 run(Part {
                     job: &job,
                     input,

@@ -2,9 +2,13 @@
 //!
 //! It is kept while somebody holds a [`Keeper`], as runs do. What lies free never makes the whole larger than what was in use at once so far,
 //! so a forecast of that holds; with the last keeper all of it goes back to the allocator.
+//!
+//! Under `--cfg unpooled`, which sanitizers are run with, nothing is kept: outputs and working memory have ends of their own that can be overrun.
 
 use std::any::Any;
+use std::cell::RefCell;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread::LocalKey;
 
 /// Bytes that are not worth keeping: the allocator has so little at hand.
 const LEAST: usize = 1 << 16;
@@ -98,7 +102,7 @@ pub(super) fn taken<T: Send + 'static>(count: usize) -> Vec<T> {
 /// Takes values back, and keeps their memory if that makes the whole no larger than it was.
 pub(crate) fn given<T: Send + 'static>(mut values: Vec<T>) {
     let size = bytes(&values);
-    if size < LEAST {
+    if size < LEAST || cfg!(unpooled) {
         return;
     }
     values.clear();
@@ -127,6 +131,17 @@ pub(crate) fn used<T>(values: &Vec<T>) {
 pub(crate) fn unused<T>(values: &Vec<T>) {
     let mut pool = pool();
     pool.used = pool.used.saturating_sub(bytes(values));
+}
+
+/// Does `work` in the thread's `room`, which it keeps from call to call.
+pub(super) fn working<T: Default, R>(
+    room: &'static LocalKey<RefCell<T>>,
+    work: impl FnOnce(&mut T) -> R,
+) -> R {
+    if cfg!(unpooled) {
+        return work(&mut T::default());
+    }
+    room.with_borrow_mut(work)
 }
 
 /// While one is there, outputs' memory is kept for the next ones.

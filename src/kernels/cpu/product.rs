@@ -18,6 +18,7 @@ mod values;
 use macerator::Simd;
 use rayon::prelude::*;
 
+use super::memory::working;
 use super::simd::{Floats, Unwritten, copy, load, splat, store};
 #[cfg(test)]
 pub(super) use values::Samples;
@@ -176,7 +177,7 @@ pub(super) fn sized<const N: usize>(
 /// Runs `compute` for every task, on all threads.
 pub(super) fn run(tasks: &[Task], compute: impl Fn(&Task, &mut Scratch) + Sync) {
     let tasks = tasks.par_iter().with_max_len(1);
-    tasks.for_each(|task| SCRATCH.with_borrow_mut(|scratch| compute(task, scratch)));
+    tasks.for_each(|task| working(&SCRATCH, |scratch| compute(task, scratch)));
 }
 
 /// Rows that follow each other, each `depth` long.

@@ -23,6 +23,7 @@ use crate::kernels::cpu::{
     convolution::Geometry,
     executed::{Operands, count},
     half::Element,
+    memory::working,
     product::Output,
 };
 
@@ -94,7 +95,7 @@ impl<V: Integer, T: Element> Job<'_, V, T> {
         count(Operands::I8, self.layer.geometry.macs());
         let tasks = tasks(&self.layer.geometry, rayon::current_num_threads());
         let tasks = tasks.par_iter().with_max_len(1);
-        tasks.for_each(|task| ROOM.with_borrow_mut(|room| compute(self, task, room)));
+        tasks.for_each(|task| working(&ROOM, |room| compute(self, task, room)));
     }
 }
 

@@ -19,6 +19,7 @@ use super::{
 };
 use crate::kernels::cpu::{
     half::Element,
+    memory::working,
     norm::{Shifted, activate},
 };
 
@@ -88,7 +89,7 @@ impl<V: Integer> Maps<V> {
                     first,
                     kept,
                 };
-                ROOM.with_borrow_mut(|room| {
+                working(&ROOM, |room| {
                     room.resize(inputs * BLOCK, 0.0);
                     gather(&block.source, [item, first, scales.len()], room);
                     round(&block, room, scales)

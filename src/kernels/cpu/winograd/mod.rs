@@ -30,6 +30,7 @@ use rayon::prelude::*;
 
 use super::convolution::{Convolution, Job};
 use super::maps::{Kept, KeptMut, Sink};
+use super::memory::working;
 use super::norm::Shifted;
 use super::product::{Values, sized};
 use super::simd::lanes;
@@ -210,6 +211,9 @@ thread_local! {
 }
 
 fn in_room(run: impl FnOnce(&mut Vec<f32>)) {
+    if cfg!(unpooled) {
+        return run(&mut Vec::new());
+    }
     // Taken, not borrowed: while it waits for others, this thread may be given another layer.
     let mut room = ROOM.take();
     run(&mut room);
@@ -231,7 +235,7 @@ thread_local! {
 }
 
 fn in_space(work: impl FnOnce(&mut Space)) {
-    SPACE.with_borrow_mut(work);
+    working(&SPACE, work);
 }
 
 /// What a thread does at a time.
