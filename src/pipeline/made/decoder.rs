@@ -218,11 +218,13 @@ fn read(
 
 /// Film by film, so that no chunk has frames of two.
 fn pictures(vae: &Autoencoder, latents: Tensor<4>, how: Decoding) -> Result<Tensor<4>, Error> {
-    let films = vae.from_denoiser(latents).split(how.frames, 0);
-    let films = films
-        .into_iter()
-        .map(|film| vae.decode_frames(film, how.chunk, how.tiling));
-    let pictures = Tensor::cat(films.collect(), 0);
+    let pictures = ops::on_workers(&latents.device(), || {
+        let films = vae.from_denoiser(latents).split(how.frames, 0);
+        let films = films
+            .into_iter()
+            .map(|film| vae.decode_frames(film, how.chunk, how.tiling));
+        Tensor::cat(films.collect(), 0)
+    });
     finished(match how.size {
         Some(size) => covering(pictures, size),
         None => pictures,
