@@ -7,6 +7,8 @@
 pub(crate) mod cpu;
 #[cfg(feature = "gpu")]
 pub(crate) mod gpu;
+#[cfg(feature = "serve")]
+pub(crate) mod heap;
 
 /// Multiply-accumulates that kernels of the CPU have executed: Winograd's products where a convolution is made of them, not those of the plain
 /// sums. Scaling, norms and the softmax do not count, nor do products that burn makes itself.

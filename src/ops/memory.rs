@@ -22,6 +22,14 @@ pub fn kept_bytes(channels: [usize; 2]) -> u64 {
     }
 }
 
+/// Gives the system back what kernels of the CPU hold for themselves from call to call, and what the allocator keeps of memory that was freed.
+#[cfg(feature = "serve")]
+pub(crate) fn give_back() {
+    #[cfg(feature = "cpu")]
+    crate::kernels::cpu::rooms::give_back();
+    crate::kernels::heap::trim();
+}
+
 /// While one is held, what operations on the CPU give is written where earlier results were that nobody holds any more: memory that is new to the
 /// process costs more than writing it. Runs of a pipeline hold one; with the last one that memory goes back to the allocator.
 #[derive(Debug)]

@@ -50,6 +50,8 @@ pub(crate) use flex::{halves, narrow, packed, paired};
 pub(crate) use graph::{Graph, copied, overwrite};
 pub use kept::multiplies_in_8_bits;
 pub use linear::{geglu, gelu, linear, linear_geglu};
+#[cfg(feature = "serve")]
+pub(crate) use memory::give_back;
 pub use memory::{Reuse, executed_macs, kept_bytes};
 pub use normed::{group_norm_silu_conv2d, group_norm_silu_conv2d_onto};
 use quarantine::Kernel;

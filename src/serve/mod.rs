@@ -51,6 +51,7 @@ use self::{pool::Pool, server::Server, store::Store};
 use crate::{
     device,
     error::{Error, FileError, RequestError},
+    kernels::heap,
 };
 
 /// Between looks for results that are too old.
@@ -67,6 +68,7 @@ pub(crate) fn run(options: Options, ready: impl FnOnce(SocketAddr)) -> Result<()
         let host = address.ip().to_string();
         return Err(RequestError::NoToken { host }.into());
     }
+    heap::share();
     let devices = options.devices.iter().map(|choice| device::open(*choice));
     let devices = devices.collect::<Result<Vec<_>, _>>()?;
     let store = Store::open(options.results.as_deref())?;

@@ -116,6 +116,14 @@ impl Queue {
         }
     }
 
+    /// Whether nothing runs, and nothing comes for so long.
+    pub(super) fn rests(&self, time: Duration) -> bool {
+        let quiet = |inner: &mut Inner| inner.waiting.is_empty() && !inner.closed;
+        let waited = self.ready.wait_timeout_while(self.lock(), time, quiet);
+        let (inner, waited) = waited.unwrap_or_else(PoisonError::into_inner);
+        waited.timed_out() && inner.running == 0
+    }
+
     /// A job that [`next`](Self::next) gave has computed so many seconds, and ended.
     pub(super) fn done(&self, job: &Job, seconds: f64) {
         let mut inner = self.lock();

@@ -17,7 +17,10 @@ use super::{
     together::{self, Run},
     watch::Watch,
 };
-use crate::engine::Cancel;
+use crate::{engine::Cancel, ops::give_back};
+
+/// Without work for so long, a worker gives back what the next run would only ask for again.
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// Runs what waits until the queue is closed and empty.
 pub(super) fn run(server: &Arc<Server>, number: usize, mut pool: Pool) {
@@ -39,6 +42,9 @@ pub(super) fn run(server: &Arc<Server>, number: usize, mut pool: Pool) {
         }
         server.metrics.weights(number, pool.bytes());
         note_loaded(server, number, &pool);
+        if server.queue.rests(PAUSE) {
+            give_back();
+        }
     }
 }
 

@@ -88,6 +88,12 @@ thread_local! {
     static ROOM: RefCell<Vec<bf16>> = RefCell::default();
 }
 
+/// Frees this thread's working memory.
+#[cfg(feature = "serve")]
+pub(super) fn give_back() {
+    ROOM.take();
+}
+
 /// Channels of the output, and positions of all items one after the other.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Task {

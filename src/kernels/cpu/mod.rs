@@ -25,6 +25,8 @@ pub(crate) mod packed;
 pub(crate) mod pairs;
 pub(crate) mod product;
 pub(crate) mod quantised;
+#[cfg(feature = "serve")]
+pub(crate) mod rooms;
 mod simd;
 pub(crate) mod sum;
 pub(crate) mod turn;

@@ -157,6 +157,12 @@ thread_local! {
     static SCRATCH: RefCell<Scratch> = RefCell::default();
 }
 
+/// Frees this thread's working memory.
+#[cfg(feature = "serve")]
+pub(super) fn give_back() {
+    SCRATCH.take();
+}
+
 /// Buffers of at least these sizes, from the beginning of a line of the cache on, which no vector crosses then; what is in them at first means
 /// nothing.
 pub(super) fn sized<const N: usize>(

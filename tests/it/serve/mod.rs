@@ -5,6 +5,8 @@ mod client;
 mod gate;
 mod jobs;
 mod kinds;
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+mod memory;
 mod openai;
 mod sdapi;
 mod together;

@@ -126,6 +126,12 @@ thread_local! {
     static ROOM: RefCell<Room> = RefCell::default();
 }
 
+/// Frees this thread's working memory.
+#[cfg(feature = "serve")]
+pub(super) fn give_back() {
+    ROOM.take();
+}
+
 /// What the task's positions meet at a tap, in tiles of `wide` positions.
 fn meet(
     geometry: &Geometry,

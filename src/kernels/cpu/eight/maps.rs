@@ -62,6 +62,12 @@ thread_local! {
     static ROOM: RefCell<Vec<f32>> = RefCell::default();
 }
 
+/// Frees this thread's working memory.
+#[cfg(feature = "serve")]
+pub(super) fn give_back() {
+    ROOM.take();
+}
+
 impl<V: Integer> Maps<V> {
     /// The maps of `source` by a `round` for one instruction.
     pub(super) fn rounded<T: Element>(

@@ -23,6 +23,13 @@ pub(crate) use weight::{Sizes, Weight, rounded};
 
 use super::{convolution::Geometry, half::Element, product::Output};
 
+/// Frees this thread's working memory.
+#[cfg(feature = "serve")]
+pub(super) fn give_back() {
+    convolution::give_back();
+    maps::give_back();
+}
+
 /// Tokens, `[tokens, inputs]`, through a linear layer: `[tokens, outputs]`.
 pub(crate) fn linear<T: Element>(input: &[T], weight: Weight<'_>, bias: Option<&[f32]>) -> Vec<T> {
     linear_by(Kind::best(), input, weight, bias)

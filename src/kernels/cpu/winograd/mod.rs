@@ -238,6 +238,13 @@ fn in_space(work: impl FnOnce(&mut Space)) {
     working(&SPACE, work);
 }
 
+/// Frees this thread's working memory.
+#[cfg(feature = "serve")]
+pub(super) fn give_back() {
+    ROOM.take();
+    SPACE.take();
+}
+
 /// What a thread does at a time.
 enum Work<'a> {
     /// Moves the weights of a group, from a channel on.
