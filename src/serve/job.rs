@@ -27,6 +27,14 @@ pub(super) enum State {
 }
 
 impl State {
+    pub(super) const ALL: [Self; 5] = [
+        Self::Queued,
+        Self::Running,
+        Self::Done,
+        Self::Failed,
+        Self::Cancelled,
+    ];
+
     pub(super) fn stays(self) -> bool {
         matches!(self, Self::Done | Self::Failed | Self::Cancelled)
     }

@@ -19,7 +19,7 @@ use super::{
     events,
     fault::Fault,
     gate::Client,
-    job::{Door, Job},
+    job::{Door, Job, State as JobState},
     models, read,
     server::{Server, Shared},
 };
@@ -123,6 +123,12 @@ pub(super) async fn list(
         .iter()
         .flat_map(|states| states.split(','))
         .collect();
+    let known = JobState::ALL.map(JobState::name);
+    if let Some(other) = states.iter().find(|state| !known.contains(state)) {
+        let message = format!("there is no state `{}`", read::short(other));
+        let hint = format!("there are {}", known.join(", "));
+        return Err(Fault::value("state", message).hint(hint));
+    }
     let jobs = server.queue.of(&client.0);
     let after = match &query.before {
         Some(id) => {

@@ -162,6 +162,11 @@ fn bodies_that_cannot_be_read() {
     refused(&served.get("/v1/jobs?limit=many"), "/v1/jobs", "limit");
     refused(&served.get("/v1/jobs?limit=0"), "/v1/jobs", "limit");
     refused(
+        &served.get("/v1/jobs?state=done,lost"),
+        "/v1/jobs",
+        "`lost`",
+    );
+    refused(
         &served.get("/results/00/..%2f..%2fetc%2fpasswd"),
         "/results",
         "no such result",
