@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// A class by number and, where the model has one, name.
-#[derive(Serialize)]
+#[derive(Debug, Clone, Serialize)]
 pub(crate) struct Class {
     label: usize,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -43,7 +43,7 @@ impl Class {
 }
 
 /// How a run could be made again.
-#[derive(Serialize)]
+#[derive(Debug, Clone, Serialize)]
 pub(crate) struct Account {
     #[serde(flatten)]
     pub(crate) facts: Facts,
@@ -93,6 +93,22 @@ impl Account {
             drift: made.computed().drift().map(|drift| drift.to_string()),
             recipe: recipe.clone(),
         }
+    }
+
+    /// Of the item of that number, of `items`, as if it had been made alone; nothing where it could not be.
+    pub(crate) fn alone(&self, item: usize, items: usize) -> Option<Self> {
+        let recipe = self.recipe.alone(item, items)?;
+        let class = |class: &Class| recipe.classes.contains(&class.label);
+        let classes = self.classes.iter().filter(|one| class(one)).take(1);
+        Some(Self {
+            prompt: recipe.prompts.first().cloned().unwrap_or_default(),
+            classes: classes.cloned().collect(),
+            negative_prompt: recipe.negative_prompts.first().cloned(),
+            told: Told::new(&recipe),
+            seed: recipe.seed_of(0).unwrap_or_default(),
+            recipe,
+            ..self.clone()
+        })
     }
 
     /// What classes are called, by number and name.

@@ -1,11 +1,11 @@
 //! A model that stays in memory from one run to the next.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use super::{
     account,
     cancel::{Cancel, Stoppable},
+    finished::Finished,
     job::{Job, Wishes},
     listener::{Listener, Observed},
     machine::{Machine, Place},
@@ -13,14 +13,13 @@ use super::{
     stages::{Made, Stages},
 };
 use crate::{
-    cache::Account,
     denoise::Observer,
     device::{DeviceChoice, OpenDevice},
     display::LinearMap,
     error::{Error, RequestError},
     pipeline::{
-        Arrangement, Generated, Pipeline, Recipe, RecipeControl, RecipeEmbedding, RecipeFile,
-        RecipeLora, RecipeModel, Report, Residency, Seeds,
+        Arrangement, Pipeline, Recipe, RecipeControl, RecipeEmbedding, RecipeFile, RecipeLora,
+        RecipeModel, Residency, Seeds,
     },
     weights::Format,
 };
@@ -80,25 +79,6 @@ struct Loaded {
     loras: Vec<RecipeLora>,
     embeddings: Vec<RecipeEmbedding>,
     custom_diffusions: Vec<RecipeFile>,
-}
-
-/// What a run has made.
-#[derive(Debug)]
-pub struct Finished {
-    /// Pictures or films, by the last model.
-    pub generated: Generated,
-    /// The recipe with everything that was picked, and with hashes: what makes the same again.
-    pub recipe: Recipe,
-    /// One a model, in the order they ran.
-    pub reports: Vec<Report>,
-    /// What they computed together.
-    pub account: Account,
-    /// What a file of it keeps, as the program writes it ([`save_item`](crate::image_io::save_item)): lines for people, and the recipe.
-    pub texts: Vec<(String, String)>,
-    /// Frames a second that a film is shown at.
-    pub fps: usize,
-    /// Reading weights; nothing is read where the model of the run before serves.
-    pub loading: Duration,
 }
 
 /// What an experiment works on.
@@ -192,9 +172,11 @@ impl Engine {
         check(&job.stages, &machine)?;
         job.read_latents(&machine)?;
         let made = make(&mut job, &mut held, &machine, cancel, observer)?;
+        let told = account::Account::of(&job, &machine, &made);
         Ok(Finished {
             account: made.computed(),
-            texts: account::Account::of(&job, &machine, &made).texts(),
+            texts: told.texts(),
+            told,
             fps: job.recipe.film.rate(),
             generated: made.generated,
             recipe: job.recipe,

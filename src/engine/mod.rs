@@ -20,6 +20,7 @@ mod account;
 mod calibrate;
 mod cancel;
 mod facts;
+mod finished;
 mod health;
 mod held;
 mod job;
@@ -37,7 +38,8 @@ mod told;
 #[cfg(feature = "eval")]
 pub use calibrate::Watched;
 pub use cancel::Cancel;
-pub use held::{Engine, EngineOptions, Finished};
+pub use finished::Finished;
+pub use held::{Engine, EngineOptions};
 pub use listener::Listener;
 pub use plan::plan;
 

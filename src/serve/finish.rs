@@ -17,7 +17,7 @@ use super::{
     server::Server,
     store::Record,
     together::Run,
-    work::{Format, Work, alone, seed, with_names},
+    work::{Format, Work, with_names},
 };
 use crate::{
     cache::Account,
@@ -67,7 +67,7 @@ pub(super) fn write(server: &Server, runs: &[Run], mut finished: Finished) -> Re
     for (number, Run { job, work }) in runs.iter().enumerate() {
         let recipe = with_names(finished.recipe.clone(), &work.shown);
         let (recipe, items) = if runs.len() > 1 {
-            let own = alone(&recipe, number, runs.len());
+            let own = recipe.alone(number, runs.len());
             (own.ok_or_else(Fault::internal)?, &items[number..=number])
         } else {
             (recipe, &items[..])
@@ -97,7 +97,7 @@ fn one(
 ) -> Result<(), Fault> {
     let mut images = Vec::new();
     for (number, item) in items.iter().enumerate() {
-        let own = alone(recipe, number, items.len());
+        let own = recipe.alone(number, items.len());
         let image = image(job, work, (number, item), (own.as_ref(), recipe));
         images.push(image.map_err(|cause| {
             tracing::error!(job = job.id, "a result cannot be written: {cause}");
@@ -176,7 +176,7 @@ fn image(
     (own, whole): (Option<&Recipe>, &Recipe),
 ) -> io::Result<Value> {
     let recipe = own.unwrap_or(whole);
-    let seed = seed(whole, number).filter(|_| own.is_some());
+    let seed = whole.seed_of(number).filter(|_| own.is_some());
     let texts = [
         (
             "Software",

@@ -2,7 +2,6 @@
 
 use std::fmt::Write as _;
 
-use super::work::seed;
 use crate::pipeline::Recipe;
 
 /// The text `parameters` of a picture that `recipe` makes.
@@ -24,7 +23,7 @@ pub(super) fn write(recipe: &Recipe, model: &str) -> String {
         ("Steps", recipe.steps.map(|steps| steps.to_string())),
         ("Sampler", sampler),
         ("CFG scale", number(recipe.guidance_scale)),
-        ("Seed", seed(recipe, 0).map(|seed| seed.to_string())),
+        ("Seed", recipe.seed_of(0).map(|seed| seed.to_string())),
         ("Size", size),
         ("Model hash", recipe.model.hash.clone()),
         ("Model", Some(model.to_owned())),

@@ -5,7 +5,7 @@ use axum::http::StatusCode;
 use super::fault::Fault;
 use crate::{
     image_io::{FilmFormat, PictureFormat},
-    pipeline::{Recipe, Seeds},
+    pipeline::Recipe,
 };
 
 /// A recipe that was checked, with what is to come of it.
@@ -115,69 +115,9 @@ pub(super) fn with_names(mut finished: Recipe, shown: &Recipe) -> Recipe {
     finished
 }
 
-/// What makes the item of that number alone, of `items`; nothing where it depends on the others.
-pub(super) fn alone(recipe: &Recipe, item: usize, items: usize) -> Option<Recipe> {
-    if items == 1 {
-        return Some(recipe.clone());
-    }
-    let Some(Seeds::Each(seeds)) = &recipe.seed else {
-        return None;
-    };
-    let subjects = recipe.prompts.len().max(recipe.classes.len());
-    let batch = recipe.batch.unwrap_or(1);
-    if subjects > 1 && batch > 1 {
-        return None;
-    }
-    let one = |texts: &[String]| match texts {
-        [_, _, ..] if texts.len() == items => vec![texts[item].clone()],
-        texts => texts.to_vec(),
-    };
-    let classes = match &recipe.classes[..] {
-        [_, _, ..] => vec![*recipe.classes.get(item)?],
-        classes => classes.to_vec(),
-    };
-    Some(Recipe {
-        seed: Some(Seeds::One(*seeds.get(item)?)),
-        batch: None,
-        prompts: one(&recipe.prompts),
-        negative_prompts: one(&recipe.negative_prompts),
-        second_prompts: one(&recipe.second_prompts),
-        second_negative_prompts: one(&recipe.second_negative_prompts),
-        third_prompts: one(&recipe.third_prompts),
-        third_negative_prompts: one(&recipe.third_negative_prompts),
-        classes,
-        ..recipe.clone()
-    })
-}
-
-/// The seed of that item, where it has one.
-pub(super) fn seed(recipe: &Recipe, item: usize) -> Option<u64> {
-    match recipe.seed.as_ref()? {
-        Seeds::One(seed) => Some(*seed),
-        Seeds::Each(seeds) => seeds.get(item).copied(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn items_with_seeds_of_their_own_are_made_alone() {
-        let recipe = Recipe {
-            prompts: vec!["a fox".into()],
-            batch: Some(3),
-            seed: Some(Seeds::Each(vec![7, 8, 9])),
-            ..Recipe::default()
-        };
-        let second = alone(&recipe, 1, 3).unwrap();
-        assert_eq!((second.seed, second.batch), (Some(Seeds::One(8)), None));
-        let together = Recipe {
-            seed: Some(Seeds::One(7)),
-            ..recipe
-        };
-        assert_eq!(alone(&together, 1, 3), None);
-    }
 
     #[test]
     fn formats_are_of_pictures_or_of_films() {

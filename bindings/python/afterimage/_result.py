@@ -55,9 +55,13 @@ class Result:
         images, frames = self.images, self._finished.frames
         return [images[first : first + frames] for first in range(0, len(images), frames)]
 
-    def save(self, path: str | PathLike[str], index: int = 0) -> None:
-        """Writes a picture (PNG, JPEG, WebP) or film (APNG, GIF, Y4M, a folder), whole or not at all: the file that the program writes, its recipe in it."""
-        self._finished.save(index, path)
+    def save(self, path: str | PathLike[str], index: int = 0, *, alone: bool = False) -> None:
+        """Writes a picture (PNG, JPEG, WebP) or film (APNG, GIF, Y4M, a folder), whole or not at all: the file that the program writes, its recipe in it.
+
+        Of several pictures each has the recipe of all; with `alone` it has that of itself, and the file is the one that a call for it alone
+        would have made. Where it has no seed of its own, or what the cache did hangs on the others, that is a ValueError.
+        """
+        self._finished.save(index, path, alone)
 
 
 def _image(array: NDArray[np.uint8]) -> Any:

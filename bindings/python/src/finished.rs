@@ -7,7 +7,11 @@ use afterimage::{
     image_io::{Picture, save_item},
     pipeline::{Recipe, Report},
 };
-use pyo3::{exceptions::PyIndexError, prelude::*, types::PyBytes};
+use pyo3::{
+    exceptions::{PyIndexError, PyValueError},
+    prelude::*,
+    types::PyBytes,
+};
 use serde_json::json;
 
 use crate::errors::raised;
@@ -20,6 +24,8 @@ pub(crate) struct Finished {
     recipe: Recipe,
     report: String,
     texts: Vec<(String, String)>,
+    /// Of every item as if it had been made alone, where it could be.
+    alone: Vec<Option<Vec<(String, String)>>>,
     fps: usize,
     /// Pictures of an item: 1, or the frames of a film.
     #[pyo3(get)]
@@ -30,8 +36,11 @@ impl Finished {
     pub(crate) fn of(made: Made) -> Result<Self, afterimage::Error> {
         let generated = &made.generated;
         let reports: Vec<_> = made.reports.iter().map(told).collect();
+        let pictures = generated.pictures()?;
+        let items = pictures.len() / generated.frames.max(1);
         Ok(Self {
-            pictures: generated.pictures()?,
+            pictures,
+            alone: (0..items).map(|item| made.texts_alone(item)).collect(),
             values: generated.values()?,
             frames: generated.frames,
             report: json!({"loading_seconds": made.loading.as_secs_f64(), "models": reports})
@@ -89,16 +98,23 @@ impl Finished {
         &self.report
     }
 
-    /// Writes a picture or film as the program does, with the same texts in it.
+    /// Writes a picture or film as the program does, with the same texts in it; or, `alone`, with those of a run of this item.
+    #[pyo3(signature = (item, path, alone = false))]
     #[expect(
         clippy::needless_pass_by_value,
         reason = "arguments from Python are owned"
     )]
-    fn save(&self, py: Python<'_>, item: usize, path: PathBuf) -> PyResult<()> {
+    fn save(&self, py: Python<'_>, item: usize, path: PathBuf, alone: bool) -> PyResult<()> {
         let mut items = self.pictures.chunks(self.frames.max(1));
         let missing = || PyIndexError::new_err(format!("there is no picture or film {item}"));
         let frames = items.nth(item).ok_or_else(missing)?;
-        py.detach(|| save_item(frames, self.fps, &path, &self.texts))
+        let texts = match self.alone.get(item) {
+            Some(own) if alone => own.as_ref().ok_or_else(|| {
+                PyValueError::new_err(format!("picture or film {item} cannot be made alone"))
+            })?,
+            _ => &self.texts,
+        };
+        py.detach(|| save_item(frames, self.fps, &path, texts))
             .map_err(|error| raised(&error))
     }
 }

@@ -6,6 +6,7 @@ import sys
 import tempfile
 import types
 import unittest
+import unittest.mock
 from pathlib import Path
 
 import afterimage
@@ -69,6 +70,32 @@ class Rows(unittest.TestCase):
         (self.place / "pictures" / lines[1]["file"]).unlink()
         self.assertEqual(self.made(ROWS)[0].made, 1)
         self.assertEqual(self.made(ROWS, cache="deepcache:interval=2,branch=0")[0].made, 2)
+
+    def test_rows_that_are_made_together_are_the_same_files(self):
+        rows = [*ROWS, {"prompt": "a green ring", "negative_prompt": "blue"}, {"prompt": "a red cross"}, {"prompt": "a blue ring", "num_inference_steps": 3}, {"prompt": "a green cross"}]
+        _, alone = self.made(rows)
+        runs = []
+        run = afterimage.Pipeline.__call__
+        with unittest.mock.patch.object(afterimage.Pipeline, "__call__", lambda pipe, **asked: runs.append(asked["recipe"]) or run(pipe, **asked)):
+            summary = many.generate_many(rows, self.place / "together", pool=many.Pool(device="cpu", together=3), **SHORT)
+        self.assertEqual(Path(summary.manifest).read_bytes(), (self.place / "pictures" / many.MANIFEST).read_bytes())
+        self.assertEqual((summary.made, summary.found), (6, 1))
+        several = [recipe["prompts"] for recipe in runs if isinstance(recipe, dict)]
+        self.assertEqual(several, [["a red circle", "a blue square", "a red cross"]])
+        self.assertEqual(len(runs), 4)  # the fourth of that kind, the one with a negative prompt, the one of three steps
+        self.assertEqual([line["row"] for line in alone], list(range(7)))
+
+    def test_a_row_that_is_refused_does_not_take_others_with_it(self):
+        rows = [{"prompt": "a red circle", "width": 64, "height": 64}, {"prompt": "", "width": 64, "height": 64, "seed": -1}, {"prompt": "a blue ring", "width": 64, "height": 64}]
+        summary = many.generate_many(rows, self.place / "together", pool=many.Pool(device="cpu", together=3), **SHORT)
+        self.assertEqual((summary.made, summary.failed), (2, 1))
+
+    def test_what_looks_at_its_run_is_made_alone(self):
+        plain = {"version": 1, "prompts": ["a"], "seed": 1, "steps": 2}
+        self.assertEqual(many._kind(plain), many._kind({**plain, "prompts": ["b"], "seed": 2}))
+        self.assertNotEqual(many._kind(plain), many._kind({**plain, "negative_prompts": ["b"]}))
+        for other in ({"cache": "auto:speedup=2"}, {"cache": "deepcache:interval=3;verify=0.05"}, {"init_image": {"path": "a.png"}}, {"film": {"frames": 8}}, {"classes": [1], "prompts": []}):
+            self.assertIsNone(many._kind({**plain, **other}), other)
 
     def test_a_row_goes_before_the_options(self):
         rows = [{"recipe": '{"version": 1, "prompts": ["a red circle"], "steps": 1, "seed": 3}'}, {"recipe": {"version": 1, "steps": 1}, "num_inference_steps": 3}]

@@ -10,6 +10,7 @@
 //! # Ok::<(), afterimage::Error>(())
 //! ```
 
+mod alone;
 mod files;
 mod framing;
 mod json;

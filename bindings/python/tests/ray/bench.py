@@ -1,6 +1,6 @@
 """What Ray costs: pictures by two workers of one core each and by the program with two threads, in turn; then by the picture.
 
-    ROUNDS=5 PICTURES=64 python bench.py PROGRAM
+    ROUNDS=5 PICTURES=64 TOGETHER=8 python bench.py PROGRAM
 """
 
 import json
@@ -16,7 +16,7 @@ import afterimage.ray as many
 import ray
 
 PROGRAM = sys.argv[1]
-ROUNDS, PICTURES = (int(os.environ.get(name, silent)) for name, silent in (("ROUNDS", 5), ("PICTURES", 64)))
+ROUNDS, PICTURES, TOGETHER = (int(os.environ.get(name, silent)) for name, silent in (("ROUNDS", 5), ("PICTURES", 64), ("TOGETHER", 8)))
 PROMPT = "a red circle above a blue square"
 
 
@@ -46,7 +46,7 @@ def timed(make, folder):
 def by_ray(folder):
     """Seconds from the call to the manifest: workers start, load their models, and make everything."""
     begun = time.monotonic()
-    summary = many.generate_many([{"prompt": PROMPT}] * PICTURES, folder, pool=many.Pool(device="cpu", workers=2))
+    summary = many.generate_many([{"prompt": PROMPT}] * PICTURES, folder, pool=many.Pool(device="cpu", workers=2, together=TOGETHER))
     assert summary.made == PICTURES
     return time.monotonic() - begun
 

@@ -76,8 +76,8 @@ class Cluster(unittest.TestCase):
     def attach(self):
         ray.init(address=HEAD, log_to_driver=False)
 
-    def pictures(self, name, workers, **options):
-        pool = many.Pool(device="cpu", workers=workers)
+    def pictures(self, name, workers, together=1, **options):
+        pool = many.Pool(device="cpu", workers=workers, together=together)
         summary = many.generate_many(ROWS, self.place / name, pool=pool, **{**SHORT, **options})
         self.assertEqual((summary.made, summary.failed), (len(ROWS), 0))
         return (self.place / name / many.MANIFEST).read_bytes()
@@ -94,6 +94,7 @@ class Cluster(unittest.TestCase):
         one = self.pictures("one", 1)
         two = self.pictures("two", 2)
         self.assertEqual(one, two)  # with the digest of every file
+        self.assertEqual(one, self.pictures("four", 2, together=4))
         self.assertEqual(len([line for line in one.splitlines() if json.loads(line)["sha256"]]), len(ROWS))
         results = [many.evaluate(self.place / f"evaluation{workers}", pool=many.Pool(device="cpu", workers=workers), samples=6, batch=2,
                                  prompts=["a red circle"], shapes=True, cache="deepcache:interval=2,branch=0", **SHORT) for workers in (1, 2)]
