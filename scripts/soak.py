@@ -24,6 +24,10 @@ import time
 
 PROMPT = "a red circle above a blue square"
 FLAT = 1.05
+IDLE = 30
+"""MiB that a server which has nothing to do may hold beside its models' weights."""
+REST = 2.5
+"""Seconds after which a server that has nothing to do has given back what it does not need."""
 
 
 class Refused(Exception):
@@ -293,24 +297,93 @@ def timed(act):
 
 
 def speed(server, scale):
-    """The queue against the engine: the same pictures by the command line's own account of time, and by the server's clock."""
-    number, steps = round(60 * max(scale, 0.2)), 30
-    alone = []
-    for seed in range(max(8, number // 3)):
-        out = subprocess.run([server.program, "generate", PROMPT, "--seed", str(seed), "--steps", str(steps), "--json", "--output", "/dev/shm/soak.png"],
-                             capture_output=True, check=True)
-        seconds = json.loads(out.stdout)["seconds"]
-        alone.append(seconds["text"] + seconds["denoising"] + seconds["decoding"])
-    server.job(client=6, steps=steps)
-    server.idle()
+    """The server against the program's own engine, in turns: while the server rests, `bench` times plain runs in a process of its own, after one that does not count;
+    then the server, after one that does not count, makes as many for a client who asks for the next when it has the last, and as many out of the queue."""
+    number, rounds, steps = max(4, round(8 * scale)), max(3, round(4 * scale)), 30
+    one, queued, inside = [], [], []
+    for turn in range(rounds):
+        def of_server():
+            picture(server, client=6, steps=steps)
+            asked = statistics.median(timed(lambda: picture(server, client=6, seed=seed, steps=steps)) for seed in range(number))
+            return asked, *in_a_row(server, number, steps)
+
+        if turn % 2:
+            told, engine = of_server(), engine_alone(server, number, steps)
+        else:
+            engine, told = engine_alone(server, number, steps), of_server()
+        one.append(told[0] / engine)
+        queued.append(told[1] / engine)
+        inside.append(told[1] / told[2])
+    return (f"a picture of {steps} steps from its request to its bytes / the engine alone ({engine * 1e3:.0f} ms) {spread(one)}; out of a queue {spread(queued)}; "
+            f"out of a queue / the engine's own account of the same runs {spread(inside)}; {rounds} rounds of {number} in turns")
+
+
+def spread(values):
+    return f"{statistics.median(values):.3f} ({min(values):.3f} to {max(values):.3f})"
+
+
+def engine_alone(server, number, steps):
+    """Seconds of a plain run, by the program's own measurement: the median of so many."""
+    command = [server.program, "bench", "--device", "cpu", "--cache", "none", "--repeat", str(number), "--steps", str(steps), "--json"]
+    out = subprocess.run(command, capture_output=True, check=True)
+    return json.loads(out.stdout)["results"][0]["whole_seconds"]["median"]
+
+
+def in_a_row(server, number, steps):
+    """Seconds a picture of so many that wait, by the server's clock, and by the engine's."""
     jobs = [server.job(client=6, seed=seed, steps=steps) for seed in range(number)]
     server.until(lambda: server.state(jobs[-1], 6) == "done", 600)
     told = [server.call("GET", f"/v1/jobs/{job['id']}", client=6) for job in jobs]
     wall = (told[-1]["finished"] - told[0]["started"]) / number
-    inside = statistics.mean(sum(job["seconds"][part] for part in ("text", "denoising", "decoding")) for job in told)
-    link = statistics.median(first_byte(server) for _ in range(20))
-    return (f"{number} pictures of {steps} steps with a queue: {wall * 1e3:.1f} ms each, {inside * 1e3:.1f} ms of it the engine's ({100 * (wall / inside - 1):.1f} % over); "
-            f"the command line's engine {statistics.median(alone) * 1e3:.1f} ms; first byte of progress after {link * 1e3:.1f} ms")
+    return wall, statistics.mean(sum(job["seconds"][part] for part in ("text", "denoising", "decoding")) for job in told)
+
+
+def progress(server, scale):
+    """From a request to a free engine to the first byte that says it runs, and to that of the first step: right after other work, and after a rest."""
+    number = max(5, round(20 * scale))
+    at_once = [first_bytes(server) for _ in range(number)]
+    rested = [first_bytes(server, REST) for _ in range(number // 2)]
+
+    def told(times):
+        running, step = zip(*times)
+        return f"running {max(running) * 1e3:.1f} ms, the first step {statistics.median(step) * 1e3:.0f} ms (longest {max(step) * 1e3:.0f})"
+
+    return f"at the latest of {number} after other work: {told(at_once)}; of {number // 2} after a rest: {told(rested)}"
+
+
+def first_bytes(server, rest=0):
+    """Seconds from sending a job to the bytes of its events that say it runs, and that a step is made."""
+    server.idle()
+    time.sleep(rest)
+    began = time.perf_counter()
+    job = server.job(client=6, steps=20)
+    link = server.raw("GET", f"/v1/jobs/{job['id']}/events", {}, client=6)
+    data, times = b"", []
+    for said in (b'"state":"running"', b'"state":"running","position":null,"phase":"denoising"'):
+        while said not in data:
+            data += link.recv(1 << 16)
+        times.append(time.perf_counter() - began)
+    link.close()
+    server.finished(job, 6)
+    return times
+
+
+def rest(server, _scale):
+    """What a server holds that has nothing to do, beside its models' weights: after small pictures, and after a large one."""
+    one = Server(server.program, server.port + 1, 33)
+    held = {}
+    try:
+        for side in (64, 128, 512):
+            picture(one, steps=4, size=f"{side}x{side}")
+            one.idle()
+            time.sleep(REST)
+            metrics = one.call("GET", "/metrics").decode()
+            weights = sum(int(line.split()[1]) for line in metrics.splitlines() if line.startswith("afterimage_weights_bytes{"))
+            held[side] = (one.memory() - weights) / (1 << 20)
+    finally:
+        one.process.kill()
+    assert max(held.values()) <= IDLE, held
+    return "; ".join(f"after {side}x{side} weights and {mib:.1f} MiB" for side, mib in held.items())
 
 
 def together(server, scale):
@@ -349,20 +422,6 @@ def in_one_go(server, number, seed):
     return max(ends), statistics.mean(ends), [server.call("GET", job["images"][0]["url"], client=2) for job in told]
 
 
-def first_byte(server):
-    """Seconds from sending a job to a free engine to the first byte of its events."""
-    server.idle()
-    began = time.perf_counter()
-    job = server.job(client=6, steps=20)
-    link = server.raw("GET", f"/v1/jobs/{job['id']}/events", {}, client=6)
-    data = b""
-    while b"event:" not in data:
-        data += link.recv(4096)
-    took = time.perf_counter() - began
-    link.close()
-    return took
-
-
 def schema(server, program, seconds):
     """schemathesis against the OpenAPI document: no 5xx, nothing that the document does not say."""
     command = [program, "run", f"http://127.0.0.1:{server.port}/openapi.json", "--max-time", str(seconds), "--continue-on-failure", "--request-timeout", "120",
@@ -376,7 +435,7 @@ def schema(server, program, seconds):
     return f"{seconds} s: no fault; {cases}"
 
 
-STAGES = {stage.__name__: stage for stage in (dropped, many, slow, half_open, owners, full, speed, together, kill)}
+STAGES = {stage.__name__: stage for stage in (dropped, many, slow, half_open, owners, full, rest, progress, speed, together, kill)}
 
 
 def main():
@@ -396,7 +455,7 @@ def main():
         with concurrent.futures.ThreadPoolExecutor(32) as pool:
             list(pool.map(lambda at: picture(server, client=at % 32), range(round(400 * max(arguments.scale, 0.2)))))
         server.idle()
-        time.sleep(1)
+        time.sleep(REST)
         base, handles = server.memory(), server.handles()
         stages = dict.fromkeys(arguments.stage)
         if arguments.schemathesis:
@@ -407,7 +466,7 @@ def main():
             try:
                 said = schema(server, arguments.schemathesis, arguments.seconds) if name == "schemathesis" else STAGES[name](server, arguments.scale)
                 server.idle()
-                time.sleep(1)
+                time.sleep(REST)
                 memory, open_now = server.memory(), server.handles()
                 if server.process is process:
                     assert memory <= base * FLAT, f"memory grew from {base >> 20} to {memory >> 20} MiB"
