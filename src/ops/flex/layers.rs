@@ -68,14 +68,14 @@ pub(super) fn gated_by_quantised(
 ) -> FlexTensor {
     let integers = weight.tensor();
     let [depth, width] = integers.shape().dims();
-    if is_kept_as(weight, PAIRED) && pairs::suits_gated(width / 2) {
+    if is_kept_as(weight.dtype(), PAIRED) && pairs::suits_gated(width / 2) {
         let (dtype, shape) = (input.dtype(), halved(&input, width));
         let input = in_order(cast(input, DType::BF16));
         let panels = Panels::of_bytes(integers.bytes(), [depth, width]);
         let output = pairs::linear_gated(typed(&input), panels, Some(slice(&contiguous(bias))));
         return cast(tensor(output, shape), dtype);
     }
-    if is_kept_as(weight, PACKED) && input.dtype() == DType::F32 && suits_gated(width / 2) {
+    if is_kept_as(weight.dtype(), PACKED) && input.dtype() == DType::F32 && suits_gated(width / 2) {
         let packed = Packed::new(integers.bytes(), weight.scales(), [depth, width]);
         return gated_by_values(input, Values::Packed(packed), bias, [depth, width / 2]);
     }
