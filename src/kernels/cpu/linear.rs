@@ -20,6 +20,9 @@ use super::product::{
 use super::simd::{Addend, Unwritten, add, written};
 pub(crate) use gated::{linear_gated, suits as suits_gated};
 
+/// Lines of a weight that are asked for ahead: a task's parts of them are too short for the processor to see what comes.
+const AHEAD: usize = 8;
+
 struct Job<'a> {
     input: Rows<'a>,
     weight: Values<'a>,
@@ -90,6 +93,9 @@ impl Factor for Weights<'_> {
         for (slot, index) in part.enumerate() {
             let start = index * self.job.width;
             let line = start + self.task.columns.start..start + self.task.columns.end;
+            self.job
+                .weight
+                .prefetch(line.start + AHEAD * self.job.width, line.len());
             let line = match self.job.weight {
                 Values::Packed(weight) => {
                     let room = &mut room[..line.len()];

@@ -10,7 +10,7 @@ use std::ops::Range;
 
 use macerator::Simd;
 
-use super::Job;
+use super::{AHEAD, Job};
 use crate::kernels::cpu::executed::{Operands, count};
 use crate::kernels::cpu::gate::gated_sums;
 use crate::kernels::cpu::packed::Scales;
@@ -93,6 +93,8 @@ impl Factor for Halves<'_> {
         for (slot, index) in part.enumerate() {
             for half in 0..2 {
                 let line = index * self.job.width + half * inner + first;
+                let ahead = line + AHEAD * self.job.width;
+                self.job.weight.prefetch(ahead, count);
                 let line = match self.job.weight {
                     Values::Packed(weight) => {
                         let room = &mut room[..count];
