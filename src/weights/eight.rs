@@ -29,9 +29,10 @@ const ENDS: [&str; 7] = [
 /// The last layer of transformers that have but one; blocks have their own of this name.
 const LAST: &str = "proj_out.weight";
 
-/// Weights of a place of a 3x3 convolution's kernel that are few: with no more its products in 16 bits, of which Winograd's squares leave a
-/// quarter, take less time than nine in 8 bits, and they are the more exact. With more, maps are small, and moving the weights takes longer.
-const FEW: usize = 640 * 1024;
+/// Channels that a 3x3 convolution gives, at least, to be multiplied in 8 bits. With fewer its products in 16 bits, of which Winograd's squares
+/// leave a quarter, take less time than nine in 8 bits, and they are the more exact. With more, maps are small, moving the weights takes
+/// longer, and these are most of a model's weights.
+const LEAST_IN_8_BITS: usize = 1024;
 
 /// Part of the names of convolutions by steps of two, which are no squares.
 const BY_STEPS: &str = "downsamplers.";
@@ -48,23 +49,18 @@ pub(super) enum Products {
     Sixteen,
 }
 
-/// What the products of the weight `name`, `[outputs, inputs]` or `[outputs, inputs, height, width]`, are rounded to, if to anything;
-/// `beside_bf16` is where squares are of 16 bits whatever is said here.
-pub(super) fn products(name: &str, shape: &[usize], beside_bf16: bool) -> Option<Products> {
+/// What the products of the weight `name`, `[outputs, inputs]` or `[outputs, inputs, height, width]`, are rounded to, if to anything.
+pub(super) fn products(name: &str, shape: &[usize]) -> Option<Products> {
     if !suits(name, shape) {
         return None;
     }
-    let &[outputs, inputs, 3, 3] = shape else {
-        return Some(Products::Eight);
-    };
-    let few = outputs * inputs <= FEW;
-    if name.contains(ENLARGING) {
-        return (!few && !beside_bf16).then_some(Products::Eight);
+    match *shape {
+        [_, _, 3, 3] if name.contains(ENLARGING) => None,
+        [outputs, _, 3, 3] if outputs < LEAST_IN_8_BITS && !name.contains(BY_STEPS) => {
+            Some(Products::Sixteen)
+        }
+        _ => Some(Products::Eight),
     }
-    if few && !name.contains(BY_STEPS) {
-        return (!beside_bf16).then_some(Products::Sixteen);
-    }
-    Some(Products::Eight)
 }
 
 /// Whether they can be.
@@ -157,25 +153,22 @@ mod tests {
         }
     }
 
-    /// In f32 and beside bf16.
     #[test]
-    fn convolutions_of_few_channels_are_of_16_bits() {
+    fn convolutions_to_few_channels_are_of_16_bits() {
         let (eight, sixteen) = (Some(Products::Eight), Some(Products::Sixteen));
         let resnet = "down_blocks.0.resnets.0.conv1.weight";
         let down = "down_blocks.0.downsamplers.0.conv.weight";
         let up = "up_blocks.0.upsamplers.0.conv.weight";
         for (name, shape, expected) in [
-            (resnet, &[320, 960, 3, 3][..], [sixteen, None]),
-            (resnet, &[640, 640, 3, 3], [sixteen, None]),
-            (resnet, &[640, 1280, 3, 3], [eight; 2]),
-            (resnet, &[320, 320, 1, 1], [eight; 2]),
-            (resnet, &[320, 320], [eight; 2]),
-            (down, &[320, 320, 3, 3], [eight; 2]),
-            (up, &[640, 640, 3, 3], [None; 2]),
-            (up, &[1280, 1280, 3, 3], [eight, None]),
+            (resnet, &[320, 960, 3, 3][..], sixteen),
+            (resnet, &[640, 1920, 3, 3], sixteen),
+            (resnet, &[1280, 640, 3, 3], eight),
+            (resnet, &[320, 320, 1, 1], eight),
+            (resnet, &[320, 320], eight),
+            (down, &[320, 320, 3, 3], eight),
+            (up, &[1280, 1280, 3, 3], None),
         ] {
-            let found = [false, true].map(|beside_bf16| products(name, shape, beside_bf16));
-            assert_eq!(found, expected, "{name} {shape:?}");
+            assert_eq!(products(name, shape), expected, "{name} {shape:?}");
         }
     }
 

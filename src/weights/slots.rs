@@ -144,13 +144,13 @@ impl Slot {
         let group = group.flatten();
         #[cfg(feature = "cpu")]
         {
-            let beside_bf16 = storage == Storage::ProductsBesideBf16;
             let products = storage.multiplies_in_8_bits() && self.is_weight;
-            let products = products.then(|| eight::products(&self.name, &self.shape, beside_bf16));
+            let products = products.then(|| eight::products(&self.name, &self.shape));
             match products.flatten() {
                 Some(Products::Eight) => return Keeping::Products,
-                Some(Products::Sixteen) => return Keeping::Halves,
-                None => {}
+                // Beside bf16 they are so whatever their weights are kept in.
+                Some(Products::Sixteen) if storage == Storage::Products => return Keeping::Halves,
+                _ => {}
             }
             if storage == Storage::Pairs && self.transposed && pairs::suits(&self.name, &self.shape)
             {
