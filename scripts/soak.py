@@ -427,7 +427,8 @@ def schema(server, program, seconds):
     command = [program, "run", f"http://127.0.0.1:{server.port}/openapi.json", "--max-time", str(seconds), "--continue-on-failure", "--request-timeout", "120",
                "-H", "Authorization: Bearer secret-7", "--checks", "not_a_server_error,content_type_conformance,response_schema_conformance,status_code_conformance",
                "--suppress-health-check", "all", "--workers", "2", "--warnings", "off"]
-    out = subprocess.run(command, capture_output=True, text=True)
+    with tempfile.TemporaryDirectory() as folder:  # it keeps what it has tried where it runs
+        out = subprocess.run(command, capture_output=True, text=True, cwd=folder)
     if out.returncode:
         print(out.stdout[-6000:], out.stderr[-2000:], file=sys.stderr)
         raise AssertionError("schemathesis found faults")
