@@ -8,8 +8,8 @@ use crate::{
     error::Error,
     models::control::ControlNetConfig,
     pipeline::{
-        Adapters, Arrangement, ModelConfig, Pipeline, PromptEmbeds, Request, Residency, Resolved,
-        Texts, check_control_weights, check_weights,
+        Adapters, Arrangement, ModelConfig, Pipeline, PromptEmbeds, Request, Resolved, Texts,
+        check_control_weights, check_weights,
     },
 };
 
@@ -158,6 +158,8 @@ impl Model {
     /// [`load`](Self::load), for one run: text encoders that nobody wants kept are released behind its prompts, as nobody asks them again.
     #[cfg(feature = "cli")]
     pub(crate) fn load_once(&self, machine: &Machine) -> Result<Pipeline, Error> {
+        use crate::pipeline::Residency;
+
         let mut pipeline = self.load(machine)?;
         if machine.residency == Residency::Auto {
             pipeline.set_residency(Residency::Release);
@@ -202,7 +204,7 @@ pub(crate) fn workload(model: &Model, request: &Request, resolved: &Resolved) ->
 mod tests {
     use super::*;
     use crate::engine::machine::Place;
-    use crate::pipeline::Streaming;
+    use crate::pipeline::{Residency, Streaming};
 
     #[test]
     fn text_encoders_stay_where_another_prompt_can_come() {
