@@ -168,7 +168,7 @@ fn sums_are_burns() {
 
 #[test]
 fn gated_layers_are_rounded_once() {
-    for (tokens, before, inner) in [(3, 64, 16), (50, 65, 48), (300, 320, 160), (9, 20, 20)] {
+    for (tokens, before, inner) in [(3, 64, 32), (50, 65, 48), (300, 320, 160), (9, 64, 36)] {
         let [_, layer] = both([before, 2 * inner]);
         let input = wave([1, tokens, before], 0.0).cast(FloatDType::BF16);
         let mut wide = layer.clone();
