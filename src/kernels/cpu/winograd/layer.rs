@@ -2,7 +2,6 @@
 
 #![allow(
     clippy::inline_always,
-    unsafe_code,
     reason = "one instruction set runs through all of a kernel"
 )]
 

@@ -174,8 +174,8 @@ mod tests {
             let mut cleared = vec![1.0; LINE];
             clear::<S>(self.1, &mut cleared);
             for (at, value) in cleared.iter().enumerate().take(self.1.count) {
-                let place = self.1.first + at as isize;
-                let inside = (0..self.1.width as isize).contains(&place);
+                let place = self.1.first + at.cast_signed();
+                let inside = (0..self.1.width.cast_signed()).contains(&place);
                 assert!(!found || *value == f32::from(u8::from(inside)));
             }
             found.then_some(to)
@@ -200,8 +200,8 @@ mod tests {
                 count,
             };
             let expected = |at: usize| {
-                let place = first + at as isize;
-                let inside = (0..width as isize).contains(&place);
+                let place = first + at.cast_signed();
+                let inside = (0..width.cast_signed()).contains(&place);
                 if inside { (10 + place) as f32 } else { 0.0 }
             };
             for maps in [Values::F32(&values), Values::Bf16(&halves)] {

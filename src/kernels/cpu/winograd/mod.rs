@@ -7,8 +7,7 @@
 
 #![allow(
     clippy::inline_always,
-    unsafe_code,
-    reason = "one instruction set runs through all of a kernel; tasks write parts of the output that do not overlap"
+    reason = "one instruction set runs through all of a kernel"
 )]
 
 mod choice;

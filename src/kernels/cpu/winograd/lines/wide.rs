@@ -113,6 +113,7 @@ pub(super) fn weave<const SIDE: usize>(groups: &[Group], line: &mut [f32; LINE])
 }
 
 /// Which of sixteen values are the line's, of those that are reached `at` values after the first.
+#[inline]
 fn inside(reach: Reach, at: usize) -> u16 {
     let first = reach.first + at.cast_signed();
     let before = (-first).clamp(0, 16);
