@@ -3,7 +3,7 @@
 use burn::backend::Dispatch;
 use burn::module::Param;
 use burn::nn::conv::Conv2d;
-use burn::nn::{GroupNorm, Linear, PaddingConfig2d};
+use burn::nn::{GroupNorm, PaddingConfig2d};
 use burn::tensor::{FloatDType, Slice, Tensor};
 
 use super::quarantine::{Fallback, Kernel, fallback};
@@ -15,7 +15,7 @@ pub(super) fn of<const D: usize>(kernel: Kernel, input: &Tensor<D>) -> Option<Fa
 }
 
 /// `work` over `input` in f32, rounded to the type of `input` at the end.
-fn widened<const D: usize, const E: usize>(
+pub(super) fn widened<const D: usize, const E: usize>(
     input: Tensor<D>,
     work: impl FnOnce(Tensor<D>) -> Tensor<E>,
 ) -> Tensor<E> {
@@ -27,7 +27,7 @@ fn wide<const D: usize>(tensor: Tensor<D>) -> Tensor<D> {
     tensor.cast(FloatDType::F32)
 }
 
-fn wide_param<const D: usize>(param: &Param<Tensor<D>>) -> Param<Tensor<D>> {
+pub(super) fn wide_param<const D: usize>(param: &Param<Tensor<D>>) -> Param<Tensor<D>> {
     param.clone().map(wide)
 }
 
@@ -123,59 +123,6 @@ fn explicit(padding: &PaddingConfig2d) -> PaddingConfig2d {
     match padding {
         PaddingConfig2d::Valid => PaddingConfig2d::Explicit(0, 0, 0, 0),
         other => other.clone(),
-    }
-}
-
-pub(super) fn linear<const D: usize>(
-    fallback: Fallback,
-    layer: &Linear,
-    input: Tensor<D>,
-) -> Tensor<D> {
-    if fallback == Fallback::Composed {
-        return match layer.weight.shape()[1] {
-            1 => multiplied_and_summed(layer, input),
-            _ => multiplied(layer, input),
-        };
-    }
-    let mut layer = layer.clone();
-    layer.weight = wide_param(&layer.weight);
-    layer.bias = layer.bias.as_ref().map(wide_param);
-    widened(input, |input| super::linear(&layer, input))
-}
-
-/// A matrix product, and the bias added in an operation of its own.
-fn multiplied<const D: usize>(layer: &Linear, input: Tensor<D>) -> Tensor<D> {
-    let mut shape = input.dims();
-    let depth = shape[D - 1];
-    let tokens = shape.iter().product::<usize>() / depth;
-    let weight = layer.weight.val().cast(input.dtype());
-    let product = input.reshape([tokens, depth]).matmul(weight); // [tokens, width]
-    shape[D - 1] = product.dims()[1];
-    let product = product.reshape(shape);
-    match &layer.bias {
-        Some(bias) => product + bias.val().unsqueeze(),
-        None => product,
-    }
-}
-
-/// A product with a single column as a sum over the last dimension.
-fn multiplied_and_summed<const D: usize>(layer: &Linear, input: Tensor<D>) -> Tensor<D> {
-    let mut shape = [1; D];
-    shape[D - 1] = input.dims()[D - 1];
-    let column = layer.weight.val().cast(input.dtype()).reshape(shape);
-    let sum = (input * column).sum_dim(D - 1); // […, 1]
-    match &layer.bias {
-        Some(bias) => sum + bias.val().reshape([1; D]),
-        None => sum,
-    }
-}
-
-pub(super) fn geglu<const D: usize>(fallback: Fallback, input: Tensor<D>) -> Tensor<D> {
-    match fallback {
-        Fallback::Composed => {
-            Tensor::from_dispatch(reference::gated::<Dispatch>(input.into_dispatch()))
-        }
-        Fallback::Widened => widened(input, super::geglu),
     }
 }
 

@@ -36,6 +36,34 @@ pub(super) enum Next {
     Tiles(*const f32),
 }
 
+impl Factors<'_> {
+    /// What the pass of a tile, of `all`, with some rows of a group asks for ahead, from where on and how many values a line; `asked` values
+    /// have been for the tile so far.
+    #[inline(always)]
+    fn ahead(
+        &self,
+        [tile, all]: [usize; 2],
+        [group, row]: [usize; 2],
+        asked: usize,
+        [of_tile, of_group]: [usize; 2],
+    ) -> (*const f32, usize) {
+        let is_last = tile + 1 == all;
+        match self.next {
+            Next::Rows(next) if is_last => {
+                let group = next.wrapping_add(group * self.rows.1);
+                (group.wrapping_add(row * self.lines), of_group)
+            }
+            Next::Rows(_) => (self.rows.0.as_ptr(), 0),
+            Next::Tiles(next) => {
+                let (tiles, apart) = self.tiles;
+                let after = tiles.as_ptr().wrapping_add((tile + 1) * apart);
+                let start = if is_last { next } else { after };
+                (start.wrapping_add(asked), of_tile)
+            }
+        }
+    }
+}
+
 /// Sums, `[rows, stride]`, and whether products are added to those that are there.
 pub(super) struct Sums<'a> {
     pub(super) values: &'a mut [f32],
@@ -85,7 +113,7 @@ pub(super) fn multiply_by<P: Pass, const R: usize, const N: usize>(
         count,
         width,
         columns,
-        next,
+        next: _,
     } = factors;
     let (groups, all) = (count.div_ceil(GROUP), columns.div_ceil(width));
     if lines == 0 || groups == 0 || all == 0 {
@@ -106,18 +134,7 @@ pub(super) fn multiply_by<P: Pass, const R: usize, const N: usize>(
         for group in 0..groups {
             let some = GROUP.min(count - group * GROUP);
             for row in (0..some).step_by(R) {
-                let ahead = match next {
-                    Next::Rows(next) if tile + 1 == all => {
-                        let group = next.wrapping_add(group * apart);
-                        (group.wrapping_add(row * lines), of_group)
-                    }
-                    Next::Rows(_) => (rows, 0),
-                    Next::Tiles(next) => {
-                        let after = tiles.wrapping_add((tile + 1) * tiles_apart);
-                        let start = if tile + 1 == all { next } else { after };
-                        (start.wrapping_add(asked), of_tile)
-                    }
-                };
+                let ahead = factors.ahead([tile, all], [group, row], asked, [of_tile, of_group]);
                 asked += of_tile * lines;
                 // SAFETY: as many lines are in every group and tile, of which there are so many, and the sums are asserted; sixteen rows
                 // are a whole number of passes, the last one of six being of four.
