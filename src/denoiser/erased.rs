@@ -297,6 +297,6 @@ impl Debug for AnyCarry {
         formatter
             .debug_struct("AnyCarry")
             .field("bytes", &bytes)
-            .finish()
+            .finish_non_exhaustive()
     }
 }

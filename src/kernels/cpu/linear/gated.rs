@@ -91,14 +91,14 @@ impl Factor for Halves<'_> {
         let mut room = [0.0; COLUMNS];
         let mut scales = [Scales::default(), Scales::default()];
         for (slot, index) in part.enumerate() {
-            for half in 0..2 {
+            for (half, scales) in scales.iter_mut().enumerate() {
                 let line = index * self.job.width + half * inner + first;
                 let ahead = line + AHEAD * self.job.width;
                 self.job.weight.prefetch(ahead, count);
                 let line = match self.job.weight {
                     Values::Packed(weight) => {
                         let room = &mut room[..count];
-                        weight.widen(line..line + count, &mut scales[half], room);
+                        weight.widen(line..line + count, scales, room);
                         &*room
                     }
                     weight => weight.widened(line..line + count, &mut room),

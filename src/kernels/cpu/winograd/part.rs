@@ -56,10 +56,12 @@ impl Part<'_> {
         let squares = self.layer.squares();
         let products = C::POINTS * squares * self.layer.before() * self.channels.len();
         let threads = rayon::current_num_threads();
-        let wanted = match products {
-            ..=ALONE => 1,
-            ..=FEW => threads,
-            _ => TASKS * threads,
+        let wanted = if products <= ALONE {
+            1
+        } else if products <= FEW {
+            threads
+        } else {
+            TASKS * threads
         };
         let tasks = tasks(squares, self.channels.len(), lanes, [threads, wanted]);
         let compute = |task: &Task| in_space(|space| work(Work::Part(self, task), space));
