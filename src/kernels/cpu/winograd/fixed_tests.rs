@@ -1,5 +1,7 @@
 //! Fixed numbers, by every instruction that there is.
 
+#![allow(unsafe_code, reason = "the tests take what the processor has")]
+
 use half::bf16;
 use macerator::WithSimd;
 

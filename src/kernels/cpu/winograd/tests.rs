@@ -1,5 +1,7 @@
 //! The schemes as whole convolutions, against the plain one.
 
+#![allow(unsafe_code, reason = "the tests take what the processor has")]
+
 use std::sync::Arc;
 
 use macerator::WithSimd;
