@@ -184,7 +184,7 @@ mod tests {
         assert!(
             [64, 128, fixed::LINES]
                 .iter()
-                .all(|lines| apart(*lines) % 1024 != 0)
+                .all(|lines| !apart(*lines).is_multiple_of(1024))
         );
         assert_eq!(moved_len::<super::super::schemes::Two>(17, 3), 2 * 16 * 64);
     }
