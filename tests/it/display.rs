@@ -193,6 +193,7 @@ fn what_cannot_be_painted_is_an_error() {
     let limit = host.device().limits().max_texture_dimension_2d as usize;
     let error = painter.blank([limit + 1, 1]).unwrap_err();
     assert!(said(&error).contains(&format!("up to {limit}")));
+    let _work = crate::gpu::beside_others();
     if let Ok(other) = device::open("wgpu".parse().unwrap()) {
         let error = painter.picture(values([1, 3, 2, 2], other.device()), 0);
         assert!(said(&error.unwrap_err()).contains("another GPU"));
