@@ -33,7 +33,7 @@ pub enum AttentionPath {
         /// What the scores of a group take, at most.
         bytes: usize,
     },
-    /// On the CPU, by products of bf16; elsewhere as [`BOUNDED`](Self::BOUNDED).
+    /// On the CPU, by products of bf16; elsewhere as `BOUNDED`.
     Rounded,
 }
 

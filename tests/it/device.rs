@@ -17,6 +17,7 @@ fn the_processor_is_always_there_and_computes_in_f32() {
 
 #[test]
 fn auto_takes_no_software_rasteriser() {
+    let _turn = crate::gpu::turn();
     let device = open(DeviceChoice::Auto).expect("a device");
     assert!(!device.is_software(), "{device}");
     assert!(!device.reason().is_empty());
@@ -24,6 +25,7 @@ fn auto_takes_no_software_rasteriser() {
 
 #[test]
 fn every_listed_device_opens_by_its_name() {
+    let _turn = crate::gpu::turn();
     for info in list() {
         let info = info.expect("a device that starts");
         let choice: DeviceChoice = info.selector.parse().expect("a device name");
@@ -35,6 +37,7 @@ fn every_listed_device_opens_by_its_name() {
 
 #[test]
 fn a_device_beyond_the_last_is_an_error() {
+    let _turn = crate::gpu::turn();
     for name in ["cuda:99", "wgpu:99", "vulkan:99", "metal:99"] {
         let choice: DeviceChoice = name.parse().expect("a device name");
         let error = open(choice).expect_err("no such device");

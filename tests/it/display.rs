@@ -98,6 +98,7 @@ fn said(error: &Error) -> String {
 
 #[test]
 fn pictures_are_painted_as_files_show_them() {
+    let _turn = crate::gpu::turn();
     let Some((host, device, painter)) = ready() else {
         return;
     };
@@ -113,6 +114,7 @@ fn pictures_are_painted_as_files_show_them() {
 
 #[test]
 fn previews_are_what_the_map_says() {
+    let _turn = crate::gpu::turn();
     let Some((host, device, painter)) = ready() else {
         return;
     };
@@ -128,6 +130,7 @@ fn previews_are_what_the_map_says() {
 
 #[test]
 fn a_slider_shows_both_pictures() {
+    let _turn = crate::gpu::turn();
     let Some((host, device, painter)) = ready() else {
         return;
     };
@@ -145,6 +148,7 @@ fn a_slider_shows_both_pictures() {
 /// The same value, computed and painted at once, many times: a painting that came before its values would show older ones.
 #[test]
 fn paintings_come_behind_what_they_show() {
+    let _turn = crate::gpu::turn();
     let Some((host, device, painter)) = ready() else {
         return;
     };
@@ -159,6 +163,7 @@ fn paintings_come_behind_what_they_show() {
 
 #[test]
 fn nothing_is_read_back() {
+    let _turn = crate::gpu::turn();
     let Some((_, device, painter)) = ready() else {
         return;
     };
@@ -176,6 +181,7 @@ fn nothing_is_read_back() {
 
 #[test]
 fn a_host_is_opened_once() {
+    let _turn = crate::gpu::turn();
     let Some((host, device, _)) = ready() else {
         return;
     };
@@ -184,6 +190,7 @@ fn a_host_is_opened_once() {
 
 #[test]
 fn what_cannot_be_painted_is_an_error() {
+    let _turn = crate::gpu::turn();
     let Some((host, device, painter)) = ready() else {
         return;
     };
@@ -193,7 +200,6 @@ fn what_cannot_be_painted_is_an_error() {
     let limit = host.device().limits().max_texture_dimension_2d as usize;
     let error = painter.blank([limit + 1, 1]).unwrap_err();
     assert!(said(&error).contains(&format!("up to {limit}")));
-    let _work = crate::gpu::beside_others();
     if let Ok(other) = device::open("wgpu".parse().unwrap()) {
         let error = painter.picture(values([1, 3, 2, 2], other.device()), 0);
         assert!(said(&error.unwrap_err()).contains("another GPU"));
@@ -202,6 +208,7 @@ fn what_cannot_be_painted_is_an_error() {
 
 #[test]
 fn a_host_says_what_its_device_lacks() {
+    let _turn = crate::gpu::turn();
     let Some(host) = HOST.as_ref() else {
         return;
     };
@@ -227,6 +234,7 @@ fn a_host_says_what_its_device_lacks() {
 /// A rasteriser is two adapters, one an interface: the device of one and the adapter of the other are no host.
 #[test]
 fn two_adapters_are_told_apart() {
+    let _turn = crate::gpu::turn();
     let Some(host) = HOST.as_ref() else {
         return;
     };

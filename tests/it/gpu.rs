@@ -4,7 +4,7 @@
 //! for seconds a shape. `AFTERIMAGE_TEST_DEVICES` names the devices (`wgpu` where nothing is named); one that is absent is skipped,
 //! and the skip is counted.
 
-use std::sync::{PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use afterimage::cache::{Account, CacheRule, Course, Session};
 use afterimage::conditioning::Conditioning;
@@ -46,12 +46,11 @@ const CLIP: &str = r#"{"vocab_size": 16, "hidden_size": 8, "intermediate_size": 
 const SCHEDULER: &str = r#"{"_class_name": "DDIMScheduler", "beta_start": 0.00085, "beta_end": 0.012,
     "beta_schedule": "scaled_linear", "clip_sample": false, "set_alpha_to_one": false, "steps_offset": 1}"#;
 
-/// While a step is recorded, a device may refuse other work of the process.
-static RECORDING: RwLock<()> = RwLock::new(());
-
-/// Held by whoever works on a device while nobody records.
-pub fn beside_others() -> RwLockReadGuard<'static, ()> {
-    RECORDING.read().unwrap_or_else(PoisonError::into_inner)
+/// Held by every test that works on a GPU, from before it is opened: while a step is recorded a device may refuse other work of the process,
+/// and drivers of `OpenGL` fail where one thread opens a device and another works on one.
+pub fn turn() -> MutexGuard<'static, ()> {
+    static TURN: Mutex<()> = Mutex::new(());
+    TURN.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The GPUs to test, opened; how many of the named ones are absent.
@@ -80,7 +79,7 @@ fn compare<M: Module, const D: usize>(
         shape: golden.dims().to_vec(),
         values: golden.into_data().iter::<f32>().collect(),
     };
-    let _work = beside_others();
+    let _turn = turn();
     let (gpus, skipped) = gpus();
     for gpu in &gpus {
         let found = work(&model.clone().to_device(gpu.device()), gpu.device());
@@ -115,7 +114,7 @@ fn cache_rules_agree_with_the_cpu() {
 /// Full steps and steps that reuse, each recorded at the second and played from there on, and the rest of a run behind guidance.
 #[test]
 fn recorded_steps_are_the_steps() {
-    let _alone = RECORDING.write().unwrap_or_else(PoisonError::into_inner);
+    let _turn = turn();
     let config = UNetConfig::from_json(UNET).unwrap();
     let model = UNet2DConditionModel::new(&config, &Device::flex());
     let (whole, half) = (Course::steps(12), Course::steps(12).guided_until(Some(0.5)));
@@ -259,7 +258,7 @@ fn the_doctor_finds_nothing() {
         Kernel::GroupNorm,
         Kernel::LayerNorm,
     ];
-    let _work = beside_others();
+    let _turn = turn();
     for gpu in gpus().0 {
         let mut checks = doctor::checks(&gpu, &[]);
         checks.retain(|check| QUICK.contains(&check.kernel()));
@@ -275,7 +274,7 @@ fn the_doctor_finds_nothing() {
 /// Tensors name the device as it was opened, so that what is quarantined there is replaced.
 #[test]
 fn quarantines_reach_tensors() {
-    let _work = beside_others();
+    let _turn = turn();
     for gpu in gpus().0 {
         let tensor = Tensor::<1>::zeros([4], gpu.device());
         let asked = || quarantine::fallback(&tensor.device(), DType::BF16, Kernel::Column);
