@@ -48,7 +48,7 @@ const SCHEDULER: &str = r#"{"_class_name": "DDIMScheduler", "beta_start": 0.0008
 
 /// Held by every test that works on a GPU, from before it is opened: while a step is recorded a device may refuse other work of the process,
 /// and drivers of `OpenGL` fail where one thread opens a device and another works on one.
-pub fn turn() -> MutexGuard<'static, ()> {
+pub(crate) fn turn() -> MutexGuard<'static, ()> {
     static TURN: Mutex<()> = Mutex::new(());
     TURN.lock().unwrap_or_else(PoisonError::into_inner)
 }
