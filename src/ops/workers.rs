@@ -9,10 +9,9 @@ use crate::device::is_processor;
 /// An operation that is called from any other thread wakes one that computes, waits, and is woken itself: as long as a small layer takes. So
 /// this is for what calls many, an evaluation or a decoding. Results are the same.
 pub(crate) fn on_workers<T: Send>(device: &Device, work: impl FnOnce() -> T + Send) -> T {
-    #[cfg(feature = "cpu")]
     if is_processor(device) {
+        #[cfg(feature = "cpu")]
         return crate::kernels::cpu::executed::on_workers(work);
     }
-    let _ = is_processor(device);
     work()
 }
