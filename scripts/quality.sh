@@ -3,7 +3,8 @@
 # steps of the model's own sampler and of those that are good at few.
 #
 #   scripts/quality.sh [SAMPLES [MODEL…]]   default 64, of all; pictures are kept in target/quality, so that a stopped run goes on
-#   scripts/quality.sh plans                the plans that ship beside the models, anew (16 pictures each, none of those that are evaluated)
+#   scripts/quality.sh plans [MODEL…]       the plans that ship beside the models, anew (16 pictures each, 8 films, none of those that are
+#                                           evaluated)
 #
 # Sets are compared with data where target/quality has them, made by `real.py` beside each model's training script:
 #   python models/scenes/train/real.py 1024 target/quality/scenes.npz        and so for scenes-dit and fashion-ddpm
@@ -17,23 +18,26 @@ if [ -z "${AFTERIMAGE:-}" ]; then
   cp "${CARGO_TARGET_DIR:-target}/release/afterimage" "$afterimage"
 fi
 
-# plan NAME ARGUMENTS…: the plan that `auto` takes for a model.
+# plan NAME PICTURES ARGUMENTS…: the plan that `auto` takes for a model, if it is asked for.
 plan() {
-  local name=$1 seeds
-  shift
-  seeds=$(seq -s , 1000 1015)
+  local name=$1 pictures=$2 seeds
+  shift 2
+  if [ -n "$models" ] && [[ " $models " != *" $name "* ]]; then return; fi
+  seeds=$(seq -s , 1000 $((999 + pictures)))
   "$afterimage" calibrate --model "models/$name" --device cpu --seeds "$seeds" --output "models/$name/afterimage-plan.json" "$@"
 }
 
+models=${*:2}
 if [ "${1:-}" = plans ]; then
   tail -n 16 models/scenes/train/prompts.txt >"$folder/calibration.txt"
-  plan scenes --steps 30 --prompts "$folder/calibration.txt" --cache deepcache:branch=0,forecast=linear
-  plan scenes-dit --steps 30 --cache dit-propagation:cut=8,every=2,forecast=linear
-  plan fashion-ddpm --sampler ddim --steps 50 --cache deepcache:branch=0,forecast=linear
+  tail -n 8 models/scenes-film/train/prompts.txt >"$folder/calibration-film.txt"
+  plan scenes 16 --steps 30 --prompts "$folder/calibration.txt" --cache deepcache:branch=0,forecast=linear
+  plan scenes-dit 16 --steps 30 --cache dit-propagation:cut=8,every=2,forecast=linear
+  plan fashion-ddpm 16 --sampler ddim --steps 50 --cache deepcache:branch=0,forecast=linear
+  plan scenes-film 8 --prompts "$folder/calibration-film.txt" --cache deepcache:branch=0,forecast=linear
   exit
 fi
-samples=${1:-64}
-models=${*:2}
+samples=${1:-64} batch=8
 
 # evaluate NAME ARGUMENTS…: one model, if it is asked for; data are used where they are.
 evaluate() {
@@ -42,7 +46,7 @@ evaluate() {
   if [ -n "$models" ] && [[ " $models " != *" $name "* ]]; then return; fi
   local data=()
   if [ -e "$folder/$name.npz" ]; then data=(--data "$folder/$name.npz"); fi
-  "$afterimage" eval --model "models/$name" --output "$folder/$name" --samples "$samples" --batch 8 --device cpu --converged \
+  "$afterimage" eval --model "models/$name" --output "$folder/$name" --samples "$samples" --batch "$batch" --device cpu --converged \
     --lpips models/lpips-alexnet/lpips-alexnet.safetensors "${data[@]}" "$@"
   "$afterimage" eval report "$folder/$name" --output "docs/quality/$name.md"
 }
@@ -71,7 +75,7 @@ evaluate fashion-ddpm --sampler ddim --steps 50 --classifier models/fashion-ddpm
   deepcache:interval=2,branch=0,forecast=linear deepcache:interval=3,branch=0,forecast=linear dicache:threshold=0.1,branch=0 \
   encoder-propagation:every=2 encoder-propagation:every=3 encoder-propagation:every=2,forecast=linear
 
-# A film is eight pictures and as long to make as forty.
-samples=$(((samples + 3) / 4))
-evaluate scenes-film --prompts models/scenes-film/train/prompts.txt --peers dpmsolver++ --cache auto:speedup=1.4 auto:speedup=1.8 \
+# A film is eight pictures and as long to make as forty. Two at a time, so that speeds are of as many rounds as there are of pictures.
+samples=$(((samples + 3) / 4)) batch=2
+evaluate scenes-film --prompts models/scenes-film/train/prompts.txt --peers dpmsolver++ --cache "${autos[@]}" \
   deepcache:interval=3,branch=0 deepcache:interval=3,branch=0,forecast=linear encoder-propagation:every=2

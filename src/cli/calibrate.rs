@@ -14,7 +14,7 @@ use crate::{
     error::{Error, PlanError},
     evaluation::read_prompts,
     image_io::{check_writable, write_atomically},
-    pipeline::{Calibration, Recipe},
+    pipeline::{Calibration, Effort, Recipe},
 };
 
 /// Runs of a model that a calibration is worth, for the first guess of how long it takes.
@@ -55,6 +55,7 @@ fn plan(arguments: &args::Calibrate, rules: Vec<CacheRule>) -> Result<(), Error>
         rules,
         requests,
         gap: arguments.gap,
+        effort: effort(arguments),
     };
     let mut watch = Watch::new();
     let plan = pipeline.plan(&asked, &mut watch);
@@ -82,7 +83,16 @@ fn watched(arguments: &args::Calibrate, model: &Model) -> Result<Watched, Error>
         recipe,
         prompts,
         seeds: arguments.seeds.clone(),
+        effort: effort(arguments),
     })
+}
+
+fn effort(arguments: &args::Calibrate) -> Effort {
+    if arguments.quick {
+        Effort::Quick
+    } else {
+        Effort::Thorough
+    }
 }
 
 fn router(arguments: &args::Calibrate) -> Result<(), Error> {

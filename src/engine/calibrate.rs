@@ -9,7 +9,8 @@ use crate::{
     denoise::Observer,
     error::{Error, EvaluationError, RequestError},
     pipeline::{
-        Calibration, ModelConfig, Recipe, RecipePictures, Request, Seeds, SourceConfig, Subject,
+        Calibration, Effort, ModelConfig, Recipe, RecipePictures, Request, Seeds, SourceConfig,
+        Subject,
     },
 };
 
@@ -22,6 +23,8 @@ pub struct Watched {
     pub prompts: Vec<String>,
     /// One a picture.
     pub seeds: Vec<u64>,
+    /// How much is measured for a plan.
+    pub effort: Effort,
 }
 
 impl Engine {
@@ -46,6 +49,7 @@ impl Engine {
             rules,
             requests,
             gap,
+            effort: watched.effort,
         };
         let observer = &mut Stoppable { observer, cancel };
         self.work_on(&lent, |pipeline| pipeline.plan(&asked, observer))
@@ -108,7 +112,12 @@ impl Watched {
             return Err(RequestError::Unconditional { condition }.into());
         }
         let numbered: Vec<(usize, u64)> = self.seeds.iter().copied().enumerate().collect();
-        let together = self.recipe.batch.unwrap_or(numbered.len()).max(1);
+        // Quickly, one alone is followed and compared.
+        let together = match self.effort {
+            Effort::Thorough => numbered.len(),
+            Effort::Quick => 1,
+        };
+        let together = self.recipe.batch.unwrap_or(together).max(1);
         let plain = plain(&self.recipe, config)?;
         let of = |chunk: &[(usize, u64)]| {
             let subject = self.subject(chunk, config);

@@ -63,6 +63,7 @@ pub use request::{
     Resolved, SeededNoise, Seeds, SkipLayers, Stage, Subject, check_refiner,
 };
 pub use run::Trace;
+pub use run::planning::Effort;
 
 use made::timed;
 use parts::{Asked, FewSteps, Notes, Source, Space};
@@ -154,12 +155,7 @@ impl Pipeline {
         let request = request.as_ref();
         let resolved = request.resolve(&self.config)?;
         let (conditioning, begun) = self.latents(request, &resolved, observer)?;
-        let how = Decoding {
-            tiling: request.tiling,
-            frames: resolved.rows.frames,
-            chunk: resolved.decode_chunk,
-            size: Some(resolved.size).filter(|size| *size != self.pixels(&resolved)),
-        };
+        let how = self.decoding(request, &resolved);
         let generated = begun.decoded(|latents| {
             let rescue = request.rescue.as_deref();
             let mut warn = |text: &str| observer.warn(text);
@@ -275,6 +271,16 @@ impl Pipeline {
             vae: self.space.autoencoder(),
         };
         self.source.conditioning(&asked, noise, observer)
+    }
+
+    /// How the latents of a run are decoded.
+    fn decoding(&self, request: &Request, resolved: &Resolved) -> Decoding {
+        Decoding {
+            tiling: request.tiling,
+            frames: resolved.rows.frames,
+            chunk: resolved.decode_chunk,
+            size: Some(resolved.size).filter(|size| *size != self.pixels(resolved)),
+        }
     }
 
     /// Height and width of the pictures.

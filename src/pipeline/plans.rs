@@ -3,10 +3,12 @@
 use burn::tensor::Tensor;
 
 use super::Pipeline;
+use super::made::values;
 use super::request::{Request, Resolved, SeededNoise};
 use super::run::Run;
 use super::run::planning::{
-    BEHIND, FEW_STEP_SAMPLERS, Quiet, closeness, curve, fewer, mean, schedulable, short, tried,
+    BEHIND, Effort, FEW_STEP_SAMPLERS, Quiet, closeness, curve, fewer, mean, schedulable, short,
+    tried,
 };
 use super::run::sensitivity::Followed;
 use super::run::stretches::Calibrated;
@@ -14,6 +16,7 @@ use crate::cache::{CacheRule, CostTable, FewerSteps, PlanFile, Predictor, Refres
 use crate::conditioning::Conditioning;
 use crate::denoise::Observer;
 use crate::error::{Error, PlanError, RequestError};
+use crate::ops::Reuse;
 use crate::samplers::SamplerKind;
 
 /// What a plan is made from.
@@ -27,6 +30,17 @@ pub struct Calibration {
     pub requests: Vec<Request>,
     /// The most evaluations from one refresh to the next.
     pub gap: usize,
+    /// How much is measured.
+    pub effort: Effort,
+}
+
+/// What all rules share, found on the way of the first.
+#[derive(Default)]
+struct Shared {
+    /// What is left in the end of a deviation, in front of every evaluation and at the end.
+    gains: Option<Vec<f64>>,
+    /// The plain pictures of the runs that others are compared with, before rounding.
+    plain: Vec<Vec<f32>>,
 }
 
 impl Calibration {
@@ -35,6 +49,14 @@ impl Calibration {
         Request {
             cache,
             ..request.clone()
+        }
+    }
+
+    /// The runs whose pictures are compared.
+    fn compared(&self) -> &[Request] {
+        match self.effort {
+            Effort::Thorough => &self.requests,
+            Effort::Quick => &self.requests[..self.requests.len().min(1)],
         }
     }
 
@@ -59,6 +81,7 @@ impl Pipeline {
         asked: &Calibration,
         observer: &mut dyn Observer,
     ) -> Result<PlanFile, Error> {
+        let _reuse = Reuse::new();
         let rules: Vec<_> = asked
             .rules
             .iter()
@@ -70,9 +93,9 @@ impl Pipeline {
         resolved.notes.iter().for_each(|note| observer.warn(note));
         let observer = &mut Quiet(observer);
         let mut plan = self.unmeasured(asked, &plain, &resolved);
-        let mut gains = None;
+        let mut shared = Shared::default();
         for rule in &rules {
-            let table = self.table(asked, (rule, plan.evaluations), &mut gains, observer)?;
+            let table = self.table(asked, (rule, plan.evaluations), &mut shared, observer)?;
             let speedup = |refreshes: &[usize]| {
                 let refresh = Refresh::At(refreshes.to_vec());
                 let rule = CacheRule {
@@ -84,7 +107,7 @@ impl Pipeline {
             };
             plan.curves.push(curve(rule, &table, speedup)?);
         }
-        self.compare(asked, &mut plan, observer)?;
+        self.compare(asked, &shared.plain, &mut plan, observer)?;
         Ok(plan)
     }
 
@@ -113,7 +136,9 @@ impl Pipeline {
         let mut plan = PlanFile::new(asked.model.clone(), made, evaluations);
         plan.guidance_scale = resolved.guidance.asked();
         plan.size = [width * factor, height * factor];
-        plan.pictures = asked.requests.iter().map(Request::items).sum();
+        let pictures = |requests: &[Request]| requests.iter().map(Request::items).sum();
+        plan.pictures = pictures(&asked.requests);
+        plan.compared = Some(pictures(asked.compared())).filter(|few| *few < plan.pictures);
         plan.gap = asked.gap.clamp(1, evaluations);
         plan
     }
@@ -132,13 +157,12 @@ impl Pipeline {
         Ok((conditioning, latents, noise))
     }
 
-    /// What forecasts of a rule cost, over all runs, weighed by `gains`: what is left in the end of a deviation, on the first of the runs,
-    /// where that is not known.
+    /// What forecasts of a rule cost, over all runs, weighed by what is left in the end of a deviation, on the first of the runs.
     fn table(
         &self,
         asked: &Calibration,
         (rule, evaluations): (&CacheRule, usize),
-        gains: &mut Option<Vec<f64>>,
+        shared: &mut Shared,
         observer: &mut dyn Observer,
     ) -> Result<CostTable, Error> {
         let looks_back = !rule.forecast.holds();
@@ -158,50 +182,67 @@ impl Pipeline {
                 run: &run,
                 denoiser: self.trunk(),
                 share: request.items() as f64 / all as f64,
+                effort: asked.effort,
             };
             let trajectory =
                 calibrated.fill(&mut table, &conditioning, latents, &mut noise, observer)?;
-            if gains.is_none() {
+            if let Some(end) = trajectory.latents.last() {
+                if shared.plain.len() < asked.compared().len() {
+                    shared
+                        .plain
+                        .push(self.finished(&run, end.clone(), observer)?);
+                }
+            }
+            if shared.gains.is_none() {
                 let followed = Followed::new(&run, self.trunk(), &conditioning, trajectory);
-                *gains = Some(followed.gains(observer)?);
+                shared.gains = Some(followed.gains(asked.effort, observer)?);
             }
         }
-        if let Some(gains) = gains {
+        if let Some(gains) = &shared.gains {
             table.weigh(gains);
         }
         Ok(table)
     }
 
-    /// Measures how close schedules and fewer steps come to the plain run.
+    /// The values of a run's pictures.
+    fn finished(
+        &self,
+        run: &Run<'_>,
+        latents: Tensor<4>,
+        observer: &mut dyn Observer,
+    ) -> Result<Vec<f32>, Error> {
+        let how = self.decoding(run.request, run.resolved);
+        let mut warn = |text: &str| observer.warn(text);
+        let (images, _) = self.space.finish(latents, how, None, &mut warn)?;
+        values(&images)
+    }
+
+    /// Measures how close schedules and fewer steps come to the `plain` pictures.
     fn compare(
         &self,
         asked: &Calibration,
+        plain: &[Vec<f32>],
         plan: &mut PlanFile,
         observer: &mut dyn Observer,
     ) -> Result<(), Error> {
-        let plain = asked.requests.iter().map(|request| {
-            let request = Calibration::request(request, CacheRule::none());
-            self.generate(&request, observer)?.values()
-        });
-        let plain: Vec<_> = plain.collect::<Result<_, Error>>()?;
         for curve in &mut plan.curves {
-            for index in tried(curve) {
+            for index in tried(curve, asked.effort) {
                 let point = &mut curve.points[index];
                 let mut rule: CacheRule = curve.rule.parse()?;
                 rule.refresh = Refresh::At(point.refreshes.clone());
                 let change = |request: &mut Request| request.cache = rule.clone();
-                point.psnr = Some(self.closeness(asked, &plain, change, observer)?);
+                point.psnr = Some(self.closeness(asked, plain, change, observer)?);
             }
         }
-        let few = fewer(plan.steps);
+        let few = fewer(plan.steps, asked.effort);
         let own = plan.sampler.clone();
         for steps in &few {
-            let offer = self.fewer_steps(asked, &plain, (&own, *steps), observer)?;
+            let offer = self.fewer_steps(asked, plain, (&own, *steps), observer)?;
             plan.fewer_steps.extend(offer);
         }
         let others = FEW_STEP_SAMPLERS.iter().filter(|other| **other != own);
         for other in others {
-            let offers = self.others(asked, &plain, (other, &few), &plan.fewer_steps, observer)?;
+            let offers = self.others(asked, plain, (other, &few), &plan.fewer_steps, observer)?;
             plan.fewer_steps.extend(offers);
         }
         Ok(())
@@ -267,7 +308,7 @@ impl Pipeline {
         }))
     }
 
-    /// The mean PSNR of all pictures of changed requests against `plain`.
+    /// The mean PSNR of the compared pictures of changed requests against `plain`.
     fn closeness(
         &self,
         asked: &Calibration,
@@ -276,7 +317,7 @@ impl Pipeline {
         observer: &mut dyn Observer,
     ) -> Result<f64, Error> {
         let mut all = Vec::new();
-        for (request, plain) in asked.requests.iter().zip(plain) {
+        for (request, plain) in asked.compared().iter().zip(plain) {
             let mut request = request.clone();
             change(&mut request);
             let made = self.generate(&request, observer)?;

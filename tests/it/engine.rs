@@ -8,7 +8,7 @@ use afterimage::{
     device::{DeviceChoice, DtypeChoice},
     engine::{Cancel, Engine, EngineOptions, Finished, Watched, plan},
     image_io::save_item,
-    pipeline::Recipe,
+    pipeline::{Effort, Recipe},
 };
 use serde_json::{Value, json};
 
@@ -270,6 +270,7 @@ fn a_plan_is_calibrated_on_the_model_in_memory() {
         recipe: recipe(json!({"steps": 2, "sampler": "ddim"})),
         prompts: vec!["a fox".into()],
         seeds: vec![1, 2],
+        ..Watched::default()
     };
     let rules = || vec!["deepcache:branch=0".parse().unwrap()];
     let go = Cancel::default();
@@ -277,6 +278,14 @@ fn a_plan_is_calibrated_on_the_model_in_memory() {
     let plan = calibrate(&go).unwrap();
     assert_eq!((plan.steps, plan.pictures, plan.gap), (2, 2, 2));
     assert_eq!(plan.curves.len(), 1);
+    let quick = Watched {
+        effort: Effort::Quick,
+        ..watched.clone()
+    };
+    let quick = engine.calibrate(&quick, (rules(), 2), &go, &mut ());
+    let quick = quick.unwrap();
+    assert_eq!((plan.compared, quick.compared), (None, Some(1)));
+    assert_eq!(quick.pictures, 2);
     go.now();
     assert!(calibrate(&go).is_err_and(|error| error.is_cancelled()));
     let nothing = Watched {

@@ -7,8 +7,9 @@ use std::sync::LazyLock;
 use afterimage::cache::{Budget, CacheRule, Curve, PlanFile, Refresh};
 use afterimage::catalog::ModelFolder;
 use afterimage::image_io::Picture;
+use afterimage::metrics::{float_error, float_psnr};
 use afterimage::pipeline::{
-    Calibration, Edit, ModelConfig, PLAN_FILE, Pipeline, Request, Seeds, Subject,
+    Calibration, Edit, Effort, ModelConfig, PLAN_FILE, Pipeline, Request, Seeds, Subject,
 };
 use afterimage::{Error, samplers::SamplerKind};
 use burn::tensor::{DType, Device};
@@ -39,13 +40,17 @@ fn calibrated(model: &Pipeline, gap: usize) -> PlanFile {
 }
 
 fn of_rule(model: &Pipeline, rule: &str, gap: usize) -> PlanFile {
-    let asked = Calibration {
+    model.plan(&asked(rule, gap), &mut ()).unwrap()
+}
+
+fn asked(rule: &str, gap: usize) -> Calibration {
+    Calibration {
         model: ModelFolder::bundled().unwrap().weights_hash().unwrap(),
         rules: vec![rule.parse().unwrap()],
         requests: vec![request("none")],
         gap,
-    };
-    model.plan(&asked, &mut ()).unwrap()
+        effort: Effort::Thorough,
+    }
 }
 
 /// One calibration for all tests of its file.
@@ -133,6 +138,38 @@ fn a_shorter_gap_is_never_better() {
         assert!(wide.error <= point.error * 1.001, "{wide:?} {point:?}");
     }
     assert!(tight.curves[0].points[0].speedup < PLAN.curves[0].points[0].speedup);
+}
+
+/// What measuring less costs: the schedules found so are as close to the plain run as the best ones, within a decibel.
+#[test]
+fn a_quick_calibration_finds_schedules_as_good() {
+    let model = bundled();
+    let asked = Calibration {
+        effort: Effort::Quick,
+        ..asked("deepcache:interval=2,branch=0,forecast=linear", 4)
+    };
+    let quick = model.plan(&asked, &mut ()).unwrap();
+    assert!(
+        quick.curves[0]
+            .points
+            .iter()
+            .filter(|point| point.psnr.is_some())
+            .count()
+            >= 2
+    );
+    assert!(quick.fewer_steps.len() < PLAN.fewer_steps.len());
+    let folder = tempfile::tempdir().unwrap();
+    let plain = model.generate(&request("none"), &mut ()).unwrap();
+    let plain = plain.values().unwrap();
+    for speed in [1.3, 1.6, 2.0] {
+        let psnr = [&*PLAN, &quick].map(|plan| {
+            let file = written(folder.path(), &plan.to_json());
+            let asked = request(&format!("auto:speedup={speed},plan={file}"));
+            let made = model.generate(&asked, &mut ()).unwrap();
+            float_psnr(float_error(&plain, &made.values().unwrap()))
+        });
+        assert!(psnr[1] > psnr[0] - 1.0, "{speed}: {psnr:?}");
+    }
 }
 
 #[test]
@@ -298,6 +335,20 @@ fn the_bundled_model_has_a_plan() {
         settled.cache.to_string(),
         "deepcache:branch=0,interval=4,forecast=linear"
     );
+}
+
+/// Plans lie beside the weights that they were measured with.
+#[test]
+fn models_beside_the_code_have_plans_of_their_own() {
+    for name in ["scenes", "scenes-dit", "fashion-ddpm", "scenes-film"] {
+        let folder = ModelFolder::open(&crate::fixture::shipped(name).to_string_lossy()).unwrap();
+        let plan = folder.read_json(PLAN_FILE).unwrap();
+        let plan = PlanFile::from_json(&plan, name).unwrap();
+        assert_eq!(plan.model, folder.weights_hash().unwrap(), "{name}");
+        let fastest = plan.curves.iter().flat_map(|curve| &curve.points);
+        let fastest = fastest.map(|point| point.speedup).fold(1.0, f64::max);
+        assert!(fastest > 2.0, "{name}: {fastest}");
+    }
 }
 
 #[test]

@@ -43,6 +43,7 @@ class Engine:
         prompts: List[str],
         seeds: List[int],
         gap: int,
+        quick: bool,
         output: str,
         progress: Optional[Callable[[int, int, bool], object]] = ...,
         warn: Optional[Callable[[str], object]] = ...,

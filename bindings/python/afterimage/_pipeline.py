@@ -118,6 +118,7 @@ class Pipeline:
         prompts: str | Sequence[str] = (),
         seeds: Sequence[int] = (0, 1, 2, 3),
         gap: int = 7,
+        quick: bool = False,
         callback: Callable[[int, int, bool], bool | None] | None = None,
         progress: bool = False,
         **options: Any,
@@ -126,7 +127,8 @@ class Pipeline:
 
         A run then names it by its file, `cache="auto:speedup=2,plan=plan.json"`, and one that lies in the model's folder as
         `afterimage-plan.json` is found without being named (`cache="auto:psnr=32"`). Gives the plan: speed-ups, closeness in dB, refreshes. `gap` is
-        the most model calls from one refresh to the next. Without a rule it is a router for Learning-to-Cache that is written
+        the most model calls from one refresh to the next; `quick` measures less, for models that take long, and how close plans come on the first
+        picture alone. Without a rule it is a router for Learning-to-Cache that is written
         (`cache="l2c:router=FILE,threshold=T"`), and nothing is given. Options are those of a call that decide the run; callbacks are, too.
         """
         asked: dict[str, Any] = {"version": VERSION}
@@ -134,7 +136,7 @@ class Pipeline:
         with ExitStack() as stack:
             bar = stack.enter_context(_bar()) if progress else None
             plan = self._engine.calibrate(
-                _json(asked), _listed(cache), _listed(prompts), _numbers(seeds), gap, os.fspath(output), _steps(callback, bar), _warn
+                _json(asked), _listed(cache), _listed(prompts), _numbers(seeds), gap, quick, os.fspath(output), _steps(callback, bar), _warn
             )
         return None if plan is None else dict(json.loads(plan))
 

@@ -12,7 +12,7 @@ use afterimage::{
     device::DeviceChoice,
     engine::{Cancel, Engine as Held, EngineOptions, Watched},
     image_io::{check_writable, write_atomically},
-    pipeline::Recipe,
+    pipeline::{Effort, Recipe},
 };
 use pyo3::prelude::*;
 
@@ -79,7 +79,7 @@ impl Engine {
         watch.told.settle(made)
     }
     /// Calibrates a plan for `rules`, or a router where there is none, writes it to `output`, and gives a plan as JSON.
-    #[pyo3(signature = (recipe, rules, prompts, seeds, gap, output, progress = None, warn = None))]
+    #[pyo3(signature = (recipe, rules, prompts, seeds, gap, quick, output, progress = None, warn = None))]
     #[expect(
         clippy::needless_pass_by_value,
         clippy::too_many_arguments,
@@ -93,6 +93,7 @@ impl Engine {
         prompts: Vec<String>,
         seeds: Vec<u64>,
         gap: usize,
+        quick: bool,
         output: PathBuf,
         progress: Option<Py<PyAny>>,
         warn: Option<Py<PyAny>>,
@@ -101,6 +102,11 @@ impl Engine {
             recipe: Recipe::from_json(recipe).map_err(|error| raised(&error))?,
             prompts,
             seeds,
+            effort: if quick {
+                Effort::Quick
+            } else {
+                Effort::Thorough
+            },
         };
         let mut watch = Watch::new(progress, warn);
         let plan = py.detach(|| self.calibrated(&watched, (&rules, gap), &output, &mut watch));

@@ -39,6 +39,9 @@ pub struct PlanFile {
     pub size: [usize; 2],
     /// Pictures that it was calibrated on.
     pub pictures: usize,
+    /// Those that closeness was measured on, where not on all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compared: Option<usize>,
     /// The most evaluations from one refresh to the next that were tried.
     pub gap: usize,
     /// One a rule.
@@ -113,6 +116,7 @@ impl PlanFile {
             guidance_scale: 1.0,
             size: [0; 2],
             pictures: 0,
+            compared: None,
             gap: evaluations,
             curves: Vec::new(),
             fewer_steps: Vec::new(),

@@ -266,6 +266,9 @@ pub(super) struct Calibrate {
     /// The most model calls from one refresh of a plan to the next
     #[arg(long, value_name = "N", default_value_t = 7, value_parser = count, help_heading = RULES)]
     pub(super) gap: usize,
+    /// Measure less of a plan, for models that take long: of the stretches between refreshes those that others can be told from, and how close plans come on the first picture alone
+    #[arg(long, requires = "cache", help_heading = RULES)]
+    pub(super) quick: bool,
     /// What the pictures of a plan show, going round the seeds: a prompt a line, or JSON objects with a prompt in a .jsonl file
     #[arg(long, value_name = "FILE", help_heading = SAMPLES)]
     pub(super) prompts: Option<PathBuf>,

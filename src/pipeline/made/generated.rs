@@ -40,9 +40,7 @@ impl Generated {
     ///
     /// If the device fails.
     pub fn values(&self) -> Result<Vec<f32>, Error> {
-        let data = self.images.clone().try_into_data();
-        let data = data.map_err(|cause| DeviceError::execution("reading pictures back", &cause))?;
-        Ok(data.iter::<f32>().collect())
+        values(&self.images)
     }
 
     /// `error`, for which the pictures could not be written, and where the latents are: those kept, or else written to `rescue` now, if
@@ -128,6 +126,13 @@ impl Begun {
             kept,
         })
     }
+}
+
+/// Numbers of pictures, read back from the device.
+pub(in crate::pipeline) fn values(images: &Tensor<4>) -> Result<Vec<f32>, Error> {
+    let data = images.clone().try_into_data();
+    let data = data.map_err(|cause| DeviceError::execution("reading pictures back", &cause))?;
+    Ok(data.iter::<f32>().collect())
 }
 
 /// A result and how long it took.

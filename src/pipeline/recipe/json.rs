@@ -33,7 +33,18 @@ impl Recipe {
                 known: VERSION,
             }
             .into()),
-            Some(_) => Ok(serde_json::from_str(text).map_err(json)?),
+            Some(_) => {
+                let recipe: Self = serde_json::from_str(text).map_err(json)?;
+                let read = serde_json::from_str(text).map_err(json)?;
+                let understood = serde_json::to_value(&recipe).map_err(json)?;
+                match list_for_object(&read, &understood) {
+                    None => Ok(recipe),
+                    Some(key) => {
+                        let what = format!("in `{key}`, a list stands where an object belongs");
+                        Err(json(serde_json::Error::custom(what)).into())
+                    }
+                }
+            }
         }
     }
 
@@ -41,6 +52,26 @@ impl Recipe {
     pub fn to_json(&self) -> String {
         let value = serde_json::to_value(self).unwrap_or_default();
         pruned(value).unwrap_or_default().to_string()
+    }
+}
+
+/// The key of a list that was taken for the fields of an object in their order, as serde takes them.
+fn list_for_object(read: &Value, understood: &Value) -> Option<String> {
+    match (read, understood) {
+        (Value::Array(_), Value::Object(_)) => Some(String::new()),
+        (Value::Array(read), Value::Array(understood)) => {
+            let mut both = read.iter().zip(understood);
+            both.find_map(|(read, understood)| list_for_object(read, understood))
+        }
+        (Value::Object(read), Value::Object(understood)) => read.iter().find_map(|(key, read)| {
+            let within = list_for_object(read, understood.get(key)?)?;
+            Some(if within.is_empty() {
+                key.clone()
+            } else {
+                within
+            })
+        }),
+        _ => None,
     }
 }
 

@@ -31,6 +31,16 @@ fn what_is_not_known_is_refused() {
     refused(r#"{"version": 1"#, "cannot be read");
     refused("[]", "cannot be read");
     refused(" [1]", "it is a list");
+    let list = |at: &str| format!("in `{at}`, a list stands where");
+    refused(r#"{"version": 1, "model": ["bundled"]}"#, &list("model"));
+    refused(
+        r#"{"version": 1, "upscalers": [["x4", null, 3]]}"#,
+        &list("upscalers"),
+    );
+    refused(
+        r#"{"version": 1, "init_image": ["a.png"]}"#,
+        &list("init_image"),
+    );
 }
 
 #[test]

@@ -9,8 +9,47 @@ use crate::denoise::{Observer, Progress};
 use crate::error::{Error, PlanError};
 use crate::metrics::{float_error, float_psnr};
 
-/// Speed-ups at which schedules and fewer steps are made to the end and compared with the plain run.
-pub(in crate::pipeline) const SPEEDS: [f64; 6] = [1.4, 1.6, 1.8, 2.4, 2.8, 3.4];
+/// How much a calibration measures.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Effort {
+    /// Every stretch that a schedule could forecast, and how close six speeds come to the plain run, on every picture.
+    #[default]
+    Thorough,
+    /// Of the stretches behind a refresh those with the nearest and the farthest refresh before it, the others being taken to lie between
+    /// them; and how close three speeds come, on the first request's pictures.
+    Quick,
+}
+
+impl Effort {
+    /// Speed-ups at which schedules are made to the end and compared with the plain run.
+    fn speeds(self) -> &'static [f64] {
+        match self {
+            Self::Thorough => &[1.4, 1.6, 1.8, 2.4, 2.8, 3.4],
+            Self::Quick => &[1.4, 1.8, 2.8],
+        }
+    }
+
+    /// Those at which fewer steps are.
+    fn fewer(self) -> &'static [f64] {
+        match self {
+            Self::Thorough => self.speeds(),
+            Self::Quick => &[1.8, 2.8],
+        }
+    }
+
+    /// Shares of the run at which deviations are followed to the end.
+    pub(super) fn places(self) -> &'static [f64] {
+        match self {
+            Self::Thorough => &[0.125, 0.3, 0.5, 0.75],
+            Self::Quick => &[0.2, 0.6],
+        }
+    }
+
+    /// Of the refreshes that can stand before another, oldest first, those whose stretches are measured.
+    pub(super) fn measures(self, before: usize, count: usize) -> bool {
+        self == Self::Thorough || before == 0 || before + 1 == count
+    }
+}
 
 /// By how much, in dB, another sampler of fewer steps may be behind a model's own at one number of steps to be tried at others.
 pub(in crate::pipeline) const BEHIND: f64 = 1.0;
@@ -72,26 +111,29 @@ pub(in crate::pipeline) fn curve(
     })
 }
 
-/// The points of a curve that are made to the end: for each of [`SPEEDS`] the one of most refreshes that is as fast.
-pub(in crate::pipeline) fn tried(curve: &Curve) -> Vec<usize> {
+/// The points of a curve that are made to the end: for each speed the one of most refreshes that is as fast.
+pub(in crate::pipeline) fn tried(curve: &Curve, effort: Effort) -> Vec<usize> {
     let fast = |speed: &f64| {
         let points = curve.points.iter();
         points.rev().position(|point| point.speedup >= *speed)
     };
     let last = curve.points.len().wrapping_sub(1);
-    let mut tried: Vec<usize> = SPEEDS.iter().filter_map(fast).collect();
+    let mut tried: Vec<usize> = effort.speeds().iter().filter_map(fast).collect();
     tried.dedup();
     tried.iter().map(|from_last| last - from_last).collect()
 }
 
-/// For each of [`SPEEDS`], as few steps as are as fast.
+/// For each speed, as few steps as are as fast.
 #[allow(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
     reason = "a share of a number of steps"
 )]
-pub(in crate::pipeline) fn fewer(steps: usize) -> Vec<usize> {
-    let few = SPEEDS.iter().map(|speed| (steps as f64 / speed) as usize);
+pub(in crate::pipeline) fn fewer(steps: usize, effort: Effort) -> Vec<usize> {
+    let few = effort
+        .fewer()
+        .iter()
+        .map(|speed| (steps as f64 / speed) as usize);
     let mut few: Vec<usize> = few.filter(|few| (2..steps).contains(few)).collect();
     few.dedup();
     few
@@ -166,10 +208,13 @@ mod tests {
                 .map(point)
                 .to_vec(),
         };
-        assert_eq!(tried(&curve), [5, 3, 1, 0]);
-        assert_eq!(fewer(30), [21, 18, 16, 12, 10, 8]);
-        assert_eq!(fewer(4), [2]);
-        assert!(fewer(1).is_empty());
+        let thorough = Effort::Thorough;
+        assert_eq!(tried(&curve, thorough), [5, 3, 1, 0]);
+        assert_eq!(tried(&curve, Effort::Quick), [5, 3, 1]);
+        assert_eq!(fewer(30, thorough), [21, 18, 16, 12, 10, 8]);
+        assert_eq!(fewer(30, Effort::Quick), [16, 10]);
+        assert_eq!(fewer(4, thorough), [2]);
+        assert!(fewer(1, thorough).is_empty());
     }
 
     #[test]

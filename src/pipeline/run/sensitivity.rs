@@ -7,15 +7,13 @@ use std::slice;
 
 use burn::tensor::Tensor;
 
+use super::planning::Effort;
 use super::steps::Run;
 use crate::conditioning::Conditioning;
 use crate::denoise::{Observer, Progress, Step};
 use crate::denoiser::{Evaluation, StagedDenoiser};
 use crate::error::{DeviceError, Error};
 use crate::sampler::History;
-
-/// Shares of the run at which deviations are followed to the end.
-const PLACES: [f64; 4] = [0.125, 0.3, 0.5, 0.75];
 
 /// A run in full, evaluation by evaluation.
 #[derive(Default)]
@@ -118,11 +116,12 @@ impl<'a, D: StagedDenoiser + ?Sized> Followed<'a, D> {
     )]
     pub(in crate::pipeline) fn gains(
         &self,
+        effort: Effort,
         observer: &mut dyn Observer,
     ) -> Result<Vec<f64>, Error> {
         let count = self.evaluations().len();
         let mut places = vec![];
-        for share in PLACES {
+        for share in effort.places() {
             let place = ((share * count as f64).round() as usize).clamp(1, count);
             if places.last().is_none_or(|&(before, _)| before < place) {
                 places.push((place, self.gain(place, observer)?));

@@ -8,6 +8,7 @@ use std::slice;
 
 use burn::tensor::Tensor;
 
+use super::planning::Effort;
 use super::sensitivity::Trajectory;
 use super::steps::Run;
 use crate::cache::{CostTable, Probe};
@@ -24,6 +25,7 @@ pub(in crate::pipeline) struct Calibrated<'a, D: StagedDenoiser + ?Sized> {
     pub(in crate::pipeline) denoiser: &'a D,
     /// What the run's errors weigh.
     pub(in crate::pipeline) share: f64,
+    pub(in crate::pipeline) effort: Effort,
 }
 
 /// An evaluation of the full run: what it started from, and what it left.
@@ -178,18 +180,40 @@ impl<D: StagedDenoiser + ?Sized> Calibrated<'_, D> {
         if last + 1 >= end {
             return Ok(());
         }
-        for before in table.befores(last).collect::<Vec<_>>() {
-            let past = before.into_iter().chain([last]);
-            let past: Vec<_> = past.map(|at| (at, &window.at(at).carry)).collect();
-            let start = window.at(last + 1);
-            let (mut latents, mut history) = (start.latents.clone(), start.history.clone());
+        let befores: Vec<_> = table.befores(last).collect();
+        let chosen = (0..befores.len()).filter(|&at| self.effort.measures(at, befores.len()));
+        let measured = chosen.map(|at| {
+            let errors = self.stretch(probe, window, (befores[at], last, end))?;
+            Ok((befores[at], errors))
+        });
+        let measured = measured.collect::<Result<Vec<_>, Error>>()?;
+        for before in befores {
             for at in last + 1..end {
-                latents = self.forecast(probe, &past, (at, window.at(at)), latents, &mut history);
-                let off = mean_square(latents.clone() - window.at(at).next.clone())?;
+                let off = stretched(&measured, before, (last, at));
                 table.add((before, last, at), self.share * off);
             }
         }
         Ok(())
+    }
+
+    /// How far the latents are from the run's behind each evaluation from `last` to `end`, forecast from the refreshes `before` and `last`.
+    fn stretch(
+        &self,
+        probe: &Probe<'_, D>,
+        window: &Window<D>,
+        (before, last, end): (Option<usize>, usize, usize),
+    ) -> Result<Vec<f64>, Error> {
+        let past = before.into_iter().chain([last]);
+        let past: Vec<_> = past.map(|at| (at, &window.at(at).carry)).collect();
+        let start = window.at(last + 1);
+        let (mut latents, mut history) = (start.latents.clone(), start.history.clone());
+        let mut errors = Vec::new();
+        for at in last + 1..end {
+            latents = self.forecast(probe, &past, (at, window.at(at)), latents, &mut history);
+            let off = mean_square(latents.clone() - window.at(at).next.clone())?;
+            errors.push(off);
+        }
+        Ok(errors)
     }
 
     /// The latents behind an evaluation that is forecast from `past`.
@@ -211,8 +235,62 @@ impl<D: StagedDenoiser + ?Sized> Calibrated<'_, D> {
     }
 }
 
+/// The error behind the evaluation `at` of a stretch, by those that were `measured`, the oldest refresh before `last` first. Where others than
+/// the two ends were left out: on the straight line between those, of logarithms, over the distance from `before` to `at`, as the
+/// remainder of a linear forecast grows with the product of its distances to both refreshes.
+fn stretched(
+    measured: &[(Option<usize>, Vec<f64>)],
+    before: Option<usize>,
+    (last, at): (usize, usize),
+) -> f64 {
+    let error = |errors: &[f64]| errors[at - last - 1];
+    if let Some((_, errors)) = measured.iter().find(|(own, _)| *own == before) {
+        return error(errors);
+    }
+    let (Some((far, most)), Some((near, least))) = (measured.first(), measured.last()) else {
+        return 0.0;
+    };
+    let distance = |before: Option<usize>| ((at - before.unwrap_or(last)) as f64).ln();
+    let [near, own, far] = [*near, before, *far].map(distance);
+    let logarithm = |errors: &[f64]| error(errors).max(f64::MIN_POSITIVE).ln();
+    let (least, most) = (logarithm(least), logarithm(most));
+    (least + (most - least) * (own - near) / (far - near)).exp()
+}
+
 fn mean_square(difference: Tensor<4>) -> Result<f64, Error> {
     let mean = difference.square().mean().try_into_data();
     let mean = mean.map_err(|cause| DeviceError::execution("comparing forecasts", &cause))?;
     Ok(mean.iter::<f64>().sum())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a linear forecast leaves of a path of second order is known from the two ends.
+    #[test]
+    fn stretches_between_two_lie_between_them() {
+        let remainder = |before: usize, last: usize, at: usize| {
+            (((at - last) * (at - before)) as f64 / 2.0).powi(2)
+        };
+        let last = 9;
+        let errors = |before: usize| {
+            (last + 1..14)
+                .map(|at| remainder(before, last, at))
+                .collect()
+        };
+        let measured = [(Some(4), errors(4)), (Some(8), errors(8))];
+        for before in 4..last {
+            for at in last + 1..14 {
+                let found = stretched(&measured, Some(before), (last, at));
+                let expected = remainder(before, last, at);
+                assert!(
+                    (found / expected - 1.0).abs() < 1e-9,
+                    "{before} {at}: {found}"
+                );
+            }
+        }
+        let only = [(None, vec![3.0, 5.0])];
+        assert_eq!(stretched(&only, None, (0, 2)), 5.0);
+    }
 }
