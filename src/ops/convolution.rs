@@ -36,16 +36,17 @@ pub fn enlarged(map: Tensor<4>, size: [usize; 2]) -> Tensor<4> {
 pub fn conv2d_enlarged(layer: &Conv2d, input: Tensor<4>, size: [usize; 2]) -> Tensor<4> {
     let [_, _, height, width] = input.dims();
     let doubles = size == [2 * height, 2 * width];
-    if is_quantised(layer)
-        || !keeps_sides(layer)
-        || !doubles
-        || fallback::of(Kernel::Convolution, &input).is_some()
-    {
+    if !keeps_sides(layer) || !doubles || fallback::of(Kernel::Convolution, &input).is_some() {
         return conv2d(layer, enlarged(input, size));
     }
     let [weight, bias] = parameters(layer);
     let input = input.into_dispatch();
-    Tensor::from_dispatch(Dispatch::convolved_doubled(input, weight, bias))
+    let doubled = if is_quantised(layer) {
+        Dispatch::convolved_doubled_quantised
+    } else {
+        Dispatch::convolved_doubled
+    };
+    Tensor::from_dispatch(doubled(input, weight, bias))
 }
 
 /// Whether a layer's weight is in 8 bits.

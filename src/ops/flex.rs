@@ -85,7 +85,15 @@ impl Operations for Flex {
         weight: FloatTensor<Self>,
         bias: FloatTensor<Self>,
     ) -> FloatTensor<Self> {
-        maps::doubled(input, weight, bias)
+        maps::doubled(input, weight, bias, maps::Precision::Full)
+    }
+
+    fn convolved_doubled_quantised(
+        input: FloatTensor<Self>,
+        weight: QuantizedTensor<Self>,
+        bias: FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
+        narrow::doubled(input, &weight, bias)
     }
 
     fn normed_convolved(
@@ -162,7 +170,7 @@ impl Operations for Flex {
     }
 
     fn joined(left: FloatTensor<Self>, right: FloatTensor<Self>) -> FloatTensor<Self> {
-        Self::float_cat(vec![left, right], 1)
+        maps::joined(left, right)
     }
 
     // Maps stay in their logical order, in which the convolutions read and write them.

@@ -1,5 +1,7 @@
 //! What the processor's kernels keep, and how much they compute.
 
+use burn::tensor::Device;
+
 use crate::kernels::ExecutedMacs;
 
 /// Multiply-accumulates of the kernels that this thread has called on the CPU since it began; a difference of two is what ran between them.
@@ -28,6 +30,18 @@ pub(crate) fn give_back() {
     #[cfg(feature = "cpu")]
     crate::kernels::cpu::rooms::give_back();
     crate::kernels::heap::trim();
+}
+
+/// Frees what operations on the processor hold for what comes next, where that has other sizes: rooms of the kernels, and what lies free of
+/// outputs' memory ([`Reuse`]).
+pub(crate) fn let_go(device: &Device) {
+    #[cfg(feature = "cpu")]
+    if crate::device::is_processor(device) {
+        crate::kernels::cpu::rooms::give_back();
+        crate::kernels::cpu::memory::let_go();
+    }
+    #[cfg(not(feature = "cpu"))]
+    let _ = device;
 }
 
 /// While one is held, what operations on the CPU give is written where earlier results were that nobody holds any more: memory that is new to the

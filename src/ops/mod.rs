@@ -52,6 +52,7 @@ pub use kept::multiplies_in_8_bits;
 pub use linear::{geglu, gelu, linear, linear_geglu};
 #[cfg(feature = "serve")]
 pub(crate) use memory::give_back;
+pub(crate) use memory::let_go;
 pub use memory::{Reuse, executed_macs, kept_bytes};
 pub use normed::{group_norm_silu_conv2d, group_norm_silu_conv2d_onto};
 use quarantine::Kernel;
@@ -135,6 +136,17 @@ pub trait Operations: Backend {
     ) -> FloatTensor<Self> {
         let weight = reference::dequantised::<Self>(weight, &input);
         Self::conv2d(input, weight, Some(bias), options)
+    }
+
+    /// [`convolved_doubled`](Self::convolved_doubled) by a weight in 8 bits, or for products in 16.
+    #[fusion(default)]
+    fn convolved_doubled_quantised(
+        input: FloatTensor<Self>,
+        weight: QuantizedTensor<Self>,
+        bias: FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
+        let weight = reference::dequantised::<Self>(weight, &input);
+        reference::convolved_doubled::<Self>(input, weight, bias)
     }
 
     /// [`normed_convolved`](Self::normed_convolved) by a weight in 8 bits.

@@ -364,6 +364,24 @@ fn enlarged_maps_are_convolved_without_being_made() {
     }
 }
 
+/// The same of products in 16 bits, which are made of f16.
+#[test]
+fn enlarged_maps_are_convolved_in_16_bits() {
+    for (channels, larger) in [([40, 33], [18, 14]), ([40, 33], [17, 14])] {
+        let mut layer = keeping(channels);
+        let shape = [channels[1], channels[0], 3, 3];
+        let weight = wave(shape, 0.5).cast(FloatDType::F16);
+        let values = weight.clone().into_data().try_to_vec().unwrap();
+        layer.weight = layer.weight.map(|_| weight.cast(FloatDType::F32));
+        let input = wave([2, channels[0], 9, 7], 0.0);
+        let expected = layer.forward(enlarged(input.clone(), larger));
+        layer.weight = layer.weight.map(|_| halves(values, &shape));
+        let found = conv2d_enlarged(&layer, input, larger);
+        // Sums of 360 products of up to 4.
+        assert_close(found, expected, 2e-2, &format!("{larger:?}"));
+    }
+}
+
 /// With a kernel that does all of it at once, and without one.
 #[test]
 fn convolutions_of_norms_are_one_after_the_other() {

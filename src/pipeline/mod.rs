@@ -31,7 +31,7 @@ use crate::device;
 use crate::error::{Error, RequestError};
 use crate::models::control::{ControlNet, ControlledUNet};
 use crate::models::unet::UNet;
-use crate::ops::Reuse;
+use crate::ops::{self, Reuse};
 use crate::samplers::{SamplerConfig, SamplerKind};
 use crate::weights::adapt::Merge;
 use crate::weights::{BlockReader, BlocksRead, Format};
@@ -156,6 +156,7 @@ impl Pipeline {
         let resolved = request.resolve(&self.config)?;
         let (conditioning, begun) = self.latents(request, &resolved, observer)?;
         let how = self.decoding(request, &resolved);
+        ops::let_go(&self.device);
         let generated = begun.decoded(|latents| {
             let rescue = request.rescue.as_deref();
             let mut warn = |text: &str| observer.warn(text);

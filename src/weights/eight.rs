@@ -37,7 +37,7 @@ const LEAST_IN_8_BITS: usize = 1024;
 /// Part of the names of convolutions by steps of two, which are no squares.
 const BY_STEPS: &str = "downsamplers.";
 
-/// The same of those of maps that are enlarged: by squares, which make a sixth of the products, they are no map of the larger size.
+/// The same of those of maps that are enlarged: by squares, which make a sixth of the products, they make no map of the larger size.
 const ENLARGING: &str = "upsamplers.";
 
 /// What a layer's products are rounded to.
@@ -55,7 +55,7 @@ pub(super) fn products(name: &str, shape: &[usize]) -> Option<Products> {
         return None;
     }
     match *shape {
-        [_, _, 3, 3] if name.contains(ENLARGING) => None,
+        [_, _, 3, 3] if name.contains(ENLARGING) => Some(Products::Sixteen),
         [outputs, _, 3, 3] if outputs < LEAST_IN_8_BITS && !name.contains(BY_STEPS) => {
             Some(Products::Sixteen)
         }
@@ -166,7 +166,7 @@ mod tests {
             (resnet, &[320, 320, 1, 1], eight),
             (resnet, &[320, 320], eight),
             (down, &[320, 320, 3, 3], eight),
-            (up, &[1280, 1280, 3, 3], None),
+            (up, &[1280, 1280, 3, 3], sixteen),
         ] {
             assert_eq!(products(name, shape), expected, "{name} {shape:?}");
         }

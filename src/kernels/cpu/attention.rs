@@ -15,9 +15,12 @@ pub(crate) mod pairs;
 mod stream;
 mod tiles;
 
+use std::mem::MaybeUninit;
+
 use rayon::prelude::*;
 
 use super::executed::{Operands, count};
+use super::memory::Pooled;
 use super::simd::{Unwritten, lanes, written};
 use macerator::Simd;
 use stream::{PANEL, Panels, Scratch, stream};
@@ -45,7 +48,7 @@ impl<'a, T> Heads<'a, T> {
 
 /// Keys or values of every head in panels that the inner loops read from front to back.
 struct Packed {
-    values: Vec<f32>,
+    values: Pooled<f32>,
     head: usize,
 }
 
@@ -55,9 +58,9 @@ impl Packed {
         head: usize,
         pack: impl Fn(Heads<'_>, usize, usize, &mut [f32]) + Sync,
     ) -> Self {
-        let mut values = vec![0.0; heads.dims[0] * heads.dims[1] * head];
-        let parts = values.par_chunks_mut(head.max(1)).enumerate();
-        parts.for_each(|(i, part)| pack(heads, i / heads.dims[1], i % heads.dims[1], part));
+        let values = filled(heads.dims[0] * heads.dims[1], head, 0.0, |i, part| {
+            pack(heads, i / heads.dims[1], i % heads.dims[1], part);
+        });
         Self { values, head }
     }
 
@@ -96,8 +99,27 @@ impl Packed {
     }
 
     fn head(&self, index: usize) -> &[f32] {
-        &self.values[index * self.head..][..self.head]
+        &self.values.values()[index * self.head..][..self.head]
     }
+}
+
+/// `count` parts of so many values, each `blank` where `fill`, which is told the number of a part, writes nothing else.
+fn filled<T: Copy + Send + Sync + 'static>(
+    count: usize,
+    size: usize,
+    blank: T,
+    fill: impl Fn(usize, &mut [T]) + Sync,
+) -> Pooled<T> {
+    let write = |values: &mut Unwritten<T>| {
+        let parts = values.par_chunks_mut(size.max(1)).enumerate();
+        parts.for_each(|(i, part)| {
+            part.fill(MaybeUninit::new(blank));
+            // SAFETY: all of it is written.
+            fill(i, unsafe { part.assume_init_mut() });
+        });
+    };
+    // SAFETY: the parts are all of it.
+    Pooled::new(unsafe { written(count * size, write) })
 }
 
 /// One attention: packed keys and values, and the queries.

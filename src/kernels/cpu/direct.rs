@@ -89,7 +89,6 @@ thread_local! {
 }
 
 /// Frees this thread's working memory.
-#[cfg(feature = "serve")]
 pub(super) fn give_back() {
     ROOM.take();
 }

@@ -55,15 +55,23 @@ pub(crate) fn gated<T: Element>(tokens: &[T], inner: usize) -> Vec<T> {
             let tokens = tokens.chunks_exact(2 * inner);
             for (output, token) in output.chunks_exact_mut(inner).zip(tokens) {
                 let token = T::widened(token, &mut before);
-                let (value, gate) = token.split_at(inner);
-                let floats = T::floats(output, &mut after);
-                activate(Some(value), gate, floats, Gelu::Exact);
-                T::round(&after, output);
+                gated_token(token.split_at(inner), output, &mut after);
             }
         });
     };
     // SAFETY: the parts are whole tokens, and all of them.
     unsafe { written(tokens.len() / 2, write) }
+}
+
+/// The values of a token times GELU of their gates.
+pub(super) fn gated_token<T: Element>(
+    (values, gates): (&[f32], &[f32]),
+    output: &mut Unwritten<T>,
+    room: &mut Vec<f32>,
+) {
+    let floats = T::floats(output, room);
+    activate(Some(values), gates, floats, Gelu::Exact);
+    T::round(room, output);
 }
 
 /// GELU of `input`, times `factors` if there are any.

@@ -5,6 +5,11 @@
 //!
 //! Under `--cfg unpooled`, which sanitizers are run with, nothing is kept: outputs and working memory have ends of their own that can be overrun.
 
+#![allow(
+    clippy::inline_always,
+    reason = "inner loops look at what is kept here"
+)]
+
 use std::any::Any;
 use std::cell::RefCell;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -78,6 +83,12 @@ impl Pool {
         self.free.drain(..gone).collect()
     }
 
+    /// Takes all of it out, and forgets how much was in use.
+    fn emptied(&mut self) -> Vec<Free> {
+        (self.held, self.most) = (0, self.used);
+        std::mem::take(&mut self.free)
+    }
+
     fn count(&mut self, bytes: usize) {
         self.used += bytes;
         self.most = self.most.max(self.used);
@@ -133,6 +144,29 @@ pub(crate) fn unused<T>(values: &Vec<T>) {
     pool.used = pool.used.saturating_sub(bytes(values));
 }
 
+/// Values that are in use, whose memory goes back with them.
+#[derive(Debug)]
+pub(super) struct Pooled<T: Send + 'static>(Vec<T>);
+
+impl<T: Send + 'static> Pooled<T> {
+    pub(super) fn new(values: Vec<T>) -> Self {
+        used(&values);
+        Self(values)
+    }
+
+    #[inline(always)]
+    pub(super) fn values(&self) -> &[T] {
+        &self.0
+    }
+}
+
+impl<T: Send + 'static> Drop for Pooled<T> {
+    fn drop(&mut self) {
+        unused(&self.0);
+        given(std::mem::take(&mut self.0));
+    }
+}
+
 /// Does `work` in the thread's `room`, which it keeps from call to call.
 pub(super) fn working<T: Default, R>(
     room: &'static LocalKey<RefCell<T>>,
@@ -159,14 +193,16 @@ impl Drop for Keeper {
     fn drop(&mut self) {
         let mut pool = pool();
         pool.keepers -= 1;
-        if pool.keepers > 0 {
-            return;
-        }
-        let free = std::mem::take(&mut pool.free);
-        (pool.held, pool.most) = (0, pool.used);
+        let free = (pool.keepers == 0).then(|| pool.emptied());
         drop(pool);
         drop(free);
     }
+}
+
+/// Frees what is free.
+pub(crate) fn let_go() {
+    let free = pool().emptied();
+    drop(free);
 }
 
 #[cfg(test)]
@@ -204,6 +240,13 @@ mod tests {
         assert_eq!(take(400), None, "too large");
         assert!(pool.take::<u8>(1000).is_none(), "of another type");
         assert_eq!((room(&pool), pool.held), (vec![1000, 500], 1500));
+    }
+
+    #[test]
+    fn what_is_let_go_is_not_held() {
+        let mut pool = with(&[300, 400], 800, 2000);
+        assert_eq!(pool.emptied().len(), 2);
+        assert_eq!((room(&pool), pool.held, pool.most), (vec![], 0, 800));
     }
 
     #[test]

@@ -17,6 +17,7 @@ pub(crate) mod executed;
 pub(crate) mod few;
 pub(crate) mod gate;
 pub(crate) mod half;
+pub(crate) mod join;
 pub(crate) mod linear;
 pub(crate) mod maps;
 pub(crate) mod memory;
@@ -25,7 +26,6 @@ pub(crate) mod packed;
 pub(crate) mod pairs;
 pub(crate) mod product;
 pub(crate) mod quantised;
-#[cfg(feature = "serve")]
 pub(crate) mod rooms;
 mod simd;
 pub(crate) mod sum;

@@ -158,7 +158,6 @@ thread_local! {
 }
 
 /// Frees this thread's working memory.
-#[cfg(feature = "serve")]
 pub(super) fn give_back() {
     SCRATCH.take();
 }
@@ -266,9 +265,11 @@ pub(super) fn compute<S: Simd>(
     ];
     let buffers = [&mut scratch.columns, &mut scratch.sums, &mut scratch.rows];
     let [columns, all_sums, room] = sized(buffers, sizes);
+    assert!(rows.depth > 0, "sums of nothing would not be put anywhere");
     for first in (0..rows.depth).step_by(DEPTH) {
         let part = first..rows.depth.min(first + DEPTH);
         factor.gather::<S>(part.clone(), width, columns);
+        let is_last = part.end == rows.depth;
         let (rows, stride) = rows.part(task.rows.clone(), part.clone(), room);
         for (tile, sums) in all_sums.chunks_exact_mut(count * width).enumerate() {
             let columns = &columns[tile * DEPTH * width..][..part.len() * width];
@@ -276,12 +277,14 @@ pub(super) fn compute<S: Simd>(
                 0 => all::<S, false>(columns, rows, stride, sums),
                 _ => all::<S, true>(columns, rows, stride, sums),
             }
-        }
-    }
-    for (tile, sums) in all_sums.chunks_exact(count * width).enumerate() {
-        let kept = width.min(task.columns.len() - tile * width);
-        for (row, sums) in task.rows.clone().zip(sums.chunks_exact(width)) {
-            factor.put::<S>(row, task.columns.start + tile * width, &sums[..kept]);
+            if !is_last {
+                continue;
+            }
+            // While they are near.
+            let kept = width.min(task.columns.len() - tile * width);
+            for (row, sums) in task.rows.clone().zip(sums.chunks_exact(width)) {
+                factor.put::<S>(row, task.columns.start + tile * width, &sums[..kept]);
+            }
         }
     }
 }

@@ -68,6 +68,9 @@ pub(super) fn gated_by_quantised(
 ) -> FlexTensor {
     let integers = weight.tensor();
     let [depth, width] = integers.shape().dims();
+    if is_narrow(weight) && eight::suits_gated(width / 2) {
+        return gated_by_narrow(input, narrow_weight(weight), bias, width);
+    }
     if is_kept_as(weight.dtype(), PAIRED) && pairs::suits_gated(width / 2) {
         let (dtype, shape) = (input.dtype(), halved(&input, width));
         let input = in_order(cast(input, DType::BF16));
@@ -214,6 +217,25 @@ fn by_narrow(
         return tensor(eight::linear::<bf16>(typed(&input), weight, bias), shape);
     }
     let output = eight::linear(slice(&contiguous(input)), weight, bias);
+    cast(tensor(output, shape), dtype)
+}
+
+/// [`by_narrow`] with GEGLU after it.
+fn gated_by_narrow(
+    input: FlexTensor,
+    weight: Weight<'_>,
+    bias: FlexTensor,
+    width: usize,
+) -> FlexTensor {
+    let (dtype, shape) = (input.dtype(), halved(&input, width));
+    let bias = contiguous(bias);
+    let bias = Some(slice(&bias));
+    if dtype == DType::BF16 {
+        let input = in_order(input);
+        let output = eight::linear_gated::<bf16>(typed(&input), weight, bias);
+        return tensor(output, shape);
+    }
+    let output = eight::linear_gated(slice(&contiguous(input)), weight, bias);
     cast(tensor(output, shape), dtype)
 }
 

@@ -3,14 +3,16 @@
 use ::half::bf16;
 use burn::backend::ops::{ConvOptions, FloatTensorOps, ModuleOps};
 use burn::backend::{Flex, TensorMetadata};
-use burn::tensor::{DType, Shape};
+use burn::tensor::{DType, Element, Shape};
 use burn_flex::FlexTensor;
+use macerator::Scalar;
 
 use super::super::{Grouping, reference};
-use super::{cast, contiguous, in_order, slice, tensor, values};
+use super::{cast, contiguous, in_order, slice, tensor, typed, values};
 use crate::kernels::cpu::convolution::{Convolution, Geometry, convolve};
 use crate::kernels::cpu::direct;
 use crate::kernels::cpu::few;
+use crate::kernels::cpu::join;
 use crate::kernels::cpu::maps::{Kept, KeptMut};
 use crate::kernels::cpu::norm::{Affine, Shifted, group_shifts};
 use crate::kernels::cpu::product::Values;
@@ -61,8 +63,30 @@ pub(super) fn convolved(
     kept(output, &geometry, dtype)
 }
 
+/// Channels of the one, then of the other.
+pub(super) fn joined(left: FlexTensor, right: FlexTensor) -> FlexTensor {
+    match [left.dtype(), right.dtype()] {
+        [DType::F32, DType::F32] => joined_as::<f32>(left, right),
+        [DType::BF16, DType::BF16] => joined_as::<bf16>(left, right),
+        _ => Flex::float_cat(vec![left, right], 1),
+    }
+}
+
+fn joined_as<T: Element + Scalar>(left: FlexTensor, right: FlexTensor) -> FlexTensor {
+    let (mut shape, others) = (left.shape(), right.shape()[1]);
+    let (left, right) = (in_order(left), in_order(right));
+    let joined = join::joined([typed::<T>(&left), typed(&right)], shape[0]);
+    shape[1] += others;
+    tensor(joined, shape)
+}
+
 /// Of the map with both sides doubled, which is never made.
-pub(super) fn doubled(input: FlexTensor, weight: FlexTensor, bias: FlexTensor) -> FlexTensor {
+pub(super) fn doubled(
+    input: FlexTensor,
+    weight: FlexTensor,
+    bias: FlexTensor,
+    precision: Precision,
+) -> FlexTensor {
     let dtype = input.dtype();
     let plain = geometry(&input, &weight, &reference::keeping_sides());
     let geometry = Geometry {
@@ -72,7 +96,7 @@ pub(super) fn doubled(input: FlexTensor, weight: FlexTensor, bias: FlexTensor) -
     if dtype == DType::F64 || !winograd::suits_doubled(&geometry) {
         return reference::convolved_doubled::<Flex>(input, weight, bias);
     }
-    let layer = Layer::new(input, [weight, bias], Precision::Full);
+    let layer = Layer::new(input, [weight, bias], precision);
     let output = layer.by(geometry, None, winograd::convolve_doubled);
     kept(output, &geometry, dtype)
 }

@@ -2,7 +2,9 @@
 
 use ::half::bf16;
 use burn::backend::Flex;
-use burn::backend::ops::{ConvOptions, FloatTensorOps};
+use burn::backend::ops::{
+    ConvOptions, FloatTensorOps, InterpolateMode, InterpolateOptions, ModuleOps,
+};
 use burn::tensor::{DType, Element, Shape};
 use burn_flex::{FlexQTensor, FlexTensor};
 use macerator::Scalar;
@@ -130,6 +132,17 @@ pub(super) fn convolved(
         Layer::new(input, weight, bias, options).convolved(None),
         dtype,
     )
+}
+
+/// Of the map with both sides doubled, which is never made where products are in 16 bits.
+pub(super) fn doubled(input: FlexTensor, weight: &FlexQTensor, bias: FlexTensor) -> FlexTensor {
+    if let Some(halves) = half_weight(weight) {
+        return maps::doubled(input, halves, bias, Precision::Sixteen);
+    }
+    let [height, width] = geometry(&input, weight.tensor(), &reference::keeping_sides()).input;
+    let nearest = InterpolateOptions::new(InterpolateMode::Nearest);
+    let doubled = Flex::interpolate(input, [2 * height, 2 * width], nearest);
+    convolved(doubled, weight, bias, &reference::keeping_sides())
 }
 
 /// Of what norm and `SiLU` give.

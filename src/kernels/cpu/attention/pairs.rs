@@ -19,10 +19,11 @@ use ::half::bf16;
 use macerator::Simd;
 use rayon::prelude::*;
 
-use super::{Heads, block_vectors, tiles};
+use super::{Heads, block_vectors, filled, tiles};
 use crate::kernels::cpu::{
     executed::{Operands, count},
     half::{Element, narrow},
+    memory::Pooled,
     pairs::{Instruction, Work, run},
     simd::{Unwritten, written},
 };
@@ -67,72 +68,104 @@ fn pairs_of<T: Value>(line: &[T]) -> impl Iterator<Item = u32> {
 
 /// Keys or values of every head in panels that the inner loops read from front to back.
 struct Packed {
-    pairs: Vec<u32>,
+    pairs: Pooled<u32>,
     /// Pairs of a head.
     head: usize,
 }
 
 impl Packed {
-    fn new<T: Value>(
-        heads: Heads<'_, T>,
-        head: usize,
-        pack: impl Fn(Heads<'_, T>, [usize; 2], &mut [u32]) + Sync,
-    ) -> Self {
-        let mut pairs = vec![0; heads.dims[0] * heads.dims[1] * head];
-        let parts = pairs.par_chunks_mut(head.max(1)).enumerate();
-        parts.for_each(|(i, part)| pack(heads, [i / heads.dims[1], i % heads.dims[1]], part));
+    fn new<T: Value>(heads: Heads<'_, T>, head: usize, by: Order) -> Self {
+        let pairs = filled(heads.dims[0] * heads.dims[1], head, 0, |i, part| {
+            let place = [i / heads.dims[1], i % heads.dims[1]];
+            run(Pack {
+                heads,
+                place,
+                part,
+                by,
+            });
+        });
         Self { pairs, head }
     }
 
-    /// Pairs along the width, `[tokens / PANEL, width / 2, PANEL]`; zeros after the last token, and nobody looks at their scores.
     fn keys<T: Value>(heads: Heads<'_, T>) -> Self {
         let [_, _, tokens, width] = heads.dims;
-        let panel = width.div_ceil(2) * PANEL;
-        Self::new(
-            heads,
-            tokens.div_ceil(PANEL) * panel,
-            |heads, [row, head], part| {
-                for (panel, part) in part.chunks_exact_mut(panel).enumerate() {
-                    let first = panel * PANEL;
-                    for token in first..tokens.min(first + PANEL) {
-                        let places = part[token - first..].iter_mut().step_by(PANEL);
-                        let pairs = pairs_of(heads.token(row, head, token));
-                        places.zip(pairs).for_each(|(place, pair)| *place = pair);
-                    }
-                }
-            },
-        )
+        let head = tokens.next_multiple_of(PANEL) * width.div_ceil(2);
+        Self::new(heads, head, Order::Keys)
     }
 
-    /// Pairs along the tokens, `[width / PANEL, tokens / 2, PANEL]`, zeros after the last token and feature.
     fn values<T: Value>(heads: Heads<'_, T>) -> Self {
         let [_, _, tokens, width] = heads.dims;
-        let panel = tokens.div_ceil(2) * PANEL;
-        Self::new(
-            heads,
-            width.div_ceil(PANEL) * panel,
-            |heads, [row, head], part| {
-                let none = vec![T::nearest(0.0); width];
-                for token in (0..tokens).step_by(2) {
-                    let first = heads.token(row, head, token);
-                    let second = match token + 1 {
-                        next if next < tokens => heads.token(row, head, next),
-                        _ => &none,
-                    };
-                    let panels = first.chunks(PANEL).zip(second.chunks(PANEL));
-                    for (index, (first, second)) in panels.enumerate() {
-                        let part = &mut part[index * panel + token / 2 * PANEL..][..PANEL];
-                        for ((place, first), second) in part.iter_mut().zip(first).zip(second) {
-                            *place = pair(*first, *second);
-                        }
-                    }
-                }
-            },
-        )
+        let head = width.next_multiple_of(PANEL) * tokens.div_ceil(2);
+        Self::new(heads, head, Order::Values)
     }
 
     fn head(&self, index: usize) -> &[u32] {
-        &self.pairs[index * self.head..][..self.head]
+        &self.pairs.values()[index * self.head..][..self.head]
+    }
+}
+
+/// In which order a head is packed.
+#[derive(Debug, Clone, Copy)]
+enum Order {
+    /// Pairs along the width, `[tokens / PANEL, width / 2, PANEL]`; tokens after the last repeat it, and nobody looks at their scores.
+    Keys,
+    /// Pairs along the tokens, `[width / PANEL, tokens / 2, PANEL]`, zeros after the last token and feature.
+    Values,
+}
+
+/// A head and where it goes, zeros so far.
+struct Pack<'a, T> {
+    heads: Heads<'a, T>,
+    place: [usize; 2],
+    part: &'a mut [u32],
+    by: Order,
+}
+
+impl<T: Value> Work for Pack<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn by<I: Instruction>(self) {
+        match self.by {
+            Order::Keys => self.keys(),
+            Order::Values => self.values(),
+        }
+    }
+}
+
+impl<T: Value> Pack<'_, T> {
+    #[inline(always)]
+    fn keys(self) {
+        let [_, _, tokens, width] = self.heads.dims;
+        let [row, head] = self.place;
+        let panels = self.part.chunks_exact_mut(width.div_ceil(2) * PANEL);
+        for (panel, part) in panels.enumerate() {
+            let first = panel * PANEL;
+            let count = PANEL.min(tokens - first);
+            gather_some::<T, SQUARE>(self.heads, [row, head, first], count, PANEL, part);
+        }
+    }
+
+    #[inline(always)]
+    fn values(self) {
+        let [_, _, tokens, width] = self.heads.dims;
+        let [row, head] = self.place;
+        let panel = tokens.div_ceil(2) * PANEL;
+        let none = vec![T::nearest(0.0); width];
+        for token in (0..tokens).step_by(2) {
+            let first = self.heads.token(row, head, token);
+            let second = match token + 1 {
+                next if next < tokens => self.heads.token(row, head, next),
+                _ => &none,
+            };
+            let panels = first.chunks(PANEL).zip(second.chunks(PANEL));
+            for (index, (first, second)) in panels.enumerate() {
+                let part = &mut self.part[index * panel + token / 2 * PANEL..][..PANEL];
+                for ((place, first), second) in part.iter_mut().zip(first).zip(second) {
+                    *place = pair(*first, *second);
+                }
+            }
+        }
     }
 }
 
@@ -261,7 +294,7 @@ impl<T: Value> Work for Block<'_, T> {
 /// Side of the squares in which tokens become columns and columns tokens.
 const SQUARE: usize = 8;
 
-/// Queries as columns of pairs, `[width / 2, columns]`.
+/// Queries as columns of pairs, `[width / 2, columns]`; nobody reads what is after the last.
 #[inline(always)]
 fn gather<T: Value>(
     query: Heads<'_, T>,
@@ -270,27 +303,27 @@ fn gather<T: Value>(
     columns: usize,
     scratch: &mut Scratch,
 ) {
+    let to = &mut scratch.query[..];
     if columns.is_multiple_of(SQUARE) {
-        gather_some::<T, SQUARE>(query, place, count, columns, scratch);
+        gather_some::<T, SQUARE>(query, place, count, columns, to);
     } else {
-        gather_some::<T, 1>(query, place, count, columns, scratch);
+        gather_some::<T, 1>(query, place, count, columns, to);
     }
 }
 
-/// The same, `N` at a time.
+/// Some tokens as columns of pairs, `N` at a time; columns after the last token repeat it.
 #[inline(always)]
 fn gather_some<T: Value, const N: usize>(
-    query: Heads<'_, T>,
+    heads: Heads<'_, T>,
     [row, head, first]: [usize; 3],
     count: usize,
     columns: usize,
-    scratch: &mut Scratch,
+    to: &mut [u32],
 ) {
     for left in (0..columns).step_by(N) {
         let mut tokens: [&[T]; N] = [&[]; N];
         for (i, token) in tokens.iter_mut().enumerate() {
-            // Columns after the last query repeat it; nobody reads them.
-            *token = query.token(row, head, first + (left + i).min(count - 1));
+            *token = heads.token(row, head, first + (left + i).min(count - 1));
         }
         let width = tokens[0].len();
         let whole = width - width % (2 * N);
@@ -303,7 +336,7 @@ fn gather_some<T: Value, const N: usize>(
                 }
             }
             for j in 0..N {
-                let line = &mut scratch.query[(start / 2 + j) * columns + left..][..N];
+                let line = &mut to[(start / 2 + j) * columns + left..][..N];
                 for i in 0..N {
                     line[i] = square[i][j];
                 }
@@ -311,7 +344,7 @@ fn gather_some<T: Value, const N: usize>(
         }
         for i in 0..N {
             for (j, pair) in pairs_of(&tokens[i][whole..]).enumerate() {
-                scratch.query[(whole / 2 + j) * columns + left + i] = pair;
+                to[(whole / 2 + j) * columns + left + i] = pair;
             }
         }
     }

@@ -10,11 +10,12 @@ use std::mem::MaybeUninit;
 #[cfg(target_arch = "x86_64")]
 use super::instruction::{Avx2, Avx512Vnni, AvxVnni};
 use super::{
-    convolution,
+    convolution, gated,
     instruction::{Instruction, Kind, Plain},
     linear,
     maps::{self, Block, Maps},
     rows::{self, Outliers, Rows},
+    weight::Sizes,
 };
 use crate::kernels::cpu::{
     half::Element,
@@ -52,14 +53,24 @@ macro_rules! kernels {
                 unsafe { linear::multiply::<$instruction, T, $tokens, $of_outputs>(job, task) };
             }
 
-            pub(super) fn of_tokens<T: Element>(layer: linear::Layer<'_, T>) -> Vec<T> {
-                let inputs = layer.weight.sizes.inputs;
+            $(#[target_feature(enable = $features)])?
+            fn multiply_gated<T: Element>(job: &linear::Job<'_, Value, T>, task: &Task) {
+                // SAFETY: whoever runs this has the instruction.
+                unsafe { gated::multiply::<$instruction, T, $tokens>(job, task) };
+            }
+
+            pub(super) fn of_tokens<T: Element>(layer: linear::Layer<'_, T>, gates: bool) -> Vec<T> {
+                let Sizes { inputs, outputs, .. } = layer.weight.sizes;
                 let rows = Rows::rounded(layer.input, inputs, |tokens, inputs, kept, scales| {
                     // SAFETY: a kind is one that the processor has.
                     unsafe { round_tokens(tokens, inputs, kept, scales) }
                 });
+                if gates {
+                    // SAFETY: as above.
+                    return layer.by(rows, outputs / 2, |job, task| unsafe { multiply_gated(job, task) });
+                }
                 // SAFETY: as above.
-                layer.by(rows, |job, task| unsafe { multiply_tokens(job, task) })
+                layer.by(rows, outputs, |job, task| unsafe { multiply_tokens(job, task) })
             }
 
             $(#[target_feature(enable = $features)])?
@@ -117,16 +128,20 @@ kernels!(
     "avx512f,avx512vnni"
 );
 
-/// What a linear layer gives, by a kind that the processor has.
-pub(super) fn of_tokens<T: Element>(kind: Kind, layer: linear::Layer<'_, T>) -> Vec<T> {
+/// What a linear layer gives, and GEGLU after it if it `gates`, by a kind that the processor has.
+pub(super) fn of_tokens<T: Element>(
+    kind: Kind,
+    layer: linear::Layer<'_, T>,
+    gates: bool,
+) -> Vec<T> {
     match kind {
-        Kind::Plain => plain::of_tokens(layer),
+        Kind::Plain => plain::of_tokens(layer, gates),
         #[cfg(target_arch = "x86_64")]
-        Kind::Avx2 => avx2::of_tokens(layer),
+        Kind::Avx2 => avx2::of_tokens(layer, gates),
         #[cfg(target_arch = "x86_64")]
-        Kind::AvxVnni => avx_vnni::of_tokens(layer),
+        Kind::AvxVnni => avx_vnni::of_tokens(layer, gates),
         #[cfg(target_arch = "x86_64")]
-        Kind::Avx512Vnni => avx512_vnni::of_tokens(layer),
+        Kind::Avx512Vnni => avx512_vnni::of_tokens(layer, gates),
     }
 }
 

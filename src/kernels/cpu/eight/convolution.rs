@@ -13,9 +13,8 @@ use std::{cell::RefCell, ops::Range};
 use rayon::prelude::*;
 
 use super::{
-    instruction::{Instruction, QUAD},
-    kept::Integer,
-    linear::signed,
+    instruction::{Instruction, QUAD, signed},
+    kept::{Integer, Outlier},
     maps::{Maps, Source},
     weight::{PANEL, Weight},
 };
@@ -120,6 +119,8 @@ pub(super) struct Room {
     scales: Vec<f32>,
     /// `[outputs, positions of the tiles]`
     sums: Vec<f32>,
+    /// What is kept apart of what a tap meets.
+    apart: Vec<Far>,
 }
 
 thread_local! {
@@ -127,7 +128,6 @@ thread_local! {
 }
 
 /// Frees this thread's working memory.
-#[cfg(feature = "serve")]
 pub(super) fn give_back() {
     ROOM.take();
 }
@@ -341,8 +341,11 @@ unsafe fn tile<I: Instruction, const R: usize, const N: usize>(
     unsafe {
         let mut sums = [[I::zero(); N]; R];
         for quad in 0..quads {
-            let quads: [I::Quads; N] =
-                std::array::from_fn(|n| I::quads(columns.add((quad * N + n) * I::LANES * QUAD)));
+            // No closures, which are not always inlined, and then lack the instruction.
+            let mut quads = [I::quads(columns.add(quad * N * I::LANES * QUAD)); N];
+            for n in 1..N {
+                quads[n] = I::quads(columns.add((quad * N + n) * I::LANES * QUAD));
+            }
             for r in 0..R {
                 let weight = I::weight(weights.add(quad * PANEL * QUAD + r * QUAD));
                 for n in 0..N {
@@ -354,7 +357,14 @@ unsafe fn tile<I: Instruction, const R: usize, const N: usize>(
     }
 }
 
-/// Adds what positions' values that are kept apart give at a tap.
+/// A value that is kept apart, at a column of a task.
+struct Far {
+    column: usize,
+    outlier: Outlier,
+}
+
+/// Adds what positions' values that are kept apart give at a tap: a panel of outputs after the other, whose sums stay near.
+#[inline(always)]
 fn add_outliers<V: Integer, T: Element>(
     job: &Job<'_, V, T>,
     task: &Task,
@@ -363,18 +373,36 @@ fn add_outliers<V: Integer, T: Element>(
     room: &mut Room,
 ) {
     let step = job.layer.geometry.stride[1];
+    room.apart.clear();
     for run in &room.runs {
         let Some(from) = run.from else { continue };
         for place in 0..run.count {
-            for (input, value) in job.maps.outliers(task.item, from + place * step) {
-                let (quad, byte) = (*input as usize / QUAD, *input as usize % QUAD);
-                let column = run.tile * wide + run.at + place;
-                let sums = room.sums[column..].iter_mut().step_by(width);
-                for (output, sum) in task.outputs.clone().zip(sums) {
-                    let panel = job.layer.weight.panel(tap, output / PANEL);
-                    let (weights, _) = panel[quad * PANEL * QUAD..].as_chunks::<QUAD>();
-                    *sum += value * signed(weights[output % PANEL], byte);
-                }
+            let outliers = job.maps.outliers(task.item, from + place * step);
+            let column = run.tile * wide + run.at + place;
+            let apart = outliers.iter().map(|outlier| Far {
+                column,
+                outlier: *outlier,
+            });
+            room.apart.extend(apart);
+        }
+    }
+    for first in task.outputs.clone().step_by(PANEL) {
+        let panel = job.layer.weight.panel(tap, first / PANEL);
+        let count = PANEL.min(task.outputs.end - first);
+        let sums = &mut room.sums[(first - task.outputs.start) * width..][..count * width];
+        for Far {
+            column,
+            outlier: (input, value),
+        } in &room.apart
+        {
+            let (quad, byte) = (*input as usize / QUAD, *input as usize % QUAD);
+            let (weights, _) = panel[quad * PANEL * QUAD..].as_chunks::<QUAD>();
+            let mut products = [0.0; PANEL];
+            for (product, weights) in products.iter_mut().zip(weights) {
+                *product = value * signed(*weights, byte);
+            }
+            for (sums, product) in sums.chunks_exact_mut(width).zip(products) {
+                sums[*column] += product;
             }
         }
     }

@@ -17,7 +17,7 @@ mod vectors;
 
 use std::sync::LazyLock;
 
-use super::kept::Integer;
+use super::kept::{Integer, Outlier};
 
 #[cfg(target_arch = "x86_64")]
 pub(super) use vectors::{Avx2, Avx512Vnni, AvxVnni};
@@ -106,6 +106,14 @@ pub(super) trait Instruction {
     /// The processor has the instructions, a value a lane is readable at `offsets` and writable at `to`.
     unsafe fn scaled(sums: Self::Sums, offsets: *const f32, scale: f32, to: *mut f32);
 
+    /// Adds to sums that are [`scaled`](Self::scaled) what a token's values that are kept apart give, one after the other, each step rounded by
+    /// itself; quads of `weights` are `stride` bytes apart.
+    ///
+    /// # Safety
+    ///
+    /// The processor has the instructions, a value a lane is readable and writable at `to`.
+    unsafe fn add_apart(apart: &[Outlier], weights: &[u8], stride: usize, to: *mut f32);
+
     /// Puts `values` times `scales` plus `addends`, each step rounded by itself.
     ///
     /// # Safety
@@ -125,6 +133,22 @@ pub(super) trait Instruction {
         scales: *const f32,
         to: *mut f32,
     );
+}
+
+/// A byte of a quad of weights.
+#[inline(always)]
+pub(super) fn signed(weights: [u8; QUAD], byte: usize) -> f32 {
+    // The byte goes to the top, and comes back with its sign.
+    let weights = i32::from_le_bytes(weights);
+    (weights << (8 * (QUAD - 1 - byte)) >> (8 * (QUAD - 1))) as f32
+}
+
+/// The quads of `lanes` outputs that a value at `input` meets, and by how many bits its weights are moved up to a lane's top.
+#[inline(always)]
+fn met(weights: &[u8], stride: usize, input: u32, lanes: usize) -> (&[u8], i32) {
+    let (quad, byte) = (input as usize / QUAD, input as usize % QUAD);
+    let quads = &weights[quad * stride..][..lanes * QUAD];
+    (quads, 8 * (QUAD - 1 - byte) as i32)
 }
 
 /// Adding 1.5 · 2^23 rounds to the nearest integer and leaves it in the low bits.
@@ -246,6 +270,18 @@ impl Instruction for Plain {
         for (lane, sum) in sums.into_iter().enumerate() {
             // SAFETY: the caller's promise.
             unsafe { *to.add(lane) = (sum - *offsets.add(lane) as i32) as f32 * scale };
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn add_apart(apart: &[Outlier], weights: &[u8], stride: usize, to: *mut f32) {
+        for (input, value) in apart {
+            let (quads, _) = met(weights, stride, *input, MOST);
+            let (quads, _) = quads.as_chunks::<QUAD>();
+            for (lane, quad) in quads.iter().enumerate() {
+                // SAFETY: the caller's promise.
+                unsafe { *to.add(lane) += value * signed(*quad, *input as usize % QUAD) };
+            }
         }
     }
 

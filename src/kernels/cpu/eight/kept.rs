@@ -8,7 +8,10 @@
 
 use std::mem::MaybeUninit;
 
-use crate::kernels::cpu::{memory, simd::written};
+use crate::kernels::cpu::{memory::Pooled, simd::written};
+
+/// A value that is kept apart: its place in the token, and itself.
+pub(super) type Outlier = (u32, f32);
 
 /// What activations are kept as.
 pub(super) trait Integer: Copy + Send + Sync + 'static {}
@@ -17,7 +20,7 @@ impl Integer for u8 {}
 impl Integer for i16 {}
 
 /// Values whose memory goes back to where it is used again.
-pub(super) struct Kept<V: Integer>(Vec<V>);
+pub(super) struct Kept<V: Integer>(Pooled<V>);
 
 impl<V: Integer> Kept<V> {
     /// `count` values.
@@ -28,21 +31,12 @@ impl<V: Integer> Kept<V> {
     pub(super) unsafe fn written(count: usize, write: impl FnOnce(&Places<V>)) -> Self {
         let write = |room: &mut [MaybeUninit<V>]| write(&Places(room.as_mut_ptr(), room.len()));
         // SAFETY: the caller's promise.
-        let values = unsafe { written(count, write) };
-        memory::used(&values);
-        Self(values)
+        Self(Pooled::new(unsafe { written(count, write) }))
     }
 
     #[inline(always)]
     pub(super) fn values(&self) -> &[V] {
-        &self.0
-    }
-}
-
-impl<V: Integer> Drop for Kept<V> {
-    fn drop(&mut self) {
-        memory::unused(&self.0);
-        memory::given(std::mem::take(&mut self.0));
+        self.0.values()
     }
 }
 

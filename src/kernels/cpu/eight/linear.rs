@@ -12,9 +12,9 @@ use rayon::prelude::*;
 
 use super::{
     instruction::{Instruction, QUAD},
-    kept::Integer,
-    rows::{Outlier, Rows},
-    weight::{PANEL, Weight},
+    kept::{Integer, Outlier},
+    rows::Rows,
+    weight::{PANEL, Sizes, Weight},
 };
 use crate::kernels::cpu::{
     executed::{Operands, count},
@@ -41,45 +41,67 @@ impl<T: Element> Layer<'_, T> {
         self.input.len() / self.weight.sizes.inputs
     }
 
-    /// What it gives of its tokens, `rows`, by a `compute` for one instruction: `[tokens, outputs]`.
+    /// What it gives of its tokens, `rows`, by a `compute` for one instruction that leaves `columns` of a token: `[tokens, columns]`.
     pub(super) fn by<V: Integer>(
         self,
         rows: Rows<V>,
+        columns: usize,
         compute: impl Fn(&Job<'_, V, T>, &Task) + Sync,
     ) -> Vec<T> {
-        let (tokens, outputs) = (self.tokens(), self.weight.sizes.outputs);
-        count(Operands::I8, tokens * self.weight.sizes.inputs * outputs);
+        let tokens = self.tokens();
+        let Sizes {
+            inputs, outputs, ..
+        } = self.weight.sizes;
+        count(Operands::I8, tokens * inputs * outputs);
         let write = |output: &mut Unwritten<T>| {
             let job = Job {
                 rows,
                 layer: self,
                 output: Output::new(output),
             };
-            let tasks = tasks(1, tokens, outputs);
+            let tasks = tasks(1, tokens, columns);
             let tasks = tasks.par_iter().with_max_len(1);
             tasks.for_each(|task| compute(&job, task));
         };
         // SAFETY: the tasks divide it without a gap.
-        unsafe { written(tokens * outputs, write) }
+        unsafe { written(tokens * columns, write) }
     }
 }
 
 /// A layer, its tokens in 8 bits, and where it goes.
 pub(super) struct Job<'a, V: Integer, T> {
-    rows: Rows<V>,
-    layer: Layer<'a, T>,
-    output: Output<T>,
+    pub(super) rows: Rows<V>,
+    pub(super) layer: Layer<'a, T>,
+    pub(super) output: Output<T>,
 }
 
-/// Outputs that follow each other, as a tile has them, padded: the layer's weights, the sums of integers, scales and biases.
-struct Outputs<'a, const N: usize> {
-    first: usize,
+/// Outputs as a tile has them, padded: the layer's weights, the sums of integers, scales and biases.
+pub(super) struct Outputs<'a, const N: usize> {
+    pub(super) first: usize,
     /// Those that the layer has.
     some: usize,
     weights: [&'a [u8]; N],
     offsets: [&'a [f32]; N],
     scales: [f32; WIDEST],
     biases: [f32; WIDEST],
+}
+
+impl<'a> Outputs<'a, 2> {
+    /// A vector of `lanes` outputs, and the one that comes half of all outputs later.
+    #[inline(always)]
+    pub(super) fn halves<T>(layer: &Layer<'a, T>, first: usize, lanes: usize) -> Self {
+        let place = |n: usize| first + n * layer.weight.sizes.outputs / 2;
+        let mut outputs = Self::over(layer, place, lanes);
+        (outputs.first, outputs.some) = (first, 2 * lanes);
+        for n in 0..2 {
+            let (part, to) = (place(n)..place(n) + lanes, n * lanes..(n + 1) * lanes);
+            outputs.scales[to.clone()].copy_from_slice(&layer.weight.scales[part.clone()]);
+            if let Some(bias) = layer.bias {
+                outputs.biases[to].copy_from_slice(&bias[part]);
+            }
+        }
+        outputs
+    }
 }
 
 impl<'a, const N: usize> Outputs<'a, N> {
@@ -90,9 +112,22 @@ impl<'a, const N: usize> Outputs<'a, N> {
         let last = end.next_multiple_of(PANEL) - lanes;
         let place = |n: usize| (first + n * lanes).min(last);
         let some = (end - first).min(N * lanes);
-        let mut outputs = Self {
-            first,
-            some,
+        let mut outputs = Self::over(layer, place, lanes);
+        (outputs.first, outputs.some) = (first, some);
+        let part = first..first + some;
+        outputs.scales[..some].copy_from_slice(&layer.weight.scales[part.clone()]);
+        if let Some(bias) = layer.bias {
+            outputs.biases[..some].copy_from_slice(&bias[part]);
+        }
+        outputs
+    }
+
+    /// Vectors of `lanes` outputs from some places on.
+    #[inline(always)]
+    fn over<T>(layer: &Layer<'a, T>, place: impl Fn(usize) -> usize, lanes: usize) -> Self {
+        Self {
+            first: 0,
+            some: 0,
             weights: std::array::from_fn(|n| {
                 &layer.weight.panel(0, place(n) / PANEL)[place(n) % PANEL * QUAD..]
             }),
@@ -101,13 +136,7 @@ impl<'a, const N: usize> Outputs<'a, N> {
             }),
             scales: [0.0; WIDEST],
             biases: [0.0; WIDEST],
-        };
-        let part = first..first + some;
-        outputs.scales[..some].copy_from_slice(&layer.weight.scales[part.clone()]);
-        if let Some(bias) = layer.bias {
-            outputs.biases[..some].copy_from_slice(&bias[part]);
         }
-        outputs
     }
 }
 
@@ -122,30 +151,161 @@ pub(super) unsafe fn multiply<I: Instruction, T: Element, const R: usize, const 
     task: &Task,
 ) {
     const { assert!(N * I::LANES <= WIDEST && PANEL.is_multiple_of(I::LANES)) };
-    let Job { rows, layer, .. } = job;
-    let depth = layer.weight.sizes.quads() * QUAD;
-    let values = rows.values.values();
-    assert!(task.rows.end * depth <= values.len());
     let firsts = task.columns.clone().step_by(N * I::LANES);
-    let outputs = firsts.map(|first| Outputs::<N>::of(layer, first, task.columns.end, I::LANES));
+    let end = task.columns.end;
+    let outputs = firsts.map(|first| Outputs::<N>::of(&job.layer, first, end, I::LANES));
     let outputs: Vec<_> = outputs.collect();
+    let mut lines = [[0.0; WIDEST]; R];
     // A token's outputs one after the other, so that memory is written in order; the weights come from the second-level cache.
-    for group in task.rows.clone().step_by(R) {
-        let count = R.min(task.rows.end - group);
-        // Tokens after the last repeat it; nobody keeps them.
-        let token = |r: usize| group + r.min(count - 1);
-        let apart: [&[Outlier]; R] = std::array::from_fn(|r| rows.outliers(token(r)));
+    for first in task.rows.clone().step_by(R) {
+        let group = Group::<R>::of(&job.rows, first, task.rows.end);
         for outputs in &outputs {
-            // SAFETY: the tokens are there, asserted above, and a panel's last quad has as many bytes as a vector takes from its place on.
-            let tile = unsafe {
-                let tokens: [*const I::Value; R] =
-                    std::array::from_fn(|r| values.as_ptr().add(token(r) * depth));
-                tile::<I, R, N>(depth / QUAD, tokens, outputs.weights.map(<[u8]>::as_ptr))
-            };
-            for r in 0..count {
-                // SAFETY: the caller's promise.
-                unsafe { put::<I, T, N>(job, group + r, &tile[r], apart[r], outputs) };
+            let whole = outputs.some == N * I::LANES;
+            let mut to = [std::ptr::null_mut(); R];
+            for (to, line) in to.iter_mut().zip(&mut lines) {
+                *to = line.as_mut_ptr();
             }
+            for (r, to) in to.iter_mut().enumerate().take(group.count) {
+                // SAFETY: no other task has these values of the token.
+                let places = unsafe { places(job, first + r, outputs) };
+                if let Some(straight) = T::straight(places).filter(|_| whole) {
+                    *to = straight;
+                }
+            }
+            // SAFETY: the caller's promise; a line, and a whole tile's places, have the lanes of `N` vectors.
+            unsafe { group.sums::<I, N>(job, outputs, to, I::LANES) };
+            for r in 0..group.count {
+                // SAFETY: as above.
+                let places = unsafe { places(job, first + r, outputs) };
+                if !whole || T::straight(places).is_none() {
+                    put(&lines[r], whole.then_some(N * I::LANES), places);
+                }
+            }
+        }
+    }
+}
+
+/// Where the outputs of a token go.
+///
+/// # Safety
+///
+/// No other task has these values of the token.
+#[inline(always)]
+unsafe fn places<'a, V: Integer, T, const N: usize>(
+    job: &'a Job<'_, V, T>,
+    token: usize,
+    outputs: &Outputs<'_, N>,
+) -> &'a mut Unwritten<T> {
+    let start = token * job.layer.weight.sizes.outputs + outputs.first;
+    // SAFETY: the caller's promise.
+    unsafe { job.output.part(start, outputs.some) }
+}
+
+/// Puts the first values of a line, as many as a whole tile has or fewer.
+#[inline(always)]
+fn put<T: Element>(line: &[f32; WIDEST], whole: Option<usize>, places: &mut Unwritten<T>) {
+    if let Some(whole) = whole {
+        // A count that the compiler knows.
+        let (places, line) = (&mut places[..whole], &line[..whole]);
+        for (place, value) in places.iter_mut().zip(line) {
+            place.write(T::nearest(*value));
+        }
+        return;
+    }
+    for (place, value) in places.iter_mut().zip(line) {
+        place.write(T::nearest(*value));
+    }
+}
+
+/// Tokens of a tile; those after the last repeat it, and nobody keeps what they give.
+pub(super) struct Group<'a, const R: usize> {
+    first: usize,
+    pub(super) count: usize,
+    /// Their values that are kept apart.
+    apart: [&'a [Outlier]; R],
+}
+
+impl<'a, const R: usize> Group<'a, R> {
+    #[inline(always)]
+    pub(super) fn of<V: Integer>(rows: &'a Rows<V>, first: usize, end: usize) -> Self {
+        let count = R.min(end - first);
+        let mut apart: [&[Outlier]; R] = [&[]; R];
+        for r in 0..count {
+            apart[r] = rows.outliers(first + r);
+        }
+        Self {
+            first,
+            count,
+            apart,
+        }
+    }
+
+    /// Puts what every token gives of `N` vectors of outputs: the first where `to` says, each other `apart` after the one before.
+    ///
+    /// # Safety
+    ///
+    /// The processor has the instruction, and a vector's lanes are writable in all these places.
+    #[inline(always)]
+    pub(super) unsafe fn sums<I: Instruction, const N: usize>(
+        &self,
+        job: &Job<'_, I::Value, impl Element>,
+        outputs: &Outputs<'_, N>,
+        to: [*mut f32; R],
+        apart: usize,
+    ) {
+        let quads = job.layer.weight.sizes.quads();
+        let (values, depth) = (job.rows.values.values(), quads * QUAD);
+        assert!((self.first + self.count) * depth <= values.len());
+        let (mut tokens, mut scales) = ([values.as_ptr(); R], [0.0; R]);
+        let mut weights = [outputs.weights[0].as_ptr(); N];
+        for r in 0..R {
+            let token = self.first + r.min(self.count - 1);
+            tokens[r] = values[token * depth..].as_ptr();
+            scales[r] = job.rows.scales[token];
+        }
+        for n in 1..N {
+            weights[n] = outputs.weights[n].as_ptr();
+        }
+        // SAFETY: the tokens are there, asserted above, and a panel's last quad has as many bytes as a vector takes from its place on; the
+        // rest is the caller's promise.
+        unsafe {
+            let tile = tile::<I, R, N>(quads, tokens, weights);
+            // By numbers that the compiler knows, or the sums would be kept in memory.
+            for r in 0..R {
+                for n in 0..N {
+                    let offsets = outputs.offsets[n].as_ptr();
+                    I::scaled(tile[r][n], offsets, scales[r], to[r].add(n * apart));
+                }
+            }
+            for r in 0..self.count {
+                for n in 0..N {
+                    self.finish::<I, N>(outputs, [r, n], to[r].add(n * apart));
+                }
+            }
+        }
+    }
+
+    /// Adds to the sums of a token and a vector of outputs, under the token's scale, what its values that are kept apart give, and puts them
+    /// under the outputs' scales, with the bias.
+    ///
+    /// # Safety
+    ///
+    /// The processor has the instruction, and a vector's lanes are writable at `to`.
+    #[inline(always)]
+    unsafe fn finish<I: Instruction, const N: usize>(
+        &self,
+        outputs: &Outputs<'_, N>,
+        [r, n]: [usize; 2],
+        to: *mut f32,
+    ) {
+        let place = n * I::LANES;
+        let (scales, biases) = (&outputs.scales[place..], &outputs.biases[place..]);
+        // SAFETY: the caller's promise; scales and biases have the lanes of `N` vectors.
+        unsafe {
+            if !self.apart[r].is_empty() {
+                I::add_apart(self.apart[r], outputs.weights[n], PANEL * QUAD, to);
+            }
+            I::moved(to, scales.as_ptr(), biases.as_ptr(), to);
         }
     }
 }
@@ -165,78 +325,18 @@ unsafe fn tile<I: Instruction, const R: usize, const N: usize>(
     unsafe {
         let mut sums = [[I::zero(); N]; R];
         for quad in 0..quads {
-            let weights: [I::Weights; N] =
-                std::array::from_fn(|n| I::weights(weights[n].add(quad * PANEL * QUAD)));
+            // No closures, which are not always inlined, and then lack the instruction.
+            let mut vectors = [I::weights(weights[0].add(quad * PANEL * QUAD)); N];
+            for n in 1..N {
+                vectors[n] = I::weights(weights[n].add(quad * PANEL * QUAD));
+            }
             for r in 0..R {
                 let quad = I::quad(tokens[r].add(quad * QUAD));
                 for n in 0..N {
-                    sums[r][n] = I::add(sums[r][n], quad, weights[n]);
+                    sums[r][n] = I::add(sums[r][n], quad, vectors[n]);
                 }
             }
         }
         sums
     }
-}
-
-/// Puts a token's sums where they belong, under its scale and the outputs', with what its values that are kept `apart` give, and with the
-/// bias.
-///
-/// # Safety
-///
-/// The processor has the instruction.
-#[inline(always)]
-unsafe fn put<I: Instruction, T: Element, const N: usize>(
-    job: &Job<'_, I::Value, T>,
-    token: usize,
-    sums: &[I::Sums; N],
-    apart: &[Outlier],
-    outputs: &Outputs<'_, N>,
-) {
-    let start = token * job.layer.weight.sizes.outputs + outputs.first;
-    // SAFETY: no other task has these values of the token.
-    let places = unsafe { job.output.part(start, outputs.some) };
-    let mut line = [0.0; WIDEST];
-    let straight = T::straight(places).filter(|_| outputs.some == N * I::LANES);
-    let values = line.as_mut_ptr();
-    let to = straight.unwrap_or(values);
-    for n in 0..N {
-        let place = n * I::LANES;
-        let (scales, biases) = (&outputs.scales[place..], &outputs.biases[place..]);
-        // SAFETY: the processor has the instruction; all have the lanes of `N` vectors.
-        unsafe {
-            let (offsets, scale) = (outputs.offsets[n].as_ptr(), job.rows.scales[token]);
-            let to = to.add(place);
-            I::scaled(sums[n], offsets, scale, to);
-            if !apart.is_empty() {
-                let weights = &outputs.weights[n];
-                add_apart(apart, weights, std::slice::from_raw_parts_mut(to, I::LANES));
-            }
-            I::moved(to, scales.as_ptr(), biases.as_ptr(), to);
-        }
-    }
-    if straight.is_none() {
-        for (place, value) in places.iter_mut().zip(&line) {
-            place.write(T::nearest(*value));
-        }
-    }
-}
-
-/// Adds to a vector's `sums` what a token's values that are kept apart give.
-#[inline(always)]
-fn add_apart(apart: &[Outlier], weights: &[u8], sums: &mut [f32]) {
-    for (input, value) in apart {
-        let (quad, byte) = (*input as usize / QUAD, *input as usize % QUAD);
-        let (weights, _) = weights[quad * PANEL * QUAD..].as_chunks::<QUAD>();
-        for (sum, weights) in sums.iter_mut().zip(weights) {
-            *sum += value * signed(*weights, byte);
-        }
-    }
-}
-
-/// A byte of a quad of weights.
-#[inline(always)]
-pub(super) fn signed(weights: [u8; QUAD], byte: usize) -> f32 {
-    // The byte goes to the top, and comes back with its sign.
-    let weights = i32::from_le_bytes(weights);
-    (weights << (8 * (QUAD - 1 - byte)) >> (8 * (QUAD - 1))) as f32
 }

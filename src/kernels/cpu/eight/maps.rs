@@ -14,8 +14,8 @@ use rayon::prelude::*;
 
 use super::{
     instruction::{Instruction, QUAD, ROUNDER},
-    kept::{Integer, Kept, Places},
-    rows::{LANES, LARGE, Outlier, Outliers, Step},
+    kept::{Integer, Kept, Outlier, Places},
+    rows::{LANES, LARGE, Outliers, Step},
 };
 use crate::kernels::cpu::{
     half::Element,
@@ -63,7 +63,6 @@ thread_local! {
 }
 
 /// Frees this thread's working memory.
-#[cfg(feature = "serve")]
 pub(super) fn give_back() {
     ROOM.take();
 }
@@ -218,28 +217,25 @@ fn put<I: Instruction, T: Element>(
         let start = ((item * quads + quad) * source.positions + first) * QUAD;
         // SAFETY: no other block has these positions.
         let places = unsafe { kept.part(start, count * QUAD) };
-        let (places, _) = places.as_chunks_mut::<QUAD>();
-        let integer = |lane: usize, i: usize| {
-            let value = lines[i][lane];
-            let value = if value.abs() > limits[lane] {
-                0.0
-            } else {
-                value
-            };
-            (value * inverses[lane] + ROUNDER).to_bits()
-        };
-        let kept = |lane: usize| {
-            let integers = std::array::from_fn(|i| integer(lane, i));
-            I::kept_together(integers).map(std::mem::MaybeUninit::new)
-        };
-        if let Ok(whole) = <&mut [_; BLOCK]>::try_from(&mut *places) {
+        // No closures, which are not always inlined, and then lack the instructions.
+        let mut integers = [[0; BLOCK]; QUAD];
+        for (integers, line) in integers.iter_mut().zip(lines) {
             for lane in 0..BLOCK {
-                whole[lane] = kept(lane);
+                let value = if line[lane].abs() > limits[lane] {
+                    0.0
+                } else {
+                    line[lane]
+                };
+                integers[lane] = (value * inverses[lane] + ROUNDER).to_bits();
             }
-        } else {
-            for (lane, place) in places.iter_mut().enumerate() {
-                *place = kept(lane);
-            }
+        }
+        let mut block = [[I::kept(0); QUAD]; BLOCK];
+        for lane in 0..BLOCK {
+            let [a, b, c, d] = &integers;
+            block[lane] = I::kept_together([a[lane], b[lane], c[lane], d[lane]]);
+        }
+        for (place, value) in places.iter_mut().zip(block.as_flattened()) {
+            place.write(*value);
         }
     }
 }

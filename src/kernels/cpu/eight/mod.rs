@@ -5,6 +5,7 @@
 
 mod compiled;
 mod convolution;
+mod gated;
 mod instruction;
 mod kept;
 mod linear;
@@ -16,6 +17,7 @@ mod weight;
 
 use compiled::{fill, of_maps, of_tokens};
 use convolution::Layer as Convolution;
+pub(crate) use gated::suits as suits_gated;
 use instruction::Kind;
 use linear::Layer as Linear;
 pub(crate) use maps::Source;
@@ -24,7 +26,6 @@ pub(crate) use weight::{Sizes, Weight, rounded};
 use super::{convolution::Geometry, half::Element, product::Output};
 
 /// Frees this thread's working memory.
-#[cfg(feature = "serve")]
 pub(super) fn give_back() {
     convolution::give_back();
     maps::give_back();
@@ -41,6 +42,34 @@ fn linear_by<T: Element>(
     weight: Weight<'_>,
     bias: Option<&[f32]>,
 ) -> Vec<T> {
+    of_tokens(kind, layer_of(input, weight, bias), false)
+}
+
+/// [`linear`] with GEGLU after it, for what [`suits_gated`], rounded once: `[tokens, outputs / 2]`.
+pub(crate) fn linear_gated<T: Element>(
+    input: &[T],
+    weight: Weight<'_>,
+    bias: Option<&[f32]>,
+) -> Vec<T> {
+    gated_by(Kind::best(), input, weight, bias)
+}
+
+fn gated_by<T: Element>(
+    kind: Kind,
+    input: &[T],
+    weight: Weight<'_>,
+    bias: Option<&[f32]>,
+) -> Vec<T> {
+    let outputs = weight.sizes.outputs;
+    assert!(outputs.is_multiple_of(2) && suits_gated(outputs / 2));
+    of_tokens(kind, layer_of(input, weight, bias), true)
+}
+
+fn layer_of<'a, T: Element>(
+    input: &'a [T],
+    weight: Weight<'a>,
+    bias: Option<&'a [f32]>,
+) -> Linear<'a, T> {
     let Sizes {
         inputs,
         outputs,
@@ -48,12 +77,11 @@ fn linear_by<T: Element>(
     } = weight.sizes;
     assert_eq!((input.len() % inputs, taps), (0, 1));
     assert!(bias.is_none_or(|bias| bias.len() == outputs));
-    let layer = Linear {
+    Linear {
         input,
         weight,
         bias,
-    };
-    of_tokens(kind, layer)
+    }
 }
 
 /// Maps through a convolution, `[rows, channels, height, width]`.

@@ -16,7 +16,7 @@ use rayon::prelude::*;
 
 use super::{
     instruction::{Instruction, MOST, QUAD, nearest},
-    kept::{Integer, Kept, Places},
+    kept::{Integer, Kept, Outlier, Places},
 };
 use crate::kernels::cpu::half::Element;
 
@@ -33,9 +33,6 @@ pub(super) const STEPS: f32 = 127.0;
 
 /// Sums that are kept side by side, whatever vectors the processor has: the order of additions is the same everywhere.
 pub(super) const LANES: usize = MOST;
-
-/// A value that is kept apart: its place in the token, and itself.
-pub(super) type Outlier = (u32, f32);
 
 /// The values of a block of tokens that are kept apart.
 #[derive(Debug, Default)]
@@ -182,7 +179,10 @@ unsafe fn round_token<I: Instruction>(
     let (kept_groups, kept_rest) = kept.as_chunks_mut::<LANES>();
     for (kept, group) in kept_groups.iter_mut().zip(groups) {
         // SAFETY: the caller's promise.
-        *kept = unsafe { I::rounded(group, inverse) }.map(MaybeUninit::new);
+        let rounded = unsafe { I::rounded(group, inverse) };
+        for (kept, value) in kept.iter_mut().zip(rounded) {
+            kept.write(value);
+        }
     }
     for (kept, value) in kept_rest.iter_mut().zip(rest) {
         kept.write(I::kept(nearest(*value * inverse)));
@@ -217,23 +217,26 @@ fn squares(token: &[f32]) -> f32 {
 /// The largest magnitude up to `limit`.
 #[inline(always)]
 fn largest(token: &[f32], limit: f32) -> f32 {
-    let larger = |most: f32, value: f32| {
-        let size = value.abs();
-        if size <= limit && size > most {
-            size
-        } else {
-            most
-        }
-    };
     let mut most = [0.0; LANES];
     let (groups, rest) = token.as_chunks::<LANES>();
     for group in groups {
         for (most, value) in most.iter_mut().zip(group) {
-            *most = larger(*most, *value);
+            *most = larger(*most, *value, limit);
         }
     }
     for (most, value) in most.iter_mut().zip(rest) {
-        *most = larger(*most, *value);
+        *most = larger(*most, *value, limit);
     }
     most.into_iter().fold(0.0, f32::max)
+}
+
+/// The size of `value`, if that is more than `most` and no more than `limit`.
+#[inline(always)]
+fn larger(most: f32, value: f32, limit: f32) -> f32 {
+    let size = value.abs();
+    if size <= limit && size > most {
+        size
+    } else {
+        most
+    }
 }

@@ -3,6 +3,7 @@
 use ::half::bf16;
 
 use super::{instruction::Kind, *};
+use crate::kernels::cpu::gate::gated;
 use crate::kernels::cpu::norm::{Affine, group_norm, group_shifts};
 
 /// Values of -1 to 1 that have nothing to do with each other.
@@ -337,6 +338,30 @@ fn bf16_is_read_exactly_and_rounded_once() {
     assert_eq!(bits(&found), bits(&widened(&halves(&expected))));
 }
 
+/// As the layer and then the gate, rounded once, with values kept apart on the way.
+#[test]
+fn gates_are_part_of_a_layer() {
+    for [tokens, inputs, inner] in [[1, 64, 16], [77, 203, 80], [400, 66, 272]] {
+        let sample = Sample::of(Sizes {
+            outputs: 2 * inner,
+            inputs,
+            taps: 1,
+        });
+        let (mut input, bias) = (drawn(tokens * inputs, 0), drawn(2 * inner, 2));
+        input[tokens * inputs - 1] = 40.0;
+        for bias in [None, Some(&bias[..])] {
+            let sums = over_tokens(&input, sample.weight(), bias);
+            let found = by_all(|kind| gated_by(kind, &input, sample.weight(), bias));
+            assert_eq!(bits(&found), bits(&gated(&sums, inner)));
+            let input = halves(&input);
+            let sums = over_tokens(&widened(&input), sample.weight(), bias);
+            let found = by_all(|kind| widened(&gated_by(kind, &input, sample.weight(), bias)));
+            let expected = widened(&halves(&gated(&sums, inner)));
+            assert_eq!(bits(&found), bits(&expected));
+        }
+    }
+}
+
 #[test]
 fn maps_in_bf16_are_read_exactly_and_added_to_before_they_are_rounded() {
     let geometry = geometry(2, [64, 70], [9, 8], [3, 1, 1, 1]);
@@ -402,10 +427,19 @@ fn threads_change_nothing() {
     });
     let geometry = geometry(2, [96, 130], [17, 19], [3, 1, 1, 1]);
     let (input, bias) = (drawn(2 * 96 * 17 * 19, 0), drawn(130, 2));
+    let gates = Sample::of(Sizes {
+        outputs: 544,
+        inputs: 96,
+        taps: 1,
+    });
     let on = |threads: usize| {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
-        let run = || convolve(maps(&input, geometry), sample.weight(), &bias, geometry);
-        bits(&pool.build().unwrap().install(run))
+        let run = || {
+            let convolved = convolve(maps(&input, geometry), sample.weight(), &bias, geometry);
+            let gated = linear_gated(&input, gates.weight(), None);
+            [bits(&convolved), bits(&gated)]
+        };
+        pool.build().unwrap().install(run)
     };
     let alone = on(1);
     assert!([2, 3, 5].into_iter().all(|threads| on(threads) == alone));

@@ -238,7 +238,6 @@ fn in_space(work: impl FnOnce(&mut Space)) {
 }
 
 /// Frees this thread's working memory.
-#[cfg(feature = "serve")]
 pub(super) fn give_back() {
     ROOM.take();
     SPACE.take();

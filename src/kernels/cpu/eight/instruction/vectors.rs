@@ -8,19 +8,20 @@
 )]
 
 use std::arch::x86_64::{
-    __m128, __m256i, __m512i, _mm_add_ps, _mm_cvtepi32_ps, _mm_hadd_epi32, _mm_loadu_ps,
-    _mm_loadu_si128, _mm_mul_ps, _mm_set1_epi8, _mm_set1_epi32, _mm_set1_ps, _mm_storeu_ps,
-    _mm_storeu_si128, _mm_xor_si128, _mm256_add_epi32, _mm256_add_ps, _mm256_castsi256_si128,
-    _mm256_cvtepi8_epi16, _mm256_cvtepi32_ps, _mm256_cvtps_epi32, _mm256_dpbusd_avx_epi32,
-    _mm256_extracti128_si256, _mm256_loadu_ps, _mm256_loadu_si256, _mm256_madd_epi16,
-    _mm256_mul_ps, _mm256_set1_epi32, _mm256_set1_epi64x, _mm256_set1_ps, _mm256_setzero_si256,
+    __m128, __m256i, __m512i, _mm_add_ps, _mm_cvtepi32_ps, _mm_cvtsi32_si128, _mm_hadd_epi32,
+    _mm_loadu_ps, _mm_loadu_si128, _mm_mul_ps, _mm_set1_epi8, _mm_set1_epi32, _mm_set1_ps,
+    _mm_sll_epi32, _mm_srai_epi32, _mm_storeu_ps, _mm_storeu_si128, _mm_xor_si128,
+    _mm256_add_epi32, _mm256_add_ps, _mm256_castsi256_si128, _mm256_cvtepi8_epi16,
+    _mm256_cvtepi32_ps, _mm256_cvtps_epi32, _mm256_dpbusd_avx_epi32, _mm256_extracti128_si256,
+    _mm256_loadu_ps, _mm256_loadu_si256, _mm256_madd_epi16, _mm256_mul_ps, _mm256_set1_epi32,
+    _mm256_set1_epi64x, _mm256_set1_ps, _mm256_setzero_si256, _mm256_sll_epi32, _mm256_srai_epi32,
     _mm256_storeu_ps, _mm256_sub_epi32, _mm512_add_ps, _mm512_castps_si512, _mm512_cvtepi32_epi8,
     _mm512_cvtepi32_ps, _mm512_cvtps_epi32, _mm512_dpbusd_epi32, _mm512_loadu_ps,
     _mm512_loadu_si512, _mm512_mul_ps, _mm512_set1_epi32, _mm512_set1_ps, _mm512_setzero_si512,
-    _mm512_storeu_ps, _mm512_sub_epi32,
+    _mm512_sll_epi32, _mm512_srai_epi32, _mm512_storeu_ps, _mm512_sub_epi32,
 };
 
-use super::{Instruction, MOST, Plain, QUAD, ROUNDER};
+use super::{Instruction, MOST, Outlier, Plain, QUAD, ROUNDER, met};
 
 /// Products in 16 bits, two of which are summed at once; the two sums of a lane lie side by side until the end.
 #[derive(Debug, Clone, Copy)]
@@ -96,6 +97,22 @@ impl Instruction for Avx2 {
     unsafe fn scaled(sums: __m256i, _offsets: *const f32, scale: f32, to: *mut f32) {
         // SAFETY: the caller's promise.
         unsafe { _mm_storeu_ps(to, _mm_mul_ps(Self::whole(sums), _mm_set1_ps(scale))) };
+    }
+
+    #[inline(always)]
+    unsafe fn add_apart(apart: &[Outlier], weights: &[u8], stride: usize, to: *mut f32) {
+        // SAFETY: the caller's promise; what is met is a vector.
+        unsafe {
+            let mut sums = _mm_loadu_ps(to);
+            for (input, value) in apart {
+                let (quads, left) = met(weights, stride, *input, Self::LANES);
+                let quads = _mm_loadu_si128(quads.as_ptr().cast());
+                let weights = _mm_srai_epi32::<24>(_mm_sll_epi32(quads, _mm_cvtsi32_si128(left)));
+                let products = _mm_mul_ps(_mm_cvtepi32_ps(weights), _mm_set1_ps(*value));
+                sums = _mm_add_ps(sums, products);
+            }
+            _mm_storeu_ps(to, sums);
+        }
     }
 
     #[inline(always)]
@@ -192,6 +209,23 @@ impl Instruction for AvxVnni {
             let sums = _mm256_sub_epi32(sums, _mm256_cvtps_epi32(_mm256_loadu_ps(offsets)));
             let scaled = _mm256_mul_ps(_mm256_cvtepi32_ps(sums), _mm256_set1_ps(scale));
             _mm256_storeu_ps(to, scaled);
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn add_apart(apart: &[Outlier], weights: &[u8], stride: usize, to: *mut f32) {
+        // SAFETY: the caller's promise; what is met is a vector.
+        unsafe {
+            let mut sums = _mm256_loadu_ps(to);
+            for (input, value) in apart {
+                let (quads, left) = met(weights, stride, *input, Self::LANES);
+                let quads = _mm256_loadu_si256(quads.as_ptr().cast());
+                let weights =
+                    _mm256_srai_epi32::<24>(_mm256_sll_epi32(quads, _mm_cvtsi32_si128(left)));
+                let products = _mm256_mul_ps(_mm256_cvtepi32_ps(weights), _mm256_set1_ps(*value));
+                sums = _mm256_add_ps(sums, products);
+            }
+            _mm256_storeu_ps(to, sums);
         }
     }
 
@@ -304,6 +338,23 @@ impl Instruction for Avx512Vnni {
             let sums = _mm512_sub_epi32(sums, _mm512_cvtps_epi32(_mm512_loadu_ps(offsets)));
             let scaled = _mm512_mul_ps(_mm512_cvtepi32_ps(sums), _mm512_set1_ps(scale));
             _mm512_storeu_ps(to, scaled);
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn add_apart(apart: &[Outlier], weights: &[u8], stride: usize, to: *mut f32) {
+        // SAFETY: the caller's promise; what is met is a vector.
+        unsafe {
+            let mut sums = _mm512_loadu_ps(to);
+            for (input, value) in apart {
+                let (quads, left) = met(weights, stride, *input, Self::LANES);
+                let quads = _mm512_loadu_si512(quads.as_ptr().cast());
+                let weights =
+                    _mm512_srai_epi32::<24>(_mm512_sll_epi32(quads, _mm_cvtsi32_si128(left)));
+                let products = _mm512_mul_ps(_mm512_cvtepi32_ps(weights), _mm512_set1_ps(*value));
+                sums = _mm512_add_ps(sums, products);
+            }
+            _mm512_storeu_ps(to, sums);
         }
     }
 
