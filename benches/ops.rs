@@ -14,7 +14,7 @@ mod harness;
 use std::collections::BTreeMap;
 
 use afterimage::nn::layer_norm::LayerNorm;
-use afterimage::ops::{self, Precision};
+use afterimage::ops::{self, Precision, Reuse};
 use afterimage::weights::{Storage, WeightSource, load_strict};
 use burn::module::{Module, ModuleDisplay, Param};
 use burn::nn::conv::{Conv2d, Conv2dConfig};
@@ -259,5 +259,6 @@ fn main() {
     let (sides, filters): (Vec<_>, Vec<_>) =
         arguments.partition(|word| Side::named(word).is_some());
     let side = sides.first().and_then(|word| Side::named(word));
+    let _reuse = Reuse::new(); // as in runs
     harness::report(cases(side.unwrap_or(Side::Ours)), &filters);
 }
