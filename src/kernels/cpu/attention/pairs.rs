@@ -52,8 +52,9 @@ impl Value for f32 {
 /// Two values that are multiplied at once, the first in the lower half.
 #[inline(always)]
 fn pair<T: Value>(first: T, second: T) -> u32 {
-    let [first, second] = [first, second].map(|value| u32::from(value.multiplied().to_bits()));
-    first | second << 16
+    // No closures, which are not always inlined, and then lack the kernel's instructions.
+    let first = u32::from(first.multiplied().to_bits());
+    first | u32::from(second.multiplied().to_bits()) << 16
 }
 
 /// The pairs of a line; what stands alone is followed by zero.
@@ -390,11 +391,15 @@ fn scatter_some<T: Value, const N: usize>(
             }
             for i in 0..N.min(count - left) {
                 let place = (left + i) * token + start + top;
-                let features = square[i].map(|value| MaybeUninit::new(T::nearest(value)));
                 if top + N <= width {
-                    output[place..place + N].copy_from_slice(&features);
+                    for (to, value) in output[place..place + N].iter_mut().zip(&square[i]) {
+                        to.write(T::nearest(*value));
+                    }
                 } else {
-                    output[place..place + width - top].copy_from_slice(&features[..width - top]);
+                    let to = &mut output[place..place + width - top];
+                    for (to, value) in to.iter_mut().zip(&square[i]) {
+                        to.write(T::nearest(*value));
+                    }
                 }
             }
         }

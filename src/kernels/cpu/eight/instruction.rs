@@ -7,8 +7,9 @@
 #![allow(
     clippy::cast_ptr_alignment,
     clippy::inline_always,
+    clippy::needless_range_loop,
     unsafe_code,
-    reason = "one instruction set runs through all of a kernel; no load wants an alignment; vector loads take pointers, and \
+    reason = "one instruction set runs through all of a kernel; no load wants an alignment; index lanes; vector loads take pointers, and \
               instructions are there on some processors only; every caller passes the room it checked"
 )]
 
@@ -57,6 +58,38 @@ pub(super) trait Instruction {
     #[inline(always)]
     unsafe fn rounded(values: &[f32; MOST], inverse: f32) -> [Self::Value; MOST] {
         values.map(|value| Self::kept(nearest(value * inverse)))
+    }
+
+    /// Sums of squares and the largest magnitudes up to `limit` of every lane's values; groups of them follow each other.
+    ///
+    /// # Safety
+    ///
+    /// The processor has the instructions.
+    #[inline(always)]
+    unsafe fn measured(groups: &[[f32; MOST]], limit: f32) -> [[f32; MOST]; 2] {
+        let [mut squares, mut most] = [[0.0; MOST]; 2];
+        for group in groups {
+            for lane in 0..MOST {
+                let value = group[lane];
+                squares[lane] += value * value;
+                most[lane] = larger(most[lane], value, limit);
+            }
+        }
+        [squares, most]
+    }
+
+    /// Which of the values, by bits, are larger than `limit`.
+    ///
+    /// # Safety
+    ///
+    /// The processor has the instructions.
+    #[inline(always)]
+    unsafe fn beyond(values: &[f32; MOST], limit: f32) -> u16 {
+        let mut found = 0;
+        for (lane, value) in values.iter().enumerate() {
+            found |= u16::from(value.abs() > limit) << lane;
+        }
+        found
     }
 
     /// # Safety
@@ -158,6 +191,17 @@ pub(super) const ROUNDER: f32 = 12_582_912.0;
 #[inline(always)]
 pub(super) fn nearest(value: f32) -> i8 {
     ((value + ROUNDER).to_bits() as u8).cast_signed()
+}
+
+/// The size of `value`, if that is more than `most` and no more than `limit`.
+#[inline(always)]
+pub(super) fn larger(most: f32, value: f32, limit: f32) -> f32 {
+    let size = value.abs();
+    if size <= limit && size > most {
+        size
+    } else {
+        most
+    }
 }
 
 /// Which of them.

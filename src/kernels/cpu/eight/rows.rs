@@ -15,7 +15,7 @@ use std::mem::MaybeUninit;
 use rayon::prelude::*;
 
 use super::{
-    instruction::{Instruction, MOST, QUAD, nearest},
+    instruction::{Instruction, MOST, QUAD, larger, nearest},
     kept::{Integer, Kept, Outlier, Places},
 };
 use crate::kernels::cpu::half::Element;
@@ -165,17 +165,29 @@ unsafe fn round_token<I: Instruction>(
     kept: &mut [MaybeUninit<I::Value>],
     outliers: &mut Outliers,
 ) -> f32 {
-    let limit = LARGE * (squares(token) / token.len() as f32).sqrt();
+    let (groups, rest) = token.as_chunks::<LANES>();
+    // SAFETY: the caller's promise.
+    let [mut squares, most] = unsafe { I::measured(groups, f32::INFINITY) };
+    for (sum, value) in squares.iter_mut().zip(rest) {
+        *sum += value * value;
+    }
+    let limit = LARGE * (squares.iter().sum::<f32>() / token.len() as f32).sqrt();
     if !limit.is_finite() {
         kept.fill(MaybeUninit::new(I::kept(0)));
         return f32::NAN;
     }
-    let most = largest(token, f32::INFINITY);
+    let most = largest(most, rest, f32::INFINITY);
     let apart = most > limit;
-    let Step { inverse, scale } = Step::of(if apart { largest(token, limit) } else { most });
+    let most = if apart {
+        // SAFETY: the caller's promise.
+        let [_, most] = unsafe { I::measured(groups, limit) };
+        largest(most, rest, limit)
+    } else {
+        most
+    };
+    let Step { inverse, scale } = Step::of(most);
     let (kept, padding) = kept.split_at_mut(token.len());
     padding.fill(MaybeUninit::new(I::kept(0)));
-    let (groups, rest) = token.as_chunks::<LANES>();
     let (kept_groups, kept_rest) = kept.as_chunks_mut::<LANES>();
     for (kept, group) in kept_groups.iter_mut().zip(groups) {
         // SAFETY: the caller's promise.
@@ -188,55 +200,31 @@ unsafe fn round_token<I: Instruction>(
         kept.write(I::kept(nearest(*value * inverse)));
     }
     if apart {
-        for (place, value) in token.iter().enumerate() {
+        for (index, group) in groups.iter().enumerate() {
+            // SAFETY: the caller's promise.
+            let mut beyond = unsafe { I::beyond(group, limit) };
+            while beyond != 0 {
+                let lane = beyond.trailing_zeros() as usize;
+                kept_groups[index][lane] = MaybeUninit::new(I::kept(0));
+                outliers.push(index * LANES + lane, group[lane]);
+                beyond &= beyond - 1;
+            }
+        }
+        for (place, value) in rest.iter().enumerate() {
             if value.abs() > limit {
-                kept[place] = MaybeUninit::new(I::kept(0));
-                outliers.push(place, *value);
+                kept_rest[place] = MaybeUninit::new(I::kept(0));
+                outliers.push(groups.len() * LANES + place, *value);
             }
         }
     }
     scale
 }
 
-/// The sum of squares.
+/// The largest of lanes' magnitudes, and of the `rest` of a token's up to `limit`.
 #[inline(always)]
-fn squares(token: &[f32]) -> f32 {
-    let mut sums = [0.0; LANES];
-    let (groups, rest) = token.as_chunks::<LANES>();
-    for group in groups {
-        for (sum, value) in sums.iter_mut().zip(group) {
-            *sum += value * value;
-        }
-    }
-    for (sum, value) in sums.iter_mut().zip(rest) {
-        *sum += value * value;
-    }
-    sums.iter().sum()
-}
-
-/// The largest magnitude up to `limit`.
-#[inline(always)]
-fn largest(token: &[f32], limit: f32) -> f32 {
-    let mut most = [0.0; LANES];
-    let (groups, rest) = token.as_chunks::<LANES>();
-    for group in groups {
-        for (most, value) in most.iter_mut().zip(group) {
-            *most = larger(*most, *value, limit);
-        }
-    }
+fn largest(mut most: [f32; LANES], rest: &[f32], limit: f32) -> f32 {
     for (most, value) in most.iter_mut().zip(rest) {
         *most = larger(*most, *value, limit);
     }
     most.into_iter().fold(0.0, f32::max)
-}
-
-/// The size of `value`, if that is more than `most` and no more than `limit`.
-#[inline(always)]
-fn larger(most: f32, value: f32, limit: f32) -> f32 {
-    let size = value.abs();
-    if size <= limit && size > most {
-        size
-    } else {
-        most
-    }
 }

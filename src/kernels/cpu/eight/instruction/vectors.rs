@@ -8,17 +8,18 @@
 )]
 
 use std::arch::x86_64::{
-    __m128, __m256i, __m512i, _mm_add_ps, _mm_cvtepi32_ps, _mm_cvtsi32_si128, _mm_hadd_epi32,
-    _mm_loadu_ps, _mm_loadu_si128, _mm_mul_ps, _mm_set1_epi8, _mm_set1_epi32, _mm_set1_ps,
-    _mm_sll_epi32, _mm_srai_epi32, _mm_storeu_ps, _mm_storeu_si128, _mm_xor_si128,
-    _mm256_add_epi32, _mm256_add_ps, _mm256_castsi256_si128, _mm256_cvtepi8_epi16,
+    __m128, __m256i, __m512i, _CMP_GT_OQ, _CMP_LE_OQ, _mm_add_ps, _mm_cvtepi32_ps,
+    _mm_cvtsi32_si128, _mm_hadd_epi32, _mm_loadu_ps, _mm_loadu_si128, _mm_mul_ps, _mm_set1_epi8,
+    _mm_set1_epi32, _mm_set1_ps, _mm_sll_epi32, _mm_srai_epi32, _mm_storeu_ps, _mm_storeu_si128,
+    _mm_xor_si128, _mm256_add_epi32, _mm256_add_ps, _mm256_castsi256_si128, _mm256_cvtepi8_epi16,
     _mm256_cvtepi32_ps, _mm256_cvtps_epi32, _mm256_dpbusd_avx_epi32, _mm256_extracti128_si256,
     _mm256_loadu_ps, _mm256_loadu_si256, _mm256_madd_epi16, _mm256_mul_ps, _mm256_set1_epi32,
     _mm256_set1_epi64x, _mm256_set1_ps, _mm256_setzero_si256, _mm256_sll_epi32, _mm256_srai_epi32,
-    _mm256_storeu_ps, _mm256_sub_epi32, _mm512_add_ps, _mm512_castps_si512, _mm512_cvtepi32_epi8,
-    _mm512_cvtepi32_ps, _mm512_cvtps_epi32, _mm512_dpbusd_epi32, _mm512_loadu_ps,
-    _mm512_loadu_si512, _mm512_mul_ps, _mm512_set1_epi32, _mm512_set1_ps, _mm512_setzero_si512,
-    _mm512_sll_epi32, _mm512_srai_epi32, _mm512_storeu_ps, _mm512_sub_epi32,
+    _mm256_storeu_ps, _mm256_sub_epi32, _mm512_abs_ps, _mm512_add_ps, _mm512_castps_si512,
+    _mm512_cmp_ps_mask, _mm512_cvtepi32_epi8, _mm512_cvtepi32_ps, _mm512_cvtps_epi32,
+    _mm512_dpbusd_epi32, _mm512_loadu_ps, _mm512_loadu_si512, _mm512_mask_max_ps, _mm512_mul_ps,
+    _mm512_set1_epi32, _mm512_set1_ps, _mm512_setzero_ps, _mm512_setzero_si512, _mm512_sll_epi32,
+    _mm512_srai_epi32, _mm512_storeu_ps, _mm512_sub_epi32,
 };
 
 use super::{Instruction, MOST, Outlier, Plain, QUAD, ROUNDER, met};
@@ -293,6 +294,35 @@ impl Instruction for Avx512Vnni {
             _mm_storeu_si128(kept.as_mut_ptr().cast(), integers);
         }
         kept
+    }
+
+    #[inline(always)]
+    unsafe fn measured(groups: &[[f32; MOST]], limit: f32) -> [[f32; MOST]; 2] {
+        let mut measured = [[0.0; MOST]; 2];
+        // SAFETY: the caller's promise; all of it is of sixteen.
+        unsafe {
+            let (mut squares, mut most) = (_mm512_setzero_ps(), _mm512_setzero_ps());
+            let limit = _mm512_set1_ps(limit);
+            for group in groups {
+                let values = _mm512_loadu_ps(group.as_ptr());
+                squares = _mm512_add_ps(squares, _mm512_mul_ps(values, values));
+                let sizes = _mm512_abs_ps(values);
+                let within = _mm512_cmp_ps_mask::<_CMP_LE_OQ>(sizes, limit);
+                most = _mm512_mask_max_ps(most, within, sizes, most);
+            }
+            _mm512_storeu_ps(measured[0].as_mut_ptr(), squares);
+            _mm512_storeu_ps(measured[1].as_mut_ptr(), most);
+        }
+        measured
+    }
+
+    #[inline(always)]
+    unsafe fn beyond(values: &[f32; MOST], limit: f32) -> u16 {
+        // SAFETY: the caller's promise; all of it is of sixteen.
+        unsafe {
+            let sizes = _mm512_abs_ps(_mm512_loadu_ps(values.as_ptr()));
+            _mm512_cmp_ps_mask::<_CMP_GT_OQ>(sizes, _mm512_set1_ps(limit))
+        }
     }
 
     #[inline(always)]
