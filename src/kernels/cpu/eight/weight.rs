@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use super::instruction::QUAD;
+use super::instruction::{QUAD, nearest};
 
 /// Outputs that lie side by side.
 pub(super) const PANEL: usize = 16;
@@ -94,7 +94,7 @@ pub(crate) fn rounded(
             let inverse = if *scale > 0.0 { 1.0 / *scale } else { 0.0 };
             for (place, weight) in weights.iter().enumerate() {
                 let (input, tap) = (place / sizes.taps, place % sizes.taps);
-                let integer = (weight * inverse).round_ties_even() as i8;
+                let integer = nearest(weight * inverse);
                 integers[sizes.place(index, tap, input)] = integer.cast_unsigned();
             }
         }
