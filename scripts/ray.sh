@@ -17,7 +17,6 @@ trap '"$venv/bin/ray" stop --force >/dev/null 2>&1 || true; rm -rf "$place"' EXI
 [ -x "$venv/bin/python" ] || python3 -m venv "$venv"
 "$venv/bin/pip" install --quiet "ray[data,serve]==2.60.0" mypy pillow tqdm types-tqdm
 "$venv/bin/pip" install --quiet --force-reinstall --no-deps "$wheel"
-export RAY_DATA_DISABLE_PROGRESS_BARS=1
 export EXAMPLES="$repository/bindings/python/examples" PYTHONPATH="$repository/bindings/python/examples"
 cd "$place"   # what is tested is what was installed
 case "$what" in

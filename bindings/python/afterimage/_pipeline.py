@@ -286,12 +286,12 @@ def _shown(
     return lambda item, width, height, pixels: show(item, np.frombuffer(pixels, np.uint8).reshape(height, width, 3))
 
 
-def _bar() -> Any:
+def _bar(unit: str = "step", total: int | None = None) -> Any:
     try:
         from tqdm.auto import tqdm
     except ImportError:
         raise ImportError("`progress=True` draws with tqdm: pip install tqdm") from None
-    return tqdm(unit="step")
+    return tqdm(unit=unit, total=total)
 
 
 @contextmanager

@@ -13,27 +13,49 @@ import afterimage
 import numpy as np
 
 
+class Lost(Exception):
+    """A worker is no more."""
+
+
 def stand_in():
-    """As much of Ray as `afterimage.ray` calls."""
+    """As much of Ray as `afterimage.ray` calls: every task is done here as it is asked for."""
 
-    class Items:
-        def __init__(self, items):
-            self.items = items
+    class Actor:
+        def __init__(self, *asked):
+            self.worker = self.kind(*asked)
+            STARTED.append(self)
 
-        def map(self, worker, fn_constructor_kwargs, **_placement):
-            work = worker(**fn_constructor_kwargs)
-            return types.SimpleNamespace(iter_rows=lambda: map(work, self.items))
+        def __getattr__(self, method):
+            return types.SimpleNamespace(remote=lambda *asked: Answer(getattr(self.worker, method), asked))
 
-    ray, data = types.ModuleType("ray"), types.ModuleType("ray.data")
-    data.from_items = lambda items, override_num_blocks: Items(items)
-    data.ActorPoolStrategy = lambda **sizes: sizes
-    ray.remote = lambda **_placement: lambda function: types.SimpleNamespace(remote=function)
-    ray.data, ray.get, ray.get_gpu_ids = data, lambda value: value, lambda: []
-    return {"ray": ray, "ray.data": data}
+    class Answer:
+        def __init__(self, method, asked):
+            try:
+                self.told, self.error = method(*asked), None
+            except Exception as error:
+                self.told, self.error = None, error
+
+    def get(answer):
+        if answer.error:
+            raise answer.error
+        return answer.told
+
+    def remote(**_options):
+        return lambda kind: types.SimpleNamespace(remote=type("Of", (Actor,), {"kind": kind}))
+
+    ray, exceptions = types.ModuleType("ray"), types.ModuleType("ray.exceptions")
+    exceptions.RayActorError = exceptions.OutOfMemoryError = exceptions.NodeDiedError = Lost
+    ray.exceptions, ray.remote, ray.get = exceptions, remote, get
+    ray.is_initialized, ray.get_gpu_ids, ray.kill = lambda: True, lambda: [], ENDED.append
+    ray.nodes = lambda: [{"Alive": True, "Resources": {"CPU": 2.0}}, {"Alive": False, "Resources": {"CPU": 9.0}}]
+    ray.wait = lambda answers, timeout: (answers[:1], answers[1:])
+    return {"ray": ray, "ray.exceptions": exceptions}
 
 
+STARTED, ENDED = [], []
 sys.modules.update(stand_in())
 import afterimage.ray as many  # noqa: E402  Ray comes first
+from afterimage import _rows, _workers  # noqa: E402
 
 SHORT = {"num_inference_steps": 2}
 POOL = many.Pool(device="cpu")
@@ -45,6 +67,8 @@ class Rows(unittest.TestCase):
         place = tempfile.TemporaryDirectory()
         self.addCleanup(place.cleanup)
         self.place = Path(place.name)
+        STARTED.clear()
+        ENDED.clear()
 
     def made(self, rows, **options):
         summary = many.generate_many(rows, self.place / "pictures", pool=POOL, **{**SHORT, **options})
@@ -92,14 +116,14 @@ class Rows(unittest.TestCase):
 
     def test_what_looks_at_its_run_is_made_alone(self):
         plain = {"version": 1, "prompts": ["a"], "seed": 1, "steps": 2}
-        self.assertEqual(many._kind(plain), many._kind({**plain, "prompts": ["b"], "seed": 2}))
-        self.assertNotEqual(many._kind(plain), many._kind({**plain, "negative_prompts": ["b"]}))
+        self.assertEqual(_rows.kind_of(plain), _rows.kind_of({**plain, "prompts": ["b"], "seed": 2}))
+        self.assertNotEqual(_rows.kind_of(plain), _rows.kind_of({**plain, "negative_prompts": ["b"]}))
         for other in ({"cache": "auto:speedup=2"}, {"cache": "deepcache:interval=3;verify=0.05"}, {"init_image": {"path": "a.png"}}, {"film": {"frames": 8}}, {"classes": [1], "prompts": []}):
-            self.assertIsNone(many._kind({**plain, **other}), other)
+            self.assertIsNone(_rows.kind_of({**plain, **other}), other)
 
     def test_a_row_goes_before_the_options(self):
         rows = [{"recipe": '{"version": 1, "prompts": ["a red circle"], "steps": 1, "seed": 3}'}, {"recipe": {"version": 1, "steps": 1}, "num_inference_steps": 3}]
-        tasks = [json.loads(many._task(row, index, 5, {**SHORT, "prompt": "a green ring"}, POOL)["recipe"]) for index, row in enumerate(rows)]
+        tasks = [json.loads(_rows.task_of(row, index, 5, {**SHORT, "prompt": "a green ring"}, ("bundled", {}))["recipe"]) for index, row in enumerate(rows)]
         self.assertEqual([(task["prompts"], task["steps"], task["seed"]) for task in tasks], [(["a red circle"], 1, 3), (["a green ring"], 3, 6)])
 
     def test_refused_rows_are_written_down(self):
@@ -120,6 +144,52 @@ class Rows(unittest.TestCase):
             self.made(self.place / "rows.csv")
         with self.assertRaisesRegex(ValueError, "row 1 asks for several"):
             self.made([{"prompt": "a"}, {"recipe": {"version": 1, "prompts": ["a", "b"]}}])
+
+    def test_groups_hang_on_the_rows_alone(self):
+        tasks = [_rows.task_of({"prompt": f"a {number}"}, number, 0, SHORT, ("bundled", {})) for number in range(70)]
+        sizes = [[len(group) for group in _rows.groups_of(tasks[:count], 8)] for count in (7, 20, 64, 70)]
+        self.assertEqual(sizes, [[7], [8, 8, 4], [8] * 7 + [4, 2, 1, 1], [8] * 7 + [7, 4, 2, 1]])
+        self.assertEqual([len(group) for group in _rows.groups_of(tasks[:9], 1)], [1] * 9)
+        made = [file for group in _rows.groups_of(tasks, 8) for file, _ in group]
+        self.assertEqual(sorted(made), sorted(task["file"] for task in tasks))
+
+    def test_workers_end_with_their_call_or_stay_for_a_block(self):
+        self.made(ROWS)
+        self.assertEqual((len(STARTED), len(ENDED)), (2, 2))
+        self.made(ROWS)  # there is nothing to do
+        self.assertEqual((len(STARTED), len(ENDED)), (2, 2))
+        with many.Pool(device="cpu", workers=1) as pool:
+            for seed in (1, 2):
+                many.generate_many(ROWS[:2], self.place / f"seed{seed}", pool=pool, seed=seed, **SHORT)
+            many.evaluate(self.place / "evaluation", pool=pool, samples=2, batch=1, prompts=["a"], **SHORT)
+            self.assertEqual((len(STARTED), len(ENDED)), (3, 2))
+        self.assertEqual((len(STARTED), len(ENDED)), (3, 3))
+
+    def test_a_task_whose_worker_is_lost_goes_to_another(self):
+        made, lost = _workers.Worker.pictures, []
+
+        def pictures(worker, folder, rows):
+            if "blue" in rows[0][1] and len(lost) < losing:
+                lost.append(worker)
+                raise Lost("killed")
+            return made(worker, folder, rows)
+
+        with unittest.mock.patch.object(_workers.Worker, "pictures", pictures):
+            losing = _workers.TRIES - 1
+            summary, _ = self.made(ROWS)
+            self.assertEqual((summary.made, summary.found, len(lost)), (2, 1, losing))
+            self.assertTrue(set(map(id, lost)).isdisjoint(id(actor.worker) for actor in ENDED))
+            losing += _workers.TRIES
+            with self.assertRaises(Lost):
+                self.made(ROWS, num_inference_steps=1)
+        self.assertEqual(self.made(ROWS, num_inference_steps=1)[0].failed, 0)
+
+    def test_what_goes_wrong_ends_the_call_and_its_workers(self):
+        with self.assertRaises(afterimage.RequestError):
+            many.generate_many(ROWS, self.place / "none", pool=many.Pool("no/such/model", device="cpu"))
+        with unittest.mock.patch.object(_workers, "digest_of", side_effect=OSError("no place left")), self.assertRaisesRegex(OSError, "no place"):
+            self.made(ROWS)
+        self.assertEqual(len(STARTED), len({id(actor) for actor in ENDED}))
 
     def test_an_evaluation_is_that_of_one_process(self):
         options = {"cache": "deepcache:interval=2,branch=0", "samples": 5, "batch": 2, "prompts": ["a red circle"], **SHORT}

@@ -27,6 +27,14 @@ HEAD = "127.0.0.1:6379"
 STARTED = [str(Path(sys.executable).with_name("ray")), "start", "--num-cpus", "1", "--object-store-memory", "100000000", "--disable-usage-stats"]
 ROWS = [{"prompt": f"a {colour} {shape}"} for colour in ("red", "blue", "green", "yellow") for shape in ("circle", "square", "triangle")]
 SHORT = {"num_inference_steps": 4}
+DRIVER = """
+import json, sys
+import afterimage.ray as many
+import ray
+address, folder, rows, options = sys.argv[1:]
+ray.init(address=address, log_to_driver=False)
+many.generate_many(json.loads(rows), folder, pool=many.Pool(device="cpu", workers=2), **json.loads(options))
+"""
 
 
 def start(number, *more):
@@ -46,7 +54,7 @@ def join():
 def painters():
     """Workers that live, by process, with their nodes."""
     actors = state.list_actors(filters=[("state", "=", "ALIVE")], detail=True)
-    return {actor.pid: actor.node_id for actor in actors if "Map" in actor.class_name}
+    return {actor.pid: actor.node_id for actor in actors if actor.class_name == "Worker"}
 
 
 def watched(folder, until, seen=None):
@@ -59,6 +67,15 @@ def watched(folder, until, seen=None):
             return seen
         time.sleep(0.05)
     raise AssertionError(f"{len(seen)} pictures after two minutes")
+
+
+def ended(pids):
+    """Waits until processes are no more."""
+    for _ in range(600):
+        if not any(Path(f"/proc/{pid}").exists() for pid in pids):
+            return
+        time.sleep(0.05)
+    raise AssertionError(f"{pids} live on after half a minute")
 
 
 class Cluster(unittest.TestCase):
@@ -116,6 +133,39 @@ class Cluster(unittest.TestCase):
         self.assertEqual(made["manifest"], whole)
         # A picture that is made twice is another file under the same name.
         self.assertEqual(seen, {file.name: file.stat().st_ino for file in (self.place / "killed").glob("*.png")})
+
+    def test_workers_stay_for_a_block(self):
+        join()
+        self.attach()
+        with many.Pool(device="cpu", workers=2) as pool:
+            served = []
+            for seed in (0, 100):
+                many.generate_many(ROWS, self.place / f"seed{seed}", pool=pool, seed=seed, **SHORT)
+                served.append(set(painters()))
+        self.assertEqual(len(served[0]), 2)
+        self.assertEqual(served[0], served[1])
+        ended(served[0])
+        self.assertEqual(self.pictures("one", 1), (self.place / "seed0" / many.MANIFEST).read_bytes())
+
+    def test_a_driver_that_is_stopped_or_killed_leaves_nothing_behind(self):
+        join()
+        self.attach()
+        options = {"num_inference_steps": 60}
+        for how in (signal.SIGINT, signal.SIGKILL):
+            driver = subprocess.Popen([sys.executable, "-c", DRIVER, HEAD, str(self.place / "stopped"), json.dumps(ROWS), json.dumps(options)], stderr=subprocess.DEVNULL)
+            before = len(list((self.place / "stopped").glob("*.png")))
+            watched(self.place / "stopped", lambda seen: len(seen) >= before + 2)
+            workers = painters()
+            self.assertEqual(len(workers), 2)
+            driver.send_signal(how)
+            self.assertNotEqual(driver.wait(60), 0)
+            ended(workers)
+        stopped = len(list((self.place / "stopped").glob("*.png")))
+        self.assertLess(stopped, len(ROWS))
+        summary = many.generate_many(ROWS, self.place / "stopped", pool=many.Pool(device="cpu", workers=2), **options)
+        self.assertEqual((summary.made, summary.found), (len(ROWS) - stopped, stopped))
+        whole = many.generate_many(ROWS, self.place / "whole", pool=many.Pool(device="cpu", workers=1), **options)
+        self.assertEqual(Path(summary.manifest).read_bytes(), Path(whole.manifest).read_bytes())
 
     def test_a_node_that_joins_is_used(self):
         self.attach()
