@@ -6,6 +6,7 @@
     pip install diffusers torch
     python scripts/random_weights.py dit DIR         (1.6 GB), ddpm likewise (shapes from diffusers' classes)
     python scripts/random_weights.py control-sd15 DIR    (0.7 GB, a ControlNet for sd15) likewise
+    python scripts/random_weights.py sd-turbo DIR    (2.4 GB, of SD Turbo's size with a tiny autoencoder) likewise
     python scripts/random_weights.py FOLDER DIR      the shapes of a model with weights, or of a part of one
 
 Weights are normal with a spread of 1/sqrt(inputs), norms are 1 and 0, so that activations stay finite; all from one seed.
@@ -49,7 +50,26 @@ MODELS = {
     ),
     "t2v-ms": ("text-to-video-ms-1.7b", ["tokenizer"], {UNET: "t2v-ms-1.7b.unet", VAE: "sd15.vae", TEXT: "sd21.text_encoder"}),
     "control-sd15": ("control_v11p_sd15_canny", [], {}),
+    "sd-turbo": ("stable-diffusion-2-1", ["tokenizer"], {UNET: "sd21.unet", TEXT: "sd21.text_encoder"}),
 }
+
+# What another model's card says instead.
+CHANGED = {
+    "sd-turbo": {
+        "vae/config.json": {"_class_name": "AutoencoderTiny", "latent_channels": 4},
+        "scheduler/scheduler_config.json": {
+            "_class_name": "EulerDiscreteScheduler",
+            "beta_start": 0.00085,
+            "beta_end": 0.012,
+            "beta_schedule": "scaled_linear",
+            "num_train_timesteps": 1000,
+            "prediction_type": "epsilon",
+            "timestep_spacing": "trailing",
+        },
+    },
+}
+# The parts that are of another class there.
+CLASSES = {"vae": ["diffusers", "AutoencoderTiny"], "scheduler": ["diffusers", "EulerDiscreteScheduler"]}
 
 # A DiT has one embedder of timestep and class, which diffusers repeats in every block.
 REPEATED = r"transformer_blocks\.\d+\.(norm1\.emb\.)"
@@ -136,6 +156,13 @@ def make(model: str, folder: Path) -> None:
     card, tokenizers, lists = MODELS.get(model, (model, [], {}))
     source = ROOT / "models/cards" / card if model in MODELS else Path(model)
     shutil.copytree(source, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("*.safetensors", "classifier", "train"))
+    changed = CHANGED.get(model, {})
+    for file, config in changed.items():
+        (folder / file).write_text(json.dumps(config, indent=2) + "\n")
+    if changed:
+        index = folder / "model_index.json"
+        index.write_text(json.dumps(json.loads(index.read_text()) | CLASSES, indent=2) + "\n")
+        source = folder
     for tokenizer in tokenizers:
         shutil.copytree(ROOT / "models/cards/clip", folder / tokenizer, dirs_exist_ok=True)
     normals = Normals()

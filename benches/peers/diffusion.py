@@ -2,7 +2,8 @@
 
 usage: diffusion.py diffusers MODEL --steps N [--size N] [--batch N] [--interval N] [--guidance G] [--control DIR] [--device D] [--dtype T]
                     [--compile] [--decode]
-       diffusion.py openvino|onnxruntime EXPORTED --steps N --size N [--dtype f32] [--decode]      EXPORTED: a folder of exported.py
+       diffusion.py openvino|onnxruntime EXPORTED --steps N --size N [--dtype f32] [--decode] [--rows N] [--text-width N]
+       EXPORTED: a folder of exported.py, of so many rows, for text states of that width
        --interval: with the DeepCache package, branch 0
        --control: with this ControlNet, on a white picture; needs --size
        --dtype: of OpenVINO f32, or nothing for what it chooses itself; it is in the answer
@@ -88,7 +89,8 @@ def exported_run(options: argparse.Namespace) -> Answer:
     """Every step on the same numbers, guidance and sampler left out: they take no time that could be seen."""
     made = openvino_model if options.side == "openvino" else onnx_model
     folder, side, normals = pathlib.Path(options.model), options.size // 8, np.random.default_rng(0).standard_normal
-    sample, text = normals((2, 4, side, side), dtype=np.float32), normals((2, 77, 768), dtype=np.float32)
+    rows = options.rows
+    sample, text = normals((rows, 4, side, side), dtype=np.float32), normals((rows, 77, options.text_width), dtype=np.float32)
     inputs = {"sample": sample, "timestep": np.array(500, dtype=np.int64), "encoder_hidden_states": text}
     model, precision = made(folder / f"unet-{options.size}", options.dtype)
     model(inputs)
@@ -106,7 +108,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("side", choices=["diffusers", "openvino", "onnxruntime"])
     parser.add_argument("model")
-    for name, default in [("steps", None), ("size", None), ("batch", 1), ("interval", 0)]:
+    for name, default in [("steps", None), ("size", None), ("batch", 1), ("interval", 0), ("rows", 2), ("text-width", 768)]:
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--guidance", type=float, default=7.5)
     parser.add_argument("--control")

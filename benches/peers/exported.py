@@ -1,7 +1,8 @@
-"""Exports a Stable Diffusion's UNet, two rows, and its decoder, one picture, for OpenVINO or ONNX Runtime at one size; prints
+"""Exports a Stable Diffusion's UNet and its decoder, tiny or not, one picture, for OpenVINO or ONNX Runtime at one size; prints
 the files' names as JSON.
 
-usage: exported.py openvino|onnxruntime MODEL FOLDER [--size N]
+usage: exported.py openvino|onnxruntime MODEL FOLDER [--size N] [--rows N]
+       --rows: of the UNet, two where it is guided
 
 OpenVINO keeps the weights in f16, its own default, which loses nothing of a model of f16 files; ONNX has them in f32 beside the graph.
 """
@@ -12,7 +13,7 @@ import pathlib
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL, UNet2DConditionModel
+from diffusers import AutoencoderKL, AutoencoderTiny, UNet2DConditionModel
 
 
 class Unet(torch.nn.Module):
@@ -25,7 +26,7 @@ class Unet(torch.nn.Module):
 
 
 class Decoder(torch.nn.Module):
-    def __init__(self, vae: AutoencoderKL) -> None:
+    def __init__(self, vae: AutoencoderKL | AutoencoderTiny) -> None:
         super().__init__()
         self.vae = vae
 
@@ -44,23 +45,29 @@ def onnx_file(model: torch.nn.Module, inputs: dict[str, torch.Tensor], file: pat
     torch.onnx.export(model, tuple(inputs.values()), file.with_suffix(".onnx"), input_names=list(inputs), external_data=True, dynamo=True)
 
 
+def autoencoder(model: str) -> AutoencoderKL | AutoencoderTiny:
+    config = json.loads((pathlib.Path(model) / "vae" / "config.json").read_text())
+    kind = AutoencoderTiny if config["_class_name"] == "AutoencoderTiny" else AutoencoderKL
+    return kind.from_pretrained(model, subfolder="vae", torch_dtype=torch.float32).eval()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("peer", choices=["openvino", "onnxruntime"])
     parser.add_argument("model")
     parser.add_argument("folder", type=pathlib.Path)
     parser.add_argument("--size", type=int, default=512)
+    parser.add_argument("--rows", type=int, default=2)
     options = parser.parse_args()
     write: Any = openvino_file if options.peer == "openvino" else onnx_file
     options.folder.mkdir(parents=True, exist_ok=True)
     side = options.size // 8
     with torch.inference_mode():
         unet = UNet2DConditionModel.from_pretrained(options.model, subfolder="unet", torch_dtype=torch.float32).eval()
-        text = torch.randn(2, 77, unet.config.cross_attention_dim)
-        inputs = {"sample": torch.randn(2, 4, side, side), "timestep": torch.tensor(500), "encoder_hidden_states": text}
+        text = torch.randn(options.rows, 77, unet.config.cross_attention_dim)
+        inputs = {"sample": torch.randn(options.rows, 4, side, side), "timestep": torch.tensor(500), "encoder_hidden_states": text}
         write(Unet(unet), inputs, options.folder / f"unet-{options.size}")
-        vae = AutoencoderKL.from_pretrained(options.model, subfolder="vae", torch_dtype=torch.float32).eval()
-        write(Decoder(vae), {"latents": torch.randn(1, 4, side, side)}, options.folder / f"decoder-{options.size}")
+        write(Decoder(autoencoder(options.model)), {"latents": torch.randn(1, 4, side, side)}, options.folder / f"decoder-{options.size}")
     print(json.dumps({"files": sorted(file.name for file in options.folder.iterdir())}))
 
 

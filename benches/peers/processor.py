@@ -2,9 +2,10 @@
 single operations; writes a section of Markdown for docs/performance.md.
 
 usage: processor.py --output SECTION.md --model SD15 --afterimage BINARY --python TORCH_PYTHON [--ops BENCH] [--work BENCH] [--cases BENCH]
-                    [--sdcpp PROGRAM] [--state DIR] [--size N] [--steps N] [--rounds N] [--threads N] [--narrow avx2] [--name TEXT] [--only WORD] [--stop-after N] [--again]
+                    [--turbo TURBO] [--sdcpp PROGRAM] [--state DIR] [--size N] [--steps N] [--rounds N] [--threads N] [--narrow avx2] [--name TEXT] [--only WORD] [--stop-after N] [--again]
        SD15: a folder of scripts/random_weights.py sd15; TORCH_PYTHON: one with torch and diffusers, and openvino, onnxruntime and DeepCache
        as far as they are to be measured
+       TURBO: a folder of scripts/random_weights.py sd-turbo; one step and the tiny decoder are measured of it
        BENCH: what `cargo bench --bench ops --no-run` names, `--bench work`, and for `--cases` `--bench steps`
 
 A unit is one process; what is finished is in DIR/journal.jsonl and is not run again, so that a busy machine can be asked for minutes at a time
@@ -68,8 +69,12 @@ class Plan:
         yield from self.ours_alone()
         for peer in ("openvino", "onnxruntime"):
             yield self.peer(f"export | {peer}", "exported.py", peer, self.options.model, self.exported / peer, "--size", self.options.size)
+        if self.options.turbo:
+            words = [self.options.turbo, self.exported / "turbo", "--size", self.options.size, "--rows", 1]
+            yield self.peer("export | OpenVINO turbo", "exported.py", "openvino", *words)
         for turn in range(self.options.rounds):
             yield from self.steps(turn)
+            yield from self.turbo(turn)
             yield from self.deepcache(turn)
             yield from self.operations(turn)
             yield from self.cases(turn)
@@ -109,6 +114,18 @@ class Plan:
             words = [self.options.sdcpp, self.options.model, *size, "--steps", "1"]
             yield self.peer(f"steps | stable-diffusion.cpp | {turn}", "sdcpp.py", *words)
 
+    def turbo(self, turn: int) -> Iterator[Unit]:
+        """One step without guidance and the tiny decoder: ours as a run of its own, the others after a first call."""
+        if not self.options.turbo:
+            return
+        side = self.options.size
+        command = [self.options.afterimage, "generate", "a lighthouse", "--model", self.options.turbo, "--device", "cpu", "--seed", "0"]
+        command += ["--steps", "1", "--size", f"{side}x{side}", "--json", "--output", self.options.state / "picture.png"]
+        theirs = ["openvino", self.exported / "turbo", "--decode", "--size", side, "--steps", 1, "--rows", 1, "--text-width", 1024]
+        for name, other, words in (("f32", "OpenVINO f32", ["--dtype", "f32"]), ("bf16", "OpenVINO as it comes", [])):
+            yield self.unit(f"turbo | ours {name} | {turn}", [*command, *OURS[name]])
+            yield self.peer(f"turbo | {other} | {turn}", "diffusion.py", *theirs, *words)
+
     def deepcache(self, turn: int) -> Iterator[Unit]:
         rule = ["--cache", f"deepcache:interval={INTERVAL},branch=0"]
         words = ["diffusers", self.options.model, "--steps", DEEPCACHE_STEPS, "--size", self.options.size, "--interval", INTERVAL]
@@ -131,7 +148,7 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser()
     for name in ("output", "model", "afterimage"):
         parser.add_argument(f"--{name}", type=pathlib.Path, required=True)
-    for name in ("ops", "work", "cases", "sdcpp"):
+    for name in ("ops", "work", "cases", "turbo", "sdcpp"):
         parser.add_argument(f"--{name}", type=pathlib.Path)
     parser.add_argument("--python", default=sys.executable)
     parser.add_argument("--state", type=pathlib.Path, default=pathlib.Path("processor-state"))

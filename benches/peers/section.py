@@ -46,6 +46,11 @@ class Figures:
         steps = 1 if part != "steps" or what != "denoising" or side == "stable-diffusion.cpp" else self.options.steps
         return {turn: result[what] / steps for turn, result in results.items() if what in result}
 
+    def both(self, part: str, side: str) -> dict[int, float]:
+        """Denoising and decoding together, by round."""
+        step, decoding = (self.seconds(part, side, what) for what in ("denoising", "decoding"))
+        return {turn: step[turn] + decoding[turn] for turn in step if turn in decoding}
+
     def memory(self, part: str, side: str) -> str:
         most = [result["peak_memory"] for result in self.rounds(part, side).values()]
         return f"{max(most) / 2**30:.2f} GiB" if most else "–"
@@ -130,6 +135,23 @@ def decoding(figures: Figures, side: str) -> str:
     return spread(list(figures.seconds("steps", side, "decoding").values()))
 
 
+def turbo(figures: Figures) -> str:
+    """A step and the decoder, one by one and together."""
+    rows = []
+    for side, other in (("ours f32", "OpenVINO f32"), ("ours bf16", "OpenVINO as it comes")):
+        for name in (side, other):
+            parts = [figures.seconds("turbo", name, what) for what in ("denoising", "decoding")]
+            both = figures.both("turbo", name)
+            if not both:
+                continue
+            entries = [spread(list(seconds.values())) for seconds in (*parts, both)]
+            ours = figures.both("turbo", side) if name == other else {}
+            ratios = [ours[turn] / both[turn] for turn in ours if turn in both]
+            ratio = spread(ratios) if ratios else "–"
+            rows.append([f"**{name}**" if name == side else name, *entries, ratio, figures.memory("turbo", name)])
+    return table(["one step, tiny decoder", "s the step", "s decoding", "s both", "ratio", "memory"], rows) if rows else ""
+
+
 def deepcache(figures: Figures) -> str:
     rows = []
     for side in [side for side in ("ours f32", "ours bf16", "diffusers f32") if figures.rounds("deepcache", side)]:
@@ -183,6 +205,7 @@ def markdown(facts: Facts, journal: Journal, options: argparse.Namespace) -> str
     named = {
         "What it reaches": roofline(figures) + "\n\n" + work(figures),
         f"A step and decoding, SD 1.5 size, {size}": steps(figures),
+        f"One step and a tiny decoder, SD Turbo's size, {size}": turbo(figures),
         "Under DeepCache": deepcache(figures),
         "Single steps, decoding, and whole runs of the models that ship": cases(figures),
         "Single operations": operations(figures),
