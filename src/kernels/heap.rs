@@ -6,6 +6,7 @@
 )]
 
 /// Has threads that are yet to be share one heap. Of a thread's own, what lies free at its end would stay until that thread frees something else.
+#[cfg(feature = "serve")]
 pub(crate) fn share() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     // SAFETY: it sets a number, and says whether it did; without it there are heaps as ever.

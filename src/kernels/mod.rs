@@ -7,7 +7,7 @@
 pub(crate) mod cpu;
 #[cfg(feature = "gpu")]
 pub(crate) mod gpu;
-#[cfg(feature = "serve")]
+#[cfg(any(feature = "cpu", feature = "serve"))]
 pub(crate) mod heap;
 
 /// Multiply-accumulates that kernels of the CPU have executed: Winograd's products where a convolution is made of them, not those of the plain

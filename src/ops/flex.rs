@@ -24,7 +24,7 @@ mod narrow;
 mod sums;
 
 use layers::{by_layer, by_quantised};
-pub(crate) use layers::{halves, narrow, packed, paired};
+pub(crate) use layers::{halves, in_bytes, narrow, packed, paired};
 
 /// What some work makes of the values of a tensor [`in_order`], in their own type.
 macro_rules! in_its_type {

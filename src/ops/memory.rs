@@ -44,6 +44,12 @@ pub(crate) fn let_go(device: &Device) {
     let _ = device;
 }
 
+/// Gives the system back what the allocator keeps of memory that was freed, where that is worth asking: after weights.
+pub(crate) fn trim() {
+    #[cfg(feature = "cpu")]
+    crate::kernels::heap::trim();
+}
+
 /// While one is held, what operations on the CPU give is written where earlier results were that nobody holds any more: memory that is new to the
 /// process costs more than writing it. Runs of a pipeline hold one; with the last one that memory goes back to the allocator.
 #[derive(Debug)]

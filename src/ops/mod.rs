@@ -46,13 +46,13 @@ pub use crate::kernels::{ExecutedMacs, Gelu, Grouping};
 pub use convolution::{conv2d_enlarged, enlarged, join_channels, to_map, to_tokens};
 use convolution::{is_quantised, parameters};
 #[cfg(feature = "cpu")]
-pub(crate) use flex::{halves, narrow, packed, paired};
+pub(crate) use flex::{halves, in_bytes, narrow, packed, paired};
 pub(crate) use graph::{Graph, copied, overwrite};
 pub use kept::multiplies_in_8_bits;
 pub use linear::{geglu, gelu, linear, linear_geglu};
 #[cfg(feature = "serve")]
 pub(crate) use memory::give_back;
-pub(crate) use memory::let_go;
+pub(crate) use memory::{let_go, trim};
 pub use memory::{Reuse, executed_macs, kept_bytes};
 pub use normed::{group_norm_silu_conv2d, group_norm_silu_conv2d_onto};
 use quarantine::Kernel;

@@ -17,9 +17,9 @@ use super::finite::check_finite;
 use super::slots::{Keeping, Slot, Trail, slots};
 use super::transpose::transposed;
 use super::unread::Unread;
-use super::{Storage, WeightSource, adapt::Patches, names, quantise};
+use super::{Storage, WeightSource, adapt::Patches, names};
 #[cfg(feature = "cpu")]
-use super::{eight, finite::check_finite_blocks, packed, pairs, unread::Blocks};
+use super::{eight, finite::check_finite_blocks, packed, pairs, quantise, unread::Blocks};
 use crate::error::{Error, Misfit, WeightsError};
 
 /// Fills `module` with the tensors of `source`, floats kept as `storage` says. `part` (`unet`, `vae`, …) is what errors call it.
@@ -209,9 +209,9 @@ impl Filler<'_> {
         Ok(
             match slot.keeping(Some(&tensor), self.storage, tensor.dtype) {
                 #[cfg(feature = "cpu")]
-                Keeping::Blocks(blocks) => self.packed(&blocks, slot, device)?,
+                Keeping::Blocks(blocks) => self.packed(&blocks, slot)?,
                 #[cfg(feature = "cpu")]
-                Keeping::Fours => packed::fours(&data()?).tensor(|data| placed(data, device)),
+                Keeping::Fours => packed::fours(&data()?).tensor(),
                 #[cfg(feature = "cpu")]
                 Keeping::Products => eight::rounded(&data()?),
                 #[cfg(feature = "cpu")]
@@ -222,7 +222,8 @@ impl Filler<'_> {
                 }
                 #[cfg(feature = "cpu")]
                 Keeping::Pairs => pairs::packed(data()?),
-                Keeping::Bytes(group) => placed(quantise::quantised(&data()?, group), device),
+                #[cfg(feature = "cpu")]
+                Keeping::Bytes(group) => quantise::quantised(&data()?, group),
                 Keeping::Plain(dtype) => {
                     let data = data()?.convert_dtype(dtype);
                     let turned = slot.transposed.then(|| transposed(&data));
@@ -238,13 +239,12 @@ impl Filler<'_> {
         &self,
         blocks: &Blocks,
         slot: &Slot,
-        device: &Device,
     ) -> Result<Tensor<D>, WeightsError> {
         let bytes = blocks.read();
         let bytes = bytes.map_err(|error| self.unreadable(slot, error.to_string()))?;
         check_finite_blocks(blocks.kind, &bytes, &slot.name, self.origin)?;
         let packed = packed::packed(blocks.kind, &bytes, [slot.shape[0], slot.shape[1]]);
-        Ok(packed.tensor(|data| placed(data, device)))
+        Ok(packed.tensor())
     }
 
     fn unreadable(&self, slot: &Slot, reason: String) -> WeightsError {

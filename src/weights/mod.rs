@@ -23,6 +23,7 @@ mod load;
 mod packed;
 #[cfg(feature = "cpu")]
 mod pairs;
+#[cfg(feature = "cpu")]
 mod quantise;
 mod slots;
 mod source;

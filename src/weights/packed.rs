@@ -5,10 +5,7 @@ use std::{iter, mem};
 use burn::tensor::{Tensor, TensorData};
 use rayon::prelude::*;
 
-use super::{
-    blocks::{Kind, LONGEST, Unit},
-    quantise,
-};
+use super::blocks::{Kind, LONGEST, Unit};
 use crate::{
     kernels::cpu::packed::{Packing, behind_head},
     ops,
@@ -20,7 +17,13 @@ const TILE: usize = 64;
 /// A linear layer's weight, packed.
 pub(super) enum Packed {
     /// In 8 bits, as burn has them.
-    Bytes(TensorData),
+    Bytes {
+        /// `[inputs, outputs]`
+        integers: Vec<i8>,
+        /// `[inputs / group, outputs]`
+        scales: Vec<f32>,
+        shape: [usize; 2],
+    },
     /// In less.
     Planes {
         planes: Vec<u8>,
@@ -62,7 +65,7 @@ fn packing(kind: Kind) -> Packing {
 /// Packs `blocks` of a weight, `[outputs, inputs]`.
 pub(super) fn packed(kind: Kind, blocks: &[u8], [outputs, inputs]: [usize; 2]) -> Packed {
     if kind == Kind::Q8_0 {
-        return Packed::Bytes(in_bytes(blocks, [outputs, inputs]));
+        return in_bytes(blocks, [outputs, inputs]);
     }
     let (size, across) = (kind.bytes(), inputs / kind.values());
     filled(packing(kind), [outputs, inputs], |output, index, unit| {
@@ -147,17 +150,47 @@ fn filled(
     }
 }
 
-/// Weights in 8 bits under a scale for every 32 inputs, as [`quantise`] makes them.
-fn in_bytes(blocks: &[u8], [outputs, inputs]: [usize; 2]) -> TensorData {
+/// Weights in 8 bits under a scale for every block's inputs.
+fn in_bytes(blocks: &[u8], [outputs, inputs]: [usize; 2]) -> Packed {
     let kind = Kind::Q8_0;
-    let mut unit = Unit::default();
-    let (mut integers, mut scales) = (Vec::with_capacity(outputs * inputs), Vec::new());
-    for block in blocks.chunks_exact(kind.bytes()) {
-        kind.unpack(block, &mut unit);
-        integers.extend_from_slice(&unit.integers[..kind.values()]);
-        scales.push(unit.scale);
+    let (size, values) = (kind.bytes(), kind.values());
+    let across = inputs / values;
+    let mut integers = vec![0; outputs * inputs];
+    let mut scales = vec![0.0; outputs * across];
+    let columns = integers.par_chunks_mut((values * outputs).max(1));
+    let columns = columns.zip(scales.par_chunks_mut(outputs.max(1)));
+    columns.enumerate().for_each(|(index, (integers, scales))| {
+        let unpack = |output: usize, unit: &mut Unit| {
+            kind.unpack(&blocks[(output * across + index) * size..][..size], unit);
+        };
+        by_tiles(outputs, unpack, |units, first| {
+            lines(integers, outputs, first, units, |unit, row| {
+                unit.integers[row]
+            });
+            lines(scales, outputs, first, units, |unit, _| unit.scale);
+        });
+    });
+    Packed::Bytes {
+        integers,
+        scales,
+        shape: [inputs, outputs],
     }
-    quantise::turned_about(&integers, &scales, [outputs, inputs])
+}
+
+/// Unpacks one block of every output, a tile of outputs at a time, each of which is `put`, with the number of its first output.
+fn by_tiles(
+    outputs: usize,
+    unpack: impl Fn(usize, &mut Unit),
+    mut put: impl FnMut(&[Unit], usize),
+) {
+    let mut units: Vec<Unit> = (0..TILE.min(outputs)).map(|_| Unit::default()).collect();
+    for first in (0..outputs).step_by(TILE) {
+        let units = &mut units[..TILE.min(outputs - first)];
+        for (output, unit) in (first..).zip(units.iter_mut()) {
+            unpack(output, unit);
+        }
+        put(units, first);
+    }
 }
 
 /// What some blocks of every output become.
@@ -194,14 +227,9 @@ impl Columns<'_> {
 
     /// Turns one block of every output.
     fn fill(&mut self, outputs: usize, unpack: impl Fn(usize, &mut Unit)) {
-        let mut units: Vec<Unit> = (0..TILE.min(outputs)).map(|_| Unit::default()).collect();
-        for first in (0..outputs).step_by(TILE) {
-            let units = &mut units[..TILE.min(outputs - first)];
-            for (output, unit) in (first..).zip(units.iter_mut()) {
-                unpack(output, unit);
-            }
+        by_tiles(outputs, unpack, |units, first| {
             self.put(units, first, outputs);
-        }
+        });
     }
 
     /// Puts the blocks of the outputs from `first` on in their places.
@@ -256,12 +284,13 @@ fn lines<T>(
 
 impl Packed {
     /// The parameter of a layer.
-    pub(super) fn tensor<const D: usize>(
-        self,
-        placed: impl FnOnce(TensorData) -> Tensor<D>,
-    ) -> Tensor<D> {
+    pub(super) fn tensor<const D: usize>(self) -> Tensor<D> {
         match self {
-            Self::Bytes(data) => placed(data),
+            Self::Bytes {
+                integers,
+                scales,
+                shape,
+            } => ops::in_bytes(integers, scales, shape),
             Self::Planes {
                 planes,
                 scales,
@@ -277,8 +306,12 @@ mod tests {
 
     fn bytes(packed: &Packed) -> usize {
         match packed {
-            Packed::Bytes(data) => data.as_bytes().len(),
-            Packed::Planes { planes, scales, .. } => planes.len() + size_of_val(&scales[..]),
+            Packed::Bytes {
+                integers, scales, ..
+            } => integers.capacity() + scales.capacity() * size_of::<f32>(),
+            Packed::Planes { planes, scales, .. } => {
+                planes.capacity() + scales.capacity() * size_of::<f32>()
+            }
         }
     }
 

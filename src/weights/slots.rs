@@ -7,11 +7,11 @@ use burn::{
     tensor::{Bool, DType, Int, Tensor},
 };
 
-use super::{Storage, WeightSource, names, quantise, unread::Unread};
+use super::{Storage, WeightSource, names, unread::Unread};
 #[cfg(feature = "cpu")]
 use super::{
     eight::{self, Products},
-    packed, pairs,
+    packed, pairs, quantise,
     unread::Blocks,
 };
 
@@ -82,9 +82,7 @@ pub(crate) fn weight<M: Module>(module: &M, storage: Storage, file: &FileTypes) 
         };
         let stored = tensor.map_or(elements * file.floats.size(), Unread::byte_len) as u64;
         weight.read += stored;
-        // Blocks are taken apart beside the bytes that they were read as.
-        let in_parts = tensor.is_some_and(|tensor| tensor.blocks().is_some());
-        through = through.max(if in_parts { 2 * stored } else { stored });
+        through = through.max(stored);
         *blocks.entry(block).or_default() += bytes;
         in_blocks += bytes;
     }
@@ -112,7 +110,7 @@ pub(crate) struct Slot {
     pub(super) shape: Vec<usize>,
     /// Whether the module keeps it transposed.
     pub(super) transposed: bool,
-    /// Whether it is the weight of a linear layer or a convolution.
+    /// Whether it is the weight of a linear layer or a convolution, or a table that is widened where it is read.
     is_weight: bool,
     /// How much of the path is that of the block it stands in, where blocks can be streamed.
     block: Option<usize>,
@@ -137,13 +135,13 @@ impl Slot {
         storage: Storage,
         file: DType,
     ) -> Keeping {
-        let rounds = self.transposed
-            && (matches!(storage, Storage::Quantised | Storage::Fours)
-                || storage.multiplies_in_8_bits());
-        let group = rounds.then(|| quantise::group(&self.name, &self.shape));
-        let group = group.flatten();
         #[cfg(feature = "cpu")]
         {
+            let rounds = self.transposed
+                && (matches!(storage, Storage::Quantised | Storage::Fours)
+                    || storage.multiplies_in_8_bits());
+            let group = rounds.then(|| quantise::group(&self.name, &self.shape));
+            let group = group.flatten();
             let products = storage.multiplies_in_8_bits() && self.is_weight;
             let products = products.then(|| eight::products(&self.name, &self.shape));
             match products.flatten() {
@@ -169,12 +167,12 @@ impl Slot {
                 None if fours => return Keeping::Fours,
                 None => {}
             }
+            if let Some(group) = group {
+                return Keeping::Bytes(group);
+            }
         }
         let file = tensor.map_or(file, |tensor| tensor.dtype);
-        match group {
-            Some(group) => Keeping::Bytes(group),
-            None => Keeping::Plain(storage.dtype(file, self.is_weight)),
-        }
+        Keeping::Plain(storage.dtype(file, self.is_weight))
     }
 
     /// Bytes that it takes.
@@ -191,6 +189,7 @@ impl Slot {
             Keeping::Halves => elements * size_of::<u16>(),
             #[cfg(feature = "cpu")]
             Keeping::Pairs => pairs::memory(&self.shape),
+            #[cfg(feature = "cpu")]
             Keeping::Bytes(group) => elements + elements / group * size_of::<f32>(),
             Keeping::Plain(dtype) => elements * dtype.size(),
         };
@@ -216,6 +215,7 @@ pub(super) enum Keeping {
     #[cfg(feature = "cpu")]
     Pairs,
     /// Rounded to 8 bits, so many inputs under a scale.
+    #[cfg(feature = "cpu")]
     Bytes(usize),
     Plain(DType),
 }
@@ -294,7 +294,8 @@ impl Collector {
         self.slots.push(Slot {
             name: names::checkpoint_name(&path, is_norm(holder)),
             path,
-            is_weight: matches!(holder, "Linear" | "Conv2d" | "Conv3d") && shape.len() > 1,
+            is_weight: matches!(holder, "Linear" | "Conv2d" | "Conv3d" | "PlacedPatches")
+                && shape.len() > 1,
             shape,
             transposed,
             block: self.trail.block(),

@@ -27,7 +27,10 @@ use super::{
     load::{Matched, filled},
     slots::CONTAINER,
 };
-use crate::error::{Error, WeightsError};
+use crate::{
+    error::{Error, WeightsError},
+    ops,
+};
 
 /// A sequence of blocks.
 #[derive(Debug, Clone)]
@@ -176,6 +179,8 @@ impl<B: Module + Sync> Stack<B> {
                     Ok(block) => {
                         next = within(cell + 1).map(|after| scope.spawn(move || read(after)));
                         left = run(left, cell, &block);
+                        drop(block);
+                        ops::trim(); // before the next is read
                     }
                     Err(error) => stream.reader.fail(error),
                 }

@@ -27,7 +27,7 @@ fn of_bytes<const N: usize>(bytes: &[u8], rows: usize, columns: usize) -> Vec<u8
 }
 
 /// The transpose of `source`, `[rows, columns]`, square by square, over any `blank`.
-pub(super) fn turned<T: Copy>(source: &[T], blank: T, rows: usize, columns: usize) -> Vec<T> {
+fn turned<T: Copy>(source: &[T], blank: T, rows: usize, columns: usize) -> Vec<T> {
     let mut turned = vec![blank; source.len()];
     for top in (0..rows).step_by(TILE) {
         for left in (0..columns).step_by(TILE) {

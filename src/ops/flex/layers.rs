@@ -5,7 +5,7 @@ use burn::backend::ops::ModuleOps;
 use burn::backend::{
     BackendTensor, DispatchKindConversion as _, DispatchTensor, Flex, TensorMetadata,
 };
-use burn::tensor::quantization::{QuantScheme, QuantStore, QuantValue};
+use burn::tensor::quantization::{QuantScheme, QuantStore, QuantValue, ScaleDtype};
 use burn::tensor::{Bytes, DType, Shape, Tensor};
 use burn_flex::{FlexQTensor, FlexTensor, Layout};
 
@@ -82,6 +82,10 @@ pub(super) fn gated_by_quantised(
         let packed = Packed::new(integers.bytes(), weight.scales(), [depth, width]);
         return gated_by_values(input, Values::Packed(packed), bias, [depth, width / 2]);
     }
+    if is_in_bytes(weight) && input.dtype() == DType::F32 && suits_gated(width / 2) {
+        let bytes = Quantised::new(integers.storage(), weight.scales(), width);
+        return gated_by_values(input, Values::Q8(bytes), bias, [depth, width / 2]);
+    }
     Flex::gated(by_quantised(input, weight, Some(bias)))
 }
 
@@ -112,6 +116,21 @@ pub(crate) fn packed<const D: usize>(
     shape: [usize; 2],
 ) -> Tensor<D> {
     kept_as(PACKED, Bytes::from_bytes_vec(planes), scales, &shape)
+}
+
+/// A weight in 8 bits, `[inputs, outputs]`, under a scale for every group of inputs of an output, `[inputs / group, outputs]`. It is what
+/// burn would make of them, but burn has both in one piece for a while, and keeps the room of the scales behind the integers.
+pub(crate) fn in_bytes<const D: usize>(
+    integers: Vec<i8>,
+    scales: Vec<f32>,
+    shape: [usize; 2],
+) -> Tensor<D> {
+    let group = integers.len() / scales.len().max(1);
+    let scheme = QuantScheme::default()
+        .with_value(QuantValue::Q8S)
+        .with_store(QuantStore::Native)
+        .per_block([u8::try_from(group).unwrap_or(u8::MAX), 1], ScaleDtype::F32);
+    kept(scheme, Bytes::from_elems(integers), scales, &shape)
 }
 
 /// A weight for products in 8 bits as [`Weight`] reads it, of a linear layer, `[inputs, outputs]`, or of a convolution.
@@ -145,11 +164,25 @@ fn kept_as<const D: usize>(
     let scheme = QuantScheme::default()
         .with_value(value)
         .with_store(QuantStore::Native);
+    kept(scheme, bytes, scales, shape)
+}
+
+fn kept<const D: usize>(
+    scheme: QuantScheme,
+    bytes: Bytes,
+    scales: Vec<f32>,
+    shape: &[usize],
+) -> Tensor<D> {
     let layout = Layout::contiguous(Shape::from(shape.to_vec()));
     let bytes = FlexTensor::new(bytes, layout, DType::I8);
     let weight = FlexQTensor::new(bytes, scheme, scales, None);
     let weight = BackendTensor::<Flex>::Quantized(weight);
     Tensor::from_dispatch(DispatchTensor::from_backend(weight))
+}
+
+/// Whether a weight is [`in_bytes`], and in order.
+fn is_in_bytes(weight: &FlexQTensor) -> bool {
+    is_kept_as(weight.dtype(), QuantValue::Q8S) && weight.tensor().is_contiguous()
 }
 
 /// Whether a weight is [`narrow`].

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use burn::tensor::Device;
 
-use crate::error::Error;
+use crate::{error::Error, ops};
 
 /// Networks in memory, or released until they are asked for again.
 #[derive(Debug)]
@@ -42,6 +42,7 @@ impl<T> Held<T> {
         let released = self.lock().take().is_some();
         if released {
             device.memory_cleanup();
+            ops::trim();
         }
         released
     }
