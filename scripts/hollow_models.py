@@ -83,6 +83,11 @@ def main():
     model, kind, lists, tokenizer, out = sys.argv[1], sys.argv[2], *map(Path, sys.argv[3:6])
     card, parts, vocabulary = MODELS[model]
     shutil.copytree(CARDS / card, out)
+    if model.startswith("sd3"):
+        # Cards speak of the program's single files, whose first encoder does not project.
+        index = json.loads((out / "model_index.json").read_text())
+        index["text_encoder"] = index["text_encoder_2"]
+        (out / "model_index.json").write_text(json.dumps(index, indent=2) + "\n")
     for folder in out.glob("tokenizer*"):
         shutil.copytree(CARDS / "clip", folder, dirs_exist_ok=True)
     shutil.copytree(tokenizer, out / vocabulary, dirs_exist_ok=True)

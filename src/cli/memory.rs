@@ -20,11 +20,15 @@ impl MemoryFacts {
             })
             .collect();
         let (peak, phase) = (console::bytes(self.peak), self.phase);
-        let less = self.streamed_peak.map(|peak| {
-            let peak = console::bytes(peak);
-            format!("; {peak} with --stream-weights")
+        let options = [
+            (self.released_peak, "--text-encoders release"),
+            (self.streamed_peak, "--stream-weights"),
+        ];
+        let less = options.into_iter().filter_map(|(peak, option)| {
+            let peak = console::bytes(peak?);
+            Some(format!("; {peak} with {option}"))
         });
-        let less = less.unwrap_or_default();
+        let less: String = less.collect();
         console::pairs(&[
             ("memory", format!("{peak} at most, while {phase}{less}")),
             (

@@ -207,6 +207,8 @@ pub struct Cell {
     pub branches: Vec<BranchCost>,
     /// Elements alive at the cell's peak, its input among them and open skips left out.
     pub working: u64,
+    /// The same where the halves of a gated feed-forward layer are made before they are gated; 0 where that is no more.
+    pub ungated: u64,
     /// Elements that the run keeps for it from beginning to end: the text's keys and values.
     pub context: u64,
 }
@@ -257,8 +259,9 @@ impl Blueprint {
     }
 
     /// The most elements that are alive at once while the line runs, one row: what works inside a cell and the skips open beside it.
-    /// Keys and values of the text come on top ([`context_elements`](Self::context_elements)).
-    pub fn peak_elements(&self) -> u64 {
+    /// Keys and values of the text come on top ([`context_elements`](Self::context_elements)). `gates` says whether gated layers have a kernel
+    /// that never holds their halves.
+    pub fn peak_elements(&self, gates: bool) -> u64 {
         let mut open = Vec::new();
         let mut peak = 0;
         for cell in &self.cells {
@@ -272,7 +275,8 @@ impl Blueprint {
             } else {
                 open.last().copied().unwrap_or(0)
             };
-            peak = peak.max(skips - shared + cell.working);
+            let ungated = if gates { 0 } else { cell.ungated };
+            peak = peak.max(skips - shared + cell.working.max(ungated));
             if cell.pushes > 0 {
                 open.push(cell.pushes);
             }

@@ -13,6 +13,9 @@ use crate::{
 #[derive(Debug, Serialize)]
 pub(crate) struct MemoryFacts {
     pub(crate) peak: u64,
+    /// The same with texts that are read before the denoiser is, where that is less.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) released_peak: Option<u64>,
     /// The same with blocks that are read as they are needed, where that is less.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) streamed_peak: Option<u64>,
@@ -54,7 +57,9 @@ impl MemoryFacts {
             return Ok(least);
         }
         let usual = Self::fullest(stages, kept, Arrangement::of)?;
+        let released = Self::fullest(stages, kept, Arrangement::releasing)?;
         Ok(Self {
+            released_peak: Some(released.peak).filter(|peak| *peak < usual.peak),
             streamed_peak: Some(least.peak).filter(|peak| *peak < usual.peak),
             ..usual
         })
@@ -108,6 +113,7 @@ impl MemoryFacts {
             .all(|one| !model.folder.has_weights(&one.part));
         Self {
             peak: memory.peak(),
+            released_peak: None,
             streamed_peak: None,
             phase: memory.fullest().name(),
             dtype: kept.dtype.name(),

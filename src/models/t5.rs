@@ -76,10 +76,11 @@ impl T5Config {
         Ok(json.resolve()?)
     }
 
-    /// Bytes alive at the peak of encoding `rows` prompts of `tokens`, in f32: the states, what a feed-forward layer makes of them, the
-    /// scores.
+    /// Bytes alive at the peak of encoding `rows` prompts of `tokens`, in f32: the states, the scores beside their bias, or what a feed-forward
+    /// layer makes beside that.
     pub fn encode_bytes(&self, rows: usize, tokens: usize) -> u64 {
-        encoded_bytes(rows, tokens, [self.width, self.inner, self.heads])
+        let sizes = [self.width, self.inner, self.heads];
+        encoded_bytes([rows, tokens], sizes, [2, 1])
     }
 
     fn norm(&self, device: &Device) -> RmsNorm {

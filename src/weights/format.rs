@@ -212,7 +212,7 @@ impl Storage {
     }
 
     /// Whether products are in 8 bits.
-    pub(super) fn multiplies_in_8_bits(self) -> bool {
+    pub(crate) fn multiplies_in_8_bits(self) -> bool {
         matches!(self, Self::Products | Self::ProductsBesideBf16)
     }
 

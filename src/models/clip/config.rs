@@ -94,7 +94,8 @@ impl ClipTextConfig {
 
     /// Bytes alive at the peak of encoding `rows` prompts, in f32: the states, what a feed-forward layer makes of them, the scores.
     pub fn encode_bytes(&self, rows: usize) -> u64 {
-        encoded_bytes(rows, self.positions, [self.width, self.inner, self.heads])
+        let sizes = [self.width, self.inner, self.heads];
+        encoded_bytes([rows, self.positions], sizes, [3, 0])
     }
 
     pub(super) fn tower(&self) -> Tower {

@@ -34,6 +34,7 @@ impl DiTConfig {
             branches: branches.clone(),
             // The tokens, what the feed-forward layer makes of them (4 times as wide), activated, and the block's output.
             working: (10 * tokens * self.width) as u64,
+            ungated: 0,
             context: 0,
         };
         let head = 2 * self.width * self.width + tokens * self.width * values * self.out_channels;

@@ -99,6 +99,7 @@ impl FluxConfig {
             branches,
             // The tokens; what attention and the feed-forward layer (4 times as wide) give, apart and side by side; the block's output.
             working: (12 * tokens * self.width) as u64,
+            ungated: 0,
             context: 0,
         }
     }

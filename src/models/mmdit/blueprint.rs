@@ -68,6 +68,7 @@ impl MmditConfig {
             pops: false,
             branches,
             working: (working * width) as u64,
+            ungated: 0,
             context: if first { (text * width) as u64 } else { 0 },
         }
     }

@@ -34,6 +34,7 @@ impl PixArtConfig {
             branches: branches.clone(),
             // The tokens, what the feed-forward layer makes of them (4 times as wide), activated, and the block's output.
             working: (10 * tokens * width) as u64,
+            ungated: 0,
             context: (2 * extent.tokens * width) as u64,
         };
         let head = tokens * width * values * self.out_channels;

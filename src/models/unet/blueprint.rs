@@ -157,6 +157,7 @@ impl Counter<'_> {
             pops,
             branches: self.branches(site),
             working: self.working(site) as u64,
+            ungated: self.ungated(site) as u64,
             context: self.context(site) as u64,
         }
     }
@@ -228,8 +229,19 @@ impl Counter<'_> {
         match self.config.attention {
             // The map, the tokens, queries, keys and values by head, and what they become.
             AttentionKind::Map | AttentionKind::TextAndMap { .. } => 8,
-            // The map, the tokens, both halves of GEGLU (8) and what is gated (4).
-            AttentionKind::Transformer => 14,
+            // The map, the tokens, their norm and what is gated (4).
+            AttentionKind::Transformer => 7,
+        }
+    }
+
+    /// Elements alive where both halves of GEGLU are (8 maps), beside the map, the tokens and what is gated (4).
+    fn ungated(&self, site: CellModule) -> usize {
+        let (level, depth) = self.attending(site);
+        match (depth, self.config.attention) {
+            (1.., AttentionKind::Transformer) => {
+                14 * self.config.levels[level].channels * self.area(level)
+            }
+            _ => 0,
         }
     }
 

@@ -9,8 +9,9 @@ use crate::recall::Branch;
 /// Weights of the four kernels along frames after a residual block.
 const KERNELS: usize = 4 * 3;
 
-/// Maps of a transformer's width that are alive where most are, beside the one it is added to: as over positions.
-const ATTENTION_MAPS: usize = 13;
+/// Maps of a transformer's width that are alive where most are, beside the one it is added to, and where both halves of GEGLU are: as over
+/// positions.
+const ATTENTION_MAPS: [usize; 2] = [6, 13];
 
 impl UNet3dConfig {
     /// Cells, costs and sizes for latents of `extent`, one row, which is a frame.
@@ -63,8 +64,9 @@ impl UNet3dConfig {
             let branches = branches(width, area, keys);
             cell.macs += branches.iter().map(|branch| branch.macs).sum::<u64>();
             cell.branches.extend(branches);
-            let alive = (channels + ATTENTION_MAPS * width) * area;
-            cell.working = cell.working.max(alive as u64);
+            let alive = ATTENTION_MAPS.map(|maps| ((channels + maps * width) * area) as u64);
+            cell.working = cell.working.max(alive[0]);
+            cell.ungated = cell.ungated.max(alive[1]);
         }
     }
 }

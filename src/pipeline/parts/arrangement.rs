@@ -3,7 +3,8 @@
 use super::residency::Residency;
 use super::streaming::Streaming;
 use crate::error::{Error, bytes};
-use crate::pipeline::config::{ModelConfig, SourceConfig};
+use crate::models::t5::T5Config;
+use crate::pipeline::config::{ModelConfig, SENTENCE_ENCODER, SourceConfig};
 
 /// What of a model is in memory at a time. What it makes is the same, bit for bit, however it is arranged.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -40,6 +41,14 @@ impl Arrangement {
             texts_first: config.reads_texts_first() || has_joint_texts(config),
             streams_texts: config.has_t5(),
             streams_denoiser: config.trunk.streams(),
+        }
+    }
+
+    /// With the denoiser in memory and nothing of the text encoders beside it, T5 a block at a time: what releasing them comes to.
+    pub fn releasing(config: &ModelConfig) -> Self {
+        Self {
+            streams_denoiser: false,
+            ..Self::least(config)
         }
     }
 
@@ -150,11 +159,17 @@ fn has_joint_texts(config: &ModelConfig) -> bool {
 impl ModelConfig {
     /// Whether it reads prompts through an encoder of T5 of its own.
     pub(in crate::pipeline) fn has_t5(&self) -> bool {
-        match &self.source {
-            SourceConfig::Joint(texts) => texts.t5.is_some(),
-            SourceConfig::Sentences(sentences) => sentences.t5.is_some(),
-            _ => false,
-        }
+        self.t5().is_some()
+    }
+
+    /// That encoder, and the part that it is.
+    pub(super) fn t5(&self) -> Option<(&'static str, &T5Config)> {
+        let (part, t5) = match &self.source {
+            SourceConfig::Joint(texts) => (texts.parts[0], &texts.t5),
+            SourceConfig::Sentences(sentences) => (SENTENCE_ENCODER, &sentences.t5),
+            _ => return None,
+        };
+        Some((part, t5.as_ref()?))
     }
 
     /// Whether it can be arranged in more ways than one.

@@ -59,6 +59,11 @@ impl Kept {
         })
     }
 
+    /// Whether the denoiser's gated layers never hold their halves: the CPU has such a kernel, but for products in 8 bits.
+    pub(super) fn gates(&self) -> bool {
+        self.on_processor && !self.denoiser.multiplies_in_8_bits()
+    }
+
     /// The same of a run that gives its text encoders back behind the prompts.
     #[must_use]
     pub fn releasing_texts(self) -> Self {

@@ -122,7 +122,7 @@ impl Memory {
         } else {
             rows.total()
         };
-        let working = blueprint.peak_elements() * at_once as u64
+        let working = blueprint.peak_elements(kept.gates()) * at_once as u64
             + blueprint.context_elements() * rows.total() as u64;
         Self {
             weights: Vec::new(),

@@ -32,6 +32,7 @@ fn cell(pushes: u64, pops: bool, branches: &[Branch]) -> Cell {
         branches: branches.collect(),
         working: 64,
         context: 8,
+        ungated: 0,
     }
 }
 

@@ -114,6 +114,9 @@ fn plans_tell_what_streaming_takes() {
     let least = bytes(&streamed, "peak");
     assert!(bytes(&usual, "peak") > 32.0 && (1.0..4.0).contains(&least));
     assert_eq!(usual["streamed_peak"], streamed["peak"]);
+    let peaks = ["peak", "released_peak", "streamed_peak"].map(|key| usual[key].as_u64().unwrap());
+    assert!(peaks[0] > peaks[1] && peaks[1] >= peaks[2], "{peaks:?}");
+    assert!(plan(&[]).contains("with --text-encoders release"));
     assert!(plan(&[]).contains("with --stream-weights"));
     assert!(plan(&["--stream-weights"]).contains("at a time of"));
 }

@@ -59,6 +59,19 @@ fn published_costs_of_sd15() {
     }
 }
 
+/// In `d2`, beside two open skips: the residual block's input of three maps twice and what it gives, or both halves of GEGLU.
+#[test]
+fn halves_that_are_never_made_take_nothing() {
+    let blueprint = sd15().blueprint(Extent {
+        height: 64,
+        width: 64,
+        tokens: 77,
+    });
+    let map = 320 * 64 * 64;
+    assert_eq!(blueprint.peak_elements(true), (2 + 7) * map);
+    assert_eq!(blueprint.peak_elements(false), (2 + 14) * map);
+}
+
 #[test]
 fn published_costs_of_sdxl() {
     let blueprint = sdxl().blueprint(XL);
