@@ -328,6 +328,10 @@ pub(crate) enum RequestError {
         "this model takes no adapters\nhint: `--lora`, `--embedding` and `--custom-diffusion` are for text-to-image models"
     )]
     NoAdapters,
+    #[error(
+        "this model learns no words\nhint: `--embedding` is for models that read prompts through CLIP alone or among others"
+    )]
+    NoWords,
     #[error("no class is named\nhint: this model makes pictures of classes: `--class-label N`, 0 to {}", classes - 1)]
     NoClass { classes: usize },
     #[error("there is no class {label}\nhint: the model knows {classes}, 0 to {}", classes - 1)]

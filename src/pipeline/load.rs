@@ -13,6 +13,7 @@ use crate::error::Error;
 use crate::models::control::{ControlNet, ControlNetConfig, ControlNetModel};
 use crate::models::flux::Flux;
 use crate::models::mmdit::Mmdit;
+use crate::models::pixart::PixArt;
 use crate::models::unet::UNet;
 use crate::weights::adapt::Merge;
 use crate::weights::{Format, Stacked, Storage, load_streamed, load_strict, reload};
@@ -81,9 +82,7 @@ impl Pipeline {
         arrangement: Arrangement,
     ) -> Result<Self, Error> {
         let format = format.into();
-        if !config.takes_adapters() {
-            adapters.check_none()?;
-        }
+        adapters.check(&config)?;
         Storage::of(device, format)?;
         check_weights(folder, &config, device)?;
         let origin = origin(&config, folder, (device, format), arrangement, adapters);
@@ -116,8 +115,9 @@ impl Pipeline {
     ///
     /// As [`load_with`](Self::load_with); the model then stays as it was.
     pub fn set_adapters(&mut self, folder: &ModelFolder, adapters: &Adapters) -> Result<(), Error> {
+        adapters.check(&self.config)?;
         if !self.config.takes_adapters() {
-            return Ok(adapters.check_none()?);
+            return Ok(());
         }
         let place = (&self.device, self.format);
         let (origin, mut notes) = origin(&self.config, folder, place, self.arrangement, adapters)?;
@@ -128,6 +128,10 @@ impl Pipeline {
             let (config, model) = (unet.config().clone(), unet.model().clone());
             let model = self.exchanged(model, "unet", folder, &merge)?;
             self.trunk = Box::new(UNet::new(config, model));
+        } else if let Some(pixart) = self.trunk_as::<PixArt>() {
+            let (config, model) = (pixart.config().clone(), pixart.model().clone());
+            let model = self.exchanged_stacks(model, folder, &merge)?;
+            self.trunk = Box::new(PixArt::new(config, model));
         } else if let Some(flux) = self.trunk_as::<Flux>() {
             let (config, model) = (flux.config().clone(), flux.model().clone());
             let model = self.exchanged_stacks(model, folder, &merge)?;

@@ -109,6 +109,7 @@ mod shipped;
 mod streamed;
 mod svd;
 mod t5;
+mod t5_adapters;
 mod t5_precision;
 mod tested;
 mod text;

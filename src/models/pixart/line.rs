@@ -63,6 +63,11 @@ impl PixArt {
         &self.config
     }
 
+    /// The network.
+    pub fn model(&self) -> &PixArtTransformer2DModel {
+        &self.model
+    }
+
     /// Position embeddings of a grid of patches, `[1, patches, width]`.
     fn positions(&self, grid: [usize; 2]) -> Tensor<3> {
         let base = self.config.patches(self.config.sample_size);

@@ -98,13 +98,15 @@ impl ModelConfig {
         }
     }
 
-    /// Whether adapters fit it: a `UNet`, a transformer of Stable Diffusion 3 or of FLUX under text encoders.
+    /// Whether adapters fit it: a `UNet`, a transformer of Stable Diffusion 3 or of FLUX under text encoders of CLIP, and `PixArt`.
     pub(in crate::pipeline) fn takes_adapters(&self) -> bool {
-        let adapted = matches!(
-            self.trunk,
-            TrunkConfig::UNet(_) | TrunkConfig::Mmdit(_) | TrunkConfig::Flux(_)
-        );
-        adapted && self.texts().is_some()
+        match self.trunk {
+            TrunkConfig::UNet(_) | TrunkConfig::Mmdit(_) | TrunkConfig::Flux(_) => {
+                self.texts().is_some()
+            }
+            TrunkConfig::PixArt(_) => true,
+            _ => false,
+        }
     }
 
     /// Puts a `ControlNet` beside the model, and gives its number.

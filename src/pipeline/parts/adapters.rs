@@ -5,6 +5,7 @@ use std::sync::{Mutex, PoisonError};
 
 use crate::denoise::Observer;
 use crate::error::{Error, RequestError, listed};
+use crate::pipeline::config::ModelConfig;
 use crate::text::Embedding;
 use crate::weights::adapt::{CustomDiffusion, Lora, Merge, Parameters, Patches};
 
@@ -37,12 +38,15 @@ impl Adapters {
         self.loras.is_empty() && self.embeddings.is_empty() && self.custom_diffusions.is_empty()
     }
 
-    /// Refuses any, for models that take none.
-    pub(in crate::pipeline) fn check_none(&self) -> Result<(), RequestError> {
-        if self.is_empty() {
-            return Ok(());
+    /// Refuses any for a model that takes none, and words for one that learns none.
+    pub(in crate::pipeline) fn check(&self, config: &ModelConfig) -> Result<(), RequestError> {
+        if !self.is_empty() && !config.takes_adapters() {
+            return Err(RequestError::NoAdapters);
         }
-        Err(RequestError::NoAdapters)
+        if !self.embeddings.is_empty() && config.texts().is_none() {
+            return Err(RequestError::NoWords);
+        }
+        Ok(())
     }
 
     /// The words to learn: the embeddings, then those that `LoRA`s bring; and what is left out of their files.

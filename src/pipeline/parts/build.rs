@@ -22,6 +22,7 @@ use crate::models::flux::{Flux, FluxTransformer2DModel};
 use crate::models::mmdit::{Mmdit, SD3Transformer2DModel};
 use crate::models::pixart::{PixArt, PixArtTransformer2DModel};
 use crate::models::spatio_temporal::{SpatioTemporalUNet, UNetSpatioTemporalConditionModel};
+use crate::models::t5::T5EncoderModel;
 use crate::models::unet::{UNet, UNet2DConditionModel, UNet2d, UNetConfig};
 use crate::models::unet3d::{UNet3DConditionModel, UNet3d};
 use crate::pipeline::config::{ModelConfig, SourceConfig, SpaceConfig, TrunkConfig};
@@ -86,8 +87,8 @@ pub(super) fn source(
             Ok((Box::new(texts), notes))
         }
         SourceConfig::Sentences(sentences) => {
-            let sentences = Sentences::load(sentences, origin)?;
-            Ok((Box::new(sentences), Vec::new()))
+            let (sentences, notes) = Sentences::load(sentences, origin)?;
+            Ok((Box::new(sentences), notes))
         }
         SourceConfig::Classes(classes) => {
             let part = "class_embedder";
@@ -194,11 +195,15 @@ fn space(
 
 /// What adapters can change: the parameters of the denoiser and of the text encoders. Nothing is allocated for them.
 fn parameters(config: &ModelConfig, device: &Device) -> Vec<Parameters> {
-    let Some(texts) = config.texts() else {
+    if !config.takes_adapters() {
         return Vec::new();
-    };
+    }
     let denoiser = match &config.trunk {
         TrunkConfig::UNet(unet) => ("unet", shapes(&UNet2DConditionModel::new(unet, device))),
+        TrunkConfig::PixArt(pixart) => {
+            let model = PixArtTransformer2DModel::new(pixart, device);
+            (TRANSFORMER, shapes(&model))
+        }
         TrunkConfig::Mmdit(mmdit) => {
             let model = SD3Transformer2DModel::new(mmdit, device);
             (TRANSFORMER, shapes(&model))
@@ -210,9 +215,13 @@ fn parameters(config: &ModelConfig, device: &Device) -> Vec<Parameters> {
         _ => return Vec::new(),
     };
     let mut parts = vec![Parameters::new(denoiser.0, denoiser.1)];
-    for encoder in &texts.encoders {
+    for encoder in config.texts().into_iter().flat_map(|texts| &texts.encoders) {
         let model = ClipTextModel::new(&encoder.clip, device);
         parts.push(Parameters::new(encoder.part, shapes(&model)));
+    }
+    if let Some((part, t5)) = config.t5() {
+        let model = T5EncoderModel::new(t5, device);
+        parts.push(Parameters::new(part, shapes(&model)));
     }
     parts
 }

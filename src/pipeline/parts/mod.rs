@@ -4,6 +4,7 @@
 mod adapters;
 mod arrangement;
 mod build;
+mod caption;
 mod classes;
 mod few_steps;
 mod held;

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use burn::tensor::Tensor;
 
+use super::caption;
 use super::held::Held;
 use super::prompts::repeat_each;
 use super::source::{Asked, Origin, Source};
@@ -18,8 +19,7 @@ use crate::models::t5::{T5Config, T5EncoderModel};
 use crate::pipeline::config::{SENTENCE_ENCODER, SentenceConfig};
 use crate::pipeline::request::{PromptEmbeds, Request, SeededNoise};
 use crate::text::{SentenceEncoder as _, T5Tokenizer};
-use crate::weights::adapt::Patches;
-use crate::weights::{BlockReader, load_streamed, load_strict};
+use crate::weights::{BlockReader, load_merged, load_streamed};
 
 /// How prompts are read: through an encoder of the model's own, or not here.
 #[derive(Debug)]
@@ -51,20 +51,21 @@ pub(super) struct Place {
 }
 
 impl Sentences {
-    /// Reads the tokenizer; the encoder waits for the first prompt.
-    pub(super) fn load(config: &SentenceConfig, origin: Origin) -> Result<Self, Error> {
-        let told_sizes = config.told_sizes;
-        let Some(t5) = config.t5.clone() else {
-            let reader = None;
-            return Ok(Self { reader, told_sizes });
-        };
+    /// Reads the tokenizer; the encoder waits for the first prompt. And gives what the user should know of adapters.
+    pub(super) fn load(
+        config: &SentenceConfig,
+        origin: Origin,
+    ) -> Result<(Self, Vec<String>), Error> {
+        let (told_sizes, notes) = (config.told_sizes, unlearned(&origin));
         let place = Place {
             part: SENTENCE_ENCODER,
             tokenizer: "tokenizer",
             as_it_stands: false,
         };
-        let reader = Some(Reader::new(t5, config.tokens, place, origin)?);
-        Ok(Self { reader, told_sizes })
+        let t5 = config.t5.clone();
+        let reader = t5.map(|t5| Reader::new(t5, config.tokens, place, origin));
+        let reader = reader.transpose()?;
+        Ok((Self { reader, told_sizes }, notes))
     }
 
     /// What one half says, one row a prompt: those that were encoded before, or what the encoder makes of its texts.
@@ -133,10 +134,11 @@ impl Reader {
             let model = T5EncoderModel::new(&self.t5, &self.origin.device);
             let part = self.place.part;
             let (weights, storage) = (self.origin.folder.weights(part)?, self.origin.storage()?);
+            let patches = self.origin.merge.of(part);
             if self.origin.arrangement.streams_texts {
-                load_streamed(model, &weights, part, storage, &Patches::default())
+                load_streamed(model, &weights, part, storage, &patches)
             } else {
-                load_strict(model, &weights, part, storage)
+                load_merged(model, &weights, part, storage, &patches)
             }
         })
     }
@@ -153,6 +155,9 @@ impl Reader {
             let tokens = if self.place.as_it_stands {
                 self.tokenizer.encode_to(read, text)?
             } else {
+                if let Some(told) = caption::uncleaned(text) {
+                    observer.warn(&told);
+                }
                 let text = text.to_lowercase();
                 self.tokenizer.encode_to(read, text.trim())?
             };
@@ -265,4 +270,29 @@ impl Source for Sentences {
         let reader = self.reader.as_ref();
         reader.is_some_and(Reader::release)
     }
+
+    fn exchanged(&self, origin: Origin) -> Result<(Box<dyn Source>, Vec<String>), Error> {
+        let notes = unlearned(&origin);
+        let reader = self.reader.as_ref().map(|reader| {
+            let Reader {
+                t5, tokens, place, ..
+            } = reader;
+            Reader::new(t5.clone(), *tokens, *place, origin)
+        });
+        let exchanged = Self {
+            reader: reader.transpose()?,
+            told_sizes: self.told_sizes,
+        };
+        Ok((Box::new(exchanged), notes))
+    }
+}
+
+/// Words that adapters bring: T5's pieces have no place for them.
+fn unlearned(origin: &Origin) -> Vec<String> {
+    let words = origin.embeddings.iter();
+    let told = words.map(|word| {
+        let (word, file) = (word.token(), word.origin());
+        format!("the embedding `{word}` is left out: T5 takes no words\nfile: {file}")
+    });
+    told.collect()
 }

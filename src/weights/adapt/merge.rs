@@ -216,7 +216,10 @@ fn located<'a>(
 }
 
 fn parameter<'a>(parts: &'a [Parameters], target: &Target) -> Option<Found<'a>> {
-    let parameters = parts.iter().find(|one| one.part == target.part)?;
+    let of = |part: &str| parts.iter().find(|one| one.part == part);
+    // kohya's scripts call T5 the third encoder of FLUX, where it is the second.
+    let second = || of("text_encoder_2").filter(|_| target.part == "text_encoder_3");
+    let parameters = of(target.part).or_else(second)?;
     let (name, shape) = parameters.find(target)?;
     Some(Found {
         part: parameters.part,

@@ -47,6 +47,20 @@ const DOTTED: [(&str, &str); 19] = [
 /// What original files and node programs put between a text encoder and its layers.
 const WRAPPED: &str = "transformer.text_model.";
 
+/// Beginnings of names that transformers have and a `UNet` does not, where a file says no part.
+const BLOCKS: [&str; 10] = [
+    "transformer_blocks.",
+    "single_transformer_blocks.",
+    "time_text_embed.",
+    "context_embedder",
+    "x_embedder",
+    "pos_embed.",
+    "adaln_single.",
+    "caption_projection.",
+    "norm_out.",
+    "proj_out",
+];
+
 /// What peft puts in front of a model's own names.
 const PEFT: &str = "base_model.model.";
 
@@ -82,8 +96,15 @@ impl Target {
             .iter()
             .find_map(|(prefix, part)| Some((*part, name.strip_prefix(prefix)?)));
         let (part, path) = named.unwrap_or_else(|| {
-            let text = name.starts_with("text_model.");
-            (if text { "text_encoder" } else { "unet" }, name)
+            let begins = |beginnings: &[&str]| beginnings.iter().any(|one| name.starts_with(one));
+            let part = if begins(&["text_model."]) {
+                "text_encoder"
+            } else if begins(&BLOCKS) {
+                "transformer"
+            } else {
+                "unet"
+            };
+            (part, name)
         });
         let path = path.strip_prefix(PEFT).unwrap_or(path);
         let path = match path.strip_prefix(WRAPPED) {

@@ -176,7 +176,7 @@ fn single_files_of_full_size_find_their_card() {
 }
 
 /// A change of rank 2, `[outputs, inputs]`, of a layer: down, up, alpha.
-fn change(layer: &str, [outputs, inputs]: [usize; 2], endings: [&str; 2]) -> Vec<Made> {
+pub(crate) fn change(layer: &str, [outputs, inputs]: [usize; 2], endings: [&str; 2]) -> Vec<Made> {
     let wave = |place: usize| (place as f32 * 0.37).sin() * 0.3;
     vec![
         made(format!("{layer}{}", endings[0]), &[2, inputs], wave),
@@ -184,7 +184,7 @@ fn change(layer: &str, [outputs, inputs]: [usize; 2], endings: [&str; 2]) -> Vec
     ]
 }
 
-fn adapters(tensors: &[Made]) -> Adapters {
+pub(crate) fn adapters(tensors: &[Made]) -> Adapters {
     let lora = Lora::from_source(&source(tensors, None)).unwrap();
     Adapters {
         loras: vec![lora],
@@ -192,7 +192,7 @@ fn adapters(tensors: &[Made]) -> Adapters {
     }
 }
 
-const KOHYA: [&str; 2] = [".lora_down.weight", ".lora_up.weight"];
+pub(crate) const KOHYA: [&str; 2] = [".lora_down.weight", ".lora_up.weight"];
 
 /// A `LoRA` on a fused layer in the names of each trainer makes the same picture; without it the model is the plain one again.
 #[test]

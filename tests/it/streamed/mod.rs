@@ -199,6 +199,9 @@ fn adapters_are_merged_into_streamed_blocks() {
     assert!(latents(&pipeline) == expected);
     pipeline.set_adapters(folder, &none).unwrap();
     assert!(latents(&pipeline) == plain);
+    opened.adapters = adapters("text_encoder_2.encoder.block.0.layer.0.SelfAttention.q");
+    let made = opened.assert_twins(&small(), "with a change of T5");
+    assert!(values(made.latents) != plain);
 }
 
 /// Two blocks and what one is read through, in place of all; and texts apart from the rest.
