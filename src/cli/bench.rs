@@ -26,13 +26,14 @@ struct Variant {
 }
 
 /// One timed run.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 struct Sample {
     /// Seconds of the denoising loop.
     denoising: f64,
     /// Seconds from the prompt to the pixels, loading left out.
     whole: f64,
-    cells_run: usize,
+    /// For each cell, for how many evaluations it ran.
+    cells: Vec<usize>,
     played: usize,
     /// Bytes of the device's memory pool, where it has one.
     device_memory: Option<u64>,
@@ -120,10 +121,11 @@ fn promise(
         console::warning(&format!("{rule}: {warning}"));
     }
     let forecast = resolved.forecast(1);
-    let plain = plain.forecast(1).total_macs();
+    let macs = plain.forecast(1).total_macs();
     Ok(Promise {
-        speedup: plain as f64 / forecast.total_macs().max(1) as f64,
+        speedup: macs as f64 / forecast.total_macs().max(1) as f64,
         cells: forecast.cells.iter().sum(),
+        decides: forecast.decided.then(|| Costs::of(plain, macs)),
     })
 }
 
@@ -136,7 +138,7 @@ fn measure(pipeline: &Pipeline, request: &Request) -> Result<Sample, Error> {
     Ok(Sample {
         denoising: report.denoising.as_secs_f64(),
         whole: whole.as_secs_f64(),
-        cells_run: report.account.cells.iter().sum(),
+        cells: report.account.cells,
         played: report.account.played,
         device_memory: report.device_memory,
     })
@@ -167,7 +169,7 @@ fn variants(
     let pairs = rules.into_iter().zip(promises);
     let of = |(rule, promise): (CacheRule, Promise)| {
         kinds.iter().map(move |&step_graphs| {
-            let rule = rule.clone();
+            let (rule, promise) = (rule.clone(), promise.clone());
             (Variant { rule, step_graphs }, promise)
         })
     };
@@ -230,10 +232,45 @@ impl Document {
 }
 
 /// What the configuration promises for a rule.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 struct Promise {
     speedup: f64,
     cells: usize,
+    /// Of a rule that decides in the run: what it promises is known by what it decided.
+    decides: Option<Costs>,
+}
+
+/// Multiply-accumulates of a run.
+#[derive(Debug, Clone)]
+struct Costs {
+    /// Of the plain run.
+    plain: u64,
+    /// Of a cell in one evaluation.
+    cells: Vec<u64>,
+    /// Of all evaluations, beside their cells.
+    ends: u64,
+}
+
+impl Costs {
+    /// Those of a plain run, `macs` in all.
+    fn of(plain: &Resolved, macs: u64) -> Self {
+        let rows = plain.rows.total() as u64;
+        let cells = plain.blueprint.cells.iter();
+        let cells: Vec<u64> = cells.map(|cell| rows * cell.macs).collect();
+        let in_cells = cells.iter().sum::<u64>() * plain.evaluations() as u64;
+        Self {
+            plain: macs,
+            ends: macs.saturating_sub(in_cells),
+            cells,
+        }
+    }
+
+    /// How much less that is where every cell ran for so many evaluations.
+    fn speedup(&self, run: &[usize]) -> f64 {
+        let cells = self.cells.iter().zip(run);
+        let run = cells.map(|(macs, count)| macs * *count as u64);
+        self.plain as f64 / (run.sum::<u64>() + self.ends).max(1) as f64
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -245,6 +282,7 @@ struct Outcome {
     denoising_seconds: Spread,
     whole_seconds: Spread,
     denoising_speedup: Spread,
+    /// By multiply-accumulates; of a rule that decides in the run, by those that the last run decided on.
     denoising_speedup_forecast: f64,
     whole_speedup: Spread,
     whole_speedup_forecast: f64,
@@ -256,7 +294,7 @@ fn results(variants: &[(Variant, Promise)], samples: &[Vec<Sample>]) -> Vec<Outc
     let plain = Timings::of(&samples[0]);
     let parts = variants.iter().zip(samples);
     parts
-        .map(|((variant, promise), samples)| outcome(variant, *promise, samples, &plain))
+        .map(|((variant, promise), samples)| outcome(variant, promise, samples, &plain))
         .collect()
 }
 
@@ -275,8 +313,11 @@ impl Timings {
     }
 }
 
-fn outcome(variant: &Variant, promise: Promise, samples: &[Sample], plain: &Timings) -> Outcome {
+fn outcome(variant: &Variant, promise: &Promise, samples: &[Sample], plain: &Timings) -> Outcome {
     let timings = Timings::of(samples);
+    let cells = samples.last().map_or(&[][..], |sample| &sample.cells[..]);
+    let decided = promise.decides.as_ref().map(|costs| costs.speedup(cells));
+    let forecast = decided.unwrap_or(promise.speedup);
     let plain_whole = Spread::of(plain.whole.iter().copied()).median;
     let plain_denoising = Spread::of(plain.denoising.iter().copied()).median;
     Outcome {
@@ -285,13 +326,13 @@ fn outcome(variant: &Variant, promise: Promise, samples: &[Sample], plain: &Timi
             .step_graphs
             .then(|| samples.last().map_or(0, |sample| sample.played)),
         denoising_speedup: Spread::of_ratios(&plain.denoising, &timings.denoising),
-        denoising_speedup_forecast: promise.speedup,
+        denoising_speedup_forecast: forecast,
         whole_speedup: Spread::of_ratios(&plain.whole, &timings.whole),
-        whole_speedup_forecast: of_the_whole(plain_whole, plain_denoising, promise.speedup),
+        whole_speedup_forecast: of_the_whole(plain_whole, plain_denoising, forecast),
         denoising_seconds: Spread::of(timings.denoising),
         whole_seconds: Spread::of(timings.whole),
         cells_forecast: promise.cells,
-        cells_run: samples.last().map_or(0, |sample| sample.cells_run),
+        cells_run: cells.iter().sum(),
     }
 }
 
@@ -336,7 +377,7 @@ mod tests {
         Sample {
             denoising,
             whole,
-            cells_run: 7,
+            cells: vec![4, 3],
             played: 0,
             device_memory: None,
         }
@@ -364,16 +405,33 @@ mod tests {
         assert_eq!(all, [CacheRule::none(), rule]);
     }
 
+    /// Cells of 30 and 10, four evaluations with 5 beside them: 180 in all, 100 where the first cell ran twice and the other as well.
+    #[test]
+    fn what_was_decided_is_the_forecast() {
+        let costs = Costs {
+            plain: 180,
+            cells: vec![30, 10],
+            ends: 20,
+        };
+        assert!((costs.speedup(&[4, 4]) - 1.0).abs() < 1e-12);
+        assert!((costs.speedup(&[2, 2]) - 1.8).abs() < 1e-12);
+    }
+
     #[test]
     fn measured_stands_beside_forecast() {
         let rules = rules(&[CacheRule::deepcache(2, 0)]);
-        let promises = [1.0, 2.0].map(|speedup| Promise { speedup, cells: 7 });
+        let promises = [1.0, 2.0].map(|speedup| Promise {
+            speedup,
+            cells: 7,
+            decides: None,
+        });
         let variants = variants(rules, promises.to_vec(), false);
         let samples = [vec![sample(8.0, 10.0); 2], vec![sample(5.0, 7.0); 2]];
         let results = results(&variants, &samples);
         assert_eq!(results[1].denoising_speedup.speedup(), "1.60x (1.60-1.60)");
         assert!((results[1].whole_speedup_forecast - 10.0 / 6.0).abs() < 1e-12);
         assert_eq!(results[0].whole_speedup.speedup(), "1.00x (1.00-1.00)");
+        assert_eq!((results[1].cells_run, results[1].cells_forecast), (7, 7));
         let lines = table(&results);
         let widths: Vec<_> = lines.lines().map(str::len).collect();
         assert!(widths.iter().all(|width| *width == widths[0]), "{lines}");
