@@ -66,8 +66,14 @@ pub trait Observer {
         ControlFlow::Continue(())
     }
 
-    /// Whether a pipeline is to show how far it is behind this evaluation: [`preview`](Self::preview) follows then. That costs a decoding.
+    /// Whether a pipeline is to show how far it is behind this evaluation: [`preview`](Self::preview) follows then. That costs a decoding, or next
+    /// to nothing where [`previews_by_map`](Self::previews_by_map) says so.
     fn wants_preview(&mut self, _progress: &Progress<'_>) -> bool {
+        false
+    }
+
+    /// Whether previews are made by the linear map that is nearest to the decoder, a colour a cell of the latents, and enlarged.
+    fn previews_by_map(&self) -> bool {
         false
     }
 
@@ -92,6 +98,10 @@ impl<O: Observer + ?Sized> Observer for &mut O {
 
     fn wants_preview(&mut self, progress: &Progress<'_>) -> bool {
         (**self).wants_preview(progress)
+    }
+
+    fn previews_by_map(&self) -> bool {
+        (**self).previews_by_map()
     }
 
     fn preview(&mut self, images: Tensor<4>) {

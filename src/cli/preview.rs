@@ -21,6 +21,7 @@ const MARGIN: usize = 4;
 pub(super) struct Preview {
     file: PathBuf,
     every: usize,
+    decoded: bool,
 }
 
 impl Preview {
@@ -31,22 +32,30 @@ impl Preview {
     /// A request error if the file is no picture's, or `--preview-every` has none to go with; a file error if it cannot be written.
     pub(super) fn asked(given: &Previews) -> Result<Option<Self>, Error> {
         let Some(file) = &given.preview else {
-            return match given.preview_every {
-                None => Ok(None),
-                Some(_) => Err(RequestError::Without {
-                    option: "--preview-every",
-                    what: "a preview",
-                    needed: "--preview",
-                }
-                .into()),
+            let option = match (given.preview_every, given.preview_decoded) {
+                (None, false) => return Ok(None),
+                (Some(_), _) => "--preview-every",
+                (None, true) => "--preview-decoded",
             };
+            return Err(RequestError::Without {
+                option,
+                what: "a preview",
+                needed: "--preview",
+            }
+            .into());
         };
         PictureFormat::of(file)?;
         check_writable(file, "the preview")?;
         Ok(Some(Self {
             file: file.clone(),
             every: given.preview_every.unwrap_or(EVERY),
+            decoded: given.preview_decoded,
         }))
+    }
+
+    /// Whether it is made by a linear map of the latents.
+    pub(super) fn is_by_map(&self) -> bool {
+        !self.decoded
     }
 
     /// Whether one is due behind evaluation `index` of `total`. Behind the last the pictures themselves are made.
@@ -75,6 +84,7 @@ mod tests {
         let preview = Preview {
             file: PathBuf::new(),
             every: 3,
+            decoded: false,
         };
         let due = |total| {
             let all = 0..total;

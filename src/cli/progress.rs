@@ -77,6 +77,10 @@ impl Observer for Watch {
         preview.is_some_and(|preview| preview.is_due(progress.evaluation.index, progress.total))
     }
 
+    fn previews_by_map(&self) -> bool {
+        self.preview.as_ref().is_some_and(Preview::is_by_map)
+    }
+
     fn preview(&mut self, images: Tensor<4>) {
         let shown = self.preview.as_ref().map(|preview| preview.show(images));
         if let Some(Err(error)) = shown {

@@ -87,6 +87,10 @@ impl Observer for Stoppable<'_> {
         self.observer.wants_preview(progress)
     }
 
+    fn previews_by_map(&self) -> bool {
+        self.observer.previews_by_map()
+    }
+
     fn preview(&mut self, images: Tensor<4>) {
         self.observer.preview(images);
     }

@@ -308,6 +308,10 @@ impl Observer for Counted<'_> {
         self.observer.wants_preview(&self.counted(progress))
     }
 
+    fn previews_by_map(&self) -> bool {
+        self.observer.previews_by_map()
+    }
+
     fn preview(&mut self, images: Tensor<4>) {
         self.observer.preview(images);
     }

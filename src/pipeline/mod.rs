@@ -201,6 +201,9 @@ impl Pipeline {
             space: &*self.space,
             items: request.items(),
             tiling: request.tiling,
+            factor: self.config.canvas().factor,
+            fit: &|| self.linear_map(),
+            map: None,
         };
         self.notes.tell(observer);
         resolved.notes.iter().for_each(|note| observer.warn(note));

@@ -160,6 +160,17 @@ fn previews_show_a_frame_while_a_run_goes_on() {
     let without = made(folder.path(), &["b.y4m"]);
     let with = fs::read(folder.path().join("a.y4m")).expect("a film");
     assert!(with == without, "a preview changes nothing");
+    let decoded = [
+        &FILM[..],
+        &preview,
+        &["--preview-decoded", "--output", "d.y4m"],
+    ]
+    .concat();
+    let ending = generate(folder.path(), &decoded);
+    assert_eq!(ending.code, Some(0), "{}", ending.shown());
+    let exact = image::open(folder.path().join("now.png")).expect("a picture");
+    assert_eq!(exact.width(), frame.width());
+    assert!(exact != frame, "decoded, and by a map");
     let never = ["--preview", "late.png", "--preview-every", "100"];
     let ending = generate(
         folder.path(),
@@ -176,6 +187,7 @@ fn previews_that_could_not_be_shown_are_refused() {
         (&["--preview", "a.gif"], "`a.gif` is a film's"),
         (&["--preview", "a"], "`a` does not end in .png"),
         (&["--preview-every", "3"], "hint: name one with `--preview`"),
+        (&["--preview-decoded"], "hint: name one with `--preview`"),
     ];
     for (arguments, words) in refused {
         generate(folder.path(), arguments).refused(2, &[words]);

@@ -354,6 +354,9 @@ pub(in crate::cli) struct Previews {
     /// Calls of the model from one preview to the next [default: 5]
     #[arg(long, value_name = "N", value_parser = count)]
     pub(in crate::cli) preview_every: Option<usize>,
+    /// Decode previews: each costs a decoding, in place of the linear map of the latents that costs next to nothing
+    #[arg(long)]
+    pub(in crate::cli) preview_decoded: bool,
 }
 
 #[derive(Debug, Args)]

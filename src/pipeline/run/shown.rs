@@ -3,30 +3,57 @@
 use std::ops::ControlFlow;
 
 use burn::tensor::Tensor;
+use burn::tensor::module::interpolate;
+use burn::tensor::ops::{InterpolateMode, InterpolateOptions};
 
 use crate::denoise::{Observer, Progress};
+use crate::display::LinearMap;
+use crate::error::Error;
 use crate::models::vae::Tiling;
 use crate::pipeline::parts::Space;
 
-/// Decodes what an observer wants to see of a run before it ends, and passes everything else on.
+/// Makes pictures of what an observer wants to see of a run before it ends, and passes everything else on.
 pub(in crate::pipeline) struct Shown<'a> {
     pub(in crate::pipeline) observer: &'a mut dyn Observer,
     pub(in crate::pipeline) space: &'a dyn Space,
     /// Pictures or films.
     pub(in crate::pipeline) items: usize,
     pub(in crate::pipeline) tiling: Tiling,
+    /// Pixels of a cell of the latents along a side.
+    pub(in crate::pipeline) factor: usize,
+    /// Finds the linear map that is nearest to the decoder.
+    pub(in crate::pipeline) fit: &'a dyn Fn() -> Result<LinearMap, Error>,
+    /// That map, once one was wanted.
+    pub(in crate::pipeline) map: Option<LinearMap>,
 }
 
 impl Shown<'_> {
     /// A preview that cannot be made loses no run.
     fn show(&mut self, clean: Tensor<4>) {
-        let images = self
-            .space
-            .decode(middle_frames(clean, self.items), self.tiling.into());
+        let clean = middle_frames(clean, self.items);
+        let images = if self.observer.previews_by_map() {
+            self.mapped(clean)
+        } else {
+            self.space.decode(clean, self.tiling.into())
+        };
         match images {
             Ok(images) => self.observer.preview(images),
             Err(error) => self.observer.warn(&format!("there is no preview: {error}")),
         }
+    }
+
+    /// The map's colours, as large as the pictures.
+    fn mapped(&mut self, clean: Tensor<4>) -> Result<Tensor<4>, Error> {
+        let map = match self.map.take() {
+            Some(map) => map,
+            None => (self.fit)()?,
+        };
+        let colours = self.map.insert(map).apply(clean);
+        let [_, _, height, width] = colours.dims();
+        let factor = self.factor;
+        let options = InterpolateOptions::new(InterpolateMode::Bilinear);
+        let options = options.with_output_size([factor * height, factor * width]);
+        Ok(interpolate(colours, options))
     }
 }
 

@@ -59,6 +59,10 @@ impl Observer for Trace<'_> {
         self.inner.wants_preview(progress)
     }
 
+    fn previews_by_map(&self) -> bool {
+        self.inner.previews_by_map()
+    }
+
     fn preview(&mut self, images: Tensor<4>) {
         self.inner.preview(images);
     }
