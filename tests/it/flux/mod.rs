@@ -16,10 +16,11 @@ use burn::tensor::Tensor;
 use serde_json::Value;
 
 use crate::fixture::{Fixture, shared, text, values};
+use crate::mmdit::parts::{assert_clip, assert_sentences};
 use crate::tested;
 use crate::tolerance::F32_CPU;
 
-const FIXTURES: [&str; 2] = ["flux-dev", "flux-schnell"];
+pub(crate) const FIXTURES: [&str; 2] = ["flux-dev", "flux-schnell"];
 
 fn load(fixture: &Fixture) -> Flux {
     let folder = fixture.model().join("transformer");
@@ -86,6 +87,17 @@ fn check_cells(fixture: &Fixture, case: &Value, flux: &Flux) {
         .unpacked([height, width])
         .compare(output, tested::tolerance(F32_CPU));
     outcome.unwrap_or_else(|error| panic!("{}, {id}, output: {error}", fixture.name()));
+}
+
+/// CLIP's whole text as it stands in front of a projection, and T5.
+#[test]
+fn texts_are_read_as_in_diffusers() {
+    for fixture in FIXTURES.into_iter().filter_map(Fixture::any) {
+        if fixture.cases().any(|case| case["id"] == "text_encoder") {
+            assert_clip(&fixture, "text_encoder", "pooler_output");
+            assert_sentences(&fixture, ["text_encoder_2", "tokenizer_2"]);
+        }
+    }
 }
 
 #[test]

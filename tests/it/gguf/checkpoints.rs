@@ -12,6 +12,7 @@ use crate::{
     catalog::open,
     checkpoints::{first_checkpoint, list, shared_list},
     flux::files::program,
+    mmdit::files as sd3,
     weights::folder,
 };
 
@@ -136,6 +137,38 @@ fn flux_of_full_size_stays_in_blocks() {
     // 4.75 bits in memory for 4.5 in the file.
     let ratio = weights.unwrap().bytes as f64 / transformer.bytes as f64;
     assert!((1.03..1.06).contains(&ratio), "{ratio}");
+}
+
+/// Stable Diffusion 3.5 as it is shared for `ComfyUI`: the shapes say which, and what is not in the file is asked for.
+#[test]
+fn stable_diffusion_3_of_full_size_gets_its_card() {
+    for (list, layers, card) in [
+        ("sd35-medium", 24, "stable-diffusion-3.5-medium"),
+        ("sd35-large", 38, "stable-diffusion-3.5-large"),
+    ] {
+        let Some(listed) = shared_list(&format!("diffusers/{list}.transformer.tsv")) else {
+            return;
+        };
+        let own = listed
+            .into_iter()
+            .map(|(name, shape)| (name, shape, Vec::new()));
+        let own: Vec<_> = own.collect();
+        let theirs = sd3::program(&own, layers, "").into_iter();
+        let theirs: Vec<_> = theirs.map(|(name, shape, _)| (name, shape)).collect();
+        let file = File::new().word("general.architecture", Word::Text("sd3"));
+        let model = opened(&sparse(file, &theirs)).unwrap();
+        assert_eq!(model.card(), Some(card));
+        let parts = model.inspect().unwrap();
+        let transformer = parts.iter().find(|part| part.part == "transformer");
+        assert!(transformer.unwrap().dtypes.contains_key("Q8_0"));
+        let config = ModelConfig::read(&model).unwrap();
+        let error = check_weights(&model, &config, &Device::flex()).unwrap_err();
+        let text = error.to_string();
+        for part in ["`text_encoder`", "`text_encoder_2`", "`vae`"] {
+            assert!(text.contains(part), "{part}: {text}");
+        }
+        assert!(!text.contains("`text_encoder_3`"), "{text}");
+    }
 }
 
 #[test]

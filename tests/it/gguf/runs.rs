@@ -5,7 +5,7 @@ use std::{fs, path::Path};
 use afterimage::{
     catalog::ModelFolder,
     pipeline::{Kept, Memory, ModelConfig, Pipeline, Request, Trace, file_types},
-    weights::{WeightSource, flux},
+    weights::{WeightSource, flux, mmdit},
 };
 use burn::tensor::{DType, Device};
 use tempfile::TempDir;
@@ -15,6 +15,7 @@ use crate::{
     adapter_files::{Made, bytes, tensors},
     fixture::{Fixture, shipped, values},
     flux::files::program,
+    mmdit::files as sd3,
     streamed::Opened,
     tolerance::F32_CPU,
     weights::folder,
@@ -85,6 +86,7 @@ fn twins(model: &Path, parts: &[Part], kind: Kind) -> [(TempDir, ModelFolder); 2
         let place = place.with_file_name("packed.gguf");
         fs::write(&place, file.bytes()).unwrap();
         let source = flux::named(&WeightSource::open(place).unwrap()).unwrap();
+        let source = mmdit::named(&source).unwrap();
         fs::write(wide.path().join(part.file), bytes(&tensors(&source), None)).unwrap();
     }
     [blocks, wide].map(|twin| {
@@ -164,6 +166,26 @@ fn layers_that_are_cut_stay_in_blocks() {
         ..Request::new("a red fox")
     };
     assert_twins(&fixture.model(), &parts, EIGHTS, "transformer", &request);
+}
+
+/// Stable Diffusion 3.5 likewise: the halves of its last norm are exchanged, block by block.
+#[test]
+fn stable_diffusion_3_stays_in_blocks() {
+    let fixture = Fixture::best("sd35");
+    let parts = [Part {
+        file: "transformer/diffusion_pytorch_model.safetensors",
+        architecture: "sd3",
+        renamed: |tensors| sd3::program(tensors, 5, ""),
+    }];
+    let request = Request {
+        steps: Some(2),
+        size: Some((64, 64)),
+        text_length: Some(9),
+        ..Request::new("a red fox")
+    };
+    for kind in [EIGHTS, FOURS] {
+        assert_twins(&fixture.model(), &parts, kind, "transformer", &request);
+    }
 }
 
 /// Names of T5's encoder as llama.cpp has them.

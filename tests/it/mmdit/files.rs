@@ -71,7 +71,7 @@ const ONCE: [(&str, &str); 8] = [
 ];
 
 /// The tensors of a transformer of so many blocks as the program keeps them.
-fn program(tensors: &[Made], layers: usize, prefix: &str) -> Vec<Made> {
+pub(crate) fn program(tensors: &[Made], layers: usize, prefix: &str) -> Vec<Made> {
     let known: BTreeMap<&str, &Made> = tensors.iter().map(|one| (one.0.as_str(), one)).collect();
     let mut made = Vec::new();
     let mut keep = |theirs: String, ours: Vec<String>, turned: bool| {

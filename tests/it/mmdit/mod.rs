@@ -1,7 +1,7 @@
 //! Stable Diffusion 3 and 3.5 against diffusers, cell by cell; and the laws of their trunk.
 
-mod files;
-mod parts;
+pub(crate) mod files;
+pub(crate) mod parts;
 mod runs;
 
 use afterimage::conditioning::Conditioning;

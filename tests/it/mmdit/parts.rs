@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use super::FIXTURES;
 use crate::fixture::{Fixture, Reference, json, shared, text};
+use crate::flux;
 use crate::golden::load;
 use crate::param_lists::assert_same_parameters;
 use crate::tested;
@@ -29,32 +30,36 @@ fn weights(fixture: &Fixture, file: &str) -> WeightSource {
     WeightSource::open(fixture.model().join(file)).unwrap()
 }
 
-/// Of both encoders of CLIP what this model reads: the states before the last layer, and the whole text projected.
+/// Of an encoder of CLIP what these models read: the states before the last layer, and the whole text, which the case has as `whole`.
+pub(crate) fn assert_clip(fixture: &Fixture, part: &str, whole: &str) {
+    let case = fixture.case(part);
+    let config: ClipTextJson = json(fixture.model().join(format!("{part}/config.json")));
+    let config = ClipTextConfig::new(&config).unwrap();
+    let model = ClipTextModel::new(&config, &tested::device());
+    let source = weights(fixture, &format!("{part}/model.safetensors"));
+    let model = load_strict(model, &source, part, tested::dtype()).unwrap();
+    let ids = fixture.of(case, "input_ids").unwrap().rows();
+    let ids: Vec<Vec<u32>> = ids
+        .iter()
+        .map(|row| row.iter().map(|&id| id as u32).collect())
+        .collect();
+    // The end has the second of the special ids here, and pads have it or another.
+    let end = |row: &Vec<u32>| row.iter().position(|&id| Some(id) == ends(row)).unwrap();
+    let ends: Vec<usize> = ids.iter().map(end).collect();
+    let summary = model.summary(&ids, &ends, 0);
+    let before = case["tensors"]["hidden_states_last_3"][1].as_str().unwrap();
+    check(part, &fixture.tensor(before), summary.states);
+    let golden = fixture.of(case, whole).unwrap();
+    check(part, &golden, summary.pooled);
+}
+
 #[test]
 fn clip_sums_prompts_up() {
     for fixture in FIXTURES.into_iter().filter_map(Fixture::any) {
         for part in ["text_encoder", "text_encoder_2"] {
-            let Some(case) = fixture.cases().find(|case| case["id"] == part) else {
-                continue;
-            };
-            let config: ClipTextJson = json(fixture.model().join(format!("{part}/config.json")));
-            let config = ClipTextConfig::new(&config).unwrap();
-            let model = ClipTextModel::new(&config, &tested::device());
-            let source = weights(&fixture, &format!("{part}/model.safetensors"));
-            let model = load_strict(model, &source, part, tested::dtype()).unwrap();
-            let ids = fixture.of(case, "input_ids").unwrap().rows();
-            let ids: Vec<Vec<u32>> = ids
-                .iter()
-                .map(|row| row.iter().map(|&id| id as u32).collect())
-                .collect();
-            // The end has the second of the special ids here, and pads have it or another.
-            let end = |row: &Vec<u32>| row.iter().position(|&id| Some(id) == ends(row)).unwrap();
-            let ends: Vec<usize> = ids.iter().map(end).collect();
-            let summary = model.summary(&ids, &ends, 0);
-            let before = case["tensors"]["hidden_states_last_3"][1].as_str().unwrap();
-            check(part, &fixture.tensor(before), summary.states);
-            let golden = fixture.of(case, "text_embeds").unwrap();
-            check(part, &golden, summary.pooled);
+            if fixture.cases().any(|case| case["id"] == part) {
+                assert_clip(&fixture, part, "text_embeds");
+            }
         }
     }
 }
@@ -64,31 +69,38 @@ fn ends(row: &[u32]) -> Option<u32> {
     row.iter().copied().max()
 }
 
-/// Texts as they stand, padding read like text.
+/// Texts through the encoder of T5 that is `part`: padding is read like text where the case has no mask.
+pub(crate) fn assert_sentences(fixture: &Fixture, [part, tokenizer]: [&str; 2]) {
+    let case = fixture.case(part);
+    let config = text(fixture.model().join(part).join("config.json"));
+    let config = T5Config::from_json(&config, part).unwrap();
+    let model = T5EncoderModel::new(&config, &tested::device());
+    let source = weights(fixture, &format!("{part}/model.safetensors"));
+    let model = load_strict(model, &source, part, tested::dtype()).unwrap();
+    let file = text(fixture.model().join(tokenizer).join("tokenizer.json"));
+    let tokenizer = T5Tokenizer::from_json(&file, 256).unwrap();
+    let prompts = prompts(case);
+    let encoded = prompts.iter().map(|prompt| tokenizer.encode_to(24, prompt));
+    let ids: Vec<Vec<u32>> = encoded.map(|tokens| tokens.unwrap().ids).collect();
+    for (found, expected) in ids
+        .iter()
+        .zip(fixture.of(case, "input_ids").unwrap().rows())
+    {
+        let found: Vec<f64> = found.iter().map(|&id| f64::from(id)).collect();
+        assert_eq!(found, expected);
+    }
+    let golden = fixture.of(case, "last_hidden_state").unwrap();
+    let ends: Vec<usize> = match fixture.of(case, "attention_mask") {
+        Some(mask) => mask.lengths().iter().map(|length| length - 1).collect(),
+        None => vec![23; ids.len()],
+    };
+    check("states", &golden, model.states(&ids, &ends));
+}
+
 #[test]
 fn sentences_are_read_without_a_mask() {
     for fixture in FIXTURES.into_iter().filter_map(Fixture::any) {
-        let case = fixture.case("text_encoder_3");
-        let part = fixture.model().join("text_encoder_3");
-        let config = text(part.join("config.json"));
-        let config = T5Config::from_json(&config, "text_encoder_3").unwrap();
-        let model = T5EncoderModel::new(&config, &tested::device());
-        let source = weights(&fixture, "text_encoder_3/model.safetensors");
-        let model = load_strict(model, &source, "text_encoder_3", tested::dtype()).unwrap();
-        let file = text(fixture.model().join("tokenizer_3/tokenizer.json"));
-        let tokenizer = T5Tokenizer::from_json(&file, 256).unwrap();
-        let prompts = prompts(case);
-        let encoded = prompts.iter().map(|prompt| tokenizer.encode_to(24, prompt));
-        let ids: Vec<Vec<u32>> = encoded.map(|tokens| tokens.unwrap().ids).collect();
-        for (found, expected) in ids
-            .iter()
-            .zip(fixture.of(case, "input_ids").unwrap().rows())
-        {
-            let found: Vec<f64> = found.iter().map(|&id| f64::from(id)).collect();
-            assert_eq!(found, expected);
-        }
-        let golden = fixture.of(case, "last_hidden_state").unwrap();
-        check("states", &golden, model.states(&ids, &vec![23; ids.len()]));
+        assert_sentences(&fixture, ["text_encoder_3", "tokenizer_3"]);
     }
 }
 
@@ -123,8 +135,15 @@ fn texts_are_joined() {
 
 #[test]
 fn latents_of_16_channels_are_shifted() {
-    for fixture in FIXTURES.into_iter().filter_map(Fixture::any) {
-        let (case, device) = (fixture.case("vae"), tested::device());
+    for fixture in FIXTURES
+        .into_iter()
+        .chain(flux::FIXTURES)
+        .filter_map(Fixture::any)
+    {
+        let device = tested::device();
+        let Some(case) = fixture.cases().find(|case| case["id"] == "vae") else {
+            continue;
+        };
         let golden = |key: &str| fixture.of(case, key).unwrap();
         let config = VaeConfig::new(json::<VaeJson>(fixture.model().join("vae/config.json")));
         let model = AutoencoderKl::new(config.unwrap(), &device);

@@ -22,11 +22,6 @@ fn is_without(case: &Value) -> bool {
     case["without"].is_array()
 }
 
-/// Whole predictions that are forecast.
-fn is_lite(case: &Value) -> bool {
-    case["cache"]["use_lite_mode"] == true
-}
-
 /// The folder as that of a model whose publisher left T5 out.
 fn without_t5(fixture: &Fixture) -> tempfile::TempDir {
     let folder = copied(fixture.name());
@@ -48,7 +43,7 @@ fn runs_agree_with_diffusers() {
     let mut tally = Tally::default();
     for fixture in super::FIXTURES.into_iter().flat_map(Fixture::both) {
         let mut whole = load(&fixture, &tested::device());
-        for case in fixture.of_kinds(&["txt2img"]).filter(|case| !is_lite(case)) {
+        for case in fixture.of_kinds(&["txt2img"]) {
             let outcome = if is_without(case) {
                 let folder = without_t5(&fixture);
                 check_run(&fixture, case, &mut pipeline(folder.path()))

@@ -15,6 +15,7 @@ use afterimage::weights::{WeightSource, load_strict, shapes};
 use burn::tensor::Tensor;
 
 use crate::fixture::{Fixture, Reference, shared, text, values};
+use crate::mmdit::parts::assert_sentences;
 use crate::tested;
 use crate::tolerance::F32_CPU;
 
@@ -59,6 +60,14 @@ fn cells_agree_with_diffusers() {
         let kept = Reference::from(all.narrow(1, 0, 4));
         let outcome = kept.compare(output, tested::tolerance(F32_CPU));
         outcome.unwrap_or_else(|error| panic!("{id}, output: {error}"));
+    }
+}
+
+#[test]
+fn texts_are_read_as_in_diffusers() {
+    let fixture = Fixture::best("pixart-sigma");
+    if fixture.cases().any(|case| case["id"] == "text_encoder") {
+        assert_sentences(&fixture, ["text_encoder", "tokenizer"]);
     }
 }
 
