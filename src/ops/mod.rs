@@ -52,8 +52,8 @@ pub use kept::multiplies_in_8_bits;
 pub use linear::{geglu, gelu, linear, linear_geglu};
 #[cfg(feature = "serve")]
 pub(crate) use memory::give_back;
-pub(crate) use memory::{let_go, trim};
 pub use memory::{Reuse, executed_macs, kept_bytes};
+pub(crate) use memory::{let_go, trim};
 pub use normed::{group_norm_silu_conv2d, group_norm_silu_conv2d_onto};
 use quarantine::Kernel;
 use route::{Abilities, AttentionShape};

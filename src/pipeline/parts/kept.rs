@@ -59,9 +59,9 @@ impl Kept {
         })
     }
 
-    /// Whether the denoiser's gated layers never hold their halves: the CPU has such a kernel, but for products in 8 bits.
+    /// Whether the denoiser's gated layers never hold their halves: the CPU has such a kernel.
     pub(super) fn gates(&self) -> bool {
-        self.on_processor && !self.denoiser.multiplies_in_8_bits()
+        self.on_processor
     }
 
     /// The same of a run that gives its text encoders back behind the prompts.
