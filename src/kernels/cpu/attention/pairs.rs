@@ -13,8 +13,6 @@
 #[cfg(test)]
 mod tests;
 
-use std::mem::MaybeUninit;
-
 use ::half::bf16;
 use macerator::Simd;
 use rayon::prelude::*;
