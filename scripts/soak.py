@@ -297,25 +297,61 @@ def timed(act):
 
 
 def speed(server, scale):
-    """The server against the program's own engine, in turns: while the server rests, `bench` times plain runs in a process of its own, after one that does not count;
-    then the server, after one that does not count, makes as many for a client who asks for the next when it has the last, and as many out of the queue."""
+    """What a client waits for beside the engine, picture by picture, by the engine's own account in the answer (`Server-Timing`); then the queue against that account, and the
+    whole against the program's own engine in turns: while the server rests, `bench` times plain runs in a process of its own, after one that does not count."""
     number, rounds, steps = max(4, round(8 * scale)), max(3, round(4 * scale)), 30
-    one, queued, inside = [], [], []
+    beside, parts, busy, one, inside = [], [], [], [], []
     for turn in range(rounds):
         def of_server():
             picture(server, client=6, steps=steps)
-            asked = statistics.median(timed(lambda: picture(server, client=6, seed=seed, steps=steps)) for seed in range(number))
-            return asked, *in_a_row(server, number, steps)
+            before = other_threads(server)
+            waits = [waited(server, seed, steps) for seed in range(number)]
+            made = sum(engine for _, engine, _ in waits)
+            busy.append((other_threads(server) - before) / made)
+            beside.extend((wall - engine) / engine for wall, engine, _ in waits)
+            parts.extend(told for _, _, told in waits)
+            return statistics.median(wall for wall, _, _ in waits), *in_a_row(server, number, steps)
 
         if turn % 2:
             told, engine = of_server(), engine_alone(server, number, steps)
         else:
             engine, told = engine_alone(server, number, steps), of_server()
         one.append(told[0] / engine)
-        queued.append(told[1] / engine)
         inside.append(told[1] / told[2])
-    return (f"a picture of {steps} steps from its request to its bytes / the engine alone ({engine * 1e3:.0f} ms) {spread(one)}; out of a queue {spread(queued)}; "
-            f"out of a queue / the engine's own account of the same runs {spread(inside)}; {rounds} rounds of {number} in turns")
+    where = ", ".join(f"{part} {statistics.median(told[part] for told in parts):.2f}" for part in parts[0])
+    return (f"from the request to its picture's bytes a client waits {percent(beside)} longer than the engine takes by its own account in the same answer (ms: {where}); threads that are "
+            f"not the engine's take {percent(busy)} of that in processor time; out of a queue / the engine's own account {spread(inside)}; from the request to the bytes / `bench` in "
+            f"turns {spread(one)}, which takes {engine * 1e3:.0f} ms; {rounds} rounds of {number}")
+
+
+def percent(shares):
+    return f"{statistics.median(shares):.2%} ({min(shares):.2%} to {max(shares):.2%})"
+
+
+def waited(server, seed, steps):
+    """Seconds from a request to the last byte of its answer, those of the engine in it, and all that the server accounts for, in milliseconds."""
+    body = json.dumps({"model": "bundled", "prompt": PROMPT, "steps": steps, "seed": seed})
+    began = time.perf_counter()
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=600)
+    connection.request("POST", "/v1/images/generations", body, {"authorization": "Bearer secret-6", "content-type": "application/json"})
+    answer = connection.getresponse()
+    text = answer.read()
+    wall = time.perf_counter() - began
+    connection.close()
+    assert answer.status == 200, text
+    told = dict(part.split(";dur=") for part in answer.headers["server-timing"].split(", "))
+    told = {part: float(time) for part, time in told.items()}
+    return wall, sum(told[part] for part in ("text", "denoising", "decoding")) / 1e3, told | {"at the client": wall * 1e3}
+
+
+def other_threads(server):
+    """Seconds of processor time of the threads that take connections, read, plan and answer; all others are a worker's, or compute."""
+    taken = 0
+    for task in os.scandir(f"/proc/{server.process.pid}/task"):
+        with open(f"{task.path}/comm") as name, open(f"{task.path}/schedstat") as times:
+            if task.name == str(server.process.pid) or name.read().startswith("tokio"):
+                taken += int(times.read().split()[0])
+    return taken / 1e9
 
 
 def spread(values):

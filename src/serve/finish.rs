@@ -4,7 +4,7 @@ use std::{
     io,
     num::NonZeroU16,
     sync::Arc,
-    time::{Duration, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use serde_json::{Value, json};
@@ -73,19 +73,10 @@ pub(super) fn write(server: &Server, runs: &[Run], mut finished: Finished) -> Re
             (recipe, &items[..])
         };
         job.change(|seen| seen.phase = Some(Step::Encoding));
-        let told = Told {
-            seconds: seconds(job, &finished),
-            work: account.clone(),
-        };
+        let told = (&finished, account.clone());
         one(server, (job, work), (&recipe, items), told)?;
     }
     Ok(())
-}
-
-/// What clients are told of a run.
-struct Told {
-    seconds: Value,
-    work: Value,
 }
 
 /// Writes what was made for one job, and ends it.
@@ -93,8 +84,9 @@ fn one(
     server: &Server,
     (job, work): (&Arc<Job>, &Work),
     (recipe, items): (&Recipe, &[Item]),
-    told: Told,
+    (finished, account): (&Finished, Value),
 ) -> Result<(), Fault> {
+    let begun = Instant::now();
     let mut images = Vec::new();
     for (number, item) in items.iter().enumerate() {
         let own = recipe.alone(number, items.len());
@@ -104,11 +96,12 @@ fn one(
             Fault::internal()
         })?);
     }
+    let seconds = seconds(job, finished, begun.elapsed());
     let fill = |seen: &mut Seen| {
         seen.recipe = Arc::new(recipe_value(recipe));
         seen.images = Arc::new(Value::Array(images));
-        seen.seconds = Arc::new(told.seconds);
-        seen.work = Arc::new(told.work);
+        seen.seconds = Arc::new(seconds);
+        seen.work = Arc::new(account);
         seen.phase = None;
     };
     if !job.change(fill) {
@@ -206,7 +199,7 @@ fn image(
     Ok(image)
 }
 
-fn seconds(job: &Job, finished: &Finished) -> Value {
+fn seconds(job: &Job, finished: &Finished, encoding: Duration) -> Value {
     let sum = |time: fn(&Report) -> Duration| {
         finished
             .reports
@@ -225,6 +218,7 @@ fn seconds(job: &Job, finished: &Finished) -> Value {
         "text": sum(|report| report.text),
         "denoising": sum(|report| report.denoising),
         "decoding": sum(|report| report.decoding),
+        "encoding": encoding.as_secs_f64(),
         "total": job.begun.elapsed().as_secs_f64(),
     })
 }

@@ -21,6 +21,7 @@ use super::{
     keys::random_key,
     options::{Options, Token},
     server::Server,
+    timing,
 };
 
 /// How long a client may take to send its request.
@@ -67,7 +68,9 @@ pub(super) async fn number(
         .or_insert(HeaderValue::from_static("no-store"));
     let status = response.status().as_u16();
     server.metrics.request(&path, status);
-    let milliseconds = begun.elapsed().as_secs_f64() * 1e3;
+    let took = begun.elapsed();
+    timing::write(&mut response, took);
+    let milliseconds = took.as_secs_f64() * 1e3;
     tracing::info!(request = id, %method, path, status, milliseconds, "answered");
     response
 }

@@ -36,6 +36,7 @@ mod sdapi;
 mod server;
 mod shelf;
 mod store;
+mod timing;
 mod together;
 mod watch;
 mod work;

@@ -29,6 +29,7 @@ use super::{
     once::Once,
     read,
     server::{Server, Shared},
+    timing,
 };
 
 /// The paths of the interface; models are listed with the server's own.
@@ -94,5 +95,5 @@ async fn answered(
     let seen = once.ended().await?;
     let site = answer::site(headers);
     let answer = answer::whole(&once, &seen, &reply, &site).await?;
-    Ok(axum::Json(answer).into_response())
+    Ok(timing::note(axum::Json(answer).into_response(), &seen))
 }

@@ -32,6 +32,7 @@ use super::{
     once::Once,
     read,
     server::{Server, Shared},
+    timing,
 };
 
 /// The paths of the interface. What is not there answers 404.
@@ -148,7 +149,8 @@ async fn made(
         Vec::new()
     };
     let images = files.iter().map(|file| read::to_base64(file)).collect();
-    Ok(answer::whole(&seen, images, echo).into_response())
+    let answer = answer::whole(&seen, images, echo);
+    Ok(timing::note(answer.into_response(), &seen))
 }
 
 /// The model that a client has picked, if it has.

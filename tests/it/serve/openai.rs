@@ -43,6 +43,44 @@ fn pictures_are_answered_in_base64_or_by_address() {
 }
 
 #[test]
+fn answers_say_where_their_time_went() {
+    let served = Served::start(&[]);
+    let asked = json!({"prompt": "a red circle", "seed": 7, "steps": 4});
+    for path in [GENERATIONS, "/sdapi/v1/txt2img"] {
+        let begun = std::time::Instant::now();
+        let answer = served.post(path, &asked);
+        let took = begun.elapsed().as_secs_f64() * 1e3;
+        let header = answer.header("server-timing").expect("a header");
+        let parts = header.split(", ").map(|part| {
+            let (name, time) = part.split_once(";dur=").expect("a time");
+            (name, time.parse::<f64>().expect("milliseconds"))
+        });
+        let parts: Vec<_> = parts.collect();
+        let names = [
+            "waiting",
+            "loading",
+            "text",
+            "denoising",
+            "decoding",
+            "encoding",
+            "total",
+        ];
+        assert!(
+            parts.iter().map(|(name, _)| *name).eq(names),
+            "{path}: {header}"
+        );
+        let total = parts[6].1;
+        let sum: f64 = parts[..6].iter().map(|(_, time)| time).sum();
+        assert!(
+            parts[3].1 > 0.0 && sum <= total && total <= took,
+            "{path}: {took} ms, {header}"
+        );
+    }
+    let unfinished = served.post(GENERATIONS, &json!({"prompt": "a", "steps": -1}));
+    assert_eq!(unfinished.header("server-timing"), None);
+}
+
+#[test]
 fn streams_show_previews_and_end_with_the_picture() {
     let served = Served::start(&[]);
     let asked = json!({"prompt": "a red circle", "seed": 7, "steps": 6, "stream": true, "partial_images": 2});
