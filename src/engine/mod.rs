@@ -67,6 +67,8 @@ pub(crate) use model::Model;
 pub(crate) use model::{Reading, workload};
 #[cfg(feature = "cli")]
 pub(crate) use plan::{Part, PlanDocument, Published, cells_run};
+#[cfg(feature = "serve")]
+pub(crate) use plan::{outline, weigh};
 #[cfg(feature = "cli")]
 pub(crate) use sources::Sources;
 #[cfg(feature = "cli")]

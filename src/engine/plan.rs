@@ -29,12 +29,52 @@ use crate::{
 ///
 /// If the recipe does not fit the model, or a file cannot be read.
 pub fn plan(recipe: &Recipe, listener: &mut dyn Listener) -> Result<String, Error> {
-    let format = Format {
-        dtype: recipe.dtype.unwrap_or(DtypeChoice::F32).float().into(),
-        weights: recipe.weights.unwrap_or_default(),
-        activations: recipe.activations.unwrap_or_default(),
-    };
-    let streaming = recipe.stream_weights.unwrap_or_default();
+    let stages = read(recipe, listener)?;
+    let facts = stages.facts();
+    let parts: Vec<_> = Part::all(&stages).collect();
+    let memory = memory(recipe, &stages)?;
+    Ok(PlanDocument::new(&facts, &parts, memory).to_json())
+}
+
+/// What is known of a run before its work and its memory are forecast.
+#[cfg(feature = "serve")]
+#[derive(Debug, Serialize)]
+pub(crate) struct Outline {
+    #[serde(flatten)]
+    run: Facts,
+    /// Whether it is decided in the run what is computed.
+    decided: bool,
+}
+
+/// [`plan`] without its forecasts, which take longer than all else.
+///
+/// # Errors
+///
+/// If the recipe does not fit the model, or a file cannot be read.
+#[cfg(feature = "serve")]
+pub(crate) fn outline(recipe: &Recipe, listener: &mut dyn Listener) -> Result<Outline, Error> {
+    let stages = read(recipe, listener)?;
+    let decides = |(plan, _): (&CachePlan, _)| plan.decider.is_some() || plan.verify.is_some();
+    let decided = stages
+        .iter()
+        .any(|stage| stage.resolved.plans().any(decides));
+    let run = stages.facts();
+    Ok(Outline { run, decided })
+}
+
+/// Bytes of the weights that a run holds at once.
+///
+/// # Errors
+///
+/// As [`plan`]'s.
+#[cfg(feature = "serve")]
+pub(crate) fn weigh(recipe: &Recipe) -> Result<u64, Error> {
+    let memory = memory(recipe, &read(recipe, &mut ())?)?;
+    Ok(memory.weights.iter().map(|part| part.bytes).sum())
+}
+
+/// A recipe on its models' configurations; what there is to say of its plans is said.
+fn read(recipe: &Recipe, listener: &mut dyn Listener) -> Result<Stages, Error> {
     let mut recipe = recipe.clone();
     recipe.check_files()?;
     let wishes = Wishes {
@@ -42,13 +82,21 @@ pub fn plan(recipe: &Recipe, listener: &mut dyn Listener) -> Result<String, Erro
         ..Wishes::default()
     };
     let stages = Job::read(recipe, wishes, listener)?.stages;
-    let facts = stages.facts();
-    let parts: Vec<_> = Part::all(&stages).collect();
-    for warning in parts.iter().flat_map(|part| &part.plan.warnings) {
+    let plans = stages.iter().flat_map(|stage| stage.resolved.plans());
+    for warning in plans.flat_map(|(plan, _)| &plan.warnings) {
         listener.warn(&warning.to_string());
     }
-    let memory = MemoryFacts::forecast(&stages, format, streaming)?;
-    Ok(PlanDocument::new(&facts, &parts, memory).to_json())
+    Ok(stages)
+}
+
+fn memory(recipe: &Recipe, stages: &Stages) -> Result<MemoryFacts, Error> {
+    let format = Format {
+        dtype: recipe.dtype.unwrap_or(DtypeChoice::F32).float().into(),
+        weights: recipe.weights.unwrap_or_default(),
+        activations: recipe.activations.unwrap_or_default(),
+    };
+    let streaming = recipe.stream_weights.unwrap_or_default();
+    MemoryFacts::forecast(stages, format, streaming)
 }
 
 /// One model's plan, or that of one of the loops it makes a film in.

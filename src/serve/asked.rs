@@ -17,7 +17,7 @@ use super::{
 use crate::{
     cache::CacheRule,
     catalog::FetchProgress,
-    engine::{Listener, plan, random_seed},
+    engine::{Listener, outline, plan, random_seed},
     pipeline::{Recipe, RecipeFile, Seeds},
 };
 
@@ -41,7 +41,6 @@ pub(super) struct Ask {
 pub(super) struct Understood {
     pub(super) work: Work,
     pub(super) folder: Folder,
-    pub(super) plan: Value,
     pub(super) warnings: Vec<String>,
 }
 
@@ -90,19 +89,18 @@ pub(super) fn understand(server: &Server, owner: &str, ask: Ask) -> Result<Under
         files: ask.files,
         names: Vec::new(),
         inputs: Vec::new(),
+        sides: BTreeMap::new(),
     };
     let (model, recipe) = resolver.resolve(&mut shown)?;
     let names = resolver.names;
     let mut heard = Heard::default();
-    let planned = plan(&recipe, &mut heard);
-    let planned = planned.map_err(|error| refused(error).with_names(&names))?;
-    let mut plan: Value = serde_json::from_str(&planned).unwrap_or_default();
+    let known = outline(&recipe, &mut heard);
+    let known = known.and_then(|known| Ok((known, server.weights_of(&recipe)?)));
+    let (known, weights) = known.map_err(|error| refused(error).with_names(&names))?;
+    let plan = serde_json::to_value(known).unwrap_or_default();
     limits.check_plan(&plan)?;
-    plan["model"] = model.clone().into();
     let films = plan["frames"].as_u64() > Some(1);
     let format = Format::read(ask.format.as_deref(), films)?;
-    let weights = plan["memory"]["weights"].as_array().into_iter().flatten();
-    let weights = weights.filter_map(|part| part["bytes"].as_u64()).sum();
     let evaluations = plan["evaluations"].as_u64().unwrap_or(0) as usize;
     let kind = together::kind(&recipe, &plan);
     let work = Work {
@@ -123,8 +121,22 @@ pub(super) fn understand(server: &Server, owner: &str, ask: Ask) -> Result<Under
             .collect(),
         work,
         folder,
-        plan,
     })
+}
+
+/// What `afterimage plan --json` says of what was understood.
+pub(super) fn forecast(understood: &Understood) -> Result<Value, Fault> {
+    let Work {
+        recipe,
+        names,
+        model,
+        ..
+    } = &understood.work;
+    let planned = plan(recipe, &mut ());
+    let planned = planned.map_err(|error| refused(error).with_names(names))?;
+    let mut plan: Value = serde_json::from_str(&planned).unwrap_or_default();
+    plan["model"] = model.clone().into();
+    Ok(plan)
 }
 
 /// What does not fit into the device is the request's fault, before it runs.
@@ -182,6 +194,8 @@ struct Resolver<'a> {
     names: Vec<(String, String)>,
     /// Names of files that are written already, and where.
     inputs: Vec<(String, PathBuf)>,
+    /// Of pictures that came with the request, by what they are for.
+    sides: BTreeMap<&'static str, [usize; 2]>,
 }
 
 impl Resolver<'_> {
@@ -222,7 +236,22 @@ impl Resolver<'_> {
         for (param, file) in uploads(&mut recipe) {
             self.upload(param, file)?;
         }
+        self.check_mask()?;
         Ok((name, recipe))
+    }
+
+    /// Refuses a mask of another size than the picture that it is for.
+    fn check_mask(&self) -> Result<(), Fault> {
+        let of = |param: &str| self.sides.get(param);
+        match (of("mask"), of("init_image")) {
+            (Some(mask), Some(image)) if mask != image => {
+                let [[across, down], [width, height]] = [mask, image];
+                let message =
+                    format!("`mask` is {across}x{down}, and `init_image` is {width}x{height}");
+                Err(Fault::value("mask", message).hint("send both in one size"))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Puts the place for a name of a part.
@@ -243,7 +272,7 @@ impl Resolver<'_> {
     }
 
     /// Finds a file that came with the request, or one that a kept result was made with.
-    fn upload(&mut self, param: &str, file: &mut RecipeFile) -> Result<(), Fault> {
+    fn upload(&mut self, param: &'static str, file: &mut RecipeFile) -> Result<(), Fault> {
         let place = self.written(param, file)?;
         self.names
             .push((place.display().to_string(), file.path.clone()));
@@ -253,7 +282,7 @@ impl Resolver<'_> {
         Ok(())
     }
 
-    fn written(&mut self, param: &str, file: &RecipeFile) -> Result<PathBuf, Fault> {
+    fn written(&mut self, param: &'static str, file: &RecipeFile) -> Result<PathBuf, Fault> {
         if let Some((_, place)) = self.inputs.iter().find(|(name, _)| *name == file.path) {
             return Ok(place.clone());
         }
@@ -261,7 +290,9 @@ impl Resolver<'_> {
         let written = match (self.files.get(&file.path), self.kept(file)) {
             (Some(bytes), _) => {
                 if param != "initial_latents" {
-                    self.server.options.limits.check_picture(param, bytes)?;
+                    let limits = &self.server.options.limits;
+                    let sides = limits.check_picture(param, bytes)?;
+                    self.sides.insert(param, sides);
                 }
                 self.folder.write(&name, bytes)
             }

@@ -58,3 +58,28 @@ pub(super) async fn show() -> Response {
     let kind = HeaderValue::from_static("application/json");
     ([(header::CONTENT_TYPE, kind)], TEXT.as_str()).into_response()
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+
+    #[test]
+    fn parameters_are_where_the_document_says() {
+        let document: Value = serde_json::from_str(&TEXT).unwrap();
+        let mut queries = 0;
+        for (path, operations) in document["paths"].as_object().unwrap() {
+            let operations = operations.as_object().unwrap().values();
+            let parameters = operations.flat_map(|one| one["parameters"].as_array());
+            for parameter in parameters.flatten() {
+                let name = parameter["name"].as_str().unwrap();
+                let within = path.contains(&format!("{{{name}}}"));
+                let place = if within { "path" } else { "query" };
+                assert_eq!(parameter["in"], place, "{path}: {name}");
+                queries += usize::from(!within);
+            }
+        }
+        assert!(queries >= 9, "{queries}");
+    }
+}

@@ -48,6 +48,7 @@ pub(super) struct JobRequest {
 
 /// Which jobs to list.
 #[derive(Debug, Default, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 pub(super) struct JobsQuery {
     /// States, joined by commas
     state: Option<String>,
@@ -215,11 +216,12 @@ pub(super) async fn plan(
 ) -> Result<Json<Value>, Fault> {
     let (request, mut warnings) = read::typed::<JobRequest>(read::object(&headers, &body)?)?;
     let ask = ask(request, Vec::new())?;
-    let understood = server
-        .aside(move |server| asked::understand(server, &client.0, ask))
-        .await?;
-    warnings.extend(understood.warnings);
-    let mut plan = understood.plan;
+    let planned = move |server: &Server| {
+        let understood = asked::understand(server, &client.0, ask)?;
+        Ok((asked::forecast(&understood)?, understood.warnings))
+    };
+    let (mut plan, said) = server.aside(planned).await?;
+    warnings.extend(said);
     plan["warnings"] = warnings.into();
     Ok(Json(plan))
 }

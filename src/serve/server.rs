@@ -13,7 +13,12 @@ use super::{
     fault::Fault, job::since_epoch, metrics::Metrics, options::Options, queue::Queue, shelf::Shelf,
     store::Store,
 };
-use crate::device::OpenDevice;
+use crate::{
+    device::OpenDevice,
+    engine::weigh,
+    error::Error,
+    pipeline::{Recipe, RecipeModel},
+};
 
 /// Plans that are made at once: they read configurations and pictures.
 const PLANNING: usize = 4;
@@ -35,6 +40,8 @@ pub(super) struct Server {
     loaded: Mutex<BTreeSet<(usize, String)>>,
     /// What models are, by their names, once they were looked at.
     described: Mutex<BTreeMap<String, Value>>,
+    /// Bytes of models' weights, once they were weighed.
+    weighed: Mutex<BTreeMap<String, u64>>,
     begun: SystemTime,
     /// The model that a client of `/sdapi` has picked.
     pub(super) picked: Mutex<BTreeMap<String, String>>,
@@ -57,6 +64,7 @@ impl Server {
             metrics: Metrics::default(),
             loaded: Mutex::default(),
             described: Mutex::default(),
+            weighed: Mutex::default(),
             begun: SystemTime::now(),
             picked: Mutex::default(),
             closing: watch::channel(false).0,
@@ -73,6 +81,37 @@ impl Server {
         let found = Shelf::look(&self.options);
         *self.shelf.write().unwrap_or_else(PoisonError::into_inner) = found;
         self.described().clear();
+        self.weighed().clear();
+    }
+
+    fn weighed(&self) -> MutexGuard<'_, BTreeMap<String, u64>> {
+        self.weighed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Bytes of the weights that a run of `recipe` holds at once. A model by itself is weighed once.
+    pub(super) fn weights_of(&self, recipe: &Recipe) -> Result<u64, Error> {
+        let others = recipe.controls.len() + recipe.upscalers.len();
+        if others > 0 || recipe.refiner.is_some() {
+            return weigh(recipe);
+        }
+        let same = Recipe {
+            model: RecipeModel {
+                hash: None,
+                ..recipe.model.clone()
+            },
+            dtype: recipe.dtype,
+            weights: recipe.weights,
+            activations: recipe.activations,
+            stream_weights: recipe.stream_weights,
+            ..Recipe::default()
+        };
+        let key = same.to_json();
+        if let Some(bytes) = self.weighed().get(&key) {
+            return Ok(*bytes);
+        }
+        let bytes = weigh(recipe)?;
+        self.weighed().insert(key, bytes);
+        Ok(bytes)
     }
 
     /// What models are, by their names, as far as that was asked.

@@ -17,7 +17,7 @@ pub(super) struct Run {
 /// Alone are those of several pictures, those that start from a picture or follow one, chains of models, films, and rules that look at
 /// what is computed: there one picture would decide over another.
 pub(super) fn kind(recipe: &Recipe, plan: &serde_json::Value) -> Option<String> {
-    let decided = plan["work"]["decided_in_the_run"].as_bool() == Some(true);
+    let decided = plan["decided"].as_bool() == Some(true);
     let auto = recipe
         .cache
         .as_ref()
@@ -97,7 +97,7 @@ mod tests {
 
     #[test]
     fn texts_and_seeds_alone_may_differ() {
-        let plan = json!({"batch": 1, "work": {}});
+        let plan = json!({"batch": 1});
         let kind = |recipe: &Recipe| kind(recipe, &plan);
         let fox = kind(&recipe("a fox", 1)).unwrap();
         assert_eq!(kind(&recipe("a hen", 2)).as_ref(), Some(&fox));
@@ -127,9 +127,9 @@ mod tests {
     #[test]
     fn what_one_picture_would_decide_for_another_is_made_alone() {
         for plan in [
-            json!({"batch": 1, "work": {"decided_in_the_run": true}}),
-            json!({"batch": 2, "work": {}}),
-            json!({"batch": 1, "frames": 8, "work": {}}),
+            json!({"batch": 1, "decided": true}),
+            json!({"batch": 2}),
+            json!({"batch": 1, "frames": 8}),
         ] {
             assert_eq!(kind(&recipe("a fox", 1), &plan), None, "{plan}");
         }

@@ -23,6 +23,7 @@ use crate::serve::{
 const BEGUN: f64 = 0.01;
 
 #[derive(Debug, Default, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 pub(in crate::serve) struct ProgressQuery {
     /// Leave the preview out
     skip_current_image: Option<bool>,

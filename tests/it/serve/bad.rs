@@ -15,6 +15,14 @@ fn bomb() -> Vec<u8> {
     bytes
 }
 
+/// A white square of so many pixels a side.
+fn white(side: usize) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let picture = afterimage::image_io::Picture::filled(side, side, [255; 3]);
+    picture.encode(&mut bytes, &[]).unwrap();
+    bytes
+}
+
 /// Refused, in the form of the interface at `path`.
 #[track_caller]
 fn refused(answer: &Answer, path: &str, word: &str) {
@@ -109,6 +117,14 @@ fn recipes_that_make_no_sense() {
     recipe["init_image"] = json!({"path": "bomb.png"});
     let body = json!({"recipe": recipe, "files": {"bomb.png": base64(&bomb())}});
     refused(&served.post("/v1/jobs", &body), "/v1/jobs", "");
+    let mut recipe = circle();
+    recipe["init_image"] = json!({"path": "a.png"});
+    recipe["mask"] = json!({"path": "mask.png"});
+    let files = json!({"a.png": base64(&photo()), "mask.png": base64(&white(8))});
+    let body = json!({"recipe": recipe, "files": files});
+    for path in ["/v1/jobs", "/v1/plan"] {
+        refused(&served.post(path, &body), path, "`mask` is 8x8");
+    }
     let missing = served.get("/v1/jobs/00000000000000000000000000000000");
     refused(&missing, "/v1/jobs", "no such job");
     assert_eq!(missing.status, 404);
@@ -175,12 +191,7 @@ fn bodies_that_cannot_be_read() {
 
 /// The same through the web interface: a call, what it is sent, a word of why it is refused.
 fn sdapi_nonsense() -> Vec<(&'static str, Value, &'static str)> {
-    let small = base64(&{
-        let mut bytes = Vec::new();
-        let picture = afterimage::image_io::Picture::filled(8, 8, [255; 3]);
-        picture.encode(&mut bytes, &[]).unwrap();
-        bytes
-    });
+    let small = base64(&white(8));
     let photo = base64(&photo());
     vec![
         ("txt2img", json!({"prompt": "a", "seed": "7"}), "seed"),
