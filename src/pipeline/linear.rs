@@ -8,8 +8,8 @@ use crate::display::LinearMap;
 use crate::error::Error;
 use crate::models::vae::Tiling;
 
-/// Patches of latents that the decoder is asked about.
-const PATCHES: usize = 64;
+/// Patches of latents that the decoder is asked about: four cells each say enough of a map of seventeen numbers a colour at most.
+const PATCHES: usize = 16;
 
 /// Cells of a patch, in each direction; the outermost see its edge and are not looked at.
 const SIDE: usize = 4;
