@@ -56,7 +56,7 @@ fn types_that_are_not_read_name_their_tensor() {
     );
     assert_said(
         &kind(4711),
-        "tensor `a.b` holds type 4711, which GGUF does not have",
+        "tensor `a.b` holds type 4711 (GGUF has no such type), which is not supported",
     );
     let odd = File::new().tensor("a.b", file::Q8_0, &[2, 20], vec![0; 1024]);
     assert_said(&odd, "tensor `a.b` holds Q8_0 in rows of 20");

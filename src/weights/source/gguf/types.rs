@@ -61,7 +61,7 @@ pub(super) fn of(number: u32) -> Result<Type, String> {
             let known = UNREAD.iter().find(|(known, _)| *known == number);
             return Err(match known {
                 Some((_, name)) => (*name).to_owned(),
-                None => format!("type {number}, which GGUF does not have"),
+                None => format!("type {number} (GGUF has no such type)"),
             });
         }
     })
