@@ -300,14 +300,11 @@ def speed(server, scale):
     """What a client waits for beside the engine, picture by picture, by the engine's own account in the answer (`Server-Timing`); then the queue against that account, and the
     whole against the program's own engine in turns: while the server rests, `bench` times plain runs in a process of its own, after one that does not count."""
     number, rounds, steps = max(4, round(8 * scale)), max(3, round(4 * scale)), 30
-    beside, parts, busy, one, inside = [], [], [], [], []
+    beside, parts, one, inside = [], [], [], []
     for turn in range(rounds):
         def of_server():
             picture(server, client=6, steps=steps)
-            before = other_threads(server)
             waits = [waited(server, seed, steps) for seed in range(number)]
-            made = sum(engine for _, engine, _ in waits)
-            busy.append((other_threads(server) - before) / made)
             beside.extend((wall - engine) / engine for wall, engine, _ in waits)
             parts.extend(told for _, _, told in waits)
             return statistics.median(wall for wall, _, _ in waits), *in_a_row(server, number, steps)
@@ -319,9 +316,8 @@ def speed(server, scale):
         one.append(told[0] / engine)
         inside.append(told[1] / told[2])
     where = ", ".join(f"{part} {statistics.median(told[part] for told in parts):.2f}" for part in parts[0])
-    return (f"from the request to its picture's bytes a client waits {percent(beside)} longer than the engine takes by its own account in the same answer (ms: {where}); threads that are "
-            f"not the engine's take {percent(busy)} of that in processor time; out of a queue / the engine's own account {spread(inside)}; from the request to the bytes / `bench` in "
-            f"turns {spread(one)}, which takes {engine * 1e3:.0f} ms; {rounds} rounds of {number}")
+    return (f"from the request to its picture's bytes a client waits {percent(beside)} longer than the engine takes by its own account in the same answer (ms: {where}); "
+            f"out of a queue / the engine's own account {spread(inside)}; from the request to the bytes / `bench` in turns {spread(one)}, which takes {engine * 1e3:.0f} ms; {rounds} rounds of {number}")
 
 
 def percent(shares):
@@ -342,16 +338,6 @@ def waited(server, seed, steps):
     told = dict(part.split(";dur=") for part in answer.headers["server-timing"].split(", "))
     told = {part: float(time) for part, time in told.items()}
     return wall, sum(told[part] for part in ("text", "denoising", "decoding")) / 1e3, told | {"at the client": wall * 1e3}
-
-
-def other_threads(server):
-    """Seconds of processor time of the threads that take connections, read, plan and answer; all others are a worker's, or compute."""
-    taken = 0
-    for task in os.scandir(f"/proc/{server.process.pid}/task"):
-        with open(f"{task.path}/comm") as name, open(f"{task.path}/schedstat") as times:
-            if task.name == str(server.process.pid) or name.read().startswith("tokio"):
-                taken += int(times.read().split()[0])
-    return taken / 1e9
 
 
 def spread(values):

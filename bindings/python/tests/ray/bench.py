@@ -23,29 +23,6 @@ BEGIN = 6
 """Seconds that workers are given to begin."""
 
 
-def processor():
-    """Seconds of processor time that this process has taken, and all that came of it."""
-    parents, ticks = {}, {}
-    for place in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            numbers = place.read_text().rsplit(")", 1)[1].split()
-        except OSError:
-            continue  # it has ended meanwhile
-        pid = int(place.parent.name)
-        parents[pid], ticks[pid] = int(numbers[1]), sum(map(int, numbers[11:15]))
-    ours = {os.getpid()}
-    while more := {pid for pid, parent in parents.items() if parent in ours} - ours:
-        ours |= more
-    return sum(ticks[pid] for pid in ours) / os.sysconf("SC_CLK_TCK")
-
-
-def timed(make, folder):
-    """Seconds on the clock, and of processors: the second tells more where others use them, too."""
-    before = processor()
-    seconds = make(folder)
-    return {"seconds": seconds, "processor": processor() - before}
-
-
 def pool():
     return many.Pool(device="cpu", workers=2, together=TOGETHER)
 
@@ -104,12 +81,11 @@ for number in range(ROUNDS):
     turns = [by_ray, by_program, by_workers_that_are_kept]
     turns = turns[number % 3 :] + turns[: number % 3]
     with tempfile.TemporaryDirectory() as place:
-        rounds.append({make.__name__: timed(make, Path(place, make.__name__)) for make in turns})
+        rounds.append({make.__name__: make(Path(place, make.__name__)) for make in turns})
     print(json.dumps(rounds[-1]), flush=True)
 for make in ("by_ray", "by_workers_that_are_kept"):
-    for what in ("seconds", "processor"):
-        shares = sorted(one[make][what] / one["by_program"][what] for one in rounds)
-        print(f"{PICTURES} pictures {make}, over two threads, {what}: {shares[len(shares) // 2]:.3f} ({shares[0]:.3f} to {shares[-1]:.3f}, {ROUNDS} rounds)", flush=True)
+    shares = sorted(one[make] / one["by_program"] for one in rounds)
+    print(f"{PICTURES} pictures {make}, over two threads: {shares[len(shares) // 2]:.3f} ({shares[0]:.3f} to {shares[-1]:.3f}, {ROUNDS} rounds)", flush=True)
 few, more = small(16), small(16 + PICTURES)
 task = (more - few - here(PICTURES)) / PICTURES
 print(f"a picture costs {1000 * task:.1f} ms beside the engine's work; workers, their models and the end {few - 16 * (more - few) / PICTURES:.1f} s a call")
