@@ -6,12 +6,13 @@ use super::*;
 use crate::cli::args::{Arguments, Command, Generate};
 
 /// Options that change no picture: where it goes, what is told of it, how it is computed.
-const SILENT: [&str; 11] = [
+const SILENT: [&str; 12] = [
     "device",
     "json",
     "no_doctor",
     "output",
     "preview",
+    "preview_decoded",
     "preview_every",
     "replay",
     "step_graphs",
