@@ -186,12 +186,11 @@ impl Pipeline {
             };
             let trajectory =
                 calibrated.fill(&mut table, &conditioning, latents, &mut noise, observer)?;
-            if let Some(end) = trajectory.latents.last() {
-                if shared.plain.len() < asked.compared().len() {
-                    shared
-                        .plain
-                        .push(self.finished(&run, end.clone(), observer)?);
-                }
+            if let Some(end) = trajectory.latents.last()
+                && shared.plain.len() < asked.compared().len()
+            {
+                let plain = self.finished(&run, end.clone(), observer)?;
+                shared.plain.push(plain);
             }
             if shared.gains.is_none() {
                 let followed = Followed::new(&run, self.trunk(), &conditioning, trajectory);

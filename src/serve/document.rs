@@ -71,7 +71,7 @@ mod tests {
         let mut queries = 0;
         for (path, operations) in document["paths"].as_object().unwrap() {
             let operations = operations.as_object().unwrap().values();
-            let parameters = operations.flat_map(|one| one["parameters"].as_array());
+            let parameters = operations.filter_map(|one| one["parameters"].as_array());
             for parameter in parameters.flatten() {
                 let name = parameter["name"].as_str().unwrap();
                 let within = path.contains(&format!("{{{name}}}"));

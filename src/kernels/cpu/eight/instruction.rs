@@ -5,12 +5,14 @@
 //! 16 bits, as its own product of bytes saturates.
 
 #![allow(
+    clippy::cast_possible_wrap,
     clippy::cast_ptr_alignment,
     clippy::inline_always,
     clippy::needless_range_loop,
     unsafe_code,
     reason = "one instruction set runs through all of a kernel; no load wants an alignment; index lanes; vector loads take pointers, and \
-              instructions are there on some processors only; every caller passes the room it checked"
+              instructions are there on some processors only; every caller passes the room it checked; \
+              places within a quad are small"
 )]
 
 #[cfg(target_arch = "x86_64")]

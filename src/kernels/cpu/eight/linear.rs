@@ -190,6 +190,10 @@ pub(super) unsafe fn multiply<I: Instruction, T: Element, const R: usize, const 
 /// # Safety
 ///
 /// No other task has these values of the token.
+#[allow(
+    clippy::mut_from_ref,
+    reason = "tasks share the output and write parts of it"
+)]
 #[inline(always)]
 unsafe fn places<'a, V: Integer, T, const N: usize>(
     job: &'a Job<'_, V, T>,
