@@ -63,6 +63,7 @@ pub use request::{
     Resolved, SeededNoise, Seeds, SkipLayers, Stage, Subject, check_refiner,
 };
 pub use run::Trace;
+#[cfg(feature = "eval")]
 pub use run::planning::Effort;
 
 use made::timed;

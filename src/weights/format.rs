@@ -212,6 +212,7 @@ impl Storage {
     }
 
     /// Whether products are in 8 bits.
+    #[cfg(feature = "cpu")]
     pub(crate) fn multiplies_in_8_bits(self) -> bool {
         matches!(self, Self::Products | Self::ProductsBesideBf16)
     }

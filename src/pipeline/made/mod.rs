@@ -9,8 +9,10 @@ mod tensor_file;
 
 pub(super) use decoder::finished;
 pub use decoder::{Decoder, Decoding};
+pub(super) use generated::timed;
+#[cfg(feature = "eval")]
+pub(super) use generated::values;
 pub use generated::{Begun, Generated, Report};
-pub(super) use generated::{timed, values};
 pub use output::Output;
 pub use rescue::KeptLatents;
 #[cfg(feature = "cli")]
