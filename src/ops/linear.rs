@@ -64,6 +64,11 @@ fn linear_instead<const D: usize>(
     layer: &Linear,
     input: Tensor<D>,
 ) -> Tensor<D> {
+    if matches!(layer.weight.val().dtype(), DType::QFloat(_)) {
+        let mut layer = layer.clone();
+        layer.weight = layer.weight.map(Tensor::dequantize);
+        return linear_instead(fallback, &layer, input);
+    }
     if fallback == Fallback::Composed {
         return match layer.weight.shape()[1] {
             1 => multiplied_and_summed(layer, input),

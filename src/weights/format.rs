@@ -134,6 +134,9 @@ impl From<FloatDType> for Format {
 pub enum Storage {
     /// All in this type.
     As(DType),
+    /// All in this type, but the weights of linear layers that the file has in blocks without minima stay in 8 or 4 bits, as burn's quantised
+    /// tensors, where the device multiplies by these as it should: a GPU.
+    Carried(DType),
     /// In f32, but the weights of linear layers and convolutions in the half precision that the file has them in, if it does. The
     /// [operations](crate::ops) of the CPU widen them on their way into the products, which changes no value and takes half the memory.
     HalfWeights,
@@ -196,7 +199,8 @@ impl Storage {
             WeightFormat::Q4 => Ok(Self::Fours),
             WeightFormat::File if processor && dtype == DType::F32 => Ok(Self::HalfWeights),
             WeightFormat::File if processor && dtype == DType::BF16 => Ok(Self::Pairs),
-            WeightFormat::File => Ok(Self::As(dtype)),
+            WeightFormat::File if processor => Ok(Self::As(dtype)),
+            WeightFormat::File => Ok(Self::Carried(dtype)),
         }
     }
 
@@ -225,7 +229,7 @@ impl Storage {
     /// The type of a tensor that the file has in `kept`.
     pub(super) fn dtype(self, kept: DType, is_weight: bool) -> DType {
         match self {
-            Self::As(dtype) => dtype,
+            Self::As(dtype) | Self::Carried(dtype) => dtype,
             Self::Pairs | Self::ProductsBesideBf16 => DType::BF16,
             _ if is_weight && matches!(kept, DType::F16 | DType::BF16) => kept,
             Self::HalfWeights | Self::Quantised | Self::Fours | Self::Products => DType::F32,

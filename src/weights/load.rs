@@ -19,7 +19,7 @@ use super::transpose::transposed;
 use super::unread::Unread;
 use super::{Storage, WeightSource, adapt::Patches, names};
 #[cfg(feature = "cpu")]
-use super::{eight, finite::check_finite_blocks, packed, pairs, quantise, unread::Blocks};
+use super::{carried, eight, finite::check_finite_blocks, packed, pairs, quantise, unread::Blocks};
 use crate::error::{Error, Misfit, WeightsError};
 
 /// Fills `module` with the tensors of `source`, floats kept as `storage` says. `part` (`unet`, `vae`, …) is what errors call it.
@@ -209,7 +209,22 @@ impl Filler<'_> {
         Ok(
             match slot.keeping(Some(&tensor), self.storage, tensor.dtype) {
                 #[cfg(feature = "cpu")]
-                Keeping::Blocks(blocks) => self.packed(&blocks, slot)?,
+                Keeping::Blocks(blocks) => {
+                    let bytes = self.blocks(&blocks, slot)?;
+                    let shape = [slot.shape[0], slot.shape[1]];
+                    packed::packed(blocks.kind, &bytes, shape).tensor()
+                }
+                #[cfg(feature = "cpu")]
+                Keeping::Carried(blocks) => {
+                    let dtype = self.storage.computes_in();
+                    if carried::is_right(blocks.kind, device, dtype) {
+                        let bytes = self.blocks(&blocks, slot)?;
+                        let shape = [slot.shape[0], slot.shape[1]];
+                        carried::carried(blocks.kind, &bytes, shape, device)
+                    } else {
+                        placed(transposed(&data()?.convert_dtype(dtype)), device)
+                    }
+                }
                 #[cfg(feature = "cpu")]
                 Keeping::Fours => packed::fours(&data()?).tensor(),
                 #[cfg(feature = "cpu")]
@@ -233,18 +248,13 @@ impl Filler<'_> {
         )
     }
 
-    /// A weight that stays in the file's blocks.
+    /// The bytes of a weight that stays in the file's blocks.
     #[cfg(feature = "cpu")]
-    fn packed<const D: usize>(
-        &self,
-        blocks: &Blocks,
-        slot: &Slot,
-    ) -> Result<Tensor<D>, WeightsError> {
+    fn blocks(&self, blocks: &Blocks, slot: &Slot) -> Result<Vec<u8>, WeightsError> {
         let bytes = blocks.read();
         let bytes = bytes.map_err(|error| self.unreadable(slot, error.to_string()))?;
         check_finite_blocks(blocks.kind, &bytes, &slot.name, self.origin)?;
-        let packed = packed::packed(blocks.kind, &bytes, [slot.shape[0], slot.shape[1]]);
-        Ok(packed.tensor())
+        Ok(bytes)
     }
 
     fn unreadable(&self, slot: &Slot, reason: String) -> WeightsError {

@@ -14,6 +14,8 @@ pub mod original;
 
 mod blocks;
 #[cfg(feature = "cpu")]
+mod carried;
+#[cfg(feature = "cpu")]
 mod eight;
 mod filters;
 mod finite;

@@ -10,6 +10,7 @@ use burn::{
 use super::{Storage, WeightSource, names, unread::Unread};
 #[cfg(feature = "cpu")]
 use super::{
+    carried,
     eight::{self, Products},
     packed, pairs, quantise,
     unread::Blocks,
@@ -158,12 +159,19 @@ impl Slot {
             let blocks = tensor.and_then(Unread::blocks);
             let stay = |blocks: &&Blocks| {
                 let wide = fours && blocks.kind.bits() > packed::BITS;
-                let on_processor = !matches!(storage, Storage::As(_));
                 let packs = packed::packs(blocks.kind, &self.name, &self.shape);
-                self.transposed && on_processor && packs && !wide
+                self.transposed && packs && !wide
             };
             match blocks.filter(stay) {
-                Some(blocks) => return Keeping::Blocks(blocks.clone()),
+                Some(blocks) if matches!(storage, Storage::Carried(_)) => {
+                    if carried::carries(blocks.kind) {
+                        return Keeping::Carried(blocks.clone());
+                    }
+                }
+                Some(blocks) if !matches!(storage, Storage::As(_)) => {
+                    return Keeping::Blocks(blocks.clone());
+                }
+                Some(_) => {}
                 None if fours => return Keeping::Fours,
                 None => {}
             }
@@ -181,6 +189,8 @@ impl Slot {
         let bytes = match keeping {
             #[cfg(feature = "cpu")]
             Keeping::Blocks(blocks) => packed::memory(blocks.kind, &self.shape),
+            #[cfg(feature = "cpu")]
+            Keeping::Carried(blocks) => carried::memory(blocks.kind, elements),
             #[cfg(feature = "cpu")]
             Keeping::Fours => packed::memory_of_fours(&self.shape),
             #[cfg(feature = "cpu")]
@@ -202,6 +212,9 @@ pub(super) enum Keeping {
     /// In the file's blocks.
     #[cfg(feature = "cpu")]
     Blocks(Blocks),
+    /// In the integers and scales of the file's blocks, as burn's quantised tensors.
+    #[cfg(feature = "cpu")]
+    Carried(Blocks),
     /// Rounded to 4 bits.
     #[cfg(feature = "cpu")]
     Fours,

@@ -12,6 +12,7 @@ use burn::{
 
 use super::{file::File, open};
 use crate::fixture::{fixture, values};
+use crate::tested;
 
 #[derive(Module, Debug)]
 struct Layer {
@@ -48,11 +49,19 @@ fn blocks() -> Vec<Vec<u8>> {
         .collect()
 }
 
-fn layer(source: &WeightSource, storage: Storage, [outputs, inputs]: [usize; 2]) -> Linear {
-    let device = Device::flex();
+fn layer(source: &WeightSource, storage: Storage, shape: [usize; 2]) -> Linear {
+    layer_on(&Device::flex(), source, storage, shape)
+}
+
+fn layer_on(
+    device: &Device,
+    source: &WeightSource,
+    storage: Storage,
+    [outputs, inputs]: [usize; 2],
+) -> Linear {
     let config = LinearConfig::new(inputs, outputs).with_bias(false);
     let layer = Layer {
-        proj: config.init(&device),
+        proj: config.init(device),
     };
     load_strict(layer, source, "layer", storage).unwrap().proj
 }
@@ -98,6 +107,39 @@ fn products_are_those_of_the_widened_weights() {
                     assert!(apart <= 1e-5 * most, "type {kind}: {found} {expected}");
                 }
             }
+        }
+    }
+}
+
+/// On a GPU as burn's quantised tensors, where blocks have no minima; in whatever types the tested device has.
+#[test]
+fn the_tested_device_multiplies_by_blocks() {
+    let (device, dtype) = (tested::device(), tested::dtype());
+    let storage = Storage::of(&device, Format::from(dtype)).unwrap();
+    let has_minima = [3, 7, 10, 12, 13];
+    for ((kind, count, size), blocks) in KINDS.into_iter().zip(blocks()) {
+        let shape = [16, 512];
+        let wanted = shape[0] * shape[1] / count * size;
+        let blocks = blocks.into_iter().cycle().take(wanted).collect();
+        let file = File::new().tensor("proj.weight", kind, &shape, blocks);
+        let source = open(&file).unwrap();
+        let wide = layer(&source, Storage::As(DType::F32), shape);
+        let packed = layer_on(&device, &source, storage, shape);
+        let stays = matches!(packed.weight.val().dtype(), DType::QFloat(_));
+        let on_gpu = device != Device::flex();
+        let widens = kind == 15 || on_gpu && has_minima.contains(&kind);
+        assert_eq!(stays, !widens, "type {kind}");
+        let input = wave([1, 4, shape[1]]);
+        let expected = values(ops::linear(&wide, input.clone()));
+        let input = input.to_device(&device).cast(dtype);
+        let found = values(ops::linear(&packed, input));
+        let most = expected
+            .iter()
+            .fold(0.0_f32, |most, one| most.max(one.abs()));
+        let near = tested::tolerance(1e-5) as f32 * most;
+        for (found, expected) in found.iter().zip(&expected) {
+            let apart = (found - expected).abs();
+            assert!(apart <= near, "type {kind}: {found} {expected}");
         }
     }
 }
