@@ -40,6 +40,8 @@ pub(super) struct Probe<C> {
 struct Computed<C> {
     mark: C,
     stored: C,
+    /// The size of `mark`, once it was asked for.
+    size: Option<Tensor<1>>,
 }
 
 impl<C: Carry> Probe<C> {
@@ -99,7 +101,7 @@ impl<C: Carry> Probe<C> {
 
     /// What stands in for the cells that `mark` says need not run; none where they must.
     fn recall(&mut self, mark: &C) -> Option<C> {
-        let newest = self.past.back()?;
+        let newest = self.past.back_mut()?;
         match self.decider {
             Decider::DiCache { threshold } => {
                 let [changed, reach] = self.changes(mark);
@@ -113,7 +115,8 @@ impl<C: Carry> Probe<C> {
                 (self.sum < threshold).then(|| C::mix(&parts))
             }
             Decider::EasyCache { threshold } | Decider::FirstBlock { threshold } => {
-                let change = difference(mark, &newest.mark) / newest.mark.magnitude();
+                let size = newest.size.get_or_insert_with(|| newest.mark.magnitude());
+                let change = difference(mark, &newest.mark) / size.clone();
                 (numbers(change)[0] <= threshold).then(|| newest.stored.clone())
             }
         }
@@ -142,7 +145,11 @@ impl<C: Carry> Probe<C> {
         }
         if let Some(stored) = stored {
             self.sum = 0.0;
-            self.past.push_back(Computed { mark, stored });
+            self.past.push_back(Computed {
+                mark,
+                stored,
+                size: None,
+            });
             let old = self.past.len().saturating_sub(self.history());
             self.past.drain(..old);
         }

@@ -21,12 +21,28 @@ pub fn weighted_sum<C, const D: usize>(
     {
         return tensor.clone();
     }
-    let terms = weighing
+    let (first, others) = weighing
+        .split_first()
+        .expect("a part that weighs something");
+    let sum = others
         .iter()
-        .map(|(tensor, weight)| (*tensor).clone().cast(FloatDType::F32) * *weight);
-    let sum = terms.reduce(|sum, term| sum + term);
-    let sum = sum.expect("a part that weighs something");
-    sum.cast(weighing[0].0.dtype())
+        .fold(term(*first), |sum, other| match other.1 {
+            -1.0 => sum - wide(other.0),
+            _ => sum + term(*other),
+        });
+    sum.cast(first.0.dtype())
+}
+
+/// Weight · tensor, in f32. Differences and sums are most of what is asked for, and need no product.
+fn term<const D: usize>((tensor, weight): (&Tensor<D>, f64)) -> Tensor<D> {
+    match weight {
+        1.0 => wide(tensor),
+        _ => wide(tensor) * weight,
+    }
+}
+
+fn wide<const D: usize>(tensor: &Tensor<D>) -> Tensor<D> {
+    tensor.clone().cast(FloatDType::F32)
 }
 
 /// The rows of one tensor of each carry after each other; of a single carry the tensor itself.
@@ -48,5 +64,5 @@ pub(crate) fn numbers(tensor: Tensor<1>) -> Vec<f64> {
 
 /// Mean |value|, in f32, `[1]`.
 pub fn mean_magnitude<const D: usize>(tensor: &Tensor<D>) -> Tensor<1> {
-    tensor.clone().cast(FloatDType::F32).abs().mean()
+    wide(tensor).abs().mean()
 }
