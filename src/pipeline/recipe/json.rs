@@ -9,6 +9,7 @@ use crate::error::{Error, RecipeError};
 
 /// What is looked at first: what a newer version says besides is not known here.
 #[derive(Deserialize)]
+#[serde(expecting = "a recipe, which is an object")]
 struct Versioned {
     version: Option<u32>,
 }
