@@ -1,5 +1,7 @@
 //! Previews without a decoder.
 
+use std::time::Instant;
+
 use burn::tensor::Tensor;
 
 use super::{Pipeline, SeededNoise, Seeds};
@@ -8,7 +10,9 @@ use crate::display::LinearMap;
 use crate::error::Error;
 use crate::models::vae::Tiling;
 
-/// Patches of latents that the decoder is asked about: four cells each say enough of a map of seventeen numbers a colour at most.
+/// Patches of latents that the decoder is asked about, each as a picture of its own: four cells each say enough of a map of seventeen numbers a
+/// colour at most. On `scenes` its colours are 1.2 dB further from the decoder's than those of the best map there is; with 8 patches 2 to 3 dB,
+/// with 16 that are parts of one map 5.
 const PATCHES: usize = 16;
 
 /// Cells of a patch, in each direction; the outermost see its edge and are not looked at.
@@ -29,13 +33,17 @@ impl Pipeline {
         if self.space.autoencoder().is_none() && self.config.canvas().factor == 1 {
             return Ok(LinearMap::of_pixels(channels));
         }
+        let started = Instant::now();
         let mut noise = SeededNoise::new(&Seeds::One(0), &self.device);
         let colours = noise.draw([PATCHES, channels, 1, 1]);
         let grain = noise.draw([PATCHES, channels, SIDE, SIDE]);
         let latents = colours + grain * GRAIN;
         let pictures = self.space.decode(latents.clone(), Tiling::Never.into())?;
         let [_, _, height, _] = pictures.dims();
-        LinearMap::fit(inner(latents, 1), inner(pictures, height / SIDE))
+        let map = LinearMap::fit(inner(latents, 1), inner(pictures, height / SIDE))?;
+        let seconds = started.elapsed().as_secs_f64();
+        tracing::debug!("the map that previews are made by was found in {seconds:.3} s");
+        Ok(map)
     }
 }
 
