@@ -13,7 +13,11 @@ mod rules;
 mod text;
 mod weights;
 
-use std::path::Path;
+use std::{
+    fs,
+    io::ErrorKind::{AlreadyExists, IsADirectory, NotADirectory},
+    path::Path,
+};
 
 use tempfile::TempDir;
 
@@ -48,13 +52,17 @@ const SEPARATOR: &[u8] = b"\n%%%%\n";
 /// Bytes beyond twice the file that reading it may hold.
 pub(crate) const SLACK: usize = 64 << 20;
 
-/// Files of these names and contents in a folder of their own.
+/// Files of these names and contents in a folder of their own. No folder has both `a` and `a/b`: the first of them is made.
 fn folder(files: &[(&str, &[u8])]) -> TempDir {
     let folder = tempfile::tempdir().expect("a folder");
     for (name, contents) in files {
         let path = folder.path().join(name);
-        std::fs::create_dir_all(path.parent().expect("a file in a folder")).expect("a folder");
-        std::fs::write(path, contents).expect("a file");
+        let parent = path.parent().expect("a file in a folder");
+        let made = fs::create_dir_all(parent).and_then(|()| fs::write(&path, contents));
+        if let Err(error) = made {
+            let taken = [IsADirectory, NotADirectory, AlreadyExists];
+            assert!(taken.contains(&error.kind()), "{name}: {error}");
+        }
     }
     folder
 }
