@@ -238,7 +238,12 @@ def _json(recipe: Mapping[str, Any]) -> str:
             return os.fspath(value)
         raise TypeError(f"a recipe holds no {type(value).__name__}")
 
-    return json.dumps(recipe, default=plain)
+    try:
+        return json.dumps(recipe, default=plain, allow_nan=False)
+    except (ValueError, RecursionError) as error:  # what is no number, or lies in itself or too deep
+        refused = _afterimage.RequestError(f"the recipe is no JSON: {error}")
+        refused.message, refused.hint = str(refused), None
+        raise refused from error
 
 
 def _put(into: dict[str, Any], **values: Any) -> None:

@@ -155,6 +155,15 @@ class Runs(unittest.TestCase):
             self.pipe(PROMPT, seed=-1)
         with self.assertRaises(afterimage.RequestError):
             self.pipe(PROMPT, guidance_scale=float("nan"))
+        deep: dict[str, object] = {}
+        for _ in range(100_000):
+            deep = {"a": deep}
+        itself: list[object] = []
+        itself.append(itself)
+        for recipe in (deep, {"version": 1, "prompts": itself}):
+            with self.assertRaises(afterimage.RequestError) as caught:
+                self.pipe(recipe=recipe)
+            self.assertTrue(caught.exception.message)
 
     def test_numbers_of_numpy_are_numbers(self):
         one = self.pipe(PROMPT, num_inference_steps=np.int64(1), guidance_scale=np.float32(3), seed=np.uint32(5), width=np.int32(64), height=64)
