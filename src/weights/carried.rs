@@ -19,9 +19,13 @@ use burn::{
 use super::blocks::{Kind, Unit};
 use crate::ops;
 
-/// Whether blocks of this kind can be kept so.
-pub(super) fn carries(kind: Kind) -> bool {
-    // A group of more inputs than a block of burn's has.
+/// Whether the weight `name` of `shape`, `[outputs, inputs]`, in blocks of this kind can be kept so.
+pub(super) fn carries(kind: Kind, name: &str, shape: &[usize]) -> bool {
+    suits(kind) && kind.stays(name, shape)
+}
+
+fn suits(kind: Kind) -> bool {
+    // The last has a group of more inputs than a block of burn's.
     !kind.has_minima() && kind != Kind::Q8K
 }
 
@@ -140,7 +144,7 @@ fn made(kind: Kind, count: usize) -> Vec<u8> {
     };
     for (index, block) in bytes.chunks_exact_mut(kind.bytes()).enumerate() {
         // 1/256 to 1/128, in half precision.
-        let scale = 0x1c00 + (index as u16 * 83 & 0x3ff);
+        let scale = 0x1c00 + (index * 83 % 0x400) as u16;
         block[at..at + 2].copy_from_slice(&scale.to_le_bytes());
     }
     bytes
@@ -166,7 +170,7 @@ mod tests {
     #[test]
     fn blocks_are_carried_value_by_value() {
         let (outputs, inputs) = (6, 512);
-        let kinds = Kind::ALL.into_iter().filter(|kind| carries(*kind));
+        let kinds = Kind::ALL.into_iter().filter(|kind| suits(*kind));
         let names: Vec<_> = kinds.clone().map(Kind::name).collect();
         assert_eq!(names, ["Q4_0", "Q5_0", "Q8_0", "Q3_K", "Q6_K"]);
         for kind in kinds {

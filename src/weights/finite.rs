@@ -2,7 +2,7 @@
 
 use burn::tensor::{DType, TensorData};
 
-#[cfg(feature = "cpu")]
+#[cfg(any(feature = "cpu", feature = "gpu"))]
 use super::blocks::Kind;
 use crate::error::WeightsError;
 
@@ -16,7 +16,7 @@ pub(super) fn check_finite(
 }
 
 /// [`check_finite`] of a tensor in blocks: their scales tell.
-#[cfg(feature = "cpu")]
+#[cfg(any(feature = "cpu", feature = "gpu"))]
 pub(super) fn check_finite_blocks(
     kind: Kind,
     blocks: &[u8],

@@ -18,8 +18,10 @@ use super::slots::{Keeping, Slot, Trail, slots};
 use super::transpose::transposed;
 use super::unread::Unread;
 use super::{Storage, WeightSource, adapt::Patches, names};
+#[cfg(any(feature = "cpu", feature = "gpu"))]
+use super::{carried, finite::check_finite_blocks, unread::Blocks};
 #[cfg(feature = "cpu")]
-use super::{carried, eight, finite::check_finite_blocks, packed, pairs, quantise, unread::Blocks};
+use super::{eight, packed, pairs, quantise};
 use crate::error::{Error, Misfit, WeightsError};
 
 /// Fills `module` with the tensors of `source`, floats kept as `storage` says. `part` (`unet`, `vae`, …) is what errors call it.
@@ -214,7 +216,7 @@ impl Filler<'_> {
                     let shape = [slot.shape[0], slot.shape[1]];
                     packed::packed(blocks.kind, &bytes, shape).tensor()
                 }
-                #[cfg(feature = "cpu")]
+                #[cfg(any(feature = "cpu", feature = "gpu"))]
                 Keeping::Carried(blocks) => {
                     let dtype = self.storage.computes_in();
                     if carried::is_right(blocks.kind, device, dtype) {
@@ -249,7 +251,7 @@ impl Filler<'_> {
     }
 
     /// The bytes of a weight that stays in the file's blocks.
-    #[cfg(feature = "cpu")]
+    #[cfg(any(feature = "cpu", feature = "gpu"))]
     fn blocks(&self, blocks: &Blocks, slot: &Slot) -> Result<Vec<u8>, WeightsError> {
         let bytes = blocks.read();
         let bytes = bytes.map_err(|error| self.unreadable(slot, error.to_string()))?;

@@ -13,7 +13,7 @@ pub mod names;
 pub mod original;
 
 mod blocks;
-#[cfg(feature = "cpu")]
+#[cfg(any(feature = "cpu", feature = "gpu"))]
 mod carried;
 #[cfg(feature = "cpu")]
 mod eight;

@@ -33,14 +33,9 @@ pub(super) enum Packed {
     },
 }
 
-/// Parts of the names of layers whose weights are multiplied elsewhere than in [`ops::linear`].
-const WIDENED: [&str; 1] = ["cond_proj."];
-
 /// Whether the weight `name` of `shape`, `[outputs, inputs]`, in such blocks can be packed; else it is widened.
 pub(super) fn packs(kind: Kind, name: &str, shape: &[usize]) -> bool {
-    let elsewhere = WIDENED.iter().any(|part| name.contains(part));
-    let in_rows = matches!(shape, [_, inputs] if inputs.is_multiple_of(kind.values()));
-    in_rows && !elsewhere && kind != Kind::Q8K
+    kind.stays(name, shape) && kind != Kind::Q8K
 }
 
 /// Bytes of memory that such a weight takes.

@@ -8,12 +8,12 @@ use burn::{
 };
 
 use super::{Storage, WeightSource, names, unread::Unread};
+#[cfg(any(feature = "cpu", feature = "gpu"))]
+use super::{carried, unread::Blocks};
 #[cfg(feature = "cpu")]
 use super::{
-    carried,
     eight::{self, Products},
     packed, pairs, quantise,
-    unread::Blocks,
 };
 
 /// What modules call the container of streamed blocks, or of such as could be.
@@ -159,25 +159,25 @@ impl Slot {
             let blocks = tensor.and_then(Unread::blocks);
             let stay = |blocks: &&Blocks| {
                 let wide = fours && blocks.kind.bits() > packed::BITS;
+                let elsewhere = matches!(storage, Storage::As(_) | Storage::Carried(_));
                 let packs = packed::packs(blocks.kind, &self.name, &self.shape);
-                self.transposed && packs && !wide
+                self.transposed && packs && !wide && !elsewhere
             };
             match blocks.filter(stay) {
-                Some(blocks) if matches!(storage, Storage::Carried(_)) => {
-                    if carried::carries(blocks.kind) {
-                        return Keeping::Carried(blocks.clone());
-                    }
-                }
-                Some(blocks) if !matches!(storage, Storage::As(_)) => {
-                    return Keeping::Blocks(blocks.clone());
-                }
-                Some(_) => {}
+                Some(blocks) => return Keeping::Blocks(blocks.clone()),
                 None if fours => return Keeping::Fours,
                 None => {}
             }
             if let Some(group) = group {
                 return Keeping::Bytes(group);
             }
+        }
+        #[cfg(any(feature = "cpu", feature = "gpu"))]
+        if let (Storage::Carried(_), Some(blocks)) = (storage, tensor.and_then(Unread::blocks))
+            && self.transposed
+            && carried::carries(blocks.kind, &self.name, &self.shape)
+        {
+            return Keeping::Carried(blocks.clone());
         }
         let file = tensor.map_or(file, |tensor| tensor.dtype);
         Keeping::Plain(storage.dtype(file, self.is_weight))
@@ -189,7 +189,7 @@ impl Slot {
         let bytes = match keeping {
             #[cfg(feature = "cpu")]
             Keeping::Blocks(blocks) => packed::memory(blocks.kind, &self.shape),
-            #[cfg(feature = "cpu")]
+            #[cfg(any(feature = "cpu", feature = "gpu"))]
             Keeping::Carried(blocks) => carried::memory(blocks.kind, elements),
             #[cfg(feature = "cpu")]
             Keeping::Fours => packed::memory_of_fours(&self.shape),
@@ -213,7 +213,7 @@ pub(super) enum Keeping {
     #[cfg(feature = "cpu")]
     Blocks(Blocks),
     /// In the integers and scales of the file's blocks, as burn's quantised tensors.
-    #[cfg(feature = "cpu")]
+    #[cfg(any(feature = "cpu", feature = "gpu"))]
     Carried(Blocks),
     /// Rounded to 4 bits.
     #[cfg(feature = "cpu")]

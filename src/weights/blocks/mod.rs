@@ -15,6 +15,10 @@ pub(crate) const LONGEST: usize = 256;
 /// Groups of a block, at most.
 const GROUPS: usize = 16;
 
+/// Parts of the names of layers whose weights are multiplied elsewhere than in `ops::linear`.
+#[cfg(any(feature = "cpu", feature = "gpu"))]
+const WIDENED: [&str; 1] = ["cond_proj."];
+
 /// A format of blocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) enum Kind {
@@ -127,8 +131,15 @@ impl Kind {
         }
     }
 
+    /// Whether the weight `name` of `shape`, `[outputs, inputs]`, can stay in such blocks: a linear layer's, in whole ones.
+    #[cfg(any(feature = "cpu", feature = "gpu"))]
+    pub(crate) fn stays(self, name: &str, shape: &[usize]) -> bool {
+        let elsewhere = WIDENED.iter().any(|part| name.contains(part));
+        !elsewhere && matches!(shape, [_, inputs] if inputs.is_multiple_of(self.values()))
+    }
+
     /// Whether a block's scales are finite numbers.
-    #[cfg(feature = "cpu")]
+    #[cfg(any(feature = "cpu", feature = "gpu"))]
     pub(crate) fn is_finite(self, block: &[u8]) -> bool {
         let halves: &[usize] = match self {
             Self::Q4_1 | Self::Q5_1 | Self::Q4K | Self::Q5K => &[0, 2],
