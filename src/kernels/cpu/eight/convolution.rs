@@ -19,6 +19,7 @@ use super::{
     weight::{PANEL, Weight},
 };
 use crate::kernels::cpu::{
+    aligned::Aligned,
     convolution::Geometry,
     executed::{Operands, count},
     half::Element,
@@ -33,8 +34,8 @@ const GATHERED: usize = 160 << 10;
 const MOST: usize = 256;
 const LEAST: usize = 64;
 
-/// Outputs of a task, at most.
-const OUTPUTS: usize = 256;
+/// Outputs of a task, at most: what it gathers is for all of them.
+const OUTPUTS: usize = 448;
 
 /// Tasks for every thread, at least.
 const TASKS: usize = 4;
@@ -114,11 +115,11 @@ struct Run {
 pub(super) struct Room {
     runs: Vec<Run>,
     /// `[tiles, quads, positions of a tile, QUAD]` of values, in words that are no less aligned.
-    columns: Vec<u64>,
+    columns: Aligned<u64>,
     /// Of every position of the tiles.
-    scales: Vec<f32>,
+    scales: Aligned<f32>,
     /// `[outputs, positions of the tiles]`
-    sums: Vec<f32>,
+    sums: Aligned<f32>,
     /// What is kept apart of what a tap meets.
     apart: Vec<Far>,
 }
@@ -177,12 +178,18 @@ fn meet(
 #[inline(always)]
 fn lay<T: Copy>(line: &[T], run: Run, step: usize, nothing: T, to: &mut [T]) {
     let to = &mut to[run.at..run.at + run.count];
+    // By index: adaptors of iterators are not always inlined, and then calls for every few values.
     match run.from {
-        None => to.fill(nothing),
+        None => {
+            for i in 0..to.len() {
+                to[i] = nothing;
+            }
+        }
         Some(from) if step == 1 => copied(&line[from..from + run.count], to),
         Some(from) => {
-            for (to, value) in to.iter_mut().zip(line[from..].iter().step_by(step)) {
-                *to = *value;
+            let line = &line[from..=from + (run.count - 1) * step];
+            for i in 0..to.len() {
+                to[i] = line[i * step];
             }
         }
     }
@@ -191,9 +198,10 @@ fn lay<T: Copy>(line: &[T], run: Run, step: usize, nothing: T, to: &mut [T]) {
 /// `memcpy` for up to 32 values, without the call.
 #[inline(always)]
 fn copied<T: Copy>(from: &[T], to: &mut [T]) {
-    if !overlapping::<T, 16>(from, to) && !overlapping::<T, 8>(from, to) {
-        for (to, from) in to.iter_mut().zip(from) {
-            *to = *from;
+    let whole = overlapping::<T, 16>(from, to) || overlapping::<T, 8>(from, to);
+    if !whole && !overlapping::<T, 4>(from, to) {
+        for i in 0..to.len() {
+            to[i] = from[i];
         }
     }
 }
@@ -227,14 +235,10 @@ pub(super) unsafe fn multiply<I: Instruction, T: Element, const R: usize, const 
     let Job { layer, maps, .. } = job;
     let width = task.positions.len().next_multiple_of(N * I::LANES);
     let outputs = task.outputs.len().next_multiple_of(R);
-    if room.sums.len() < outputs * width {
-        room.sums.resize(outputs * width, 0.0);
-    }
-    if room.columns.len() < maps.quads * width {
-        room.columns.resize(maps.quads * width, 0);
-    }
-    room.scales.clear();
+    room.sums.resize(outputs * width, 0.0);
+    room.columns.resize(maps.quads * width, 0);
     room.scales.resize(width, 0.0);
+    room.scales.fill(0.0);
     let apart = maps.has_outliers();
     for tap in 0..layer.weight.sizes.taps {
         let (geometry, wide) = (&layer.geometry, N * I::LANES);
@@ -312,13 +316,17 @@ unsafe fn add_tap<I: Instruction, T: Element, const R: usize, const N: usize, co
             unsafe {
                 let columns = room.columns.as_ptr().cast::<I::Value>();
                 let columns = columns.add(column * quads * QUAD);
-                let tile = tile::<I, R, N>(quads, columns, weights.as_ptr());
+                let mut begun = [I::begun_alike(offsets[0]); R];
+                for r in 1..R {
+                    begun[r] = I::begun_alike(offsets[r]);
+                }
+                let tile = tile::<I, R, N>(quads, columns, weights.as_ptr(), begun);
                 for r in 0..R {
                     for n in 0..N {
                         let place = column + n * I::LANES;
                         let scales = room.scales.as_ptr().add(place);
                         let to = room.sums.as_mut_ptr().add((first + r) * width + place);
-                        I::scaled_each::<ON>(tile[r][n], offsets[r], scales, to);
+                        I::scaled_each::<ON>(tile[r][n], scales, to);
                     }
                 }
             }
@@ -326,7 +334,7 @@ unsafe fn add_tap<I: Instruction, T: Element, const R: usize, const N: usize, co
     }
 }
 
-/// The products of `R` outputs and `N` vectors of positions, over all quads.
+/// The products of `R` outputs and `N` vectors of positions, over all quads, and what each output's sums have `begun` with.
 ///
 /// # Safety
 ///
@@ -336,10 +344,14 @@ unsafe fn tile<I: Instruction, const R: usize, const N: usize>(
     quads: usize,
     columns: *const I::Value,
     weights: *const u8,
+    begun: [I::Sums; R],
 ) -> [[I::Sums; N]; R] {
     // SAFETY: the caller's promise.
     unsafe {
-        let mut sums = [[I::zero(); N]; R];
+        let mut sums = [[begun[0]; N]; R];
+        for r in 1..R {
+            sums[r] = [begun[r]; N];
+        }
         for quad in 0..quads {
             // No closures, which are not always inlined, and then lack the instruction.
             let mut quads = [I::quads(columns.add(quad * N * I::LANES * QUAD)); N];
@@ -421,13 +433,15 @@ fn put<V: Integer, T: Element>(job: &Job<'_, V, T>, task: &Task, width: usize, s
         unsafe {
             if job.onto {
                 let places = output.values(start, task.positions.len());
-                for (place, sum) in places.iter_mut().zip(sums) {
-                    *place = T::nearest(place.wide() + (sum * scale + bias));
+                let sums = &sums[..places.len()];
+                for i in 0..places.len() {
+                    places[i] = T::nearest(places[i].wide() + (sums[i] * scale + bias));
                 }
             } else {
                 let places = output.part(start, task.positions.len());
-                for (place, sum) in places.iter_mut().zip(sums) {
-                    place.write(T::nearest(sum * scale + bias));
+                let sums = &sums[..places.len()];
+                for i in 0..places.len() {
+                    places[i].write(T::nearest(sums[i] * scale + bias));
                 }
             }
         }

@@ -94,10 +94,20 @@ pub(super) trait Instruction {
         found
     }
 
+    /// What the sums of outputs that follow each other begin with: `offsets` is what 128 above the activations adds to each, in whole numbers,
+    /// and is taken off here.
+    ///
+    /// # Safety
+    ///
+    /// The processor has the instructions, and a value a lane is readable at `offsets`.
+    unsafe fn begun(offsets: *const f32) -> Self::Sums;
+
+    /// The same of one output, for all lanes.
+    ///
     /// # Safety
     ///
     /// The processor has the instructions.
-    unsafe fn zero() -> Self::Sums;
+    unsafe fn begun_alike(offset: f32) -> Self::Sums;
 
     /// Weights of outputs that follow each other.
     ///
@@ -134,12 +144,12 @@ pub(super) trait Instruction {
     /// The processor has the instructions.
     unsafe fn add(sums: Self::Sums, quads: Self::Quads, weights: Self::Weights) -> Self::Sums;
 
-    /// Puts the sums under a `scale`; `offsets` is what 128 above the activations has added to them, in whole numbers.
+    /// Puts the sums under a `scale`.
     ///
     /// # Safety
     ///
-    /// The processor has the instructions, a value a lane is readable at `offsets` and writable at `to`.
-    unsafe fn scaled(sums: Self::Sums, offsets: *const f32, scale: f32, to: *mut f32);
+    /// The processor has the instructions, and a value a lane is writable at `to`.
+    unsafe fn scaled(sums: Self::Sums, scale: f32, to: *mut f32);
 
     /// Adds to sums that are [`scaled`](Self::scaled) what a token's values that are kept apart give, one after the other, each step rounded by
     /// itself; quads of `weights` are `stride` bytes apart.
@@ -156,18 +166,27 @@ pub(super) trait Instruction {
     /// The processor has the instructions, a value a lane is readable in the first three and writable at `to`.
     unsafe fn moved(values: *const f32, scales: *const f32, addends: *const f32, to: *mut f32);
 
+    /// [`scaled`](Self::scaled) and then [`moved`](Self::moved) by `scales` and addends: the same values.
+    ///
+    /// # Safety
+    ///
+    /// As of both.
+    #[inline(always)]
+    unsafe fn put(sums: Self::Sums, scale: f32, [scales, addends]: [*const f32; 2], to: *mut f32) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            Self::scaled(sums, scale, to);
+            Self::moved(to, scales, addends, to);
+        }
+    }
+
     /// Puts the sums of one output under the positions' scales, or adds them to those so far if it goes `ON`. Every step is rounded by
     /// itself, so that all kinds give the same.
     ///
     /// # Safety
     ///
     /// The processor has the instructions, a value a lane is readable at `scales` and writable at `to`, and readable there if it goes `ON`.
-    unsafe fn scaled_each<const ON: bool>(
-        sums: Self::Sums,
-        offset: f32,
-        scales: *const f32,
-        to: *mut f32,
-    );
+    unsafe fn scaled_each<const ON: bool>(sums: Self::Sums, scales: *const f32, to: *mut f32);
 }
 
 /// A byte of a quad of weights.
@@ -273,8 +292,18 @@ impl Instruction for Plain {
     }
 
     #[inline(always)]
-    unsafe fn zero() -> Self::Sums {
-        [0; MOST]
+    unsafe fn begun(offsets: *const f32) -> Self::Sums {
+        let mut sums = [0; MOST];
+        for (lane, sum) in sums.iter_mut().enumerate() {
+            // SAFETY: the caller's promise.
+            *sum = unsafe { -(*offsets.add(lane) as i32) };
+        }
+        sums
+    }
+
+    #[inline(always)]
+    unsafe fn begun_alike(offset: f32) -> Self::Sums {
+        [-(offset as i32); MOST]
     }
 
     #[inline(always)]
@@ -305,17 +334,18 @@ impl Instruction for Plain {
     unsafe fn add(mut sums: Self::Sums, quads: Self::Quads, weights: Self::Weights) -> Self::Sums {
         for ((sum, values), weights) in sums.iter_mut().zip(quads).zip(weights) {
             for (value, weight) in values.into_iter().zip(weights) {
-                *sum += i32::from(value) * i32::from(weight.cast_signed());
+                // What is beyond 32 bits on the way is back at its end.
+                *sum = sum.wrapping_add(i32::from(value) * i32::from(weight.cast_signed()));
             }
         }
         sums
     }
 
     #[inline(always)]
-    unsafe fn scaled(sums: Self::Sums, offsets: *const f32, scale: f32, to: *mut f32) {
+    unsafe fn scaled(sums: Self::Sums, scale: f32, to: *mut f32) {
         for (lane, sum) in sums.into_iter().enumerate() {
             // SAFETY: the caller's promise.
-            unsafe { *to.add(lane) = (sum - *offsets.add(lane) as i32) as f32 * scale };
+            unsafe { *to.add(lane) = sum as f32 * scale };
         }
     }
 
@@ -343,16 +373,11 @@ impl Instruction for Plain {
     }
 
     #[inline(always)]
-    unsafe fn scaled_each<const ON: bool>(
-        sums: Self::Sums,
-        offset: f32,
-        scales: *const f32,
-        to: *mut f32,
-    ) {
+    unsafe fn scaled_each<const ON: bool>(sums: Self::Sums, scales: *const f32, to: *mut f32) {
         for (lane, sum) in sums.into_iter().enumerate() {
             // SAFETY: the caller's promise.
             unsafe {
-                let scaled = (sum - offset as i32) as f32 * *scales.add(lane);
+                let scaled = sum as f32 * *scales.add(lane);
                 let to = to.add(lane);
                 *to = if ON { *to + scaled } else { scaled };
             }

@@ -122,6 +122,12 @@ impl<'a, const N: usize> Outputs<'a, N> {
         outputs
     }
 
+    /// Scales and biases from a lane of the tile on.
+    #[inline(always)]
+    fn moved(&self, place: usize) -> [*const f32; 2] {
+        [self.scales[place..].as_ptr(), self.biases[place..].as_ptr()]
+    }
+
     /// Vectors of `lanes` outputs from some places on.
     #[inline(always)]
     fn over<T>(layer: &Layer<'a, T>, place: impl Fn(usize) -> usize, lanes: usize) -> Self {
@@ -162,14 +168,15 @@ pub(super) unsafe fn multiply<I: Instruction, T: Element, const R: usize, const 
         for outputs in &outputs {
             let whole = outputs.some == N * I::LANES;
             let mut to = [std::ptr::null_mut(); R];
-            for (to, line) in to.iter_mut().zip(&mut lines) {
-                *to = line.as_mut_ptr();
+            // By index: adaptors of iterators are not always inlined.
+            for r in 0..R {
+                to[r] = lines[r].as_mut_ptr();
             }
-            for (r, to) in to.iter_mut().enumerate().take(group.count) {
+            for r in 0..group.count {
                 // SAFETY: no other task has these values of the token.
                 let places = unsafe { places(job, first + r, outputs) };
                 if let Some(straight) = T::straight(places).filter(|_| whole) {
-                    *to = straight;
+                    to[r] = straight;
                 }
             }
             // SAFETY: the caller's promise; a line, and a whole tile's places, have the lanes of `N` vectors.
@@ -211,13 +218,14 @@ fn put<T: Element>(line: &[f32; WIDEST], whole: Option<usize>, places: &mut Unwr
     if let Some(whole) = whole {
         // A count that the compiler knows.
         let (places, line) = (&mut places[..whole], &line[..whole]);
-        for (place, value) in places.iter_mut().zip(line) {
-            place.write(T::nearest(*value));
+        for i in 0..whole {
+            places[i].write(T::nearest(line[i]));
         }
         return;
     }
-    for (place, value) in places.iter_mut().zip(line) {
-        place.write(T::nearest(*value));
+    let line = &line[..places.len()];
+    for i in 0..places.len() {
+        places[i].write(T::nearest(line[i]));
     }
 }
 
@@ -270,15 +278,27 @@ impl<'a, const R: usize> Group<'a, R> {
         for n in 1..N {
             weights[n] = outputs.weights[n].as_ptr();
         }
-        // SAFETY: the tokens are there, asserted above, and a panel's last quad has as many bytes as a vector takes from its place on; the
-        // rest is the caller's promise.
+        // SAFETY: the tokens are there, asserted above, and a panel's last quad has as many bytes as a vector takes from its place on; offsets,
+        // scales and biases have the lanes of `N` vectors; the rest is the caller's promise.
         unsafe {
-            let tile = tile::<I, R, N>(quads, tokens, weights);
+            let mut begun = [I::begun(outputs.offsets[0].as_ptr()); N];
+            for n in 1..N {
+                begun[n] = I::begun(outputs.offsets[n].as_ptr());
+            }
+            let tile = tile::<I, R, N>(quads, tokens, weights, begun);
             // By numbers that the compiler knows, or the sums would be kept in memory.
+            if self.is_whole() {
+                for r in 0..R {
+                    for n in 0..N {
+                        let moved = outputs.moved(n * I::LANES);
+                        I::put(tile[r][n], scales[r], moved, to[r].add(n * apart));
+                    }
+                }
+                return;
+            }
             for r in 0..R {
                 for n in 0..N {
-                    let offsets = outputs.offsets[n].as_ptr();
-                    I::scaled(tile[r][n], offsets, scales[r], to[r].add(n * apart));
+                    I::scaled(tile[r][n], scales[r], to[r].add(n * apart));
                 }
             }
             for r in 0..self.count {
@@ -287,6 +307,16 @@ impl<'a, const R: usize> Group<'a, R> {
                 }
             }
         }
+    }
+
+    /// Whether none of their values are kept apart.
+    #[inline(always)]
+    fn is_whole(&self) -> bool {
+        let mut apart = 0;
+        for r in 0..R {
+            apart += self.apart[r].len();
+        }
+        apart == 0
     }
 
     /// Adds to the sums of a token and a vector of outputs, under the token's scale, what its values that are kept apart give, and puts them
@@ -302,19 +332,18 @@ impl<'a, const R: usize> Group<'a, R> {
         [r, n]: [usize; 2],
         to: *mut f32,
     ) {
-        let place = n * I::LANES;
-        let (scales, biases) = (&outputs.scales[place..], &outputs.biases[place..]);
+        let [scales, biases] = outputs.moved(n * I::LANES);
         // SAFETY: the caller's promise; scales and biases have the lanes of `N` vectors.
         unsafe {
             if !self.apart[r].is_empty() {
                 I::add_apart(self.apart[r], outputs.weights[n], PANEL * QUAD, to);
             }
-            I::moved(to, scales.as_ptr(), biases.as_ptr(), to);
+            I::moved(to, scales, biases, to);
         }
     }
 }
 
-/// The products of `R` tokens and `N` vectors of outputs, over all quads.
+/// The products of `R` tokens and `N` vectors of outputs, over all quads, and what the outputs' sums have `begun` with.
 ///
 /// # Safety
 ///
@@ -324,10 +353,11 @@ unsafe fn tile<I: Instruction, const R: usize, const N: usize>(
     quads: usize,
     tokens: [*const I::Value; R],
     weights: [*const u8; N],
+    begun: [I::Sums; N],
 ) -> [[I::Sums; N]; R] {
     // SAFETY: the caller's promise.
     unsafe {
-        let mut sums = [[I::zero(); N]; R];
+        let mut sums = [begun; R];
         for quad in 0..quads {
             // No closures, which are not always inlined, and then lack the instruction.
             let mut vectors = [I::weights(weights[0].add(quad * PANEL * QUAD)); N];

@@ -6,8 +6,9 @@
 
 #![allow(
     clippy::inline_always,
+    clippy::needless_range_loop,
     unsafe_code,
-    reason = "the loops take the instructions of the kernel that they are part of; blocks write parts that do not overlap"
+    reason = "index lanes and what lies side by side; the loops take the instructions of the kernel that they are part of; blocks write parts that do not overlap"
 )]
 
 use std::mem::MaybeUninit;
@@ -189,15 +190,21 @@ unsafe fn round_token<I: Instruction>(
     let (kept, padding) = kept.split_at_mut(token.len());
     padding.fill(MaybeUninit::new(I::kept(0)));
     let (kept_groups, kept_rest) = kept.as_chunks_mut::<LANES>();
-    for (kept, group) in kept_groups.iter_mut().zip(groups) {
+    assert_eq!(
+        (kept_groups.len(), kept_rest.len()),
+        (groups.len(), rest.len())
+    );
+    // By index: adaptors of iterators are not always inlined, and then calls for every few values.
+    for index in 0..groups.len() {
         // SAFETY: the caller's promise.
-        let rounded = unsafe { I::rounded(group, inverse) };
-        for (kept, value) in kept.iter_mut().zip(rounded) {
-            kept.write(value);
+        let rounded = unsafe { I::rounded(&groups[index], inverse) };
+        let kept = &mut kept_groups[index];
+        for lane in 0..LANES {
+            kept[lane] = MaybeUninit::new(rounded[lane]);
         }
     }
-    for (kept, value) in kept_rest.iter_mut().zip(rest) {
-        kept.write(I::kept(nearest(*value * inverse)));
+    for index in 0..rest.len() {
+        kept_rest[index] = MaybeUninit::new(I::kept(nearest(rest[index] * inverse)));
     }
     if apart {
         for (index, group) in groups.iter().enumerate() {

@@ -2,8 +2,9 @@
 
 #![allow(
     clippy::inline_always,
+    clippy::needless_range_loop,
     unsafe_code,
-    reason = "one instruction set runs through all of a kernel; tasks write parts of the output that do not overlap"
+    reason = "index what lies side by side; one instruction set runs through all of a kernel; tasks write parts of the output that do not overlap"
 )]
 
 use std::borrow::Cow;
@@ -121,13 +122,14 @@ impl Put for Layer<'_> {
         match self.bias {
             Some(bias) => {
                 let bias = &bias[first..first + sums.len()];
-                for ((output, sum), bias) in output.iter_mut().zip(sums).zip(bias) {
-                    output.write(narrow(sum + bias));
+                // By index: adaptors of iterators are not always inlined, and then calls for every few values.
+                for i in 0..sums.len() {
+                    output[i].write(narrow(sums[i] + bias[i]));
                 }
             }
             None => {
-                for (output, sum) in output.iter_mut().zip(sums) {
-                    output.write(narrow(*sum));
+                for i in 0..sums.len() {
+                    output[i].write(narrow(sums[i]));
                 }
             }
         }
@@ -173,9 +175,9 @@ impl Put for Gated<'_> {
         gated_sums::<S>([values, gates], bias, room);
         // SAFETY: no other task has these values of the token.
         let output = unsafe { output.part(token * inner + first, values.len()) };
-        for (output, value) in output.iter_mut().zip(room) {
+        for i in 0..output.len() {
             // SAFETY: all of it is written.
-            output.write(narrow(unsafe { value.assume_init() }));
+            output[i].write(narrow(unsafe { room[i].assume_init() }));
         }
     }
 }

@@ -59,8 +59,14 @@ impl Instruction for Avx2 {
     }
 
     #[inline(always)]
-    unsafe fn zero() -> __m256i {
-        // SAFETY: the caller's promise.
+    unsafe fn begun(_offsets: *const f32) -> __m256i {
+        // SAFETY: the caller's promise; activations are kept as they are.
+        unsafe { _mm256_setzero_si256() }
+    }
+
+    #[inline(always)]
+    unsafe fn begun_alike(_offset: f32) -> __m256i {
+        // SAFETY: as above.
         unsafe { _mm256_setzero_si256() }
     }
 
@@ -95,7 +101,7 @@ impl Instruction for Avx2 {
     }
 
     #[inline(always)]
-    unsafe fn scaled(sums: __m256i, _offsets: *const f32, scale: f32, to: *mut f32) {
+    unsafe fn scaled(sums: __m256i, scale: f32, to: *mut f32) {
         // SAFETY: the caller's promise.
         unsafe { _mm_storeu_ps(to, _mm_mul_ps(Self::whole(sums), _mm_set1_ps(scale))) };
     }
@@ -126,12 +132,7 @@ impl Instruction for Avx2 {
     }
 
     #[inline(always)]
-    unsafe fn scaled_each<const ON: bool>(
-        sums: __m256i,
-        _offset: f32,
-        scales: *const f32,
-        to: *mut f32,
-    ) {
+    unsafe fn scaled_each<const ON: bool>(sums: __m256i, scales: *const f32, to: *mut f32) {
         // SAFETY: the caller's promise.
         unsafe {
             let scaled = _mm_mul_ps(Self::whole(sums), _mm_loadu_ps(scales));
@@ -168,9 +169,18 @@ impl Instruction for AvxVnni {
     }
 
     #[inline(always)]
-    unsafe fn zero() -> __m256i {
+    unsafe fn begun(offsets: *const f32) -> __m256i {
         // SAFETY: the caller's promise.
-        unsafe { _mm256_setzero_si256() }
+        unsafe {
+            let offsets = _mm256_cvtps_epi32(_mm256_loadu_ps(offsets));
+            _mm256_sub_epi32(_mm256_setzero_si256(), offsets)
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn begun_alike(offset: f32) -> __m256i {
+        // SAFETY: the caller's promise.
+        unsafe { _mm256_set1_epi32(-(offset as i32)) }
     }
 
     #[inline(always)]
@@ -204,10 +214,9 @@ impl Instruction for AvxVnni {
     }
 
     #[inline(always)]
-    unsafe fn scaled(sums: __m256i, offsets: *const f32, scale: f32, to: *mut f32) {
+    unsafe fn scaled(sums: __m256i, scale: f32, to: *mut f32) {
         // SAFETY: the caller's promise.
         unsafe {
-            let sums = _mm256_sub_epi32(sums, _mm256_cvtps_epi32(_mm256_loadu_ps(offsets)));
             let scaled = _mm256_mul_ps(_mm256_cvtepi32_ps(sums), _mm256_set1_ps(scale));
             _mm256_storeu_ps(to, scaled);
         }
@@ -240,15 +249,19 @@ impl Instruction for AvxVnni {
     }
 
     #[inline(always)]
-    unsafe fn scaled_each<const ON: bool>(
-        sums: __m256i,
-        offset: f32,
-        scales: *const f32,
-        to: *mut f32,
-    ) {
+    unsafe fn put(sums: __m256i, scale: f32, [scales, addends]: [*const f32; 2], to: *mut f32) {
         // SAFETY: the caller's promise.
         unsafe {
-            let sums = _mm256_sub_epi32(sums, _mm256_set1_epi32(offset as i32));
+            let scaled = _mm256_mul_ps(_mm256_cvtepi32_ps(sums), _mm256_set1_ps(scale));
+            let moved = _mm256_mul_ps(scaled, _mm256_loadu_ps(scales));
+            _mm256_storeu_ps(to, _mm256_add_ps(moved, _mm256_loadu_ps(addends)));
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn scaled_each<const ON: bool>(sums: __m256i, scales: *const f32, to: *mut f32) {
+        // SAFETY: the caller's promise.
+        unsafe {
             let scaled = _mm256_mul_ps(_mm256_cvtepi32_ps(sums), _mm256_loadu_ps(scales));
             let so_far = if ON {
                 _mm256_add_ps(_mm256_loadu_ps(to), scaled)
@@ -326,9 +339,18 @@ impl Instruction for Avx512Vnni {
     }
 
     #[inline(always)]
-    unsafe fn zero() -> __m512i {
+    unsafe fn begun(offsets: *const f32) -> __m512i {
         // SAFETY: the caller's promise.
-        unsafe { _mm512_setzero_si512() }
+        unsafe {
+            let offsets = _mm512_cvtps_epi32(_mm512_loadu_ps(offsets));
+            _mm512_sub_epi32(_mm512_setzero_si512(), offsets)
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn begun_alike(offset: f32) -> __m512i {
+        // SAFETY: the caller's promise.
+        unsafe { _mm512_set1_epi32(-(offset as i32)) }
     }
 
     #[inline(always)]
@@ -362,10 +384,9 @@ impl Instruction for Avx512Vnni {
     }
 
     #[inline(always)]
-    unsafe fn scaled(sums: __m512i, offsets: *const f32, scale: f32, to: *mut f32) {
+    unsafe fn scaled(sums: __m512i, scale: f32, to: *mut f32) {
         // SAFETY: the caller's promise.
         unsafe {
-            let sums = _mm512_sub_epi32(sums, _mm512_cvtps_epi32(_mm512_loadu_ps(offsets)));
             let scaled = _mm512_mul_ps(_mm512_cvtepi32_ps(sums), _mm512_set1_ps(scale));
             _mm512_storeu_ps(to, scaled);
         }
@@ -398,15 +419,19 @@ impl Instruction for Avx512Vnni {
     }
 
     #[inline(always)]
-    unsafe fn scaled_each<const ON: bool>(
-        sums: __m512i,
-        offset: f32,
-        scales: *const f32,
-        to: *mut f32,
-    ) {
+    unsafe fn put(sums: __m512i, scale: f32, [scales, addends]: [*const f32; 2], to: *mut f32) {
         // SAFETY: the caller's promise.
         unsafe {
-            let sums = _mm512_sub_epi32(sums, _mm512_set1_epi32(offset as i32));
+            let scaled = _mm512_mul_ps(_mm512_cvtepi32_ps(sums), _mm512_set1_ps(scale));
+            let moved = _mm512_mul_ps(scaled, _mm512_loadu_ps(scales));
+            _mm512_storeu_ps(to, _mm512_add_ps(moved, _mm512_loadu_ps(addends)));
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn scaled_each<const ON: bool>(sums: __m512i, scales: *const f32, to: *mut f32) {
+        // SAFETY: the caller's promise.
+        unsafe {
             let scaled = _mm512_mul_ps(_mm512_cvtepi32_ps(sums), _mm512_loadu_ps(scales));
             let so_far = if ON {
                 _mm512_add_ps(_mm512_loadu_ps(to), scaled)
