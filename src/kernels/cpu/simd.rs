@@ -184,19 +184,10 @@ pub(super) fn exp2<S: Simd>(x: Floats<S>) -> Floats<S> {
     power(x, POWER)
 }
 
-/// As [`exp2`], to 3e-6 of the value (degree 4): for what is rounded to bf16 after it.
+/// As [`exp2`], to 7.5e-5 of the value (degree 3): for what is rounded to bf16 after it, which is off by up to 2e-3.
 #[inline(always)]
 pub(super) fn exp2_near<S: Simd>(x: Floats<S>) -> Floats<S> {
-    power(
-        x,
-        [
-            9.570_102e-3,
-            5.591_786e-2,
-            2.402_474_5e-1,
-            6.931_218e-1,
-            0.999_999_3,
-        ],
-    )
+    power(x, [5.517_167e-2, 2.426_111_2e-1, 6.932_61e-1, 0.999_928_1])
 }
 
 /// `e^x` as [`exp2`] has it, for `x` up to 88; below -86.6 as at -86.6. `x · log₂ e` is taken apart before it is rounded.
@@ -351,7 +342,7 @@ mod tests {
                 ]
             };
             assert!(power < 3e-7, "{arch:?}: {power}");
-            assert!(near < 4e-6, "{arch:?}: {near}");
+            assert!(near < 8e-5, "{arch:?}: {near}");
             assert!(gate < 1e-5, "{arch:?}: {gate}");
             assert!(gelu < 5e-5, "{arch:?}: {gelu}");
         }

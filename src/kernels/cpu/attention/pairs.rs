@@ -55,16 +55,6 @@ fn pair<T: Value>(first: T, second: T) -> u32 {
     first | u32::from(second.multiplied().to_bits()) << 16
 }
 
-/// The pairs of a line; what stands alone is followed by zero.
-fn pairs_of<T: Value>(line: &[T]) -> impl Iterator<Item = u32> {
-    let (pairs, rest) = line.as_chunks::<2>();
-    let rest = rest.iter().map(|value| pair(*value, T::nearest(0.0)));
-    pairs
-        .iter()
-        .map(|[first, second]| pair(*first, *second))
-        .chain(rest)
-}
-
 /// Keys or values of every head in panels that the inner loops read from front to back.
 struct Packed {
     pairs: Pooled<u32>,
@@ -157,11 +147,13 @@ impl<T: Value> Pack<'_, T> {
                 next if next < tokens => self.heads.token(row, head, next),
                 _ => &none,
             };
-            let panels = first.chunks(PANEL).zip(second.chunks(PANEL));
-            for (index, (first, second)) in panels.enumerate() {
-                let part = &mut self.part[index * panel + token / 2 * PANEL..][..PANEL];
-                for ((place, first), second) in part.iter_mut().zip(first).zip(second) {
-                    *place = pair(*first, *second);
+            // By index: adaptors of iterators are not always inlined, and then calls for every few values.
+            for left in (0..width).step_by(PANEL) {
+                let some = PANEL.min(width - left);
+                let part = &mut self.part[left / PANEL * panel + token / 2 * PANEL..][..some];
+                let (first, second) = (&first[left..left + some], &second[left..left + some]);
+                for i in 0..some {
+                    part[i] = pair(first[i], second[i]);
                 }
             }
         }
@@ -342,8 +334,14 @@ fn gather_some<T: Value, const N: usize>(
             }
         }
         for i in 0..N {
-            for (j, pair) in pairs_of(&tokens[i][whole..]).enumerate() {
-                to[(whole / 2 + j) * columns + left + i] = pair;
+            let rest = &tokens[i][whole..];
+            for j in 0..rest.len().div_ceil(2) {
+                let second = if 2 * j + 1 < rest.len() {
+                    rest[2 * j + 1]
+                } else {
+                    T::nearest(0.0)
+                };
+                to[(whole / 2 + j) * columns + left + i] = pair(rest[2 * j], second);
             }
         }
     }
@@ -389,14 +387,16 @@ fn scatter_some<T: Value, const N: usize>(
             }
             for i in 0..N.min(count - left) {
                 let place = (left + i) * token + start + top;
+                // By index, as above.
                 if top + N <= width {
-                    for (to, value) in output[place..place + N].iter_mut().zip(&square[i]) {
-                        to.write(T::nearest(*value));
+                    let to = &mut output[place..place + N];
+                    for j in 0..N {
+                        to[j].write(T::nearest(square[i][j]));
                     }
                 } else {
                     let to = &mut output[place..place + width - top];
-                    for (to, value) in to.iter_mut().zip(&square[i]) {
-                        to.write(T::nearest(*value));
+                    for j in 0..to.len() {
+                        to[j].write(T::nearest(square[i][j]));
                     }
                 }
             }

@@ -7,7 +7,7 @@
     reason = "the inner loops are whole only where they are inlined, index registers, and read packed panels through pointers whose lengths are asserted once a block"
 )]
 
-use macerator::{Simd, vload_unaligned, vstore_unaligned};
+use macerator::{Mask, Simd, vload_unaligned, vstore_unaligned};
 
 use crate::kernels::cpu::{
     aligned::Aligned,
@@ -18,15 +18,17 @@ use crate::kernels::cpu::{
 /// Rows of a packed panel: keys of the first product, features of the second.
 pub(super) const PANEL: usize = 8;
 
-/// Keys between two looks at the running maximum; their scores for one block of queries stay in the first-level cache.
+/// Keys whose weights are mixed together: with the keys and values that they meet they stay in the first-level cache.
 pub(super) const KEY_BLOCK: usize = 128;
+
+/// By how many powers of two a query's scores may be above what they are taken less by.
+const MARGIN: f32 = 8.0;
 
 /// Working memory of a thread, each a matrix with a column per query of the block.
 #[derive(Default)]
 pub(super) struct Scratch {
     /// Pairs along the width.
     pub(super) query: Aligned<u32>,
-    scores: Aligned<f32>,
     /// Pairs along the keys.
     weights: Aligned<u32>,
     pub(super) mixed: Aligned<f32>,
@@ -36,7 +38,6 @@ impl Scratch {
     /// Room for blocks of `columns` queries, `width` features each.
     pub(super) fn resize(&mut self, width: usize, columns: usize) {
         self.query.resize(width.div_ceil(2) * columns, 0);
-        self.scores.resize(KEY_BLOCK * columns, 0.0);
         self.weights.resize(KEY_BLOCK / 2 * columns, 0);
         self.mixed
             .resize(width.next_multiple_of(PANEL) * columns, 0.0);
@@ -56,8 +57,8 @@ pub(super) struct Panels<'a> {
 
 /// What a block of queries has come to so far.
 struct State<S: Simd, const N: usize> {
-    /// The highest score of every query.
-    highest: [Floats<S>; N],
+    /// A score of every query that no other is above by more than [`MARGIN`]: weights are relative to it.
+    height: [Floats<S>; N],
     /// The sums of weights.
     sums: [Floats<S>; N],
 }
@@ -77,36 +78,46 @@ pub(super) unsafe fn stream<I: Instruction, const R: usize, const N: usize>(
     assert!(panels.keys.len() >= tokens.next_multiple_of(PANEL) * width.div_ceil(2));
     assert!(panels.values.len() >= width.next_multiple_of(PANEL) * tokens.div_ceil(2));
     assert!(scratch.query.len() >= width.div_ceil(2) * columns);
-    assert!(scratch.scores.len() >= KEY_BLOCK * columns);
     assert!(scratch.weights.len() >= KEY_BLOCK / 2 * columns);
     assert!(scratch.mixed.len() >= width.next_multiple_of(PANEL) * columns);
     scratch.mixed.fill(0.0);
     let mut state = State {
-        highest: [splat::<I::Simd>(f32::NEG_INFINITY); N],
+        height: [splat::<I::Simd>(f32::NEG_INFINITY); N],
         sums: [splat::<I::Simd>(0.0); N],
     };
     // In units whose scores are powers of two.
     let scale = std::f32::consts::LOG2_E / (width as f32).sqrt();
     for first in (0..tokens).step_by(KEY_BLOCK) {
-        let count = KEY_BLOCK.min(tokens - first);
-        // SAFETY: the lengths asserted above cover keys and values up to `first + count`, rounded up to whole panels and pairs.
-        unsafe {
-            let higher = scores::<I, R, N>(panels, first, count, scratch, state.highest);
-            let mut rescale = [splat::<I::Simd>(0.0); N];
-            for n in 0..N {
-                rescale[n] = exp2((state.highest[n] - higher[n]) * splat(scale));
-                state.sums[n] *= rescale[n];
+        let end = tokens.min(first + KEY_BLOCK);
+        // Keys before it are mixed.
+        let mut start = first;
+        for panel in (first..end).step_by(PANEL) {
+            // SAFETY: the lengths asserted above cover keys and values up to `end`, rounded up to whole panels and pairs.
+            unsafe {
+                let scores = scores::<I, R, N>(panels, panel, scratch.query.as_ptr());
+                let higher = highest::<I::Simd, N>(&scores, state.height);
+                if rises::<I::Simd, N>(higher, state.height, scale) {
+                    mix::<I, R, N>(panels, [first, start, panel], scratch);
+                    start = panel;
+                    raise::<I::Simd, N>(width, scratch, &mut state, higher, scale);
+                }
+                let to = scratch.weights.as_mut_ptr();
+                let to = to.add((panel - first) / 2 * columns);
+                if panel + PANEL <= tokens {
+                    weigh::<I, N>(&scores, PANEL, &mut state, scale, to);
+                } else {
+                    weigh::<I, N>(&scores, tokens - panel, &mut state, scale, to);
+                }
             }
-            state.highest = higher;
-            weights::<I, N>(count, scratch, &mut state, scale);
-            mix::<I, R, N>(panels, first, count, scratch, rescale);
         }
+        // SAFETY: as above.
+        unsafe { mix::<I, R, N>(panels, [first, start, end], scratch) };
     }
     // SAFETY: `mixed` has whole vectors of columns for every feature.
     unsafe { normalise::<I::Simd, N>(width, scratch, state.sums) };
 }
 
-/// Scores of a block of keys, `[count, columns]`; the highest so far of every query.
+/// Scores of a panel of keys.
 ///
 /// # Safety
 ///
@@ -115,84 +126,127 @@ pub(super) unsafe fn stream<I: Instruction, const R: usize, const N: usize>(
 unsafe fn scores<I: Instruction, const R: usize, const N: usize>(
     panels: Panels<'_>,
     first: usize,
-    count: usize,
-    scratch: &mut Scratch,
-    mut highest: [Floats<I::Simd>; N],
-) -> [Floats<I::Simd>; N] {
-    let lanes = <I::Simd as Simd>::lanes32();
+    query: *const u32,
+) -> [[Floats<I::Simd>; N]; PANEL] {
     let pairs = panels.width.div_ceil(2);
-    for panel in (0..count).step_by(PANEL) {
-        for part in (0..PANEL).step_by(R) {
-            // SAFETY: the panel is one of `keys`, and `scores` has KEY_BLOCK rows, a whole number of panels.
-            unsafe {
-                let keys = panels.keys.as_ptr().add((first + panel) * pairs + part);
-                let zeros = [[splat::<I::Simd>(0.0); N]; R];
-                let tile = tile::<I, R, N>(pairs, scratch.query.as_ptr(), keys, zeros);
-                for r in 0..R {
-                    let row = panel + part + r;
-                    let to = scratch.scores.as_mut_ptr().add(row * N * lanes);
-                    for n in 0..N {
-                        store(to.add(n * lanes), tile[r][n]);
-                        if row < count {
-                            highest[n] = highest[n].max(tile[r][n]);
-                        }
-                    }
-                }
+    let zeros = [[splat::<I::Simd>(0.0); N]; R];
+    let mut scores = [[splat::<I::Simd>(0.0); N]; PANEL];
+    for part in (0..PANEL).step_by(R) {
+        // SAFETY: the panel is one of `keys`.
+        unsafe {
+            let keys = panels.keys.as_ptr().add(first * pairs + part);
+            let tile = tile::<I, R, N>(pairs, query, keys, zeros);
+            for r in 0..R {
+                scores[part + r] = tile[r];
             }
+        }
+    }
+    scores
+}
+
+/// The highest of every query's scores and what is there.
+#[inline(always)]
+fn highest<S: Simd, const N: usize>(
+    scores: &[[Floats<S>; N]; PANEL],
+    mut highest: [Floats<S>; N],
+) -> [Floats<S>; N] {
+    for r in 0..PANEL {
+        for n in 0..N {
+            highest[n] = highest[n].max(scores[r][n]);
         }
     }
     highest
 }
 
-/// Scores to weights in bf16, by pairs of keys; adds them to the sums.
+/// Which queries' scores are above their height by more than [`MARGIN`].
+#[inline(always)]
+fn above<S: Simd>(higher: Floats<S>, height: Floats<S>, scale: f32) -> Mask<S, f32> {
+    higher.gt(height + splat(MARGIN / scale))
+}
+
+/// Whether any are.
+#[inline(always)]
+fn rises<S: Simd, const N: usize>(
+    higher: [Floats<S>; N],
+    height: [Floats<S>; N],
+    scale: f32,
+) -> bool {
+    let mut any = false;
+    for n in 0..N {
+        any |= above(higher[n], height[n], scale).any();
+    }
+    any
+}
+
+/// Raises the height of queries whose scores are above it by more than [`MARGIN`], and puts what they have come to so far under it. The others
+/// stay as they are, to the last bit.
 ///
 /// # Safety
 ///
 /// As [`stream`] asserts.
 #[inline(always)]
-unsafe fn weights<I: Instruction, const N: usize>(
-    count: usize,
+unsafe fn raise<S: Simd, const N: usize>(
+    width: usize,
     scratch: &mut Scratch,
+    state: &mut State<S, N>,
+    higher: [Floats<S>; N],
+    scale: f32,
+) {
+    let mut rescale = [splat::<S>(1.0); N];
+    for n in 0..N {
+        let height = above(higher[n], state.height[n], scale).select(higher[n], state.height[n]);
+        rescale[n] = exp2((state.height[n] - height) * splat(scale));
+        rescale[n] = above(higher[n], state.height[n], scale).select(rescale[n], splat(1.0));
+        state.height[n] = height;
+        state.sums[n] *= rescale[n];
+    }
+    // SAFETY: the caller's promise.
+    unsafe { scaled::<S, N>(width, scratch, rescale) };
+}
+
+/// A panel's scores to weights in bf16, by pairs of keys, of the first `count`; adds them to the sums.
+///
+/// # Safety
+///
+/// The processor has the instruction, and vectors of a panel's pairs are writable at `to`.
+#[inline(always)]
+unsafe fn weigh<I: Instruction, const N: usize>(
+    scores: &[[Floats<I::Simd>; N]; PANEL],
+    count: usize,
     state: &mut State<I::Simd, N>,
     scale: f32,
+    to: *mut u32,
 ) {
     let lanes = <I::Simd as Simd>::lanes32();
     let ones = splat_pair::<I::Simd>(0x3f80_3f80);
     let upper = splat_pair::<I::Simd>(0xffff_0000);
-    let mut added = [splat::<I::Simd>(0.0); N];
-    let mut least = [splat::<I::Simd>(0.0); N];
-    for n in 0..N {
-        least[n] = splat::<I::Simd>(0.0) - state.highest[n] * splat(scale);
-    }
-    for row in (0..count).step_by(2) {
+    for row in (0..PANEL).step_by(2) {
         for n in 0..N {
-            // SAFETY: `scores` has KEY_BLOCK rows of `N` vectors, `weights` half of that.
+            if row >= count {
+                continue;
+            }
+            let least = splat::<I::Simd>(0.0) - state.height[n] * splat(scale);
+            let mut pair = weight(scores[row][n], scale, least) >> 16;
+            if row + 1 < count {
+                pair |= weight(scores[row + 1][n], scale, least) & upper;
+            }
+            // SAFETY: the caller's promise.
             unsafe {
-                let from = scratch.scores.as_ptr().add((row * N + n) * lanes);
-                let mut pair = weight(load::<I::Simd>(from), scale, least[n]) >> 16;
-                if row + 1 < count {
-                    let next = load::<I::Simd>(from.add(N * lanes));
-                    pair |= weight(next, scale, least[n]) & upper;
-                }
-                added[n] = I::add(added[n], pair, ones);
-                let to = scratch.weights.as_mut_ptr().add((row / 2 * N + n) * lanes);
-                vstore_unaligned(to, pair);
+                state.sums[n] = I::add(state.sums[n], pair, ones);
+                vstore_unaligned(to.add((row / 2 * N + n) * lanes), pair);
             }
         }
     }
-    for n in 0..N {
-        state.sums[n] += added[n];
-    }
 }
 
-/// The power of two of `score · scale + least`, no more than one: the nearest bf16 is in its upper half, ties up.
+/// The power of two of `score · scale + least`: the nearest bf16 is in its upper half, ties up.
 #[inline(always)]
 fn weight<S: Simd>(score: Floats<S>, scale: f32, least: Floats<S>) -> Pairs<S> {
     let weight = exp2_near(score.mul_add(splat(scale), least));
     weight.reinterpret::<u32>() + splat_pair::<S>(0x8000)
 }
 
-/// `mixed · rescale + weights · values`, `[width, columns]`.
+/// `mixed + weights · values`, `[width, columns]`, of the keys from `start` to `end` of a block from `first` on; `start` is that of a panel.
 ///
 /// # Safety
 ///
@@ -200,29 +254,31 @@ fn weight<S: Simd>(score: Floats<S>, scale: f32, least: Floats<S>) -> Pairs<S> {
 #[inline(always)]
 unsafe fn mix<I: Instruction, const R: usize, const N: usize>(
     panels: Panels<'_>,
-    first: usize,
-    count: usize,
+    [first, start, end]: [usize; 3],
     scratch: &mut Scratch,
-    rescale: [Floats<I::Simd>; N],
 ) {
+    if start == end {
+        return;
+    }
     let lanes = <I::Simd as Simd>::lanes32();
     let all = panels.tokens.div_ceil(2);
     for panel in 0..panels.width.div_ceil(PANEL) {
         for part in (0..PANEL).step_by(R) {
             // SAFETY: the panel is one of `values`, and `mixed` has a row for every feature of it.
             unsafe {
-                let start = (panel * all + first / 2) * PANEL + part;
-                let values = panels.values.as_ptr().add(start);
+                let values = panels.values.as_ptr();
+                let values = values.add((panel * all + start / 2) * PANEL + part);
                 let rows = (panel * PANEL + part) * N * lanes;
                 let mixed = scratch.mixed.as_mut_ptr().add(rows);
                 let mut sums = [[splat::<I::Simd>(0.0); N]; R];
                 for r in 0..R {
                     for n in 0..N {
-                        sums[r][n] = load::<I::Simd>(mixed.add((r * N + n) * lanes)) * rescale[n];
+                        sums[r][n] = load::<I::Simd>(mixed.add((r * N + n) * lanes));
                     }
                 }
                 let weights = scratch.weights.as_ptr();
-                let tile = tile::<I, R, N>(count.div_ceil(2), weights, values, sums);
+                let weights = weights.add((start - first) / 2 * N * lanes);
+                let tile = tile::<I, R, N>((end - start).div_ceil(2), weights, values, sums);
                 for r in 0..R {
                     for n in 0..N {
                         store(mixed.add((r * N + n) * lanes), tile[r][n]);
@@ -248,6 +304,21 @@ unsafe fn normalise<S: Simd, const N: usize>(
     for n in 0..N {
         scales[n] /= sums[n];
     }
+    // SAFETY: the caller's promise.
+    unsafe { scaled::<S, N>(width, scratch, scales) };
+}
+
+/// `mixed` times `scales`.
+///
+/// # Safety
+///
+/// As [`stream`] asserts.
+#[inline(always)]
+unsafe fn scaled<S: Simd, const N: usize>(
+    width: usize,
+    scratch: &mut Scratch,
+    scales: [Floats<S>; N],
+) {
     for feature in 0..width {
         for n in 0..N {
             // SAFETY: `mixed` has a row of `N` vectors for every feature.

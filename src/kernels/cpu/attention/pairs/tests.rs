@@ -125,3 +125,49 @@ fn a_query_that_is_no_number_stays_one() {
             .all(|value| value.is_nan())
     );
 }
+
+/// Scores that rise in the middle of a block by more than what weights are held within, for some queries and not for those beside them.
+#[test]
+fn scores_may_rise() {
+    let (queries, tokens, width) = (40, 300, 6);
+    let query: Vec<_> = values(2 * queries * width, 0.0)
+        .chunks(width)
+        .enumerate()
+        .flat_map(|(i, token)| {
+            let scale = bf16::from_f32([0.1, 4.0, -6.0][i % 3]);
+            token
+                .iter()
+                .map(move |value| *value * scale)
+                .collect::<Vec<_>>()
+        })
+        .collect();
+    let key: Vec<_> = values(2 * tokens * width, 1.0)
+        .into_iter()
+        .enumerate()
+        .map(|(i, value)| value * bf16::from_f32(((i / width) % tokens) as f32 / 40.0))
+        .collect();
+    let value = values(2 * tokens * width, 2.0);
+    let rest = [heads(&key, tokens, width), heads(&value, tokens, width)];
+    let of = |query| [query, rest[0], rest[1]];
+    let all = of(heads(&query, queries, width));
+    for kind in Kind::all() {
+        let found = on(kind, all);
+        for (i, found) in found.iter().enumerate() {
+            let place = [i / (2 * width), i / width % 2, i % width];
+            let (found, expected) = (found.to_f64(), plain(all, place));
+            let near = (found - expected).abs() < 8e-3 * (0.5 + expected.abs());
+            assert!(near, "{kind:?} {i}: {found} {expected}");
+        }
+        // Alone as among the others.
+        for token in [0, 1, 2, 39] {
+            let lone = Heads {
+                offset: token * width,
+                strides: [2 * queries * width, queries * width, width],
+                dims: [1, 2, 1, width],
+                ..all[0]
+            };
+            let line = &found[token * 2 * width..][..2 * width];
+            assert_eq!(on(kind, of(lone)), line, "{kind:?} {token}");
+        }
+    }
+}
