@@ -29,9 +29,9 @@ const ENDS: [&str; 7] = [
 /// The last layer of transformers that have but one; blocks have their own of this name.
 const LAST: &str = "proj_out.weight";
 
-/// Channels that a 3x3 convolution gives, at least, to be multiplied in 8 bits. With fewer its products in 16 bits, of which Winograd's squares
-/// leave a quarter, take less time than nine in 8 bits, and they are the more exact. With more, maps are small, moving the weights takes
-/// longer, and these are most of a model's weights.
+/// Channels that a 3x3 convolution gives, at least, to have weights in 8 bits. With fewer its products in 16 bits, of which Winograd's squares
+/// leave a quarter, take less time than nine in 8 bits, and they are the more exact. With more, these are most of a model's weights, and maps
+/// are small: where one is not, squares are made of the weights in 8 bits.
 const LEAST_IN_8_BITS: usize = 1024;
 
 /// Part of the names of convolutions by steps of two, which are no squares.

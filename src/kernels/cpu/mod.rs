@@ -24,6 +24,7 @@ pub(crate) mod memory;
 pub(crate) mod norm;
 pub(crate) mod packed;
 pub(crate) mod pairs;
+pub(crate) mod panelled;
 pub(crate) mod product;
 pub(crate) mod quantised;
 pub(crate) mod rooms;

@@ -209,13 +209,13 @@ impl Layer {
             Values::F32(values) => group_shifts(values, affine, groups, positions, epsilon),
             Values::F16(values) => group_shifts(values, affine, groups, positions, epsilon),
             Values::Bf16(values) => group_shifts(values, affine, groups, positions, epsilon),
-            Values::Q8(_) | Values::Packed(_) => unreachable!("no map is kept so"),
+            _ => unreachable!("no map is kept so"),
         }
     }
 }
 
 /// A kernel's maps as a tensor.
-fn kept(maps: Kept, geometry: &Geometry, dtype: DType) -> FlexTensor {
+pub(super) fn kept(maps: Kept, geometry: &Geometry, dtype: DType) -> FlexTensor {
     let shape = shape(geometry);
     let maps = match maps {
         Kept::F32(values) => tensor(values, shape),

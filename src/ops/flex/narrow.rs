@@ -12,11 +12,14 @@ use macerator::Scalar;
 use super::super::{Grouping, reference};
 use super::layers::{half_weight, is_narrow, narrow_weight};
 use super::maps::{self, Precision, geometry};
-use super::{cast, contiguous, in_order, slice, tensor, typed};
-use crate::kernels::cpu::convolution::Geometry;
+use super::{cast, contiguous, in_order, slice, tensor, typed, values};
+use crate::kernels::cpu::convolution::{Convolution, Geometry};
 use crate::kernels::cpu::eight::{self, Source};
 use crate::kernels::cpu::half;
+use crate::kernels::cpu::maps::KeptMut;
 use crate::kernels::cpu::norm::{Affine, Shifted, group_shifts};
+use crate::kernels::cpu::product::Values;
+use crate::kernels::cpu::winograd::{self, Whole};
 
 /// What maps are kept in.
 trait Value: half::Element + Element + Scalar {}
@@ -98,7 +101,26 @@ impl<'a> Layer<'a> {
         Shape::new([rows, channels[1], height, width])
     }
 
+    /// By squares in 16 bits, of the weights in 8.
+    fn squares<'b>(&'b self, norm: Option<&'b [Shifted]>) -> Whole<'b> {
+        Whole {
+            convolution: Convolution {
+                geometry: self.geometry,
+                input: values(&self.input),
+                weight: Values::Panelled(narrow_weight(self.weight).panelled()),
+                bias: slice(&self.bias),
+            },
+            owner: None,
+            norm,
+            rounds: true,
+        }
+    }
+
     fn convolved(&self, norm: Option<&[Shifted]>) -> FlexTensor {
+        if winograd::suits_eights(&self.geometry) {
+            let output = winograd::convolve(&self.squares(norm));
+            return maps::kept(output, &self.geometry, self.dtype());
+        }
         match self.dtype() {
             DType::BF16 => self.convolved_in::<bf16>(norm),
             _ => self.convolved_in::<f32>(norm),
@@ -115,6 +137,14 @@ impl<'a> Layer<'a> {
         let (weight, bias) = (narrow_weight(self.weight), slice(&self.bias));
         let source = self.source::<T>(Some(norm));
         eight::convolve_onto(source, weight, bias, self.geometry, onto.storage_mut::<T>());
+    }
+
+    fn add_squares(&self, norm: &[Shifted], onto: &mut FlexTensor) {
+        let output = match self.dtype() {
+            DType::BF16 => KeptMut::Bf16(onto.storage_mut()),
+            _ => KeptMut::F32(onto.storage_mut()),
+        };
+        winograd::convolve_onto(&self.squares(Some(norm)), output);
     }
 }
 
@@ -184,6 +214,7 @@ pub(super) fn normed_onto(
         return Flex::float_add(onto, convolved);
     }
     match dtype {
+        _ if winograd::suits_eights(&layer.geometry) => layer.add_squares(&shifts, &mut onto),
         DType::BF16 => layer.add::<bf16>(&shifts, &mut onto),
         _ => layer.add::<f32>(&shifts, &mut onto),
     }

@@ -3,9 +3,8 @@
 use rayon::prelude::*;
 
 use super::instruction::{QUAD, nearest};
-
-/// Outputs that lie side by side.
-pub(super) const PANEL: usize = 16;
+pub(super) use crate::kernels::cpu::panelled::PANEL;
+use crate::kernels::cpu::panelled::{self, Panelled};
 
 /// The largest integer.
 const STEPS: f32 = 127.0;
@@ -151,6 +150,17 @@ impl<'a> Weight<'a> {
             integers,
             scales,
             offsets,
+        }
+    }
+
+    /// As squares read it.
+    pub(crate) fn panelled(&self) -> Panelled<'a> {
+        const { assert!(QUAD == panelled::QUAD) };
+        Panelled {
+            integers: self.integers,
+            scales: self.scales,
+            inputs: self.sizes.inputs,
+            taps: self.sizes.taps,
         }
     }
 

@@ -13,6 +13,7 @@ use ::half::{bf16, f16};
 use crate::kernels::cpu::{
     half::{widen_bf16, widen_f16},
     packed::{Packed, Scales},
+    panelled::Panelled,
     quantised::Quantised,
     simd::prefetch_far,
 };
@@ -27,6 +28,8 @@ pub(crate) enum Values<'a> {
     Q8(Quantised<'a>),
     /// Of linear layers alone.
     Packed(Packed<'a>),
+    /// Of convolutions by squares alone.
+    Panelled(Panelled<'a>),
 }
 
 impl<'a> Values<'a> {
@@ -37,6 +40,7 @@ impl<'a> Values<'a> {
             Self::Bf16(values) => values.len(),
             Self::Q8(weight) => weight.values().len(),
             Self::Packed(weight) => weight.len(),
+            Self::Panelled(weight) => weight.len(),
         }
     }
 
@@ -49,7 +53,7 @@ impl<'a> Values<'a> {
             Self::F32(values) => Some(of(values)),
             Self::F16(values) => Some(of(values)),
             Self::Bf16(values) => Some(of(values)),
-            Self::Q8(_) | Self::Packed(_) => None,
+            Self::Q8(_) | Self::Packed(_) | Self::Panelled(_) => None,
         }
     }
 
@@ -73,7 +77,7 @@ impl<'a> Values<'a> {
                 let (low, start) = weight.low(start);
                 prefetch(low, start, count);
             }
-            Self::F32(_) => {}
+            Self::F32(_) | Self::Panelled(_) => {}
         }
     }
 
@@ -84,7 +88,7 @@ impl<'a> Values<'a> {
             Self::F32(values) => far(values, start, count),
             Self::F16(values) => far(values, start, count),
             Self::Bf16(values) => far(values, start, count),
-            Self::Q8(_) | Self::Packed(_) => {}
+            Self::Q8(_) | Self::Packed(_) | Self::Panelled(_) => {}
         }
     }
 
@@ -107,6 +111,7 @@ impl<'a> Values<'a> {
                 let room = &mut room[..part.len()];
                 weight.widen(part.clone(), &mut Scales::default(), room);
             }
+            Self::Panelled(_) => unreachable!("panels are widened as a whole"),
         }
         &room[..part.len()]
     }

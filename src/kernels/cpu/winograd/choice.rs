@@ -39,6 +39,17 @@ pub(super) fn kind(geometry: &Geometry, rounds: bool) -> Option<Kind> {
     Some(if four < two { Kind::Four } else { Kind::Two })
 }
 
+/// What a product of 8 bits takes, in multiply-accumulates of f32, with gathering what is multiplied.
+const EIGHT: f64 = 0.31;
+
+/// Whether squares in 16 bits are those of a convolution whose weights are in 8, as its plain sums in 8 bits take longer.
+pub(crate) fn suits_eights(geometry: &Geometry) -> bool {
+    let [before, after] = geometry.channels;
+    let plain = (9 * geometry.positions() * before * after) as f64 * EIGHT;
+    let squares = || cost::<Two>(geometry, FIXED).min(cost::<Four>(geometry, FIXED));
+    fixed::best().is_some() && moves(geometry) && suits(geometry, true) && squares() < plain
+}
+
 /// What things take, in multiply-accumulates of f32.
 #[derive(Clone, Copy)]
 struct Costs {

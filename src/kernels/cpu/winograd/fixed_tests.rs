@@ -8,6 +8,7 @@ use macerator::WithSimd;
 use super::tests::{alone, geometry, repeated};
 use super::*;
 use crate::kernels::cpu::convolution::{self, Geometry};
+use crate::kernels::cpu::eight::{Sizes, Weight, rounded};
 use crate::kernels::cpu::simd::kinds;
 
 /// A convolution of bf16 maps by fixed numbers, weights moved by who multiplies with them or before.
@@ -240,4 +241,45 @@ fn maps_in_f32_are_rounded_in_the_space_of_products_alone() {
     let off = apart(&found, &exact);
     // Measured 3.8e-4; bf16 alone would be off by 1.7e-3.
     assert!((1e-6..6e-4).contains(&off), "{off}");
+}
+
+/// Weights in 8 bits give what they give widened, by every instruction and both ways of moving them.
+#[test]
+fn weights_in_8_bits_are_what_they_are_widened_to() {
+    let (before, after) = (70, 40);
+    let trial = Trial::of(geometry(2, [before, after], [9, 13], [1, 1]));
+    let weight = in_f32(&trial.weight);
+    let sizes = Sizes::of(&[after, before, 3, 3]);
+    let (integers, floats) = rounded(sizes, |output, room| {
+        room.copy_from_slice(&weight[output * before * 9..][..before * 9]);
+    });
+    let panelled = Weight::new(sizes, &integers, &floats).panelled();
+    let mut widened = vec![0.0; after * before * 9];
+    let mut room = vec![0.0; before * 9 * GROUP];
+    for first in (0..after).step_by(GROUP) {
+        panelled.widen(first, &(0..before), &mut room);
+        for output in first..after.min(first + GROUP) {
+            for place in 0..before * 9 {
+                widened[output * before * 9 + place] = room[place * GROUP + output - first];
+            }
+        }
+    }
+    assert!(apart(&widened, &weight) < 1e-2);
+    let by = |weight| {
+        let layer = Convolution {
+            weight,
+            ..trial.layer()
+        };
+        [in_fixed::<Four>(layer), in_fixed::<Two>(layer)].concat()
+    };
+    let (found, expected) = (by(Values::Panelled(panelled)), by(Values::F32(&widened)));
+    assert!(found == expected);
+}
+
+#[test]
+fn large_maps_of_weights_in_8_bits_are_squares() {
+    let suits = |side: usize| suits_eights(&geometry(2, [1280, 1280], [side; 2], [1, 1]));
+    let expected = fixed::best().is_some();
+    assert_eq!([16, 24, 32].map(suits), [expected; 3]);
+    assert_eq!([4, 8, 12].map(suits), [false; 3]);
 }

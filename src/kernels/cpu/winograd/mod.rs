@@ -34,7 +34,7 @@ use super::norm::Shifted;
 use super::product::{Values, sized};
 use super::simd::lanes;
 use choice::{Kind, kind};
-pub(crate) use choice::{suits, suits_doubled};
+pub(crate) use choice::{suits, suits_doubled, suits_eights};
 pub(crate) use kept::Owner;
 use layer::Layer;
 use near::Near;

@@ -17,6 +17,7 @@ use super::fixed;
 use super::lines::turn;
 use super::schemes::{Apart, GROUP, MOST, Room, Scheme};
 use crate::kernels::cpu::convolution::Convolution;
+use crate::kernels::cpu::panelled::PANEL;
 use crate::kernels::cpu::product::{Values, sized};
 
 /// Channels before whose weights are moved together: those under one scale, where numbers are fixed.
@@ -88,6 +89,10 @@ impl<'a> Weights<'a> {
     /// Asks for the weights of a channel that are moved soon.
     #[inline(always)]
     pub(super) fn ask(&self, row: usize, part: &Range<usize>) {
+        if let Values::Panelled(weight) = &self.values {
+            let output = self.channels.start + row;
+            return weight.ask(output - output % PANEL, output % PANEL, part);
+        }
         let place = self.place(row, part);
         self.values.prefetch_far(place.start, place.len());
     }
@@ -163,6 +168,9 @@ impl<'a> Weights<'a> {
         widened: &mut [f32],
         taps: &mut [f32],
     ) {
+        if let Values::Panelled(weight) = &self.values {
+            return weight.widen(self.channels.start + row, some, taps);
+        }
         let mut lines: [&[f32]; GROUP] = [&[]; GROUP];
         for (at, (line, room)) in lines
             .iter_mut()
@@ -174,6 +182,8 @@ impl<'a> Weights<'a> {
         turn::<S>(&lines, taps);
     }
 }
+
+const _: () = assert!(GROUP == PANEL, "a group of channels is a panel");
 
 #[cfg(test)]
 mod tests {
