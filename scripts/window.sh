@@ -94,7 +94,12 @@ for _ in $(seq 50); do compgen -G 'afterimage-*.png' >/dev/null && break; sleep 
 saved=$(compgen -G 'afterimage-*.png') || fail "nothing was saved"
 same made "$saved"
 "$program" generate --device "$again" --replay "$saved" --output again.png >/dev/null
-cmp <(convert "$saved" rgb:-) <(convert again.png rgb:-) || fail "the program makes another picture"
+if [ "$device" = cpu ]; then
+  cmp <(convert "$saved" rgb:-) <(convert again.png rgb:-) || fail "the program makes another picture"
+else # two devices of one GPU may have found other kernels to be the fastest, which round otherwise
+  apart=$(compare -metric PAE "$saved" again.png null: 2>&1 | sed 's/.*(\(.*\))/\1/') || true
+  awk -v apart="$apart" 'BEGIN { exit !(apart <= 2 / 255) }' || fail "the program's picture differs by $apart"
+fi
 echo "typed: $title; on the screen as in the file, and as the program makes it"
 [ "$device" = cpu ] || { sed 's/^/the window says: /' log; exit 0; }
 
