@@ -30,7 +30,7 @@ default = ["cpu"]
 cpu = []
 gpu = []
 [dependencies]
-$(grep -E '^(half|macerator|rayon|tempfile) = ' Cargo.toml | sed 's/, optional = true//')
+$(grep -E '^(half|libc|macerator|rayon|tempfile) = ' Cargo.toml | sed 's/, optional = true//')
 [profile.release]
 opt-level = 1
 debug = "line-tables-only"
