@@ -11,8 +11,8 @@ use crate::error::Error;
 use crate::models::vae::Tiling;
 
 /// Patches of latents that the decoder is asked about, each as a picture of its own: four cells each say enough of a map of seventeen numbers a
-/// colour at most. On `scenes` its colours are 1.2 dB further from the decoder's than those of the best map there is; with 8 patches 2 to 3 dB,
-/// with 16 that are parts of one map 5.
+/// colour at most. On `scenes` its colours are 1 to 2 dB further from the decoder's than those of the best map there is; with 8 patches 2 to 3,
+/// with 16 that are parts of one map 3 to 5.
 const PATCHES: usize = 16;
 
 /// Cells of a patch, in each direction; the outermost see its edge and are not looked at.

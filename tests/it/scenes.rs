@@ -112,8 +112,8 @@ fn forecasts_measured() {
     closenesses(PROMPTS, rules);
 }
 
-/// How much further from the decoder the map of previews may be than the best one for the very pictures, dB. Measured: 1.2.
-const BEHIND_THE_BEST: f64 = 2.0;
+/// How much further from the decoder the map of previews may be than the best one for the very pictures, dB. Measured: 1.9.
+const BEHIND_THE_BEST: f64 = 2.5;
 
 #[test]
 fn previews_show_nearly_what_is_decoded() {
