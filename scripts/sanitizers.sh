@@ -41,4 +41,4 @@ TOML
 cp Cargo.lock "$place/"
 printf '#![allow(dead_code)]\n#[path = "%s/src/kernels/mod.rs"]\npub mod kernels;\n' "$PWD" > "$place/src/lib.rs"
 host=$(rustc -vV | sed -n 's/^host: //p')
-RUSTFLAGS="$flags" ${CARGO:-cargo} test --release --manifest-path "$place/Cargo.toml" --target-dir "$place" --target "$host" "${library[@]}" -- "${@:2}"
+RUSTFLAGS="$flags" ${CARGO:-cargo} test --release --lib --manifest-path "$place/Cargo.toml" --target-dir "$place" --target "$host" "${library[@]}" -- "${@:2}"
