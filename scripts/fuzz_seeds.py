@@ -291,6 +291,20 @@ def checkpoints():
     seed("checkpoints", "dit", described({"pos_embed": [1, 4, 8], "x_embedder.proj.weight": [8, 4, 2, 2], "blocks.0.attn.qkv.weight": [24, 8], "final_layer.linear.weight": [4, 8], "y_embedder.embedding_table.weight": [3, 8]}))
     seed("checkpoints", "unet_alone", described({name.removeprefix("model.diffusion_model."): shape for name, shape in {entrance: [2, 4, 3, 3], read: [2, 768]}.items()}))
     seed("checkpoints", "flat_shapes", described({entrance: [2], read: [768]}))
+    first, text = "first_stage_model", "cond_stage_model.model"
+    autoencoder = ("encoder.conv_in", "encoder.down.0.block.0.conv1", "encoder.down.0.downsample.conv", "encoder.mid.block_1.conv1", "encoder.mid.attn_1.q", "encoder.mid.block_2.conv2",
+                   "encoder.norm_out", "encoder.conv_out", "quant_conv", "post_quant_conv", "decoder.conv_in", "decoder.mid.attn_1.proj_out", "decoder.up.1.block.0.nin_shortcut", "decoder.up.1.upsample.conv", "decoder.conv_out")
+    parts = {f"{first}.{name}.weight": [2, 2, 1, 1] for name in autoencoder}
+    layer = f"{text}.transformer.resblocks.0"
+    parts |= {f"{layer}.attn.in_proj_weight": [6, 2], f"{layer}.attn.in_proj_bias": [6], f"{layer}.attn.out_proj.weight": [2, 2], f"{layer}.ln_1.weight": [2], f"{layer}.mlp.c_fc.weight": [8, 2]}
+    parts |= {f"{text}.positional_embedding": [77, 2], f"{text}.token_embedding.weight": [5, 2], f"{text}.ln_final.weight": [2], f"{text}.text_projection": [2, 2], f"{text}.logit_scale": []}
+    seed("checkpoints", "v2_parts", described({entrance: [1, 4, 3, 3], read: [1, 1024], **parts}))
+    seed("checkpoints", "autoencoder", described({f"{name}.weight": [2, 2, 1, 1] for name in autoencoder}))
+    tiny = {"0.weight": [4, 3, 3, 3], "1.conv.0.weight": [4, 4, 3, 3], "1.conv.2.weight": [4, 4, 3, 3], "1.conv.4.weight": [4, 4, 3, 3], "2.weight": [4, 4, 3, 3]}
+    seed("checkpoints", "tiny_encoder", described(tiny))
+    seed("checkpoints", "tiny_decoder", described({f"{int(name[0]) + 1}{name[1:]}": shape for name, shape in tiny.items()}))
+    seed("checkpoints", "tiny_both", described({f"{half}.{name}": shape for half in ("encoder", "decoder") for name, shape in tiny.items()}))
+    seed("checkpoints", "tiny_diffusers", described({f"decoder.layers.{name}": shape for name, shape in tiny.items()}))
     seed("checkpoints", "lightning.ckpt", saved({"epoch": 1, "state_dict": {entrance: floats(2, 4, 3, 3), read: torch.zeros(1, 768)}, "callbacks": {"a": {}}}))
 
 

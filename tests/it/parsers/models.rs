@@ -4,8 +4,13 @@ use std::path::{Component, Path};
 
 use afterimage::catalog::ModelFolder;
 use afterimage::models::control::ControlNetConfig;
+use afterimage::noise::Prediction;
 use afterimage::pipeline::{ModelConfig, Request};
 use afterimage::samplers::{SamplerConfig, SamplerKind};
+use afterimage::weights::WeightSource;
+use afterimage::weights::original::{
+    autoencoder_alone, is_tiny_autoencoder, tiny_autoencoder, tiny_config,
+};
 
 use super::{bounded, folder, is_torch, pieces, shown, typed};
 
@@ -26,7 +31,19 @@ pub(super) fn checkpoints(data: &[u8]) {
         if let Some(model) = shown(chosen) {
             asked(&model);
         }
+        if let Some(source) = shown(WeightSource::open(&path)) {
+            autoencoders(source);
+        }
     });
+}
+
+/// A file given as an autoencoder, of either kind.
+fn autoencoders(source: WeightSource) {
+    if let Some(tiny) = shown(tiny_autoencoder(std::slice::from_ref(&source))) {
+        assert!(tiny.len() <= source.len(), "no tensor is made twice");
+        let _ = (is_tiny_autoencoder(&tiny), tiny_config(&tiny));
+    }
+    shown(autoencoder_alone(&source, 2));
 }
 
 /// A model's folder: files, each a line with its path and its contents.
@@ -89,10 +106,30 @@ fn asked(model: &ModelFolder) {
 
 /// The configuration of a `ControlNet`.
 pub(super) fn controls(data: &[u8]) {
-    if let Ok(text) = std::str::from_utf8(data) {
-        bounded(data, || shown(ControlNetConfig::from_json(text)));
-    }
+    let Ok(text) = std::str::from_utf8(data) else {
+        return;
+    };
+    bounded(data, || {
+        let Some(net) = shown(ControlNetConfig::from_json(text)) else {
+            return;
+        };
+        let own = shown(net.check_fits(&net.unet));
+        assert!(own.is_some(), "it fits itself");
+        let mut other = net.unet.clone();
+        other.context_width += 1;
+        assert!(shown(net.check_fits(&other)).is_none(), "another text");
+        other.levels.pop();
+        assert!(shown(net.check_fits(&other)).is_none(), "another depth");
+    });
 }
+
+/// Pipelines that repair their schedulers, each in its own way, and one that does not.
+const PIPELINES: [&str; 4] = [
+    "StableDiffusionPipeline",
+    "StableDiffusionInpaintPipeline",
+    "FluxPipeline",
+    "DiTPipeline",
+];
 
 /// The number of steps, and a scheduler's configuration: every sampler's tables.
 pub(super) fn schedulers(data: &[u8]) {
@@ -110,10 +147,20 @@ pub(super) fn schedulers(data: &[u8]) {
         )) else {
             return;
         };
-        let _ = (config.name(), config.train_timesteps());
+        let _ = (config.name(), config.train_timesteps(), config.notes());
         shown(config.schedule());
         shown(config.prediction());
         shown(config.build(steps, 0.0));
+        for pipeline in PIPELINES {
+            let repaired = config.clone().repaired_for(pipeline).with_tokens(1024);
+            let _ = repaired.notes();
+            shown(repaired.build(steps, 1.0));
+        }
+        for prediction in [Prediction::Epsilon, Prediction::Velocity] {
+            let read = config.clone().with_prediction(prediction);
+            shown(read.with_learned_variance().build(steps, 0.5));
+        }
+        shown(config.clone().with_zero_terminal_snr().schedule());
         for kind in SamplerKind::all() {
             let sampler = config.clone().with_kind(kind).build(steps, 1.0);
             if let Some(sampler) = shown(sampler) {

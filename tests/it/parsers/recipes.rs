@@ -32,7 +32,11 @@ fn followed(recipe: &Recipe, model: &ModelConfig) {
     let again = shown(Recipe::from_json(&written)).expect("what was just written");
     assert_eq!(again.to_json(), written);
     assert!(recipe.nets().len() <= recipe.controls.len());
-    let _ = recipe.overrides();
+    let _ = (recipe.overrides(), recipe.seed_of(0));
+    shown(recipe.adapters());
+    if let Some(alone) = recipe.alone(1, 2) {
+        shown(Recipe::from_json(&alone.to_json())).expect("a recipe's own picture");
+    }
     let Some(mut request) = shown(recipe.request(model, RecipePictures::default())) else {
         return;
     };
