@@ -259,6 +259,6 @@ fn main() {
     let (sides, filters): (Vec<_>, Vec<_>) =
         arguments.partition(|word| Side::named(word).is_some());
     let side = sides.first().and_then(|word| Side::named(word));
-    let _reuse = Reuse::new(); // as in runs
-    harness::report(cases(side.unwrap_or(Side::Ours)), &filters);
+    let _reuse = Reuse::new(); // as in runs, which call from a thread that computes, too
+    rayon::scope(|_| harness::report(cases(side.unwrap_or(Side::Ours)), &filters));
 }

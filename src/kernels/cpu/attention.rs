@@ -53,49 +53,46 @@ struct Packed {
 }
 
 impl Packed {
+    /// So many `panels` of every head, each of `size` values by a `pack` that is told row, head and panel: one head alone is divided among
+    /// threads as well.
     fn new(
         heads: Heads<'_>,
-        head: usize,
-        pack: impl Fn(Heads<'_>, usize, usize, &mut [f32]) + Sync,
+        [panels, size]: [usize; 2],
+        pack: impl Fn([usize; 3], &mut [f32]) + Sync,
     ) -> Self {
-        let values = filled(heads.dims[0] * heads.dims[1], head, 0.0, |i, part| {
-            pack(heads, i / heads.dims[1], i % heads.dims[1], part);
+        let [rows, count, ..] = heads.dims;
+        let values = filled(rows * count * panels, size, 0.0, |i, part| {
+            let head = i / panels;
+            pack([head / count, head % count, i % panels], part);
         });
-        Self { values, head }
+        Self {
+            values,
+            head: panels * size,
+        }
     }
 
     /// `[tokens / PANEL, width, PANEL]`; tokens after the last repeat it, and nobody looks at their scores.
     fn keys(heads: Heads<'_>) -> Self {
         let [_, _, tokens, width] = heads.dims;
-        Self::new(
-            heads,
-            tokens.next_multiple_of(PANEL) * width,
-            |heads, row, head, part| {
-                for (panel, part) in part.chunks_exact_mut(PANEL * width).enumerate() {
-                    let token = |i: usize| (panel * PANEL + i).min(tokens - 1);
-                    let tokens = std::array::from_fn(|i| heads.token(row, head, token(i)));
-                    turn::<PANEL>(tokens, 1.0, part, PANEL);
-                }
-            },
-        )
+        let panels = [tokens.div_ceil(PANEL), PANEL * width];
+        Self::new(heads, panels, |[row, head, panel], part| {
+            let token = |i: usize| (panel * PANEL + i).min(tokens - 1);
+            let tokens = std::array::from_fn(|i| heads.token(row, head, token(i)));
+            turn::<PANEL>(tokens, 1.0, part, PANEL);
+        })
     }
 
     /// `[width / PANEL, tokens, PANEL]`, zeros after the last feature.
     fn values(heads: Heads<'_>) -> Self {
         let [_, _, tokens, width] = heads.dims;
-        Self::new(
-            heads,
-            width.next_multiple_of(PANEL) * tokens,
-            |heads, row, head, part| {
-                for token in 0..tokens {
-                    let features = heads.token(row, head, token).chunks(PANEL);
-                    for (panel, some) in features.enumerate() {
-                        let start = (panel * tokens + token) * PANEL;
-                        part[start..start + some.len()].copy_from_slice(some);
-                    }
-                }
-            },
-        )
+        let panels = [width.div_ceil(PANEL), PANEL * tokens];
+        Self::new(heads, panels, |[row, head, panel], part| {
+            let some = panel * PANEL..width.min((panel + 1) * PANEL);
+            for (token, part) in part.chunks_exact_mut(PANEL).enumerate() {
+                let features = &heads.token(row, head, token)[some.clone()];
+                part[..some.len()].copy_from_slice(features);
+            }
+        })
     }
 
     fn head(&self, index: usize) -> &[f32] {
@@ -278,9 +275,10 @@ fn scatter(
 ) {
     for (column, output) in output.chunks_mut(token).enumerate() {
         let scale = 1.0 / scratch.sums[column];
-        let mixed = scratch.mixed[column..].iter().step_by(columns);
-        for (slot, value) in output[start..start + width].iter_mut().zip(mixed) {
-            slot.write(value * scale);
+        let output = &mut output[start..start + width];
+        // By index: adaptors of iterators are not always inlined, and then calls for every value.
+        for i in 0..width {
+            output[i].write(scratch.mixed[column + i * columns] * scale);
         }
     }
 }

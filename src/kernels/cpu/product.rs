@@ -282,8 +282,14 @@ pub(super) fn compute<S: Simd>(
             }
             // While they are near.
             let kept = width.min(task.columns.len() - tile * width);
-            for (row, sums) in task.rows.clone().zip(sums.chunks_exact(width)) {
-                factor.put::<S>(row, task.columns.start + tile * width, &sums[..kept]);
+            // By index: adaptors of iterators are not always inlined, and then calls for every row.
+            for index in 0..count {
+                let sums = &sums[index * width..][..kept];
+                factor.put::<S>(
+                    task.rows.start + index,
+                    task.columns.start + tile * width,
+                    sums,
+                );
             }
         }
     }
