@@ -207,24 +207,42 @@ unsafe fn round_token<I: Instruction>(
         kept_rest[index] = MaybeUninit::new(I::kept(nearest(rest[index] * inverse)));
     }
     if apart {
-        for (index, group) in groups.iter().enumerate() {
-            // SAFETY: the caller's promise.
-            let mut beyond = unsafe { I::beyond(group, limit) };
-            while beyond != 0 {
-                let lane = beyond.trailing_zeros() as usize;
-                kept_groups[index][lane] = MaybeUninit::new(I::kept(0));
-                outliers.push(index * LANES + lane, group[lane]);
-                beyond &= beyond - 1;
-            }
-        }
-        for (place, value) in rest.iter().enumerate() {
-            if value.abs() > limit {
-                kept_rest[place] = MaybeUninit::new(I::kept(0));
-                outliers.push(groups.len() * LANES + place, *value);
-            }
-        }
+        // SAFETY: the caller's promise.
+        unsafe { set_apart::<I>(token, limit, kept, outliers) };
     }
     scale
+}
+
+/// Puts the values of a token beyond `limit` among the `outliers`, and zeros in their places.
+///
+/// # Safety
+///
+/// The processor has the instruction.
+#[inline(always)]
+unsafe fn set_apart<I: Instruction>(
+    token: &[f32],
+    limit: f32,
+    kept: &mut [MaybeUninit<I::Value>],
+    outliers: &mut Outliers,
+) {
+    let (groups, rest) = token.as_chunks::<LANES>();
+    for (index, group) in groups.iter().enumerate() {
+        // SAFETY: the caller's promise.
+        let mut beyond = unsafe { I::beyond(group, limit) };
+        while beyond != 0 {
+            let lane = beyond.trailing_zeros() as usize;
+            kept[index * LANES + lane] = MaybeUninit::new(I::kept(0));
+            outliers.push(index * LANES + lane, group[lane]);
+            beyond &= beyond - 1;
+        }
+    }
+    for (index, value) in rest.iter().enumerate() {
+        if value.abs() > limit {
+            let place = groups.len() * LANES + index;
+            kept[place] = MaybeUninit::new(I::kept(0));
+            outliers.push(place, *value);
+        }
+    }
 }
 
 /// The largest of lanes' magnitudes, and of the `rest` of a token's up to `limit`.
