@@ -60,7 +60,7 @@ fn data(kind: Kind, blocks: &[u8], [outputs, inputs]: [usize; 2]) -> TensorData 
         let integers = &unit.integers[..kind.values()];
         match bits(kind) {
             8 => bytes.extend(integers.iter().map(|integer| integer.cast_unsigned())),
-            _ => bytes.extend(integers.as_chunks::<2>().0.iter().map(pair)),
+            _ => bytes.extend(integers.as_chunks::<2>().0.iter().copied().map(pair)),
         }
         let own = unit.scales[..groups].iter();
         scales.extend(own.map(|scale| unit.scale * f32::from(*scale)));
@@ -71,7 +71,7 @@ fn data(kind: Kind, blocks: &[u8], [outputs, inputs]: [usize; 2]) -> TensorData 
 }
 
 /// Two integers of four bits, the first below.
-fn pair([low, high]: &[i8; 2]) -> u8 {
+fn pair([low, high]: [i8; 2]) -> u8 {
     low.cast_unsigned() & 15 | high.cast_unsigned() << 4
 }
 

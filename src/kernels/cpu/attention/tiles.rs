@@ -136,9 +136,7 @@ unsafe fn scores<I: Instruction, const R: usize, const N: usize>(
         unsafe {
             let keys = panels.keys.as_ptr().add(first * pairs + part);
             let tile = tile::<I, R, N>(pairs, query, keys, zeros);
-            for r in 0..R {
-                scores[part + r] = tile[r];
-            }
+            scores[part..part + R].copy_from_slice(&tile);
         }
     }
     scores

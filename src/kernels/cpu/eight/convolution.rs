@@ -196,6 +196,7 @@ fn lay<T: Copy>(line: &[T], run: Run, step: usize, nothing: T, to: &mut [T]) {
 }
 
 /// `memcpy` for up to 32 values, without the call.
+#[expect(clippy::manual_memcpy, reason = "it would be the call")]
 #[inline(always)]
 fn copied<T: Copy>(from: &[T], to: &mut [T]) {
     let whole = overlapping::<T, 16>(from, to) || overlapping::<T, 8>(from, to);
