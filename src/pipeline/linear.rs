@@ -1,9 +1,8 @@
 //! Previews without a decoder.
 
-use std::time::Instant;
-
 use burn::tensor::Tensor;
 
+use super::made::timed;
 use super::{Pipeline, SeededNoise, Seeds};
 use crate::denoise::Noise as _;
 use crate::display::LinearMap;
@@ -33,15 +32,16 @@ impl Pipeline {
         if self.space.autoencoder().is_none() && self.config.canvas().factor == 1 {
             return Ok(LinearMap::of_pixels(channels));
         }
-        let started = Instant::now();
         let mut noise = SeededNoise::new(&Seeds::One(0), &self.device);
         let colours = noise.draw([PATCHES, channels, 1, 1]);
         let grain = noise.draw([PATCHES, channels, SIDE, SIDE]);
         let latents = colours + grain * GRAIN;
-        let pictures = self.space.decode(latents.clone(), Tiling::Never.into())?;
-        let [_, _, height, _] = pictures.dims();
-        let map = LinearMap::fit(inner(latents, 1), inner(pictures, height / SIDE))?;
-        let seconds = started.elapsed().as_secs_f64();
+        let (map, taken) = timed(|| {
+            let pictures = self.space.decode(latents.clone(), Tiling::Never.into())?;
+            let [_, _, height, _] = pictures.dims();
+            LinearMap::fit(inner(latents, 1), inner(pictures, height / SIDE))
+        })?;
+        let seconds = taken.as_secs_f64();
         tracing::debug!("the map that previews are made by was found in {seconds:.3} s");
         Ok(map)
     }

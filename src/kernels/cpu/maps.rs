@@ -156,7 +156,7 @@ pub(super) fn ask(values: &Values<'_>, start: usize, count: usize) {
                 prefetch(values.as_ptr().wrapping_add(start).wrapping_add(at).cast());
             }
         }
-        _ => {}
+        Values::F16(_) | Values::Q8(_) | Values::Packed(_) | Values::Panelled(_) => {}
     }
 }
 
@@ -176,7 +176,9 @@ pub(super) fn read_every<S: Simd>(values: &Values<'_>, start: usize, step: usize
         Values::F32(values) => every(&values[start..end], step, to, |value| value),
         Values::Bf16(values) => every(&values[start..end], step, to, widened),
         Values::F16(values) => every(&values[start..end], step, to, f16::to_f32),
-        _ => unreachable!("no map is kept so"),
+        Values::Q8(_) | Values::Packed(_) | Values::Panelled(_) => {
+            unreachable!("no map is kept so")
+        }
     }
 }
 

@@ -197,7 +197,11 @@ impl<'a> Rows<'a> {
     fn room(&self, rows: usize) -> usize {
         match self.values {
             Values::F32(_) => 0,
-            _ => rows * DEPTH,
+            Values::F16(_)
+            | Values::Bf16(_)
+            | Values::Q8(_)
+            | Values::Packed(_)
+            | Values::Panelled(_) => rows * DEPTH,
         }
     }
 
