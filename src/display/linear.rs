@@ -2,12 +2,14 @@
 
 use burn::tensor::{DType, Tensor, TensorData};
 use nalgebra::DMatrix;
+use serde::{Deserialize, Serialize};
 
 use crate::error::{DeviceError, Error};
 
 /// A linear map from a cell of latents to the mean colour of its pixels: a picture as small as the latents, for a share of a decoding that
 /// nobody notices.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct LinearMap {
     /// A channel's share of red, green and blue.
     weights: Vec<[f32; 3]>,

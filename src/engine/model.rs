@@ -4,7 +4,7 @@ use super::{listener::Listener, machine::Machine};
 use crate::{
     catalog::{ModelFolder, ModelPart, Overrides},
     denoise::Observer,
-    device::Workload,
+    device::{self, Workload},
     error::Error,
     models::control::ControlNetConfig,
     pipeline::{
@@ -178,6 +178,9 @@ impl Model {
             Pipeline::load_arranged(config, folder, device, format, adapters, arrangement);
         let mut pipeline = pipeline?;
         pipeline.set_residency(machine.residency);
+        if let (Some(cache), Ok(weights)) = (device::user_cache(), folder.weights_hash()) {
+            pipeline.keep_linear_map(cache.join("previews").join(format!("{weights}.json")));
+        }
         for part in &self.controls {
             pipeline.add_control(part)?;
         }

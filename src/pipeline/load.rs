@@ -5,6 +5,7 @@ use burn::tensor::Device;
 
 use super::Pipeline;
 use super::config::{ModelConfig, check_weights};
+use super::linear::Preview;
 use super::parts::{
     Adapters, Arrangement, Exchange, FewSteps, Notes, Parts, Residency, TRANSFORMER, origin,
 };
@@ -103,6 +104,7 @@ impl Pipeline {
             device: device.clone(),
             format,
             arrangement,
+            preview: Preview::default(),
         })
     }
 

@@ -94,6 +94,7 @@ pub struct Pipeline {
     device: Device,
     format: Format,
     arrangement: Arrangement,
+    preview: linear::Preview,
 }
 
 impl Pipeline {

@@ -180,6 +180,50 @@ fn previews_show_a_frame_while_a_run_goes_on() {
     assert!(!folder.path().join("late.png").exists());
 }
 
+/// What later runs find of a map: red wherever the file says so, found anew where it is no map or another's.
+#[test]
+fn the_map_of_previews_is_kept_for_later_runs() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let shown = || {
+        let mut command = program();
+        command.args(["generate", "a cat", "--device", "cpu", "--sampler", "ddim"]);
+        command.args(FILM).arg("--model").arg(model());
+        command.args(["--preview", "now.png", "--preview-every", "3"]);
+        command.env("XDG_CACHE_HOME", folder.path().join("cache"));
+        let output = command.current_dir(folder.path()).output();
+        let output = output.expect("the program starts");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{said}");
+        let now = image::open(folder.path().join("now.png")).expect("a picture");
+        (now.to_rgb8(), said)
+    };
+    let (first, said) = shown();
+    let kept = folder.path().join("cache/afterimage/previews");
+    let [file] = &names(&kept)[..] else {
+        panic!("{:?}\n{said}", names(&kept));
+    };
+    let file = kept.join(file);
+    let own = fs::read_to_string(&file).expect("a map");
+    let mut map: serde_json::Value = serde_json::from_str(&own).expect("JSON");
+    let shares = map["map"]["weights"].as_array_mut().expect("shares");
+    shares.fill(serde_json::json!([0.0, 0.0, 0.0]));
+    map["map"]["offset"] = serde_json::json!([1.0, 0.0, 0.0]);
+    fs::write(&file, map.to_string()).expect("a file");
+    let (red, said) = shown();
+    let is_red = red.pixels().all(|pixel| pixel.0 == [255, 0, 0]);
+    assert!(is_red && !said.contains("previews"), "{said}");
+    map["of"] = "another decoder".into();
+    let useless = [map.to_string(), own[..own.len() / 2].to_owned()];
+    for (text, warns) in useless.iter().zip([false, true]) {
+        fs::write(&file, text).expect("a file");
+        let (again, said) = shown();
+        assert!(again == first, "{text}");
+        let warned = said.contains("the map of previews is of no use, and found anew: ");
+        assert_eq!(warned, warns, "{said}");
+        assert_eq!(fs::read_to_string(&file).expect("a map"), own);
+    }
+}
+
 #[test]
 fn previews_that_could_not_be_shown_are_refused() {
     let folder = tempfile::tempdir().expect("a folder");
