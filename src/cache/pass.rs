@@ -19,7 +19,7 @@ use crate::denoiser::{Evaluation, Rows, StagedDenoiser};
 
 /// Some rows of a run, and what is stored of them.
 pub(super) struct Pass<'a, D: StagedDenoiser + ?Sized> {
-    line: Line<'a, D>,
+    pub(super) line: Line<'a, D>,
     run: &'a D::Run,
     /// What goes on in place of `run`: that of one guidance half.
     half: Option<D::Run>,

@@ -72,7 +72,9 @@ impl<C: Carry> Probe<C> {
     ) -> Made {
         self.admit(signature(&sample));
         let Asked { line, span, .. } = *asked;
-        let (prediction, refreshes) = line.probed(sample, &asked.all(), span, self);
+        let all = asked.all();
+        let probed = || line.probed(sample, &all, span, self);
+        let (prediction, refreshes) = line.caller.call(probed);
         Made {
             prediction,
             span: Span {

@@ -18,6 +18,7 @@ use super::{
 };
 use crate::denoiser::{Evaluation, Rows, StagedDenoiser};
 use crate::error::Error;
+use crate::ops::Caller;
 use crate::weights::BlockReader;
 
 /// Executes the spans of one run in order.
@@ -32,7 +33,7 @@ pub struct Session<'a, D: StagedDenoiser + ?Sized> {
 impl<'a, D: StagedDenoiser + ?Sized> Session<'a, D> {
     /// Begins a run of `plan` with an empty store.
     pub fn new(denoiser: &'a D, run: &'a D::Run, plan: &'a CachePlan, rows: Rows) -> Self {
-        let line = Line { denoiser, plan };
+        let line = Line::new(denoiser, plan);
         Self {
             line,
             spans: match plan.decider {
@@ -87,6 +88,14 @@ impl<'a, D: StagedDenoiser + ?Sized> Session<'a, D> {
             }
             [pass] => pass.end_guidance(conditioned),
             _ => self.passes.truncate(1),
+        }
+    }
+
+    /// Where the operations of an evaluation are called.
+    pub(crate) fn called_by(&mut self, caller: Caller) {
+        self.line.caller = caller;
+        for pass in &mut self.passes {
+            pass.line.caller = caller;
         }
     }
 
@@ -150,7 +159,7 @@ impl<'a, D: StagedDenoiser + ?Sized> Session<'a, D> {
     /// `skips`. Nothing is stored and nothing reused.
     pub fn without_cells(
         &self,
-        skips: impl Fn(usize) -> bool,
+        skips: impl Fn(usize) -> bool + Send + Sync,
         rows: Range<usize>,
         evaluation: Evaluation,
         sample: Tensor<4>,

@@ -6,6 +6,7 @@ use burn::tensor::Tensor;
 
 use super::{plan::CachePlan, rule::OpenSkips, spans::Span};
 use crate::denoiser::{Carry as _, Evaluation, StagedDenoiser};
+use crate::ops::Caller;
 use crate::recall::Recall;
 
 /// A denoiser under a plan.
@@ -13,6 +14,18 @@ use crate::recall::Recall;
 pub(super) struct Line<'a, D: ?Sized> {
     pub(super) denoiser: &'a D,
     pub(super) plan: &'a CachePlan,
+    /// Where it is computed.
+    pub(super) caller: Caller,
+}
+
+impl<'a, D: ?Sized> Line<'a, D> {
+    pub(super) fn new(denoiser: &'a D, plan: &'a CachePlan) -> Self {
+        Self {
+            denoiser,
+            plan,
+            caller: Caller::Here,
+        }
+    }
 }
 
 impl<D: ?Sized> Clone for Line<'_, D> {
@@ -118,19 +131,21 @@ impl<D: StagedDenoiser + ?Sized> Line<'_, D> {
         entry: Entry<D::Carry>,
         prepared: [&D::Prepared; 2],
         span: &Span,
-        ahead: impl FnOnce(D::Carry) -> D::Carry,
+        ahead: impl FnOnce(D::Carry) -> D::Carry + Send,
         recall: &mut Recall<'_>,
     ) -> Outcome<D::Carry> {
         let [first, all] = prepared;
         let refreshes = entry.refreshes();
-        let carry = self.reach_cut(entry, first, recall);
-        let kept = (refreshes && span.keep > 0).then(|| self.kept(&carry));
-        let carry = if refreshes { ahead(carry) } else { carry };
-        Outcome {
-            prediction: self.go_on(carry, all, recall),
-            kept,
-            played: false,
-        }
+        self.caller.call(|| {
+            let carry = self.reach_cut(entry, first, recall);
+            let kept = (refreshes && span.keep > 0).then(|| self.kept(&carry));
+            let carry = if refreshes { ahead(carry) } else { carry };
+            Outcome {
+                prediction: self.go_on(carry, all, recall),
+                kept,
+                played: false,
+            }
+        })
     }
 
     /// The cells that run in front of the cut and after it.
@@ -184,16 +199,18 @@ impl<D: StagedDenoiser + ?Sized> Line<'_, D> {
     /// The prediction for `sample` by the cells that `skips` does not name.
     pub(super) fn without_cells(
         &self,
-        skips: impl Fn(usize) -> bool,
+        skips: impl Fn(usize) -> bool + Send + Sync,
         prepared: &D::Prepared,
         sample: Tensor<4>,
     ) -> Tensor<4> {
-        let entered = self.denoiser.enter(sample, prepared);
-        let left = (0..self.denoiser.cells()).filter(|&cell| !skips(cell));
-        let carry = left.fold(entered, |carry, cell| {
-            self.advance(carry, cell..cell + 1, prepared, &mut Recall::none())
-        });
-        self.denoiser.leave(carry, prepared)
+        self.caller.call(|| {
+            let entered = self.denoiser.enter(sample, prepared);
+            let left = (0..self.denoiser.cells()).filter(|&cell| !skips(cell));
+            let carry = left.fold(entered, |carry, cell| {
+                self.advance(carry, cell..cell + 1, prepared, &mut Recall::none())
+            });
+            self.denoiser.leave(carry, prepared)
+        })
     }
 
     pub(super) fn advance(

@@ -4,11 +4,10 @@ use std::any::Any;
 use std::fmt::{self, Debug};
 use std::ops::Range;
 
-use burn::tensor::{Device, Tensor};
+use burn::tensor::Tensor;
 
 use super::{Carry, Evaluation, StagedDenoiser};
 use crate::conditioning::Conditioning;
-use crate::ops::on_workers;
 use crate::recall::Recall;
 use crate::weights::BlockReader;
 
@@ -50,24 +49,20 @@ pub trait Denoiser: Debug + Any + Send + Sync {
 }
 
 /// The run of some trunk.
-pub struct AnyRun(Box<dyn Any>);
+pub struct AnyRun(Box<dyn Any + Send + Sync>);
 
 /// What some trunk has prepared for a span.
-pub struct AnyPrepared(Box<dyn Any>);
+pub struct AnyPrepared(Box<dyn Any + Send + Sync>);
 
-/// What crosses the cell boundaries of some trunk, on its device.
-pub struct AnyCarry(Box<dyn ErasedCarry>, Device);
+/// What crosses the cell boundaries of some trunk.
+pub struct AnyCarry(Box<dyn ErasedCarry>);
 
 /// Said of a value that reaches another trunk than the one that made it.
 const FOREIGN: &str = "a trunk reads what it made itself";
 
 impl<D> Denoiser for D
 where
-    D: StagedDenoiser<Carry: Send + 'static, Run: 'static, Prepared: Sync + 'static>
-        + Debug
-        + Send
-        + Sync
-        + 'static,
+    D: StagedDenoiser<Carry: 'static, Run: 'static, Prepared: 'static> + Debug + Send + 'static,
 {
     fn cell_count(&self) -> usize {
         self.cells()
@@ -92,9 +87,7 @@ where
     }
 
     fn enter_any(&self, sample: Tensor<4>, prepared: &AnyPrepared) -> AnyCarry {
-        let (device, prepared) = (sample.device(), prepared.of::<D>());
-        let carry = on_workers(&device, || self.enter(sample, prepared));
-        AnyCarry(Box::new(carry), device)
+        AnyCarry(Box::new(self.enter(sample, prepared.of::<D>())))
     }
 
     fn advance_any(
@@ -104,10 +97,13 @@ where
         prepared: &AnyPrepared,
         recall: &mut Recall<'_>,
     ) -> AnyCarry {
-        let (carry, device) = carry.into::<D::Carry>();
-        let prepared = prepared.of::<D>();
-        let carry = on_workers(&device, || self.advance(carry, cells, prepared, recall));
-        AnyCarry(Box::new(carry), device)
+        let carry = carry.into::<D::Carry>();
+        AnyCarry(Box::new(self.advance(
+            carry,
+            cells,
+            prepared.of::<D>(),
+            recall,
+        )))
     }
 
     fn reader_any(&self) -> Option<&BlockReader> {
@@ -115,9 +111,7 @@ where
     }
 
     fn leave_any(&self, carry: AnyCarry, prepared: &AnyPrepared) -> Tensor<4> {
-        let (carry, device) = carry.into::<D::Carry>();
-        let prepared = prepared.of::<D>();
-        on_workers(&device, || self.leave(carry, prepared))
+        self.leave(carry.into::<D::Carry>(), prepared.of::<D>())
     }
 }
 
@@ -176,14 +170,14 @@ impl AnyPrepared {
 }
 
 impl AnyCarry {
-    fn into<C: Carry + 'static>(self) -> (C, Device) {
-        (*self.0.into_any().downcast().expect(FOREIGN), self.1)
+    fn into<C: Carry + 'static>(self) -> C {
+        *self.0.into_any().downcast().expect(FOREIGN)
     }
 }
 
 impl Clone for AnyCarry {
     fn clone(&self) -> Self {
-        Self(self.0.cloned(), self.1.clone())
+        Self(self.0.cloned())
     }
 }
 
@@ -193,7 +187,7 @@ impl Carry for AnyCarry {
     }
 
     fn without_skips(self) -> Self {
-        Self(self.0.skipless(), self.1)
+        Self(self.0.skipless())
     }
 
     fn mix(parts: &[(&Self, f64)]) -> Self {
@@ -202,13 +196,13 @@ impl Carry for AnyCarry {
             .map(|(part, weight)| (part.0.as_any(), *weight));
         let erased: Vec<(&dyn Any, f64)> = erased.collect();
         let (first, _) = parts.first().expect("a carry to mix");
-        Self(first.0.mixed(&erased), first.1.clone())
+        Self(first.0.mixed(&erased))
     }
 
     fn join(steps: Vec<Self>) -> Self {
         let mut steps = steps.into_iter();
-        let Self(first, device) = steps.next().expect("a carry to join");
-        Self(first.joined(steps.map(|step| step.0).collect()), device)
+        let Self(first) = steps.next().expect("a carry to join");
+        Self(first.joined(steps.map(|step| step.0).collect()))
     }
 
     fn magnitude(&self) -> Tensor<1> {
@@ -221,7 +215,7 @@ impl Carry for AnyCarry {
 }
 
 /// [`Carry`] as an object.
-trait ErasedCarry {
+trait ErasedCarry: Send + Sync {
     fn cloned(&self) -> Box<dyn ErasedCarry>;
     fn grafted(&mut self, from: &dyn Any);
     fn skipless(self: Box<Self>) -> Box<dyn ErasedCarry>;

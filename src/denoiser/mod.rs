@@ -87,13 +87,13 @@ impl Rows {
 /// A denoiser whose forward pass can pause between any two cells.
 ///
 /// Law: for every `c`, `leave(advance(advance(enter(x), 0..c), c..cells()))` equals `forward(x)`.
-pub trait StagedDenoiser {
+pub trait StagedDenoiser: Sync {
     /// What crosses a cell boundary.
     type Carry: Carry;
     /// Made once a run from the conditions and the timesteps: cross-attention keys and values, time embeddings, labels, encoded hints.
-    type Run;
+    type Run: Send + Sync;
     /// The part of it that one evaluation reads, or several of them that are computed together.
-    type Prepared;
+    type Prepared: Send + Sync;
 
     /// Number of cells.
     fn cells(&self) -> usize;
@@ -148,7 +148,7 @@ pub trait StagedDenoiser {
 }
 
 /// What crosses a cell boundary: the hidden tensor and the skips still open. Cheap to clone (tensors are reference counted).
-pub trait Carry: Clone {
+pub trait Carry: Clone + Send + Sync {
     /// Puts the hidden tensor of `from` in place of this one's, keeping this one's skips: the re-entry of `DeepCache`.
     fn graft_deep(&mut self, from: &Self);
 

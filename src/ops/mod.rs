@@ -59,7 +59,7 @@ use quarantine::Kernel;
 use route::{Abilities, AttentionShape};
 pub use route::{AttentionPath, Precision};
 pub use sum::add;
-pub(crate) use workers::on_workers;
+pub(crate) use workers::Caller;
 
 /// What a backend may bring kernels for.
 #[backend_extension(Cube: cfg(feature = "gpu"), Flex: cfg(feature = "cpu"), Fusion: cfg(feature = "gpu"))]

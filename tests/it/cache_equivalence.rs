@@ -131,7 +131,7 @@ fn reuse_steps_run_the_outermost_cells_only() {
             &Request::new(2, 1, 1),
         );
         let cells = unet.blueprint().cells;
-        let log = unet.log.borrow();
+        let log = unet.log.lock().unwrap();
         assert_eq!(log[..25], (0..25).collect::<Vec<_>>());
         log[25..]
             .iter()
@@ -239,7 +239,7 @@ proptest! {
             let plan = rule.plan(&request.course(), &unet.blueprint()).unwrap();
             let outcome = drive(&unet, &plan, &request);
             assert_forecast(&plan, &unet.blueprint(), request.rows, &outcome.account);
-            let batches = |cell| unet.log.borrow().iter().filter(|&&ran| ran == cell).count();
+            let batches = |cell| unet.log.lock().unwrap().iter().filter(|&&ran| ran == cell).count();
             prop_assert_eq!(batches(2 * skips), plan.spans.len());
             let front = plan.spans.iter().filter(|span| span.refresh || plan.prefix > 0);
             prop_assert_eq!(batches(0), front.count());
@@ -272,7 +272,7 @@ fn dit_reuse_runs_the_last_blocks_only() {
     let rule = CacheRule::dit_propagation(4, vec![0, 2]);
     run_dit(&dit, &rule, &Request::new(4, 2, 1));
     assert_eq!(
-        *dit.log.borrow(),
+        *dit.log.lock().unwrap(),
         [0, 1, 2, 3, 4, 5, 4, 5, 0, 1, 2, 3, 4, 5, 4, 5]
     );
 }

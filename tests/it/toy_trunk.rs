@@ -6,7 +6,7 @@
     reason = "tests fail by panicking, and their numbers are small"
 )]
 
-use std::{cell::RefCell, ops::Range};
+use std::{ops::Range, sync::Mutex};
 
 use afterimage::conditioning::Conditioning;
 use afterimage::{
@@ -124,7 +124,7 @@ fn squash<const R: usize>(input: Tensor<R>) -> Tensor<R> {
     input.clone() / (input.clone() * input + 1.0)
 }
 
-type Log = RefCell<Vec<usize>>;
+type Log = Mutex<Vec<usize>>;
 
 /// `e0 … e(N-1) | mid | d(N-1) … d0`. Cell `ek` has k + 1 channels, so that a cut in the wrong place has the wrong shape.
 #[derive(Default)]
@@ -218,7 +218,7 @@ impl StagedDenoiser for ToyUnet {
         _recall: &mut Recall<'_>,
     ) -> ToyCarry<4> {
         cells.fold(carry, |carry, cell| {
-            self.log.borrow_mut().push(cell);
+            self.log.lock().unwrap().push(cell);
             self.cell(carry, cell, prepared.shifts(cell))
         })
     }
@@ -298,7 +298,7 @@ impl StagedDenoiser for ToyDit {
         _recall: &mut Recall<'_>,
     ) -> ToyCarry<3> {
         for cell in cells {
-            self.log.borrow_mut().push(cell);
+            self.log.lock().unwrap().push(cell);
             carry.hidden = squash(carry.hidden * gain(cell) + prepared.shifts(cell));
         }
         carry

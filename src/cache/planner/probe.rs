@@ -25,7 +25,7 @@ impl<'a, D: StagedDenoiser + ?Sized> Probe<'a, D> {
     /// Of the cut and the forecast of `plan`; its refreshes do not matter.
     pub fn new(denoiser: &'a D, plan: &'a CachePlan) -> Self {
         Self {
-            line: Line { denoiser, plan },
+            line: Line::new(denoiser, plan),
             predictor: plan.predictor,
         }
     }

@@ -3,9 +3,8 @@
 //! Every cell of the encoder half runs the `UNet`'s module and the module of each net, and adds what the nets say to the *skip* that
 //! was pushed, never to the running hidden tensor; the middle cell adds it to the hidden tensor. Decoder cells are the `UNet`'s own.
 
-use std::cell::OnceCell;
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use burn::tensor::{Tensor, TensorData};
 
@@ -56,7 +55,7 @@ pub struct ControlledPrepared {
     unet: UNetPrepared,
     evaluations: Vec<Evaluation>,
     controls: Arc<Vec<ControlRun>>,
-    nets: OnceCell<Vec<Option<NetPrepared>>>,
+    nets: OnceLock<Vec<Option<NetPrepared>>>,
 }
 
 #[derive(Debug)]
@@ -173,7 +172,7 @@ impl StagedDenoiser for ControlledUNet<'_> {
             unet: self.unet.prepare(&run.unet, evaluations),
             evaluations: evaluations.to_vec(),
             controls: run.controls.clone(),
-            nets: OnceCell::new(),
+            nets: OnceLock::new(),
         }
     }
 

@@ -218,7 +218,7 @@ fn read(
 
 /// Film by film, so that no chunk has frames of two.
 fn pictures(vae: &Autoencoder, latents: Tensor<4>, how: Decoding) -> Result<Tensor<4>, Error> {
-    let pictures = ops::on_workers(&latents.device(), || {
+    let pictures = ops::Caller::on(&latents.device()).call(|| {
         let films = vae.from_denoiser(latents).split(how.frames, 0);
         let films = films
             .into_iter()

@@ -4,9 +4,9 @@
 //! changes least for the multiply-accumulates it costs, and the score of a branch says how far down that list it stands: with
 //! `threshold=0.4`, two fifths of those multiply-accumulates are spared. One router serves every threshold.
 
-use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::ops::Range;
+use std::sync::{Mutex, PoisonError};
 
 use burn::tensor::{FloatDType, Tensor};
 
@@ -21,19 +21,21 @@ const COMPUTED: f32 = 50.0;
 /// Runs as the denoiser inside and watches its branches.
 pub(in crate::pipeline) struct Observed<'a, D: ?Sized> {
     inner: &'a D,
-    changes: RefCell<Changes>,
+    changes: Mutex<Changes>,
 }
 
 impl<'a, D: ?Sized> Observed<'a, D> {
     pub(in crate::pipeline) fn new(inner: &'a D, changes: Changes) -> Self {
         Self {
             inner,
-            changes: RefCell::new(changes),
+            changes: Mutex::new(changes),
         }
     }
 
     pub(in crate::pipeline) fn into_changes(self) -> Changes {
-        self.changes.into_inner()
+        self.changes
+            .into_inner()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -70,7 +72,7 @@ impl<D: StagedDenoiser + ?Sized> StagedDenoiser for Observed<'_, D> {
         (evaluation, prepared): &Self::Prepared,
         _recall: &mut Recall<'_>,
     ) -> D::Carry {
-        let mut changes = self.changes.borrow_mut();
+        let mut changes = self.changes.lock().unwrap_or_else(PoisonError::into_inner);
         changes.evaluation = *evaluation;
         let mut recall = Recall::with(&mut *changes);
         self.inner.advance(carry, cells, prepared, &mut recall)

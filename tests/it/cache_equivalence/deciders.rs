@@ -1,6 +1,9 @@
 //! Spans that are decided in the run: what was decided is a plan, run as that plan.
 
-use std::{cell::RefCell, path::Path, rc::Rc};
+use std::{
+    path::Path,
+    sync::{Arc, Mutex},
+};
 
 use afterimage::{
     cache::{Account, Before, CachePlan, CacheRule, Course, Cut, Refresh, Session, Span, Spans},
@@ -28,7 +31,7 @@ pub(super) struct Changing {
     computed: Option<[Tensor<4>; 2]>,
     /// Latents of the evaluation before, and whether it was computed.
     last: Option<(Tensor<4>, bool)>,
-    refreshes: Rc<RefCell<Vec<usize>>>,
+    refreshes: Arc<Mutex<Vec<usize>>>,
 }
 
 fn size(tensor: Tensor<4>) -> f32 {
@@ -69,7 +72,7 @@ impl Spans for Changing {
         let refresh = self.refreshes(before.latents);
         if refresh {
             self.expected = 0.0;
-            self.refreshes.borrow_mut().push(before.evaluation);
+            self.refreshes.lock().unwrap().push(before.evaluation);
         }
         self.last = Some((before.latents.clone(), refresh));
         Span {
@@ -137,14 +140,14 @@ fn a_decided_run_is_the_planned_run_of_its_decisions() {
     let mut counts = Vec::new();
     for threshold in [0.0, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, f32::INFINITY] {
         for (index, rule) in rules(&unet, &Refresh::every(2)).into_iter().enumerate() {
-            let refreshes = Rc::default();
+            let refreshes = Arc::default();
             let spans = Changing {
                 threshold,
-                refreshes: Rc::clone(&refreshes),
+                refreshes: Arc::clone(&refreshes),
                 ..Changing::default()
             };
             let (latents, account) = run(&unet, &planned(&unet, &rule), Some(spans));
-            let decided = refreshes.take();
+            let decided = std::mem::take(&mut *refreshes.lock().unwrap());
             assert_eq!(account.refreshes, decided.len(), "{rule} {threshold}");
             assert_eq!(account.fallbacks, 0, "{rule} {threshold}");
             counts.push(decided.len());
