@@ -1,6 +1,7 @@
 //! Pictures of a run that goes on.
 
 use std::ops::ControlFlow;
+use std::time::Instant;
 
 use burn::tensor::Tensor;
 use burn::tensor::module::interpolate;
@@ -30,6 +31,7 @@ pub(in crate::pipeline) struct Shown<'a> {
 impl Shown<'_> {
     /// A preview that cannot be made loses no run.
     fn show(&mut self, clean: Tensor<4>) {
+        let begun = Instant::now();
         let clean = middle_frames(clean, self.items);
         let images = if self.observer.previews_by_map() {
             self.mapped(clean)
@@ -40,6 +42,7 @@ impl Shown<'_> {
             Ok(images) => self.observer.preview(images),
             Err(error) => self.observer.warn(&format!("there is no preview: {error}")),
         }
+        tracing::debug!("a preview took {:.3} s", begun.elapsed().as_secs_f64());
     }
 
     /// The map's colours, as large as the pictures.
