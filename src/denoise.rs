@@ -67,14 +67,15 @@ pub trait Observer {
         ControlFlow::Continue(())
     }
 
-    /// Whether a pipeline is to show how far it is behind this evaluation: [`preview`](Self::preview) follows then. That costs a decoding, or next
-    /// to nothing where [`previews_by_map`](Self::previews_by_map) says so.
+    /// Whether a pipeline is to show how far it is behind this evaluation: [`preview`](Self::preview) follows then. That costs next to nothing, or
+    /// a decoding where [`previews_decoded`](Self::previews_decoded) says so.
     fn wants_preview(&mut self, _progress: &Progress<'_>) -> bool {
         false
     }
 
-    /// Whether previews are made by the linear map that is nearest to the decoder, a colour a cell of the latents, and enlarged.
-    fn previews_by_map(&self) -> bool {
+    /// Whether previews are decoded. Otherwise the linear map that is nearest to the decoder makes them, a colour a cell of the latents, and they
+    /// are enlarged.
+    fn previews_decoded(&self) -> bool {
         false
     }
 
@@ -101,8 +102,8 @@ impl<O: Observer + ?Sized> Observer for &mut O {
         (**self).wants_preview(progress)
     }
 
-    fn previews_by_map(&self) -> bool {
-        (**self).previews_by_map()
+    fn previews_decoded(&self) -> bool {
+        (**self).previews_decoded()
     }
 
     fn preview(&mut self, images: Tensor<4>) {

@@ -53,9 +53,9 @@ impl Preview {
         }))
     }
 
-    /// Whether it is made by a linear map of the latents.
-    pub(super) fn is_by_map(&self) -> bool {
-        !self.decoded
+    /// Whether it is decoded, and not made by a linear map of the latents.
+    pub(super) fn is_decoded(&self) -> bool {
+        self.decoded
     }
 
     /// Whether one is due behind evaluation `index` of `total`. Behind the last the pictures themselves are made.

@@ -77,8 +77,8 @@ impl Observer for Watch {
         preview.is_some_and(|preview| preview.is_due(progress.evaluation.index, progress.total))
     }
 
-    fn previews_by_map(&self) -> bool {
-        self.preview.as_ref().is_some_and(Preview::is_by_map)
+    fn previews_decoded(&self) -> bool {
+        self.preview.as_ref().is_some_and(Preview::is_decoded)
     }
 
     fn preview(&mut self, images: Tensor<4>) {

@@ -87,8 +87,8 @@ impl Observer for Stoppable<'_> {
         self.observer.wants_preview(progress)
     }
 
-    fn previews_by_map(&self) -> bool {
-        self.observer.previews_by_map()
+    fn previews_decoded(&self) -> bool {
+        self.observer.previews_decoded()
     }
 
     fn preview(&mut self, images: Tensor<4>) {

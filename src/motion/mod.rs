@@ -308,8 +308,8 @@ impl Observer for Counted<'_> {
         self.observer.wants_preview(&self.counted(progress))
     }
 
-    fn previews_by_map(&self) -> bool {
-        self.observer.previews_by_map()
+    fn previews_decoded(&self) -> bool {
+        self.observer.previews_decoded()
     }
 
     fn preview(&mut self, images: Tensor<4>) {

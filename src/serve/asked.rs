@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::{
     fault::Fault,
-    job::{Door, Job, Order},
+    job::{Door, Job, Order, Previews},
     server::Server,
     shelf::{Named, Shelf},
     store::Folder,
@@ -32,7 +32,7 @@ pub(super) struct Ask {
     /// Files by their names.
     pub(super) files: BTreeMap<String, Vec<u8>>,
     pub(super) format: Option<String>,
-    pub(super) preview_every: u32,
+    pub(super) previews: Previews,
     pub(super) warnings: Vec<String>,
 }
 
@@ -53,7 +53,7 @@ pub(super) async fn submit(
 ) -> Result<Arc<Job>, Fault> {
     server.queue.check(owner)?;
     let owner = owner.to_owned();
-    let preview_every = ask.preview_every;
+    let previews = ask.previews;
     let order = move |server: &Server| {
         let warnings = std::mem::take(&mut ask.warnings);
         let understood = understand(server, &owner, ask)?;
@@ -62,7 +62,7 @@ pub(super) async fn submit(
             door,
             work: understood.work,
             folder: understood.folder,
-            preview_every,
+            previews,
             warnings: [warnings, understood.warnings].concat(),
         })
     };

@@ -132,11 +132,21 @@ pub(super) struct Job {
     pub(super) preview: watch::Sender<Option<Arc<Preview>>>,
     /// Model calls from one preview to the next; 0 is never.
     preview_every: AtomicU32,
+    pub(super) previews_decoded: bool,
     /// Whether somebody looks just now.
     looked_at: AtomicBool,
     pub(super) begun: Instant,
     /// Hashes of the files that came with it and their names in the folder, once it is done.
     pub(super) inputs: OnceLock<Vec<(String, String)>>,
+}
+
+/// How a job shows what its pictures seem to become.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Previews {
+    /// Model calls from one to the next; 0 is never.
+    pub(super) every: u32,
+    /// Whether they are decoded.
+    pub(super) decoded: bool,
 }
 
 /// What a job is made of.
@@ -146,7 +156,7 @@ pub(super) struct Order {
     pub(super) door: Door,
     pub(super) work: Work,
     pub(super) folder: Folder,
-    pub(super) preview_every: u32,
+    pub(super) previews: Previews,
     pub(super) warnings: Vec<String>,
 }
 
@@ -178,7 +188,8 @@ impl Job {
             owner: order.owner,
             kind: order.work.kind.clone(),
             work: Mutex::new(Some(order.work)),
-            preview_every: AtomicU32::new(order.preview_every),
+            preview_every: AtomicU32::new(order.previews.every),
+            previews_decoded: order.previews.decoded,
             ..Self::seen(seen, random_key(), folder)
         }
     }
@@ -204,6 +215,7 @@ impl Job {
             seen: watch::channel(seen).0,
             preview: watch::channel(None).0,
             preview_every: AtomicU32::default(),
+            previews_decoded: false,
             looked_at: AtomicBool::default(),
             begun: Instant::now(),
             inputs: OnceLock::new(),

@@ -19,7 +19,7 @@ use super::{
     events,
     fault::Fault,
     gate::Client,
-    job::{Door, Job, State as JobState},
+    job::{Door, Job, Previews, State as JobState},
     models, read,
     server::{Server, Shared},
 };
@@ -42,6 +42,8 @@ pub(super) struct JobRequest {
     /// Model calls from one preview to the next; none where it is absent
     #[schema(minimum = 0, maximum = 1_000_000)]
     preview_every: Option<u32>,
+    /// Whether previews are decoded; otherwise a linear map of the latents makes them, at next to no cost
+    preview_decoded: bool,
     /// png, jpeg or webp; of films apng, gif, y4m, or mp4
     format: Option<String>,
 }
@@ -77,7 +79,10 @@ fn ask(request: JobRequest, warnings: Vec<String>) -> Result<Ask, Fault> {
         files: read::files(&request.files)?,
         recipe: request.recipe,
         format: request.format,
-        preview_every: request.preview_every.unwrap_or(0),
+        previews: Previews {
+            every: request.preview_every.unwrap_or(0),
+            decoded: request.preview_decoded,
+        },
         warnings,
     })
 }

@@ -101,6 +101,12 @@ impl Observer for Watch<'_> {
         self.due.contains(&true)
     }
 
+    fn previews_decoded(&self) -> bool {
+        let due = self.runs.iter().zip(&self.due);
+        due.filter(|(_, due)| **due)
+            .any(|(run, _)| run.job.previews_decoded)
+    }
+
     fn preview(&mut self, images: Tensor<4>) {
         let pictures = Picture::from_batch(images).unwrap_or_default();
         let jobs = self.runs.iter().zip(&self.due).zip(&pictures);

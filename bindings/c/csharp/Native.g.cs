@@ -465,9 +465,13 @@ namespace Afterimage
         /// </summary>
         public void* preview;
         /// <summary>
-        ///  Model calls from one preview to the next; 0 is 5. A preview costs a decoding.
+        ///  Model calls from one preview to the next; 0 is 5.
         /// </summary>
         public uint preview_every;
+        /// <summary>
+        ///  Not 0: previews are decoded, each for the time of a decoding. 0: a linear map of the latents makes them, at next to no cost.
+        /// </summary>
+        public uint preview_decoded;
     }
 
 

@@ -263,9 +263,13 @@ typedef struct {
    */
   afterimage_preview_fn preview;
   /**
-   * Model calls from one preview to the next; 0 is 5. A preview costs a decoding.
+   * Model calls from one preview to the next; 0 is 5.
    */
   uint32_t preview_every;
+  /**
+   * Not 0: previews are decoded, each for the time of a decoding. 0: a linear map of the latents makes them, at next to no cost.
+   */
+  uint32_t preview_decoded;
 } afterimage_callbacks;
 
 #ifdef __cplusplus

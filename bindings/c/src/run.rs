@@ -82,8 +82,10 @@ pub struct afterimage_callbacks {
     pub warning: afterimage_warning_fn,
     /// Shown previews; may be null.
     pub preview: afterimage_preview_fn,
-    /// Model calls from one preview to the next; 0 is 5. A preview costs a decoding.
+    /// Model calls from one preview to the next; 0 is 5.
     pub preview_every: u32,
+    /// Not 0: previews are decoded, each for the time of a decoding. 0: a linear map of the latents makes them, at next to no cost.
+    pub preview_decoded: u32,
 }
 
 // SAFETY: `repr(C)`, a size first, then a pointer, a number and functions that may be null.
@@ -95,6 +97,7 @@ unsafe impl Growing for afterimage_callbacks {
         offset_of!(Self, warning),
         offset_of!(Self, preview),
         offset_of!(Self, preview_every),
+        offset_of!(Self, preview_decoded),
     ];
 }
 
@@ -192,6 +195,10 @@ impl Observer for Watch {
         };
         let done = progress.evaluation.index + 1;
         self.0.preview.is_some() && done < progress.total && done.is_multiple_of(every)
+    }
+
+    fn previews_decoded(&self) -> bool {
+        self.0.preview_decoded != 0
     }
 
     fn preview(&mut self, images: Tensor<4>) {

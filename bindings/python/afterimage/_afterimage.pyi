@@ -34,6 +34,7 @@ class Engine:
         progress: Optional[Callable[[int, int, bool], object]] = ...,
         preview: Optional[Callable[[int, int, int, bytes], object]] = ...,
         preview_every: int = ...,
+        preview_decoded: bool = ...,
         warn: Optional[Callable[[str], object]] = ...,
     ) -> Finished: ...
     def calibrate(

@@ -82,6 +82,7 @@ class Pipeline:
         callback: Callable[[int, int, bool], bool | None] | None = None,
         preview: Callable[[int, NDArray[np.uint8]], None] | None = None,
         preview_every: int = 5,
+        preview_decoded: bool = False,
         progress: bool = False,
         **options: Any,
     ) -> Result:
@@ -93,7 +94,8 @@ class Pipeline:
 
         `image` and `mask_image` are files, PIL pictures or arrays `[height, width, 3]` (`[height, width]` for the mask) of bytes.
         `callback(done, total, computed)` is called after every model call, and ends the run (`Cancelled`) by returning False; Ctrl-C raises
-        KeyboardInterrupt. `preview(item, array)` is shown what becomes of each picture. `progress=True` draws a bar with tqdm.
+        KeyboardInterrupt. `preview(item, array)` is shown what becomes of each picture, every `preview_every` calls: by a linear
+        map of the latents at next to no cost, or decoded (`preview_decoded=True`), each for the time of a decoding. `progress=True` draws a bar with tqdm.
         """
         asked: dict[str, Any] = _read(recipe)
         _put(asked, cache=cache, seed=_seeds(seed))
@@ -106,7 +108,12 @@ class Pipeline:
                     asked[key] = {"path": stack.enter_context(_file(given))}
             bar = stack.enter_context(_bar()) if progress else None
             finished = self._engine.run(
-                _json(asked), _steps(callback, bar), _shown(preview), preview_every, _warn
+                _json(asked),
+                _steps(callback, bar),
+                _shown(preview),
+                preview_every,
+                preview_decoded,
+                _warn,
             )
         return Result(finished)
 

@@ -56,7 +56,7 @@ impl Engine {
     }
 
     /// Runs a recipe (JSON).
-    #[pyo3(signature = (recipe, progress = None, preview = None, preview_every = 5, warn = None))]
+    #[pyo3(signature = (recipe, progress = None, preview = None, preview_every = 5, preview_decoded = false, warn = None))]
     fn run(
         &self,
         py: Python<'_>,
@@ -64,12 +64,14 @@ impl Engine {
         progress: Option<Py<PyAny>>,
         preview: Option<Py<PyAny>>,
         preview_every: usize,
+        preview_decoded: bool,
         warn: Option<Py<PyAny>>,
     ) -> PyResult<Finished> {
         let recipe = Recipe::from_json(recipe).map_err(|error| raised(&error))?;
         let mut watch = Watch {
             preview,
             preview_every: preview_every.max(1),
+            preview_decoded,
             ..Watch::new(progress, warn)
         };
         let made = py.detach(|| {

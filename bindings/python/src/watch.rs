@@ -62,6 +62,8 @@ pub(crate) struct Watch {
     pub(crate) preview: Option<Py<PyAny>>,
     /// Model calls from one preview to the next.
     pub(crate) preview_every: usize,
+    /// Whether previews are decoded.
+    pub(crate) preview_decoded: bool,
 }
 
 impl Watch {
@@ -72,6 +74,7 @@ impl Watch {
             progress,
             preview: None,
             preview_every: 1,
+            preview_decoded: false,
         }
     }
 
@@ -116,6 +119,10 @@ impl Observer for Watch {
     fn wants_preview(&mut self, progress: &Progress<'_>) -> bool {
         let done = progress.evaluation.index + 1;
         self.preview.is_some() && done < progress.total && done.is_multiple_of(self.preview_every)
+    }
+
+    fn previews_decoded(&self) -> bool {
+        self.preview_decoded
     }
 
     fn preview(&mut self, images: Tensor<4>) {

@@ -82,6 +82,15 @@ class Runs(unittest.TestCase):
         shown = []
         self.pipe(PROMPT, num_inference_steps=4, seed=0, preview=lambda item, array: shown.append((item, array.shape)), preview_every=2)
         self.assertEqual(shown, [(0, (128, 128, 3))])
+        pictures = []
+        for decoded in (False, True):
+            self.pipe(
+                PROMPT, num_inference_steps=4, seed=0, preview_every=2, preview_decoded=decoded, preview=lambda _, array: pictures.append(array.copy())
+            )
+        mapped, decoded = (picture.astype(float) for picture in pictures)
+        self.assertGreater(abs(mapped - decoded).max(), 8)
+        # What the map shows is what is decoded, without its edges.
+        self.assertLess(abs(mapped - decoded).mean(), 32)
 
     def test_a_keyboard_interrupt_ends_a_run(self):
         done = []

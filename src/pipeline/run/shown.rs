@@ -33,10 +33,10 @@ impl Shown<'_> {
     fn show(&mut self, clean: Tensor<4>) {
         let begun = Instant::now();
         let clean = middle_frames(clean, self.items);
-        let images = if self.observer.previews_by_map() {
-            self.mapped(clean)
-        } else {
+        let images = if self.observer.previews_decoded() {
             self.space.decode(clean, self.tiling.into())
+        } else {
+            self.mapped(clean)
         };
         match images {
             Ok(images) => self.observer.preview(images),

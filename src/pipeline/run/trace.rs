@@ -59,8 +59,8 @@ impl Observer for Trace<'_> {
         self.inner.wants_preview(progress)
     }
 
-    fn previews_by_map(&self) -> bool {
-        self.inner.previews_by_map()
+    fn previews_decoded(&self) -> bool {
+        self.inner.previews_decoded()
     }
 
     fn preview(&mut self, images: Tensor<4>) {

@@ -101,6 +101,10 @@ fn nonsense() -> Vec<(Value, &'static str)> {
             json!({"recipe": circle(), "preview_every": "often"}),
             "preview_every",
         ),
+        (
+            json!({"recipe": circle(), "preview_decoded": "often"}),
+            "preview_decoded",
+        ),
     ]
 }
 

@@ -8,6 +8,8 @@ static const char *folder = "/tmp";
 struct heard {
   int steps;
   int previews;
+  /* A number of the last preview's bytes. */
+  uint64_t sum;
   int warnings;
   int stop_at;
   afterimage_cancel *cancel;
@@ -40,6 +42,8 @@ static void preview(void *user_data, const afterimage_preview *shown) {
   struct heard *heard = user_data;
   heard->previews += 1;
   EXPECT(shown->item == 0 && shown->length == shown->width * shown->height * 4 && shown->pixels[3] == 255);
+  heard->sum = 0;
+  for (uint64_t byte = 0; byte < shown->length; byte++) heard->sum = heard->sum * 31 + shown->pixels[byte];
 }
 
 static void warning(void *user_data, const char *text) {
@@ -218,6 +222,14 @@ static void runs(afterimage_model *model) {
   EXPECT(heard.steps >= 4 && heard.previews >= 1);
   pictures(result);
   saved(result);
+  /* The same preview decoded is another picture, and the run is the same. */
+  struct heard looked = {0};
+  afterimage_callbacks look = callbacks(&looked);
+  look.preview_decoded = 1;
+  afterimage_result *shown = NULL;
+  fine(afterimage_run(model, RECIPE, &look, NULL, &shown, &error), &error);
+  EXPECT(looked.previews == heard.previews && looked.sum != heard.sum);
+  EXPECT(afterimage_result_free(shown) == AFTERIMAGE_CODE_OK);
   /* What a result says of itself makes the same again. */
   char *recipe = NULL;
   fine(afterimage_result_recipe(result, &recipe, &error), &error);
