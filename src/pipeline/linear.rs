@@ -61,6 +61,10 @@ impl Pipeline {
     ///
     /// If the device fails.
     pub fn linear_map(&self) -> Result<LinearMap, Error> {
+        let canvas = self.config.canvas();
+        if self.space.autoencoder().is_none() && canvas.factor == 1 {
+            return Ok(LinearMap::of_pixels(canvas.channels));
+        }
         if let Some(map) = self.preview.map.get() {
             return Ok(map.clone());
         }
@@ -131,9 +135,6 @@ impl Pipeline {
 
     fn fit_map(&self) -> Result<LinearMap, Error> {
         let channels = self.config.canvas().channels;
-        if self.space.autoencoder().is_none() && self.config.canvas().factor == 1 {
-            return Ok(LinearMap::of_pixels(channels));
-        }
         let mut noise = SeededNoise::new(&Seeds::One(0), &self.device);
         let colours = noise.draw([PATCHES, channels, 1, 1]);
         let grain = noise.draw([PATCHES, channels, SIDE, SIDE]);
