@@ -1,6 +1,9 @@
 //! What the program says: data on stdout, the rest on stderr.
 
-use std::io::{self, IsTerminal, Write};
+use std::{
+    borrow::Cow,
+    io::{self, IsTerminal, Write},
+};
 
 use serde::Serialize;
 
@@ -13,6 +16,7 @@ use crate::error::{Error, FileError};
 ///
 /// If stdout does not take all of it.
 pub(super) fn data(text: &str) -> Result<(), Error> {
+    let text = harmless(text);
     written(writeln!(io::stdout().lock(), "{text}"))
 }
 
@@ -39,7 +43,7 @@ pub(super) fn written(outcome: io::Result<()>) -> Result<(), Error> {
 
 /// Says something on stderr that is neither a warning nor an error.
 pub(super) fn note(text: &str) {
-    let _ = writeln!(io::stderr(), "{text}");
+    let _ = writeln!(io::stderr(), "{}", harmless(text));
 }
 
 /// A warning on stderr.
@@ -56,6 +60,7 @@ const RED: u8 = 31;
 const YELLOW: u8 = 33;
 
 fn labelled(label: &str, colour: u8, text: &str) {
+    let text = harmless(text);
     let mut stderr = io::stderr().lock();
     let _ = if has_colours() {
         writeln!(stderr, "\u{1b}[1;{colour}m{label}:\u{1b}[0m {text}")
@@ -64,10 +69,34 @@ fn labelled(label: &str, colour: u8, text: &str) {
     };
 }
 
-/// Whether stderr shows colours: a file would keep their codes.
-fn has_colours() -> bool {
-    io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none()
+/// The text without what terminals obey: prompts and names come from files of anybody's.
+fn harmless(text: &str) -> Cow<'_, str> {
+    let obeyed = |letter: char| match letter {
+        '\n' | '\t' => false,
+        // What turns the direction of writing hides what stands there.
+        '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => true,
+        other => other.is_control(),
+    };
+    if !text.contains(obeyed) {
+        return text.into();
+    }
+    let mut shown = String::with_capacity(text.len());
+    for letter in text.chars() {
+        if obeyed(letter) {
+            shown.extend(letter.escape_default());
+        } else {
+            shown.push(letter);
+        }
+    }
+    shown.into()
 }
+
+/// Whether stderr shows colours: a file would keep their codes. Whoever wants none sets `NO_COLOR` to anything but nothing.
+fn has_colours() -> bool {
+    let unwanted = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    io::stderr().is_terminal() && !unwanted
+}
+
 /// What is logged where `RUST_LOG` does not ask: warnings, and of the libraries below errors alone. While tuning, cubecl tries kernels
 /// that a device does not compile, warns of each, and logs each failure as an error with its source: none of it is the user's affair.
 const QUIET: &str = "warn,burn=error,cubecl=error,cubek=error,naga=error,wgpu=error,\
@@ -101,11 +130,12 @@ pub(super) fn table(rows: &[Vec<String>], right: &[usize]) -> String {
     let widths: Vec<_> = (0..columns).map(width).collect();
     let line = |row: &Vec<String>| {
         let cells = row.iter().enumerate().map(|(column, cell)| {
-            let width = widths[column];
+            // A width of the formatter has 16 bits, and a prompt may have more characters.
+            let gap = " ".repeat(widths[column] - cell.chars().count());
             if right.contains(&column) {
-                format!("{cell:>width$}")
+                gap + cell
             } else {
-                format!("{cell:<width$}")
+                cell.clone() + &gap
             }
         });
         cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
@@ -155,6 +185,23 @@ mod tests {
     fn columns_line_up() {
         let rows = [["a", "bb", "c"], ["long", "1", ""]].map(|row| row.map(String::from).into());
         assert_eq!(table(&rows, &[1]), "a     bb  c\nlong   1");
+    }
+
+    #[test]
+    fn columns_may_be_wider_than_any_screen() {
+        let long = "a fox ".repeat(20_000);
+        let lines = [("prompt", long.clone()), ("seed", "7".to_owned())];
+        assert_eq!(
+            pairs(&lines),
+            format!("prompt  {}\nseed    7", long.trim_end())
+        );
+    }
+
+    #[test]
+    fn terminals_are_told_nothing_by_texts() {
+        assert_eq!(harmless("a fox,\n\tnaïve ❤"), "a fox,\n\tnaïve ❤");
+        assert_eq!(harmless("\u{1b}]0;x\u{7}\r"), "\\u{1b}]0;x\\u{7}\\r");
+        assert_eq!(harmless("a\u{202e}b"), "a\\u{202e}b");
     }
 
     #[test]
