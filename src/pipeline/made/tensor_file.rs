@@ -16,7 +16,7 @@ const LATENTS: &str = "latents";
 ///
 /// # Errors
 ///
-/// A file error if the file cannot be read, a request error if it holds no such tensor of floating point numbers.
+/// A file error if the file cannot be read, a request error if it holds no such tensor of finite floating point numbers.
 pub fn read_latents(path: &Path, device: &Device) -> Result<Tensor<4>, Error> {
     let bytes = std::fs::read(path).map_err(|source| FileError::Read {
         what: "the latents".into(),
@@ -35,11 +35,15 @@ pub fn read_latents(path: &Path, device: &Device) -> Result<Tensor<4>, Error> {
     let dtype = float(latents.dtype())
         .ok_or_else(|| unusable(format!("`latents` is {:?}", latents.dtype())))?;
     let shape = latents.shape();
-    if shape.len() != 4 {
+    if shape.len() != 4 || shape.contains(&0) {
         return Err(unusable(format!("`latents` has the shape {shape:?}")).into());
     }
-    let data = TensorData::from_bytes_vec(latents.data().to_vec(), shape, dtype);
-    Ok(Tensor::from_data(data.convert::<f32>(), device))
+    let data = TensorData::from_bytes_vec(latents.data().to_vec(), shape, dtype).convert::<f32>();
+    // Found later, it would look like the model's doing.
+    if !data.iter::<f32>().all(f32::is_finite) {
+        return Err(unusable("`latents` holds values that are not finite".into()).into());
+    }
+    Ok(Tensor::from_data(data, device))
 }
 
 fn float(dtype: Dtype) -> Option<DType> {
@@ -147,6 +151,26 @@ mod tests {
             flat.to_string().contains("`latents` has the shape [1]"),
             "{flat}"
         );
+        for (data, word) in [
+            (
+                TensorData::new(Vec::<f32>::new(), [0, 4, 8, 8]),
+                "[0, 4, 8, 8]",
+            ),
+            (
+                TensorData::new(vec![1.0, f32::NAN], [1, 1, 1, 2]),
+                "not finite",
+            ),
+            (
+                TensorData::new(vec![1e39_f64, 0.0], [1, 1, 1, 2]),
+                "not finite",
+            ),
+        ] {
+            let empty = refused(&written("latents", data));
+            assert!(
+                empty.is_request() && empty.to_string().contains(word),
+                "{empty}"
+            );
+        }
         let garbage = tempfile::NamedTempFile::new()
             .expect("a file")
             .into_temp_path();
