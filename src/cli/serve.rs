@@ -106,7 +106,8 @@ fn tokens(file: Option<&Path>) -> Result<Vec<Token>, Error> {
         })?,
         None => String::new(),
     };
-    let lines = text.lines().map(str::trim);
+    // A byte order mark belongs to no token.
+    let lines = text.trim_start_matches('\u{feff}').lines().map(str::trim);
     let lines = lines.filter(|line| !line.is_empty() && !line.starts_with('#'));
     let own = std::env::var(TOKEN).ok().filter(|token| !token.is_empty());
     let lines: Vec<_> = own.iter().map(String::as_str).chain(lines).collect();
@@ -148,5 +149,20 @@ impl args::Serve {
             LogForm::Text => log.with_ansi(false).try_init(),
             LogForm::Json => log.json().flatten_event(true).try_init(),
         };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tokens_are_read_as_editors_write_them() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("tokens");
+        std::fs::write(&file, "\u{feff}s3cret\r\n\r\nalice s3\r\n").expect("a file");
+        let tokens = tokens(Some(&file)).expect("tokens");
+        let read = |secret: &str| tokens.iter().any(|token| token.secret == secret);
+        assert!(read("s3cret") && read("s3"), "{tokens:?}");
     }
 }

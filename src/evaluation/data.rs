@@ -44,8 +44,9 @@ pub fn read_prompts(path: &Path) -> Result<Vec<String>, Error> {
     let is_json = path
         .extension()
         .is_some_and(|extension| extension == "jsonl");
-    let lines = text
-        .lines()
+    // Editors of Windows begin with a mark that is no part of the first prompt.
+    let lines = text.trim_start_matches('\u{feff}').lines();
+    let lines = lines
         .enumerate()
         .filter(|(_, line)| !line.trim().is_empty());
     let read = |(number, line): (usize, &str)| {
@@ -191,6 +192,11 @@ mod tests {
         assert_eq!(
             read_prompts(&plain).unwrap(),
             ["a red circle", "a {blue} square"]
+        );
+        let marked = file("marked.txt", "\u{feff}a red circle\r\na blue square\r\n");
+        assert_eq!(
+            read_prompts(&marked).unwrap(),
+            ["a red circle", "a blue square"]
         );
         let objects = file(
             "a.jsonl",
