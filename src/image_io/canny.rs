@@ -38,7 +38,9 @@ impl Picture {
     #[must_use]
     pub fn canny(&self, thresholds: CannyThresholds) -> Self {
         let grey: GrayImage = self.luma();
-        let edges = canny(&grey, thresholds.low, thresholds.high);
+        // `imageproc` follows edges at 0 out of the picture: a gradient of nothing is none.
+        let [low, high] = [thresholds.low, thresholds.high].map(|one| one.max(f32::MIN_POSITIVE));
+        let edges = canny(&grey, low, high);
         let edges: RgbImage = image::DynamicImage::ImageLuma8(edges).into_rgb8();
         edges.into()
     }
@@ -66,5 +68,15 @@ mod tests {
         assert!((8..12).any(|x| white(x, 20)), "left side");
         assert!((28..32).any(|x| white(x, 20)), "right side");
         assert!(!white(20, 20) && !white(3, 3), "flat parts are black");
+    }
+
+    #[test]
+    fn edges_of_any_strength_end_at_the_border() {
+        let slope = Picture::from_fn(24, 16, |x, y| [(9 * x + 5 * y) as u8; 3]);
+        for low in [0.0, -0.0, f32::MIN_POSITIVE] {
+            let edges = slope.canny(CannyThresholds { low, high: low });
+            assert_eq!((edges.width(), edges.height()), (24, 16));
+            assert!(edges.pixels().contains(&255));
+        }
     }
 }
