@@ -19,12 +19,28 @@ const USER_COMMENT: u16 = 0x9286;
 const LONG: u16 = 4;
 const UNDEFINED: u16 = 7;
 
-/// A TIFF block whose user comment is `text`; cut where a JPEG has no more room.
+/// Units of UTF-16 that a comment in a JPEG has room for.
+const ROOM: usize = (MOST - (SECOND + DIRECTORY) as usize - UNICODE.len()) / 2;
+
+/// Whether a JPEG has room for the comment `text`.
+pub(super) fn fits_jpeg(text: &str) -> bool {
+    text.encode_utf16().nth(ROOM).is_none()
+}
+
+/// As much of `text` as a JPEG has room for.
+pub(super) fn cut_for_jpeg(text: &str) -> &str {
+    let mut units = 0;
+    let whole = |(_, letter): &(usize, char)| {
+        units += letter.len_utf16();
+        units > ROOM
+    };
+    let cut = text.char_indices().find(whole);
+    cut.map_or(text, |(at, _)| &text[..at])
+}
+
+/// A TIFF block whose user comment is `text`.
 pub(super) fn comment(text: &str) -> Vec<u8> {
-    let room = MOST - (SECOND + DIRECTORY) as usize - UNICODE.len();
-    let mut units: Vec<u16> = text.encode_utf16().collect();
-    units.truncate(room / 2);
-    let characters = units.iter().flat_map(|unit| unit.to_be_bytes());
+    let characters = text.encode_utf16().flat_map(u16::to_be_bytes);
     let value: Vec<u8> = UNICODE.iter().copied().chain(characters).collect();
     let length = u32::try_from(value.len()).unwrap_or(u32::MAX);
     let mut block = b"MM\0\x2a".to_vec();

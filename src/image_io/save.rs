@@ -11,7 +11,7 @@ use image::{
 };
 
 use super::{
-    Picture, exif, is_stream,
+    Picture, RECIPE, exif, is_stream,
     place::is_film_by_name,
     png_file::{encoder, plain},
     texts::lines,
@@ -92,19 +92,16 @@ impl Picture {
         match format {
             PictureFormat::Png => self.encode(writer, texts).map_err(plain),
             PictureFormat::Jpeg => {
-                self.through(JpegEncoder::new_with_quality(writer, JPEG_QUALITY), texts)
+                let encoder = JpegEncoder::new_with_quality(writer, JPEG_QUALITY);
+                self.through(encoder, &fitting_jpeg(texts))
             }
-            PictureFormat::WebP => self.through(WebPEncoder::new_lossless(writer), texts),
+            PictureFormat::WebP => self.through(WebPEncoder::new_lossless(writer), &lines(texts)),
         }
     }
 
-    fn through(
-        &self,
-        mut encoder: impl ImageEncoder,
-        texts: &[(String, String)],
-    ) -> io::Result<()> {
-        if !texts.is_empty() {
-            let comment = exif::comment(&lines(texts));
+    fn through(&self, mut encoder: impl ImageEncoder, comment: &str) -> io::Result<()> {
+        if !comment.is_empty() {
+            let comment = exif::comment(comment);
             encoder
                 .set_exif_metadata(comment)
                 .map_err(io::Error::other)?;
@@ -131,11 +128,30 @@ impl Picture {
     }
 }
 
+/// The settings that a JPEG has room for: all; or the recipe, which says the same; or their beginning.
+fn fitting_jpeg(texts: &[(String, String)]) -> String {
+    let all = lines(texts);
+    if exif::fits_jpeg(&all) {
+        return all;
+    }
+    let (recipe, others): (Vec<_>, Vec<_>) =
+        texts.iter().cloned().partition(|(key, _)| key == RECIPE);
+    let recipe = lines(&recipe);
+    if !recipe.is_empty() && exif::fits_jpeg(&recipe) {
+        return recipe;
+    }
+    tracing::warn!(
+        "the picture's settings are longer than a JPEG has room for, and are cut off without a recipe: PNG and WebP keep them"
+    );
+    exif::cut_for_jpeg(&lines(&others)).to_owned()
+}
+
 #[cfg(test)]
 mod tests {
     use image::{ImageDecoder as _, ImageReader};
 
     use super::*;
+    use crate::image_io::settings;
 
     fn saved(name: &str) -> (Picture, Vec<u8>) {
         let picture = Picture::from_fn(20, 10, |x, y| [x as u8 * 9, y as u8 * 20, 77]);
@@ -174,6 +190,36 @@ mod tests {
             let found = exif.strip_suffix(&comment[..]).expect("the settings");
             assert!(found.ends_with(b"UNICODE\0"), "{name}");
         }
+    }
+
+    #[test]
+    fn long_settings_keep_their_recipe() {
+        let pair = |key: &str, text: String| (key.to_owned(), text);
+        let written = |format, letters: usize| {
+            let prompt = "ü".repeat(letters);
+            let recipe = pair(RECIPE, format!(r#"{{"prompts":["{prompt}"]}}"#));
+            let texts = [pair("prompt", prompt), recipe];
+            let mut file = Vec::new();
+            let picture = Picture::filled(8, 8, [7; 3]);
+            let encoded = picture.encode_as(&mut file, format, &texts);
+            encoded.expect("a file");
+            (settings(&file).expect("settings"), texts)
+        };
+        for (format, letters) in [
+            (PictureFormat::Jpeg, 16_000),
+            (PictureFormat::WebP, 200_000),
+            (PictureFormat::Png, 200_000),
+        ] {
+            let (found, texts) = written(format, letters);
+            assert_eq!(found, texts, "{format:?}");
+        }
+        let (found, texts) = written(PictureFormat::Jpeg, 32_000);
+        assert_eq!(found, texts[1..]);
+        let (found, texts) = written(PictureFormat::Jpeg, 40_000);
+        let [(key, text)] = &found[..] else {
+            panic!("{} settings", found.len())
+        };
+        assert!(key == "prompt" && texts[0].1.starts_with(text) && text.len() > 65_000);
     }
 
     #[test]
