@@ -34,9 +34,7 @@ mod tensors;
 
 use std::{panic::catch_unwind, process::ExitCode};
 
-use clap::Parser;
-
-use args::{Arguments, Command};
+use args::Command;
 
 use crate::error::Error;
 
@@ -48,7 +46,7 @@ const UNREAD: u8 = 141;
 /// The whole program: reads the arguments, runs the command, reports what went wrong.
 pub fn main() -> ExitCode {
     fault::install();
-    let arguments = match Arguments::try_parse() {
+    let arguments = match args::read() {
         Ok(arguments) => arguments,
         Err(answer) => return usage(&answer),
     };

@@ -124,10 +124,10 @@ pub(in crate::cli) struct Film {
     #[arg(long, value_name = "N")]
     pub(in crate::cli) decode_chunk: Option<usize>,
     /// Shift of Text2Video-Zero to the left from frame to frame, in pixels of a width of 512 [default: 12]
-    #[arg(long, value_name = "X", value_parser = finite, allow_negative_numbers = true)]
+    #[arg(long, value_name = "X", value_parser = finite)]
     pub(in crate::cli) motion_x: Option<f64>,
     /// The same upwards [default: 12]
-    #[arg(long, value_name = "Y", value_parser = finite, allow_negative_numbers = true)]
+    #[arg(long, value_name = "Y", value_parser = finite)]
     pub(in crate::cli) motion_y: Option<f64>,
     /// Step, counted from the last, before which Text2Video-Zero moves its first frame [default: 44 of 50]
     #[arg(long, value_name = "N")]

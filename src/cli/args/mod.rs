@@ -6,6 +6,7 @@
 
 mod files;
 mod groups;
+mod reading;
 #[cfg(feature = "serve")]
 mod serve;
 mod values;
@@ -25,6 +26,7 @@ use values::{calibrated, count, faster, finite, fixed_seed, samples, seed};
 
 pub(super) use files::{EmbeddingFile, LoraFile};
 pub(super) use groups::*;
+pub(super) use reading::read;
 #[cfg(feature = "serve")]
 pub(super) use serve::{LogForm, Serve};
 pub(super) use values::{Calibrated, Corner, Seed, Window};
@@ -125,7 +127,7 @@ pub(super) struct Generate {
     #[arg(long, value_name = "E", value_parser = finite)]
     pub(super) eta: Option<f64>,
     /// Seed of the noise, the same as in diffusers; -1 takes a random one, which is printed and kept in the picture [default: -1]
-    #[arg(long, value_name = "N", value_parser = seed, allow_negative_numbers = true)]
+    #[arg(long, value_name = "N", value_parser = seed)]
     pub(super) seed: Option<Seed>,
     /// Start from the tensor latents of a file instead of the seed's noise
     #[arg(long, value_name = "FILE.safetensors")]
@@ -239,7 +241,7 @@ pub(super) struct Bench {
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = count)]
     pub(super) repeat: usize,
     /// Seed of the noise
-    #[arg(long, value_name = "N", default_value_t = 0, value_parser = fixed_seed, allow_negative_numbers = true)]
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = fixed_seed)]
     pub(super) seed: u64,
     #[command(flatten)]
     pub(super) adapt: Adapt,
@@ -278,8 +280,7 @@ pub(super) struct Calibrate {
         value_name = "N[,N]",
         value_delimiter = ',',
         default_value = "0,1,2,3",
-        value_parser = fixed_seed,
-        allow_negative_numbers = true
+        value_parser = fixed_seed
     )]
     pub(super) seeds: Vec<u64>,
     #[command(flatten)]
@@ -344,7 +345,7 @@ pub(super) struct Sampling {
     #[arg(long, value_name = "FILE", help_heading = SAMPLES)]
     pub(super) prompts: Option<PathBuf>,
     /// Seed of the first sample; each next sample has the next seed
-    #[arg(long, value_name = "N", default_value_t = 0, value_parser = fixed_seed, allow_negative_numbers = true, help_heading = SAMPLES)]
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = fixed_seed, help_heading = SAMPLES)]
     pub(super) seed: u64,
     /// Make one of several parts, for jobs side by side: 1/4 to 4/4
     #[arg(long, value_name = "I/N", help_heading = SAMPLES)]

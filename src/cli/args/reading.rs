@@ -1,0 +1,87 @@
+//! From the words of the command line to arguments.
+
+use std::ffi::OsString;
+
+use clap::{
+    Arg, Command, CommandFactory as _, Error, FromArgMatches as _,
+    error::{ContextKind, ContextValue, ErrorKind},
+};
+
+use super::Arguments;
+
+/// The arguments of this process.
+///
+/// # Errors
+///
+/// What is wrong with them, or help and version where these are asked for.
+pub(in crate::cli) fn read() -> Result<Arguments, Error> {
+    of(std::env::args_os())
+}
+
+fn of(words: impl IntoIterator<Item = OsString>) -> Result<Arguments, Error> {
+    let matches = signed(Arguments::command()).try_get_matches_from(words);
+    Arguments::from_arg_matches_mut(&mut matches.map_err(joined)?)
+}
+
+/// Lets every option be given a negative number: whoever reads it says what is wrong with it, where it would be taken for an option that
+/// is not known.
+fn signed(command: Command) -> Command {
+    let option = |arg: Arg| {
+        let takes_one = !arg.is_positional() && arg.get_action().takes_values();
+        arg.allow_negative_numbers(takes_one)
+    };
+    command.mut_args(option).mut_subcommands(signed)
+}
+
+/// The hint about a value that begins with a dash, which is an option's as a rule and not the prompt.
+fn joined(mut error: Error) -> Error {
+    if error.kind() == ErrorKind::UnknownArgument && error.get(ContextKind::Suggested).is_some() {
+        let hint = "a value that begins with a dash is joined to its option, as in `--output=-a.png`; a prompt stands behind `--`";
+        let hint = ContextValue::StyledStrs(vec![hint.into()]);
+        error.insert(ContextKind::Suggested, hint);
+    }
+    error
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn generate(words: &[&str]) -> Result<Arguments, Error> {
+        let words = [&["afterimage", "generate"], words].concat();
+        of(words.into_iter().map(OsString::from))
+    }
+
+    #[test]
+    fn negative_numbers_are_values_of_every_option() {
+        for words in [
+            ["--guidance-scale", "-3"],
+            ["--strength", "-0"],
+            ["--eta", "-0.5"],
+            ["--seed", "-1"],
+        ] {
+            assert!(generate(&words).is_ok(), "{words:?}");
+        }
+        for words in [["--steps", "-1"], ["--batch", "-2"], ["--clip-skip", "-1"]] {
+            let error = generate(&words).expect_err("no negative number");
+            let said = error.to_string();
+            assert!(
+                said.contains(&format!("'{}' for '{}", words[1], words[0])),
+                "{said}"
+            );
+        }
+    }
+
+    #[test]
+    fn values_that_begin_with_a_dash_are_joined() {
+        for words in [["--output", "-a.png"], ["--negative-prompt", "-blue"]] {
+            let error = generate(&words).expect_err("an option that is not known");
+            let said = error.to_string();
+            assert!(
+                said.contains("--output=-a.png") && !said.contains("'-- -"),
+                "{said}"
+            );
+        }
+        assert!(generate(&["--output=-a.png", "--", "-a fox"]).is_ok());
+    }
+}
