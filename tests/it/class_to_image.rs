@@ -121,7 +121,12 @@ fn requests_that_do_not_fit_are_refused() {
         guidance_channels: Some(0),
         ..Request::of_classes([1])
     };
+    let of_text = Request {
+        guidance_channels: Some(2),
+        ..Request::new("a cat")
+    };
     let cases = vec![
+        (of_text, &text, "takes no number of guided channels"),
         (Request::of_classes([]), &classes, "no class is named"),
         (
             Request::of_classes([3, 1000]),

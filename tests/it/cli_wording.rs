@@ -24,6 +24,24 @@ fn marks_of_other_programs_are_warned_of() {
 }
 
 #[test]
+fn what_does_nothing_without_guidance_is_warned_of() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let run = |rest: &[&str]| {
+        let fixed = ["--steps", "1", "--guidance-scale", "1"];
+        let ending = generate(folder.path(), &[&fixed[..], rest].concat());
+        assert_eq!(ending.code, Some(0), "{}", ending.shown());
+        ending.stderr
+    };
+    let avoided = run(&["--negative-prompt", "blurred"]);
+    let told = "warning: the negative prompt does nothing: this run is not guided, which it is by a `guidance_scale` above 1";
+    assert!(avoided.contains(told), "{avoided}");
+    let both = run(&["--guidance-rescale", "0.5", "--guidance-until", "0.5"]);
+    let told = "`guidance_rescale` and `guidance_until` do nothing";
+    assert!(both.contains(told), "{both}");
+    assert_eq!(run(&["--negative-prompt", ""]), "");
+}
+
+#[test]
 fn an_embedding_that_stands_nowhere_is_warned_of() {
     let folder = tempfile::tempdir().expect("a folder");
     let bytes: Vec<u8> = [0.1f32; 32]

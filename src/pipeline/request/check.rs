@@ -78,6 +78,36 @@ impl Request {
         }
     }
 
+    /// What does nothing in a run that is not guided.
+    pub(super) fn idle(&self, model: &ModelConfig) -> Option<String> {
+        let added = &self.added;
+        let mut negative = self.negative_prompts.iter();
+        let others = [
+            &added.second_negative_prompts,
+            &added.third_negative_prompts,
+        ];
+        let avoids = negative.any(|text| !text.is_empty())
+            || others.into_iter().flatten().any(|text| !text.is_empty());
+        let given = [
+            ("the negative prompt", avoids),
+            ("`guidance_rescale`", self.guidance_rescale > 0.0),
+            ("`guidance_until`", self.guidance_until.is_some()),
+        ];
+        let idle: Vec<_> = given.into_iter().filter(|(_, given)| *given).collect();
+        let names: Vec<_> = idle.iter().map(|(name, _)| *name).collect();
+        let names = names.join(" and ");
+        let does = if idle.len() > 1 { "do" } else { "does" };
+        match model.trunk.guides_apart() {
+            _ if idle.is_empty() => None,
+            true => Some(format!(
+                "{names} {does} nothing: this model is led away from a negative prompt by `true_guidance_scale` above 1"
+            )),
+            false => Some(format!(
+                "{names} {does} nothing: this run is not guided, which it is by a `guidance_scale` above 1"
+            )),
+        }
+    }
+
     /// Refuses encoded prompts that are not the model's, or not of these prompts.
     pub(super) fn check_embeds(&self, model: &ModelConfig) -> Result<(), RequestError> {
         let Some(embeds) = &self.prompt_embeds else {

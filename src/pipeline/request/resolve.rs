@@ -67,7 +67,7 @@ impl Request {
             _ => (None, (Vec::new(), self.cache.plan(&course, &blueprint)?)),
         };
         Ok(Resolved {
-            notes: self.notes(model, &sampler_config, latent_size, frames),
+            notes: self.notes(model, &sampler_config, guidance, latent_size, frames),
             steps,
             guidance,
             rows,
@@ -132,6 +132,7 @@ impl Request {
         &self,
         model: &ModelConfig,
         sampler: &SamplerConfig,
+        guidance: Guidance,
         latent_size: [usize; 2],
         frames: usize,
     ) -> Vec<String> {
@@ -143,12 +144,8 @@ impl Request {
             };
             notes.extend(distilled.notes(model.defaults, run));
         }
-        let avoids = self.negative_prompts.iter().any(|text| !text.is_empty());
-        if avoids
-            && model.trunk.guides_apart()
-            && self.true_guidance_scale.is_none_or(|away| away <= 1.0)
-        {
-            notes.push("the negative prompt does nothing: this model is led away from it by `true_guidance_scale` above 1".into());
+        if !guidance.is_on() {
+            notes.extend(self.idle(model));
         }
         if let Subject::Picture { picture, name } = &self.subject {
             let [height, width] = latent_size.map(|side| side * model.canvas().factor);
@@ -377,7 +374,14 @@ impl Request {
             ..Guidance::default()
         };
         let Some(classes) = model.classes() else {
-            return Ok(guidance);
+            return match self.guidance_channels {
+                Some(_) => Err(RequestError::NotTaken {
+                    option: "guidance_channels",
+                    what: "number of guided channels",
+                    hint: "models that make pictures of classes do",
+                }),
+                None => Ok(guidance),
+            };
         };
         let own = model.defaults.guidance_channels;
         let own = own.unwrap_or(model.trunk.in_channels());
