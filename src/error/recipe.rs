@@ -20,7 +20,8 @@ pub(crate) enum RecipeError {
     #[error("the recipe has no `version`\nhint: begin it with \"version\": {known}")]
     NoVersion { known: u32 },
     #[error(
-        "the recipe cannot be read: {source}\nhint: keys and values are those of the recipe in a picture of ours"
+        "the recipe cannot be read: {}\nhint: keys and values are those of the recipe in a picture of ours",
+        at_the_cause(source)
     )]
     Json { source: serde_json::Error },
     #[error(
@@ -50,4 +51,31 @@ pub(crate) enum RecipeError {
         expected: String,
         found: String,
     },
+}
+
+/// The error with its place beside the cause, where a hint stands between the two.
+fn at_the_cause(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    let place = format!(" at line {} column {}", error.line(), error.column());
+    match (text.strip_suffix(&place), text.split_once('\n')) {
+        (Some(said), Some(_)) => said.replacen('\n', &format!("{place}\n"), 1),
+        _ => text,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::pipeline::Recipe;
+
+    #[test]
+    fn hints_end_with_themselves() {
+        let said = |text: &str| Recipe::from_json(text).expect_err("no recipe").to_string();
+        let format = said(r#"{"version": 1, "weights": "q2"}"#);
+        assert!(
+            format.contains("a format of weights at line 1 column 30\nhint: use file, q8 or q4\n"),
+            "{format}"
+        );
+        let kind = said(r#"{"version": 1, "steps": "2"}"#);
+        assert!(kind.contains(" at line 1 column 27\nhint: "), "{kind}");
+    }
 }
