@@ -15,7 +15,7 @@ use crate::{
     engine::{
         Account, Job, Machine, Made, Model, Reading, Stage, Stages, Summary, Wishes, random_seed,
     },
-    error::Error,
+    error::{Error, RequestError},
     image_io::check_writable,
     pipeline::{Recipe, Report, Seeds, Trace},
 };
@@ -97,6 +97,21 @@ fn open_output(job: &Job, arguments: &args::Generate, named: &Path) -> Result<Ou
     let output = Output::open(named, request.items(), shape, arguments.form.json)?;
     if let Some(trace) = &arguments.trace {
         check_writable(trace, "the trace")?;
+        let second = if output.writes(trace) {
+            Some("--output")
+        } else {
+            let preview = arguments.previews.preview.as_deref();
+            let shown = preview.is_some_and(|preview| output::is_same(preview, trace));
+            shown.then_some("--preview")
+        };
+        if let Some(second) = second {
+            return Err(RequestError::SameFile {
+                first: "--trace",
+                second,
+                path: trace.clone(),
+            }
+            .into());
+        }
     }
     Ok(output)
 }

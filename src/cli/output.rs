@@ -128,6 +128,11 @@ impl Output {
         }
     }
 
+    /// Whether a picture or a film goes into `file`.
+    pub(super) fn writes(&self, file: &Path) -> bool {
+        self.files().iter().any(|own| is_same(own, file))
+    }
+
     /// Whether a picture or a film goes where data are printed.
     fn takes_stdout(&self) -> bool {
         matches!(self.places, Places::Stdout) || self.files().iter().any(|file| is_stdout(file))
@@ -230,6 +235,18 @@ pub(super) fn file_beside<'a>(named: &'a Path, silent: &'a Path) -> &'a Path {
     } else {
         named
     }
+}
+
+/// Whether two names are of one file, which need not be there yet. What is written through, as `/dev/null` is, takes what comes.
+pub(super) fn is_same(one: &Path, other: &Path) -> bool {
+    let place = |path: &Path| {
+        let folder = match path.parent() {
+            Some(folder) if !folder.as_os_str().is_empty() => folder,
+            _ => Path::new("."),
+        };
+        Some(folder.canonicalize().ok()?.join(path.file_name()?))
+    };
+    !is_stream(one) && place(one).is_some_and(|one| Some(one) == place(other))
 }
 
 /// In one piece, once it is encoded.

@@ -141,6 +141,23 @@ fn requests_that_cannot_be_met_write_nothing() {
             2,
             &["is of no format that is written here", ".webp", ".gif"],
         ),
+        (
+            &["--trace", "./a.png", "--output", "a.png"],
+            2,
+            &["`--trace` and `--output` name the same file", "hint: "],
+        ),
+        (
+            &[
+                "--trace",
+                "a.png",
+                "--output",
+                "b.png",
+                "--preview",
+                "a.png",
+            ],
+            2,
+            &["`--trace` and `--preview` name the same file"],
+        ),
         (&["--trace", "no/such/t"], 1, &["cannot write the trace"]),
         (
             &["--initial-latents", "none"],
