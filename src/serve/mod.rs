@@ -48,7 +48,7 @@ use tokio::{net::TcpListener, runtime};
 
 pub(crate) use options::{Limits, Options, Token};
 
-use self::{pool::Pool, server::Server, store::Store};
+use self::{pool::Pool, server::Server, shelf::Shelf, store::Store};
 use crate::{
     device,
     error::{Error, FileError, RequestError},
@@ -72,6 +72,7 @@ pub(crate) fn run(options: Options, ready: impl FnOnce(SocketAddr)) -> Result<()
     heap::share();
     let devices = options.devices.iter().map(|choice| device::open(*choice));
     let devices = devices.collect::<Result<Vec<_>, _>>()?;
+    Shelf::tell(&options);
     let store = Store::open(options.results.as_deref())?;
     let server = Arc::new(Server::new(options, store, devices));
     restore::restore(&server);

@@ -54,6 +54,32 @@ impl Shelf {
         shelf
     }
 
+    /// Tells of folders that the operator has named and that cannot be read: what lies in them is offered once they can.
+    pub(super) fn tell(options: &Options) {
+        let Options {
+            model_folders,
+            lora_folders,
+            embedding_folders,
+            control_folders,
+            vae_folders,
+            ..
+        } = options;
+        for (option, folders) in [
+            ("models", model_folders),
+            ("loras", lora_folders),
+            ("embeddings", embedding_folders),
+            ("controls", control_folders),
+            ("vaes", vae_folders),
+        ] {
+            for folder in folders {
+                if let Err(cause) = fs::read_dir(folder) {
+                    let folder = folder.display();
+                    tracing::warn!("nothing is offered of `--{option}`: {cause} ({folder})");
+                }
+            }
+        }
+    }
+
     /// Names of the models; the first is taken where none is asked for.
     pub(super) fn models(&self) -> &[String] {
         &self.order

@@ -8,7 +8,7 @@ use std::{net::IpAddr, num::NonZeroUsize, path::PathBuf};
 
 use clap::{Args, ValueEnum};
 
-use super::values::bytes;
+use super::values::{bytes, limit, origin};
 use crate::{
     device::{DeviceChoice, DtypeChoice},
     weights::{ActivationFormat, WeightFormat},
@@ -108,7 +108,7 @@ pub(in crate::cli) struct Gate {
     #[arg(long, value_name = "NAME")]
     pub(in crate::cli) allow_host: Vec<String>,
     /// Site whose pages may ask, as in https://example.org, or * for all; repeatable
-    #[arg(long, value_name = "ORIGIN")]
+    #[arg(long, value_name = "ORIGIN", value_parser = origin)]
     pub(in crate::cli) cors: Vec<String>,
 }
 
@@ -119,22 +119,22 @@ pub(in crate::cli) struct Limits {
     #[arg(long, value_name = "BYTES", default_value = "64MiB", value_parser = bytes)]
     pub(in crate::cli) max_body: u64,
     /// Pixels of a picture, made or sent
-    #[arg(long, value_name = "N", default_value_t = 1 << 22)]
+    #[arg(long, value_name = "N", default_value_t = 1 << 22, value_parser = limit)]
     pub(in crate::cli) max_pixels: usize,
     /// Steps
-    #[arg(long, value_name = "N", default_value_t = 200)]
+    #[arg(long, value_name = "N", default_value_t = 200, value_parser = limit)]
     pub(in crate::cli) max_steps: usize,
     /// Pictures or films of a request
-    #[arg(long, value_name = "N", default_value_t = 8)]
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = limit)]
     pub(in crate::cli) max_batch: usize,
     /// Frames of a film
     #[arg(long, value_name = "N", default_value_t = 64)]
     pub(in crate::cli) max_frames: usize,
     /// Jobs that wait
-    #[arg(long, value_name = "N", default_value_t = 256)]
+    #[arg(long, value_name = "N", default_value_t = 256, value_parser = limit)]
     pub(in crate::cli) max_queue: usize,
     /// Jobs of one client that wait
-    #[arg(long, value_name = "N", default_value_t = 64)]
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = limit)]
     pub(in crate::cli) max_queue_client: usize,
     /// Seconds that a job may compute
     #[arg(long, value_name = "S", default_value_t = 1800)]
@@ -143,7 +143,7 @@ pub(in crate::cli) struct Limits {
     #[arg(long, value_name = "S", default_value_t = 3600)]
     pub(in crate::cli) max_seconds_client: u64,
     /// Connections at once; more wait
-    #[arg(long, value_name = "N", default_value_t = 512)]
+    #[arg(long, value_name = "N", default_value_t = 512, value_parser = limit)]
     pub(in crate::cli) max_connections: usize,
     /// Minutes for which results are kept [default: 60, or for ever with --results]
     #[arg(long, value_name = "MINUTES")]

@@ -70,6 +70,24 @@ pub(super) fn bytes(text: &str) -> Result<u64, String> {
     number.checked_mul(1 << bits).ok_or_else(wrong)
 }
 
+/// The most of something that there is room for: none at all would leave nothing to be done.
+#[cfg(feature = "serve")]
+pub(super) fn limit(text: &str) -> Result<usize, String> {
+    count_to(text, usize::MAX)
+}
+
+/// A site as browsers name it, which ends without a slash; or `*` for all.
+#[cfg(feature = "serve")]
+pub(super) fn origin(text: &str) -> Result<String, String> {
+    let origin = text.strip_suffix('/').unwrap_or(text).to_ascii_lowercase();
+    let site = origin.split_once("://").map(|(_, site)| site);
+    let named = site.is_some_and(|site| !site.is_empty() && !site.contains(['/', '*', ' ']));
+    if named || origin == "*" {
+        return Ok(origin);
+    }
+    Err("write * for all, or a site's scheme and name, as in https://example.org".into())
+}
+
 /// Samples of an evaluation.
 pub(super) fn samples(text: &str) -> Result<usize, String> {
     count_to(text, LARGEST_STUDY)
@@ -205,6 +223,28 @@ mod tests {
     fn speed_ups_are_read() {
         assert_eq!((faster("2x"), faster("1.5")), (Ok(2.0), Ok(1.5)));
         assert!(faster("x").is_err() && faster("fast").is_err());
+    }
+
+    #[cfg(feature = "serve")]
+    #[test]
+    fn sites_are_read_as_browsers_name_them() {
+        assert_eq!(
+            origin("https://Example.org/"),
+            Ok("https://example.org".into())
+        );
+        for right in ["*", "http://localhost:3000", "https://example.org"] {
+            assert_eq!(origin(right).as_deref(), Ok(right));
+        }
+        for wrong in [
+            "",
+            "example.org",
+            "https://",
+            "https://example.org/page",
+            "https://*.org",
+        ] {
+            assert!(origin(wrong).is_err(), "{wrong}");
+        }
+        assert!(limit("0").is_err() && limit("-1").is_err() && limit("8388608") == Ok(8 << 20));
     }
 
     #[test]
