@@ -44,6 +44,13 @@ impl Fingerprint {
     }
 }
 
+/// Sixteen digits that differ when `bytes` do: what [`file_hash`] answers for a file of them.
+pub(crate) fn bytes_hash(bytes: &[u8]) -> String {
+    let mut hash = Fingerprint::new();
+    hash.add(bytes);
+    hash.digits()
+}
+
 /// Sixteen digits that differ when the bytes of a file do; of a folder, those of its files in the order of their names.
 ///
 /// # Errors
@@ -55,11 +62,10 @@ pub fn file_hash(path: &Path) -> Result<String, Error> {
         path: path.into(),
         source,
     };
-    let mut hash = Fingerprint::new();
     if !path.is_dir() {
-        hash.add(&std::fs::read(path).map_err(read)?);
-        return Ok(hash.digits());
+        return Ok(bytes_hash(&std::fs::read(path).map_err(read)?));
     }
+    let mut hash = Fingerprint::new();
     let entries = std::fs::read_dir(path).map_err(read)?;
     let entries = entries.collect::<Result<Vec<_>, _>>().map_err(read)?;
     let mut files: Vec<_> = entries.iter().map(std::fs::DirEntry::path).collect();

@@ -31,6 +31,7 @@ use std::sync::{Arc, OnceLock};
 use serde::de::DeserializeOwned;
 
 pub(crate) use self::distilled::{Distillation, Named};
+pub(crate) use self::hash::bytes_hash;
 use self::{
     autoencoder::Replacement, checkpoint::Checkpoint, files::Files, hash::Fingerprint, said::Said,
 };

@@ -64,6 +64,7 @@ impl Job {
         listener: &mut dyn Listener,
     ) -> Result<Self, Error> {
         let reading = wishes.reading;
+        recipe.note_read(&pictures);
         for net in recipe.nets() {
             model.add_control(ModelPart::open(net)?)?;
         }

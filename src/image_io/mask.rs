@@ -31,7 +31,8 @@ impl Mask {
         Self::named(Picture::read_with(path, tell)?, path)
     }
 
-    fn named(picture: Picture, path: &Path) -> Result<Self, Error> {
+    /// A picture that was read of `path` as a mask.
+    pub(crate) fn named(picture: Picture, path: &Path) -> Result<Self, Error> {
         let mask = Self(picture);
         if mask.is_dark() {
             return Err(FileError::EmptyMask { path: path.into() }.into());

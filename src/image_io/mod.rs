@@ -36,6 +36,7 @@ pub use mask::Mask;
 pub use names::check_output_name;
 pub use outputs::batch_paths;
 pub use place::{is_stdout, is_stream};
+pub(crate) use read::picture_bytes;
 pub use save::PictureFormat;
 pub use settings::{Settings, settings};
 pub use sheet::contact_sheet;

@@ -46,9 +46,17 @@ impl Picture {
     ///
     /// As [`read`](Self::read).
     pub fn read_with(path: &Path, tell: &mut dyn FnMut(Dropped)) -> Result<Self, Error> {
-        let bytes = bytes(path)?;
-        let format = format(&bytes, path);
-        let (image, dropped) = decode(&bytes, format).map_err(|fault| fault.named(path))?;
+        Self::of_file(&picture_bytes(path)?, path, tell)
+    }
+
+    /// The same of what was read of `path`, by [`picture_bytes`].
+    pub(crate) fn of_file(
+        bytes: &[u8],
+        path: &Path,
+        tell: &mut dyn FnMut(Dropped),
+    ) -> Result<Self, Error> {
+        let format = format(bytes, path);
+        let (image, dropped) = decode(bytes, format).map_err(|fault| fault.named(path))?;
         dropped.into_iter().chain(of_pixels(&image)).for_each(tell);
         Ok(image.into_rgb8().into())
     }
@@ -105,8 +113,12 @@ fn side(pixels: usize) -> u32 {
     u32::try_from(pixels).expect("sides of pictures are far below 2^32")
 }
 
-/// The whole file, which may be a pipe.
-fn bytes(path: &Path) -> Result<Vec<u8>, FileError> {
+/// The whole file, which may be a pipe: that is read but once.
+///
+/// # Errors
+///
+/// A file error if it cannot be read, or has more bytes than any picture that is decoded.
+pub(crate) fn picture_bytes(path: &Path) -> Result<Vec<u8>, FileError> {
     let mut bytes = Vec::new();
     let read = File::open(path).and_then(|file| {
         file.take(LARGEST_FILE + 1).read_to_end(&mut bytes)?;

@@ -209,6 +209,52 @@ fn films_and_folders_of_frames_are_made_again() {
     }
 }
 
+/// A pipe has no second reading: what it held is what the recipe keeps, as of a file.
+#[cfg(unix)]
+#[test]
+fn pictures_of_pipes_are_kept_by_what_they_held() {
+    let folder = folder();
+    let small = ["--steps", "2", "--seed", "1", "--strength", "0.5"];
+    let pipe = |name: &str| {
+        let place = folder.path().join(name);
+        if !place.exists() {
+            let made = std::process::Command::new("mkfifo").arg(&place).status();
+            assert!(made.expect("mkfifo runs").success());
+        }
+        let held = fs::read(folder.path().join("photo.png")).expect("the picture");
+        std::thread::spawn(move || fs::write(place, held).expect("a reader"))
+    };
+    let hash = |name: &str| {
+        let recipe: serde_json::Value =
+            serde_json::from_str(&texts(&folder.path().join(name))["recipe"]).expect("JSON");
+        recipe["init_image"]["hash"].clone()
+    };
+    let writer = pipe("pipe");
+    let from = |file| [&small[..], &["--init-image", file, "--output"]].concat();
+    done(&generate(
+        folder.path(),
+        &[&from("pipe")[..], &["a.png"]].concat(),
+    ));
+    writer.join().expect("it was read");
+    done(&generate(
+        folder.path(),
+        &[&from("photo.png")[..], &["b.png"]].concat(),
+    ));
+    assert!(hash("b.png").is_string());
+    assert_eq!(hash("a.png"), hash("b.png"));
+    let writer = pipe("pipe");
+    done(&replay(folder.path(), "a.png", &["--output", "again.png"]));
+    writer.join().expect("it was read");
+    let read = |name: &str| fs::read(folder.path().join(name)).expect("a file");
+    assert!(read("a.png") == read("again.png"));
+    // It is held to what the recipe was made with.
+    fs::write(folder.path().join("photo.png"), read("mask.png")).expect("a file");
+    let writer = pipe("pipe");
+    let words = ["is not the one that the recipe was made with"];
+    replay(folder.path(), "a.png", &["--output", "x.png"]).refused(2, &words);
+    writer.join().expect("it was read");
+}
+
 #[test]
 fn options_beside_a_recipe_change_it() {
     let folder = folder();
@@ -256,6 +302,8 @@ fn what_cannot_be_followed_is_said_at_once() {
         "other.json",
         r#", "init_image": {"path": "photo.png", "hash": "00"}"#,
     );
+    write("alone.json", r#", "mask": {"path": "mask.png"}"#);
+    write("weak.json", r#", "strength": 0.5"#);
     let weights = format!(r#"{{"version": 1, "model": {{"name": {named:?}, "hash": "0123"}}}}"#);
     fs::write(folder.path().join("model.json"), weights).expect("a file");
     fs::write(folder.path().join("newer.json"), r#"{"version": 9}"#).expect("a file");
@@ -273,6 +321,16 @@ fn what_cannot_be_followed_is_said_at_once() {
             "other.json",
             2,
             &["is not the one that the recipe was made with", "photo.png"],
+        ),
+        (
+            "alone.json",
+            2,
+            &["`mask` is given without", "`init_image`"],
+        ),
+        (
+            "weak.json",
+            2,
+            &["`strength` is given without", "`init_image`"],
         ),
         ("model.json", 2, &["other weights of", "0123", "--model"]),
         ("nowhere.png", 1, &["cannot read the recipe", "nowhere.png"]),

@@ -4,9 +4,10 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::Recipe;
+use super::{Recipe, RecipePictures};
 use crate::catalog::{ModelPart, file_hash};
 use crate::error::{Error, RecipeError};
+use crate::image_io::is_stream;
 
 /// A file by its path and, once it was used, its hash.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -54,31 +55,44 @@ impl RecipeFile {
         }
     }
 
-    /// Holds it to its hash; without one, anything is right.
+    /// Holds it to its hash before it is used; a pipe, which can be read but once, is held to it then.
     fn check(&self, what: &'static str, option: &'static str) -> Result<(), Error> {
-        let Some(expected) = &self.hash else {
+        if self.hash.is_none() {
             return Ok(());
-        };
+        }
         let path = self.path.clone();
         if !self.place().exists() {
             return Err(RecipeError::Missing { what, option, path }.into());
         }
-        let found = file_hash(self.place())?;
-        if found == *expected {
+        if is_stream(self.place()) {
             return Ok(());
         }
-        Err(RecipeError::Changed {
-            what,
-            option,
-            path,
-            expected: expected.clone(),
-            found,
-        }
-        .into())
+        self.hold(file_hash(self.place())?, what, option)
     }
 
+    /// Holds it to its hash, which was `found`; without one, anything is right.
+    pub(super) fn hold(
+        &self,
+        found: String,
+        what: &'static str,
+        option: &'static str,
+    ) -> Result<(), Error> {
+        match &self.hash {
+            Some(expected) if *expected != found => Err(RecipeError::Changed {
+                what,
+                option,
+                path: self.path.clone(),
+                expected: expected.clone(),
+                found,
+            }
+            .into()),
+            _ => Ok(()),
+        }
+    }
+
+    /// A pipe cannot be read again: it has the hash that was noted when it was, or none.
     fn hash(&mut self) -> Result<(), Error> {
-        if self.hash.is_none() {
+        if self.hash.is_none() && !is_stream(self.place()) {
             self.hash = Some(file_hash(self.place())?);
         }
         Ok(())
@@ -136,6 +150,17 @@ impl Recipe {
             )?;
         }
         Ok(())
+    }
+
+    /// Notes the hashes of `pictures`, which were read of its files.
+    pub(crate) fn note_read(&mut self, pictures: &RecipePictures) {
+        let controls = self.controls.iter_mut().map(|one| Some(&mut one.image));
+        let files = [self.init_image.as_mut(), self.mask.as_mut()];
+        for (file, hash) in files.into_iter().chain(controls).zip(pictures.hashes()) {
+            if let Some(file) = file {
+                file.hash = file.hash.take().or_else(|| hash.clone());
+            }
+        }
     }
 
     /// Notes the hashes of files and `ControlNets`.

@@ -3,11 +3,11 @@
 use std::path::{Path, PathBuf};
 
 use super::files::check_hash;
-use super::{Recipe, RecipeControl};
+use super::{Recipe, RecipeControl, RecipeFile};
 use crate::cache::CacheRule;
-use crate::catalog::{ModelFolder, Overrides};
+use crate::catalog::{ModelFolder, Overrides, bytes_hash};
 use crate::error::{Error, FileError, RequestError};
-use crate::image_io::{CannyThresholds, Mask, Picture};
+use crate::image_io::{CannyThresholds, Dropped, Mask, Picture, picture_bytes};
 use crate::pipeline::config::{ModelConfig, SourceConfig};
 use crate::pipeline::parts::Adapters;
 use crate::pipeline::request::{
@@ -24,6 +24,14 @@ const PICTURES: [&str; 4] = ["png", "jpg", "jpeg", "webp"];
 pub struct RecipePictures {
     edit: Option<Edit>,
     controls: Vec<Control>,
+    /// Of the picture to start from, the mask, and what every control follows; silent where that is not one file.
+    hashes: Vec<Option<String>>,
+}
+
+impl RecipePictures {
+    pub(super) fn hashes(&self) -> &[Option<String>] {
+        &self.hashes
+    }
 }
 
 impl Recipe {
@@ -103,31 +111,57 @@ impl Recipe {
     ///
     /// # Errors
     ///
-    /// If one cannot be read.
+    /// If one cannot be read or is another than the recipe was made with, or there is a mask or a strength and no picture to start from.
     pub fn pictures(&self, warn: &mut dyn FnMut(&str)) -> Result<RecipePictures, Error> {
+        let mut pictures = RecipePictures::default();
+        pictures.edit = self.edit(&mut pictures.hashes, warn)?;
         let (_, numbers) = self.numbered_nets();
-        let controls = self.controls.iter().zip(numbers);
-        let controls = controls.map(|(control, net)| followed(control, net, warn));
-        let controls = controls.collect::<Result<_, Error>>()?;
-        Ok(RecipePictures {
-            edit: self.edit(warn)?,
-            controls,
-        })
+        for (control, net) in self.controls.iter().zip(numbers) {
+            let (control, hash) = followed(control, net, warn)?;
+            pictures.controls.push(control);
+            pictures.hashes.push(hash);
+        }
+        Ok(pictures)
     }
 
-    fn edit(&self, warn: &mut dyn FnMut(&str)) -> Result<Option<Edit>, Error> {
+    fn edit(
+        &self,
+        hashes: &mut Vec<Option<String>>,
+        warn: &mut dyn FnMut(&str),
+    ) -> Result<Option<Edit>, Error> {
         let Some(file) = &self.init_image else {
-            return Ok(None);
+            hashes.extend([None, None]);
+            return self.started_from_nothing();
         };
-        let mut edit = Edit::new(read(file.place(), warn)?);
+        let (picture, hash) = read(file, "picture to start from", "--init-image", warn)?;
+        hashes.push(Some(hash));
+        let mut edit = Edit::new(picture);
         edit.strength = self.strength;
         edit.name.clone_from(&file.path);
-        if let Some(mask) = &self.mask {
-            let path = mask.place();
-            let mut tell = |dropped| warn(&format!("{dropped}\nfile: {}", path.display()));
-            edit = edit.with_mask(Mask::read_with(path, &mut tell)?);
+        let Some(mask) = &self.mask else {
+            hashes.push(None);
+            return Ok(Some(edit));
+        };
+        let (picture, hash) = read(mask, "mask", "--mask", warn)?;
+        hashes.push(Some(hash));
+        Ok(Some(edit.with_mask(Mask::named(picture, mask.place())?)))
+    }
+
+    /// No edit, unless there is something to be done to a picture.
+    fn started_from_nothing(&self) -> Result<Option<Edit>, Error> {
+        let alone = [
+            ("mask", self.mask.is_some()),
+            ("strength", self.strength.is_some()),
+        ];
+        match alone.into_iter().find(|(_, given)| *given) {
+            Some((option, _)) => Err(RequestError::Without {
+                option,
+                what: "a picture to start from",
+                needed: "init_image",
+            }
+            .into()),
+            None => Ok(None),
         }
-        Ok(Some(edit))
     }
 
     /// The request for `model`, with what [`pictures`](Self::pictures) has read. Latents to start from are tensors, which the caller reads
@@ -229,39 +263,64 @@ fn followed(
     control: &RecipeControl,
     net: usize,
     warn: &mut dyn FnMut(&str),
-) -> Result<Control, Error> {
+) -> Result<(Control, Option<String>), Error> {
     let [start, end] = control.window;
-    let mut pictures = Vec::new();
-    for path in frames(control.image.place())? {
-        let picture = read(&path, warn)?;
-        pictures.push(match control.canny {
-            Some([low, high]) if !(0.0 <= low && low <= high) => {
-                return Err(RequestError::Outlines { low, high }.into());
-            }
-            Some([low, high]) => outlines(&picture, CannyThresholds { low, high }, &path, warn),
-            None => picture,
-        });
+    let outlined = |picture: Picture, path: &Path, warn: &mut dyn FnMut(&str)| match control.canny {
+        Some([low, high]) if !(0.0 <= low && low <= high) => {
+            Err(RequestError::Outlines { low, high })
+        }
+        Some([low, high]) => Ok(outlines(
+            &picture,
+            CannyThresholds { low, high },
+            path,
+            warn,
+        )),
+        None => Ok(picture),
+    };
+    let file = &control.image;
+    let (mut pictures, mut hash) = (Vec::new(), None);
+    if file.place().is_dir() {
+        for path in frames(file.place())? {
+            let picture = Picture::read_with(&path, &mut told(&path, warn))?;
+            pictures.push(outlined(picture, &path, warn)?);
+        }
+    } else {
+        let (picture, found) = read(file, "control image", "--control-image", warn)?;
+        pictures.push(outlined(picture, file.place(), warn)?);
+        hash = Some(found);
     }
-    Ok(Control {
-        name: control.image.path.clone(),
+    let control = Control {
+        name: file.path.clone(),
         scale: control.scale,
         window: start..end,
         guess: control.guess,
         ..Control::of_frames(net, pictures)
-    })
+    };
+    Ok((control, hash))
 }
 
-fn read(path: &Path, warn: &mut dyn FnMut(&str)) -> Result<Picture, Error> {
-    Picture::read_with(path, &mut |dropped| {
-        warn(&format!("{dropped}\nfile: {}", path.display()));
-    })
+/// The picture in a file and the file's hash, to which it is held if it has one; of one reading, as a pipe has no second.
+fn read(
+    file: &RecipeFile,
+    what: &'static str,
+    option: &'static str,
+    warn: &mut dyn FnMut(&str),
+) -> Result<(Picture, String), Error> {
+    let path = file.place();
+    let bytes = picture_bytes(path)?;
+    let hash = bytes_hash(&bytes);
+    file.hold(hash.clone(), what, option)?;
+    let picture = Picture::of_file(&bytes, path, &mut told(path, warn))?;
+    Ok((picture, hash))
 }
 
-/// The pictures that a path names: one, or those of a folder in the order of their names, which are the frames of a film.
+/// Warns of what a picture has lost.
+fn told<'a>(path: &'a Path, warn: &'a mut dyn FnMut(&str)) -> impl FnMut(Dropped) + 'a {
+    move |dropped| warn(&format!("{dropped}\nfile: {}", path.display()))
+}
+
+/// The pictures in a folder in the order of their names, which are the frames of a film.
 fn frames(path: &Path) -> Result<Vec<PathBuf>, Error> {
-    if !path.is_dir() {
-        return Ok(vec![path.to_owned()]);
-    }
     let read = |source| FileError::Read {
         what: "the folder of frames".into(),
         path: path.to_owned(),
