@@ -150,9 +150,7 @@ fn decode(
     format: Option<ImageFormat>,
 ) -> Result<(DynamicImage, Vec<Dropped>), Fault> {
     let Some(format) = format else {
-        return Err(Fault::Unknown(
-            "it begins like no format that is known".into(),
-        ));
+        return Err(unknown(bytes));
     };
     if format == ImageFormat::Jpeg {
         return decode_jpeg(bytes);
@@ -190,6 +188,30 @@ fn decode(
     let mut image = decoded.map_err(|_| damaged("its decoder broke off"))??;
     image.apply_orientation(orientation);
     Ok((image, dropped))
+}
+
+/// What is wrong with a file that begins like no picture that is read.
+fn unknown(bytes: &[u8]) -> Fault {
+    if bytes.is_empty() {
+        return damaged("the file is empty");
+    }
+    let is_brand = |brands: &[&[u8]]| {
+        bytes.get(4..8) == Some(b"ftyp") && brands.iter().any(|brand| bytes[8..].starts_with(brand))
+    };
+    let foreign = if is_brand(&[b"hei", b"hev", b"mif1", b"msf1"]) {
+        "HEIC"
+    } else if bytes.starts_with(b"\0\0\0\x0cJXL \r\n\x87\n") || bytes.starts_with(b"\xff\x0a") {
+        "JPEG XL"
+    } else if bytes.starts_with(b"\0\0\0\x0cjP  \r\n\x87\n") {
+        "JPEG 2000"
+    } else if bytes.starts_with(b"8BPS") {
+        "Photoshop"
+    } else if bytes.starts_with(b"%PDF") {
+        "PDF"
+    } else {
+        return Fault::Unknown("it begins like no format that is known".into());
+    };
+    Fault::Unknown(format!("it is of the format {foreign}, which is not read"))
 }
 
 fn decode_jpeg(bytes: &[u8]) -> Result<(DynamicImage, Vec<Dropped>), Fault> {

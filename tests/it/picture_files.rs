@@ -129,6 +129,27 @@ fn sixteen_bits_become_eight_and_it_is_said() {
     assert!(dropped[0].to_string().contains("16 bits a channel"));
 }
 
+/// The formats of phones and of other programs, by their first bytes.
+#[test]
+fn foreign_pictures_are_called_by_their_format() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let heads: [(&[u8], &str); 7] = [
+        (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "the format HEIC"),
+        (b"\0\0\0\x18ftypmif1\0\0\0\0mif1heic", "the format HEIC"),
+        (b"\xff\x0a\xfa\x7f", "the format JPEG XL"),
+        (b"\0\0\0\x0cjP  \r\n\x87\n\0\0", "the format JPEG 2000"),
+        (b"8BPS\0\x01\0\0", "the format Photoshop"),
+        (b"", "the file is empty\nhint: the file is damaged"),
+        (b"\0\0\0\x18ftyp", "no format that is known"),
+    ];
+    for (head, word) in heads {
+        let path = folder.path().join("photo.png");
+        std::fs::write(&path, head).expect("a file");
+        let error = read(&path).0.expect_err("no picture").to_string();
+        assert!(error.contains(word), "{error}");
+    }
+}
+
 #[test]
 fn pictures_without_pixels_and_foreign_formats_are_refused_by_name() {
     let place = tempfile::tempdir().expect("a folder");
