@@ -18,6 +18,7 @@ mod values;
 use macerator::Simd;
 use rayon::prelude::*;
 
+use super::aligned::Lined;
 use super::memory::working;
 use super::simd::{Floats, Unwritten, copy, load, splat, store};
 #[cfg(test)]
@@ -44,6 +45,9 @@ const LINE: usize = 16;
 
 /// Vectors of a tile.
 const VECTORS: usize = 2;
+
+/// Values of rows that are multiplied at once, at most: eight of the widest vectors.
+const MOST: usize = 8 * VECTORS * 64;
 
 /// Columns of a tile.
 #[inline(always)]
@@ -273,87 +277,121 @@ pub(super) fn compute<S: Simd>(
     for first in (0..rows.depth).step_by(DEPTH) {
         let part = first..rows.depth.min(first + DEPTH);
         factor.gather::<S>(part.clone(), width, columns);
-        let is_last = part.end == rows.depth;
+        let (is_first, is_last) = (first == 0, part.end == rows.depth);
         let (rows, stride) = rows.part(task.rows.clone(), part.clone(), room);
         for (tile, sums) in all_sums.chunks_exact_mut(count * width).enumerate() {
             let columns = &columns[tile * DEPTH * width..][..part.len() * width];
-            match first {
-                0 => all::<S, false>(columns, rows, stride, sums),
-                _ => all::<S, true>(columns, rows, stride, sums),
-            }
-            if !is_last {
-                continue;
-            }
-            // While they are near.
-            let kept = width.min(task.columns.len() - tile * width);
-            // By index: adaptors of iterators are not always inlined, and then calls for every row.
-            for index in 0..count {
-                let sums = &sums[index * width..][..kept];
-                factor.put::<S>(
-                    task.rows.start + index,
-                    task.columns.start + tile * width,
-                    sums,
-                );
-            }
+            let last = Last {
+                factor,
+                row: task.rows.start,
+                column: task.columns.start + tile * width,
+                kept: width.min(task.columns.len() - tile * width),
+            };
+            let pass = Pass {
+                columns,
+                rows,
+                stride,
+                is_first,
+                last: is_last.then_some(last),
+            };
+            pass.all::<S>(sums);
         }
     }
 }
 
-/// [`pass`] for all rows: sixteen registers hold six rows of two vectors of sums, or four where six would be fewer; thirty-two hold eight.
-#[inline(always)]
-fn all<S: Simd, const ON: bool>(columns: &[f32], rows: &[f32], stride: usize, sums: &mut [f32]) {
-    let width = tile_width::<S>();
-    let count = sums.len() / width;
-    if S::lanes32() != 8 && count > 4 {
-        return pass::<S, 8, ON>(columns, rows, stride, sums);
-    }
-    let sixes = if S::lanes32() == 8 { count / 6 * 6 } else { 0 };
-    let (six, four) = sums.split_at_mut(sixes * width);
-    pass::<S, 6, ON>(columns, rows, stride, six);
-    pass::<S, 4, ON>(
-        columns,
-        &rows[(sixes * stride).min(rows.len())..],
-        stride,
-        four,
-    );
+/// Where the sums of a tile go that are whole.
+struct Last<'a, F> {
+    factor: &'a F,
+    /// Of the tile.
+    row: usize,
+    column: usize,
+    /// Columns that are there.
+    kept: usize,
 }
 
-/// `sums = rows · columns`, `[rows, width]`, for a tile of columns, `[depth, width]`, added to the sums so far if it goes `ON`; a row
-/// begins `stride` after the one before.
-#[inline(always)]
-fn pass<S: Simd, const R: usize, const ON: bool>(
-    columns: &[f32],
-    rows: &[f32],
-    stride: usize,
-    sums: &mut [f32],
-) {
-    let width = tile_width::<S>();
-    let (depth, all) = (columns.len() / width, sums.len() / width);
-    if all == 0 {
-        return;
+impl<F: Factor> Last<'_, F> {
+    /// Puts the sums of a row.
+    #[inline(always)]
+    fn put<S: Simd>(&self, row: usize, sums: &[f32]) {
+        let (row, width) = (self.row + row, tile_width::<S>());
+        // A whole tile is as wide as the compiler knows.
+        if self.kept == width {
+            self.factor.put::<S>(row, self.column, &sums[..width]);
+        } else {
+            self.factor.put::<S>(row, self.column, &sums[..self.kept]);
+        }
     }
-    assert!(rows.len() >= (all - 1) * stride + depth);
-    for first in (0..all).step_by(R) {
-        let count = R.min(all - first);
-        // Rows after the last repeat it; nobody keeps them.
-        let row = |r: usize| first + r.min(count - 1);
-        // SAFETY: the last row's `depth` values are there, asserted above; `columns` and `sums` are whole rows of vectors.
-        unsafe {
-            let starts: [*const f32; R] =
-                std::array::from_fn(|r| rows.as_ptr().add(row(r) * stride));
-            let tile = multiplied::<S, R>(depth, columns.as_ptr(), starts);
-            for r in 0..count {
-                for n in 0..VECTORS {
-                    let at = sums
-                        .as_mut_ptr()
-                        .add((first + r) * width + n * S::lanes32());
-                    // Added as a whole: short sums round less than one long one.
-                    let sum = if ON {
-                        load::<S>(at) + tile[r][n]
-                    } else {
-                        tile[r][n]
-                    };
-                    store(at, sum);
+}
+
+/// All rows of a task over a tile of columns, for a part of the depth.
+struct Pass<'a, F> {
+    /// `[depth, width]`
+    columns: &'a [f32],
+    /// Each begins `stride` after the one before.
+    rows: &'a [f32],
+    stride: usize,
+    /// Whether there are no sums yet that it goes on from.
+    is_first: bool,
+    /// Where the sums go, if these products are the last ones.
+    last: Option<Last<'a, F>>,
+}
+
+impl<F: Factor> Pass<'_, F> {
+    /// Sixteen registers hold six rows of two vectors of sums, or four where six would be fewer; thirty-two hold eight.
+    #[inline(always)]
+    fn all<S: Simd>(&self, sums: &mut [f32]) {
+        let count = sums.len() / tile_width::<S>();
+        if S::lanes32() != 8 && count > 4 {
+            return self.some::<S, 8>(0..count, sums);
+        }
+        let sixes = if S::lanes32() == 8 { count / 6 * 6 } else { 0 };
+        self.some::<S, 6>(0..sixes, sums);
+        self.some::<S, 4>(sixes..count, sums);
+    }
+
+    /// `sums = rows · columns`, `[rows, width]`, for some of the rows.
+    #[inline(always)]
+    fn some<S: Simd, const R: usize>(&self, some: Range<usize>, sums: &mut [f32]) {
+        if some.is_empty() {
+            return;
+        }
+        let width = tile_width::<S>();
+        let depth = self.columns.len() / width;
+        assert!(self.rows.len() >= (some.end - 1) * self.stride + depth);
+        assert!(sums.len() >= some.end * width);
+        let mut whole = Lined([const { MaybeUninit::<f32>::uninit() }; MOST]);
+        for first in some.clone().step_by(R) {
+            let count = R.min(some.end - first);
+            // Rows after the last repeat it; nobody keeps them.
+            let row = |r: usize| first + r.min(count - 1);
+            // SAFETY: the last row's `depth` values are there, asserted above; `columns` and `sums` are whole rows of vectors.
+            unsafe {
+                let starts: [*const f32; R] =
+                    std::array::from_fn(|r| self.rows.as_ptr().add(row(r) * self.stride));
+                let tile = multiplied::<S, R>(depth, self.columns.as_ptr(), starts);
+                let before = sums.as_mut_ptr().add(first * width);
+                let to = match self.last {
+                    Some(_) => whole.0.as_mut_ptr().cast(),
+                    None => before,
+                };
+                for r in 0..count {
+                    for n in 0..VECTORS {
+                        let at = r * width + n * S::lanes32();
+                        // Added as a whole: short sums round less than one long one.
+                        let sum = if self.is_first {
+                            tile[r][n]
+                        } else {
+                            load::<S>(before.add(at)) + tile[r][n]
+                        };
+                        store(to.add(at), sum);
+                    }
+                }
+                // At once: they are written while the next ones are summed.
+                if let Some(last) = &self.last {
+                    for r in 0..count {
+                        let sums = whole.0[r * width..][..width].assume_init_ref();
+                        last.put::<S>(first + r, sums);
+                    }
                 }
             }
         }

@@ -77,7 +77,8 @@ impl<'a> Values<'a> {
                 let (low, start) = weight.low(start);
                 prefetch(low, start, count);
             }
-            Self::F32(_) | Self::Panelled(_) => {}
+            Self::F32(values) => prefetch(values, start, count),
+            Self::Panelled(_) => {}
         }
     }
 
