@@ -13,57 +13,11 @@ use std::ops::Range;
 use macerator::Simd;
 
 use super::executed::{Operands, count};
+pub(crate) use super::geometry::Geometry;
+use super::geometry::{Run, Tap, runs};
 use super::maps::{Kept, Sink, read, read_every};
-use super::product::{DEPTH, Factor, Rows, Scratch, Task, Values, compute, lay, run, tasks};
-
-/// Sizes of a convolution; pairs are height and width.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Geometry {
-    pub(crate) rows: usize,
-    /// Of input and output.
-    pub(crate) channels: [usize; 2],
-    pub(crate) input: [usize; 2],
-    pub(crate) output: [usize; 2],
-    pub(crate) kernel: [usize; 2],
-    pub(crate) stride: [usize; 2],
-    /// Above and on the left.
-    pub(crate) padding: [usize; 2],
-}
-
-impl Geometry {
-    /// Products of one value of the output.
-    pub(super) fn depth(&self) -> usize {
-        self.channels[0] * self.kernel[0] * self.kernel[1]
-    }
-
-    pub(super) fn positions(&self) -> usize {
-        self.output[0] * self.output[1]
-    }
-
-    /// Multiply-accumulates of the plain sums, those with the padding among them.
-    pub(super) fn macs(&self) -> usize {
-        self.rows * self.positions() * self.channels[1] * self.depth()
-    }
-
-    /// Whether it is one line, of which every position meets itself alone.
-    fn is_line(&self) -> bool {
-        let one = [1, 1];
-        self.kernel == one && self.stride == one && self.output == self.input && self.input[0] == 1
-    }
-
-    /// As one long line where every position meets itself alone.
-    pub(super) fn in_line(self) -> Self {
-        if self.kernel != [1, 1] || self.stride != [1, 1] || self.output != self.input {
-            return self;
-        }
-        let line = [1, self.positions()];
-        Self {
-            input: line,
-            output: line,
-            ..self
-        }
-    }
-}
+use super::product::{COLUMNS, Factor, Rows, Scratch, Task, Values, compute, lay, run, tasks};
+use super::simd::{splat, store};
 
 /// A convolution of maps.
 #[derive(Debug, Clone, Copy)]
@@ -130,57 +84,58 @@ fn convolve_task<'a, S: Simd>(job: &Job<'a>, task: &Task, scratch: &mut Scratch)
         values: job.layer.weight,
         depth: job.layer.geometry.depth(),
     };
-    compute::<S>(task, rows, &Maps { job, task }, scratch);
+    compute::<S>(task, rows, &Maps::new(job, task), scratch);
 }
 
 /// The input's values that a task's positions meet.
 struct Maps<'a> {
     job: &'a Job<'a>,
     task: &'a Task,
+    taps: Vec<Tap>,
+    runs: Vec<Run>,
+}
+
+impl<'a> Maps<'a> {
+    fn new(job: &'a Job<'a>, task: &'a Task) -> Self {
+        let geometry = &job.layer.geometry;
+        let area = geometry.kernel[0] * geometry.kernel[1];
+        let first = task.item * geometry.positions();
+        let columns = first + task.columns.start..first + task.columns.end;
+        Self {
+            job,
+            task,
+            taps: (0..area).map(|place| Tap::new(geometry, place)).collect(),
+            runs: runs(geometry, &columns),
+        }
+    }
 }
 
 impl Factor for Maps<'_> {
     #[inline(always)]
     fn gather<S: Simd>(&self, part: Range<usize>, width: usize, columns: &mut [f32]) {
-        let (geometry, task) = (&self.job.layer.geometry, self.task);
-        let [height, across] = geometry.input;
-        let area = geometry.kernel[0] * geometry.kernel[1];
-        let count = task.columns.len();
-        let (top, left) = (
-            task.columns.start / geometry.output[1],
-            task.columns.start % geometry.output[1],
-        );
-        if let Some(values) = geometry
-            .is_line()
-            .then(|| self.job.layer.input.in_f32())
-            .flatten()
-        {
-            for (slot, channel) in part.enumerate() {
-                let map = (task.item * geometry.channels[0] + channel) * across;
-                lay::<S>(
-                    &values[map + task.columns.start..][..count],
-                    slot,
-                    width,
-                    columns,
-                );
-            }
-            return;
-        }
-        for (slot, index) in part.enumerate() {
-            let (channel, place) = (index / area, index % area);
-            let map = (task.item * geometry.channels[0] + channel) * height * across;
-            let tap = Tap::new(geometry, place);
-            let (mut y, mut x, mut at) = (top, left, 0);
-            while at < count {
-                let room = (width - at % width).min(count - at);
-                let some = room.min(geometry.output[1] - x);
-                let start = (at / width * DEPTH + slot) * width + at % width;
-                let target = &mut columns[start..start + some];
-                tap.fetch::<S>(&self.job.layer, map, [y, x], target);
-                (at, x) = (at + some, x + some);
-                if x == geometry.output[1] {
-                    (y, x) = (y + 1, 0);
+        let layer = &self.job.layer;
+        let (geometry, some) = (&layer.geometry, self.task.columns.clone());
+        let size = geometry.input[0] * geometry.input[1];
+        let first = self.task.item * geometry.channels[0] * size;
+        let in_line = geometry.is_line().then(|| layer.input.in_f32()).flatten();
+        let mut line = [0.0; COLUMNS];
+        let line = &mut line[..some.len()];
+        let area = self.taps.len();
+        let (mut channel, mut place) = (part.start / area, part.start % area);
+        for slot in 0..part.len() {
+            let map = first + channel * size;
+            if let Some(values) = in_line {
+                lay::<S>(&values[map..][some.clone()], slot, width, columns);
+            } else {
+                for run in &self.runs {
+                    let target = &mut line[run.columns.clone()];
+                    fetch::<S>(layer, &self.taps[place], map, run.place, target);
                 }
+                lay::<S>(line, slot, width, columns);
+            }
+            place += 1;
+            if place == area {
+                (channel, place) = (channel + 1, 0);
             }
         }
     }
@@ -192,6 +147,47 @@ impl Factor for Maps<'_> {
         let map = (self.task.item * geometry.channels[1] + channel) * geometry.positions();
         // SAFETY: no other task has these positions of the channel's map.
         unsafe { output.put::<S>(map + first, sums, layer.bias[channel]) };
+    }
+}
+
+/// What a place of the kernel meets at the positions of one output line from `x` on, of the map that begins at `map`; nothing is zero.
+#[inline(always)]
+fn fetch<S: Simd>(
+    layer: &Convolution<'_>,
+    tap: &Tap,
+    map: usize,
+    place: [usize; 2],
+    target: &mut [f32],
+) {
+    let (met, first) = tap.met(&layer.geometry, place, target.len());
+    clear::<S>(target, &met);
+    if !met.is_empty() {
+        let step = layer.geometry.stride[1];
+        read_every::<S>(&layer.input, map + first, step, &mut target[met]);
+    }
+}
+
+/// Zeros before and after what is `met`, and maybe in it.
+#[inline(always)]
+fn clear<S: Simd>(values: &mut [f32], met: &Range<usize>) {
+    let (count, lanes) = (values.len(), S::lanes32());
+    let after = count - met.end;
+    if met.start.max(after) > lanes.min(count) {
+        values[..met.start].fill(0.0);
+        values[met.end..].fill(0.0);
+        return;
+    }
+    if count < lanes {
+        return values.fill(0.0);
+    }
+    // A vector, which is no call.
+    if met.start > 0 {
+        // SAFETY: there is room for a vector.
+        unsafe { store(values.as_mut_ptr(), splat::<S>(0.0)) };
+    }
+    if after > 0 {
+        // SAFETY: as above.
+        unsafe { store(values.as_mut_ptr().add(count - lanes), splat::<S>(0.0)) };
     }
 }
 
@@ -219,69 +215,6 @@ pub(super) fn reach<S: Simd>(
     read::<S>(maps, line + start, &mut values[before..before + count]);
     values[before + count..].fill(0.0);
     before..before + count
-}
-
-/// One place of the kernel.
-pub(super) struct Tap {
-    /// From the top and from the left of the kernel.
-    place: [usize; 2],
-    /// The output's columns at which it meets a value of the input; at the others it meets the padding.
-    inside: Range<usize>,
-}
-
-impl Tap {
-    #[inline(always)]
-    pub(super) fn new(geometry: &Geometry, place: usize) -> Self {
-        let place = [place / geometry.kernel[1], place % geometry.kernel[1]];
-        let (step, left) = (geometry.stride[1], geometry.padding[1]);
-        let reached = |values: usize| (values + left).saturating_sub(place[1]).div_ceil(step);
-        let end = reached(geometry.input[1]).min(geometry.output[1]);
-        Self {
-            place,
-            inside: reached(0).min(end)..end,
-        }
-    }
-
-    /// Which of `count` positions of an output line from `x` on meet a value of the map, and which of the map's values the first of them meets.
-    #[inline(always)]
-    pub(super) fn met(
-        &self,
-        geometry: &Geometry,
-        [y, x]: [usize; 2],
-        count: usize,
-    ) -> (Range<usize>, usize) {
-        let [height, across] = geometry.input;
-        let line = (y * geometry.stride[0] + self.place[0]).checked_sub(geometry.padding[0]);
-        let Some(line) = line.filter(|line| *line < height) else {
-            return (0..0, 0);
-        };
-        let inside = |end: usize| end.clamp(x, x + count) - x;
-        let (start, end) = (inside(self.inside.start), inside(self.inside.end));
-        if start == end {
-            return (0..0, 0);
-        }
-        let first = (x + start) * geometry.stride[1] + self.place[1] - geometry.padding[1];
-        (start..end, line * across + first)
-    }
-
-    /// What it meets at the positions of one output line from `x` on, of the map that begins at `map`; nothing is zero.
-    #[inline(always)]
-    fn fetch<S: Simd>(
-        &self,
-        layer: &Convolution<'_>,
-        map: usize,
-        place: [usize; 2],
-        target: &mut [f32],
-    ) {
-        let geometry = &layer.geometry;
-        let (met, first) = self.met(geometry, place, target.len());
-        target[..met.start].fill(0.0);
-        target[met.end..].fill(0.0);
-        if !met.is_empty() {
-            let step = geometry.stride[1];
-            read_every::<S>(&layer.input, map + first, step, &mut target[met]);
-        }
-    }
 }
 
 #[cfg(test)]

@@ -14,8 +14,9 @@ use macerator::Simd;
 use rayon::prelude::*;
 
 use super::caches::caches;
-use super::convolution::{Convolution, Geometry, Job, Tap};
+use super::convolution::{Convolution, Geometry, Job};
 use super::executed::{Operands, count};
+use super::geometry::{Run, Tap, runs};
 use super::maps::Kept;
 use super::memory::working;
 use super::pairs::{Instruction, PANEL, Panels, Put, Rows, Work, multiply, run, size};
@@ -203,34 +204,6 @@ impl Put for Sums<'_> {
             (at, sums) = (at + some.len(), rest);
         }
     }
-}
-
-/// Positions of one line of an item's output.
-struct Run {
-    item: usize,
-    place: [usize; 2],
-    /// Of the columns.
-    columns: Range<usize>,
-}
-
-/// The runs of `columns`.
-fn runs(geometry: &Geometry, columns: &Range<usize>) -> Vec<Run> {
-    let (positions, width) = (geometry.positions(), geometry.output[1]);
-    let mut runs = Vec::new();
-    let mut at = columns.start;
-    while at < columns.end {
-        let (item, position) = (at / positions, at % positions);
-        let place = [position / width, position % width];
-        let some = (width - place[1]).min(columns.end - at);
-        let start = at - columns.start;
-        runs.push(Run {
-            item,
-            place,
-            columns: start..start + some,
-        });
-        at += some;
-    }
-    runs
 }
 
 /// What the positions `columns` meet, in panels: `[columns / PANEL, depth / 2, PANEL, 2]`.

@@ -169,9 +169,14 @@ pub(super) fn read_every<S: Simd>(values: &Values<'_>, start: usize, step: usize
     let end = start + (to.len() - 1) * step + 1;
     match values {
         #[cfg(target_arch = "x86_64")]
-        Values::F32(values) if step == 2 && S::lanes32() == 16 => {
+        Values::F32(values) if step == 2 && S::lanes32() == 16 && to.len() >= 16 => {
             // SAFETY: vectors of sixteen are AVX-512's.
             unsafe { second(&values[start..end], to) };
+        }
+        #[cfg(target_arch = "x86_64")]
+        Values::F32(values) if step == 2 && S::lanes32() == 8 && to.len() >= 8 => {
+            // SAFETY: vectors of eight are AVX2's.
+            unsafe { second_by_eight(&values[start..end], to) };
         }
         Values::F32(values) => every(&values[start..end], step, to, |value| value),
         Values::Bf16(values) => every(&values[start..end], step, to, widened),
@@ -182,30 +187,55 @@ pub(super) fn read_every<S: Simd>(values: &Values<'_>, start: usize, step: usize
     }
 }
 
-/// Every second value, as compilers do not find it.
+/// Every second value, as compilers do not find it; at least sixteen of them.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f")]
 #[inline]
 fn second(from: &[f32], to: &mut [f32]) {
     use std::arch::x86_64::{
-        _mm512_loadu_ps, _mm512_maskz_loadu_ps, _mm512_permutex2var_ps, _mm512_set_epi32,
-        _mm512_storeu_ps,
+        _mm512_loadu_ps, _mm512_permutex2var_ps, _mm512_set_epi32, _mm512_storeu_ps,
     };
-    let even = _mm512_set_epi32(30, 28, 26, 24, 22, 20, 18, 16, 14, 12, 10, 8, 6, 4, 2, 0);
-    let whole = to.len() / 16;
-    for i in 0..whole {
-        // The last value of two vectors may be after the end, and is nobody's.
-        let (from, to) = (&from[32 * i..][..31], &mut to[16 * i..][..16]);
+    let even = _mm512_set_epi32(31, 29, 27, 25, 23, 21, 19, 17, 14, 12, 10, 8, 6, 4, 2, 0);
+    for start in starts(to.len(), 16) {
+        // The last of two vectors' values may be after the end: the second begins with the first one's last.
+        let (from, to) = (&from[2 * start..][..31], &mut to[start..][..16]);
         // SAFETY: there are as many of them, and there is room for a vector.
         unsafe {
             let a = _mm512_loadu_ps(from.as_ptr());
-            let b = _mm512_maskz_loadu_ps(0x7fff, from.as_ptr().add(16));
+            let b = _mm512_loadu_ps(from.as_ptr().add(15));
             _mm512_storeu_ps(to.as_mut_ptr(), _mm512_permutex2var_ps(a, even, b));
         }
     }
-    for i in 16 * whole..to.len() {
-        to[i] = from[2 * i];
+}
+
+/// [`second`] for at least eight values.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2")]
+#[inline]
+fn second_by_eight(from: &[f32], to: &mut [f32]) {
+    use std::arch::x86_64::{
+        _mm256_castpd_ps, _mm256_castps_pd, _mm256_loadu_ps, _mm256_permute4x64_pd,
+        _mm256_shuffle_ps, _mm256_storeu_ps,
+    };
+    for start in starts(to.len(), 8) {
+        let (from, to) = (&from[2 * start..][..15], &mut to[start..][..8]);
+        // SAFETY: as in [`second`].
+        unsafe {
+            let a = _mm256_loadu_ps(from.as_ptr());
+            let b = _mm256_loadu_ps(from.as_ptr().add(7));
+            // The first, third, ninth and eleventh; the others in the upper half.
+            let both = _mm256_castps_pd(_mm256_shuffle_ps::<0b11_01_10_00>(a, b));
+            let both = _mm256_permute4x64_pd::<0b11_01_10_00>(both);
+            _mm256_storeu_ps(to.as_mut_ptr(), _mm256_castpd_ps(both));
+        }
     }
+}
+
+/// Where vectors of `lanes` begin that cover `count` values, at least one; the last may overlap the one before.
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+fn starts(count: usize, lanes: usize) -> impl Iterator<Item = usize> {
+    (0..count.div_ceil(lanes)).map(move |i| (i * lanes).min(count - lanes))
 }
 
 #[inline(always)]

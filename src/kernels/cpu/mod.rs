@@ -16,6 +16,7 @@ pub(crate) mod eight;
 pub(crate) mod executed;
 pub(crate) mod few;
 pub(crate) mod gate;
+mod geometry;
 pub(crate) mod half;
 pub(crate) mod join;
 pub(crate) mod linear;

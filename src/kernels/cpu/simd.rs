@@ -159,8 +159,16 @@ pub(super) fn copy<S: Simd>(from: &[f32], to: &mut [f32]) {
         // SAFETY: a vector from `i` ends within `whole`, and both slices are as long, asserted above.
         unsafe { store(to.as_mut_ptr().add(i), load::<S>(from.as_ptr().add(i))) };
     }
-    if whole < count {
-        to[whole..].copy_from_slice(&from[whole..]);
+    if whole == count {
+        return;
+    }
+    if count < lanes {
+        return to.copy_from_slice(from);
+    }
+    // SAFETY: the last vector of both, which overlaps the one before.
+    unsafe {
+        let at = count - lanes;
+        store(to.as_mut_ptr().add(at), load::<S>(from.as_ptr().add(at)));
     }
 }
 
