@@ -11,19 +11,23 @@
     reason = "the inner loops are whole only where they are inlined, index registers, and read packed panels through pointers whose lengths are asserted once a block"
 )]
 
+mod packed;
 pub(crate) mod pairs;
 mod stream;
 mod tiles;
 
-use std::mem::MaybeUninit;
+use std::{cell::RefCell, mem::MaybeUninit, ops::Range};
 
 use rayon::prelude::*;
 
+use super::caches::caches;
 use super::executed::{Operands, count};
-use super::memory::Pooled;
+use super::memory::{Pooled, working};
+use super::product::Output;
 use super::simd::{Unwritten, lanes, written};
 use macerator::Simd;
-use stream::{PANEL, Panels, Scratch, stream};
+use packed::{Packed, turn};
+use stream::{Panels, Scratch, key_block, panel, stream};
 
 /// Vectors of queries in a block, at most: with a panel's eight rows enough sums to hide an addition's latency. The compiler does not
 /// unroll three, and keeps the sums in memory then.
@@ -43,60 +47,6 @@ impl<'a, T> Heads<'a, T> {
         let [rows, heads, tokens] = self.strides;
         let start = self.offset + row * rows + head * heads + token * tokens;
         &self.values[start..start + self.dims[3]]
-    }
-}
-
-/// Keys or values of every head in panels that the inner loops read from front to back.
-struct Packed {
-    values: Pooled<f32>,
-    head: usize,
-}
-
-impl Packed {
-    /// So many `panels` of every head, each of `size` values by a `pack` that is told row, head and panel: one head alone is divided among
-    /// threads as well.
-    fn new(
-        heads: Heads<'_>,
-        [panels, size]: [usize; 2],
-        pack: impl Fn([usize; 3], &mut [f32]) + Sync,
-    ) -> Self {
-        let [rows, count, ..] = heads.dims;
-        let values = filled(rows * count * panels, size, 0.0, |i, part| {
-            let head = i / panels;
-            pack([head / count, head % count, i % panels], part);
-        });
-        Self {
-            values,
-            head: panels * size,
-        }
-    }
-
-    /// `[tokens / PANEL, width, PANEL]`; tokens after the last repeat it, and nobody looks at their scores.
-    fn keys(heads: Heads<'_>) -> Self {
-        let [_, _, tokens, width] = heads.dims;
-        let panels = [tokens.div_ceil(PANEL), PANEL * width];
-        Self::new(heads, panels, |[row, head, panel], part| {
-            let token = |i: usize| (panel * PANEL + i).min(tokens - 1);
-            let tokens = std::array::from_fn(|i| heads.token(row, head, token(i)));
-            turn::<PANEL>(tokens, 1.0, part, PANEL);
-        })
-    }
-
-    /// `[width / PANEL, tokens, PANEL]`, zeros after the last feature.
-    fn values(heads: Heads<'_>) -> Self {
-        let [_, _, tokens, width] = heads.dims;
-        let panels = [width.div_ceil(PANEL), PANEL * tokens];
-        Self::new(heads, panels, |[row, head, panel], part| {
-            let some = panel * PANEL..width.min((panel + 1) * PANEL);
-            for (token, part) in part.chunks_exact_mut(PANEL).enumerate() {
-                let features = &heads.token(row, head, token)[some.clone()];
-                part[..some.len()].copy_from_slice(features);
-            }
-        })
-    }
-
-    fn head(&self, index: usize) -> &[f32] {
-        &self.values.values()[index * self.head..][..self.head]
     }
 }
 
@@ -127,47 +77,103 @@ struct Job<'a> {
     tokens: usize,
     /// Vectors of queries a block.
     vectors: usize,
+    /// `[rows, queries, heads, width]`
+    output: Output,
+}
+
+/// Queries of some heads.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Task {
+    row: usize,
+    heads: Range<usize>,
+    queries: Range<usize>,
+}
+
+thread_local! {
+    static SCRATCH: RefCell<Scratch> = RefCell::default();
+}
+
+/// Frees this thread's working memory.
+pub(super) fn give_back() {
+    SCRATCH.take();
 }
 
 /// `softmax(q kᵀ / √width) v` as `[rows, queries, heads, width]`.
 pub(crate) fn attention(query: Heads<'_>, key: Heads<'_>, value: Heads<'_>) -> Vec<f32> {
-    attention_by([query, key, value], lanes(), attend_block)
+    attention_by([query, key, value], lanes(), attend)
 }
 
 /// [`attention`] by an `attend` for vectors of `lanes`.
 fn attention_by(
     [query, key, value]: [Heads<'_>; 3],
     lanes: usize,
-    attend: impl Fn(&Job<'_>, usize, usize, &mut Unwritten, &mut Scratch) + Sync,
+    attend: impl Fn(&Job<'_>, &Task, &mut Scratch) + Sync,
 ) -> Vec<f32> {
     let [rows, heads, queries, width] = query.dims;
     if query.dims.contains(&0) {
         return Vec::new();
     }
-    let block = block_vectors(queries, lanes) * lanes;
+    let vectors = block_vectors(queries, lanes);
     count(
         Operands::F32,
         2 * rows * heads * queries * key.dims[2] * width,
     );
-    let job = Job {
-        query,
-        keys: Packed::keys(key),
-        values: Packed::values(value),
-        tokens: key.dims[2],
-        vectors: block / lanes,
-    };
-    let token = heads * width;
+    let panel = panel(lanes);
+    let (keys, values) = (Packed::keys(key, panel), Packed::values(value, panel));
     let write = |output: &mut Unwritten| {
-        let rows = output.par_chunks_mut(queries * token).enumerate();
-        rows.for_each(|(row, output)| {
-            let blocks = output.par_chunks_mut(block * token).enumerate();
-            blocks.for_each_init(Scratch::default, |scratch, (index, output)| {
-                attend(&job, row, index * block, output, scratch);
-            });
-        });
+        let job = Job {
+            query,
+            keys,
+            values,
+            tokens: key.dims[2],
+            vectors,
+            output: Output::new(output),
+        };
+        let tasks = tasks(query.dims, key.dims[2], vectors * lanes, panel);
+        let tasks = tasks.par_iter().with_max_len(1);
+        tasks.for_each(|task| working(&SCRATCH, |scratch| attend(&job, task, scratch)));
     };
-    // SAFETY: the blocks are all of it, and every head of a block is written.
-    unsafe { written(rows * queries * token, write) }
+    // SAFETY: the tasks are all of it, and write every value of theirs.
+    unsafe { written(rows * queries * heads * width, write) }
+}
+
+/// Divides the queries of every head by some blocks of so many: those that meet a block of keys one after the other stay in the second-level
+/// cache with it, and there are some tasks for every thread. Where keys and values of all heads stay there, a task has one block of all heads,
+/// whose outputs lie side by side.
+fn tasks(
+    [rows, heads, queries, width]: [usize; 4],
+    tokens: usize,
+    block: usize,
+    panel: usize,
+) -> Vec<Task> {
+    /// Tasks for every thread, at least.
+    const TASKS: usize = 4;
+    /// More do not save much.
+    const MOST: usize = 8;
+    let second = caches().second;
+    let token = size_of::<f32>() * (width + width.next_multiple_of(panel));
+    let near = heads * tokens * token <= second / 2;
+    let room = (second / 4 * 3).saturating_sub(token * key_block(panel));
+    let blocks = rows * heads * queries.div_ceil(block);
+    let idle = blocks / (TASKS * rayon::current_num_threads());
+    let [some, each] = if near {
+        [heads, 1]
+    } else {
+        [1, (room / (token * block)).min(idle).clamp(1, MOST)]
+    };
+    let mut tasks = Vec::new();
+    for row in 0..rows {
+        for head in (0..heads).step_by(some) {
+            for first in (0..queries).step_by(each * block) {
+                tasks.push(Task {
+                    row,
+                    heads: head..head + some,
+                    queries: first..queries.min(first + each * block),
+                });
+            }
+        }
+    }
+    tasks
 }
 
 /// Vectors a block so that blocks are nearly equal.
@@ -176,50 +182,60 @@ fn block_vectors(queries: usize, lanes: usize) -> usize {
     queries.div_ceil(blocks * lanes)
 }
 
-/// The queries from `first` that `output`, `[queries, heads, width]`, has room for, in every head.
+/// One task.
 #[macerator::with_simd]
 #[allow(clippy::elidable_lifetime_names, reason = "the macro needs it named")]
-fn attend_block<'a, S: Simd>(
-    job: &Job<'a>,
-    row: usize,
-    first: usize,
-    output: &mut Unwritten,
-    scratch: &mut Scratch,
-) {
+fn attend<'a, S: Simd>(job: &Job<'a>, task: &Task, scratch: &mut Scratch) {
     let [_, heads, _, width] = job.query.dims;
     let columns = job.vectors * S::lanes32();
-    scratch.resize(width, columns);
-    let count = output.len() / (heads * width);
-    for head in 0..heads {
-        let place = [row, head, first];
-        if columns.is_multiple_of(TURNED) {
-            gather::<TURNED>(job, place, count, columns, &mut scratch.query);
-        } else {
-            gather::<1>(job, place, count, columns, &mut scratch.query);
+    let padded = width.next_multiple_of(panel(S::lanes32()));
+    let blocks = task.queries.len().div_ceil(columns);
+    scratch.resize(blocks, columns, [width, padded]);
+    for head in task.heads.clone() {
+        for block in 0..blocks {
+            let some = block_of(task, block, columns);
+            let into = &mut scratch.query[block * width * columns..][..width * columns];
+            if columns.is_multiple_of(TURNED) {
+                gather::<TURNED>(job, [task.row, head], some, columns, into);
+            } else {
+                gather::<1>(job, [task.row, head], some, columns, into);
+            }
         }
-        let index = row * heads + head;
+        let index = task.row * heads + head;
         let panels = Panels {
             keys: job.keys.head(index),
             values: job.values.head(index),
             tokens: job.tokens,
             width,
         };
-        // Sixteen registers have room for the sums of four rows by two vectors; thirty-two for those of eight.
         match (job.vectors, S::lanes32()) {
-            (1, _) => stream::<S, 8, 1>(panels, scratch),
-            (_, 8) => stream::<S, 4, 2>(panels, scratch),
-            _ => stream::<S, 8, 2>(panels, scratch),
+            (1, 8) => stream::<S, 6, 1>(panels, blocks, scratch),
+            (_, 8) => stream::<S, 6, 2>(panels, blocks, scratch),
+            (1, _) => stream::<S, 8, 1>(panels, blocks, scratch),
+            _ => stream::<S, 8, 2>(panels, blocks, scratch),
         }
-        scatter(scratch, columns, output, head * width, heads * width, width);
+        for block in 0..blocks {
+            let mixed = &scratch.mixed[block * padded * columns..][..padded * columns];
+            let sums = &scratch.sums[block * columns..][..columns];
+            let some = block_of(task, block, columns);
+            scatter(job, [task.row, head], some, mixed, sums);
+        }
     }
+}
+
+/// The queries of a task's block.
+#[inline(always)]
+fn block_of(task: &Task, block: usize, columns: usize) -> Range<usize> {
+    let first = task.queries.start + block * columns;
+    first..task.queries.end.min(first + columns)
 }
 
 /// Queries as columns, so many `TOGETHER`, in units whose scores are powers of two.
 #[inline(always)]
 fn gather<const TOGETHER: usize>(
     job: &Job<'_>,
-    [row, head, first]: [usize; 3],
-    count: usize,
+    [row, head]: [usize; 2],
+    some: Range<usize>,
     columns: usize,
     into: &mut [f32],
 ) {
@@ -228,9 +244,8 @@ fn gather<const TOGETHER: usize>(
         let mut queries: [&[f32]; TOGETHER] = [&[]; TOGETHER];
         for (i, query) in queries.iter_mut().enumerate() {
             // Columns after the last query repeat it; nobody reads them.
-            *query = job
-                .query
-                .token(row, head, first + (column + i).min(count - 1));
+            let index = (some.start + column + i).min(some.end - 1);
+            *query = job.query.token(row, head, index);
         }
         turn(queries, scale, &mut into[column..], columns);
     }
@@ -239,46 +254,25 @@ fn gather<const TOGETHER: usize>(
 /// Queries turned at a time: as many as the narrowest vectors of a processor have lanes.
 const TURNED: usize = 4;
 
-/// Rows as columns, times `scale`: `to[i · stride + row]` of `rows[row][i]`.
-#[inline(always)]
-fn turn<const N: usize>(rows: [&[f32]; N], scale: f32, to: &mut [f32], stride: usize) {
-    let width = rows[0].len();
-    let whole = width - width % N;
-    for first in (0..whole).step_by(N) {
-        let mut square = [[0.0; N]; N];
-        for row in 0..N {
-            square[row].copy_from_slice(&rows[row][first..first + N]);
-        }
-        for i in 0..N {
-            let line = &mut to[(first + i) * stride..][..N];
-            for row in 0..N {
-                line[row] = square[row][i] * scale;
-            }
-        }
-    }
-    for i in whole..width {
-        for row in 0..N {
-            to[i * stride + row] = rows[row][i] * scale;
-        }
-    }
-}
-
 /// Columns back to tokens, over the sums of their weights.
 #[inline(always)]
 fn scatter(
-    scratch: &Scratch,
-    columns: usize,
-    output: &mut Unwritten,
-    start: usize,
-    token: usize,
-    width: usize,
+    job: &Job<'_>,
+    [row, head]: [usize; 2],
+    some: Range<usize>,
+    mixed: &[f32],
+    sums: &[f32],
 ) {
-    for (column, output) in output.chunks_mut(token).enumerate() {
-        let scale = 1.0 / scratch.sums[column];
-        let output = &mut output[start..start + width];
+    let [_, heads, queries, width] = job.query.dims;
+    let columns = sums.len();
+    for (column, query) in some.enumerate() {
+        let scale = 1.0 / sums[column];
+        let start = ((row * queries + query) * heads + head) * width;
+        // SAFETY: no other task has these queries of the head.
+        let output = unsafe { job.output.part(start, width) };
         // By index: adaptors of iterators are not always inlined, and then calls for every value.
         for i in 0..width {
-            output[i].write(scratch.mixed[column + i * columns] * scale);
+            output[i].write(mixed[column + i * columns] * scale);
         }
     }
 }
@@ -295,7 +289,7 @@ mod tests {
         type Output = Vec<f32>;
 
         fn with_simd<S: Simd>(self) -> Vec<f32> {
-            attention_by(self.0, S::lanes32(), attend_block_impl::<S>)
+            attention_by(self.0, S::lanes32(), attend_impl::<S>)
         }
     }
 
@@ -337,6 +331,32 @@ mod tests {
                     assert!(near, "{arch:?} {queries} {tokens} {width}: {a} {b}");
                 }
             }
+        }
+    }
+
+    #[test]
+    fn tasks_have_all_queries_of_all_heads() {
+        let most = caches().second;
+        for (dims, tokens) in [
+            ([2, 8, 4096, 40], 4096),
+            ([2, 8, 4096, 40], 77),
+            ([1, 1, 1000, 512], 1024),
+            ([1, 2, 5, 4], 3),
+        ] {
+            let [rows, heads, queries, width] = dims;
+            let found = tasks(dims, tokens, 32, 8);
+            let mut met = vec![0; rows * heads * queries];
+            for task in &found {
+                assert!(task.queries.start.is_multiple_of(32));
+                for head in task.heads.clone() {
+                    for query in task.queries.clone() {
+                        met[(task.row * heads + head) * queries + query] += 1;
+                    }
+                }
+                let near = task.heads.len() * tokens * 2 * width * size_of::<f32>();
+                assert!(task.heads.len() == 1 || near <= most / 2);
+            }
+            assert!(met.iter().all(|times| *times == 1), "{dims:?} {tokens}");
         }
     }
 

@@ -1,6 +1,6 @@
 //! Working memory that threads keep from call to call.
 
-use super::{direct, eight, product, winograd};
+use super::{attention, direct, eight, product, winograd};
 
 /// Frees it, of this thread and of those that share its work; whoever needs some has it anew.
 pub(crate) fn give_back() {
@@ -9,6 +9,7 @@ pub(crate) fn give_back() {
 }
 
 fn give_back_own() {
+    attention::give_back();
     direct::give_back();
     eight::give_back();
     product::give_back();
