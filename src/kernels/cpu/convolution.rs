@@ -93,6 +93,8 @@ struct Maps<'a> {
     task: &'a Task,
     taps: Vec<Tap>,
     runs: Vec<Run>,
+    /// What of a map they meet, and maybe some more.
+    met: Range<usize>,
 }
 
 impl<'a> Maps<'a> {
@@ -106,6 +108,7 @@ impl<'a> Maps<'a> {
             task,
             taps: (0..area).map(|place| Tap::new(geometry, place)).collect(),
             runs: runs(geometry, &columns),
+            met: geometry.reached(&task.columns),
         }
     }
 }
@@ -138,6 +141,30 @@ impl Factor for Maps<'_> {
                 (channel, place) = (channel + 1, 0);
             }
         }
+    }
+
+    #[inline(always)]
+    fn ask(&self, place: usize) {
+        let geometry = &self.job.layer.geometry;
+        let area = self.taps.len();
+        // Once for all places of the kernel.
+        if !place.is_multiple_of(area) {
+            return;
+        }
+        let size = geometry.input[0] * geometry.input[1];
+        let map = (self.task.item * geometry.channels[0] + place / area) * size;
+        let met = self.met.clone();
+        self.job
+            .layer
+            .input
+            .prefetch_far(map + met.start, met.len());
+    }
+
+    #[inline(always)]
+    fn expect(&self, channel: usize, first: usize, count: usize) {
+        let geometry = &self.job.layer.geometry;
+        let map = (self.task.item * geometry.channels[1] + channel) * geometry.positions();
+        self.job.output.prefetch(map + first, count);
     }
 
     #[inline(always)]

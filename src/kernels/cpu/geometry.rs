@@ -42,6 +42,21 @@ impl Geometry {
         self.kernel == one && self.stride == one && self.output == self.input && self.input[0] == 1
     }
 
+    /// The part of a map that some positions of the output meet, by whole lines; a line alone by positions.
+    pub(super) fn reached(&self, positions: &Range<usize>) -> Range<usize> {
+        if self.is_line() {
+            return positions.clone();
+        }
+        let ([height, across], width) = (self.input, self.output[1]);
+        let (first, last) = (positions.start / width, positions.end.div_ceil(width));
+        let line = |line: usize| {
+            (line * self.stride[0])
+                .saturating_sub(self.padding[0])
+                .min(height)
+        };
+        line(first) * across..(line(last) + self.kernel[0]).min(height) * across
+    }
+
     /// As one long line where every position meets itself alone.
     pub(super) fn in_line(self) -> Self {
         if self.kernel != [1, 1] || self.stride != [1, 1] || self.output != self.input {

@@ -109,6 +109,20 @@ impl Factor for Weights<'_> {
     }
 
     #[inline(always)]
+    fn ask(&self, place: usize) {
+        let Range { start, end } = self.task.columns;
+        let line = place * self.job.width + start;
+        self.job.weight.prefetch_far(line, end - start);
+    }
+
+    #[inline(always)]
+    fn expect(&self, token: usize, first: usize, count: usize) {
+        self.job
+            .output
+            .prefetch(token * self.job.width + first, count);
+    }
+
+    #[inline(always)]
     fn put<S: Simd>(&self, token: usize, first: usize, sums: &[f32]) {
         let Job {
             width,

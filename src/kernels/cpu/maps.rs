@@ -96,6 +96,15 @@ impl Sink {
         }
     }
 
+    /// Asks for where `count` values from `start` on go.
+    #[inline(always)]
+    pub(super) fn prefetch(&self, start: usize, count: usize) {
+        match self {
+            Self::F32(output) => output.prefetch(start, count),
+            Self::Bf16(output) => output.prefetch(start, count),
+        }
+    }
+
     /// Adds `sums` plus `bias` to what is there from `start` on.
     ///
     /// # Safety

@@ -11,16 +11,21 @@
               asserted once a block; tasks write parts of the output that do not overlap"
 )]
 
-use std::{cell::RefCell, mem::MaybeUninit, ops::Range};
+use std::{
+    cell::{Cell, RefCell},
+    mem::MaybeUninit,
+    ops::Range,
+};
 
+mod pass;
 mod values;
 
 use macerator::Simd;
 use rayon::prelude::*;
 
-use super::aligned::Lined;
 use super::memory::working;
-use super::simd::{Floats, Unwritten, copy, load, splat, store};
+use super::simd::{Unwritten, copy, prefetch};
+use pass::{Ahead, Last, Pass};
 #[cfg(test)]
 pub(super) use values::Samples;
 pub(crate) use values::Values;
@@ -46,8 +51,11 @@ const LINE: usize = 16;
 /// Vectors of a tile.
 const VECTORS: usize = 2;
 
-/// Values of rows that are multiplied at once, at most: eight of the widest vectors.
-const MOST: usize = 8 * VECTORS * 64;
+/// Rows that are multiplied at once, at most.
+const MOST: usize = 8;
+
+/// Columns of a tile of the widest vectors.
+const WIDEST: usize = VECTORS * 64;
 
 /// Columns of a tile.
 #[inline(always)]
@@ -112,6 +120,14 @@ impl<T> Output<T> {
     /// Over values that are there already.
     pub(super) fn over(values: &mut [T]) -> Self {
         Self(values.as_mut_ptr().cast(), values.len())
+    }
+
+    /// Asks for `count` values from `start` on, which are written soon.
+    #[inline(always)]
+    pub(super) fn prefetch(&self, start: usize, count: usize) {
+        for at in (0..count).step_by(LINE) {
+            prefetch(self.0.wrapping_add(start + at).cast());
+        }
     }
 
     /// A part of it.
@@ -243,8 +259,14 @@ pub(super) trait Factor {
     /// Fills the columns for a `part` of the depth, `[tiles, DEPTH, width]`.
     fn gather<S: Simd>(&self, part: Range<usize>, width: usize, columns: &mut [f32]);
 
+    /// Asks for what [`gather`](Self::gather) reads for one place of the depth.
+    fn ask(&self, place: usize);
+
     /// Takes a row's sums of a tile that begins at the column `first`.
     fn put<S: Simd>(&self, row: usize, first: usize, sums: &[f32]);
+
+    /// Asks for where `count` sums of a row go.
+    fn expect(&self, row: usize, first: usize, count: usize);
 }
 
 /// Puts what one place of the depth has into the tiles, as its `slot`.
@@ -278,6 +300,14 @@ pub(super) fn compute<S: Simd>(
         let part = first..rows.depth.min(first + DEPTH);
         factor.gather::<S>(part.clone(), width, columns);
         let (is_first, is_last) = (first == 0, part.end == rows.depth);
+        let ahead = Ahead {
+            factor,
+            rows,
+            some: task.rows.clone(),
+            part: part.end..rows.depth.min(part.end + DEPTH),
+            each: (DEPTH + count).div_ceil(tiles * count.div_ceil(MOST)),
+            next: Cell::new(0),
+        };
         let (rows, stride) = rows.part(task.rows.clone(), part.clone(), room);
         for (tile, sums) in all_sums.chunks_exact_mut(count * width).enumerate() {
             let columns = &columns[tile * DEPTH * width..][..part.len() * width];
@@ -292,141 +322,13 @@ pub(super) fn compute<S: Simd>(
                 rows,
                 stride,
                 is_first,
+                is_new: is_first && tile == 0,
+                ahead: (!is_last).then_some(&ahead),
                 last: is_last.then_some(last),
             };
             pass.all::<S>(sums);
         }
     }
-}
-
-/// Where the sums of a tile go that are whole.
-struct Last<'a, F> {
-    factor: &'a F,
-    /// Of the tile.
-    row: usize,
-    column: usize,
-    /// Columns that are there.
-    kept: usize,
-}
-
-impl<F: Factor> Last<'_, F> {
-    /// Puts the sums of a row.
-    #[inline(always)]
-    fn put<S: Simd>(&self, row: usize, sums: &[f32]) {
-        let (row, width) = (self.row + row, tile_width::<S>());
-        // A whole tile is as wide as the compiler knows.
-        if self.kept == width {
-            self.factor.put::<S>(row, self.column, &sums[..width]);
-        } else {
-            self.factor.put::<S>(row, self.column, &sums[..self.kept]);
-        }
-    }
-}
-
-/// All rows of a task over a tile of columns, for a part of the depth.
-struct Pass<'a, F> {
-    /// `[depth, width]`
-    columns: &'a [f32],
-    /// Each begins `stride` after the one before.
-    rows: &'a [f32],
-    stride: usize,
-    /// Whether there are no sums yet that it goes on from.
-    is_first: bool,
-    /// Where the sums go, if these products are the last ones.
-    last: Option<Last<'a, F>>,
-}
-
-impl<F: Factor> Pass<'_, F> {
-    /// Sixteen registers hold six rows of two vectors of sums, or four where six would be fewer; thirty-two hold eight.
-    #[inline(always)]
-    fn all<S: Simd>(&self, sums: &mut [f32]) {
-        let count = sums.len() / tile_width::<S>();
-        if S::lanes32() != 8 && count > 4 {
-            return self.some::<S, 8>(0..count, sums);
-        }
-        let sixes = if S::lanes32() == 8 { count / 6 * 6 } else { 0 };
-        self.some::<S, 6>(0..sixes, sums);
-        self.some::<S, 4>(sixes..count, sums);
-    }
-
-    /// `sums = rows · columns`, `[rows, width]`, for some of the rows.
-    #[inline(always)]
-    fn some<S: Simd, const R: usize>(&self, some: Range<usize>, sums: &mut [f32]) {
-        if some.is_empty() {
-            return;
-        }
-        let width = tile_width::<S>();
-        let depth = self.columns.len() / width;
-        assert!(self.rows.len() >= (some.end - 1) * self.stride + depth);
-        assert!(sums.len() >= some.end * width);
-        let mut whole = Lined([const { MaybeUninit::<f32>::uninit() }; MOST]);
-        for first in some.clone().step_by(R) {
-            let count = R.min(some.end - first);
-            // Rows after the last repeat it; nobody keeps them.
-            let row = |r: usize| first + r.min(count - 1);
-            // SAFETY: the last row's `depth` values are there, asserted above; `columns` and `sums` are whole rows of vectors.
-            unsafe {
-                let starts: [*const f32; R] =
-                    std::array::from_fn(|r| self.rows.as_ptr().add(row(r) * self.stride));
-                let tile = multiplied::<S, R>(depth, self.columns.as_ptr(), starts);
-                let before = sums.as_mut_ptr().add(first * width);
-                let to = match self.last {
-                    Some(_) => whole.0.as_mut_ptr().cast(),
-                    None => before,
-                };
-                for r in 0..count {
-                    for n in 0..VECTORS {
-                        let at = r * width + n * S::lanes32();
-                        // Added as a whole: short sums round less than one long one.
-                        let sum = if self.is_first {
-                            tile[r][n]
-                        } else {
-                            load::<S>(before.add(at)) + tile[r][n]
-                        };
-                        store(to.add(at), sum);
-                    }
-                }
-                // At once: they are written while the next ones are summed.
-                if let Some(last) = &self.last {
-                    for r in 0..count {
-                        let sums = whole.0[r * width..][..width].assume_init_ref();
-                        last.put::<S>(first + r, sums);
-                    }
-                }
-            }
-        }
-    }
-}
-
-/// `rows · columns`, over `depth` products.
-///
-/// # Safety
-///
-/// `depth` values are readable in each row, and `depth` times `VECTORS` vectors in `columns`.
-#[inline(always)]
-unsafe fn multiplied<S: Simd, const R: usize>(
-    depth: usize,
-    columns: *const f32,
-    rows: [*const f32; R],
-) -> [[Floats<S>; VECTORS]; R] {
-    let lanes = S::lanes32();
-    let mut sums = [[splat::<S>(0.0); VECTORS]; R];
-    for i in 0..depth {
-        // SAFETY: the caller's promise.
-        unsafe {
-            let mut column = [splat::<S>(0.0); VECTORS];
-            for n in 0..VECTORS {
-                column[n] = load(columns.add((i * VECTORS + n) * lanes));
-            }
-            for r in 0..R {
-                let value = splat::<S>(*rows[r].add(i));
-                for n in 0..VECTORS {
-                    sums[r][n] = column[n].mul_add(value, sums[r][n]);
-                }
-            }
-        }
-    }
-    sums
 }
 
 #[cfg(test)]

@@ -112,6 +112,21 @@ impl Factor for Halves<'_> {
     }
 
     #[inline(always)]
+    fn ask(&self, place: usize) {
+        let Range { start, end } = self.task.columns;
+        let line = place * self.job.width + start / 2;
+        for line in [line, line + self.job.width / 2] {
+            self.job.weight.prefetch_far(line, (end - start) / 2);
+        }
+    }
+
+    #[inline(always)]
+    fn expect(&self, token: usize, first: usize, count: usize) {
+        let start = token * (self.job.width / 2) + first / 2;
+        self.job.output.prefetch(start, count / 2);
+    }
+
+    #[inline(always)]
     fn put<S: Simd>(&self, token: usize, first: usize, sums: &[f32]) {
         let Job {
             width,
