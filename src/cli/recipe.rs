@@ -24,7 +24,8 @@ use crate::{
 /// If that cannot be read or followed, or an option changes what is not there.
 pub(super) fn asked(arguments: &args::Generate) -> Result<Recipe, Error> {
     let mut recipe = match &arguments.replay {
-        Some(path) => Recipe::read(path)?,
+        Some(path) if arguments.cache.rules.is_empty() => Recipe::read(path)?,
+        Some(path) => Recipe::read_without_rule(path)?,
         None => Recipe::default(),
     };
     model(&mut recipe, &arguments.model);

@@ -304,6 +304,9 @@ fn what_cannot_be_followed_is_said_at_once() {
     );
     write("alone.json", r#", "mask": {"path": "mask.png"}"#);
     write("weak.json", r#", "strength": 0.5"#);
+    let router =
+        r#", "cache": "l2c:router=gone.safetensors", "router": {"path": "gone.safetensors"}"#;
+    write("router.json", router);
     let weights = format!(r#"{{"version": 1, "model": {{"name": {named:?}, "hash": "0123"}}}}"#);
     fs::write(folder.path().join("model.json"), weights).expect("a file");
     fs::write(folder.path().join("newer.json"), r#"{"version": 9}"#).expect("a file");
@@ -332,6 +335,7 @@ fn what_cannot_be_followed_is_said_at_once() {
             2,
             &["`strength` is given without", "`init_image`"],
         ),
+        ("router.json", 2, &["cannot read the weights", "gone"]),
         ("model.json", 2, &["other weights of", "0123", "--model"]),
         ("nowhere.png", 1, &["cannot read the recipe", "nowhere.png"]),
     ];
@@ -343,6 +347,7 @@ fn what_cannot_be_followed_is_said_at_once() {
     let small = ["--steps", "2", "--size", "64x64", "--output", "x.png"];
     let go_on = [
         ("model.json", ["--model", named]),
+        ("router.json", ["--cache", "none"]),
         ("other.json", ["--init-image", "photo.png"]),
     ];
     for (file, option) in go_on {

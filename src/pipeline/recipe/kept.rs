@@ -31,6 +31,23 @@ impl Recipe {
     ///
     /// A file error if it cannot be read, a request error if it holds no recipe, or none that can be followed.
     pub fn read(path: &Path) -> Result<Self, Error> {
+        Self::read_as(path, |text| text)
+    }
+
+    /// [`read`](Self::read) without the rule, for a run that has another: the router that it names need not be there.
+    #[cfg(feature = "cli")]
+    pub(crate) fn read_without_rule(path: &Path) -> Result<Self, Error> {
+        Self::read_as(path, |text| {
+            let Ok(serde_json::Value::Object(mut said)) = serde_json::from_str(&text) else {
+                return text;
+            };
+            said.remove("cache");
+            said.remove("router");
+            serde_json::Value::Object(said).to_string()
+        })
+    }
+
+    fn read_as(path: &Path, said: impl FnOnce(String) -> String) -> Result<Self, Error> {
         let path = if path.is_dir() {
             &path.join(BESIDE_FRAMES)
         } else {
@@ -41,7 +58,7 @@ impl Recipe {
             path: path.into(),
             source,
         })?;
-        let mut recipe = Self::from_json(&text(&bytes, path)?)?;
+        let mut recipe = Self::from_json(&said(text(&bytes, path)?))?;
         if let Some(folder) = path.parent() {
             recipe.look_in(folder);
         }
