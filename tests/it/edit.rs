@@ -241,3 +241,25 @@ fn what_cannot_be_run_is_refused_before_any_weight_is_read() {
         10
     );
 }
+
+/// What a camera has taken is made in its own size where none is given, and that is said before hours are spent on it.
+#[test]
+fn pictures_far_beyond_the_models_size_are_told() {
+    let config = config("stable-diffusion-v1-5");
+    let notes = |width: usize, height: usize, size: Option<(usize, usize)>| {
+        let edit = Edit::new(Picture::filled(width, height, [9; 3]));
+        let request = Request {
+            size,
+            ..request(edit, 2, CacheRule::none())
+        };
+        request.resolve(&config).unwrap().notes
+    };
+    let told = notes(2003, 1504, None).join("\n");
+    assert!(
+        told.contains("makes 2000x1504") && told.contains("own is 512x512"),
+        "{told}"
+    );
+    for notes in [notes(1024, 1024, None), notes(2003, 1504, Some((512, 384)))] {
+        assert!(notes.is_empty(), "{notes:?}");
+    }
+}

@@ -147,6 +147,7 @@ impl Request {
         if !guidance.is_on() {
             notes.extend(self.idle(model));
         }
+        notes.extend(self.outgrown(model, latent_size));
         if let Subject::Picture { picture, name } = &self.subject {
             let [height, width] = latent_size.map(|side| side * model.canvas().factor);
             let (wide, high) = (picture.width(), picture.height());
@@ -163,6 +164,25 @@ impl Request {
             _ => {}
         }
         notes
+    }
+
+    /// A picture of a camera asks for a run that takes hours, of a size that the model has never seen.
+    fn outgrown(&self, model: &ModelConfig, latent_size: [usize; 2]) -> Option<String> {
+        let pictured = self.edit.is_some() || !self.controls.is_empty();
+        let canvas = model.canvas();
+        let pixels = |[height, width]: [usize; 2]| height.saturating_mul(width);
+        if self.size.is_some() || !pictured || pixels(latent_size) <= 4 * pixels(canvas.sides) {
+            return None;
+        }
+        let sides = |[height, width]: [usize; 2]| {
+            format!("{}x{}", width * canvas.factor, height * canvas.factor)
+        };
+        Some(format!(
+            "this run makes {}, the size of the picture it is given, where the model's own is {}: it takes long, and shapes may repeat; \
+             `size` makes another",
+            sides(latent_size),
+            sides(canvas.sides)
+        ))
     }
 
     /// Which steps are made: all, or those behind the noise that is put on a picture.
