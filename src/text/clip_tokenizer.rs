@@ -16,12 +16,17 @@ use tokenizers::pre_tokenizers::split::{Split, SplitPattern};
 use tokenizers::{AddedToken, SplitDelimiterBehavior, Tokenizer};
 
 use super::Embedding;
-use super::tokenizer_files::{AddedWord, Settings, Special, TokenizerFiles, complete, parse};
+use super::tokenizer_files::{
+    AddedWord, DEFAULT_LENGTH, Settings, Special, TokenizerFiles, complete, parse,
+};
 use crate::error::{AdapterError, ConfigError, Error};
 
 /// What counts as one word: special tokens, English contractions, runs of letters, single digits, runs of anything else.
 const WORDS: &str =
     r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+";
+
+/// Begin and end, which every prompt has.
+const LEAST: usize = 2;
 
 /// Token ids of one prompt.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,6 +47,8 @@ pub struct ClipTokenizer {
     end: u32,
     pad: u32,
     length: usize,
+    /// Whether the files say the length.
+    says_length: bool,
     /// Added and learned words by the tokenizer's own id: the rows of the encoder's table that hold their vectors.
     learned: HashMap<u32, Vec<u32>>,
     /// The last row that a token of the files has, and that token.
@@ -67,7 +74,8 @@ impl ClipTokenizer {
                 ..
             } => complete(tokenizer)?,
             _ => {
-                let (key, part) = ("vocab.json", "the tokenizer");
+                let key = files.vocab.map_or("vocab.json", |_| "merges.txt");
+                let part = "the tokenizer";
                 return Err(ConfigError::Missing { key, part }.into());
             }
         };
@@ -81,7 +89,8 @@ impl ClipTokenizer {
             begin: id("bos_token", &settings.begin)?,
             end: id("eos_token", &settings.end)?,
             pad: id("pad_token", &settings.pad)?,
-            length: settings.length,
+            length: settings.length.unwrap_or(DEFAULT_LENGTH),
+            says_length: settings.length.is_some(),
             learned,
             last,
             tokenizer,
@@ -102,6 +111,23 @@ impl ClipTokenizer {
             "the text encoder has vectors for {rows} tokens: it was saved without those of the words added later"
         );
         Err(ConfigError::unsupported(format!("the number of the token {token}"), id, hint).into())
+    }
+
+    /// Cuts and pads to as many tokens as the encoder has `positions`, where the files do not say another length.
+    ///
+    /// # Errors
+    ///
+    /// If they say one that the encoder has no positions for.
+    pub fn fit_positions(&mut self, positions: usize) -> Result<(), Error> {
+        if !self.says_length {
+            self.length = self.length.min(positions);
+        }
+        if self.length > positions || positions < LEAST {
+            let hint = format!("the text encoder has positions for {positions} tokens");
+            let key = "model_max_length";
+            return Err(ConfigError::unsupported(key, self.length, hint).into());
+        }
+        Ok(())
     }
 
     /// Whether the word of `embedding` can be learned.
@@ -196,7 +222,7 @@ impl ClipTokenizer {
             .tokenizer
             .encode(prompt, false)
             .map_err(|source| ConfigError::Tokenizer { source })?;
-        let room = self.length - 2;
+        let room = self.length - LEAST;
         let places = encoding.get_ids().iter().zip(encoding.get_offsets());
         let places: Vec<_> = places
             .flat_map(|(&id, &(start, _))| self.rows(id).into_iter().map(move |id| (id, start)))
@@ -228,6 +254,11 @@ fn byte_pairs(vocab: &str, merges: &str, settings: &Settings) -> Result<Tokenize
         if !vocab.contains_key(&token.content) {
             return Err(unknown(key, token));
         }
+    }
+    // A file that was never written: every word would be spelled letter by letter.
+    if merges.trim().is_empty() {
+        let (key, part) = ("the list of merges", "`merges.txt`, which is empty");
+        return Err(ConfigError::Missing { key, part });
     }
     let build = || {
         let model = BPE::builder()

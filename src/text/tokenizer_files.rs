@@ -13,7 +13,7 @@ const BEGIN: &str = "<|startoftext|>";
 const END: &str = "<|endoftext|>";
 
 /// Tokens a CLIP text encoder has positions for, where the tokenizer's configuration names no length.
-const DEFAULT_LENGTH: usize = 77;
+pub(super) const DEFAULT_LENGTH: usize = 77;
 
 /// Above this, `model_max_length` is the writer's way of saying that it did not know (1e30 in real files).
 const NO_LENGTH: f64 = 1e6;
@@ -41,7 +41,8 @@ pub(super) struct Settings {
     pub(super) end: Special,
     pub(super) unknown: Special,
     pub(super) pad: Special,
-    pub(super) length: usize,
+    /// Tokens of a prompt, where the files say it.
+    pub(super) length: Option<usize>,
     /// In the order of their ids.
     pub(super) added: Vec<AddedWord>,
 }
@@ -166,11 +167,11 @@ enum TokenJson {
     },
 }
 
-fn length(named: Option<f64>) -> Result<usize, ConfigError> {
+fn length(named: Option<f64>) -> Result<Option<usize>, ConfigError> {
     match named {
-        None => Ok(DEFAULT_LENGTH),
-        Some(length) if length > NO_LENGTH => Ok(DEFAULT_LENGTH),
-        Some(length) if length >= 2.0 => Ok(length as usize),
+        None => Ok(None),
+        Some(length) if length > NO_LENGTH => Ok(None),
+        Some(length) if length >= 2.0 => Ok(Some(length as usize)),
         Some(length) => {
             let hint = "begin and end alone take two tokens";
             Err(ConfigError::unsupported("model_max_length", length, hint))

@@ -75,6 +75,7 @@ mod folders;
 mod gguf;
 mod golden;
 mod gpu;
+mod half_right;
 #[cfg(feature = "hub")]
 mod hub;
 mod image_io;

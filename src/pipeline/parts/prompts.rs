@@ -14,7 +14,7 @@ use super::wording::{self, Vocabulary};
 use crate::catalog::ModelFolder;
 use crate::conditioning::Conditioning;
 use crate::denoise::Observer;
-use crate::error::Error;
+use crate::error::{ConfigError, Error};
 use crate::models::clip::ClipTextModel;
 use crate::pipeline::config::{AddedInputs, EncoderConfig, TextConfig};
 use crate::pipeline::request::{Request, SeededNoise};
@@ -301,12 +301,14 @@ fn words(
     let encoders = config.encoders.iter();
     let words = encoders.map(|encoder| {
         let files = folder.tokenizer_files(encoder.tokenizer)?;
-        let tokenizer = ClipTokenizer::from_files(files.borrowed())?;
+        let mut tokenizer = ClipTokenizer::from_files(files.borrowed())?;
         tokenizer.check_rows(encoder.clip.vocabulary)?;
+        tokenizer.fit_positions(encoder.clip.positions)?;
         let rows = Vec::new();
         Ok(Words { tokenizer, rows })
     });
     let mut words = words.collect::<Result<Vec<_>, Error>>()?;
+    check_lengths(&words)?;
     let mut notes = Vec::new();
     for embedding in embeddings {
         match learn(config, embedding, &mut words) {
@@ -315,6 +317,22 @@ fn words(
         }
     }
     Ok((words, notes))
+}
+
+/// States are joined token by token.
+fn check_lengths(words: &[Words]) -> Result<(), ConfigError> {
+    let lengths = words.iter().map(|words| words.tokenizer.length());
+    let first = lengths.clone().next();
+    match lengths.clone().find(|length| Some(*length) != first) {
+        None => Ok(()),
+        Some(other) => {
+            let first = first.unwrap_or_default();
+            let hint =
+                format!("the other tokenizer's is {first}, and states are joined token by token");
+            let key = "model_max_length";
+            Err(ConfigError::unsupported(key, other, hint))
+        }
+    }
 }
 
 /// Has all encoders learn a word, or none.
