@@ -67,6 +67,11 @@ impl Files {
             return Ok(None);
         };
         let text = String::from_utf8(bytes.into_owned());
+        // Editors of Windows mark a text so.
+        let text = text.map(|text| match text.strip_prefix('\u{feff}') {
+            Some(text) => text.to_owned(),
+            None => text,
+        });
         let text = text.map_err(|error| {
             let source = std::io::Error::new(ErrorKind::InvalidData, error);
             self.unread(relative, source)

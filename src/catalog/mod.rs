@@ -180,13 +180,9 @@ impl ModelFolder {
     pub fn read_config<T: DeserializeOwned>(&self, relative: &str) -> Result<T, Error> {
         let text = self.read_json(relative)?;
         ConfigError::check_length(&text, relative)?;
-        Ok(
-            serde_json::from_str(&text).map_err(|source| ConfigError::Json {
-                part: relative.to_owned(),
-                path: self.files.path(relative),
-                source,
-            })?,
-        )
+        let path = self.files.path(relative);
+        let failed = |source| ConfigError::json::<T>(source, &text, relative, path);
+        Ok(serde_json::from_str(&text).map_err(failed)?)
     }
 
     /// The texts of a tokenizer folder (`tokenizer`, `tokenizer_2`).

@@ -2,6 +2,9 @@
 
 use std::path::PathBuf;
 
+use serde::de::{DeserializeOwned, Error as _};
+use serde_json::{Map, Value};
+
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ConfigError {
     #[error("`{key}` is `{value}`, which is not supported\nhint: {hint}")]
@@ -21,6 +24,14 @@ pub(crate) enum ConfigError {
         path: PathBuf,
         source: serde_json::Error,
     },
+    #[error("`{key}` of {part} is `{value}`: {reason}\nfile: {}", path.display())]
+    Value {
+        key: String,
+        value: String,
+        reason: String,
+        part: String,
+        path: PathBuf,
+    },
     #[error("`{file}` is not what it should be: {source}")]
     Contents {
         file: &'static str,
@@ -35,7 +46,47 @@ pub(crate) enum ConfigError {
 /// Bytes of the longest configuration; the longest of published models, with the names of all `ImageNet`'s classes, has 60 thousand.
 const LONGEST: usize = 1 << 20;
 
+/// Characters of a value that are quoted.
+const QUOTED: usize = 80;
+
 impl ConfigError {
+    /// What is wrong with `text`, which should be the JSON of a `T` and failed by `source`: the key whose value is of another kind, if it is
+    /// an object.
+    pub(crate) fn json<T: DeserializeOwned>(
+        source: serde_json::Error,
+        text: &str,
+        part: impl Into<String>,
+        path: impl Into<PathBuf>,
+    ) -> Self {
+        let (part, path) = (part.into(), path.into());
+        let json = |source| Self::Json {
+            part: part.clone(),
+            path: path.clone(),
+            source,
+        };
+        let object = match serde_json::from_str(text) {
+            Ok(Value::Object(object)) => object,
+            Ok(_) => return json(serde_json::Error::custom("it is not a JSON object")),
+            Err(_) => return json(source),
+        };
+        // A key alone fails as it does among others, or for want of others.
+        let fails = |(key, value): (String, Value)| {
+            let alone = Value::Object(Map::from_iter([(key.clone(), value.clone())]));
+            let reason = serde_json::from_value::<T>(alone).err()?.to_string();
+            (!reason.starts_with("missing field")).then_some((key, value, reason))
+        };
+        match object.into_iter().find_map(fails) {
+            Some((key, value, reason)) => Self::Value {
+                key,
+                value: value.to_string().chars().take(QUOTED).collect(),
+                reason,
+                part,
+                path,
+            },
+            None => json(source),
+        }
+    }
+
     /// Refuses a text that is too long for the configuration of `part`: in memory it would be many times as long.
     pub(crate) fn check_length(text: &str, part: &str) -> Result<(), Self> {
         if text.len() <= LONGEST {

@@ -46,11 +46,8 @@ pub(super) fn parse<T: DeserializeOwned>(
     network: &str,
     neutral: &[Neutral],
 ) -> Result<T, ConfigError> {
-    let failed = |source| ConfigError::Json {
-        part: part.to_owned(),
-        path: format!("{part}/config.json").into(),
-        source,
-    };
+    let path = format!("{part}/config.json");
+    let failed = |source| ConfigError::json::<T>(source, text, part, &path);
     let value = bounded(text, part)?.map_err(failed)?;
     refuse_unsupported(&value, network, neutral)?;
     serde_json::from_value(value).map_err(failed)
@@ -157,7 +154,7 @@ pub(super) fn only(key: &str, name: Option<String>, known: &[&str]) -> Result<()
 
 /// `sample_size`: one number for both sides, or height and width.
 #[derive(Debug, Clone, Copy, Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "expected a whole number, or height and width")]
 pub(super) enum Sides {
     /// A square.
     Square(usize),

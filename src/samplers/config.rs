@@ -77,12 +77,9 @@ impl SamplerConfig {
     pub fn of_class(class: Option<&str>, text: &str, path: &Path) -> Result<Self, Error> {
         const PART: &str = "the scheduler configuration";
         ConfigError::check_length(text, "scheduler_config.json")?;
-        let parsed = serde_json::from_str(&quote_bare_numbers(text));
-        let mut all: SchedulerJson = parsed.map_err(|source| ConfigError::Json {
-            part: PART.to_owned(),
-            path: path.to_owned(),
-            source,
-        })?;
+        let text = quote_bare_numbers(text);
+        let mut all: SchedulerJson = serde_json::from_str(&text)
+            .map_err(|source| ConfigError::json::<SchedulerJson>(source, &text, PART, path))?;
         let own = all.class_name.clone();
         let class_name = own.or_else(|| class.map(str::to_owned));
         let class_name = class_name.ok_or(ConfigError::Missing {

@@ -157,7 +157,10 @@ struct SettingsJson {
 
 /// A token by its text, or with the flags of its matching.
 #[derive(Deserialize)]
-#[serde(untagged)]
+#[serde(
+    untagged,
+    expecting = "expected a token, or an object with its `content`"
+)]
 enum TokenJson {
     Text(String),
     Flagged {

@@ -74,3 +74,66 @@ fn what_a_tokenizer_lacks_is_named() {
     let text = refusal(folder.path());
     assert!(text.starts_with("`merges.txt` is missing"), "{text}");
 }
+
+/// Editors of Windows mark their texts.
+#[test]
+fn marks_in_front_of_texts_are_no_hindrance() {
+    let folder = copied("sd15");
+    for file in [
+        "model_index.json",
+        "unet/config.json",
+        "tokenizer/vocab.json",
+    ] {
+        let path = folder.path().join(file);
+        let text = fs::read(&path).unwrap();
+        fs::write(&path, [b"\xef\xbb\xbf", &text[..]].concat()).unwrap();
+    }
+    loads(folder.path());
+}
+
+#[test]
+fn values_of_another_kind_name_their_key() {
+    for (file, key, value, expected) in [
+        (
+            "unet/config.json",
+            "norm_num_groups",
+            json!("8"),
+            "of unet is `\"8\"`",
+        ),
+        (
+            "unet/config.json",
+            "sample_size",
+            json!("16"),
+            "or height and width",
+        ),
+        (
+            "text_encoder/config.json",
+            "hidden_size",
+            json!("32"),
+            "of text_encoder",
+        ),
+        (
+            "vae/config.json",
+            "layers_per_block",
+            json!([2, 2]),
+            "of vae is `[2,2]`",
+        ),
+        (
+            "scheduler/scheduler_config.json",
+            "beta_start",
+            json!("0.1"),
+            "of the scheduler configuration",
+        ),
+    ] {
+        let folder = copied("sd15");
+        edited(folder.path(), file, json!({key: value}));
+        let text = refusal(folder.path());
+        let named = text.starts_with(&format!("`{key}` ")) && text.contains(expected);
+        assert!(named && text.contains(file), "{text}");
+    }
+    let folder = copied("sd15");
+    let scheduler = folder.path().join("scheduler/scheduler_config.json");
+    fs::write(scheduler, "null").unwrap();
+    let text = refusal(folder.path());
+    assert!(text.contains("it is not a JSON object"), "{text}");
+}

@@ -7,6 +7,9 @@ use crate::error::ConfigError;
 use crate::models::json;
 use crate::models::unet::{CellModule, Extent, UNetConfig};
 
+/// What messages call it.
+const PART: &str = "controlnet";
+
 /// Weights of a 3x3 kernel.
 const KERNEL: usize = 9;
 
@@ -48,18 +51,15 @@ impl ControlNetConfig {
     ///
     /// If it is not JSON, is not that of a `ControlNet`, or asks for something that is not built; the message names the key.
     pub fn from_json(text: &str) -> Result<Self, crate::Error> {
-        let malformed = |source| ConfigError::Json {
-            part: "controlnet".into(),
-            path: "config.json".into(),
-            source,
-        };
+        let malformed =
+            |source| ConfigError::json::<HintJson>(source, text, PART, "controlnet/config.json");
         let mut value = json::bounded(text, "config.json")?.map_err(malformed)?;
         let hint: HintJson = serde_json::from_value(value.clone()).map_err(malformed)?;
         hint.check()?;
         if hint.down_block_types.is_some() {
             value["up_block_types"] = hint.mirrored_blocks().into();
         }
-        let unet = UNetConfig::from_json(&value.to_string())?;
+        let unet = UNetConfig::of_part(PART, &value.to_string())?;
         unet.check_reads_text_alone("built are ControlNets of Stable Diffusion 1.x, 2.x and XL")?;
         Ok(Self {
             blue_first: hint.blue_first()?,

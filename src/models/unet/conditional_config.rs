@@ -55,7 +55,7 @@ struct UNetJson {
 
 /// A flag for all levels, or one for each.
 #[derive(Debug, Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "expected true or false, or one of them a level")]
 enum Flags {
     All(bool),
     Each(Vec<bool>),
@@ -86,7 +86,12 @@ impl UNetConfig {
     ///
     /// If it is not JSON, or asks for something that is not built; the message names the key.
     pub fn from_json(text: &str) -> Result<Self, crate::Error> {
-        let json: UNetJson = json::parse(text, "unet", "UNet", NEUTRAL)?;
+        Self::of_part("unet", text)
+    }
+
+    /// [`from_json`](Self::from_json) of the part that messages name.
+    pub(in crate::models) fn of_part(part: &str, text: &str) -> Result<Self, crate::Error> {
+        let json: UNetJson = json::parse(text, part, "UNet", NEUTRAL)?;
         Ok(json.resolve()?)
     }
 }

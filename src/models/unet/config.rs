@@ -182,7 +182,7 @@ impl UNetConfig {
 
 /// A number for all levels, or one for each.
 #[derive(Debug, Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "expected a whole number, or one a level")]
 pub(in crate::models) enum PerLevel {
     All(usize),
     Each(Vec<usize>),

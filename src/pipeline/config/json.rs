@@ -15,12 +15,5 @@ pub(in crate::pipeline) fn json<T: DeserializeOwned>(
     let text = folder.read_json(path)?;
     let value = bounded(&text, path)?;
     let read = value.and_then(|_| serde_json::from_str(&text));
-    read.map_err(|source| {
-        ConfigError::Json {
-            part: part.to_owned(),
-            path: path.into(),
-            source,
-        }
-        .into()
-    })
+    read.map_err(|source| ConfigError::json::<T>(source, &text, part, path).into())
 }

@@ -197,7 +197,7 @@ pub(in crate::samplers) struct AnyFloat(pub(in crate::samplers) f64);
 impl<'de> Deserialize<'de> for AnyFloat {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         #[derive(Deserialize)]
-        #[serde(untagged)]
+        #[serde(untagged, expecting = "expected a number")]
         enum Form {
             Number(f64),
             Name(String),
