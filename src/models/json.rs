@@ -1,7 +1,7 @@
 //! What the `config.json`s of all networks share: reading, and refusing what is not built.
 
 use serde::{
-    Deserialize,
+    Deserialize, Deserializer,
     de::{DeserializeOwned, Error as _},
 };
 use serde_json::Value;
@@ -10,6 +10,19 @@ use crate::error::ConfigError;
 
 /// A key and the values, as JSON, that leave a network as it is built here; the first is named in messages.
 pub(super) type Neutral = (&'static str, &'static [&'static str]);
+
+/// Tells a null, `Some(None)`, from an absent key.
+///
+/// # Errors
+///
+/// If there is something else than a `T`.
+pub(super) fn present<'de, D, T>(deserializer: D) -> Result<Option<Option<T>>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de>,
+{
+    Option::deserialize(deserializer).map(Some)
+}
 
 /// Refuses sizes that are 0, by their keys.
 ///

@@ -83,6 +83,7 @@ impl SpatioTemporalJson {
                 out_channels: self.out_channels.unwrap_or(4),
                 levels: self.levels(channels, &depths)?,
                 mid_depth: depths[count - 1],
+                mid_resnets: 2,
                 attention: AttentionKind::Transformer,
                 resampling: Resampling::Even,
                 resnets: ResnetForm::default(),

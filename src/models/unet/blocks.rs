@@ -120,9 +120,13 @@ impl MidBlock {
         context: &TransformerContext,
         recall: &mut Recall<'_>,
     ) -> Tensor<4> {
+        let Some((first, rest)) = self.resnets.split_first() else {
+            return hidden;
+        };
         let attention = self.attentions.first();
-        let hidden = layer(&self.resnets[0], attention, hidden, time, context, recall);
-        self.resnets[1].forward(hidden, Some(time))
+        let hidden = layer(first, attention, hidden, time, context, recall);
+        let forward = |hidden, resnet: &ResnetBlock2d| resnet.forward(hidden, Some(time));
+        rest.iter().fold(hidden, forward)
     }
 }
 
@@ -203,7 +207,7 @@ impl Builder<'_> {
             ..level
         };
         MidBlock {
-            resnets: (0..2).map(resnet).collect(),
+            resnets: (0..self.config.mid_resnets).map(resnet).collect(),
             attentions: self.attentions(level, depth, 1).unwrap_or_default(),
         }
     }

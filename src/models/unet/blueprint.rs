@@ -264,7 +264,7 @@ impl Counter<'_> {
         let level = self.config.levels.len() - 1;
         let channels = self.config.levels[level].channels;
         let attention = self.attention(CellModule::Mid, level, self.config.mid_depth);
-        2 * self.resnet(channels, channels, level) + attention
+        self.config.mid_resnets * self.resnet(channels, channels, level) + attention
     }
 
     /// Cost, and the level whose size the cell leaves behind.

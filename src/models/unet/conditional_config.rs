@@ -25,7 +25,9 @@ struct UNetJson {
     transformer_layers_per_block: Option<PerLevel>,
     down_block_types: Option<Vec<String>>,
     up_block_types: Option<Vec<String>>,
-    mid_block_type: Option<String>,
+    /// `Some(None)` is an explicit null: there is no middle.
+    #[serde(default, deserialize_with = "json::present")]
+    mid_block_type: Option<Option<String>>,
     cross_attention_dim: Option<PerLevel>,
     cross_attention_norm: Option<String>,
     only_cross_attention: Option<Flags>,
@@ -60,6 +62,9 @@ enum Flags {
     All(bool),
     Each(Vec<bool>),
 }
+
+/// A middle of one residual block that nothing attends in.
+const MID_ALONE: &str = "UNetMidBlock2D";
 
 /// Channels of each level where the file has no word on them.
 const CHANNELS: [usize; 4] = [320, 640, 1280, 1280];
@@ -120,6 +125,7 @@ impl UNetJson {
             in_channels: self.in_channels.unwrap_or(4),
             out_channels: self.out_channels.unwrap_or(4),
             mid_depth: self.mid_depth(channels.len(), joined)?,
+            mid_resnets: self.mid_resnets(),
             attention,
             resampling: if joined {
                 Resampling::Resnet
@@ -365,14 +371,25 @@ impl UNetJson {
         } else {
             "UNetMidBlock2DCrossAttn"
         };
-        match self.mid_block_type.as_deref() {
-            Some(other) if other != built => {
+        match self.mid_block_type.as_ref().map(Option::as_deref) {
+            Some(Some(MID_ALONE)) if !joined => Ok(0),
+            Some(None) => Ok(0),
+            Some(Some(other)) if other != built => {
                 let hint = format!("built here is `{built}`");
                 Err(ConfigError::unsupported("mid_block_type", other, hint))
             }
             None if joined => Err(missing("mid_block_type")),
             _ if joined => Ok(1),
             _ => Ok(self.depths(levels)?[levels - 1]),
+        }
+    }
+
+    /// Networks that were made smaller by taking their middle out say null, or are left with one block.
+    fn mid_resnets(&self) -> usize {
+        match self.mid_block_type.as_ref().map(Option::as_deref) {
+            Some(None) => 0,
+            Some(Some(MID_ALONE)) => 1,
+            _ => 2,
         }
     }
 

@@ -90,6 +90,8 @@ pub struct UNetConfig {
     pub levels: Vec<Level>,
     /// Attention of the middle, counted as in a [`Level`].
     pub mid_depth: usize,
+    /// Residual blocks of the middle: 2; 0 where it was taken out of a network that was made smaller.
+    pub mid_resnets: usize,
     /// What attends where a depth is not 0.
     pub attention: AttentionKind,
     /// How levels are joined.

@@ -27,7 +27,7 @@ const NEUTRAL: &[Neutral] = &[
     ("act_fn", &["\"silu\"", "\"swish\""]),
     ("center_input_sample", &["false"]),
     ("mid_block_scale_factor", &["1", "1.0"]),
-    ("mid_block_type", &["\"UNetMidBlock2D\""]),
+    ("mid_block_type", &["\"UNetMidBlock2D\"", "null"]),
     ("num_class_embeds", &["null"]),
     ("time_embedding_type", &["\"positional\""]),
 ];
@@ -46,9 +46,12 @@ struct UNet2dJson {
     upsample_type: Option<String>,
     downsample_padding: Option<usize>,
     /// `Some(None)` is an explicit null: one head.
-    #[serde(default, deserialize_with = "present")]
+    #[serde(default, deserialize_with = "json::present")]
     attention_head_dim: Option<Option<usize>>,
     add_attention: Option<bool>,
+    /// `Some(None)` is an explicit null: there is no middle.
+    #[serde(default, deserialize_with = "json::present")]
+    mid_block_type: Option<Option<String>>,
     norm_num_groups: Option<usize>,
     attn_norm_num_groups: Option<usize>,
     norm_eps: Option<f64>,
@@ -58,15 +61,6 @@ struct UNet2dJson {
     time_embedding_dim: Option<usize>,
     class_embed_type: Option<String>,
     projection_class_embeddings_input_dim: Option<usize>,
-}
-
-/// Tells a null from an absent key.
-fn present<'de, D, T>(deserializer: D) -> Result<Option<Option<T>>, D::Error>
-where
-    D: serde::Deserializer<'de>,
-    T: Deserialize<'de>,
-{
-    Option::deserialize(deserializer).map(Some)
 }
 
 /// What one entry of `down_block_types` or `up_block_types` says.
@@ -123,6 +117,7 @@ impl UNet2dJson {
     fn resolve(self) -> Result<UNetConfig, ConfigError> {
         let channels = self.channels()?;
         let groups = self.groups(channels)?;
+        let has_mid = self.mid_block_type != Some(None);
         let (down, up) = (
             self.half("down_block_types", self.down_block_types.as_deref(), DOWN)?,
             self.half("up_block_types", self.up_block_types.as_deref(), UP)?,
@@ -131,7 +126,8 @@ impl UNet2dJson {
             in_channels: self.in_channels.unwrap_or(3),
             out_channels: self.out_channels.unwrap_or(3),
             levels: self.levels(channels, &down, &up)?,
-            mid_depth: usize::from(self.add_attention.unwrap_or(true)),
+            mid_depth: usize::from(self.add_attention.unwrap_or(true) && has_mid),
+            mid_resnets: if has_mid { 2 } else { 0 },
             attention: AttentionKind::Map,
             resampling: self.resampling(&down, &up)?,
             resnets: ResnetForm {

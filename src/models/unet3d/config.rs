@@ -87,6 +87,7 @@ impl UNet3dJson {
             out_channels: self.out_channels.unwrap_or(4),
             levels,
             mid_depth: 1,
+            mid_resnets: 2,
             attention: AttentionKind::Transformer,
             resampling: Resampling::Even,
             resnets: ResnetForm::default(),

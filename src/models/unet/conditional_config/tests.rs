@@ -119,3 +119,34 @@ fn levels_of_an_upscaler_may_look_at_the_text_alone() {
     assert_eq!(config.labels, Some(Labels::Table(1000)));
     assert_eq!(config.time_activations, [Activation::Silu]);
 }
+
+/// A null takes the middle out, an absent key does not: `BK-SDM` and its kin.
+#[test]
+fn the_middle_may_be_taken_out() {
+    let middle = |extra| {
+        let config = config(extra).unwrap();
+        (config.mid_resnets, config.mid_depth)
+    };
+    assert_eq!(middle(""), (2, 1));
+    assert_eq!(middle(r#","mid_block_type":null"#), (0, 0));
+    assert_eq!(middle(r#","mid_block_type":"UNetMidBlock2D""#), (1, 0));
+}
+
+#[test]
+fn a_value_of_another_kind_names_its_key() {
+    let told = |extra| config(extra).unwrap_err().to_string();
+    let text = told(r#","attention_head_dim":"8""#);
+    assert!(
+        text.starts_with(
+            "`attention_head_dim` of unet is `\"8\"`: expected a whole number, or one a level"
+        ),
+        "{text}"
+    );
+    let text = told(r#","in_channels":"4""#);
+    assert!(
+        text.starts_with("`in_channels` of unet is `\"4\"`: invalid type"),
+        "{text}"
+    );
+    let text = told(r#","sample_size":-64"#);
+    assert!(text.contains("height and width"), "{text}");
+}
