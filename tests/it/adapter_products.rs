@@ -325,6 +325,77 @@ fn peft_says_alphas_in_its_configuration() {
     );
 }
 
+/// peft's LoHa and LoKr call it `alpha`, and of two whole matrices it takes the rank that was asked for.
+#[test]
+fn peft_says_alphas_of_its_other_methods() {
+    let named =
+        |ending: &str, shape: &[usize]| made(format!("unet.layer.{ending}"), shape, |_| 1.0);
+    let hadamard = ["hada_w1_a", "hada_w2_a"].map(|ending| named(ending, &[4, 2]));
+    let right = ["hada_w1_b", "hada_w2_b"].map(|ending| named(ending, &[2, 4]));
+    let kronecker = ["lokr_w1", "lokr_w2"].map(|ending| named(ending, &[2, 2]));
+    let hadamard = [hadamard, right].concat();
+    let base = [made("layer.weight", &[4, 4], |_| 0.0)];
+    let merged = |tensors: &[Made], metadata: Option<&str>| {
+        let shapes = vec![("layer.weight".into(), vec![4, 4])];
+        let parameters = [Parameters::new("unet", shapes)];
+        let lora = Lora::from_source(&source(tensors, metadata)).unwrap();
+        let merge = Merge::resolve(&parameters, &[lora], &[]).unwrap();
+        let data = merge.of("unet").read("layer.weight", &source(&base, None));
+        data.unwrap().iter::<f32>().next().unwrap()
+    };
+    let (none, said) = (None, Some(r#"{"r": 2, "alpha": 6}"#));
+    assert_eq!(
+        (merged(&hadamard, none), merged(&hadamard, said)),
+        (4.0, 12.0)
+    );
+    assert_eq!(
+        (merged(&kronecker, none), merged(&kronecker, said)),
+        (1.0, 3.0)
+    );
+    let pattern = Some(r#"{"r": 2, "alpha": 6, "rank_pattern": {"layer": 3}}"#);
+    assert_eq!(merged(&kronecker, pattern), 2.0);
+}
+
+/// Patterns of peft are expressions: those that are not read must not lose a layer its alpha in silence.
+#[test]
+fn patterns_of_peft_name_their_layers() {
+    let layer = "unet.down_blocks.0.attn2.to_k";
+    let tensors = [
+        made(format!("{layer}.lora_A.weight"), &[2, 3], |_| 1.0),
+        made(format!("{layer}.lora_B.weight"), &[3, 2], |_| 1.0),
+    ];
+    let name = "down_blocks.0.attn2.to_k.weight";
+    let base = [made(name, &[3, 3], |_| 0.0)];
+    let read = |pattern: &str| {
+        let metadata =
+            serde_json::json!({"unet.lora_alpha": 2, "unet.alpha_pattern": {pattern: 8}});
+        Lora::from_source(&source(&tensors, Some(&metadata.to_string())))
+    };
+    let merged = |pattern: &str| {
+        let parameters = [Parameters::new("unet", vec![(name.into(), vec![3, 3])])];
+        let merge = Merge::resolve(&parameters, &[read(pattern).unwrap()], &[]).unwrap();
+        let data = merge.of("unet").read(name, &source(&base, None)).unwrap();
+        data.iter::<f32>().next().unwrap()
+    };
+    let fitting = [
+        "to_k",
+        "attn2.to_k",
+        "^down_blocks.0.attn2.to_k",
+        r"^down_blocks\.0\.attn2\.to_k$",
+        ".*to_k",
+        ".*attn2.*to_k",
+        "^down_blocks.*to_k",
+    ];
+    for pattern in fitting {
+        assert_eq!(merged(pattern), 8.0, "{pattern}");
+    }
+    for pattern in ["o_k", "^attn2.to_k", "to_q", "attn1.*to_k", "^up.*to_k"] {
+        assert_eq!(merged(pattern), 2.0, "{pattern}");
+    }
+    let text = read("to_(q|k)").unwrap_err().to_string();
+    assert!(text.contains("the expression `to_(q|k)`"), "{text}");
+}
+
 #[test]
 fn merged_weights_keep_the_precision_of_their_sum() {
     // 2048 + 1 is a tie in f16; the sum is made in f32 and rounded once, by whoever loads it.

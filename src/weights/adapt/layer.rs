@@ -83,9 +83,9 @@ impl Parts<'_> {
         let (shape, rank) = self.shape(&delta)?;
         let scale = match (alpha, rank) {
             (Some(alpha), Some(rank)) => alpha / rank as f64,
-            (None, Some(rank)) => config.scale(&target, rank).unwrap_or(1.0),
             // A Kronecker product of two whole matrices has no rank that alpha could be divided by.
-            (_, None) => 1.0,
+            (Some(_), None) => 1.0,
+            (None, rank) => config.scale(&target, rank).unwrap_or(1.0),
         };
         let kernel = shape[2..].iter().any(|&side| side > 1);
         let kind = match &delta {

@@ -44,6 +44,9 @@ const DOTTED: [(&str, &str); 19] = [
     ("transformer.", "transformer"),
 ];
 
+/// How the names of a text encoder begin, where a file says no part.
+const TEXT: &str = "text_model.";
+
 /// What original files and node programs put between a text encoder and its layers.
 const WRAPPED: &str = "transformer.text_model.";
 
@@ -87,25 +90,16 @@ impl Target {
     pub(super) fn new(name: &str) -> Self {
         for (prefix, part) in FLAT {
             if let Some(rest) = name.strip_prefix(prefix) {
-                let flat = rest.to_owned();
-                return Self::weight(part, flat);
+                let part = own_part(rest).filter(|_| part == "unet").unwrap_or(part);
+                return Self::weight(part, rest.to_owned());
             }
         }
         let name = name.strip_prefix(PEFT).unwrap_or(name);
         let named = DOTTED
             .iter()
             .find_map(|(prefix, part)| Some((*part, name.strip_prefix(prefix)?)));
-        let (part, path) = named.unwrap_or_else(|| {
-            let begins = |beginnings: &[&str]| beginnings.iter().any(|one| name.starts_with(one));
-            let part = if begins(&["text_model."]) {
-                "text_encoder"
-            } else if begins(&BLOCKS) {
-                "transformer"
-            } else {
-                "unet"
-            };
-            (part, name)
-        });
+        let (part, path) = named.unwrap_or(("unet", name));
+        let part = own_part(path).filter(|_| part == "unet").unwrap_or(part);
         let path = path.strip_prefix(PEFT).unwrap_or(path);
         let path = match path.strip_prefix(WRAPPED) {
             Some(path) => format!("text_model.{path}"),
@@ -131,12 +125,47 @@ impl Target {
         !self.bias && self.part == "unet" && ends.iter().any(|end| self.flat.ends_with(end))
     }
 
-    /// The name's path for patterns of peft, whose dots are lost: dots and underscores are one.
-    pub(super) fn ends_with(&self, path: &str) -> bool {
-        let path = path.replace('.', "_");
-        let front = self.flat.strip_suffix(&path);
-        front.is_some_and(|front| front.is_empty() || front.ends_with('_'))
+    /// Whether the name ends as a pattern of peft says, as far as expressions go as these have them: `^` is the name's beginning, `.*`
+    /// is anything. Dots and underscores are one, as the name's dots are lost.
+    pub(super) fn ends_with(&self, pattern: &str) -> bool {
+        let (whole, pattern) = match pattern.strip_prefix('^') {
+            Some(pattern) => (true, pattern),
+            None => (false, pattern),
+        };
+        let pattern = pattern.strip_suffix('$').unwrap_or(pattern);
+        let mut pieces = pattern.rsplit(".*").map(flattened);
+        let last = pieces.next().unwrap_or_default();
+        let Some(mut front) = self.flat.strip_suffix(last.as_str()) else {
+            return false;
+        };
+        for piece in pieces {
+            match front.rfind(piece.as_str()) {
+                Some(at) => front = &front[..at],
+                None => return false,
+            }
+        }
+        let begun = !whole && front.ends_with('_');
+        front.is_empty() || begun || pattern.starts_with(".*")
     }
+}
+
+/// A piece of a pattern as flat names have it.
+fn flattened(piece: &str) -> String {
+    piece.replace("\\.", "_").replace('.', "_")
+}
+
+/// The part that a name tells by itself, flat or dotted: what writers put in front of a denoiser's names stands before those of
+/// transformers too (`lycoris_`), or before those of whatever was trained.
+fn own_part(path: &str) -> Option<&'static str> {
+    let flat = path.replace('.', "_");
+    let begins = |one: &str| flat.starts_with(&one.replace('.', "_"));
+    if begins(TEXT) {
+        return Some("text_encoder");
+    }
+    BLOCKS
+        .iter()
+        .any(|one| begins(one))
+        .then_some("transformer")
 }
 
 /// Names and shapes by the flattened name of the layer.

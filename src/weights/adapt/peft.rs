@@ -33,11 +33,36 @@ impl PeftConfig {
             return Ok(Self::default());
         };
         let origin = source.origin().to_owned();
-        let config = serde_json::from_str(&text).map_err(|error| WeightsError::Header {
-            reason: format!("its LoRA configuration is no JSON object: {error}"),
-            origin,
-        })?;
-        Ok(Self(config))
+        let wrong = |reason: String| WeightsError::Header {
+            reason,
+            origin: origin.clone(),
+        };
+        let config = serde_json::from_str(&text);
+        let config = Self(config.map_err(|error| {
+            wrong(format!("its LoRA configuration is no JSON object: {error}"))
+        })?);
+        match config.expression() {
+            None => Ok(config),
+            Some(pattern) => Err(wrong(format!(
+                "its LoRA configuration names layers by the expression `{pattern}`, of which only `^`, `$` and `.*` are read"
+            ))
+            .into()),
+        }
+    }
+
+    /// A pattern with more of an expression in it than [`Target::ends_with`] reads: a layer must not get another's alpha in silence.
+    fn expression(&self) -> Option<&str> {
+        let mut keys = self
+            .0
+            .iter()
+            .filter(|(key, _)| key.ends_with("alpha_pattern"))
+            .filter_map(|(_, value)| value.as_object())
+            .flat_map(Map::keys);
+        let odd = |pattern: &&String| {
+            let plain = pattern.replace(".*", "").replace("\\.", "");
+            plain.contains(['(', ')', '[', ']', '|', '+', '?', '{', '}', '*', '\\'])
+        };
+        keys.find(odd).map(String::as_str)
     }
 
     /// Whether every layer has a magnitude.
@@ -45,20 +70,32 @@ impl PeftConfig {
         self.flag("use_dora")
     }
 
-    /// What a layer of this rank is multiplied with, where the configuration says so.
-    pub(super) fn scale(&self, target: &Target, rank: usize) -> Option<f64> {
-        let patterns = self.of_part(target, "alpha_pattern");
-        let pattern = patterns.and_then(Value::as_object).and_then(|patterns| {
-            let mut fitting = patterns.iter().filter(|(path, _)| target.ends_with(path));
-            fitting.next().and_then(|(_, alpha)| alpha.as_f64())
-        });
-        let alpha = pattern.or_else(|| self.of_part(target, "lora_alpha")?.as_f64())?;
+    /// What a layer of this rank is multiplied with, where the configuration says so. Of two whole matrices, which have no rank, peft
+    /// takes that which was asked for.
+    pub(super) fn scale(&self, target: &Target, rank: Option<usize>) -> Option<f64> {
+        let number = |key| self.of_part(target, key)?.as_f64();
+        let alpha = self.of_pattern(target, "alpha_pattern");
+        // Its LoHa and LoKr call it so.
+        let alpha = alpha.or_else(|| number("alpha"));
+        let (alpha, rank) = match rank {
+            Some(rank) => (alpha.or_else(|| number("lora_alpha"))?, rank as f64),
+            None => {
+                let rank = self.of_pattern(target, "rank_pattern");
+                (alpha?, rank.or_else(|| number("r"))?)
+            }
+        };
         let stabilised = self.of_part(target, "use_rslora").and_then(Value::as_bool);
-        let rank = rank as f64;
         Some(match stabilised {
             Some(true) => alpha / rank.sqrt(),
             _ => alpha / rank,
         })
+    }
+
+    /// What the first pattern says that fits the layer.
+    fn of_pattern(&self, target: &Target, key: &str) -> Option<f64> {
+        let patterns = self.of_part(target, key)?.as_object()?;
+        let mut fitting = patterns.iter().filter(|(path, _)| target.ends_with(path));
+        fitting.next()?.1.as_f64()
     }
 
     fn of_part(&self, target: &Target, key: &str) -> Option<&Value> {
