@@ -86,6 +86,12 @@ pub(crate) enum WeightsError {
         path.display()
     )]
     Text { text: String, path: PathBuf },
+    #[error("this is {kind}, not a file of weights\nhint: {hint}\nfile: {}", path.display())]
+    OtherKind {
+        kind: &'static str,
+        hint: String,
+        path: PathBuf,
+    },
     #[error("not a readable GGUF file: {reason}\nfile: {origin}")]
     Gguf { reason: String, origin: String },
     #[error("not a readable torch file: {reason}\nfile: {}", path.display())]

@@ -92,6 +92,50 @@ fn what_lies_in_a_files_place_is_named() {
     }
 }
 
+#[test]
+fn files_of_other_kinds_are_named() {
+    let folder = folder();
+    let tar = [&[b'a'; 257][..], b"ustar\0", &[b'0'; 300]].concat();
+    let zeros = [0; 600];
+    let begun = [&600_u64.to_le_bytes()[..], b"{\"a\":"].concat();
+    for (name, content, expected) in [
+        (
+            "a.safetensors",
+            &b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"[..],
+            "this is a picture",
+        ),
+        ("b.safetensors", b"Rar!\x1a\x07\x01\0", "unpack it first"),
+        ("c.safetensors", b"\x1f\x8b\x08\0", "unpack it first"),
+        ("d.tar", &tar, "this is a packed archive"),
+        ("e.h5", b"\x89HDF\r\n\x1a\n", "weights of Keras"),
+        ("f.safetensors", &zeros, "it begins with zeros"),
+        ("g.safetensors", &begun, "the file is cut short"),
+        (
+            "h.onnx",
+            b"\x08\x07\x12\x07pytorch\x1a\x05",
+            "as files of another kind begin",
+        ),
+    ] {
+        let error = WeightSource::open(written(&folder, name, content)).unwrap_err();
+        let text = error.to_string();
+        assert!(
+            error.is_weights() && text.contains(expected),
+            "{name}: {text}"
+        );
+        assert!(text.contains(name), "{text}");
+    }
+    let text = WeightSource::open(folder.path()).unwrap_err().to_string();
+    assert!(
+        text.starts_with("this is a folder") && text.contains("a.safetensors"),
+        "{text}"
+    );
+    #[cfg(target_os = "linux")]
+    {
+        let text = WeightSource::open("/dev/zero").unwrap_err().to_string();
+        assert!(text.starts_with("this is a pipe or a device"), "{text}");
+    }
+}
+
 /// A small file cannot take much memory by saying that it has many tensors.
 #[test]
 fn headers_of_no_model_are_refused() {

@@ -54,11 +54,13 @@ impl WeightSource {
     /// # Errors
     ///
     /// When the file cannot be read, is malformed or cut short, or is a pickle that asks for code; when something else lies in its place
-    /// (a Git LFS pointer, a page of the web).
+    /// (a Git LFS pointer, a page of the web, a folder, a pipe, a picture, a packed archive).
     pub fn open(path: impl AsRef<Path>) -> Result<Self, Error> {
         let path = path.as_ref();
+        stand_in::refuse_places(path)?;
         let (start, length) = start(path)?;
         refuse_stand_in(&start, path)?;
+        stand_in::refuse_others(&start, path)?;
         let kind = stand_in::kind(&start, length, path);
         if kind != Kind::Index {
             stand_in::refuse_text(&start, path)?;

@@ -61,8 +61,20 @@ fn read_header(place: &Place, length: u64, origin: &str) -> Result<(u64, Metadat
         .rev()
         .fold(0_u64, |value, byte| value << 8 | u64::from(*byte));
     let room = length.saturating_sub(LENGTH_BYTES as u64);
+    let described = place.read(LENGTH_BYTES as u64, 1);
+    let described = described.is_ok_and(|first| first[..] == *b"{");
+    if header == 0 && !described {
+        let hint = "\nhint: a download that was never finished looks like this: fetch it again";
+        return Err(wrong(format!("it begins with zeros{hint}")).into());
+    }
     if header > room.min(MAX_HEADER) {
-        return Err(wrong(format!("a header of {header} bytes in a file of {length}")).into());
+        let hint = match (described, header <= MAX_HEADER) {
+            (true, true) => "\nhint: the file is cut short, fetch it again",
+            (true, false) => "",
+            (false, _) => ", as files of another kind begin",
+        };
+        let reason = format!("a header of {header} bytes in a file of {length}{hint}");
+        return Err(wrong(reason).into());
     }
     let header_bytes = usize::try_from(header).map_err(|error| wrong(error.to_string()))?;
     let bytes = place

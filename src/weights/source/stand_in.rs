@@ -37,6 +37,82 @@ pub(crate) fn refuse_stand_in(start: &[u8], path: &Path) -> Result<(), WeightsEr
     Ok(())
 }
 
+/// How files of other kinds begin, what they are, and what helps.
+const OTHERS: [(&[u8], &str, &str); 11] = [
+    (b"\x89PNG\r\n\x1a\n", PICTURE.0, PICTURE.1),
+    (b"\xff\xd8\xff", PICTURE.0, PICTURE.1),
+    (b"GIF8", PICTURE.0, PICTURE.1),
+    (b"Rar!\x1a\x07", PACKED.0, PACKED.1),
+    (b"7z\xbc\xaf\x27\x1c", PACKED.0, PACKED.1),
+    (b"\x1f\x8b", PACKED.0, PACKED.1),
+    (b"BZh", PACKED.0, PACKED.1),
+    (b"\xfd7zXZ\0", PACKED.0, PACKED.1),
+    (b"\x28\xb5\x2f\xfd", PACKED.0, PACKED.1),
+    (
+        b"\x89HDF\r\n\x1a\n",
+        "weights of Keras",
+        "use a file of the same model in safetensors or torch's format",
+    ),
+    (b"%PDF-", "a document", "give the file of the weights"),
+];
+const PICTURE: (&str, &str) = (
+    "a picture",
+    "give the file of the weights, what a picture carries is not read",
+);
+const PACKED: (&str, &str) = ("a packed archive", "unpack it first");
+/// How the names of weight files end.
+const ENDINGS: [&str; 6] = [".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".gguf"];
+/// Where an archive of `tar` says that it is one.
+const TAR: (usize, &[u8]) = (257, b"ustar");
+
+/// Refuses what is no regular file: weights are read from many places of it.
+pub(super) fn refuse_places(path: &Path) -> Result<(), WeightsError> {
+    let Ok(place) = path.metadata() else {
+        return Ok(()); // opening it says why
+    };
+    if place.is_dir() {
+        return Err(other("a folder", inside(path), path));
+    }
+    if place.is_file() {
+        return Ok(());
+    }
+    let hint = "write it to a file first";
+    Err(other("a pipe or a device", hint, path))
+}
+
+/// Which file of a folder may be meant.
+fn inside(folder: &Path) -> String {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut names: Vec<_> = entries
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .filter(|name| ENDINGS.iter().any(|ending| name.ends_with(ending)))
+        .collect();
+    names.sort();
+    match names.first() {
+        Some(first) => format!(
+            "name the file in it, as in `{}`",
+            folder.join(first).display()
+        ),
+        None => "name a file; no weights lie in it".to_owned(),
+    }
+}
+
+/// Refuses files of other kinds by how they begin.
+pub(super) fn refuse_others(start: &[u8], path: &Path) -> Result<(), WeightsError> {
+    let tar = start.get(TAR.0..).is_some_and(|at| at.starts_with(TAR.1));
+    let found = OTHERS.iter().find(|(begin, ..)| start.starts_with(begin));
+    match found {
+        Some((_, kind, hint)) => Err(other(kind, *hint, path)),
+        None if tar => Err(other(PACKED.0, PACKED.1, path)),
+        None => Ok(()),
+    }
+}
+
+fn other(kind: &'static str, hint: impl Into<String>, path: &Path) -> WeightsError {
+    let (hint, path) = (hint.into(), path.to_owned());
+    WeightsError::OtherKind { kind, hint, path }
+}
+
 /// Refuses a short text in place of weights: what a server answers instead of a file.
 pub(super) fn refuse_text(start: &[u8], path: &Path) -> Result<(), WeightsError> {
     let text = std::str::from_utf8(start).ok();

@@ -78,7 +78,11 @@ fn zipped(file: File, path: &Path, most: u64) -> Result<Archive, Fault> {
         let whole = prefix.is_empty() || prefix.ends_with('/');
         whole.then(|| prefix.to_owned())
     });
-    let prefix = found.ok_or_else(|| Fault::wrong("it is an archive without `data.pkl`"))?;
+    let prefix = found.ok_or_else(|| {
+        Fault::wrong(
+            "it is an archive without `data.pkl`: unpack it, if files of weights are in it",
+        )
+    })?;
     if let Ok(order) = archive.by_name(&format!("{prefix}byteorder")) {
         let mut text = String::new();
         order.take(16).read_to_string(&mut text)?;
