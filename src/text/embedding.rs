@@ -79,7 +79,8 @@ impl Embedding {
         let (own, vectors) = match used.as_slice() {
             [] => return Err(strange(source).into()),
             [name] if part(name).is_none() => {
-                let own = (!BARE.contains(name)).then_some(*name);
+                // A tensor that was saved alone has no name.
+                let own = (!BARE.contains(name) && !name.is_empty()).then_some(*name);
                 (own, Vectors::One(rows(source, name)?))
             }
             names => {

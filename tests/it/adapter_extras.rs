@@ -216,6 +216,14 @@ fn names_of_transformers_are_known_by_themselves() {
     }
 }
 
+/// A vector that torch saved alone has no name: the file's is its word.
+#[test]
+fn a_vector_alone_is_called_as_its_file() {
+    let (_kept, path) = file("cat.safetensors", &[made("", &[1, 32], |_| 0.5)]);
+    assert_eq!(Embedding::open(&path, None).unwrap().token(), "cat");
+    assert_eq!(Embedding::open(&path, Some("<a>")).unwrap().token(), "<a>");
+}
+
 #[test]
 fn values_that_are_no_numbers_name_their_file_and_tensor() {
     let broken = |name: &str, shape: &[usize]| {
