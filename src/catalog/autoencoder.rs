@@ -75,6 +75,7 @@ fn folder(path: &Path) -> Result<(String, WeightSource), Error> {
         if let Some(text) = files.text(config)? {
             let weights = files.weights(part)?;
             let missing = || WeightsError::NoPartFile {
+                hint: files.lacks(part),
                 model: name.clone(),
             };
             let weights = weights.ok_or_else(missing)?;

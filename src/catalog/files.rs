@@ -152,11 +152,15 @@ impl Files {
         } else {
             "diffusion_pytorch_model"
         };
+        let (place, folder) = match part {
+            "." => (String::new(), "the folder".to_owned()),
+            part => (format!("{part}/"), format!("the folder `{part}`")),
+        };
         if found.is_empty() {
-            return format!("a folder keeps them as `{part}/{stem}.safetensors`");
+            return format!("a folder keeps them as `{place}{stem}.safetensors`");
         }
         format!(
-            "the folder `{part}` holds `{}`: rename the one that is meant to `{stem}` and its ending",
+            "{folder} holds `{}`: rename the one that is meant to `{stem}` and its ending",
             found.join("`, `")
         )
     }

@@ -66,7 +66,14 @@ impl ModelPart {
     pub fn weights(&self) -> Result<WeightSource, Error> {
         let weights = self.files.weights(".")?;
         let model = self.name.clone();
-        weights.ok_or_else(|| WeightsError::NoPartFile { model }.into())
+        let hint = || self.files.lacks(".");
+        weights.ok_or_else(|| {
+            WeightsError::NoPartFile {
+                hint: hint(),
+                model,
+            }
+            .into()
+        })
     }
     /// Sixteen digits that differ when the weights do, as [`ModelFolder::weights_hash`](super::ModelFolder::weights_hash).
     ///

@@ -36,7 +36,7 @@ pub(crate) enum FileError {
     Missing { file: String, model: String },
     #[error("`{name}` is not a model: it has no `model_index.json`\nhint: {hint}")]
     NotAModel { name: String, hint: &'static str },
-    #[error("`{name}` is no part of a model: it has no `config.json`\nhint: {}", if *model { "this is a whole model, name the folder of its part" } else { "a ControlNet is a folder with `config.json` and weights" })]
+    #[error("`{name}` is no part of a model: it has no `config.json`\nhint: {}", if *model { "this is a whole model, name the folder of its part" } else { "a part is a folder with `config.json` and weights" })]
     NotAPart { name: String, model: bool },
     #[error(
         "`{name}` is half of a tiny autoencoder: its {half} is missing\nhint: put the file with the {half} beside it, under the same name with `{half}` in it"

@@ -108,10 +108,8 @@ pub(crate) enum WeightsError {
         hints: Vec<String>,
         model: String,
     },
-    #[error(
-        "`{model}` has no weights\nhint: a card has a config only; a folder keeps them as `*.safetensors` or `*.bin`"
-    )]
-    NoPartFile { model: String },
+    #[error("`{model}` has no weights\nhint: {hint}")]
+    NoPartFile { hint: String, model: String },
     #[error(transparent)]
     Adapter(Box<AdapterError>),
     #[error(transparent)]

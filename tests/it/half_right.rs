@@ -2,6 +2,8 @@
 
 use std::{fs, path::Path};
 
+use afterimage::catalog::ModelPart;
+use afterimage::models::control::ControlNetConfig;
 use afterimage::pipeline::{Pipeline, Request};
 use burn::tensor::{DType, Device};
 use serde_json::json;
@@ -136,4 +138,32 @@ fn values_of_another_kind_name_their_key() {
     fs::write(scheduler, "null").unwrap();
     let text = refusal(folder.path());
     assert!(text.contains("it is not a JSON object"), "{text}");
+}
+
+#[test]
+fn latents_are_not_divided_by_nothing() {
+    let folder = copied("sd15");
+    edited(
+        folder.path(),
+        "vae/config.json",
+        json!({"scaling_factor": 0.0}),
+    );
+    let text = refusal(folder.path());
+    assert!(text.starts_with("`scaling_factor` is `0`"), "{text}");
+}
+
+#[test]
+fn a_part_under_another_name_is_told() {
+    let folder = crate::weights::folder();
+    fs::write(folder.path().join("config.json"), "{}").unwrap();
+    fs::write(folder.path().join("control_canny.safetensors"), "").unwrap();
+    let part = ModelPart::open(folder.path().to_str().unwrap()).unwrap();
+    let text = part.weights().unwrap_err().to_string();
+    assert!(
+        text.contains("`control_canny.safetensors`: rename"),
+        "{text}"
+    );
+    let error = ControlNetConfig::from_json(r#"{"block_out_channels": "x"}"#).unwrap_err();
+    let text = error.to_string();
+    assert!(text.contains("file: controlnet/config.json"), "{text}");
 }

@@ -103,10 +103,13 @@ impl VaeConfig {
     ///
     /// If it asks for a block, an activation or a normalisation of latents that is not supported.
     pub fn new(json: VaeJson) -> Result<Self, Error> {
-        if json.class_name.as_deref().map(current_class) == Some(TINY) {
-            return Ok(Self::tiny(json)?);
-        }
-        Self::deep(json)
+        let config = if json.class_name.as_deref().map(current_class) == Some(TINY) {
+            Self::tiny(json)?
+        } else {
+            Self::deep(json)?
+        };
+        scaled("scaling_factor", config.scaling_factor)?;
+        Ok(config)
     }
 
     /// Of residual blocks and norms.
@@ -317,6 +320,15 @@ fn decoded(lookup: Option<bool>) -> Result<(), ConfigError> {
         }
         _ => Ok(()),
     }
+}
+
+/// Latents are divided by it in front of the decoder.
+fn scaled(key: &str, factor: f64) -> Result<(), ConfigError> {
+    if factor.is_normal() {
+        return Ok(());
+    }
+    let hint = "latents are divided by it: it is a number that is not 0";
+    Err(ConfigError::unsupported(key, factor, hint))
 }
 
 fn unscaled(key: &str, values: Option<Vec<f64>>) -> Result<(), ConfigError> {
