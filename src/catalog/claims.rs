@@ -118,7 +118,7 @@ fn predictions(
         said.push(claim(Prediction::Velocity, "a marker in the file".into()));
     }
     for key in PREDICTION {
-        let Some(word) = source.metadata(key) else {
+        let Some(word) = source.metadata(key).filter(|word| !is_silent(word)) else {
             continue;
         };
         // Straight lines to the noise are what transformers of two streams were trained on, and no U-Net that is built.
@@ -176,6 +176,11 @@ fn second(architecture: &str) -> Option<(Prediction, usize)> {
 
 fn is_true(word: &str) -> bool {
     matches!(word.trim().to_lowercase().as_str(), "true" | "1" | "yes")
+}
+
+/// Whether a word is what programs write that know none.
+fn is_silent(word: &str) -> bool {
+    ["", "none", "null"].contains(&word.trim().to_lowercase().as_str())
 }
 
 fn zero_snr(source: &WeightSource) -> Option<Claim<bool>> {

@@ -118,6 +118,7 @@ const CASES: [Case; 9] = [
 ];
 const ARCHITECTURE: &str = "modelspec.architecture";
 const EPSILON: (&str, &str) = ("modelspec.prediction_type", "epsilon");
+const EPSILON_LAST: (&str, &str) = ("modelspec.predict_key", "epsilon");
 const RESOLUTION: (&str, &str) = ("modelspec.resolution", "512x512");
 
 #[test]
@@ -151,6 +152,19 @@ fn words_decide_what_shapes_do_not_tell() {
                 .iter()
                 .all(|text| text.contains("`--prediction "))
         );
+    }
+}
+
+/// What programs write that know no word says nothing.
+#[test]
+fn empty_words_say_nothing() {
+    for word in ["", "None", "null"] {
+        let folder = folder();
+        let path = folder.path().join("m.safetensors");
+        let words = &[("modelspec.prediction_type", word), EPSILON_LAST];
+        let path = sparse_file(&path, &family(STATES, 1024), words);
+        let model = opened(&path, &Overrides::default()).unwrap();
+        assert_eq!(model.card(), Some("stable-diffusion-2-1-base"), "{word}");
     }
 }
 
