@@ -6,6 +6,7 @@
 //!   [`module_name`]).
 //! - VAE and DDPM folders from before diffusers 0.13 call their attention `query`, `key`, `value`, `proj_attn` ([`canonical_name`]).
 //! - CLIP text encoders come with and without the prefix `text_model.` (`canonical`).
+//! - What whole models have beside a text encoder is left out (`canonical`).
 //! - T5's table of tokens has two names; files have either or both (`canonical`).
 
 use std::collections::HashMap;
@@ -96,6 +97,27 @@ fn is_buffer(name: &str) -> bool {
     name.ends_with("position_ids")
 }
 
+/// A tensor that tells a text encoder, and how the names begin that whole models have beside it: CLIP's picture half, T5's decoder.
+const HALVES: [(&str, &[&str]); 2] = [
+    (
+        "embeddings.token_embedding.weight",
+        &[
+            "vision_model.",
+            "visual_projection.",
+            "text_projection.",
+            "logit_scale",
+        ],
+    ),
+    ("shared.weight", &["decoder.", "lm_head."]),
+];
+
+/// Beginnings of names that belong to the other half of a whole model, for a module that is one half; as transformers leaves them out.
+fn other_half(asked: &HashMap<&str, &[usize]>) -> &'static [&'static str] {
+    let tells = |marker: &str| asked.keys().any(|name| name.ends_with(marker));
+    let half = HALVES.iter().find(|(marker, _)| tells(marker));
+    half.map_or(&[], |(_, others)| others)
+}
+
 /// The tensors of `source` under today's names, for a module that asks for `asked` names and shapes.
 ///
 /// # Errors
@@ -106,8 +128,14 @@ pub(crate) fn canonical(
     asked: &HashMap<&str, &[usize]>,
 ) -> Result<HashMap<String, Unread>, Error> {
     let prefixed = prefixed(asked.keys().copied());
+    let others = other_half(asked);
+    let is_other = |name: &str| {
+        let begins = others.iter().any(|other| name.starts_with(other));
+        begins && !asked.contains_key(name)
+    };
     let mut tensors = HashMap::new();
-    for tensor in source.packed().filter(|one| !is_buffer(&one.name)) {
+    let own = |one: &&Unread| !is_buffer(&one.name) && !is_other(&one.name);
+    for tensor in source.packed().filter(own) {
         let name = aligned(canonical_name(&tensor.name), prefixed);
         let tensor = squeezed(tensor.clone(), asked.get(name.as_str()).copied());
         if tensors.insert(name.clone(), tensor).is_some() {

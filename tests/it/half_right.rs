@@ -5,9 +5,11 @@ use std::{fs, path::Path};
 use afterimage::catalog::ModelPart;
 use afterimage::models::control::ControlNetConfig;
 use afterimage::pipeline::{Pipeline, Request};
+use afterimage::weights::WeightSource;
 use burn::tensor::{DType, Device};
 use serde_json::json;
 
+use crate::adapter_files::{bytes, made, tensors};
 use crate::catalog::open;
 use crate::folders::{copied, edited};
 
@@ -166,4 +168,43 @@ fn a_part_under_another_name_is_told() {
     let error = ControlNetConfig::from_json(r#"{"block_out_channels": "x"}"#).unwrap_err();
     let text = error.to_string();
     assert!(text.contains("file: controlnet/config.json"), "{text}");
+}
+
+/// Whole models in the place of a text encoder: CLIP with its picture half, T5 with its decoder.
+#[test]
+fn other_halves_of_whole_models_are_left_out() {
+    let others = [
+        ("vision_model.embeddings.class_embedding", 4),
+        ("visual_projection.weight", 4),
+        ("text_projection.weight", 4),
+        ("logit_scale", 1),
+    ];
+    let folder = copied("sd15");
+    add_tensors(folder.path(), "text_encoder", &others);
+    loads(folder.path());
+    let folder = copied("pixart-sigma");
+    let others = [
+        ("decoder.block.0.layer.0.layer_norm.weight", 4),
+        ("lm_head.weight", 4),
+    ];
+    add_tensors(folder.path(), "text_encoder", &others);
+    loads(folder.path());
+    let folder = copied("sd15");
+    add_tensors(folder.path(), "text_encoder", &[("decoder.weight", 4)]);
+    let text = refusal(folder.path());
+    assert!(text.contains("1 unused: `decoder.weight`"), "{text}");
+}
+
+/// Writes the weights of a part anew, with vectors of ones among them.
+fn add_tensors(folder: &Path, part: &str, more: &[(&str, usize)]) {
+    let path = folder.join(part).join("model.safetensors");
+    let source = WeightSource::open(&path).unwrap();
+    let mut all = tensors(&source);
+    all.extend(
+        more.iter()
+            .map(|(name, count)| made(*name, &[*count], |_| 1.0)),
+    );
+    let written = bytes(&all, None);
+    drop(source);
+    fs::write(path, written).unwrap();
 }
