@@ -10,7 +10,6 @@ use crate::denoiser::{Evaluation, StagedDenoiser};
 use crate::error::{DeviceError, Error};
 use crate::guidance::Guidance;
 use crate::inject::{Moment, PriorNoise};
-use crate::ops::Caller;
 use crate::sampler::{History, Sampler};
 
 /// Where the normals of stochastic samplers come from.
@@ -159,7 +158,6 @@ impl Denoise<'_> {
         noise: &mut dyn Noise,
         observer: &mut dyn Observer,
     ) -> Result<Tensor<4>, Error> {
-        session.called_by(Caller::on(&latents.device()));
         let prior = latents.clone();
         let mut last = None;
         let (mut next, total) = (0, self.plan.evaluations());

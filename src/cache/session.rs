@@ -5,7 +5,7 @@
 use std::fmt;
 use std::ops::Range;
 
-use burn::tensor::Tensor;
+use burn::tensor::{Device, Tensor};
 
 use super::{
     account::Account,
@@ -91,8 +91,9 @@ impl<'a, D: StagedDenoiser + ?Sized> Session<'a, D> {
         }
     }
 
-    /// Where the operations of an evaluation are called.
-    pub(crate) fn called_by(&mut self, caller: Caller) {
+    /// Has the operations of evaluations called where latents on `device` are computed.
+    fn settle_on(&mut self, device: &Device) {
+        let caller = Caller::on(device);
         self.line.caller = caller;
         for pass in &mut self.passes {
             pass.line.caller = caller;
@@ -123,6 +124,7 @@ impl<'a, D: StagedDenoiser + ?Sized> Session<'a, D> {
     ///
     /// If a decider names one that begins elsewhere, is empty, or goes beyond the end of the run.
     pub fn next_span(&mut self, before: &Before<'_>) -> Span {
+        self.settle_on(&before.latents.device());
         // The first verifier says where the next refresh is; the other counts what is added.
         let verifiers = self.passes.iter_mut();
         let verifiers = verifiers.filter_map(|pass| pass.verifier.as_mut());

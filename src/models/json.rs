@@ -1,5 +1,10 @@
 //! What the `config.json`s of all networks share: reading, and refusing what is not built.
 
+#![allow(
+    clippy::option_option,
+    reason = "an absent key and a null mean different things"
+)]
+
 use serde::{
     Deserialize, Deserializer,
     de::{DeserializeOwned, Error as _},

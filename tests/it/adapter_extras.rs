@@ -2,16 +2,14 @@
 
 use std::path::PathBuf;
 
-use afterimage::catalog::ModelFolder;
 use afterimage::denoise::Observer;
-use afterimage::pipeline::{Adapters, ModelConfig, Pipeline, Request};
+use afterimage::pipeline::{Adapters, Pipeline, Request};
 use afterimage::text::Embedding;
-use afterimage::weights::adapt::{CustomDiffusion, Lora, Merge};
+use afterimage::weights::adapt::{CustomDiffusion, Lora};
 
 use crate::adapter_errors::told;
 use crate::adapter_files::{Made, file, made, pair, source};
-use crate::adapters::{load, parameters, sd15};
-use crate::fixture::Fixture;
+use crate::adapters::{load, sd15};
 
 /// Opens a file that it cannot use.
 type Open = fn(PathBuf) -> afterimage::Error;
@@ -182,37 +180,6 @@ fn names_of_all_writers_mean_the_same_layer() {
         format!("cond_stage_model.transformer.{text}"),
     ] {
         assert_eq!(run(&layer), (expected.clone(), Vec::new()), "{layer}");
-    }
-}
-
-/// What stands in front of a denoiser's names stands before those of transformers too.
-#[test]
-fn names_of_transformers_are_known_by_themselves() {
-    let model = ModelFolder::open(Fixture::best("sd35").model().to_str().unwrap()).unwrap();
-    let config = ModelConfig::read(&model).unwrap();
-    let parameters = parameters(&config);
-    let layer = "transformer_blocks.0.attn.to_q";
-    let names = ["transformer.", "lycoris_", "lora_unet_", "diffusion_model."].map(|front| {
-        let flat = front.ends_with('_');
-        let layer = if flat {
-            layer.replace('.', "_")
-        } else {
-            layer.to_owned()
-        };
-        format!("{front}{layer}")
-    });
-    for name in names {
-        let lora = Lora::from_source(&source(&pair(&name, &[2, 32], &[32, 2]), None)).unwrap();
-        let merge = Merge::resolve(&parameters, &[lora], &[]).unwrap();
-        assert_eq!(
-            merge
-                .of("transformer")
-                .names()
-                .into_iter()
-                .collect::<Vec<_>>(),
-            [format!("{layer}.weight")],
-            "{name}"
-        );
     }
 }
 

@@ -75,6 +75,7 @@ fn what_a_tokenizer_lacks_is_named() {
     let text = refusal(folder.path());
     assert!(text.contains("`merges.txt`, which is empty"), "{text}");
     fs::remove_file(merges).unwrap();
+    fs::remove_file(folder.path().join("tokenizer/tokenizer.json")).unwrap();
     let text = refusal(folder.path());
     assert!(text.starts_with("`merges.txt` is missing"), "{text}");
 }

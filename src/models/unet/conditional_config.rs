@@ -1,5 +1,10 @@
 //! `unet/config.json` of a `UNet` with conditions.
 
+#![allow(
+    clippy::option_option,
+    reason = "an absent key and a null mean different things"
+)]
+
 use serde::Deserialize;
 
 use super::block_types::{BlockTypes, DOWN, DOWN_OF_TEXTS, UP, UP_OF_TEXTS};

@@ -379,6 +379,26 @@ mod tests {
         assert!(Target::new(inner[1].0).reads_text() && !Target::new(inner[2].0).reads_text());
     }
 
+    /// What stands in front of a denoiser's names stands before those of transformers too.
+    #[test]
+    fn transformers_are_known_by_their_names() {
+        let layer = "transformer_blocks.0.attn.to_q";
+        let shapes = vec![(format!("{layer}.weight"), vec![2, 2])];
+        let parameters = Parameters::new("transformer", shapes);
+        let flat = layer.replace('.', "_");
+        for name in [
+            layer.to_owned(),
+            format!("transformer.{layer}"),
+            format!("diffusion_model.{layer}"),
+            format!("lycoris_{flat}"),
+            format!("lora_unet_{flat}"),
+        ] {
+            let target = Target::new(&name);
+            let found = parameters.find(&target).is_some();
+            assert!(found && target.part == "transformer", "{name}");
+        }
+    }
+
     #[test]
     fn text_encoders_are_found_with_and_without_their_prefix() {
         let layer = "encoder.layers.0.self_attn.q_proj";

@@ -77,12 +77,11 @@ impl PeftConfig {
         let alpha = self.of_pattern(target, "alpha_pattern");
         // Its LoHa and LoKr call it so.
         let alpha = alpha.or_else(|| number("alpha"));
-        let (alpha, rank) = match rank {
-            Some(rank) => (alpha.or_else(|| number("lora_alpha"))?, rank as f64),
-            None => {
-                let rank = self.of_pattern(target, "rank_pattern");
-                (alpha?, rank.or_else(|| number("r"))?)
-            }
+        let (alpha, rank) = if let Some(rank) = rank {
+            (alpha.or_else(|| number("lora_alpha"))?, rank as f64)
+        } else {
+            let rank = self.of_pattern(target, "rank_pattern");
+            (alpha?, rank.or_else(|| number("r"))?)
         };
         let stabilised = self.of_part(target, "use_rslora").and_then(Value::as_bool);
         Some(match stabilised {

@@ -92,6 +92,12 @@ fn nonsense() -> Vec<(Value, &'static str)> {
             with("router", json!({"path": "/etc/passwd"})),
             "files of rules",
         ),
+    ]
+}
+
+/// The same, of what stands beside a recipe.
+fn nonsense_beside() -> Vec<(Value, &'static str)> {
+    vec![
         (
             json!({"recipe": circle(), "files": {"a.png": "no base64!"}}),
             "base64",
@@ -111,7 +117,7 @@ fn nonsense() -> Vec<(Value, &'static str)> {
 #[test]
 fn recipes_that_make_no_sense() {
     let served = Served::start(&["--max-pixels", "65536"]);
-    for (body, word) in nonsense() {
+    for (body, word) in nonsense().into_iter().chain(nonsense_beside()) {
         refused(&served.post("/v1/jobs", &body), "/v1/jobs", word);
         if body["format"].is_null() {
             refused(&served.post("/v1/plan", &body), "/v1/plan", word);
