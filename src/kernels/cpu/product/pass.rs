@@ -55,6 +55,14 @@ pub(super) struct Last<'a, F> {
 }
 
 impl<F: Factor> Last<'_, F> {
+    /// Asks for where the sums of some rows go.
+    #[inline(always)]
+    fn expect(&self, rows: Range<usize>) {
+        for row in rows {
+            self.factor.expect(self.row + row, self.column, self.kept);
+        }
+    }
+
     /// Puts the sums of a row.
     #[inline(always)]
     fn put<S: Simd>(&self, row: usize, sums: &[f32]) {
@@ -98,6 +106,16 @@ impl<F: Factor> Pass<'_, F> {
         self.some::<S, 4>(sixes..count, sums);
     }
 
+    /// Asks for some rows.
+    #[inline(always)]
+    fn ask(&self, rows: Range<usize>, depth: usize) {
+        for row in rows {
+            for at in (0..depth).step_by(LINE) {
+                prefetch_far(self.rows[row * self.stride + at..].as_ptr());
+            }
+        }
+    }
+
     /// `sums = rows · columns`, `[rows, width]`, for some of the rows.
     #[inline(always)]
     fn some<S: Simd, const R: usize>(&self, some: Range<usize>, sums: &mut [f32]) {
@@ -117,17 +135,10 @@ impl<F: Factor> Pass<'_, F> {
                 ahead.ask();
             }
             if self.is_new {
-                for row in first + R..some.end.min(first + 2 * R) {
-                    for at in (0..depth).step_by(LINE) {
-                        prefetch_far(self.rows[row * self.stride + at..].as_ptr());
-                    }
-                }
+                self.ask(first + R..some.end.min(first + 2 * R), depth);
             }
             if let Some(last) = &self.last {
-                for r in 0..count {
-                    let row = last.row + first + r;
-                    last.factor.expect(row, last.column, last.kept);
-                }
+                last.expect(first..first + count);
             }
             // SAFETY: the last row's `depth` values are there, asserted above; `columns` and `sums` are whole rows of vectors.
             unsafe {
