@@ -141,23 +141,6 @@ fn requests_that_cannot_be_met_write_nothing() {
             2,
             &["is of no format that is written here", ".webp", ".gif"],
         ),
-        (
-            &["--trace", "./a.png", "--output", "a.png"],
-            2,
-            &["`--trace` and `--output` name the same file", "hint: "],
-        ),
-        (
-            &[
-                "--trace",
-                "a.png",
-                "--output",
-                "b.png",
-                "--preview",
-                "a.png",
-            ],
-            2,
-            &["`--trace` and `--preview` name the same file"],
-        ),
         (&["--trace", "no/such/t"], 1, &["cannot write the trace"]),
         (
             &["--initial-latents", "none"],
@@ -169,6 +152,24 @@ fn requests_that_cannot_be_met_write_nothing() {
         generate(folder.path(), arguments).refused(*code, words);
         assert!(names(folder.path()).is_empty(), "{arguments:?}");
     }
+}
+
+#[test]
+fn a_trace_has_a_file_of_its_own() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let refused = |arguments: &[&str], words: &str| {
+        generate(folder.path(), arguments).refused(2, &[words, "hint: "]);
+    };
+    let same = ["--trace", "./a.png", "--output"];
+    refused(
+        &[&same[..], &["a.png"]].concat(),
+        "`--trace` and `--output` name the same file",
+    );
+    refused(
+        &[&same[..], &["b.png", "--preview", "a.png"]].concat(),
+        "`--trace` and `--preview` name the same file",
+    );
+    assert!(names(folder.path()).is_empty());
 }
 
 #[cfg(unix)]

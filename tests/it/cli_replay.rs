@@ -302,11 +302,6 @@ fn what_cannot_be_followed_is_said_at_once() {
         "other.json",
         r#", "init_image": {"path": "photo.png", "hash": "00"}"#,
     );
-    write("alone.json", r#", "mask": {"path": "mask.png"}"#);
-    write("weak.json", r#", "strength": 0.5"#);
-    let router =
-        r#", "cache": "l2c:router=gone.safetensors", "router": {"path": "gone.safetensors"}"#;
-    write("router.json", router);
     let weights = format!(r#"{{"version": 1, "model": {{"name": {named:?}, "hash": "0123"}}}}"#);
     fs::write(folder.path().join("model.json"), weights).expect("a file");
     fs::write(folder.path().join("newer.json"), r#"{"version": 9}"#).expect("a file");
@@ -325,17 +320,6 @@ fn what_cannot_be_followed_is_said_at_once() {
             2,
             &["is not the one that the recipe was made with", "photo.png"],
         ),
-        (
-            "alone.json",
-            2,
-            &["`mask` is given without", "`init_image`"],
-        ),
-        (
-            "weak.json",
-            2,
-            &["`strength` is given without", "`init_image`"],
-        ),
-        ("router.json", 2, &["cannot read the weights", "gone"]),
         ("model.json", 2, &["other weights of", "0123", "--model"]),
         ("nowhere.png", 1, &["cannot read the recipe", "nowhere.png"]),
     ];
@@ -347,7 +331,6 @@ fn what_cannot_be_followed_is_said_at_once() {
     let small = ["--steps", "2", "--size", "64x64", "--output", "x.png"];
     let go_on = [
         ("model.json", ["--model", named]),
-        ("router.json", ["--cache", "none"]),
         ("other.json", ["--init-image", "photo.png"]),
     ];
     for (file, option) in go_on {
@@ -357,4 +340,30 @@ fn what_cannot_be_followed_is_said_at_once() {
             &[&small[..], &option].concat(),
         ));
     }
+}
+
+/// A picture's part without the picture, and a rule without its router, which another rule stands in for.
+#[test]
+fn recipes_with_a_part_missing_are_refused() {
+    let folder = folder();
+    let model = model();
+    let named = model.to_str().expect("UTF-8");
+    let refused = |more: &str, words: &[&str]| {
+        let text = format!(r#"{{"version": 1, "model": {{"name": {named:?}}}, {more}}}"#);
+        fs::write(folder.path().join("hand.json"), text).expect("a file");
+        replay(folder.path(), "hand.json", &[]).refused(2, words);
+    };
+    let words = |option: &str| format!("`{option}` is given without a picture to start from");
+    let picture = "`init_image`";
+    refused(
+        r#""mask": {"path": "mask.png"}"#,
+        &[&words("mask"), picture],
+    );
+    refused(r#""strength": 0.5"#, &[&words("strength"), picture]);
+    refused(
+        r#""cache": "l2c:router=gone.safetensors", "router": {"path": "gone.safetensors"}"#,
+        &["cannot read the weights", "gone"],
+    );
+    let small = ["--steps", "2", "--size", "64x64", "--cache", "none"];
+    done(&replay(folder.path(), "hand.json", &small));
 }
