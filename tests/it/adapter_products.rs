@@ -325,7 +325,7 @@ fn peft_says_alphas_in_its_configuration() {
     );
 }
 
-/// peft's LoHa and LoKr call it `alpha`, and of two whole matrices it takes the rank that was asked for.
+/// Those of `LoHa` and `LoKr` of peft are called `alpha`, and of two whole matrices it takes the rank that was asked for.
 #[test]
 fn peft_says_alphas_of_its_other_methods() {
     let named =
