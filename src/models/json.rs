@@ -1,10 +1,5 @@
 //! What the `config.json`s of all networks share: reading, and refusing what is not built.
 
-#![allow(
-    clippy::option_option,
-    reason = "an absent key and a null mean different things"
-)]
-
 use serde::{
     Deserialize, Deserializer,
     de::{DeserializeOwned, Error as _},
@@ -21,6 +16,7 @@ pub(super) type Neutral = (&'static str, &'static [&'static str]);
 /// # Errors
 ///
 /// If there is something else than a `T`.
+#[expect(clippy::option_option, reason = "null and absence differ")]
 pub(super) fn present<'de, D, T>(deserializer: D) -> Result<Option<Option<T>>, D::Error>
 where
     D: Deserializer<'de>,

@@ -121,6 +121,8 @@ fn broken_torch_files_are_named() {
             error.is_weights() && error.to_string().contains(name),
             "{error}"
         );
+        let cut = error.to_string().contains("the file is cut short");
+        assert_eq!(cut, name == "cut.bin", "{error}");
     }
 }
 

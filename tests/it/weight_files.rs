@@ -107,7 +107,7 @@ fn files_of_other_kinds_are_named() {
         ("b.safetensors", b"Rar!\x1a\x07\x01\0", "unpack it first"),
         ("c.safetensors", b"\x1f\x8b\x08\0", "unpack it first"),
         ("d.tar", &tar, "this is a packed archive"),
-        ("e.h5", b"\x89HDF\r\n\x1a\n", "weights of Keras"),
+        ("e.h5", b"\x89HDF\r\n\x1a\n", "a file of Keras"),
         ("f.safetensors", &zeros, "it begins with zeros"),
         ("g.safetensors", &begun, "the file is cut short"),
         (

@@ -1,10 +1,5 @@
 //! `unet/config.json` of a `UNet` with conditions.
 
-#![allow(
-    clippy::option_option,
-    reason = "an absent key and a null mean different things"
-)]
-
 use serde::Deserialize;
 
 use super::block_types::{BlockTypes, DOWN, DOWN_OF_TEXTS, UP, UP_OF_TEXTS};
@@ -19,6 +14,7 @@ use crate::nn::embed::Sinusoid;
 use crate::nn::resnet::{ResnetForm, TimeShift};
 
 /// The keys as they stand in the file; nothing decided.
+#[expect(clippy::option_option, reason = "null and absence differ")]
 #[derive(Debug, Deserialize)]
 struct UNetJson {
     in_channels: Option<usize>,

@@ -50,7 +50,7 @@ const OTHERS: [(&[u8], &str, &str); 11] = [
     (b"\x28\xb5\x2f\xfd", PACKED.0, PACKED.1),
     (
         b"\x89HDF\r\n\x1a\n",
-        "weights of Keras",
+        "a file of Keras",
         "use a file of the same model in safetensors or torch's format",
     ),
     (b"%PDF-", "a document", "give the file of the weights"),

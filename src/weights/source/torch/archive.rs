@@ -11,7 +11,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use zip::{CompressionMethod, ZipArchive};
+use zip::{CompressionMethod, ZipArchive, result::ZipError};
 
 use super::super::{place::Place, stored::Stored};
 use super::fault::Fault;
@@ -68,11 +68,22 @@ fn budget(most: u64) -> usize {
     usize::try_from(most).unwrap_or(usize::MAX)
 }
 
+/// What is wrong with an archive whose end, which says what is in it, is not there.
+fn unfinished(error: ZipError) -> Fault {
+    match error {
+        ZipError::InvalidArchive(reason) => {
+            let hint = "the file is cut short, fetch it again";
+            Fault::Malformed(format!("{reason}\nhint: {hint}"))
+        }
+        other => other.into(),
+    }
+}
+
 fn zipped(file: File, path: &Path, most: u64) -> Result<Archive, Fault> {
     const PICKLE: &str = "data.pkl";
     // A handle of its own, as another's position would move under it.
     let place = Place::of(File::open(path)?);
-    let mut archive = ZipArchive::new(file)?;
+    let mut archive = ZipArchive::new(file).map_err(unfinished)?;
     let found = archive.file_names().flatten().find_map(|name| {
         let prefix = name.strip_suffix(PICKLE)?;
         let whole = prefix.is_empty() || prefix.ends_with('/');
