@@ -62,20 +62,3 @@ fn at_the_cause(error: &serde_json::Error) -> String {
         _ => text,
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use crate::pipeline::Recipe;
-
-    #[test]
-    fn hints_end_with_themselves() {
-        let said = |text: &str| Recipe::from_json(text).expect_err("no recipe").to_string();
-        let format = said(r#"{"version": 1, "weights": "q2"}"#);
-        assert!(
-            format.contains("a format of weights at line 1 column 30\nhint: use file, q8 or q4\n"),
-            "{format}"
-        );
-        let kind = said(r#"{"version": 1, "steps": "2"}"#);
-        assert!(kind.contains(" at line 1 column 27\nhint: "), "{kind}");
-    }
-}

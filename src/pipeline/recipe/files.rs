@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Recipe, RecipePictures};
+use super::Recipe;
 use crate::catalog::{ModelPart, file_hash};
 use crate::error::{Error, RecipeError};
 use crate::image_io::is_stream;
@@ -150,17 +150,6 @@ impl Recipe {
             )?;
         }
         Ok(())
-    }
-
-    /// Notes the hashes of `pictures`, which were read of its files.
-    pub(crate) fn note_read(&mut self, pictures: &RecipePictures) {
-        let controls = self.controls.iter_mut().map(|one| Some(&mut one.image));
-        let files = [self.init_image.as_mut(), self.mask.as_mut()];
-        for (file, hash) in files.into_iter().chain(controls).zip(pictures.hashes()) {
-            if let Some(file) = file {
-                file.hash = file.hash.take().or_else(|| hash.clone());
-            }
-        }
     }
 
     /// Notes the hashes of files and `ControlNets`.

@@ -28,12 +28,6 @@ pub struct RecipePictures {
     hashes: Vec<Option<String>>,
 }
 
-impl RecipePictures {
-    pub(super) fn hashes(&self) -> &[Option<String>] {
-        &self.hashes
-    }
-}
-
 impl Recipe {
     /// What the caller says of the model.
     pub fn overrides(&self) -> Overrides {
@@ -122,6 +116,17 @@ impl Recipe {
             pictures.hashes.push(hash);
         }
         Ok(pictures)
+    }
+
+    /// Notes the hashes of `pictures`, which were read of its files.
+    pub(crate) fn note_read(&mut self, pictures: &RecipePictures) {
+        let controls = self.controls.iter_mut().map(|one| Some(&mut one.image));
+        let files = [self.init_image.as_mut(), self.mask.as_mut()];
+        for (file, hash) in files.into_iter().chain(controls).zip(&pictures.hashes) {
+            if let Some(file) = file {
+                file.hash = file.hash.take().or_else(|| hash.clone());
+            }
+        }
     }
 
     fn edit(
