@@ -26,6 +26,8 @@ use values::{calibrated, count, faster, finite, fixed_seed, samples, seed};
 
 pub(super) use files::{EmbeddingFile, LoraFile};
 pub(super) use groups::*;
+#[cfg(test)]
+pub(super) use reading::parsed;
 pub(super) use reading::read;
 #[cfg(feature = "serve")]
 pub(super) use serve::{LogForm, Serve};

@@ -15,10 +15,17 @@ use super::Arguments;
 ///
 /// What is wrong with them, or help and version where these are asked for.
 pub(in crate::cli) fn read() -> Result<Arguments, Error> {
-    of(std::env::args_os())
+    parsed(std::env::args_os())
 }
 
-fn of(words: impl IntoIterator<Item = OsString>) -> Result<Arguments, Error> {
+/// The arguments that `words` are, the program's name first.
+///
+/// # Errors
+///
+/// As [`read`].
+pub(in crate::cli) fn parsed(
+    words: impl IntoIterator<Item = OsString>,
+) -> Result<Arguments, Error> {
     let matches = signed(Arguments::command()).try_get_matches_from(words);
     Arguments::from_arg_matches_mut(&mut matches.map_err(joined)?)
 }
@@ -49,7 +56,7 @@ mod tests {
 
     fn generate(words: &[&str]) -> Result<Arguments, Error> {
         let words = [&["afterimage", "generate"], words].concat();
-        of(words.into_iter().map(OsString::from))
+        parsed(words.into_iter().map(OsString::from))
     }
 
     #[test]

@@ -1,9 +1,9 @@
 //! No option is forgotten.
 
-use clap::{CommandFactory, Parser};
+use clap::CommandFactory;
 
 use super::*;
-use crate::cli::args::{Arguments, Command, Generate};
+use crate::cli::args::{Arguments, Command, Generate, parsed};
 
 /// Options that change no picture: where it goes, what is told of it, how it is computed.
 const SILENT: [&str; 12] = [
@@ -127,7 +127,7 @@ const NET: &str = "--control-model a --control-image c.png";
 fn generate(words: &[&str]) -> Generate {
     let words = words.iter().flat_map(|words| words.split_whitespace());
     let arguments = ["afterimage", "generate"].into_iter().chain(words);
-    match Arguments::try_parse_from(arguments).map(|parsed| parsed.command) {
+    match parsed(arguments.map(Into::into)).map(|parsed| parsed.command) {
         Ok(Command::Generate(generate)) => generate,
         other => panic!("no `generate`: {other:?}"),
     }

@@ -260,12 +260,12 @@ fn contents_in_memory_are_no_files() {
 /// A position stands beside the cause, and a hint ends with itself.
 #[test]
 fn errors_say_where_before_what_to_do() {
-    let said = |text: &str| Recipe::from_json(text).expect_err("no recipe").to_string();
-    let format = said(r#"{"version": 1, "weights": "q2"}"#);
-    assert!(
-        format.contains("a format of weights at line 1 column 30\nhint: use file, q8 or q4\n"),
-        "{format}"
-    );
-    let kind = said(r#"{"version": 1, "steps": "2"}"#);
-    assert!(kind.contains(" at line 1 column 27\nhint: "), "{kind}");
+    for (key, value) in [("weights", "q2"), ("steps", "2")] {
+        let recipe = format!(r#"{{"version": 1, "{key}": "{value}"}}"#);
+        let said = Recipe::from_json(&recipe).expect_err("no recipe");
+        let said = said.to_string();
+        let (cause, hints) = said.split_once("\nhint: ").expect("a hint");
+        assert!(cause.contains(" at line 1 column "), "{said}");
+        assert!(!hints.contains("column"), "{said}");
+    }
 }
