@@ -57,6 +57,7 @@ impl Engine {
 
     /// Runs a recipe (JSON).
     #[pyo3(signature = (recipe, progress = None, preview = None, preview_every = 5, preview_decoded = false, warn = None))]
+    #[expect(clippy::too_many_arguments, reason = "they are named in Python")]
     fn run(
         &self,
         py: Python<'_>,
