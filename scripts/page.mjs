@@ -23,10 +23,12 @@ if (pictures) mkdirSync(pictures, { recursive: true });
 
 let server;
 
+const answers = () => fetch(`${base}healthz`).then((answer) => answer.status < 500, () => false);
+
 async function start(env = {}) {
   server = spawn(program, ["serve", "--port", String(port), "--max-steps", "1000"], { env: { ...process.env, ...env }, stdio: ["ignore", "ignore", "inherit"] });
   for (let tries = 0; tries < 200; tries += 1) {
-    if (await fetch(`${base}healthz`).then((answer) => answer.status < 500, () => false)) return;
+    if (await answers()) return;
     await new Promise((resolve) => setTimeout(resolve, 50));
   }
   throw new Error("the server does not start");
@@ -199,9 +201,16 @@ const tests = {
     await says(page, "#notice", "does not answer");
     assert.ok(await page.locator("#make").isDisabled());
     await accessible(page);
+    let lose = true; // the first stream that the new server would answer
+    await page.route("**/v1/events", async (route) => {
+      if (!lose || !(await answers())) return route.continue();
+      lose = false;
+      await route.abort();
+    });
     await start();
     await up(page);
     await says(page, "#notice", "started again");
+    assert.ok(!lose);
     await page.waitForSelector("[data-state=lost]");
     await accessible(page);
     assert.equal(await shelf(page).count(), before);

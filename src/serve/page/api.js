@@ -61,7 +61,7 @@ export const stop = (id) => json(`v1/jobs/${id}`, { method: "DELETE" });
 export const health = async () => (await ask("healthz")).json();
 export const picture = async (url) => (await ask(url, { accept: "image/*" })).blob();
 
-/** Server-sent events of `path`, `[name, data]` each, until the server ends them. Silence of 30 seconds counts as a lost connection. */
+/** Server-sent events of `path`, `[name, data]` each, `["open"]` before all, until the server ends them. Silence of 30 seconds counts as a lost connection. */
 export async function* events(path, signal) {
   const quiet = new AbortController();
   const both = AbortSignal.any([quiet.signal, signal].filter(Boolean));
@@ -73,6 +73,7 @@ export async function* events(path, signal) {
   try {
     heard();
     const reader = (await ask(path, { signal: both, accept: "text/event-stream" })).body.pipeThrough(new TextDecoderStream()).getReader();
+    yield ["open"];
     let rest = "";
     for (;;) {
       const { done: ended, value } = await reader.read();

@@ -42,11 +42,10 @@ export class Jobs extends EventTarget {
       const whole = new AbortController();
       try {
         const stream = api.events("v1/events", whole.signal);
-        const first = stream.next();
-        first.catch(() => null);
+        await stream.next(); // open: whoever answers next is the one who tells, and nothing is told between the two
         await this.#greet();
         wait = 250;
-        for (let next = await first; !next.done; next = await stream.next()) this.#hear(...next.value);
+        for await (const event of stream) this.#hear(...event);
         this.#tell("link", { state: "down" });
       } catch (error) {
         const refused = error instanceof api.Refused && [401, 403].includes(error.status);
