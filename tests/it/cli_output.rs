@@ -131,6 +131,7 @@ fn two_things_do_not_go_into_one_stream() {
         &["--output", "/dev/null", "--batch", "2"],
         "2 pictures for `/dev/null`, which takes one",
     );
+    generate(folder.path(), &["--trace", "-"]).refused(2, &["--trace", "is ./-"]);
     assert!(names(folder.path()).is_empty());
 }
 

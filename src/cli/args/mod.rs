@@ -22,7 +22,7 @@ use crate::{
     samplers::SamplerKind,
     weights::{ActivationFormat, WeightFormat},
 };
-use values::{calibrated, count, faster, finite, fixed_seed, samples, seed};
+use values::{calibrated, count, faster, finite, fixed_seed, samples, seed, written};
 
 pub(super) use files::{EmbeddingFile, LoraFile};
 pub(super) use groups::*;
@@ -155,7 +155,7 @@ pub(super) struct Generate {
     #[command(flatten)]
     pub(super) previews: Previews,
     /// Write latents and predictions of every step to a file
-    #[arg(long, value_name = "FILE.safetensors", help_heading = OUTPUT)]
+    #[arg(long, value_name = "FILE.safetensors", value_parser = written(), help_heading = OUTPUT)]
     pub(super) trace: Option<PathBuf>,
     #[command(flatten)]
     pub(super) form: Form,
@@ -237,7 +237,7 @@ pub(super) struct Bench {
     #[arg(long, value_name = "FILE", requires = "curve", help_heading = SAMPLES)]
     pub(super) prompts: Option<PathBuf>,
     /// Draw the curve, and how far the forecasts of rules with `verify` were off, as SVG
-    #[arg(long, value_name = "FILE", requires = "curve", help_heading = OUTPUT)]
+    #[arg(long, value_name = "FILE", requires = "curve", value_parser = written(), help_heading = OUTPUT)]
     pub(super) plot: Option<PathBuf>,
     /// Rounds; in each, the plain run and every rule take their turn; of a curve, each with the next seed
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = count)]
@@ -288,7 +288,7 @@ pub(super) struct Calibrate {
     #[command(flatten)]
     pub(super) machine: Machine,
     /// File to write: a plan for --cache auto:speedup=S,plan=FILE, which is taken by itself where it lies in the model's folder as afterimage-plan.json; or a router for --cache l2c:router=FILE,threshold=T, where T is the share of the branches' work at every other step that is left out
-    #[arg(long, value_name = "FILE", help_heading = OUTPUT)]
+    #[arg(long, value_name = "FILE", value_parser = written(), help_heading = OUTPUT)]
     pub(super) output: PathBuf,
 }
 
@@ -389,7 +389,7 @@ pub(super) struct Measures {
     #[arg(long, value_name = "DIR", help_heading = OUTPUT)]
     pub(super) npz: Option<PathBuf>,
     /// Draw quality against speed
-    #[arg(long, value_name = "FILE.svg", help_heading = OUTPUT)]
+    #[arg(long, value_name = "FILE.svg", value_parser = written(), help_heading = OUTPUT)]
     pub(super) plot: Option<PathBuf>,
 }
 
@@ -422,7 +422,7 @@ pub(super) struct Report {
     #[arg(value_name = "DIR", required = true)]
     pub(super) folders: Vec<PathBuf>,
     /// Page to write; plots go beside it
-    #[arg(long, value_name = "FILE.md", required = true, help_heading = OUTPUT)]
+    #[arg(long, value_name = "FILE.md", required = true, value_parser = written(), help_heading = OUTPUT)]
     pub(super) output: PathBuf,
 }
 

@@ -34,13 +34,22 @@ pub(crate) use values::Values;
 pub(super) const DEPTH: usize = 192;
 
 /// Columns of a task, at most.
-pub(super) const COLUMNS: usize = 256;
+pub(super) const COLUMNS: usize = 320;
 
-/// Rows of a task, at least, where columns alone leave threads idle.
+/// Columns of a task are a multiple of these.
+const UNIT: usize = 32;
+
+/// Units of a task, at least.
+const LEAST_UNITS: usize = 2;
+
+/// Rows of a task, at least.
 const LEAST_ROWS: usize = 64;
 
-/// Rows of a task, at most: its sums stay in the second-level cache.
-const MOST_ROWS: usize = 384;
+/// Sums of a task, at most: they stay in the second-level cache.
+const SUMS: usize = 384 * 256;
+
+/// Products that take as long as putting a row's or a column's value where it is multiplied.
+const LAYING: usize = 16;
 
 /// Tasks for every thread, at least.
 const TASKS: usize = 4;
@@ -71,37 +80,47 @@ pub(super) struct Task {
     pub(super) columns: Range<usize>,
 }
 
-/// Divides `items` products of `rows` by `columns`; rows are divided where columns alone leave threads idle.
+/// Divides `items` products of `rows` by `columns`, so that threads that are alike end soonest.
 pub(super) fn tasks(items: usize, rows: usize, columns: usize) -> Vec<Task> {
-    divided(items, rows, columns, TASKS * rayon::current_num_threads())
+    divided(items, rows, columns, rayon::current_num_threads())
 }
 
-fn divided(items: usize, rows: usize, columns: usize, wanted: usize) -> Vec<Task> {
-    let blocks = parts(columns, COLUMNS, 32);
-    let apart = wanted.div_ceil((items * blocks.len()).max(1));
-    let group = rows.div_ceil(apart).clamp(LEAST_ROWS, MOST_ROWS);
-    let groups = parts(rows, group.next_multiple_of(8), 8);
-    let mut tasks = Vec::with_capacity(items * blocks.len() * groups.len());
-    for item in 0..items {
-        for columns in &blocks {
-            for rows in &groups {
-                tasks.push(Task {
-                    item,
-                    rows: rows.clone(),
-                    columns: columns.clone(),
-                });
-            }
-        }
-    }
-    tasks
+fn divided(items: usize, rows: usize, columns: usize, threads: usize) -> Vec<Task> {
+    let wanted = TASKS * threads;
+    let widths = (LEAST_UNITS..=COLUMNS / UNIT).rev();
+    let ways = widths.flat_map(|units| {
+        let width = part(columns, columns.div_ceil(units * UNIT), UNIT);
+        let fewest = rows.div_ceil(SUMS / width);
+        let most = rows.div_ceil(LEAST_ROWS).min(fewest + wanted);
+        (fewest..=most.max(fewest)).map(move |count| (part(rows, count, 8), width))
+    });
+    let best = ways.min_by_key(|(height, width)| {
+        let count = items * rows.div_ceil(*height) * columns.div_ceil(*width);
+        let each = height * width + LAYING * (height + width);
+        (count < wanted, count.div_ceil(threads) * each)
+    });
+    let (height, width) = best.unwrap_or((8, UNIT));
+    let ranges = |whole: usize, each: usize| {
+        let starts = (0..whole).step_by(each);
+        starts.map(move |start| start..whole.min(start + each))
+    };
+    let places = (0..items).flat_map(|item| ranges(columns, width).map(move |part| (item, part)));
+    let tasks = places.flat_map(|(item, columns)| {
+        ranges(rows, height).map(move |rows| Task {
+            item,
+            rows,
+            columns: columns.clone(),
+        })
+    });
+    tasks.collect()
 }
 
-/// As few parts as no part larger than `most` allows, nearly equal multiples of a `unit`.
-fn parts(whole: usize, most: usize, unit: usize) -> Vec<Range<usize>> {
-    let count = whole.div_ceil(most).max(1);
-    let each = whole.div_ceil(count).next_multiple_of(unit).max(unit);
-    let starts = (0..whole).step_by(each);
-    starts.map(|start| start..whole.min(start + each)).collect()
+/// The size of parts of which there are at most `count`: nearly equal multiples of a `unit`.
+fn part(whole: usize, count: usize, unit: usize) -> usize {
+    whole
+        .div_ceil(count.max(1))
+        .next_multiple_of(unit)
+        .max(unit)
 }
 
 /// Memory that many tasks write, each a part of it.
@@ -349,17 +368,37 @@ mod tests {
     use super::*;
 
     #[test]
-    fn few_columns_divide_the_rows() {
-        let found = divided(2, 1280, 64, 8);
-        assert_eq!(found.len(), 8);
-        assert_eq!((found[1].rows.clone(), found[7].item), (320..640, 1));
-        assert_eq!(divided(1, 320, 4096, 8).len(), 16);
-        assert_eq!(divided(1, 8192, 128, 8).len(), 22);
-        let nearly_equal = divided(1, 154, 320, 8);
-        let sizes = nearly_equal
-            .iter()
-            .map(|task| (task.rows.len(), task.columns.len()));
-        let sizes: Vec<_> = sizes.collect();
-        assert_eq!(sizes, [(56, 160), (56, 160), (42, 160)].repeat(2));
+    fn work_is_divided_evenly_into_parts_that_are_worth_their_gathering() {
+        let largest = |items, rows, columns, threads| {
+            let tasks = divided(items, rows, columns, threads);
+            let sizes = tasks
+                .iter()
+                .map(|task| [task.rows.len(), task.columns.len()]);
+            (tasks.len(), sizes.max().unwrap_or_default())
+        };
+        assert_eq!(largest(2, 1280, 64, 2), (8, [320, 64]));
+        assert_eq!(largest(1, 512, 1280, 2), (8, [256, 320]));
+        assert_eq!(largest(1, 320, 4096, 2), (16, [320, 256]));
+        assert_eq!(largest(1, 2048, 2048, 2), (48, [344, 256]));
+        assert_eq!(largest(1, 154, 320, 2), (10, [80, 64]));
+        // What is too little for all is not cut into shreds.
+        assert_eq!(largest(1, 2, 320, 2), (2, [2, 160]));
+        assert_eq!(largest(1, 1, 1, 64), (1, [1, 1]));
+        assert_eq!(largest(1, 0, 5, 2), (0, [0, 0]));
+    }
+
+    #[test]
+    fn tasks_cover_everything_once() {
+        for (rows, columns, threads) in [(1, 1, 1), (154, 320, 3), (1000, 333, 2), (77, 49, 16)] {
+            let mut met = vec![0; 2 * rows * columns];
+            for task in divided(2, rows, columns, threads) {
+                for row in task.rows {
+                    let start = (task.item * rows + row) * columns;
+                    let met = &mut met[start..][task.columns.clone()];
+                    met.iter_mut().for_each(|met| *met += 1);
+                }
+            }
+            assert!(met.iter().all(|met| *met == 1), "{rows} {columns}");
+        }
     }
 }

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use utoipa::ToSchema;
 
-use super::{control, picked, prompt, samplers};
+use super::{control, numbers, picked, prompt, samplers};
 use crate::serve::{asked::Ask, fault::Fault, openai::seeds, read, server::Server};
 
 /// What there is to say of a picture that is to be made. What is absent is the model's default
@@ -18,16 +18,23 @@ pub(in crate::serve) struct SdRequest {
     /// What it avoids
     pub(super) negative_prompt: String,
     /// Seed of the first picture; -1 draws one
+    #[serde(deserialize_with = "numbers::whole")]
     pub(super) seed: Option<i64>,
     /// Denoising steps
+    #[serde(deserialize_with = "numbers::whole")]
     pub(super) steps: Option<usize>,
     /// How strongly the text guides
+    #[serde(deserialize_with = "numbers::number")]
     pub(super) cfg_scale: Option<f64>,
+    #[serde(deserialize_with = "numbers::whole")]
     pub(super) width: Option<usize>,
+    #[serde(deserialize_with = "numbers::whole")]
     pub(super) height: Option<usize>,
     /// Pictures made together
+    #[serde(deserialize_with = "numbers::whole")]
     pub(super) batch_size: Option<usize>,
     /// How often so many
+    #[serde(deserialize_with = "numbers::whole")]
     pub(super) n_iter: Option<usize>,
     pub(super) sampler_name: Option<String>,
     pub(super) sampler_index: Option<String>,
@@ -39,6 +46,7 @@ pub(in crate::serve) struct SdRequest {
     #[schema(value_type = Object)]
     pub(super) override_settings: Map<String, Value>,
     /// Layers of the text encoder that are not read, and 1
+    #[serde(deserialize_with = "numbers::whole")]
     pub(super) clip_skip: Option<usize>,
     /// Pictures to change, in base64; one is taken
     pub(super) init_images: Vec<String>,
@@ -46,6 +54,7 @@ pub(in crate::serve) struct SdRequest {
     pub(super) mask: Option<String>,
     /// 1 if what is dark is
     pub(super) inpainting_mask_invert: Option<Value>,
+    #[serde(deserialize_with = "numbers::number")]
     pub(super) denoising_strength: Option<f64>,
     /// Whether pictures are in the answer
     pub(super) send_images: Option<bool>,

@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use super::numbers;
 use crate::serve::{asked::Ask, fault::Fault, read, server::Server, shelf::Shelf};
 
 /// Thresholds of outlines where they are not said.
-const CANNY: [f32; 2] = [100.0, 200.0];
+const CANNY: [f64; 2] = [100.0, 200.0];
 
 /// Nets of one request.
 const MOST: usize = 8;
@@ -20,14 +21,19 @@ struct Unit {
     enabled: Option<bool>,
     module: Option<String>,
     model: Option<String>,
+    #[serde(deserialize_with = "numbers::number")]
     weight: Option<f64>,
     image: Option<Value>,
     input_image: Option<Value>,
+    #[serde(deserialize_with = "numbers::number")]
     guidance_start: Option<f64>,
+    #[serde(deserialize_with = "numbers::number")]
     guidance_end: Option<f64>,
     control_mode: Option<Value>,
-    threshold_a: Option<f32>,
-    threshold_b: Option<f32>,
+    #[serde(deserialize_with = "numbers::number")]
+    threshold_a: Option<f64>,
+    #[serde(deserialize_with = "numbers::number")]
+    threshold_b: Option<f64>,
     // Without effect: pictures are brought to the size of the run as they are.
     resize_mode: Option<Value>,
     processor_res: Option<Value>,
@@ -51,6 +57,10 @@ pub(super) fn add(
         .find(|(name, _)| name.eq_ignore_ascii_case("controlnet"));
     let units = script.and_then(|(_, script)| script["args"].as_array());
     let units = units.map(Vec::as_slice).unwrap_or_default();
+    if units.len() > MOST {
+        let message = format!("of {} ControlNets the first {MOST} are used", units.len());
+        ask.warnings.push(message);
+    }
     let mut controls = Vec::new();
     for (number, unit) in units.iter().take(MOST).enumerate() {
         let Value::Object(unit) = unit else { continue };
@@ -92,7 +102,7 @@ fn control(server: &Server, number: usize, unit: &Unit, ask: &mut Ask) -> Result
     };
     let [low, high] = [unit.threshold_a, unit.threshold_b];
     let positive =
-        |given: Option<f32>, silent: f32| given.filter(|given| *given > 0.0).unwrap_or(silent);
+        |given: Option<f64>, silent: f64| given.filter(|given| *given > 0.0).unwrap_or(silent);
     let canny = match unit
         .module
         .as_deref()

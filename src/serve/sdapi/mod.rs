@@ -6,6 +6,7 @@ mod answer;
 mod ask;
 mod control;
 mod lists;
+mod numbers;
 pub(super) mod options;
 pub(super) mod progress;
 mod prompt;

@@ -204,7 +204,11 @@ fn sdapi_nonsense() -> Vec<(&'static str, Value, &'static str)> {
     let small = base64(&white(8));
     let photo = base64(&photo());
     vec![
-        ("txt2img", json!({"prompt": "a", "seed": "7"}), "seed"),
+        (
+            "txt2img",
+            json!({"prompt": "a", "seed": "seven"}),
+            "`\"seven\"`",
+        ),
         (
             "txt2img",
             json!({"prompt": "a", "steps": 9999}),

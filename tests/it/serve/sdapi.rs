@@ -29,7 +29,7 @@ fn half() -> Vec<u8> {
 fn pictures_of_texts_and_of_pictures() {
     let served = Served::start(&[]);
     let asked = json!({
-        "prompt": "a red circle", "negative_prompt": "blue", "seed": 7, "steps": 2, "width": 64, "height": 64, "cfg_scale": 5,
+        "prompt": "a red circle", "negative_prompt": "blue", "seed": "7", "steps": 2.0, "width": "64", "height": 64, "cfg_scale": "5",
         "sampler_name": "Euler a", "scheduler": "automatic", "batch_size": 2, "n_iter": 1, "styles": [], "script_args": [],
         "override_settings": {"CLIP_stop_at_last_layers": 1, "sd_vae": "Automatic"}, "tiling": true,
     });
