@@ -6,7 +6,7 @@
 Builds the tests (without GPUs), runs the committed cases on one, two and three threads and a choice of them as an older processor sees
 them: through `qemu-x86_64` (Debian: qemu-user), and with other caches, which the matrix product asks Linux for.  Takes a quarter of an
 hour on two idle cores; what a column came to is kept in FOLDER, and not computed again.  Fails if anything that is not explained takes more than
-half of its tolerance, or if threads change a bit.
+half of its tolerance, if threads change a bit, or if a test fails.
 """
 
 import argparse
@@ -68,6 +68,8 @@ CACHES = {"caches of 48 KiB, 12 ways": (48, 12, 2048, 16, 98304, 16), "caches of
 EXPLAINED = (("svd", "not_square"), ("svd", "no_cfg"), ("if-stage1", "ddpm_fixed.deepcache_n2_s8"))
 FEW = 12
 
+failed = []
+
 
 def build():
     command = ["cargo", "test", "--release", "--locked", "--no-default-features", "--features", "cpu,bundled,hub,cli", "--test", "it", "--no-run",
@@ -98,6 +100,7 @@ def run(binary, part, name, threads, cases=None, front=(), keep=None):
     found = of_lines(text)
     print(f"{name}: {len(found)} comparisons, {done.stdout.strip().splitlines()[-1]}", flush=True)
     if done.returncode:
+        failed.append(f"{part}, {name}")
         print(done.stdout[-4000:], file=sys.stderr)
     assert found, done.stdout
     if kept and not done.returncode:
@@ -226,7 +229,7 @@ def main():
         threads = [{key: line["bits"] for key, line in columns[name].items()} for name in list(columns)[:3]]
         assert threads[0] == threads[1] == threads[2], f"{part}: the number of threads changes what is computed"
     print(f"the largest share is {largest:.2f}")
-    sys.exit(largest > 0.5)
+    sys.exit(f"failed: {'; '.join(failed)}" if failed else largest > 0.5)
 
 
 if __name__ == "__main__":
