@@ -3,6 +3,7 @@
 
 #![allow(
     clippy::inline_always,
+    clippy::needless_range_loop,
     unsafe_code,
     reason = "one instruction set runs through all of a kernel; tasks write parts of the output that do not overlap"
 )]
@@ -225,14 +226,13 @@ fn gather(geometry: &Geometry, input: &[bf16], columns: &Range<usize>, room: &mu
                 (channel, tap) = (channel + 1, 0);
             }
         }
-        let [first, second] = &lines;
-        let values = first.chunks_exact(PANEL).zip(second.chunks_exact(PANEL));
-        let panels = room.chunks_exact_mut(pairs * 2 * PANEL);
-        for (panel, (first, second)) in panels.zip(values) {
-            let to = &mut panel[pair * 2 * PANEL..][..2 * PANEL];
+        let [first, second] = lines.each_ref().map(|line| line.as_chunks::<PANEL>().0);
+        let size = pairs * 2 * PANEL;
+        for panel in 0..room.len() / size {
+            let to = &mut room[panel * size + pair * 2 * PANEL..][..2 * PANEL];
             for lane in 0..PANEL {
-                to[2 * lane] = first[lane];
-                to[2 * lane + 1] = second[lane];
+                to[2 * lane] = first[panel][lane];
+                to[2 * lane + 1] = second[panel][lane];
             }
         }
     }
@@ -263,15 +263,17 @@ fn reach(
             let source = &source[..count];
             let (vectors, rest) = target.as_chunks_mut::<PANEL>();
             let (sources, last) = source.as_chunks::<PANEL>();
-            for (to, from) in vectors.iter_mut().zip(sources) {
-                *to = *from;
+            for i in 0..sources.len() {
+                vectors[i] = sources[i];
             }
-            rest.copy_from_slice(last);
+            for i in 0..last.len() {
+                rest[i] = last[i];
+            }
         }
         2 => every::<2>(source, target),
         step => {
-            for (to, from) in target.iter_mut().zip(source.iter().step_by(step)) {
-                *to = *from;
+            for i in 0..target.len() {
+                target[i] = source[i * step];
             }
         }
     }
@@ -284,8 +286,8 @@ fn reach(
 fn every<const STEP: usize>(source: &[bf16], target: &mut [bf16]) {
     let (groups, rest) = source.as_chunks::<STEP>();
     let whole = target.len().min(groups.len());
-    for (value, group) in target.iter_mut().zip(groups) {
-        *value = group[0];
+    for i in 0..whole {
+        target[i] = groups[i][0];
     }
     // The last of a map may have no other after it.
     if let ([value], Some(last)) = (&mut target[whole..], rest.first()) {

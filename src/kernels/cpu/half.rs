@@ -2,6 +2,7 @@
 
 #![allow(
     clippy::inline_always,
+    clippy::needless_range_loop,
     unsafe_code,
     reason = "a value is converted within the kernels' loops; the conversion instruction reads and writes through pointers, after its \
               slices are split into whole vectors"
@@ -123,8 +124,9 @@ fn widen_some<S: Simd>(values: &[bf16], room: &mut [f32]) {
 #[macerator::with_simd]
 #[allow(clippy::extra_unused_type_parameters, reason = "as above")]
 fn narrow_some<S: Simd>(values: &[f32], output: &mut Unwritten<bf16>) {
-    for (output, value) in output.iter_mut().zip(values) {
-        output.write(narrow(*value));
+    let output = &mut output[..values.len()];
+    for i in 0..values.len() {
+        output[i].write(narrow(values[i]));
     }
 }
 
@@ -165,15 +167,16 @@ fn by_f16c(values: &[f16], room: &mut [f32]) {
     use std::arch::x86_64::{_mm_loadu_si128, _mm256_cvtph_ps, _mm256_storeu_ps};
     let (vectors, rest) = values.as_chunks::<8>();
     let (rooms, end) = room.as_chunks_mut::<8>();
-    for (vector, room) in vectors.iter().zip(rooms) {
+    let rooms = &mut rooms[..vectors.len()];
+    for i in 0..vectors.len() {
         // SAFETY: both hold eight values.
         unsafe {
-            let wide = _mm256_cvtph_ps(_mm_loadu_si128(vector.as_ptr().cast()));
-            _mm256_storeu_ps(room.as_mut_ptr(), wide);
+            let wide = _mm256_cvtph_ps(_mm_loadu_si128(vectors[i].as_ptr().cast()));
+            _mm256_storeu_ps(rooms[i].as_mut_ptr(), wide);
         }
     }
-    for (room, value) in end.iter_mut().zip(rest) {
-        *room = value.to_f32();
+    for i in 0..rest.len() {
+        end[i] = rest[i].to_f32();
     }
 }
 
@@ -185,8 +188,9 @@ fn wide(value: bf16) -> f32 {
 
 #[inline(always)]
 pub(super) fn widen_bf16(values: &[bf16], room: &mut [f32]) {
-    for (room, value) in room.iter_mut().zip(values) {
-        *room = wide(*value);
+    let room = &mut room[..values.len()];
+    for i in 0..values.len() {
+        room[i] = wide(values[i]);
     }
 }
 

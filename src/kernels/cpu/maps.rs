@@ -2,6 +2,7 @@
 
 #![allow(
     clippy::inline_always,
+    clippy::needless_range_loop,
     unsafe_code,
     reason = "one instruction set runs through all of a kernel; tasks write parts of the memory that do not overlap"
 )]
@@ -88,8 +89,9 @@ impl Sink {
                     add::<S>(sums, Addend::One(bias), output.part(start, sums.len()));
                 }
                 Self::Bf16(halves) => {
-                    for (to, sum) in halves.part(start, sums.len()).iter_mut().zip(sums) {
-                        to.write(narrow(sum + bias));
+                    let to = halves.part(start, sums.len());
+                    for i in 0..sums.len() {
+                        to[i].write(narrow(sums[i] + bias));
                     }
                 }
             }
@@ -117,9 +119,10 @@ impl Sink {
             match self {
                 Self::F32(output) => add_onto::<S>(sums, bias, output.values(start, sums.len())),
                 Self::Bf16(halves) => {
-                    for (to, sum) in halves.part(start, sums.len()).iter_mut().zip(sums) {
-                        let before = widened(to.assume_init());
-                        to.write(narrow(before + (sum + bias)));
+                    let to = halves.part(start, sums.len());
+                    for i in 0..sums.len() {
+                        let before = widened(to[i].assume_init());
+                        to[i].write(narrow(before + (sums[i] + bias)));
                     }
                 }
             }
@@ -139,8 +142,9 @@ pub(super) fn read<S: Simd>(values: &Values<'_>, start: usize, to: &mut [f32]) {
     match values {
         Values::F32(values) => copy::<S>(&values[part], to),
         Values::Bf16(values) => {
-            for (to, value) in to.iter_mut().zip(&values[part]) {
-                *to = widened(*value);
+            let values = &values[part];
+            for i in 0..values.len() {
+                to[i] = widened(values[i]);
             }
         }
         _ => {
@@ -250,15 +254,16 @@ fn starts(count: usize, lanes: usize) -> impl Iterator<Item = usize> {
 #[inline(always)]
 fn every<T: Copy>(from: &[T], step: usize, to: &mut [f32], wide: impl Fn(T) -> f32) {
     if step != 2 {
-        for (to, value) in to.iter_mut().zip(from.iter().step_by(step)) {
-            *to = wide(*value);
+        for i in 0..to.len() {
+            to[i] = wide(from[i * step]);
         }
         return;
     }
     let (last, to) = to.split_last_mut().expect("at least one value");
     *last = wide(from[2 * to.len()]);
     let (pairs, _) = from.as_chunks::<2>();
-    for (to, pair) in to.iter_mut().zip(pairs) {
-        *to = wide(pair[0]);
+    let pairs = &pairs[..to.len()];
+    for i in 0..to.len() {
+        to[i] = wide(pairs[i][0]);
     }
 }

@@ -136,7 +136,10 @@ unsafe fn scores<I: Instruction, const R: usize, const N: usize>(
         unsafe {
             let keys = panels.keys.as_ptr().add(first * pairs + part);
             let tile = tile::<I, R, N>(pairs, query, keys, zeros);
-            scores[part..part + R].copy_from_slice(&tile);
+            // One by one: in a large crate a copy of all is a call.
+            for r in 0..R {
+                scores[part + r] = tile[r];
+            }
         }
     }
     scores

@@ -411,11 +411,12 @@ fn add_outliers<V: Integer, T: Element>(
             let (quad, byte) = (*input as usize / QUAD, *input as usize % QUAD);
             let (weights, _) = panel[quad * PANEL * QUAD..].as_chunks::<QUAD>();
             let mut products = [0.0; PANEL];
-            for (product, weights) in products.iter_mut().zip(weights) {
-                *product = value * signed(*weights, byte);
+            let some = PANEL.min(weights.len());
+            for lane in 0..some {
+                products[lane] = value * signed(weights[lane], byte);
             }
-            for (sums, product) in sums.chunks_exact_mut(width).zip(products) {
-                sums[*column] += product;
+            for lane in 0..count {
+                sums[lane * width + *column] += products[lane];
             }
         }
     }

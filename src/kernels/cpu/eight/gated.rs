@@ -44,8 +44,9 @@ pub(super) unsafe fn multiply<I: Instruction, T: Element, const R: usize>(
         for outputs in &outputs {
             let place = outputs.first - task.columns.start;
             let mut to = [std::ptr::null_mut(); R];
-            for (to, token) in to.iter_mut().zip(sums.chunks_exact_mut(2 * width)) {
-                *to = token[place..][..width + I::LANES].as_mut_ptr();
+            for r in 0..R {
+                let start = r * 2 * width + place;
+                to[r] = sums[start..][..width + I::LANES].as_mut_ptr();
             }
             // SAFETY: the caller's promise; a token's values have a vector's lanes there, and its gates as far behind them.
             unsafe { group.sums::<I, 2>(job, outputs, to, width) };

@@ -134,8 +134,8 @@ fn gather<'a, S: Simd, T: Element>(source: &Source<'a, T>, place: [usize; 3], ro
         let channel = item * source.inputs + input;
         let from = &source.values[channel * source.positions + first..][..count];
         let (some, rest) = line.split_at_mut(count);
-        for (value, from) in some.iter_mut().zip(from) {
-            *value = from.wide();
+        for i in 0..count {
+            some[i] = from[i].wide();
         }
         rest.fill(0.0);
         if let Some(norm) = source.norm {
@@ -219,14 +219,15 @@ fn put<I: Instruction, T: Element>(
         let places = unsafe { kept.part(start, count * QUAD) };
         // No closures, which are not always inlined, and then lack the instructions.
         let mut integers = [[0; BLOCK]; QUAD];
-        for (integers, line) in integers.iter_mut().zip(lines) {
+        for byte in 0..QUAD {
+            let line = lines[byte];
             for lane in 0..BLOCK {
                 let value = if line[lane].abs() > limits[lane] {
                     0.0
                 } else {
                     line[lane]
                 };
-                integers[lane] = (value * inverses[lane] + ROUNDER).to_bits();
+                integers[byte][lane] = (value * inverses[lane] + ROUNDER).to_bits();
             }
         }
         let mut block = [[I::kept(0); QUAD]; BLOCK];
@@ -234,8 +235,9 @@ fn put<I: Instruction, T: Element>(
             let [a, b, c, d] = &integers;
             block[lane] = I::kept_together([a[lane], b[lane], c[lane], d[lane]]);
         }
-        for (place, value) in places.iter_mut().zip(block.as_flattened()) {
-            place.write(*value);
+        let block = &block.as_flattened()[..places.len()];
+        for i in 0..block.len() {
+            places[i].write(block[i]);
         }
     }
 }

@@ -65,9 +65,8 @@ pub(super) fn turn<S: Simd>(lines: &[&[f32]; GROUP], to: &mut [f32]) {
         }
     }
     for (row, line) in lines.iter().enumerate() {
-        let places = to[row..].iter_mut().step_by(GROUP).skip(whole);
-        for (place, value) in places.zip(&line[whole..]) {
-            *place = *value;
+        for i in whole..count {
+            to[i * GROUP + row] = line[i];
         }
     }
 }

@@ -91,20 +91,24 @@ pub(super) fn gather<S: Simd, C: Scheme>(
     let mut ends = [[0.0; 2]; GROUP];
     let beyond = C::REACH - C::STRIDE;
     for row in 0..C::REACH {
-        for (run, end) in runs.iter().zip(&mut ends) {
+        for index in 0..runs.len() {
+            let run = &runs[index];
             let start = run.lane * C::STRIDE;
             reach_run::<S, C>(source, channel, run, row, &mut line[start..]);
             let reached = start + run.count * C::STRIDE;
-            end[..beyond].copy_from_slice(&line[reached..][..beyond]);
+            for i in 0..beyond {
+                ends[index][i] = line[reached + i];
+            }
         }
         let taps = &mut taps[row * C::REACH..][..C::REACH];
         match C::STRIDE {
             2 => divide::<S, 2>(line, taps),
             _ => divide::<S, 4>(line, taps),
         }
-        for (run, end) in runs.iter().zip(&ends) {
-            for (taps, value) in taps[C::STRIDE..].iter_mut().zip(end) {
-                taps[run.lane + run.count - 1] = *value;
+        for index in 0..runs.len() {
+            let lane = runs[index].lane + runs[index].count - 1;
+            for i in 0..beyond {
+                taps[C::STRIDE + i][lane] = ends[index][i];
             }
         }
     }
