@@ -1,6 +1,6 @@
 //! Single-file checkpoints: which card fits, the parts in it, and what the file's own words change of the card.
 
-use std::{collections::BTreeMap, path::Path};
+use std::{borrow::Cow, collections::BTreeMap, path::Path};
 
 use serde::Deserialize;
 
@@ -8,6 +8,7 @@ use super::{
     ModelFolder, Overrides, cards,
     claims::{Claim, Claims},
     said::{SCHEDULER, Said, UNET},
+    shapes::Shapes,
 };
 use crate::{
     error::{ConfigError, Error},
@@ -74,6 +75,9 @@ impl Recognised {
             ..
         } = &self.claims;
         let mut said = Said::default();
+        if let Some((shapes, text)) = Shapes::read(&self.source).zip(self.config(UNET)) {
+            shapes.say(&text, &mut said);
+        }
         if let (Some(Claim { value, by }), true) = (distilled, self.is_stable_diffusion()) {
             let xl = self.card.name.contains("xl");
             said.set(SCHEDULER, "_class_name", value.scheduler(xl), by);
@@ -109,9 +113,14 @@ impl Recognised {
 
     /// Whether the card's sampler has a word for schedules that end in noise alone.
     fn rescales(&self) -> bool {
-        let text = self.card.files.iter().find(|(path, _)| *path == SCHEDULER);
-        let text = text.map(|(_, text)| String::from_utf8_lossy(text));
-        text.is_some_and(|text| !text.contains("PNDMScheduler"))
+        self.config(SCHEDULER)
+            .is_some_and(|text| !text.contains("PNDMScheduler"))
+    }
+
+    /// The text of one of the card's files.
+    fn config(&self, file: &str) -> Option<Cow<'static, str>> {
+        let (_, text) = self.card.files.iter().find(|(path, _)| *path == file)?;
+        Some(String::from_utf8_lossy(text))
     }
 
     fn is_stable_diffusion(&self) -> bool {

@@ -22,6 +22,7 @@ mod overrides;
 mod part;
 mod progress;
 mod said;
+mod shapes;
 mod summary;
 mod tokenizer;
 mod variants;

@@ -152,6 +152,15 @@ fn sdxl_checkpoint(unet: &str, text: &[(String, Vec<usize>)]) -> Option<Vec<(Str
     Some(tensors)
 }
 
+/// Both text encoders of an SDXL file.
+fn base_texts() -> Vec<(String, Vec<usize>)> {
+    let first = list("diffusers/sd15.text_encoder.tsv").into_iter();
+    let first =
+        first.map(|(name, shape)| (format!("conditioner.embedders.0.transformer.{name}"), shape));
+    let second = open_clip_list("conditioner.embedders.1.model.", 32, 1280);
+    first.chain(second).collect()
+}
+
 pub(crate) fn shared_list(path: &str) -> Option<Vec<(String, Vec<usize>)>> {
     let path = crate::fixture::shared(&format!("data/param-lists/{path}"))?;
     Some(parse_list(&fs::read_to_string(path).unwrap()))
@@ -160,13 +169,7 @@ pub(crate) fn shared_list(path: &str) -> Option<Vec<(String, Vec<usize>)>> {
 #[test]
 #[cfg(unix)]
 fn single_files_of_sdxl_fill_networks_of_full_size() {
-    let first = list("diffusers/sd15.text_encoder.tsv").into_iter();
-    let first =
-        first.map(|(name, shape)| (format!("conditioner.embedders.0.transformer.{name}"), shape));
-    let second: Vec<_> = open_clip_list("conditioner.embedders.1.model.", 32, 1280)
-        .into_iter()
-        .collect();
-    let base: Vec<_> = first.chain(second).collect();
+    let base = base_texts();
     let refiner: Vec<_> = open_clip_list("conditioner.embedders.0.model.", 32, 1280)
         .into_iter()
         .collect();
@@ -192,6 +195,80 @@ fn single_files_of_sdxl_fill_networks_of_full_size() {
                 .iter()
                 .all(|name| name.ends_with("logit_scale") || name == "denoiser.sigmas")
         );
+    }
+}
+
+const UNET: &str = "model.diffusion_model.";
+
+/// Depths of the attentions that an SDXL was left with: levels one and two of the encoder, levels two and one of the decoder.
+type Left = ([usize; 2], [[usize; 3]; 2]);
+
+/// What is left of a tensor of SDXL in a network that was made smaller, whose levels have `layers` residual blocks; the middle is one residual block.
+fn left(name: &str, layers: usize, (down, up): Left) -> Option<String> {
+    let tail = name.strip_prefix(UNET)?;
+    let mut words: Vec<String> = tail.split('.').map(str::to_owned).collect();
+    let kind = words.first()?.clone();
+    let index: usize = match &kind[..] {
+        "input_blocks" | "output_blocks" | "middle_block" => words.get(1)?.parse().ok()?,
+        _ => return Some(name.to_owned()),
+    };
+    let (level, place) = (index.saturating_sub(1) / 3, index.saturating_sub(1) % 3);
+    let (depth, number) = match &kind[..] {
+        "middle_block" => return (index == 0).then(|| name.to_owned()),
+        "input_blocks" if index == 0 => (0, 0),
+        "input_blocks" if place < 2 && place >= layers => return None,
+        "input_blocks" => {
+            let depth = down.get(level.wrapping_sub(1)).copied().unwrap_or(0);
+            (depth, level * (layers + 1) + place.min(layers) + 1)
+        }
+        // Of three, the first and the last are those of a level with one residual block.
+        _ if layers == 1 && index % 3 == 1 => return None,
+        _ => {
+            let place = index % 3;
+            let depth = up.get(index / 3).map_or(0, |level| level[place]);
+            (depth, index / 3 * (layers + 1) + place.min(layers))
+        }
+    };
+    words[1] = number.to_string();
+    let block =
+        (words.get(3)? == "transformer_blocks").then(|| words.get(4)?.parse::<usize>().ok());
+    let kept = block.flatten().is_none_or(|block| block < depth);
+    kept.then(|| format!("{UNET}{}", words.join(".")))
+}
+
+/// SSD-1B and Vega, and one with a residual block a level: their shapes say so, and the networks are filled.
+#[test]
+#[cfg(unix)]
+fn single_files_of_smaller_networks_are_known_by_their_shapes() {
+    let Some(tensors) = sdxl_checkpoint("sdxl-base.unet.sgm", &base_texts()) else {
+        return;
+    };
+    for (layers, depths, parameters) in [
+        (2, ([2, 4], [[4, 4, 10], [2, 1, 1]]), 1_331_334_404),
+        (2, ([1, 2], [[2, 2, 2], [1, 1, 1]]), 745_225_604),
+        (1, ([2, 5], [[5, 0, 5], [2, 0, 2]]), 813_961_284),
+    ] {
+        let kept = tensors.iter().filter_map(|(name, shape)| {
+            let name = if name.starts_with(UNET) {
+                left(name, layers, depths)?
+            } else {
+                name.clone()
+            };
+            Some((name, shape.clone()))
+        });
+        let kept: Vec<_> = kept.collect();
+        let unet = kept.iter().filter(|(name, _)| name.starts_with(UNET));
+        let count: usize = unet.map(|(_, shape)| shape.iter().product::<usize>()).sum();
+        assert_eq!(count, parameters);
+        let folder = folder();
+        let model = open(&sparse_checkpoint(folder.path(), &kept)).unwrap();
+        assert_eq!(model.card(), Some("stable-diffusion-xl-base-1.0"));
+        assert_eq!(
+            model.says("unet/config.json", "mid_block_type"),
+            "the file's tensors"
+        );
+        let config = ModelConfig::read(&model).unwrap();
+        check_weights(&model, &config, &Device::flex()).unwrap();
     }
 }
 

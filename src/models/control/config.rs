@@ -59,6 +59,10 @@ impl ControlNetConfig {
         if hint.down_block_types.is_some() {
             value["up_block_types"] = hint.mirrored_blocks().into();
         }
+        // Nobody builds the decoder, and a file with a depth for each attention has no word on it.
+        if value["transformer_layers_per_block"].is_array() {
+            value["reverse_transformer_layers_per_block"] = 1.into();
+        }
         let unet = UNetConfig::of_part(PART, &value.to_string())?;
         unet.check_reads_text_alone("built are ControlNets of Stable Diffusion 1.x, 2.x and XL")?;
         Ok(Self {
@@ -248,6 +252,17 @@ mod tests {
         let other = CANNY.replace("\"rgb\"", "\"grb\"");
         let error = ControlNetConfig::from_json(&other).unwrap_err().to_string();
         assert!(error.contains("known: `rgb`, `bgr`"), "{error}");
+    }
+
+    /// A net that was copied from SSD-1B: depths of each attention, and none of the decoder.
+    #[test]
+    fn a_net_may_have_a_depth_for_each_attention() {
+        let mut config: serde_json::Value = serde_json::from_str(CANNY).unwrap();
+        config["transformer_layers_per_block"] = serde_json::json!([1, [1, 2], [2, 2], 1]);
+        config["mid_block_type"] = "UNetMidBlock2D".into();
+        let net = ControlNetConfig::from_json(&config.to_string()).unwrap();
+        assert_eq!(net.unet.levels[1].encoder_depths, [1, 2]);
+        assert_eq!((net.unet.mid_depth, net.unet.mid_resnets), (0, 1));
     }
 
     /// The encoder half of SD 1.5 is 32.5 % of 401.6 G; 1x1 convolutions add 3.6 G, the hint 7.4 G.

@@ -133,12 +133,12 @@ struct Builder<'a> {
 
 impl Builder<'_> {
     fn down(&self, index: usize) -> DownBlock {
-        let level = self.config.spatial.levels[index];
+        let level = &self.config.spatial.levels[index];
         let input = self.config.spatial.encoder_input(index);
-        let epsilon = if level.encoder_depth > 0 {
-            EPSILON
-        } else {
+        let epsilon = if level.encoder_depths.is_empty() {
             self.config.spatial.epsilon
+        } else {
+            EPSILON
         };
         let resnet = |layer| {
             let input = if layer == 0 { input } else { level.channels };
@@ -147,16 +147,16 @@ impl Builder<'_> {
         let inner = index + 1 < self.config.spatial.levels.len();
         DownBlock {
             resnets: (0..level.layers).map(resnet).collect(),
-            attentions: self.attentions(level, level.encoder_depth, level.layers),
+            attentions: self.attentions(level, &level.encoder_depths),
             downsamplers: inner.then(|| vec![Downsample2d::new(level.channels, self.device)]),
         }
     }
 
     fn mid(&self) -> MidBlock {
         let spatial = &self.config.spatial;
-        let level = spatial.levels[spatial.levels.len() - 1];
+        let level = &spatial.levels[spatial.levels.len() - 1];
         let resnet = |_| self.resnet(level.channels, level.channels, spatial.epsilon);
-        let attentions = self.attentions(level, spatial.mid_depth, 1);
+        let attentions = self.attentions(level, &[spatial.mid_depth]);
         MidBlock {
             resnets: (0..2).map(resnet).collect(),
             attentions: attentions.unwrap_or_default(),
@@ -165,7 +165,7 @@ impl Builder<'_> {
 
     fn up(&self, index: usize) -> UpBlock {
         let spatial = &self.config.spatial;
-        let level = spatial.levels[index];
+        let level = &spatial.levels[index];
         let resnet = |layer| {
             let input = spatial.decoder_input(index, layer);
             self.resnet(input, level.channels, EPSILON)
@@ -173,7 +173,7 @@ impl Builder<'_> {
         let upsampler = || vec![Upsample2d::new(level.channels, self.device)];
         UpBlock {
             resnets: (0..=level.layers).map(resnet).collect(),
-            attentions: self.attentions(level, level.decoder_depth, level.layers + 1),
+            attentions: self.attentions(level, &level.decoder_depths),
             upsamplers: (index > 0).then(upsampler),
         }
     }
@@ -196,11 +196,10 @@ impl Builder<'_> {
 
     fn attentions(
         &self,
-        level: Level,
-        depth: usize,
-        count: usize,
+        level: &Level,
+        depths: &[usize],
     ) -> Option<Vec<TransformerSpatioTemporal>> {
-        let config = TransformerConfig {
+        let config = |&depth| TransformerConfig {
             channels: level.channels,
             heads: level.heads,
             depth,
@@ -209,7 +208,7 @@ impl Builder<'_> {
             upcast: self.config.spatial.upcast_attention,
             only_text: false,
         };
-        let attention = |_| TransformerSpatioTemporal::new(config, self.device);
-        (depth > 0).then(|| (0..count).map(attention).collect())
+        let attention = |config| TransformerSpatioTemporal::new(config, self.device);
+        (!depths.is_empty()).then(|| depths.iter().map(config).map(attention).collect())
     }
 }

@@ -74,16 +74,14 @@ impl SpatioTemporalUNetConfig {
 
     /// Where a cell has layers along frames.
     fn place(&self, site: CellModule) -> Option<Place> {
-        let levels = &self.spatial.levels;
-        let (level, depth, resnets) = match site {
+        let (level, resnets) = match site {
             CellModule::ConvIn | CellModule::Downsample { .. } => return None,
-            CellModule::Down { level, .. } => (level, levels[level].encoder_depth, 1),
-            CellModule::Up { level, .. } => (level, levels[level].decoder_depth, 1),
-            CellModule::Mid => (levels.len() - 1, self.spatial.mid_depth, 2),
+            CellModule::Down { level, .. } | CellModule::Up { level, .. } => (level, 1),
+            CellModule::Mid => (self.spatial.levels.len() - 1, 2),
         };
         Some(Place {
             level,
-            depth,
+            depth: self.spatial.depth(site),
             resnets,
         })
     }

@@ -128,13 +128,16 @@ impl SpatioTemporalJson {
             channels: channels[level],
             layers: layers[level],
             heads: heads[level],
-            encoder_depth: if down[level] { depths[level] } else { 0 },
+            encoder_depths: vec![depths[level]; if down[level] { layers[level] } else { 0 }],
             only_text: false,
-            decoder_depth: if up[count - 1 - level] {
-                depths[level]
-            } else {
-                0
-            },
+            decoder_depths: vec![
+                depths[level];
+                if up[count - 1 - level] {
+                    layers[level] + 1
+                } else {
+                    0
+                }
+            ],
         };
         Ok((0..count).map(level).collect())
     }
@@ -197,8 +200,9 @@ mod tests {
         let [outer, .., inner] = &config.spatial.levels[..] else {
             panic!("four levels");
         };
-        assert_eq!((outer.encoder_depth, outer.decoder_depth), (1, 1));
-        assert_eq!((inner.encoder_depth, inner.decoder_depth), (0, 0));
+        assert_eq!(outer.encoder_depths, [1; 2]);
+        assert_eq!(outer.decoder_depths, [1; 3]);
+        assert!(inner.encoder_depths.is_empty() && inner.decoder_depths.is_empty());
         assert_eq!(config.spatial.mid_depth, 1);
     }
 

@@ -178,7 +178,7 @@ impl Builder<'_> {
     }
 
     pub(in crate::models) fn down(&self, index: usize) -> DownBlock {
-        let level = self.config.levels[index];
+        let level = &self.config.levels[index];
         let input = self.config.encoder_input(index);
         let resnet = |layer| {
             self.resnet(
@@ -189,14 +189,14 @@ impl Builder<'_> {
         let inner = index + 1 < self.config.levels.len();
         DownBlock {
             resnets: (0..level.layers).map(resnet).collect(),
-            attentions: self.attentions(level, level.encoder_depth, level.layers),
+            attentions: self.attentions(level, &level.encoder_depths),
             downsamplers: inner.then(|| vec![self.downsampler(level.channels)]),
         }
     }
 
     pub(in crate::models) fn mid(&self) -> MidBlock {
-        let level = self.config.levels[self.config.levels.len() - 1];
-        let depth = self.config.mid_depth;
+        let level = &self.config.levels[self.config.levels.len() - 1];
+        let depths = Some(self.config.mid_depth).filter(|&depth| depth > 0);
         let form = ResnetForm {
             divisor: self.config.mid_divisor,
             ..self.config.resnets
@@ -204,20 +204,22 @@ impl Builder<'_> {
         let resnet = |_| self.resnet_of(form, level.channels, level.channels);
         let level = Level {
             only_text: false,
-            ..level
+            ..level.clone()
         };
         MidBlock {
             resnets: (0..self.config.mid_resnets).map(resnet).collect(),
-            attentions: self.attentions(level, depth, 1).unwrap_or_default(),
+            attentions: self
+                .attentions(&level, depths.as_slice())
+                .unwrap_or_default(),
         }
     }
 
     fn up(&self, index: usize) -> UpBlock {
-        let level = self.config.levels[index];
+        let level = &self.config.levels[index];
         let resnet = |layer| self.resnet(self.config.decoder_input(index, layer), level.channels);
         UpBlock {
             resnets: (0..=level.layers).map(resnet).collect(),
-            attentions: self.attentions(level, level.decoder_depth, level.layers + 1),
+            attentions: self.attentions(level, &level.decoder_depths),
             upsamplers: (index > 0).then(|| vec![self.upsampler(level.channels)]),
         }
     }
@@ -262,18 +264,19 @@ impl Builder<'_> {
         }
     }
 
-    fn attentions(&self, level: Level, depth: usize, count: usize) -> Option<Vec<Attention>> {
-        let attention = |_| match self.config.attention {
+    /// One for each of `depths`, if there are any.
+    fn attentions(&self, level: &Level, depths: &[usize]) -> Option<Vec<Attention>> {
+        let attention = |&depth| match self.config.attention {
             AttentionKind::Transformer => Attention::Transformer(self.transformer(level, depth)),
             AttentionKind::Map => Attention::Map(self.map_attention(level)),
             AttentionKind::TextAndMap { text_norm } => {
                 Attention::TextAndMap(self.text_map_attention(level, text_norm))
             }
         };
-        (depth > 0).then(|| (0..count).map(attention).collect())
+        (!depths.is_empty()).then(|| depths.iter().map(attention).collect())
     }
 
-    fn map_attention(&self, level: Level) -> MapAttention {
+    fn map_attention(&self, level: &Level) -> MapAttention {
         let config = MapAttentionConfig {
             channels: level.channels,
             heads: level.heads,
@@ -283,7 +286,7 @@ impl Builder<'_> {
         MapAttention::new(config, self.device)
     }
 
-    fn text_map_attention(&self, level: Level, text_norm: bool) -> TextMapAttention {
+    fn text_map_attention(&self, level: &Level, text_norm: bool) -> TextMapAttention {
         let config = TextMapAttentionConfig {
             channels: level.channels,
             heads: level.heads,
@@ -294,7 +297,7 @@ impl Builder<'_> {
         TextMapAttention::new(config, self.device)
     }
 
-    fn transformer(&self, level: Level, depth: usize) -> Transformer2d {
+    fn transformer(&self, level: &Level, depth: usize) -> Transformer2d {
         let config = TransformerConfig {
             channels: level.channels,
             heads: level.heads,

@@ -45,6 +45,17 @@ impl UNetConfig {
         [inputs.max().unwrap_or(0), outputs.max().unwrap_or(0)]
     }
 
+    /// Blocks of the transformer in a cell; 0 where nothing attends.
+    pub(in crate::models) fn depth(&self, site: CellModule) -> usize {
+        let depths = match site {
+            CellModule::Down { level, layer } => self.levels[level].encoder_depths.get(layer),
+            CellModule::Up { level, layer } => self.levels[level].decoder_depths.get(layer),
+            CellModule::Mid => Some(&self.mid_depth),
+            CellModule::Downsample { .. } | CellModule::ConvIn => None,
+        };
+        depths.copied().unwrap_or(0)
+    }
+
     /// [`blueprint`](Self::blueprint), with attention's two products or without.
     pub(crate) fn counted(&self, extent: Extent, products: bool) -> Blueprint {
         let counter = Counter {
@@ -179,10 +190,10 @@ impl Counter<'_> {
     /// The level at which a cell works, and how many blocks attend in it.
     fn attending(&self, site: CellModule) -> (usize, usize) {
         match site {
-            CellModule::Down { level, .. } => (level, self.config.levels[level].encoder_depth),
-            CellModule::Up { level, .. } => (level, self.config.levels[level].decoder_depth),
+            CellModule::Down { level, .. }
+            | CellModule::Up { level, .. }
+            | CellModule::Downsample { level } => (level, self.config.depth(site)),
             CellModule::Mid => (self.config.levels.len() - 1, self.config.mid_depth),
-            CellModule::Downsample { level } => (level, 0),
             CellModule::ConvIn => (0, 0),
         }
     }
@@ -246,39 +257,31 @@ impl Counter<'_> {
     }
 
     fn down(&self, level: usize, layer: usize) -> usize {
-        let Level {
-            channels,
-            encoder_depth,
-            ..
-        } = self.config.levels[level];
+        let channels = self.config.levels[level].channels;
         let input = if layer == 0 {
             self.config.encoder_input(level)
         } else {
             channels
         };
         let site = CellModule::Down { level, layer };
-        self.resnet(input, channels, level) + self.attention(site, level, encoder_depth)
+        self.resnet(input, channels, level) + self.attention(site)
     }
 
     fn mid(&self) -> usize {
         let level = self.config.levels.len() - 1;
         let channels = self.config.levels[level].channels;
-        let attention = self.attention(CellModule::Mid, level, self.config.mid_depth);
+        let attention = self.attention(CellModule::Mid);
         self.config.mid_resnets * self.resnet(channels, channels, level) + attention
     }
 
     /// Cost, and the level whose size the cell leaves behind.
     fn up(&self, level: usize, layer: usize) -> (usize, usize) {
         let Level {
-            channels,
-            layers,
-            decoder_depth,
-            ..
+            channels, layers, ..
         } = self.config.levels[level];
         let input = self.config.decoder_input(level, layer);
         let site = CellModule::Up { level, layer };
-        let attention = self.attention(site, level, decoder_depth);
-        let macs = self.resnet(input, channels, level) + attention;
+        let macs = self.resnet(input, channels, level) + self.attention(site);
         if layer == layers && level > 0 {
             (macs + self.resampler(channels, level - 1), level - 1)
         } else {
@@ -319,7 +322,8 @@ impl Counter<'_> {
         self.conv(input, output, level) + self.conv(output, output, level) + shortcut + time
     }
 
-    fn attention(&self, site: CellModule, level: usize, depth: usize) -> usize {
+    fn attention(&self, site: CellModule) -> usize {
+        let (level, depth) = self.attending(site);
         let channels = self.config.levels[level].channels;
         let projections = match (depth, self.config.attention) {
             (0, _) | (_, AttentionKind::Map | AttentionKind::TextAndMap { .. }) => 0,

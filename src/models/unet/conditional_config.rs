@@ -7,6 +7,7 @@ use super::config::{
     AddedConfig, AttentionKind, Labels, Level, PerLevel, Resampling, TextReading, UNetConfig,
     check_divisible,
 };
+use super::depths::{BothDepths, Depths};
 use crate::error::ConfigError;
 use crate::models::json::{self, Neutral, Sides};
 use crate::nn::activation::Activation;
@@ -23,7 +24,8 @@ struct UNetJson {
     layers_per_block: Option<PerLevel>,
     attention_head_dim: Option<PerLevel>,
     num_attention_heads: Option<PerLevel>,
-    transformer_layers_per_block: Option<PerLevel>,
+    transformer_layers_per_block: Option<Depths>,
+    reverse_transformer_layers_per_block: Option<Depths>,
     down_block_types: Option<Vec<String>>,
     up_block_types: Option<Vec<String>>,
     /// `Some(None)` is an explicit null: there is no middle.
@@ -80,7 +82,6 @@ const NEUTRAL: &[Neutral] = &[
     ("downsample_padding", &["1"]),
     ("dual_cross_attention", &["false"]),
     ("mid_block_only_cross_attention", &["null", "false"]),
-    ("reverse_transformer_layers_per_block", &["null"]),
     ("time_embedding_type", &["\"positional\""]),
     ("timestep_post_act", &["null"]),
 ];
@@ -275,11 +276,7 @@ impl UNetJson {
         let count = channels.len();
         let layers = self.layers_per_block.as_ref().unwrap_or(&PerLevel::All(2));
         let layers = layers.resolve("layers_per_block", count)?;
-        let depths = if joined {
-            vec![1; count]
-        } else {
-            self.depths(count)?
-        };
+        let depths = self.depths(count, joined);
         let (down, up): (BlockTypes, BlockTypes) = if joined {
             (DOWN_OF_TEXTS, UP_OF_TEXTS)
         } else {
@@ -295,16 +292,18 @@ impl UNetJson {
             .collect();
         let heads = self.heads(channels, joined, &attends)?;
         let only_text = self.only_text(count, joined)?;
-        Ok((0..count)
-            .map(|level| Level {
+        let level = |level: usize| {
+            let (encoder, decoder) = (layers[level], layers[level] + 1);
+            Ok(Level {
                 channels: channels[level],
                 layers: layers[level],
                 heads: heads[level],
-                encoder_depth: if down[level] { depths[level] } else { 0 },
-                decoder_depth: if up[level] { depths[level] } else { 0 },
+                encoder_depths: depths.encoder(level, if down[level] { encoder } else { 0 })?,
+                decoder_depths: depths.decoder(level, if up[level] { decoder } else { 0 })?,
                 only_text: only_text[level],
             })
-            .collect())
+        };
+        (0..count).map(level).collect()
     }
 
     /// For each level, whether nothing in its blocks looks at the map.
@@ -358,12 +357,15 @@ impl UNetJson {
         Ok(widths.map(|(channels, width)| channels / width).collect())
     }
 
-    fn depths(&self, levels: usize) -> Result<Vec<usize>, ConfigError> {
-        let depths = self
-            .transformer_layers_per_block
-            .as_ref()
-            .unwrap_or(&PerLevel::All(1));
-        depths.resolve("transformer_layers_per_block", levels)
+    /// What attends to text and map at once is no transformer, and has no depth.
+    fn depths(&self, levels: usize, joined: bool) -> BothDepths<'_> {
+        let down = self.transformer_layers_per_block.as_ref();
+        let up = self.reverse_transformer_layers_per_block.as_ref();
+        BothDepths {
+            down: down.filter(|_| !joined),
+            up: up.filter(|_| !joined),
+            levels,
+        }
     }
 
     fn mid_depth(&self, levels: usize, joined: bool) -> Result<usize, ConfigError> {
@@ -381,7 +383,7 @@ impl UNetJson {
             }
             None if joined => Err(missing("mid_block_type")),
             _ if joined => Ok(1),
-            _ => Ok(self.depths(levels)?[levels - 1]),
+            _ => self.depths(levels, joined).middle(),
         }
     }
 

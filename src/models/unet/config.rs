@@ -8,7 +8,7 @@ use crate::nn::embed::Sinusoid;
 use crate::nn::resnet::ResnetForm;
 
 /// One resolution of the `UNet`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Level {
     /// Channels of the level's hidden tensor.
     pub channels: usize,
@@ -16,10 +16,10 @@ pub struct Level {
     pub layers: usize,
     /// Attention heads.
     pub heads: usize,
-    /// Attention behind each residual block of the encoder half: 0 for none, else the blocks of a transformer.
-    pub encoder_depth: usize,
-    /// The same for the decoder half.
-    pub decoder_depth: usize,
+    /// Blocks of the transformer behind each residual block of the encoder half; empty where nothing attends.
+    pub encoder_depths: Vec<usize>,
+    /// The same for the decoder half, in the order they run.
+    pub decoder_depths: Vec<usize>,
     /// Whether both attentions of a transformer's block read the text, and none the map.
     pub only_text: bool,
 }
@@ -88,11 +88,11 @@ pub struct UNetConfig {
     pub out_channels: usize,
     /// Outermost level first.
     pub levels: Vec<Level>,
-    /// Attention of the middle, counted as in a [`Level`].
+    /// Blocks of the middle's transformer; 0 where nothing attends there.
     pub mid_depth: usize,
     /// Residual blocks of the middle: 2; 0 where it was taken out of a network that was made smaller.
     pub mid_resnets: usize,
-    /// What attends where a depth is not 0.
+    /// What attends where there are depths.
     pub attention: AttentionKind,
     /// How levels are joined.
     pub resampling: Resampling,

@@ -12,6 +12,7 @@ mod blocks;
 mod blueprint;
 mod conditional_config;
 mod config;
+mod depths;
 mod encoder;
 mod line;
 mod parts;

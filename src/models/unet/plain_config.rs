@@ -231,13 +231,14 @@ impl UNet2dJson {
         )?;
         let blocks = down.iter().zip(up.iter().rev());
         let levels = channels.iter().zip(widths).zip(blocks);
+        let layers = self.layers_per_block.unwrap_or(2);
         Ok(levels
             .map(|((channels, width), (down, up))| Level {
                 channels: *channels,
-                layers: self.layers_per_block.unwrap_or(2),
+                layers,
                 heads: channels / width,
-                encoder_depth: usize::from(down.attends),
-                decoder_depth: usize::from(up.attends),
+                encoder_depths: vec![1; if down.attends { layers } else { 0 }],
+                decoder_depths: vec![1; if up.attends { layers + 1 } else { 0 }],
                 only_text: false,
             })
             .collect())
@@ -338,9 +339,12 @@ mod tests {
     fn halves_may_attend_at_different_levels() {
         let config = config(r#","downsample_padding":0"#).unwrap();
         assert_eq!(config.resampling, Resampling::Asymmetric);
-        let depths = |level: Level| (level.encoder_depth, level.decoder_depth, level.heads);
+        let depths = |level: Level| (level.encoder_depths, level.decoder_depths, level.heads);
         let depths: Vec<_> = config.levels.into_iter().map(depths).collect();
-        assert_eq!(depths, [(0, 1, 8), (1, 1, 16)]);
+        assert_eq!(
+            depths,
+            [(vec![], vec![1; 3], 8), (vec![1; 2], vec![1; 3], 16)]
+        );
     }
 
     #[test]

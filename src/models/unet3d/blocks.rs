@@ -184,14 +184,14 @@ struct Builder<'a> {
 
 impl Builder<'_> {
     fn down(&self, index: usize) -> DownBlock {
-        let level = self.config.spatial.levels[index];
+        let level = &self.config.spatial.levels[index];
         let input = self.config.spatial.encoder_input(index);
         let resnet = |layer| {
             let input = if layer == 0 { input } else { level.channels };
             self.resnet(input, level.channels)
         };
         let inner = index + 1 < self.config.spatial.levels.len();
-        let attends = level.encoder_depth > 0;
+        let attends = !level.encoder_depths.is_empty();
         DownBlock {
             resnets: (0..level.layers).map(resnet).collect(),
             temp_convs: self.convolutions(level, level.layers),
@@ -203,7 +203,7 @@ impl Builder<'_> {
 
     fn mid(&self) -> MidBlock {
         let levels = &self.config.spatial.levels;
-        let level = levels[levels.len() - 1];
+        let level = &levels[levels.len() - 1];
         let resnet = |_| self.resnet(level.channels, level.channels);
         MidBlock {
             resnets: (0..2).map(resnet).collect(),
@@ -215,9 +215,9 @@ impl Builder<'_> {
 
     fn up(&self, index: usize) -> UpBlock {
         let spatial = &self.config.spatial;
-        let level = spatial.levels[index];
+        let level = &spatial.levels[index];
         let resnet = |layer| self.resnet(spatial.decoder_input(index, layer), level.channels);
-        let (layers, attends) = (level.layers + 1, level.decoder_depth > 0);
+        let (layers, attends) = (level.layers + 1, !level.decoder_depths.is_empty());
         UpBlock {
             resnets: (0..layers).map(resnet).collect(),
             temp_convs: self.convolutions(level, layers),
@@ -239,13 +239,13 @@ impl Builder<'_> {
         ResnetBlock2d::new(config, self.device)
     }
 
-    fn convolutions(&self, level: Level, count: usize) -> Vec<TemporalConvLayer> {
+    fn convolutions(&self, level: &Level, count: usize) -> Vec<TemporalConvLayer> {
         let groups = self.config.spatial.groups;
         let layer = |_| TemporalConvLayer::new(level.channels, groups, self.device);
         (0..count).map(layer).collect()
     }
 
-    fn of_positions(&self, level: Level, count: usize) -> Vec<Transformer2d> {
+    fn of_positions(&self, level: &Level, count: usize) -> Vec<Transformer2d> {
         let spatial = &self.config.spatial;
         let config = TransformerConfig {
             channels: level.channels,
@@ -260,7 +260,7 @@ impl Builder<'_> {
         (0..count).map(transformer).collect()
     }
 
-    fn of_frames(&self, level: Level, count: usize) -> Vec<TransformerTemporal> {
+    fn of_frames(&self, level: &Level, count: usize) -> Vec<TransformerTemporal> {
         let transformer = |_| self.along_frames(level.channels, level.heads);
         (0..count).map(transformer).collect()
     }

@@ -40,12 +40,12 @@ impl UNet3dConfig {
     fn add(&self, site: CellModule, (extent, products): (FilmExtent, bool), cell: &mut Cell) {
         let keys = if products { extent.frames } else { 0 };
         let levels = &self.spatial.levels;
+        let depth = self.spatial.depth(site);
         let (level, transformers, resnets) = match site {
             CellModule::ConvIn => (0, 1, 0),
             CellModule::Downsample { .. } => return,
-            CellModule::Down { level, .. } => (level, levels[level].encoder_depth, 1),
-            CellModule::Up { level, .. } => (level, levels[level].decoder_depth, 1),
-            CellModule::Mid => (levels.len() - 1, self.spatial.mid_depth, 2),
+            CellModule::Down { level, .. } | CellModule::Up { level, .. } => (level, depth, 1),
+            CellModule::Mid => (levels.len() - 1, depth, 2),
         };
         let channels = levels[level].channels;
         let width = match site {

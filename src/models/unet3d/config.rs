@@ -120,12 +120,13 @@ impl UNet3dJson {
         let down = DOWN_OF_FILMS.attends(self.down_block_types.as_deref(), count)?;
         let mut up = UP_OF_FILMS.attends(self.up_block_types.as_deref(), count)?;
         up.reverse();
+        let layers = self.layers_per_block.unwrap_or(2);
         let level = |index: usize| Level {
             channels: channels[index],
-            layers: self.layers_per_block.unwrap_or(2),
+            layers,
             heads: channels[index] / head_width,
-            encoder_depth: usize::from(down[index]),
-            decoder_depth: usize::from(up[index]),
+            encoder_depths: vec![1; if down[index] { layers } else { 0 }],
+            decoder_depths: vec![1; if up[index] { layers + 1 } else { 0 }],
             only_text: false,
         };
         Ok((0..count).map(level).collect())
@@ -145,7 +146,7 @@ mod tests {
             (config.head_width, config.spatial.context_width),
             (64, 1024)
         );
-        assert_eq!(config.spatial.levels[3].encoder_depth, 0);
+        assert!(config.spatial.levels[3].encoder_depths.is_empty());
     }
 
     #[test]

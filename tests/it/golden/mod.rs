@@ -54,7 +54,16 @@ pub(crate) fn load_with(fixture: &Fixture, said: &Overrides, device: &Device) ->
 #[test]
 fn cells_agree_with_diffusers() {
     let device = tested::device();
-    for fixture in ["sd15", "sd21", "sdxl", "sdxl-refiner", "sd15-inpaint9"].map(Fixture::best) {
+    for fixture in [
+        "sd15",
+        "sd21",
+        "sdxl",
+        "sdxl-refiner",
+        "sd15-inpaint9",
+        "ssd-1b",
+    ]
+    .map(Fixture::best)
+    {
         let pipeline = load(&fixture, &device);
         for case in fixture.cases().filter(|case| case["kind"] == "unet_trace") {
             let condition = condition(&fixture, case, &device);
@@ -142,7 +151,7 @@ pub(crate) fn check_cells_within<D: StagedDenoiser<Carry = UNetCarry>>(
 
 #[test]
 fn runs_agree_with_diffusers() {
-    check_runs(&["sd15", "sd21", "sd15-fp16", "sdxl"]);
+    check_runs(&["sd15", "sd21", "sd15-fp16", "sdxl", "ssd-1b"]);
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! Published costs.
 
+use serde_json::json;
+
 use super::*;
 
 /// Multiply-accumulates of SD 1.5 at 64x64 latents, in G (docs/methods.md).
@@ -25,10 +27,11 @@ const XL: Extent = Extent {
     tokens: 77,
 };
 
+const XL_CARD: &str =
+    include_str!("../../../../models/cards/stable-diffusion-xl-base-1.0/unet/config.json");
+
 fn sdxl() -> UNetConfig {
-    let json =
-        include_str!("../../../../models/cards/stable-diffusion-xl-base-1.0/unet/config.json");
-    UNetConfig::from_json(json).unwrap()
+    UNetConfig::from_json(XL_CARD).unwrap()
 }
 
 /// Multiply-accumulates of a step that runs what skip `skip` leaves.
@@ -90,6 +93,50 @@ fn published_costs_of_sdxl() {
 #[test]
 fn published_costs_of_sdxl_without_attention() {
     close(sdxl().blueprint_without_products(XL).full_macs(), 2989.0);
+}
+
+/// SDXL with other depths and without its middle's attention, and what forward hooks on diffusers' layers count, in G.
+#[test]
+fn a_depth_for_each_attention_costs_what_it_does() {
+    let card: serde_json::Value = serde_json::from_str(XL_CARD).unwrap();
+    for (down, up, layers, middle, giga) in [
+        // SSD-1B
+        (
+            json!([0, [2, 2], [4, 4]]),
+            json!([[4, 4, 10], [2, 1, 1], 1]),
+            2,
+            json!("UNetMidBlock2D"),
+            2103.881,
+        ),
+        // Vega
+        (
+            json!([0, [1, 1], [2, 2]]),
+            json!([[2, 2, 2], [1, 1, 1], 1]),
+            2,
+            json!("UNetMidBlock2D"),
+            1411.220,
+        ),
+        // KOALA-1B and KOALA-700M
+        (
+            json!([0, 2, 6]),
+            json!(null),
+            1,
+            json!("UNetMidBlock2DCrossAttn"),
+            1715.914,
+        ),
+        (json!([0, 2, 5]), json!(null), 1, json!(null), 1350.757),
+    ] {
+        let mut config = card.clone();
+        config["transformer_layers_per_block"] = down;
+        config["reverse_transformer_layers_per_block"] = up;
+        config["layers_per_block"] = layers.into();
+        config["mid_block_type"] = middle;
+        let blueprint = UNetConfig::from_json(&config.to_string())
+            .unwrap()
+            .blueprint(XL);
+        let found = blueprint.full_macs() as f64 / 1e9;
+        assert!((found - giga).abs() < 1e-3, "{found} G, counted {giga} G");
+    }
 }
 
 #[test]

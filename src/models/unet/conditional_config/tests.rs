@@ -13,17 +13,18 @@ fn config(extra: &str) -> Result<UNetConfig, crate::Error> {
 fn levels_are_resolved_outermost_first() {
     let config = config(r#","attention_head_dim":[5,10],"ignored_key":1"#).unwrap();
     assert_eq!(config.skips(), 6);
-    let outer = config.levels[0];
+    let outer = &config.levels[0];
+    assert_eq!(outer.heads, 5);
     assert_eq!(
-        (outer.heads, outer.encoder_depth, outer.decoder_depth),
-        (5, 1, 1)
+        depths(&config),
+        [(vec![1; 2], vec![1; 3]), (vec![], vec![])]
     );
-    assert_eq!(config.levels[1].decoder_depth, 0);
     assert_eq!(config.time_width, 1280);
 }
 
-fn depths(config: &UNetConfig) -> Vec<(usize, usize)> {
-    let depths = |level: &Level| (level.encoder_depth, level.decoder_depth);
+/// Of each level's encoder and decoder half.
+fn depths(config: &UNetConfig) -> Vec<(Vec<usize>, Vec<usize>)> {
+    let depths = |level: &Level| (level.encoder_depths.clone(), level.decoder_depths.clone());
     config.levels.iter().map(depths).collect()
 }
 
@@ -32,7 +33,12 @@ fn old_and_silent_files_are_read() {
     let silent = UNetConfig::from_json("{}").unwrap();
     let channels: Vec<_> = silent.levels.iter().map(|level| level.channels).collect();
     assert_eq!(channels, CHANNELS);
-    assert_eq!(depths(&silent), [(1, 1), (1, 1), (1, 1), (0, 0)]);
+    let (attends, plain) = ((vec![1; 2], vec![1; 3]), (vec![], vec![]));
+    assert_eq!(
+        depths(&silent)[..3],
+        [attends.clone(), attends.clone(), attends.clone()]
+    );
+    assert_eq!(depths(&silent)[3], plain);
     assert_eq!(silent.sample_size, [64, 64]);
     let old = UNetConfig::from_json(
         r#"{"block_out_channels":[320,640],"down_block_types":["UNetResCrossAttnDownBlock2D","UNetResDownBlock2D"],
@@ -41,7 +47,7 @@ fn old_and_silent_files_are_read() {
     )
     .unwrap();
     assert_eq!((old.sample_size, old.context_width), ([60, 80], 8));
-    assert_eq!(depths(&old), [(1, 1), (0, 0)]);
+    assert_eq!(depths(&old), [attends, plain]);
 }
 
 #[test]
@@ -80,9 +86,9 @@ const CASCADE: &str = r#"{"block_out_channels":[40,64],"down_block_types":["Resn
 #[test]
 fn what_cascades_read_is_resolved() {
     let config = UNetConfig::from_json(CASCADE).unwrap();
-    let heads = |level: &Level| (level.heads, level.encoder_depth, level.layers);
+    let heads = |level: &Level| (level.heads, level.encoder_depths.clone(), level.layers);
     let heads: Vec<_> = config.levels.iter().map(heads).collect();
-    assert_eq!(heads, [(1, 0, 2), (4, 1, 3)]);
+    assert_eq!(heads, [(1, vec![], 2), (4, vec![1; 3], 3)]);
     assert_eq!(
         config.attention,
         AttentionKind::TextAndMap { text_norm: true }
