@@ -96,13 +96,8 @@ impl Recognised {
                 said.set(SCHEDULER, "_class_name", "DDIMScheduler", by);
             }
         }
-        if let Some([least, most]) = edm {
-            let by = "a marker in the file";
-            said.set(SCHEDULER, "_class_name", "EDMEulerScheduler", by);
-            said.set(SCHEDULER, "sigma_min", *least, by);
-            said.set(SCHEDULER, "sigma_max", *most, by);
-            said.set(SCHEDULER, "sigma_data", 1.0, by);
-            said.set(SCHEDULER, "sigma_schedule", "exponential", by);
+        if let Some(edm) = edm {
+            edm.say(&mut said);
         }
         if let (Some(Claim { value, by }), true) = (size, self.is_stable_diffusion()) {
             let [width, height] = value.map(|side| side / FACTOR);

@@ -6,7 +6,10 @@
 
 use std::{fs, path::Path};
 
-use super::distilled::Named;
+use super::{
+    distilled::Named,
+    edm::{self, Edm},
+};
 use crate::{
     error::{ConfigError, Error},
     noise::Prediction,
@@ -28,8 +31,8 @@ pub(super) struct Claims {
     pub(super) zero_snr: Option<Claim<bool>>,
     /// Width and height in pixels.
     pub(super) size: Option<Claim<[usize; 2]>>,
-    /// Least and most noise of a model trained on the schedule of Karras et al.
-    pub(super) edm: Option<[f64; 2]>,
+    /// What it says of a model trained on the schedule of Karras et al.
+    pub(super) edm: Option<Edm>,
     /// The family, in the words of the standard.
     pub(super) architecture: Option<String>,
     /// What it is called.
@@ -76,7 +79,7 @@ impl Claims {
             title: said(source, ["modelspec.title", "general.name"]),
             size: size(source),
             zero_snr: zero_snr(source),
-            edm: edm(source)?,
+            edm: Edm::read(source)?,
             ..Self::default()
         };
         let said = predictions(source, path, asked)?;
@@ -114,7 +117,7 @@ fn predictions(
 ) -> Result<Vec<Claim<Prediction>>, Error> {
     let claim = |value, by: String| Claim { value, by };
     let mut said = Vec::new();
-    if source.shape("v_pred").is_some() || source.shape("edm_vpred.sigma_max").is_some() {
+    if source.shape("v_pred").is_some() || source.shape(edm::MOST).is_some() {
         said.push(claim(Prediction::Velocity, "a marker in the file".into()));
     }
     for key in PREDICTION {
@@ -224,27 +227,6 @@ fn sides(text: &str) -> Option<[usize; 2]> {
     };
     let trained = |side: &usize| (256..=4096).contains(side) && side.is_multiple_of(64);
     sides.iter().all(trained).then_some(sides)
-}
-
-/// Least and most noise, where the file keeps them.
-fn edm(source: &WeightSource) -> Result<Option<[f64; 2]>, Error> {
-    const MOST: &str = "edm_vpred.sigma_max";
-    const LEAST: &str = "edm_vpred.sigma_min";
-    if source.shape("edm_mean").is_some() {
-        let hint = "latents that are normalised channel by channel are not supported";
-        return Err(ConfigError::unsupported("edm_mean", "in the file", hint).into());
-    }
-    if source.shape(MOST).is_none() {
-        return Ok(None);
-    }
-    let scalar = |name: &str, silent: f64| -> Result<f64, Error> {
-        if source.shape(name).is_none() {
-            return Ok(silent);
-        }
-        let data = source.read(name)?;
-        Ok(data.iter::<f64>().next().unwrap_or(silent))
-    };
-    Ok(Some([scalar(LEAST, 0.002)?, scalar(MOST, 120.0)?]))
 }
 
 /// Most bytes of a YAML beside a file that are read; the training program's have two thousand.

@@ -9,6 +9,7 @@ mod cards;
 mod checkpoint;
 mod claims;
 mod distilled;
+mod edm;
 mod files;
 mod hash;
 #[cfg(feature = "hub")]

@@ -240,12 +240,12 @@ fn contradictions_and_unknown_words_are_told() {
     );
     assert!(opened(&path, &asked(Prediction::Epsilon)).is_ok());
 
-    tensors[2].0 = "edm_mean".to_owned();
+    tensors[2] = ("edm_mean".to_owned(), vec![4]);
     let path = sparse_file(&folder.path().join("c.safetensors"), &tensors, &[]);
     let text = opened(&path, &Overrides::default())
         .unwrap_err()
         .to_string();
-    assert!(text.contains("`edm_mean`"), "{text}");
+    assert!(text.starts_with("tensor `edm_std`"), "{text}");
 }
 
 #[test]
@@ -382,6 +382,34 @@ fn continuous_noise_is_handed_to_its_scheduler() {
         (&120.0.into(), &0.002.into())
     );
     assert_eq!(scheduler["prediction_type"], "v_prediction");
+}
+
+/// Playground v2.5: the statistics of its latents are tensors of the file.
+#[test]
+fn normalised_latents_are_known_by_their_statistics() {
+    let folder = folder();
+    let mut tensors = family(ADDED, 2816);
+    for name in ["edm_mean", "edm_std"] {
+        tensors.push((name.to_owned(), vec![1, 4, 1, 1]));
+    }
+    let path = sparse_file(&folder.path().join("m.safetensors"), &tensors, &[]);
+    let mut bytes = fs::read(&path).unwrap();
+    let start = bytes.len() - 8;
+    bytes[start..].copy_from_slice(&[-2_i8, 2, -1, 3, 8, 6, 7, 5].map(i8::cast_unsigned));
+    fs::write(&path, bytes).unwrap();
+    let model = opened(&path, &Overrides::default()).unwrap();
+    assert_eq!(model.card(), Some("stable-diffusion-xl-base-1.0"));
+    assert_eq!(model.warnings(), [""; 0]);
+    let config = ModelConfig::read(&model).unwrap();
+    let vae = config.vae().unwrap();
+    let statistics = vae.statistics.clone().unwrap();
+    assert_eq!(statistics.mean, [-2.0, 2.0, -1.0, 3.0]);
+    assert_eq!(statistics.deviation, [8.0, 6.0, 7.0, 5.0]);
+    assert!((vae.scaling_factor - 0.5).abs() < f64::EPSILON);
+    let scheduler: Value = model.read_config(SCHEDULER).unwrap();
+    assert_eq!(scheduler["_class_name"], "EDMDPMSolverMultistepScheduler");
+    assert_eq!(scheduler["sigma_data"], 0.5);
+    assert_eq!(config.sampler.prediction().unwrap(), Prediction::Epsilon);
 }
 
 /// Single files have the card's size, so what this one says is handed to a small model of its family, whose pictures are known.

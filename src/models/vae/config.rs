@@ -5,6 +5,7 @@ use serde::Deserialize;
 use crate::error::{ConfigError, Error};
 use crate::models::json::{Sides, current_block, current_class, only};
 
+use super::statistics::Statistics;
 use super::tiny::{TinyConfig, TinyJson};
 
 /// `vae/config.json` as it stands.
@@ -86,6 +87,8 @@ pub struct VaeConfig {
     pub scaling_factor: f64,
     /// Subtracted from this autoencoder's latents before they are scaled.
     pub shift_factor: f64,
+    /// By which each channel is normalised, besides; `None` where the factors serve all channels.
+    pub statistics: Option<Statistics>,
     /// Side of the pictures it was made for, in pixels; tiles follow it.
     pub sample_size: usize,
     /// Overflows f16 and is to be run in f32.
@@ -137,23 +140,13 @@ impl VaeConfig {
         whole_latents(json.vq_embed_dim, latent_channels)?;
         decoded(json.lookup_from_codebook)?;
         only("act_fn", json.act_fn, &["silu", "swish"])?;
-        blocks(
-            "down_block_types",
-            json.down_block_types,
-            "DownEncoderBlock2D",
-            &channels,
-        )?;
-        if !over_frames {
-            blocks(
-                "up_block_types",
-                json.up_block_types,
-                "UpDecoderBlock2D",
-                &channels,
-            )?;
-        }
+        let halves = [json.down_block_types, json.up_block_types];
+        blocks_of_halves(halves, over_frames, &channels)?;
         grouped(&channels, groups)?;
-        unscaled("latents_mean", json.latents_mean)?;
-        unscaled("latents_std", json.latents_std)?;
+        let shift_factor = json.shift_factor.unwrap_or(0.0);
+        let plain = !(quantises || over_frames || shift_factor.abs() > 0.0);
+        let statistics = Statistics::new(json.latents_mean, json.latents_std, latent_channels)?;
+        let statistics = statistics.map(|each| each.placed(plain)).transpose()?;
         Ok(Self {
             in_channels: json.in_channels.unwrap_or(3),
             out_channels: json.out_channels.unwrap_or(3),
@@ -166,7 +159,8 @@ impl VaeConfig {
             post_quant_conv: json.use_post_quant_conv.unwrap_or(!over_frames),
             codes: quantises.then(|| json.num_vq_embeddings.unwrap_or(256)),
             scaling_factor: json.scaling_factor.unwrap_or(0.18215),
-            shift_factor: json.shift_factor.unwrap_or(0.0),
+            shift_factor,
+            statistics,
             sample_size: json.sample_size.unwrap_or(Sides::Square(32)).resolve()[0],
             force_upcast: json.force_upcast.unwrap_or(!quantises),
             over_frames,
@@ -191,6 +185,7 @@ impl VaeConfig {
             codes: None,
             scaling_factor: json.scaling_factor.unwrap_or(1.0),
             shift_factor: json.shift_factor.unwrap_or(0.0),
+            statistics: None,
             sample_size: TINY_SAMPLE,
             force_upcast: json.force_upcast.unwrap_or(false),
             over_frames: false,
@@ -267,6 +262,19 @@ fn levels(channels: &[usize], first: usize, resnets: usize) -> Vec<Level> {
         .collect()
 }
 
+/// Of encoder and decoder; a decoder over frames has blocks of its own.
+fn blocks_of_halves(
+    [down, up]: [Option<Vec<String>>; 2],
+    over_frames: bool,
+    channels: &[usize],
+) -> Result<(), ConfigError> {
+    blocks("down_block_types", down, "DownEncoderBlock2D", channels)?;
+    if over_frames {
+        return Ok(());
+    }
+    blocks("up_block_types", up, "UpDecoderBlock2D", channels)
+}
+
 fn blocks(
     key: &str,
     names: Option<Vec<String>>,
@@ -331,16 +339,6 @@ fn scaled(key: &str, factor: f64) -> Result<(), ConfigError> {
     Err(ConfigError::unsupported(key, factor, hint))
 }
 
-fn unscaled(key: &str, values: Option<Vec<f64>>) -> Result<(), ConfigError> {
-    match values {
-        Some(values) => {
-            let hint = "only one `scaling_factor` for all channels is supported";
-            Err(ConfigError::unsupported(key, format!("{values:?}"), hint))
-        }
-        None => Ok(()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -399,6 +397,11 @@ mod tests {
         );
         assert!(message(r#"{"block_out_channels": [64, 64]}"#).contains("names 2 levels"));
         assert!(message(r#"{"norm_num_groups": 7}"#).contains("must divide"));
-        assert!(message(r#"{"latents_mean": [1.0]}"#).contains("`latents_mean`"));
+        let shifted = r#"{"latent_channels": 1, "latents_mean": [1], "latents_std": [2], "shift_factor": 0.1}"#;
+        let shifted = message(shifted);
+        assert!(
+            shifted.starts_with("`latents_mean` is `[1.0]`"),
+            "{shifted}"
+        );
     }
 }

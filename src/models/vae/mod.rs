@@ -9,11 +9,13 @@ mod config;
 mod cost;
 mod halves;
 mod layers;
+mod statistics;
 mod temporal;
 mod tiles;
 mod tiny;
 
 pub use config::{VaeConfig, VaeJson};
+pub use statistics::Statistics;
 pub use tiny::{TinyConfig, TinyHalf};
 
 use burn::module::Module;
@@ -100,12 +102,24 @@ impl Autoencoder {
 
     /// The autoencoder's latents in the denoiser's units.
     pub fn to_denoiser(&self, latents: Tensor<4>) -> Tensor<4> {
-        (latents - self.config.shift_factor) * self.config.scaling_factor
+        match &self.config.statistics {
+            None => (latents - self.config.shift_factor) * self.config.scaling_factor,
+            Some(each) => {
+                let [mean, deviation] = each.for_maps(&latents);
+                (latents - mean) * self.config.scaling_factor / deviation
+            }
+        }
     }
 
     /// The denoiser's latents in the autoencoder's units.
     pub fn from_denoiser(&self, latents: Tensor<4>) -> Tensor<4> {
-        latents / self.config.scaling_factor + self.config.shift_factor
+        match &self.config.statistics {
+            None => latents / self.config.scaling_factor + self.config.shift_factor,
+            Some(each) => {
+                let [mean, deviation] = each.for_maps(&latents);
+                latents * deviation / self.config.scaling_factor + mean
+            }
+        }
     }
 
     /// Moments of `pixels` in [-1, 1], one row at a time; in f32 where it computes in half precision.

@@ -9,6 +9,10 @@ use crate::error::{ConfigError, Error};
 use crate::models::vae::{Autoencoder, VaeConfig, VaeJson};
 
 /// What a model denoises in.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a model has one, and it is seldom moved"
+)]
 #[derive(Debug, Clone)]
 pub enum SpaceConfig {
     /// Latents of an autoencoder, `vae/config.json`.

@@ -98,5 +98,11 @@ pub fn check_refiner(base: &ModelConfig, refiner: &ModelConfig) -> Result<(), Er
         );
         return Err(ConfigError::unsupported(key, theirs, hint).into());
     }
+    let statistics = |model: &ModelConfig| model.vae().and_then(|vae| vae.statistics.clone());
+    if statistics(refiner) != statistics(base) {
+        let shown = statistics(refiner).map_or("null".into(), |each| format!("{:?}", each.mean));
+        let hint = "the base model's latents are normalised in another way";
+        return Err(ConfigError::unsupported("the refiner's latents_mean", shown, hint).into());
+    }
     Ok(())
 }

@@ -151,7 +151,7 @@ pub(crate) fn check_cells_within<D: StagedDenoiser<Carry = UNetCarry>>(
 
 #[test]
 fn runs_agree_with_diffusers() {
-    check_runs(&["sd15", "sd21", "sd15-fp16", "sdxl", "ssd-1b"]);
+    check_runs(&["sd15", "sd21", "sd15-fp16", "sdxl", "ssd-1b", "playground"]);
 }
 
 #[test]
