@@ -14,7 +14,9 @@ use crate::{
     error::{ConfigError, Error},
     noise::Prediction,
     weights::{
-        WeightSource, dit, flux, mmdit,
+        WeightSource,
+        adapt::hypernetwork,
+        dit, flux, mmdit,
         original::{Parts, Structure, split, unwrapped},
     },
 };
@@ -374,6 +376,9 @@ fn unfamiliar(
 /// What a file without a known denoiser is instead, as far as its names tell.
 fn other_kind(source: &WeightSource, claims: &Claims) -> String {
     let holds = |piece: &str| source.names().any(|name| name.contains(piece));
+    if hypernetwork::is_one(source) {
+        return hypernetwork::HINT.into();
+    }
     if holds("lora_") || holds(".lora") {
         return "this is a LoRA: give it as `--lora`, beside a model".into();
     }

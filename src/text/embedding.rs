@@ -9,7 +9,7 @@ use std::path::Path;
 use burn::tensor::DType;
 
 use crate::error::{AdapterError, Error};
-use crate::weights::WeightSource;
+use crate::weights::{WeightSource, adapt::hypernetwork};
 
 /// The tensor of a file that does not say its token.
 const BARE: [&str; 2] = ["emb_params", "string_to_param.*"];
@@ -71,6 +71,9 @@ impl Embedding {
     ///
     /// When it holds something else, the token is empty, or a value is no finite number.
     pub fn from_source(source: &WeightSource, token: Option<&str>) -> Result<Self, Error> {
+        if hypernetwork::is_one(source) {
+            return Err(strange(source).into());
+        }
         let origin = source.origin().to_owned();
         let (used, left_out): (Vec<_>, Vec<_>) = {
             let used = used(source);
@@ -244,7 +247,11 @@ fn strange(source: &WeightSource) -> AdapterError {
     AdapterError::Kind {
         expected: "embedding",
         found: source.names().map(shown).collect(),
-        hint: HINT,
+        hint: if hypernetwork::is_one(source) {
+            hypernetwork::HINT
+        } else {
+            HINT
+        },
         origin: source.origin().to_owned(),
     }
 }

@@ -290,3 +290,21 @@ fn models_without_text_take_no_adapters() {
         "{error}"
     );
 }
+
+/// What changes attention as it runs is named as what it is, whatever it is given as.
+#[test]
+fn hypernetworks_are_refused_by_name() {
+    let layer = |name: &str| made(format!("768.0.linear.{name}.weight"), &[4, 4], |_| 0.5);
+    for tensors in [vec![layer("0"), layer("1")], vec![layer("0")]] {
+        let text = refusal(&fixture("sd15/model"), "hyper.safetensors", &tensors);
+        assert!(
+            text.starts_with("this file is no LoRA") && text.contains("this is a hypernetwork"),
+            "{text}"
+        );
+        let text = embedding_refusal("sd15/model", None, &tensors);
+        assert!(
+            text.starts_with("this file is no embedding") && text.contains("hypernetwork"),
+            "{text}"
+        );
+    }
+}

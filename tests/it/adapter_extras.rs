@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use afterimage::denoise::Observer;
 use afterimage::pipeline::{Adapters, Pipeline, Request};
 use afterimage::text::Embedding;
-use afterimage::weights::adapt::{CustomDiffusion, Lora};
+use afterimage::weights::adapt::{CustomDiffusion, Lora, Merge, Parameters};
 
 use crate::adapter_errors::told;
 use crate::adapter_files::{Made, file, made, pair, source};
@@ -218,4 +218,42 @@ fn values_that_are_no_numbers_name_their_file_and_tensor() {
         );
         assert!(!text.contains("--dtype"), "{text}");
     }
+}
+
+/// peft's `lora_bias`: added to the layer's bias, scaled as the product is; a layer without a bias has no place for it.
+#[test]
+fn biases_behind_a_product_are_added_to_the_layers_own() {
+    let tensors = [
+        made("unet.layer.lora_A.weight", &[2, 3], |_| 1.0),
+        made("unet.layer.lora_B.weight", &[3, 2], |_| 1.0),
+        made("unet.layer.lora_B.bias", &[3], |index| index as f32),
+        made("unet.bare.lora_A.weight", &[2, 3], |_| 1.0),
+        made("unet.bare.lora_B.weight", &[3, 2], |_| 1.0),
+        made("unet.bare.lora_B.bias", &[3], |_| 1.0),
+    ];
+    let parameters = [Parameters::new(
+        "unet",
+        vec![
+            ("layer.weight".into(), vec![3, 3]),
+            ("layer.bias".into(), vec![3]),
+            ("bare.weight".into(), vec![3, 3]),
+        ],
+    )];
+    let base = [
+        made("layer.weight", &[3, 3], |_| 0.0),
+        made("layer.bias", &[3], |_| 1.0),
+    ];
+    let metadata = Some(r#"{"unet.r": 2, "unet.lora_alpha": 8, "unet.lora_bias": true}"#);
+    let lora = Lora::from_source(&source(&tensors, metadata)).unwrap();
+    let merge = Merge::resolve(&parameters, &[lora.with_scale(0.5)], &[]).unwrap();
+    let merged = |name: &str| -> Vec<f32> {
+        let data = merge.of("unet").read(name, &source(&base, None)).unwrap();
+        data.iter().collect()
+    };
+    assert_eq!(merged("layer.bias"), [1.0, 3.0, 5.0]);
+    assert_eq!(merged("layer.weight"), [4.0; 9]);
+    let [note] = merge.notes() else {
+        panic!("{:?}", merge.notes());
+    };
+    assert!(note.contains("`unet.bare.lora_B.bias`"), "{note}");
 }

@@ -347,6 +347,7 @@ fn other_files_say_what_they_are() {
         ("lora_unet_down_blocks_0.lora_down.weight", "`--lora`"),
         ("decoder.conv_in.weight", "`--vae`"),
         ("control_model.input_blocks.0.0.weight", "`--control-model`"),
+        ("768.0.linear.0.weight", "hypernetwork"),
     ] {
         let tensors = [(name.to_owned(), vec![4, 4, 3, 3])];
         let path = sparse_file(&folder.path().join("m.safetensors"), &tensors, &[]);

@@ -49,6 +49,17 @@ pub enum Labels {
     Table(usize),
 }
 
+impl Labels {
+    /// The key of a configuration that says so, and its value.
+    fn said(self) -> (&'static str, String) {
+        match self {
+            Self::Vectors(_) => ("class_embed_type", "projection".into()),
+            Self::Timesteps => ("class_embed_type", "timestep".into()),
+            Self::Table(entries) => ("num_class_embeds", entries.to_string()),
+        }
+    }
+}
+
 /// How a `UNet` reads its text besides in its blocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct TextReading {
@@ -156,7 +167,8 @@ impl UNetConfig {
     pub(crate) fn check_reads_text_alone(&self, hint: &str) -> Result<(), ConfigError> {
         let refuse = |key: &str, found: String| Err(ConfigError::unsupported(key, found, hint));
         if let Some(labels) = self.labels {
-            return refuse("class_embed_type", format!("{labels:?}"));
+            let (key, found) = labels.said();
+            return refuse(key, found);
         }
         if self.attention != AttentionKind::Transformer {
             return refuse("down_block_types", "SimpleCrossAttn".to_owned());

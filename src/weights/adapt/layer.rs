@@ -48,13 +48,18 @@ impl Parts<'_> {
         }
         let alone = self.roles.keys().all(|role| *role == Role::Alpha);
         if !(alone && layers.len() == 1) {
-            layers.push(self.factored(target, config)?);
+            layers.extend(self.factored(target, config)?);
         }
         Ok(layers)
     }
 
     /// A change that is kept as it is; alphas do not scale it.
     fn whole(&self, tensor: Unread, target: Target) -> Result<Layer, AdapterError> {
+        self.scaled(tensor, target, 1.0)
+    }
+
+    /// A change that is kept as it is but for its scale.
+    fn scaled(&self, tensor: Unread, target: Target, scale: f64) -> Result<Layer, AdapterError> {
         let delta = Delta::Whole(tensor);
         let (shape, _) = self.shape(&delta)?;
         Ok(Layer {
@@ -62,7 +67,7 @@ impl Parts<'_> {
             target,
             change: Change {
                 delta,
-                scale: 1.0,
+                scale,
                 magnitude: None,
             },
             shape,
@@ -71,8 +76,10 @@ impl Parts<'_> {
         })
     }
 
-    fn factored(mut self, target: Target, config: &PeftConfig) -> Result<Layer, Error> {
+    /// A product, and what peft adds to the bias behind it (`lora_bias`).
+    fn factored(mut self, target: Target, config: &PeftConfig) -> Result<Vec<Layer>, Error> {
         let alpha = self.alpha()?;
+        let bias = self.roles.remove(&Role::UpBias);
         let magnitude = self.roles.remove(&Role::Magnitude).map(Magnitude);
         if magnitude.is_none() && config.uses_dora() {
             let name = format!("{}.lora_magnitude_vector", self.name);
@@ -87,6 +94,12 @@ impl Parts<'_> {
             (Some(_), None) => 1.0,
             (None, rank) => config.scale(&target, rank).unwrap_or(1.0),
         };
+        let bias = bias.map(|tensor| {
+            let name = tensor.name.clone();
+            let layer = self.scaled(tensor, target.clone().bias(), scale)?;
+            Ok::<_, AdapterError>(Layer { name, ..layer })
+        });
+        let bias = bias.transpose()?;
         let kernel = shape[2..].iter().any(|&side| side > 1);
         let kind = match &delta {
             _ if magnitude.is_some() => LoraKind::Dora,
@@ -100,14 +113,15 @@ impl Parts<'_> {
             scale,
             magnitude,
         };
-        Ok(Layer {
+        let weight = Layer {
             name: self.name,
             target,
             change,
             shape,
             rank,
             kind,
-        })
+        };
+        Ok(bias.into_iter().chain([weight]).collect())
     }
 
     /// Refuses what is left beside `first`: a layer is changed in one way.

@@ -14,6 +14,7 @@ mod change;
 mod custom_diffusion;
 mod factors;
 mod flux;
+pub(crate) mod hypernetwork;
 mod kind;
 mod layer;
 mod lora;

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::super::unread::Unread;
 
+use super::hypernetwork;
 use crate::error::AdapterError;
 use crate::weights::WeightSource;
 
@@ -32,16 +33,19 @@ pub(super) enum Role {
     /// The whole change.
     Whole,
     WholeBias,
+    /// Added to the layer's bias, scaled as the product is.
+    UpBias,
 }
 
 /// Endings of names and what they say. Of kohya's programs and `LyCORIS`, peft, diffusers in three ages.
-const ROLES: [(&str, Role); 34] = [
+const ROLES: [(&str, Role); 35] = [
     (".lora_down.weight", Role::Down),
     (".lora_up.weight", Role::Up),
     (".lora_mid.weight", Role::Mid),
     (".alpha", Role::Alpha),
     (".lora_A.weight", Role::Down),
     (".lora_B.weight", Role::Up),
+    (".lora_B.bias", Role::UpBias),
     (".lora_A", Role::Down),
     (".lora_B", Role::Up),
     (".lora.down.weight", Role::Down),
@@ -100,8 +104,13 @@ const HINT: &str = "its tensors come in pairs: `lora_down` and `lora_up`, `lora_
 pub(super) fn role(name: &str) -> Option<(&str, Role)> {
     let known = ROLES.iter().find_map(|ending| ends(name, ending));
     known.or_else(|| {
-        let (front, _) = name.strip_suffix(".weight")?.rsplit_once('.')?;
-        NAMED.iter().find_map(|ending| ends(front, ending))
+        let (name, kind) = name.rsplit_once('.')?;
+        let (front, _) = name.rsplit_once('.')?;
+        match kind {
+            "weight" => NAMED.iter().find_map(|ending| ends(front, ending)),
+            "bias" => ends(front, &(".lora_B", Role::UpBias)),
+            _ => None,
+        }
     })
 }
 
@@ -156,7 +165,11 @@ impl Grouped {
         Err(AdapterError::Kind {
             expected: "LoRA",
             found: source.names().map(str::to_owned).collect(),
-            hint: HINT,
+            hint: if hypernetwork::is_one(source) {
+                hypernetwork::HINT
+            } else {
+                HINT
+            },
             origin: source.origin().to_owned(),
         })
     }
@@ -218,7 +231,9 @@ mod tests {
         assert_eq!(layer("unet.a.diff_b"), is(Role::WholeBias));
         assert_eq!(layer("unet.a.lokr_w2_a"), is(Role::KronSecondLeft));
         assert_eq!(layer("unet.a.weight"), None);
-        assert_eq!(layer("unet.a.lora_B.bias"), None);
+        assert_eq!(layer("unet.a.lora_B.bias"), is(Role::UpBias));
+        assert_eq!(layer("unet.a.lora_B.default.bias"), is(Role::UpBias));
+        assert_eq!(layer("unet.a.lora_A.bias"), None);
         assert_eq!(ending(Role::Up), ".lora_up.weight");
     }
 

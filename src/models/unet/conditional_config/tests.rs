@@ -106,7 +106,7 @@ fn what_cascades_read_is_resolved() {
     let hint = "this test gives text alone";
     let error = config.check_reads_text_alone(hint).unwrap_err().to_string();
     assert!(
-        error.contains("`class_embed_type`") && error.contains(hint),
+        error.starts_with("`class_embed_type` is `timestep`") && error.contains(hint),
         "{error}"
     );
     let mixed = CASCADE.replace("\"ResnetUpsampleBlock2D\"", "\"UpBlock2D\"");
@@ -124,6 +124,11 @@ fn levels_of_an_upscaler_may_look_at_the_text_alone() {
     assert_eq!(only, [true, false]);
     assert_eq!(config.labels, Some(Labels::Table(1000)));
     assert_eq!(config.time_activations, [Activation::Silu]);
+    let told = config.check_reads_text_alone("a hint").unwrap_err();
+    assert!(
+        told.to_string().starts_with("`num_class_embeds` is `1000`"),
+        "{told}"
+    );
 }
 
 /// A null takes the middle out, an absent key does not: `BK-SDM` and its kin.
