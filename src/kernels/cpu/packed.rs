@@ -5,6 +5,7 @@
 
 #![allow(
     clippy::inline_always,
+    clippy::needless_range_loop,
     reason = "the loops take the instructions of the kernel that they are part of"
 )]
 
@@ -171,25 +172,22 @@ impl<'a> Packed<'a> {
         let bias = i16::from(self.packing.bias);
         let line = |plane: &'a [u8], row: usize| &plane[row * self.outputs + first..][..room.len()];
         let low = line(self.low, input / 2);
-        let scales = scales.values[..part.len()].iter().zip(&scales.minima);
-        let weight = |bits: u8, (scale, minimum): (&f32, &f32)| {
-            f32::from(i16::from(bits) - bias) * scale - minimum
-        };
-        let high = usize::from(self.packing.high);
+        let (scales, minima) = (&scales.values[..part.len()], &scales.minima[..part.len()]);
+        let (shift, high) = (input % 2 * 4, usize::from(self.packing.high));
+        // By index: adaptors of iterators are not always inlined.
         if high == 0 {
-            let places = room.iter_mut().zip(low).zip(scales);
-            match input % 2 {
-                0 => places.for_each(|((room, low), scale)| *room = weight(low & 15, scale)),
-                _ => places.for_each(|((room, low), scale)| *room = weight(low >> 4, scale)),
+            for i in 0..low.len() {
+                let bits = i16::from(low[i] >> shift & 15);
+                room[i] = f32::from(bits - bias) * scales[i] - minima[i];
             }
             return;
         }
         let (apart, mask) = (8 / high, (1 << high) - 1);
-        let (shift, place) = (input % 2 * 4, input % apart * high);
-        let above = line(self.high, input / apart).iter();
-        for (((room, low), above), scale) in room.iter_mut().zip(low).zip(above).zip(scales) {
-            let bits = low >> shift & 15 | (above >> place & mask) << 4;
-            *room = weight(bits, scale);
+        let place = input % apart * high;
+        let above = line(self.high, input / apart);
+        for i in 0..low.len() {
+            let bits = i16::from(low[i] >> shift & 15 | (above[i] >> place & mask) << 4);
+            room[i] = f32::from(bits - bias) * scales[i] - minima[i];
         }
     }
 
@@ -203,34 +201,29 @@ impl<'a> Packed<'a> {
         scales.of = Some((group, first, count));
         let block = input / usize::from(self.packing.block) * self.outputs + first;
         let group = group * self.outputs + first;
-        let values = scales.values[..count].iter_mut();
-        let values = values.zip(&self.blocks[block..][..count]);
-        if self.scales.is_empty() {
-            values.for_each(|(scale, block)| *scale = *block);
-        } else {
+        let (values, minima) = (&mut scales.values[..count], &mut scales.minima[..count]);
+        values.copy_from_slice(&self.blocks[block..][..count]);
+        if !self.scales.is_empty() {
             let groups = &self.scales[group..][..count];
-            for ((scale, block), group) in values.zip(groups) {
-                *scale = block * f32::from(group.cast_signed());
+            for i in 0..count {
+                values[i] *= f32::from(groups[i].cast_signed());
             }
         }
         if !self.packing.minima {
             return;
         }
-        let minima = scales.minima[..count].iter_mut();
-        let minima = minima.zip(&self.lowest[block..][..count]);
-        if self.minima.is_empty() {
-            minima.for_each(|(minimum, block)| *minimum = *block);
-        } else {
+        minima.copy_from_slice(&self.lowest[block..][..count]);
+        if !self.minima.is_empty() {
             let groups = &self.minima[group..][..count];
-            for ((minimum, block), group) in minima.zip(groups) {
-                *minimum = block * f32::from(*group);
+            for i in 0..count {
+                minima[i] *= f32::from(groups[i]);
             }
         }
     }
 }
 
 /// Outputs of a line that are widened at once, at most.
-const MOST: usize = 256;
+pub(super) const MOST: usize = 320;
 
 /// Scales and minima of the group that was last asked for.
 pub(super) struct Scales {

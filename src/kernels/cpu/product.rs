@@ -24,6 +24,7 @@ use macerator::Simd;
 use rayon::prelude::*;
 
 use super::memory::working;
+use super::packed;
 use super::simd::{Unwritten, copy, prefetch};
 use pass::{Ahead, Last, Pass};
 #[cfg(test)]
@@ -35,6 +36,11 @@ pub(super) const DEPTH: usize = 192;
 
 /// Columns of a task, at most.
 pub(super) const COLUMNS: usize = 320;
+
+const _: () = assert!(
+    COLUMNS <= packed::MOST,
+    "packed weights are widened a task's line at a time"
+);
 
 /// Columns of a task are a multiple of these.
 const UNIT: usize = 32;
@@ -394,8 +400,9 @@ mod tests {
             for task in divided(2, rows, columns, threads) {
                 for row in task.rows {
                     let start = (task.item * rows + row) * columns;
-                    let met = &mut met[start..][task.columns.clone()];
-                    met.iter_mut().for_each(|met| *met += 1);
+                    for met in &mut met[start..][task.columns.clone()] {
+                        *met += 1;
+                    }
                 }
             }
             assert!(met.iter().all(|met| *met == 1), "{rows} {columns}");

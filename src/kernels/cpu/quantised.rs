@@ -2,6 +2,7 @@
 
 #![allow(
     clippy::inline_always,
+    clippy::needless_range_loop,
     reason = "the loop takes the instructions of the kernel that it is part of"
 )]
 
@@ -43,8 +44,9 @@ impl<'a> Quantised<'a> {
         assert!(first + part.len() <= self.outputs);
         let scales = &self.scales[input / self.group * self.outputs + first..][..part.len()];
         let values = &self.values[part];
-        for ((room, value), scale) in room.iter_mut().zip(values).zip(scales) {
-            *room = f32::from(*value) * scale;
+        let room = &mut room[..values.len()];
+        for i in 0..values.len() {
+            room[i] = f32::from(values[i]) * scales[i];
         }
     }
 }

@@ -411,8 +411,7 @@ fn add_outliers<V: Integer, T: Element>(
             let (quad, byte) = (*input as usize / QUAD, *input as usize % QUAD);
             let (weights, _) = panel[quad * PANEL * QUAD..].as_chunks::<QUAD>();
             let mut products = [0.0; PANEL];
-            let some = PANEL.min(weights.len());
-            for lane in 0..some {
+            for lane in 0..PANEL {
                 products[lane] = value * signed(weights[lane], byte);
             }
             for lane in 0..count {

@@ -119,6 +119,7 @@ impl<V: Integer> Maps<V> {
     }
 
     /// What is kept apart of a position.
+    #[inline(always)]
     pub(super) fn outliers(&self, item: usize, position: usize) -> &[Outlier] {
         let blocks = self.positions.div_ceil(BLOCK);
         self.outliers[item * blocks + position / BLOCK].of(position % BLOCK)

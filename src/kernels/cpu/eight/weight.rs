@@ -1,5 +1,10 @@
 //! Weights in 8 bits under a scale for every output, as the products read them.
 
+#![allow(
+    clippy::inline_always,
+    reason = "what loops of kernels ask for is part of them"
+)]
+
 use rayon::prelude::*;
 
 use super::instruction::{QUAD, nearest};
@@ -165,12 +170,14 @@ impl<'a> Weight<'a> {
     }
 
     /// The weights of a panel's outputs at a tap, `[quads, PANEL, QUAD]`.
+    #[inline(always)]
     pub(super) fn panel(&self, tap: usize, panel: usize) -> &'a [u8] {
         let stride = self.sizes.stride();
         &self.integers[(panel * self.sizes.taps + tap) * stride..][..stride]
     }
 
     /// 128 times the sums of a panel's integers at a tap.
+    #[inline(always)]
     pub(super) fn offsets(&self, tap: usize, panel: usize) -> &'a [f32] {
         &self.offsets[(tap * self.sizes.panels() + panel) * PANEL..][..PANEL]
     }
