@@ -2,9 +2,10 @@
 
 #![allow(
     clippy::inline_always,
+    clippy::manual_memcpy,
     clippy::needless_range_loop,
     unsafe_code,
-    reason = "the inner loops are whole only where they are inlined, index registers, and read packed panels through pointers whose lengths are asserted once a block"
+    reason = "what is short is copied by index, as a copy may be a call; the inner loops are whole only where they are inlined, index registers, and read packed panels through pointers whose lengths are asserted once a block"
 )]
 
 use macerator::{Mask, Simd, vload_unaligned, vstore_unaligned};

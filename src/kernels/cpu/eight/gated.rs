@@ -3,6 +3,7 @@
 
 #![allow(
     clippy::inline_always,
+    clippy::needless_range_loop,
     unsafe_code,
     reason = "the inner loops are whole only where they are inlined; tasks write parts of the output that do not overlap"
 )]
