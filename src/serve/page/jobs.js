@@ -42,7 +42,7 @@ export class Jobs extends EventTarget {
       const whole = new AbortController();
       try {
         const stream = api.events("v1/events", whole.signal);
-        await stream.next(); // open: whoever answers next is the one who tells, and nothing is told between the two
+        await stream.next(); // open: of the server that answers next, nothing that it tells is missed
         await this.#greet();
         wait = 250;
         for await (const event of stream) this.#hear(...event);
