@@ -9,12 +9,13 @@
 #   scripts/bindings.sh tsan       the calls with ThreadSanitizer in both and in Rust's own library (builds all anew; `rustup component add rust-src`)
 #   scripts/bindings.sh size       the stripped library, for processors only and without a model
 #
-# CARGO, PROFILE_ARGUMENTS and CARGO_TARGET_DIR choose how it is built; RUSTUP_TOOLCHAIN by which release: sanitizers take the pinned one, and nightly.
+# CARGO, FEATURES (cpu,bundled), PROFILE_ARGUMENTS and CARGO_TARGET_DIR choose how it is built; RUSTUP_TOOLCHAIN by which release: sanitizers take the pinned one, and nightly.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 cargo=${CARGO:-cargo}
 target=${CARGO_TARGET_DIR:-target}
 what=${1:-all}
+features=${FEATURES:-cpu,bundled}
 place=$(mktemp -d)
 trap 'rm -rf "$place"' EXIT
 export LD_LIBRARY_PATH="$place/lib" PKG_CONFIG_PATH="$place/lib/pkgconfig"
@@ -66,7 +67,7 @@ sanitized() { # sanitizer, its runtime, folder
 
 case "$what" in
   all)
-    step "library"; build cpu,bundled; install_to_place "$target/release"
+    step "library"; build "$features"; install_to_place "$target/release"
     step "C: every call, and every mistake"
     compile calls bindings/c/tests/c/calls.c; "$place/calls" "$place"
     program=${AFTERIMAGE_PROGRAM:-$target/release/afterimage}
@@ -112,20 +113,20 @@ CMAKE
     else echo "no clang here: the module map is not checked"; fi
     ;;
   rounds)
-    build cpu,bundled; install_to_place "$target/release"
+    build "$features"; install_to_place "$target/release"
     compile rounds bindings/c/tests/c/rounds.c; "$place/rounds" 100
     ;;
   memcheck)
-    build cpu,bundled; install_to_place "$target/release"
+    build "$features"; install_to_place "$target/release"
     under_valgrind --leak-check=full --errors-for-leak-kinds=definite
     ;;
   helgrind)
-    build cpu,bundled; install_to_place "$target/release"
+    build "$features"; install_to_place "$target/release"
     under_valgrind --tool=helgrind
     ;;
   asan)
     # The crates of the workspace, at a level that leaves most accesses where they are written; see scripts/sanitizers.sh.
-    RUSTC_WORKSPACE_WRAPPER="$PWD/scripts/sanitizers.sh" build cpu,bundled --config profile.release.package.afterimage.opt-level=1
+    RUSTC_WORKSPACE_WRAPPER="$PWD/scripts/sanitizers.sh" build "$features" --config profile.release.package.afterimage.opt-level=1
     sanitized address asan "$target/release"
     "$place/calls" "$place"; "$place/threads"
     # For leaks; what the process holds, at which 1 is the answer, is the sanitizer's own.
@@ -134,7 +135,7 @@ CMAKE
   tsan)
     host=$(rustc -vV | sed -n 's/^host: //p')
     # Everything: whoever does not see how threads wait for each other sees races.
-    RUSTC_BOOTSTRAP=1 RUSTFLAGS="-Zsanitizer=thread" CARGO_PROFILE_RELEASE_OPT_LEVEL=1 build cpu,bundled --target "$host" -Zbuild-std
+    RUSTC_BOOTSTRAP=1 RUSTFLAGS="-Zsanitizer=thread" CARGO_PROFILE_RELEASE_OPT_LEVEL=1 build "$features" --target "$host" -Zbuild-std
     sanitized thread tsan "$target/$host/release"
     "$place/calls" "$place"; "$place/threads"
     ;;

@@ -2,7 +2,7 @@
 # Runs real clients against the server on loopback: openai of PyPI and of npm, webuiapi, and SillyTavern's own routes. What they need is
 # installed into the target folder.
 #
-#     scripts/clients.sh PROGRAM [CLIENT…]      PROGRAM built with --features serve; clients: openai.py openai.mjs webui sillytavern
+#     scripts/clients.sh PROGRAM [CLIENT…]      PROGRAM with the feature `serve`, as it comes; clients: openai.py openai.mjs webui sillytavern
 set -euo pipefail
 program=$(realpath "$1")
 shift

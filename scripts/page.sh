@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Tests the server's page in Chromium; installs playwright-core and axe-core into the target folder.
 #
-#     scripts/page.sh PROGRAM [FOLDER FOR SCREENSHOTS]      PROGRAM built with --features serve
+#     scripts/page.sh PROGRAM [FOLDER FOR SCREENSHOTS]      PROGRAM with the feature `serve`, as it comes
 set -euo pipefail
 program=$(realpath "$1")
 pictures=${2:+$(realpath -m "$2")}
