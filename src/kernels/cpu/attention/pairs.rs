@@ -57,48 +57,50 @@ fn pair<T: Value>(first: T, second: T) -> u32 {
 
 /// Keys or values of every head in panels that the inner loops read from front to back.
 struct Packed {
-    pairs: Pooled<u32>,
-    /// Pairs of a head.
+    words: Pooled<u32>,
+    /// Words of a head.
     head: usize,
 }
 
 impl Packed {
-    fn new<T: Value>(heads: Heads<'_, T>, head: usize, by: Order) -> Self {
-        let pairs = filled(heads.dims[0] * heads.dims[1], head, 0, |i, part| {
+    /// Heads of so many pairs.
+    fn new<T: Value>(heads: Heads<'_, T>, pairs: usize, by: Order, way: &Way<'_, T>) -> Self {
+        let head = pairs * way.words;
+        let words = filled(heads.dims[0] * heads.dims[1], head, 0, |i, part| {
             let place = [i / heads.dims[1], i % heads.dims[1]];
-            run(Pack {
+            (way.pack)(Pack {
                 heads,
                 place,
                 part,
                 by,
             });
         });
-        Self { pairs, head }
+        Self { words, head }
     }
 
-    fn keys<T: Value>(heads: Heads<'_, T>) -> Self {
+    fn keys<T: Value>(heads: Heads<'_, T>, way: &Way<'_, T>) -> Self {
         let [_, _, tokens, width] = heads.dims;
-        let head = tokens.next_multiple_of(PANEL) * width.div_ceil(2);
-        Self::new(heads, head, Order::Keys)
+        let pairs = tokens.next_multiple_of(PANEL) * width.div_ceil(2);
+        Self::new(heads, pairs, Order::Keys, way)
     }
 
-    fn values<T: Value>(heads: Heads<'_, T>) -> Self {
+    fn values<T: Value>(heads: Heads<'_, T>, way: &Way<'_, T>) -> Self {
         let [_, _, tokens, width] = heads.dims;
-        let head = width.next_multiple_of(PANEL) * tokens.div_ceil(2);
-        Self::new(heads, head, Order::Values)
+        let pairs = width.next_multiple_of(PANEL) * tokens.div_ceil(2);
+        Self::new(heads, pairs, Order::Values, way)
     }
 
     fn head(&self, index: usize) -> &[u32] {
-        &self.pairs.values()[index * self.head..][..self.head]
+        &self.words.values()[index * self.head..][..self.head]
     }
 }
 
 /// In which order a head is packed.
 #[derive(Debug, Clone, Copy)]
 enum Order {
-    /// Pairs along the width, `[tokens / PANEL, width / 2, PANEL]`; tokens after the last repeat it, and nobody looks at their scores.
+    /// Pairs along the width, `[tokens / PANEL, width / 2, words, PANEL]`; tokens after the last repeat it, and nobody looks at their scores.
     Keys,
-    /// Pairs along the tokens, `[width / PANEL, tokens / 2, PANEL]`, zeros after the last token and feature.
+    /// Pairs along the tokens, `[width / PANEL, tokens / 2, words, PANEL]`, zeros after the last token and feature.
     Values,
 }
 
@@ -115,42 +117,58 @@ impl<T: Value> Work for Pack<'_, T> {
 
     #[inline(always)]
     fn by<I: Instruction>(self) {
+        // Pairs go to the end, from where their words find place before those that are still to come.
+        let start = self.part.len() - self.part.len() / I::WORDS;
+        let pairs = &mut self.part[start..];
         match self.by {
-            Order::Keys => self.keys(),
-            Order::Values => self.values(),
+            Order::Keys => Self::keys(self.heads, self.place, pairs),
+            Order::Values => Self::values(self.heads, self.place, pairs),
+        }
+        if I::WORDS == 1 {
+            return;
+        }
+        for line in (0..self.part.len() - start).step_by(PANEL) {
+            let mut words = [[0; 2]; PANEL];
+            for i in 0..PANEL {
+                words[i] = I::spread(self.part[start + line + i]);
+            }
+            let to = &mut self.part[line * I::WORDS..][..I::WORDS * PANEL];
+            for word in 0..I::WORDS {
+                for i in 0..PANEL {
+                    to[word * PANEL + i] = words[i][word];
+                }
+            }
         }
     }
 }
 
 impl<T: Value> Pack<'_, T> {
     #[inline(always)]
-    fn keys(self) {
-        let [_, _, tokens, width] = self.heads.dims;
-        let [row, head] = self.place;
-        let panels = self.part.chunks_exact_mut(width.div_ceil(2) * PANEL);
+    fn keys(heads: Heads<'_, T>, [row, head]: [usize; 2], pairs: &mut [u32]) {
+        let [_, _, tokens, width] = heads.dims;
+        let panels = pairs.chunks_exact_mut(width.div_ceil(2) * PANEL);
         for (panel, part) in panels.enumerate() {
             let first = panel * PANEL;
             let count = PANEL.min(tokens - first);
-            gather_some::<T, SQUARE>(self.heads, [row, head, first], count, PANEL, part);
+            gather_some::<T, SQUARE>(heads, [row, head, first], count, PANEL, part);
         }
     }
 
     #[inline(always)]
-    fn values(self) {
-        let [_, _, tokens, width] = self.heads.dims;
-        let [row, head] = self.place;
+    fn values(heads: Heads<'_, T>, [row, head]: [usize; 2], pairs: &mut [u32]) {
+        let [_, _, tokens, width] = heads.dims;
         let panel = tokens.div_ceil(2) * PANEL;
         let none = vec![T::nearest(0.0); width];
         for token in (0..tokens).step_by(2) {
-            let first = self.heads.token(row, head, token);
+            let first = heads.token(row, head, token);
             let second = match token + 1 {
-                next if next < tokens => self.heads.token(row, head, next),
+                next if next < tokens => heads.token(row, head, next),
                 _ => &none,
             };
             // By index: adaptors of iterators are not always inlined, and then calls for every few values.
             for left in (0..width).step_by(PANEL) {
                 let some = PANEL.min(width - left);
-                let part = &mut self.part[left / PANEL * panel + token / 2 * PANEL..][..some];
+                let part = &mut pairs[left / PANEL * panel + token / 2 * PANEL..][..some];
                 let (first, second) = (&first[left..left + some], &second[left..left + some]);
                 for i in 0..some {
                     part[i] = pair(first[i], second[i]);
@@ -176,51 +194,62 @@ pub(crate) fn attention<T: Value>(
     key: Heads<'_, T>,
     value: Heads<'_, T>,
 ) -> Vec<T> {
-    attention_by([query, key, value], run(Lanes), |block| run(block))
+    let [lanes, words] = run(Sizes);
+    let way = Way {
+        lanes,
+        words,
+        pack: &|pack| run(pack),
+        attend: &|block| run(block),
+    };
+    attention_by([query, key, value], &way)
 }
 
-/// Lanes of an instruction's vectors.
-struct Lanes;
+/// Lanes of an instruction's vectors, and the words that it keeps a pair in.
+struct Sizes;
 
-impl Work for Lanes {
-    type Output = usize;
+impl Work for Sizes {
+    type Output = [usize; 2];
 
     #[inline(always)]
-    fn by<I: Instruction>(self) -> usize {
-        <I::Simd as Simd>::lanes32()
+    fn by<I: Instruction>(self) -> [usize; 2] {
+        [<I::Simd as Simd>::lanes32(), I::WORDS]
     }
 }
 
-/// [`attention`] by an `attend` for vectors of `lanes`.
-fn attention_by<T: Value>(
-    [query, key, value]: [Heads<'_, T>; 3],
+/// How attention is computed: by one instruction all along.
+struct Way<'a, T> {
     lanes: usize,
-    attend: impl Fn(Block<'_, T>) + Sync,
-) -> Vec<T> {
+    words: usize,
+    pack: &'a (dyn Fn(Pack<'_, T>) + Sync),
+    attend: &'a (dyn Fn(Block<'_, T>) + Sync),
+}
+
+/// [`attention`] in some way.
+fn attention_by<T: Value>([query, key, value]: [Heads<'_, T>; 3], way: &Way<'_, T>) -> Vec<T> {
     let [rows, heads, queries, width] = query.dims;
     if query.dims.contains(&0) {
         return Vec::new();
     }
-    let vectors = block_vectors(queries, lanes);
+    let vectors = block_vectors(queries, way.lanes);
     count(
         Operands::Bf16,
         2 * rows * heads * queries * key.dims[2] * width,
     );
     let job = Job {
         query,
-        keys: Packed::keys(key),
-        values: Packed::values(value),
+        keys: Packed::keys(key, way),
+        values: Packed::values(value, way),
         tokens: key.dims[2],
         vectors,
     };
     let token = heads * width;
-    let block = vectors * lanes;
+    let block = vectors * way.lanes;
     let write = |output: &mut Unwritten<T>| {
         let rows = output.par_chunks_mut(queries * token).enumerate();
         rows.for_each(|(row, output)| {
             let blocks = output.par_chunks_mut(block * token).enumerate();
             blocks.for_each_init(Scratch::default, |scratch, (index, output)| {
-                attend(Block {
+                (way.attend)(Block {
                     job: &job,
                     row,
                     first: index * block,

@@ -48,9 +48,9 @@ impl Scratch {
 /// One head's packed keys and values.
 #[derive(Clone, Copy)]
 pub(super) struct Panels<'a> {
-    /// `[tokens / PANEL, width / 2, PANEL]`
+    /// `[tokens / PANEL, width / 2, words, PANEL]`, the words being an instruction's of a pair.
     pub(super) keys: &'a [u32],
-    /// `[width / PANEL, tokens / 2, PANEL]`
+    /// `[width / PANEL, tokens / 2, words, PANEL]`
     pub(super) values: &'a [u32],
     pub(super) tokens: usize,
     pub(super) width: usize,
@@ -76,8 +76,9 @@ pub(super) unsafe fn stream<I: Instruction, const R: usize, const N: usize>(
 ) {
     let columns = N * <I::Simd as Simd>::lanes32();
     let Panels { tokens, width, .. } = panels;
-    assert!(panels.keys.len() >= tokens.next_multiple_of(PANEL) * width.div_ceil(2));
-    assert!(panels.values.len() >= width.next_multiple_of(PANEL) * tokens.div_ceil(2));
+    let [keys, values] = [panels.keys.len(), panels.values.len()].map(|words| words / I::WORDS);
+    assert!(keys >= tokens.next_multiple_of(PANEL) * width.div_ceil(2));
+    assert!(values >= width.next_multiple_of(PANEL) * tokens.div_ceil(2));
     assert!(scratch.query.len() >= width.div_ceil(2) * columns);
     assert!(scratch.weights.len() >= KEY_BLOCK / 2 * columns);
     assert!(scratch.mixed.len() >= width.next_multiple_of(PANEL) * columns);
@@ -135,7 +136,7 @@ unsafe fn scores<I: Instruction, const R: usize, const N: usize>(
     for part in (0..PANEL).step_by(R) {
         // SAFETY: the panel is one of `keys`.
         unsafe {
-            let keys = panels.keys.as_ptr().add(first * pairs + part);
+            let keys = panels.keys.as_ptr().add(first * pairs * I::WORDS + part);
             let tile = tile::<I, R, N>(pairs, query, keys, zeros);
             // One by one: in a large crate a copy of all is a call.
             for r in 0..R {
@@ -269,7 +270,7 @@ unsafe fn mix<I: Instruction, const R: usize, const N: usize>(
             // SAFETY: the panel is one of `values`, and `mixed` has a row for every feature of it.
             unsafe {
                 let values = panels.values.as_ptr();
-                let values = values.add((panel * all + start / 2) * PANEL + part);
+                let values = values.add((panel * all + start / 2) * I::WORDS * PANEL + part);
                 let rows = (panel * PANEL + part) * N * lanes;
                 let mixed = scratch.mixed.as_mut_ptr().add(rows);
                 let mut sums = [[splat::<I::Simd>(0.0); N]; R];
@@ -335,7 +336,7 @@ unsafe fn scaled<S: Simd, const N: usize>(
     }
 }
 
-/// `sums + rowsᵀ · columns`: `R` of a panel's rows, `[pairs, PANEL]`, with `N` vectors of columns, `[pairs, N · lanes]`.
+/// `sums + rowsᵀ · columns`: `R` of a panel's rows, `[pairs, words, PANEL]`, with `N` vectors of columns, `[pairs, N · lanes]`.
 ///
 /// # Safety
 ///
@@ -356,9 +357,9 @@ unsafe fn tile<I: Instruction, const R: usize, const N: usize>(
                 column[n] = vload_unaligned(columns.add((i * N + n) * lanes));
             }
             for r in 0..R {
-                let row = splat_pair::<I::Simd>(*rows.add(i * PANEL + r));
+                let row = I::row(rows.add(i * I::WORDS * PANEL + r), PANEL);
                 for n in 0..N {
-                    sums[r][n] = I::add(sums[r][n], column[n], row);
+                    sums[r][n] = I::add_row(sums[r][n], column[n], row);
                 }
             }
         }

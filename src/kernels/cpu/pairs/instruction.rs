@@ -10,7 +10,7 @@ use std::{marker::PhantomData, sync::LazyLock};
 
 use macerator::{Arch, Simd, Vector, WithSimd};
 
-use crate::kernels::cpu::simd::Floats;
+use crate::kernels::cpu::simd::{Floats, splat};
 
 /// Two bf16 in every lane, the first in its lower half.
 pub(in crate::kernels::cpu) type Pairs<S> = Vector<S, u32>;
@@ -25,6 +25,33 @@ pub(in crate::kernels::cpu) fn splat_pair<S: Simd>(pair: u32) -> Pairs<S> {
 pub(in crate::kernels::cpu) trait Instruction {
     /// The vectors that it takes.
     type Simd: Simd;
+
+    /// A pair that all lanes are multiplied by.
+    type Row: Copy;
+
+    /// Words that such a pair is kept in, as [`spread`](Self::spread) says.
+    const WORDS: usize;
+
+    /// What is kept of a pair: its words, zeros after them.
+    fn spread(pair: u32) -> [u32; 2];
+
+    /// The pair whose words are so far `apart`.
+    ///
+    /// # Safety
+    ///
+    /// They are readable, and the processor has the instruction.
+    unsafe fn row(words: *const u32, apart: usize) -> Self::Row;
+
+    /// `sums` and the products with a pair, those of the second values first.
+    ///
+    /// # Safety
+    ///
+    /// The processor has the instruction.
+    unsafe fn add_row(
+        sums: Floats<Self::Simd>,
+        left: Pairs<Self::Simd>,
+        row: Self::Row,
+    ) -> Floats<Self::Simd>;
 
     /// `sums` and the products, those of the second values first.
     ///
@@ -116,19 +143,48 @@ impl<W: Work, const OWN: bool> WithSimd for Under<W, OWN> {
     }
 }
 
-/// Both factors in f32: a bf16 is the upper half of one.
+/// Both factors in f32: a bf16 is the upper half of one. A pair for all lanes is kept widened, so that only the other factor is taken apart
+/// where it is multiplied.
 struct Widened<S>(PhantomData<S>);
+
+/// The upper half of a word.
+const UPPER: u32 = 0xffff_0000;
+
+/// The second values of pairs, then the first, in f32.
+#[inline(always)]
+fn widened<S: Simd>(pairs: Pairs<S>) -> [Floats<S>; 2] {
+    let second = pairs & splat_pair::<S>(UPPER);
+    [second.reinterpret(), (pairs << 16).reinterpret()]
+}
 
 impl<S: Simd> Instruction for Widened<S> {
     type Simd = S;
+    type Row = [Floats<S>; 2];
+
+    const WORDS: usize = 2;
+
+    #[inline(always)]
+    fn spread(pair: u32) -> [u32; 2] {
+        [pair & UPPER, pair << 16]
+    }
+
+    #[inline(always)]
+    unsafe fn row(words: *const u32, apart: usize) -> [Floats<S>; 2] {
+        // SAFETY: the caller's promise.
+        let [second, first] = unsafe { [*words, *words.add(apart)] };
+        [splat(f32::from_bits(second)), splat(f32::from_bits(first))]
+    }
+
+    #[inline(always)]
+    unsafe fn add_row(sums: Floats<S>, left: Pairs<S>, row: [Floats<S>; 2]) -> Floats<S> {
+        let left = widened::<S>(left);
+        left[1].mul_add(row[1], left[0].mul_add(row[0], sums))
+    }
 
     #[inline(always)]
     unsafe fn add(sums: Floats<S>, left: Pairs<S>, right: Pairs<S>) -> Floats<S> {
-        let upper = splat_pair::<S>(0xffff_0000);
-        let second = |pairs: Pairs<S>| (pairs & upper).reinterpret::<f32>();
-        let first = |pairs: Pairs<S>| (pairs << 16).reinterpret::<f32>();
-        let sums = second(left).mul_add(second(right), sums);
-        first(left).mul_add(first(right), sums)
+        // SAFETY: any vectors do.
+        unsafe { Self::add_row(sums, left, widened::<S>(right)) }
     }
 }
 
@@ -136,7 +192,7 @@ impl<S: Simd> Instruction for Widened<S> {
 mod own {
     use std::arch::x86_64::{__m512, __m512bh, _mm512_dpbf16_ps};
 
-    use super::{Floats, Instruction, Pairs, PhantomData, Simd, Vector, Work};
+    use super::{Floats, Instruction, Pairs, PhantomData, Simd, Vector, Work, splat_pair};
 
     /// Of a vector.
     pub(super) const BYTES: usize = size_of::<__m512>();
@@ -153,6 +209,26 @@ mod own {
 
     impl<S: Simd> Instruction for Own<S> {
         type Simd = S;
+        type Row = Pairs<S>;
+
+        const WORDS: usize = 1;
+
+        #[inline(always)]
+        fn spread(pair: u32) -> [u32; 2] {
+            [pair, 0]
+        }
+
+        #[inline(always)]
+        unsafe fn row(words: *const u32, _: usize) -> Pairs<S> {
+            // SAFETY: the caller's promise.
+            splat_pair::<S>(unsafe { *words })
+        }
+
+        #[inline(always)]
+        unsafe fn add_row(sums: Floats<S>, left: Pairs<S>, row: Pairs<S>) -> Floats<S> {
+            // SAFETY: the caller's promise.
+            unsafe { Self::add(sums, left, row) }
+        }
 
         #[inline(always)]
         unsafe fn add(sums: Floats<S>, left: Pairs<S>, right: Pairs<S>) -> Floats<S> {

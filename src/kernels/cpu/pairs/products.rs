@@ -9,13 +9,13 @@
               once a block"
 )]
 
-use std::ops::Range;
+use std::{mem::MaybeUninit, ops::Range};
 
 use ::half::bf16;
 use macerator::{Simd, vload_unaligned};
 
 use super::{
-    instruction::{Instruction, splat_pair},
+    instruction::{Instruction, Pairs, splat_pair},
     weight::{PANEL, Panels},
 };
 use crate::kernels::cpu::{
@@ -31,6 +31,9 @@ const WIDEST: usize = VECTORS * PANEL;
 
 /// Rows of a tile, at most.
 const ROWS: usize = 8;
+
+/// Pairs of a row that are spread at once.
+const SPREAD: usize = 64;
 
 /// Rows as they are stored, each `stride` after the one before. Where the depth is odd, a row's last value is followed by a finite one.
 #[derive(Debug, Clone, Copy)]
@@ -190,21 +193,63 @@ unsafe fn products<I: Instruction, const R: usize>(
     vectors: [*const bf16; VECTORS],
 ) -> [[Floats<I::Simd>; VECTORS]; R] {
     let mut sums = [[splat::<I::Simd>(0.0); VECTORS]; R];
-    for pair in 0..pairs {
-        // SAFETY: the caller's promise.
-        unsafe {
-            let mut weights = [splat_pair::<I::Simd>(0); VECTORS];
-            for n in 0..VECTORS {
-                weights[n] = vload_unaligned(vectors[n].add(2 * PANEL * pair).cast::<u32>());
+    if I::WORDS == 1 {
+        for pair in 0..pairs {
+            // SAFETY: the caller's promise.
+            unsafe {
+                let weights = weights::<I>(vectors, pair);
+                for r in 0..R {
+                    let values = rows[r].add(2 * pair).cast::<u32>().read_unaligned();
+                    let values = splat_pair::<I::Simd>(values);
+                    for n in 0..VECTORS {
+                        sums[r][n] = I::add(sums[r][n], values, weights[n]);
+                    }
+                }
             }
+        }
+        return sums;
+    }
+    let mut words = [[[const { MaybeUninit::<u32>::uninit() }; SPREAD]; 2]; R];
+    for first in (0..pairs).step_by(SPREAD) {
+        let count = SPREAD.min(pairs - first);
+        // SAFETY: the caller's promise; a row's words are as far apart as its room says.
+        unsafe {
             for r in 0..R {
-                let values = rows[r].add(2 * pair).cast::<u32>().read_unaligned();
-                let values = splat_pair::<I::Simd>(values);
-                for n in 0..VECTORS {
-                    sums[r][n] = I::add(sums[r][n], values, weights[n]);
+                for i in 0..count {
+                    let pair = rows[r].add(2 * (first + i)).cast::<u32>();
+                    let [one, other] = I::spread(pair.read_unaligned());
+                    words[r][0][i].write(one);
+                    words[r][1][i].write(other);
+                }
+            }
+            for i in 0..count {
+                let weights = weights::<I>(vectors, first + i);
+                for r in 0..R {
+                    let row = I::row(words[r].as_ptr().cast::<u32>().add(i), SPREAD);
+                    for n in 0..VECTORS {
+                        sums[r][n] = I::add_row(sums[r][n], weights[n], row);
+                    }
                 }
             }
         }
     }
     sums
+}
+
+/// A pair's vectors of weights.
+///
+/// # Safety
+///
+/// As of [`products`].
+#[inline(always)]
+unsafe fn weights<I: Instruction>(
+    vectors: [*const bf16; VECTORS],
+    pair: usize,
+) -> [Pairs<I::Simd>; VECTORS] {
+    let mut weights = [splat_pair::<I::Simd>(0); VECTORS];
+    for n in 0..VECTORS {
+        // SAFETY: the caller's promise.
+        weights[n] = unsafe { vload_unaligned(vectors[n].add(2 * PANEL * pair).cast::<u32>()) };
+    }
+    weights
 }

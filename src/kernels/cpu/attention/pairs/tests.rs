@@ -7,9 +7,16 @@ use crate::kernels::cpu::pairs::{Kind, by};
 
 fn on<T: Value>(kind: Kind, heads: [Heads<'_, T>; 3]) -> Vec<T> {
     // SAFETY: a kind is one that the processor has.
-    let lanes = unsafe { by(kind, Lanes) };
-    // SAFETY: as above.
-    attention_by(heads, lanes, |block| unsafe { by(kind, block) })
+    let [lanes, words] = unsafe { by(kind, Sizes) };
+    let way = Way {
+        lanes,
+        words,
+        // SAFETY: as above.
+        pack: &|pack| unsafe { by(kind, pack) },
+        // SAFETY: as above.
+        attend: &|block| unsafe { by(kind, block) },
+    };
+    attention_by(heads, &way)
 }
 
 fn heads<T>(values: &[T], tokens: usize, width: usize) -> Heads<'_, T> {
