@@ -9,7 +9,7 @@
 #   scripts/bindings.sh tsan       the calls with ThreadSanitizer in both and in Rust's own library (builds all anew; `rustup component add rust-src`)
 #   scripts/bindings.sh size       the stripped library, for processors only and without a model
 #
-# CARGO, FEATURES (cpu,bundled), PROFILE_ARGUMENTS and CARGO_TARGET_DIR choose how it is built; RUSTUP_TOOLCHAIN by which release: sanitizers take the pinned one, and nightly.
+# CARGO, FEATURES (cpu,bundled) and CARGO_TARGET_DIR choose how it is built; RUSTUP_TOOLCHAIN by which release: sanitizers take the pinned one, and nightly.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 cargo=${CARGO:-cargo}
@@ -24,8 +24,7 @@ step() { printf '\n-- %s (%ss)\n' "$1" "$SECONDS"; }
 
 build() { # features, more arguments for cargo
   local features=$1; shift
-  # shellcheck disable=SC2086  # several arguments
-  $cargo build --release --locked -p afterimage-c --no-default-features --features "$features" ${PROFILE_ARGUMENTS-} "$@"
+  $cargo build --release --locked -p afterimage-c --no-default-features --features "$features" "$@"
 }
 
 install_to_place() { # the folder with the libraries

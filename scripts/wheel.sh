@@ -16,7 +16,7 @@ tools="$CARGO_TARGET_DIR/tools/maturin"
 clean=$(mktemp -d)
 trap 'rm -rf "$clean"' EXIT
 python3 -m venv "$clean/venv"
-(cd bindings/python && "$tools/bin/maturin" build --release --locked ${PROFILE_ARGUMENTS-} --quiet ${1:+--features "$1"} --out "$clean/wheels")
+(cd bindings/python && "$tools/bin/maturin" build --release --locked --quiet ${1:+--features "$1"} --out "$clean/wheels")
 ls -l "$clean"/wheels/*.whl
 "$clean/venv/bin/pip" install --quiet "$clean"/wheels/*.whl pillow tqdm mypy types-tqdm
 

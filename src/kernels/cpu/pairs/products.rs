@@ -193,6 +193,7 @@ unsafe fn products<I: Instruction, const R: usize>(
     vectors: [*const bf16; VECTORS],
 ) -> [[Floats<I::Simd>; VECTORS]; R] {
     let mut sums = [[splat::<I::Simd>(0.0); VECTORS]; R];
+    // What is not spread is read where it lies.
     if I::WORDS == 1 {
         for pair in 0..pairs {
             // SAFETY: the caller's promise.
