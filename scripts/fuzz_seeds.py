@@ -1,5 +1,6 @@
 """Makes the fuzzer's seeds, fuzz/seeds/TARGET/NAME, out of the repository's own small files and of what torch and Pillow write, and
-its dictionaries, fuzz/dictionaries/TARGET.dict, out of the words in those.
+its dictionaries, fuzz/dictionaries/TARGET.dict, out of the words in those. Seeds of other names stay: what the program itself wrote
+(recipes in pictures and films), folders of golden models, tokenizers.
 
     pip install torch pillow safetensors
     python scripts/fuzz_seeds.py
@@ -11,7 +12,6 @@ import json
 import pickle
 import random
 import re
-import shutil
 import struct
 import zipfile
 from pathlib import Path
@@ -529,6 +529,27 @@ def fingerprint(study):
     return f"{value:016x}"
 
 
+def recipes():
+    """Those whose pictures lie beside them; the target says which."""
+    photo, frames = {"path": "photo.png"}, {"path": "frames"}
+    other = {**photo, "hash": "sha256:00"}
+    net = {"model": "net", "image": photo}
+    for name, more in {
+        "start": {"init_image": photo, "strength": 0.5},
+        "start_masked": {"init_image": photo, "mask": photo},
+        "start_changed": {"init_image": other},
+        "start_missing": {"init_image": {"path": "gone.png", "hash": "sha256:00"}},
+        "mask_alone": {"mask": photo},
+        "strength_alone": {"strength": 0.5},
+        "control": {"controls": [net]},
+        "control_frames": {"controls": [{**net, "image": frames, "canny": [5, 10]}]},
+        "control_no_outlines": {"controls": [{**net, "canny": [1e6, 2e6]}]},
+        "control_wrong_outlines": {"controls": [{**net, "canny": [2, 1]}]},
+        "latents": {"initial_latents": photo, "router": photo},
+    }.items():
+        seed("recipes", name, compact({"version": 1, "prompts": ["x"], **more}))
+
+
 def manifests():
     plain = {"rule": "none", "steps": 4, "speedup_forecast": 1.5, "cells_forecast": 8}
     cached = {"rule": "deepcache:interval=3,branch=0", "steps": 4, "speedup_forecast": 2.5, "cells_forecast": 4}
@@ -544,7 +565,18 @@ def manifests():
         changed = {**study, **changes}
         seed("manifests", name, BETWEEN.join([compact(changed).encode(), batch(changed)]))
 
+    def shards(name, second, **changes):
+        one, other = {**study, "batch": 1}, {**study, "batch": 1, **changes}
+        seed("manifests", name, BETWEEN.join([compact(one).encode(), batch(one, pictures=1), compact(other).encode(), second]))
+
+    one_each = {**study, "batch": 1}
+    shards("shards", batch(one_each, pictures=1, batch=1))
+    shards("shards_of_two_models", batch(one_each, pictures=1, batch=1), model="elsewhere")
+    shards("shards_of_two_studies", batch(one_each, pictures=1, batch=1), guidance_scale=1.0)
+    shards("shard_damaged", batch(one_each, pictures=1, batch=1)[:-1])
+    shards("shard_missing", b"")
     both("plain")
+    both("films", frames=2)
     both("classes", subjects={"classes": [[1, "cat"], [2, ""]]})
     both("nothing", subjects="nothing")
     both("no_prompts", subjects={"prompts": []})
@@ -619,9 +651,8 @@ def dictionary(target, files):
 
 
 def main():
-    shutil.rmtree(SEEDS, ignore_errors=True)
     torch.manual_seed(0)
-    for make in (safetensors, gguf, shards, torch_files, adapters, embeddings, checkpoints, configs, controls, schedulers, tokenizers, rules, routers, pictures, png_text, manifests, data):
+    for make in (safetensors, gguf, shards, torch_files, adapters, embeddings, checkpoints, configs, controls, schedulers, tokenizers, rules, routers, pictures, png_text, recipes, manifests, data):
         make()
     for folder in sorted(SEEDS.iterdir()):
         files = list(folder.iterdir())

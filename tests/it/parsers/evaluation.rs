@@ -6,9 +6,14 @@ use afterimage::image_io::Picture;
 
 use super::{bounded, folder, pieces, shown};
 
-/// A manifest and the first batch.
+/// A manifest and the first batch; and those of another shard.
 pub(super) fn manifests(data: &[u8]) {
-    let names = ["manifest.json", "batch-000000.safetensors"];
+    let names = [
+        "manifest.json",
+        "batch-000000.safetensors",
+        "other/manifest.json",
+        "other/batch-000001.safetensors",
+    ];
     let files: Vec<_> = names.into_iter().zip(pieces(data)).collect();
     let folder = folder(&files);
     bounded(data, || {
@@ -28,7 +33,26 @@ pub(super) fn manifests(data: &[u8]) {
             let made = (0..study.methods.len()).map(|method| batch.pictures(method).len());
             assert_eq!(made.count(), batch.costs().len());
         }
-        shown(Joined::open(&[folder.path().to_owned()]));
+        assert!(!study.kind().is_empty());
+        assert!(
+            study
+                .converged()
+                .is_none_or(|method| method < study.methods.len())
+        );
+        let again = shown(Store::begin(folder.path(), study));
+        assert!(again.is_some(), "it is the study that it says it is");
+        let other = folder.path().join("other");
+        if let Some(other) = shown(Store::open(&other)) {
+            shown(Store::begin(folder.path(), other.study()));
+        }
+        let folders = [folder.path().to_owned(), other];
+        for folders in [&folders[..1], &folders] {
+            if let Some(joined) = shown(Joined::open(folders)) {
+                joined.batches().take(2).for_each(|batch| {
+                    shown(batch);
+                });
+            }
+        }
     });
 }
 

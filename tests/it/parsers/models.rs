@@ -3,7 +3,9 @@
 use std::path::{Component, Path};
 
 use afterimage::catalog::ModelFolder;
+use afterimage::denoiser::Blueprint;
 use afterimage::models::control::ControlNetConfig;
+use afterimage::models::unet::Extent;
 use afterimage::noise::Prediction;
 use afterimage::pipeline::{ModelConfig, Request};
 use afterimage::samplers::{SamplerConfig, SamplerKind};
@@ -104,6 +106,13 @@ fn asked(model: &ModelFolder) {
     }
 }
 
+/// The smallest latents, and a word.
+const EXTENT: Extent = Extent {
+    height: 8,
+    width: 8,
+    tokens: 1,
+};
+
 /// The configuration of a `ControlNet`.
 pub(super) fn controls(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else {
@@ -120,6 +129,11 @@ pub(super) fn controls(data: &[u8]) {
         assert!(shown(net.check_fits(&other)).is_none(), "another text");
         other.levels.pop();
         assert!(shown(net.check_fits(&other)).is_none(), "another depth");
+        let own = net.unet.blueprint(EXTENT);
+        let mut joined = own.clone();
+        net.add_to(&mut joined, &own, EXTENT, (1, 2));
+        let first = |trunk: &Blueprint| trunk.cells[0].macs;
+        assert!(first(&joined) > first(&own), "it costs something");
     });
 }
 

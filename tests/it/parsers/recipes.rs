@@ -1,6 +1,9 @@
 //! Recipes: JSON of their own, and what pictures and films keep of how they were made.
 
-use std::sync::LazyLock;
+use std::{
+    path::{Component, Path},
+    sync::LazyLock,
+};
 
 use afterimage::catalog::ModelFolder;
 use afterimage::pipeline::{ModelConfig, Recipe, RecipePictures};
@@ -15,19 +18,48 @@ static MODEL: LazyLock<ModelConfig> = LazyLock::new(|| {
     ModelConfig::read(&model).expect("a model's configuration")
 });
 
-/// A recipe, or a file with one in it; how it ends says nothing, as its first bytes do.
+/// What a recipe's pictures are.
+const PICTURE: &[u8] = include_bytes!("../../../fuzz/seeds/pictures/png_RGB");
+
+/// A recipe, or a file with one in it; how it ends says nothing, as its first bytes do. Beside it lie pictures that it may name.
 pub(super) fn recipes(data: &[u8]) {
     let model = &*MODEL;
-    let folder = folder(&[("recipe", data)]);
+    let folder = folder(&[
+        ("recipe", data),
+        ("photo.png", PICTURE),
+        ("frames/0.png", PICTURE),
+    ]);
     bounded(data, || {
         if let Some(recipe) = shown(Recipe::read(&folder.path().join("recipe"))) {
-            followed(&recipe, model);
+            let pictures = pictures(&recipe).unwrap_or_default();
+            followed(&recipe, model, pictures);
         }
     });
 }
 
+/// The pictures that lie beside a recipe; those that are elsewhere might never end, and a net may be one of the Hub's.
+fn pictures(recipe: &Recipe) -> Option<RecipePictures> {
+    let controls = recipe.controls.iter().map(|control| &control.image);
+    let files = recipe.init_image.iter().chain(&recipe.mask).chain(controls);
+    let plain = |part: Component<'_>| matches!(part, Component::Normal(_));
+    let mut paths = files.map(|file| Path::new(&file.path));
+    if !paths.all(|path| path.components().all(plain)) {
+        return None;
+    }
+    let mut alone = recipe.clone();
+    alone.controls.clear();
+    alone.loras.clear();
+    alone.embeddings.clear();
+    alone.custom_diffusions.clear();
+    (alone.initial_latents, alone.router) = (None, None);
+    if shown(alone.check_files()).is_some() {
+        shown(alone.hash_files());
+    }
+    shown(recipe.pictures(&mut |warning| assert!(!warning.is_empty())))
+}
+
 /// A recipe is written, read again, and asked of a model.
-fn followed(recipe: &Recipe, model: &ModelConfig) {
+fn followed(recipe: &Recipe, model: &ModelConfig, pictures: RecipePictures) {
     let written = recipe.to_json();
     let again = shown(Recipe::from_json(&written)).expect("what was just written");
     assert_eq!(again.to_json(), written);
@@ -37,7 +69,7 @@ fn followed(recipe: &Recipe, model: &ModelConfig) {
     if let Some(alone) = recipe.alone(1, 2) {
         shown(Recipe::from_json(&alone.to_json())).expect("a recipe's own picture");
     }
-    let Some(mut request) = shown(recipe.request(model, RecipePictures::default())) else {
+    let Some(mut request) = shown(recipe.request(model, pictures)) else {
         return;
     };
     // As many as are asked for cost their time, here as in a run.
