@@ -33,12 +33,15 @@ pub(super) struct Replacement {
 impl Replacement {
     /// Opens `name`, a folder or a file, as an autoencoder for `model`.
     pub(super) fn open(name: &str, model: &ModelFolder) -> Result<Self, Error> {
-        let own = own_config(name, model)?;
+        if !model.index.mentions(PART) && !model.has(CONFIG) {
+            let hint = "this model has no autoencoder that another could take the place of";
+            return Err(ConfigError::unsupported("vae", name, hint).into());
+        }
         let path = Path::new(name);
         let (config, weights) = if path.is_dir() {
             folder(path)?
         } else {
-            file(path, &own)?
+            file(path, model)?
         };
         Ok(Self {
             config,
@@ -58,11 +61,11 @@ impl Replacement {
     }
 }
 
-/// The configuration of the model's own autoencoder, whose structure a file is taken to have.
-fn own_config(name: &str, model: &ModelFolder) -> Result<Map<String, Value>, Error> {
+/// The configuration of the model's own autoencoder, whose structure the file `name` is taken to have.
+fn own_config(name: &Path, model: &ModelFolder) -> Result<Map<String, Value>, Error> {
     if !model.has(CONFIG) {
-        let hint = "this model has no autoencoder that another could take the place of";
-        return Err(ConfigError::unsupported("vae", name, hint).into());
+        let hint = "the model has no `vae/config.json`, which says what a file does not: give a folder with `config.json` and weights";
+        return Err(ConfigError::unsupported("vae", name.display(), hint).into());
     }
     model.read_config(CONFIG)
 }
@@ -90,12 +93,13 @@ fn folder(path: &Path) -> Result<(String, WeightSource), Error> {
     Err(FileError::NotAPart { name, model }.into())
 }
 
-/// A file of either layout. What its tensors do not say is as in `own`.
-fn file(path: &Path, own: &Map<String, Value>) -> Result<(String, WeightSource), Error> {
+/// A file of either layout. What its tensors do not say is as in the `model`'s own.
+fn file(path: &Path, model: &ModelFolder) -> Result<(String, WeightSource), Error> {
     let source = WeightSource::open(path)?;
     if is_tiny_autoencoder(&source) {
         return tiny(path, &source);
     }
+    let own = own_config(path, model)?;
     let levels = own.get("block_out_channels").and_then(Value::as_array);
     let weights = autoencoder_alone(&source, levels.map_or(1, Vec::len))?;
     let mut config = own.clone();

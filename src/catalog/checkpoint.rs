@@ -7,16 +7,16 @@ use serde::Deserialize;
 use super::{
     ModelFolder, Overrides, cards,
     claims::{Claim, Claims},
+    distilled::Distillation,
     said::{SCHEDULER, Said, UNET},
     shapes::Shapes,
+    unfamiliar::unfamiliar,
 };
 use crate::{
     error::{ConfigError, Error},
     noise::Prediction,
     weights::{
-        WeightSource,
-        adapt::hypernetwork,
-        dit, flux, mmdit,
+        WeightSource, dit, flux, mmdit,
         original::{Parts, Structure, split, unwrapped},
     },
 };
@@ -141,6 +141,7 @@ impl Recognised {
         };
         let mut notes = Vec::new();
         notes.extend(self.claims.quarrel);
+        notes.extend(self.claims.unread);
         match strangers.as_slice() {
             [] => {}
             [only] => notes.push(format!(
@@ -227,19 +228,34 @@ fn called_for(
 /// The card of an SD 2.x file.
 fn second_generation(claims: &Claims, asked: Option<Prediction>) -> (&'static str, Option<String>) {
     let said = claims.prediction.as_ref().map(|claim| claim.value);
-    match (asked.or(said), &claims.size) {
-        (Some(Prediction::Velocity), _) => (VELOCITY, None),
-        (Some(Prediction::Epsilon | Prediction::Sample | Prediction::Flow), _) => (EPSILON, None),
-        (None, Some(Claim { value, by })) if value.iter().all(|side| *side < 768) => {
-            let [width, height] = value;
-            let note = format!(
-                "the file does not say what its model predicts: taken as noise, for it is made for {width}x{height} by {by}; `--prediction v` \
-                 if it predicts velocity"
-            );
-            (EPSILON, Some(note))
-        }
-        (None, _) => (VELOCITY, Some(PREDICTION_NOTE.to_owned())),
+    match asked.or(said) {
+        Some(Prediction::Velocity) => (VELOCITY, None),
+        Some(Prediction::Epsilon | Prediction::Sample | Prediction::Flow) => (EPSILON, None),
+        None => match taken_as_noise(claims) {
+            Some(reason) => {
+                let note = format!(
+                    "the file does not say what its model predicts: taken as noise, {reason}; `--prediction v` if it predicts velocity"
+                );
+                (EPSILON, Some(note))
+            }
+            None => (VELOCITY, Some(PREDICTION_NOTE.to_owned())),
+        },
     }
+}
+
+/// Why an SD 2.x file that does not say so is one of those that predict noise.
+fn taken_as_noise(claims: &Claims) -> Option<String> {
+    let turbo = claims.distilled.as_ref();
+    if let Some(Claim { by, .. }) = turbo.filter(|claim| claim.value.kind == Distillation::Turbo) {
+        return Some(format!("as SD Turbo's does ({by})"));
+    }
+    if claims.configured {
+        return Some("for the YAML beside it has no `parameterization`".to_owned());
+    }
+    let Claim { value, by } = claims.size.as_ref()?;
+    let [width, height] = value;
+    let small = value.iter().all(|side| *side < 768);
+    small.then(|| format!("for it is made for {width}x{height} by {by}"))
 }
 
 /// The card that a caller names, if the checkpoint is one of its family.
@@ -352,55 +368,6 @@ fn of_flux(source: &WeightSource) -> Result<&'static [&'static str], ConfigError
     }
 }
 
-fn unfamiliar(
-    text: Option<usize>,
-    added: Option<usize>,
-    channels: Option<usize>,
-    source: &WeightSource,
-    claims: &Claims,
-) -> ConfigError {
-    let value = match (text, added, channels) {
-        (Some(text), None, Some(channels)) => {
-            format!("text width {text}, {channels} latent channels")
-        }
-        (_, Some(added), Some(channels)) => {
-            format!("added conditions of width {added}, {channels} latent channels")
-        }
-        (None, None, Some(channels)) => format!("a UNet of {channels} channels without text"),
-        _ => "a file without a UNet in the original layout".to_owned(),
-    };
-    let hint = format!("{}\nfile: {}", other_kind(source, claims), source.origin());
-    ConfigError::unsupported("checkpoint", value, hint)
-}
-
-/// What a file without a known denoiser is instead, as far as its names tell.
-fn other_kind(source: &WeightSource, claims: &Claims) -> String {
-    let holds = |piece: &str| source.names().any(|name| name.contains(piece));
-    if hypernetwork::is_one(source) {
-        return hypernetwork::HINT.into();
-    }
-    if holds("lora_") || holds(".lora") {
-        return "this is a LoRA: give it as `--lora`, beside a model".into();
-    }
-    if holds("down_blocks.") && holds("time_embedding.linear_1.") {
-        return "this is a denoiser in the diffusers layout: put it into a model's folder, as `unet/diffusion_pytorch_model.safetensors`".into();
-    }
-    if source
-        .shape("control_model.input_blocks.0.0.weight")
-        .is_some()
-    {
-        return "this is a ControlNet: convert it to a diffusers folder and give that as `--control-model`, beside a model".into();
-    }
-    if holds("decoder.conv_in.weight") && !holds("diffusion_model.") {
-        return "this is an autoencoder: give it as `--vae`, beside a model".into();
-    }
-    let known = "single files of Stable Diffusion 1.x, 2.x and XL, of Stable Video Diffusion, of LDM-4-G, DiT-XL/2, Stable Diffusion 3 and FLUX.1 are read; convert others to a diffusers folder";
-    match &claims.architecture {
-        Some(architecture) => format!("the file calls itself `{architecture}`; {known}"),
-        None => known.into(),
-    }
-}
-
 /// The class of denoisers that look along frames.
 const OVER_FRAMES: &str = "UNetSpatioTemporalConditionModel";
 
@@ -431,6 +398,7 @@ fn structure(folder: &ModelFolder) -> Result<Structure, Error> {
         unet_layers: unet.layers_per_block,
         vae_levels: vae.block_out_channels.len(),
         text_layers,
+        second_text: folder.has(encoders[0]),
         over_frames: unet.class_name.as_deref() == Some(OVER_FRAMES),
     })
 }

@@ -39,8 +39,12 @@ pub(super) struct Claims {
     pub(super) title: Option<String>,
     /// What its name or its title says of how it was distilled.
     pub(super) distilled: Option<Claim<Named>>,
+    /// Whether a YAML of the training program lies beside the file, which says nothing of the prediction: noise then, as there.
+    pub(super) configured: bool,
     /// What two words of the file contradict each other in.
     pub(super) quarrel: Option<String>,
+    /// What lies beside the file and could not be read.
+    pub(super) unread: Option<String>,
 }
 
 /// Keys of a header that say what a model predicts.
@@ -82,7 +86,16 @@ impl Claims {
             edm: Edm::read(source)?,
             ..Self::default()
         };
-        let said = predictions(source, path, asked)?;
+        let mut said = predictions(source, asked)?;
+        match beside(path) {
+            Beside::Said(value) => said.push(Claim {
+                value,
+                by: "the YAML beside the file".into(),
+            }),
+            Beside::Silent => claims.configured = true,
+            Beside::Unread(note) => claims.unread = Some(note),
+            Beside::Nothing => (),
+        }
         claims.distilled = distilled(path, claims.title.as_deref());
         claims.quarrel = quarrel(&said).filter(|_| asked.is_none());
         claims.prediction = said.into_iter().next();
@@ -112,7 +125,6 @@ fn distilled(path: &Path, title: Option<&str>) -> Option<Claim<Named>> {
 /// What the file predicts, by all that say so; the weightiest first.
 fn predictions(
     source: &WeightSource,
-    path: &Path,
     asked: Option<Prediction>,
 ) -> Result<Vec<Claim<Prediction>>, Error> {
     let claim = |value, by: String| Claim { value, by };
@@ -149,7 +161,6 @@ fn predictions(
     said.extend(
         second.map(|(value, _)| claim(value, "`modelspec.architecture` in the file".into())),
     );
-    said.extend(beside(path).map(|value| claim(value, "the YAML beside the file".into())));
     Ok(said)
 }
 
@@ -232,22 +243,61 @@ fn sides(text: &str) -> Option<[usize; 2]> {
 /// Most bytes of a YAML beside a file that are read; the training program's have two thousand.
 const YAML: u64 = 1 << 16;
 
-/// What the YAML of a file's name beside it says of the prediction.
-fn beside(path: &Path) -> Option<Prediction> {
-    let path = ["yaml", "yml"]
-        .map(|extension| path.with_extension(extension))
-        .into_iter()
-        .find(|path| path.is_file())?;
-    if path.metadata().ok()?.len() > YAML {
-        return None;
+/// What lies beside a file, under its name, as the configuration that it was trained with.
+enum Beside {
+    Nothing,
+    /// It does not say what the model predicts.
+    Silent,
+    Said(Prediction),
+    Unread(String),
+}
+
+/// Reads the YAML of a file's name beside it.
+fn beside(path: &Path) -> Beside {
+    let named = ["yaml", "yml"].map(|extension| path.with_extension(extension));
+    let Some(path) = named.into_iter().find(|path| path.is_file()) else {
+        return Beside::Nothing;
+    };
+    let unread = |reason: &str| Beside::Unread(format!("{} is left out: {reason}", path.display()));
+    match path.metadata() {
+        Ok(data) if data.len() > YAML => return unread("it is longer than such a YAML is"),
+        _ => (),
     }
-    let text = fs::read_to_string(path).ok()?;
-    let word = text.lines().find_map(|line| {
-        let word = line.trim().strip_prefix("parameterization:")?;
-        let word = word.split('#').next()?;
+    match fs::read_to_string(&path) {
+        Ok(text) => match parameterization(&text) {
+            Some(word) => word.parse().map_or_else(
+                |_| unread(&format!("`parameterization` is `{}`", plain(&word))),
+                Beside::Said,
+            ),
+            None if is_training(&text) => Beside::Silent,
+            None => Beside::Nothing,
+        },
+        Err(error) => unread(&error.to_string()),
+    }
+}
+
+/// The text of a YAML's lines without what is after `#`.
+fn uncommented(text: &str) -> impl Iterator<Item = &str> {
+    text.lines()
+        .map(|line| line.split_once('#').map_or(line, |(before, _)| before))
+}
+
+/// The value of `parameterization`, in lines or within braces.
+fn parameterization(text: &str) -> Option<String> {
+    uncommented(text).find_map(|line| {
+        let (_, rest) = line.split_once("parameterization")?;
+        let rest = rest
+            .trim_start_matches(['"', '\'', ' '])
+            .strip_prefix(':')?;
+        let word = rest.split([',', '}']).next()?;
         Some(word.trim().trim_matches(['"', '\'']).to_owned())
-    })?;
-    word.parse().ok()
+    })
+}
+
+/// Whether a YAML is of the training program of the first and second generation: a model and its parameters.
+fn is_training(text: &str) -> bool {
+    let has = |key: &str| uncommented(text).any(|line| line.trim_start().starts_with(key));
+    has("model:") && has("params:")
 }
 
 #[cfg(test)]
@@ -267,6 +317,19 @@ mod tests {
             "99999999999999999999999",
         ] {
             assert_eq!(sides(odd), None, "{odd}");
+        }
+    }
+
+    #[test]
+    fn a_parameterization_is_read_in_all_spellings() {
+        for (text, word) in [
+            ("  parameterization: \"v\"  # not eps", Some("v")),
+            ("parameterization : v", Some("v")),
+            ("params: {parameterization: 'eps', x: 1}", Some("eps")),
+            ("# parameterization: v", None),
+            ("parameterization_of: v", None),
+        ] {
+            assert_eq!(parameterization(text).as_deref(), word, "{text}");
         }
     }
 }

@@ -54,18 +54,22 @@ impl Named {
     /// Of a model or a file; folders in front of it do not count.
     pub(crate) fn read(name: &str) -> Option<Self> {
         let file = name.rsplit(['/', '\\']).next().unwrap_or(name);
-        let file = file.to_lowercase();
-        let words: Vec<&str> = file
-            .split(|letter: char| !letter.is_ascii_alphanumeric())
-            .collect();
-        let said = |word: &&(&'static str, Distillation)| words.contains(&word.0);
+        let words = file.split(|letter: char| !letter.is_ascii_alphanumeric());
+        let joined: Vec<String> = words.clone().flat_map(apart).collect();
+        let words: Vec<String> = words.map(str::to_lowercase).collect();
+        let said = |(word, kind): &&(&'static str, Distillation)| {
+            let has = |words: &[String]| words.iter().any(|one| one == word);
+            // Of names of people's own, `hyperRealism` is a style.
+            has(&words) || (*kind != Distillation::Hyper && has(&joined))
+        };
         let (word, kind) = *WORDS.iter().find(said)?;
-        let one = ONE_STEP.iter().any(|name| words.starts_with(name));
+        let one = ONE_STEP.iter().any(|name| begins(&words, name));
         let usual = if one { 1 } else { 4 };
+        let steps = steps(&words).or_else(|| steps(&joined));
         Some(Self {
             kind,
             word,
-            steps: steps(&words).unwrap_or(usual),
+            steps: steps.unwrap_or(usual),
         })
     }
 
@@ -98,13 +102,40 @@ impl Distillation {
     }
 }
 
+/// The words of one that is written together, in lower case: `v9Rdphoto2Lightning` has `v`, `9`, `rdphoto`, `2`, `lightning`.
+fn apart(word: &str) -> Vec<String> {
+    let kind = |letter: &u8| (letter.is_ascii_digit(), letter.is_ascii_uppercase());
+    let letters = word.as_bytes();
+    let mut words: Vec<String> = Vec::new();
+    for (at, letter) in letters.iter().enumerate() {
+        let before = at.checked_sub(1).map(|at| kind(&letters[at]));
+        let ends_capitals = letters.get(at + 1).is_some_and(u8::is_ascii_lowercase);
+        let begins = match (before, kind(letter)) {
+            (None, _) => true,
+            (Some((digit, _)), (now, _)) if digit != now => true,
+            (Some((_, upper)), (_, now)) => now && (!upper || ends_capitals),
+        };
+        if begins {
+            words.push(String::new());
+        }
+        if let Some(word) = words.last_mut() {
+            word.push(letter.to_ascii_lowercase().into());
+        }
+    }
+    words
+}
+
+fn begins(words: &[String], name: &[&str]) -> bool {
+    words.len() >= name.len() && words.iter().zip(name).all(|(word, name)| word == name)
+}
+
 /// `8steps`, `4step`, `2-step`: the number.
-fn steps(words: &[&str]) -> Option<usize> {
-    let together = |word: &&str| {
+fn steps(words: &[String]) -> Option<usize> {
+    let together = |word: &String| {
         let digits = word.strip_suffix("steps").or(word.strip_suffix("step"))?;
         digits.parse().ok()
     };
-    let apart = |pair: &[&str]| {
+    let apart = |pair: &[String]| {
         let stepped = pair[1] == "step" || pair[1] == "steps";
         pair[0].parse().ok().filter(|_| stepped)
     };
@@ -131,6 +162,13 @@ mod tests {
             ("h1t/TCD-SD15-LoRA", Trajectory, 4),
             ("lcm-lora-sdv1-5", Consistency, 4),
             ("lightning-2-step.safetensors", Lightning, 2),
+            ("dreamshaperXL_lightningDPMSDE.safetensors", Lightning, 4),
+            ("realvisxlV40_v40TurboBakedvae.safetensors", Turbo, 4),
+            ("juggernautXL_v9Rdphoto2Lightning.safetensors", Lightning, 4),
+            ("sdxlLightning8Steps.safetensors", Lightning, 8),
+            ("photonLCM_v10.safetensors", Consistency, 4),
+            ("dreamshaper_8LCM.safetensors", Consistency, 4),
+            ("modelXLTurbo.safetensors", Turbo, 4),
         ] {
             let named = Named::read(name).unwrap();
             assert_eq!((named.kind, named.steps), (kind, steps), "{name}");
@@ -147,6 +185,8 @@ mod tests {
         for name in [
             "turbo/model.safetensors",
             "hyperrealism.safetensors",
+            "hyperRealism_v10.safetensors",
+            "turboteenSlider.safetensors",
             "turbine",
             "",
         ] {

@@ -1,6 +1,9 @@
 //! `model_index.json` and the JSON that Python writes.
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+};
 
 use serde_json::Value;
 
@@ -17,6 +20,8 @@ pub(super) const FILE: &str = "model_index.json";
 pub struct ModelIndex {
     pipeline: String,
     classes: BTreeMap<String, String>,
+    /// Parts that the model goes without.
+    without: BTreeSet<String>,
     flags: BTreeMap<String, bool>,
     numbers: BTreeMap<String, usize>,
     labels: BTreeMap<usize, String>,
@@ -25,8 +30,8 @@ pub struct ModelIndex {
 impl ModelIndex {
     pub(super) fn parse(text: &str, model: &str) -> Result<Self, Error> {
         ConfigError::check_length(text, FILE)?;
-        let entries: BTreeMap<String, Value> =
-            serde_json::from_str(text).map_err(|source| ConfigError::Json {
+        let entries: BTreeMap<String, Value> = serde_json::from_str(&with_quoted_numbers(text))
+            .map_err(|source| ConfigError::Json {
                 part: FILE.to_owned(),
                 path: PathBuf::from(model).join(FILE),
                 source,
@@ -44,12 +49,19 @@ impl ModelIndex {
             let number = usize::try_from(value.as_u64()?).ok()?;
             Some((name.clone(), number))
         };
+        let without = |(name, value): (&String, &Value)| {
+            let nothing = value
+                .as_array()
+                .is_some_and(|pair| pair.iter().all(Value::is_null));
+            nothing.then(|| name.clone())
+        };
         // A part's name becomes a folder's, which must not lead elsewhere.
         let plain = |name: &&String| name.chars().all(|one| one.is_alphanumeric() || one == '_');
         let parts = entries.iter().filter(|(name, _)| plain(name));
         Ok(Self {
             pipeline: current_class(pipeline).to_owned(),
             classes: parts.filter_map(part).collect(),
+            without: entries.iter().filter_map(without).collect(),
             flags: entries.iter().filter_map(flag).collect(),
             numbers: entries.iter().filter_map(number).collect(),
             labels: entries.get("id2label").map(labels).unwrap_or_default(),
@@ -84,6 +96,13 @@ impl ModelIndex {
     /// Class of a part (`UNet2DConditionModel`).
     pub fn class(&self, part: &str) -> Option<&str> {
         self.classes.get(part).map(String::as_str)
+    }
+}
+
+impl ModelIndex {
+    /// Whether it has a word on a part: its class, or that the model goes without.
+    pub(super) fn mentions(&self, part: &str) -> bool {
+        self.classes.contains_key(part) || self.without.contains(part)
     }
 }
 

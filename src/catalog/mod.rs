@@ -26,6 +26,7 @@ mod said;
 mod shapes;
 mod summary;
 mod tokenizer;
+mod unfamiliar;
 mod variants;
 
 use std::sync::{Arc, OnceLock};
@@ -183,8 +184,7 @@ impl ModelFolder {
         let text = self.read_json(relative)?;
         ConfigError::check_length(&text, relative)?;
         let path = self.files.path(relative);
-        let failed = |source| ConfigError::json::<T>(source, &text, relative, path);
-        Ok(serde_json::from_str(&text).map_err(failed)?)
+        Ok(ConfigError::read(&text, relative, path)?)
     }
 
     /// The texts of a tokenizer folder (`tokenizer`, `tokenizer_2`).
@@ -200,7 +200,7 @@ impl ModelFolder {
             vocab: text("vocab.json")?.or_else(numbered),
             merges,
             tokenizer: text("tokenizer.json")?,
-            config: text("tokenizer_config.json")?,
+            config: text("tokenizer_config.json")?.map(|text| index::with_quoted_numbers(&text)),
             special_tokens: text("special_tokens_map.json")?,
             added_tokens: text("added_tokens.json")?,
         })

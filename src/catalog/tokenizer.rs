@@ -20,6 +20,15 @@ pub struct TokenizerTexts {
 }
 
 impl TokenizerTexts {
+    /// The file that is missing, where there are neither both lists nor the file that holds them.
+    pub(crate) fn missing(&self) -> Option<&'static str> {
+        match (&self.vocab, &self.merges, &self.tokenizer) {
+            (Some(_), Some(_), _) | (.., Some(_)) => None,
+            (None, ..) => Some("vocab.json"),
+            (Some(_), None, None) => Some("merges.txt"),
+        }
+    }
+
     /// The same, borrowed, as a tokenizer takes them.
     pub fn borrowed(&self) -> TokenizerFiles<'_> {
         TokenizerFiles {

@@ -50,6 +50,23 @@ const LONGEST: usize = 1 << 20;
 const QUOTED: usize = 80;
 
 impl ConfigError {
+    /// The `T` that `text` is the JSON of. Of a key that is there twice the last counts, as in Python; serde refuses such a key.
+    pub(crate) fn read<T: DeserializeOwned>(
+        text: &str,
+        part: impl Into<String>,
+        path: impl Into<PathBuf>,
+    ) -> Result<T, Self> {
+        last_of_each(text).map_err(|source| Self::json::<T>(source, text, part, path))
+    }
+
+    /// The `T` that the JSON of `file` is, as [`read`](Self::read).
+    pub(crate) fn read_contents<T: DeserializeOwned>(
+        text: &str,
+        file: &'static str,
+    ) -> Result<T, Self> {
+        last_of_each(text).map_err(|source| Self::Contents { file, source })
+    }
+
     /// What is wrong with `text`, which should be the JSON of a `T` and failed by `source`: the key whose value is of another kind, if it is
     /// an object.
     pub(crate) fn json<T: DeserializeOwned>(
@@ -109,6 +126,40 @@ impl ConfigError {
             key: key.into(),
             value: value.to_string(),
             hint: hint.into(),
+        }
+    }
+}
+
+/// A map keeps the last of the values that a key has; it is asked only of configurations that are no longer than such are.
+fn last_of_each<T: DeserializeOwned>(text: &str) -> Result<T, serde_json::Error> {
+    serde_json::from_str(text).or_else(|error| {
+        if text.len() > LONGEST {
+            return Err(error);
+        }
+        let value = serde_json::from_str::<Value>(text);
+        value.and_then(serde_json::from_value).map_err(|_| error)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, serde::Deserialize)]
+    struct Read {
+        steps: usize,
+    }
+
+    #[test]
+    fn the_last_of_two_values_counts() {
+        let read = |text| ConfigError::read::<Read>(text, "a part", "config.json");
+        assert_eq!(read(r#"{"steps": 1, "steps": 2}"#).unwrap().steps, 2);
+        for (text, said) in [
+            (r#"{"steps": 1, "steps": "two"}"#, "`steps` of a part"),
+            (r#"{"steps": 1"#, "at line 1 column 11"),
+        ] {
+            let error = read(text).unwrap_err().to_string();
+            assert!(error.contains(said), "{error}");
         }
     }
 }

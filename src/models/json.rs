@@ -4,7 +4,7 @@ use serde::{
     Deserialize, Deserializer,
     de::{DeserializeOwned, Error as _},
 };
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::error::ConfigError;
 
@@ -62,7 +62,7 @@ pub(super) fn parse<T: DeserializeOwned>(
 ) -> Result<T, ConfigError> {
     let path = format!("{part}/config.json");
     let failed = |source| ConfigError::json::<T>(source, text, part, &path);
-    let value = bounded(text, part)?.map_err(failed)?;
+    let value = bounded::<T>(text, part)?.map_err(failed)?;
     refuse_unsupported(&value, network, neutral)?;
     serde_json::from_value(value).map_err(failed)
 }
@@ -90,8 +90,8 @@ const LONGEST_LIST: usize = 1 << 10;
 const MOST_LEVELS: usize = 16;
 
 /// The text of a network's configuration as JSON, within the bounds of what can be built: numbers that no network has would overflow
-/// or fill all memory before a weight is read.
-pub(crate) fn bounded(
+/// or fill all memory before a weight is read. What a `T` takes no notice of (steps of a training) may be any.
+pub(crate) fn bounded<T: DeserializeOwned>(
     text: &str,
     part: &str,
 ) -> Result<Result<Value, serde_json::Error>, ConfigError> {
@@ -102,10 +102,32 @@ pub(crate) fn bounded(
         Ok(_) => return Ok(Err(serde_json::Error::custom("it is not a JSON object"))),
         Err(error) => return Ok(Err(error)),
     };
+    if let Some(quantised) = value
+        .get("quantization_config")
+        .filter(|one| one.is_object())
+    {
+        let by = quantised["quant_method"].as_str().unwrap_or_default();
+        let hint = "weights that another library quantised are not read: take the model as it was before, or in GGUF; `--weights q8` and `q4` round it \
+                    while it is read";
+        return Err(ConfigError::unsupported("quantization_config", by, hint));
+    }
     for (key, value) in value.as_object().into_iter().flatten() {
-        check_bounds(key, value)?;
+        match check_bounds(key, value) {
+            Err(error) if is_read::<T>(key) => return Err(error),
+            _ => (),
+        }
     }
     Ok(Ok(value))
+}
+
+/// Whether a `T` has a place for `key`: one that has none takes no notice of what fits no place.
+fn is_read<T: DeserializeOwned>(key: &str) -> bool {
+    let refusal = |object| {
+        serde_json::from_value::<T>(object)
+            .err()
+            .map(|error| error.to_string())
+    };
+    refusal(json!({ key: {"fits": "nowhere"} })) != refusal(json!({}))
 }
 
 fn check_bounds(key: &str, value: &Value) -> Result<(), ConfigError> {
@@ -236,6 +258,11 @@ mod tests {
             assert!((3.5..16.0).contains(&growth), "{side}: {growth}");
         }
         let mut deeper = json.clone();
+        deeper["optimization_step"] = 2_000_000.into();
+        assert!(
+            UNetConfig::from_json(&deeper.to_string()).is_ok(),
+            "no network reads it"
+        );
         deeper["transformer_layers_per_block"] = 33.into();
         let refused = UNetConfig::from_json(&deeper.to_string())
             .unwrap_err()

@@ -78,8 +78,7 @@ impl SamplerConfig {
         const PART: &str = "the scheduler configuration";
         ConfigError::check_length(text, "scheduler_config.json")?;
         let text = quote_bare_numbers(text);
-        let mut all: SchedulerJson = serde_json::from_str(&text)
-            .map_err(|source| ConfigError::json::<SchedulerJson>(source, &text, PART, path))?;
+        let mut all: SchedulerJson = ConfigError::read(&text, PART, path)?;
         let own = all.class_name.clone();
         let class_name = own.or_else(|| class.map(str::to_owned));
         let class_name = class_name.ok_or(ConfigError::Missing {

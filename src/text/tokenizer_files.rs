@@ -197,7 +197,7 @@ pub(super) fn parse<T: DeserializeOwned>(
     file: &'static str,
     contents: &str,
 ) -> Result<T, ConfigError> {
-    serde_json::from_str(contents).map_err(|source| ConfigError::Contents { file, source })
+    ConfigError::read_contents(contents, file)
 }
 
 /// A word that was added to a vocabulary, and how it is matched.

@@ -27,6 +27,7 @@ const STABLE_DIFFUSION: Structure = Structure {
     unet_layers: 2,
     vae_levels: 4,
     text_layers: 12,
+    second_text: false,
     over_frames: false,
 };
 
@@ -254,9 +255,11 @@ fn second_text_encoder_maps_to_the_diffusers_list() {
         ..STABLE_DIFFUSION
     };
     let expected = parameter_list("diffusers", "sd21.text_encoder").unwrap();
-    // ViT-H/14 has 24 layers, of which the config has 23.
-    let original = open_clip_list("cond_stage_model.model.", 24, 1024);
-    assert_eq!(mapped(&original, "text_encoder", &structure), expected);
+    // ViT-H/14 has 24 layers, of which the config has 23. SD Turbo's file has the layout of SDXL.
+    for prefix in ["cond_stage_model.model.", "conditioner.embedders.0.model."] {
+        let original = open_clip_list(prefix, 24, 1024);
+        assert_eq!(mapped(&original, "text_encoder", &structure), expected);
+    }
 }
 
 /// `OpenCLIP` ViT-bigG/14 in SDXL base and refiner files, its projection of the whole text included.
@@ -264,6 +267,7 @@ fn second_text_encoder_maps_to_the_diffusers_list() {
 fn text_encoders_of_sdxl_map_to_the_diffusers_list() {
     let structure = Structure {
         text_layers: 32,
+        second_text: true,
         ..STABLE_DIFFUSION
     };
     let Some(expected) = parameter_list("diffusers", "sdxl.text_encoder_2") else {

@@ -53,7 +53,7 @@ impl ControlNetConfig {
     pub fn from_json(text: &str) -> Result<Self, crate::Error> {
         let malformed =
             |source| ConfigError::json::<HintJson>(source, text, PART, "controlnet/config.json");
-        let mut value = json::bounded(text, "config.json")?.map_err(malformed)?;
+        let mut value = json::bounded::<HintJson>(text, "config.json")?.map_err(malformed)?;
         let hint: HintJson = serde_json::from_value(value.clone()).map_err(malformed)?;
         hint.check()?;
         if hint.down_block_types.is_some() {

@@ -3,7 +3,7 @@
 use super::encoders::TextConfig;
 use super::sentences::LONGEST;
 use crate::catalog::ModelFolder;
-use crate::error::{ConfigError, Error};
+use crate::error::{ConfigError, Error, FileError};
 use crate::models::flux::FluxConfig;
 use crate::models::mmdit::MmditConfig;
 use crate::models::t5::T5Config;
@@ -42,9 +42,7 @@ impl JointTextConfig {
         let clip = TextConfig::beside_t5(folder, 2)?;
         let parts = ["text_encoder_3", "tokenizer_3"];
         let config = Self {
-            // Files of the program are published with and without it, under one card.
-            t5: t5(folder, parts[0])?
-                .filter(|_| !folder.is_single_file() || folder.has_weights(parts[0])),
+            t5: third(folder, parts[0])?,
             clip,
             parts,
             tokens: TOKENS,
@@ -120,6 +118,22 @@ impl JointTextConfig {
             pooled,
             hint,
         ))
+    }
+}
+
+/// The third encoder of Stable Diffusion 3, which it may go without: a folder whose index says so, and a file that was saved without it.
+fn third(folder: &ModelFolder, part: &str) -> Result<Option<T5Config>, Error> {
+    if folder.is_single_file() && !folder.has_weights(part) || folder.index().class(part).is_none()
+    {
+        return Ok(None);
+    }
+    match t5(folder, part)? {
+        Some(found) => Ok(Some(found)),
+        None => Err(FileError::Missing {
+            file: format!("{part}/config.json"),
+            model: folder.name().to_owned(),
+        }
+        .into()),
     }
 }
 

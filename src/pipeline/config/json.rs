@@ -13,7 +13,7 @@ pub(in crate::pipeline) fn json<T: DeserializeOwned>(
     path: &str,
 ) -> Result<T, Error> {
     let text = folder.read_json(path)?;
-    let value = bounded(&text, path)?;
-    let read = value.and_then(|_| serde_json::from_str(&text));
-    read.map_err(|source| ConfigError::json::<T>(source, &text, part, path).into())
+    bounded::<T>(&text, path)?
+        .map_err(|source| ConfigError::json::<T>(source, &text, part, path))?;
+    Ok(ConfigError::read(&text, part, path)?)
 }

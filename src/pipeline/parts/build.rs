@@ -6,9 +6,9 @@ use burn::tensor::{DType, Device};
 use super::adapters::Adapters;
 use super::arrangement::Arrangement;
 use super::classes::{Classes, Nothing};
-use super::joint::JointTexts;
+use super::joint::JointWorded;
 use super::picture::FirstPicture;
-use super::prompts::Prompts;
+use super::prompts::Worded;
 use super::sentences::Sentences;
 use super::source::{Origin, Source};
 use super::space::{Pixels, Space};
@@ -60,10 +60,11 @@ impl Parts {
             merge: &merge,
             streams,
         };
+        let source = source(&config.source, origin)?;
         let trunk = trunk(&config.trunk, &device, &weights)?;
         let space = space(&config.space, &folder, &device, dtype)?;
         // Last: what is released first lies behind what stays, and the allocator gives it back.
-        let (source, notes) = source(&config.source, origin)?;
+        let (source, notes) = source()?;
         Ok(Self {
             source,
             trunk,
@@ -73,24 +74,26 @@ impl Parts {
     }
 }
 
-pub(super) fn source(
-    config: &SourceConfig,
-    origin: Origin,
-) -> Result<(Box<dyn Source>, Vec<String>), Error> {
+/// A source of which all is known that small files say, and how its weights are read.
+type Known<'a> = Box<dyn FnOnce() -> Result<(Box<dyn Source>, Vec<String>), Error> + 'a>;
+
+/// What gives the condition, and what the user should know of its words. Tokenizers and learned words are read at once, so that what is wrong
+/// with them is said before gigabytes are read; weights when the answer is called.
+pub(super) fn source(config: &SourceConfig, origin: Origin) -> Result<Known<'_>, Error> {
     match config {
         SourceConfig::Texts(texts) => {
-            let (prompts, notes) = Prompts::load(texts, origin)?;
-            Ok((Box::new(prompts), notes))
+            let worded = Worded::read(texts, origin)?;
+            Ok(Box::new(|| worded.load().map(boxed)))
         }
         SourceConfig::Joint(texts) => {
-            let (texts, notes) = JointTexts::load(texts, origin)?;
-            Ok((Box::new(texts), notes))
+            let worded = JointWorded::read(texts, origin)?;
+            Ok(Box::new(|| worded.load().map(boxed)))
         }
         SourceConfig::Sentences(sentences) => {
-            let (sentences, notes) = Sentences::load(sentences, origin)?;
-            Ok((Box::new(sentences), notes))
+            let known = Sentences::load(sentences, origin)?;
+            Ok(Box::new(|| Ok(boxed(known))))
         }
-        SourceConfig::Classes(classes) => {
+        SourceConfig::Classes(classes) => Ok(Box::new(move || {
             let part = "class_embedder";
             let load = |config| {
                 let tokens = ClassEmbedder::new(config, &origin.device);
@@ -100,14 +103,18 @@ pub(super) fn source(
                 null_label: classes.null_label,
                 embedder: classes.embedder.map(load).transpose()?,
             };
-            Ok((Box::new(classes), Vec::new()))
-        }
-        SourceConfig::Picture(encoder) => {
+            Ok(boxed((classes, Vec::new())))
+        })),
+        SourceConfig::Picture(encoder) => Ok(Box::new(move || {
             let picture = FirstPicture::load(encoder, &origin)?;
-            Ok((Box::new(picture), Vec::new()))
-        }
-        SourceConfig::Nothing => Ok((Box::new(Nothing), Vec::new())),
+            Ok(boxed((picture, Vec::new())))
+        })),
+        SourceConfig::Nothing => Ok(Box::new(|| Ok(boxed((Nothing, Vec::new()))))),
     }
+}
+
+fn boxed((source, notes): (impl Source + 'static, Vec<String>)) -> (Box<dyn Source>, Vec<String>) {
+    (Box::new(source), notes)
 }
 
 /// What denoisers are filled with.

@@ -5,7 +5,7 @@
 
 use burn::tensor::{Device, Tensor};
 
-use super::prompts::{Prompts, repeat_each};
+use super::prompts::{Prompts, Worded, repeat_each};
 use super::sentences::{Place, Reader};
 use super::source::{Asked, Origin, Source};
 use crate::conditioning::Conditioning;
@@ -49,26 +49,41 @@ impl Half {
     }
 }
 
-impl JointTexts {
-    /// Reads what CLIP needs, and the tokenizer of T5; and gives what the user should know of adapters.
-    pub(super) fn load(
-        config: &JointTextConfig,
-        origin: Origin,
-    ) -> Result<(Self, Vec<String>), Error> {
-        let t5 = reader(config, &origin)?;
-        let (device, apart) = (origin.device.clone(), origin.arrangement.texts_first);
-        let (clip, notes) = Prompts::load(&config.clip, origin)?;
-        let config = config.clone();
-        let loaded = Self {
-            config,
+/// What is known of the encoders before weights are read: the words of CLIP, and how T5 cuts texts up.
+pub(super) struct JointWorded {
+    config: JointTextConfig,
+    clip: Worded,
+    t5: Option<Reader>,
+    device: Device,
+    apart: bool,
+}
+
+impl JointWorded {
+    pub(super) fn read(config: &JointTextConfig, origin: Origin) -> Result<Self, Error> {
+        Ok(Self {
+            config: config.clone(),
+            t5: reader(config, &origin)?,
+            device: origin.device.clone(),
+            apart: origin.arrangement.texts_first,
+            clip: Worded::read(&config.clip, origin)?,
+        })
+    }
+
+    /// Reads what CLIP needs; and gives what the user should know of adapters.
+    pub(super) fn load(self) -> Result<(JointTexts, Vec<String>), Error> {
+        let (clip, notes) = self.clip.load()?;
+        let loaded = JointTexts {
+            config: self.config,
             clip,
-            t5,
-            device,
-            apart,
+            t5: self.t5,
+            device: self.device,
+            apart: self.apart,
         };
         Ok((loaded, notes))
     }
+}
 
+impl JointTexts {
     /// What the encoders make of each half.
     fn halves(
         &self,

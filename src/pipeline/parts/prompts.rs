@@ -14,7 +14,7 @@ use super::wording::{self, Vocabulary};
 use crate::catalog::ModelFolder;
 use crate::conditioning::Conditioning;
 use crate::denoise::Observer;
-use crate::error::{ConfigError, Error};
+use crate::error::{ConfigError, Error, FileError};
 use crate::models::clip::ClipTextModel;
 use crate::pipeline::config::{AddedInputs, EncoderConfig, TextConfig};
 use crate::pipeline::request::{Request, SeededNoise};
@@ -37,9 +37,8 @@ impl Origin {
         Storage::of(&self.device, self.format.of_encoders())
     }
 
-    /// Reads the encoders' weights and their words.
-    fn load(&self, config: &TextConfig) -> Result<(Encoders, Vec<String>), Error> {
-        let (words, notes) = words(&self.folder, config, &self.embeddings)?;
+    /// Reads the encoders' weights, and joins them with their words.
+    fn load(&self, config: &TextConfig, words: Vec<Words>) -> Result<Encoders, Error> {
         let storage = self.storage()?;
         let encoders = config.encoders.iter().zip(words).map(|(encoder, words)| {
             let EncoderConfig { part, clip, .. } = encoder;
@@ -48,7 +47,39 @@ impl Origin {
             let model = load_merged(model, &source, part, storage, &patches)?;
             Ok(words.joined(model, clip.vocabulary))
         });
-        Ok((encoders.collect::<Result<_, Error>>()?, notes))
+        encoders.collect()
+    }
+}
+
+/// What is known of the text encoders before weights are read: their words, and what the user should know of these.
+pub(super) struct Worded {
+    config: TextConfig,
+    origin: Origin,
+    words: Vec<Words>,
+    notes: Vec<String>,
+}
+
+impl Worded {
+    pub(super) fn read(config: &TextConfig, origin: Origin) -> Result<Self, Error> {
+        let config = config.fitted(&origin.folder)?;
+        let (words, notes) = words(&origin.folder, &config, &origin.embeddings)?;
+        Ok(Self {
+            config,
+            origin,
+            words,
+            notes,
+        })
+    }
+
+    /// Reads the encoders' weights, unless they wait for the first prompt.
+    pub(super) fn load(self) -> Result<(Prompts, Vec<String>), Error> {
+        let encoders = if self.origin.arrangement.texts_first {
+            None
+        } else {
+            Some(self.origin.load(&self.config, self.words)?)
+        };
+        let prompts = Prompts::new(&self.config, self.origin, encoders);
+        Ok((prompts, self.notes))
     }
 }
 
@@ -69,18 +100,6 @@ pub(super) struct Summaries {
 }
 
 impl Prompts {
-    /// Reads the encoders' weights and their words; and gives what the user should know of the latter.
-    pub(super) fn load(config: &TextConfig, origin: Origin) -> Result<(Self, Vec<String>), Error> {
-        let config = config.fitted(&origin.folder)?;
-        if origin.arrangement.texts_first {
-            // They wait for the first prompt.
-            let (_, notes) = words(&origin.folder, &config, &origin.embeddings)?;
-            return Ok((Self::new(&config, origin, None), notes));
-        }
-        let (encoders, notes) = origin.load(&config)?;
-        Ok((Self::new(&config, origin, Some(encoders)), notes))
-    }
-
     fn new(config: &TextConfig, origin: Origin, encoders: Option<Encoders>) -> Self {
         Self {
             config: config.clone(),
@@ -91,7 +110,13 @@ impl Prompts {
 
     /// The encoders, read again if they were released.
     fn encoders(&self) -> Result<Arc<Encoders>, Error> {
-        let load = || Ok(self.origin.load(&self.config)?.0);
+        let load = || {
+            let Origin {
+                folder, embeddings, ..
+            } = &self.origin;
+            let (words, _) = words(folder, &self.config, embeddings)?;
+            self.origin.load(&self.config, words)
+        };
         self.encoders.get_or(load)
     }
 
@@ -301,6 +326,13 @@ fn words(
     let encoders = config.encoders.iter();
     let words = encoders.map(|encoder| {
         let files = folder.tokenizer_files(encoder.tokenizer)?;
+        if let Some(file) = files.missing() {
+            let (file, model) = (
+                format!("{}/{file}", encoder.tokenizer),
+                folder.name().to_owned(),
+            );
+            return Err(FileError::Missing { file, model }.into());
+        }
         let mut tokenizer = ClipTokenizer::from_files(files.borrowed())?;
         tokenizer.check_rows(encoder.clip.vocabulary)?;
         tokenizer.fit_positions(encoder.clip.positions)?;

@@ -53,7 +53,7 @@ impl Texts<'_> {
             return Ok(None);
         }
         let (origin, _) = origin(config, folder, (device, format), arrangement, adapters)?;
-        let (source, _) = source(&config.source, origin)?;
+        let (source, _) = source(&config.source, origin)?()?;
         let embeds = source.embeds(request, is_guided(request, config), observer)?;
         source.release();
         Ok(embeds)

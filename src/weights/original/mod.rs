@@ -43,6 +43,8 @@ pub struct Structure {
     pub vae_levels: usize,
     /// Layers of the `OpenCLIP` text encoder that the config has (`num_hidden_layers`); the file may hold more.
     pub text_layers: usize,
+    /// Whether it has a second text encoder; without one, the first of a file in the layout of SDXL is its only one (SD Turbo).
+    pub second_text: bool,
     /// Whether the `UNet` and the decoder look along frames.
     pub over_frames: bool,
 }
@@ -167,7 +169,7 @@ pub fn place(name: &str, structure: &Structure) -> Placement {
     if let Some(placement) = pictures(name).filter(|_| structure.over_frames) {
         return placement;
     }
-    text(name, structure.text_layers).unwrap_or(Placement::Unknown)
+    text(name, structure).unwrap_or(Placement::Unknown)
 }
 
 /// A tensor taken as it is. A name that the layout does not have keeps its own, so that loading names it as unused.
@@ -281,6 +283,7 @@ mod tests {
         unet_layers: 2,
         vae_levels: 4,
         text_layers: 23,
+        second_text: true,
         over_frames: false,
     };
 

@@ -1,6 +1,6 @@
 //! The text encoders, of the transformers library and of `OpenCLIP`.
 
-use super::{Elements, Piece, Placement, number, renamed, whole};
+use super::{Elements, Piece, Placement, Structure, number, renamed, whole};
 
 /// Text encoders of the transformers library: prefix, part, and whether the part projects the whole text.
 /// stable-diffusion.cpp calls those of SDXL as it calls those of other models, the second with a number.
@@ -26,7 +26,8 @@ const OPEN_CLIP: [(&str, &str, bool); 3] = [
     ("conditioner.embedders.1.model.", "text_encoder_2", true),
 ];
 
-pub(super) fn text(name: &str, layers: usize) -> Option<Placement> {
+pub(super) fn text(name: &str, structure: &Structure) -> Option<Placement> {
+    let layers = structure.text_layers;
     let inside = |&(prefix, part, projects): &(&'static str, &'static str, bool)| {
         Some((name.strip_prefix(prefix)?, part, projects))
     };
@@ -34,6 +35,10 @@ pub(super) fn text(name: &str, layers: usize) -> Option<Placement> {
         return Some(clip(part, tail, layers, projects));
     }
     let (tail, part, projects) = OPEN_CLIP.iter().find_map(inside)?;
+    let only = !structure.second_text && name.starts_with("conditioner.embedders.0.");
+    if only {
+        return Some(open_clip("text_encoder", tail, layers, false));
+    }
     Some(open_clip(part, tail, layers, projects))
 }
 

@@ -30,6 +30,7 @@ const STRUCTURE: Structure = Structure {
     unet_layers: 2,
     vae_levels: 3,
     text_layers: 0,
+    second_text: false,
     over_frames: false,
 };
 
