@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 use crate::adapter_extras::Heard;
 use crate::adapters::load as with_adapters;
 use crate::checkpoint_words::{family, opened};
-use crate::checkpoints::{ADDED, first_checkpoint, sparse_file};
+use crate::checkpoints::{ADDED, STATES, first_checkpoint, sparse_file};
 
 use crate::fixture::Fixture;
 use crate::folders::{copied, edited};
@@ -149,6 +149,22 @@ fn a_single_file_is_what_it_is_called() {
         assert_eq!(config.sampler.name(), sampler, "{name}");
         assert_eq!(silent_run(&model).0, steps, "{name}");
     }
+}
+
+/// SD Turbo is of the second generation's base model, which predicts noise at 512x512.
+#[test]
+fn a_turbo_of_the_second_generation_predicts_noise() {
+    let place = tempfile::tempdir().unwrap();
+    let path = place.path().join("sd_turbo.safetensors");
+    let file = sparse_file(&path, &family(STATES, 1024), &[]);
+    let model = opened(&file, &Overrides::default()).unwrap();
+    assert_eq!(model.card(), Some("stable-diffusion-2-1-base"));
+    let note = model.card_note().unwrap();
+    assert!(
+        note.contains("taken as noise, as SD Turbo's does"),
+        "{note}"
+    );
+    assert_eq!(silent_run(&model).0, 1);
 }
 
 /// Hyper-SD's U-Net of one step for SDXL: LCM, from timestep 800.

@@ -107,6 +107,7 @@ mod sdxl;
 #[cfg(all(unix, feature = "serve", feature = "bundled"))]
 mod serve;
 mod shipped;
+mod small_files;
 mod streamed;
 mod svd;
 mod t5;

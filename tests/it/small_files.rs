@@ -1,0 +1,133 @@
+//! What small files say of a model is followed as diffusers follows it, and what is wrong with them is said before weights are read.
+#![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
+
+use std::{fs, path::Path};
+
+use afterimage::{
+    catalog::{ModelFolder, Overrides},
+    pipeline::{ModelConfig, Pipeline, check_weights},
+};
+use burn::tensor::{DType, Device};
+use serde_json::json;
+
+use crate::catalog::open;
+use crate::checkpoint_words::opened;
+use crate::folders::{copied, edited};
+
+fn loaded(folder: &Path) -> Result<Pipeline, afterimage::Error> {
+    Pipeline::load(&open(folder)?, &Device::flex(), DType::F32)
+}
+
+fn refused(folder: &Path) -> String {
+    loaded(folder).unwrap_err().to_string()
+}
+
+/// The denoiser is no file of weights at all: whoever reads it first says so.
+#[test]
+fn tokenizers_are_read_before_gigabytes() {
+    for (name, denoiser, file) in [
+        ("sd15", "unet", "tokenizer/vocab.json"),
+        ("sdxl", "unet", "tokenizer_2/vocab.json"),
+        ("sd35", "transformer", "tokenizer_2/vocab.json"),
+    ] {
+        let folder = copied(name);
+        let weights = format!("{denoiser}/diffusion_pytorch_model.safetensors");
+        fs::write(folder.path().join(weights), "no weights").unwrap();
+        let (part, _) = file.split_once('/').unwrap();
+        for file in ["vocab.json", "tokenizer.json"] {
+            let _ = fs::remove_file(folder.path().join(part).join(file));
+        }
+        let said = refused(folder.path());
+        let start = format!("`{file}` is missing from the model `");
+        assert!(said.starts_with(&start), "{name}: {said}");
+    }
+}
+
+/// `[null, null]` is a model without the part, whatever lies in its folder; a part that is named and gone is half a download.
+#[test]
+fn the_third_encoder_is_there_if_the_index_says_so() {
+    let folder = copied("sd35");
+    let config = || ModelConfig::read(&open(folder.path())?);
+    assert!(config().unwrap().t5().is_some());
+    let gone = folder.path().join("text_encoder_3");
+    let aside = folder.path().join("aside");
+    fs::rename(&gone, &aside).unwrap();
+    let said = config().unwrap_err().to_string();
+    assert!(
+        said.contains("`text_encoder_3/config.json` is missing"),
+        "{said}"
+    );
+    fs::rename(&aside, &gone).unwrap();
+    let without = json!({"text_encoder_3": [null, null], "tokenizer_3": [null, null]});
+    edited(folder.path(), "model_index.json", without);
+    assert!(config().unwrap().t5().is_none());
+    loaded(folder.path()).unwrap();
+}
+
+#[test]
+fn a_folder_without_its_autoencoder_takes_another() {
+    for index in [json!({}), json!({"vae": [null, null]})] {
+        let folder = copied("sd15");
+        let (vae, other) = (folder.path().join("vae"), folder.path().join("other"));
+        fs::rename(vae, &other).unwrap();
+        edited(folder.path(), "model_index.json", index);
+        let overrides = |path: &Path| Overrides {
+            vae: Some(path.to_str().unwrap().to_owned()),
+            ..Overrides::default()
+        };
+        let model = opened(folder.path(), &overrides(&other)).unwrap();
+        let config = ModelConfig::read(&model).unwrap();
+        check_weights(&model, &config, &Device::flex()).unwrap();
+        // A file does not say how it is built.
+        let file = other.join("diffusion_pytorch_model.safetensors");
+        let said = opened(folder.path(), &overrides(&file)).unwrap_err();
+        assert!(said.to_string().contains("give a folder with"), "{said}");
+    }
+}
+
+/// Python takes the last of two values, and writes numbers that JSON has not.
+#[test]
+fn json_is_read_as_python_reads_it() {
+    let folder = copied("sd15");
+    for (file, first) in [
+        (
+            "model_index.json",
+            r#""_class_name": "Nothing", "requires": NaN,"#,
+        ),
+        ("scheduler/scheduler_config.json", r#""beta_start": 0.5,"#),
+        ("text_encoder/config.json", r#""num_hidden_layers": 7,"#),
+        ("vae/config.json", r#""latent_channels": 9,"#),
+        (
+            "tokenizer/tokenizer_config.json",
+            r#""model_max_length": 5, "other": NaN,"#,
+        ),
+    ] {
+        let path = folder.path().join(file);
+        let text = fs::read_to_string(&path).unwrap();
+        fs::write(path, text.replacen('{', &format!("{{{first}"), 1)).unwrap();
+    }
+    let plain = ModelFolder::open(
+        crate::fixture::Fixture::best("sd15")
+            .model()
+            .to_str()
+            .unwrap(),
+    );
+    let read = |model: &ModelFolder| format!("{:?}", ModelConfig::read(model).unwrap());
+    assert_eq!(read(&open(folder.path()).unwrap()), read(&plain.unwrap()));
+    loaded(folder.path()).unwrap();
+}
+
+#[test]
+fn weights_of_another_library_are_refused_by_its_name() {
+    for part in ["unet", "text_encoder"] {
+        let folder = copied("sd15");
+        let quantised =
+            json!({"quantization_config": {"quant_method": "bitsandbytes", "load_in_8bit": true}});
+        edited(folder.path(), &format!("{part}/config.json"), quantised);
+        let said = refused(folder.path());
+        assert!(
+            said.starts_with("`quantization_config` is `bitsandbytes`"),
+            "{said}"
+        );
+    }
+}
