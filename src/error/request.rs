@@ -7,11 +7,14 @@ pub(crate) enum RequestError {
     #[error("`steps` is {steps}, the most is {most}\nhint: models are trained on a thousand or so")]
     StepsBeyondReason { steps: usize, most: usize },
     #[error(
-        "{steps} steps do not fit the {train_timesteps} timesteps the model was trained on\nhint: ask for fewer steps"
+        "{steps} steps do not fit the {train_timesteps} timesteps the model was trained on\nhint: ask for {}",
+        most.map_or_else(|| "fewer steps".to_owned(), |most| format!("at most {most}"))
     )]
     TooManySteps {
         steps: usize,
         train_timesteps: usize,
+        /// The most that do fit, where that is known.
+        most: Option<usize>,
     },
     #[error(
         "the motion's places are {moved_at} and {joined_at} in a run of {evaluations} steps\nhint: `motion_t0` is below `motion_t1`, and that is below the number of steps: take more steps, or give both"

@@ -24,6 +24,9 @@ pub enum Spacing {
     Quadratic,
 }
 
+/// Numbers of steps that are tried for one that fits, from the most that could.
+const SEARCHED: usize = 256;
+
 /// How far up [`Spacing::Quadratic`] starts, as a part of training time.
 const QUADRATIC_START: f64 = 0.8;
 
@@ -46,7 +49,7 @@ impl TimestepGrid {
     /// If there are no steps, or more than the schedule has timesteps.
     pub fn closed(&self, steps: usize) -> Result<Vec<f64>, crate::Error> {
         let last = self.train_timesteps;
-        self.check(match self.spacing {
+        self.checked(steps, |steps| match self.spacing {
             Spacing::Leading => self.leading(steps, last),
             Spacing::Trailing => self.trailing(steps, last),
             Spacing::Linspace => linspace_down(steps, last),
@@ -61,14 +64,16 @@ impl TimestepGrid {
     ///
     /// If there are no steps, or more than the schedule has timesteps.
     pub fn open(&self, steps: usize, last: usize) -> Result<Vec<f64>, crate::Error> {
-        let mut timesteps = match self.spacing {
-            Spacing::Leading => self.leading(steps + 1, last),
-            Spacing::Trailing => self.trailing(steps, last),
-            Spacing::Linspace => linspace_down(steps + 1, last),
-            Spacing::Quadratic => quadratic_down(steps + 1, last),
-        };
-        timesteps.truncate(steps);
-        self.check(timesteps.into_iter().map(f64::round_ties_even).collect())
+        self.checked(steps, |steps| {
+            let timesteps = match self.spacing {
+                Spacing::Leading => self.leading(steps + 1, last),
+                Spacing::Trailing => self.trailing(steps, last),
+                Spacing::Linspace => linspace_down(steps + 1, last),
+                Spacing::Quadratic => quadratic_down(steps + 1, last),
+            };
+            let timesteps = timesteps.into_iter().take(steps);
+            timesteps.map(f64::round_ties_even).collect()
+        })
     }
 
     fn leading(&self, points: usize, last: usize) -> Vec<f64> {
@@ -83,25 +88,39 @@ impl TimestepGrid {
         (0..steps).map(place).collect()
     }
 
-    fn check(&self, timesteps: Vec<f64>) -> Result<Vec<f64>, crate::Error> {
-        let steps = timesteps.len();
+    /// What `place` makes of `steps`, if that lies in the schedule.
+    fn checked(
+        &self,
+        steps: usize,
+        place: impl Fn(usize) -> Vec<f64>,
+    ) -> Result<Vec<f64>, crate::Error> {
         if steps == 0 {
             return Err(RequestError::ZeroSteps.into());
         }
+        let timesteps = place(steps);
+        if self.fits(&timesteps) {
+            return Ok(timesteps);
+        }
+        // An offset takes a few of them away, and the end of a schedule where solvers stop short of it.
+        let below = (steps - 1).min(self.train_timesteps);
+        let mut fewer = (below.saturating_sub(SEARCHED)..=below).rev();
+        Err(RequestError::TooManySteps {
+            steps,
+            train_timesteps: self.train_timesteps,
+            most: fewer.find(|&fewer| fewer > 0 && self.fits(&place(fewer))),
+        }
+        .into())
+    }
+
+    /// Whether timesteps fall, and all are trained.
+    fn fits(&self, timesteps: &[f64]) -> bool {
+        let steps = timesteps.len();
         let trained = 0.0..self.train_timesteps as f64;
         // Squares of small parts are cut to the same whole timestep, which is then visited again, as published.
         let repeats = self.spacing == Spacing::Quadratic && steps <= self.train_timesteps;
         let falls = |pair: &[f64]| pair[0] > pair[1] || repeats && pair[0] >= pair[1];
-        if timesteps.windows(2).all(falls)
+        timesteps.windows(2).all(falls)
             && timesteps.iter().all(|timestep| trained.contains(timestep))
-        {
-            return Ok(timesteps);
-        }
-        Err(RequestError::TooManySteps {
-            steps,
-            train_timesteps: self.train_timesteps,
-        }
-        .into())
     }
 }
 
@@ -237,13 +256,22 @@ mod tests {
             let error = grid(Spacing::Leading).closed(steps).expect_err("must fail");
             assert!(error.is_request(), "{steps} steps: {error}");
         }
+        let refused = |spacing: Spacing, steps| {
+            let error = grid(spacing).closed(steps).expect_err("must fail");
+            error.to_string()
+        };
         assert_eq!(
-            grid(Spacing::Leading)
-                .closed(1000)
-                .expect_err("must fail")
-                .to_string(),
-            "1000 steps do not fit the 1000 timesteps the model was trained on\nhint: ask for fewer steps"
+            refused(Spacing::Leading, 1000),
+            "1000 steps do not fit the 1000 timesteps the model was trained on\nhint: ask for at most 999"
         );
+        assert!(grid(Spacing::Leading).closed(999).is_ok());
+        assert!(refused(Spacing::Trailing, 5000).ends_with("hint: ask for at most 1000"));
+        let late = TimestepGrid {
+            offset: 1000,
+            ..grid(Spacing::Leading)
+        };
+        let error = late.closed(2).expect_err("must fail").to_string();
+        assert!(error.ends_with("hint: ask for fewer steps"), "{error}");
     }
 
     /// From scipy 1.17: `scipy.stats.beta.ppf(p, 0.6, 0.6)`.

@@ -65,6 +65,7 @@ pub(in crate::samplers) fn distilled_timesteps(
         return Err(RequestError::TooManySteps {
             steps,
             train_timesteps: original,
+            most: Some(original),
         }
         .into());
     }

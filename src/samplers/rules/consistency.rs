@@ -105,6 +105,7 @@ fn sigmas(settings: &Settings, training: Training, steps: usize) -> Result<Vec<f
         return Err(RequestError::TooManySteps {
             steps,
             train_timesteps,
+            most: Some(train_timesteps),
         }
         .into());
     }
