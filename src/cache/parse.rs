@@ -124,6 +124,16 @@ impl CacheRule {
         }
     }
 
+    /// Which of two rules that cut the trunk is the other's beside one that is still to be picked.
+    fn beside_picked<'a>(&'a self, other: &'a Self) -> Option<&'a Self> {
+        match (&self.auto, &other.auto) {
+            _ if !(self.cuts() && other.cuts()) => None,
+            (_, Some(_)) => Some(self),
+            (Some(_), None) => Some(other),
+            (None, None) => None,
+        }
+    }
+
     /// One rule from several: one that cuts the trunk at most, and one that works inside cells at most. `none` adds nothing.
     ///
     /// # Errors
@@ -135,6 +145,10 @@ impl CacheRule {
             if (rule.cuts() && combined.cuts())
                 || (rule.branches.is_some() && combined.branches.is_some())
             {
+                if let Some(other) = combined.beside_picked(&rule) {
+                    let other = other.to_string();
+                    return Err(PlanError::BesidePicked { other }.into());
+                }
                 return Err(PlanError::Combination {
                     first: combined.to_string(),
                     second: rule.to_string(),

@@ -179,6 +179,14 @@ impl Error {
         self
     }
 
+    /// The largest speed-up there is, where none is as large as was asked for.
+    pub(crate) fn fastest(&self) -> Option<f64> {
+        match *self.0 {
+            Kind::Plan(PlanError::Unreached { fastest, .. }) => Some(fastest),
+            _ => None,
+        }
+    }
+
     /// The observer stopped the run.
     pub fn is_cancelled(&self) -> bool {
         matches!(*self.0, Kind::Cancelled)

@@ -41,6 +41,10 @@ pub(crate) enum PlanError {
         "cache rules `{first}` and `{second}` do not go together\nhint: one rule that cuts the trunk and one that works inside cells (tgate, l2c, taylorseer) do"
     )]
     Combination { first: String, second: String },
+    #[error(
+        "`{other}` and a rule that is picked (`auto`, `--budget`, `--psnr`) do not go together\nhint: both cut the trunk: leave one of them out; rules that work inside cells (tgate, l2c, taylorseer) go with either"
+    )]
+    BesidePicked { other: String },
 
     // Schedules.
     #[error("a refresh interval of 0\nhint: 1 refreshes at every step, 2 at every other")]
@@ -113,7 +117,12 @@ pub(crate) enum PlanError {
     )]
     Unmeasured { budget: String },
     #[error("nothing reaches `{budget}`\nhint: the nearest is `auto:{nearest}`")]
-    Unreached { budget: String, nearest: String },
+    Unreached {
+        budget: String,
+        nearest: String,
+        /// The largest speed-up there is.
+        fastest: f64,
+    },
     #[error(
         "`auto:{budget}` needs a calibrated plan, and the model has none for {run}\nhint: `afterimage calibrate --cache RULE` writes one; `auto:speedup=S` does without"
     )]

@@ -29,6 +29,11 @@ impl Pace {
             f64::INFINITY
         }
     }
+
+    /// The seconds of a run of so many evaluations whose loop is `speedup` times faster.
+    pub(crate) fn seconds(self, speedup: f64, evaluations: usize) -> f64 {
+        self.rest + self.evaluation * evaluations as f64 / speedup
+    }
 }
 
 impl Pipeline {
@@ -72,5 +77,9 @@ mod tests {
         };
         let speedups = [100.0, 17.0, 7.0, 2.0].map(|seconds| pace.speedup(seconds, 30));
         assert_eq!(speedups, [1.0, 1.0, 3.0, f64::INFINITY]);
+        assert_eq!(
+            [1.0, 3.0].map(|speedup| pace.seconds(speedup, 30)),
+            [17.0, 7.0]
+        );
     }
 }

@@ -373,7 +373,10 @@ fn rules_that_pick_read_as_they_are_written() {
             "auto:speedup=2,forecast=linear",
             "picks the forecast itself",
         ),
-        ("auto:speedup=2;deepcache", "do not go together"),
+        (
+            "auto:speedup=2;deepcache",
+            "`deepcache:branch=0,interval=3` and a rule that is picked (`auto`, `--budget`, `--psnr`) do not go together",
+        ),
     ] {
         let error = text.parse::<CacheRule>().unwrap_err().to_string();
         assert!(error.contains(words), "{text}: {error}");

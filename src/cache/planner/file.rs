@@ -266,18 +266,18 @@ impl PlanFile {
             // Nothing here knows how long anything takes.
             Budget::Seconds(_) => None,
         };
-        let nearest = || {
-            let fastest = offers.iter().max_by(&fast);
-            let speedup = fastest.map_or(1.0, |offer| (offer.speedup * 100.0).floor() / 100.0);
-            match budget {
-                Budget::Speedup(_) | Budget::Seconds(_) => format!("speedup={speedup}"),
-                Budget::Psnr(_) => format!("psnr={EQUAL}"),
-            }
-        };
         found.cloned().ok_or_else(|| {
+            let fastest = offers.iter().max_by(&fast);
+            let fastest = fastest.map_or(1.0, |offer| (offer.speedup * 100.0).floor() / 100.0);
+            let nearest = match budget {
+                Budget::Speedup(_) | Budget::Seconds(_) => Budget::Speedup(fastest),
+                Budget::Psnr(_) => Budget::Psnr(EQUAL),
+            };
+            let [budget, nearest] = [budget, nearest].map(|budget| budget.to_string());
             PlanError::Unreached {
-                budget: budget.to_string(),
-                nearest: nearest(),
+                budget,
+                nearest,
+                fastest,
             }
             .into()
         })

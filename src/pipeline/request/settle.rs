@@ -206,9 +206,14 @@ impl Request {
             }
             fastest = fastest.max(speedup);
         }
-        let nearest = format!("speedup={}", (fastest * 100.0).floor() / 100.0);
-        let budget = budget.to_string();
-        Err(PlanError::Unreached { budget, nearest }.into())
+        let fastest = (fastest * 100.0).floor() / 100.0;
+        let [budget, nearest] = [budget, Budget::Speedup(fastest)].map(|one| one.to_string());
+        Err(PlanError::Unreached {
+            budget,
+            nearest,
+            fastest,
+        }
+        .into())
     }
 }
 
