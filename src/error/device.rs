@@ -60,14 +60,16 @@ pub(crate) enum DeviceError {
         supported: String,
     },
     #[error(
-        "weights in `{format}` are for the CPU in `f32`, not for {found}\nhint: use `--device cpu --dtype f32`, or leave `--weights {format}` out"
+        "weights in `{format}` are for the CPU in `f32`, not for {found}\nhint: use `{}`, or leave `--weights {format}` out",
+        quantising(found)
     )]
     Quantised {
         format: &'static str,
         found: &'static str,
     },
     #[error(
-        "activations in `q8` are for the CPU in `f32` or `bf16`, not for {found}\nhint: use `--device cpu --dtype f32`, or leave `--activations q8` out"
+        "activations in `q8` are for the CPU in `f32` or `bf16`, not for {found}\nhint: use `{}`, or leave `--activations q8` out",
+        quantising(found)
     )]
     QuantisedActivations { found: &'static str },
     #[error(
@@ -117,6 +119,18 @@ pub(crate) enum DeviceError {
     },
     #[error("the device failed while {task}: {reason}")]
     Failed { task: &'static str, reason: String },
+}
+
+/// What a GPU is called where weights are not for it.
+pub(crate) const ANY_GPU: &str = "a GPU";
+
+/// The options under which values in 8 and 4 bits are computed with, where `found` is a GPU or a data type of the CPU.
+fn quantising(found: &str) -> &'static str {
+    if found == ANY_GPU {
+        "--device cpu --dtype f32"
+    } else {
+        "--dtype f32"
+    }
 }
 
 /// What helps against values out of range.

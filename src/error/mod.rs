@@ -19,7 +19,7 @@ mod weights;
 pub(crate) use adapter::AdapterError;
 pub(crate) use amount::bytes;
 pub(crate) use config::ConfigError;
-pub(crate) use device::DeviceError;
+pub(crate) use device::{ANY_GPU, DeviceError};
 #[cfg(feature = "eval")]
 pub(crate) use evaluation::EvaluationError;
 pub(crate) use file::FileError;

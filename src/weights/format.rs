@@ -4,7 +4,7 @@ use std::{fmt, str::FromStr};
 
 use burn::tensor::{DType, Device, FloatDType};
 
-use crate::error::{DeviceError, Error, RequestError};
+use crate::error::{ANY_GPU, DeviceError, Error, RequestError};
 
 /// How the weights of linear layers are kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -183,7 +183,7 @@ impl Storage {
                     Ok(Self::ProductsBesideBf16)
                 }
                 WeightFormat::Q8 if processor => Err(misplaced_activations(dtype.name())),
-                WeightFormat::Q8 => Err(misplaced_activations("a GPU")),
+                WeightFormat::Q8 => Err(misplaced_activations(ANY_GPU)),
                 WeightFormat::File | WeightFormat::Q4 => {
                     let weights = weights.name();
                     Err(DeviceError::WideWeights { weights }.into())
@@ -191,7 +191,7 @@ impl Storage {
             };
         }
         match weights {
-            WeightFormat::Q8 | WeightFormat::Q4 if !processor => Err(misplaced(weights, "a GPU")),
+            WeightFormat::Q8 | WeightFormat::Q4 if !processor => Err(misplaced(weights, ANY_GPU)),
             WeightFormat::Q8 | WeightFormat::Q4 if dtype != DType::F32 => {
                 Err(misplaced(weights, dtype.name()))
             }
@@ -281,7 +281,7 @@ mod tests {
         assert!(error.is_device());
         assert_eq!(
             error.to_string(),
-            "weights in `q8` are for the CPU in `f32`, not for f16\nhint: use `--device cpu --dtype f32`, or leave `--weights q8` out"
+            "weights in `q8` are for the CPU in `f32`, not for f16\nhint: use `--dtype f32`, or leave `--weights q8` out"
         );
     }
 
@@ -305,7 +305,8 @@ mod tests {
         let found = storage(false, DType::F32, WeightFormat::Q8);
         assert_eq!(found, Err(wrong.to_owned()));
         let found = storage(true, DType::F16, WeightFormat::Q8);
-        assert_eq!(found, Err(wrong.replace("a GPU", "f16")));
+        let named = wrong.replace("a GPU", "f16").replace("--device cpu ", "");
+        assert_eq!(found, Err(named));
         for weights in [WeightFormat::File, WeightFormat::Q4] {
             let wrong = format!(
                 "activations in `q8` are multiplied by weights in `q8`, not in `{weights}`\nhint: use `--weights q8 --activations q8`, or \

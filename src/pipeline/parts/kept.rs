@@ -44,6 +44,8 @@ impl Kept {
     /// If that device has no such format.
     pub fn unnamed(format: impl Into<Format>) -> Result<Self, Error> {
         let format = format.into();
+        // What does not go with f16 is refused because of that: no device is named that could be another.
+        Storage::on(true, format)?;
         Self::new(format.dtype != DType::F16, format)
     }
 
@@ -80,5 +82,28 @@ impl Kept {
             arrangement,
             ..self
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::weights::{ActivationFormat, WeightFormat};
+
+    /// `plan` has no `--device` that could be another.
+    #[test]
+    fn without_a_device_the_data_type_is_what_to_change() {
+        let eights = Format {
+            activations: ActivationFormat::Q8,
+            ..Format::new(DType::F16, WeightFormat::Q8)
+        };
+        for format in [eights, Format::new(DType::F16, WeightFormat::Q4)] {
+            let refused = Kept::unnamed(format).expect_err("f16").to_string();
+            assert!(
+                refused.contains("not for f16\nhint: use `--dtype f32`, or"),
+                "{refused}"
+            );
+        }
+        assert!(Kept::unnamed(DType::F16).is_ok());
     }
 }
