@@ -27,6 +27,9 @@ pub(super) fn run(arguments: &args::Decode) -> Result<(), Error> {
     let output = arguments.output.clone();
     let output = output.unwrap_or_else(|| beside(&arguments.latents));
     check_name(&output)?;
+    if arguments.model.said.prediction.is_some() {
+        return Err(RequestError::NothingPredicts.into());
+    }
     let model = job::model(&arguments.model)?;
     let device = device::open(arguments.device)?;
     let latents = read_latents(&arguments.latents, device.device())?;

@@ -75,6 +75,11 @@ pub(crate) enum RequestError {
     FilmName { given: String },
     #[cfg(not(feature = "video"))]
     #[error(
+        "the output `{given}` is an MP4, which this program was built without\nhint: end the name of a picture in .png, .jpg or .webp, that of a film in .gif, .apng or .y4m; the Cargo feature `video` adds .mp4 for films"
+    )]
+    OutputFeature { given: String },
+    #[cfg(not(feature = "video"))]
+    #[error(
         "the output `{given}` is an MP4, which this program was built without\nhint: .gif, .apng and .y4m are always there; the Cargo feature `video` adds .mp4"
     )]
     FilmFeature { given: String },
@@ -111,6 +116,11 @@ pub(crate) enum RequestError {
         path: std::path::PathBuf,
         reason: String,
     },
+    #[cfg(feature = "cli")]
+    #[error(
+        "`--prediction` says what a denoiser predicts, and latents become pictures without one\nhint: leave it out"
+    )]
+    NothingPredicts,
     #[cfg(feature = "cli")]
     #[error(
         "the file holds latents of {rows} pictures or frames, which are no films of {frames}\nhint: give `--frames` a divisor of {rows}; 1 makes pictures"

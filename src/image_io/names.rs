@@ -2,11 +2,7 @@
 
 use std::path::Path;
 
-use super::{
-    film::FilmFormat,
-    place::{is_film_by_name, is_folder_by_name},
-    save::PictureFormat,
-};
+use super::{film::FilmFormat, place::is_folder_by_name, save::PictureFormat};
 use crate::error::{Error, RequestError};
 
 /// Refuses a name that neither a picture nor a film could have, for those who do not know yet which of the two they will write.
@@ -20,10 +16,16 @@ pub fn check_output_name(output: &Path) -> Result<(), Error> {
     }
     match (PictureFormat::of(output), FilmFormat::of(output)) {
         (Ok(_), _) | (_, Ok(_)) => Ok(()),
-        (Err(_), Err(film)) if is_film_by_name(output) => Err(film),
-        (Err(_), Err(_)) => Err(RequestError::OutputFormat {
-            given: output.display().to_string(),
-        }
-        .into()),
+        (Err(_), Err(_)) => Err(unwritten(output).into()),
     }
+}
+
+/// Why nothing is written under this name, be it a picture or a film.
+fn unwritten(output: &Path) -> RequestError {
+    let given = output.display().to_string();
+    #[cfg(not(feature = "video"))]
+    if super::place::is_film_by_name(output) {
+        return RequestError::OutputFeature { given };
+    }
+    RequestError::OutputFormat { given }
 }

@@ -170,6 +170,10 @@ fn values_that_make_no_sense_are_usage_errors_with_a_hint() {
         ),
         (&["generate", "--batch", "0"], &["at least 1 is needed"]),
         (
+            &["decode", "a.latents.safetensors", "--prediction", "v"],
+            &["`--prediction` says what a denoiser predicts"],
+        ),
+        (
             &["generate", "--steps", "ten"],
             &["'ten' for '--steps <N>'"],
         ),
