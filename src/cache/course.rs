@@ -5,6 +5,8 @@
 pub struct Course {
     /// For each evaluation, the number of its solver step among those executed.
     solver_steps: Vec<usize>,
+    /// Solver steps that were asked for, where a sampler makes another number of them.
+    asked: Option<usize>,
     /// Evaluations at which the store must not be read.
     must_refresh: Vec<usize>,
     /// The evaluation from which on guidance is off.
@@ -27,9 +29,17 @@ impl Course {
         };
         Self {
             solver_steps: (0..given.len()).map(number).collect(),
+            asked: None,
             must_refresh: Vec::new(),
             guidance_end: None,
         }
+    }
+
+    /// With the number of solver steps that was asked for, if that is known: PNDM makes the second of them twice.
+    #[must_use]
+    pub fn asked(mut self, steps: Option<usize>) -> Self {
+        self.asked = steps;
+        self
     }
 
     /// With evaluations that must refresh: a `ControlNet` switching on or off, a change of stage.
@@ -75,6 +85,11 @@ impl Course {
     /// Solver steps of the run.
     pub fn solver_steps(&self) -> usize {
         self.solver_steps.last().map_or(0, |last| last + 1)
+    }
+
+    /// Solver steps of the run as its caller counts them.
+    pub(super) fn asked_steps(&self) -> usize {
+        self.asked.unwrap_or(self.solver_steps())
     }
 
     /// The first solver step with more than one evaluation, and how many it has.

@@ -350,7 +350,8 @@ impl CacheRule {
         if !plan.reuses() {
             return vec![Warning::NothingReused];
         }
-        let steps = course.solver_steps();
+        // Lists count a sampler's calls, as their program does, and are made for a number of steps that is asked for: PNDM makes 51 of 50.
+        let steps = course.asked_steps();
         let largest = plan.spans.iter().map(|span| span.len).max().unwrap_or(1);
         let list = match self.refresh {
             Refresh::Keys(list) if list.made_for() != steps => Some(list),

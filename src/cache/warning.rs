@@ -9,7 +9,7 @@ use super::keys::KeyList;
 pub enum Warning {
     /// So few steps that neighbouring ones differ much.
     FewSteps {
-        /// Solver steps of the run.
+        /// Solver steps of the run, as they were asked for.
         steps: usize,
     },
     /// Several evaluations are decoded in one batch.
@@ -21,7 +21,7 @@ pub enum Warning {
     ListOfOtherLength {
         /// The list.
         list: KeyList,
-        /// Solver steps of the run.
+        /// Solver steps of the run, as they were asked for.
         steps: usize,
     },
     /// Every evaluation refreshes.

@@ -188,6 +188,10 @@ fn warnings_are_data() {
         std::slice::from_ref(&batched)
     );
     assert!(batched.to_string().contains("never on a CPU"));
+    // PNDM makes 51 steps of the 50 that are asked for.
+    let pndm = plan(&fifty, &Course::steps(51).asked(Some(50)));
+    assert_eq!(pndm.warnings, []);
+    assert_eq!(pndm.evaluations(), 51);
     let other = warnings(fifty, 100);
     assert_eq!(
         other[0].to_string(),
