@@ -26,6 +26,8 @@ pub(crate) enum RequestError {
     },
     #[error("`eta` is {eta}, which is not between 0 and 1")]
     Eta { eta: f64 },
+    #[error("size {width}x{height} has a side without pixels\nhint: a side has 1 to 8192 pixels")]
+    NoSize { width: usize, height: usize },
     #[error("there is no sampler `{name}`\nhint: choose one of {known}")]
     UnknownSampler { name: String, known: String },
     #[error("size {width}x{height} is not a multiple of {multiple}\nhint: try {}x{}", nearest(*width, *multiple), nearest(*height, *multiple))]
@@ -159,6 +161,10 @@ pub(crate) enum RequestError {
         "`{option}` says how layers guide that are left out, and none are\nhint: name them as `skip_layers`"
     )]
     NoSkippedLayers { option: &'static str },
+    #[error(
+        "`skip_layer_from` is {from} and `skip_layer_until` is {until}\nhint: they are shares of the run, and the first is the smaller; where one is left out, it is 0.01 or 0.2"
+    )]
+    SkippedWindow { from: f64, until: f64 },
     #[error("the model has no layer {layer}\nhint: it has {layers}, counted from 0")]
     SkippedLayer { layer: usize, layers: usize },
     #[error(
@@ -197,6 +203,10 @@ pub(crate) enum RequestError {
         what: &'static str,
         hint: &'static str,
     },
+    #[error(
+        "`guidance_channels` is {asked}, and the latents have {latents} channels\nhint: ask for 1 to {latents}, or leave it out"
+    )]
+    GuidedChannels { asked: usize, latents: usize },
     #[error(
         "`text_length` is {tokens}, the model reads 1 to {longest} tokens of a prompt\nhint: leave it out for as many as the model was trained with"
     )]
@@ -344,7 +354,7 @@ pub(crate) enum RequestError {
     )]
     NoPictureStart,
     #[error(
-        "routers are calibrated for class-to-image models\nhint: `deepcache` and `tgate` need none"
+        "routers are calibrated for class-to-image models\nhint: other models have plans, of rules that cut the trunk, as in `calibrate --cache deepcache:branch=0,forecast=linear`; `deepcache` and `tgate` go without"
     )]
     NoRouter,
     #[error(
@@ -359,7 +369,7 @@ pub(crate) enum RequestError {
     NoClass { classes: usize },
     #[error("there is no class {label}\nhint: the model knows {classes}, 0 to {}", classes - 1)]
     Class { label: usize, classes: usize },
-    #[error("this model makes pictures of classes and reads no text\nhint: name a class with `--class-label N`, 0 to {}", classes - 1)]
+    #[error("this model makes pictures of classes and reads no text\nhint: leave the text out; `--class-label N` names a class, 0 to {}", classes - 1)]
     NoText { classes: usize },
     #[error("this model knows no classes\nhint: leave out the class label")]
     NoClasses,
@@ -381,6 +391,10 @@ pub(crate) enum RequestError {
     NoFilms,
     #[error("`{option}` has no place in a film that this model makes\nhint: leave it out")]
     NotOfFilms { option: &'static str },
+    #[error(
+        "`cache` has prior noise (`noise`, as in faster-diffusion), which has no place in a film that this model makes\nhint: use it without, as in encoder-propagation:keys=50ls"
+    )]
+    NoiseInFilm,
     #[error(
         "the sampler `{sampler}` scales its latents, which the motion of Text2Video-Zero does not follow\nhint: choose another, as in `--sampler ddim`"
     )]

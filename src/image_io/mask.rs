@@ -53,6 +53,11 @@ impl Mask {
         Ok(mask)
     }
 
+    /// Height and width as it was given.
+    pub(crate) fn size(&self) -> [usize; 2] {
+        [self.0.height(), self.0.width()]
+    }
+
     /// For each pixel of the mask at `width` by `height`, row by row, whether it is painted anew.
     pub fn painted(&self, width: usize, height: usize) -> Vec<bool> {
         flags(&self.0.resized(width, height)).collect()

@@ -24,7 +24,8 @@ impl SamplerConfig {
     ///
     /// `steps` are a number of solver steps, or [`Steps`] of which the first are left out.
     ///
-    /// `eta`, 0 to 1, is the weight of fresh noise in DDIM and gamma in TCD; other samplers take no notice of it.
+    /// `eta`, 0 to 1, is the weight of fresh noise in DDIM and gamma in TCD; other samplers take no notice of it, which the notes of
+    /// a request say.
     ///
     /// # Errors
     ///

@@ -216,6 +216,11 @@ impl SamplerConfig {
         })
     }
 
+    /// Whether `eta` weighs the noise that it draws.
+    pub(crate) fn takes_eta(&self) -> bool {
+        self.class.is_some_and(rules::takes_eta)
+    }
+
     /// diffusers' class of it.
     pub(crate) fn class_name(&self) -> &str {
         &self.class_name
@@ -258,5 +263,28 @@ impl SamplerConfig {
     /// If `prediction_type` is unknown.
     pub fn prediction(&self) -> Result<Prediction, Error> {
         self.settings.prediction()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Held against what is built: `eta` asks for noise, or for more of it, where it is taken and nowhere else.
+    #[test]
+    fn eta_is_taken_by_those_that_are_listed() {
+        let json = r#"{"_class_name": "DDIMScheduler", "beta_schedule": "scaled_linear"}"#;
+        let model = SamplerConfig::from_json(json, "test".as_ref()).expect("a configuration");
+        let mut taken = Vec::new();
+        for kind in SamplerKind::all() {
+            let config = model.clone().with_kind(kind);
+            let shown = |eta: f64| config.build(4, eta).map(|sampler| format!("{sampler:?}"));
+            let (Ok(without), Ok(with)) = (shown(0.0), shown(0.3)) else {
+                continue;
+            };
+            assert_eq!(without != with, config.takes_eta(), "{kind}");
+            taken.extend((without != with).then(|| kind.name()));
+        }
+        assert_eq!(taken, ["ddim", "ddim-quad", "tcd"]);
     }
 }

@@ -147,6 +147,34 @@ fn requests_that_do_not_fit_are_refused() {
     }
 }
 
+/// What would be taken for less, or for nothing.
+#[test]
+fn numbers_that_nothing_follows_are_refused() {
+    let classes =
+        ModelConfig::read(&ModelFolder::open(model().to_str().unwrap()).unwrap()).unwrap();
+    let cases: [(fn(&mut Request), &str); 4] = [
+        (
+            |request| request.guidance_channels = Some(99),
+            "`guidance_channels` is 99, and the latents have 4 channels",
+        ),
+        (|request| request.clip_skip = 1, "`clip_skip` is given"),
+        (|request| request.film.fps = Some(24), "`fps` is given"),
+        (
+            |request| request.size = Some((0, 128)),
+            "size 0x128 has a side without pixels\nhint: a side has 1 to 8192",
+        ),
+    ];
+    for (ask, words) in cases {
+        let mut request = Request::of_classes([1]);
+        ask(&mut request);
+        let error = request.resolve(&classes).unwrap_err();
+        assert!(
+            error.is_request() && error.to_string().contains(words),
+            "{error}"
+        );
+    }
+}
+
 /// What the published programs sample with, from the cards alone.
 #[test]
 fn cards_sample_as_published() {

@@ -35,6 +35,10 @@ fn pictures_of_classes_are_written_with_their_account() {
         (&["--class-label", "1000"][..], "there is no class 1000"),
         (&[], "no class is named"),
         (&["a cat", "--class-label", "1"], "reads no text"),
+        (
+            &["--class-label", "1", "--negative-prompt", "a dog"],
+            "hint: leave the text out",
+        ),
     ] {
         generate_class(folder.path(), arguments).refused(2, &[words]);
     }

@@ -363,6 +363,19 @@ fn what_does_not_fit_is_refused() {
     for window in [0.5..0.5, -0.1..0.5, 0.0..1.5, f64::NAN..1.0] {
         assert!(error(Control { window, ..blank() }).contains("a control window from"));
     }
+    let request = Request {
+        steps: Some(4),
+        sampler: Some("ddim".parse().unwrap()),
+        size: Some((64, 64)),
+        controls: vec![Control {
+            window: 0.1..0.2,
+            ..blank()
+        }],
+        ..Request::new("")
+    };
+    let told = request.resolve(&config).unwrap().notes.join("\n");
+    let words = "does nothing: none of the 4 model calls lies as a whole in its window, 0.1 to 0.2";
+    assert!(told.contains(words), "{told}");
     let loud = Control {
         scale: f64::NAN,
         ..blank()

@@ -242,6 +242,35 @@ fn what_cannot_be_run_is_refused_before_any_weight_is_read() {
     );
 }
 
+/// A picture or a mask of other proportions is said to be stretched; what is rounded to multiples is not.
+#[test]
+fn lost_proportions_are_told() {
+    let config = config("stable-diffusion-v1-5");
+    let notes = |edit: Edit, size: Option<(usize, usize)>| {
+        let request = Request {
+            size,
+            ..request(edit, 2, CacheRule::none())
+        };
+        request.resolve(&config).unwrap().notes.join("\n")
+    };
+    let start = |width, height| Edit::new(Picture::filled(width, height, [9; 3]));
+    let square = Some((128, 128));
+    assert_eq!(
+        notes(start(8, 2000), square),
+        "the picture `a picture in memory` has 8x2000 pixels and is stretched to 128x128: its proportions are others"
+    );
+    let masked = start(256, 256).with_mask(half(256, 100));
+    assert_eq!(
+        notes(masked, square),
+        "the mask has 256x100 pixels and is stretched to 128x128: its proportions are others"
+    );
+    let kept = start(256, 256).with_mask(half(64, 64));
+    assert_eq!(notes(kept, square), "");
+    for (width, height) in [(513, 300), (300, 513), (519, 263)] {
+        assert_eq!(notes(start(width, height), None), "", "{width}x{height}");
+    }
+}
+
 /// What a camera has taken is made in its own size where none is given, and that is said before hours are spent on it.
 #[test]
 fn pictures_far_beyond_the_models_size_are_told() {

@@ -218,7 +218,7 @@ const OF_PICTURES: &[Refusal] = &[
     ),
     (
         |one| one.edit = Some(Edit::new(grey())),
-        "`edit` has no place",
+        "`init_image` has no place",
     ),
     (
         |one| one.size = Some((33, 32)),
@@ -246,7 +246,7 @@ const OF_TEXTS: &[Refusal] = &[
     ),
     (
         |one| one.edit = Some(Edit::new(grey())),
-        "`edit` has no place",
+        "`init_image` has no place",
     ),
 ];
 
@@ -269,8 +269,12 @@ const OF_SHIFTS: &[Refusal] = &[
         "the sampler `euler` scales",
     ),
     (
+        |one| one.cache = "faster-diffusion".parse().unwrap(),
+        "`cache` has prior noise",
+    ),
+    (
         |one| one.edit = Some(Edit::new(grey()).with_mask(Mask::new(grey()).unwrap())),
-        "`edit` has no place",
+        "`init_image` has no place",
     ),
 ];
 
@@ -288,7 +292,8 @@ fn what_a_film_has_no_use_for_is_refused() {
 fn what_only_films_are_told_is_refused_of_pictures() {
     let pipeline = load(&Fixture::committed("sd15"), &tested::device());
     let request = Request::new("a red circle");
-    let refusals: [Refusal; 3] = [
+    let refusals: [Refusal; 4] = [
+        (|one| one.film.fps = Some(24), "takes no frame rate"),
         (
             |one| one.film.decode_chunk = Some(2),
             "takes no number of frames",
@@ -302,6 +307,9 @@ fn what_only_films_are_told_is_refused_of_pictures() {
     for (ask, message) in refusals {
         refused(&pipeline, &request, ask, message);
     }
+    let mut usual = request.clone();
+    usual.film.fps = Some(7);
+    assert!(usual.resolve(pipeline.config()).is_ok(), "a default");
     let pipeline = load(&Fixture::committed("sdxl"), &tested::device());
     let frames: fn(&mut Request) = |one| one.film.frames = Some(4);
     refused(&pipeline, &request, frames, "makes no films");

@@ -61,6 +61,11 @@ impl Added {
         let framings = [Some(self.framing), self.negative_framing];
         let aimed = framings.iter().flatten().any(|one| one.target.is_some());
         let scored = self.clone().without_scores() != *self;
+        let scores = [
+            ("aesthetic_score", self.aesthetic_score),
+            ("negative_aesthetic_score", self.negative_aesthetic_score),
+        ];
+        let endless = scores.into_iter().find(|(_, score)| !score.is_finite());
         match taken {
             None if framed => Err(RequestError::NotTaken {
                 option: "framing",
@@ -77,7 +82,13 @@ impl Added {
                 what: "target size",
                 hint: "SDXL's base models do",
             }),
-            _ => Ok(()),
+            _ => match endless {
+                Some((name, value)) => {
+                    let range = "a finite number; 1 to 10 are usual";
+                    Err(RequestError::Range { name, value, range })
+                }
+                None => Ok(()),
+            },
         }
     }
 
@@ -160,6 +171,15 @@ mod tests {
             let refused = added.check(told).expect_err("not taken").to_string();
             assert!(refused.contains("this model takes no "), "{refused}");
         }
+        let endless = Added {
+            negative_aesthetic_score: f64::NAN,
+            ..Added::default()
+        };
+        let refused = endless.check(score).expect_err("no number").to_string();
+        assert!(
+            refused.starts_with("`negative_aesthetic_score` is NaN"),
+            "{refused}"
+        );
         assert!(framed.for_refiner().check(score).is_ok());
         assert!(scored.without_scores().check(None).is_ok());
     }

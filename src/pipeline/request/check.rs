@@ -78,36 +78,6 @@ impl Request {
         }
     }
 
-    /// What does nothing in a run that is not guided.
-    pub(super) fn idle(&self, model: &ModelConfig) -> Option<String> {
-        let added = &self.added;
-        let mut negative = self.negative_prompts.iter();
-        let others = [
-            &added.second_negative_prompts,
-            &added.third_negative_prompts,
-        ];
-        let avoids = negative.any(|text| !text.is_empty())
-            || others.into_iter().flatten().any(|text| !text.is_empty());
-        let given = [
-            ("the negative prompt", avoids),
-            ("`guidance_rescale`", self.guidance_rescale > 0.0),
-            ("`guidance_until`", self.guidance_until.is_some()),
-        ];
-        let idle: Vec<_> = given.into_iter().filter(|(_, given)| *given).collect();
-        let names: Vec<_> = idle.iter().map(|(name, _)| *name).collect();
-        let names = names.join(" and ");
-        let does = if idle.len() > 1 { "do" } else { "does" };
-        match model.trunk.guides_apart() {
-            _ if idle.is_empty() => None,
-            true => Some(format!(
-                "{names} {does} nothing: this model is led away from a negative prompt by `true_guidance_scale` above 1"
-            )),
-            false => Some(format!(
-                "{names} {does} nothing: this run is not guided, which it is by a `guidance_scale` above 1"
-            )),
-        }
-    }
-
     /// Refuses encoded prompts that are not the model's, or not of these prompts.
     pub(super) fn check_embeds(&self, model: &ModelConfig) -> Result<(), RequestError> {
         let Some(embeds) = &self.prompt_embeds else {
@@ -155,6 +125,23 @@ impl Request {
         }
     }
 
+    /// Refuses layers to leave out where no states of CLIP are read: of FLUX' prompts its summary is, which all layers make.
+    pub(super) fn check_clip_skip(&self, model: &ModelConfig) -> Result<(), RequestError> {
+        let read = match &model.source {
+            SourceConfig::Texts(_) => true,
+            SourceConfig::Joint(texts) => texts.joined,
+            _ => false,
+        };
+        if read || self.clip_skip == 0 {
+            return Ok(());
+        }
+        Err(RequestError::NotTaken {
+            option: "clip_skip",
+            what: "layers to leave out",
+            hint: "models that read the states of CLIP do, as Stable Diffusion",
+        })
+    }
+
     /// Refuses what has no place in films of so many `frames`.
     pub(super) fn check_film(
         &self,
@@ -165,8 +152,8 @@ impl Request {
             return Ok(());
         }
         let refused = [
-            ("edit", self.edit.is_some()),
-            ("stage", self.stage != Stage::Whole),
+            ("init_image", self.edit.is_some()),
+            ("refiner", self.stage != Stage::Whole),
         ];
         match refused.into_iter().find(|(_, given)| *given) {
             Some((option, _)) => Err(RequestError::NotOfFilms { option }),
@@ -176,14 +163,6 @@ impl Request {
 
     /// Whether there is a small picture where one is made larger, as far as the request says so by itself, and none where not.
     pub(super) fn check_low(&self, model: &ModelConfig) -> Result<(), RequestError> {
-        let sentences = matches!(model.source, SourceConfig::Sentences(_));
-        if sentences && self.clip_skip > 0 {
-            return Err(RequestError::NotTaken {
-                option: "clip_skip",
-                what: "layers to leave out",
-                hint: "models that read prompts through CLIP do",
-            });
-        }
         let Some(upscale) = &model.upscale else {
             let given = [
                 ("noise_level", self.noise_level.is_some()),
@@ -211,9 +190,11 @@ impl Request {
     pub(super) fn check_loops(&self) -> Result<(), RequestError> {
         let refused = [
             ("guidance_until", self.guidance_until.is_some()),
-            ("prior_noise", self.cache.noise.is_some()),
             ("step_graphs", self.step_graphs),
         ];
+        if self.cache.noise.is_some() {
+            return Err(RequestError::NoiseInFilm);
+        }
         match refused.into_iter().find(|(_, given)| *given) {
             Some((option, _)) => Err(RequestError::NotOfFilms { option }),
             None => Ok(()),

@@ -110,7 +110,16 @@ impl FilmRequest {
         let (films, of_picture) = (told != Told::Picture, told == Told::Numbers);
         let shifts = told == Told::Shift;
         let given = |number: Option<f64>| number.is_some();
+        let [begins, joins] = [self.motion_t0, self.motion_t1].map(|step| step.is_some());
         let options = [
+            (
+                "fps",
+                // The rate that a run takes by itself is in recipes of pictures too.
+                self.fps.is_some_and(|fps| fps != FRAMES_A_SECOND),
+                films,
+                "frame rate",
+                "films have one: those of models of films, and those that `frames` has Stable Diffusion 1.x and 2.x make",
+            ),
             (
                 "decode_chunk",
                 self.decode_chunk.is_some(),
@@ -141,20 +150,8 @@ impl FilmRequest {
             ),
             ("motion_x", given(self.motion_x), shifts, "shift", shift),
             ("motion_y", given(self.motion_y), shifts, "shift", shift),
-            (
-                "motion_t0",
-                self.motion_t0.is_some(),
-                shifts,
-                "shift",
-                shift,
-            ),
-            (
-                "motion_t1",
-                self.motion_t1.is_some(),
-                shifts,
-                "shift",
-                shift,
-            ),
+            ("motion_t0", begins, shifts, "shift", shift),
+            ("motion_t1", joins, shifts, "shift", shift),
         ];
         let refused = options
             .into_iter()

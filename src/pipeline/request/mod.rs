@@ -11,6 +11,7 @@ mod handover;
 mod low;
 mod nets;
 mod noise;
+mod notes;
 mod resolve;
 mod resolved;
 mod settle;

@@ -4,13 +4,13 @@ use super::asked::Request;
 use super::control::{Control, switches};
 use super::edit::Edit;
 use super::resolved::{Draws, Resolved};
-use super::subject::Subject;
-use crate::cache::{CacheRule, Course};
+use super::stage::Stage;
+use crate::cache::Course;
 use crate::error::{Error, RequestError};
 use crate::guidance::Guidance;
 use crate::motion::Motion;
 use crate::noise::Prediction;
-use crate::pipeline::config::{FewStepRun, Films, ModelConfig};
+use crate::pipeline::config::{Films, ModelConfig};
 use crate::sampler::Sampler;
 use crate::samplers::{SamplerConfig, SamplerKind, Steps};
 
@@ -26,6 +26,7 @@ impl Request {
     pub fn resolve(&self, model: &ModelConfig) -> Result<Resolved, Error> {
         let (settled, picked) = self.settled(model)?;
         let mut resolved = settled.resolve_ordinary(model)?;
+        resolved.notes = settled.notes(model, &resolved);
         resolved.notes.extend(picked);
         Ok(resolved)
     }
@@ -35,6 +36,7 @@ impl Request {
         self.check_subject(model)?;
         self.check_prompts()?;
         self.check_text_length(model)?;
+        self.check_clip_skip(model)?;
         self.check_embeds(model)?;
         self.check_added(model)?;
         self.check_stage(model)?;
@@ -54,7 +56,9 @@ impl Request {
         let rows = guidance.rows(self.items()).with_frames(frames);
         let windows = self.windows(model, latent_size, frames, evaluations)?;
         let blueprint = self.blueprint(model, latent_size, rows);
+        let whole = self.stage == Stage::Whole;
         let course = course(sampler.as_ref(), evaluations)
+            .asked(whole.then_some(executed.executed()))
             .refreshing_at(switches(&windows))
             .guided_until(self.guided_share(guidance)?);
         let draws = self.draws(model, frames);
@@ -67,7 +71,7 @@ impl Request {
             _ => (None, (Vec::new(), self.cache.plan(&course, &blueprint)?)),
         };
         Ok(Resolved {
-            notes: self.notes(model, &sampler_config, guidance, latent_size, frames),
+            notes: Vec::new(),
             steps,
             guidance,
             rows,
@@ -90,7 +94,11 @@ impl Request {
     }
 
     /// How latents of this size are sampled.
-    fn sampler_for(&self, model: &ModelConfig, latent_size: [usize; 2]) -> SamplerConfig {
+    pub(super) fn sampler_for(
+        &self,
+        model: &ModelConfig,
+        latent_size: [usize; 2],
+    ) -> SamplerConfig {
         let own = model.sampler.clone();
         let asked = match self.sampler {
             Some(kind) => own.with_kind(kind),
@@ -125,64 +133,6 @@ impl Request {
         }
         let evaluations = sampler.evaluations().len();
         Ok(self.film.motion(evaluations))
-    }
-
-    /// What a user should know before the run.
-    fn notes(
-        &self,
-        model: &ModelConfig,
-        sampler: &SamplerConfig,
-        guidance: Guidance,
-        latent_size: [usize; 2],
-        frames: usize,
-    ) -> Vec<String> {
-        let mut notes = sampler.notes();
-        if let Some(distilled) = &model.distilled {
-            let run = FewStepRun {
-                silent: self.steps.is_none() || self.guidance_scale.is_none(),
-                caches: self.cache != CacheRule::none(),
-            };
-            notes.extend(distilled.notes(model.defaults, run));
-        }
-        if !guidance.is_on() {
-            notes.extend(self.idle(model));
-        }
-        notes.extend(self.outgrown(model, latent_size));
-        if let Subject::Picture { picture, name } = &self.subject {
-            let [height, width] = latent_size.map(|side| side * model.canvas().factor);
-            let (wide, high) = (picture.width(), picture.height());
-            if wide * height != high * width {
-                notes.push(format!(
-                    "the picture `{name}` has {wide}x{high} pixels and is stretched to {width}x{height}: its proportions are others"
-                ));
-            }
-        }
-        match model.films() {
-            Films::Trained { frames: trained } if frames > trained => notes.push(format!(
-                "the model makes films of {trained} frames; {frames} may be more than it has seen"
-            )),
-            _ => {}
-        }
-        notes
-    }
-
-    /// A picture of a camera asks for a run that takes hours, of a size that the model has never seen.
-    fn outgrown(&self, model: &ModelConfig, latent_size: [usize; 2]) -> Option<String> {
-        let pictured = self.edit.is_some() || !self.controls.is_empty();
-        let canvas = model.canvas();
-        let pixels = |[height, width]: [usize; 2]| height.saturating_mul(width);
-        if self.size.is_some() || !pictured || pixels(latent_size) <= 4 * pixels(canvas.sides) {
-            return None;
-        }
-        let sides = |[height, width]: [usize; 2]| {
-            format!("{}x{}", width * canvas.factor, height * canvas.factor)
-        };
-        Some(format!(
-            "this run makes {}, the size of the picture it is given, where the model's own is {}: it takes long, and shapes may repeat; \
-             `size` makes another",
-            sides(latent_size),
-            sides(canvas.sides)
-        ))
     }
 
     /// Which steps are made: all, or those behind the noise that is put on a picture.
@@ -289,11 +239,12 @@ impl Request {
     ) -> Result<[usize; 2], RequestError> {
         let canvas = model.canvas();
         let multiple = model.multiple();
-        let binned = model
-            .binned(size)
-            .filter(|_| self.resolution_binning && !size.contains(&0));
+        if let [height, width @ 0] | [height @ 0, width] = size {
+            return Err(RequestError::NoSize { width, height });
+        }
+        let binned = model.binned(size).filter(|_| self.resolution_binning);
         let [height, width] = binned.unwrap_or(size);
-        if width == 0 || height == 0 || width % multiple != 0 || height % multiple != 0 {
+        if width % multiple != 0 || height % multiple != 0 {
             return Err(RequestError::Size {
                 width,
                 height,
@@ -403,8 +354,11 @@ impl Request {
                 None => Ok(guidance),
             };
         };
-        let own = model.defaults.guidance_channels;
-        let own = own.unwrap_or(model.trunk.in_channels());
+        let latents = model.trunk.in_channels();
+        if let Some(asked) = self.guidance_channels.filter(|asked| *asked > latents) {
+            return Err(RequestError::GuidedChannels { asked, latents });
+        }
+        let own = model.defaults.guidance_channels.unwrap_or(latents);
         let channels = self.guidance_channels.unwrap_or(own);
         if channels == 0 {
             return Err(RequestError::Range {

@@ -41,6 +41,11 @@ impl SkipLayers {
         given.next().map(|(option, _)| option)
     }
 
+    /// The shares of the run after which and up to which layers that are left out guide.
+    pub(super) fn window(&self) -> [f64; 2] {
+        [self.from.unwrap_or(FROM), self.until.unwrap_or(UNTIL)]
+    }
+
     /// Which layers of the model are left out, how strongly and when that guides a run of so many `steps`.
     pub(super) fn resolved(
         &self,
@@ -66,31 +71,29 @@ impl SkipLayers {
                 layers: count,
             });
         }
-        let [scale, from, until] = [
-            ("skip_layer_scale", self.scale.unwrap_or(SCALE)),
-            ("skip_layer_from", self.from.unwrap_or(FROM)),
-            ("skip_layer_until", self.until.unwrap_or(UNTIL)),
-        ];
-        for (name, value) in [from, until] {
+        let scale = self.scale.unwrap_or(SCALE);
+        if !scale.is_finite() {
+            let (name, range) = ("skip_layer_scale", "a finite number");
+            let value = scale;
+            return Err(RequestError::Range { name, value, range });
+        }
+        let [from, until] = self.window();
+        for (name, value) in [("skip_layer_from", from), ("skip_layer_until", until)] {
             if !(0.0..=1.0).contains(&value) {
                 let range = "0 to 1";
                 return Err(RequestError::Range { name, value, range });
             }
         }
-        if !scale.1.is_finite() {
-            return Err(RequestError::Range {
-                name: scale.0,
-                value: scale.1,
-                range: "a finite number",
-            });
+        if from >= until {
+            return Err(RequestError::SkippedWindow { from, until });
         }
         let share = |share: f64| steps as f64 * share;
         Ok(Some(SkippedLayers {
             layers: LayerSet::of(layers),
-            scale: scale.1,
+            scale,
             // After the first share, and before the second.
-            from: share(from.1) as usize + 1,
-            until: share(until.1).ceil() as usize,
+            from: share(from) as usize + 1,
+            until: share(until).ceil() as usize,
         }))
     }
 }

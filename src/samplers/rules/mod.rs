@@ -53,3 +53,11 @@ pub(in crate::samplers) fn class(name: &str) -> Option<&'static Class> {
     let found = CLASSES.iter().find(|class| class.names.contains(&name));
     found.copied()
 }
+
+/// Those that are told `eta`.
+static OF_ETA: [&Class; 2] = [&ddim::CLASS, &tcd::CLASS];
+
+/// Whether `eta` changes what `class` makes.
+pub(in crate::samplers) fn takes_eta(class: &Class) -> bool {
+    OF_ETA.iter().any(|one| std::ptr::eq(*one, class))
+}

@@ -97,6 +97,13 @@ fn what_the_model_does_not_take_is_refused() {
             "`skip_layer_from` says how layers guide",
         ),
         (
+            refused(&|request| {
+                request.skip_layers = layers(&[1]);
+                request.skip_layers.from = Some(0.5);
+            }),
+            "`skip_layer_from` is 0.5 and `skip_layer_until` is 0.2\nhint: ",
+        ),
+        (
             refused(&|request| request.sampler = Some("ddim".parse().unwrap())),
             "models that predict a flow are sampled by",
         ),
