@@ -16,6 +16,10 @@ use crate::{
     weights::{ActivationFormat, Format, Storage, WeightFormat},
 };
 
+/// Said where blocks are to be streamed and there are none.
+const NOTHING_STREAMS: &str = "`stream_weights` does nothing: the blocks of PixArt, Stable Diffusion 3, FLUX and T5 are read as they are \
+                               needed, and this run has none of them";
+
 /// What is asked for of a machine.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Place {
@@ -109,6 +113,17 @@ impl Machine {
             let texts = Memory::of_texts(model, request, kept, file)?;
             Ok(memory.peak().max(texts.peak()))
         })
+    }
+
+    /// Says that nothing is streamed where that is asked for and no model of a run has blocks for it.
+    pub(super) fn check_streaming<'a>(
+        &self,
+        mut models: impl Iterator<Item = &'a ModelConfig>,
+        listener: &mut dyn Listener,
+    ) {
+        if self.streaming == Streaming::Always && !models.any(ModelConfig::streams) {
+            listener.warn(NOTHING_STREAMS);
+        }
     }
 
     /// Notes that `workload` was run here, so that kernels are tuned for it.

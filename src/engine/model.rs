@@ -150,6 +150,7 @@ impl Model {
         run: (&Request, &Resolved),
         listener: &mut dyn Listener,
     ) -> Result<Pipeline, Error> {
+        machine.check_streaming(std::iter::once(&self.config), listener);
         let mut model = self.clone();
         model.arrange(machine, run, listener)?;
         model.load(machine)

@@ -139,6 +139,7 @@ impl Stages {
         machine: &Machine,
         listener: &mut dyn Listener,
     ) -> Result<(), Error> {
+        machine.check_streaming(self.iter().map(|stage| &stage.model.config), listener);
         for stage in self.cascade.links_mut() {
             let run = (&stage.request, &stage.resolved);
             stage.model.arrange(machine, run, listener)?;

@@ -42,6 +42,15 @@ fn what_does_nothing_without_guidance_is_warned_of() {
 }
 
 #[test]
+fn blocks_to_stream_that_no_model_has_are_warned_of() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let ending = generate(folder.path(), &["--steps", "1", "--stream-weights"]);
+    assert_eq!(ending.code, Some(0), "{}", ending.shown());
+    let told = "warning: `stream_weights` does nothing: ";
+    assert!(ending.stderr.contains(told), "{}", ending.stderr);
+}
+
+#[test]
 fn an_embedding_that_stands_nowhere_is_warned_of() {
     let folder = tempfile::tempdir().expect("a folder");
     let bytes: Vec<u8> = [0.1f32; 32]

@@ -172,6 +172,12 @@ impl ModelConfig {
         Some((part, t5.as_ref()?))
     }
 
+    /// Whether any of its blocks can be read as they are needed.
+    pub(crate) fn streams(&self) -> bool {
+        let least = Arrangement::least(self);
+        least.streams_texts || least.streams_denoiser
+    }
+
     /// Whether it can be arranged in more ways than one.
     pub(crate) fn can_be_arranged(&self) -> bool {
         Arrangement::of(self) != Arrangement::least(self)
