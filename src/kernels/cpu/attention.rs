@@ -218,7 +218,12 @@ fn attend<'a, S: Simd>(job: &Job<'a>, task: &Task, scratch: &mut Scratch) {
             let mixed = &scratch.mixed[block * padded * columns..][..padded * columns];
             let sums = &scratch.sums[block * columns..][..columns];
             let some = block_of(task, block, columns);
-            scatter(job, [task.row, head], some, mixed, sums);
+            let turned = &mut scratch.turned[..padded * columns];
+            match panel(S::lanes32()) {
+                6 => turn_panels::<6>(mixed, turned, columns),
+                _ => turn_panels::<8>(mixed, turned, columns),
+            }
+            scatter(job, [task.row, head], some, turned, sums);
         }
     }
 }
@@ -254,25 +259,39 @@ fn gather<const TOGETHER: usize>(
 /// Queries turned at a time: as many as the narrowest vectors of a processor have lanes.
 const TURNED: usize = 4;
 
-/// Columns back to tokens, over the sums of their weights.
+/// `[padded, columns]` as `[columns, padded]`, a panel of features after the other.
+#[inline(always)]
+fn turn_panels<const R: usize>(mixed: &[f32], turned: &mut [f32], columns: usize) {
+    let padded = mixed.len() / columns;
+    for first in (0..padded).step_by(R) {
+        let mut rows: [&[f32]; R] = [&[]; R];
+        for (i, row) in rows.iter_mut().enumerate() {
+            *row = &mixed[(first + i) * columns..][..columns];
+        }
+        turn(rows, 1.0, &mut turned[first..], padded);
+    }
+}
+
+/// Tokens, `[columns, padded]`, to where they go, over the sums of their weights.
 #[inline(always)]
 fn scatter(
     job: &Job<'_>,
     [row, head]: [usize; 2],
     some: Range<usize>,
-    mixed: &[f32],
+    turned: &[f32],
     sums: &[f32],
 ) {
     let [_, heads, queries, width] = job.query.dims;
-    let columns = sums.len();
+    let padded = turned.len() / sums.len();
     for (column, query) in some.enumerate() {
         let scale = 1.0 / sums[column];
         let start = ((row * queries + query) * heads + head) * width;
         // SAFETY: no other task has these queries of the head.
         let output = unsafe { job.output.part(start, width) };
+        let token = &turned[column * padded..][..width];
         // By index: adaptors of iterators are not always inlined, and then calls for every value.
         for i in 0..width {
-            output[i].write(mixed[column + i * columns] * scale);
+            output[i].write(token[i] * scale);
         }
     }
 }

@@ -35,6 +35,8 @@ pub(super) struct Scratch {
     scores: Aligned<f32>,
     /// `[blocks, width, columns]`, the width up to a whole panel.
     pub(super) mixed: Aligned<f32>,
+    /// Of the block at hand, `[columns, width]`, the width likewise.
+    pub(super) turned: Aligned<f32>,
     /// `[blocks, columns]`
     highest: Aligned<f32>,
     /// `[blocks, columns]`
@@ -47,6 +49,7 @@ impl Scratch {
         self.query.resize(blocks * width * columns, 0.0);
         self.scores.resize(KEYS * columns, 0.0);
         self.mixed.resize(blocks * padded * columns, 0.0);
+        self.turned.resize(padded * columns, 0.0);
         self.highest.resize(blocks * columns, 0.0);
         self.sums.resize(blocks * columns, 0.0);
     }
