@@ -179,4 +179,6 @@ impl CacheRule {
 }
 
 #[cfg(test)]
+mod round_trips;
+#[cfg(test)]
 mod tests;

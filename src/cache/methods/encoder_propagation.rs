@@ -60,7 +60,7 @@ fn preset(options: &mut Options<'_>, mut rule: CacheRule) -> Result<CacheRule, E
 }
 
 fn text(rule: &CacheRule) -> Option<String> {
-    if rule.cut != Cut::AfterMiddle {
+    if rule.decider.is_some() || rule.cut != Cut::AfterMiddle {
         return None;
     }
     let schedule = schedule::text(&rule.refresh, &PROPAGATION);

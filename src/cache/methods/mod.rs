@@ -42,6 +42,7 @@ pub(super) fn text(rule: &CacheRule) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cache::rule::Cut;
 
     /// Methods of which a preset sets the rule: all others have rules of their own.
     const PRESETS: [&str; 2] = ["faster-diffusion", "faster-diffusion-ldm"];
@@ -58,6 +59,9 @@ mod tests {
                 CacheRule::dit_propagation_proportional(vec![0]),
             ),
             ("tgate", CacheRule::tgate(10)),
+            ("easycache", CacheRule::easycache(0.1, Cut::AfterMiddle)),
+            ("easycache", CacheRule::easycache(0.1, Cut::Cell(4))),
+            ("easycache", CacheRule::easycache(0.1, Cut::Skip(0))),
         ] {
             let of = ALL.iter().filter(|method| (method.text)(&rule).is_some());
             let of: Vec<&str> = of.map(|method| method.name).collect();
