@@ -7,7 +7,7 @@ use super::{
     course::Course,
     decider::Decider,
     predictor::Predictor,
-    refresh::{Refresh, guarded},
+    refresh::{Refresh, guarded, least_guard},
     rule::{CacheRule, Cut, OpenSkips},
     series::Series,
     spans::{self, Before, Span, Spans},
@@ -18,7 +18,7 @@ use crate::{
     error::{Error, PlanError},
 };
 
-/// Steps below which neighbouring evaluations differ too much for any reuse to go unnoticed.
+/// Steps up to which neighbouring evaluations differ too much for any reuse to go unnoticed.
 const FEW_STEPS: usize = 10;
 
 /// A rule resolved for one run of one trunk.
@@ -360,7 +360,9 @@ impl CacheRule {
         let single = plan.refreshes().take(2).count() == 1;
         let idle = (single && plan.decider.is_none() && !plan.predictor.holds())
             .then_some(Warning::NothingForecast);
-        let few = (steps <= FEW_STEPS).then_some(Warning::FewSteps { steps });
+        let guard = least_guard(steps)
+            .filter(|_| self.cut != Cut::Nowhere && !guarded(1, steps, self.guard));
+        let few = (steps <= FEW_STEPS).then_some(Warning::FewSteps { steps, guard });
         let batched = (largest > 1).then_some(Warning::Batched {
             evaluations: largest,
         });

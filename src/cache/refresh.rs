@@ -214,6 +214,13 @@ pub(super) fn guarded(step: usize, count: usize, guard: f64) -> bool {
     guard > 0.0 && (step as f64 <= band || step as f64 >= count as f64 - band)
 }
 
+/// The least guard band, in hundredths, that reaches more of `count` steps than the first; `None` if it leaves none to reuse.
+pub(super) fn least_guard(count: usize) -> Option<f64> {
+    let guard = 100_usize.div_ceil(count.max(1)) as f64 / 100.0;
+    let spares = (0..count).any(|step| !guarded(step, count, guard));
+    spares.then_some(guard)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -224,6 +231,18 @@ mod tests {
         assert_eq!(forced, [0, 1, 2, 18, 19]);
         assert!((0..20).all(|step| !guarded(step, 20, 0.0)));
         assert!((0..20).all(|step| guarded(step, 20, 0.5)));
+    }
+
+    #[test]
+    fn the_least_guard_reaches_a_step() {
+        assert_eq!([1, 2, 3].map(least_guard), [None; 3]);
+        let guards = [4, 5, 9, 10].map(least_guard);
+        assert_eq!(guards, [Some(0.25), Some(0.2), Some(0.12), Some(0.1)]);
+        for count in 4..60 {
+            let guard = least_guard(count).unwrap();
+            assert!(guarded(1, count, guard) && guarded(count - 1, count, guard));
+            assert!(!guarded(1, count, guard - 0.01), "{count}");
+        }
     }
 
     #[test]

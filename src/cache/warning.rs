@@ -11,6 +11,8 @@ pub enum Warning {
     FewSteps {
         /// Solver steps of the run, as they were asked for.
         steps: usize,
+        /// A guard band that reaches a step of this run; `None` where one is given, the rule takes none, or it would leave nothing to reuse.
+        guard: Option<f64>,
     },
     /// Several evaluations are decoded in one batch.
     Batched {
@@ -46,14 +48,20 @@ pub enum Warning {
 impl fmt::Display for Warning {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::FewSteps { steps } => write!(
-                formatter,
-                "{steps} steps are few: expect visible changes; a guard band (`guard=0.1`) or a smaller interval helps"
-            ),
+            Self::FewSteps { steps, guard } => {
+                write!(formatter, "{steps} steps are few: expect visible changes; ")?;
+                match guard {
+                    Some(guard) => write!(
+                        formatter,
+                        "a guard band (`guard={guard}`) or more refreshes help"
+                    ),
+                    None => formatter.write_str("more refreshes help"),
+                }
+            }
             Self::Batched { evaluations } => write!(
                 formatter,
-                "up to {evaluations} steps are decoded in one batch: this saves no arithmetic and pays only on a large GPU with one \
-                 picture, never on a CPU"
+                "up to {evaluations} steps are decoded in one batch: this saves no arithmetic, and pays where one step does not fill \
+                 the device: small maps, one picture at a time"
             ),
             Self::ListOfOtherLength { list, steps } => write!(
                 formatter,

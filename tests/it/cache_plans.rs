@@ -178,8 +178,15 @@ fn warnings_are_data() {
         [Warning::NothingReused]
     );
     let few = warnings(CacheRule::deepcache(2, 0), 4);
-    assert_eq!(few, [Warning::FewSteps { steps: 4 }]);
-    assert!(few[0].to_string().starts_with("4 steps are few"));
+    let guard = Some(0.25);
+    assert_eq!(few, [Warning::FewSteps { steps: 4, guard }]);
+    assert_eq!(
+        few[0].to_string(),
+        "4 steps are few: expect visible changes; a guard band (`guard=0.25`) or more refreshes help"
+    );
+    let hint = |guard| warnings(CacheRule::deepcache(3, 0).with_guard(guard), 9)[0].to_string();
+    assert!(hint(0.1).contains("`guard=0.12`"));
+    assert!(hint(0.12).ends_with("changes; more refreshes help"));
     let fifty = CacheRule::encoder_propagation(list("50ls"));
     assert_eq!(warnings(fifty.clone(), 50), []);
     let batched = Warning::Batched { evaluations: 4 };
@@ -187,7 +194,11 @@ fn warnings_are_data() {
         warnings(fifty.clone().with_parallel(4), 50),
         std::slice::from_ref(&batched)
     );
-    assert!(batched.to_string().contains("never on a CPU"));
+    assert!(
+        batched
+            .to_string()
+            .contains("saves no arithmetic, and pays where")
+    );
     // PNDM makes 51 steps of the 50 that are asked for.
     let pndm = plan(&fifty, &Course::steps(51).asked(Some(50)));
     assert_eq!(pndm.warnings, []);
