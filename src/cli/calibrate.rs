@@ -66,7 +66,7 @@ fn plan(arguments: &args::Calibrate, rules: Vec<CacheRule>) -> Result<(), Error>
         writeln!(file, "{}", plan.to_json())
     })?;
     let name = arguments.output.display().to_string();
-    console::data(&curve::text(&name, &plan, None)?)?;
+    console::data(&curve::text((&name, &plan), &model, None)?)?;
     Ok(())
 }
 

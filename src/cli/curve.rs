@@ -3,11 +3,16 @@
 use super::console;
 use crate::{
     cache::{CacheRule, Choice, PlanFile, Refresh},
+    engine::Model,
     error::Error,
 };
 
 /// What was measured of a plan, fastest last, `picked` marked.
-pub(super) fn text(name: &str, plan: &PlanFile, picked: Option<&Choice>) -> Result<String, Error> {
+pub(super) fn text(
+    (name, plan): (&str, &PlanFile),
+    model: &Model,
+    picked: Option<&Choice>,
+) -> Result<String, Error> {
     let [width, height] = plan.size;
     let head = console::pairs(&[
         ("plan", name.to_owned()),
@@ -18,8 +23,9 @@ pub(super) fn text(name: &str, plan: &PlanFile, picked: Option<&Choice>) -> Resu
         (
             "measured",
             format!(
-                "against the plain run, on {} pictures of {width}x{height} before rounding",
-                plan.pictures
+                "against the plain run, on {} {} of {width}x{height} before rounding",
+                plan.pictures,
+                model.config.films().samples()
             ),
         ),
     ]);

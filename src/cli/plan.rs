@@ -91,7 +91,7 @@ fn curve(request: &Request, model: &Model) -> Result<Option<String>, Error> {
         return Ok(None);
     };
     let picked = plan.choose(auto.budget)?;
-    curve::text(&name, &plan, Some(&picked)).map(Some)
+    curve::text((&name, &plan), model, Some(&picked)).map(Some)
 }
 
 impl Part<'_> {

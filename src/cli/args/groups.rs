@@ -101,45 +101,47 @@ pub(in crate::cli) struct Course {
     pub(in crate::cli) film: Film,
 }
 
+pub(super) const FILMS: &str = "Films";
+
+// Each option names its heading: `next_help_heading` would go on to the options that a command has after these.
 /// What only films are told.
 #[derive(Debug, Clone, Args)]
-#[command(next_help_heading = "Films")]
 pub(in crate::cli) struct Film {
     /// Frames of a film [default: the model's own]; Stable Diffusion 1.x and 2.x make films by Text2Video-Zero when they are given it
-    #[arg(long, value_name = "N")]
+    #[arg(long, help_heading = FILMS, value_name = "N")]
     pub(in crate::cli) frames: Option<usize>,
-    /// Frames a second, of the file and as a film of a picture is told [default: 7]
-    #[arg(long, value_name = "N")]
+    /// Frames a second of the file; Stable Video Diffusion is told it too [default: 7]
+    #[arg(long, help_heading = FILMS, value_name = "N")]
     pub(in crate::cli) fps: Option<usize>,
     /// How much moves in a film of a picture [default: 127]
-    #[arg(long, value_name = "N")]
+    #[arg(long, help_heading = FILMS, value_name = "N")]
     pub(in crate::cli) motion_bucket: Option<usize>,
     /// Noise put on the picture of a film, which moves more then [default: 0.02]
-    #[arg(long, value_name = "A", value_parser = finite)]
+    #[arg(long, help_heading = FILMS, value_name = "A", value_parser = finite)]
     pub(in crate::cli) noise_aug: Option<f64>,
     /// Guidance of the first frame of a film of a picture; it grows to --guidance-scale at the last [default: 1]
-    #[arg(long, value_name = "G", value_parser = finite)]
+    #[arg(long, help_heading = FILMS, value_name = "G", value_parser = finite)]
     pub(in crate::cli) guidance_first_frame: Option<f64>,
     /// Frames decoded together; fewer take less memory [default: all]
-    #[arg(long, value_name = "N")]
+    #[arg(long, help_heading = FILMS, value_name = "N")]
     pub(in crate::cli) decode_chunk: Option<usize>,
     /// Shift of Text2Video-Zero to the left from frame to frame, in pixels of a width of 512 [default: 12]
-    #[arg(long, value_name = "X", value_parser = finite)]
+    #[arg(long, help_heading = FILMS, value_name = "X", value_parser = finite)]
     pub(in crate::cli) motion_x: Option<f64>,
-    /// The same upwards [default: 12]
-    #[arg(long, value_name = "Y", value_parser = finite)]
+    /// Shift of Text2Video-Zero upwards from frame to frame, in pixels of a height of 512 [default: 12]
+    #[arg(long, help_heading = FILMS, value_name = "Y", value_parser = finite)]
     pub(in crate::cli) motion_y: Option<f64>,
     /// Step, counted from the last, before which Text2Video-Zero moves its first frame [default: 44 of 50]
-    #[arg(long, value_name = "N")]
+    #[arg(long, help_heading = FILMS, value_name = "N")]
     pub(in crate::cli) motion_t0: Option<usize>,
-    /// Step from which its frames go on together, counted alike [default: 47 of 50]
-    #[arg(long, value_name = "N")]
+    /// Step, counted from the last, from which the frames of Text2Video-Zero go on together [default: 47 of 50]
+    #[arg(long, help_heading = FILMS, value_name = "N")]
     pub(in crate::cli) motion_t1: Option<usize>,
 }
 
 /// How latents become films.
 #[derive(Debug, Clone, Args)]
-#[command(next_help_heading = "Films")]
+#[command(next_help_heading = FILMS)]
 pub(in crate::cli) struct Projected {
     /// Frames of each film in the latents; 1 makes pictures of them [default: the model's own]
     #[arg(long, value_name = "N")]
@@ -218,13 +220,13 @@ pub(in crate::cli) struct Skip {
     /// Guide away from the denoiser without these layers too (SD3), counted from 0; one more call of the model while it lasts
     #[arg(long, value_name = "N,...", value_delimiter = ',')]
     pub(in crate::cli) skip_layers: Vec<usize>,
-    /// How strongly [default: 2.8]
+    /// How strongly to guide away from the denoiser without --skip-layers [default: 2.8]
     #[arg(long, value_name = "G", value_parser = finite)]
     pub(in crate::cli) skip_layer_scale: Option<f64>,
-    /// From which share of the run on, 0 to 1 [default: 0.01]
+    /// Share of the run, 0 to 1, from which --skip-layers guides [default: 0.01]
     #[arg(long, value_name = "F", value_parser = finite)]
     pub(in crate::cli) skip_layer_from: Option<f64>,
-    /// Up to which share of the run, 0 to 1 [default: 0.2]
+    /// Share of the run, 0 to 1, up to which --skip-layers guides [default: 0.2]
     #[arg(long, value_name = "F", value_parser = finite)]
     pub(in crate::cli) skip_layer_until: Option<f64>,
 }
@@ -233,7 +235,7 @@ pub(in crate::cli) struct Skip {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Adapters")]
 pub(in crate::cli) struct Adapt {
-    /// Adapter (LoRA, LoCon, LoHa), and how much of it [default: 1]; repeat it for several
+    /// Adapter (LoRA, LoCon, LoHa, LoKr, DoRA, whole differences), and how much of it [default: 1]; repeat it for several
     #[arg(long, value_name = "FILE[=SCALE]", value_parser = LoraFile::parse)]
     pub(in crate::cli) lora: Vec<LoraFile>,
     /// Textual inversion, and its word in prompts [default: the file's own]; repeat it for several
@@ -313,7 +315,7 @@ pub(in crate::cli) struct Machine {
     /// How linear layers keep their weights: file, as it has them, or, on the CPU, q8, in 8 bits, or q4, in 4 bits [default: file]
     #[arg(long, value_name = "W")]
     pub(in crate::cli) weights: Option<WeightFormat>,
-    /// What the denoiser's layers multiply their weights with: dtype, what --dtype computes, or, on the CPU and with --weights q8, q8, the same in 8 bits, and attention in bf16 [default: dtype]
+    /// What the denoiser's layers multiply their weights with. dtype: the type of --dtype. q8: 8 bits, with attention in bf16; on the CPU, with --weights q8 [default: dtype]
     #[arg(long, value_name = "A")]
     pub(in crate::cli) activations: Option<ActivationFormat>,
     /// Text encoders while the denoiser runs: keep, release (and read them again for the next prompt), or auto, which releases them when memory is short or no other prompt can come
@@ -340,7 +342,7 @@ pub(in crate::cli) struct Place {
     /// auto, cpu, wgpu, vulkan, metal or cuda; a number picks one of several, as in cuda:1
     #[arg(long, value_name = "D", default_value = "auto")]
     pub(in crate::cli) device: DeviceChoice,
-    /// f32, f16 or bf16, on the CPU of the autoencoder too [default: f16 on a GPU that has it, else f32]
+    /// Type the denoiser computes in: f32, f16 or bf16; under bf16 on the CPU the autoencoder's as well [default: f16 on a GPU that has it, else f32]
     #[arg(long, value_name = "T")]
     pub(in crate::cli) dtype: Option<DtypeChoice>,
 }

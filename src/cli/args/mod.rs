@@ -94,7 +94,7 @@ pub(super) enum Command {
 
 #[derive(Debug, Args)]
 pub(super) struct Generate {
-    /// What the picture shows; weights as in (word:1.3) are not read, and warned of
+    /// What the picture shows; weights as in (word:1.3) are not read, and warned of [default, of models that read texts: a red circle above a blue square]
     pub(super) prompt: Option<String>,
     /// Make a picture or film of ours again, or the run that a recipe in JSON describes; options given beside it change it
     #[arg(long, value_name = "FILE")]
@@ -108,7 +108,7 @@ pub(super) struct Generate {
     pub(super) negative_prompt: Option<String>,
     #[command(flatten)]
     pub(super) course: Course,
-    /// How strongly FLUX is led away from the negative prompt; 1 or less is not, more makes two calls of the model a step [default: 1]
+    /// How strongly FLUX is led away from the negative prompt: 1 or less switches this off; more costs two calls of the model a step [default: 1]
     #[arg(long, value_name = "G", value_parser = finite)]
     pub(super) true_guidance_scale: Option<f64>,
     /// How far guided predictions are rescaled to the contrast of unguided ones, 0 to 1
@@ -131,8 +131,8 @@ pub(super) struct Generate {
     /// Seed of the noise, the same as in diffusers; -1 takes a random one, which is printed and kept in the picture [default: -1]
     #[arg(long, value_name = "N", value_parser = seed)]
     pub(super) seed: Option<Seed>,
-    /// Start from the tensor latents of a file instead of the seed's noise
-    #[arg(long, value_name = "FILE.safetensors")]
+    /// Start from the tensor latents of a safetensors file instead of the seed's noise
+    #[arg(long, value_name = "FILE")]
     pub(super) initial_latents: Option<PathBuf>,
     #[command(flatten)]
     pub(super) xl: Xl,
@@ -203,7 +203,7 @@ pub(super) struct Plan {
     /// Show the curve of the model's calibrated plan, and plan what it picks for this speed-up, as in 2x
     #[arg(long, value_name = "Sx", value_parser = faster, conflicts_with = "psnr", help_heading = RULES)]
     pub(super) budget: Option<f64>,
-    /// The same for a closeness to the plain run, in dB
+    /// Show the curve of the model's calibrated plan, and plan what it picks for this closeness to the plain run, in dB
     #[arg(long, value_name = "D", value_parser = finite, help_heading = RULES)]
     pub(super) psnr: Option<f64>,
     /// Forecast memory for a denoiser in f32 on the CPU, or in f16 or bf16 on a GPU
@@ -212,7 +212,7 @@ pub(super) struct Plan {
     /// Forecast memory for linear layers as the files have them, file, in 8 bits, q8, or in 4 bits, q4
     #[arg(long, value_name = "W", default_value_t, help_heading = MACHINE)]
     pub(super) weights: WeightFormat,
-    /// The same for what they are multiplied with: dtype, or, with --weights q8, q8
+    /// Forecast memory for linear layers that multiply their weights with the type of --dtype, dtype, or, with --weights q8, with 8 bits, q8
     #[arg(long, value_name = "A", default_value_t, help_heading = MACHINE)]
     pub(super) activations: ActivationFormat,
     #[command(flatten)]

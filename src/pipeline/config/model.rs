@@ -79,6 +79,16 @@ pub enum Films {
     Never,
 }
 
+impl Films {
+    /// What a calibration is made on: pictures, or films where the model makes nothing else.
+    pub(crate) fn samples(self) -> &'static str {
+        match self {
+            Self::Trained { .. } => "films",
+            Self::ZeroShot | Self::Never => "pictures",
+        }
+    }
+}
+
 impl ModelConfig {
     /// Whose shapes its operations have, for [`checks`](crate::doctor::checks).
     pub fn examined_as(&self) -> Vec<Models> {

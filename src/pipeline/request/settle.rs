@@ -36,7 +36,7 @@ impl Request {
         let (settled, note) = match plain.plan_for(auto, model, &resolved)? {
             Ok((name, plan)) => {
                 let choice = plan.choose(auto.budget)?;
-                let note = said(auto.budget, &choice, &name, &plan);
+                let note = said(auto.budget, &choice, (&name, &plan), model);
                 (plain.picked(choice, &plan, &resolved)?, note)
             }
             Err(reason) => plain.by_default(auto.budget, model, &resolved, &reason)?,
@@ -225,7 +225,12 @@ fn weights_hash(model: &ModelConfig) -> Result<Option<String>, Error> {
 }
 
 /// What was picked.
-fn said(budget: Budget, choice: &Choice, name: &str, plan: &PlanFile) -> String {
+fn said(
+    budget: Budget,
+    choice: &Choice,
+    (name, plan): (&str, &PlanFile),
+    model: &ModelConfig,
+) -> String {
     let Choice {
         rule,
         sampler,
@@ -243,7 +248,8 @@ fn said(budget: Budget, choice: &Choice, name: &str, plan: &PlanFile) -> String 
     };
     let [width, height] = plan.size;
     format!(
-        "`auto:{budget}` is {what}: {speedup:.2}x, {psnr:.1} dB from the plain run on the {} pictures of {width}x{height} of `{name}`",
-        plan.pictures
+        "`auto:{budget}` is {what}: {speedup:.2}x, {psnr:.1} dB from the plain run on the {} {} of {width}x{height} of `{name}`",
+        plan.pictures,
+        model.films().samples()
     )
 }
