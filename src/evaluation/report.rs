@@ -11,8 +11,8 @@ Written by `afterimage eval report`; do not edit by hand.
 
 Every picture is made by the plain run, by each cache rule, and by plain runs of as few steps as cost the same as the rules, from the
 same seed. Speed-ups are medians of paired measurements (batch by batch, the methods in turn), of the denoising loop; the forecast
-counts multiply-accumulates. PSNR, SSIM and LPIPS compare with the plain run's pictures: they say how much a method *changes* the
-pictures, not how good they are. Float PSNR is of pictures in 0 to 1 before they are rounded to bytes, the mean over pictures, and equal
+counts multiply-accumulates, and of a rule that decides in the run it is the most that the rule could save. PSNR, SSIM and LPIPS compare
+with the plain run's pictures: they say how much a method *changes* the pictures, not how good they are. Float PSNR is of pictures in 0 to 1 before they are rounded to bytes, the mean over pictures, and equal
 ones count as 70 dB; PSNR without that word is of the rounded pictures' mean squared error. The Fréchet distance compares sets of pictures in the named feature space; it is not FID, and it
 depends on the number of pictures. Of films every frame counts as a picture; steadiness is the PSNR of neighbouring frames, which flicker
 lowers and motion too. `±` is a standard error.
