@@ -20,7 +20,8 @@ pub struct Known {
 }
 
 impl Known {
-    /// `latents` where they are painted anew, else the picture at noise `level`; without one, the picture itself.
+    /// `latents` where they are painted anew, else the picture at noise `level`; without one, the picture itself. All are
+    /// `[items, channels, height, width]`, f32.
     pub fn restore(&self, latents: Tensor<4>, level: Option<NoiseLevel>) -> Tensor<4> {
         let known = match level {
             Some(level) => noised(self.latents.clone(), self.noise.clone(), level),
@@ -31,7 +32,7 @@ impl Known {
     }
 }
 
-/// Clean latents that join a run at `level`; all of one shape.
+/// Clean latents that join a run at `level`; all are `[items, channels, height, width]`, f32.
 pub fn noised(latents: Tensor<4>, noise: Tensor<4>, level: NoiseLevel) -> Tensor<4> {
     latents * level.alpha + noise * level.sigma
 }

@@ -151,7 +151,7 @@ impl Guidance {
             .filter(|skipped| self.is_on() && guides(skipped))
     }
 
-    /// The conditioned half of the denoiser's rows.
+    /// The conditioned half of the denoiser's rows: `[halves · items, channels, height, width]` to `[items, channels, height, width]`.
     pub fn conditioned_half(self, rows: Tensor<4>) -> Tensor<4> {
         if !self.is_on() {
             return rows;
@@ -191,7 +191,7 @@ impl Guidance {
         }
     }
 
-    /// One prediction a picture from the denoiser's rows.
+    /// One prediction a picture from the denoiser's rows: `[halves · items, channels, height, width]` to `[items, channels, height, width]`.
     pub fn combine(self, prediction: Tensor<4>) -> Tensor<4> {
         if !self.is_on() {
             return prediction;

@@ -1,6 +1,6 @@
 //! The decider that looks at latents and predictions alone.
 //!
-//! **Source**: `EasyCache` (2025).
+//! **Source**: `EasyCache` (arXiv 2507.02860).
 
 use burn::tensor::Tensor;
 

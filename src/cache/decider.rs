@@ -1,6 +1,6 @@
 //! What decides in the run which evaluations compute everything.
 //!
-//! **Source**: `EasyCache` (2025), first-block cache (as diffusers has it), `DiCache` (2026).
+//! **Source**: `EasyCache` (arXiv 2507.02860), first-block cache (as diffusers has it), `DiCache` (arXiv 2508.17356).
 
 /// What decides in the run which evaluations compute everything. Each reads one small value back from the device an evaluation.
 #[derive(Debug, Clone, Copy, PartialEq)]

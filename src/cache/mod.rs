@@ -7,7 +7,8 @@
 //!
 //! **Source**: `DeepCache` (arXiv 2312.00858, sections 3.2 and 3.3); Faster Diffusion, encoder propagation (arXiv 2312.09608,
 //! sections 3.2 and 3.3) and its `DiT` variant; inside cells, Learning-to-Cache (arXiv 2406.01733, section 3) and T-GATE (arXiv
-//! 2404.02747, section 4).
+//! 2404.02747, section 4); decided in the run, `EasyCache` (arXiv 2507.02860), first-block cache as diffusers has it, and `DiCache` (arXiv
+//! 2508.17356); forecasts, `TaylorSeer` (arXiv 2503.06923) and Spectrum (arXiv 2603.01623).
 
 mod account;
 mod auto;

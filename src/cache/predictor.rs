@@ -4,7 +4,7 @@
 //! Positions are numbers of evaluations.
 //!
 //! **Source**: Lagrange's polynomial; Taylor sums over divided differences after `TaylorSeer` (arXiv 2503.06923, section 3.3), as
-//! diffusers computes them; a damped fit of Chebyshev polynomials after Spectrum (2026).
+//! diffusers computes them; a damped fit of Chebyshev polynomials after Spectrum (arXiv 2603.01623).
 
 use std::{fmt, str::FromStr};
 

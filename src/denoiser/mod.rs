@@ -23,7 +23,8 @@ use crate::weights::BlockReader;
 pub struct Evaluation {
     /// 0-based position among the model calls the run really makes.
     pub index: usize,
-    /// Training timestep, 0 to 999 (fractional for some solvers).
+    /// Training timestep: 0 to 999, fractional for some solvers; up to 1000 for flows; for networks under preconditioning a multiple of ln σ,
+    /// which may be negative.
     pub timestep: f64,
 }
 

@@ -161,7 +161,7 @@ impl ResnetBlock2d {
     }
 }
 
-/// Halves both sides, rounding down, by the mean of every square of four.
+/// Halves both sides of `[rows, channels, height, width]`, rounding down, by the mean of every square of four.
 pub fn halved(map: Tensor<4>) -> Tensor<4> {
     avg_pool2d(map, AvgPoolOptions::new([2, 2]).with_stride([2, 2]))
 }

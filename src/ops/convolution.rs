@@ -25,7 +25,7 @@ pub(super) fn parameters(layer: &Conv2d) -> [DispatchTensor; 2] {
     [weight.into_dispatch(), bias.into_dispatch()]
 }
 
-/// `map` with both sides brought to `size` by repeating positions.
+/// `map`, `[rows, channels, height, width]`, with both sides brought to `size`, `[height, width]`, by repeating positions.
 pub fn enlarged(map: Tensor<4>, size: [usize; 2]) -> Tensor<4> {
     let options = InterpolateOptions::new(InterpolateMode::Nearest).with_output_size(size);
     interpolate(map, options)

@@ -1,7 +1,7 @@
 //! `easycache`, `first-block` and `dicache`: rules that decide in the run.
 //!
-//! **Source**: `EasyCache` (2025), here over any cut; first-block cache as diffusers has it; `DiCache` (2026), on a `U-Net` over the
-//! outermost cells, which run at every evaluation anyway.
+//! **Source**: `EasyCache` (arXiv 2507.02860), here over any cut; first-block cache as diffusers has it; `DiCache` (arXiv 2508.17356), on a
+//! `U-Net` over the outermost cells, which run at every evaluation anyway.
 
 use super::{
     extras::{self, guarded},

@@ -30,7 +30,8 @@ impl<'a, D: StagedDenoiser + ?Sized> Probe<'a, D> {
         }
     }
 
-    /// The prediction that everything is computed for, and what a refresh leaves at the cut.
+    /// The prediction that everything is computed for, and what a refresh leaves at the cut. `sample` and the prediction are
+    /// `[rows, channels, height, width]`.
     ///
     /// # Panics
     ///
@@ -56,7 +57,12 @@ impl<'a, D: StagedDenoiser + ?Sized> Probe<'a, D> {
         (outcome.prediction, kept)
     }
 
-    /// The prediction of `evaluation` from what the refreshes `past`, oldest first, left at the cut.
+    /// The prediction of `evaluation` from what the refreshes `past`, oldest first, left at the cut. `sample` and the prediction are
+    /// `[rows, channels, height, width]`.
+    ///
+    /// # Panics
+    ///
+    /// If `past` is empty: the first evaluation always refreshes.
     pub fn forecast(
         &self,
         past: &[(usize, &D::Carry)],

@@ -100,7 +100,7 @@ impl Autoencoder {
         &self.config
     }
 
-    /// The autoencoder's latents in the denoiser's units.
+    /// The autoencoder's latents in the denoiser's units, `[rows, latent_channels, height, width]`.
     pub fn to_denoiser(&self, latents: Tensor<4>) -> Tensor<4> {
         match &self.config.statistics {
             None => (latents - self.config.shift_factor) * self.config.scaling_factor,
@@ -111,7 +111,7 @@ impl Autoencoder {
         }
     }
 
-    /// The denoiser's latents in the autoencoder's units.
+    /// The denoiser's latents in the autoencoder's units, `[rows, latent_channels, height, width]`.
     pub fn from_denoiser(&self, latents: Tensor<4>) -> Tensor<4> {
         match &self.config.statistics {
             None => latents / self.config.scaling_factor + self.config.shift_factor,

@@ -132,7 +132,7 @@ impl Solver {
             return Err(ConfigError::unsupported(
                 "solver_order",
                 0,
-                "1, 2 and 3 are",
+                "1 and more are",
             ));
         }
         if ends_at_zero && !self.lower_order_final && self.order > 1 {

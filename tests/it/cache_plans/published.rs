@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::{groups, list, refreshes};
 
-/// What the upstream formulas give; `reference/cache_plans.json`.
+/// What the upstream formulas give; `tests/fixtures/plans/cache_plans.json`.
 fn tables() -> Value {
     let text = include_str!("../../fixtures/plans/cache_plans.json");
     serde_json::from_str(text).unwrap()
