@@ -51,7 +51,7 @@ class Pipeline:
     ) -> Pipeline:
         """Opens a model: a folder in diffusers' layout, a checkpoint file, `bundled`, or a Hub id in builds that fetch.
 
-        `device` is `auto`, `cpu`, `wgpu`, `cuda`, … (see `afterimage.devices()`), `dtype` is `f32` or `f16`, `weights` is `file`, `q8` or `q4`,
+        `device` is `auto`, `cpu`, `wgpu`, `cuda`, … (see `afterimage.devices()`), `dtype` is `f32`, `f16` or `bf16`, `weights` is `file`, `q8` or `q4`,
         `activations` is `dtype` or, with weights in `q8`, `q8`.
         Whatever is wrong with the files is a `ModelError`, no such device a `DeviceError`.
         """
