@@ -7,11 +7,21 @@
 use super::unread::Unread;
 
 use super::WeightSource;
-use super::original::{Elements, Parts, Piece, Placement, number, renamed, split_by, unrecognised};
+use super::original::{Elements, Layout, Parts, Piece, Placement, number, renamed};
 use crate::error::{Error, WeightsError};
 
-/// The part of a model folder that the denoiser is.
-const PART: &str = "transformer";
+/// What its single files are made of.
+const LAYOUT: Layout = Layout {
+    encoders: &[],
+    own: &[
+        "blocks.",
+        "x_embedder.",
+        "t_embedder.",
+        "y_embedder.",
+        "final_layer.",
+    ],
+    family: "a DiT",
+};
 
 /// A tensor that only the original layout has; its shape tells the number of patches.
 pub const POSITIONS: &str = "pos_embed";
@@ -56,11 +66,15 @@ pub fn place(name: &str) -> Placement {
     if name == POSITIONS {
         return Placement::Leftover;
     }
-    let pieces = match name.strip_prefix("blocks.").and_then(number) {
+    LAYOUT.place(name, pieces)
+}
+
+/// What a tensor of the transformer becomes.
+fn pieces(name: &str) -> Option<Vec<Piece>> {
+    match name.strip_prefix("blocks.").and_then(number) {
         Some((block, rest)) => block_pieces(block, rest),
         None => renamed(name, &ONCE).map(|name| vec![whole(name)]),
-    };
-    pieces.map_or(Placement::Unknown, |pieces| Placement::Part(PART, pieces))
+    }
 }
 
 fn block_pieces(block: usize, rest: &str) -> Option<Vec<Piece>> {
@@ -83,17 +97,13 @@ fn whole(name: String) -> Piece {
     }
 }
 
-/// Cuts an original checkpoint into its one part. Nothing is read.
+/// Cuts an original checkpoint into its parts. Names that belong to none are told in [`Parts::strangers`]; nothing is read.
 ///
 /// # Errors
 ///
-/// When a tensor is not in the layout, or two come to one name.
+/// When a tensor within the transformer is not in the layout, or two come to one name.
 pub fn split(source: &WeightSource) -> Result<Parts, Error> {
-    let parts = split_by(source, place)?;
-    if parts.strangers.is_empty() {
-        return Ok(parts);
-    }
-    Err(unrecognised(source, parts.strangers, "a DiT"))
+    LAYOUT.split(source, place)
 }
 
 /// The tensors of a `DiT` of either layout under diffusers' names, the embedders once.
@@ -120,9 +130,7 @@ pub fn canonical(source: &WeightSource) -> Result<WeightSource, Error> {
 /// When a tensor of the original layout cannot be placed.
 pub fn named(source: &WeightSource) -> Result<WeightSource, Error> {
     if is_original(source) {
-        let part = split(source)?.parts.remove(PART);
-        let none = || WeightSource::from_tensors(source.origin().to_owned(), Vec::new());
-        return part.map_or_else(none, Ok);
+        return LAYOUT.alone(source, split(source)?);
     }
     let kept = source.packed();
     let kept = kept.filter(|tensor| first_of(&tensor.name).is_none());

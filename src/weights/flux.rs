@@ -5,17 +5,9 @@
 //! feed-forward beside them, and in its last norm the shift in front of the scale. Node programs put `model.diffusion_model.` in front of
 //! the names and the other parts beside them.
 
-use super::original::{
-    Elements, Parts, Piece, Placement, autoencoder, number, renamed, split_by, unrecognised,
-};
-use super::{WeightSource, unread::Unread};
+use super::WeightSource;
+use super::original::{Elements, Layout, Parts, Piece, Placement, number, renamed, shape};
 use crate::error::Error;
-
-/// The part of a model folder that the denoiser is.
-const PART: &str = "transformer";
-
-/// What node programs put in front of the denoiser's names.
-const PREFIX: &str = "model.diffusion_model.";
 
 /// A tensor that every file has.
 const SIGN: &str = "double_blocks.0.img_attn.qkv.weight";
@@ -23,17 +15,26 @@ const SIGN: &str = "double_blocks.0.img_attn.qkv.weight";
 /// A tensor that only the model has which was distilled to read a guidance scale.
 const GUIDANCE: &str = "guidance_in.in_layer.weight";
 
-/// Levels of the autoencoder.
-const LEVELS: usize = 4;
-
-/// Beginnings of the other parts' names, where a file has them: theirs, the part, and ours.
-const BESIDE: [(&str, &str, &str); 2] = [
-    ("text_encoders.clip_l.transformer.", "text_encoder", ""),
-    ("text_encoders.t5xxl.transformer.", "text_encoder_2", ""),
-];
-
-/// Prefixes of the autoencoder's names.
-const AUTOENCODER: [&str; 2] = ["vae.", "first_stage_model."];
+/// What its single files are made of.
+const LAYOUT: Layout = Layout {
+    encoders: &[
+        ("text_encoders.clip_l.transformer.", "text_encoder"),
+        ("text_encoders.t5xxl.transformer.", "text_encoder_2"),
+    ],
+    own: &[
+        "double_blocks.",
+        "single_blocks.",
+        "img_in.",
+        "txt_in.",
+        "time_in.",
+        "vector_in.",
+        "guidance_in.",
+        "final_layer.",
+        // Of Chroma, which has it in the place of three of these.
+        "distilled_guidance_layer.",
+    ],
+    family: "a FLUX.1",
+};
 
 /// Name and place of what a model has once.
 const ONCE: [(&str, &str); 9] = [
@@ -123,12 +124,12 @@ const SINGLE_FUSED: [Fused; 1] = [(
 
 /// Whether a source is a FLUX transformer in the layout of its program, with or without other parts.
 pub fn is_original(source: &WeightSource) -> bool {
-    has(source, SIGN)
+    shape(source, SIGN).is_some()
 }
 
 /// Whether it was distilled to read a guidance scale (dev).
 pub fn is_guided(source: &WeightSource) -> bool {
-    has(source, GUIDANCE)
+    shape(source, GUIDANCE).is_some()
 }
 
 /// Shape of the layer that takes patches in, `[width, channels of a patch]`.
@@ -136,32 +137,9 @@ pub fn input(source: &WeightSource) -> Option<Vec<usize>> {
     shape(source, "img_in.weight")
 }
 
-fn has(source: &WeightSource, name: &str) -> bool {
-    shape(source, name).is_some()
-}
-
-fn shape(source: &WeightSource, name: &str) -> Option<Vec<usize>> {
-    let bare = source.shape(name);
-    bare.or_else(|| source.shape(&format!("{PREFIX}{name}")))
-}
-
 /// Where a tensor of a file belongs.
 pub fn place(name: &str) -> Placement {
-    let beside = BESIDE.iter().find_map(|&(theirs, part, ours)| {
-        let tail = name.strip_prefix(theirs)?;
-        Some(Placement::Part(part, vec![whole(format!("{ours}{tail}"))]))
-    });
-    let tail = AUTOENCODER
-        .iter()
-        .find_map(|prefix| name.strip_prefix(prefix));
-    let decoded = tail.map(|tail| autoencoder(tail, LEVELS, false));
-    if let Some(placement) = beside.or(decoded) {
-        return placement;
-    }
-    match pieces(name.strip_prefix(PREFIX).unwrap_or(name)) {
-        Some(pieces) => Placement::Part(PART, pieces),
-        None => Placement::Unknown,
-    }
+    LAYOUT.place(name, pieces)
 }
 
 /// What a tensor of the transformer becomes.
@@ -234,17 +212,13 @@ fn whole(name: String) -> Piece {
     }
 }
 
-/// Cuts a file into its parts. Nothing is read.
+/// Cuts a file into its parts. Names that belong to none are told in [`Parts::strangers`]; nothing is read.
 ///
 /// # Errors
 ///
-/// When a tensor is not in the layout, or two come to one name.
+/// When a tensor within the transformer is not in the layout, or two come to one name.
 pub fn split(source: &WeightSource) -> Result<Parts, Error> {
-    let parts = split_by(source, place)?;
-    if parts.strangers.is_empty() {
-        return Ok(parts);
-    }
-    Err(unrecognised(source, parts.strangers, "a FLUX.1"))
+    LAYOUT.split(source, place)
 }
 
 /// The transformer of a source of either layout under diffusers' names.
@@ -256,9 +230,7 @@ pub fn named(source: &WeightSource) -> Result<WeightSource, Error> {
     if !is_original(source) {
         return Ok(source.clone());
     }
-    let part = split(source)?.parts.remove(PART);
-    let none = || WeightSource::from_tensors(source.origin().to_owned(), Vec::<Unread>::new());
-    part.map_or_else(none, Ok)
+    LAYOUT.alone(source, split(source)?)
 }
 
 #[cfg(test)]

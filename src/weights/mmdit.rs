@@ -5,17 +5,9 @@
 //! in its last norms, that of the text in the last block among them, the shift in front of the scale. Text encoders stand beside it as node
 //! programs name them, or are left out; what CLIP-L makes of a whole text is not projected there.
 
-use super::original::{
-    Elements, Parts, Piece, Placement, autoencoder, number, renamed, split_by, unrecognised,
-};
-use super::{WeightSource, unread::Unread};
+use super::WeightSource;
+use super::original::{Elements, Layout, Parts, Piece, Placement, number, renamed, shape};
 use crate::error::Error;
-
-/// The part of a model folder that the denoiser is.
-const PART: &str = "transformer";
-
-/// What stands in front of the denoiser's names; some files leave it out.
-const PREFIX: &str = "model.diffusion_model.";
 
 /// A tensor that every file has.
 const SIGN: &str = "joint_blocks.0.x_block.attn.qkv.weight";
@@ -23,21 +15,24 @@ const SIGN: &str = "joint_blocks.0.x_block.attn.qkv.weight";
 /// The most blocks that are counted.
 const MOST_LAYERS: usize = 256;
 
-/// Levels of the autoencoder.
-const LEVELS: usize = 4;
-
-/// Beginnings of the text encoders' names, and the parts that they are.
-const BESIDE: [(&str, &str); 3] = [
-    ("text_encoders.clip_l.transformer.", "text_encoder"),
-    ("text_encoders.clip_g.transformer.", "text_encoder_2"),
-    ("text_encoders.t5xxl.transformer.", "text_encoder_3"),
-];
-
-/// Prefixes of the autoencoder's names.
-const AUTOENCODER: [&str; 2] = ["first_stage_model.", "vae."];
-
-/// What programs leave among the text encoders.
-const LEFT: [&str; 3] = ["logit_scale", "position_ids", "spiece_model"];
+/// What its single files are made of.
+const LAYOUT: Layout = Layout {
+    encoders: &[
+        ("text_encoders.clip_l.transformer.", "text_encoder"),
+        ("text_encoders.clip_g.transformer.", "text_encoder_2"),
+        ("text_encoders.t5xxl.transformer.", "text_encoder_3"),
+    ],
+    own: &[
+        "joint_blocks.",
+        "pos_embed",
+        "x_embedder.",
+        "t_embedder.",
+        "y_embedder.",
+        "context_embedder.",
+        "final_layer.",
+    ],
+    family: "a Stable Diffusion 3",
+};
 
 /// Name and place of what a model has once.
 const ONCE: [(&str, &str); 7] = [
@@ -142,41 +137,9 @@ pub fn kind(source: &WeightSource) -> Kind {
     }
 }
 
-fn shape(source: &WeightSource, name: &str) -> Option<Vec<usize>> {
-    let bare = source.shape(name);
-    bare.or_else(|| source.shape(&format!("{PREFIX}{name}")))
-}
-
 /// Where a tensor of a file belongs whose model has so many `layers`.
 pub fn place(name: &str, layers: usize) -> Placement {
-    let beside = BESIDE
-        .iter()
-        .find_map(|&(prefix, part)| Some((part, name.strip_prefix(prefix)?)));
-    if let Some((part, tail)) = beside {
-        return text(part, tail);
-    }
-    if name.starts_with("text_encoders.") && LEFT.iter().any(|one| name.contains(one)) {
-        return Placement::Leftover;
-    }
-    let tail = AUTOENCODER
-        .iter()
-        .find_map(|prefix| name.strip_prefix(prefix));
-    if let Some(tail) = tail {
-        return autoencoder(tail, LEVELS, false);
-    }
-    match pieces(name.strip_prefix(PREFIX).unwrap_or(name), layers) {
-        Some(pieces) => Placement::Part(PART, pieces),
-        None => Placement::Unknown,
-    }
-}
-
-/// A text encoder's tensor, which has diffusers' name already.
-fn text(part: &'static str, tail: &str) -> Placement {
-    let unread = part == "text_encoder" && tail.starts_with("text_projection.");
-    if unread || LEFT.iter().any(|one| tail.ends_with(one)) {
-        return Placement::Leftover;
-    }
-    Placement::Part(part, vec![piece(tail.to_owned(), Elements::Whole)])
+    LAYOUT.place(name, |name| pieces(name, layers))
 }
 
 /// The program's name of a layer, with its last dot, whose dots a file has as underscores.
@@ -239,22 +202,14 @@ fn piece(name: String, cut: Elements) -> Piece {
     Piece { name, cut }
 }
 
-/// Cuts a file into its parts. Nothing is read.
+/// Cuts a file into its parts. Names that belong to none are told in [`Parts::strangers`]; nothing is read.
 ///
 /// # Errors
 ///
-/// When a tensor is not in the layout, or two come to one name.
+/// When a tensor within the transformer is not in the layout, or two come to one name.
 pub fn split(source: &WeightSource) -> Result<Parts, Error> {
     let layers = kind(source).layers;
-    let parts = split_by(source, |name| place(name, layers))?;
-    if parts.strangers.is_empty() {
-        return Ok(parts);
-    }
-    Err(unrecognised(
-        source,
-        parts.strangers,
-        "a Stable Diffusion 3",
-    ))
+    LAYOUT.split(source, |name| place(name, layers))
 }
 
 /// The transformer of a source of either layout under diffusers' names.
@@ -266,9 +221,7 @@ pub fn named(source: &WeightSource) -> Result<WeightSource, Error> {
     if !is_original(source) {
         return Ok(source.clone());
     }
-    let part = split(source)?.parts.remove(PART);
-    let none = || WeightSource::from_tensors(source.origin().to_owned(), Vec::<Unread>::new());
-    part.map_or_else(none, Ok)
+    LAYOUT.alone(source, split(source)?)
 }
 
 #[cfg(test)]

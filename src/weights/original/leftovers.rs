@@ -38,8 +38,8 @@ const BEGINNINGS: [&str; 30] = [
     "__",
 ];
 
-/// Endings of names: buffers that are computed, scales of a loss.
-const ENDINGS: [&str; 3] = ["position_ids", "logit_scale", "attn_mask"];
+/// Endings of names: buffers that are computed, scales of a loss, the mark of files in eight bits.
+const ENDINGS: [&str; 4] = ["position_ids", "logit_scale", "attn_mask", "scaled_fp8"];
 
 pub(super) fn is_leftover(name: &str) -> bool {
     BEGINNINGS.iter().any(|one| name.starts_with(one))

@@ -12,6 +12,7 @@ mod frames;
 mod leftovers;
 mod text;
 mod tiny;
+mod transformer;
 mod unet;
 mod vae;
 mod wrappers;
@@ -22,14 +23,14 @@ pub use tiny::{Half, is_tiny_autoencoder, tiny_autoencoder, tiny_config, tiny_ha
 pub use vae::{DECODER_INPUT, autoencoder_alone};
 pub use wrappers::unwrapped;
 
+pub(super) use transformer::{Layout, shape};
 pub(super) use unet::unet;
-
-pub(super) use vae::autoencoder;
 
 use self::{
     frames::{pictures, unet_over_frames},
     leftovers::is_leftover,
     text::text,
+    vae::autoencoder,
 };
 use super::{WeightSource, transpose::transposed, unread::Unread};
 use crate::error::{Error, WeightsError};
@@ -223,11 +224,7 @@ pub fn split(source: &WeightSource, structure: &Structure) -> Result<Parts, Erro
     Ok(parts)
 }
 
-pub(super) fn unrecognised(
-    source: &WeightSource,
-    names: Vec<String>,
-    family: &'static str,
-) -> Error {
+fn unrecognised(source: &WeightSource, names: Vec<String>, family: &'static str) -> Error {
     let origin = source.origin().to_owned();
     WeightsError::Unrecognised {
         names,
@@ -238,10 +235,7 @@ pub(super) fn unrecognised(
 }
 
 /// Cuts a checkpoint of the layout that `place` knows.
-pub(super) fn split_by(
-    source: &WeightSource,
-    place: impl Fn(&str) -> Placement,
-) -> Result<Parts, Error> {
+fn split_by(source: &WeightSource, place: impl Fn(&str) -> Placement) -> Result<Parts, Error> {
     let mut parts: BTreeMap<&'static str, Vec<Unread>> = BTreeMap::new();
     let (mut leftovers, mut strangers) = (Vec::new(), Vec::new());
     for tensor in source.packed() {

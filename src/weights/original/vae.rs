@@ -8,7 +8,7 @@ use super::{
 };
 use crate::error::Error;
 
-pub(in crate::weights) fn autoencoder(tail: &str, levels: usize, over_frames: bool) -> Placement {
+pub(super) fn autoencoder(tail: &str, levels: usize, over_frames: bool) -> Placement {
     let attention = |name: &String| name.contains(".attentions.") && name.ends_with(".weight");
     let name = vae(tail, levels).unwrap_or_else(|| tail.to_owned());
     let name = if over_frames {

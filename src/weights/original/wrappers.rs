@@ -24,8 +24,15 @@ const BARE: [&str; 6] = [
     "out.",
 ];
 
+/// The end of a denoiser's prefix, which some files have alone.
+const SHORT: &str = "diffusion_model.";
+
+/// A tensor of a `DiT`, whose program puts nothing in front of its names.
+const DIT: &str = "blocks.0.attn.qkv.weight";
+
 /// The tensors of a checkpoint under the names of the training program, whatever was put around them: wrappers' names are taken out, a
-/// prefix that all names have (`ema.`, `state_dict.`) is taken off, a `UNet` that stands alone gets its prefix. Nothing is read.
+/// prefix that all names have (`ema.`, `state_dict.`) is taken off, a denoiser's own is made whole, a `UNet` that stands alone gets it, a `DiT`
+/// loses it. Nothing is read.
 ///
 /// # Errors
 ///
@@ -64,13 +71,22 @@ enum Outer {
     None,
     /// They stand behind this.
     Behind(String),
-    /// Those of a `UNet` lack this.
-    Without(&'static str),
+    /// Those of the denoiser have the end of its prefix alone.
+    Short,
+    /// Those of a `UNet` lack its prefix.
+    Bare,
 }
 
 impl Outer {
     fn of(source: &WeightSource) -> Self {
         let names = || source.names().map(inner);
+        let of_dit = |prefix: &&str| {
+            let sign = format!("{prefix}{DIT}");
+            names().any(|name| name == sign.as_str())
+        };
+        if let Some(prefix) = [UNET, SHORT].iter().find(|prefix| of_dit(prefix)) {
+            return Self::Behind((*prefix).to_owned());
+        }
         if names().any(|name| name.starts_with(UNET)) {
             return Self::None;
         }
@@ -84,11 +100,11 @@ impl Outer {
             return Self::Behind(prefix);
         }
         let stands = |start: &str| names().any(|name| name.starts_with(start));
-        if stands("diffusion_model.input_blocks.") {
-            return Self::Without("model.");
+        if stands(SHORT) {
+            return Self::Short;
         }
         if stands(BARE[0]) {
-            return Self::Without(UNET);
+            return Self::Bare;
         }
         Self::None
     }
@@ -97,15 +113,14 @@ impl Outer {
         match self {
             Self::None => name.into(),
             Self::Behind(prefix) => name.strip_prefix(prefix.as_str()).unwrap_or(name).into(),
-            Self::Without(prefix) => {
-                let of_unet = name.starts_with("diffusion_model.")
-                    || BARE.iter().any(|start| name.starts_with(start));
-                if of_unet {
-                    format!("{prefix}{name}").into()
-                } else {
-                    name.into()
-                }
+            Self::Short => match name.strip_prefix(SHORT) {
+                Some(tail) => format!("{UNET}{tail}").into(),
+                None => name.into(),
+            },
+            Self::Bare if BARE.iter().any(|start| name.starts_with(start)) => {
+                format!("{UNET}{name}").into()
             }
+            Self::Bare => name.into(),
         }
     }
 }
@@ -158,6 +173,20 @@ mod tests {
         ] {
             assert_eq!(names(&wrapped), plain);
         }
+    }
+
+    #[test]
+    fn a_transformer_has_the_prefix_of_its_program() {
+        let bare = ["blocks.0.attn.qkv.weight", "pos_embed"];
+        for prefix in ["model.diffusion_model.", "diffusion_model.", ""] {
+            let prefixed = bare.map(|name| format!("{prefix}{name}"));
+            assert_eq!(names(&prefixed.each_ref().map(String::as_str)), bare);
+        }
+        let whole = "model.diffusion_model.double_blocks.0.img_mod.lin.bias";
+        assert_eq!(
+            names(&["diffusion_model.double_blocks.0.img_mod.lin.bias"]),
+            [whole]
+        );
     }
 
     #[test]

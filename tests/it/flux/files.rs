@@ -132,7 +132,7 @@ fn the_programs_layout_comes_back_bit_for_bit() {
     for fixture in super::FIXTURES.into_iter().flat_map(Fixture::both) {
         let own = tensors(&transformer(&fixture));
         let guided = fixture.name() == "flux-dev";
-        for prefix in ["", "model.diffusion_model."] {
+        for prefix in ["", "model.diffusion_model.", "diffusion_model."] {
             let theirs = source(&program(&own, prefix), None);
             assert!(theirs.len() < own.len() && flux::is_original(&theirs));
             assert_eq!(flux::is_guided(&theirs), guided);
