@@ -7,10 +7,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::variants::{choose, is_weights};
+use super::variants::{choose, hint, is_weights, usual};
 use crate::{
     error::{Error, FileError},
-    weights::{WeightSource, refuse_stand_in},
+    weights::{WeightSource, refuse_stand_in, text_of},
 };
 
 /// Parts whose files may lie beside the index instead of in a folder of their own, and the file that tells: early models of one
@@ -66,17 +66,8 @@ impl Files {
         let Some(bytes) = self.bytes(relative)? else {
             return Ok(None);
         };
-        let text = String::from_utf8(bytes.into_owned());
-        // Editors of Windows mark a text so.
-        let text = text.map(|text| match text.strip_prefix('\u{feff}') {
-            Some(text) => text.to_owned(),
-            None => text,
-        });
-        let text = text.map_err(|error| {
-            let source = std::io::Error::new(ErrorKind::InvalidData, error);
-            self.unread(relative, source)
-        });
-        Ok(Some(text?))
+        let (what, path) = (format!("`{relative}`"), self.path(relative));
+        text_of(bytes.into_owned(), &what, &path).map(Some)
     }
 
     fn unread(&self, relative: &str, source: std::io::Error) -> FileError {
@@ -147,21 +138,18 @@ impl Files {
         let mut found = self.names(part);
         found.retain(|name| is_weights(name));
         found.sort();
-        let stem = if part.starts_with("text_encoder") {
-            "model"
-        } else {
-            "diffusion_pytorch_model"
-        };
+        let usual = usual(part);
         let (place, folder) = match part {
             "." => (String::new(), "the folder".to_owned()),
             part => (format!("{part}/"), format!("the folder `{part}`")),
         };
         if found.is_empty() {
-            return format!("a folder keeps them as `{place}{stem}.safetensors`");
+            return format!("a folder keeps them as `{place}{usual}`");
         }
         format!(
-            "{folder} holds `{}`: rename the one that is meant to `{stem}` and its ending",
-            found.join("`, `")
+            "{folder} holds `{}`: {}",
+            found.join("`, `"),
+            hint(&found, usual)
         )
     }
 

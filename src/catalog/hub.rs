@@ -321,21 +321,13 @@ fn part_files(part: &str, index: &ModelIndex, present: &[&str], needs: Needs) ->
     } else {
         wanted.push("config.json");
         if needs == Needs::All {
-            wanted.push(variants::choose(&names).unwrap_or_else(|| usual_weights(part)));
+            wanted.push(variants::choose(&names).unwrap_or_else(|| variants::usual(part)));
         }
     }
     wanted
         .into_iter()
         .map(|file| format!("{prefix}{file}"))
         .collect()
-}
-
-fn usual_weights(part: &str) -> &'static str {
-    if part.starts_with("text_encoder") {
-        "model.safetensors"
-    } else {
-        "diffusion_pytorch_model.safetensors"
-    }
 }
 
 /// What a cached folder lacks.

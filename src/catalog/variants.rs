@@ -86,6 +86,44 @@ fn only_gguf<S: AsRef<str>>(names: &[S]) -> Option<&str> {
     files.next().is_none().then_some(first)
 }
 
+/// What the weights of a part are usually called: those of a network of transformers otherwise than those of diffusers' own.
+pub(super) fn usual(part: &str) -> &'static str {
+    let transformers = ["text_encoder", "image_encoder", "safety_checker"];
+    if transformers.iter().any(|one| part.starts_with(one)) {
+        "model.safetensors"
+    } else {
+        "diffusion_pytorch_model.safetensors"
+    }
+}
+
+/// What to do where a part's folder holds the weight files `names` and none of them can be read as it is; `usual` is a name that is read.
+pub(super) fn hint(names: &[String], usual: &str) -> String {
+    let all = |endings: &[&str]| {
+        names.iter().all(|name| {
+            let end = Path::new(name).extension().and_then(|end| end.to_str());
+            end.is_some_and(|end| endings.contains(&end))
+        })
+    };
+    if names.iter().any(|name| name.contains("-of-")) {
+        return format!(
+            "the index of these shards is missing: fetch the model's `{usual}.index.json` too"
+        );
+    }
+    if all(&["msgpack", "h5", "onnx", "npz"]) {
+        return format!(
+            "weights of Flax, Keras, ONNX and numpy are not read: fetch `{usual}` of the same model"
+        );
+    }
+    if all(&["gguf"]) {
+        return "leave only the one that is meant there".to_owned();
+    }
+    let torch = usual.replace(ENDINGS[0], ENDINGS[1]);
+    if all(&["pt", "pth", "ckpt"]) {
+        return format!("rename the one that is meant to `{torch}`, or save it as `{usual}`");
+    }
+    format!("rename the one that is meant to `{usual}`, if it is a torch file to `{torch}`")
+}
+
 /// Whether a file could be weights, of whatever program.
 pub(super) fn is_weights(name: &str) -> bool {
     const KINDS: [&str; 12] = [
@@ -150,6 +188,40 @@ mod tests {
         assert_eq!(choose(&gguf), Some(gguf[0]));
         assert_eq!(choose(&["a.gguf", "b.gguf"]), None);
         assert!(is_weights("flax_model.msgpack") && !is_weights("config.json"));
+    }
+
+    #[test]
+    fn hints_fit_what_is_there() {
+        let usual = usual("unet");
+        for (names, expected) in [
+            (
+                &["model-00001-of-00002.safetensors"][..],
+                "`diffusion_pytorch_model.safetensors.index.json`",
+            ),
+            (
+                &["diffusion_flax_model.msgpack"],
+                "Flax, Keras, ONNX and numpy are not read",
+            ),
+            (&["a.gguf", "b.gguf"], "leave only the one that is meant"),
+            (
+                &["diffusion_pytorch_model.pt"],
+                "to `diffusion_pytorch_model.bin`",
+            ),
+            (
+                &["a.ckpt", "b.pth"],
+                "or save it as `diffusion_pytorch_model.safetensors`",
+            ),
+            (
+                &["other.safetensors"],
+                "rename the one that is meant to `diffusion_pytorch_model.safetensors`",
+            ),
+        ] {
+            let names: Vec<_> = names.iter().map(|name| (*name).to_owned()).collect();
+            let hint = hint(&names, usual);
+            assert!(hint.contains(expected), "{names:?}: {hint}");
+        }
+        assert_eq!(super::usual("image_encoder"), "model.safetensors");
+        assert_eq!(super::usual("text_encoder_2"), "model.safetensors");
     }
 
     #[test]

@@ -32,6 +32,14 @@ pub(crate) enum WeightsError {
         dtype: String,
         origin: String,
     },
+    #[error(
+        "the weights of `{name}` are quantised by {by}, which is not supported\nhint: use a copy of the model in 16 bits, in scaled fp8 or in GGUF\nfile: {origin}"
+    )]
+    Quantised {
+        name: String,
+        by: String,
+        origin: String,
+    },
     #[error("tensor `{name}` cannot be read: {reason}\nfile: {origin}")]
     Tensor {
         name: String,
@@ -54,8 +62,8 @@ pub(crate) enum WeightsError {
     #[error("the weight index is not readable: {reason}\nfile: {}", path.display())]
     Index { reason: String, path: PathBuf },
     #[error(
-        "shard `{shard}` is missing, it holds `{tensor}` and {} more\nhint: fetch the model again\nfile: {}",
-        tensors - 1,
+        "shard `{shard}` is missing, it holds `{tensor}`{}\nhint: fetch the model again\nfile: {}",
+        and_more(*tensors),
         path.display()
     )]
     Shard {
@@ -175,6 +183,14 @@ impl fmt::Display for Misfit {
             }
         }
         write!(formatter, "\nfile: {origin}")
+    }
+}
+
+/// What is said of a thing's number behind the first of them.
+fn and_more(count: usize) -> String {
+    match count {
+        0 | 1 => String::new(),
+        _ => format!(" and {} more", count - 1),
     }
 }
 

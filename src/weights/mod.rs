@@ -43,9 +43,9 @@ pub use load::{check_fit, load_merged, load_strict, reload};
 pub use slots::{FileTypes, shapes, weight_bytes};
 pub(crate) use slots::{Weight, weight};
 pub use source::WeightSource;
-pub(crate) use source::refuse_stand_in;
 #[cfg(feature = "hub")]
 pub(crate) use source::shard_files;
+pub(crate) use source::{refuse_stand_in, text_of};
 pub(crate) use stack::{AnyStack, Stack, Stacked};
 pub use stack::{BlockReader, BlocksRead};
 pub(crate) use streamed::load_streamed;

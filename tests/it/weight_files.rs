@@ -14,7 +14,12 @@ fn malformed_files_are_named() {
     let longer = [&whole[..], &[0; 3]].concat();
     let header = whole.len() - 4 * (3 + 3 + 6 + 2 + 8 + 4 + 9 + 3);
     for (name, bytes, expected) in [
-        ("empty", &[][..], "not a readable safetensors file"),
+        ("empty", &[][..], "this is an empty file"),
+        (
+            "short",
+            &[9, 0, 0, 0, 0, 0, 0],
+            "it has 7 bytes\nhint: the file is cut short",
+        ),
         ("huge", &huge, "not a readable safetensors file"),
         (
             "garbage",
@@ -74,6 +79,11 @@ fn what_lies_in_a_files_place_is_named() {
         (
             "b.safetensors",
             "<!DOCTYPE html>\n<html>",
+            "a page of the web",
+        ),
+        (
+            "c.safetensors",
+            "\n<!-- a login -->\n<html>",
             "a page of the web",
         ),
         (
@@ -222,4 +232,83 @@ fn weights_in_eight_bits_are_multiplied_by_their_scales() {
     let text = unfit.expect_err("three scales").to_string();
     assert!(text.contains("`a.scale_weight`"), "{text}");
     assert!(text.contains("[3]") && text.contains("[2, 2]"), "{text}");
+}
+
+/// The same under the names that node programs write now, with the format of each layer beside it.
+#[test]
+fn scales_have_newer_names_and_a_format() {
+    let one = 0.5_f32.to_le_bytes();
+    let with = |format: &[u8]| {
+        scaled(&[
+            ("a.weight_scale", Dtype::F32, &[], &one),
+            ("a.input_scale", Dtype::F32, &[], &one),
+            ("a.comfy_quant", Dtype::U8, &[format.len()], format),
+        ])
+    };
+    let found = with(br#"{"format": "float8_e4m3fn", "full_precision_matrix_mult": true}"#);
+    let found = found.expect("a file");
+    assert_eq!(found.names().collect::<Vec<_>>(), ["a.weight"]);
+    let values: Vec<f32> = found.read("a.weight").expect("a weight").iter().collect();
+    assert_eq!(values, [0.5, 1.0, 0.75, -0.5]);
+    let bare = scaled(&[("a.weight_scale", Dtype::F32, &[], &one)]).expect("a file");
+    assert_eq!(bare.names().collect::<Vec<_>>(), ["a.weight"]);
+    for (format, words) in [
+        (&br#"{"format": "nvfp4"}"#[..], "by ComfyUI as `nvfp4`"),
+        (b"{}", "in a way that the file does not name"),
+        (b"\xff", "in a way that the file does not name"),
+    ] {
+        let text = with(format).expect_err("another format").to_string();
+        assert!(
+            text.starts_with("the weights of `a` are quantised") && text.contains(words),
+            "{text}"
+        );
+    }
+    // Two scales of one weight are one too many for a model.
+    let both = scaled(&[
+        ("a.weight_scale", Dtype::F32, &[], &one),
+        ("a.scale_weight", Dtype::F32, &[], &one),
+    ]);
+    assert_eq!(both.expect("a file").len(), 2);
+}
+
+#[test]
+fn weights_that_other_programs_quantised_are_refused_by_name() {
+    for (name, by, layer) in [
+        ("b.weight.absmax", "bitsandbytes", "`b.weight`"),
+        (
+            "b.weight.quant_state.bitsandbytes__nf4",
+            "bitsandbytes",
+            "`b.weight`",
+        ),
+        ("b.SCB", "bitsandbytes", "`b`"),
+        ("b.weight._data", "optimum-quanto", "`b`"),
+        ("b.wscales", "nunchaku", "`b`"),
+        ("b.qzeros", "GPTQ or AWQ", "`b`"),
+    ] {
+        let found = scaled(&[(name, Dtype::U8, &[2], &[1, 2])]);
+        let text = found.expect_err(name).to_string();
+        let expected = format!("the weights of {layer} are quantised by {by}");
+        assert!(text.starts_with(&expected), "{text}");
+        assert!(
+            text.contains("\nhint: ") && text.contains("scaled.safetensors"),
+            "{text}"
+        );
+    }
+}
+
+#[test]
+fn a_configuration_in_the_place_of_weights_is_sent_to_its_folder() {
+    let folder = folder();
+    for name in ["model_index.json", "config.json"] {
+        let path = written(&folder, name, br#"{"_class_name": "AutoencoderKL"}"#);
+        let text = WeightSource::open(path).unwrap_err().to_string();
+        let expected = format!(
+            "this is a configuration, not a file of weights\nhint: name the folder that it lies in: `{}`",
+            folder.path().display()
+        );
+        assert!(text.starts_with(&expected), "{text}");
+    }
+    let path = written(&folder, "m.safetensors.index.json", b"{}");
+    let text = WeightSource::open(path).unwrap_err().to_string();
+    assert!(text.contains("missing field `weight_map`"), "{text}");
 }

@@ -246,6 +246,41 @@ fn shards_are_one_source_and_a_missing_one_is_named() {
     );
 }
 
+/// A tensor that lies in two shards is that of the shard which the index names; an index may begin with a byte-order mark.
+#[test]
+fn an_index_decides_between_shards() {
+    let folder = folder();
+    written(
+        &folder,
+        "one.safetensors",
+        &counting(&[("a", &[2]), ("b", &[2])]),
+    );
+    written(
+        &folder,
+        "two.safetensors",
+        &counting(&[("b", &[3]), ("c", &[3])]),
+    );
+    let entries = [
+        ("a", "one.safetensors"),
+        ("b", "two.safetensors"),
+        ("c", "two.safetensors"),
+    ];
+    let marked = [b"\xef\xbb\xbf", &index(&entries)[..]].concat();
+    let path = written(&folder, "m.safetensors.index.json", &marked);
+    let source = WeightSource::open(&path).unwrap();
+    assert_eq!(source.names().collect::<Vec<_>>(), ["a", "b", "c"]);
+    assert_eq!(source.shape("b"), Some(vec![3]));
+
+    written(
+        &folder,
+        "m.safetensors.index.json",
+        &index(&[("a", "no.safetensors")]),
+    );
+    let text = WeightSource::open(&path).unwrap_err().to_string();
+    let expected = "shard `no.safetensors` is missing, it holds `a`\nhint: ";
+    assert!(text.starts_with(expected), "{text}");
+}
+
 #[test]
 fn an_index_cannot_leave_its_folder() {
     let folder = folder();

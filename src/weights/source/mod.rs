@@ -9,6 +9,7 @@
 mod bounds;
 mod gguf;
 mod place;
+mod quantised;
 mod safetensors;
 mod scaled;
 mod shards;
@@ -29,7 +30,7 @@ use burn::tensor::{DType, TensorData};
 
 #[cfg(feature = "hub")]
 pub(crate) use shards::shard_files;
-pub(crate) use stand_in::refuse_stand_in;
+pub(crate) use stand_in::{refuse_stand_in, text_of};
 
 use super::finite::check_finite;
 use crate::error::{Error, FileError, WeightsError};
@@ -84,6 +85,7 @@ impl WeightSource {
     }
 
     pub(crate) fn from_tensors(origin: String, tensors: Vec<Unread>) -> Result<Self, Error> {
+        quantised::refuse(&tensors, &origin)?;
         let mut named = BTreeMap::new();
         for tensor in scaled::multiplied(unwrapped(tensors), &origin)? {
             match named.entry(tensor.name.clone()) {

@@ -10,7 +10,7 @@ use safetensors::tensor::{Dtype, Metadata, TensorInfo};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{WeightSource, bounds::Bounds, place::Place, stored::Stored};
+use super::{WeightSource, bounds::Bounds, place::Place, stand_in::CUT, stored::Stored};
 use crate::error::{Error, FileError, WeightsError};
 
 /// Bytes in front of a safetensors header: its length.
@@ -55,7 +55,7 @@ fn read_header(place: &Place, length: u64, origin: &str) -> Result<(u64, Metadat
     };
     let prefix = place
         .read(0, LENGTH_BYTES)
-        .map_err(|_| wrong(format!("it has {length} bytes")))?;
+        .map_err(|_| wrong(format!("it has {length} bytes{CUT}")))?;
     let header = prefix
         .iter()
         .rev()
@@ -69,7 +69,7 @@ fn read_header(place: &Place, length: u64, origin: &str) -> Result<(u64, Metadat
     }
     if header > room.min(MAX_HEADER) {
         let hint = match (described, header <= MAX_HEADER) {
-            (true, true) => "\nhint: the file is cut short, fetch it again",
+            (true, true) => CUT,
             (true, false) => "",
             (false, _) => ", as files of another kind begin",
         };

@@ -1,40 +1,58 @@
 //! Weights in eight bits beside the scales that they are to be multiplied by.
 //!
-//! **Source.** The scaled files in eight bits that Comfy-Org publishes and `ComfyUI` reads: beside `layer.weight` lies `layer.scale_weight`,
-//! one number for all of the weight or one an output; `layer.scale_input` is for products in eight bits, which are not made here; a
+//! **Source.** The scaled files in eight bits that Comfy-Org publishes and `ComfyUI` reads (its `QUANTIZATION.md`): beside `layer.weight` lies
+//! `layer.weight_scale`, one number for all of the weight or one an output; `layer.input_scale` is for products in eight bits, which are
+//! not made here; `layer.comfy_quant` names the format, a JSON object as bytes. Older files call them `scale_weight` and `scale_input`, and a
 //! tensor `scaled_fp8` marks the file.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, btree_map::Entry};
 
 use super::super::unread::{ReadError, Unread};
 use burn::tensor::{Bytes, DType};
+use serde_json::Value;
 
+use super::quantised;
 use crate::error::WeightsError;
 
 const WEIGHT: &str = ".weight";
-const SCALE: &str = ".scale_weight";
-const INPUT_SCALE: &str = ".scale_input";
+const SCALES: [&str; 2] = [".weight_scale", ".scale_weight"];
+/// What is not needed where products are made in floats.
+const INPUT_SCALES: [&str; 2] = [".input_scale", ".scale_input"];
 const MARK: &str = "scaled_fp8";
+/// The name of a layer's format.
+const FORMAT: &str = ".comfy_quant";
+/// The formats that are read.
+const FORMATS: [&str; 2] = ["float8_e4m3fn", "float8_e5m2"];
+/// Bytes of a format's name and what belongs to it, at most.
+const LONGEST: usize = 1 << 12;
 
 /// The tensors with every scale taken into the weight beside it, which becomes f32; still unread. Scales without a weight stay.
 ///
 /// # Errors
 ///
-/// When a scale fits its weight's shape in no way.
+/// When a scale fits its weight's shape in no way, or a layer is of a format that is not read.
 pub(super) fn multiplied(tensors: Vec<Unread>, origin: &str) -> Result<Vec<Unread>, WeightsError> {
-    let has_scale = |tensor: &Unread| tensor.name.ends_with(SCALE);
-    if !tensors.iter().any(has_scale) {
+    if !tensors.iter().any(|tensor| is_beside(&tensor.name)) {
         return Ok(tensors);
     }
-    let (scales, others): (Vec<_>, Vec<_>) = tensors.into_iter().partition(has_scale);
-    let of_weight = |scale: Unread| {
-        let layer = scale.name.strip_suffix(SCALE).unwrap_or_default();
-        (format!("{layer}{WEIGHT}"), scale)
-    };
-    let mut scales: BTreeMap<_, _> = scales.into_iter().map(of_weight).collect();
-    let mut found = Vec::with_capacity(others.len());
+    let mut scales = BTreeMap::new();
+    let (mut others, mut found) = (Vec::with_capacity(tensors.len()), Vec::new());
+    for tensor in tensors {
+        match layer(&tensor.name).map(|layer| scales.entry(format!("{layer}{WEIGHT}"))) {
+            None => others.push(tensor),
+            Some(Entry::Vacant(entry)) => {
+                entry.insert(tensor);
+            }
+            Some(Entry::Occupied(_)) => found.push(tensor),
+        }
+    }
     for tensor in others {
-        if tensor.name.ends_with(INPUT_SCALE) || tensor.name.ends_with(MARK) {
+        let is_input = INPUT_SCALES.iter().any(|end| tensor.name.ends_with(end));
+        if is_input || tensor.name.ends_with(MARK) {
+            continue;
+        }
+        if let Some(layer) = tensor.name.strip_suffix(FORMAT) {
+            check_format(layer, &tensor, origin)?;
             continue;
         }
         let scale = scales.remove(&tensor.name);
@@ -45,6 +63,35 @@ pub(super) fn multiplied(tensors: Vec<Unread>, origin: &str) -> Result<Vec<Unrea
     }
     found.extend(scales.into_values());
     Ok(found)
+}
+
+/// Whether a tensor belongs to the weight beside it, which takes it in.
+pub(super) fn is_beside(name: &str) -> bool {
+    let input = INPUT_SCALES.iter().any(|end| name.ends_with(end));
+    input || layer(name).is_some() || name.ends_with(FORMAT) || name.ends_with(MARK)
+}
+
+/// The layer that a scale is of.
+fn layer(scale: &str) -> Option<&str> {
+    SCALES.iter().find_map(|end| scale.strip_suffix(end))
+}
+
+/// Refuses a layer in a format whose weights are more than numbers and a scale.
+fn check_format(layer: &str, format: &Unread, origin: &str) -> Result<(), WeightsError> {
+    let said = || {
+        let bytes = (format.byte_len() <= LONGEST).then(|| format.read().ok())?;
+        let said: Value = serde_json::from_slice(&bytes?.into_parts().0).ok()?;
+        said.get("format")?.as_str().map(str::to_owned)
+    };
+    let said = said();
+    if said.as_deref().is_some_and(|said| FORMATS.contains(&said)) {
+        return Ok(());
+    }
+    let by = match said {
+        Some(said) => format!("ComfyUI as `{said}`"),
+        None => "ComfyUI in a way that the file does not name".to_owned(),
+    };
+    Err(quantised::refused(layer, &by, origin))
 }
 
 /// `weight`, `[outputs, …]`, times `scale`, one number or one an output.

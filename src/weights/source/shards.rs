@@ -3,8 +3,9 @@
 use std::{collections::BTreeMap, fs, path::Path};
 
 use serde::Deserialize;
+use serde_json::Value;
 
-use super::{WeightSource, bounds::IndexBounds};
+use super::{WeightSource, bounds::IndexBounds, scaled, stand_in};
 use crate::error::{Error, FileError, WeightsError};
 
 /// `*.safetensors.index.json` and `*.bin.index.json`: which shard holds which tensor. Other keys are ignored.
@@ -16,11 +17,14 @@ pub(crate) struct ShardIndex {
 impl ShardIndex {
     /// Reads the index at `path`.
     fn read(path: &Path) -> Result<Self, Error> {
-        let text = fs::read_to_string(path).map_err(|source| FileError::Read {
-            what: "the weight index".to_owned(),
+        const WHAT: &str = "the weight index";
+        let bytes = fs::read(path).map_err(|source| FileError::Read {
+            what: WHAT.to_owned(),
             path: path.to_owned(),
             source,
         })?;
+        let text = stand_in::text_of(bytes, WHAT, path)?;
+        refuse_configuration(&text, path)?;
         Self::parse(&text, path)
     }
 
@@ -57,11 +61,31 @@ impl ShardIndex {
     }
 }
 
+/// Refuses another JSON file of a model in the place of an index.
+fn refuse_configuration(text: &str, path: &Path) -> Result<(), WeightsError> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let other = serde_json::from_str::<Value>(text);
+    let other = other.is_ok_and(|json| json.is_object() && json.get("weight_map").is_none());
+    if name.contains(".index.") || !other {
+        return Ok(());
+    }
+    let folder = path.parent().filter(|folder| *folder != Path::new(""));
+    let folder = folder.unwrap_or(Path::new("."));
+    Err(WeightsError::OtherKind {
+        kind: "a configuration",
+        hint: format!("name the folder that it lies in: `{}`", folder.display()),
+        path: path.to_owned(),
+    })
+}
+
 pub(super) fn open(path: &Path) -> Result<WeightSource, Error> {
     let index = ShardIndex::read(path)?;
     let mut tensors = Vec::new();
     for (shard, names) in index.shards() {
-        tensors.extend(open_shard(path, shard, &names)?.tensors.into_values());
+        // Of a tensor that lies in several shards the index says which counts.
+        let here = |name: &str| index.weight_map.get(name).is_none_or(|own| own == shard);
+        let opened = open_shard(path, shard, &names)?.tensors.into_values();
+        tensors.extend(opened.filter(|tensor| here(&tensor.name)));
     }
     WeightSource::from_tensors(path.display().to_string(), tensors)
 }
@@ -79,7 +103,8 @@ fn open_shard(index: &Path, shard: &str, names: &[&str]) -> Result<WeightSource,
         .into());
     }
     let source = WeightSource::open(&path)?;
-    match names.iter().find(|name| source.tensor(name).is_none()) {
+    let absent = |name: &&&str| source.tensor(name).is_none() && !scaled::is_beside(name);
+    match names.iter().find(absent) {
         Some(tensor) => Err(WeightsError::NotInShard {
             tensor: (*tensor).to_owned(),
             shard: shard.to_owned(),

@@ -2,18 +2,21 @@
 //!
 //! **Source.** The pointer files of Git LFS (specification v1: a text whose first line names the version, then `oid` and `size`).
 
-use std::path::Path;
+use std::{io, path::Path};
 
-use crate::error::WeightsError;
+use crate::error::{Error, FileError, WeightsError};
 
 /// Bytes of a file that are looked at.
 pub(super) const START: usize = 4096;
 /// How a pointer begins.
 const POINTER: &[u8] = b"version https://git-lfs.github.com/spec/";
 /// How pages of the web begin, in small letters.
-const PAGES: [&str; 4] = ["<!doctype html", "<html", "<?xml", "<head"];
+const PAGES: [&str; 5] = ["<!doctype html", "<html", "<?xml", "<head", "<!--"];
 /// Characters of a text that are quoted.
 const QUOTED: usize = 80;
+
+/// What helps against a file that has not all that it says.
+pub(super) const CUT: &str = "\nhint: the file is cut short, fetch it again";
 
 /// Refuses what downloads and clones leave in a file's place, by the `start` of the file (at least 512 bytes where it has them): a Git LFS
 /// pointer, a page of the web. For files of every kind, texts included.
@@ -37,6 +40,20 @@ pub(crate) fn refuse_stand_in(start: &[u8], path: &Path) -> Result<(), WeightsEr
     Ok(())
 }
 
+/// The text of a small file, without the mark that editors of Windows put in front; `what` is what errors call it.
+pub(crate) fn text_of(bytes: Vec<u8>, what: &str, path: &Path) -> Result<String, Error> {
+    refuse_stand_in(&bytes, path)?;
+    let text = String::from_utf8(bytes).map_err(|error| FileError::Read {
+        what: what.to_owned(),
+        path: path.to_owned(),
+        source: io::Error::new(io::ErrorKind::InvalidData, error),
+    })?;
+    Ok(match text.strip_prefix('\u{feff}') {
+        Some(text) => text.to_owned(),
+        None => text,
+    })
+}
+
 /// How files of other kinds begin, what they are, and what helps.
 const OTHERS: [(&[u8], &str, &str); 11] = [
     (b"\x89PNG\r\n\x1a\n", PICTURE.0, PICTURE.1),
@@ -58,6 +75,10 @@ const OTHERS: [(&[u8], &str, &str); 11] = [
 const PICTURE: (&str, &str) = (
     "a picture",
     "give the file of the weights, what a picture carries is not read",
+);
+const EMPTY: (&str, &str) = (
+    "an empty file",
+    "nothing of it was downloaded or written: fetch it again",
 );
 const PACKED: (&str, &str) = ("a packed archive", "unpack it first");
 /// How the names of weight files end.
@@ -97,11 +118,12 @@ fn inside(folder: &Path) -> String {
     }
 }
 
-/// Refuses files of other kinds by how they begin.
+/// Refuses empty files, and files of other kinds by how they begin.
 pub(super) fn refuse_others(start: &[u8], path: &Path) -> Result<(), WeightsError> {
     let tar = start.get(TAR.0..).is_some_and(|at| at.starts_with(TAR.1));
     let found = OTHERS.iter().find(|(begin, ..)| start.starts_with(begin));
     match found {
+        _ if start.is_empty() => Err(other(EMPTY.0, EMPTY.1, path)),
         Some((_, kind, hint)) => Err(other(kind, *hint, path)),
         None if tar => Err(other(PACKED.0, PACKED.1, path)),
         None => Ok(()),

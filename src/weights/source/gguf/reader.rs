@@ -5,6 +5,8 @@ use std::{
     io::{self, BufReader, ErrorKind, Read as _},
 };
 
+use super::super::stand_in::CUT;
+
 /// Type of a text among values.
 pub(super) const TEXT: u32 = 8;
 /// Bytes of a text that is kept, at most.
@@ -62,7 +64,7 @@ impl<'a> Reader<'a> {
         let read = self.file.read_exact(bytes);
         read.map_err(|error| match error.kind() {
             ErrorKind::UnexpectedEof => Fault::wrong(format!(
-                "its header goes on at its end, byte {}",
+                "its header goes on at its end, byte {}{CUT}",
                 self.length
             )),
             _ => Fault::Read(error),
@@ -103,7 +105,7 @@ impl<'a> Reader<'a> {
         if length > self.left() {
             let left = self.left();
             return Err(Fault::wrong(format!(
-                "{what} of {length} bytes, where {left} are left"
+                "{what} of {length} bytes, where {left} are left{CUT}"
             )));
         }
         let mut bytes = vec![0; length as usize];
@@ -116,7 +118,7 @@ impl<'a> Reader<'a> {
         if count > self.left() {
             let left = self.left();
             return Err(Fault::wrong(format!(
-                "a value of {count} bytes, where {left} are left"
+                "a value of {count} bytes, where {left} are left{CUT}"
             )));
         }
         self.file

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::super::stand_in::CUT;
 use super::pieces::Vocabulary;
 use super::reader::{Fault, LONGEST_TEXT, Reader, TEXT};
 
@@ -131,7 +132,7 @@ impl Word {
         if count > reader.left() {
             let left = reader.left();
             return Err(Fault::wrong(format!(
-                "a list of {count} elements, where {left} bytes are left"
+                "a list of {count} elements, where {left} bytes are left{CUT}"
             )));
         }
         let mut numbers = Vec::new();
