@@ -126,6 +126,41 @@ fn broken_torch_files_are_named() {
     }
 }
 
+/// What is lost behind a file's end is found when it is opened, whichever container it is.
+#[test]
+fn cut_files_are_told_before_a_tensor_is_read() {
+    let folder = folder();
+    for name in ["views_old.bin", "views.bin", "lightning_old.ckpt"] {
+        let whole = fs::read(fixture("weights").join(name)).unwrap();
+        for lost in [1, 3, whole.len() / 3] {
+            let path = written(&folder, name, &whole[..whole.len() - lost]);
+            let text = WeightSource::open(path).unwrap_err().to_string();
+            assert!(
+                text.contains("\nhint: the file is cut short, fetch it again"),
+                "{lost} of {name}: {text}"
+            );
+        }
+    }
+}
+
+#[test]
+fn archives_of_other_kinds_are_named() {
+    let folder = folder();
+    let archive = |inside: &str| {
+        let bytes = [b"PK\x03\x04", inside.as_bytes(), b"PK\x05\x06\0\0"].concat();
+        let path = written(&folder, "a.pt", &bytes);
+        WeightSource::open(path).unwrap_err().to_string()
+    };
+    let text = archive("m/constants.pkl");
+    assert!(text.contains("a TorchScript archive"), "{text}");
+    assert!(!text.contains("cut short"), "{text}");
+    let text = archive("m/data.pkl");
+    assert!(
+        text.contains("cut short") && !text.contains("EOCD"),
+        "{text}"
+    );
+}
+
 /// Names whatever calls them, as protocol 2 does it.
 fn called(module: &str, name: &str) -> Vec<u8> {
     format!("\u{2}}}U\u{1}xc{module}\n{name}\n)Rs.").into_bytes()

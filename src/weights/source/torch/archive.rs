@@ -68,22 +68,52 @@ fn budget(most: u64) -> usize {
     usize::try_from(most).unwrap_or(usize::MAX)
 }
 
-/// What is wrong with an archive whose end, which says what is in it, is not there.
-fn unfinished(error: ZipError) -> Fault {
+/// What is wrong with an archive that cannot be opened.
+fn unfinished(error: ZipError, place: &Place, length: u64) -> Fault {
     match error {
-        ZipError::InvalidArchive(reason) => {
-            let hint = "the file is cut short, fetch it again";
-            Fault::Malformed(format!("{reason}\nhint: {hint}"))
+        _ if ends_in_script(place, length) => script(),
+        ZipError::InvalidArchive(_) => {
+            Fault::cut("its end, which says what is in it, is not there or damaged")
         }
+        ZipError::Io(error) => error.into(),
         other => other.into(),
     }
+}
+
+/// A file that a program compiled of a model lies in, and which no file of weights has.
+const SCRIPT: &str = "constants.pkl";
+/// Bytes at an archive's end that list the last of what is in it.
+const END: u64 = 1 << 16;
+
+/// Whether the list at an archive's end has that file.
+fn ends_in_script(place: &Place, length: u64) -> bool {
+    let bytes = length.min(END);
+    let end = place.read(length - bytes, bytes as usize);
+    end.is_ok_and(|end| {
+        let mut windows = end.windows(SCRIPT.len());
+        windows.any(|window| window == SCRIPT.as_bytes())
+    })
+}
+
+fn script() -> Fault {
+    Fault::wrong(
+        "it is a TorchScript archive, a model compiled into a program\nhint: use a file of the model's weights alone, in safetensors or as a state dict",
+    )
 }
 
 fn zipped(file: File, path: &Path, most: u64) -> Result<Archive, Fault> {
     const PICKLE: &str = "data.pkl";
     // A handle of its own, as another's position would move under it.
     let place = Place::of(File::open(path)?);
-    let mut archive = ZipArchive::new(file).map_err(unfinished)?;
+    let length = file.metadata()?.len();
+    let mut archive = ZipArchive::new(file).map_err(|error| unfinished(error, &place, length))?;
+    if archive
+        .file_names()
+        .flatten()
+        .any(|name| name.ends_with(SCRIPT))
+    {
+        return Err(script());
+    }
     let found = archive.file_names().flatten().find_map(|name| {
         let prefix = name.strip_suffix(PICKLE)?;
         let whole = prefix.is_empty() || prefix.ends_with('/');
@@ -135,10 +165,12 @@ fn stream(file: File, length: u64, most: u64) -> Result<Archive, Fault> {
         reader.seek(SeekFrom::Start(at))?;
         reader.read_exact(&mut count)?;
         let bytes = u64::from_le_bytes(count).checked_mul(size);
-        let bytes = bytes.filter(|bytes| *bytes <= length);
-        let bytes = bytes.ok_or_else(|| Fault::wrong("a storage is longer than the file"))?;
+        let end = bytes.and_then(|bytes| bytes.checked_add(at + 8));
+        let inside = bytes.zip(end.filter(|end| *end <= length));
+        let (bytes, end) =
+            inside.ok_or_else(|| Fault::cut("a storage goes on behind the end of the file"))?;
         storages.insert(name, (at + 8, bytes));
-        at += 8 + bytes;
+        at = end;
     }
     let place = Place::of(reader.into_inner());
     Ok(Archive {

@@ -42,6 +42,13 @@ const EVALUATE: [&str; 8] = [
     "input",
     "breakpoint",
 ];
+/// Modules whose functions make what numpy has, of its second age and of its first.
+const ARRAYS: [&str; 4] = [
+    "numpy._core.multiarray",
+    "numpy._core.numeric",
+    "numpy.core.multiarray",
+    "numpy.core.numeric",
+];
 /// How far the rebuilding of a tensor may hand on to another function.
 const DETOURS: usize = 8;
 /// Elements of a tensor that may be more than its storage has: what repeats itself (a stride of 0) could be of any size.
@@ -78,6 +85,11 @@ pub(super) fn call(heap: &mut Heap, class: Value, arguments: Value) -> Result<Va
                 };
             }
             ("torch._utils", name) if name.starts_with("_rebuild_") => return unread(heap, class),
+            // What numbers of numpy are made of: a type, and bytes as the text of their codes.
+            ("_codecs", "encode") | ("numpy", "dtype") => {
+                return Ok(given.first().copied().unwrap_or(Value::Other));
+            }
+            (module, name) if ARRAYS.contains(&module) => return numpy(heap, name, &given),
             ("collections", "OrderedDict" | "defaultdict" | "Counter")
             | ("builtins" | "__builtin__", "dict") => return dictionary(heap, &given),
             ("builtins" | "__builtin__", "set" | "list" | "tuple" | "frozenset") => {
@@ -117,6 +129,33 @@ pub(super) fn unread(heap: &mut Heap, class: Value) -> Result<Value, Fault> {
         }
         _ => Ok(Value::Other),
     }
+}
+
+/// What a function of numpy makes: a number, or an array, which is not read.
+fn numpy(heap: &mut Heap, name: &str, given: &[Value]) -> Result<Value, Fault> {
+    match (name, given) {
+        ("scalar", [kind, bytes, ..]) => Ok(scalar(heap, *kind, *bytes).unwrap_or(Value::Other)),
+        ("_reconstruct" | "_frombuffer", _) => heap.add(Node::Array),
+        _ => heap.add(Node::Object(Value::Other)),
+    }
+}
+
+/// A number of numpy: its type as `f4`, and its bytes, the lowest first.
+fn scalar(heap: &Heap, kind: Value, bytes: Value) -> Option<Value> {
+    let codes = heap.name(bytes)?;
+    let bytes = codes.chars().map(|code| u8::try_from(u32::from(code)).ok());
+    let bytes = bytes.collect::<Option<Vec<_>>>()?;
+    Some(match (heap.name(kind)?.as_str(), bytes.as_slice()) {
+        ("f8", &[a, b, c, d, e, f, g, h]) => {
+            Value::of(f64::from_le_bytes([a, b, c, d, e, f, g, h]))
+        }
+        ("f4", &[a, b, c, d]) => Value::of(f32::from_le_bytes([a, b, c, d]).into()),
+        ("i8", &[a, b, c, d, e, f, g, h]) => {
+            Value::Int(i64::from_le_bytes([a, b, c, d, e, f, g, h]))
+        }
+        ("i4", &[a, b, c, d]) => Value::Int(i32::from_le_bytes([a, b, c, d]).into()),
+        _ => return None,
+    })
 }
 
 /// A dictionary of the pairs that are given, if any.

@@ -2,6 +2,8 @@
 
 use std::io;
 
+use super::super::stand_in::CUT;
+
 /// What is wrong with a file.
 #[derive(Debug)]
 pub(super) enum Fault {
@@ -14,12 +16,17 @@ impl Fault {
     pub(super) fn wrong(reason: &str) -> Self {
         Self::Malformed(reason.to_owned())
     }
+
+    /// A file that has not all that it says.
+    pub(super) fn cut(reason: &str) -> Self {
+        Self::Malformed(format!("{reason}{CUT}"))
+    }
 }
 
 impl From<io::Error> for Fault {
     fn from(error: io::Error) -> Self {
         match error.kind() {
-            io::ErrorKind::UnexpectedEof => Self::wrong("it ends too early"),
+            io::ErrorKind::UnexpectedEof => Self::cut("it ends too early"),
             _ => Self::Malformed(error.to_string()),
         }
     }

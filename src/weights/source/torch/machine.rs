@@ -87,13 +87,12 @@ impl Machine<'_> {
             0x8a => self.long_number(1)?,
             0x8b => self.long_number(4)?,
             b'N' | 0x88 | 0x89 => Value::Other,
-            b'G' => {
-                self.bytes::<8>()?;
-                Value::Other
-            }
+            b'G' => Value::of(self.bytes().map(f64::from_be_bytes)?),
             b'F' => {
-                self.line()?;
-                Value::Other
+                let line = self.line()?;
+                let number = std::str::from_utf8(&line).ok();
+                let number = number.and_then(|digits| digits.trim().parse().ok());
+                number.map_or(Value::Other, Value::of)
             }
             b'S' => {
                 let line = self.line()?;
@@ -313,7 +312,7 @@ impl Machine<'_> {
         while length > 0 {
             let read = self.input.fill_buf()?.len();
             if read == 0 {
-                return Err(Fault::wrong("it ends too early"));
+                return Err(Fault::cut("it ends too early"));
             }
             let taken = (read as u64).min(length);
             self.input.consume(taken as usize);

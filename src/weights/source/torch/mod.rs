@@ -15,7 +15,7 @@ mod value;
 use std::{fs::File, path::Path};
 
 use super::super::unread::{ReadError, Unread};
-use burn::tensor::{Bytes, Shape};
+use burn::tensor::{Bytes, DType, Shape};
 
 use self::archive::{Archive, Storages};
 use self::fault::Fault;
@@ -49,7 +49,7 @@ pub(super) fn open(path: &Path) -> Result<WeightSource, Error> {
     if let Some((name, kind)) = found.unread.into_iter().next() {
         return Err(WeightsError::DataType {
             name,
-            dtype: format!("a tensor of another kind (`{kind}`)"),
+            dtype: kind,
             origin,
         }
         .into());
@@ -57,14 +57,21 @@ pub(super) fn open(path: &Path) -> Result<WeightSource, Error> {
     if found.named.is_empty() {
         return Err(failed(Fault::wrong("it holds no tensors")).into());
     }
+    let numbers = found.numbers.into_iter().map(|(name, number)| {
+        let bytes = Bytes::from_elems(vec![number]);
+        let (shape, read) = (Shape::from(Vec::<usize>::new()), move || Ok(bytes.clone()));
+        Ok::<_, Placing>(Unread::deferred(name, DType::F64, shape, read))
+    });
     let named = found.named.into_iter();
     let tensors = named.map(|(name, view)| packed(name, view, &pickled.heap, &storages, &origin));
-    let tensors = tensors
-        .collect::<Result<_, _>>()
-        .map_err(|fault| match fault {
-            Placing::Fault(fault) => failed(fault),
-            Placing::Cut(error) => error,
-        })?;
+    let tensors =
+        tensors
+            .chain(numbers)
+            .collect::<Result<_, _>>()
+            .map_err(|fault| match fault {
+                Placing::Fault(fault) => failed(fault),
+                Placing::Cut(error) => error,
+            })?;
     WeightSource::from_tensors(origin, tensors)
 }
 

@@ -1,6 +1,6 @@
 //! Which of the tensors in a pickle are the model's, and what they are called.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 
 use super::value::{Heap, Node, Value, View};
 
@@ -40,6 +40,10 @@ const LEFTOVERS: [&str; 17] = [
 ];
 /// Tables of a module that was saved whole: parameters, buffers, modules inside.
 const TABLES: [&str; 3] = ["_parameters", "_buffers", "_modules"];
+/// How the names of numbers end that belong to a tensor: what a `LoRA`'s product is scaled by.
+const NUMBER: &str = ".alpha";
+/// What arrays of numpy are called where a tensor is meant.
+const ARRAY: &str = "an array of numpy";
 /// Bytes that tensors and their names may take; one name can stand in many others, at little cost to the file.
 const ROOM: usize = 32 << 20;
 /// Bytes of a tensor that is not read, without its name.
@@ -51,6 +55,8 @@ const DEPTH: usize = 64;
 #[derive(Default)]
 pub(super) struct Tensors<'a> {
     pub(super) named: Vec<(String, &'a View)>,
+    /// Numbers beside tensors of their names.
+    pub(super) numbers: Vec<(String, f64)>,
     /// Name and kind of what cannot be read.
     pub(super) unread: Vec<(String, String)>,
     /// Whether there are more than fit the room for them.
@@ -63,11 +69,37 @@ pub(super) fn tensors(heap: &Heap, root: Value) -> Tensors<'_> {
         heap,
         seen: HashSet::new(),
         found: Tensors::default(),
+        arrays: Vec::new(),
         room: ROOM,
     };
     let mut path = Vec::new();
     walk.descend(weights(heap, root), &mut path);
-    walk.found
+    let Walk {
+        mut found, arrays, ..
+    } = walk;
+    found.numbers = beside(&found);
+    // What programs note beside the weights, a state of random numbers, is no weight.
+    let weights = arrays
+        .into_iter()
+        .filter(|(_, inside)| *inside || found.named.is_empty());
+    let weights = weights.map(|(name, _)| (name, ARRAY.to_owned()));
+    found.unread.extend(weights);
+    found
+}
+
+/// The numbers whose name but for its end is that of a layer with tensors.
+fn beside(found: &Tensors<'_>) -> Vec<(String, f64)> {
+    if found.numbers.is_empty() {
+        return Vec::new();
+    }
+    let names: BTreeSet<&str> = found.named.iter().map(|(name, _)| name.as_str()).collect();
+    let belongs = |(name, _): &&(String, f64)| {
+        let layer = name.strip_suffix(NUMBER).unwrap_or(name);
+        let inside = format!("{layer}.");
+        let next = names.range(inside.as_str()..).next();
+        next.is_some_and(|next| next.starts_with(&inside))
+    };
+    found.numbers.iter().filter(belongs).cloned().collect()
 }
 
 /// The dictionary that holds the weights.
@@ -118,6 +150,8 @@ struct Walk<'a> {
     /// Containers that were walked through: each is, once, so that no knot of them takes long.
     seen: HashSet<Value>,
     found: Tensors<'a>,
+    /// Names of numpy's arrays, and whether each lies among the weights of a model.
+    arrays: Vec<(String, bool)>,
     room: usize,
 }
 
@@ -129,7 +163,8 @@ impl<'a> Walk<'a> {
                 self.found.named.push((path.join("."), view));
             }
             Some(Node::Unread(kind)) if self.fits(path) => {
-                let kind = String::from_utf8_lossy(heap.bytes(*kind)).into_owned();
+                let kind = String::from_utf8_lossy(heap.bytes(*kind));
+                let kind = format!("a tensor of another kind (`{kind}`)");
                 self.found.unread.push((path.join("."), kind));
             }
             Some(_) if path.len() >= DEPTH || !self.seen.insert(value) => {}
@@ -158,9 +193,35 @@ impl<'a> Walk<'a> {
                 continue;
             };
             let leftover = path.is_empty() && LEFTOVERS.contains(&name.as_str());
-            if names.insert(name.clone()) && (!leftover || self.is_tensor(*value)) {
-                self.inside(name, *value, path);
+            if !names.insert(name.clone()) || leftover && !self.is_tensor(*value) {
+                continue;
             }
+            path.push(name);
+            if let Some(number) = value.number() {
+                self.number(number, path);
+            } else if let Some(Node::Array) = self.heap.node(*value) {
+                self.array(entries, path);
+            } else {
+                self.descend(*value, path);
+            }
+            path.pop();
+        }
+    }
+
+    fn number(&mut self, number: f64, path: &[String]) {
+        let named = path.last().is_some_and(|last| last.ends_with(NUMBER));
+        if named && self.fits(path) {
+            self.found.numbers.push((path.join("."), number));
+        }
+    }
+
+    /// An array that is one of `entries`.
+    fn array(&mut self, entries: &[(Value, Value)], path: &[String]) {
+        if self.fits(path) {
+            let is_tensor = |(_, value): &(Value, Value)| self.is_tensor(*value);
+            let of_layer = path.last().is_some_and(|last| last.contains('.'));
+            let inside = of_layer && entries.iter().any(is_tensor);
+            self.arrays.push((path.join("."), inside));
         }
     }
 
@@ -181,5 +242,68 @@ impl<'a> Walk<'a> {
         path.push(name);
         self.descend(value, path);
         path.pop();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::machine::run;
+    use super::*;
+
+    /// `[2, 2]` in f32, the bytes of its storage elsewhere.
+    const TENSOR: &[u8] =
+        b"ctorch._utils\n_rebuild_tensor_v2\n((U\x07storagectorch\nFloatStorage\n\
+        U\x010U\x03cpuK\x04tQK\0(K\x02K\x02t(K\x02K\x01t\x89ccollections\nOrderedDict\n)RtR";
+    const ARRAY: &[u8] = b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\nK\0\x85U\x01btR";
+
+    /// Names of tensors, numbers, and names of what is not read in a dictionary of these entries.
+    fn found(entries: &[(&str, &[u8])]) -> (Vec<String>, Vec<(String, f64)>, Vec<String>) {
+        let mut pickle = b"\x80\x02}(".to_vec();
+        for (name, value) in entries {
+            pickle.extend([b'U', name.len() as u8]);
+            pickle.extend([name.as_bytes(), value].concat());
+        }
+        pickle.extend(b"u.");
+        let pickled = run(&mut pickle.as_slice(), 1 << 20).unwrap();
+        let found = tensors(&pickled.heap, pickled.root);
+        let mut named: Vec<_> = found.named.into_iter().map(|(name, _)| name).collect();
+        let mut numbers = found.numbers;
+        named.sort();
+        numbers.sort_by(|one, other| one.0.cmp(&other.0));
+        let unread = found.unread.into_iter().map(|(name, _)| name);
+        (named, numbers, unread.collect())
+    }
+
+    #[test]
+    fn numbers_that_scale_a_layer_are_kept() {
+        let numpy = b"cnumpy.core.multiarray\nscalar\ncnumpy\ndtype\n(U\x02f4K\0K\x01tR\
+            c_codecs\nencode\n(X\x04\0\0\0\0\0\0@U\x06latin1tR\x86R";
+        let fraction = [b"G", &0.5_f64.to_be_bytes()[..]].concat();
+        let (named, numbers, _) = found(&[
+            ("a.lora_up.weight", TENSOR),
+            ("a.alpha", b"K\x04"),
+            ("b.lora_up.weight", TENSOR),
+            ("b.alpha", &fraction),
+            ("c.lora_up.weight", TENSOR),
+            ("c.alpha", numpy),
+            ("d.lora_up.weight", TENSOR),
+            ("d.alpha", b"F1e1\n"),
+            ("d.steps", b"K\x04"),
+            ("optimizer.alpha", b"K\x04"),
+        ]);
+        assert_eq!(named.len(), 4);
+        let expected = [("a", 4.0), ("b", 0.5), ("c", 2.0), ("d", 10.0)];
+        let expected = expected.map(|(layer, value)| (format!("{layer}.alpha"), value));
+        assert_eq!(numbers, expected);
+    }
+
+    #[test]
+    fn arrays_of_numpy_are_told_where_they_are_weights() {
+        let all = found(&[("a.weight", ARRAY), ("a.bias", ARRAY)]);
+        assert_eq!(all.2.len(), 2);
+        let one = found(&[("a.weight", TENSOR), ("a.bias", ARRAY)]);
+        assert_eq!(one.2, ["a.bias"]);
+        let beside = found(&[("a.weight", TENSOR), ("random_state", ARRAY)]);
+        assert_eq!((beside.0.len(), beside.2.len()), (1, 0));
     }
 }

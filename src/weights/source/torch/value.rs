@@ -19,12 +19,29 @@ pub(super) struct Text {
 /// A value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Value {
-    /// One that no tensor needs: nothing, a fraction, bytes, a long text.
+    /// One that no tensor needs: nothing, bytes, a long text.
     Other,
     Int(i64),
+    /// A fraction, by its bits.
+    Float(u64),
     Text(Text),
     /// A place in the arena.
     Node(u32),
+}
+
+impl Value {
+    pub(super) fn of(fraction: f64) -> Self {
+        Self::Float(fraction.to_bits())
+    }
+
+    /// The number that it is.
+    pub(super) fn number(self) -> Option<f64> {
+        match self {
+            Self::Int(number) => Some(number as f64),
+            Self::Float(bits) => Some(f64::from_bits(bits)),
+            _ => None,
+        }
+    }
 }
 
 /// What values refer to.
@@ -43,6 +60,8 @@ pub(super) enum Node {
     Tensor(Box<View>),
     /// A tensor of a kind that cannot be read, by the function that makes it.
     Unread(Text),
+    /// An array of numpy, which is not read.
+    Array,
     /// Any other object, and its attributes.
     Object(Value),
 }
