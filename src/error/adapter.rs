@@ -22,6 +22,8 @@ pub(crate) enum AdapterError {
         method: &'static str,
         origin: String,
     },
+    #[error("the configuration of the LoRA {reason}\nfile: {origin}")]
+    Configuration { reason: String, origin: String },
     #[error("tensor `{name}` is missing beside `{present}`\nfile: {origin}")]
     Incomplete {
         name: String,

@@ -9,10 +9,17 @@ use std::path::Path;
 use burn::tensor::DType;
 
 use crate::error::{AdapterError, Error};
-use crate::weights::{WeightSource, adapt::hypernetwork};
+use crate::weights::{
+    WeightSource,
+    adapt::{hypernetwork, told},
+};
 
 /// The tensor of a file that does not say its token.
 const BARE: [&str; 2] = ["emb_params", "string_to_param.*"];
+/// What the tensor's name begins with in files of before, whose program asks for a token: `*` where none was given.
+const BY_TOKEN: &str = "string_to_param.";
+/// Beside it: which of the tokens that there were it took the place of.
+const TOKENS: &str = "string_to_token.";
 /// SDXL's tensors, and the part whose tokens they are.
 const EACH: [(&str, &str); 4] = [
     ("clip_l", "text_encoder"),
@@ -23,6 +30,11 @@ const EACH: [(&str, &str); 4] = [
 /// What the tensors are called, for those who meet something else.
 const HINT: &str =
     "an embedding holds one tensor called by its token, `emb_params`, or `clip_l` and `clip_g`";
+
+/// What is said where a tensor has too many sides, or none.
+const SIDES: &str = "its vectors are `[count, width]`, or one `[width]`";
+/// What is said where it holds integers or the like.
+const FLOATS: &str = "its vectors must be floats: save it as f32, f16 or bf16";
 
 /// A token and its vectors.
 #[derive(Debug, Clone)]
@@ -75,15 +87,17 @@ impl Embedding {
             return Err(strange(source).into());
         }
         let origin = source.origin().to_owned();
-        let (used, left_out): (Vec<_>, Vec<_>) = {
+        let (used, mut left_out): (Vec<_>, Vec<_>) = {
             let used = used(source);
             source.names().partition(|name| used.contains(name))
         };
+        left_out.retain(|name| !name.starts_with(TOKENS));
         let (own, vectors) = match used.as_slice() {
             [] => return Err(strange(source).into()),
             [name] if part(name).is_none() => {
                 // A tensor that was saved alone has no name.
-                let own = (!BARE.contains(name) && !name.is_empty()).then_some(*name);
+                let own = name.strip_prefix(BY_TOKEN).unwrap_or(name);
+                let own = (!BARE.contains(name) && !own.is_empty()).then_some(own);
                 (own, Vectors::One(rows(source, name)?))
             }
             names => {
@@ -207,18 +221,20 @@ fn part(name: &str) -> Option<&'static str> {
 
 /// Whether a name is an embedding's and nothing else's.
 fn is_marked(name: &str) -> bool {
-    part(name).is_some() || BARE.contains(&name)
+    part(name).is_some() || BARE.contains(&name) || name.starts_with(BY_TOKEN)
 }
 
 /// The names of the tensors that hold the vectors: those that are marked so, else the only one.
 fn used(source: &WeightSource) -> Vec<&str> {
     let marked: Vec<_> = source.names().filter(|name| is_marked(name)).collect();
     let (each, bare): (Vec<_>, Vec<_>) = marked.into_iter().partition(|name| part(name).is_some());
-    match (each.is_empty(), bare.first()) {
-        (false, _) => each,
-        (true, Some(bare)) => vec![*bare],
-        (true, None) if source.len() == 1 => source.names().collect(),
-        (true, None) => Vec::new(),
+    let known = bare.iter().find(|name| BARE.contains(name));
+    match (each.is_empty(), known, bare.as_slice()) {
+        (false, ..) => each,
+        (true, Some(known), _) => vec![*known],
+        (true, None, [only]) => vec![*only],
+        (true, None, []) if source.len() == 1 => source.names().collect(),
+        (true, None, _) => Vec::new(),
     }
 }
 
@@ -233,25 +249,29 @@ fn shape(source: &WeightSource, name: &str) -> Option<[usize; 2]> {
 }
 
 fn rows(source: &WeightSource, name: &str) -> Result<Rows, Error> {
-    let [_, width] = shape(source, name).ok_or_else(|| strange(source))?;
+    let float = source.dtype(name).is_some_and(|dtype| dtype.is_float());
+    let hint = if float { SIDES } else { FLOATS };
+    let [_, width] = shape(source, name).ok_or_else(|| unfit(source, hint))?;
     let data = source.read_finite(name)?.convert_dtype(DType::F32);
     let values = data.iter::<f32>().collect();
     Ok(Rows { values, width })
 }
 
 fn strange(source: &WeightSource) -> AdapterError {
+    unfit(source, told::hint(source, HINT))
+}
+
+fn unfit(source: &WeightSource, hint: &'static str) -> AdapterError {
     let shown = |name: &str| {
         let shape = source.shape(name).unwrap_or_default();
-        format!("{name} {shape:?}")
+        let dtype = source.dtype(name).filter(|dtype| !dtype.is_float());
+        let of = dtype.map_or_else(String::new, |dtype| format!(" of {dtype:?}"));
+        format!("{name} {shape:?}{of}")
     };
     AdapterError::Kind {
         expected: "embedding",
         found: source.names().map(shown).collect(),
-        hint: if hypernetwork::is_one(source) {
-            hypernetwork::HINT
-        } else {
-            HINT
-        },
+        hint,
         origin: source.origin().to_owned(),
     }
 }

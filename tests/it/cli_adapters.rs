@@ -45,8 +45,12 @@ fn mistakes_name_the_file() {
     let wrong = format!("{lora}=much");
     generate(&["--lora", &wrong]).refused(2, &["the scale `much` is not a number"]);
     generate(&["--lora", "absent.safetensors"]).refused(1, &["file: absent.safetensors"]);
-    generate(&["--embedding", lora]).refused(1, &["no embedding", lora]);
-    generate(&["--custom-diffusion", lora]).refused(1, &["no Custom Diffusion", lora]);
+    let hint = "hint: this is a LoRA: give it by `--lora`";
+    generate(&["--embedding", lora]).refused(1, &["no embedding", hint, lora]);
+    generate(&["--custom-diffusion", lora]).refused(1, &["no Custom Diffusion", hint, lora]);
+    let word = Fixture::committed("sd15-textual-inversion").file("ti_two.safetensors");
+    let hint = "hint: this is an embedding: give it by `--embedding`";
+    generate(&["--lora", word.to_str().unwrap()]).refused(1, &["no LoRA", hint]);
     generate(&["--embedding", &format!("fox={lora}")]).refused(1, &["no embedding"]);
 }
 

@@ -6,6 +6,7 @@
     reason = "tests fail by panicking and report what they measured"
 )]
 
+mod adapter_beside;
 mod adapter_errors;
 mod adapter_extras;
 mod adapter_files;

@@ -4,12 +4,15 @@ use std::path::Path;
 
 use super::super::unread::Unread;
 
-use super::names::Target;
+use super::{
+    names::Target,
+    told::{self, CUSTOM_DIFFUSION as MARK},
+};
 use crate::error::{AdapterError, Error};
 use crate::weights::WeightSource;
 
-/// What the names of its tensors have in them.
-const MARK: &str = "_custom_diffusion";
+/// What the tensors are called, for those who meet something else.
+const HINT: &str = "its tensors are called `….attn2.processor.to_k_custom_diffusion.weight`";
 
 /// A Custom Diffusion file (`pytorch_custom_diffusion_weights.safetensors` or `.bin`), unread. The embeddings of its modifier tokens come
 /// in files of their own, as textual inversion's do.
@@ -53,7 +56,7 @@ impl CustomDiffusion {
             return Err(AdapterError::Kind {
                 expected: "Custom Diffusion",
                 found: left_out,
-                hint: "its tensors are called `….attn2.processor.to_k_custom_diffusion.weight`",
+                hint: told::hint(source, HINT),
                 origin,
             }
             .into());

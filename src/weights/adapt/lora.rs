@@ -5,10 +5,13 @@ use std::{collections::BTreeMap, path::Path};
 use super::kind::LoraKind;
 use super::layer::{Layer, Parts};
 use super::peft::PeftConfig;
-use super::roles::{Grouped, Role, other_method, role};
-use super::{flux, mmdit};
-use crate::error::Error;
+use super::roles::{Grouped, Role, Roles};
+use super::{flux, mmdit, told};
+use crate::error::{AdapterError, Error, WeightsError};
 use crate::weights::WeightSource;
+
+/// What a file without a `LoRA` is told.
+const HINT: &str = "its tensors come in pairs: `lora_down` and `lora_up`, `lora_A` and `lora_B`, `hada_w1_a` and `hada_w1_b`";
 
 /// A `LoRA` file, or one of its kin ([`LoraKind`]).
 ///
@@ -47,8 +50,18 @@ impl Lora {
             words,
             left_out,
         } = Grouped::new(source)?;
+        if grouped.is_empty() {
+            return Err(AdapterError::Kind {
+                expected: "LoRA",
+                found: source.names().map(str::to_owned).collect(),
+                hint: told::hint(source, HINT),
+                origin: origin.to_owned(),
+            }
+            .into());
+        }
         let mut layers = Vec::new();
         for (name, roles) in grouped {
+            check_types(&roles, origin)?;
             let tensors: Vec<_> = roles.values().map(|tensor| tensor.name.clone()).collect();
             let parts = Parts {
                 name,
@@ -73,12 +86,9 @@ impl Lora {
         })
     }
 
-    /// Whether a source looks like one, or like a kin that is not merged, by the names of its tensors.
+    /// Whether a source looks like one, or like a kin that is not merged, by the names of most of its tensors.
     pub fn is_one(source: &WeightSource) -> bool {
-        let of_lora = |name| role(name).is_some_and(|(_, role)| role != Role::Alpha);
-        source
-            .names()
-            .any(|name| of_lora(name) || other_method(name).is_some())
+        told::is_lora(source)
     }
 
     /// The same, merged at `scale`: 1 as trained, 0 not at all, negative the other way.
@@ -123,6 +133,19 @@ impl Lora {
             }
         }
         summary
+    }
+}
+
+/// Refuses a layer of integers: they are a change in eight bits whose scale is not in the file, or none. An alpha may be one.
+fn check_types(roles: &Roles, origin: &str) -> Result<(), WeightsError> {
+    let mut factors = roles.iter().filter(|(role, _)| **role != Role::Alpha);
+    match factors.find(|(_, tensor)| !tensor.dtype.is_float()) {
+        None => Ok(()),
+        Some((_, tensor)) => Err(WeightsError::DataType {
+            name: tensor.name.clone(),
+            dtype: format!("{:?}", tensor.dtype),
+            origin: origin.to_owned(),
+        }),
     }
 }
 

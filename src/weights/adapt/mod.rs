@@ -23,6 +23,7 @@ mod mmdit;
 mod names;
 mod peft;
 mod roles;
+pub(crate) mod told;
 
 pub use custom_diffusion::CustomDiffusion;
 pub use kind::LoraKind;

@@ -3,13 +3,13 @@
 //! diffusers keeps it in the file's header (`lora_adapter_metadata`, keys with the part in front), peft in `adapter_config.json`
 //! beside the file.
 
-use std::path::Path;
+use std::{io::ErrorKind, path::Path};
 
 use serde_json::{Map, Value};
 
 use super::names::Target;
-use crate::error::{Error, WeightsError};
-use crate::weights::WeightSource;
+use crate::error::{AdapterError, Error, FileError};
+use crate::weights::{WeightSource, text_of};
 
 /// The key of a safetensors header under which diffusers keeps it.
 const METADATA: &str = "lora_adapter_metadata";
@@ -25,26 +25,24 @@ pub(super) struct PeftConfig(Map<String, Value>);
 impl PeftConfig {
     /// The one of `source`.
     pub(super) fn of(source: &WeightSource) -> Result<Self, Error> {
-        let text = match source.metadata(METADATA) {
-            Some(text) => Some(text.to_owned()),
-            None => beside(Path::new(source.origin())),
+        let file = source.origin().to_owned();
+        let found = match source.metadata(METADATA) {
+            Some(text) => Some((text.to_owned(), file)),
+            None => beside(Path::new(&file))?,
         };
-        let Some(text) = text else {
+        let Some((text, origin)) = found else {
             return Ok(Self::default());
         };
-        let origin = source.origin().to_owned();
-        let wrong = |reason: String| WeightsError::Header {
+        let wrong = |reason: String| AdapterError::Configuration {
             reason,
             origin: origin.clone(),
         };
         let config = serde_json::from_str(&text);
-        let config = Self(config.map_err(|error| {
-            wrong(format!("its LoRA configuration is no JSON object: {error}"))
-        })?);
+        let config = Self(config.map_err(|error| wrong(format!("is no JSON object: {error}")))?);
         match config.expression() {
             None => Ok(config),
             Some(pattern) => Err(wrong(format!(
-                "its LoRA configuration names layers by the expression `{pattern}`, of which only `^`, `$` and `.*` are read"
+                "names layers by the expression `{pattern}`, of which only `^`, `$` and `.*` are read"
             ))
             .into()),
         }
@@ -111,10 +109,18 @@ impl PeftConfig {
     }
 }
 
-fn beside(weights: &Path) -> Option<String> {
-    let name = weights.file_name()?.to_str()?;
-    let known = WEIGHTS.contains(&name);
-    known
-        .then(|| std::fs::read_to_string(weights.with_file_name(CONFIG)).ok())
-        .flatten()
+/// The text of the configuration beside a file, and where it is.
+fn beside(weights: &Path) -> Result<Option<(String, String)>, Error> {
+    let name = weights.file_name().and_then(|name| name.to_str());
+    if !name.is_some_and(|name| WEIGHTS.contains(&name)) {
+        return Ok(None);
+    }
+    let (what, path) = (format!("`{CONFIG}`"), weights.with_file_name(CONFIG));
+    let bytes = match std::fs::read(&path) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(source) => return Err(FileError::Read { what, path, source }.into()),
+    };
+    let text = text_of(bytes, &what, &path)?;
+    Ok(Some((text, path.display().to_string())))
 }

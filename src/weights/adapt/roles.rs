@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 
 use super::super::unread::Unread;
 
-use super::hypernetwork;
 use crate::error::AdapterError;
 use crate::weights::WeightSource;
 
@@ -84,21 +83,22 @@ const NAMED: [(&str, Role); 3] = [
 ];
 
 /// Parts of names and the methods they belong to, which are not merged.
-const OTHERS: [(&str, &str); 5] = [
+const OTHERS: [(&str, &str); 9] = [
     (".oft_", "OFT"),
     (".boft_", "BOFT"),
     (".ia3_", "IA3"),
     (".on_input", "IA3"),
     (".glora_", "GLoRA"),
+    (".a1.weight", "GLoRA"),
+    (".a2.weight", "GLoRA"),
+    (".b1.weight", "GLoRA"),
+    (".b2.weight", "GLoRA"),
 ];
 
 /// What the names of an embedding begin with that lies in a file of another kind: `bundle_emb.WORD.string_to_param.*`.
 const BUNDLED: &str = "bundle_emb.";
 /// How they go on behind the word.
 const VECTORS: [&str; 4] = ["string_to_param.*", "emb_params", "clip_l", "clip_g"];
-
-/// What a file without a `LoRA` is told.
-const HINT: &str = "its tensors come in pairs: `lora_down` and `lora_up`, `lora_A` and `lora_B`, `hada_w1_a` and `hada_w1_b`";
 
 /// The layer that a tensor belongs to, and what it is to it.
 pub(super) fn role(name: &str) -> Option<(&str, Role)> {
@@ -159,19 +159,7 @@ impl Grouped {
         let bare = bare.into_values().flat_map(BTreeMap::into_values);
         grouped.left_out.extend(bare.map(|tensor| tensor.name));
         grouped.layers = layers;
-        if !grouped.layers.is_empty() {
-            return Ok(grouped);
-        }
-        Err(AdapterError::Kind {
-            expected: "LoRA",
-            found: source.names().map(str::to_owned).collect(),
-            hint: if hypernetwork::is_one(source) {
-                hypernetwork::HINT
-            } else {
-                HINT
-            },
-            origin: source.origin().to_owned(),
-        })
+        Ok(grouped)
     }
 
     fn add(&mut self, tensor: &Unread, origin: &str) -> Result<(), AdapterError> {
