@@ -104,10 +104,8 @@ pub(super) fn hint(names: &[String], usual: &str) -> String {
             end.is_some_and(|end| endings.contains(&end))
         })
     };
-    if names.iter().any(|name| name.contains("-of-")) {
-        return format!(
-            "the index of these shards is missing: fetch the model's `{usual}.index.json` too"
-        );
+    if let Some(index) = names.iter().find_map(|name| index_of(name)) {
+        return format!("the index of these shards is missing: fetch `{index}` of the model too");
     }
     if all(&["msgpack", "h5", "onnx", "npz"]) {
         return format!(
@@ -115,13 +113,21 @@ pub(super) fn hint(names: &[String], usual: &str) -> String {
         );
     }
     if all(&["gguf"]) {
-        return "leave only the one that is meant there".to_owned();
+        return "leave only the one that is meant in it".to_owned();
     }
     let torch = usual.replace(ENDINGS[0], ENDINGS[1]);
     if all(&["pt", "pth", "ckpt"]) {
         return format!("rename the one that is meant to `{torch}`, or save it as `{usual}`");
     }
     format!("rename the one that is meant to `{usual}`, if it is a torch file to `{torch}`")
+}
+
+/// What the index of a shard (`stem-00001-of-00002.ending`) is called.
+fn index_of(shard: &str) -> Option<String> {
+    let (front, ending) = shard.rsplit_once('.')?;
+    let (front, _) = front.split_once("-of-")?;
+    let (stem, _) = front.rsplit_once('-')?;
+    Some(format!("{stem}.{ending}.index.json"))
 }
 
 /// Whether a file could be weights, of whatever program.
@@ -196,7 +202,7 @@ mod tests {
         for (names, expected) in [
             (
                 &["model-00001-of-00002.safetensors"][..],
-                "`diffusion_pytorch_model.safetensors.index.json`",
+                "`model.safetensors.index.json`",
             ),
             (
                 &["diffusion_flax_model.msgpack"],

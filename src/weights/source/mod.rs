@@ -54,8 +54,9 @@ impl WeightSource {
     ///
     /// # Errors
     ///
-    /// When the file cannot be read, is malformed or cut short, or is a pickle that asks for code; when something else lies in its place
-    /// (a Git LFS pointer, a page of the web, a folder, a pipe, a picture, a packed archive).
+    /// When the file cannot be read, is malformed or cut short, or is a pickle that asks for code; when its weights are quantised in a way
+    /// that is not read; when something else lies in its place (a Git LFS pointer, a page of the web, a folder, a pipe, a picture, a packed
+    /// archive, a configuration).
     pub fn open(path: impl AsRef<Path>) -> Result<Self, Error> {
         let path = path.as_ref();
         stand_in::refuse_places(path)?;

@@ -6,7 +6,7 @@
 use super::super::unread::Unread;
 use crate::error::WeightsError;
 
-/// How names go on behind a layer's, and who names them so.
+/// How names go on after a layer's, and who names them so.
 const MARKS: [(&str, &str); 7] = [
     (NAMED, "bitsandbytes"),
     (".absmax", "bitsandbytes"),
@@ -16,7 +16,7 @@ const MARKS: [(&str, &str); 7] = [
     (".qzeros", "GPTQ or AWQ"),
     (".qweight", "GPTQ or AWQ"),
 ];
-/// The mark behind which a kind is named.
+/// The mark after which a kind is named.
 const NAMED: &str = ".quant_state.bitsandbytes__";
 
 /// Refuses a file with such weights.

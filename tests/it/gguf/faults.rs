@@ -45,6 +45,7 @@ fn counts_are_bounded() {
     );
     assert_said(&counts([0, u64::MAX]), "words, files have 131072 at most");
     assert_said(&counts([2, 0]), "its header goes on at its end");
+    assert_said(&counts([2, 0]), "hint: the file is cut short");
 }
 
 #[test]

@@ -168,7 +168,7 @@ fn stream(file: File, length: u64, most: u64) -> Result<Archive, Fault> {
         let end = bytes.and_then(|bytes| bytes.checked_add(at + 8));
         let inside = bytes.zip(end.filter(|end| *end <= length));
         let (bytes, end) =
-            inside.ok_or_else(|| Fault::cut("a storage goes on behind the end of the file"))?;
+            inside.ok_or_else(|| Fault::cut("a storage goes on beyond the end of the file"))?;
         storages.insert(name, (at + 8, bytes));
         at = end;
     }

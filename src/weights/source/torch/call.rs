@@ -134,7 +134,10 @@ pub(super) fn unread(heap: &mut Heap, class: Value) -> Result<Value, Fault> {
 /// What a function of numpy makes: a number, or an array, which is not read.
 fn numpy(heap: &mut Heap, name: &str, given: &[Value]) -> Result<Value, Fault> {
     match (name, given) {
-        ("scalar", [kind, bytes, ..]) => Ok(scalar(heap, *kind, *bytes).unwrap_or(Value::Other)),
+        ("scalar", [kind, bytes, ..]) => match scalar(heap, *kind, *bytes) {
+            Some(number) => Ok(number),
+            None => heap.add(Node::Array),
+        },
         ("_reconstruct" | "_frombuffer", _) => heap.add(Node::Array),
         _ => heap.add(Node::Object(Value::Other)),
     }

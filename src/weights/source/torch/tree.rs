@@ -303,6 +303,10 @@ mod tests {
         assert_eq!(all.2.len(), 2);
         let one = found(&[("a.weight", TENSOR), ("a.bias", ARRAY)]);
         assert_eq!(one.2, ["a.bias"]);
+        // Its bytes as such, as protocols since 3 have them.
+        let number = b"cnumpy.core.multiarray\nscalar\n(cnumpy\ndtype\n(U\x02f4tRC\x04\0\0\0@tR";
+        let alpha = found(&[("a.weight", TENSOR), ("a.alpha", number)]);
+        assert_eq!((alpha.1.len(), alpha.2), (0, vec!["a.alpha".to_owned()]));
         let beside = found(&[("a.weight", TENSOR), ("random_state", ARRAY)]);
         assert_eq!((beside.0.len(), beside.2.len()), (1, 0));
     }

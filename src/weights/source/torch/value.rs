@@ -60,7 +60,7 @@ pub(super) enum Node {
     Tensor(Box<View>),
     /// A tensor of a kind that cannot be read, by the function that makes it.
     Unread(Text),
-    /// An array of numpy, which is not read.
+    /// An array of numpy, or a number of a type that no weights have: not read.
     Array,
     /// Any other object, and its attributes.
     Object(Value),
