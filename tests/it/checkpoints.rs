@@ -286,3 +286,40 @@ fn a_single_file_of_another_family_is_refused() {
         "{error}"
     );
 }
+
+/// In files of transformers too what belongs to no part is left out with a word, and what programs are known to leave without one.
+#[test]
+fn strangers_beside_a_transformer_are_left_out_with_a_word() {
+    let flux: &[(&str, &[usize])] = &[
+        ("double_blocks.0.img_attn.qkv.weight", &[9216, 3072]),
+        ("img_in.weight", &[3072, 64]),
+    ];
+    let dit: &[(&str, &[usize])] = &[
+        ("blocks.0.attn.qkv.weight", &[3456, 1152]),
+        ("pos_embed", &[1, 256, 1152]),
+        ("x_embedder.proj.weight", &[1152, 4, 2, 2]),
+    ];
+    for (own, card) in [(flux, "FLUX.1-schnell"), (dit, "DiT-XL-2-256x256")] {
+        for prefix in ["", "model.diffusion_model.", "diffusion_model."] {
+            let own = own
+                .iter()
+                .map(|(name, shape)| (format!("{prefix}{name}"), shape.to_vec()));
+            let beside = [
+                "model_ema.decay",
+                "stranger.weight",
+                "text_encoders.t5xxl.logit_scale",
+            ];
+            let beside = beside.map(|name| (name.to_owned(), vec![1]));
+            let tensors: Vec<_> = own.chain(beside).collect();
+            let folder = folder();
+            let path = sparse_checkpoint(folder.path(), &tensors);
+            let model = ModelFolder::open(path.to_str().unwrap()).unwrap();
+            assert_eq!(model.card(), Some(card), "{prefix}");
+            let told =
+                "the tensor `stranger.weight` of the file belongs to no part and is left out";
+            assert!(model.warnings().contains(&told), "{:?}", model.warnings());
+            let transformer = model.weights("transformer").unwrap();
+            assert!(transformer.len() >= 4, "{card} behind `{prefix}`");
+        }
+    }
+}
