@@ -4,6 +4,7 @@ use std::{ops::Range, str::FromStr};
 
 use serde::de::{Error as _, Unexpected};
 use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::Value;
 
 use super::method::Method;
 use crate::error::{Error, EvaluationError};
@@ -149,16 +150,17 @@ impl Study {
         }
     }
 
-    /// The first field in which two studies differ, with both values as JSON. Where the model lies does not count.
+    /// The first place at which two studies differ, as `methods[1].rule`, with both values as JSON. Where the model lies does not count.
     pub(super) fn difference(&self, other: &Self) -> Option<(String, String, String)> {
-        let [ours, theirs] =
-            [self, other].map(|study| serde_json::to_value(study).unwrap_or_default());
-        let fields = ours.as_object()?.iter();
-        fields
-            .filter(|(field, _)| *field != "model")
-            .map(|(field, ours)| (field, ours, &theirs[field]))
-            .find(|(_, ours, theirs)| ours != theirs)
-            .map(|(field, ours, theirs)| (field.clone(), excerpt(ours), excerpt(theirs)))
+        let values = |study: &Self| {
+            let mut value = serde_json::to_value(study).unwrap_or_default();
+            value.as_object_mut()?.remove("model");
+            Some(value)
+        };
+        let (ours, theirs) = (values(self)?, values(other)?);
+        let (path, ours, theirs) = differing(String::new(), Some(&ours), Some(&theirs))?;
+        let (ours, theirs) = excerpts(&told(ours), &told(theirs));
+        Some((path, ours, theirs))
     }
 }
 
@@ -175,14 +177,49 @@ impl Subjects {
     }
 }
 
-/// A value short enough for a message.
-fn excerpt(value: &serde_json::Value) -> String {
-    const MOST: usize = 60;
-    let text = value.to_string();
-    match text.char_indices().nth(MOST) {
-        Some((end, _)) => format!("{}…", &text[..end]),
-        None => text,
+/// A place and the two values there, `None` where there is none.
+type Difference<'a> = (String, Option<&'a Value>, Option<&'a Value>);
+
+/// The innermost place at which two values at `path` differ first.
+fn differing<'a>(
+    path: String,
+    ours: Option<&'a Value>,
+    theirs: Option<&'a Value>,
+) -> Option<Difference<'a>> {
+    match (ours, theirs) {
+        (Some(Value::Object(own)), Some(Value::Object(other))) => {
+            let others = other.keys().filter(|key| !own.contains_key(*key));
+            own.keys().chain(others).find_map(|key| {
+                let dot = if path.is_empty() { "" } else { "." };
+                differing(format!("{path}{dot}{key}"), own.get(key), other.get(key))
+            })
+        }
+        (Some(Value::Array(own)), Some(Value::Array(other))) => {
+            let mut places = 0..own.len().max(other.len());
+            places.find_map(|at| differing(format!("{path}[{at}]"), own.get(at), other.get(at)))
+        }
+        _ => (ours != theirs).then_some((path, ours, theirs)),
     }
+}
+
+fn told(value: Option<&Value>) -> String {
+    value.map_or_else(|| "nothing".to_owned(), Value::to_string)
+}
+
+/// Two values short enough for a message: from where they differ, if they are long before.
+fn excerpts(ours: &str, theirs: &str) -> (String, String) {
+    const MOST: usize = 60;
+    const BEFORE: usize = 20;
+    let alike = ours.chars().zip(theirs.chars());
+    let alike = alike.take_while(|(own, other)| own == other).count();
+    let start = if alike < MOST / 2 { 0 } else { alike - BEFORE };
+    let excerpt = |text: &str| {
+        let shown: String = text.chars().skip(start).take(MOST).collect();
+        let before = if start > 0 { "…" } else { "" };
+        let more = text.chars().count() > start + MOST;
+        format!("{before}{shown}{}", if more { "…" } else { "" })
+    };
+    (excerpt(ours), excerpt(theirs))
 }
 
 /// A part of the batches: every `of`-th of them.
@@ -221,6 +258,34 @@ impl FromStr for Shard {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_innermost_difference_is_named() {
+        let value = |text: &str| serde_json::from_str::<Value>(text).expect("JSON");
+        let found = |ours: &str, theirs: &str| {
+            let (ours, theirs) = (value(ours), value(theirs));
+            let (path, ours, theirs) = differing(String::new(), Some(&ours), Some(&theirs))?;
+            let (ours, theirs) = excerpts(&told(ours), &told(theirs));
+            Some(format!("{path}: {ours}, {theirs}"))
+        };
+        let methods = |rule: &str| {
+            format!(
+                r#"{{"methods":[{{"cells":75,"rule":"none"}},{{"cells":75,"rule":"{rule}"}}]}}"#
+            )
+        };
+        assert_eq!(found(&methods("a"), &methods("a")), None);
+        assert_eq!(
+            found(&methods("deepcache"), &methods("tgate")).as_deref(),
+            Some(r#"methods[1].rule: "deepcache", "tgate""#)
+        );
+        assert_eq!(found("[1,2]", "[1]").as_deref(), Some("[1]: 2, nothing"));
+        assert_eq!(found("{}", r#"{"a":1}"#).as_deref(), Some("a: nothing, 1"));
+        let long = |end: &str| format!("[\"{}{end}\"]", "a fox and ".repeat(20));
+        assert_eq!(
+            found(&long("a hen"), &long("a dog")).as_deref(),
+            Some("[0]: …fox and a fox and a hen\", …fox and a fox and a dog\"")
+        );
+    }
 
     #[test]
     fn shards_are_read_and_part_the_batches() {
