@@ -2,9 +2,10 @@
 
 use std::{
     borrow::Cow,
-    io::{self, IsTerminal, Write},
+    io::{self, Write},
 };
 
+use anstream::{AutoStream, ColorChoice};
 use serde::Serialize;
 
 pub(super) use crate::error::bytes;
@@ -91,10 +92,10 @@ fn harmless(text: &str) -> Cow<'_, str> {
     shown.into()
 }
 
-/// Whether stderr shows colours: a file would keep their codes. Whoever wants none sets `NO_COLOR` to anything but nothing.
+/// Whether stderr shows colours, as for the help: a file would keep their codes, a dumb terminal show them, and whoever wants none sets
+/// `NO_COLOR` to anything but nothing.
 fn has_colours() -> bool {
-    let unwanted = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-    io::stderr().is_terminal() && !unwanted
+    AutoStream::choice(&io::stderr()) != ColorChoice::Never
 }
 
 /// What is logged where `RUST_LOG` does not ask: warnings, and of the libraries below errors alone. While tuning, cubecl tries kernels
