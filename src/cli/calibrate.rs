@@ -1,6 +1,6 @@
 //! `afterimage calibrate`: a plan, or a router for Learning-to-Cache, from a few runs.
 
-use std::io::Write as _;
+use std::{io::Write as _, path::Path};
 
 use super::{
     args::{self, Calibrated},
@@ -11,7 +11,7 @@ use super::{
 use crate::{
     cache::CacheRule,
     engine::{Model, Watched, workload},
-    error::{Error, PlanError},
+    error::{Error, OutputError, PlanError},
     evaluation::read_prompts,
     image_io::{check_writable, write_atomically},
     pipeline::{Calibration, Effort, Recipe},
@@ -39,7 +39,22 @@ pub(super) fn run(arguments: &args::Calibrate) -> Result<(), Error> {
     }
 }
 
+/// Refuses a name that says something else than what will be in the file.
+fn check_output(output: &Path, what: &'static str, ending: &'static str) -> Result<(), Error> {
+    if args::ends_in(output, ending) {
+        return Ok(());
+    }
+    let given = output.display().to_string();
+    Err(OutputError::Ending {
+        given,
+        what,
+        ending,
+    }
+    .into())
+}
+
 fn plan(arguments: &args::Calibrate, rules: Vec<CacheRule>) -> Result<(), Error> {
+    check_output(&arguments.output, "a plan", ".json")?;
     check_writable(&arguments.output, "the plan")?;
     let model = job::model(&arguments.model)?;
     let requests = watched(arguments, &model)?.requests(&model.config)?;
@@ -96,6 +111,7 @@ fn effort(arguments: &args::Calibrate) -> Effort {
 }
 
 fn router(arguments: &args::Calibrate) -> Result<(), Error> {
+    check_output(&arguments.output, "a router", ".safetensors")?;
     check_writable(&arguments.output, "the router")?;
     let model = job::model(&arguments.model)?;
     let subject = job::subject(None, &arguments.course.class_label, &model);

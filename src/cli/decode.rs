@@ -44,7 +44,8 @@ pub(super) fn run(arguments: &args::Decode) -> Result<(), Error> {
         fps: arguments.film.fps,
         ..FilmRequest::default()
     };
-    let shape = Shape::new(frames, film.rate())?;
+    let size = [height, width].map(|side| side * model.config.canvas().factor);
+    let shape = Shape::new(frames, film.rate(), size)?;
     let output = Output::open(&output, rows / frames, shape, false)?;
     let decoder = Decoder::load(&model.folder, &model.config, device.device())?;
     let how = Decoding {

@@ -6,6 +6,7 @@ use super::{
     account::Outcome,
     args, cancel, console, decode, job,
     output::{self, Output, Shape, file_beside},
+    places,
     preview::Preview,
     progress::{Preparation, Watch},
     recipe, tensors,
@@ -15,7 +16,7 @@ use crate::{
     engine::{
         Account, Job, Machine, Made, Model, Reading, Stage, Stages, Summary, Wishes, random_seed,
     },
-    error::{Error, RequestError},
+    error::Error,
     image_io::check_writable,
     pipeline::{Recipe, Report, Seeds, Trace},
 };
@@ -34,7 +35,7 @@ pub(super) fn run(arguments: &args::Generate) -> Result<(), Error> {
         silent_prompt: Some(args::DEFAULT_PROMPT),
     };
     let mut job = Job::read(recipe, wishes, listener)?;
-    let output = open_output(&job, arguments, &named)?;
+    let output = open_output(&job, arguments, &named, &rescue(arguments, seed))?;
     let watch = Watch::with(Preview::asked(&arguments.previews)?);
     let workload = job.stages.workload();
     let machine = job::machine(&place(&job.recipe, arguments), &workload)?;
@@ -89,30 +90,22 @@ fn keep_time(job: &mut Job, machine: &Machine) -> Result<(), Error> {
 }
 
 /// Where the pictures or films go; nothing starts that could not be written in the end.
-fn open_output(job: &Job, arguments: &args::Generate, named: &Path) -> Result<Output, Error> {
+fn open_output(
+    job: &Job,
+    arguments: &args::Generate,
+    named: &Path,
+    kept: &Path,
+) -> Result<Output, Error> {
     let Stage {
         request, resolved, ..
     } = job.stages.first();
-    let shape = Shape::new(resolved.rows.frames, request.film.rate())?;
+    let frames = resolved.rows.frames;
+    let shape = Shape::new(frames, request.film.rate(), job.stages.size())?;
     let output = Output::open(named, request.items(), shape, arguments.form.json)?;
     if let Some(trace) = &arguments.trace {
         check_writable(trace, "the trace")?;
-        let second = if output.writes(trace) {
-            Some("--output")
-        } else {
-            let preview = arguments.previews.preview.as_deref();
-            let shown = preview.is_some_and(|preview| output::is_same(preview, trace));
-            shown.then_some("--preview")
-        };
-        if let Some(second) = second {
-            return Err(RequestError::SameFile {
-                first: "--trace",
-                second,
-                path: trace.clone(),
-            }
-            .into());
-        }
     }
+    places::check(arguments, &job.recipe, &output, kept)?;
     Ok(output)
 }
 

@@ -24,6 +24,7 @@ mod job;
 mod memory;
 mod output;
 mod pictures;
+mod places;
 mod plan;
 mod preview;
 mod progress;

@@ -8,10 +8,11 @@ use std::{
 
 use super::console;
 use crate::{
-    error::{Error, RequestError},
+    error::{Error, OutputError, RequestError},
     image_io::{
-        Film, FilmFormat, Picture, batch_paths, check_film, check_output_name, check_writable,
-        film_paths, frames_a_second, is_stdout, is_stream,
+        Film, FilmFormat, Picture, batch_paths, check_film, check_film_size, check_output_name,
+        check_picture_size, check_writable, film_files, film_paths, frames_a_second, is_stdout,
+        is_stream, shown_rate,
     },
     pipeline,
 };
@@ -19,13 +20,17 @@ use crate::{
 /// What `--output` calls the standard output.
 const STDOUT: &str = "-";
 
-/// What a run writes, one an item.
+/// What a run writes, one an item, of this height and width.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Shape {
     /// Pictures.
-    Pictures,
+    Pictures { size: [usize; 2] },
     /// Films of so many frames, so many a second.
-    Films { frames: usize, fps: NonZeroU16 },
+    Films {
+        size: [usize; 2],
+        frames: usize,
+        fps: NonZeroU16,
+    },
 }
 
 /// Where pictures or films go.
@@ -44,23 +49,23 @@ enum Places {
 }
 
 impl Shape {
-    /// Of items of so many frames, shown at so many a second.
+    /// Of items of so many frames, of this height and width, shown at so many a second.
     ///
     /// # Errors
     ///
     /// If no film has this many frames a second.
-    pub(super) fn new(frames: usize, fps: usize) -> Result<Self, Error> {
+    pub(super) fn new(frames: usize, fps: usize, size: [usize; 2]) -> Result<Self, Error> {
         if frames < 2 {
-            return Ok(Self::Pictures);
+            return Ok(Self::Pictures { size });
         }
         let fps = frames_a_second(fps)?;
-        Ok(Self::Films { frames, fps })
+        Ok(Self::Films { size, frames, fps })
     }
 
     /// What several are called.
     fn plural(self) -> &'static str {
         match self {
-            Self::Pictures => "pictures",
+            Self::Pictures { .. } => "pictures",
             Self::Films { .. } => "films",
         }
     }
@@ -68,15 +73,43 @@ impl Shape {
     /// The files of so many items.
     fn paths(self, named: &Path, items: usize) -> Result<Vec<PathBuf>, Error> {
         match self {
-            Self::Pictures => batch_paths(named, items),
+            Self::Pictures { .. } => batch_paths(named, items),
             Self::Films { .. } => film_paths(named, items),
         }
     }
 
     fn check(self, place: &Path) -> Result<(), Error> {
         match self {
-            Self::Pictures => check_writable(place, "the picture"),
-            Self::Films { frames, .. } => check_film(place, frames),
+            Self::Pictures { size } => {
+                check_picture_size(place, size)?;
+                check_writable(place, "the picture")
+            }
+            Self::Films { size, frames, .. } => {
+                check_film_size(place, size)?;
+                check_film(place, frames)
+            }
+        }
+    }
+
+    /// The files that the item at `place` has.
+    fn files(self, place: &Path) -> Vec<PathBuf> {
+        match self {
+            Self::Pictures { .. } => vec![place.to_owned()],
+            Self::Films { frames, .. } => film_files(place, frames),
+        }
+    }
+
+    /// Says what a film's format makes of its rate.
+    fn tell(self, place: &Path) {
+        let Self::Films { fps, .. } = self else {
+            return;
+        };
+        let shown = shown_rate(place, fps);
+        if shown != fps {
+            console::warning(&format!(
+                "`{}` shows {shown} frames a second, not {fps}: a GIF has no shorter frames\nhint: ask for `--fps {shown}`, or for another format, as in .png or .y4m",
+                place.display()
+            ));
         }
     }
 }
@@ -112,12 +145,15 @@ impl Output {
         };
         let output = Self { shape, places };
         if json && output.takes_stdout() {
-            return Err(RequestError::TwoOutputs.into());
+            return Err(OutputError::TwoOutputs.into());
         }
         output
             .files()
             .iter()
             .try_for_each(|file| shape.check(file))?;
+        if let [first, ..] = output.files() {
+            shape.tell(first);
+        }
         Ok(output)
     }
 
@@ -128,9 +164,15 @@ impl Output {
         }
     }
 
-    /// Whether a picture or a film goes into `file`.
-    pub(super) fn writes(&self, file: &Path) -> bool {
-        self.files().iter().any(|own| is_same(own, file))
+    /// All files and folders that pictures and films go into, the standard output among them.
+    pub(super) fn places(&self) -> Vec<PathBuf> {
+        match &self.places {
+            Places::Stdout => vec![PathBuf::from("/dev/stdout")],
+            Places::Files(files) => {
+                let within = files.iter().flat_map(|file| self.shape.files(file));
+                files.iter().cloned().chain(within).collect()
+            }
+        }
     }
 
     /// Whether a picture or a film goes where data are printed.
@@ -214,16 +256,20 @@ impl Output {
     }
 }
 
-fn stdout(items: usize, what: &'static str) -> Result<Places, RequestError> {
+fn stdout(items: usize, what: &'static str) -> Result<Places, Error> {
     if items > 1 {
         return Err(RequestError::OneStream {
             given: STDOUT.to_owned(),
             count: items,
             what,
-        });
+        }
+        .into());
     }
     if io::stdout().is_terminal() {
-        return Err(RequestError::Terminal);
+        return Err(OutputError::Terminal.into());
+    }
+    if was_closed() {
+        return Err(OutputError::Nowhere.into());
     }
     Ok(Places::Stdout)
 }
@@ -237,16 +283,23 @@ pub(super) fn file_beside<'a>(named: &'a Path, silent: &'a Path) -> &'a Path {
     }
 }
 
-/// Whether two names are of one file, which need not be there yet. What is written through, as `/dev/null` is, takes what comes.
-pub(super) fn is_same(one: &Path, other: &Path) -> bool {
-    let place = |path: &Path| {
-        let folder = match path.parent() {
-            Some(folder) if !folder.as_os_str().is_empty() => folder,
-            _ => Path::new("."),
-        };
-        Some(folder.canonicalize().ok()?.join(path.file_name()?))
-    };
-    !is_stream(one) && place(one).is_some_and(|one| Some(one) == place(other))
+/// Whether the standard output was closed: Rust's runtime opens `/dev/null` in its place, to be read and written, as no shell does.
+#[cfg(target_os = "linux")]
+fn was_closed() -> bool {
+    const ACCESS: u32 = 0o3;
+    const BOTH: u32 = 0o2;
+
+    let place = std::fs::read_link("/proc/self/fd/1");
+    let told = std::fs::read_to_string("/proc/self/fdinfo/1").unwrap_or_default();
+    let flags = told.lines().find_map(|line| line.strip_prefix("flags:"));
+    let flags = flags.and_then(|flags| u32::from_str_radix(flags.trim(), 8).ok());
+    let is_null = place.is_ok_and(|place| place == Path::new("/dev/null"));
+    is_null && flags.is_some_and(|flags| flags & ACCESS == BOTH)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn was_closed() -> bool {
+    false
 }
 
 /// In one piece, once it is encoded.
@@ -259,6 +312,9 @@ fn to_stdout(encode: impl FnOnce(&mut Vec<u8>) -> io::Result<()>) -> Result<(), 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Height and width of the frames.
+    const SIZE: [usize; 2] = [8, 16];
 
     fn films(frames: usize, count: usize) -> pipeline::Output {
         let film = |shade: usize| {
@@ -279,7 +335,7 @@ mod tests {
     #[test]
     fn films_of_a_batch_are_numbered_and_keep_their_settings() {
         let folder = tempfile::tempdir().expect("a folder");
-        let shape = Shape::new(3, 7).expect("a rate");
+        let shape = Shape::new(3, 7, SIZE).expect("a rate");
         let texts = [("prompt".to_owned(), "a fox".to_owned())];
         for name in ["a.gif", "a.png", "a.y4m"] {
             let output = Output::open(&folder.path().join(name), 2, shape, true).expect("places");
@@ -305,7 +361,7 @@ mod tests {
     fn frames_go_into_a_folder() {
         let place = tempfile::tempdir().expect("a folder");
         let named = place.path().join("frames/");
-        let shape = Shape::new(2, 7).expect("a rate");
+        let shape = Shape::new(2, 7, SIZE).expect("a rate");
         let output = Output::open(&named, 1, shape, false).expect("a place");
         assert!(!named.exists(), "nothing is made before the frames are");
         output.write(films(2, 1), &[]).expect("frames");
@@ -319,13 +375,13 @@ mod tests {
             assert!(error.is_request(), "{name}");
             error.to_string()
         };
-        let film = Shape::new(2, 7).expect("a rate");
+        let film = Shape::new(2, 7, SIZE).expect("a rate");
         for name in ["a.jpg", "a.webp", "a"] {
             let said = refused(name, film);
             assert!(said.contains("of no format that films are"), "{said}");
         }
         for name in ["a.gif", "a.y4m", "a.apng", "a.mp4"] {
-            let said = refused(name, Shape::Pictures);
+            let said = refused(name, Shape::Pictures { size: SIZE });
             assert!(said.contains("is a film's"), "{said}");
         }
         if cfg!(not(feature = "video")) {
@@ -333,7 +389,7 @@ mod tests {
             assert!(said.contains("the Cargo feature `video`"), "{said}");
         }
         for rate in [0, 70_000] {
-            let said = Shape::new(2, rate).expect_err("no rate").to_string();
+            let said = Shape::new(2, rate, SIZE).expect_err("no rate").to_string();
             assert!(said.starts_with("`fps` is "), "{said}");
         }
     }

@@ -88,16 +88,16 @@ impl Stages {
         let first = &self.first().model;
         let read = (&first.config, &first.folder);
         model.config.share_texts(&model.folder, read)?;
-        let request = shown.enlarged(&model.config, self.size(), level)?;
+        let [height, width] = self.size();
+        let request = shown.enlarged(&model.config, (width, height), level)?;
         let cascade = self.cascade.followed_by(link(model, request, listener)?);
         Ok(Self { cascade, ..self })
     }
 
-    /// Width and height of what the last model makes.
-    fn size(&self) -> (usize, usize) {
+    /// Height and width in pixels of what the last model makes.
+    pub(crate) fn size(&self) -> [usize; 2] {
         let last = self.iter().last().unwrap_or(self.first());
-        let [height, width] = last.resolved.size;
-        (width, height)
+        last.resolved.size
     }
 
     /// The base model, and its refiner if one is named.

@@ -11,6 +11,7 @@ mod device;
 mod evaluation;
 mod file;
 mod list;
+mod output;
 mod plan;
 mod recipe;
 mod request;
@@ -23,7 +24,8 @@ pub(crate) use device::{ANY_GPU, DeviceError};
 #[cfg(feature = "eval")]
 pub(crate) use evaluation::EvaluationError;
 pub(crate) use file::FileError;
-pub(crate) use list::listed;
+pub(crate) use list::{listed, shortened};
+pub(crate) use output::OutputError;
 pub(crate) use plan::PlanError;
 pub(crate) use recipe::RecipeError;
 pub(crate) use request::RequestError;
@@ -48,6 +50,8 @@ enum Kind {
     Weights(#[from] WeightsError),
     #[error(transparent)]
     Request(#[from] RequestError),
+    #[error(transparent)]
+    Output(#[from] OutputError),
     #[error(transparent)]
     Plan(#[from] PlanError),
     #[error(transparent)]
@@ -94,7 +98,7 @@ impl Error {
         match &*self.0 {
             Kind::Config(_) => ErrorKind::Config,
             Kind::Weights(_) => ErrorKind::Weights,
-            Kind::Request(_) | Kind::Recipe(_) => ErrorKind::Request,
+            Kind::Request(_) | Kind::Output(_) | Kind::Recipe(_) => ErrorKind::Request,
             Kind::Plan(_) => ErrorKind::Plan,
             Kind::Device(_) => ErrorKind::Device,
             Kind::File(_) => ErrorKind::File,
@@ -140,7 +144,10 @@ impl Error {
 
     /// What was asked for makes no sense (steps, size, sampler, model id, …), or the recipe of it cannot be followed.
     pub fn is_request(&self) -> bool {
-        matches!(*self.0, Kind::Request(_) | Kind::Recipe(_))
+        matches!(
+            *self.0,
+            Kind::Request(_) | Kind::Output(_) | Kind::Recipe(_)
+        )
     }
 
     /// A cache rule cannot be planned for this run.
@@ -221,6 +228,7 @@ from_kinds!(
     ConfigError,
     WeightsError,
     RequestError,
+    OutputError,
     PlanError,
     RecipeError,
     DeviceError,

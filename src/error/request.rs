@@ -93,26 +93,6 @@ pub(crate) enum RequestError {
         found: String,
         frames: usize,
     },
-    #[cfg(feature = "cli")]
-    #[error(
-        "the standard output is a terminal, which shows no picture\nhint: send it on, as in `--output - > fox.png`, or name a file"
-    )]
-    Terminal,
-    #[cfg(feature = "cli")]
-    #[error(
-        "`--json` and the picture would both go to the standard output\nhint: name a file as `--output`"
-    )]
-    TwoOutputs,
-    #[cfg(feature = "cli")]
-    #[error(
-        "`{first}` and `{second}` name the same file\nhint: one would replace the other: name two\nfile: {}",
-        path.display()
-    )]
-    SameFile {
-        first: &'static str,
-        second: &'static str,
-        path: std::path::PathBuf,
-    },
     #[error("these latents cannot be used: {reason}\nhint: a safetensors file with a tensor `latents` of floating point numbers is needed\nfile: {}", path.display())]
     InitialLatents {
         path: std::path::PathBuf,

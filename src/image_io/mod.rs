@@ -20,6 +20,7 @@ mod read;
 mod save;
 mod settings;
 mod sheet;
+mod sides;
 mod texts;
 mod tiff;
 mod whole;
@@ -30,16 +31,17 @@ pub use atomic::{check_writable, write_atomically};
 pub use canny::CannyThresholds;
 pub use created::create_atomically;
 pub use dropped::Dropped;
-pub use film::{Film, FilmFormat, check_film, film_paths};
+pub use film::{Film, FilmFormat, check_film, film_files, film_paths, shown_rate};
 pub use item::{frames_a_second, save_item};
 pub use mask::Mask;
 pub use names::check_output_name;
 pub use outputs::batch_paths;
-pub use place::{is_stdout, is_stream};
+pub use place::{is_same_place, is_stdout, is_stream};
 pub(crate) use read::picture_bytes;
 pub use save::PictureFormat;
 pub use settings::{Settings, settings};
 pub use sheet::contact_sheet;
+pub use sides::{check_film_size, check_picture_size};
 
 use crate::error::{DeviceError, Error};
 

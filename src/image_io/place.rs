@@ -48,6 +48,42 @@ pub fn is_stdout(path: &Path) -> bool {
     theirs.is_some() && theirs == ours.and_then(|found| identity(&found))
 }
 
+/// Whether two names are of one file, which need not be there yet, or of one pipe. A device, as `/dev/null`, takes what comes.
+pub fn is_same_place(one: &Path, other: &Path) -> bool {
+    match (Place::of(one), Place::of(other)) {
+        (Ok(Place::File(one)), Ok(Place::File(other))) => {
+            one == other || resolved(&one).is_some_and(|one| Some(one) == resolved(&other))
+        }
+        (Ok(Place::Stream), Ok(Place::Stream)) => {
+            let found = |path| fs::metadata(path).ok().filter(|found| !is_device(found));
+            let [one, other] = [one, other].map(|path| identity(&found(path)?));
+            one.is_some() && one == other
+        }
+        // A folder of frames has no file's name.
+        (Err(_), _) | (_, Err(_)) => one.components().eq(other.components()),
+        _ => false,
+    }
+}
+
+/// The path without links and detours.
+fn resolved(path: &Path) -> Option<PathBuf> {
+    path.canonicalize()
+        .ok()
+        .or_else(|| Some(folder(path).canonicalize().ok()?.join(path.file_name()?)))
+}
+
+#[cfg(unix)]
+fn is_device(found: &Metadata) -> bool {
+    use std::os::unix::fs::FileTypeExt;
+
+    found.file_type().is_char_device()
+}
+
+#[cfg(not(unix))]
+fn is_device(_found: &Metadata) -> bool {
+    true
+}
+
 /// The standard output, unbuffered.
 #[cfg(unix)]
 fn stdout() -> io::Result<File> {
@@ -173,6 +209,22 @@ mod tests {
         let number = std::os::fd::AsRawFd::as_raw_fd(&open);
         let descriptor = format!("/proc/self/fd/{number}");
         assert_eq!(place(Path::new(&descriptor)), Place::Stream);
+    }
+
+    #[test]
+    fn one_file_has_many_names() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let at = |name: &str| folder.path().join(name);
+        fs::create_dir(at("below")).expect("a folder");
+        symlink("b.png", at("a.png")).expect("a link");
+        let same = |one: &str, other: &str| is_same_place(&at(one), &at(other));
+        assert!(same("b.png", "below/../b.png"), "not there yet");
+        assert!(same("a.png", "b.png"), "by a link");
+        fs::write(at("b.png"), "there").expect("a file");
+        assert!(same("b.png", "below/../b.png") && same("a.png", "b.png"));
+        assert!(!same("b.png", "c.png") && !same("b.png", "below/b.png"));
+        let null = Path::new("/dev/null");
+        assert!(!is_same_place(null, null));
     }
 
     #[test]

@@ -146,6 +146,24 @@ fn a_film_that_finds_no_room_leaves_its_latents_and_they_become_a_film() {
     );
 }
 
+#[test]
+fn a_rate_that_a_gif_does_not_show_is_told() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let told = |name: &str| {
+        let rest = ["--fps", "60", "--output", name];
+        let ending = generate(folder.path(), &[&FILM[..], &rest].concat());
+        assert_eq!(ending.code, Some(0), "{}", ending.shown());
+        ending.stderr
+    };
+    let gif = told("a.gif");
+    let words = "warning: `a.gif` shows 50 frames a second, not 60: ";
+    assert!(
+        gif.contains(words) && gif.contains("hint: ask for `--fps 50`"),
+        "{gif}"
+    );
+    assert!(!told("a.png").contains("frames a second"));
+}
+
 /// What the run seems to become, of a film its middle frame, every so many calls of the model.
 #[test]
 fn previews_show_a_frame_while_a_run_goes_on() {

@@ -141,7 +141,11 @@ fn requests_that_cannot_be_met_write_nothing() {
             2,
             &["is of no format that is written here", ".webp", ".gif"],
         ),
-        (&["--trace", "no/such/t"], 1, &["cannot write the trace"]),
+        (
+            &["--trace", "no/such/t.safetensors"],
+            1,
+            &["cannot write the trace"],
+        ),
         (
             &["--initial-latents", "none"],
             1,
@@ -154,20 +158,65 @@ fn requests_that_cannot_be_met_write_nothing() {
     }
 }
 
+/// What is written beside the pictures replaces neither them nor what the run reads.
 #[test]
-fn a_trace_has_a_file_of_its_own() {
+fn every_file_of_a_run_is_its_own() {
     let folder = tempfile::tempdir().expect("a folder");
+    let photo = image::RgbImage::from_pixel(64, 64, image::Rgb([9, 99, 200]));
+    photo.save(folder.path().join("photo.png")).expect("a file");
     let refused = |arguments: &[&str], words: &str| {
         generate(folder.path(), arguments).refused(2, &[words, "hint: "]);
     };
-    let same = ["--trace", "./a.png", "--output"];
+    let same = "`--preview` and `--output` name the same file";
+    let preview = ["--preview", "./keep.png", "--output"];
+    refused(&[&preview[..], &["keep.png"]].concat(), same);
+    let numbered = ["--preview", "n-0.png", "--output", "n.png", "--batch", "2"];
+    refused(&numbered, same);
+    std::fs::create_dir(folder.path().join("frames")).expect("a folder");
+    let frame = ["--preview", "frames/frame-0001.png", "--output", "frames/"];
+    let film = ["--frames", "2", "--steps", "4", "--size", "64x64"];
+    refused(&[&frame[..], &film].concat(), same);
+    let trace = ["--trace", "a.latents.safetensors", "--output", "a.png"];
+    let kept = "`--trace` and the file of the latents that are kept name the same file";
+    refused(&trace, kept);
+    let start = ["--init-image", "photo.png", "--preview", "photo.png"];
+    let reads = "`--preview` names a file that the run reads, by `--init-image`";
+    refused(&start, reads);
+    assert_eq!(names(folder.path()), ["frames", "photo.png"]);
+    // A picture may take the place of what it began from.
+    let over = ["--init-image", "photo.png", "--output", "photo.png"];
+    let ending = generate(folder.path(), &[&over[..], &["--steps", "2"]].concat());
+    assert_eq!(ending.code, Some(0), "{}", ending.shown());
+}
+
+#[test]
+fn names_say_what_is_in_a_file() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let refused = |arguments: &[&str], words: &[&str]| {
+        afterimage_in(folder.path(), arguments).refused(2, words);
+    };
+    let rule = ["--cache", "deepcache", "--curve", "--plot", "p.png"];
     refused(
-        &[&same[..], &["a.png"]].concat(),
-        "`--trace` and `--output` name the same file",
+        &[&["bench"][..], &rule].concat(),
+        &["'p.png'", "it is a drawing in SVG: end its name in .svg"],
+    );
+    refused(&["eval", "--plot", "x.png"], &["end its name in .svg"]);
+    refused(
+        &["eval", "report", "e", "--output", "x.html"],
+        &["a page in Markdown: end its name in .md"],
     );
     refused(
-        &[&same[..], &["b.png", "--preview", "a.png"]].concat(),
-        "`--trace` and `--preview` name the same file",
+        &["generate", "a", "--trace", "t.png"],
+        &["a file of tensors: end its name in .safetensors"],
+    );
+    refused(
+        &["calibrate", "--output", "q.json"],
+        &["the output `q.json` is a router, whose name ends in .safetensors\nhint: "],
+    );
+    let plan = ["calibrate", "--cache", "deepcache:branch=0", "--output"];
+    refused(
+        &[&plan[..], &["plan.txt"]].concat(),
+        &["the output `plan.txt` is a plan, whose name ends in .json\nhint: "],
     );
     assert!(names(folder.path()).is_empty());
 }

@@ -236,6 +236,30 @@ fn a_random_seed_is_told_and_kept() {
     assert_ne!(seeds[0], seeds[1]);
 }
 
+/// A picture for a standard output that is closed goes nowhere, which is said before it is made.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_closed_standard_output_takes_no_picture() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let told = |line: &str| {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", line, env!("CARGO_BIN_EXE_afterimage")]);
+        let model = std::path::absolute(model()).expect("a path");
+        shell.arg(model).current_dir(folder.path());
+        ended(shell.stdout(Stdio::piped()))
+    };
+    let run = r#""$0" generate a --device cpu --steps 1 --model "$1" --output -"#;
+    let closed = told(&format!("{run} >&-"));
+    let said = String::from_utf8_lossy(&closed.stderr);
+    assert_eq!(closed.status.code(), Some(2), "{said}");
+    assert!(
+        said.contains("error: the standard output is closed"),
+        "{said}"
+    );
+    let thrown_away = told(&format!("{run} >/dev/null"));
+    assert!(thrown_away.status.success(), "{thrown_away:?}");
+}
+
 /// What a run writes goes through an open descriptor.
 #[cfg(target_os = "linux")]
 #[test]

@@ -10,6 +10,7 @@ mod reading;
 #[cfg(feature = "serve")]
 mod serve;
 mod values;
+mod written;
 
 use std::path::PathBuf;
 
@@ -22,7 +23,8 @@ use crate::{
     samplers::SamplerKind,
     weights::{ActivationFormat, WeightFormat},
 };
-use values::{calibrated, count, faster, finite, fixed_seed, samples, seed, written};
+use values::{calibrated, count, faster, finite, fixed_seed, samples, seed};
+use written::{page, plot, tensors, written};
 
 pub(super) use files::{EmbeddingFile, LoraFile};
 pub(super) use groups::*;
@@ -32,6 +34,7 @@ pub(super) use reading::read;
 #[cfg(feature = "serve")]
 pub(super) use serve::{LogForm, Serve};
 pub(super) use values::{Calibrated, Corner, Seed, Window};
+pub(super) use written::ends_in;
 
 /// Makes pictures with diffusion models on any GPU and on the CPU, and makes them sooner by reusing what barely changes between
 /// steps.
@@ -155,7 +158,7 @@ pub(super) struct Generate {
     #[command(flatten)]
     pub(super) previews: Previews,
     /// Write latents and predictions of every step to a file
-    #[arg(long, value_name = "FILE.safetensors", value_parser = written(), help_heading = OUTPUT)]
+    #[arg(long, value_name = "FILE.safetensors", value_parser = tensors(), help_heading = OUTPUT)]
     pub(super) trace: Option<PathBuf>,
     #[command(flatten)]
     pub(super) form: Form,
@@ -237,7 +240,7 @@ pub(super) struct Bench {
     #[arg(long, value_name = "FILE", requires = "curve", help_heading = SAMPLES)]
     pub(super) prompts: Option<PathBuf>,
     /// Draw the curve, and how far the forecasts of rules with `verify` were off, as SVG
-    #[arg(long, value_name = "FILE", requires = "curve", value_parser = written(), help_heading = OUTPUT)]
+    #[arg(long, value_name = "FILE.svg", requires = "curve", value_parser = plot(), help_heading = OUTPUT)]
     pub(super) plot: Option<PathBuf>,
     /// Rounds; in each, the plain run and every rule take their turn; of a curve, each with the next seed
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = count)]
@@ -389,7 +392,7 @@ pub(super) struct Measures {
     #[arg(long, value_name = "DIR", help_heading = OUTPUT)]
     pub(super) npz: Option<PathBuf>,
     /// Draw quality against speed
-    #[arg(long, value_name = "FILE.svg", value_parser = written(), help_heading = OUTPUT)]
+    #[arg(long, value_name = "FILE.svg", value_parser = plot(), help_heading = OUTPUT)]
     pub(super) plot: Option<PathBuf>,
 }
 
@@ -422,7 +425,7 @@ pub(super) struct Report {
     #[arg(value_name = "DIR", required = true)]
     pub(super) folders: Vec<PathBuf>,
     /// Page to write; plots go beside it
-    #[arg(long, value_name = "FILE.md", required = true, value_parser = written(), help_heading = OUTPUT)]
+    #[arg(long, value_name = "FILE.md", required = true, value_parser = page(), help_heading = OUTPUT)]
     pub(super) output: PathBuf,
 }
 
@@ -437,14 +440,3 @@ pub(super) struct Inspect {
 
 /// The prompt of the bare command.
 pub(super) const DEFAULT_PROMPT: &str = "a red circle above a blue square";
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_declaration_is_consistent() {
-        use clap::CommandFactory;
-        Arguments::command().debug_assert();
-    }
-}

@@ -60,6 +60,12 @@ mod tests {
     }
 
     #[test]
+    fn the_declaration_is_consistent() {
+        use clap::CommandFactory;
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
     fn negative_numbers_are_values_of_every_option() {
         for words in [
             ["--guidance-scale", "-3"],

@@ -1,8 +1,6 @@
 //! Values of options: what words mean, and what is said of those that mean nothing.
 
-use std::{ops::Range, path::PathBuf};
-
-use clap::builder::{PathBufValueParser, TypedValueParser};
+use std::ops::Range;
 
 use crate::{cache::CacheRule, error::Error, image_io::CannyThresholds};
 
@@ -19,14 +17,6 @@ pub(super) fn window(text: &str) -> Result<Window, String> {
         }
         _ => Err("write start and end of the run's part, 0 to 1, as in 0.2-0.8".into()),
     }
-}
-
-/// A file that is written as it is, so that `-` is not what it is to `--output`.
-pub(super) fn written() -> impl TypedValueParser<Value = PathBuf> {
-    const STREAM: &str =
-        "the standard output takes pictures and films alone; a file of this name is ./-";
-    let file = |path: PathBuf| Some(path).filter(|path| path.as_os_str() != "-");
-    PathBufValueParser::new().try_map(move |path| file(path).ok_or(STREAM))
 }
 
 /// Pixels a side beyond which no model and no machine of today follows.

@@ -82,6 +82,13 @@ fn fill(film: &Film, folder: &Path, texts: &[(String, String)]) -> io::Result<()
     pending.into_iter().try_for_each(Pending::place)
 }
 
+/// All that is written into `folder`.
+pub(super) fn files(folder: &Path, frames: usize) -> Vec<PathBuf> {
+    let frames = (0..frames).map(|index| name(index, frames));
+    let names = frames.chain([RECIPE_FILE.to_owned()]);
+    names.map(|name| folder.join(name)).collect()
+}
+
 /// Frames beyond the new film's end would be taken for its own.
 fn refuse_others(folder: &Path, frames: usize) -> Result<(), Error> {
     let kept: Vec<OsString> = (0..frames)

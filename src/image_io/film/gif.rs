@@ -5,6 +5,7 @@
 use std::{
     collections::HashMap,
     io::{self, Write},
+    num::NonZeroU16,
 };
 
 use color_quant::NeuQuant;
@@ -56,6 +57,12 @@ fn delay(index: usize, fps: u16) -> u16 {
     let until = |frames: usize| (frames as u64 * 100 + u64::from(fps) / 2) / u64::from(fps);
     let shown = until(index + 1) - until(index);
     u16::try_from(shown.max(SHORTEST)).unwrap_or(u16::MAX)
+}
+
+/// The rate of frames of [`SHORTEST`], where a higher one is asked for.
+pub(super) fn shown_rate(fps: NonZeroU16) -> NonZeroU16 {
+    const MOST: NonZeroU16 = NonZeroU16::new(50).expect("above 0");
+    fps.min(MOST)
 }
 
 /// The system's error where there is one.

@@ -22,7 +22,7 @@ mod yuv;
 use std::{
     io::{self, Write},
     num::NonZeroU16,
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use burn::tensor::Tensor;
@@ -139,6 +139,23 @@ pub fn check_film(path: &Path, frames: usize) -> Result<(), Error> {
     }
     FilmFormat::of(path)?;
     check_writable(path, WHAT)
+}
+
+/// The files that a film of so many frames at `path` has: one, or in a folder a frame each, and their recipe.
+pub fn film_files(path: &Path, frames: usize) -> Vec<PathBuf> {
+    if is_folder_by_name(path) {
+        return folder::files(path, frames);
+    }
+    vec![path.to_owned()]
+}
+
+/// Frames a second that a film at `path` is shown at, of `fps` that are asked for: a GIF, which counts in hundredths of a second, has no shorter
+/// frames than viewers take, and shows 50 at most.
+pub fn shown_rate(path: &Path, fps: NonZeroU16) -> NonZeroU16 {
+    match FilmFormat::of(path) {
+        Ok(FilmFormat::Gif) if !is_folder_by_name(path) => gif::shown_rate(fps),
+        _ => fps,
+    }
 }
 
 /// A side as formats count it.

@@ -1,6 +1,6 @@
 //! Every format read back with another's eyes: by the crates that read it, or byte by byte.
 
-use std::{fs, io::Cursor, path::PathBuf};
+use std::{fs, io::Cursor};
 
 use super::*;
 
@@ -237,4 +237,19 @@ fn a_device_that_is_full_is_told_in_the_middle_of_a_film() {
     let message = error.to_string();
     assert!(message.starts_with("cannot write the film: "), "{message}");
     assert!(message.contains("hint: make room there"), "{message}");
+}
+
+#[test]
+fn a_gif_shows_fifty_frames_a_second_at_most() {
+    let rate = |fps| NonZeroU16::new(fps).expect("a rate");
+    let shown = |name: &str, fps| shown_rate(Path::new(name), rate(fps)).get();
+    assert_eq!((shown("a.gif", 50), shown("a.GIF", 60)), (50, 50));
+    assert_eq!((shown("a.png", 60), shown("gif.gif/", 60)), (60, 60));
+    let files = film_files(Path::new("frames/"), 2);
+    let names = [
+        "frames/frame-0000.png",
+        "frames/frame-0001.png",
+        "frames/recipe.json",
+    ];
+    assert_eq!(files, names.map(PathBuf::from));
 }

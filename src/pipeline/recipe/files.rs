@@ -126,6 +126,32 @@ impl Recipe {
         files.chain(words).chain(customs)
     }
 
+    /// All that it names to be read, models among them, and by which options.
+    #[cfg(feature = "cli")]
+    pub(crate) fn sources(&self) -> Vec<(&'static str, PathBuf)> {
+        let model = &self.model;
+        let refiner = self.refiner.as_ref().map(|refiner| &refiner.name);
+        let models = [
+            ("--model", model.name.as_ref()),
+            ("--vae", model.vae.as_ref()),
+            ("--tiny-vae", model.tiny_vae.as_ref()),
+            ("--refiner", refiner),
+        ];
+        let models = models
+            .into_iter()
+            .filter_map(|(option, name)| Some((option, name?)));
+        let upscalers = self.upscalers.iter();
+        let upscalers = upscalers.map(|one| ("--upscaler", &one.name));
+        let nets = self.controls.iter();
+        let nets = nets.map(|one| ("--control-model", &one.model));
+        let models = models.chain(upscalers).chain(nets);
+        let models = models.map(|(option, name)| (option, PathBuf::from(name)));
+        let mut named = self.clone();
+        let files = named.files();
+        let files = files.map(|(_, option, file)| (option, file.place().to_owned()));
+        models.chain(files).collect()
+    }
+
     /// Looks for files in `folder` that are not where they are said to be.
     pub(super) fn look_in(&mut self, folder: &Path) {
         self.files().for_each(|(_, _, file)| file.look_in(folder));
