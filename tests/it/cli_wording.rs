@@ -20,7 +20,24 @@ fn marks_of_other_programs_are_warned_of() {
         "warning: `(blurred:1.3)` is read as it stands: weights in prompts are not read\nhint: ";
     assert!(weighted.contains(told), "{weighted}");
     assert!(run("<lora:ink:0.8>").contains("hint: use `--lora FILE=SCALE`"));
+    for weighted in ["((red)) circle", "[a red circle]"] {
+        assert!(run(weighted).contains("weights in prompts are not read"));
+    }
+    for changing in ["a red [circle|square]", "[a:b:0.5]"] {
+        assert!(run(changing).contains("prompts do not change on the way"));
+    }
     assert_eq!(run("blurred (out of focus), at 10:30"), "");
+}
+
+/// However long a prompt is, what is cut off of it is told in a few words.
+#[test]
+fn long_prompts_are_not_repeated() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let long = "a red fox ".repeat(2000);
+    let ending = generate(folder.path(), &["--steps", "1", "--negative-prompt", &long]);
+    assert_eq!(ending.code, Some(0), "{}", ending.shown());
+    assert!(ending.stderr.contains("cut off was `"), "{}", ending.stderr);
+    assert!(ending.stderr.len() < 1000, "{}", ending.stderr);
 }
 
 #[test]

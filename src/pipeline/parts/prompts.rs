@@ -14,7 +14,7 @@ use super::wording::{self, Vocabulary};
 use crate::catalog::ModelFolder;
 use crate::conditioning::Conditioning;
 use crate::denoise::Observer;
-use crate::error::{ConfigError, Error, FileError};
+use crate::error::{ConfigError, Error, FileError, shortened};
 use crate::models::clip::ClipTextModel;
 use crate::pipeline::config::{AddedInputs, EncoderConfig, TextConfig};
 use crate::pipeline::request::{Request, SeededNoise};
@@ -223,7 +223,8 @@ impl Prompts {
         let tokens = self.config.tokens();
         for cut in cut.iter().flatten() {
             observer.warn(&format!(
-                "the model reads {tokens} tokens of a prompt; cut off was `{cut}`"
+                "the model reads {tokens} tokens of a prompt; cut off was `{}`",
+                shortened(cut)
             ));
         }
     }

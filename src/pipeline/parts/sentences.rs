@@ -14,7 +14,7 @@ use super::prompts::repeat_each;
 use super::source::{Asked, Origin, Source};
 use crate::conditioning::Conditioning;
 use crate::denoise::Observer;
-use crate::error::{Error, RequestError};
+use crate::error::{Error, RequestError, shortened};
 use crate::models::t5::{T5Config, T5EncoderModel};
 use crate::pipeline::config::{SENTENCE_ENCODER, SentenceConfig};
 use crate::pipeline::request::{PromptEmbeds, Request, SeededNoise};
@@ -163,7 +163,8 @@ impl Reader {
             };
             if let Some(cut) = &tokens.cut {
                 observer.warn(&format!(
-                    "the model reads {read} tokens of a prompt; cut off was `{cut}`"
+                    "the model reads {read} tokens of a prompt; cut off was `{}`",
+                    shortened(cut)
                 ));
             }
             let last = tokens.ids.len() - 1;
