@@ -1,19 +1,23 @@
 //! `afterimage decode`: latents that a run has left, to pictures.
 
+mod told;
+
 use std::path::{Path, PathBuf};
 
+use burn::tensor::{Device, Tensor};
+
 use super::{
-    args, job,
+    args,
     output::{Output, Shape, check_name},
 };
 use crate::{
-    device,
+    device::{self, DtypeChoice},
     engine::Model,
     error::{Error, RequestError},
     image_io::Picture,
-    models::vae::Tiling,
-    pipeline::{self, Decoder, Decoding, FilmRequest, Films, read_latents},
+    pipeline::{self, Decoder, Decoding, Films, LatentsFile, SpaceConfig, of_pixels},
 };
+use told::Told;
 
 /// What a run adds to the name of its output for the latents it keeps.
 const KEPT: &str = "latents.safetensors";
@@ -30,44 +34,59 @@ pub(super) fn run(arguments: &args::Decode) -> Result<(), Error> {
     if arguments.model.said.prediction.is_some() {
         return Err(RequestError::NothingPredicts.into());
     }
-    let model = job::model(&arguments.model)?;
+    let file = LatentsFile::read(&arguments.latents)?;
+    let run = Told::read(&file, arguments)?;
+    let model = run.model(&arguments.model)?;
     let device = device::open(arguments.device)?;
-    let latents = read_latents(&arguments.latents, device.device())?;
-    let [rows, channels, height, width] = latents.dims();
+    let [rows, channels, height, width] = file.shape();
     let expected = model.config.canvas().channels;
     if channels != expected {
-        let (found, expected) = (latents.dims(), [rows, expected, height, width]);
+        let (found, expected) = (file.shape(), [rows, expected, height, width]);
         return Err(RequestError::LatentShape { found, expected }.into());
     }
-    let frames = frames(&arguments.film, &model, rows)?;
-    let film = FilmRequest {
-        fps: arguments.film.fps,
-        ..FilmRequest::default()
-    };
-    let size = [height, width].map(|side| side * model.config.canvas().factor);
+    let film = run.film(&arguments.film);
+    let frames = frames(film.frames, &model, rows)?;
+    let made_at = [height, width].map(|side| side * model.config.canvas().factor);
+    let size = run.size().unwrap_or(made_at);
     let shape = Shape::new(frames, film.rate(), size)?;
     let output = Output::open(&output, rows / frames, shape, false)?;
-    let decoder = Decoder::load(&model.folder, &model.config, device.device())?;
+    let texts = run.texts(&model, &device.to_string(), &film, arguments)?;
     let how = Decoding {
-        size: None,
-        tiling: Tiling::Automatic,
+        size: Some(size).filter(|size| *size != made_at),
+        tiling: run.tiling(),
         frames,
-        chunk: arguments.film.decode_chunk.unwrap_or(frames).min(frames),
+        chunk: film.decode_chunk.unwrap_or(frames).clamp(1, frames),
     };
-    let pictures = Picture::from_batch(decoder.decode(latents, how)?)?;
-    let made = pipeline::Output::of(pictures, frames);
-    output.write(made, &texts(&model, device.to_string()))?;
+    let latents = file.latents(device.device());
+    let pictures = decoded(&model, (latents, how), device.device(), run.dtype())?;
+    let made = pipeline::Output::of(Picture::from_batch(pictures)?, frames);
+    output.write(made, &texts)?;
     output.say(&output.names().join("\n"))
 }
 
-/// Frames of each film in so many rows of latents, 1 for pictures: as the caller says, else as many as the model makes.
-fn frames(film: &args::Projected, model: &Model, rows: usize) -> Result<usize, RequestError> {
+/// Pictures, `[items, 3, height, width]` in 0 to 1, as the run would have made them whose denoiser computed in `dtype`.
+fn decoded(
+    model: &Model,
+    (latents, how): (Tensor<4>, Decoding),
+    device: &Device,
+    dtype: DtypeChoice,
+) -> Result<Tensor<4>, Error> {
+    if let SpaceConfig::Pixels = model.config.space {
+        return of_pixels(latents);
+    }
+    let dtype = dtype.float().into();
+    let decoder = Decoder::load_as(&model.folder, &model.config, device, dtype)?;
+    decoder.decode(latents, how)
+}
+
+/// Frames of each film in so many rows of latents, 1 for pictures: as is said, else as many as the model makes.
+fn frames(said: Option<usize>, model: &Model, rows: usize) -> Result<usize, RequestError> {
     let silent = match model.config.films() {
         Films::Trained { frames } if rows.is_multiple_of(frames) => frames,
         Films::Trained { .. } => rows,
         Films::ZeroShot | Films::Never => 1,
     };
-    match film.frames.unwrap_or(silent) {
+    match said.unwrap_or(silent) {
         0 => Err(RequestError::LatentFrames { frames: 0, rows }),
         frames if !rows.is_multiple_of(frames) => Err(RequestError::LatentFrames { frames, rows }),
         frames => Ok(frames),
@@ -77,20 +96,6 @@ fn frames(film: &args::Projected, model: &Model, rows: usize) -> Result<usize, R
 /// `fox.png` for `fox.latents.safetensors`
 fn beside(latents: &Path) -> PathBuf {
     latents.with_extension("").with_extension("png")
-}
-
-/// The text chunks of the PNG: what the latents do not say is not known.
-fn texts(model: &Model, device: String) -> Vec<(String, String)> {
-    let texts = [
-        (
-            "Software",
-            format!("afterimage {}", env!("CARGO_PKG_VERSION")),
-        ),
-        ("model", model.folder.name().to_owned()),
-        ("device", device),
-    ];
-    let texts = texts.into_iter();
-    texts.map(|(key, text)| (key.to_owned(), text)).collect()
 }
 
 #[cfg(test)]

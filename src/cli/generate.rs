@@ -18,7 +18,7 @@ use crate::{
     },
     error::Error,
     image_io::check_writable,
-    pipeline::{Recipe, Report, Seeds, Trace},
+    pipeline::{Recipe, Report, Rescue, Seeds, Trace},
 };
 
 /// Everything is checked that can be checked without weights before any are read; then the pictures are made and written.
@@ -48,17 +48,19 @@ pub(super) fn run(arguments: &args::Generate) -> Result<(), Error> {
     cancel::listen();
     keep_time(&mut job, &machine)?;
     job.settle(&machine, listener)?;
+    let account = Account::of(&job, &machine);
+    job.stages.keep_texts(&account.texts());
     let trace = arguments.trace.as_deref();
     let (made, traced) = generate(&mut job.stages, &machine, watch, trace)?;
     machine.note_run(&workload);
     let work = work(&job.stages, &made.reports);
-    let account = Account::of(&job, &machine, &made);
+    let account = account.after(&made);
     let shown = made.generated.output();
     let written = shown.and_then(|shown| output.write(shown, &account.texts()));
     if let Err(error) = written {
-        return Err(made
-            .generated
-            .unwritten(error, Some(&rescue(arguments, seed))));
+        let (path, texts) = (rescue(arguments, seed), account.texts());
+        let rescue = Rescue { path, texts };
+        return Err(made.generated.unwritten(error, Some(&rescue)));
     }
     traced?;
     let outcome = Outcome::new(account, output.names(), work, &made, arguments.step_graphs);

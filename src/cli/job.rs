@@ -11,7 +11,11 @@ use crate::{
 
 /// The model that a command names, to be loaded: what is missing of a Hub id is fetched.
 pub(super) fn model(asked: &args::Model) -> Result<Model, Error> {
-    let (name, said) = (asked.name.as_deref(), asked.said.overrides());
+    named(asked.name.as_deref(), asked.said.overrides())
+}
+
+/// The model of that name, or the bundled one, likewise.
+pub(super) fn named(name: Option<&str>, said: Overrides) -> Result<Model, Error> {
     Model::open(name, said, Reading::Weights, &mut Preparation::new())
 }
 

@@ -68,7 +68,7 @@ fn set<T: Clone>(place: &mut Option<T>, given: Option<&T>) {
 }
 
 /// A model or an autoencoder that is named by the caller is the right one, whatever it holds.
-fn model(recipe: &mut Recipe, given: &args::Model) {
+pub(super) fn model(recipe: &mut Recipe, given: &args::Model) {
     let said = &given.said;
     if given.name.is_some() || said.vae.is_some() || said.tiny_vae.is_some() {
         recipe.model.hash = None;

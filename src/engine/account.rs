@@ -72,8 +72,8 @@ pub(crate) struct Account {
 }
 
 impl Account {
-    /// Of a run on `machine`, made by `job`.
-    pub(crate) fn of(job: &Job, machine: &Machine, made: &Made) -> Self {
+    /// Of a run on `machine` that `job` has settled, before it starts.
+    pub(crate) fn of(job: &Job, machine: &Machine) -> Self {
         let Job { stages, recipe, .. } = job;
         let refiner = recipe.refiner.as_ref();
         let model = &stages.first().model;
@@ -90,9 +90,15 @@ impl Account {
             device: machine.device.to_string(),
             arithmetic: machine.arithmetic(),
             version: env!("CARGO_PKG_VERSION"),
-            drift: made.computed().drift().map(|drift| drift.to_string()),
+            drift: None,
             recipe: recipe.clone(),
         }
+    }
+
+    /// The same with what the cache did, once that is known.
+    pub(crate) fn after(self, made: &Made) -> Self {
+        let drift = made.computed().drift().map(|drift| drift.to_string());
+        Self { drift, ..self }
     }
 
     /// Of the item of that number, of `items`, as if it had been made alone; nothing where it could not be.

@@ -172,7 +172,7 @@ impl Engine {
         check(&job.stages, &machine)?;
         job.read_latents(&machine)?;
         let made = make(&mut job, &mut held, &machine, cancel, observer)?;
-        let told = account::Account::of(&job, &machine, &made);
+        let told = account::Account::of(&job, &machine).after(&made);
         Ok(Finished {
             account: made.computed(),
             texts: told.texts(),

@@ -15,7 +15,7 @@ use crate::{
     denoise::Observer,
     device::DtypeChoice,
     error::{Error, RequestError},
-    pipeline::{self, Pipeline, Recipe, RecipeMade, RecipePictures},
+    pipeline::{self, Pipeline, Recipe, RecipeMade, RecipePictures, Rescue},
 };
 
 /// What a program says of a run that no recipe does.
@@ -79,7 +79,7 @@ impl Job {
         }
         request.step_graphs = wishes.step_graphs;
         let timed = paced::take(&mut request);
-        request.rescue = wishes.rescue;
+        request.rescue = wishes.rescue.map(Rescue::from);
         let stages = Stages::new(model, request, &others(&recipe), reading, listener)?;
         check(&recipe, reading, |recipe| check_others(recipe, &stages))?;
         if timed.is_some() && stages.iter().count() > 1 {

@@ -157,6 +157,15 @@ impl Stages {
         self.cascade.first_mut()
     }
 
+    /// Has finished latents that are kept keep `texts` beside them: what their pictures would.
+    #[cfg(feature = "cli")]
+    pub(crate) fn keep_texts(&mut self, texts: &[(String, String)]) {
+        let links = self.cascade.links_mut();
+        for rescue in links.filter_map(|link| link.request.rescue.as_mut()) {
+            rescue.texts = texts.to_vec();
+        }
+    }
+
     /// Share of the noise that the first model takes away before a refiner.
     pub(crate) fn handed_over_at(&self) -> f64 {
         self.from

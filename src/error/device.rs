@@ -1,6 +1,6 @@
 //! Devices: absent, lost, out of memory.
 
-use super::amount::bytes;
+use super::{amount::bytes, file::decoding};
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum DeviceError {
@@ -111,10 +111,12 @@ pub(crate) enum DeviceError {
     )]
     Lost { task: &'static str, reason: String },
     #[error(
-        "{cause}\nhint: the finished latents are kept; `afterimage decode` with the same `--model` makes their pictures, on another device or where there is more memory\nlatents: {}", path.display()
+        "{cause}\nhint: the finished latents are kept; {}, on another device or where there is more memory\nlatents: {}", decoding(*told), path.display()
     )]
     Undecoded {
         cause: Box<super::Error>,
+        /// Whether the recipe is in the file.
+        told: bool,
         path: std::path::PathBuf,
     },
     #[error("the device failed while {task}: {reason}")]
@@ -219,6 +221,7 @@ mod tests {
         let cause = DeviceError::execution("decoding the pictures", &"out of memory");
         let message = DeviceError::Undecoded {
             cause: Box::new(cause.into()),
+            told: true,
             path: "fox.latents.safetensors".into(),
         };
         let message = message.to_string();

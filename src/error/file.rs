@@ -16,9 +16,11 @@ pub(crate) enum FileError {
         path: PathBuf,
         source: io::Error,
     },
-    #[error("{cause}\nhint: the finished latents are kept; `afterimage decode` with the same `--model` makes their pictures\nlatents: {}", path.display())]
+    #[error("{cause}\nhint: the finished latents are kept; {}\nlatents: {}", decoding(*told), path.display())]
     Unwritten {
         cause: Box<super::Error>,
+        /// Whether the recipe is in the file.
+        told: bool,
         path: PathBuf,
     },
     #[cfg(feature = "serve")]
@@ -79,6 +81,15 @@ impl FileError {
     #[cfg(feature = "cli")]
     pub(super) fn is_closed_pipe(&self) -> bool {
         matches!(self, Self::Stdout { source } if innermost(source).kind() == io::ErrorKind::BrokenPipe)
+    }
+}
+
+/// How latents that were kept become what was asked for, where the recipe is in their file or not.
+pub(super) fn decoding(told: bool) -> &'static str {
+    if told {
+        "`afterimage decode` with this file makes of them what was asked for"
+    } else {
+        "`afterimage decode` makes pictures of them, or films with `--frames` and `--fps`, with the same `--model` and autoencoder"
     }
 }
 

@@ -43,10 +43,11 @@ pub use config::{
     UpscaleConfig, check_control_weights, check_weights,
 };
 pub use made::{
-    Begun, Decoder, Decoding, Generated, KeptLatents, Output, Report, read_latents, write_latents,
+    Begun, Decoder, Decoding, Generated, KeptLatents, LatentsFile, Output, Report, read_latents,
+    write_latents,
 };
 #[cfg(feature = "cli")]
-pub(crate) use made::{read_back, write_tensors};
+pub(crate) use made::{of_pixels, read_back, write_tensors};
 pub use pace::Pace;
 pub(crate) use parts::Arranged;
 pub use parts::{
@@ -60,7 +61,7 @@ pub use recipe::{
 };
 pub use request::{
     Added, Control, Edit, FilmRequest, Framing, LowPicture, PLAN_FILE, PromptEmbeds, Request,
-    Resolved, SeededNoise, Seeds, SkipLayers, Stage, Subject, check_refiner,
+    Rescue, Resolved, SeededNoise, Seeds, SkipLayers, Stage, Subject, check_refiner,
 };
 pub use run::Trace;
 #[cfg(feature = "eval")]
@@ -160,7 +161,7 @@ impl Pipeline {
         let how = self.decoding(request, &resolved);
         ops::let_go(&self.device);
         let generated = begun.decoded(|latents| {
-            let rescue = request.rescue.as_deref();
+            let rescue = request.rescue.as_ref();
             let mut warn = |text: &str| observer.warn(text);
             self.space.finish(latents, how, rescue, &mut warn)
         })?;

@@ -132,11 +132,11 @@ fn a_film_that_finds_no_room_leaves_its_latents_and_they_become_a_film() {
         .refused(1, &["cannot write the film: ", "hint: make room there"]);
     let kept = "afterimage-5.latents.safetensors";
     assert_eq!(names(folder.path()), [kept]);
-    let model = model();
-    let model = model.to_str().expect("UTF-8");
-    let decode = ["decode", kept, "--device", "cpu", "--model", model];
-    let again = ["--frames", "3", "--output", "a.gif"];
-    let ending = afterimage_in(folder.path(), [&decode[..], &again].concat());
+    let decode = ["decode", kept, "--device", "cpu"];
+    let ending = afterimage_in(
+        folder.path(),
+        [&decode[..], &["--output", "a.gif"]].concat(),
+    );
     assert_eq!(ending.code, Some(0), "{}", ending.shown());
     assert_eq!(names(folder.path()), ["a.gif", kept]);
     let uneven = afterimage_in(folder.path(), [&decode[..], &["--frames", "2"]].concat());
@@ -144,6 +144,40 @@ fn a_film_that_finds_no_room_leaves_its_latents_and_they_become_a_film() {
         2,
         &["no films of 2", "hint: give `--frames` a divisor of 3"],
     );
+}
+
+/// Kept latents say by themselves what is to be made of them: the file of the run, byte for byte, which is replayed as that is.
+#[cfg(target_os = "linux")]
+#[test]
+fn kept_latents_become_the_file_that_could_not_be_written() {
+    if !Path::new("/dev/full").exists() {
+        return;
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    let tiny = crate::fixture::fixture("few-step-tiny-vae/vae");
+    let tiny = tiny.to_str().expect("UTF-8");
+    let film = [&FILM[..], &["--fps", "12", "--tiny-vae", tiny]].concat();
+    let picture = ["--steps", "2", "--seed", "5", "--dtype", "bf16"];
+    let kept = "afterimage-5.latents.safetensors";
+    for (arguments, name) in [(&film[..], "a.gif"), (&picture[..], "a.png")] {
+        let full = [arguments, &["--output", "/dev/full"]].concat();
+        let words = ["`afterimage decode` with this file makes of them what was asked for"];
+        generate(folder.path(), &full).refused(1, &words);
+        let made = generate(folder.path(), &[arguments, &["--output", name]].concat());
+        assert_eq!(made.code, Some(0), "{}", made.shown());
+        let (again, decoded) = (format!("again-{name}"), format!("decoded-{name}"));
+        let run = |words: &[&str]| {
+            let words = [words, &["--device", "cpu"]].concat();
+            let ending = afterimage_in(folder.path(), words);
+            assert_eq!(ending.code, Some(0), "{}", ending.shown());
+        };
+        run(&["decode", kept, "--output", &decoded]);
+        run(&["generate", "--replay", &decoded, "--output", &again]);
+        let read = |name: &str| fs::read(folder.path().join(name)).expect("a file");
+        assert!(read(&decoded) == read(name), "{decoded}");
+        assert!(read(&again) == read(name), "{again}");
+        fs::remove_file(folder.path().join(kept)).expect("a file");
+    }
 }
 
 #[test]

@@ -284,6 +284,31 @@ fn latents_that_were_kept_become_the_same_picture() {
     assert_eq!(decoded.stdout, "again.png\n");
     let pixels = |name: &str| image::open(at(name)).expect("a picture").to_rgb8();
     assert!(pixels("fox.png") == pixels("again.png"));
+    let replay = ["generate", "--replay", "again.png"];
+    afterimage_in(folder.path(), replay).refused(2, &["decoded it from latents that had none"]);
+}
+
+/// A model that denoises pictures themselves leaves these.
+#[cfg(target_os = "linux")]
+#[test]
+fn what_has_no_autoencoder_is_kept_and_decoded_too() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let model = crate::fixture::fixture("ddpm/model").display().to_string();
+    let run = ["generate", "--steps", "2", "--seed", "3", "--device", "cpu"];
+    let made = |output: &str| {
+        let rest = ["--model", &model, "--output", output];
+        afterimage_in(folder.path(), run.iter().chain(&rest))
+    };
+    let done = |ending: crate::cli::Ending| assert_eq!(ending.code, Some(0), "{}", ending.shown());
+    made("/dev/full").refused(1, &["cannot write the picture", "`afterimage decode`"]);
+    done(made("a.png"));
+    let kept = "afterimage-3.latents.safetensors";
+    done(afterimage_in(
+        folder.path(),
+        ["decode", kept, "--device", "cpu"],
+    ));
+    let read = |name: &str| std::fs::read(folder.path().join(name)).expect("a picture");
+    assert!(read("afterimage-3.png") == read("a.png"));
 }
 
 #[test]

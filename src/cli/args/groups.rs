@@ -143,13 +143,13 @@ pub(in crate::cli) struct Film {
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = FILMS)]
 pub(in crate::cli) struct Projected {
-    /// Frames of each film in the latents; 1 makes pictures of them [default: the model's own]
+    /// Frames of each film in the latents; 1 makes pictures of them [default: the run's; where the file does not say it, the model's own number, or all there are if that leaves a rest]
     #[arg(long, value_name = "N")]
     pub(in crate::cli) frames: Option<usize>,
-    /// Frames a second [default: 7]
+    /// Frames a second [default: the run's, else 7]
     #[arg(long, value_name = "N")]
     pub(in crate::cli) fps: Option<usize>,
-    /// Frames decoded together; fewer take less memory [default: all]
+    /// Frames decoded together; fewer take less memory [default: the run's, else all]
     #[arg(long, value_name = "N", value_parser = count)]
     pub(in crate::cli) decode_chunk: Option<usize>,
 }

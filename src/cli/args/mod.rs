@@ -166,7 +166,7 @@ pub(super) struct Generate {
 
 #[derive(Debug, Args)]
 pub(super) struct Decode {
-    /// What a run kept because its pictures could not be made: the tensor latents of this file
+    /// What a run kept because its pictures could not be made: the tensor latents of this file; model, autoencoder and films are those of the recipe in it, if there is one, unless others are given
     #[arg(value_name = "FILE.safetensors")]
     pub(super) latents: PathBuf,
     #[command(flatten)]

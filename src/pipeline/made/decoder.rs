@@ -1,7 +1,5 @@
 //! Latents to pictures.
 
-use std::path::Path;
-
 use burn::tensor::{DType, Device, Tensor};
 
 use super::ladder::{self, Decode, Ladder, Need, Rung, Shape};
@@ -14,6 +12,7 @@ use crate::models::vae::{Autoencoder, Tiling, VaeConfig};
 use crate::nn::stretch::covering;
 use crate::ops;
 use crate::pipeline::config::ModelConfig;
+use crate::pipeline::request::Rescue;
 use crate::weights::{Storage, load_strict};
 
 /// How latents are decoded.
@@ -60,9 +59,23 @@ impl Decoder {
         config: &ModelConfig,
         device: &Device,
     ) -> Result<Self, Error> {
+        Self::load_as(folder, config, device, DType::F32)
+    }
+
+    /// [`load`](Self::load), for latents of a run whose denoiser computed in `dtype`: what it decodes is that run's, bit for bit.
+    ///
+    /// # Errors
+    ///
+    /// As [`load`](Self::load).
+    pub(crate) fn load_as(
+        folder: &ModelFolder,
+        config: &ModelConfig,
+        device: &Device,
+        dtype: DType,
+    ) -> Result<Self, Error> {
         let (key, part) = ("vae", "model_index.json");
         let vae = config.vae().ok_or(ConfigError::Missing { key, part })?;
-        Self::of(folder, vae, device, DType::F32)
+        Self::of(folder, vae, device, dtype)
     }
 
     /// [`load`](Self::load), in a run whose denoiser computes in `dtype` ([`Storage::of_decoder`]).
@@ -102,7 +115,7 @@ impl Decoder {
         &self,
         latents: Tensor<4>,
         how: Decoding,
-        rescue: Option<&Path>,
+        rescue: Option<&Rescue>,
         warn: &mut dyn FnMut(&str),
     ) -> Result<(Tensor<4>, Option<KeptLatents>), Error> {
         let task = Task {
@@ -231,9 +244,16 @@ fn pictures(vae: &Autoencoder, latents: Tensor<4>, how: Decoding) -> Result<Tens
     })
 }
 
+/// Pictures, `[items, 3, height, width]` in 0 to 1, of a model that denoises them themselves, `[items, channels, height, width]` in -1 to 1;
+/// grey ones get three equal channels.
+pub(crate) fn of_pixels(samples: Tensor<4>) -> Result<Tensor<4>, Error> {
+    let copies = 3 / samples.dims()[1];
+    finished(samples.repeat_dim(1, copies))
+}
+
 /// Pictures, 0 to 1, from pixels, -1 to 1, both `[items, 3, height, width]`; waits for the device, and reads a value back, as some
 /// failures show nowhere else.
-pub(in crate::pipeline) fn finished(pixels: Tensor<4>) -> Result<Tensor<4>, Error> {
+fn finished(pixels: Tensor<4>) -> Result<Tensor<4>, Error> {
     const TASK: &str = "decoding the pictures";
     let images = (pixels / 2.0 + 0.5).clamp(0.0, 1.0);
     let done = images.device().sync();

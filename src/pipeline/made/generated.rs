@@ -1,6 +1,5 @@
 //! What a run has made, and how it came about.
 
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use burn::tensor::Tensor;
@@ -11,6 +10,7 @@ use crate::cache::{Account, Forecast};
 use crate::device;
 use crate::error::{DeviceError, Error};
 use crate::image_io::Picture;
+use crate::pipeline::request::Rescue;
 use crate::weights::BlocksRead;
 
 /// Pictures and how they came about.
@@ -46,7 +46,7 @@ impl Generated {
     /// `error`, for which the pictures could not be written, and where the latents are: those kept, or else written to `rescue` now, if
     /// that can be done.
     #[must_use]
-    pub fn unwritten(self, error: Error, rescue: Option<&Path>) -> Error {
+    pub fn unwritten(self, error: Error, rescue: Option<&Rescue>) -> Error {
         rescue::unwritten(&self.latents, self.kept, rescue, error)
     }
 

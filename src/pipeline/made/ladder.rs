@@ -1,13 +1,12 @@
 //! From latents to pictures by the plainest way that has its place: as a whole, in tiles, on the processor.
 
-use std::path::Path;
-
 use burn::tensor::Tensor;
 
-use super::rescue::{KeptLatents, Rescue};
+use super::rescue::{KeptLatents, Rescuer};
 use crate::device::Room;
 use crate::error::Error;
 use crate::models::vae::Tiling;
+use crate::pipeline::request::Rescue;
 
 /// A way to decode.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -101,11 +100,11 @@ pub(super) fn decode(
     decoder: &impl Decode,
     latents: Tensor<4>,
     tiling: Tiling,
-    rescue: Option<&Path>,
+    rescue: Option<&Rescue>,
     warn: &mut dyn FnMut(&str),
 ) -> Result<(Tensor<4>, Option<KeptLatents>), Error> {
     let ladder = decoder.ladder(latents.dims(), tiling);
-    let mut rescue = Rescue::new(&latents, rescue);
+    let mut rescue = Rescuer::new(&latents, rescue);
     if ladder.tight {
         let first = ladder.rungs.first().map_or("", |rung| rung.name());
         warn(&format!("memory is short: decoding {first}"));
@@ -130,7 +129,7 @@ pub(super) fn decode(
 
 #[cfg(all(test, feature = "cpu"))]
 mod tests {
-    use std::cell::RefCell;
+    use std::{cell::RefCell, path::Path};
 
     use burn::tensor::Device;
 
@@ -266,6 +265,8 @@ mod tests {
         rescue: Option<&Path>,
         warn: &mut dyn FnMut(&str),
     ) -> Result<Tensor<4>, Error> {
+        let rescue = rescue.map(|path| Rescue::from(path.to_owned()));
+        let rescue = rescue.as_ref();
         let decoded = decode(decoder, latents(), Tiling::Automatic, rescue, warn);
         decoded.map(|(images, _)| images)
     }
@@ -334,12 +335,13 @@ mod tests {
         let mut decoder = Failing::new(&[]);
         decoder.tight = true;
         let decoder = Looking(decoder, &path);
+        let rescue = Rescue::from(path.clone());
         let decode = || {
             decode(
                 &decoder,
                 latents(),
                 Tiling::Automatic,
-                Some(&path),
+                Some(&rescue),
                 &mut |_| {},
             )
         };

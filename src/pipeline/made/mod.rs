@@ -7,7 +7,7 @@ mod output;
 mod rescue;
 mod tensor_file;
 
-pub(super) use decoder::finished;
+pub(crate) use decoder::of_pixels;
 pub use decoder::{Decoder, Decoding};
 pub(super) use generated::timed;
 #[cfg(feature = "eval")]
@@ -15,6 +15,6 @@ pub(super) use generated::values;
 pub use generated::{Begun, Generated, Report};
 pub use output::Output;
 pub use rescue::KeptLatents;
+pub use tensor_file::{LatentsFile, read_latents, write_latents};
 #[cfg(feature = "cli")]
 pub(crate) use tensor_file::{read_back, write_tensors};
-pub use tensor_file::{read_latents, write_latents};

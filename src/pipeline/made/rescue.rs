@@ -4,23 +4,33 @@ use std::path::{Path, PathBuf};
 
 use burn::tensor::Tensor;
 
-use super::tensor_file::write_latents;
+use super::tensor_file::write_kept;
 use crate::error::{DeviceError, Error, FileError};
+use crate::pipeline::request::Rescue;
 
 /// Finished latents in a file, until their pictures are safe: dropping this removes the file.
 #[derive(Debug)]
-pub struct KeptLatents(Option<PathBuf>);
+pub struct KeptLatents {
+    path: Option<PathBuf>,
+    /// Whether the file says how it is decoded.
+    told: bool,
+}
 
 impl KeptLatents {
     /// Leaves the file where it is.
     pub fn leave(mut self) -> PathBuf {
-        self.0.take().unwrap_or_default()
+        self.path.take().unwrap_or_default()
+    }
+
+    /// Whether the run's recipe is in the file, so that nothing else is needed to decode it.
+    pub fn has_recipe(&self) -> bool {
+        self.told
     }
 }
 
 impl Drop for KeptLatents {
     fn drop(&mut self) {
-        let removed = self.0.take().map_or(Ok(()), std::fs::remove_file);
+        let removed = self.path.take().map_or(Ok(()), std::fs::remove_file);
         if let Err(error) = removed {
             tracing::warn!("the finished latents stay: {error}");
         }
@@ -28,31 +38,34 @@ impl Drop for KeptLatents {
 }
 
 /// Latents, and where they are kept until they are pictures.
-pub(super) struct Rescue<'a> {
+pub(super) struct Rescuer<'a> {
     latents: &'a Tensor<4>,
-    path: Option<&'a Path>,
+    asked: Option<&'a Rescue>,
     /// The file, once it is written.
     saved: Option<KeptLatents>,
 }
 
-impl<'a> Rescue<'a> {
+impl<'a> Rescuer<'a> {
     /// Nothing is written yet.
-    pub(super) fn new(latents: &'a Tensor<4>, path: Option<&'a Path>) -> Self {
+    pub(super) fn new(latents: &'a Tensor<4>, asked: Option<&'a Rescue>) -> Self {
         Self {
             latents,
-            path,
+            asked,
             saved: None,
         }
     }
 
     /// Writes the latents, once, and over no other file. What prevents it is said and prevents nothing else.
     pub(super) fn save(&mut self, warn: &mut dyn FnMut(&str)) {
-        let Some(path) = self.path.filter(|_| self.saved.is_none()) else {
+        let Some(asked) = self.asked.filter(|_| self.saved.is_none()) else {
             return;
         };
-        let path = unused(path);
-        match write_latents(&path, self.latents) {
-            Ok(()) => self.saved = Some(KeptLatents(Some(path))),
+        let path = unused(&asked.path);
+        match write_kept(&path, self.latents, &asked.texts) {
+            Ok(told) => {
+                let path = Some(path);
+                self.saved = Some(KeptLatents { path, told });
+            }
             Err(error) => warn(&format!("the finished latents cannot be kept: {error}")),
         }
     }
@@ -67,6 +80,7 @@ impl<'a> Rescue<'a> {
         match self.saved {
             Some(kept) => DeviceError::Undecoded {
                 cause: Box::new(error),
+                told: kept.has_recipe(),
                 path: kept.leave(),
             }
             .into(),
@@ -75,20 +89,21 @@ impl<'a> Rescue<'a> {
     }
 }
 
-/// `error`, for which pictures could not be written, and where their latents are: in the file that is `kept`, or else in one at `path`,
-/// if at least that can be written.
+/// `error`, for which pictures could not be written, and where their latents are: in the file that is `kept`, or else in one that is
+/// `asked` for, if at least that can be written.
 pub(super) fn unwritten(
     latents: &Tensor<4>,
     kept: Option<KeptLatents>,
-    path: Option<&Path>,
+    asked: Option<&Rescue>,
     error: Error,
 ) -> Error {
-    let mut rescue = Rescue::new(latents, path);
+    let mut rescue = Rescuer::new(latents, asked);
     rescue.saved = kept;
     rescue.save(&mut |reason| tracing::debug!("{reason}"));
     match rescue.saved {
         Some(kept) => FileError::Unwritten {
             cause: Box::new(error),
+            told: kept.has_recipe(),
             path: kept.leave(),
         }
         .into(),

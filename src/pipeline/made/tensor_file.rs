@@ -1,16 +1,23 @@
 //! Tensors in safetensors files: latents in and out, and what else a run leaves.
 
-use std::{borrow::Cow, io::Write, path::Path};
+use std::{borrow::Cow, collections::HashMap, io::Write, path::Path};
 
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use safetensors::{Dtype, SafeTensors, View};
 
 use crate::device;
-use crate::error::{DeviceError, Error, FileError, RequestError};
-use crate::image_io::write_atomically;
+use crate::error::{DeviceError, Error, FileError, RequestError, listed};
+use crate::image_io::{RECIPE, Settings, write_atomically};
 
 /// The tensor of a file of latents.
 const LATENTS: &str = "latents";
+
+/// What the header of kept latents calls what a picture keeps beside the recipe, which stands there under its own key: a list of pairs, as
+/// their order counts.
+const TEXTS: &str = "texts";
+
+/// Bytes of texts in a header beyond which there are none: no reader takes a header of more than 100 million.
+const MOST_TEXTS: usize = 64 << 20;
 
 /// Reads the tensor `latents`, `[items, channels, height, width]`, as f32.
 ///
@@ -18,32 +25,90 @@ const LATENTS: &str = "latents";
 ///
 /// A file error if the file cannot be read, a request error if it holds no such tensor of finite floating point numbers.
 pub fn read_latents(path: &Path, device: &Device) -> Result<Tensor<4>, Error> {
-    let bytes = std::fs::read(path).map_err(|source| FileError::Read {
+    LatentsFile::read(path).map(|file| file.latents(device))
+}
+
+/// Latents of a file, and what it says of the run that left them.
+#[derive(Debug)]
+pub struct LatentsFile {
+    data: TensorData,
+    /// What a picture of the run keeps, the recipe at the end; nothing in files that do not say it.
+    pub texts: Settings,
+}
+
+impl LatentsFile {
+    /// Reads the file.
+    ///
+    /// # Errors
+    ///
+    /// As [`read_latents`].
+    pub fn read(path: &Path) -> Result<Self, Error> {
+        let bytes = bytes(path)?;
+        let data = latents(&bytes).map_err(|reason| RequestError::InitialLatents {
+            path: path.into(),
+            reason,
+        })?;
+        let texts = texts(&bytes).unwrap_or_default();
+        Ok(Self { data, texts })
+    }
+
+    /// `[items, channels, height, width]`
+    pub fn shape(&self) -> [usize; 4] {
+        let shape: &[usize] = self.data.shape();
+        [shape[0], shape[1], shape[2], shape[3]]
+    }
+
+    /// The latents on a device.
+    pub fn latents(self, device: &Device) -> Tensor<4> {
+        Tensor::from_data(self.data, device)
+    }
+}
+
+fn bytes(path: &Path) -> Result<Vec<u8>, FileError> {
+    std::fs::read(path).map_err(|source| FileError::Read {
         what: "the latents".into(),
         path: path.into(),
         source,
-    })?;
-    let unusable = |reason: String| RequestError::InitialLatents {
-        path: path.into(),
-        reason,
-    };
-    let file = SafeTensors::deserialize(&bytes).map_err(|error| unusable(error.to_string()))?;
+    })
+}
+
+/// The tensor of a file as f32, or why it cannot be used.
+fn latents(bytes: &[u8]) -> Result<TensorData, String> {
+    let file = SafeTensors::deserialize(bytes).map_err(|error| error.to_string())?;
     let latents = file.tensor(LATENTS).map_err(|_| {
-        let names = file.names().join("`, `");
-        unusable(format!("there is no tensor `latents`, only `{names}`"))
+        let mut names: Vec<_> = file.names().into_iter().map(str::to_owned).collect();
+        names.sort();
+        match names.len() {
+            0 => "there is no tensor `latents`, nor any other".to_owned(),
+            _ => format!("there is no tensor `latents`, only {}", listed(&names)),
+        }
     })?;
-    let dtype = float(latents.dtype())
-        .ok_or_else(|| unusable(format!("`latents` is {:?}", latents.dtype())))?;
+    let dtype = float(latents.dtype());
+    let dtype = dtype.ok_or_else(|| format!("`latents` is {:?}", latents.dtype()))?;
     let shape = latents.shape();
     if shape.len() != 4 || shape.contains(&0) {
-        return Err(unusable(format!("`latents` has the shape {shape:?}")).into());
+        return Err(format!("`latents` has the shape {shape:?}"));
     }
     let data = TensorData::from_bytes_vec(latents.data().to_vec(), shape, dtype).convert::<f32>();
     // Found later, it would look like the model's doing.
     if !data.iter::<f32>().all(f32::is_finite) {
-        return Err(unusable("`latents` holds values that are not finite".into()).into());
+        return Err("`latents` holds values that are not finite".into());
     }
-    Ok(Tensor::from_data(data, device))
+    Ok(data)
+}
+
+/// What the header says of the run, if it says a recipe.
+fn texts(bytes: &[u8]) -> Option<Settings> {
+    let (_, header) = SafeTensors::read_metadata(bytes).ok()?;
+    let said = header.metadata().as_ref()?;
+    let recipe = said.get(RECIPE)?;
+    let mut texts: Settings = said
+        .get(TEXTS)
+        .and_then(|texts| serde_json::from_str(texts).ok())
+        .unwrap_or_default();
+    texts.retain(|(key, _)| key != RECIPE);
+    texts.push((RECIPE.to_owned(), recipe.clone()));
+    Some(texts)
 }
 
 fn float(dtype: Dtype) -> Option<DType> {
@@ -67,6 +132,32 @@ pub fn write_latents(path: &Path, latents: &Tensor<4>) -> Result<(), Error> {
     write_tensors(path, "the latents", [(LATENTS.to_owned(), data)])
 }
 
+/// The same with what a picture of the run keeps in the header, if there is a recipe and the header has room for it: whether there is.
+pub(super) fn write_kept(
+    path: &Path,
+    latents: &Tensor<4>,
+    texts: &[(String, String)],
+) -> Result<bool, Error> {
+    let task = "reading the latents back";
+    let data = device::caught(&latents.device(), task, || read_back(latents, task))?;
+    let header = header(texts);
+    let told = header.is_some();
+    write_headed(path, "the latents", [(LATENTS.to_owned(), data)], header)?;
+    Ok(told)
+}
+
+/// What the header of a file of latents says of the run.
+fn header(texts: &[(String, String)]) -> Option<HashMap<String, String>> {
+    let (recipe, others): (Vec<_>, Vec<_>) = texts.iter().partition(|(key, _)| key == RECIPE);
+    let (_, recipe) = recipe.first()?;
+    let others = serde_json::to_string(&others).ok()?;
+    let said = [(RECIPE, recipe.clone()), (TEXTS, others)];
+    let header = HashMap::from(said.map(|(key, text)| (key.to_owned(), text)));
+    // As long as it will be there, with what JSON writes in front of quotes.
+    let length = serde_json::to_string(&header).ok()?.len();
+    (length <= MOST_TEXTS).then_some(header)
+}
+
 /// A tensor's data on the host; `task` completes "while …".
 pub(crate) fn read_back<const D: usize>(
     tensor: &Tensor<D>,
@@ -82,9 +173,19 @@ pub(crate) fn write_tensors(
     what: &str,
     tensors: impl IntoIterator<Item = (String, TensorData)>,
 ) -> Result<(), Error> {
+    write_headed(path, what, tensors, None)
+}
+
+/// The same under a header that says more.
+fn write_headed(
+    path: &Path,
+    what: &str,
+    tensors: impl IntoIterator<Item = (String, TensorData)>,
+    header: Option<HashMap<String, String>>,
+) -> Result<(), Error> {
     let tensors = tensors.into_iter();
     let views = tensors.map(|(name, data)| (name, Values(data.convert::<f32>())));
-    let bytes = safetensors::serialize(views, None);
+    let bytes = safetensors::serialize(views, header);
     write_atomically(path, what, |file| {
         file.write_all(&bytes.map_err(std::io::Error::other)?)
     })
@@ -133,6 +234,42 @@ mod tests {
         let path = written("latents", data.clone());
         let read = read_latents(&path, &processor()).expect("latents");
         assert_eq!(read.into_data(), data);
+    }
+
+    #[test]
+    fn kept_latents_say_how_they_came_about() {
+        let pair = |key: &str, text: &str| (key.to_owned(), text.to_owned());
+        let recipe = pair(RECIPE, r#"{"prompts":["a \"fox\"\nseed: 3"],"version":1}"#);
+        let texts = [
+            pair("prompt", "a \"fox\"\nseed: 3"),
+            pair("seed", "7"),
+            recipe,
+        ];
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        let path = file.into_temp_path();
+        let latents = Tensor::from_floats([[[[0.25, -0.5]]]], &processor());
+        let kept = |texts: &[(String, String)]| {
+            let told = write_kept(&path, &latents, texts).expect("a file");
+            let read = LatentsFile::read(&path).expect("latents");
+            assert_eq!(read.shape(), [1, 1, 1, 2]);
+            (told, read.texts)
+        };
+        assert_eq!(kept(&texts), (true, texts.to_vec()));
+        assert_eq!(kept(&texts[..2]), (false, Vec::new()), "no recipe");
+        let long = [pair(RECIPE, &"\n".repeat(MOST_TEXTS / 2))];
+        assert_eq!(kept(&long), (false, Vec::new()), "no room for it");
+    }
+
+    #[test]
+    fn tensors_of_other_files_are_counted() {
+        let tensor = |index: usize| (format!("t{index:02}"), TensorData::new(vec![1.0f32], [1]));
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        let path = file.into_temp_path();
+        write_tensors(&path, "the tensors", (0..12).rev().map(tensor)).expect("a file");
+        let refused = read_latents(&path, &processor()).expect_err("no latents");
+        let told = refused.to_string();
+        assert!(told.contains("only `t00`, `t01`, "), "{told}");
+        assert!(told.contains("`t09` and 2 more\n"), "{told}");
     }
 
     #[test]

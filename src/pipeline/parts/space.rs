@@ -1,13 +1,13 @@
 //! What a model denoises in, and how that becomes pictures.
 
 use std::fmt::Debug;
-use std::path::Path;
 
 use burn::tensor::Tensor;
 
 use crate::error::Error;
 use crate::models::vae::AutoencoderKl;
-use crate::pipeline::made::{Decoder, Decoding, KeptLatents, finished};
+use crate::pipeline::made::{Decoder, Decoding, KeptLatents, of_pixels};
+use crate::pipeline::request::Rescue;
 
 /// Turns what was denoised into pictures, `[items · frames, 3, height, width]` in 0 to 1.
 pub(in crate::pipeline) trait Space: Debug + Send + Sync {
@@ -19,7 +19,7 @@ pub(in crate::pipeline) trait Space: Debug + Send + Sync {
         &self,
         latents: Tensor<4>,
         how: Decoding,
-        rescue: Option<&Path>,
+        rescue: Option<&Rescue>,
         warn: &mut dyn FnMut(&str),
     ) -> Result<(Tensor<4>, Option<KeptLatents>), Error>;
 
@@ -37,7 +37,7 @@ impl Space for Decoder {
         &self,
         latents: Tensor<4>,
         how: Decoding,
-        rescue: Option<&Path>,
+        rescue: Option<&Rescue>,
         warn: &mut dyn FnMut(&str),
     ) -> Result<(Tensor<4>, Option<KeptLatents>), Error> {
         self.finish(latents, how, rescue, warn)
@@ -48,21 +48,20 @@ impl Space for Decoder {
     }
 }
 
-/// Pictures themselves, -1 to 1; grey ones get three equal channels.
+/// Pictures themselves, -1 to 1.
 #[derive(Debug)]
 pub(super) struct Pixels;
 
 impl Space for Pixels {
     fn decode(&self, samples: Tensor<4>, _how: Decoding) -> Result<Tensor<4>, Error> {
-        let copies = 3 / samples.dims()[1];
-        finished(samples.repeat_dim(1, copies))
+        of_pixels(samples)
     }
 
     fn finish(
         &self,
         samples: Tensor<4>,
         how: Decoding,
-        _rescue: Option<&Path>,
+        _rescue: Option<&Rescue>,
         _warn: &mut dyn FnMut(&str),
     ) -> Result<(Tensor<4>, Option<KeptLatents>), Error> {
         Ok((self.decode(samples, how)?, None))

@@ -103,6 +103,10 @@ fn none(settings: &Settings, path: &Path) -> RecipeError {
     let foreign = FOREIGN.into_iter().find(|key| is_key(key).is_some());
     let unnamed = settings.iter().any(|(key, _)| key.is_empty());
     let (reason, hint) = match (ours, foreign) {
+        (Some((_, by)), _) if is_key("seed").is_none() => (
+            format!("`{by}` decoded it from latents that had none"),
+            "give the options of the run that left the latents",
+        ),
         (Some((_, by)), _) => (
             format!("`{by}` wrote it without one"),
             "its settings can be read in its texts and given as options",

@@ -1,7 +1,5 @@
 //! What a caller asks for.
 
-use std::path::PathBuf;
-
 use burn::tensor::Tensor;
 
 use super::added::Added;
@@ -11,6 +9,7 @@ use super::embeds::PromptEmbeds;
 use super::film::FilmRequest;
 use super::low::LowPicture;
 use super::noise::Seeds;
+use super::rescue::Rescue;
 use super::skipped::SkipLayers;
 use super::stage::Stage;
 use super::subject::Subject;
@@ -84,7 +83,7 @@ pub struct Request {
     /// A file for the finished latents, for [`read_latents`](crate::pipeline::read_latents): written before they are decoded if memory is
     /// short, else as soon as decoding fails, and removed with what was generated
     /// ([`Generated::kept`](crate::pipeline::Generated::kept)). `None` loses them with a failure.
-    pub rescue: Option<PathBuf>,
+    pub rescue: Option<Rescue>,
     /// Whether launches are recorded and played again, see [`Session::with_step_graphs`](crate::cache::Session::with_step_graphs).
     pub step_graphs: bool,
 }
