@@ -20,10 +20,9 @@ pub(crate) enum RecipeError {
     #[error("the recipe has no `version`\nhint: begin it with \"version\": {known}")]
     NoVersion { known: u32 },
     #[error(
-        "the recipe cannot be read: {}\nhint: keys and values are those of the recipe in a picture of ours",
-        at_the_cause(source)
+        "the recipe cannot be read: {said}\nhint: keys and values are those of the recipe in a picture of ours"
     )]
-    Json { source: serde_json::Error },
+    Json { said: String },
     #[error(
         "the recipe was made with other weights of `{name}`: {expected}, and these are {found}\nhint: name the model that it was made with, or {option} this one to go on with it"
     )]
@@ -51,14 +50,4 @@ pub(crate) enum RecipeError {
         expected: String,
         found: String,
     },
-}
-
-/// The error with its place beside the cause, where a hint stands between the two.
-fn at_the_cause(error: &serde_json::Error) -> String {
-    let text = error.to_string();
-    let place = format!(" at line {} column {}", error.line(), error.column());
-    match (text.strip_suffix(&place), text.split_once('\n')) {
-        (Some(said), Some(_)) => said.replacen('\n', &format!("{place}\n"), 1),
-        _ => text,
-    }
 }

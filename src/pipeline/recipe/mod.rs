@@ -20,6 +20,7 @@ mod request;
 #[cfg(test)]
 mod tests;
 mod words;
+mod wrong;
 
 use serde::{Deserialize, Serialize};
 

@@ -24,7 +24,10 @@ fn what_is_not_known_is_refused() {
     refused(r#"{"version": 2, "depth": 3}"#, "is of version 2, and this");
     refused(r#"{"steps": 3}"#, "has no `version`");
     refused(r#"{"version": 0}"#, "has no `version`");
-    refused(r#"{"version": 1, "steps": "many"}"#, "invalid type");
+    refused(
+        r#"{"version": 1, "steps": "many"}"#,
+        "`steps` is \"many\", and a whole number of at least 0 belongs there at line 1",
+    );
     refused(r#"{"version": 1, "seed": -1}"#, "a seed is a whole number");
     refused(r#"{"version": 1, "sampler": "dice"}"#, "no sampler `dice`");
     refused(r#"{"version": 1, "cache": "magic"}"#, "`magic`");
@@ -255,6 +258,65 @@ fn contents_in_memory_are_no_files() {
     let mut recipe = Recipe::of(&request, &[]);
     let error = recipe.hash_files().expect_err("no file").to_string();
     assert!(error.contains("a picture in memory"), "{error}");
+}
+
+/// By its key, however deep; with a place in a text, and without one in a value.
+#[test]
+fn wrong_values_are_named_by_their_key() {
+    let cases = [
+        (
+            r#"{"steps": "2"}"#,
+            "`steps` is \"2\", and a whole number of",
+        ),
+        (
+            r#"{"model": "bundled"}"#,
+            "`model` is \"bundled\", and an object",
+        ),
+        (
+            r#"{"loras": {}}"#,
+            "`loras` is an object, and a list belongs",
+        ),
+        (
+            r#"{"loras": [{"file": {"path": "a"}}, {"file": {"path": 7}}]}"#,
+            "`loras[1].file.path` is 7, and a text belongs there",
+        ),
+        (r#"{"film": {"frames": -1}}"#, "`film.frames` is -1, and a"),
+        (r#"{"prompts": ["a", null]}"#, "`prompts[1]` is null, and a"),
+        (
+            r#"{"size": [64]}"#,
+            "`size` is a list of 1, and a list of 2",
+        ),
+        (
+            r#"{"model": {"nme": "x"}}"#,
+            "in `model`, unknown field `nme`",
+        ),
+        (r#"{"sead": 7}"#, "cannot be read: unknown field `sead`"),
+        (r#"{"seed": -1}"#, "in `seed`, a seed is a whole number"),
+        (
+            r#"{"init_image": {}}"#,
+            "in `init_image`, missing field `path`",
+        ),
+        (
+            r#"{"version": "1"}"#,
+            "`version` is \"1\", and a whole number",
+        ),
+    ];
+    for (text, words) in cases {
+        let mut text = text.to_owned();
+        if !text.contains("version") {
+            text.insert_str(1, "\"version\": 1, ");
+        }
+        let said = Recipe::from_json(&text).expect_err("no recipe").to_string();
+        assert!(said.contains(words), "{said}");
+        assert!(said.contains(" at line 1 column "), "{said}");
+        #[cfg(feature = "serve")]
+        {
+            let value = serde_json::from_str(&text).expect("JSON");
+            let said = Recipe::from_value(&value).expect_err("no recipe");
+            let said = said.to_string();
+            assert!(said.contains(words) && !said.contains(" column "), "{said}");
+        }
+    }
 }
 
 /// A position stands beside the cause, and a hint ends with itself.
