@@ -4,6 +4,7 @@ use std::path::Path;
 
 use image::ImageError;
 
+use super::formats;
 use crate::error::FileError;
 
 /// Sides beyond which no picture is decoded.
@@ -12,15 +13,12 @@ pub(super) const LONGEST_SIDE: u32 = 1 << 15;
 /// Bytes of a decoded picture beyond which none is decoded: a small file can describe a picture that fills all memory.
 pub(super) const MOST_BYTES: u64 = 512 << 20;
 
-/// What is read, for messages.
-const FORMATS: &str = "PNG, JPEG, WebP, GIF, BMP, TIFF, TGA and PNM pictures are read";
-
-/// The same for a format that is read.
+/// What helps where the file is of a format that is read.
 const DAMAGED: &str = "the file is damaged or incomplete: save or fetch it again";
 
 /// What is wrong with a picture file.
 #[derive(Debug)]
-pub(super) enum Fault {
+pub(crate) enum Fault {
     /// It is no picture, or of a format that is not read.
     Unknown(String),
     Damaged(String),
@@ -38,10 +36,26 @@ impl From<ImageError> for Fault {
 }
 
 impl Fault {
+    /// What is wrong, and what to do about it.
+    #[cfg(feature = "serve")]
+    pub(crate) fn said(self) -> (String, String) {
+        match self {
+            Self::Unknown(reason) => (reason, formats::NAMES.to_owned()),
+            Self::Damaged(reason) => (reason, DAMAGED.to_owned()),
+            Self::TooLarge(width, height) => (
+                format!("it has {width}x{height} pixels"),
+                format!(
+                    "pictures of up to {LONGEST_SIDE} pixels a side and {} MiB are read, make it smaller first",
+                    MOST_BYTES >> 20
+                ),
+            ),
+        }
+    }
+
     /// The error about the file at `path`.
     pub(super) fn named(self, path: &Path) -> FileError {
         let (reason, hint) = match self {
-            Self::Unknown(reason) => (reason, FORMATS),
+            Self::Unknown(reason) => (reason, formats::NAMES),
             Self::Damaged(reason) => (reason, DAMAGED),
             Self::TooLarge(width, height) => {
                 return FileError::PictureTooLarge {

@@ -8,6 +8,7 @@ mod dropped;
 mod exif;
 mod fault;
 mod film;
+mod formats;
 mod item;
 mod jpeg;
 mod leftovers;
@@ -31,6 +32,8 @@ pub use atomic::{check_writable, write_atomically};
 pub use canny::CannyThresholds;
 pub use created::create_atomically;
 pub use dropped::Dropped;
+#[cfg(feature = "serve")]
+pub(crate) use fault::Fault as PictureFault;
 pub use film::{Film, FilmFormat, check_film, film_files, film_paths, shown_rate};
 pub use item::{frames_a_second, save_item};
 pub use mask::Mask;
@@ -38,6 +41,8 @@ pub use names::check_output_name;
 pub use outputs::batch_paths;
 pub use place::{is_same_place, is_stdout, is_stream};
 pub(crate) use read::picture_bytes;
+#[cfg(feature = "serve")]
+pub(crate) use read::{picture_sides, upright};
 pub use save::PictureFormat;
 pub use settings::{Settings, settings};
 pub use sheet::contact_sheet;

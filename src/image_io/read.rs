@@ -17,6 +17,7 @@ use super::{
     Dropped, Picture,
     dropped::{is_srgb, of_pixels},
     fault::{Fault, LONGEST_SIDE, MOST_BYTES},
+    formats,
     jpeg::Jpeg,
     tiff, whole,
 };
@@ -27,7 +28,7 @@ const LARGEST_FILE: u64 = 1 << 30;
 
 impl Picture {
     /// Reads a picture file of any format that is built in, known by its first bytes: PNG, JPEG, `WebP`, GIF, BMP, TIFF, PNM, or TGA by
-    /// its name. The picture is turned upright as its EXIF orientation says. What a [`Picture`] cannot hold is logged as a warning; see
+    /// its name or how its head is filled in. The picture is turned upright as its EXIF orientation says. What a [`Picture`] cannot hold is logged as a warning; see
     /// [`read_with`](Self::read_with).
     ///
     /// # Errors
@@ -55,8 +56,8 @@ impl Picture {
         path: &Path,
         tell: &mut dyn FnMut(Dropped),
     ) -> Result<Self, Error> {
-        let format = format(bytes, path);
-        let (image, dropped) = decode(bytes, format).map_err(|fault| fault.named(path))?;
+        let named = ImageFormat::from_path(path).ok();
+        let (image, dropped) = decode(bytes, named).map_err(|fault| fault.named(path))?;
         dropped.into_iter().chain(of_pixels(&image)).for_each(tell);
         Ok(image.into_rgb8().into())
     }
@@ -137,41 +138,82 @@ pub(crate) fn picture_bytes(path: &Path) -> Result<Vec<u8>, FileError> {
     Ok(bytes)
 }
 
-/// By the first bytes; TGA has none of its own and goes by its name.
-fn format(bytes: &[u8], path: &Path) -> Option<ImageFormat> {
-    let named = ImageFormat::from_path(path).ok();
-    let known = image::guess_format(bytes).ok();
-    known.or(named.filter(|format| *format == ImageFormat::Tga))
+#[cfg(feature = "serve")]
+/// Width and height of the picture that a file of these bytes is read as: upright. Its headers are read, its pixels are not unpacked.
+pub(crate) fn picture_sides(bytes: &[u8]) -> Result<[usize; 2], Fault> {
+    let format = format(bytes, None)?;
+    let (sides, orientation) = if format == ImageFormat::Jpeg {
+        let jpeg = open_jpeg(bytes)?;
+        ((jpeg.width, jpeg.height), jpeg.orientation())
+    } else {
+        let mut decoder = open(bytes, format)?;
+        (decoder.dimensions(), decoder.orientation()?)
+    };
+    let [width, height] = [sides.0, sides.1].map(|side| side as usize);
+    Ok(if lies(orientation) {
+        [height, width]
+    } else {
+        [width, height]
+    })
 }
 
-/// The picture upright, and what the file has besides.
-fn decode(
-    bytes: &[u8],
-    format: Option<ImageFormat>,
-) -> Result<(DynamicImage, Vec<Dropped>), Fault> {
-    let Some(format) = format else {
-        return Err(unknown(bytes));
-    };
-    if format == ImageFormat::Jpeg {
-        return decode_jpeg(bytes);
-    }
+#[cfg(feature = "serve")]
+/// The picture that a file of these bytes is read as, upright, with its transparency and all its bits.
+pub(crate) fn upright(bytes: &[u8]) -> Result<DynamicImage, Fault> {
+    decode(bytes, None).map(|(image, _)| image)
+}
+
+#[cfg(feature = "serve")]
+/// Whether what is stored as rows is shown as columns.
+fn lies(orientation: image::metadata::Orientation) -> bool {
+    use image::metadata::Orientation;
+
+    matches!(
+        orientation,
+        Orientation::Rotate90
+            | Orientation::Rotate270
+            | Orientation::Rotate90FlipH
+            | Orientation::Rotate270FlipH
+    )
+}
+
+/// What a file is read as; `named` is what its name says.
+fn format(bytes: &[u8], named: Option<ImageFormat>) -> Result<ImageFormat, Fault> {
+    formats::known(bytes, named).ok_or_else(|| match formats::foreign(bytes) {
+        _ if bytes.is_empty() => damaged("the file is empty"),
+        Some(name) => Fault::Unknown(format!("it is of the format {name}, which is not read")),
+        None => Fault::Unknown("it begins like no format that is known".into()),
+    })
+}
+
+/// A file that is no JPEG, as far as its headers.
+fn open(bytes: &[u8], format: ImageFormat) -> Result<impl ImageDecoder, Fault> {
     if format == ImageFormat::WebP {
         whole::webp(bytes).map_err(damaged)?;
     }
-    let has_pages = match format {
-        ImageFormat::Tiff => tiff::has_pages(bytes).map_err(damaged)?,
-        _ => false,
-    };
+    if format == ImageFormat::Tiff {
+        tiff::has_pages(bytes).map_err(damaged)?;
+    }
     let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
     reader.limits(limits());
-    let mut decoder = reader.into_decoder()?;
+    let decoder = reader.into_decoder()?;
     let (width, height) = decoder.dimensions();
     check_size(width, height, decoder.total_bytes())?;
+    Ok(decoder)
+}
+
+/// The picture upright, and what the file has besides.
+fn decode(bytes: &[u8], named: Option<ImageFormat>) -> Result<(DynamicImage, Vec<Dropped>), Fault> {
+    let format = format(bytes, named)?;
+    if format == ImageFormat::Jpeg {
+        return decode_jpeg(bytes);
+    }
+    let mut decoder = open(bytes, format)?;
     let mut dropped = Vec::new();
     if is_animated(bytes, format)? {
         dropped.push(Dropped::Frames);
     }
-    if has_pages {
+    if format == ImageFormat::Tiff && tiff::has_pages(bytes).map_err(damaged)? {
         dropped.push(Dropped::Pages);
     }
     let orientation = decoder.orientation()?;
@@ -190,34 +232,15 @@ fn decode(
     Ok((image, dropped))
 }
 
-/// What is wrong with a file that begins like no picture that is read.
-fn unknown(bytes: &[u8]) -> Fault {
-    if bytes.is_empty() {
-        return damaged("the file is empty");
-    }
-    let is_brand = |brands: &[&[u8]]| {
-        bytes.get(4..8) == Some(b"ftyp") && brands.iter().any(|brand| bytes[8..].starts_with(brand))
-    };
-    let foreign = if is_brand(&[b"hei", b"hev", b"mif1", b"msf1"]) {
-        "HEIC"
-    } else if bytes.starts_with(b"\0\0\0\x0cJXL \r\n\x87\n") || bytes.starts_with(b"\xff\x0a") {
-        "JPEG XL"
-    } else if bytes.starts_with(b"\0\0\0\x0cjP  \r\n\x87\n") {
-        "JPEG 2000"
-    } else if bytes.starts_with(b"8BPS") {
-        "Photoshop"
-    } else if bytes.starts_with(b"%PDF") {
-        "PDF"
-    } else {
-        return Fault::Unknown("it begins like no format that is known".into());
-    };
-    Fault::Unknown(format!("it is of the format {foreign}, which is not read"))
-}
-
-fn decode_jpeg(bytes: &[u8]) -> Result<(DynamicImage, Vec<Dropped>), Fault> {
+fn open_jpeg(bytes: &[u8]) -> Result<Jpeg<'_>, Fault> {
     let jpeg = Jpeg::open(bytes)?;
     let (width, height) = (jpeg.width, jpeg.height);
     check_size(width, height, 3 * u64::from(width) * u64::from(height))?;
+    Ok(jpeg)
+}
+
+fn decode_jpeg(bytes: &[u8]) -> Result<(DynamicImage, Vec<Dropped>), Fault> {
+    let jpeg = open_jpeg(bytes)?;
     let (orientation, dropped) = (jpeg.orientation(), jpeg.dropped());
     let mut image = jpeg.decode()?;
     image.apply_orientation(orientation);

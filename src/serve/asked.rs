@@ -8,6 +8,7 @@ use serde_json::Value;
 use super::{
     fault::Fault,
     job::{Door, Job, Order, Previews},
+    pictures, read,
     server::Server,
     shelf::{Named, Shelf},
     store::Folder,
@@ -74,7 +75,7 @@ pub(super) async fn submit(
 /// Understands a request of `owner`.
 pub(super) fn understand(server: &Server, owner: &str, ask: Ask) -> Result<Understood, Fault> {
     let limits = &server.options.limits;
-    let mut shown = read(ask.recipe)?;
+    let mut shown = recipe(ask.recipe)?;
     limits.check_said(&shown)?;
     shown.seed.get_or_insert_with(|| Seeds::One(random_seed()));
     let folder = server.store.folder().map_err(|cause| {
@@ -92,6 +93,7 @@ pub(super) fn understand(server: &Server, owner: &str, ask: Ask) -> Result<Under
         sides: BTreeMap::new(),
     };
     let (model, recipe) = resolver.resolve(&mut shown)?;
+    let unused = resolver.unused();
     let names = resolver.names;
     let mut heard = Heard::default();
     let known = outline(&recipe, &mut heard);
@@ -118,6 +120,7 @@ pub(super) fn understand(server: &Server, owner: &str, ask: Ask) -> Result<Under
             .0
             .iter()
             .map(|text| named(text, &work.names))
+            .chain(unused)
             .collect(),
         work,
         folder,
@@ -158,7 +161,7 @@ pub(super) fn named(text: &str, names: &[(String, String)]) -> String {
 }
 
 /// Reads a recipe from a request: nothing in it may name a file of this machine.
-fn read(value: Value) -> Result<Recipe, Fault> {
+fn recipe(value: Value) -> Result<Recipe, Fault> {
     let Value::Object(mut recipe) = value else {
         return Err(Fault::value("recipe", "`recipe` is no JSON object"));
     };
@@ -180,8 +183,7 @@ fn read(value: Value) -> Result<Recipe, Fault> {
         let read = rule.parse::<CacheRule>();
         read.map_err(|error| Fault::from(error).of("cache"))?;
     }
-    let text = Value::Object(recipe).to_string();
-    Recipe::from_json(&text).map_err(|error| Fault::from(error).of("recipe"))
+    Recipe::from_value(&Value::Object(recipe)).map_err(|error| Fault::from(error).of("recipe"))
 }
 
 /// Puts places for names.
@@ -244,12 +246,7 @@ impl Resolver<'_> {
     fn check_mask(&self) -> Result<(), Fault> {
         let of = |param: &str| self.sides.get(param);
         match (of("mask"), of("init_image")) {
-            (Some(mask), Some(image)) if mask != image => {
-                let [[across, down], [width, height]] = [mask, image];
-                let message =
-                    format!("`mask` is {across}x{down}, and `init_image` is {width}x{height}");
-                Err(Fault::value("mask", message).hint("send both in one size"))
-            }
+            (Some(mask), Some(image)) => pictures::check_mask(*mask, "init_image", *image),
             _ => Ok(()),
         }
     }
@@ -312,6 +309,19 @@ impl Resolver<'_> {
         })?;
         self.inputs.push((file.path.clone(), place.clone()));
         Ok(place)
+    }
+
+    /// Words about files that came with the request and are nothing of it.
+    fn unused(&self) -> Vec<String> {
+        let used = |file: &str| self.inputs.iter().any(|(name, _)| name == file);
+        let unused = self.files.keys().filter(|file| !used(file));
+        let unused = unused.take(read::MOST_NAMED);
+        unused
+            .map(|file| {
+                let file = read::short(file);
+                format!("the file `{file}` is named by nothing in the recipe and was ignored")
+            })
+            .collect()
     }
 
     /// A file of this hash that a kept result of the same client was made with.

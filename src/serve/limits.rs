@@ -1,12 +1,12 @@
 //! What is too much.
 
-use std::io::Cursor;
-
-use image::ImageReader;
 use serde_json::Value;
 
-use super::{fault::Fault, options::Limits};
-use crate::pipeline::Recipe;
+use super::{fault::Fault, options::Limits, pictures};
+use crate::{
+    image_io::{PictureFault, picture_sides},
+    pipeline::Recipe,
+};
 
 /// Characters of a prompt.
 const LONGEST_PROMPT: usize = 1 << 16;
@@ -80,17 +80,19 @@ impl Limits {
         Err(Fault::limit(param, found, most, "--max-pixels"))
     }
 
-    /// Refuses a file that is no picture, or says that it has too many pixels; they are not unpacked for that.
+    /// Width and height of a picture, upright; refuses a file that is none, or says that it has too many pixels. They are not unpacked for
+    /// that.
     pub(super) fn check_picture(&self, param: &str, bytes: &[u8]) -> Result<[usize; 2], Fault> {
-        let reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format();
-        let sides = reader.ok().and_then(|reader| reader.into_dimensions().ok());
-        let Some((width, height)) = sides else {
-            let message = format!("`{param}` is no picture that can be read");
-            return Err(Fault::value(param, message).hint("PNG, JPEG, WebP, GIF, BMP and TIFF are"));
+        let sides = picture_sides(bytes);
+        let found = match &sides {
+            Ok(sides) => *sides,
+            Err(PictureFault::TooLarge(width, height)) => {
+                [*width, *height].map(|side| side as usize)
+            }
+            Err(_) => [0, 0],
         };
-        let sides = [width, height].map(|side| side as usize);
-        self.check_pixels(param, sides[0], sides[1])?;
-        Ok(sides)
+        self.check_pixels(param, found[0], found[1])?;
+        sides.map_err(|fault| pictures::unread(param, fault))
     }
 }
 
@@ -146,7 +148,42 @@ mod tests {
         picture.encode(&mut bomb, &[]).unwrap();
         assert_eq!(limits().check_picture("image", &bomb), Ok([16, 16]));
         bomb[16..24].copy_from_slice(&[0, 0, 0x75, 0x30, 0, 0, 0x75, 0x30]);
-        assert!(limits().check_picture("image", &bomb).is_err());
-        assert!(limits().check_picture("image", b"no picture").is_err());
+        let fault = limits().check_picture("image", &bomb).unwrap_err();
+        assert!(fault.message.contains("--max-pixels"), "{fault:?}");
+    }
+
+    /// The same list of formats as the command line's, and the same words.
+    #[test]
+    fn pictures_that_are_not_read_are_called_by_their_format() {
+        for (bytes, words) in [
+            (&b"no picture"[..], "it begins like no format that is known"),
+            (
+                b"\0\0\0\x18ftypheic\0\0\0\0mif1heic",
+                "it is of the format HEIC, which is not read",
+            ),
+            (
+                b"\0\0\0\x20ftypavif\0\0\0\0avifmif1",
+                "it is of the format AVIF, which is not read",
+            ),
+        ] {
+            let fault = limits().check_picture("image", bytes).unwrap_err();
+            assert_eq!(fault.message, format!("`image` cannot be read: {words}"));
+            assert!(fault.hint.is_some_and(|hint| hint.contains("TGA and PNM")));
+        }
+        let read = |bytes: &[u8]| limits().check_picture("image", bytes);
+        let tga = include_bytes!("../../tests/fixtures/pictures/plain.tga");
+        let pnm = include_bytes!("../../tests/fixtures/pictures/plain.ppm");
+        assert_eq!((read(tga), read(pnm)), (Ok([40, 24]), Ok([40, 24])));
+    }
+
+    #[test]
+    fn pictures_are_measured_upright() {
+        let turned = include_bytes!("../../tests/fixtures/pictures/turned.jpg");
+        let shown = include_bytes!("../../tests/fixtures/pictures/turned.jpg.png");
+        let stored = image::ImageReader::new(std::io::Cursor::new(turned)).with_guessed_format();
+        let (width, height) = stored.unwrap().into_dimensions().unwrap();
+        let sides = limits().check_picture("image", turned);
+        assert_eq!(sides, Ok([height as usize, width as usize]));
+        assert_eq!(sides, limits().check_picture("image", shown));
     }
 }

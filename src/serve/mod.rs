@@ -27,6 +27,7 @@ mod openai;
 mod options;
 mod own;
 mod page;
+mod pictures;
 mod pool;
 mod queue;
 mod read;

@@ -39,7 +39,7 @@ pub(super) struct JobRequest {
     /// Files that the recipe names, in base64
     #[schema(example = json!({}))]
     files: BTreeMap<String, String>,
-    /// Model calls from one preview to the next; none where it is absent
+    /// Model calls from one preview to the next; none where it is 0 or absent
     #[schema(minimum = 0, maximum = 1_000_000)]
     preview_every: Option<u32>,
     /// Whether previews are decoded; otherwise a linear map of the latents makes them, at next to no cost

@@ -22,7 +22,7 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
 );
 
 /// Unknown keys that are named in an answer; of more, their number.
-const MOST_NAMED: usize = 16;
+pub(super) const MOST_NAMED: usize = 16;
 
 /// A JSON object from a body that says to be JSON.
 pub(super) fn object(headers: &HeaderMap, body: &Bytes) -> Result<Map<String, Value>, Fault> {

@@ -133,12 +133,20 @@ fn sixteen_bits_become_eight_and_it_is_said() {
 #[test]
 fn foreign_pictures_are_called_by_their_format() {
     let folder = tempfile::tempdir().expect("a folder");
-    let heads: [(&[u8], &str); 7] = [
+    let heads: [(&[u8], &str); 12] = [
         (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "the format HEIC"),
         (b"\0\0\0\x18ftypmif1\0\0\0\0mif1heic", "the format HEIC"),
         (b"\xff\x0a\xfa\x7f", "the format JPEG XL"),
         (b"\0\0\0\x0cjP  \r\n\x87\n\0\0", "the format JPEG 2000"),
         (b"8BPS\0\x01\0\0", "the format Photoshop"),
+        (b"\0\0\0\x20ftypavif\0\0\0\0avifmif1", "the format AVIF"),
+        (b"#?RADIANCE\n", "the format HDR"),
+        (b"\0\0\x01\0\x01\0\x10\x10", "the format ICO"),
+        (
+            b"<svg xmlns=\"http://www.w3.org/2000/svg\"/>",
+            "the format SVG",
+        ),
+        (b"\0\0\0\x18ftypisom\0\0\x02\0isommp41", "the format MP4"),
         (b"", "the file is empty\nhint: the file is damaged"),
         (b"\0\0\0\x18ftyp", "no format that is known"),
     ];

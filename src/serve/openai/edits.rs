@@ -7,7 +7,7 @@ use super::{
     ask::{ImageRequest, Wanted},
     masks,
 };
-use crate::serve::{fault::Fault, options::Limits, read};
+use crate::serve::{fault::Fault, options::Limits, pictures, read};
 
 /// Parts that are texts, whatever is in them.
 const TEXTS: [&str; 10] = [
@@ -104,10 +104,10 @@ pub(super) fn wanted(form: Form, limits: &Limits) -> Result<Wanted, Fault> {
     })?;
     let sides = limits.check_picture("image", &image)?;
     let mask = match &form.mask {
-        Some(mask) if limits.check_picture("mask", mask)? != sides => {
-            return Err(Fault::value("mask", "`mask` is not of the size of `image`"));
+        Some(mask) => {
+            pictures::check_mask(limits.check_picture("mask", mask)?, "image", sides)?;
+            Some(masks::of_mask(mask, &mut wanted.ask.warnings)?)
         }
-        Some(mask) => Some(masks::of_mask(mask, &mut wanted.ask.warnings)?),
         None => masks::of_image(&image)?,
     };
     let recipe = &mut wanted.ask.recipe;

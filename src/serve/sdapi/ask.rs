@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use utoipa::ToSchema;
 
 use super::{control, numbers, picked, prompt, samplers};
-use crate::serve::{asked::Ask, fault::Fault, openai::seeds, read, server::Server};
+use crate::serve::{asked::Ask, fault::Fault, openai::seeds, pictures, read, server::Server};
 
 /// What there is to say of a picture that is to be made. What is absent is the model's default
 #[derive(Debug, Default, Serialize, Deserialize, ToSchema)]
@@ -258,12 +258,7 @@ fn start(server: &Server, request: &SdRequest, ask: &mut Ask) -> Result<(), Faul
         return Ok(());
     };
     let mask = read::base64("mask", mask)?;
-    if limits.check_picture("mask", &mask)? != sides {
-        return Err(Fault::value(
-            "mask",
-            "`mask` is not of the size of the picture",
-        ));
-    }
+    pictures::check_mask(limits.check_picture("mask", &mask)?, "init_images", sides)?;
     let inverted = match &request.inpainting_mask_invert {
         Some(Value::Bool(inverted)) => *inverted,
         Some(Value::String(text)) => !matches!(text.trim(), "" | "0"),

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::numbers;
-use crate::serve::{asked::Ask, fault::Fault, read, server::Server, shelf::Shelf};
+use crate::serve::{asked::Ask, fault::Fault, pictures, read, server::Server, shelf::Shelf};
 
 /// Thresholds of outlines where they are not said.
 const CANNY: [f64; 2] = [100.0, 200.0];
@@ -158,11 +158,7 @@ fn picture(unit: &Unit) -> Result<Option<Vec<u8>>, Fault> {
 
 /// A mask with light and dark exchanged.
 pub(super) fn inverted(mask: &[u8]) -> Result<Vec<u8>, Fault> {
-    // A decoder may break on what is damaged.
-    let decoded = std::panic::catch_unwind(|| image::load_from_memory(mask));
-    let decoded = decoded.ok().and_then(Result::ok);
-    let decoded = decoded.ok_or_else(|| Fault::value("mask", "`mask` cannot be read"))?;
-    let mut luma = decoded.into_luma8();
+    let mut luma = pictures::upright("mask", mask)?.into_luma8();
     luma.pixels_mut()
         .for_each(|pixel| pixel.0[0] = 255 - pixel.0[0]);
     let mut bytes = std::io::Cursor::new(Vec::new());

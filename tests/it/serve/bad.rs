@@ -244,7 +244,7 @@ fn sdapi_nonsense() -> Vec<(&'static str, Value, &'static str)> {
         (
             "img2img",
             json!({"prompt": "a", "init_images": ["Zm94"]}),
-            "no picture",
+            "no format that is known",
         ),
         (
             "img2img",
@@ -254,7 +254,7 @@ fn sdapi_nonsense() -> Vec<(&'static str, Value, &'static str)> {
         (
             "img2img",
             json!({"prompt": "a", "init_images": [photo], "mask": small}),
-            "size",
+            "`mask` is 8x8, and `init_images` is 64x64",
         ),
         ("png-info", json!({"image": "Zm94"}), "image"),
     ]
@@ -316,10 +316,13 @@ fn edits_that_make_no_sense() {
     let cases: [(Vec<Part<'_>>, &str); 7] = [
         (vec![("image", true, &photo)], "prompt"),
         (vec![("image", true, &bomb), prompt], ""),
-        (vec![("image", true, b"no picture"), prompt], "no picture"),
+        (
+            vec![("image", true, b"no picture"), prompt],
+            "no format that is known",
+        ),
         (
             vec![("image", true, &photo), ("mask", true, &small), prompt],
-            "size",
+            "`mask` is 8x8, and `image` is 64x64",
         ),
         (
             vec![("image", true, &photo), ("prompt", false, b"\xff\xfe")],

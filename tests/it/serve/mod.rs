@@ -8,6 +8,7 @@ mod kinds;
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 mod memory;
 mod openai;
+mod pictures;
 mod sdapi;
 mod together;
 
