@@ -1,6 +1,6 @@
 //! `afterimage serve`: from arguments to a server.
 
-use std::{io, net::SocketAddr, path::Path, time::Duration};
+use std::{ffi::OsString, io, net::SocketAddr, path::Path, time::Duration};
 
 use super::{
     args::{self, LogForm},
@@ -23,7 +23,7 @@ const USUAL: &str = "warn,afterimage=info,burn=error,cubecl=error,cubek=error,na
 
 /// Serves until the process is told to end.
 pub(super) fn run(arguments: args::Serve) -> Result<(), Error> {
-    let tokens = tokens(arguments.gate.tokens.as_deref())?;
+    let tokens = tokens(arguments.gate.tokens.as_deref(), std::env::var_os(TOKEN))?;
     let limits = limits(&arguments);
     let args::Serve {
         host,
@@ -96,36 +96,57 @@ fn limits(arguments: &args::Serve) -> Limits {
     }
 }
 
-/// All tokens: of the environment and of a file.
-fn tokens(file: Option<&Path>) -> Result<Vec<Token>, Error> {
-    let text = match file {
-        Some(path) => std::fs::read_to_string(path).map_err(|source| FileError::Read {
-            what: "the tokens".into(),
-            path: path.to_owned(),
-            source,
-        })?,
-        None => String::new(),
+/// What a file of tokens has.
+const LINES: &str = "write `SECRET` or `NAME SECRET`, one a line";
+
+/// All tokens: of a file, and the one of the environment.
+fn tokens(file: Option<&Path>, own: Option<OsString>) -> Result<Vec<Token>, Error> {
+    let listed = file.map_or(Ok(Vec::new()), listed)?;
+    let own = own.filter(|token| !token.is_empty()).map(own_token);
+    Ok(own.transpose()?.into_iter().chain(listed).collect())
+}
+
+/// The variable is one token whole, whatever is in it.
+fn own_token(token: OsString) -> Result<Token, RequestError> {
+    let refused = |hint| RequestError::ServeOption {
+        what: "token",
+        given: TOKEN.to_owned(),
+        hint,
+    };
+    let token = token.into_string();
+    let token =
+        token.map_err(|_| refused("its value is no UTF-8: set it to a secret of plain letters"))?;
+    match token.trim() {
+        "" => Err(refused(
+            "its value has nothing but spaces: set it to a secret, or unset it",
+        )),
+        secret => Ok(Token::unnamed(secret, 0)),
+    }
+}
+
+/// The tokens of a file, which has one at least.
+fn listed(path: &Path) -> Result<Vec<Token>, Error> {
+    let text = std::fs::read_to_string(path).map_err(|source| FileError::Read {
+        what: "the tokens".into(),
+        path: path.to_owned(),
+        source,
+    })?;
+    let refused = |what, given| RequestError::ServeOption {
+        what,
+        given,
+        hint: LINES,
     };
     // A byte order mark belongs to no token.
     let lines = text.trim_start_matches('\u{feff}').lines().map(str::trim);
-    let lines = lines.filter(|line| !line.is_empty() && !line.starts_with('#'));
-    let own = std::env::var(TOKEN).ok().filter(|token| !token.is_empty());
-    let lines: Vec<_> = own.iter().map(String::as_str).chain(lines).collect();
-    let tokens = lines.iter().enumerate().map(|(number, line)| {
-        Token::read(line, number + 1).ok_or_else(|| RequestError::ServeOption {
-            what: "token",
-            given: format!("line {} of the tokens", number + 1),
-            hint: "write `SECRET` or `NAME SECRET`, one a line",
-        })
+    let lines = lines.zip(1..);
+    let lines = lines.filter(|(line, _)| !line.is_empty() && !line.starts_with('#'));
+    let tokens = lines.zip(1..).map(|((line, place), number)| {
+        Token::read(line, number)
+            .ok_or_else(|| refused("token", format!("line {place} of {}", path.display())))
     });
     let tokens = tokens.collect::<Result<Vec<_>, _>>()?;
-    if file.is_some() && tokens.is_empty() {
-        let what = "file of tokens";
-        let given = file
-            .map(|file| file.display().to_string())
-            .unwrap_or_default();
-        let hint = "write `SECRET` or `NAME SECRET`, one a line";
-        return Err(RequestError::ServeOption { what, given, hint }.into());
+    if tokens.is_empty() {
+        return Err(refused("file of tokens", path.display().to_string()).into());
     }
     Ok(tokens)
 }
@@ -143,6 +164,8 @@ impl args::Serve {
         let log = fmt()
             .with_env_filter(filter)
             .with_writer(io::stderr)
+            // A terminal that is closed takes no line, nor one about that.
+            .log_internal_errors(false)
             .with_target(false);
         // A program that embeds the command line may have a log of its own.
         let _ = match self.log {
@@ -156,13 +179,46 @@ impl args::Serve {
 mod tests {
     use super::*;
 
-    #[test]
-    fn tokens_are_read_as_editors_write_them() {
+    /// Secrets of a file with this text and of a variable, by their names.
+    fn read(text: &str, own: Option<&str>) -> Result<Vec<(String, String)>, String> {
         let folder = tempfile::tempdir().expect("a folder");
         let file = folder.path().join("tokens");
-        std::fs::write(&file, "\u{feff}s3cret\r\n\r\nalice s3\r\n").expect("a file");
-        let tokens = tokens(Some(&file)).expect("tokens");
-        let read = |secret: &str| tokens.iter().any(|token| token.secret == secret);
-        assert!(read("s3cret") && read("s3"), "{tokens:?}");
+        std::fs::write(&file, text).expect("a file");
+        let file = Some(file.as_path()).filter(|_| !text.is_empty());
+        let tokens = tokens(file, own.map(OsString::from)).map_err(|error| error.to_string())?;
+        let tokens = tokens.into_iter();
+        Ok(tokens.map(|token| (token.name, token.secret)).collect())
+    }
+
+    fn named(name: &str, secret: &str) -> (String, String) {
+        (name.to_owned(), secret.to_owned())
+    }
+
+    #[test]
+    fn tokens_are_read_as_editors_write_them() {
+        let tokens = read("\u{feff}s3cret\r\n\r\nalice s3\r\n", None);
+        assert_eq!(
+            tokens,
+            Ok(vec![named("token-1", "s3cret"), named("alice", "s3")])
+        );
+    }
+
+    #[test]
+    fn the_variable_is_one_token_whole() {
+        let tokens = read("one\n", Some("my pass phrase\n"));
+        let whole = vec![named("token-0", "my pass phrase"), named("token-1", "one")];
+        assert_eq!(tokens, Ok(whole));
+        assert_eq!(read("", Some("")), Ok(Vec::new()), "as good as unset");
+        let refused = read("", Some(" \t")).expect_err("no token");
+        assert!(
+            refused.starts_with("`AFTERIMAGE_TOKEN` is no token\nhint: "),
+            "{refused}"
+        );
+    }
+
+    #[test]
+    fn lines_are_counted_as_editors_do() {
+        let refused = read("# ours\n\nalice s3\na b c\n", Some("own")).expect_err("no token");
+        assert!(refused.starts_with("`line 4 of "), "{refused}");
     }
 }

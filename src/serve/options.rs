@@ -72,17 +72,23 @@ pub(crate) struct Limits {
 impl Token {
     /// Reads `SECRET` or `NAME SECRET`; one without a name is called by its `number`.
     pub(crate) fn read(line: &str, number: usize) -> Option<Self> {
-        let mut words = line.split_whitespace();
-        let (first, second) = (words.next()?, words.next());
-        let unnamed = || format!("token-{number}");
-        let (name, secret) = match second {
-            Some(secret) => (first.to_owned(), secret),
-            None => (unnamed(), first),
-        };
-        words.next().is_none().then(|| Self {
-            name,
+        let words: Vec<_> = line.split_whitespace().collect();
+        match words[..] {
+            [secret] => Some(Self::unnamed(secret, number)),
+            [name, secret] => Some(Self {
+                name: name.to_owned(),
+                secret: secret.to_owned(),
+            }),
+            _ => None,
+        }
+    }
+
+    /// A token without a name is called by a number: its own of a file's, or 0.
+    pub(crate) fn unnamed(secret: &str, number: usize) -> Self {
+        Self {
+            name: format!("token-{number}"),
             secret: secret.to_owned(),
-        })
+        }
     }
 }
 
