@@ -1,7 +1,6 @@
 //! `afterimage eval`: what cache rules cost in quality, over many pictures.
 
 use std::{
-    fs,
     io::Write as _,
     path::{Path, PathBuf},
 };
@@ -17,12 +16,12 @@ use super::{
 use crate::{
     cache::CacheRule,
     engine::{Machine, Model, workload},
-    error::{Error, FileError},
+    error::Error,
     evaluation::{
         self, Instruments, Joined, Measures, Method, Peers, PipelineMaker, Results, Sampling,
         Shard, Store, Tally, fill, measure, read_prompts, write_archive,
     },
-    image_io::{check_writable, write_atomically},
+    image_io::{check_writable, make_folder, write_atomically},
     pipeline::{Recipe, Request},
 };
 
@@ -50,7 +49,7 @@ fn sample(arguments: &args::Sampling) -> Result<(), Error> {
     machine.check_memory(&model.config, &request, &resolved)?;
     let study = sampling.study((&model, &machine), (&request, &resolved))?;
     let shard = arguments.shard.unwrap_or(Shard::ALL);
-    make_folder(&arguments.output)?;
+    make_folder(&arguments.output, "the evaluation")?;
     check_outputs(&arguments.measures)?;
     let instruments = instruments(&arguments.measures, &machine)?;
     let store = Store::begin(&arguments.output, &study)?;
@@ -169,7 +168,7 @@ fn merge(arguments: &args::Merge) -> Result<(), Error> {
     let joined = Joined::open(&arguments.folders)?;
     let output = arguments.output.as_deref();
     let output = output.unwrap_or_else(|| arguments.folders[0].as_path());
-    make_folder(output)?;
+    make_folder(output, "the evaluation")?;
     check_outputs(&arguments.measures)?;
     let machine = job::machine_for_anything(&arguments.machine)?;
     let instruments = instruments(&arguments.measures, &machine)?;
@@ -226,21 +225,10 @@ fn check_outputs(asked: &args::Measures) -> Result<(), Error> {
         check_writable(plot, "the plot")?;
     }
     if let Some(folder) = &asked.npz {
-        make_folder(folder)?;
+        make_folder(folder, "the evaluation")?;
         check_writable(&folder.join("plain.npz"), "the pictures")?;
     }
     Ok(())
-}
-
-fn make_folder(folder: &Path) -> Result<(), Error> {
-    fs::create_dir_all(folder).map_err(|source| {
-        FileError::Write {
-            what: "the evaluation".into(),
-            path: folder.into(),
-            source,
-        }
-        .into()
-    })
 }
 
 /// Measures a complete evaluation and writes all that was asked for.

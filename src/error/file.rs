@@ -16,6 +16,9 @@ pub(crate) enum FileError {
         path: PathBuf,
         source: io::Error,
     },
+    #[cfg(feature = "eval")]
+    #[error("cannot write {what}: a file has that name, and a folder is wanted\nhint: name another one, or move the file away\nfile: {}", path.display())]
+    NotAFolder { what: String, path: PathBuf },
     #[error("{cause}\nhint: the finished latents are kept; {}\nlatents: {}", decoding(*told), path.display())]
     Unwritten {
         cause: Box<super::Error>,

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use super::study::Study;
 use crate::error::{Error, EvaluationError, FileError};
-use crate::image_io::{Picture, create_atomically, write_atomically};
+use crate::image_io::{Picture, create_atomically, make_folder, write_atomically};
 
 const MANIFEST: &str = "manifest.json";
 
@@ -103,11 +103,7 @@ impl Store {
     ///
     /// If the folder holds another evaluation, or cannot be written.
     pub fn begin(folder: &Path, study: &Study) -> Result<Self, Error> {
-        fs::create_dir_all(folder).map_err(|source| FileError::Write {
-            what: "the evaluation".into(),
-            path: folder.into(),
-            source,
-        })?;
+        make_folder(folder, "the evaluation")?;
         let manifest = folder.join(MANIFEST);
         if !manifest.exists() {
             create_atomically(&manifest, "the manifest", |file| {

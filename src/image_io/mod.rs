@@ -39,6 +39,8 @@ pub use item::{frames_a_second, save_item};
 pub use mask::Mask;
 pub use names::check_output_name;
 pub use outputs::batch_paths;
+#[cfg(feature = "eval")]
+pub(crate) use place::make_folder;
 pub use place::{is_same_place, is_stdout, is_stream};
 pub(crate) use read::picture_bytes;
 #[cfg(feature = "serve")]

@@ -7,6 +7,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
+#[cfg(feature = "eval")]
+use crate::error::FileError;
+
 /// Links that are followed before a name counts as a circle, as in Linux.
 const MOST_LINKS: usize = 40;
 
@@ -34,6 +37,23 @@ impl Place {
             _ => Ok(followed(path)?.map_or(Self::Stream, Self::File)),
         }
     }
+}
+
+/// Makes the folder that `what` is written into, unless it is there.
+///
+/// # Errors
+///
+/// A file error if it cannot be made, or a file has its name.
+#[cfg(feature = "eval")]
+pub(crate) fn make_folder(path: &Path, what: &str) -> Result<(), FileError> {
+    fs::create_dir_all(path).map_err(|source| {
+        let (what, path) = (what.to_owned(), path.to_owned());
+        if source.kind() == io::ErrorKind::AlreadyExists {
+            FileError::NotAFolder { what, path }
+        } else {
+            FileError::Write { what, path, source }
+        }
+    })
 }
 
 /// Whether `path` leads to a pipe, a device or an open descriptor, which takes one picture whatever its name.
@@ -187,6 +207,26 @@ mod tests {
     use std::os::unix::fs::symlink;
 
     use super::*;
+
+    #[cfg(feature = "eval")]
+    #[test]
+    fn a_file_is_no_folder() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let at = |name: &str| folder.path().join(name);
+        fs::write(at("a"), "a file").expect("a file");
+        assert!(make_folder(&at("b/c"), "results").is_ok() && at("b/c").is_dir());
+        assert!(make_folder(&at("b"), "results").is_ok(), "it is there");
+        let said = |path: &Path| {
+            make_folder(path, "results")
+                .expect_err("a file")
+                .to_string()
+        };
+        let taken = said(&at("a"));
+        let words = "cannot write results: a file has that name, and a folder is wanted\nhint: ";
+        assert!(taken.starts_with(words), "{taken}");
+        let below = said(&at("a/b"));
+        assert!(below.starts_with("cannot write results: "), "{below}");
+    }
 
     #[test]
     fn links_are_followed_and_descriptors_are_not() {

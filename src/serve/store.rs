@@ -13,7 +13,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::keys::{is_id, random_key};
-use crate::error::{Error, FileError};
+use crate::{
+    error::{Error, FileError},
+    image_io::make_folder,
+};
 
 /// What a finished job is kept by.
 const RECORD: &str = "job.json";
@@ -51,13 +54,8 @@ pub(super) struct Record {
 impl Store {
     /// In `root`, or in a folder that goes with the server.
     pub(super) fn open(root: Option<&Path>) -> Result<Self, Error> {
-        let fault = |path: &Path, source| FileError::Write {
-            what: "results".into(),
-            path: path.to_owned(),
-            source,
-        };
         if let Some(root) = root {
-            fs::create_dir_all(root).map_err(|source| fault(root, source))?;
+            make_folder(root, "results")?;
             return Ok(Self {
                 root: root.to_owned(),
                 lasting: true,
@@ -67,7 +65,11 @@ impl Store {
         let folder = tempfile::Builder::new()
             .prefix("afterimage-serve-")
             .tempdir();
-        let folder = folder.map_err(|source| fault(&std::env::temp_dir(), source))?;
+        let folder = folder.map_err(|source| FileError::Write {
+            what: "results".into(),
+            path: std::env::temp_dir(),
+            source,
+        })?;
         Ok(Self {
             root: folder.path().to_owned(),
             lasting: false,
