@@ -12,7 +12,7 @@ use super::{
     server::Server,
     shelf::{Named, Shelf},
     store::Folder,
-    together,
+    together, words,
     work::{Format, Work},
 };
 use crate::{
@@ -151,10 +151,10 @@ fn refused(error: crate::Error) -> Fault {
     fault
 }
 
-/// A text for clients: places by their names, and lines about files left out.
+/// A text for clients: places by their names, options by their keys, and lines about files left out.
 pub(super) fn named(text: &str, names: &[(String, String)]) -> String {
     let lines = text.lines().filter(|line| !line.starts_with("file: "));
-    let text = lines.collect::<Vec<_>>().join("\n");
+    let text = words::keyed(&lines.collect::<Vec<_>>().join("\n"));
     names.iter().fold(text, |text, (place, name)| {
         text.replace(place.as_str(), name)
     })

@@ -8,6 +8,7 @@ use axum::{
 use serde::Serialize;
 use serde_json::json;
 
+use super::words;
 use crate::{Error, ErrorKind};
 
 /// Seconds after which a client may try again.
@@ -151,7 +152,10 @@ impl Fault {
         match form {
             Form::OpenAi => json!({"error": self}),
             Form::Sdapi => {
-                let hint = self.hint.iter().map(|hint| format!("\nhint: {hint}"));
+                let hint = self
+                    .hint
+                    .iter()
+                    .map(|hint| format!("\nhint: {}", called(hint)));
                 let detail = self.message.clone() + &hint.collect::<String>();
                 json!({"error": self.code, "detail": detail, "errors": self.message, "body": ""})
             }
@@ -179,6 +183,23 @@ impl Fault {
     }
 }
 
+/// A hint with the web interface's names in place of ours.
+fn called(hint: &str) -> String {
+    const NAMES: [(&str, &str); 7] = [
+        ("`init_image`", "`init_images`"),
+        ("`size`", "`width` and `height`"),
+        ("`batch`", "`batch_size`"),
+        ("`guidance_scale`", "`cfg_scale`"),
+        ("`sampler`", "`sampler_name`"),
+        ("`strength`", "`denoising_strength`"),
+        ("`model.vae`", "`sd_vae`"),
+    ];
+    let named = NAMES.iter();
+    named.fold(hint.to_owned(), |hint, (ours, theirs)| {
+        hint.replace(ours, theirs)
+    })
+}
+
 /// What `OpenAI`'s interface calls refusals of a status.
 fn kind(status: StatusCode) -> &'static str {
     match status {
@@ -202,9 +223,10 @@ impl From<Error> for Fault {
         let message = error.message();
         // Where files of the operator lie is nobody's affair.
         let lines = message.lines().filter(|line| !line.starts_with("file: "));
-        let fault = Self::new(status, code, lines.collect::<Vec<_>>().join("\n"));
+        let message = words::keyed(&lines.collect::<Vec<_>>().join("\n"));
+        let fault = Self::new(status, code, message);
         Self {
-            hint: error.hint(),
+            hint: error.hint().as_deref().map(words::hint),
             ..fault
         }
     }
@@ -223,6 +245,7 @@ impl IntoResponse for Fault {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::RequestError;
 
     #[test]
     fn errors_are_written_as_each_interface_does() {
@@ -237,6 +260,21 @@ mod tests {
                 .as_str()
                 .unwrap()
                 .ends_with("hint: ask for fewer")
+        );
+    }
+
+    #[test]
+    fn hints_say_what_a_client_can() {
+        let fault = Fault::from(Error::from(RequestError::NothingToEnlarge));
+        let openai = fault.body(Form::OpenAi)["error"]["hint"].to_string();
+        assert!(
+            openai.contains("`init_image`") && openai.contains("`upscalers`"),
+            "{openai}"
+        );
+        let sdapi = fault.body(Form::Sdapi)["detail"].to_string();
+        assert!(
+            sdapi.contains("`init_images`") && !sdapi.contains("--"),
+            "{sdapi}"
         );
     }
 

@@ -40,6 +40,7 @@ mod store;
 mod timing;
 mod together;
 mod watch;
+mod words;
 mod work;
 mod worker;
 

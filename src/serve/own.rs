@@ -5,12 +5,12 @@ use std::{collections::BTreeMap, sync::Arc};
 use axum::{
     Extension, Json, Router,
     body::Bytes,
-    extract::{Path, Query, State},
+    extract::{Path, State},
     http::{HeaderMap, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
     routing::{get, post},
 };
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 use serde_json::{Value, json};
 use utoipa::{IntoParams, ToSchema};
 
@@ -20,7 +20,8 @@ use super::{
     fault::Fault,
     gate::Client,
     job::{Door, Job, Previews, State as JobState},
-    models, read,
+    models,
+    read::{self, Asked},
     server::{Server, Shared},
 };
 use crate::{cache::CacheRule, samplers::SamplerKind};
@@ -56,9 +57,20 @@ pub(super) struct JobsQuery {
     state: Option<String>,
     /// The most that are listed, 1 to 200
     #[param(minimum = 1, maximum = 200)]
+    #[serde(default, deserialize_with = "whole")]
     limit: Option<usize>,
     /// Go on after this job
     before: Option<String>,
+}
+
+/// A whole number, or what stands in its place.
+fn whole<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<usize>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    let refused = |_| {
+        let text = read::short(&text);
+        D::Error::custom(format!("`{text}` is no whole number of 1 to {MOST_LISTED}"))
+    };
+    text.parse().map(Some).map_err(refused)
 }
 
 /// The paths of the interface.
@@ -115,7 +127,7 @@ pub(super) async fn create(
 pub(super) async fn list(
     State(server): Shared,
     Extension(client): Extension<Client>,
-    Query(query): Query<JobsQuery>,
+    Asked(query): Asked<JobsQuery>,
 ) -> Result<Json<Value>, Fault> {
     let limit = query.limit.unwrap_or(LISTED);
     if !(1..=MOST_LISTED).contains(&limit) {

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use axum::{
     body::Bytes,
-    http::{HeaderMap, StatusCode, header},
+    extract::{FromRequestParts, Query},
+    http::{HeaderMap, StatusCode, header, request::Parts},
 };
 use base64::{
     Engine as _,
@@ -73,6 +74,31 @@ where
         Fault::value(&param, message)
     })?;
     Ok((value, ignored(&unknown)))
+}
+
+/// What stands behind the `?` of an address.
+#[derive(Debug)]
+pub(super) struct Asked<T>(pub(super) T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Asked<T> {
+    type Rejection = Fault;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Fault> {
+        let asked = Query::try_from_uri(&parts.uri);
+        let asked = asked.map(|Query(asked)| Self(asked));
+        asked.map_err(|refused| unread_query(&refused.body_text()))
+    }
+}
+
+/// The refusal of a query: axum's words end in the parameter and the cause.
+fn unread_query(text: &str) -> Fault {
+    let mut words = text.splitn(3, ": ").skip(1);
+    match (words.next(), words.next()) {
+        (Some(param), Some(cause)) => {
+            Fault::value(param, format!("`{param}` cannot be read: {cause}"))
+        }
+        _ => Fault::value("query", text),
+    }
 }
 
 fn ignored(unknown: &[String]) -> Vec<String> {
@@ -150,6 +176,25 @@ mod tests {
         assert_eq!(words, ["`sead` is not known and was ignored"]);
         let fault = typed::<Asked>(map(json!({"seed": "7"}))).unwrap_err();
         assert_eq!(fault.param.as_deref(), Some("seed"));
+    }
+
+    #[test]
+    fn queries_that_cannot_be_read_name_their_parameter() {
+        #[derive(Debug, Deserialize)]
+        struct Asked {
+            #[expect(dead_code, reason = "it is never read")]
+            limit: Option<usize>,
+        }
+        for query in ["limit=abc", "limit=1&limit=2", "limit="] {
+            let uri = format!("http://localhost/v1/jobs?{query}").parse().unwrap();
+            let refused = Query::<Asked>::try_from_uri(&uri).unwrap_err();
+            let fault = unread_query(&refused.body_text());
+            assert_eq!(fault.param.as_deref(), Some("limit"), "{fault:?}");
+            assert!(
+                fault.message.starts_with("`limit` cannot be read: "),
+                "{fault:?}"
+            );
+        }
     }
 
     #[test]

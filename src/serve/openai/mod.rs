@@ -85,7 +85,8 @@ async fn answered(
 ) -> Result<Response, Fault> {
     let Wanted { ask, reply } = wanted;
     let begun = Once::begin(server, owner, Door::OpenAi, ask).await;
-    let mut once = begun.map_err(|fault| fault.called("batch", "n"))?;
+    let called = |fault: Fault| fault.called("batch", "n").called("format", "output_format");
+    let mut once = begun.map_err(called)?;
     if reply.by_url {
         once.keep();
     }

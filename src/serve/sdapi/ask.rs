@@ -6,7 +6,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use utoipa::ToSchema;
 
-use super::{control, numbers, picked, prompt, samplers};
+use super::{
+    control,
+    missed::{self, About},
+    numbers, picked, prompt, samplers,
+};
 use crate::serve::{asked::Ask, fault::Fault, openai::seeds, pictures, read, server::Server};
 
 /// What there is to say of a picture that is to be made. What is absent is the model's default
@@ -70,7 +74,7 @@ pub(in crate::serve) struct SdRequest {
 
 macro_rules! without_effect {
     ($($key:ident),* $(,)?) => {
-        /// Keys that programs send and that have no effect here
+        /// Keys that programs send and that have no effect here, but for `eta` of `DDIM`
         #[derive(Debug, Default, Serialize, Deserialize, ToSchema)]
         #[serde(default)]
         pub(in crate::serve) struct Without { $($key: Option<Value>),* }
@@ -88,19 +92,6 @@ without_effect! {
     resize_mode, image_cfg_scale, mask_round, use_async, user,
 }
 
-/// Keys without effect that change the picture where they are given.
-const MISSED: [&str; 9] = [
-    "styles",
-    "subseed_strength",
-    "restore_faces",
-    "tiling",
-    "enable_hr",
-    "refiner_checkpoint",
-    "script_name",
-    "inpaint_full_res",
-    "latent_mask",
-];
-
 /// Understands a request of `owner`; `of_picture` says that it changes one.
 pub(super) fn ask(
     server: &Server,
@@ -109,15 +100,17 @@ pub(super) fn ask(
     of_picture: bool,
     mut warnings: Vec<String>,
 ) -> Result<Ask, Fault> {
-    warnings.extend(missed(&request.without));
     let mut ask = Ask {
         recipe: recipe(server, owner, &request, &mut warnings)?,
         warnings,
         ..Ask::default()
     };
-    if of_picture {
-        start(server, &request, &mut ask)?;
-    }
+    let sides = if of_picture {
+        Some(start(server, &request, &mut ask)?)
+    } else {
+        None
+    };
+    miss(&request, sides, &mut ask);
     control::add(server, &request.alwayson_scripts, &mut ask)?;
     let others = request
         .alwayson_scripts
@@ -133,20 +126,22 @@ pub(super) fn ask(
     Ok(ask)
 }
 
-/// Words about keys that would have changed the picture.
-fn missed(without: &Without) -> Vec<String> {
-    let given = serde_json::to_value(without).unwrap_or_default();
-    let says = |key: &&str| match &given[*key] {
-        Value::Null | Value::Bool(false) => false,
-        Value::String(text) => !text.is_empty() && text != "None",
-        Value::Array(list) => !list.is_empty(),
-        Value::Number(number) => number.as_f64() != Some(0.0),
-        _ => true,
+/// Tells of keys that would have changed the picture; `sides` are those of the one that is changed.
+fn miss(request: &SdRequest, sides: Option<[usize; 2]>, ask: &mut Ask) {
+    let given = serde_json::to_value(&request.without).unwrap_or_default();
+    let given = given.as_object().cloned().unwrap_or_default();
+    let sampler = ask.recipe["sampler"].as_str().map(str::to_owned);
+    let size = request.width.zip(request.height).map(<[usize; 2]>::from);
+    let about = About {
+        sampler: sampler.as_deref(),
+        of_picture: sides.is_some(),
+        resized: sides.is_some() && size.is_some() && size != sides,
+        masked: ask.files.contains_key("mask"),
     };
-    let given = MISSED.into_iter().filter(says);
-    given
-        .map(|key| format!("`{key}` has no effect here and was ignored"))
-        .collect()
+    if let Some(eta) = missed::eta(&given, &about) {
+        ask.recipe["eta"] = eta.into();
+    }
+    ask.warnings.extend(missed::words(&given, &about));
 }
 
 fn recipe(
@@ -234,8 +229,8 @@ fn size(request: &SdRequest) -> Result<Option<Value>, Fault> {
     }
 }
 
-/// The picture to change and its mask.
-fn start(server: &Server, request: &SdRequest, ask: &mut Ask) -> Result<(), Fault> {
+/// The picture to change and its mask; its width and height.
+fn start(server: &Server, request: &SdRequest, ask: &mut Ask) -> Result<[usize; 2], Fault> {
     let limits = &server.options.limits;
     let Some(first) = request.init_images.first() else {
         return Err(Fault::value(
@@ -255,7 +250,7 @@ fn start(server: &Server, request: &SdRequest, ask: &mut Ask) -> Result<(), Faul
         ask.recipe["strength"] = strength.into();
     }
     let Some(mask) = request.mask.as_ref().filter(|mask| !mask.is_empty()) else {
-        return Ok(());
+        return Ok(sides);
     };
     let mask = read::base64("mask", mask)?;
     pictures::check_mask(limits.check_picture("mask", &mask)?, "init_images", sides)?;
@@ -272,20 +267,5 @@ fn start(server: &Server, request: &SdRequest, ask: &mut Ask) -> Result<(), Faul
     };
     ask.recipe["mask"] = json!({"path": "mask"});
     ask.files.insert("mask".into(), mask);
-    Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn keys_that_would_change_the_picture_are_told() {
-        let without = serde_json::from_value(
-            json!({"tiling": true, "styles": [], "mask_blur": 4, "subseed_strength": 0.5, "script_name": ""}),
-        );
-        let words = missed(&without.unwrap());
-        assert_eq!(words.len(), 2, "{words:?}");
-        assert!(words[0].contains("subseed_strength") && words[1].contains("tiling"));
-    }
+    Ok(sides)
 }

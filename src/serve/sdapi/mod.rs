@@ -6,6 +6,7 @@ mod answer;
 mod ask;
 mod control;
 mod lists;
+mod missed;
 mod numbers;
 pub(super) mod options;
 pub(super) mod progress;
@@ -129,7 +130,8 @@ async fn made(
     let owner = client.0.clone();
     let ask = move |server: &Server| ask::ask(server, &owner, request, of_picture, warnings);
     let ask = server.aside(ask).await?;
-    let mut once = Once::begin(server, &client.0, Door::Sdapi, ask).await?;
+    let begun = Once::begin(server, &client.0, Door::Sdapi, ask).await;
+    let mut once = begun.map_err(|fault| fault.called("batch", "batch_size"))?;
     if keeps {
         once.keep();
     }

@@ -2,10 +2,7 @@
 
 use std::{sync::Arc, time::SystemTime};
 
-use axum::{
-    Extension, Json,
-    extract::{Query, State},
-};
+use axum::{Extension, Json, extract::State};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use utoipa::IntoParams;
@@ -15,7 +12,7 @@ use crate::serve::{
     fault::Fault,
     gate::Client,
     job::{Door, Job, State as JobState},
-    read::to_base64,
+    read::{Asked, to_base64},
     server::{Server, Shared},
 };
 
@@ -39,7 +36,7 @@ pub(in crate::serve) struct ProgressQuery {
 pub(in crate::serve) async fn show(
     State(server): Shared,
     Extension(client): Extension<Client>,
-    Query(query): Query<ProgressQuery>,
+    Asked(query): Asked<ProgressQuery>,
 ) -> Result<Json<Value>, Fault> {
     let Some(job) = asked(&server, &client.0, &query)? else {
         return Ok(Json(idle()));
@@ -58,7 +55,7 @@ pub(in crate::serve) async fn show(
 pub(in crate::serve) async fn stop(
     State(server): Shared,
     Extension(client): Extension<Client>,
-    Query(query): Query<ProgressQuery>,
+    Asked(query): Asked<ProgressQuery>,
 ) -> Result<Json<Value>, Fault> {
     if let Some(job) = asked(&server, &client.0, &query)? {
         server.queue.cancel(&job);

@@ -185,7 +185,15 @@ fn bodies_that_cannot_be_read() {
         "/v1/nothing",
         "nothing at this path",
     );
-    refused(&served.get("/v1/jobs?limit=many"), "/v1/jobs", "limit");
+    let many = served.get("/v1/jobs?limit=many");
+    refused(&many, "/v1/jobs", "`many` is no whole number of 1 to 200");
+    assert_eq!(many.body()["error"]["param"], "limit");
+    let path = "/sdapi/v1/progress?skip_current_image=perhaps";
+    refused(
+        &served.get(path),
+        path,
+        "`skip_current_image` cannot be read",
+    );
     refused(&served.get("/v1/jobs?limit=0"), "/v1/jobs", "limit");
     refused(
         &served.get("/v1/jobs?state=done,lost"),
@@ -276,6 +284,9 @@ fn requests_for_pictures_that_make_no_sense() {
         let path = "/v1/images/generations";
         refused(&served.post(path, &body), path, word);
     }
+    let body = json!({"prompt": "a", "output_format": "bmp"});
+    let format = served.post("/v1/images/generations", &body);
+    assert_eq!(format.body()["error"]["param"], "output_format");
     for (name, body, word) in sdapi_nonsense() {
         let path = format!("/sdapi/v1/{name}");
         refused(&served.post(&path, &body), &path, word);
