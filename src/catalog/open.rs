@@ -64,6 +64,21 @@ impl ModelFolder {
         folder.with_overrides(overrides)
     }
 
+    /// [`open_configs`](Self::open_configs) of what is on this machine: nothing of a Hub id, which may be fetched when it is needed.
+    ///
+    /// # Errors
+    ///
+    /// When nothing has that name, or it is not a model.
+    #[cfg(feature = "serve")]
+    pub(crate) fn open_present(name: &str) -> Result<Option<Self>, Error> {
+        match Self::open_local(name, &Overrides::default())? {
+            #[cfg(feature = "hub")]
+            None if hub::is_id(name) => Ok(None),
+            None => Err(cards::unknown(name)),
+            found => Ok(found),
+        }
+    }
+
     /// Opens a checkpoint file with the configs of a card chosen by the caller; [`card_note`](Self::card_note) tells when that is
     /// worth asking.
     ///

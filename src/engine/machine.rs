@@ -159,6 +159,16 @@ impl Machine {
     }
 }
 
+/// Refuses what `device` neither computes in nor keeps weights as, alone or together.
+#[cfg(feature = "serve")]
+pub(crate) fn check_format(
+    device: &OpenDevice,
+    dtype: Option<DtypeChoice>,
+    kept: (Option<WeightFormat>, Option<ActivationFormat>),
+) -> Result<(), Error> {
+    format(device, dtype, kept).map(drop)
+}
+
 /// What `device` computes in and keeps weights as.
 fn format(
     device: &OpenDevice,

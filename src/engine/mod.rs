@@ -57,6 +57,8 @@ pub(crate) use held::random_seed;
 pub(crate) use job::{Job, Wishes};
 #[cfg(feature = "eval")]
 pub(crate) use machine::Machine;
+#[cfg(feature = "serve")]
+pub(crate) use machine::check_format;
 #[cfg(feature = "cli")]
 pub(crate) use machine::{Arithmetic, Place};
 #[cfg(feature = "cli")]

@@ -36,6 +36,7 @@ mod routes;
 mod sdapi;
 mod server;
 mod shelf;
+mod signals;
 mod store;
 mod timing;
 mod together;
@@ -53,6 +54,7 @@ pub(crate) use options::{Limits, Options, Token};
 use self::{pool::Pool, server::Server, shelf::Shelf, store::Store};
 use crate::{
     device,
+    engine::check_format,
     error::{Error, FileError, RequestError},
     kernels::heap,
 };
@@ -64,16 +66,24 @@ const SWEEP: Duration = Duration::from_secs(5);
 ///
 /// # Errors
 ///
-/// If the address is not loopback and there is no token, a device does not open, or the address or the folder of results cannot be had.
+/// If the address is not loopback and there is no token, a model is none, a device does not open or has not what it is to compute in, or the address or the folder of results cannot be had.
 pub(crate) fn run(options: Options, ready: impl FnOnce(SocketAddr)) -> Result<(), Error> {
     let address = options.address;
     if !address.ip().is_loopback() && options.tokens.is_empty() {
         let host = address.ip().to_string();
         return Err(RequestError::NoToken { host }.into());
     }
+    models::check(&options.models)?;
     heap::share();
     let devices = options.devices.iter().map(|choice| device::open(*choice));
     let devices = devices.collect::<Result<Vec<_>, _>>()?;
+    for device in &devices {
+        check_format(
+            device,
+            options.dtype,
+            (options.weights, options.activations),
+        )?;
+    }
     Shelf::tell(&options);
     let store = Store::open(options.results.as_deref())?;
     let server = Arc::new(Server::new(options, store, devices));
@@ -119,31 +129,11 @@ fn start(server: &Arc<Server>) -> std::io::Result<Vec<thread::JoinHandle<()>>> {
 
 /// Ends the server at the first signal, and the process at the second.
 async fn stop(server: Arc<Server>) {
-    signal().await;
-    tracing::info!("ending: what runs is finished, what waits is given back; again ends at once");
+    signals::first().await;
     server.closing.send_replace(true);
-    signal().await;
+    tracing::info!("ending: what runs is finished, what waits is given back; again ends at once");
+    signals::again().await;
     std::process::exit(130);
-}
-
-#[cfg(unix)]
-async fn signal() {
-    use tokio::signal::unix::{SignalKind, signal};
-
-    match signal(SignalKind::terminate()) {
-        Ok(mut terminate) => {
-            tokio::select! {
-                _ = tokio::signal::ctrl_c() => {}
-                _ = terminate.recv() => {}
-            }
-        }
-        Err(_) => drop(tokio::signal::ctrl_c().await),
-    }
-}
-
-#[cfg(not(unix))]
-async fn signal() {
-    drop(tokio::signal::ctrl_c().await);
 }
 
 async fn sweep(server: Arc<Server>) {

@@ -13,10 +13,22 @@ use super::{
     server::{Server, Shared},
 };
 use crate::{
-    catalog::Overrides,
+    catalog::{ModelFolder, Overrides},
     engine::{Model, Reading},
-    pipeline::{Films, SourceConfig},
+    error::Error,
+    pipeline::{Films, ModelConfig, SourceConfig},
 };
+
+/// Refuses the first of the operator's models that is on this machine and cannot be opened, or is not there. What is still to be fetched is
+/// not looked at.
+pub(super) fn check(places: &[String]) -> Result<(), Error> {
+    for place in places {
+        if let Some(folder) = ModelFolder::open_present(place)? {
+            ModelConfig::read(&folder)?;
+        }
+    }
+    Ok(())
+}
 
 /// List the models
 #[utoipa::path(get, operation_id = "listModels", path = "/v1/models", tag = "openai", responses(

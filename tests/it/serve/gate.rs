@@ -172,6 +172,74 @@ fn queues_are_bounded_and_close() {
     assert!(served.child.wait().unwrap().success());
 }
 
+/// A server that keeps its results below `folder`, begun by `shell` words that end in `"$@"`.
+#[cfg(unix)]
+fn below(folder: &Path, shell: &str) -> Served {
+    let mut command = Command::new("sh");
+    command
+        .args(["-c", shell, "sh"])
+        .arg(program().get_program());
+    command.args(["serve", "--port", "0", "--device", "cpu"]);
+    command.env("XDG_RUNTIME_DIR", std::env::temp_dir());
+    command.env("TMPDIR", folder);
+    Served::of(command)
+}
+
+#[cfg(unix)]
+fn send(signal: &str, served: &Served) {
+    let id = served.child.id().to_string();
+    let sent = Command::new("kill").args([signal, &id]).status();
+    assert!(sent.unwrap().success());
+}
+
+/// A terminal that is closed ends the server as Ctrl-C does, and says so twice.
+#[cfg(unix)]
+#[test]
+fn nothing_is_left_where_a_terminal_is_closed() {
+    let folder = tempfile::tempdir().unwrap();
+    let left = || std::fs::read_dir(folder.path()).unwrap().count();
+    let mut served = below(folder.path(), "exec \"$@\"");
+    served.ended(&served.job(&circle())["id"]);
+    assert_eq!(left(), 1, "its results");
+    send("-HUP", &served);
+    send("-HUP", &served);
+    assert!(served.child.wait().unwrap().success());
+    assert_eq!(left(), 0);
+}
+
+/// As `nohup` begins programs.
+#[cfg(unix)]
+#[test]
+fn a_server_that_is_to_outlive_its_terminal_does() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut served = below(folder.path(), "trap '' HUP; exec \"$@\"");
+    send("-HUP", &served);
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    assert_eq!(served.get("/healthz").status, 200);
+    send("-TERM", &served);
+    assert!(served.child.wait().unwrap().success());
+}
+
+/// What no request could be made with is refused before there are any.
+#[test]
+fn what_cannot_work_is_refused_at_the_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("results");
+    std::fs::write(&file, "mine").unwrap();
+    let serve = |options: &[&str]| {
+        let all = ["serve", "--port", "0", "--device", "cpu"];
+        afterimage(all.iter().chain(options).copied().collect::<Vec<_>>())
+    };
+    let here = folder.path().to_str().unwrap();
+    let file = file.to_str().unwrap();
+    serve(&["--model", "nope"]).refused(2, &["there is no model `nope`"]);
+    serve(&["--model", "/no/such/model"]).refused(2, &["`/no/such/model`"]);
+    serve(&["--model", here]).refused(1, &["is not a model"]);
+    serve(&["--weights", "q4", "--activations", "q8"]).refused(1, &["not in `q4`"]);
+    serve(&["--weights", "q4", "--dtype", "f16"]).refused(1, &["weights in `q4`"]);
+    serve(&["--results", file]).refused(1, &["a file has that name", "a folder is wanted"]);
+}
+
 #[test]
 fn jobs_end_when_their_time_is_up() {
     let served = Served::start(&["--max-seconds", "0", "--max-seconds-client", "0"]);
