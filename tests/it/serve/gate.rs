@@ -236,7 +236,7 @@ fn what_cannot_work_is_refused_at_the_start() {
     serve(&["--model", "/no/such/model"]).refused(2, &["`/no/such/model`"]);
     serve(&["--model", here]).refused(1, &["is not a model"]);
     serve(&["--weights", "q4", "--activations", "q8"]).refused(1, &["not in `q4`"]);
-    serve(&["--weights", "q4", "--dtype", "f16"]).refused(1, &["weights in `q4`"]);
+    serve(&["--weights", "q4", "--dtype", "bf16"]).refused(1, &["weights in `q4`"]);
     serve(&["--results", file]).refused(1, &["a file has that name", "a folder is wanted"]);
 }
 
