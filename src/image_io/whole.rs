@@ -54,8 +54,15 @@ pub(super) fn webp(bytes: &[u8]) -> Result<(), &'static str> {
                 if canvas.is_none_or(beyond) {
                     return Err("a frame goes beyond the picture");
                 }
+                let mut before = None;
                 for chunk in webp_chunks(data.get(FRAME..).ok_or(CUT)?) {
-                    webp_size(chunk?, Some(size))?;
+                    let (name, data) = chunk?;
+                    // Whatever it is called, decoders take it for the picture, and for as large as it says.
+                    if before == Some(*b"ALPH") && name != *b"VP8 " {
+                        return Err("a frame has opacity and no colours");
+                    }
+                    webp_size((name, data), Some(size))?;
+                    before = Some(name);
                 }
             }
             _ => webp_size((name, data), canvas)?,

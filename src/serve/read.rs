@@ -90,14 +90,16 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Asked<T> {
     }
 }
 
-/// The refusal of a query: axum's words end in the parameter and the cause.
+/// The refusal of a query: axum's words end in the parameter and the cause, or in a cause that quotes the parameter.
 fn unread_query(text: &str) -> Fault {
-    let mut words = text.splitn(3, ": ").skip(1);
-    match (words.next(), words.next()) {
-        (Some(param), Some(cause)) => {
-            Fault::value(param, format!("`{param}` cannot be read: {cause}"))
-        }
-        _ => Fault::value("query", text),
+    let said = text.split_once(": ").map_or(text, |(_, said)| said);
+    let (param, cause) = match said.split_once(": ") {
+        Some((param, cause)) => (Some(param), cause),
+        None => (said.split('`').nth(1), said),
+    };
+    match param {
+        Some(param) => Fault::value(param, format!("`{param}` cannot be read: {cause}")),
+        None => Fault::value("query", text),
     }
 }
 
