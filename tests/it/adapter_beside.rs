@@ -156,7 +156,8 @@ fn alphas_of_any_type_scale_a_layer() {
         ],
         None,
     );
-    let path = written(&folder(), "alpha.safetensors", &bytes.unwrap());
+    let folder = folder();
+    let path = written(&folder, "alpha.safetensors", &bytes.unwrap());
     let lora = Lora::open(path).unwrap();
     assert_eq!(merged(lora), [3.0; 4]);
 }

@@ -264,7 +264,7 @@ fn holes_duplicates_and_strangers_are_refused() {
         ),
         ("weights", "0123456789abcdef", "fedcba9876543210"),
         ("seed", "\"seed\": 100", "\"seed\": 101"),
-        ("methods", "interval=3", "interval=2"),
+        ("methods[1].rule", "interval=3", "interval=2"),
     ] {
         assert!(manifest.contains(from), "{manifest}");
         fs::write(two.join("manifest.json"), manifest.replace(from, to)).unwrap();

@@ -77,7 +77,8 @@ fn what_a_tokenizer_lacks_is_named() {
     fs::remove_file(merges).unwrap();
     fs::remove_file(folder.path().join("tokenizer/tokenizer.json")).unwrap();
     let text = refusal(folder.path());
-    assert!(text.starts_with("`merges.txt` is missing"), "{text}");
+    let start = "`tokenizer/merges.txt` is missing from the model `";
+    assert!(text.starts_with(start), "{text}");
 }
 
 /// Editors of Windows mark their texts.

@@ -20,6 +20,7 @@ mod cache_equivalence;
 mod cache_plans;
 mod cascade;
 mod catalog;
+mod checkpoint_beside;
 mod checkpoint_words;
 mod checkpoints;
 mod class_to_image;

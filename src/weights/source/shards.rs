@@ -2,8 +2,7 @@
 
 use std::{collections::BTreeMap, fs, path::Path};
 
-use serde::Deserialize;
-use serde_json::Value;
+use serde::{Deserialize, de::IgnoredAny};
 
 use super::{WeightSource, bounds::IndexBounds, scaled, stand_in};
 use crate::error::{Error, FileError, WeightsError};
@@ -63,11 +62,17 @@ impl ShardIndex {
 
 /// Refuses another JSON file of a model in the place of an index.
 fn refuse_configuration(text: &str, path: &Path) -> Result<(), WeightsError> {
+    #[derive(Deserialize)]
+    struct Other {
+        weight_map: Option<IgnoredAny>,
+    }
     let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let other = serde_json::from_str::<Value>(text);
-    let other = other.is_ok_and(|json| json.is_object() && json.get("weight_map").is_none());
-    if name.contains(".index.") || !other {
+    if name.contains(".index.") || !text.trim_start().starts_with('{') {
         return Ok(());
+    }
+    match serde_json::from_str::<Other>(text) {
+        Ok(Other { weight_map: None }) => (),
+        _ => return Ok(()),
     }
     let folder = path.parent().filter(|folder| *folder != Path::new(""));
     let folder = folder.unwrap_or(Path::new("."));
