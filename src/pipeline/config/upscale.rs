@@ -32,7 +32,8 @@ impl UpscaleConfig {
             &folder.read_json(&path)?,
             path.as_ref(),
         )?;
-        let last = noising.train_timesteps().saturating_sub(1);
+        // Read at the first step of a run else, when all weights are.
+        let last = noising.schedule()?.train_timesteps() - 1;
         let most = most.unwrap_or(last).min(last);
         Ok(Self {
             noising,

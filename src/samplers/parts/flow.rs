@@ -63,12 +63,15 @@ fn dynamic_shift(settings: &Settings) -> Result<f64, ConfigError> {
     };
     let base = json.base_shift.unwrap_or(0.5);
     let most = json.max_shift.unwrap_or(settings.flow.max_shift);
-    let (few, many) = (
-        json.base_image_seq_len.unwrap_or(256) as f64,
-        json.max_image_seq_len.unwrap_or(4096) as f64,
-    );
-    let slope = (most - base) / (many - few);
-    let mu = base + slope * (tokens as f64 - few);
+    let few = json.base_image_seq_len.unwrap_or(256);
+    let many = json.max_image_seq_len.unwrap_or(4096);
+    if few == many {
+        let hint =
+            "the shift is a straight line through it and `base_image_seq_len`, which is the same";
+        return Err(ConfigError::unsupported("max_image_seq_len", many, hint));
+    }
+    let slope = (most - base) / (many as f64 - few as f64);
+    let mu = base + slope * (tokens as f64 - few as f64);
     let kind = json.time_shift_type.as_deref().unwrap_or("exponential");
     let exponential = choose(
         "time_shift_type",

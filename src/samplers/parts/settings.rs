@@ -17,6 +17,9 @@ pub(in crate::samplers) const PREDICTIONS: [(&str, Prediction); 4] = [
     ("flow_prediction", Prediction::Flow),
 ];
 
+/// The key of betas that are listed one by one.
+const TRAINED: &str = "trained_betas";
+
 /// Finds `value` among `choices`, or says which ones there are.
 pub(in crate::samplers) fn choose<T: Clone>(
     key: &str,
@@ -127,14 +130,17 @@ impl Settings {
     ///
     /// # Errors
     ///
-    /// If `beta_schedule` is unknown or the schedule is empty.
+    /// If `beta_schedule` is unknown, the schedule is empty, or its betas add no noise that can be taken off.
     pub(in crate::samplers) fn schedule(&self) -> Result<NoiseSchedule, Error> {
-        let schedule = NoiseSchedule::new(&self.betas()?, self.train_timesteps());
+        let betas = self.betas()?;
+        check_betas(&betas)?;
+        let schedule = NoiseSchedule::new(&betas, self.train_timesteps());
         if schedule.train_timesteps() < 2 {
             let found = schedule.train_timesteps();
             let hint = "a schedule has at least 2 timesteps";
             return Err(ConfigError::unsupported("num_train_timesteps", found, hint).into());
         }
+        check_bars(&betas, schedule.alpha_bars())?;
         let rescaled = self.json.rescale_betas_zero_snr.unwrap_or(false);
         Ok(if rescaled {
             schedule.with_zero_terminal_snr()
@@ -182,10 +188,17 @@ impl Settings {
             ("linspace", Spacing::Linspace),
             (QUADRATIC, Spacing::Quadratic),
         ];
+        let spacing = choose("timestep_spacing", value, &choices)?;
+        let offset = self.json.steps_offset.unwrap_or(0);
+        let train_timesteps = self.train_timesteps();
+        if spacing == Spacing::Leading && offset >= train_timesteps {
+            let hint = format!("it is below the {train_timesteps} timesteps that were trained");
+            return Err(ConfigError::unsupported("steps_offset", offset, hint).into());
+        }
         Ok(TimestepGrid {
-            spacing: choose("timestep_spacing", value, &choices)?,
-            offset: self.json.steps_offset.unwrap_or(0),
-            train_timesteps: self.train_timesteps(),
+            spacing,
+            offset,
+            train_timesteps,
         })
     }
 
@@ -255,6 +268,10 @@ impl Settings {
             ));
         }
         let limit = self.json.sample_max_value.unwrap_or(1.0);
+        if !limit.is_finite() || limit < 1.0 {
+            let hint = "samples are clipped to between 1 and it: it is at least 1";
+            return Err(ConfigError::unsupported("sample_max_value", limit, hint));
+        }
         Ok(Clip::Dynamic { quantile, limit })
     }
 
@@ -264,5 +281,140 @@ impl Settings {
         let value = said.unwrap_or(self.defaults.final_sigmas);
         let choices = [("zero", true), ("sigma_min", false)];
         choose("final_sigmas_type", value, &choices)
+    }
+}
+
+/// Refuses betas that are no part of a variance.
+fn check_betas(schedule: &BetaSchedule) -> Result<(), ConfigError> {
+    let said: Vec<(&str, f64)> = match schedule {
+        BetaSchedule::Linear { start, end }
+        | BetaSchedule::ScaledLinear { start, end }
+        | BetaSchedule::Sigmoid { start, end } => {
+            vec![("beta_start", *start), ("beta_end", *end)]
+        }
+        BetaSchedule::Trained(betas) => betas.iter().map(|beta| (TRAINED, *beta)).collect(),
+        BetaSchedule::SquaredCosine | BetaSchedule::Laplace | BetaSchedule::Exponential => {
+            Vec::new()
+        }
+    };
+    let outside = said.iter().find(|(_, beta)| !(0.0..=1.0).contains(beta));
+    outside.map_or(Ok(()), |(key, beta)| {
+        let hint =
+            "a beta is the part of the variance that a timestep makes noise, between 0 and 1";
+        Err(ConfigError::unsupported(*key, beta, hint))
+    })
+}
+
+/// Refuses tables that nothing can be reckoned from: the first timestep leaves some of the picture and adds some noise, and the last ends
+/// lower. It may be pure noise (zero terminal SNR).
+fn check_bars(schedule: &BetaSchedule, bars: &[f64]) -> Result<(), ConfigError> {
+    let (first, last) = (bars[0], bars[bars.len() - 1]);
+    let falls = bars.windows(2).all(|pair| pair[0] >= pair[1]);
+    if falls && 0.0 < first && first < 1.0 && last < first {
+        return Ok(());
+    }
+    let (key, found) = match schedule {
+        BetaSchedule::Linear { start, .. }
+        | BetaSchedule::ScaledLinear { start, .. }
+        | BetaSchedule::Sigmoid { start, .. } => ("beta_start", start.to_string()),
+        BetaSchedule::Trained(betas) => (TRAINED, format!("{:?}, …", &betas[..1])),
+        other => ("beta_schedule", format!("{other:?}")),
+    };
+    let hint = "the first timestep adds some noise and leaves some of the picture, and later ones add more: its beta is above 0 and below 1";
+    Err(ConfigError::unsupported(key, found, hint))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(json: serde_json::Value) -> Settings {
+        Settings {
+            json: serde_json::from_value(json).unwrap(),
+            defaults: Defaults::PLAIN,
+            flow: FlowRun::of(""),
+        }
+    }
+
+    fn refused(json: serde_json::Value) -> String {
+        settings(json).schedule().unwrap_err().to_string()
+    }
+
+    #[test]
+    fn betas_that_are_no_part_of_a_variance_are_refused() {
+        for beta in [-0.5, 1.5, 5.0, 1e300] {
+            for key in ["beta_start", "beta_end"] {
+                for schedule in ["linear", "scaled_linear", "sigmoid"] {
+                    let text = refused(serde_json::json!({"beta_schedule": schedule, key: beta}));
+                    assert!(text.starts_with(&format!("`{key}` is `{beta}`")), "{text}");
+                }
+            }
+            let text = refused(serde_json::json!({"trained_betas": [0.1, beta]}));
+            assert!(
+                text.starts_with(&format!("`trained_betas` is `{beta}`")),
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn schedules_without_noise_or_picture_at_first_are_refused() {
+        for (json, key) in [
+            (serde_json::json!({"beta_start": 0.0}), "beta_start"),
+            (serde_json::json!({"beta_start": 1e-12}), "beta_start"),
+            (serde_json::json!({"beta_start": 1.0}), "beta_start"),
+            (
+                serde_json::json!({"trained_betas": [0.0, 0.1]}),
+                "trained_betas",
+            ),
+            (
+                serde_json::json!({"trained_betas": [0.1, 0.0]}),
+                "trained_betas",
+            ),
+            (
+                serde_json::json!({"trained_betas": [0.1, 0.0], "rescale_betas_zero_snr": true}),
+                "trained_betas",
+            ),
+        ] {
+            let text = refused(json);
+            assert!(text.starts_with(&format!("`{key}` is `")), "{text}");
+            assert!(text.contains("above 0 and below 1"), "{text}");
+        }
+    }
+
+    /// Zero terminal SNR, as diffusers makes it and as betas that were written down have it.
+    #[test]
+    fn schedules_may_end_in_pure_noise() {
+        for json in [
+            serde_json::json!({"rescale_betas_zero_snr": true}),
+            serde_json::json!({"trained_betas": [0.1, 0.5, 1.0]}),
+            serde_json::json!({"beta_schedule": "sigmoid", "beta_start": 0.0}),
+            serde_json::json!({"beta_schedule": "squaredcos_cap_v2", "beta_start": -1.0}),
+            serde_json::json!({"beta_schedule": "laplace"}),
+            serde_json::json!({"beta_schedule": "exp"}),
+        ] {
+            let bars = settings(json).schedule().unwrap();
+            let bars = bars.alpha_bars();
+            assert!(bars.iter().all(|bar| (0.0..1.0).contains(bar)), "{bars:?}");
+        }
+    }
+
+    #[test]
+    fn thresholds_below_one_are_refused() {
+        for limit in [0.0, -1.0, 0.5] {
+            let json = serde_json::json!({"thresholding": true, "sample_max_value": limit});
+            let text = settings(json).clip().unwrap_err().to_string();
+            let said = format!("`sample_max_value` is `{limit}`");
+            assert!(text.starts_with(&said), "{text}");
+        }
+        let unread = settings(serde_json::json!({"sample_max_value": 0.0}));
+        assert_eq!(unread.clip().unwrap(), Clip::Off);
+    }
+
+    #[test]
+    fn an_offset_beyond_the_schedule_is_named() {
+        let json = serde_json::json!({"timestep_spacing": "leading", "steps_offset": 5000});
+        let text = settings(json).grid().unwrap_err().to_string();
+        assert!(text.starts_with("`steps_offset` is `5000`"), "{text}");
     }
 }

@@ -67,8 +67,13 @@ fn build(settings: &Settings, steps: Steps, eta: f64) -> Result<Box<dyn Sampler>
 }
 
 fn update(bar: f64, previous: f64, eta: f64) -> Update {
-    let variance = (1.0 - previous) / (1.0 - bar) * (1.0 - bar / previous);
-    let deviation = eta * variance.sqrt();
+    // Without noise there is nothing to renew, and `0 / 0` would be no number.
+    let variance = if eta > 0.0 && bar < 1.0 {
+        (1.0 - previous) / (1.0 - bar) * (1.0 - bar / previous)
+    } else {
+        0.0
+    };
+    let deviation = eta * variance.max(0.0).sqrt();
     let direction = (1.0 - previous - deviation * deviation).max(0.0).sqrt();
     Update {
         sample: 0.0,
@@ -87,5 +92,24 @@ impl Rule for Ddim {
         // The direction is the model's own noise even where clipping moves the clean sample.
         let outputs = [trajectory.data(&input), trajectory.raw_noise(&input)];
         self.updates[input.evaluation].apply(input.sample, &outputs, input.noise)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn steps_from_a_clean_sample_draw_nothing() {
+        for (bar, previous, eta) in [(1.0, 1.0, 0.0), (1.0, 1.0, 1.0), (0.5, 0.0, 0.0)] {
+            let Update { outputs, noise, .. } = update(bar, previous, eta);
+            assert_eq!(noise, 0.0, "{bar} {previous} {eta}");
+            assert!(
+                outputs.iter().all(|weight| weight.is_finite()),
+                "{outputs:?}"
+            );
+        }
+        let renewed = update(0.5, 0.8, 1.0).noise;
+        assert!((renewed - 0.15_f64.sqrt()).abs() < 1e-12, "{renewed}");
     }
 }

@@ -166,9 +166,10 @@ impl Tables<'_> {
     /// The step from `timesteps[index]` to the next one: evaluations at its start, twice halfway, and at its end.
     fn runge_kutta(&self, index: usize, timesteps: &[usize]) -> Vec<Stage> {
         let (start, end) = (timesteps[index], timesteps[index + 1]);
-        let halfway = end + self.stride / 2;
+        // Where timesteps are dense at the clean end, half a stride is farther than the next one.
+        let halfway = (end + self.stride / 2).min(self.schedule.train_timesteps() - 1);
         let evaluated = [start, halfway, halfway, end];
-        let targets = [start - self.stride / 2, halfway, end, end];
+        let targets = [start.saturating_sub(self.stride / 2), halfway, end, end];
         (0..RUNGE_KUTTA.len())
             .map(|within| {
                 let to = self.schedule.alpha_bars()[targets[within]];
