@@ -37,6 +37,19 @@ pub(super) fn all_positive(sizes: &[(&'static str, usize)]) -> Result<(), Config
     }
 }
 
+/// [`all_positive`], of the sizes that a key lists.
+///
+/// # Errors
+///
+/// Shows the whole list.
+pub(super) fn each_positive(key: &str, sizes: &[usize]) -> Result<(), ConfigError> {
+    if !sizes.contains(&0) {
+        return Ok(());
+    }
+    let hint = "each must be at least 1";
+    Err(ConfigError::unsupported(key, format!("{sizes:?}"), hint))
+}
+
 /// Refuses the configuration of an encoder of another kind than `kind`, which its `model_type` holds: encoders change places.
 ///
 /// # Errors

@@ -14,7 +14,7 @@ use crate::ops::{self, Precision, to_map, to_tokens};
 use crate::recall::{Branch, Recall};
 
 /// Groups and epsilon of the norm over a text.
-const TEXT_GROUPS: usize = 32;
+pub(crate) const TEXT_GROUPS: usize = 32;
 const TEXT_EPSILON: f64 = 1e-5;
 
 /// What the layer is built from.

@@ -76,8 +76,9 @@ impl SpatioTemporalJson {
             &[1],
             count,
         )?;
+        json::each_positive("transformer_layers_per_block", &depths)?;
         let context = self.cross_attention_dim.as_ref();
-        Ok(SpatioTemporalUNetConfig {
+        let config = SpatioTemporalUNetConfig {
             spatial: UNetConfig {
                 in_channels: self.in_channels.unwrap_or(8),
                 out_channels: self.out_channels.unwrap_or(4),
@@ -103,7 +104,10 @@ impl SpatioTemporalJson {
                 sample_size: self.sample_size.unwrap_or(Sides::Square(96)).resolve(),
             },
             frames: self.num_frames.unwrap_or(25),
-        })
+        };
+        json::all_positive(&[("num_frames", config.frames)])?;
+        config.spatial.check_sizes()?;
+        Ok(config)
     }
 
     fn levels(&self, channels: &[usize], depths: &[usize]) -> Result<Vec<Level>, ConfigError> {
@@ -211,6 +215,12 @@ mod tests {
         for (json, key) in [
             (r#"{"block_out_channels":[320,650]}"#, "block_out_channels"),
             (r#"{"num_attention_heads":[5,10]}"#, "num_attention_heads"),
+            (r#"{"num_frames":0}"#, "num_frames"),
+            (r#"{"layers_per_block":0}"#, "layers_per_block"),
+            (
+                r#"{"transformer_layers_per_block":[1,0,1,1]}"#,
+                "transformer_layers_per_block",
+            ),
             (
                 r#"{"addition_time_embed_dim":128}"#,
                 "projection_class_embeddings_input_dim",

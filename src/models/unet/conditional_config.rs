@@ -123,7 +123,7 @@ impl UNetJson {
         let levels = self.levels(channels, joined)?;
         let sinusoid = self.sinusoid(channels[0]);
         let resnets = self.resnets()?;
-        Ok(UNetConfig {
+        let config = UNetConfig {
             in_channels: self.in_channels.unwrap_or(4),
             out_channels: self.out_channels.unwrap_or(4),
             mid_depth: self.mid_depth(channels.len(), joined)?,
@@ -134,7 +134,7 @@ impl UNetJson {
             } else {
                 Resampling::Even
             },
-            mid_divisor: divisor(self.mid_block_scale_factor),
+            mid_divisor: divisor("mid_block_scale_factor", self.mid_block_scale_factor)?,
             levels,
             context_width: self.context_width()?,
             text: self.text()?,
@@ -149,7 +149,9 @@ impl UNetJson {
             time_activations: self.time_activations(resnets.activation)?,
             resnets,
             sample_size: self.sample_size.unwrap_or(Sides::Square(64)).resolve(),
-        })
+        };
+        config.check_sizes()?;
+        Ok(config)
     }
 
     /// Whether blocks attend to text and map at once: `DeepFloyd` IF's, whose levels are joined by residual blocks.
@@ -188,7 +190,7 @@ impl UNetJson {
         Ok(ResnetForm {
             shift,
             activation: self::activation("act_fn", activation)?,
-            divisor: divisor(self.resnet_out_scale_factor),
+            divisor: divisor("resnet_out_scale_factor", self.resnet_out_scale_factor)?,
         })
     }
 
@@ -403,8 +405,14 @@ impl UNetJson {
 }
 
 /// What sums are divided by, where that changes them.
-fn divisor(factor: Option<f64>) -> Option<f64> {
-    factor.filter(|factor| (factor - 1.0).abs() > 0.0)
+fn divisor(key: &str, factor: Option<f64>) -> Result<Option<f64>, ConfigError> {
+    match factor.filter(|factor| (factor - 1.0).abs() > 0.0) {
+        Some(factor) if !factor.is_normal() => {
+            let hint = "sums are divided by it: it is a number that is not 0";
+            Err(ConfigError::unsupported(key, factor, hint))
+        }
+        factor => Ok(factor),
+    }
 }
 
 fn activation(key: &str, name: &str) -> Result<Activation, ConfigError> {

@@ -3,9 +3,11 @@
 use serde::Deserialize;
 
 use crate::error::ConfigError;
+use crate::models::json;
 use crate::nn::activation::Activation;
 use crate::nn::embed::Sinusoid;
 use crate::nn::resnet::ResnetForm;
+use crate::nn::text_map_attention::TEXT_GROUPS;
 
 /// One resolution of the `UNet`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -163,6 +165,40 @@ impl UNetConfig {
         self.levels.iter().map(|level| level.layers + 1).sum()
     }
 
+    /// Refuses sizes that no network is built of, by the keys that all classes of `UNet` have for them.
+    pub(in crate::models) fn check_sizes(&self) -> Result<(), ConfigError> {
+        let each = |of: fn(&Level) -> usize| self.levels.iter().map(of).collect::<Vec<_>>();
+        json::each_positive("block_out_channels", &each(|level| level.channels))?;
+        json::each_positive("layers_per_block", &each(|level| level.layers))?;
+        json::each_positive("sample_size", &self.sample_size)?;
+        let reads_text = self.attention != AttentionKind::Map;
+        let (labels, label_size) = match self.labels {
+            Some(Labels::Table(entries)) => ("num_class_embeds", entries),
+            Some(Labels::Vectors(width)) => ("projection_class_embeddings_input_dim", width),
+            Some(Labels::Timesteps) | None => ("class_embed_type", 1),
+        };
+        json::all_positive(&[
+            ("in_channels", self.in_channels),
+            ("out_channels", self.out_channels),
+            ("time_embedding_dim", self.time_width),
+            (
+                "cross_attention_dim",
+                if reads_text { self.context_width } else { 1 },
+            ),
+            ("encoder_hid_dim", self.text.projected.unwrap_or(1)),
+            (labels, label_size),
+        ])?;
+        let normed = self.attention == AttentionKind::TextAndMap { text_norm: true };
+        if normed && !self.context_width.is_multiple_of(TEXT_GROUPS) {
+            let (key, found) = ("cross_attention_dim", self.context_width);
+            let hint = format!(
+                "it must be a multiple of {TEXT_GROUPS}, the groups of the norm over the text (`cross_attention_norm`)"
+            );
+            return Err(ConfigError::unsupported(key, found, hint));
+        }
+        Ok(())
+    }
+
     /// Refuses what a caller has nothing for, who gives text states for transformers, and what SDXL adds to them.
     pub(crate) fn check_reads_text_alone(&self, hint: &str) -> Result<(), ConfigError> {
         let refuse = |key: &str, found: String| Err(ConfigError::unsupported(key, found, hint));
@@ -179,13 +215,7 @@ impl UNetConfig {
         if self.text.pooled_heads.is_some() {
             return refuse("addition_embed_type", "text".to_owned());
         }
-        match self.time_activations[..] {
-            [Activation::Silu] => Ok(()),
-            _ => refuse(
-                "time_embedding_act_fn",
-                format!("{:?}", self.time_activations),
-            ),
-        }
+        Ok(())
     }
 
     /// Width of the text states that go in.

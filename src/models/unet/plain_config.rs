@@ -122,7 +122,7 @@ impl UNet2dJson {
             self.half("down_block_types", self.down_block_types.as_deref(), DOWN)?,
             self.half("up_block_types", self.up_block_types.as_deref(), UP)?,
         );
-        Ok(UNetConfig {
+        let config = UNetConfig {
             in_channels: self.in_channels.unwrap_or(3),
             out_channels: self.out_channels.unwrap_or(3),
             levels: self.levels(channels, &down, &up)?,
@@ -151,7 +151,9 @@ impl UNet2dJson {
             labels: self.label_width()?.map(Labels::Vectors),
             time_activations: vec![Activation::Silu],
             sample_size: self.sample_size.unwrap_or(Sides::Square(32)).resolve(),
-        })
+        };
+        config.check_sizes()?;
+        Ok(config)
     }
 
     fn channels(&self) -> Result<&[usize], ConfigError> {
@@ -362,6 +364,10 @@ mod tests {
             (r#","upsample_type":"resnet""#, "`downsample_type`"),
             (r#","num_class_embeds":10"#, "`num_class_embeds`"),
             (r#","attention_head_dim":48"#, "`block_out_channels`"),
+            (r#","layers_per_block":0"#, "`layers_per_block` is `[0, 0]`"),
+            (r#","time_embedding_dim":0"#, "`time_embedding_dim` is `0`"),
+            (r#","out_channels":0"#, "`out_channels` is `0`"),
+            (r#","sample_size":0"#, "`sample_size` is `[0, 0]`"),
             (r#","attn_norm_num_groups":16"#, "`attn_norm_num_groups`"),
             (
                 r#","resnet_time_scale_shift":"scale_shift""#,

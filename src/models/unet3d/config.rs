@@ -109,6 +109,7 @@ impl UNet3dJson {
             time_activations: vec![Activation::Silu],
             sample_size: self.sample_size.unwrap_or(Sides::Square(32)).resolve(),
         };
+        spatial.check_sizes()?;
         Ok(UNet3dConfig {
             spatial,
             head_width,
@@ -155,6 +156,8 @@ mod tests {
             (r#"{"num_attention_heads":8}"#, "`num_attention_heads`"),
             (r#"{"attention_head_dim":48}"#, "`attention_head_dim` = 48"),
             (r#"{"block_out_channels":[]}"#, "`block_out_channels`"),
+            (r#"{"layers_per_block":0}"#, "`layers_per_block`"),
+            (r#"{"cross_attention_dim":0}"#, "`cross_attention_dim`"),
             (
                 r#"{"down_block_types":["DownBlock2D","DownBlock3D","DownBlock3D","DownBlock3D"]}"#,
                 "`down_block_types[0]`",

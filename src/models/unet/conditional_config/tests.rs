@@ -161,3 +161,53 @@ fn a_value_of_another_kind_names_its_key() {
     let text = told(r#","sample_size":-64"#);
     assert!(text.contains("height and width"), "{text}");
 }
+
+#[test]
+fn sizes_that_no_network_is_built_of_are_refused() {
+    for (extra, said) in [
+        (r#","layers_per_block":0"#, "`layers_per_block` is `[0, 0]`"),
+        (r#","in_channels":0"#, "`in_channels` is `0`"),
+        (r#","out_channels":0"#, "`out_channels` is `0`"),
+        (r#","time_embedding_dim":0"#, "`time_embedding_dim` is `0`"),
+        (r#","num_class_embeds":0"#, "`num_class_embeds` is `0`"),
+        (r#","encoder_hid_dim":0"#, "`encoder_hid_dim` is `0`"),
+        (r#","sample_size":[64,0]"#, "`sample_size` is `[64, 0]`"),
+        (
+            r#","mid_block_scale_factor":0"#,
+            "`mid_block_scale_factor` is `0`",
+        ),
+    ] {
+        let text = config(extra).unwrap_err().to_string();
+        assert!(text.starts_with(said), "{text}");
+    }
+    for (from, to, said) in [
+        ("[40,64]", "[0,64]", "`block_out_channels` is `[0, 64]`"),
+        (
+            "cross_attention_dim\":64",
+            "cross_attention_dim\":0",
+            "`cross_attention_dim` is `0`",
+        ),
+        (
+            "cross_attention_dim\":64",
+            "cross_attention_dim\":3",
+            "`cross_attention_dim` is `3`",
+        ),
+    ] {
+        let text = CASCADE.replace(from, to);
+        let text = UNetConfig::from_json(&text).unwrap_err().to_string();
+        assert!(text.starts_with(said), "{text}");
+    }
+    let plain = CASCADE
+        .replace("\"group_norm\"", "null")
+        .replace("cross_attention_dim\":64", "cross_attention_dim\":3");
+    assert!(UNetConfig::from_json(&plain).is_ok(), "a text without norm");
+}
+
+/// As in diffusers, `act_fn` is that of residual blocks, of the time embedding and of the last norm.
+#[test]
+fn a_network_of_gelu_reads_texts_alone_like_others() {
+    let config = config(r#","act_fn":"gelu""#).unwrap();
+    assert_eq!(config.resnets.activation, Activation::Gelu);
+    assert_eq!(config.time_activations, [Activation::Gelu]);
+    config.check_reads_text_alone("a hint").unwrap();
+}
