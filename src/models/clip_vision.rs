@@ -9,7 +9,7 @@ use burn::nn::{Embedding, EmbeddingConfig, Initializer, Linear, LinearConfig};
 use burn::tensor::{Device, Tensor, TensorData};
 use serde::Deserialize;
 
-use super::clip::{ClipLayers, Tower, check_heads, is_quick_gelu};
+use super::clip::{ClipLayers, Tower, is_quick_gelu};
 use super::json::{self, Neutral};
 use crate::error::{ConfigError, Error};
 use crate::nn::layer_norm::LayerNorm;
@@ -73,11 +73,14 @@ impl ClipVisionConfig {
     ///
     /// # Errors
     ///
-    /// If the activation is unknown, the heads do not divide the width, or the patches the picture.
+    /// If the activation is unknown, a size is 0, the heads do not divide the width, or the patches the picture.
     pub fn new(json: &ClipVisionJson, projection: usize) -> Result<Self, Error> {
-        check_heads(json.num_attention_heads, json.hidden_size)?;
         let (side, patch) = (json.image_size, json.patch_size);
-        if patch == 0 || side == 0 || !side.is_multiple_of(patch) {
+        if side < 2 {
+            let hint = "pictures are brought to it corner on corner: it is at least 2";
+            return Err(ConfigError::unsupported("image_size", side, hint).into());
+        }
+        if patch == 0 || !side.is_multiple_of(patch) {
             let hint = format!("it must divide `image_size`, {side}");
             return Err(ConfigError::unsupported("patch_size", patch, hint).into());
         }
@@ -89,6 +92,8 @@ impl ClipVisionConfig {
             quick_gelu: is_quick_gelu(&json.hidden_act)?,
             epsilon: json.layer_norm_eps,
         };
+        tower.check()?;
+        json::all_positive(&[("projection_dim", projection)])?;
         Ok(Self {
             tower,
             side,
@@ -195,5 +200,35 @@ impl ClipVisionModel {
         let hidden = encoder.through(0..encoder.len(), hidden, None);
         let class: Tensor<2> = hidden.narrow(1, 0, 1).squeeze_dim(1); // [rows, width]
         ops::linear(&self.visual_projection, post_layernorm.forward(class))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_that_no_encoder_has_are_named() {
+        let whole = serde_json::json!({
+            "hidden_size": 8, "intermediate_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "image_size": 4,
+            "patch_size": 2, "projection_dim": 4,
+        });
+        let read =
+            |json: &serde_json::Value| ClipVisionConfig::from_json(&json.to_string(), "part");
+        assert_eq!(read(&whole).unwrap().tokens(), 5);
+        for (key, value) in [
+            ("hidden_size", 0),
+            ("intermediate_size", 0),
+            ("num_hidden_layers", 0),
+            ("num_attention_heads", 3),
+            ("image_size", 1),
+            ("patch_size", 3),
+            ("projection_dim", 0),
+        ] {
+            let mut json = whole.clone();
+            json[key] = value.into();
+            let text = read(&json).unwrap_err().to_string();
+            assert!(text.starts_with(&format!("`{key}` is `{value}`")), "{text}");
+        }
     }
 }

@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use super::{Tower, check_heads, is_quick_gelu};
+use super::{Tower, is_quick_gelu};
 use crate::error::Error;
 use crate::models::{encoded_bytes, json};
 
@@ -69,27 +69,30 @@ impl ClipTextConfig {
     ///
     /// # Errors
     ///
-    /// If it is that of another kind of encoder, the activation is unknown or the heads do not divide the width.
+    /// If it is that of another kind of encoder, the activation is unknown, a size is 0 or the heads do not divide the width.
     pub fn new(json: &ClipTextJson) -> Result<Self, Error> {
         json::check_kin(json.model_type.as_deref(), "clip")?;
         let architectures = json.architectures.as_deref().unwrap_or_default();
         let projected = architectures.iter().any(|name| name == WITH_PROJECTION);
         let json = json.text_config.as_deref().unwrap_or(json);
         let quick_gelu = is_quick_gelu(json.hidden_act.as_deref().unwrap_or("quick_gelu"))?;
-        let width = json.hidden_size.unwrap_or(512);
-        let heads = json.num_attention_heads.unwrap_or(8);
-        check_heads(heads, width)?;
-        Ok(Self {
+        let config = Self {
             vocabulary: json.vocab_size.unwrap_or(49408),
-            width,
+            width: json.hidden_size.unwrap_or(512),
             inner: json.intermediate_size.unwrap_or(2048),
             layers: json.num_hidden_layers.unwrap_or(12),
-            heads,
+            heads: json.num_attention_heads.unwrap_or(8),
             positions: json.max_position_embeddings.unwrap_or(77),
             quick_gelu,
             epsilon: json.layer_norm_eps.unwrap_or(1e-5),
             projection: projected.then(|| json.projection_dim.unwrap_or(DEFAULT_PROJECTION)),
-        })
+        };
+        config.tower().check()?;
+        json::all_positive(&[
+            ("max_position_embeddings", config.positions),
+            ("projection_dim", config.projection.unwrap_or(1)),
+        ])?;
+        Ok(config)
     }
 
     /// Bytes alive at the peak of encoding `rows` prompts, in f32: the states, what a feed-forward layer makes of them, the scores.
@@ -163,6 +166,25 @@ mod tests {
                 .to_string()
                 .contains("it must divide `hidden_size`, 8")
         );
+    }
+
+    #[test]
+    fn sizes_of_nothing_are_named() {
+        let keys = [
+            "hidden_size",
+            "intermediate_size",
+            "num_hidden_layers",
+            "num_attention_heads",
+            "max_position_embeddings",
+        ];
+        for key in keys {
+            let error = ClipTextConfig::new(&json(key, 0.into())).unwrap_err();
+            let said = format!("`{key}` is `0`");
+            assert!(error.to_string().starts_with(&said), "{error}");
+        }
+        let json = json("projection_dim", 0.into()).of_class(Some(WITH_PROJECTION));
+        let error = ClipTextConfig::new(&json).unwrap_err();
+        assert!(error.to_string().starts_with("`projection_dim` is `0`"));
     }
 
     #[test]

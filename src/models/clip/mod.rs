@@ -13,7 +13,7 @@ use burn::nn::{Embedding, EmbeddingConfig, Linear, LinearConfig};
 use burn::tensor::{Device, Int, Tensor, TensorData};
 
 pub use config::{ClipTextConfig, ClipTextJson};
-pub(super) use tower::{ClipLayers, Tower, check_heads, is_quick_gelu};
+pub(super) use tower::{ClipLayers, Tower, is_quick_gelu};
 
 use crate::nn::layer_norm::LayerNorm;
 use crate::ops;

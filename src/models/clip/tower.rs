@@ -8,6 +8,7 @@ use burn::tensor::activation::{sigmoid, softmax};
 use burn::tensor::{Device, Tensor};
 
 use crate::error::ConfigError;
+use crate::models::json;
 use crate::nn::attention::{merge_heads, split_heads};
 use crate::nn::layer_norm::LayerNorm;
 use crate::ops::{self, Gelu};
@@ -27,6 +28,21 @@ impl Tower {
     pub(in crate::models) fn norm(&self, device: &Device) -> LayerNorm {
         LayerNorm::new(self.width, self.epsilon, device)
     }
+
+    /// Refuses sizes that are 0, and heads that do not divide the width.
+    pub(in crate::models) fn check(&self) -> Result<(), ConfigError> {
+        json::all_positive(&[
+            ("hidden_size", self.width),
+            ("intermediate_size", self.inner),
+            ("num_hidden_layers", self.layers),
+        ])?;
+        let (heads, width) = (self.heads, self.width);
+        if heads > 0 && width.is_multiple_of(heads) {
+            return Ok(());
+        }
+        let hint = format!("it must divide `hidden_size`, {width}");
+        Err(ConfigError::unsupported("num_attention_heads", heads, hint))
+    }
 }
 
 /// Whether the feed-forward layers take `x · sigmoid(1.702 x)` in place of GELU.
@@ -39,15 +55,6 @@ pub(in crate::models) fn is_quick_gelu(activation: &str) -> Result<bool, ConfigE
             Err(ConfigError::unsupported("hidden_act", other, hint))
         }
     }
-}
-
-/// Heads must divide the width.
-pub(in crate::models) fn check_heads(heads: usize, width: usize) -> Result<(), ConfigError> {
-    if heads > 0 && width.is_multiple_of(heads) {
-        return Ok(());
-    }
-    let hint = format!("it must divide `hidden_size`, {width}");
-    Err(ConfigError::unsupported("num_attention_heads", heads, hint))
 }
 
 #[derive(Module, Debug)]

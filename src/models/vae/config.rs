@@ -3,7 +3,7 @@
 use serde::Deserialize;
 
 use crate::error::{ConfigError, Error};
-use crate::models::json::{Sides, current_block, current_class, only};
+use crate::models::json::{Sides, all_positive, current_block, current_class, each_positive, only};
 
 use super::statistics::Statistics;
 use super::tiny::{TinyConfig, TinyJson};
@@ -48,6 +48,9 @@ const OVER_FRAMES: &str = "AutoencoderKLTemporalDecoder";
 
 /// Class of the tiny autoencoders.
 const TINY: &str = "AutoencoderTiny";
+
+/// Channels of a picture.
+const COLOURS: usize = 3;
 
 /// Side of the pictures that tiles of a tiny autoencoder follow, in pixels.
 const TINY_SAMPLE: usize = 512;
@@ -104,7 +107,8 @@ impl VaeConfig {
     ///
     /// # Errors
     ///
-    /// If it asks for a block, an activation or a normalisation of latents that is not supported.
+    /// If it asks for a block, an activation or a normalisation of latents that is not supported, for other pictures than those in colour, or
+    /// for nothing where something is needed.
     pub fn new(json: VaeJson) -> Result<Self, Error> {
         let config = if json.class_name.as_deref().map(current_class) == Some(TINY) {
             Self::tiny(json)?
@@ -112,7 +116,30 @@ impl VaeConfig {
             Self::deep(json)?
         };
         scaled("scaling_factor", config.scaling_factor)?;
+        config.check_sizes()?;
         Ok(config)
+    }
+
+    fn check_sizes(&self) -> Result<(), ConfigError> {
+        for (key, found) in [
+            ("in_channels", self.in_channels),
+            ("out_channels", self.out_channels),
+        ] {
+            if found != COLOURS {
+                let hint = format!("pictures have {COLOURS} channels: red, green and blue");
+                return Err(ConfigError::unsupported(key, found, hint));
+            }
+        }
+        each_positive("block_out_channels", &self.channels)?;
+        all_positive(&[
+            ("latent_channels", self.latent_channels),
+            ("num_vq_embeddings", self.codes.unwrap_or(1)),
+            // A tiny one has none.
+            (
+                "layers_per_block",
+                if self.tiny.is_some() { 1 } else { self.layers },
+            ),
+        ])
     }
 
     /// Of residual blocks and norms.
@@ -340,68 +367,4 @@ fn scaled(key: &str, factor: f64) -> Result<(), ConfigError> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn config(text: &str) -> Result<VaeConfig, Error> {
-        VaeConfig::new(serde_json::from_str(text).unwrap())
-    }
-
-    #[test]
-    fn defaults_are_those_of_old_checkpoints() {
-        let config = config("{}").unwrap();
-        assert_eq!(config.scaling_factor, 0.18215);
-        assert!(config.quant_conv && config.post_quant_conv && config.mid_attention);
-        assert_eq!(config.factor(), 1);
-    }
-
-    #[test]
-    fn a_decoder_over_frames_reads_latents_as_they_are() {
-        let class = r#"{"_class_name": "AutoencoderKLTemporalDecoder", "layers_per_block": "#;
-        let read = config(&format!("{class} 2}}")).unwrap();
-        assert!(read.over_frames && read.quant_conv && !read.post_quant_conv);
-        let error = config(&format!("{class} 3}}")).unwrap_err();
-        assert!(error.to_string().contains("`layers_per_block`"), "{error}");
-    }
-
-    #[test]
-    fn a_tiny_one_has_the_latents_of_its_denoiser() {
-        let config = config(r#"{"_class_name": "AutoencoderTiny"}"#).unwrap();
-        assert_eq!((config.factor(), config.latent_channels), (8, 4));
-        assert_eq!((config.scaling_factor, config.shift_factor), (1.0, 0.0));
-        assert_eq!(config.encoded_channels(), 4);
-        assert!(!config.draws() && !config.force_upcast);
-    }
-
-    #[test]
-    fn a_codebook_leaves_no_moments() {
-        let config = config(r#"{"_class_name": "VQModel", "num_vq_embeddings": 8192}"#).unwrap();
-        assert_eq!((config.codes, config.latent_channels), (Some(8192), 3));
-        assert_eq!(config.encoded_channels(), 3);
-        assert!(!config.force_upcast);
-    }
-
-    #[test]
-    fn what_is_not_supported_is_named() {
-        let message = |text| config(text).unwrap_err().to_string();
-        let other = message(r#"{"_class_name": "AutoencoderDC"}"#);
-        assert!(other.starts_with("`_class_name` is `AutoencoderDC`"));
-        let wide = message(r#"{"_class_name": "VQModel", "vq_embed_dim": 4}"#);
-        assert!(wide.contains("`latent_channels` = 3"), "{wide}");
-        assert!(message(r#"{"lookup_from_codebook": true}"#).contains("code numbers"));
-        let tiny = message(r#"{"_class_name": "AutoencoderTiny", "act_fn": "gelu"}"#);
-        assert!(tiny.contains("`relu`"), "{tiny}");
-        assert!(message(r#"{"act_fn": "relu"}"#).contains("known: `silu`, `swish`"));
-        assert!(
-            message(r#"{"down_block_types": ["AttnDownEncoderBlock2D"]}"#).contains("`AttnDown")
-        );
-        assert!(message(r#"{"block_out_channels": [64, 64]}"#).contains("names 2 levels"));
-        assert!(message(r#"{"norm_num_groups": 7}"#).contains("must divide"));
-        let shifted = r#"{"latent_channels": 1, "latents_mean": [1], "latents_std": [2], "shift_factor": 0.1}"#;
-        let shifted = message(shifted);
-        assert!(
-            shifted.starts_with("`latents_mean` is `[1.0]`"),
-            "{shifted}"
-        );
-    }
-}
+mod tests;
