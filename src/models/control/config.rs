@@ -5,7 +5,8 @@ use serde::Deserialize;
 use crate::denoiser::Blueprint;
 use crate::error::ConfigError;
 use crate::models::json;
-use crate::models::unet::{CellModule, Extent, UNetConfig};
+use crate::models::unet::{CellModule, Extent, Level, UNetConfig};
+use crate::nn::activation::Activation;
 
 /// What messages call it.
 const PART: &str = "controlnet";
@@ -15,6 +16,9 @@ const KERNEL: usize = 9;
 
 /// Pixels a latent, along each side: the hint's blocks halve its sides three times.
 pub(super) const HALVINGS: usize = 3;
+
+/// Channels of the pictures that are hints.
+const COLOURS: usize = 3;
 
 /// A `ControlNet`'s shape: every default filled in, every value checked.
 #[derive(Debug, Clone, PartialEq)]
@@ -65,9 +69,10 @@ impl ControlNetConfig {
         }
         let unet = UNetConfig::of_part(PART, &value.to_string())?;
         unet.check_reads_text_alone("built are ControlNets of Stable Diffusion 1.x, 2.x and XL")?;
+        check_curves(&unet)?;
         Ok(Self {
             blue_first: hint.blue_first()?,
-            hint_channels: hint.conditioning_channels.unwrap_or(3),
+            hint_channels: hint.channels()?,
             hint_widths: hint.widths()?,
             global_pool: hint.global_pool_conditions.unwrap_or(false),
             unet,
@@ -80,21 +85,22 @@ impl ControlNetConfig {
     ///
     /// A config error that names what differs.
     pub fn check_fits(&self, trunk: &UNetConfig) -> Result<(), crate::Error> {
-        let shape = |config: &UNetConfig| -> Vec<(usize, usize)> {
-            let levels = config.levels.iter();
-            levels.map(|level| (level.channels, level.layers)).collect()
+        let each = |config: &UNetConfig, of: fn(&Level) -> usize| -> Vec<usize> {
+            config.levels.iter().map(of).collect()
         };
-        let (ours, theirs) = (shape(&self.unet), shape(trunk));
-        if ours != theirs {
-            let channels = |shape: &[(usize, usize)]| -> Vec<usize> {
-                shape.iter().map(|(channels, _)| *channels).collect()
-            };
-            let hint = format!(
-                "this ControlNet is for another model family: the model has levels of {:?} channels",
-                channels(&theirs)
-            );
-            let found = format!("{:?}", channels(&ours));
-            return Err(ConfigError::unsupported("block_out_channels", found, hint).into());
+        let of_levels: [(&str, &str, fn(&Level) -> usize); 2] = [
+            ("block_out_channels", "channels", |level| level.channels),
+            ("layers_per_block", "residual blocks", |level| level.layers),
+        ];
+        for (key, what, of) in of_levels {
+            let (ours, theirs) = (each(&self.unet, of), each(trunk, of));
+            if ours != theirs {
+                let hint = format!(
+                    "this ControlNet is for another model family: the model has levels of {theirs:?} {what}"
+                );
+                let found = format!("{ours:?}");
+                return Err(ConfigError::unsupported(key, found, hint).into());
+            }
         }
         if self.unet.context_width != trunk.context_width {
             let hint = format!(
@@ -113,6 +119,56 @@ impl ControlNetConfig {
                 "null"
             };
             return Err(ConfigError::unsupported("addition_embed_type", found, hint).into());
+        }
+        Ok(self.check_added(trunk)?)
+    }
+
+    /// Both are told the same numbers beside the pooled text.
+    fn check_added(&self, trunk: &UNetConfig) -> Result<(), ConfigError> {
+        let (Some(ours), Some(theirs)) = (self.unet.added, trunk.added) else {
+            return Ok(());
+        };
+        for (key, ours, theirs) in [
+            (
+                "addition_time_embed_dim",
+                ours.sinusoid.width,
+                theirs.sinusoid.width,
+            ),
+            (
+                "projection_class_embeddings_input_dim",
+                ours.width,
+                theirs.width,
+            ),
+        ] {
+            if ours != theirs {
+                let hint = format!("this ControlNet is for another model: the model has {theirs}");
+                return Err(ConfigError::unsupported(key, ours, hint));
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether it reads latents of so many `channels`, each of `factor` pixels a side: those that the model denoises.
+    ///
+    /// # Errors
+    ///
+    /// A config error that names what differs.
+    pub(crate) fn check_reads(&self, channels: usize, factor: usize) -> Result<(), ConfigError> {
+        if self.unet.in_channels != channels {
+            let hint = format!(
+                "this ControlNet is for another model family: the model's latents have {channels} channels"
+            );
+            let found = self.unet.in_channels;
+            return Err(ConfigError::unsupported("in_channels", found, hint));
+        }
+        let halved = 1 << HALVINGS;
+        if factor != halved {
+            let hint = format!(
+                "its hints are made {halved} times smaller along each side, and the model's autoencoder makes pictures {factor} times smaller"
+            );
+            let found = format!("{:?}", self.hint_widths);
+            let key = "conditioning_embedding_out_channels";
+            return Err(ConfigError::unsupported(key, found, hint));
         }
         Ok(())
     }
@@ -207,14 +263,48 @@ impl HintJson {
     fn widths(&self) -> Result<Vec<usize>, ConfigError> {
         let widths = self.conditioning_embedding_out_channels.clone();
         let widths = widths.unwrap_or_else(|| vec![16, 32, 96, 256]);
+        let key = "conditioning_embedding_out_channels";
+        json::each_positive(key, &widths)?;
         if widths.len() == HALVINGS + 1 {
             return Ok(widths);
         }
-        Err(ConfigError::unsupported(
-            "conditioning_embedding_out_channels",
-            format!("{widths:?}"),
-            "built are four widths, as latents are an eighth of the picture",
-        ))
+        let hint = "built are four widths, as latents are an eighth of the picture";
+        Err(ConfigError::unsupported(key, format!("{widths:?}"), hint))
+    }
+
+    fn channels(&self) -> Result<usize, ConfigError> {
+        match self.conditioning_channels {
+            Some(other) if other != COLOURS => {
+                let hint = format!("hints are pictures of {COLOURS} channels: red, green and blue");
+                Err(ConfigError::unsupported(
+                    "conditioning_channels",
+                    other,
+                    hint,
+                ))
+            }
+            _ => Ok(COLOURS),
+        }
+    }
+}
+
+/// Refuses other curves than `SiLU` between the layers, the only ones that nets are built with.
+fn check_curves(unet: &UNetConfig) -> Result<(), ConfigError> {
+    let hint = "ControlNets are built with `silu` everywhere";
+    if unet.resnets.activation != Activation::Silu {
+        let found = format!("{:?}", unet.resnets.activation).to_lowercase();
+        return Err(ConfigError::unsupported("act_fn", found, hint));
+    }
+    match unet.time_activations[..] {
+        [Activation::Silu] => Ok(()),
+        [] => Err(ConfigError::unsupported("resnet_skip_time_act", true, hint)),
+        [whole, ..] => {
+            let found = format!("{whole:?}").to_lowercase();
+            Err(ConfigError::unsupported(
+                "time_embedding_act_fn",
+                found,
+                hint,
+            ))
+        }
     }
 }
 
@@ -240,6 +330,60 @@ mod tests {
             "{message}"
         );
         assert!(message.contains("another model family"), "{message}");
+    }
+
+    #[test]
+    fn what_does_not_fit_is_named() {
+        let net = ControlNetConfig::from_json(CANNY).unwrap();
+        net.check_reads(4, 8).unwrap();
+        for (channels, factor, said) in [
+            (16, 8, "`in_channels` is `4`"),
+            (4, 4, "`conditioning_embedding_out_channels` is `[16, "),
+        ] {
+            let error = net.check_reads(channels, factor).unwrap_err().to_string();
+            assert!(error.starts_with(said), "{error}");
+        }
+        let mut deeper = UNetConfig::from_json(SD15).unwrap();
+        deeper.levels[1].layers = 3;
+        let error = net.check_fits(&deeper).unwrap_err().to_string();
+        assert!(
+            error.starts_with("`layers_per_block` is `[2, 2, 2, 2]`"),
+            "{error}"
+        );
+        assert!(error.contains("[2, 3, 2, 2] residual blocks"), "{error}");
+    }
+
+    #[test]
+    fn hints_and_curves_that_are_not_built_are_named() {
+        for (key, value, said) in [
+            (
+                "conditioning_channels",
+                4.into(),
+                "`conditioning_channels` is `4`",
+            ),
+            (
+                "conditioning_embedding_out_channels",
+                serde_json::json!([0, 0, 0, 0]),
+                "`conditioning_embedding_out_channels` is `[0, 0, 0, 0]`",
+            ),
+            ("act_fn", "gelu".into(), "`act_fn` is `gelu`"),
+            (
+                "time_embedding_act_fn",
+                "gelu".into(),
+                "`time_embedding_act_fn` is `gelu`",
+            ),
+            (
+                "resnet_skip_time_act",
+                true.into(),
+                "`resnet_skip_time_act` is `true`",
+            ),
+        ] {
+            let mut config: serde_json::Value = serde_json::from_str(CANNY).unwrap();
+            config[key] = value;
+            let net = ControlNetConfig::from_json(&config.to_string());
+            let error = net.unwrap_err().to_string();
+            assert!(error.starts_with(said), "{error}");
+        }
     }
 
     #[test]

@@ -128,6 +128,10 @@ impl ModelConfig {
         let follows = self.texts().is_some() && self.upscale.is_none();
         let unet = self.unet().filter(|_| follows);
         net.check_fits(unet.ok_or(RequestError::NoControl)?)?;
+        let Canvas {
+            channels, factor, ..
+        } = self.canvas();
+        net.check_reads(channels, factor)?;
         self.controls.push(net);
         Ok(self.controls.len() - 1)
     }
