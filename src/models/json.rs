@@ -124,31 +124,48 @@ pub(crate) fn bounded<T: DeserializeOwned>(
                     while it is read";
         return Err(ConfigError::unsupported("quantization_config", by, hint));
     }
-    for (key, value) in value.as_object().into_iter().flatten() {
-        match check_bounds(key, value) {
-            Err(error) if is_read::<T>(key) => return Err(error),
-            _ => (),
-        }
-    }
+    check_inside(&value, &mut Vec::new(), &is_read::<T>)?;
     Ok(Ok(value))
 }
 
-/// Whether a `T` has a place for `key`: one that has none takes no notice of what fits no place.
-fn is_read<T: DeserializeOwned>(key: &str) -> bool {
-    let refusal = |object| {
+/// Whether a `T` has a place for the last key of `path`, which stands inside the objects of those before it: one that has none takes no notice
+/// of what fits no place.
+fn is_read<T: DeserializeOwned>(path: &[&str]) -> bool {
+    let refusal = |keys: &[&str], innermost| {
+        let inside = |value: Value, key: &&str| json!({ *key: value });
+        let object = keys.iter().rev().fold(innermost, inside);
         serde_json::from_value::<T>(object)
             .err()
             .map(|error| error.to_string())
     };
-    refusal(json!({ key: {"fits": "nowhere"} })) != refusal(json!({}))
+    let around = &path[..path.len().saturating_sub(1)];
+    refusal(path, json!({"fits": "nowhere"})) != refusal(around, json!({}))
 }
 
-fn check_bounds(key: &str, value: &Value) -> Result<(), ConfigError> {
+/// Every key of `object`, which stands at `path`, and every one inside it; those that `is_read` says no to may have any value.
+fn check_inside<'a>(
+    object: &'a Value,
+    path: &mut Vec<&'a str>,
+    is_read: &impl Fn(&[&str]) -> bool,
+) -> Result<(), ConfigError> {
+    for (key, value) in object.as_object().into_iter().flatten() {
+        path.push(key);
+        match check_bounds(&path.join("."), key, value) {
+            Err(error) if is_read(path) => return Err(error),
+            _ => check_inside(value, path, is_read)?,
+        }
+        path.pop();
+    }
+    Ok(())
+}
+
+/// Of `key`, which messages call `name`.
+fn check_bounds(name: &str, key: &str, value: &Value) -> Result<(), ConfigError> {
     let most = MOST.iter().find(|(word, _)| key.contains(word));
     let most = most.map_or(0, |(_, most)| *most);
     match value {
         Value::Number(number) if number.as_u64().is_some_and(|number| number > most) => Err(
-            ConfigError::unsupported(key, number, format!("it is at most {most}")),
+            ConfigError::unsupported(name, number, format!("it is at most {most}")),
         ),
         Value::Array(list) => {
             let levels = ["block_types", "block_out_channels", "_blocks"]
@@ -158,9 +175,9 @@ fn check_bounds(key: &str, value: &Value) -> Result<(), ConfigError> {
             if list.len() > longest {
                 let found = format!("{} entries long", list.len());
                 let hint = format!("it has at most {longest}");
-                return Err(ConfigError::unsupported(key, found, hint));
+                return Err(ConfigError::unsupported(name, found, hint));
             }
-            list.iter().try_for_each(|one| check_bounds(key, one))
+            list.iter().try_for_each(|one| check_bounds(name, key, one))
         }
         _ => Ok(()),
     }
@@ -246,7 +263,37 @@ pub(super) fn current_block(name: &str) -> &str {
 
 #[cfg(test)]
 mod tests {
+    use super::*;
+    use crate::models::clip::ClipTextJson;
     use crate::models::unet::{Extent, UNetConfig};
+
+    /// The configuration of a whole CLIP, whose picture half a text encoder takes no notice of.
+    #[test]
+    fn keys_inside_objects_are_bounded_where_they_are_read() {
+        let read = |json: Value| bounded::<ClipTextJson>(&json.to_string(), "text_encoder");
+        for (json, said) in [
+            (json!({"num_hidden_layers": 257}), "`num_hidden_layers`"),
+            (
+                json!({"text_config": {"num_hidden_layers": 200_000_000}}),
+                "`text_config.num_hidden_layers`",
+            ),
+            (
+                json!({"text_config": {"text_config": {"hidden_size": 1 << 20}}}),
+                "`text_config.text_config.hidden_size`",
+            ),
+        ] {
+            let refused = read(json).unwrap_err().to_string();
+            assert!(refused.starts_with(&format!("{said} is `")), "{refused}");
+            assert!(refused.contains("it is at most "), "{refused}");
+        }
+        for unread in [
+            json!({"vision_config": {"num_hidden_layers": 200_000_000}}),
+            json!({"text_config": {"optimization_step": 2_000_000, "eos": {"layers": 200_000_000}}}),
+            json!({"steps_of_training": {"layers": 200_000_000}}),
+        ] {
+            assert!(read(unread).unwrap().is_ok());
+        }
+    }
 
     /// The widest and deepest that is read costs at most sixteen times as much on four times the positions: no sum has begun anew.
     #[test]

@@ -135,6 +135,12 @@ impl SamplerConfig {
         })
     }
 
+    /// Whether the configuration says that the model predicts variances beside the mean.
+    pub(crate) fn learns_variance(&self) -> bool {
+        let said = self.all.variance_type.as_deref();
+        said.is_some_and(|said| said.starts_with("learned"))
+    }
+
     /// The same model read as predicting `prediction`, whatever its configuration says: for files that do not say it, or say it
     /// wrongly.
     #[must_use]

@@ -2,6 +2,8 @@
 
 use serde::Deserialize;
 
+use crate::error::ConfigError;
+
 /// What a run uses where the request is silent.
 #[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
 pub struct Defaults {
@@ -18,6 +20,16 @@ pub struct Defaults {
 }
 
 impl Defaults {
+    /// The same, if there is something to do.
+    pub(super) fn checked(self) -> Result<Self, ConfigError> {
+        for (key, count) in [("steps", Some(self.steps)), ("frames", self.frames)] {
+            if count == Some(0) {
+                return Err(ConfigError::unsupported(key, 0, "it must be at least 1"));
+            }
+        }
+        Ok(self)
+    }
+
     /// What diffusers' `StableDiffusionPipeline` and `StableDiffusionXLPipeline` use.
     pub(super) fn texts(xl: bool) -> Self {
         let silent = Self::default();

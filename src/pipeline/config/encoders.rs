@@ -60,7 +60,7 @@ impl TextConfig {
     pub(super) fn read(folder: &ModelFolder, unet: &UNetConfig) -> Result<Self, Error> {
         let encoders = encoders(folder, PARTS.len())?;
         check_tokens(&encoders)?;
-        check_widths(&encoders, unet.context_width)?;
+        check_widths(&encoders, unet)?;
         let added = unet.added.map(|added| -> Result<AddedInputs, Error> {
             let zeros = folder.index().flag("force_zeros_for_empty_prompt");
             Ok(AddedInputs {
@@ -149,9 +149,13 @@ fn check_tokens(encoders: &[EncoderConfig]) -> Result<(), ConfigError> {
 }
 
 /// Parts that do not fit each other would fail deep inside the first step.
-fn check_widths(encoders: &[EncoderConfig], context_width: usize) -> Result<(), ConfigError> {
+fn check_widths(encoders: &[EncoderConfig], unet: &UNetConfig) -> Result<(), ConfigError> {
+    let (key, read) = match unet.text.projected {
+        Some(width) => ("encoder_hid_dim", width),
+        None => ("cross_attention_dim", unet.context_width),
+    };
     let widths = encoders.iter().map(|encoder| encoder.clip.width);
-    if widths.clone().sum::<usize>() == context_width {
+    if widths.clone().sum::<usize>() == read {
         return Ok(());
     }
     let widths: Vec<_> = widths.map(|width| width.to_string()).collect();
@@ -162,11 +166,7 @@ fn check_widths(encoders: &[EncoderConfig], context_width: usize) -> Result<(), 
             more.join(" and ")
         ),
     };
-    Err(ConfigError::unsupported(
-        "cross_attention_dim",
-        context_width,
-        hint,
-    ))
+    Err(ConfigError::unsupported(key, read, hint))
 }
 
 /// Which numbers stand beside the last encoder's pooled text.

@@ -8,7 +8,7 @@ use super::model::ModelConfig;
 use super::repairs;
 use super::sentences::{Read, SentenceConfig};
 use super::source::{ClassesConfig, PICTURE_ENCODER, SourceConfig};
-use super::space::{SpaceConfig, autoencoder, check_latents};
+use super::space::{SpaceConfig, autoencoder, check_given, check_latents};
 use super::transformers;
 use super::trunk::TrunkConfig;
 use super::upscale::UpscaleConfig;
@@ -56,7 +56,7 @@ impl ModelConfig {
             _ => text_to_image(folder, sampler)?,
         };
         if folder.has(OWN) {
-            config.defaults = json(folder, OWN, OWN)?;
+            config.defaults = json::<Defaults>(folder, OWN, OWN)?.checked()?;
             config.distilled = Distilled::told(json(folder, OWN, OWN)?).or(config.distilled);
         }
         config.folder = Some(folder.clone());
@@ -96,6 +96,7 @@ fn text_to_image(folder: &ModelFolder, sampler: SamplerConfig) -> Result<ModelCo
         );
         return Err(ConfigError::unsupported("in_channels", found, hint).into());
     }
+    check_given(unet.out_channels, latent, &sampler)?;
     let (distilled, defaults) = match Distilled::recognised(folder, &sampler, &unet) {
         Some((distilled, defaults)) => (Some(distilled), defaults),
         None => (None, Defaults::texts(texts.added.is_some())),
@@ -127,11 +128,16 @@ fn pixels_of_text(
 ) -> Result<ModelConfig, Error> {
     let unet = UNetConfig::from_json(&folder.read_json("unet/config.json")?)?;
     let taken = if upscale.is_some() { 6 } else { 3 };
-    if unet.in_channels != taken || ![3, 6].contains(&unet.out_channels) {
-        let hint = format!(
-            "this pipeline has {taken} channels go in, and 3 or, with variances, 6 come out"
-        );
-        return Err(ConfigError::unsupported("in_channels", unet.in_channels, hint).into());
+    for (key, found, known) in [
+        ("in_channels", unet.in_channels, &[taken][..]),
+        ("out_channels", unet.out_channels, &[3, 6][..]),
+    ] {
+        if !known.contains(&found) {
+            let hint = format!(
+                "this pipeline has {taken} channels go in, and 3 or, with variances, 6 come out"
+            );
+            return Err(ConfigError::unsupported(key, found, hint).into());
+        }
     }
     if unet.labels != upscale.as_ref().map(|_| Labels::Timesteps) {
         let hint = "the first stage is told no level of noise, and the second is";
@@ -183,12 +189,14 @@ fn larger_latents(folder: &ModelFolder, sampler: SamplerConfig) -> Result<ModelC
         let hint = format!("the autoencoder's `latent_channels` is {latent}, and a picture has 3");
         return Err(ConfigError::unsupported("in_channels", found, hint).into());
     }
+    check_given(unet.out_channels, latent, &sampler)?;
     let Some(Labels::Table(levels)) = unet.labels else {
         let (key, part) = ("num_class_embeds", "unet/config.json");
         return Err(ConfigError::Missing { key, part }.into());
     };
     let most = folder.index().number("max_noise_level").unwrap_or(350);
-    let most = most.min(levels.saturating_sub(1));
+    // There is one at least.
+    let most = most.min(levels - 1);
     let upscale = UpscaleConfig::read(folder, "low_res_scheduler", 20, Some(most))?;
     Ok(ModelConfig {
         sampler,
@@ -212,9 +220,14 @@ fn text_to_video(folder: &ModelFolder, sampler: SamplerConfig) -> Result<ModelCo
     let vae = autoencoder(folder)?;
     let (found, latent) = (unet.spatial.in_channels, vae.latent_channels);
     check_latents(folder, found, latent)?;
-    if found != latent || unet.spatial.out_channels != latent {
-        let hint = format!("the autoencoder's `latent_channels` is {latent}");
-        return Err(ConfigError::unsupported("in_channels", found, hint).into());
+    for (key, found) in [
+        ("in_channels", found),
+        ("out_channels", unet.spatial.out_channels),
+    ] {
+        if found != latent {
+            let hint = format!("the autoencoder's `latent_channels` is {latent}");
+            return Err(ConfigError::unsupported(key, found, hint).into());
+        }
     }
     Ok(ModelConfig {
         sampler,
@@ -265,15 +278,17 @@ fn check_film_of_picture(
         return Err(ConfigError::unsupported("cross_attention_dim", read, hint));
     }
     let latents = vae.latent_channels;
-    if unet.out_channels != latents || unet.in_channels != 2 * latents {
+    if unet.in_channels != 2 * latents {
         let hint = format!(
             "it must be twice the autoencoder's `latent_channels`, {latents}: those of the picture stand beside the others"
         );
-        return Err(ConfigError::unsupported(
-            "in_channels",
-            unet.in_channels,
-            hint,
-        ));
+        let found = unet.in_channels;
+        return Err(ConfigError::unsupported("in_channels", found, hint));
+    }
+    if unet.out_channels != latents {
+        let hint = format!("it must be the autoencoder's `latent_channels`, {latents}");
+        let found = unet.out_channels;
+        return Err(ConfigError::unsupported("out_channels", found, hint));
     }
     if vae.over_frames {
         return Ok(());
@@ -299,6 +314,9 @@ fn class_to_image(folder: &ModelFolder, sampler: SamplerConfig) -> Result<ModelC
     if found != latent {
         let hint = format!("the autoencoder's `latent_channels` is {latent}");
         return Err(ConfigError::unsupported("in_channels", found, hint).into());
+    }
+    if let TrunkConfig::UNet(unet) = &trunk {
+        check_given(unet.out_channels, latent, &sampler)?;
     }
     Ok(ModelConfig {
         sampler: if trunk.learns_variance() {

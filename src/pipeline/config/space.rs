@@ -7,6 +7,7 @@ use super::visit::{Role, Visitor};
 use crate::catalog::ModelFolder;
 use crate::error::{ConfigError, Error};
 use crate::models::vae::{Autoencoder, VaeConfig, VaeJson};
+use crate::samplers::SamplerConfig;
 
 /// What a model denoises in.
 #[expect(
@@ -48,6 +49,26 @@ impl SpaceConfig {
             Self::Pixels => Ok(()),
         }
     }
+}
+
+/// Refuses a denoiser that gives `found` channels out where there are `latents` of them, or twice as many where its sampler reads variances
+/// after them.
+pub(super) fn check_given(
+    found: usize,
+    latents: usize,
+    sampler: &SamplerConfig,
+) -> Result<(), ConfigError> {
+    let variances = sampler.learns_variance();
+    if found == latents || variances && found == 2 * latents {
+        return Ok(());
+    }
+    let twice = match (variances, found == 2 * latents) {
+        (true, _) => ", or twice that, with variances",
+        (false, true) => "; twice that is for a scheduler whose `variance_type` is `learned_range`",
+        (false, false) => "",
+    };
+    let hint = format!("as many come out as the latents have channels, {latents}{twice}");
+    Err(ConfigError::unsupported("out_channels", found, hint))
 }
 
 /// The autoencoder of a folder.

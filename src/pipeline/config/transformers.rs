@@ -58,9 +58,12 @@ pub(super) fn mmdit(folder: &ModelFolder, sampler: SamplerConfig) -> Result<Mode
     let vae = autoencoder(folder)?;
     let (found, latent) = (mmdit.in_channels, vae.latent_channels);
     check_latents(folder, found, latent)?;
-    if [mmdit.in_channels, mmdit.out_channels] != [latent; 2] {
-        let hint = format!("the autoencoder's `latent_channels` is {latent}, and as many come out");
-        return Err(ConfigError::unsupported("in_channels", found, hint).into());
+    for (key, found) in [("in_channels", found), ("out_channels", mmdit.out_channels)] {
+        if found != latent {
+            let hint =
+                format!("the autoencoder's `latent_channels` is {latent}, and as many come out");
+            return Err(ConfigError::unsupported(key, found, hint).into());
+        }
     }
     Ok(ModelConfig {
         sampler,
