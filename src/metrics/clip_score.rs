@@ -13,6 +13,7 @@ use serde::Deserialize;
 use super::{read_back, to_batch};
 use crate::error::{ConfigError, Error, FileError};
 use crate::image_io::Picture;
+use crate::models::bounded;
 use crate::models::clip::{ClipTextConfig, ClipTextJson, ClipTextModel};
 use crate::models::clip_vision::{ClipVisionConfig, ClipVisionJson, ClipVisionModel, normalised};
 use crate::text::{ClipTokenizer, PromptEncoder, TokenizerFiles};
@@ -135,7 +136,9 @@ fn unit(vectors: Tensor<2>) -> Tensor<2> {
 fn read_config(folder: &Path) -> Result<Json, Error> {
     let path = folder.join("config.json");
     let text = read(&path)?.ok_or_else(|| missing("config.json", folder))?;
-    serde_json::from_str(&text).map_err(|source| {
+    let value = bounded::<Json>(&text, "config.json")?;
+    let json = value.and_then(serde_json::from_value);
+    json.map_err(|source| {
         ConfigError::Json {
             part: "the CLIP model's configuration".into(),
             path,

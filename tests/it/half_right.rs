@@ -4,7 +4,7 @@ use std::{fs, path::Path};
 
 use afterimage::catalog::ModelPart;
 use afterimage::models::control::ControlNetConfig;
-use afterimage::pipeline::{Pipeline, Request};
+use afterimage::pipeline::{ModelConfig, Pipeline, Request};
 use afterimage::weights::WeightSource;
 use burn::tensor::{DType, Device};
 use serde_json::json;
@@ -154,6 +154,101 @@ fn latents_are_not_divided_by_nothing() {
     );
     let text = refusal(folder.path());
     assert!(text.starts_with("`scaling_factor` is `0`"), "{text}");
+}
+
+/// A model, a file of it, and a key and its value there that go with nothing else.
+const UNFIT: [(&str, &str, &str, u64); 22] = [
+    ("sd15", "unet/config.json", "out_channels", 1),
+    ("sd15", "unet/config.json", "out_channels", 8),
+    ("sdxl", "unet/config.json", "out_channels", 5),
+    ("ldm", "unet/config.json", "out_channels", 6),
+    ("svd", "unet/config.json", "out_channels", 5),
+    ("t2v-ms", "unet/config.json", "out_channels", 5),
+    ("if-stage1", "unet/config.json", "out_channels", 5),
+    ("sd-x4-upscaler", "unet/config.json", "out_channels", 8),
+    ("sd-x4-upscaler", "unet/config.json", "num_class_embeds", 0),
+    ("sd-x4-upscaler", "unet/config.json", "encoder_hid_dim", 3),
+    ("if-stage1", "unet/config.json", "cross_attention_dim", 3),
+    ("svd", "unet/config.json", "num_frames", 0),
+    ("ddpm", "unet/config.json", "layers_per_block", 0),
+    ("ddpm", "unet/config.json", "sample_size", 1 << 20),
+    ("svd", "image_encoder/config.json", "image_size", 1),
+    ("sd15", "vae/config.json", "out_channels", 4),
+    ("dit", "vae/config.json", "in_channels", 1),
+    ("ldm", "vae/config.json", "num_vq_embeddings", 0),
+    ("sd35", "transformer/config.json", "out_channels", 8),
+    ("sdxl", "text_encoder_2/config.json", "num_hidden_layers", 0),
+    ("if-stage1", "text_encoder/config.json", "d_ff", 0),
+    (
+        "sd-x4-upscaler",
+        "low_res_scheduler/scheduler_config.json",
+        "beta_end",
+        5,
+    ),
+];
+
+/// Each would fail deep inside a run, after all weights were read.
+#[test]
+fn sizes_that_do_not_go_together_are_refused_by_their_keys() {
+    for (model, file, key, value) in UNFIT {
+        let folder = copied(model);
+        edited(folder.path(), file, json!({key: value}));
+        let read = ModelConfig::read(&open(folder.path()).unwrap());
+        let text = read.unwrap_err().to_string();
+        let said = text.starts_with(&format!("`{key}` is `"));
+        assert!(said && text.contains(&value.to_string()), "{model}: {text}");
+    }
+}
+
+#[test]
+fn a_folder_does_not_ask_for_no_frames() {
+    let folder = copied("svd");
+    let own = json!({"steps": 2, "guidance_scale": 1.0, "frames": 0});
+    fs::write(folder.path().join("afterimage.json"), own.to_string()).unwrap();
+    let text = refusal(folder.path());
+    assert!(text.starts_with("`frames` is `0`"), "{text}");
+}
+
+/// Twice the channels where the scheduler reads variances; `gelu` in the place of `silu`.
+#[test]
+fn what_is_seldom_but_right_is_read() {
+    let folder = copied("sd15");
+    edited(folder.path(), "unet/config.json", json!({"act_fn": "gelu"}));
+    loads(folder.path());
+    let learned = json!({"variance_type": "learned_range"});
+    edited(
+        folder.path(),
+        "unet/config.json",
+        json!({"out_channels": 8}),
+    );
+    edited(folder.path(), "scheduler/scheduler_config.json", learned);
+    ModelConfig::read(&open(folder.path()).unwrap()).unwrap();
+}
+
+/// Its hints are halved three times, whatever the autoencoder does.
+#[test]
+fn nets_are_held_to_the_latents() {
+    let folder = copied("sd15-controlnet");
+    let net = fs::read_to_string(folder.path().join("controlnet/config.json")).unwrap();
+    let refused = |net: &str| {
+        let mut config = ModelConfig::read(&open(folder.path()).unwrap()).unwrap();
+        let net = ControlNetConfig::from_json(net).unwrap();
+        config.add_control(net).unwrap_err().to_string()
+    };
+    let wide = net.replace("\"in_channels\": 4", "\"in_channels\": 8");
+    let text = refused(&wide);
+    assert!(text.starts_with("`in_channels` is `8`"), "{text}");
+    let levels = json!({
+        "block_out_channels": [4, 8, 8],
+        "down_block_types": vec!["DownEncoderBlock2D"; 3],
+        "up_block_types": vec!["UpDecoderBlock2D"; 3],
+    });
+    edited(folder.path(), "vae/config.json", levels);
+    let text = refused(&net);
+    assert!(
+        text.starts_with("`conditioning_embedding_out_channels` is") && text.contains("4 times"),
+        "{text}"
+    );
 }
 
 #[test]

@@ -59,6 +59,7 @@ impl ModelConfig {
             config.defaults = json::<Defaults>(folder, OWN, OWN)?.checked()?;
             config.distilled = Distilled::told(json(folder, OWN, OWN)?).or(config.distilled);
         }
+        config.check_own_size()?;
         config.folder = Some(folder.clone());
         Ok(config)
     }

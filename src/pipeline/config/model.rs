@@ -14,7 +14,7 @@ use super::visit::Visitor;
 use crate::catalog::ModelFolder;
 use crate::denoiser::Blueprint;
 use crate::doctor::Models;
-use crate::error::{Error, RequestError};
+use crate::error::{ConfigError, Error, RequestError};
 use crate::models::control::ControlNetConfig;
 use crate::models::unet::{Extent, UNetConfig};
 use crate::models::vae::VaeConfig;
@@ -44,6 +44,9 @@ pub struct ModelConfig {
     /// Where it was read from: calibrated plans lie there.
     pub(super) folder: Option<ModelFolder>,
 }
+
+/// Pixels of the largest picture that a request may ask for.
+const MOST_PIXELS: usize = 1 << 26;
 
 /// What a denoiser works on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -90,6 +93,21 @@ impl Films {
 }
 
 impl ModelConfig {
+    /// Refuses a model whose own pictures are larger than any that can be asked for: room for one is made before the request is looked at.
+    pub(super) fn check_own_size(&self) -> Result<(), ConfigError> {
+        let Canvas { sides, factor, .. } = self.canvas();
+        let [height, width] = sides.map(|side| side.saturating_mul(factor));
+        if height.saturating_mul(width) <= MOST_PIXELS {
+            return Ok(());
+        }
+        let hint = format!("pictures of {width}x{height} are more than {MOST_PIXELS} pixels");
+        Err(ConfigError::unsupported(
+            "sample_size",
+            format!("{sides:?}"),
+            hint,
+        ))
+    }
+
     /// Whose shapes its operations have, for [`checks`](crate::doctor::checks).
     pub fn examined_as(&self) -> Vec<Models> {
         vec![self.trunk.examined_as(), Models::Vae, Models::KnownDefects]
