@@ -94,7 +94,7 @@ pub(super) fn run(arguments: &args::Bench) -> Result<(), Error> {
 fn asked(arguments: &args::Bench) -> Result<(Model, Request), Error> {
     let mut model = job::adapted(&arguments.model, &arguments.adapt)?;
     let controls = pictures::blank_controls(&arguments.nets, &mut model, arguments.course.size)?;
-    let subject = pictures::any_subject(&arguments.course, &model);
+    let subject = pictures::any_subject(&arguments.course, &model)?;
     let (course, seed) = (&arguments.course, arguments.seed);
     let request = recipe::request(&model, course, subject, CacheRule::none(), seed)?;
     Ok((

@@ -8,7 +8,7 @@ use crate::{
     engine::Model,
     error::{Error, RequestError},
     image_io::{Mask, Picture},
-    pipeline::{Control, Edit, SourceConfig, Subject, numbered},
+    pipeline::{Control, Edit, MOST_PIXELS, SourceConfig, Subject, numbered},
 };
 
 /// One `ControlNet` of the command line.
@@ -79,8 +79,11 @@ pub(super) fn blank_controls(
     model: &mut Model,
     size: Option<(usize, usize)>,
 ) -> Result<Vec<Control>, Error> {
-    let blank = blank(model, size);
     let groups = groups(arguments)?;
+    if groups.is_empty() {
+        return Ok(Vec::new());
+    }
+    let blank = blank(model, size)?;
     let (nets, numbers) = numbered(groups.iter().map(|group| group.model));
     for net in nets {
         model.add_control(ModelPart::open(net)?)?;
@@ -105,29 +108,38 @@ pub(super) fn planned_edit(
     if strength.is_none() && !fills {
         return Ok(None);
     }
-    let mut edit = Edit::new(blank(model, size));
+    let blank = blank(model, size)?;
+    let mut edit = Edit::new(blank.clone());
     edit.strength = strength;
     if fills {
-        edit = edit.with_mask(Mask::new(blank(model, size))?);
+        edit = edit.with_mask(Mask::new(blank)?);
     }
     Ok(Some(edit))
 }
 
 /// Any subject that the model accepts, for commands to which it does not matter.
-pub(super) fn any_subject(course: &args::Course, model: &Model) -> Subject {
-    match (&model.config.source, &course.class_label[..]) {
+pub(super) fn any_subject(course: &args::Course, model: &Model) -> Result<Subject, RequestError> {
+    Ok(match (&model.config.source, &course.class_label[..]) {
         (SourceConfig::Classes(_), []) => Subject::Classes(vec![0]),
-        (SourceConfig::Picture(_), []) => Subject::picture(blank(model, course.size)),
+        (SourceConfig::Picture(_), []) => Subject::picture(blank(model, course.size)?),
         (_, classes) => job::subject(None, classes, model),
-    }
+    })
 }
 
-/// White, of the run's size.
-fn blank(model: &Model, size: Option<(usize, usize)>) -> Picture {
+/// White, of the run's size: made where it is needed alone, and never larger than a run's pictures may be.
+fn blank(model: &Model, size: Option<(usize, usize)>) -> Result<Picture, RequestError> {
     let canvas = model.config.canvas();
-    let [height, width] = canvas.sides.map(|side| side * canvas.factor);
+    let [height, width] = canvas.sides.map(|side| side.saturating_mul(canvas.factor));
     let (width, height) = size.unwrap_or((width, height));
-    Picture::filled(width, height, [255; 3])
+    if width.saturating_mul(height) > MOST_PIXELS {
+        return Err(RequestError::TooLarge {
+            width,
+            height,
+            pictures: 1,
+            most: MOST_PIXELS,
+        });
+    }
+    Ok(Picture::filled(width, height, [255; 3]))
 }
 
 #[cfg(test)]

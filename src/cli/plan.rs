@@ -24,7 +24,7 @@ pub(super) fn run(arguments: &args::Plan) -> Result<(), Error> {
     let mut model = job::configs(arguments.model.name.as_deref(), said)?;
     let edit = pictures::planned_edit(arguments.strength, &model, arguments.course.size)?;
     let controls = pictures::blank_controls(&arguments.nets, &mut model, arguments.course.size)?;
-    let subject = pictures::any_subject(&arguments.course, &model);
+    let subject = pictures::any_subject(&arguments.course, &model)?;
     let mut request = recipe::request(&model, &arguments.course, subject, rule, 0)?;
     (request.edit, request.controls) = (edit, controls);
     recipe::skip_layers(&mut request.skip_layers, &arguments.skip);

@@ -70,7 +70,7 @@ pub use run::planning::Effort;
 use made::timed;
 use parts::{Asked, FewSteps, Notes, Source, Space};
 #[cfg(feature = "cli")]
-pub(crate) use request::numbered;
+pub(crate) use request::{MOST_PIXELS, numbered};
 use run::{Run, Shown, Start, Starter};
 
 /// A loaded model, whatever it makes its pictures from.

@@ -15,7 +15,7 @@ use crate::sampler::Sampler;
 use crate::samplers::{SamplerConfig, SamplerKind, Steps};
 
 /// Pixels of one request beyond which no supported model follows: one picture of 8192x8192.
-const MOST_PIXELS: usize = 1 << 26;
+pub(crate) const MOST_PIXELS: usize = 1 << 26;
 
 impl Request {
     /// Checks the request against a model and makes the tables and the plan of the run. Needs no weights.
