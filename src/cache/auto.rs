@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::error::number;
+
 /// What a run may cost, or how close it must be to the plain one.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Budget {
@@ -17,9 +19,9 @@ pub enum Budget {
 impl fmt::Display for Budget {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Speedup(speedup) => write!(formatter, "speedup={speedup}"),
-            Self::Psnr(decibels) => write!(formatter, "psnr={decibels}"),
-            Self::Seconds(seconds) => write!(formatter, "seconds={seconds}"),
+            Self::Speedup(speedup) => write!(formatter, "speedup={}", number(*speedup)),
+            Self::Psnr(decibels) => write!(formatter, "psnr={}", number(*decibels)),
+            Self::Seconds(seconds) => write!(formatter, "seconds={}", number(*seconds)),
         }
     }
 }

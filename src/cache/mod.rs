@@ -48,6 +48,8 @@ pub use course::Course;
 pub use decider::Decider;
 pub use keys::KeyList;
 pub use plan::CachePlan;
+#[cfg(feature = "eval")]
+pub(crate) use planner::unschedulable;
 pub use planner::{
     Choice, CostEntry, CostTable, Curve, FewerSteps, PlanFile, Point, Probe, Schedule, schedules,
 };

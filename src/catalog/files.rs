@@ -10,6 +10,7 @@ use std::{
 use super::variants::{choose, hint, is_weights, usual};
 use crate::{
     error::{Error, FileError},
+    reading::{LONGEST_TEXT, read_bounded},
     weights::{WeightSource, refuse_stand_in, text_of},
 };
 
@@ -81,7 +82,7 @@ impl Files {
     /// The bytes of a small file, by its path within the model.
     pub(super) fn bytes(&self, relative: &str) -> Result<Option<Cow<'static, [u8]>>, Error> {
         let bytes: Cow<'static, [u8]> = match self {
-            Self::Disk(folder) => match std::fs::read(located(folder, relative)) {
+            Self::Disk(folder) => match read_bounded(&located(folder, relative), LONGEST_TEXT) {
                 Ok(bytes) => bytes.into(),
                 Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
                 Err(error) => return Err(self.unread(relative, error).into()),

@@ -1,6 +1,10 @@
 //! The identity of weights and files.
 
-use std::path::Path;
+use std::{
+    fs::File,
+    io::{self, BufRead as _, BufReader},
+    path::Path,
+};
 
 use crate::{
     error::{Error, FileError},
@@ -10,6 +14,9 @@ use crate::{
 /// Largest tensor, in elements, that the weights' hash reads: norms, biases and the narrow attention layers, some ten megabytes of
 /// a Stable Diffusion model.
 const HASHED_ELEMENTS: usize = 1 << 17;
+
+/// Bytes of a file that are in memory at a time.
+const PIECE: usize = 1 << 18;
 
 /// FNV-1a, 64 bits: the same on every platform and in every release.
 pub(super) struct Fingerprint(u64);
@@ -22,6 +29,23 @@ impl Fingerprint {
     fn add(&mut self, bytes: &[u8]) {
         for byte in bytes {
             self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+    }
+
+    /// Adds what a file holds, a piece at a time: files of weights are large.
+    fn add_file(&mut self, path: &Path) -> io::Result<()> {
+        let mut file = BufReader::with_capacity(PIECE, File::open(path)?);
+        loop {
+            let piece = match file.fill_buf() {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                piece => piece?,
+            };
+            let length = piece.len();
+            if length == 0 {
+                return Ok(());
+            }
+            self.add(piece);
+            file.consume(length);
         }
     }
 
@@ -62,10 +86,11 @@ pub fn file_hash(path: &Path) -> Result<String, Error> {
         path: path.into(),
         source,
     };
-    if !path.is_dir() {
-        return Ok(bytes_hash(&std::fs::read(path).map_err(read)?));
-    }
     let mut hash = Fingerprint::new();
+    if !path.is_dir() {
+        hash.add_file(path).map_err(read)?;
+        return Ok(hash.digits());
+    }
     let entries = std::fs::read_dir(path).map_err(read)?;
     let entries = entries.collect::<Result<Vec<_>, _>>().map_err(read)?;
     let mut files: Vec<_> = entries.iter().map(std::fs::DirEntry::path).collect();
@@ -73,7 +98,7 @@ pub fn file_hash(path: &Path) -> Result<String, Error> {
     files.sort();
     for file in files {
         hash.add(file.file_name().unwrap_or_default().as_encoded_bytes());
-        hash.add(&std::fs::read(&file).map_err(read)?);
+        hash.add_file(&file).map_err(read)?;
     }
     Ok(hash.digits())
 }

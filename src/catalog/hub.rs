@@ -27,6 +27,7 @@ use super::{
 };
 use crate::{
     error::{Error, FileError},
+    reading::{LONGEST_TEXT, read_text_bounded},
     weights::shard_files,
 };
 
@@ -275,7 +276,7 @@ impl Progress for Told<'_> {
 }
 
 fn read_index(path: &Path) -> Result<ModelIndex, Error> {
-    let text = std::fs::read_to_string(path).map_err(|source| FileError::Read {
+    let text = read_text_bounded(path, LONGEST_TEXT).map_err(|source| FileError::Read {
         what: format!("`{}`", index::FILE),
         path: path.to_owned(),
         source,

@@ -3,27 +3,23 @@
 //! The hook only remembers. Drivers that panic while they are probed are caught by the library (`device`), so nothing may be
 //! printed before a panic has reached `main`.
 
-use std::{
-    panic::{PanicHookInfo, set_hook},
-    sync::{Mutex, PoisonError},
-};
+use std::panic::{PanicHookInfo, set_hook};
 
 use super::console;
-
-static LAST: Mutex<Option<String>> = Mutex::new(None);
+use crate::error::{last_panic, note_panic};
 
 /// Replaces the standard hook.
 pub(super) fn install() {
     set_hook(Box::new(|info| {
         let fault = describe(info);
         tracing::debug!("panic: {fault}");
-        *LAST.lock().unwrap_or_else(PoisonError::into_inner) = Some(fault);
+        note_panic(fault);
     }));
 }
 
 /// Says what happened and asks for a report.
 pub(super) fn report() {
-    let fault = LAST.lock().unwrap_or_else(PoisonError::into_inner).take();
+    let fault = last_panic();
     console::error(&format!(
         "afterimage {} failed where it should not: {}\nhint: this is a defect; please report the command and this message where you got the program",
         env!("CARGO_PKG_VERSION"),

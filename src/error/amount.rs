@@ -15,9 +15,30 @@ pub(crate) fn bytes(count: u64) -> String {
     format!("{amount:.decimals$} {unit}")
 }
 
+/// A number in as few digits as tell it: `7.5`, but `1e308` rather than three hundred zeros.
+pub(crate) fn number(value: f64) -> String {
+    let size = value.abs();
+    if value == 0.0 || !value.is_finite() || (1e-5..1e16).contains(&size) {
+        value.to_string()
+    } else {
+        format!("{value:e}")
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::bytes;
+    use super::{bytes, number};
+
+    #[test]
+    fn numbers_are_short() {
+        let shown = [7.5, -0.1, 0.0, 1e-5, 1e308, -1e308, 1e-320, f64::INFINITY].map(number);
+        assert_eq!(
+            shown,
+            [
+                "7.5", "-0.1", "0", "0.00001", "1e308", "-1e308", "1e-320", "inf"
+            ]
+        );
+    }
 
     #[test]
     fn amounts_are_short() {

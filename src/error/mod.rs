@@ -12,13 +12,15 @@ mod evaluation;
 mod file;
 mod list;
 mod output;
+#[cfg(feature = "cli")]
+mod panics;
 mod plan;
 mod recipe;
 mod request;
 mod weights;
 
 pub(crate) use adapter::AdapterError;
-pub(crate) use amount::bytes;
+pub(crate) use amount::{bytes, number};
 pub(crate) use config::ConfigError;
 pub(crate) use device::{ANY_GPU, DeviceError};
 #[cfg(feature = "eval")]
@@ -26,6 +28,8 @@ pub(crate) use evaluation::EvaluationError;
 pub(crate) use file::FileError;
 pub(crate) use list::{listed, shortened};
 pub(crate) use output::OutputError;
+#[cfg(feature = "cli")]
+pub(crate) use panics::{last_panic, note_panic};
 pub(crate) use plan::PlanError;
 pub(crate) use recipe::RecipeError;
 pub(crate) use request::RequestError;

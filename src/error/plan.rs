@@ -1,5 +1,7 @@
 //! Cache rules that cannot be read, or cannot be planned for a run.
 
+use super::number;
+
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum PlanError {
     // Reading.
@@ -60,10 +62,11 @@ pub(crate) enum PlanError {
     )]
     CenterBeyondEnd { center: usize, count: usize },
     #[error(
-        "a quadratic schedule with power {power}\nhint: it must be above 1 and at most 10; 1.4 works well"
+        "a quadratic schedule with power {}\nhint: it must be above 1 and at most 10; 1.4 works well",
+        number(*power)
     )]
     QuadraticPower { power: f64 },
-    #[error("a power schedule with power {power}\nhint: it must be above 0 and at most 10")]
+    #[error("a power schedule with power {}\nhint: it must be above 0 and at most 10", number(*power))]
     Power { power: f64 },
     #[error(
         "no quadratic schedule with interval {interval}, center {center} and power {power} has the wanted number of refreshes in {count} steps\nhint: raise `interval` or `power`"
@@ -75,7 +78,8 @@ pub(crate) enum PlanError {
         count: usize,
     },
     #[error(
-        "a guard band of {guard}\nhint: it is the share of the run at either end, from 0 to 0.5"
+        "a guard band of {}\nhint: it is the share of the run at either end, from 0 to 0.5",
+        number(*guard)
     )]
     Guard { guard: f64 },
 
@@ -133,7 +137,7 @@ pub(crate) enum PlanError {
     )]
     NoSchedule { rule: String, reason: &'static str },
 
-    #[error("a threshold of {threshold}\nhint: it is a share, from 0 on; 0.1 is usual")]
+    #[error("a threshold of {}\nhint: it is a share, from 0 on; 0.1 is usual", number(*threshold))]
     DeciderThreshold { threshold: f64 },
     #[error(
         "`{rule}` decides at every single step, and `parallel` is {parallel}\nhint: use parallel=1"
@@ -167,7 +171,8 @@ pub(crate) enum PlanError {
     )]
     NoRouter { file: String },
     #[error(
-        "a router threshold of {threshold}\nhint: it lies in 0 to 1; 0.1 is the published one for 256x256, 0.9 for 512x512"
+        "a router threshold of {}\nhint: it lies in 0 to 1; 0.1 is the published one for 256x256, 0.9 for 512x512",
+        number(*threshold)
     )]
     RouterThreshold { threshold: f64 },
     #[error(
@@ -226,7 +231,9 @@ pub(crate) enum PlanError {
         step: usize,
     },
     #[error(
-        "prior noise with alpha {alpha} from {from}\nhint: alpha is a small number, from lies in 0 to 1"
+        "prior noise with alpha {} from {}\nhint: alpha is a small number, from lies in 0 to 1",
+        number(*alpha),
+        number(*from)
     )]
     Noise { alpha: f64, from: f64 },
     #[error(

@@ -1,5 +1,7 @@
 //! What a caller asked for.
 
+use super::number;
+
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum RequestError {
     #[error("`steps` is 0\nhint: ask for at least one step")]
@@ -24,7 +26,7 @@ pub(crate) enum RequestError {
         joined_at: usize,
         evaluations: usize,
     },
-    #[error("`eta` is {eta}, which is not between 0 and 1")]
+    #[error("`eta` is {}, which is not between 0 and 1", number(*eta))]
     Eta { eta: f64 },
     #[error("size {width}x{height} has a side without pixels\nhint: a side has 1 to 8192 pixels")]
     NoSize { width: usize, height: usize },
@@ -164,7 +166,8 @@ pub(crate) enum RequestError {
     )]
     NotSdxl { role: &'static str },
     #[error(
-        "handing over at {share} leaves the {model} none of the {steps} steps\nhint: ask for more steps, or hand over elsewhere"
+        "handing over at {} leaves the {model} none of the {steps} steps\nhint: ask for more steps, or hand over elsewhere",
+        number(*share)
     )]
     HandOver {
         share: f64,
@@ -206,6 +209,22 @@ pub(crate) enum RequestError {
         found: [usize; 3],
         expected: [usize; 3],
     },
+    #[error(
+        "encoded prompts as one vector each, of shape {found:?}, the model reads {expected:?}\nhint: they are one row a prompt, as `PromptEmbeds::read` makes them for this request"
+    )]
+    PooledEmbeds {
+        found: [usize; 2],
+        expected: [usize; 2],
+    },
+    #[error(
+        "`{option}` is {found:?}, for {prompts} prompts of {tokens} tokens\nhint: it is how many of them are read, one number a prompt; leave both lists empty where all are"
+    )]
+    EmbedLengths {
+        option: &'static str,
+        found: Vec<usize>,
+        prompts: usize,
+        tokens: usize,
+    },
     #[cfg(feature = "cli")]
     #[error(
         "{found} noise levels for {upscalers} upscalers\nhint: give one for all of them, or one each"
@@ -230,7 +249,7 @@ pub(crate) enum RequestError {
     LowPictures { low: usize, pictures: usize },
     #[error("{seeds} seeds for {pictures} pictures\nhint: give one for all of them, or one each")]
     Seeds { seeds: usize, pictures: usize },
-    #[error("`{name}` is {value}, which is out of range\nhint: {range}")]
+    #[error("`{name}` is {}, which is out of range\nhint: {range}", number(*value))]
     Range {
         name: &'static str,
         value: f64,
@@ -244,11 +263,13 @@ pub(crate) enum RequestError {
         expected: [usize; 4],
     },
     #[error(
-        "`strength` is {strength}\nhint: it is above 0, where the picture stays as it is, and at most 1, where nothing is kept"
+        "`strength` is {}\nhint: it is above 0, where the picture stays as it is, and at most 1, where nothing is kept",
+        number(*strength)
     )]
     Strength { strength: f64 },
     #[error(
-        "a strength of {strength} leaves none of the {steps} steps to run\nhint: give a strength of at least {:.2}, or more steps",
+        "a strength of {} leaves none of the {steps} steps to run\nhint: give a strength of at least {:.2}, or more steps",
+        number(*strength),
         1.0 / *steps as f64
     )]
     StrengthOfNoStep { strength: f64, steps: usize },
@@ -322,11 +343,15 @@ pub(crate) enum RequestError {
         nets: usize,
     },
     #[error(
-        "a control window from {from} to {until}\nhint: both lie between 0, the start of the run, and 1, its end, and the first is the smaller"
+        "a control window from {} to {}\nhint: both lie between 0, the start of the run, and 1, its end, and the first is the smaller",
+        number(*from),
+        number(*until)
     )]
     ControlWindow { from: f64, until: f64 },
     #[error(
-        "thresholds of outlines from {low} to {high}\nhint: write the lower and the upper one, as in 100 and 200"
+        "thresholds of outlines from {} to {}\nhint: write the lower and the upper one, as in 100 and 200",
+        number((*low).into()),
+        number((*high).into())
     )]
     Outlines { low: f32, high: f32 },
     #[error(

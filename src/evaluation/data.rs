@@ -13,9 +13,13 @@ use zip::ZipArchive;
 use super::archive::Header;
 use crate::error::{Error, EvaluationError, FileError};
 use crate::image_io::{Dropped, Picture};
+use crate::reading::read_text_bounded;
 
 /// Pixels beyond which no picture of an archive is read: 3840x2160 and a little more.
 const MOST_PIXELS: usize = 1 << 23;
+
+/// Bytes of the longest file of prompts.
+const LONGEST_PROMPTS: u64 = 256 << 20;
 
 /// Prompts beyond which no file is read.
 const MOST_PROMPTS: usize = 1 << 20;
@@ -32,7 +36,7 @@ struct Line {
 ///
 /// If the file is unreadable, a line is malformed, or there is no prompt or more than 1048576.
 pub fn read_prompts(path: &Path) -> Result<Vec<String>, Error> {
-    let text = fs::read_to_string(path).map_err(|source| FileError::Read {
+    let text = read_text_bounded(path, LONGEST_PROMPTS).map_err(|source| FileError::Read {
         what: "the prompts".into(),
         path: path.into(),
         source,

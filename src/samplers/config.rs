@@ -16,6 +16,7 @@ use super::rules;
 use crate::Error;
 use crate::error::{ConfigError, FileError};
 use crate::noise::{NoiseSchedule, Prediction};
+use crate::reading::{LONGEST_TEXT, read_text_bounded};
 
 /// How a model wants to be sampled: its noise schedule, what it predicts, and an update rule with its options.
 ///
@@ -51,7 +52,7 @@ impl SamplerConfig {
     ///
     /// If the file cannot be read, is no JSON, or has no `_class_name`.
     pub fn read(path: &Path) -> Result<Self, Error> {
-        let text = std::fs::read_to_string(path).map_err(|source| FileError::Read {
+        let text = read_text_bounded(path, LONGEST_TEXT).map_err(|source| FileError::Read {
             what: "the scheduler configuration".to_owned(),
             path: path.to_owned(),
             source,

@@ -1,6 +1,7 @@
 //! What runs jobs: a thread for every device, one run after the other.
 
 use std::{
+    any::Any,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
     time::{Duration, Instant, SystemTime},
@@ -17,7 +18,7 @@ use super::{
     together::{self, Run},
     watch::Watch,
 };
-use crate::{engine::Cancel, ops::give_back};
+use crate::{engine::Cancel, error::last_panic, ops::give_back};
 
 /// Without work for so long, a worker gives back what the next run would only ask for again.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -103,12 +104,21 @@ fn make_alone(server: &Arc<Server>, run: &Run, pool: &mut Pool) {
 /// [`make`], and what is said where it panics.
 fn caught(server: &Arc<Server>, runs: &[Run], pool: &mut Pool) -> Result<(), Fault> {
     let made = catch_unwind(AssertUnwindSafe(|| make(server, runs, pool)));
-    made.unwrap_or_else(|_| {
+    made.unwrap_or_else(|payload| {
         let jobs: Vec<_> = runs.iter().map(|run| run.job.id.as_str()).collect();
-        tracing::error!(?jobs, "a run failed where it should not");
+        // Where it failed, the hook alone knows, if there is ours.
+        let cause = last_panic().unwrap_or_else(|| said(&*payload));
+        tracing::error!(?jobs, "a run failed where it should not: {cause}");
         pool.drop_last();
         Err(Fault::internal())
     })
+}
+
+/// A panic's message.
+fn said(payload: &(dyn Any + Send)) -> String {
+    let text = payload.downcast_ref::<&str>().copied();
+    let text = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
+    text.unwrap_or("no message").to_owned()
 }
 
 /// Makes one run of `runs`, and ends their jobs as they are written.

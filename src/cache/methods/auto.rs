@@ -7,7 +7,7 @@ use crate::{
         options::{Options, wrong},
         rule::CacheRule,
     },
-    error::Error,
+    error::{Error, number},
 };
 
 pub(super) const METHOD: Method = Method {
@@ -30,7 +30,7 @@ fn read(options: &mut Options) -> Result<CacheRule, Error> {
         let place = |index: usize| (names[index], given[index].is_some());
         options.exclude(place(first), place(second))?;
     }
-    let refused = |name, value: f64, expected: &str| Err(wrong(name, &value.to_string(), expected));
+    let refused = |name, value: f64, expected: &str| Err(wrong(name, &number(value), expected));
     let budget = match given {
         [Some(speedup), ..] if speedup >= 1.0 => Budget::Speedup(speedup),
         [Some(speedup), ..] => {

@@ -8,6 +8,7 @@ use serde_json::Value;
 use crate::{
     cache::{auto::Budget, refresh::Refresh, rule::CacheRule},
     error::{Error, FileError, PlanError},
+    reading::read_text_bounded,
 };
 
 /// The version this crate writes and reads.
@@ -16,8 +17,10 @@ const VERSION: u64 = 1;
 const VERSION_KEY: &str = "afterimage_plan";
 /// The share of a speed-up that is as good as all of it: no measurement tells them apart.
 const AS_FAST: f64 = 0.99;
+/// Bytes of the longest file; those of published plans have 26 thousand.
+const LONGEST: u64 = 1 << 20;
 /// What equal pictures count as, dB.
-const EQUAL: f64 = 70.0;
+pub(super) const EQUAL: f64 = 70.0;
 
 /// Everything that a calibration has found of one model, sampler and number of steps.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -130,7 +133,7 @@ impl PlanFile {
     /// If it cannot be read, is cut short, contradicts itself, or a later version wrote it.
     pub fn read(path: impl AsRef<Path>) -> Result<Self, Error> {
         let path = path.as_ref();
-        let text = std::fs::read_to_string(path).map_err(|source| FileError::Read {
+        let text = read_text_bounded(path, LONGEST).map_err(|source| FileError::Read {
             what: "the plan".into(),
             path: path.into(),
             source,
@@ -159,46 +162,16 @@ impl PlanFile {
         }
         let plan: Self =
             serde_json::from_value(value).map_err(|error| broken(error.to_string()))?;
-        plan.fault()
-            .map_or(Ok(plan.clone()), |reason| Err(broken(reason).into()))
+        match plan.fault() {
+            Some(reason) => Err(broken(reason).into()),
+            None => Ok(plan),
+        }
     }
 
     /// The text of the file.
     pub fn to_json(&self) -> String {
         // Numbers and texts alone: nothing that JSON could not hold.
         serde_json::to_string_pretty(self).unwrap_or_default()
-    }
-
-    /// What contradicts itself.
-    fn fault(&self) -> Option<String> {
-        let points = self.curves.iter().flat_map(|curve| &curve.points);
-        for Point {
-            refreshes,
-            speedup,
-            error,
-            psnr,
-        } in points
-        {
-            let ascend = refreshes.windows(2).all(|pair| pair[0] < pair[1]);
-            let within = refreshes
-                .last()
-                .is_some_and(|last| *last < self.evaluations);
-            if refreshes.first() != Some(&0) || !ascend || !within {
-                return Some(format!(
-                    "the refreshes {refreshes:?} are no list of a run of {} evaluations",
-                    self.evaluations
-                ));
-            }
-            let numbers = [*speedup, *error, psnr.unwrap_or(0.0)];
-            if !numbers.iter().all(|one| *one >= 0.0 && one.is_finite()) {
-                return Some(format!("{numbers:?} are no speed-up, error and PSNR"));
-            }
-        }
-        let rules = self.curves.iter().map(|curve| curve.rule.as_str());
-        rules
-            .filter_map(|rule| rule.parse::<CacheRule>().err())
-            .map(|error| error.to_string())
-            .next()
     }
 
     /// Everything that a budget can buy, the plain run first.

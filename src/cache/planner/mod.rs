@@ -4,11 +4,14 @@
 //! number of refreshes; a [`PlanFile`] keeps them, with what they save and how close they are to the plain run, and picks one for a
 //! [`Budget`](super::Budget). What is picked is an ordinary rule.
 
+mod fault;
 mod file;
 mod probe;
 mod programme;
 mod table;
 
+#[cfg(feature = "eval")]
+pub(crate) use fault::unschedulable;
 pub use file::{Choice, Curve, FewerSteps, PlanFile, Point};
 pub use probe::Probe;
 pub use programme::{Schedule, schedules};

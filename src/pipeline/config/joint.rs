@@ -85,6 +85,14 @@ impl JointTextConfig {
         joined + asked.unwrap_or(self.tokens)
     }
 
+    /// Numbers that CLIP sums a prompt up in.
+    pub(in crate::pipeline) fn pooled(&self) -> usize {
+        let encoders = self.clip.encoders.iter();
+        let summaries =
+            encoders.map(|encoder| encoder.clip.projection.unwrap_or(encoder.clip.width));
+        summaries.sum()
+    }
+
     /// Parts that do not fit each other would fail deep inside the first step.
     fn check(&self, pooled: usize) -> Result<(), ConfigError> {
         let given = self.t5.as_ref().map_or(self.width, |t5| t5.width);
@@ -97,7 +105,7 @@ impl JointTextConfig {
             ));
         }
         let encoders = self.clip.encoders.iter();
-        let widths: usize = encoders.clone().map(|encoder| encoder.clip.width).sum();
+        let widths: usize = encoders.map(|encoder| encoder.clip.width).sum();
         if self.joined && widths > self.width {
             let hint = format!("the text encoders' `hidden_size` are {widths} together");
             return Err(ConfigError::unsupported(
@@ -106,9 +114,7 @@ impl JointTextConfig {
                 hint,
             ));
         }
-        let summaries =
-            encoders.map(|encoder| encoder.clip.projection.unwrap_or(encoder.clip.width));
-        let given: usize = summaries.sum();
+        let given = self.pooled();
         if given == pooled {
             return Ok(());
         }

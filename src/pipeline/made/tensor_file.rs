@@ -1,12 +1,18 @@
 //! Tensors in safetensors files: latents in and out, and what else a run leaves.
 
-use std::{borrow::Cow, collections::HashMap, io::Write, path::Path};
+use std::{
+    borrow::Cow,
+    collections::HashMap,
+    fs::File,
+    io::{self, Read as _, Write},
+    path::Path,
+};
 
 use burn::tensor::{DType, Device, Tensor, TensorData};
-use safetensors::{Dtype, SafeTensors, View};
+use safetensors::{Dtype, SafeTensors, View, tensor::Metadata};
 
 use crate::device;
-use crate::error::{DeviceError, Error, FileError, RequestError, listed};
+use crate::error::{self, DeviceError, Error, FileError, RequestError, listed};
 use crate::image_io::{RECIPE, Settings, write_atomically};
 
 /// The tensor of a file of latents.
@@ -18,6 +24,15 @@ const TEXTS: &str = "texts";
 
 /// Bytes of texts in a header beyond which there are none: no reader takes a header of more than 100 million.
 const MOST_TEXTS: usize = 64 << 20;
+
+/// Bytes that say how long a header is.
+const LENGTH: usize = 8;
+
+/// Bytes of the longest header of such a file: the texts, and what describes the tensors.
+const LONGEST_HEADER: u64 = MOST_TEXTS as u64 + (1 << 20);
+
+/// Bytes of the most latents: four channels of 8192x8192 in f64, the most pixels of a request.
+const LARGEST: u64 = 2 << 30;
 
 /// Reads the tensor `latents`, `[items, channels, height, width]`, as f32.
 ///
@@ -43,12 +58,16 @@ impl LatentsFile {
     ///
     /// As [`read_latents`].
     pub fn read(path: &Path) -> Result<Self, Error> {
-        let bytes = bytes(path)?;
-        let data = latents(&bytes).map_err(|reason| RequestError::InitialLatents {
+        let bytes = whole(path).map_err(|source| FileError::Read {
+            what: "the latents".into(),
+            path: path.into(),
+            source,
+        })?;
+        let texts = texts(&bytes).unwrap_or_default();
+        let data = latents(bytes).map_err(|reason| RequestError::InitialLatents {
             path: path.into(),
             reason,
         })?;
-        let texts = texts(&bytes).unwrap_or_default();
         Ok(Self { data, texts })
     }
 
@@ -64,17 +83,31 @@ impl LatentsFile {
     }
 }
 
-fn bytes(path: &Path) -> Result<Vec<u8>, FileError> {
-    std::fs::read(path).map_err(|source| FileError::Read {
-        what: "the latents".into(),
-        path: path.into(),
-        source,
-    })
+/// The bytes of a safetensors file, and no more than its header says: what goes on for ever is no reason to read on.
+fn whole(path: &Path) -> io::Result<Vec<u8>> {
+    let mut file = File::open(path)?;
+    let mut bytes = Vec::new();
+    let mut more = |bytes: &mut Vec<u8>, count: u64| (&mut file).take(count).read_to_end(bytes);
+    more(&mut bytes, LENGTH as u64)?;
+    let Ok(length) = <[u8; LENGTH]>::try_from(bytes.as_slice()) else {
+        return Ok(bytes);
+    };
+    more(&mut bytes, u64::from_le_bytes(length).min(LONGEST_HEADER))?;
+    let header = serde_json::from_slice::<Metadata>(&bytes[LENGTH..]);
+    let data = header.map_or(0, |header| header.data_len() as u64);
+    if data > LARGEST {
+        let (data, most) = (error::bytes(data), error::bytes(LARGEST));
+        let said = format!("its tensors have {data}, and {most} are the most that latents have");
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, said));
+    }
+    // One byte more, so that a file that is longer than it says is found out.
+    more(&mut bytes, data + 1)?;
+    Ok(bytes)
 }
 
 /// The tensor of a file as f32, or why it cannot be used.
-fn latents(bytes: &[u8]) -> Result<TensorData, String> {
-    let file = SafeTensors::deserialize(bytes).map_err(|error| error.to_string())?;
+fn latents(bytes: Vec<u8>) -> Result<TensorData, String> {
+    let file = SafeTensors::deserialize(&bytes).map_err(|error| error.to_string())?;
     let latents = file.tensor(LATENTS).map_err(|_| {
         let mut names: Vec<_> = file.names().into_iter().map(str::to_owned).collect();
         names.sort();
@@ -89,7 +122,10 @@ fn latents(bytes: &[u8]) -> Result<TensorData, String> {
     if shape.len() != 4 || shape.contains(&0) {
         return Err(format!("`latents` has the shape {shape:?}"));
     }
-    let data = TensorData::from_bytes_vec(latents.data().to_vec(), shape, dtype).convert::<f32>();
+    let data = TensorData::from_bytes_vec(latents.data().to_vec(), shape, dtype);
+    // Those of 16 bits grow.
+    drop(bytes);
+    let data = data.convert::<f32>();
     // Found later, it would look like the model's doing.
     if !data.iter::<f32>().all(f32::is_finite) {
         return Err("`latents` holds values that are not finite".into());
@@ -270,6 +306,13 @@ mod tests {
         let told = refused.to_string();
         assert!(told.contains("only `t00`, `t01`, "), "{told}");
         assert!(told.contains("`t09` and 2 more\n"), "{told}");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn what_never_ends_is_not_read_to_its_end() {
+        let refused = read_latents(Path::new("/dev/zero"), &processor()).expect_err("no latents");
+        assert!(refused.is_request(), "{refused}");
     }
 
     #[test]

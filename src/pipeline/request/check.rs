@@ -4,6 +4,7 @@ use burn::tensor::Tensor;
 
 use super::added::Added;
 use super::asked::Request;
+use super::embeds::PromptEmbeds;
 use super::noise::Seeds;
 use super::stage::Stage;
 use super::subject::Subject;
@@ -103,9 +104,40 @@ impl Request {
         };
         let expected = [self.subject.count(), tokens, width];
         let both = [&embeds.prompts, &embeds.negative].map(Tensor::dims);
-        match both.into_iter().find(|found| *found != expected) {
-            Some(found) => Err(RequestError::PromptEmbeds { found, expected }),
+        if let Some(found) = both.into_iter().find(|found| *found != expected) {
+            return Err(RequestError::PromptEmbeds { found, expected });
+        }
+        if let (SourceConfig::Joint(texts), Some(pooled)) = (&model.source, &embeds.pooled) {
+            let expected = [self.subject.count(), texts.pooled()];
+            let mut both = pooled.iter().map(Tensor::dims);
+            if let Some(found) = both.find(|found| *found != expected) {
+                return Err(RequestError::PooledEmbeds { found, expected });
+            }
+        }
+        self.check_lengths(embeds, tokens)
+    }
+
+    /// Refuses lengths of encoded prompts that are not of these prompts, each of so many `tokens`: rows are joined with them.
+    fn check_lengths(&self, embeds: &PromptEmbeds, tokens: usize) -> Result<(), RequestError> {
+        let prompts = self.subject.count();
+        let both = [
+            ("prompt_lengths", &embeds.prompt_lengths),
+            ("negative_lengths", &embeds.negative_lengths),
+        ];
+        // Models that read prompts through CLIP besides look at all tokens.
+        let all = embeds.pooled.is_some() || both.iter().all(|(_, lengths)| lengths.is_empty());
+        let fits = |lengths: &[usize]| {
+            let read = lengths.iter().all(|one| (1..=tokens).contains(one));
+            lengths.len() == if all { 0 } else { prompts } && read
+        };
+        match both.into_iter().find(|(_, lengths)| !fits(lengths)) {
             None => Ok(()),
+            Some((option, lengths)) => Err(RequestError::EmbedLengths {
+                option,
+                found: lengths.clone(),
+                prompts,
+                tokens,
+            }),
         }
     }
 

@@ -60,7 +60,9 @@ impl Request {
             .into());
         };
         let factor = model.canvas().factor;
-        let size = (size.0 * factor, size.1 * factor);
+        // A size that is no number is too large as well, which resolving says.
+        let [width, height] = [size.0, size.1].map(|side| side.saturating_mul(factor));
+        let size = (width, height);
         Ok(Self {
             negative_prompts: self.negative_prompts.clone(),
             batch: self.batch,

@@ -21,7 +21,16 @@ impl LowPicture {
     /// # Errors
     ///
     /// A device error if it fails.
+    ///
+    /// # Panics
+    ///
+    /// If there is no picture, one has no pixels, or has other than three channels.
     pub fn new(images: Tensor<4>) -> Result<Self, Error> {
+        let dims = images.dims();
+        assert!(
+            dims[1] == 3 && !dims.contains(&0),
+            "`images` has the shape {dims:?}, [pictures, 3, height, width] is needed"
+        );
         let pixels = images.cast(FloatDType::F32) * 2.0 - 1.0;
         let task = "reading the small picture back";
         let data = pixels.try_into_data();
@@ -30,7 +39,12 @@ impl LowPicture {
     }
 
     /// From a picture in memory.
+    ///
+    /// # Panics
+    ///
+    /// If it has no pixels.
     pub fn of(picture: &Picture) -> Self {
+        assert!(!picture.pixels().is_empty(), "`picture` has no pixels");
         let dims = [1, 3, picture.height(), picture.width()];
         let pixels = picture.pixels();
         let plane = |channel: usize| pixels.iter().skip(channel).step_by(3);

@@ -38,7 +38,15 @@ pub struct SeededNoise {
 
 impl SeededNoise {
     /// Starts the streams.
+    ///
+    /// # Panics
+    ///
+    /// If there are seeds for each of no pictures.
     pub fn new(seeds: &Seeds, device: &Device) -> Self {
+        assert!(
+            *seeds != Seeds::Each(Vec::new()),
+            "`seeds` has no seed to start from"
+        );
         let streams = match seeds {
             Seeds::One(seed) => vec![TorchRng::new(*seed)],
             Seeds::Each(seeds) => seeds.iter().map(|&seed| TorchRng::new(seed)).collect(),

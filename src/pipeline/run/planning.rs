@@ -4,7 +4,9 @@ use std::ops::ControlFlow;
 
 use burn::tensor::Tensor;
 
-use crate::cache::{CacheRule, CostTable, Curve, Cut, Point, Refresh, Schedule, schedules};
+use crate::cache::{
+    CacheRule, CostTable, Curve, Point, Refresh, Schedule, schedules, unschedulable,
+};
 use crate::denoise::{Observer, Progress};
 use crate::error::{Error, PlanError};
 use crate::metrics::{float_error, float_psnr};
@@ -63,24 +65,17 @@ pub(in crate::pipeline) const FEW_STEP_SAMPLERS: [&str; 2] = ["dpmsolver++", "un
 ///
 /// If it cuts nothing, or does more than that.
 pub(in crate::pipeline) fn schedulable(rule: &CacheRule) -> Result<CacheRule, Error> {
-    let reason = match rule {
-        _ if rule.auto.is_some() || rule.cut == Cut::Nowhere => "it cuts no trunk",
-        _ if rule.decider.is_some() => "it decides in the run when to refresh",
-        _ if rule.branches.is_some() => "it also works inside cells",
-        _ if rule.verify.is_some() => "it adds refreshes in the run",
-        _ if rule.max_parallel > 1 || rule.guard > 0.0 || rule.noise.is_some() => {
-            "batches, guard bands and prior noise go with schedules of their own"
+    let refresh = Refresh::At(vec![0]);
+    match unschedulable(rule) {
+        None => Ok(CacheRule {
+            refresh,
+            ..rule.clone()
+        }),
+        Some(reason) => {
+            let rule = rule.to_string();
+            Err(PlanError::NoSchedule { rule, reason }.into())
         }
-        _ => {
-            let refresh = Refresh::At(vec![0]);
-            return Ok(CacheRule {
-                refresh,
-                ..rule.clone()
-            });
-        }
-    };
-    let rule = rule.to_string();
-    Err(PlanError::NoSchedule { rule, reason }.into())
+    }
 }
 
 /// The schedules of a table as points of a curve, `speedup` saying what each saves.

@@ -217,6 +217,27 @@ fn texts_that_are_not_the_requests_are_refused() {
         error.contains("[1, 77, 32], the model reads [2, 77, 32]"),
         "{error}"
     );
+    for (prompt_lengths, negative_lengths) in [
+        (vec![3], vec![]),
+        (vec![3], vec![3, 3]),
+        (vec![78], vec![3]),
+        (vec![0], vec![3]),
+    ] {
+        let embeds = PromptEmbeds {
+            prompt_lengths,
+            negative_lengths,
+            ..embeds.clone()
+        };
+        let wrong = Request {
+            prompt_embeds: Some(embeds),
+            ..request.clone()
+        };
+        let error = wrong.resolve(&config).unwrap_err().to_string();
+        assert!(
+            error.contains("_lengths` is ") && error.contains("for 1 prompts of 77 tokens"),
+            "{error}"
+        );
+    }
     let clip = Fixture::committed("sd-x4-upscaler").model();
     let clip = ModelFolder::open(clip.to_str().unwrap()).unwrap();
     let error = request.resolve(&ModelConfig::read(&clip).unwrap());
