@@ -70,6 +70,10 @@ pub(crate) enum EvaluationError {
         "`{sampler}` draws noise at its steps: another number of them makes another picture, however many there are\nhint: leave `--converged` out, or take a sampler that draws none, as in `--sampler ddim`"
     )]
     NeverConverges { sampler: String },
+    #[error(
+        "the {network} makes values of these pictures that are not finite\nhint: its weights are damaged or overflow: name others, or leave it out"
+    )]
+    NotFinite { network: &'static str },
     #[error("the plot cannot be drawn: {reason}")]
     Plot { reason: String },
 }

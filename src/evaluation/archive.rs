@@ -151,7 +151,9 @@ impl From<Error> for Failure {
 
 fn write_pictures(writer: &mut impl Write, joined: &Joined, method: usize) -> Result<(), Failure> {
     let study = joined.study();
-    Header::new("|u1", &[study.samples, study.height, study.width, 3]).write(writer)?;
+    // Of films every frame is a picture.
+    let pictures = study.samples.saturating_mul(study.frames);
+    Header::new("|u1", &[pictures, study.height, study.width, 3]).write(writer)?;
     for batch in joined.batches() {
         for picture in batch?.pictures(method) {
             writer.write_all(picture.pixels())?;

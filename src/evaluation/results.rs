@@ -1,8 +1,7 @@
 //! What an evaluation found.
 
 use std::{
-    fs,
-    io::Write as _,
+    io::{self, Write as _},
     path::{Path, PathBuf},
 };
 
@@ -10,9 +9,10 @@ use serde::{Deserialize, Serialize};
 
 use super::compare::Comparison;
 use super::outcome::Outcome;
-use super::study::Study;
+use super::study::{LONGEST, Study};
 use crate::error::{Error, FileError};
 use crate::image_io::write_atomically;
+use crate::reading::read_bounded;
 
 /// What an evaluation leaves beside its pictures.
 const FILE: &str = "results.json";
@@ -58,6 +58,16 @@ impl Results {
         })
     }
 
+    /// Unless they are of more or fewer methods than were evaluated.
+    fn checked(self) -> Result<Self, String> {
+        match (self.outcomes.len(), self.study.methods.len()) {
+            (outcomes, methods) if outcomes == methods => Ok(self),
+            (outcomes, methods) => Err(format!(
+                "`outcomes` has {outcomes} entries, `methods` {methods}"
+            )),
+        }
+    }
+
     /// Reads the `results.json` of a folder.
     ///
     /// # Errors
@@ -65,8 +75,9 @@ impl Results {
     /// If it cannot be read, or is none.
     pub fn read(folder: &Path) -> Result<Self, Error> {
         let path: PathBuf = folder.join(FILE);
-        let read = fs::read(&path);
-        let read = read.and_then(|bytes| serde_json::from_slice(&bytes).map_err(Into::into));
+        let read = read_bounded(&path, LONGEST);
+        let read = read.and_then(|bytes| Ok(serde_json::from_slice::<Self>(&bytes)?));
+        let read = read.and_then(|results| results.checked().map_err(io::Error::other));
         let failed = |source| FileError::Read {
             what: "the results".into(),
             path,

@@ -64,8 +64,7 @@ impl Sampling {
         (model, machine): (&Model, &Machine),
         (request, resolved): (&Request, &Resolved),
     ) -> Result<Study, Error> {
-        let factor = model.config.canvas().factor;
-        let [_, _, height, width] = resolved.latent_shape;
+        let [height, width] = resolved.size;
         let own = model.config.sampler.name();
         let sampler = request.sampler.map_or(own, |kind| kind.name());
         Ok(Study {
@@ -75,8 +74,8 @@ impl Sampling {
             dtype: machine.arithmetic().to_string(),
             sampler: sampler.into(),
             guidance_scale: resolved.guidance.asked(),
-            width: width * factor,
-            height: height * factor,
+            width,
+            height,
             frames: resolved.rows.frames,
             samples: self.samples,
             batch: request.items(),

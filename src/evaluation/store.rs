@@ -15,14 +15,18 @@ use std::{
 use safetensors::{Dtype, SafeTensors, View, tensor::Metadata};
 use serde::{Deserialize, Serialize};
 
-use super::study::Study;
+use super::study::{LONGEST, Study};
 use crate::error::{Error, EvaluationError, FileError};
 use crate::image_io::{Picture, create_atomically, make_folder, write_atomically};
+use crate::reading::read_bounded;
 
 const MANIFEST: &str = "manifest.json";
 
 /// The key of a batch's metadata.
 const RECORD: &str = "record";
+
+/// Bytes of the longest header of a batch: a number for each picture of every method.
+const LONGEST_HEADER: u64 = 64 << 20;
 
 /// What one method took for one batch.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -132,7 +136,7 @@ impl Store {
     /// If there is none, or its manifest is unreadable.
     pub fn open(folder: &Path) -> Result<Self, Error> {
         let path = folder.join(MANIFEST);
-        let text = fs::read(&path).map_err(|source| match source.kind() {
+        let text = read_bounded(&path, LONGEST).map_err(|source| match source.kind() {
             io::ErrorKind::NotFound => Error::from(EvaluationError::NoStudy {
                 path: folder.into(),
             }),
@@ -196,22 +200,36 @@ impl Store {
     /// If it is damaged, or belongs to another study.
     pub fn read(&self, batch: usize) -> Result<Batch, Error> {
         let path = self.path(batch);
-        let bytes = fs::read(&path).map_err(|source| unreadable(&path, source))?;
+        let samples = self.study.samples_in(batch);
+        let shown = samples.saturating_mul(self.study.frames);
+        let most = self.study.bytes_of(shown).saturating_add(LONGEST_HEADER);
         let damaged = |reason: String| {
             Error::from(EvaluationError::Damaged {
                 path: path.clone(),
                 reason,
             })
         };
+        let bytes = read_bounded(&path, most).map_err(|source| match source.kind() {
+            io::ErrorKind::FileTooLarge => damaged(source.to_string()),
+            _ => unreadable(&path, source).into(),
+        })?;
         let (record, pictures) = decode(&bytes, self.study.methods.len()).map_err(damaged)?;
-        let samples = self.study.samples_of(batch).len();
-        let shown = samples.saturating_mul(self.study.frames);
         if record.study != fingerprint(&self.study) || record.batch != batch {
             return Err(damaged("it belongs to another evaluation".into()));
         }
         if record.costs.len() != pictures.len() || pictures.iter().any(|made| made.len() != shown) {
             return Err(damaged(format!(
                 "it should hold {shown} pictures of each method"
+            )));
+        }
+        // Everything that measures pictures or writes them takes their size from the manifest.
+        let asked = (self.study.width, self.study.height);
+        let sizes = pictures.iter().flatten();
+        let mut sizes = sizes.map(|one| (one.width(), one.height()));
+        if let Some((width, height)) = sizes.find(|size| *size != asked) {
+            let (across, down) = asked;
+            return Err(damaged(format!(
+                "it holds pictures of {width}x{height}, and the manifest says {across}x{down}"
             )));
         }
         Ok(Batch { record, pictures })
@@ -253,6 +271,9 @@ fn header(mut file: File) -> io::Result<Metadata> {
     let size = u64::from_le_bytes(size);
     let left = left.checked_sub(size);
     let left = left.ok_or_else(|| damaged("its header is cut off"))?;
+    if size > LONGEST_HEADER {
+        return Err(damaged("its header is longer than any"));
+    }
     let mut bytes = Vec::new();
     file.take(size).read_to_end(&mut bytes)?;
     let header: Metadata = serde_json::from_slice(&bytes)

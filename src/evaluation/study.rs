@@ -33,6 +33,9 @@ pub struct Sample<'a> {
     pub asked: Asked<'a>,
 }
 
+/// Bytes of the longest manifest, and of the longest results: the prompts stand in both.
+pub(super) const LONGEST: u64 = 256 << 20;
+
 /// Samples beyond which nobody evaluates: published comparisons have 50000.
 const MOST_SAMPLES: usize = 1 << 20;
 
@@ -43,6 +46,19 @@ fn some_samples<'de, D: Deserializer<'de>>(manifest: D) -> Result<usize, D::Erro
     }
     let wanted = format!("a number of samples from 1 to {MOST_SAMPLES}");
     let found = Unexpected::Unsigned(samples as u64);
+    Err(D::Error::invalid_value(found, &wanted.as_str()))
+}
+
+/// Frames beyond which no film is made.
+const MOST_FRAMES: usize = 1 << 10;
+
+fn some_frames<'de, D: Deserializer<'de>>(manifest: D) -> Result<usize, D::Error> {
+    let frames = usize::deserialize(manifest)?;
+    if (1..=MOST_FRAMES).contains(&frames) {
+        return Ok(frames);
+    }
+    let wanted = format!("a number of frames from 1 to {MOST_FRAMES}");
+    let found = Unexpected::Unsigned(frames as u64);
     Err(D::Error::invalid_value(found, &wanted.as_str()))
 }
 
@@ -98,6 +114,7 @@ pub struct Study {
     pub height: usize,
     /// Frames of a film; 1 for pictures.
     #[serde(default = "picture", skip_serializing_if = "is_picture")]
+    #[serde(deserialize_with = "some_frames")]
     pub frames: usize,
     /// Samples in all.
     #[serde(deserialize_with = "some_samples")]
@@ -136,9 +153,25 @@ impl Study {
 
     /// The samples of a batch.
     pub fn samples_of(&self, batch: usize) -> Vec<Sample<'_>> {
-        let first = batch.saturating_mul(self.batch);
-        let range: Range<usize> = first..first.saturating_add(self.batch).min(self.samples);
+        let range = self.range_of(batch);
         range.map(|index| self.sample(index)).collect()
+    }
+
+    /// How many they are.
+    pub(super) fn samples_in(&self, batch: usize) -> usize {
+        self.range_of(batch).len()
+    }
+
+    fn range_of(&self, batch: usize) -> Range<usize> {
+        let first = batch.saturating_mul(self.batch);
+        first..first.saturating_add(self.batch).min(self.samples)
+    }
+
+    /// Bytes of so many pictures by every method.
+    pub(super) fn bytes_of(&self, pictures: usize) -> u64 {
+        let counts = [self.methods.len(), pictures, self.width, self.height, 3];
+        let counts = counts.map(|count| count as u64);
+        counts.into_iter().fold(1, u64::saturating_mul)
     }
 
     /// A sample by its place.

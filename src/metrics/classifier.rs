@@ -14,10 +14,23 @@ use super::judge::{Asked, Judge, Judgement};
 use super::{FeatureSpace, read_back, to_batch};
 use crate::error::{ConfigError, Error, EvaluationError, FileError};
 use crate::image_io::Picture;
+use crate::reading::{LONGEST_TEXT, read_text_bounded};
 use crate::weights::{WeightSource, load_strict};
 
 /// How sure the classifier is of a picture of nothing in particular that it recognises.
 const SURE: f64 = 0.9;
+
+/// What messages call it.
+const NETWORK: &str = "classifier";
+
+/// Pixels a side of what the last layer of convolutions sees as one.
+const STRIDE: usize = 8;
+
+/// Pixels a side of the largest pictures that are judged.
+const LARGEST_SIDE: usize = 1 << 10;
+
+/// Channels, or features, of the widest layer.
+const WIDEST: usize = 1 << 14;
 
 /// `config.json`.
 #[derive(Debug, Deserialize)]
@@ -27,6 +40,31 @@ struct Config {
     channels: [usize; 3],
     features: usize,
     labels: Vec<String>,
+}
+
+impl Config {
+    /// Refuses sizes that no such network has: what it computes with would be empty, or more than a number holds.
+    fn check(&self) -> Result<(), ConfigError> {
+        let [first, second, third] = self.channels;
+        let sizes = [
+            ("sample_size", self.sample_size, STRIDE..=LARGEST_SIDE),
+            ("channels", first, 1..=WIDEST),
+            ("channels", second, 1..=WIDEST),
+            ("channels", third, 1..=WIDEST),
+            ("features", self.features, 1..=WIDEST),
+        ];
+        for (key, size, range) in sizes {
+            if !range.contains(&size) {
+                let hint = format!("it is {} to {}", range.start(), range.end());
+                return Err(ConfigError::unsupported(key, size, hint));
+            }
+        }
+        if self.labels.is_empty() {
+            let hint = "a classifier tells at least one class";
+            return Err(ConfigError::unsupported("labels", "[]", hint));
+        }
+        Ok(())
+    }
 }
 
 #[derive(Module, Debug)]
@@ -46,7 +84,7 @@ impl Network {
                 .with_padding(PaddingConfig2d::Explicit(1, 1, 1, 1))
                 .init(device)
         };
-        let flat = third * (config.sample_size / 8).pow(2);
+        let flat = third * (config.sample_size / STRIDE).pow(2);
         Self {
             conv1: convolution([1, first]),
             conv2: convolution([first, second]),
@@ -104,7 +142,7 @@ impl Classifier {
     pub fn probabilities(&self, pictures: &[Picture]) -> Result<Vec<Vec<f64>>, Error> {
         let features = self.network.features(self.pixels(pictures)?);
         let shares = softmax(self.network.output.forward(features), 1); // [items, classes]
-        Ok(rows(read_back(shares)?, self.config.labels.len()))
+        Ok(rows(read_back(shares, NETWORK)?, self.config.labels.len()))
     }
 
     /// Brightness in -1 to 1, `[items, 1, side, side]`.
@@ -117,17 +155,16 @@ impl Classifier {
 }
 
 fn read_config(path: &Path) -> Result<Config, Error> {
-    let text = std::fs::read_to_string(path).map_err(|source| FileError::Read {
+    const PART: &str = "the classifier's configuration";
+    let text = read_text_bounded(path, LONGEST_TEXT).map_err(|source| FileError::Read {
         what: "the classifier".into(),
         path: path.into(),
         source,
     })?;
-    let read = serde_json::from_str(&text);
-    Ok(read.map_err(|source| ConfigError::Json {
-        part: "the classifier's configuration".into(),
-        path: path.into(),
-        source,
-    })?)
+    ConfigError::check_length(&text, PART)?;
+    let config: Config = ConfigError::read(&text, PART, path)?;
+    config.check()?;
+    Ok(config)
 }
 
 fn rows(values: Vec<f64>, width: usize) -> Vec<Vec<f64>> {
@@ -159,7 +196,7 @@ impl FeatureSpace for Classifier {
 
     fn features(&self, pictures: &[Picture]) -> Result<Vec<Vec<f64>>, Error> {
         let features = self.network.features(self.pixels(pictures)?);
-        Ok(rows(read_back(features)?, self.config.features))
+        Ok(rows(read_back(features, NETWORK)?, self.config.features))
     }
 }
 
@@ -210,5 +247,32 @@ mod tests {
         assert_eq!(right(&[0.2, 0.5, 0.3], Asked::Nothing), (0, 1));
         assert_eq!(right(&[0.05, 0.92, 0.03], Asked::Nothing), (1, 1));
         assert_eq!(right(&[0.05, 0.92, 0.03], Asked::Text("a shoe")), (0, 0));
+    }
+
+    #[test]
+    fn sizes_of_no_network_are_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("config.json");
+        let whole = serde_json::json!({
+            "name": "shoes", "sample_size": 28, "channels": [8, 16, 16], "features": 32, "labels": ["shoe"],
+        });
+        let read = |config: &serde_json::Value| {
+            std::fs::write(&path, config.to_string()).unwrap();
+            read_config(&path)
+        };
+        assert!(read(&whole).is_ok());
+        for (key, value) in [
+            ("labels", serde_json::json!([])),
+            ("features", 0.into()),
+            ("sample_size", (1_u64 << 40).into()),
+            ("sample_size", 7.into()),
+            ("channels", serde_json::json!([8, 0, 16])),
+        ] {
+            let mut config = whole.clone();
+            config[key] = value;
+            let error = read(&config).unwrap_err();
+            let named = error.to_string().contains(&format!("`{key}` is"));
+            assert!(error.is_config() && named, "{error}");
+        }
     }
 }

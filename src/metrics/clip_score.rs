@@ -8,24 +8,38 @@ use std::path::Path;
 use burn::tensor::{DType, Device, Tensor};
 use image::RgbImage;
 use image::imageops::{FilterType, crop_imm, resize};
-use serde::Deserialize;
+use serde::{Deserialize, de::DeserializeOwned};
+use serde_json::Value;
 
 use super::{read_back, to_batch};
 use crate::error::{ConfigError, Error, FileError};
 use crate::image_io::Picture;
 use crate::models::bounded;
-use crate::models::clip::{ClipTextConfig, ClipTextJson, ClipTextModel};
+use crate::models::clip::{ClipTextConfig, ClipTextModel};
 use crate::models::clip_vision::{ClipVisionConfig, ClipVisionJson, ClipVisionModel, normalised};
+use crate::reading::{LONGEST_TEXT, read_text_bounded};
 use crate::text::{ClipTokenizer, PromptEncoder, TokenizerFiles};
 use crate::weights::{WeightSource, load_strict};
 
 /// `config.json` of a whole CLIP model.
 #[derive(Deserialize)]
 struct Json {
-    text_config: ClipTextJson,
-    vision_config: ClipVisionJson,
+    text_config: Value,
+    vision_config: Value,
     projection_dim: usize,
 }
+
+/// Keys of the two halves that count something: a network without one of it is none.
+const COUNTS: [&str; 8] = [
+    "vocab_size",
+    "hidden_size",
+    "intermediate_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "max_position_embeddings",
+    "image_size",
+    "patch_size",
+];
 
 /// Both halves of CLIP, loaded.
 #[derive(Debug)]
@@ -44,23 +58,20 @@ impl ClipScore {
     ///
     /// If a file is missing or malformed, or the weights do not fit the configuration.
     pub fn load(folder: &Path, device: &Device) -> Result<Self, Error> {
-        let Json {
-            text_config,
-            vision_config,
-            projection_dim,
-        } = read_config(folder)?;
+        let (texts, vision) = read_config(folder)?;
         let weights = weights(folder)?;
-        let mut config = ClipTextConfig::new(&text_config)?;
-        config.projection = Some(projection_dim);
+        // Before gigabytes are read, as in `pipeline`.
+        let mut tokenizer = tokenizer(folder)?;
+        tokenizer.check_rows(texts.vocabulary)?;
+        tokenizer.fit_positions(texts.positions)?;
         let text = load_strict(
-            ClipTextModel::new(&config, device),
+            ClipTextModel::new(&texts, device),
             &weights.starting_with(&["text_model.", "text_projection."]),
             "text_model",
             DType::F32,
         )?;
-        let config = ClipVisionConfig::new(&vision_config, projection_dim)?;
         let pictures = load_strict(
-            ClipVisionModel::new(&config, device),
+            ClipVisionModel::new(&vision, device),
             &weights.starting_with(&["vision_model.", "visual_projection."]),
             "vision_model",
             DType::F32,
@@ -68,9 +79,9 @@ impl ClipScore {
         let name = folder.file_name().unwrap_or_default().display().to_string();
         Ok(Self {
             name,
-            texts: PromptEncoder::new(tokenizer(folder)?, text),
+            texts: PromptEncoder::new(tokenizer, text),
             pictures,
-            side: config.side,
+            side: vision.side,
             device: device.clone(),
         })
     }
@@ -95,7 +106,7 @@ impl ClipScore {
         let texts = texts.expect("the text encoder was built with a projection"); // [rows, projection]
         let pictures = self.pictures.encode(self.pixels(pictures)); // [rows, projection]
         let cosines = (unit(texts) * unit(pictures)).sum_dim(1); // [rows, 1]
-        let cosines = read_back(cosines)?.into_iter();
+        let cosines = read_back(cosines, "CLIP model")?.into_iter();
         Ok(cosines.map(|cosine| (100.0 * cosine).max(0.0)).collect())
     }
 
@@ -109,20 +120,21 @@ impl ClipScore {
     }
 }
 
+/// Of a side that is longer than so many of the shorter, nothing beyond is looked at: the middle alone is kept.
+const FARTHEST: u32 = 8;
+
 /// The shorter side brought to `side` (bicubic), the middle cut out.
 fn fitted(picture: &Picture, side: usize) -> Picture {
     let [width, height, side] =
         [picture.width(), picture.height(), side].map(|pixels| pixels as u32);
     let image = RgbImage::from_raw(width, height, picture.pixels().to_vec());
     let image = image.expect("a picture has as many bytes as pixels");
-    let scaled =
-        |length: u32| (u64::from(length) * u64::from(side) / u64::from(width.min(height))) as u32;
-    let image = resize(
-        &image,
-        scaled(width),
-        scaled(height),
-        FilterType::CatmullRom,
-    );
+    let shorter = width.min(height);
+    let [across, down] = [width, height].map(|length| length.min(shorter.saturating_mul(FARTHEST)));
+    let (left, top) = ((width - across) / 2, (height - down) / 2);
+    let image = crop_imm(&image, left, top, across, down).to_image();
+    let scaled = |length: u32| (u64::from(length) * u64::from(side) / u64::from(shorter)) as u32;
+    let image = resize(&image, scaled(across), scaled(down), FilterType::CatmullRom);
     let (left, top) = ((image.width() - side) / 2, (image.height() - side) / 2);
     let cut = crop_imm(&image, left, top, side, side).to_image();
     Picture::from_pixels(side as usize, side as usize, cut.into_raw())
@@ -133,19 +145,50 @@ fn unit(vectors: Tensor<2>) -> Tensor<2> {
     vectors / length
 }
 
-fn read_config(folder: &Path) -> Result<Json, Error> {
+fn read_config(folder: &Path) -> Result<(ClipTextConfig, ClipVisionConfig), Error> {
     let path = folder.join("config.json");
     let text = read(&path)?.ok_or_else(|| missing("config.json", folder))?;
-    let value = bounded::<Json>(&text, "config.json")?;
-    let json = value.and_then(serde_json::from_value);
-    json.map_err(|source| {
-        ConfigError::Json {
-            part: "the CLIP model's configuration".into(),
-            path,
-            source,
-        }
-        .into()
-    })
+    let Json {
+        text_config,
+        vision_config,
+        projection_dim,
+    } = within_bounds(&text, PART, &path)?;
+    if projection_dim == 0 {
+        return Err(zero("projection_dim").into());
+    }
+    let mut texts = ClipTextConfig::new(&half(&text_config, "text_config", &path)?)?;
+    texts.projection = Some(projection_dim);
+    let vision: ClipVisionJson = half(&vision_config, "vision_config", &path)?;
+    Ok((texts, ClipVisionConfig::new(&vision, projection_dim)?))
+}
+
+/// What messages call the whole.
+const PART: &str = "the CLIP model's configuration";
+
+/// The configuration of one half, none of whose counts is 0.
+fn half<T: DeserializeOwned>(json: &Value, key: &str, path: &Path) -> Result<T, ConfigError> {
+    if let Some(key) = COUNTS.into_iter().find(|key| json[key] == 0) {
+        return Err(zero(key));
+    }
+    let mut json = json.clone();
+    // A half within a half would be outside of the bounds.
+    json.as_object_mut().map(|own| own.remove("text_config"));
+    within_bounds(&json.to_string(), key, path)
+}
+
+/// The `T` that `text` is the JSON of, within the bounds of what can be built.
+fn within_bounds<T: DeserializeOwned>(
+    text: &str,
+    part: &str,
+    path: &Path,
+) -> Result<T, ConfigError> {
+    let json = bounded::<T>(text, part)?;
+    let json = json.and_then(serde_json::from_value);
+    json.map_err(|source| ConfigError::json::<T>(source, text, part, path))
+}
+
+fn zero(key: &str) -> ConfigError {
+    ConfigError::unsupported(key, 0, "it must be at least 1")
 }
 
 fn weights(folder: &Path) -> Result<WeightSource, Error> {
@@ -180,7 +223,7 @@ fn read(path: &Path) -> Result<Option<String>, FileError> {
     if !path.is_file() {
         return Ok(None);
     }
-    let text = std::fs::read_to_string(path).map_err(|source| FileError::Read {
+    let text = read_text_bounded(path, LONGEST_TEXT).map_err(|source| FileError::Read {
         what: "the CLIP model".into(),
         path: path.into(),
         source,

@@ -58,7 +58,8 @@ impl FeatureStatistics {
     }
 }
 
-/// `|μ₁ - μ₂|² + tr(Σ₁ + Σ₂ - 2 (Σ₁ Σ₂)^½)`; `None` where a set has fewer than two pictures.
+/// `|μ₁ - μ₂|² + tr(Σ₁ + Σ₂ - 2 (Σ₁ Σ₂)^½)`; `None` where a set has fewer than two pictures; not a number where a
+/// feature is none.
 ///
 /// The trace of the root is that of `(Σ₁^½ Σ₂ Σ₁^½)^½`, whose matrix is symmetric, so that covariances without full rank (fewer
 /// pictures than features) need no special care. Small sets overestimate the distance: compare sets of one size only.
@@ -72,11 +73,17 @@ pub fn frechet_distance(a: &FeatureStatistics, b: &FeatureStatistics) -> Option<
         return None;
     }
     let (one, two) = (a.covariance(), b.covariance());
+    // Of what is no number the search for eigenvalues need not end.
+    if !one.iter().chain(two.iter()).all(|value| value.is_finite()) {
+        return Some(f64::NAN);
+    }
     let root = square_root(&one);
     let spectrum = SymmetricEigen::new(&root * &two * &root).eigenvalues;
     let trace_of_root: f64 = spectrum.iter().map(|value| value.max(0.0).sqrt()).sum();
     let means = (a.mean() - b.mean()).norm_squared();
-    Some((means + one.trace() + two.trace() - 2.0 * trace_of_root).max(0.0))
+    let distance = means + one.trace() + two.trace() - 2.0 * trace_of_root;
+    // Rounding leaves a little less than nothing.
+    Some(distance.max(0.0))
 }
 
 /// The symmetric root of a symmetric matrix; what rounding made negative counts as zero.
@@ -108,6 +115,13 @@ mod tests {
         let distance = frechet_distance(&of(&set), &of(&shifted)).unwrap();
         assert!((distance - 25.0).abs() < 1e-9, "{distance}");
         assert!(frechet_distance(&of(&set), &of(&set)).unwrap() < 1e-9);
+    }
+
+    #[test]
+    fn features_that_are_no_numbers_have_no_distance() {
+        let set = of(&[[0.0, 1.0], [2.0, 5.0]]);
+        let wrong = of(&[[0.0, f64::NAN], [2.0, 5.0]]);
+        assert!(frechet_distance(&set, &wrong).is_some_and(f64::is_nan));
     }
 
     #[test]

@@ -17,6 +17,9 @@ use crate::error::{Error, EvaluationError};
 use crate::image_io::Picture;
 use crate::weights::{WeightSource, load_strict};
 
+/// What messages call it.
+const NETWORK: &str = "network of LPIPS";
+
 /// Pixels that a picture's shorter side has at least: less leaves nothing after the second pooling.
 const LEAST_SIDE: usize = 31;
 
@@ -161,7 +164,7 @@ impl Lpips {
             head.Conv_0.forward(difference).mean_dims(&[2, 3]) // [items, 1, 1, 1]
         });
         let sum = terms.reduce(|sum, term| sum + term);
-        read_back(sum.expect("there are five layers"))
+        read_back(sum.expect("there are five layers"), NETWORK)
     }
 
     fn layers(&self, pictures: &[Picture]) -> [Tensor<4>; 5] {
@@ -199,7 +202,7 @@ impl FeatureSpace for Lpips {
 
     fn features(&self, pictures: &[Picture]) -> Result<Vec<Vec<f64>>, Error> {
         let [.., last] = self.layers(pictures);
-        let features = read_back(last.mean_dims(&[2, 3]))?; // [items, features, 1, 1]
+        let features = read_back(last.mean_dims(&[2, 3]), NETWORK)?; // [items, features, 1, 1]
         Ok(features
             .chunks_exact(FEATURES)
             .map(<[f64]>::to_vec)

@@ -28,7 +28,7 @@ pub use lpips::Lpips;
 pub use motion::{Direction, FilmVerdict, steadiness};
 pub use pixels::{float_error, float_psnr, mean_squared_error, psnr, ssim};
 
-use crate::error::{DeviceError, Error};
+use crate::error::{DeviceError, Error, EvaluationError};
 use crate::image_io::Picture;
 
 /// A network whose features sets of pictures are compared in.
@@ -73,9 +73,14 @@ fn to_batch(pictures: &[Picture], device: &Device) -> Tensor<4> {
     Tensor::<4>::from_data(data, device).permute([0, 3, 1, 2])
 }
 
-/// A tensor's values in row-major order.
-fn read_back<const D: usize>(tensor: Tensor<D>) -> Result<Vec<f64>, Error> {
+/// A tensor's values in row-major order, which `network` made: what is not finite would come out as a distance or a score of 0.
+fn read_back<const D: usize>(tensor: Tensor<D>, network: &'static str) -> Result<Vec<f64>, Error> {
     let data = tensor.try_into_data();
     let data = data.map_err(|cause| DeviceError::execution("comparing pictures", &cause))?;
-    Ok(data.convert::<f64>().iter::<f64>().collect())
+    let values: Vec<f64> = data.convert::<f64>().iter::<f64>().collect();
+    if values.iter().all(|value| value.is_finite()) {
+        Ok(values)
+    } else {
+        Err(EvaluationError::NotFinite { network }.into())
+    }
 }

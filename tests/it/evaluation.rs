@@ -1,5 +1,7 @@
 //! Evaluations: shards that are stopped, resumed and joined lose nothing, and what does not belong together is refused.
 
+mod manifest;
+
 use std::{
     fs,
     path::{Path, PathBuf},

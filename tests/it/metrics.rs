@@ -172,6 +172,54 @@ fn the_picture_half_of_clip_agrees_with_transformers() {
     golden.assert_close("pictures", pictures / length, F32_CPU);
 }
 
+/// A copy of the model with one number of its configuration changed.
+fn changed(half: &str, key: &str, value: u64) -> tempfile::TempDir {
+    let model = fixture("clip_score").join("model");
+    let copy = tempfile::tempdir().unwrap();
+    for entry in std::fs::read_dir(&model).unwrap() {
+        let entry = entry.unwrap();
+        std::fs::copy(entry.path(), copy.path().join(entry.file_name())).unwrap();
+    }
+    let mut config: Value = json(model.join("config.json"));
+    config[half][key] = value.into();
+    std::fs::write(copy.path().join("config.json"), config.to_string()).unwrap();
+    copy
+}
+
+#[test]
+fn numbers_that_no_clip_model_has_are_refused() {
+    for (half, key, value, said) in [
+        (
+            "text_config",
+            "num_hidden_layers",
+            200_000_000,
+            "it is at most 256",
+        ),
+        (
+            "vision_config",
+            "num_hidden_layers",
+            200_000_000,
+            "it is at most 256",
+        ),
+        ("text_config", "num_hidden_layers", 0, "at least 1"),
+        ("vision_config", "num_hidden_layers", 0, "at least 1"),
+        ("text_config", "vocab_size", 10, "has vectors for 10 tokens"),
+        (
+            "text_config",
+            "max_position_embeddings",
+            1,
+            "positions for 1 tokens",
+        ),
+    ] {
+        let folder = changed(half, key, value);
+        let error = ClipScore::load(folder.path(), &Device::flex()).unwrap_err();
+        assert!(
+            error.is_config() && error.to_string().contains(said),
+            "{key}: {error}"
+        );
+    }
+}
+
 #[test]
 fn a_folder_that_is_no_clip_model_is_named() {
     let error = ClipScore::load(&fixture("clip"), &Device::flex()).unwrap_err();
