@@ -43,7 +43,7 @@ pub(super) fn size(text: &str) -> Result<(usize, usize), String> {
     }
 }
 
-/// A number of things that are made, so at least one.
+/// A number of things that are made or counted, so at least one.
 pub(super) fn count(text: &str) -> Result<usize, String> {
     count_to(text, LARGEST_COUNT)
 }
@@ -96,7 +96,7 @@ pub(super) fn samples(text: &str) -> Result<usize, String> {
 fn count_to(text: &str, most: usize) -> Result<usize, String> {
     match text.parse() {
         Ok(0) => Err("at least 1 is needed".into()),
-        Ok(number) if number > most => Err(format!("at most {most} are made")),
+        Ok(number) if number > most => Err(format!("{most} is the most")),
         Ok(number) => Ok(number),
         Err(_) => Err("a whole number is needed".into()),
     }
