@@ -47,12 +47,27 @@ impl RecipeFile {
         self.found.as_deref().unwrap_or(named)
     }
 
-    /// Looks for it in `folder` if it is not where it is said to be.
+    /// Looks for it where it is said to be, and in `folder`, under its whole path and under its name alone: the first of these that has its
+    /// hash, or else the first that is there. A recipe is moved with its files, and another folder may have a file of the same name.
     fn look_in(&mut self, folder: &Path) {
-        let beside = folder.join(&self.path);
-        if !Path::new(&self.path).exists() && beside.exists() {
-            self.found = Some(beside);
-        }
+        // Of a path of Windows, too.
+        let name = self.path.rsplit(['/', '\\']).next().unwrap_or_default();
+        let places = [
+            PathBuf::from(&self.path),
+            folder.join(&self.path),
+            folder.join(name),
+        ];
+        let mut there: Vec<_> = places.into_iter().filter(|place| place.exists()).collect();
+        there.dedup();
+        // A pipe can be read but once, and is what the caller meant.
+        let is_hashed = there.len() > 1 && !is_stream(&there[0]);
+        let own = self.hash.as_ref().filter(|_| is_hashed);
+        let has = |own: &String, place: &PathBuf| {
+            !is_stream(place) && file_hash(place).is_ok_and(|hash| hash == *own)
+        };
+        let same = own.and_then(|own| there.iter().position(|place| has(own, place)));
+        let found = there.into_iter().nth(same.unwrap_or(0));
+        self.found = found.filter(|place| *place != Path::new(&self.path));
     }
 
     /// Holds it to its hash before it is used; a pipe, which can be read but once, is held to it then.

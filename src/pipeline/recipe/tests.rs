@@ -160,6 +160,49 @@ fn files_are_found_beside_the_recipe_and_held_to_their_hash() {
     );
 }
 
+/// A picture and what it was made of are moved together, into a folder or out of one.
+#[test]
+fn files_are_found_by_their_name_and_told_apart_by_their_hash() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = |name: &str| folder.path().join(name);
+    let write = |name: &str, texts: &[(&str, &str)]| {
+        std::fs::write(at(name), picture(texts)).expect("a file");
+    };
+    for name in ["A", "B"] {
+        std::fs::create_dir(at(name)).expect("a folder");
+    }
+    write("A/start.png", &[]);
+    write("B/start.png", &[("a", "b")]);
+    let mut recipe = Recipe {
+        init_image: Some(RecipeFile::new(&at("A/start.png"))),
+        ..Recipe::default()
+    };
+    recipe.hash_files().expect("a file");
+    let said = [
+        "elsewhere/start.png".to_owned(),
+        r"C:\pictures\start.png".to_owned(),
+        "/no/such/start.png".to_owned(),
+        at("B/start.png").display().to_string(),
+    ];
+    for path in said {
+        recipe.init_image.as_mut().expect("named").path = path.clone();
+        std::fs::write(at("A/recipe.json"), recipe.to_json()).expect("a file");
+        let mut read = Recipe::read(&at("A/recipe.json")).expect("a recipe");
+        let held = read.check_files().map_err(|error| error.to_string());
+        assert_eq!(held, Ok(()), "{path}");
+        let place = read.init_image.as_ref().map(RecipeFile::place);
+        assert_eq!(place, Some(at("A/start.png").as_path()), "{path}");
+    }
+    // Without a hash the path counts, where something is there.
+    let named = at("B/start.png").display().to_string();
+    let file = recipe.init_image.as_mut().expect("named");
+    (file.path, file.hash) = (named, None);
+    std::fs::write(at("A/recipe.json"), recipe.to_json()).expect("a file");
+    let read = Recipe::read(&at("A/recipe.json")).expect("a recipe");
+    let place = read.init_image.as_ref().map(RecipeFile::place);
+    assert_eq!(place, Some(at("B/start.png").as_path()));
+}
+
 #[test]
 fn a_router_is_held_to_its_hash() {
     let folder = tempfile::tempdir().expect("a folder");
