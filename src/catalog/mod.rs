@@ -155,6 +155,22 @@ impl ModelFolder {
         self.files.has(relative)
     }
 
+    /// What is wrong with a configuration of this model, naming its file with the folder, if that is where it lies.
+    pub(crate) fn located(&self, error: Error) -> Error {
+        error.located(|path| match path.to_str() {
+            Some(relative) if path.is_relative() && self.keeps(relative) => {
+                self.files.path(relative)
+            }
+            _ => path.to_owned(),
+        })
+    }
+
+    /// Whether a file is its own: another autoencoder has its configuration elsewhere.
+    fn keeps(&self, relative: &str) -> bool {
+        let is_other = self.vae.is_some() && relative == autoencoder::CONFIG;
+        !is_other && self.files.has(relative)
+    }
+
     /// The text of a JSON file, by its path within the folder. Numbers that JSON does not have (`NaN`, `Infinity`, which Python
     /// writes bare) come as strings.
     ///

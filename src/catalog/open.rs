@@ -1,6 +1,9 @@
 //! From a name to a model.
 
-use std::{path::Path, sync::Arc};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 #[cfg(feature = "hub")]
 use super::hub;
@@ -193,15 +196,64 @@ fn fetch(
 }
 
 fn not_a_model(name: &str, files: &Files) -> FileError {
-    let part = files.has("config.json");
+    let hint = if files.has("config.json") {
+        "this is one part of a model, name the folder that holds it".to_owned()
+    } else if files.holds_weights() {
+        "this folder holds weight files: name one of them, if it is a whole checkpoint".to_owned()
+    } else if let Some(inside) = model_inside(Path::new(name)) {
+        format!("a model lies further inside: name `{}`", inside.display())
+    } else {
+        "a model folder has the diffusers layout: `model_index.json` and a folder for each part"
+            .to_owned()
+    };
     FileError::NotAModel {
         name: name.to_owned(),
-        hint: if part {
-            "this is one part of a model, name the folder that holds it"
-        } else if files.holds_weights() {
-            "this folder holds weight files: name one of them, if it is a whole checkpoint"
-        } else {
-            "a model folder has the diffusers layout: `model_index.json` and a folder for each part"
-        },
+        hint,
+    }
+}
+
+/// Levels below a folder that a model is looked for in: the Hub's cache keeps one at `snapshots/COMMIT`, and archives have one more.
+const LEVELS: usize = 3;
+
+/// Folders that are looked into for it.
+const MOST_FOLDERS: usize = 1000;
+
+/// The nearest folder inside `folder` that is a model, the first by name.
+fn model_inside(folder: &Path) -> Option<PathBuf> {
+    let mut level = vec![folder.to_owned()];
+    for _ in 0..LEVELS {
+        let entries = level.iter().filter_map(|folder| folder.read_dir().ok());
+        let paths = entries.flatten().flatten().map(|entry| entry.path());
+        let folders = paths.filter(|path| path.is_dir()).take(MOST_FOLDERS);
+        level = folders.collect();
+        level.sort();
+        if let Some(model) = level.iter().find(|path| path.join(index::FILE).is_file()) {
+            return Some(model.clone());
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn models_further_inside_are_named() {
+        let cache = tempfile::tempdir().unwrap();
+        let snapshot = cache.path().join("snapshots").join("0123abcd");
+        std::fs::create_dir_all(&snapshot).unwrap();
+        let opened = || {
+            let opened = ModelFolder::open(cache.path().to_str().unwrap());
+            opened.expect_err("no model").to_string()
+        };
+        assert!(
+            opened().contains("has the diffusers layout"),
+            "{}",
+            opened()
+        );
+        std::fs::write(snapshot.join(index::FILE), "{}").unwrap();
+        let named = format!("name `{}`", snapshot.display());
+        assert!(opened().contains(&named), "{}", opened());
     }
 }

@@ -32,6 +32,9 @@ impl ModelPart {
         };
         if !files.has(CONFIG) {
             let (name, model) = (name.to_owned(), files.has(index::FILE));
+            if !Path::new(&name).exists() {
+                return Err(FileError::NoPart { name }.into());
+            }
             return Err(FileError::NotAPart { name, model }.into());
         }
         Ok(Self {

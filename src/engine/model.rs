@@ -58,7 +58,7 @@ impl Model {
             let warnings = folder.warnings().into_iter();
             warnings.for_each(|warning| listener.warn(warning));
         }
-        let config = ModelConfig::read(&folder)?;
+        let config = ModelConfig::read(&folder).map_err(|error| folder.located(error))?;
         Ok(Self {
             folder,
             config,

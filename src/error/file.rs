@@ -40,7 +40,11 @@ pub(crate) enum FileError {
     #[error("`{file}` is missing from the model `{model}`")]
     Missing { file: String, model: String },
     #[error("`{name}` is not a model: it has no `model_index.json`\nhint: {hint}")]
-    NotAModel { name: String, hint: &'static str },
+    NotAModel { name: String, hint: String },
+    #[error(
+        "there is no folder `{name}`\nhint: a part of a model is a folder with `config.json` and weights"
+    )]
+    NoPart { name: String },
     #[error("`{name}` is no part of a model: it has no `config.json`\nhint: {}", if *model { "this is a whole model, name the folder of its part" } else { "a part is a folder with `config.json` and weights" })]
     NotAPart { name: String, model: bool },
     #[error(

@@ -19,6 +19,8 @@ mod recipe;
 mod request;
 mod weights;
 
+use std::path::{Path, PathBuf};
+
 pub(crate) use adapter::AdapterError;
 pub(crate) use amount::{bytes, number};
 pub(crate) use config::ConfigError;
@@ -196,6 +198,17 @@ impl Error {
             Kind::Plan(PlanError::Unreached { fastest, .. }) => Some(fastest),
             _ => None,
         }
+    }
+
+    /// Says where a configuration's file is, of which its reader knows the path within the model alone.
+    #[must_use]
+    pub(crate) fn located(mut self, place: impl FnOnce(&Path) -> PathBuf) -> Self {
+        if let Kind::Config(ConfigError::Json { path, .. } | ConfigError::Value { path, .. }) =
+            &mut *self.0
+        {
+            *path = place(path);
+        }
+        self
     }
 
     /// The observer stopped the run.

@@ -46,7 +46,8 @@ impl Pipeline {
         format: impl Into<Format>,
         adapters: &Adapters,
     ) -> Result<Self, Error> {
-        Self::load_as(ModelConfig::read(folder)?, folder, device, format, adapters)
+        let config = ModelConfig::read(folder).map_err(|error| folder.located(error))?;
+        Self::load_as(config, folder, device, format, adapters)
     }
 
     /// [`load_with`](Self::load_with), the model being what `config` says: the folder's own, with what a caller has changed of it.
