@@ -56,6 +56,10 @@ pub fn main() -> ExitCode {
         Command::Serve(ref arguments) => arguments.start_logging(),
         _ => console::start_logging(),
     }
+    #[cfg(feature = "cpu")]
+    if let Some(said) = crate::device::bound_threads() {
+        console::warning(&said);
+    }
     match catch_unwind(|| run(arguments.command)) {
         Ok(Ok(())) => ExitCode::SUCCESS,
         Ok(Err(error)) => report(&error),

@@ -37,6 +37,28 @@ pub(super) fn open(_reason: &str) -> Result<OpenDevice, Error> {
     unreachable!("`require` refuses a backend that is not built")
 }
 
+/// Threads a core beyond which nothing is computed sooner: thousands take minutes to start.
+#[cfg(all(feature = "cpu", feature = "cli"))]
+const THREADS_A_CORE: usize = 16;
+
+/// Starts fewer threads where `RAYON_NUM_THREADS` asks for far more than there are cores, and says so.
+#[cfg(all(feature = "cpu", feature = "cli"))]
+pub(crate) fn bound_threads() -> Option<String> {
+    const KEY: &str = "RAYON_NUM_THREADS";
+    let asked: usize = std::env::var(KEY).ok()?.parse().ok()?;
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let most = cores.saturating_mul(THREADS_A_CORE);
+    if asked <= most {
+        return None;
+    }
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(most);
+    // Where there is a pool already, it stays as it is.
+    pool.build_global().ok()?;
+    Some(format!(
+        "`{KEY}` is {asked}, and {cores} cores have {most} threads at most: so many are started"
+    ))
+}
+
 /// The processor's name where Linux tells it, else its architecture; with its threads.
 #[cfg(feature = "cpu")]
 fn name() -> String {

@@ -25,6 +25,8 @@ use burn::tensor::{Device, FloatDType};
 
 pub use cache::user_cache;
 pub use choice::{Backend, DeviceChoice};
+#[cfg(all(feature = "cpu", feature = "cli"))]
+pub(crate) use cpu::bound_threads;
 pub use cpu::peak_memory;
 pub use dtype::DtypeChoice;
 #[cfg(feature = "wgpu")]

@@ -6,7 +6,7 @@ use clap::Args;
 
 use super::{
     files::{EmbeddingFile, LoraFile},
-    values::{Corner, Window, canny, corner, count, finite, size, window},
+    values::{Corner, Window, canny, corner, count, finite, kept, size, window},
 };
 use crate::{
     cache::CacheRule,
@@ -242,7 +242,7 @@ pub(in crate::cli) struct Adapt {
     #[arg(long, value_name = "[TOKEN=]FILE", value_parser = EmbeddingFile::parse)]
     pub(in crate::cli) embedding: Vec<EmbeddingFile>,
     /// Custom Diffusion weights; the words they were trained with are given as --embedding
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = kept())]
     pub(in crate::cli) custom_diffusion: Vec<PathBuf>,
 }
 
@@ -252,13 +252,13 @@ pub(super) const PICTURES: &str = "Pictures";
 #[command(next_help_heading = PICTURES)]
 pub(in crate::cli) struct Start {
     /// Start from this picture, or make it larger with a model that does; it also sets the size unless --size does
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = kept())]
     pub(in crate::cli) init_image: Option<PathBuf>,
     /// How much of the picture gives way to noise, above 0 and up to 1 [default: 0.8, with a mask 1]
     #[arg(long, value_name = "S", value_parser = finite)]
     pub(in crate::cli) strength: Option<f64>,
     /// Paint only the light part of this picture anew
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = kept())]
     pub(in crate::cli) mask: Option<PathBuf>,
 }
 
@@ -268,7 +268,7 @@ pub(in crate::cli) struct Follow {
     #[command(flatten)]
     pub(in crate::cli) nets: Nets,
     /// Picture for the ControlNet to follow, one a --control-model
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = kept())]
     pub(in crate::cli) control_image: Vec<PathBuf>,
     /// Turn the control images into outlines first; thresholds of Canny's edges, between greys of 0 to 255 [default: 100,200]
     #[arg(long, value_name = "LOW,HIGH", num_args = 0..=1, default_missing_value = "100,200",

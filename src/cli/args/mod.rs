@@ -23,7 +23,7 @@ use crate::{
     samplers::SamplerKind,
     weights::{ActivationFormat, WeightFormat},
 };
-use values::{calibrated, count, faster, finite, fixed_seed, samples, seed};
+use values::{calibrated, count, faster, finite, fixed_seed, kept, samples, seed};
 use written::{page, plot, tensors, written};
 
 pub(super) use files::{EmbeddingFile, LoraFile};
@@ -135,7 +135,7 @@ pub(super) struct Generate {
     #[arg(long, value_name = "N", value_parser = seed)]
     pub(super) seed: Option<Seed>,
     /// Start from the tensor latents of a safetensors file instead of the seed's noise
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = kept())]
     pub(super) initial_latents: Option<PathBuf>,
     #[command(flatten)]
     pub(super) xl: Xl,
