@@ -6,7 +6,8 @@ use clap::Args;
 
 use super::{
     files::{EmbeddingFile, LoraFile},
-    values::{Corner, Window, canny, corner, count, finite, kept, size, window},
+    values::{Corner, Window, canny, corner, count, finite, size, window},
+    written::kept,
 };
 use crate::{
     cache::CacheRule,

@@ -23,8 +23,8 @@ use crate::{
     samplers::SamplerKind,
     weights::{ActivationFormat, WeightFormat},
 };
-use values::{calibrated, count, faster, finite, fixed_seed, kept, samples, seed};
-use written::{page, plot, tensors, written};
+use values::{calibrated, count, faster, finite, fixed_seed, samples, seed};
+use written::{kept, page, plot, tensors, written};
 
 pub(super) use files::{EmbeddingFile, LoraFile};
 pub(super) use groups::*;

@@ -19,14 +19,6 @@ pub(super) fn window(text: &str) -> Result<Window, String> {
     }
 }
 
-/// A file that the recipe names: it is text, and another name would be found again nowhere.
-pub(super) fn kept() -> impl TypedValueParser<Value = PathBuf> {
-    const NAME: &str =
-        "recipes keep names of files in UTF-8, which this name is not: give the file another one";
-    let file = |path: PathBuf| Some(path).filter(|path| path.to_str().is_some());
-    PathBufValueParser::new().try_map(move |path| file(path).ok_or(NAME))
-}
-
 /// Pixels a side beyond which no model and no machine of today follows.
 const LARGEST_SIDE: usize = 8192;
 

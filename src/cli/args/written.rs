@@ -1,4 +1,4 @@
-//! Files that commands write: what their names say they hold.
+//! Files that commands write, by what their names say they hold; and names that a recipe keeps.
 
 use std::path::{Path, PathBuf};
 
@@ -13,6 +13,14 @@ const STREAM: &str =
 pub(super) fn written() -> impl TypedValueParser<Value = PathBuf> {
     let file = |path: PathBuf| Some(path).filter(|path| path.as_os_str() != "-");
     PathBufValueParser::new().try_map(move |path| file(path).ok_or(STREAM))
+}
+
+/// A file that the recipe names: it is text, and another name would be found again nowhere.
+pub(super) fn kept() -> impl TypedValueParser<Value = PathBuf> {
+    const NAME: &str =
+        "recipes keep names of files in UTF-8, which this name is not: give the file another one";
+    let file = |path: PathBuf| Some(path).filter(|path| path.to_str().is_some());
+    PathBufValueParser::new().try_map(move |path| file(path).ok_or(NAME))
 }
 
 /// The same of a file of one kind, whose name says it; pipes and devices have any.
