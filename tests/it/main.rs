@@ -29,6 +29,8 @@ mod cli;
 #[cfg(feature = "cli")]
 mod cli_adapters;
 #[cfg(feature = "cli")]
+mod cli_bounds;
+#[cfg(feature = "cli")]
 mod cli_classes;
 #[cfg(feature = "cli")]
 mod cli_curve;
