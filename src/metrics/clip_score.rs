@@ -172,7 +172,9 @@ fn half<T: DeserializeOwned>(json: &Value, key: &str, path: &Path) -> Result<T, 
     }
     let mut json = json.clone();
     // A half within a half would be outside of the bounds.
-    json.as_object_mut().map(|own| own.remove("text_config"));
+    if let Some(own) = json.as_object_mut() {
+        own.remove("text_config");
+    }
     within_bounds(&json.to_string(), key, path)
 }
 

@@ -172,3 +172,16 @@ fn late(most: Duration) -> Fault {
     Fault::new(StatusCode::REQUEST_TIMEOUT, "time_limit", message)
         .hint("ask for fewer steps, a smaller picture or a faster rule")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_words_of_a_panic_are_kept() {
+        let words = |payload: Box<dyn Any + Send>| said(&*payload);
+        assert_eq!(words(Box::new("the pen broke")), "the pen broke");
+        assert_eq!(words(Box::new("in two".to_owned())), "in two");
+        assert_eq!(words(Box::new(2)), "no message");
+    }
+}

@@ -7,6 +7,7 @@ use std::path::Path;
 use afterimage::catalog::ModelFolder;
 use afterimage::pipeline::{
     Adapters, Cascade, Kept, Link, Memory, ModelConfig, Pipeline, PromptEmbeds, Request,
+    SourceConfig,
 };
 use burn::tensor::{DType, Tensor};
 use tempfile::TempDir;
@@ -243,6 +244,44 @@ fn texts_that_are_not_the_requests_are_refused() {
     let error = request.resolve(&ModelConfig::read(&clip).unwrap());
     let error = error.unwrap_err().to_string();
     assert!(error.contains("`prompt_embeds` is given"), "{error}");
+}
+
+/// Prompts as one vector each stand beside their states, and are held to the request as these are.
+#[test]
+fn vectors_that_are_not_the_requests_are_refused() {
+    let folder = Fixture::committed("flux-schnell").model();
+    let folder = ModelFolder::open(folder.to_str().unwrap()).unwrap();
+    let config = ModelConfig::read(&folder).unwrap();
+    let SourceConfig::Joint(texts) = &config.source else {
+        panic!("FLUX reads prompts through CLIP and T5")
+    };
+    let states = || Tensor::<3>::zeros([1, texts.tokens(None), texts.width], &tested::device());
+    let encoders = texts.clip.encoders.iter();
+    let widths = encoders.map(|one| one.clip.projection.unwrap_or(one.clip.width));
+    let width: usize = widths.sum();
+    let resolved = |shape: [usize; 2], lengths: Vec<usize>| {
+        let vector = |shape: [usize; 2]| Tensor::<2>::zeros(shape, &tested::device());
+        let embeds = PromptEmbeds {
+            prompt_lengths: lengths,
+            negative_lengths: Vec::new(),
+            prompts: states(),
+            negative: states(),
+            pooled: Some([vector([1, width]), vector(shape)]),
+        };
+        let request = Request {
+            prompt_embeds: Some(embeds),
+            ..Request::new("")
+        };
+        request.resolve(&config).map_err(|error| error.to_string())
+    };
+    assert!(resolved([1, width], Vec::new()).is_ok());
+    for shape in [[2, width], [1, width + 1]] {
+        let error = resolved(shape, Vec::new()).unwrap_err();
+        let said = format!("{shape:?}, the model reads [1, {width}]");
+        assert!(error.contains(&said), "{error}");
+    }
+    let error = resolved([1, width], vec![3]).unwrap_err();
+    assert!(error.contains("`prompt_lengths` is [3]"), "{error}");
 }
 
 /// The encoder is in memory before the denoiser, and never beside it.
