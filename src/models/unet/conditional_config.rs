@@ -111,6 +111,7 @@ impl UNetJson {
             let hint = "name the channels of each level";
             return Err(ConfigError::unsupported("block_out_channels", "[]", hint));
         }
+        json::each_positive("block_out_channels", channels)?;
         let groups = self.norm_num_groups.unwrap_or(32);
         check_divisible(
             "block_out_channels",

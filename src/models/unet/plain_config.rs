@@ -116,6 +116,7 @@ impl UNetConfig {
 impl UNet2dJson {
     fn resolve(self) -> Result<UNetConfig, ConfigError> {
         let channels = self.channels()?;
+        json::each_positive("block_out_channels", channels)?;
         let groups = self.groups(channels)?;
         let has_mid = self.mid_block_type != Some(None);
         let (down, up) = (

@@ -6,6 +6,7 @@ use std::path::Path;
 use afterimage::catalog::ModelFolder;
 use afterimage::denoise::Observer;
 use afterimage::pipeline::{Pipeline, Request};
+use afterimage::samplers::SamplerConfig;
 use burn::tensor::{DType, Device};
 use serde_json::{Value, json};
 
@@ -104,5 +105,29 @@ fn folders_ask_for_samplers_of_distilled_models() {
         };
         assert!(other(&said), "{said:?}");
         assert!(!other(&quiet), "{quiet:?}");
+    }
+}
+
+/// Betas are held to what a schedule can be made of; all that were published are.
+#[test]
+fn published_schedules_are_read() {
+    let mut count = 0;
+    for folder in ["models", "tests/fixtures"] {
+        schedules(Path::new(folder), &mut count);
+    }
+    assert!(count > 40, "{count} schedules");
+}
+
+fn schedules(folder: &Path, count: &mut usize) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            schedules(&path, count);
+        } else if path.ends_with("scheduler_config.json") {
+            let config = SamplerConfig::read(&path).unwrap();
+            let schedule = config.schedule();
+            schedule.unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+            *count += 1;
+        }
     }
 }
