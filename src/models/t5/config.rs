@@ -52,8 +52,8 @@ impl T5Config {
     ///
     /// # Errors
     ///
-    /// If it is not JSON or that of another kind of encoder, the feed-forward layers are not those of v1.1, a size is 0, there are fewer than four kinds of distance, or no distance is
-    /// farther than those with a kind of their own.
+    /// If it is not JSON or that of another kind of encoder, the feed-forward layers are not those of v1.1, a size is 0, there are fewer than four
+    /// kinds of distance, or no distance is farther than those with a kind of their own.
     pub fn from_json(text: &str, part: &str) -> Result<Self, Error> {
         let json: T5Json = json::parse(text, part, "encoder", &[])?;
         Ok(json.resolve()?)
