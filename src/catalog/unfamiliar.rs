@@ -82,9 +82,7 @@ fn other_kind(source: &WeightSource, claims: &Claims, has_denoiser: bool) -> Str
         return hypernetwork::HINT.into();
     }
     let holds = |piece: &&str| source.names().any(|name| name.contains(*piece));
-    let kind = KINDS
-        .iter()
-        .find(|(pieces, _)| pieces.iter().all(|piece| holds(piece)));
+    let kind = KINDS.iter().find(|(pieces, _)| pieces.iter().all(&holds));
     match kind {
         Some((_, hint)) if !has_denoiser => return (*hint).into(),
         _ => (),

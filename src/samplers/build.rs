@@ -12,9 +12,11 @@ use crate::sampler::Sampler;
 const MOST_STEPS: usize = 1 << 16;
 
 /// Keys that say what the model is, whatever it is sampled with.
-const MODEL: [&str; 4] = [
+const MODEL: [&str; 6] = [
     "prediction_type",
     "beta_schedule",
+    "beta_start",
+    "beta_end",
     "num_train_timesteps",
     "trained_betas",
 ];

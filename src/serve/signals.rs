@@ -23,7 +23,7 @@ pub(super) async fn again() {
 #[cfg(unix)]
 async fn hangup() {
     if is_ignored(libc::SIGHUP) {
-        std::future::pending().await
+        std::future::pending::<()>().await;
     } else {
         sent(tokio::signal::unix::SignalKind::hangup()).await;
     }

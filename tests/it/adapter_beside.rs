@@ -10,7 +10,7 @@ use safetensors::tensor::{Dtype, TensorView};
 use crate::adapter_files::{Made, file, made, source};
 use crate::weights::{folder, written};
 
-/// A LoRA of rank 1 whose product is all ones, as peft names it.
+/// A `LoRA` of rank 1 whose product is all ones, as peft names it.
 fn ones() -> Vec<Made> {
     vec![
         made("unet.layer.lora_A.weight", &[1, 2], |_| 1.0),

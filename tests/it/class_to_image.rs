@@ -150,9 +150,10 @@ fn requests_that_do_not_fit_are_refused() {
 /// What would be taken for less, or for nothing.
 #[test]
 fn numbers_that_nothing_follows_are_refused() {
+    type Case = (fn(&mut Request), &'static str);
     let classes =
         ModelConfig::read(&ModelFolder::open(model().to_str().unwrap()).unwrap()).unwrap();
-    let cases: [(fn(&mut Request), &str); 4] = [
+    let cases: [Case; 4] = [
         (
             |request| request.guidance_channels = Some(99),
             "`guidance_channels` is 99, and the latents have 4 channels",

@@ -1,4 +1,4 @@
-//! Operations, the plain run, DeepCache and encoder propagation on a GPU, against the CPU.
+//! Operations, the plain run, `DeepCache` and encoder propagation on a GPU, against the CPU.
 //!
 //! The networks are as small as they can be, with as few distinct shapes as possible: software rasterisers tune and compile kernels
 //! for seconds a shape. `AFTERIMAGE_TEST_DEVICES` names the devices (`wgpu` where nothing is named); one that is absent is skipped,

@@ -38,11 +38,11 @@ impl PlanFile {
             .fewer_steps
             .iter()
             .filter_map(|one| self.fault_of_fewer(one));
-        let rules = self.curves.iter().map(|curve| curve.rule.as_str());
+        let mut rules = self.curves.iter().map(|curve| curve.rule.as_str());
         points
             .next()
             .or_else(|| fewer.next())
-            .or_else(|| rules.filter_map(fault_of_rule).next())
+            .or_else(|| rules.find_map(fault_of_rule))
     }
 
     fn fault_of(&self, point: &Point) -> Option<String> {

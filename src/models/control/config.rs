@@ -85,10 +85,11 @@ impl ControlNetConfig {
     ///
     /// A config error that names what differs.
     pub fn check_fits(&self, trunk: &UNetConfig) -> Result<(), crate::Error> {
+        type OfLevel = (&'static str, &'static str, fn(&Level) -> usize);
         let each = |config: &UNetConfig, of: fn(&Level) -> usize| -> Vec<usize> {
             config.levels.iter().map(of).collect()
         };
-        let of_levels: [(&str, &str, fn(&Level) -> usize); 2] = [
+        let of_levels: [OfLevel; 2] = [
             ("block_out_channels", "channels", |level| level.channels),
             ("layers_per_block", "residual blocks", |level| level.layers),
         ];

@@ -38,8 +38,11 @@ const SWITCHES: [(&str, When); 9] = [
     ("inpaint_full_res", MASKED),
 ];
 
-/// Numbers, and those of them that say what is done anyway.
-const NUMBERS: [(&str, When, fn(f64) -> bool); 16] = [
+/// A number's key, when it has a say, and which of its values say what is done anyway.
+type Number = (&'static str, When, fn(f64) -> bool);
+
+/// Numbers.
+const NUMBERS: [Number; 16] = [
     ("subseed_strength", ALWAYS, |number| near(number, 0.0)),
     ("seed_resize_from_w", ALWAYS, |number| number <= 0.0),
     ("seed_resize_from_h", ALWAYS, |number| number <= 0.0),

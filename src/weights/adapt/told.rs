@@ -45,7 +45,7 @@ fn is_embedding(source: &WeightSource) -> bool {
     match (names.next(), names.next()) {
         (Some(only), None) => {
             let sides = source.shape(only).map_or(0, |shape| shape.len());
-            let layer = only.ends_with(".weight") || only.ends_with(".bias");
+            let layer = matches!(only.rsplit_once('.'), Some((_, "weight" | "bias")));
             marked(only) || (1..=2).contains(&sides) && !layer
         }
         _ => source.names().any(marked),

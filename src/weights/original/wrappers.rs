@@ -111,7 +111,6 @@ impl Outer {
 
     fn off<'a>(&self, name: &'a str) -> Cow<'a, str> {
         match self {
-            Self::None => name.into(),
             Self::Behind(prefix) => name.strip_prefix(prefix.as_str()).unwrap_or(name).into(),
             Self::Short => match name.strip_prefix(SHORT) {
                 Some(tail) => format!("{UNET}{tail}").into(),
@@ -120,7 +119,7 @@ impl Outer {
             Self::Bare if BARE.iter().any(|start| name.starts_with(start)) => {
                 format!("{UNET}{name}").into()
             }
-            Self::Bare => name.into(),
+            Self::None | Self::Bare => name.into(),
         }
     }
 }

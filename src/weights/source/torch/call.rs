@@ -70,7 +70,10 @@ pub(super) fn call(heap: &mut Heap, class: Value, arguments: Value) -> Result<Va
                 [function, _, inner, ..] => (class, arguments) = (function, inner),
                 _ => return heap.add(Node::Object(Value::Other)),
             },
-            ("torch._utils", "_rebuild_parameter" | "_rebuild_parameter_with_state") => {
+            // A parameter is its tensor; and what numbers of numpy are made of is a type, and bytes as the text of their codes.
+            ("torch._utils", "_rebuild_parameter" | "_rebuild_parameter_with_state")
+            | ("_codecs", "encode")
+            | ("numpy", "dtype") => {
                 return Ok(given.first().copied().unwrap_or(Value::Other));
             }
             ("torch._utils", "_rebuild_tensor" | "_rebuild_tensor_v2") => {
@@ -85,10 +88,6 @@ pub(super) fn call(heap: &mut Heap, class: Value, arguments: Value) -> Result<Va
                 };
             }
             ("torch._utils", name) if name.starts_with("_rebuild_") => return unread(heap, class),
-            // What numbers of numpy are made of: a type, and bytes as the text of their codes.
-            ("_codecs", "encode") | ("numpy", "dtype") => {
-                return Ok(given.first().copied().unwrap_or(Value::Other));
-            }
             (module, name) if ARRAYS.contains(&module) => return numpy(heap, name, &given),
             ("collections", "OrderedDict" | "defaultdict" | "Counter")
             | ("builtins" | "__builtin__", "dict") => return dictionary(heap, &given),
@@ -148,17 +147,14 @@ fn scalar(heap: &Heap, kind: Value, bytes: Value) -> Option<Value> {
     let codes = heap.name(bytes)?;
     let bytes = codes.chars().map(|code| u8::try_from(u32::from(code)).ok());
     let bytes = bytes.collect::<Option<Vec<_>>>()?;
-    Some(match (heap.name(kind)?.as_str(), bytes.as_slice()) {
-        ("f8", &[a, b, c, d, e, f, g, h]) => {
-            Value::of(f64::from_le_bytes([a, b, c, d, e, f, g, h]))
-        }
-        ("f4", &[a, b, c, d]) => Value::of(f32::from_le_bytes([a, b, c, d]).into()),
-        ("i8", &[a, b, c, d, e, f, g, h]) => {
-            Value::Int(i64::from_le_bytes([a, b, c, d, e, f, g, h]))
-        }
-        ("i4", &[a, b, c, d]) => Value::Int(i32::from_le_bytes([a, b, c, d]).into()),
-        _ => return None,
-    })
+    let (four, eight) = (bytes.as_array().copied(), bytes.as_array().copied());
+    match heap.name(kind)?.as_str() {
+        "f8" => eight.map(|bytes| Value::of(f64::from_le_bytes(bytes))),
+        "f4" => four.map(|bytes| Value::of(f32::from_le_bytes(bytes).into())),
+        "i8" => eight.map(|bytes| Value::Int(i64::from_le_bytes(bytes))),
+        "i4" => four.map(|bytes| Value::Int(i32::from_le_bytes(bytes).into())),
+        _ => None,
+    }
 }
 
 /// A dictionary of the pairs that are given, if any.
