@@ -18,10 +18,8 @@ fn a_plan_makes_no_picture_larger_than_a_run_does() {
     let name = model.path().to_str().expect("a path");
     for further in [&[][..], &["--strength", "0.5"]] {
         let fixed = ["plan", "--model", name];
-        afterimage_in(model.path(), fixed.iter().chain(further)).refused(
-            2,
-            &["are more than 67108864 pixels", "hint: make them smaller"],
-        );
+        afterimage_in(model.path(), fixed.iter().chain(further))
+            .refused(1, &["`sample_size` is `", "are more than 67108864 pixels"]);
     }
 }
 

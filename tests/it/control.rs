@@ -385,7 +385,7 @@ fn what_does_not_fit_is_refused() {
     let message = other.add_control(card()).unwrap_err().to_string();
     assert!(message.contains("for another model family"), "{message}");
     for (name, words) in [
-        ("no-such-folder", "it has no `config.json`"),
+        ("no-such-folder", "there is no folder `no-such-folder`"),
         ("models/scenes", "name the folder of its part"),
     ] {
         let error = ModelPart::open(name).unwrap_err();
