@@ -15,7 +15,7 @@ use crate::{
     engine::Model,
     error::{Error, RequestError},
     image_io::Picture,
-    pipeline::{self, Decoder, Decoding, Films, LatentsFile, SpaceConfig, of_pixels},
+    pipeline::{self, Decoder, Decoding, Films, LatentsFile, MOST_PIXELS, SpaceConfig, of_pixels},
 };
 use told::Told;
 
@@ -48,6 +48,7 @@ pub(super) fn run(arguments: &args::Decode) -> Result<(), Error> {
     let frames = frames(film.frames, &model, rows)?;
     let made_at = [height, width].map(|side| side * model.config.canvas().factor);
     let size = run.size().unwrap_or(made_at);
+    check_pixels(size, rows)?;
     let shape = Shape::new(frames, film.rate(), size)?;
     let output = Output::open(&output, rows / frames, shape, false)?;
     let texts = run.texts(&model, &device.to_string(), &film, arguments)?;
@@ -62,6 +63,23 @@ pub(super) fn run(arguments: &args::Decode) -> Result<(), Error> {
     let made = pipeline::Output::of(Picture::from_batch(pictures)?, frames);
     output.write(made, &texts)?;
     output.say(&output.names().join("\n"))
+}
+
+/// Refuses sizes, as the recipe in a file may say any, that no run makes.
+fn check_pixels([height, width]: [usize; 2], pictures: usize) -> Result<(), RequestError> {
+    if height == 0 || width == 0 {
+        return Err(RequestError::NoSize { width, height });
+    }
+    let pixels = height.saturating_mul(width).saturating_mul(pictures);
+    if pixels <= MOST_PIXELS {
+        return Ok(());
+    }
+    Err(RequestError::TooLarge {
+        width,
+        height,
+        pictures,
+        most: MOST_PIXELS,
+    })
 }
 
 /// Pictures, `[items, 3, height, width]` in 0 to 1, as the run would have made them whose denoiser computed in `dtype`.
@@ -101,6 +119,19 @@ fn beside(latents: &Path) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn sizes_that_no_run_makes_are_refused() {
+        assert!(check_pixels([8192, 8192], 1).is_ok());
+        for (size, said) in [
+            ([1_000_000, 1_000_000], "are more than 67108864 pixels"),
+            ([usize::MAX, 2], "are more than"),
+            ([0, 64], "1 to 8192 pixels"),
+        ] {
+            let error = check_pixels(size, 2).unwrap_err().to_string();
+            assert!(error.contains(said), "{error}");
+        }
+    }
 
     #[test]
     fn latents_lie_beside_their_pictures() {

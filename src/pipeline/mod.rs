@@ -37,6 +37,8 @@ use crate::weights::adapt::Merge;
 use crate::weights::{BlockReader, BlocksRead, Format};
 
 pub use cascade::{Cascade, Cascaded, Link};
+#[cfg(feature = "cli")]
+pub(crate) use config::MOST_PIXELS;
 pub use config::{
     AddedInputs, Canvas, ClassesConfig, Defaults, Distilled, EncoderConfig, Films, JointTextConfig,
     ModelConfig, Numbers, SentenceConfig, SourceConfig, SpaceConfig, TextConfig, TrunkConfig,
@@ -70,7 +72,7 @@ pub use run::planning::Effort;
 use made::timed;
 use parts::{Asked, FewSteps, Notes, Source, Space};
 #[cfg(feature = "cli")]
-pub(crate) use request::{MOST_PIXELS, numbered};
+pub(crate) use request::numbered;
 use run::{Run, Shown, Start, Starter};
 
 /// A loaded model, whatever it makes its pictures from.

@@ -26,6 +26,7 @@ pub use encoders::{AddedInputs, EncoderConfig, Numbers, TextConfig};
 pub use fit::{check_control_weights, check_weights};
 pub use joint::JointTextConfig;
 pub(super) use json::json;
+pub(crate) use model::MOST_PIXELS;
 pub use model::{Canvas, Films, ModelConfig};
 pub(super) use sentences::SENTENCE_ENCODER;
 pub use sentences::SentenceConfig;

@@ -46,7 +46,7 @@ pub struct ModelConfig {
 }
 
 /// Pixels of the largest picture that a request may ask for.
-const MOST_PIXELS: usize = 1 << 26;
+pub(crate) const MOST_PIXELS: usize = 1 << 26;
 
 /// What a denoiser works on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -32,8 +32,6 @@ pub use handover::check_refiner;
 pub use low::LowPicture;
 pub use noise::{SeededNoise, Seeds};
 pub use rescue::Rescue;
-#[cfg(feature = "cli")]
-pub(crate) use resolve::MOST_PIXELS;
 pub(super) use resolve::course;
 pub(super) use resolved::Draws;
 pub use resolved::Resolved;

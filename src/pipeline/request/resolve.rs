@@ -10,12 +10,9 @@ use crate::error::{Error, RequestError};
 use crate::guidance::Guidance;
 use crate::motion::Motion;
 use crate::noise::Prediction;
-use crate::pipeline::config::{Films, ModelConfig};
+use crate::pipeline::config::{Films, MOST_PIXELS, ModelConfig};
 use crate::sampler::Sampler;
 use crate::samplers::{SamplerConfig, SamplerKind, Steps};
-
-/// Pixels of one request beyond which no supported model follows: one picture of 8192x8192.
-pub(crate) const MOST_PIXELS: usize = 1 << 26;
 
 impl Request {
     /// Checks the request against a model and makes the tables and the plan of the run. Needs no weights.
