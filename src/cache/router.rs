@@ -29,6 +29,15 @@ pub struct Router {
     threshold: f64,
 }
 
+/// Scores that can be held against a threshold, the row `key` of the file `name`.
+fn numbers(scores: Vec<f32>, key: &str, name: &str) -> Result<Vec<f32>, Error> {
+    if !scores.iter().any(|score| score.is_nan()) {
+        return Ok(scores);
+    }
+    let (row, file) = (key.to_owned(), name.to_owned());
+    Err(PlanError::RouterScores { row, file }.into())
+}
+
 impl Router {
     /// From scores by evaluation counted from the last. `name` stands in errors and in a rule's text.
     pub fn new(name: impl Into<String>, scores: Vec<Vec<f32>>, threshold: f64) -> Self {
@@ -53,7 +62,8 @@ impl Router {
                 .map(|prefix| format!("{prefix}{index}.prob"))
                 .find(|key| source.shape(key).is_some())?;
             let read = source.read(&key);
-            Some(read.map(|data| data.convert::<f32>().iter::<f32>().collect::<Vec<f32>>()))
+            let scores = read.map(|data| data.convert::<f32>().iter::<f32>().collect::<Vec<f32>>());
+            Some(scores.and_then(|scores| numbers(scores, &key, &name)))
         };
         let scores = (0..).map_while(row).collect::<Result<Vec<_>, Error>>()?;
         if scores.is_empty() {
@@ -174,6 +184,23 @@ mod tests {
             branches.into_iter().enumerate().map(site)
         };
         (0..cells).flat_map(of).collect()
+    }
+
+    #[test]
+    fn scores_that_are_no_numbers_are_refused_by_their_row() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("router.safetensors");
+        for (score, read) in [(f32::NAN, false), (f32::NEG_INFINITY, true)] {
+            let router = Router::new("r", vec![vec![1.0], vec![score]], 0.1);
+            let file = std::fs::File::create(&path).unwrap();
+            router.write(file).unwrap();
+            match Router::read(&path, 0.1) {
+                Ok(_) => assert!(read, "{score}"),
+                Err(error) => {
+                    assert!(!read && error.to_string().contains("`1.prob`"), "{error}");
+                }
+            }
+        }
     }
 
     #[test]

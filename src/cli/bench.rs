@@ -45,7 +45,7 @@ pub(super) fn run(arguments: &args::Bench) -> Result<(), Error> {
         return curve::run(arguments, &model, &request);
     }
     let rules = rules(&arguments.cache);
-    let (model, mut request) = asked(arguments)?;
+    let (model, request) = asked(arguments)?;
     let plain = request.resolve(&model.config)?;
     let promises = rules
         .iter()
@@ -58,10 +58,11 @@ pub(super) fn run(arguments: &args::Bench) -> Result<(), Error> {
     machine.check_memory(&model.config, &request, &plain)?;
     cancel::listen();
     let pipeline = job::load(&model, &machine, (&request, &plain))?;
+    let mut varied = request.clone();
     let samples = interleave(variants.len(), arguments.repeat, |variant| {
         let (variant, _) = &variants[variant];
-        (request.cache, request.step_graphs) = (variant.rule.clone(), variant.step_graphs);
-        measure(&pipeline, &request)
+        (varied.cache, varied.step_graphs) = (variant.rule.clone(), variant.step_graphs);
+        measure(&pipeline, &varied)
     })?;
     machine.note_run(&workload);
     let document = Document {

@@ -170,6 +170,8 @@ pub(crate) enum PlanError {
         "`{file}` holds no router\nhint: a router has a vector `0.prob`, `1.prob`, … for each step"
     )]
     NoRouter { file: String },
+    #[error("`{row}` of the router has scores that are no numbers\nfile: {file}")]
+    RouterScores { row: String, file: String },
     #[error(
         "a router threshold of {}\nhint: it lies in 0 to 1; 0.1 is the published one for 256x256, 0.9 for 512x512",
         number(*threshold)

@@ -57,7 +57,11 @@ pub fn read_prompts(path: &Path) -> Result<Vec<String>, Error> {
         if !is_json {
             return Ok(line.trim().to_owned());
         }
-        let parsed = serde_json::from_str::<Line>(line);
+        // A list would be taken for the values of all keys.
+        let parsed = match line.trim_start().starts_with('{') {
+            true => serde_json::from_str::<Line>(line),
+            false => Err(serde::de::Error::custom("it is no JSON object")),
+        };
         parsed
             .map(|line| line.prompt)
             .map_err(|error| unusable(format!("line {}: {error}", number + 1)))
@@ -209,6 +213,11 @@ mod tests {
         assert_eq!(read_prompts(&objects).unwrap(), ["x", "y"]);
         let broken =
             read_prompts(&file("b.jsonl", "{\"prompt\": \"x\"}\n{\"text\": 1}\n")).unwrap_err();
+        let list = read_prompts(&file("d.jsonl", "[\"x\"]\n")).unwrap_err();
+        assert!(
+            list.to_string().contains("line 1: it is no JSON object"),
+            "{list}"
+        );
         assert!(
             broken
                 .to_string()

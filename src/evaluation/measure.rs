@@ -70,6 +70,7 @@ pub fn measure(
     }
     rounds.warn_of_clock();
     let outcomes = outcomes(study, &columns, &rounds, instruments);
+    warn_of_idle(&outcomes, instruments);
     Ok(Results {
         study: study.clone(),
         rounds: rounds.counting().count(),
@@ -84,6 +85,27 @@ pub fn measure(
         comparisons: Comparison::all(&outcomes),
         outcomes,
     })
+}
+
+/// Says which instruments had nothing to measure: what they would have said is left out.
+fn warn_of_idle(outcomes: &[Outcome], instruments: &Instruments) {
+    let idle = |found: fn(&Outcome) -> bool| !outcomes.iter().any(found);
+    if let Some(judge) = &instruments.judge
+        && idle(|outcome| outcome.judged.is_some_and(|judged| judged.asked > 0))
+    {
+        tracing::warn!(
+            "the judge of {} found nothing to look for in these prompts: shares are left out",
+            judge.name()
+        );
+    }
+    if let Some(clip) = &instruments.clip
+        && idle(|outcome| outcome.clip.is_some())
+    {
+        tracing::warn!(
+            "`{}` had no prompts to hold pictures to: scores are left out",
+            clip.name()
+        );
+    }
 }
 
 /// What is known of one method's pictures.

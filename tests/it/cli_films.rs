@@ -176,6 +176,25 @@ fn kept_latents_become_the_file_that_could_not_be_written() {
         let read = |name: &str| fs::read(folder.path().join(name)).expect("a file");
         assert!(read(&decoded) == read(name), "{decoded}");
         assert!(read(&again) == read(name), "{again}");
+        if name == "a.gif" {
+            let words = [
+                "decode",
+                kept,
+                "--frames",
+                "1",
+                "--output",
+                "pieces.png",
+                "--device",
+                "cpu",
+            ];
+            let pieces = afterimage_in(folder.path(), words);
+            let told = "these are pieces of 1 frames of a run of 3, so that its recipe is not kept";
+            assert!(
+                pieces.code == Some(0) && pieces.stderr.contains(told),
+                "{}",
+                pieces.shown()
+            );
+        }
         fs::remove_file(folder.path().join(kept)).expect("a file");
     }
 }

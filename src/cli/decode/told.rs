@@ -105,6 +105,13 @@ impl Told {
         let Some(recipe) = &self.recipe else {
             return Ok(unknown(model, device));
         };
+        let told = recipe.film.frames.unwrap_or(1);
+        if let Some(given) = arguments.film.frames.filter(|given| *given != told) {
+            console::warning(&format!(
+                "these are pieces of {given} frames of a run of {told}, so that its recipe is not kept: it would make others"
+            ));
+            return Ok(unknown(model, device));
+        }
         let Some(mut recipe) = followed(recipe, model, &arguments.model)? else {
             console::warning(
                 "these are not the weights of the run that left the latents, so that its recipe is not kept: it would make other pictures",
