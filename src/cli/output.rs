@@ -268,8 +268,11 @@ fn stdout(items: usize, what: &'static str) -> Result<Places, Error> {
     if io::stdout().is_terminal() {
         return Err(OutputError::Terminal.into());
     }
+    // A program that throws the output away may have opened its place in the same way.
     if was_closed() {
-        return Err(OutputError::Nowhere.into());
+        console::warning(
+            "the standard output is closed, or keeps nothing of what goes there\nhint: send it on, as in `--output - > fox.png`, or name a file",
+        );
     }
     Ok(Places::Stdout)
 }

@@ -39,6 +39,10 @@ pub(crate) enum FileError {
     Stdout { source: io::Error },
     #[error("`{file}` is missing from the model `{model}`")]
     Missing { file: String, model: String },
+    #[error(
+        "`{part}` is missing from the model `{model}`\nhint: fetch it too; `\"{part}\": [null, null]` in `model_index.json` is a model without it"
+    )]
+    MissingPart { part: String, model: String },
     #[error("`{name}` is not a model: it has no `model_index.json`\nhint: {hint}")]
     NotAModel { name: String, hint: String },
     #[error(

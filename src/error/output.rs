@@ -41,11 +41,6 @@ pub(crate) enum OutputError {
         what: &'static str,
         ending: &'static str,
     },
-    #[cfg(feature = "cli")]
-    #[error(
-        "the standard output is closed, or nothing is kept of what goes there\nhint: send it on, as in `--output - > fox.png`, or name a file"
-    )]
-    Nowhere,
     #[error(
         "{format} has sides of {least} to {most} pixels, these are of {width}x{height}\nhint: ask for another size, or name a file of another format\nfile: {}",
         path.display()

@@ -285,7 +285,7 @@ fn latents_that_were_kept_become_the_same_picture() {
     let pixels = |name: &str| image::open(at(name)).expect("a picture").to_rgb8();
     assert!(pixels("fox.png") == pixels("again.png"));
     let replay = ["generate", "--replay", "again.png"];
-    afterimage_in(folder.path(), replay).refused(2, &["decoded it from latents that had none"]);
+    afterimage_in(folder.path(), replay).refused(2, &["decoded it from latents without one"]);
 }
 
 /// A model that denoises pictures themselves leaves these.

@@ -236,7 +236,7 @@ fn a_random_seed_is_told_and_kept() {
     assert_ne!(seeds[0], seeds[1]);
 }
 
-/// A picture for a standard output that is closed goes nowhere, which is said before it is made.
+/// A picture for a standard output that is closed goes nowhere, which is said before it is made. It may be meant so.
 #[cfg(target_os = "linux")]
 #[test]
 fn a_closed_standard_output_takes_no_picture() {
@@ -251,13 +251,15 @@ fn a_closed_standard_output_takes_no_picture() {
     let run = r#""$0" generate a --device cpu --steps 1 --model "$1" --output -"#;
     let closed = told(&format!("{run} >&-"));
     let said = String::from_utf8_lossy(&closed.stderr);
-    assert_eq!(closed.status.code(), Some(2), "{said}");
+    assert_eq!(closed.status.code(), Some(0), "{said}");
+    let words = "warning: the standard output is closed, or keeps nothing";
+    assert!(said.contains(words), "{said}");
+    let thrown_away = told(&format!("{run} >/dev/null"));
+    let said = String::from_utf8_lossy(&thrown_away.stderr);
     assert!(
-        said.contains("error: the standard output is closed"),
+        thrown_away.status.success() && !said.contains(words),
         "{said}"
     );
-    let thrown_away = told(&format!("{run} >/dev/null"));
-    assert!(thrown_away.status.success(), "{thrown_away:?}");
 }
 
 /// What a run writes goes through an open descriptor.

@@ -379,13 +379,6 @@ fn conditions_and_sizes_that_do_not_fit_are_refused() {
     );
     refused(
         Request {
-            clip_skip: 1,
-            ..Request::new("")
-        },
-        "`clip_skip` is given",
-    );
-    refused(
-        Request {
             size: Some((33, 32)),
             ..Request::new("")
         },

@@ -292,8 +292,16 @@ fn what_a_film_has_no_use_for_is_refused() {
 fn what_only_films_are_told_is_refused_of_pictures() {
     let pipeline = load(&Fixture::committed("sd15"), &tested::device());
     let request = Request::new("a red circle");
-    let refusals: [Refusal; 4] = [
-        (|one| one.film.fps = Some(24), "takes no frame rate"),
+    let rate = Request {
+        film: FilmRequest {
+            fps: Some(24),
+            ..FilmRequest::default()
+        },
+        ..request.clone()
+    };
+    let told = rate.resolve(pipeline.config()).unwrap().notes;
+    assert!(told.concat().contains("`fps` does nothing"), "{told:?}");
+    let refusals: [Refusal; 3] = [
         (
             |one| one.film.decode_chunk = Some(2),
             "takes no number of frames",

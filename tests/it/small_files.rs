@@ -67,10 +67,7 @@ fn the_third_encoder_is_there_if_the_index_says_so() {
     let aside = folder.path().join("aside");
     fs::rename(&gone, &aside).unwrap();
     let said = config().unwrap_err().to_string();
-    assert!(
-        said.contains("`text_encoder_3/config.json` is missing"),
-        "{said}"
-    );
+    assert!(said.contains("`text_encoder_3` is missing"), "{said}");
     fs::rename(&aside, &gone).unwrap();
     let without = json!({"text_encoder_3": [null, null], "tokenizer_3": [null, null]});
     edited(folder.path(), "model_index.json", without);

@@ -135,8 +135,8 @@ fn third(folder: &ModelFolder, part: &str) -> Result<Option<T5Config>, Error> {
     }
     match t5(folder, part)? {
         Some(found) => Ok(Some(found)),
-        None => Err(FileError::Missing {
-            file: format!("{part}/config.json"),
+        None => Err(FileError::MissingPart {
+            part: part.to_owned(),
             model: folder.name().to_owned(),
         }
         .into()),

@@ -1,6 +1,8 @@
 //! What a prompt says that a model does not read as it was meant: words it never saw, learned words that stand nowhere, and the marks of
 //! programs that read more than text.
 
+use std::collections::BTreeMap;
+
 use serde::Deserialize;
 
 use crate::catalog::ModelFolder;
@@ -107,8 +109,11 @@ fn untaught(text: &str, embeddings: &[Embedding]) -> String {
 /// A mark of the web interfaces.
 #[derive(Debug, PartialEq, Eq)]
 enum Mark<'a> {
-    /// `(fox:1.3)`, `((fox))` and `[fox]`. A word in one pair of parentheses has a weight there too, and is ordinary text everywhere else.
+    /// `(fox:1.3)`
     Weight(&'a str),
+    /// `((fox))` and `[fox]`, which weigh by how many there are. A word in one pair of parentheses has a weight there too, and is ordinary text
+    /// everywhere else.
+    Brackets(&'a str),
     /// `[fox|dog]` and `[fox:dog:0.5]`, which change the prompt on the way.
     Change(&'a str),
     /// `<lora:style:0.8>`
@@ -122,6 +127,11 @@ impl Mark<'_> {
                 part,
                 "weights in prompts are not read",
                 "leave out the brackets and the number",
+            ),
+            Self::Brackets(part) => (
+                part,
+                "weights in prompts are not read",
+                "leave out the brackets",
             ),
             Self::Change(part) => (
                 part,
@@ -141,25 +151,41 @@ impl Mark<'_> {
 
 /// The marks of a prompt, in order; of those within each other, the outermost.
 fn marks(text: &str) -> Vec<Mark<'_>> {
+    let pairs = pairs(text);
     let mut marks = Vec::new();
-    let mut rest = text;
-    while let Some(start) = opened(rest) {
-        let part = closed(&rest[start..]);
-        match part.and_then(mark) {
-            Some(mark) => {
-                marks.push(mark);
-                rest = &rest[start + part.map_or(1, str::len)..];
-            }
-            None => rest = &rest[start + 1..],
+    let mut behind = 0;
+    for (&start, &end) in &pairs {
+        if start < behind {
+            continue;
+        }
+        if let Some(mark) = mark(text, [start, end], &pairs) {
+            marks.push(mark);
+            behind = end;
         }
     }
     marks
 }
 
-/// Where the first bracket opens that no backslash takes its meaning from.
-fn opened(text: &str) -> Option<usize> {
-    let mut places = text.match_indices(['(', '[', '<']).map(|(place, _)| place);
-    places.find(|&place| !is_escaped(text, place))
+/// Where brackets open that are closed again, and where: each kind by itself, without those that a backslash takes the meaning from.
+fn pairs(text: &str) -> BTreeMap<usize, usize> {
+    const KINDS: [[&str; 2]; 3] = [["(", ")"], ["[", "]"], ["<", ">"]];
+    let mut open: [Vec<usize>; 3] = Default::default();
+    let mut pairs = BTreeMap::new();
+    for (place, bracket) in text.match_indices(['(', ')', '[', ']', '<', '>']) {
+        if is_escaped(text, place) {
+            continue;
+        }
+        for ([opens, closes], open) in KINDS.iter().zip(&mut open) {
+            if bracket == *opens {
+                open.push(place);
+            } else if bracket == *closes
+                && let Some(start) = open.pop()
+            {
+                pairs.insert(start, place);
+            }
+        }
+    }
+    pairs
 }
 
 fn is_escaped(text: &str, place: usize) -> bool {
@@ -167,48 +193,50 @@ fn is_escaped(text: &str, place: usize) -> bool {
     before.take_while(|byte| *byte == b'\\').count() % 2 == 1
 }
 
-/// What the bracket at the beginning of `text` encloses, both brackets with it.
-fn closed(text: &str) -> Option<&str> {
-    let [open, close] = match text.as_bytes().first()? {
-        b'(' => ['(', ')'],
-        b'[' => ['[', ']'],
-        _ => ['<', '>'],
-    };
-    let mut depth = 0_usize;
-    for (place, bracket) in text.match_indices([open, close]) {
-        if is_escaped(text, place) {
-            continue;
-        }
-        depth = if bracket.starts_with(open) {
-            depth + 1
-        } else {
-            depth - 1
-        };
-        if depth == 0 {
-            return Some(&text[..=place]);
-        }
-    }
-    None
-}
-
 /// The mark that a part in brackets is.
-fn mark(part: &str) -> Option<Mark<'_>> {
-    let inner = part[1..part.len() - 1].trim();
-    let numbered = inner.rsplit_once(':');
-    let is_weight = numbered.is_some_and(|(_, number)| number.trim().parse::<f64>().is_ok());
+fn mark<'a>(
+    text: &'a str,
+    [start, end]: [usize; 2],
+    pairs: &BTreeMap<usize, usize>,
+) -> Option<Mark<'a>> {
+    let (part, within) = (&text[start..=end], &text[start + 1..end]);
+    let inner = within.trim();
+    let is_weight = is_numbered(inner);
     match part.as_bytes()[0] {
+        b'(' if is_weight => Some(Mark::Weight(part)),
         b'(' => {
-            let doubled = inner.starts_with('(') && closed(inner) == Some(inner);
-            (is_weight || doubled).then_some(Mark::Weight(part))
+            let first = start + 1 + (within.len() - within.trim_start().len());
+            let last = first + inner.len().saturating_sub(1);
+            let doubled = inner.starts_with('(') && pairs.get(&first) == Some(&last);
+            doubled.then_some(Mark::Brackets(part))
         }
         b'[' if inner.contains('|') || is_weight => Some(Mark::Change(part)),
-        b'[' => (!inner.is_empty()).then_some(Mark::Weight(part)),
+        b'[' => {
+            // An index, a note's number, and what editors put there.
+            let joined = text[..start].ends_with(char::is_alphanumeric);
+            let number = inner.bytes().all(|byte| byte.is_ascii_digit());
+            let ordinary = joined || number || inner == "sic";
+            (!ordinary).then_some(Mark::Brackets(part))
+        }
         _ => {
-            let kind = inner.split(':').next()?;
-            let known = ["lora", "lyco", "hypernet"].contains(&kind);
-            (known && numbered.is_some()).then_some(Mark::Adapter(part))
+            let known = ["lora:", "lyco:", "hypernet:"];
+            let adapter = known.iter().any(|kind| inner.starts_with(kind));
+            adapter.then_some(Mark::Adapter(part))
         }
     }
+}
+
+/// Whether a text ends in a colon and a number. Where a number stands before it too, it is a ratio or a time.
+fn is_numbered(inner: &str) -> bool {
+    /// Bytes of the longest number that anybody writes.
+    const LONGEST: usize = 32;
+
+    let tail = &inner[inner.floor_char_boundary(inner.len().saturating_sub(LONGEST))..];
+    let Some((before, number)) = tail.rsplit_once(':') else {
+        return false;
+    };
+    let is_number = |text: &str| text.trim().parse::<f64>().is_ok();
+    is_number(number) && !(tail.len() == inner.len() && is_number(before))
 }
 
 #[cfg(test)]
@@ -219,16 +247,17 @@ mod tests {
     fn marks_are_found_and_plain_brackets_are_not() {
         let weight = |text| vec![Mark::Weight(text)];
         assert_eq!(marks("a (red fox:1.3) runs"), weight("(red fox:1.3)"));
-        assert_eq!(marks("((red)) circle"), weight("((red))"));
-        assert_eq!(marks("( (( red )) ) circle"), weight("( (( red )) )"));
-        assert_eq!(marks("[a red circle]"), weight("[a red circle]"));
+        let brackets = |text| vec![Mark::Brackets(text)];
+        assert_eq!(marks("((red)) circle"), brackets("((red))"));
+        assert_eq!(marks("( (( red )) ) circle"), brackets("( (( red )) )"));
+        assert_eq!(marks("[a red circle]"), brackets("[a red circle]"));
         assert_eq!(marks("a (fox (red:1.3)) runs"), weight("(red:1.3)"));
         let change = |text| vec![Mark::Change(text)];
         assert_eq!(marks("a [cat:dog: 0.5]"), change("[cat:dog: 0.5]"));
         assert_eq!(marks("a red [circle|square]"), change("[circle|square]"));
         let adapter = vec![Mark::Adapter("<lora:ink:0.8>")];
         assert_eq!(marks("ü (plain) <lora:ink:0.8>"), adapter);
-        let several = [Mark::Weight("[ü]"), Mark::Weight("(b:2)")];
+        let several = [Mark::Brackets("[ü]"), Mark::Weight("(b:2)")];
         assert_eq!(marks("[ü] and (b:2)"), several);
         for plain in [
             "",
@@ -240,6 +269,7 @@ mod tests {
             "(:",
             "a <b:c>",
             ":)",
+            "a film (16:9), note [1] of array[index] [sic]",
             "((( [",
             "))]",
         ] {
@@ -251,12 +281,25 @@ mod tests {
     fn a_kind_of_mark_is_told_once() {
         let told = |texts: &[&str]| warnings(texts, &[], &Vocabulary::default());
         let twice = told(&["(red:1.3) ((fox))", "[blurred], (dark:2)"]);
-        assert_eq!(twice.len(), 1, "{twice:?}");
+        assert_eq!(twice.len(), 2, "{twice:?}");
+        assert!(twice[0].ends_with("hint: leave out the brackets and the number"));
+        assert!(twice[1].ends_with("hint: leave out the brackets"));
         let long = format!("[{}]", "a red fox ".repeat(1000));
         let [long] = &told(&[&long])[..] else {
             panic!("one mark");
         };
         assert!(long.len() < 400, "{long}");
+    }
+
+    /// A client may send 64 KiB of them.
+    #[test]
+    fn many_brackets_are_looked_at_once() {
+        for piece in ["(", "[", "<", "(a ", "([<", r"\("] {
+            let text = piece.repeat((64 << 10) / piece.len());
+            assert_eq!(marks(&text), [], "{piece}");
+        }
+        let nested = ["(a ".repeat(10_000), ")".repeat(10_000)].concat();
+        assert_eq!(marks(&nested), []);
     }
 
     #[test]

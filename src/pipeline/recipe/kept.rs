@@ -104,7 +104,7 @@ fn none(settings: &Settings, path: &Path) -> RecipeError {
     let unnamed = settings.iter().any(|(key, _)| key.is_empty());
     let (reason, hint) = match (ours, foreign) {
         (Some((_, by)), _) if is_key("seed").is_none() => (
-            format!("`{by}` decoded it from latents that had none"),
+            format!("`{by}` decoded it from latents without one, or by other weights than theirs"),
             "give the options of the run that left the latents",
         ),
         (Some((_, by)), _) => (

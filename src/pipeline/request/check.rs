@@ -157,23 +157,6 @@ impl Request {
         }
     }
 
-    /// Refuses layers to leave out where no states of CLIP are read: of FLUX' prompts its summary is, which all layers make.
-    pub(super) fn check_clip_skip(&self, model: &ModelConfig) -> Result<(), RequestError> {
-        let read = match &model.source {
-            SourceConfig::Texts(_) => true,
-            SourceConfig::Joint(texts) => texts.joined,
-            _ => false,
-        };
-        if read || self.clip_skip == 0 {
-            return Ok(());
-        }
-        Err(RequestError::NotTaken {
-            option: "clip_skip",
-            what: "layers to leave out",
-            hint: "models that read the states of CLIP do, as Stable Diffusion",
-        })
-    }
-
     /// Refuses what has no place in films of so many `frames`.
     pub(super) fn check_film(
         &self,
@@ -195,6 +178,14 @@ impl Request {
 
     /// Whether there is a small picture where one is made larger, as far as the request says so by itself, and none where not.
     pub(super) fn check_low(&self, model: &ModelConfig) -> Result<(), RequestError> {
+        let sentences = matches!(model.source, SourceConfig::Sentences(_));
+        if sentences && self.clip_skip > 0 {
+            return Err(RequestError::NotTaken {
+                option: "clip_skip",
+                what: "layers to leave out",
+                hint: "models that read prompts through CLIP do",
+            });
+        }
         let Some(upscale) = &model.upscale else {
             let given = [
                 ("noise_level", self.noise_level.is_some()),

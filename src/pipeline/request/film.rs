@@ -15,7 +15,7 @@ use crate::pipeline::config::{Films, ModelConfig};
 const MOST_FRAMES: usize = 1024;
 
 /// Frames a second that a model is told of where nobody says otherwise.
-const FRAMES_A_SECOND: usize = 7;
+pub(super) const FRAMES_A_SECOND: usize = 7;
 
 /// How much moves where nobody says otherwise.
 const MOTION_BUCKET: usize = 127;
@@ -112,14 +112,6 @@ impl FilmRequest {
         let given = |number: Option<f64>| number.is_some();
         let [begins, joins] = [self.motion_t0, self.motion_t1].map(|step| step.is_some());
         let options = [
-            (
-                "fps",
-                // The rate that a run takes by itself is in recipes of pictures too.
-                self.fps.is_some_and(|fps| fps != FRAMES_A_SECOND),
-                films,
-                "frame rate",
-                "films have one: those of models of films, and those that `frames` has Stable Diffusion 1.x and 2.x make",
-            ),
             (
                 "decode_chunk",
                 self.decode_chunk.is_some(),

@@ -1,11 +1,12 @@
 //! What a user should know before a run: what is asked for and changes nothing, and what may surprise.
 
 use super::asked::Request;
+use super::film::FRAMES_A_SECOND;
 use super::resolved::Resolved;
 use super::subject::Subject;
 use crate::cache::CacheRule;
 use crate::image_io::Mask;
-use crate::pipeline::config::{FewStepRun, Films, ModelConfig, Numbers};
+use crate::pipeline::config::{FewStepRun, Films, ModelConfig, Numbers, SourceConfig};
 use crate::samplers::SamplerConfig;
 
 /// Multiples that pictures to start from are rounded to, at least.
@@ -40,11 +41,32 @@ impl Request {
             _ => {}
         }
         notes.extend(self.idle_eta(&sampler));
+        notes.extend(self.idle_clip_skip(model));
+        notes.extend(self.idle_rate(model, frames));
         notes.extend(self.idle_binning(model, resolved.size));
         notes.extend(self.idle_layers(resolved));
         notes.extend(self.idle_controls(resolved));
         notes.extend(self.odd_scores(model));
         notes
+    }
+
+    /// Layers of CLIP that are left out where its states are not read: of FLUX' prompts its summary is, which all layers make.
+    fn idle_clip_skip(&self, model: &ModelConfig) -> Option<String> {
+        let read = match &model.source {
+            SourceConfig::Texts(_) => true,
+            SourceConfig::Joint(texts) => texts.joined,
+            _ => false,
+        };
+        (self.clip_skip > 0 && !read).then(|| {
+            "`clip_skip` does nothing: this model does not read the states of CLIP's layers".into()
+        })
+    }
+
+    /// A rate of pictures. The one that a run takes by itself is in recipes of pictures too.
+    fn idle_rate(&self, model: &ModelConfig, frames: usize) -> Option<String> {
+        let rate = self.film.fps.filter(|fps| *fps != FRAMES_A_SECOND)?;
+        let films = frames > 1 || matches!(model.films(), Films::Trained { .. });
+        (!films).then(|| format!("`fps` does nothing: pictures have no rate, of {rate} or another"))
     }
 
     /// What does nothing in a run that is not guided.

@@ -33,7 +33,6 @@ impl Request {
         self.check_subject(model)?;
         self.check_prompts()?;
         self.check_text_length(model)?;
-        self.check_clip_skip(model)?;
         self.check_embeds(model)?;
         self.check_added(model)?;
         self.check_stage(model)?;

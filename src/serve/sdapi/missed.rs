@@ -91,7 +91,7 @@ pub(super) fn eta(given: &Map<String, Value>, about: &About<'_>) -> Option<f64> 
     given.get("eta").and_then(number).filter(|_| takes)
 }
 
-/// Ancestral samplers draw all of their noise, and others that take no `eta` none.
+/// Ancestral samplers draw all of their noise, as is asked for by 1. Others take no `eta` there either.
 fn misses_eta(given: &Map<String, Value>, about: &About<'_>) -> bool {
     let given = given.get("eta").filter(|value| !value.is_null());
     let sampler = about.sampler.unwrap_or_default();
@@ -100,9 +100,7 @@ fn misses_eta(given: &Map<String, Value>, about: &About<'_>) -> bool {
         let ending = sampler.strip_prefix(ours);
         ending.is_some_and(|ending| ending.is_empty() || ending.starts_with('-'))
     });
-    let done = if all { 1.0 } else { 0.0 };
-    !takes_eta(sampler)
-        && given.is_some_and(|value| !number(value).is_some_and(|number| near(number, done)))
+    all && given.is_some_and(|value| !number(value).is_some_and(|number| near(number, 1.0)))
 }
 
 fn takes_eta(sampler: &str) -> bool {
@@ -157,7 +155,7 @@ mod tests {
         let words = named(&given, About::default());
         assert_eq!(words, "`tiling`\n`subseed_strength`");
         let given = json!({
-            "s_churn": 10, "eta": 0.5, "resize_mode": 1, "inpainting_fill": 2, "mask_blur": "4", "image_cfg_scale": 2.0,
+            "s_churn": 10, "resize_mode": 1, "inpainting_fill": 2, "mask_blur": "4", "image_cfg_scale": 2.0,
             "initial_noise_multiplier": 0.9, "mask_round": false, "inpaint_full_res": true,
         });
         let words = named(&given, CHANGED);
@@ -187,15 +185,15 @@ mod tests {
             sampler,
             ..About::default()
         };
-        for (sampler, silent) in [
-            (None, 0.0),
-            (Some("euler"), 0.0),
-            (Some("euler-a"), 1.0),
-            (Some("dpmsolver++-sde-karras"), 1.0),
+        for (sampler, weighs) in [
+            (None, false),
+            (Some("euler"), false),
+            (Some("euler-a"), true),
+            (Some("dpmsolver++-sde-karras"), true),
         ] {
             for eta in [0.0, 0.5, 1.0] {
                 let said = !named(&given(eta), about(sampler)).is_empty();
-                assert_eq!(said, !near(eta, silent), "{sampler:?}: {eta}");
+                assert_eq!(said, weighs && !near(eta, 1.0), "{sampler:?}: {eta}");
             }
         }
         let ddim = about(Some("ddim"));

@@ -91,8 +91,13 @@ fn what_the_model_does_not_take_is_refused() {
     assert!(said.contains("not a multiple of 16"), "{said}");
     let said = refused(&|request| request.text_length = Some(513));
     assert!(said.contains("reads 1 to 512 tokens"), "{said}");
-    let said = refused(&|request| request.clip_skip = 1);
-    assert!(said.contains("takes no layers to leave out"), "{said}");
+    let mut skipping = small();
+    skipping.clip_skip = 1;
+    let told = skipping.resolve(pipeline.config()).unwrap().notes;
+    assert!(
+        told.concat().contains("`clip_skip` does nothing"),
+        "{told:?}"
+    );
     let other = load(&Fixture::best("pixart-sigma"), &tested::device());
     let mut request = Request::new("a red fox");
     request.true_guidance_scale = Some(2.0);
