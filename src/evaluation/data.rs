@@ -58,9 +58,10 @@ pub fn read_prompts(path: &Path) -> Result<Vec<String>, Error> {
             return Ok(line.trim().to_owned());
         }
         // A list would be taken for the values of all keys.
-        let parsed = match line.trim_start().starts_with('{') {
-            true => serde_json::from_str::<Line>(line),
-            false => Err(serde::de::Error::custom("it is no JSON object")),
+        let parsed = if line.trim_start().starts_with('{') {
+            serde_json::from_str::<Line>(line)
+        } else {
+            Err(serde::de::Error::custom("it is no JSON object"))
         };
         parsed
             .map(|line| line.prompt)
