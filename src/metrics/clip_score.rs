@@ -29,18 +29,6 @@ struct Json {
     projection_dim: usize,
 }
 
-/// Keys of the two halves that count something: a network without one of it is none.
-const COUNTS: [&str; 8] = [
-    "vocab_size",
-    "hidden_size",
-    "intermediate_size",
-    "num_hidden_layers",
-    "num_attention_heads",
-    "max_position_embeddings",
-    "image_size",
-    "patch_size",
-];
-
 /// Both halves of CLIP, loaded.
 #[derive(Debug)]
 pub struct ClipScore {
@@ -153,30 +141,16 @@ fn read_config(folder: &Path) -> Result<(ClipTextConfig, ClipVisionConfig), Erro
         vision_config,
         projection_dim,
     } = within_bounds(&text, PART, &path)?;
-    if projection_dim == 0 {
-        return Err(zero("projection_dim").into());
-    }
-    let mut texts = ClipTextConfig::new(&half(&text_config, "text_config", &path)?)?;
+    // Each half is bounded as what reads it.
+    let text_config = within_bounds(&text_config.to_string(), "text_config", &path)?;
+    let mut texts = ClipTextConfig::new(&text_config)?;
     texts.projection = Some(projection_dim);
-    let vision: ClipVisionJson = half(&vision_config, "vision_config", &path)?;
+    let vision: ClipVisionJson = within_bounds(&vision_config.to_string(), "vision_config", &path)?;
     Ok((texts, ClipVisionConfig::new(&vision, projection_dim)?))
 }
 
 /// What messages call the whole.
 const PART: &str = "the CLIP model's configuration";
-
-/// The configuration of one half, none of whose counts is 0.
-fn half<T: DeserializeOwned>(json: &Value, key: &str, path: &Path) -> Result<T, ConfigError> {
-    if let Some(key) = COUNTS.into_iter().find(|key| json[key] == 0) {
-        return Err(zero(key));
-    }
-    let mut json = json.clone();
-    // A half within a half would be outside of the bounds.
-    if let Some(own) = json.as_object_mut() {
-        own.remove("text_config");
-    }
-    within_bounds(&json.to_string(), key, path)
-}
 
 /// The `T` that `text` is the JSON of, within the bounds of what can be built.
 fn within_bounds<T: DeserializeOwned>(
@@ -187,10 +161,6 @@ fn within_bounds<T: DeserializeOwned>(
     let json = bounded::<T>(text, part)?;
     let json = json.and_then(serde_json::from_value);
     json.map_err(|source| ConfigError::json::<T>(source, text, part, path))
-}
-
-fn zero(key: &str) -> ConfigError {
-    ConfigError::unsupported(key, 0, "it must be at least 1")
 }
 
 fn weights(folder: &Path) -> Result<WeightSource, Error> {
