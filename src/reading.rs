@@ -6,10 +6,20 @@ use std::{
     path::Path,
 };
 
-use crate::error::bytes;
+use crate::error::{FileError, bytes};
 
 /// Bytes of the longest text that belongs to a model: tokenizers of 250 thousand words have 17 million.
 pub(crate) const LONGEST_TEXT: u64 = 64 << 20;
+
+/// What is wrong where `path` is not there, if that is for a link on the way to it that leads to nothing: copies of the Hub's cache are full of
+/// them where what its links lead to was left behind.
+pub(crate) fn dead_link(path: &Path) -> Option<FileError> {
+    let mut ways = path.ancestors().filter(|way| !way.as_os_str().is_empty());
+    let link = ways.find(|way| way.symlink_metadata().is_ok())?;
+    let target = link.read_link().ok()?;
+    let path = link.to_owned();
+    (!link.exists()).then_some(FileError::DeadLink { path, target })
+}
 
 /// The whole of a file or pipe, unless it has more than `most` bytes.
 pub(crate) fn read_bounded(path: &Path, most: u64) -> io::Result<Vec<u8>> {
@@ -51,6 +61,32 @@ mod tests {
         std::fs::write(&path, [0xff]).unwrap();
         let error = read_text_bounded(&path, 3).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn links_to_nothing_are_found_wherever_they_are_on_the_way() {
+        use std::os::unix::fs::symlink;
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        std::fs::create_dir(at("there")).unwrap();
+        for (link, target) in [("file", "../blobs/1"), ("part", "gone"), ("whole", "there")] {
+            symlink(target, at(link)).unwrap();
+        }
+        let dead = |name: &str| dead_link(&at(name)).map(|error| error.to_string());
+        let file = dead("file").unwrap();
+        assert!(file.contains("file` is a link to `../blobs/1`"), "{file}");
+        let part = dead("part/config.json").unwrap();
+        assert!(part.contains("part` is a link to `gone`"), "{part}");
+        for name in [
+            "there",
+            "whole",
+            "whole/nothing",
+            "nothing",
+            "nothing/at/all",
+        ] {
+            assert_eq!(dead(name), None, "{name}");
+        }
     }
 
     #[cfg(unix)]

@@ -2,8 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use crate::error::{Error, RequestError};
-
 type StaticFiles = &'static [(&'static str, &'static [u8])];
 
 /// The configs of a public family: a model folder without weights.
@@ -255,15 +253,6 @@ pub(super) fn find(name: &str) -> Option<&'static Card> {
 
 pub(super) fn names() -> Vec<&'static str> {
     CARDS.iter().map(|card| card.name).collect()
-}
-
-/// What is said of a name that nothing has.
-pub(super) fn unknown(name: &str) -> Error {
-    RequestError::Model {
-        name: name.to_owned(),
-        cards: names(),
-    }
-    .into()
 }
 
 /// The model of `models/scenes`.

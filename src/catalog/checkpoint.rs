@@ -10,7 +10,8 @@ use super::{
     distilled::Distillation,
     said::{SCHEDULER, Said, UNET},
     shapes::Shapes,
-    unfamiliar::unfamiliar,
+    unfamiliar::{other_flux, unfamiliar},
+    unknown::unknown,
 };
 use crate::{
     error::{ConfigError, Error},
@@ -219,9 +220,9 @@ fn called_for(
     let (name, note) = match fitting {
         [_, _, ..] => second_generation(claims, asked),
         [only] => (*only, None),
-        [] => return Err(cards::unknown("")),
+        [] => return Err(unknown("")),
     };
-    let card = cards::find(name).ok_or_else(|| cards::unknown(name))?;
+    let card = cards::find(name).ok_or_else(|| unknown(name))?;
     Ok((card, note))
 }
 
@@ -264,7 +265,7 @@ fn of_family(
     fitting: &[&'static str],
     name: &str,
 ) -> Result<&'static cards::Card, Error> {
-    let card = cards::find(name).ok_or_else(|| cards::unknown(name))?;
+    let card = cards::find(name).ok_or_else(|| unknown(name))?;
     if fitting.contains(&name) {
         return Ok(card);
     }

@@ -10,7 +10,7 @@ use std::{
 use super::variants::{choose, hint, is_weights, usual};
 use crate::{
     error::{Error, FileError},
-    reading::{LONGEST_TEXT, read_bounded},
+    reading::{LONGEST_TEXT, dead_link, read_bounded},
     weights::{WeightSource, refuse_stand_in, text_of},
 };
 
@@ -84,7 +84,10 @@ impl Files {
         let bytes: Cow<'static, [u8]> = match self {
             Self::Disk(folder) => match read_bounded(&located(folder, relative), LONGEST_TEXT) {
                 Ok(bytes) => bytes.into(),
-                Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+                Err(error) if error.kind() == ErrorKind::NotFound => {
+                    let dead = dead_link(&located(folder, relative));
+                    return dead.map_or(Ok(None), |dead| Err(dead.into()));
+                }
                 Err(error) => return Err(self.unread(relative, error).into()),
             },
             Self::Static(_) => match self.compiled(relative) {

@@ -19,10 +19,11 @@ use hf_hub::{
 };
 
 use super::{
-    FetchProgress, ModelFolder, Needs, UNREAD, cards, files,
+    FetchProgress, ModelFolder, Needs, UNREAD, files,
     hub_faults::{failed, is_passing, is_past_the_end, no_cache, not_on_hub, offline},
     index,
     index::ModelIndex,
+    unknown::unknown,
     variants,
 };
 use crate::{
@@ -128,7 +129,7 @@ impl Hub {
         progress: &mut dyn FetchProgress,
     ) -> Result<ModelFolder, Error> {
         if !is_id(id) {
-            return Err(cards::unknown(id));
+            return Err(unknown(id));
         }
         let repo = Repo::new(id.to_owned(), RepoType::Model);
         // Twice, since the model may change on the Hub between one file and the next: the second pass completes the new one.

@@ -27,6 +27,7 @@ mod shapes;
 mod summary;
 mod tokenizer;
 mod unfamiliar;
+mod unknown;
 mod variants;
 
 use std::sync::{Arc, OnceLock};

@@ -8,10 +8,19 @@ use std::{
 #[cfg(feature = "hub")]
 use super::hub;
 use super::{
-    FetchProgress, ModelFolder, ModelIndex, Needs, Overrides, autoencoder::Replacement, cards,
-    checkpoint::Recognised, files::Files, index, said::Said,
+    FetchProgress, ModelFolder, ModelIndex, Needs, Overrides,
+    autoencoder::Replacement,
+    cards,
+    checkpoint::Recognised,
+    files::Files,
+    index,
+    said::Said,
+    unknown::{is_path, unknown},
 };
-use crate::error::{Error, FileError, RequestError};
+use crate::{
+    error::{Error, FileError, RequestError},
+    reading::dead_link,
+};
 
 /// Names of the model that is compiled in.
 const BUNDLED: [&str; 2] = ["bundled", "scenes"];
@@ -59,6 +68,7 @@ impl ModelFolder {
     pub fn open_configs_with(name: &str, overrides: &Overrides) -> Result<Self, Error> {
         let folder = match Self::open_local(name, overrides)? {
             Some(folder) => folder,
+            None if is_path(name) => return Err(unknown(name)),
             None => match name.rsplit('/').next().and_then(cards::find) {
                 Some(card) => Self::from_card(card)?,
                 None => fetch(name, Needs::Configs, &mut ())?,
@@ -77,7 +87,7 @@ impl ModelFolder {
         match Self::open_local(name, &Overrides::default())? {
             #[cfg(feature = "hub")]
             None if hub::is_id(name) => Ok(None),
-            None => Err(cards::unknown(name)),
+            None => Err(unknown(name)),
             found => Ok(found),
         }
     }
@@ -141,6 +151,9 @@ impl ModelFolder {
             let recognised = Recognised::open(path, overrides, None)?;
             return Self::from_checkpoint(path, recognised).map(Some);
         }
+        if let Some(dead) = dead_link(path) {
+            return Err(dead.into());
+        }
         if BUNDLED.contains(&name) {
             return Self::bundled().map(Some);
         }
@@ -181,7 +194,7 @@ impl ModelFolder {
 #[cfg(feature = "hub")]
 fn fetch(name: &str, needs: Needs, progress: &mut dyn FetchProgress) -> Result<ModelFolder, Error> {
     if !hub::is_id(name) {
-        return Err(cards::unknown(name));
+        return Err(unknown(name));
     }
     hub::Hub::from_env()?.open(name, needs, progress)
 }
@@ -192,7 +205,7 @@ fn fetch(
     _needs: Needs,
     _progress: &mut dyn FetchProgress,
 ) -> Result<ModelFolder, Error> {
-    Err(cards::unknown(name))
+    Err(unknown(name))
 }
 
 fn not_a_model(name: &str, files: &Files) -> FileError {

@@ -10,6 +10,8 @@ pub(crate) enum FileError {
         path: PathBuf,
         source: io::Error,
     },
+    #[error("`{}` is a link to `{}`, which is not there\nhint: copy what links lead to as well, as `cp -rL` does, or fetch the file again", path.display(), target.display())]
+    DeadLink { path: PathBuf, target: PathBuf },
     #[error("cannot write {what}: {source}{}\nfile: {}", advice(source), path.display())]
     Write {
         what: String,

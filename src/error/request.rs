@@ -38,11 +38,8 @@ pub(crate) enum RequestError {
         height: usize,
         multiple: usize,
     },
-    #[error("there is no model `{name}`\nhint: name a folder, a checkpoint file, `bundled`, a Hub id `owner/name` or a card ({})", cards.join(", "))]
-    Model {
-        name: String,
-        cards: Vec<&'static str>,
-    },
+    #[error("there is no model `{name}`\nhint: {hint}")]
+    Model { name: String, hint: String },
     #[error("this build carries no model\nhint: build with the `bundled` feature, or name a model")]
     NoBundledModel,
     #[error(

@@ -90,6 +90,11 @@ pub(crate) enum WeightsError {
     )]
     WebPage { path: PathBuf },
     #[error(
+        "this is the text of a link to `{target}`, not the file itself\nhint: git writes links so where it may not make any: download the file that is meant\nfile: {}",
+        path.display()
+    )]
+    LinkText { target: String, path: PathBuf },
+    #[error(
         "this is a text, not weights: `{text}`\nhint: it is what a server answered in place of the file: download it again\nfile: {}",
         path.display()
     )]

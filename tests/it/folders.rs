@@ -282,6 +282,89 @@ fn a_prediction_that_is_asked_for_is_that_of_the_configuration() {
     };
     let made = |prediction: Option<Prediction>| {
         let overrides = Overrides {
+/// A copy of the Hub's cache without what its links lead to.
+#[test]
+#[cfg(unix)]
+fn links_that_lead_to_nothing_are_told() {
+    for file in [
+        "model_index.json",
+        "unet/config.json",
+        "unet/diffusion_pytorch_model.safetensors",
+        "tokenizer/merges.txt",
+    ] {
+        let folder = copied("sd15");
+        let path = folder.path().join(file);
+        let _ = fs::remove_file(&path);
+        std::os::unix::fs::symlink("../../../blobs/4d7a", &path).unwrap();
+        let model = open(folder.path());
+        let loaded = model.and_then(|model| Pipeline::load(&model, &Device::flex(), DType::F32));
+        let text = loaded.unwrap_err().to_string();
+        let said = format!(
+            "`{}` is a link to `../../../blobs/4d7a`, which is not there",
+            path.display()
+        );
+        assert!(text.contains(&said), "{file}: {text}");
+    }
+    let folder = folder();
+    let path = folder.path().join("m.safetensors");
+    std::os::unix::fs::symlink("gone", &path).unwrap();
+    let text = open(&path).unwrap_err().to_string();
+    assert!(text.contains("is a link to `gone`"), "{text}");
+}
+
+/// What node programs save beside T5 is left out, and what stands in front of all names of a part is taken off.
+#[test]
+fn parts_as_node_programs_save_them_are_read() {
+    let folder = copied("flux-schnell");
+    let path = folder.path().join("text_encoder_2/model.safetensors");
+    let source = afterimage::weights::WeightSource::open(&path).unwrap();
+    let fronted = source.names().map(|name| {
+        let shape = source.shape(name).unwrap();
+        (format!("text_encoders.t5xxl.transformer.{name}"), shape)
+    });
+    let mut tensors: Vec<_> = fronted.collect();
+    let fits = |tensors: &[(String, Vec<usize>)]| {
+        let named = tensors
+            .iter()
+            .map(|(name, shape)| (name.as_str(), &shape[..]));
+        fs::write(&path, counting(&named.collect::<Vec<_>>())).unwrap();
+        let model = open(folder.path()).unwrap();
+        check_weights(&model, &ModelConfig::read(&model).unwrap(), &Device::flex())
+    };
+    fits(&tensors).unwrap();
+    for (name, _) in &mut tensors {
+        *name = name.replace("text_encoders.t5xxl.transformer.", "");
+    }
+    for beside in ["logit_scale", "spiece_model"] {
+        tensors.push((beside.to_owned(), vec![1]));
+    }
+    fits(&tensors).unwrap();
+    tensors.push(("stranger".to_owned(), vec![1]));
+    let text = fits(&tensors).unwrap_err().to_string();
+    assert!(text.contains("`stranger`"), "{text}");
+}
+
+/// `PixArt`-LCM has the sampler of what it was distilled as.
+#[test]
+fn transformers_for_few_steps_are_known_by_their_sampler() {
+    let folder = copied("pixart-sigma");
+    let silent = |folder: &Path| {
+        let run = Request::new("a fox")
+            .resolve(&config(folder).unwrap())
+            .unwrap();
+        (run.steps, run.guidance.asked())
+    };
+    assert_eq!(silent(folder.path()), (20, 4.5));
+    let class = json!({"_class_name": "LCMScheduler"});
+    edited(folder.path(), "scheduler/scheduler_config.json", class);
+    edited(
+        folder.path(),
+        "model_index.json",
+        json!({"scheduler": ["diffusers", "LCMScheduler"]}),
+    );
+    assert_eq!(silent(folder.path()), (4, 1.0));
+}
+
             prediction,
             ..Overrides::default()
         };

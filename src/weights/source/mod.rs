@@ -33,7 +33,10 @@ pub(crate) use shards::shard_files;
 pub(crate) use stand_in::{refuse_stand_in, text_of};
 
 use super::finite::check_finite;
-use crate::error::{Error, FileError, WeightsError};
+use crate::{
+    error::{Error, FileError, WeightsError},
+    reading::dead_link,
+};
 use stand_in::{Kind, START};
 
 /// A set of named tensors, read lazily.
@@ -232,10 +235,12 @@ fn start(path: &Path) -> Result<(Vec<u8>, u64), FileError> {
         file.take(START as u64).read_to_end(&mut start)?;
         Ok((start, length))
     };
-    read().map_err(|source| FileError::Read {
-        what: "the weights".to_owned(),
-        path: path.to_owned(),
-        source,
+    read().map_err(|source| {
+        dead_link(path).unwrap_or_else(|| FileError::Read {
+            what: "the weights".to_owned(),
+            path: path.to_owned(),
+            source,
+        })
     })
 }
 

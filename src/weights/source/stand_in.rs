@@ -31,6 +31,10 @@ pub(crate) fn refuse_stand_in(start: &[u8], path: &Path) -> Result<(), WeightsEr
             path: path(),
         });
     }
+    if let Some(target) = link_text(start) {
+        let (target, path) = (target.to_owned(), path());
+        return Err(WeightsError::LinkText { target, path });
+    }
     let start = start.strip_prefix(b"\xef\xbb\xbf").unwrap_or(start);
     let start = start.trim_ascii_start();
     let start = String::from_utf8_lossy(&start[..start.len().min(QUOTED)]).to_ascii_lowercase();
@@ -38,6 +42,16 @@ pub(crate) fn refuse_stand_in(start: &[u8], path: &Path) -> Result<(), WeightsEr
         return Err(WeightsError::WebPage { path: path() });
     }
     Ok(())
+}
+
+/// What a link leads to whose path was written into a file in its place.
+fn link_text(start: &[u8]) -> Option<&str> {
+    const LONGEST: usize = 512;
+    let text = std::str::from_utf8(start.get(..start.len().min(LONGEST))?).ok()?;
+    let is_path = |text: &&str| text.starts_with("../") && !text.contains(char::is_whitespace);
+    Some(text.trim_end())
+        .filter(is_path)
+        .filter(|_| start.len() < LONGEST)
 }
 
 /// The text of a small file, without the mark that editors of Windows put in front; `what` is what errors call it.
@@ -198,6 +212,11 @@ mod tests {
         ] {
             assert!(said(page).unwrap().contains("page of the web"));
         }
+        let link = said(b"../../blobs/4d7a4d7a\n").unwrap();
+        assert!(
+            link.contains("the text of a link to `../../blobs/4d7a4d7a`"),
+            "{link}"
+        );
         let answer = said(b"Entry not found").unwrap();
         assert!(answer.contains("`Entry not found`"), "{answer}");
         assert_eq!(said(b"\x80\x02}q\x00."), None);
