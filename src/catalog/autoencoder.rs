@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 use super::{ModelFolder, files::Files, index};
 use crate::{
     error::{ConfigError, Error, FileError, WeightsError},
+    reading::dead_link,
     weights::{
         WeightSource,
         original::{
@@ -28,6 +29,8 @@ pub(super) struct Replacement {
     pub(super) weights: WeightSource,
     /// The name it was given by.
     pub(super) name: String,
+    /// What speaks against it.
+    pub(super) note: Option<String>,
 }
 
 impl Replacement {
@@ -40,10 +43,13 @@ impl Replacement {
         let path = Path::new(name);
         let (config, weights) = if path.is_dir() {
             folder(path)?
+        } else if !path.exists() && dead_link(path).is_none() {
+            return Err(FileError::NoAutoencoder { name: name.into() }.into());
         } else {
             file(path, model)?
         };
         Ok(Self {
+            note: doubt(name, &config, model),
             config,
             weights,
             name: name.to_owned(),
@@ -59,6 +65,31 @@ impl Replacement {
         let hint = "it is no tiny autoencoder: give a large one as `--vae`";
         Err(ConfigError::unsupported("tiny-vae", name, hint).into())
     }
+}
+
+/// What is said of an autoencoder whose latents have another scale than the model's own: it reads what that never wrote. Nothing where one of them
+/// does not say its scale, or they are of two kinds.
+fn doubt(name: &str, config: &str, model: &ModelFolder) -> Option<String> {
+    let scales = |config: &Value| {
+        let shift = config["shift_factor"].as_f64().unwrap_or(0.0);
+        Some((config["scaling_factor"].as_f64()?, shift))
+    };
+    let config: Value = serde_json::from_str(config).ok()?;
+    let own: Value = model.read_config(CONFIG).ok()?;
+    let (given, expected) = (scales(&config)?, scales(&own)?);
+    if given == expected || config["_class_name"] != own["_class_name"] {
+        return None;
+    }
+    let told = |(scale, shift): (f64, f64)| {
+        if shift == 0.0 {
+            return scale.to_string();
+        }
+        format!("{scale} after {shift} is taken off")
+    };
+    let (given, expected) = (told(given), told(expected));
+    Some(format!(
+        "the autoencoder `{name}` scales latents by {given}, the model's own by {expected}: it may be for another family, whose colours and outlines these are not"
+    ))
 }
 
 /// The configuration of the model's own autoencoder, whose structure the file `name` is taken to have.

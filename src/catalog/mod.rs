@@ -106,7 +106,8 @@ impl ModelFolder {
     pub fn warnings(&self) -> Vec<&str> {
         let checkpoint = self.checkpoint.iter();
         let said = checkpoint.flat_map(|one| one.note.iter().chain(&one.notes));
-        said.map(String::as_str).collect()
+        let vae = self.vae.iter().filter_map(|vae| vae.note.as_ref());
+        said.chain(vae).map(String::as_str).collect()
     }
 
     /// Whether it is a single-file checkpoint, whose configurations are a card's.

@@ -51,6 +51,10 @@ pub(crate) enum FileError {
         "there is no folder `{name}`\nhint: a part of a model is a folder with `config.json` and weights"
     )]
     NoPart { name: String },
+    #[error(
+        "there is no autoencoder `{name}`\nhint: name a file or a folder with `config.json` and weights; one of the Hub is downloaded first"
+    )]
+    NoAutoencoder { name: String },
     #[error("`{name}` is no part of a model: it has no `config.json`\nhint: {}", if *model { "this is a whole model, name the folder of its part" } else { "a part is a folder with `config.json` and weights" })]
     NotAPart { name: String, model: bool },
     #[error(

@@ -13,6 +13,7 @@ use burn::tensor::{DType, Device};
 use crate::checkpoint_words::{Tensors, family, opened};
 use crate::checkpoints::{STATES, first_checkpoint, list, sparse_file};
 use crate::fixture::Fixture;
+use crate::folders::{copied, edited};
 use crate::weights::folder;
 
 fn with_vae(path: &Path) -> Overrides {
@@ -65,6 +66,31 @@ fn an_autoencoder_takes_the_place_of_a_missing_one() {
     let model = opened(&model, &with_vae(&part)).unwrap();
     let config = ModelConfig::read(&model).unwrap();
     check_weights(&model, &config, &Device::flex()).unwrap();
+}
+
+/// The autoencoders of Stable Diffusion and SDXL have the same shapes: the scale of their latents is what tells them apart.
+#[test]
+fn an_autoencoder_of_another_scale_is_told() {
+    let (own, other) = (Fixture::best("sd15").model(), copied("sd15"));
+    let warned = || {
+        let model = opened(&own, &with_vae(other.path())).unwrap();
+        model.warnings().concat()
+    };
+    assert_eq!(warned(), "");
+    let config = "vae/config.json";
+    edited(
+        other.path(),
+        config,
+        serde_json::json!({"scaling_factor": 0.13025}),
+    );
+    let said = "scales latents by 0.13025, the model's own by 0.18215";
+    assert!(warned().contains(said), "{}", warned());
+    edited(
+        other.path(),
+        config,
+        serde_json::json!({"scaling_factor": null}),
+    );
+    assert_eq!(warned(), "");
 }
 
 #[test]
