@@ -46,7 +46,7 @@ pub use self::{
 use crate::{
     error::{ConfigError, Error, FileError, WeightsError},
     text::T5Tokenizer,
-    weights::{WeightSource, flux, mmdit},
+    weights::{WeightSource, flux, mmdit, original::bared},
 };
 
 /// Parts of a folder that this crate does not use.
@@ -263,7 +263,7 @@ impl ModelFolder {
         if mmdit::is_original(&weights) {
             return mmdit::named(&weights);
         }
-        Ok(weights)
+        bared(&weights)
     }
 
     /// Whether a part has weights in this folder.

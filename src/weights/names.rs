@@ -104,11 +104,15 @@ const HALVES: [(&str, &[&str]); 2] = [
         &[
             "vision_model.",
             "visual_projection.",
-            "text_projection.",
+            "text_projection",
             "logit_scale",
         ],
     ),
-    ("shared.weight", &["decoder.", "lm_head."]),
+    (
+        "shared.weight",
+        // The last two are what node programs save beside it.
+        &["decoder.", "lm_head.", "logit_scale", "spiece_model"],
+    ),
 ];
 
 /// Beginnings of names that belong to the other half of a whole model, for a module that is one half; as transformers leaves them out.

@@ -9,7 +9,7 @@ use std::{
 use afterimage::{
     catalog::{ModelFolder, Overrides},
     noise::Prediction,
-    pipeline::{Canvas, ModelConfig, Pipeline, Request},
+    pipeline::{Canvas, ModelConfig, Pipeline, Request, check_weights},
 };
 use burn::tensor::{DType, Device};
 use serde_json::{Value, json};

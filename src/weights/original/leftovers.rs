@@ -5,7 +5,7 @@
 //! `ComfyUI` marks what a model predicts.
 
 /// Beginnings of names.
-const BEGINNINGS: [&str; 30] = [
+const BEGINNINGS: [&str; 34] = [
     "model_ema.",
     "ema.",
     "ema_model.",
@@ -36,6 +36,11 @@ const BEGINNINGS: [&str; 30] = [
     "ztsnr",
     "zsnr",
     "__",
+    // What CLIP-L makes of a whole text, which no model of these reads.
+    "cond_stage_model.text_projection",
+    "cond_stage_model.clip_l.text_projection",
+    "conditioner.embedders.0.text_projection",
+    "text_encoders.clip_l.text_projection",
 ];
 
 /// Endings of names: buffers that are computed, scales of a loss, the mark of files in eight bits.

@@ -21,7 +21,7 @@ use std::{collections::BTreeMap, iter, ops::Range};
 
 pub use tiny::{Half, is_tiny_autoencoder, tiny_autoencoder, tiny_config, tiny_half};
 pub use vae::{DECODER_INPUT, autoencoder_alone};
-pub use wrappers::unwrapped;
+pub use wrappers::{bared, unwrapped};
 
 pub(super) use transformer::{Layout, shape};
 pub(super) use unet::unet;
@@ -145,6 +145,9 @@ impl Elements {
 const UNET: &str = "model.diffusion_model.";
 const VAE: &str = "first_stage_model.";
 
+/// Prefixes of the autoencoder's names; node programs and Forge have the second.
+const AUTOENCODER: [&str; 2] = [VAE, "vae."];
+
 /// The class embedder of class-conditional latent diffusion.
 const CLASSES: (&str, &str) = ("cond_stage_model.embedding.weight", "class_embedder");
 
@@ -164,7 +167,10 @@ pub fn place(name: &str, structure: &Structure) -> Placement {
     if name == CLASSES.0 {
         return whole(CLASSES.1, Some("embedding.weight".to_owned()), name);
     }
-    if let Some(tail) = name.strip_prefix(VAE) {
+    if let Some(tail) = AUTOENCODER
+        .iter()
+        .find_map(|prefix| name.strip_prefix(prefix))
+    {
         return autoencoder(tail, structure.vae_levels, structure.over_frames);
     }
     if let Some(placement) = pictures(name).filter(|_| structure.over_frames) {
@@ -306,6 +312,8 @@ mod tests {
             "conditioner.embedders.1.model.logit_scale",
             "conditioner.embedders.0.transformer.text_projection.weight",
             "cond_stage_model.transformer.vision_model.embeddings.class_embedding",
+            "cond_stage_model.clip_l.text_projection",
+            "text_encoders.clip_l.transformer.text_projection.weight",
         ] {
             assert_eq!(place(name, &SD), Placement::Leftover, "{name}");
         }
@@ -316,6 +324,38 @@ mod tests {
     fn unknown_layers_keep_their_name_for_the_error() {
         let name = "model.diffusion_model.strange.0.weight";
         assert_eq!(names(name), ["unet: strange.0.weight"]);
+    }
+
+    #[test]
+    fn names_that_other_programs_save_have_their_place() {
+        for (theirs, ours) in [
+            (
+                "text_encoders.clip_l.transformer.text_model.final_layer_norm.bias",
+                "text_encoder: text_model.final_layer_norm.bias",
+            ),
+            (
+                "cond_stage_model.clip_l.transformer.text_model.final_layer_norm.bias",
+                "text_encoder: text_model.final_layer_norm.bias",
+            ),
+            (
+                "text_encoders.clip_g.transformer.text_projection.weight",
+                "text_encoder_2: text_projection.weight",
+            ),
+            (
+                "vae.encoder.down_blocks.0.resnets.0.conv1.bias",
+                "vae: encoder.down_blocks.0.resnets.0.conv1.bias",
+            ),
+            (
+                "first_stage_model.encoder.mid.attn_1.to_q.weight",
+                "vae: encoder.mid_block.attentions.0.to_q.weight",
+            ),
+            (
+                "first_stage_model.decoder.mid.attn_1.to_out.0.bias",
+                "vae: decoder.mid_block.attentions.0.to_out.0.bias",
+            ),
+        ] {
+            assert_eq!(names(theirs), [ours], "{theirs}");
+        }
     }
 
     #[test]

@@ -3,8 +3,17 @@
 use super::{Elements, Piece, Placement, Structure, number, renamed, whole};
 
 /// Text encoders of the transformers library: prefix, part, and whether the part projects the whole text.
-/// stable-diffusion.cpp calls those of SDXL as it calls those of other models, the second with a number.
-const CLIP: [(&str, &str, bool); 4] = [
+/// stable-diffusion.cpp calls those of SDXL as it calls those of other models, the second with a number; Forge saves all models' under the names
+/// of later families, and `ComfyUI` did those of the first generation under one of its own.
+const CLIP: [(&str, &str, bool); 8] = [
+    (
+        "cond_stage_model.clip_l.transformer.",
+        "text_encoder",
+        false,
+    ),
+    ("text_encoders.clip_l.transformer.", "text_encoder", false),
+    ("text_encoders.clip_h.transformer.", "text_encoder", false),
+    ("text_encoders.clip_g.transformer.", "text_encoder_2", true),
     ("cond_stage_model.1.transformer.", "text_encoder_2", true),
     ("cond_stage_model.transformer.", "text_encoder", false),
     (

@@ -4,8 +4,8 @@
 //! **Source.** Checkpoints of FLUX.1 and Stable Diffusion 3 as `ComfyUI` saves them.
 
 use super::{
-    Elements, Parts, Piece, Placement, UNET, VAE, WeightSource, autoencoder, is_leftover, split_by,
-    unrecognised,
+    AUTOENCODER, Elements, Parts, Piece, Placement, UNET, VAE, WeightSource, autoencoder,
+    is_leftover, split_by, unrecognised,
 };
 use crate::error::Error;
 
@@ -14,9 +14,6 @@ const PART: &str = "transformer";
 
 /// What stands in front of the denoiser's names; many files leave it out.
 const PREFIXES: [&str; 2] = [UNET, "diffusion_model."];
-
-/// Prefixes of the autoencoder's names.
-const AUTOENCODER: [&str; 2] = [VAE, "vae."];
 
 /// Levels of the autoencoder.
 const LEVELS: usize = 4;

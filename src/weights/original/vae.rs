@@ -3,7 +3,7 @@
 use super::super::unread::Unread;
 
 use super::{
-    Elements, Piece, Placement, WeightSource, frames::autoencoder_over_frames,
+    AUTOENCODER, Elements, Piece, Placement, WeightSource, frames::autoencoder_over_frames,
     leftovers::is_leftover, number, renamed, unwrapped,
 };
 use crate::error::Error;
@@ -24,9 +24,14 @@ pub(super) fn autoencoder(tail: &str, levels: usize, over_frames: bool) -> Place
     Placement::Part("vae", vec![Piece { name, cut }])
 }
 
-/// Name and layer of the autoencoder's attention.
-const VAE_ATTENTION: [(&str, &str); 5] = [
+/// Name and layer of the autoencoder's attention. Converters that were written for an earlier diffusers leave its later names (`to_q`) there.
+const VAE_ATTENTION: [(&str, &str); 10] = [
     ("norm.", "group_norm."),
+    ("group_norm.", "group_norm."),
+    ("to_q.", "to_q."),
+    ("to_k.", "to_k."),
+    ("to_v.", "to_v."),
+    ("to_out.0.", "to_out.0."),
     ("q.", "to_q."),
     ("k.", "to_k."),
     ("v.", "to_v."),
@@ -70,9 +75,6 @@ fn vae_level(inner: &str, level: impl Fn(usize) -> Option<usize>) -> Option<Stri
     Some(format!("{}.{rest}", level(index)?))
 }
 
-/// Prefixes under which a file with more than the autoencoder holds it.
-const PREFIXES: [&str; 2] = [super::VAE, "vae."];
-
 /// The autoencoder of a file, under diffusers names, whatever the layout: that of latent diffusion, with its prefix or without, or that of
 /// diffusers. `levels` is the number of its levels. Nothing is read.
 ///
@@ -81,7 +83,7 @@ const PREFIXES: [&str; 2] = [super::VAE, "vae."];
 /// When the file holds none, or two tensors come to one name.
 pub fn autoencoder_alone(source: &WeightSource, levels: usize) -> Result<WeightSource, Error> {
     let source = unwrapped(source)?;
-    let prefix = PREFIXES
+    let prefix = AUTOENCODER
         .into_iter()
         .find(|prefix| source.names().any(|name| name.starts_with(prefix)))
         .unwrap_or_default();

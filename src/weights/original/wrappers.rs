@@ -50,6 +50,41 @@ pub fn unwrapped(source: &WeightSource) -> Result<WeightSource, Error> {
     WeightSource::from_tensors(source.origin().to_owned(), renamed.collect())
 }
 
+/// Tensors of the parts of a diffusers folder, one a kind, whose names tell what stands in front of all.
+const SIGNS: [&str; 6] = [
+    "text_model.embeddings.token_embedding.weight",
+    "encoder.block.0.layer.0.layer_norm.weight",
+    "decoder.conv_in.weight",
+    "conv_in.weight",
+    "context_embedder.weight",
+    "pos_embed.proj.weight",
+];
+
+/// A part of a diffusers folder without what stands in front of all of its names: `unet.`, as programs save one part of several, or
+/// `text_encoders.t5xxl.transformer.`. Nothing is read.
+///
+/// # Errors
+///
+/// When two tensors come to one name.
+pub fn bared(source: &WeightSource) -> Result<WeightSource, Error> {
+    let front = SIGNS.iter().find_map(|sign| {
+        let mut names = source.names();
+        names.find_map(|name| name.strip_suffix(sign).map(str::to_owned))
+    });
+    let Some(front) = front.filter(|front| front.ends_with('.')) else {
+        return Ok(source.clone());
+    };
+    if !source.names().all(|name| name.starts_with(&front)) {
+        return Ok(source.clone());
+    }
+    let renamed = source.packed().map(|tensor| {
+        let mut tensor = tensor.clone();
+        tensor.name.drain(..front.len());
+        tensor
+    });
+    WeightSource::from_tensors(source.origin().to_owned(), renamed.collect())
+}
+
 fn is_wrapped(name: &str) -> bool {
     name.split('.').any(|segment| WRAPPERS.contains(&segment))
 }
@@ -128,7 +163,7 @@ impl Outer {
 mod tests {
     use super::*;
 
-    fn names(of: &[&str]) -> Vec<String> {
+    fn source(of: &[&str]) -> WeightSource {
         use crate::weights::unread::Unread;
         use burn::tensor::TensorData;
         let tensor = |name: &&str| {
@@ -136,9 +171,39 @@ mod tests {
             Unread::of(data, *name)
         };
         let tensors = of.iter().map(tensor).collect();
-        let source = WeightSource::from_tensors("test".into(), tensors).unwrap();
-        let unwrapped = unwrapped(&source).unwrap();
+        WeightSource::from_tensors("test".into(), tensors).unwrap()
+    }
+
+    fn names(of: &[&str]) -> Vec<String> {
+        let unwrapped = unwrapped(&source(of)).unwrap();
         unwrapped.names().map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn a_part_loses_what_stands_in_front_of_all_its_names() {
+        let bare = |of: &[&str]| -> Vec<String> {
+            let bared = bared(&source(of)).unwrap();
+            bared.names().map(str::to_owned).collect()
+        };
+        for (front, own) in [
+            ("unet.", ["conv_in.weight", "conv_out.bias"]),
+            ("vae.", ["decoder.conv_in.weight", "encoder.conv_in.weight"]),
+            (
+                "text_encoders.t5xxl.transformer.",
+                ["encoder.block.0.layer.0.layer_norm.weight", "shared.weight"],
+            ),
+            (
+                "transformer.",
+                ["context_embedder.weight", "x_embedder.bias"],
+            ),
+        ] {
+            let fronted = own.map(|name| format!("{front}{name}"));
+            assert_eq!(bare(&fronted.each_ref().map(String::as_str)), own);
+            assert_eq!(bare(&own), own, "nothing stands in front");
+            let other = [&fronted[0], "stranger"];
+            assert_eq!(bare(&other).len(), 2);
+            assert!(bare(&other).contains(&fronted[0]));
+        }
     }
 
     #[test]
