@@ -210,6 +210,9 @@ const PREDICTION_NOTE: &str = "the file does not say what its model predicts: ta
 /// Cards of the second generation, by what they predict.
 const VELOCITY: &str = "stable-diffusion-2-1";
 const EPSILON: &str = "stable-diffusion-2-1-base";
+            "image_encoder" => {
+                format!("the file was saved without what reads its picture: {beside}")
+            }
 
 /// The card among those that fit, and what is uncertain about it.
 fn called_for(
@@ -363,7 +366,7 @@ fn of_flux(source: &WeightSource) -> Result<&'static [&'static str], ConfigError
         Some([3072, 64]) => Ok(&["FLUX.1-schnell"]),
         other => {
             let found = format!("a FLUX with an input of {:?}", other.unwrap_or_default());
-            let hint = "single files of FLUX.1 dev and schnell are read, whose input is [3072, 64]; put others into a diffusers folder";
+            let hint = "FLUX.1 dev and schnell are read, whose input is [3072, 64]; those that fill masks or follow depths and outlines, which take more in, are not";
             Err(ConfigError::unsupported("checkpoint", found, hint))
         }
     }
@@ -390,6 +393,13 @@ fn structure(folder: &ModelFolder) -> Result<Structure, Error> {
     }
     let unet: UNet = folder.read_config("unet/config.json")?;
     let vae: Vae = folder.read_config("vae/config.json")?;
+    if let Some(family) = other_flux(source) {
+        let hint = format!(
+            "it is named as FLUX.1 is in part, and is not read\nfile: {}",
+            source.origin()
+        );
+        return Err(ConfigError::unsupported("checkpoint", family, hint));
+    }
     let encoders = ["text_encoder_2/config.json", "text_encoder/config.json"];
     let text_layers = match encoders.into_iter().find(|path| folder.has(path)) {
         Some(path) => folder.read_config::<Text>(path)?.num_hidden_layers,

@@ -7,11 +7,34 @@ use crate::{
 };
 
 /// Pieces that names of a file have, all of them, and what it is then; the first that fits counts.
-const KINDS: [(&[&str], &str); 13] = [
+const KINDS: [(&[&str], &str); 18] = [
     (&["lora_"], LORA),
     (&[".lora"], LORA),
+    (
+        &["controlnet_cond_embedding.", "down_blocks."],
+        "this is a ControlNet: put it into a folder with its `config.json`, and give that as `--control-model`, beside a model",
+    ),
+    (
+        &["controlnet_blocks.", "transformer_blocks.0.attn."],
+        "this is a ControlNet for a transformer, which is not read",
+    ),
+    (
+        &["blocks.0.cross_attn.q_linear.", "y_embedder.y_embedding"],
+        "this is PixArt under the names of its own program: take the diffusers folder of the same model",
+    ),
     (&["down_blocks.", "time_embedding.linear_1."], DENOISER),
-    (&["transformer_blocks.0.attn.to_q."], TRANSFORMER),
+    (
+        &["transformer_blocks.0.attn.add_q_proj.", "context_embedder."],
+        TRANSFORMER,
+    ),
+    (
+        &[
+            "transformer_blocks.0.attn1.to_q.",
+            "caption_projection.linear_1.",
+            "pos_embed.proj.",
+        ],
+        TRANSFORMER,
+    ),
     (
         &["control_model.input_blocks.0.0.weight"],
         "this is a ControlNet: convert it to a diffusers folder and give that as `--control-model`, beside a model",
@@ -36,7 +59,73 @@ const KINDS: [(&[&str], &str); 13] = [
     ),
     (&["text_model.encoder.layers."], TEXT),
     (&["encoder.block.0.layer.0.SelfAttention."], TEXT),
+    (
+        &["vision_model.encoder.layers."],
+        "this is the half of CLIP that reads pictures: it is a part of films' models, as `image_encoder/model.safetensors`",
+    ),
 ];
+
+/// Pieces that names of families have which are read in no layout, all of them, and what the family is called.
+const OTHERS: [(&[&str], &str); 17] = [
+    (&["distilled_guidance_layer."], "Chroma"),
+    (&["double_stream_modulation_img."], "FLUX.2"),
+    (&["txt_in.individual_token_refiner."], "HunyuanVideo"),
+    (&["blocks.0.attn1.Wqkv.", "mlp_t5."], "Hunyuan-DiT"),
+    (
+        &["blocks.0.mlp.inverted_conv.", "attention_y_norm."],
+        "Sana",
+    ),
+    (&["double_layers.0.", "init_x_linear."], "AuraFlow"),
+    (&["cap_embedder.", "noise_refiner."], "Lumina or Z-Image"),
+    (
+        &["transformer_blocks.0.img_mod.", "txt_norm."],
+        "Qwen-Image",
+    ),
+    (
+        &[
+            "blocks.0.self_attn.q.",
+            "blocks.0.cross_attn.k.",
+            "patch_embedding.",
+        ],
+        "Wan",
+    ),
+    (
+        &["blocks.0.self_attn.q_proj.", "x_embedder.proj.1."],
+        "Cosmos",
+    ),
+    (&["double_stream_blocks.", "caption_projection."], "HiDream"),
+    (&["clip_txt_mapper."], "Stable Cascade"),
+    (
+        &["patchify_proj.", "transformer_blocks.0.attn1."],
+        "LTX-Video",
+    ),
+    (
+        &[
+            "adaln_single.",
+            "transformer_blocks.0.attn1.",
+            "diffusion_model.",
+        ],
+        "LTX-Video",
+    ),
+    (&["encoder_hid_proj.", "label_emb."], "Kolors"),
+    (&["pretransform.model."], "Stable Audio"),
+    (
+        &["model.layers.0.self_attn.q_proj.", "model.embed_tokens."],
+        "a language model",
+    ),
+];
+
+/// The family of a file that is read in no layout.
+fn other_family(source: &WeightSource) -> Option<&'static str> {
+    let holds = |piece: &&str| source.names().any(|name| name.contains(*piece));
+    let found = OTHERS.iter().find(|(pieces, _)| pieces.iter().all(&holds));
+    found.map(|(_, family)| *family)
+}
+
+/// The family of a file that has the names of FLUX.1 in part.
+pub(super) fn other_flux(source: &WeightSource) -> Option<&'static str> {
+    other_family(source).filter(|family| ["Chroma", "FLUX.2"].contains(family))
+}
 
 const LORA: &str = "this is a LoRA: give it as `--lora`, beside a model";
 const DENOISER: &str = "this is a denoiser in the diffusers layout: put it into a model's folder, as `unet/diffusion_pytorch_model.safetensors`";
@@ -80,6 +169,9 @@ pub(super) fn unfamiliar(
 fn other_kind(source: &WeightSource, claims: &Claims, has_denoiser: bool) -> String {
     if hypernetwork::is_one(source) {
         return hypernetwork::HINT.into();
+    }
+    if let Some(family) = other_family(source) {
+        return format!("by its names this is {family}, which is not read");
     }
     let holds = |piece: &&str| source.names().any(|name| name.contains(*piece));
     let kind = KINDS.iter().find(|(pieces, _)| pieces.iter().all(&holds));

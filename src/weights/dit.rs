@@ -56,9 +56,13 @@ const BLOCK: [(&str, &str); 4] = [
     ("mlp.fc2.", "ff.net.2."),
 ];
 
+/// What stands for no text in models that read one and else have the names of a `DiT` (`PixArt`).
+const NO_TEXT: &str = "y_embedder.y_embedding";
+
 /// Whether a source is a `DiT` in the original layout.
 pub fn is_original(source: &WeightSource) -> bool {
-    source.shape(POSITIONS).is_some() && source.shape("x_embedder.proj.weight").is_some()
+    let has = |name| source.shape(name).is_some();
+    has(POSITIONS) && has("x_embedder.proj.weight") && !has(NO_TEXT)
 }
 
 /// Where a tensor of the original layout belongs.

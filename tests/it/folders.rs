@@ -125,6 +125,17 @@ fn classes_of_the_same_kind_are_read_and_others_are_named() {
         index,
         json!({"unet": null, "text_encoder": null, "_class_name": "StableCascadeDecoderPipeline"}),
     );
+    let flux = copied("flux-schnell");
+    edited(
+        flux.path(),
+        index,
+        json!({"_class_name": "FluxKontextPipeline"}),
+    );
+    let text = config(flux.path()).unwrap_err().to_string();
+    assert!(
+        text.contains("`StableDiffusion3Pipeline`, `FluxPipeline`"),
+        "{text}"
+    );
     let text = config(folder.path()).unwrap_err().to_string();
     assert!(
         text.starts_with("`_class_name` is `StableCascadeDecoderPipeline`"),

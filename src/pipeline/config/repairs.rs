@@ -67,6 +67,16 @@ pub(super) fn check_reads_text(index: &ModelIndex) -> Result<(), ConfigError> {
         let pipeline = index.pipeline();
         Err(ConfigError::unsupported("_class_name", pipeline, hint))
     };
+    if index.class("unet").is_none() {
+        let parts: Vec<_> = index.parts().collect();
+        let hint = format!(
+            "its parts are `{}`; built are pipelines of Stable Diffusion, `DiTPipeline`, `PixArtAlphaPipeline`, `PixArtSigmaPipeline`, `LDMClassToImagePipeline`, `DDPMPipeline`, \
+             `DDIMPipeline`, `PNDMPipeline`, `IFPipeline`, `IFSuperResolutionPipeline`, `StableDiffusion3Pipeline`, `FluxPipeline`, `StableDiffusionUpscalePipeline`, `StableVideoDiffusionPipeline` \
+             and `TextToVideoSDPipeline`",
+            parts.join("`, `")
+        );
+        return unsupported(hint);
+    }
     for (part, classes) in PARTS {
         match index.class(part) {
             Some(class) if !classes.contains(&class) => {
@@ -75,16 +85,6 @@ pub(super) fn check_reads_text(index: &ModelIndex) -> Result<(), ConfigError> {
             }
             _ => {}
         }
-    }
-    if index.class("unet").is_none() {
-        let parts: Vec<_> = index.parts().collect();
-        let hint = format!(
-            "its parts are `{}`; built are pipelines of Stable Diffusion, `DiTPipeline`, `PixArtAlphaPipeline`, `PixArtSigmaPipeline`, `LDMClassToImagePipeline`, `DDPMPipeline`, \
-             `DDIMPipeline`, `PNDMPipeline`, `IFPipeline`, `IFSuperResolutionPipeline`, `StableDiffusion3Pipeline`, `StableDiffusionUpscalePipeline`, `StableVideoDiffusionPipeline` \
-             and `TextToVideoSDPipeline`",
-            parts.join("`, `")
-        );
-        return unsupported(hint);
     }
     Ok(())
 }
