@@ -3,12 +3,13 @@
 use std::{borrow::Cow, collections::BTreeMap, path::Path};
 
 use serde::Deserialize;
+use serde_json::Value;
 
 use super::{
     ModelFolder, Overrides, cards,
     claims::{Claim, Claims},
     distilled::Distillation,
-    said::{SCHEDULER, Said, UNET},
+    said::{SCHEDULER, Said, TRANSFORMER, UNET},
     shapes::Shapes,
     unfamiliar::{other_flux, unfamiliar},
     unknown::unknown,
@@ -81,7 +82,11 @@ impl Recognised {
         if let Some((shapes, text)) = Shapes::read(&self.source).zip(self.config(UNET)) {
             shapes.say(&text, &mut said);
         }
-        if let (Some(Claim { value, by }), true) = (distilled, self.is_stable_diffusion()) {
+        self.say_of_family(&mut said);
+        if !self.is_stable_diffusion() {
+            return said;
+        }
+        if let Some(Claim { value, by }) = distilled {
             let xl = self.card.name.contains("xl");
             said.set(SCHEDULER, "_class_name", value.scheduler(xl), by);
             said.set(SCHEDULER, "timestep_spacing", "trailing", by);
@@ -102,11 +107,34 @@ impl Recognised {
         if let Some(edm) = edm {
             edm.say(&mut said);
         }
-        if let (Some(Claim { value, by }), true) = (size, self.is_stable_diffusion()) {
+        if let Some(Claim { value, by }) = size {
             let [width, height] = value.map(|side| side / FACTOR);
             said.set(UNET, "sample_size", vec![height, width], by);
         }
         said
+    }
+
+    /// What the file says of films, and of a transformer whose blocks are fewer than its card's.
+    fn say_of_family(&self, said: &mut Said) {
+        if let (Some(Claim { value, by }), FILMS) = (&self.claims.frames, self.card.name) {
+            said.set(UNET, "num_frames", *value, by);
+        }
+        if !flux::is_original(&self.source) {
+            return;
+        }
+        let Some(own) = self.config(TRANSFORMER) else {
+            return;
+        };
+        let own: Value = serde_json::from_str(&own).unwrap_or_default();
+        for (key, kind) in [
+            ("num_layers", "double_blocks"),
+            ("num_single_layers", "single_blocks"),
+        ] {
+            let count = flux::blocks(&self.source, kind);
+            if let Some(count) = count.filter(|&count| own[key] != count) {
+                said.set(TRANSFORMER, key, count, "the file's tensors");
+            }
+        }
     }
 
     /// Whether the card's sampler has a word for schedules that end in noise alone.
@@ -121,8 +149,9 @@ impl Recognised {
         Some(String::from_utf8_lossy(text))
     }
 
+    /// Whether it is a `UNet` of Stable Diffusion (1.x, 2.x, XL), of which a file's words say how it was trained; of other families the card does.
     fn is_stable_diffusion(&self) -> bool {
-        self.card.name.starts_with("stable-diffusion")
+        self.card.name.starts_with("stable-diffusion") && self.config(UNET).is_some()
     }
 
     /// Cuts it into the parts of the model that `folder`, opened from the card, describes.
@@ -181,6 +210,9 @@ impl Checkpoint {
             "unet" | "transformer" => {
                 "the file was saved without its denoiser: download the whole checkpoint".into()
             }
+            "image_encoder" => {
+                format!("the file was saved without what reads its picture: {beside}")
+            }
             _ => format!("the file was saved without this text encoder: {beside}"),
         }
     }
@@ -189,6 +221,9 @@ impl Checkpoint {
         &self.leftovers
     }
 }
+
+/// The card of films of a picture.
+const FILMS: &str = "stable-video-diffusion-img2vid-xt";
 
 /// Pixels a side of a latent, in all families of Stable Diffusion.
 const FACTOR: usize = 8;
@@ -210,9 +245,6 @@ const PREDICTION_NOTE: &str = "the file does not say what its model predicts: ta
 /// Cards of the second generation, by what they predict.
 const VELOCITY: &str = "stable-diffusion-2-1";
 const EPSILON: &str = "stable-diffusion-2-1-base";
-            "image_encoder" => {
-                format!("the file was saved without what reads its picture: {beside}")
-            }
 
 /// The card among those that fit, and what is uncertain about it.
 fn called_for(
@@ -361,6 +393,13 @@ fn of_mmdit(source: &WeightSource) -> Result<&'static [&'static str], ConfigErro
 
 /// The card of a FLUX.1: models for fills, depths and outlines take more channels in.
 fn of_flux(source: &WeightSource) -> Result<&'static [&'static str], ConfigError> {
+    if let Some(family) = other_flux(source) {
+        let hint = format!(
+            "it is named as FLUX.1 is in part, and is not read\nfile: {}",
+            source.origin()
+        );
+        return Err(ConfigError::unsupported("checkpoint", family, hint));
+    }
     match flux::input(source).as_deref() {
         Some([3072, 64]) if flux::is_guided(source) => Ok(&["FLUX.1-dev"]),
         Some([3072, 64]) => Ok(&["FLUX.1-schnell"]),
@@ -393,13 +432,6 @@ fn structure(folder: &ModelFolder) -> Result<Structure, Error> {
     }
     let unet: UNet = folder.read_config("unet/config.json")?;
     let vae: Vae = folder.read_config("vae/config.json")?;
-    if let Some(family) = other_flux(source) {
-        let hint = format!(
-            "it is named as FLUX.1 is in part, and is not read\nfile: {}",
-            source.origin()
-        );
-        return Err(ConfigError::unsupported("checkpoint", family, hint));
-    }
     let encoders = ["text_encoder_2/config.json", "text_encoder/config.json"];
     let text_layers = match encoders.into_iter().find(|path| folder.has(path)) {
         Some(path) => folder.read_config::<Text>(path)?.num_hidden_layers,

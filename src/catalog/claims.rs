@@ -13,7 +13,7 @@ use super::{
 use crate::{
     error::{ConfigError, Error},
     noise::Prediction,
-    weights::{WeightSource, flux, mmdit},
+    weights::{WeightSource, dit, flux, mmdit},
 };
 
 /// A value, and what said it.
@@ -39,6 +39,8 @@ pub(super) struct Claims {
     pub(super) title: Option<String>,
     /// What its name or its title says of how it was distilled.
     pub(super) distilled: Option<Claim<Named>>,
+    /// Frames of its films, where its name says so.
+    pub(super) frames: Option<Claim<usize>>,
     /// Whether a YAML of the training program lies beside the file, which says nothing of the prediction: noise then, as there.
     pub(super) configured: bool,
     /// What two words of the file contradict each other in.
@@ -84,6 +86,7 @@ impl Claims {
             size: size(source),
             zero_snr: zero_snr(source),
             edm: Edm::read(source)?,
+            frames: frames(path),
             ..Self::default()
         };
         let mut said = predictions(source, asked)?;
@@ -110,6 +113,18 @@ fn said(source: &WeightSource, keys: [&str; 2]) -> Option<String> {
         .map(plain)
 }
 
+/// Frames of the films of Stable Video Diffusion as first published, of which `…-xt` makes more: `svd.safetensors`, `svd_image_decoder.safetensors`.
+fn frames(path: &Path) -> Option<Claim<usize>> {
+    const FIRST: usize = 14;
+    let name = path.file_stem()?.to_str()?.to_lowercase();
+    let words = || name.split(|letter: char| !letter.is_ascii_alphanumeric());
+    let first = words().next() == Some("svd") && !words().any(|word| word.starts_with("xt"));
+    first.then(|| Claim {
+        value: FIRST,
+        by: "the file's name".to_owned(),
+    })
+}
+
 /// How a file was distilled that calls itself so.
 fn distilled(path: &Path, title: Option<&str>) -> Option<Claim<Named>> {
     let name = path.file_name()?.to_str()?;
@@ -122,13 +137,22 @@ fn distilled(path: &Path, title: Option<&str>) -> Option<Claim<Named>> {
     })
 }
 
-/// What the file predicts, by all that say so; the weightiest first.
+/// Whether a file holds a transformer, whose family says what it predicts: training programs write the word of others into its header, for want
+/// of one for a flow.
+fn is_transformer(source: &WeightSource) -> bool {
+    mmdit::is_original(source) || flux::is_original(source) || dit::is_original(source)
+}
+
+/// What the file predicts, by all that say so; the weightiest first. Nothing of transformers.
 fn predictions(
     source: &WeightSource,
     asked: Option<Prediction>,
 ) -> Result<Vec<Claim<Prediction>>, Error> {
     let claim = |value, by: String| Claim { value, by };
     let mut said = Vec::new();
+    if is_transformer(source) {
+        return Ok(said);
+    }
     if source.shape("v_pred").is_some() || source.shape(edm::MOST).is_some() {
         said.push(claim(Prediction::Velocity, "a marker in the file".into()));
     }
@@ -136,10 +160,8 @@ fn predictions(
         let Some(word) = source.metadata(key).filter(|word| !is_silent(word)) else {
             continue;
         };
-        // Straight lines to the noise are what transformers of two streams were trained on, and no U-Net that is built.
-        let known = word.parse().ok().filter(|&value| {
-            value != Prediction::Flow || mmdit::is_original(source) || flux::is_original(source)
-        });
+        // Straight lines to the noise are what no U-Net that is built was trained on.
+        let known = word.parse().ok().filter(|&value| value != Prediction::Flow);
         match known {
             Some(value) => said.push(claim(value, format!("`{key}` in the file"))),
             None if asked.is_some() => {}
@@ -317,6 +339,17 @@ mod tests {
             "99999999999999999999999",
         ] {
             assert_eq!(sides(odd), None, "{odd}");
+        }
+    }
+
+    #[test]
+    fn films_of_the_first_model_are_shorter() {
+        let frames = |name: &str| frames(name.as_ref()).map(|claim| claim.value);
+        for name in ["svd.safetensors", "a/svd_image_decoder.safetensors"] {
+            assert_eq!(frames(name), Some(14), "{name}");
+        }
+        for name in ["svd_xt.safetensors", "svd_xt_1_1.safetensors", "mine.ckpt"] {
+            assert_eq!(frames(name), None, "{name}");
         }
     }
 

@@ -53,7 +53,9 @@ pub(crate) struct Named {
 impl Named {
     /// Of a model or a file; folders in front of it do not count.
     pub(crate) fn read(name: &str) -> Option<Self> {
-        let file = name.rsplit(['/', '\\']).next().unwrap_or(name);
+        let separators = ['/', '\\'];
+        let name = name.trim_end_matches(separators);
+        let file = name.rsplit(separators).next().unwrap_or(name);
         let words = file.split(|letter: char| !letter.is_ascii_alphanumeric());
         let joined: Vec<String> = words.clone().flat_map(apart).collect();
         let words: Vec<String> = words.map(str::to_lowercase).collect();
@@ -153,6 +155,7 @@ mod tests {
         use Distillation::{Consistency, Hyper, Lightning, Trajectory, Turbo};
         for (name, kind, steps) in [
             ("stabilityai/sd-turbo", Turbo, 1),
+            ("models/stable-diffusion-3.5-large-turbo/", Turbo, 4),
             ("models/sd_xl_turbo_1.0_fp16.safetensors", Turbo, 1),
             ("DreamShaperXL_Turbo_v2.safetensors", Turbo, 4),
             ("sdxl_lightning_8step_lora.safetensors", Lightning, 8),

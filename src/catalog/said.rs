@@ -10,6 +10,8 @@ use crate::noise::Prediction;
 pub(super) const SCHEDULER: &str = "scheduler/scheduler_config.json";
 /// The file of a denoiser that is a `UNet`.
 pub(super) const UNET: &str = "unet/config.json";
+/// The file of a denoiser that is a transformer.
+pub(super) const TRANSFORMER: &str = "transformer/config.json";
 
 /// One key.
 #[derive(Debug, Clone)]

@@ -5,6 +5,8 @@
 //! feed-forward beside them, and in its last norm the shift in front of the scale. Node programs put `model.diffusion_model.` in front of
 //! the names and the other parts beside them.
 
+use std::collections::BTreeSet;
+
 use super::WeightSource;
 use super::original::{Elements, Layout, Parts, Piece, Placement, number, renamed, shape};
 use crate::error::Error;
@@ -135,6 +137,18 @@ pub fn is_guided(source: &WeightSource) -> bool {
 /// Shape of the layer that takes patches in, `[width, channels of a patch]`.
 pub fn input(source: &WeightSource) -> Option<Vec<usize>> {
     shape(source, "img_in.weight")
+}
+
+/// The most blocks of a kind that are counted.
+const MOST_BLOCKS: usize = 256;
+
+/// How many blocks of the kind `double_blocks` or `single_blocks` a source in the program's layout has, as its names tell: models made smaller
+/// have fewer than those published first. Nothing where one is missing among others.
+pub fn blocks(source: &WeightSource, kind: &str) -> Option<usize> {
+    let numbered = |name: &str| Some(number(name.split_once(kind)?.1.strip_prefix('.')?)?.0);
+    let numbers: BTreeSet<usize> = source.names().filter_map(numbered).collect();
+    let count = numbers.len().min(MOST_BLOCKS);
+    (numbers.last()?.checked_add(1)? == count).then_some(count)
 }
 
 /// Where a tensor of a file belongs.

@@ -282,17 +282,6 @@ fn pointers_and_pages_in_place_of_files_are_told() {
     }
 }
 
-/// A caller's word does what the key in the folder's configuration would.
-#[test]
-fn a_prediction_that_is_asked_for_is_that_of_the_configuration() {
-    let folder = copied("sd15");
-    let request = Request {
-        steps: Some(1),
-        guidance_scale: Some(1.0),
-        ..Request::new("a cat")
-    };
-    let made = |prediction: Option<Prediction>| {
-        let overrides = Overrides {
 /// A copy of the Hub's cache without what its links lead to.
 #[test]
 #[cfg(unix)]
@@ -376,6 +365,17 @@ fn transformers_for_few_steps_are_known_by_their_sampler() {
     assert_eq!(silent(folder.path()), (4, 1.0));
 }
 
+/// A caller's word does what the key in the folder's configuration would.
+#[test]
+fn a_prediction_that_is_asked_for_is_that_of_the_configuration() {
+    let folder = copied("sd15");
+    let request = Request {
+        steps: Some(1),
+        guidance_scale: Some(1.0),
+        ..Request::new("a cat")
+    };
+    let made = |prediction: Option<Prediction>| {
+        let overrides = Overrides {
             prediction,
             ..Overrides::default()
         };

@@ -21,6 +21,7 @@ mod cache_plans;
 mod cascade;
 mod catalog;
 mod checkpoint_beside;
+mod checkpoint_kin;
 mod checkpoint_words;
 mod checkpoints;
 mod class_to_image;

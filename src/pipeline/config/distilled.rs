@@ -3,7 +3,7 @@
 use serde::Deserialize;
 
 use super::defaults::Defaults;
-use crate::catalog::ModelFolder;
+use crate::catalog::{Distillation, ModelFolder};
 use crate::models::unet::UNetConfig;
 use crate::samplers::SamplerConfig;
 
@@ -34,27 +34,40 @@ impl Distilled {
         sampler: &SamplerConfig,
         unet: &UNetConfig,
     ) -> Option<(Self, Defaults)> {
-        let named = folder.distilled();
-        let steps = |silent| named.map_or(silent, |named| named.steps);
-        let runs = |by: String, steps, guidance_scale| {
-            let defaults = Defaults {
-                steps,
-                guidance_scale,
-                ..Defaults::default()
-            };
-            Some((Self { by }, defaults))
-        };
         if unet.guidance_width.is_some() {
-            return runs("its `time_cond_proj_dim`".into(), steps(4), 8.5);
+            let by = "its `time_cond_proj_dim`".into();
+            return Some(Self::runs(by, steps(folder, 4), 8.5));
         }
-        let class = sampler.class_name();
-        match sampler.name() {
-            "lcm" | "tcd" => runs(format!("its sampler, `{class}`"), steps(4), 1.0),
-            _ if sampler.is_of_turbo() => {
-                runs(format!("its sampler, a trailing `{class}`"), steps(1), 1.0)
-            }
-            _ => None,
-        }
+        let by = |class: &str| format!("its sampler, a trailing `{class}`");
+        let of_turbo = || Self::runs(by(sampler.class_name()), steps(folder, 1), 1.0);
+        Self::of_consistency(folder, sampler).or_else(|| sampler.is_of_turbo().then(of_turbo))
+    }
+
+    /// By a sampler of consistency models, which transformers have too (`PixArt`-LCM).
+    pub(super) fn of_consistency(
+        folder: &ModelFolder,
+        sampler: &SamplerConfig,
+    ) -> Option<(Self, Defaults)> {
+        let by = format!("its sampler, `{}`", sampler.class_name());
+        matches!(sampler.name(), "lcm" | "tcd").then(|| Self::runs(by, steps(folder, 4), 1.0))
+    }
+
+    /// By the name alone: a flow's sampler is the same for all (Stable Diffusion 3.5 large turbo).
+    pub(super) fn of_flow(folder: &ModelFolder) -> Option<(Self, Defaults)> {
+        // Hyper-SD's of this family are guided.
+        let named = folder.distilled();
+        let named = named.filter(|named| named.kind != Distillation::Hyper)?;
+        let by = format!("its name, `{}`", named.word);
+        Some(Self::runs(by, named.steps, 1.0))
+    }
+
+    fn runs(by: String, steps: usize, guidance_scale: f64) -> (Self, Defaults) {
+        let defaults = Defaults {
+            steps,
+            guidance_scale,
+            ..Defaults::default()
+        };
+        (Self { by }, defaults)
     }
 
     /// Said of a run that takes `steps` and the scale from here; of one that caches, too.
@@ -80,6 +93,11 @@ impl Distilled {
         }
         notes
     }
+}
+
+/// Steps that a model's name says, or `silent`.
+fn steps(folder: &ModelFolder, silent: usize) -> usize {
+    folder.distilled().map_or(silent, |named| named.steps)
 }
 
 /// What a request leaves to the model, and whether it caches.

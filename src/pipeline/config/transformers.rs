@@ -1,6 +1,7 @@
 //! The families of transformers under texts.
 
 use super::defaults::Defaults;
+use super::distilled::Distilled;
 use super::joint::JointTextConfig;
 use super::model::ModelConfig;
 use super::sentences::{LONGEST, Read, SentenceConfig};
@@ -13,6 +14,16 @@ use crate::models::flux::FluxConfig;
 use crate::models::mmdit::MmditConfig;
 use crate::models::pixart::PixArtConfig;
 use crate::samplers::SamplerConfig;
+
+/// A model that is distilled for few steps with what it runs with, or one that is not with the `usual`.
+fn or_usual(
+    distilled: Option<(Distilled, Defaults)>,
+    usual: Defaults,
+) -> (Option<Distilled>, Defaults) {
+    distilled.map_or((None, usual), |(distilled, defaults)| {
+        (Some(distilled), defaults)
+    })
+}
 
 /// `PixArt`-α and -Σ: latents of a text of so many tokens, read through T5. The variance that they learn is left out, as in diffusers.
 ///
@@ -36,15 +47,17 @@ pub(super) fn pixart(
         width: ("caption_channels", pixart.text_width),
         told_sizes: pixart.told_sizes,
     };
+    let distilled = Distilled::of_consistency(folder, &sampler);
+    let (distilled, defaults) = or_usual(distilled, Defaults::own(20, 4.5));
     Ok(ModelConfig {
         sampler,
         source: SourceConfig::Sentences(SentenceConfig::read(folder, read)?),
         trunk: TrunkConfig::PixArt(pixart),
         space: SpaceConfig::Latents(vae),
-        defaults: Defaults::own(20, 4.5),
+        defaults,
         controls: Vec::new(),
         upscale: None,
-        distilled: None,
+        distilled,
         repaired: false,
         folder: None,
     })
@@ -65,15 +78,17 @@ pub(super) fn mmdit(folder: &ModelFolder, sampler: SamplerConfig) -> Result<Mode
             return Err(ConfigError::unsupported(key, found, hint).into());
         }
     }
+    let distilled = Distilled::of_flow(folder);
+    let (distilled, defaults) = or_usual(distilled, Defaults::own(28, 7.0));
     Ok(ModelConfig {
         sampler,
         source: SourceConfig::Joint(JointTextConfig::of_mmdit(folder, &mmdit)?),
         trunk: TrunkConfig::Mmdit(mmdit),
         space: SpaceConfig::Latents(vae),
-        defaults: Defaults::own(28, 7.0),
+        defaults,
         controls: Vec::new(),
         upscale: None,
-        distilled: None,
+        distilled,
         repaired: false,
         folder: None,
     })
