@@ -43,7 +43,7 @@ impl Replacement {
         let path = Path::new(name);
         let (config, weights) = if path.is_dir() {
             folder(path)?
-        } else if !path.exists() && dead_link(path).is_none() {
+        } else if path.try_exists().is_ok_and(|there| !there) && dead_link(path).is_none() {
             return Err(FileError::NoAutoencoder { name: name.into() }.into());
         } else {
             file(path, model)?

@@ -157,7 +157,19 @@ impl ModelFolder {
         if BUNDLED.contains(&name) {
             return Self::bundled().map(Some);
         }
-        cards::find(name).map(Self::from_card).transpose()
+        if let Some(card) = cards::find(name) {
+            return Self::from_card(card).map(Some);
+        }
+        match path.try_exists() {
+            // A folder on the way is closed, or is none.
+            Err(source) if is_path(name) => Err(FileError::Read {
+                what: "the model".to_owned(),
+                path: path.to_owned(),
+                source,
+            }
+            .into()),
+            _ => Ok(None),
+        }
     }
 
     pub(super) fn from_files(name: &str, files: Files) -> Result<Self, Error> {

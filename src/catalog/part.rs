@@ -4,6 +4,7 @@ use super::files::Files;
 use super::{cards::PARTS, hash::Fingerprint, index};
 use crate::{
     error::{Error, FileError, WeightsError},
+    reading::dead_link,
     weights::WeightSource,
 };
 use std::path::Path;
@@ -31,6 +32,9 @@ impl ModelPart {
             _ => Files::Disk(name.into()),
         };
         if !files.has(CONFIG) {
+            if let Some(dead) = dead_link(&files.path(CONFIG)) {
+                return Err(dead.into());
+            }
             let (name, model) = (name.to_owned(), files.has(index::FILE));
             if !Path::new(&name).exists() {
                 return Err(FileError::NoPart { name }.into());

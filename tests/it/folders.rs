@@ -310,6 +310,11 @@ fn links_that_lead_to_nothing_are_told() {
     std::os::unix::fs::symlink("gone", &path).unwrap();
     let text = open(&path).unwrap_err().to_string();
     assert!(text.contains("is a link to `gone`"), "{text}");
+    // What cannot be looked at may well be there.
+    fs::write(folder.path().join("file"), "").unwrap();
+    let inside = folder.path().join("file/m.safetensors");
+    let text = open(&inside).unwrap_err().to_string();
+    assert!(text.starts_with("cannot read the model: "), "{text}");
 }
 
 /// What node programs save beside T5 is left out, and what stands in front of all names of a part is taken off.
