@@ -11,6 +11,7 @@ mod claims;
 mod distilled;
 mod edm;
 mod files;
+mod fitting;
 mod hash;
 #[cfg(feature = "hub")]
 pub mod hub;

@@ -207,6 +207,20 @@ fn the_first_model_of_films_is_known_by_its_name() {
     }
 }
 
+/// `svd_image_decoder.safetensors` has the autoencoder of pictures, which another takes the place of.
+#[test]
+fn a_decoder_of_pictures_is_none_of_films() {
+    let Some(unet) = shared_list("original/svd.unet.sgm.tsv") else {
+        return;
+    };
+    let tensors = [unet, list("original/sd15.vae.ldm.tsv")].concat();
+    let (_folder, path) = saved("svd_image_decoder.safetensors", &tensors, &[]);
+    let model = opened(&path, &Overrides::default()).unwrap();
+    assert!(!model.has_weights("vae"));
+    let warned = model.warnings().concat();
+    assert!(warned.contains("decodes picture by picture"), "{warned}");
+}
+
 /// Names and shapes of files that are not read, and what is said of each.
 const UNREAD: [(&[(&str, &[usize])], &str); 9] = [
     (
