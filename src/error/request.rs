@@ -30,8 +30,8 @@ pub(crate) enum RequestError {
     Eta { eta: f64 },
     #[error("size {width}x{height} has a side without pixels\nhint: a side has 1 to 8192 pixels")]
     NoSize { width: usize, height: usize },
-    #[error("there is no sampler `{name}`\nhint: choose one of {known}")]
-    UnknownSampler { name: String, known: String },
+    #[error("there is no sampler `{name}`\nhint: {hint}")]
+    UnknownSampler { name: String, hint: String },
     #[error("size {width}x{height} is not a multiple of {multiple}\nhint: try {}x{}", nearest(*width, *multiple), nearest(*height, *multiple))]
     Size {
         width: usize,

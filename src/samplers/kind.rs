@@ -4,6 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::LazyLock;
 
+use super::elsewhere;
 use super::parts::{
     class::{Class, Word},
     json::{Key, SchedulerJson},
@@ -165,9 +166,11 @@ impl FromStr for SamplerKind {
 
     fn from_str(name: &str) -> Result<Self, Error> {
         let found = ENTRIES.iter().find(|entry| entry.name == name);
+        let is_ours = |word: &str| ENTRIES.iter().any(|entry| entry.name == word);
         let unknown = || RequestError::UnknownSampler {
             name: name.to_owned(),
-            known: Self::words(),
+            hint: elsewhere::hint(name, is_ours)
+                .unwrap_or_else(|| format!("choose one of {}", Self::words())),
         };
         Ok(Self(found.ok_or_else(unknown)?))
     }

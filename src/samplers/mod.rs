@@ -3,7 +3,7 @@
 //! Every rule is a table of scalars, made in f64 when the sampler is built, and a step that mixes tensors by them. Read in this order:
 //!
 //! 1. `config`: a model's `scheduler_config.json` and the ways to change it, what old ones are mended by (`repairs`), and the words of
-//!    the command line (`kind`);
+//!    the command line (`kind`) and of other programs (`elsewhere`);
 //! 2. `build`: from a configuration, steps and `eta` to a [`Sampler`](crate::sampler::Sampler);
 //! 3. `rules`: a file for each sampler, with its formula, its table and its `CLASS`: names, keys, defaults, how it is built;
 //! 4. `parts`: what rules are made of.
@@ -12,6 +12,7 @@
 
 mod build;
 mod config;
+mod elsewhere;
 mod kind;
 mod parts;
 mod repairs;

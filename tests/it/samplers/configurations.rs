@@ -120,8 +120,19 @@ fn unknown_samplers_point_to_known_ones() {
                  dpmsolver++-sde, dpmsolver-singlestep, euler, heun, dpm2, dpm2-a, unipc, deis, lms, flow-euler also end in -karras, \
                  -exponential, -beta";
     let unknown = |word: &str| word.parse::<SamplerKind>().expect_err(word).to_string();
-    for word in ["dpm", "ddim-karras", "euler-a-beta", "Euler", ""] {
+    for word in ["dpm", "restart", "karras-euler", ""] {
         let expected = format!("there is no sampler `{word}`\nhint: choose one of {words}");
+        assert_eq!(unknown(word), expected);
+    }
+    for (word, hint) in [
+        (
+            "ddim-karras",
+            "the nearest is `ddim`, which has no `-karras`",
+        ),
+        ("euler_a", "it is `euler-a` here"),
+        ("Euler", "it is `euler` here"),
+    ] {
+        let expected = format!("there is no sampler `{word}`\nhint: {hint}");
         assert_eq!(unknown(word), expected);
     }
     let other = config("SASolverScheduler", &json!({}));
