@@ -29,6 +29,37 @@ fn marks_of_other_programs_are_warned_of() {
     assert_eq!(run("blurred (out of focus), at 10:30"), "");
 }
 
+/// Words that other programs take for more than words.
+#[test]
+fn words_of_other_programs_are_warned_of() {
+    let folder = tempfile::tempdir().expect("a folder");
+    for (negative, told) in [
+        (
+            "a cat BREAK a dog",
+            "`BREAK` is read as it stands: prompts are read as one",
+        ),
+        (
+            "a cat++",
+            "`cat++` is read as it stands: weights in prompts are not read",
+        ),
+        ("{red|blue}", "nothing in a prompt is drawn by lot"),
+        (
+            "embedding:ink",
+            "hint: use `--lora FILE=SCALE` or `--embedding FILE`",
+        ),
+        (
+            "a cat --ar 16:9",
+            "`--ar` is read as it stands: prompts hold no options",
+        ),
+        (r"a cat \(fox\)", "hint: leave the backslashes out"),
+    ] {
+        let asked = ["--steps", "1", "--negative-prompt", negative];
+        let ending = generate(folder.path(), &asked);
+        assert_eq!(ending.code, Some(0), "{}", ending.shown());
+        assert!(ending.stderr.contains(told), "{}", ending.shown());
+    }
+}
+
 /// However long a prompt is, what is cut off of it is told in a few words.
 #[test]
 fn long_prompts_are_not_repeated() {

@@ -10,6 +10,7 @@ mod few_steps;
 mod held;
 mod joint;
 mod kept;
+mod marks;
 mod memory;
 mod picture;
 mod prompts;
