@@ -5,7 +5,7 @@
 
 use burn::tensor::{Device, Tensor};
 
-use super::prompts::{Prompts, Worded, repeat_each};
+use super::prompts::{Beside, Prompts, Worded, repeat_each};
 use super::sentences::{Place, Reader};
 use super::source::{Asked, Origin, Source};
 use crate::conditioning::Conditioning;
@@ -137,7 +137,13 @@ impl JointTexts {
     ) -> Result<Half, Error> {
         let encoders = 0..self.config.clip.encoders.len();
         let own: Vec<&[&str]> = encoders.map(|encoder| half.of(encoder)).collect();
-        let read = self.clip.summaries(&own, half.clip_skip, observer)?;
+        let beside = match self.t5 {
+            Some(_) => Beside::Sentences,
+            None => Beside::Nothing,
+        };
+        let read = self
+            .clip
+            .summaries(&own, half.clip_skip, beside, observer)?;
         let states = if self.config.joined {
             Tensor::cat(vec![widened(read.states, self.config.width), sentences], 1)
         } else {

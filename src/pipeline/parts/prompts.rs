@@ -91,6 +91,14 @@ struct Half {
     pooled: Option<Tensor<2>>,
 }
 
+/// What else reads the texts of a run.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Beside {
+    Nothing,
+    /// T5, which reads on where CLIP ends.
+    Sentences,
+}
+
 /// What all encoders make of texts, side by side.
 pub(super) struct Summaries {
     /// `[prompts, tokens, width of all]`
@@ -185,7 +193,7 @@ impl Prompts {
                 Some(_) => encoder.encode_pooled(own, clip_skip)?,
                 None => encoder.encode(own, clip_skip)?,
             };
-            self.report(&context.cut, observer);
+            self.report(&context.cut, Beside::Nothing, observer);
             states.push(context.states);
             pooled = context.pooled;
         }
@@ -204,12 +212,13 @@ impl Prompts {
         &self,
         texts: &[&[&str]],
         clip_skip: usize,
+        beside: Beside,
         observer: &mut dyn Observer,
     ) -> Result<Summaries, Error> {
         let (mut states, mut pooled) = (Vec::new(), Vec::new());
         for (encoder, own) in self.encoders()?.iter().zip(texts) {
             let context = encoder.encode_pooled(own, clip_skip)?;
-            self.report(&context.cut, observer);
+            self.report(&context.cut, beside, observer);
             states.push(context.states);
             pooled.extend(context.pooled);
         }
@@ -219,13 +228,18 @@ impl Prompts {
         })
     }
 
-    fn report(&self, cut: &[Option<String>], observer: &mut dyn Observer) {
+    fn report(&self, cut: &[Option<String>], beside: Beside, observer: &mut dyn Observer) {
         let tokens = self.config.tokens();
         for cut in cut.iter().flatten() {
-            observer.warn(&format!(
-                "the model reads {tokens} tokens of a prompt; cut off was `{}`",
-                shortened(cut)
-            ));
+            let cut = shortened(cut);
+            observer.warn(&match beside {
+                Beside::Nothing => {
+                    format!("the model reads {tokens} tokens of a prompt; cut off was `{cut}`")
+                }
+                Beside::Sentences => format!(
+                    "CLIP reads {tokens} tokens of a prompt, which T5 reads as well; cut off for CLIP alone was `{cut}`"
+                ),
+            });
         }
     }
 }

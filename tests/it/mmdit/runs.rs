@@ -231,3 +231,20 @@ fn the_program_makes_the_same() {
         assert_eq!(fs::read(folder.path().join("again.png")).unwrap(), first, "{id}");
     }
 }
+
+/// What CLIP does not read of a long prompt T5 does: the prompt is not cut off.
+#[cfg(feature = "cli")]
+#[test]
+fn what_clip_leaves_t5_reads() {
+    let fixture = Fixture::best("sd35");
+    let model = fixture.model();
+    let folder = tempfile::tempdir().unwrap();
+    let long = "a red fox ".repeat(50);
+    let given = ["generate", &long, "--steps", "1", "--guidance-scale", "1"];
+    let model = ["--model", model.to_str().unwrap(), "--device", "cpu"];
+    let ending = afterimage_in(folder.path(), given.iter().chain(&model));
+    assert_eq!(ending.code, Some(0), "{}", ending.shown());
+    let told =
+        "CLIP reads 77 tokens of a prompt, which T5 reads as well; cut off for CLIP alone was `";
+    assert!(ending.stderr.contains(told), "{}", ending.shown());
+}
