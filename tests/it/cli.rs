@@ -143,6 +143,24 @@ fn names_that_are_not_known_are_usage_errors_with_a_hint() {
 }
 
 #[test]
+fn words_of_other_programs_are_answered_with_ours() {
+    are_usage_errors(&[
+        (
+            &["generate", "--sampler", "DPM++ 2M Karras"],
+            &["hint: it is `dpmsolver++-karras` here"],
+        ),
+        (
+            &["generate", "--steps", "2.5"],
+            &["'2.5' for '--steps <N>'", "a whole number from 0 on"],
+        ),
+        (
+            &["generate", "--prompt", "a cat"],
+            &["unexpected argument '--prompt'", "a prompt stands alone"],
+        ),
+    ]);
+}
+
+#[test]
 fn values_that_make_no_sense_are_usage_errors_with_a_hint() {
     are_usage_errors(&[
         (

@@ -6,7 +6,7 @@ use clap::Args;
 
 use super::{
     files::{EmbeddingFile, LoraFile},
-    values::{Corner, Window, canny, corner, count, finite, size, window},
+    values::{Corner, Window, canny, corner, count, finite, size, whole, window},
     written::kept,
 };
 use crate::{
@@ -67,7 +67,7 @@ pub(in crate::cli) struct Links {
     pub(in crate::cli) upscaler: Vec<String>,
     /// Level of the noise on a picture before it is made larger, in training timesteps: one for every upscaler, or one each; more changes
     /// more [default: the model's own]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = whole)]
     pub(in crate::cli) noise_level: Vec<usize>,
 }
 
@@ -75,10 +75,10 @@ pub(in crate::cli) struct Links {
 #[derive(Debug, Args)]
 pub(in crate::cli) struct Course {
     /// Classes to show, for models that make pictures of classes
-    #[arg(long, value_name = "N[,N]", value_delimiter = ',')]
+    #[arg(long, value_name = "N[,N]", value_delimiter = ',', value_parser = whole)]
     pub(in crate::cli) class_label: Vec<usize>,
     /// Denoising steps
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = whole)]
     pub(in crate::cli) steps: Option<usize>,
     /// How strongly text or class guides; 1 or less is unguided
     #[arg(long, value_name = "G", value_parser = finite)]
@@ -109,13 +109,13 @@ pub(super) const FILMS: &str = "Films";
 #[derive(Debug, Clone, Args)]
 pub(in crate::cli) struct Film {
     /// Frames of a film [default: the model's own]; Stable Diffusion 1.x and 2.x make films by Text2Video-Zero when they are given it
-    #[arg(long, help_heading = FILMS, value_name = "N")]
+    #[arg(long, help_heading = FILMS, value_name = "N", value_parser = whole)]
     pub(in crate::cli) frames: Option<usize>,
     /// Frames a second of the file; Stable Video Diffusion is told it too [default: 7]
-    #[arg(long, help_heading = FILMS, value_name = "N")]
+    #[arg(long, help_heading = FILMS, value_name = "N", value_parser = whole)]
     pub(in crate::cli) fps: Option<usize>,
     /// How much moves in a film of a picture [default: 127]
-    #[arg(long, help_heading = FILMS, value_name = "N")]
+    #[arg(long, help_heading = FILMS, value_name = "N", value_parser = whole)]
     pub(in crate::cli) motion_bucket: Option<usize>,
     /// Noise put on the picture of a film, which moves more then [default: 0.02]
     #[arg(long, help_heading = FILMS, value_name = "A", value_parser = finite)]
@@ -124,7 +124,7 @@ pub(in crate::cli) struct Film {
     #[arg(long, help_heading = FILMS, value_name = "G", value_parser = finite)]
     pub(in crate::cli) guidance_first_frame: Option<f64>,
     /// Frames decoded together; fewer take less memory [default: all]
-    #[arg(long, help_heading = FILMS, value_name = "N")]
+    #[arg(long, help_heading = FILMS, value_name = "N", value_parser = whole)]
     pub(in crate::cli) decode_chunk: Option<usize>,
     /// Shift of Text2Video-Zero to the left from frame to frame, in pixels of a width of 512 [default: 12]
     #[arg(long, help_heading = FILMS, value_name = "X", value_parser = finite)]
@@ -133,10 +133,10 @@ pub(in crate::cli) struct Film {
     #[arg(long, help_heading = FILMS, value_name = "Y", value_parser = finite)]
     pub(in crate::cli) motion_y: Option<f64>,
     /// Step, counted from the last, before which Text2Video-Zero moves its first frame [default: 44 of 50]
-    #[arg(long, help_heading = FILMS, value_name = "N")]
+    #[arg(long, help_heading = FILMS, value_name = "N", value_parser = whole)]
     pub(in crate::cli) motion_t0: Option<usize>,
     /// Step, counted from the last, from which the frames of Text2Video-Zero go on together [default: 47 of 50]
-    #[arg(long, help_heading = FILMS, value_name = "N")]
+    #[arg(long, help_heading = FILMS, value_name = "N", value_parser = whole)]
     pub(in crate::cli) motion_t1: Option<usize>,
 }
 
@@ -145,10 +145,10 @@ pub(in crate::cli) struct Film {
 #[command(next_help_heading = FILMS)]
 pub(in crate::cli) struct Projected {
     /// Frames of each film in the latents; 1 makes pictures of them [default: the run's; where the file does not say it, the model's own number, or all there are if that leaves a rest]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = whole)]
     pub(in crate::cli) frames: Option<usize>,
     /// Frames a second [default: the run's, else 7]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = whole)]
     pub(in crate::cli) fps: Option<usize>,
     /// Frames decoded together; fewer take less memory [default: the run's, else all]
     #[arg(long, value_name = "N", value_parser = count)]
@@ -219,7 +219,7 @@ pub(in crate::cli) struct Xl {
 #[expect(clippy::struct_field_names, reason = "options are named by fields")]
 pub(in crate::cli) struct Skip {
     /// Guide away from the denoiser without these layers too (SD3), counted from 0; one more call of the model while it lasts
-    #[arg(long, value_name = "N,...", value_delimiter = ',')]
+    #[arg(long, value_name = "N,...", value_delimiter = ',', value_parser = whole)]
     pub(in crate::cli) skip_layers: Vec<usize>,
     /// How strongly to guide away from the denoiser without --skip-layers [default: 2.8]
     #[arg(long, value_name = "G", value_parser = finite)]

@@ -4,6 +4,7 @@
     reason = "these comments are the help texts, which are read as they are"
 )]
 
+mod elsewhere;
 mod files;
 mod groups;
 mod reading;
@@ -23,7 +24,7 @@ use crate::{
     samplers::SamplerKind,
     weights::{ActivationFormat, WeightFormat},
 };
-use values::{calibrated, count, faster, finite, fixed_seed, samples, seed};
+use values::{calibrated, count, faster, finite, fixed_seed, samples, seed, whole};
 use written::{kept, page, plot, tensors, written};
 
 pub(super) use files::{EmbeddingFile, LoraFile};
@@ -126,7 +127,7 @@ pub(super) struct Generate {
     #[command(flatten)]
     pub(super) skip: Skip,
     /// Leave out the last N layers of the text encoder
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = whole)]
     pub(super) clip_skip: Option<usize>,
     /// Noise added by DDIM (0 none, 1 as much as DDPM) and by TCD, whose gamma it is
     #[arg(long, value_name = "E", value_parser = finite)]

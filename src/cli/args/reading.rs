@@ -7,7 +7,7 @@ use clap::{
     error::{ContextKind, ContextValue, ErrorKind},
 };
 
-use super::Arguments;
+use super::{Arguments, elsewhere};
 
 /// The arguments of this process.
 ///
@@ -26,8 +26,18 @@ pub(in crate::cli) fn read() -> Result<Arguments, Error> {
 pub(in crate::cli) fn parsed(
     words: impl IntoIterator<Item = OsString>,
 ) -> Result<Arguments, Error> {
-    let matches = signed(Arguments::command()).try_get_matches_from(words);
-    Arguments::from_arg_matches_mut(&mut matches.map_err(joined)?)
+    let words: Vec<OsString> = words.into_iter().collect();
+    let named = words.get(1).and_then(|word| word.to_str());
+    let command = signed(Arguments::command());
+    let matches = command.clone().try_get_matches_from(&words);
+    let knows = |option: &str| {
+        let asked = named.and_then(|name| command.find_subcommand(name));
+        asked.is_some_and(|asked| {
+            let mut options = asked.get_arguments();
+            options.any(|known| known.get_long() == Some(option))
+        })
+    };
+    Arguments::from_arg_matches_mut(&mut matches.map_err(|error| told(error, knows))?)
 }
 
 /// Lets every option be given a negative number: whoever reads it says what is wrong with it, where it would be taken for an option that
@@ -40,9 +50,23 @@ fn signed(command: Command) -> Command {
     command.mut_args(option).mut_subcommands(signed)
 }
 
-/// The hint about a value that begins with a dash, which is an option's as a rule and not the prompt.
-fn joined(mut error: Error) -> Error {
-    if error.kind() == ErrorKind::UnknownArgument && error.get(ContextKind::Suggested).is_some() {
+/// The hint about an option that another program has, and about a value that begins with a dash, which is an option's as a rule and not the
+/// prompt.
+fn told(mut error: Error, knows: impl Fn(&str) -> bool) -> Error {
+    if error.kind() != ErrorKind::UnknownArgument {
+        return error;
+    }
+    let tip = match error.get(ContextKind::InvalidArg) {
+        Some(ContextValue::String(option)) => elsewhere::tip(option, knows),
+        _ => None,
+    };
+    if let Some(tip) = tip {
+        // What clap proposes is in the usage too.
+        error.remove(ContextKind::SuggestedArg);
+        error.remove(ContextKind::Usage);
+        let tip = ContextValue::StyledStrs(vec![tip.into()]);
+        error.insert(ContextKind::Suggested, tip);
+    } else if error.get(ContextKind::Suggested).is_some() {
         let hint = "a value that begins with a dash is joined to its option, as in `--output=-a.png`; a prompt stands behind `--`";
         let hint = ContextValue::StyledStrs(vec![hint.into()]);
         error.insert(ContextKind::Suggested, hint);
@@ -83,6 +107,27 @@ mod tests {
                 "{said}"
             );
         }
+    }
+
+    #[test]
+    fn options_of_other_programs_are_named() {
+        for (words, said) in [
+            (["--prompt", "a cat"], "a prompt stands alone"),
+            (["--cfg-scale", "7"], "it is `--guidance-scale` here"),
+            (["--negative", "dog"], "it is `--negative-prompt` here"),
+        ] {
+            let error = generate(&words).expect_err("an option that is not known");
+            let shown = error.to_string();
+            assert!(shown.contains(said), "{shown}");
+            assert!(
+                !shown.contains("similar") && !shown.contains("begins with a dash"),
+                "{shown}"
+            );
+        }
+        // An option that the command does not have is not proposed.
+        let words = ["afterimage", "doctor", "--cfg-scale", "7"].map(OsString::from);
+        let shown = parsed(words).expect_err("no such option").to_string();
+        assert!(!shown.contains("--guidance-scale"), "{shown}");
     }
 
     #[test]

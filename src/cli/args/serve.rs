@@ -8,7 +8,7 @@ use std::{net::IpAddr, num::NonZeroUsize, path::PathBuf};
 
 use clap::{Args, ValueEnum};
 
-use super::values::{bytes, limit, origin};
+use super::values::{bytes, limit, origin, whole};
 use crate::{
     device::{DeviceChoice, DtypeChoice},
     weights::{ActivationFormat, WeightFormat},
@@ -128,7 +128,7 @@ pub(in crate::cli) struct Limits {
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = limit)]
     pub(in crate::cli) max_batch: usize,
     /// Frames of a film
-    #[arg(long, value_name = "N", default_value_t = 64)]
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = whole)]
     pub(in crate::cli) max_frames: usize,
     /// Jobs that wait
     #[arg(long, value_name = "N", default_value_t = 256, value_parser = limit)]

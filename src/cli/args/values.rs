@@ -48,6 +48,12 @@ pub(super) fn count(text: &str) -> Result<usize, String> {
     count_to(text, LARGEST_COUNT)
 }
 
+/// A number that may be none at all; what is wrong with it is said where it is used.
+pub(super) fn whole(text: &str) -> Result<usize, String> {
+    text.parse()
+        .map_err(|_| "a whole number from 0 on is needed".into())
+}
+
 /// Bytes, in units of 1024 where one is named: `8GiB`, `512 MiB`, `1000`.
 #[cfg(feature = "serve")]
 pub(super) fn bytes(text: &str) -> Result<u64, String> {
@@ -216,6 +222,23 @@ mod tests {
             "8*8",
         ] {
             assert!(size(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn whole_numbers_are_read() {
+        assert_eq!((whole("0"), whole("20")), (Ok(0), Ok(20)));
+        for wrong in [
+            "",
+            "-1",
+            "2.5",
+            "1e3",
+            "0x10",
+            "twenty",
+            "99999999999999999999",
+        ] {
+            let said = whole(wrong).unwrap_err();
+            assert_eq!(said, "a whole number from 0 on is needed", "{wrong}");
         }
     }
 
