@@ -32,7 +32,7 @@ pub(crate) enum ConfigError {
         part: String,
         path: PathBuf,
     },
-    #[error("`{file}` is not what it should be: {source}")]
+    #[error("`{file}` is not what it should be: {}", in_words(source.to_string()))]
     Contents {
         file: &'static str,
         source: serde_json::Error,
@@ -96,7 +96,7 @@ impl ConfigError {
             Some((key, value, reason)) => Self::Value {
                 key,
                 value: value.to_string().chars().take(QUOTED).collect(),
-                reason,
+                reason: in_words(reason),
                 part,
                 path,
             },
@@ -130,6 +130,18 @@ impl ConfigError {
     }
 }
 
+/// What serde says, without the names of our types.
+fn in_words(reason: String) -> String {
+    const TYPES: [(&str, &str); 3] = [
+        (" expected usize", " expected a whole number"),
+        (" expected u32", " expected a whole number"),
+        (" expected f64", " expected a number"),
+    ];
+    TYPES
+        .iter()
+        .fold(reason, |reason, (name, words)| reason.replace(name, words))
+}
+
 /// A map keeps the last of the values that a key has; it is asked only of configurations that are no longer than such are.
 fn last_of_each<T: DeserializeOwned>(text: &str) -> Result<T, serde_json::Error> {
     serde_json::from_str(text).or_else(|error| {
@@ -156,6 +168,7 @@ mod tests {
         assert_eq!(read(r#"{"steps": 1, "steps": 2}"#).unwrap().steps, 2);
         for (text, said) in [
             (r#"{"steps": 1, "steps": "two"}"#, "`steps` of a part"),
+            (r#"{"steps": 1.5}"#, "expected a whole number"),
             (r#"{"steps": 1"#, "at line 1 column 11"),
         ] {
             let error = read(text).unwrap_err().to_string();
