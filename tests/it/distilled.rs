@@ -113,6 +113,23 @@ fn folders_run_with_what_their_model_is_distilled_for() {
     }
 }
 
+/// Turbo models make pictures of 512 pixels a side; a model of larger ones may take the same spacing of steps.
+#[test]
+fn large_models_are_no_turbo_models_by_their_spacing() {
+    let folder = copied("sd15");
+    let trailing = json!({"_class_name": "EulerDiscreteScheduler", "timestep_spacing": "trailing"});
+    edited(folder.path(), "scheduler/scheduler_config.json", trailing);
+    for (side, steps) in [(64, 1), (128, 50)] {
+        edited(
+            folder.path(),
+            "unet/config.json",
+            json!({"sample_size": side}),
+        );
+        let model = ModelFolder::open(folder.path().to_str().unwrap()).unwrap();
+        assert_eq!(silent_run(&model).0, steps, "{side}");
+    }
+}
+
 #[test]
 fn what_is_asked_for_is_not_remarked_on_but_caching_is() {
     let lcm = Fixture::committed("few-step-lcm").model();

@@ -40,7 +40,8 @@ impl Distilled {
         }
         let by = |class: &str| format!("its sampler, a trailing `{class}`");
         let of_turbo = || Self::runs(by(sampler.class_name()), steps(folder, 1), 1.0);
-        Self::of_consistency(folder, sampler).or_else(|| sampler.is_of_turbo().then(of_turbo))
+        let is_turbo = sampler.is_of_turbo() && (folder.distilled().is_some() || is_of_turbo(unet));
+        Self::of_consistency(folder, sampler).or_else(|| is_turbo.then(of_turbo))
     }
 
     /// By a sampler of consistency models, which transformers have too (`PixArt`-LCM).
@@ -98,6 +99,14 @@ impl Distilled {
 /// Steps that a model's name says, or `silent`.
 fn steps(folder: &ModelFolder, silent: usize) -> usize {
     folder.distilled().map_or(silent, |named| named.steps)
+}
+
+/// Whether a network is as large as those of the Turbo models, which make pictures of 512 pixels a side: those that SDXL was tuned on are
+/// larger, whatever spacing of steps they like.
+fn is_of_turbo(unet: &UNetConfig) -> bool {
+    const SIDE: usize = 64;
+
+    unet.sample_size.iter().all(|side| *side <= SIDE)
 }
 
 /// What a request leaves to the model, and whether it caches.
