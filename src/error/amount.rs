@@ -25,9 +25,25 @@ pub(crate) fn number(value: f64) -> String {
     }
 }
 
+/// The least strength in hundredths that leaves a step of `steps` to run.
+pub(crate) fn least_strength(steps: usize) -> f64 {
+    (100.0 / steps as f64).ceil() / 100.0
+}
+
 #[cfg(test)]
 mod tests {
-    use super::{bytes, number};
+    use super::{bytes, least_strength, number};
+
+    /// As image to image counts them, to the whole step below.
+    #[test]
+    fn the_least_strength_leaves_a_step() {
+        for steps in 1..=1000 {
+            let least = least_strength(steps);
+            let executed = (steps as f64 * least).floor();
+            assert!(executed >= 1.0 && least <= 1.0, "{steps}: {least}");
+        }
+        assert_eq!([3, 7, 50].map(least_strength), [0.34, 0.15, 0.02]);
+    }
 
     #[test]
     fn numbers_are_short() {

@@ -22,7 +22,7 @@ mod weights;
 use std::path::{Path, PathBuf};
 
 pub(crate) use adapter::AdapterError;
-pub(crate) use amount::{bytes, number};
+pub(crate) use amount::{bytes, least_strength, number};
 pub(crate) use config::ConfigError;
 pub(crate) use device::{ANY_GPU, DeviceError};
 #[cfg(feature = "eval")]

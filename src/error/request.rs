@@ -1,6 +1,6 @@
 //! What a caller asked for.
 
-use super::number;
+use super::{least_strength, number};
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum RequestError {
@@ -9,12 +9,13 @@ pub(crate) enum RequestError {
     #[error("`steps` is {steps}, the most is {most}\nhint: models are trained on a thousand or so")]
     StepsBeyondReason { steps: usize, most: usize },
     #[error(
-        "{steps} steps do not fit the {train_timesteps} timesteps the model was trained on\nhint: ask for {}",
+        "{steps} steps do not fit the {train_timesteps} {places}\nhint: ask for {}",
         most.map_or_else(|| "fewer steps".to_owned(), |most| format!("at most {most}"))
     )]
     TooManySteps {
         steps: usize,
         train_timesteps: usize,
+        places: &'static str,
         /// The most that do fit, where that is known.
         most: Option<usize>,
     },
@@ -265,9 +266,9 @@ pub(crate) enum RequestError {
     )]
     Strength { strength: f64 },
     #[error(
-        "a strength of {} leaves none of the {steps} steps to run\nhint: give a strength of at least {:.2}, or more steps",
+        "a strength of {} leaves none of the {steps} steps to run\nhint: give a strength of at least {}, or more steps",
         number(*strength),
-        1.0 / *steps as f64
+        least_strength(*steps)
     )]
     StrengthOfNoStep { strength: f64, steps: usize },
     #[error(

@@ -8,4 +8,4 @@ pub use schedule::{BetaSchedule, LinearReading, NoiseLevel, NoiseSchedule, Predi
 pub use spacing::{
     Spacing, TimestepGrid, beta_sigmas, exponential_sigmas, karras_sigmas, karras_sigmas_of,
 };
-pub(crate) use spacing::{interpolate, log_sigmas, timestep_of_sigma};
+pub(crate) use spacing::{TRAINED, interpolate, log_sigmas, timestep_of_sigma};

@@ -24,6 +24,9 @@ pub enum Spacing {
     Quadratic,
 }
 
+/// What steps are laid out over, in messages.
+pub(crate) const TRAINED: &str = "timesteps the model was trained on";
+
 /// Numbers of steps that are tried for one that fits, from the most that could.
 const SEARCHED: usize = 256;
 
@@ -107,6 +110,7 @@ impl TimestepGrid {
         Err(RequestError::TooManySteps {
             steps,
             train_timesteps: self.train_timesteps,
+            places: TRAINED,
             most: fewer.find(|&fewer| fewer > 0 && self.fits(&place(fewer))),
         }
         .into())

@@ -65,6 +65,7 @@ pub(in crate::samplers) fn distilled_timesteps(
         return Err(RequestError::TooManySteps {
             steps,
             train_timesteps: original,
+            places: "steps the model was distilled on",
             most: Some(original),
         }
         .into());

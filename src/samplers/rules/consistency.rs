@@ -9,7 +9,7 @@ use burn::tensor::Tensor;
 use crate::Error;
 use crate::denoiser::Evaluation;
 use crate::error::{ConfigError, RequestError};
-use crate::noise::{NoiseLevel, karras_sigmas_of};
+use crate::noise::{NoiseLevel, TRAINED, karras_sigmas_of};
 use crate::sampler::{History, Sampler};
 use crate::samplers::parts::{
     class::{Class, Word},
@@ -105,6 +105,7 @@ fn sigmas(settings: &Settings, training: Training, steps: usize) -> Result<Vec<f
         return Err(RequestError::TooManySteps {
             steps,
             train_timesteps,
+            places: TRAINED,
             most: Some(train_timesteps),
         }
         .into());
