@@ -11,6 +11,10 @@ use crate::sampler::Sampler;
 /// Solver steps that no model is trained for.
 const MOST_STEPS: usize = 1 << 16;
 
+/// What samples a flow, whatever a sampler of its class does with other models.
+const OF_FLOWS: &str =
+    "models that predict a flow are sampled by flow-euler, flow-heun, dpmsolver++ and unipc";
+
 /// Keys that say what the model is, whatever it is sampled with.
 const MODEL: [&str; 6] = [
     "prediction_type",
@@ -54,14 +58,21 @@ impl SamplerConfig {
             let hint = others();
             return Err(ConfigError::unsupported("_class_name", &self.class_name, hint).into());
         };
-        if self.settings.flows()? && !class.knows(Key::FlowSigmas) {
-            let hint = "models that predict a flow are sampled by flow-euler, flow-heun, dpmsolver++ and unipc";
+        let flows = self.settings.flows()?;
+        if flows && !class.knows(Key::FlowSigmas) {
             return Err(
-                ConfigError::unsupported("prediction_type", "flow_prediction", hint).into(),
+                ConfigError::unsupported("prediction_type", "flow_prediction", OF_FLOWS).into(),
             );
         }
+        let others = || {
+            if flows {
+                OF_FLOWS.to_owned()
+            } else {
+                format!("or {}", others())
+            }
+        };
         (class.build)(&self.settings, steps, eta).map_err(|error| {
-            error.with_hint(|key| (!MODEL.contains(&key)).then(|| format!("; or {}", others())))
+            error.with_hint(|key| (!MODEL.contains(&key)).then(|| format!("; {}", others())))
         })
     }
 }

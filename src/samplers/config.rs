@@ -10,6 +10,7 @@ use super::parts::{
     class::Class,
     json::{SchedulerJson, quote_bare_numbers},
     settings::{Defaults, FlowRun, PREDICTIONS, Settings},
+    sigmas::layouts_beside,
 };
 use super::repairs::Repair;
 use super::rules;
@@ -196,6 +197,16 @@ impl SamplerConfig {
             let own = &self.class_name;
             notes.push(format!(
                 "the scheduler's configuration is of `{own}`, which is taken, and `model_index.json` names `{other}`"
+            ));
+        }
+        notes.extend(layouts_beside(&self.settings));
+        let own = self.all.class_name.as_deref();
+        if let Some((own, known)) = own.and_then(|own| Some((own, rules::class(own)?)))
+            && rules::is_strange(class, known)
+        {
+            let name = self.name();
+            notes.push(format!(
+                "the sampler is `{name}`, and the model's own is `{own}`, which samples models of another kind: pictures may be noise"
             ));
         }
         if self.all.predict_epsilon == Some(false) && self.all.prediction_type.is_none() {

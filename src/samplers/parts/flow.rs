@@ -208,9 +208,9 @@ pub(in crate::samplers) fn in_lambda(
         let hint = "a model that predicts a flow has no others";
         return Err(ConfigError::unsupported("use_flow_sigmas", false, hint).into());
     }
-    if Layout::of(settings) != Layout::Visited {
+    if let Some(key) = Layout::of(settings).key() {
         let hint = "this sampler lays the sigmas of a flow out by their shift alone";
-        return Err(ConfigError::unsupported("use_flow_sigmas", true, hint).into());
+        return Err(ConfigError::unsupported(key, true, hint).into());
     }
     let shift = Shift::of(settings, json.flow_shift.map(|shift| shift.0))?.factor;
     let mut parts = equal_parts(1.0, least(settings), steps + 1);

@@ -74,6 +74,11 @@ pub(super) enum Layout {
 
 impl Layout {
     pub(super) fn of(settings: &Settings) -> Self {
+        Self::all_of(settings).next().unwrap_or(Self::Visited)
+    }
+
+    /// All that a configuration asks for, the one that counts first.
+    fn all_of(settings: &Settings) -> impl Iterator<Item = Self> {
         let json = &settings.json;
         let layouts = [
             (json.use_karras_sigmas, Self::Karras),
@@ -81,8 +86,34 @@ impl Layout {
             (json.use_exponential_sigmas, Self::Exponential),
             (json.use_beta_sigmas, Self::Beta),
         ];
-        let asked = layouts.iter().find(|(flag, _)| flag.unwrap_or(false));
-        asked.map_or(Self::Visited, |(_, layout)| *layout)
+        let asked = layouts.into_iter().filter(|(flag, _)| *flag == Some(true));
+        asked.map(|(_, layout)| layout)
+    }
+
+    /// `steps` sigmas between the ends that a configuration names, else `min` and `max`; `None`, and its ends do not count, if the visited
+    /// timesteps decide.
+    fn between(
+        self,
+        settings: &Settings,
+        (min, max): (f64, f64),
+        steps: usize,
+    ) -> Result<Option<Vec<f64>>, ConfigError> {
+        if self == Self::Visited {
+            return Ok(None);
+        }
+        let (min, max) = settings.sigma_ends(min, max)?;
+        Ok(self.sigmas(max, min, steps))
+    }
+
+    /// What asks for it in a configuration.
+    pub(super) fn key(self) -> Option<&'static str> {
+        match self {
+            Self::Visited => None,
+            Self::Karras => Some("use_karras_sigmas"),
+            Self::Exponential => Some("use_exponential_sigmas"),
+            Self::Beta => Some("use_beta_sigmas"),
+            Self::Lu => Some("use_lu_lambdas"),
+        }
     }
 
     /// `steps` sigmas from `max` to `min`; `None` if the visited timesteps decide.
@@ -96,6 +127,21 @@ impl Layout {
     }
 }
 
+/// What a configuration says of layouts that do not count beside another; diffusers takes no such configuration.
+pub(in crate::samplers) fn layouts_beside(settings: &Settings) -> Option<String> {
+    let asked: Vec<&str> = Layout::all_of(settings).filter_map(Layout::key).collect();
+    let [taken, others @ ..] = &asked[..] else {
+        return None;
+    };
+    let others = others.iter().map(|key| format!("`{key}`"));
+    let others = others.collect::<Vec<_>>().join(" and ");
+    (!others.is_empty()).then(|| {
+        format!(
+            "the scheduler's configuration has `{taken}` and {others}, which do not go together: `{taken}` is taken"
+        )
+    })
+}
+
 /// The table of Euler, Heun, LMS and DPM2.
 pub(in crate::samplers) fn exploding(
     settings: &Settings,
@@ -105,8 +151,9 @@ pub(in crate::samplers) fn exploding(
     let grid = settings.grid()?;
     let visited = grid.closed(steps)?;
     let visited_sigmas = at(&table, &visited);
-    let (min, max) = settings.sigma_ends(visited_sigmas[steps - 1], visited_sigmas[0])?;
-    let (mut timesteps, mut sigmas) = match Layout::of(settings).sigmas(max, min, steps) {
+    let ends = (visited_sigmas[steps - 1], visited_sigmas[0]);
+    let laid_out = Layout::of(settings).between(settings, ends, steps)?;
+    let (mut timesteps, mut sigmas) = match laid_out {
         None => (visited, visited_sigmas),
         Some(sigmas) => (timesteps_of(&table, &sigmas), sigmas),
     };
@@ -133,17 +180,17 @@ pub(in crate::samplers) fn preserving(
     steps: usize,
     rounds: bool,
 ) -> Result<SigmaTable, Error> {
-    if settings.json.use_flow_sigmas.unwrap_or(false) {
-        let hint = "use_karras_sigmas, use_exponential_sigmas and use_beta_sigmas are";
+    if settings.json.use_flow_sigmas.unwrap_or(false) || settings.flows()? {
+        let hint = "this sampler has no sigmas of a flow";
         return Err(ConfigError::unsupported("use_flow_sigmas", true, hint).into());
     }
     let table = settings.schedule()?.with_finite_sigmas().sigmas();
     let visited = settings
         .grid()?
         .open(steps, clipped_end(settings, &table))?;
-    let (min, max) = settings.sigma_ends(table[0], table[table.len() - 1])?;
     let layout = Layout::of(settings);
-    let (timesteps, mut sigmas) = match layout.sigmas(max, min, steps) {
+    let laid_out = layout.between(settings, (table[0], table[table.len() - 1]), steps)?;
+    let (timesteps, mut sigmas) = match laid_out {
         None => (visited.clone(), at(&table, &visited)),
         Some(sigmas) => {
             let whole = match layout {

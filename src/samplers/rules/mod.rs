@@ -54,6 +54,21 @@ pub(in crate::samplers) fn class(name: &str) -> Option<&'static Class> {
     found.copied()
 }
 
+/// Samplers of networks that no others sample, and that sample no others: preconditioned ones, and consistency models.
+static APART: [&[&Class]; 2] = [
+    &[&edm::CLASS, &edm_dpm_solver::CLASS],
+    &[&consistency::CLASS],
+];
+
+/// Whether a model whose own sampler is `own` is none for `class`.
+pub(in crate::samplers) fn is_strange(class: &Class, own: &Class) -> bool {
+    let group = |class: &Class| {
+        let holds = |group: &&[&Class]| group.iter().any(|one| std::ptr::eq(*one, class));
+        APART.iter().position(holds)
+    };
+    group(class) != group(own)
+}
+
 /// Those that are told `eta`.
 static OF_ETA: [&Class; 2] = [&ddim::CLASS, &tcd::CLASS];
 

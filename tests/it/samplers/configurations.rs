@@ -112,6 +112,100 @@ fn errors_name_the_key_and_the_choices() {
     }
 }
 
+/// What is proposed for a flow samples flows.
+#[test]
+fn samplers_without_sigmas_of_a_flow_point_to_those_that_have_them() {
+    let keys = json!({"shift": 3.0});
+    let flow = config("FlowMatchEulerDiscreteScheduler", &keys);
+    let message = |word: &str| {
+        let refused = flow.clone().with_kind(kind(word)).build(4, 0.0);
+        refused.expect_err(word).to_string()
+    };
+    let those =
+        "models that predict a flow are sampled by flow-euler, flow-heun, dpmsolver++ and unipc";
+    for word in [
+        "deis",
+        "dpmsolver-singlestep",
+        "euler",
+        "lcm",
+        "unipc-karras",
+        "dpmsolver++-beta",
+    ] {
+        let said = message(word);
+        assert!(said.ends_with(those), "{word}: {said}");
+    }
+    assert!(message("unipc-karras").starts_with("`use_karras_sigmas` is `true`"));
+    for word in ["unipc", "dpmsolver++", "flow-euler-karras"] {
+        assert!(
+            flow.clone().with_kind(kind(word)).build(4, 0.0).is_ok(),
+            "{word}"
+        );
+    }
+}
+
+/// As in diffusers, which looks at them only where sigmas are laid out.
+#[test]
+fn ends_of_sigmas_that_are_not_laid_out_do_not_count() {
+    for class in ["EulerDiscreteScheduler", "DPMSolverMultistepScheduler"] {
+        let build = |keys: &Value| config(class, keys).build(1, 0.0);
+        let plain = build(&json!({})).unwrap();
+        let with_ends = build(&json!({"sigma_min": 0.0, "sigma_max": 1e-3})).unwrap();
+        assert_eq!(format!("{plain:?}"), format!("{with_ends:?}"), "{class}");
+        let laid_out = json!({"sigma_min": 0.0, "use_karras_sigmas": true});
+        let said = build(&laid_out).expect_err(class).to_string();
+        assert!(said.starts_with("`sigma_min` is `0`"), "{said}");
+    }
+}
+
+#[test]
+fn two_layouts_of_sigmas_are_told_of() {
+    let notes = |keys: &Value| config("EulerDiscreteScheduler", keys).notes();
+    let both = notes(&json!({"use_karras_sigmas": true, "use_beta_sigmas": true}));
+    let [told] = &both[..] else {
+        panic!("{both:?}");
+    };
+    assert!(
+        told.ends_with("do not go together: `use_karras_sigmas` is taken"),
+        "{told}"
+    );
+    assert!(told.contains("`use_beta_sigmas`"), "{told}");
+    assert!(notes(&json!({"use_karras_sigmas": true, "use_beta_sigmas": false})).is_empty());
+    let asked = json!({"_class_name": "EulerDiscreteScheduler", "use_karras_sigmas": true, "use_beta_sigmas": true});
+    let asked = SamplerConfig::from_json(&asked.to_string(), Path::new("test")).unwrap();
+    assert!(asked.with_kind(kind("euler-beta")).notes().is_empty());
+}
+
+/// Preconditioned networks and consistency models are sampled by their own kind alone.
+#[test]
+fn samplers_of_other_networks_are_told_of() {
+    let notes = |class: &str, word: &str| config(class, &json!({})).with_kind(kind(word)).notes();
+    for (class, word, told) in [
+        ("EulerDiscreteScheduler", "edm-euler", true),
+        ("EulerDiscreteScheduler", "consistency", true),
+        ("EDMDPMSolverMultistepScheduler", "euler-karras", true),
+        ("EDMDPMSolverMultistepScheduler", "edm-euler", false),
+        ("EulerDiscreteScheduler", "dpmsolver++", false),
+        ("EulerDiscreteScheduler", "lcm", false),
+    ] {
+        let notes = notes(class, word);
+        let found = notes
+            .iter()
+            .any(|note| note.ends_with("pictures may be noise"));
+        assert_eq!(found, told, "{class} by {word}: {notes:?}");
+    }
+}
+
+#[test]
+fn steps_beyond_those_of_distillation_are_told_as_such() {
+    for class in ["LCMScheduler", "TCDScheduler"] {
+        let said = config(class, &json!({})).build(60, 0.0).expect_err(class);
+        assert_eq!(
+            said.to_string(),
+            "60 steps do not fit the 50 steps the model was distilled on\nhint: ask for at most 50"
+        );
+    }
+}
+
 /// What the command line says of a word it does not know, and of a model's sampler that is not built.
 #[test]
 fn unknown_samplers_point_to_known_ones() {
