@@ -1,6 +1,6 @@
 //! A model that stays in memory from one run to the next.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use super::{
     account,
@@ -11,6 +11,7 @@ use super::{
     machine::{Machine, Place},
     model::{Model, Reading},
     stages::{Made, Stages},
+    turn::{Turn, Turns, check_process},
 };
 use crate::{
     denoise::Observer,
@@ -59,7 +60,7 @@ pub struct Engine {
     /// What recipes are completed by: model, adapters, data type, weights; with hashes.
     own: Recipe,
     machine: Machine,
-    held: Mutex<Option<Held>>,
+    held: Turns<Held>,
 }
 
 /// A pipeline, and what it was loaded as.
@@ -97,6 +98,7 @@ impl Engine {
     ///
     /// If there is no such model or device, a file is missing or malformed, or an adapter does not fit.
     pub fn open(options: &EngineOptions, listener: &mut dyn Listener) -> Result<Self, Error> {
+        check_process()?;
         let mut own = said_of_models(&options.recipe);
         own.check_files()?;
         let (name, said) = (own.model.name.as_deref(), own.overrides());
@@ -120,7 +122,7 @@ impl Engine {
         };
         model.arrange_for_any(&machine, listener)?;
         let engine = Self {
-            held: Mutex::default(),
+            held: Turns::default(),
             model,
             own,
             machine,
@@ -128,7 +130,7 @@ impl Engine {
         let loaded = Loaded::by(&engine.own, &engine.model, &engine.machine);
         let pipeline = engine.model.load(&engine.machine)?;
         let pipeline = Arc::new(pipeline);
-        *engine.turn() = Some(Held { pipeline, loaded });
+        *engine.turn()? = Some(Held { pipeline, loaded });
         Ok(engine)
     }
 
@@ -148,8 +150,8 @@ impl Engine {
     ///
     /// # Errors
     ///
-    /// If the recipe is of another model or does not fit this one, a file is missing, it is cancelled, or the device fails. The engine then
-    /// serves the next run.
+    /// If the recipe is of another model or does not fit this one, a file is missing, it is cancelled, or the device fails; if `observer` begins
+    /// it within a run of this engine, or the process is a fork of one that has computed. The engine then serves the next run.
     pub fn run(
         &self,
         recipe: &Recipe,
@@ -161,7 +163,7 @@ impl Engine {
         recipe.check_files()?;
         recipe.check_model(&self.model.folder)?;
         let recipe = self.completed(recipe)?;
-        let mut held = self.turn();
+        let mut held = self.turn()?;
         cancel.check_before()?;
         let machine = self.machine.computing(&recipe)?;
         let mut job = self.job(recipe, observer)?;
@@ -192,19 +194,14 @@ impl Engine {
     ///
     /// If the device fails.
     pub fn linear_map(&self) -> Result<LinearMap, Error> {
-        let mut held = self.turn();
+        let mut held = self.turn()?;
         let loaded = Loaded::by(&self.own, &self.model, &self.machine);
         Held::serve(&mut held, &self.model, &self.machine, &loaded)?.linear_map()
     }
 
     /// The pipeline, once nobody runs on it. A run that panicked leaves none behind.
-    fn turn(&self) -> MutexGuard<'_, Option<Held>> {
-        self.held.lock().unwrap_or_else(|poisoned| {
-            self.held.clear_poison();
-            let mut held = PoisonError::into_inner(poisoned);
-            *held = None;
-            held
-        })
+    fn turn(&self) -> Result<Turn<'_, Held>, Error> {
+        self.held.take()
     }
 
     /// Model and machine as `recipe` would have them, for experiments; pictures, nets and further models that it names are not looked at.
@@ -233,7 +230,7 @@ impl Engine {
         lent: &Lent,
         work: impl FnOnce(&Pipeline) -> Result<T, Error>,
     ) -> Result<T, Error> {
-        let mut held = self.turn();
+        let mut held = self.turn()?;
         let Lent {
             model,
             machine,

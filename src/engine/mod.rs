@@ -34,6 +34,7 @@ mod sources;
 mod stages;
 mod summary;
 mod told;
+mod turn;
 
 #[cfg(feature = "eval")]
 pub use calibrate::Watched;

@@ -11,6 +11,10 @@ pub(crate) enum DeviceError {
         backend: &'static str,
         feature: &'static str,
     },
+    #[error(
+        "this process is a fork of one that has computed, and has none of its threads\nhint: start it anew in place of forking it (in Python `multiprocessing` by `spawn`), or compute in forks alone"
+    )]
+    Forked,
     #[error("there is no device `{name}` on this machine\nhint: {found}")]
     Absent { name: String, found: String },
     #[cfg(any(feature = "cuda", feature = "wgpu"))]

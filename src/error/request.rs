@@ -424,6 +424,8 @@ pub(crate) enum RequestError {
     UnknownWeights { given: String },
     #[error("`{given}` is not a format of activations\nhint: use dtype or q8")]
     UnknownActivations { given: String },
+    #[error("a run cannot begin within another on its model\nhint: begin it when that one is done")]
+    WithinRun,
     #[cfg(feature = "serve")]
     #[error(
         "`{host}` is no loopback address, and no token is set\nhint: set AFTERIMAGE_TOKEN or give `--tokens`, or stay with `--host 127.0.0.1`"

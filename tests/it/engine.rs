@@ -124,6 +124,38 @@ fn threads_wait_for_their_turn() {
     assert_eq!(made, expected);
 }
 
+/// Begins a run within the run.
+struct Nesting<'a> {
+    engine: &'a Engine,
+    said: Vec<String>,
+}
+
+impl Observer for Nesting<'_> {
+    fn progress(&mut self, _progress: &Progress<'_>) -> ControlFlow<()> {
+        let within = self.engine.run(&fox(), &Cancel::default(), &mut ());
+        self.said
+            .extend(within.err().map(|error| error.to_string()));
+        ControlFlow::Continue(())
+    }
+}
+
+#[test]
+fn a_run_within_a_run_is_refused() {
+    let engine = &tiny();
+    let plain = values(engine, &fox());
+    let said = Vec::new();
+    let mut observer = Nesting { engine, said };
+    let made = engine.run(&fox(), &Cancel::default(), &mut observer);
+    assert_eq!(made.unwrap().generated.values().unwrap(), plain);
+    assert_eq!(observer.said.len(), 3);
+    assert!(
+        observer.said[0].contains("within another on its model\nhint: "),
+        "{:?}",
+        observer.said
+    );
+    assert_eq!(values(engine, &fox()), plain);
+}
+
 /// Cancels at a step.
 struct Stopping<'a> {
     cancel: &'a Cancel,

@@ -8,7 +8,7 @@ import tempfile
 import warnings
 from contextlib import ExitStack, contextmanager
 from os import PathLike
-from typing import TYPE_CHECKING, Any, Callable, Iterator, Mapping, Sequence, Tuple, Union
+from typing import TYPE_CHECKING, Any, Callable, Iterable, Iterator, Mapping, Sequence, Tuple, Union
 
 import numpy as np
 
@@ -211,6 +211,9 @@ def _model(model: Path, vae: Path | None, tiny_vae: Path | None, prediction: str
 
 def _adapters(loras: Sequence[Lora], embeddings: Sequence[Path]) -> dict[str, Any]:
     said: dict[str, Any] = {}
+    for name, given in (("loras", loras), ("embeddings", embeddings)):
+        if isinstance(given, (str, os.PathLike)):
+            raise TypeError(f"`{name}` is a list of files; this is one file")
     if loras:
         scaled = [one if isinstance(one, tuple) else (one, 1.0) for one in loras]
         said["loras"] = [{"file": {"path": os.fspath(path)}, "scale": scale} for path, scale in scaled]
@@ -258,12 +261,20 @@ def _put(into: dict[str, Any], **values: Any) -> None:
 
 
 def _listed(texts: str | Sequence[str]) -> list[str]:
-    return [texts] if isinstance(texts, str) else list(texts)
+    if isinstance(texts, str):
+        return [texts]
+    listed = list(texts) if isinstance(texts, Iterable) and not isinstance(texts, bytes) else [texts]
+    for text in listed:
+        if not isinstance(text, str):
+            raise TypeError(f"a text is str, or a list of them; this is {type(text).__name__}")
+    return listed
 
 
 def _seeds(seed: int | Sequence[int] | None) -> int | list[int] | None:
     if seed is None or isinstance(seed, (int, np.integer)):
         return None if seed is None else int(seed)
+    if not isinstance(seed, Iterable) or isinstance(seed, (str, bytes)):
+        raise TypeError(f"a seed is a whole number, or a list of them; this is {type(seed).__name__}")
     return _numbers(seed)
 
 

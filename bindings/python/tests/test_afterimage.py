@@ -2,6 +2,7 @@
 
 import _thread
 import json
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -17,6 +18,15 @@ import numpy as np
 
 PROGRAM = os.environ.get("AFTERIMAGE_PROGRAM")
 PROMPT = "a red circle above a blue square"
+
+
+def told(work, ours):
+    """Sends what another process says to some work."""
+    try:
+        work(PROMPT, num_inference_steps=1, seed=0)
+        ours.send("it is done")
+    except afterimage.AfterimageError as error:
+        ours.send(error.message)
 
 
 class Runs(unittest.TestCase):
@@ -134,6 +144,38 @@ class Runs(unittest.TestCase):
             thread.join()
         for seed in (1, 2):
             np.testing.assert_array_equal(made[seed], self.pipe(PROMPT, num_inference_steps=2, seed=seed).arrays)
+
+    def test_a_run_within_a_run_is_refused(self):
+        refused = []
+
+        def again(done, total, computed):
+            try:
+                self.pipe(PROMPT, num_inference_steps=1, seed=0)
+            except afterimage.RequestError as error:
+                refused.append(error.message)
+
+        self.pipe(PROMPT, num_inference_steps=2, seed=0, callback=again)
+        self.assertEqual(len(refused), 2)
+        self.assertIn("within another", refused[0])
+
+    @unittest.skipUnless("fork" in multiprocessing.get_all_start_methods(), "there is no fork")
+    def test_a_fork_says_that_it_cannot_compute(self):
+        self.pipe(PROMPT, num_inference_steps=1, seed=0)
+        context = multiprocessing.get_context("fork")
+        for work in (self.pipe, lambda *_, **__: afterimage.Pipeline.load("bundled", device="cpu")):
+            theirs, ours = context.Pipe()
+            child = context.Process(target=told, args=(work, ours))
+            child.start()
+            self.assertTrue(theirs.poll(60), "it answers")
+            self.assertIn("fork", theirs.recv())
+            child.join()
+
+    def test_what_is_of_another_kind_is_said(self):
+        for options in ({"prompt": 5}, {"prompt": b"a fox"}, {"prompt": ["a fox", 5]}, {"prompt": PROMPT, "seed": 7.0}, {"prompt": PROMPT, "seed": "7"}):
+            with self.assertRaisesRegex(TypeError, "this is (int|bytes|float|str)"):
+                self.pipe(**options)
+        with self.assertRaisesRegex(TypeError, "`loras` is a list"):
+            self.pipe(PROMPT, loras="style.safetensors")
 
     def test_what_is_wrong_is_said(self):
         with self.assertRaises(afterimage.RequestError) as caught:
