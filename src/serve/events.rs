@@ -2,7 +2,13 @@
 
 use std::{collections::VecDeque, convert::Infallible, sync::Arc, time::Duration};
 
-use axum::response::sse::{Event, KeepAlive, Sse};
+use axum::{
+    http::{HeaderName, HeaderValue},
+    response::{
+        IntoResponse as _, Response,
+        sse::{Event, KeepAlive, Sse},
+    },
+};
 use futures_util::stream::{self, Stream};
 use serde_json::json;
 use tokio::sync::{broadcast, watch};
@@ -17,15 +23,19 @@ use super::{
 /// Between comments that keep a silent connection open.
 const SILENCE: Duration = Duration::from_secs(10);
 
-/// An answer of events.
-pub(super) type Events<S> = Sse<axum::response::sse::KeepAliveStream<S>>;
+/// Has a proxy hand events on as they come: nginx keeps answers back otherwise.
+const UNBUFFERED: HeaderName = HeaderName::from_static("x-accel-buffering");
 
-/// Keeps a stream of events open while nothing happens.
-pub(super) fn answer<S>(stream: S) -> Events<S>
+/// An answer of events, which stays open while nothing happens.
+pub(super) fn answer<S>(stream: S) -> Response
 where
     S: Stream<Item = Result<Event, Infallible>> + Send + 'static,
 {
-    Sse::new(stream).keep_alive(KeepAlive::new().interval(SILENCE))
+    let events = Sse::new(stream).keep_alive(KeepAlive::new().interval(SILENCE));
+    let mut response = events.into_response();
+    let headers = response.headers_mut();
+    headers.insert(UNBUFFERED, HeaderValue::from_static("no"));
+    response
 }
 
 /// An event with one line of JSON.

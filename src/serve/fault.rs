@@ -14,6 +14,9 @@ use crate::{Error, ErrorKind};
 /// Seconds after which a client may try again.
 const AGAIN: HeaderValue = HeaderValue::from_static("5");
 
+/// Characters of a message, whatever it repeats of a request.
+const LONGEST: usize = 2000;
+
 /// A refusal, or a job that failed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(super) struct Fault {
@@ -52,7 +55,7 @@ impl Fault {
     pub(super) fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
         Self {
             status,
-            message: message.into(),
+            message: bounded(message.into()),
             kind: kind(status),
             param: None,
             code,
@@ -183,6 +186,20 @@ impl Fault {
     }
 }
 
+/// A message with `…` for its middle, where it would repeat a request of megabytes.
+fn bounded(message: String) -> String {
+    if message.len() <= LONGEST {
+        return message;
+    }
+    let letters: Vec<char> = message.chars().collect();
+    if letters.len() <= LONGEST {
+        return message;
+    }
+    let half = LONGEST / 2;
+    let ends = [&letters[..half], &letters[letters.len() - half..]];
+    ends.map(|end| end.iter().collect::<String>()).join(" … ")
+}
+
 /// A hint with the web interface's names in place of ours.
 fn called(hint: &str) -> String {
     const NAMES: [(&str, &str); 7] = [
@@ -261,6 +278,15 @@ mod tests {
                 .unwrap()
                 .ends_with("hint: ask for fewer")
         );
+    }
+
+    #[test]
+    fn messages_end_somewhere() {
+        let fault = Fault::value("mask", format!("a {}z", "é".repeat(1 << 20)));
+        assert!(fault.message.starts_with("a é") && fault.message.ends_with("éz"));
+        assert_eq!(fault.message.chars().count(), LONGEST + 3);
+        let short = "é".repeat(LONGEST);
+        assert_eq!(Fault::value("mask", short.clone()).message, short);
     }
 
     #[test]

@@ -20,6 +20,7 @@ use super::{
     fault::{Fault, Form},
     keys::random_key,
     options::{Options, Token},
+    read::BASE64,
     server::Server,
     timing,
 };
@@ -117,9 +118,10 @@ fn unnamed(status: StatusCode, text: &str) -> Fault {
     Fault::new(status, code, if text.is_empty() { silent } else { text })
 }
 
-/// Makes one slash of several in a row: programs put them there whose address ends in one.
+/// Makes one slash of several in a row, and none of one at the end: programs put them there whose address ends in one.
 pub(super) fn one_slash(uri: &mut Uri) {
-    if !uri.path().contains("//") {
+    let path = uri.path();
+    if !path.contains("//") && (path == "/" || !path.ends_with('/')) {
         return;
     }
     let parts: Vec<_> = uri
@@ -202,7 +204,8 @@ fn who(options: &Options, request: &Request) -> Result<Client, Fault> {
 
 /// The token of `Bearer TOKEN`, or the password of `Basic …`.
 fn secret(header: &HeaderValue) -> Option<String> {
-    let (scheme, rest) = header.to_str().ok()?.split_once(' ')?;
+    let text = text_of(header.as_bytes());
+    let (scheme, rest) = text.split_once([' ', '\t'])?;
     let rest = rest.trim();
     if scheme.eq_ignore_ascii_case("bearer") {
         return Some(rest.to_owned());
@@ -210,12 +213,15 @@ fn secret(header: &HeaderValue) -> Option<String> {
     if !scheme.eq_ignore_ascii_case("basic") {
         return None;
     }
-    let pair = base64::engine::general_purpose::STANDARD
-        .decode(rest)
-        .ok()?;
-    let pair = String::from_utf8(pair).ok()?;
+    let pair = text_of(&BASE64.decode(rest).ok()?);
     pair.split_once(':')
         .map(|(_, password)| password.to_owned())
+}
+
+/// A text as clients write it into headers: in UTF-8, or a byte a letter.
+fn text_of(bytes: &[u8]) -> String {
+    let bytewise = || bytes.iter().copied().map(char::from).collect();
+    std::str::from_utf8(bytes).map_or_else(|_| bytewise(), str::to_owned)
 }
 
 /// Whether both are the same, in a time that does not tell where they differ.
@@ -262,7 +268,10 @@ fn is_ours(options: &Options, host: &str) -> bool {
         _ => host,
     };
     let address = bare.trim_matches(['[', ']']).parse::<IpAddr>();
-    bare.eq_ignore_ascii_case("localhost")
+    let name = bare.trim_end_matches('.').to_ascii_lowercase();
+    // Nobody else has a name of this ending.
+    name == "localhost"
+        || name.ends_with(".localhost")
         || address.is_ok_and(|address| address.is_loopback() || address == options.address.ip())
         || options
             .hosts
@@ -355,8 +364,28 @@ mod tests {
         assert_eq!(read("Bearer s3cret").as_deref(), Some("s3cret"));
         assert_eq!(read("bearer  s3cret").as_deref(), Some("s3cret"));
         assert_eq!(read("Basic dXNlcjpzM2NyZXQ=").as_deref(), Some("s3cret"));
+        assert_eq!(read("Basic dXNlcjpzM2NyZXQ").as_deref(), Some("s3cret"));
+        for bytes in ["Bearer clé".as_bytes(), b"Bearer cl\xe9"] {
+            let header = HeaderValue::from_bytes(bytes).unwrap();
+            assert_eq!(secret(&header).as_deref(), Some("clé"));
+        }
         for wrong in ["s3cret", "Basic !!", "Basic dXNlcg==", "Digest a", ""] {
             assert_eq!(read(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn slashes_too_many_make_no_other_path() {
+        for (path, expected) in [
+            ("/", "/"),
+            ("/v1/jobs", "/v1/jobs"),
+            ("/v1/jobs/", "/v1/jobs"),
+            ("//v1//jobs/?limit=1", "/v1/jobs?limit=1"),
+            ("//", "/"),
+        ] {
+            let mut uri = path.parse().unwrap();
+            one_slash(&mut uri);
+            assert_eq!(uri, expected, "{path}");
         }
     }
 

@@ -51,7 +51,7 @@ use tokio::{net::TcpListener, runtime};
 
 pub(crate) use options::{Limits, Options, Token};
 
-use self::{pool::Pool, server::Server, shelf::Shelf, store::Store};
+use self::{pool::Pool, server::Server, shelf::Shelf, signals::Signals, store::Store};
 use crate::{
     device,
     engine::check_format,
@@ -85,22 +85,27 @@ pub(crate) fn run(options: Options, ready: impl FnOnce(SocketAddr)) -> Result<()
         )?;
     }
     Shelf::tell(&options);
-    let store = Store::open(options.results.as_deref())?;
-    let server = Arc::new(Server::new(options, store, devices));
-    restore::restore(&server);
     let listening = |source| FileError::Listen { address, source };
     let runtime = runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
         .build();
     let runtime = runtime.map_err(listening)?;
+    // Before there is anything that a signal would leave behind, and before anybody is told of an address.
+    let signals = {
+        let _within = runtime.enter();
+        Signals::listen()
+    };
+    let store = Store::open(options.results.as_deref())?;
+    let server = Arc::new(Server::new(options, store, devices));
+    restore::restore(&server);
     let listener = runtime
         .block_on(TcpListener::bind(address))
         .map_err(listening)?;
     let workers = start(&server).map_err(listening)?;
     ready(listener.local_addr().unwrap_or(address));
     runtime.block_on(async {
-        tokio::spawn(stop(Arc::clone(&server)));
+        tokio::spawn(stop(Arc::clone(&server), signals));
         tokio::spawn(sweep(Arc::clone(&server)));
         listen::serve(&server, listener, routes::all(&server)).await;
     });
@@ -128,8 +133,8 @@ fn start(server: &Arc<Server>) -> std::io::Result<Vec<thread::JoinHandle<()>>> {
 }
 
 /// Ends the server at the first signal, and the process at the second.
-async fn stop(server: Arc<Server>) {
-    signals::first().await;
+async fn stop(server: Arc<Server>, signals: Signals) {
+    signals.first().await;
     server.closing.send_replace(true);
     tracing::info!("ending: what runs is finished, what waits is given back; again ends at once");
     signals::again().await;

@@ -206,7 +206,7 @@ pub(super) async fn follow(
     Path(id): Path<String>,
 ) -> Result<Response, Fault> {
     let job = server.queue.find(&client.0, &id)?;
-    Ok(events::answer(events::of_job(job)).into_response())
+    Ok(events::answer(events::of_job(job)))
 }
 
 /// Follow all your jobs by server-sent events
@@ -217,7 +217,7 @@ pub(super) async fn follow_all(
     State(server): Shared,
     Extension(client): Extension<Client>,
 ) -> Response {
-    events::answer(events::of_all(server, client.0)).into_response()
+    events::answer(events::of_all(server, client.0))
 }
 
 /// Say what a job would do, from configurations alone

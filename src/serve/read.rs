@@ -8,7 +8,7 @@ use axum::{
     http::{HeaderMap, StatusCode, header, request::Parts},
 };
 use base64::{
-    Engine as _,
+    DecodeError, Engine as _,
     engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
 };
 use serde::{Serialize, de::DeserializeOwned};
@@ -17,7 +17,7 @@ use serde_json::{Map, Value};
 use super::fault::Fault;
 
 /// Base64 as programs write it, with or without its last signs.
-const BASE64: GeneralPurpose = GeneralPurpose::new(
+pub(super) const BASE64: GeneralPurpose = GeneralPurpose::new(
     &base64::alphabet::STANDARD,
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
@@ -25,32 +25,88 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
 /// Unknown keys that are named in an answer; of more, their number.
 pub(super) const MOST_NAMED: usize = 16;
 
-/// A JSON object from a body that says to be JSON.
+/// Commas of a body: values take many times the room of what they are written with. Pictures have none.
+const MOST_COMMAS: usize = 1 << 18;
+
+/// What some programs of Windows begin a text with.
+const MARK: &[u8] = b"\xef\xbb\xbf";
+
+/// Types of numbers, and what they are to people.
+const NUMBERS: [(&str, &str); 5] = [
+    ("usize", "a whole number of at least 0"),
+    ("u32", "a whole number of at least 0"),
+    ("u64", "a whole number of at least 0"),
+    ("i64", "a whole number"),
+    ("f64", "a number"),
+];
+
+/// Signs of base64 as they are escaped in addresses.
+const ESCAPED: [(&str, &str); 6] = [
+    ("%2B", "+"),
+    ("%2b", "+"),
+    ("%2F", "/"),
+    ("%2f", "/"),
+    ("%3D", "="),
+    ("%3d", "="),
+];
+
+/// A JSON object from a body that says to be JSON, or says nothing.
 pub(super) fn object(headers: &HeaderMap, body: &Bytes) -> Result<Map<String, Value>, Fault> {
-    let kind = headers
-        .get(header::CONTENT_TYPE)
-        .and_then(|kind| kind.to_str().ok());
-    let kind = kind
-        .unwrap_or_default()
-        .split(';')
-        .next()
-        .unwrap_or_default()
-        .trim();
-    let json = kind.eq_ignore_ascii_case("application/json") || kind.ends_with("+json");
+    let kind = kind(headers);
+    let json = kind.is_none_or(|kind| {
+        kind.eq_ignore_ascii_case("application/json") || kind.ends_with("+json")
+    });
     if !json {
-        let message = format!("the request is of type `{kind}`");
-        let fault = Fault::new(
-            StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            "unsupported_media_type",
-            message,
-        );
-        return Err(fault.hint("send JSON, as `Content-Type: application/json`"));
+        let hint = "send JSON, as `Content-Type: application/json`";
+        return Err(unsupported(kind).hint(hint));
+    }
+    let coding = headers.get(header::CONTENT_ENCODING);
+    if let Some(coding) = coding.filter(|coding| *coding != "identity") {
+        let coding = short(&String::from_utf8_lossy(coding.as_bytes()));
+        let message = format!("the request is packed as `{coding}`");
+        return Err(media(message).hint("send it as it is, without `Content-Encoding`"));
     }
     let wrong = |message: String| Fault::new(StatusCode::BAD_REQUEST, "invalid_json", message);
-    match serde_json::from_slice(body) {
+    if body.iter().filter(|byte| **byte == b',').count() > MOST_COMMAS {
+        let message = format!("the request has more than {MOST_COMMAS} values");
+        return Err(Fault::new(StatusCode::BAD_REQUEST, "limit", message));
+    }
+    match serde_json::from_slice(body.strip_prefix(MARK).unwrap_or(body)) {
         Ok(Value::Object(object)) => Ok(object),
         Ok(_) => Err(wrong("the request is no JSON object".into())),
         Err(error) => Err(wrong(format!("the request is not JSON: {error}"))),
+    }
+}
+
+/// The type of a request, if it says one.
+fn kind(headers: &HeaderMap) -> Option<&str> {
+    let kind = headers.get(header::CONTENT_TYPE)?.to_str();
+    kind.unwrap_or("?").split(';').next().map(str::trim)
+}
+
+/// The refusal of a type that is not read.
+fn unsupported(kind: Option<&str>) -> Fault {
+    let kind = short(kind.unwrap_or_default());
+    media(format!("the request is of type `{kind}`"))
+}
+
+fn media(message: String) -> Fault {
+    let status = StatusCode::UNSUPPORTED_MEDIA_TYPE;
+    Fault::new(status, "unsupported_media_type", message)
+}
+
+/// The refusal of what is no form.
+pub(super) fn no_form(headers: &HeaderMap) -> Fault {
+    let form = "multipart/form-data";
+    match kind(headers) {
+        Some(kind) if kind.eq_ignore_ascii_case(form) => {
+            let message = "the form does not say what its parts are divided by";
+            Fault::value("form", message).hint(format!("send `Content-Type: {form}; boundary=…`"))
+        }
+        kind => {
+            let hint = format!("send a form, as `Content-Type: {form}`, the picture as `image`");
+            unsupported(kind).hint(hint)
+        }
     }
 }
 
@@ -69,11 +125,21 @@ where
     object.retain(|key, _| known.get(key).is_some());
     let read = serde_path_to_error::deserialize(Value::Object(object));
     let value = read.map_err(|error| {
-        let param = error.path().to_string();
-        let message = format!("`{param}` cannot be read: {}", error.inner());
+        let param = short(&error.path().to_string());
+        let cause = cause(&error.inner().to_string());
+        let message = format!("`{param}` cannot be read: {cause}");
         Fault::value(&param, message)
     })?;
     Ok((value, ignored(&unknown)))
+}
+
+/// What is wrong with a value, with words for the types of numbers.
+fn cause(text: &str) -> String {
+    let said = NUMBERS.iter().find_map(|(kind, words)| {
+        let text = text.strip_suffix(kind)?.strip_suffix("expected ")?;
+        Some(format!("{text}expected {words}"))
+    });
+    said.unwrap_or_else(|| text.to_owned())
 }
 
 /// What stands behind the `?` of an address.
@@ -118,22 +184,61 @@ pub(super) fn short(text: &str) -> String {
     text.chars().take(80).collect()
 }
 
-/// The bytes of a text in base64, bare or as a `data:` URL.
+/// The bytes of a text in base64, of either alphabet, bare or as a `data:` URL.
 pub(super) fn base64(param: &str, text: &str) -> Result<Vec<u8>, Fault> {
-    let bare = match text.strip_prefix("data:") {
-        Some(url) => url
-            .split_once(',')
-            .map(|(_, bytes)| bytes)
-            .unwrap_or_default(),
-        None => text,
+    let text = text.trim();
+    let start = text.get(..5).unwrap_or_default();
+    let bare = if start.eq_ignore_ascii_case("data:") {
+        text.split_once(',').map(|(_, bytes)| bytes)
+    } else {
+        Some(text)
     };
-    let decoded = if bare.bytes().any(|byte| byte.is_ascii_whitespace()) {
-        let bare: String = bare.split_ascii_whitespace().collect();
-        BASE64.decode(bare)
+    let bare = bare.ok_or_else(|| {
+        Fault::value(param, format!("`{param}` is a `data:` URL without a comma"))
+    })?;
+    let odd = |byte: u8| byte.is_ascii_whitespace() || b"-_%".contains(&byte);
+    let decoded = if bare.bytes().any(odd) {
+        BASE64.decode(plain(bare))
     } else {
         BASE64.decode(bare)
     };
-    decoded.map_err(|error| Fault::value(param, format!("`{param}` is not base64: {error}")))
+    decoded.map_err(|error| {
+        let fault = Fault::value(param, format!("`{param}` is not base64: {}", said(&error)));
+        if bare.contains("://") || bare.contains(":\\") || bare.starts_with("blob:") {
+            return fault.hint("send the file itself: addresses and paths are not followed");
+        }
+        fault
+    })
+}
+
+/// The same signs in the usual alphabet, without spaces, and none of them escaped.
+fn plain(text: &str) -> String {
+    let whole = ESCAPED
+        .iter()
+        .fold(text.to_owned(), |text, (escaped, sign)| {
+            if text.contains('%') {
+                text.replace(escaped, sign)
+            } else {
+                text
+            }
+        });
+    let signs = whole.chars().filter(|sign| !sign.is_ascii_whitespace());
+    let signs = signs.map(|sign| match sign {
+        '-' => '+',
+        '_' => '/',
+        sign => sign,
+    });
+    signs.collect()
+}
+
+/// What is wrong with base64.
+fn said(error: &DecodeError) -> String {
+    match error {
+        DecodeError::InvalidByte(place, byte) => {
+            format!("byte {place} is `{}`", byte.escape_ascii())
+        }
+        _ => "it breaks off".to_owned(),
+    }
 }
 
 /// Bytes as base64.
@@ -201,10 +306,65 @@ mod tests {
 
     #[test]
     fn base64_is_read_as_programs_write_it() {
-        for text in ["Zm94", "data:image/png;base64,Zm94", "Zm\n94"] {
+        for text in [
+            "Zm94",
+            "data:image/png;base64,Zm94",
+            "Zm\n94",
+            " Data:image/png;base64,Zm94\n",
+        ] {
             assert_eq!(base64("image", text).unwrap(), b"fox");
+        }
+        for text in ["+/8=", "-_8", "data:;base64,%2B%2f8%3D"] {
+            assert_eq!(base64("image", text).unwrap(), [0xfb, 0xff], "{text}");
         }
         assert_eq!(base64("image", "Zg").unwrap(), b"f");
         assert!(base64("image", "no picture").is_err());
+    }
+
+    #[test]
+    fn what_is_no_base64_is_told() {
+        let told = |text: &str| base64("image", text).unwrap_err();
+        let address = told("https://example.org/a.png");
+        assert_eq!(address.message, "`image` is not base64: byte 5 is `:`");
+        let hint = address.hint.expect("a hint");
+        assert!(hint.starts_with("send the file itself"), "{hint}");
+        let url = told("data:image/png;base64");
+        assert_eq!(url.message, "`image` is a `data:` URL without a comma");
+        assert!(told("Zm9").message.ends_with("it breaks off"));
+    }
+
+    #[test]
+    fn bodies_are_read_as_programs_send_them() {
+        let read = |name: Option<(header::HeaderName, &'static str)>, body: &[u8]| {
+            let headers = name.map(|(name, value)| (name, value.parse().unwrap()));
+            object(
+                &headers.into_iter().collect(),
+                &Bytes::copy_from_slice(body),
+            )
+        };
+        assert!(read(None, b"{}").is_ok(), "without a type");
+        assert!(read(None, b"\xef\xbb\xbf{}").is_ok(), "with a mark");
+        let many = ["{\"a\": [0", &",0".repeat(MOST_COMMAS), "]}"].concat();
+        let fault = read(None, many.as_bytes()).map(|_| ()).unwrap_err();
+        assert!(fault.message.ends_with("values"), "or more: {fault:?}");
+        for (header, value) in [
+            (header::CONTENT_TYPE, "text/plain"),
+            (header::CONTENT_ENCODING, "gzip"),
+        ] {
+            let fault = read(Some((header, value)), b"{}").unwrap_err();
+            assert_eq!(fault.status, StatusCode::UNSUPPORTED_MEDIA_TYPE);
+            assert!(fault.message.contains(value), "{fault:?}");
+        }
+    }
+
+    #[test]
+    fn numbers_are_called_so() {
+        let fault = typed::<Asked>(map(json!({"seed": "7"}))).unwrap_err();
+        assert!(
+            fault
+                .message
+                .ends_with("expected a whole number of at least 0"),
+            "{fault:?}"
+        );
     }
 }

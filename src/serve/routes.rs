@@ -4,14 +4,14 @@ use std::sync::Arc;
 
 use axum::{
     Router,
-    http::{HeaderValue, Method, header},
+    http::{HeaderName, HeaderValue, Method, header},
     middleware::from_fn_with_state,
     response::{IntoResponse as _, Response},
     routing::get,
 };
 use tower_http::{
     catch_panic::CatchPanicLayer,
-    cors::{AllowOrigin, CorsLayer},
+    cors::{AllowHeaders, AllowOrigin, CorsLayer},
 };
 
 use super::{document, fault::Fault, gate, health, openai, own, page, sdapi, server::Server};
@@ -54,7 +54,16 @@ async fn nothing() -> Fault {
     Fault::not_found("there is nothing at this path").hint("`/openapi.json` lists what there is")
 }
 
-/// Which sites' pages may read answers: those that the operator names.
+/// Headers of answers that pages may read.
+const TOLD: [HeaderName; 4] = [
+    HeaderName::from_static("x-request-id"),
+    HeaderName::from_static("server-timing"),
+    header::LOCATION,
+    header::RETRY_AFTER,
+];
+
+/// Which sites' pages may read answers: those that the operator names. They may send whatever headers they have: `OpenAI`'s library has a dozen
+/// of its own.
 fn cors(origins: &[String]) -> CorsLayer {
     let allowed = if origins.iter().any(|origin| origin == "*") {
         AllowOrigin::any()
@@ -67,5 +76,6 @@ fn cors(origins: &[String]) -> CorsLayer {
     CorsLayer::new()
         .allow_origin(allowed)
         .allow_methods([Method::GET, Method::POST, Method::DELETE])
-        .allow_headers([header::AUTHORIZATION, header::CONTENT_TYPE])
+        .allow_headers(AllowHeaders::mirror_request())
+        .expose_headers(TOLD)
 }

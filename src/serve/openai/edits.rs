@@ -67,12 +67,17 @@ impl Form {
             )
         })?;
         match name.as_str() {
-            "image" | "image[]" => self.images.push(bytes.to_vec()),
+            // `image[]`, and `image[0]` of languages that number their lists.
+            name if name == "image" || name.starts_with("image[") => {
+                self.images.push(bytes.to_vec());
+            }
             "mask" => self.mask = Some(bytes.to_vec()),
             _ => {
                 let text = String::from_utf8(bytes.to_vec());
-                let text =
-                    text.map_err(|_| Fault::value(&name, format!("`{name}` is no UTF-8")))?;
+                let text = text.map_err(|_| {
+                    Fault::value(&name, format!("`{name}` is no UTF-8"))
+                        .hint("a picture goes by `image`, and its mask by `mask`")
+                })?;
                 self.fields.insert(name.clone(), value(&name, text));
             }
         }

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use axum::{
     Extension, Router,
     body::Bytes,
-    extract::{Multipart, State},
+    extract::{Multipart, State, multipart::MultipartRejection},
     http::HeaderMap,
     response::{IntoResponse, Response},
     routing::post,
@@ -68,8 +68,9 @@ pub(super) async fn edit(
     State(server): Shared,
     Extension(client): Extension<Client>,
     headers: HeaderMap,
-    form: Multipart,
+    form: Result<Multipart, MultipartRejection>,
 ) -> Result<Response, Fault> {
+    let form = form.map_err(|_| read::no_form(&headers))?;
     let form = edits::read(form).await?;
     let limits = server.options.limits.clone();
     let wanted = server.aside(move |_| edits::wanted(form, &limits)).await?;

@@ -2,7 +2,7 @@
 
 use std::{collections::VecDeque, convert::Infallible};
 
-use axum::response::{IntoResponse, Response, sse::Event};
+use axum::response::{Response, sse::Event};
 use futures_util::stream;
 use serde_json::{Value, json};
 
@@ -46,7 +46,7 @@ pub(super) fn answer(once: Once, reply: Reply) -> Response {
         let event = streaming.next().await?;
         Some((Ok::<_, Infallible>(event), streaming))
     });
-    events::answer(stream).into_response()
+    events::answer(stream)
 }
 
 impl Streaming {

@@ -124,6 +124,51 @@ fn other_sites_and_other_names_are_kept_out() {
     );
 }
 
+/// `OpenAI`'s library for browsers sends a dozen headers of its own, and reads the request's number.
+#[test]
+fn pages_send_and_read_the_headers_of_their_libraries() {
+    let served = Served::start(&["--cors", "https://front.example"]);
+    let asked = "authorization,content-type,x-stainless-os";
+    let before = served
+        .ask("OPTIONS", "/v1/images/generations")
+        .with("Origin", "https://front.example")
+        .with("Access-Control-Request-Method", "POST")
+        .with("Access-Control-Request-Headers", asked)
+        .answer();
+    assert_eq!(before.header("access-control-allow-headers"), Some(asked));
+    let after = served.ask("GET", "/v1/info");
+    let after = after.with("Origin", "https://front.example").answer();
+    let told = after.header("access-control-expose-headers").unwrap();
+    assert!(told.contains("x-request-id"), "{told}");
+}
+
+#[test]
+fn names_below_localhost_are_this_machines() {
+    let served = Served::start(&[]);
+    for (host, status) in [
+        ("pictures.localhost:7860", 200),
+        ("localhost.:7860", 200),
+        ("localhost.example", 403),
+        ("notlocalhost", 403),
+    ] {
+        let answer = served.ask("GET", "/v1/info").with("Host", host).answer();
+        assert_eq!(answer.status, status, "{host}");
+    }
+}
+
+/// Who reads the address may have read it to end the server.
+#[cfg(unix)]
+#[test]
+fn a_server_that_is_ended_at_once_ends_in_order() {
+    for _ in 0..8 {
+        let mut served = Served::start(&[]);
+        let id = served.child.id().to_string();
+        let told = Command::new("kill").args(["-TERM", &id]).status();
+        assert!(told.unwrap().success());
+        assert_eq!(served.child.wait().unwrap().code(), Some(0));
+    }
+}
+
 #[test]
 fn queues_are_bounded_and_close() {
     let served = Served::start(&["--max-queue", "1", "--drain", "0"]);

@@ -43,6 +43,46 @@ fn pictures_are_answered_in_base64_or_by_address() {
 }
 
 #[test]
+fn pictures_to_change_come_in_forms() {
+    let served = Served::start(&[]);
+    let photo = photo();
+    let path = "/v1/images/edits";
+    let form: [(&str, bool, &[u8]); 3] = [
+        ("image[0]", true, &photo),
+        ("prompt", false, b"a red circle"),
+        ("steps", false, b"2"),
+    ];
+    let answer = served.ask("POST", path).form(&form).answer();
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let form: [(&str, bool, &[u8]); 1] = [("picture", true, &photo)];
+    let unknown = served.ask("POST", path).form(&form).answer();
+    assert!(unknown.status == 400 && unknown.text().contains("a picture goes by `image`"));
+    let json = served.post(path, &json!({"prompt": "a red circle"}));
+    assert!(json.status == 415 && json.text().contains("send a form"));
+    let undivided = served
+        .ask("POST", path)
+        .with("Content-Type", "multipart/form-data");
+    let undivided = undivided.body(b"--a").answer();
+    assert!(undivided.status == 400 && undivided.text().contains("boundary"));
+}
+
+#[test]
+fn refusals_repeat_no_request() {
+    let served = Served::start(&[]);
+    let long = "x".repeat(1 << 20);
+    for asked in [
+        json!({"prompt": "a", "model": long}),
+        json!({"prompt": "a", "response_format": long}),
+        json!({"prompt": "a", "sampler": long}),
+        json!({"prompt": "a", "n": long}),
+    ] {
+        let refused = served.post(GENERATIONS, &asked);
+        assert!((400..500).contains(&refused.status));
+        assert!(refused.text().len() < 10_000, "{}", refused.text().len());
+    }
+}
+
+#[test]
 fn answers_say_where_their_time_went() {
     let served = Served::start(&[]);
     let asked = json!({"prompt": "a red circle", "seed": 7, "steps": 4});
