@@ -4,6 +4,33 @@ use std::fmt::Write as _;
 
 use crate::pipeline::Recipe;
 
+/// Samplers by the web interface's names, and ours.
+pub(super) const SAMPLERS: [(&str, &str); 15] = [
+    ("Euler a", "euler-a"),
+    ("Euler", "euler"),
+    ("LMS", "lms"),
+    ("Heun", "heun"),
+    ("DPM2", "dpm2"),
+    ("DPM2 a", "dpm2-a"),
+    ("DPM++ 2M", "dpmsolver++"),
+    ("DPM++ 2M SDE", "dpmsolver++-sde"),
+    ("DDIM", "ddim"),
+    ("PLMS", "pndm"),
+    ("UniPC", "unipc"),
+    ("LCM", "lcm"),
+    ("DDPM", "ddpm"),
+    ("DEIS", "deis"),
+    ("TCD", "tcd"),
+];
+
+/// How sigmas are laid out: the web interface's names and labels, and our endings.
+pub(super) const SCHEDULERS: [(&str, &str, &str); 4] = [
+    ("automatic", "Automatic", ""),
+    ("karras", "Karras", "-karras"),
+    ("exponential", "Exponential", "-exponential"),
+    ("beta", "Beta", "-beta"),
+];
+
 /// The text `parameters` of a picture that `recipe` makes.
 pub(super) fn write(recipe: &Recipe, model: &str) -> String {
     let mut text = recipe.prompts.first().cloned().unwrap_or_default();
@@ -18,10 +45,12 @@ pub(super) fn write(recipe: &Recipe, model: &str) -> String {
     let size = recipe
         .size
         .map(|[width, height]| format!("{width}x{height}"));
-    let sampler = recipe.sampler.map(|sampler| sampler.name().to_owned());
+    let named = recipe.sampler.map(|sampler| named(sampler.name()));
+    let laid_out = named.and_then(|(_, layout)| layout);
     let settings = [
         ("Steps", recipe.steps.map(|steps| steps.to_string())),
-        ("Sampler", sampler),
+        ("Sampler", named.map(|(name, _)| name.to_owned())),
+        ("Schedule type", laid_out.map(str::to_owned)),
         ("CFG scale", number(recipe.guidance_scale)),
         ("Seed", recipe.seed_of(0).map(|seed| seed.to_string())),
         ("Size", size),
@@ -40,10 +69,38 @@ pub(super) fn write(recipe: &Recipe, model: &str) -> String {
     text
 }
 
+/// One of our samplers by the web interface's name, and how its sigmas are laid out if that is said apart; by ours where there is no other.
+pub(super) fn named(word: &'static str) -> (&'static str, Option<&'static str>) {
+    let laid_out = SCHEDULERS
+        .iter()
+        .filter(|(_, _, ending)| !ending.is_empty());
+    let mut laid_out =
+        laid_out.filter_map(|(_, label, ending)| Some((word.strip_suffix(*ending)?, *label)));
+    let (bare, layout) = laid_out
+        .next()
+        .map_or((word, None), |(bare, label)| (bare, Some(label)));
+    let known = SAMPLERS.iter().find(|(_, ours)| *ours == bare);
+    known.map_or((word, None), |(name, _)| (*name, layout))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::pipeline::Seeds;
+
+    #[test]
+    fn samplers_are_called_as_the_web_interface_calls_them() {
+        for (word, name, layout) in [
+            ("euler-a", "Euler a", None),
+            ("ddim", "DDIM", None),
+            ("dpmsolver++-karras", "DPM++ 2M", Some("Karras")),
+            ("dpmsolver++-sde-karras", "DPM++ 2M SDE", Some("Karras")),
+            ("ddim-quad", "ddim-quad", None),
+            ("flow-euler", "flow-euler", None),
+        ] {
+            assert_eq!(named(word), (name, layout));
+        }
+    }
 
     #[test]
     fn settings_stand_below_the_prompts() {

@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 
 use crate::{
     pipeline::Recipe,
+    samplers::SamplerKind,
     serve::{infotext, job::Seen},
 };
 
@@ -27,9 +28,9 @@ pub(super) fn echo(request: &Map<String, Value>) -> Value {
 /// The answer to a request for pictures.
 pub(super) fn whole(seen: &Seen, images: Vec<String>, parameters: Value) -> Json<Value> {
     let mut answer = json!({
+        "info": info(seen, images.len()).to_string(),
         "images": images,
         "parameters": parameters,
-        "info": info(seen).to_string(),
     });
     if !seen.warnings.is_empty() {
         answer["warnings"] = seen.warnings.clone().into();
@@ -37,9 +38,20 @@ pub(super) fn whole(seen: &Seen, images: Vec<String>, parameters: Value) -> Json
     Json(answer)
 }
 
-/// How the pictures were made, for programs that read that.
-fn info(seen: &Seen) -> Value {
-    let images = seen.images.as_array().cloned().unwrap_or_default();
+/// What a job was stopped at, as far as it is shown: one picture, which says as much as a finished one.
+fn unfinished(seen: &Seen, shown: usize) -> Vec<Value> {
+    let recipe = Recipe::from_json(&seen.recipe.to_string()).ok();
+    let seed = recipe.and_then(|recipe| recipe.seed_of(0));
+    let image = json!({"seed": seed, "recipe": seen.recipe.as_ref()});
+    vec![image; shown]
+}
+
+/// How the pictures were made, for programs that read that; `shown` are in the answer.
+fn info(seen: &Seen, shown: usize) -> Value {
+    let images = seen.images.as_array().cloned();
+    let images = images
+        .filter(|images| !images.is_empty())
+        .unwrap_or_else(|| unfinished(seen, shown));
     let recipe = images
         .first()
         .map_or(seen.recipe.as_ref(), |image| &image["recipe"]);
@@ -52,6 +64,15 @@ fn info(seen: &Seen) -> Value {
         recipe.map_or_else(String::new, |recipe| infotext::write(&recipe, &seen.model))
     };
     let infotexts: Vec<_> = images.iter().map(infotext).collect();
+    let sampler = recipe["sampler"]
+        .as_str()
+        .and_then(|word| word.parse().ok());
+    let named = sampler.map(|sampler: SamplerKind| infotext::named(sampler.name()));
+    let layout = named.and_then(|(_, layout)| layout);
+    let extra: Map<String, Value> = layout
+        .map(|layout| ("Schedule type".to_owned(), layout.into()))
+        .into_iter()
+        .collect();
     json!({
         "prompt": prompt,
         "all_prompts": vec![&prompt; count],
@@ -64,7 +85,7 @@ fn info(seen: &Seen) -> Value {
         "subseed_strength": 0,
         "width": recipe["size"][0],
         "height": recipe["size"][1],
-        "sampler_name": recipe["sampler"],
+        "sampler_name": named.map(|(name, _)| name),
         "cfg_scale": recipe["guidance_scale"],
         "steps": recipe["steps"],
         "batch_size": count,
@@ -77,7 +98,7 @@ fn info(seen: &Seen) -> Value {
         "seed_resize_from_w": -1,
         "seed_resize_from_h": -1,
         "denoising_strength": recipe["strength"],
-        "extra_generation_params": {},
+        "extra_generation_params": extra,
         "index_of_first_image": 0,
         "infotexts": infotexts,
         "styles": [],

@@ -7,9 +7,10 @@ use serde_json::{Map, Value, json};
 use utoipa::ToSchema;
 
 use super::{
-    control,
+    control, layers,
     missed::{self, About},
     numbers, picked, prompt, samplers,
+    settings::Settings,
 };
 use crate::serve::{asked::Ask, fault::Fault, openai::seeds, pictures, read, server::Server};
 
@@ -61,8 +62,10 @@ pub(in crate::serve) struct SdRequest {
     #[serde(deserialize_with = "numbers::number")]
     pub(super) denoising_strength: Option<f64>,
     /// Whether pictures are in the answer
+    #[serde(deserialize_with = "numbers::truth")]
     pub(super) send_images: Option<bool>,
     /// Whether they stay in the gallery
+    #[serde(deserialize_with = "numbers::truth")]
     pub(super) save_images: Option<bool>,
     /// `controlnet` is read
     #[schema(value_type = Object)]
@@ -150,29 +153,25 @@ fn recipe(
     request: &SdRequest,
     warnings: &mut Vec<String>,
 ) -> Result<Value, Fault> {
-    let settings = &request.override_settings;
+    let settings = Settings::read(&request.override_settings, warnings)?;
     let shelf = server.shelf();
-    let asked = setting(request, "sd_model_checkpoint").or(request.model.as_deref());
+    let asked = settings.model().or(request.model.as_deref());
     let asked = asked.map(str::to_owned).or_else(|| picked(server, owner));
     let (name, _) = shelf.model(asked.as_deref())?;
     let said = prompt::read(&request.prompt, &request.negative_prompt, &shelf);
     warnings.extend(said.warnings);
     let pictures = pictures(request)?;
     let size = size(request)?;
-    let sampler = request
-        .sampler_name
-        .as_deref()
-        .or(request.sampler_index.as_deref());
-    let stop = settings.get("CLIP_stop_at_last_layers");
-    let own = request.clip_skip.map(|layers| layers as u64);
-    let layers = stop.and_then(Value::as_u64).or(own).unwrap_or(1);
+    let names = [&request.sampler_name, &request.sampler_index];
+    let mut names = names.into_iter().filter_map(Option::as_deref);
+    let sampler = names.find(|name| !name.is_empty());
+    let layers = settings.clip_stop.or(request.clip_skip).unwrap_or(1);
     let mut recipe = json!({
         "model": {"name": name},
         "prompts": [said.prompt],
         "seed": seeds(request.seed, pictures)?,
     });
-    if let Some(vae) = setting(request, "sd_vae").filter(|vae| !["Automatic", "None"].contains(vae))
-    {
+    if let Some(vae) = settings.vae() {
         recipe["model"]["vae"] = vae.into();
     }
     let given = [
@@ -202,12 +201,6 @@ fn recipe(
         }
     }
     Ok(recipe)
-}
-
-/// A setting of this request alone.
-fn setting<'a>(request: &'a SdRequest, key: &str) -> Option<&'a str> {
-    let text = request.override_settings.get(key).and_then(Value::as_str);
-    text.filter(|text| !text.is_empty())
 }
 
 /// How many pictures are asked for.
@@ -244,6 +237,12 @@ fn start(server: &Server, request: &SdRequest, ask: &mut Ask) -> Result<[usize; 
     }
     let image = read::base64("init_images", first)?;
     let sides = limits.check_picture("init_images", &image)?;
+    let flat = layers::on_white(&image)?;
+    if flat.is_some() {
+        let word = "`init_images` has a picture that is transparent in parts, which lies on white";
+        ask.warnings.push(word.to_owned());
+    }
+    let image = flat.unwrap_or(image);
     ask.recipe["init_image"] = json!({"path": "init_image"});
     ask.files.insert("init_image".into(), image);
     if let Some(strength) = request.denoising_strength {
@@ -254,9 +253,10 @@ fn start(server: &Server, request: &SdRequest, ask: &mut Ask) -> Result<[usize; 
     };
     let mask = read::base64("mask", mask)?;
     pictures::check_mask(limits.check_picture("mask", &mask)?, "init_images", sides)?;
+    let mask = layers::mask(&mask)?.unwrap_or(mask);
     let inverted = match &request.inpainting_mask_invert {
         Some(Value::Bool(inverted)) => *inverted,
-        Some(Value::String(text)) => !matches!(text.trim(), "" | "0"),
+        Some(Value::String(text)) => numbers::word(text).unwrap_or(!text.trim().is_empty()),
         Some(value) => value.as_f64().is_some_and(|number| number != 0.0),
         None => false,
     };

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::numbers;
 use crate::serve::{asked::Ask, fault::Fault, pictures, read, server::Server, shelf::Shelf};
@@ -18,6 +18,7 @@ const MOST: usize = 8;
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
 struct Unit {
+    #[serde(deserialize_with = "numbers::truth")]
     enabled: Option<bool>,
     module: Option<String>,
     model: Option<String>,
@@ -41,6 +42,7 @@ struct Unit {
     lowvram: Option<Value>,
     low_vram: Option<Value>,
     mask: Option<Value>,
+    #[serde(deserialize_with = "numbers::truth")]
     guess_mode: Option<bool>,
     save_detected_map: Option<Value>,
     hr_option: Option<Value>,
@@ -55,30 +57,92 @@ pub(super) fn add(
     let script = scripts
         .iter()
         .find(|(name, _)| name.eq_ignore_ascii_case("controlnet"));
-    let units = script.and_then(|(_, script)| script["args"].as_array());
-    let units = units.map(Vec::as_slice).unwrap_or_default();
+    let units = script.map(|(_, script)| script.get("args").unwrap_or(script));
+    let units = units.map_or(Ok(&[][..]), listed)?;
     if units.len() > MOST {
         let message = format!("of {} ControlNets the first {MOST} are used", units.len());
         ask.warnings.push(message);
     }
     let mut controls = Vec::new();
     for (number, unit) in units.iter().take(MOST).enumerate() {
-        let Value::Object(unit) = unit else { continue };
+        let Some(unit) = named(unit)? else { continue };
         let (unit, words) = read::typed::<Unit>(unit.clone())?;
         ask.warnings.extend(words);
-        let silent = unit
-            .model
-            .as_deref()
-            .is_none_or(|model| model.is_empty() || model == "None");
-        if unit.enabled == Some(false) || silent {
+        if unit.enabled == Some(false) {
             continue;
         }
-        controls.push(control(server, number, &unit, ask)?);
+        ask.warnings.extend(unit.missed());
+        if unit.is_named() {
+            controls.push(control(server, number, &unit, ask)?);
+        }
     }
     if !controls.is_empty() {
         ask.recipe["controls"] = controls.into();
     }
     Ok(())
+}
+
+/// The units of a script, of which there may be one alone.
+fn listed(units: &Value) -> Result<&[Value], Fault> {
+    match units {
+        Value::Null => Ok(&[]),
+        Value::Array(units) => Ok(units),
+        Value::Object(_) => Ok(std::slice::from_ref(units)),
+        _ => Err(Fault::value(
+            "alwayson_scripts",
+            "the ControlNets of `alwayson_scripts` are no list",
+        )),
+    }
+}
+
+/// A unit by the names of its parts. Their places alone, as first versions of the extension took them, say too little.
+fn named(unit: &Value) -> Result<Option<&Map<String, Value>>, Fault> {
+    match unit {
+        Value::Null => Ok(None),
+        Value::Object(unit) => Ok(Some(unit)),
+        other => {
+            let other = read::short(&other.to_string());
+            let message = format!("`{other}` is no ControlNet, which is an object");
+            Err(Fault::value("alwayson_scripts", message)
+                .hint("name its parts: `model`, `image`, `module`, `weight`"))
+        }
+    }
+}
+
+impl Unit {
+    fn is_named(&self) -> bool {
+        let model = self.model.as_deref().unwrap_or_default();
+        !["", "None"].contains(&model)
+    }
+
+    /// Words about what is asked for and not done.
+    fn missed(&self) -> Vec<String> {
+        let given = |value: &Option<Value>| value.as_ref().is_some_and(|value| value != "");
+        let module = self.module.as_deref().unwrap_or_default();
+        let prepares = !["", "none"].contains(&module.to_lowercase().as_str());
+        let wanted = self.enabled == Some(true) || given(&self.image) || given(&self.input_image);
+        let prompt_first = match &self.control_mode {
+            Some(Value::String(mode)) => mode.starts_with("My prompt"),
+            Some(mode) => mode.as_u64() == Some(1),
+            None => false,
+        };
+        let words = [
+            (
+                !self.is_named() && (wanted || prepares),
+                "a ControlNet without a `model` was ignored",
+            ),
+            (
+                self.is_named() && prompt_first,
+                "`control_mode` does not weigh the prompt more here: the ControlNet is used as in `Balanced`",
+            ),
+            (
+                self.is_named() && given(&self.mask),
+                "the `mask` of a ControlNet has no effect here and was ignored",
+            ),
+        ];
+        let told = words.into_iter().filter(|(told, _)| *told);
+        told.map(|(_, word)| word.to_owned()).collect()
+    }
 }
 
 fn control(server: &Server, number: usize, unit: &Unit, ask: &mut Ask) -> Result<Value, Fault> {
@@ -165,4 +229,42 @@ pub(super) fn inverted(mask: &[u8]) -> Result<Vec<u8>, Fault> {
     let written = luma.write_to(&mut bytes, image::ImageFormat::Png);
     written.map_err(|_| Fault::internal())?;
     Ok(bytes.into_inner())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn units_come_in_a_list_or_alone() {
+        let unit = json!({"model": "edges"});
+        assert_eq!(listed(&json!([unit, unit])).map(<[_]>::len), Ok(2));
+        assert_eq!(listed(&unit).map(<[_]>::len), Ok(1));
+        assert_eq!(listed(&Value::Null).map(<[_]>::len), Ok(0));
+        assert!(listed(&json!("edges")).is_err());
+        assert_eq!(named(&Value::Null), Ok(None));
+        let fault = named(&json!(false)).unwrap_err();
+        assert!(fault.message.starts_with("`false` is no ControlNet"));
+    }
+
+    #[test]
+    fn what_is_asked_for_and_not_done_is_told() {
+        for (unit, words) in [
+            (json!({"enabled": "True", "module": "reference_only"}), 1),
+            (json!({"image": "…"}), 1),
+            (json!({"model": "None", "module": "none", "image": ""}), 0),
+            (
+                json!({"model": "edges", "image": "…", "control_mode": 2}),
+                0,
+            ),
+            (json!({"model": "edges", "mask": "…", "control_mode": 1}), 2),
+            (
+                json!({"model": "edges", "control_mode": "My prompt is more important"}),
+                1,
+            ),
+        ] {
+            let unit: Unit = serde_json::from_value(unit).unwrap();
+            assert_eq!(unit.missed().len(), words, "{unit:?}");
+        }
+    }
 }

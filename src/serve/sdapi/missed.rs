@@ -4,6 +4,8 @@
 
 use serde_json::{Map, Value};
 
+use super::numbers;
+
 /// What a request is about.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct About<'a> {
@@ -110,7 +112,9 @@ fn takes_eta(sampler: &str) -> bool {
 fn is_on(value: &Value) -> bool {
     match value {
         Value::Null => false,
-        Value::String(text) => !text.is_empty() && text != "None",
+        Value::String(text) => {
+            !text.is_empty() && text != "None" && numbers::word(text) != Some(false)
+        }
         Value::Array(list) => !list.is_empty(),
         other => !number(other).is_some_and(|number| near(number, 0.0)),
     }
@@ -171,7 +175,7 @@ mod tests {
             "s_churn": 0, "s_noise": "1.0", "s_tmin": 0, "s_tmax": 0, "s_min_uncond": 0.0, "eta": 0, "resize_mode": 0,
             "inpainting_fill": 1, "mask_blur": 0, "mask_round": true, "image_cfg_scale": 1.5, "initial_noise_multiplier": 1,
             "subseed": -1, "seed_resize_from_w": -1, "seed_resize_from_h": 0, "hr_scale": 2, "restore_faces": false,
-            "refiner_checkpoint": "None", "firstphase_width": 0, "inpaint_full_res": 0, "latent_mask": null,
+            "refiner_checkpoint": "None", "firstphase_width": 0, "inpaint_full_res": 0, "latent_mask": null, "tiling": "False",
         });
         assert_eq!(named(&given, CHANGED), "");
         let given = json!({"resize_mode": 2, "inpainting_fill": 0, "mask_blur": 4, "inpaint_full_res": true});

@@ -5,6 +5,7 @@
 mod answer;
 mod ask;
 mod control;
+mod layers;
 mod lists;
 mod missed;
 mod numbers;
@@ -12,6 +13,7 @@ pub(super) mod options;
 pub(super) mod progress;
 mod prompt;
 mod samplers;
+mod settings;
 
 use std::sync::Arc;
 
@@ -76,6 +78,11 @@ pub(super) fn routes() -> Router<Arc<Server>> {
     let routes = empty.into_iter().fold(routes, |routes, path| {
         routes.route(&at(path), get(async || Json(json!([]))))
     });
+    // Programs that share a device with this one ask for it.
+    let (giving, taking) = (at("unload-checkpoint"), at("reload-checkpoint"));
+    let routes = routes
+        .route(&giving, post(lists::kept))
+        .route(&taking, post(lists::kept));
     let refreshing = [
         "refresh-checkpoints",
         "refresh-loras",

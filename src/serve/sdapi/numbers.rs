@@ -1,4 +1,4 @@
-//! Numbers as clients of the web interface send them: `20`, `20.0` and `"20"` alike.
+//! Numbers as clients of the web interface send them: `20`, `20.0` and `"20"` alike. So with truths: `true`, `"True"` and `1`.
 
 use serde::{Deserialize as _, Deserializer, de::Error};
 use serde_json::Value;
@@ -46,6 +46,29 @@ pub(super) fn number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Optio
     number.map(Some).ok_or_else(|| refused(&value, "a number"))
 }
 
+/// Whether something is so.
+pub(super) fn truth<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<bool>, D::Error> {
+    let value = Value::deserialize(deserializer)?;
+    let truth = match &value {
+        Value::Bool(truth) => Some(*truth),
+        Value::Number(number) => word(&number.to_string()),
+        Value::String(text) => word(text),
+        _ => None,
+    };
+    truth
+        .map(Some)
+        .ok_or_else(|| refused(&value, "true or false"))
+}
+
+/// A truth as languages write it.
+pub(super) fn word(text: &str) -> Option<bool> {
+    match text.trim().to_ascii_lowercase().as_str() {
+        "true" | "1" | "on" | "yes" => Some(true),
+        "false" | "0" | "off" | "no" => Some(false),
+        _ => None,
+    }
+}
+
 fn refused<E: Error>(value: &Value, expected: &str) -> E {
     let given = value.to_string();
     E::custom(format!("`{}` is not {expected}", short(&given)))
@@ -66,6 +89,22 @@ mod tests {
         let (least, most) = (json!(i64::MIN), json!(i64::MAX.to_string()));
         assert_eq!(whole(&least).unwrap(), Some(i64::MIN));
         assert_eq!(whole(&most).unwrap(), Some(i64::MAX));
+    }
+
+    #[test]
+    fn truths_are_read_as_languages_write_them() {
+        for (value, expected) in [
+            (json!(true), true),
+            (json!("True"), true),
+            (json!(1), true),
+            (json!("False"), false),
+            (json!(0), false),
+        ] {
+            assert_eq!(truth(&value).unwrap(), Some(expected), "{value}");
+        }
+        for value in [json!("perhaps"), json!(2), json!([])] {
+            assert!(truth(&value).is_err(), "{value}");
+        }
     }
 
     #[test]

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use utoipa::IntoParams;
 
-use super::answer::timestamp;
+use super::{answer::timestamp, numbers};
 use crate::serve::{
     fault::Fault,
     gate::Client,
@@ -21,8 +21,10 @@ const BEGUN: f64 = 0.01;
 
 #[derive(Debug, Default, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
+#[serde(default)]
 pub(in crate::serve) struct ProgressQuery {
     /// Leave the preview out
+    #[serde(deserialize_with = "numbers::truth")]
     skip_current_image: Option<bool>,
     /// Of this job; else of what you have asked for here
     id: Option<String>,

@@ -35,30 +35,62 @@ pub(super) fn read(prompt: &str, negative: &str, shelf: &Shelf) -> Said {
     said
 }
 
+/// What tags of adapters begin with; one extension had a name of its own for its kind.
+const TAGS: [&str; 2] = ["<lora:", "<lyco:"];
+
 /// The text without `<lora:NAME>` and `<lora:NAME:SCALE>`, which go to `said`. Others between brackets are text.
 fn without_loras(text: &str, said: &mut Said) -> String {
     let mut plain = String::new();
     let mut rest = text;
-    while let Some((before, after)) = rest.split_once("<lora:") {
+    loop {
+        let tags = TAGS.iter().filter_map(|tag| rest.split_once(*tag));
+        let Some((before, after)) = tags.min_by_key(|(before, _)| before.len()) else {
+            break;
+        };
         let Some((tag, behind)) = after.split_once('>') else {
             break;
         };
         plain.push_str(before);
-        let mut parts = tag.split(':');
-        let name = parts.next().unwrap_or_default();
-        let scale = parts.next().unwrap_or("1").trim();
-        let read = scale.parse::<f64>().ok().filter(|scale| scale.is_finite());
-        if read.is_none() {
-            let scale = short(scale);
-            let word = format!("the scale `{scale}` of a LoRA is no number; 1 was taken");
-            said.warnings.push(word);
-        }
-        let lora = json!({"file": {"path": name}, "scale": read.unwrap_or(1.0)});
+        let lora = lora(tag, &mut said.warnings);
         said.loras.push(lora);
         rest = behind;
     }
     plain.push_str(rest);
     plain.trim().to_owned()
+}
+
+/// The adapter of a tag: a name, and scales, of which there may be one for the text encoder before that for the denoiser.
+fn lora(tag: &str, warnings: &mut Vec<String>) -> Value {
+    let mut parts = tag.split(':').map(str::trim);
+    let name = parts.next().unwrap_or_default();
+    let (mut text, mut scale, mut others) = (None, None, Vec::new());
+    for part in parts {
+        match part.split_once('=') {
+            Some(("te", part)) => text = Some(part),
+            Some(("unet", part)) => scale = Some(part),
+            None if text.is_none() => text = Some(part),
+            None if scale.is_none() => scale = Some(part),
+            _ => others.push(part),
+        }
+    }
+    let text = text.unwrap_or("1");
+    let scale = scale.unwrap_or(text);
+    warnings.extend(others.iter().map(|part| {
+        let part = short(part);
+        format!("`{part}` of a LoRA is not known and was ignored")
+    }));
+    if text != scale {
+        let [text, scale] = [text, scale].map(short);
+        let word = "a LoRA has one scale for all of a model here";
+        warnings.push(format!("{word}: `{scale}` was taken, and `{text}` ignored"));
+    }
+    let read = scale.parse::<f64>().ok().filter(|scale| scale.is_finite());
+    if read.is_none() {
+        let scale = short(scale);
+        let word = format!("the scale `{scale}` of a LoRA is no number; 1 was taken");
+        warnings.push(word);
+    }
+    json!({"file": {"path": name}, "scale": read.unwrap_or(1.0)})
 }
 
 #[cfg(test)]
@@ -84,6 +116,25 @@ mod tests {
                 (&said.loras[0]["scale"], said.warnings.len()),
                 (&json!(1.0), 1)
             );
+        }
+    }
+
+    #[test]
+    fn one_scale_is_taken_of_several() {
+        for (tag, scale, words) in [
+            ("<lora:ink:0.8:0.8>", 0.8, 0),
+            ("<lora:ink:0.8:0.2>", 0.2, 1),
+            ("<lora:ink:te=0:unet=0.5>", 0.5, 1),
+            ("<lora:ink:unet=0.5:te=0>", 0.5, 1),
+            ("<lora:ink:unet=0.5>", 0.5, 1),
+            ("<lora:ink:0.5:lbw=ALL>", 0.5, 1),
+            ("<lyco:ink:0.7>", 0.7, 0),
+            ("a <lyco:ink:0.3> fox <lora:ink:0.1>", 0.3, 0),
+        ] {
+            let mut said = Said::default();
+            without_loras(tag, &mut said);
+            let taken = (&said.loras[0]["scale"], said.warnings.len());
+            assert_eq!(taken, (&json!(scale), words), "{tag}");
         }
     }
 

@@ -2,27 +2,12 @@
 
 use crate::{
     samplers::SamplerKind,
-    serve::{fault::Fault, read::short},
+    serve::{
+        fault::Fault,
+        infotext::{SAMPLERS as NAMES, SCHEDULERS},
+        read::short,
+    },
 };
-
-/// Its names, and ours.
-const NAMES: [(&str, &str); 15] = [
-    ("Euler a", "euler-a"),
-    ("Euler", "euler"),
-    ("LMS", "lms"),
-    ("Heun", "heun"),
-    ("DPM2", "dpm2"),
-    ("DPM2 a", "dpm2-a"),
-    ("DPM++ 2M", "dpmsolver++"),
-    ("DPM++ 2M SDE", "dpmsolver++-sde"),
-    ("DDIM", "ddim"),
-    ("PLMS", "pndm"),
-    ("UniPC", "unipc"),
-    ("LCM", "lcm"),
-    ("DDPM", "ddpm"),
-    ("DEIS", "deis"),
-    ("TCD", "tcd"),
-];
 
 /// Names of the web interface for samplers that are not here, and the nearest that is.
 const NEAREST: [(&str, &str); 4] = [
@@ -30,14 +15,6 @@ const NEAREST: [(&str, &str); 4] = [
     ("DPM++ 2M SDE Heun", "DPM++ 2M SDE"),
     ("DPM++ 3M SDE", "DPM++ 2M SDE"),
     ("DPM++ 2S a", "DPM2 a"),
-];
-
-/// How sigmas are laid out: the web interface's names and labels, and our endings.
-pub(super) const SCHEDULERS: [(&str, &str, &str); 4] = [
-    ("automatic", "Automatic", ""),
-    ("karras", "Karras", "-karras"),
-    ("exponential", "Exponential", "-exponential"),
-    ("beta", "Beta", "-beta"),
 ];
 
 /// All samplers, each by the web interface's name where it has one, with our word.

@@ -60,6 +60,126 @@ fn pictures_of_texts_and_of_pictures() {
     }
 }
 
+/// What an answer says beside its pictures, line by line.
+fn words(answer: &Value) -> String {
+    let words = answer["warnings"].as_array().into_iter().flatten();
+    let words = words.map(|word| word.as_str().expect("a text"));
+    words.collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn requests_are_read_as_clients_send_them() {
+    let served = Served::start(&[]);
+    let plain = json!({"prompt": "a red circle", "seed": 7, "steps": 2});
+    let with = |more: Value| {
+        let mut asked = plain.clone();
+        let more = more.as_object().expect("an object").clone();
+        asked.as_object_mut().expect("an object").extend(more);
+        served.post(TXT2IMG, &asked)
+    };
+    let sampled = with(
+        json!({"sampler_name": "", "sampler_index": "Euler a", "save_images": "False", "tiling": "False"}),
+    );
+    assert_eq!(sampled.status, 200, "{}", sampled.text());
+    let sampled = sampled.body();
+    assert_eq!(info(&sampled)["sampler_name"], "Euler a");
+    assert_eq!(words(&sampled), "");
+    let settings = with(
+        json!({"override_settings": {"CLIP_stop_at_last_layers": "2", "eta_noise_seed_delta": 31337}}),
+    );
+    let settings = settings.body();
+    assert_eq!(info(&settings)["clip_skip"], 2, "{settings}");
+    assert!(words(&settings).contains("`eta_noise_seed_delta`"));
+    let wrong = with(json!({"override_settings": {"sd_model_checkpoint": 5}}));
+    assert!(wrong.status == 400 && wrong.text().contains("`sd_model_checkpoint`"));
+    let body = plain.to_string();
+    let marked = ["\u{feff}", &body].concat();
+    for (path, body) in [(TXT2IMG, &body), ("/sdapi/v1/txt2img/", &marked)] {
+        let answer = served.ask("POST", path).body(body.as_bytes()).answer();
+        assert_eq!(answer.status, 200, "{path}: {}", answer.text());
+    }
+    let packed = served.ask("POST", TXT2IMG).with("Content-Encoding", "gzip");
+    let packed = packed.json(&plain).answer();
+    assert!(packed.status == 415 && packed.text().contains("`gzip`"));
+    let progress = served.get("/sdapi/v1/progress?skip_current_image=True");
+    assert_eq!(progress.status, 200, "{}", progress.text());
+    for path in ["unload-checkpoint", "reload-checkpoint"] {
+        let answer = served.post(&format!("/sdapi/v1/{path}"), &json!({}));
+        assert_eq!(answer.status, 200, "{path}");
+        assert!(words(&answer.body()).contains("nothing was done"));
+    }
+}
+
+#[test]
+fn control_nets_are_followed_or_told() {
+    let served = Served::start(&[]);
+    let asked = |script: Value| {
+        let scripts = json!({"ControlNet": script});
+        served.post(
+            TXT2IMG,
+            &json!({"prompt": "a red circle", "seed": 7, "steps": 2, "alwayson_scripts": scripts}),
+        )
+    };
+    let unit = json!({"model": "edges", "image": base64(&photo())});
+    for script in [
+        json!({"args": unit}),
+        json!([unit]),
+        json!({"args": [unit]}),
+    ] {
+        let refused = asked(script);
+        assert!(refused.status == 404 && refused.text().contains("`edges`"));
+    }
+    let places = asked(json!({"args": [false, false, true, "none", "edges", 1.0]}));
+    assert!(places.status == 400 && places.text().contains("name its parts"));
+    let unnamed = asked(json!({"args": [{"enabled": true, "module": "reference_only"}]}));
+    assert_eq!(unnamed.status, 200, "{}", unnamed.text());
+    assert!(words(&unnamed.body()).contains("without a `model`"));
+    for off in [
+        json!({"args": []}),
+        json!({"args": [{"enabled": false, "module": "canny"}]}),
+        Value::Null,
+    ] {
+        assert_eq!(words(&asked(off).body()), "");
+    }
+}
+
+/// Masks as programs draw them: in any colour on nothing.
+#[test]
+fn what_is_opaque_in_a_mask_is_painted() {
+    let served = Served::start(&[]);
+    let png = |image: image::DynamicImage| {
+        let mut bytes = std::io::Cursor::new(Vec::new());
+        image.write_to(&mut bytes, image::ImageFormat::Png).unwrap();
+        base64(&bytes.into_inner())
+    };
+    let photo = base64(&photo());
+    let changed = |image: &str, mask: Option<String>| {
+        let asked = json!({
+            "prompt": "a red circle", "seed": 7, "steps": 4, "denoising_strength": 0.9, "init_images": [image], "mask": mask,
+        });
+        let answer = served.post("/sdapi/v1/img2img", &asked);
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        let body = answer.body();
+        let file = STANDARD.decode(body["images"][0].as_str().unwrap());
+        let picture = image::load_from_memory(&file.unwrap()).unwrap().into_rgb8();
+        (picture, words(&body))
+    };
+    let strokes = image::RgbaImage::from_fn(64, 64, |x, _| {
+        image::Rgba([0, 0, 0, 255 * u8::from(x > 31)])
+    });
+    let (drawn, _) = changed(&photo, Some(png(strokes.clone().into())));
+    let (plain, _) = changed(&photo, Some(base64(&half())));
+    assert_eq!(drawn, plain);
+    let white = image::RgbImage::from_fn(64, 64, |x, _| image::Rgb([255 * u8::from(x < 32); 3]));
+    let (clear, said) = changed(&png(strokes.into()), None);
+    let (flat, silent) = changed(&png(white.into()), None);
+    assert_eq!(clear, flat);
+    assert!(
+        said.contains("lies on white") && silent.is_empty(),
+        "{said}"
+    );
+}
+
 #[test]
 fn progress_is_whole_and_interrupting_reaches_ones_own_job_alone() {
     let folder = tempfile::tempdir().unwrap();
@@ -109,11 +229,14 @@ fn progress_is_whole_and_interrupting_reaches_ones_own_job_alone() {
         assert_eq!(stop("a-secret"), 200);
         let answer = asking.join().unwrap();
         assert_eq!(answer.status, 200, "{}", answer.text());
-        assert_eq!(
-            answer.body()["images"].as_array().unwrap().len(),
-            1,
-            "what it was about to become"
+        // What it was about to become.
+        assert_eq!(answer.body()["images"].as_array().unwrap().len(), 1);
+        let info = info(&answer.body());
+        assert!(
+            info["seed"].is_u64() && info["all_seeds"][0] == info["seed"],
+            "{info}"
         );
+        assert!(info["infotexts"][0].as_str().unwrap().contains("Seed: "));
     });
 }
 
