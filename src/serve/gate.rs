@@ -35,6 +35,9 @@ const MOST_REFUSAL: usize = 4096;
 const MOST_DISCARDED: usize = 8 << 20;
 const MOMENT: Duration = Duration::from_secs(2);
 
+/// Where it is asked whether the server lives.
+pub(super) const HEALTH: &str = "/healthz";
+
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Where a request came from.
@@ -158,6 +161,10 @@ pub(super) async fn same_site(
     request: Request,
     next: Next,
 ) -> Response {
+    // What looks after servers may call this one by any name, or by none.
+    if request.uri().path() == HEALTH {
+        return next.run(request).await;
+    }
     match check_site(&server.options, request.headers()) {
         Ok(()) => next.run(request).await,
         Err(fault) => fault.into_response(),

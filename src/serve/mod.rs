@@ -30,6 +30,7 @@ mod page;
 mod pictures;
 mod pool;
 mod queue;
+mod ranges;
 mod read;
 mod restore;
 mod routes;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::{
     Router,
     extract::{Path, Query, State},
-    http::{HeaderValue, header},
+    http::{HeaderMap, HeaderValue, header},
     response::{IntoResponse, Response},
     routing::get,
 };
@@ -13,6 +13,7 @@ use serde::Deserialize;
 
 use super::{
     fault::Fault,
+    ranges,
     server::{Server, Shared},
     work::Format,
 };
@@ -72,6 +73,7 @@ async fn result(
     State(server): Shared,
     Path((key, name)): Path<(String, String)>,
     Query(wish): Query<Wish>,
+    asked: HeaderMap,
 ) -> Result<Response, Fault> {
     let gone = || Fault::not_found("there is no such result, or no more");
     let job = server.queue.by_key(&key).ok_or_else(gone)?;
@@ -100,7 +102,7 @@ async fn result(
             HeaderValue::from_static("private, max-age=3600, immutable"),
         ),
     ];
-    let mut response = (headers, bytes).into_response();
+    let mut response = (headers, ranges::answer(&asked, bytes)).into_response();
     if wish.download.is_some() {
         let saved = format!(
             "attachment; filename=\"afterimage-{}-{name}\"",

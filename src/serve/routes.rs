@@ -28,7 +28,7 @@ pub(super) fn all(server: &Arc<Server>) -> Router {
         .route_layer(from_fn_with_state(state(), gate::admit));
     let open = Router::new()
         .merge(page::routes())
-        .route("/healthz", get(health::show))
+        .route(gate::HEALTH, get(health::show))
         .route("/openapi.json", get(document::show));
     let routes = closed.merge(open).fallback(nothing).with_state(state());
     // Upload sizes are held by `gate::whole`, of all kinds of bodies.

@@ -173,7 +173,7 @@ impl ImageRequest {
         let mut recipe = Map::new();
         recipe.insert("prompts".into(), json!([prompt]));
         recipe.insert("seed".into(), seeds(self.seed, pictures)?);
-        if let Some(model) = self.model {
+        if let Some(model) = self.model.filter(|model| !model.is_empty()) {
             recipe.insert("model".into(), json!({"name": model}));
         }
         if let Some(negative) = self.negative_prompt.filter(|text| !text.is_empty()) {

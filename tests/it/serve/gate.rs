@@ -149,10 +149,13 @@ fn names_below_localhost_are_this_machines() {
         ("pictures.localhost:7860", 200),
         ("localhost.:7860", 200),
         ("localhost.example", 403),
+        ("", 403),
         ("notlocalhost", 403),
     ] {
         let answer = served.ask("GET", "/v1/info").with("Host", host).answer();
         assert_eq!(answer.status, status, "{host}");
+        let health = served.ask("GET", "/healthz").with("Host", host);
+        assert_eq!(health.answer().status, 200, "{host}");
     }
 }
 

@@ -21,6 +21,23 @@ pub(super) fn base64(bytes: &[u8]) -> String {
     STANDARD.encode(bytes)
 }
 
+/// As players of films and downloads that go on ask.
+#[test]
+fn results_are_sent_in_parts() {
+    let served = Served::start(&[]);
+    let done = served.ended(&served.job(&circle())["id"]);
+    let url = done["images"][0]["url"].as_str().unwrap();
+    let whole = served.get(url);
+    assert_eq!(whole.header("accept-ranges"), Some("bytes"));
+    let part = served.ask("GET", url).with("Range", "bytes=1-3").answer();
+    assert_eq!((part.status, &part.bytes[..]), (206, &b"PNG"[..]));
+    let told = format!("bytes 1-3/{}", whole.bytes.len());
+    assert_eq!(part.header("content-range"), Some(told.as_str()));
+    assert_eq!(part.header("content-type"), Some("image/png"));
+    let beyond = served.ask("GET", url).with("Range", "bytes=99999999-");
+    assert_eq!(beyond.answer().status, 200);
+}
+
 #[test]
 fn a_job_makes_the_picture_that_the_program_makes() {
     let served = Served::start(&[]);
