@@ -121,6 +121,13 @@ impl Pool {
         self.held.iter().map(|held| held.bytes).sum()
     }
 
+    /// Drops all models; the next request reads its own again.
+    pub(super) fn give_up(&mut self) {
+        for gone in self.held.drain(..) {
+            tracing::info!(model = gone.name, "is given up, as a client asked");
+        }
+    }
+
     /// Drops the model that was used last: nobody knows what it is worth after a panic.
     pub(super) fn drop_last(&mut self) {
         self.held.pop();

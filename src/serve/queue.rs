@@ -51,6 +51,8 @@ struct Inner {
     next: u64,
     running: usize,
     closed: bool,
+    /// How often models were asked to make way.
+    given_up: u64,
     /// When a client's jobs ended, and the seconds that they computed.
     computed: HashMap<String, VecDeque<(Instant, f64)>>,
 }
@@ -93,9 +95,15 @@ impl Queue {
         self.lock().keep(Arc::new(job));
     }
 
+    /// Asks all who wait for jobs to give their models up, once nothing waits.
+    pub(super) fn give_up(&self) {
+        self.lock().given_up += 1;
+        self.ready.notify_all();
+    }
+
     /// Waits for the next job, and takes with it up to `most` in all of those that can be one run with it, wherever they wait. None is
-    /// left when the queue was closed.
-    pub(super) fn next(&self, most: usize) -> Option<Vec<Arc<Job>>> {
+    /// left when the queue was closed; an empty list asks to give models up, as was asked more often than `heard`.
+    pub(super) fn next(&self, most: usize, heard: &mut u64) -> Option<Vec<Arc<Job>>> {
         let mut inner = self.lock();
         loop {
             if let Some(job) = inner.waiting.pop_front() {
@@ -108,6 +116,10 @@ impl Queue {
             }
             if inner.closed {
                 return None;
+            }
+            if inner.given_up > *heard {
+                *heard = inner.given_up;
+                return Some(Vec::new());
             }
             inner = self
                 .ready

@@ -43,10 +43,19 @@ pub(super) struct Server {
     /// Bytes of models' weights, once they were weighed.
     weighed: Mutex<BTreeMap<String, u64>>,
     begun: SystemTime,
-    /// The model that a client of `/sdapi` has picked.
-    pub(super) picked: Mutex<BTreeMap<String, String>>,
+    /// What clients of `/sdapi` have set.
+    pub(super) picked: Mutex<BTreeMap<String, Picked>>,
     /// Whether the server ends.
     pub(super) closing: watch::Sender<bool>,
+}
+
+/// What a client of `/sdapi` has set for its next pictures.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Picked {
+    pub(super) model: Option<String>,
+    pub(super) vae: Option<String>,
+    /// Layers of the text encoder that are not read, and 1.
+    pub(super) clip_stop: Option<usize>,
 }
 
 /// Every handler's way to it.

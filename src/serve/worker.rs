@@ -25,7 +25,11 @@ const PAUSE: Duration = Duration::from_secs(1);
 
 /// Runs what waits until the queue is closed and empty.
 pub(super) fn run(server: &Arc<Server>, number: usize, mut pool: Pool) {
-    while let Some(jobs) = server.queue.next(server.options.together) {
+    let mut heard = 0;
+    while let Some(jobs) = server.queue.next(server.options.together, &mut heard) {
+        if jobs.is_empty() {
+            pool.give_up();
+        }
         let runs = jobs.into_iter().filter_map(|job| {
             if let Some(work) = job.take() {
                 return Some(Run { job, work });

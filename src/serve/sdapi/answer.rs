@@ -69,10 +69,7 @@ fn info(seen: &Seen, shown: usize) -> Value {
         .and_then(|word| word.parse().ok());
     let named = sampler.map(|sampler: SamplerKind| infotext::named(sampler.name()));
     let layout = named.and_then(|(_, layout)| layout);
-    let extra: Map<String, Value> = layout
-        .map(|layout| ("Schedule type".to_owned(), layout.into()))
-        .into_iter()
-        .collect();
+    let extra = layout.map_or(json!({}), |layout| json!({"Schedule type": layout}));
     json!({
         "prompt": prompt,
         "all_prompts": vec![&prompt; count],

@@ -155,9 +155,9 @@ fn recipe(
 ) -> Result<Value, Fault> {
     let settings = Settings::read(&request.override_settings, warnings)?;
     let shelf = server.shelf();
+    let picked = picked(server, owner);
     let asked = settings.model().or(request.model.as_deref());
-    let asked = asked.map(str::to_owned).or_else(|| picked(server, owner));
-    let (name, _) = shelf.model(asked.as_deref())?;
+    let (name, _) = shelf.model(asked.or(picked.model.as_deref()))?;
     let said = prompt::read(&request.prompt, &request.negative_prompt, &shelf);
     warnings.extend(said.warnings);
     let pictures = pictures(request)?;
@@ -165,13 +165,14 @@ fn recipe(
     let names = [&request.sampler_name, &request.sampler_index];
     let mut names = names.into_iter().filter_map(Option::as_deref);
     let sampler = names.find(|name| !name.is_empty());
-    let layers = settings.clip_stop.or(request.clip_skip).unwrap_or(1);
+    let layers = settings.clip_stop.or(request.clip_skip);
+    let layers = layers.or(picked.clip_stop).unwrap_or(1);
     let mut recipe = json!({
         "model": {"name": name},
         "prompts": [said.prompt],
         "seed": seeds(request.seed, pictures)?,
     });
-    if let Some(vae) = settings.vae() {
+    if let Some(vae) = settings.vae().unwrap_or(picked.vae.as_deref()) {
         recipe["model"]["vae"] = vae.into();
     }
     let given = [

@@ -93,10 +93,15 @@ pub(super) async fn memory(State(server): Shared) -> Json<Value> {
     Json(json!({"ram": {"free": free, "used": used, "total": total}, "cuda": {}}))
 }
 
-/// Memory is the operator's affair.
-pub(super) async fn kept() -> Json<Value> {
-    let word = "models are read and make way by themselves, and nothing was done";
-    Json(json!({"warnings": [word]}))
+/// Has models make way for another program on the same device, once nothing waits for them.
+pub(super) async fn give_up(State(server): Shared) -> Json<Value> {
+    server.queue.give_up();
+    Json(json!({}))
+}
+
+/// The next request reads its model by itself.
+pub(super) async fn read_again() -> Json<Value> {
+    Json(json!({}))
 }
 
 /// Looks into the operator's folders again.

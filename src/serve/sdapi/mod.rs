@@ -35,7 +35,7 @@ use super::{
     job::{Door, State as JobState},
     once::Once,
     read,
-    server::{Server, Shared},
+    server::{Picked, Server, Shared},
     timing,
 };
 
@@ -81,8 +81,8 @@ pub(super) fn routes() -> Router<Arc<Server>> {
     // Programs that share a device with this one ask for it.
     let (giving, taking) = (at("unload-checkpoint"), at("reload-checkpoint"));
     let routes = routes
-        .route(&giving, post(lists::kept))
-        .route(&taking, post(lists::kept));
+        .route(&giving, post(lists::give_up))
+        .route(&taking, post(lists::read_again));
     let refreshing = [
         "refresh-checkpoints",
         "refresh-loras",
@@ -163,13 +163,13 @@ async fn made(
     Ok(timing::note(answer.into_response(), &seen))
 }
 
-/// The model that a client has picked, if it has.
-fn picked(server: &Server, owner: &str) -> Option<String> {
+/// What a client has set.
+fn picked(server: &Server, owner: &str) -> Picked {
     let picked = server
         .picked
         .lock()
         .unwrap_or_else(std::sync::PoisonError::into_inner);
-    picked.get(owner).cloned()
+    picked.get(owner).cloned().unwrap_or_default()
 }
 
 /// `name [hash]`, as lists of models show them.

@@ -7,13 +7,13 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use utoipa::ToSchema;
 
-use super::{picked, title};
+use super::{picked, settings::Settings, title};
 use crate::{
     image_io,
-    serve::{fault::Fault, gate::Client, read, server::Shared},
+    serve::{fault::Fault, gate::Client, read, server::Shared, shelf::Shelf},
 };
 
-/// Clients whose model is remembered.
+/// Clients whose settings are remembered.
 const MOST_PICKED: usize = 4096;
 
 /// A picture to read settings from
@@ -32,20 +32,20 @@ pub(in crate::serve) async fn show(
     State(server): Shared,
     Extension(client): Extension<Client>,
 ) -> Result<Json<Value>, Fault> {
-    let chosen = picked(&server, &client.0);
-    let name = server.shelf().model(chosen.as_deref())?.0.to_owned();
+    let picked = picked(&server, &client.0);
+    let name = server.shelf().model(picked.model.as_deref())?.0.to_owned();
     let (title, hash) = title(&server, &name).await?;
     Ok(Json(json!({
         "sd_model_checkpoint": title,
         "sd_checkpoint_hash": hash,
-        "sd_vae": "Automatic",
-        "CLIP_stop_at_last_layers": 1,
+        "sd_vae": picked.vae.as_deref().unwrap_or("Automatic"),
+        "CLIP_stop_at_last_layers": picked.clip_stop.unwrap_or(1),
         "samples_format": "png",
         "show_progress_every_n_steps": 1,
     })))
 }
 
-/// Pick the model of your next pictures: `sd_model_checkpoint`; all else is ignored
+/// Set what your next pictures are made with: `sd_model_checkpoint`, `sd_vae`, `CLIP_stop_at_last_layers`; all else is ignored
 #[utoipa::path(post, operation_id = "setOptions", path = "/sdapi/v1/options", tag = "sdapi", request_body = Object, responses(
     (status = 200, description = "null, or `warnings`"),
     (status = "4XX", description = "Refused")))]
@@ -55,26 +55,28 @@ pub(in crate::serve) async fn set(
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Json<Value>, Fault> {
-    let mut options = read::object(&headers, &body)?;
-    if let Some(model) = options.remove("sd_model_checkpoint") {
-        let asked = model.as_str().ok_or_else(|| {
-            Fault::value("sd_model_checkpoint", "`sd_model_checkpoint` is no text")
-        })?;
-        let name = server.shelf().model(Some(asked))?.0.to_owned();
-        let mut picked = server.picked.lock().unwrap_or_else(PoisonError::into_inner);
-        if picked.len() >= MOST_PICKED {
-            picked.pop_first();
-        }
-        picked.insert(client.0, name);
+    let mut warnings = Vec::new();
+    let settings = Settings::read(&read::object(&headers, &body)?, &mut warnings)?;
+    let shelf = server.shelf();
+    let model = settings.model().map(|asked| shelf.model(Some(asked)));
+    let model = model.transpose()?.map(|(name, _)| name.to_owned());
+    if let Some(Some(vae)) = settings.vae() {
+        Shelf::find(&shelf.vaes, vae, "autoencoder").map_err(|fault| fault.of("sd_vae"))?;
     }
-    let ignored = options.keys().take(16);
-    let ignored: Vec<_> = ignored
-        .map(|key| format!("`{}` cannot be set and was ignored", read::short(key)))
-        .collect();
-    Ok(Json(if ignored.is_empty() {
+    let mut all = server.picked.lock().unwrap_or_else(PoisonError::into_inner);
+    if all.len() >= MOST_PICKED && !all.contains_key(&client.0) {
+        all.pop_first();
+    }
+    let picked = all.entry(client.0).or_default();
+    picked.model = model.or(picked.model.take());
+    picked.clip_stop = settings.clip_stop.or(picked.clip_stop);
+    if let Some(vae) = settings.vae() {
+        picked.vae = vae.map(str::to_owned);
+    }
+    Ok(Json(if warnings.is_empty() {
         Value::Null
     } else {
-        json!({"warnings": ignored})
+        json!({"warnings": warnings})
     }))
 }
 

@@ -1,4 +1,4 @@
-//! Settings that a request brings for itself alone.
+//! Settings that a request brings for itself alone, or a client has for all of its next.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 use super::numbers;
 use crate::serve::{fault::Fault, read};
 
-/// What of `override_settings` is read.
+/// What of settings is read.
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub(super) struct Settings {
@@ -38,11 +38,10 @@ impl Settings {
             .filter(|name| !name.is_empty())
     }
 
-    /// The autoencoder that is asked for, if it is not the model's own.
-    pub(super) fn vae(&self) -> Option<&str> {
-        self.sd_vae
-            .as_deref()
-            .filter(|vae| !["", "Automatic", "None"].contains(vae))
+    /// The autoencoder that is asked for, if any is; within that nothing, where it is the model's own.
+    pub(super) fn vae(&self) -> Option<Option<&str>> {
+        let vae = self.sd_vae.as_deref()?;
+        Some(Some(vae).filter(|vae| !["", "Automatic", "None"].contains(vae)))
     }
 }
 
@@ -65,7 +64,7 @@ mod tests {
         });
         let (settings, warnings) = read(&given).unwrap();
         assert_eq!(settings.clip_stop, Some(2));
-        assert_eq!((settings.vae(), settings.model()), (None, None));
+        assert_eq!((settings.vae(), settings.model()), (Some(None), None));
         assert_eq!(
             warnings,
             ["`eta_noise_seed_delta` is not known and was ignored"]
@@ -74,7 +73,7 @@ mod tests {
             read(&json!({"sd_vae": "soft", "CLIP_stop_at_last_layers": 2.0})).unwrap();
         assert_eq!(
             (settings.vae(), settings.clip_stop),
-            (Some("soft"), Some(2))
+            (Some(Some("soft")), Some(2))
         );
         for (key, value) in [
             ("sd_model_checkpoint", json!(5)),

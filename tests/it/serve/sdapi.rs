@@ -90,6 +90,17 @@ fn requests_are_read_as_clients_send_them() {
     let settings = settings.body();
     assert_eq!(info(&settings)["clip_skip"], 2, "{settings}");
     assert!(words(&settings).contains("`eta_noise_seed_delta`"));
+    let set = served.post(
+        "/sdapi/v1/options",
+        &json!({"CLIP_stop_at_last_layers": 2, "sd_vae": "None"}),
+    );
+    assert_eq!((set.status, set.body()), (200, Value::Null));
+    assert_eq!(info(&with(json!({})).body())["clip_skip"], 2);
+    assert_eq!(info(&with(json!({"clip_skip": 1})).body())["clip_skip"], 1);
+    let options = served.get("/sdapi/v1/options").body();
+    assert_eq!(options["CLIP_stop_at_last_layers"], 2, "{options}");
+    let absent = served.post("/sdapi/v1/options", &json!({"sd_vae": "soft.pt"}));
+    assert!(absent.status == 404 && absent.text().contains("`soft.pt`"));
     let wrong = with(json!({"override_settings": {"sd_model_checkpoint": 5}}));
     assert!(wrong.status == 400 && wrong.text().contains("`sd_model_checkpoint`"));
     let body = plain.to_string();
@@ -103,11 +114,31 @@ fn requests_are_read_as_clients_send_them() {
     assert!(packed.status == 415 && packed.text().contains("`gzip`"));
     let progress = served.get("/sdapi/v1/progress?skip_current_image=True");
     assert_eq!(progress.status, 200, "{}", progress.text());
-    for path in ["unload-checkpoint", "reload-checkpoint"] {
-        let answer = served.post(&format!("/sdapi/v1/{path}"), &json!({}));
-        assert_eq!(answer.status, 200, "{path}");
-        assert!(words(&answer.body()).contains("nothing was done"));
-    }
+}
+
+/// What shares a device with another program asks for it, with bodies of all kinds.
+#[test]
+fn models_make_way_when_they_are_asked_to() {
+    let served = Served::start(&[]);
+    let loaded = || served.get("/v1/models/bundled").body()["loaded"] == true;
+    let asked = json!({"prompt": "a red circle", "seed": 7, "steps": 2});
+    let made = |asked: &Value| served.post(TXT2IMG, asked).body()["images"].clone();
+    let first = made(&asked);
+    let begun = std::time::Instant::now();
+    let wait = |so: bool| {
+        while loaded() != so {
+            assert!(begun.elapsed() < super::PATIENCE, "waited in vain");
+            thread::sleep(std::time::Duration::from_millis(10));
+        }
+    };
+    wait(true);
+    let unload = served.ask("POST", "/sdapi/v1/unload-checkpoint");
+    assert_eq!(unload.body(b"\"\"").answer().status, 200);
+    wait(false);
+    let reload = served.post("/sdapi/v1/reload-checkpoint", &json!({}));
+    assert_eq!(reload.status, 200);
+    assert_eq!(made(&asked), first);
+    wait(true);
 }
 
 #[test]
