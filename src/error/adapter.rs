@@ -79,7 +79,8 @@ pub(crate) enum AdapterError {
         origin: String,
     },
     #[error(
-        "`{name}` changes a weight of shape {found:?}, the model's `{target}` has shape {expected:?}\nfile: {origin}"
+        "`{name}` changes a weight of shape {found:?}, the model's `{target}` has shape {expected:?}\nhint: {}\nfile: {origin}",
+        shapes(target, found, expected)
     )]
     Shape {
         name: String,
@@ -138,6 +139,17 @@ fn family(width: usize) -> &'static str {
         1280 => " (the SDXL refiner)",
         2048 => " (SDXL)",
         _ => "",
+    }
+}
+
+/// What it may be for, whose change does not fit.
+fn shapes(target: &str, found: &[usize], expected: &[usize]) -> &'static str {
+    let reads = ["x_embedder.weight", "conv_in.weight"].contains(&target);
+    match (found.get(1), expected.get(1)) {
+        (Some(found), Some(expected)) if reads && found > expected => {
+            "it is for a model that reads a picture beside the latents, as those for inpainting and FLUX.1's Canny, Depth and Fill do"
+        }
+        _ => "is it for another model family?",
     }
 }
 

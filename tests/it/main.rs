@@ -11,6 +11,8 @@ mod adapter_errors;
 mod adapter_extras;
 mod adapter_files;
 mod adapter_products;
+mod adapter_spellings;
+mod adapter_whole;
 mod adapters;
 mod added_words;
 mod adm;

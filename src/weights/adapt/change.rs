@@ -15,6 +15,8 @@ pub(super) enum Delta {
     Kronecker(Side, Side),
     /// As it is.
     Whole(Unread),
+    /// What the parameter is to become, trained as a whole.
+    Anew(Unread),
 }
 
 /// A matrix of a Kronecker product.
@@ -95,7 +97,7 @@ impl Delta {
                 let sides = [rows.checked_mul(*inner)?, columns.checked_mul(*inputs)?];
                 Some(([&sides[..], kernel].concat(), rank.or(low)))
             }
-            Self::Whole(tensor) => {
+            Self::Whole(tensor) | Self::Anew(tensor) => {
                 let float = tensor.dtype.is_float();
                 float.then(|| (tensor.shape.to_vec(), None))
             }
@@ -110,7 +112,7 @@ impl Delta {
             Self::Hadamard(_, second) if second.shape().is_none() => (&second.left, &second.right),
             Self::Hadamard(first, second) => (&first.left, &second.left),
             Self::Kronecker(first, second) => (first.tensor(), second.tensor()),
-            Self::Whole(tensor) => (tensor, tensor),
+            Self::Whole(tensor) | Self::Anew(tensor) => (tensor, tensor),
         }
     }
 
@@ -132,6 +134,12 @@ impl Delta {
             Self::Whole(tensor) => {
                 for (weight, change) in weights.iter_mut().zip(read(tensor)?) {
                     *weight += scale * change;
+                }
+            }
+            Self::Anew(tensor) => {
+                for (weight, becomes) in weights.iter_mut().zip(read(tensor)?) {
+                    // As the file has it, where all of it is taken.
+                    *weight = *weight * (1.0 - scale) + becomes * scale;
                 }
             }
         }
@@ -167,6 +175,11 @@ fn kronecker(
 }
 
 impl Change {
+    /// Whether it takes the place of what the model has.
+    pub(super) fn is_anew(&self) -> bool {
+        matches!(self.delta, Delta::Anew(_))
+    }
+
     /// Adds `scale` times the change to `weights` of `shape`. A weight with a magnitude goes `scale` of the way to what it would become.
     pub(super) fn add_to(
         &self,

@@ -109,7 +109,13 @@ fn tensors(tensor: &Unread, layers: impl Fn(&str) -> Option<Vec<Piece>>) -> Opti
 pub(super) fn makes_outputs(role: Role) -> bool {
     matches!(
         role,
-        Role::Up | Role::FirstLeft | Role::SecondLeft | Role::Whole | Role::WholeBias
+        Role::Up
+            | Role::FirstLeft
+            | Role::SecondLeft
+            | Role::Whole
+            | Role::WholeBias
+            | Role::Anew
+            | Role::AnewBias
     )
 }
 

@@ -15,7 +15,7 @@ pub enum LoraKind {
     LoKr,
     /// Any of these, and the lengths that rows or columns of the weight are brought to.
     Dora,
-    /// A whole change, of weights, biases or norms.
+    /// A whole change, of weights, biases or norms; or these anew.
     Difference,
 }
 

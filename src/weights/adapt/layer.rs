@@ -37,6 +37,14 @@ impl Parts<'_> {
         let bias = self.roles.remove(&Role::WholeBias);
         let bias = bias.map(|tensor| self.whole(tensor, target.clone().bias()));
         let mut layers: Vec<_> = bias.transpose()?.into_iter().collect();
+        for (role, target) in [
+            (Role::Anew, target.clone()),
+            (Role::AnewBias, target.clone().bias()),
+        ] {
+            if let Some(tensor) = self.roles.remove(&role) {
+                layers.push(self.kept(Delta::Anew(tensor), target, 1.0)?);
+            }
+        }
         if let Some(tensor) = self.roles.remove(&Role::Whole) {
             layers.push(self.whole(tensor, target)?);
             self.roles.remove(&Role::Alpha);
@@ -47,7 +55,7 @@ impl Parts<'_> {
                 .map_err(Error::from);
         }
         let alone = self.roles.keys().all(|role| *role == Role::Alpha);
-        if !(alone && layers.len() == 1) {
+        if !alone || layers.is_empty() {
             layers.extend(self.factored(target, config)?);
         }
         Ok(layers)
@@ -60,7 +68,11 @@ impl Parts<'_> {
 
     /// A change that is kept as it is but for its scale.
     fn scaled(&self, tensor: Unread, target: Target, scale: f64) -> Result<Layer, AdapterError> {
-        let delta = Delta::Whole(tensor);
+        self.kept(Delta::Whole(tensor), target, scale)
+    }
+
+    /// A change of one tensor.
+    fn kept(&self, delta: Delta, target: Target, scale: f64) -> Result<Layer, AdapterError> {
         let (shape, _) = self.shape(&delta)?;
         Ok(Layer {
             name: self.name.clone(),

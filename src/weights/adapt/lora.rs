@@ -4,9 +4,9 @@ use std::{collections::BTreeMap, path::Path};
 
 use super::kind::LoraKind;
 use super::layer::{Layer, Parts};
-use super::peft::PeftConfig;
-use super::roles::{Grouped, Role, Roles};
-use super::{flux, mmdit, told};
+use super::peft::{self, PeftConfig};
+use super::roles::{Grouped, Role, Roles, role};
+use super::{flux, kinds, mmdit, told};
 use crate::error::{AdapterError, Error, WeightsError};
 use crate::weights::WeightSource;
 
@@ -23,6 +23,7 @@ pub struct Lora {
     pub(super) layers: Vec<Layer>,
     words: Vec<(String, WeightSource)>,
     left_out: Vec<String>,
+    remarks: Vec<String>,
     scale: f64,
 }
 
@@ -43,6 +44,7 @@ impl Lora {
     /// When it holds no layer, a layer that is not complete, a method that is not merged, or values that are no finite numbers.
     pub fn from_source(source: &WeightSource) -> Result<Self, Error> {
         let config = PeftConfig::of(source)?;
+        let unscaled = unscaled(source, &config);
         let source = &mmdit::renamed(&flux::renamed(source)?)?;
         let origin = source.origin();
         let Grouped {
@@ -50,7 +52,7 @@ impl Lora {
             words,
             left_out,
         } = Grouped::new(source)?;
-        if grouped.is_empty() {
+        if grouped.is_empty() || kinds::is_ip_adapter(source) {
             return Err(AdapterError::Kind {
                 expected: "LoRA",
                 found: source.names().map(str::to_owned).collect(),
@@ -82,6 +84,7 @@ impl Lora {
             layers,
             words: words.collect::<Result<_, Error>>()?,
             left_out,
+            remarks: unscaled.into_iter().collect(),
             scale: 1.0,
         })
     }
@@ -119,6 +122,11 @@ impl Lora {
         &self.left_out
     }
 
+    /// What the user should know of how it was read.
+    pub(super) fn remarks(&self) -> &[String] {
+        &self.remarks
+    }
+
     /// What it is, for people to read.
     pub fn summary(&self) -> LoraSummary {
         let mut summary = LoraSummary::default();
@@ -134,6 +142,42 @@ impl Lora {
         }
         summary
     }
+}
+
+/// What is said of a file without alphas that seems to have been trained with one: it is merged as if alpha were the rank.
+fn unscaled(source: &WeightSource, config: &PeftConfig) -> Option<String> {
+    const SAID: [&str; 3] = ["lora_alpha", "network_alpha", "ss_network_alpha"];
+
+    let role = |name: &str| role(name).map(|(_, role)| role);
+    let alphas = source.names().any(|name| role(name) == Some(Role::Alpha));
+    if alphas || !config.is_empty() {
+        return None;
+    }
+    let mut downs = source.packed();
+    let down = downs.find(|tensor| role(&tensor.name) == Some(Role::Down))?;
+    let rank = *down.shape.to_vec().first()? as f64;
+    let said = SAID.iter().find_map(|key| {
+        let alpha: f64 = source.metadata(key)?.trim().parse().ok()?;
+        let scale = alpha / rank;
+        scale.is_finite().then_some((key, alpha, scale))
+    });
+    let of_peft = || peft::is_named_by_peft(source) && down.name.contains(".lora_A");
+    let (why, hint) = match said {
+        Some((_, _, scale)) if (scale - 1.0).abs() < 1e-9 => return None,
+        Some((key, alpha, scale)) => (
+            format!("its header says `{key}` is {alpha}, beside a rank of {rank}"),
+            format!("if that was not worked in, give it a scale of {scale}: `--lora FILE={scale}`"),
+        ),
+        None if of_peft() => (
+            "peft keeps it in `adapter_config.json`, which is not beside it".to_owned(),
+            "put that file beside it".to_owned(),
+        ),
+        None => return None,
+    };
+    let origin = source.origin();
+    Some(format!(
+        "no tensor of the LoRA says its alpha, and it is taken to be the rank: {why}\nhint: {hint}\nfile: {origin}"
+    ))
 }
 
 /// Refuses a layer of integers: they are a change in eight bits whose scale is not in the file, or none. An alpha may be one.

@@ -110,6 +110,7 @@ impl Merge {
             name: &tensor.name,
             target,
             shape: tensor.shape.to_vec(),
+            anew: false,
         });
         let layers: Vec<_> = layers.collect();
         let Located {
@@ -146,6 +147,7 @@ impl Merge {
             name: &layer.name,
             target: &layer.target,
             shape: layer.shape.clone(),
+            anew: layer.change.is_anew(),
         });
         let layers: Vec<_> = layers.collect();
         let Located {
@@ -155,15 +157,24 @@ impl Merge {
         for (place, found) in &found {
             let layer = &lora.layers[*place];
             check_magnitude(layer, found, &origin)?;
-            self.patch(found).added.push(Addition {
+            let addition = Addition {
                 change: layer.change.clone(),
                 scale,
                 name: layer.name.clone(),
                 origin: origin.clone(),
-            });
+            };
+            let added = &mut self.patch(found).added;
+            // What takes the place of a weight comes before what is added to it.
+            let place = if layer.change.is_anew() {
+                0
+            } else {
+                added.len()
+            };
+            added.insert(place, addition);
         }
         left_out.extend_from_slice(lora.left_out());
         self.note(&origin, &left_out);
+        self.notes.extend_from_slice(lora.remarks());
         Ok(())
     }
 }
@@ -173,6 +184,8 @@ struct Named<'a> {
     name: &'a str,
     target: &'a Target,
     shape: Vec<usize>,
+    /// Whether it takes the place of the model's own: what was saved beside a `LoRA` and does not fit, as a longer vocabulary, is left out.
+    anew: bool,
 }
 
 /// Where the layers of a file belong.
@@ -198,7 +211,13 @@ fn located<'a>(
             left_out.push(layer.name.to_owned());
             continue;
         };
-        check_shape(layer, &parameter, origin)?;
+        match check_shape(layer, &parameter, origin) {
+            Err(_) if layer.anew => {
+                left_out.push(layer.name.to_owned());
+                continue;
+            }
+            fits => fits?,
+        }
         if let Some(first) = seen.insert((parameter.part, parameter.name), layer.name) {
             return Err(AdapterError::Repeated {
                 target: parameter.name.to_owned(),
@@ -217,14 +236,20 @@ fn located<'a>(
 
 fn parameter<'a>(parts: &'a [Parameters], target: &Target) -> Option<Found<'a>> {
     let of = |part: &str| parts.iter().find(|one| one.part == part);
-    // kohya's scripts call T5 the third encoder of FLUX, where it is the second.
-    let second = || of("text_encoder_2").filter(|_| target.part == "text_encoder_3");
-    let parameters = of(target.part).or_else(second)?;
-    let (name, shape) = parameters.find(target)?;
-    Some(Found {
-        part: parameters.part,
-        name,
-        shape,
+    let own = of(target.part);
+    // T5 is called the third encoder, and is the second of FLUX and the only one of PixArt.
+    let others = ["text_encoder_2", "text_encoder"]
+        .into_iter()
+        .filter_map(of);
+    let others = others.filter(|_| own.is_none() && target.part == "text_encoder_3");
+    let mut candidates = own.into_iter().chain(others);
+    candidates.find_map(|parameters| {
+        let (name, shape) = parameters.find(target)?;
+        Some(Found {
+            part: parameters.part,
+            name,
+            shape,
+        })
     })
 }
 
@@ -267,7 +292,8 @@ fn check_magnitude(layer: &Layer, found: &Found<'_>, origin: &str) -> Result<(),
     }
 }
 
-/// A denoiser is a `UNet` or a transformer; text encoders are alike in many families, and say nothing of it.
+/// A denoiser is a `UNet` or a transformer; text encoders are alike in many families, and say nothing of it. Where layers of the model's
+/// own denoiser are found, those that seem another's are stray ones.
 fn check_denoiser(
     parts: &[Parameters],
     layers: &[Named<'_>],
@@ -279,8 +305,12 @@ fn check_denoiser(
         let part = layer.target.part;
         DENOISERS.contains(&part) && !has(part)
     };
+    let own = |layer: &Named<'_>| {
+        DENOISERS.contains(&layer.target.part) && parameter(parts, layer.target).is_some()
+    };
     match layers.iter().find(other) {
         None => Ok(()),
+        Some(_) if layers.iter().any(own) => Ok(()),
         Some(layer) => Err(AdapterError::Part {
             name: layer.name.to_owned(),
             part: layer.target.part,
@@ -376,12 +406,28 @@ impl Patch {
             }
             None => read(base)?,
         };
+        let finite = weights.iter().all(|one| one.is_finite());
         for addition in &self.added {
             let shape = base.shape.to_vec();
             let added = addition.change.add_to(&mut weights, &shape, addition.scale);
             added.map_err(|error| named(&addition.name, &addition.origin, &error))?;
         }
-        Ok(weights)
+        match self.added.last() {
+            Some(last) if finite && !weights.iter().all(|one| one.is_finite()) => {
+                Err(last.overflows())
+            }
+            _ => Ok(weights),
+        }
+    }
+}
+
+impl Addition {
+    /// What is said where finite numbers became others: the adapters' own are looked at when they are opened.
+    fn overflows(&self) -> ReadError {
+        ReadError(format!(
+            "`{}` in {} at scale {} makes it larger than any number\nhint: use a smaller scale, or another copy of the file: its alpha may be wrong",
+            self.name, self.origin, self.scale
+        ))
     }
 }
 

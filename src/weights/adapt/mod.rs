@@ -16,6 +16,7 @@ mod factors;
 mod flux;
 pub(crate) mod hypernetwork;
 mod kind;
+pub(crate) mod kinds;
 mod layer;
 mod lora;
 mod merge;
@@ -23,6 +24,7 @@ mod mmdit;
 mod names;
 mod peft;
 mod roles;
+mod spelling;
 pub(crate) mod told;
 
 pub use custom_diffusion::CustomDiffusion;

@@ -2,70 +2,12 @@
 //!
 //! Writers spell a layer in three ways: flat, with underscores for dots (`lora_unet_down_blocks_0_…`, kohya); dotted (`unet.down_blocks.0.…`,
 //! peft and diffusers, old files with `.processor.` inside); and either of them with the block numbers of original checkpoints
-//! (`lora_unet_input_blocks_4_1_…`). All are flattened, and parameters are found by their flattened names.
+//! (`lora_unet_input_blocks_4_1_…`). All are flattened (`spelling`), and parameters are found by their flattened names.
 
 use std::collections::HashMap;
 
+use super::spelling;
 use crate::weights::original;
-
-/// Beginnings of flat names and the part they mean.
-const FLAT: [(&str, &str); 9] = [
-    ("lora_unet_", "unet"),
-    ("lora_te_", "text_encoder"),
-    ("lora_te1_", "text_encoder"),
-    ("lora_te2_", "text_encoder_2"),
-    ("lora_te3_", "text_encoder_3"),
-    ("lora_prior_unet_", "prior"),
-    ("lora_prior_te_", "prior_text_encoder"),
-    ("lora_transformer_", "transformer"),
-    ("lycoris_", "unet"),
-];
-
-/// Beginnings of dotted names and the part they mean; of two that begin alike the longer one first.
-const DOTTED: [(&str, &str); 19] = [
-    ("model.diffusion_model.", "unet"),
-    ("diffusion_model.", "unet"),
-    ("unet.", "unet"),
-    ("text_encoder_3.", "text_encoder_3"),
-    ("text_encoder_2.", "text_encoder_2"),
-    ("text_encoder_1.", "text_encoder"),
-    ("text_encoder.", "text_encoder"),
-    ("text_encoders.clip_l.", "text_encoder"),
-    ("text_encoders.clip_g.", "text_encoder_2"),
-    ("text_encoders.t5xxl.", "text_encoder_3"),
-    ("clip_l.", "text_encoder"),
-    ("clip_g.", "text_encoder_2"),
-    ("te1.", "text_encoder"),
-    ("te2.", "text_encoder_2"),
-    ("te.", "text_encoder"),
-    ("cond_stage_model.", "text_encoder"),
-    ("conditioner.embedders.0.", "text_encoder"),
-    ("conditioner.embedders.1.", "text_encoder_2"),
-    ("transformer.", "transformer"),
-];
-
-/// How the names of a text encoder begin, where a file says no part.
-const TEXT: &str = "text_model.";
-
-/// What original files and node programs put between a text encoder and its layers.
-const WRAPPED: &str = "transformer.text_model.";
-
-/// Beginnings of names that transformers have and a `UNet` does not, where a file says no part.
-const BLOCKS: [&str; 10] = [
-    "transformer_blocks.",
-    "single_transformer_blocks.",
-    "time_text_embed.",
-    "context_embedder",
-    "x_embedder",
-    "pos_embed.",
-    "adaln_single.",
-    "caption_projection.",
-    "norm_out.",
-    "proj_out",
-];
-
-/// What peft puts in front of a model's own names.
-const PEFT: &str = "base_model.model.";
 
 /// Endings of text encoder layers in early diffusers files, and in the model.
 const TEXT_ATTENTION: [(&str, &str); 4] = [
@@ -88,28 +30,7 @@ pub(super) struct Target {
 impl Target {
     /// Reads the name of a layer as a file has it, without the ending that tells its role.
     pub(super) fn new(name: &str) -> Self {
-        for (prefix, part) in FLAT {
-            if let Some(rest) = name.strip_prefix(prefix) {
-                let part = own_part(rest).filter(|_| part == "unet").unwrap_or(part);
-                return Self::weight(part, rest.to_owned());
-            }
-        }
-        let name = name.strip_prefix(PEFT).unwrap_or(name);
-        let named = DOTTED
-            .iter()
-            .find_map(|(prefix, part)| Some((*part, name.strip_prefix(prefix)?)));
-        let (part, path) = named.unwrap_or(("unet", name));
-        let part = own_part(path).filter(|_| part == "unet").unwrap_or(part);
-        let path = path.strip_prefix(PEFT).unwrap_or(path);
-        let path = match path.strip_prefix(WRAPPED) {
-            Some(path) => format!("text_model.{path}"),
-            None => path.to_owned(),
-        };
-        let flat = path.replace(".processor.", ".").replace('.', "_");
-        Self::weight(part, flat)
-    }
-
-    fn weight(part: &'static str, flat: String) -> Self {
+        let (part, flat) = spelling::read(name);
         let bias = false;
         Self { part, flat, bias }
     }
@@ -152,20 +73,6 @@ impl Target {
 /// A piece of a pattern as flat names have it.
 fn flattened(piece: &str) -> String {
     piece.replace("\\.", "_").replace('.', "_")
-}
-
-/// The part that a name tells by itself, flat or dotted: what writers put in front of a denoiser's names stands before those of
-/// transformers too (`lycoris_`), or before those of whatever was trained.
-fn own_part(path: &str) -> Option<&'static str> {
-    let flat = path.replace('.', "_");
-    let begins = |one: &str| flat.starts_with(&one.replace('.', "_"));
-    if begins(TEXT) {
-        return Some("text_encoder");
-    }
-    BLOCKS
-        .iter()
-        .any(|one| begins(one))
-        .then_some("transformer")
 }
 
 /// Names and shapes by the flattened name of the layer.

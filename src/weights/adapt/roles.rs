@@ -34,6 +34,9 @@ pub(super) enum Role {
     WholeBias,
     /// Added to the layer's bias, scaled as the product is.
     UpBias,
+    /// The weight and the bias that take the place of the model's.
+    Anew,
+    AnewBias,
 }
 
 /// Endings of names and what they say. Of kohya's programs and `LyCORIS`, peft, diffusers in three ages.
@@ -82,8 +85,20 @@ const NAMED: [(&str, Role); 3] = [
     (".lora_magnitude_vector", Role::Magnitude),
 ];
 
+/// What peft puts in front of a model's own names.
+pub(super) const PEFT: &str = "base_model.model.";
+
+/// What peft puts behind a module whose parameters it trains as a whole (`modules_to_save`, biases, norms).
+const SAVED: [&str; 5] = [
+    ".base_layer",
+    ".modules_to_save.default",
+    ".modules_to_save",
+    ".ln_tuning_layers.default",
+    ".ln_tuning_layers",
+];
+
 /// Parts of names and the methods they belong to, which are not merged.
-const OTHERS: [(&str, &str); 9] = [
+const OTHERS: [(&str, &str); 24] = [
     (".oft_", "OFT"),
     (".boft_", "BOFT"),
     (".ia3_", "IA3"),
@@ -93,6 +108,21 @@ const OTHERS: [(&str, &str); 9] = [
     (".a2.weight", "GLoRA"),
     (".b1.weight", "GLoRA"),
     (".b2.weight", "GLoRA"),
+    (".vera_", "VeRA"),
+    (".vblora_", "VB-LoRA"),
+    (".randlora_", "RandLoRA"),
+    (".fourierft_", "FourierFT"),
+    (".waveft_", "WaveFT"),
+    (".hra_", "HRA"),
+    (".bone_", "Bone"),
+    (".miss_", "MiSS"),
+    (".road_", "RoAd"),
+    (".shira_", "SHiRA"),
+    (".c3a_", "C3A"),
+    (".delora_", "DeLoRA"),
+    (".gralora_", "GraLoRA"),
+    (".q_layer.", "T-LoRA"),
+    (".p_layer.", "T-LoRA"),
 ];
 
 /// What the names of an embedding begin with that lies in a file of another kind: `bundle_emb.WORD.string_to_param.*`.
@@ -103,15 +133,30 @@ const VECTORS: [&str; 4] = ["string_to_param.*", "emb_params", "clip_l", "clip_g
 /// The layer that a tensor belongs to, and what it is to it.
 pub(super) fn role(name: &str) -> Option<(&str, Role)> {
     let known = ROLES.iter().find_map(|ending| ends(name, ending));
-    known.or_else(|| {
-        let (name, kind) = name.rsplit_once('.')?;
-        let (front, _) = name.rsplit_once('.')?;
-        match kind {
-            "weight" => NAMED.iter().find_map(|ending| ends(front, ending)),
-            "bias" => ends(front, &(".lora_B", Role::UpBias)),
-            _ => None,
-        }
-    })
+    known.or_else(|| named(name)).or_else(|| anew(name))
+}
+
+/// The same where the adapter's name stands behind.
+fn named(name: &str) -> Option<(&str, Role)> {
+    let (name, kind) = name.rsplit_once('.')?;
+    let (front, _) = name.rsplit_once('.')?;
+    match kind {
+        "weight" => NAMED.iter().find_map(|ending| ends(front, ending)),
+        "bias" => ends(front, &(".lora_B", Role::UpBias)),
+        _ => None,
+    }
+}
+
+/// The layer of a parameter that peft trained as a whole: a file of peft keeps such under the model's own names.
+fn anew(name: &str) -> Option<(&str, Role)> {
+    let (layer, role) = match name.rsplit_once('.')? {
+        (layer, "weight") => (layer, Role::Anew),
+        (layer, "bias") => (layer, Role::AnewBias),
+        _ => return None,
+    };
+    let ours = name.starts_with(PEFT) && other_method(name).is_none();
+    let bare = SAVED.iter().find_map(|end| layer.strip_suffix(end));
+    ours.then_some((bare.unwrap_or(layer), role))
 }
 
 fn ends<'a>(name: &'a str, (ending, role): &(&str, Role)) -> Option<(&'a str, Role)> {
@@ -222,6 +267,13 @@ mod tests {
         assert_eq!(layer("unet.a.lora_B.bias"), is(Role::UpBias));
         assert_eq!(layer("unet.a.lora_B.default.bias"), is(Role::UpBias));
         assert_eq!(layer("unet.a.lora_A.bias"), None);
+        let saved = |role| Some(("base_model.model.a".to_owned(), role));
+        assert_eq!(layer("base_model.model.a.weight"), saved(Role::Anew));
+        for end in ["base_layer", "modules_to_save", "modules_to_save.default"] {
+            let name = format!("base_model.model.a.{end}.bias");
+            assert_eq!(layer(&name), saved(Role::AnewBias), "{name}");
+        }
+        assert_eq!(layer("base_model.model.a.oft_R.weight"), None);
         assert_eq!(ending(Role::Up), ".lora_up.weight");
     }
 

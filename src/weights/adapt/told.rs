@@ -1,7 +1,7 @@
 //! What a file is, by the names of its tensors, for those to whom it was given as something else.
 
 use super::{
-    hypernetwork,
+    hypernetwork, kinds,
     roles::{Role, other_method, role},
 };
 use crate::weights::WeightSource;
@@ -16,6 +16,8 @@ const EMBEDDING: [&str; 4] = ["emb_params", "string_to_param.", "clip_l", "clip_
 pub(crate) fn hint(source: &WeightSource, otherwise: &'static str) -> &'static str {
     if hypernetwork::is_one(source) {
         hypernetwork::HINT
+    } else if kinds::is_ip_adapter(source) {
+        kinds::other(source).unwrap_or(otherwise)
     } else if is_lora(source) {
         "this is a LoRA: give it by `--lora`"
     } else if source.names().any(|name| name.contains(CUSTOM_DIFFUSION)) {
@@ -23,7 +25,7 @@ pub(crate) fn hint(source: &WeightSource, otherwise: &'static str) -> &'static s
     } else if is_embedding(source) {
         "this is an embedding: give it by `--embedding`"
     } else {
-        otherwise
+        kinds::other(source).unwrap_or(otherwise)
     }
 }
 
@@ -45,7 +47,11 @@ fn is_embedding(source: &WeightSource) -> bool {
     match (names.next(), names.next()) {
         (Some(only), None) => {
             let sides = source.shape(only).map_or(0, |shape| shape.len());
-            let layer = matches!(only.rsplit_once('.'), Some((_, "weight" | "bias")));
+            // A tensor of a layer, and of methods that have no names here.
+            let layer = matches!(
+                only.rsplit_once('.'),
+                Some((_, "weight" | "bias" | "delta"))
+            ) || only.contains("lora");
             marked(only) || (1..=2).contains(&sides) && !layer
         }
         _ => source.names().any(marked),

@@ -21,6 +21,7 @@ use std::{collections::BTreeMap, iter, ops::Range};
 
 pub use tiny::{Half, is_tiny_autoencoder, tiny_autoencoder, tiny_config, tiny_half};
 pub use vae::{DECODER_INPUT, autoencoder_alone};
+pub(crate) use wrappers::inner;
 pub use wrappers::{bared, unwrapped};
 
 pub(super) use transformer::{Layout, shape};

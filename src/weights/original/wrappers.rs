@@ -90,7 +90,7 @@ fn is_wrapped(name: &str) -> bool {
 }
 
 /// A name without the segments of wrappers.
-fn inner(name: &str) -> Cow<'_, str> {
+pub(crate) fn inner(name: &str) -> Cow<'_, str> {
     if !is_wrapped(name) {
         return name.into();
     }
