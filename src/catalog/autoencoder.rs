@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::{Map, Value};
 
-use super::{ModelFolder, files::Files, index};
+use super::{ModelFolder, files::Files, index, part};
 use crate::{
     error::{ConfigError, Error, FileError, WeightsError},
     reading::dead_link,
@@ -120,8 +120,8 @@ fn folder(path: &Path) -> Result<(String, WeightSource), Error> {
         let half = path.join(half);
         return tiny(&half, &WeightSource::open(&half)?);
     }
-    let model = files.has(index::FILE);
-    Err(FileError::NotAPart { name, model }.into())
+    let hint = part::told(path, files.has(index::FILE));
+    Err(FileError::NotAPart { name, hint }.into())
 }
 
 /// A file of either layout. What its tensors do not say is as in the `model`'s own.

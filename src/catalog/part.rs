@@ -5,7 +5,7 @@ use super::{cards::PARTS, hash::Fingerprint, index};
 use crate::{
     error::{Error, FileError, WeightsError},
     reading::dead_link,
-    weights::WeightSource,
+    weights::{WeightSource, adapt::told::hint},
 };
 use std::path::Path;
 
@@ -37,9 +37,11 @@ impl ModelPart {
             }
             let (name, model) = (name.to_owned(), files.has(index::FILE));
             if !Path::new(&name).exists() {
-                return Err(FileError::NoPart { name }.into());
+                let hint = absent(&name);
+                return Err(FileError::NoPart { name, hint }.into());
             }
-            return Err(FileError::NotAPart { name, model }.into());
+            let hint = told(Path::new(&name), model);
+            return Err(FileError::NotAPart { name, hint }.into());
         }
         Ok(Self {
             name: name.to_owned(),
@@ -91,5 +93,41 @@ impl ModelPart {
         let mut hash = Fingerprint::new();
         hash.add_part("", &self.weights()?)?;
         Ok(hash.digits())
+    }
+}
+
+/// What helps who named a part that is nowhere: unlike models, parts are not looked for on the Hub.
+fn absent(name: &str) -> &'static str {
+    let is_hub = name.split_once('/').is_some_and(|(owner, model)| {
+        let is_folder = owner.is_empty() || owner.starts_with('.') || Path::new(owner).is_dir();
+        !is_folder && !model.is_empty() && !model.contains('/')
+    });
+    if is_hub {
+        "a part of a model is a folder with `config.json` and weights; those of the Hub are not fetched: download it, and name the folder"
+    } else {
+        "a part of a model is a folder with `config.json` and weights"
+    }
+}
+
+/// What helps who named a part that is none: a whole model, or a file, which may be of another kind.
+pub(super) fn told(path: &Path, model: bool) -> String {
+    const PART: &str = "a part is a folder with `config.json` and weights";
+
+    if model {
+        return "this is a whole model, name the folder of its part".into();
+    }
+    let folder = path.parent().filter(|folder| folder.join(CONFIG).is_file());
+    match folder {
+        Some(folder) if path.is_file() => {
+            let here = folder.as_os_str().is_empty();
+            let folder = if here { Path::new(".") } else { folder };
+            return format!("name the folder it is in: `{}`", folder.display());
+        }
+        _ => (),
+    }
+    let source = path.is_file().then(|| WeightSource::open(path));
+    match source {
+        Some(Ok(source)) => hint(&source, PART).into(),
+        _ => PART.into(),
     }
 }

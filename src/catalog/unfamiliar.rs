@@ -3,11 +3,14 @@
 use super::claims::Claims;
 use crate::{
     error::ConfigError,
-    weights::{WeightSource, adapt::hypernetwork},
+    weights::{
+        WeightSource,
+        adapt::{hypernetwork, kinds},
+    },
 };
 
 /// Pieces that names of a file have, all of them, and what it is then; the first that fits counts.
-const KINDS: [(&[&str], &str); 18] = [
+const KINDS: [(&[&str], &str); 14] = [
     (&["lora_"], LORA),
     (&[".lora"], LORA),
     (
@@ -34,16 +37,6 @@ const KINDS: [(&[&str], &str); 18] = [
             "pos_embed.proj.",
         ],
         TRANSFORMER,
-    ),
-    (
-        &["control_model.input_blocks.0.0.weight"],
-        "this is a ControlNet: convert it to a diffusers folder and give that as `--control-model`, beside a model",
-    ),
-    (&["image_proj."], "this is an IP-Adapter, which is not read"),
-    (&["ip_adapter."], "this is an IP-Adapter, which is not read"),
-    (
-        &["adapter.", "body.0."],
-        "this is a T2I-Adapter, which is not read; a ControlNet is, as `--control-model`",
     ),
     (
         &["RDB1.conv1."],
@@ -169,6 +162,9 @@ pub(super) fn unfamiliar(
 fn other_kind(source: &WeightSource, claims: &Claims, has_denoiser: bool) -> String {
     if hypernetwork::is_one(source) {
         return hypernetwork::HINT.into();
+    }
+    if let Some(what) = kinds::condition(source).filter(|_| !has_denoiser) {
+        return what.into();
     }
     if let Some(family) = other_family(source) {
         return format!("by its names this is {family}, which is not read");

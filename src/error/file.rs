@@ -47,16 +47,16 @@ pub(crate) enum FileError {
     MissingPart { part: String, model: String },
     #[error("`{name}` is not a model: it has no `model_index.json`\nhint: {hint}")]
     NotAModel { name: String, hint: String },
-    #[error(
-        "there is no folder `{name}`\nhint: a part of a model is a folder with `config.json` and weights"
-    )]
-    NoPart { name: String },
+    #[error("there is no file `{name}`\nhint: {hint}\nfile: {name}")]
+    NoAdapter { name: String, hint: String },
+    #[error("there is no folder `{name}`\nhint: {hint}")]
+    NoPart { name: String, hint: &'static str },
+    #[error("`{name}` is no part of a model: it has no `config.json`\nhint: {hint}")]
+    NotAPart { name: String, hint: String },
     #[error(
         "there is no autoencoder `{name}`\nhint: name a file or a folder with `config.json` and weights; one of the Hub is downloaded first"
     )]
     NoAutoencoder { name: String },
-    #[error("`{name}` is no part of a model: it has no `config.json`\nhint: {}", if *model { "this is a whole model, name the folder of its part" } else { "a part is a folder with `config.json` and weights" })]
-    NotAPart { name: String, model: bool },
     #[error(
         "`{name}` is half of a tiny autoencoder: its {half} is missing\nhint: put the file with the {half} beside it, under the same name with `{half}` in it"
     )]
