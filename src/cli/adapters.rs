@@ -1,13 +1,13 @@
 //! Adapters by the words of the command line, and what a file of one is.
 
-use std::path::Path;
+use std::{collections::BTreeMap, path::Path};
 
 use super::{
     args::{self, EmbeddingFile, LoraFile},
     console,
 };
 use crate::{
-    error::{Error, listed},
+    error::{Error, FileError, listed, shortened},
     pipeline::Adapters,
     text::Embedding,
     weights::{
@@ -18,8 +18,14 @@ use crate::{
 
 /// Opens the files that are named.
 pub(super) fn open(named: &args::Adapt) -> Result<Adapters, Error> {
-    let lora = |file: &LoraFile| Ok(Lora::open(&file.path)?.with_scale(file.scale));
-    let embedding = |file: &EmbeddingFile| Embedding::open(&file.path, file.token.as_deref());
+    let lora = |file: &LoraFile| {
+        check_there(&file.path)?;
+        Ok(Lora::open(&file.path)?.with_scale(file.scale))
+    };
+    let embedding = |file: &EmbeddingFile| {
+        check_there(&file.path)?;
+        Embedding::open(&file.path, file.token.as_deref())
+    };
     let customs = named.custom_diffusion.iter();
     Ok(Adapters {
         loras: named.lora.iter().map(lora).collect::<Result<_, Error>>()?,
@@ -32,6 +38,43 @@ pub(super) fn open(named: &args::Adapt) -> Result<Adapters, Error> {
             .map(CustomDiffusion::open)
             .collect::<Result<_, _>>()?,
     })
+}
+
+/// Refuses what is no file where it tells what was meant: the ways of other programs to name adapters.
+fn check_there(path: &Path) -> Result<(), FileError> {
+    let name = path.display().to_string();
+    match meant(&name).filter(|_| !path.exists()) {
+        Some(hint) => Err(FileError::NoAdapter { name, hint }),
+        None => Ok(()),
+    }
+}
+
+/// What helps who named an adapter so.
+fn meant(name: &str) -> Option<String> {
+    let is_file = |name: &str| Path::new(name).is_file();
+    if name.contains("://") {
+        return Some("adapters are not fetched: download the file, and name that".into());
+    }
+    if name.starts_with('<') && name.ends_with('>') {
+        return Some("name the file, and its scale after `=`: `--lora FILE=SCALE`".into());
+    }
+    if let Some((file, scale)) = name.rsplit_once([':', ','])
+        && is_file(file)
+        && scale.trim().parse::<f64>().is_ok()
+    {
+        return Some(format!("the scale stands after `=`: `{file}={scale}`"));
+    }
+    let endings = ["safetensors", "pt", "bin", "ckpt"];
+    let whole = endings.map(|ending| format!("{name}.{ending}"));
+    if let Some(whole) = whole.iter().find(|whole| is_file(whole)) {
+        return Some(format!("there is `{whole}`"));
+    }
+    let mut words = name.split('/');
+    let (owner, model, more) = (words.next()?, words.next()?, words.next());
+    let is_folder = owner.is_empty() || owner.starts_with('.') || Path::new(owner).is_dir();
+    let is_hub = !is_folder && !model.contains('.');
+    let hint = "adapters are not fetched from the Hub: download the file, and name that";
+    (is_hub && more.is_none()).then(|| hint.into())
 }
 
 /// What a file of an adapter is, in lines; `None` for files of anything else.
@@ -47,6 +90,7 @@ pub(super) fn described(name: &str) -> Result<Option<String>, Error> {
         lines.extend(lora(&file.summary()));
         let words: Vec<_> = file.words().map(|(word, _)| word).collect();
         lines.extend((!words.is_empty()).then(|| ("words", words.join(", "))));
+        lines.extend(said(&source));
         lines.extend(left_out(file.left_out()));
     } else if CustomDiffusion::is_one(&source) {
         let custom = CustomDiffusion::from_source(&source)?;
@@ -62,6 +106,44 @@ pub(super) fn described(name: &str) -> Result<Option<String>, Error> {
     }
     lines.push(("size", console::bytes(source.bytes())));
     Ok(Some(console::pairs(&lines)))
+}
+
+/// What the trainer wrote into the header: the model it was made for, and words that prompts can have.
+fn said(source: &WeightSource) -> impl Iterator<Item = (&'static str, String)> {
+    const KEYS: [(&str, [&str; 2]); 3] = [
+        ("title", ["modelspec.title", "ss_output_name"]),
+        ("for", ["modelspec.architecture", "ss_base_model_version"]),
+        ("trigger", ["modelspec.trigger_phrase", "ss_trigger_words"]),
+    ];
+
+    let of_keys = KEYS.into_iter().filter_map(|(title, keys)| {
+        let mut values = keys.iter().filter_map(|key| source.metadata(key));
+        let value = values.find(|value| !value.trim().is_empty())?;
+        Some((title, shortened(&printable(value))))
+    });
+    let tags = source.metadata("ss_tag_frequency").and_then(tags);
+    of_keys.chain(tags.map(|tags| ("tags", tags)))
+}
+
+/// The tags that most of the training pictures had, of a header's JSON: for each folder of pictures, how many had each.
+fn tags(text: &str) -> Option<String> {
+    const SHOWN: usize = 10;
+
+    let folders: BTreeMap<String, BTreeMap<String, u64>> = serde_json::from_str(text).ok()?;
+    let mut counts: BTreeMap<String, u64> = BTreeMap::new();
+    for (tag, count) in folders.into_values().flatten() {
+        let sum = counts.entry(printable(tag.trim())).or_default();
+        *sum = sum.saturating_add(count);
+    }
+    let mut counts: Vec<_> = counts.into_iter().collect();
+    counts.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+    let first: Vec<_> = counts.into_iter().take(SHOWN).map(|(tag, _)| tag).collect();
+    (!first.is_empty()).then(|| shortened(&first.join(", ")))
+}
+
+/// A text of a file without what would move a terminal's cursor.
+fn printable(text: &str) -> String {
+    text.replace(char::is_control, " ")
 }
 
 /// What a file holds besides, if anything.
