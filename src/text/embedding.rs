@@ -31,6 +31,12 @@ const EACH: [(&str, &str); 4] = [
 const HINT: &str =
     "an embedding holds one tensor called by its token, `emb_params`, or `clip_l` and `clip_g`";
 
+/// What is said where it seems to hold several words.
+const SEVERAL: &str =
+    "it holds several words: ask for one of them by its name, as in `--embedding TOKEN=FILE`";
+/// More vectors than a prompt has room for are a layer's.
+const MANY: usize = 76;
+
 /// What is said where a tensor has too many sides, or none.
 const SIDES: &str = "its vectors are `[count, width]`, or one `[width]`";
 /// What is said where it holds integers or the like.
@@ -88,7 +94,7 @@ impl Embedding {
         }
         let origin = source.origin().to_owned();
         let (used, mut left_out): (Vec<_>, Vec<_>) = {
-            let used = used(source);
+            let used = used(source, token);
             source.names().partition(|name| used.contains(name))
         };
         left_out.retain(|name| !name.starts_with(TOKENS));
@@ -224,8 +230,8 @@ fn is_marked(name: &str) -> bool {
     part(name).is_some() || BARE.contains(&name) || name.starts_with(BY_TOKEN)
 }
 
-/// The names of the tensors that hold the vectors: those that are marked so, else the only one.
-fn used(source: &WeightSource) -> Vec<&str> {
+/// The names of the tensors that hold the vectors: those that are marked so, else the only one, or of several words that which is asked for.
+fn used<'a>(source: &'a WeightSource, token: Option<&str>) -> Vec<&'a str> {
     let marked: Vec<_> = source.names().filter(|name| is_marked(name)).collect();
     let (each, bare): (Vec<_>, Vec<_>) = marked.into_iter().partition(|name| part(name).is_some());
     let known = bare.iter().find(|name| BARE.contains(name));
@@ -234,6 +240,7 @@ fn used(source: &WeightSource) -> Vec<&str> {
         (true, Some(known), _) => vec![*known],
         (true, None, [only]) => vec![*only],
         (true, None, []) if source.len() == 1 => source.names().collect(),
+        (true, None, []) => source.names().filter(|name| token == Some(*name)).collect(),
         (true, None, _) => Vec::new(),
     }
 }
@@ -258,7 +265,13 @@ fn rows(source: &WeightSource, name: &str) -> Result<Rows, Error> {
 }
 
 fn strange(source: &WeightSource) -> AdapterError {
-    unfit(source, told::hint(source, HINT))
+    let vectors = |name: &str| shape(source, name).is_some_and(|[count, _]| count < MANY);
+    let words = source.len() > 1
+        && source
+            .names()
+            .all(|name| vectors(name) && !name.contains('.'));
+    let otherwise = if words { SEVERAL } else { HINT };
+    unfit(source, told::hint(source, otherwise))
 }
 
 fn unfit(source: &WeightSource, hint: &'static str) -> AdapterError {

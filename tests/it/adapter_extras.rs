@@ -191,6 +191,22 @@ fn a_vector_alone_is_called_as_its_file() {
     assert_eq!(Embedding::open(&path, Some("<a>")).unwrap().token(), "<a>");
 }
 
+/// Of a file of several words one is taken by its name.
+#[test]
+fn one_of_several_words_is_asked_for_by_its_name() {
+    let words = ["<cat>", "<dog>"].map(|word| made(word, &[1, 32], |_| 0.5));
+    let (_kept, path) = file("pets.safetensors", &words);
+    let dog = Embedding::open(&path, Some("<dog>")).unwrap();
+    assert_eq!(
+        (dog.token(), dog.left_out()),
+        ("<dog>", &["<cat>".to_owned()][..])
+    );
+    for token in [None, Some("<fox>")] {
+        let error = told(&Embedding::open(&path, token).unwrap_err(), &path);
+        assert!(error.contains("hint: it holds several words"), "{error}");
+    }
+}
+
 #[test]
 fn values_that_are_no_numbers_name_their_file_and_tensor() {
     let broken = |name: &str, shape: &[usize]| {
