@@ -21,8 +21,10 @@ pub(super) enum Kind {
     Brackets,
     /// `[fox|dog]` and `[fox:dog:0.5]`, which change the prompt on the way.
     Change,
-    /// `<lora:style:0.8>` and `embedding:style`
+    /// `<lora:style:0.8>`
     Adapter,
+    /// `embedding:style`, as node programs name a learned word.
+    Embedding,
     /// `fox++`, `(a fox)0.5` and `fox::2`
     Signs,
     /// `BREAK` and `AND`, which take a prompt apart
@@ -61,6 +63,10 @@ impl Kind {
                 "prompts name no adapters",
                 "use `--lora FILE=SCALE` or `--embedding FILE`",
             ),
+            Self::Embedding => (
+                "a learned word stands in prompts by itself",
+                "leave out `embedding:`, and give the file by `--embedding`",
+            ),
             Self::Apart => ("prompts are read as one", "leave it out"),
             Self::Blend => ("prompts are not mixed", "write one text"),
             Self::Choice => (
@@ -96,8 +102,8 @@ fn of_word(word: &str, has_small: bool) -> Option<Kind> {
     let has = |marks: &[&str]| marks.iter().any(|mark| word.contains(mark));
     if matches!(word, "BREAK" | "AND") && has_small {
         Some(Kind::Apart)
-    } else if word.starts_with("embedding:") {
-        Some(Kind::Adapter)
+    } else if is_learned(word) {
+        Some(Kind::Embedding)
     } else if is_signed(word) {
         Some(Kind::Signs)
     } else if has(&[").blend(", ").and(", ").swap("]) {
@@ -111,6 +117,13 @@ fn of_word(word: &str, has_small: bool) -> Option<Kind> {
     } else {
         None
     }
+}
+
+/// `embedding:style`, in brackets or not.
+fn is_learned(word: &str) -> bool {
+    let name = word.trim_start_matches(['(', '[', '<', '{']);
+    let name = name.strip_prefix("embedding:");
+    name.is_some_and(|name| !name.is_empty())
 }
 
 /// `fox++`, `(fox)--`, `seas)1.5`, `fox::2`: a word of one letter may be called so.
@@ -292,7 +305,7 @@ mod tests {
             ("a cat::2 here", found(Kind::Signs, "cat::2")),
             (
                 "a embedding:ink here",
-                found(Kind::Adapter, "embedding:ink"),
+                found(Kind::Embedding, "embedding:ink"),
             ),
             (
                 r#"("a", "b").blend(1,1)"#,
