@@ -303,7 +303,7 @@ pub(crate) enum RequestError {
     )]
     NothingToFill { missing: &'static str },
     #[error(
-        "this model has no skips that a ControlNet could steer\nhint: ControlNets are for text-to-image models"
+        "this model has no skips that a ControlNet could steer\nhint: ControlNets steer the UNets of Stable Diffusion 1.x, 2.x and XL"
     )]
     NoControl,
     #[error(
@@ -314,7 +314,7 @@ pub(crate) enum RequestError {
         net: usize,
         nets: usize,
     },
-    #[error("the control image has {}x{} pixels, the picture is to have {}x{}\nhint: resize the control image, or leave `--size` out\nfile: {name}", found.0, found.1, expected.0, expected.1)]
+    #[error("the control image has {}x{} pixels, the picture is to have {}x{}\nhint: resize the control image, or have the picture as large: `--size {}x{}`\nfile: {name}", found.0, found.1, expected.0, expected.1, found.0, found.1)]
     ControlSize {
         name: String,
         found: (usize, usize),

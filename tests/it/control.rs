@@ -357,7 +357,8 @@ fn what_does_not_fit_is_refused() {
     assert!(
         message.starts_with("the control image has 128x64 pixels, the picture is to have 64x64")
     );
-    assert!(message.ends_with("file: edges.png"), "{message}");
+    let hint = "have the picture as large: `--size 128x64`\nfile: edges.png";
+    assert!(message.ends_with(hint), "{message}");
     let stranger = Control { net: 1, ..blank() };
     assert!(error(stranger).contains("control 0 names net 1, and there are 1"));
     for window in [0.5..0.5, -0.1..0.5, 0.0..1.5, f64::NAN..1.0] {
@@ -387,6 +388,11 @@ fn what_does_not_fit_is_refused() {
     for (name, words) in [
         ("no-such-folder", "there is no folder `no-such-folder`"),
         ("models/scenes", "name the folder of its part"),
+        ("nobody/no-such-net", "those of the Hub are not fetched"),
+        (
+            "models/scenes-control/config.json",
+            "name the folder it is in: `models/scenes-control`",
+        ),
     ] {
         let error = ModelPart::open(name).unwrap_err();
         assert!(

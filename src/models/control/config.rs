@@ -237,11 +237,21 @@ impl HintJson {
     fn check(&self) -> Result<(), ConfigError> {
         match self.class_name.as_deref() {
             None | Some("ControlNetModel") => Ok(()),
-            Some(other) => Err(ConfigError::unsupported(
-                "_class_name",
-                other,
-                "a ControlNet's is `ControlNetModel`",
-            )),
+            Some(other) => {
+                let kind = match other {
+                    "T2IAdapter" | "MultiAdapter" => "this is a T2I-Adapter; ",
+                    "ControlNetUnionModel" => "this is a ControlNet of many kinds (union); ",
+                    "ControlNetXSAdapter" => "this is a ControlNet-XS; ",
+                    "FluxControlNetModel"
+                    | "SD3ControlNetModel"
+                    | "HunyuanDiT2DControlNetModel" => "this is a ControlNet of a transformer; ",
+                    "UNet2DConditionModel" => "this is a model's denoiser; ",
+                    _ => "",
+                };
+                let hint =
+                    format!("{kind}read is `ControlNetModel`, of Stable Diffusion 1.x, 2.x and XL");
+                Err(ConfigError::unsupported("_class_name", other, hint))
+            }
         }
     }
 
