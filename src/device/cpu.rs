@@ -1,6 +1,6 @@
 //! The processor, through burn Flex.
 
-use super::{Backend, OpenDevice};
+use super::{Backend, OpenDevice, bounds::bounds};
 use crate::error::Error;
 
 #[cfg(feature = "cpu")]
@@ -70,10 +70,11 @@ fn name() -> String {
     }
 }
 
-/// Bytes of main memory, where Linux tells them.
+/// Bytes of main memory that this process may have of the machine's, where Linux tells them.
 #[cfg(feature = "cpu")]
 fn memory() -> Option<u64> {
-    bytes("/proc/meminfo", "MemTotal")
+    let limits = bounds().into_iter().map(|bound| bound.limit);
+    limits.chain(bytes("/proc/meminfo", "MemTotal")).min()
 }
 
 /// The most main memory that this process has held so far, in bytes, where Linux tells it.
@@ -81,9 +82,11 @@ pub fn peak_memory() -> Option<u64> {
     bytes("/proc/self/status", "VmHWM")
 }
 
-/// Bytes of main memory that new work can have without swapping, where Linux tells them.
+/// Bytes of main memory that new work can have without swapping, where Linux tells them: of the machine, of the container or the job, and of this
+/// process.
 pub(super) fn available() -> Option<u64> {
-    bytes("/proc/meminfo", "MemAvailable")
+    let left = bounds().into_iter().map(|bound| bound.left);
+    left.chain(bytes("/proc/meminfo", "MemAvailable")).min()
 }
 
 fn bytes(table: &str, key: &str) -> Option<u64> {

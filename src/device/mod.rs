@@ -3,6 +3,7 @@
 //! The machine is asked what it has, and opening a device answers with an error where burn itself would panic (no driver, no
 //! adapter). `Device::default()` is never used: it does not probe, and it depends on which features another crate switched on.
 
+mod bounds;
 mod cache;
 mod choice;
 mod cpu;
