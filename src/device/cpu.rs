@@ -85,7 +85,9 @@ pub fn peak_memory() -> Option<u64> {
 /// Bytes of main memory that new work can have without swapping, where Linux tells them: of the machine, of the container or the job, and of this
 /// process.
 pub(super) fn available() -> Option<u64> {
-    let left = bounds().into_iter().map(|bound| bound.left);
+    let left = bounds()
+        .into_iter()
+        .map(|bound| bound.left.min(bound.limit));
     left.chain(bytes("/proc/meminfo", "MemAvailable")).min()
 }
 
