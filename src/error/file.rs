@@ -1,10 +1,13 @@
 //! Files that could not be read or written.
 
-use std::{io, path::PathBuf};
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum FileError {
-    #[error("cannot read {what}: {source}\nfile: {}", path.display())]
+    #[error("cannot read {what}: {source}{}\nfile: {}", naming(path, source), path.display())]
     Read {
         what: String,
         path: PathBuf,
@@ -89,8 +92,12 @@ pub(crate) enum FileError {
         mebibytes: u64,
         path: PathBuf,
     },
-    #[error("the mask is dark all over, so nothing would be painted\nhint: paint white what is to change\nfile: {}", path.display())]
-    EmptyMask { path: PathBuf },
+    #[error("the mask is dark all over, so nothing would be painted: its lightest grey is {lightest}, of 255, and from {least} on is painted\nhint: {}\nfile: {}", lighter(*lightest), path.display())]
+    EmptyMask {
+        lightest: u8,
+        least: u8,
+        path: PathBuf,
+    },
 }
 
 impl FileError {
@@ -108,6 +115,39 @@ pub(super) fn decoding(told: bool) -> &'static str {
     } else {
         "`afterimage decode` makes pictures of them, or films with `--frames` and `--fps`, with the same `--model` and autoencoder"
     }
+}
+
+/// What makes a light part in a mask whose lightest grey is this.
+pub(super) fn lighter(grey: u8) -> &'static str {
+    if grey == 1 {
+        "multiply a mask of 0 and 1 by 255"
+    } else {
+        "paint white what is to change"
+    }
+}
+
+/// What helps where nothing has the name that is to be read, as a line of its own: a name that is none of a file.
+fn naming(path: &Path, source: &io::Error) -> String {
+    use io::ErrorKind::{InvalidFilename, NotFound};
+
+    if !matches!(source.kind(), NotFound | InvalidFilename) {
+        return String::new();
+    }
+    let name = path.to_string_lossy();
+    let hint = if name == "-" && cfg!(unix) {
+        "the standard input is `/dev/stdin`"
+    } else if name.starts_with("file://") {
+        "name the file by its path, without `file://`"
+    } else if name.contains("://") {
+        "files are read, and nothing is fetched: fetch it first, and name the file"
+    } else if name.starts_with("data:") {
+        "files are read: write what the address holds into one first"
+    } else if name.starts_with("~/") {
+        "shells know `~` at the beginning of a word alone, outside of quotes: name the folder"
+    } else {
+        return String::new();
+    };
+    format!("\nhint: {hint}")
 }
 
 /// What helps against a failed write, as a line of its own; nothing where the system's words say all.
@@ -185,6 +225,27 @@ mod tests {
             other,
             "cannot write the picture: the pen broke\nfile: a.png"
         );
+    }
+
+    #[test]
+    fn names_that_are_none_of_a_file_are_told() {
+        let told = |name: &str, kind: io::ErrorKind| {
+            let (what, path, source) = ("the picture".into(), name.into(), kind.into());
+            FileError::Read { what, path, source }.to_string()
+        };
+        let missing = |name| told(name, io::ErrorKind::NotFound);
+        let url = missing("https://example.com/a.png");
+        assert!(url.contains("\nhint: files are read, and nothing"), "{url}");
+        assert!(missing("file:///tmp/a.png").contains("without `file://`"));
+        assert!(missing("data:image/png;base64,AA").contains("write what"));
+        let long = told("data:image/png;base64,AA", io::ErrorKind::InvalidFilename);
+        assert!(long.contains("write what"), "{long}");
+        assert!(missing("~/a.png").contains("shells know `~`"));
+        #[cfg(unix)]
+        assert!(missing("-").contains("`/dev/stdin`"));
+        assert!(!missing("a.png").contains("hint"));
+        let closed = told("https://a", io::ErrorKind::PermissionDenied);
+        assert!(!closed.contains("hint"), "{closed}");
     }
 
     #[test]

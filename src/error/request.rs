@@ -287,9 +287,9 @@ pub(crate) enum RequestError {
         prompts: usize,
     },
     #[error(
-        "the mask is dark all over, so nothing would be painted\nhint: paint white what is to change"
+        "the mask is dark all over, so nothing would be painted: its lightest grey is {lightest}, of 255, and from {least} on is painted\nhint: {}", super::file::lighter(*lightest)
     )]
-    EmptyMask,
+    EmptyMask { lightest: u8, least: u8 },
     #[error(
         "no light part of the mask is large enough to be painted at {width}x{height}\nhint: the model paints in squares of {multiple} pixels, make the light part larger"
     )]

@@ -33,11 +33,15 @@ impl Mask {
 
     /// A picture that was read of `path` as a mask.
     pub(crate) fn named(picture: Picture, path: &Path) -> Result<Self, Error> {
-        let mask = Self(picture);
-        if mask.is_dark() {
-            return Err(FileError::EmptyMask { path: path.into() }.into());
-        }
-        Ok(mask)
+        Self::lit(picture).map_err(|lightest| {
+            let path = path.into();
+            FileError::EmptyMask {
+                lightest,
+                least: THRESHOLD,
+                path,
+            }
+            .into()
+        })
     }
 
     /// Takes a picture as a mask.
@@ -46,11 +50,19 @@ impl Mask {
     ///
     /// A request error if it is dark all over.
     pub fn new(picture: Picture) -> Result<Self, Error> {
-        let mask = Self(picture);
-        if mask.is_dark() {
-            return Err(RequestError::EmptyMask.into());
+        Self::lit(picture).map_err(|lightest| {
+            let least = THRESHOLD;
+            RequestError::EmptyMask { lightest, least }.into()
+        })
+    }
+
+    /// A mask with a light part, or the lightest grey of a picture without one.
+    fn lit(picture: Picture) -> Result<Self, u8> {
+        let lightest = greys(&picture).max().unwrap_or(0);
+        if lightest < THRESHOLD {
+            return Err(lightest);
         }
-        Ok(mask)
+        Ok(Self(picture))
     }
 
     /// Height and width as it was given.
@@ -62,15 +74,15 @@ impl Mask {
     pub fn painted(&self, width: usize, height: usize) -> Vec<bool> {
         flags(&self.0.resized(width, height)).collect()
     }
-
-    fn is_dark(&self) -> bool {
-        !flags(&self.0).any(|painted| painted)
-    }
 }
 
 fn flags(picture: &Picture) -> impl Iterator<Item = bool> {
-    let pixels = picture.pixels().chunks_exact(3);
-    pixels.map(|pixel| grey([pixel[0], pixel[1], pixel[2]]) >= THRESHOLD)
+    greys(picture).map(|grey| grey >= THRESHOLD)
+}
+
+fn greys(picture: &Picture) -> impl Iterator<Item = u8> {
+    let (pixels, _) = picture.pixels().as_chunks();
+    pixels.iter().map(|pixel| grey(*pixel))
 }
 
 /// Lightness by ITU-R BT.601, in the fixed-point numbers of Pillow.
@@ -102,7 +114,13 @@ mod tests {
     #[test]
     fn a_dark_mask_paints_nothing_and_is_refused() {
         let error = Mask::new(Picture::filled(4, 4, [127; 3])).expect_err("dark");
-        assert!(error.is_request() && error.to_string().contains("white"));
+        assert!(error.is_request());
+        assert_eq!(
+            error.to_string(),
+            "the mask is dark all over, so nothing would be painted: its lightest grey is 127, of 255, and from 128 on is painted\nhint: paint white what is to change"
+        );
+        let ones = Mask::new(Picture::filled(4, 4, [1; 3])).expect_err("dark");
+        assert!(ones.to_string().contains("multiply a mask of 0 and 1"));
     }
 
     /// `Image.convert("L")` of Pillow.

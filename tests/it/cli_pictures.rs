@@ -271,7 +271,16 @@ fn mistakes_with_pictures_name_the_file_and_the_reason() {
         (
             &["--init-image", "photo.png", "--mask", "dark.png"],
             1,
-            &["the mask is dark all over", "file: dark.png"],
+            &[
+                "the mask is dark all over",
+                "its lightest grey is 20, of 255, and from 128 on",
+                "file: dark.png",
+            ],
+        ),
+        (
+            &["--init-image", "https://example.com/a.png"],
+            1,
+            &["hint: files are read, and nothing is fetched"],
         ),
     ];
     let folder = folder();
@@ -281,6 +290,21 @@ fn mistakes_with_pictures_name_the_file_and_the_reason() {
         ending.refused(*code, words);
     }
     assert_eq!(names(folder.path()), before, "something was written");
+}
+
+/// Masks of other programs are in the transparency, which the mask of a run is not.
+#[test]
+fn the_transparency_of_a_mask_is_told_as_a_mask() {
+    let folder = folder();
+    let mask = image::RgbaImage::from_fn(64, 64, |x, y| {
+        image::Rgba([255, 255, 255, if x > y { 255 } else { 0 }])
+    });
+    mask.save(folder.path().join("clear.png")).expect("a file");
+    let words = ["--init-image", "photo.png", "--mask", "clear.png"];
+    let ending = generate(folder.path(), &[&words[..], &["--steps", "1"]].concat());
+    assert_eq!(ending.code, Some(0), "{}", ending.shown());
+    let words = "warning: the mask's transparency is not read: what is light is painted";
+    assert!(ending.stderr.contains(words), "{}", ending.stderr);
 }
 
 /// The same for pictures that are followed.

@@ -19,6 +19,10 @@ use crate::weights::adapt::{CustomDiffusion, Lora};
 /// What the pictures of a folder of frames end in.
 const PICTURES: [&str; 4] = ["png", "jpg", "jpeg", "webp"];
 
+/// What messages call a mask, and a picture that a net follows.
+const MASK: &str = "mask";
+const FOLLOWED: &str = "control image";
+
 /// The pictures of a recipe, read.
 #[derive(Debug, Clone, Default)]
 pub struct RecipePictures {
@@ -147,7 +151,7 @@ impl Recipe {
             hashes.push(None);
             return Ok(Some(edit));
         };
-        let (picture, hash) = read(mask, "mask", "--mask", warn)?;
+        let (picture, hash) = read(mask, MASK, "--mask", warn)?;
         hashes.push(Some(hash));
         Ok(Some(edit.with_mask(Mask::named(picture, mask.place())?)))
     }
@@ -286,11 +290,11 @@ fn followed(
     let (mut pictures, mut hash) = (Vec::new(), None);
     if file.place().is_dir() {
         for path in frames(file.place())? {
-            let picture = Picture::read_with(&path, &mut told(&path, warn))?;
+            let picture = Picture::read_with(&path, &mut told(FOLLOWED, &path, warn))?;
             pictures.push(outlined(picture, &path, warn)?);
         }
     } else {
-        let (picture, found) = read(file, "control image", "--control-image", warn)?;
+        let (picture, found) = read(file, FOLLOWED, "--control-image", warn)?;
         pictures.push(outlined(picture, file.place(), warn)?);
         hash = Some(found);
     }
@@ -315,13 +319,24 @@ fn read(
     let bytes = picture_bytes(path)?;
     let hash = bytes_hash(&bytes);
     file.hold(hash.clone(), what, option)?;
-    let picture = Picture::of_file(&bytes, path, &mut told(path, warn))?;
+    let picture = Picture::of_file(&bytes, path, &mut told(what, path, warn))?;
     Ok((picture, hash))
 }
 
-/// Warns of what a picture has lost.
-fn told<'a>(path: &'a Path, warn: &'a mut dyn FnMut(&str)) -> impl FnMut(Dropped) + 'a {
-    move |dropped| warn(&format!("{dropped}\nfile: {}", path.display()))
+/// Warns of what a picture, which is `what`, has lost. Other programs take a mask's transparency for the mask.
+fn told<'a>(
+    what: &'static str,
+    path: &'a Path,
+    warn: &'a mut dyn FnMut(&str),
+) -> impl FnMut(Dropped) + 'a {
+    move |dropped| {
+        let said = if dropped == Dropped::Alpha && what == MASK {
+            "the mask's transparency is not read: what is light is painted, seen or not\nhint: paint white what is to change, and black what is to stay".to_owned()
+        } else {
+            dropped.to_string()
+        };
+        warn(&format!("{said}\nfile: {}", path.display()));
+    }
 }
 
 /// The pictures in a folder in the order of their names, which are the frames of a film.
