@@ -56,8 +56,14 @@ pub(super) fn comment(text: &str) -> Vec<u8> {
     block
 }
 
+/// A block without the name that it has in a JPEG, and that some programs put before it elsewhere too.
+pub(super) fn bare(block: &[u8]) -> &[u8] {
+    block.strip_prefix(b"Exif\0\0").unwrap_or(block)
+}
+
 /// The text of a block that [`comment`] made; `None` for one of another shape.
 pub(super) fn text(block: &[u8]) -> Option<String> {
+    let block = bare(block);
     let model = comment("");
     let (head, value) = block.split_at_checked(model.len())?;
     // All but the length of the comment is always the same.

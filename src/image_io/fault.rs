@@ -16,11 +16,16 @@ pub(super) const MOST_BYTES: u64 = 512 << 20;
 /// What helps where the file is of a format that is read.
 const DAMAGED: &str = "the file is damaged or incomplete: save or fetch it again";
 
+/// What helps where it is, but not in every kind.
+const KIND: &str = "the format is read, this kind of it is not: save the picture as a plain PNG";
+
 /// What is wrong with a picture file.
 #[derive(Debug)]
 pub(crate) enum Fault {
     /// It is no picture, or of a format that is not read.
     Unknown(String),
+    /// It is of a kind of its format that is not read.
+    Kind(String),
     Damaged(String),
     /// Width and height.
     TooLarge(u32, u32),
@@ -29,7 +34,7 @@ pub(crate) enum Fault {
 impl From<ImageError> for Fault {
     fn from(error: ImageError) -> Self {
         match error {
-            ImageError::Unsupported(_) => Self::Unknown(error.to_string()),
+            ImageError::Unsupported(_) => Self::Kind(error.to_string()),
             _ => Self::Damaged(error.to_string()),
         }
     }
@@ -41,6 +46,7 @@ impl Fault {
     pub(crate) fn said(self) -> (String, String) {
         match self {
             Self::Unknown(reason) => (reason, formats::NAMES.to_owned()),
+            Self::Kind(reason) => (reason, KIND.to_owned()),
             Self::Damaged(reason) => (reason, DAMAGED.to_owned()),
             Self::TooLarge(width, height) => (
                 format!("it has {width}x{height} pixels"),
@@ -56,6 +62,7 @@ impl Fault {
     pub(super) fn named(self, path: &Path) -> FileError {
         let (reason, hint) = match self {
             Self::Unknown(reason) => (reason, formats::NAMES),
+            Self::Kind(reason) => (reason, KIND),
             Self::Damaged(reason) => (reason, DAMAGED),
             Self::TooLarge(width, height) => {
                 return FileError::PictureTooLarge {

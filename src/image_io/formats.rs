@@ -78,6 +78,11 @@ pub(super) fn foreign(bytes: &[u8]) -> Option<&'static str> {
     found.or_else(|| media(bytes)).or_else(|| text(bytes))
 }
 
+/// Whether a PNG is packed for Apple's devices: by a chunk before its head, which no other program reads.
+pub(super) fn is_packed_png(bytes: &[u8]) -> bool {
+    bytes.starts_with(b"\x89PNG\r\n\x1a\n") && bytes.get(12..16) == Some(b"CgBI")
+}
+
 /// Of pictures and films that are boxes or chunks.
 fn media(bytes: &[u8]) -> Option<&'static str> {
     if bytes.starts_with(b"RIFF") && bytes.get(8..12) == Some(b"AVI ") {
@@ -167,6 +172,12 @@ mod tests {
         for head in [&b""[..], b"a text", b"\0\0\0\x18ftyp", b"<a>"] {
             assert_eq!((known(head, None), foreign(head)), (None, None));
         }
+    }
+
+    #[test]
+    fn packed_pngs_are_told_apart() {
+        assert!(is_packed_png(b"\x89PNG\r\n\x1a\n\0\0\0\x04CgBIP\0 \x02"));
+        assert!(!is_packed_png(b"\x89PNG\r\n\x1a\n\0\0\0\x0dIHDR") && !is_packed_png(b"CgBI"));
     }
 
     #[test]

@@ -87,7 +87,7 @@ impl From<DecodeErrors> for Fault {
         let said = error.to_string();
         let said = said.trim_matches('"').to_owned();
         match error {
-            DecodeErrors::Unsupported(_) => Self::Unknown(said),
+            DecodeErrors::Unsupported(_) => Self::Kind(said),
             _ => Self::Damaged(said),
         }
     }

@@ -11,11 +11,13 @@ use image::{
     DynamicImage, ExtendedColorType, ImageDecoder, ImageFormat, ImageReader, Limits, RgbImage,
     codecs::{png::PngDecoder, webp::WebPDecoder},
     imageops,
+    metadata::Orientation,
 };
 
 use super::{
     Dropped, Picture,
     dropped::{is_srgb, of_pixels},
+    exif,
     fault::{Fault, LONGEST_SIDE, MOST_BYTES},
     formats,
     jpeg::Jpeg,
@@ -146,8 +148,8 @@ pub(crate) fn picture_sides(bytes: &[u8]) -> Result<[usize; 2], Fault> {
         let jpeg = open_jpeg(bytes)?;
         ((jpeg.width, jpeg.height), jpeg.orientation())
     } else {
-        let mut decoder = open(bytes, format)?;
-        (decoder.dimensions(), decoder.orientation()?)
+        let mut decoder = open(ended(bytes, format), format)?;
+        (decoder.dimensions(), turn(&mut decoder)?)
     };
     let [width, height] = [sides.0, sides.1].map(|side| side as usize);
     Ok(if lies(orientation) {
@@ -165,9 +167,7 @@ pub(crate) fn upright(bytes: &[u8]) -> Result<DynamicImage, Fault> {
 
 #[cfg(feature = "serve")]
 /// Whether what is stored as rows is shown as columns.
-fn lies(orientation: image::metadata::Orientation) -> bool {
-    use image::metadata::Orientation;
-
+fn lies(orientation: Orientation) -> bool {
     matches!(
         orientation,
         Orientation::Rotate90
@@ -179,11 +179,22 @@ fn lies(orientation: image::metadata::Orientation) -> bool {
 
 /// What a file is read as; `named` is what its name says.
 fn format(bytes: &[u8], named: Option<ImageFormat>) -> Result<ImageFormat, Fault> {
+    if formats::is_packed_png(bytes) {
+        return Err(Fault::Kind("it is a PNG as Apple's tools pack it".into()));
+    }
     formats::known(bytes, named).ok_or_else(|| match formats::foreign(bytes) {
         _ if bytes.is_empty() => damaged("the file is empty"),
         Some(name) => Fault::Unknown(format!("it is of the format {name}, which is not read")),
         None => Fault::Unknown("it begins like no format that is known".into()),
     })
+}
+
+/// A file up to its own end.
+fn ended(bytes: &[u8], format: ImageFormat) -> &[u8] {
+    match format {
+        ImageFormat::WebP => whole::to_its_end(bytes),
+        _ => bytes,
+    }
 }
 
 /// A file that is no JPEG, as far as its headers.
@@ -202,12 +213,23 @@ fn open(bytes: &[u8], format: ImageFormat) -> Result<impl ImageDecoder, Fault> {
     Ok(decoder)
 }
 
+/// How a file that is no JPEG is turned upright.
+fn turn(decoder: &mut impl ImageDecoder) -> Result<Orientation, Fault> {
+    let block = decoder.exif_metadata()?.unwrap_or_default();
+    let bare = exif::bare(&block);
+    if bare.len() == block.len() {
+        return Ok(decoder.orientation()?);
+    }
+    Ok(Orientation::from_exif_chunk(bare).unwrap_or(Orientation::NoTransforms))
+}
+
 /// The picture upright, and what the file has besides.
 fn decode(bytes: &[u8], named: Option<ImageFormat>) -> Result<(DynamicImage, Vec<Dropped>), Fault> {
     let format = format(bytes, named)?;
     if format == ImageFormat::Jpeg {
         return decode_jpeg(bytes);
     }
+    let bytes = ended(bytes, format);
     let mut decoder = open(bytes, format)?;
     let mut dropped = Vec::new();
     if is_animated(bytes, format)? {
@@ -216,7 +238,7 @@ fn decode(bytes: &[u8], named: Option<ImageFormat>) -> Result<(DynamicImage, Vec
     if format == ImageFormat::Tiff && tiff::has_pages(bytes).map_err(damaged)? {
         dropped.push(Dropped::Pages);
     }
-    let orientation = decoder.orientation()?;
+    let orientation = turn(&mut decoder)?;
     let inks = decoder.original_color_type() == ExtendedColorType::Cmyk8;
     // A profile that cannot be read is none.
     let profile = decoder.icc_profile().unwrap_or_default();

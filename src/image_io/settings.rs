@@ -33,6 +33,7 @@ pub fn settings(bytes: &[u8]) -> Option<Settings> {
         decoder.ok().and_then(exif_comment)
     } else if bytes.starts_with(b"RIFF") && bytes.get(8..12) == Some(b"WEBP") {
         // Its reader takes as much memory as a part says it has.
+        let bytes = whole::to_its_end(bytes);
         let whole = whole::webp(bytes).is_ok();
         let decoder = whole.then(|| WebPDecoder::new(Cursor::new(bytes)).ok());
         decoder.flatten().and_then(exif_comment)

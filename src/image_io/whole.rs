@@ -26,6 +26,17 @@ pub(super) fn jpeg(bytes: &[u8]) -> bool {
     }
 }
 
+/// A `WebP` file without what follows its end, as some programs and downloads add.
+pub(super) fn to_its_end(bytes: &[u8]) -> &[u8] {
+    const HEADER: usize = 8;
+    let announced = bytes.get(4..).and_then(<[u8]>::first_chunk);
+    let announced = announced.map_or(usize::MAX, |length| u32::from_le_bytes(*length) as usize);
+    let end = announced
+        .saturating_add(announced % 2)
+        .saturating_add(HEADER);
+    &bytes[..end.min(bytes.len())]
+}
+
 /// Refuses a WebP file that is not as long as it says (a byte of padding at its end is often left out), or that holds a picture of another
 /// size than it says: decoders take as much memory as each asks for.
 ///
@@ -251,6 +262,10 @@ mod tests {
         let cut = Err("it is cut off");
         assert_eq!(webp(&whole[..whole.len() - 2]), cut);
         assert_eq!(webp(b"RIFF"), cut);
+        let more = [&whole[..], b"\nand more"].concat();
+        assert_eq!(to_its_end(&more), whole);
+        assert_eq!(to_its_end(&whole[..9]), &whole[..9]);
+        assert_eq!(to_its_end(b"RIFF"), b"RIFF");
         let mut long = whole;
         long[16] = 200;
         assert_eq!(webp(&long), Err("a part of it goes beyond its end"));

@@ -129,6 +129,69 @@ fn sixteen_bits_become_eight_and_it_is_said() {
     assert!(dropped[0].to_string().contains("16 bits a channel"));
 }
 
+/// Some programs add to a `WebP`, or begin its Exif as in a JPEG.
+#[test]
+fn webps_are_read_to_their_end_and_turned() {
+    let place = tempfile::tempdir().expect("a folder");
+    let path = place.path().join("a.webp");
+    let plain = folder().join("lossless.webp");
+    let upright = read(&plain).0.expect("a picture");
+    let mut bytes = std::fs::read(plain).expect("a file");
+    bytes.extend_from_slice(b"\nmore than its length says");
+    std::fs::write(&path, &bytes).expect("a file");
+    assert!(read(&path).0.expect("a picture") == upright);
+    // Lies on its side: orientation 6.
+    let turned = b"MM\0\x2a\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0";
+    let (width, height) = (upright.width(), upright.height());
+    for name in [&b""[..], b"Exif\0\0"] {
+        let mut bytes = Vec::new();
+        let mut encoder = image::codecs::webp::WebPEncoder::new_lossless(&mut bytes);
+        let block = [name, turned].concat();
+        image::ImageEncoder::set_exif_metadata(&mut encoder, block).expect("room");
+        let [wide, high] = [width, height].map(|side| side as u32);
+        let pixels = upright.pixels();
+        let written = encoder.encode(pixels, wide, high, image::ExtendedColorType::Rgb8);
+        written.expect("a picture");
+        std::fs::write(&path, &bytes).expect("a file");
+        let picture = read(&path).0.expect("a picture");
+        assert_eq!((picture.width(), picture.height()), (height, width));
+        assert_eq!(picture.pixel(0, 0), upright.pixel(0, height - 1));
+    }
+}
+
+/// What a format has and the decoders have not is no damage, and no other format helps by its name.
+#[test]
+fn kinds_of_formats_that_are_not_read_are_told_so() {
+    let place = tempfile::tempdir().expect("a folder");
+    let path = place.path().join("a.tif");
+    // One pixel of 8 bits, its photometric interpretation CIELab.
+    let mut tiff = b"II*\0\x08\0\0\0\x07\0".to_vec();
+    let entries: [(u16, u16, u32); 7] = [
+        (256, 3, 1),
+        (257, 3, 1),
+        (258, 3, 8),
+        (259, 3, 1),
+        (262, 3, 8),
+        (273, 4, 8),
+        (279, 4, 1),
+    ];
+    for (tag, kind, value) in entries {
+        tiff.extend(tag.to_le_bytes());
+        tiff.extend(kind.to_le_bytes());
+        tiff.extend(1_u32.to_le_bytes());
+        tiff.extend(value.to_le_bytes());
+    }
+    tiff.extend([0; 4]);
+    let apples = b"\x89PNG\r\n\x1a\n\0\0\0\x04CgBIP\0 \x02\0\0\0\0".to_vec();
+    for bytes in [tiff, apples] {
+        std::fs::write(&path, bytes).expect("a file");
+        let error = read(&path).0.expect_err("not read").to_string();
+        let hint =
+            "hint: the format is read, this kind of it is not: save the picture as a plain PNG";
+        assert!(error.contains(hint), "{error}");
+    }
+}
+
 /// The formats of phones and of other programs, by their first bytes.
 #[test]
 fn foreign_pictures_are_called_by_their_format() {
