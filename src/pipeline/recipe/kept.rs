@@ -14,14 +14,20 @@ const BESIDE_FRAMES: &str = "recipe.json";
 /// Bytes of a file beyond which none is read.
 const LARGEST_FILE: u64 = 1 << 30;
 
-/// Keys that other programs keep settings by.
-const FOREIGN: [&str; 5] = [
+/// The same of a workflow of another program, of which all values are held at once.
+const LARGEST_WORKFLOW: usize = 2 << 20;
+
+/// Keys that other programs keep settings by. What is a text of anybody's elsewhere is one if it is an object.
+const FOREIGN: [&str; 7] = [
     "parameters",
     "workflow",
     "sd-metadata",
     "invokeai_metadata",
     "Dream",
+    "prompt",
+    "Comment",
 ];
+const ANYBODYS: &str = "Comment";
 
 impl Recipe {
     /// Reads the recipe of a picture, of a film, of a folder of frames, or a file of JSON. Files that it names are looked for beside that
@@ -80,7 +86,14 @@ fn bytes(path: &Path) -> io::Result<Vec<u8>> {
 
 fn text(bytes: &[u8], path: &Path) -> Result<String, RecipeError> {
     let plain = std::str::from_utf8(bytes).map(|text| text.trim_start_matches('\u{feff}'));
-    if let Some(text) = plain.ok().filter(|text| text.trim_start().starts_with('{')) {
+    if let Some(text) = plain.ok().filter(|text| is_object(text)) {
+        if is_workflow(text) {
+            return Err(RecipeError::None {
+                reason: "it is a workflow of ComfyUI".into(),
+                hint: "workflows are not read; give their settings as options",
+                path: path.into(),
+            });
+        }
         return Ok(text.to_owned());
     }
     let Some(settings) = settings(bytes) else {
@@ -96,13 +109,37 @@ fn text(bytes: &[u8], path: &Path) -> Result<String, RecipeError> {
     recipe.ok_or_else(|| none(&settings, path))
 }
 
+fn is_object(text: &str) -> bool {
+    text.trim_start().starts_with('{')
+}
+
+/// Whether a text is a graph of `ComfyUI`'s, as its page saves them or as its interface takes them.
+fn is_workflow(text: &str) -> bool {
+    if text.len() > LARGEST_WORKFLOW {
+        return false;
+    }
+    let Ok(serde_json::Value::Object(graph)) = serde_json::from_str(text) else {
+        return false;
+    };
+    let is_node = |node: &serde_json::Value| node.get("class_type").is_some();
+    graph.contains_key("nodes") && graph.contains_key("links") || graph.values().any(is_node)
+}
+
 /// Why a picture or film has none.
 fn none(settings: &Settings, path: &Path) -> RecipeError {
     let is_key = |name: &str| settings.iter().find(|(key, _)| key == name);
     let ours = is_key("Software").filter(|(_, by)| by.starts_with("afterimage "));
-    let foreign = FOREIGN.into_iter().find(|key| is_key(key).is_some());
+    let is_theirs = |(key, text): &(String, String)| key != ANYBODYS || is_object(text);
+    let mut foreign = FOREIGN.into_iter();
+    let foreign = foreign.find(|key| is_key(key).is_some_and(is_theirs));
     let unnamed = settings.iter().any(|(key, _)| key.is_empty());
     let (reason, hint) = match (ours, foreign) {
+        (Some((_, by)), _) if is_key("seed").is_none() && is_key("prompt").is_some() => (
+            format!(
+                "`{by}` wrote it without one: its settings are longer than a JPEG has room for"
+            ),
+            "what is left of them can be read in its texts and given as options; PNG and WebP keep all",
+        ),
         (Some((_, by)), _) if is_key("seed").is_none() => (
             format!("`{by}` decoded it from latents without one, or by other weights than theirs"),
             "give the options of the run that left the latents",

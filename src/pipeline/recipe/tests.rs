@@ -98,6 +98,27 @@ fn files_without_a_recipe_say_why() {
         "another program's settings are in it, as `parameters`",
     );
     none(&picture(&[("workflow", "{}")]), "as `workflow`");
+    none(&picture(&[("prompt", "{}")]), "as `prompt`");
+    let title = ("Title", "AI generated image");
+    none(
+        &picture(&[title, ("Comment", r#"{"steps": 28}"#)]),
+        "as `Comment`",
+    );
+    none(
+        &picture(&[("Comment", "made by hand")]),
+        "no settings are in it",
+    );
+    let cut = [("Software", "afterimage 0.1.0"), ("prompt", "a cat")];
+    none(&picture(&cut), "longer than a JPEG has room for");
+    none(&picture(&cut[..1]), "decoded it from latents without one");
+    none(
+        br#"{"3": {"class_type": "KSampler", "inputs": {}}}"#,
+        "it is a workflow of ComfyUI",
+    );
+    none(
+        br#"{"nodes": [], "links": [], "version": 0.4}"#,
+        "it is a workflow",
+    );
     none(
         &picture(&[("Software", "afterimage 0.1.0"), ("seed", "7")]),
         "`afterimage 0.1.0` wrote it without one",
