@@ -1,85 +1,149 @@
-//! Options as other programs call them.
+//! What other programs call options of ours.
+//!
+//! Sources: arguments of diffusers' pipelines and scripts, `stable-diffusion.cpp`'s README ("Arguments"), `scripts/txt2img.py` of `CompVis`'
+//! repository, and the web interface's `/sdapi/v1/txt2img`.
 
-/// Theirs, without dashes, and ours.
-const OPTIONS: [(&str, &str); 38] = [
-    ("batch-size", "batch"),
-    ("batch-count", "batch"),
-    ("n-samples", "batch"),
-    ("num-images", "batch"),
-    ("num-images-per-prompt", "batch"),
-    ("b", "batch"),
-    ("cfg", "guidance-scale"),
-    ("cfg-scale", "guidance-scale"),
-    ("guidance", "guidance-scale"),
-    ("scale", "guidance-scale"),
-    ("checkpoint", "model"),
-    ("ckpt", "model"),
-    ("pretrained-model-name-or-path", "model"),
-    ("m", "model"),
-    ("control-net", "control-model"),
-    ("controlnet", "control-model"),
-    ("ddim-steps", "steps"),
-    ("num-inference-steps", "steps"),
-    ("sample-steps", "steps"),
-    ("sampling-steps", "steps"),
-    ("denoise", "strength"),
-    ("denoising-strength", "strength"),
-    ("image", "init-image"),
-    ("init-img", "init-image"),
-    ("lora-weights", "lora"),
-    ("max-sequence-length", "text-length"),
-    ("negative", "negative-prompt"),
-    ("n", "negative-prompt"),
-    ("o", "output"),
-    ("outdir", "output"),
-    ("sample-method", "sampler"),
-    ("sampler-name", "sampler"),
-    ("sampling-method", "sampler"),
-    ("scheduler", "sampler"),
-    ("height", "size"),
-    ("width", "size"),
-    ("resolution", "size"),
-    ("textual-inversion", "embedding"),
+use clap::Command;
+
+/// Ours, how it is written where that differs, and what it is called elsewhere, `_` as `-`.
+type Row = (&'static str, &'static str, &'static [&'static str]);
+
+const ROWS: &[Row] = &[
+    (
+        "size",
+        ", as in 512x512",
+        &["width", "height", "W", "H", "resolution", "image-size"],
+    ),
+    (
+        "guidance-scale",
+        "",
+        &["cfg", "cfg-scale", "guidance", "scale", "g"],
+    ),
+    (
+        "steps",
+        "",
+        &[
+            "num-inference-steps",
+            "inference-steps",
+            "num-steps",
+            "ddim-steps",
+            "sample-steps",
+            "sampling-steps",
+        ],
+    ),
+    (
+        "sampler",
+        "",
+        &[
+            "scheduler",
+            "sampling-method",
+            "sampler-name",
+            "sample-method",
+        ],
+    ),
+    (
+        "batch",
+        "",
+        &[
+            "batch-size",
+            "batch-count",
+            "num-images",
+            "num-images-per-prompt",
+            "n-samples",
+            "n-iter",
+            "count",
+            "b",
+        ],
+    ),
+    (
+        "negative-prompt",
+        "",
+        &["negative", "neg-prompt", "neg", "uncond", "n"],
+    ),
+    (
+        "model",
+        "",
+        &[
+            "ckpt",
+            "checkpoint",
+            "model-id",
+            "pretrained-model-name-or-path",
+            "m",
+        ],
+    ),
+    (
+        "output",
+        "",
+        &["out", "outdir", "output-dir", "output-path", "save", "o"],
+    ),
+    (
+        "init-image",
+        "",
+        &["image", "init-img", "input-image", "input", "i"],
+    ),
+    ("strength", "", &["denoise", "denoising-strength"]),
+    ("mask", "", &["mask-image"]),
+    ("frames", "", &["num-frames", "video-frames"]),
+    ("lora", "", &["lora-weights", "lora-path"]),
+    ("embedding", "", &["textual-inversion"]),
+    ("control-model", "", &["control-net", "controlnet"]),
+    ("text-length", "", &["max-sequence-length"]),
+    ("class-label", "", &["class-labels", "class"]),
+    ("dtype", "", &["precision", "torch-dtype"]),
+    ("seed", "", &["s"]),
 ];
 
-/// What to do about an option that is none of ours, where `knows` says which options there are: all that is known is that another program
-/// has it.
-pub(super) fn tip(option: &str, knows: impl Fn(&str) -> bool) -> Option<String> {
-    let bare = option.trim_start_matches('-');
-    if option.starts_with('-') && matches!(bare, "prompt" | "p") && knows("negative-prompt") {
-        return Some("a prompt stands alone, as in `afterimage generate \"a red circle\"`".into());
+/// What helps where `unknown` is an option of other programs that `command` has under another name.
+pub(super) fn hint(unknown: &str, command: &Command) -> Option<String> {
+    let word = unknown.strip_prefix('-')?.trim_start_matches('-');
+    let word = word.split_once('=').map_or(word, |(name, _)| name);
+    let word = word.replace('_', "-");
+    if matches!(word.as_str(), "prompt" | "p") && command.get_name() == "generate" {
+        return Some("the prompt stands alone, as in `generate \"a red circle\"`".to_owned());
     }
-    let name = match bare {
-        // Letters that mean another option in small and in large.
-        "W" | "H" => "width".to_owned(),
-        bare => bare.replace('_', "-"),
-    };
-    let (_, ours) = OPTIONS.iter().find(|(theirs, _)| *theirs == name)?;
-    let value = if *ours == "size" { " WxH" } else { "" };
-    knows(ours).then(|| format!("it is `--{ours}{value}` here"))
+    let mut rows = ROWS.iter();
+    let (ours, written, _) = rows.find(|(_, _, theirs)| theirs.contains(&word.as_str()))?;
+    let mut options = command.get_arguments();
+    let is_there = options.any(|option| option.get_long() == Some(*ours));
+    is_there.then(|| format!("that is `--{ours}` here{written}"))
 }
 
 #[cfg(test)]
 mod tests {
+    use clap::CommandFactory as _;
+
     use super::*;
+    use crate::cli::args::Arguments;
 
     #[test]
-    fn options_of_other_programs_lead_to_ours() {
-        let generate = |option: &str| tip(option, |_| true);
-        for (theirs, said) in [
-            ("--cfg-scale", "it is `--guidance-scale` here"),
-            ("--num_inference_steps", "it is `--steps` here"),
-            ("--scheduler", "it is `--sampler` here"),
-            ("--negative", "it is `--negative-prompt` here"),
-            ("-W", "it is `--size WxH` here"),
-            ("--height", "it is `--size WxH` here"),
-        ] {
-            assert_eq!(generate(theirs).as_deref(), Some(said), "{theirs}");
+    fn every_row_is_of_an_option_and_hides_none() {
+        let command = Arguments::command();
+        let generate = command.find_subcommand("generate").expect("a command");
+        let has = |name: &str| {
+            let mut options = generate.get_arguments();
+            options.any(|option| option.get_long() == Some(name))
+        };
+        for (ours, _, theirs) in ROWS {
+            assert!(has(ours), "{ours}");
+            assert!(!theirs.iter().any(|name| has(name)), "{theirs:?}");
         }
-        assert!(generate("--prompt").is_some_and(|said| said.contains("stands alone")));
-        for unknown in ["--foo", "-a.png", "-blue", "--", ""] {
-            assert_eq!(generate(unknown), None, "{unknown}");
+        let mut all: Vec<_> = ROWS.iter().flat_map(|(_, _, theirs)| *theirs).collect();
+        let count = all.len();
+        all.sort_unstable();
+        all.dedup();
+        assert_eq!(all.len(), count, "one name, one option");
+    }
+
+    #[test]
+    fn names_are_known_however_they_are_written() {
+        let command = Arguments::command();
+        let generate = command.find_subcommand("generate").expect("a command");
+        for unknown in ["--cfg_scale", "--cfg-scale=7", "--cfg"] {
+            let said = hint(unknown, generate);
+            assert_eq!(said.as_deref(), Some("that is `--guidance-scale` here"));
         }
-        assert_eq!(tip("--cfg-scale", |_| false), None);
+        assert_eq!(hint("--nothing", generate), None);
+        assert_eq!(hint("red", generate), None);
+        assert!(hint("-p", generate).is_some_and(|said| said.contains("stands alone")));
     }
 }

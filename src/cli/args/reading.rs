@@ -27,17 +27,9 @@ pub(in crate::cli) fn parsed(
     words: impl IntoIterator<Item = OsString>,
 ) -> Result<Arguments, Error> {
     let words: Vec<OsString> = words.into_iter().collect();
-    let named = words.get(1).and_then(|word| word.to_str());
-    let command = signed(Arguments::command());
-    let matches = command.clone().try_get_matches_from(&words);
-    let knows = |option: &str| {
-        let asked = named.and_then(|name| command.find_subcommand(name));
-        asked.is_some_and(|asked| {
-            let mut options = asked.get_arguments();
-            options.any(|known| known.get_long() == Some(option))
-        })
-    };
-    Arguments::from_arg_matches_mut(&mut matches.map_err(|error| told(error, knows))?)
+    let matches = signed(Arguments::command()).try_get_matches_from(&words);
+    let told = |error| hinted(error, &words);
+    Arguments::from_arg_matches_mut(&mut matches.map_err(told)?)
 }
 
 /// Lets every option be given a negative number: whoever reads it says what is wrong with it, where it would be taken for an option that
@@ -50,27 +42,35 @@ fn signed(command: Command) -> Command {
     command.mut_args(option).mut_subcommands(signed)
 }
 
-/// The hint about an option that another program has, and about a value that begins with a dash, which is an option's as a rule and not the
-/// prompt.
-fn told(mut error: Error, knows: impl Fn(&str) -> bool) -> Error {
-    if error.kind() != ErrorKind::UnknownArgument {
-        return error;
-    }
-    let tip = match error.get(ContextKind::InvalidArg) {
-        Some(ContextValue::String(option)) => elsewhere::tip(option, knows),
-        _ => None,
+/// What helps with an argument that is not known: what other programs call so; words of a prompt without quotes; a value that begins with a dash,
+/// which is an option's as a rule and not the prompt.
+fn hinted(mut error: Error, words: &[OsString]) -> Error {
+    let unknown = match error.get(ContextKind::InvalidArg) {
+        Some(ContextValue::String(unknown)) if error.kind() == ErrorKind::UnknownArgument => {
+            unknown.clone()
+        }
+        _ => return error,
     };
-    if let Some(tip) = tip {
-        // What clap proposes is in the usage too.
+    // Of a value as `-blue`, the first letter is told.
+    let is_whole = unknown.starts_with("--") || words.contains(&OsString::from(&unknown));
+    let command = Arguments::command();
+    let given = words.get(1).and_then(|word| word.to_str());
+    let command = given.and_then(|name| command.find_subcommand(name));
+    let theirs = command.filter(|_| is_whole);
+    let hint = if let Some(ours) = theirs.and_then(|command| elsewhere::hint(&unknown, command)) {
+        // Names that look alike by chance.
         error.remove(ContextKind::SuggestedArg);
         error.remove(ContextKind::Usage);
-        let tip = ContextValue::StyledStrs(vec![tip.into()]);
-        error.insert(ContextKind::Suggested, tip);
+        ours
+    } else if given == Some("generate") && !unknown.starts_with('-') {
+        "a prompt of several words stands in quotes, as in \"a red circle\"".to_owned()
     } else if error.get(ContextKind::Suggested).is_some() {
-        let hint = "a value that begins with a dash is joined to its option, as in `--output=-a.png`; a prompt stands behind `--`";
-        let hint = ContextValue::StyledStrs(vec![hint.into()]);
-        error.insert(ContextKind::Suggested, hint);
-    }
+        "a value that begins with a dash is joined to its option, as in `--output=-a.png`; a prompt stands behind `--`".to_owned()
+    } else {
+        return error;
+    };
+    let hint = ContextValue::StyledStrs(vec![hint.into()]);
+    error.insert(ContextKind::Suggested, hint);
     error
 }
 
@@ -110,24 +110,22 @@ mod tests {
     }
 
     #[test]
-    fn options_of_other_programs_are_named() {
-        for (words, said) in [
-            (["--prompt", "a cat"], "a prompt stands alone"),
-            (["--cfg-scale", "7"], "it is `--guidance-scale` here"),
-            (["--negative", "dog"], "it is `--negative-prompt` here"),
+    fn what_other_programs_call_an_option_is_told() {
+        let said = |words: &[&str]| generate(words).expect_err("not known").to_string();
+        for (words, hint) in [
+            (["--width", "512"], "`--size` here, as in 512x512"),
+            (["--cfg-scale", "7"], "`--guidance-scale`"),
+            (["--num_inference_steps", "20"], "`--steps`"),
+            (["-n", "blue"], "`--negative-prompt`"),
+            (["a", "red"], "stands in quotes"),
         ] {
-            let error = generate(&words).expect_err("an option that is not known");
-            let shown = error.to_string();
-            assert!(shown.contains(said), "{shown}");
-            assert!(
-                !shown.contains("similar") && !shown.contains("begins with a dash"),
-                "{shown}"
-            );
+            let said = said(&words);
+            assert!(said.contains(hint) && !said.contains("--weights"), "{said}");
         }
-        // An option that the command does not have is not proposed.
-        let words = ["afterimage", "doctor", "--cfg-scale", "7"].map(OsString::from);
-        let shown = parsed(words).expect_err("no such option").to_string();
-        assert!(!shown.contains("--guidance-scale"), "{shown}");
+        assert!(said(&["--outpt", "a.png"]).contains("'--output'"));
+        let words = ["afterimage", "devices", "--width", "512"].map(OsString::from);
+        let said = parsed(words).expect_err("no option").to_string();
+        assert!(!said.contains("--size"), "{said}");
     }
 
     #[test]
