@@ -21,6 +21,7 @@ mod fault;
 mod generate;
 mod inspect;
 mod job;
+mod larger;
 mod memory;
 mod output;
 mod pictures;
@@ -47,6 +48,7 @@ const UNREAD: u8 = 141;
 /// The whole program: reads the arguments, runs the command, reports what went wrong.
 pub fn main() -> ExitCode {
     fault::install();
+    larger::is_told();
     let arguments = match args::read() {
         Ok(arguments) => arguments,
         Err(answer) => return usage(&answer),

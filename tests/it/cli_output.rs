@@ -262,6 +262,23 @@ fn a_closed_standard_output_takes_no_picture() {
     );
 }
 
+/// A file beyond `ulimit -f` is an error with a hint, and ends no process without a word.
+#[cfg(target_os = "linux")]
+#[test]
+fn files_beyond_the_limit_are_told() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut shell = Command::new("sh");
+    let line = "ulimit -f 1; exec \"$0\" generate a --device cpu --steps 1 --model \"$1\" --output a.png";
+    shell.args(["-c", line, env!("CARGO_BIN_EXE_afterimage")]);
+    let model = std::path::absolute(model()).expect("a path");
+    shell.arg(model).current_dir(folder.path());
+    let output = ended(shell.stdout(Stdio::piped()));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("`ulimit -f` allows"), "{said}");
+    assert_eq!(names(folder.path()), Vec::<String>::new());
+}
+
 /// What a run writes goes through an open descriptor.
 #[cfg(target_os = "linux")]
 #[test]
