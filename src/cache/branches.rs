@@ -305,6 +305,7 @@ mod tests {
             cells: vec![cell; 4],
             prepare_macs: 0,
             leave_macs: 0,
+            prediction: 1,
         }
     }
 

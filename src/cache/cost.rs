@@ -109,13 +109,12 @@ impl CachePlan {
         let count = rows.total() as u64;
         let rows = self.rows(rows);
         let each = self.evaluation_macs(trunk).zip(&rows);
-        let kept = self.store_elements(trunk) + self.branches.kept_elements(trunk);
         Forecast {
             cells: self.executions(),
             evaluation_macs: each.map(|(macs, rows)| product([macs, *rows])).collect(),
             cell_macs: self.cell_macs(trunk, &rows),
             plain_macs: product([self.evaluations() as u64, trunk.full_macs(), count]),
-            store_bytes: product([kept, count, element_bytes as u64]),
+            store_bytes: product([self.row_bytes(trunk, element_bytes as u64), count]),
             decided: self.decider.is_some() || self.verify.is_some(),
         }
     }
@@ -185,8 +184,18 @@ impl CachePlan {
         })
     }
 
-    /// Elements that one row keeps in the store: as many refreshes as later spans read. A whole prediction is taken to be as large as
-    /// the hidden tensor that it is made of, which is more than it is.
+    /// Bytes that one row keeps, in elements of so many bytes; whole predictions are in f32 whatever is computed in.
+    fn row_bytes(&self, trunk: &Blueprint, element: u64) -> u64 {
+        let branches = product([self.branches.kept_elements(trunk), element]);
+        let line = if self.whole() {
+            product([self.most_kept(), trunk.prediction, size_of::<f32>() as u64])
+        } else {
+            product([self.store_elements(trunk), element])
+        };
+        sum([line, branches])
+    }
+
+    /// Elements of the line that one row keeps in the store: as many refreshes as later spans read.
     fn store_elements(&self, trunk: &Blueprint) -> u64 {
         let Some(last) = self.cut.checked_sub(1) else {
             return 0;
@@ -229,12 +238,12 @@ impl CachePlan {
 }
 
 /// A sum; the largest number where it does not fit.
-fn sum(numbers: impl IntoIterator<Item = u64>) -> u64 {
+pub(super) fn sum(numbers: impl IntoIterator<Item = u64>) -> u64 {
     numbers.into_iter().fold(0, u64::saturating_add)
 }
 
 /// A product; the largest number where it does not fit.
-fn product<const N: usize>(factors: [u64; N]) -> u64 {
+pub(super) fn product<const N: usize>(factors: [u64; N]) -> u64 {
     factors.into_iter().fold(1, u64::saturating_mul)
 }
 
@@ -283,6 +292,7 @@ mod tests {
             ],
             prepare_macs: 0,
             leave_macs: 0,
+            prediction: 4,
         }
     }
 
@@ -291,6 +301,7 @@ mod tests {
             cells: vec![cell("block", 10, 100, 0, false); 28],
             prepare_macs: 0,
             leave_macs: 0,
+            prediction: 4,
         }
     }
 

@@ -141,7 +141,9 @@ impl<'a, D: StagedDenoiser + ?Sized> Pass<'a, D> {
             Kept::Probe(probe) => probe.predict(&asked, input()),
         };
         self.refreshed = made.refreshes;
-        self.account.note(&made.span, made.refreshes, made.cells);
+        let rows = self.rows.total();
+        self.account
+            .note(&made.span, made.refreshes, made.cells, rows);
         split(made.prediction, span.len)
     }
 

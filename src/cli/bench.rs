@@ -10,7 +10,8 @@ use serde::Serialize;
 
 use super::{args, cancel, console, job, pictures, progress::Watch, recipe};
 use crate::{
-    cache::CacheRule,
+    cache::{Account, CacheRule},
+    denoiser::Blueprint,
     device,
     engine::{Arithmetic, Facts, Model, Sources, workload},
     error::Error,
@@ -32,9 +33,8 @@ struct Sample {
     denoising: f64,
     /// Seconds from the prompt to the pixels, loading left out.
     whole: f64,
-    /// For each cell, for how many evaluations it ran.
-    cells: Vec<usize>,
-    played: usize,
+    /// What it computed.
+    account: Account,
     /// Bytes of the device's memory pool, where it has one.
     device_memory: Option<u64>,
 }
@@ -126,7 +126,10 @@ fn promise(
     Ok(Promise {
         speedup: macs as f64 / forecast.total_macs().max(1) as f64,
         cells: forecast.cells.iter().sum(),
-        decides: forecast.decided.then(|| Costs::of(plain, macs)),
+        decides: forecast.decided.then(|| Costs {
+            plain: macs,
+            trunk: resolved.blueprint,
+        }),
     })
 }
 
@@ -139,8 +142,7 @@ fn measure(pipeline: &Pipeline, request: &Request) -> Result<Sample, Error> {
     Ok(Sample {
         denoising: report.denoising.as_secs_f64(),
         whole: whole.as_secs_f64(),
-        cells: report.account.cells,
-        played: report.account.played,
+        account: report.account,
         device_memory: report.device_memory,
     })
 }
@@ -241,36 +243,18 @@ struct Promise {
     decides: Option<Costs>,
 }
 
-/// Multiply-accumulates of a run.
+/// What the multiply-accumulates of a run follow from.
 #[derive(Debug, Clone)]
 struct Costs {
-    /// Of the plain run.
+    /// Those of the plain run.
     plain: u64,
-    /// Of a cell in one evaluation.
-    cells: Vec<u64>,
-    /// Of all evaluations, beside their cells.
-    ends: u64,
+    trunk: Blueprint,
 }
 
 impl Costs {
-    /// Those of a plain run, `macs` in all.
-    fn of(plain: &Resolved, macs: u64) -> Self {
-        let rows = plain.rows.total() as u64;
-        let cells = plain.blueprint.cells.iter();
-        let cells: Vec<u64> = cells.map(|cell| rows * cell.macs).collect();
-        let in_cells = cells.iter().sum::<u64>() * plain.evaluations() as u64;
-        Self {
-            plain: macs,
-            ends: macs.saturating_sub(in_cells),
-            cells,
-        }
-    }
-
-    /// How much less that is where every cell ran for so many evaluations.
-    fn speedup(&self, run: &[usize]) -> f64 {
-        let cells = self.cells.iter().zip(run);
-        let run = cells.map(|(macs, count)| macs * *count as u64);
-        self.plain as f64 / (run.sum::<u64>() + self.ends).max(1) as f64
+    /// How much less than the plain run's those are of what `ran`.
+    fn speedup(&self, ran: &Account) -> f64 {
+        self.plain as f64 / ran.macs(&self.trunk).max(1) as f64
     }
 }
 
@@ -316,8 +300,9 @@ impl Timings {
 
 fn outcome(variant: &Variant, promise: &Promise, samples: &[Sample], plain: &Timings) -> Outcome {
     let timings = Timings::of(samples);
-    let cells = samples.last().map_or(&[][..], |sample| &sample.cells[..]);
-    let decided = promise.decides.as_ref().map(|costs| costs.speedup(cells));
+    let ran = samples.last().map(|sample| &sample.account);
+    let decided = promise.decides.as_ref().zip(ran);
+    let decided = decided.map(|(costs, ran)| costs.speedup(ran));
     let forecast = decided.unwrap_or(promise.speedup);
     let plain_whole = Spread::of(plain.whole.iter().copied()).median;
     let plain_denoising = Spread::of(plain.denoising.iter().copied()).median;
@@ -325,7 +310,7 @@ fn outcome(variant: &Variant, promise: &Promise, samples: &[Sample], plain: &Tim
         rule: variant.rule.to_string(),
         evaluations_played: variant
             .step_graphs
-            .then(|| samples.last().map_or(0, |sample| sample.played)),
+            .then(|| ran.map_or(0, |account| account.played)),
         denoising_speedup: Spread::of_ratios(&plain.denoising, &timings.denoising),
         denoising_speedup_forecast: forecast,
         whole_speedup: Spread::of_ratios(&plain.whole, &timings.whole),
@@ -333,7 +318,7 @@ fn outcome(variant: &Variant, promise: &Promise, samples: &[Sample], plain: &Tim
         denoising_seconds: Spread::of(timings.denoising),
         whole_seconds: Spread::of(timings.whole),
         cells_forecast: promise.cells,
-        cells_run: cells.iter().sum(),
+        cells_run: ran.map_or(0, |account| account.cells.iter().sum()),
     }
 }
 
@@ -373,13 +358,16 @@ fn row(result: &Outcome) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::denoiser::Cell;
 
     fn sample(denoising: f64, whole: f64) -> Sample {
         Sample {
             denoising,
             whole,
-            cells: vec![4, 3],
-            played: 0,
+            account: Account {
+                cells: vec![4, 3],
+                ..Account::default()
+            },
             device_memory: None,
         }
     }
@@ -406,16 +394,31 @@ mod tests {
         assert_eq!(all, [CacheRule::none(), rule]);
     }
 
-    /// Cells of 30 and 10, four evaluations with 5 beside them: 180 in all, 100 where the first cell ran twice and the other as well.
+    /// Cells of 30 and 10, four evaluations with 5 beside them: 180 in all, 100 where the first cell ran twice and the other as well, 90 where
+    /// nothing else ran.
     #[test]
     fn what_was_decided_is_the_forecast() {
+        let cell = |macs| Cell {
+            macs,
+            ..Cell::default()
+        };
         let costs = Costs {
             plain: 180,
-            cells: vec![30, 10],
-            ends: 20,
+            trunk: Blueprint {
+                cells: vec![cell(30), cell(10)],
+                prepare_macs: 3,
+                leave_macs: 2,
+                prediction: 1,
+            },
         };
-        assert!((costs.speedup(&[4, 4]) - 1.0).abs() < 1e-12);
-        assert!((costs.speedup(&[2, 2]) - 1.8).abs() < 1e-12);
+        for (cell_rows, rows, speedup) in [([4, 4], 4, 1.0), ([2, 2], 4, 1.8), ([2, 2], 2, 2.0)] {
+            let ran = Account {
+                cell_rows: cell_rows.to_vec(),
+                rows,
+                ..Account::default()
+            };
+            assert!((costs.speedup(&ran) - speedup).abs() < 1e-12);
+        }
     }
 
     #[test]

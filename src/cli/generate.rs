@@ -156,14 +156,8 @@ fn make(
     stages.generate(machine, cancel::token(), load, observer)
 }
 
-/// What was planned for the run, in the counts of what was really done.
+/// What all models of a run did.
 fn work(stages: &Stages, reports: &[Report]) -> Summary {
-    let done = |(stage, report): (&Stage, &Report)| Summary {
-        branches_reused: report.account.branches_reused,
-        full_evaluations: report.account.refreshes,
-        cells_run: report.account.cells.iter().sum(),
-        cache_bytes: report.account.store_bytes as u64,
-        ..Summary::of(&stage.resolved)
-    };
+    let done = |(stage, report): (&Stage, &Report)| Summary::of(&stage.resolved, report);
     Summary::joined(stages.iter().zip(reports).map(done))
 }

@@ -4,6 +4,8 @@ mod summary;
 
 use std::ops::Range;
 
+use burn::tensor::DType;
+
 use super::{args, console, curve, job, pictures, progress::Preparation, recipe};
 use crate::{
     cache::{CachePlan, CacheRule, Forecast, Span},
@@ -46,11 +48,12 @@ pub(super) fn run(arguments: &args::Plan) -> Result<(), Error> {
     let listener = &mut Preparation::new();
     let stages = Stages::new(model, request, &others, Reading::Configurations, listener)?;
     let facts = stages.facts();
-    let parts: Vec<_> = Part::all(&stages).collect();
+    let dtype: DType = arguments.dtype.float().into();
+    let parts: Vec<_> = Part::all(&stages, dtype.size()).collect();
     let memory = MemoryFacts::forecast(
         &stages,
         Format {
-            dtype: arguments.dtype.float().into(),
+            dtype,
             weights: arguments.weights,
             activations: arguments.activations,
         },
@@ -105,7 +108,11 @@ fn text(facts: &Facts, parts: &[Part<'_>], memory: &MemoryFacts) -> String {
     sections.extend(parts.iter().map(Part::table));
     let summary = Summary::joined(parts.iter().map(Part::summary));
     let published = Published::new(parts);
-    sections.push(format!("{}\n{}", summary.text(), published.text()));
+    sections.push(format!(
+        "{}\n{}",
+        summary.text(memory.dtype),
+        published.text()
+    ));
     sections.push(memory.text());
     let most = parts.iter().map(|part| part.rows).max();
     sections.extend(most.map(|rows| {
@@ -217,6 +224,7 @@ mod tests {
             ],
             prepare_macs: 0,
             leave_macs: 0,
+            prediction: 1,
         }
     }
 
@@ -238,12 +246,12 @@ mod tests {
         4-5          reuse  0, 4        12.00
         6            full   0-4         30.00
         ");
-        insta::assert_snapshot!(Summary::new(&plan, &forecast).text(), @r"
+        insta::assert_snapshot!(Summary::new(&plan, &forecast).text("f16"), @r"
         in full    3 of 7 evaluations
         cells      23 of 35
         GMACs      138.0 of 210.0
         predicted  1.52x for the denoising loop
-        cache      4.0 MiB in f16
+        cache      4.0 MiB, computing in f16
         ");
     }
 

@@ -224,6 +224,8 @@ pub struct Blueprint {
     pub prepare_macs: u64,
     /// Multiply-accumulates of `leave` for one row.
     pub leave_macs: u64,
+    /// Elements of what `leave` gives, the prediction, for one row.
+    pub prediction: u64,
 }
 
 impl Blueprint {

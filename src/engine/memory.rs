@@ -22,7 +22,7 @@ pub(crate) struct MemoryFacts {
     /// `encoding`, `denoising` or `decoding`.
     pub(crate) phase: &'static str,
     /// Of the denoiser.
-    dtype: &'static str,
+    pub(crate) dtype: &'static str,
     /// What the weights are kept in, and why.
     pub(crate) assumption: String,
     pub(crate) weights: Vec<PartEntry>,

@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use burn::tensor::DType;
 use serde::Serialize;
 
 use super::{
@@ -11,7 +12,7 @@ use super::{
     memory::MemoryFacts,
     model::Reading,
     stages::{Stage, Stages},
-    summary::{ELEMENT_BYTES, Summary, giga},
+    summary::{Summary, giga},
 };
 use crate::{
     cache::{CachePlan, Forecast, Span},
@@ -31,7 +32,7 @@ use crate::{
 pub fn plan(recipe: &Recipe, listener: &mut dyn Listener) -> Result<String, Error> {
     let stages = read(recipe, listener)?;
     let facts = stages.facts();
-    let parts: Vec<_> = Part::all(&stages).collect();
+    let parts: Vec<_> = Part::all(&stages, dtype(recipe).size()).collect();
     let memory = memory(recipe, &stages)?;
     Ok(PlanDocument::new(&facts, &parts, memory).to_json())
 }
@@ -89,9 +90,14 @@ fn read(recipe: &Recipe, listener: &mut dyn Listener) -> Result<Stages, Error> {
     Ok(stages)
 }
 
+/// What a denoiser is taken to compute in.
+fn dtype(recipe: &Recipe) -> DType {
+    recipe.dtype.unwrap_or(DtypeChoice::F32).float().into()
+}
+
 fn memory(recipe: &Recipe, stages: &Stages) -> Result<MemoryFacts, Error> {
     let format = Format {
-        dtype: recipe.dtype.unwrap_or(DtypeChoice::F32).float().into(),
+        dtype: dtype(recipe),
         weights: recipe.weights.unwrap_or_default(),
         activations: recipe.activations.unwrap_or_default(),
     };
@@ -113,13 +119,13 @@ pub(crate) struct Part<'a> {
 }
 
 impl<'a> Part<'a> {
-    /// Of all models of a run.
-    pub(crate) fn all(stages: &'a Stages) -> impl Iterator<Item = Self> {
+    /// Of all models of a run, stored elements having `element_bytes` bytes.
+    pub(crate) fn all(stages: &'a Stages, element_bytes: usize) -> impl Iterator<Item = Self> {
         let models = stages.iter().enumerate();
-        models.flat_map(|(number, stage)| Self::of(number, stage))
+        models.flat_map(move |(number, stage)| Self::of(number, stage, element_bytes))
     }
 
-    fn of(number: usize, stage: &'a Stage) -> impl Iterator<Item = Self> {
+    fn of(number: usize, stage: &'a Stage, element_bytes: usize) -> impl Iterator<Item = Self> {
         let resolved = &stage.resolved;
         let [_, _, height, width] = resolved.latent_shape;
         let (model, size) = (&stage.model.config, [height, width]);
@@ -132,8 +138,8 @@ impl<'a> Part<'a> {
                 number,
                 first,
                 plan,
-                forecast: resolved.forecast_of(plan, rows, &resolved.blueprint, ELEMENT_BYTES),
-                published: resolved.forecast_of(plan, rows, &trunk, ELEMENT_BYTES),
+                forecast: resolved.forecast_of(plan, rows, &resolved.blueprint, element_bytes),
+                published: resolved.forecast_of(plan, rows, &trunk, element_bytes),
                 rows: rows.total(),
             }
         })

@@ -4,10 +4,7 @@ use serde::Serialize;
 
 use crate::cache::{CachePlan, Forecast};
 #[cfg(feature = "cli")]
-use crate::pipeline::Resolved;
-
-/// Bytes of a stored element: the denoiser computes in f16 wherever a cache matters.
-pub(crate) const ELEMENT_BYTES: usize = 2;
+use crate::pipeline::{Report, Resolved};
 
 /// What a plan saves in all.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -21,9 +18,10 @@ pub(crate) struct Summary {
     pub(crate) gmacs: f64,
     pub(crate) gmacs_without_cache: f64,
     pub(crate) predicted_speedup: f64,
-    /// The run decides what is computed: the prediction is the most that can be spared, and 1 is the least.
+    /// The run will decide what is computed: the prediction is the most that can be spared, and 1 is the least.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub(crate) decided_in_the_run: bool,
+    /// In the type that the denoiser computes in.
     pub(crate) cache_bytes: u64,
 }
 
@@ -45,14 +43,26 @@ impl Summary {
         }
     }
 
-    /// Of all loops of a run, in multiply-accumulates.
+    /// Of all loops of a run that was made: what its plans were, in the counts of what ran.
     #[cfg(feature = "cli")]
-    pub(crate) fn of(resolved: &Resolved) -> Self {
+    pub(crate) fn of(resolved: &Resolved, report: &Report) -> Self {
         let plans = resolved.plans().map(|(plan, rows)| {
-            let forecast = resolved.forecast_of(plan, rows, &resolved.blueprint, ELEMENT_BYTES);
+            let forecast = resolved.forecast_of(plan, rows, &resolved.blueprint, 1);
             Self::new(plan, &forecast)
         });
-        Self::joined(plans)
+        let planned = Self::joined(plans);
+        let done = &report.account;
+        let gmacs = giga(resolved.spent(done));
+        Self {
+            full_evaluations: done.refreshes,
+            cells_run: done.cells.iter().sum(),
+            branches_reused: done.branches_reused,
+            gmacs,
+            predicted_speedup: planned.gmacs_without_cache / gmacs,
+            decided_in_the_run: false,
+            cache_bytes: done.store_bytes as u64,
+            ..planned
+        }
     }
 
     /// What several models, one after the other, save together; each has a store of its own, and one at a time.

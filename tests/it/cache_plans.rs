@@ -233,6 +233,7 @@ fn cuts_follow_pushes_and_pops() {
         ],
         prepare_macs: 0,
         leave_macs: 0,
+        prediction: 1,
     };
     let place = |branch| {
         let plan = CacheRule::deepcache(2, branch)

@@ -30,6 +30,8 @@ mod class_to_image;
 #[cfg(feature = "cli")]
 mod cli;
 #[cfg(feature = "cli")]
+mod cli_accounts;
+#[cfg(feature = "cli")]
 mod cli_adapters;
 #[cfg(feature = "cli")]
 mod cli_bounds;

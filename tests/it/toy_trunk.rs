@@ -159,6 +159,7 @@ impl ToyUnet {
             cells: encoder.chain([middle]).chain(decoder).collect(),
             prepare_macs: 2,
             leave_macs: 1,
+            prediction: (HEIGHT * WIDTH) as u64,
         }
     }
 
@@ -257,6 +258,7 @@ impl ToyDit {
             cells: (0..self.blocks).map(cell).collect(),
             prepare_macs: 2,
             leave_macs: 1,
+            prediction: (HEIGHT * WIDTH) as u64,
         }
     }
 }
@@ -418,6 +420,7 @@ pub(crate) fn run_dit(dit: &ToyDit, rule: &CacheRule, request: &Request) -> Outc
 pub(crate) fn assert_forecast(plan: &CachePlan, trunk: &Blueprint, rows: Rows, account: &Account) {
     let forecast = plan.forecast(trunk, rows, 4);
     assert_eq!(account.cells, forecast.cells);
+    assert_eq!(account.macs(trunk), forecast.total_macs());
     assert_eq!(account.store_bytes as u64, forecast.store_bytes);
     assert_eq!(account.refreshes + account.reuses, plan.evaluations());
     assert_eq!(account.refreshes, plan.refreshes().count());

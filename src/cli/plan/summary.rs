@@ -34,7 +34,8 @@ impl Summary {
         }
     }
 
-    pub(super) fn text(&self) -> String {
+    /// For a denoiser that computes in `dtype`.
+    pub(super) fn text(&self, dtype: &str) -> String {
         let Self {
             evaluations,
             full_evaluations,
@@ -72,7 +73,7 @@ impl Summary {
             ),
             (
                 "cache",
-                format!("{} in f16", console::bytes(self.cache_bytes)),
+                format!("{}, computing in {dtype}", console::bytes(self.cache_bytes)),
             ),
         ])
     }

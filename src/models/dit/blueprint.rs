@@ -42,6 +42,7 @@ impl DiTConfig {
             cells: (0..self.layers).map(cell).collect(),
             prepare_macs: (self.width * (self.sinusoid.width + self.width)) as u64,
             leave_macs: head as u64,
+            prediction: (tokens * values * self.out_channels) as u64,
         }
     }
 

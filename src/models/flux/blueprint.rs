@@ -43,6 +43,7 @@ impl FluxConfig {
             cells: double.chain(single).collect(),
             prepare_macs: self.prepare_macs(extent.tokens) as u64,
             leave_macs: head as u64,
+            prediction: (image * self.packed_channels()) as u64,
         }
     }
 

@@ -44,6 +44,7 @@ impl MmditConfig {
                 .collect(),
             prepare_macs: prepare as u64,
             leave_macs: head as u64,
+            prediction: (tokens.image * values * self.out_channels) as u64,
         }
     }
 

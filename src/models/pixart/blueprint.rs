@@ -42,6 +42,8 @@ impl PixArtConfig {
             cells: (0..self.layers).map(cell).collect(),
             prepare_macs: self.prepare_macs(extent.tokens) as u64,
             leave_macs: head as u64,
+            // A variance beside it is dropped.
+            prediction: (tokens * values * self.in_channels) as u64,
         }
     }
 

@@ -73,6 +73,7 @@ impl UNetConfig {
                 .collect(),
             prepare_macs: counter.prepare(),
             leave_macs: (KERNEL * outer * self.out_channels * counter.area(0)) as u64,
+            prediction: (self.out_channels * counter.area(0)) as u64,
         }
     }
 }

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use burn::tensor::Tensor;
 
-use crate::cache::{CachePlan, Forecast};
+use crate::cache::{Account, CachePlan, Forecast};
 use crate::denoiser::{Blueprint, Rows};
 use crate::guidance::Guidance;
 use crate::motion::Motion;
@@ -102,6 +102,20 @@ impl Resolved {
         let last = of(&self.plan, self.rows);
         let before = self.before.iter().rev();
         before.fold(last, |rest, plan| of(plan, first).followed_by(rest))
+    }
+
+    /// Multiply-accumulates of the denoiser in a run of which `account` tells: those of the plans, or of what ran where the run decided that.
+    pub fn spent(&self, account: &Account) -> u64 {
+        let forecast = self.forecast(1);
+        let planned = forecast.total_macs();
+        if !forecast.decided {
+            return planned;
+        }
+        let line = |(plan, rows): (&CachePlan, Rows)| plan.forecast(&self.blueprint, rows, 1);
+        let lines = self.plans().map(|plan| line(plan).total_macs());
+        // What guides by layers that are left out is computed beside all plans.
+        let beside = planned.saturating_sub(lines.fold(0, u64::saturating_add));
+        account.macs(&self.blueprint).saturating_add(beside)
     }
 
     /// What one of the [plans](Self::plans) costs on `trunk`, with the calls that guide by layers that are left out.

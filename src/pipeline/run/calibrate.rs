@@ -200,6 +200,7 @@ mod tests {
             }],
             prepare_macs: 0,
             leave_macs: 0,
+            prediction: 1,
         };
         let mut changes = Changes::new(4);
         assert_eq!(

@@ -218,6 +218,10 @@ fn rules_decide_between_the_least_and_everything() {
             let full = account.refreshed.clone();
             let cell = plan.prefix;
             assert_eq!(account.cells[cell], full.len(), "{rule}");
+            let (least, most) = (forecast.total_macs(), forecast.plain_macs);
+            let spent = account.macs(&unet.blueprint());
+            assert!((least..=most).contains(&spent), "{rule}: {spent}");
+            assert_eq!(spent == most, full.len() == STEPS, "{rule}");
             full.len()
         });
         assert_eq!(refreshes[0], STEPS, "{rule}");

@@ -93,6 +93,7 @@ fn echo_plan(rule: &CacheRule, course: &Course) -> CachePlan {
         cells: vec![Cell::default(); 2],
         prepare_macs: 0,
         leave_macs: 0,
+        prediction: 1,
     };
     rule.plan(course, &trunk).unwrap()
 }

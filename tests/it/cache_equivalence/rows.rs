@@ -115,6 +115,7 @@ fn coder_plan(steps: usize, interval: usize, cap: usize) -> CachePlan {
         cells: vec![cell.clone(), cell],
         prepare_macs: 0,
         leave_macs: 0,
+        prediction: 1,
     };
     let rule = CacheRule::dit_propagation(1, Refresh::every(interval)).with_parallel(cap);
     rule.plan(&Course::steps(steps), &trunk).unwrap()

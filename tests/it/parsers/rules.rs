@@ -41,6 +41,7 @@ fn trunk(cells: Vec<Cell>) -> Blueprint {
         cells,
         prepare_macs: 5,
         leave_macs: 5,
+        prediction: 4,
     }
 }
 
