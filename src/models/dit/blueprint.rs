@@ -18,6 +18,12 @@ impl DiTConfig {
         self.counted(height, width, false)
     }
 
+    /// Elements of the positions that the model keeps: of the grid it was trained on, once for all rows.
+    pub(crate) fn position_elements(&self) -> u64 {
+        let side = self.patches(self.sample_size);
+        (side * side * self.width) as u64
+    }
+
     fn counted(&self, height: usize, width: usize, products: bool) -> Blueprint {
         let tokens = self.patches(height) * self.patches(width);
         let values = self.patch * self.patch;

@@ -19,6 +19,12 @@ impl PixArtConfig {
         self.counted(extent, false)
     }
 
+    /// Elements of the positions that the model keeps: of the grid it was trained on, once for all rows.
+    pub(crate) fn position_elements(&self) -> u64 {
+        let side = self.patches(self.sample_size);
+        (side * side * self.width) as u64
+    }
+
     fn counted(&self, extent: Extent, products: bool) -> Blueprint {
         let tokens = self.patches(extent.height) * self.patches(extent.width);
         let (values, width) = (self.patch * self.patch, self.width);

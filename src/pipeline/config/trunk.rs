@@ -191,6 +191,15 @@ impl TrunkConfig {
         }
     }
 
+    /// Elements of positions that are computed once and kept beside the weights.
+    pub(in crate::pipeline) fn position_elements(&self) -> u64 {
+        match self {
+            Self::DiT(dit) => dit.position_elements(),
+            Self::PixArt(pixart) => pixart.position_elements(),
+            _ => 0,
+        }
+    }
+
     /// Cells and what they cost, a frame of `frames`.
     pub(super) fn blueprint(&self, extent: Extent, frames: usize) -> Blueprint {
         match self {

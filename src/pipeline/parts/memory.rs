@@ -45,7 +45,7 @@ pub struct Memory {
     pub weights: Vec<Weights>,
     /// What works while prompts are encoded.
     pub encoding: u64,
-    /// What works in the denoiser's widest cell, with the text's keys and values.
+    /// What works in the denoiser's widest cell, with the text's keys and values and the positions that it keeps.
     pub denoising: u64,
     /// What the cache rule stores.
     pub cache: u64,
@@ -123,7 +123,8 @@ impl Memory {
             rows.total()
         };
         let working = blueprint.peak_elements(kept.gates()) * at_once as u64
-            + blueprint.context_elements() * rows.total() as u64;
+            + blueprint.context_elements() * rows.total() as u64
+            + config.trunk.position_elements();
         Self {
             weights: Vec::new(),
             encoding: if kept.arrangement.texts_first {
@@ -359,6 +360,23 @@ mod tests {
         let text = text.expect("a text encoder");
         assert_eq!(text.part, "text_encoder");
         assert_eq!(released.peak() + text.bytes, narrow.peak());
+    }
+
+    /// Those of `PixArt` stay with the model, once for all rows: 64 by 64 patches of 1152.
+    #[test]
+    fn positions_are_kept_once() {
+        let folder = ModelFolder::open_configs("PixArt-Sigma-XL-2-1024-MS").expect("a card");
+        let config = ModelConfig::read(&folder).expect("its configuration");
+        let kept = Kept::unnamed(DType::F32).unwrap();
+        let of = |batch| {
+            let request = Request {
+                batch,
+                ..Request::new("")
+            };
+            let resolved = request.resolve(&config).expect("a run");
+            Memory::without_weights(&config, &request, &resolved, kept).denoising
+        };
+        assert_eq!(2 * of(1) - of(2), 64 * 64 * 1152 * size_of::<f32>() as u64);
     }
 
     #[test]
