@@ -94,6 +94,12 @@ impl CacheRule {
         }
     }
 
+    /// Whether what is computed is looked at to decide what is computed next: of all rows, so that pictures made together decide for each
+    /// other.
+    pub fn decides(&self) -> bool {
+        self.decider.is_some() || self.verify.is_some()
+    }
+
     /// The series that forecasts whole predictions, where one does.
     pub(super) fn outputs(&self) -> Option<&Series> {
         match &self.branches {

@@ -1,10 +1,11 @@
 //! Single items of a run.
 
 use super::{Recipe, Seeds};
+use crate::cache::CacheRule;
 
 impl Recipe {
     /// What makes the item of that number alone, of `items`, bit for bit on the processor; nothing where it depends on the others, as where one
-    /// seed draws the noise of all.
+    /// seed draws the noise of all, or a rule decides by what is computed of all.
     pub fn alone(&self, item: usize, items: usize) -> Option<Self> {
         if items == 1 {
             return Some(self.clone());
@@ -12,6 +13,9 @@ impl Recipe {
         let Some(Seeds::Each(seeds)) = &self.seed else {
             return None;
         };
+        if self.cache.as_ref().is_some_and(CacheRule::decides) {
+            return None;
+        }
         let subjects = self.prompts.len().max(self.classes.len());
         let batch = self.batch.unwrap_or(1);
         if subjects > 1 && batch > 1 {
@@ -68,6 +72,28 @@ mod tests {
             ..recipe
         };
         assert_eq!(together.alone(1, 3), None);
+    }
+
+    #[test]
+    fn what_others_decide_over_is_not_made_alone() {
+        let alone = |rule: &str| {
+            let recipe = Recipe {
+                batch: Some(2),
+                seed: Some(Seeds::Each(vec![7, 8])),
+                cache: Some(rule.parse().unwrap()),
+                ..Recipe::default()
+            };
+            recipe.alone(0, 2).is_some() && recipe.alone(1, 2).is_some()
+        };
+        assert!(alone("deepcache:interval=2,branch=0"));
+        for rule in [
+            "easycache:threshold=0.1",
+            "first-block:threshold=0.1",
+            "dicache:threshold=0.1,branch=0",
+            "deepcache:interval=2,branch=0,verify=0.1",
+        ] {
+            assert!(!alone(rule), "{rule}");
+        }
     }
 
     #[test]
