@@ -61,4 +61,4 @@ pub use series::{Series, Sites};
 pub use session::Session;
 pub use spans::{Before, Span, Spans};
 pub use verify::Verified;
-pub use warning::Warning;
+pub use warning::{Remedy, Warning};

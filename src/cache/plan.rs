@@ -360,9 +360,12 @@ impl CacheRule {
         let single = plan.refreshes().take(2).count() == 1;
         let idle = (single && plan.decider.is_none() && !plan.predictor.holds())
             .then_some(Warning::NothingForecast);
-        let guard = least_guard(steps)
-            .filter(|_| self.cut != Cut::Nowhere && !guarded(1, steps, self.guard));
-        let few = (steps <= FEW_STEPS).then_some(Warning::FewSteps { steps, guard });
+        let takes_guard = self.cut != Cut::Nowhere && !self.picked;
+        let few = (steps <= FEW_STEPS).then(|| Warning::FewSteps {
+            steps,
+            guard: least_guard(steps).filter(|_| takes_guard && !guarded(1, steps, self.guard)),
+            remedy: self.remedy(),
+        });
         let batched = (largest > 1).then_some(Warning::Batched {
             evaluations: largest,
         });

@@ -8,6 +8,7 @@ use super::{
     refresh::Refresh,
     router::Router,
     series::{Series, Sites},
+    warning::Remedy,
 };
 use crate::inject::PriorNoise;
 
@@ -83,6 +84,8 @@ pub struct CacheRule {
     /// What picks the cut, its forecast and its refreshes when model and run are known; the other fields but those of branches are idle
     /// until then.
     pub auto: Option<Auto>,
+    /// Whether a rule `auto` has picked it: what it is follows from what was asked of that.
+    pub picked: bool,
 }
 
 impl CacheRule {
@@ -98,6 +101,22 @@ impl CacheRule {
     /// other.
     pub fn decides(&self) -> bool {
         self.decider.is_some() || self.verify.is_some()
+    }
+
+    /// What of it brings a run nearer to the plain one.
+    pub(super) fn remedy(&self) -> Remedy {
+        match self {
+            Self { picked: true, .. } => Remedy::Speed,
+            Self {
+                decider: Some(_), ..
+            } => Remedy::Threshold,
+            Self {
+                cut: Cut::Nowhere,
+                branches: Some(BranchRule::Gate { .. }),
+                ..
+            } => Remedy::Gate,
+            _ => Remedy::Refreshes,
+        }
     }
 
     /// The series that forecasts whole predictions, where one does.
@@ -121,6 +140,7 @@ impl CacheRule {
             branch_forecast: Predictor::Hold,
             verify: None,
             auto: None,
+            picked: false,
         }
     }
 

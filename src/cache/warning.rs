@@ -13,6 +13,8 @@ pub enum Warning {
         steps: usize,
         /// A guard band that reaches a step of this run; `None` where one is given, the rule takes none, or it would leave nothing to reuse.
         guard: Option<f64>,
+        /// What else helps.
+        remedy: Remedy,
     },
     /// Several evaluations are decoded in one batch.
     Batched {
@@ -45,17 +47,46 @@ pub enum Warning {
     },
 }
 
+/// What brings a run nearer to the plain one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Remedy {
+    /// A schedule of more refreshes.
+    Refreshes,
+    /// A lower threshold, by which fewer evaluations are spared in the run.
+    Threshold,
+    /// A later end of attention to the text.
+    Gate,
+    /// Less asked of a rule that was picked for its speed.
+    Speed,
+}
+
+impl Remedy {
+    /// What it is called, and whether that is one thing.
+    fn words(self) -> (&'static str, bool) {
+        match self {
+            Self::Refreshes => ("more refreshes", false),
+            Self::Threshold => ("a lower threshold", true),
+            Self::Gate => ("a later gate", true),
+            Self::Speed => ("less of a speed-up", true),
+        }
+    }
+}
+
 impl fmt::Display for Warning {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::FewSteps { steps, guard } => {
+            Self::FewSteps {
+                steps,
+                guard,
+                remedy,
+            } => {
                 write!(formatter, "{steps} steps are few: expect visible changes; ")?;
-                match guard {
-                    Some(guard) => write!(
-                        formatter,
-                        "a guard band (`guard={guard}`) or more refreshes help"
-                    ),
-                    None => formatter.write_str("more refreshes help"),
+                match (guard, remedy.words()) {
+                    (Some(guard), (other, _)) => {
+                        write!(formatter, "a guard band (`guard={guard}`) or {other} help")
+                    }
+                    (None, (one, true)) => write!(formatter, "{one} helps"),
+                    (None, (several, false)) => write!(formatter, "{several} help"),
                 }
             }
             Self::Batched { evaluations } => write!(

@@ -10,7 +10,7 @@ use super::{
     stages::{Others, Stage, Stages},
 };
 use crate::{
-    cache::Auto,
+    cache::{Auto, CacheRule},
     catalog::ModelPart,
     denoise::Observer,
     device::DtypeChoice,
@@ -163,7 +163,10 @@ impl Job {
             .is_some_and(|rule| rule.auto.is_some());
         if picks && self.stages.iter().count() == 1 {
             let request = &self.stages.first().request;
-            recipe.cache = Some(request.cache.clone());
+            recipe.cache = Some(CacheRule {
+                picked: false,
+                ..request.cache.clone()
+            });
             recipe.sampler = request.sampler.or(recipe.sampler);
         }
     }

@@ -11,7 +11,7 @@ mod published;
 mod refusals;
 
 use afterimage::{
-    cache::{CachePlan, CacheRule, Course, Cut, KeyList, Refresh, Warning},
+    cache::{CachePlan, CacheRule, Course, Cut, KeyList, Refresh, Remedy, Warning},
     denoiser::{Blueprint, Cell},
 };
 
@@ -179,7 +179,13 @@ fn warnings_are_data() {
     );
     let few = warnings(CacheRule::deepcache(2, 0), 4);
     let guard = Some(0.25);
-    assert_eq!(few, [Warning::FewSteps { steps: 4, guard }]);
+    let remedy = Remedy::Refreshes;
+    let expected = Warning::FewSteps {
+        steps: 4,
+        guard,
+        remedy,
+    };
+    assert_eq!(few, [expected]);
     assert_eq!(
         few[0].to_string(),
         "4 steps are few: expect visible changes; a guard band (`guard=0.25`) or more refreshes help"
@@ -187,6 +193,18 @@ fn warnings_are_data() {
     let hint = |guard| warnings(CacheRule::deepcache(3, 0).with_guard(guard), 9)[0].to_string();
     assert!(hint(0.1).contains("`guard=0.12`"));
     assert!(hint(0.12).ends_with("changes; more refreshes help"));
+    let said = |rule: &str| warnings(rule.parse().unwrap(), 4)[0].to_string();
+    let guard = "a guard band (`guard=0.25`) or a lower threshold help";
+    assert!(said("easycache:threshold=0.5").ends_with(guard));
+    let picked = CacheRule {
+        picked: true,
+        ..CacheRule::deepcache(2, 0)
+    };
+    let said = warnings(picked, 4)[0].to_string();
+    assert!(
+        said.ends_with("changes; less of a speed-up helps"),
+        "{said}"
+    );
     let fifty = CacheRule::encoder_propagation(list("50ls"));
     assert_eq!(warnings(fifty.clone(), 50), []);
     let batched = Warning::Batched { evaluations: 4 };

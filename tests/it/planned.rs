@@ -246,6 +246,30 @@ fn a_plan_is_cut_to_the_steps_really_made() {
     assert_eq!(*half, expected);
 }
 
+/// Nothing is left of the list where fewer evaluations are made than lie between its last refresh and the end: the first that is made is
+/// computed in full, and the rule can be read again.
+#[test]
+fn a_plan_of_which_nothing_is_left_is_still_a_rule() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut plan = PLAN.clone();
+    for point in plan.curves.iter_mut().flat_map(|curve| &mut curve.points) {
+        point.refreshes.retain(|&at| at < STEPS - 1);
+    }
+    let file = written(folder.path(), &plan.to_json());
+    let picture = Picture::from_fn(128, 128, |x, y| [x as u8, y as u8, 0]);
+    let last = Request {
+        edit: Some(Edit::new(picture).with_strength(1.0 / STEPS as f64)),
+        ..request(&format!("auto:speedup=2,plan={file}"))
+    };
+    let (last, _) = last.settled(&config()).unwrap();
+    assert_eq!(last.cache.refresh, Refresh::At(vec![0]));
+    let text = last.cache.to_string();
+    let again: CacheRule = text
+        .parse()
+        .unwrap_or_else(|error| panic!("{text}: {error}"));
+    assert_eq!(again.refresh, last.cache.refresh);
+}
+
 #[test]
 fn plans_of_other_runs_are_refused() {
     let folder = tempfile::tempdir().unwrap();
@@ -272,6 +296,22 @@ fn plans_of_other_runs_are_refused() {
     let other = json.replace(&PLAN.model, "0123456789abcdef");
     refused(&other, |_| {}, &["weights `0123456789abcdef`"]);
     refused(&json[..json.len() / 2], |_| {}, &["cut short"]);
+    let broken = |from: &str, to: &str, words: &[&str]| {
+        assert!(json.contains(from), "{from}");
+        let named = [words, &["plan.json` is no plan"]].concat();
+        refused(&json.replace(from, to), |_| {}, &named);
+    };
+    broken(
+        "\"sampler\": \"ddim\"",
+        "\"sampler\": \"dimm\"",
+        &["there is no sampler `dimm`"],
+    );
+    broken(
+        "\"evaluations\": 8",
+        "\"evaluations\": 16",
+        &["is called 16 times", "8 steps of ddim call it 8 times"],
+    );
+    broken("branch=0", "branch=99", &["branch 99 does not exist"]);
     let later = json.replace("\"afterimage_plan\": 1", "\"afterimage_plan\": 7");
     refused(&later, |_| {}, &["version 7", "later release"]);
     let fast = |request: &mut Request| {

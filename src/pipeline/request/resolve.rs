@@ -29,7 +29,7 @@ impl Request {
     }
 
     /// [`resolve`](Self::resolve) with a rule that needs no picking.
-    fn resolve_ordinary(&self, model: &ModelConfig) -> Result<Resolved, Error> {
+    pub(super) fn resolve_ordinary(&self, model: &ModelConfig) -> Result<Resolved, Error> {
         self.check_subject(model)?;
         self.check_prompts()?;
         self.check_text_length(model)?;

@@ -9,6 +9,7 @@ use crate::cache::{Auto, Budget, CacheRule, Choice, PlanFile, Predictor, Refresh
 use crate::catalog::ModelFolder;
 use crate::error::{Error, PlanError};
 use crate::pipeline::config::ModelConfig;
+use crate::samplers::SamplerKind;
 
 /// Where a model's own plan lies in its folder.
 pub const PLAN_FILE: &str = "afterimage-plan.json";
@@ -37,7 +38,11 @@ impl Request {
             Ok((name, plan)) => {
                 let choice = plan.choose(auto.budget)?;
                 let note = said(auto.budget, &choice, (&name, &plan), model);
-                (plain.picked(choice, &plan, &resolved)?, note)
+                let picked = plain.picked(choice, &plan, &resolved)?;
+                picked
+                    .resolve_ordinary(model)
+                    .map_err(|error| of_plan(&name, error))?;
+                (picked, note)
             }
             Err(reason) => plain.by_default(auto.budget, model, &resolved, &reason)?,
         };
@@ -91,12 +96,15 @@ impl Request {
         };
         let name = format!("{}/{PLAN_FILE}", folder.name());
         let plan = PlanFile::from_json(&folder.read_json(PLAN_FILE)?, &name)?;
-        Ok(match self.misfit(&plan, &name, model, resolved)? {
+        match self.misfit(&plan, &name, model, resolved)? {
+            None => Ok(Ok((name, plan))),
             Some(PlanError::PlanOfOther {
                 made_for, found, ..
-            }) => Err(format!("its own is for {made_for}, and this is {found}")),
-            _ => Ok((name, plan)),
-        })
+            }) => Ok(Err(format!(
+                "its own is for {made_for}, and this is {found}"
+            ))),
+            Some(broken) => Err(broken.into()),
+        }
     }
 
     /// In what a plan is for another run.
@@ -125,6 +133,9 @@ impl Request {
             let [made_for, found] = [&plan.model, &hash].map(|hash| format!("weights `{hash}`"));
             return differs(made_for, found, anew.into());
         }
+        if let Some(unknown) = unknown_sampler(plan) {
+            return Ok(Some(unfit(file, unknown)));
+        }
         let sampler = self.sampler_name(model);
         if sampler != plan.sampler {
             let hint = format!("use --sampler {}, or calibrate anew", plan.sampler);
@@ -132,7 +143,21 @@ impl Request {
         }
         let steps = |steps: usize| format!("{steps} steps");
         let hint = format!("use --steps {}, or calibrate anew", plan.steps);
-        differs(steps(plan.steps), steps(resolved.steps), hint)
+        let other = differs(steps(plan.steps), steps(resolved.steps), hint)?;
+        if other.is_some() {
+            return Ok(other);
+        }
+        let [_, _, height, width] = resolved.latent_shape;
+        let whole = self.sampler_for(model, [height, width]);
+        let whole = whole.build(resolved.steps, self.eta)?;
+        let (called, said) = (whole.evaluations().len(), plan.evaluations);
+        Ok((called != said).then(|| {
+            let run = format!("{} steps of {sampler} call it {called} times", plan.steps);
+            unfit(
+                file,
+                format!("it says that the model is called {said} times, and {run}"),
+            )
+        }))
     }
 
     /// With what a plan has picked, cut to the evaluations that are really made.
@@ -154,11 +179,13 @@ impl Request {
             Stage::Begin { .. } => 0,
             _ => plan.evaluations.saturating_sub(made),
         };
+        // The first that is made is computed in full, whatever is left of the list.
         let cut = |refreshes: Vec<usize>| {
             let left = refreshes
                 .into_iter()
                 .filter_map(|at| at.checked_sub(skipped));
-            left.filter(|&at| at < made).collect()
+            let left: Vec<usize> = left.filter(|&at| at < made).collect();
+            if left.is_empty() { vec![0] } else { left }
         };
         let refresh = match choice.rule.refresh {
             Refresh::At(refreshes) => Refresh::At(cut(refreshes)),
@@ -166,6 +193,7 @@ impl Request {
         };
         let rule = CacheRule {
             refresh,
+            picked: true,
             ..choice.rule
         };
         self.cache = CacheRule::combine([rule, self.cache])?;
@@ -193,7 +221,10 @@ impl Request {
         };
         let mut fastest: f64 = 1.0;
         for interval in 1..=resolved.plan.evaluations() {
-            let rule = rule(interval).with_forecast(Predictor::Linear);
+            let rule = CacheRule {
+                picked: true,
+                ..rule(interval).with_forecast(Predictor::Linear)
+            };
             let mut request = self.clone();
             request.cache = CacheRule::combine([rule, request.cache])?;
             let speedup = request.resolve(model)?.forecast(1).speedup();
@@ -215,6 +246,29 @@ impl Request {
         }
         .into())
     }
+}
+
+/// A plan file that does not do what it says.
+fn unfit(file: &str, reason: String) -> PlanError {
+    PlanError::PlanFile {
+        file: file.to_owned(),
+        reason,
+    }
+}
+
+/// What does not fit of a pick whose plain run does: the plan's rule or sampler, or the request with fewer steps.
+fn of_plan(file: &str, error: Error) -> Error {
+    if error.is_request() {
+        return error;
+    }
+    unfit(file, error.message()).into()
+}
+
+/// What is wrong with the first name in a plan that no sampler has.
+fn unknown_sampler(plan: &PlanFile) -> Option<String> {
+    let fewer = plan.fewer_steps.iter().map(|fewer| &fewer.sampler);
+    let mut names = std::iter::once(&plan.sampler).chain(fewer);
+    names.find_map(|name| Some(name.parse::<SamplerKind>().err()?.message()))
 }
 
 /// The identity of the weights, where the model has any.
