@@ -74,8 +74,23 @@ pub(crate) enum EvaluationError {
         "the {network} makes values of these pictures that are not finite\nhint: its weights are damaged or overflow: name others, or leave it out"
     )]
     NotFinite { network: &'static str },
+    #[error(
+        "{count} seeds from {first} on go beyond the largest, {}\nhint: begin at {} or before", u64::MAX, u64::MAX - (*count as u64 - 1)
+    )]
+    Seeds { first: u64, count: usize },
     #[error("the plot cannot be drawn: {reason}")]
     Plot { reason: String },
+}
+
+/// Refuses `count` seeds from `first` on that go beyond the largest there is.
+#[cfg(feature = "eval")]
+pub(crate) fn check_seeds(first: u64, count: usize) -> Result<(), EvaluationError> {
+    let last = (count as u64).checked_sub(1);
+    let beyond = last.is_some_and(|last| first.checked_add(last).is_none());
+    if beyond {
+        return Err(EvaluationError::Seeds { first, count });
+    }
+    Ok(())
 }
 
 /// Numbers that a message lists before it counts the rest.
@@ -93,6 +108,19 @@ fn listed(numbers: &[usize]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[cfg(feature = "eval")]
+    #[test]
+    fn seeds_end_with_the_largest() {
+        assert!(check_seeds(u64::MAX, 1).is_ok() && check_seeds(u64::MAX, 0).is_ok());
+        assert!(check_seeds(u64::MAX - 3, 4).is_ok());
+        let refused = check_seeds(u64::MAX - 2, 4).unwrap_err().to_string();
+        assert_eq!(
+            refused,
+            "4 seeds from 18446744073709551613 on go beyond the largest, 18446744073709551615\n\
+             hint: begin at 18446744073709551612 or before"
+        );
+    }
 
     #[test]
     fn many_holes_are_counted() {

@@ -27,6 +27,8 @@ pub(crate) use config::ConfigError;
 pub(crate) use device::{ANY_GPU, DeviceError};
 #[cfg(feature = "eval")]
 pub(crate) use evaluation::EvaluationError;
+#[cfg(feature = "eval")]
+pub(crate) use evaluation::check_seeds;
 pub(crate) use file::FileError;
 pub(crate) use list::{listed, shortened};
 pub(crate) use output::OutputError;

@@ -6,7 +6,7 @@ use super::method::{Method, Peers};
 use super::study::{Study, Subjects};
 use crate::cache::CacheRule;
 use crate::engine::{Machine, Model};
-use crate::error::{Error, EvaluationError, RequestError};
+use crate::error::{Error, EvaluationError, RequestError, check_seeds};
 use crate::pipeline::{
     Adapters, Recipe, RecipePictures, Request, Resolved, Seeds, SourceConfig, Subject,
 };
@@ -36,6 +36,7 @@ impl Sampling {
         if matches!(config.source, SourceConfig::Picture(_)) {
             return Err(EvaluationError::FilmsOfPictures.into());
         }
+        check_seeds(self.seed, self.samples)?;
         let classes = match (&config.source, &self.recipe.classes[..]) {
             (SourceConfig::Classes(_), []) => vec![0],
             (_, named) => named.to_vec(),

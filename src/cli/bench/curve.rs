@@ -13,7 +13,7 @@ use crate::{
     cache::{CacheRule, Predictor, Refresh, Verified},
     cli::{args, cancel, console, job, progress::Watch},
     engine::{Arithmetic, Facts, Model, workload},
-    error::{Error, RequestError},
+    error::{Error, RequestError, check_seeds},
     evaluation::{Estimate, Method, Peers, Spread, read_prompts, svg, turns},
     image_io::{check_writable, write_atomically},
     metrics::{float_error, float_psnr},
@@ -116,12 +116,14 @@ impl Subjects {
             Some(path) => read_prompts(path)?,
             None => Vec::new(),
         };
+        let rounds = arguments.repeat + 1;
+        check_seeds(arguments.seed, rounds)?;
         let named = !arguments.course.class_label.is_empty();
         let classes = model.config.classes().filter(|_| !named);
         Ok(Self {
             prompts,
             classes: classes.map_or(0, |classes| classes.count),
-            rounds: arguments.repeat + 1,
+            rounds,
             seed: arguments.seed,
         })
     }
@@ -139,7 +141,7 @@ impl Subjects {
         };
         Request {
             subject,
-            seeds: Seeds::One(self.seed.wrapping_add(round as u64)),
+            seeds: Seeds::One(self.seed + round as u64),
             ..request.clone()
         }
     }
